@@ -1,0 +1,91 @@
+//! A configuration that is ready to use: every value parsed, every default filled in.
+
+use std::{path::PathBuf, time::Duration};
+
+use crate::{secret::Secret, trunk::HostPort};
+
+/// Everything that one registry needs to run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// `metadata.name`, or `registry`.
+    pub name: String,
+    /// `spec.instanceId`: what tells this installation's Call-IDs from another's.
+    pub instance_id: Option<String>,
+    /// The API server that lists the trunks.
+    pub api: Endpoint,
+    /// The Requester that sends SIP.
+    pub requester: Endpoint,
+    /// How often trunks are read again; also the lead of a refresh.
+    pub register_interval: Duration,
+    /// Where state is kept.
+    pub cache: Cache,
+    /// Sent as Allow, one header field for each.
+    pub methods: Vec<String>,
+    /// At least one.
+    pub edge_ports: Vec<EdgePort>,
+    /// How to register.
+    pub registration: RegistrationSettings,
+}
+
+/// A gRPC neighbour.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Where it listens.
+    pub address: HostPort,
+    /// `https://`: TLS.
+    pub tls: bool,
+    /// PEM file with the authorities to trust instead of the system's roots.
+    pub ca_file: Option<PathBuf>,
+    /// How long one call may take.
+    pub timeout: Duration,
+}
+
+/// Where state is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cache {
+    /// In this process only.
+    Memory,
+    /// In Redis.
+    Redis(RedisSettings),
+}
+
+/// How to reach Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisSettings {
+    /// Default `localhost:6379`.
+    pub address: HostPort,
+    /// ACL user.
+    pub username: Option<String>,
+    /// Password.
+    pub password: Option<Secret>,
+    /// TLS.
+    pub secure: bool,
+    /// PEM file with the authorities to trust instead of the system's roots.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// A SIP server at the edge that REGISTERs go through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EdgePort {
+    /// SIP address, port 5060 by default.
+    pub address: HostPort,
+    /// Preferred by trunks of the same region.
+    pub region: Option<String>,
+}
+
+/// How to register.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RegistrationSettings {
+    /// Requested expiry in seconds, 10 to 86,400.
+    pub expires: u32,
+    /// REGISTERs in flight at most.
+    pub max_in_flight: u32,
+    /// REGISTERs per second for each registrar host; `None` lifts the bound.
+    pub rate_per_registrar: Option<f64>,
+    /// User-Agent header field.
+    pub user_agent: String,
+    /// Option tags sent in Require and Proxy-Require; at most 32.
+    pub require: Vec<String>,
+    /// How long a de-registration of everything may take (a deleted Registry).
+    pub leave_deadline: Duration,
+}

@@ -1,0 +1,4 @@
+//! The one loop: trunks in, actions performed, replies fed back.
+
+pub mod handle;
+pub mod view;

@@ -1,0 +1,97 @@
+//! The way into a running engine: ask what it knows, tell it to act.
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::view::{Filter, Page, Summary};
+
+/// Most trunks that one [`Page`] holds.
+pub const MAX_PAGE: usize = 500;
+
+/// What [`EngineHandle::refresh`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refresh {
+    /// The REGISTER is queued and goes out as soon as the budgets allow.
+    Queued,
+    /// One is in flight already.
+    InFlight,
+    /// The trunk cannot be registered as it is configured.
+    Invalid,
+    /// There is no such trunk.
+    NotFound,
+}
+
+/// The engine is no longer there to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the engine has stopped")]
+pub struct EngineStopped;
+
+/// What the loop is asked.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// See [`EngineHandle::summary`].
+    Summary(oneshot::Sender<Summary>),
+    /// See [`EngineHandle::list`].
+    List { filter: Filter, after: Option<String>, limit: usize, answer: oneshot::Sender<Page> },
+    /// See [`EngineHandle::refresh`].
+    Refresh { reference: String, answer: oneshot::Sender<Refresh> },
+    /// See [`EngineHandle::sync_now`].
+    SyncNow,
+}
+
+/// A cheap, cloneable way to talk to one engine.
+#[derive(Clone, Debug)]
+pub struct EngineHandle {
+    commands: mpsc::Sender<Command>,
+}
+
+impl EngineHandle {
+    /// A handle and the receiving end that the loop reads.
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Command>) {
+        let (commands, receiver) = mpsc::channel(64);
+        (Self { commands }, receiver)
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, EngineStopped> {
+        let (answer, answered) = oneshot::channel();
+        self.commands.send(command(answer)).await.map_err(|_| EngineStopped)?;
+        answered.await.map_err(|_| EngineStopped)
+    }
+
+    /// The engine at one glance.
+    ///
+    /// # Errors
+    /// When the engine has stopped.
+    pub async fn summary(&self) -> Result<Summary, EngineStopped> {
+        self.ask(Command::Summary).await
+    }
+
+    /// Trunks that pass the filter, ordered by ref, after the page token `after`; at most [`MAX_PAGE`].
+    ///
+    /// # Errors
+    /// When the engine has stopped.
+    pub async fn list(
+        &self,
+        filter: Filter,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<Page, EngineStopped> {
+        let limit = limit.clamp(1, MAX_PAGE);
+        self.ask(|answer| Command::List { filter, after, limit, answer }).await
+    }
+
+    /// Registers one trunk now.
+    ///
+    /// # Errors
+    /// When the engine has stopped.
+    pub async fn refresh(&self, reference: String) -> Result<Refresh, EngineStopped> {
+        self.ask(|answer| Command::Refresh { reference, answer }).await
+    }
+
+    /// Reads the trunks again without waiting for the interval.
+    ///
+    /// # Errors
+    /// When the engine has stopped.
+    pub async fn sync_now(&self) -> Result<(), EngineStopped> {
+        self.commands.send(Command::SyncNow).await.map_err(|_| EngineStopped)
+    }
+}

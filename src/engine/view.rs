@@ -1,0 +1,203 @@
+//! What the engine shows of itself: to the admin port, the metrics, the demo and the operator's status. No secrets.
+
+use serde::{Deserialize, Serialize};
+
+/// How a trunk's registration stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TrunkState {
+    /// Never tried yet, or waiting for its first answer.
+    Pending,
+    /// The registrar holds a binding, and the last attempt succeeded.
+    Registered,
+    /// The registrar still holds a binding, but the last attempt to refresh it failed.
+    AtRisk,
+    /// There is no binding, and the last attempt failed.
+    Failing,
+    /// The trunk as configured cannot be registered.
+    Invalid,
+    /// The binding is being removed.
+    Leaving,
+}
+
+impl TrunkState {
+    /// All states, in the order in which a person wants to read them.
+    pub const ALL: [Self; 6] =
+        [Self::Registered, Self::AtRisk, Self::Failing, Self::Invalid, Self::Pending, Self::Leaving];
+
+    /// The name as JSON, metrics and tables show it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Registered => "registered",
+            Self::AtRisk => "atRisk",
+            Self::Failing => "failing",
+            Self::Invalid => "invalid",
+            Self::Leaving => "leaving",
+        }
+    }
+
+    /// Reads a name as [`TrunkState::name`] writes it, in any case.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|s| s.name().eq_ignore_ascii_case(name))
+    }
+}
+
+/// Why an attempt failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Trouble {
+    /// In CamelCase, one of a fixed set: `CredentialsRejected`, `UnknownAccount`, `NoAnswer`, ...
+    pub reason: String,
+    /// SIP status code, where the registrar sent one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub code: Option<u16>,
+    /// In plain words, with the registrar's own phrase.
+    pub message: String,
+    /// Since when, in milliseconds since the Unix epoch.
+    pub since_ms: u64,
+}
+
+/// One trunk's registration. Times are milliseconds since the Unix epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TrunkView {
+    /// The trunk's ref.
+    pub reference: String,
+    /// The trunk's name.
+    pub name: String,
+    /// How it stands.
+    pub state: TrunkState,
+    /// Address of record in use, `user@host`; empty for an invalid trunk.
+    pub aor: String,
+    /// Registrar in use, `host:port/TRANSPORT`; empty for an invalid trunk.
+    pub registrar: String,
+    /// EdgePort in use.
+    pub edge_port: String,
+    /// When the binding lapses.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub expires_at_ms: Option<u64>,
+    /// When the next REGISTER is due; absent while one is in flight.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub next_at_ms: Option<u64>,
+    /// Whether a REGISTER is in flight.
+    pub in_flight: bool,
+    /// What comes next, in plain words: `refresh`, `retry`, `waiting for the Requester`, ...
+    pub next: String,
+    /// Rounds that failed in a row.
+    pub failures: u32,
+    /// Why it is not simply registered.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub trouble: Option<Trouble>,
+    /// Call-ID in use.
+    pub call_id: String,
+    /// Last CSeq number sent.
+    pub cseq: u32,
+}
+
+/// Which trunks to show.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Only those in one of these states; empty for all.
+    pub states: Vec<TrunkState>,
+    /// Only those at this registrar host, in any case.
+    pub registrar: Option<String>,
+    /// Only those whose ref, name or address of record contains this, in any case.
+    pub text: Option<String>,
+}
+
+/// A part of the list.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Page {
+    /// The trunks.
+    pub items: Vec<TrunkView>,
+    /// Pass it to get the next part; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub next_page_token: Option<String>,
+}
+
+/// How a neighbour (API server, Requester, cache) fares.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Health {
+    /// `None` until it has been tried.
+    pub ok: Option<bool>,
+    /// What is wrong, in plain words.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub message: Option<String>,
+    /// Since when it is as it is, in milliseconds since the Unix epoch; 0 until it has been tried.
+    pub since_ms: u64,
+}
+
+/// How many trunks are in each state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Counts {
+    /// See [`TrunkState::Pending`].
+    pub pending: u64,
+    /// See [`TrunkState::Registered`].
+    pub registered: u64,
+    /// See [`TrunkState::AtRisk`].
+    pub at_risk: u64,
+    /// See [`TrunkState::Failing`].
+    pub failing: u64,
+    /// See [`TrunkState::Invalid`].
+    pub invalid: u64,
+    /// See [`TrunkState::Leaving`].
+    pub leaving: u64,
+}
+
+impl Counts {
+    /// The count of one state.
+    pub fn of(&self, state: TrunkState) -> u64 {
+        match state {
+            TrunkState::Pending => self.pending,
+            TrunkState::Registered => self.registered,
+            TrunkState::AtRisk => self.at_risk,
+            TrunkState::Failing => self.failing,
+            TrunkState::Invalid => self.invalid,
+            TrunkState::Leaving => self.leaving,
+        }
+    }
+
+    /// The count of one state, to change it.
+    pub fn of_mut(&mut self, state: TrunkState) -> &mut u64 {
+        match state {
+            TrunkState::Pending => &mut self.pending,
+            TrunkState::Registered => &mut self.registered,
+            TrunkState::AtRisk => &mut self.at_risk,
+            TrunkState::Failing => &mut self.failing,
+            TrunkState::Invalid => &mut self.invalid,
+            TrunkState::Leaving => &mut self.leaving,
+        }
+    }
+}
+
+/// The engine at one glance.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// Trunks by state.
+    pub counts: Counts,
+    /// The API server.
+    pub api: Health,
+    /// The Requester.
+    pub requester: Health,
+    /// The cache.
+    pub cache: Health,
+    /// When trunks were last read completely, in milliseconds since the Unix epoch.
+    pub last_sync_ms: Option<u64>,
+    /// How many trunks a sync saw missing that it does not de-register before a second sync says the same.
+    pub removals_held: u64,
+    /// When the next binding lapses if nothing is done, in milliseconds since the Unix epoch.
+    pub next_lapse_ms: Option<u64>,
+    /// REGISTERs in flight.
+    pub in_flight: u64,
+    /// How many may be in flight at the moment.
+    pub in_flight_limit: u64,
+    /// Trunks whose REGISTER is due and waits for its turn.
+    pub waiting: u64,
+    /// Registrars whose budget is too small for the trunks they have: bindings there will lapse.
+    pub over_budget: Vec<String>,
+}

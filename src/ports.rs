@@ -1,0 +1,217 @@
+//! What the engine needs from outside, as traits. Nothing here knows gRPC, Redis or Kubernetes.
+//!
+//! * [`TrunkSource`] lists the trunks,
+//! * [`Requester`] sends one REGISTER and brings back the answer,
+//! * [`Store`] keeps what must outlive the process.
+
+use std::{fmt, future::Future, time::Duration};
+
+use crate::trunk::{Credentials, HostPort, Transport, Trunk, TrunkProblem};
+
+/// One REGISTER, complete but for what is the same for all of them (Allow, User-Agent, ...), which the port knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Register {
+    /// Where the request goes: the registrar, or where it redirected to.
+    pub target: HostPort,
+    /// How it travels there.
+    pub transport: Transport,
+    /// Host of the Request-URI; it has no user part (RFC 3261 §10.2).
+    pub request_host: Box<str>,
+    /// User part of To and From.
+    pub user: Box<str>,
+    /// Host part of To and From: the registrar domain.
+    pub domain: Box<str>,
+    /// `sips:` instead of `sip:` in To, From and Request-URI.
+    pub secure: bool,
+    /// From tag, new for each request.
+    pub from_tag: Box<str>,
+    /// Call-ID, the same for the life of the registration (RFC 3261 §10.2.4).
+    pub call_id: Box<str>,
+    /// CSeq number, below 2^31 (RFC 3261 §8.1.1.5).
+    pub cseq: u32,
+    /// Requested expiry in seconds; 0 removes the binding (RFC 3261 §10.2.2).
+    pub expires: u32,
+    /// The EdgePort that the request goes through.
+    pub edge_port: HostPort,
+    /// Which of the configured option tags to leave out, one bit for each in configuration order.
+    pub without_tags: u32,
+    /// For the digest challenge.
+    pub credentials: Option<Credentials>,
+}
+
+/// A final answer to a REGISTER, as far as a registration cares.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reply {
+    /// SIP status code; `None` where the answer carried no response type that makes sense.
+    pub code: Option<u16>,
+    /// The registrar's own words.
+    pub phrase: Box<str>,
+    /// Expires of the Contact that came back: `None` where there was no Contact, or it had none.
+    pub contact_expires: Option<i32>,
+    /// Target of a redirection: host, port and transport of the Contact that came back.
+    pub contact: Option<RedirectTarget>,
+    /// The Expires header field.
+    pub expires: Option<i32>,
+    /// Min-Expires in seconds, of a 423.
+    pub min_expires: Option<u32>,
+    /// Retry-After in seconds.
+    pub retry_after: Option<u32>,
+    /// The option tags of Unsupported, of a 420.
+    pub unsupported: Vec<Box<str>>,
+    /// CSeq number of the answer: where the Requester authenticated, higher than the one asked for.
+    pub cseq: Option<u32>,
+}
+
+/// Where a 3xx points to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedirectTarget {
+    /// Host and port.
+    pub address: HostPort,
+    /// Transport, where the URI names one.
+    pub transport: Option<Transport>,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// No answer within the deadline of the call.
+    #[error("no answer from the Requester within {} s", .0.as_secs_f32())]
+    Deadline(Duration),
+    /// The Requester cannot be reached.
+    #[error("the Requester cannot be reached: {0}")]
+    Unavailable(Box<str>),
+    /// The Requester answered with an error instead of a SIP response.
+    #[error("the Requester refused: {0}")]
+    Refused(Box<str>),
+}
+
+/// Sends REGISTERs.
+pub trait Requester: Send + Sync + 'static {
+    /// Sends one REGISTER and waits for the answer, for at most `deadline`.
+    ///
+    /// An implementation must resolve in every case: the engine keeps a place for the request until it does.
+    fn register(
+        &self,
+        request: Register,
+        deadline: Duration,
+    ) -> impl Future<Output = Result<Reply, SendError>> + Send;
+
+    /// How many connections to the Requester have been made so far. A number that rises means that the Requester may
+    /// have restarted, and its Contact changed.
+    fn connections(&self) -> u64;
+}
+
+/// One trunk as it comes from the source, not yet decoded.
+pub trait TrunkItem: Send {
+    /// The API server's identifier; `None` where it is missing or empty.
+    fn reference(&self) -> Option<&str>;
+    /// A hash of the item's bytes, stable within this process: equal means unchanged, unequal means «look closer».
+    fn fingerprint(&self) -> u64;
+    /// The trunk itself.
+    ///
+    /// # Errors
+    /// What makes the trunk unusable.
+    fn decode(&self) -> Result<Trunk, TrunkProblem>;
+}
+
+/// Why the trunks could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// The API server cannot be reached, or is not able to answer now.
+    #[error("the API server cannot be reached: {0}")]
+    Unavailable(Box<str>),
+    /// It did not answer in time.
+    #[error("the API server did not answer within {} s", .0.as_secs_f32())]
+    Deadline(Duration),
+    /// It answered with an error.
+    #[error("the API server refused: {0}")]
+    Refused(Box<str>),
+    /// What it answered cannot be understood.
+    #[error("the API server's answer makes no sense: {0}")]
+    Malformed(Box<str>),
+    /// The receiving side went away.
+    #[error("the sync was abandoned")]
+    Abandoned,
+}
+
+/// Lists the trunks.
+pub trait TrunkSource: Send + Sync + 'static {
+    /// What a listing consists of.
+    type Item: TrunkItem + 'static;
+
+    /// Reads all trunks with `sendRegister: true` and hands them over in batches. `Ok` means that the list was
+    /// complete; on an error whatever was handed over is only a part of it.
+    fn list(
+        &self,
+        batches: tokio::sync::mpsc::Sender<Vec<Self::Item>>,
+    ) -> impl Future<Output = Result<(), SourceError>> + Send;
+}
+
+/// What is kept of one trunk's registration. Wall-clock times are milliseconds since the Unix epoch.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Record {
+    /// The trunk.
+    pub reference: Box<str>,
+    /// Last CSeq number that may have been used with any Call-ID of this trunk.
+    pub cseq: u32,
+    /// The address of record of the binding, `user@host`.
+    pub aor: Box<str>,
+    /// When the binding lapses; 0 where there is none.
+    pub expires_at_ms: u64,
+    /// What the registrar granted, in seconds.
+    pub granted_s: u32,
+}
+
+/// A change to what is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Insert or replace.
+    Put(Record),
+    /// Forget the trunk of this reference.
+    Forget(Box<str>),
+}
+
+/// Why the store failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be reached, or does not answer: try again later.
+    #[error("the cache cannot be reached: {0}")]
+    Unavailable(Box<str>),
+    /// It refuses the credentials: trying again soon is of no use.
+    #[error("the cache refuses the credentials: {0}")]
+    Denied(Box<str>),
+    /// It answers with an error.
+    #[error("the cache refused: {0}")]
+    Refused(Box<str>),
+}
+
+/// Keeps registrations beyond the life of the process. One store serves one registry (one instance id).
+pub trait Store: Send + Sync + 'static {
+    /// Everything that is kept for this registry, in any order. A record that cannot be read is left out, and said so
+    /// in the log.
+    fn load(&self) -> impl Future<Output = Result<Vec<Record>, StoreError>> + Send;
+
+    /// Applies the changes in their order. After an error any part of them may have been applied; applying them again
+    /// is harmless.
+    fn apply(&self, changes: Vec<Change>) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Whether the store is there at all: answers as soon as one round trip succeeded.
+    fn ping(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// Reads the clock and draws random numbers: the only way in which the engine's driver does either.
+pub trait Environment: Send + Sync + 'static {
+    /// Wall-clock time in milliseconds since the Unix epoch. It may jump.
+    fn unix_ms(&self) -> u64;
+    /// A seed for the engine's random numbers.
+    fn seed(&self) -> u64;
+}
+
+impl fmt::Display for RedirectTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.transport {
+            Some(transport) => write!(f, "{} ({transport})", self.address),
+            None => write!(f, "{}", self.address),
+        }
+    }
+}
