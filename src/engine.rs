@@ -1,4 +1,560 @@
-//! The one loop: trunks in, actions performed, replies fed back.
+//! Many registrations and what they share: a timer queue, budgets, the bound on requests in flight, the health of the
+//! Requester and of the EdgePorts.
+//!
+//! [`Engine`] does no IO and reads no clock. [`driver`] runs it:
+//!
+//! ```text
+//!   TrunkSource --> offer() --+                          +--> poll_send() --> Requester --+
+//!                             |                          |                                |
+//!                             +------->  Engine  --------+                                |
+//!                             |            ^             |                                |
+//!   Store --> resume() -------+            |             +--> take_changes() --> Store    |
+//!                                          |                                              |
+//!                                          +----------------- answered() <----------------+
+//! ```
+//!
+//! Nothing is a task, a channel or a timer of its own for each trunk: a million trunks are a million slots.
 
+pub mod driver;
+mod edges;
+mod fleet;
 pub mod handle;
+pub mod packed;
+mod registrars;
+mod report;
+mod sync;
+mod timers;
 pub mod view;
+mod way;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use slab::Slab;
+
+use self::{
+    edges::Edges,
+    fleet::Fleet,
+    registrars::Registrars,
+    sync::SyncState,
+    timers::Timers,
+    view::{Health, TrunkState},
+    way::{CallResult, Gate, Way},
+};
+use crate::{
+    config::{Config, EdgePort},
+    ports::{Change, Record, Register, Reply, SendError},
+    registration::{
+        Attempt, Plan, Settings, UriChoice,
+        identity::RegistryId,
+        reply::Verdict,
+        request,
+        time::{Moment, Now},
+    },
+    trunk::HostPort,
+};
+
+/// Names a request in flight.
+pub type Ticket = usize;
+
+/// What an engine is set up with.
+#[derive(Clone, Debug)]
+pub struct EngineSettings {
+    /// What all registrations have in common.
+    pub registration: Settings,
+    /// EdgePorts, at least one.
+    pub edge_ports: Vec<EdgePort>,
+    /// REGISTERs in flight at most.
+    pub max_in_flight: u32,
+    /// REGISTERs per second for each registrar host.
+    pub rate_per_registrar: Option<f64>,
+}
+
+impl From<&Config> for EngineSettings {
+    fn from(config: &Config) -> Self {
+        let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            registration: Settings {
+                interval_ms: ms(config.register_interval),
+                expires_s: config.registration.expires,
+                deadline_ms: ms(config.requester.timeout),
+                tags: config.registration.require.clone(),
+            },
+            edge_ports: config.edge_ports.clone(),
+            max_in_flight: config.registration.max_in_flight,
+            rate_per_registrar: config.registration.rate_per_registrar,
+        }
+    }
+}
+
+/// A REGISTER to send now.
+#[derive(Debug)]
+pub struct Send {
+    /// Give it back with the answer.
+    pub ticket: Ticket,
+    /// What to send.
+    pub register: Register,
+    /// How long to wait for the answer, in milliseconds.
+    pub deadline_ms: u64,
+}
+
+/// What came of a REGISTER, for metrics.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// Registrar host.
+    pub registrar: Box<str>,
+    /// A short, fixed name.
+    pub outcome: &'static str,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+}
+
+/// A trunk's registration now stands differently.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// The trunk.
+    pub reference: String,
+    /// How it stood.
+    pub from: TrunkState,
+    /// How it stands.
+    pub to: TrunkState,
+    /// Registrar host in use.
+    pub registrar: String,
+    /// Why, where it is not well.
+    pub reason: Option<(&'static str, String)>,
+}
+
+#[derive(Debug)]
+struct Flight {
+    slot: u32,
+    attempt: Attempt,
+    sent_to: HostPort,
+    user: Box<str>,
+    domain: Box<str>,
+    registrar: u32,
+    edge: usize,
+    sent_at: Moment,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Engine {
+    registry: RegistryId,
+    settings: EngineSettings,
+    fleet: Fleet,
+    timers: Timers,
+    registrars: Registrars,
+    way: Way,
+    edges: Edges,
+    flights: Slab<Flight>,
+    sync: SyncState,
+    /// What the store knew at the start, until the trunks turn up.
+    known: HashMap<Box<str>, Record>,
+    transitions: Vec<Transition>,
+    api: Health,
+    cache: Health,
+    paused: bool,
+    rng: SmallRng,
+}
+
+/// How long a trunk waits that must not be sent while its predecessor is being removed, in milliseconds.
+const COLLISION_PAUSE: u64 = 500;
+/// Transitions that are kept for whoever logs them.
+const MAX_TRANSITIONS: usize = 10_000;
+
+impl Engine {
+    /// An engine without trunks.
+    pub fn new(registry: RegistryId, settings: EngineSettings, seed: u64) -> Self {
+        Self {
+            registry,
+            fleet: Fleet::default(),
+            timers: Timers::default(),
+            registrars: Registrars::new(settings.rate_per_registrar),
+            way: Way::new(settings.max_in_flight),
+            edges: Edges::new(&settings.edge_ports),
+            flights: Slab::new(),
+            sync: SyncState::default(),
+            known: HashMap::new(),
+            transitions: Vec::new(),
+            api: Health::default(),
+            cache: Health::default(),
+            paused: false,
+            rng: SmallRng::seed_from_u64(seed),
+            settings,
+        }
+    }
+
+    /// What the store kept. Trunks that turn up in a sync go on from there.
+    pub fn resume(&mut self, records: Vec<Record>) {
+        self.known = records.into_iter().map(|record| (record.reference.clone(), record)).collect();
+    }
+
+    /// Sends nothing any more; bindings stay.
+    pub fn pause(&mut self, paused: bool) {
+        self.paused = paused;
+    }
+
+    /// The next REGISTER to send now, if there is one: call again until there is none.
+    pub fn poll_send(&mut self, now: Now) -> Option<Send> {
+        while let Some(slot) = self.timers.pop(now.at) {
+            self.look(slot, now);
+        }
+        if self.paused {
+            return None;
+        }
+        loop {
+            let urgent_only = match self.way.gate(now.at) {
+                Gate::All => false,
+                Gate::Urgent => true,
+                Gate::Shut => return None,
+            };
+            let fleet = &self.fleet;
+            let waits = |slot, stamp| fleet.get(slot).is_some_and(|slot| slot.queued && slot.stamp == stamp);
+            let share = (self.way.limit() / 8).max(1);
+            let (slot, registrar) = self.registrars.next(urgent_only, share, now.at, waits)?;
+            match self.send(slot, registrar, now) {
+                Some(send) => return Some(send),
+                None => self.registrars.finished(registrar, None, now.at),
+            }
+        }
+    }
+
+    /// When to call [`Engine::poll_send`] again, unless something else happens before.
+    pub fn next_wakeup(&self) -> Option<Moment> {
+        if self.paused {
+            return None;
+        }
+        let gate = self.way.opens_at();
+        [self.timers.next(), self.registrars.next_at(), gate].into_iter().flatten().min()
+    }
+
+    /// Takes the answer to a request.
+    pub fn answered(
+        &mut self,
+        ticket: Ticket,
+        answer: &Result<Reply, SendError>,
+        now: Now,
+    ) -> Option<Finished> {
+        let flight = self.flights.try_remove(ticket)?;
+        let took_ms = now.at.since(flight.sent_at);
+        let outcome = self.apply_answer(&flight, answer, now);
+        let silent = match answer {
+            Ok(reply) => Some(reply.code == Some(408)),
+            Err(SendError::Deadline(_)) => Some(true),
+            Err(_) => None,
+        };
+        self.registrars.finished(flight.registrar, silent, now.at);
+        if let Some(silent) = silent {
+            self.edges.finished(flight.edge, flight.registrar, silent, now.at);
+        }
+        let result = match (answer, silent) {
+            (Ok(_), silent) => CallResult::Answered { brisk: silent == Some(false) },
+            (Err(SendError::Deadline(_)), _) => CallResult::Deadline,
+            (Err(SendError::Unavailable(_)), _) => CallResult::Unavailable,
+            (Err(SendError::Refused(_)), _) => CallResult::Refused,
+        };
+        let message = answer.as_ref().err().map(ToString::to_string);
+        self.way.finished(result, took_ms, message.as_deref(), now, &mut self.rng);
+        Some(Finished { registrar: flight.domain, outcome, took_ms })
+    }
+
+    fn apply_answer(&mut self, flight: &Flight, answer: &Result<Reply, SendError>, now: Now) -> &'static str {
+        let Some(entry) = self.fleet.get_mut(flight.slot) else { return "late" };
+        let trunk = entry.trunk.open();
+        let plan =
+            Plan { uris: trunk.uris(), edges: self.edges.len(), settings: &self.settings.registration };
+        let position = trunk.position_of(&flight.user, &flight.domain).unwrap_or(0);
+        let (verdict, effect) = entry.registration.answered(
+            &flight.attempt,
+            (&flight.sent_to, position),
+            answer,
+            &plan,
+            now,
+            &mut self.rng,
+        );
+        if let Some(seconds) = effect.min_expires {
+            self.registrars.learn_min_expires(flight.registrar, seconds);
+        }
+        if let Some(until) = effect.hold_registrar_until {
+            self.registrars.hold(flight.registrar, until, now.at);
+        }
+        if effect.persist && !matches!(verdict, Verdict::Unavailable) {
+            self.fleet.mark_dirty(flight.slot);
+        }
+        if effect.finished {
+            self.fleet.remove(flight.slot);
+        } else {
+            self.settle(flight.slot, now);
+        }
+        verdict.outcome()
+    }
+
+    /// After any change of a registration: counts it anew and arms its timer, or queues it when it is due.
+    fn settle(&mut self, slot: u32, now: Now) {
+        self.recount(slot, now);
+        let Some(entry) = self.fleet.get_mut(slot) else { return };
+        entry.stamp = entry.stamp.wrapping_add(1);
+        entry.queued = false;
+        let due = entry.registration.due();
+        if due <= now.at {
+            self.enqueue(slot, now);
+        } else {
+            self.timers.arm(due, slot);
+            let fleet = &self.fleet;
+            self.timers.compact(fleet.len(), |moment, slot| {
+                fleet.get(slot).is_some_and(|entry| {
+                    let lapse = entry.registration.binding().map(|binding| binding.expires_at);
+                    entry.registration.due() == moment || lapse == Some(moment)
+                })
+            });
+        }
+    }
+
+    /// A timer fired: whatever is due, is done.
+    fn look(&mut self, slot: u32, now: Now) {
+        let Some(entry) = self.fleet.get_mut(slot) else { return };
+        let lapsed = entry.registration.left(now.at).is_none() && entry.registration.binding().is_some();
+        if lapsed && !entry.registration.is_leaving() {
+            entry.registration.lapsed(now.unix_ms);
+        }
+        if !entry.queued && entry.registration.due() <= now.at {
+            self.enqueue(slot, now);
+        }
+        self.recount(slot, now);
+    }
+
+    fn recount(&mut self, slot: u32, now: Now) {
+        let Some((from, to)) = self.fleet.recount(slot, now.at) else { return };
+        if self.transitions.len() < MAX_TRANSITIONS
+            && let Some(entry) = self.fleet.get(slot)
+        {
+            self.transitions.push(report::transition(entry, from, to));
+        }
+    }
+
+    /// What changed its state since the last call.
+    pub fn take_transitions(&mut self) -> Vec<Transition> {
+        std::mem::take(&mut self.transitions)
+    }
+
+    /// Puts a trunk that is due into the queue of the registrar that its next attempt goes to.
+    fn enqueue(&mut self, slot: u32, now: Now) {
+        let Some(entry) = self.fleet.get_mut(slot) else { return };
+        if entry.registration.in_flight() || entry.trunk.open().uris() == 0 {
+            return;
+        }
+        let trunk = entry.trunk.open();
+        let host = match entry.registration.redirect(now.at) {
+            Some(to) => to.address.host.clone(),
+            None => {
+                let order = trunk.order();
+                let held = |rank: usize| {
+                    let uri = order.get(rank).and_then(|position| trunk.uri(*position));
+                    uri.is_none_or(|uri| self.registrars.held_until(uri.host) > now.at.plus(1_000))
+                };
+                if let (UriChoice::Rank(rank), _) = entry.registration.ranks()
+                    && !entry.registration.probes_next()
+                    && held(usize::from(rank))
+                    && let Some(free) = (0..order.len()).find(|rank| !held(*rank))
+                {
+                    entry.registration.divert(u8::try_from(free).unwrap_or(0));
+                }
+                let position = position(&entry.registration.ranks().0, &order);
+                trunk.uri(position).map_or("", |uri| uri.host).into()
+            }
+        };
+        entry.stamp = entry.stamp.wrapping_add(1);
+        entry.queued = true;
+        let (urgency, stamp) = (entry.registration.urgency(), entry.stamp);
+        if let Some(left) = entry.registration.left(now.at) {
+            self.timers.arm(now.at.plus(left), slot);
+        }
+        let registrar = self.registrars.id_of(&host, now.at);
+        self.registrars.wait(registrar, urgency, slot, stamp, now.at);
+    }
+
+    fn send(&mut self, slot: u32, registrar: u32, now: Now) -> Option<Send> {
+        if self.collides(slot) {
+            let entry = self.fleet.get_mut(slot)?;
+            entry.queued = false;
+            self.timers.arm(now.at.plus(COLLISION_PAUSE), slot);
+            return None;
+        }
+        let min_expires = self.registrars.min_expires(registrar);
+        let entry = self.fleet.get_mut(slot)?;
+        entry.queued = false;
+        let trunk = entry.trunk.open();
+        let plan =
+            Plan { uris: trunk.uris(), edges: self.edges.len(), settings: &self.settings.registration };
+        let attempt = entry.registration.attempt(min_expires, &plan, now);
+        let uri = trunk.uri(position(&attempt.uri, &trunk.order()))?;
+        let (edge, edge_port) = self.edges.choose(&trunk, attempt.edge, now.at);
+        let tag = self.rng.random();
+        let register = request::register(
+            &self.registry,
+            trunk.reference(),
+            uri,
+            trunk.credentials(),
+            edge_port,
+            &attempt,
+            tag,
+        );
+        let flight = Flight {
+            slot,
+            sent_to: register.target.clone(),
+            user: uri.user.into(),
+            domain: uri.host.into(),
+            registrar,
+            edge,
+            sent_at: now.at,
+            attempt,
+        };
+        self.way.sent();
+        let ticket = self.flights.insert(flight);
+        Some(Send { ticket, register, deadline_ms: self.settings.registration.deadline_ms })
+    }
+
+    /// Whether another slot of the same trunk has a request in flight for the Call-ID that this one would use. Removals
+    /// that the trunk's return has made pointless are dropped.
+    fn collides(&mut self, slot: u32) -> bool {
+        let Some(entry) = self.fleet.get(slot) else { return false };
+        let reference: Box<str> = entry.trunk.reference().into();
+        if entry.registration.is_leaving() {
+            let Some(active) = self.fleet.find(&reference).and_then(|active| self.fleet.get(active)) else {
+                return false;
+            };
+            return active.registration.in_flight() && self.shares_call_id(slot, &reference);
+        }
+        let overlapping: Vec<(u32, bool)> = self
+            .fleet
+            .leaving(&reference)
+            .iter()
+            .filter_map(|other| self.fleet.get(*other).map(|leaving| (*other, leaving)))
+            .filter(|(_, leaving)| overlap(&leaving.trunk, &entry.trunk))
+            .map(|(other, leaving)| (other, leaving.registration.in_flight()))
+            .collect();
+        for (other, in_flight) in &overlapping {
+            if !in_flight {
+                self.fleet.remove(*other);
+            }
+        }
+        overlapping.iter().any(|(_, in_flight)| *in_flight)
+    }
+
+    fn shares_call_id(&self, leaving: u32, reference: &str) -> bool {
+        match (self.fleet.find(reference).and_then(|slot| self.fleet.get(slot)), self.fleet.get(leaving)) {
+            (Some(active), Some(leaving)) => overlap(&active.trunk, &leaving.trunk),
+            _ => false,
+        }
+    }
+
+    /// The connection to the Requester was lost and is back: its Contact may have changed.
+    pub fn requester_reconnected(&mut self, now: Now) {
+        for slot in self.fleet.all() {
+            if let Some(entry) = self.fleet.get_mut(slot) {
+                let before = entry.registration.due();
+                entry.registration.refresh_early(now.at, &mut self.rng);
+                let due = entry.registration.due();
+                if due != before && !entry.queued {
+                    self.timers.arm(due, slot);
+                }
+            }
+        }
+    }
+
+    /// Registers one trunk now.
+    pub fn refresh(&mut self, reference: &str, now: Now) -> handle::Refresh {
+        let Some(slot) = self.fleet.find(reference) else { return handle::Refresh::NotFound };
+        let Some(entry) = self.fleet.get_mut(slot) else { return handle::Refresh::NotFound };
+        if entry.trunk.open().uris() == 0 {
+            return handle::Refresh::Invalid;
+        }
+        if entry.registration.in_flight() {
+            return handle::Refresh::InFlight;
+        }
+        entry.registration.refresh_now(now.at);
+        self.settle(slot, now);
+        handle::Refresh::Queued
+    }
+
+    /// Changes settings without touching what they do not concern.
+    pub fn reconfigure(&mut self, settings: EngineSettings, now: Now) {
+        let before = std::mem::replace(&mut self.settings, settings);
+        self.way.set_max(self.settings.max_in_flight);
+        if before.rate_per_registrar != self.settings.rate_per_registrar {
+            self.registrars.set_rate(self.settings.rate_per_registrar, now.at);
+        }
+        if before.edge_ports != self.settings.edge_ports {
+            self.edges = Edges::new(&self.settings.edge_ports);
+            // Calls must not go on arriving at an EdgePort that is no longer there.
+            self.requester_reconnected(now);
+        }
+        if before.registration.interval_ms != self.settings.registration.interval_ms {
+            for slot in self.fleet.all() {
+                if let Some(entry) = self.fleet.get_mut(slot) {
+                    entry.registration.reschedule(&self.settings.registration, now.at, &mut self.rng);
+                    if !entry.queued {
+                        self.timers.arm(entry.registration.due(), slot);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Removes all bindings. Nothing registers any more; [`Engine::is_empty`] tells when it is done.
+    pub fn leave_all(&mut self, now: Now) {
+        self.known.clear();
+        for slot in self.fleet.all() {
+            self.remove_trunk(slot, now);
+        }
+    }
+
+    /// Whether no trunk is left.
+    pub fn is_empty(&self) -> bool {
+        self.fleet.len() == 0
+    }
+
+    /// REGISTERs in flight.
+    pub fn in_flight(&self) -> u32 {
+        self.way.in_flight()
+    }
+
+    /// How many changes wait to be written to the store.
+    pub fn unwritten(&self) -> usize {
+        self.fleet.unwritten()
+    }
+
+    /// At most `most` changes to write to the store. [`Engine::put_back`] takes back what could not be written.
+    pub fn take_changes(&mut self, most: usize, now: Now) -> Vec<Change> {
+        self.fleet.take_changes(most, now)
+    }
+
+    /// These changes were not written after all.
+    pub fn put_back(&mut self, changes: Vec<Change>) {
+        self.fleet.put_back(changes);
+    }
+
+    /// The store lost what it had: everything is written again.
+    pub fn write_everything(&mut self) {
+        self.fleet.mark_all_dirty();
+    }
+}
+
+/// Whether two versions of a trunk have an address of record in common, and so a Call-ID.
+fn overlap(one: &packed::PackedTrunk, other: &packed::PackedTrunk) -> bool {
+    let (one, other) = (one.open(), other.open());
+    (0..one.uris())
+        .filter_map(|position| one.uri(position))
+        .any(|uri| other.position_of(uri.user, uri.host).is_some())
+}
+
+/// The position that an attempt means.
+fn position(choice: &UriChoice, order: &[u8]) -> u8 {
+    match choice {
+        UriChoice::Rank(rank) => order.get(usize::from(*rank)).or(order.first()).copied().unwrap_or(0),
+        UriChoice::Position(position) => *position,
+    }
+}

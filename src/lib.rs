@@ -2,7 +2,9 @@
 pub mod config;
 pub mod engine;
 pub mod environment;
+pub mod grpc;
 pub mod ports;
 pub mod proto;
+pub mod registration;
 pub mod secret;
 pub mod trunk;

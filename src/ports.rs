@@ -96,9 +96,9 @@ pub trait Requester: Send + Sync + 'static {
         deadline: Duration,
     ) -> impl Future<Output = Result<Reply, SendError>> + Send;
 
-    /// How many connections to the Requester have been made so far. A number that rises means that the Requester may
+    /// How often a lost connection to the Requester has been made again. A number that rises means that the Requester may
     /// have restarted, and its Contact changed.
-    fn connections(&self) -> u64;
+    fn reconnections(&self) -> u64;
 }
 
 /// One trunk as it comes from the source, not yet decoded.
@@ -191,6 +191,9 @@ pub trait Store: Send + Sync + 'static {
     /// in the log.
     fn load(&self) -> impl Future<Output = Result<Vec<Record>, StoreError>> + Send;
 
+    /// Whether anything outlives the process. Where it does not, nothing needs to be written.
+    fn is_durable(&self) -> bool;
+
     /// Applies the changes in their order. After an error any part of them may have been applied; applying them again
     /// is harmless.
     fn apply(&self, changes: Vec<Change>) -> impl Future<Output = Result<(), StoreError>> + Send;
@@ -198,6 +201,18 @@ pub trait Store: Send + Sync + 'static {
     /// Whether the store is there at all: answers as soon as one round trip succeeded.
     fn ping(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
+
+/// Is told what happens, for metrics. All methods must be quick.
+pub trait Observer: Send + Sync + 'static {
+    /// A REGISTER was answered, or not; `outcome` is one of a few fixed names.
+    fn register_finished(&self, _registrar: &str, _outcome: &'static str, _seconds: f64) {}
+    /// A sync ended.
+    fn sync_finished(&self, _ok: bool, _seconds: f64) {}
+    /// A write to the store ended.
+    fn store_write(&self, _ok: bool) {}
+}
+
+impl Observer for () {}
 
 /// Reads the clock and draws random numbers: the only way in which the engine's driver does either.
 pub trait Environment: Send + Sync + 'static {

@@ -1,0 +1,257 @@
+//! All trunks of an engine, by slot and by ref.
+
+use std::collections::HashMap;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+use slab::Slab;
+
+use super::{
+    packed::PackedTrunk,
+    view::{Counts, TrunkState},
+};
+use crate::{
+    ports::{Change, Record},
+    registration::{
+        Registration,
+        time::{Moment, Now},
+    },
+};
+use std::hash::BuildHasher;
+
+/// One trunk and its registration.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub trunk: PackedTrunk,
+    pub registration: Registration,
+    /// Of the bytes that the trunk was read from.
+    pub fingerprint: u64,
+    /// Tells a queue entry that still counts from one that does not.
+    pub stamp: u32,
+    /// The last sync that listed it.
+    pub seen: u32,
+    /// Complete syncs in a row that did not list it.
+    pub missed: u8,
+    pub queued: bool,
+    pub invalid: bool,
+    dirty: bool,
+    /// As it is counted.
+    state: TrunkState,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Fleet {
+    slots: Slab<Slot>,
+    /// Slots of trunks that are there, by ref.
+    index: HashTable<u32>,
+    /// Slots of registrations that are being removed, by ref.
+    leaving: HashMap<Box<str>, Vec<u32>>,
+    hasher: DefaultHashBuilder,
+    counts: Counts,
+    dirty: Vec<u32>,
+    forgotten: Vec<Box<str>>,
+}
+
+impl Fleet {
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Trunks that are there, the leaving ones left out.
+    pub fn present(&self) -> usize {
+        self.index.len()
+    }
+
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    pub fn get(&self, slot: u32) -> Option<&Slot> {
+        self.slots.get(slot as usize)
+    }
+
+    pub fn get_mut(&mut self, slot: u32) -> Option<&mut Slot> {
+        self.slots.get_mut(slot as usize)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Slot)> {
+        self.slots.iter().map(|(slot, entry)| (u32::try_from(slot).unwrap_or(u32::MAX), entry))
+    }
+
+    /// All slots there are now.
+    pub fn all(&self) -> Vec<u32> {
+        self.iter().map(|(slot, _)| slot).collect()
+    }
+
+    pub fn find(&self, reference: &str) -> Option<u32> {
+        let hash = self.hasher.hash_one(reference);
+        self.index.find(hash, |slot| self.slots[*slot as usize].trunk.reference() == reference).copied()
+    }
+
+    pub fn insert(
+        &mut self,
+        trunk: PackedTrunk,
+        registration: Registration,
+        fingerprint: u64,
+        seen: u32,
+        invalid: bool,
+    ) -> u32 {
+        let hash = self.hasher.hash_one(trunk.reference());
+        let state = if invalid { TrunkState::Invalid } else { TrunkState::Pending };
+        *self.counts.of_mut(state) += 1;
+        let slot = u32::try_from(self.slots.insert(Slot {
+            trunk,
+            registration,
+            fingerprint,
+            stamp: 0,
+            seen,
+            missed: 0,
+            queued: false,
+            invalid,
+            dirty: false,
+            state,
+        }))
+        .unwrap_or(u32::MAX);
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        self.index.insert_unique(hash, slot, |slot| hasher.hash_one(slots[*slot as usize].trunk.reference()));
+        slot
+    }
+
+    /// Takes a slot out of the index: its trunk is gone, its registration is being removed.
+    pub fn unlist(&mut self, slot: u32) {
+        let Some(entry) = self.slots.get(slot as usize) else { return };
+        let reference = entry.trunk.reference();
+        let hash = self.hasher.hash_one(reference);
+        if let Ok(found) = self.index.find_entry(hash, |other| *other == slot) {
+            found.remove();
+        }
+        self.leaving.entry(reference.into()).or_default().push(slot);
+    }
+
+    /// Slots of a ref that are being removed.
+    pub fn leaving(&self, reference: &str) -> &[u32] {
+        if self.leaving.is_empty() {
+            return &[];
+        }
+        self.leaving.get(reference).map_or(&[], Vec::as_slice)
+    }
+
+    /// Drops a slot for good.
+    pub fn remove(&mut self, slot: u32) {
+        let Some(entry) = self.slots.try_remove(slot as usize) else { return };
+        *self.counts.of_mut(entry.state) -= 1;
+        let reference = entry.trunk.reference();
+        let hash = self.hasher.hash_one(reference);
+        if let Ok(found) = self.index.find_entry(hash, |other| *other == slot) {
+            found.remove();
+        }
+        if let Some(leaving) = self.leaving.get_mut(reference) {
+            leaving.retain(|other| *other != slot);
+            if leaving.is_empty() {
+                self.leaving.remove(reference);
+            }
+        }
+        if self.find(reference).is_none() && !self.leaving.contains_key(reference) {
+            self.forgotten.push(reference.into());
+        }
+    }
+
+    /// Brings the count by state up to date. Returns the states before and after, where they differ.
+    pub fn recount(&mut self, slot: u32, now: Moment) -> Option<(TrunkState, TrunkState)> {
+        let entry = self.slots.get_mut(slot as usize)?;
+        let state = match entry.registration.state(now) {
+            TrunkState::Leaving => TrunkState::Leaving,
+            _ if entry.invalid => TrunkState::Invalid,
+            state => state,
+        };
+        if state == entry.state {
+            return None;
+        }
+        let before = std::mem::replace(&mut entry.state, state);
+        *self.counts.of_mut(before) -= 1;
+        *self.counts.of_mut(state) += 1;
+        Some((before, state))
+    }
+
+    /// Its record has to be written.
+    pub fn mark_dirty(&mut self, slot: u32) {
+        if let Some(entry) = self.slots.get_mut(slot as usize)
+            && !std::mem::replace(&mut entry.dirty, true)
+        {
+            self.dirty.push(slot);
+        }
+    }
+
+    /// Everything has to be written.
+    pub fn mark_all_dirty(&mut self) {
+        for slot in self.all() {
+            self.mark_dirty(slot);
+        }
+    }
+
+    /// How many changes wait to be written.
+    pub fn unwritten(&self) -> usize {
+        self.dirty.len() + self.forgotten.len()
+    }
+
+    /// A trunk that the store knows and the API server does not.
+    pub fn forget(&mut self, reference: Box<str>) {
+        self.forgotten.push(reference);
+    }
+
+    /// At most `most` changes to write.
+    pub fn take_changes(&mut self, most: usize, now: Now) -> Vec<Change> {
+        let mut changes = Vec::with_capacity(most.min(self.unwritten()));
+        while changes.len() < most {
+            if let Some(reference) = self.forgotten.pop() {
+                if self.find(&reference).is_none() {
+                    changes.push(Change::Forget(reference));
+                }
+            } else if let Some(slot) = self.dirty.pop() {
+                let Some(entry) = self.slots.get_mut(slot as usize) else { continue };
+                if std::mem::take(&mut entry.dirty) && !entry.registration.is_leaving() && !entry.invalid {
+                    changes.push(Change::Put(entry.record(now)));
+                }
+            } else {
+                break;
+            }
+        }
+        changes
+    }
+
+    /// These changes were not written after all.
+    pub fn put_back(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            match change {
+                Change::Put(record) => {
+                    if let Some(slot) = self.find(&record.reference) {
+                        self.mark_dirty(slot);
+                    }
+                }
+                Change::Forget(reference) => self.forgotten.push(reference),
+            }
+        }
+    }
+}
+
+impl Slot {
+    fn record(&self, now: Now) -> Record {
+        let trunk = self.trunk.open();
+        let binding = self.registration.binding();
+        let aor = binding
+            .and_then(|binding| trunk.uri(binding.position))
+            .map_or_else(String::new, |uri| format!("{}@{}", uri.user, uri.host));
+        Record {
+            reference: trunk.reference().into(),
+            cseq: self.registration.cseq(),
+            aor: aor.into(),
+            expires_at_ms: binding.map_or(0, |binding| now.unix_ms_of(binding.expires_at)),
+            granted_s: binding.map_or(0, |binding| binding.granted_s),
+        }
+    }
+
+    /// As it is counted.
+    pub fn state(&self) -> TrunkState {
+        self.state
+    }
+}

@@ -1,0 +1,245 @@
+//! A trunk in one allocation: a million of them have to fit into memory.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
+
+use crate::{
+    registration::{
+        request::UriView,
+        target::{UriRank, uri_order},
+    },
+    secret::Secret,
+    trunk::{Credentials, Transport, Trunk},
+};
+
+/// A [`Trunk`], packed. Cleared when dropped, for it holds the password.
+pub struct PackedTrunk(Box<[u8]>);
+
+#[derive(Serialize, Deserialize)]
+struct Layout<'a> {
+    /// First, so that it can be read alone.
+    reference: &'a str,
+    name: &'a str,
+    region: Option<&'a str>,
+    #[serde(borrow)]
+    uris: Vec<UriLayout<'a>>,
+    credentials: Option<(&'a str, &'a str)>,
+    problem: Option<&'a str>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct UriLayout<'a> {
+    user: &'a str,
+    host: &'a str,
+    port: u16,
+    transport: Transport,
+    priority: i32,
+    weight: u16,
+}
+
+/// A packed trunk, opened: everything borrowed but the list of URIs.
+pub struct TrunkView<'a>(Layout<'a>);
+
+impl PackedTrunk {
+    /// Packs a trunk.
+    pub fn new(trunk: &Trunk) -> Self {
+        let uris = trunk
+            .uris
+            .iter()
+            .map(|uri| UriLayout {
+                user: &uri.user,
+                host: &uri.registrar.host,
+                port: uri.registrar.port,
+                transport: uri.transport,
+                priority: uri.priority,
+                weight: uri.weight,
+            })
+            .collect();
+        let credentials = trunk.credentials.as_ref().map(|c| (&*c.username, c.password.expose()));
+        Self::pack(&Layout {
+            reference: &trunk.reference,
+            name: &trunk.name,
+            region: trunk.region.as_deref(),
+            uris,
+            credentials,
+            problem: trunk.problem.as_deref(),
+        })
+    }
+
+    /// Packs what is known of a trunk that cannot be used.
+    pub fn unusable(reference: &str, problem: &str) -> Self {
+        let problem = Some(problem);
+        Self::pack(&Layout {
+            reference,
+            name: "",
+            region: None,
+            uris: Vec::new(),
+            credentials: None,
+            problem,
+        })
+    }
+
+    /// The same trunk with another word on what is wrong with it.
+    pub fn with_problem(&self, problem: Option<&str>) -> Self {
+        let mut layout = self.open().0;
+        layout.problem = problem;
+        Self::pack(&layout)
+    }
+
+    fn pack(layout: &Layout<'_>) -> Self {
+        // Serialising strings and numbers into memory has no way to fail.
+        Self(postcard::to_allocvec(layout).unwrap_or_default().into_boxed_slice())
+    }
+
+    /// Opens it.
+    pub fn open(&self) -> TrunkView<'_> {
+        TrunkView(postcard::from_bytes(&self.0).unwrap_or(Layout {
+            reference: "",
+            name: "",
+            region: None,
+            uris: Vec::new(),
+            credentials: None,
+            problem: None,
+        }))
+    }
+
+    /// The trunk's ref, without opening the rest.
+    pub fn reference(&self) -> &str {
+        postcard::take_from_bytes::<&str>(&self.0).map_or("", |(reference, _)| reference)
+    }
+}
+
+impl Drop for PackedTrunk {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for PackedTrunk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PackedTrunk").field(&self.reference()).finish()
+    }
+}
+
+impl<'a> TrunkView<'a> {
+    /// The trunk's ref.
+    pub fn reference(&self) -> &'a str {
+        self.0.reference
+    }
+
+    /// The trunk's name.
+    pub fn name(&self) -> &'a str {
+        self.0.name
+    }
+
+    /// The trunk's region.
+    pub fn region(&self) -> Option<&'a str> {
+        self.0.region
+    }
+
+    /// What is wrong with it, or with some of its URIs.
+    pub fn problem(&self) -> Option<&'a str> {
+        self.0.problem
+    }
+
+    /// How many URIs there are, 64 at most.
+    pub fn uris(&self) -> u8 {
+        u8::try_from(self.0.uris.len()).unwrap_or(u8::MAX)
+    }
+
+    /// The URI at a position.
+    pub fn uri(&self, position: u8) -> Option<UriView<'a>> {
+        self.0.uris.get(usize::from(position)).map(|uri| UriView {
+            user: uri.user,
+            host: uri.host,
+            port: uri.port,
+            transport: uri.transport,
+        })
+    }
+
+    /// Positions, preferred first.
+    pub fn order(&self) -> Vec<u8> {
+        let ranks = self.0.uris.iter().map(|uri| UriRank { priority: uri.priority, weight: uri.weight });
+        uri_order(self.0.reference, ranks)
+    }
+
+    /// The position of the URI with this address of record.
+    pub fn position_of(&self, user: &str, host: &str) -> Option<u8> {
+        let found =
+            self.0.uris.iter().position(|uri| uri.user == user && uri.host.eq_ignore_ascii_case(host))?;
+        u8::try_from(found).ok()
+    }
+
+    /// For the digest challenge.
+    pub fn credentials(&self) -> Option<Credentials> {
+        let (username, password) = self.0.credentials?;
+        Some(Credentials { username: username.into(), password: Secret::new(password) })
+    }
+
+    /// Whether a registration of the one would look different from a registration of the other.
+    pub fn registers_as(&self, other: &Self) -> bool {
+        let same_uri = |(a, b): (&UriLayout<'_>, &UriLayout<'_>)| {
+            (a.user, a.host, a.port, a.transport, a.priority, a.weight)
+                == (b.user, b.host, b.port, b.transport, b.priority, b.weight)
+        };
+        self.0.uris.len() == other.0.uris.len()
+            && self.0.uris.iter().zip(&other.0.uris).all(same_uri)
+            && self.0.credentials == other.0.credentials
+            && self.0.region == other.0.region
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trunk::{HostPort, TrunkUri};
+
+    pub(crate) fn sample() -> Trunk {
+        Trunk {
+            reference: "trunk-1".into(),
+            name: "Größe".into(),
+            region: Some("eu".into()),
+            uris: vec![TrunkUri {
+                user: "alice".into(),
+                registrar: HostPort::new("sip.example.com", 5060),
+                transport: Transport::Tcp,
+                priority: -3,
+                weight: 9,
+            }],
+            credentials: Some(Credentials { username: "a".into(), password: Secret::new("swordfish-77") }),
+            problem: None,
+        }
+    }
+
+    #[test]
+    fn what_goes_in_comes_out() {
+        let packed = PackedTrunk::new(&sample());
+        let open = packed.open();
+        assert_eq!((packed.reference(), open.reference(), open.name()), ("trunk-1", "trunk-1", "Größe"));
+        assert_eq!((open.region(), open.uris(), open.problem()), (Some("eu"), 1, None));
+        let uri = UriView { user: "alice", host: "sip.example.com", port: 5060, transport: Transport::Tcp };
+        assert_eq!(open.uri(0), Some(uri));
+        assert_eq!(open.uri(1), None);
+        assert_eq!(open.credentials(), sample().credentials);
+        assert_eq!(open.position_of("alice", "SIP.example.com"), Some(0));
+        assert!(packed.0.len() < 80, "a small trunk takes {} bytes", packed.0.len());
+    }
+
+    #[test]
+    fn only_what_matters_for_registering_counts_as_a_change() {
+        let packed = PackedTrunk::new(&sample());
+        let renamed = PackedTrunk::new(&Trunk { name: "Other".into(), ..sample() });
+        assert!(packed.open().registers_as(&renamed.open()));
+        let moved = PackedTrunk::new(&Trunk { region: None, ..sample() });
+        assert!(!packed.open().registers_as(&moved.open()));
+        let silent = PackedTrunk::new(&Trunk { credentials: None, ..sample() });
+        assert!(!packed.open().registers_as(&silent.open()));
+    }
+
+    #[test]
+    fn debug_shows_no_password() {
+        assert_eq!(format!("{:?}", PackedTrunk::new(&sample())), "PackedTrunk(\"trunk-1\")");
+    }
+}

@@ -1,0 +1,436 @@
+//! Registrars: who waits for which, and how fast each may be asked.
+//!
+//! Each registrar host has a budget (a token bucket), a queue of trunks whose REGISTER is due, and what it said that
+//! concerns all trunks: Retry-After and Min-Expires. A registrar that answers nobody gets a few places only, so that it
+//! does not hold up the others.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeSet, BinaryHeap, HashMap},
+};
+
+use crate::registration::{Class, time::Moment};
+
+/// How urgent a trunk is, smallest first: refreshes by their lapse, then the others by their age.
+pub(super) type Urgency = (bool, Moment, Class);
+
+/// So many silences in a row, and the registrar counts as silent.
+const SILENT_FROM: u32 = 3;
+/// A registrar that nothing was sent to for this long is forgotten, in milliseconds.
+const FORGET_AFTER: u64 = 25 * 3_600 * 1_000;
+
+/// A waiting trunk: its urgency, its slot, and the stamp that tells whether it still waits.
+type Waiting = Reverse<(Urgency, u32, u32)>;
+
+/// One registrar host.
+#[derive(Debug)]
+pub(super) struct Registrar {
+    host: Box<str>,
+    queue: BinaryHeap<Waiting>,
+    tokens: f64,
+    refilled_at: Moment,
+    hold_until: Moment,
+    used_at: Moment,
+    min_expires_s: u32,
+    silences: u32,
+    in_flight: u32,
+    /// What it stands under in `ready`, if it does.
+    ready_as: Option<Urgency>,
+    /// When it stands in `blocked` for, if it does.
+    blocked_for: Option<Moment>,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Registrars {
+    all: Vec<Option<Registrar>>,
+    free: Vec<u32>,
+    by_host: HashMap<Box<str>, u32>,
+    ready: BTreeSet<(Urgency, u32)>,
+    blocked: BinaryHeap<Reverse<(Moment, u32)>>,
+    rate: Option<f64>,
+}
+
+impl Registrars {
+    /// `rate` is in REGISTERs per second for each host; `None` lifts the bound.
+    pub fn new(rate: Option<f64>) -> Self {
+        Self {
+            all: Vec::new(),
+            free: Vec::new(),
+            by_host: HashMap::new(),
+            ready: BTreeSet::new(),
+            blocked: BinaryHeap::new(),
+            rate,
+        }
+    }
+
+    /// Changes the budget of all.
+    pub fn set_rate(&mut self, rate: Option<f64>, now: Moment) {
+        self.rate = rate;
+        // Whoever waits for a token looks again.
+        for id in 0..u32::try_from(self.all.len()).unwrap_or(u32::MAX) {
+            self.place(id, now);
+        }
+    }
+
+    fn burst(rate: f64) -> f64 {
+        (rate / 2.0).max(1.0)
+    }
+
+    /// The registrar of a host, made when it is new.
+    pub fn id_of(&mut self, host: &str, now: Moment) -> u32 {
+        if let Some(id) = self.by_host.get(host) {
+            return *id;
+        }
+        let registrar = Registrar {
+            host: host.into(),
+            queue: BinaryHeap::new(),
+            tokens: self.rate.map_or(1.0, Self::burst),
+            refilled_at: now,
+            hold_until: Moment(0),
+            used_at: now,
+            min_expires_s: 0,
+            silences: 0,
+            in_flight: 0,
+            ready_as: None,
+            blocked_for: None,
+        };
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.all.push(None);
+            u32::try_from(self.all.len() - 1).unwrap_or(u32::MAX)
+        });
+        self.all[id as usize] = Some(registrar);
+        self.by_host.insert(host.into(), id);
+        id
+    }
+
+    fn get(&self, id: u32) -> Option<&Registrar> {
+        self.all.get(id as usize)?.as_ref()
+    }
+
+    fn get_mut(&mut self, id: u32) -> Option<&mut Registrar> {
+        self.all.get_mut(id as usize)?.as_mut()
+    }
+
+    /// Until when a host wants to be left alone; the start of time where it does not.
+    pub fn held_until(&self, host: &str) -> Moment {
+        self.by_host
+            .get(host)
+            .and_then(|id| self.get(*id))
+            .map_or(Moment(0), |registrar| registrar.hold_until)
+    }
+
+    /// The shortest expiry that a registrar accepts, as far as known; in seconds.
+    pub fn min_expires(&self, id: u32) -> u32 {
+        self.get(id).map_or(0, |registrar| registrar.min_expires_s)
+    }
+
+    /// The host of a registrar.
+    pub fn host(&self, id: u32) -> &str {
+        self.get(id).map_or("", |registrar| &registrar.host)
+    }
+
+    /// Puts a trunk into the queue of a registrar.
+    pub fn wait(&mut self, id: u32, urgency: Urgency, slot: u32, stamp: u32, now: Moment) {
+        if let Some(registrar) = self.get_mut(id) {
+            registrar.queue.push(Reverse((urgency, slot, stamp)));
+            self.place(id, now);
+        }
+    }
+
+    /// Where a registrar belongs now: among the ready ones, among those that wait for a token or for the end of a hold, or
+    /// nowhere.
+    fn place(&mut self, id: u32, now: Moment) {
+        let rate = self.rate;
+        let Some(registrar) = self.all.get_mut(id as usize).and_then(Option::as_mut) else { return };
+        if let Some(urgency) = registrar.ready_as.take() {
+            self.ready.remove(&(urgency, id));
+        }
+        let Some(Reverse((urgency, _, _))) = registrar.queue.peek().copied() else { return };
+        let token_at = registrar.token_at(rate, now);
+        let free_at = token_at.max(registrar.hold_until);
+        if free_at <= now {
+            registrar.ready_as = Some(urgency);
+            self.ready.insert((urgency, id));
+        } else if registrar.blocked_for.is_none_or(|moment| free_at < moment) {
+            registrar.blocked_for = Some(free_at);
+            self.blocked.push(Reverse((free_at, id)));
+        }
+    }
+
+    /// The most urgent trunk that may be sent now, with its registrar; it has left the queue and taken its token.
+    /// `waits` tells by slot and stamp whether an entry still counts; `urgent_only` passes over what can wait, and a
+    /// silent registrar gets `silent_share` places.
+    pub fn next(
+        &mut self,
+        urgent_only: bool,
+        silent_share: u32,
+        now: Moment,
+        waits: impl Fn(u32, u32) -> bool,
+    ) -> Option<(u32, u32)> {
+        self.unblock(now);
+        while let Some((urgency, id)) = self.ready.first().copied() {
+            let rate = self.rate;
+            let Some(registrar) = self.all.get_mut(id as usize).and_then(Option::as_mut) else {
+                self.ready.pop_first();
+                continue;
+            };
+            // Entries that no longer count.
+            while registrar.queue.peek().is_some_and(|Reverse((_, slot, stamp))| !waits(*slot, *stamp)) {
+                registrar.queue.pop();
+            }
+            if registrar.queue.peek().map(|Reverse((head, _, _))| *head) != Some(urgency) {
+                self.place(id, now);
+                continue;
+            }
+            if urgent_only && urgency.0 {
+                break;
+            }
+            if registrar.silences >= SILENT_FROM && registrar.in_flight >= silent_share.max(1) {
+                // It comes back into line with the next answer from it.
+                self.ready.pop_first();
+                registrar.ready_as = None;
+                continue;
+            }
+            let Some(Reverse((_, slot, _))) = registrar.queue.pop() else { continue };
+            registrar.take_token(rate, now);
+            registrar.in_flight += 1;
+            registrar.used_at = now;
+            if registrar.queue.is_empty() {
+                registrar.queue.shrink_to(64);
+            }
+            self.place(id, now);
+            return Some((slot, id));
+        }
+        None
+    }
+
+    fn unblock(&mut self, now: Moment) {
+        while let Some(Reverse((moment, id))) = self.blocked.peek().copied() {
+            if moment > now {
+                break;
+            }
+            self.blocked.pop();
+            if let Some(registrar) = self.get_mut(id) {
+                registrar.blocked_for = None;
+            }
+            self.place(id, now);
+        }
+    }
+
+    /// When the next blocked registrar may become ready.
+    pub fn next_at(&self) -> Option<Moment> {
+        self.blocked.peek().map(|Reverse((moment, _))| *moment)
+    }
+
+    /// A request to a registrar is over; `silent` when nobody answered, `None` when it never got there.
+    pub fn finished(&mut self, id: u32, silent: Option<bool>, now: Moment) {
+        let Some(registrar) = self.get_mut(id) else { return };
+        registrar.in_flight = registrar.in_flight.saturating_sub(1);
+        match silent {
+            Some(true) => registrar.silences = registrar.silences.saturating_add(1),
+            Some(false) => registrar.silences = 0,
+            None => {}
+        }
+        self.place(id, now);
+    }
+
+    /// It wants no request before that moment.
+    pub fn hold(&mut self, id: u32, until: Moment, now: Moment) {
+        if let Some(registrar) = self.get_mut(id) {
+            registrar.hold_until = registrar.hold_until.max(until);
+            self.place(id, now);
+        }
+    }
+
+    /// It wants at least this expiry, in seconds.
+    pub fn learn_min_expires(&mut self, id: u32, seconds: u32) {
+        if let Some(registrar) = self.get_mut(id) {
+            registrar.min_expires_s = registrar.min_expires_s.max(seconds.min(86_400));
+        }
+    }
+
+    /// Forgets registrars that nobody uses any more.
+    pub fn forget_unused(&mut self, now: Moment) {
+        for id in 0..self.all.len() {
+            let unused = self.all[id].as_ref().is_some_and(|registrar| {
+                registrar.queue.is_empty()
+                    && registrar.in_flight == 0
+                    && registrar.hold_until < now
+                    && now.since(registrar.used_at) > FORGET_AFTER
+            });
+            if let (true, Ok(number)) = (unused, u32::try_from(id))
+                && let Some(registrar) = self.all[id].take()
+            {
+                self.by_host.remove(&registrar.host);
+                self.free.push(number);
+            }
+        }
+    }
+
+    /// Registrars with more waiting than the budget can send in time: host and number, for refreshes of which the first
+    /// lapses before its turn.
+    pub fn over_budget(&self, now: Moment, most: usize) -> Vec<String> {
+        let Some(rate) = self.rate else { return Vec::new() };
+        let late = |registrar: &&Registrar| {
+            let Some(Reverse(((false, lapse, _), _, _))) = registrar.queue.peek() else { return false };
+            #[allow(clippy::cast_precision_loss)]
+            let seconds = registrar.queue.len() as f64 / rate;
+            #[allow(clippy::cast_precision_loss)]
+            let left = lapse.since(now) as f64 / 1_000.0;
+            seconds > left && registrar.queue.len() > 1
+        };
+        self.all
+            .iter()
+            .flatten()
+            .filter(late)
+            .take(most)
+            .map(|registrar| registrar.host.to_string())
+            .collect()
+    }
+}
+
+impl Registrar {
+    fn refill(&mut self, rate: f64, now: Moment) {
+        #[allow(clippy::cast_precision_loss)]
+        let elapsed = now.since(self.refilled_at) as f64 / 1_000.0;
+        self.tokens = (self.tokens + elapsed * rate).min(Registrars::burst(rate));
+        self.refilled_at = self.refilled_at.max(now);
+    }
+
+    /// When the next token is there.
+    fn token_at(&mut self, rate: Option<f64>, now: Moment) -> Moment {
+        let Some(rate) = rate else { return now };
+        self.refill(rate, now);
+        // The sum of many small refills may fall short of a whole token by a rounding error.
+        if self.tokens >= 1.0 - 1e-9 {
+            return now;
+        }
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let wait = ((1.0 - self.tokens) / rate * 1_000.0).ceil() as u64;
+        now.plus(wait.max(1))
+    }
+
+    fn take_token(&mut self, rate: Option<f64>, now: Moment) {
+        if let Some(rate) = rate {
+            self.refill(rate, now);
+            self.tokens = (self.tokens - 1.0).max(0.0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const YES: fn(u32, u32) -> bool = |_, _| true;
+
+    fn refresh(lapse: u64) -> Urgency {
+        (false, Moment(lapse), Class::Refresh)
+    }
+
+    fn later(since: u64, class: Class) -> Urgency {
+        (true, Moment(since), class)
+    }
+
+    #[test]
+    fn refreshes_go_first_then_age_then_retries_before_first_ones() {
+        let mut registrars = Registrars::new(None);
+        let now = Moment(1_000);
+        let (one, two) = (registrars.id_of("one", now), registrars.id_of("two", now));
+        registrars.wait(one, later(500, Class::First), 1, 0, now);
+        registrars.wait(two, later(500, Class::Retry), 2, 0, now);
+        registrars.wait(one, later(400, Class::First), 3, 0, now);
+        registrars.wait(two, refresh(9_000), 4, 0, now);
+        registrars.wait(one, refresh(8_000), 5, 0, now);
+        let order: Vec<u32> =
+            std::iter::from_fn(|| registrars.next(false, 9, now, YES).map(|(slot, _)| slot)).collect();
+        assert_eq!(order, [5, 4, 3, 2, 1]);
+    }
+
+    #[test]
+    fn a_budget_is_kept_in_every_window() {
+        let rate = 20.0;
+        let mut registrars = Registrars::new(Some(rate));
+        let id = registrars.id_of("one", Moment(0));
+        for slot in 0..1_000 {
+            registrars.wait(id, later(0, Class::First), slot, 0, Moment(0));
+        }
+        let mut sent = Vec::new();
+        let mut now = Moment(0);
+        while sent.len() < 1_000 {
+            while registrars.next(false, 9, now, YES).is_some() {
+                sent.push(now.0);
+            }
+            if sent.len() < 1_000 {
+                now = registrars.next_at().unwrap();
+            }
+        }
+        for (first, from) in sent.iter().enumerate() {
+            let within = sent[first..].iter().take_while(|at| **at < from + 1_000).count();
+            assert!(within <= 20 + 10, "{within} within a second");
+        }
+        let seconds = now.0 / 1_000;
+        assert!((45..=52).contains(&seconds), "1000 at 20/s took {seconds} s");
+    }
+
+    #[test]
+    fn a_hold_concerns_one_registrar() {
+        let mut registrars = Registrars::new(Some(100.0));
+        let now = Moment(0);
+        let (held, other) = (registrars.id_of("held", now), registrars.id_of("other", now));
+        registrars.hold(held, Moment(5_000), now);
+        registrars.wait(held, refresh(1), 1, 0, now);
+        registrars.wait(other, refresh(2), 2, 0, now);
+        assert_eq!(registrars.next(false, 9, now, YES), Some((2, other)));
+        assert_eq!(registrars.next(false, 9, now, YES), None);
+        assert_eq!(registrars.next_at(), Some(Moment(5_000)));
+        assert_eq!(registrars.held_until("held"), Moment(5_000));
+        assert_eq!(registrars.next(false, 9, Moment(5_000), YES), Some((1, held)));
+    }
+
+    #[test]
+    fn a_silent_registrar_holds_up_nobody() {
+        let mut registrars = Registrars::new(None);
+        let now = Moment(0);
+        let (dead, well) = (registrars.id_of("dead", now), registrars.id_of("well", now));
+        for _ in 0..3 {
+            registrars.finished(dead, Some(true), now);
+        }
+        for slot in 0..10 {
+            registrars.wait(dead, refresh(1), slot, 0, now);
+            registrars.wait(well, refresh(2), 100 + slot, 0, now);
+        }
+        let sent: Vec<u32> =
+            std::iter::from_fn(|| registrars.next(false, 2, now, YES).map(|(_, id)| id)).collect();
+        assert_eq!(sent.iter().filter(|id| **id == dead).count(), 2);
+        assert_eq!(sent.iter().filter(|id| **id == well).count(), 10);
+        registrars.finished(dead, Some(true), now);
+        assert!(registrars.next(false, 2, now, YES).is_some(), "its place is free again");
+        registrars.finished(dead, Some(false), now);
+        assert_eq!(std::iter::from_fn(|| registrars.next(false, 2, now, YES)).count(), 7);
+    }
+
+    #[test]
+    fn what_no_longer_waits_is_passed_over() {
+        let mut registrars = Registrars::new(None);
+        let now = Moment(0);
+        let id = registrars.id_of("one", now);
+        registrars.wait(id, refresh(1), 1, 0, now);
+        registrars.wait(id, refresh(2), 2, 7, now);
+        assert_eq!(registrars.next(false, 9, now, |_, stamp| stamp == 7), Some((2, id)));
+        assert_eq!(registrars.next(false, 9, now, YES), None);
+    }
+
+    #[test]
+    fn unused_registrars_are_forgotten() {
+        let mut registrars = Registrars::new(Some(1.0));
+        registrars.id_of("old", Moment(0));
+        registrars.forget_unused(Moment(FORGET_AFTER));
+        assert_eq!(registrars.by_host.len(), 1);
+        registrars.forget_unused(Moment(FORGET_AFTER + 1));
+        assert!(registrars.by_host.is_empty());
+        let (a, b) = (registrars.id_of("a", Moment(1)), registrars.id_of("b", Moment(1)));
+        assert_ne!(a, b);
+    }
+}

@@ -1,0 +1,195 @@
+//! What the engine shows of itself.
+
+use std::collections::BinaryHeap;
+
+use super::{
+    Engine, Transition,
+    fleet::Slot,
+    view::{Filter, Page, Summary, Trouble, TrunkState, TrunkView},
+};
+use crate::registration::{Class, UriChoice, time::Now};
+
+/// Most registrars that are named as over budget.
+const MAX_OVER_BUDGET: usize = 20;
+
+impl Engine {
+    /// The engine at one glance.
+    pub fn summary(&self, now: Now) -> Summary {
+        let lapses = self.fleet.iter().filter(|(_, entry)| !entry.registration.is_leaving());
+        let next = lapses
+            .filter(|(_, entry)| entry.registration.left(now.at).is_some())
+            .filter_map(|(_, entry)| entry.registration.binding().map(|binding| binding.expires_at))
+            .min();
+        Summary {
+            counts: *self.fleet.counts(),
+            api: self.api.clone(),
+            requester: self.way.health().clone(),
+            cache: self.cache.clone(),
+            last_sync_ms: self.sync.last_complete_ms,
+            removals_held: self.sync.held,
+            next_lapse_ms: next.map(|moment| now.unix_ms_of(moment)),
+            in_flight: u64::from(self.way.in_flight()),
+            in_flight_limit: u64::from(self.way.limit()),
+            waiting: self.fleet.iter().filter(|(_, entry)| entry.queued).count() as u64,
+            over_budget: self.registrars.over_budget(now.at, MAX_OVER_BUDGET),
+        }
+    }
+
+    /// Trunks that pass the filter, by ref, after a page token.
+    pub fn list(&self, filter: &Filter, after: Option<&str>, limit: usize, now: Now) -> Page {
+        let wanted = |entry: &Slot| after.is_none_or(|after| entry.trunk.reference() > after);
+        // The smallest refs, one more than asked for, largest on top; the slot tells two entries of a ref apart.
+        let mut first: BinaryHeap<(&str, u32)> = BinaryHeap::new();
+        for (slot, entry) in self.fleet.iter().filter(|(_, entry)| wanted(entry)) {
+            let reference = entry.trunk.reference();
+            let full = first.len() > limit;
+            if full && first.peek().is_some_and(|(last, _)| reference > *last) {
+                continue;
+            }
+            if !self.passes(entry, filter) {
+                continue;
+            }
+            first.push((reference, slot));
+            if full {
+                first.pop();
+            }
+        }
+        let found = first.into_sorted_vec();
+        let more = found.len() > limit;
+        let shown = &found[..found.len().min(limit)];
+        let items: Vec<TrunkView> = shown
+            .iter()
+            .filter_map(|(_, slot)| self.fleet.get(*slot))
+            .map(|entry| self.view(entry, now))
+            .collect();
+        let next_page_token = shown.last().filter(|_| more).map(|(reference, _)| (*reference).to_owned());
+        Page { items, next_page_token }
+    }
+
+    fn passes(&self, entry: &Slot, filter: &Filter) -> bool {
+        if !filter.states.is_empty() && !filter.states.contains(&entry.state()) {
+            return false;
+        }
+        if filter.registrar.is_none() && filter.text.is_none() {
+            return true;
+        }
+        let trunk = entry.trunk.open();
+        let order = trunk.order();
+        let uri = trunk.uri(super::position(&entry.registration.ranks().0, &order));
+        let registrar = filter
+            .registrar
+            .as_ref()
+            .is_none_or(|host| uri.is_some_and(|uri| uri.host.eq_ignore_ascii_case(host)));
+        let text = filter.text.as_ref().is_none_or(|text| {
+            let text = text.to_lowercase();
+            let aor = uri.map_or_else(String::new, |uri| format!("{}@{}", uri.user, uri.host));
+            [trunk.reference(), trunk.name(), &aor].iter().any(|field| field.to_lowercase().contains(&text))
+        });
+        registrar && text
+    }
+
+    fn view(&self, entry: &Slot, now: Now) -> TrunkView {
+        let trunk = entry.trunk.open();
+        let registration = &entry.registration;
+        let order = trunk.order();
+        let (choice, edge) = registration.ranks();
+        // A probe does not change where the trunk is registered.
+        let bound =
+            registration.left(now.at).and(registration.binding()).filter(|_| registration.probes_next());
+        let uri = match (bound, choice) {
+            (Some(binding), _) => trunk.uri(binding.position),
+            (None, choice) => trunk.uri(super::position(&choice, &order)),
+        };
+        let due = registration.due();
+        let invalid = trunk.uris() == 0;
+        let trouble = match (trunk.problem(), registration.cause()) {
+            (Some(problem), _) if entry.invalid => Some(Trouble {
+                reason: "InvalidTrunk".to_owned(),
+                code: None,
+                message: if invalid {
+                    problem.to_owned()
+                } else {
+                    format!("{problem} (the last good version stays registered)")
+                },
+                since_ms: registration.cause().map_or(0, |(_, since)| since),
+            }),
+            (_, Some((cause, since_ms))) => Some(Trouble {
+                reason: cause.reason.name().to_owned(),
+                code: cause.code,
+                message: cause.message.to_string(),
+                since_ms,
+            }),
+            _ => None,
+        };
+        TrunkView {
+            reference: trunk.reference().to_owned(),
+            name: trunk.name().to_owned(),
+            state: entry.state(),
+            aor: uri.map_or_else(String::new, |uri| format!("{}@{}", uri.user, uri.host)),
+            registrar: uri.map_or_else(String::new, |uri| {
+                format!("{}:{}/{}", crate::trunk::UriHost(uri.host), uri.port, uri.transport)
+            }),
+            edge_port: if invalid {
+                String::new()
+            } else {
+                self.edges.choose(&trunk, edge, now.at).1.to_string()
+            },
+            expires_at_ms: registration
+                .left(now.at)
+                .and(registration.binding())
+                .map(|binding| now.unix_ms_of(binding.expires_at)),
+            next_at_ms: (!invalid && !registration.in_flight()).then(|| now.unix_ms_of(due.max(now.at))),
+            in_flight: registration.in_flight(),
+            next: self.next_step(entry, choice, now),
+            failures: registration.failures(),
+            trouble,
+            call_id: uri
+                .map_or_else(String::new, |uri| self.registry.call_id(trunk.reference(), uri.host, uri.user)),
+            cseq: registration.cseq(),
+        }
+    }
+
+    fn next_step(&self, entry: &Slot, choice: UriChoice, now: Now) -> String {
+        let registration = &entry.registration;
+        let trunk = entry.trunk.open();
+        if trunk.uris() == 0 {
+            return "waits for the trunk to be corrected".to_owned();
+        }
+        if registration.in_flight() {
+            return "waiting for the answer".to_owned();
+        }
+        let due = registration.due() <= now.at;
+        if due && self.way.is_open() {
+            return "waiting for the Requester".to_owned();
+        }
+        let held = trunk
+            .uri(super::position(&choice, &trunk.order()))
+            .is_some_and(|uri| self.registrars.held_until(uri.host) > now.at);
+        if due && held {
+            return "waiting as the registrar asked".to_owned();
+        }
+        let what = match (registration.is_leaving(), registration.probes_next(), registration.class()) {
+            (true, _, _) => "de-register",
+            (_, true, _) => "probe the preferred registrar",
+            (_, _, Class::Refresh) if registration.left(now.at).is_some() => "refresh",
+            (_, _, Class::First) => "register",
+            _ => "retry",
+        };
+        if due { format!("{what}, queued") } else { what.to_owned() }
+    }
+}
+
+/// A change of state, for the log.
+pub(super) fn transition(entry: &Slot, from: TrunkState, to: TrunkState) -> Transition {
+    let trunk = entry.trunk.open();
+    let uri = trunk.uri(super::position(&entry.registration.ranks().0, &trunk.order()));
+    let cause = entry.registration.cause().map(|(cause, _)| (cause.reason.name(), cause.message.to_string()));
+    let problem = trunk.problem().filter(|_| entry.invalid).map(|p| ("InvalidTrunk", p.to_owned()));
+    Transition {
+        reference: trunk.reference().to_owned(),
+        from,
+        to,
+        registrar: uri.map_or_else(String::new, |uri| uri.host.to_owned()),
+        reason: problem.or(cause),
+    }
+}

@@ -1,0 +1,279 @@
+//! Trunks in: what a listing of the API server changes.
+
+use super::{
+    Engine,
+    fleet::Slot,
+    packed::{PackedTrunk, TrunkView},
+    view::Health,
+};
+use crate::{
+    ports::{Record, SourceError, TrunkItem},
+    registration::{
+        Binding, Registration,
+        reply::{Cause, Reason},
+        time::Now,
+    },
+    trunk::{Trunk, TrunkProblem},
+};
+
+/// Losing more than half of the trunks and more than this many at once takes a second sync to be believed.
+const MASS_LOSS: usize = 10;
+
+/// Where a sync stands.
+#[derive(Debug, Default)]
+pub(super) struct SyncState {
+    number: u32,
+    running: bool,
+    pub last_complete_ms: Option<u64>,
+    pub held: u64,
+    listed: u64,
+    nameless: u64,
+    duplicates: u64,
+}
+
+/// What a complete sync came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SyncReport {
+    /// Trunks that were listed.
+    pub listed: u64,
+    /// Trunks that are gone and are being de-registered.
+    pub removed: u64,
+    /// Trunks that seem to be gone, but so many at once that a second sync must say the same.
+    pub held: u64,
+    /// Trunks without a ref: they cannot be told apart and are left out.
+    pub nameless: u64,
+    /// Trunks that share their ref with an earlier one of the same listing: they are left out.
+    pub duplicates: u64,
+}
+
+impl Engine {
+    /// A listing begins.
+    pub fn begin_sync(&mut self) {
+        self.sync.number = self.sync.number.wrapping_add(1).max(1);
+        self.sync.running = true;
+        (self.sync.listed, self.sync.nameless, self.sync.duplicates) = (0, 0, 0);
+    }
+
+    /// The listing has this trunk. What is new or changed registers at once.
+    pub fn offer(&mut self, item: &impl TrunkItem, now: Now) {
+        let Some(reference) = item.reference() else {
+            self.sync.nameless += 1;
+            return;
+        };
+        self.sync.listed += 1;
+        let fingerprint = item.fingerprint();
+        let number = self.sync.number;
+        let found = self.fleet.find(reference);
+        if let Some(entry) = found.and_then(|slot| self.fleet.get_mut(slot)) {
+            if entry.seen == number {
+                self.sync.duplicates += 1;
+                return;
+            }
+            (entry.seen, entry.missed) = (number, 0);
+            if entry.fingerprint == fingerprint {
+                return;
+            }
+            entry.fingerprint = fingerprint;
+        }
+        let slot = match (found, item.decode()) {
+            (Some(slot), Ok(trunk)) => self.update(slot, &trunk, now),
+            (None, Ok(trunk)) => Some(self.add(&trunk, fingerprint, now)),
+            (found, Err(problem)) => Some(self.invalid(found, reference, &problem, now)),
+        };
+        if let Some(entry) = slot.and_then(|slot| self.fleet.get_mut(slot)) {
+            (entry.seen, entry.fingerprint) = (number, fingerprint);
+        }
+    }
+
+    /// The listing is complete: what it does not have is gone.
+    pub fn finish_sync(&mut self, now: Now) -> SyncReport {
+        self.sync.running = false;
+        self.sync.last_complete_ms = Some(now.unix_ms);
+        let number = self.sync.number;
+        let gone: Vec<u32> = self
+            .fleet
+            .iter()
+            .filter(|(_, entry)| entry.seen != number && !entry.registration.is_leaving())
+            .map(|(slot, _)| slot)
+            .collect();
+        let unclaimed = self.known.len();
+        let before = self.fleet.present() + unclaimed;
+        let lost = gone.len() + unclaimed;
+        let massive = lost > MASS_LOSS && lost * 2 > before;
+        let mut report = SyncReport {
+            listed: self.sync.listed,
+            nameless: self.sync.nameless,
+            duplicates: self.sync.duplicates,
+            ..SyncReport::default()
+        };
+        for slot in gone {
+            let Some(entry) = self.fleet.get_mut(slot) else { continue };
+            entry.missed = entry.missed.saturating_add(1);
+            if massive && entry.missed < 2 {
+                report.held += 1;
+            } else {
+                report.removed += 1;
+                self.remove_trunk(slot, now);
+            }
+        }
+        if !massive || self.sync.held > 0 {
+            for reference in std::mem::take(&mut self.known).into_keys() {
+                self.fleet.forget(reference);
+            }
+        }
+        self.sync.held = if massive { report.held.max(u64::from(unclaimed > 0)) } else { 0 };
+        self.registrars.forget_unused(now.at);
+        set_health(&mut self.api, true, None, now);
+        report
+    }
+
+    /// The listing failed. An error is never a removal.
+    pub fn abort_sync(&mut self, error: &SourceError, now: Now) {
+        self.sync.running = false;
+        set_health(&mut self.api, false, Some(error.to_string()), now);
+    }
+
+    /// How the cache fares.
+    pub fn set_cache_health(&mut self, ok: bool, message: Option<String>, now: Now) {
+        set_health(&mut self.cache, ok, message, now);
+    }
+
+    fn add(&mut self, trunk: &Trunk, fingerprint: u64, now: Now) -> u32 {
+        let packed = PackedTrunk::new(trunk);
+        let known = self.known.remove(&trunk.reference);
+        let registration = match known {
+            Some(record) => self.resumed(&packed.open(), &record, now),
+            None => Registration::new(now.at),
+        };
+        // A predecessor that is still being removed may have used higher numbers.
+        let predecessors = self.fleet.leaving(&trunk.reference);
+        let cseq =
+            predecessors.iter().filter_map(|slot| self.fleet.get(*slot)).map(|old| old.registration.cseq());
+        let registration = registration.with_cseq(cseq.max().unwrap_or(0));
+        let slot = self.fleet.insert(packed, registration, fingerprint, self.sync.number, false);
+        self.settle(slot, now);
+        slot
+    }
+
+    fn resumed(&mut self, trunk: &TrunkView<'_>, record: &Record, now: Now) -> Registration {
+        let at = record.aor.rsplit_once('@').and_then(|(user, host)| trunk.position_of(user, host));
+        let binding = at.filter(|_| record.expires_at_ms > 0).map(|position| {
+            let granted_s = record.granted_s.clamp(1, 86_400);
+            // A clock that jumped must not make a binding last longer than it was granted for.
+            let left = record.expires_at_ms.saturating_sub(now.unix_ms).min(u64::from(granted_s) * 1_000);
+            let overdue = now.unix_ms.saturating_sub(record.expires_at_ms);
+            let expires_at = now.at.plus(left).minus(overdue);
+            let rank = trunk.order().iter().position(|other| *other == position).unwrap_or(0);
+            (Binding { expires_at, granted_s, position }, u8::try_from(rank).unwrap_or(0))
+        });
+        Registration::resume(record.cseq, binding, &self.settings.registration, now.at, &mut self.rng)
+    }
+
+    /// The trunk as listed differs in its bytes from what is known. Returns the slot that now stands for it.
+    fn update(&mut self, slot: u32, trunk: &Trunk, now: Now) -> Option<u32> {
+        let packed = PackedTrunk::new(trunk);
+        let entry = self.fleet.get(slot)?;
+        let was_invalid = entry.invalid;
+        if entry.trunk.open().uris() == 0 {
+            // It was never usable.
+            self.fleet.remove(slot);
+            return Some(self.add(trunk, 0, now));
+        }
+        if entry.trunk.open().registers_as(&packed.open()) {
+            let entry = self.fleet.get_mut(slot)?;
+            (entry.trunk, entry.invalid) = (packed, false);
+            if was_invalid {
+                entry.registration.clear_cause();
+            }
+            self.recount(slot, now);
+            return Some(slot);
+        }
+        if self.loses_a_binding(slot, &packed.open(), now) {
+            self.remove_trunk(slot, now);
+            return Some(self.add(trunk, 0, now));
+        }
+        let entry = self.fleet.get_mut(slot)?;
+        let position = moved(entry, &packed.open());
+        (entry.trunk, entry.invalid) = (packed, false);
+        entry.registration.changed(position, now.at);
+        self.settle(slot, now);
+        Some(slot)
+    }
+
+    /// Whether the trunk as it is now has no longer the address of record that is bound, or that a request in flight may
+    /// bind.
+    fn loses_a_binding(&self, slot: u32, new: &TrunkView<'_>, now: Now) -> bool {
+        let Some(entry) = self.fleet.get(slot) else { return false };
+        let old = entry.trunk.open();
+        let bound = entry.registration.left(now.at).and(entry.registration.binding());
+        let bound = bound.and_then(|binding| old.uri(binding.position));
+        let lost = bound.is_some_and(|uri| new.position_of(uri.user, uri.host).is_none());
+        let in_flight = || {
+            self.flights.iter().any(|(_, flight)| {
+                flight.slot == slot && new.position_of(&flight.user, &flight.domain).is_none()
+            })
+        };
+        lost || (entry.registration.in_flight() && in_flight())
+    }
+
+    fn invalid(&mut self, found: Option<u32>, reference: &str, problem: &TrunkProblem, now: Now) -> u32 {
+        let message = problem.to_string();
+        let usable = found.filter(|slot| self.fleet.get(*slot).is_some_and(|e| e.trunk.open().uris() > 0));
+        let cause = Cause { reason: Reason::InvalidTrunk, code: None, message: message.as_str().into() };
+        match (usable, problem) {
+            // Its last good version stays registered.
+            (Some(slot), TrunkProblem::Malformed { .. }) => {
+                if let Some(entry) = self.fleet.get_mut(slot) {
+                    entry.trunk = entry.trunk.with_problem(Some(&message));
+                    entry.invalid = true;
+                }
+                self.recount(slot, now);
+                return slot;
+            }
+            (Some(slot), TrunkProblem::AllDisabled) => self.remove_trunk(slot, now),
+            (None, _) => {
+                if let Some(slot) = found {
+                    self.fleet.remove(slot);
+                }
+            }
+        }
+        let mut registration = Registration::new(now.at);
+        registration.never(cause, now.unix_ms);
+        let trunk = PackedTrunk::unusable(reference, &message);
+        let slot = self.fleet.insert(trunk, registration, 0, self.sync.number, true);
+        if let Some(entry) = self.fleet.get(slot) {
+            let transition = super::report::transition(entry, entry.state(), entry.state());
+            self.transitions.push(transition);
+        }
+        slot
+    }
+
+    /// The trunk is gone: its binding is removed, then it is forgotten.
+    pub(super) fn remove_trunk(&mut self, slot: u32, now: Now) {
+        let Some(entry) = self.fleet.get_mut(slot) else { return };
+        if entry.registration.is_leaving() {
+            return;
+        }
+        let ended = entry.registration.leave(now);
+        self.fleet.unlist(slot);
+        if ended {
+            self.fleet.remove(slot);
+        } else {
+            self.settle(slot, now);
+        }
+    }
+}
+
+/// Where the URI of the binding is in the new version.
+fn moved(entry: &Slot, new: &TrunkView<'_>) -> Option<u8> {
+    let old = entry.trunk.open();
+    let uri = old.uri(entry.registration.binding()?.position)?;
+    new.position_of(uri.user, uri.host)
+}
+
+fn set_health(health: &mut Health, ok: bool, message: Option<String>, now: Now) {
+    if health.ok != Some(ok) {
+        health.since_ms = now.unix_ms;
+    }
+    (health.ok, health.message) = (Some(ok), message);
+}

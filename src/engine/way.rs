@@ -1,0 +1,388 @@
+//! The way to the registrars, that is the Requester: how many REGISTERs it can take at a time, and whether it is there.
+//!
+//! * The bound on requests in flight starts small, grows by one for each answer that came as quickly as before, and
+//!   halves when answers stay away or the Requester is unavailable.
+//! * The breaker opens when the Requester is unavailable or refuses everything; then one request at a time probes it.
+
+use rand::{Rng, RngExt};
+
+use super::view::Health;
+use crate::registration::time::{Moment, Now};
+
+/// What the bound starts with, at first and after each outage.
+const INITIAL: f64 = 4.0;
+/// An answer is as quick as before up to twice the usual time, or so many milliseconds more.
+const SLACK_MS: f64 = 50.0;
+/// The usual time is the least of the last one or two spans of this many milliseconds.
+const BASELINE_SPAN: u64 = 30_000;
+/// The bound is halved at most once in so many milliseconds.
+const HALVE_PAUSE: u64 = 1_000;
+/// First and longest pause between two probes, in milliseconds.
+const PROBE_PAUSE: (u64, u64) = (250, 5_000);
+/// So many refusals in a row, and the breaker opens. One alone may be one trunk's (a transport that is not set up).
+const REFUSALS: u32 = 5;
+/// So many calls in a row without an answer, and the Requester is reported as not answering.
+const DEADLINES: u32 = 3;
+
+/// What came of a call, as far as the Requester itself is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CallResult {
+    /// It answered. `brisk` is false for answers that had to wait for a silent registrar: they tell nothing of its speed.
+    Answered { brisk: bool },
+    /// It did not answer in time.
+    Deadline,
+    /// It cannot be reached.
+    Unavailable,
+    /// It answered with an error.
+    Refused,
+}
+
+/// Who may be sent now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gate {
+    /// Everybody.
+    All,
+    /// Only what must not wait: the last places are kept for refreshes.
+    Urgent,
+    /// Nobody.
+    Shut,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Breaker {
+    Closed,
+    /// Open until then; the pause before the probe was so long.
+    Open {
+        until: Moment,
+        pause: u64,
+    },
+    Probing {
+        pause: u64,
+    },
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Way {
+    limit: f64,
+    max: f64,
+    in_flight: u32,
+    baseline: [f64; 2],
+    baseline_since: Moment,
+    halved_at: Option<Moment>,
+    breaker: Breaker,
+    refusals: u32,
+    deadlines: u32,
+    health: Health,
+}
+
+impl Way {
+    pub fn new(max_in_flight: u32) -> Self {
+        Self {
+            limit: INITIAL.min(f64::from(max_in_flight)),
+            max: f64::from(max_in_flight.max(1)),
+            in_flight: 0,
+            baseline: [f64::INFINITY; 2],
+            baseline_since: Moment(0),
+            halved_at: None,
+            breaker: Breaker::Closed,
+            refusals: 0,
+            deadlines: 0,
+            health: Health::default(),
+        }
+    }
+
+    /// Changes the bound that the configuration sets.
+    pub fn set_max(&mut self, max_in_flight: u32) {
+        self.max = f64::from(max_in_flight.max(1));
+        self.limit = self.limit.min(self.max);
+    }
+
+    /// Who may be sent now.
+    pub fn gate(&self, now: Moment) -> Gate {
+        match self.breaker {
+            Breaker::Open { until, .. } if now >= until => Gate::All,
+            Breaker::Open { .. } | Breaker::Probing { .. } => Gate::Shut,
+            Breaker::Closed => {
+                let (in_flight, limit) = (f64::from(self.in_flight), self.limit.floor());
+                if in_flight >= limit {
+                    Gate::Shut
+                } else if in_flight >= limit - (limit / 4.0).floor() {
+                    Gate::Urgent
+                } else {
+                    Gate::All
+                }
+            }
+        }
+    }
+
+    /// When the gate opens by itself.
+    pub fn opens_at(&self) -> Option<Moment> {
+        match self.breaker {
+            Breaker::Open { until, .. } => Some(until),
+            _ => None,
+        }
+    }
+
+    /// Whether the breaker is open or probing.
+    pub fn is_open(&self) -> bool {
+        self.breaker != Breaker::Closed
+    }
+
+    /// A request goes out.
+    pub fn sent(&mut self) {
+        self.in_flight += 1;
+        if let Breaker::Open { pause, .. } = self.breaker {
+            self.breaker = Breaker::Probing { pause };
+        }
+    }
+
+    /// A request is over. Returns whether that brought the Requester back after an outage.
+    pub fn finished(
+        &mut self,
+        result: CallResult,
+        took_ms: u64,
+        message: Option<&str>,
+        now: Now,
+        rng: &mut impl Rng,
+    ) -> bool {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        match result {
+            CallResult::Answered { brisk } => {
+                (self.refusals, self.deadlines) = (0, 0);
+                if brisk {
+                    self.grow(took_ms, now.at);
+                }
+                self.set_health(true, None, now);
+                let recovered = self.is_open();
+                if recovered {
+                    self.breaker = Breaker::Closed;
+                }
+                return recovered;
+            }
+            CallResult::Deadline => {
+                self.halve(now.at);
+                self.deadlines += 1;
+                if self.deadlines >= DEADLINES {
+                    self.set_health(false, message, now);
+                }
+                self.probe_failed(now.at, rng);
+            }
+            CallResult::Unavailable => {
+                self.set_health(false, message, now);
+                self.trip(now.at, rng);
+            }
+            CallResult::Refused => {
+                self.refusals += 1;
+                if self.refusals >= REFUSALS {
+                    self.set_health(false, message, now);
+                    self.trip(now.at, rng);
+                } else {
+                    self.probe_failed(now.at, rng);
+                }
+            }
+        }
+        false
+    }
+
+    #[allow(clippy::cast_precision_loss)]
+    fn grow(&mut self, took_ms: u64, now: Moment) {
+        let took = took_ms as f64;
+        if now.since(self.baseline_since) > BASELINE_SPAN {
+            self.baseline = [f64::INFINITY, self.baseline[0]];
+            self.baseline_since = now;
+        }
+        self.baseline[0] = self.baseline[0].min(took);
+        let usual = self.baseline[0].min(self.baseline[1]);
+        let quick = took <= (2.0 * usual).max(usual + SLACK_MS);
+        // A bound that is not used proves nothing.
+        if quick && f64::from(self.in_flight) + 1.0 >= self.limit / 2.0 {
+            self.limit = (self.limit + 1.0).min(self.max);
+        }
+    }
+
+    fn halve(&mut self, now: Moment) {
+        if self.halved_at.is_none_or(|at| now.since(at) >= HALVE_PAUSE) {
+            self.halved_at = Some(now);
+            self.limit = (self.limit / 2.0).max(1.0);
+        }
+    }
+
+    fn trip(&mut self, now: Moment, rng: &mut impl Rng) {
+        match self.breaker {
+            Breaker::Closed => {
+                self.limit = self.limit.min(INITIAL);
+                self.open(PROBE_PAUSE.0, now, rng);
+            }
+            Breaker::Probing { .. } => self.probe_failed(now, rng),
+            // Others that were under way when it opened.
+            Breaker::Open { .. } => {}
+        }
+    }
+
+    fn probe_failed(&mut self, now: Moment, rng: &mut impl Rng) {
+        if let Breaker::Probing { pause } = self.breaker {
+            self.open((pause * 2).min(PROBE_PAUSE.1), now, rng);
+        }
+    }
+
+    fn open(&mut self, pause: u64, now: Moment, rng: &mut impl Rng) {
+        let jittered = rng.random_range(pause / 2..=pause);
+        self.breaker = Breaker::Open { until: now.plus(jittered), pause };
+    }
+
+    fn set_health(&mut self, ok: bool, message: Option<&str>, now: Now) {
+        if self.health.ok != Some(ok) {
+            self.health.since_ms = now.unix_ms;
+        }
+        self.health.ok = Some(ok);
+        self.health.message = message.map(str::to_owned);
+    }
+
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    pub fn limit(&self) -> u32 {
+        self.limit as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{SeedableRng, rngs::SmallRng};
+
+    use super::*;
+
+    struct Bench {
+        way: Way,
+        at: u64,
+        rng: SmallRng,
+    }
+
+    impl Bench {
+        fn new(max: u32) -> Self {
+            Self { way: Way::new(max), at: 1_000_000, rng: SmallRng::seed_from_u64(7) }
+        }
+
+        fn now(&self) -> Now {
+            Now { at: Moment(self.at), unix_ms: self.at }
+        }
+
+        /// Sends as many as the gate lets through, and answers them all.
+        fn round(&mut self, result: CallResult, took_ms: u64) -> u32 {
+            let mut sent = 0;
+            while self.way.gate(Moment(self.at)) != Gate::Shut {
+                self.way.sent();
+                sent += 1;
+            }
+            self.at += took_ms;
+            for _ in 0..sent {
+                self.way.finished(result, took_ms, Some("down"), self.now(), &mut self.rng);
+            }
+            sent
+        }
+    }
+
+    const QUICK: CallResult = CallResult::Answered { brisk: true };
+
+    #[test]
+    fn the_bound_starts_small_and_doubles_while_answers_stay_quick() {
+        let mut bench = Bench::new(1_000);
+        let rounds: Vec<u32> = (0..6).map(|_| bench.round(QUICK, 10)).collect();
+        assert_eq!(rounds[0], 4);
+        assert!(rounds.windows(2).all(|pair| pair[1] > pair[0] * 5 / 4), "{rounds:?}");
+        for _ in 0..20 {
+            bench.round(QUICK, 10);
+        }
+        assert_eq!(bench.way.limit(), 1_000);
+    }
+
+    #[test]
+    fn the_bound_stays_when_answers_become_slow() {
+        let mut bench = Bench::new(1_000);
+        bench.round(QUICK, 500);
+        let before = bench.way.limit();
+        for _ in 0..20 {
+            bench.round(QUICK, 1_200);
+        }
+        assert_eq!(bench.way.limit(), before);
+    }
+
+    #[test]
+    fn the_bound_halves_at_timeouts_and_never_reaches_zero() {
+        let mut bench = Bench::new(1_000);
+        for _ in 0..8 {
+            bench.round(QUICK, 10);
+        }
+        let before = bench.way.limit();
+        bench.round(CallResult::Deadline, 40_000);
+        assert_eq!(bench.way.limit(), before / 2);
+        for _ in 0..20 {
+            assert!(bench.round(CallResult::Deadline, 40_000) > 0);
+        }
+        assert_eq!(bench.way.limit(), 1);
+        assert_eq!(bench.way.health().ok, Some(false));
+    }
+
+    #[test]
+    fn an_unavailable_requester_is_probed_by_one_request_at_a_time() {
+        let mut bench = Bench::new(1_000);
+        for _ in 0..4 {
+            bench.round(QUICK, 10);
+        }
+        bench.round(CallResult::Unavailable, 1);
+        assert_eq!(bench.way.gate(Moment(bench.at)), Gate::Shut);
+        let mut pauses = Vec::new();
+        for _ in 0..12 {
+            let opens = bench.way.opens_at().unwrap();
+            pauses.push(opens.since(Moment(bench.at)));
+            bench.at = opens.0;
+            assert_eq!(bench.round(CallResult::Unavailable, 1), 1);
+        }
+        assert!(pauses.iter().all(|pause| *pause <= 5_000), "{pauses:?}");
+        assert!(pauses[11] >= 2_500, "{pauses:?}");
+        bench.at = bench.way.opens_at().unwrap().0;
+        bench.way.sent();
+        assert!(bench.way.finished(QUICK, 5, None, bench.now(), &mut bench.rng), "not reported as recovered");
+        assert!(!bench.way.is_open());
+        assert!(bench.way.limit() <= 5, "a burst after the outage: {}", bench.way.limit());
+    }
+
+    #[test]
+    fn one_refusal_stops_nobody_many_in_a_row_do() {
+        let mut bench = Bench::new(100);
+        for _ in 0..20 {
+            bench.way.sent();
+            bench.way.finished(CallResult::Refused, 1, Some("no"), bench.now(), &mut bench.rng);
+            bench.way.sent();
+            bench.way.finished(QUICK, 1, None, bench.now(), &mut bench.rng);
+        }
+        assert!(!bench.way.is_open());
+        for _ in 0..5 {
+            bench.way.sent();
+            bench.way.finished(CallResult::Refused, 1, Some("no"), bench.now(), &mut bench.rng);
+        }
+        assert!(bench.way.is_open());
+        assert_eq!(bench.way.health().message.as_deref(), Some("no"));
+    }
+
+    #[test]
+    fn the_last_places_are_kept_for_refreshes() {
+        let mut bench = Bench::new(1_000);
+        for _ in 0..4 {
+            bench.round(QUICK, 10);
+        }
+        let limit = bench.way.limit();
+        for _ in 0..limit - limit / 4 {
+            assert_eq!(bench.way.gate(Moment(bench.at)), Gate::All);
+            bench.way.sent();
+        }
+        assert_eq!(bench.way.gate(Moment(bench.at)), Gate::Urgent);
+    }
+}

@@ -1,0 +1,89 @@
+//! The two gRPC neighbours behind the engine's ports: protobuf on this side, the domain on the other.
+//!
+//! * [`channel`] makes a connection: plain or TLS, reconnecting, with its reconnections counted;
+//! * [`api`] lists trunks ([`crate::ports::TrunkSource`]), [`trunk`] reads one of them;
+//! * [`requester`] sends REGISTERs ([`crate::ports::Requester`]).
+
+pub mod api;
+pub mod channel;
+pub mod requester;
+pub mod trunk;
+
+use tonic::{Code, Status};
+
+/// Why a gRPC neighbour cannot be used at all: nothing that trying again would mend.
+#[derive(Debug, thiserror::Error)]
+pub enum GrpcError {
+    /// The address makes no URI.
+    #[error("{address}: not an address that can be connected to: {source}")]
+    Address {
+        /// The address.
+        address: String,
+        /// What is wrong with it.
+        source: tonic::transport::Error,
+    },
+    /// The CA file cannot be read.
+    #[error("spec.tls.caFile: {path}: {source}; a PEM file with CA certificates is needed")]
+    CaFile {
+        /// The path.
+        path: String,
+        /// What is wrong with it.
+        source: std::io::Error,
+    },
+}
+
+/// How a failed call has to be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failure {
+    /// The neighbour is not there, or the connection to it broke.
+    Unavailable,
+    /// It did not answer in time.
+    Deadline,
+    /// It answered with an error.
+    Refused,
+}
+
+fn failure(status: &Status) -> Failure {
+    // A status that the neighbour sent has no source; one that tonic made up, because the connection broke, has.
+    let broken = std::error::Error::source(status).is_some();
+    match status.code() {
+        Code::DeadlineExceeded => Failure::Deadline,
+        Code::Unavailable => Failure::Unavailable,
+        _ if broken => Failure::Unavailable,
+        _ => Failure::Refused,
+    }
+}
+
+/// What a status says, with the innermost cause: «tcp connect error» alone helps nobody at 3 a.m.
+fn describe(status: &Status) -> Box<str> {
+    let mut text = match status.code() {
+        Code::Unavailable => status.message().to_owned(),
+        code => format!("{code:?}: {}", status.message()),
+    };
+    let mut source = std::error::Error::source(status);
+    let mut innermost = None;
+    while let Some(error) = source {
+        innermost = Some(error);
+        source = error.source();
+    }
+    if let Some(error) = innermost.map(ToString::to_string).filter(|error| !text.contains(error.as_str())) {
+        text = format!("{text}: {error}");
+    }
+    text.chars().filter(|c| !c.is_control()).take(300).collect::<String>().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_from_the_other_side_is_a_refusal_a_broken_connection_is_not() {
+        assert_eq!(failure(&Status::unknown("no key store")), Failure::Refused);
+        assert_eq!(failure(&Status::unavailable("database is down")), Failure::Unavailable);
+        assert_eq!(failure(&Status::deadline_exceeded("late")), Failure::Deadline);
+        let mut broken = Status::unknown("transport error");
+        broken.set_source(std::sync::Arc::new(std::io::Error::other("reset")));
+        assert_eq!(failure(&broken), Failure::Unavailable);
+        assert_eq!(&*describe(&broken), "Unknown: transport error: reset");
+    }
+}

@@ -1,0 +1,333 @@
+//! Lists trunks from an API server.
+//!
+//! `FindBy` answers everything in one message, so that is taken apart without decoding it as a whole: an item stays a
+//! slice of the message until the engine asks for more than its ref. `List` reads page by page; it is used once the list is
+//! large, or where the server refuses the size, if the server offers it at all.
+
+use std::{
+    hash::BuildHasher,
+    sync::atomic::{AtomicU8, Ordering},
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes};
+use hashbrown::DefaultHashBuilder;
+use prost::{
+    Message,
+    encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field},
+};
+use tokio::sync::mpsc::Sender;
+use tonic::{
+    Code, Request, Status,
+    client::Grpc,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    codegen::http::uri::PathAndQuery,
+    transport::Channel,
+};
+
+use super::{Failure, GrpcError, channel, describe, failure};
+use crate::{
+    config::Endpoint,
+    ports::{SourceError, TrunkItem, TrunkSource},
+    proto::trunks as pb,
+    trunk::{Trunk, TrunkProblem},
+};
+
+/// Trunks in one batch to the engine: small enough that handling it delays no refresh.
+const BATCH: usize = 256;
+/// Trunks in one page of `List`.
+const PAGE: i32 = 1_000;
+/// From so many trunks on, pages are preferred.
+const LARGE: usize = 10_000;
+
+/// How the list is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    FindBy = 0,
+    Pages = 1,
+    /// The server has no `List`.
+    FindByOnly = 2,
+}
+
+/// The trunks of an API server.
+#[derive(Debug)]
+pub struct ApiServer {
+    channel: Channel,
+    timeout: Duration,
+    mode: AtomicU8,
+    hasher: DefaultHashBuilder,
+}
+
+impl ApiServer {
+    /// Connects at the first listing.
+    ///
+    /// # Errors
+    /// When the address or the CA file is of no use.
+    pub fn new(endpoint: &Endpoint) -> Result<Self, GrpcError> {
+        let channel = channel::open(endpoint, &channel::Reconnections::default())?;
+        let mode = AtomicU8::new(Mode::FindBy as u8);
+        Ok(Self { channel, timeout: endpoint.timeout, mode, hasher: DefaultHashBuilder::default() })
+    }
+
+    fn mode(&self) -> Mode {
+        match self.mode.load(Ordering::Relaxed) {
+            1 => Mode::Pages,
+            2 => Mode::FindByOnly,
+            _ => Mode::FindBy,
+        }
+    }
+
+    fn set_mode(&self, mode: Mode) {
+        self.mode.store(mode as u8, Ordering::Relaxed);
+    }
+
+    async fn call<M: Message + 'static>(&self, method: &'static str, message: M) -> Result<Bytes, Refusal> {
+        let mut client = Grpc::new(self.channel.clone()).max_decoding_message_size(usize::MAX);
+        let call = async {
+            client.ready().await.map_err(|error| Status::from_error(Box::new(error)))?;
+            client.unary(Request::new(message), PathAndQuery::from_static(method), RawCodec::default()).await
+        };
+        let late = || Refusal::Error(SourceError::Deadline(self.timeout));
+        match tokio::time::timeout(self.timeout, call).await {
+            Err(_) => Err(late()),
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(match (status.code(), failure(&status)) {
+                (Code::Unimplemented, _) => Refusal::Unimplemented,
+                (Code::ResourceExhausted | Code::OutOfRange, _) => Refusal::TooLarge(describe(&status)),
+                (_, Failure::Unavailable) => Refusal::Error(SourceError::Unavailable(describe(&status))),
+                (_, Failure::Deadline) => late(),
+                (_, Failure::Refused) => Refusal::Error(SourceError::Refused(describe(&status))),
+            }),
+        }
+    }
+
+    async fn find_by(&self, batches: &Sender<Vec<RawTrunk>>) -> Result<usize, Refusal> {
+        const METHOD: &str = "/fonoster.routr.connect.trunks.v2beta1.Trunks/FindBy";
+        let request = pb::FindByRequest { field_name: "sendRegister".into(), field_value: "true".into() };
+        let message = self.call(METHOD, request).await?;
+        Ok(self.hand_over(message, batches).await?.items)
+    }
+
+    async fn pages(&self, batches: &Sender<Vec<RawTrunk>>) -> Result<(), Refusal> {
+        const METHOD: &str = "/fonoster.routr.connect.trunks.v2beta1.Trunks/List";
+        let mut page_token = String::new();
+        loop {
+            let request = pb::ListTrunkRequest { page_size: PAGE, page_token: page_token.clone() };
+            let message = self.call(METHOD, request).await?;
+            let page = self.hand_over(message, batches).await?;
+            if page.items == 0 || page.next_page_token.is_empty() {
+                return Ok(());
+            }
+            if page.next_page_token == page_token {
+                let what = format!("nextPageToken {page_token:?} came twice; each page must lead on");
+                return Err(Refusal::Error(SourceError::Malformed(what.into())));
+            }
+            page_token = page.next_page_token;
+        }
+    }
+
+    /// Takes a listing apart, and hands those with `sendRegister` over.
+    async fn hand_over(&self, message: Bytes, batches: &Sender<Vec<RawTrunk>>) -> Result<Taken, SourceError> {
+        let mut taken = Taken::default();
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut rest = message;
+        while rest.has_remaining() {
+            match next_field(&mut rest)? {
+                (1, Some(item)) => {
+                    taken.items += 1;
+                    let trunk = RawTrunk::new(item, &self.hasher)?;
+                    if trunk.sends_register {
+                        batch.push(trunk);
+                    }
+                }
+                (2, Some(token)) => taken.next_page_token = String::from_utf8_lossy(&token).into_owned(),
+                _ => {}
+            }
+            if batch.len() == BATCH {
+                let full = std::mem::replace(&mut batch, Vec::with_capacity(BATCH));
+                batches.send(full).await.map_err(|_| SourceError::Abandoned)?;
+            }
+        }
+        batches.send(batch).await.map_err(|_| SourceError::Abandoned)?;
+        Ok(taken)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    items: usize,
+    next_page_token: String,
+}
+
+enum Refusal {
+    Unimplemented,
+    TooLarge(Box<str>),
+    Error(SourceError),
+}
+
+impl From<SourceError> for Refusal {
+    fn from(error: SourceError) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<Refusal> for SourceError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Unimplemented => Self::Refused("it implements neither FindBy nor List".into()),
+            Refusal::TooLarge(message) => Self::Refused(message),
+            Refusal::Error(error) => error,
+        }
+    }
+}
+
+impl TrunkSource for ApiServer {
+    type Item = RawTrunk;
+
+    async fn list(&self, batches: Sender<Vec<RawTrunk>>) -> Result<(), SourceError> {
+        if self.mode() == Mode::Pages {
+            match self.pages(&batches).await {
+                Err(Refusal::Unimplemented) => self.set_mode(Mode::FindByOnly),
+                result => return Ok(result?),
+            }
+        }
+        match self.find_by(&batches).await {
+            Ok(items) => {
+                if items > LARGE && self.mode() == Mode::FindBy {
+                    tracing::debug!(items, "the list is large: it will be read in pages, if there are any");
+                    self.set_mode(Mode::Pages);
+                }
+                Ok(())
+            }
+            Err(Refusal::TooLarge(why)) if self.mode() != Mode::FindByOnly => {
+                tracing::info!(%why, "the API server refuses to list all trunks at once: reading them in pages");
+                match self.pages(&batches).await {
+                    Ok(()) => {
+                        self.set_mode(Mode::Pages);
+                        Ok(())
+                    }
+                    Err(Refusal::Unimplemented) => Err(SourceError::Refused(why)),
+                    Err(refusal) => Err(refusal.into()),
+                }
+            }
+            Err(refusal) => Err(refusal.into()),
+        }
+    }
+}
+
+/// A trunk as a slice of the message that it came in.
+#[derive(Debug)]
+pub struct RawTrunk {
+    bytes: Bytes,
+    reference: Bytes,
+    fingerprint: u64,
+    sends_register: bool,
+}
+
+impl RawTrunk {
+    fn new(bytes: Bytes, hasher: &DefaultHashBuilder) -> Result<Self, SourceError> {
+        let (mut reference, mut sends_register) = (Bytes::new(), false);
+        let mut rest = bytes.clone();
+        while rest.has_remaining() {
+            let (tag, wire_type) = decode_key(&mut rest).map_err(not_protobuf)?;
+            match (tag, wire_type) {
+                (1, WireType::LengthDelimited) => reference = take(&mut rest)?,
+                (4, WireType::Varint) => {
+                    sends_register = decode_varint(&mut rest).map_err(not_protobuf)? != 0;
+                    // Fields come in the order of their numbers; nothing after this one is needed.
+                    break;
+                }
+                (tag, _) if tag > 4 => break,
+                (tag, wire_type) => {
+                    skip_field(wire_type, tag, &mut rest, DecodeContext::default()).map_err(not_protobuf)?;
+                }
+            }
+        }
+        if std::str::from_utf8(&reference).is_err() {
+            return Err(SourceError::Malformed("a trunk's ref is not valid UTF-8".into()));
+        }
+        let fingerprint = hasher.hash_one(&bytes[..]);
+        Ok(Self { bytes, reference, fingerprint, sends_register })
+    }
+}
+
+impl TrunkItem for RawTrunk {
+    fn reference(&self) -> Option<&str> {
+        std::str::from_utf8(&self.reference).ok().filter(|reference| !reference.is_empty())
+    }
+
+    fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
+    fn decode(&self) -> Result<Trunk, TrunkProblem> {
+        super::trunk::decode(&self.bytes)
+    }
+}
+
+/// The number of the next field, and its bytes where it is length-delimited.
+fn next_field(rest: &mut Bytes) -> Result<(u32, Option<Bytes>), SourceError> {
+    let (tag, wire_type) = decode_key(rest).map_err(not_protobuf)?;
+    if wire_type == WireType::LengthDelimited {
+        return Ok((tag, Some(take(rest)?)));
+    }
+    skip_field(wire_type, tag, rest, DecodeContext::default()).map_err(not_protobuf)?;
+    Ok((tag, None))
+}
+
+fn take(rest: &mut Bytes) -> Result<Bytes, SourceError> {
+    let length = decode_varint(rest).map_err(not_protobuf)?;
+    let length = usize::try_from(length).ok().filter(|length| *length <= rest.remaining());
+    let length = length.ok_or_else(|| SourceError::Malformed("a field is longer than the message".into()))?;
+    Ok(rest.copy_to_bytes(length))
+}
+
+fn not_protobuf(error: prost::DecodeError) -> SourceError {
+    SourceError::Malformed(format!("not a valid protobuf message: {error}").into())
+}
+
+/// Encodes as prost does, and leaves what comes back as it is.
+#[derive(Debug)]
+struct RawCodec<M>(std::marker::PhantomData<M>);
+
+impl<M> Default for RawCodec<M> {
+    fn default() -> Self {
+        Self(std::marker::PhantomData)
+    }
+}
+
+impl<M: Message + 'static> Codec for RawCodec<M> {
+    type Encode = M;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = RawDecoder;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        Self::default()
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        RawDecoder
+    }
+}
+
+impl<M: Message + 'static> Encoder for RawCodec<M> {
+    type Item = M;
+    type Error = Status;
+
+    fn encode(&mut self, item: M, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        item.encode(buffer).map_err(|error| Status::internal(error.to_string()))
+    }
+}
+
+#[derive(Debug)]
+struct RawDecoder;
+
+impl Decoder for RawDecoder {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
+    }
+}

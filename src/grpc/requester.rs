@@ -1,0 +1,289 @@
+//! Sends REGISTERs through a Requester: domain -> protobuf, and back.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use tonic::{Request, transport::Channel};
+
+use super::{Failure, GrpcError, channel, describe, failure};
+use crate::{
+    config::Config,
+    ports::{RedirectTarget, Register, Reply, Requester, SendError},
+    proto::{
+        common, processor,
+        requester::{SendMessageRequest, requester_client::RequesterClient},
+        sipmessage as sip,
+    },
+    secret::Secret,
+    trunk::{Credentials, HostPort, Transport, UriHost},
+};
+
+/// Connections to the Requester; more brought nothing.
+const CHANNELS: usize = 2;
+/// Max-Forwards of each REGISTER (RFC 3261 §8.1.1.6).
+const MAX_FORWARDS: i32 = 70;
+
+/// A Requester over gRPC.
+#[derive(Debug)]
+pub struct GrpcRequester {
+    clients: Vec<RequesterClient<Channel>>,
+    turn: AtomicUsize,
+    reconnections: channel::Reconnections,
+    common: Arc<Common>,
+}
+
+/// What is the same in all REGISTERs.
+#[derive(Debug)]
+struct Common {
+    methods: Vec<String>,
+    user_agent: String,
+    option_tags: Vec<String>,
+}
+
+impl GrpcRequester {
+    /// Connects at the first request.
+    ///
+    /// # Errors
+    /// When the address or the CA file is of no use.
+    pub fn new(config: &Config) -> Result<Self, GrpcError> {
+        let reconnections = channel::Reconnections::default();
+        let clients = (0..CHANNELS)
+            .map(|_| channel::open(&config.requester, &reconnections).map(RequesterClient::new))
+            .collect::<Result<_, _>>()?;
+        let common = Common {
+            methods: config.methods.clone(),
+            user_agent: config.registration.user_agent.clone(),
+            option_tags: config.registration.require.clone(),
+        };
+        Ok(Self { clients, turn: AtomicUsize::new(0), reconnections, common: Arc::new(common) })
+    }
+}
+
+impl Requester for GrpcRequester {
+    async fn register(&self, request: Register, deadline: Duration) -> Result<Reply, SendError> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let mut client = self.clients[turn % self.clients.len()].clone();
+        let mut message = Request::new(encode(&request, &self.common));
+        message.set_timeout(deadline);
+        // tonic keeps the timeout for the answer only; connecting counts as well.
+        match tokio::time::timeout(deadline, client.send_message(message)).await {
+            Err(_) => Err(SendError::Deadline(deadline)),
+            Ok(Ok(response)) => Ok(response.into_inner().message.map(decode).unwrap_or_default()),
+            Ok(Err(status)) => Err(match failure(&status) {
+                Failure::Deadline => SendError::Deadline(deadline),
+                Failure::Unavailable => SendError::Unavailable(describe(&status)),
+                Failure::Refused => SendError::Refused(describe(&status)),
+            }),
+        }
+    }
+
+    fn reconnections(&self) -> u64 {
+        self.reconnections.count()
+    }
+}
+
+/// A URI without a port, as the Java side understands it.
+const NO_PORT: i32 = -1;
+
+fn encode(register: &Register, common: &Common) -> SendMessageRequest {
+    let transport_param = register.transport.parameter().to_owned();
+    let uri = |user: &str, host: &str, port: i32| sip::SipUri {
+        user: user.to_owned(),
+        host: UriHost(host).to_string(),
+        port,
+        transport_param: transport_param.clone(),
+        ttl_param: NO_PORT,
+        secure: register.secure,
+        ..sip::SipUri::default()
+    };
+    let aor = || {
+        let uri = Some(uri(&register.user, &register.domain, NO_PORT));
+        Some(sip::Address { uri, ..sip::Address::default() })
+    };
+    let edge_port = sip::SipUri {
+        lr_param: true,
+        secure: false,
+        ..uri("", &register.edge_port.host, i32::from(register.edge_port.port))
+    };
+    let request_uri = sip::SipUri {
+        method_param: "REGISTER".to_owned(),
+        ..uri("", &register.request_host, i32::from(register.target.port))
+    };
+    let message = sip::SipMessage {
+        from: Some(sip::From { address: aor(), tag: register.from_tag.to_string(), ..sip::From::default() }),
+        to: Some(sip::To { address: aor(), ..sip::To::default() }),
+        call_id: Some(sip::CallId { call_id: register.call_id.to_string() }),
+        content_length: Some(sip::ContentLength { content_length: 0 }),
+        expires: Some(sip::Expires { expires: i32::try_from(register.expires).unwrap_or(i32::MAX) }),
+        max_forwards: Some(sip::MaxForwards { max_forwards: MAX_FORWARDS }),
+        extensions: extensions(register, common),
+        route: vec![sip::Route {
+            address: Some(sip::Address { uri: Some(edge_port), ..sip::Address::default() }),
+            ..sip::Route::default()
+        }],
+        message_type: Some(sip::sip_message::MessageType::RequestUri(request_uri)),
+        ..sip::SipMessage::default()
+    };
+    SendMessageRequest {
+        target: register.target.to_string(),
+        method: processor::Method::Register.into(),
+        transport: transport(register.transport).into(),
+        message: Some(message),
+    }
+}
+
+fn extensions(register: &Register, common: &Common) -> Vec<sip::Extension> {
+    let header = |name: &str, value: String| sip::Extension { name: name.to_owned(), value };
+    let mut all = Vec::with_capacity(common.methods.len() + 2 * common.option_tags.len() + 5);
+    all.extend(common.methods.iter().map(|method| header("Allow", method.clone())));
+    all.push(header("CSeq", format!("{} REGISTER", register.cseq)));
+    all.push(header("User-Agent", common.user_agent.clone()));
+    all.push(header("Allow-Events", "presence".to_owned()));
+    let tags = common.option_tags.iter().enumerate().filter(|(position, _)| {
+        register.without_tags & 1_u32.checked_shl(*position as u32).unwrap_or(0) == 0
+    });
+    for name in ["Proxy-Require", "Require"] {
+        all.extend(tags.clone().map(|(_, tag)| header(name, tag.clone())));
+    }
+    all.push(header("Supported", "path".to_owned()));
+    if let Some(credentials) = &register.credentials {
+        all.push(header("X-Gateway-Auth", gateway_auth(credentials)));
+    }
+    all
+}
+
+fn gateway_auth(credentials: &Credentials) -> String {
+    let plain = Secret::new(format!("{}:{}", credentials.username, credentials.password.expose()));
+    BASE64_STANDARD.encode(plain.expose())
+}
+
+fn transport(transport: Transport) -> common::Transport {
+    match transport {
+        Transport::Udp => common::Transport::Udp,
+        Transport::Tcp => common::Transport::Tcp,
+        Transport::Tls => common::Transport::Tls,
+        Transport::Sctp => common::Transport::Sctp,
+        Transport::Ws => common::Transport::Ws,
+        Transport::Wss => common::Transport::Wss,
+    }
+}
+
+fn decode(message: sip::SipMessage) -> Reply {
+    let code = match &message.message_type {
+        Some(sip::sip_message::MessageType::ResponseType(number)) => {
+            sip::ResponseType::try_from(*number).ok().and_then(status_code)
+        }
+        _ => None,
+    };
+    let header = |name: &str| {
+        let found = message.extensions.iter().find(|extension| extension.name.eq_ignore_ascii_case(name));
+        found.map(|extension| extension.value.as_str())
+    };
+    let contact = message.contact.as_ref();
+    Reply {
+        code,
+        contact_expires: contact.map(|contact| contact.expires).filter(|expires| *expires != -1),
+        contact: contact.and_then(|contact| contact.address.as_ref()?.uri.as_ref()).and_then(redirect_target),
+        expires: message.expires.as_ref().map(|expires| expires.expires).filter(|expires| *expires != -1),
+        min_expires: header("Min-Expires").and_then(leading_number),
+        retry_after: header("Retry-After").and_then(leading_number),
+        unsupported: message
+            .extensions
+            .iter()
+            .filter(|extension| extension.name.eq_ignore_ascii_case("Unsupported"))
+            .flat_map(|extension| extension.value.split(','))
+            .map(|tag| tag.trim().into())
+            .collect(),
+        cseq: header("CSeq").and_then(leading_number),
+        phrase: message.reason_phrase.into(),
+    }
+}
+
+/// The number that a header field's value begins with: `120 (in a meeting);duration=60` is 120.
+fn leading_number(value: &str) -> Option<u32> {
+    let digits = value.trim_start();
+    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+    // A number too large for its type is «very long», not «absent».
+    (end > 0).then(|| digits[..end].parse().unwrap_or(u32::MAX))
+}
+
+fn redirect_target(uri: &sip::SipUri) -> Option<RedirectTarget> {
+    if uri.host.is_empty() {
+        return None;
+    }
+    let transport = Transport::parse(&uri.transport_param).or(uri.secure.then_some(Transport::Tls));
+    let default = transport.unwrap_or(Transport::Udp).default_port();
+    let port = u16::try_from(uri.port).ok().filter(|port| *port > 0).unwrap_or(default);
+    Some(RedirectTarget { address: HostPort::new(&uri.host, port), transport })
+}
+
+/// The status code of a response type; `None` for the one that says nothing. Where only the class is known, its first
+/// code stands for it (RFC 3261 §8.1.3.2).
+fn status_code(response_type: sip::ResponseType) -> Option<u16> {
+    use sip::ResponseType as T;
+    Some(match response_type {
+        T::Unknown => return None,
+        T::Trying => 100,
+        T::Ringing => 180,
+        T::CallIsBeingForwarded => 181,
+        T::Queued => 182,
+        T::SessionProgress => 183,
+        T::Success | T::Ok => 200,
+        T::Accepted => 202,
+        T::Redirection | T::MultipleChoices => 300,
+        T::MovedPermanently => 301,
+        T::MovedTemporarily => 302,
+        T::UseProxy => 305,
+        T::AlternativeService => 380,
+        T::ClientError | T::BadRequest => 400,
+        T::Unauthorized => 401,
+        T::PaymentRequired => 402,
+        T::Forbidden => 403,
+        T::NotFound => 404,
+        T::MethodNotAllowed => 405,
+        T::NotAcceptable => 406,
+        T::ProxyAuthenticationRequired => 407,
+        T::RequestTimeout => 408,
+        T::Gone => 410,
+        T::RequestEntityTooLarge => 413,
+        T::RequestUriTooLong => 414,
+        T::UnsupportedMediaType => 415,
+        T::UnsupportedUriScheme => 416,
+        T::BadExtension => 420,
+        T::ExtensionRequired => 421,
+        T::IntervalTooBrief => 423,
+        T::TemporarilyUnavailable => 480,
+        T::CallOrTransactionDoesNotExist => 481,
+        T::LoopDetected => 482,
+        T::TooManyHops => 483,
+        T::AddressIncomplete => 484,
+        T::Ambiguous => 485,
+        T::BusyHere => 486,
+        T::RequestTerminated => 487,
+        T::NotAcceptableHere => 488,
+        T::BadEvent => 489,
+        T::RequestPending => 491,
+        T::Undecipherable => 493,
+        T::ServerError | T::ServerInternalError => 500,
+        T::NotImplemented => 501,
+        T::BadGateway => 502,
+        T::ServiceUnavailable => 503,
+        T::ServerTimeout => 504,
+        T::VersionNotSupported => 505,
+        T::MessageTooLarge => 513,
+        T::GlobalError | T::BusyEverywhere => 600,
+        T::Decline => 603,
+        T::DoesNotExistAnywhere => 604,
+        T::SessionNotAcceptable => 606,
+    })
+}
+
+#[cfg(test)]
+#[path = "requester_tests.rs"]
+mod tests;

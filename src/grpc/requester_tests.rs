@@ -1,0 +1,182 @@
+use super::*;
+
+fn common() -> Common {
+    Common {
+        methods: vec!["INVITE".into(), "MESSAGE".into()],
+        user_agent: "Routr Connect v2".into(),
+        option_tags: vec!["gin".into(), "outbound".into()],
+    }
+}
+
+fn register() -> Register {
+    Register {
+        target: HostPort::new("2001:db8::1", 5070),
+        transport: Transport::Tcp,
+        request_host: "2001:db8::1".into(),
+        user: "alice".into(),
+        domain: "sip.example.com".into(),
+        secure: false,
+        from_tag: "tag-1".into(),
+        call_id: "call-1".into(),
+        cseq: 42,
+        expires: 600,
+        edge_port: HostPort::new("10.0.0.9", 5060),
+        without_tags: 0,
+        credentials: Some(Credentials { username: "bob".into(), password: Secret::new("pass:word") }),
+    }
+}
+
+fn headers(register: &Register) -> Vec<String> {
+    let message = encode(register, &common()).message.unwrap();
+    message.extensions.iter().map(|e| format!("{}: {}", e.name, e.value)).collect()
+}
+
+#[test]
+fn a_register_as_the_contract_has_it() {
+    let request = encode(&register(), &common());
+    assert_eq!(request.target, "[2001:db8::1]:5070");
+    assert_eq!(request.method, 1);
+    assert_eq!(request.transport, 1);
+    let message = request.message.unwrap();
+    let Some(sip::sip_message::MessageType::RequestUri(uri)) = message.message_type else { panic!("no URI") };
+    assert_eq!((uri.user.as_str(), uri.host.as_str(), uri.port), ("", "[2001:db8::1]", 5070));
+    assert_eq!((uri.method_param.as_str(), uri.transport_param.as_str()), ("REGISTER", "tcp"));
+    let from = message.from.unwrap();
+    let from_uri = from.address.unwrap().uri.unwrap();
+    assert_eq!(
+        (from_uri.user.as_str(), from_uri.host.as_str(), from_uri.port),
+        ("alice", "sip.example.com", -1)
+    );
+    assert_eq!(from.tag, "tag-1");
+    assert_eq!(message.to.unwrap().tag, "");
+    assert_eq!(message.call_id.unwrap().call_id, "call-1");
+    assert_eq!(message.expires.unwrap().expires, 600);
+    assert_eq!(message.max_forwards.unwrap().max_forwards, 70);
+    assert_eq!(message.content_length.unwrap().content_length, 0);
+    let route = message.route[0].address.clone().unwrap().uri.unwrap();
+    assert_eq!((route.host.as_str(), route.port, route.lr_param), ("10.0.0.9", 5060, true));
+    assert!(message.contact.is_none() && message.via.is_empty() && message.record_route.is_empty());
+}
+
+#[test]
+fn the_header_fields_come_in_the_order_of_the_contract() {
+    let auth = format!("X-Gateway-Auth: {}", BASE64_STANDARD.encode("bob:pass:word"));
+    let expected = [
+        "Allow: INVITE",
+        "Allow: MESSAGE",
+        "CSeq: 42 REGISTER",
+        "User-Agent: Routr Connect v2",
+        "Allow-Events: presence",
+        "Proxy-Require: gin",
+        "Proxy-Require: outbound",
+        "Require: gin",
+        "Require: outbound",
+        "Supported: path",
+        auth.as_str(),
+    ];
+    assert_eq!(headers(&register()), expected);
+}
+
+#[test]
+fn dropped_option_tags_and_absent_credentials_are_left_out() {
+    let reduced = Register { without_tags: 0b01, credentials: None, ..register() };
+    let headers = headers(&reduced);
+    assert!(headers.contains(&"Require: outbound".to_owned()));
+    assert!(!headers.iter().any(|header| header.contains("gin") || header.contains("X-Gateway-Auth")));
+}
+
+fn response(response_type: sip::ResponseType) -> sip::SipMessage {
+    sip::SipMessage {
+        message_type: Some(sip::sip_message::MessageType::ResponseType(response_type.into())),
+        ..sip::SipMessage::default()
+    }
+}
+
+fn extension(name: &str, value: &str) -> sip::Extension {
+    sip::Extension { name: name.into(), value: value.into() }
+}
+
+fn contact(expires: i32, host: &str, port: i32, transport: &str) -> sip::Contact {
+    let uri =
+        sip::SipUri { host: host.into(), port, transport_param: transport.into(), ..sip::SipUri::default() };
+    let address = Some(sip::Address { uri: Some(uri), ..sip::Address::default() });
+    sip::Contact { address, expires, ..sip::Contact::default() }
+}
+
+#[test]
+fn a_reply_is_read() {
+    let mut message = response(sip::ResponseType::Ok);
+    message.contact = Some(contact(300, "10.0.0.1", 5060, ""));
+    message.extensions =
+        vec![extension("CSeq", "43 REGISTER"), extension("retry-after", " 120 (busy);duration=9")];
+    let reply = decode(message);
+    assert_eq!((reply.code, reply.contact_expires, reply.expires), (Some(200), Some(300), None));
+    assert_eq!((reply.cseq, reply.retry_after), (Some(43), Some(120)));
+}
+
+#[test]
+fn minus_one_is_not_present() {
+    let mut message = response(sip::ResponseType::MovedTemporarily);
+    message.contact = Some(contact(-1, "Other.example.com", -1, "TCP"));
+    message.expires = Some(sip::Expires { expires: -1 });
+    let reply = decode(message);
+    assert_eq!((reply.contact_expires, reply.expires), (None, None));
+    let target =
+        RedirectTarget { address: HostPort::new("other.example.com", 5060), transport: Some(Transport::Tcp) };
+    assert_eq!(reply.contact, Some(target));
+}
+
+#[test]
+fn unsupported_tags_and_min_expires_are_read() {
+    let mut message = response(sip::ResponseType::BadExtension);
+    message.extensions = vec![
+        extension("Unsupported", "gin, 100rel"),
+        extension("Unsupported", "path"),
+        extension("Min-Expires", "99999999999"),
+    ];
+    let reply = decode(message);
+    assert_eq!(reply.unsupported, [Box::from("gin"), Box::from("100rel"), Box::from("path")]);
+    assert_eq!(reply.min_expires, Some(u32::MAX));
+}
+
+#[test]
+fn the_response_types_are_those_of_the_contract() {
+    let pinned = [
+        (7, 200),
+        (17, 401),
+        (19, 403),
+        (23, 407),
+        (24, 408),
+        (32, 423),
+        (33, 480),
+        (49, 503),
+        (57, 606),
+        (10, 300),
+        (15, 400),
+        (30, 420),
+        (40, 487),
+        (45, 500),
+        (50, 504),
+        (53, 600),
+    ];
+    for (number, code) in pinned {
+        let response_type = sip::ResponseType::try_from(number).unwrap();
+        assert_eq!(status_code(response_type), Some(code), "{number}");
+    }
+    assert_eq!((0..58).filter(|number| sip::ResponseType::try_from(*number).is_ok()).count(), 58);
+    assert!(sip::ResponseType::try_from(58).is_err());
+    assert_eq!(decode(sip::SipMessage::default()).code, None);
+    let absurd = sip::sip_message::MessageType::ResponseType(4_711);
+    assert_eq!(
+        decode(sip::SipMessage { message_type: Some(absurd), ..sip::SipMessage::default() }).code,
+        None
+    );
+}
+
+#[test]
+fn garbage_numbers_are_absent() {
+    assert_eq!(leading_number("soon"), None);
+    assert_eq!(leading_number(""), None);
+    assert_eq!(leading_number("-5"), None);
+    assert_eq!(leading_number("7;x"), Some(7));
+}

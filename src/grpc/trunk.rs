@@ -1,0 +1,242 @@
+//! One trunk: protobuf -> domain. Parsed, not validated: what cannot be used is reported with the field at fault.
+
+use prost::Message;
+
+use crate::{
+    proto::trunks as pb,
+    secret::Secret,
+    trunk::{Credentials, HostPort, Transport, Trunk, TrunkProblem, TrunkUri},
+};
+
+/// More URIs than this are not looked at.
+const MAX_URIS: usize = 64;
+
+/// Reads a trunk from its protobuf encoding.
+///
+/// # Errors
+/// What makes the trunk as a whole unusable.
+pub fn decode(bytes: &[u8]) -> Result<Trunk, TrunkProblem> {
+    let trunk = pb::Trunk::decode(bytes)
+        .map_err(|error| malformed(format!("the trunk is not a valid protobuf message: {error}")))?;
+    parse(trunk)
+}
+
+/// Makes a trunk of a protobuf message.
+///
+/// # Errors
+/// What makes the trunk as a whole unusable.
+pub fn parse(trunk: pb::Trunk) -> Result<Trunk, TrunkProblem> {
+    if trunk.uris.is_empty() {
+        let right = "a trunk with sendRegister needs at least one with host, port, transport and user";
+        return Err(malformed(format!("uris: there are none; {right}")));
+    }
+    let region = region(&trunk);
+    let credentials = credentials(trunk.outbound_credentials)?;
+    let enabled = trunk.uris.iter().take(MAX_URIS).enumerate().filter(|(_, uri)| uri.enabled);
+    let (mut uris, mut problems, mut any) = (Vec::new(), Vec::new(), false);
+    for (position, entry) in enabled {
+        any = true;
+        match uri(entry) {
+            Ok(parsed) => uris.push(parsed),
+            Err(problem) => problems.push(format!("uris[{position}].{problem}")),
+        }
+    }
+    if !any {
+        return Err(TrunkProblem::AllDisabled);
+    }
+    if uris.is_empty() {
+        return Err(malformed(problems.join("; ")));
+    }
+    let problem = (!problems.is_empty()).then(|| problems.join("; ").into());
+    Ok(Trunk { reference: trunk.r#ref.into(), name: trunk.name.into(), region, uris, credentials, problem })
+}
+
+fn malformed(message: String) -> TrunkProblem {
+    TrunkProblem::Malformed { message: message.into() }
+}
+
+fn uri(uri: &pb::TrunkUri) -> Result<TrunkUri, String> {
+    let host = uri.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&uri.host);
+    if host.is_empty() {
+        return Err("host: it is empty; a host name or an IP address is needed".to_owned());
+    }
+    let in_host = |c: char| c.is_ascii_alphanumeric() || "-._:".contains(c);
+    if !host.chars().all(in_host) || (host.contains(':') && host.parse::<std::net::Ipv6Addr>().is_err()) {
+        return Err(format!("host: {:?} is neither a host name nor an IP address", clip(host)));
+    }
+    let transport = match uri.transport.as_str() {
+        "" => Transport::Udp,
+        name => Transport::parse(name).ok_or_else(|| {
+            format!("transport: {:?} is unknown; one of UDP, TCP, TLS, SCTP, WS, WSS is needed", clip(name))
+        })?,
+    };
+    let port = match uri.port {
+        // -1 is how the Java side says «not set».
+        0 | -1 => transport.default_port(),
+        port => u16::try_from(port).map_err(|_| {
+            format!("port: {port} is not a port; 1 to 65535, or 0 for the transport's default, is needed")
+        })?,
+    };
+    if uri.user.is_empty() {
+        return Err("user: it is empty; the user of the address of record is needed".to_owned());
+    }
+    if uri.user.chars().any(|c| c.is_control() || c.is_whitespace() || "@<>\"".contains(c)) {
+        return Err(format!("user: {:?} has characters that a SIP user cannot have", clip(&uri.user)));
+    }
+    Ok(TrunkUri {
+        user: uri.user.as_str().into(),
+        registrar: HostPort::new(host, port),
+        transport,
+        priority: uri.priority,
+        weight: u16::try_from(uri.weight.clamp(0, i32::from(u16::MAX))).unwrap_or(0),
+    })
+}
+
+fn credentials(
+    credentials: Option<crate::proto::credentials::Credentials>,
+) -> Result<Option<Credentials>, TrunkProblem> {
+    let Some(credentials) = credentials else { return Ok(None) };
+    let username = credentials.username;
+    let password = Secret::new(credentials.password);
+    if username.is_empty() && password.expose().is_empty() {
+        return Ok(None);
+    }
+    // X-Gateway-Auth is base64 of username:password, so the first colon ends the username.
+    if username.is_empty() || username.chars().any(|c| c.is_control() || c == ':') {
+        let right = "it must not be empty and must have neither colons nor control characters";
+        return Err(malformed(format!("outboundCredentials.username: {:?}; {right}", clip(&username))));
+    }
+    if password.expose().chars().any(char::is_control) {
+        let problem = "outboundCredentials.password: it has control characters, which no digest can carry";
+        return Err(malformed(problem.to_owned()));
+    }
+    Ok(Some(Credentials { username: username.into(), password }))
+}
+
+fn region(trunk: &pb::Trunk) -> Option<Box<str>> {
+    match &trunk.extended.as_ref()?.fields.get("region")?.kind {
+        Some(prost_types::value::Kind::StringValue(region)) if !region.is_empty() => {
+            Some(region.as_str().into())
+        }
+        _ => None,
+    }
+}
+
+/// A value as an error message shows it.
+fn clip(value: &str) -> String {
+    value.chars().take(60).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::credentials as pbc;
+
+    fn sample() -> pb::Trunk {
+        pb::Trunk {
+            r#ref: "t1".into(),
+            name: "One".into(),
+            send_register: true,
+            uris: vec![sample_uri()],
+            outbound_credentials: Some(pbc::Credentials {
+                username: "bob".into(),
+                password: "swordfish-77".into(),
+                ..pbc::Credentials::default()
+            }),
+            ..pb::Trunk::default()
+        }
+    }
+
+    fn sample_uri() -> pb::TrunkUri {
+        pb::TrunkUri {
+            host: "sip.Example.com".into(),
+            port: 0,
+            transport: "tls".into(),
+            user: "alice".into(),
+            weight: 7,
+            priority: 3,
+            enabled: true,
+        }
+    }
+
+    fn with_uri(change: impl FnOnce(&mut pb::TrunkUri)) -> Result<Trunk, TrunkProblem> {
+        let mut trunk = sample();
+        change(&mut trunk.uris[0]);
+        parse(trunk)
+    }
+
+    #[test]
+    fn a_good_trunk() {
+        let trunk = parse(sample()).unwrap();
+        let uri = &trunk.uris[0];
+        assert_eq!(uri.registrar.to_string(), "sip.example.com:5061");
+        assert_eq!((uri.transport, uri.priority, uri.weight), (Transport::Tls, 3, 7));
+        let credentials = trunk.credentials.clone().unwrap();
+        assert_eq!((&*credentials.username, credentials.password.expose()), ("bob", "swordfish-77"));
+        assert!(!format!("{trunk:?}").contains("swordfish"));
+        let v6 = with_uri(|uri| uri.host = "[2001:db8::1]".into()).unwrap();
+        assert_eq!(v6.uris[0].registrar.to_string(), "[2001:db8::1]:5061");
+        assert_eq!(with_uri(|uri| uri.port = -1).unwrap().uris[0].registrar.port, 5061);
+        assert_eq!(with_uri(|uri| uri.transport = String::new()).unwrap().uris[0].transport, Transport::Udp);
+        assert_eq!(parse(pb::Trunk { outbound_credentials: None, ..sample() }).unwrap().credentials, None);
+    }
+
+    #[test]
+    fn the_field_at_fault_is_named() {
+        type Change = fn(&mut pb::TrunkUri);
+        let cases: [(Change, &str); 8] = [
+            (|uri| uri.host = String::new(), "uris[0].host: it is empty"),
+            (|uri| uri.host = "a b".into(), "uris[0].host: \"a b\" is neither"),
+            (|uri| uri.host = "1::2::3".into(), "uris[0].host: \"1::2::3\" is neither"),
+            (|uri| uri.port = 70_000, "uris[0].port: 70000 is not a port; 1 to 65535"),
+            (|uri| uri.port = -7, "uris[0].port: -7 is not a port"),
+            (
+                |uri| uri.transport = "carrier-pigeon".into(),
+                "uris[0].transport: \"carrier-pigeon\" is unknown; one of UDP",
+            ),
+            (|uri| uri.user = String::new(), "uris[0].user: it is empty"),
+            (|uri| uri.user = "a\r\nEvil: 1".into(), "uris[0].user: \"a\\r\\nEvil: 1\" has characters"),
+        ];
+        for (change, expected) in cases {
+            let message = with_uri(change).unwrap_err().to_string();
+            assert!(message.starts_with(expected), "{message}");
+        }
+        let none = parse(pb::Trunk { uris: vec![], ..sample() }).unwrap_err();
+        assert!(none.to_string().starts_with("uris: there are none"));
+        assert_eq!(with_uri(|uri| uri.enabled = false).unwrap_err(), TrunkProblem::AllDisabled);
+    }
+
+    #[test]
+    fn credentials_that_cannot_be_sent_are_reported_without_the_password() {
+        for (username, password) in [("a:b", "swordfish-77"), ("", "swordfish-77"), ("a", "swordfish-77\n")] {
+            let mut trunk = sample();
+            let credentials = trunk.outbound_credentials.as_mut().unwrap();
+            (credentials.username, credentials.password) = (username.into(), password.into());
+            let message = parse(trunk).unwrap_err().to_string();
+            assert!(message.starts_with("outboundCredentials."), "{message}");
+            assert!(!message.contains("swordfish"), "{message}");
+        }
+    }
+
+    #[test]
+    fn one_bad_uri_does_not_stop_the_others() {
+        let mut trunk = sample();
+        trunk.uris.push(pb::TrunkUri { port: 99_999, ..sample_uri() });
+        let parsed = parse(trunk).unwrap();
+        assert_eq!(parsed.uris.len(), 1);
+        assert!(parsed.problem.unwrap().starts_with("uris[1].port: 99999"));
+    }
+
+    #[test]
+    fn the_region_is_in_extended() {
+        let value = prost_types::Value { kind: Some(prost_types::value::Kind::StringValue("eu".into())) };
+        let fields = [("region".to_owned(), value)].into();
+        let trunk = pb::Trunk { extended: Some(prost_types::Struct { fields }), ..sample() };
+        assert_eq!(parse(trunk).unwrap().region.as_deref(), Some("eu"));
+    }
+
+    #[test]
+    fn garbage_is_reported() {
+        assert!(decode(&[0xff; 9]).unwrap_err().to_string().contains("not a valid protobuf message"));
+    }
+}

@@ -1,0 +1,681 @@
+//! The state machine of one trunk's registration. PURE: no IO, no clock, no randomness of its own; time and a random
+//! number generator are arguments, and no Kubernetes, gRPC or Redis type appears.
+//!
+//! The loop that drives it:
+//!
+//! ```text
+//!            due() <= now                    answered(...)
+//!   waiting ---------------> attempt() ... in flight -------> waiting, with a new due() and a new class()
+//!      ^                                                         |
+//!      +---------------------------------------------------------+      leave() -> ... -> Effect::finished
+//! ```
+//!
+//! A registration knows its targets only by rank (0 is preferred; [`target`] makes the order), so it stays small: a healthy
+//! one is a few dozen bytes, and all that only a troubled one needs is in a box of its own.
+
+pub mod identity;
+pub mod reply;
+pub mod request;
+pub mod schedule;
+pub mod target;
+pub mod time;
+mod trouble;
+
+use rand::Rng;
+
+use self::{
+    identity::{CSEQ_RESERVE, next_cseq},
+    reply::{Asked, Cause, Hold, Reason, Verdict, judge},
+    time::{Moment, Now},
+    trouble::Trouble,
+};
+use crate::{
+    engine::view::TrunkState,
+    ports::{RedirectTarget, Reply, SendError},
+    trunk::HostPort,
+};
+
+/// Most redirections in a row (RFC 3261 §8.1.3.4 leaves the bound to the client).
+const MAX_HOPS: usize = 5;
+/// Most times in a row that a 423 is answered by asking for more.
+const MAX_TOO_BRIEF: u8 = 2;
+/// Most tries to remove a binding.
+const MAX_LEAVES: u8 = 3;
+/// A CSeq in an answer that is further ahead than this is not believed.
+const MAX_CSEQ_LEAP: u32 = 1_000;
+
+/// What all registrations of an engine have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Milliseconds between two syncs; the lead of a refresh.
+    pub interval_ms: u64,
+    /// Expiry to ask for, in seconds.
+    pub expires_s: u32,
+    /// Longest that one REGISTER may take, in milliseconds.
+    pub deadline_ms: u64,
+    /// Option tags sent in Require.
+    pub tags: Vec<String>,
+}
+
+/// What a decision about one trunk depends on besides its registration.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan<'a> {
+    /// How many URIs the trunk has; ranks go from 0 to one less.
+    pub uris: u8,
+    /// How many EdgePorts there are.
+    pub edges: u8,
+    /// Common settings.
+    pub settings: &'a Settings,
+}
+
+/// In which order waiting registrations are served, most urgent first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// A binding exists and must not lapse, or a reply told what to send at once.
+    Refresh,
+    /// There is none, and an earlier attempt failed.
+    Retry,
+    /// Never tried.
+    First,
+}
+
+/// What an attempt is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To create or refresh the binding.
+    Register,
+    /// To find out whether the preferred target has recovered, while another one holds a valid binding.
+    Probe,
+    /// To remove the binding.
+    Leave,
+}
+
+/// One REGISTER to send, in terms of ranks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Which URI.
+    pub uri: UriChoice,
+    /// Rank of the EdgePort.
+    pub edge: u8,
+    /// Where it was redirected to.
+    pub redirect: Option<RedirectTarget>,
+    /// Requested expiry in seconds.
+    pub expires: u32,
+    /// CSeq number.
+    pub cseq: u32,
+    /// Option tags to leave out, one bit for each.
+    pub without_tags: u32,
+}
+
+/// How an [`Attempt`] names a URI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UriChoice {
+    /// By its rank in [`target::uri_order`].
+    Rank(u8),
+    /// By its position in the trunk, where the binding is.
+    Position(u8),
+}
+
+/// A binding that the registrar holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// When it lapses.
+    pub expires_at: Moment,
+    /// What was granted, in seconds.
+    pub granted_s: u32,
+    /// Position of its URI in the trunk.
+    pub position: u8,
+}
+
+/// What an answer changes outside the registration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Effect {
+    /// The registrar wants at least this expiry, in seconds.
+    pub min_expires: Option<u32>,
+    /// The registrar wants no request of any trunk before this moment.
+    pub hold_registrar_until: Option<Moment>,
+    /// The registration has ended: forget it.
+    pub finished: bool,
+    /// Something changed that must outlive the process.
+    pub persist: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Active,
+    Leaving,
+    Finished,
+}
+
+/// One trunk's registration. See the module.
+#[derive(Clone, Debug)]
+pub struct Registration {
+    due: Moment,
+    binding: Option<Binding>,
+    trouble: Option<Box<Trouble>>,
+    cseq: u32,
+    without_tags: u32,
+    failures: u16,
+    phase: Phase,
+    class: Class,
+    flight: Option<Purpose>,
+    probe_next: bool,
+    /// The trunk changed while a request was in flight: send again when that is answered.
+    outdated: bool,
+    /// A request may have created a binding that nobody confirmed.
+    maybe_bound: bool,
+    uri: u8,
+    edge: u8,
+}
+
+impl Registration {
+    /// Of a trunk that nothing is known of: due at once.
+    pub fn new(now: Moment) -> Self {
+        Self {
+            due: now,
+            binding: None,
+            trouble: None,
+            cseq: 0,
+            without_tags: 0,
+            failures: 0,
+            phase: Phase::Active,
+            class: Class::First,
+            flight: None,
+            probe_next: false,
+            outdated: false,
+            maybe_bound: false,
+            uri: 0,
+            edge: 0,
+        }
+    }
+
+    /// Of a trunk that was registered before a restart: not sent again before its time while the binding is valid, at
+    /// once where it lapsed. `uri` is the rank of the binding's URI.
+    pub fn resume(
+        cseq: u32,
+        binding: Option<(Binding, u8)>,
+        settings: &Settings,
+        now: Moment,
+        rng: &mut impl Rng,
+    ) -> Self {
+        let mut registration = Self { cseq, class: Class::Retry, ..Self::new(now) };
+        if let Some((binding, uri)) = binding {
+            registration.binding = Some(binding);
+            if binding.expires_at > now {
+                registration.uri = uri;
+                registration.class = Class::Refresh;
+                registration.due = refresh(&binding, settings, now, rng);
+            } else {
+                // Most overdue first.
+                registration.due = binding.expires_at;
+            }
+        }
+        registration
+    }
+
+    /// The same, with a CSeq number that is not lower than `cseq`.
+    #[must_use]
+    pub fn with_cseq(mut self, cseq: u32) -> Self {
+        self.cseq = self.cseq.max(cseq);
+        self
+    }
+
+    /// Nothing can be sent for this trunk, because of `cause`.
+    pub fn never(&mut self, cause: Cause, unix_ms: u64) {
+        self.due = Moment::NEVER;
+        self.trouble_mut().blame(cause, unix_ms);
+    }
+
+    /// What was wrong is no longer.
+    pub fn clear_cause(&mut self) {
+        if let Some(trouble) = self.trouble.as_mut()
+            && trouble.cause.as_ref().is_some_and(|cause| cause.reason == Reason::InvalidTrunk)
+        {
+            trouble.cause = None;
+        }
+    }
+
+    /// When the next REGISTER is due; [`Moment::NEVER`] while one is in flight.
+    pub fn due(&self) -> Moment {
+        if self.flight.is_some() || self.phase == Phase::Finished { Moment::NEVER } else { self.due }
+    }
+
+    /// How urgent it is, and since when: what a queue sorts by, smallest first. A refresh goes by the time of its lapse.
+    pub fn urgency(&self) -> (bool, Moment, Class) {
+        match (self.class, self.binding) {
+            (Class::Refresh, Some(binding)) => (false, binding.expires_at, Class::Refresh),
+            (Class::Refresh, None) => (false, self.due, Class::Refresh),
+            (class, _) => (true, self.due, class),
+        }
+    }
+
+    /// How urgent it is.
+    pub fn class(&self) -> Class {
+        self.class
+    }
+
+    /// Whether a REGISTER is in flight.
+    pub fn in_flight(&self) -> bool {
+        self.flight.is_some()
+    }
+
+    /// The last binding that was confirmed; it may have lapsed.
+    pub fn binding(&self) -> Option<&Binding> {
+        self.binding.as_ref()
+    }
+
+    /// The last CSeq number that may have been used.
+    pub fn cseq(&self) -> u32 {
+        self.cseq
+    }
+
+    /// Rounds that failed in a row.
+    pub fn failures(&self) -> u32 {
+        u32::from(self.failures)
+    }
+
+    /// Whether the binding is being removed.
+    pub fn is_leaving(&self) -> bool {
+        self.phase != Phase::Active
+    }
+
+    /// Whether the next attempt tries the preferred target while another one holds the binding.
+    pub fn probes_next(&self) -> bool {
+        self.probe_next
+    }
+
+    /// Ranks of the URI and the EdgePort that are used, or tried next.
+    pub fn ranks(&self) -> (UriChoice, u8) {
+        match (self.phase, self.binding, self.probe_next || self.flight == Some(Purpose::Probe)) {
+            (Phase::Leaving, Some(binding), _) => (UriChoice::Position(binding.position), self.edge),
+            (_, _, true) => (UriChoice::Rank(0), 0),
+            _ => (UriChoice::Rank(self.uri), self.edge),
+        }
+    }
+
+    /// Where the next attempt is redirected to.
+    pub fn redirect(&self, now: Moment) -> Option<&RedirectTarget> {
+        if self.is_leaving() || self.probe_next {
+            return None;
+        }
+        self.trouble.as_ref()?.detour.as_ref().filter(|detour| detour.until > now).map(|detour| &detour.to)
+    }
+
+    /// Why it is not simply registered, and since when (milliseconds since the Unix epoch).
+    pub fn cause(&self) -> Option<(&Cause, u64)> {
+        let trouble = self.trouble.as_ref()?;
+        trouble.cause.as_ref().map(|cause| (cause, trouble.since_unix_ms))
+    }
+
+    /// How it stands.
+    pub fn state(&self, now: Moment) -> TrunkState {
+        let bound = self.left(now).is_some();
+        match (self.phase, bound, self.cause().is_some()) {
+            (Phase::Leaving | Phase::Finished, _, _) => TrunkState::Leaving,
+            (_, true, false) => TrunkState::Registered,
+            (_, true, true) => TrunkState::AtRisk,
+            (_, false, true) => TrunkState::Failing,
+            (_, false, false) => TrunkState::Pending,
+        }
+    }
+
+    /// Milliseconds that are left of the binding; `None` where there is none any more.
+    pub fn left(&self, now: Moment) -> Option<u64> {
+        self.binding.map(|binding| binding.expires_at.since(now)).filter(|left| *left > 0)
+    }
+
+    /// The next REGISTER; from now on it is in flight. `min_expires_s` is what the registrar is known to want at least.
+    pub fn attempt(&mut self, min_expires_s: u32, plan: &Plan<'_>, now: Now) -> Attempt {
+        let (uri, edge) = self.ranks();
+        let purpose = match self.phase {
+            Phase::Active if self.probe_next => Purpose::Probe,
+            Phase::Active => Purpose::Register,
+            Phase::Leaving | Phase::Finished => Purpose::Leave,
+        };
+        let redirect = self.redirect(now.at).cloned();
+        self.cseq = next_cseq(self.cseq, now.unix_ms);
+        self.flight = Some(purpose);
+        self.probe_next = false;
+        self.outdated = false;
+        let expires = if purpose == Purpose::Leave {
+            0
+        } else {
+            plan.settings.expires_s.max(min_expires_s).min(86_400)
+        };
+        Attempt { purpose, uri, edge, redirect, expires, cseq: self.cseq, without_tags: self.without_tags }
+    }
+
+    /// Takes the answer to an attempt. `sent_to` is where it went, `position` that of its URI in the trunk as it is now.
+    ///
+    /// An answer that belongs to no attempt in flight changes nothing.
+    pub fn answered(
+        &mut self,
+        attempt: &Attempt,
+        (sent_to, position): (&HostPort, u8),
+        answer: &Result<Reply, SendError>,
+        plan: &Plan<'_>,
+        now: Now,
+        rng: &mut impl Rng,
+    ) -> (Verdict, Effect) {
+        let asked =
+            Asked { expires: attempt.expires, tags: &plan.settings.tags, without_tags: attempt.without_tags };
+        let (verdict, cause) = judge(answer, asked);
+        if self.flight != Some(attempt.purpose) || self.cseq != attempt.cseq {
+            return (verdict, Effect::default());
+        }
+        self.flight = None;
+        self.learn_cseq(answer);
+        let mut effect = Effect { persist: true, ..Effect::default() };
+        match attempt.purpose {
+            Purpose::Leave => effect.finished = self.left_answered(&verdict, now, rng),
+            _ if self.phase == Phase::Leaving => {
+                self.note_binding(&verdict, position, now);
+                effect.finished = self.start_leaving(now);
+            }
+            Purpose::Probe => self.probe_answered(&verdict, position, plan, now, rng),
+            Purpose::Register => {
+                self.register_answered(&verdict, cause, (sent_to, position), plan, now, rng, &mut effect);
+            }
+        }
+        if self.outdated && self.phase == Phase::Active {
+            self.start_over(now.at);
+        }
+        (verdict, effect)
+    }
+
+    /// A Requester that answers a challenge uses further CSeq numbers; where no answer tells how many, some are reserved.
+    fn learn_cseq(&mut self, answer: &Result<Reply, SendError>) {
+        let told = answer.as_ref().ok().filter(|reply| reply.code != Some(408)).and_then(|reply| reply.cseq);
+        self.cseq = match told {
+            Some(cseq) if cseq <= self.cseq.saturating_add(MAX_CSEQ_LEAP) => self.cseq.max(cseq),
+            _ => self.cseq.saturating_add(CSEQ_RESERVE),
+        };
+    }
+
+    fn note_binding(&mut self, verdict: &Verdict, position: u8, now: Now) {
+        match *verdict {
+            Verdict::Registered { expires_s } => {
+                let expires_at = now.at.plus(u64::from(expires_s) * schedule::SECOND);
+                self.binding = Some(Binding { expires_at, granted_s: expires_s, position });
+                self.maybe_bound = false;
+            }
+            Verdict::Silent | Verdict::Unknown => self.maybe_bound = true,
+            Verdict::Unavailable | Verdict::WayRefused => {}
+            _ => self.maybe_bound = false,
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn register_answered(
+        &mut self,
+        verdict: &Verdict,
+        cause: Cause,
+        (sent_to, position): (&HostPort, u8),
+        plan: &Plan<'_>,
+        now: Now,
+        rng: &mut impl Rng,
+        effect: &mut Effect,
+    ) {
+        self.note_binding(verdict, position, now);
+        if let Verdict::Registered { .. } = verdict {
+            self.succeeded(plan, now, rng);
+            return;
+        }
+        self.trouble_mut().blame(cause, now.unix_ms);
+        match verdict {
+            Verdict::Registered { .. } => {}
+            Verdict::TooBrief { ask } => {
+                effect.min_expires = Some(*ask);
+                self.trouble_mut().too_brief += 1;
+                if self.trouble_mut().too_brief <= MAX_TOO_BRIEF {
+                    self.at_once(now);
+                } else {
+                    self.target_failed(false, None, plan, now, rng);
+                }
+            }
+            Verdict::BadExtension { tags } => {
+                self.without_tags |= tags;
+                let first = !std::mem::replace(&mut self.trouble_mut().extension_dropped, true);
+                if *tags != 0 && first {
+                    self.at_once(now);
+                } else {
+                    self.target_failed(false, None, plan, now, rng);
+                }
+            }
+            Verdict::Redirected { to, hold } => {
+                if self.follow(sent_to, to, *hold, now) {
+                    self.at_once(now);
+                } else {
+                    self.target_failed(false, None, plan, now, rng);
+                }
+            }
+            Verdict::Rejected { retry_after_s } | Verdict::UnknownAccount { retry_after_s } => {
+                let times = self.trouble_mut().rejections;
+                self.trouble_mut().rejections = times.saturating_add(1);
+                let asked_to_wait = retry_after_s.map_or(0, schedule::retry_after);
+                self.round_failed();
+                self.wait(schedule::after_rejection(u32::from(times), rng).max(asked_to_wait), now);
+            }
+            Verdict::Failed { way, retry_after_s, whole_registrar } => {
+                let until = retry_after_s.map(|seconds| now.at.plus(schedule::retry_after(seconds)));
+                if *whole_registrar {
+                    effect.hold_registrar_until = until;
+                }
+                self.target_failed(*way, until, plan, now, rng);
+            }
+            Verdict::Silent | Verdict::Unknown => {
+                self.silent(*verdict == Verdict::Silent, plan, now, rng);
+            }
+            // The way is broken, not the trunk: it keeps its place, and the Requester's breaker decides when.
+            Verdict::Unavailable => self.keep_place(now, 0),
+            Verdict::WayRefused => {
+                let wait = schedule::back_off(0, self.left(now.at), rng);
+                self.keep_place(now, wait);
+            }
+        }
+    }
+
+    /// 200: refresh in time; look after the preferred target where another one took over.
+    fn succeeded(&mut self, plan: &Plan<'_>, now: Now, rng: &mut impl Rng) {
+        self.failures = 0;
+        self.class = Class::Refresh;
+        self.settle(now.at);
+        let Some(binding) = self.binding else { return };
+        self.due = refresh(&binding, plan.settings, now.at, rng);
+        let Some(trouble) = self.trouble.as_mut() else { return };
+        if (self.uri, self.edge) == (0, 0) {
+            trouble.preferred_failures = 0;
+        } else {
+            // A probe must be over, at its worst, before the binding has to be refreshed at the latest.
+            let probe_at = trouble.preferred_retry_at.max(now.at.plus(schedule::SECOND));
+            let over = probe_at.plus(plan.settings.deadline_ms + 5 * schedule::SECOND);
+            let last_call = if over <= self.due { self.due } else { binding.expires_at };
+            if over <= last_call && probe_at <= self.due {
+                self.due = probe_at;
+                self.probe_next = true;
+            }
+        }
+    }
+
+    /// Drops what a success makes pointless: the reason, the counts, and a redirection that does not last.
+    fn settle(&mut self, now: Moment) {
+        let preferred = (self.uri, self.edge) == (0, 0);
+        let idle = self.trouble.as_mut().is_none_or(|trouble| {
+            trouble.settle(now);
+            preferred && trouble.detour.is_none()
+        });
+        if idle {
+            self.trouble = None;
+        }
+    }
+
+    fn probe_answered(
+        &mut self,
+        verdict: &Verdict,
+        position: u8,
+        plan: &Plan<'_>,
+        now: Now,
+        rng: &mut impl Rng,
+    ) {
+        if let Verdict::Registered { .. } = verdict {
+            self.note_binding(verdict, position, now);
+            (self.uri, self.edge) = (0, 0);
+            self.succeeded(plan, now, rng);
+            return;
+        }
+        if !matches!(verdict, Verdict::Unavailable | Verdict::WayRefused) {
+            self.preferred_failed(now, rng);
+        }
+        self.class = Class::Refresh;
+        if let Some(binding) = self.binding {
+            self.due = refresh(&binding, plan.settings, now.at, rng);
+        }
+    }
+
+    /// Removal of the binding was answered. Returns whether that ends it.
+    fn left_answered(&mut self, verdict: &Verdict, now: Now, rng: &mut impl Rng) -> bool {
+        let tries = match verdict {
+            Verdict::Registered { .. } | Verdict::UnknownAccount { .. } => MAX_LEAVES,
+            Verdict::Unavailable => self.trouble_mut().leaves,
+            _ => self.trouble_mut().leaves.saturating_add(1),
+        };
+        self.trouble_mut().leaves = tries;
+        let over = tries >= MAX_LEAVES || self.binding.is_some() && self.left(now.at).is_none();
+        if over {
+            self.phase = Phase::Finished;
+        } else {
+            self.class = Class::Retry;
+            self.due = now.at.plus(schedule::between_leaves(u32::from(tries), rng));
+        }
+        over
+    }
+
+    /// Removes the binding and ends. Nothing brings a leaving registration back. Returns whether it has ended already,
+    /// there being no binding to remove.
+    pub fn leave(&mut self, now: Now) -> bool {
+        if self.phase == Phase::Active {
+            self.phase = Phase::Leaving;
+            self.probe_next = false;
+            if self.flight.is_none() {
+                return self.start_leaving(now);
+            }
+        }
+        self.phase == Phase::Finished
+    }
+
+    fn start_leaving(&mut self, now: Now) -> bool {
+        if self.left(now.at).is_some() || self.maybe_bound {
+            self.class = Class::Retry;
+            self.due = now.at;
+            false
+        } else {
+            self.phase = Phase::Finished;
+            true
+        }
+    }
+
+    /// The trunk changed: everything learnt about it is void, and it registers at once. `position` is where the URI of
+    /// its binding is now.
+    pub fn changed(&mut self, position: Option<u8>, now: Moment) {
+        match (&mut self.binding, position) {
+            (Some(binding), Some(position)) => binding.position = position,
+            (binding, _) => *binding = None,
+        }
+        self.without_tags = 0;
+        self.failures = 0;
+        self.outdated = self.flight.is_some();
+        self.start_over(now);
+    }
+
+    fn start_over(&mut self, now: Moment) {
+        (self.uri, self.edge, self.probe_next) = (0, 0, false);
+        if let Some(trouble) = self.trouble.as_mut() {
+            trouble.forget_all_but_the_cause();
+        }
+        self.class = if self.left(now).is_some() { Class::Refresh } else { Class::Retry };
+        self.due = now;
+    }
+
+    /// Registers at once, because a person asks for it.
+    pub fn refresh_now(&mut self, now: Moment) {
+        if self.phase == Phase::Active && self.flight.is_none() {
+            self.class = Class::Refresh;
+            self.due = now;
+            self.probe_next = false;
+        }
+    }
+
+    /// The Contact of the Requester may have changed: a valid binding is refreshed early, spread over a quarter of what
+    /// is left of it.
+    pub fn refresh_early(&mut self, now: Moment, rng: &mut impl Rng) {
+        if let (Phase::Active, None, Some(left)) = (self.phase, self.flight, self.left(now)) {
+            let early = schedule::early_refresh(left, now, rng);
+            if early < self.due {
+                self.due = early;
+                self.class = Class::Refresh;
+                self.probe_next = false;
+            }
+        }
+    }
+
+    /// Settings changed: the refresh of a registered trunk moves to its new time.
+    pub fn reschedule(&mut self, settings: &Settings, now: Moment, rng: &mut impl Rng) {
+        if self.flight.is_none()
+            && self.state(now) == TrunkState::Registered
+            && self.due > now
+            && !self.probe_next
+        {
+            if let Some(binding) = self.binding {
+                self.due = refresh(&binding, settings, now, rng);
+            }
+        }
+    }
+
+    /// The binding lapsed while its refresh was waiting for its turn.
+    pub fn lapsed(&mut self, unix_ms: u64) {
+        if self.cause().is_none() {
+            let message = "the binding lapsed before its refresh was answered".into();
+            self.trouble_mut().blame(Cause { reason: Reason::Lapsed, code: None, message }, unix_ms);
+        }
+    }
+
+    /// Tries another URI than the one that is due, because its registrar asked to be left alone.
+    pub fn divert(&mut self, rank: u8) {
+        self.trouble_mut().tried |= bit(self.uri);
+        self.uri = rank;
+    }
+
+    fn trouble_mut(&mut self) -> &mut Trouble {
+        self.trouble.get_or_insert_default()
+    }
+
+    fn at_once(&mut self, now: Now) {
+        self.class = Class::Refresh;
+        self.due = now.at;
+    }
+
+    fn keep_place(&mut self, now: Now, wait: u64) {
+        self.due = now.at.plus(wait);
+    }
+
+    fn wait(&mut self, ms: u64, now: Now) {
+        self.class = if self.left(now.at).is_some() { Class::Refresh } else { Class::Retry };
+        self.due = now.at.plus(ms);
+    }
+}
+
+fn refresh(binding: &Binding, settings: &Settings, now: Moment, rng: &mut impl Rng) -> Moment {
+    let granted_ms = u64::from(binding.granted_s) * schedule::SECOND;
+    schedule::refresh_at(binding.expires_at, granted_ms, settings.interval_ms, now, rng)
+}
+
+/// The bit of a rank in a set of ranks; ranks past 63 share the last one.
+fn bit(rank: u8) -> u64 {
+    1 << rank.min(63)
+}
+
+#[cfg(test)]
+#[path = "registration/tests.rs"]
+mod tests;

@@ -1,0 +1,195 @@
+//! What only a troubled registration has to remember, and the moves from one target to the next.
+
+use rand::Rng;
+
+use super::{
+    Cause, Class, Hold, MAX_HOPS, Plan, Registration, bit, schedule,
+    time::{Moment, Now},
+};
+use crate::{ports::RedirectTarget, trunk::HostPort};
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Trouble {
+    /// Why the last attempt failed; `None` while the preferred target is merely being waited for.
+    pub cause: Option<Cause>,
+    /// Since when it has been failing.
+    pub since_unix_ms: u64,
+    /// Ranks of the URIs that failed in this round, one bit for each.
+    pub tried: u64,
+    /// Another EdgePort was tried in this round.
+    pub edge_tried: bool,
+    /// The one other target after a silence was tried in this round.
+    pub silenced: bool,
+    /// 423s in a row.
+    pub too_brief: u8,
+    /// Option tags were dropped in this round.
+    pub extension_dropped: bool,
+    /// Refusals of credentials or account in a row.
+    pub rejections: u8,
+    /// Tries to remove the binding.
+    pub leaves: u8,
+    /// Times that the preferred target failed in a row.
+    pub preferred_failures: u8,
+    /// Not before this moment is the preferred target probed.
+    pub preferred_retry_at: Moment,
+    /// Where a redirection leads to.
+    pub detour: Option<Detour>,
+    /// Where redirections of this round came from.
+    pub hops: Vec<HostPort>,
+}
+
+/// A redirection that is being followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Detour {
+    pub to: RedirectTarget,
+    /// Holds until then.
+    pub until: Moment,
+    /// Holds for the request at hand only.
+    pub once: bool,
+}
+
+impl Trouble {
+    pub fn blame(&mut self, cause: Cause, unix_ms: u64) {
+        if self.cause.is_none() {
+            self.since_unix_ms = unix_ms;
+        }
+        self.cause = Some(cause);
+    }
+
+    /// A success: see [`Registration::settle`].
+    pub fn settle(&mut self, now: Moment) {
+        let detour = self.detour.take().filter(|detour| !detour.once && detour.until > now);
+        *self = Self {
+            detour,
+            preferred_failures: self.preferred_failures,
+            preferred_retry_at: self.preferred_retry_at,
+            ..Self::default()
+        };
+    }
+
+    pub fn forget_all_but_the_cause(&mut self) {
+        *self = Self { cause: self.cause.take(), since_unix_ms: self.since_unix_ms, ..Self::default() };
+    }
+
+    fn end_round(&mut self) {
+        self.tried = 0;
+        (self.edge_tried, self.silenced, self.extension_dropped) = (false, false, false);
+        self.too_brief = 0;
+        self.hops.clear();
+        self.detour = None;
+    }
+}
+
+impl Registration {
+    /// Follows a redirection, unless it leads in a circle or too far. RFC 3261 §8.1.3.4.
+    pub(super) fn follow(&mut self, from: &HostPort, to: &RedirectTarget, hold: Hold, now: Now) -> bool {
+        let trouble = self.trouble_mut();
+        trouble.hops.push(from.clone());
+        if trouble.hops.len() > MAX_HOPS || trouble.hops.contains(&to.address) {
+            return false;
+        }
+        let until = match hold {
+            Hold::Seconds(seconds) => now.at.plus(u64::from(seconds) * schedule::SECOND),
+            Hold::Once | Hold::Lasting => Moment::NEVER,
+        };
+        trouble.detour = Some(Detour { to: to.clone(), until, once: hold == Hold::Once });
+        true
+    }
+
+    /// This target failed for sure: the next one at once while one is untried in this round, then back off.
+    /// `not_before` is what the registrar asked for: it does not keep us from other targets.
+    pub(super) fn target_failed(
+        &mut self,
+        way: bool,
+        not_before: Option<Moment>,
+        plan: &Plan<'_>,
+        now: Now,
+        rng: &mut impl Rng,
+    ) {
+        self.leave_preferred(now, rng);
+        let uri = self.uri;
+        let trouble = self.trouble_mut();
+        trouble.tried |= bit(uri);
+        trouble.detour = None;
+        let tried = trouble.tried;
+        let untried = (0..plan.uris.min(64)).find(|rank| tried & bit(*rank) == 0);
+        let other_edge = way && plan.edges > 1 && !trouble.edge_tried;
+        if other_edge && (untried.is_some() || not_before.is_none()) {
+            trouble.edge_tried = true;
+            self.edge = (self.edge + 1) % plan.edges;
+        }
+        if let Some(rank) = untried {
+            self.uri = rank;
+            self.next_at(now.at, now);
+        } else if other_edge && not_before.is_none() {
+            self.next_at(now.at, now);
+        } else {
+            self.round_failed();
+            let wait = schedule::back_off(self.failures(), self.left(now.at), rng);
+            let asked = not_before.map_or(0, |moment| moment.since(now.at));
+            self.wait(wait.max(asked), now);
+        }
+    }
+
+    /// Nobody answered: one other target after 5 to 10 s, then back off; never a quick round of all targets, for a
+    /// silence may be a password that the EdgePort keeps offering.
+    pub(super) fn silent(&mut self, counts: bool, plan: &Plan<'_>, now: Now, rng: &mut impl Rng) {
+        self.leave_preferred(now, rng);
+        let round = self.failures;
+        let trouble = self.trouble_mut();
+        trouble.detour = None;
+        let alone = plan.uris <= 1 && plan.edges <= 1;
+        if !alone && !std::mem::replace(&mut trouble.silenced, true) {
+            self.uri = other(self.uri, plan.uris, round);
+            self.edge = other(self.edge, plan.edges, round);
+            let pause = schedule::after_silence(rng);
+            let within =
+                self.left(now.at).map_or(pause, |left| pause.min((left / 2).max(2 * schedule::SECOND)));
+            self.next_at(now.at.plus(within), now);
+            return;
+        }
+        let failures = self.failures;
+        self.round_failed();
+        if !counts {
+            self.failures = failures;
+        }
+        let wait = schedule::back_off(self.failures(), self.left(now.at), rng);
+        self.wait(wait, now);
+    }
+
+    /// Ends the round: the next one starts at the preferred target.
+    pub(super) fn round_failed(&mut self) {
+        self.failures = self.failures.saturating_add(1);
+        (self.uri, self.edge) = (0, 0);
+        self.trouble_mut().end_round();
+    }
+
+    fn next_at(&mut self, moment: Moment, now: Now) {
+        self.class = if self.left(now.at).is_some() { Class::Refresh } else { Class::Retry };
+        self.due = moment;
+    }
+
+    fn leave_preferred(&mut self, now: Now, rng: &mut impl Rng) {
+        if (self.uri, self.edge) == (0, 0) {
+            self.preferred_failed(now, rng);
+        }
+    }
+
+    /// Remembers when the preferred target may be probed again.
+    pub(super) fn preferred_failed(&mut self, now: Now, rng: &mut impl Rng) {
+        let trouble = self.trouble_mut();
+        let wait = schedule::back_off(u32::from(trouble.preferred_failures), None, rng);
+        trouble.preferred_failures = trouble.preferred_failures.saturating_add(1);
+        trouble.preferred_retry_at = now.at.plus(wait);
+    }
+}
+
+/// Another rank than `rank` of `count`; over the rounds, each of the others has its turn.
+fn other(rank: u8, count: u8, round: u16) -> u8 {
+    if count <= 1 {
+        return rank;
+    }
+    let turn = u8::try_from(round % u16::from(count - 1)).unwrap_or(0);
+    if turn < rank { turn } else { turn + 1 }
+}
