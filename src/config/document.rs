@@ -33,7 +33,7 @@ fn spec(fields: &mut Fields<'_>) -> RegistrySpec {
         api_addr: fields.required_text("apiAddr", right::API_ADDR),
         register_interval: fields.quantity("registerInterval", &rules::REGISTER_INTERVAL.right()),
         cache: fields.mapping("cache", cache),
-        methods: fields.texts("methods", right::METHODS),
+        methods: fields.texts("methods", right::METHODS, right::METHOD),
         edge_ports: fields.mappings(
             "edgePorts",
             right::EDGE_PORTS,
@@ -66,7 +66,7 @@ fn registration(fields: &mut Fields<'_>) -> RegistrationSpec {
         rate_per_registrar: fields.quantity("ratePerRegistrar", right::RATE),
         timeout: fields.quantity("timeout", &rules::REGISTER_TIMEOUT.right()),
         user_agent: fields.text("userAgent", right::USER_AGENT),
-        require: fields.texts("require", right::REQUIRE),
+        require: fields.texts("require", right::REQUIRE, right::OPTION_TAG),
         leave_deadline: fields.quantity("leaveDeadline", &rules::LEAVE_DEADLINE.right()),
     }
 }

@@ -132,7 +132,7 @@ impl<'d> Fields<'d> {
     /// A text.
     pub(super) fn text(&mut self, name: &'static str, right: &str) -> Option<String> {
         let (path, node) = self.take(name);
-        self.as_text(&path, node?, right)
+        self.free_text(&path, node?, right)
     }
 
     /// A text that has to be there. Where it is not, the empty text stands for it.
@@ -147,16 +147,19 @@ impl<'d> Fields<'d> {
         }
     }
 
+    /// A text that may well look like a number (a name, a path), and then needs quotes.
+    fn free_text(&mut self, path: &str, node: Node, right: &str) -> Option<String> {
+        let quotes = matches!(node.value, Value::Bool(_) | Value::Whole(_) | Value::Number(_));
+        let right = if quotes { format!("{right}, in quotes") } else { right.to_owned() };
+        self.as_text(path, node, &right)
+    }
+
     fn as_text(&mut self, path: &str, node: Node, right: &str) -> Option<String> {
-        match node.value {
-            Value::Text(text) => Some(text),
-            _ => {
-                let quote = matches!(node.value, Value::Bool(_) | Value::Whole(_) | Value::Number(_));
-                let right = if quote { format!("{right}, in quotes") } else { right.to_owned() };
-                self.wrong_type(path, &node, "a text", &right);
-                None
-            }
+        if let Value::Text(text) = node.value {
+            return Some(text);
         }
+        self.wrong_type(path, &node, "a text", right);
+        None
     }
 
     /// A whole number.
@@ -203,13 +206,13 @@ impl<'d> Fields<'d> {
     }
 
     /// A list of texts. Where an item is wrong, the empty text stands for it.
-    pub(super) fn texts(&mut self, name: &'static str, right: &str) -> Option<Vec<String>> {
+    pub(super) fn texts(&mut self, name: &'static str, right: &str, right_item: &str) -> Option<Vec<String>> {
         let (path, items) = self.items(name, right)?;
         let mut texts = Vec::with_capacity(items.len());
         for (index, item) in items.into_iter().enumerate() {
             let path = format!("{path}[{index}]");
             self.findings.lines.insert(path.clone(), item.line);
-            texts.push(self.as_text(&path, item, right).unwrap_or_default());
+            texts.push(self.free_text(&path, item, right_item).unwrap_or_default());
         }
         Some(texts)
     }
@@ -320,7 +323,7 @@ fn shown(value: &Value) -> Option<String> {
     match value {
         Value::Bool(it) => Some(it.to_string()),
         Value::Whole(it) => Some(it.to_string()),
-        Value::Number(it) => Some(it.to_string()),
+        Value::Number(it) => Some(format!("{it:?}")),
         Value::Text(it) if !it.contains(char::is_whitespace) => Some(show(it)),
         _ => None,
     }

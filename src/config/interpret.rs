@@ -164,7 +164,7 @@ impl Interpreter<'_> {
                 u64::try_from(*number).map(Duration::from_secs).map_err(|_| DurationError::OutOfBounds),
                 number.to_string(),
             ),
-            Quantity::Number(number) => (duration::seconds(*number), number.to_string()),
+            Quantity::Number(number) => (duration::seconds(*number), format!("{number:?}")),
             Quantity::Text(text) => (duration::parse(text), show(text)),
         };
         let read = read.and_then(|duration| match duration {
@@ -342,7 +342,7 @@ impl Interpreter<'_> {
             Some(Quantity::Text(text)) if text == rules::UNLIMITED => return None,
             Some(Quantity::Text(text)) => (text.parse().ok(), show(text)),
             Some(Quantity::Whole(number)) => (Some(*number as f64), number.to_string()),
-            Some(Quantity::Number(number)) => (Some(*number), number.to_string()),
+            Some(Quantity::Number(number)) => (Some(*number), format!("{number:?}")),
         };
         let good = number.filter(|number| rules::RATES.contains(number));
         if good.is_none() {

@@ -81,22 +81,26 @@ impl std::error::Error for Mistakes {}
 /// Longest text that is shown whole.
 const SHOWN: usize = 80;
 
-/// A given text in quotes, for a message. A text that may hold a password by accident is not shown: what stands
-/// before an `@` (a URI's user and password), and whatever looks like a list of parameters.
+/// A given text in quotes, for a message. What may be a password by accident is not shown: a URI's user and password
+/// before an `@`, what follows a `=`, and a text that speaks of a password.
 pub(super) fn show(text: &str) -> String {
     let lower = text.to_lowercase();
-    if text.contains('=') || lower.contains("password") || lower.contains("secret") {
+    if lower.contains("passw") || lower.contains("secret") {
         return "(not shown: it may hold a password)".to_owned();
     }
-    let (before, shown) = match text.rsplit_once('@') {
+    let (user, text) = match text.rsplit_once('@') {
         Some((_, after)) => ("***@", after),
         None => ("", text),
     };
-    let mut cut: String = shown.chars().take(SHOWN).collect();
-    if cut.len() < shown.len() {
-        cut.push_str("...");
+    let (text, value) = match text.split_once('=') {
+        Some((before, _)) => (before, "=***"),
+        None => (text, ""),
+    };
+    let mut shown: String = text.chars().take(SHOWN).collect();
+    if shown.len() < text.len() {
+        shown.push_str("...");
     }
-    format!("{:?}", format!("{before}{cut}"))
+    format!("{:?}", format!("{user}{shown}{value}"))
 }
 
 /// The known word that was probably meant, if any is near.

@@ -61,6 +61,7 @@ impl Value {
 
 /// Deepest nesting; the document itself needs 4.
 const MAX_DEPTH: usize = 32;
+const TOO_MUCH: &str = "too large or too deeply nested";
 
 /// Reads the text into a tree.
 ///
@@ -120,6 +121,7 @@ fn yaml_mistake(error: &YamlError) -> Mistake {
                 | ErrorKind::InputIo { .. }
                 | ErrorKind::InputDecoding { .. }
                 | ErrorKind::UnexpectedCharacter { .. } => "a character that cannot stand there".to_owned(),
+                ErrorKind::RecursionLimitExceeded => TOO_MUCH.to_owned(),
                 kind => kind.to_string(),
             },
             _ => "it cannot be read".to_owned(),
@@ -131,7 +133,7 @@ fn yaml_mistake(error: &YamlError) -> Mistake {
         YamlError::Budget { .. }
         | YamlError::AliasReplayLimitExceeded { .. }
         | YamlError::AliasExpansionLimitExceeded { .. }
-        | YamlError::AliasReplayStackDepthExceeded { .. } => "too large or too deeply nested".to_owned(),
+        | YamlError::AliasReplayStackDepthExceeded { .. } => TOO_MUCH.to_owned(),
         _ => "a construct that has no place in a configuration".to_owned(),
     };
     syntax(

@@ -62,7 +62,7 @@ fn edge_ports() {
         lines,
         &[
             &at(1, 8, "begins with a scheme that has no meaning here: \"sips:edge\""),
-            &at(2, 9, "has more than a host and a port: (not shown: it may hold a password)"),
+            &at(2, 9, "has more than a host and a port: \"sip:edge;transport=***\""),
             &at(3, 10, "missing"),
             "spec.edgePorts[3].region (line 10): a number where a text belongs: 5; write the name of a region, such \
              as us-east1, in quotes",
@@ -106,7 +106,7 @@ fn durations() {
         ("999ms", "out of bounds: \"999ms\""),
         ("-1s", "out of bounds: \"-1s\""),
         ("25h", "out of bounds: \"25h\""),
-        ("1e300", "out of bounds: 1000000000000000000000000000000000000000"),
+        ("1e300", "out of bounds: 1e300"),
         (".inf", "not a duration: \".inf\""),
         ("soon", "not a duration: \"soon\""),
         ("60x", "not a duration: \"60x\""),
@@ -156,8 +156,8 @@ fn registration() {
              from 0.001 to 1000000, or the word unlimited",
             "spec.registration.userAgent (line 11): not a User-Agent: \"a\\r\\nX-Evil: b\"; write a text of 1 to 256 \
              characters without line breaks or other control characters",
-            "spec.registration.require[3] (line 12): a number where a text belongs: 5; write a list of at most 32 SIP \
-             option tags, such as [gin], or [], in quotes",
+            "spec.registration.require[3] (line 12): a number where a text belongs: 5; write a SIP option tag, such as \
+             gin, in quotes",
             "spec.registration.require[1] (line 12): not a SIP option tag: \"a b\"; write a SIP option tag, such as \
              gin",
             "spec.registration.require[2] (line 12): the same as spec.registration.require[0]: \"GIN\"; remove one of \
@@ -225,7 +225,7 @@ fn head_of_the_document() {
         "kind: Registries\napiVersion: 2\nmetadata:\n  name: 5\n",
         &[
             "spec (line 1): missing; write spec: with requesterAddr, apiAddr and edgePorts indented under it",
-            "apiVersion (line 2): a number where a text belongs: 2; write apiVersion: v2beta1, in quotes",
+            "apiVersion (line 2): a number where a text belongs: 2; write apiVersion: v2beta1",
             "metadata.name (line 4): a number where a text belongs: 5; write a name of 1 to 253 characters without \
              control characters, in quotes",
         ],
@@ -387,7 +387,7 @@ fn syntax() {
         ("a: *b\n", "the document (line 1): not valid YAML (an alias (*name) without its anchor (&name))"),
         (
             "a: 1\n---\nb: 2\n",
-            "the document (line 2): not valid YAML (more than one document, divided by ---)",
+            "the document (line 3): not valid YAML (more than one document, divided by ---)",
         ),
     ];
     for (text, expected) in table {
@@ -408,7 +408,7 @@ fn json_has_its_own_words() {
     );
     let shown = parse("{\"kind\": 1, \"kind\": 2}", Format::Json).unwrap_err().to_string();
     let lines: Vec<&str> = shown.lines().collect();
-    assert_eq!(lines[0], "kind: a number where a text belongs: 1; write kind: Registry, in quotes");
+    assert_eq!(lines[0], "kind: a number where a text belongs: 1; write kind: Registry");
     assert_eq!(lines[3], "kind: given twice; keep one of them");
     assert!(parse(&"[".repeat(100_000), Format::Json).is_err());
 }

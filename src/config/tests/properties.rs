@@ -73,7 +73,8 @@ proptest! {
         let text = format!("host=r,password={password},port=1");
         let (found, problems) = parameters::parse(&text);
         prop_assert!(problems.is_empty());
-        prop_assert_eq!(found.password.unwrap().expose(), password);
+        let found_password = found.password.unwrap();
+        prop_assert_eq!(found_password.expose(), password);
         prop_assert_eq!(found.port, 1);
     }
 }

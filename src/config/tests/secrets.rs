@@ -2,7 +2,13 @@
 
 use super::*;
 
-const PASSWORD: &str = "hunter2Secret";
+/// No four signs of it in a row occur in anything that the code itself says.
+const PASSWORD: &str = "Zq7xKw9vJtB";
+
+/// Whether a piece of the password shows.
+fn leaks(shown: &str) -> bool {
+    (0..=PASSWORD.len() - 4).any(|at| shown.contains(&PASSWORD[at..at + 4]))
+}
 
 /// Everything that a result can print.
 fn printed(result: &Result<Config, Mistakes>) -> String {
@@ -28,9 +34,9 @@ fn a_good_configuration_does_not_show_it() {
         Some(PASSWORD),
         "the search looks for the right thing"
     );
-    assert!(!printed(&result).contains(PASSWORD));
+    assert!(!leaks(&printed(&result)));
     let document: RegistryDocument = serde_saphyr::from_str(&text).unwrap();
-    assert!(!format!("{document:?}").contains(PASSWORD));
+    assert!(!leaks(&format!("{document:?}")));
 }
 
 /// Slips in the very place of the password: none loads, none shows it.
@@ -113,17 +119,17 @@ fn no_slip_shows_it() {
         let result = yaml(&text);
         assert!(result.is_err(), "loads: {slip}");
         let shown = printed(&result);
-        assert!(!shown.contains(PASSWORD), "{slip}\n{shown}");
+        assert!(!leaks(&shown), "{slip}\n{shown}");
     }
     let address = format!("http://me:{PASSWORD}@host:1");
     for key in ["apiAddr: localhost", "requesterAddr: localhost"] {
         let wrong = key.replace("localhost", &address);
         let shown = printed(&yaml(&LEAST.replace(key, &wrong)));
-        assert!(shown.contains("has a user before the host") && !shown.contains(PASSWORD), "{shown}");
+        assert!(shown.contains("has a user before the host") && !leaks(&shown), "{shown}");
     }
     for text in [PASSWORD.to_owned(), format!("password={PASSWORD}"), format!("spec: |\n  x: {PASSWORD}\n")] {
         let shown = printed(&yaml(&text));
-        assert!(!shown.contains(PASSWORD), "{shown}");
+        assert!(!leaks(&shown), "{shown}");
     }
 }
 
@@ -144,7 +150,7 @@ fn no_slip_in_json_shows_it() {
         let result = parse(&slip.replace("PW", PASSWORD), Format::Json);
         assert!(result.is_err(), "loads: {slip}");
         let shown = printed(&result);
-        assert!(!shown.contains(PASSWORD), "{slip}\n{shown}");
+        assert!(!leaks(&shown), "{slip}\n{shown}");
     }
 }
 
@@ -156,19 +162,15 @@ fn no_broken_document_shows_it() {
         LEAST
     );
     let places: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
-    let inside = text.find(PASSWORD).unwrap()..text.find(PASSWORD).unwrap() + PASSWORD.len();
     for at in places {
         let cut = printed(&yaml(&text[..at]));
-        assert!(!cut.contains(PASSWORD), "cut at {at}\n{cut}");
-        if inside.contains(&at) {
-            continue;
-        }
+        assert!(!leaks(&cut), "cut at {at}\n{cut}");
         for sign in [
             "\"", "'", ":", ": ", "\n", " ", "\t", "*", "&", "!", "{", "}", "[", "]", ",", "#", "|", "%", "@",
         ] {
             let broken = format!("{}{sign}{}", &text[..at], &text[at..]);
             let shown = printed(&yaml(&broken));
-            assert!(!shown.contains(PASSWORD), "{sign:?} at {at}\n{shown}");
+            assert!(!leaks(&shown), "{sign:?} at {at}\n{shown}");
         }
     }
 }
