@@ -1,8 +1,32 @@
 //! A configuration that is ready to use: every value parsed, every default filled in.
+//!
+//! [`load`] finds and reads the file, [`parse`] and [`Config::from_spec`] do no IO, [`check()`] says whether a file is
+//! good. The way of a document: text, tree (`tree`), types of [`crate::spec`] (`document`), [`Config`] (`interpret`).
+//! All of them collect mistakes instead of stopping at the first, and show no secret in any.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::HashMap, path::PathBuf, time::Duration};
 
-use crate::{secret::Secret, trunk::HostPort};
+use crate::{secret::Secret, spec::RegistrySpec, trunk::HostPort};
+
+pub mod address;
+mod check;
+mod document;
+pub mod duration;
+mod fields;
+mod files;
+mod interpret;
+mod load;
+mod mistake;
+mod parameters;
+mod rules;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+pub use check::{Checked, check};
+pub use load::{CONFIG_PATH, ConfigError, DEFAULT_PATHS, load, parse};
+pub use mistake::{Mistake, Mistakes};
+pub use tree::Format;
 
 /// Everything that one registry needs to run.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +49,24 @@ pub struct Config {
     pub edge_ports: Vec<EdgePort>,
     /// How to register.
     pub registration: RegistrationSettings,
+}
+
+impl Config {
+    /// Makes a configuration of a spec that did not come from a file. Paths in it are not checked, and a password in a
+    /// `passwordFile` is left out.
+    ///
+    /// # Errors
+    /// All mistakes at once, with paths that begin at `spec`; none shows a secret.
+    pub fn from_spec(name: &str, spec: &RegistrySpec) -> Result<Self, Mistakes> {
+        let mut interpreter = interpret::Interpreter {
+            files: &files::Unread,
+            blamed: Default::default(),
+            lines: HashMap::new(),
+            mistakes: Vec::new(),
+        };
+        let config = interpreter.spec(name, spec);
+        Mistakes::none_or(interpreter.mistakes, config)
+    }
 }
 
 /// A gRPC neighbour.

@@ -7,4 +7,5 @@ pub mod ports;
 pub mod proto;
 pub mod registration;
 pub mod secret;
+pub mod spec;
 pub mod trunk;

@@ -1,0 +1,98 @@
+//! The `check` subcommand: says whether a configuration is good, and what it comes to.
+
+use std::{fmt::Write, path::Path};
+
+use super::{Cache, Config, Endpoint, RedisSettings, duration, load};
+
+/// What [`check`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// Exit status: 0 where the configuration is good, else 1.
+    pub code: u8,
+    /// What to print, with a newline at its end; no secrets.
+    pub text: String,
+}
+
+/// Looks for the configuration as [`load`] does and reports on it.
+pub fn check(path: Option<&Path>) -> Checked {
+    match load(path) {
+        Ok((path, config)) => {
+            Checked { code: 0, text: format!("{} is good\n\n{}", path.display(), table(&config)) }
+        }
+        Err(error) => Checked { code: 1, text: format!("{error}\n") },
+    }
+}
+
+/// Two columns: key and what it resolves to.
+fn table(config: &Config) -> String {
+    let registration = &config.registration;
+    let edge_ports = config.edge_ports.iter().map(|edge_port| match &edge_port.region {
+        Some(region) => format!("{} ({region})", edge_port.address),
+        None => edge_port.address.to_string(),
+    });
+    let rate = registration
+        .rate_per_registrar
+        .map_or_else(|| "at any rate".to_owned(), |rate| format!("{rate} per second for each registrar"));
+    let rows = [
+        ("name", config.name.clone()),
+        ("instanceId", config.instance_id.clone().unwrap_or_else(|| "made by the service".to_owned())),
+        ("apiAddr", endpoint(&config.api)),
+        ("requesterAddr", endpoint(&config.requester)),
+        ("registerInterval", duration::show(config.register_interval)),
+        ("cache", cache(&config.cache)),
+        ("methods", joined(config.methods.iter().cloned())),
+        ("edgePorts", joined(edge_ports)),
+        (
+            "registration",
+            format!(
+                "expires {}, up to {} in flight, {rate}",
+                duration::show(std::time::Duration::from_secs(registration.expires.into())),
+                registration.max_in_flight,
+            ),
+        ),
+        ("require", joined(registration.require.iter().cloned())),
+        ("userAgent", registration.user_agent.clone()),
+        ("leaveDeadline", duration::show(registration.leave_deadline)),
+    ];
+    let mut text = String::new();
+    for (key, value) in rows {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {key:<17} {value}");
+    }
+    text
+}
+
+fn joined(all: impl Iterator<Item = String>) -> String {
+    let all: Vec<String> = all.collect();
+    if all.is_empty() { "none".to_owned() } else { all.join(", ") }
+}
+
+fn endpoint(endpoint: &Endpoint) -> String {
+    format!(
+        "{}, {}, at most {} for a call",
+        endpoint.address,
+        tls(endpoint.tls, endpoint.ca_file.as_deref()),
+        duration::show(endpoint.timeout)
+    )
+}
+
+fn tls(wanted: bool, ca_file: Option<&Path>) -> String {
+    match ca_file {
+        _ if !wanted => "no TLS".to_owned(),
+        Some(file) => format!("TLS with the authorities of {}", file.display()),
+        None => "TLS with the system's authorities".to_owned(),
+    }
+}
+
+fn cache(cache: &Cache) -> String {
+    let RedisSettings { address, username, password, secure, ca_file } = match cache {
+        Cache::Memory => return "memory".to_owned(),
+        Cache::Redis(settings) => settings,
+    };
+    let user = match (username, password) {
+        (Some(user), _) => format!("as {user}"),
+        (None, Some(_)) => "with a password".to_owned(),
+        (None, None) => "without a password".to_owned(),
+    };
+    format!("redis at {address}, {user}, {}", tls(*secure, ca_file.as_deref()))
+}

@@ -1,0 +1,86 @@
+//! The files that a configuration points to.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+
+use crate::secret::Secret;
+
+/// More than any configuration, certificate bundle or password file needs.
+const MAX_SIZE: u64 = 16 * 1024 * 1024;
+
+/// What the interpretation asks of files.
+pub(super) trait Files {
+    /// The path to use for one that was given.
+    fn resolve(&self, given: &str) -> PathBuf;
+    /// Whether the PEM file holds authorities; else what is wrong with it.
+    fn authorities(&self, path: &Path) -> Result<(), String>;
+    /// The password in the file; else what is wrong with it.
+    fn password(&self, path: &Path) -> Result<Option<Secret>, String>;
+}
+
+/// Looks at no file: all are taken to be good, and no password is read.
+pub(super) struct Unread;
+
+impl Files for Unread {
+    fn resolve(&self, given: &str) -> PathBuf {
+        given.into()
+    }
+
+    fn authorities(&self, _: &Path) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn password(&self, _: &Path) -> Result<Option<Secret>, String> {
+        Ok(None)
+    }
+}
+
+/// The real files; relative paths begin at the directory of the configuration.
+pub(super) struct Disk<'a> {
+    pub(super) base: &'a Path,
+}
+
+impl Files for Disk<'_> {
+    fn resolve(&self, given: &str) -> PathBuf {
+        self.base.join(given)
+    }
+
+    fn authorities(&self, path: &Path) -> Result<(), String> {
+        let pem = read(path).map_err(|error| format!("cannot be read ({error})"))?;
+        let mut count = 0;
+        for certificate in CertificateDer::pem_slice_iter(&pem) {
+            certificate.map_err(|_| "holds broken PEM".to_owned())?;
+            count += 1;
+        }
+        if count == 0 { Err("holds no certificate".to_owned()) } else { Ok(()) }
+    }
+
+    fn password(&self, path: &Path) -> Result<Option<Secret>, String> {
+        let bytes = read(path).map_err(|error| format!("cannot be read ({error})"))?;
+        let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned())?;
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        if line.is_empty() {
+            return Err("is empty".to_owned());
+        }
+        if line.contains(char::is_control) {
+            return Err("has more than one line".to_owned());
+        }
+        Ok(Some(Secret::new(line)))
+    }
+}
+
+/// Reads a file that is not absurdly large.
+pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_SIZE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_SIZE {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 16 MiB"));
+    }
+    Ok(bytes)
+}

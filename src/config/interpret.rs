@@ -1,0 +1,387 @@
+//! From [`crate::spec`] to a [`Config`]: every value is parsed, every default filled in, every mistake collected.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+    time::Duration,
+};
+
+use crate::{
+    secret::Secret,
+    spec::{
+        CacheProvider, CacheSpec, EdgePortSpec, Quantity, RegistrationSpec, RegistryDocument, RegistrySpec,
+    },
+    trunk::HostPort,
+};
+
+use super::{
+    Cache, Config, EdgePort, Endpoint, RedisSettings, RegistrationSettings,
+    address::{self, AddressError},
+    duration::{self, DurationError},
+    files::Files,
+    mistake::{Mistake, show},
+    parameters,
+    rules::{self, Span, right},
+};
+
+/// Collects what is wrong with the values.
+pub(super) struct Interpreter<'a> {
+    pub(super) files: &'a dyn Files,
+    /// Paths that need no second mistake.
+    pub(super) blamed: HashSet<String>,
+    pub(super) lines: HashMap<String, u32>,
+    pub(super) mistakes: Vec<Mistake>,
+}
+
+impl Interpreter<'_> {
+    fn wrong(&mut self, path: &str, problem: impl Into<String>, value: Option<String>, right: &str) {
+        let is_blamed = |blamed: &String| {
+            path.strip_prefix(blamed.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        if self.blamed.iter().any(is_blamed) {
+            return;
+        }
+        self.mistakes.push(Mistake {
+            path: path.to_owned(),
+            line: self.lines.get(path).copied().filter(|line| *line > 0),
+            problem: problem.into(),
+            value,
+            right: right.to_owned(),
+        });
+    }
+
+    /// The whole document. Where there are mistakes, placeholders stand for the values at fault.
+    pub(super) fn document(&mut self, document: &RegistryDocument) -> Config {
+        if !matches!(document.kind.as_str(), "Registry" | "registry") {
+            self.wrong("kind", "another kind of document", Some(show(&document.kind)), right::KIND);
+        }
+        if !matches!(document.api_version.as_str(), "v2beta1" | "routr.io/v2beta1") {
+            let given = show(&document.api_version);
+            self.wrong("apiVersion", "another version", Some(given), right::API_VERSION);
+        }
+        let name = document.metadata.as_ref().and_then(|metadata| metadata.name.as_deref());
+        self.spec(name.unwrap_or(rules::NAME), &document.spec)
+    }
+
+    /// The spec of a registry of that name.
+    pub(super) fn spec(&mut self, name: &str, spec: &RegistrySpec) -> Config {
+        if !is_text(name, 253) {
+            self.wrong("metadata.name", "not a name", Some(show(name)), right::NAME);
+        }
+        let registration = spec.registration.clone().unwrap_or_default();
+        let timeout = self.duration(
+            "spec.registration.timeout",
+            registration.timeout.as_ref(),
+            &rules::REGISTER_TIMEOUT,
+        );
+        let api_timeout = self.duration("spec.apiTimeout", spec.api_timeout.as_ref(), &rules::API_TIMEOUT);
+        let mut requester = self.endpoint(
+            "spec.requesterAddr",
+            &spec.requester_addr,
+            rules::REQUESTER_PORT,
+            right::REQUESTER_ADDR,
+            timeout,
+        );
+        let mut api =
+            self.endpoint("spec.apiAddr", &spec.api_addr, rules::API_PORT, right::API_ADDR, api_timeout);
+        self.tls(spec, [&mut requester, &mut api]);
+        Config {
+            name: name.to_owned(),
+            instance_id: self.instance_id(spec.instance_id.as_deref()),
+            api,
+            requester,
+            register_interval: self.duration(
+                "spec.registerInterval",
+                spec.register_interval.as_ref(),
+                &rules::REGISTER_INTERVAL,
+            ),
+            cache: self.cache(spec.cache.as_ref().unwrap_or(&CacheSpec::default())),
+            methods: self.methods(spec.methods.as_deref().unwrap_or_default()),
+            edge_ports: self.edge_ports(&spec.edge_ports),
+            registration: self.registration(&registration),
+        }
+    }
+
+    fn endpoint(
+        &mut self,
+        path: &str,
+        text: &str,
+        default_port: u16,
+        right: &str,
+        timeout: Duration,
+    ) -> Endpoint {
+        let (address, tls) = match address::service(text, default_port) {
+            Ok(read) => read,
+            Err(error) => {
+                self.address(path, text, error, right);
+                (HostPort::new("", default_port), text.starts_with("https://"))
+            }
+        };
+        Endpoint { address, tls, ca_file: None, timeout }
+    }
+
+    fn address(&mut self, path: &str, text: &str, error: AddressError, right: &str) {
+        let value = (error != AddressError::Empty).then(|| show(text));
+        self.wrong(path, error.to_string(), value, right);
+    }
+
+    fn tls(&mut self, spec: &RegistrySpec, endpoints: [&mut Endpoint; 2]) {
+        let path = "spec.tls.caFile";
+        let Some(given) = spec.tls.as_ref().and_then(|tls| tls.ca_file.as_deref()) else { return };
+        let Some(file) = self.authorities(path, given) else { return };
+        if !endpoints.iter().any(|endpoint| endpoint.tls) {
+            self.wrong(
+                path,
+                "of no use, since neither address is https://",
+                Some(show(given)),
+                "write https:// before requesterAddr or apiAddr, or remove it",
+            );
+        }
+        for endpoint in endpoints {
+            endpoint.ca_file = endpoint.tls.then(|| file.clone());
+        }
+    }
+
+    /// A PEM file with authorities.
+    fn authorities(&mut self, path: &str, given: &str) -> Option<PathBuf> {
+        if given.trim().is_empty() {
+            self.wrong(path, "empty", None, right::CA_FILE);
+            return None;
+        }
+        let file = self.files.resolve(given);
+        if let Err(problem) = self.files.authorities(&file) {
+            self.wrong(path, problem, Some(show(given)), right::CA_FILE);
+        }
+        Some(file)
+    }
+
+    fn duration(&mut self, path: &str, given: Option<&Quantity>, span: &Span) -> Duration {
+        let Some(given) = given else { return span.default };
+        let (read, shown) = match given {
+            #[allow(clippy::cast_precision_loss)]
+            Quantity::Whole(number) => (
+                u64::try_from(*number).map(Duration::from_secs).map_err(|_| DurationError::OutOfBounds),
+                number.to_string(),
+            ),
+            Quantity::Number(number) => (duration::seconds(*number), format!("{number:?}")),
+            Quantity::Text(text) => (duration::parse(text), show(text)),
+        };
+        let read = read.and_then(|duration| match duration {
+            duration if (span.least..=span.most).contains(&duration) => Ok(duration),
+            _ => Err(DurationError::OutOfBounds),
+        });
+        read.unwrap_or_else(|error| {
+            self.wrong(path, error.to_string(), Some(shown), &span.right());
+            span.default
+        })
+    }
+
+    fn instance_id(&mut self, given: Option<&str>) -> Option<String> {
+        let given = given?;
+        if !(1..=128).contains(&given.len()) || !given.bytes().all(|b| b.is_ascii_graphic()) {
+            self.wrong("spec.instanceId", "not an instance id", Some(show(given)), right::INSTANCE_ID);
+        }
+        Some(given.to_owned())
+    }
+
+    fn cache(&mut self, spec: &CacheSpec) -> Cache {
+        let path = "spec.cache.parameters";
+        let text = spec.parameters.as_ref().map_or("", |parameters| parameters.0.expose());
+        let redis = spec.provider == Some(CacheProvider::Redis);
+        // A provider that is wrong has been reported, and may have been meant to be Redis.
+        if !redis && !text.trim().is_empty() && !self.blamed.contains("spec.cache.provider") {
+            self.wrong(
+                path,
+                "of no use to the provider memory",
+                None,
+                "write provider: redis in spec.cache, or remove the parameters",
+            );
+        }
+        let (found, problems) = parameters::parse(text);
+        for problem in problems {
+            self.wrong(path, problem.problem, problem.value, &problem.right);
+        }
+        let address = found
+            .host
+            .as_deref()
+            .map_or_else(|| Ok(HostPort::new("localhost", found.port)), |host| redis_host(host, found.port));
+        let address = address.unwrap_or_else(|error| {
+            self.wrong(
+                path,
+                format!("host is wrong: {error}"),
+                None,
+                "write host=NAME and port=NUMBER, such as host=localhost,port=6379 or host=[::1]",
+            );
+            HostPort::new("", found.port)
+        });
+        let password = match found.password_file.as_deref() {
+            Some(file) => self.password(path, file),
+            None => found.password,
+        };
+        let ca_file = found.ca_file.as_deref().and_then(|file| self.authorities(path, file));
+        if redis {
+            Cache::Redis(RedisSettings {
+                address,
+                username: found.username,
+                password,
+                secure: found.secure,
+                ca_file,
+            })
+        } else {
+            Cache::Memory
+        }
+    }
+
+    fn password(&mut self, path: &str, file: &str) -> Option<Secret> {
+        match self.files.password(&self.files.resolve(file)) {
+            Ok(password) => password,
+            Err(problem) => {
+                self.wrong(path, format!("passwordFile {problem}"), None, right::PASSWORD_FILE);
+                None
+            }
+        }
+    }
+
+    fn methods(&mut self, given: &[String]) -> Vec<String> {
+        let path = "spec.methods";
+        if given.len() > rules::MAX_METHODS {
+            self.wrong(path, "too many", Some(given.len().to_string()), right::METHODS);
+        }
+        let all: Vec<String> = given.iter().map(|method| method.to_ascii_uppercase()).collect();
+        self.tokens(path, &all, given, "not a SIP method", right::METHOD);
+        all
+    }
+
+    /// Each must be a token (RFC 3261 §25.1), and none a repetition.
+    fn tokens(&mut self, path: &str, all: &[String], given: &[String], problem: &str, right: &str) {
+        for (index, (text, given)) in all.iter().zip(given).enumerate() {
+            let path_of = |index: usize| format!("{path}[{index}]");
+            let first = all.iter().position(|other| other.eq_ignore_ascii_case(text));
+            if !is_token(text) {
+                self.wrong(&path_of(index), problem, Some(show(given)), right);
+            } else if let Some(first) = first.filter(|first| *first < index) {
+                let problem = format!("the same as {}", path_of(first));
+                self.wrong(&path_of(index), problem, Some(show(given)), "remove one of them");
+            }
+        }
+    }
+
+    fn edge_ports(&mut self, given: &[EdgePortSpec]) -> Vec<EdgePort> {
+        let path = "spec.edgePorts";
+        if given.is_empty() {
+            self.wrong(path, "an empty list", None, right::EDGE_PORTS);
+        }
+        let mut all: Vec<(usize, EdgePort)> = Vec::with_capacity(given.len());
+        for (index, spec) in given.iter().enumerate() {
+            let here = format!("{path}[{index}]");
+            if let Some(region) = spec.region.as_deref().filter(|region| !is_text(region, 128)) {
+                self.wrong(
+                    &format!("{here}.region"),
+                    "not the name of a region",
+                    Some(show(region)),
+                    right::REGION,
+                );
+            }
+            let here = format!("{here}.address");
+            match address::sip(&spec.address) {
+                Err(error) => self.address(&here, &spec.address, error, right::EDGE_PORT),
+                Ok(address) => {
+                    if let Some((first, _)) = all.iter().find(|(_, other)| other.address == address) {
+                        let problem = format!("the same as {path}[{first}].address");
+                        self.wrong(&here, problem, Some(show(&spec.address)), "remove one of them");
+                    }
+                    all.push((index, EdgePort { address, region: spec.region.clone() }));
+                }
+            }
+        }
+        all.into_iter().map(|(_, edge_port)| edge_port).collect()
+    }
+
+    fn registration(&mut self, spec: &RegistrationSpec) -> RegistrationSettings {
+        let path = "spec.registration.expires";
+        let expires = self.duration(path, spec.expires.as_ref(), &rules::EXPIRES);
+        if expires.subsec_nanos() != 0 {
+            let given = duration::show(expires);
+            self.wrong(path, "not a whole number of seconds", Some(given), &rules::EXPIRES.right());
+        }
+        let max_in_flight = match spec.max_in_flight {
+            None => rules::IN_FLIGHT,
+            Some(number) => u32::try_from(number)
+                .ok()
+                .filter(|_| (1..=rules::MAX_IN_FLIGHT).contains(&number))
+                .unwrap_or_else(|| {
+                    let path = "spec.registration.maxInFlight";
+                    self.wrong(path, "out of bounds", Some(number.to_string()), right::IN_FLIGHT);
+                    rules::IN_FLIGHT
+                }),
+        };
+        let user_agent = spec.user_agent.as_deref().unwrap_or(rules::USER_AGENT);
+        if !is_text(user_agent, 256) {
+            let path = "spec.registration.userAgent";
+            self.wrong(path, "not a User-Agent", Some(show(user_agent)), right::USER_AGENT);
+        }
+        RegistrationSettings {
+            expires: u32::try_from(expires.as_secs()).unwrap_or(u32::MAX),
+            max_in_flight,
+            rate_per_registrar: self.rate(spec.rate_per_registrar.as_ref()),
+            user_agent: user_agent.to_owned(),
+            require: self.require(spec.require.as_deref()),
+            leave_deadline: self.duration(
+                "spec.registration.leaveDeadline",
+                spec.leave_deadline.as_ref(),
+                &rules::LEAVE_DEADLINE,
+            ),
+        }
+    }
+
+    #[allow(clippy::cast_precision_loss)]
+    fn rate(&mut self, given: Option<&Quantity>) -> Option<f64> {
+        let (number, shown) = match given {
+            None => return Some(rules::RATE),
+            Some(Quantity::Text(text)) if text == rules::UNLIMITED => return None,
+            Some(Quantity::Text(text)) => (text.parse().ok(), show(text)),
+            Some(Quantity::Whole(number)) => (Some(*number as f64), number.to_string()),
+            Some(Quantity::Number(number)) => (Some(*number), format!("{number:?}")),
+        };
+        let good = number.filter(|number| rules::RATES.contains(number));
+        if good.is_none() {
+            let problem = if number.is_some() { "out of bounds" } else { "not a rate" };
+            self.wrong("spec.registration.ratePerRegistrar", problem, Some(shown), right::RATE);
+        }
+        good
+    }
+
+    fn require(&mut self, given: Option<&[String]>) -> Vec<String> {
+        let path = "spec.registration.require";
+        let Some(given) = given else { return rules::REQUIRE.map(str::to_owned).into() };
+        if given.len() > rules::MAX_REQUIRE {
+            self.wrong(path, "too many", Some(given.len().to_string()), right::REQUIRE);
+        }
+        self.tokens(path, given, given, "not a SIP option tag", right::OPTION_TAG);
+        given.to_vec()
+    }
+}
+
+/// A host of Redis: a name or an address; IPv6 with or without brackets, since the port has a key of its own.
+fn redis_host(host: &str, port: u16) -> Result<HostPort, AddressError> {
+    if host.parse::<std::net::Ipv6Addr>().is_ok() {
+        return Ok(HostPort::new(host, port));
+    }
+    let bracketed = host.starts_with('[') && host.ends_with(']');
+    if host.contains(':') && !bracketed {
+        return Err(AddressError::Rest);
+    }
+    address::host_port(host, port)
+}
+
+/// Something to read, that cannot break a header field.
+fn is_text(text: &str, most: usize) -> bool {
+    !text.trim().is_empty() && text.chars().count() <= most && !text.chars().any(char::is_control)
+}
+
+/// `token` of RFC 3261 §25.1.
+fn is_token(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b))
+}

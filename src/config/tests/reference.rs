@@ -1,0 +1,146 @@
+//! docs/configuration.md against the code.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::*;
+
+const TEXT: &str = include_str!("../../../docs/configuration.md");
+
+/// Code blocks of a language.
+fn blocks(language: &str) -> Vec<&'static str> {
+    TEXT.split("```")
+        .skip(1)
+        .step_by(2)
+        .filter_map(|block| block.strip_prefix(language)?.strip_prefix('\n'))
+        .collect()
+}
+
+/// The rows of the tables whose first cell is code, as cells.
+fn rows() -> Vec<Vec<&'static str>> {
+    TEXT.lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect()
+}
+
+fn code(cell: &str) -> Vec<&str> {
+    cell.split('`').skip(1).step_by(2).collect()
+}
+
+/// Rows of the keys of the document.
+fn keys() -> Vec<(&'static str, Vec<&'static str>)> {
+    rows()
+        .into_iter()
+        .map(|cells| (code(cells[0])[0], cells))
+        .filter(|(key, cells)| {
+            cells.len() == 4 && ["kind", "apiVersion"].contains(key)
+                || key.starts_with("metadata")
+                || key.starts_with("spec")
+        })
+        .collect()
+}
+
+fn known(text: &str) -> BTreeSet<String> {
+    let Ok(node) = tree::read(text, Format::Yaml) else { panic!("{text}") };
+    let mut findings = fields::Findings::default();
+    document::read(&mut findings, node);
+    assert_eq!(findings.mistakes, []);
+    findings.known
+}
+
+#[test]
+fn examples_load() {
+    let yaml_blocks = blocks("yaml");
+    assert_eq!(yaml_blocks.len(), 2);
+    let least = yaml(yaml_blocks[0]).unwrap();
+    assert_eq!(least, yaml(LEAST).unwrap());
+    let json_blocks = blocks("json");
+    assert_eq!(json_blocks.len(), 1);
+    assert_eq!(parse(json_blocks[0], Format::Json).unwrap(), least);
+    yaml(yaml_blocks[1]).unwrap();
+}
+
+#[test]
+fn table_has_every_key_and_no_other() {
+    let complete = blocks("yaml")[1];
+    let known = known(complete);
+    let listed: BTreeSet<String> = keys().into_iter().map(|(key, _)| key.to_owned()).collect();
+    assert_eq!(listed, known);
+}
+
+/// The decoder and the serde types name the same keys: what serde reads from the complete example and writes again
+/// has every key of the table.
+#[test]
+fn serde_types_have_the_same_keys() {
+    let complete = blocks("yaml")[1];
+    let document: RegistryDocument = serde_saphyr::from_str(complete).unwrap();
+    assert_eq!(Config::from_spec("europe", &document.spec).unwrap(), yaml(complete).unwrap());
+    let value = serde_json::to_value(&document).unwrap();
+    for (key, _) in keys() {
+        let pointer = format!("/{}", key.replace("[]", ".0").replace('.', "/"));
+        assert!(value.pointer(&pointer).is_some_and(|it| !it.is_null()), "{key}");
+    }
+}
+
+/// [`LEAST`] with one key set.
+fn set(key: &str, value: &str) -> Result<Config, Mistakes> {
+    let mut document: Value = serde_saphyr::from_str(LEAST).unwrap();
+    let mut place = &mut document;
+    for part in key.split('.') {
+        place = &mut place[part];
+    }
+    *place = serde_saphyr::from_str(value).unwrap();
+    parse(&document.to_string(), Format::Json)
+}
+
+#[test]
+fn defaults_are_those_of_the_code() {
+    let mut seen = 0;
+    for (key, cells) in keys() {
+        let default = cells[2];
+        if !default.starts_with('`') || !default.ends_with('`') {
+            continue;
+        }
+        seen += 1;
+        let config = set(key, code(default)[0]).unwrap_or_else(|mistakes| panic!("{key}: {mistakes}"));
+        assert_eq!(config, yaml(LEAST).unwrap(), "{key}");
+    }
+    assert_eq!(seen, 12, "rows with a default in code");
+}
+
+#[test]
+fn bounds_are_those_of_the_code() {
+    let mut seen = 0;
+    for (key, cells) in keys() {
+        let bounds = code(cells[3]);
+        let [least, most] = bounds[..] else { continue };
+        seen += 1;
+        for good in [least, most] {
+            set(key, good).unwrap_or_else(|mistakes| panic!("{key}: {mistakes}"));
+        }
+        let beyond = |bound: &str, factor: f64| match duration::parse(bound) {
+            Ok(duration) => json!(duration.as_secs_f64() * factor).to_string(),
+            Err(_) => panic!("{bound}"),
+        };
+        for bad in [beyond(least, 0.5), beyond(most, 2.0)] {
+            assert!(set(key, &bad).is_err(), "{key}: {bad} loads");
+        }
+    }
+    assert_eq!(seen, 7, "rows with two bounds");
+}
+
+#[test]
+fn parameters_and_variables_are_listed() {
+    let listed: BTreeSet<&str> = rows().iter().map(|cells| code(cells[0])[0]).collect();
+    for key in parameters::KEYS {
+        assert!(listed.contains(key), "{key}");
+    }
+    for variable in [CONFIG_PATH, "LOGS_LEVEL", "RUST_LOG", "ENABLE_HEALTHCHECKS"] {
+        assert!(listed.contains(variable), "{variable}");
+    }
+    for path in DEFAULT_PATHS {
+        assert!(TEXT.contains(path), "{path}");
+    }
+}

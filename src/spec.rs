@@ -1,0 +1,170 @@
+//! The configuration document as it is written: plain serde types, nothing checked and no default filled in.
+//!
+//! [`crate::config`] makes a [`crate::config::Config`] of it. A configuration file and a Registry resource of Kubernetes
+//! share [`RegistrySpec`]. docs/configuration.md has every key in one table.
+
+use serde::{Deserialize, Serialize};
+
+use crate::secret::Secret;
+
+/// The whole file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistryDocument {
+    /// `Registry` or `registry`.
+    pub kind: String,
+    /// `v2beta1` or `routr.io/v2beta1`.
+    pub api_version: String,
+    /// May be left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Metadata>,
+    /// What to do.
+    pub spec: RegistrySpec,
+}
+
+/// Names the registry. Anything else in it (labels, region, ...) is accepted and not used.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Metadata {
+    /// Default: `registry`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// What one registry does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistrySpec {
+    /// The Requester that sends SIP: `host:port`, `[v6]:port` or a bare host (port 51909), with `http://` (the same as
+    /// without) or `https://` (TLS) before it.
+    pub requester_addr: String,
+    /// The API server that lists the trunks: written as `requesterAddr`; the port of a bare host is 51907.
+    pub api_addr: String,
+    /// How often the trunks are read again, also the lead of a refresh: a duration (`60s`, `1m30s`) or a number of
+    /// seconds, 1 s to 24 h. Default: 60s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub register_interval: Option<Quantity>,
+    /// Where state is kept. Default: in memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheSpec>,
+    /// SIP methods, each sent as an Allow header field. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub methods: Option<Vec<String>>,
+    /// The EdgePorts that REGISTERs go through; at least one.
+    pub edge_ports: Vec<EdgePortSpec>,
+    /// What tells this installation's Call-IDs from another's that registers the same accounts: 1 to 128 visible ASCII
+    /// characters. Default: kept in Redis, else derived from the name and the addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance_id: Option<String>,
+    /// How to register.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration: Option<RegistrationSpec>,
+    /// TLS of the `https://` addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSpec>,
+    /// How long a listing of the trunks may take: a duration or a number of seconds, 1 s to 10 min. Default: 30s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_timeout: Option<Quantity>,
+}
+
+/// Where state is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CacheSpec {
+    /// Default: memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<CacheProvider>,
+    /// For Redis: `key=value` pairs with commas between them, of `host` (localhost), `port` (6379), `username`,
+    /// `password`, `passwordFile`, `secure`, `caFile`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<CacheParameters>,
+}
+
+/// What keeps the state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CacheProvider {
+    /// This process; a restart begins anew.
+    #[default]
+    Memory,
+    /// A Redis server, version 6 or later.
+    Redis,
+}
+
+/// The text of `cache.parameters`. It may hold a password: `Debug` does not show it. Serialization does, because what is
+/// read from Kubernetes is written back there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct CacheParameters(pub Secret);
+
+impl From<String> for CacheParameters {
+    fn from(text: String) -> Self {
+        Self(Secret::new(text))
+    }
+}
+
+impl From<CacheParameters> for String {
+    fn from(parameters: CacheParameters) -> Self {
+        parameters.0.expose().to_owned()
+    }
+}
+
+/// A SIP server at the edge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EdgePortSpec {
+    /// `host:port`, `[v6]:port` or a bare host (port 5060), with or without `sip:` before it.
+    pub address: String,
+    /// Trunks of the same region prefer it. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+}
+
+/// How to register.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistrationSpec {
+    /// Expiry to ask for: a duration or a number of seconds, 10 s to 24 h, whole seconds. Default: 600s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Quantity>,
+    /// REGISTERs that may be in flight at once, 1 to 100,000. Default: 1000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_in_flight: Option<i64>,
+    /// REGISTERs per second for each registrar host, 0.001 to 1,000,000, or `unlimited`. Default: 20.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_per_registrar: Option<Quantity>,
+    /// How long one REGISTER may take: a duration or a number of seconds, 1 s to 2 min. Default: 40s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Quantity>,
+    /// The User-Agent header field, 1 to 256 characters. Default: `Routr Connect v2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_agent: Option<String>,
+    /// Option tags for Require and Proxy-Require, at most 32; `[]` for none. Default: `[gin]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require: Option<Vec<String>>,
+    /// How long the de-registration of all trunks may take when a Registry resource is deleted: a duration or a number
+    /// of seconds, 1 s to 10 min. Default: 30s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leave_deadline: Option<Quantity>,
+}
+
+/// TLS of the `https://` addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TlsSpec {
+    /// PEM file with the authorities to trust. Default: the system's roots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<String>,
+}
+
+/// What can be written as a number or as a text: `60` or `60s`, `20` or `unlimited`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Quantity {
+    /// A whole number.
+    Whole(i64),
+    /// Any other number.
+    Number(f64),
+    /// A text.
+    Text(String),
+}
