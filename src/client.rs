@@ -267,8 +267,9 @@ fn parse_state(text: &str) -> Result<TrunkState, String> {
 
 /// Accepts `host:port` too. The private port speaks plain HTTP on loopback.
 fn parse_url(text: &str) -> Result<String, String> {
-    let text = text.trim().trim_end_matches('/');
+    let text = text.trim();
     let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let url = url.trim_end_matches('/').to_owned();
     let parsed: Result<ureq::http::Uri, _> = url.parse();
     match parsed {
         Ok(uri)

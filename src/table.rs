@@ -20,7 +20,10 @@ pub use text::{clean, duration, label};
 const ROOM_FOR_REASON: u16 = 120;
 
 /// The narrowest table that is drawn, in columns.
-const NARROWEST: u16 = 40;
+const NARROWEST: u16 = 60;
+
+/// Before the lines under a trunk.
+const INDENT: &str = "    ";
 
 const HEADERS: [&str; 5] = ["TRUNK", "REGISTRAR", "STATE", "EXPIRES IN", "NEXT TRY"];
 
@@ -102,7 +105,7 @@ fn wide(trunks: &[TrunkView], now: u64, width: Option<u16>, colour: bool) -> Vec
     let mut table = new_table(width, colour);
     table.set_header(HEADERS.into_iter().chain(["REASON"]).map(|header| heading(header, colour)));
     for trunk in trunks {
-        let mut row = Row::from(cells(trunk, now, colour));
+        let mut row = Row::from(cells(trunk, text::next_time(trunk, now), now, colour));
         row.add_cell(Cell::new_owned(text::reason(trunk, now)));
         table.add_row(row);
     }
@@ -112,38 +115,49 @@ fn wide(trunks: &[TrunkView], now: u64, width: Option<u16>, colour: bool) -> Vec
             ColumnConstraint::UpperBoundary(Width::Fixed(width / 4)),
             ColumnConstraint::ContentWidth,
             ColumnConstraint::ContentWidth,
-            ColumnConstraint::UpperBoundary(Width::Fixed(26)),
+            ColumnConstraint::UpperBoundary(Width::Fixed(16)),
         ]);
     }
     lines_of(&mut table)
 }
 
-/// Five columns cut to one line for each trunk, and the reason wrapped and indented under its trunk.
+/// Five columns cut to one line for each trunk; under a trunk in trouble what was cut off and the reason, indented.
 fn narrow(trunks: &[TrunkView], now: u64, width: u16, colour: bool) -> Vec<String> {
     let mut table = new_table(Some(width), colour);
     table.set_header(HEADERS.into_iter().map(|header| heading(header, colour)));
     for trunk in trunks {
-        let mut row = Row::from(cells(trunk, now, colour));
+        let mut row = Row::from(cells(trunk, text::next_word(trunk, now), now, colour));
         row.max_height(1);
         table.add_row(row);
     }
     table.set_constraints([
         ColumnConstraint::UpperBoundary(Width::Fixed(width / 4)),
-        ColumnConstraint::UpperBoundary(Width::Fixed(width / 3)),
+        ColumnConstraint::UpperBoundary(Width::Fixed(width / 2)),
+        ColumnConstraint::ContentWidth,
+        ColumnConstraint::ContentWidth,
+        ColumnConstraint::ContentWidth,
     ]);
     let mut rows = lines_of(&mut table).into_iter();
     let mut lines: Vec<String> = rows.next().into_iter().collect();
     for (trunk, row) in trunks.iter().zip(rows) {
-        lines.push(row);
         let reason = text::reason(trunk, now);
         if !reason.is_empty() {
-            lines.extend(wrapped(&reason, "  ", Some(width)));
+            let (label, registrar) = (text::label(trunk), clean(&trunk.registrar));
+            let cut = !row.contains(&label) || !row.contains(&registrar);
+            lines.push(row);
+            if cut {
+                let whole = if registrar.is_empty() { label } else { format!("{label} at {registrar}") };
+                lines.extend(wrapped(&whole, INDENT, Some(width)));
+            }
+            lines.extend(wrapped(&reason, INDENT, Some(width)));
+        } else {
+            lines.push(row);
         }
     }
     lines
 }
 
-fn cells(trunk: &TrunkView, now: u64, colour: bool) -> Vec<Cell> {
+fn cells(trunk: &TrunkView, next: String, now: u64, colour: bool) -> Vec<Cell> {
     let mut state = Cell::new(text::state(trunk.state));
     if colour {
         state = state.fg(paint(trunk.state));
@@ -153,7 +167,7 @@ fn cells(trunk: &TrunkView, now: u64, colour: bool) -> Vec<Cell> {
         Cell::new_owned(text::or_nothing(clean(&trunk.registrar))),
         state,
         Cell::new_owned(text::expires(trunk, now)),
-        Cell::new_owned(text::next(trunk, now)),
+        Cell::new_owned(next),
     ]
 }
 

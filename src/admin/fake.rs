@@ -119,7 +119,7 @@ fn answer(command: Command, world: &mut World) {
                 Some(_) => Refresh::Queued,
             };
             world.refreshed.push(reference);
-            drop(answer.send(result));
+            let _ = answer.send(result);
         }
         Command::List { filter, after, limit, answer } => {
             world.lists += 1;

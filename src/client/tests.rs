@@ -55,10 +55,10 @@ async fn the_table_shows_the_troubled_first_and_a_summary() {
     let ports = start(vec![trunk("t-1", "North"), failing("t-2", "South")]).await;
     assert_eq!(
         table_of(&ports, "").await,
-        "TRUNK  REGISTRAR             STATE       EXPIRES IN  NEXT TRY            REASON\n\
-         South  sip.example:5060/UDP  failing     -           retry in 42 s       \
+        "TRUNK  REGISTRAR             STATE       EXPIRES IN  NEXT TRY    REASON\n\
+         South  sip.example:5060/UDP  failing     -           in 42 s     \
          CredentialsRejected (403) for 3 m: the registrar answered 403 Forbidden\n\
-         North  sip.example:5060/UDP  registered  10 m        refresh in 8 m 5 s\n\
+         North  sip.example:5060/UDP  registered  10 m        in 8 m 5 s\n\
          \n\
          2 trunks: 1 registered, 1 failing\n"
     );

@@ -145,6 +145,28 @@ pub(super) fn next(trunk: &TrunkView, now: u64) -> String {
     }
 }
 
+/// The same for a column headed NEXT TRY, where `refresh` and `retry` go without saying.
+pub(super) fn next_time(trunk: &TrunkView, now: u64) -> String {
+    let usual = ["refresh", "retry"].contains(&trunk.next.as_str());
+    match trunk.next_at_ms.filter(|_| usual && !trunk.in_flight) {
+        Some(at) if at > now => format!("in {}", duration(at - now)),
+        Some(_) => "now".to_owned(),
+        None => next(trunk, now),
+    }
+}
+
+/// The same where there is room for a dozen characters: the time, else the first word.
+pub(super) fn next_word(trunk: &TrunkView, now: u64) -> String {
+    match trunk.next_at_ms {
+        _ if trunk.in_flight => "under way".to_owned(),
+        Some(at) if at > now => format!("in {}", duration(at - now)),
+        Some(_) => "now".to_owned(),
+        None => {
+            or_nothing(clean(&trunk.next).split(' ').next().unwrap_or_default().chars().take(12).collect())
+        }
+    }
+}
+
 /// Why it is not simply registered: what, code, since when, in the registrar's words. Empty where all is well.
 pub(super) fn reason(trunk: &TrunkView, now: u64) -> String {
     let Some(trouble) = &trunk.trouble else {
