@@ -1,7 +1,7 @@
 //! The command line's side of the private port: `routr-registry trunks` and `routr-registry refresh`.
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     time::Duration,
 };
 
@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::{
     engine::view::{Filter, TrunkState},
-    table,
+    table::{self, Terminal},
 };
 
 mod api;
@@ -31,7 +31,7 @@ pub struct ServiceArgs {
     pub url: String,
 }
 
-/// `routr-registry trunks`: show the trunks of a running registry, those in trouble first.
+/// Show the trunks of a running registry, those in trouble first
 #[derive(Args, Clone, Debug)]
 pub struct TrunksArgs {
     /// Where the service is.
@@ -63,7 +63,7 @@ impl TrunksArgs {
     }
 }
 
-/// `routr-registry refresh REF`: register one trunk now.
+/// Register one trunk now
 #[derive(Args, Clone, Debug)]
 pub struct RefreshArgs {
     /// Ref of the trunk, or its name where only one trunk has it
@@ -79,7 +79,7 @@ pub struct RefreshArgs {
 pub enum ClientError {
     /// Nothing listens there, or nothing answers.
     #[error(
-        "no routr-registry answers at {url} ({problem}); is it running? In Kubernetes, first run \
+        "no routr-registry answers at {url}: {problem}; is it running? In Kubernetes, first run \
          `kubectl port-forward deploy/routr-registry 8081`"
     )]
     NoAnswer {
@@ -123,30 +123,6 @@ pub enum ClientError {
     /// The request was abandoned.
     #[error("the request was abandoned")]
     Abandoned,
-}
-
-/// What is known of standard output.
-#[derive(Clone, Copy, Debug, Default)]
-struct Terminal {
-    /// Width and height, where it is a terminal.
-    size: Option<(u16, u16)>,
-    colour: bool,
-}
-
-impl Terminal {
-    fn detect() -> Self {
-        if !io::stdout().is_terminal() {
-            return Self::default();
-        }
-        let size = terminal_size::terminal_size_of(io::stdout()).map_or((80, 24), |(w, h)| (w.0, h.0));
-        let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-            && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
-        Self { size: Some(size), colour }
-    }
-
-    fn width(self) -> Option<u16> {
-        self.size.map(|(width, _)| width)
-    }
 }
 
 /// Runs `routr-registry trunks` on standard output.

@@ -13,7 +13,7 @@ mod text;
 #[cfg(test)]
 mod tests;
 
-pub use screen::Screen;
+pub use screen::{Screen, Terminal};
 pub use text::{clean, duration, label};
 
 /// From this width on, in columns, the reason has a column of its own. Below, it stands on lines under its trunk.
@@ -204,8 +204,8 @@ fn lines_of(table: &mut Table) -> Vec<String> {
     table.lines().map(|line| line.trim_end().to_owned()).collect()
 }
 
-/// Breaks a text between words to fit the width, each line after `indent`.
-fn wrapped(text: &str, indent: &str, width: Option<u16>) -> Vec<String> {
+/// Breaks a text between words to fit `width` columns, each line after `indent`. Without a width it stays whole.
+pub fn wrapped(text: &str, indent: &str, width: Option<u16>) -> Vec<String> {
     let room = width.map(|w| w.saturating_sub(u16::try_from(indent.len()).unwrap_or(0)));
     let mut table = new_table(room, false);
     table.add_row([text]);

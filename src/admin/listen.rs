@@ -17,10 +17,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 /// Connections served at one time on one port; more wait in the system's queue.
-const CONNECTIONS: usize = 128;
+pub(super) const CONNECTIONS: usize = 128;
 
 /// How long a client may take to send the head of a request, an idle connection included.
-const HEAD_DEADLINE: Duration = Duration::from_secs(15);
+pub(super) const HEAD_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How long requests under way may take to end after shutdown began.
 const GRACE: Duration = Duration::from_secs(3);

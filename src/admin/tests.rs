@@ -1,7 +1,10 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 
 use super::{
     fake::{NOW, Still, engine, failing, get, request, start, start_with, trunk},
@@ -376,6 +379,38 @@ async fn shutdown_ends_idle_connections_and_frees_the_ports() {
     drop(idle);
     let problem = tokio::net::TcpStream::connect(ports.private).await.unwrap_err();
     assert_eq!(problem.kind(), std::io::ErrorKind::ConnectionRefused);
+}
+
+/// The clock is paused: tokio moves it on as soon as nothing else can happen.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_never_ends_its_request_is_cut() {
+    let ports = start(sample()).await;
+    let mut slow = tokio::net::TcpStream::connect(ports.public).await.unwrap();
+    slow.write_all(b"GET /livez HTTP/1.1\r\nHost:").await.unwrap();
+    let before = tokio::time::Instant::now();
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(10 * listen::HEAD_DEADLINE, slow.read_to_end(&mut answer)).await.unwrap();
+    assert!(before.elapsed() >= listen::HEAD_DEADLINE, "{:?}", before.elapsed());
+    assert!(!answer.starts_with(b"HTTP/1.1 200"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn more_connections_than_places_wait_for_their_turn() {
+    let ports = start(sample()).await;
+    let public = ports.public;
+    let mut idle = Vec::new();
+    for _ in 0..listen::CONNECTIONS {
+        idle.push(tokio::net::TcpStream::connect(ports.public).await.unwrap());
+    }
+    let probe = tokio::spawn(async move { get(public, "/livez").await });
+    // The other port has its own places; by the time it answered, a free place here would have been taken too.
+    for _ in 0..10 {
+        assert_eq!(get(ports.private, "/summary").await.status, 200);
+    }
+    assert!(!probe.is_finished());
+    drop(idle.pop());
+    let answer = tokio::time::timeout(Duration::from_secs(10), probe).await.unwrap().unwrap();
+    assert_eq!(answer.status, 200);
 }
 
 #[tokio::test]

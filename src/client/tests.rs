@@ -149,7 +149,7 @@ async fn nothing_listening_is_said_with_what_to_do() {
     let problem = refresh(RefreshArgs { reference: "t-1".to_owned(), service }).await.unwrap_err();
     assert!(matches!(problem, ClientError::NoAnswer { .. }), "{problem:?}");
     let text = problem.to_string();
-    assert!(text.starts_with(&format!("no routr-registry answers at {url} (")), "{text}");
+    assert!(text.starts_with(&format!("no routr-registry answers at {url}: ")), "{text}");
     assert!(text.contains("kubectl port-forward"), "{text}");
 }
 

@@ -7,10 +7,10 @@ use std::{
 
 use tokio::time::MissedTickBehavior;
 
-use super::{Api, ClientError, Listing, REDRAW, Terminal, TrunksArgs, blocking, notes};
+use super::{Api, ClientError, Listing, REDRAW, TrunksArgs, blocking, notes};
 use crate::{
     engine::view::{Counts, TrunkState, TrunkView},
-    table::{self, Screen},
+    table::{self, Screen, Terminal},
 };
 
 /// Watches until Ctrl-C or SIGTERM. Only a service that does not answer the first time is an error: later it may be
@@ -62,7 +62,7 @@ impl View {
         match answer {
             Ok(listing) => self.last = Some(listing),
             Err(problem) if self.last.is_none() => return Err(problem),
-            Err(problem) => footer.push(format!("NOT LIVE: {problem}")),
+            Err(problem) => footer.extend(table::wrapped(&format!("NOT LIVE: {problem}"), "", Some(width))),
         }
         let Some(listing) = &self.last else { return Ok(()) };
         let now = listing.summary.now_ms;

@@ -1,9 +1,36 @@
-//! A terminal's alternate screen, drawn over and over.
+//! The terminal: what it is like, and its alternate screen, drawn over and over.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 const ENTER: &str = "\x1b[?1049h\x1b[?25l";
 const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
+
+/// What is known of standard output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terminal {
+    /// Width and height in characters, where it is a terminal.
+    pub size: Option<(u16, u16)>,
+    /// Whether colours are welcome: a terminal that is not `dumb`, and no `NO_COLOR`.
+    pub colour: bool,
+}
+
+impl Terminal {
+    /// Looks at standard output; a terminal may change its size at any time.
+    pub fn detect() -> Self {
+        if !io::stdout().is_terminal() {
+            return Self::default();
+        }
+        let size = terminal_size::terminal_size_of(io::stdout()).map_or((80, 24), |(w, h)| (w.0, h.0));
+        let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        Self { size: Some(size), colour }
+    }
+
+    /// The width in columns.
+    pub fn width(self) -> Option<u16> {
+        self.size.map(|(width, _)| width)
+    }
+}
 
 /// The alternate screen with a hidden cursor; dropping it brings back what was there before.
 #[derive(Debug)]
@@ -28,17 +55,17 @@ impl<W: Write> Screen<W> {
     /// # Errors
     /// When the terminal cannot be written to.
     pub fn draw(&mut self, body: &[String], footer: &[String], height: u16) -> io::Result<()> {
-        // One write for all, from the top, each line cleared to its end: the picture never flickers.
+        // One write for all, from the top, so that the picture does not flicker. A line is cleared before its text: after
+        // a text as wide as the terminal, clearing would take its last character.
         let mut picture = String::from("\x1b[H");
         let lines = fit(body, footer, usize::from(height));
         for (index, line) in lines.iter().enumerate() {
             if index > 0 {
-                picture.push_str("\r\n");
+                picture.push('\n');
             }
+            picture.push_str(if index + 1 < lines.len() { "\x1b[K" } else { "\x1b[J" });
             picture.push_str(line);
-            picture.push_str("\x1b[K");
         }
-        picture.push_str("\x1b[J");
         self.out.write_all(picture.as_bytes())?;
         self.out.flush()
     }
@@ -94,9 +121,6 @@ mod tests {
         screen.draw(&lines(&["HEAD", "a"]), &lines(&["total"]), 24).unwrap();
         drop(screen);
         let written = String::from_utf8(out).unwrap();
-        assert_eq!(
-            written,
-            format!("{ENTER}\x1b[HHEAD\x1b[K\r\na\x1b[K\r\n\x1b[K\r\ntotal\x1b[K\x1b[J{LEAVE}")
-        );
+        assert_eq!(written, format!("{ENTER}\x1b[H\x1b[KHEAD\n\x1b[Ka\n\x1b[K\n\x1b[Jtotal{LEAVE}"));
     }
 }
