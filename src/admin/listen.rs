@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) const CONNECTIONS: usize = 128;
 
 /// How long a client may take to send the head of a request, an idle connection included.
-pub(super) const HEAD_DEADLINE: Duration = Duration::from_secs(30);
+pub(super) const HEAD_DEADLINE: Duration = Duration::from_secs(20);
 
 /// How long requests under way may take to end after shutdown began.
 const GRACE: Duration = Duration::from_secs(3);

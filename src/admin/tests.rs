@@ -390,7 +390,8 @@ async fn a_client_that_never_ends_its_request_is_cut() {
     let before = tokio::time::Instant::now();
     let mut answer = Vec::new();
     let _ = tokio::time::timeout(10 * listen::HEAD_DEADLINE, slow.read_to_end(&mut answer)).await.unwrap();
-    assert!(before.elapsed() >= listen::HEAD_DEADLINE, "{:?}", before.elapsed());
+    let (earliest, latest) = (listen::HEAD_DEADLINE, listen::HEAD_DEADLINE + Duration::from_secs(5));
+    assert!((earliest..latest).contains(&before.elapsed()), "{:?}", before.elapsed());
     assert!(!answer.starts_with(b"HTTP/1.1 200"), "{answer:?}");
 }
 
