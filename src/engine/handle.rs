@@ -2,7 +2,7 @@
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::view::{Filter, Page, Summary};
+use super::view::{Filter, Page, Summary, TrunkView};
 
 /// Most trunks that one [`Page`] holds.
 pub const MAX_PAGE: usize = 500;
@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Summary(oneshot::Sender<Summary>),
     /// See [`EngineHandle::list`].
     List { filter: Filter, after: Option<String>, limit: usize, answer: oneshot::Sender<Page> },
+    /// See [`EngineHandle::get`].
+    Get { reference: String, answer: oneshot::Sender<Option<TrunkView>> },
     /// See [`EngineHandle::refresh`].
     Refresh { reference: String, answer: oneshot::Sender<Refresh> },
     /// See [`EngineHandle::sync_now`].
@@ -77,6 +79,14 @@ impl EngineHandle {
     ) -> Result<Page, EngineStopped> {
         let limit = limit.clamp(1, MAX_PAGE);
         self.ask(|answer| Command::List { filter, after, limit, answer }).await
+    }
+
+    /// One trunk, by its ref; `None` where there is no such trunk.
+    ///
+    /// # Errors
+    /// When the engine has stopped.
+    pub async fn get(&self, reference: String) -> Result<Option<TrunkView>, EngineStopped> {
+        self.ask(|answer| Command::Get { reference, answer }).await
     }
 
     /// Registers one trunk now.

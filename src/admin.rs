@@ -1,0 +1,182 @@
+//! The HTTP side of a running registry, on two ports.
+//!
+//! * The public one (default 8080) is for probes and for Prometheus: `/healthz`, `/livez`, `/readyz`, `/metrics`. It
+//!   shows numbers, never a trunk.
+//! * The private one (default 127.0.0.1:8081) shows trunks and acts: `/summary`, `/registrations`,
+//!   `/registrations/{ref}`, `POST /registrations/{ref}/refresh`. It has no login: it listens on loopback, where a
+//!   port-forward reaches it, and [`guard`] keeps web pages in a local browser out.
+//!
+//! No answer carries a secret: all of them are made of [`crate::engine::view`].
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    engine::handle::{EngineHandle, EngineStopped},
+    metrics::Metrics,
+    ports::Environment,
+};
+
+#[cfg(test)]
+pub(crate) mod fake;
+mod guard;
+mod listen;
+mod private;
+mod public;
+mod query;
+mod readiness;
+#[cfg(test)]
+mod tests;
+
+pub use private::{RefreshAnswer, SummaryAnswer};
+pub use readiness::{Check, CheckState, Readiness};
+
+/// Where the public port listens unless told otherwise.
+pub const DEFAULT_PUBLIC: &str = "0.0.0.0:8080";
+
+/// Where the private port listens unless told otherwise.
+pub const DEFAULT_PRIVATE: &str = "127.0.0.1:8081";
+
+/// How long the engine may take to answer before it counts as stuck.
+pub const ENGINE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// What the two ports answer from. Clones share it.
+#[derive(Clone)]
+pub struct AdminState {
+    engine: EngineHandle,
+    metrics: Metrics,
+    environment: Arc<dyn Environment>,
+    healthz: bool,
+}
+
+impl AdminState {
+    /// Answers from this engine and these metrics, by this clock.
+    pub fn new(engine: EngineHandle, metrics: Metrics, environment: Arc<dyn Environment>) -> Self {
+        Self { engine, metrics, environment, healthz: true }
+    }
+
+    /// Whether `/healthz` is served, see [`healthz_wanted`]. The other paths stay in any case.
+    #[must_use]
+    pub fn with_healthz(mut self, healthz: bool) -> Self {
+        self.healthz = healthz;
+        self
+    }
+
+    /// Asks the engine, for at most [`ENGINE_DEADLINE`].
+    async fn ask<T>(
+        &self,
+        answer: impl Future<Output = Result<T, EngineStopped>>,
+    ) -> Result<T, EngineSilent> {
+        match tokio::time::timeout(ENGINE_DEADLINE, answer).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(EngineSilent::Stuck),
+        }
+    }
+}
+
+/// The meaning of Routr's `ENABLE_HEALTHCHECKS`: only `false` turns `/healthz` off. It turns off nothing else.
+pub fn healthz_wanted(variable: Option<&str>) -> bool {
+    variable.is_none_or(|value| !value.trim().eq_ignore_ascii_case("false"))
+}
+
+/// Why the engine gave no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EngineSilent {
+    /// It has ended.
+    #[error(transparent)]
+    Stopped(#[from] EngineStopped),
+    /// It did not answer within [`ENGINE_DEADLINE`].
+    #[error("the engine did not answer within {} s", ENGINE_DEADLINE.as_secs())]
+    Stuck,
+}
+
+/// Why the HTTP side could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address} for HTTP ({port}): {problem}")]
+    Bind {
+        /// The address asked for.
+        address: SocketAddr,
+        /// `public` or `private`.
+        port: &'static str,
+        /// What the system says.
+        problem: std::io::Error,
+    },
+    /// The listener does not know its own address.
+    #[error("the HTTP listener is broken: {0}")]
+    Listener(#[from] std::io::Error),
+}
+
+/// Listens on `address`; `port` is `public` or `private`, for the error.
+///
+/// # Errors
+/// When the address is in use, not of this machine, or not allowed.
+pub async fn bind(address: SocketAddr, port: &'static str) -> Result<TcpListener, AdminError> {
+    TcpListener::bind(address).await.map_err(|problem| AdminError::Bind { address, port, problem })
+}
+
+/// Serves the ports that are given until `shutdown` is cancelled; requests under way may then end, for a few seconds.
+///
+/// # Errors
+/// When a listener does not know its own address.
+pub async fn serve(
+    public: Option<TcpListener>,
+    private: Option<TcpListener>,
+    state: AdminState,
+    shutdown: CancellationToken,
+) -> Result<(), AdminError> {
+    let public =
+        public.map(|listener| listen::run(listener, public::router(state.clone()), shutdown.clone()));
+    let private = match private {
+        Some(listener) => {
+            let router = private::router(state, listener.local_addr()?.ip());
+            Some(listen::run(listener, router, shutdown.clone()))
+        }
+        None => None,
+    };
+    tokio::join!(
+        async {
+            if let Some(port) = public {
+                port.await;
+            }
+        },
+        async {
+            if let Some(port) = private {
+                port.await;
+            }
+        },
+    );
+    Ok(())
+}
+
+/// An answer that says what went wrong, as JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorAnswer {
+    /// In plain words.
+    pub error: String,
+}
+
+/// A status and what to say with it.
+#[derive(Debug)]
+struct Refusal(StatusCode, String);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.0, Json(ErrorAnswer { error: self.1 })).into_response()
+    }
+}
+
+impl From<EngineSilent> for Refusal {
+    fn from(silent: EngineSilent) -> Self {
+        Self(StatusCode::SERVICE_UNAVAILABLE, silent.to_string())
+    }
+}

@@ -1,0 +1,225 @@
+//! Stands in for the engine's loop in tests of the admin port and its client.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{AdminState, serve};
+use crate::{
+    engine::{
+        handle::{Command, EngineHandle, Refresh},
+        view::{Filter, Page, Summary, Trouble, TrunkState, TrunkView},
+    },
+    metrics::Metrics,
+    ports::Environment,
+};
+
+/// The time in all these tests: milliseconds since the Unix epoch.
+pub(crate) const NOW: u64 = 1_800_000_000_000;
+
+/// A clock that stands at [`NOW`].
+pub(crate) struct Still;
+
+impl Environment for Still {
+    fn unix_ms(&self) -> u64 {
+        NOW
+    }
+    fn seed(&self) -> u64 {
+        7
+    }
+}
+
+/// What the fake engine answers from, and what it was told.
+#[derive(Default)]
+pub(crate) struct World {
+    pub trunks: Vec<TrunkView>,
+    pub summary: Summary,
+    pub refreshed: Vec<String>,
+    pub lists: usize,
+}
+
+/// A registered trunk that expires in ten minutes and refreshes in eight.
+pub(crate) fn trunk(reference: &str, name: &str) -> TrunkView {
+    TrunkView {
+        reference: reference.to_owned(),
+        name: name.to_owned(),
+        state: TrunkState::Registered,
+        aor: format!("{reference}@sip.example"),
+        registrar: "sip.example:5060/UDP".to_owned(),
+        edge_port: "edge.example:5060".to_owned(),
+        expires_at_ms: Some(NOW + 600_000),
+        next_at_ms: Some(NOW + 485_000),
+        in_flight: false,
+        next: "refresh".to_owned(),
+        failures: 0,
+        trouble: None,
+        call_id: format!("call-{reference}"),
+        cseq: 42,
+    }
+}
+
+/// The same trunk, refused with 403 for three minutes, tried again in 42 s.
+pub(crate) fn failing(reference: &str, name: &str) -> TrunkView {
+    TrunkView {
+        state: TrunkState::Failing,
+        expires_at_ms: None,
+        next_at_ms: Some(NOW + 42_000),
+        next: "retry".to_owned(),
+        failures: 3,
+        trouble: Some(Trouble {
+            reason: "CredentialsRejected".to_owned(),
+            code: Some(403),
+            message: "the registrar answered 403 Forbidden".to_owned(),
+            since_ms: NOW - 180_000,
+        }),
+        ..trunk(reference, name)
+    }
+}
+
+/// An engine that answers from a world which the test can change.
+pub(crate) fn engine(trunks: Vec<TrunkView>) -> (EngineHandle, Arc<Mutex<World>>, JoinHandle<()>) {
+    let (handle, mut commands) = EngineHandle::new();
+    let mut world = World { trunks, ..World::default() };
+    for trunk in &world.trunks {
+        *world.summary.counts.of_mut(trunk.state) += 1;
+    }
+    world.summary.last_sync_ms = Some(NOW - 5_000);
+    world.summary.requester.ok = Some(true);
+    let world = Arc::new(Mutex::new(world));
+    let shared = Arc::clone(&world);
+    let task = tokio::spawn(async move {
+        while let Some(command) = commands.recv().await {
+            answer(command, &mut shared.lock().unwrap());
+        }
+    });
+    (handle, world, task)
+}
+
+fn answer(command: Command, world: &mut World) {
+    match command {
+        Command::Summary(answer) => drop(answer.send(world.summary.clone())),
+        Command::SyncNow => {}
+        Command::Get { reference, answer } => {
+            drop(answer.send(world.trunks.iter().find(|t| t.reference == reference).cloned()));
+        }
+        Command::Refresh { reference, answer } => {
+            let trunk = world.trunks.iter().find(|t| t.reference == reference);
+            let result = match trunk {
+                None => Refresh::NotFound,
+                Some(trunk) if trunk.state == TrunkState::Invalid => Refresh::Invalid,
+                Some(trunk) if trunk.in_flight => Refresh::InFlight,
+                Some(_) => Refresh::Queued,
+            };
+            world.refreshed.push(reference);
+            let _ = answer.send(result);
+        }
+        Command::List { filter, after, limit, answer } => {
+            world.lists += 1;
+            let mut items: Vec<TrunkView> =
+                world.trunks.iter().filter(|t| passes(&filter, t)).cloned().collect();
+            items.sort_by(|a, b| a.reference.cmp(&b.reference));
+            items.retain(|t| after.as_ref().is_none_or(|after| t.reference > *after));
+            let more = items.len() > limit;
+            items.truncate(limit);
+            let next_page_token = items.last().filter(|_| more).map(|t| t.reference.clone());
+            drop(answer.send(Page { items, next_page_token }));
+        }
+    }
+}
+
+fn passes(filter: &Filter, trunk: &TrunkView) -> bool {
+    (filter.states.is_empty() || filter.states.contains(&trunk.state))
+        && filter.registrar.as_ref().is_none_or(|host| {
+            trunk.registrar.split_once(':').is_some_and(|(own, _)| own.eq_ignore_ascii_case(host))
+        })
+        && filter.text.as_ref().is_none_or(|text| {
+            [&trunk.reference, &trunk.name, &trunk.aor]
+                .iter()
+                .any(|field| field.to_lowercase().contains(&text.to_lowercase()))
+        })
+}
+
+/// Both ports of a running admin side, on real sockets.
+pub(crate) struct Ports {
+    pub public: SocketAddr,
+    pub private: SocketAddr,
+    pub world: Arc<Mutex<World>>,
+    pub metrics: Metrics,
+    pub engine: JoinHandle<()>,
+    pub shutdown: CancellationToken,
+    pub serving: JoinHandle<()>,
+}
+
+/// Serves a fake engine with these trunks.
+pub(crate) async fn start(trunks: Vec<TrunkView>) -> Ports {
+    start_with(trunks, |state| state).await
+}
+
+/// The same with a changed state.
+pub(crate) async fn start_with(
+    trunks: Vec<TrunkView>,
+    change: impl FnOnce(AdminState) -> AdminState,
+) -> Ports {
+    let (handle, world, engine) = engine(trunks);
+    let metrics = Metrics::new(NOW);
+    let state = change(AdminState::new(handle, metrics.clone(), Arc::new(Still)));
+    let public = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let private = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let shutdown = CancellationToken::new();
+    let addresses = (public.local_addr().unwrap(), private.local_addr().unwrap());
+    let stop = shutdown.clone();
+    let serving = tokio::spawn(async move { serve(Some(public), Some(private), state, stop).await.unwrap() });
+    Ports { public: addresses.0, private: addresses.1, world, metrics, engine, shutdown, serving }
+}
+
+impl Ports {
+    /// The private port as `--url` takes it.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.private)
+    }
+}
+
+/// What came back from one request.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+}
+
+/// Sends one request with the given extra header lines; a `Host` among them replaces the usual one.
+pub(crate) async fn request(address: SocketAddr, line: &str, headers: &[&str]) -> Answer {
+    let mut request = format!("{line} HTTP/1.1\r\nConnection: close\r\n");
+    if !headers.iter().any(|h| h.starts_with("Host")) {
+        request += &format!("Host: {address}\r\n");
+    }
+    for header in headers {
+        request += &format!("{header}\r\n");
+    }
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(format!("{request}\r\n").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Answer { status, head: head.to_lowercase(), body: body.to_owned() }
+}
+
+/// A plain GET.
+pub(crate) async fn get(address: SocketAddr, path: &str) -> Answer {
+    request(address, &format!("GET {path}"), &[]).await
+}

@@ -1,0 +1,87 @@
+//! Accepts connections and serves HTTP/1.1 on them, within bounds: a client that says nothing, or too many of them,
+//! must not take the sockets that registrations need.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Connections served at one time on one port; more wait in the system's queue.
+pub(super) const CONNECTIONS: usize = 128;
+
+/// How long a client may take to send the head of a request, an idle connection included.
+pub(super) const HEAD_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long requests under way may take to end after shutdown began.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// How long to wait after an accept failed, for example because no file descriptors are left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+
+/// Serves until `shutdown` is cancelled.
+pub(super) async fn run(listener: TcpListener, router: Router, shutdown: CancellationToken) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let next = tokio::select! {
+            () = shutdown.cancelled() => break,
+            Some(_) = connections.join_next() => continue,
+            next = accept(&listener, &places) => next,
+        };
+        let Some((stream, place)) = next else { continue };
+        let (router, shutdown) = (router.clone(), shutdown.clone());
+        connections.spawn(async move {
+            converse(stream, router, shutdown).await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    let all_ended = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(GRACE, all_ended).await.is_err() {
+        tracing::debug!("HTTP connections were cut at shutdown");
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _)) => Some((stream, place)),
+        Err(problem) => {
+            tracing::warn!(%problem, "an HTTP connection could not be accepted");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+async fn converse(stream: TcpStream, router: Router, shutdown: CancellationToken) {
+    // Without it, small answers wait for the peer's delayed ACK.
+    let _ = stream.set_nodelay(true);
+    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE);
+    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(problem) = ended {
+        tracing::debug!(problem, "an HTTP connection broke");
+    }
+}

@@ -1,0 +1,264 @@
+//! The command line's side of the private port: `routr-registry trunks` and `routr-registry refresh`.
+
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
+
+use clap::Args;
+
+use crate::{
+    engine::view::{Filter, TrunkState},
+    table::{self, Terminal},
+};
+
+mod api;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use api::{Api, Listing};
+
+/// Most trunks in a table unless told otherwise: more is no longer read by a person.
+const TABLE_LIMIT: usize = 1000;
+
+/// Where the service is.
+#[derive(Args, Clone, Debug)]
+pub struct ServiceArgs {
+    /// The private port of a running registry
+    #[arg(long, env = "ROUTR_REGISTRY_URL", default_value = "http://127.0.0.1:8081", value_parser = parse_url)]
+    pub url: String,
+}
+
+/// Show the trunks of a running registry, those in trouble first
+#[derive(Args, Clone, Debug)]
+pub struct TrunksArgs {
+    /// Where the service is.
+    #[command(flatten)]
+    pub service: ServiceArgs,
+    /// Only trunks in these states: registered, atRisk, failing, invalid, pending, leaving
+    #[arg(long, value_delimiter = ',', value_parser = parse_state)]
+    pub state: Vec<TrunkState>,
+    /// Only trunks at this registrar host
+    #[arg(long, value_name = "HOST")]
+    pub registrar: Option<String>,
+    /// Only trunks whose ref, name or address contains this
+    #[arg(long, value_name = "TEXT")]
+    pub search: Option<String>,
+    /// At most this many trunks [default: 1000 in a table, otherwise all]
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Print a JSON array, ordered by ref
+    #[arg(long, conflicts_with = "watch")]
+    pub json: bool,
+    /// Keep the table live until Ctrl-C; without a terminal, print a line for each change
+    #[arg(long)]
+    pub watch: bool,
+}
+
+impl TrunksArgs {
+    fn filter(&self) -> Filter {
+        Filter { states: self.state.clone(), registrar: self.registrar.clone(), text: self.search.clone() }
+    }
+}
+
+/// Register one trunk now
+#[derive(Args, Clone, Debug)]
+pub struct RefreshArgs {
+    /// Ref of the trunk, or its name where only one trunk has it
+    #[arg(value_name = "REF")]
+    pub reference: String,
+    /// Where the service is.
+    #[command(flatten)]
+    pub service: ServiceArgs,
+}
+
+/// Why the service could not be asked, or what it answered.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nothing listens there, or nothing answers.
+    #[error(
+        "no routr-registry answers at {url}: {problem}; is it running? In Kubernetes, first run \
+         `kubectl port-forward deploy/routr-registry 8081`"
+    )]
+    NoAnswer {
+        /// Where it was looked for.
+        url: String,
+        /// What the system says.
+        problem: String,
+    },
+    /// Something else listens there.
+    #[error(
+        "what answers at {url} is not the private port of routr-registry ({problem}); give another --url"
+    )]
+    NotARegistry {
+        /// Where it was looked for.
+        url: String,
+        /// What was wrong with the answer.
+        problem: String,
+    },
+    /// The service said no.
+    #[error("{message}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// In the service's own words.
+        message: String,
+    },
+    /// Several trunks have this name.
+    #[error("{count} trunks are named {name:?}; give the ref of one of them: {refs}", count = .refs.len(), refs = .refs.join(", "))]
+    Ambiguous {
+        /// The name.
+        name: String,
+        /// Their refs.
+        refs: Vec<String>,
+    },
+    /// The output cannot be written.
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+    /// The answer cannot be written as JSON.
+    #[error("cannot write the output: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The request was abandoned.
+    #[error("the request was abandoned")]
+    Abandoned,
+}
+
+/// Runs `routr-registry trunks` on standard output.
+///
+/// # Errors
+/// When the service cannot be asked, or refuses.
+pub async fn trunks(args: TrunksArgs) -> Result<(), ClientError> {
+    let result = match (args.watch, args.json) {
+        (true, _) => watch::run(args).await,
+        (false, true) => blocking(move || print_json(&args, &mut io::stdout().lock())).await,
+        (false, false) => {
+            blocking(move || print_table(&args, Terminal::detect(), &mut io::stdout().lock())).await
+        }
+    };
+    quiet_pipe(result)
+}
+
+/// Runs `routr-registry refresh REF`.
+///
+/// # Errors
+/// When the service cannot be asked, knows no such trunk, or cannot register it.
+pub async fn refresh(args: RefreshArgs) -> Result<(), ClientError> {
+    quiet_pipe(blocking(move || print_refresh(&args, &mut io::stdout().lock())).await)
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ClientError> + Send + 'static,
+) -> Result<T, ClientError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| ClientError::Abandoned)?
+}
+
+/// A reader that has seen enough, such as `head`, is no failure.
+fn quiet_pipe(result: Result<(), ClientError>) -> Result<(), ClientError> {
+    match result {
+        Err(ClientError::Output(problem)) if problem.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(ClientError::Json(problem)) if problem.io_error_kind() == Some(io::ErrorKind::BrokenPipe) => {
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+fn print_table(args: &TrunksArgs, terminal: Terminal, out: &mut impl Write) -> Result<(), ClientError> {
+    let listing = Api::new(&args.service.url).listing(&args.filter(), args.limit.unwrap_or(TABLE_LIMIT))?;
+    let now = listing.summary.now_ms;
+    for line in table::trunk_lines(&listing.trunks, now, terminal.width(), terminal.colour) {
+        writeln!(out, "{line}")?;
+    }
+    if !listing.trunks.is_empty() {
+        writeln!(out)?;
+    }
+    for line in notes(&listing, &args.filter()) {
+        writeln!(out, "{line}")?;
+    }
+    for line in table::summary_lines(&listing.summary.summary, now, terminal.width()) {
+        writeln!(out, "{line}")?;
+    }
+    Ok(out.flush()?)
+}
+
+/// What a reader of a filtered or cut table has to know.
+fn notes(listing: &Listing, filter: &Filter) -> Vec<String> {
+    if listing.more {
+        return vec![format!(
+            "Only {} trunks are shown; narrow with --state, --registrar or --search, or raise --limit.",
+            listing.trunks.len()
+        )];
+    }
+    if listing.trunks.is_empty() && *filter != Filter::default() {
+        return vec!["No trunk matches the filter. Of all trunks:".to_owned()];
+    }
+    Vec::new()
+}
+
+/// Streams: a million trunks need not fit into memory.
+fn print_json(args: &TrunksArgs, out: &mut impl Write) -> Result<(), ClientError> {
+    let mut first = true;
+    let limit = args.limit.unwrap_or(usize::MAX);
+    let api = Api::new(&args.service.url);
+    api.each_page(&args.filter(), limit, |trunks| {
+        for trunk in trunks {
+            out.write_all(if first { b"[\n" } else { b",\n" })?;
+            first = false;
+            serde_json::to_writer(&mut *out, &trunk)?;
+        }
+        Ok(())
+    })?;
+    out.write_all(if first { b"[]\n" } else { b"\n]\n" })?;
+    Ok(out.flush()?)
+}
+
+fn print_refresh(args: &RefreshArgs, out: &mut impl Write) -> Result<(), ClientError> {
+    let api = Api::new(&args.service.url);
+    let name = &args.reference;
+    let (reference, answer) = match api.refresh(name) {
+        Err(unknown @ ClientError::Refused { status: 404, .. }) => {
+            let mut refs = api.refs_named(name)?;
+            match (refs.len(), refs.pop()) {
+                (1, Some(reference)) => api.refresh(&reference).map(|answer| (reference, answer))?,
+                (0, _) | (_, None) => return Err(unknown),
+                (_, Some(last)) => {
+                    refs.push(last);
+                    return Err(ClientError::Ambiguous { name: name.clone(), refs });
+                }
+            }
+        }
+        answer => (name.clone(), answer?),
+    };
+    writeln!(out, "{}: {}", table::clean(&reference), table::clean(&answer.message))?;
+    Ok(out.flush()?)
+}
+
+fn parse_state(text: &str) -> Result<TrunkState, String> {
+    TrunkState::parse(text).ok_or_else(|| {
+        format!("not a state; use one or more of {}", TrunkState::ALL.map(TrunkState::name).join(", "))
+    })
+}
+
+/// Accepts `host:port` too. The private port speaks plain HTTP on loopback.
+fn parse_url(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let url = url.trim_end_matches('/').to_owned();
+    let parsed: Result<ureq::http::Uri, _> = url.parse();
+    match parsed {
+        Ok(uri)
+            if uri.scheme_str() == Some("http")
+                && uri.host().is_some_and(|h| !h.is_empty())
+                && uri.query().is_none() =>
+        {
+            Ok(url)
+        }
+        _ => Err("not the address of a private port; use http://HOST:PORT, such as http://127.0.0.1:8081"
+            .to_owned()),
+    }
+}
+
+/// How often a watched table is drawn.
+const REDRAW: Duration = Duration::from_secs(1);

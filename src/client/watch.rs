@@ -1,0 +1,168 @@
+//! `trunks --watch`.
+
+use std::{
+    collections::HashMap,
+    io::{self, Write},
+};
+
+use tokio::time::MissedTickBehavior;
+
+use super::{Api, ClientError, Listing, REDRAW, TrunksArgs, blocking, notes};
+use crate::{
+    engine::view::{Counts, TrunkState, TrunkView},
+    table::{self, Screen, Terminal},
+};
+
+/// Watches until Ctrl-C or SIGTERM. Only a service that does not answer the first time is an error: later it may be
+/// restarting, and is waited for.
+pub(super) async fn run(args: TrunksArgs) -> Result<(), ClientError> {
+    let interrupted = interrupted()?;
+    tokio::pin!(interrupted);
+    tokio::select! {
+        result = redraw(args) => result,
+        () = &mut interrupted => Ok(()),
+    }
+}
+
+async fn redraw(args: TrunksArgs) -> Result<(), ClientError> {
+    let api = Api::new(&args.service.url);
+    let mut view = View::default();
+    let mut seconds = tokio::time::interval(REDRAW);
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        seconds.tick().await;
+        let terminal = Terminal::detect();
+        let limit = args.limit.unwrap_or(terminal.size.map_or(usize::MAX, |(_, height)| usize::from(height)));
+        let (asked, filter) = (api.clone(), args.filter());
+        let answer = blocking(move || asked.listing(&filter, limit)).await;
+        match terminal.size {
+            Some((width, height)) => view.draw(answer, &args, (width, height), terminal.colour)?,
+            None => view.print(answer, &mut io::stdout().lock())?,
+        }
+    }
+}
+
+/// What has been shown so far.
+#[derive(Default)]
+struct View {
+    screen: Option<Screen<io::Stdout>>,
+    last: Option<Listing>,
+    lines: Changes,
+}
+
+impl View {
+    fn draw(
+        &mut self,
+        answer: Result<Listing, ClientError>,
+        args: &TrunksArgs,
+        (width, height): (u16, u16),
+        colour: bool,
+    ) -> Result<(), ClientError> {
+        let mut footer = Vec::new();
+        match answer {
+            Ok(listing) => self.last = Some(listing),
+            Err(problem) if self.last.is_none() => return Err(problem),
+            Err(problem) => footer.extend(table::wrapped(&format!("NOT LIVE: {problem}"), "", Some(width))),
+        }
+        let Some(listing) = &self.last else { return Ok(()) };
+        let now = listing.summary.now_ms;
+        let body = table::trunk_lines(&listing.trunks, now, Some(width), colour);
+        if listing.trunks.is_empty() {
+            footer.extend(notes(listing, &args.filter()));
+        }
+        footer.extend(table::summary_lines(&listing.summary.summary, now, Some(width)));
+        let screen = match &mut self.screen {
+            Some(screen) => screen,
+            none => none.insert(Screen::enter(io::stdout())?),
+        };
+        Ok(screen.draw(&body, &footer, height)?)
+    }
+
+    fn print(
+        &mut self,
+        answer: Result<Listing, ClientError>,
+        out: &mut impl Write,
+    ) -> Result<(), ClientError> {
+        for line in self.lines.of(answer)? {
+            writeln!(out, "{line}")?;
+        }
+        Ok(out.flush()?)
+    }
+}
+
+/// What a line is printed for: anything but the passing of time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Key {
+    state: TrunkState,
+    registrar: String,
+    trouble: Option<(String, Option<u16>, String)>,
+}
+
+impl Key {
+    fn of(trunk: &TrunkView) -> Self {
+        let trouble = trunk.trouble.as_ref().map(|t| (t.reason.clone(), t.code, t.message.clone()));
+        Self { state: trunk.state, registrar: trunk.registrar.clone(), trouble }
+    }
+}
+
+/// Turns listings into lines about what changed since the one before.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    known: HashMap<String, (Key, String)>,
+    counts: Option<Counts>,
+    silent: bool,
+}
+
+impl Changes {
+    /// The lines to print. An error is one only before the first listing; later it is a line, once.
+    pub(super) fn of(&mut self, answer: Result<Listing, ClientError>) -> Result<Vec<String>, ClientError> {
+        let listing = match answer {
+            Ok(listing) => listing,
+            Err(problem) if self.counts.is_none() => return Err(problem),
+            Err(_) if self.silent => return Ok(Vec::new()),
+            Err(problem) => {
+                self.silent = true;
+                return Ok(vec![problem.to_string()]);
+            }
+        };
+        let now = listing.summary.now_ms;
+        let mut lines = Vec::new();
+        if std::mem::take(&mut self.silent) {
+            lines.push("the service answers again".to_owned());
+        }
+        let mut known = HashMap::with_capacity(listing.trunks.len());
+        for trunk in &listing.trunks {
+            let key = Key::of(trunk);
+            let before = self.known.remove(&trunk.reference);
+            if before.is_none_or(|(before, _)| before != key) {
+                lines.push(table::line(trunk, now));
+            }
+            known.insert(trunk.reference.clone(), (key, table::label(trunk)));
+        }
+        if listing.more {
+            // What is not on the list may only have been cut off.
+            known.extend(std::mem::take(&mut self.known));
+        }
+        let mut gone: Vec<&String> = self.known.values().map(|(_, label)| label).collect();
+        gone.sort();
+        lines.extend(gone.into_iter().map(|label| format!("{label}: no longer listed")));
+        self.known = known;
+        let counts = listing.summary.summary.counts;
+        if self.counts.replace(counts) != Some(counts) {
+            lines.extend(table::summary_lines(&listing.summary.summary, now, None));
+        }
+        Ok(lines)
+    }
+}
+
+fn interrupted() -> io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}

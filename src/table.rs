@@ -1,0 +1,216 @@
+//! Trunks for people: a table, a summary under it, and a one-line form for logs and pipes.
+//!
+//! It answers, for somebody woken at night: which trunk is down, since when, why, and what happens next. Names and
+//! phrases come from outside, so whatever could move a cursor or colour a terminal is made harmless first.
+
+use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Row, Table, Width, presets};
+
+use crate::engine::view::{Summary, TrunkState, TrunkView};
+
+mod screen;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+pub use screen::{Screen, Terminal};
+pub use text::{clean, duration, label};
+
+/// From this width on, in columns, the reason has a column of its own. Below, it stands on lines under its trunk.
+const ROOM_FOR_REASON: u16 = 120;
+
+/// The narrowest table that is drawn, in columns.
+const NARROWEST: u16 = 60;
+
+/// Before the lines under a trunk.
+const INDENT: &str = "    ";
+
+const HEADERS: [&str; 5] = ["TRUNK", "REGISTRAR", "STATE", "EXPIRES IN", "NEXT TRY"];
+
+/// Draws the table and the summary under it, without a line break at the end. Trunks stay in the order given.
+///
+/// `width` is the terminal's in columns; `None` draws as wide as the content, one line for each trunk. `colour` allows
+/// ANSI colours. `now_ms` is in milliseconds since the Unix epoch.
+pub fn render(
+    trunks: &[TrunkView],
+    summary: &Summary,
+    now_ms: u64,
+    width: Option<u16>,
+    colour: bool,
+) -> String {
+    let mut lines = trunk_lines(trunks, now_ms, width, colour);
+    if !lines.is_empty() {
+        lines.push(String::new());
+    }
+    lines.extend(summary_lines(summary, now_ms, width));
+    lines.join("\n")
+}
+
+/// The upper part of [`render`], line by line: a heading and the trunks. Empty without trunks.
+pub fn trunk_lines(trunks: &[TrunkView], now_ms: u64, width: Option<u16>, colour: bool) -> Vec<String> {
+    match width.map(|w| w.max(NARROWEST)) {
+        _ if trunks.is_empty() => Vec::new(),
+        Some(width) if width < ROOM_FOR_REASON => narrow(trunks, now_ms, width, colour),
+        width => wide(trunks, now_ms, width, colour),
+    }
+}
+
+/// The lower part of [`render`], line by line: trunks by state and the next lapse, then what is wrong around them.
+pub fn summary_lines(summary: &Summary, now_ms: u64, width: Option<u16>) -> Vec<String> {
+    let width = width.map(|w| w.max(NARROWEST));
+    text::summary(summary, now_ms).iter().flat_map(|line| wrapped(line, "", width)).collect()
+}
+
+/// One trunk on one line, without colours and without a line break.
+pub fn line(trunk: &TrunkView, now_ms: u64) -> String {
+    let mut line = format!("{}: {}", text::label(trunk), text::state(trunk.state));
+    if !trunk.registrar.is_empty() {
+        line += &format!(" at {}", clean(&trunk.registrar));
+    }
+    match trunk.expires_at_ms {
+        Some(expires) if expires > now_ms => line += &format!(", expires in {}", duration(expires - now_ms)),
+        Some(expires) => line += &format!(", lapsed {} ago", duration(now_ms - expires)),
+        None => {}
+    }
+    let next = text::next(trunk, now_ms);
+    if next != text::NOTHING {
+        line += &format!("; next: {next}");
+    }
+    let reason = text::reason(trunk, now_ms);
+    if !reason.is_empty() {
+        line += &format!("; {reason}");
+    }
+    line
+}
+
+/// Puts the trunks that need somebody first: failing, invalid, at risk; then the others. Equals by name, then ref.
+pub fn sort_by_urgency(trunks: &mut [TrunkView]) {
+    trunks.sort_by(|a, b| {
+        (urgency(a.state), &a.name, &a.reference).cmp(&(urgency(b.state), &b.name, &b.reference))
+    });
+}
+
+fn urgency(state: TrunkState) -> u8 {
+    match state {
+        TrunkState::Failing => 0,
+        TrunkState::Invalid => 1,
+        TrunkState::AtRisk => 2,
+        TrunkState::Pending => 3,
+        TrunkState::Leaving => 4,
+        TrunkState::Registered => 5,
+    }
+}
+
+fn wide(trunks: &[TrunkView], now: u64, width: Option<u16>, colour: bool) -> Vec<String> {
+    let mut table = new_table(width, colour);
+    table.set_header(HEADERS.into_iter().chain(["REASON"]).map(|header| heading(header, colour)));
+    for trunk in trunks {
+        let mut row = Row::from(cells(trunk, text::next_time(trunk, now), now, colour));
+        row.add_cell(Cell::new_owned(text::reason(trunk, now)));
+        table.add_row(row);
+    }
+    if let Some(width) = width {
+        table.set_constraints([
+            ColumnConstraint::UpperBoundary(Width::Fixed(width / 5)),
+            ColumnConstraint::UpperBoundary(Width::Fixed(width / 4)),
+            ColumnConstraint::ContentWidth,
+            ColumnConstraint::ContentWidth,
+            ColumnConstraint::UpperBoundary(Width::Fixed(16)),
+        ]);
+    }
+    lines_of(&mut table)
+}
+
+/// Five columns cut to one line for each trunk; under a trunk in trouble what was cut off and the reason, indented.
+fn narrow(trunks: &[TrunkView], now: u64, width: u16, colour: bool) -> Vec<String> {
+    let mut table = new_table(Some(width), colour);
+    table.set_header(HEADERS.into_iter().map(|header| heading(header, colour)));
+    for trunk in trunks {
+        let mut row = Row::from(cells(trunk, text::next_word(trunk, now), now, colour));
+        row.max_height(1);
+        table.add_row(row);
+    }
+    table.set_constraints([
+        ColumnConstraint::UpperBoundary(Width::Fixed(width / 4)),
+        ColumnConstraint::UpperBoundary(Width::Fixed(width / 2)),
+        ColumnConstraint::ContentWidth,
+        ColumnConstraint::ContentWidth,
+        ColumnConstraint::ContentWidth,
+    ]);
+    let mut rows = lines_of(&mut table).into_iter();
+    let mut lines: Vec<String> = rows.next().into_iter().collect();
+    for (trunk, row) in trunks.iter().zip(rows) {
+        let reason = text::reason(trunk, now);
+        if !reason.is_empty() {
+            let (label, registrar) = (text::label(trunk), clean(&trunk.registrar));
+            let cut = !row.contains(&label) || !row.contains(&registrar);
+            lines.push(row);
+            if cut {
+                let whole = if registrar.is_empty() { label } else { format!("{label} at {registrar}") };
+                lines.extend(wrapped(&whole, INDENT, Some(width)));
+            }
+            lines.extend(wrapped(&reason, INDENT, Some(width)));
+        } else {
+            lines.push(row);
+        }
+    }
+    lines
+}
+
+fn cells(trunk: &TrunkView, next: String, now: u64, colour: bool) -> Vec<Cell> {
+    let mut state = Cell::new(text::state(trunk.state));
+    if colour {
+        state = state.fg(paint(trunk.state));
+    }
+    vec![
+        Cell::new_owned(text::label(trunk)),
+        Cell::new_owned(text::or_nothing(clean(&trunk.registrar))),
+        state,
+        Cell::new_owned(text::expires(trunk, now)),
+        Cell::new_owned(next),
+    ]
+}
+
+fn heading(text: &str, colour: bool) -> Cell {
+    let cell = Cell::new(text);
+    if colour { cell.add_attribute(comfy_table::Attribute::Bold) } else { cell }
+}
+
+fn paint(state: TrunkState) -> Color {
+    match state {
+        TrunkState::Registered => Color::Green,
+        TrunkState::AtRisk => Color::Yellow,
+        TrunkState::Failing | TrunkState::Invalid => Color::Red,
+        TrunkState::Pending | TrunkState::Leaving => Color::Cyan,
+    }
+}
+
+fn new_table(width: Option<u16>, colour: bool) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).force_no_tty().style_text_only();
+    if colour {
+        table.enforce_styling();
+    }
+    if let Some(width) = width {
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+    }
+    table
+}
+
+fn lines_of(table: &mut Table) -> Vec<String> {
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.lines().map(|line| line.trim_end().to_owned()).collect()
+}
+
+/// Breaks a text between words to fit `width` columns, each line after `indent`. Without a width it stays whole.
+pub fn wrapped(text: &str, indent: &str, width: Option<u16>) -> Vec<String> {
+    let room = width.map(|w| w.saturating_sub(u16::try_from(indent.len()).unwrap_or(0)));
+    let mut table = new_table(room, false);
+    table.add_row([text]);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 0));
+    }
+    table.lines().map(|line| format!("{indent}{}", line.trim_end())).collect()
+}

@@ -1,0 +1,180 @@
+//! The words of the table.
+
+use crate::engine::view::{Health, Summary, TrunkState, TrunkView};
+
+/// Stands where there is nothing to say.
+pub(super) const NOTHING: &str = "-";
+
+/// Makes text from outside fit for a terminal and for one line: line breaks and tabs become spaces, other control
+/// characters, and those that reorder or hide text, become the replacement character.
+pub fn clean(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            '\n' | '\r' | '\t' | '\u{2028}' | '\u{2029}' => ' ',
+            '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}' => {
+                '\u{FFFD}'
+            }
+            c if c.is_control() => '\u{FFFD}',
+            c => c,
+        })
+        .collect()
+}
+
+/// A length of time with its two largest units: `4 m 12 s`, `3 m`, `1 d 2 h`. Given in milliseconds, rounded down to
+/// seconds.
+pub fn duration(milliseconds: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
+    let seconds = milliseconds / 1000;
+    let Some(largest) = UNITS.iter().position(|(length, _)| seconds >= *length) else {
+        return "0 s".to_owned();
+    };
+    let mut rest = seconds;
+    let mut parts = Vec::with_capacity(2);
+    for (length, unit) in UNITS.iter().skip(largest).take(2) {
+        if rest >= *length {
+            parts.push(format!("{} {unit}", rest / length));
+            rest %= length;
+        }
+    }
+    parts.join(" ")
+}
+
+/// The lines under a table: trunks by state and the next lapse, then what is wrong around them.
+pub(super) fn summary(summary: &Summary, now_ms: u64) -> Vec<String> {
+    let mut lines = vec![totals(summary, now_ms)];
+    let neighbours = [
+        ("API server", &summary.api, "trunks are kept as last read"),
+        ("Requester", &summary.requester, "nothing can be registered"),
+        ("cache", &summary.cache, "running from memory"),
+    ];
+    for (name, health, effect) in neighbours {
+        if health.ok == Some(false) {
+            lines.push(format!("{name}: {}; {effect}", trouble_with(health, now_ms)));
+        }
+    }
+    if summary.waiting > 0 {
+        lines.push(format!(
+            "{} due and waiting for a turn; {} of {} requests in flight",
+            plural(summary.waiting, "trunk is", "trunks are"),
+            summary.in_flight,
+            summary.in_flight_limit
+        ));
+    }
+    if summary.removals_held > 0 {
+        lines.push(format!(
+            "{} gone from the list all at once; kept until a second sync says the same",
+            plural(summary.removals_held, "trunk is", "trunks are"),
+        ));
+    }
+    if !summary.over_budget.is_empty() {
+        let registrars: Vec<String> = summary.over_budget.iter().map(|host| clean(host)).collect();
+        lines.push(format!(
+            "rate too low for the trunks there, registrations will lapse: {}",
+            registrars.join(", ")
+        ));
+    }
+    lines
+}
+
+fn totals(summary: &Summary, now: u64) -> String {
+    let counts: Vec<(TrunkState, u64)> =
+        TrunkState::ALL.map(|s| (s, summary.counts.of(s))).into_iter().filter(|(_, n)| *n > 0).collect();
+    let total: u64 = counts.iter().map(|(_, n)| n).sum();
+    if total == 0 {
+        return match summary.last_sync_ms {
+            Some(_) => "No trunks: the API server lists none with sendRegister: true.".to_owned(),
+            None => "No trunks: the API server has not been read yet.".to_owned(),
+        };
+    }
+    let states: Vec<String> = counts.iter().map(|(s, n)| format!("{n} {}", state(*s))).collect();
+    let lapse = match summary.next_lapse_ms {
+        Some(lapse) if lapse > now => format!("; next lapse in {}", duration(lapse - now)),
+        Some(lapse) => format!("; a registration lapsed {} ago", duration(now - lapse)),
+        None => String::new(),
+    };
+    format!("{}: {}{lapse}", plural(total, "trunk", "trunks"), states.join(", "))
+}
+
+fn trouble_with(health: &Health, now: u64) -> String {
+    let message = health.message.as_deref().map_or_else(|| "does not work".to_owned(), clean);
+    format!("not working for {}: {message}", duration(now.saturating_sub(health.since_ms)))
+}
+
+fn plural(n: u64, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
+pub(super) fn state(state: TrunkState) -> &'static str {
+    match state {
+        TrunkState::AtRisk => "at risk",
+        other => other.name(),
+    }
+}
+
+/// What a person calls the trunk: its name, else its ref.
+pub fn label(trunk: &TrunkView) -> String {
+    let name = clean(&trunk.name);
+    if name.trim().is_empty() { clean(&trunk.reference) } else { name }
+}
+
+pub(super) fn or_nothing(text: String) -> String {
+    if text.is_empty() { NOTHING.to_owned() } else { text }
+}
+
+pub(super) fn expires(trunk: &TrunkView, now: u64) -> String {
+    match trunk.expires_at_ms {
+        Some(at) if at > now => duration(at - now),
+        Some(_) => "lapsed".to_owned(),
+        None => NOTHING.to_owned(),
+    }
+}
+
+/// What happens next and when: `refresh in 4 m 12 s`, `retry now`, `under way`.
+pub(super) fn next(trunk: &TrunkView, now: u64) -> String {
+    if trunk.in_flight {
+        return "under way".to_owned();
+    }
+    let what = clean(&trunk.next);
+    match (trunk.next_at_ms, what.is_empty()) {
+        (Some(at), true) if at > now => format!("in {}", duration(at - now)),
+        (Some(at), false) if at > now => format!("{what} in {}", duration(at - now)),
+        (Some(_), true) => "now".to_owned(),
+        (Some(_), false) if what.contains("waiting") => what,
+        (Some(_), false) => format!("{what} now"),
+        (None, _) => or_nothing(what),
+    }
+}
+
+/// The same for a column headed NEXT TRY, where `refresh` and `retry` go without saying.
+pub(super) fn next_time(trunk: &TrunkView, now: u64) -> String {
+    let usual = ["refresh", "retry"].contains(&trunk.next.as_str());
+    match trunk.next_at_ms.filter(|_| usual && !trunk.in_flight) {
+        Some(at) if at > now => format!("in {}", duration(at - now)),
+        Some(_) => "now".to_owned(),
+        None => next(trunk, now),
+    }
+}
+
+/// The same where there is room for a dozen characters: the time, else the first word.
+pub(super) fn next_word(trunk: &TrunkView, now: u64) -> String {
+    match trunk.next_at_ms {
+        _ if trunk.in_flight => "under way".to_owned(),
+        Some(at) if at > now => format!("in {}", duration(at - now)),
+        Some(_) => "now".to_owned(),
+        None => {
+            or_nothing(clean(&trunk.next).split(' ').next().unwrap_or_default().chars().take(12).collect())
+        }
+    }
+}
+
+/// Why it is not simply registered: what, code, since when, in the registrar's words. Empty where all is well.
+pub(super) fn reason(trunk: &TrunkView, now: u64) -> String {
+    let Some(trouble) = &trunk.trouble else {
+        return String::new();
+    };
+    let code = trouble.code.map(|code| format!(" ({code})")).unwrap_or_default();
+    let since = duration(now.saturating_sub(trouble.since_ms));
+    let message = clean(&trouble.message);
+    let message = if message.is_empty() { message } else { format!(": {message}") };
+    format!("{}{code} for {since}{message}", clean(&trouble.reason))
+}

@@ -1,0 +1,117 @@
+use std::{
+    io::Write,
+    sync::{Arc, Mutex},
+};
+
+use super::*;
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What is written when `act` logs through a subscriber made as asked.
+fn written(json: bool, filter: EnvFilter, act: impl FnOnce()) -> String {
+    let lines = Lines::default();
+    let sink = lines.clone();
+    tracing::subscriber::with_default(subscriber(json, false, filter, move || sink.clone()), act);
+    String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
+}
+
+fn speak() {
+    tracing::trace!("own trace");
+    tracing::debug!("own debug");
+    tracing::info!("own info");
+    tracing::warn!("own warn");
+    tracing::error!("own error");
+    tracing::debug!(target: "h2::client", "library debug");
+    tracing::info!(target: "hyper_util::client", "library info");
+    tracing::info!(target: "hickory_resolver::name_server", "library info");
+    tracing::warn!(target: "tonic::transport", "library warn");
+    tracing::error!(target: "rustls::conn", "library error");
+}
+
+fn messages(rust_log: Option<&str>, logs_level: Option<&str>) -> Vec<String> {
+    written(true, filter(rust_log, logs_level).unwrap(), speak)
+        .lines()
+        .map(|line| {
+            let event: serde_json::Value = serde_json::from_str(line).unwrap();
+            event["message"].as_str().unwrap().to_owned()
+        })
+        .collect()
+}
+
+#[test]
+fn default_is_info_with_quiet_libraries() {
+    let expected = ["own info", "own warn", "own error", "library warn", "library error"];
+    assert_eq!(messages(None, None), expected);
+    assert_eq!(messages(None, Some("info")), expected);
+}
+
+#[test]
+fn every_level_of_routr_is_known_in_any_case() {
+    let all =
+        ["own trace", "own debug", "own info", "own warn", "own error", "library warn", "library error"];
+    assert_eq!(messages(None, Some("silly")), all);
+    assert_eq!(messages(None, Some("verbose")), all[1..]);
+    assert_eq!(messages(None, Some("DEBUG")), all[1..]);
+    assert_eq!(messages(None, Some(" warn ")), all[3..]);
+    assert_eq!(messages(None, Some("error")), ["own error", "library error"]);
+}
+
+#[test]
+fn rust_log_wins_and_is_taken_as_it_stands() {
+    assert_eq!(messages(Some("off,h2=debug"), Some("silly")), ["library debug"]);
+    assert_eq!(messages(Some("error"), Some("nonsense")), ["own error", "library error"]);
+}
+
+#[test]
+fn wrong_values_are_named_with_the_right_ones() {
+    let level = filter(None, Some("loud")).unwrap_err();
+    assert_eq!(
+        level.to_string(),
+        "LOGS_LEVEL: \"loud\" is not a level; use silly, verbose, debug, info, warn or error"
+    );
+    let rust_log = filter(Some("info,h2=loud"), None).unwrap_err().to_string();
+    assert!(rust_log.starts_with("RUST_LOG: \"info,h2=loud\" is not a filter ("), "{rust_log}");
+    assert!(rust_log.ends_with("; use for example info, or info,routr_registry=debug"), "{rust_log}");
+}
+
+#[test]
+fn json_carries_the_fields_at_the_top() {
+    let line = written(true, filter(None, None).unwrap(), || {
+        tracing::info!(trunk = "trunk-01", code = 403, "trunk failing");
+    });
+    let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(event["level"], "INFO");
+    assert_eq!(event["message"], "trunk failing");
+    assert_eq!(event["trunk"], "trunk-01");
+    assert_eq!(event["code"], 403);
+    assert!(event["timestamp"].as_str().is_some_and(|t| t.ends_with('Z')), "{line}");
+}
+
+#[test]
+fn text_is_one_line_even_when_a_registrar_sends_escapes() {
+    let line = written(false, filter(None, None).unwrap(), || {
+        tracing::info!(phrase = "\u{1b}[2Jgone\r\nforged line", "trunk failing");
+    });
+    assert!(line.contains("trunk failing"), "{line}");
+    assert!(!line.contains('\u{1b}'), "{line:?}");
+    assert_eq!(line.matches('\n').count(), 1, "{line:?}");
+}
+
+#[test]
+fn auto_is_json_unless_somebody_watches() {
+    assert!(!is_json(LogFormat::Auto, true));
+    assert!(is_json(LogFormat::Auto, false));
+    assert!(is_json(LogFormat::Json, true));
+    assert!(!is_json(LogFormat::Text, false));
+}
