@@ -15,10 +15,12 @@
 //!
 //! Nothing is a task, a channel or a timer of its own for each trunk: a million trunks are a million slots.
 
+pub mod clock;
 pub mod driver;
 mod edges;
 mod fleet;
 pub mod handle;
+mod keeper;
 pub mod packed;
 mod registrars;
 mod report;
@@ -162,6 +164,8 @@ pub struct Engine {
 
 /// How long a trunk waits that must not be sent while its predecessor is being removed, in milliseconds.
 const COLLISION_PAUSE: u64 = 500;
+/// What must be left of a binding, beyond the deadline of a probe, for the probe to be worth it; in milliseconds.
+const PROBE_MARGIN: u64 = 5_000;
 /// Transitions that are kept for whoever logs them.
 const MAX_TRANSITIONS: usize = 10_000;
 
@@ -351,16 +355,21 @@ impl Engine {
             Some(to) => to.address.host.clone(),
             None => {
                 let order = trunk.order();
-                let held = |rank: usize| {
+                let held_until = |rank: usize| {
                     let uri = order.get(rank).and_then(|position| trunk.uri(*position));
-                    uri.is_none_or(|uri| self.registrars.held_until(uri.host) > now.at.plus(1_000))
+                    uri.map_or(Moment::NEVER, |uri| self.registrars.held_until(uri.host))
                 };
+                let held = |rank: usize| held_until(rank) > now.at.plus(1_000);
                 if let (UriChoice::Rank(rank), _) = entry.registration.ranks()
-                    && !entry.registration.probes_next()
                     && held(usize::from(rank))
-                    && let Some(free) = (0..order.len()).find(|rank| !held(*rank))
                 {
-                    entry.registration.divert(u8::try_from(free).unwrap_or(0));
+                    if entry.registration.probes_next() {
+                        return self.skip_probe(slot, now);
+                    }
+                    if let Some(free) = (0..order.len()).find(|rank| !held(*rank)) {
+                        let free = u8::try_from(free).unwrap_or(0);
+                        entry.registration.divert(free, held_until(usize::from(rank)));
+                    }
                 }
                 let position = position(&entry.registration.ranks().0, &order);
                 trunk.uri(position).map_or("", |uri| uri.host).into()
@@ -376,7 +385,23 @@ impl Engine {
         self.registrars.wait(registrar, urgency, slot, stamp, now.at);
     }
 
+    /// See [`Registration::skip_probe`].
+    ///
+    /// [`Registration::skip_probe`]: crate::registration::Registration::skip_probe
+    fn skip_probe(&mut self, slot: u32, now: Now) {
+        if let Some(entry) = self.fleet.get_mut(slot) {
+            entry.registration.skip_probe(&self.settings.registration, now.at, &mut self.rng);
+        }
+        self.settle(slot, now);
+    }
+
     fn send(&mut self, slot: u32, registrar: u32, now: Now) -> Option<Send> {
+        let worst = self.settings.registration.deadline_ms + PROBE_MARGIN;
+        let entry = self.fleet.get(slot)?;
+        if entry.registration.probes_next() && entry.registration.left(now.at).unwrap_or(0) < worst {
+            self.skip_probe(slot, now);
+            return None;
+        }
         if self.collides(slot) {
             let entry = self.fleet.get_mut(slot)?;
             entry.queued = false;
@@ -535,6 +560,18 @@ impl Engine {
     /// These changes were not written after all.
     pub fn put_back(&mut self, changes: Vec<Change>) {
         self.fleet.put_back(changes);
+    }
+
+    /// Whether anything is kept at all.
+    pub fn keep(&mut self, durable: bool) {
+        self.fleet.keep(durable);
+    }
+
+    /// What a request in flight has used up must be kept even if its answer never comes.
+    pub fn give_up_flights(&mut self) {
+        for slot in self.flights.iter().map(|(_, flight)| flight.slot) {
+            self.fleet.mark_dirty(slot);
+        }
     }
 
     /// The store lost what it had: everything is written again.

@@ -198,8 +198,9 @@ pub trait Store: Send + Sync + 'static {
     /// is harmless.
     fn apply(&self, changes: Vec<Change>) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Whether the store is there at all: answers as soon as one round trip succeeded.
-    fn ping(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Asks whether the store is there, and whether it lost what it was given since the last call: true after a restart
+    /// without its data, and at the first call.
+    fn lost_data(&self) -> impl Future<Output = Result<bool, StoreError>> + Send;
 }
 
 /// Is told what happens, for metrics. All methods must be quick.

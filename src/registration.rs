@@ -641,10 +641,20 @@ impl Registration {
         }
     }
 
-    /// Tries another URI than the one that is due, because its registrar asked to be left alone.
-    pub fn divert(&mut self, rank: u8) {
+    /// Tries another URI than the one that is due, because its registrar asked to be left alone until then.
+    pub fn divert(&mut self, rank: u8, until: Moment) {
+        if self.uri == 0 {
+            self.trouble_mut().preferred_retry_at = until;
+        }
         self.trouble_mut().tried |= bit(self.uri);
         self.uri = rank;
+    }
+
+    /// There is no time, or no way, for the probe that is next: the binding is refreshed as if there had been none.
+    pub fn skip_probe(&mut self, settings: &Settings, now: Moment, rng: &mut impl Rng) {
+        if let (true, Some(binding)) = (std::mem::take(&mut self.probe_next), self.binding) {
+            self.due = refresh(&binding, settings, now, rng);
+        }
     }
 
     fn trouble_mut(&mut self) -> &mut Trouble {

@@ -50,9 +50,19 @@ pub(super) struct Fleet {
     counts: Counts,
     dirty: Vec<u32>,
     forgotten: Vec<Box<str>>,
+    /// Nothing outlives the process: changes need not be remembered.
+    volatile: bool,
 }
 
 impl Fleet {
+    /// Whether changes are remembered for a store.
+    pub fn keep(&mut self, durable: bool) {
+        self.volatile = !durable;
+        if self.volatile {
+            (self.dirty, self.forgotten) = (Vec::new(), Vec::new());
+        }
+    }
+
     pub fn len(&self) -> usize {
         self.slots.len()
     }
@@ -151,7 +161,8 @@ impl Fleet {
                 self.leaving.remove(reference);
             }
         }
-        if self.find(reference).is_none() && !self.leaving.contains_key(reference) {
+        let gone = self.find(reference).is_none() && !self.leaving.contains_key(reference);
+        if gone && !self.volatile {
             self.forgotten.push(reference.into());
         }
     }
@@ -175,7 +186,8 @@ impl Fleet {
 
     /// Its record has to be written.
     pub fn mark_dirty(&mut self, slot: u32) {
-        if let Some(entry) = self.slots.get_mut(slot as usize)
+        if !self.volatile
+            && let Some(entry) = self.slots.get_mut(slot as usize)
             && !std::mem::replace(&mut entry.dirty, true)
         {
             self.dirty.push(slot);
@@ -196,7 +208,9 @@ impl Fleet {
 
     /// A trunk that the store knows and the API server does not.
     pub fn forget(&mut self, reference: Box<str>) {
-        self.forgotten.push(reference);
+        if !self.volatile {
+            self.forgotten.push(reference);
+        }
     }
 
     /// At most `most` changes to write.

@@ -66,6 +66,12 @@ impl Engine {
         Page { items, next_page_token }
     }
 
+    /// One trunk.
+    pub fn get(&self, reference: &str, now: Now) -> Option<TrunkView> {
+        let slot = self.fleet.find(reference)?;
+        self.fleet.get(slot).map(|entry| self.view(entry, now))
+    }
+
     fn passes(&self, entry: &Slot, filter: &Filter) -> bool {
         if !filter.states.is_empty() && !filter.states.contains(&entry.state()) {
             return false;

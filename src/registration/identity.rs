@@ -108,7 +108,7 @@ mod tests {
             "sip.provider.net",
             "pbx-1",
         );
-        assert_eq!(call_id, "REPLACE_ME");
+        assert_eq!(call_id, "a19dea3c914c990bce318dce208123ec1f73c3a7");
     }
 
     #[test]

@@ -1,0 +1,194 @@
+//! Keeps the store up to date with the engine: one batch at a time, and everything again after an outage.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep_until},
+};
+
+use super::{Engine, clock::Clock};
+use crate::ports::{Change, Observer, Record, Store, StoreError};
+
+/// Changes in one batch.
+const BATCH: usize = 2_000;
+/// First and longest pause after a failure.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+/// Refused credentials are tried again so rarely that it is no loop.
+const DENIED_PAUSE: Duration = Duration::from_secs(300);
+/// How often an idle store is asked whether it is still there, and still has what it was given.
+const CHECK_PAUSE: Duration = Duration::from_secs(10);
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Keeper<T> {
+    store: Arc<T>,
+    state: State,
+    retry: Duration,
+    /// It failed since it last worked.
+    failing: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Nothing to do until there are changes, or until it is time for a check.
+    Idle(Instant),
+    /// Not again before then.
+    Pausing(Instant),
+    Writing(JoinHandle<(Vec<Change>, Result<(), StoreError>)>),
+    Checking(JoinHandle<Result<bool, StoreError>>),
+}
+
+/// What [`Keeper::next`] waited for.
+pub(super) enum Done {
+    Written(Vec<Change>, Result<(), StoreError>),
+    Checked(Result<bool, StoreError>),
+    Rested,
+    TimeToCheck,
+}
+
+impl<T: Store> Keeper<T> {
+    pub fn new(store: Arc<T>) -> Self {
+        Self { store, state: State::Idle(Instant::now() + CHECK_PAUSE), retry: RETRY.0, failing: false }
+    }
+
+    /// What was kept.
+    pub async fn load(&self) -> Result<Vec<Record>, StoreError> {
+        self.store.load().await
+    }
+
+    /// Begins to write, when there is something to write and nothing is under way.
+    pub fn write(&mut self, engine: &mut Engine, clock: &Clock) {
+        if engine.unwritten() == 0 || !matches!(self.state, State::Idle(_)) {
+            return;
+        }
+        let changes = engine.take_changes(BATCH, clock.now());
+        if changes.is_empty() {
+            return;
+        }
+        let store = self.store.clone();
+        self.state = State::Writing(tokio::spawn(async move {
+            let result = store.apply(changes.clone()).await;
+            (changes, result)
+        }));
+    }
+
+    /// Waits for the end of what is under way.
+    pub async fn next(&mut self) -> Done {
+        match &mut self.state {
+            State::Idle(check_at) => {
+                sleep_until(*check_at).await;
+                Done::TimeToCheck
+            }
+            State::Pausing(until) => {
+                sleep_until(*until).await;
+                Done::Rested
+            }
+            State::Writing(task) => match task.await {
+                Ok((changes, result)) => Done::Written(changes, result),
+                Err(error) => {
+                    Done::Written(Vec::new(), Err(StoreError::Unavailable(error.to_string().into())))
+                }
+            },
+            State::Checking(task) => Done::Checked(
+                task.await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string().into()))),
+            ),
+        }
+    }
+
+    /// Takes the end of what was under way.
+    pub fn take(&mut self, done: Done, engine: &mut Engine, clock: &Clock, observer: &impl Observer) {
+        match done {
+            Done::TimeToCheck | Done::Rested if !self.store.is_durable() => self.rest(),
+            Done::TimeToCheck | Done::Rested => {
+                let store = self.store.clone();
+                self.state = State::Checking(tokio::spawn(async move { store.lost_data().await }));
+            }
+            Done::Checked(Ok(lost)) => {
+                if lost || self.failing {
+                    engine.write_everything();
+                }
+                if lost && !self.failing {
+                    tracing::warn!("the cache has lost what it was given: writing everything again");
+                }
+                self.works(engine, clock);
+            }
+            Done::Checked(Err(error)) => self.failed(&error, engine, clock),
+            Done::Written(changes, result) => {
+                observer.store_write(result.is_ok());
+                match result {
+                    Ok(()) => self.works(engine, clock),
+                    Err(error) => {
+                        engine.put_back(changes);
+                        self.failed(&error, engine, clock);
+                    }
+                }
+            }
+        }
+    }
+
+    fn rest(&mut self) {
+        self.state = State::Idle(Instant::now() + CHECK_PAUSE);
+    }
+
+    fn works(&mut self, engine: &mut Engine, clock: &Clock) {
+        if std::mem::take(&mut self.failing) {
+            tracing::info!("the cache is back: writing everything");
+        }
+        self.retry = RETRY.0;
+        self.rest();
+        engine.set_cache_health(true, None, clock.now());
+    }
+
+    /// It failed: the engine goes on from memory.
+    pub fn failed(&mut self, error: &StoreError, engine: &mut Engine, clock: &Clock) {
+        let pause = match error {
+            StoreError::Denied(_) => DENIED_PAUSE,
+            _ => self.retry,
+        };
+        if !std::mem::replace(&mut self.failing, true) {
+            tracing::warn!(%error, "running from memory until the cache works again");
+        }
+        self.retry = (self.retry * 2).min(RETRY.1);
+        self.state = State::Pausing(Instant::now() + pause);
+        engine.set_cache_health(false, Some(error.to_string()), clock.now());
+    }
+
+    /// It did not say in time what it kept.
+    pub fn failed_to_load(&mut self, engine: &mut Engine, clock: &Clock) {
+        self.failed(&StoreError::Unavailable("it does not say what it kept".into()), engine, clock);
+    }
+
+    /// Writes what is left, until the deadline.
+    pub async fn finish(
+        &mut self,
+        engine: &mut Engine,
+        clock: &Clock,
+        observer: &impl Observer,
+        deadline: Instant,
+    ) {
+        if !self.store.is_durable() {
+            return;
+        }
+        let everything = async {
+            loop {
+                if matches!(self.state, State::Pausing(_)) {
+                    self.rest();
+                }
+                self.write(engine, clock);
+                if matches!(self.state, State::Idle(_)) {
+                    return true;
+                }
+                let done = self.next().await;
+                let failed = matches!(&done, Done::Written(_, Err(_)) | Done::Checked(Err(_)));
+                self.take(done, engine, clock, observer);
+                if failed {
+                    return false;
+                }
+            }
+        };
+        if !tokio::time::timeout_at(deadline, everything).await.unwrap_or(false) {
+            tracing::warn!(changes = engine.unwritten(), "the cache did not take everything before the end");
+        }
+    }
+}
