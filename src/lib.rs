@@ -1,5 +1,6 @@
 //! Keeps the SIP registrations of Routr's trunks alive.
 pub mod config;
+pub mod devstack;
 pub mod engine;
 pub mod environment;
 pub mod ports;
