@@ -5,4 +5,5 @@ pub mod environment;
 pub mod ports;
 pub mod proto;
 pub mod secret;
+pub mod sip;
 pub mod trunk;
