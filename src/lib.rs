@@ -6,4 +6,5 @@ pub mod environment;
 pub mod ports;
 pub mod proto;
 pub mod secret;
+pub mod sip;
 pub mod trunk;
