@@ -3,3 +3,4 @@
 //! with sample resources that show what a registry does with them ([`samples`]).
 
 pub mod api;
+pub mod registrar;

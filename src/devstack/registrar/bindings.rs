@@ -129,7 +129,8 @@ impl Bindings {
         if of_this_call().any(|e| e.binding.cseq == update.cseq && e.branch == update.branch) {
             return Ok(Outcome::Repeated(self.list(update.aor)));
         }
-        let rising = |entry: &Entry| entry.binding.call_id != update.call_id || entry.binding.cseq < update.cseq;
+        let rising =
+            |entry: &Entry| entry.binding.call_id != update.call_id || entry.binding.cseq < update.cseq;
         let wanted = match &update.contacts {
             Contacts::All => {
                 if update.expires != Some(0) {
@@ -225,7 +226,9 @@ impl Bindings {
 fn granted(contact: &NameAddr, update: &Update<'_>) -> Result<u32, Refusal> {
     let own = contact.param("expires").map(|value| {
         // RFC 3261 §20.10: a malformed value counts as 3600.
-        value.and_then(|value| value.parse::<u64>().ok()).map_or(3600, |value| u32::try_from(value).unwrap_or(u32::MAX))
+        value
+            .and_then(|value| value.parse::<u64>().ok())
+            .map_or(3600, |value| u32::try_from(value).unwrap_or(u32::MAX))
     });
     let asked = own.or(update.expires).unwrap_or(update.bounds.default);
     if asked > 0 && asked < update.bounds.min {
@@ -240,7 +243,9 @@ fn key(contact: &NameAddr) -> String {
     let mut params: Vec<String> = uri
         .params
         .iter()
-        .map(|(name, value)| format!(";{}={}", name, value.as_deref().unwrap_or_default()).to_ascii_lowercase())
+        .map(|(name, value)| {
+            format!(";{}={}", name, value.as_deref().unwrap_or_default()).to_ascii_lowercase()
+        })
         .collect();
     params.sort_unstable();
     format!(

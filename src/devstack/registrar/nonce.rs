@@ -40,9 +40,11 @@ impl Nonces {
 
     /// What `nonce` is worth at `now`.
     pub(super) fn check(&self, nonce: &str, now: Duration) -> Worth {
-        let issued = nonce.get(..16).and_then(|time| u64::from_str_radix(time, 16).ok()).map(Duration::from_millis);
+        let issued =
+            nonce.get(..16).and_then(|time| u64::from_str_radix(time, 16).ok()).map(Duration::from_millis);
         let fresh = issued.is_some_and(|issued| {
-            let genuine: bool = subtle::ConstantTimeEq::ct_eq(self.issue(issued).as_bytes(), nonce.as_bytes()).into();
+            let genuine: bool =
+                subtle::ConstantTimeEq::ct_eq(self.issue(issued).as_bytes(), nonce.as_bytes()).into();
             genuine && now >= issued && now - issued <= self.lifetime
         });
         if fresh { Worth::Fresh } else { Worth::Stale }
