@@ -226,7 +226,14 @@ async fn wrong_passwords_unknown_accounts_and_logins() {
     // The right password of another user is of no use, nor the address of record in place of the login.
     let mut carol = Phone::new(&registrar, "carol", "right").await;
     assert_eq!(carol.register().await.code, 401);
-    assert!(registrar.bindings().is_empty());
+    let challenge = Challenge::from_response(&carol.once().await).unwrap().unwrap();
+    let mut request = carol.request("UDP");
+    let (name, value) =
+        challenge.authorize("login", &Secret::new("right"), "REGISTER", "sip:sip.net", "cnonce", 1);
+    request.headers.push(name, value).unwrap();
+    carol.send(&request).await;
+    assert_eq!(carol.receive().await.code, 200);
+    assert_eq!(registrar.bindings().keys().collect::<Vec<_>>(), ["carol@sip.net"]);
     registrar.set_password("alice", "wrong");
     assert_eq!(wrong.register().await.code, 200);
     registrar.remove_account("alice");
