@@ -153,16 +153,22 @@ impl Folder {
 
     /// Says what is probably not meant, each thing once.
     fn log_notes(&mut self) {
+        let fresh = self.fresh_notes();
+        if !fresh.is_empty() {
+            warn!("resource files: {}", Problems(fresh));
+        }
+    }
+
+    /// The notes that have not been logged before.
+    fn fresh_notes(&mut self) -> Vec<Problem> {
         let fresh: Vec<Problem> = self
             .good
             .values_mut()
             .flat_map(|resources| std::mem::take(&mut resources.notes))
             .filter(|note| !self.noted.contains(note))
             .collect();
-        if !fresh.is_empty() {
-            self.noted.extend(fresh.iter().cloned());
-            warn!("resource files: {}", Problems(fresh));
-        }
+        self.noted.extend(fresh.iter().cloned());
+        fresh
     }
 }
 
@@ -199,4 +205,38 @@ fn scan(dir: &Path) -> io::Result<Stamps> {
 
 fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_probably_not_meant_is_noted_once() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join("t.yaml");
+        let text = "- apiVersion: v2
+  kind: Trunk
+  ref: t
+  spec:
+    outbound:
+      sendRegster: true
+      uris: [{ uri: { host: h } }]
+";
+        fs::write(&path, text).unwrap();
+        let (mut folder, _) = Folder::open(dir.path()).unwrap();
+        let noted: Vec<String> = folder.noted.iter().map(ToString::to_string).collect();
+        assert_eq!(noted.len(), 2);
+        for note in [
+            "t.yaml: Trunk t: spec.outbound.sendRegster: unknown, did you mean sendRegister?",
+            "t.yaml: Trunk t: spec.outbound.uris[0].enabled: missing, so the URI is not used: set enabled: true to use it",
+        ] {
+            assert!(noted.iter().any(|n| n == note), "{note}\nnot in {noted:?}");
+        }
+        // Read again, with one slip more: only that is new.
+        let edited = format!("{text}    inbond: {{}}\n");
+        folder.good.insert(path, parse("t.yaml", &edited).unwrap());
+        let fresh: Vec<String> = folder.fresh_notes().iter().map(ToString::to_string).collect();
+        assert_eq!(fresh, ["t.yaml: Trunk t: spec.inbond: unknown, did you mean inbound?"]);
+    }
 }
