@@ -2,6 +2,7 @@
 pub mod admin;
 pub mod client;
 pub mod config;
+pub mod devstack;
 pub mod engine;
 pub mod environment;
 pub mod grpc;
@@ -10,6 +11,7 @@ pub mod ports;
 pub mod proto;
 pub mod registration;
 pub mod secret;
+pub mod sip;
 pub mod spec;
 pub mod table;
 pub mod telemetry;
