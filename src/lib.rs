@@ -4,5 +4,6 @@ pub mod engine;
 pub mod environment;
 pub mod ports;
 pub mod proto;
+pub mod requester;
 pub mod secret;
 pub mod trunk;
