@@ -6,4 +6,5 @@ pub mod ports;
 pub mod proto;
 pub mod requester;
 pub mod secret;
+pub mod sip;
 pub mod trunk;

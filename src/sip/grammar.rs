@@ -1,0 +1,220 @@
+//! The lexical ground of RFC 3261 §25: tokens, quoted strings, lists and parameters. Shared by the other files here.
+
+/// Why a text is not what it should be.
+///
+/// The excerpt of the value is short and never holds a secret: the user part of a URI and the values of header fields
+/// are left out of it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParseError {
+    /// A part does not follow the grammar.
+    #[error("{what} {value:?}: expected {expected}")]
+    Malformed {
+        /// Which part.
+        what: &'static str,
+        /// A short excerpt.
+        value: String,
+        /// What would be right.
+        expected: &'static str,
+    },
+    /// A bound is exceeded.
+    #[error("{what}: more than the {limit} that are allowed")]
+    TooMuch {
+        /// What there is too much of.
+        what: &'static str,
+        /// The bound.
+        limit: usize,
+    },
+    /// A URI of another scheme than `sip` or `sips`, such as `tel`.
+    #[error("URI scheme {0:?}: expected sip or sips")]
+    Scheme(String),
+    /// The message ends before its header fields do, or before its body does.
+    #[error("the message is cut off: expected {0}")]
+    Truncated(&'static str),
+}
+
+impl ParseError {
+    pub(super) fn malformed(what: &'static str, value: &str, expected: &'static str) -> Self {
+        Self::Malformed { what, value: excerpt(value), expected }
+    }
+}
+
+/// At most 60 characters of a text, for an error message.
+fn excerpt(text: &str) -> String {
+    let mut short: String = text.chars().take(60).collect();
+    if short.len() < text.len() {
+        short.push_str("...");
+    }
+    short
+}
+
+/// Parameters, in their order: a name, and a value where there is one.
+pub type Params = Vec<(String, Option<String>)>;
+
+/// Most parameters that one URI, header field value or credential may have.
+pub const MAX_PARAMS: usize = 64;
+
+/// The value of a parameter by name, in any case: `None` where it is missing, `Some(None)` where it has no value.
+pub(super) fn find_param<'a>(params: &'a Params, name: &str) -> Option<Option<&'a str>> {
+    params.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_deref())
+}
+
+/// Whether all of it is a `token` (and at least one character).
+pub(super) fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(is_token_byte)
+}
+
+pub(super) fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte)
+}
+
+/// Whether the text is safe to stand in a header field or start line: no CR, LF or NUL.
+pub(super) fn is_one_line(text: &str) -> bool {
+    !text.bytes().any(|b| matches!(b, b'\r' | b'\n' | 0))
+}
+
+/// Splits at a separator that stands outside quoted strings and outside `<...>`. Pieces are trimmed; an empty text has
+/// one empty piece.
+pub(super) fn split(text: &str, separator: u8) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let current = rest?;
+        match position_outside(current, separator) {
+            Some(at) => {
+                rest = Some(&current[at + 1..]);
+                Some(current[..at].trim())
+            }
+            None => {
+                rest = None;
+                Some(current.trim())
+            }
+        }
+    })
+}
+
+/// The items of a comma-separated header field value; empty ones are left out.
+pub fn list(text: &str) -> impl Iterator<Item = &str> {
+    split(text, b',').filter(|item| !item.is_empty())
+}
+
+/// Where an ASCII separator first stands outside quoted strings and `<...>`.
+fn position_outside(text: &str, separator: u8) -> Option<usize> {
+    let (mut quoted, mut escaped, mut angle) = (false, false, false);
+    for (at, byte) in text.bytes().enumerate() {
+        if escaped {
+            escaped = false;
+        } else if quoted {
+            match byte {
+                b'\\' => escaped = true,
+                b'"' => quoted = false,
+                _ => {}
+            }
+        } else if byte == separator && !angle {
+            return Some(at);
+        } else {
+            match byte {
+                b'"' => quoted = true,
+                b'<' => angle = true,
+                b'>' => angle = false,
+                _ => {}
+            }
+        }
+    }
+    None
+}
+
+/// Reads a quoted string at the start of the text: what it says, and what follows it. `None` where there is none, or
+/// where it does not end.
+pub(super) fn take_quoted(text: &str) -> Option<(String, &str)> {
+    let inner = text.strip_prefix('"')?;
+    let mut said = String::new();
+    let mut chars = inner.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => return Some((said, &inner[at + 1..])),
+            '\\' => said.push(chars.next()?.1),
+            _ => said.push(c),
+        }
+    }
+    None
+}
+
+/// Writes a quoted string.
+pub(super) fn quote(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        if matches!(c, '"' | '\\') {
+            quoted.push('\\');
+        }
+        quoted.push(c);
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// Reads the value of a parameter: a quoted string, or text as it stands.
+pub(super) fn param_value(text: &str) -> Option<String> {
+    if text.starts_with('"') {
+        return take_quoted(text).and_then(|(said, rest)| rest.trim().is_empty().then_some(said));
+    }
+    (!text.contains('"')).then(|| text.to_owned())
+}
+
+/// Reads `;name=value;name` as it follows an address or a Via: the text starts with `;`, or is empty.
+pub(super) fn header_params(text: &str) -> Result<Params, ParseError> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    let Some(text) = text.strip_prefix(';') else {
+        return Err(ParseError::malformed("parameters", text, "`;` before them"));
+    };
+    let mut params = Params::new();
+    for piece in split(text, b';').filter(|piece| !piece.is_empty()) {
+        if params.len() == MAX_PARAMS {
+            return Err(ParseError::TooMuch { what: "parameters", limit: MAX_PARAMS });
+        }
+        let (name, value) = match piece.split_once('=') {
+            Some((name, value)) => {
+                let value = param_value(value.trim());
+                (name.trim(), Some(value.ok_or_else(|| malformed_param(name))?))
+            }
+            None => (piece, None),
+        };
+        if !is_token(name) {
+            return Err(malformed_param(name));
+        }
+        params.push((name.to_owned(), value));
+    }
+    Ok(params)
+}
+
+fn malformed_param(name: &str) -> ParseError {
+    ParseError::malformed("parameter", name, "name=value, with a token as the name")
+}
+
+/// Writes parameters as [`header_params`] reads them.
+pub(super) fn write_header_params(f: &mut std::fmt::Formatter<'_>, params: &Params) -> std::fmt::Result {
+    for (name, value) in params {
+        match value {
+            None => write!(f, ";{name}")?,
+            Some(value) if is_plain_value(value) => write!(f, ";{name}={value}")?,
+            Some(value) => write!(f, ";{name}={}", quote(value))?,
+        }
+    }
+    Ok(())
+}
+
+/// `token / host` of RFC 3261's gen-value: what needs no quotes.
+fn is_plain_value(value: &str) -> bool {
+    !value.is_empty() && value.bytes().all(|b| is_token_byte(b) || b"[]:".contains(&b))
+}
+
+/// Reads `1*DIGIT`; a number too great for 32 bits becomes the greatest one (a duration beyond 136 years is «for ever»).
+pub(super) fn seconds(text: &str) -> Option<u32> {
+    let text = text.trim();
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    Some(text.parse().unwrap_or(u32::MAX))
+}

@@ -1,0 +1,295 @@
+//! SIP URIs and addresses (RFC 3261 §19.1 and §20.10).
+
+use std::{fmt, net::Ipv6Addr, str::FromStr};
+
+pub use super::grammar::ParseError;
+use super::grammar::{self, MAX_PARAMS, Params, find_param};
+use crate::trunk::UriHost;
+
+/// A `sip:` or `sips:` URI.
+///
+/// The password of the user information (deprecated by RFC 3261 §19.1.1) and the header part (`?subject=...`) are
+/// dropped when a URI is read. Parts are held decoded and percent-escaped where they are written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SipUri {
+    /// `sips:`.
+    pub secure: bool,
+    /// The user part, decoded.
+    pub user: Option<String>,
+    /// A host name, or an IP address without brackets, as it was written.
+    pub host: String,
+    /// The port, where the URI names one; never 0.
+    pub port: Option<u16>,
+    /// URI parameters such as `transport` and `lr`, decoded; at most [`MAX_PARAMS`].
+    pub params: Params,
+}
+
+impl SipUri {
+    /// `sip:host`, with neither user nor port.
+    pub fn new(host: &str) -> Self {
+        Self { host: host.to_owned(), ..Self::default() }
+    }
+
+    /// Reads a URI.
+    ///
+    /// # Errors
+    /// When the scheme is another one, or a part is malformed.
+    pub fn parse(text: &str) -> Result<Self, ParseError> {
+        let text = text.trim();
+        let (scheme, rest) = text.split_once(':').ok_or_else(|| {
+            ParseError::malformed("URI", without_user(text), "sip:user@host:port;parameters")
+        })?;
+        let secure = match scheme {
+            s if s.eq_ignore_ascii_case("sip") => false,
+            s if s.eq_ignore_ascii_case("sips") => true,
+            other => return Err(ParseError::Scheme(other.chars().take(20).collect())),
+        };
+        let (user, rest) = match rest.split_once('@') {
+            Some((user, rest)) => (Some(parse_user(user)?), rest),
+            None => (None, rest),
+        };
+        let rest = rest.split_once('?').map_or(rest, |(before, _)| before);
+        let (address, params) = match rest.split_once(';') {
+            Some((address, params)) => (address, uri_params(params)?),
+            None => (rest, Params::new()),
+        };
+        let (host, port) = parse_host_port(address)?;
+        Ok(Self { secure, user, host, port, params })
+    }
+
+    /// The value of a URI parameter by name: `None` where it is missing, `Some(None)` where it has no value.
+    pub fn param(&self, name: &str) -> Option<Option<&str>> {
+        find_param(&self.params, name)
+    }
+
+    /// Whether what is written from these parts can be read again: the host is one.
+    pub(super) fn is_writable(&self) -> bool {
+        is_host(&self.host) && self.params.iter().all(|(name, _)| !name.is_empty())
+    }
+}
+
+/// What follows the `@`: the part of a URI that holds no password, for an error message.
+fn without_user(text: &str) -> &str {
+    text.rsplit_once('@').map_or(text, |(_, after)| after)
+}
+
+fn parse_user(text: &str) -> Result<String, ParseError> {
+    let user = text.split_once(':').map_or(text, |(user, _password)| user);
+    if user.is_empty() {
+        return Err(ParseError::malformed("user part of a URI", "", "a user before the @"));
+    }
+    let plain = |b: u8| b != b'"' && b != b'<' && b != b'>' && !b.is_ascii_whitespace();
+    unescape(user)
+        .filter(|_| user.bytes().all(plain))
+        .ok_or_else(|| ParseError::malformed("user part of a URI", "", "UTF-8 with %XX escapes"))
+}
+
+fn uri_params(text: &str) -> Result<Params, ParseError> {
+    let mut params = Params::new();
+    for piece in text.split(';').filter(|piece| !piece.is_empty()) {
+        if params.len() == MAX_PARAMS {
+            return Err(ParseError::TooMuch { what: "URI parameters", limit: MAX_PARAMS });
+        }
+        let (name, value) = match piece.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (piece, None),
+        };
+        let malformed = || ParseError::malformed("URI parameter", name, "name=value with %XX escapes");
+        let name = unescape(name).filter(|n| !n.is_empty()).ok_or_else(malformed)?;
+        let value = value.map(|value| unescape(value).ok_or_else(malformed)).transpose()?;
+        params.push((name, value));
+    }
+    Ok(params)
+}
+
+/// Reads `host[:port]`; an IPv6 address stands in brackets.
+pub(super) fn parse_host_port(text: &str) -> Result<(String, Option<u16>), ParseError> {
+    let malformed = || ParseError::malformed("host", text, "a host name or IP address, then perhaps :port");
+    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']').ok_or_else(malformed)?;
+        Ipv6Addr::from_str(host).map_err(|_| malformed())?;
+        let port = match rest {
+            "" => None,
+            rest => Some(rest.strip_prefix(':').ok_or_else(malformed)?),
+        };
+        (host, port)
+    } else {
+        let (host, port) = text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
+        if !is_host(host) {
+            return Err(malformed());
+        }
+        (host, port)
+    };
+    let port = port.map(|port| parse_port(port).ok_or_else(malformed)).transpose()?;
+    Ok((host.to_owned(), port))
+}
+
+fn parse_port(text: &str) -> Option<u16> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten().filter(|port| *port != 0)
+}
+
+/// A host name (underscores are tolerated), an IPv4 address, or an IPv6 address without brackets.
+pub(super) fn is_host(text: &str) -> bool {
+    let name = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+    (!text.is_empty() && text.len() <= 255 && text.bytes().all(name)) || Ipv6Addr::from_str(text).is_ok()
+}
+
+/// Resolves %XX escapes. `None` where one is broken, or the outcome is not UTF-8.
+fn unescape(text: &str) -> Option<String> {
+    if !text.contains('%') {
+        return Some(text.to_owned());
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let (high, low) = (hex(rest.next()?)?, hex(rest.next()?)?);
+            bytes.push(high << 4 | low);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|d| u8::try_from(d).ok())
+}
+
+/// Writes a text with everything escaped but `unreserved` and the extra characters.
+fn write_escaped(f: &mut fmt::Formatter<'_>, text: &str, extra: &[u8]) -> fmt::Result {
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.!~*'()".contains(&byte) || extra.contains(&byte) {
+            write!(f, "{}", char::from(byte))?;
+        } else {
+            write!(f, "%{byte:02X}")?;
+        }
+    }
+    Ok(())
+}
+
+impl fmt::Display for SipUri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.secure { "sips:" } else { "sip:" })?;
+        if let Some(user) = &self.user {
+            write_escaped(f, user, b"&=+$,;?/")?;
+            f.write_str("@")?;
+        }
+        write!(f, "{}", UriHost(&self.host))?;
+        if let Some(port) = self.port {
+            write!(f, ":{port}")?;
+        }
+        for (name, value) in &self.params {
+            f.write_str(";")?;
+            write_escaped(f, name, b"[]/:&+$")?;
+            if let Some(value) = value {
+                f.write_str("=")?;
+                write_escaped(f, value, b"[]/:&+$")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for SipUri {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        Self::parse(text)
+    }
+}
+
+/// An address as From, To, Contact, Route and Path hold it: a URI with a name and parameters of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NameAddr {
+    /// The name to show, without quotes.
+    pub display_name: Option<String>,
+    /// The URI.
+    pub uri: SipUri,
+    /// Parameters of the header field, such as `tag` and `expires`, without quotes; at most [`MAX_PARAMS`].
+    pub params: Params,
+}
+
+impl NameAddr {
+    /// An address with neither name nor parameters.
+    pub fn new(uri: SipUri) -> Self {
+        Self { display_name: None, uri, params: Vec::new() }
+    }
+
+    /// Reads one address. Without `<>` all parameters belong to the header field (RFC 3261 §20).
+    ///
+    /// # Errors
+    /// When it is malformed, its URI is neither `sip` nor `sips`, or more follows than one address. The Contact `*` is
+    /// an error here: it is the caller's to treat.
+    pub fn parse(text: &str) -> Result<Self, ParseError> {
+        let text = text.trim();
+        let (display_name, rest) = match grammar::take_quoted(text) {
+            Some((name, rest)) => (Some(name), rest.trim_start()),
+            None if text.starts_with('<') => (None, text),
+            None => match text.split_once('<') {
+                Some((name, _)) if !name.contains('"') && !name.contains(['>', ',']) => {
+                    (Some(name.trim().to_owned()), &text[name.len()..])
+                }
+                Some(_) => return Err(malformed_address()),
+                None => (None, text),
+            },
+        };
+        let (uri, params) = match rest.strip_prefix('<') {
+            Some(rest) => rest.split_once('>').ok_or_else(malformed_address)?,
+            None if display_name.is_some() => return Err(malformed_address()),
+            None => rest.find(';').map_or((rest, ""), |at| rest.split_at(at)),
+        };
+        if grammar::split(params, b',').nth(1).is_some() {
+            return Err(malformed_address());
+        }
+        let display_name = display_name.filter(|name| !name.is_empty());
+        Ok(Self { display_name, uri: SipUri::parse(uri)?, params: grammar::header_params(params)? })
+    }
+
+    /// Reads a comma-separated list. Addresses with a URI of another scheme (`tel:`, `mailto:`) are left out.
+    ///
+    /// # Errors
+    /// When one of them is malformed.
+    pub fn parse_list(text: &str) -> Result<Vec<Self>, ParseError> {
+        grammar::list(text)
+            .map(Self::parse)
+            .filter(|parsed| !matches!(parsed, Err(ParseError::Scheme(_))))
+            .collect()
+    }
+
+    /// The value of a header field parameter by name: `None` where it is missing, `Some(None)` where it has no value.
+    pub fn param(&self, name: &str) -> Option<Option<&str>> {
+        find_param(&self.params, name)
+    }
+
+    /// The `tag` parameter.
+    pub fn tag(&self) -> Option<&str> {
+        self.param("tag").flatten()
+    }
+}
+
+fn malformed_address() -> ParseError {
+    ParseError::malformed("address", "", "\"name\" <sip:user@host>;parameters")
+}
+
+impl fmt::Display for NameAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(name) = &self.display_name {
+            write!(f, "{} ", grammar::quote(name))?;
+        }
+        write!(f, "<{}>", self.uri)?;
+        grammar::write_header_params(f, &self.params)
+    }
+}
+
+impl FromStr for NameAddr {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        Self::parse(text)
+    }
+}
+
+#[cfg(test)]
+mod tests;
