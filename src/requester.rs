@@ -58,8 +58,11 @@ use crate::{
     sip::client::{Client, ClientError, ClientOptions},
 };
 
-/// How long requests under way may go on once the server is to stop.
-const GRACE: Duration = Duration::from_secs(5);
+/// How long calls under way may go on by default once the server is to stop.
+pub const GRACE: Duration = Duration::from_secs(5);
+
+/// How long the server then waits for its connections to close.
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// How long a call takes at most by default: Timer F of RFC 3261 §17.1.2.2, 64 times T1.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(32);
@@ -79,10 +82,12 @@ pub struct Options {
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// How long a call may take, all answers to challenges included; then it is answered with `REQUEST_TIMEOUT`.
     pub answer_within: Duration,
+    /// How long calls under way may go on once the server is to stop; then they get `UNAVAILABLE`.
+    pub grace: Duration,
 }
 
 impl Default for Options {
-    /// Direct, from any address and port, without TLS, [`ANSWER_WITHIN`].
+    /// Direct, from any IPv4 address and port, without TLS, [`ANSWER_WITHIN`], [`GRACE`].
     fn default() -> Self {
         Self {
             mode: Mode::Direct,
@@ -91,6 +96,7 @@ impl Default for Options {
             contact: None,
             tls: None,
             answer_within: ANSWER_WITHIN,
+            grace: GRACE,
         }
     }
 }
@@ -130,7 +136,7 @@ pub enum Error {
     Serve(#[from] tonic::transport::Error),
 }
 
-/// Serves the contract on a listener until `shutdown` is cancelled; calls under way get a few seconds to finish.
+/// Serves the contract on a listener until `shutdown` is cancelled; calls under way get [`Options::grace`] to finish.
 ///
 /// # Errors
 /// When the SIP side cannot start, or the gRPC server breaks.
@@ -146,16 +152,24 @@ pub async fn serve(
         ..ClientOptions::default()
     };
     let address = SocketAddr::new(options.sip_bind, options.sip_port);
-    let client = Client::start(client_options).await.map_err(|source| Error::Sip { address, source })?;
+    let client = Client::start(client_options).map_err(|source| Error::Sip { address, source })?;
+    let (grace, abandon) = (options.grace, CancellationToken::new());
+    let service = RequesterService::new(client, options).abandoned_by(abandon.clone());
     let server = tonic::transport::Server::builder()
-        .add_service(RequesterServer::new(RequesterService::new(client, options)))
+        .add_service(RequesterServer::new(service))
         .serve_with_incoming_shutdown(
             TcpIncoming::from(listener).with_nodelay(Some(true)),
             shutdown.clone().cancelled_owned(),
         );
+    let last = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(grace).await;
+        abandon.cancel();
+        tokio::time::sleep(CLOSING).await;
+    };
     tokio::select! {
         served = server => Ok(served?),
-        () = async { shutdown.cancelled().await; tokio::time::sleep(GRACE).await } => Ok(()),
+        () = last => Ok(()),
     }
 }
 

@@ -87,7 +87,8 @@ pub fn read_parameters<'a>(
     into: &mut NameAddr,
 ) -> Result<(), RequestError> {
     let field = format!("{field}.parameters");
-    let mut sorted: Vec<_> = parameters.into_iter().filter(|(name, _)| !name.eq_ignore_ascii_case("tag")).collect();
+    let mut sorted: Vec<_> =
+        parameters.into_iter().filter(|(name, _)| !name.eq_ignore_ascii_case("tag")).collect();
     sorted.sort_unstable();
     for (name, value) in sorted {
         let name = check::token(&field, name)?.to_owned();
@@ -111,9 +112,9 @@ pub fn transport(field: &str, name: &str) -> Result<Transport, RequestError> {
 fn ttl(field: &str, value: i32) -> Result<Option<u8>, RequestError> {
     match value {
         -1 | 0 => Ok(None),
-        _ => u8::try_from(value)
-            .map(Some)
-            .map_err(|_| RequestError::invalid(field, format!("{value} is not a TTL: 1 to 255, or -1 for none"))),
+        _ => u8::try_from(value).map(Some).map_err(|_| {
+            RequestError::invalid(field, format!("{value} is not a TTL: 1 to 255, or -1 for none"))
+        }),
     }
 }
 
@@ -188,7 +189,10 @@ mod tests {
     fn a_password_in_a_uri_is_refused_unseen() {
         let uri = proto::SipUri { host: "a".into(), user_password: "hunter2".into(), ..Default::default() };
         let text = read_uri("message.to.address.uri", &uri, Place::Identity).unwrap_err().to_string();
-        assert!(text.starts_with("message.to.address.uri.user_password: ") && !text.contains("hunter2"), "{text}");
+        assert!(
+            text.starts_with("message.to.address.uri.user_password: ") && !text.contains("hunter2"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     str::FromStr,
 };
@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{ANSWER_WITHIN, Error, Options, check, client_config, serve};
+use super::{Error, Options, check, client_config, serve};
 use crate::trunk::UriHost;
 
 /// Which way requests take.
@@ -44,9 +44,8 @@ impl FromStr for AdvertisedContact {
             Err(_) => text.rsplit_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
         };
         let host = check::host("host", host).map_err(|_| bad())?;
-        let port = port
-            .map(|port| port.parse().ok().filter(|port| *port != 0).ok_or_else(bad))
-            .transpose()?;
+        let port =
+            port.map(|port| port.parse().ok().filter(|port| *port != 0).ok_or_else(bad)).transpose()?;
         Ok(Self { host, port })
     }
 }
@@ -70,9 +69,10 @@ pub struct RequesterArgs {
     #[arg(long, value_enum, default_value_t)]
     pub mode: Mode,
 
-    /// Local IP address that SIP is sent from.
-    #[arg(long, value_name = "IP", default_value = "0.0.0.0")]
-    pub sip_bind: IpAddr,
+    /// Local IP address that SIP is sent from; 0.0.0.0 reaches IPv4 only, :: both families [default: ::, or 0.0.0.0
+    /// where there is no IPv6].
+    #[arg(long, value_name = "IP")]
+    pub sip_bind: Option<IpAddr>,
 
     /// Local UDP port that SIP is sent from; 0 takes any free one, a new one at each start.
     #[arg(long, value_name = "PORT", default_value_t = 0)]
@@ -101,13 +101,22 @@ pub async fn run(args: RequesterArgs, shutdown: CancellationToken) -> Result<(),
     tracing::info!(listen = %bound, mode = ?args.mode, "the Requester is listening");
     let options = Options {
         mode: args.mode,
-        sip_bind: args.sip_bind,
+        sip_bind: args.sip_bind.unwrap_or_else(any_address),
         sip_port: args.sip_port,
         contact: args.contact,
         tls: Some(tls),
-        answer_within: ANSWER_WITHIN,
+        ..Options::default()
     };
     serve(listener, options, shutdown).await
+}
+
+/// Every local address: of both families, where this machine has IPv6.
+fn any_address() -> IpAddr {
+    let both = IpAddr::from(Ipv6Addr::UNSPECIFIED);
+    match std::net::UdpSocket::bind((both, 0)) {
+        Ok(_) => both,
+        Err(_) => Ipv4Addr::UNSPECIFIED.into(),
+    }
 }
 
 #[cfg(test)]
@@ -130,7 +139,8 @@ mod tests {
     fn defaults_and_flags() {
         let args = parse(&[]).unwrap();
         assert_eq!((args.listen.to_string().as_str(), args.mode), ("0.0.0.0:51909", Mode::Direct));
-        let args = parse(&["--mode", "proxied", "--contact", "[2001:db8::1]:5080", "--sip-port", "5090"]).unwrap();
+        let args =
+            parse(&["--mode", "proxied", "--contact", "[2001:db8::1]:5080", "--sip-port", "5090"]).unwrap();
         assert_eq!((args.mode, args.sip_port), (Mode::Proxied, 5090));
         assert_eq!(args.contact.unwrap().to_string(), "[2001:db8::1]:5080");
         assert_eq!(parse(&["--contact", "edge.example.com"]).unwrap().contact.unwrap().port, None);

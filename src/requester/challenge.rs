@@ -39,7 +39,9 @@ fn read(value: &str) -> WwwAuthenticate {
 }
 
 fn unquote(text: &str) -> String {
-    let Some(inner) = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')) else { return text.to_owned() };
+    let Some(inner) = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')) else {
+        return text.to_owned();
+    };
     let mut said = String::with_capacity(inner.len());
     let mut escaped = false;
     for c in inner.chars() {

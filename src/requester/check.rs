@@ -47,7 +47,10 @@ pub fn plain_text<'a>(field: &str, value: &'a str) -> Result<&'a str, RequestErr
         None => Ok(value),
         Some((at, c)) => Err(RequestError::invalid(
             field,
-            format!("has the control character U+{:04X} at byte {at}; a header field is one line of text", u32::from(c)),
+            format!(
+                "has the control character U+{:04X} at byte {at}; a header field is one line of text",
+                u32::from(c)
+            ),
         )),
     }
 }
@@ -66,14 +69,18 @@ pub fn call_id<'a>(field: &str, value: &'a str) -> Result<&'a str, RequestError>
     if !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic()) {
         Ok(value)
     } else {
-        Err(RequestError::invalid(field, format!("{} is not a Call-ID: visible ASCII characters, no space", shown(value))))
+        Err(RequestError::invalid(
+            field,
+            format!("{} is not a Call-ID: visible ASCII characters, no space", shown(value)),
+        ))
     }
 }
 
 /// A host name or IP address; brackets around an IPv6 address are dropped.
 pub fn host(field: &str, value: &str) -> Result<String, RequestError> {
-    let bare = value.strip_prefix('[').and_then(|v| v.strip_suffix(']')).unwrap_or(value);
-    let good = if bare.contains(':') {
+    let bracketed = value.strip_prefix('[').and_then(|v| v.strip_suffix(']'));
+    let bare = bracketed.unwrap_or(value);
+    let good = if bracketed.is_some() || bare.contains(':') {
         bare.parse::<Ipv6Addr>().is_ok()
     } else {
         !bare.is_empty() && bare.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
@@ -89,9 +96,9 @@ pub fn host(field: &str, value: &str) -> Result<String, RequestError> {
 pub fn port(field: &str, value: i32) -> Result<Option<u16>, RequestError> {
     match value {
         -1 | 0 => Ok(None),
-        _ => u16::try_from(value)
-            .map(Some)
-            .map_err(|_| RequestError::invalid(field, format!("{value} is not a port: 1 to 65535, or -1 for none"))),
+        _ => u16::try_from(value).map(Some).map_err(|_| {
+            RequestError::invalid(field, format!("{value} is not a port: 1 to 65535, or -1 for none"))
+        }),
     }
 }
 
@@ -104,7 +111,7 @@ mod tests {
         assert_eq!(host("f", "[::1]").unwrap(), "::1");
         assert_eq!(host("f", "fe80::1").unwrap(), "fe80::1");
         assert_eq!(host("f", "sip_1.example.com").unwrap(), "sip_1.example.com");
-        for bad in ["", "[]", "a b", "a\r\nX: y", "a;b", "a>b", "1:2", "a@b"] {
+        for bad in ["", "[]", "[a]", "a b", "a\r\nX: y", "a;b", "a>b", "1:2", "a@b"] {
             let text = host("f", bad).unwrap_err().to_string();
             assert!(text.starts_with("f: \""), "{text}");
             assert!(!text.contains(['\r', '\n']), "{text:?}");

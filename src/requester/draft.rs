@@ -112,7 +112,8 @@ impl Draft {
             }
             // The Java Requester sends it to the registrar in clear then.
             (Some(_), Mode::Proxied, true) => {
-                let problem = "is empty, but there is an X-Gateway-Auth: in proxied mode that goes to an EdgePort only";
+                let problem =
+                    "is empty, but there is an X-Gateway-Auth: in proxied mode that goes to an EdgePort only";
                 return Err(RequestError::invalid("message.route", problem));
             }
         };
@@ -139,7 +140,8 @@ impl<'a> Extensions<'a> {
             // One-letter names are compact forms of others (RFC 3261 §7.3.3): none is needed here.
             let reserved = RESERVED.iter().any(|r| r.eq_ignore_ascii_case(name)) || name.len() == 1;
             if reserved {
-                let problem = format!("{name} cannot be an extension: it has a field of its own, or is written here");
+                let problem =
+                    format!("{name} cannot be an extension: it has a field of its own, or is written here");
                 return Err(RequestError::invalid(field("name"), problem));
             }
             let twice = || RequestError::invalid(field("name"), format!("{name} comes twice"));
@@ -178,11 +180,12 @@ fn read_cseq(field: &str, value: &str, method: &str) -> Result<u32, RequestError
 
 fn read_method(number: i32) -> Result<&'static str, RequestError> {
     match Method::try_from(number) {
-        Err(_) | Ok(Method::Unknown) => Err(RequestError::invalid("method", format!("{number} is not a method"))),
-        Ok(method @ (Method::Invite | Method::Ack | Method::Cancel)) => Err(RequestError::Unsupported(format!(
-            "method {}: only requests outside INVITE transactions are sent",
-            method.as_str_name()
-        ))),
+        Err(_) | Ok(Method::Unknown) => {
+            Err(RequestError::invalid("method", format!("{number} is not a method")))
+        }
+        Ok(method @ (Method::Invite | Method::Ack | Method::Cancel)) => Err(RequestError::Unsupported(
+            format!("method {}: only requests outside INVITE transactions are sent", method.as_str_name()),
+        )),
         Ok(method) => Ok(method.as_str_name()),
     }
 }
@@ -211,10 +214,13 @@ fn supported(transport: Transport) -> Result<(), RequestError> {
 fn read_request_uri(message: &proto::SipMessage) -> Result<SipUri, RequestError> {
     let field = "message.request_uri";
     match &message.message_type {
-        Some(proto::sip_message::MessageType::RequestUri(uri)) => address::read_uri(field, uri, Place::RequestUri),
-        Some(proto::sip_message::MessageType::ResponseType(_)) => {
-            Err(RequestError::invalid("message.response_type", "a response cannot be sent; expected request_uri"))
+        Some(proto::sip_message::MessageType::RequestUri(uri)) => {
+            address::read_uri(field, uri, Place::RequestUri)
         }
+        Some(proto::sip_message::MessageType::ResponseType(_)) => Err(RequestError::invalid(
+            "message.response_type",
+            "a response cannot be sent; expected request_uri",
+        )),
         None => Err(RequestError::invalid(field, "is missing")),
     }
 }

@@ -51,8 +51,9 @@ impl Failure {
             Self::Timeout => {
                 format!("No final answer from {address} ({transport}) within {:.1} s", waited.as_secs_f32())
             }
-            Self::Transport(why) => format!("Cannot send to {address} ({transport}): {why}"),
-            Self::UnknownHost(why) => format!("Unknown host {}: {why}", destination.host),
+            // The SIP client's words name the address, or the host, themselves.
+            Self::Transport(why) => format!("Transport error: {why}"),
+            Self::UnknownHost(why) => format!("Unknown host: {why}"),
         };
         // A reason phrase is one line, whatever an operating system's words are.
         text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
@@ -79,8 +80,8 @@ pub fn write(
 pub fn from_client(error: ClientError) -> Result<Failure, ClientError> {
     match error {
         ClientError::Timeout => Ok(Failure::Timeout),
-        ClientError::Transport(why) => Ok(Failure::Transport(why)),
-        ClientError::Resolve(why) => Ok(Failure::UnknownHost(why)),
+        ClientError::Transport(why) => Ok(Failure::Transport(why.to_string())),
+        ClientError::Resolve(why) => Ok(Failure::UnknownHost(why.to_string())),
         other => Err(other),
     }
 }

@@ -69,7 +69,11 @@ pub fn write(response: &Response, sent: Option<&SipUri>) -> proto::SipMessage {
             .map(|hops| proto::MaxForwards { max_forwards: hops.into() }),
         authorization: None,
         extensions,
-        via: headers.list("Via").filter_map(|value| Via::parse(value).ok()).map(|via| write_via(&via)).collect(),
+        via: headers
+            .list("Via")
+            .filter_map(|value| Via::parse(value).ok())
+            .map(|via| write_via(&via))
+            .collect(),
         route: headers
             .list("Route")
             .filter_map(|value| NameAddr::parse(value).ok())
@@ -123,7 +127,8 @@ fn seconds(text: &str) -> Option<i32> {
 fn same(a: &SipUri, b: &SipUri) -> bool {
     let transport = |uri: &SipUri| uri.param("transport").flatten().and_then(Transport::parse);
     let (ours, theirs) = (transport(a), transport(b));
-    let default = if a.secure { Transport::Tls } else { ours.or(theirs).unwrap_or(Transport::Udp) }.default_port();
+    let default =
+        if a.secure { Transport::Tls } else { ours.or(theirs).unwrap_or(Transport::Udp) }.default_port();
     a.secure == b.secure
         && a.user == b.user
         && a.host.eq_ignore_ascii_case(&b.host)
@@ -133,7 +138,8 @@ fn same(a: &SipUri, b: &SipUri) -> bool {
 
 fn write_via(via: &Via) -> proto::Via {
     let text = |name: &str| via.param(name).flatten().unwrap_or_default().to_owned();
-    let port = |name: &str| via.param(name).flatten().and_then(|p| p.parse::<u16>().ok()).map_or(-1, i32::from);
+    let port =
+        |name: &str| via.param(name).flatten().and_then(|p| p.parse::<u16>().ok()).map_or(-1, i32::from);
     proto::Via {
         host: via.host.clone(),
         port: via.port.map_or(-1, i32::from),

@@ -1,6 +1,7 @@
 //! The gRPC side.
 
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -8,8 +9,7 @@ use super::{
     check::RequestError,
     draft::{ContactPlan, Draft},
     exchange::Exchange,
-    local::{self, Failure},
-    reply,
+    local, reply,
 };
 use crate::{
     proto::requester::{SendMessageRequest, SendMessageResponse, requester_server::Requester},
@@ -25,13 +25,19 @@ use crate::{
 pub struct RequesterService {
     client: Client,
     options: Options,
+    abandon: CancellationToken,
 }
 
 impl RequesterService {
     /// Serves over this client. Of the options `mode`, `contact` and `answer_within` count here; the others have gone
     /// into the client.
     pub fn new(client: Client, options: Options) -> Self {
-        Self { client, options }
+        Self { client, options, abandon: CancellationToken::new() }
+    }
+
+    /// Calls under way end with `UNAVAILABLE` once the token is cancelled.
+    pub fn abandoned_by(self, abandon: CancellationToken) -> Self {
+        Self { abandon, ..self }
     }
 
     /// Completes the request and sends it: the response, and the Contact that the request had.
@@ -46,7 +52,8 @@ impl RequesterService {
             ContactPlan::Own(template) => Some(self.own_contact(template, &exchange.destination).await?),
         };
         if let Some(uri) = &contact {
-            exchange.request.headers.push("Contact", NameAddr::new(uri.clone()).to_string())?;
+            let value = NameAddr::new(uri.clone()).to_string();
+            exchange.request.headers.push("Contact", value).map_err(ClientError::Invalid)?;
         }
         Ok((exchange.run(&self.client).await?, contact))
     }
@@ -55,7 +62,7 @@ impl RequesterService {
         let (host, port) = match &self.options.contact {
             Some(advertised) => (advertised.host.clone(), advertised.port),
             None => {
-                let address = self.client.local_address(destination.transport, destination).await?;
+                let address = self.client.local_address(destination).await?;
                 (address.ip().to_string(), Some(address.port()))
             }
         };
@@ -90,7 +97,10 @@ impl Requester for RequesterService {
         request: Request<SendMessageRequest>,
     ) -> Result<Response<SendMessageResponse>, Status> {
         let draft = Draft::read(request.get_ref(), self.options.mode)?;
-        self.answer(draft).await.map(Response::new)
+        tokio::select! {
+            answer = self.answer(draft) => answer.map(Response::new),
+            () = self.abandon.cancelled() => Err(Status::unavailable("the Requester is stopping")),
+        }
     }
 }
 

@@ -27,7 +27,12 @@ impl Raw {
 
     pub fn headers(&self, name: &str) -> Vec<&str> {
         let head = self.0.split("\r\n\r\n").next().unwrap();
-        head.split("\r\n").skip(1).filter_map(|line| line.split_once(": ")).filter(|(n, _)| *n == name).map(|(_, v)| v).collect()
+        head.split("\r\n")
+            .skip(1)
+            .filter_map(|line| line.split_once(": "))
+            .filter(|(n, _)| *n == name)
+            .map(|(_, v)| v)
+            .collect()
     }
 
     /// The value of a header field that must be there once.
@@ -107,7 +112,10 @@ impl Peer {
         Self::udp_at("127.0.0.1:0", script).await
     }
 
-    pub async fn udp_at(at: &str, script: impl Fn(&Raw, usize) -> Vec<String> + Send + Sync + 'static) -> Self {
+    pub async fn udp_at(
+        at: &str,
+        script: impl Fn(&Raw, usize) -> Vec<String> + Send + Sync + 'static,
+    ) -> Self {
         let socket = UdpSocket::bind(at).await.unwrap();
         let address = socket.local_addr().unwrap();
         Self::start(address, script, |state| async move {
