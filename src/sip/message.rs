@@ -61,13 +61,25 @@ impl Request {
     /// # Errors
     /// When the method or the URI cannot stand in the start line, or the whole is more than [`MAX_MESSAGE`].
     pub fn to_bytes(&self) -> Result<Vec<u8>, BuildError> {
+        self.write(None)
+    }
+
+    /// The message as it travels, with one more Via on top of it.
+    pub(super) fn to_bytes_below(&self, via: &str) -> Result<Vec<u8>, BuildError> {
+        if !is_one_line(via) {
+            return Err(BuildError::Value("Via".to_owned()));
+        }
+        self.write(Some(via))
+    }
+
+    fn write(&self, via: Option<&str>) -> Result<Vec<u8>, BuildError> {
         if !is_token(&self.method) {
             return Err(BuildError::StartLine("method"));
         }
         if !self.uri.is_writable() {
             return Err(BuildError::StartLine("Request-URI"));
         }
-        write(&format!("{} {} SIP/2.0", self.method, self.uri), &self.headers, &self.body)
+        write(&format!("{} {} SIP/2.0", self.method, self.uri), via, &self.headers, &self.body)
     }
 }
 
@@ -106,7 +118,7 @@ impl Response {
         if !is_one_line(&self.reason) {
             return Err(BuildError::StartLine("reason phrase"));
         }
-        write(&format!("SIP/2.0 {} {}", self.code, self.reason), &self.headers, &self.body)
+        write(&format!("SIP/2.0 {} {}", self.code, self.reason), None, &self.headers, &self.body)
     }
 }
 
@@ -140,10 +152,11 @@ impl Message {
     }
 }
 
-fn write(start_line: &str, headers: &Headers, body: &[u8]) -> Result<Vec<u8>, BuildError> {
-    let mut bytes = Vec::with_capacity(512 + body.len());
-    bytes.extend_from_slice(start_line.as_bytes());
-    for (name, value) in headers.iter().filter(|(name, _)| *name != "Content-Length") {
+fn write(start: &str, via: Option<&str>, headers: &Headers, body: &[u8]) -> Result<Vec<u8>, BuildError> {
+    let mut bytes = Vec::with_capacity(1024 + body.len());
+    bytes.extend_from_slice(start.as_bytes());
+    let fields = headers.iter().filter(|(name, _)| *name != "Content-Length");
+    for (name, value) in via.map(|via| ("Via", via)).into_iter().chain(fields) {
         for part in ["\r\n", name, ": ", value] {
             bytes.extend_from_slice(part.as_bytes());
         }
