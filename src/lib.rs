@@ -10,6 +10,7 @@ pub mod metrics;
 pub mod ports;
 pub mod proto;
 pub mod registration;
+pub mod requester;
 pub mod secret;
 pub mod sip;
 pub mod spec;

@@ -1,0 +1,177 @@
+//! A Requester: takes a SIP request over gRPC, sends it, and answers with the final response. It speaks the contract of
+//! Routr's Java Requester and can stand in for it.
+//!
+//! Two ways, see [`Mode`]:
+//!
+//! * **direct**: straight to `target`. A digest challenge is answered here, once, with the credentials of the
+//!   `X-Gateway-Auth` extension; neither that nor Route is sent on. Contact names the EdgePort of the Route, so that
+//!   calls arrive there.
+//! * **proxied**: through the EdgePort of the first Route, `X-Gateway-Auth` passed on to it, Contact naming the
+//!   Requester itself: what the Java Requester does.
+//!
+//! How it differs from the Java one:
+//!
+//! * Every call is answered. Where no registrar answered, the reply is made up here: `REQUEST_TIMEOUT` after silence,
+//!   `SERVICE_UNAVAILABLE` where the request could not be sent or the host name is unknown. Such a reply has the
+//!   extension `X-Routr-Local` with `timeout`, `transport-error` or `unknown-host`; a reply without it is the
+//!   registrar's own (a header field of that name in a registrar's reply is dropped).
+//! * A provisional response is never the answer.
+//! * A code without a `ResponseType` comes back as that of its class, with the code before the reason phrase:
+//!   `CLIENT_ERROR`, `433 Anonymity Disallowed`.
+//! * Of several Contacts in a response, the one comes back that the request had.
+//! * A request that cannot be sent as it is gets gRPC `INVALID_ARGUMENT` with the field at fault, one for a transport
+//!   or method that is not offered `UNIMPLEMENTED` (offered: UDP, TCP, TLS; no INVITE transactions).
+//! * The `method` and routing parameters of a URI are left out where RFC 3261 §19.1.1 forbids them. `contact`, `via`,
+//!   `record_route`, `content_length` and `www_authenticate` of a request are passed over: they are written here, or
+//!   mean nothing in a request.
+//!
+//! No thread and no poll belongs to a request: one waits as a future, and a caller that goes away drops it.
+
+mod address;
+mod args;
+mod authorization;
+mod challenge;
+mod check;
+mod credentials;
+mod draft;
+mod exchange;
+mod local;
+mod reply;
+mod response_type;
+mod service;
+mod tls;
+
+use std::{net::IpAddr, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::TcpIncoming;
+
+pub use self::{
+    args::{AdvertisedContact, Mode, RequesterArgs, run},
+    local::HEADER as LOCAL_REPLY,
+    service::RequesterService,
+    tls::client_config,
+};
+use crate::{
+    proto::requester::requester_server::RequesterServer,
+    sip::client::{Client, ClientError, ClientOptions},
+};
+
+/// How long calls under way may go on by default once the server is to stop.
+pub const GRACE: Duration = Duration::from_secs(5);
+
+/// How long the server then waits for its connections to close.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// How long a call takes at most by default: Timer F of RFC 3261 §17.1.2.2, 64 times T1.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(32);
+
+/// What a Requester needs to know.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Which way requests take.
+    pub mode: Mode,
+    /// Local address that SIP is sent from.
+    pub sip_bind: IpAddr,
+    /// Local UDP port that SIP is sent from; 0 for any.
+    pub sip_port: u16,
+    /// What Contact says instead of the local address, where it names the Requester itself.
+    pub contact: Option<AdvertisedContact>,
+    /// Checks the certificates of registrars; see [`client_config`]. `None`: no TLS.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// How long a call may take, all answers to challenges included; then it is answered with `REQUEST_TIMEOUT`.
+    pub answer_within: Duration,
+    /// How long calls under way may go on once the server is to stop; then they get `UNAVAILABLE`.
+    pub grace: Duration,
+}
+
+impl Default for Options {
+    /// Direct, from any IPv4 address and port, without TLS, [`ANSWER_WITHIN`], [`GRACE`].
+    fn default() -> Self {
+        Self {
+            mode: Mode::Direct,
+            sip_bind: IpAddr::from([0, 0, 0, 0]),
+            sip_port: 0,
+            contact: None,
+            tls: None,
+            answer_within: ANSWER_WITHIN,
+            grace: GRACE,
+        }
+    }
+}
+
+/// Why a Requester cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The gRPC port cannot be had.
+    #[error("--listen {address}: {source}")]
+    Listen {
+        /// Where it should have listened.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The SIP side cannot start.
+    #[error("SIP from {address}: {source}")]
+    Sip {
+        /// Where SIP should have been sent from.
+        address: SocketAddr,
+        /// Why not.
+        source: ClientError,
+    },
+    /// The file of certificate authorities is of no use.
+    #[error("--ca-file {path}: {problem}")]
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// TLS as such.
+    #[error("TLS: {0}")]
+    Tls(String),
+    /// The gRPC server broke.
+    #[error("gRPC: {0}")]
+    Serve(#[from] tonic::transport::Error),
+}
+
+/// Serves the contract on a listener until `shutdown` is cancelled; calls under way get [`Options::grace`] to finish.
+///
+/// # Errors
+/// When the SIP side cannot start, or the gRPC server breaks.
+pub async fn serve(
+    listener: TcpListener,
+    options: Options,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let client_options = ClientOptions {
+        bind: options.sip_bind,
+        udp_port: options.sip_port,
+        tls: options.tls.clone(),
+        ..ClientOptions::default()
+    };
+    let address = SocketAddr::new(options.sip_bind, options.sip_port);
+    let client = Client::start(client_options).map_err(|source| Error::Sip { address, source })?;
+    let (grace, abandon) = (options.grace, CancellationToken::new());
+    let service = RequesterService::new(client, options).abandoned_by(abandon.clone());
+    let server = tonic::transport::Server::builder()
+        .add_service(RequesterServer::new(service))
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            shutdown.clone().cancelled_owned(),
+        );
+    let last = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(grace).await;
+        abandon.cancel();
+        tokio::time::sleep(CLOSING).await;
+    };
+    tokio::select! {
+        served = server => Ok(served?),
+        () = last => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

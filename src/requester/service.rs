@@ -1,0 +1,122 @@
+//! The gRPC side.
+
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use super::{
+    Options,
+    check::RequestError,
+    draft::{ContactPlan, Draft},
+    exchange::Exchange,
+    local, reply,
+};
+use crate::{
+    proto::requester::{SendMessageRequest, SendMessageResponse, requester_server::Requester},
+    sip::{
+        client::{Client, ClientError, Destination},
+        message as sip,
+        uri::{NameAddr, SipUri},
+    },
+};
+
+/// Implements the `Requester` service over a SIP client.
+#[derive(Clone, Debug)]
+pub struct RequesterService {
+    client: Client,
+    options: Options,
+    abandon: CancellationToken,
+}
+
+impl RequesterService {
+    /// Serves over this client. Of the options `mode`, `contact` and `answer_within` count here; the others have gone
+    /// into the client.
+    pub fn new(client: Client, options: Options) -> Self {
+        Self { client, options, abandon: CancellationToken::new() }
+    }
+
+    /// Calls under way end with `UNAVAILABLE` once the token is cancelled.
+    pub fn abandoned_by(self, abandon: CancellationToken) -> Self {
+        Self { abandon, ..self }
+    }
+
+    /// Completes the request and sends it: the response, and the Contact that the request had.
+    async fn send(
+        &self,
+        exchange: &mut Exchange,
+        contact: ContactPlan,
+    ) -> Result<(sip::Response, Option<SipUri>), ClientError> {
+        let contact = match contact {
+            ContactPlan::None => None,
+            ContactPlan::Given(uri) => Some(uri),
+            ContactPlan::Own(template) => Some(self.own_contact(template, &exchange.destination).await?),
+        };
+        if let Some(uri) = &contact {
+            let value = NameAddr::new(uri.clone()).to_string();
+            exchange.request.headers.push("Contact", value).map_err(ClientError::Invalid)?;
+        }
+        Ok((exchange.run(&self.client).await?, contact))
+    }
+
+    async fn own_contact(&self, template: SipUri, destination: &Destination) -> Result<SipUri, ClientError> {
+        let (host, port) = match &self.options.contact {
+            Some(advertised) => (advertised.host.clone(), advertised.port),
+            None => {
+                let address = self.client.local_address(destination).await?;
+                (address.ip().to_string(), Some(address.port()))
+            }
+        };
+        Ok(SipUri { host, port, ..template })
+    }
+
+    async fn answer(&self, draft: Draft) -> Result<SendMessageResponse, Status> {
+        let started = Instant::now();
+        let Draft { request, destination, credentials, contact, cseq } = draft;
+        let mut exchange = Exchange { request, cseq, destination, credentials };
+        let sent = timeout(self.options.answer_within, self.send(&mut exchange, contact)).await;
+        let host = &exchange.destination.host;
+        let message = match sent.unwrap_or(Err(ClientError::Timeout)) {
+            Ok((response, contact)) => {
+                tracing::debug!(host, code = response.code, "answered");
+                reply::write(&response, contact.as_ref())
+            }
+            Err(error) => {
+                let failure = local::from_client(error).map_err(refused)?;
+                tracing::debug!(host, what = failure.what(), "no answer");
+                local::write(&failure, &exchange.request, &exchange.destination, started.elapsed())
+            }
+        };
+        Ok(SendMessageResponse { message: Some(message) })
+    }
+}
+
+#[tonic::async_trait]
+impl Requester for RequesterService {
+    async fn send_message(
+        &self,
+        request: Request<SendMessageRequest>,
+    ) -> Result<Response<SendMessageResponse>, Status> {
+        let draft = Draft::read(request.get_ref(), self.options.mode)?;
+        tokio::select! {
+            answer = self.answer(draft) => answer.map(Response::new),
+            () = self.abandon.cancelled() => Err(Status::unavailable("the Requester is stopping")),
+        }
+    }
+}
+
+impl From<RequestError> for Status {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::Invalid { .. } => Self::invalid_argument(error.to_string()),
+            RequestError::Unsupported(_) => Self::unimplemented(error.to_string()),
+        }
+    }
+}
+
+/// What remains of the client's errors is the request's fault.
+fn refused(error: ClientError) -> Status {
+    match error {
+        ClientError::UnsupportedTransport { .. } => Status::unimplemented(error.to_string()),
+        _ => Status::invalid_argument(format!("message: {error}")),
+    }
+}

@@ -1,0 +1,13 @@
+//! The service over real sockets: a gRPC client, the service, and a scripted SIP peer that keeps the raw requests. The
+//! peer and the digests here are written without the SIP layer, so that an error of that shows.
+
+mod direct;
+mod failures;
+mod load;
+mod peer;
+mod proxied;
+mod refusals;
+mod responses;
+mod secrecy;
+mod setup;
+mod tls;
