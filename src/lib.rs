@@ -5,4 +5,5 @@ pub mod environment;
 pub mod ports;
 pub mod proto;
 pub mod secret;
+pub mod store;
 pub mod trunk;
