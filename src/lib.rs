@@ -14,6 +14,7 @@ pub mod requester;
 pub mod secret;
 pub mod sip;
 pub mod spec;
+pub mod store;
 pub mod table;
 pub mod telemetry;
 pub mod trunk;

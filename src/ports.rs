@@ -198,8 +198,15 @@ pub trait Store: Send + Sync + 'static {
     /// is harmless.
     fn apply(&self, changes: Vec<Change>) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Asks whether the store is there, and whether it lost what it was given since the last call: true after a restart
-    /// without its data, and at the first call.
+    /// Whether the store is there at all: answers as soon as one round trip succeeded.
+    fn ping(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Whether the store may have lost writes of this process (it was emptied, restarted without its data or with an
+    /// older copy of it, or nothing was ever loaded from it) since the last [`Store::load`] or the last `Ok` of this
+    /// method. `true` is said once: whoever hears it writes everything again, and remembers to until it has succeeded.
+    ///
+    /// To be called every few seconds and after every failure; where the store is remote it takes two round trips, so
+    /// it does for a [`Store::ping`] as well.
     fn lost_data(&self) -> impl Future<Output = Result<bool, StoreError>> + Send;
 }
 

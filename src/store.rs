@@ -1,0 +1,31 @@
+//! Where registrations outlive the process: in memory (which does not outlive it) or in Redis.
+//!
+//! # Layout in Redis
+//!
+//! Everything is under `routr-registry:`, and every key has a TTL, so that nothing stays for ever.
+//!
+//! | key | type | holds | TTL |
+//! |---|---|---|---|
+//! | `routr-registry:{<instance>}:regs:<00..ff>` | hash | trunk ref → one registration | 24 h, or twice the longest expiry granted, from the last write |
+//! | `routr-registry:{<instance>}:alive` | string | a mark by which a loss of data is noticed | 24 h |
+//! | `routr-registry:instance:<hash>` | string | the instance id that a registry drew at its first start | 90 days |
+//!
+//! The bucket of a trunk is the first byte of the SHA-256 of its ref, so it is the same in every version. The braces
+//! keep all keys of a registry in one slot, where Redis is a cluster behind a proxy.
+//!
+//! An ACL user needs `~routr-registry:* +ping +get +set +expire +hset +hdel +hgetall +hlen +multi +exec`. Redis 6 or later.
+
+mod codec;
+mod keys;
+mod link;
+mod memory;
+mod redis_store;
+
+pub use link::RedisSettingsError;
+pub use memory::MemoryStore;
+pub use redis_store::{RedisStore, instance_id};
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,299 @@
+//! The connection to Redis: made at the first use, made again after it broke, and never waited for without a bound.
+//!
+//! The client library has a manager that reconnects by itself. It is not used, because a call through it may wait for
+//! several attempts of its own, and it goes on trying in the background with credentials that were refused.
+
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline,
+    ProtocolVersion, RedisConnectionInfo, RedisError, TlsCertificates, aio::MultiplexedConnection,
+    io::tcp::TcpSettings,
+};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use tokio::{sync::Mutex, time::timeout};
+
+use crate::{config::RedisSettings, ports::StoreError, secret::Secret, trunk::HostPort};
+
+/// How long connecting may take (name look-up, TCP, TLS and log-in together), and how long one answer may.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why settings cannot be used, before anything is sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RedisSettingsError {
+    /// The file with the authorities cannot be read.
+    #[error("the CA file of the cache, {}, cannot be read: {cause}", path.display())]
+    UnreadableCa {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's words.
+        cause: Box<str>,
+    },
+    /// The file with the authorities has none that is usable.
+    #[error("the CA file of the cache, {}, has no usable certificate; it must be PEM: {cause}", path.display())]
+    BadCa {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: Box<str>,
+    },
+    /// The address cannot be used.
+    #[error("the address of the cache, {address}, cannot be used: {cause}")]
+    Address {
+        /// The address.
+        address: HostPort,
+        /// What is wrong with it.
+        cause: Box<str>,
+    },
+}
+
+/// A failed call: what the caller is told, and what it means for the connection.
+#[derive(Debug)]
+struct Failure {
+    error: StoreError,
+    /// The connection is of no use any more.
+    discard: bool,
+    /// It broke before the answer came, as a connection does that was idle while Redis was restarted.
+    broken: bool,
+}
+
+/// One connection, shared by all calls.
+pub(super) struct Link {
+    client: Client,
+    address: HostPort,
+    login: Option<Login>,
+    patience: Duration,
+    current: Mutex<Current>,
+    /// Connections up to this generation are not used again.
+    discarded: AtomicU64,
+}
+
+struct Login {
+    username: Option<String>,
+    password: Secret,
+}
+
+#[derive(Default)]
+struct Current {
+    connection: Option<MultiplexedConnection>,
+    /// Counts the connections made, from 1, to tell the one that failed from one that has replaced it meanwhile.
+    generation: u64,
+}
+
+impl Link {
+    /// Reads the CA file, if there is one, and does nothing else.
+    pub(super) fn new(settings: &RedisSettings) -> Result<Self, RedisSettingsError> {
+        let address = settings.address.clone();
+        let (host, port) = (address.host.to_string(), address.port);
+        let place = if settings.secure {
+            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+        } else {
+            ConnectionAddr::Tcp(host, port)
+        };
+        // Log-in is done below: the library hides why it was refused. Its greeting (CLIENT SETINFO) would only ask for
+        // one more permission.
+        let unusable =
+            |e: RedisError| RedisSettingsError::Address { address: address.clone(), cause: text(&e) };
+        let session =
+            RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP2).set_skip_set_lib_name();
+        let info = place
+            .into_connection_info()
+            .map_err(unusable)?
+            .set_tcp_settings(TcpSettings::default().set_nodelay(true))
+            .set_redis_settings(session);
+        let client = match settings.ca_file.as_ref().filter(|_| settings.secure) {
+            None => Client::open(info).map_err(unusable)?,
+            Some(path) => {
+                let root_cert = Some(read_ca(path)?);
+                let trust = TlsCertificates { client_tls: None, root_cert };
+                Client::build_with_tls(info, trust)
+                    .map_err(|e| RedisSettingsError::BadCa { path: path.clone(), cause: text(&e) })?
+            }
+        };
+        let login = match (&settings.username, &settings.password) {
+            (None, None) => None,
+            // A user that needs no password is let in with any.
+            (username, password) => Some(Login {
+                username: username.clone(),
+                password: password.clone().unwrap_or_else(|| Secret::new("")),
+            }),
+        };
+        Ok(Self {
+            client,
+            address,
+            login,
+            patience: PATIENCE,
+            current: Mutex::default(),
+            discarded: AtomicU64::new(0),
+        })
+    }
+
+    /// Waits for less than [`PATIENCE`], so that a test of silence is quick.
+    #[cfg(test)]
+    pub(super) fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
+    }
+
+    /// Sends the pipeline and waits for all its answers, for at most 5 s and as long again for each `slack`. A
+    /// connection found broken is replaced once, so the commands must be harmless when they are done twice.
+    pub(super) async fn run<T: FromRedisValue>(
+        &self,
+        pipeline: &Pipeline,
+        slack: usize,
+    ) -> Result<T, StoreError> {
+        let patience =
+            self.patience.saturating_mul(u32::try_from(slack).unwrap_or(u32::MAX).saturating_add(1));
+        let (failure, fresh) = match self.attempt(pipeline, patience).await {
+            Ok(values) => return self.read(values),
+            Err(failed) => failed,
+        };
+        if !failure.broken || fresh {
+            return Err(failure.error);
+        }
+        match self.attempt(pipeline, patience).await {
+            Ok(values) => self.read(values),
+            Err((failure, _)) => Err(failure.error),
+        }
+    }
+
+    fn read<T: FromRedisValue>(&self, values: redis::Value) -> Result<T, StoreError> {
+        redis::from_redis_value(values).map_err(|e| self.explain(&e.into()).error)
+    }
+
+    /// One attempt. An error comes with whether the connection was made for it.
+    async fn attempt(
+        &self,
+        pipeline: &Pipeline,
+        patience: Duration,
+    ) -> Result<redis::Value, (Failure, bool)> {
+        let (mut connection, generation, fresh) = self.connection().await.map_err(|f| (f, true))?;
+        let failure = match timeout(patience, pipeline.query_async::<redis::Value>(&mut connection)).await {
+            // The library also finds the errors inside the answer to EXEC.
+            Ok(Ok(values)) => return Ok(values),
+            Ok(Err(e)) => self.explain(&e),
+            Err(_) => self.silent("no answer", patience),
+        };
+        if failure.discard {
+            self.discarded.fetch_max(generation, Ordering::Relaxed);
+        }
+        Err((failure, fresh))
+    }
+
+    /// The connection there is, or a new one: with its generation, and whether it is new. Callers that come while one is
+    /// being made wait for it, so there is never more than one attempt at a time.
+    async fn connection(&self) -> Result<(MultiplexedConnection, u64, bool), Failure> {
+        let connect = async {
+            let mut current = self.current.lock().await;
+            if let Some(connection) = &current.connection
+                && current.generation > self.discarded.load(Ordering::Relaxed)
+            {
+                return Ok((connection.clone(), current.generation, false));
+            }
+            current.connection = None;
+            let connection = self.connect().await?;
+            current.generation += 1;
+            current.connection = Some(connection.clone());
+            Ok((connection, current.generation, true))
+        };
+        timeout(self.patience, connect)
+            .await
+            .unwrap_or_else(|_| Err(self.silent("no connection", self.patience)))
+    }
+
+    async fn connect(&self) -> Result<MultiplexedConnection, Failure> {
+        let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+        let mut connection = self
+            .client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await
+            .map_err(|e| self.explain(&e))?;
+        if let Some(login) = &self.login {
+            let mut auth = redis::cmd("AUTH");
+            if let Some(username) = &login.username {
+                auth.arg(username);
+            }
+            auth.arg(login.password.expose());
+            auth.exec_async(&mut connection).await.map_err(|e| self.explain_login(&e))?;
+        }
+        Ok(connection)
+    }
+
+    fn silent(&self, what: &str, patience: Duration) -> Failure {
+        let text = format!("{}: {what} within {} s", self.address, patience.as_secs_f32());
+        Failure { error: StoreError::Unavailable(text.into()), discard: true, broken: false }
+    }
+
+    fn explain(&self, error: &RedisError) -> Failure {
+        // EXECABORT only says that one of the others happened.
+        let of_server = error.clone().into_server_errors();
+        let of_server = of_server.as_deref().unwrap_or_default().iter().map(|(_, e)| e);
+        let Some(first) = of_server.clone().find(|e| e.code() != "EXECABORT").or(of_server.clone().next())
+        else {
+            let text = format!("{}: {}", self.address, text(error)).into();
+            let broken = error.is_io_error();
+            // Whatever else the library says of itself (an answer that is not Redis') is no reason to stay connected.
+            return if broken || error.kind() == ErrorKind::Parse {
+                Failure { error: StoreError::Unavailable(text), discard: true, broken }
+            } else {
+                Failure { error: StoreError::Refused(text), discard: true, broken }
+            };
+        };
+        let details = first.details().unwrap_or_default();
+        let text: Box<str> = format!("{}: {} {details}", self.address, first.code()).trim_end().into();
+        match first.code() {
+            "WRONGPASS" | "NOAUTH" | "NOPERM" => {
+                Failure { error: StoreError::Denied(text), discard: true, broken: false }
+            }
+            // Another server may have taken over: the name is looked up again.
+            "LOADING" | "CLUSTERDOWN" | "READONLY" | "MASTERDOWN" | "TRYAGAIN" | "NOREPLICAS" | "BUSY" => {
+                Failure { error: StoreError::Unavailable(text), discard: true, broken: false }
+            }
+            "ERR" if details.starts_with("max number of clients reached") => {
+                Failure { error: StoreError::Unavailable(text), discard: true, broken: false }
+            }
+            _ => Failure { error: StoreError::Refused(text), discard: false, broken: false },
+        }
+    }
+
+    /// A failed AUTH. Some servers repeat the arguments of a command that they refuse, so none of their words are used
+    /// beyond those that are known.
+    fn explain_login(&self, error: &RedisError) -> Failure {
+        let server = error.clone().into_server_errors();
+        let Some((_, first)) = server.as_deref().and_then(<[_]>::first) else { return self.explain(error) };
+        let details = first.details().unwrap_or_default();
+        let cause = match first.code() {
+            "WRONGPASS" => "wrong username or password (WRONGPASS)",
+            "ERR" if details.contains("without any password configured") => {
+                "a password is set here, but Redis has none for the default user"
+            }
+            "LOADING" | "ERR"
+                if first.code() == "LOADING" || details.starts_with("max number of clients") =>
+            {
+                return self.explain(error);
+            }
+            code => &format!("AUTH was refused ({code})"),
+        };
+        let error = StoreError::Denied(format!("{}: {cause}", self.address).into());
+        Failure { error, discard: true, broken: false }
+    }
+}
+
+fn text(error: &RedisError) -> Box<str> {
+    error.to_string().into()
+}
+
+fn read_ca(path: &PathBuf) -> Result<Vec<u8>, RedisSettingsError> {
+    let pem = std::fs::read(path)
+        .map_err(|e| RedisSettingsError::UnreadableCa { path: path.clone(), cause: e.to_string().into() })?;
+    let bad = |cause: String| RedisSettingsError::BadCa { path: path.clone(), cause: cause.into() };
+    let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
+    match certificates {
+        Ok(found) if found.is_empty() => Err(bad("there is no BEGIN CERTIFICATE in it".to_owned())),
+        Ok(_) => Ok(pem),
+        Err(e) => Err(bad(e.to_string())),
+    }
+}

@@ -1,0 +1,300 @@
+//! State in Redis.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use redis::Pipeline;
+use tokio::sync::Mutex;
+
+use super::{
+    codec,
+    keys::{self, BUCKETS, Keys},
+    link::{Link, RedisSettingsError},
+};
+use crate::{
+    config::RedisSettings,
+    environment,
+    ports::{Change, Record, Store, StoreError},
+};
+
+/// Records that one round trip reads at least, where there are as many.
+const READ_AT_ONCE: u64 = 20_000;
+/// Changes that one round trip writes at most.
+const WRITE_AT_ONCE: usize = 5_000;
+/// Shortest time that a bucket is kept after its last write. No binding outlives its own record, because no expiry of
+/// more than a day is ever asked for.
+const BUCKET_TTL: u64 = 24 * 60 * 60;
+/// Longest time that a bucket is kept, whatever a record says.
+const LONGEST_BUCKET_TTL: u64 = 14 * BUCKET_TTL;
+/// How long the mark is kept. It is renewed each time that it is looked at.
+const ALIVE_TTL: u64 = BUCKET_TTL;
+/// How long an instance id is kept after the registry that drew it was last seen.
+const IDENTITY_TTL: u64 = 90 * 24 * 60 * 60;
+
+/// Keeps the records of one registry in Redis. See [the module](super) for the layout.
+pub struct RedisStore {
+    link: Link,
+    keys: Keys,
+    instance: Box<str>,
+    /// The key under which the instance id itself is kept.
+    identity: Option<String>,
+    /// Random text that tells this run from any other.
+    token: String,
+    mark: Mutex<Mark>,
+    /// Longest expiry that was granted to any trunk, in seconds.
+    longest_granted: AtomicU32,
+}
+
+/// The mark is the run's token and a number that rises each time that it is looked at. What is found must be the last
+/// number written, or a later one whose confirmation was lost: an older one, another run's, or none means that Redis has
+/// lost something.
+#[derive(Debug, Default)]
+struct Mark {
+    attempted: u64,
+    confirmed: Option<u64>,
+}
+
+impl RedisStore {
+    /// A store for the registry of this instance id. Nothing is sent before the first use; only the CA file is read.
+    ///
+    /// # Errors
+    /// When the CA file cannot be used.
+    pub fn new(settings: &RedisSettings, instance: &str) -> Result<Self, RedisSettingsError> {
+        Ok(Self {
+            link: Link::new(settings)?,
+            keys: Keys::new(instance),
+            instance: instance.into(),
+            identity: None,
+            token: format!("{:016x}{:016x}", environment::random(), environment::random()),
+            mark: Mutex::default(),
+            longest_granted: AtomicU32::new(0),
+        })
+    }
+
+    /// Keeps the instance id alive as well, under the key that [`instance_id`] found it with: each
+    /// [`Store::lost_data`] renews its 90 days, and writes it again where it is gone.
+    #[must_use]
+    pub fn with_identity(mut self, registry_key: &str) -> Self {
+        self.identity = Some(keys::identity(registry_key));
+        self
+    }
+
+    /// Waits for less than the usual 5 s, so that a test of silence is quick.
+    #[cfg(test)]
+    pub(super) fn with_patience(mut self, patience: std::time::Duration) -> Self {
+        self.link.set_patience(patience);
+        self
+    }
+
+    fn bucket_ttl(&self) -> u64 {
+        let granted = u64::from(self.longest_granted.load(Ordering::Relaxed));
+        (2 * granted).clamp(BUCKET_TTL, LONGEST_BUCKET_TTL)
+    }
+
+    /// Writes the next mark, and keeps the instance id.
+    async fn write_mark(&self, mark: &mut Mark) -> Result<(), StoreError> {
+        mark.attempted += 1;
+        let next = mark.attempted;
+        let mut pipeline = redis::pipe();
+        pipeline
+            .cmd("SET")
+            .arg(self.keys.alive())
+            .arg(format!("{}:{next}", self.token))
+            .arg("EX")
+            .arg(ALIVE_TTL);
+        if let Some(identity) = &self.identity {
+            keep_identity(&mut pipeline, identity, &self.instance);
+        }
+        self.link.run::<()>(&pipeline, 0).await?;
+        mark.confirmed = Some(next);
+        Ok(())
+    }
+
+    /// The number in a mark of this run.
+    fn number_in(&self, mark: &[u8]) -> Option<u64> {
+        std::str::from_utf8(mark).ok()?.strip_prefix(&*self.token)?.strip_prefix(':')?.parse().ok()
+    }
+
+    /// Reads whole buckets, and returns how many records in them could not be understood.
+    async fn read(&self, buckets: &[u8], slack: usize, into: &mut Vec<Record>) -> Result<u64, StoreError> {
+        let mut pipeline = Pipeline::with_capacity(buckets.len());
+        for &bucket in buckets {
+            pipeline.cmd("HGETALL").arg(self.keys.bucket(bucket));
+        }
+        let hashes: Vec<Vec<(Vec<u8>, Vec<u8>)>> = self.link.run(&pipeline, slack).await?;
+        let mut unreadable = 0;
+        for (field, value) in hashes.into_iter().flatten() {
+            let record =
+                String::from_utf8(field).ok().and_then(|f| codec::decode(f.into_boxed_str(), &value));
+            match record {
+                Some(record) => {
+                    self.longest_granted.fetch_max(record.granted_s, Ordering::Relaxed);
+                    into.push(record);
+                }
+                None => unreadable += 1,
+            }
+        }
+        Ok(unreadable)
+    }
+
+    /// Writes some changes, the last one for each trunk.
+    async fn write(&self, changes: &[Change]) -> Result<(), StoreError> {
+        let mut last = HashMap::with_capacity(changes.len());
+        for change in changes {
+            match change {
+                Change::Put(record) => {
+                    self.longest_granted.fetch_max(record.granted_s, Ordering::Relaxed);
+                    last.insert(&*record.reference, Some(record));
+                }
+                Change::Forget(reference) => {
+                    last.insert(reference, None);
+                }
+            }
+        }
+        let mut puts: BTreeMap<u8, Vec<(&str, Vec<u8>)>> = BTreeMap::new();
+        let mut forgets: BTreeMap<u8, Vec<&str>> = BTreeMap::new();
+        for (reference, record) in last {
+            let bucket = keys::bucket_of(reference);
+            let Some(record) = record else {
+                forgets.entry(bucket).or_default().push(reference);
+                continue;
+            };
+            let value = codec::encode(record, Vec::with_capacity(record.aor.len() + 24))
+                .map_err(|e| StoreError::Refused(e.to_string().into()))?;
+            puts.entry(bucket).or_default().push((reference, value));
+        }
+        // What is forgotten goes first and by itself: it must succeed even where Redis is full.
+        if !forgets.is_empty() {
+            let mut pipeline = redis::pipe();
+            for (bucket, references) in forgets {
+                let key = self.keys.bucket(bucket);
+                pipeline.cmd("HDEL").arg(&key).arg(references);
+                pipeline.cmd("EXPIRE").arg(key).arg(self.bucket_ttl());
+            }
+            self.link.run::<()>(&pipeline, 0).await?;
+        }
+        // In a transaction, so that a bucket never stays without its TTL. The library's own transaction is not used: it
+        // counts wrong where MULTI itself is refused.
+        if !puts.is_empty() {
+            let mut pipeline = redis::pipe();
+            pipeline.cmd("MULTI");
+            for (bucket, fields) in puts {
+                let key = self.keys.bucket(bucket);
+                pipeline.cmd("HSET").arg(&key).arg(fields);
+                pipeline.cmd("EXPIRE").arg(key).arg(self.bucket_ttl());
+            }
+            pipeline.cmd("EXEC");
+            self.link.run::<redis::Value>(&pipeline, 0).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Store for RedisStore {
+    fn is_durable(&self) -> bool {
+        true
+    }
+
+    async fn load(&self) -> Result<Vec<Record>, StoreError> {
+        {
+            let mut mark = self.mark.lock().await;
+            mark.confirmed = None;
+            match self.write_mark(&mut mark).await {
+                // A Redis that is full can still be read.
+                Ok(()) | Err(StoreError::Refused(_)) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        let mut pipeline = Pipeline::with_capacity(BUCKETS);
+        for bucket in 0..=u8::MAX {
+            pipeline.cmd("HLEN").arg(self.keys.bucket(bucket));
+        }
+        let lengths: Vec<u64> = self.link.run(&pipeline, 0).await?;
+        let total: u64 = lengths.iter().sum();
+        let mut records = Vec::with_capacity(usize::try_from(total).unwrap_or(0));
+
+        let mut unreadable = 0;
+        let mut chunk = Vec::new();
+        let mut chunk_total = 0;
+        let buckets = (0..=u8::MAX).zip(lengths).filter(|(_, length)| *length > 0);
+        for (bucket, length) in buckets {
+            chunk.push(bucket);
+            chunk_total += length;
+            if chunk_total >= READ_AT_ONCE {
+                unreadable += self.read(&chunk, slack_for(chunk_total), &mut records).await?;
+                chunk.clear();
+                chunk_total = 0;
+            }
+        }
+        if !chunk.is_empty() {
+            unreadable += self.read(&chunk, slack_for(chunk_total), &mut records).await?;
+        }
+        if unreadable > 0 {
+            tracing::warn!(
+                records = unreadable,
+                "some registrations in the cache cannot be read, and are left out: another version wrote them, or they are \
+                 damaged"
+            );
+        }
+        Ok(records)
+    }
+
+    async fn apply(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        for some in changes.chunks(WRITE_AT_ONCE) {
+            self.write(some).await?;
+        }
+        Ok(())
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("PING");
+        self.link.run(&pipeline, 0).await
+    }
+
+    async fn lost_data(&self) -> Result<bool, StoreError> {
+        let mut mark = self.mark.lock().await;
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("GET").arg(self.keys.alive());
+        let (found,): (Option<Vec<u8>>,) = self.link.run(&pipeline, 0).await?;
+        let found = found.as_deref().and_then(|m| self.number_in(m));
+        let kept = mark.confirmed.is_some_and(|confirmed| found.is_some_and(|n| n >= confirmed));
+        if !kept {
+            // Before the mark is written: whoever abandons this call here is told at the next one.
+            mark.confirmed = None;
+        }
+        self.write_mark(&mut mark).await?;
+        Ok(!kept)
+    }
+}
+
+/// How many times the usual patience a large answer takes on top: once for each 20,000 records.
+fn slack_for(records: u64) -> usize {
+    usize::try_from(records / READ_AT_ONCE).unwrap_or(usize::MAX)
+}
+
+fn keep_identity(pipeline: &mut Pipeline, key: &str, proposal: &str) {
+    pipeline.cmd("SET").arg(key).arg(proposal).arg("EX").arg(IDENTITY_TTL).arg("NX");
+    pipeline.cmd("EXPIRE").arg(key).arg(IDENTITY_TTL);
+}
+
+/// The instance id of the registry that `registry_key` names. The first proposal ever made for it wins; it is kept for 90
+/// days from the last time that anyone asked or [`RedisStore::with_identity`] kept it.
+///
+/// # Errors
+/// When Redis does not answer, or refuses; [`StoreError::Refused`] too where the CA file cannot be used.
+pub async fn instance_id(
+    settings: &RedisSettings,
+    registry_key: &str,
+    proposal: &str,
+) -> Result<String, StoreError> {
+    let link = Link::new(settings).map_err(|e| StoreError::Refused(e.to_string().into()))?;
+    let key = keys::identity(registry_key);
+    let mut pipeline = redis::pipe();
+    keep_identity(&mut pipeline, &key, proposal);
+    pipeline.cmd("GET").arg(&key);
+    let (_, _, kept): (redis::Value, i64, String) = link.run(&pipeline, 0).await?;
+    Ok(kept)
+}
