@@ -1,7 +1,9 @@
 //! Keeps the SIP registrations of Routr's trunks alive.
 pub mod admin;
+pub mod cli;
 pub mod client;
 pub mod config;
+pub mod demo;
 pub mod devstack;
 pub mod engine;
 pub mod environment;
@@ -14,6 +16,7 @@ pub mod requester;
 pub mod secret;
 pub mod sip;
 pub mod spec;
+pub mod standalone;
 pub mod store;
 pub mod table;
 pub mod telemetry;

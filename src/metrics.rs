@@ -247,3 +247,17 @@ fn count(value: u64) -> f64 {
 fn seconds(milliseconds: u64) -> f64 {
     count(milliseconds) / 1000.0
 }
+
+impl crate::ports::Observer for Metrics {
+    fn register_finished(&self, registrar: &str, outcome: &'static str, seconds: f64) {
+        Self::register_finished(self, registrar, outcome, seconds);
+    }
+
+    fn sync_finished(&self, ok: bool, seconds: f64) {
+        Self::sync_finished(self, ok, seconds);
+    }
+
+    fn store_write(&self, ok: bool) {
+        Self::store_write(self, ok);
+    }
+}

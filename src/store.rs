@@ -15,12 +15,14 @@
 //!
 //! An ACL user needs `~routr-registry:* +ping +get +set +expire +hset +hdel +hgetall +hlen +multi +exec`. Redis 6 or later.
 
+mod any;
 mod codec;
 mod keys;
 mod link;
 mod memory;
 mod redis_store;
 
+pub use any::AnyStore;
 pub use link::RedisSettingsError;
 pub use memory::MemoryStore;
 pub use redis_store::{RedisStore, instance_id};

@@ -38,7 +38,6 @@ const LOAD_DEADLINE: Duration = Duration::from_secs(20);
 const RECONNECT_PAUSE: Duration = Duration::from_secs(5);
 
 /// The neighbours.
-#[derive(Debug)]
 pub struct Ports<S, R, T> {
     /// Lists the trunks.
     pub source: Arc<S>,
@@ -49,7 +48,6 @@ pub struct Ports<S, R, T> {
 }
 
 /// A new configuration: what is `None` stays.
-#[derive(Debug)]
 pub struct Reload<S, R, T> {
     /// Settings, with the interval between two syncs.
     pub settings: EngineSettings,
@@ -57,6 +55,8 @@ pub struct Reload<S, R, T> {
     pub source: Option<Arc<S>>,
     /// Another Requester.
     pub requester: Option<Arc<R>>,
+    /// The other Requester is not the same with other words: its Contact will be another.
+    pub requester_moved: bool,
     /// Another store.
     pub store: Option<Arc<T>>,
 }
@@ -99,7 +99,6 @@ enum Sync<I> {
 }
 
 /// How to reach a running driver.
-#[derive(Debug)]
 pub struct Controls<S, R, T> {
     /// Asks and commands.
     pub handle: EngineHandle,
@@ -316,6 +315,8 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         if let Some(requester) = reload.requester {
             self.reconnections = requester.reconnections();
             self.ports.requester = requester;
+        }
+        if reload.requester_moved {
             self.engine.requester_reconnected(now);
         }
         if let Some(store) = reload.store {

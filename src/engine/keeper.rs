@@ -20,7 +20,6 @@ const DENIED_PAUSE: Duration = Duration::from_secs(300);
 const CHECK_PAUSE: Duration = Duration::from_secs(10);
 
 /// See the module.
-#[derive(Debug)]
 pub(super) struct Keeper<T> {
     store: Arc<T>,
     state: State,

@@ -1,0 +1,308 @@
+//! `routr-registry demo`: everything that a registry needs, on loopback and real: an API server over resource files, a
+//! Requester, SIP registrars, and sample trunks of which some fail in instructive ways.
+
+use std::{
+    collections::HashMap,
+    io::{self, IsTerminal, Write},
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{net::TcpListener, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    admin::{self, AdminState},
+    config::{self, Config, Format},
+    devstack::{
+        api::{ApiOptions, ApiServer},
+        samples::{self, SAMPLES},
+    },
+    engine::{
+        handle::{EngineHandle, MAX_PAGE},
+        view::{Filter, Summary, TrunkState, TrunkView},
+    },
+    environment,
+    metrics::Metrics,
+    requester,
+    standalone::{self, StandaloneError},
+    table::{self, Screen, Terminal},
+};
+
+/// A silent registrar is given up after this long, so that nobody has to wait for the 32 s of RFC 3261's Timer F.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// `--once` gives up after this long.
+const SETTLE_WITHIN: Duration = Duration::from_secs(20);
+/// Between two looks at the trunks.
+const PERIOD: Duration = Duration::from_millis(250);
+
+/// See it work: sample trunks, an API server, a Requester and SIP registrars, all on loopback.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DemoArgs {
+    /// End as soon as all trunks have settled; the exit status is 0 when each is as it should be.
+    #[arg(long)]
+    pub once: bool,
+    /// Keep the sample resources in this folder, made when it is missing [default: a temporary folder].
+    #[arg(long, value_name = "DIR")]
+    pub resources: Option<PathBuf>,
+}
+
+/// Why the demo cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// A port, a file or the terminal.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// One of the parts does not start.
+    #[error("cannot start {part}: {problem}")]
+    Part {
+        /// Which.
+        part: &'static str,
+        /// Why.
+        problem: String,
+    },
+    /// The registry does not start.
+    #[error(transparent)]
+    Registry(#[from] StandaloneError),
+    /// `--once`: not everything is as it should be.
+    #[error("not as it should be: {0}")]
+    NotSettled(String),
+}
+
+impl DemoError {
+    fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+
+    fn part<E: std::fmt::Display>(part: &'static str) -> impl FnOnce(E) -> Self {
+        move |problem| Self::Part { part, problem: problem.to_string() }
+    }
+}
+
+/// Runs the subcommand until `shutdown` is cancelled, or until all trunks have settled.
+///
+/// # Errors
+/// When a part does not start, or, with `--once`, when a trunk is not as it should be.
+pub async fn run(args: DemoArgs, shutdown: CancellationToken) -> Result<(), DemoError> {
+    let stage = Stage::set(&args, shutdown.clone()).await?;
+    let result = match (args.once, Terminal::detect().size) {
+        (true, _) => stage.settle(&shutdown).await,
+        (false, Some(_)) => stage.live(&shutdown).await,
+        (false, None) => stage.lines(&shutdown).await,
+    };
+    shutdown.cancel();
+    let _ = stage.engine.await;
+    if stage.temporary {
+        // What is left in a temporary folder does no harm.
+        let _ = std::fs::remove_dir_all(&stage.resources);
+    }
+    result
+}
+
+/// All parts, running.
+struct Stage {
+    handle: EngineHandle,
+    engine: tokio::task::JoinHandle<crate::engine::Engine>,
+    resources: PathBuf,
+    temporary: bool,
+    admin: SocketAddr,
+}
+
+impl Stage {
+    async fn set(args: &DemoArgs, shutdown: CancellationToken) -> Result<Self, DemoError> {
+        let registrars = samples::start_registrars(shutdown.clone())
+            .await
+            .map_err(DemoError::part("the SIP registrars"))?;
+        let temporary = args.resources.is_none();
+        let resources = args.resources.clone().unwrap_or_else(|| {
+            std::env::temp_dir().join(format!("routr-registry-demo-{:016x}", environment::random()))
+        });
+        let folder = resources.display().to_string();
+        std::fs::create_dir_all(&resources).map_err(DemoError::io(format!("cannot make {folder}")))?;
+        registrars
+            .samples()
+            .write(&resources)
+            .map_err(DemoError::io(format!("cannot write into {folder}")))?;
+
+        let options = ApiOptions { paged: false, poll_interval: PERIOD };
+        let api = ApiServer::load_with(&resources, options).map_err(DemoError::part("the API server"))?;
+        let api_listener = loopback().await?;
+        let api_addr = address_of(&api_listener)?;
+        tokio::spawn({
+            let shutdown = shutdown.clone();
+            async move { api.serve(api_listener, shutdown).await }
+        });
+
+        let requester_listener = loopback().await?;
+        let requester_addr = address_of(&requester_listener)?;
+        let options = requester::Options {
+            sip_bind: Ipv4Addr::UNSPECIFIED.into(),
+            answer_within: ANSWER_WITHIN,
+            ..requester::Options::default()
+        };
+        tokio::spawn(requester::serve(requester_listener, options, shutdown.clone()));
+
+        let config = configuration(api_addr, requester_addr)?;
+        let metrics = Metrics::new(environment::unix_ms());
+        let running =
+            standalone::start(&config, metrics.clone(), Duration::from_millis(500), shutdown.clone()).await?;
+        let private = match TcpListener::bind(admin::DEFAULT_PRIVATE).await {
+            Ok(listener) => listener,
+            Err(_) => loopback().await?,
+        };
+        let admin = address_of(&private)?;
+        let state = AdminState::new(running.handle.clone(), metrics, Arc::new(environment::System));
+        tokio::spawn(admin::serve(None, Some(private), state, shutdown));
+        Ok(Self { handle: running.handle, engine: running.task, resources, temporary, admin })
+    }
+
+    async fn look(&self) -> (Vec<TrunkView>, Summary) {
+        let page = self.handle.list(Filter::default(), None, MAX_PAGE).await.unwrap_or_default();
+        let mut trunks = page.items;
+        table::sort_by_urgency(&mut trunks);
+        (trunks, self.handle.summary().await.unwrap_or_default())
+    }
+
+    fn hints(&self) -> Vec<String> {
+        vec![
+            format!(
+                "The trunks are read from {}: edit trunks.yaml or credentials.yaml there and watch.",
+                self.resources.display()
+            ),
+            format!("Another terminal: routr-registry trunks --url http://{}", self.admin),
+        ]
+    }
+
+    async fn live(&self, shutdown: &CancellationToken) -> Result<(), DemoError> {
+        let mut screen = Screen::enter(io::stdout()).map_err(DemoError::io("cannot draw on the terminal"))?;
+        loop {
+            let (trunks, summary) = self.look().await;
+            let terminal = Terminal::detect();
+            let (width, height) = terminal.size.unwrap_or((80, 24));
+            let now = environment::unix_ms();
+            let body = table::trunk_lines(&trunks, now, Some(width), terminal.colour);
+            let mut footer = table::summary_lines(&summary, now, Some(width));
+            for hint in self.hints() {
+                footer.extend(table::wrapped(&hint, "", Some(width)));
+            }
+            footer.push("Ctrl-C ends.".to_owned());
+            screen.draw(&body, &footer, height).map_err(DemoError::io("cannot draw on the terminal"))?;
+            tokio::select! {
+                () = tokio::time::sleep(PERIOD) => {}
+                () = shutdown.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    /// Without a terminal: a line for each change.
+    async fn lines(&self, shutdown: &CancellationToken) -> Result<(), DemoError> {
+        for hint in self.hints() {
+            say(&hint)?;
+        }
+        let mut shown = HashMap::new();
+        loop {
+            let (trunks, _) = self.look().await;
+            say_changes(&trunks, &mut shown)?;
+            tokio::select! {
+                () = tokio::time::sleep(PERIOD) => {}
+                () = shutdown.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    async fn settle(&self, shutdown: &CancellationToken) -> Result<(), DemoError> {
+        let deadline = Instant::now() + SETTLE_WITHIN;
+        let mut shown = HashMap::new();
+        let (mut trunks, mut summary) = self.look().await;
+        while !unsettled(&trunks).is_empty() && Instant::now() < deadline && !shutdown.is_cancelled() {
+            if !io::stdout().is_terminal() {
+                say_changes(&trunks, &mut shown)?;
+            }
+            tokio::time::sleep(PERIOD).await;
+            (trunks, summary) = self.look().await;
+        }
+        let terminal = Terminal::detect();
+        let now = environment::unix_ms();
+        if !io::stdout().is_terminal() {
+            say_changes(&trunks, &mut shown)?;
+            say("")?;
+        }
+        say(&table::render(&trunks, &summary, now, terminal.width(), terminal.colour))?;
+        let wrong = unsettled(&trunks);
+        if !wrong.is_empty() {
+            return Err(DemoError::NotSettled(wrong.join("; ")));
+        }
+        let healthy = SAMPLES.iter().filter(|sample| sample.healthy).count();
+        say(&format!(
+            "All as it should be: {healthy} healthy trunks are registered, {} sick ones say why they are not.",
+            SAMPLES.len() - healthy
+        ))
+    }
+}
+
+/// Samples that are not, or not yet, as they should be.
+fn unsettled(trunks: &[TrunkView]) -> Vec<String> {
+    let states: HashMap<&str, &TrunkView> = trunks.iter().map(|trunk| (&*trunk.reference, trunk)).collect();
+    SAMPLES
+        .iter()
+        .filter_map(|sample| {
+            let trunk = states.get(sample.reference);
+            let state = trunk.map(|trunk| trunk.state);
+            let right = match (sample.healthy, state) {
+                (true, Some(TrunkState::Registered)) => true,
+                (false, Some(TrunkState::Failing | TrunkState::Invalid)) => {
+                    trunk.is_some_and(|trunk| trunk.trouble.is_some())
+                }
+                _ => false,
+            };
+            let is = state.map_or("not there", TrunkState::name);
+            (!right).then(|| format!("{} is {is}", sample.reference))
+        })
+        .collect()
+}
+
+fn say_changes(
+    trunks: &[TrunkView],
+    shown: &mut HashMap<String, (TrunkState, Option<String>)>,
+) -> Result<(), DemoError> {
+    for trunk in trunks {
+        let stands = (trunk.state, trunk.trouble.as_ref().map(|trouble| trouble.message.clone()));
+        if shown.get(&trunk.reference) != Some(&stands) {
+            say(&table::line(trunk, environment::unix_ms()))?;
+            shown.insert(trunk.reference.clone(), stands);
+        }
+    }
+    Ok(())
+}
+
+fn say(line: &str) -> Result<(), DemoError> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}")
+        .and_then(|()| out.flush())
+        .map_err(DemoError::io("cannot write to standard output"))
+}
+
+fn configuration(api: SocketAddr, requester: SocketAddr) -> Result<Config, DemoError> {
+    let text = format!(
+        "kind: Registry\napiVersion: v2beta1\nmetadata: {{ name: demo }}\nspec:\n  apiAddr: {api}\n  requesterAddr: {requester}\n  \
+         registerInterval: 2s\n  edgePorts: [{{ address: 127.0.0.1:5060 }}]\n"
+    );
+    config::parse(&text, Format::Yaml).map_err(DemoError::part("the registry"))
+}
+
+async fn loopback() -> Result<TcpListener, DemoError> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    TcpListener::bind(address).await.map_err(DemoError::io(format!("cannot listen on {address}")))
+}
+
+fn address_of(listener: &TcpListener) -> Result<SocketAddr, DemoError> {
+    listener.local_addr().map_err(DemoError::io("cannot tell the port"))
+}

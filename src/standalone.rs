@@ -1,0 +1,240 @@
+//! Mode 1: one configuration file, one engine, until shutdown. No Kubernetes.
+//!
+//! [`run`] is the subcommand: it reads the file, starts the engine and the HTTP ports, follows edits of the file, and ends
+//! at SIGTERM or Ctrl-C. [`start`] starts an engine from a [`Config`] alone; the demo does so too.
+
+mod follow;
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    admin::{self, AdminError, AdminState},
+    config::{self, Cache, Config, ConfigError},
+    engine::{
+        Engine, EngineSettings,
+        clock::Clock,
+        driver::{Driver, Ports, Reload},
+        handle::EngineHandle,
+    },
+    environment,
+    grpc::{GrpcError, api::ApiServer, requester::GrpcRequester},
+    metrics::Metrics,
+    ports::{Environment, Observer, StoreError},
+    registration::identity::RegistryId,
+    store::{self, AnyStore, RedisSettingsError},
+};
+
+/// How long to wait for Redis to tell the instance id that it keeps.
+const IDENTITY_DEADLINE: Duration = Duration::from_secs(6);
+
+/// Keep the registrations of all trunks alive, as a configuration file says.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RunArgs {
+    /// Configuration file [default: $CONFIG_PATH, else /etc/routr/registry.yaml, .yml or .json].
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address of the public HTTP port: /healthz, /livez, /readyz, /metrics.
+    #[arg(long, value_name = "ADDRESS", env = "LISTEN", default_value = admin::DEFAULT_PUBLIC)]
+    pub listen: SocketAddr,
+    /// Address of the private HTTP port: /registrations and /summary, for `trunks` and `refresh`. Keep it on loopback:
+    /// a port-forward reaches it.
+    #[arg(long, value_name = "ADDRESS", env = "ADMIN_LISTEN", default_value = admin::DEFAULT_PRIVATE)]
+    pub admin_listen: SocketAddr,
+    /// Seconds that answers in flight and the last writes to the cache may take at the end.
+    #[arg(long, value_name = "SECONDS", default_value_t = 8, value_parser = clap::value_parser!(u64).range(0..=600))]
+    pub grace: u64,
+}
+
+/// Why the registry cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum StandaloneError {
+    /// The configuration is not usable.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A gRPC neighbour cannot be set up.
+    #[error(transparent)]
+    Grpc(#[from] GrpcError),
+    /// The Redis client cannot be set up.
+    #[error(transparent)]
+    Redis(#[from] RedisSettingsError),
+    /// An HTTP port cannot be served.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// The engine ended by itself.
+    #[error("the engine ended unexpectedly; this is a defect, please report it with the log")]
+    EngineEnded,
+}
+
+/// A configuration's way into a running engine.
+pub type Reloads = mpsc::Sender<Reload<ApiServer, GrpcRequester, AnyStore>>;
+
+/// An engine that runs.
+pub struct Running {
+    /// Asks and commands.
+    pub handle: EngineHandle,
+    /// New configurations.
+    pub reloads: Reloads,
+    /// Ends when the engine has.
+    pub task: JoinHandle<Engine>,
+    /// What tells its Call-IDs from others'.
+    pub identity: RegistryId,
+}
+
+/// Runs the subcommand until `shutdown` is cancelled.
+///
+/// # Errors
+/// When the configuration is not usable, a port cannot be had, or the engine breaks.
+pub async fn run(args: RunArgs, shutdown: CancellationToken) -> Result<(), StandaloneError> {
+    let (path, config) = config::load(args.config.as_deref())?;
+    let public = admin::bind(args.listen, "public").await?;
+    let private = admin::bind(args.admin_listen, "private").await?;
+    tracing::info!(
+        config = %path.display(),
+        version = env!("CARGO_PKG_VERSION"),
+        api = %config.api.address,
+        requester = %config.requester.address,
+        cache = cache_name(&config.cache),
+        "starting"
+    );
+    let metrics = Metrics::new(environment::unix_ms());
+    let mut engine =
+        start(&config, metrics.clone(), Duration::from_secs(args.grace), shutdown.clone()).await?;
+    let healthz = admin::healthz_wanted(std::env::var("ENABLE_HEALTHCHECKS").ok().as_deref());
+    let state =
+        AdminState::new(engine.handle.clone(), metrics, Arc::new(environment::System)).with_healthz(healthz);
+    // The ports answer until the engine has written its last changes.
+    let ports_end = CancellationToken::new();
+    let ports = tokio::spawn(admin::serve(Some(public), Some(private), state, ports_end.clone()));
+    let follow = tokio::spawn(follow::follow(
+        path,
+        config,
+        engine.identity.clone(),
+        engine.reloads.clone(),
+        shutdown.clone(),
+    ));
+    tokio::select! {
+        () = shutdown.cancelled() => tracing::info!("shutting down; bindings stay with their registrars"),
+        _ = &mut engine.task => {
+            shutdown.cancel();
+            if !ports_end.is_cancelled() {
+                ports_end.cancel();
+                return Err(StandaloneError::EngineEnded);
+            }
+        }
+    }
+    let engine_ended = engine.task.await;
+    ports_end.cancel();
+    follow.abort();
+    if let Ok(result) = ports.await {
+        result?;
+    }
+    engine_ended.map_err(|_| StandaloneError::EngineEnded)?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Starts an engine with the neighbours that the configuration names. It runs until `shutdown` is cancelled, then takes
+/// up to `grace`.
+///
+/// # Errors
+/// When a neighbour cannot be set up at all; one that is merely down is waited for.
+pub async fn start<O: Observer>(
+    config: &Config,
+    observer: O,
+    grace: Duration,
+    shutdown: CancellationToken,
+) -> Result<Running, StandaloneError> {
+    let identity = identity(config).await;
+    let ports = Ports {
+        source: Arc::new(ApiServer::new(&config.api)?),
+        requester: Arc::new(GrpcRequester::new(config)?),
+        store: Arc::new(AnyStore::open(&config.cache, identity.as_str(), &registry_key(config))?),
+    };
+    let environment = Arc::new(environment::System);
+    let engine = Engine::new(identity.clone(), EngineSettings::from(config), environment.seed());
+    let (driver, controls) = Driver::new(engine, ports, observer, Clock::start(environment));
+    let task = tokio::spawn(driver.run(shutdown, grace));
+    Ok(Running { handle: controls.handle, reloads: controls.reload, task, identity })
+}
+
+/// What this installation is called and talks to: where its instance id is kept, or made from.
+fn registry_key(config: &Config) -> String {
+    format!("{}|{}|{}", config.name, config.api.address, config.requester.address)
+}
+
+/// `instanceId` from the configuration, else the one kept in Redis, else derived from the name and the addresses.
+async fn identity(config: &Config) -> RegistryId {
+    if let Some(id) = &config.instance_id {
+        return RegistryId::new(id);
+    }
+    let derived = RegistryId::derived(
+        &config.name,
+        &config.api.address.to_string(),
+        &config.requester.address.to_string(),
+    );
+    let Cache::Redis(settings) = &config.cache else { return derived };
+    let proposal = format!("{:016x}{:016x}", environment::random(), environment::random());
+    let key = registry_key(config);
+    let kept = store::instance_id(settings, &key, &proposal);
+    let late = || StoreError::Unavailable("it does not answer".into());
+    match tokio::time::timeout(IDENTITY_DEADLINE, kept).await.unwrap_or_else(|_| Err(late())) {
+        Ok(id) => RegistryId::new(&id),
+        Err(error) => {
+            tracing::warn!(
+                %error,
+                "cannot read the instance id that Redis keeps: deriving one from name and addresses. Bindings made under \
+                 the kept one are not refreshed but lapse beside the new ones; set spec.instanceId to prevent this"
+            );
+            derived
+        }
+    }
+}
+
+fn cache_name(cache: &Cache) -> &'static str {
+    match cache {
+        Cache::Memory => "memory",
+        Cache::Redis(_) => "redis",
+    }
+}
+
+/// What a new configuration changes in a running engine; parts that stay the same are not touched.
+///
+/// # Errors
+/// When a neighbour cannot be set up.
+fn reload(
+    before: &Config,
+    after: &Config,
+    identity: &RegistryId,
+) -> Result<Reload<ApiServer, GrpcRequester, AnyStore>, StandaloneError> {
+    let source = (before.api != after.api).then(|| ApiServer::new(&after.api)).transpose()?;
+    let moved = before.requester != after.requester;
+    let speaks = |config: &Config| {
+        let settings = &config.registration;
+        (config.methods.clone(), settings.user_agent.clone(), settings.require.clone())
+    };
+    let requester =
+        (moved || speaks(before) != speaks(after)).then(|| GrpcRequester::new(after)).transpose()?;
+    let store = (before.cache != after.cache)
+        .then(|| AnyStore::open(&after.cache, identity.as_str(), &registry_key(after)))
+        .transpose()?;
+    Ok(Reload {
+        settings: EngineSettings::from(after),
+        source: source.map(Arc::new),
+        requester: requester.map(Arc::new),
+        requester_moved: moved,
+        store: store.map(Arc::new),
+    })
+}
+
+/// Reads a configuration file without running it: see [`config::check`].
+pub fn check(path: Option<&Path>) -> config::Checked {
+    config::check(path)
+}
