@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs cargo test with the given arguments, shows its output as it comes, and closes with a line for each suite.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

@@ -336,8 +336,18 @@ async fn a_thousand_users_and_several_registrars_at_once() {
     let users: Vec<User> = (0..1_000).map(|n| User::new(format!("user{n}"), "p")).collect();
     let start = || Kamailio::start(Options::with_users(users.clone()));
     let (one, two, three) = tokio::join!(start(), start(), start());
-    let mut client = Client::udp(&two, "user999", "call-1").await;
-    assert_eq!(client.register("p").await.1.code(), "200");
-    let listed = [one.bindings().await.len(), two.bindings().await.len(), three.bindings().await.len()];
-    assert_eq!(listed, [0, 1, 0]);
+    let mut client = Client::udp(&two, "", "").await;
+    for n in 0..1_000 {
+        (client.user, client.call_id) = (format!("user{n}").leak(), format!("call-{n}").leak());
+        assert_eq!(client.register("p").await.1.code(), "200");
+    }
+    let bindings = two.bindings().await;
+    assert_eq!(bindings.len(), 1_000);
+    for binding in bindings {
+        let number =
+            binding.aor.strip_prefix("user").and_then(|rest| rest.strip_suffix("@kamailio.test")).unwrap();
+        assert_eq!(binding.call_id, format!("call-{number}"));
+    }
+    assert_eq!(two.register_counts().await.len(), 1_000);
+    assert_eq!((one.bindings().await.len(), three.bindings().await.len()), (0, 0));
 }

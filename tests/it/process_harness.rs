@@ -1,11 +1,10 @@
 //! Proves the rest of `support`: the built program as a process, and Redis.
 
-use std::process::Command;
 use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::support::process::Process;
+use crate::support::process::{Process, command};
 use crate::support::redis::{Options, Redis};
 use crate::support::service::Service;
 use crate::support::wait::{wait_for, wait_until};
@@ -14,7 +13,9 @@ use crate::support::{http, ports};
 const SOON: Duration = Duration::from_secs(5);
 
 fn shell(script: &str, dir: &TempDir) -> Process {
-    Process::spawn("sh", Command::new("sh").args(["-c", script]), &dir.path().join("output.log"))
+    let mut command = command("sh");
+    command.args(["-c", script]);
+    Process::spawn("sh", command, &dir.path().join("output.log"))
 }
 
 #[tokio::test]
@@ -26,6 +27,12 @@ async fn the_built_program_runs_and_runs_again() {
     assert!(service.exit(SOON).await.success());
     assert_eq!(service.output(), first.repeat(2), "the output of both runs is kept");
     assert!(service.pid() > 0);
+}
+
+#[tokio::test]
+#[should_panic(expected = "no-such-program is not installed: `make setup`")]
+async fn a_program_that_is_not_there_is_explained() {
+    command("no-such-program");
 }
 
 #[tokio::test]

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::process::{Process, tail};
+use super::process::{Process, command, tail};
 use super::wait::{wait_for, wait_until};
 use super::{http, ports};
 
@@ -329,11 +328,12 @@ fn quoted(text: &str) -> String {
 }
 
 fn spawn(options: &Options, dir: &TempDir) -> Process {
-    let path = format!("{}:/usr/sbin:/usr/local/sbin", std::env::var("PATH").unwrap_or_default());
-    let mut command = Command::new("kamailio");
+    let mut command = command("kamailio");
     // In the foreground (-DD), log to standard error (-E), 32 MB shared and 16 MB private memory.
-    command.env("PATH", path).current_dir(dir.path());
-    command.args(["-DD", "-E", "-m", "32", "-M", "16", "-f", "kamailio.cfg", "-w"]).arg(dir.path());
+    command
+        .current_dir(dir.path())
+        .args(["-DD", "-E", "-m", "32", "-M", "16", "-f", "kamailio.cfg", "-w"])
+        .arg(dir.path());
     command.arg("-Y").arg(dir.path());
     let defines = [
         (options.strict, "STRICT".to_owned()),
@@ -347,5 +347,5 @@ fn spawn(options: &Options, dir: &TempDir) -> Process {
     for (_, define) in defines.iter().filter(|(wanted, _)| *wanted) {
         command.args(["-A", define]);
     }
-    Process::spawn("kamailio", &mut command, &dir.path().join("output.log"))
+    Process::spawn("kamailio", command, &dir.path().join("output.log"))
 }

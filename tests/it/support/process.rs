@@ -1,15 +1,48 @@
 //! A child process with its own process group, whose output is kept for later.
 
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 use super::wait::wait_for;
+
+/// A command for [`Process::spawn`]: `program` gets SIGTERM when this test run ends in whatever way, by Ctrl-C too, which does
+/// not reach other process groups. Panics with a hint when the program is not there.
+pub fn command(program: &str) -> Command {
+    let path = format!("{}:/usr/sbin:/usr/local/sbin", std::env::var("PATH").unwrap_or_default());
+    let there = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
+    assert!(there, "{program} is not installed: `make setup` installs what the tests need");
+    let mut command = Command::new("setpriv");
+    command.env("PATH", path).args(["--pdeathsig", "TERM", "--", program]);
+    command
+}
+
+/// Linux sends that signal when the *thread* that started the child ends, so one thread that lives as long as the process
+/// starts all of them.
+fn spawn_for_life(command: Command) -> io::Result<Child> {
+    type Job = (Command, Sender<io::Result<Child>>);
+    static SPAWNER: LazyLock<Sender<Job>> = LazyLock::new(|| {
+        let (jobs, inbox) = channel::<Job>();
+        std::thread::spawn(move || {
+            for (mut command, answer) in inbox {
+                // The test that asked may have ended by now.
+                let _ = answer.send(command.spawn());
+            }
+        });
+        jobs
+    });
+    let (answer, child) = channel();
+    SPAWNER.send((command, answer)).expect("the spawner lives");
+    child.recv().expect("the spawner answers")
+}
 
 /// A running child. It leads a process group of its own, so that a signal reaches what it forked and nothing else. Dropping
 /// it kills the group.
@@ -22,19 +55,16 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command`. Standard output and error are appended to the file `output`, which may hold earlier runs. Panics
-    /// with a hint when the program is not there.
-    pub fn spawn(name: &str, command: &mut Command, output: &Path) -> Self {
+    /// Starts `command`, made by [`command`]. Standard output and error are appended to the file `output`, which may hold
+    /// earlier runs.
+    pub fn spawn(name: &str, mut command: Command, output: &Path) -> Self {
         let file = File::options().create(true).append(true).open(output).expect("open the output file");
-        let child = command
+        command
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("clone the output file"))
             .stderr(file)
-            .process_group(0)
-            .spawn()
-            .unwrap_or_else(|error| {
-                panic!("{name} does not start ({error}): is it installed? `make setup` does it")
-            });
+            .process_group(0);
+        let child = spawn_for_life(command).unwrap_or_else(|error| panic!("{name} does not start: {error}"));
         let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid fits"));
         Self { name: name.to_owned(), child, pid, status: None, output: output.to_owned() }
     }

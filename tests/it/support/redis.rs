@@ -1,6 +1,5 @@
 //! A real `redis-server` on one loopback port.
 
-use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -9,7 +8,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use super::ports;
-use super::process::Process;
+use super::process::{self, Process};
 use super::wait::{wait_for, wait_until};
 
 const START: Duration = Duration::from_secs(10);
@@ -117,7 +116,7 @@ async fn command(port: u16, password: &str, line: &str) -> Result<String, String
 }
 
 fn spawn(options: &Options, port: u16, dir: &TempDir) -> Process {
-    let mut command = Command::new("redis-server");
+    let mut command = process::command("redis-server");
     command.current_dir(dir.path()).args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", ""]);
     if options.persistent {
         command.args(["--appendonly", "yes", "--appendfsync", "always"]);
@@ -125,5 +124,5 @@ fn spawn(options: &Options, port: u16, dir: &TempDir) -> Process {
     if !options.password.is_empty() {
         command.args(["--requirepass", &options.password]);
     }
-    Process::spawn("redis-server", &mut command, &dir.path().join("output.log"))
+    Process::spawn("redis-server", command, &dir.path().join("output.log"))
 }

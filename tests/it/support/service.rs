@@ -1,11 +1,10 @@
 //! The built `routr-registry` as a process.
 
 use std::ops::{Deref, DerefMut};
-use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::process::Process;
+use super::process::{self, Process};
 
 /// The built program, run with given arguments. Derefs to its `Process`: `stop` it by `terminate`, `kill`, `pause` and so on.
 pub struct Service {
@@ -50,7 +49,7 @@ impl DerefMut for Service {
 }
 
 fn spawn(args: &[String], env: &[(String, String)], dir: &TempDir) -> Process {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_routr-registry"));
+    let mut command = process::command(env!("CARGO_BIN_EXE_routr-registry"));
     command.args(args).env_clear().current_dir(dir.path());
     for inherited in ["PATH", "HOME"] {
         if let Some(value) = std::env::var_os(inherited) {
@@ -58,5 +57,5 @@ fn spawn(args: &[String], env: &[(String, String)], dir: &TempDir) -> Process {
         }
     }
     command.envs(env.iter().map(|(k, v)| (k, v)));
-    Process::spawn("routr-registry", &mut command, &dir.path().join("output.log"))
+    Process::spawn("routr-registry", command, &dir.path().join("output.log"))
 }
