@@ -1,0 +1,33 @@
+# Every target works on a fresh Debian machine with Rust; `make` alone lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# Where rustup puts cargo, and where Debian puts kamailio.
+export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin:/usr/local/sbin
+
+.PHONY: help setup demo test lint fmt deny
+
+help: ## this list
+	@sed -nE 's/^([a-z]+):.*## (.*)/\1|\2/p' Makefile | while IFS='|' read -r target text; do printf 'make %-7s %s\n' "$$target" "$$text"; done
+
+setup: ## install what the tests need and this machine lacks (redis-server, kamailio, a C compiler)
+	@scripts/setup.sh
+
+demo: ## start the whole chain on loopback with sample trunks; ARGS=--once ends when all have settled
+	@scripts/setup.sh cc
+	@cargo run --quiet --locked -- demo $(ARGS)
+
+test: setup ## all tests, with a summary; ARGS goes to cargo test (ARGS='--test it kamailio')
+	@scripts/test.sh $(ARGS)
+
+lint: ## formatting and clippy, warnings are errors
+	@scripts/setup.sh cc
+	cargo fmt --all --check
+	cargo clippy --locked --all-targets -- -D warnings
+
+fmt: ## format the code
+	cargo fmt --all
+
+deny: ## licences, banned crates and sources of the dependencies; advisories too with ADVISORIES=1 (needs the network)
+	@scripts/setup.sh cc
+	@scripts/deny.sh $(if $(ADVISORIES),advisories)

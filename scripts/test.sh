@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Runs cargo test with the given arguments, shows its output as it comes, and closes with a line for each suite.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+if [[ -t 1 ]]; then export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-always}"; fi
+
+began=$SECONDS
+# In a single pipe the exit status of cargo is what counts: pipefail, and tee does not fail.
+cargo test --locked --no-fail-fast "$@" 2>&1 | tee "$log"
+status=$?
+
+sed 's/\x1b\[[0-9;]*m//g' "$log" | awk '
+    /^ *Running / { suite = ($2 == "unittests" ? $3 : $2) }
+    /^ *Doc-tests / { suite = "doc tests" }
+    /^test result:/ {
+        if (!header++) printf "\n%-28s %8s %8s %8s %10s\n", "suite", "passed", "failed", "ignored", "time"
+        printf "%-28s %8d %8d %8d %10s\n", suite, $4, $6, $8, $NF
+    }'
+printf 'whole run, building included: %d s\n' $((SECONDS - began))
+exit "$status"

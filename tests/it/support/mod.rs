@@ -1,0 +1,9 @@
+//! What the suites stand on: real processes on loopback ports, and waiting by condition.
+
+pub mod http;
+pub mod kamailio;
+pub mod ports;
+pub mod process;
+pub mod redis;
+pub mod service;
+pub mod wait;

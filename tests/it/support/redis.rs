@@ -1,0 +1,128 @@
+//! A real `redis-server` on one loopback port.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+use super::ports;
+use super::process::{self, Process};
+use super::wait::{wait_for, wait_until};
+
+const START: Duration = Duration::from_secs(10);
+
+/// How a Redis is to be.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The password of the default user; none when empty.
+    pub password: String,
+    /// Whether what is written survives `stop`, `kill` and `restart`. Otherwise each start begins empty.
+    pub persistent: bool,
+}
+
+/// A running `redis-server`. Dropping it kills it and removes its data.
+pub struct Redis {
+    process: Process,
+    options: Options,
+    port: u16,
+    dir: TempDir,
+}
+
+impl Redis {
+    /// Starts one and waits until it answers.
+    pub async fn start(options: Options) -> Self {
+        let dir = TempDir::new().expect("a temporary directory");
+        let port = ports::free();
+        let process = spawn(&options, port, &dir);
+        let mut redis = Self { process, options, port, dir };
+        redis.ready().await;
+        redis
+    }
+
+    /// Its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Ends it by SIGTERM.
+    pub async fn stop(&mut self) {
+        self.process.terminate(START).await;
+    }
+
+    /// Ends it by SIGKILL.
+    pub async fn kill(&mut self) {
+        self.process.kill().await;
+    }
+
+    /// Starts it on the same port, ending it first when it still runs.
+    pub async fn restart(&mut self) {
+        self.process.signal(Signal::SIGCONT);
+        self.stop().await;
+        let port = self.port;
+        wait_until(async || ports::is_free(port), START, "redis-server's port to be free again").await;
+        self.process = spawn(&self.options, port, &self.dir);
+        self.ready().await;
+    }
+
+    /// Freezes it: connections stay, nothing is answered.
+    pub fn pause(&mut self) {
+        self.process.pause();
+    }
+
+    /// Lets it go on after `pause`.
+    pub fn resume(&mut self) {
+        self.process.resume();
+    }
+
+    /// Sends one command by Redis' inline protocol, after AUTH where there is a password, and returns the first line of the
+    /// reply: `+PONG`, `:3`, `$5`, `-ERR …`.
+    pub async fn command(&self, line: &str) -> Result<String, String> {
+        command(self.port, &self.options.password, line).await
+    }
+
+    async fn ready(&mut self) {
+        let probe = async || {
+            if let Some(status) = self.process.status() {
+                panic!("redis-server ended at its start with {status}:\n{}", self.process.output());
+            }
+            match command(self.port, &self.options.password, "PING").await {
+                Ok(reply) if reply == "+PONG" => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        };
+        wait_for(probe, START, "redis-server to answer").await;
+    }
+}
+
+async fn command(port: u16, password: &str, line: &str) -> Result<String, String> {
+    let exchange = async {
+        let mut stream = BufReader::new(TcpStream::connect(("127.0.0.1", port)).await?);
+        let mut reply = String::new();
+        if !password.is_empty() {
+            stream.write_all(format!("AUTH {password}\r\n").as_bytes()).await?;
+            stream.read_line(&mut reply).await?;
+            reply.clear();
+        }
+        stream.write_all(format!("{line}\r\n").as_bytes()).await?;
+        stream.read_line(&mut reply).await?;
+        Ok::<_, std::io::Error>(reply.trim_end().to_owned())
+    };
+    tokio::time::timeout(Duration::from_secs(2), exchange)
+        .await
+        .map_err(|_| "no answer in 2 s".to_owned())?
+        .map_err(|error| error.to_string())
+}
+
+fn spawn(options: &Options, port: u16, dir: &TempDir) -> Process {
+    let mut command = process::command("redis-server");
+    command.current_dir(dir.path()).args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", ""]);
+    if options.persistent {
+        command.args(["--appendonly", "yes", "--appendfsync", "always"]);
+    }
+    if !options.password.is_empty() {
+        command.args(["--requirepass", &options.password]);
+    }
+    Process::spawn("redis-server", command, &dir.path().join("output.log"))
+}

@@ -1,0 +1,57 @@
+//! Waiting for a condition with a deadline. No test sleeps to wait.
+
+use std::fmt::Display;
+use std::panic::Location;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+/// How often a condition is looked at.
+const POLL: Duration = Duration::from_millis(10);
+/// After how long a look counts as hanging.
+const HUNG: Duration = Duration::from_millis(500);
+
+/// Waits until `condition` holds. Panics after `deadline`, naming `what` did not come true and the caller's line.
+#[track_caller]
+pub fn wait_until(
+    mut condition: impl AsyncFnMut() -> bool,
+    deadline: Duration,
+    what: &str,
+) -> impl Future<Output = ()> {
+    wait_for(
+        async move || if condition().await { Ok(()) } else { Err("the condition is still false") },
+        deadline,
+        what,
+    )
+}
+
+/// Waits until `probe` returns a value, and returns it. Panics after `deadline` with the last error of the probe, so say
+/// there what was seen instead. One look that hangs is cut off at the deadline too.
+#[track_caller]
+pub fn wait_for<T, E: Display>(
+    mut probe: impl AsyncFnMut() -> Result<T, E>,
+    deadline: Duration,
+    what: &str,
+) -> impl Future<Output = T> {
+    let caller = Location::caller();
+    async move {
+        let end = Instant::now() + deadline;
+        let mut ticks = interval(POLL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last = "it was never looked at".to_owned();
+        while Instant::now() < end {
+            ticks.tick().await;
+            let began = Instant::now();
+            match tokio::time::timeout_at(end, probe()).await {
+                Ok(Ok(value)) => return value,
+                Ok(Err(error)) => last = error.to_string(),
+                // A look that has just begun when the time is over adds nothing to the one before.
+                Err(_) if began.elapsed() > HUNG => {
+                    last = format!("the look itself hung; before that: {last}")
+                }
+                Err(_) => {}
+            }
+        }
+        panic!("waited {deadline:?} in vain for: {what}\n  at {caller}\n  last seen: {last}");
+    }
+}
