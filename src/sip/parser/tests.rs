@@ -374,7 +374,7 @@ fn exercise(message: &Message) {
 fn mutated_messages_never_panic() {
     let mut random = SmallRng::seed_from_u64(3261);
     let mut read = 0;
-    let rounds = 250_000;
+    let rounds = 200_000;
     for round in 0..rounds {
         let bytes = mutate(SEEDS[round % SEEDS.len()].as_bytes(), &mut random);
         if let Ok(message) = parse_datagram(&bytes) {
