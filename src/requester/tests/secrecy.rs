@@ -75,7 +75,10 @@ async fn a_search_through_the_trace_finds_no_password() {
 
     let text = String::from_utf8_lossy(&captured.0.lock().unwrap()).into_owned();
     // The capture works: it holds our own lines, the finest of them, and those of the libraries below.
-    assert!(text.contains("answered") && text.contains("TRACE") && text.contains("h2::"), "the capture does not work");
+    assert!(
+        text.contains("answered") && text.contains("TRACE") && text.contains("h2::"),
+        "the capture does not work"
+    );
     let digests = answered.lock().unwrap().clone();
     assert!(digests.len() >= 2);
     for secret in [PASSWORD.to_owned(), gateway_auth(PASSWORD)].iter().chain(&digests) {
