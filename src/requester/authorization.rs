@@ -6,7 +6,7 @@ use crate::proto::sipmessage::Authorization;
 /// Writes the header field value from those fields that are set.
 ///
 /// # Errors
-/// A text with a control character, or a part that must be a token and is not. Values are not shown.
+/// A text with a control character, or a scheme, algorithm or qop that is no token. Nothing but these three is shown.
 pub fn read(given: &Authorization) -> Result<String, RequestError> {
     let field = |name: &str| format!("message.authorization.{name}");
     let scheme = if given.scheme.is_empty() { "Digest" } else { &given.scheme };
@@ -33,4 +33,30 @@ pub fn read(given: &Authorization) -> Result<String, RequestError> {
         parts.push(format!("nc={:08x}", given.nonce_count));
     }
     Ok(format!("{scheme} {}", parts.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_set_is_written_and_quotes_are_escaped() {
+        let given = Authorization {
+            username: "a\"b".into(),
+            realm: "r".into(),
+            response: "00ff".into(),
+            qop: "auth".into(),
+            nonce_count: 10,
+            ..Authorization::default()
+        };
+        let written = read(&given).unwrap();
+        assert_eq!(written, r#"Digest username="a\"b", realm="r", response="00ff", qop=auth, nc=0000000a"#);
+    }
+
+    #[test]
+    fn a_line_break_is_refused_unseen() {
+        let given = Authorization { response: "hunter2\r\nX: y".into(), ..Authorization::default() };
+        let text = read(&given).unwrap_err().to_string();
+        assert!(text.starts_with("message.authorization.response: ") && !text.contains("hunter2"), "{text}");
+    }
 }

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::proto::{
     common::Transport,
+    processor::Method,
     sipmessage::{ResponseType, sip_message::MessageType},
 };
 
@@ -299,4 +300,24 @@ async fn an_ipv6_target_stands_in_brackets() {
     let reply = service.send(register(&peer.address.to_string())).await;
     assert_eq!(response_type(&reply), ResponseType::Ok);
     assert!(peer.requests()[0].header("Via").contains("[::1]"));
+}
+
+#[tokio::test]
+async fn another_method_with_a_body_and_without_a_contact() {
+    let peer = Peer::udp(|raw, _| vec![raw.reply("202 Accepted", &[])]).await;
+    let service = start(Mode::Direct).await;
+    let mut request = register(&peer.address.to_string());
+    request.method = Method::Message.into();
+    drop_extension(&mut request, "CSeq");
+    let message = edit(&mut request);
+    message.extensions.push(extension("CSeq", "1 MESSAGE"));
+    message.extensions.push(extension("Content-Type", "text/plain"));
+    message.body = "caf\u{e9}\r\n\r\nX: y".into();
+    let reply = service.send(request).await;
+    assert_eq!(response_type(&reply), ResponseType::Accepted);
+    let raw = &peer.requests()[0];
+    assert!(raw.start_line().starts_with("MESSAGE sip:registrar.test"), "{raw:?}");
+    assert!(raw.headers("Contact").is_empty(), "RFC 3428 §4");
+    assert_eq!(raw.header("Content-Length"), "13");
+    assert!(raw.0.ends_with("\r\n\r\ncaf\u{e9}\r\n\r\nX: y"));
 }

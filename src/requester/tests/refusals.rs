@@ -182,3 +182,19 @@ async fn what_is_not_offered_is_named() {
         assert!(status.message().contains("INVITE"), "{status:?}");
     }
 }
+
+#[tokio::test]
+async fn what_is_too_large_is_refused() {
+    let service = start(Mode::Direct).await;
+    let mut request = register("127.0.0.1:5060");
+    set(&mut request, "X-Large", &"x".repeat(70_000));
+    let status = service.refused(request).await;
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    assert!(status.message().starts_with("message: "), "{status:?}");
+
+    let mut request = register("127.0.0.1:5060");
+    edit(&mut request).extensions.extend((0..300).map(|_| extension("X-Many", "x")));
+    let status = service.refused(request).await;
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    assert!(status.message().starts_with("message.extensions["), "{status:?}");
+}
