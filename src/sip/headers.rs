@@ -55,7 +55,7 @@ impl Headers {
     /// The values of all fields of that name, in their order, each as it stands: a value may itself be a
     /// comma-separated list (see [`Headers::list`]).
     pub fn get_all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> + use<'a> {
-        let name = canonical(name).into_owned();
+        let name = canonical(name);
         self.fields.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(&name)).map(|(_, v)| v.as_str())
     }
 

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use super::{
-    grammar::{ParseError, is_token},
+    grammar::{ParseError, is_token, is_token_byte},
     headers::{BuildError, Headers, MAX_HEADERS},
     message::{MAX_MESSAGE, Message, Request, Response},
     uri::SipUri,
@@ -187,7 +187,7 @@ impl Head {
     fn into_message(self, body: &[u8]) -> Result<Message, ParseError> {
         let Self { start, headers } = self;
         let body = body.to_vec();
-        let malformed = |expected| ParseError::malformed("start line", start_excerpt(&start), expected);
+        let malformed = |expected| ParseError::malformed("start line", first_word(&start), expected);
         if start.get(..8).is_some_and(|version| version.eq_ignore_ascii_case("SIP/2.0 ")) {
             let rest = &start[8..];
             let (code, reason) = rest.split_once(' ').unwrap_or((rest, ""));
@@ -211,9 +211,10 @@ impl Head {
     }
 }
 
-/// The first word: a URI in a start line could hold a password.
-fn start_excerpt(start: &str) -> &str {
-    start.split(' ').next().unwrap_or_default()
+/// The first word, as far as it is one: what follows could hold a password.
+fn first_word(text: &str) -> &str {
+    let end = text.bytes().take_while(|b| is_token_byte(*b) || *b == b'/').take(32).count();
+    &text[..end]
 }
 
 /// One line as text that may stand in a header field: bytes that are not UTF-8 and NUL become U+FFFD, CR a space.
@@ -234,7 +235,7 @@ fn split_field(line: &[u8]) -> Result<(Cow<'_, str>, Cow<'_, str>), ParseError> 
         Cow::Owned(name) => Cow::Owned(name.trim_end().to_owned()),
     };
     if !is_token(&name) {
-        return Err(ParseError::malformed("header field name", &name, expected));
+        return Err(ParseError::malformed("header field name", first_word(&name), expected));
     }
     let value = match text(&line[colon + 1..]) {
         Cow::Borrowed(value) => Cow::Borrowed(value.trim()),
@@ -247,6 +248,9 @@ fn store(headers: &mut Headers, field: Option<(Cow<'_, str>, Cow<'_, str>)>) -> 
     let Some((name, value)) = field else { return Ok(()) };
     headers.push(&name, value.trim()).map_err(|error| match error {
         BuildError::TooMany => ParseError::TooMuch { what: "header fields", limit: MAX_HEADERS },
-        _ => ParseError::malformed("header field name", &name, "a token, then a colon"),
+        _ => ParseError::malformed("header field name", first_word(&name), "a token, then a colon"),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,6 +38,19 @@ impl Names {
         Ok(Self { resolver, within })
     }
 
+    /// With a hosts file of this text and no name servers.
+    #[cfg(test)]
+    pub(super) fn with_hosts(text: &str) -> Result<Self, ClientError> {
+        let nowhere = ResolverConfig::from_parts(None, Vec::new(), Vec::new());
+        let builder = TokioResolver::builder_with_config(nowhere, TokioRuntimeProvider::default());
+        let error = |error: &dyn std::fmt::Display| ClientError::resolve(error.to_string());
+        let mut resolver = builder.build().map_err(|e| error(&e))?;
+        let mut hosts = hickory_resolver::Hosts::default();
+        hosts.read_hosts_conf(text.as_bytes()).map_err(|e| error(&e))?;
+        resolver.set_hosts(std::sync::Arc::new(hosts));
+        Ok(Self { resolver, within: Duration::from_secs(5) })
+    }
+
     /// The addresses of a host that pass the filter, in the order to try them; at least one.
     pub(super) async fn addresses(
         &self,

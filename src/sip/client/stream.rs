@@ -130,14 +130,18 @@ impl Connections {
         self: &Arc<Self>,
         destination: &Destination,
     ) -> Result<Arc<Connection>, ClientError> {
-        let connecting = self.slots().get(destination).map(|(_, connecting)| connecting.clone());
-        let connecting = connecting.unwrap_or_else(|| self.connect(destination));
-        connecting.await
+        let connection = self.connect(destination).await?;
+        if !connection.is_closed() {
+            return Ok(connection);
+        }
+        // It was closed a moment ago, and is not yet taken out.
+        self.remove(destination, connection.id);
+        self.connect(destination).await
     }
 
+    /// Joins those who wait for the connection, or begins to make it.
     fn connect(self: &Arc<Self>, destination: &Destination) -> Connecting {
         let mut slots = self.slots();
-        // Another caller may have been faster.
         if let Some((_, connecting)) = slots.get(destination) {
             return connecting.clone();
         }
