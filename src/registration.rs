@@ -451,12 +451,9 @@ impl Registration {
                     self.target_failed(false, None, plan, now, rng);
                 }
             }
-            Verdict::Rejected { retry_after_s } | Verdict::UnknownAccount { retry_after_s } => {
-                let times = self.trouble_mut().rejections;
-                self.trouble_mut().rejections = times.saturating_add(1);
-                let asked_to_wait = retry_after_s.map_or(0, schedule::retry_after);
-                self.round_failed();
-                self.wait(schedule::after_rejection(u32::from(times), rng).max(asked_to_wait), now);
+            Verdict::Rejected => self.rejected(0, now, rng),
+            Verdict::UnknownAccount { retry_after_s } => {
+                self.rejected(retry_after_s.map_or(0, schedule::retry_after), now, rng);
             }
             Verdict::Failed { way, retry_after_s, whole_registrar } => {
                 let until = retry_after_s.map(|seconds| now.at.plus(schedule::retry_after(seconds)));
@@ -622,14 +619,9 @@ impl Registration {
 
     /// Settings changed: the refresh of a registered trunk moves to its new time.
     pub fn reschedule(&mut self, settings: &Settings, now: Moment, rng: &mut impl Rng) {
-        if self.flight.is_none()
-            && self.state(now) == TrunkState::Registered
-            && self.due > now
-            && !self.probe_next
-        {
-            if let Some(binding) = self.binding {
-                self.due = refresh(&binding, settings, now, rng);
-            }
+        let waits = self.flight.is_none() && self.state(now) == TrunkState::Registered && self.due > now;
+        if let (true, false, Some(binding)) = (waits, self.probe_next, self.binding) {
+            self.due = refresh(&binding, settings, now, rng);
         }
     }
 

@@ -125,11 +125,6 @@ impl Registrars {
         self.get(id).map_or(0, |registrar| registrar.min_expires_s)
     }
 
-    /// The host of a registrar.
-    pub fn host(&self, id: u32) -> &str {
-        self.get(id).map_or("", |registrar| &registrar.host)
-    }
-
     /// Puts a trunk into the queue of a registrar.
     pub fn wait(&mut self, id: u32, urgency: Urgency, slot: u32, stamp: u32, now: Moment) {
         if let Some(registrar) = self.get_mut(id) {

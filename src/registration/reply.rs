@@ -89,19 +89,43 @@ pub enum Hold {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The registrar holds a binding for so many seconds.
-    Registered { expires_s: u32 },
+    Registered {
+        /// Seconds.
+        expires_s: u32,
+    },
     /// The expiry asked for is too short; `ask` seconds is what to ask next.
-    TooBrief { ask: u32 },
+    TooBrief {
+        /// Seconds.
+        ask: u32,
+    },
     /// Option tags to leave out, one bit for each; 0 where nothing is left to leave out.
-    BadExtension { tags: u32 },
+    BadExtension {
+        /// One bit for each, in configuration order.
+        tags: u32,
+    },
     /// Try there instead.
-    Redirected { to: RedirectTarget, hold: Hold },
+    Redirected {
+        /// Where to.
+        to: RedirectTarget,
+        /// For how long.
+        hold: Hold,
+    },
     /// The credentials are refused: other targets will refuse them too.
-    Rejected { retry_after_s: Option<u32> },
+    Rejected,
     /// There is no such account.
-    UnknownAccount { retry_after_s: Option<u32> },
-    /// The target failed. `way` tells that it may be the EdgePort rather than the registrar.
-    Failed { way: bool, retry_after_s: Option<u32>, whole_registrar: bool },
+    UnknownAccount {
+        /// Retry-After of a 404, in seconds.
+        retry_after_s: Option<u32>,
+    },
+    /// The target failed.
+    Failed {
+        /// It may be the EdgePort rather than the registrar.
+        way: bool,
+        /// Retry-After, in seconds.
+        retry_after_s: Option<u32>,
+        /// Retry-After concerns every trunk of the registrar.
+        whole_registrar: bool,
+    },
     /// Nobody answered.
     Silent,
     /// Whether the registrar holds a binding is not known.
@@ -120,7 +144,7 @@ impl Verdict {
             Self::TooBrief { .. } => "too_brief",
             Self::BadExtension { .. } => "bad_extension",
             Self::Redirected { .. } => "redirected",
-            Self::Rejected { .. } => "rejected",
+            Self::Rejected => "rejected",
             Self::UnknownAccount { .. } => "unknown_account",
             Self::Failed { .. } => "failed",
             Self::Silent => "no_answer",
@@ -175,7 +199,7 @@ fn judge_reply(reply: &Reply, asked: Asked<'_>) -> Verdict {
             Some(to) => Verdict::Redirected { to: to.clone(), hold: hold(code, reply) },
             None => failed,
         },
-        401 | 403 | 407 => Verdict::Rejected { retry_after_s: None },
+        401 | 403 | 407 => Verdict::Rejected,
         404 => Verdict::UnknownAccount { retry_after_s },
         410 | 604 => Verdict::UnknownAccount { retry_after_s: None },
         408 => Verdict::Silent,
@@ -246,7 +270,7 @@ fn explain(reply: &Reply, verdict: &Verdict) -> Cause {
         (None, _) => "the reply has no response type that makes sense".to_owned(),
     };
     let (reason, hint) = match verdict {
-        Verdict::Rejected { .. } => (Reason::CredentialsRejected, "; check username and password"),
+        Verdict::Rejected => (Reason::CredentialsRejected, "; check username and password"),
         Verdict::UnknownAccount { .. } => {
             (Reason::UnknownAccount, "; check user and host of the trunk's URI")
         }

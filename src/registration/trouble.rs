@@ -158,6 +158,14 @@ impl Registration {
         self.wait(wait, now);
     }
 
+    /// Credentials or account are refused: every target would say the same. Never sooner than `asked_to_wait` ms.
+    pub(super) fn rejected(&mut self, asked_to_wait: u64, now: Now, rng: &mut impl Rng) {
+        let times = self.trouble_mut().rejections;
+        self.trouble_mut().rejections = times.saturating_add(1);
+        self.round_failed();
+        self.wait(schedule::after_rejection(u32::from(times), rng).max(asked_to_wait), now);
+    }
+
     /// Ends the round: the next one starts at the preferred target.
     pub(super) fn round_failed(&mut self) {
         self.failures = self.failures.saturating_add(1);
