@@ -128,6 +128,4 @@ pub struct RegistrationSettings {
     pub user_agent: String,
     /// Option tags sent in Require and Proxy-Require; at most 32.
     pub require: Vec<String>,
-    /// How long a de-registration of everything may take (a deleted Registry).
-    pub leave_deadline: Duration,
 }

@@ -142,10 +142,6 @@ pub struct RegistrationSpec {
     /// Option tags for Require and Proxy-Require, at most 32; `[]` for none. Default: `[gin]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub require: Option<Vec<String>>,
-    /// How long the de-registration of all trunks may take when a Registry resource is deleted: a duration or a number
-    /// of seconds, 1 s to 10 min. Default: 30s.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub leave_deadline: Option<Quantity>,
 }
 
 /// TLS of the `https://` addresses.

@@ -52,7 +52,6 @@ fn table(config: &Config) -> String {
         ),
         ("require", joined(registration.require.iter().cloned())),
         ("userAgent", registration.user_agent.clone()),
-        ("leaveDeadline", duration::show(registration.leave_deadline)),
     ];
     let mut text = String::new();
     for (key, value) in rows {

@@ -67,6 +67,5 @@ fn registration(fields: &mut Fields<'_>) -> RegistrationSpec {
         timeout: fields.quantity("timeout", &rules::REGISTER_TIMEOUT.right()),
         user_agent: fields.text("userAgent", right::USER_AGENT),
         require: fields.texts("require", right::REQUIRE, right::OPTION_TAG),
-        leave_deadline: fields.quantity("leaveDeadline", &rules::LEAVE_DEADLINE.right()),
     }
 }

@@ -327,11 +327,6 @@ impl Interpreter<'_> {
             rate_per_registrar: self.rate(spec.rate_per_registrar.as_ref()),
             user_agent: user_agent.to_owned(),
             require: self.require(spec.require.as_deref()),
-            leave_deadline: self.duration(
-                "spec.registration.leaveDeadline",
-                spec.leave_deadline.as_ref(),
-                &rules::LEAVE_DEADLINE,
-            ),
         }
     }
 

@@ -34,7 +34,6 @@ impl Span {
 pub(super) const REGISTER_INTERVAL: Span = Span::of(60, 1, 86_400);
 pub(super) const EXPIRES: Span = Span::of(600, 10, 86_400);
 pub(super) const REGISTER_TIMEOUT: Span = Span::of(40, 1, 120);
-pub(super) const LEAVE_DEADLINE: Span = Span::of(30, 1, 600);
 pub(super) const API_TIMEOUT: Span = Span::of(30, 1, 600);
 
 pub(super) const NAME: &str = "registry";

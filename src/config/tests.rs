@@ -68,7 +68,6 @@ fn least_gets_every_default() {
                 rate_per_registrar: Some(20.0),
                 user_agent: "Routr Connect v2".into(),
                 require: vec!["gin".into()],
-                leave_deadline: Duration::from_secs(30),
             },
         }
     );
@@ -199,8 +198,7 @@ fn registration_as_given() {
     maxInFlight: 7
     ratePerRegistrar: unlimited
     userAgent: 'Ours/1.0 (x = y)'
-    require: []
-    leaveDeadline: 5",
+    require: []",
     );
     assert_eq!(config.instance_id.as_deref(), Some("a-1"));
     assert_eq!(config.methods, ["INVITE", "X-OWN"]);
@@ -210,7 +208,6 @@ fn registration_as_given() {
         rate_per_registrar: None,
         user_agent: "Ours/1.0 (x = y)".into(),
         require: vec![],
-        leave_deadline: Duration::from_secs(5),
     };
     assert_eq!(config.registration, expected);
     for (given, rate) in [("0.5", 0.5), ("3", 3.0), ("\"2.5\"", 2.5)] {

@@ -145,7 +145,6 @@ spec:
   registration      expires 10m, up to 1000 in flight, 20 per second for each registrar
   require           gin
   userAgent         Routr Connect v2
-  leaveDeadline     30s
 ",
         path.display()
     );
