@@ -73,7 +73,10 @@ fn describe(status: &Status) -> Box<str> {
 }
 
 #[cfg(test)]
-mod tests {
+mod tests;
+
+#[cfg(test)]
+mod status_tests {
     use super::*;
 
     #[test]
