@@ -159,6 +159,8 @@ pub struct Engine {
     api: Health,
     cache: Health,
     paused: bool,
+    /// Of the last queue entry.
+    stamp: u32,
     rng: SmallRng,
 }
 
@@ -186,6 +188,7 @@ impl Engine {
             api: Health::default(),
             cache: Health::default(),
             paused: false,
+            stamp: 0,
             rng: SmallRng::seed_from_u64(seed),
             settings,
         }
@@ -231,8 +234,14 @@ impl Engine {
         if self.paused {
             return None;
         }
-        let gate = self.way.opens_at();
-        [self.timers.next(), self.registrars.next_at(), gate].into_iter().flatten().min()
+        // Whoever may not be sent now is woken by an answer, or by the breaker, not by time going by.
+        let (held, opens) = match (self.way.opens_at(), self.registrars.anybody_waits()) {
+            (Some(opens), true) => (None, Some(opens)),
+            (Some(_), false) => (self.registrars.next_at(), None),
+            (None, _) if self.way.is_full() => (None, None),
+            (None, _) => (self.registrars.next_at(), None),
+        };
+        [self.timers.next(), held, opens].into_iter().flatten().min()
     }
 
     /// Takes the answer to a request.
@@ -300,7 +309,6 @@ impl Engine {
     fn settle(&mut self, slot: u32, now: Now) {
         self.recount(slot, now);
         let Some(entry) = self.fleet.get_mut(slot) else { return };
-        entry.stamp = entry.stamp.wrapping_add(1);
         entry.queued = false;
         let due = entry.registration.due();
         if due <= now.at {
@@ -375,7 +383,9 @@ impl Engine {
                 trunk.uri(position).map_or("", |uri| uri.host).into()
             }
         };
-        entry.stamp = entry.stamp.wrapping_add(1);
+        // Never used twice, so that an entry of a slot's former owner does not count for the next one.
+        self.stamp = self.stamp.wrapping_add(1);
+        entry.stamp = self.stamp;
         entry.queued = true;
         let (urgency, stamp) = (entry.registration.urgency(), entry.stamp);
         if let Some(left) = entry.registration.left(now.at) {

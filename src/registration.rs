@@ -374,8 +374,14 @@ impl Registration {
                 self.note_binding(&verdict, position, now);
                 effect.finished = self.start_leaving(now);
             }
-            Purpose::Probe => self.probe_answered(&verdict, position, plan, now, rng),
-            Purpose::Register => {
+            Purpose::Probe if !verdict.tells_how() => {
+                self.probe_answered(&verdict, position, plan, now, rng);
+            }
+            Purpose::Probe | Purpose::Register => {
+                if attempt.purpose == Purpose::Probe {
+                    // The preferred target is there again, and only wants to be asked in another way.
+                    (self.uri, self.edge) = (0, 0);
+                }
                 self.register_answered(&verdict, cause, (sent_to, position), plan, now, rng, &mut effect);
             }
         }
@@ -419,6 +425,14 @@ impl Registration {
         effect: &mut Effect,
     ) {
         self.note_binding(verdict, position, now);
+        if let Verdict::TooBrief { ask } = verdict {
+            effect.min_expires = Some(*ask);
+        }
+        if self.goes_on(verdict, sent_to, now) {
+            self.class = Class::Refresh;
+            self.due = now.at;
+            return;
+        }
         if let Verdict::Registered { .. } = verdict {
             self.succeeded(plan, now, rng);
             return;
@@ -426,30 +440,8 @@ impl Registration {
         self.trouble_mut().blame(cause, now.unix_ms);
         match verdict {
             Verdict::Registered { .. } => {}
-            Verdict::TooBrief { ask } => {
-                effect.min_expires = Some(*ask);
-                self.trouble_mut().too_brief += 1;
-                if self.trouble_mut().too_brief <= MAX_TOO_BRIEF {
-                    self.at_once(now);
-                } else {
-                    self.target_failed(false, None, plan, now, rng);
-                }
-            }
-            Verdict::BadExtension { tags } => {
-                self.without_tags |= tags;
-                let first = !std::mem::replace(&mut self.trouble_mut().extension_dropped, true);
-                if *tags != 0 && first {
-                    self.at_once(now);
-                } else {
-                    self.target_failed(false, None, plan, now, rng);
-                }
-            }
-            Verdict::Redirected { to, hold } => {
-                if self.follow(sent_to, to, *hold, now) {
-                    self.at_once(now);
-                } else {
-                    self.target_failed(false, None, plan, now, rng);
-                }
+            Verdict::TooBrief { .. } | Verdict::BadExtension { .. } | Verdict::Redirected { .. } => {
+                self.target_failed(false, None, plan, now, rng);
             }
             Verdict::Rejected => self.rejected(0, now, rng),
             Verdict::UnknownAccount { retry_after_s } => {
@@ -466,11 +458,28 @@ impl Registration {
                 self.silent(*verdict == Verdict::Silent, plan, now, rng);
             }
             // The way is broken, not the trunk: it keeps its place, and the Requester's breaker decides when.
-            Verdict::Unavailable => self.keep_place(now, 0),
+            Verdict::Unavailable => self.due = now.at,
             Verdict::WayRefused => {
-                let wait = schedule::back_off(0, self.left(now.at), rng);
-                self.keep_place(now, wait);
+                self.due = now.at.plus(schedule::back_off(0, self.left(now.at), rng));
             }
+        }
+    }
+
+    /// Whether the reply only tells how to ask instead, so that the same target, or the one that it points to, is asked
+    /// again at once. That is no failure yet.
+    fn goes_on(&mut self, verdict: &Verdict, sent_to: &HostPort, now: Now) -> bool {
+        match verdict {
+            Verdict::TooBrief { .. } => {
+                self.trouble_mut().too_brief += 1;
+                self.trouble_mut().too_brief <= MAX_TOO_BRIEF
+            }
+            Verdict::BadExtension { tags } => {
+                self.without_tags |= tags;
+                let first = !std::mem::replace(&mut self.trouble_mut().extension_dropped, true);
+                *tags != 0 && first
+            }
+            Verdict::Redirected { to, hold } => self.follow(sent_to, to, *hold, now),
+            _ => false,
         }
     }
 
@@ -481,10 +490,8 @@ impl Registration {
         self.settle(now.at);
         let Some(binding) = self.binding else { return };
         self.due = refresh(&binding, plan.settings, now.at, rng);
-        let Some(trouble) = self.trouble.as_mut() else { return };
-        if (self.uri, self.edge) == (0, 0) {
-            trouble.preferred_failures = 0;
-        } else {
+        if (self.uri, self.edge) != (0, 0) {
+            let trouble = self.trouble_mut();
             // A probe must be over, at its worst, before the binding has to be refreshed at the latest.
             let probe_at = trouble.preferred_retry_at.max(now.at.plus(schedule::SECOND));
             let over = probe_at.plus(plan.settings.deadline_ms + 5 * schedule::SECOND);
@@ -500,7 +507,7 @@ impl Registration {
     fn settle(&mut self, now: Moment) {
         let preferred = (self.uri, self.edge) == (0, 0);
         let idle = self.trouble.as_mut().is_none_or(|trouble| {
-            trouble.settle(now);
+            trouble.settle(preferred, now);
             preferred && trouble.detour.is_none()
         });
         if idle {
@@ -651,15 +658,6 @@ impl Registration {
 
     fn trouble_mut(&mut self) -> &mut Trouble {
         self.trouble.get_or_insert_default()
-    }
-
-    fn at_once(&mut self, now: Now) {
-        self.class = Class::Refresh;
-        self.due = now.at;
-    }
-
-    fn keep_place(&mut self, now: Now, wait: u64) {
-        self.due = now.at.plus(wait);
     }
 
     fn wait(&mut self, ms: u64, now: Now) {

@@ -137,6 +137,11 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Whether it tells how to ask instead, rather than that asking failed.
+    pub fn tells_how(&self) -> bool {
+        matches!(self, Self::TooBrief { .. } | Self::BadExtension { .. } | Self::Redirected { .. })
+    }
+
     /// A short, fixed name for metrics.
     pub fn outcome(&self) -> &'static str {
         match self {

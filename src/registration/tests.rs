@@ -434,6 +434,49 @@ fn a_backup_holds_until_a_probe_finds_the_preferred_one_well() {
 }
 
 #[test]
+fn a_backup_found_after_a_restart_is_left_again_too() {
+    let mut bench = Bench::new(2, 1);
+    let now = Moment(START);
+    let binding = Binding { expires_at: now.plus(400_000), granted_s: 600, position: 1 };
+    let settings = bench.settings.clone();
+    bench.registration = Registration::resume(7, Some((binding, 1)), &settings, now, &mut bench.rng);
+    let refresh = bench.attempt();
+    assert_eq!(refresh.uri, UriChoice::Rank(1));
+    bench.answer(&refresh, ok(600));
+    let probe = bench.attempt();
+    assert_eq!((probe.purpose, probe.uri), (Purpose::Probe, UriChoice::Rank(0)));
+}
+
+#[test]
+fn a_probe_that_is_told_to_ask_otherwise_does_so() {
+    for told in [Reply { min_expires: Some(900), ..reply(423) }, reply(420), redirect(302, "elsewhere", None)]
+    {
+        let mut bench = Bench::new(2, 1);
+        bench.round(500, 0);
+        let attempt = bench.attempt();
+        bench.answer(&attempt, ok(600));
+        let probe = bench.attempt();
+        bench.answer(&probe, told);
+        assert_eq!(bench.wait_of_next(), 0);
+        let attempt = bench.attempt();
+        assert_eq!((attempt.purpose, attempt.uri), (Purpose::Register, UriChoice::Rank(0)));
+        bench.answer(&attempt, ok(600));
+        assert_eq!(bench.attempt().uri, UriChoice::Rank(0));
+    }
+}
+
+#[test]
+fn being_told_to_ask_otherwise_is_no_failure() {
+    for told in [Reply { min_expires: Some(900), ..reply(423) }, reply(420), redirect(302, "elsewhere", None)]
+    {
+        let mut bench = Bench::new(1, 1);
+        let attempt = bench.attempt();
+        bench.answer(&attempt, told);
+        assert_eq!((bench.state(), bench.reason()), (TrunkState::Pending, None));
+    }
+}
+
+#[test]
 fn a_probe_that_is_silent_endangers_nothing() {
     for expires in [30, 50, 60, 90, 120, 300, 600, 3_600] {
         let mut bench = Bench::new(2, 2);

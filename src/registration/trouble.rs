@@ -58,11 +58,11 @@ impl Trouble {
     }
 
     /// A success: see [`Registration::settle`].
-    pub fn settle(&mut self, now: Moment) {
+    pub fn settle(&mut self, preferred: bool, now: Moment) {
         let detour = self.detour.take().filter(|detour| !detour.once && detour.until > now);
         *self = Self {
             detour,
-            preferred_failures: self.preferred_failures,
+            preferred_failures: if preferred { 0 } else { self.preferred_failures },
             preferred_retry_at: self.preferred_retry_at,
             ..Self::default()
         };
