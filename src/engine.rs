@@ -488,7 +488,14 @@ impl Engine {
 
     /// The connection to the Requester was lost and is back: its Contact may have changed.
     pub fn requester_reconnected(&mut self, now: Now) {
+        self.refresh_early(now, |_, _| true);
+    }
+
+    fn refresh_early(&mut self, now: Now, concerned: impl Fn(&Self, &fleet::Slot) -> bool) {
         for slot in self.fleet.all() {
+            if !self.fleet.get(slot).is_some_and(|entry| concerned(self, entry)) {
+                continue;
+            }
             if let Some(entry) = self.fleet.get_mut(slot) {
                 let before = entry.registration.due();
                 entry.registration.refresh_early(now.at, &mut self.rng);
@@ -523,9 +530,21 @@ impl Engine {
             self.registrars.set_rate(self.settings.rate_per_registrar, now.at);
         }
         if before.edge_ports != self.settings.edge_ports {
-            self.edges = Edges::new(&self.settings.edge_ports);
-            // Calls must not go on arriving at an EdgePort that is no longer there.
-            self.requester_reconnected(now);
+            let edges = Edges::new(&self.settings.edge_ports);
+            let before = std::mem::replace(&mut self.edges, edges);
+            // Calls must not go on arriving at an EdgePort that is no longer there. Other trunks are not touched.
+            self.refresh_early(now, |engine, entry| {
+                let (trunk, rank) = (entry.trunk.open(), entry.registration.ranks().1);
+                let address = |edges: &Edges| edges.choose(&trunk, rank, now.at).1;
+                address(&before) != address(&engine.edges)
+            });
+        }
+        if before.registration.tags != self.settings.registration.tags {
+            for slot in self.fleet.all() {
+                if let Some(entry) = self.fleet.get_mut(slot) {
+                    entry.registration.forget_tags();
+                }
+            }
         }
         if before.registration.interval_ms != self.settings.registration.interval_ms {
             for slot in self.fleet.all() {

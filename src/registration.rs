@@ -602,6 +602,11 @@ impl Registration {
         self.due = now;
     }
 
+    /// Which option tags to leave out has to be learnt anew: their list is another one.
+    pub fn forget_tags(&mut self) {
+        self.without_tags = 0;
+    }
+
     /// Registers at once, because a person asks for it.
     pub fn refresh_now(&mut self, now: Moment) {
         if self.phase == Phase::Active && self.flight.is_none() {

@@ -93,9 +93,10 @@ pub struct Running {
 /// # Errors
 /// When the configuration is not usable, a port cannot be had, or the engine breaks.
 pub async fn run(args: RunArgs, shutdown: CancellationToken) -> Result<(), StandaloneError> {
+    let hangups = follow::hangups();
     let (path, config) = config::load(args.config.as_deref())?;
-    let public = admin::bind(args.listen, "public").await?;
-    let private = admin::bind(args.admin_listen, "private").await?;
+    let public = admin::bind(args.listen, "--listen").await?;
+    let private = admin::bind(args.admin_listen, "--admin-listen").await?;
     tracing::info!(
         config = %path.display(),
         version = env!("CARGO_PKG_VERSION"),
@@ -105,8 +106,13 @@ pub async fn run(args: RunArgs, shutdown: CancellationToken) -> Result<(), Stand
         "starting"
     );
     let metrics = Metrics::new(environment::unix_ms());
-    let mut engine =
-        start(&config, metrics.clone(), Duration::from_secs(args.grace), shutdown.clone()).await?;
+    let mut engine = tokio::select! {
+        engine = start(&config, metrics.clone(), Duration::from_secs(args.grace), shutdown.clone()) => engine?,
+        () = shutdown.cancelled() => {
+            tracing::info!("stopped before anything was registered");
+            return Ok(());
+        }
+    };
     let healthz = admin::healthz_wanted(std::env::var("ENABLE_HEALTHCHECKS").ok().as_deref());
     let state =
         AdminState::new(engine.handle.clone(), metrics, Arc::new(environment::System)).with_healthz(healthz);
@@ -118,6 +124,7 @@ pub async fn run(args: RunArgs, shutdown: CancellationToken) -> Result<(), Stand
         config,
         engine.identity.clone(),
         engine.reloads.clone(),
+        hangups,
         shutdown.clone(),
     ));
     tokio::select! {

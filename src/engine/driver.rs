@@ -153,10 +153,16 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
     }
 
     async fn load(&mut self, shutdown: &CancellationToken) {
-        let load = tokio::time::timeout(LOAD_DEADLINE, self.keeper.load());
-        let loaded = tokio::select! {
-            loaded = load => loaded,
-            () = shutdown.cancelled() => return,
+        let store = self.ports.store.clone();
+        let load = tokio::time::timeout(LOAD_DEADLINE, async move { store.load().await });
+        tokio::pin!(load);
+        let loaded = loop {
+            tokio::select! {
+                loaded = &mut load => break loaded,
+                // A slow store must not make the service look dead.
+                Some(command) = self.commands.recv() => self.obey(command),
+                () = shutdown.cancelled() => return,
+            }
         };
         let now = self.clock.now();
         match loaded {

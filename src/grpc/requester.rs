@@ -20,6 +20,7 @@ use crate::{
         requester::{SendMessageRequest, requester_client::RequesterClient},
         sipmessage as sip,
     },
+    requester::LOCAL_REPLY,
     secret::Secret,
     trunk::{Credentials, HostPort, Transport, UriHost},
 };
@@ -201,6 +202,7 @@ fn decode(message: sip::SipMessage) -> Reply {
             .map(|tag| tag.trim().into())
             .collect(),
         cseq: header("CSeq").and_then(leading_number),
+        local: header(LOCAL_REPLY).is_some(),
         phrase: message.reason_phrase.into(),
     }
 }

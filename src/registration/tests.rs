@@ -657,6 +657,7 @@ fn any_answer() -> impl Strategy<Value = Result<Reply, SendError>> {
                 contact,
                 unsupported,
                 phrase: "x".into(),
+                local: host == 2,
             })
         },
     );
