@@ -230,18 +230,16 @@ impl Engine {
     }
 
     /// When to call [`Engine::poll_send`] again, unless something else happens before.
-    pub fn next_wakeup(&self) -> Option<Moment> {
+    ///
+    /// It is in the future once `poll_send` has said that there is nothing to send.
+    pub fn next_wakeup(&self, now: Now) -> Option<Moment> {
         if self.paused {
             return None;
         }
-        // Whoever may not be sent now is woken by an answer, or by the breaker, not by time going by.
-        let (held, opens) = match (self.way.opens_at(), self.registrars.anybody_waits()) {
-            (Some(opens), true) => (None, Some(opens)),
-            (Some(_), false) => (self.registrars.next_at(), None),
-            (None, _) if self.way.is_full() => (None, None),
-            (None, _) => (self.registrars.next_at(), None),
-        };
-        [self.timers.next(), held, opens].into_iter().flatten().min()
+        // Behind a shut gate budgets do not matter: an answer opens it, or the breaker's time.
+        let budgets = (self.way.gate(now.at) != Gate::Shut).then(|| self.registrars.next_at()).flatten();
+        let breaker = self.way.opens_at().filter(|moment| *moment > now.at);
+        [self.timers.next(), budgets, breaker].into_iter().flatten().min()
     }
 
     /// Takes the answer to a request.
@@ -414,8 +412,8 @@ impl Engine {
         }
         if self.collides(slot) {
             let entry = self.fleet.get_mut(slot)?;
-            entry.queued = false;
-            self.timers.arm(now.at.plus(COLLISION_PAUSE), slot);
+            entry.registration.defer(now.at.plus(COLLISION_PAUSE));
+            self.settle(slot, now);
             return None;
         }
         let min_expires = self.registrars.min_expires(registrar);

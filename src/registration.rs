@@ -158,6 +158,8 @@ pub struct Registration {
     cseq: u32,
     without_tags: u32,
     failures: u16,
+    /// Rounds in a row after which the full back-off was waited for: its exponent.
+    backed_off: u16,
     phase: Phase,
     class: Class,
     flight: Option<Purpose>,
@@ -180,6 +182,7 @@ impl Registration {
             cseq: 0,
             without_tags: 0,
             failures: 0,
+            backed_off: 0,
             phase: Phase::Active,
             class: Class::First,
             flight: None,
@@ -485,7 +488,7 @@ impl Registration {
 
     /// 200: refresh in time; look after the preferred target where another one took over.
     fn succeeded(&mut self, plan: &Plan<'_>, now: Now, rng: &mut impl Rng) {
-        self.failures = 0;
+        (self.failures, self.backed_off) = (0, 0);
         self.class = Class::Refresh;
         self.settle(now.at);
         let Some(binding) = self.binding else { return };
@@ -588,7 +591,7 @@ impl Registration {
             (binding, _) => *binding = None,
         }
         self.without_tags = 0;
-        self.failures = 0;
+        (self.failures, self.backed_off) = (0, 0);
         self.outdated = self.flight.is_some();
         self.start_over(now);
     }
@@ -652,6 +655,11 @@ impl Registration {
         }
         self.trouble_mut().tried |= bit(self.uri);
         self.uri = rank;
+    }
+
+    /// Not before that moment, for a reason that lies outside the registration.
+    pub fn defer(&mut self, until: Moment) {
+        self.due = self.due.max(until);
     }
 
     /// There is no time, or no way, for the probe that is next: the binding is refreshed as if there had been none.

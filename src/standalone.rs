@@ -127,23 +127,21 @@ pub async fn run(args: RunArgs, shutdown: CancellationToken) -> Result<(), Stand
         hangups,
         shutdown.clone(),
     ));
-    tokio::select! {
-        () = shutdown.cancelled() => tracing::info!("shutting down; bindings stay with their registrars"),
-        _ = &mut engine.task => {
-            shutdown.cancel();
-            if !ports_end.is_cancelled() {
-                ports_end.cancel();
-                return Err(StandaloneError::EngineEnded);
-            }
+    let ended = tokio::select! {
+        biased;
+        () = shutdown.cancelled() => {
+            tracing::info!("shutting down; bindings stay with their registrars");
+            engine.task.await
         }
-    }
-    let engine_ended = engine.task.await;
+        // Not told to: it can only have panicked.
+        ended = &mut engine.task => ended,
+    };
     ports_end.cancel();
     follow.abort();
     if let Ok(result) = ports.await {
         result?;
     }
-    engine_ended.map_err(|_| StandaloneError::EngineEnded)?;
+    ended.map_err(|_| StandaloneError::EngineEnded)?;
     tracing::info!("stopped");
     Ok(())
 }

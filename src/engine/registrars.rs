@@ -213,11 +213,6 @@ impl Registrars {
         }
     }
 
-    /// Whether there is a registrar that could be sent to at once.
-    pub fn anybody_waits(&self) -> bool {
-        !self.ready.is_empty()
-    }
-
     /// When the next blocked registrar may become ready.
     pub fn next_at(&self) -> Option<Moment> {
         self.blocked.peek().map(|Reverse((moment, _))| *moment)

@@ -124,15 +124,6 @@ impl Way {
         }
     }
 
-    /// Whether all places are taken, or the one probe is under way: only an answer changes that.
-    pub fn is_full(&self) -> bool {
-        match self.breaker {
-            Breaker::Closed => f64::from(self.in_flight) >= self.limit.floor(),
-            Breaker::Probing { .. } => true,
-            Breaker::Open { .. } => false,
-        }
-    }
-
     /// Whether the breaker is open or probing.
     pub fn is_open(&self) -> bool {
         self.breaker != Breaker::Closed

@@ -307,6 +307,35 @@ fn silence_is_followed_by_one_other_target_and_never_by_a_quick_round() {
 }
 
 #[test]
+fn a_silent_target_is_not_asked_again_at_once_when_the_other_one_fails_too() {
+    let mut bench = Bench::new(2, 1);
+    bench.round(408, 32_500);
+    assert_eq!(bench.round(500, 5).uri, UriChoice::Rank(1));
+    between(bench.wait_of_next(), 30_000, 60_000);
+}
+
+#[test]
+fn retry_after_of_the_first_target_outlives_the_failure_of_the_second() {
+    let mut bench = Bench::new(2, 1);
+    let attempt = bench.attempt();
+    bench.answer(&attempt, Reply { retry_after: Some(600), ..reply(500) });
+    bench.round(500, 5);
+    between(bench.wait_of_next(), 599_000, 600_000);
+}
+
+#[test]
+fn an_outage_before_the_lapse_does_not_become_a_longer_one_after_it() {
+    let mut bench = Bench::new(1, 1).registered(600);
+    while bench.registration.left(Moment(bench.at)).is_some() {
+        bench.round(503, 0);
+    }
+    assert!(bench.registration.failures() > 5);
+    between(bench.wait_of_next(), 30_000, 60_000);
+    bench.round(503, 0);
+    between(bench.wait_of_next(), 60_000, 120_000);
+}
+
+#[test]
 fn past_the_deadline_is_silence() {
     let mut bench = Bench::new(1, 2);
     let attempt = bench.attempt();
