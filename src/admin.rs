@@ -102,12 +102,12 @@ pub enum EngineSilent {
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {address} for HTTP ({port}): {problem}")]
+    #[error("cannot listen on {address}: {problem}; give another address with {flag}")]
     Bind {
         /// The address asked for.
         address: SocketAddr,
-        /// `public` or `private`.
-        port: &'static str,
+        /// The flag of the command line that sets it.
+        flag: &'static str,
         /// What the system says.
         problem: std::io::Error,
     },
@@ -116,12 +116,12 @@ pub enum AdminError {
     Listener(#[from] std::io::Error),
 }
 
-/// Listens on `address`; `port` is `public` or `private`, for the error.
+/// Listens on `address`; `flag` is that of the command line which sets it, for the error.
 ///
 /// # Errors
 /// When the address is in use, not of this machine, or not allowed.
-pub async fn bind(address: SocketAddr, port: &'static str) -> Result<TcpListener, AdminError> {
-    TcpListener::bind(address).await.map_err(|problem| AdminError::Bind { address, port, problem })
+pub async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, AdminError> {
+    TcpListener::bind(address).await.map_err(|problem| AdminError::Bind { address, flag, problem })
 }
 
 /// Serves the ports that are given until `shutdown` is cancelled; requests under way may then end, for a few seconds.

@@ -16,8 +16,17 @@ use crate::{
 #[derive(Debug, Parser)]
 #[command(name = "routr-registry", version, arg_required_else_help = true)]
 pub struct Cli {
-    /// How log lines look: text on a terminal and JSON otherwise, unless told.
-    #[arg(long, global = true, value_enum, env = "LOGS_FORMAT", default_value = "auto")]
+    /// How log lines look: text, json, or auto: text on a terminal and JSON otherwise
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        env = "LOGS_FORMAT",
+        default_value = "auto",
+        hide_possible_values = true,
+        display_order = 900
+    )]
     pub log_format: LogFormat,
     /// What to do.
     #[command(subcommand)]

@@ -74,6 +74,9 @@ pub enum DemoError {
     /// `--once`: not everything is as it should be.
     #[error("not as it should be: {0}")]
     NotSettled(String),
+    /// `--once`: told to end before everything had settled.
+    #[error("interrupted before all trunks had settled")]
+    Interrupted,
 }
 
 impl DemoError {
@@ -188,12 +191,13 @@ impl Stage {
             let terminal = Terminal::detect();
             let (width, height) = terminal.size.unwrap_or((80, 24));
             let now = environment::unix_ms();
-            let body = table::trunk_lines(&trunks, now, Some(width), terminal.colour);
             let mut footer = table::summary_lines(&summary, now, Some(width));
             for hint in self.hints() {
                 footer.extend(table::wrapped(&hint, "", Some(width)));
             }
             footer.push("Ctrl-C ends.".to_owned());
+            let rows = usize::from(height).saturating_sub(footer.len() + 1);
+            let body = table::trunk_lines_within(rows, &trunks, now, width, terminal.colour);
             screen.draw(&body, &footer, height).map_err(DemoError::io("cannot draw on the terminal"))?;
             tokio::select! {
                 () = tokio::time::sleep(PERIOD) => {}
@@ -204,6 +208,7 @@ impl Stage {
 
     /// Without a terminal: a line for each change.
     async fn lines(&self, shutdown: &CancellationToken) -> Result<(), DemoError> {
+        say(&introduction())?;
         for hint in self.hints() {
             say(&hint)?;
         }
@@ -220,6 +225,7 @@ impl Stage {
 
     async fn settle(&self, shutdown: &CancellationToken) -> Result<(), DemoError> {
         let deadline = Instant::now() + SETTLE_WITHIN;
+        say(&introduction())?;
         let mut shown = HashMap::new();
         let (mut trunks, mut summary) = self.look().await;
         while !unsettled(&trunks).is_empty() && Instant::now() < deadline && !shutdown.is_cancelled() {
@@ -237,6 +243,9 @@ impl Stage {
         }
         say(&table::render(&trunks, &summary, now, terminal.width(), terminal.colour))?;
         let wrong = unsettled(&trunks);
+        if !wrong.is_empty() && shutdown.is_cancelled() {
+            return Err(DemoError::Interrupted);
+        }
         if !wrong.is_empty() {
             return Err(DemoError::NotSettled(wrong.join("; ")));
         }
@@ -246,6 +255,17 @@ impl Stage {
             SAMPLES.len() - healthy
         ))
     }
+}
+
+/// What is to be seen.
+fn introduction() -> String {
+    let healthy = SAMPLES.iter().filter(|sample| sample.healthy).count();
+    format!(
+        "Running on loopback, all of it real: an API server with {} sample trunks, a Requester, 4 SIP registrars, and the \
+         registry.\n{healthy} trunks are healthy and get registered; {} are sick and say why they are not.",
+        SAMPLES.len(),
+        SAMPLES.len() - healthy
+    )
 }
 
 /// Samples that are not, or not yet, as they should be.

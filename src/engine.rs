@@ -159,6 +159,8 @@ pub struct Engine {
     api: Health,
     cache: Health,
     paused: bool,
+    /// Of the last queue entry.
+    stamp: u32,
     rng: SmallRng,
 }
 
@@ -186,6 +188,7 @@ impl Engine {
             api: Health::default(),
             cache: Health::default(),
             paused: false,
+            stamp: 0,
             rng: SmallRng::seed_from_u64(seed),
             settings,
         }
@@ -227,12 +230,16 @@ impl Engine {
     }
 
     /// When to call [`Engine::poll_send`] again, unless something else happens before.
-    pub fn next_wakeup(&self) -> Option<Moment> {
+    ///
+    /// It is in the future once `poll_send` has said that there is nothing to send.
+    pub fn next_wakeup(&self, now: Now) -> Option<Moment> {
         if self.paused {
             return None;
         }
-        let gate = self.way.opens_at();
-        [self.timers.next(), self.registrars.next_at(), gate].into_iter().flatten().min()
+        // Behind a shut gate budgets do not matter: an answer opens it, or the breaker's time.
+        let budgets = (self.way.gate(now.at) != Gate::Shut).then(|| self.registrars.next_at()).flatten();
+        let breaker = self.way.opens_at().filter(|moment| *moment > now.at);
+        [self.timers.next(), budgets, breaker].into_iter().flatten().min()
     }
 
     /// Takes the answer to a request.
@@ -300,7 +307,6 @@ impl Engine {
     fn settle(&mut self, slot: u32, now: Now) {
         self.recount(slot, now);
         let Some(entry) = self.fleet.get_mut(slot) else { return };
-        entry.stamp = entry.stamp.wrapping_add(1);
         entry.queued = false;
         let due = entry.registration.due();
         if due <= now.at {
@@ -375,7 +381,9 @@ impl Engine {
                 trunk.uri(position).map_or("", |uri| uri.host).into()
             }
         };
-        entry.stamp = entry.stamp.wrapping_add(1);
+        // Never used twice, so that an entry of a slot's former owner does not count for the next one.
+        self.stamp = self.stamp.wrapping_add(1);
+        entry.stamp = self.stamp;
         entry.queued = true;
         let (urgency, stamp) = (entry.registration.urgency(), entry.stamp);
         if let Some(left) = entry.registration.left(now.at) {
@@ -404,8 +412,8 @@ impl Engine {
         }
         if self.collides(slot) {
             let entry = self.fleet.get_mut(slot)?;
-            entry.queued = false;
-            self.timers.arm(now.at.plus(COLLISION_PAUSE), slot);
+            entry.registration.defer(now.at.plus(COLLISION_PAUSE));
+            self.settle(slot, now);
             return None;
         }
         let min_expires = self.registrars.min_expires(registrar);
@@ -478,7 +486,14 @@ impl Engine {
 
     /// The connection to the Requester was lost and is back: its Contact may have changed.
     pub fn requester_reconnected(&mut self, now: Now) {
+        self.refresh_early(now, |_, _| true);
+    }
+
+    fn refresh_early(&mut self, now: Now, concerned: impl Fn(&Self, &fleet::Slot) -> bool) {
         for slot in self.fleet.all() {
+            if !self.fleet.get(slot).is_some_and(|entry| concerned(self, entry)) {
+                continue;
+            }
             if let Some(entry) = self.fleet.get_mut(slot) {
                 let before = entry.registration.due();
                 entry.registration.refresh_early(now.at, &mut self.rng);
@@ -513,9 +528,21 @@ impl Engine {
             self.registrars.set_rate(self.settings.rate_per_registrar, now.at);
         }
         if before.edge_ports != self.settings.edge_ports {
-            self.edges = Edges::new(&self.settings.edge_ports);
-            // Calls must not go on arriving at an EdgePort that is no longer there.
-            self.requester_reconnected(now);
+            let edges = Edges::new(&self.settings.edge_ports);
+            let before = std::mem::replace(&mut self.edges, edges);
+            // Calls must not go on arriving at an EdgePort that is no longer there. Other trunks are not touched.
+            self.refresh_early(now, |engine, entry| {
+                let (trunk, rank) = (entry.trunk.open(), entry.registration.ranks().1);
+                let address = |edges: &Edges| edges.choose(&trunk, rank, now.at).1;
+                address(&before) != address(&engine.edges)
+            });
+        }
+        if before.registration.tags != self.settings.registration.tags {
+            for slot in self.fleet.all() {
+                if let Some(entry) = self.fleet.get_mut(slot) {
+                    entry.registration.forget_tags();
+                }
+            }
         }
         if before.registration.interval_ms != self.settings.registration.interval_ms {
             for slot in self.fleet.all() {

@@ -44,6 +44,9 @@ enum Failure {
 }
 
 fn failure(status: &Status) -> Failure {
+    if std::error::Error::source(status).is_some_and(|source| source.is::<tonic::TimeoutExpired>()) {
+        return Failure::Deadline;
+    }
     // A status that the neighbour sent has no source; one that tonic made up, because the connection broke, has.
     let broken = std::error::Error::source(status).is_some();
     match status.code() {
@@ -73,7 +76,10 @@ fn describe(status: &Status) -> Box<str> {
 }
 
 #[cfg(test)]
-mod tests {
+mod tests;
+
+#[cfg(test)]
+mod status_tests {
     use super::*;
 
     #[test]

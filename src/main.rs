@@ -6,39 +6,57 @@ use anyhow::Context;
 use clap::Parser;
 use routr_registry::{
     cli::{Cli, Command},
-    client, config, demo, requester, standalone, telemetry,
+    client, config, demo, requester, standalone,
+    telemetry::{self, Lines},
 };
 use tokio::{
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
+    sync::mpsc,
 };
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let service = matches!(cli.command, Command::Run(_) | Command::Requester(_));
+    let log = match start_log(&cli, service) {
+        Ok(log) => log,
+        Err(error) => return fail(&error),
+    };
     match dispatch(cli) {
         Ok(code) => code,
-        Err(error) => {
-            // There is nowhere left to report a standard error that is gone.
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+        // Whoever collects a service's lines as JSON gets the last one so, too.
+        Err(error) if service && log == Some(Lines::Json) && tracing::enabled!(tracing::Level::ERROR) => {
+            tracing::error!("{error:#}");
             ExitCode::FAILURE
         }
+        Err(error) => fail(&error),
     }
 }
 
+fn fail(error: &anyhow::Error) -> ExitCode {
+    // There is nowhere left to report a standard error that is gone.
+    let _ = writeln!(std::io::stderr(), "error: {error:#}");
+    ExitCode::FAILURE
+}
+
+/// The services always log. The others speak for themselves; their logs are there for who asks for them.
+fn start_log(cli: &Cli, service: bool) -> anyhow::Result<Option<Lines>> {
+    let asked = ["RUST_LOG", "LOGS_LEVEL"].iter().any(|name| std::env::var_os(name).is_some());
+    Ok((service || asked).then(|| telemetry::init(cli.log_format)).transpose()?)
+}
+
 fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
-    match &cli.command {
-        Command::Run(_) | Command::Requester(_) => telemetry::init(cli.log_format)?,
-        // The others speak for themselves; logs are there for who asks for them.
-        _ if ["RUST_LOG", "LOGS_LEVEL"].iter().any(|name| std::env::var_os(name).is_some()) => {
-            telemetry::init(cli.log_format)?;
-        }
-        _ => {}
-    }
     let runtime = Runtime::new().context("cannot start the runtime")?;
     let result = runtime.block_on(async {
         let shutdown = CancellationToken::new();
-        cancel_at_signal(shutdown.clone())?;
+        match &cli.command {
+            Command::Run(_) | Command::Requester(_) => cancel_at_signal(shutdown.clone(), &ENDING)?,
+            // Its terminal may be closed: it has a folder to clear away.
+            Command::Demo(_) => cancel_at_signal(shutdown.clone(), &[ENDING[0], ENDING[1], HANGUP])?,
+            // Nothing of the others needs an orderly end.
+            Command::Check(_) | Command::Trunks(_) | Command::Refresh(_) => {}
+        }
         match cli.command {
             Command::Run(args) => standalone::run(args, shutdown).await?,
             Command::Check(args) => {
@@ -57,16 +75,26 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     result
 }
 
-/// SIGTERM and Ctrl-C end the process in an orderly way.
-fn cancel_at_signal(shutdown: CancellationToken) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot receive SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot receive SIGINT")?;
+/// What ends a process in an orderly way.
+const ENDING: [SignalKind; 2] = [SignalKind::terminate(), SignalKind::interrupt()];
+const HANGUP: SignalKind = SignalKind::hangup();
+
+/// The first of these signals ends the process in an orderly way; the next one, at once.
+fn cancel_at_signal(shutdown: CancellationToken, kinds: &[SignalKind]) -> anyhow::Result<()> {
+    let (sender, mut received) = mpsc::unbounded_channel();
+    for kind in kinds {
+        let number = kind.as_raw_value();
+        let mut signals = signal(*kind).with_context(|| format!("cannot receive signal {number}"))?;
+        let sender = sender.clone();
+        tokio::spawn(async move { while signals.recv().await.is_some() && sender.send(number).is_ok() {} });
+    }
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        received.recv().await;
         shutdown.cancel();
+        if let Some(number) = received.recv().await {
+            tracing::warn!(signal = number, "a second signal: ending at once");
+            std::process::exit(128 + number);
+        }
     });
     Ok(())
 }

@@ -60,6 +60,9 @@ pub struct Reply {
     pub unsupported: Vec<Box<str>>,
     /// CSeq number of the answer: where the Requester authenticated, higher than the one asked for.
     pub cseq: Option<u32>,
+    /// Whether the Requester says that it made this up itself, because no registrar answered (408) or none could be
+    /// reached (503). The Java Requester makes up the same replies without saying so.
+    pub local: bool,
 }
 
 /// Where a 3xx points to.

@@ -158,6 +158,8 @@ pub struct Registration {
     cseq: u32,
     without_tags: u32,
     failures: u16,
+    /// Rounds in a row after which the full back-off was waited for: its exponent.
+    backed_off: u16,
     phase: Phase,
     class: Class,
     flight: Option<Purpose>,
@@ -180,6 +182,7 @@ impl Registration {
             cseq: 0,
             without_tags: 0,
             failures: 0,
+            backed_off: 0,
             phase: Phase::Active,
             class: Class::First,
             flight: None,
@@ -374,8 +377,14 @@ impl Registration {
                 self.note_binding(&verdict, position, now);
                 effect.finished = self.start_leaving(now);
             }
-            Purpose::Probe => self.probe_answered(&verdict, position, plan, now, rng),
-            Purpose::Register => {
+            Purpose::Probe if !verdict.tells_how() => {
+                self.probe_answered(&verdict, position, plan, now, rng);
+            }
+            Purpose::Probe | Purpose::Register => {
+                if attempt.purpose == Purpose::Probe {
+                    // The preferred target is there again, and only wants to be asked in another way.
+                    (self.uri, self.edge) = (0, 0);
+                }
                 self.register_answered(&verdict, cause, (sent_to, position), plan, now, rng, &mut effect);
             }
         }
@@ -419,6 +428,14 @@ impl Registration {
         effect: &mut Effect,
     ) {
         self.note_binding(verdict, position, now);
+        if let Verdict::TooBrief { ask } = verdict {
+            effect.min_expires = Some(*ask);
+        }
+        if self.goes_on(verdict, sent_to, now) {
+            self.class = Class::Refresh;
+            self.due = now.at;
+            return;
+        }
         if let Verdict::Registered { .. } = verdict {
             self.succeeded(plan, now, rng);
             return;
@@ -426,30 +443,8 @@ impl Registration {
         self.trouble_mut().blame(cause, now.unix_ms);
         match verdict {
             Verdict::Registered { .. } => {}
-            Verdict::TooBrief { ask } => {
-                effect.min_expires = Some(*ask);
-                self.trouble_mut().too_brief += 1;
-                if self.trouble_mut().too_brief <= MAX_TOO_BRIEF {
-                    self.at_once(now);
-                } else {
-                    self.target_failed(false, None, plan, now, rng);
-                }
-            }
-            Verdict::BadExtension { tags } => {
-                self.without_tags |= tags;
-                let first = !std::mem::replace(&mut self.trouble_mut().extension_dropped, true);
-                if *tags != 0 && first {
-                    self.at_once(now);
-                } else {
-                    self.target_failed(false, None, plan, now, rng);
-                }
-            }
-            Verdict::Redirected { to, hold } => {
-                if self.follow(sent_to, to, *hold, now) {
-                    self.at_once(now);
-                } else {
-                    self.target_failed(false, None, plan, now, rng);
-                }
+            Verdict::TooBrief { .. } | Verdict::BadExtension { .. } | Verdict::Redirected { .. } => {
+                self.target_failed(false, None, plan, now, rng);
             }
             Verdict::Rejected => self.rejected(0, now, rng),
             Verdict::UnknownAccount { retry_after_s } => {
@@ -466,25 +461,40 @@ impl Registration {
                 self.silent(*verdict == Verdict::Silent, plan, now, rng);
             }
             // The way is broken, not the trunk: it keeps its place, and the Requester's breaker decides when.
-            Verdict::Unavailable => self.keep_place(now, 0),
+            Verdict::Unavailable => self.due = now.at,
             Verdict::WayRefused => {
-                let wait = schedule::back_off(0, self.left(now.at), rng);
-                self.keep_place(now, wait);
+                self.due = now.at.plus(schedule::back_off(0, self.left(now.at), rng));
             }
+        }
+    }
+
+    /// Whether the reply only tells how to ask instead, so that the same target, or the one that it points to, is asked
+    /// again at once. That is no failure yet.
+    fn goes_on(&mut self, verdict: &Verdict, sent_to: &HostPort, now: Now) -> bool {
+        match verdict {
+            Verdict::TooBrief { .. } => {
+                self.trouble_mut().too_brief += 1;
+                self.trouble_mut().too_brief <= MAX_TOO_BRIEF
+            }
+            Verdict::BadExtension { tags } => {
+                self.without_tags |= tags;
+                let first = !std::mem::replace(&mut self.trouble_mut().extension_dropped, true);
+                *tags != 0 && first
+            }
+            Verdict::Redirected { to, hold } => self.follow(sent_to, to, *hold, now),
+            _ => false,
         }
     }
 
     /// 200: refresh in time; look after the preferred target where another one took over.
     fn succeeded(&mut self, plan: &Plan<'_>, now: Now, rng: &mut impl Rng) {
-        self.failures = 0;
+        (self.failures, self.backed_off) = (0, 0);
         self.class = Class::Refresh;
         self.settle(now.at);
         let Some(binding) = self.binding else { return };
         self.due = refresh(&binding, plan.settings, now.at, rng);
-        let Some(trouble) = self.trouble.as_mut() else { return };
-        if (self.uri, self.edge) == (0, 0) {
-            trouble.preferred_failures = 0;
-        } else {
+        if (self.uri, self.edge) != (0, 0) {
+            let trouble = self.trouble_mut();
             // A probe must be over, at its worst, before the binding has to be refreshed at the latest.
             let probe_at = trouble.preferred_retry_at.max(now.at.plus(schedule::SECOND));
             let over = probe_at.plus(plan.settings.deadline_ms + 5 * schedule::SECOND);
@@ -500,7 +510,7 @@ impl Registration {
     fn settle(&mut self, now: Moment) {
         let preferred = (self.uri, self.edge) == (0, 0);
         let idle = self.trouble.as_mut().is_none_or(|trouble| {
-            trouble.settle(now);
+            trouble.settle(preferred, now);
             preferred && trouble.detour.is_none()
         });
         if idle {
@@ -581,7 +591,7 @@ impl Registration {
             (binding, _) => *binding = None,
         }
         self.without_tags = 0;
-        self.failures = 0;
+        (self.failures, self.backed_off) = (0, 0);
         self.outdated = self.flight.is_some();
         self.start_over(now);
     }
@@ -593,6 +603,11 @@ impl Registration {
         }
         self.class = if self.left(now).is_some() { Class::Refresh } else { Class::Retry };
         self.due = now;
+    }
+
+    /// Which option tags to leave out has to be learnt anew: their list is another one.
+    pub fn forget_tags(&mut self) {
+        self.without_tags = 0;
     }
 
     /// Registers at once, because a person asks for it.
@@ -642,6 +657,11 @@ impl Registration {
         self.uri = rank;
     }
 
+    /// Not before that moment, for a reason that lies outside the registration.
+    pub fn defer(&mut self, until: Moment) {
+        self.due = self.due.max(until);
+    }
+
     /// There is no time, or no way, for the probe that is next: the binding is refreshed as if there had been none.
     pub fn skip_probe(&mut self, settings: &Settings, now: Moment, rng: &mut impl Rng) {
         if let (true, Some(binding)) = (std::mem::take(&mut self.probe_next), self.binding) {
@@ -651,15 +671,6 @@ impl Registration {
 
     fn trouble_mut(&mut self) -> &mut Trouble {
         self.trouble.get_or_insert_default()
-    }
-
-    fn at_once(&mut self, now: Now) {
-        self.class = Class::Refresh;
-        self.due = now.at;
-    }
-
-    fn keep_place(&mut self, now: Now, wait: u64) {
-        self.due = now.at.plus(wait);
     }
 
     fn wait(&mut self, ms: u64, now: Now) {

@@ -93,9 +93,10 @@ pub struct Running {
 /// # Errors
 /// When the configuration is not usable, a port cannot be had, or the engine breaks.
 pub async fn run(args: RunArgs, shutdown: CancellationToken) -> Result<(), StandaloneError> {
+    let hangups = follow::hangups();
     let (path, config) = config::load(args.config.as_deref())?;
-    let public = admin::bind(args.listen, "public").await?;
-    let private = admin::bind(args.admin_listen, "private").await?;
+    let public = admin::bind(args.listen, "--listen").await?;
+    let private = admin::bind(args.admin_listen, "--admin-listen").await?;
     tracing::info!(
         config = %path.display(),
         version = env!("CARGO_PKG_VERSION"),
@@ -105,8 +106,13 @@ pub async fn run(args: RunArgs, shutdown: CancellationToken) -> Result<(), Stand
         "starting"
     );
     let metrics = Metrics::new(environment::unix_ms());
-    let mut engine =
-        start(&config, metrics.clone(), Duration::from_secs(args.grace), shutdown.clone()).await?;
+    let mut engine = tokio::select! {
+        engine = start(&config, metrics.clone(), Duration::from_secs(args.grace), shutdown.clone()) => engine?,
+        () = shutdown.cancelled() => {
+            tracing::info!("stopped before anything was registered");
+            return Ok(());
+        }
+    };
     let healthz = admin::healthz_wanted(std::env::var("ENABLE_HEALTHCHECKS").ok().as_deref());
     let state =
         AdminState::new(engine.handle.clone(), metrics, Arc::new(environment::System)).with_healthz(healthz);
@@ -118,25 +124,24 @@ pub async fn run(args: RunArgs, shutdown: CancellationToken) -> Result<(), Stand
         config,
         engine.identity.clone(),
         engine.reloads.clone(),
+        hangups,
         shutdown.clone(),
     ));
-    tokio::select! {
-        () = shutdown.cancelled() => tracing::info!("shutting down; bindings stay with their registrars"),
-        _ = &mut engine.task => {
-            shutdown.cancel();
-            if !ports_end.is_cancelled() {
-                ports_end.cancel();
-                return Err(StandaloneError::EngineEnded);
-            }
+    let ended = tokio::select! {
+        biased;
+        () = shutdown.cancelled() => {
+            tracing::info!("shutting down; bindings stay with their registrars");
+            engine.task.await
         }
-    }
-    let engine_ended = engine.task.await;
+        // Not told to: it can only have panicked.
+        ended = &mut engine.task => ended,
+    };
     ports_end.cancel();
     follow.abort();
     if let Ok(result) = ports.await {
         result?;
     }
-    engine_ended.map_err(|_| StandaloneError::EngineEnded)?;
+    ended.map_err(|_| StandaloneError::EngineEnded)?;
     tracing::info!("stopped");
     Ok(())
 }

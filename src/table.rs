@@ -48,10 +48,42 @@ pub fn render(
 
 /// The upper part of [`render`], line by line: a heading and the trunks. Empty without trunks.
 pub fn trunk_lines(trunks: &[TrunkView], now_ms: u64, width: Option<u16>, colour: bool) -> Vec<String> {
+    lines_with(Reasons::Whole, trunks, now_ms, width, colour)
+}
+
+/// As [`trunk_lines`], for a screen with room for so many `rows`: where they do not suffice, each reason is cut to one line,
+/// so that more trunks are to be seen.
+pub fn trunk_lines_within(
+    rows: usize,
+    trunks: &[TrunkView],
+    now_ms: u64,
+    width: u16,
+    colour: bool,
+) -> Vec<String> {
+    let whole = lines_with(Reasons::Whole, trunks, now_ms, Some(width), colour);
+    if whole.len() <= rows { whole } else { lines_with(Reasons::Cut, trunks, now_ms, Some(width), colour) }
+}
+
+/// How much is shown of why a trunk is not registered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reasons {
+    /// All, on as many lines as it takes.
+    Whole,
+    /// What one line holds.
+    Cut,
+}
+
+fn lines_with(
+    reasons: Reasons,
+    trunks: &[TrunkView],
+    now: u64,
+    width: Option<u16>,
+    colour: bool,
+) -> Vec<String> {
     match width.map(|w| w.max(NARROWEST)) {
         _ if trunks.is_empty() => Vec::new(),
-        Some(width) if width < ROOM_FOR_REASON => narrow(trunks, now_ms, width, colour),
-        width => wide(trunks, now_ms, width, colour),
+        Some(width) if width < ROOM_FOR_REASON => narrow(reasons, trunks, now, width, colour),
+        width => wide(reasons, trunks, now, width, colour),
     }
 }
 
@@ -101,12 +133,15 @@ fn urgency(state: TrunkState) -> u8 {
     }
 }
 
-fn wide(trunks: &[TrunkView], now: u64, width: Option<u16>, colour: bool) -> Vec<String> {
+fn wide(reasons: Reasons, trunks: &[TrunkView], now: u64, width: Option<u16>, colour: bool) -> Vec<String> {
     let mut table = new_table(width, colour);
     table.set_header(HEADERS.into_iter().chain(["REASON"]).map(|header| heading(header, colour)));
     for trunk in trunks {
         let mut row = Row::from(cells(trunk, text::next_time(trunk, now), now, colour));
         row.add_cell(Cell::new_owned(text::reason(trunk, now)));
+        if reasons == Reasons::Cut {
+            row.max_height(1);
+        }
         table.add_row(row);
     }
     if let Some(width) = width {
@@ -122,7 +157,7 @@ fn wide(trunks: &[TrunkView], now: u64, width: Option<u16>, colour: bool) -> Vec
 }
 
 /// Five columns cut to one line for each trunk; under a trunk in trouble what was cut off and the reason, indented.
-fn narrow(trunks: &[TrunkView], now: u64, width: u16, colour: bool) -> Vec<String> {
+fn narrow(reasons: Reasons, trunks: &[TrunkView], now: u64, width: u16, colour: bool) -> Vec<String> {
     let mut table = new_table(Some(width), colour);
     table.set_header(HEADERS.into_iter().map(|header| heading(header, colour)));
     for trunk in trunks {
@@ -141,7 +176,10 @@ fn narrow(trunks: &[TrunkView], now: u64, width: u16, colour: bool) -> Vec<Strin
     let mut lines: Vec<String> = rows.next().into_iter().collect();
     for (trunk, row) in trunks.iter().zip(rows) {
         let reason = text::reason(trunk, now);
-        if !reason.is_empty() {
+        if reasons == Reasons::Cut && !reason.is_empty() {
+            lines.push(row);
+            lines.push(cut(&format!("{INDENT}{reason}"), width));
+        } else if !reason.is_empty() {
             let (label, registrar) = (text::label(trunk), clean(&trunk.registrar));
             let cut = !row.contains(&label) || !row.contains(&registrar);
             lines.push(row);
@@ -155,6 +193,18 @@ fn narrow(trunks: &[TrunkView], now: u64, width: u16, colour: bool) -> Vec<Strin
         }
     }
     lines
+}
+
+/// As much of a text as fits on one line.
+fn cut(text: &str, width: u16) -> String {
+    let mut table = new_table(Some(width), false);
+    let mut row = Row::from([text]);
+    row.max_height(1);
+    table.add_row(row);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 0));
+    }
+    table.lines().next().map(|line| line.trim_end().to_owned()).unwrap_or_default()
 }
 
 fn cells(trunk: &TrunkView, next: String, now: u64, colour: bool) -> Vec<Cell> {

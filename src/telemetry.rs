@@ -36,6 +36,15 @@ pub enum LogFormat {
     Json,
 }
 
+/// How log lines look in this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lines {
+    /// Text, for people.
+    Text,
+    /// JSON, for programs.
+    Json,
+}
+
 /// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
@@ -68,11 +77,12 @@ pub enum TelemetryError {
     Twice(#[from] TryInitError),
 }
 
-/// Sends log lines to standard error, as `format`, `RUST_LOG` and `LOGS_LEVEL` say. Call it once, at the start.
+/// Sends log lines to standard error, as `format`, `RUST_LOG` and `LOGS_LEVEL` say, and tells how they look. Call it once,
+/// at the start.
 ///
 /// # Errors
 /// When one of the variables cannot be understood, or when it is called a second time.
-pub fn init(format: LogFormat) -> Result<(), TelemetryError> {
+pub fn init(format: LogFormat) -> Result<Lines, TelemetryError> {
     use tracing_subscriber::util::SubscriberInitExt as _;
 
     let rust_log = variable("RUST_LOG", "a filter such as info")?;
@@ -80,8 +90,9 @@ pub fn init(format: LogFormat) -> Result<(), TelemetryError> {
     let filter = filter(rust_log.as_deref(), logs_level.as_deref())?;
     let terminal = io::stderr().is_terminal();
     let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    subscriber(is_json(format, terminal), colour, filter, io::stderr).try_init()?;
-    Ok(())
+    let json = is_json(format, terminal);
+    subscriber(json, colour, filter, io::stderr).try_init()?;
+    Ok(if json { Lines::Json } else { Lines::Text })
 }
 
 fn variable(name: &'static str, right: &'static str) -> Result<Option<String>, TelemetryError> {

@@ -418,6 +418,7 @@ async fn more_connections_than_places_wait_for_their_turn() {
 async fn an_address_in_use_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap();
-    let problem = bind(address, "private").await.unwrap_err().to_string();
-    assert!(problem.starts_with(&format!("cannot listen on {address} for HTTP (private): ")), "{problem}");
+    let problem = bind(address, "--admin-listen").await.unwrap_err().to_string();
+    assert!(problem.starts_with(&format!("cannot listen on {address}: ")), "{problem}");
+    assert!(problem.ends_with("; give another address with --admin-listen"), "{problem}");
 }

@@ -66,11 +66,12 @@ impl View {
         }
         let Some(listing) = &self.last else { return Ok(()) };
         let now = listing.summary.now_ms;
-        let body = table::trunk_lines(&listing.trunks, now, Some(width), colour);
         if listing.trunks.is_empty() {
             footer.extend(notes(listing, &args.filter()));
         }
         footer.extend(table::summary_lines(&listing.summary.summary, now, Some(width)));
+        let rows = usize::from(height).saturating_sub(footer.len() + 1);
+        let body = table::trunk_lines_within(rows, &listing.trunks, now, width, colour);
         let screen = match &mut self.screen {
             Some(screen) => screen,
             none => none.insert(Screen::enter(io::stdout())?),

@@ -153,10 +153,16 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
     }
 
     async fn load(&mut self, shutdown: &CancellationToken) {
-        let load = tokio::time::timeout(LOAD_DEADLINE, self.keeper.load());
-        let loaded = tokio::select! {
-            loaded = load => loaded,
-            () = shutdown.cancelled() => return,
+        let store = self.ports.store.clone();
+        let load = tokio::time::timeout(LOAD_DEADLINE, async move { store.load().await });
+        tokio::pin!(load);
+        let loaded = loop {
+            tokio::select! {
+                loaded = &mut load => break loaded,
+                // A slow store must not make the service look dead.
+                Some(command) = self.commands.recv() => self.obey(command),
+                () = shutdown.cancelled() => return,
+            }
         };
         let now = self.clock.now();
         match loaded {
@@ -185,7 +191,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
     }
 
     async fn turn(&mut self, shutdown: &CancellationToken) {
-        let wakeup = self.engine.next_wakeup().map(|moment| self.clock.instant(moment));
+        let wakeup = self.engine.next_wakeup(self.clock.now()).map(|moment| self.clock.instant(moment));
         let mut answers = Vec::new();
         tokio::select! {
             _ = self.answers.receiver.recv_many(&mut answers, ANSWERS) => self.take_answers(answers),
@@ -322,6 +328,8 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         if let Some(store) = reload.store {
             self.ports.store = store.clone();
             self.engine.keep(store.is_durable());
+            // What was said of the old one does not hold for the new one.
+            self.engine.set_cache_health(true, None, now);
             self.keeper = Keeper::new(store);
             self.engine.write_everything();
         }
@@ -334,6 +342,10 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
                 (transition.from.name(), transition.to.name(), &*transition.registrar);
             match (transition.to, transition.reason) {
                 (TrunkState::AtRisk | TrunkState::Failing | TrunkState::Invalid, Some((reason, message))) => {
+                    tracing::warn!(trunk, from, to, registrar, reason, "{message}");
+                }
+                // One of its URIs cannot be used.
+                (_, Some((reason @ "InvalidTrunk", message))) => {
                     tracing::warn!(trunk, from, to, registrar, reason, "{message}");
                 }
                 (TrunkState::AtRisk | TrunkState::Failing | TrunkState::Invalid, None) => {

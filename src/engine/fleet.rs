@@ -60,6 +60,9 @@ impl Fleet {
         self.volatile = !durable;
         if self.volatile {
             (self.dirty, self.forgotten) = (Vec::new(), Vec::new());
+            for (_, entry) in &mut self.slots {
+                entry.dirty = false;
+            }
         }
     }
 

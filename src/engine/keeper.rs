@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{Engine, clock::Clock};
-use crate::ports::{Change, Observer, Record, Store, StoreError};
+use crate::ports::{Change, Observer, Store, StoreError};
 
 /// Changes in one batch.
 const BATCH: usize = 2_000;
@@ -49,11 +49,6 @@ pub(super) enum Done {
 impl<T: Store> Keeper<T> {
     pub fn new(store: Arc<T>) -> Self {
         Self { store, state: State::Idle(Instant::now() + CHECK_PAUSE), retry: RETRY.0, failing: false }
-    }
-
-    /// What was kept.
-    pub async fn load(&self) -> Result<Vec<Record>, StoreError> {
-        self.store.load().await
     }
 
     /// Begins to write, when there is something to write and nothing is under way.

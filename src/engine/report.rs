@@ -119,6 +119,12 @@ impl Engine {
                 },
                 since_ms: registration.cause().map_or(0, |(_, since)| since),
             }),
+            (Some(problem), None) => Some(Trouble {
+                reason: "InvalidTrunk".to_owned(),
+                code: None,
+                message: format!("{problem} (its other URIs are used)"),
+                since_ms: 0,
+            }),
             (_, Some((cause, since_ms))) => Some(Trouble {
                 reason: cause.reason.name().to_owned(),
                 code: cause.code,
@@ -190,12 +196,12 @@ pub(super) fn transition(entry: &Slot, from: TrunkState, to: TrunkState) -> Tran
     let trunk = entry.trunk.open();
     let uri = trunk.uri(super::position(&entry.registration.ranks().0, &trunk.order()));
     let cause = entry.registration.cause().map(|(cause, _)| (cause.reason.name(), cause.message.to_string()));
-    let problem = trunk.problem().filter(|_| entry.invalid).map(|p| ("InvalidTrunk", p.to_owned()));
+    let problem = trunk.problem().map(|problem| ("InvalidTrunk", problem.to_owned()));
     Transition {
         reference: trunk.reference().to_owned(),
         from,
         to,
         registrar: uri.map_or_else(String::new, |uri| uri.host.to_owned()),
-        reason: problem.or(cause),
+        reason: if entry.invalid { problem.or(cause) } else { cause.or(problem) },
     }
 }

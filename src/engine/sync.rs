@@ -26,6 +26,8 @@ pub(super) struct SyncState {
     running: bool,
     pub last_complete_ms: Option<u64>,
     pub held: u64,
+    /// Trunks there were when it began, those that only the store knew included.
+    before: usize,
     listed: u64,
     nameless: u64,
     duplicates: u64,
@@ -51,6 +53,7 @@ impl Engine {
     pub fn begin_sync(&mut self) {
         self.sync.number = self.sync.number.wrapping_add(1).max(1);
         self.sync.running = true;
+        self.sync.before = self.fleet.present() + self.known.len();
         (self.sync.listed, self.sync.nameless, self.sync.duplicates) = (0, 0, 0);
     }
 
@@ -97,9 +100,8 @@ impl Engine {
             .map(|(slot, _)| slot)
             .collect();
         let unclaimed = self.known.len();
-        let before = self.fleet.present() + unclaimed;
         let lost = gone.len() + unclaimed;
-        let massive = lost > MASS_LOSS && lost * 2 > before;
+        let massive = lost > MASS_LOSS && lost * 2 > self.sync.before;
         let mut report = SyncReport {
             listed: self.sync.listed,
             nameless: self.sync.nameless,

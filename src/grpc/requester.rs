@@ -20,12 +20,15 @@ use crate::{
         requester::{SendMessageRequest, requester_client::RequesterClient},
         sipmessage as sip,
     },
+    requester::LOCAL_REPLY,
     secret::Secret,
     trunk::{Credentials, HostPort, Transport, UriHost},
 };
 
 /// Connections to the Requester; more brought nothing.
 const CHANNELS: usize = 2;
+/// See [`GrpcRequester::register`].
+const DEADLINE_MARGIN: Duration = Duration::from_secs(1);
 /// Max-Forwards of each REGISTER (RFC 3261 §8.1.1.6).
 const MAX_FORWARDS: i32 = 70;
 
@@ -70,7 +73,9 @@ impl Requester for GrpcRequester {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let mut client = self.clients[turn % self.clients.len()].clone();
         let mut message = Request::new(encode(&request, &self.common));
-        message.set_timeout(deadline);
+        // For the Requester to know when nobody waits any more. tonic, too, ends the call then, but says that it was
+        // cancelled: so a little later than ours.
+        message.set_timeout(deadline + DEADLINE_MARGIN);
         // tonic keeps the timeout for the answer only; connecting counts as well.
         match tokio::time::timeout(deadline, client.send_message(message)).await {
             Err(_) => Err(SendError::Deadline(deadline)),
@@ -201,6 +206,7 @@ fn decode(message: sip::SipMessage) -> Reply {
             .map(|tag| tag.trim().into())
             .collect(),
         cseq: header("CSeq").and_then(leading_number),
+        local: header(LOCAL_REPLY).is_some(),
         phrase: message.reason_phrase.into(),
     }
 }

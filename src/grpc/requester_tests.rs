@@ -112,6 +112,14 @@ fn a_reply_is_read() {
     let reply = decode(message);
     assert_eq!((reply.code, reply.contact_expires, reply.expires), (Some(200), Some(300), None));
     assert_eq!((reply.cseq, reply.retry_after), (Some(43), Some(120)));
+    assert!(!reply.local);
+}
+
+#[test]
+fn a_reply_that_the_requester_made_up_is_told_apart() {
+    let mut message = response(sip::ResponseType::RequestTimeout);
+    message.extensions = vec![extension("x-routr-local", "timeout")];
+    assert!(decode(message).local);
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub enum Reason {
     BadExtension,
     /// Redirected in a circle, or too often, or to nowhere.
     RedirectFailed,
+    /// The Requester could not deliver the request: no connection, or an unknown host.
+    Unreachable,
     /// The registrar asked to wait.
     AskedToWait,
     /// 5xx.
@@ -51,6 +53,7 @@ impl Reason {
             Self::IntervalTooBrief => "IntervalTooBrief",
             Self::BadExtension => "BadExtension",
             Self::RedirectFailed => "RedirectFailed",
+            Self::Unreachable => "Unreachable",
             Self::AskedToWait => "AskedToWait",
             Self::RegistrarFailed => "RegistrarFailed",
             Self::Refused => "Refused",
@@ -137,6 +140,11 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Whether it tells how to ask instead, rather than that asking failed.
+    pub fn tells_how(&self) -> bool {
+        matches!(self, Self::TooBrief { .. } | Self::BadExtension { .. } | Self::Redirected { .. })
+    }
+
     /// A short, fixed name for metrics.
     pub fn outcome(&self) -> &'static str {
         match self {
@@ -264,7 +272,15 @@ fn offending_tags(reply: &Reply, asked: Asked<'_>) -> u32 {
 }
 
 fn explain(reply: &Reply, verdict: &Verdict) -> Cause {
+    if reply.local {
+        return explain_local(reply);
+    }
     let said = match (reply.code, &*reply.phrase) {
+        // Whoever stands between made it up: nobody answered, or an EdgePort kept offering a wrong password.
+        (Some(_), "") if *verdict == Verdict::Silent => "no answer in time".to_owned(),
+        (Some(_), phrase) if *verdict == Verdict::Silent => {
+            format!("no answer in time ({})", shorten(phrase))
+        }
         (Some(code), "") => format!("the registrar answered {code}"),
         (Some(code), phrase) => format!("the registrar answered {code} {}", shorten(phrase)),
         (None, _) => "the reply has no response type that makes sense".to_owned(),
@@ -274,7 +290,7 @@ fn explain(reply: &Reply, verdict: &Verdict) -> Cause {
         Verdict::UnknownAccount { .. } => {
             (Reason::UnknownAccount, "; check user and host of the trunk's URI")
         }
-        Verdict::Silent => (Reason::NoAnswer, "; the registrar is silent, or the password is wrong"),
+        Verdict::Silent => (Reason::NoAnswer, ": the registrar is silent, or the password is wrong"),
         Verdict::Unknown => (Reason::OutcomeUnknown, " as if that were final"),
         Verdict::TooBrief { .. } => (Reason::IntervalTooBrief, ""),
         Verdict::BadExtension { .. } => (Reason::BadExtension, ""),
@@ -297,6 +313,17 @@ fn explain(reply: &Reply, verdict: &Verdict) -> Cause {
         _ => String::new(),
     };
     Cause { reason, code: reply.code, message: format!("{said}{hint}{wait}").into() }
+}
+
+/// A reply that the Requester made up itself. There is no code in it that anybody sent.
+fn explain_local(reply: &Reply) -> Cause {
+    let why = shorten(&reply.phrase);
+    let (reason, message) = match reply.code {
+        Some(408) => (Reason::NoAnswer, "nobody answered"),
+        _ => (Reason::Unreachable, "the REGISTER could not be delivered"),
+    };
+    let message = if why.is_empty() { message.to_owned() } else { format!("{message}: {why}") };
+    Cause { reason, code: None, message: message.into() }
 }
 
 /// A phrase comes from outside: bounded, and without control characters.

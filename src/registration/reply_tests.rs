@@ -142,3 +142,27 @@ fn errors_of_the_way_are_not_the_trunks() {
     assert_eq!(judge_error(SendError::Unavailable("refused".into())), Verdict::Unavailable);
     assert_eq!(judge_error(SendError::Refused("UNKNOWN".into())), Verdict::WayRefused);
 }
+
+#[test]
+fn what_the_requester_made_up_is_not_put_into_the_registrars_mouth() {
+    let local = |code, phrase: &str| {
+        let reply = Reply { code: Some(code), phrase: phrase.into(), local: true, ..Reply::default() };
+        verdict_of(reply, 600, 0)
+    };
+    let (verdict, cause) = local(408, "no final answer from 127.0.0.1:5060 (UDP) within 3.0 s");
+    assert_eq!((verdict, cause.reason, cause.code), (Verdict::Silent, Reason::NoAnswer, None));
+    assert_eq!(&*cause.message, "nobody answered: no final answer from 127.0.0.1:5060 (UDP) within 3.0 s");
+    let (verdict, cause) = local(503, "unknown host: no.such.name");
+    assert!(matches!(verdict, Verdict::Failed { way: true, retry_after_s: None, .. }), "{verdict:?}");
+    assert_eq!((cause.reason, cause.code), (Reason::Unreachable, None));
+    assert_eq!(&*cause.message, "the REGISTER could not be delivered: unknown host: no.such.name");
+}
+
+#[test]
+fn a_timeout_of_the_java_requester_names_both_of_its_causes() {
+    let reply = Reply { code: Some(408), phrase: "Request Timeout".into(), ..Reply::default() };
+    let (verdict, cause) = verdict_of(reply, 600, 0);
+    assert_eq!((verdict, cause.reason, cause.code), (Verdict::Silent, Reason::NoAnswer, Some(408)));
+    let message = "no answer in time (Request Timeout): the registrar is silent, or the password is wrong";
+    assert_eq!(&*cause.message, message);
+}

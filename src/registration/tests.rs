@@ -307,6 +307,35 @@ fn silence_is_followed_by_one_other_target_and_never_by_a_quick_round() {
 }
 
 #[test]
+fn a_silent_target_is_not_asked_again_at_once_when_the_other_one_fails_too() {
+    let mut bench = Bench::new(2, 1);
+    bench.round(408, 32_500);
+    assert_eq!(bench.round(500, 5).uri, UriChoice::Rank(1));
+    between(bench.wait_of_next(), 30_000, 60_000);
+}
+
+#[test]
+fn retry_after_of_the_first_target_outlives_the_failure_of_the_second() {
+    let mut bench = Bench::new(2, 1);
+    let attempt = bench.attempt();
+    bench.answer(&attempt, Reply { retry_after: Some(600), ..reply(500) });
+    bench.round(500, 5);
+    between(bench.wait_of_next(), 599_000, 600_000);
+}
+
+#[test]
+fn an_outage_before_the_lapse_does_not_become_a_longer_one_after_it() {
+    let mut bench = Bench::new(1, 1).registered(600);
+    while bench.registration.left(Moment(bench.at)).is_some() {
+        bench.round(503, 0);
+    }
+    assert!(bench.registration.failures() > 5);
+    between(bench.wait_of_next(), 30_000, 60_000);
+    bench.round(503, 0);
+    between(bench.wait_of_next(), 60_000, 120_000);
+}
+
+#[test]
 fn past_the_deadline_is_silence() {
     let mut bench = Bench::new(1, 2);
     let attempt = bench.attempt();
@@ -431,6 +460,49 @@ fn a_backup_holds_until_a_probe_finds_the_preferred_one_well() {
     bench.answer(&probe, ok(600));
     let refresh = bench.attempt();
     assert_eq!((refresh.purpose, refresh.uri), (Purpose::Register, UriChoice::Rank(0)), "not back");
+}
+
+#[test]
+fn a_backup_found_after_a_restart_is_left_again_too() {
+    let mut bench = Bench::new(2, 1);
+    let now = Moment(START);
+    let binding = Binding { expires_at: now.plus(400_000), granted_s: 600, position: 1 };
+    let settings = bench.settings.clone();
+    bench.registration = Registration::resume(7, Some((binding, 1)), &settings, now, &mut bench.rng);
+    let refresh = bench.attempt();
+    assert_eq!(refresh.uri, UriChoice::Rank(1));
+    bench.answer(&refresh, ok(600));
+    let probe = bench.attempt();
+    assert_eq!((probe.purpose, probe.uri), (Purpose::Probe, UriChoice::Rank(0)));
+}
+
+#[test]
+fn a_probe_that_is_told_to_ask_otherwise_does_so() {
+    for told in [Reply { min_expires: Some(900), ..reply(423) }, reply(420), redirect(302, "elsewhere", None)]
+    {
+        let mut bench = Bench::new(2, 1);
+        bench.round(500, 0);
+        let attempt = bench.attempt();
+        bench.answer(&attempt, ok(600));
+        let probe = bench.attempt();
+        bench.answer(&probe, told);
+        assert_eq!(bench.wait_of_next(), 0);
+        let attempt = bench.attempt();
+        assert_eq!((attempt.purpose, attempt.uri), (Purpose::Register, UriChoice::Rank(0)));
+        bench.answer(&attempt, ok(600));
+        assert_eq!(bench.attempt().uri, UriChoice::Rank(0));
+    }
+}
+
+#[test]
+fn being_told_to_ask_otherwise_is_no_failure() {
+    for told in [Reply { min_expires: Some(900), ..reply(423) }, reply(420), redirect(302, "elsewhere", None)]
+    {
+        let mut bench = Bench::new(1, 1);
+        let attempt = bench.attempt();
+        bench.answer(&attempt, told);
+        assert_eq!((bench.state(), bench.reason()), (TrunkState::Pending, None));
+    }
 }
 
 #[test]
@@ -614,6 +686,7 @@ fn any_answer() -> impl Strategy<Value = Result<Reply, SendError>> {
                 contact,
                 unsupported,
                 phrase: "x".into(),
+                local: host == 2,
             })
         },
     );

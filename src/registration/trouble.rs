@@ -25,6 +25,8 @@ pub(super) struct Trouble {
     pub too_brief: u8,
     /// Option tags were dropped in this round.
     pub extension_dropped: bool,
+    /// Not before this moment, a target of this round asked: the next round keeps to it.
+    pub not_before: Moment,
     /// Refusals of credentials or account in a row.
     pub rejections: u8,
     /// Tries to remove the binding.
@@ -58,11 +60,11 @@ impl Trouble {
     }
 
     /// A success: see [`Registration::settle`].
-    pub fn settle(&mut self, now: Moment) {
+    pub fn settle(&mut self, preferred: bool, now: Moment) {
         let detour = self.detour.take().filter(|detour| !detour.once && detour.until > now);
         *self = Self {
             detour,
-            preferred_failures: self.preferred_failures,
+            preferred_failures: if preferred { 0 } else { self.preferred_failures },
             preferred_retry_at: self.preferred_retry_at,
             ..Self::default()
         };
@@ -76,6 +78,7 @@ impl Trouble {
         self.tried = 0;
         (self.edge_tried, self.silenced, self.extension_dropped) = (false, false, false);
         self.too_brief = 0;
+        self.not_before = Moment::default();
         self.hops.clear();
         self.detour = None;
     }
@@ -112,7 +115,8 @@ impl Registration {
         let trouble = self.trouble_mut();
         trouble.tried |= bit(uri);
         trouble.detour = None;
-        let tried = trouble.tried;
+        trouble.not_before = trouble.not_before.max(not_before.unwrap_or_default());
+        let (tried, asked) = (trouble.tried, trouble.not_before.since(now.at));
         let untried = (0..plan.uris.min(64)).find(|rank| tried & bit(*rank) == 0);
         let other_edge = way && plan.edges > 1 && !trouble.edge_tried;
         if other_edge && (untried.is_some() || not_before.is_none()) {
@@ -126,10 +130,19 @@ impl Registration {
             self.next_at(now.at, now);
         } else {
             self.round_failed();
-            let wait = schedule::back_off(self.failures(), self.left(now.at), rng);
-            let asked = not_before.map_or(0, |moment| moment.since(now.at));
-            self.wait(wait.max(asked), now);
+            self.back_off(asked, true, now, rng);
         }
+    }
+
+    /// Waits before the next round, at least `asked` ms. A wait that is cut short because a binding is still valid does not
+    /// make the next one longer: an outage of minutes before a lapse must not become one of half an hour after it.
+    fn back_off(&mut self, asked: u64, counts: bool, now: Now, rng: &mut impl Rng) {
+        let left = self.left(now.at);
+        if counts && left.is_none() {
+            self.backed_off = self.backed_off.saturating_add(1);
+        }
+        let exponent = if counts { u32::from(self.backed_off).max(1) } else { u32::from(self.backed_off) };
+        self.wait(schedule::back_off(exponent, left, rng).max(asked), now);
     }
 
     /// Nobody answered: one other target after 5 to 10 s, then back off; never a quick round of all targets, for a
@@ -137,8 +150,12 @@ impl Registration {
     pub(super) fn silent(&mut self, counts: bool, plan: &Plan<'_>, now: Now, rng: &mut impl Rng) {
         self.leave_preferred(now, rng);
         let round = self.failures;
+        let uri = self.uri;
         let trouble = self.trouble_mut();
         trouble.detour = None;
+        // Not at once again, even when the other target says at once that it cannot help.
+        trouble.tried |= bit(uri);
+        trouble.edge_tried = true;
         let alone = plan.uris <= 1 && plan.edges <= 1;
         if !alone && !std::mem::replace(&mut trouble.silenced, true) {
             self.uri = other(self.uri, plan.uris, round);
@@ -149,13 +166,13 @@ impl Registration {
             self.next_at(now.at.plus(within), now);
             return;
         }
+        let asked = trouble.not_before.since(now.at);
         let failures = self.failures;
         self.round_failed();
         if !counts {
             self.failures = failures;
         }
-        let wait = schedule::back_off(self.failures(), self.left(now.at), rng);
-        self.wait(wait, now);
+        self.back_off(asked, counts, now, rng);
     }
 
     /// Credentials or account are refused: every target would say the same. Never sooner than `asked_to_wait` ms.

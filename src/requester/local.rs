@@ -49,11 +49,11 @@ impl Failure {
         let transport = destination.transport;
         let text = match self {
             Self::Timeout => {
-                format!("No final answer from {address} ({transport}) within {:.1} s", waited.as_secs_f32())
+                format!("no final answer from {address} ({transport}) within {:.1} s", waited.as_secs_f32())
             }
             // The SIP client's words name the address, or the host, themselves.
-            Self::Transport(why) => format!("Transport error: {why}"),
-            Self::UnknownHost(why) => format!("Unknown host: {why}"),
+            Self::Transport(why) => format!("transport error: {why}"),
+            Self::UnknownHost(why) => format!("unknown host: {why}"),
         };
         // A reason phrase is one line, whatever an operating system's words are.
         text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()

@@ -1,15 +1,18 @@
 //! Follows the configuration file: an edit, or SIGHUP, is taken over without touching what did not change; a bad edit
 //! keeps the old configuration, and says so.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     time::{MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Reloads, reload};
+use super::{Reloads, registry_key, reload};
 use crate::{
     config::{self, Config},
     registration::identity::RegistryId,
@@ -19,70 +22,145 @@ use crate::{
 /// mounted ConfigMaps and bind mounts.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// See the module.
-pub(super) async fn follow(
-    path: PathBuf,
-    mut config: Config,
-    identity: RegistryId,
-    reloads: Reloads,
-    shutdown: CancellationToken,
-) {
-    let mut ticks = interval(PERIOD);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let Ok(mut hangups) = signal(SignalKind::hangup()) else {
-        tracing::warn!("SIGHUP cannot be received; edits of the configuration are noticed all the same");
-        return;
-    };
-    let mut reported = None;
-    loop {
-        let asked = tokio::select! {
-            _ = ticks.tick() => false,
-            _ = hangups.recv() => true,
-            () = shutdown.cancelled() => return,
-        };
-        let file = path.clone();
-        let Ok(loaded) = tokio::task::spawn_blocking(move || config::load(Some(&file))).await else {
-            continue;
-        };
-        match loaded {
-            Ok((_, new)) if new == config => {
-                if asked {
-                    tracing::info!("SIGHUP: the configuration has not changed");
-                } else if reported.is_some() {
-                    tracing::info!("the configuration is as it was before the bad edit");
-                }
-                reported = None;
-            }
-            Ok((_, new)) => {
-                reported = None;
-                if identity_changes(&config, &new) {
-                    tracing::warn!(
-                        "metadata.name and spec.instanceId make the Call-IDs: a change of them takes effect at the next start"
-                    );
-                }
-                match reload(&config, &new, &identity) {
-                    Ok(change) => {
-                        if reloads.send(change).await.is_err() {
-                            return;
-                        }
-                        tracing::info!(config = %path.display(), "took over the new configuration");
-                        config = new;
-                    }
-                    Err(error) => tracing::error!(%error, "keeping the old configuration"),
-                }
-            }
-            Err(error) => {
-                let text = error.to_string();
-                // Once for each mistake, not once a second.
-                if asked || reported.as_ref() != Some(&text) {
-                    tracing::error!("keeping the old configuration: {text}");
-                    reported = Some(text);
-                }
-            }
+/// From now on SIGHUP does not end the process. `None` where it cannot be received.
+pub(super) fn hangups() -> Option<Signal> {
+    match signal(SignalKind::hangup()) {
+        Ok(hangups) => Some(hangups),
+        Err(error) => {
+            tracing::warn!(%error, "SIGHUP cannot be received; edits of the configuration are noticed all the same");
+            None
         }
     }
 }
 
+/// See the module.
+pub(super) async fn follow(
+    path: PathBuf,
+    config: Config,
+    identity: RegistryId,
+    reloads: Reloads,
+    mut hangups: Option<Signal>,
+    shutdown: CancellationToken,
+) {
+    let mut ticks = interval(PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut follower = Follower { path, last: Ok(config.clone()), config, identity, reloads, reported: None };
+    loop {
+        let asked = tokio::select! {
+            _ = ticks.tick() => false,
+            () = hung_up(&mut hangups) => true,
+            () = shutdown.cancelled() => return,
+        };
+        if follower.look(asked).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn hung_up(hangups: &mut Option<Signal>) {
+    match hangups {
+        Some(hangups) => drop(hangups.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// The engine is gone.
+struct Ended;
+
+struct Follower {
+    path: PathBuf,
+    /// In use.
+    config: Config,
+    identity: RegistryId,
+    reloads: Reloads,
+    /// What the last look found.
+    last: Result<Config, String>,
+    /// The problem that the log has told already.
+    reported: Option<String>,
+}
+
+impl Follower {
+    async fn look(&mut self, asked: bool) -> Result<(), Ended> {
+        let file = self.path.clone();
+        let Ok(found) = tokio::task::spawn_blocking(move || read(&file)).await else { return Ok(()) };
+        // A file that is being written is not taken half done: two looks must agree. Whoever sends SIGHUP has finished.
+        let settled = asked || found == self.last;
+        self.last = found.clone();
+        if !settled {
+            return Ok(());
+        }
+        match found {
+            Ok(new) if new == self.config => {
+                if asked {
+                    tracing::info!("SIGHUP: the configuration has not changed");
+                } else if self.reported.is_some() {
+                    tracing::info!("the configuration is as it was before the bad edit");
+                }
+                self.reported = None;
+                Ok(())
+            }
+            Ok(new) => self.take_over(new, asked).await,
+            Err(problem) => {
+                self.report(problem, asked);
+                Ok(())
+            }
+        }
+    }
+
+    async fn take_over(&mut self, new: Config, asked: bool) -> Result<(), Ended> {
+        let change = match reload(&self.config, &new, &self.identity) {
+            Ok(change) => change,
+            Err(error) => {
+                self.report(error.to_string(), asked);
+                return Ok(());
+            }
+        };
+        if identity_changes(&self.config, &new) {
+            tracing::warn!(
+                instance_id = self.identity.as_str(),
+                "the Call-IDs stay as they are until the next start, and change then; to keep them, set spec.instanceId to this instance_id"
+            );
+        }
+        self.reloads.send(change).await.map_err(|_| Ended)?;
+        let changed = changes(&self.config, &new).join(", ");
+        tracing::info!(config = %self.path.display(), changed, "took over the new configuration");
+        (self.config, self.reported) = (new, None);
+        Ok(())
+    }
+
+    /// Once for each problem, not once a second.
+    fn report(&mut self, problem: String, asked: bool) {
+        if asked || self.reported.as_ref() != Some(&problem) {
+            tracing::error!("keeping the old configuration: {problem}");
+            self.reported = Some(problem);
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Config, String> {
+    config::load(Some(path)).map(|(_, config)| config).map_err(|error| error.to_string())
+}
+
+/// Whether a start with the new configuration would make other Call-IDs than a start with the old one.
 fn identity_changes(before: &Config, after: &Config) -> bool {
-    before.instance_id != after.instance_id || (after.instance_id.is_none() && before.name != after.name)
+    match (&before.instance_id, &after.instance_id) {
+        (None, None) => registry_key(before) != registry_key(after),
+        (before, after) => before != after,
+    }
+}
+
+/// Which parts differ, by their keys in the document.
+fn changes(before: &Config, after: &Config) -> Vec<&'static str> {
+    let parts = [
+        ("metadata.name", before.name != after.name),
+        ("spec.instanceId", before.instance_id != after.instance_id),
+        ("spec.apiAddr", before.api != after.api),
+        ("spec.requesterAddr", before.requester != after.requester),
+        ("spec.registerInterval", before.register_interval != after.register_interval),
+        ("spec.cache", before.cache != after.cache),
+        ("spec.methods", before.methods != after.methods),
+        ("spec.edgePorts", before.edge_ports != after.edge_ports),
+        ("spec.registration", before.registration != after.registration),
+    ];
+    parts.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }

@@ -228,11 +228,9 @@ impl Link {
     }
 
     fn explain(&self, error: &RedisError) -> Failure {
-        // EXECABORT only says that one of the others happened.
-        let of_server = error.clone().into_server_errors();
-        let of_server = of_server.as_deref().unwrap_or_default().iter().map(|(_, e)| e);
-        let Some(first) = of_server.clone().find(|e| e.code() != "EXECABORT").or(of_server.clone().next())
-        else {
+        // The first one is the cause: EXECABORT, which only says that something was wrong before, comes after it.
+        let server = error.clone().into_server_errors();
+        let Some((_, first)) = server.as_deref().and_then(<[_]>::first) else {
             let text = format!("{}: {}", self.address, text(error)).into();
             let broken = error.is_io_error();
             // Whatever else the library says of itself (an answer that is not Redis') is no reason to stay connected.

@@ -173,8 +173,11 @@ pub(super) fn reason(trunk: &TrunkView, now: u64) -> String {
         return String::new();
     };
     let code = trouble.code.map(|code| format!(" ({code})")).unwrap_or_default();
-    let since = duration(now.saturating_sub(trouble.since_ms));
+    let since = match trouble.since_ms {
+        0 => String::new(),
+        since => format!(" for {}", duration(now.saturating_sub(since))),
+    };
     let message = clean(&trouble.message);
     let message = if message.is_empty() { message } else { format!(": {message}") };
-    format!("{}{code} for {since}{message}", clean(&trouble.reason))
+    format!("{}{code}{since}{message}", clean(&trouble.reason))
 }

@@ -115,6 +115,31 @@ async fn emptied_while_running() {
 }
 
 #[tokio::test]
+async fn a_loss_is_told_even_when_the_first_to_ask_did_not_wait() {
+    let server = RedisServer::start(&[]).await;
+    let mut admin = server.admin(None);
+    let store = server.store("abandoned");
+    store.load().await.unwrap();
+    let () = admin.ask(&["FLUSHALL"]);
+    // The mark is read, and its renewal is on the way, when the question is abandoned.
+    let () = admin.ask(&["CLIENT", "PAUSE", "60000", "WRITE"]);
+    let deadline = Instant::now() + Duration::from_secs(4);
+    let renewal_waits = async {
+        while admin.info("clients", "blocked_clients") == 0 {
+            assert!(Instant::now() < deadline, "the mark is not renewed");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        answer = store.lost_data() => panic!("answered: {answer:?}"),
+        () = renewal_waits => {}
+    }
+    let () = admin.ask(&["CLIENT", "UNPAUSE"]);
+    assert_eq!(store.lost_data().await, Ok(true));
+    assert_eq!(store.lost_data().await, Ok(false));
+}
+
+#[tokio::test]
 async fn a_start_without_redis_counts_as_a_loss() {
     let mut server = RedisServer::stopped(&[]);
     let store = server.store("first");
