@@ -11,7 +11,8 @@ use super::rig::{
 };
 use crate::support::wait::{wait_for, wait_until};
 
-/// Seconds that the registrar is stopped for; the issue's own scenario is 120.
+/// How long the registrar is stopped. By default it is started again while the bindings, had they not been lost, would
+/// just be valid: half a minute in all. CHAIN_OUTAGE_SECONDS=120 goes through lapses and back-offs, which takes minutes.
 fn outage() -> Duration {
     let seconds = std::env::var("CHAIN_OUTAGE_SECONDS").ok().map(|text| text.parse().expect("a number"));
     Duration::from_secs(seconds.unwrap_or(20))
@@ -22,22 +23,26 @@ async fn the_registrar_is_stopped_for_a_while() {
     let accounts = users("outage", 20);
     let mut kamailio = kamailio(&accounts).await;
     let (api, requester) = (Api::start(trunks(&accounts, &kamailio)).await, Requester::start().await);
-    let registry = Registry::start(&Settings { expires: 12, ..Settings::default() }, &api, &requester);
+    // Refreshed after 16.6 to 19 s.
+    let registry = Registry::start(&Settings { expires: 24, ..Settings::default() }, &api, &requester);
     one_contact_each_soon(&kamailio, &accounts, &registry, SOON).await;
 
     kamailio.stop().await;
     let over = Instant::now() + outage();
     wait_until(async || Instant::now() >= over, outage() + SOON, "the outage to be over").await;
-    let lost = registry.summary().await.unwrap().counts;
-    assert_eq!(lost.registered, 0, "{lost:?}");
+    // A closed TCP port is noticed at once.
+    let counts = registry.summary().await.unwrap().counts;
+    assert!(counts.at_risk + counts.failing >= 10, "{counts:?}");
     kamailio.restart().await;
     assert_eq!(kamailio.bindings().await, []);
 
-    let back = Instant::now();
-    let bindings = one_contact_each_soon(&kamailio, &accounts, &registry, outage() + 4 * SOON).await;
-    eprintln!("all registered again {:?} after an outage of {:?}", back.elapsed(), outage());
+    // The second round without a binding is followed by a wait of up to 120 s, the Requester's silence takes 32 s.
+    let began = Instant::now();
+    let deadline = if outage() > Duration::from_secs(20) { Duration::from_secs(165) } else { 2 * SOON };
+    one_contact_each_soon(&kamailio, &accounts, &registry, deadline).await;
+    println!("all registered {:?} after the end of an outage of {:?}", began.elapsed(), outage());
     registry.all_registered(accounts.len(), SOON).await;
-    all_refreshed(&kamailio, &bindings, &registry, SOON).await;
+    one_contact_each(&kamailio, &accounts, &registry).await.unwrap();
     assert_discreet(&[&registry], &requester, None, &accounts).await;
 }
 
@@ -64,16 +69,14 @@ async fn the_requester_is_replaced_by_one_with_another_sip_port() {
     let accounts = users("replaced", 12);
     let kamailio = kamailio(&accounts).await;
     let (api, mut requester) = (Api::start(trunks(&accounts, &kamailio)).await, Requester::start().await);
-    // Without the outage, the first refresh would come after 210 s.
-    let registry = Registry::start(&Settings { expires: 240, ..Settings::default() }, &api, &requester);
+    // The first refresh would come after 49 s.
+    let registry = Registry::start(&Settings { expires: 60, ..Settings::default() }, &api, &requester);
     let before = one_contact_each_soon(&kamailio, &accounts, &registry, SOON).await;
     registry.all_registered(accounts.len(), SOON).await;
 
     requester.replace().await;
     // Early, spread over a quarter of what is left. Contact names the EdgePort, so there is one at any time.
-    let began = Instant::now();
-    all_refreshed(&kamailio, &before, &registry, Duration::from_secs(62) + SOON).await;
-    eprintln!("all refreshed {:?} after the Requester was replaced", began.elapsed());
+    all_refreshed(&kamailio, &before, &registry, Duration::from_secs(15 + 8)).await;
     assert_discreet(&[&registry], &requester, None, &accounts).await;
 }
 

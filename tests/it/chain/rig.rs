@@ -346,12 +346,13 @@ impl Registry {
             let (_, body) = http::get(&url).await.expect("the port answers");
             said.push((path.to_owned(), String::from_utf8_lossy(&body).into_owned()));
         }
-        let first = self.trunks().await.expect("the list").into_keys().next();
+        let registered = |trunk: &TrunkView| trunk.state == TrunkState::Registered;
+        let first = self.trunks().await.expect("the list").into_values().find(registered);
         for args in [&["trunks"][..], &["trunks", "--json"]] {
             said.push((args.join(" "), self.ask(args).await));
         }
         if let Some(first) = first {
-            said.push(("refresh".to_owned(), self.ask(&["refresh", &first]).await));
+            said.push(("refresh".to_owned(), self.ask(&["refresh", &first.reference]).await));
         }
         said
     }
