@@ -40,6 +40,7 @@ use slab::Slab;
 use self::{
     edges::Edges,
     fleet::Fleet,
+    packed::UriKey,
     registrars::Registrars,
     sync::SyncState,
     timers::Timers,
@@ -50,13 +51,13 @@ use crate::{
     config::{Config, EdgePort},
     ports::{Change, Record, Register, Reply, SendError},
     registration::{
-        Attempt, Plan, Settings, UriChoice,
+        Attempt, Plan, Sent, Settings, UriChoice,
         identity::RegistryId,
         reply::Verdict,
         request,
         time::{Moment, Now},
     },
-    trunk::HostPort,
+    trunk::{HostPort, Transport},
 };
 
 /// Names a request in flight.
@@ -134,8 +135,8 @@ struct Flight {
     slot: u32,
     attempt: Attempt,
     sent_to: HostPort,
-    user: Box<str>,
-    domain: Box<str>,
+    transport: Transport,
+    uri: UriKey,
     registrar: u32,
     edge: usize,
     sent_at: Moment,
@@ -269,7 +270,7 @@ impl Engine {
         };
         let message = answer.as_ref().err().map(ToString::to_string);
         self.way.finished(result, took_ms, message.as_deref(), now, &mut self.rng);
-        Some(Finished { registrar: flight.domain, outcome, took_ms })
+        Some(Finished { registrar: flight.uri.host, outcome, took_ms })
     }
 
     fn apply_answer(&mut self, flight: &Flight, answer: &Result<Reply, SendError>, now: Now) -> &'static str {
@@ -277,15 +278,13 @@ impl Engine {
         let trunk = entry.trunk.open();
         let plan =
             Plan { uris: trunk.uris(), edges: self.edges.len(), settings: &self.settings.registration };
-        let position = trunk.position_of(&flight.user, &flight.domain).unwrap_or(0);
-        let (verdict, effect) = entry.registration.answered(
-            &flight.attempt,
-            (&flight.sent_to, position),
-            answer,
-            &plan,
-            now,
-            &mut self.rng,
-        );
+        let sent = Sent {
+            address: &flight.sent_to,
+            transport: flight.transport,
+            position: flight.uri.locate(&trunk).unwrap_or(0),
+        };
+        let (verdict, effect) =
+            entry.registration.answered(&flight.attempt, sent, answer, &plan, now, &mut self.rng);
         if let Some(seconds) = effect.min_expires {
             self.registrars.learn_min_expires(flight.registrar, seconds);
         }
@@ -438,14 +437,14 @@ impl Engine {
         let flight = Flight {
             slot,
             sent_to: register.target.clone(),
-            user: uri.user.into(),
-            domain: uri.host.into(),
+            transport: register.transport,
+            uri: UriKey::of(uri),
             registrar,
             edge,
             sent_at: now.at,
             attempt,
         };
-        self.way.sent();
+        self.way.sent(now.at);
         let ticket = self.flights.insert(flight);
         Some(Send { ticket, register, deadline_ms: self.settings.registration.deadline_ms })
     }
