@@ -282,6 +282,7 @@ impl Engine {
             address: &flight.sent_to,
             transport: flight.transport,
             position: flight.uri.locate(&trunk).unwrap_or(0),
+            at: flight.sent_at,
         };
         let (verdict, effect) =
             entry.registration.answered(&flight.attempt, sent, answer, &plan, now, &mut self.rng);

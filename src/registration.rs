@@ -118,6 +118,9 @@ pub struct Sent<'a> {
     pub transport: Transport,
     /// Position of its URI in the trunk as it is now.
     pub position: u8,
+    /// When it was sent. What is granted counts from here: an answer that was slow to come must not make a binding look
+    /// longer than it is.
+    pub at: Moment,
 }
 
 /// How an [`Attempt`] names a URI.
@@ -384,11 +387,11 @@ impl Registration {
         match attempt.purpose {
             Purpose::Leave => effect.finished = self.left_answered(&verdict, now, rng),
             _ if self.phase == Phase::Leaving => {
-                self.note_binding(&verdict, sent.position, now);
+                self.note_binding(&verdict, sent);
                 effect.finished = self.start_leaving(now);
             }
             Purpose::Probe if !verdict.tells_how() => {
-                self.probe_answered(&verdict, sent.position, plan, now, rng);
+                self.probe_answered(&verdict, sent, plan, now, rng);
             }
             Purpose::Probe | Purpose::Register => {
                 if attempt.purpose == Purpose::Probe {
@@ -413,11 +416,11 @@ impl Registration {
         };
     }
 
-    fn note_binding(&mut self, verdict: &Verdict, position: u8, now: Now) {
+    fn note_binding(&mut self, verdict: &Verdict, sent: Sent<'_>) {
         match *verdict {
             Verdict::Registered { expires_s } => {
-                let expires_at = now.at.plus(u64::from(expires_s) * schedule::SECOND);
-                self.binding = Some(Binding { expires_at, granted_s: expires_s, position });
+                let expires_at = sent.at.plus(u64::from(expires_s) * schedule::SECOND);
+                self.binding = Some(Binding { expires_at, granted_s: expires_s, position: sent.position });
                 self.maybe_bound = false;
             }
             // Unavailable too: the connection may have broken after the request was sent.
@@ -438,7 +441,7 @@ impl Registration {
         rng: &mut impl Rng,
         effect: &mut Effect,
     ) {
-        self.note_binding(verdict, sent.position, now);
+        self.note_binding(verdict, sent);
         if let Verdict::TooBrief { ask } = verdict {
             effect.min_expires = Some(*ask);
         }
@@ -532,13 +535,13 @@ impl Registration {
     fn probe_answered(
         &mut self,
         verdict: &Verdict,
-        position: u8,
+        sent: Sent<'_>,
         plan: &Plan<'_>,
         now: Now,
         rng: &mut impl Rng,
     ) {
         if let Verdict::Registered { .. } = verdict {
-            self.note_binding(verdict, position, now);
+            self.note_binding(verdict, sent);
             (self.uri, self.edge) = (0, 0);
             self.succeeded(plan, now, rng);
             return;

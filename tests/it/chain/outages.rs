@@ -53,6 +53,7 @@ async fn the_registrar_is_silent_for_less_than_the_validity() {
     let (api, requester) = (Api::start(trunks(&accounts, &kamailio)).await, Requester::start().await);
     let registry = Registry::start(&Settings { expires: 16, ..Settings::default() }, &api, &requester);
     let before = one_contact_each_soon(&kamailio, &accounts, &registry, SOON).await;
+    registry.all_registered(accounts.len(), SOON).await;
     // Frozen while the refreshes are due, after 9.4 to 11 s.
     let waits = async || {
         let in_flight = registry.summary().await?.in_flight;
@@ -113,6 +114,7 @@ async fn the_requester_hangs_for_some_seconds() {
     let (api, mut requester) = (Api::start(trunks(&accounts, &kamailio)).await, Requester::start().await);
     let registry = Registry::start(&Settings { expires: 16, ..Settings::default() }, &api, &requester);
     let before = one_contact_each_soon(&kamailio, &accounts, &registry, SOON).await;
+    registry.all_registered(accounts.len(), SOON).await;
     requester.pause();
     registry.summary_says("requests to wait for the Requester", |summary| summary.in_flight > 1).await;
     let received = kamailio.register_counts().await;
