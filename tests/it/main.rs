@@ -4,4 +4,5 @@
 
 mod kamailio_harness;
 mod process_harness;
+mod standalone;
 mod support;
