@@ -200,6 +200,11 @@ impl Engine {
         self.known = records.into_iter().map(|record| (record.reference.clone(), record)).collect();
     }
 
+    /// Whether the store kept nothing.
+    pub fn knows_nothing(&self) -> bool {
+        self.known.is_empty()
+    }
+
     /// Sends nothing any more; bindings stay.
     pub fn pause(&mut self, paused: bool) {
         self.paused = paused;
@@ -422,8 +427,8 @@ impl Engine {
         let trunk = entry.trunk.open();
         let plan =
             Plan { uris: trunk.uris(), edges: self.edges.len(), settings: &self.settings.registration };
+        let uri = trunk.uri(position(&entry.registration.ranks().0, &trunk.order()))?;
         let attempt = entry.registration.attempt(min_expires, &plan, now);
-        let uri = trunk.uri(position(&attempt.uri, &trunk.order()))?;
         let (edge, edge_port) = self.edges.choose(&trunk, attempt.edge, now.at);
         let tag = self.rng.random();
         let register = request::register(
@@ -482,6 +487,11 @@ impl Engine {
             (Some(active), Some(leaving)) => overlap(&active.trunk, &leaving.trunk),
             _ => false,
         }
+    }
+
+    /// The connection to the Requester was lost, or is back.
+    pub fn requester_link_changed(&mut self, lost: bool, now: Now) {
+        self.way.link_changed(lost, now);
     }
 
     /// The connection to the Requester was lost and is back: its Contact may have changed.

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::{self, AdminError, AdminState},
-    config::{self, Cache, Config, ConfigError},
+    config::{self, Cache, Config, ConfigError, Endpoint},
     engine::{
         Engine, EngineSettings,
         clock::Clock,
@@ -220,14 +220,17 @@ fn reload(
     identity: &RegistryId,
 ) -> Result<Reload<ApiServer, GrpcRequester, AnyStore>, StandaloneError> {
     let source = (before.api != after.api).then(|| ApiServer::new(&after.api)).transpose()?;
-    let moved = before.requester != after.requester;
+    // Its deadline is not a matter of the connection.
+    let place = |config: &Config| Endpoint { timeout: Duration::ZERO, ..config.requester.clone() };
+    let moved = place(before) != place(after);
     let speaks = |config: &Config| {
         let settings = &config.registration;
         (config.methods.clone(), settings.user_agent.clone(), settings.require.clone())
     };
     let requester =
         (moved || speaks(before) != speaks(after)).then(|| GrpcRequester::new(after)).transpose()?;
-    let store = (before.cache != after.cache)
+    // A store that is opened keeps the instance id under the key of the registry as it is called now.
+    let store = (before.cache != after.cache || registry_key(before) != registry_key(after))
         .then(|| AnyStore::open(&after.cache, identity.as_str(), &registry_key(after)))
         .transpose()?;
     Ok(Reload {

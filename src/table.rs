@@ -166,7 +166,7 @@ fn narrow(reasons: Reasons, trunks: &[TrunkView], now: u64, width: u16, colour: 
         table.add_row(row);
     }
     table.set_constraints([
-        ColumnConstraint::UpperBoundary(Width::Fixed(width / 4)),
+        ColumnConstraint::UpperBoundary(Width::Fixed(width * 3 / 10)),
         ColumnConstraint::UpperBoundary(Width::Fixed(width / 2)),
         ColumnConstraint::ContentWidth,
         ColumnConstraint::ContentWidth,
@@ -178,7 +178,7 @@ fn narrow(reasons: Reasons, trunks: &[TrunkView], now: u64, width: u16, colour: 
         let reason = text::reason(trunk, now);
         if reasons == Reasons::Cut && !reason.is_empty() {
             lines.push(row);
-            lines.push(cut(&format!("{INDENT}{reason}"), width));
+            lines.push(cut(&reason, INDENT, width));
         } else if !reason.is_empty() {
             let (label, registrar) = (text::label(trunk), clean(&trunk.registrar));
             let cut = !row.contains(&label) || !row.contains(&registrar);
@@ -195,16 +195,16 @@ fn narrow(reasons: Reasons, trunks: &[TrunkView], now: u64, width: u16, colour: 
     lines
 }
 
-/// As much of a text as fits on one line.
-fn cut(text: &str, width: u16) -> String {
-    let mut table = new_table(Some(width), false);
+/// As much of a text as fits on one line after `indent`.
+fn cut(text: &str, indent: &str, width: u16) -> String {
+    let mut table = new_table(Some(width.saturating_sub(u16::try_from(indent.len()).unwrap_or(0))), false);
     let mut row = Row::from([text]);
     row.max_height(1);
     table.add_row(row);
     for column in table.column_iter_mut() {
         column.set_padding((0, 0));
     }
-    table.lines().next().map(|line| line.trim_end().to_owned()).unwrap_or_default()
+    table.lines().next().map(|line| format!("{indent}{}", line.trim_end())).unwrap_or_default()
 }
 
 fn cells(trunk: &TrunkView, next: String, now: u64, colour: bool) -> Vec<Cell> {

@@ -246,6 +246,11 @@ impl Way {
         self.health.message = message.map(str::to_owned);
     }
 
+    /// The connection was lost, or is back.
+    pub fn link_changed(&mut self, lost: bool, now: Now) {
+        self.set_health(!lost, lost.then_some("the connection to the Requester is lost"), now);
+    }
+
     pub fn health(&self) -> &Health {
         &self.health
     }

@@ -5,4 +5,5 @@
 mod chain;
 mod kamailio_harness;
 mod process_harness;
+mod standalone;
 mod support;

@@ -1,0 +1,139 @@
+//! The demo as a newcomer runs it.
+
+use std::time::Duration;
+
+use routr_registry::devstack::samples::SAMPLES;
+
+use tokio::time::Instant;
+
+use super::SOON;
+use crate::support::process::{Process, command, tail};
+use crate::support::service::Service;
+use crate::support::wait::{wait_for, wait_until};
+
+const PASSWORDS: [&str; 3] = ["demo-acme-udp-password", "demo-right-password", "demo-old-password"];
+
+#[tokio::test]
+async fn once_ends_within_ten_seconds_and_says_how_each_trunk_stands() {
+    let began = Instant::now();
+    let mut demo = Service::start(["demo", "--once"], &[]);
+    let status = demo.exit(Duration::from_secs(20)).await;
+    let (took, output) = (began.elapsed(), demo.output());
+    assert_eq!(status.code(), Some(0), "{output}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    for part in ["\nTRUNK ", " REGISTRAR ", " STATE ", " EXPIRES IN ", " NEXT TRY ", " REASON\n"] {
+        assert!(output.contains(part), "{part:?} is not in:\n{output}");
+    }
+    let table = output.split_once("\nTRUNK ").unwrap().1;
+    for sample in SAMPLES {
+        let name = if sample.reference == "no-host" { sample.reference } else { sample.name };
+        let row =
+            table.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name}:\n{table}"));
+        let state = [" registered ", " failing ", " invalid "].into_iter().find(|state| row.contains(state));
+        assert_eq!(state == Some(" registered "), sample.healthy, "{row}");
+    }
+    for reason in [
+        "CredentialsRejected (401)",
+        "UnknownAccount (404)",
+        "AskedToWait (503)",
+        "nobody answered: no final answer from 127.0.0.",
+        "uris[0].host",
+    ] {
+        assert!(table.contains(reason), "{reason} is not in:\n{table}");
+    }
+    assert!(
+        output.ends_with("6 healthy trunks are registered, 5 sick ones say why they are not.\n"),
+        "{output}"
+    );
+    PASSWORDS.iter().for_each(|password| demo.assert_never_said(password));
+}
+
+#[tokio::test]
+async fn without_a_terminal_it_prints_lines_until_it_is_told_to_end() {
+    let mut demo = Service::start(["demo"], &[]);
+    let settled = async || {
+        let output = demo.output();
+        let known = SAMPLES.iter().filter(|sample| {
+            let name = if sample.reference == "no-host" { sample.reference } else { sample.name };
+            let state = if sample.healthy { "registered" } else { "failing" };
+            [state, "invalid"].iter().any(|state| output.contains(&format!("{name}: {state}")))
+        });
+        if known.count() == SAMPLES.len() { Ok(output) } else { Err(tail(&output)) }
+    };
+    let output = wait_for(settled, SOON, "a line for each trunk").await;
+    assert!(!output.contains('\u{1b}'), "no terminal, no escape sequences:\n{output}");
+    // The folder that is to be edited is there, and an edit is followed.
+    let folder = output.split("are read from ").nth(1).unwrap().split(": edit").next().unwrap().to_owned();
+    let credentials = std::path::Path::new(&folder).join("credentials.yaml");
+    let text = std::fs::read_to_string(&credentials).unwrap();
+    std::fs::write(&credentials, text.replace("demo-old-password", "demo-right-password")).unwrap();
+    let mended = async || demo.output().contains("Wrong password: registered at ");
+    wait_until(mended, SOON, "the mended password to be taken").await;
+    assert_eq!(demo.terminate(Duration::from_secs(5)).await.code(), Some(0));
+    assert!(!std::path::Path::new(&folder).exists(), "what is temporary is cleared away");
+    PASSWORDS.iter().for_each(|password| demo.assert_never_said(password));
+}
+
+#[tokio::test]
+async fn an_interrupted_once_is_no_success() {
+    let mut demo = Service::start(["demo", "--once"], &[]);
+    wait_until(async || demo.output().contains("Silent registrar: pending"), SOON, "the demo to run").await;
+    assert_eq!(demo.terminate(SOON).await.code(), Some(1));
+    assert!(
+        demo.output().ends_with("error: interrupted before all trunks had settled\n"),
+        "{}",
+        demo.output()
+    );
+}
+
+/// What a terminal of that size shows: the program's output, by way of a pseudo-terminal.
+fn on_a_terminal(columns: u16, rows: u16, dir: &tempfile::TempDir) -> Process {
+    let mut command = command("script");
+    let program = env!("CARGO_BIN_EXE_routr-registry");
+    let line = format!("stty cols {columns} rows {rows}; exec {program} demo");
+    command.args(["--quiet", "--return", "--flush", "--command", &line, "/dev/null"]).env("TERM", "xterm");
+    command.env("SHELL", "/bin/sh").env_remove("NO_COLOR");
+    Process::spawn("script", command, &dir.path().join("output.log"))
+}
+
+/// The last whole picture, without escape sequences.
+fn picture(output: &str) -> Vec<String> {
+    let pictures: Vec<&str> = output.split("\u{1b}[H").collect();
+    // The one that is being drawn may not be whole.
+    let last = pictures.len().checked_sub(2).filter(|n| *n > 0).map_or("", |n| pictures[n]);
+    let mut plain = String::new();
+    let mut rest = last.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '\u{1b}' => drop(rest.by_ref().find(char::is_ascii_alphabetic)),
+            '\r' => {}
+            c => plain.push(c),
+        }
+    }
+    plain.lines().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn on_a_terminal_it_draws_a_table_that_fits() {
+    for (columns, rows) in [(80, 24), (140, 40)] {
+        let dir = tempfile::TempDir::new().unwrap();
+        let mut demo = on_a_terminal(columns, rows, &dir);
+        let settled = async || {
+            let shown = picture(&demo.output());
+            let total = "11 trunks: 6 registered, 4 failing, 1 invalid";
+            if shown.iter().any(|line| line.starts_with(total)) { Ok(shown) } else { Err(shown.join("\n")) }
+        };
+        let shown = wait_for(settled, SOON, "the demo to have settled on the screen").await;
+        let text = shown.join("\n");
+        assert!(shown.len() <= usize::from(rows), "{text}");
+        assert!(shown.iter().all(|line| line.chars().count() <= usize::from(columns)), "{text}");
+        for sample in SAMPLES {
+            let name = if sample.reference == "no-host" { sample.reference } else { sample.name };
+            assert!(shown.iter().any(|line| line.starts_with(name)), "{name} is not in:\n{text}");
+        }
+        assert_eq!(shown.last().map(String::as_str), Some("Ctrl-C ends."));
+        demo.signal_group(nix::sys::signal::Signal::SIGINT);
+        demo.exit(SOON).await;
+        assert!(demo.output().contains("\u{1b}[?25h\u{1b}[?1049l"), "the screen is given back");
+    }
+}

@@ -1,0 +1,20 @@
+//! The standalone mode as a user meets it: the built program, real sockets, and neighbours that come, go and misbehave.
+
+mod client;
+mod demo;
+mod drop_in;
+mod fake;
+mod garbage;
+mod logs;
+mod outage;
+mod reload;
+mod reload_file;
+mod secrets;
+mod signals;
+mod stage;
+mod start;
+
+use std::time::Duration;
+
+/// For what happens at once, on a busy machine.
+const SOON: Duration = Duration::from_secs(10);

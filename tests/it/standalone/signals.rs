@@ -1,0 +1,97 @@
+//! How it ends.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use tokio::time::Instant;
+
+use super::SOON;
+use super::fake::FakeRequester;
+use super::stage::{Stage, tells, told};
+use crate::support::ports;
+use crate::support::redis::{Options, Redis};
+use crate::support::service::Service;
+use crate::support::wait::{wait_for, wait_until};
+
+#[tokio::test]
+async fn sigterm_and_sigint_end_it_cleanly_and_leave_the_bindings() {
+    let stage = Stage::with(&["a", "b"]).await;
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut service = stage.run(&[]);
+        stage.settles(&[("a", "registered"), ("b", "registered")]).await;
+        service.signal(signal);
+        assert_eq!(service.exit(Duration::from_secs(3)).await.code(), Some(0), "{}", service.output());
+        assert_eq!(told(&service, "stopped").len(), 1);
+        assert!(ports::is_free(stage.public) && ports::is_free(stage.private));
+    }
+    let bindings = stage.registrar.bindings();
+    assert_eq!(bindings.len(), 2, "a restart de-registers nothing");
+    assert!(bindings.values().all(|contacts| contacts.len() == 1), "{bindings:?}");
+}
+
+/// A service with a request in flight that is never answered.
+async fn hanging(grace: &str) -> (Stage, FakeRequester, Service) {
+    let mut stage = Stage::bare().await;
+    stage.trunks(&["a"]);
+    stage.start_api().await;
+    let requester = FakeRequester::start(stage.requester_port, |_| None).await;
+    let service = stage.run_with(&["--grace", grace], &[]);
+    wait_until(async || !requester.seen().is_empty(), SOON, "a REGISTER in flight").await;
+    (stage, requester, service)
+}
+
+#[tokio::test]
+async fn a_silent_registrar_does_not_hold_it_beyond_its_grace() {
+    let (_stage, _requester, mut service) = hanging("1").await;
+    let began = Instant::now();
+    assert_eq!(service.terminate(SOON).await.code(), Some(0));
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(900), "{took:?}: the answer was not waited for");
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert_eq!(told(&service, "not waiting any longer for answers").len(), 1);
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let (_stage, _requester, mut service) = hanging("600").await;
+    service.signal(Signal::SIGTERM);
+    tells(&service, "shutting down", 1).await;
+    assert_eq!(service.status(), None, "it waits for the answer");
+    let began = Instant::now();
+    assert_eq!(service.terminate(SOON).await.code(), Some(143));
+    assert!(began.elapsed() < Duration::from_secs(2));
+    assert_eq!(told(&service, "a second signal").len(), 1);
+}
+
+#[tokio::test]
+async fn it_hears_signals_while_it_starts() {
+    let stage = Stage::with(&["a"]).await;
+    let mut redis = Redis::start(Options::default()).await;
+    redis.pause();
+    let cache =
+        format!("  cache: {{ provider: redis, parameters: 'port={},host=127.0.0.1' }}\n", redis.port());
+    stage.write(&stage.config(&cache));
+    let mut service = stage.run(&[]);
+    tells(&service, "starting", 1).await;
+    service.signal(Signal::SIGHUP);
+    let began = Instant::now();
+    assert_eq!(service.terminate(SOON).await.code(), Some(0), "{}", service.output());
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    redis.resume();
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_the_clients_at_once() {
+    // Takes the connection and says nothing.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    for args in [&["trunks"][..], &["trunks", "--watch"], &["refresh", "a"]] {
+        let mut client = Service::start(args.iter().copied(), &[("ROUTR_REGISTRY_URL", &url)]);
+        let (_connection, _) = listener.accept().await.unwrap();
+        let began = Instant::now();
+        client.signal(Signal::SIGINT);
+        wait_for(async || client.status().ok_or("still runs"), SOON, "the end of the client").await;
+        assert!(began.elapsed() < Duration::from_secs(2), "{args:?}: {:?}", began.elapsed());
+    }
+}
