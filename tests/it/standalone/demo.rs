@@ -87,10 +87,12 @@ async fn an_interrupted_once_is_no_success() {
 }
 
 /// What a terminal of that size shows: the program's output, by way of a pseudo-terminal.
+/// Its process id goes into the file `pid`.
 fn on_a_terminal(columns: u16, rows: u16, dir: &tempfile::TempDir) -> Process {
     let mut command = command("script");
     let program = env!("CARGO_BIN_EXE_routr-registry");
-    let line = format!("stty cols {columns} rows {rows}; exec {program} demo");
+    let pid = dir.path().join("pid");
+    let line = format!("stty cols {columns} rows {rows}; echo $$ >{}; exec {program} demo", pid.display());
     command.args(["--quiet", "--return", "--flush", "--command", &line, "/dev/null"]).env("TERM", "xterm");
     command.env("SHELL", "/bin/sh").env_remove("NO_COLOR");
     Process::spawn("script", command, &dir.path().join("output.log"))
@@ -132,8 +134,9 @@ async fn on_a_terminal_it_draws_a_table_that_fits() {
             assert!(shown.iter().any(|line| line.starts_with(name)), "{name} is not in:\n{text}");
         }
         assert_eq!(shown.last().map(String::as_str), Some("Ctrl-C ends."));
-        demo.signal_group(nix::sys::signal::Signal::SIGINT);
-        demo.exit(SOON).await;
+        let pid = std::fs::read_to_string(dir.path().join("pid")).unwrap().trim().parse().unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGINT).unwrap();
+        assert_eq!(demo.exit(SOON).await.code(), Some(0));
         assert!(demo.output().contains("\u{1b}[?25h\u{1b}[?1049l"), "the screen is given back");
     }
 }

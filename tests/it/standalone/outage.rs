@@ -46,7 +46,6 @@ async fn it_starts_without_any_neighbour_says_so_and_recovers_as_they_come() {
     assert_eq!(metric(&metrics, "routr_registry_neighbour_up{neighbour=\"requester\"}"), None, "never tried");
 
     stage.start_api().await;
-    stage.settles(&[("a", "pending"), ("b", "pending")]).await;
     let waiting = async || {
         let (status, text) = stage.public("/readyz").await?;
         let told = status == 503 && text.contains("requester failed   not working for ");
@@ -59,7 +58,11 @@ async fn it_starts_without_any_neighbour_says_so_and_recovers_as_they_come() {
         Some(0.0),
         "{metrics}"
     );
-    assert_eq!(metric(&metrics, "routr_registry_trunks{state=\"pending\"}"), Some(2.0), "{metrics}");
+    assert_eq!(metric(&metrics, "routr_registry_trunks{state=\"registered\"}"), Some(0.0), "{metrics}");
+    let views = stage.views().await.unwrap();
+    assert_eq!(views.len(), 2);
+    assert!(views.values().any(|view| view["trouble"]["reason"] == "RequesterUnavailable"), "{views:?}");
+    assert!(views.values().all(|view| view["failures"] == 0), "the way is broken, not a trunk: {views:?}");
 
     stage.start_requester().await;
     stage.settles(&[("a", "registered"), ("b", "registered")]).await;

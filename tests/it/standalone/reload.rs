@@ -166,7 +166,6 @@ async fn another_requester_registers_every_trunk_anew_another_api_server_only_wh
     stage.settles(&[("a", "registered"), ("b", "registered")]).await;
 
     // Its Contact is another one: a quarter of twelve seconds is the latest.
-    let before = stage.requester_port;
     stage.requester_port = ports::free();
     let second = FakeRequester::granting(stage.requester_port, 600).await;
     assert_eq!(reload(&stage, &mut service, &stage.config("")).await, "spec.requesterAddr");
@@ -174,7 +173,6 @@ async fn another_requester_registers_every_trunk_anew_another_api_server_only_wh
     wait_until(moved, SOON, "both trunks to be registered through the other Requester").await;
     assert_eq!(first.seen().len(), 2);
     drop(first);
-    assert!(ports::is_free(before) || told(&service, "cannot").is_empty());
 
     // Another API server: «a» is the same there, «b» is not, «c» is new.
     let other = ApiServer::from_trunks(vec![stage.trunk("a"), stage.trunk("c")]);
