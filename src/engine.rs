@@ -40,6 +40,7 @@ use slab::Slab;
 use self::{
     edges::Edges,
     fleet::Fleet,
+    packed::UriKey,
     registrars::Registrars,
     sync::SyncState,
     timers::Timers,
@@ -50,13 +51,13 @@ use crate::{
     config::{Config, EdgePort},
     ports::{Change, Record, Register, Reply, SendError},
     registration::{
-        Attempt, Plan, Settings, UriChoice,
+        Attempt, Plan, Sent, Settings, UriChoice,
         identity::RegistryId,
         reply::Verdict,
         request,
         time::{Moment, Now},
     },
-    trunk::HostPort,
+    trunk::{HostPort, Transport},
 };
 
 /// Names a request in flight.
@@ -134,8 +135,8 @@ struct Flight {
     slot: u32,
     attempt: Attempt,
     sent_to: HostPort,
-    user: Box<str>,
-    domain: Box<str>,
+    transport: Transport,
+    uri: UriKey,
     registrar: u32,
     edge: usize,
     sent_at: Moment,
@@ -197,6 +198,11 @@ impl Engine {
     /// What the store kept. Trunks that turn up in a sync go on from there.
     pub fn resume(&mut self, records: Vec<Record>) {
         self.known = records.into_iter().map(|record| (record.reference.clone(), record)).collect();
+    }
+
+    /// Whether the store kept nothing.
+    pub fn knows_nothing(&self) -> bool {
+        self.known.is_empty()
     }
 
     /// Sends nothing any more; bindings stay.
@@ -269,7 +275,7 @@ impl Engine {
         };
         let message = answer.as_ref().err().map(ToString::to_string);
         self.way.finished(result, took_ms, message.as_deref(), now, &mut self.rng);
-        Some(Finished { registrar: flight.domain, outcome, took_ms })
+        Some(Finished { registrar: flight.uri.host, outcome, took_ms })
     }
 
     fn apply_answer(&mut self, flight: &Flight, answer: &Result<Reply, SendError>, now: Now) -> &'static str {
@@ -277,15 +283,13 @@ impl Engine {
         let trunk = entry.trunk.open();
         let plan =
             Plan { uris: trunk.uris(), edges: self.edges.len(), settings: &self.settings.registration };
-        let position = trunk.position_of(&flight.user, &flight.domain).unwrap_or(0);
-        let (verdict, effect) = entry.registration.answered(
-            &flight.attempt,
-            (&flight.sent_to, position),
-            answer,
-            &plan,
-            now,
-            &mut self.rng,
-        );
+        let sent = Sent {
+            address: &flight.sent_to,
+            transport: flight.transport,
+            position: flight.uri.locate(&trunk).unwrap_or(0),
+        };
+        let (verdict, effect) =
+            entry.registration.answered(&flight.attempt, sent, answer, &plan, now, &mut self.rng);
         if let Some(seconds) = effect.min_expires {
             self.registrars.learn_min_expires(flight.registrar, seconds);
         }
@@ -422,8 +426,8 @@ impl Engine {
         let trunk = entry.trunk.open();
         let plan =
             Plan { uris: trunk.uris(), edges: self.edges.len(), settings: &self.settings.registration };
+        let uri = trunk.uri(position(&entry.registration.ranks().0, &trunk.order()))?;
         let attempt = entry.registration.attempt(min_expires, &plan, now);
-        let uri = trunk.uri(position(&attempt.uri, &trunk.order()))?;
         let (edge, edge_port) = self.edges.choose(&trunk, attempt.edge, now.at);
         let tag = self.rng.random();
         let register = request::register(
@@ -438,14 +442,14 @@ impl Engine {
         let flight = Flight {
             slot,
             sent_to: register.target.clone(),
-            user: uri.user.into(),
-            domain: uri.host.into(),
+            transport: register.transport,
+            uri: UriKey::of(uri),
             registrar,
             edge,
             sent_at: now.at,
             attempt,
         };
-        self.way.sent();
+        self.way.sent(now.at);
         let ticket = self.flights.insert(flight);
         Some(Send { ticket, register, deadline_ms: self.settings.registration.deadline_ms })
     }
@@ -482,6 +486,11 @@ impl Engine {
             (Some(active), Some(leaving)) => overlap(&active.trunk, &leaving.trunk),
             _ => false,
         }
+    }
+
+    /// The connection to the Requester was lost, or is back.
+    pub fn requester_link_changed(&mut self, lost: bool, now: Now) {
+        self.way.link_changed(lost, now);
     }
 
     /// The connection to the Requester was lost and is back: its Contact may have changed.

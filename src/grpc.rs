@@ -15,12 +15,12 @@ use tonic::{Code, Status};
 #[derive(Debug, thiserror::Error)]
 pub enum GrpcError {
     /// The address makes no URI.
-    #[error("{address}: not an address that can be connected to: {source}")]
+    #[error("{address}: cannot be connected to as configured: {problem}")]
     Address {
         /// The address.
         address: String,
         /// What is wrong with it.
-        source: tonic::transport::Error,
+        problem: String,
     },
     /// The CA file cannot be read.
     #[error("spec.tls.caFile: {path}: {source}; a PEM file with CA certificates is needed")]
@@ -57,20 +57,25 @@ fn failure(status: &Status) -> Failure {
     }
 }
 
+/// What the innermost of an error and its causes says.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
 /// What a status says, with the innermost cause: «tcp connect error» alone helps nobody at 3 a.m.
 fn describe(status: &Status) -> Box<str> {
     let mut text = match status.code() {
         Code::Unavailable => status.message().to_owned(),
         code => format!("{code:?}: {}", status.message()),
     };
-    let mut source = std::error::Error::source(status);
-    let mut innermost = None;
-    while let Some(error) = source {
-        innermost = Some(error);
-        source = error.source();
-    }
-    if let Some(error) = innermost.map(ToString::to_string).filter(|error| !text.contains(error.as_str())) {
-        text = format!("{text}: {error}");
+    let cause = innermost(status);
+    // A status shows itself with all that it has.
+    if std::error::Error::source(status).is_some() && !text.contains(&cause) {
+        text = format!("{text}: {cause}");
     }
     text.chars().filter(|c| !c.is_control()).take(300).collect::<String>().into()
 }

@@ -6,6 +6,8 @@
 
 use std::{fmt, future::Future, time::Duration};
 
+use tokio::sync::watch;
+
 use crate::trunk::{Credentials, HostPort, Transport, Trunk, TrunkProblem};
 
 /// One REGISTER, complete but for what is the same for all of them (Allow, User-Agent, ...), which the port knows.
@@ -88,6 +90,15 @@ pub enum SendError {
     Refused(Box<str>),
 }
 
+/// A connection that is made again when it is lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// It was lost and has not been made again.
+    pub lost: bool,
+    /// How often it has been made again.
+    pub reconnections: u64,
+}
+
 /// Sends REGISTERs.
 pub trait Requester: Send + Sync + 'static {
     /// Sends one REGISTER and waits for the answer, for at most `deadline`.
@@ -99,9 +110,9 @@ pub trait Requester: Send + Sync + 'static {
         deadline: Duration,
     ) -> impl Future<Output = Result<Reply, SendError>> + Send;
 
-    /// How often a lost connection to the Requester has been made again. A number that rises means that the Requester may
-    /// have restarted, and its Contact changed.
-    fn reconnections(&self) -> u64;
+    /// How the connection to the Requester fares. A number of reconnections that rises means that the Requester may have
+    /// restarted, and its Contact changed.
+    fn link(&self) -> watch::Receiver<Link>;
 }
 
 /// One trunk as it comes from the source, not yet decoded.

@@ -49,3 +49,50 @@ pub use fonoster::routr::connect::trunks::v2beta1 as trunks;
 pub use fonoster::routr::processor::v2beta1 as processor;
 pub use fonoster::routr::requester::v2beta1 as requester;
 pub use fonoster::routr::sipmessage::v2beta1 as sipmessage;
+
+use std::fmt;
+
+impl fmt::Debug for credentials::Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("ref", &self.r#ref)
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for sipmessage::Extension {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = if crate::sip::headers::is_secret(&self.name) { "***" } else { &self.value };
+        f.debug_struct("Extension").field("name", &self.name).field("value", &value).finish()
+    }
+}
+
+impl fmt::Debug for sipmessage::Authorization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authorization").field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let credentials = credentials::Credentials { password: "swordfish-77".into(), ..Default::default() };
+        let trunk = trunks::Trunk { outbound_credentials: Some(credentials), ..Default::default() };
+        let header = |name: &str| sipmessage::Extension { name: name.into(), value: "swordfish-77".into() };
+        let extensions =
+            ["X-Gateway-Auth", "x-gateway-auth", "Authorization", "Proxy-Authorization"].map(header);
+        let authorization =
+            sipmessage::Authorization { response: "swordfish-77".into(), ..Default::default() };
+        let message = sipmessage::SipMessage {
+            extensions: extensions.into(),
+            authorization: Some(authorization),
+            ..Default::default()
+        };
+        assert!(!format!("{trunk:?} {message:?}").contains("swordfish"));
+        assert!(format!("{:?}", header("Server")).contains("swordfish"), "the others are shown");
+    }
+}

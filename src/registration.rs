@@ -32,7 +32,7 @@ use self::{
 use crate::{
     engine::view::TrunkState,
     ports::{RedirectTarget, Reply, SendError},
-    trunk::HostPort,
+    trunk::{HostPort, Transport},
 };
 
 /// Most redirections in a row (RFC 3261 §8.1.3.4 leaves the bound to the client).
@@ -107,6 +107,17 @@ pub struct Attempt {
     pub cseq: u32,
     /// Option tags to leave out, one bit for each.
     pub without_tags: u32,
+}
+
+/// Where an attempt went.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent<'a> {
+    /// Host and port.
+    pub address: &'a HostPort,
+    /// How.
+    pub transport: Transport,
+    /// Position of its URI in the trunk as it is now.
+    pub position: u8,
 }
 
 /// How an [`Attempt`] names a URI.
@@ -249,7 +260,6 @@ impl Registration {
     pub fn urgency(&self) -> (bool, Moment, Class) {
         match (self.class, self.binding) {
             (Class::Refresh, Some(binding)) => (false, binding.expires_at, Class::Refresh),
-            (Class::Refresh, None) => (false, self.due, Class::Refresh),
             (class, _) => (true, self.due, class),
         }
     }
@@ -350,13 +360,13 @@ impl Registration {
         Attempt { purpose, uri, edge, redirect, expires, cseq: self.cseq, without_tags: self.without_tags }
     }
 
-    /// Takes the answer to an attempt. `sent_to` is where it went, `position` that of its URI in the trunk as it is now.
+    /// Takes the answer to an attempt, and where that went.
     ///
     /// An answer that belongs to no attempt in flight changes nothing.
     pub fn answered(
         &mut self,
         attempt: &Attempt,
-        (sent_to, position): (&HostPort, u8),
+        sent: Sent<'_>,
         answer: &Result<Reply, SendError>,
         plan: &Plan<'_>,
         now: Now,
@@ -374,18 +384,18 @@ impl Registration {
         match attempt.purpose {
             Purpose::Leave => effect.finished = self.left_answered(&verdict, now, rng),
             _ if self.phase == Phase::Leaving => {
-                self.note_binding(&verdict, position, now);
+                self.note_binding(&verdict, sent.position, now);
                 effect.finished = self.start_leaving(now);
             }
             Purpose::Probe if !verdict.tells_how() => {
-                self.probe_answered(&verdict, position, plan, now, rng);
+                self.probe_answered(&verdict, sent.position, plan, now, rng);
             }
             Purpose::Probe | Purpose::Register => {
                 if attempt.purpose == Purpose::Probe {
                     // The preferred target is there again, and only wants to be asked in another way.
                     (self.uri, self.edge) = (0, 0);
                 }
-                self.register_answered(&verdict, cause, (sent_to, position), plan, now, rng, &mut effect);
+                self.register_answered(&verdict, cause, sent, plan, now, rng, &mut effect);
             }
         }
         if self.outdated && self.phase == Phase::Active {
@@ -410,9 +420,10 @@ impl Registration {
                 self.binding = Some(Binding { expires_at, granted_s: expires_s, position });
                 self.maybe_bound = false;
             }
-            Verdict::Silent | Verdict::Unknown => self.maybe_bound = true,
-            Verdict::Unavailable | Verdict::WayRefused => {}
-            _ => self.maybe_bound = false,
+            // Unavailable too: the connection may have broken after the request was sent.
+            Verdict::Silent | Verdict::Unknown | Verdict::Unavailable => self.maybe_bound = true,
+            Verdict::UnknownAccount { .. } => self.maybe_bound = false,
+            _ => {}
         }
     }
 
@@ -421,17 +432,17 @@ impl Registration {
         &mut self,
         verdict: &Verdict,
         cause: Cause,
-        (sent_to, position): (&HostPort, u8),
+        sent: Sent<'_>,
         plan: &Plan<'_>,
         now: Now,
         rng: &mut impl Rng,
         effect: &mut Effect,
     ) {
-        self.note_binding(verdict, position, now);
+        self.note_binding(verdict, sent.position, now);
         if let Verdict::TooBrief { ask } = verdict {
             effect.min_expires = Some(*ask);
         }
-        if self.goes_on(verdict, sent_to, now) {
+        if self.goes_on(verdict, sent, now) {
             self.class = Class::Refresh;
             self.due = now.at;
             return;
@@ -470,7 +481,7 @@ impl Registration {
 
     /// Whether the reply only tells how to ask instead, so that the same target, or the one that it points to, is asked
     /// again at once. That is no failure yet.
-    fn goes_on(&mut self, verdict: &Verdict, sent_to: &HostPort, now: Now) -> bool {
+    fn goes_on(&mut self, verdict: &Verdict, sent: Sent<'_>, now: Now) -> bool {
         match verdict {
             Verdict::TooBrief { .. } => {
                 self.trouble_mut().too_brief += 1;
@@ -481,7 +492,7 @@ impl Registration {
                 let first = !std::mem::replace(&mut self.trouble_mut().extension_dropped, true);
                 *tags != 0 && first
             }
-            Verdict::Redirected { to, hold } => self.follow(sent_to, to, *hold, now),
+            Verdict::Redirected { to, hold } => self.follow(sent, to, *hold, now),
             _ => false,
         }
     }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::{self, AdminError, AdminState},
-    config::{self, Cache, Config, ConfigError},
+    config::{self, Cache, Config, ConfigError, Endpoint},
     engine::{
         Engine, EngineSettings,
         clock::Clock,
@@ -220,7 +220,9 @@ fn reload(
     identity: &RegistryId,
 ) -> Result<Reload<ApiServer, GrpcRequester, AnyStore>, StandaloneError> {
     let source = (before.api != after.api).then(|| ApiServer::new(&after.api)).transpose()?;
-    let moved = before.requester != after.requester;
+    // Its deadline is not a matter of the connection.
+    let place = |config: &Config| Endpoint { timeout: Duration::ZERO, ..config.requester.clone() };
+    let moved = place(before) != place(after);
     let speaks = |config: &Config| {
         let settings = &config.registration;
         (config.methods.clone(), settings.user_agent.clone(), settings.require.clone())

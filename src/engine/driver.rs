@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::JoinHandle,
     time::{Instant, sleep_until},
 };
@@ -24,7 +24,7 @@ use super::{
     keeper::Keeper,
     view::TrunkState,
 };
-use crate::ports::{Observer, Reply, Requester, SendError, SourceError, Store, TrunkSource};
+use crate::ports::{Link, Observer, Reply, Requester, SendError, SourceError, Store, TrunkSource};
 
 /// Answers that are handled in one turn.
 const ANSWERS: usize = 512;
@@ -34,8 +34,9 @@ const BATCHES: usize = 4;
 const SYNC_RETRY: Duration = Duration::from_secs(1);
 /// How long the store may take to say what it kept, before the engine starts without.
 const LOAD_DEADLINE: Duration = Duration::from_secs(20);
-/// Two reconnections within this time are one: there are several connections.
-const RECONNECT_PAUSE: Duration = Duration::from_secs(5);
+/// The first sync waits for so long when nothing is known of earlier registrations: a process that was killed a moment ago may
+/// have used the CSeq numbers of this half second.
+const CSEQ_PAUSE: Duration = Duration::from_millis(600);
 
 /// The neighbours.
 pub struct Ports<S, R, T> {
@@ -73,8 +74,9 @@ pub struct Driver<S: TrunkSource, R: Requester, T: Store, O: Observer> {
     answers: Answers,
     sync: Sync<S::Item>,
     keeper: Keeper<T>,
-    reconnections: u64,
-    reconnected_at: Option<Instant>,
+    link: watch::Receiver<Link>,
+    /// The Requester answered since the connection was last made again: what listens there is really a Requester.
+    proven: bool,
     rng: SmallRng,
 }
 
@@ -128,8 +130,8 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             answers: Answers { sender, receiver },
             sync: Sync::Due(Instant::now(), 0),
             keeper: Keeper::new(ports.store.clone()),
-            reconnections: ports.requester.reconnections(),
-            reconnected_at: None,
+            link: ports.requester.link(),
+            proven: false,
             rng: SmallRng::seed_from_u64(clock.environment().seed()),
             clock,
             ports,
@@ -141,7 +143,8 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
     /// de-registered. Returns the engine as it was left.
     pub async fn run(mut self, shutdown: CancellationToken, grace: Duration) -> Engine {
         self.load(&shutdown).await;
-        self.sync = Sync::Due(Instant::now(), 0);
+        let pause = if self.engine.knows_nothing() { CSEQ_PAUSE } else { Duration::ZERO };
+        self.sync = Sync::Due(Instant::now() + pause, 0);
         while !shutdown.is_cancelled() {
             self.send_what_is_due();
             self.keeper.write(&mut self.engine, &self.clock);
@@ -197,6 +200,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             _ = self.answers.receiver.recv_many(&mut answers, ANSWERS) => self.take_answers(answers),
             event = next_of_sync(&mut self.sync) => self.take_sync_event(event).await,
             written = self.keeper.next() => self.keeper.take(written, &mut self.engine, &self.clock, &self.observer),
+            Ok(()) = self.link.changed() => self.take_link(),
             Some(command) = self.commands.recv() => self.obey(command),
             Some(reload) = self.reloads.recv() => self.reload(reload),
             () = sleep_until(wakeup.unwrap_or_else(|| far_away(&self.clock))) => {}
@@ -206,20 +210,24 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
 
     fn take_answers(&mut self, answers: Vec<Answer>) {
         for (ticket, answer) in answers {
+            self.proven |= answer.is_ok();
             if let Some(finished) = self.engine.answered(ticket, &answer, self.clock.now()) {
                 #[allow(clippy::cast_precision_loss)]
                 let seconds = finished.took_ms as f64 / 1_000.0;
                 self.observer.register_finished(&finished.registrar, finished.outcome, seconds);
             }
         }
-        let reconnections = self.ports.requester.reconnections();
-        if reconnections != self.reconnections {
-            self.reconnections = reconnections;
-            if self.reconnected_at.is_none_or(|at| at.elapsed() > RECONNECT_PAUSE) {
-                self.reconnected_at = Some(Instant::now());
-                tracing::info!("the Requester is back: refreshing early, for its Contact may have changed");
-                self.engine.requester_reconnected(self.clock.now());
-            }
+    }
+
+    fn take_link(&mut self) {
+        let link = *self.link.borrow_and_update();
+        let now = self.clock.now();
+        self.engine.requester_link_changed(link.lost, now);
+        if link.lost {
+            tracing::warn!("the connection to the Requester is lost");
+        } else if std::mem::take(&mut self.proven) {
+            tracing::info!("the Requester is back: refreshing early, for its Contact may have changed");
+            self.engine.requester_reconnected(now);
         }
     }
 
@@ -319,7 +327,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             *at = (*at).min(Instant::now() + self.interval);
         }
         if let Some(requester) = reload.requester {
-            self.reconnections = requester.reconnections();
+            self.link = requester.link();
             self.ports.requester = requester;
         }
         if reload.requester_moved {
@@ -363,6 +371,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             let mut answers = Vec::new();
             tokio::select! {
                 _ = self.answers.receiver.recv_many(&mut answers, ANSWERS) => self.take_answers(answers),
+                Some(command) = self.commands.recv() => self.obey(command),
                 () = sleep_until(deadline) => break,
             }
         }

@@ -42,6 +42,29 @@ struct UriLayout<'a> {
 /// A packed trunk, opened: everything borrowed but the list of URIs.
 pub struct TrunkView<'a>(Layout<'a>);
 
+/// What tells a URI from the others of its trunk, when their order has changed.
+#[derive(Clone, Debug)]
+pub(super) struct UriKey {
+    pub user: Box<str>,
+    pub host: Box<str>,
+    port: u16,
+    transport: Transport,
+}
+
+impl UriKey {
+    pub fn of(uri: UriView<'_>) -> Self {
+        Self { user: uri.user.into(), host: uri.host.into(), port: uri.port, transport: uri.transport }
+    }
+
+    /// Where it is in a trunk; else the first URI of the same address of record.
+    pub fn locate(&self, trunk: &TrunkView<'_>) -> Option<u8> {
+        let same = |uri: UriView<'_>| uri.port == self.port && uri.transport == self.transport;
+        let at = |uri: UriView<'_>| uri.user == &*self.user && uri.host == &*self.host && same(uri);
+        let exactly = (0..trunk.uris()).find(|position| trunk.uri(*position).is_some_and(at));
+        exactly.or_else(|| trunk.position_of(&self.user, &self.host))
+    }
+}
+
 impl PackedTrunk {
     /// Packs a trunk.
     pub fn new(trunk: &Trunk) -> Self {
@@ -236,6 +259,23 @@ mod tests {
         assert!(!packed.open().registers_as(&moved.open()));
         let silent = PackedTrunk::new(&Trunk { credentials: None, ..sample() });
         assert!(!packed.open().registers_as(&silent.open()));
+    }
+
+    #[test]
+    fn a_uri_is_found_again_by_all_that_it_is() {
+        let mut trunk = sample();
+        let udp = TrunkUri { transport: Transport::Udp, ..trunk.uris[0].clone() };
+        trunk.uris.insert(0, udp);
+        let packed = PackedTrunk::new(&trunk);
+        let open = packed.open();
+        let tcp = UriKey::of(open.uri(1).unwrap());
+        assert_eq!(tcp.locate(&open), Some(1));
+        trunk.uris.swap(0, 1);
+        assert_eq!(tcp.locate(&PackedTrunk::new(&trunk).open()), Some(0));
+        trunk.uris.remove(0);
+        assert_eq!(tcp.locate(&PackedTrunk::new(&trunk).open()), Some(0), "the same address of record");
+        trunk.uris[0].user = "bob".into();
+        assert_eq!(tcp.locate(&PackedTrunk::new(&trunk).open()), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::{
     Engine,
     fleet::Slot,
-    packed::{PackedTrunk, TrunkView},
+    packed::{PackedTrunk, TrunkView, UriKey},
     view::Health,
 };
 use crate::{
@@ -210,11 +210,8 @@ impl Engine {
         let bound = entry.registration.left(now.at).and(entry.registration.binding());
         let bound = bound.and_then(|binding| old.uri(binding.position));
         let lost = bound.is_some_and(|uri| new.position_of(uri.user, uri.host).is_none());
-        let in_flight = || {
-            self.flights.iter().any(|(_, flight)| {
-                flight.slot == slot && new.position_of(&flight.user, &flight.domain).is_none()
-            })
-        };
+        let in_flight =
+            || self.flights.iter().any(|(_, flight)| flight.slot == slot && flight.uri.locate(new).is_none());
         lost || (entry.registration.in_flight() && in_flight())
     }
 
@@ -270,7 +267,7 @@ impl Engine {
 fn moved(entry: &Slot, new: &TrunkView<'_>) -> Option<u8> {
     let old = entry.trunk.open();
     let uri = old.uri(entry.registration.binding()?.position)?;
-    new.position_of(uri.user, uri.host)
+    UriKey::of(uri).locate(new)
 }
 
 fn set_health(health: &mut Health, ok: bool, message: Option<String>, now: Now) {

@@ -56,8 +56,10 @@ enum Breaker {
         until: Moment,
         pause: u64,
     },
+    /// A probe is under way; it may be to a silent registrar, so another one goes out after a while.
     Probing {
         pause: u64,
+        again_at: Moment,
     },
 }
 
@@ -101,8 +103,13 @@ impl Way {
     /// Who may be sent now.
     pub fn gate(&self, now: Moment) -> Gate {
         match self.breaker {
-            Breaker::Open { until, .. } if now >= until => Gate::All,
-            Breaker::Open { .. } | Breaker::Probing { .. } => Gate::Shut,
+            Breaker::Open { until: from, .. } | Breaker::Probing { again_at: from, .. } => {
+                if now >= from {
+                    Gate::All
+                } else {
+                    Gate::Shut
+                }
+            }
             Breaker::Closed => {
                 let (in_flight, limit) = (f64::from(self.in_flight), self.limit.floor());
                 if in_flight >= limit {
@@ -119,8 +126,8 @@ impl Way {
     /// When the gate opens by itself.
     pub fn opens_at(&self) -> Option<Moment> {
         match self.breaker {
-            Breaker::Open { until, .. } => Some(until),
-            _ => None,
+            Breaker::Open { until: from, .. } | Breaker::Probing { again_at: from, .. } => Some(from),
+            Breaker::Closed => None,
         }
     }
 
@@ -130,10 +137,10 @@ impl Way {
     }
 
     /// A request goes out.
-    pub fn sent(&mut self) {
+    pub fn sent(&mut self, now: Moment) {
         self.in_flight += 1;
-        if let Breaker::Open { pause, .. } = self.breaker {
-            self.breaker = Breaker::Probing { pause };
+        if let Breaker::Open { pause, .. } | Breaker::Probing { pause, .. } = self.breaker {
+            self.breaker = Breaker::Probing { pause, again_at: now.plus(PROBE_PAUSE.1) };
         }
     }
 
@@ -221,7 +228,7 @@ impl Way {
     }
 
     fn probe_failed(&mut self, now: Moment, rng: &mut impl Rng) {
-        if let Breaker::Probing { pause } = self.breaker {
+        if let Breaker::Probing { pause, .. } = self.breaker {
             self.open((pause * 2).min(PROBE_PAUSE.1), now, rng);
         }
     }
@@ -237,6 +244,11 @@ impl Way {
         }
         self.health.ok = Some(ok);
         self.health.message = message.map(str::to_owned);
+    }
+
+    /// The connection was lost, or is back.
+    pub fn link_changed(&mut self, lost: bool, now: Now) {
+        self.set_health(!lost, lost.then_some("the connection to the Requester is lost"), now);
     }
 
     pub fn health(&self) -> &Health {
@@ -278,7 +290,7 @@ mod tests {
         fn round(&mut self, result: CallResult, took_ms: u64) -> u32 {
             let mut sent = 0;
             while self.way.gate(Moment(self.at)) != Gate::Shut {
-                self.way.sent();
+                self.way.sent(Moment(self.at));
                 sent += 1;
             }
             self.at += took_ms;
@@ -348,24 +360,37 @@ mod tests {
         assert!(pauses.iter().all(|pause| *pause <= 5_000), "{pauses:?}");
         assert!(pauses[11] >= 2_500, "{pauses:?}");
         bench.at = bench.way.opens_at().unwrap().0;
-        bench.way.sent();
+        bench.way.sent(Moment(bench.at));
         assert!(bench.way.finished(QUICK, 5, None, bench.now(), &mut bench.rng), "not reported as recovered");
         assert!(!bench.way.is_open());
         assert!(bench.way.limit() <= 5, "a burst after the outage: {}", bench.way.limit());
     }
 
     #[test]
+    fn a_probe_that_is_not_answered_is_followed_by_another() {
+        let mut bench = Bench::new(10);
+        bench.round(CallResult::Unavailable, 1);
+        bench.at = bench.way.opens_at().unwrap().0;
+        bench.way.sent(Moment(bench.at));
+        assert_eq!(bench.way.gate(Moment(bench.at + 4_999)), Gate::Shut);
+        bench.at += 5_000;
+        assert_eq!(bench.way.opens_at(), Some(Moment(bench.at)));
+        assert_eq!(bench.round(QUICK, 1), 1);
+        assert!(!bench.way.is_open());
+    }
+
+    #[test]
     fn one_refusal_stops_nobody_many_in_a_row_do() {
         let mut bench = Bench::new(100);
         for _ in 0..20 {
-            bench.way.sent();
+            bench.way.sent(Moment(bench.at));
             bench.way.finished(CallResult::Refused, 1, Some("no"), bench.now(), &mut bench.rng);
-            bench.way.sent();
+            bench.way.sent(Moment(bench.at));
             bench.way.finished(QUICK, 1, None, bench.now(), &mut bench.rng);
         }
         assert!(!bench.way.is_open());
         for _ in 0..5 {
-            bench.way.sent();
+            bench.way.sent(Moment(bench.at));
             bench.way.finished(CallResult::Refused, 1, Some("no"), bench.now(), &mut bench.rng);
         }
         assert!(bench.way.is_open());
@@ -381,7 +406,7 @@ mod tests {
         let limit = bench.way.limit();
         for _ in 0..limit - limit / 4 {
             assert_eq!(bench.way.gate(Moment(bench.at)), Gate::All);
-            bench.way.sent();
+            bench.way.sent(Moment(bench.at));
         }
         assert_eq!(bench.way.gate(Moment(bench.at)), Gate::Urgent);
     }

@@ -64,7 +64,7 @@ impl ApiServer {
     /// # Errors
     /// When the address or the CA file is of no use.
     pub fn new(endpoint: &Endpoint) -> Result<Self, GrpcError> {
-        let channel = channel::open(endpoint, &channel::Reconnections::default())?;
+        let channel = channel::open(endpoint, None)?;
         let mode = AtomicU8::new(Mode::FindBy as u8);
         Ok(Self { channel, timeout: endpoint.timeout, mode, hasher: DefaultHashBuilder::default() })
     }
@@ -93,6 +93,7 @@ impl ApiServer {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(match (status.code(), failure(&status)) {
                 (Code::Unimplemented, _) => Refusal::Unimplemented,
+                (Code::NotFound, _) => Refusal::NotFound,
                 (Code::ResourceExhausted | Code::OutOfRange, _) => Refusal::TooLarge(describe(&status)),
                 (_, Failure::Unavailable) => Refusal::Error(SourceError::Unavailable(describe(&status))),
                 (_, Failure::Deadline) => late(),
@@ -115,7 +116,10 @@ impl ApiServer {
             let request = pb::ListTrunkRequest { page_size: PAGE, page_token: page_token.clone() };
             let message = self.call(METHOD, request).await?;
             let page = self.hand_over(message, batches).await?;
-            if page.items == 0 || page.next_page_token.is_empty() {
+            if page.items == 0 {
+                return self.confirm_end(page_token).await;
+            }
+            if page.next_page_token.is_empty() {
                 return Ok(());
             }
             if page.next_page_token == page_token {
@@ -123,6 +127,22 @@ impl ApiServer {
                 return Err(Refusal::Error(SourceError::Malformed(what.into())));
             }
             page_token = page.next_page_token;
+        }
+    }
+
+    /// An empty page is the end, unless the trunk that it was to begin after has been deleted meanwhile: then, too, the
+    /// page is empty, and what would have followed must not be taken for gone.
+    async fn confirm_end(&self, page_token: String) -> Result<(), Refusal> {
+        const METHOD: &str = "/fonoster.routr.connect.trunks.v2beta1.Trunks/Get";
+        if page_token.is_empty() {
+            return Ok(());
+        }
+        match self.call(METHOD, pb::GetTrunkRequest { r#ref: page_token }).await {
+            Err(Refusal::NotFound) => {
+                let what = "a trunk was deleted while the pages were read, so the list is not complete";
+                Err(Refusal::Error(SourceError::Malformed(what.into())))
+            }
+            result => result.map(drop),
         }
     }
 
@@ -161,6 +181,7 @@ struct Taken {
 
 enum Refusal {
     Unimplemented,
+    NotFound,
     TooLarge(Box<str>),
     Error(SourceError),
 }
@@ -174,7 +195,10 @@ impl From<SourceError> for Refusal {
 impl From<Refusal> for SourceError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::Unimplemented => Self::Refused("it implements neither FindBy nor List".into()),
+            Refusal::Unimplemented => {
+                Self::Refused("it does not implement FindBy of Routr's Trunks service".into())
+            }
+            Refusal::NotFound => Self::Refused("it answers NOT_FOUND to a listing".into()),
             Refusal::TooLarge(message) => Self::Refused(message),
             Refusal::Error(error) => error,
         }
@@ -216,7 +240,6 @@ impl TrunkSource for ApiServer {
 }
 
 /// A trunk as a slice of the message that it came in.
-#[derive(Debug)]
 pub struct RawTrunk {
     bytes: Bytes,
     reference: Bytes,
@@ -248,6 +271,13 @@ impl RawTrunk {
         }
         let fingerprint = hasher.hash_one(&bytes[..]);
         Ok(Self { bytes, reference, fingerprint, sends_register })
+    }
+}
+
+impl std::fmt::Debug for RawTrunk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Its bytes hold the password.
+        f.debug_tuple("RawTrunk").field(&self.reference().unwrap_or_default()).finish()
     }
 }
 

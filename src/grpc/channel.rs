@@ -2,20 +2,24 @@
 
 use std::{
     io,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
 use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::{Notify, watch},
+    task::JoinHandle,
+};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Uri};
 
-use super::GrpcError;
-use crate::config::Endpoint;
+use super::{GrpcError, innermost};
+use crate::{config::Endpoint, ports::Link, trunk::HostPort};
 
 /// Longest wait for a TCP connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -25,27 +29,118 @@ const PEER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Room for the large answers of an API server.
 const WINDOW: u32 = 4 << 20;
 
-/// How often a connection was made again.
-#[derive(Clone, Debug, Default)]
-pub struct Reconnections(Arc<AtomicU64>);
+/// Between two attempts to reach a neighbour that was lost.
+const RETRY: Duration = Duration::from_millis(500);
 
-impl Reconnections {
-    /// So far.
-    pub fn count(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+/// Looks after the connections to one neighbour: tonic makes a lost one again only for the next call, which may be minutes
+/// away.
+#[derive(Debug)]
+pub struct Monitor {
+    lost: Arc<Notify>,
+    link: watch::Receiver<Link>,
+    task: JoinHandle<()>,
+}
+
+impl Monitor {
+    /// Begins, for connections that are yet to be opened.
+    pub fn start(endpoint: &Endpoint) -> Self {
+        let lost = Arc::new(Notify::new());
+        let (sender, link) = watch::channel(Link::default());
+        let (notified, address) = (lost.clone(), endpoint.address.clone());
+        let task = tokio::spawn(async move {
+            loop {
+                notified.notified().await;
+                sender.send_modify(|link| link.lost = true);
+                while !listens(&address).await {
+                    tokio::time::sleep(RETRY).await;
+                }
+                sender.send_modify(|link| (link.lost, link.reconnections) = (false, link.reconnections + 1));
+            }
+        });
+        Self { lost, link, task }
+    }
+
+    /// How the connections fare.
+    pub fn link(&self) -> watch::Receiver<Link> {
+        self.link.clone()
     }
 }
 
-/// A channel that connects at its first call, and again after each loss, which `reconnections` counts.
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn listens(address: &HostPort) -> bool {
+    let connect = TcpStream::connect((&*address.host, address.port));
+    matches!(tokio::time::timeout(CONNECT_TIMEOUT, connect).await, Ok(Ok(_)))
+}
+
+/// A connection that tells when it is dropped, which is what happens to a lost one.
+#[derive(Debug)]
+struct Watched {
+    stream: TcpStream,
+    lost: Option<Arc<Notify>>,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if let Some(lost) = &self.lost {
+            lost.notify_one();
+        }
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// A channel that connects at its first call, and again after each loss, of which `monitor` is told.
 ///
 /// # Errors
 /// When the address or the CA file is of no use.
-pub fn open(endpoint: &Endpoint, reconnections: &Reconnections) -> Result<Channel, GrpcError> {
+pub fn open(endpoint: &Endpoint, monitor: Option<&Monitor>) -> Result<Channel, GrpcError> {
     let scheme = if endpoint.tls { "https" } else { "http" };
-    let address = format!("{scheme}://{}", endpoint.address);
-    let wrong = |source| GrpcError::Address { address: endpoint.address.to_string(), source };
-    let mut builder = Channel::from_shared(address.clone())
-        .map_err(|_| GrpcError::CaFile { path: address, source: io::ErrorKind::InvalidInput.into() })?
+    let wrong = |problem: String| GrpcError::Address { address: endpoint.address.to_string(), problem };
+    let mut builder = Channel::from_shared(format!("{scheme}://{}", endpoint.address))
+        .map_err(|error| wrong(error.to_string()))?
         .connect_timeout(CONNECT_TIMEOUT)
         .initial_connection_window_size(WINDOW)
         .initial_stream_window_size(WINDOW);
@@ -59,18 +154,12 @@ pub fn open(endpoint: &Endpoint, reconnections: &Reconnections) -> Result<Channe
                 tls.ca_certificate(Certificate::from_pem(pem))
             }
         };
-        builder = builder.tls_config(tls).map_err(wrong)?;
+        builder = builder.tls_config(tls).map_err(|error| wrong(innermost(&error)))?;
     }
-    let (made, counter) = (Arc::new(AtomicU64::new(0)), reconnections.clone());
+    let lost = monitor.map(|monitor| monitor.lost.clone());
     let connector = tower::service_fn(move |uri: Uri| {
-        let (made, counter) = (made.clone(), counter.clone());
-        async move {
-            let stream = connect(&uri).await?;
-            if made.fetch_add(1, Ordering::Relaxed) > 0 {
-                counter.0.fetch_add(1, Ordering::Relaxed);
-            }
-            Ok::<_, io::Error>(TokioIo::new(stream))
-        }
+        let lost = lost.clone();
+        async move { Ok::<_, io::Error>(TokioIo::new(Watched { stream: connect(&uri).await?, lost })) }
     });
     Ok(builder.connect_with_connector_lazy(connector))
 }

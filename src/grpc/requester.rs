@@ -9,12 +9,13 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use tokio::sync::watch;
 use tonic::{Request, transport::Channel};
 
 use super::{Failure, GrpcError, channel, describe, failure};
 use crate::{
     config::Config,
-    ports::{RedirectTarget, Register, Reply, Requester, SendError},
+    ports::{Link, RedirectTarget, Register, Reply, Requester, SendError},
     proto::{
         common, processor,
         requester::{SendMessageRequest, requester_client::RequesterClient},
@@ -37,7 +38,7 @@ const MAX_FORWARDS: i32 = 70;
 pub struct GrpcRequester {
     clients: Vec<RequesterClient<Channel>>,
     turn: AtomicUsize,
-    reconnections: channel::Reconnections,
+    monitor: channel::Monitor,
     common: Arc<Common>,
 }
 
@@ -55,16 +56,16 @@ impl GrpcRequester {
     /// # Errors
     /// When the address or the CA file is of no use.
     pub fn new(config: &Config) -> Result<Self, GrpcError> {
-        let reconnections = channel::Reconnections::default();
+        let monitor = channel::Monitor::start(&config.requester);
         let clients = (0..CHANNELS)
-            .map(|_| channel::open(&config.requester, &reconnections).map(RequesterClient::new))
+            .map(|_| channel::open(&config.requester, Some(&monitor)).map(RequesterClient::new))
             .collect::<Result<_, _>>()?;
         let common = Common {
             methods: config.methods.clone(),
             user_agent: config.registration.user_agent.clone(),
             option_tags: config.registration.require.clone(),
         };
-        Ok(Self { clients, turn: AtomicUsize::new(0), reconnections, common: Arc::new(common) })
+        Ok(Self { clients, turn: AtomicUsize::new(0), monitor, common: Arc::new(common) })
     }
 }
 
@@ -80,16 +81,20 @@ impl Requester for GrpcRequester {
         match tokio::time::timeout(deadline, client.send_message(message)).await {
             Err(_) => Err(SendError::Deadline(deadline)),
             Ok(Ok(response)) => Ok(response.into_inner().message.map(decode).unwrap_or_default()),
-            Ok(Err(status)) => Err(match failure(&status) {
-                Failure::Deadline => SendError::Deadline(deadline),
-                Failure::Unavailable => SendError::Unavailable(describe(&status)),
-                Failure::Refused => SendError::Refused(describe(&status)),
-            }),
+            Ok(Err(status)) => {
+                // An error text may quote what was sent.
+                let said = || redact(&describe(&status), request.credentials.as_ref());
+                Err(match failure(&status) {
+                    Failure::Deadline => SendError::Deadline(deadline),
+                    Failure::Unavailable => SendError::Unavailable(said()),
+                    Failure::Refused => SendError::Refused(said()),
+                })
+            }
         }
     }
 
-    fn reconnections(&self) -> u64 {
-        self.reconnections.count()
+    fn link(&self) -> watch::Receiver<Link> {
+        self.monitor.link()
     }
 }
 
@@ -161,6 +166,14 @@ fn extensions(register: &Register, common: &Common) -> Vec<sip::Extension> {
         all.push(header("X-Gateway-Auth", gateway_auth(credentials)));
     }
     all
+}
+
+/// The text without the credentials, should it have them.
+fn redact(text: &str, credentials: Option<&Credentials>) -> Box<str> {
+    let Some(credentials) = credentials.filter(|c| !c.password.expose().is_empty()) else {
+        return text.into();
+    };
+    text.replace(&gateway_auth(credentials), "***").replace(credentials.password.expose(), "***").into()
 }
 
 fn gateway_auth(credentials: &Credentials) -> String {

@@ -22,7 +22,7 @@ use super::{api::ApiServer as Client, requester::GrpcRequester};
 use crate::{
     config::{self, Config, Endpoint, Format},
     devstack::api::{ApiOptions, ApiServer, Fault, Rpc, SizeCode},
-    ports::{Register, Reply, Requester, SendError, SourceError, TrunkItem, TrunkSource},
+    ports::{Link, Register, Reply, Requester, SendError, SourceError, TrunkItem, TrunkSource},
     proto::{
         requester::{
             SendMessageRequest, SendMessageResponse,
@@ -154,6 +154,25 @@ async fn a_server_that_refuses_the_size_is_read_in_pages() {
         assert_eq!(bench.list().await.unwrap().len(), 2_500);
         assert_eq!(bench.server.calls(Rpc::FindBy), 1, "asked again for what it refused");
     }
+}
+
+#[tokio::test]
+async fn a_trunk_deleted_between_two_pages_does_not_end_the_list() {
+    let options = ApiOptions { paged: true, ..ApiOptions::default() };
+    let bench = Bench::start(ApiServer::from_trunks_with(trunks(10_500), options)).await;
+    bench.list().await.unwrap();
+    // Newest first: the first page ends with this one.
+    let (sender, mut batches) = mpsc::channel::<Vec<super::api::RawTrunk>>(1);
+    let server = bench.server.clone();
+    let drain = async move {
+        batches.recv().await.unwrap();
+        let rest = trunks(10_500).into_iter().filter(|trunk| trunk.r#ref != "trunk-09500").collect();
+        server.set_trunks(rest);
+        while batches.recv().await.is_some() {}
+    };
+    let (result, ()) = tokio::join!(bench.client.list(sender), drain);
+    assert!(matches!(result, Err(SourceError::Malformed(_))), "{result:?}");
+    assert_eq!(bench.list().await.unwrap().len(), 10_499);
 }
 
 #[tokio::test]
@@ -301,7 +320,7 @@ async fn a_register_goes_out_and_its_answer_comes_back() {
     let reply = requester.register(register(), PATIENCE).await.unwrap();
     assert_eq!(reply.code, Some(200));
     assert_eq!(seen.recv().await.unwrap().target, "sip.example.com:5060");
-    assert_eq!(requester.reconnections(), 0);
+    assert_eq!(*requester.link().borrow(), Link::default());
 }
 
 #[tokio::test]
@@ -359,11 +378,36 @@ async fn a_requester_that_dies_in_mid_call_was_unavailable_and_its_return_is_not
     scripted.hang.store(false, Ordering::Relaxed);
     let listener = TcpListener::bind(address).await.unwrap();
     serve_requester(scripted, listener, None);
-    // Two connections take turns; only one of them had been made before.
+    // Nothing is sent, and yet it is noticed.
+    let mut link = requester.link();
+    let back = link.wait_for(|link| link.reconnections == 1 && !link.lost);
+    tokio::time::timeout(PATIENCE, back).await.unwrap().unwrap();
+    requester.register(register(), PATIENCE).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_deadline_on_a_connection_that_works_is_a_deadline() {
+    let (scripted, _seen) = scripted(ok);
+    let (requester, _, _) = bench(&scripted).await;
     for _ in 0..2 {
         requester.register(register(), PATIENCE).await.unwrap();
     }
-    assert_eq!(requester.reconnections(), 1);
+    scripted.hang.store(true, Ordering::Relaxed);
+    let deadline = Duration::from_millis(50);
+    for _ in 0..20 {
+        assert_eq!(requester.register(register(), deadline).await, Err(SendError::Deadline(deadline)));
+    }
+}
+
+#[tokio::test]
+async fn an_error_that_quotes_the_request_does_not_pass_it_on() {
+    let (scripted, _seen) = scripted(|| {
+        let auth = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, "alice:swordfish-77");
+        Err(Status::unknown(format!("cannot parse X-Gateway-Auth: {auth} (swordfish-77)")))
+    });
+    let (requester, _, _) = bench(&scripted).await;
+    let error = requester.register(register(), PATIENCE).await.unwrap_err();
+    assert_eq!(error.to_string(), "the Requester refused: Unknown: cannot parse X-Gateway-Auth: *** (***)");
 }
 
 #[tokio::test]

@@ -34,6 +34,9 @@ pub fn parse(trunk: pb::Trunk) -> Result<Trunk, TrunkProblem> {
     let credentials = credentials(trunk.outbound_credentials)?;
     let enabled = trunk.uris.iter().take(MAX_URIS).enumerate().filter(|(_, uri)| uri.enabled);
     let (mut uris, mut problems, mut any) = (Vec::new(), Vec::new(), false);
+    if trunk.uris.len() > MAX_URIS {
+        problems.push(format!("uris: there are {}; only the first {MAX_URIS} are used", trunk.uris.len()));
+    }
     for (position, entry) in enabled {
         any = true;
         match uri(entry) {
@@ -88,7 +91,7 @@ fn uri(uri: &pb::TrunkUri) -> Result<TrunkUri, String> {
     if uri.user.is_empty() {
         return Err("user: it is empty; the user of the address of record is needed".to_owned());
     }
-    if uri.user.chars().any(|c| c.is_control() || c.is_whitespace() || "@<>\"".contains(c)) {
+    if uri.user.chars().any(|c| c.is_control() || c.is_whitespace() || "@:<>\"".contains(c)) {
         return Err(format!("user: {:?} has characters that a SIP user cannot have", clip(&uri.user)));
     }
     if uri.user.len() > MAX_USER {
@@ -195,7 +198,7 @@ mod tests {
     #[test]
     fn the_field_at_fault_is_named() {
         type Change = fn(&mut pb::TrunkUri);
-        let cases: [(Change, &str); 8] = [
+        let cases: [(Change, &str); 9] = [
             (|uri| uri.host = String::new(), "uris[0].host: it is empty"),
             (|uri| uri.host = "a b".into(), "uris[0].host: \"a b\" is neither"),
             (|uri| uri.host = "1::2::3".into(), "uris[0].host: \"1::2::3\" is neither"),
@@ -206,6 +209,7 @@ mod tests {
                 "uris[0].transport: \"carrier-pigeon\" is unknown; one of UDP",
             ),
             (|uri| uri.user = String::new(), "uris[0].user: it is empty"),
+            (|uri| uri.user = "bob:secret".into(), "uris[0].user: \"bob"),
             (|uri| uri.user = "a\r\nEvil: 1".into(), "uris[0].user: \"a\\r\\nEvil: 1\" has characters"),
         ];
         for (change, expected) in cases {
@@ -236,6 +240,14 @@ mod tests {
         let parsed = parse(trunk).unwrap();
         assert_eq!(parsed.uris.len(), 1);
         assert!(parsed.problem.unwrap().starts_with("uris[1].port: 99999"));
+    }
+
+    #[test]
+    fn too_many_uris_are_reported() {
+        let trunk = pb::Trunk { uris: vec![sample_uri(); 65], ..sample() };
+        let parsed = parse(trunk).unwrap();
+        assert_eq!(parsed.uris.len(), 64);
+        assert_eq!(parsed.problem.as_deref(), Some("uris: there are 65; only the first 64 are used"));
     }
 
     #[test]

@@ -2,9 +2,12 @@
 
 use sha2::{Digest, Sha256};
 
-/// CSeq numbers count the seconds since this moment, 2025-01-01T00:00:00Z, so that they rise across restarts even when
-/// nothing was kept. They reach 2^31, the bound of RFC 3261 §8.1.1.5, in 2093.
-const CSEQ_EPOCH_S: u64 = 1_735_689_600;
+/// CSeq numbers count the half seconds since this moment, 2026-01-01T00:00:00Z, so that they rise across restarts even when
+/// nothing was kept: a REGISTER that is challenged takes two of them, and no restart takes less than a second. They reach
+/// 2^31, the bound of RFC 3261 §8.1.1.5, in 2060.
+const CSEQ_EPOCH_MS: u64 = 1_767_225_600_000;
+/// Milliseconds for each CSeq number.
+const CSEQ_TICK_MS: u64 = 500;
 /// The highest CSeq number (RFC 3261 §8.1.1.5: less than 2^31).
 const CSEQ_MAX: u32 = (1 << 31) - 1;
 /// What one REGISTER may use up beyond its own number when its answer is lost: a digest challenge and a stale nonce are
@@ -62,11 +65,11 @@ fn hex(bytes: &[u8]) -> String {
     text
 }
 
-/// The CSeq number after `last`: the seconds since a fixed epoch, or `last + 1` where that is higher.
+/// The CSeq number after `last`: the half seconds since a fixed epoch, or `last + 1` where that is higher.
 pub fn next_cseq(last: u32, unix_ms: u64) -> u32 {
-    let seconds = (unix_ms / 1_000).saturating_sub(CSEQ_EPOCH_S);
-    let seconds = u32::try_from(seconds).unwrap_or(CSEQ_MAX);
-    seconds.max(last.saturating_add(1)).clamp(1, CSEQ_MAX)
+    let ticks = unix_ms.saturating_sub(CSEQ_EPOCH_MS) / CSEQ_TICK_MS;
+    let ticks = u32::try_from(ticks).unwrap_or(CSEQ_MAX);
+    ticks.max(last.saturating_add(1)).clamp(1, CSEQ_MAX)
 }
 
 /// A 64-bit hash that stays the same across processes, machines and versions (FNV-1a, mixed by SplitMix64's last step):
@@ -113,8 +116,9 @@ mod tests {
 
     #[test]
     fn cseq_rises_with_time_and_within_a_second() {
-        let at = (CSEQ_EPOCH_S + 1_000) * 1_000;
+        let at = CSEQ_EPOCH_MS + 500_000;
         assert_eq!(next_cseq(0, at), 1_000);
+        assert_eq!(next_cseq(0, at + 1_000), 1_002);
         assert_eq!(next_cseq(1_000, at), 1_001);
         assert_eq!(next_cseq(5_000, at), 5_001);
         assert_eq!(next_cseq(5_000, 0), 5_001, "a clock that jumped back");

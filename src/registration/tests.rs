@@ -16,6 +16,7 @@ struct Bench {
     at: u64,
     rng: SmallRng,
     min_expires: u32,
+    transport: Transport,
 }
 
 const START: u64 = 1_000_000_000;
@@ -30,11 +31,20 @@ impl Bench {
         };
         let registration = Registration::new(Moment(START));
         let rng = SmallRng::seed_from_u64(11);
-        Self { registration, settings, uris, edges, at: START, rng, min_expires: 0 }
+        Self {
+            registration,
+            settings,
+            uris,
+            edges,
+            at: START,
+            rng,
+            min_expires: 0,
+            transport: Transport::Udp,
+        }
     }
 
     fn now(&self) -> Now {
-        Now { at: Moment(self.at), unix_ms: 1_760_000_000_000 + self.at }
+        Now { at: Moment(self.at), unix_ms: 1_790_000_000_000 + self.at }
     }
 
     fn wait_of_next(&self) -> u64 {
@@ -65,7 +75,9 @@ impl Bench {
             None => HostPort::new(&format!("host-{position}"), 5060),
         };
         let now = self.now();
-        self.registration.answered(attempt, (&to, position), answer, &plan, now, &mut self.rng)
+        let transport = attempt.redirect.as_ref().and_then(|to| to.transport).unwrap_or(self.transport);
+        let sent = Sent { address: &to, transport, position };
+        self.registration.answered(attempt, sent, answer, &plan, now, &mut self.rng)
     }
 
     fn answer(&mut self, attempt: &Attempt, reply: Reply) -> Effect {
@@ -187,6 +199,41 @@ fn redirections_are_followed_at_once_but_not_in_a_circle() {
         assert_eq!(bench.reason(), Some("RedirectFailed"));
         assert_eq!(bench.attempt().redirect, None);
     }
+}
+
+#[test]
+fn another_transport_is_no_circle_but_a_way_out_of_tls_is_refused() {
+    let to = |transport| {
+        let address = HostPort::new("host-0", 5060);
+        Reply { contact: Some(RedirectTarget { address, transport: Some(transport) }), ..reply(302) }
+    };
+    let mut bench = Bench::new(1, 1);
+    let attempt = bench.attempt();
+    bench.answer(&attempt, to(Transport::Tcp));
+    assert_eq!(bench.wait_of_next(), 0);
+    let attempt = bench.attempt();
+    bench.answer(&attempt, to(Transport::Udp));
+    between(bench.wait_of_next(), 30_000, 60_000);
+    let mut bench = Bench::new(1, 1);
+    bench.transport = Transport::Tls;
+    let attempt = bench.attempt();
+    bench.answer(&attempt, to(Transport::Udp));
+    assert_eq!((bench.reason(), bench.attempt().redirect), (Some("RedirectFailed"), None));
+}
+
+#[test]
+fn each_target_may_be_too_brief_for_itself() {
+    let mut bench = Bench::new(2, 1);
+    for _ in 0..2 {
+        for _ in 0..2 {
+            bench.round(423, 0);
+            assert_eq!(bench.wait_of_next(), 0);
+        }
+        let rank = bench.registration.ranks().0;
+        bench.round(423, 0);
+        assert!(bench.registration.ranks().0 != rank);
+    }
+    between(bench.wait_of_next(), 30_000, 60_000);
 }
 
 #[test]

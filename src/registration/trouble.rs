@@ -3,10 +3,13 @@
 use rand::Rng;
 
 use super::{
-    Cause, Class, Hold, MAX_HOPS, Plan, Registration, bit, schedule,
+    Cause, Class, Hold, MAX_HOPS, Plan, Registration, Sent, bit, schedule,
     time::{Moment, Now},
 };
-use crate::{ports::RedirectTarget, trunk::HostPort};
+use crate::{
+    ports::RedirectTarget,
+    trunk::{HostPort, Transport},
+};
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
@@ -38,7 +41,7 @@ pub(super) struct Trouble {
     /// Where a redirection leads to.
     pub detour: Option<Detour>,
     /// Where redirections of this round came from.
-    pub hops: Vec<HostPort>,
+    pub hops: Vec<(HostPort, Transport)>,
 }
 
 /// A redirection that is being followed.
@@ -76,9 +79,15 @@ impl Trouble {
 
     fn end_round(&mut self) {
         self.tried = 0;
-        (self.edge_tried, self.silenced, self.extension_dropped) = (false, false, false);
-        self.too_brief = 0;
+        (self.edge_tried, self.silenced) = (false, false);
         self.not_before = Moment::default();
+        self.leave_target();
+    }
+
+    /// What was learnt on the way to one target says nothing of the next one.
+    fn leave_target(&mut self) {
+        self.too_brief = 0;
+        self.extension_dropped = false;
         self.hops.clear();
         self.detour = None;
     }
@@ -86,10 +95,14 @@ impl Trouble {
 
 impl Registration {
     /// Follows a redirection, unless it leads in a circle or too far. RFC 3261 §8.1.3.4.
-    pub(super) fn follow(&mut self, from: &HostPort, to: &RedirectTarget, hold: Hold, now: Now) -> bool {
+    pub(super) fn follow(&mut self, from: Sent<'_>, to: &RedirectTarget, hold: Hold, now: Now) -> bool {
         let trouble = self.trouble_mut();
-        trouble.hops.push(from.clone());
-        if trouble.hops.len() > MAX_HOPS || trouble.hops.contains(&to.address) {
+        trouble.hops.push((from.address.clone(), from.transport));
+        let transport = to.transport.unwrap_or(from.transport);
+        let circle = trouble.hops.iter().any(|(address, over)| *address == to.address && *over == transport);
+        // `sips:` must not leave TLS (RFC 3261 §26.2.2).
+        let downgrade = from.transport.is_secure() && !transport.is_secure();
+        if trouble.hops.len() > MAX_HOPS || circle || downgrade {
             return false;
         }
         let until = match hold {
@@ -114,7 +127,7 @@ impl Registration {
         let uri = self.uri;
         let trouble = self.trouble_mut();
         trouble.tried |= bit(uri);
-        trouble.detour = None;
+        trouble.leave_target();
         trouble.not_before = trouble.not_before.max(not_before.unwrap_or_default());
         let (tried, asked) = (trouble.tried, trouble.not_before.since(now.at));
         let untried = (0..plan.uris.min(64)).find(|rank| tried & bit(*rank) == 0);
@@ -152,7 +165,7 @@ impl Registration {
         let round = self.failures;
         let uri = self.uri;
         let trouble = self.trouble_mut();
-        trouble.detour = None;
+        trouble.leave_target();
         // Not at once again, even when the other target says at once that it cannot help.
         trouble.tried |= bit(uri);
         trouble.edge_tried = true;

@@ -2,6 +2,7 @@
 //! neighbours (Kamailio, Redis) and the built program as processes of their own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod chain;
 mod kamailio_harness;
 mod process_harness;
 mod standalone;

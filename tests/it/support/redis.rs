@@ -82,6 +82,27 @@ impl Redis {
         command(self.port, &self.options.password, line).await
     }
 
+    /// All keys with all that they hold, as text.
+    pub async fn dump(&self) -> String {
+        let password = if self.options.password.is_empty() {
+            String::new()
+        } else {
+            format!(":{}@", self.options.password)
+        };
+        let client = redis::Client::open(format!("redis://{password}127.0.0.1:{}/", self.port)).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.expect("a connection to redis");
+        let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
+        let mut text = String::new();
+        for key in keys {
+            let kind: String = redis::cmd("TYPE").arg(&key).query_async(&mut connection).await.unwrap();
+            let command = if kind == "hash" { "HGETALL" } else { "GET" };
+            let value: redis::Value =
+                redis::cmd(command).arg(&key).query_async(&mut connection).await.unwrap();
+            text.push_str(&format!("{key} {}\n", flat(&value)));
+        }
+        text
+    }
+
     async fn ready(&mut self) {
         let probe = async || {
             if let Some(status) = self.process.status() {
@@ -93,6 +114,14 @@ impl Redis {
             }
         };
         wait_for(probe, START, "redis-server to answer").await;
+    }
+}
+
+fn flat(value: &redis::Value) -> String {
+    match value {
+        redis::Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        redis::Value::Array(values) => values.iter().map(flat).collect::<Vec<_>>().join(" "),
+        other => format!("{other:?}"),
     }
 }
 

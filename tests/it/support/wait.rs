@@ -29,6 +29,17 @@ pub fn wait_until(
 /// there what was seen instead. One look that hangs is cut off at the deadline too.
 #[track_caller]
 pub fn wait_for<T, E: Display>(
+    probe: impl AsyncFnMut() -> Result<T, E>,
+    deadline: Duration,
+    what: &str,
+) -> impl Future<Output = T> {
+    wait_at_pace(POLL, probe, deadline, what)
+}
+
+/// As [`wait_for`], looking only once in each `pace`: for looks that cost the machine something.
+#[track_caller]
+pub fn wait_at_pace<T, E: Display>(
+    pace: Duration,
     mut probe: impl AsyncFnMut() -> Result<T, E>,
     deadline: Duration,
     what: &str,
@@ -36,7 +47,7 @@ pub fn wait_for<T, E: Display>(
     let caller = Location::caller();
     async move {
         let end = Instant::now() + deadline;
-        let mut ticks = interval(POLL);
+        let mut ticks = interval(pace);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last = "it was never looked at".to_owned();
         while Instant::now() < end {

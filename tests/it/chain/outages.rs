@@ -1,0 +1,165 @@
+//! The neighbours fail: the registrar, the Requester, the API server.
+
+use std::time::Duration;
+
+use routr_registry::devstack::api::{Fault, Rpc};
+use tokio::time::Instant;
+
+use super::rig::{
+    Api, Registry, Requester, SOON, Settings, all_refreshed, assert_discreet, kamailio, one_contact_each,
+    one_contact_each_soon, trunk, trunks, users,
+};
+use crate::support::wait::{wait_for, wait_until};
+
+/// How long the registrar is stopped. By default it is started again while the bindings, had they not been lost, would
+/// just be valid: half a minute in all. CHAIN_OUTAGE_SECONDS=120 goes through lapses and back-offs, which takes minutes.
+fn outage() -> Duration {
+    let seconds = std::env::var("CHAIN_OUTAGE_SECONDS").ok().map(|text| text.parse().expect("a number"));
+    Duration::from_secs(seconds.unwrap_or(20))
+}
+
+#[tokio::test]
+async fn the_registrar_is_stopped_for_a_while() {
+    let accounts = users("outage", 20);
+    let mut kamailio = kamailio(&accounts).await;
+    let (api, requester) = (Api::start(trunks(&accounts, &kamailio)).await, Requester::start().await);
+    // Refreshed after 16.6 to 19 s.
+    let registry = Registry::start(&Settings { expires: 24, ..Settings::default() }, &api, &requester);
+    one_contact_each_soon(&kamailio, &accounts, &registry, SOON).await;
+
+    kamailio.stop().await;
+    let over = Instant::now() + outage();
+    wait_until(async || Instant::now() >= over, outage() + SOON, "the outage to be over").await;
+    // A closed TCP port is noticed at once.
+    let counts = registry.summary().await.unwrap().counts;
+    assert!(counts.at_risk + counts.failing >= 10, "{counts:?}");
+    kamailio.restart().await;
+    assert_eq!(kamailio.bindings().await, []);
+
+    // The second round without a binding is followed by a wait of up to 120 s, the Requester's silence takes 32 s.
+    let began = Instant::now();
+    let deadline = if outage() > Duration::from_secs(20) { Duration::from_secs(165) } else { 2 * SOON };
+    one_contact_each_soon(&kamailio, &accounts, &registry, deadline).await;
+    println!("all registered {:?} after the end of an outage of {:?}", began.elapsed(), outage());
+    registry.all_registered(accounts.len(), SOON).await;
+    one_contact_each(&kamailio, &accounts, &registry).await.unwrap();
+    assert_discreet(&[&registry], &requester, None, &accounts).await;
+}
+
+#[tokio::test]
+async fn the_registrar_is_silent_for_less_than_the_validity() {
+    let accounts = users("pause", 12);
+    let mut kamailio = kamailio(&accounts).await;
+    let (api, requester) = (Api::start(trunks(&accounts, &kamailio)).await, Requester::start().await);
+    let registry = Registry::start(&Settings { expires: 16, ..Settings::default() }, &api, &requester);
+    let before = one_contact_each_soon(&kamailio, &accounts, &registry, SOON).await;
+    // Frozen while the refreshes are due, after 9.4 to 11 s.
+    let waits = async || {
+        let in_flight = registry.summary().await?.in_flight;
+        if in_flight > 0 { Ok(()) } else { Err("no request waits".to_owned()) }
+    };
+    kamailio.pause();
+    wait_for(waits, SOON, "a request to be in flight").await;
+    kamailio.resume();
+    all_refreshed(&kamailio, &before, &registry, SOON).await;
+}
+
+#[tokio::test]
+async fn the_requester_is_replaced_by_one_with_another_sip_port() {
+    let accounts = users("replaced", 12);
+    let kamailio = kamailio(&accounts).await;
+    let (api, mut requester) = (Api::start(trunks(&accounts, &kamailio)).await, Requester::start().await);
+    // The first refresh would come after 49 s.
+    let registry = Registry::start(&Settings { expires: 60, ..Settings::default() }, &api, &requester);
+    let before = one_contact_each_soon(&kamailio, &accounts, &registry, SOON).await;
+    registry.all_registered(accounts.len(), SOON).await;
+
+    requester.replace().await;
+    // Early, spread over a quarter of what is left. Contact names the EdgePort, so there is one at any time.
+    all_refreshed(&kamailio, &before, &registry, Duration::from_secs(15 + 8)).await;
+    assert_discreet(&[&registry], &requester, None, &accounts).await;
+}
+
+#[tokio::test]
+async fn the_requester_is_gone_for_a_while() {
+    let accounts = users("gone", 12);
+    let kamailio = kamailio(&accounts).await;
+    let (api, mut requester) = (Api::start(trunks(&accounts, &kamailio)).await, Requester::start().await);
+    let registry = Registry::start(&Settings { expires: 12, ..Settings::default() }, &api, &requester);
+    one_contact_each_soon(&kamailio, &accounts, &registry, SOON).await;
+
+    requester.kill().await;
+    let lapsed = async || kamailio.bindings().await.is_empty();
+    wait_until(lapsed, Duration::from_secs(14) + SOON, "all bindings to lapse").await;
+    registry
+        .summary_says("the Requester to be reported", |summary| summary.requester.ok == Some(false))
+        .await;
+    // The trunks are not to blame.
+    for trunk in registry.trunks().await.unwrap().into_values() {
+        assert_eq!(trunk.failures, 0, "{trunk:?}");
+    }
+    requester.start_another().await;
+    // The breaker probes every 5 s at most.
+    let bindings = one_contact_each_soon(&kamailio, &accounts, &registry, Duration::from_secs(10)).await;
+    registry.all_registered(accounts.len(), SOON).await;
+    all_refreshed(&kamailio, &bindings, &registry, SOON).await;
+    assert_discreet(&[&registry], &requester, None, &accounts).await;
+}
+
+#[tokio::test]
+async fn the_requester_hangs_for_some_seconds() {
+    let accounts = users("hangs", 12);
+    let kamailio = kamailio(&accounts).await;
+    let (api, mut requester) = (Api::start(trunks(&accounts, &kamailio)).await, Requester::start().await);
+    let registry = Registry::start(&Settings { expires: 16, ..Settings::default() }, &api, &requester);
+    let before = one_contact_each_soon(&kamailio, &accounts, &registry, SOON).await;
+    requester.pause();
+    registry.summary_says("requests to wait for the Requester", |summary| summary.in_flight > 1).await;
+    let received = kamailio.register_counts().await;
+    requester.resume();
+    let after = all_refreshed(&kamailio, &before, &registry, SOON).await;
+    // Each refreshed once, however long it took.
+    for (user, counts) in kamailio.register_counts().await {
+        assert_eq!(
+            (counts.received, counts.saved),
+            (received[&user].received + 2, received[&user].saved + 1),
+            "{user}"
+        );
+    }
+    registry.all_registered(after.len(), SOON).await;
+    assert!(registry.trunks().await.unwrap().values().all(|trunk| trunk.failures == 0));
+}
+
+#[tokio::test]
+async fn the_api_server_fails_in_three_ways_while_refreshes_go_on() {
+    let accounts = users("api", 12);
+    let kamailio = kamailio(&accounts).await;
+    let list = trunks(&accounts[..11], &kamailio);
+    let (mut api, requester) = (Api::start(list.clone()).await, Requester::start().await);
+    let registry = Registry::start(&Settings { expires: 10, ..Settings::default() }, &api, &requester);
+    let mut bindings = one_contact_each_soon(&kamailio, &accounts[..11], &registry, SOON).await;
+    let ailing = async |why: &str| {
+        let what = format!("the API server to be reported as {why}");
+        registry.summary_says(&what, |summary| summary.api.ok == Some(false)).await;
+    };
+
+    for fault in [Fault::Unavailable, Fault::Hang] {
+        api.set_fault(Rpc::FindBy, Some(fault.clone()));
+        ailing(&format!("{fault:?}")).await;
+        bindings = all_refreshed(&kamailio, &bindings, &registry, SOON).await;
+        api.set_fault(Rpc::FindBy, None);
+        registry
+            .summary_says("the API server to be well again", |summary| summary.api.ok == Some(true))
+            .await;
+    }
+    api.stop().await;
+    ailing("gone").await;
+    all_refreshed(&kamailio, &bindings, &registry, SOON).await;
+
+    // It comes back with one trunk more.
+    api.set_trunks([list, vec![trunk(&accounts[11], &kamailio, "UDP")]].concat());
+    api.start_again().await;
+    registry.all_registered(accounts.len(), SOON).await;
+    one_contact_each(&kamailio, &accounts, &registry).await.unwrap();
+    assert_discreet(&[&registry], &requester, None, &accounts).await;
+}

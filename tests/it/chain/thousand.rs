@@ -1,0 +1,72 @@
+//! SIGKILL in the middle of 1,000 trunks, with either store.
+
+use std::time::Duration;
+
+use super::rig::{
+    Api, Registry, Requester, Settings, all_refreshed, assert_discreet, kamailio, one_contact_each, redis,
+    trunks, users,
+};
+use crate::support::redis::Redis;
+use crate::support::wait::wait_at_pace;
+
+const TRUNKS: usize = 1_000;
+/// Long enough for a loaded machine to refresh all of them in time, short enough for a test to wait for it: with an
+/// interval of 1 s they are refreshed after 11.2 to 13 s.
+const EXPIRES: u32 = 18;
+/// Between two looks at so many bindings.
+const PACE: Duration = Duration::from_millis(200);
+const LONG: Duration = Duration::from_secs(40);
+
+#[tokio::test]
+async fn killed_in_the_middle_of_a_thousand_trunks_with_the_memory_store() {
+    killed_in_the_middle(None).await;
+}
+
+#[tokio::test]
+async fn killed_in_the_middle_of_a_thousand_trunks_with_redis() {
+    killed_in_the_middle(Some(redis().await)).await;
+}
+
+async fn killed_in_the_middle(redis: Option<Redis>) {
+    let accounts = users("many", TRUNKS);
+    let kamailio = kamailio(&accounts).await;
+    let (api, requester) = (Api::start(trunks(&accounts, &kamailio)).await, Requester::start().await);
+    let settings = Settings { expires: EXPIRES, ..Settings::default() };
+    let settings = redis.as_ref().map_or(settings.clone(), |redis| settings.redis(redis));
+    let mut registry = Registry::start(&settings, &api, &requester);
+
+    let some = async || match kamailio.try_bindings().await?.len() {
+        few @ ..300 => Err(format!("{few} bindings")),
+        _ => Ok(()),
+    };
+    wait_at_pace(Duration::from_millis(10), some, LONG, "a good part of the trunks to be registered").await;
+    registry.kill().await;
+    let held = kamailio.bindings().await;
+    assert!((300..TRUNKS - 50).contains(&held.len()), "{} is not the middle", held.len());
+    registry.restart();
+
+    // What the first run has registered stays there while the second one does the rest.
+    let all = async || {
+        let result = one_contact_each(&kamailio, &accounts, &registry).await;
+        let now = kamailio.try_bindings().await?;
+        let lost = held.iter().find(|old| {
+            let new = now.iter().find(|new| new.aor == old.aor);
+            new.is_none_or(|new| new.call_id != old.call_id || new.cseq < old.cseq)
+        });
+        assert!(lost.is_none(), "{lost:?} was lost");
+        result
+    };
+    let all = wait_at_pace(PACE, all, LONG, "one contact for each of the trunks").await;
+    if redis.is_some() {
+        let same =
+            held.iter().filter(|old| all.values().any(|new| (&new.aor, new.cseq) == (&old.aor, old.cseq)));
+        // The last writes before the SIGKILL may be lost.
+        let (same, held) = (same.count(), held.len());
+        assert!(same * 2 > held, "of {held} bindings only {same} were left alone until their time");
+    }
+    // From now on none may be missing at any look, past the expiry of all that the first run registered.
+    let again = all_refreshed(&kamailio, &all, &registry, LONG).await;
+    all_refreshed(&kamailio, &again, &registry, LONG).await;
+    registry.all_registered(TRUNKS, LONG).await;
+    assert_discreet(&[&registry], &requester, redis.as_ref(), &accounts[..50]).await;
+}
