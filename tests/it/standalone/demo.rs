@@ -86,6 +86,18 @@ async fn an_interrupted_once_is_no_success() {
     );
 }
 
+#[tokio::test]
+async fn a_reader_that_has_seen_enough_is_no_failure() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let mut command = command("bash");
+    let program = env!("CARGO_BIN_EXE_routr-registry");
+    command.args(["-c", &format!("set -o pipefail; {program} demo | head -n 1")]);
+    let mut piped = Process::spawn("bash", command, &dir.path().join("output.log"));
+    assert_eq!(piped.exit(SOON).await.code(), Some(0), "{}", piped.output());
+    assert!(piped.output().starts_with("Running on loopback"), "{}", piped.output());
+    assert_eq!(piped.output().lines().count(), 1, "{}", piped.output());
+}
+
 /// What a terminal of that size shows: the program's output, by way of a pseudo-terminal.
 /// Its process id goes into the file `pid`.
 fn on_a_terminal(columns: u16, rows: u16, dir: &tempfile::TempDir) -> Process {
