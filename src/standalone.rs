@@ -229,7 +229,8 @@ fn reload(
     };
     let requester =
         (moved || speaks(before) != speaks(after)).then(|| GrpcRequester::new(after)).transpose()?;
-    let store = (before.cache != after.cache)
+    // A store that is opened keeps the instance id under the key of the registry as it is called now.
+    let store = (before.cache != after.cache || registry_key(before) != registry_key(after))
         .then(|| AnyStore::open(&after.cache, identity.as_str(), &registry_key(after)))
         .transpose()?;
     Ok(Reload {

@@ -26,6 +26,8 @@ pub(super) struct Keeper<T> {
     retry: Duration,
     /// It failed since it last worked.
     failing: bool,
+    /// It worked once: what it has lost from then on is worth a warning.
+    proven: bool,
 }
 
 #[derive(Debug)]
@@ -48,7 +50,8 @@ pub(super) enum Done {
 
 impl<T: Store> Keeper<T> {
     pub fn new(store: Arc<T>) -> Self {
-        Self { store, state: State::Idle(Instant::now() + CHECK_PAUSE), retry: RETRY.0, failing: false }
+        // The first thing is a check: it tells whether the store is there, and makes it keep the identity.
+        Self { store, state: State::Pausing(Instant::now()), retry: RETRY.0, failing: false, proven: false }
     }
 
     /// Begins to write, when there is something to write and nothing is under way.
@@ -102,7 +105,7 @@ impl<T: Store> Keeper<T> {
                 if lost || self.failing {
                     engine.write_everything();
                 }
-                if lost && !self.failing {
+                if lost && self.proven && !self.failing {
                     tracing::warn!("the cache has lost what it was given: writing everything again");
                 }
                 self.works(engine, clock);
@@ -129,7 +132,7 @@ impl<T: Store> Keeper<T> {
         if std::mem::take(&mut self.failing) {
             tracing::info!("the cache is back: writing everything");
         }
-        self.retry = RETRY.0;
+        (self.retry, self.proven) = (RETRY.0, true);
         self.rest();
         engine.set_cache_health(true, None, clock.now());
     }
