@@ -107,7 +107,11 @@ pub async fn run(args: DemoArgs, shutdown: CancellationToken) -> Result<(), Demo
         // What is left in a temporary folder does no harm.
         let _ = std::fs::remove_dir_all(&stage.resources);
     }
-    result
+    match result {
+        // A reader that has seen enough, such as `head`, is no failure.
+        Err(DemoError::Io { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
 }
 
 /// All parts, running.

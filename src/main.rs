@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         // Whoever collects a service's lines as JSON gets the last one so, too.
         Err(error) if service && log == Some(Lines::Json) && tracing::enabled!(tracing::Level::ERROR) => {
-            tracing::error!("{error:#}");
+            tracing::error!("{}", told(&error));
             ExitCode::FAILURE
         }
         Err(error) => fail(&error),
@@ -36,8 +36,16 @@ fn main() -> ExitCode {
 
 fn fail(error: &anyhow::Error) -> ExitCode {
     // There is nowhere left to report a standard error that is gone.
-    let _ = writeln!(std::io::stderr(), "error: {error:#}");
+    let _ = writeln!(std::io::stderr(), "error: {}", told(error));
     ExitCode::FAILURE
+}
+
+/// The error with its causes; many an error tells its cause itself, and it is not said twice.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().skip(1).fold(error.to_string(), |text, cause| {
+        let cause = cause.to_string();
+        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
+    })
 }
 
 /// The services always log. The others speak for themselves; their logs are there for who asks for them.

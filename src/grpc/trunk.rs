@@ -54,6 +54,11 @@ pub fn parse(trunk: pb::Trunk) -> Result<Trunk, TrunkProblem> {
     Ok(Trunk { reference: trunk.r#ref.into(), name: trunk.name.into(), region, uris, credentials, problem })
 }
 
+/// The longest host name, in characters (RFC 1035 §2.3.4, written with dots).
+const MAX_HOST: usize = 253;
+/// The longest user, in bytes: no account has a longer one, and a REGISTER has to fit into a datagram.
+const MAX_USER: usize = 256;
+
 fn malformed(message: String) -> TrunkProblem {
     TrunkProblem::Malformed { message: message.into() }
 }
@@ -66,6 +71,9 @@ fn uri(uri: &pb::TrunkUri) -> Result<TrunkUri, String> {
     let in_host = |c: char| c.is_ascii_alphanumeric() || "-._:".contains(c);
     if !host.chars().all(in_host) || (host.contains(':') && host.parse::<std::net::Ipv6Addr>().is_err()) {
         return Err(format!("host: {:?} is neither a host name nor an IP address", clip(host)));
+    }
+    if host.len() > MAX_HOST {
+        return Err(format!("host: it has {} characters; at most {MAX_HOST} are allowed", host.len()));
     }
     let transport = match uri.transport.as_str() {
         "" => Transport::Udp,
@@ -85,6 +93,9 @@ fn uri(uri: &pb::TrunkUri) -> Result<TrunkUri, String> {
     }
     if uri.user.chars().any(|c| c.is_control() || c.is_whitespace() || "@:<>\"".contains(c)) {
         return Err(format!("user: {:?} has characters that a SIP user cannot have", clip(&uri.user)));
+    }
+    if uri.user.len() > MAX_USER {
+        return Err(format!("user: it has {} bytes; at most {MAX_USER} are allowed", uri.user.len()));
     }
     Ok(TrunkUri {
         user: uri.user.as_str().into(),

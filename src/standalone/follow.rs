@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Reloads, registry_key, reload};
 use crate::{
-    config::{self, Config},
+    config::{self, Cache, Config, RedisSettings},
     registration::identity::RegistryId,
+    store,
 };
 
 /// How often the file is read again. Reading it, rather than waiting for the file system to tell, also works for
@@ -121,6 +122,12 @@ impl Follower {
                 "the Call-IDs stay as they are until the next start, and change then; to keep them, set spec.instanceId to this instance_id"
             );
         }
+        if self.config.cache != new.cache
+            && new.instance_id.is_none()
+            && let Cache::Redis(settings) = &new.cache
+        {
+            tokio::spawn(keep_identity(settings.clone(), registry_key(&new), self.identity.clone()));
+        }
         self.reloads.send(change).await.map_err(|_| Ended)?;
         let changed = changes(&self.config, &new).join(", ");
         tracing::info!(config = %self.path.display(), changed, "took over the new configuration");
@@ -134,6 +141,21 @@ impl Follower {
             tracing::error!("keeping the old configuration: {problem}");
             self.reported = Some(problem);
         }
+    }
+}
+
+/// Leaves the identity in a Redis that is new here, so that the next start goes on with the same Call-IDs. Where this fails,
+/// the store does it later.
+async fn keep_identity(settings: RedisSettings, key: String, identity: RegistryId) {
+    if let Ok(kept) = store::instance_id(&settings, &key, identity.as_str()).await
+        && kept != identity.as_str()
+    {
+        tracing::warn!(
+            instance_id = identity.as_str(),
+            kept,
+            "this Redis keeps another instance id: the Call-IDs change to it at the next start; to keep them, set \
+             spec.instanceId to this instance_id"
+        );
     }
 }
 

@@ -54,17 +54,17 @@ fn summary() -> Summary {
 #[test]
 fn at_80_columns_the_reason_stands_under_its_trunk() {
     let expected = [
-        "TRUNK               REGISTRAR               STATE       EXPIRES IN  NEXT TRY",
-        "South               sip.example:5060/UDP    failing     -           in 42 s",
+        "TRUNK                 REGISTRAR             STATE       EXPIRES IN  NEXT TRY",
+        "South                 sip.example:5060/UDP  failing     -           in 42 s",
         "    CredentialsRejected (403) for 3 m: the registrar answered 403 Forbidden",
-        "t-4                 -                       invalid     -           -",
+        "t-4                   -                     invalid     -           -",
         "    InvalidTrunk for 2 h: uris[0].port: 70000 is not a port; use 1 to 65535",
-        "A trunk with quit…  registrar-with-a-long…  at risk     1 m 35 s    under way",
+        "A trunk with quite …  registrar-with-a-lo…  at risk     1 m 35 s    under way",
         "    A trunk with quite a long name, as people write them at",
         "    registrar-with-a-long-name.provider.example:5061/TLS",
         "    NoAnswer (408) for 4 s: no answer from the registrar: it is silent, or the",
         "    password is wrong",
-        "North               sip.example:5060/UDP    registered  10 m        in 8 m 5 s",
+        "North                 sip.example:5060/UDP  registered  10 m        in 8 m 5 s",
         "",
         "4 trunks: 1 registered, 1 at risk, 1 failing, 1 invalid; next lapse in 1 m 35 s",
     ];
@@ -271,4 +271,30 @@ fn those_that_need_somebody_come_first() {
     sort_by_urgency(&mut trunks);
     let refs: Vec<&str> = trunks.iter().map(|t| t.reference.as_str()).collect();
     assert_eq!(refs, ["t-8", "t-9", "t-4", "t-3", "t-1"]);
+}
+
+#[test]
+fn a_small_screen_shows_more_trunks_and_one_line_of_each_reason() {
+    let (whole, cut) = (
+        trunk_lines_within(11, &trunks(), NOW, 80, false),
+        trunk_lines_within(10, &trunks(), NOW, 80, false),
+    );
+    assert_eq!(whole, trunk_lines(&trunks(), NOW, Some(80), false));
+    assert_eq!(whole.len(), 11);
+    assert_eq!(cut.len(), 8);
+    assert!(cut.iter().all(|line| line.chars().count() <= 80), "{cut:?}");
+    assert_eq!(cut[6], "    NoAnswer (408) for 4 s: no answer from the registrar: it is silent, or the…");
+    let wide = trunk_lines_within(2, &trunks(), NOW, 140, false);
+    assert_eq!(wide.len(), 5, "{wide:?}");
+}
+
+#[test]
+fn a_trouble_of_unknown_age_names_none() {
+    let mut trunk = trunks().remove(0);
+    trunk.trouble.as_mut().unwrap().since_ms = 0;
+    assert!(
+        line(&trunk, NOW).ends_with("; CredentialsRejected (403): the registrar answered 403 Forbidden"),
+        "{}",
+        line(&trunk, NOW)
+    );
 }

@@ -86,11 +86,25 @@ async fn an_interrupted_once_is_no_success() {
     );
 }
 
+#[tokio::test]
+async fn a_reader_that_has_seen_enough_is_no_failure() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let mut command = command("bash");
+    let program = env!("CARGO_BIN_EXE_routr-registry");
+    command.args(["-c", &format!("set -o pipefail; {program} demo | head -n 1")]);
+    let mut piped = Process::spawn("bash", command, &dir.path().join("output.log"));
+    assert_eq!(piped.exit(SOON).await.code(), Some(0), "{}", piped.output());
+    assert!(piped.output().starts_with("Running on loopback"), "{}", piped.output());
+    assert_eq!(piped.output().lines().count(), 1, "{}", piped.output());
+}
+
 /// What a terminal of that size shows: the program's output, by way of a pseudo-terminal.
+/// Its process id goes into the file `pid`.
 fn on_a_terminal(columns: u16, rows: u16, dir: &tempfile::TempDir) -> Process {
     let mut command = command("script");
     let program = env!("CARGO_BIN_EXE_routr-registry");
-    let line = format!("stty cols {columns} rows {rows}; exec {program} demo");
+    let pid = dir.path().join("pid");
+    let line = format!("stty cols {columns} rows {rows}; echo $$ >{}; exec {program} demo", pid.display());
     command.args(["--quiet", "--return", "--flush", "--command", &line, "/dev/null"]).env("TERM", "xterm");
     command.env("SHELL", "/bin/sh").env_remove("NO_COLOR");
     Process::spawn("script", command, &dir.path().join("output.log"))
@@ -115,25 +129,28 @@ fn picture(output: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn on_a_terminal_it_draws_a_table_that_fits() {
-    for (columns, rows) in [(80, 24), (140, 40)] {
-        let dir = tempfile::TempDir::new().unwrap();
-        let mut demo = on_a_terminal(columns, rows, &dir);
-        let settled = async || {
-            let shown = picture(&demo.output());
-            let total = "11 trunks: 6 registered, 4 failing, 1 invalid";
-            if shown.iter().any(|line| line.starts_with(total)) { Ok(shown) } else { Err(shown.join("\n")) }
-        };
-        let shown = wait_for(settled, SOON, "the demo to have settled on the screen").await;
-        let text = shown.join("\n");
-        assert!(shown.len() <= usize::from(rows), "{text}");
-        assert!(shown.iter().all(|line| line.chars().count() <= usize::from(columns)), "{text}");
-        for sample in SAMPLES {
-            let name = if sample.reference == "no-host" { sample.reference } else { sample.name };
-            assert!(shown.iter().any(|line| line.starts_with(name)), "{name} is not in:\n{text}");
-        }
-        assert_eq!(shown.last().map(String::as_str), Some("Ctrl-C ends."));
-        demo.signal_group(nix::sys::signal::Signal::SIGINT);
-        demo.exit(SOON).await;
-        assert!(demo.output().contains("\u{1b}[?25h\u{1b}[?1049l"), "the screen is given back");
+    tokio::join!(draws(80, 24), draws(140, 40));
+}
+
+async fn draws(columns: u16, rows: u16) {
+    let dir = tempfile::TempDir::new().unwrap();
+    let mut demo = on_a_terminal(columns, rows, &dir);
+    let settled = async || {
+        let shown = picture(&demo.output());
+        let total = "11 trunks: 6 registered, 4 failing, 1 invalid";
+        if shown.iter().any(|line| line.starts_with(total)) { Ok(shown) } else { Err(shown.join("\n")) }
+    };
+    let shown = wait_for(settled, SOON, "the demo to have settled on the screen").await;
+    let text = shown.join("\n");
+    assert!(shown.len() <= usize::from(rows), "{text}");
+    assert!(shown.iter().all(|line| line.chars().count() <= usize::from(columns)), "{text}");
+    for sample in SAMPLES {
+        let name = if sample.reference == "no-host" { sample.reference } else { sample.name };
+        assert!(shown.iter().any(|line| line.starts_with(name)), "{name} is not in:\n{text}");
     }
+    assert_eq!(shown.last().map(String::as_str), Some("Ctrl-C ends."));
+    let pid = std::fs::read_to_string(dir.path().join("pid")).unwrap().trim().parse().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGINT).unwrap();
+    assert_eq!(demo.exit(SOON).await.code(), Some(0));
+    assert!(demo.output().contains("\u{1b}[?25h\u{1b}[?1049l"), "the screen is given back");
 }

@@ -6,6 +6,7 @@ use routr_registry::proto::requester::requester_server::{Requester, RequesterSer
 use routr_registry::proto::requester::{SendMessageRequest, SendMessageResponse};
 use routr_registry::proto::sipmessage::sip_message::MessageType;
 use routr_registry::proto::sipmessage::{Address, Contact, Extension, ResponseType, SipMessage};
+use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
@@ -33,16 +34,21 @@ impl FakeRequester {
     ) -> Self {
         let (seen, end) = (Arc::new(Mutex::new(Vec::new())), CancellationToken::new());
         let service = Service { seen: Arc::clone(&seen), answer: Box::new(answer) };
-        let server = tonic::transport::Server::builder().add_service(RequesterServer::new(service));
-        let incoming = TcpIncoming::from(listen(port).await);
-        let ended = end.clone().cancelled_owned();
-        tokio::spawn(async move {
-            // Not in an orderly way: calls that are never answered would hold it up.
-            tokio::select! {
-                _ = server.serve_with_incoming(incoming) => {}
-                () = ended => {}
-            }
+        let (ended, (ready, listening)) = (end.clone(), oneshot::channel());
+        // A runtime of its own: with it, connections end too, and calls that are never answered.
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let server = tonic::transport::Server::builder().add_service(RequesterServer::new(service));
+                let incoming = TcpIncoming::from(listen(port).await);
+                ready.send(()).unwrap();
+                tokio::select! {
+                    _ = server.serve_with_incoming(incoming) => {}
+                    () = ended.cancelled() => {}
+                }
+            });
         });
+        listening.await.unwrap();
         Self { seen, _end: end.drop_guard() }
     }
 

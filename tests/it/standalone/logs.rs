@@ -47,9 +47,9 @@ async fn a_change_of_state_is_one_line_and_a_refresh_none() {
 
 #[tokio::test]
 async fn the_levels_of_routr_are_understood() {
-    let stage = Stage::with(&["a"]).await;
     let mut lowest = Vec::new();
     for level in ["silly", "verbose", "debug", "info", "warn", "error"] {
+        let stage = Stage::with(&["a"]).await;
         let mut service = stage.run(&[("LOGS_LEVEL", level)]);
         stage.settles(&[("a", "registered")]).await;
         assert!(service.terminate(SOON).await.success());

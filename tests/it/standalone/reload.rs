@@ -1,7 +1,5 @@
 //! A new configuration for a running service: what it changes, and that it touches nothing else.
 
-use std::time::Duration;
-
 use nix::sys::signal::Signal;
 use routr_registry::devstack::api::{ApiServer, Rpc};
 use tokio_util::sync::CancellationToken;
@@ -71,8 +69,8 @@ async fn only_trunks_whose_edge_port_goes_away_are_registered_anew() {
     stage.trunks(&["a", "b", "c", "d", "e", "f", "g", "h"]);
     let mut stage = stage;
     stage.start_api().await;
-    // Short bindings, so that an early refresh comes within seconds; the usual one after five.
-    let fake = FakeRequester::granting(stage.requester_port, 40).await;
+    // Short bindings: an early refresh comes within 6 s (a quarter of what is left), the usual one after 16 s.
+    let fake = FakeRequester::granting(stage.requester_port, 24).await;
     let config = |edges: &[&str]| {
         let edges: String = edges.iter().map(|edge| format!("    - address: {edge}:5060\n")).collect();
         stage.config("").replace("    - address: 10.0.0.1:5060\n", &edges)
@@ -92,7 +90,7 @@ async fn only_trunks_whose_edge_port_goes_away_are_registered_anew() {
             before.keys().filter(|reference| fake.of(reference).len() > 1).cloned().collect();
         if gone.iter().all(|r| again.contains(r)) { Ok(again) } else { Err(format!("{again:?} of {gone:?}")) }
     };
-    let again = wait_for(moved, Duration::from_secs(15), "the trunks of the lost EdgePort to move").await;
+    let again = wait_for(moved, SOON, "the trunks of the lost EdgePort to move").await;
     assert_eq!(again.iter().collect::<Vec<_>>(), gone, "and no other");
     for (reference, view) in stage.views().await.unwrap() {
         assert_ne!(edge_of(&view), "10.0.0.3:5060");
@@ -166,7 +164,6 @@ async fn another_requester_registers_every_trunk_anew_another_api_server_only_wh
     stage.settles(&[("a", "registered"), ("b", "registered")]).await;
 
     // Its Contact is another one: a quarter of twelve seconds is the latest.
-    let before = stage.requester_port;
     stage.requester_port = ports::free();
     let second = FakeRequester::granting(stage.requester_port, 600).await;
     assert_eq!(reload(&stage, &mut service, &stage.config("")).await, "spec.requesterAddr");
@@ -174,7 +171,6 @@ async fn another_requester_registers_every_trunk_anew_another_api_server_only_wh
     wait_until(moved, SOON, "both trunks to be registered through the other Requester").await;
     assert_eq!(first.seen().len(), 2);
     drop(first);
-    assert!(ports::is_free(before) || told(&service, "cannot").is_empty());
 
     // Another API server: «a» is the same there, «b» is not, «c» is new.
     let other = ApiServer::from_trunks(vec![stage.trunk("a"), stage.trunk("c")]);

@@ -24,6 +24,8 @@ async fn no_password_is_shown_however_much_is_logged() {
     stage.settles(&[("a", "registered"), ("b", "failing"), ("c", "failing")]).await;
     // Through an outage of each, and a reload.
     redis.kill().await;
+    stage.refresh("a").await.unwrap();
+    wait_until(async || service.output().contains("running from memory"), SOON, "the cache to fail").await;
     stage.stop_requester().await;
     stage.refresh("a").await.unwrap();
     stage.stop_api().await;

@@ -16,18 +16,18 @@ use crate::support::wait::{wait_for, wait_until};
 
 #[tokio::test]
 async fn sigterm_and_sigint_end_it_cleanly_and_leave_the_bindings() {
-    let stage = Stage::with(&["a", "b"]).await;
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let stage = Stage::with(&["a", "b"]).await;
         let mut service = stage.run(&[]);
         stage.settles(&[("a", "registered"), ("b", "registered")]).await;
         service.signal(signal);
         assert_eq!(service.exit(Duration::from_secs(3)).await.code(), Some(0), "{}", service.output());
         assert_eq!(told(&service, "stopped").len(), 1);
         assert!(ports::is_free(stage.public) && ports::is_free(stage.private));
+        let bindings = stage.registrar.bindings();
+        assert_eq!(bindings.len(), 2, "a restart de-registers nothing");
+        assert!(bindings.values().all(|contacts| contacts.len() == 1), "{bindings:?}");
     }
-    let bindings = stage.registrar.bindings();
-    assert_eq!(bindings.len(), 2, "a restart de-registers nothing");
-    assert!(bindings.values().all(|contacts| contacts.len() == 1), "{bindings:?}");
 }
 
 /// A service with a request in flight that is never answered.

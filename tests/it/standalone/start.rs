@@ -170,6 +170,7 @@ async fn a_taken_port_names_the_flag_that_changes_it() {
         assert_eq!(service.exit(SOON).await.code(), Some(1));
         let expected = format!("cannot listen on 127.0.0.1:{port}: Address already in use");
         let output = service.output();
+        assert_eq!(output.matches("Address already in use").count(), 1, "{output}");
         assert!(output.contains(&expected) && output.contains(&format!("with {flag}\n")), "{output}");
     }
 }
