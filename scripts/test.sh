@@ -7,9 +7,22 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 if [[ -t 1 ]]; then export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-always}"; fi
 
+run() { cargo test --locked --no-fail-fast "$@"; }
+
+# Everything: unit tests, then the integration tests, which wait for expiries of real registrars and need hardly any
+# processor: eight at a time even on two cores.
+all() {
+    local failed=0 cores
+    cores=$(nproc)
+    run --lib --bins || failed=1
+    RUST_TEST_THREADS="${RUST_TEST_THREADS:-$((cores < 8 ? 8 : cores))}" run --test it || failed=1
+    run --doc || failed=1
+    return "$failed"
+}
+
 began=$SECONDS
 # In a single pipe the exit status of cargo is what counts: pipefail, and tee does not fail.
-cargo test --locked --no-fail-fast "$@" 2>&1 | tee "$log"
+if (($#)); then run "$@"; else all; fi 2>&1 | tee "$log"
 status=$?
 
 sed 's/\x1b\[[0-9;]*m//g' "$log" | awk '

@@ -5,10 +5,8 @@ use std::time::Duration;
 use routr_registry::devstack::api::{Fault, Rpc};
 use tokio::time::Instant;
 
-use super::rig::{
-    Api, Registry, Requester, SOON, Settings, all_refreshed, assert_discreet, kamailio, one_contact_each,
-    one_contact_each_soon, trunk, trunks, users,
-};
+use super::looks::{all_refreshed, assert_discreet, one_contact_each, one_contact_each_soon};
+use super::rig::{Api, Registry, Requester, SOON, Settings, kamailio, trunk, trunks, users};
 use crate::support::wait::{wait_for, wait_until};
 
 /// How long the registrar is stopped. By default it is started again while the bindings, had they not been lost, would

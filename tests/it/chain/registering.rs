@@ -3,9 +3,10 @@
 use routr_registry::engine::view::TrunkState;
 use routr_registry::proto::trunks::Trunk;
 
+use super::looks::{all_refreshed, assert_discreet, one_contact_each_soon};
 use super::rig::{
-    Api, Registry, Requester, SOON, Settings, all_refreshed, assert_discreet, credentials, kamailio,
-    kamailio_with, one_contact_each_soon, password, redis, trunk, trunks, users,
+    Api, Registry, Requester, SOON, Settings, credentials, kamailio, kamailio_with, password, redis, trunk,
+    trunks, users,
 };
 use crate::support::kamailio::{Algorithm, Challenge, Counts, Kamailio, Options, User};
 use crate::support::wait::wait_for;

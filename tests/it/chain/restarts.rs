@@ -6,10 +6,8 @@ use std::time::Duration;
 use routr_registry::environment::unix_ms;
 use tokio::time::Instant;
 
-use super::rig::{
-    Api, Registry, Requester, SOON, Settings, all_refreshed, assert_discreet, kamailio, one_contact_each,
-    one_contact_each_soon, redis, trunk, trunks, users,
-};
+use super::looks::{all_refreshed, assert_discreet, one_contact_each, one_contact_each_soon};
+use super::rig::{Api, Registry, Requester, SOON, Settings, kamailio, redis, trunk, trunks, users};
 use crate::support::kamailio::Binding;
 use crate::support::redis::Redis;
 use crate::support::wait::{wait_for, wait_until};

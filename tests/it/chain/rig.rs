@@ -6,7 +6,6 @@ use std::net::Ipv4Addr;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use routr_registry::devstack::api::ApiServer;
 use routr_registry::engine::view::{Page, Summary, TrunkState, TrunkView};
 use routr_registry::proto::credentials::Credentials;
@@ -18,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::kamailio::{Binding, Kamailio, Options, User};
+use crate::support::kamailio::{Kamailio, Options, User};
 use crate::support::redis::Redis;
 use crate::support::service::Service;
 use crate::support::wait::wait_for;
@@ -29,7 +28,7 @@ pub const SOON: Duration = Duration::from_secs(15);
 /// The registrar's domain in all addresses of record.
 pub const DOMAIN: &str = "127.0.0.1";
 /// What every password of a test has in it, those of Redis too.
-const MARK: &str = "kept-2-Ourselves";
+pub const MARK: &str = "kept-2-Ourselves";
 /// All that the program says, as much as it can.
 const TALKATIVE: [(&str, &str); 1] = [("LOGS_LEVEL", "silly")];
 
@@ -133,7 +132,7 @@ pub struct Requester {
     port: u16,
     sip_port: u16,
     /// Output of those that were replaced.
-    earlier: String,
+    pub earlier: String,
 }
 
 impl Requester {
@@ -337,7 +336,7 @@ impl Registry {
     }
 
     /// Everything that can be read of it: its logs of all runs, each of its pages, its command line.
-    async fn everything_said(&self) -> Vec<(String, String)> {
+    pub async fn everything_said(&self) -> Vec<(String, String)> {
         let mut said = vec![("log".to_owned(), self.service.output())];
         let pages = ["/metrics", "/readyz", "/livez", "/healthz"].map(|path| (self.public, path));
         let private = ["/summary", "/registrations?limit=1000"].map(|path| (self.private, path));
@@ -379,114 +378,4 @@ impl DerefMut for Registry {
     fn deref_mut(&mut self) -> &mut Service {
         &mut self.service
     }
-}
-
-/// Searches everything that the parts have said for the passwords of these users, as they are and as `X-Gateway-Auth` has
-/// them, and for the answers to digest challenges.
-pub async fn assert_discreet(
-    registries: &[&Registry],
-    requester: &Requester,
-    redis: Option<&Redis>,
-    users: &[String],
-) {
-    let mut said = Vec::new();
-    for registry in registries {
-        said.extend(registry.everything_said().await);
-    }
-    said.push(("requester".to_owned(), format!("{}{}", requester.earlier, requester.service.output())));
-    if let Some(redis) = redis {
-        said.push(("redis".to_owned(), redis.dump().await));
-    }
-    let encoded = users.iter().map(|user| BASE64_STANDARD.encode(format!("{user}:{}", password(user))));
-    let mut secrets: Vec<String> = encoded.collect();
-    secrets.extend(["X-Gateway-Auth: ", "Digest username", MARK].map(str::to_owned));
-    for (place, text) in &said {
-        // Some of what is searched must be there at all, or the search proves nothing.
-        assert!(!text.is_empty(), "{place} has said nothing");
-        for secret in &secrets {
-            let line = text.lines().find(|line| line.contains(secret.as_str()));
-            assert_eq!(line, None, "{place} gives away {secret:?}");
-        }
-    }
-    let log = &said[0].1;
-    assert!(log.contains("TRACE") || log.contains("DEBUG"), "the log is not talkative:\n{log}");
-}
-
-/// The bindings by user, when there is exactly one for each of these users and none beside, each with the Call-ID that
-/// the registry derives.
-pub async fn one_contact_each(
-    kamailio: &Kamailio,
-    users: &[String],
-    registry: &Registry,
-) -> Result<BTreeMap<String, Binding>, String> {
-    let bindings = kamailio.try_bindings().await?;
-    let mut by_user = BTreeMap::new();
-    for binding in bindings {
-        let user = binding.aor.strip_suffix(&format!("@{DOMAIN}")).unwrap_or(&binding.aor).to_owned();
-        let expected = registry.call_id(&user);
-        if binding.call_id != expected {
-            return Err(format!("another Call-ID than {expected}: {binding:?}"));
-        }
-        if let Some(other) = by_user.insert(user.clone(), binding) {
-            return Err(format!("{user} has two contacts, {} is one", other.contact));
-        }
-    }
-    let missing: Vec<&String> = users.iter().filter(|user| !by_user.contains_key(*user)).collect();
-    let extra: Vec<&String> = by_user.keys().filter(|user| !users.contains(user)).collect();
-    match (missing.as_slice(), extra.as_slice()) {
-        ([], []) => Ok(by_user),
-        _ => Err(format!(
-            "{} missing ({:?}…), extra: {extra:?}",
-            missing.len(),
-            missing.iter().take(5).collect::<Vec<_>>()
-        )),
-    }
-}
-
-/// The same, waiting for it.
-pub async fn one_contact_each_soon(
-    kamailio: &Kamailio,
-    users: &[String],
-    registry: &Registry,
-    deadline: Duration,
-) -> BTreeMap<String, Binding> {
-    wait_for(
-        async || one_contact_each(kamailio, users, registry).await,
-        deadline,
-        "one contact for each address of record",
-    )
-    .await
-}
-
-/// Waits until every binding was refreshed since `before`: same Call-ID, higher CSeq. At every look, each must be there,
-/// once, and alive.
-pub async fn all_refreshed(
-    kamailio: &Kamailio,
-    before: &BTreeMap<String, Binding>,
-    registry: &Registry,
-    deadline: Duration,
-) -> BTreeMap<String, Binding> {
-    let users: Vec<String> = before.keys().cloned().collect();
-    let pace = Duration::from_millis(if users.len() > 100 { 250 } else { 20 });
-    let probe = async || {
-        let bindings = match one_contact_each(kamailio, &users, registry).await {
-            Ok(bindings) => bindings,
-            Err(error) => panic!("a binding lapsed or was doubled: {error}; {}", tail(registry)),
-        };
-        let old: Vec<&String> = bindings
-            .iter()
-            .filter(|(user, now)| now.cseq <= before[*user].cseq)
-            .map(|(user, _)| user)
-            .collect();
-        if old.is_empty() {
-            Ok(bindings)
-        } else {
-            Err(format!("{} not refreshed, {:?}…", old.len(), old[0]))
-        }
-    };
-    crate::support::wait::wait_at_pace(pace, probe, deadline, "all bindings to be refreshed").await
-}
-
-fn tail(registry: &Registry) -> String {
-    crate::support::process::tail(&registry.output())
 }

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use super::rig::{
-    Api, Registry, Requester, Settings, all_refreshed, assert_discreet, kamailio, one_contact_each, redis,
-    trunks, users,
-};
+use super::looks::{all_refreshed, assert_discreet, one_contact_each};
+use super::rig::{Api, Registry, Requester, Settings, kamailio, redis, trunks, users};
 use crate::support::redis::Redis;
 use crate::support::wait::wait_at_pace;
 
