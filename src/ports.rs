@@ -121,6 +121,10 @@ pub trait TrunkItem: Send {
     fn reference(&self) -> Option<&str>;
     /// A hash of the item's bytes, stable within this process: equal means unchanged, unequal means «look closer».
     fn fingerprint(&self) -> u64;
+    /// The trunk's name, for one that [`TrunkItem::decode`] refuses; empty where it cannot be read.
+    fn name(&self) -> String {
+        String::new()
+    }
     /// The trunk itself.
     ///
     /// # Errors

@@ -92,16 +92,9 @@ impl PackedTrunk {
     }
 
     /// Packs what is known of a trunk that cannot be used.
-    pub fn unusable(reference: &str, problem: &str) -> Self {
+    pub fn unusable(reference: &str, name: &str, problem: &str) -> Self {
         let problem = Some(problem);
-        Self::pack(&Layout {
-            reference,
-            name: "",
-            region: None,
-            uris: Vec::new(),
-            credentials: None,
-            problem,
-        })
+        Self::pack(&Layout { reference, name, region: None, uris: Vec::new(), credentials: None, problem })
     }
 
     /// The same trunk with another word on what is wrong with it.

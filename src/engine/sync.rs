@@ -81,7 +81,7 @@ impl Engine {
         let slot = match (found, item.decode()) {
             (Some(slot), Ok(trunk)) => self.update(slot, &trunk, now),
             (None, Ok(trunk)) => Some(self.add(&trunk, fingerprint, now)),
-            (found, Err(problem)) => Some(self.invalid(found, reference, &problem, now)),
+            (found, Err(problem)) => Some(self.invalid(found, (reference, &item.name()), &problem, now)),
         };
         if let Some(entry) = slot.and_then(|slot| self.fleet.get_mut(slot)) {
             (entry.seen, entry.fingerprint) = (number, fingerprint);
@@ -215,7 +215,13 @@ impl Engine {
         lost || (entry.registration.in_flight() && in_flight())
     }
 
-    fn invalid(&mut self, found: Option<u32>, reference: &str, problem: &TrunkProblem, now: Now) -> u32 {
+    fn invalid(
+        &mut self,
+        found: Option<u32>,
+        (reference, name): (&str, &str),
+        problem: &TrunkProblem,
+        now: Now,
+    ) -> u32 {
         let message = problem.to_string();
         let usable = found.filter(|slot| self.fleet.get(*slot).is_some_and(|e| e.trunk.open().uris() > 0));
         let cause = Cause { reason: Reason::InvalidTrunk, code: None, message: message.as_str().into() };
@@ -238,7 +244,7 @@ impl Engine {
         }
         let mut registration = Registration::new(now.at);
         registration.never(cause, now.unix_ms);
-        let trunk = PackedTrunk::unusable(reference, &message);
+        let trunk = PackedTrunk::unusable(reference, name, &message);
         let slot = self.fleet.insert(trunk, registration, 0, self.sync.number, true);
         if let Some(entry) = self.fleet.get(slot) {
             let transition = super::report::transition(entry, entry.state(), entry.state());

@@ -290,6 +290,10 @@ impl TrunkItem for RawTrunk {
         self.fingerprint
     }
 
+    fn name(&self) -> String {
+        pb::Trunk::decode(&self.bytes[..]).map_or_else(|_| String::new(), |trunk| trunk.name)
+    }
+
     fn decode(&self) -> Result<Trunk, TrunkProblem> {
         super::trunk::decode(&self.bytes)
     }
