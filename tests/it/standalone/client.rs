@@ -129,6 +129,7 @@ async fn refresh_registers_one_trunk_now_by_ref_or_name() {
             sent => Err(format!("{sent} REGISTERs")),
         };
         wait_for(sent, SOON, "the REGISTER").await;
+        stage.rests("good").await;
     }
     assert_eq!((requester.of("twin-1").len(), requester.of("locked").len()), (1, 1), "no other trunk");
     for (name, problem) in [

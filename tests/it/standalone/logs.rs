@@ -22,6 +22,7 @@ async fn a_change_of_state_is_one_line_and_a_refresh_none() {
     for times in 2..6 {
         stage.refresh("a").await.unwrap();
         wait_until(async || stage.granted()["a"] == times, SOON, "the refresh").await;
+        stage.rests("a").await;
     }
     let lines = log(&service);
     assert_eq!(changes(&lines, "a"), ["pending-registered"]);

@@ -169,6 +169,12 @@ impl Stage {
         if status == StatusCode::OK { Ok(json) } else { Err(format!("{status}: {json}")) }
     }
 
+    /// Waits until no REGISTER of this trunk is in flight: a refresh that is asked for meanwhile sends none.
+    pub async fn rests(&self, reference: &str) {
+        let rests = async || self.views().await.is_ok_and(|views| views[reference]["inFlight"] == false);
+        wait_until(rests, SOON, "the answer to have arrived").await;
+    }
+
     pub async fn refresh(&self, reference: &str) -> Result<StatusCode, String> {
         let url = format!("http://127.0.0.1:{}/registrations/{reference}/refresh", self.private);
         http::post(&url, String::new()).await.map(|(status, _)| status)
