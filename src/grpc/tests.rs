@@ -376,7 +376,16 @@ async fn a_requester_that_dies_in_mid_call_was_unavailable_and_its_return_is_not
     let error = call.await.unwrap().unwrap_err();
     assert!(matches!(error, SendError::Unavailable(_)), "{error}");
     scripted.hang.store(false, Ordering::Relaxed);
-    let listener = TcpListener::bind(address).await.unwrap();
+    // The runtime lets go of the port when its threads have ended.
+    let free = async {
+        loop {
+            match TcpListener::bind(address).await {
+                Ok(listener) => return listener,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let listener = tokio::time::timeout(PATIENCE, free).await.unwrap();
     serve_requester(scripted, listener, None);
     // Nothing is sent, and yet it is noticed.
     let mut link = requester.link();

@@ -26,7 +26,7 @@ async fn once_ends_within_ten_seconds_and_says_how_each_trunk_stands() {
     }
     let table = output.split_once("\nTRUNK ").unwrap().1;
     for sample in SAMPLES {
-        let name = if sample.reference == "no-host" { sample.reference } else { sample.name };
+        let name = sample.name;
         let row =
             table.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name}:\n{table}"));
         let state = [" registered ", " failing ", " invalid "].into_iter().find(|state| row.contains(state));
@@ -54,7 +54,7 @@ async fn without_a_terminal_it_prints_lines_until_it_is_told_to_end() {
     let settled = async || {
         let output = demo.output();
         let known = SAMPLES.iter().filter(|sample| {
-            let name = if sample.reference == "no-host" { sample.reference } else { sample.name };
+            let name = sample.name;
             let state = if sample.healthy { "registered" } else { "failing" };
             [state, "invalid"].iter().any(|state| output.contains(&format!("{name}: {state}")))
         });
@@ -145,7 +145,7 @@ async fn draws(columns: u16, rows: u16) {
     assert!(shown.len() <= usize::from(rows), "{text}");
     assert!(shown.iter().all(|line| line.chars().count() <= usize::from(columns)), "{text}");
     for sample in SAMPLES {
-        let name = if sample.reference == "no-host" { sample.reference } else { sample.name };
+        let name = sample.name;
         assert!(shown.iter().any(|line| line.starts_with(name)), "{name} is not in:\n{text}");
     }
     assert_eq!(shown.last().map(String::as_str), Some("Ctrl-C ends."));
