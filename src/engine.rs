@@ -24,6 +24,7 @@ mod keeper;
 pub mod packed;
 mod registrars;
 mod report;
+mod rivals;
 mod sync;
 mod timers;
 pub mod view;
@@ -51,7 +52,7 @@ use crate::{
     config::{Config, EdgePort},
     ports::{Change, Record, Register, Reply, SendError},
     registration::{
-        Attempt, Plan, Sent, Settings, UriChoice,
+        Attempt, Plan, Registration, Sent, Settings, UriChoice,
         identity::RegistryId,
         reply::Verdict,
         request,
@@ -230,7 +231,7 @@ impl Engine {
             let (slot, registrar) = self.registrars.next(urgent_only, share, now.at, waits)?;
             match self.send(slot, registrar, now) {
                 Some(send) => return Some(send),
-                None => self.registrars.finished(registrar, None, now.at),
+                None => self.registrars.not_sent(registrar, now.at),
             }
         }
     }
@@ -295,17 +296,26 @@ impl Engine {
             self.registrars.learn_min_expires(flight.registrar, seconds);
         }
         if let Some(until) = effect.hold_registrar_until {
-            self.registrars.hold(flight.registrar, until, now.at);
+            self.hold(flight.registrar, until, now);
         }
         if effect.persist && !matches!(verdict, Verdict::Unavailable) {
             self.fleet.mark_dirty(flight.slot);
         }
         if effect.finished {
-            self.fleet.remove(flight.slot);
+            self.drop_removal(flight.slot);
         } else {
             self.settle(flight.slot, now);
         }
         verdict.outcome()
+    }
+
+    /// A registrar wants to be left alone: whoever waits for it goes elsewhere, if it can.
+    fn hold(&mut self, registrar: u32, until: Moment, now: Now) {
+        for (slot, stamp) in self.registrars.hold(registrar, until, now.at) {
+            if self.fleet.get(slot).is_some_and(|entry| entry.queued && entry.stamp == stamp) {
+                self.enqueue(slot, now);
+            }
+        }
     }
 
     /// After any change of a registration: counts it anew and arms its timer, or queues it when it is due.
@@ -318,6 +328,12 @@ impl Engine {
             self.enqueue(slot, now);
         } else {
             self.timers.arm(due, slot);
+            // A wait that is longer than the binding lasts: its lapse is a change of state.
+            if let Some(left) = entry.registration.left(now.at)
+                && due > now.at.plus(left)
+            {
+                self.timers.arm(now.at.plus(left), slot);
+            }
             let fleet = &self.fleet;
             self.timers.compact(fleet.len(), |moment, slot| {
                 fleet.get(slot).is_some_and(|entry| {
@@ -332,7 +348,11 @@ impl Engine {
     fn look(&mut self, slot: u32, now: Now) {
         let Some(entry) = self.fleet.get_mut(slot) else { return };
         let lapsed = entry.registration.left(now.at).is_none() && entry.registration.binding().is_some();
-        if lapsed && !entry.registration.is_leaving() {
+        if lapsed && entry.registration.is_leaving() {
+            if entry.registration.give_up_leaving(now.at) {
+                return self.drop_removal(slot);
+            }
+        } else if lapsed {
             entry.registration.lapsed(now.unix_ms);
         }
         if !entry.queued && entry.registration.due() <= now.at {
@@ -362,30 +382,33 @@ impl Engine {
             return;
         }
         let trunk = entry.trunk.open();
-        let host = match entry.registration.redirect(now.at) {
-            Some(to) => to.address.host.clone(),
-            None => {
-                let order = trunk.order();
-                let held_until = |rank: usize| {
-                    let uri = order.get(rank).and_then(|position| trunk.uri(*position));
-                    uri.map_or(Moment::NEVER, |uri| self.registrars.held_until(uri.host))
-                };
-                let held = |rank: usize| held_until(rank) > now.at.plus(1_000);
-                if let (UriChoice::Rank(rank), _) = entry.registration.ranks()
-                    && held(usize::from(rank))
-                {
-                    if entry.registration.probes_next() {
-                        return self.skip_probe(slot, now);
-                    }
-                    if let Some(free) = (0..order.len()).find(|rank| !held(*rank)) {
-                        let free = u8::try_from(free).unwrap_or(0);
-                        entry.registration.divert(free, held_until(usize::from(rank)));
-                    }
+        let order = trunk.order();
+        let host_of = |registration: &Registration| -> Box<str> {
+            match registration.redirect(now.at) {
+                Some(to) => to.address.host.clone(),
+                None => {
+                    let position = position(&registration.ranks().0, &order);
+                    trunk.uri(position).map_or("", |uri| uri.host).into()
                 }
-                let position = position(&entry.registration.ranks().0, &order);
-                trunk.uri(position).map_or("", |uri| uri.host).into()
             }
         };
+        let held_until =
+            |host: &str| Some(self.registrars.held_until(host)).filter(|until| *until > now.at.plus(1_000));
+        let mut host = host_of(&entry.registration);
+        // A removal goes where the binding is, and nowhere else.
+        if let Some(until) = held_until(&host).filter(|_| !entry.registration.is_leaving()) {
+            if entry.registration.probes_next() {
+                return self.skip_probe(slot, now);
+            }
+            let current = position(&entry.registration.ranks().0, &order);
+            let free = order.iter().position(|other| {
+                *other != current && trunk.uri(*other).is_some_and(|uri| held_until(uri.host).is_none())
+            });
+            if let Some(free) = free.and_then(|rank| u8::try_from(rank).ok()) {
+                entry.registration.divert(free, until);
+                host = host_of(&entry.registration);
+            }
+        }
         // Never used twice, so that an entry of a slot's former owner does not count for the next one.
         self.stamp = self.stamp.wrapping_add(1);
         entry.stamp = self.stamp;
@@ -399,8 +422,6 @@ impl Engine {
     }
 
     /// See [`Registration::skip_probe`].
-    ///
-    /// [`Registration::skip_probe`]: crate::registration::Registration::skip_probe
     fn skip_probe(&mut self, slot: u32, now: Now) {
         if let Some(entry) = self.fleet.get_mut(slot) {
             entry.registration.skip_probe(&self.settings.registration, now.at, &mut self.rng);
@@ -430,6 +451,7 @@ impl Engine {
         let uri = trunk.uri(position(&entry.registration.ranks().0, &trunk.order()))?;
         let attempt = entry.registration.attempt(min_expires, &plan, now);
         let (edge, edge_port) = self.edges.choose(&trunk, attempt.edge, now.at);
+        self.edges.sent(edge, now.at);
         let tag = self.rng.random();
         let register = request::register(
             &self.registry,
@@ -453,40 +475,6 @@ impl Engine {
         self.way.sent(now.at);
         let ticket = self.flights.insert(flight);
         Some(Send { ticket, register, deadline_ms: self.settings.registration.deadline_ms })
-    }
-
-    /// Whether another slot of the same trunk has a request in flight for the Call-ID that this one would use. Removals
-    /// that the trunk's return has made pointless are dropped.
-    fn collides(&mut self, slot: u32) -> bool {
-        let Some(entry) = self.fleet.get(slot) else { return false };
-        let reference: Box<str> = entry.trunk.reference().into();
-        if entry.registration.is_leaving() {
-            let Some(active) = self.fleet.find(&reference).and_then(|active| self.fleet.get(active)) else {
-                return false;
-            };
-            return active.registration.in_flight() && self.shares_call_id(slot, &reference);
-        }
-        let overlapping: Vec<(u32, bool)> = self
-            .fleet
-            .leaving(&reference)
-            .iter()
-            .filter_map(|other| self.fleet.get(*other).map(|leaving| (*other, leaving)))
-            .filter(|(_, leaving)| overlap(&leaving.trunk, &entry.trunk))
-            .map(|(other, leaving)| (other, leaving.registration.in_flight()))
-            .collect();
-        for (other, in_flight) in &overlapping {
-            if !in_flight {
-                self.fleet.remove(*other);
-            }
-        }
-        overlapping.iter().any(|(_, in_flight)| *in_flight)
-    }
-
-    fn shares_call_id(&self, leaving: u32, reference: &str) -> bool {
-        match (self.fleet.find(reference).and_then(|slot| self.fleet.get(slot)), self.fleet.get(leaving)) {
-            (Some(active), Some(leaving)) => overlap(&active.trunk, &leaving.trunk),
-            _ => false,
-        }
     }
 
     /// The connection to the Requester was lost, or is back.
@@ -615,14 +603,6 @@ impl Engine {
     pub fn write_everything(&mut self) {
         self.fleet.mark_all_dirty();
     }
-}
-
-/// Whether two versions of a trunk have an address of record in common, and so a Call-ID.
-fn overlap(one: &packed::PackedTrunk, other: &packed::PackedTrunk) -> bool {
-    let (one, other) = (one.open(), other.open());
-    (0..one.uris())
-        .filter_map(|position| one.uri(position))
-        .any(|uri| other.position_of(uri.user, uri.host).is_some())
 }
 
 /// The position that an attempt means.

@@ -176,12 +176,14 @@ pub struct Registration {
     backed_off: u16,
     phase: Phase,
     class: Class,
-    flight: Option<Purpose>,
+    /// What is in flight, and its CSeq number.
+    flight: Option<(Purpose, u32)>,
     probe_next: bool,
     /// The trunk changed while a request was in flight: send again when that is answered.
     outdated: bool,
     /// A request may have created a binding that nobody confirmed.
-    maybe_bound: bool,
+    /// It went to the URI of this position.
+    maybe_bound: Option<u8>,
     uri: u8,
     edge: u8,
 }
@@ -202,7 +204,7 @@ impl Registration {
             flight: None,
             probe_next: false,
             outdated: false,
-            maybe_bound: false,
+            maybe_bound: None,
             uri: 0,
             edge: 0,
         }
@@ -277,6 +279,17 @@ impl Registration {
         self.flight.is_some()
     }
 
+    /// Position of the URI where the registrar holds a binding, or may hold one that nobody confirmed.
+    pub fn bound_at(&self, now: Moment) -> Option<u8> {
+        let held = self.binding.filter(|binding| binding.expires_at > now);
+        held.map(|binding| binding.position).or(self.maybe_bound)
+    }
+
+    /// Numbers up to that one were used by another registration with the same Call-ID.
+    pub fn raise_cseq(&mut self, cseq: u32) {
+        self.cseq = self.cseq.max(cseq);
+    }
+
     /// The last binding that was confirmed; it may have lapsed.
     pub fn binding(&self) -> Option<&Binding> {
         self.binding.as_ref()
@@ -304,8 +317,10 @@ impl Registration {
 
     /// Ranks of the URI and the EdgePort that are used, or tried next.
     pub fn ranks(&self) -> (UriChoice, u8) {
-        match (self.phase, self.binding, self.probe_next || self.flight == Some(Purpose::Probe)) {
-            (Phase::Leaving, Some(binding), _) => (UriChoice::Position(binding.position), self.edge),
+        let probes = self.probe_next || matches!(self.flight, Some((Purpose::Probe, _)));
+        let bound = self.binding.map(|binding| binding.position).or(self.maybe_bound);
+        match (self.phase, bound, probes) {
+            (Phase::Leaving, Some(position), _) => (UriChoice::Position(position), self.edge),
             (_, _, true) => (UriChoice::Rank(0), 0),
             _ => (UriChoice::Rank(self.uri), self.edge),
         }
@@ -313,7 +328,7 @@ impl Registration {
 
     /// Where the next attempt is redirected to.
     pub fn redirect(&self, now: Moment) -> Option<&RedirectTarget> {
-        if self.is_leaving() || self.probe_next {
+        if self.probe_next {
             return None;
         }
         self.trouble.as_ref()?.detour.as_ref().filter(|detour| detour.until > now).map(|detour| &detour.to)
@@ -352,7 +367,7 @@ impl Registration {
         };
         let redirect = self.redirect(now.at).cloned();
         self.cseq = next_cseq(self.cseq, now.unix_ms);
-        self.flight = Some(purpose);
+        self.flight = Some((purpose, self.cseq));
         self.probe_next = false;
         self.outdated = false;
         let expires = if purpose == Purpose::Leave {
@@ -378,14 +393,22 @@ impl Registration {
         let asked =
             Asked { expires: attempt.expires, tags: &plan.settings.tags, without_tags: attempt.without_tags };
         let (verdict, cause) = judge(answer, asked);
-        if self.flight != Some(attempt.purpose) || self.cseq != attempt.cseq {
+        if self.flight != Some((attempt.purpose, attempt.cseq)) {
             return (verdict, Effect::default());
         }
         self.flight = None;
         self.learn_cseq(answer);
         let mut effect = Effect { persist: true, ..Effect::default() };
+        // What the registrar asks of everybody holds whatever the request was for.
+        match verdict {
+            Verdict::TooBrief { ask } => effect.min_expires = Some(ask),
+            Verdict::Failed { retry_after_s: Some(seconds), whole_registrar: true, .. } => {
+                effect.hold_registrar_until = Some(now.at.plus(schedule::retry_after(seconds)));
+            }
+            _ => {}
+        }
         match attempt.purpose {
-            Purpose::Leave => effect.finished = self.left_answered(&verdict, now, rng),
+            Purpose::Leave => effect.finished = self.left_answered(&verdict, sent, now, rng),
             _ if self.phase == Phase::Leaving => {
                 self.note_binding(&verdict, sent);
                 effect.finished = self.start_leaving(now);
@@ -398,7 +421,7 @@ impl Registration {
                     // The preferred target is there again, and only wants to be asked in another way.
                     (self.uri, self.edge) = (0, 0);
                 }
-                self.register_answered(&verdict, cause, sent, plan, now, rng, &mut effect);
+                self.register_answered(&verdict, cause, sent, plan, now, rng);
             }
         }
         if self.outdated && self.phase == Phase::Active {
@@ -421,16 +444,17 @@ impl Registration {
             Verdict::Registered { expires_s } => {
                 let expires_at = sent.at.plus(u64::from(expires_s) * schedule::SECOND);
                 self.binding = Some(Binding { expires_at, granted_s: expires_s, position: sent.position });
-                self.maybe_bound = false;
+                self.maybe_bound = None;
             }
             // Unavailable too: the connection may have broken after the request was sent.
-            Verdict::Silent | Verdict::Unknown | Verdict::Unavailable => self.maybe_bound = true,
-            Verdict::UnknownAccount { .. } => self.maybe_bound = false,
+            Verdict::Silent | Verdict::Unknown | Verdict::Unavailable => {
+                self.maybe_bound = Some(sent.position);
+            }
+            Verdict::UnknownAccount { .. } => self.maybe_bound = None,
             _ => {}
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn register_answered(
         &mut self,
         verdict: &Verdict,
@@ -439,12 +463,8 @@ impl Registration {
         plan: &Plan<'_>,
         now: Now,
         rng: &mut impl Rng,
-        effect: &mut Effect,
     ) {
         self.note_binding(verdict, sent);
-        if let Verdict::TooBrief { ask } = verdict {
-            effect.min_expires = Some(*ask);
-        }
         if self.goes_on(verdict, sent, now) {
             self.class = Class::Refresh;
             self.due = now.at;
@@ -464,18 +484,15 @@ impl Registration {
             Verdict::UnknownAccount { retry_after_s } => {
                 self.rejected(retry_after_s.map_or(0, schedule::retry_after), now, rng);
             }
-            Verdict::Failed { way, retry_after_s, whole_registrar } => {
+            Verdict::Failed { way, retry_after_s, .. } => {
                 let until = retry_after_s.map(|seconds| now.at.plus(schedule::retry_after(seconds)));
-                if *whole_registrar {
-                    effect.hold_registrar_until = until;
-                }
                 self.target_failed(*way, until, plan, now, rng);
             }
             Verdict::Silent | Verdict::Unknown => {
                 self.silent(*verdict == Verdict::Silent, plan, now, rng);
             }
             // The way is broken, not the trunk: it keeps its place, and the Requester's breaker decides when.
-            Verdict::Unavailable => self.due = now.at,
+            Verdict::Unavailable => self.due = self.due.min(now.at),
             Verdict::WayRefused => {
                 self.due = now.at.plus(schedule::back_off(0, self.left(now.at), rng));
             }
@@ -540,14 +557,23 @@ impl Registration {
         now: Now,
         rng: &mut impl Rng,
     ) {
-        if let Verdict::Registered { .. } = verdict {
-            self.note_binding(verdict, sent);
-            (self.uri, self.edge) = (0, 0);
-            self.succeeded(plan, now, rng);
-            return;
-        }
-        if !matches!(verdict, Verdict::Unavailable | Verdict::WayRefused) {
-            self.preferred_failed(now, rng);
+        match verdict {
+            Verdict::Registered { .. } => {
+                self.note_binding(verdict, sent);
+                (self.uri, self.edge) = (0, 0);
+                self.succeeded(plan, now, rng);
+                return;
+            }
+            Verdict::Unavailable | Verdict::WayRefused => {}
+            Verdict::Rejected => self.preferred_rejected(None, now, rng),
+            Verdict::UnknownAccount { retry_after_s } => self.preferred_rejected(*retry_after_s, now, rng),
+            Verdict::Failed { retry_after_s, .. } => {
+                self.preferred_failed(now, rng);
+                let asked = now.at.plus(retry_after_s.map_or(0, schedule::retry_after));
+                let trouble = self.trouble_mut();
+                trouble.preferred_retry_at = trouble.preferred_retry_at.max(asked);
+            }
+            _ => self.preferred_failed(now, rng),
         }
         self.class = Class::Refresh;
         if let Some(binding) = self.binding {
@@ -556,7 +582,16 @@ impl Registration {
     }
 
     /// Removal of the binding was answered. Returns whether that ends it.
-    fn left_answered(&mut self, verdict: &Verdict, now: Now, rng: &mut impl Rng) -> bool {
+    fn left_answered(&mut self, verdict: &Verdict, sent: Sent<'_>, now: Now, rng: &mut impl Rng) -> bool {
+        if self.goes_on(verdict, sent, now) {
+            self.due = now.at;
+            return false;
+        }
+        self.trouble_mut().leave_target();
+        let asked = match verdict {
+            Verdict::Failed { retry_after_s, .. } => retry_after_s.map_or(0, schedule::retry_after),
+            _ => 0,
+        };
         let tries = match verdict {
             Verdict::Registered { .. } | Verdict::UnknownAccount { .. } => MAX_LEAVES,
             Verdict::Unavailable => self.trouble_mut().leaves,
@@ -568,9 +603,18 @@ impl Registration {
             self.phase = Phase::Finished;
         } else {
             self.class = Class::Retry;
-            self.due = now.at.plus(schedule::between_leaves(u32::from(tries), rng));
+            self.due = now.at.plus(schedule::between_leaves(u32::from(tries), rng).max(asked));
         }
         over
+    }
+
+    /// Ends a removal whose binding has lapsed by itself. Returns whether it has ended.
+    pub fn give_up_leaving(&mut self, now: Moment) -> bool {
+        let lapsed = self.binding.is_some() && self.left(now).is_none();
+        if self.phase == Phase::Leaving && self.flight.is_none() && lapsed {
+            self.phase = Phase::Finished;
+        }
+        self.phase == Phase::Finished
     }
 
     /// Removes the binding and ends. Nothing brings a leaving registration back. Returns whether it has ended already,
@@ -587,7 +631,16 @@ impl Registration {
     }
 
     fn start_leaving(&mut self, now: Now) -> bool {
-        if self.left(now.at).is_some() || self.maybe_bound {
+        if let Some(trouble) = self.trouble.as_mut() {
+            // The redirection that led to the binding leads to its removal too; one that was not tried yet does not.
+            let detour = trouble.detour.take().filter(|_| trouble.cause.is_none());
+            trouble.leave_target();
+            trouble.detour = detour;
+        }
+        if self.left(now.at).is_none() && self.maybe_bound.is_some() {
+            self.binding = None;
+        }
+        if self.bound_at(now.at).is_some() {
             self.class = Class::Retry;
             self.due = now.at;
             false
@@ -598,8 +651,9 @@ impl Registration {
     }
 
     /// The trunk changed: everything learnt about it is void, and it registers at once. `position` is where the URI of
-    /// its binding is now.
+    /// its binding ([`Registration::bound_at`]) is now.
     pub fn changed(&mut self, position: Option<u8>, now: Moment) {
+        self.maybe_bound = position.filter(|_| self.maybe_bound.is_some() && self.left(now).is_none());
         match (&mut self.binding, position) {
             (Some(binding), Some(position)) => binding.position = position,
             (binding, _) => *binding = None,
@@ -636,6 +690,10 @@ impl Registration {
     /// The Contact of the Requester may have changed: a valid binding is refreshed early, spread over a quarter of what
     /// is left of it.
     pub fn refresh_early(&mut self, now: Moment, rng: &mut impl Rng) {
+        // What is in trouble waits for a reason: refused credentials, or a registrar that asked for time.
+        if self.cause().is_some() {
+            return;
+        }
         if let (Phase::Active, None, Some(left)) = (self.phase, self.flight, self.left(now)) {
             let early = schedule::early_refresh(left, now, rng);
             if early < self.due {
@@ -667,6 +725,7 @@ impl Registration {
         if self.uri == 0 {
             self.trouble_mut().preferred_retry_at = until;
         }
+        self.trouble_mut().leave_target();
         self.trouble_mut().tried |= bit(self.uri);
         self.uri = rank;
     }

@@ -77,6 +77,8 @@ pub struct Driver<S: TrunkSource, R: Requester, T: Store, O: Observer> {
     link: watch::Receiver<Link>,
     /// The Requester answered since the connection was last made again: what listens there is really a Requester.
     proven: bool,
+    /// Somebody asked for a sync while one was running: it may have read what it has before the change.
+    sync_again: bool,
     rng: SmallRng,
 }
 
@@ -132,6 +134,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             keeper: Keeper::new(ports.store.clone()),
             link: ports.requester.link(),
             proven: false,
+            sync_again: false,
             rng: SmallRng::seed_from_u64(clock.environment().seed()),
             clock,
             ports,
@@ -248,9 +251,13 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             }
             SyncEvent::End => {
                 let next = Sync::Due(Instant::now() + self.interval, 0);
+                let again = std::mem::take(&mut self.sync_again);
                 if let Sync::Running { task, since, failures, .. } = std::mem::replace(&mut self.sync, next) {
                     let result = task.await.unwrap_or(Err(SourceError::Abandoned));
                     self.end_sync(result, since, failures);
+                }
+                if let (true, Sync::Due(at, _)) = (again, &mut self.sync) {
+                    *at = Instant::now();
                 }
             }
         }
@@ -308,11 +315,10 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             }
             Command::Get { reference, answer } => drop(answer.send(self.engine.get(&reference, now))),
             Command::Refresh { reference, answer } => drop(answer.send(self.engine.refresh(&reference, now))),
-            Command::SyncNow => {
-                if let Sync::Due(at, _) = &mut self.sync {
-                    *at = Instant::now();
-                }
-            }
+            Command::SyncNow => match &mut self.sync {
+                Sync::Due(at, _) => *at = Instant::now(),
+                Sync::Running { .. } => self.sync_again = true,
+            },
         }
     }
 

@@ -14,6 +14,8 @@ use crate::{
 const SUSPECT_FROM: u32 = 3;
 /// First and longest time that it is passed over, in milliseconds.
 const SUSPECT_FOR: (u64, u64) = (30_000, 300_000);
+/// How long the one that is let through may take, in milliseconds.
+const TRIAL: u64 = 45_000;
 
 #[derive(Debug)]
 struct Edge {
@@ -25,6 +27,8 @@ struct Edge {
     several: bool,
     suspect_until: Moment,
     pause: u64,
+    /// The one that was let through is under way.
+    trial: bool,
 }
 
 /// See the module.
@@ -42,6 +46,7 @@ impl Edges {
             several: false,
             suspect_until: Moment(0),
             pause: SUSPECT_FOR.0,
+            trial: false,
         });
         Self(edges.collect())
     }
@@ -60,18 +65,32 @@ impl Edges {
         (position, address)
     }
 
+    /// A request goes through an EdgePort. Where that was passed over, it is the one that is let through: the others go on
+    /// passing it over until the answer is there.
+    pub fn sent(&mut self, position: usize, now: Moment) {
+        if let Some(edge) = self.0.get_mut(position)
+            && edge.silences >= SUSPECT_FROM
+            && edge.several
+            && edge.suspect_until <= now
+        {
+            edge.trial = true;
+            edge.suspect_until = now.plus(TRIAL);
+        }
+    }
+
     /// A request through an EdgePort is over.
     pub fn finished(&mut self, position: usize, registrar: u32, silent: bool, now: Moment) {
         let Some(edge) = self.0.get_mut(position) else { return };
         if !silent {
             (edge.silences, edge.several, edge.last_registrar) = (0, false, None);
-            (edge.suspect_until, edge.pause) = (Moment(0), SUSPECT_FOR.0);
+            (edge.suspect_until, edge.pause, edge.trial) = (Moment(0), SUSPECT_FOR.0, false);
             return;
         }
         edge.silences += 1;
         edge.several |= edge.last_registrar.is_some_and(|last| last != registrar);
         edge.last_registrar = Some(registrar);
-        if edge.silences >= SUSPECT_FROM && edge.several && edge.suspect_until <= now {
+        if edge.silences >= SUSPECT_FROM && edge.several && (edge.trial || edge.suspect_until <= now) {
+            edge.trial = false;
             edge.suspect_until = now.plus(edge.pause);
             edge.pause = (edge.pause * 2).min(SUSPECT_FOR.1);
         }
@@ -127,8 +146,10 @@ mod tests {
             edges.finished(0, registrar, true, Moment(0));
         }
         assert_eq!(edges.choose(&trunk.open(), 0, Moment(1)).1, HostPort::new("10.0.0.2", 5060));
-        // One is let through after a while; as it fails too, the wait doubles.
+        // One is let through after a while, one alone; as it fails too, the wait doubles.
         assert_eq!(edges.choose(&trunk.open(), 0, Moment(30_000)).0, 0);
+        edges.sent(0, Moment(30_000));
+        assert_eq!(edges.choose(&trunk.open(), 0, Moment(30_000)).0, 1);
         edges.finished(0, 1, true, Moment(30_001));
         assert_eq!(edges.choose(&trunk.open(), 0, Moment(90_000)).0, 1);
         assert_eq!(edges.choose(&trunk.open(), 0, Moment(90_001)).0, 0);

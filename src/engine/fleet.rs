@@ -50,6 +50,9 @@ pub(super) struct Fleet {
     counts: Counts,
     dirty: Vec<u32>,
     forgotten: Vec<Box<str>>,
+    /// The highest CSeq number of a registration that is no more: its trunk may return before the numbers, which go by
+    /// time, have overtaken it.
+    pub last_cseq: u32,
     /// Nothing outlives the process: changes need not be remembered.
     volatile: bool,
 }
@@ -153,6 +156,7 @@ impl Fleet {
     pub fn remove(&mut self, slot: u32) {
         let Some(entry) = self.slots.try_remove(slot as usize) else { return };
         *self.counts.of_mut(entry.state) -= 1;
+        self.last_cseq = self.last_cseq.max(entry.registration.cseq());
         let reference = entry.trunk.reference();
         let hash = self.hasher.hash_one(reference);
         if let Ok(found) = self.index.find_entry(hash, |other| *other == slot) {
@@ -164,10 +168,15 @@ impl Fleet {
                 self.leaving.remove(reference);
             }
         }
-        let gone = self.find(reference).is_none() && !self.leaving.contains_key(reference);
-        if gone && !self.volatile {
+        if self.nothing_to_keep(reference) && !self.leaving.contains_key(reference) && !self.volatile {
             self.forgotten.push(reference.into());
         }
+    }
+
+    /// Whether there is no trunk of that ref, or none that can be registered.
+    fn nothing_to_keep(&self, reference: &str) -> bool {
+        let entry = self.find(reference).and_then(|slot| self.get(slot));
+        entry.is_none_or(|entry| entry.trunk.open().uris() == 0)
     }
 
     /// Brings the count by state up to date. Returns the states before and after, where they differ.
@@ -221,7 +230,7 @@ impl Fleet {
         let mut changes = Vec::with_capacity(most.min(self.unwritten()));
         while changes.len() < most {
             if let Some(reference) = self.forgotten.pop() {
-                if self.find(&reference).is_none() {
+                if self.nothing_to_keep(&reference) {
                     changes.push(Change::Forget(reference));
                 }
             } else if let Some(slot) = self.dirty.pop() {

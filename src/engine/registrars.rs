@@ -230,12 +230,24 @@ impl Registrars {
         self.place(id, now);
     }
 
-    /// It wants no request before that moment.
-    pub fn hold(&mut self, id: u32, until: Moment, now: Moment) {
+    /// What [`Registrars::next`] gave was not sent after all: its place and its token are free again.
+    pub fn not_sent(&mut self, id: u32, now: Moment) {
+        let most = self.rate.map_or(1.0, Self::burst);
         if let Some(registrar) = self.get_mut(id) {
-            registrar.hold_until = registrar.hold_until.max(until);
-            self.place(id, now);
+            registrar.tokens = (registrar.tokens + 1.0).min(most);
         }
+        self.finished(id, None, now);
+    }
+
+    /// It wants no request before that moment. Where that is news, returns whoever waits for it, by slot and stamp: they
+    /// have left the queue and may want to go elsewhere.
+    pub fn hold(&mut self, id: u32, until: Moment, now: Moment) -> Vec<(u32, u32)> {
+        let Some(registrar) = self.get_mut(id) else { return Vec::new() };
+        let news = registrar.hold_until <= now;
+        registrar.hold_until = registrar.hold_until.max(until);
+        let waiting = if news { std::mem::take(&mut registrar.queue).into_vec() } else { Vec::new() };
+        self.place(id, now);
+        waiting.into_iter().map(|Reverse((_, slot, stamp))| (slot, stamp)).collect()
     }
 
     /// It wants at least this expiry, in seconds.

@@ -147,11 +147,11 @@ impl Engine {
             Some(record) => self.resumed(&packed.open(), &record, now),
             None => Registration::new(now.at),
         };
-        // A predecessor that is still being removed may have used higher numbers.
+        // A predecessor that has gone, or is still being removed, may have used higher numbers.
         let predecessors = self.fleet.leaving(&trunk.reference);
         let cseq =
             predecessors.iter().filter_map(|slot| self.fleet.get(*slot)).map(|old| old.registration.cseq());
-        let registration = registration.with_cseq(cseq.max().unwrap_or(0));
+        let registration = registration.with_cseq(cseq.max().unwrap_or(0).max(self.fleet.last_cseq));
         let slot = self.fleet.insert(packed, registration, fingerprint, self.sync.number, false);
         self.settle(slot, now);
         slot
@@ -195,7 +195,7 @@ impl Engine {
             return Some(self.add(trunk, 0, now));
         }
         let entry = self.fleet.get_mut(slot)?;
-        let position = moved(entry, &packed.open());
+        let position = moved(entry, &packed.open(), now);
         (entry.trunk, entry.invalid) = (packed, false);
         entry.registration.changed(position, now.at);
         self.settle(slot, now);
@@ -207,8 +207,7 @@ impl Engine {
     fn loses_a_binding(&self, slot: u32, new: &TrunkView<'_>, now: Now) -> bool {
         let Some(entry) = self.fleet.get(slot) else { return false };
         let old = entry.trunk.open();
-        let bound = entry.registration.left(now.at).and(entry.registration.binding());
-        let bound = bound.and_then(|binding| old.uri(binding.position));
+        let bound = entry.registration.bound_at(now.at).and_then(|position| old.uri(position));
         let lost = bound.is_some_and(|uri| new.position_of(uri.user, uri.host).is_none());
         let in_flight =
             || self.flights.iter().any(|(_, flight)| flight.slot == slot && flight.uri.locate(new).is_none());
@@ -270,9 +269,9 @@ impl Engine {
 }
 
 /// Where the URI of the binding is in the new version.
-fn moved(entry: &Slot, new: &TrunkView<'_>) -> Option<u8> {
+fn moved(entry: &Slot, new: &TrunkView<'_>, now: Now) -> Option<u8> {
     let old = entry.trunk.open();
-    let uri = old.uri(entry.registration.binding()?.position)?;
+    let uri = old.uri(entry.registration.bound_at(now.at)?)?;
     UriKey::of(uri).locate(new)
 }
 

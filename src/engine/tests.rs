@@ -1,1 +1,12 @@
+//! The engine on simulated time, with faults; and its driver on paused tokio time.
 
+mod checks;
+mod driver;
+mod fakes;
+mod random;
+mod sending;
+mod sharing;
+mod sim;
+mod trunks;
+mod way;
+mod world;

@@ -13,8 +13,11 @@ use crate::registration::time::{Moment, Now};
 const INITIAL: f64 = 4.0;
 /// An answer is as quick as before up to twice the usual time, or so many milliseconds more.
 const SLACK_MS: f64 = 50.0;
-/// The usual time is the least of the last one or two spans of this many milliseconds.
+/// The usual time is measured anew when answers have become slower and it is older than so many milliseconds.
 const BASELINE_SPAN: u64 = 30_000;
+/// How long a measurement may take: so many milliseconds with a quarter of the bound only. Were it measured at full load,
+/// the bound would follow the queue that it makes itself, until answers come too late.
+const MEASUREMENT: u64 = 3_000;
 /// The bound is halved at most once in so many milliseconds.
 const HALVE_PAUSE: u64 = 1_000;
 /// First and longest pause between two probes, in milliseconds.
@@ -63,14 +66,25 @@ enum Breaker {
     },
 }
 
+/// A measurement of the usual time.
+#[derive(Clone, Copy, Debug)]
+struct Measurement {
+    until: Moment,
+    most: f64,
+    /// Since when fewer than that are in flight.
+    quiet_since: Option<Moment>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Way {
     limit: f64,
     max: f64,
     in_flight: u32,
-    baseline: [f64; 2],
-    baseline_since: Moment,
+    /// The least time that an answer took, in milliseconds.
+    baseline: f64,
+    measured_at: Moment,
+    measurement: Option<Measurement>,
     halved_at: Option<Moment>,
     breaker: Breaker,
     refusals: u32,
@@ -84,8 +98,9 @@ impl Way {
             limit: INITIAL.min(f64::from(max_in_flight)),
             max: f64::from(max_in_flight.max(1)),
             in_flight: 0,
-            baseline: [f64::INFINITY; 2],
-            baseline_since: Moment(0),
+            baseline: f64::INFINITY,
+            measured_at: Moment(0),
+            measurement: None,
             halved_at: None,
             breaker: Breaker::Closed,
             refusals: 0,
@@ -104,15 +119,13 @@ impl Way {
     pub fn gate(&self, now: Moment) -> Gate {
         match self.breaker {
             Breaker::Open { until: from, .. } | Breaker::Probing { again_at: from, .. } => {
-                if now >= from {
-                    Gate::All
-                } else {
-                    Gate::Shut
-                }
+                // Not even probes go above what the configuration allows, should they all hang.
+                if now >= from && f64::from(self.in_flight) < self.max { Gate::All } else { Gate::Shut }
             }
             Breaker::Closed => {
                 let (in_flight, limit) = (f64::from(self.in_flight), self.limit.floor());
-                if in_flight >= limit {
+                let measuring = self.measurement.filter(|measurement| now < measurement.until);
+                if in_flight >= limit || measuring.is_some_and(|measuring| in_flight >= measuring.most) {
                     Gate::Shut
                 } else if in_flight >= limit - (limit / 4.0).floor() {
                     Gate::Urgent
@@ -127,7 +140,7 @@ impl Way {
     pub fn opens_at(&self) -> Option<Moment> {
         match self.breaker {
             Breaker::Open { until: from, .. } | Breaker::Probing { again_at: from, .. } => Some(from),
-            Breaker::Closed => None,
+            Breaker::Closed => self.measurement.map(|measurement| measurement.until),
         }
     }
 
@@ -195,17 +208,34 @@ impl Way {
     #[allow(clippy::cast_precision_loss)]
     fn grow(&mut self, took_ms: u64, now: Moment) {
         let took = took_ms as f64;
-        if now.since(self.baseline_since) > BASELINE_SPAN {
-            self.baseline = [f64::INFINITY, self.baseline[0]];
-            self.baseline_since = now;
+        self.measure(took_ms, now);
+        if took < self.baseline {
+            (self.baseline, self.measured_at) = (took, now);
         }
-        self.baseline[0] = self.baseline[0].min(took);
-        let usual = self.baseline[0].min(self.baseline[1]);
-        let quick = took <= (2.0 * usual).max(usual + SLACK_MS);
+        let quick = took <= (2.0 * self.baseline).max(self.baseline + SLACK_MS);
         // A bound that is not used proves nothing.
         if quick && f64::from(self.in_flight) + 1.0 >= self.limit / 2.0 {
             self.limit = (self.limit + 1.0).min(self.max);
         }
+        if !quick && self.measurement.is_none() && now.since(self.measured_at) > BASELINE_SPAN {
+            let most = (self.limit / 4.0).floor().max(1.0);
+            self.measurement = Some(Measurement { until: now.plus(MEASUREMENT), most, quiet_since: None });
+        }
+    }
+
+    /// The first answer to a request that was sent while few were in flight is the measurement.
+    #[allow(clippy::cast_precision_loss)]
+    fn measure(&mut self, took_ms: u64, now: Moment) {
+        let Some(measurement) = &mut self.measurement else { return };
+        if measurement.quiet_since.is_some_and(|since| now.minus(took_ms) >= since) {
+            self.baseline = took_ms as f64;
+        } else if now < measurement.until {
+            if f64::from(self.in_flight) < measurement.most && measurement.quiet_since.is_none() {
+                measurement.quiet_since = Some(now);
+            }
+            return;
+        }
+        (self.measurement, self.measured_at) = (None, now);
     }
 
     fn halve(&mut self, now: Moment) {

@@ -36,6 +36,8 @@ pub(super) struct Trouble {
     pub leaves: u8,
     /// Times that the preferred target failed in a row.
     pub preferred_failures: u8,
+    /// Times that the preferred target refused credentials or account in a row, when it was probed.
+    pub preferred_rejections: u8,
     /// Not before this moment is the preferred target probed.
     pub preferred_retry_at: Moment,
     /// Where a redirection leads to.
@@ -68,6 +70,7 @@ impl Trouble {
         *self = Self {
             detour,
             preferred_failures: if preferred { 0 } else { self.preferred_failures },
+            preferred_rejections: if preferred { 0 } else { self.preferred_rejections },
             preferred_retry_at: self.preferred_retry_at,
             ..Self::default()
         };
@@ -85,7 +88,7 @@ impl Trouble {
     }
 
     /// What was learnt on the way to one target says nothing of the next one.
-    fn leave_target(&mut self) {
+    pub fn leave_target(&mut self) {
         self.too_brief = 0;
         self.extension_dropped = false;
         self.hops.clear();
@@ -220,6 +223,15 @@ impl Registration {
         let wait = schedule::back_off(u32::from(trouble.preferred_failures), None, rng);
         trouble.preferred_failures = trouble.preferred_failures.saturating_add(1);
         trouble.preferred_retry_at = now.at.plus(wait);
+    }
+
+    /// The preferred target refused a probe: its password is not offered more often than after any other refusal.
+    pub(super) fn preferred_rejected(&mut self, retry_after_s: Option<u32>, now: Now, rng: &mut impl Rng) {
+        let trouble = self.trouble_mut();
+        let wait = schedule::after_rejection(u32::from(trouble.preferred_rejections), rng);
+        let asked = retry_after_s.map_or(0, schedule::retry_after);
+        trouble.preferred_rejections = trouble.preferred_rejections.saturating_add(1);
+        trouble.preferred_retry_at = now.at.plus(wait.max(asked));
     }
 }
 

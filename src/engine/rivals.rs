@@ -1,0 +1,61 @@
+//! Slots of one trunk that may send under the same Call-ID: the trunk that is there, and removals of what it was before.
+//! Of those that share a Call-ID one at a time has a request in flight, and each goes on after the numbers of the others.
+
+use super::{Engine, packed::UriKey, position};
+
+impl Engine {
+    /// Whether another slot of the same trunk has a request in flight for the Call-ID that this one would use. Removals
+    /// that the trunk's return has made pointless are dropped.
+    pub(super) fn collides(&mut self, slot: u32) -> bool {
+        let Some(entry) = self.fleet.get(slot) else { return false };
+        let (reference, leaves): (Box<str>, bool) =
+            (entry.trunk.reference().into(), entry.registration.is_leaving());
+        let mut others = self.fleet.leaving(&reference).to_vec();
+        others.extend(self.fleet.find(&reference));
+        others.retain(|other| *other != slot);
+        if others.is_empty() {
+            return false;
+        }
+        let used =
+            others.iter().filter_map(|other| self.fleet.get(*other)).map(|e| e.registration.cseq()).max();
+        if let (Some(used), Some(entry)) = (used, self.fleet.get_mut(slot)) {
+            entry.registration.raise_cseq(used);
+        }
+        let mut collides = false;
+        for other in others {
+            let (Some(entry), Some(rival)) = (self.fleet.get(slot), self.fleet.get(other)) else { continue };
+            // A removal uses one address of record, against all that the trunk may use.
+            let (one, all) = if leaves { (slot, rival) } else { (other, entry) };
+            let shares = self
+                .uri_in_use(one)
+                .is_some_and(|uri| all.trunk.open().position_of(&uri.user, &uri.host).is_some());
+            match (shares, rival.registration.in_flight()) {
+                (true, true) => collides = true,
+                (true, false) if !leaves => self.fleet.remove(other),
+                _ => {}
+            }
+        }
+        collides
+    }
+
+    /// The URI that a slot has a request in flight to, or sends to next.
+    fn uri_in_use(&self, slot: u32) -> Option<UriKey> {
+        if let Some((_, flight)) = self.flights.iter().find(|(_, flight)| flight.slot == slot) {
+            return Some(flight.uri.clone());
+        }
+        let entry = self.fleet.get(slot)?;
+        let trunk = entry.trunk.open();
+        trunk.uri(position(&entry.registration.ranks().0, &trunk.order())).map(UriKey::of)
+    }
+
+    /// A removal has ended; the trunk that took its place goes on after its numbers.
+    pub(super) fn drop_removal(&mut self, slot: u32) {
+        let Some(entry) = self.fleet.get(slot) else { return };
+        let cseq = entry.registration.cseq();
+        let successor = self.fleet.find(entry.trunk.reference()).filter(|other| *other != slot);
+        if let Some(successor) = successor.and_then(|successor| self.fleet.get_mut(successor)) {
+            successor.registration.raise_cseq(cseq);
+        }
+        self.fleet.remove(slot);
+    }
+}

@@ -1,0 +1,200 @@
+//! What must hold at every step of every simulation, whatever goes wrong.
+
+use std::collections::{HashMap, HashSet};
+
+use super::sim::Sent;
+use crate::{
+    engine::{Engine, EngineSettings, view::Counts},
+    ports::{Reply, SendError},
+    registration::{Purpose, time::Now},
+};
+
+/// See the module.
+pub struct Checks {
+    interval_ms: u64,
+    rate: Option<f64>,
+    max_in_flight: u32,
+    in_flight: HashSet<String>,
+    /// Highest CSeq that may have been used, by Call-ID.
+    cseq: HashMap<String, u32>,
+    /// Tokens and when they were counted, by host.
+    budgets: HashMap<String, (f64, u64)>,
+    /// Hosts that asked all trunks to wait until then.
+    holds: HashMap<String, u64>,
+    /// A healthy binding is not refreshed before then, by Call-ID; with the trunk.
+    early: HashMap<String, (String, u64)>,
+    /// When a password was refused, by trunk and host.
+    rejected: HashMap<(String, String), (String, u64)>,
+    /// Tries to remove a binding, by Call-ID.
+    leaves: HashMap<String, u32>,
+    steps: usize,
+    /// Edits come so fast that nothing can be said of when a refresh is early.
+    pub hasty: bool,
+}
+
+impl Checks {
+    pub fn new(settings: &EngineSettings) -> Self {
+        Self {
+            interval_ms: settings.registration.interval_ms,
+            rate: settings.rate_per_registrar,
+            max_in_flight: settings.max_in_flight,
+            in_flight: HashSet::new(),
+            cseq: HashMap::new(),
+            budgets: HashMap::new(),
+            holds: HashMap::new(),
+            early: HashMap::new(),
+            rejected: HashMap::new(),
+            leaves: HashMap::new(),
+            steps: 0,
+            hasty: false,
+        }
+    }
+
+    pub fn sending(&mut self, sent: &Sent, answer: &Result<Reply, SendError>, engine: &Engine) {
+        assert!(self.in_flight.insert(sent.call_id.clone()), "two in flight for one Call-ID: {sent:?}");
+        let last = self.cseq.insert(sent.call_id.clone(), sent.cseq).unwrap_or(0);
+        assert!(sent.cseq > last && sent.cseq < 1 << 31, "CSeq {} after {last}: {sent:?}", sent.cseq);
+        if let Ok(Reply { cseq: Some(told), .. }) = answer {
+            self.cseq.insert(sent.call_id.clone(), *told);
+        }
+        assert!(engine.in_flight() <= self.max_in_flight, "{} in flight", engine.in_flight());
+        if !engine.way.is_open() {
+            assert!(
+                engine.in_flight() <= engine.way.limit().max(1),
+                "above the bound: {}",
+                engine.in_flight()
+            );
+        }
+        self.within_the_budget(sent);
+        let held = self.holds.get(&sent.host).copied().unwrap_or(0);
+        assert!(held <= sent.at, "{} asked to wait until {held}: {sent:?}", sent.host);
+        if sent.expires > 0 {
+            let key = (sent.trunk.clone(), sent.host.clone());
+            if let Some((password, at)) = self.rejected.get(&key) {
+                let again = *password == sent.password && sent.at < at + 300_000;
+                assert!(!again, "a refused password after {} ms: {sent:?}", sent.at - at);
+            }
+            self.leaves.remove(&sent.call_id);
+            if sent.purpose == Purpose::Register
+                && !self.hasty
+                && let Some((_, early)) = self.early.get(&sent.call_id)
+            {
+                assert!(sent.at >= *early, "{} ms before it is due: {sent:?}", early - sent.at);
+            }
+        }
+    }
+
+    /// Not more than the rate allows, in every window: as much as a bucket of the burst's size gives.
+    fn within_the_budget(&mut self, sent: &Sent) {
+        let Some(rate) = self.rate else { return };
+        let burst = (rate / 2.0).max(1.0);
+        let (tokens, at) = self.budgets.entry(sent.host.clone()).or_insert((burst, sent.at));
+        *tokens = (*tokens + (sent.at - *at) as f64 / 1_000.0 * rate).min(burst);
+        *at = sent.at;
+        assert!(*tokens >= 1.0 - 1e-6, "above the budget of {}: {tokens} tokens", sent.host);
+        *tokens -= 1.0;
+    }
+
+    pub fn answered(&mut self, sent: &Sent, answer: &Result<Reply, SendError>, at: u64) {
+        self.in_flight.remove(&sent.call_id);
+        let fine = matches!(answer, Ok(Reply { code: Some(200), .. }));
+        let next = matches!(answer, Ok(Reply { code: Some(300..=399 | 420 | 423), .. }));
+        if fine {
+            self.early.remove(&sent.call_id);
+        } else if sent.purpose == Purpose::Register || next {
+            // No longer a steady state: the trunk may go back to where it was registered before.
+            self.early.retain(|_, (trunk, _)| *trunk != sent.trunk);
+        }
+        if sent.purpose == Purpose::Leave && !matches!(answer, Err(SendError::Unavailable(_))) {
+            // A redirection is followed, an option tag is left out: that is still the same try.
+            let tries = self.leaves.entry(sent.call_id.clone()).or_default();
+            *tries += u32::from(!next);
+            assert!(*tries <= 3, "the {tries}th try to remove a binding: {sent:?}");
+        }
+        let Ok(reply) = answer else { return };
+        if let (Some(503), Some(seconds)) = (reply.code, reply.retry_after) {
+            let until = at + u64::from(seconds.min(3_600)) * 1_000;
+            let hold = self.holds.entry(sent.host.clone()).or_default();
+            *hold = until.max(*hold);
+        }
+        if matches!(reply.code, Some(401 | 403 | 407)) && sent.expires > 0 {
+            let key = (sent.trunk.clone(), sent.host.clone());
+            self.rejected.insert(key, (sent.password.clone(), at));
+        }
+        if let (Some(200), Some(granted)) = (reply.code, reply.contact_expires)
+            && sent.expires > 0
+        {
+            let granted = u64::try_from(granted).unwrap() * 1_000;
+            let lead = self.interval_ms.max(5_000).min(granted / 2);
+            let early = sent.at + granted - lead - granted / 10;
+            self.early.insert(sent.call_id.clone(), (sent.trunk.clone(), early));
+        }
+    }
+
+    /// The trunk was edited, or somebody asked for a refresh: it registers at once.
+    pub fn edited(&mut self, reference: &str) {
+        self.early.retain(|_, (trunk, _)| trunk != reference);
+        self.rejected.retain(|(trunk, _), _| trunk != reference);
+    }
+
+    /// Refreshes may come early from now on.
+    pub fn nothing_is_early(&mut self) {
+        self.early.clear();
+    }
+
+    pub fn reconfigured(&mut self, settings: &EngineSettings) {
+        self.interval_ms = settings.registration.interval_ms;
+        self.max_in_flight = settings.max_in_flight;
+        if self.rate != settings.rate_per_registrar {
+            self.rate = settings.rate_per_registrar;
+            self.budgets.clear();
+        }
+        self.early.clear();
+    }
+
+    /// What a new process cannot know is forgotten.
+    pub fn restarted(&mut self, settings: &EngineSettings, complete: bool) {
+        self.reconfigured_budgets(settings);
+        self.in_flight.clear();
+        self.holds.clear();
+        self.rejected.clear();
+        self.leaves.clear();
+        if !complete {
+            self.early.clear();
+        }
+    }
+
+    fn reconfigured_budgets(&mut self, settings: &EngineSettings) {
+        self.rate = settings.rate_per_registrar;
+        self.budgets.clear();
+    }
+
+    /// The engine as a whole, after each step.
+    pub fn step(&mut self, engine: &Engine, now: Now) {
+        assert_eq!(engine.flights.len(), engine.in_flight() as usize);
+        // Thousands are counted now and then only.
+        self.steps += 1;
+        if !self.steps.is_multiple_of(1 + engine.fleet.len() / 50) {
+            return;
+        }
+        let mut counts = Counts::default();
+        for (_, slot) in engine.fleet.iter() {
+            let leaving = slot.registration.is_leaving();
+            let state = match slot.registration.state(now.at) {
+                state if leaving || !slot.invalid => state,
+                _ => crate::engine::view::TrunkState::Invalid,
+            };
+            *counts.of_mut(state) += 1;
+            assert!(
+                slot.registration.in_flight()
+                    || slot.queued
+                    || slot.registration.due() > now.at
+                    || slot.trunk.open().uris() == 0
+                    || engine.timers.next().is_some(),
+                "nothing will wake {:?}",
+                slot.trunk
+            );
+        }
+        assert_eq!(counts, *engine.fleet.counts(), "the counts are not what a recount gives");
+    }
+}

@@ -1,0 +1,323 @@
+//! Neighbours of a driver that fail as they are told.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{sim::Item, world::code};
+use crate::{
+    engine::{
+        Engine, EngineSettings,
+        clock::Clock,
+        driver::{Controls, Driver, Ports},
+        view::TrunkView,
+    },
+    ports::{
+        Change, Environment, Link, Record, Register, Reply, Requester, SendError, SourceError, Store,
+        StoreError, TrunkSource,
+    },
+    registration::identity::RegistryId,
+    trunk::Trunk,
+};
+
+/// What a neighbour does when it is asked.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Mode {
+    Up,
+    Down,
+    Hanging,
+    /// Answers after half a minute, with what there was at the start.
+    Slow,
+    /// Wrong credentials.
+    Denying,
+}
+
+/// Serves trunks.
+pub struct Source {
+    pub mode: Mutex<Mode>,
+    items: Mutex<Vec<Item>>,
+    /// When it was asked.
+    pub asked: Mutex<Vec<Instant>>,
+}
+
+impl Source {
+    pub fn put(&self, trunks: &[Trunk]) {
+        static REVISION: AtomicU64 = AtomicU64::new(1);
+        *self.items.lock().unwrap() = trunks
+            .iter()
+            .map(|trunk| Item {
+                reference: Some(trunk.reference.to_string()),
+                revision: REVISION.fetch_add(1, Ordering::Relaxed),
+                trunk: Ok(trunk.clone()),
+            })
+            .collect();
+    }
+
+    pub fn set(&self, mode: Mode) {
+        *self.mode.lock().unwrap() = mode;
+    }
+
+    /// How often it was asked since then.
+    pub fn asked_since(&self, since: Instant) -> usize {
+        self.asked.lock().unwrap().iter().filter(|at| **at >= since).count()
+    }
+}
+
+impl TrunkSource for Source {
+    type Item = Item;
+
+    async fn list(&self, batches: mpsc::Sender<Vec<Item>>) -> Result<(), SourceError> {
+        self.asked.lock().unwrap().push(Instant::now());
+        let items = self.items.lock().unwrap().clone();
+        let mode = *self.mode.lock().unwrap();
+        // Whatever goes wrong, a part had arrived.
+        let count = if matches!(mode, Mode::Up | Mode::Slow) { items.len() } else { items.len() / 2 };
+        for item in &items[..count] {
+            batches.send(vec![item.clone()]).await.map_err(|_| SourceError::Abandoned)?;
+        }
+        match mode {
+            Mode::Up => Ok(()),
+            Mode::Slow => {
+                tokio::time::sleep(Duration::from_secs(30)).await;
+                Ok(())
+            }
+            Mode::Down | Mode::Denying => Err(SourceError::Unavailable("down".into())),
+            Mode::Hanging => {
+                tokio::time::sleep(Duration::from_secs(30)).await;
+                Err(SourceError::Deadline(Duration::from_secs(30)))
+            }
+        }
+    }
+}
+
+/// Sends nothing, and answers at once.
+pub struct Phone {
+    pub mode: Mutex<Mode>,
+    pub sent: Mutex<Vec<(Instant, Register)>>,
+    link: watch::Sender<Link>,
+}
+
+impl Phone {
+    pub fn set(&self, mode: Mode) {
+        *self.mode.lock().unwrap() = mode;
+    }
+
+    pub fn count(&self) -> usize {
+        self.sent.lock().unwrap().len()
+    }
+
+    /// The connection is lost, and made again.
+    pub fn reconnect(&self) {
+        self.link.send_modify(|link| link.lost = true);
+        self.link.send_modify(|link| {
+            link.lost = false;
+            link.reconnections += 1;
+        });
+    }
+
+    pub fn forget(&self) {
+        self.sent.lock().unwrap().clear();
+    }
+}
+
+impl Requester for Phone {
+    async fn register(&self, request: Register, deadline: Duration) -> Result<Reply, SendError> {
+        let expires = i32::try_from(request.expires).unwrap();
+        self.sent.lock().unwrap().push((Instant::now(), request));
+        let mode = *self.mode.lock().unwrap();
+        match mode {
+            Mode::Up => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                Ok(Reply { contact_expires: Some(expires), ..code(200) })
+            }
+            Mode::Down | Mode::Denying => Err(SendError::Unavailable("down".into())),
+            Mode::Hanging | Mode::Slow => {
+                tokio::time::sleep(deadline).await;
+                Err(SendError::Deadline(deadline))
+            }
+        }
+    }
+
+    fn link(&self) -> watch::Receiver<Link> {
+        self.link.subscribe()
+    }
+}
+
+/// Keeps records in a map that outlives the driver.
+pub struct Shelf {
+    pub mode: Mutex<Mode>,
+    pub records: Mutex<HashMap<Box<str>, Record>>,
+    pub calls: Mutex<Vec<Instant>>,
+    lost: Mutex<bool>,
+}
+
+impl Shelf {
+    pub fn set(&self, mode: Mode) {
+        *self.mode.lock().unwrap() = mode;
+    }
+
+    pub fn len(&self) -> usize {
+        self.records.lock().unwrap().len()
+    }
+
+    /// It restarts without its data.
+    pub fn lose(&self) {
+        self.records.lock().unwrap().clear();
+        *self.lost.lock().unwrap() = true;
+    }
+
+    pub fn called_since(&self, since: Instant) -> usize {
+        self.calls.lock().unwrap().iter().filter(|at| **at >= since).count()
+    }
+
+    async fn call(&self) -> Result<(), StoreError> {
+        self.calls.lock().unwrap().push(Instant::now());
+        let mode = *self.mode.lock().unwrap();
+        match mode {
+            Mode::Up => Ok(()),
+            Mode::Down => Err(StoreError::Unavailable("down".into())),
+            Mode::Denying => Err(StoreError::Denied("WRONGPASS".into())),
+            Mode::Hanging | Mode::Slow => std::future::pending().await,
+        }
+    }
+}
+
+impl Store for Shelf {
+    async fn load(&self) -> Result<Vec<Record>, StoreError> {
+        self.call().await?;
+        Ok(self.records.lock().unwrap().values().cloned().collect())
+    }
+
+    fn is_durable(&self) -> bool {
+        true
+    }
+
+    async fn apply(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        self.call().await?;
+        let mut records = self.records.lock().unwrap();
+        for change in changes {
+            match change {
+                Change::Put(record) => drop(records.insert(record.reference.clone(), record)),
+                Change::Forget(reference) => drop(records.remove(&reference)),
+            }
+        }
+        Ok(())
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.call().await
+    }
+
+    async fn lost_data(&self) -> Result<bool, StoreError> {
+        self.call().await?;
+        Ok(std::mem::take(&mut *self.lost.lock().unwrap()))
+    }
+}
+
+struct PausedClock(Instant);
+
+impl Environment for PausedClock {
+    fn unix_ms(&self) -> u64 {
+        1_790_000_000_000 + u64::try_from(self.0.elapsed().as_millis()).unwrap()
+    }
+
+    fn seed(&self) -> u64 {
+        5
+    }
+}
+
+/// A driver and its neighbours. Time is tokio's, paused: it jumps to whatever is next.
+pub struct Rig {
+    pub source: Arc<Source>,
+    pub phone: Arc<Phone>,
+    pub shelf: Arc<Shelf>,
+    pub settings: EngineSettings,
+    pub controls: Controls<Source, Phone, Shelf>,
+    pub shutdown: CancellationToken,
+    pub task: JoinHandle<Engine>,
+    started: Instant,
+}
+
+pub const GRACE: Duration = Duration::from_secs(8);
+
+impl Rig {
+    pub fn start(settings: EngineSettings, trunks: &[Trunk]) -> Self {
+        let (source, phone, shelf) = neighbours();
+        source.put(trunks);
+        Self::start_with(settings, source, phone, shelf, Instant::now())
+    }
+
+    /// Starts with these neighbours.
+    pub fn start_on(
+        settings: EngineSettings,
+        source: Arc<Source>,
+        phone: Arc<Phone>,
+        shelf: Arc<Shelf>,
+    ) -> Self {
+        Self::start_with(settings, source, phone, shelf, Instant::now())
+    }
+
+    fn start_with(
+        settings: EngineSettings,
+        source: Arc<Source>,
+        phone: Arc<Phone>,
+        shelf: Arc<Shelf>,
+        started: Instant,
+    ) -> Self {
+        let engine = Engine::new(RegistryId::new("rig"), settings.clone(), 5);
+        let ports = Ports { source: source.clone(), requester: phone.clone(), store: shelf.clone() };
+        let clock = Clock::start(Arc::new(PausedClock(started)));
+        let (driver, controls) = Driver::new(engine, ports, (), clock);
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(driver.run(shutdown.clone(), GRACE));
+        Self { source, phone, shelf, settings, controls, shutdown, task, started }
+    }
+
+    /// Ends the process, and starts another one with the same neighbours.
+    pub async fn restart(self) -> Self {
+        self.shutdown.cancel();
+        self.task.await.unwrap();
+        Self::start_with(self.settings, self.source, self.phone, self.shelf, self.started)
+    }
+
+    /// The process dies without a word.
+    pub async fn kill(self) -> Self {
+        self.task.abort();
+        let _ = self.task.await;
+        Self::start_with(self.settings, self.source, self.phone, self.shelf, self.started)
+    }
+
+    pub async fn registered(&self) -> u64 {
+        self.controls.handle.summary().await.unwrap().counts.registered
+    }
+
+    pub async fn get(&self, reference: &str) -> TrunkView {
+        self.controls.handle.get(reference.to_owned()).await.unwrap().unwrap()
+    }
+}
+
+pub fn neighbours() -> (Arc<Source>, Arc<Phone>, Arc<Shelf>) {
+    let up = || Mutex::new(Mode::Up);
+    let source = Source { mode: up(), items: Mutex::default(), asked: Mutex::default() };
+    let phone = Phone { mode: up(), sent: Mutex::default(), link: watch::Sender::new(Link::default()) };
+    let shelf =
+        Shelf { mode: up(), records: Mutex::default(), calls: Mutex::default(), lost: Mutex::new(false) };
+    (Arc::new(source), Arc::new(phone), Arc::new(shelf))
+}
+
+/// Lets so many seconds pass. The clock is paused, so this takes no time.
+pub async fn pass(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}

@@ -1,0 +1,390 @@
+//! A discrete-event simulation of one engine: days take milliseconds. Everything that must always hold is checked at each
+//! step (see [`super::checks`]); the tests say what must hold besides.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap, HashMap, HashSet},
+};
+
+use rand::{SeedableRng, rngs::SmallRng};
+
+use super::{
+    checks::Checks,
+    world::{Policy, Registrar, SILENCE, Way, code},
+};
+use crate::{
+    config::EdgePort,
+    engine::{
+        Engine, EngineSettings, Send, Ticket,
+        sync::SyncReport,
+        view::{TrunkState, TrunkView},
+    },
+    ports::{Change, Record, Reply, SendError, SourceError, TrunkItem},
+    registration::{
+        Purpose, Settings,
+        identity::RegistryId,
+        time::{Moment, Now},
+    },
+    trunk::{HostPort, Trunk, TrunkProblem},
+};
+
+pub const SECOND: u64 = 1_000;
+pub const MINUTE: u64 = 60 * SECOND;
+pub const HOUR: u64 = 60 * MINUTE;
+/// As the driver's clock has it.
+const ORIGIN: u64 = 365 * 24 * HOUR;
+const UNIX: u64 = 1_790_000_000_000;
+
+/// What the API server lists.
+#[derive(Clone, Debug)]
+pub struct Item {
+    pub reference: Option<String>,
+    pub revision: u64,
+    pub trunk: Result<Trunk, TrunkProblem>,
+}
+
+impl TrunkItem for Item {
+    fn reference(&self) -> Option<&str> {
+        self.reference.as_deref()
+    }
+
+    fn fingerprint(&self) -> u64 {
+        self.revision
+    }
+
+    fn decode(&self) -> Result<Trunk, TrunkProblem> {
+        self.trunk.clone()
+    }
+}
+
+/// One REGISTER that went out, and what came of it.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    pub at: u64,
+    pub trunk: String,
+    /// The host that it went to.
+    pub host: String,
+    pub port: u16,
+    pub edge: String,
+    pub expires: u32,
+    pub cseq: u32,
+    pub call_id: String,
+    pub without_tags: u32,
+    pub purpose: Purpose,
+    pub password: String,
+    /// Status code that will come back; `None` where the Requester gives none.
+    pub code: Option<u16>,
+    pub answered_at: u64,
+}
+
+/// See the module.
+pub struct Sim {
+    pub engine: Engine,
+    pub settings: EngineSettings,
+    /// True time since the simulation began, in milliseconds.
+    pub t: u64,
+    /// How far the wall clock is off.
+    pub skew: i64,
+    pub trunks: BTreeMap<String, Item>,
+    pub registrars: HashMap<String, Registrar>,
+    pub way: Way,
+    pub dead_edges: HashSet<String>,
+    pub api_up: bool,
+    pub store_up: bool,
+    pub store: BTreeMap<Box<str>, Record>,
+    /// Undoes the last writes, newest last.
+    undo: Vec<(Box<str>, Option<Record>)>,
+    pub log: Vec<Sent>,
+    pub wakeups: u64,
+    pub checks: Checks,
+    pub last_sync: SyncReport,
+    pending: BinaryHeap<Reverse<(u64, Ticket)>>,
+    answers: HashMap<Ticket, (Result<Reply, SendError>, Sent)>,
+    next_sync: u64,
+    /// Edited since the last complete sync.
+    edited: HashSet<String>,
+    revision: u64,
+    seed: u64,
+    rng: SmallRng,
+}
+
+pub fn settings(edges: u8, rate: Option<f64>) -> EngineSettings {
+    let edge = |n: u8| EdgePort { address: HostPort::new(&format!("edge-{n}.example"), 5060), region: None };
+    EngineSettings {
+        registration: Settings {
+            interval_ms: MINUTE,
+            expires_s: 600,
+            deadline_ms: 40_000,
+            tags: vec!["gin".into(), "path".into()],
+        },
+        edge_ports: (0..edges).map(edge).collect(),
+        max_in_flight: 256,
+        rate_per_registrar: rate,
+    }
+}
+
+impl Sim {
+    pub fn new(settings: EngineSettings, seed: u64) -> Self {
+        let mut engine = Engine::new(RegistryId::new("sim"), settings.clone(), seed);
+        engine.keep(true);
+        Self {
+            engine,
+            checks: Checks::new(&settings),
+            settings,
+            t: 0,
+            skew: 0,
+            trunks: BTreeMap::new(),
+            registrars: HashMap::new(),
+            way: Way::Up,
+            dead_edges: HashSet::new(),
+            api_up: true,
+            store_up: true,
+            store: BTreeMap::new(),
+            undo: Vec::new(),
+            log: Vec::new(),
+            wakeups: 0,
+            last_sync: SyncReport::default(),
+            pending: BinaryHeap::new(),
+            answers: HashMap::new(),
+            next_sync: 0,
+            edited: HashSet::new(),
+            revision: 0,
+            seed,
+            rng: SmallRng::seed_from_u64(!seed),
+        }
+    }
+
+    /// One EdgePort, twenty REGISTERs per second for each registrar, and these trunks.
+    pub fn with(trunks: &[Trunk]) -> Self {
+        let mut sim = Self::new(settings(1, Some(20.0)), 1);
+        trunks.iter().for_each(|trunk| sim.put(trunk));
+        sim
+    }
+
+    pub fn now(&self) -> Now {
+        Now { at: Moment(ORIGIN + self.t), unix_ms: (UNIX + self.t).saturating_add_signed(self.skew) }
+    }
+
+    /// Lists a trunk, from the next sync on.
+    pub fn put(&mut self, trunk: &Trunk) {
+        self.list(&trunk.reference, Ok(trunk.clone()));
+    }
+
+    pub fn list(&mut self, reference: &str, trunk: Result<Trunk, TrunkProblem>) {
+        self.revision += 1;
+        self.edited.insert(reference.to_owned());
+        let item = Item { reference: Some(reference.to_owned()), revision: self.revision, trunk };
+        self.trunks.insert(reference.to_owned(), item);
+    }
+
+    /// No longer lists a trunk.
+    pub fn remove(&mut self, reference: &str) {
+        self.trunks.remove(reference);
+        self.edited.insert(reference.to_owned());
+    }
+
+    pub fn policy(&mut self, host: &str, policy: Policy) {
+        self.registrar(host).policy = policy;
+    }
+
+    pub fn registrar(&mut self, host: &str) -> &mut Registrar {
+        self.registrars.entry(host.to_owned()).or_default()
+    }
+
+    /// Reads the trunks now.
+    pub fn sync(&mut self) -> SyncReport {
+        let now = self.now();
+        self.next_sync = self.t + self.settings.registration.interval_ms;
+        self.engine.begin_sync();
+        for reference in &self.edited {
+            self.checks.edited(reference);
+        }
+        if !self.api_up {
+            // A part of the list arrives before it breaks.
+            let part: Vec<Item> = self.trunks.values().take(self.trunks.len() / 2).cloned().collect();
+            part.iter().for_each(|item| self.engine.offer(item, now));
+            self.engine.abort_sync(&SourceError::Unavailable("down".into()), now);
+            return SyncReport::default();
+        }
+        self.edited.clear();
+        for item in self.trunks.values() {
+            self.engine.offer(item, now);
+        }
+        self.last_sync = self.engine.finish_sync(now);
+        self.pump();
+        self.last_sync
+    }
+
+    /// Lets time pass.
+    pub fn run(&mut self, ms: u64) {
+        let until = self.t + ms;
+        loop {
+            if self.t >= self.next_sync {
+                self.sync();
+            }
+            self.pump();
+            let now = self.now();
+            let wakeup = self.engine.next_wakeup(now).map(|moment| {
+                assert!(moment > now.at, "it would spin: {moment:?} at {:?}", now.at);
+                moment.0.saturating_sub(ORIGIN)
+            });
+            let answer = self.pending.peek().map(|Reverse((at, _))| *at);
+            let next =
+                [wakeup, answer, Some(self.next_sync), Some(until)].into_iter().flatten().min().unwrap();
+            self.wakeups += u64::from(wakeup == Some(next));
+            self.t = next;
+            while let Some(Reverse((at, ticket))) = self.pending.peek().copied()
+                && at <= self.t
+            {
+                self.pending.pop();
+                self.deliver(ticket);
+            }
+            if self.t >= until {
+                self.pump();
+                return;
+            }
+        }
+    }
+
+    fn deliver(&mut self, ticket: Ticket) {
+        let (answer, sent) = self.answers.remove(&ticket).unwrap();
+        self.checks.answered(&sent, &answer, self.t);
+        let now = self.now();
+        self.engine.answered(ticket, &answer, now);
+        self.pump();
+    }
+
+    /// Sends what is due, and writes what changed.
+    pub fn pump(&mut self) {
+        while let Some(send) = self.engine.poll_send(self.now()) {
+            self.carry(send);
+        }
+        self.engine.take_transitions();
+        if self.store_up {
+            let now = self.now();
+            for change in self.engine.take_changes(usize::MAX, now) {
+                let (reference, record) = match change {
+                    Change::Put(record) => (record.reference.clone(), Some(record)),
+                    Change::Forget(reference) => (reference, None),
+                };
+                let before = match record {
+                    Some(record) => self.store.insert(reference.clone(), record),
+                    None => self.store.remove(&reference),
+                };
+                self.undo.push((reference, before));
+            }
+        }
+        self.checks.step(&self.engine, self.now());
+    }
+
+    fn carry(&mut self, send: Send) {
+        let request = &send.register;
+        let host = request.target.host.to_string();
+        let outcome = if !self.way.passes() || self.dead_edges.contains(&*request.edge_port.host) {
+            (code(408), SILENCE)
+        } else {
+            let registrar = self.registrars.entry(host.clone()).or_default();
+            registrar.answer(request, self.t, &mut self.rng)
+        };
+        let (answer, at) = self.way.carry(outcome, self.t, send.deadline_ms);
+        let flight = &self.engine.flights[send.ticket];
+        let slot = self.engine.fleet.get(flight.slot).unwrap();
+        let sent = Sent {
+            at: self.t,
+            trunk: slot.trunk.reference().to_owned(),
+            host,
+            port: request.target.port,
+            edge: request.edge_port.host.to_string(),
+            expires: request.expires,
+            cseq: request.cseq,
+            call_id: request.call_id.to_string(),
+            without_tags: request.without_tags,
+            purpose: flight.attempt.purpose,
+            password: request.credentials.as_ref().map_or("", |own| own.password.expose()).to_owned(),
+            code: answer.as_ref().ok().and_then(|reply| reply.code),
+            answered_at: at,
+        };
+        self.checks.sending(&sent, &answer, &self.engine);
+        self.log.push(sent.clone());
+        self.answers.insert(send.ticket, (answer, sent));
+        self.pending.push(Reverse((at, send.ticket)));
+    }
+
+    /// The process is killed, and started again after `down` milliseconds; the last `lost` writes never arrived.
+    pub fn restart(&mut self, down: u64, lost: usize) {
+        for _ in 0..lost {
+            if let Some((reference, before)) = self.undo.pop() {
+                match before {
+                    Some(record) => self.store.insert(reference, record),
+                    None => self.store.remove(&reference),
+                };
+            }
+        }
+        self.undo.clear();
+        self.pending.clear();
+        self.answers.clear();
+        self.t += down;
+        self.seed += 1;
+        self.engine = Engine::new(RegistryId::new("sim"), self.settings.clone(), self.seed);
+        self.engine.keep(true);
+        self.engine.resume(self.store.values().cloned().collect());
+        self.checks.restarted(&self.settings, lost == 0 && self.store_up);
+        self.next_sync = self.t;
+    }
+
+    pub fn reconfigure(&mut self, settings: EngineSettings) {
+        self.settings = settings.clone();
+        self.checks.reconfigured(&settings);
+        let now = self.now();
+        self.engine.reconfigure(settings, now);
+        self.pump();
+    }
+
+    pub fn reconnected(&mut self) {
+        self.checks.nothing_is_early();
+        let now = self.now();
+        self.engine.requester_reconnected(now);
+        self.pump();
+    }
+
+    pub fn refresh(&mut self, reference: &str) -> super::super::handle::Refresh {
+        self.checks.edited(reference);
+        let now = self.now();
+        let done = self.engine.refresh(reference, now);
+        self.pump();
+        done
+    }
+
+    pub fn view(&self, reference: &str) -> TrunkView {
+        self.engine.get(reference, self.now()).unwrap()
+    }
+
+    pub fn state(&self, reference: &str) -> TrunkState {
+        self.view(reference).state
+    }
+
+    pub fn reason(&self, reference: &str) -> Option<String> {
+        self.view(reference).trouble.map(|trouble| trouble.reason)
+    }
+
+    pub fn counts(&self) -> super::super::view::Counts {
+        self.engine.summary(self.now()).counts
+    }
+
+    /// What was sent from now on.
+    pub fn forget_log(&mut self) {
+        self.log.clear();
+    }
+
+    /// The log of one trunk.
+    pub fn of(&self, reference: &str) -> Vec<&Sent> {
+        self.log.iter().filter(|sent| sent.trunk == reference).collect()
+    }
+
+    /// Whether a registrar holds the binding of a trunk's address of record.
+    pub fn bound(&self, reference: &str, aor: &str) -> bool {
+        let (user, host) = aor.split_once('@').unwrap();
+        let call_id = self.engine.registry.call_id(reference, host, user);
+        self.registrars.values().any(|registrar| registrar.holds(&call_id, self.t))
+    }
+}

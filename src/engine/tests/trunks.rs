@@ -1,0 +1,353 @@
+//! Trunks that come, change and go.
+
+use super::{
+    sim::{HOUR, MINUTE, SECOND, Sim, settings},
+    world::{Policy, Way, trunk},
+};
+use crate::{engine::view::TrunkState, registration::Purpose, trunk::TrunkProblem};
+
+fn malformed() -> TrunkProblem {
+    TrunkProblem::Malformed { message: "uris[0].port: 70000".into() }
+}
+
+fn registered() -> Sim {
+    let mut sim = Sim::with(&[trunk("t", &["u@h0"]), trunk("other", &["o@h0"])]);
+    sim.run(2 * MINUTE);
+    sim.forget_log();
+    sim
+}
+
+#[test]
+fn a_trunk_that_is_gone_is_de_registered_with_the_same_call_id() {
+    let mut sim = registered();
+    let call_id = sim.view("t").call_id;
+    sim.remove("t");
+    sim.sync();
+    sim.run(SECOND);
+    let sent: Vec<_> = sim.of("t").iter().map(|s| (s.expires, s.purpose, s.call_id.clone())).collect();
+    assert_eq!(sent, [(0, Purpose::Leave, call_id)]);
+    assert!(!sim.bound("t", "u@h0") && sim.bound("other", "o@h0"));
+    assert_eq!((sim.counts().leaving, sim.store.contains_key("t")), (0, false));
+}
+
+#[test]
+fn a_removal_is_tried_three_times_then_forgotten() {
+    for policy in [Policy::Code(500), Policy::Silent, Policy::Code(403), Policy::Nonsense] {
+        let mut sim = registered();
+        sim.policy("h0", policy.clone());
+        sim.remove("t");
+        sim.run(3 * MINUTE);
+        assert_eq!(sim.of("t").len(), 3, "{policy:?}");
+        assert_eq!((sim.counts().leaving, sim.store.contains_key("t")), (0, false), "{policy:?}");
+    }
+}
+
+#[test]
+fn a_removal_is_over_when_the_binding_has_lapsed() {
+    let mut sim = registered();
+    sim.policy("h0", Policy::Busy(3_600));
+    sim.refresh("other");
+    sim.run(SECOND);
+    sim.remove("t");
+    sim.run(12 * MINUTE);
+    assert_eq!(sim.counts().leaving, 0, "it waits for a registrar that wants no request");
+    let mut sim = registered();
+    sim.way = Way::Down;
+    sim.remove("t");
+    sim.run(12 * MINUTE);
+    assert_eq!(sim.counts().leaving, 0);
+}
+
+#[test]
+fn a_removal_follows_a_redirection_and_leaves_refused_tags_out() {
+    let mut sim = Sim::with(&[trunk("t", &["u@h0"])]);
+    sim.policy("h0", Policy::Moved(302, "there", None));
+    sim.run(MINUTE);
+    assert!(sim.bound("t", "u@h0"));
+    sim.remove("t");
+    sim.sync();
+    sim.run(5 * SECOND);
+    assert!(!sim.bound("t", "u@h0"), "the binding is still there");
+    let mut sim = Sim::with(&[trunk("t", &["u@h0"])]);
+    sim.run(MINUTE);
+    sim.policy("h0", Policy::RefusesTags);
+    sim.remove("t");
+    sim.sync();
+    sim.run(5 * SECOND);
+    assert!(!sim.bound("t", "u@h0"));
+}
+
+#[test]
+fn a_request_that_nobody_answered_may_have_bound_and_is_undone_where_it_went() {
+    let mut sim = Sim::with(&[trunk("t", &["u@a", "u@b"])]);
+    sim.policy("a", Policy::Provisional);
+    sim.run(SECOND);
+    assert!(sim.bound("t", "u@a"));
+    sim.policy("a", Policy::Grants(600));
+    sim.remove("t");
+    sim.sync();
+    sim.run(5 * SECOND);
+    assert!(!sim.bound("t", "u@a"));
+    // The same when its address of record changes.
+    let mut sim = Sim::with(&[trunk("t", &["u@a"])]);
+    sim.policy("a", Policy::Provisional);
+    sim.run(SECOND);
+    sim.policy("a", Policy::Grants(600));
+    sim.put(&trunk("t", &["v@a"]));
+    sim.sync();
+    sim.run(5 * SECOND);
+    assert!(!sim.bound("t", "u@a") && sim.bound("t", "v@a"));
+}
+
+#[test]
+fn a_changed_address_of_record_removes_the_old_binding_and_makes_the_new_one() {
+    let mut sim = registered();
+    sim.put(&trunk("t", &["new@h0"]));
+    sim.sync();
+    sim.run(SECOND);
+    assert!(!sim.bound("t", "u@h0") && sim.bound("t", "new@h0"));
+    assert_eq!(sim.state("t"), TrunkState::Registered);
+    assert_eq!(sim.counts().leaving, 0);
+}
+
+#[test]
+fn an_address_that_a_trunk_lost_is_removed_though_it_keeps_another() {
+    let mut sim = Sim::with(&[trunk("t", &["u@a", "u@b"])]);
+    sim.run(MINUTE);
+    sim.policy("a", Policy::Code(500));
+    sim.put(&trunk("t", &["u@b"]));
+    sim.sync();
+    sim.run(SECOND);
+    sim.policy("a", Policy::Grants(600));
+    sim.run(30 * SECOND);
+    assert!(!sim.bound("t", "u@a"), "the first try failed, and then it was dropped");
+    assert!(sim.bound("t", "u@b"));
+}
+
+#[test]
+fn a_trunk_that_returns_before_it_has_left_keeps_its_call_id_and_its_numbers() {
+    for (delay, pause) in [(20, 0), (20, 500), (3_000, 500), (20_000, 1_500), (3_000, 4_000)] {
+        let mut sim = registered();
+        sim.registrar("h0").delay = delay;
+        sim.remove("t");
+        sim.sync();
+        sim.run(pause);
+        sim.put(&trunk("t", &["u@h0"]));
+        sim.sync();
+        // The checks see to one in flight and to a rising CSeq.
+        sim.run(2 * MINUTE);
+        assert!(sim.bound("t", "u@h0"));
+        assert_eq!((sim.state("t"), sim.counts().leaving), (TrunkState::Registered, 0));
+    }
+}
+
+#[test]
+fn changes_while_a_request_is_in_flight_end_in_the_last_state() {
+    let versions: [&[&str]; 4] = [&["u@h0"], &["v@h0"], &["v@h0", "u@h0"], &["u@h0:5070", "v@h1"]];
+    for first in 0..4 {
+        for second in 0..4 {
+            let mut sim = Sim::with(&[trunk("t", versions[first])]);
+            sim.checks.hasty = true;
+            sim.registrar("h0").delay = 3_000;
+            sim.run(SECOND);
+            sim.put(&trunk("t", versions[second]));
+            sim.sync();
+            sim.run(SECOND);
+            sim.put(&trunk("t", versions[first]));
+            sim.sync();
+            sim.run(2 * MINUTE);
+            let view = sim.view("t");
+            assert_eq!((view.state, sim.counts().leaving), (TrunkState::Registered, 0));
+            assert!(sim.bound("t", &view.aor));
+            let lost = ["u@h0", "v@h0", "v@h1"]
+                .into_iter()
+                .filter(|aor| sim.bound("t", aor) && !versions[first].iter().any(|uri| uri.starts_with(aor)));
+            assert_eq!(lost.collect::<Vec<_>>(), Vec::<&str>::new(), "{first} {second}");
+        }
+    }
+}
+
+#[test]
+fn the_same_address_by_another_way_is_removed_by_that_way() {
+    let mut sim = Sim::with(&[trunk("t", &["u@h0:5060", "u@h0:5070;tcp"])]);
+    sim.policy("h0", Policy::Code(500));
+    sim.run(100);
+    sim.policy("h0", Policy::Grants(600));
+    sim.run(SECOND);
+    sim.refresh("t");
+    sim.run(SECOND);
+    let bound_by = sim.log.iter().rfind(|s| s.code == Some(200)).unwrap().port;
+    sim.forget_log();
+    sim.remove("t");
+    sim.sync();
+    sim.run(SECOND);
+    assert_eq!(sim.log[0].port, bound_by);
+}
+
+#[test]
+fn a_malformed_trunk_is_reported_and_its_last_good_version_stays_registered() {
+    let mut sim = registered();
+    sim.list("t", Err(malformed()));
+    sim.list("never", Err(malformed()));
+    sim.run(2 * HOUR);
+    assert!(sim.bound("t", "u@h0") && sim.bound("other", "o@h0"));
+    assert_eq!(
+        (sim.state("t"), sim.state("never"), sim.counts().invalid),
+        (TrunkState::Invalid, TrunkState::Invalid, 2)
+    );
+    let trouble = sim.view("t").trouble.unwrap();
+    assert_eq!(trouble.reason, "InvalidTrunk");
+    assert!(trouble.message.contains("uris[0].port") && trouble.message.contains("last good version"));
+    assert!(sim.of("t").iter().all(|sent| sent.expires == 600));
+    sim.put(&trunk("t", &["u@h0"]));
+    sim.put(&trunk("never", &["n@h0"]));
+    sim.run(2 * MINUTE);
+    assert_eq!(sim.counts().registered, 3);
+}
+
+#[test]
+fn a_trunk_with_all_uris_disabled_is_de_registered() {
+    let mut sim = registered();
+    sim.list("t", Err(TrunkProblem::AllDisabled));
+    sim.run(2 * MINUTE);
+    assert!(!sim.bound("t", "u@h0"));
+    assert_eq!(sim.state("t"), TrunkState::Invalid);
+    assert!(!sim.store.contains_key("t"), "after a restart it would count as registered");
+    sim.put(&trunk("t", &["u@h0"]));
+    sim.run(2 * MINUTE);
+    assert_eq!(sim.state("t"), TrunkState::Registered);
+}
+
+fn fleet(count: usize) -> Sim {
+    let mut sim = Sim::new(settings(1, None), 1);
+    (0..count).for_each(|n| sim.put(&trunk(&format!("t{n:05}"), &[&format!("u{n}@h0")])));
+    sim.run(2 * MINUTE);
+    sim.forget_log();
+    sim
+}
+
+#[test]
+fn losing_most_trunks_at_once_takes_a_second_sync() {
+    let mut sim = fleet(40);
+    (0..25).for_each(|n| sim.remove(&format!("t{n:05}")));
+    let report = sim.sync();
+    assert_eq!((report.held, report.removed), (25, 0));
+    assert_eq!(sim.engine.summary(sim.now()).removals_held, 25);
+    sim.run(30 * SECOND);
+    assert!(sim.log.is_empty());
+    // An error in between says nothing.
+    sim.api_up = false;
+    sim.sync();
+    assert_eq!(sim.counts().registered, 40);
+    sim.api_up = true;
+    let report = sim.sync();
+    assert_eq!((report.held, report.removed), (0, 25));
+    sim.run(5 * SECOND);
+    assert_eq!((sim.counts().registered, sim.log.len()), (15, 25));
+}
+
+#[test]
+fn trunks_that_come_back_in_the_second_sync_were_never_touched() {
+    let mut sim = fleet(40);
+    let kept = sim.trunks.clone();
+    sim.trunks.clear();
+    assert_eq!(sim.sync().held, 40);
+    sim.trunks = kept;
+    assert_eq!(sim.sync().held, 0);
+    sim.run(MINUTE);
+    assert!(sim.log.is_empty());
+    // Absent once more: the count starts anew.
+    sim.trunks.clear();
+    assert_eq!(sim.sync().held, 40);
+}
+
+#[test]
+fn losing_few_or_less_than_half_acts_at_once() {
+    for (of, lost) in [(12, 10), (40, 20)] {
+        let mut sim = fleet(of);
+        (0..lost).for_each(|n| sim.remove(&format!("t{n:05}")));
+        let report = sim.sync();
+        assert_eq!((report.held, report.removed), (0, lost as u64));
+        sim.run(5 * SECOND);
+        assert_eq!(sim.counts().registered, (of - lost) as u64);
+    }
+}
+
+#[test]
+fn the_cache_is_not_forgotten_because_the_first_list_is_empty() {
+    let mut sim = fleet(40);
+    let kept = sim.trunks.clone();
+    sim.trunks.clear();
+    sim.restart(5 * SECOND, 0);
+    sim.run(SECOND);
+    sim.trunks = kept;
+    sim.sync();
+    sim.run(SECOND);
+    assert!(sim.log.is_empty(), "{} were registered again", sim.log.len());
+    assert_eq!((sim.counts().registered, sim.store.len()), (40, 40));
+}
+
+#[test]
+fn an_api_error_is_never_a_removal_and_refreshes_go_on() {
+    let mut sim = fleet(30);
+    sim.api_up = false;
+    sim.run(12 * HOUR);
+    assert_eq!(sim.counts().registered, 30);
+    assert!(sim.log.iter().all(|sent| sent.expires == 600));
+    let api = sim.engine.summary(sim.now()).api;
+    assert_eq!(api.ok, Some(false));
+    assert!(api.message.unwrap().contains("cannot be reached"));
+}
+
+#[test]
+fn leaving_all_de_registers_everything_within_the_budgets() {
+    let mut sim = fleet(30);
+    let now = sim.now();
+    sim.engine.leave_all(now);
+    sim.run(10 * SECOND);
+    assert!(sim.engine.is_empty() || sim.counts().leaving == 0);
+    assert!((0..30).all(
+        |n| !sim.bound(&format!("t{n:05}"), &format!("u{n}@h0")) || sim.of(&format!("t{n:05}")).len() > 1
+    ));
+    assert!((0..30).all(|n| sim.of(&format!("t{n:05}"))[0].expires == 0));
+}
+
+#[test]
+fn fewer_edge_ports_and_back_move_only_their_own_trunks() {
+    let mut sim = Sim::new(settings(3, Some(20.0)), 1);
+    (0..60).for_each(|n| sim.put(&trunk(&format!("t{n:05}"), &[&format!("u{n}@h{}", n % 4)])));
+    sim.run(2 * MINUTE);
+    let edges = |sim: &Sim| (0..60).map(|n| sim.view(&format!("t{n:05}")).edge_port).collect::<Vec<_>>();
+    let before = edges(&sim);
+    let (all, mut fewer) = (sim.settings.clone(), sim.settings.clone());
+    fewer.edge_ports.truncate(2);
+    sim.forget_log();
+    sim.reconfigure(fewer);
+    sim.run(10 * MINUTE);
+    let after = edges(&sim);
+    let moved = before.iter().zip(&after).filter(|(a, b)| a != b).count();
+    assert_eq!(moved, before.iter().filter(|edge| edge.starts_with("edge-2")).count());
+    assert!(sim.log.iter().all(|sent| sent.edge != "edge-2.example"));
+    sim.reconfigure(all);
+    sim.run(10 * MINUTE);
+    assert_eq!(edges(&sim), before);
+    assert_eq!(sim.counts().registered, 60);
+}
+
+#[test]
+fn what_was_not_kept_while_nothing_was_durable_is_written_afterwards() {
+    let mut sim = fleet(5);
+    sim.store_up = false;
+    for n in 0..5 {
+        sim.refresh(&format!("t{n:05}"));
+    }
+    sim.run(SECOND);
+    // A configuration without a durable cache, and back.
+    sim.engine.keep(false);
+    sim.engine.keep(true);
+    sim.engine.write_everything();
+    sim.store.clear();
+    sim.store_up = true;
+    sim.pump();
+    assert_eq!(sim.store.len(), 5);
+}

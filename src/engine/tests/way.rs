@@ -1,0 +1,147 @@
+//! The way to the registrars: the Requester's breaker and bound, the EdgePorts, and wakeups.
+
+use super::{
+    sim::{HOUR, MINUTE, SECOND, Sim, settings},
+    world::{Policy, Way, trunk},
+};
+use crate::{engine::view::TrunkState, trunk::Trunk};
+
+fn many(count: usize) -> Vec<Trunk> {
+    (0..count).map(|n| trunk(&format!("t{n:05}"), &[&format!("u{n}@one")])).collect()
+}
+
+#[test]
+fn nothing_spins_while_the_requester_hangs_or_refuses() {
+    for way in [Way::Hanging, Way::Refusing, Way::Down, Way::java()] {
+        let mut sim = Sim::new(settings(1, Some(1.0)), 3);
+        many(20).iter().for_each(|trunk| sim.put(trunk));
+        sim.way = way.clone();
+        sim.run(HOUR);
+        // Each step of the simulation asserts that the engine does not want to be woken in the past.
+        assert!(sim.wakeups < 3_000, "{} wakeups in an hour, {way:?}", sim.wakeups);
+    }
+}
+
+#[test]
+fn an_outage_of_the_requester_costs_no_trunk_its_place_and_ends_within_seconds() {
+    for way in [Way::Down, Way::Hanging] {
+        let mut sim = Sim::with(&many(40));
+        sim.run(8 * MINUTE);
+        assert_eq!(sim.counts().registered, 40);
+        sim.way = way.clone();
+        sim.run(100 * SECOND);
+        sim.way = Way::Up;
+        sim.forget_log();
+        sim.run(50 * SECOND);
+        let first = sim.log.iter().find(|sent| sent.code == Some(200)).unwrap().at;
+        assert!(first <= sim.t - 50 * SECOND + 41 * SECOND, "{way:?}: back only after a while");
+        sim.run(2 * MINUTE);
+        assert_eq!(sim.counts().registered, 40, "{way:?}");
+        if way == Way::Down {
+            assert!(first <= sim.t - 170 * SECOND + 5 * SECOND, "not within seconds");
+            let views = (0..40).map(|n| sim.view(&format!("t{n:05}")));
+            assert!(views.into_iter().all(|view| view.failures == 0));
+        }
+    }
+}
+
+#[test]
+fn while_the_requester_is_down_one_request_at_a_time_probes_it() {
+    let mut sim = Sim::with(&many(100));
+    sim.way = Way::Down;
+    sim.run(10 * MINUTE);
+    assert!(sim.log.len() < 10 * 60 / 2, "{} requests in ten minutes", sim.log.len());
+    assert_eq!(sim.engine.summary(sim.now()).requester.ok, Some(false));
+    assert_eq!(sim.reason("t00000").as_deref(), Some("RequesterUnavailable"));
+    assert_eq!(sim.view("t00000").failures, 0);
+    let next = sim.view("t00000").next;
+    assert_eq!(next, "waiting for the Requester");
+    sim.way = Way::Up;
+    sim.run(15 * SECOND);
+    assert_eq!(sim.counts().registered, 100);
+}
+
+#[test]
+fn first_registrations_keep_their_order_through_an_outage() {
+    let mut sim = Sim::new(settings(1, Some(1.0)), 4);
+    let trunks = many(30);
+    sim.put(&trunks[0]);
+    sim.way = Way::Down;
+    sim.run(MINUTE);
+    trunks.iter().for_each(|trunk| sim.put(trunk));
+    sim.sync();
+    sim.run(20 * SECOND);
+    sim.way = Way::Up;
+    sim.forget_log();
+    sim.run(2 * MINUTE);
+    assert_eq!(
+        sim.log.iter().find(|sent| sent.code == Some(200)).unwrap().trunk,
+        "t00000",
+        "it lost its place"
+    );
+}
+
+#[test]
+fn the_bound_does_not_creep_up_on_a_requester_that_is_at_its_limit() {
+    let mut sim = Sim::new(settings(1, None), 5);
+    many(5_000).iter().for_each(|trunk| sim.put(trunk));
+    sim.way = Way::java();
+    sim.run(20 * MINUTE);
+    let slowest = sim.log.iter().map(|sent| sent.answered_at - sent.at).max().unwrap();
+    assert!(slowest < 10 * SECOND, "an answer took {slowest} ms");
+    let rate = sim.log.len() as u64 / (20 * 60);
+    assert!(rate >= 3, "{rate} per second of the 4 that it can do");
+}
+
+#[test]
+fn the_bound_grows_while_answers_are_quick_and_halves_at_timeouts() {
+    let mut sim = Sim::new(settings(1, None), 6);
+    many(3_000).iter().for_each(|trunk| sim.put(trunk));
+    sim.run(3 * SECOND);
+    let grown = sim.engine.way.limit();
+    assert!(grown >= 64, "only {grown} after three seconds");
+    sim.way = Way::Hanging;
+    let all: Vec<String> = sim.trunks.keys().take(60).cloned().collect();
+    for reference in &all {
+        sim.refresh(reference);
+    }
+    sim.run(41 * SECOND);
+    assert!(sim.engine.way.limit() <= grown / 2);
+}
+
+#[test]
+fn a_dead_edge_port_is_passed_over_and_used_again_when_it_has_recovered() {
+    let mut sim = Sim::new(settings(2, Some(20.0)), 7);
+    for n in 0..60 {
+        sim.put(&trunk(&format!("t{n:05}"), &[&format!("u{n}@h{}", n % 6)]));
+    }
+    sim.run(5 * MINUTE);
+    let before: Vec<String> = (0..60).map(|n| sim.view(&format!("t{n:05}")).edge_port).collect();
+    assert!(before.iter().any(|edge| edge.starts_with("edge-0")));
+    sim.dead_edges.insert("edge-0.example".to_owned());
+    sim.run(30 * MINUTE);
+    assert_eq!(sim.counts().registered + sim.counts().at_risk, 60, "a binding lapsed");
+    assert!(sim.counts().at_risk <= 6, "{:?}", sim.counts());
+    sim.forget_log();
+    sim.run(2 * HOUR);
+    let (lost, all) = (sim.log.iter().filter(|sent| sent.code == Some(408)).count(), sim.log.len());
+    assert!(lost * 20 < all, "{lost} of {all} REGISTERs went to the dead EdgePort");
+    sim.dead_edges.clear();
+    sim.run(90 * MINUTE);
+    let after: Vec<String> = (0..60).map(|n| sim.view(&format!("t{n:05}")).edge_port).collect();
+    assert_eq!(before, after, "not back");
+}
+
+#[test]
+fn one_dead_registrar_does_not_hold_up_the_others() {
+    let mut sim = Sim::new(settings(1, Some(20.0)), 8);
+    for n in 0..200 {
+        sim.put(&trunk(&format!("t{n:05}"), &[&format!("u{n}@{}", ["dead", "well"][n % 2])]));
+    }
+    sim.policy("dead", Policy::Silent);
+    sim.run(2 * MINUTE);
+    assert_eq!(sim.counts().registered, 100);
+    sim.run(HOUR);
+    assert_eq!(sim.counts().registered, 100, "refreshes were held up");
+    assert_eq!(sim.state("t00000"), TrunkState::Failing);
+}
