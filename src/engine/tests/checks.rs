@@ -17,6 +17,8 @@ pub struct Checks {
     in_flight: HashSet<String>,
     /// Highest CSeq that may have been used, by Call-ID.
     cseq: HashMap<String, u32>,
+    /// The last From tag, by Call-ID.
+    tags: HashMap<String, String>,
     /// Tokens and when they were counted, by host.
     budgets: HashMap<String, (f64, u64)>,
     /// Hosts that asked all trunks to wait until then.
@@ -40,6 +42,7 @@ impl Checks {
             max_in_flight: settings.max_in_flight,
             in_flight: HashSet::new(),
             cseq: HashMap::new(),
+            tags: HashMap::new(),
             budgets: HashMap::new(),
             holds: HashMap::new(),
             early: HashMap::new(),
@@ -54,6 +57,8 @@ impl Checks {
         assert!(self.in_flight.insert(sent.call_id.clone()), "two in flight for one Call-ID: {sent:?}");
         let last = self.cseq.insert(sent.call_id.clone(), sent.cseq).unwrap_or(0);
         assert!(sent.cseq > last && sent.cseq < 1 << 31, "CSeq {} after {last}: {sent:?}", sent.cseq);
+        let tag = self.tags.insert(sent.call_id.clone(), sent.from_tag.clone());
+        assert!(tag.as_ref() != Some(&sent.from_tag), "a From tag was used again: {sent:?}");
         if let Ok(Reply { cseq: Some(told), .. }) = answer {
             self.cseq.insert(sent.call_id.clone(), *told);
         }

@@ -34,12 +34,12 @@ fn in_steady_state_nothing_lapses_nothing_is_early_and_nothing_spins() {
         (0..3).for_each(|n| sim.policy(&format!("h{n}"), Policy::Grants(i32::try_from(granted).unwrap())));
         sim.run(5 * SECOND);
         sim.wakeups = 0;
-        for _ in 0..240 {
+        for _ in 0..if granted < 60 { 60 } else { 240 } {
             sim.run(MINUTE / 2);
             assert_eq!(sim.counts().registered, 30, "a binding of {granted} s lapsed");
         }
         let sent = sim.log.len() as u64;
-        let refreshes = 30 * 7_200 / granted.min(600);
+        let refreshes = 30 * (sim.t / SECOND) / granted.min(600);
         assert!(sent <= refreshes * 3 + 60, "{sent} REGISTERs, {refreshes} lifetimes");
         assert!(sim.wakeups <= 4 * sent + 100, "{} wakeups for {sent} REGISTERs", sim.wakeups);
         assert!(sim.log.iter().all(|sent| sent.code == Some(200)));
@@ -286,4 +286,47 @@ fn changed_credentials_are_tried_at_once_and_unchanged_ones_rarely() {
     sim.sync();
     sim.run(SECOND);
     assert_eq!(sim.state("t00000"), TrunkState::Registered);
+}
+
+#[test]
+fn the_expiry_to_ask_for_is_settable() {
+    let mut sim = Sim::with(&many(2));
+    sim.run(MINUTE);
+    let mut settings = sim.settings.clone();
+    settings.registration.expires_s = 300;
+    sim.reconfigure(settings);
+    sim.forget_log();
+    sim.run(HOUR);
+    assert!(sim.log.iter().all(|sent| sent.expires == 300));
+    assert!((18..=36).contains(&sim.log.len()), "{}", sim.log.len());
+}
+
+#[test]
+fn killed_at_any_moment_no_trunk_is_doubled_or_lost() {
+    for seed in 0..10 {
+        let mut sim = Sim::new(settings(2, Some(50.0)), seed);
+        many(150).iter().for_each(|trunk| sim.put(trunk));
+        for kill in 0..4 {
+            // In the middle of registering, and later in the middle of refreshing; the last writes never arrived.
+            sim.run(300 + seed * 170 + kill % 2 * 490 * SECOND);
+            sim.restart(2 * SECOND + seed * 100, 7);
+        }
+        sim.run(2 * MINUTE);
+        assert_eq!(sim.counts().registered, 150);
+        let bindings: usize = sim.registrars.values().map(|registrar| registrar.bindings.len()).sum();
+        assert_eq!(bindings, 150, "a binding was doubled");
+        assert!((0..150).all(|n| sim.bound(&format!("t{n:05}"), &format!("u{n}@h{}", n % 3))));
+    }
+}
+
+#[test]
+fn an_address_that_changed_during_the_downtime_is_registered_at_once() {
+    let mut sim = Sim::with(&many(2));
+    sim.run(MINUTE);
+    sim.put(&trunk("t00001", &["other@h1"]));
+    sim.forget_log();
+    sim.restart(5 * SECOND, 0);
+    sim.run(SECOND);
+    assert_eq!((sim.log.len(), &*sim.log[0].trunk), (1, "t00001"));
+    assert!(sim.bound("t00001", "other@h1"));
 }

@@ -145,3 +145,39 @@ fn one_dead_registrar_does_not_hold_up_the_others() {
     assert_eq!(sim.counts().registered, 100, "refreshes were held up");
     assert_eq!(sim.state("t00000"), TrunkState::Failing);
 }
+
+#[test]
+fn a_refusing_requester_is_probed_and_costs_no_trunk_a_failure() {
+    let mut sim = Sim::with(&many(20));
+    sim.way = Way::Refusing;
+    sim.run(10 * MINUTE);
+    assert!(sim.log.len() < 800, "{} requests in ten minutes", sim.log.len());
+    let view = sim.view("t00003");
+    assert_eq!((view.failures, view.state), (0, TrunkState::Failing));
+    assert_eq!(sim.reason("t00003").as_deref(), Some("RequesterRefused"));
+    sim.way = Way::Up;
+    sim.run(40 * SECOND);
+    assert_eq!(sim.counts().registered, 20);
+}
+
+#[test]
+fn edge_ports_of_the_region_go_first_and_again_when_they_have_recovered() {
+    let mut settings = settings(3, Some(20.0));
+    settings.edge_ports[1].region = Some("eu".to_owned());
+    let mut sim = Sim::new(settings, 9);
+    for n in 0..30 {
+        let mut trunk = trunk(&format!("t{n:05}"), &[&format!("u{n}@h{}", n % 5)]);
+        trunk.region = Some("eu".into());
+        sim.put(&trunk);
+    }
+    sim.run(5 * MINUTE);
+    assert!(sim.log.iter().all(|sent| sent.edge == "edge-1.example"));
+    sim.dead_edges.insert("edge-1.example".to_owned());
+    sim.run(30 * MINUTE);
+    assert_eq!(sim.counts().registered + sim.counts().at_risk, 30, "a binding lapsed");
+    sim.dead_edges.clear();
+    sim.run(HOUR);
+    sim.forget_log();
+    sim.run(HOUR);
+    assert!(sim.log.iter().all(|sent| sent.edge == "edge-1.example" && sent.code == Some(200)));
+}
