@@ -15,7 +15,9 @@
 //!
 //! Nothing is a task, a channel or a timer of its own for each trunk: a million trunks are a million slots.
 
+mod change;
 pub mod clock;
+mod dispatch;
 pub mod driver;
 mod edges;
 mod fleet;
@@ -35,7 +37,7 @@ mod tests;
 
 use std::collections::HashMap;
 
-use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use rand::{SeedableRng, rngs::SmallRng};
 use slab::Slab;
 
 use self::{
@@ -46,16 +48,15 @@ use self::{
     sync::SyncState,
     timers::Timers,
     view::{Health, TrunkState},
-    way::{CallResult, Gate, Way},
+    way::{CallResult, Way},
 };
 use crate::{
     config::{Config, EdgePort},
     ports::{Change, Record, Register, Reply, SendError},
     registration::{
-        Attempt, Plan, Registration, Sent, Settings, UriChoice,
+        Attempt, Plan, Sent, Settings, UriChoice,
         identity::RegistryId,
         reply::Verdict,
-        request,
         time::{Moment, Now},
     },
     trunk::{HostPort, Transport},
@@ -166,10 +167,6 @@ pub struct Engine {
     rng: SmallRng,
 }
 
-/// How long a trunk waits that must not be sent while its predecessor is being removed, in milliseconds.
-const COLLISION_PAUSE: u64 = 500;
-/// What must be left of a binding, beyond the deadline of a probe, for the probe to be worth it; in milliseconds.
-const PROBE_MARGIN: u64 = 5_000;
 /// Transitions that are kept for whoever logs them.
 const MAX_TRANSITIONS: usize = 10_000;
 
@@ -209,44 +206,6 @@ impl Engine {
     /// Sends nothing any more; bindings stay.
     pub fn pause(&mut self, paused: bool) {
         self.paused = paused;
-    }
-
-    /// The next REGISTER to send now, if there is one: call again until there is none.
-    pub fn poll_send(&mut self, now: Now) -> Option<Send> {
-        while let Some(slot) = self.timers.pop(now.at) {
-            self.look(slot, now);
-        }
-        if self.paused {
-            return None;
-        }
-        loop {
-            let urgent_only = match self.way.gate(now.at) {
-                Gate::All => false,
-                Gate::Urgent => true,
-                Gate::Shut => return None,
-            };
-            let fleet = &self.fleet;
-            let waits = |slot, stamp| fleet.get(slot).is_some_and(|slot| slot.queued && slot.stamp == stamp);
-            let share = (self.way.limit() / 8).max(1);
-            let (slot, registrar) = self.registrars.next(urgent_only, share, now.at, waits)?;
-            match self.send(slot, registrar, now) {
-                Some(send) => return Some(send),
-                None => self.registrars.not_sent(registrar, now.at),
-            }
-        }
-    }
-
-    /// When to call [`Engine::poll_send`] again, unless something else happens before.
-    ///
-    /// It is in the future once `poll_send` has said that there is nothing to send.
-    pub fn next_wakeup(&self, now: Now) -> Option<Moment> {
-        if self.paused {
-            return None;
-        }
-        // Behind a shut gate budgets do not matter: an answer opens it, or the breaker's time.
-        let budgets = (self.way.gate(now.at) != Gate::Shut).then(|| self.registrars.next_at()).flatten();
-        let breaker = self.way.opens_at().filter(|moment| *moment > now.at);
-        [self.timers.next(), budgets, breaker].into_iter().flatten().min()
     }
 
     /// Takes the answer to a request.
@@ -375,191 +334,9 @@ impl Engine {
         std::mem::take(&mut self.transitions)
     }
 
-    /// Puts a trunk that is due into the queue of the registrar that its next attempt goes to.
-    fn enqueue(&mut self, slot: u32, now: Now) {
-        let Some(entry) = self.fleet.get_mut(slot) else { return };
-        if entry.registration.in_flight() || entry.trunk.open().uris() == 0 {
-            return;
-        }
-        let trunk = entry.trunk.open();
-        let order = trunk.order();
-        let host_of = |registration: &Registration| -> Box<str> {
-            match registration.redirect(now.at) {
-                Some(to) => to.address.host.clone(),
-                None => {
-                    let position = position(&registration.ranks().0, &order);
-                    trunk.uri(position).map_or("", |uri| uri.host).into()
-                }
-            }
-        };
-        let held_until =
-            |host: &str| Some(self.registrars.held_until(host)).filter(|until| *until > now.at.plus(1_000));
-        let mut host = host_of(&entry.registration);
-        // A removal goes where the binding is, and nowhere else.
-        if let Some(until) = held_until(&host).filter(|_| !entry.registration.is_leaving()) {
-            if entry.registration.probes_next() {
-                return self.skip_probe(slot, now);
-            }
-            let current = position(&entry.registration.ranks().0, &order);
-            let free = order.iter().position(|other| {
-                *other != current && trunk.uri(*other).is_some_and(|uri| held_until(uri.host).is_none())
-            });
-            if let Some(free) = free.and_then(|rank| u8::try_from(rank).ok()) {
-                entry.registration.divert(free, until);
-                host = host_of(&entry.registration);
-            }
-        }
-        // Never used twice, so that an entry of a slot's former owner does not count for the next one.
-        self.stamp = self.stamp.wrapping_add(1);
-        entry.stamp = self.stamp;
-        entry.queued = true;
-        let (urgency, stamp) = (entry.registration.urgency(), entry.stamp);
-        if let Some(left) = entry.registration.left(now.at) {
-            self.timers.arm(now.at.plus(left), slot);
-        }
-        let registrar = self.registrars.id_of(&host, now.at);
-        self.registrars.wait(registrar, urgency, slot, stamp, now.at);
-    }
-
-    /// See [`Registration::skip_probe`].
-    fn skip_probe(&mut self, slot: u32, now: Now) {
-        if let Some(entry) = self.fleet.get_mut(slot) {
-            entry.registration.skip_probe(&self.settings.registration, now.at, &mut self.rng);
-        }
-        self.settle(slot, now);
-    }
-
-    fn send(&mut self, slot: u32, registrar: u32, now: Now) -> Option<Send> {
-        let worst = self.settings.registration.deadline_ms + PROBE_MARGIN;
-        let entry = self.fleet.get(slot)?;
-        if entry.registration.probes_next() && entry.registration.left(now.at).unwrap_or(0) < worst {
-            self.skip_probe(slot, now);
-            return None;
-        }
-        if self.collides(slot) {
-            let entry = self.fleet.get_mut(slot)?;
-            entry.registration.defer(now.at.plus(COLLISION_PAUSE));
-            self.settle(slot, now);
-            return None;
-        }
-        let min_expires = self.registrars.min_expires(registrar);
-        let entry = self.fleet.get_mut(slot)?;
-        entry.queued = false;
-        let trunk = entry.trunk.open();
-        let plan =
-            Plan { uris: trunk.uris(), edges: self.edges.len(), settings: &self.settings.registration };
-        let uri = trunk.uri(position(&entry.registration.ranks().0, &trunk.order()))?;
-        let attempt = entry.registration.attempt(min_expires, &plan, now);
-        let (edge, edge_port) = self.edges.choose(&trunk, attempt.edge, now.at);
-        self.edges.sent(edge, now.at);
-        let tag = self.rng.random();
-        let register = request::register(
-            &self.registry,
-            trunk.reference(),
-            uri,
-            trunk.credentials(),
-            edge_port,
-            &attempt,
-            tag,
-        );
-        let flight = Flight {
-            slot,
-            sent_to: register.target.clone(),
-            transport: register.transport,
-            uri: UriKey::of(uri),
-            registrar,
-            edge,
-            sent_at: now.at,
-            attempt,
-        };
-        self.way.sent(now.at);
-        let ticket = self.flights.insert(flight);
-        Some(Send { ticket, register, deadline_ms: self.settings.registration.deadline_ms })
-    }
-
     /// The connection to the Requester was lost, or is back.
     pub fn requester_link_changed(&mut self, lost: bool, now: Now) {
         self.way.link_changed(lost, now);
-    }
-
-    /// The connection to the Requester was lost and is back: its Contact may have changed.
-    pub fn requester_reconnected(&mut self, now: Now) {
-        self.refresh_early(now, |_, _| true);
-    }
-
-    fn refresh_early(&mut self, now: Now, concerned: impl Fn(&Self, &fleet::Slot) -> bool) {
-        for slot in self.fleet.all() {
-            if !self.fleet.get(slot).is_some_and(|entry| concerned(self, entry)) {
-                continue;
-            }
-            if let Some(entry) = self.fleet.get_mut(slot) {
-                let before = entry.registration.due();
-                entry.registration.refresh_early(now.at, &mut self.rng);
-                let due = entry.registration.due();
-                if due != before && !entry.queued {
-                    self.timers.arm(due, slot);
-                }
-            }
-        }
-    }
-
-    /// Registers one trunk now.
-    pub fn refresh(&mut self, reference: &str, now: Now) -> handle::Refresh {
-        let Some(slot) = self.fleet.find(reference) else { return handle::Refresh::NotFound };
-        let Some(entry) = self.fleet.get_mut(slot) else { return handle::Refresh::NotFound };
-        if entry.trunk.open().uris() == 0 {
-            return handle::Refresh::Invalid;
-        }
-        if entry.registration.in_flight() {
-            return handle::Refresh::InFlight;
-        }
-        entry.registration.refresh_now(now.at);
-        self.settle(slot, now);
-        handle::Refresh::Queued
-    }
-
-    /// Changes settings without touching what they do not concern.
-    pub fn reconfigure(&mut self, settings: EngineSettings, now: Now) {
-        let before = std::mem::replace(&mut self.settings, settings);
-        self.way.set_max(self.settings.max_in_flight);
-        if before.rate_per_registrar != self.settings.rate_per_registrar {
-            self.registrars.set_rate(self.settings.rate_per_registrar, now.at);
-        }
-        if before.edge_ports != self.settings.edge_ports {
-            let edges = Edges::new(&self.settings.edge_ports);
-            let before = std::mem::replace(&mut self.edges, edges);
-            // Calls must not go on arriving at an EdgePort that is no longer there. Other trunks are not touched.
-            self.refresh_early(now, |engine, entry| {
-                let (trunk, rank) = (entry.trunk.open(), entry.registration.ranks().1);
-                let address = |edges: &Edges| edges.choose(&trunk, rank, now.at).1;
-                address(&before) != address(&engine.edges)
-            });
-        }
-        if before.registration.tags != self.settings.registration.tags {
-            for slot in self.fleet.all() {
-                if let Some(entry) = self.fleet.get_mut(slot) {
-                    entry.registration.forget_tags();
-                }
-            }
-        }
-        if before.registration.interval_ms != self.settings.registration.interval_ms {
-            for slot in self.fleet.all() {
-                if let Some(entry) = self.fleet.get_mut(slot) {
-                    entry.registration.reschedule(&self.settings.registration, now.at, &mut self.rng);
-                    if !entry.queued {
-                        self.timers.arm(entry.registration.due(), slot);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Removes all bindings. Nothing registers any more; [`Engine::is_empty`] tells when it is done.
-    pub fn leave_all(&mut self, now: Now) {
-        self.known.clear();
-        for slot in self.fleet.all() {
-            self.remove_trunk(slot, now);
-        }
     }
 
     /// Whether no trunk is left.

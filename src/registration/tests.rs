@@ -5,7 +5,11 @@ use std::time::Duration;
 use proptest::prelude::*;
 use rand::{SeedableRng, rngs::SmallRng};
 
-use super::*;
+use super::{reply::Verdict, *};
+use crate::{
+    ports::{Reply, SendError},
+    trunk::{HostPort, Transport},
+};
 
 /// One registration, its clock and its answers.
 struct Bench {

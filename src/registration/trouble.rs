@@ -3,7 +3,9 @@
 use rand::Rng;
 
 use super::{
-    Cause, Class, Hold, MAX_HOPS, Plan, Registration, Sent, bit, schedule,
+    Class, MAX_HOPS, Plan, Registration, Sent, bit,
+    reply::{Cause, Hold},
+    schedule,
     time::{Moment, Now},
 };
 use crate::{

@@ -68,7 +68,7 @@ async fn trunks_shows_a_table_those_in_trouble_first() {
     let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
     for (flags, shown) in [
         (&["--state", "failing"][..], &["Trunk locked"][..]),
-        (&["--state", "failing,invalid"], &["Trunk locked", "broken"]),
+        (&["--state", "failing,invalid"], &["Trunk locked", "Trunk broken"]),
         (&["--search", "TWIN-2"], &["Twin"]),
         (&["--registrar", "sip.example.net"], &["Twin", "Twin"]),
         (&["--registrar", "sip.example.net", "--limit", "1"], &["Twin"]),

@@ -1,0 +1,86 @@
+//! What is changed from outside while the engine runs: settings, a person's wish, the end of a registry.
+
+use super::{Engine, EngineSettings, edges::Edges, fleet, handle};
+use crate::registration::time::Now;
+
+impl Engine {
+    /// The connection to the Requester was lost and is back: its Contact may have changed.
+    pub fn requester_reconnected(&mut self, now: Now) {
+        self.refresh_early(now, |_, _| true);
+    }
+
+    fn refresh_early(&mut self, now: Now, concerned: impl Fn(&Self, &fleet::Slot) -> bool) {
+        for slot in self.fleet.all() {
+            if !self.fleet.get(slot).is_some_and(|entry| concerned(self, entry)) {
+                continue;
+            }
+            if let Some(entry) = self.fleet.get_mut(slot) {
+                let before = entry.registration.due();
+                entry.registration.refresh_early(now.at, &mut self.rng);
+                let due = entry.registration.due();
+                if due != before && !entry.queued {
+                    self.timers.arm(due, slot);
+                }
+            }
+        }
+    }
+
+    /// Registers one trunk now.
+    pub fn refresh(&mut self, reference: &str, now: Now) -> handle::Refresh {
+        let Some(slot) = self.fleet.find(reference) else { return handle::Refresh::NotFound };
+        let Some(entry) = self.fleet.get_mut(slot) else { return handle::Refresh::NotFound };
+        if entry.trunk.open().uris() == 0 {
+            return handle::Refresh::Invalid;
+        }
+        if entry.registration.in_flight() {
+            return handle::Refresh::InFlight;
+        }
+        entry.registration.refresh_now(now.at);
+        self.settle(slot, now);
+        handle::Refresh::Queued
+    }
+
+    /// Changes settings without touching what they do not concern.
+    pub fn reconfigure(&mut self, settings: EngineSettings, now: Now) {
+        let before = std::mem::replace(&mut self.settings, settings);
+        self.way.set_max(self.settings.max_in_flight);
+        if before.rate_per_registrar != self.settings.rate_per_registrar {
+            self.registrars.set_rate(self.settings.rate_per_registrar, now.at);
+        }
+        if before.edge_ports != self.settings.edge_ports {
+            let edges = Edges::new(&self.settings.edge_ports);
+            let before = std::mem::replace(&mut self.edges, edges);
+            // Calls must not go on arriving at an EdgePort that is no longer there. Other trunks are not touched.
+            self.refresh_early(now, |engine, entry| {
+                let (trunk, rank) = (entry.trunk.open(), entry.registration.ranks().1);
+                let address = |edges: &Edges| edges.choose(&trunk, rank, now.at).1;
+                address(&before) != address(&engine.edges)
+            });
+        }
+        if before.registration.tags != self.settings.registration.tags {
+            for slot in self.fleet.all() {
+                if let Some(entry) = self.fleet.get_mut(slot) {
+                    entry.registration.forget_tags();
+                }
+            }
+        }
+        if before.registration.interval_ms != self.settings.registration.interval_ms {
+            for slot in self.fleet.all() {
+                if let Some(entry) = self.fleet.get_mut(slot) {
+                    entry.registration.reschedule(&self.settings.registration, now.at, &mut self.rng);
+                    if !entry.queued {
+                        self.timers.arm(entry.registration.due(), slot);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Removes all bindings. Nothing registers any more; [`Engine::is_empty`] tells when it is done.
+    pub fn leave_all(&mut self, now: Now) {
+        self.known.clear();
+        for slot in self.fleet.all() {
+            self.remove_trunk(slot, now);
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! What a registration makes of an answer.
+
+use rand::Rng;
+
+use super::{
+    Attempt, Binding, Class, Effect, Phase, Plan, Purpose, Registration, Sent,
+    identity::CSEQ_RESERVE,
+    refresh,
+    reply::{Asked, Cause, Verdict, judge},
+    schedule,
+    time::{Moment, Now},
+};
+use crate::ports::{Reply, SendError};
+
+/// Most times in a row that a 423 is answered by asking for more.
+const MAX_TOO_BRIEF: u8 = 2;
+/// Most tries to remove a binding.
+const MAX_LEAVES: u8 = 3;
+/// A CSeq in an answer that is further ahead than this is not believed.
+const MAX_CSEQ_LEAP: u32 = 1_000;
+
+impl Registration {
+    /// Takes the answer to an attempt, and where that went.
+    ///
+    /// An answer that belongs to no attempt in flight changes nothing.
+    pub fn answered(
+        &mut self,
+        attempt: &Attempt,
+        sent: Sent<'_>,
+        answer: &Result<Reply, SendError>,
+        plan: &Plan<'_>,
+        now: Now,
+        rng: &mut impl Rng,
+    ) -> (Verdict, Effect) {
+        let asked =
+            Asked { expires: attempt.expires, tags: &plan.settings.tags, without_tags: attempt.without_tags };
+        let (verdict, cause) = judge(answer, asked);
+        if self.flight != Some((attempt.purpose, attempt.cseq)) {
+            return (verdict, Effect::default());
+        }
+        self.flight = None;
+        self.learn_cseq(answer);
+        let mut effect = Effect { persist: true, ..Effect::default() };
+        // What the registrar asks of everybody holds whatever the request was for.
+        match verdict {
+            Verdict::TooBrief { ask } => effect.min_expires = Some(ask),
+            Verdict::Failed { retry_after_s: Some(seconds), whole_registrar: true, .. } => {
+                effect.hold_registrar_until = Some(now.at.plus(schedule::retry_after(seconds)));
+            }
+            _ => {}
+        }
+        match attempt.purpose {
+            Purpose::Leave => effect.finished = self.left_answered(&verdict, sent, now, rng),
+            _ if self.phase == Phase::Leaving => {
+                self.note_binding(&verdict, sent);
+                effect.finished = self.start_leaving(now);
+            }
+            Purpose::Probe if !verdict.tells_how() => {
+                self.probe_answered(&verdict, sent, plan, now, rng);
+            }
+            Purpose::Probe | Purpose::Register => {
+                if attempt.purpose == Purpose::Probe {
+                    // The preferred target is there again, and only wants to be asked in another way.
+                    (self.uri, self.edge) = (0, 0);
+                }
+                self.register_answered(&verdict, cause, sent, plan, now, rng);
+            }
+        }
+        if self.outdated && self.phase == Phase::Active {
+            self.start_over(now.at);
+        }
+        (verdict, effect)
+    }
+
+    /// A Requester that answers a challenge uses further CSeq numbers; where no answer tells how many, some are reserved.
+    fn learn_cseq(&mut self, answer: &Result<Reply, SendError>) {
+        let told = answer.as_ref().ok().filter(|reply| reply.code != Some(408)).and_then(|reply| reply.cseq);
+        self.cseq = match told {
+            Some(cseq) if cseq <= self.cseq.saturating_add(MAX_CSEQ_LEAP) => self.cseq.max(cseq),
+            _ => self.cseq.saturating_add(CSEQ_RESERVE),
+        };
+    }
+
+    fn note_binding(&mut self, verdict: &Verdict, sent: Sent<'_>) {
+        match *verdict {
+            Verdict::Registered { expires_s } => {
+                let expires_at = sent.at.plus(u64::from(expires_s) * schedule::SECOND);
+                self.binding = Some(Binding { expires_at, granted_s: expires_s, position: sent.position });
+                self.maybe_bound = None;
+            }
+            // Unavailable too: the connection may have broken after the request was sent.
+            Verdict::Silent | Verdict::Unknown | Verdict::Unavailable => {
+                self.maybe_bound = Some(sent.position);
+            }
+            Verdict::UnknownAccount { .. } => self.maybe_bound = None,
+            _ => {}
+        }
+    }
+
+    fn register_answered(
+        &mut self,
+        verdict: &Verdict,
+        cause: Cause,
+        sent: Sent<'_>,
+        plan: &Plan<'_>,
+        now: Now,
+        rng: &mut impl Rng,
+    ) {
+        self.note_binding(verdict, sent);
+        if self.goes_on(verdict, sent, now) {
+            self.class = Class::Refresh;
+            self.due = now.at;
+            return;
+        }
+        if let Verdict::Registered { .. } = verdict {
+            self.succeeded(plan, now, rng);
+            return;
+        }
+        self.trouble_mut().blame(cause, now.unix_ms);
+        match verdict {
+            Verdict::Registered { .. } => {}
+            Verdict::TooBrief { .. } | Verdict::BadExtension { .. } | Verdict::Redirected { .. } => {
+                self.target_failed(false, None, plan, now, rng);
+            }
+            Verdict::Rejected => self.rejected(0, now, rng),
+            Verdict::UnknownAccount { retry_after_s } => {
+                self.rejected(retry_after_s.map_or(0, schedule::retry_after), now, rng);
+            }
+            Verdict::Failed { way, retry_after_s, .. } => {
+                let until = retry_after_s.map(|seconds| now.at.plus(schedule::retry_after(seconds)));
+                self.target_failed(*way, until, plan, now, rng);
+            }
+            Verdict::Silent | Verdict::Unknown => {
+                self.silent(*verdict == Verdict::Silent, plan, now, rng);
+            }
+            // The way is broken, not the trunk: it keeps its place, and the Requester's breaker decides when.
+            Verdict::Unavailable => self.due = self.due.min(now.at),
+            Verdict::WayRefused => {
+                self.due = now.at.plus(schedule::back_off(0, self.left(now.at), rng));
+            }
+        }
+    }
+
+    /// Whether the reply only tells how to ask instead, so that the same target, or the one that it points to, is asked
+    /// again at once. That is no failure yet.
+    fn goes_on(&mut self, verdict: &Verdict, sent: Sent<'_>, now: Now) -> bool {
+        match verdict {
+            Verdict::TooBrief { .. } => {
+                self.trouble_mut().too_brief += 1;
+                self.trouble_mut().too_brief <= MAX_TOO_BRIEF
+            }
+            Verdict::BadExtension { tags } => {
+                self.without_tags |= tags;
+                let first = !std::mem::replace(&mut self.trouble_mut().extension_dropped, true);
+                *tags != 0 && first
+            }
+            Verdict::Redirected { to, hold } => self.follow(sent, to, *hold, now),
+            _ => false,
+        }
+    }
+
+    /// 200: refresh in time; look after the preferred target where another one took over.
+    fn succeeded(&mut self, plan: &Plan<'_>, now: Now, rng: &mut impl Rng) {
+        (self.failures, self.backed_off) = (0, 0);
+        self.class = Class::Refresh;
+        self.settle(now.at);
+        let Some(binding) = self.binding else { return };
+        self.due = refresh(&binding, plan.settings, now.at, rng);
+        if (self.uri, self.edge) != (0, 0) {
+            let trouble = self.trouble_mut();
+            // A probe must be over, at its worst, before the binding has to be refreshed at the latest.
+            let probe_at = trouble.preferred_retry_at.max(now.at.plus(schedule::SECOND));
+            let over = probe_at.plus(plan.settings.deadline_ms + 5 * schedule::SECOND);
+            let last_call = if over <= self.due { self.due } else { binding.expires_at };
+            if over <= last_call && probe_at <= self.due {
+                self.due = probe_at;
+                self.probe_next = true;
+            }
+        }
+    }
+
+    /// Drops what a success makes pointless: the reason, the counts, and a redirection that does not last.
+    fn settle(&mut self, now: Moment) {
+        let preferred = (self.uri, self.edge) == (0, 0);
+        let idle = self.trouble.as_mut().is_none_or(|trouble| {
+            trouble.settle(preferred, now);
+            preferred && trouble.detour.is_none()
+        });
+        if idle {
+            self.trouble = None;
+        }
+    }
+
+    fn probe_answered(
+        &mut self,
+        verdict: &Verdict,
+        sent: Sent<'_>,
+        plan: &Plan<'_>,
+        now: Now,
+        rng: &mut impl Rng,
+    ) {
+        match verdict {
+            Verdict::Registered { .. } => {
+                self.note_binding(verdict, sent);
+                (self.uri, self.edge) = (0, 0);
+                self.succeeded(plan, now, rng);
+                return;
+            }
+            Verdict::Unavailable | Verdict::WayRefused => {}
+            Verdict::Rejected => self.preferred_rejected(None, now, rng),
+            Verdict::UnknownAccount { retry_after_s } => self.preferred_rejected(*retry_after_s, now, rng),
+            Verdict::Failed { retry_after_s, .. } => {
+                self.preferred_failed(now, rng);
+                let asked = now.at.plus(retry_after_s.map_or(0, schedule::retry_after));
+                let trouble = self.trouble_mut();
+                trouble.preferred_retry_at = trouble.preferred_retry_at.max(asked);
+            }
+            _ => self.preferred_failed(now, rng),
+        }
+        self.class = Class::Refresh;
+        if let Some(binding) = self.binding {
+            self.due = refresh(&binding, plan.settings, now.at, rng);
+        }
+    }
+
+    /// Removal of the binding was answered. Returns whether that ends it.
+    fn left_answered(&mut self, verdict: &Verdict, sent: Sent<'_>, now: Now, rng: &mut impl Rng) -> bool {
+        if self.goes_on(verdict, sent, now) {
+            self.due = now.at;
+            return false;
+        }
+        self.trouble_mut().leave_target();
+        let asked = match verdict {
+            Verdict::Failed { retry_after_s, .. } => retry_after_s.map_or(0, schedule::retry_after),
+            _ => 0,
+        };
+        let tries = match verdict {
+            Verdict::Registered { .. } | Verdict::UnknownAccount { .. } => MAX_LEAVES,
+            Verdict::Unavailable => self.trouble_mut().leaves,
+            _ => self.trouble_mut().leaves.saturating_add(1),
+        };
+        self.trouble_mut().leaves = tries;
+        let over = tries >= MAX_LEAVES || self.binding.is_some() && self.left(now.at).is_none();
+        if over {
+            self.phase = Phase::Finished;
+        } else {
+            self.class = Class::Retry;
+            self.due = now.at.plus(schedule::between_leaves(u32::from(tries), rng).max(asked));
+        }
+        over
+    }
+}

@@ -1,0 +1,119 @@
+//! What goes into a registration and what comes out of it: settings, attempts, effects.
+
+use super::time::Moment;
+use crate::{
+    ports::RedirectTarget,
+    trunk::{HostPort, Transport},
+};
+
+/// What all registrations of an engine have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Milliseconds between two syncs; the lead of a refresh.
+    pub interval_ms: u64,
+    /// Expiry to ask for, in seconds.
+    pub expires_s: u32,
+    /// Longest that one REGISTER may take, in milliseconds.
+    pub deadline_ms: u64,
+    /// Option tags sent in Require.
+    pub tags: Vec<String>,
+}
+
+/// What a decision about one trunk depends on besides its registration.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan<'a> {
+    /// How many URIs the trunk has; ranks go from 0 to one less.
+    pub uris: u8,
+    /// How many EdgePorts there are.
+    pub edges: u8,
+    /// Common settings.
+    pub settings: &'a Settings,
+}
+
+/// In which order waiting registrations are served, most urgent first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// A binding exists and must not lapse, or a reply told what to send at once.
+    Refresh,
+    /// There is none, and an earlier attempt failed.
+    Retry,
+    /// Never tried.
+    First,
+}
+
+/// What an attempt is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To create or refresh the binding.
+    Register,
+    /// To find out whether the preferred target has recovered, while another one holds a valid binding.
+    Probe,
+    /// To remove the binding.
+    Leave,
+}
+
+/// One REGISTER to send, in terms of ranks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Which URI.
+    pub uri: UriChoice,
+    /// Rank of the EdgePort.
+    pub edge: u8,
+    /// Where it was redirected to.
+    pub redirect: Option<RedirectTarget>,
+    /// Requested expiry in seconds.
+    pub expires: u32,
+    /// CSeq number.
+    pub cseq: u32,
+    /// Option tags to leave out, one bit for each.
+    pub without_tags: u32,
+}
+
+/// Where an attempt went.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent<'a> {
+    /// Host and port.
+    pub address: &'a HostPort,
+    /// How.
+    pub transport: Transport,
+    /// Position of its URI in the trunk as it is now.
+    pub position: u8,
+    /// When it was sent. What is granted counts from here: an answer that was slow to come must not make a binding look
+    /// longer than it is.
+    pub at: Moment,
+}
+
+/// How an [`Attempt`] names a URI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UriChoice {
+    /// By its rank in [`target::uri_order`].
+    Rank(u8),
+    /// By its position in the trunk, where the binding is.
+    Position(u8),
+}
+
+/// A binding that the registrar holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// When it lapses.
+    pub expires_at: Moment,
+    /// What was granted, in seconds.
+    pub granted_s: u32,
+    /// Position of its URI in the trunk.
+    pub position: u8,
+}
+
+/// What an answer changes outside the registration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Effect {
+    /// The registrar wants at least this expiry, in seconds.
+    pub min_expires: Option<u32>,
+    /// The registrar wants no request of any trunk before this moment.
+    pub hold_registrar_until: Option<Moment>,
+    /// The registration has ended: forget it.
+    pub finished: bool,
+    /// Something changed that must outlive the process.
+    pub persist: bool,
+}
