@@ -2,7 +2,12 @@
 
 use rand::RngExt;
 
-use super::{Engine, Flight, Send, packed::UriKey, position, way::Gate};
+use super::{
+    Engine, Flight, Send,
+    packed::{TrunkView, UriKey},
+    position,
+    way::Gate,
+};
 use crate::registration::{
     Plan, Registration, request,
     time::{Moment, Now},
@@ -60,15 +65,7 @@ impl Engine {
         }
         let trunk = entry.trunk.open();
         let order = trunk.order();
-        let host_of = |registration: &Registration| -> Box<str> {
-            match registration.redirect(now.at) {
-                Some(to) => to.address.host.clone(),
-                None => {
-                    let position = position(&registration.ranks().0, &order);
-                    trunk.uri(position).map_or("", |uri| uri.host).into()
-                }
-            }
-        };
+        let host_of = |registration: &Registration| next_host(registration, &trunk, &order, now.at);
         let held_until =
             |host: &str| Some(self.registrars.held_until(host)).filter(|until| *until > now.at.plus(1_000));
         let mut host = host_of(&entry.registration);
@@ -113,6 +110,13 @@ impl Engine {
             self.skip_probe(slot, now);
             return None;
         }
+        // A redirection that held when it was queued may have ended: another registrar's budget counts.
+        let trunk = entry.trunk.open();
+        let host = next_host(&entry.registration, &trunk, &trunk.order(), now.at);
+        if self.registrars.id_of(&host, now.at) != registrar {
+            self.enqueue(slot, now);
+            return None;
+        }
         if self.collides(slot) {
             let entry = self.fleet.get_mut(slot)?;
             entry.registration.defer(now.at.plus(COLLISION_PAUSE));
@@ -153,4 +157,12 @@ impl Engine {
         let ticket = self.flights.insert(flight);
         Some(Send { ticket, register, deadline_ms: self.settings.registration.deadline_ms })
     }
+}
+
+/// The host that the next attempt goes to, which may be one that it is redirected to.
+fn next_host(registration: &Registration, trunk: &TrunkView<'_>, order: &[u8], now: Moment) -> Box<str> {
+    if let Some(to) = registration.redirect(now) {
+        return to.address.host.clone();
+    }
+    trunk.uri(position(&registration.ranks().0, order)).map_or("", |uri| uri.host).into()
 }

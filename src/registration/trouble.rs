@@ -89,6 +89,11 @@ impl Trouble {
         self.leave_target();
     }
 
+    /// Whether the preferred target refused the credentials when it was probed, and is not to be asked again yet.
+    pub fn refused(&self, now: Moment) -> bool {
+        self.preferred_rejections > 0 && self.preferred_retry_at > now
+    }
+
     /// What was learnt on the way to one target says nothing of the next one.
     pub fn leave_target(&mut self) {
         self.too_brief = 0;
@@ -135,7 +140,8 @@ impl Registration {
         trouble.leave_target();
         trouble.not_before = trouble.not_before.max(not_before.unwrap_or_default());
         let (tried, asked) = (trouble.tried, trouble.not_before.since(now.at));
-        let untried = (0..plan.uris.min(64)).find(|rank| tried & bit(*rank) == 0);
+        let least = u8::from(trouble.refused(now.at));
+        let untried = (least..plan.uris.min(64)).find(|rank| tried & bit(*rank) == 0);
         let other_edge = way && plan.edges > 1 && !trouble.edge_tried;
         if other_edge && (untried.is_some() || not_before.is_none()) {
             trouble.edge_tried = true;
@@ -147,7 +153,7 @@ impl Registration {
         } else if other_edge && not_before.is_none() {
             self.next_at(now.at, now);
         } else {
-            self.round_failed();
+            self.round_failed(now.at);
             self.back_off(asked, true, now, rng);
         }
     }
@@ -176,7 +182,9 @@ impl Registration {
         trouble.edge_tried = true;
         let alone = plan.uris <= 1 && plan.edges <= 1;
         if !alone && !std::mem::replace(&mut trouble.silenced, true) {
-            self.uri = other(self.uri, plan.uris, round);
+            let refused = trouble.refused(now.at);
+            let next = other(self.uri, plan.uris, round);
+            self.uri = if next == 0 && refused { self.uri } else { next };
             self.edge = other(self.edge, plan.edges, round);
             let pause = schedule::after_silence(rng);
             let within =
@@ -186,7 +194,7 @@ impl Registration {
         }
         let asked = trouble.not_before.since(now.at);
         let failures = self.failures;
-        self.round_failed();
+        self.round_failed(now.at);
         if !counts {
             self.failures = failures;
         }
@@ -197,14 +205,15 @@ impl Registration {
     pub(super) fn rejected(&mut self, asked_to_wait: u64, now: Now, rng: &mut impl Rng) {
         let times = self.trouble_mut().rejections;
         self.trouble_mut().rejections = times.saturating_add(1);
-        self.round_failed();
+        self.round_failed(now.at);
         self.wait(schedule::after_rejection(u32::from(times), rng).max(asked_to_wait), now);
     }
 
-    /// Ends the round: the next one starts at the preferred target.
-    pub(super) fn round_failed(&mut self) {
+    /// Ends the round: the next one starts at the preferred target, unless that refused the credentials a moment ago.
+    pub(super) fn round_failed(&mut self, now: Moment) {
         self.failures = self.failures.saturating_add(1);
-        (self.uri, self.edge) = (0, 0);
+        let refused = self.trouble_mut().refused(now);
+        (self.uri, self.edge) = if refused { (self.uri, self.edge) } else { (0, 0) };
         self.trouble_mut().end_round();
     }
 

@@ -25,8 +25,10 @@ pub struct Checks {
     holds: HashMap<String, u64>,
     /// A healthy binding is not refreshed before then, by Call-ID; with the trunk.
     early: HashMap<String, (String, u64)>,
-    /// When a password was refused, by trunk and host.
+    /// When a password was refused, by trunk, or, where a probe found it refused, by what it was probed with.
     rejected: HashMap<(String, String), (String, u64)>,
+    /// When a trunk was edited.
+    edits: HashMap<String, u64>,
     /// Tries to remove a binding, by Call-ID.
     leaves: HashMap<String, u32>,
     steps: usize,
@@ -47,6 +49,7 @@ impl Checks {
             holds: HashMap::new(),
             early: HashMap::new(),
             rejected: HashMap::new(),
+            edits: HashMap::new(),
             leaves: HashMap::new(),
             steps: 0,
             hasty: false,
@@ -74,10 +77,11 @@ impl Checks {
         let held = self.holds.get(&sent.host).copied().unwrap_or(0);
         assert!(held <= sent.at, "{} asked to wait until {held}: {sent:?}", sent.host);
         if sent.expires > 0 {
-            let key = (sent.trunk.clone(), sent.host.clone());
-            if let Some((password, at)) = self.rejected.get(&key) {
-                let again = *password == sent.password && sent.at < at + 300_000;
-                assert!(!again, "a refused password after {} ms: {sent:?}", sent.at - at);
+            for way in [String::new(), probed(sent)] {
+                if let Some((password, at)) = self.rejected.get(&(sent.trunk.clone(), way)) {
+                    let again = *password == sent.password && sent.at < at + 300_000;
+                    assert!(!again, "a refused password after {} ms: {sent:?}", sent.at - at);
+                }
             }
             self.leaves.remove(&sent.call_id);
             if sent.purpose == Purpose::Register
@@ -121,13 +125,16 @@ impl Checks {
             let until = at + u64::from(seconds.min(3_600)) * 1_000;
             let hold = self.holds.entry(sent.host.clone()).or_default();
             *hold = until.max(*hold);
+            // Whoever it concerns may go back to where he was registered before.
+            self.early.clear();
         }
         if matches!(reply.code, Some(401 | 403 | 407)) && sent.expires > 0 {
-            let key = (sent.trunk.clone(), sent.host.clone());
-            self.rejected.insert(key, (sent.password.clone(), at));
+            let way = if sent.purpose == Purpose::Probe { probed(sent) } else { String::new() };
+            self.rejected.insert((sent.trunk.clone(), way), (sent.password.clone(), at));
         }
         if let (Some(200), Some(granted)) = (reply.code, reply.contact_expires)
             && sent.expires > 0
+            && self.edits.get(&sent.trunk).is_none_or(|edit| *edit < sent.at)
         {
             let granted = u64::try_from(granted).unwrap() * 1_000;
             let lead = self.interval_ms.max(5_000).min(granted / 2);
@@ -137,7 +144,8 @@ impl Checks {
     }
 
     /// The trunk was edited, or somebody asked for a refresh: it registers at once.
-    pub fn edited(&mut self, reference: &str) {
+    pub fn edited(&mut self, reference: &str, at: u64) {
+        self.edits.insert(reference.to_owned(), at);
         self.early.retain(|_, (trunk, _)| trunk != reference);
         self.rejected.retain(|(trunk, _), _| trunk != reference);
     }
@@ -202,4 +210,9 @@ impl Checks {
         }
         assert_eq!(counts, *engine.fleet.counts(), "the counts are not what a recount gives");
     }
+}
+
+/// What one probe says something of.
+fn probed(sent: &Sent) -> String {
+    format!("{} {} {}", sent.call_id, sent.port, sent.edge)
 }

@@ -198,7 +198,7 @@ impl Sim {
         self.next_sync = self.t + self.settings.registration.interval_ms;
         self.engine.begin_sync();
         for reference in &self.edited {
-            self.checks.edited(reference);
+            self.checks.edited(reference, self.t);
         }
         if !self.api_up {
             // A part of the list arrives before it breaks.
@@ -350,7 +350,7 @@ impl Sim {
     }
 
     pub fn refresh(&mut self, reference: &str) -> super::super::handle::Refresh {
-        self.checks.edited(reference);
+        self.checks.edited(reference, self.t);
         let now = self.now();
         let done = self.engine.refresh(reference, now);
         self.pump();
