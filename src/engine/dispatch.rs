@@ -9,7 +9,7 @@ use super::{
     way::Gate,
 };
 use crate::registration::{
-    Plan, Registration, request,
+    Plan, Registration, UriChoice, request,
     time::{Moment, Now},
 };
 
@@ -75,10 +75,12 @@ impl Engine {
                 return self.skip_probe(slot, now);
             }
             let current = position(&entry.registration.ranks().0, &order);
-            let free = order.iter().position(|other| {
-                *other != current && trunk.uri(*other).is_some_and(|uri| held_until(uri.host).is_none())
+            let refused = entry.registration.preferred_refused(now.at);
+            let free = (u8::from(refused)..trunk.uris()).find(|rank| {
+                let other = position(&UriChoice::Rank(*rank), &order);
+                other != current && trunk.uri(other).is_some_and(|uri| held_until(uri.host).is_none())
             });
-            if let Some(free) = free.and_then(|rank| u8::try_from(rank).ok()) {
+            if let Some(free) = free {
                 entry.registration.divert(free, until);
                 host = host_of(&entry.registration);
             }

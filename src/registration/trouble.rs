@@ -217,6 +217,11 @@ impl Registration {
         self.trouble_mut().end_round();
     }
 
+    /// Whether the preferred target refused the credentials when it was probed, and is not to be asked again yet.
+    pub fn preferred_refused(&self, now: Moment) -> bool {
+        self.trouble.as_ref().is_some_and(|trouble| trouble.refused(now))
+    }
+
     fn next_at(&mut self, moment: Moment, now: Now) {
         self.class = if self.left(now.at).is_some() { Class::Refresh } else { Class::Retry };
         self.due = moment;

@@ -135,6 +135,22 @@ fn what_the_preferred_registrar_answers_to_a_probe_is_heeded() {
 }
 
 #[test]
+fn when_the_backup_fails_the_preferred_one_that_refused_the_password_is_left_alone() {
+    for policy in [Policy::Code(500), Policy::Silent, Policy::Busy(900)] {
+        let mut sim = on_the_backup(600);
+        sim.policy("first", Policy::Password("other"));
+        sim.run(3 * MINUTE);
+        assert_eq!(sim.log.last().map(|sent| (sent.purpose, sent.code)), Some((Purpose::Probe, Some(403))));
+        let refused_at = sim.t;
+        sim.policy("second", policy.clone());
+        sim.refresh("t");
+        sim.run(HOUR);
+        let again = sim.log.iter().find(|sent| sent.host == "first" && sent.at > refused_at).unwrap().at;
+        assert!(again >= refused_at + 2 * MINUTE, "{policy:?}: after {} ms", again - refused_at);
+    }
+}
+
+#[test]
 fn a_probe_that_stays_silent_costs_no_binding() {
     for granted in [45, 50, 60, 90, 120, 300] {
         let mut sim = on_the_backup(granted);
