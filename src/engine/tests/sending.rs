@@ -330,3 +330,17 @@ fn an_address_that_changed_during_the_downtime_is_registered_at_once() {
     assert_eq!((sim.log.len(), &*sim.log[0].trunk), (1, "t00001"));
     assert!(sim.bound("t00001", "other@h1"));
 }
+
+#[test]
+fn of_the_same_age_a_retry_goes_before_a_first_registration() {
+    let mut sim = Sim::new(settings(1, Some(1.0)), 1);
+    sim.put(&trunk("z-failed", &["z@h0"]));
+    sim.policy("h0", Policy::Code(500));
+    sim.run(SECOND);
+    sim.policy("h0", Policy::Grants(600));
+    sim.put(&trunk("a-new", &["a@h0"]));
+    sim.forget_log();
+    sim.restart(5 * SECOND, 0);
+    sim.run(3 * SECOND);
+    assert_eq!(sim.log.iter().map(|sent| &*sent.trunk).collect::<Vec<_>>(), ["z-failed", "a-new"]);
+}
