@@ -42,11 +42,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Address of the public HTTP port: /healthz, /livez, /readyz, /metrics.
-    #[arg(long, value_name = "ADDRESS", env = "LISTEN", default_value = admin::DEFAULT_PUBLIC)]
+    #[arg(long, value_name = "ADDRESS", env = "ROUTR_REGISTRY_LISTEN", default_value = admin::DEFAULT_PUBLIC)]
     pub listen: SocketAddr,
     /// Address of the private HTTP port: /registrations and /summary, for `trunks` and `refresh`. Keep it on loopback:
     /// a port-forward reaches it.
-    #[arg(long, value_name = "ADDRESS", env = "ADMIN_LISTEN", default_value = admin::DEFAULT_PRIVATE)]
+    #[arg(long, value_name = "ADDRESS", env = "ROUTR_REGISTRY_ADMIN_LISTEN", default_value = admin::DEFAULT_PRIVATE)]
     pub admin_listen: SocketAddr,
     /// Seconds that answers in flight and the last writes to the cache may take at the end.
     #[arg(long, value_name = "SECONDS", default_value_t = 8, value_parser = clap::value_parser!(u64).range(0..=600))]
