@@ -74,7 +74,7 @@ impl Metrics {
     }
 
     /// Counts one REGISTER that is over. `registrar` is the host alone, without port; `outcome` is one of a fixed set,
-    /// such as `ok`, `CredentialsRejected`; `seconds` is the time from sending to the answer.
+    /// such as `registered`, `rejected`; `seconds` is the time from sending to the answer.
     pub fn register_finished(&self, registrar: &str, outcome: &'static str, seconds: f64) {
         let registrar = self.registrar_label(registrar);
         let outcome = [("outcome", outcome)];

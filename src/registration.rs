@@ -62,8 +62,7 @@ pub struct Registration {
     probe_next: bool,
     /// The trunk changed while a request was in flight: send again when that is answered.
     outdated: bool,
-    /// A request may have created a binding that nobody confirmed.
-    /// It went to the URI of this position.
+    /// A request to the URI of this position may have created a binding that nobody confirmed.
     maybe_bound: Option<u8>,
     uri: u8,
     edge: u8,
@@ -115,26 +114,10 @@ impl Registration {
         registration
     }
 
-    /// The same, with a CSeq number that is not lower than `cseq`.
-    #[must_use]
-    pub fn with_cseq(mut self, cseq: u32) -> Self {
-        self.cseq = self.cseq.max(cseq);
-        self
-    }
-
     /// Nothing can be sent for this trunk, because of `cause`.
     pub fn never(&mut self, cause: Cause, unix_ms: u64) {
         self.due = Moment::NEVER;
         self.trouble_mut().blame(cause, unix_ms);
-    }
-
-    /// What was wrong is no longer.
-    pub fn clear_cause(&mut self) {
-        if let Some(trouble) = self.trouble.as_mut()
-            && trouble.cause.as_ref().is_some_and(|cause| cause.reason == Reason::InvalidTrunk)
-        {
-            trouble.cause = None;
-        }
     }
 
     /// When the next REGISTER is due; [`Moment::NEVER`] while one is in flight.

@@ -76,7 +76,7 @@ impl Engine {
         }
     }
 
-    /// Removes all bindings. Nothing registers any more; [`Engine::is_empty`] tells when it is done.
+    /// Removes all bindings; [`Engine::is_empty`] tells when it is done. A sync after this would add its trunks again.
     pub fn leave_all(&mut self, now: Now) {
         self.known.clear();
         for slot in self.fleet.all() {

@@ -9,14 +9,12 @@ use super::{
     way::Gate,
 };
 use crate::registration::{
-    Plan, Registration, UriChoice, request,
+    Plan, Registration, UriChoice, request, schedule,
     time::{Moment, Now},
 };
 
 /// How long a trunk waits that must not be sent while its predecessor is being removed, in milliseconds.
 const COLLISION_PAUSE: u64 = 500;
-/// What must be left of a binding, beyond the deadline of a probe, for the probe to be worth it; in milliseconds.
-const PROBE_MARGIN: u64 = 5_000;
 
 impl Engine {
     /// The next REGISTER to send now, if there is one: call again until there is none.
@@ -106,7 +104,7 @@ impl Engine {
     }
 
     fn send(&mut self, slot: u32, registrar: u32, now: Now) -> Option<Send> {
-        let worst = self.settings.registration.deadline_ms + PROBE_MARGIN;
+        let worst = self.settings.registration.deadline_ms + schedule::PROBE_MARGIN;
         let entry = self.fleet.get(slot)?;
         if entry.registration.probes_next() && entry.registration.left(now.at).unwrap_or(0) < worst {
             self.skip_probe(slot, now);

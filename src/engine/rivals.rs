@@ -8,8 +8,12 @@ impl Engine {
     /// that the trunk's return has made pointless are dropped.
     pub(super) fn collides(&mut self, slot: u32) -> bool {
         let Some(entry) = self.fleet.get(slot) else { return false };
-        let (reference, leaves): (Box<str>, bool) =
-            (entry.trunk.reference().into(), entry.registration.is_leaving());
+        let leaves = entry.registration.is_leaving();
+        // Nearly always: this is on the way of every REGISTER.
+        if !leaves && self.fleet.leaving(entry.trunk.reference()).is_empty() {
+            return false;
+        }
+        let reference: Box<str> = entry.trunk.reference().into();
         let mut others = self.fleet.leaving(&reference).to_vec();
         others.extend(self.fleet.find(&reference));
         others.retain(|other| *other != slot);

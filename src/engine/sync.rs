@@ -23,7 +23,6 @@ const MASS_LOSS: usize = 10;
 #[derive(Debug, Default)]
 pub(super) struct SyncState {
     number: u32,
-    running: bool,
     pub last_complete_ms: Option<u64>,
     pub held: u64,
     /// Trunks there were when it began, those that only the store knew included.
@@ -52,7 +51,6 @@ impl Engine {
     /// A listing begins.
     pub fn begin_sync(&mut self) {
         self.sync.number = self.sync.number.wrapping_add(1).max(1);
-        self.sync.running = true;
         self.sync.before = self.fleet.present() + self.known.len();
         (self.sync.listed, self.sync.nameless, self.sync.duplicates) = (0, 0, 0);
     }
@@ -90,7 +88,6 @@ impl Engine {
 
     /// The listing is complete: what it does not have is gone.
     pub fn finish_sync(&mut self, now: Now) -> SyncReport {
-        self.sync.running = false;
         self.sync.last_complete_ms = Some(now.unix_ms);
         let number = self.sync.number;
         let gone: Vec<u32> = self
@@ -131,7 +128,6 @@ impl Engine {
 
     /// The listing failed. An error is never a removal.
     pub fn abort_sync(&mut self, error: &SourceError, now: Now) {
-        self.sync.running = false;
         set_health(&mut self.api, false, Some(error.to_string()), now);
     }
 
@@ -143,7 +139,7 @@ impl Engine {
     fn add(&mut self, trunk: &Trunk, fingerprint: u64, now: Now) -> u32 {
         let packed = PackedTrunk::new(trunk);
         let known = self.known.remove(&trunk.reference);
-        let registration = match known {
+        let mut registration = match known {
             Some(record) => self.resumed(&packed.open(), &record, now),
             None => Registration::new(now.at),
         };
@@ -151,7 +147,7 @@ impl Engine {
         let predecessors = self.fleet.leaving(&trunk.reference);
         let cseq =
             predecessors.iter().filter_map(|slot| self.fleet.get(*slot)).map(|old| old.registration.cseq());
-        let registration = registration.with_cseq(cseq.max().unwrap_or(0).max(self.fleet.last_cseq));
+        registration.raise_cseq(cseq.max().unwrap_or(0).max(self.fleet.last_cseq));
         let slot = self.fleet.insert(packed, registration, fingerprint, self.sync.number, false);
         self.settle(slot, now);
         slot
@@ -175,7 +171,6 @@ impl Engine {
     fn update(&mut self, slot: u32, trunk: &Trunk, now: Now) -> Option<u32> {
         let packed = PackedTrunk::new(trunk);
         let entry = self.fleet.get(slot)?;
-        let was_invalid = entry.invalid;
         if entry.trunk.open().uris() == 0 {
             // It was never usable.
             self.fleet.remove(slot);
@@ -184,9 +179,6 @@ impl Engine {
         if entry.trunk.open().registers_as(&packed.open()) {
             let entry = self.fleet.get_mut(slot)?;
             (entry.trunk, entry.invalid) = (packed, false);
-            if was_invalid {
-                entry.registration.clear_cause();
-            }
             self.recount(slot, now);
             return Some(slot);
         }

@@ -10,6 +10,8 @@ pub const SECOND: u64 = 1_000;
 const BACKOFF_BASE: u64 = 30 * SECOND;
 /// Its bound (RFC 5626 §4.5).
 const BACKOFF_MAX: u64 = 1_800 * SECOND;
+/// What must be left of a binding, beyond the deadline of a probe of another target, for the probe to be worth it.
+pub const PROBE_MARGIN: u64 = 5 * SECOND;
 /// First wait after refused credentials or an unknown account.
 const REJECTED_BASE: u64 = 300 * SECOND;
 /// Longest wait after those.
