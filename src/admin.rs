@@ -25,6 +25,7 @@ use crate::{
     ports::Environment,
 };
 
+mod directory;
 #[cfg(test)]
 pub(crate) mod fake;
 mod guard;
@@ -36,6 +37,7 @@ mod readiness;
 #[cfg(test)]
 mod tests;
 
+pub use directory::{Directory, RegistryName};
 pub use private::{RefreshAnswer, SummaryAnswer};
 pub use readiness::{Check, CheckState, Readiness};
 

@@ -339,6 +339,11 @@ impl Engine {
         self.way.link_changed(lost, now);
     }
 
+    /// Whether the trunks have been read completely at least once.
+    pub fn has_synced(&self) -> bool {
+        self.sync.last_complete_ms.is_some()
+    }
+
     /// Whether no trunk is left.
     pub fn is_empty(&self) -> bool {
         self.fleet.len() == 0

@@ -143,6 +143,14 @@ impl Registration {
         self.flight.is_some()
     }
 
+    /// Nothing was sent so far, but a predecessor that left no trace may have made a binding at the URI of this position.
+    pub fn presume_bound(&mut self, position: u8) {
+        let untouched = self.class == Class::First && self.binding.is_none() && self.trouble.is_none();
+        if untouched && self.flight.is_none() {
+            self.maybe_bound = Some(position);
+        }
+    }
+
     /// Position of the URI where the registrar holds a binding, or may hold one that nobody confirmed.
     pub fn bound_at(&self, now: Moment) -> Option<u8> {
         let held = self.binding.filter(|binding| binding.expires_at > now);

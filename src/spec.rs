@@ -1,10 +1,17 @@
 //! The configuration document as it is written: plain serde types, nothing checked and no default filled in.
 //!
-//! [`crate::config`] makes a [`crate::config::Config`] of it. A configuration file and a Registry resource of Kubernetes
-//! share [`RegistrySpec`]. docs/configuration.md has every key in one table.
+//! [`crate::config`] makes a [`crate::config::Config`] of it. A configuration file and a [`Registry`] resource of
+//! Kubernetes share [`RegistrySpec`]; the schema of the resource is derived from it, see [`crd`]. docs/configuration.md
+//! has every key in one table.
 
+pub mod crd;
+pub mod status;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::status::RegistryStatus;
 use crate::secret::Secret;
 
 /// The whole file.
@@ -32,8 +39,20 @@ pub struct Metadata {
 }
 
 /// What one registry does.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[kube(
+    group = "routr.io",
+    version = "v2beta1",
+    kind = "Registry",
+    plural = "registries",
+    shortname = "reg",
+    category = "routr",
+    namespaced,
+    status = "RegistryStatus",
+    derive = "PartialEq",
+    doc = "Keeps the SIP registrations of Routr's trunks alive: reads the trunks with sendRegister: true from an API server, and registers each through a Requester."
+)]
 pub struct RegistrySpec {
     /// The Requester that sends SIP: `host:port`, `[v6]:port` or a bare host (port 51909), with `http://` (the same as
     /// without) or `https://` (TLS) before it.
@@ -65,10 +84,14 @@ pub struct RegistrySpec {
     /// How long a listing of the trunks may take: a duration or a number of seconds, 1 s to 10 min. Default: 30s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_timeout: Option<Quantity>,
+    /// In Kubernetes only: `true` stops sending and keeps the bindings, which lapse in their time. Deleting a suspended
+    /// Registry sends nothing either. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspend: Option<bool>,
 }
 
 /// Where state is kept.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CacheSpec {
     /// Default: memory.
@@ -78,10 +101,26 @@ pub struct CacheSpec {
     /// `password`, `passwordFile`, `secure`, `caFile`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameters: Option<CacheParameters>,
+    /// In Kubernetes only: the key of a Secret that holds the parameters, instead of `parameters`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters_secret_ref: Option<SecretKeyRef>,
+    /// In Kubernetes only: the key of a Secret that holds the password of Redis and nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_secret_ref: Option<SecretKeyRef>,
+}
+
+/// A key of a Secret in the namespace of the Registry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyRef {
+    /// Name of the Secret.
+    pub name: String,
+    /// Key in its data.
+    pub key: String,
 }
 
 /// What keeps the state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum CacheProvider {
     /// This process; a restart begins anew.
@@ -93,8 +132,9 @@ pub enum CacheProvider {
 
 /// The text of `cache.parameters`. It may hold a password: `Debug` does not show it. Serialization does, because what is
 /// read from Kubernetes is written back there.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(from = "String", into = "String")]
+#[schemars(with = "String")]
 pub struct CacheParameters(pub Secret);
 
 impl From<String> for CacheParameters {
@@ -110,7 +150,7 @@ impl From<CacheParameters> for String {
 }
 
 /// A SIP server at the edge.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EdgePortSpec {
     /// `host:port`, `[v6]:port` or a bare host (port 5060), with or without `sip:` before it.
@@ -121,7 +161,7 @@ pub struct EdgePortSpec {
 }
 
 /// How to register.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistrationSpec {
     /// Expiry to ask for: a duration or a number of seconds, 10 s to 24 h, whole seconds. Default: 600s.
@@ -145,7 +185,7 @@ pub struct RegistrationSpec {
 }
 
 /// TLS of the `https://` addresses.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TlsSpec {
     /// PEM file with the authorities to trust. Default: the system's roots.
@@ -163,4 +203,19 @@ pub enum Quantity {
     Number(f64),
     /// A text.
     Text(String),
+}
+
+impl JsonSchema for Quantity {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Quantity".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    /// A structural schema knows no other type that is a number or a text; a fraction has to be written as a text there.
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "x-kubernetes-int-or-string": true })
+    }
 }

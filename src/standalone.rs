@@ -12,24 +12,20 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::{self, AdminError, AdminState},
-    config::{self, Cache, Config, ConfigError, Endpoint},
-    engine::{
-        Engine, EngineSettings,
-        clock::Clock,
-        driver::{Driver, Ports, Reload},
-        handle::EngineHandle,
-    },
+    config::{self, Cache, Config, ConfigError},
+    engine::{Engine, driver::Reload, handle::EngineHandle},
     environment,
-    grpc::{GrpcError, api::ApiServer, requester::GrpcRequester},
+    grpc::{api::ApiServer, requester::GrpcRequester},
+    instance::{self, Identity, Instance, InstanceError, Life, Reloads},
     metrics::Metrics,
-    ports::{Environment, Observer, StoreError},
+    ports::{Observer, StoreError},
     registration::identity::RegistryId,
-    store::{self, AnyStore, RedisSettingsError},
+    store::{self, AnyStore},
 };
 
 /// How long to wait for Redis to tell the instance id that it keeps.
@@ -59,12 +55,9 @@ pub enum StandaloneError {
     /// The configuration is not usable.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A gRPC neighbour cannot be set up.
+    /// A neighbour cannot be set up.
     #[error(transparent)]
-    Grpc(#[from] GrpcError),
-    /// The Redis client cannot be set up.
-    #[error(transparent)]
-    Redis(#[from] RedisSettingsError),
+    Instance(#[from] InstanceError),
     /// An HTTP port cannot be served.
     #[error(transparent)]
     Admin(#[from] AdminError),
@@ -72,9 +65,6 @@ pub enum StandaloneError {
     #[error("the engine ended unexpectedly; this is a defect, please report it with the log")]
     EngineEnded,
 }
-
-/// A configuration's way into a running engine.
-pub type Reloads = mpsc::Sender<Reload<ApiServer, GrpcRequester, AnyStore>>;
 
 /// An engine that runs.
 pub struct Running {
@@ -146,8 +136,8 @@ pub async fn run(args: RunArgs, shutdown: CancellationToken) -> Result<(), Stand
     Ok(())
 }
 
-/// Starts an engine with the neighbours that the configuration names. It runs until `shutdown` is cancelled, then takes
-/// up to `grace`.
+/// Starts the engine of a configuration and finds out the installation's identity. It runs until `shutdown` is cancelled,
+/// then takes up to `grace`.
 ///
 /// # Errors
 /// When a neighbour cannot be set up at all; one that is merely down is waited for.
@@ -157,17 +147,10 @@ pub async fn start<O: Observer>(
     grace: Duration,
     shutdown: CancellationToken,
 ) -> Result<Running, StandaloneError> {
-    let identity = identity(config).await;
-    let ports = Ports {
-        source: Arc::new(ApiServer::new(&config.api)?),
-        requester: Arc::new(GrpcRequester::new(config)?),
-        store: Arc::new(AnyStore::open(&config.cache, identity.as_str(), &registry_key(config))?),
-    };
-    let environment = Arc::new(environment::System);
-    let engine = Engine::new(identity.clone(), EngineSettings::from(config), environment.seed());
-    let (driver, controls) = Driver::new(engine, ports, observer, Clock::start(environment));
-    let task = tokio::spawn(driver.run(shutdown, grace));
-    Ok(Running { handle: controls.handle, reloads: controls.reload, task, identity })
+    let identity = Identity { id: identity(config).await, kept_as: Some(registry_key(config)) };
+    let life = Life { grace, paused: false };
+    let Instance { handle, reloads, task } = instance::start(config, &identity, observer, life, shutdown)?;
+    Ok(Running { handle, reloads, task, identity: identity.id })
 }
 
 /// What this installation is called and talks to: where its instance id is kept, or made from.
@@ -210,36 +193,17 @@ fn cache_name(cache: &Cache) -> &'static str {
     }
 }
 
-/// What a new configuration changes in a running engine; parts that stay the same are not touched.
+/// What a new configuration changes in a running engine.
 ///
 /// # Errors
 /// When a neighbour cannot be set up.
 fn reload(
     before: &Config,
     after: &Config,
-    identity: &RegistryId,
+    id: &RegistryId,
 ) -> Result<Reload<ApiServer, GrpcRequester, AnyStore>, StandaloneError> {
-    let source = (before.api != after.api).then(|| ApiServer::new(&after.api)).transpose()?;
-    // Its deadline is not a matter of the connection.
-    let place = |config: &Config| Endpoint { timeout: Duration::ZERO, ..config.requester.clone() };
-    let moved = place(before) != place(after);
-    let speaks = |config: &Config| {
-        let settings = &config.registration;
-        (config.methods.clone(), settings.user_agent.clone(), settings.require.clone())
-    };
-    let requester =
-        (moved || speaks(before) != speaks(after)).then(|| GrpcRequester::new(after)).transpose()?;
-    // A store that is opened keeps the instance id under the key of the registry as it is called now.
-    let store = (before.cache != after.cache || registry_key(before) != registry_key(after))
-        .then(|| AnyStore::open(&after.cache, identity.as_str(), &registry_key(after)))
-        .transpose()?;
-    Ok(Reload {
-        settings: EngineSettings::from(after),
-        source: source.map(Arc::new),
-        requester: requester.map(Arc::new),
-        requester_moved: moved,
-        store: store.map(Arc::new),
-    })
+    let identity = |config: &Config| Identity { id: id.clone(), kept_as: Some(registry_key(config)) };
+    Ok(instance::reload((before, &identity(before)), (after, &identity(after)))?)
 }
 
 /// Reads a configuration file without running it: see [`config::check`].

@@ -16,7 +16,7 @@ use super::{AdminState, serve};
 use crate::{
     engine::{
         handle::{Command, EngineHandle, Refresh},
-        view::{Filter, Page, Summary, Trouble, TrunkState, TrunkView},
+        view::{Filter, Page, Summary, Trouble, Troubles, TrunkState, TrunkView},
     },
     metrics::Metrics,
     ports::Environment,
@@ -106,7 +106,9 @@ pub(crate) fn engine(trunks: Vec<TrunkView>) -> (EngineHandle, Arc<Mutex<World>>
 fn answer(command: Command, world: &mut World) {
     match command {
         Command::Summary(answer) => drop(answer.send(world.summary.clone())),
-        Command::SyncNow => {}
+        Command::SyncNow | Command::Pause(_) => {}
+        Command::Troubles { answer, .. } => drop(answer.send(Troubles::default())),
+        Command::Leave(answer) => drop(answer.send(())),
         Command::Get { reference, answer } => {
             drop(answer.send(world.trunks.iter().find(|t| t.reference == reference).cloned()));
         }

@@ -47,6 +47,7 @@ fn spec(fields: &mut Fields<'_>) -> RegistrySpec {
         registration: fields.mapping("registration", registration),
         tls: fields.mapping("tls", |fields| TlsSpec { ca_file: fields.text("caFile", right::CA_FILE) }),
         api_timeout: fields.quantity("apiTimeout", &rules::API_TIMEOUT.right()),
+        suspend: None,
     }
 }
 
@@ -56,6 +57,8 @@ fn cache(fields: &mut Fields<'_>) -> CacheSpec {
         provider: fields
             .word("provider", &[("memory", CacheProvider::Memory), ("redis", CacheProvider::Redis)]),
         parameters: fields.text("parameters", right::PARAMETERS).map(Into::into),
+        parameters_secret_ref: None,
+        password_secret_ref: None,
     }
 }
 

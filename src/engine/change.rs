@@ -77,9 +77,16 @@ impl Engine {
     }
 
     /// Removes all bindings; [`Engine::is_empty`] tells when it is done. A sync after this would add its trunks again.
+    ///
+    /// A trunk that this engine has never sent anything for is removed too: a predecessor may have registered it.
     pub fn leave_all(&mut self, now: Now) {
         self.known.clear();
         for slot in self.fleet.all() {
+            if let Some(entry) = self.fleet.get_mut(slot)
+                && let Some(preferred) = entry.trunk.open().order().first()
+            {
+                entry.registration.presume_bound(*preferred);
+            }
             self.remove_trunk(slot, now);
         }
     }

@@ -47,7 +47,8 @@ impl Engine {
     /// It is in the future once `poll_send` has said that there is nothing to send.
     pub fn next_wakeup(&self, now: Now) -> Option<Moment> {
         if self.paused {
-            return None;
+            // Lapses are still to be noticed.
+            return self.timers.next();
         }
         // Behind a shut gate budgets do not matter: an answer opens it, or the breaker's time.
         let budgets = (self.way.gate(now.at) != Gate::Shut).then(|| self.registrars.next_at()).flatten();

@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
     time::{Instant, sleep_until},
 };
@@ -79,7 +79,18 @@ pub struct Driver<S: TrunkSource, R: Requester, T: Store, O: Observer> {
     proven: bool,
     /// Somebody asked for a sync while one was running: it may have read what it has before the change.
     sync_again: bool,
+    farewell: Farewell,
     rng: SmallRng,
+}
+
+/// All trunks are to leave: where that stands.
+enum Farewell {
+    /// Nobody wants it.
+    No,
+    /// As soon as the trunks have been read: an engine that has only begun does not know them yet.
+    Wanted(Vec<oneshot::Sender<()>>),
+    /// The bindings are being removed.
+    Leaving(Vec<oneshot::Sender<()>>),
 }
 
 type Answer = (Ticket, Result<Reply, SendError>);
@@ -100,6 +111,8 @@ enum Sync<I> {
         since: Instant,
         failures: u32,
     },
+    /// None is to come.
+    Over,
 }
 
 /// How to reach a running driver.
@@ -135,6 +148,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             link: ports.requester.link(),
             proven: false,
             sync_again: false,
+            farewell: Farewell::No,
             rng: SmallRng::seed_from_u64(clock.environment().seed()),
             clock,
             ports,
@@ -152,6 +166,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             self.send_what_is_due();
             self.keeper.write(&mut self.engine, &self.clock);
             self.turn(&shutdown).await;
+            self.say_farewell();
             self.log_transitions();
         }
         self.wind_down(grace).await;
@@ -318,7 +333,43 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             Command::SyncNow => match &mut self.sync {
                 Sync::Due(at, _) => *at = Instant::now(),
                 Sync::Running { .. } => self.sync_again = true,
+                Sync::Over => {}
             },
+            Command::Troubles { most, answer } => drop(answer.send(self.engine.troubles(most, now))),
+            Command::Pause(paused) => {
+                self.engine.pause(paused);
+            }
+            Command::Leave(answer) => match &mut self.farewell {
+                Farewell::No => self.farewell = Farewell::Wanted(vec![answer]),
+                Farewell::Wanted(waiting) | Farewell::Leaving(waiting) => waiting.push(answer),
+            },
+        }
+    }
+
+    /// Takes the next step of a farewell, if one is wanted.
+    fn say_farewell(&mut self) {
+        match std::mem::replace(&mut self.farewell, Farewell::No) {
+            Farewell::No => {}
+            Farewell::Wanted(waiting) => {
+                if self.engine.has_synced() {
+                    self.sync = Sync::Over;
+                    self.engine.leave_all(self.clock.now());
+                    self.engine.pause(false);
+                    self.farewell = Farewell::Leaving(waiting);
+                    self.say_farewell();
+                } else {
+                    // What it will read is to be removed, not to be registered first.
+                    self.engine.pause(true);
+                    self.farewell = Farewell::Wanted(waiting);
+                }
+            }
+            Farewell::Leaving(waiting) if self.engine.is_empty() => {
+                // Whoever asked may have gone.
+                for answer in waiting {
+                    let _ = answer.send(());
+                }
+            }
+            leaving => self.farewell = leaving,
         }
     }
 
@@ -328,7 +379,9 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         self.engine.reconfigure(reload.settings, now);
         if let Some(source) = reload.source {
             self.ports.source = source;
-            self.sync = Sync::Due(Instant::now(), 0);
+            if !matches!(self.sync, Sync::Over) {
+                self.sync = Sync::Due(Instant::now(), 0);
+            }
         } else if let Sync::Due(at, _) = &mut self.sync {
             *at = (*at).min(Instant::now() + self.interval);
         }
@@ -403,6 +456,7 @@ async fn next_of_sync<I>(sync: &mut Sync<I>) -> SyncEvent<I> {
             sleep_until(*at).await;
             SyncEvent::Begin(failures)
         }
+        Sync::Over => std::future::pending().await,
         Sync::Running { batches, .. } => batches.recv().await.map_or(SyncEvent::End, SyncEvent::Batch),
     }
 }

@@ -2,7 +2,7 @@
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::view::{Filter, Page, Summary, TrunkView};
+use super::view::{Filter, Page, Summary, Troubles, TrunkView};
 
 /// Most trunks that one [`Page`] holds.
 pub const MAX_PAGE: usize = 500;
@@ -38,6 +38,12 @@ pub(crate) enum Command {
     Refresh { reference: String, answer: oneshot::Sender<Refresh> },
     /// See [`EngineHandle::sync_now`].
     SyncNow,
+    /// See [`EngineHandle::troubles`].
+    Troubles { most: usize, answer: oneshot::Sender<Troubles> },
+    /// See [`EngineHandle::pause`].
+    Pause(bool),
+    /// See [`EngineHandle::leave`].
+    Leave(oneshot::Sender<()>),
 }
 
 /// A cheap, cloneable way to talk to one engine.
@@ -95,6 +101,31 @@ impl EngineHandle {
     /// When the engine has stopped.
     pub async fn refresh(&self, reference: String) -> Result<Refresh, EngineStopped> {
         self.ask(|answer| Command::Refresh { reference, answer }).await
+    }
+
+    /// The worst `most` troubles, and how many there are of each kind.
+    ///
+    /// # Errors
+    /// When the engine has stopped.
+    pub async fn troubles(&self, most: usize) -> Result<Troubles, EngineStopped> {
+        self.ask(|answer| Command::Troubles { most, answer }).await
+    }
+
+    /// `true`: sends nothing any more, while bindings stay and trunks are still read; `false`: goes on.
+    ///
+    /// # Errors
+    /// When the engine has stopped.
+    pub async fn pause(&self, paused: bool) -> Result<(), EngineStopped> {
+        self.commands.send(Command::Pause(paused)).await.map_err(|_| EngineStopped)
+    }
+
+    /// Removes the bindings of all trunks, and returns when that is done: each was removed, or given up after its tries.
+    /// An engine that has not read its trunks yet reads them first. The trunks are not read again afterwards.
+    ///
+    /// # Errors
+    /// When the engine has stopped.
+    pub async fn leave(&self) -> Result<(), EngineStopped> {
+        self.ask(Command::Leave).await
     }
 
     /// Reads the trunks again without waiting for the interval.

@@ -1,11 +1,11 @@
 //! What the engine shows of itself.
 
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 
 use super::{
     Engine, Transition,
     fleet::Slot,
-    view::{Filter, Page, Summary, Trouble, TrunkState, TrunkView},
+    view::{Filter, Page, Summary, Trouble, Troubles, TrunkState, TrunkView},
 };
 use crate::registration::{Class, UriChoice, time::Now};
 
@@ -64,6 +64,49 @@ impl Engine {
             .collect();
         let next_page_token = shown.last().filter(|_| more).map(|(reference, _)| (*reference).to_owned());
         Page { items, next_page_token }
+    }
+
+    /// The worst troubles, and how many there are of each kind.
+    pub fn troubles(&self, most: usize, now: Now) -> Troubles {
+        let counts = self.fleet.counts();
+        if counts.failing + counts.invalid + counts.at_risk == 0 {
+            return Troubles::default();
+        }
+        let mut by_reason = BTreeMap::<&'static str, u64>::new();
+        // The least bad on top.
+        let mut worst: BinaryHeap<(u8, u64, u32)> = BinaryHeap::new();
+        for (slot, entry) in self.fleet.iter() {
+            let rank = match entry.state() {
+                TrunkState::Failing => 0,
+                TrunkState::Invalid => 1,
+                TrunkState::AtRisk => 2,
+                _ => continue,
+            };
+            let cause = entry.registration.cause();
+            let reason = if entry.invalid {
+                "InvalidTrunk"
+            } else {
+                cause.map_or("", |(cause, _)| cause.reason.name())
+            };
+            *by_reason.entry(reason).or_default() += 1;
+            let badness = (rank, cause.map_or(u64::MAX, |(_, since)| since), slot);
+            if worst.len() < most {
+                worst.push(badness);
+            } else if let Some(mut least) = worst.peek_mut()
+                && badness < *least
+            {
+                *least = badness;
+            }
+        }
+        let worst = worst.into_sorted_vec();
+        Troubles {
+            worst: worst
+                .iter()
+                .filter_map(|(_, _, slot)| self.fleet.get(*slot))
+                .map(|entry| self.view(entry, now))
+                .collect(),
+            by_reason: by_reason.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect(),
+        }
     }
 
     /// One trunk.

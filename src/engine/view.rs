@@ -95,6 +95,16 @@ pub struct TrunkView {
     pub cseq: u32,
 }
 
+/// The worst troubles, and how many there are of each kind.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Troubles {
+    /// Trunks without a binding first, then those that are invalid, then those at risk; among equals the oldest first.
+    pub worst: Vec<TrunkView>,
+    /// How many trunks that fail or are at risk there are of each reason.
+    pub by_reason: std::collections::BTreeMap<String, u64>,
+}
+
 /// Which trunks to show.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {

@@ -12,9 +12,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Reloads, registry_key, reload};
+use super::{registry_key, reload};
 use crate::{
     config::{self, Cache, Config, RedisSettings},
+    instance::Reloads,
     registration::identity::RegistryId,
     store,
 };

@@ -15,16 +15,24 @@ pub enum AnyStore {
 }
 
 impl AnyStore {
-    /// The store of a registry: `instance` names its Call-IDs, `registry_key` the place where that name is kept. Nothing
-    /// is sent before the first use.
+    /// The store of a registry: `instance` names its Call-IDs, `registry_key` the place where that name is kept, if it
+    /// has to be. Nothing is sent before the first use.
     ///
     /// # Errors
     /// When the CA file cannot be used.
-    pub fn open(cache: &Cache, instance: &str, registry_key: &str) -> Result<Self, RedisSettingsError> {
+    pub fn open(
+        cache: &Cache,
+        instance: &str,
+        registry_key: Option<&str>,
+    ) -> Result<Self, RedisSettingsError> {
         Ok(match cache {
             Cache::Memory => Self::Memory(MemoryStore::new()),
             Cache::Redis(settings) => {
-                Self::Redis(Box::new(RedisStore::new(settings, instance)?.with_identity(registry_key)))
+                let store = RedisStore::new(settings, instance)?;
+                Self::Redis(Box::new(match registry_key {
+                    Some(key) => store.with_identity(key),
+                    None => store,
+                }))
             }
         })
     }

@@ -1,0 +1,123 @@
+//! One registry that runs: an engine with the neighbours that a [`Config`] names. Both modes start theirs here.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{Config, Endpoint},
+    engine::{
+        Engine, EngineSettings,
+        clock::Clock,
+        driver::{Driver, Ports, Reload},
+        handle::EngineHandle,
+    },
+    environment,
+    grpc::{GrpcError, api::ApiServer, requester::GrpcRequester},
+    ports::{Environment, Observer},
+    registration::identity::RegistryId,
+    store::{AnyStore, RedisSettingsError},
+};
+
+/// Why a registry cannot run as it is configured. A neighbour that is merely down is none of these: it is waited for.
+#[derive(Debug, thiserror::Error)]
+pub enum InstanceError {
+    /// A gRPC neighbour cannot be set up.
+    #[error(transparent)]
+    Grpc(#[from] GrpcError),
+    /// The Redis client cannot be set up.
+    #[error(transparent)]
+    Redis(#[from] RedisSettingsError),
+}
+
+/// A configuration's way into a running engine.
+pub type Reloads = mpsc::Sender<Reload<ApiServer, GrpcRequester, AnyStore>>;
+
+/// What tells one registry from the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// What its Call-IDs are made of, and its keys in Redis.
+    pub id: RegistryId,
+    /// Under what name Redis keeps the id for the next start; `None` where it is known without.
+    pub kept_as: Option<String>,
+}
+
+/// How an engine begins and ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Life {
+    /// How long answers in flight and the last writes to the cache may take at the end.
+    pub grace: Duration,
+    /// It begins without sending anything, until [`EngineHandle::pause`] says otherwise.
+    pub paused: bool,
+}
+
+/// An engine that runs.
+pub struct Instance {
+    /// Asks and commands.
+    pub handle: EngineHandle,
+    /// New configurations.
+    pub reloads: Reloads,
+    /// Ends when the engine has.
+    pub task: JoinHandle<Engine>,
+}
+
+/// Starts an engine with the neighbours that the configuration names. It runs until `shutdown` is cancelled, then takes
+/// up to [`Life::grace`].
+///
+/// # Errors
+/// When a neighbour cannot be set up at all.
+pub fn start<O: Observer>(
+    config: &Config,
+    identity: &Identity,
+    observer: O,
+    life: Life,
+    shutdown: CancellationToken,
+) -> Result<Instance, InstanceError> {
+    let ports = Ports {
+        source: Arc::new(ApiServer::new(&config.api)?),
+        requester: Arc::new(GrpcRequester::new(config)?),
+        store: Arc::new(open_store(config, identity)?),
+    };
+    let environment = Arc::new(environment::System);
+    let mut engine = Engine::new(identity.id.clone(), EngineSettings::from(config), environment.seed());
+    engine.pause(life.paused);
+    let (driver, controls) = Driver::new(engine, ports, observer, Clock::start(environment));
+    let task = tokio::spawn(driver.run(shutdown, life.grace));
+    Ok(Instance { handle: controls.handle, reloads: controls.reload, task })
+}
+
+/// What a new configuration changes in a running engine; parts that stay the same are not touched.
+///
+/// # Errors
+/// When a neighbour cannot be set up.
+pub fn reload(
+    (before, identity_before): (&Config, &Identity),
+    (after, identity): (&Config, &Identity),
+) -> Result<Reload<ApiServer, GrpcRequester, AnyStore>, InstanceError> {
+    let source = (before.api != after.api).then(|| ApiServer::new(&after.api)).transpose()?;
+    // Its deadline is not a matter of the connection.
+    let place = |config: &Config| Endpoint { timeout: Duration::ZERO, ..config.requester.clone() };
+    let moved = place(before) != place(after);
+    let speaks = |config: &Config| {
+        let settings = &config.registration;
+        (config.methods.clone(), settings.user_agent.clone(), settings.require.clone())
+    };
+    let requester =
+        (moved || speaks(before) != speaks(after)).then(|| GrpcRequester::new(after)).transpose()?;
+    // A store that is opened keeps the id under the name that the registry has now.
+    let store = (before.cache != after.cache || identity_before.kept_as != identity.kept_as)
+        .then(|| open_store(after, identity))
+        .transpose()?;
+    Ok(Reload {
+        settings: EngineSettings::from(after),
+        source: source.map(Arc::new),
+        requester: requester.map(Arc::new),
+        requester_moved: moved,
+        store: store.map(Arc::new),
+    })
+}
+
+fn open_store(config: &Config, identity: &Identity) -> Result<AnyStore, RedisSettingsError> {
+    AnyStore::open(&config.cache, identity.id.as_str(), identity.kept_as.as_deref())
+}
