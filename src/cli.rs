@@ -51,6 +51,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Serve Routr's Requester: SIP requests over gRPC in, SIP over UDP, TCP and TLS out
     Requester(RequesterArgs),
+    /// Print the CustomResourceDefinition of Registry resources as YAML, for kubectl apply --server-side -f -
+    Crd,
 }
 
 /// Say whether a configuration file is good.

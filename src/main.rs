@@ -6,7 +6,9 @@ use anyhow::Context;
 use clap::Parser;
 use routr_registry::{
     cli::{Cli, Command},
-    client, config, demo, requester, standalone,
+    client, config, demo, requester,
+    spec::crd,
+    standalone,
     telemetry::{self, Lines},
 };
 use tokio::{
@@ -63,7 +65,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             // Its terminal may be closed: it has a folder to clear away.
             Command::Demo(_) => cancel_at_signal(shutdown.clone(), &[ENDING[0], ENDING[1], HANGUP])?,
             // Nothing of the others needs an orderly end.
-            Command::Check(_) | Command::Trunks(_) | Command::Refresh(_) => {}
+            Command::Check(_) | Command::Trunks(_) | Command::Refresh(_) | Command::Crd => {}
         }
         match cli.command {
             Command::Run(args) => standalone::run(args, shutdown).await?,
@@ -76,6 +78,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Refresh(args) => client::refresh(args).await?,
             Command::Demo(args) => demo::run(args, shutdown).await?,
             Command::Requester(args) => requester::run(args, shutdown).await?,
+            Command::Crd => std::io::stdout().write_all(crd::yaml()?.as_bytes())?,
         }
         Ok(ExitCode::SUCCESS)
     });
