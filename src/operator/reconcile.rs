@@ -21,9 +21,9 @@ use kube::{
 
 use super::{
     dereference::{self, DereferenceError, dereference},
-    fleet::Fleet,
+    fleet::{Farewell, Fleet},
     reporter::Reporter,
-    status::Stall,
+    status::{self, Stall},
     validate::validate,
     writer::{KubeWriter, Writer},
 };
@@ -182,20 +182,25 @@ async fn cleanup(
             tracing::warn!(registry = %subject.name, %error, "deleted, and cannot be run any more: its bindings lapse by themselves");
         }
     }
-    let left = if suspended {
+    let farewell = if suspended {
         tracing::info!(registry = %subject.name, "deleted while suspended: bindings stay until they lapse");
         None
     } else {
         context.fleet.leave(&subject.uid, generation, context.deregister_deadline).await
     };
-    match left {
-        Some(0) => tracing::info!(registry = %subject.name, "deleted: all trunks are de-registered"),
-        Some(left) => {
-            let deadline = context.deregister_deadline.as_secs();
-            tracing::warn!(registry = %subject.name, left, deadline, "deleted: not all trunks could be de-registered in time");
-            writer(registry, context).tell(super::status::left_behind(left, deadline)).await;
+    let notice = match farewell {
+        Some(Farewell::Complete { removed }) => {
+            tracing::info!(registry = %subject.name, removed, "deleted: all trunks are de-registered");
+            Some(status::deregistered(removed))
         }
-        None => {}
+        Some(Farewell::Late { left, why }) => {
+            tracing::warn!(registry = %subject.name, left, why, "deleted: not all trunks could be de-registered in time");
+            Some(status::not_deregistered(left, &why))
+        }
+        None => None,
+    };
+    if let Some(notice) = notice {
+        writer(registry, context).tell(notice).await;
     }
     context.fleet.dismiss(&subject.uid).await;
     Ok(Action::await_change())
