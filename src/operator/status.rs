@@ -91,6 +91,18 @@ pub fn difference(before: &RegistryStatus, after: &RegistryStatus) -> Difference
     if before == after { Difference::None } else { Difference::Real }
 }
 
+/// A deleted Registry went with trunks that are still registered.
+pub fn left_behind(trunks: u64, deadline_s: u64) -> Notice {
+    Notice {
+        warning: true,
+        reason: "DeregistrationIncomplete",
+        action: "Deregister",
+        message: format!(
+            "{trunks} trunks could not be de-registered within {deadline_s} s; their bindings lapse by themselves"
+        ),
+    }
+}
+
 /// What a person would want to be told of the change.
 pub fn notices(before: Option<&RegistryStatus>, after: &RegistryStatus) -> Vec<Notice> {
     let _ = (before, after);
