@@ -191,7 +191,7 @@ impl Fleet {
     fn start(&self, name: &RegistryName, plan: Plan) -> Result<Run, InstanceError> {
         let life = Life { grace: self.grace, paused: plan.suspend, permit: self.permit.clone() };
         let stop = CancellationToken::new();
-        let observer = self.metrics.clone();
+        let observer = self.metrics.registry(name.clone());
         let Instance { handle, reloads, task } =
             instance::start(&plan.config, &plan.identity, observer, &life, stop.clone())?;
         self.directory.enter(name.clone(), handle.clone());
@@ -277,6 +277,7 @@ impl Fleet {
         if tokio::time::timeout(self.grace * 2 + Duration::from_secs(1), run.task).await.is_err() {
             tracing::error!(registry = %member.name, "its engine does not end");
         }
+        self.metrics.forget(&member.name);
     }
 }
 

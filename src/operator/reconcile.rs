@@ -27,7 +27,7 @@ use super::{
     validate::validate,
     writer::{KubeWriter, Writer},
 };
-use crate::{admin::RegistryName, instance::Permit, spec::Registry};
+use crate::{admin::RegistryName, instance::Permit, metrics::Metrics, spec::Registry};
 
 /// Keeps a deleted Registry until its trunks are de-registered.
 pub const FINALIZER: &str = "routr.io/deregister";
@@ -43,6 +43,8 @@ pub struct Context {
     pub client: Client,
     /// The engines.
     pub fleet: Fleet,
+    /// Counts.
+    pub metrics: Metrics,
     /// Publishes events.
     pub recorder: Recorder,
     /// Acts only while it holds.
@@ -154,7 +156,7 @@ async fn apply(subject: &Subject, registry: &Registry, context: &Context) -> Res
 fn report_on(subject: &Subject, registry: &Registry, context: &Context) {
     context.fleet.report_on(&subject.uid, &subject.name, || {
         let writer = writer(registry, context);
-        Reporter::new(Arc::new(writer), registry.status.clone())
+        Reporter::new(Arc::new(writer), registry.status.clone(), context.metrics.clone())
     });
 }
 
