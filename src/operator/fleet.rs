@@ -192,8 +192,9 @@ impl Fleet {
         let life = Life { grace: self.grace, paused: plan.suspend, permit: self.permit.clone() };
         let stop = CancellationToken::new();
         let observer = self.metrics.registry(name.clone());
+        let span = tracing::info_span!(parent: None, "engine", registry = %name);
         let Instance { handle, reloads, task } =
-            instance::start(&plan.config, &plan.identity, observer, &life, stop.clone())?;
+            span.in_scope(|| instance::start(&plan.config, &plan.identity, observer, &life, stop.clone()))?;
         self.directory.enter(name.clone(), handle.clone());
         tracing::info!(
             registry = %name,
