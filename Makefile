@@ -25,10 +25,6 @@ lint: ## formatting and clippy, warnings are errors
 	cargo fmt --all --check
 	cargo clippy --locked --all-targets -- -D warnings
 
-crds: ## write the CustomResourceDefinition of the code to crds/
-	@scripts/setup.sh cc
-	@definition=$$(cargo run --quiet --locked -- crd) && printf '%s\n' "$$definition" > crds/registries.routr.io.yaml
-
 fmt: ## format the code
 	cargo fmt --all
 
