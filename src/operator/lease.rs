@@ -187,8 +187,8 @@ impl Speaker<'_> {
                 }
             }
             Err(_) => {}
-            // A Lease that is there to be taken, and is not: nothing is well before it was written.
-            Ok(()) if self.trouble.is_some() && election.takes() => {}
+            // A Lease that is there to be taken: how this replica stands is known when it was written.
+            Ok(()) if election.takes() => {}
             Ok(()) => {
                 self.trouble = None;
                 self.follows(election.leader());
