@@ -18,9 +18,9 @@ pub mod fleet;
 pub mod lease;
 pub mod reconcile;
 pub mod reporter;
-// mod run;
+mod run;
 pub mod status;
 pub mod validate;
 pub mod writer;
 
-// pub use run::{OperatorArgs, OperatorError, run};
+pub use run::{OperatorArgs, OperatorError, run};

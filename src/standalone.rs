@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin::{self, AdminError, AdminState},
+    admin::{self, AdminError, AdminState, Directory, RegistryName},
     config::{self, Cache, Config, ConfigError},
     engine::{Engine, handle::EngineHandle},
     environment,
@@ -95,16 +95,19 @@ pub async fn run(args: RunArgs, shutdown: CancellationToken) -> Result<(), Stand
         "starting"
     );
     let metrics = Metrics::new(environment::unix_ms());
+    let name = RegistryName::plain(&config.name);
+    let observer = metrics.registry(name.clone());
     let mut engine = tokio::select! {
-        engine = start(&config, metrics.clone(), Duration::from_secs(args.grace), shutdown.clone()) => engine?,
+        engine = start(&config, observer, Duration::from_secs(args.grace), shutdown.clone()) => engine?,
         () = shutdown.cancelled() => {
             tracing::info!("stopped before anything was registered");
             return Ok(());
         }
     };
     let healthz = admin::healthz_wanted(std::env::var("ENABLE_HEALTHCHECKS").ok().as_deref());
+    let directory = Directory::of_one(name, engine.handle.clone());
     let state =
-        AdminState::new(engine.handle.clone(), metrics, Arc::new(environment::System)).with_healthz(healthz);
+        AdminState::new(directory.clone(), metrics, Arc::new(environment::System)).with_healthz(healthz);
     // The ports answer until the engine has written its last changes.
     let ports_end = CancellationToken::new();
     let ports = tokio::spawn(admin::serve(Some(public), Some(private), state, ports_end.clone()));
@@ -112,7 +115,7 @@ pub async fn run(args: RunArgs, shutdown: CancellationToken) -> Result<(), Stand
         path,
         config,
         engine.identity.clone(),
-        engine.reloads.clone(),
+        (engine.reloads.clone(), directory),
         hangups,
         shutdown.clone(),
     ));

@@ -59,12 +59,13 @@ async fn watch(api: Api<Registry>, namespace: Option<&str>, context: Arc<Context
         }
     };
     let reconciled = |registry: Arc<Registry>, context: Arc<Context>| {
-        let failures = failures.clone();
+        let (failures, counted) = (failures.clone(), context.clone());
         async move {
             let done = reconcile(registry.clone(), context).await;
             if done.is_ok() {
                 failures.forget(&registry);
             }
+            counted.metrics.operator().reconciled(if done.is_ok() { "ok" } else { "failed" });
             done
         }
     };

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
 use kube::{Api, Client};
 
-use super::status::Stall;
+use super::status::{Stall, reasons};
 use crate::{
     secret::Secret,
     spec::{RegistrySpec, SecretKeyRef},
@@ -69,14 +69,14 @@ async fn read(
             let text = format!(
                 "{field}: there is no Secret {name:?} in this namespace; create it or correct the name"
             );
-            return Err(stalled("SecretNotFound", text));
+            return Err(stalled(reasons::SECRET_NOT_FOUND, text));
         }
         Err(kube::Error::Api(status)) if status.code == 403 => {
             let text = format!(
                 "{field}: the operator has no right to get Secret {name:?}; allow it in the chart's values \
                  (rbac.secrets), or bind a Role with get on this Secret to its ServiceAccount"
             );
-            return Err(stalled("SecretForbidden", text));
+            return Err(stalled(reasons::SECRET_UNREADABLE, text));
         }
         Err(source) => return Err(DereferenceError::Kubernetes { name: name.clone(), source }),
     };
@@ -85,7 +85,7 @@ async fn read(
         let known: Vec<&str> = data.keys().map(String::as_str).take(10).collect();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         let text = format!("{field}: Secret {name:?} has no key {key:?}; its keys: {known}");
-        return Err(stalled("SecretKeyNotFound", text));
+        return Err(stalled(reasons::SECRET_NOT_FOUND, text));
     };
     match std::str::from_utf8(&value.0) {
         // What `echo` or an editor leaves at the end belongs to no password.
@@ -94,7 +94,7 @@ async fn read(
             let text = format!(
                 "{field}: key {key:?} of Secret {name:?} is not UTF-8 text; write the text itself into it"
             );
-            Err(stalled("SecretInvalid", text))
+            Err(stalled(reasons::SECRET_UNREADABLE, text))
         }
     }
 }

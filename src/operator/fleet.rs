@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     reporter::{Assignment, Reporter, Work},
-    status::Stall,
+    status::{Stall, reasons},
     validate::Plan,
 };
 use crate::{
@@ -22,6 +22,9 @@ use crate::{
     metrics::Metrics,
     ports::Environment,
 };
+
+/// How long an engine may take to say how it is.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Why an engine does not run as planned.
 #[derive(Debug, thiserror::Error)]
@@ -44,9 +47,9 @@ impl FleetError {
     /// As the status tells it.
     pub fn stall(&self) -> Stall {
         let reason = match self {
-            Self::Instance(_) => "InvalidSpec",
-            Self::InstanceIdInUse(_) => "InstanceIdInUse",
-            Self::InstanceIdChanged => "InstanceIdChanged",
+            Self::Instance(_) => reasons::CANNOT_START,
+            Self::InstanceIdInUse(_) => reasons::INSTANCE_ID_IN_USE,
+            Self::InstanceIdChanged => reasons::INVALID_SPEC,
         };
         Stall { reason, message: self.to_string() }
     }
@@ -67,6 +70,23 @@ struct Member {
     assignment: watch::Sender<Assignment>,
     reporter: JoinHandle<()>,
     run: Option<Run>,
+}
+
+/// How a de-registration ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    /// Nothing is left to remove.
+    Complete {
+        /// How many bindings there were.
+        removed: u64,
+    },
+    /// The deadline came first.
+    Late {
+        /// How many trunks were left.
+        left: u64,
+        /// In plain words.
+        why: String,
+    },
 }
 
 struct Run {
@@ -171,7 +191,7 @@ impl Fleet {
     fn start(&self, name: &RegistryName, plan: Plan) -> Result<Run, InstanceError> {
         let life = Life { grace: self.grace, paused: plan.suspend, permit: self.permit.clone() };
         let stop = CancellationToken::new();
-        let observer = self.metrics.clone();
+        let observer = self.metrics.registry(name.clone());
         let Instance { handle, reloads, task } =
             instance::start(&plan.config, &plan.identity, observer, &life, stop.clone())?;
         self.directory.enter(name.clone(), handle.clone());
@@ -190,9 +210,8 @@ impl Fleet {
         self.members().get(uid).is_some_and(|member| member.run.is_some())
     }
 
-    /// Removes the bindings of all trunks of a Registry, for at most `deadline`. Says how many trunks were left when it was
-    /// over; `None` where nothing runs.
-    pub async fn leave(&self, uid: &str, generation: i64, deadline: Duration) -> Option<u64> {
+    /// Removes the bindings of all trunks of a Registry, for at most `deadline`. `None` where nothing runs.
+    pub async fn leave(&self, uid: &str, generation: i64, deadline: Duration) -> Option<Farewell> {
         let handle = {
             let members = self.members();
             let member = members.get(uid)?;
@@ -210,13 +229,20 @@ impl Fleet {
             });
             run.handle.clone()
         };
+        let look = async || tokio::time::timeout(LOOK, handle.summary()).await.ok()?.ok();
+        let before = look().await.map_or(0, |summary| summary.counts.registered + summary.counts.at_risk);
         if matches!(tokio::time::timeout(deadline, handle.leave()).await, Ok(Ok(()))) {
-            return Some(0);
+            return Some(Farewell::Complete { removed: before });
         }
-        let left = tokio::time::timeout(Duration::from_secs(1), handle.summary()).await;
-        let counts = left.ok().and_then(Result::ok).map(|summary| summary.counts).unwrap_or_default();
-        // What cannot be registered has nothing to remove.
-        Some(counts.registered + counts.at_risk + counts.failing + counts.pending + counts.leaving)
+        let summary = look().await.unwrap_or_default();
+        let counts = summary.counts;
+        let why = [&summary.requester, &summary.api].into_iter().find(|health| health.ok == Some(false));
+        let why = why.and_then(|health| health.message.clone());
+        Some(Farewell::Late {
+            // What cannot be registered has nothing to remove.
+            left: counts.registered + counts.at_risk + counts.leaving,
+            why: why.unwrap_or_else(|| "registrars did not answer in time".to_owned()),
+        })
     }
 
     /// Ends the engine of a Registry, and reports no more on it. Bindings stay as they are.
@@ -251,6 +277,7 @@ impl Fleet {
         if tokio::time::timeout(self.grace * 2 + Duration::from_secs(1), run.task).await.is_err() {
             tracing::error!(registry = %member.name, "its engine does not end");
         }
+        self.metrics.forget(&member.name);
     }
 }
 

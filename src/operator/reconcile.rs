@@ -21,13 +21,13 @@ use kube::{
 
 use super::{
     dereference::{self, DereferenceError, dereference},
-    fleet::Fleet,
+    fleet::{Farewell, Fleet},
     reporter::Reporter,
-    status::Stall,
+    status::{self, Stall},
     validate::validate,
     writer::{KubeWriter, Writer},
 };
-use crate::{admin::RegistryName, instance::Permit, spec::Registry};
+use crate::{admin::RegistryName, instance::Permit, metrics::Metrics, spec::Registry};
 
 /// Keeps a deleted Registry until its trunks are de-registered.
 pub const FINALIZER: &str = "routr.io/deregister";
@@ -43,6 +43,8 @@ pub struct Context {
     pub client: Client,
     /// The engines.
     pub fleet: Fleet,
+    /// Counts.
+    pub metrics: Metrics,
     /// Publishes events.
     pub recorder: Recorder,
     /// Acts only while it holds.
@@ -154,7 +156,7 @@ async fn apply(subject: &Subject, registry: &Registry, context: &Context) -> Res
 fn report_on(subject: &Subject, registry: &Registry, context: &Context) {
     context.fleet.report_on(&subject.uid, &subject.name, || {
         let writer = writer(registry, context);
-        Reporter::new(Arc::new(writer), registry.status.clone())
+        Reporter::new(Arc::new(writer), registry.status.clone(), context.metrics.clone())
     });
 }
 
@@ -182,20 +184,25 @@ async fn cleanup(
             tracing::warn!(registry = %subject.name, %error, "deleted, and cannot be run any more: its bindings lapse by themselves");
         }
     }
-    let left = if suspended {
+    let farewell = if suspended {
         tracing::info!(registry = %subject.name, "deleted while suspended: bindings stay until they lapse");
         None
     } else {
         context.fleet.leave(&subject.uid, generation, context.deregister_deadline).await
     };
-    match left {
-        Some(0) => tracing::info!(registry = %subject.name, "deleted: all trunks are de-registered"),
-        Some(left) => {
-            let deadline = context.deregister_deadline.as_secs();
-            tracing::warn!(registry = %subject.name, left, deadline, "deleted: not all trunks could be de-registered in time");
-            writer(registry, context).tell(super::status::left_behind(left, deadline)).await;
+    let notice = match farewell {
+        Some(Farewell::Complete { removed }) => {
+            tracing::info!(registry = %subject.name, removed, "deleted: all trunks are de-registered");
+            Some(status::deregistered(removed))
         }
-        None => {}
+        Some(Farewell::Late { left, why }) => {
+            tracing::warn!(registry = %subject.name, left, why, "deleted: not all trunks could be de-registered in time");
+            Some(status::not_deregistered(left, &why))
+        }
+        None => None,
+    };
+    if let Some(notice) = notice {
+        writer(registry, context).tell(notice).await;
     }
     context.fleet.dismiss(&subject.uid).await;
     Ok(Action::await_change())

@@ -12,12 +12,13 @@ use super::{
     status::{self, Difference, Phase, Situation, Snapshot, Stall},
     writer::{WriteError, Writer},
 };
-use crate::{engine::handle::EngineHandle, environment, ports::Environment, spec::status::RegistryStatus};
+use crate::{
+    engine::handle::EngineHandle, environment, metrics::Metrics, ports::Environment,
+    spec::status::RegistryStatus,
+};
 
 /// How often an engine is looked at.
 const PERIOD: Duration = Duration::from_secs(1);
-/// How many troubles the status names.
-const WORST: usize = 50;
 /// Between two writes of what somebody waits for.
 const BETWEEN_WRITES: Duration = Duration::from_secs(3);
 /// Between two writes of nothing but times that move on.
@@ -74,6 +75,7 @@ pub struct Reporter {
     current: Option<RegistryStatus>,
     /// As written last, and when.
     written: Option<(RegistryStatus, Instant)>,
+    metrics: Metrics,
     pause: Duration,
     not_before: Instant,
     began: Instant,
@@ -81,12 +83,13 @@ pub struct Reporter {
 
 impl Reporter {
     /// Goes on from the status that the resource has.
-    pub fn new(writer: Arc<dyn Writer>, before: Option<RegistryStatus>) -> Self {
+    pub fn new(writer: Arc<dyn Writer>, before: Option<RegistryStatus>, metrics: Metrics) -> Self {
         let now = Instant::now();
         Self {
             writer,
             written: before.clone().map(|status| (status, now.checked_sub(BETWEEN_WRITES).unwrap_or(now))),
             current: before,
+            metrics,
             pause: Duration::ZERO,
             not_before: now,
             began: now,
@@ -158,7 +161,9 @@ impl Reporter {
     }
 
     async fn write(&mut self, status: RegistryStatus) {
-        match self.writer.write(&status).await {
+        let written = self.writer.write(&status).await;
+        self.metrics.operator().status_write(written.is_ok());
+        match written {
             Ok(()) => {
                 self.written = Some((status, Instant::now()));
                 self.pause = Duration::ZERO;
@@ -179,7 +184,7 @@ async fn snapshot(handle: &EngineHandle, durable: bool) -> Option<Snapshot> {
     let asked = async {
         Ok::<_, crate::engine::handle::EngineStopped>(Snapshot {
             summary: handle.summary().await?,
-            troubles: handle.troubles(WORST).await?,
+            troubles: handle.troubles(status::MAX_FAILURES).await?,
             durable,
         })
     };

@@ -121,7 +121,7 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
         grace: Duration::from_secs(args.grace),
         deregister_deadline: Duration::from_secs(args.deregister_deadline),
     };
-    let mut elector = Elector::new(client, settings);
+    let mut elector = Elector::new(client, &settings);
     while let Some(term) = elector.next_term(&shutdown, &standing).await {
         replica.lead(&term, &shutdown).await;
         term.release().await;
@@ -163,6 +163,7 @@ impl Replica {
         let permit = Permit::when(move || valid.holds());
         let context = Arc::new(Context {
             client: self.client.clone(),
+            metrics: self.metrics.clone(),
             fleet: Fleet::new(self.directory.clone(), self.metrics.clone(), permit.clone(), self.grace),
             recorder: self.recorder.clone(),
             permit,

@@ -2,7 +2,10 @@
 
 use kube::ResourceExt;
 
-use super::{dereference::Secrets, status::Stall};
+use super::{
+    dereference::Secrets,
+    status::{Stall, reasons},
+};
 use crate::{
     config::Config,
     instance::Identity,
@@ -32,7 +35,7 @@ pub fn validate(registry: &Registry, secrets: &Secrets) -> Result<Plan, Stall> {
             Some(CacheParameters(parameters.clone()));
     }
     let config = Config::from_spec(&registry.name_any(), &spec)
-        .map_err(|mistakes| Stall { reason: "InvalidSpec", message: mistakes.to_string() })?;
+        .map_err(|mistakes| Stall { reason: reasons::INVALID_SPEC, message: mistakes.to_string() })?;
     Ok(Plan {
         identity: identity(registry, &config)?,
         suspend: registry.spec.suspend.unwrap_or(false),
@@ -44,7 +47,7 @@ pub fn validate(registry: &Registry, secrets: &Secrets) -> Result<Plan, Stall> {
 fn identity(registry: &Registry, config: &Config) -> Result<Identity, Stall> {
     let uid = registry.uid();
     let id = config.instance_id.as_deref().or(uid.as_deref()).ok_or_else(|| Stall {
-        reason: "InvalidSpec",
+        reason: reasons::INVALID_SPEC,
         message: "metadata.uid: missing; only a resource of an API server has one".to_owned(),
     })?;
     Ok(Identity { id: RegistryId::new(id), kept_as: None })
