@@ -18,14 +18,13 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admin::{self, AdminError, AdminState, Directory, RegistryName},
     config::{self, Cache, Config, ConfigError},
-    engine::{Engine, driver::Reload, handle::EngineHandle},
+    engine::{Engine, handle::EngineHandle},
     environment,
-    grpc::{api::ApiServer, requester::GrpcRequester},
-    instance::{self, Identity, Instance, InstanceError, Life, Reloads},
+    instance::{self, Identity, Instance, InstanceError, Life, Permit, Reloads},
     metrics::Metrics,
     ports::{Observer, StoreError},
     registration::identity::RegistryId,
-    store::{self, AnyStore},
+    store,
 };
 
 /// How long to wait for Redis to tell the instance id that it keeps.
@@ -151,8 +150,8 @@ pub async fn start<O: Observer>(
     shutdown: CancellationToken,
 ) -> Result<Running, StandaloneError> {
     let identity = Identity { id: identity(config).await, kept_as: Some(registry_key(config)) };
-    let life = Life { grace, paused: false };
-    let Instance { handle, reloads, task } = instance::start(config, &identity, observer, life, shutdown)?;
+    let life = Life { grace, paused: false, permit: Permit::always() };
+    let Instance { handle, reloads, task } = instance::start(config, &identity, observer, &life, shutdown)?;
     Ok(Running { handle, reloads, task, identity: identity.id })
 }
 
@@ -200,13 +199,9 @@ fn cache_name(cache: &Cache) -> &'static str {
 ///
 /// # Errors
 /// When a neighbour cannot be set up.
-fn reload(
-    before: &Config,
-    after: &Config,
-    id: &RegistryId,
-) -> Result<Reload<ApiServer, GrpcRequester, AnyStore>, StandaloneError> {
+fn reload(before: &Config, after: &Config, id: &RegistryId) -> Result<instance::Change, StandaloneError> {
     let identity = |config: &Config| Identity { id: id.clone(), kept_as: Some(registry_key(config)) };
-    Ok(instance::reload((before, &identity(before)), (after, &identity(after)))?)
+    Ok(instance::reload((before, &identity(before)), (after, &identity(after)), &Permit::always())?)
 }
 
 /// Reads a configuration file without running it: see [`config::check`].

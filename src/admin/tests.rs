@@ -80,6 +80,7 @@ async fn not_ready_before_the_first_sync_and_says_why() {
             ok: Some(false),
             message: Some("connection refused".to_owned()),
             since_ms: NOW - 61_000,
+            reason: None,
         };
     }
     let answer = request(ports.public, "GET /readyz", &["Accept: application/json"]).await;
@@ -100,8 +101,12 @@ async fn not_ready_before_the_first_sync_and_says_why() {
 #[tokio::test]
 async fn a_requester_that_fails_or_is_awaited_makes_it_unready() {
     let ports = start(sample()).await;
-    ports.world.lock().unwrap().summary.requester =
-        Health { ok: Some(false), message: Some("connection refused".to_owned()), since_ms: NOW - 3_000 };
+    ports.world.lock().unwrap().summary.requester = Health {
+        ok: Some(false),
+        message: Some("connection refused".to_owned()),
+        since_ms: NOW - 3_000,
+        reason: None,
+    };
     let failed = get(ports.public, "/readyz").await;
     assert_eq!(failed.status, 503);
     assert!(failed.body.starts_with("not ready\n"), "{}", failed.body);
@@ -126,7 +131,12 @@ async fn a_failing_cache_or_api_is_reported_but_leaves_it_ready() {
     let ports = start(sample()).await;
     {
         let mut world = ports.world.lock().unwrap();
-        let down = Health { ok: Some(false), message: Some("timed out".to_owned()), since_ms: NOW - 60_000 };
+        let down = Health {
+            ok: Some(false),
+            message: Some("timed out".to_owned()),
+            since_ms: NOW - 60_000,
+            reason: None,
+        };
         world.summary.cache = down.clone();
         world.summary.api = down;
     }

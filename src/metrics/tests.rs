@@ -39,8 +39,8 @@ impl One {
 fn summary() -> Summary {
     Summary {
         counts: Counts { pending: 1, registered: 9, at_risk: 2, failing: 3, invalid: 4, leaving: 5 },
-        api: Health { ok: Some(true), message: None, since_ms: NOW },
-        requester: Health { ok: Some(false), message: Some("refused".into()), since_ms: NOW },
+        api: Health { ok: Some(true), message: None, since_ms: NOW, reason: None },
+        requester: Health { ok: Some(false), message: Some("refused".into()), since_ms: NOW, reason: None },
         cache: Health::default(),
         last_sync_ms: Some(NOW - 12_500),
         removals_held: 11,
