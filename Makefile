@@ -5,10 +5,10 @@ SHELL := /bin/bash
 # Where rustup puts cargo, where Debian puts kamailio, and where go.dev says to put Go.
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin:/usr/local/sbin:/usr/local/go/bin
 
-.PHONY: help setup demo test lint fmt deny crds
+.PHONY: help setup demo test lint fmt deny crds chart-readme
 
 help: ## this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/\1|\2/p' Makefile | while IFS='|' read -r target text; do printf 'make %-7s %s\n' "$$target" "$$text"; done
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1|\2/p' Makefile | while IFS='|' read -r target text; do printf 'make %-12s %s\n' "$$target" "$$text"; done
 
 setup: ## install what the tests need and this machine lacks (redis-server, kamailio, a C compiler); asks for Go where it is needed
 	@scripts/setup.sh
@@ -25,13 +25,15 @@ lint: ## formatting and clippy, warnings are errors
 	cargo fmt --all --check
 	cargo clippy --locked --all-targets -- -D warnings
 
-crds: ## write the CustomResourceDefinition of the code to crds/
-	@scripts/setup.sh cc
-	@definition=$$(cargo run --quiet --locked -- crd) && printf '%s\n' "$$definition" > crds/registries.routr.io.yaml
-
 fmt: ## format the code
 	cargo fmt --all
 
 deny: ## licences, banned crates and sources of the dependencies; advisories too with ADVISORIES=1 (needs the network)
 	@scripts/setup.sh cc
 	@scripts/deny.sh $(if $(ADVISORIES),advisories)
+
+crds: ## write crds/ and the chart's copy anew, from the types in src/spec.rs
+	@scripts/crds.sh
+
+chart-readme: ## write the table of values in the chart's README anew, from values.yaml
+	@scripts/chart-readme.sh

@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::{
     config::{Config, Endpoint},
@@ -92,7 +93,8 @@ pub fn start<O: Observer>(
     let mut engine = Engine::new(identity.id.clone(), EngineSettings::from(config), environment.seed());
     engine.pause(life.paused);
     let (driver, controls) = Driver::new(engine, ports, observer, Clock::start(environment));
-    let task = tokio::spawn(driver.run(shutdown, life.grace));
+    // Whoever runs several tells their lines apart by its span.
+    let task = tokio::spawn(driver.run(shutdown, life.grace).in_current_span());
     Ok(Instance { handle: controls.handle, reloads: controls.reload, task })
 }
 

@@ -192,8 +192,9 @@ impl Fleet {
         let life = Life { grace: self.grace, paused: plan.suspend, permit: self.permit.clone() };
         let stop = CancellationToken::new();
         let observer = self.metrics.registry(name.clone());
+        let span = tracing::info_span!(parent: None, "engine", registry = %name);
         let Instance { handle, reloads, task } =
-            instance::start(&plan.config, &plan.identity, observer, &life, stop.clone())?;
+            span.in_scope(|| instance::start(&plan.config, &plan.identity, observer, &life, stop.clone()))?;
         self.directory.enter(name.clone(), handle.clone());
         tracing::info!(
             registry = %name,
@@ -262,8 +263,11 @@ impl Fleet {
     pub async fn dismiss_all(&self) {
         let members: Vec<Member> = self.members().drain().map(|(_, member)| member).collect();
         // All of them stop sending before any is waited for.
-        for run in members.iter().filter_map(|member| member.run.as_ref()) {
-            run.stop.cancel();
+        for member in &members {
+            self.directory.leave(&member.name);
+            if let Some(run) = &member.run {
+                run.stop.cancel();
+            }
         }
         futures_util::future::join_all(members.into_iter().map(|member| self.end(member))).await;
     }

@@ -5,6 +5,7 @@
 mod chain;
 mod control_plane_harness;
 mod kamailio_harness;
+mod operator;
 mod process_harness;
 mod standalone;
 mod support;
