@@ -121,7 +121,8 @@ pub struct RegistrySpec {
     #[x_kube(validation = cel::distinct_edge_ports())]
     pub edge_ports: Vec<EdgePortSpec>,
     /// What tells this installation's Call-IDs from another's that registers the same accounts: 1 to 128 visible ASCII
-    /// characters. Default: kept in Redis, else derived from the name and the addresses.
+    /// characters. Default: in Kubernetes the UID of the Registry, else kept in Redis or derived from the name and the
+    /// addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     #[x_kube(validation = cel::visible())]
@@ -153,18 +154,19 @@ pub struct RegistrySpec {
 #[x_kube(validation = cel::cache::parameters_need_redis())]
 #[x_kube(validation = cel::cache::known_parameters())]
 pub struct CacheSpec {
-    /// Default: memory.
+    /// `memory` (a restart begins anew) or `redis` (a server of version 6 or later). Default: memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<CacheProvider>,
     /// For Redis: `key=value` pairs with commas between them, of `host` (localhost), `port` (6379), `username`,
-    /// `password`, `passwordFile`, `secure`, `caFile`.
+    /// `password`, `passwordFile` (in a file only, in Kubernetes there is `passwordSecretRef`), `secure`, `caFile`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub parameters: Option<CacheParameters>,
-    /// In Kubernetes only: the key of a Secret that holds the parameters, instead of `parameters`.
+    /// In Kubernetes only: the key of a Secret that holds the parameters, on one line, instead of `parameters`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameters_secret_ref: Option<SecretKeyRef>,
-    /// In Kubernetes only: the key of a Secret that holds the password of Redis and nothing else.
+    /// In Kubernetes only: the key of a Secret that holds the password of Redis, and nothing else, instead of `password`
+    /// in the parameters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_secret_ref: Option<SecretKeyRef>,
 }
@@ -183,7 +185,7 @@ pub struct SecretKeyRef {
     pub key: String,
 }
 
-/// What keeps the state.
+/// `memory` (a restart begins anew) or `redis` (a server of version 6 or later). Default: memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum CacheProvider {
@@ -240,7 +242,8 @@ pub struct RegistrationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     pub max_in_flight: Option<i64>,
-    /// REGISTERs per second for each registrar host, 0.001 to 1,000,000, or `unlimited`. Default: 20.
+    /// REGISTERs per second for each registrar host, 0.001 to 1,000,000, or `unlimited`; in Kubernetes a fraction goes between quotes.
+    /// Default: 20.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = cel::rate())]
     pub rate_per_registrar: Option<Quantity>,
@@ -265,7 +268,7 @@ pub struct RegistrationSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TlsSpec {
-    /// PEM file with the authorities to trust. Default: the system's roots.
+    /// PEM file with the authorities to trust, in Kubernetes a file of the operator's own pod. Default: the system's roots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     #[x_kube(validation = cel::text(right::CA_FILE))]

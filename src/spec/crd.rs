@@ -62,7 +62,23 @@ pub fn definition() -> Result<CustomResourceDefinition, CrdError> {
         // A null that is allowed stays; one that is not is replaced by the default.
         property.remove("nullable");
     }
+    unfold(&mut definition);
     Ok(serde_json::from_value(definition)?)
+}
+
+/// Takes the line breaks of the source out of the descriptions; `kubectl explain` breaks lines by itself.
+fn unfold(value: &mut Value) {
+    match value {
+        Value::Object(map) => map.iter_mut().for_each(|(key, value)| match value {
+            Value::String(text) if key == "description" => {
+                let paragraphs: Vec<String> = text.split("\n\n").map(|it| it.replace('\n', " ")).collect();
+                *text = paragraphs.join("\n\n");
+            }
+            value => unfold(value),
+        }),
+        Value::Array(list) => list.iter_mut().for_each(unfold),
+        _ => {}
+    }
 }
 
 /// The definition as YAML, ready for `kubectl apply --server-side -f`.
