@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{AdminState, serve};
+use super::{AdminState, Directory, RegistryName, serve};
 use crate::{
     engine::{
         handle::{Command, EngineHandle, Refresh},
@@ -154,6 +154,7 @@ pub(crate) struct Ports {
     pub public: SocketAddr,
     pub private: SocketAddr,
     pub world: Arc<Mutex<World>>,
+    pub directory: Directory,
     pub metrics: Metrics,
     pub engine: JoinHandle<()>,
     pub shutdown: CancellationToken,
@@ -171,15 +172,16 @@ pub(crate) async fn start_with(
     change: impl FnOnce(AdminState) -> AdminState,
 ) -> Ports {
     let (handle, world, engine) = engine(trunks);
+    let directory = Directory::of_one(RegistryName::plain("registry"), handle);
     let metrics = Metrics::new(NOW);
-    let state = change(AdminState::new(handle, metrics.clone(), Arc::new(Still)));
+    let state = change(AdminState::new(directory.clone(), metrics.clone(), Arc::new(Still)));
     let public = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let private = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let shutdown = CancellationToken::new();
     let addresses = (public.local_addr().unwrap(), private.local_addr().unwrap());
     let stop = shutdown.clone();
     let serving = tokio::spawn(async move { serve(Some(public), Some(private), state, stop).await.unwrap() });
-    Ports { public: addresses.0, private: addresses.1, world, metrics, engine, shutdown, serving }
+    Ports { public: addresses.0, private: addresses.1, world, directory, metrics, engine, shutdown, serving }
 }
 
 impl Ports {

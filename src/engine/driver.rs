@@ -192,7 +192,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
                     tracing::info!(registrations = records.len(), "going on where the cache left off");
                 }
                 self.engine.resume(records);
-                self.engine.set_cache_health(true, None, now);
+                self.engine.set_cache_health(None, now);
             }
             Ok(Err(error)) => self.keeper.failed(&error, &mut self.engine, &self.clock),
             Err(_) => self.keeper.failed_to_load(&mut self.engine, &self.clock),
@@ -396,7 +396,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             self.ports.store = store.clone();
             self.engine.keep(store.is_durable());
             // What was said of the old one does not hold for the new one.
-            self.engine.set_cache_health(true, None, now);
+            self.engine.set_cache_health(None, now);
             self.keeper = Keeper::new(store);
             self.engine.write_everything();
         }

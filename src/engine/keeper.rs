@@ -134,7 +134,7 @@ impl<T: Store> Keeper<T> {
         }
         (self.retry, self.proven) = (RETRY.0, true);
         self.rest();
-        engine.set_cache_health(true, None, clock.now());
+        engine.set_cache_health(None, clock.now());
     }
 
     /// It failed: the engine goes on from memory.
@@ -148,7 +148,7 @@ impl<T: Store> Keeper<T> {
         }
         self.retry = (self.retry * 2).min(RETRY.1);
         self.state = State::Pausing(Instant::now() + pause);
-        engine.set_cache_health(false, Some(error.to_string()), clock.now());
+        engine.set_cache_health(Some(error), clock.now());
     }
 
     /// It did not say in time what it kept.

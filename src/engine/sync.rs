@@ -4,10 +4,10 @@ use super::{
     Engine,
     fleet::Slot,
     packed::{PackedTrunk, TrunkView, UriKey},
-    view::Health,
+    view::{Fault, Health},
 };
 use crate::{
-    ports::{Record, SourceError, TrunkItem},
+    ports::{Record, SourceError, StoreError, TrunkItem},
     registration::{
         Binding, Registration,
         reply::{Cause, Reason},
@@ -122,18 +122,18 @@ impl Engine {
         }
         self.sync.held = if massive { report.held.max(u64::from(unclaimed > 0)) } else { 0 };
         self.registrars.forget_unused(now.at);
-        set_health(&mut self.api, true, None, now);
+        set_health(&mut self.api, None, now);
         report
     }
 
     /// The listing failed. An error is never a removal.
     pub fn abort_sync(&mut self, error: &SourceError, now: Now) {
-        set_health(&mut self.api, false, Some(error.to_string()), now);
+        set_health(&mut self.api, Some((error.into(), error.to_string())), now);
     }
 
-    /// How the cache fares.
-    pub fn set_cache_health(&mut self, ok: bool, message: Option<String>, now: Now) {
-        set_health(&mut self.cache, ok, message, now);
+    /// How the cache fares: `None` where it works.
+    pub fn set_cache_health(&mut self, error: Option<&StoreError>, now: Now) {
+        set_health(&mut self.cache, error.map(|error| (error.into(), error.to_string())), now);
     }
 
     fn add(&mut self, trunk: &Trunk, fingerprint: u64, now: Now) -> u32 {
@@ -267,9 +267,11 @@ fn moved(entry: &Slot, new: &TrunkView<'_>, now: Now) -> Option<u8> {
     UriKey::of(uri).locate(new)
 }
 
-fn set_health(health: &mut Health, ok: bool, message: Option<String>, now: Now) {
+fn set_health(health: &mut Health, wrong: Option<(Fault, String)>, now: Now) {
+    let ok = wrong.is_none();
     if health.ok != Some(ok) {
         health.since_ms = now.unix_ms;
     }
-    (health.ok, health.message) = (Some(ok), message);
+    let (reason, message) = wrong.unzip();
+    (health.ok, health.reason, health.message) = (Some(ok), reason, message);
 }

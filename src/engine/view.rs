@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ports::{SourceError, StoreError};
+
 /// How a trunk's registration stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -127,6 +129,43 @@ pub struct Page {
     pub next_page_token: Option<String>,
 }
 
+/// In which way a neighbour fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Fault {
+    /// There is no connection, or it is not able to answer now.
+    Unreachable,
+    /// It did not answer in time.
+    NoAnswer,
+    /// It answers with an error.
+    Refused,
+    /// It refuses the credentials.
+    Denied,
+    /// What it answers makes no sense.
+    Malformed,
+}
+
+impl From<&SourceError> for Fault {
+    fn from(error: &SourceError) -> Self {
+        match error {
+            SourceError::Unavailable(_) | SourceError::Abandoned => Self::Unreachable,
+            SourceError::Deadline(_) => Self::NoAnswer,
+            SourceError::Refused(_) => Self::Refused,
+            SourceError::Malformed(_) => Self::Malformed,
+        }
+    }
+}
+
+impl From<&StoreError> for Fault {
+    fn from(error: &StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) => Self::Unreachable,
+            StoreError::Denied(_) => Self::Denied,
+            StoreError::Refused(_) => Self::Refused,
+        }
+    }
+}
+
 /// How a neighbour (API server, Requester, cache) fares.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -136,6 +175,9 @@ pub struct Health {
     /// What is wrong, in plain words.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message: Option<String>,
+    /// In which way it fails.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<Fault>,
     /// Since when it is as it is, in milliseconds since the Unix epoch; 0 until it has been tried.
     pub since_ms: u64,
 }

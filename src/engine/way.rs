@@ -6,7 +6,7 @@
 
 use rand::{Rng, RngExt};
 
-use super::view::Health;
+use super::view::{Fault, Health};
 use crate::registration::time::{Moment, Now};
 
 /// What the bound starts with, at first and after each outage.
@@ -173,7 +173,7 @@ impl Way {
                 if brisk {
                     self.grow(took_ms, now.at);
                 }
-                self.set_health(true, None, now);
+                self.set_health(None, now);
                 let recovered = self.is_open();
                 if recovered {
                     self.breaker = Breaker::Closed;
@@ -184,18 +184,18 @@ impl Way {
                 self.halve(now.at);
                 self.deadlines += 1;
                 if self.deadlines >= DEADLINES {
-                    self.set_health(false, message, now);
+                    self.set_health(Some((Fault::NoAnswer, message)), now);
                 }
                 self.probe_failed(now.at, rng);
             }
             CallResult::Unavailable => {
-                self.set_health(false, message, now);
+                self.set_health(Some((Fault::Unreachable, message)), now);
                 self.trip(now.at, rng);
             }
             CallResult::Refused => {
                 self.refusals += 1;
                 if self.refusals >= REFUSALS {
-                    self.set_health(false, message, now);
+                    self.set_health(Some((Fault::Refused, message)), now);
                     self.trip(now.at, rng);
                 } else {
                     self.probe_failed(now.at, rng);
@@ -268,17 +268,20 @@ impl Way {
         self.breaker = Breaker::Open { until: now.plus(jittered), pause };
     }
 
-    fn set_health(&mut self, ok: bool, message: Option<&str>, now: Now) {
+    fn set_health(&mut self, wrong: Option<(Fault, Option<&str>)>, now: Now) {
+        let ok = wrong.is_none();
         if self.health.ok != Some(ok) {
             self.health.since_ms = now.unix_ms;
         }
         self.health.ok = Some(ok);
-        self.health.message = message.map(str::to_owned);
+        self.health.reason = wrong.map(|(fault, _)| fault);
+        self.health.message = wrong.and_then(|(_, message)| message).map(str::to_owned);
     }
 
     /// The connection was lost, or is back.
     pub fn link_changed(&mut self, lost: bool, now: Now) {
-        self.set_health(!lost, lost.then_some("the connection to the Requester is lost"), now);
+        let wrong = (Fault::Unreachable, Some("the connection to the Requester is lost"));
+        self.set_health(lost.then_some(wrong), now);
     }
 
     pub fn health(&self) -> &Health {

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::engine::view::Counts;
+use crate::engine::view::{Counts, Health};
 
 const NOW: u64 = 1_800_000_000_000;
 
@@ -17,11 +17,30 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
     found
 }
 
+/// One registry outside Kubernetes: its counters, and a scrape.
+struct One {
+    metrics: Metrics,
+    registry: RegistryMetrics,
+}
+
+impl One {
+    fn new(started: u64) -> Self {
+        let metrics = Metrics::new(started);
+        let registry = metrics.registry(RegistryName::plain("registry"));
+        Self { metrics, registry }
+    }
+
+    fn render(&self, summary: &Summary, now: u64) -> String {
+        let registries = vec![(RegistryName::plain("registry"), Some(summary.clone()))];
+        self.metrics.render(&Scrape { registries, leading: None, now_unix_ms: now })
+    }
+}
+
 fn summary() -> Summary {
     Summary {
         counts: Counts { pending: 1, registered: 9, at_risk: 2, failing: 3, invalid: 4, leaving: 5 },
-        api: Health { ok: Some(true), message: None, since_ms: NOW },
-        requester: Health { ok: Some(false), message: Some("refused".into()), since_ms: NOW },
+        api: Health { ok: Some(true), message: None, since_ms: NOW, reason: None },
+        requester: Health { ok: Some(false), message: Some("refused".into()), since_ms: NOW, reason: None },
         cache: Health::default(),
         last_sync_ms: Some(NOW - 12_500),
         removals_held: 11,
@@ -35,7 +54,7 @@ fn summary() -> Summary {
 
 #[test]
 fn gauges_come_from_the_summary() {
-    let found = samples(&Metrics::new(NOW - 60_000).render(&summary(), NOW));
+    let found = samples(&One::new(NOW - 60_000).render(&summary(), NOW));
     for (name, expected) in [
         ("routr_registry_trunks{state=\"pending\"}", 1.0),
         ("routr_registry_trunks{state=\"registered\"}", 9.0),
@@ -61,7 +80,7 @@ fn gauges_come_from_the_summary() {
 
 #[test]
 fn what_is_not_known_is_left_out() {
-    let found = samples(&Metrics::new(NOW).render(&Summary::default(), NOW));
+    let found = samples(&One::new(NOW).render(&Summary::default(), NOW));
     for absent in ["next_lapse", "sync_age", "neighbour_up"] {
         assert!(!found.keys().any(|name| name.contains(absent)), "{absent} in {found:#?}");
     }
@@ -71,18 +90,18 @@ fn what_is_not_known_is_left_out() {
 #[test]
 fn a_lapse_in_the_past_is_negative() {
     let late = Summary { next_lapse_ms: Some(NOW - 3_000), ..Summary::default() };
-    let found = samples(&Metrics::new(NOW).render(&late, NOW));
+    let found = samples(&One::new(NOW).render(&late, NOW));
     assert_eq!(found["routr_registry_next_lapse_seconds"], -3.0);
 }
 
 #[test]
 fn registers_are_counted_by_outcome_and_registrar_and_timed_by_outcome() {
-    let metrics = Metrics::new(NOW);
-    let clone = metrics.clone();
-    metrics.register_finished("sip.example", "ok", 0.02);
+    let one = One::new(NOW);
+    let clone = one.metrics.registry(RegistryName::plain("registry"));
+    one.registry.register_finished("sip.example", "ok", 0.02);
     clone.register_finished("SIP.example", "ok", 3.0);
     clone.register_finished("pbx.example", "NoAnswer", 40.0);
-    let found = samples(&metrics.render(&Summary::default(), NOW));
+    let found = samples(&one.render(&Summary::default(), NOW));
     assert_eq!(found["routr_registry_registers_total{outcome=\"ok\",registrar=\"sip.example\"}"], 2.0);
     assert_eq!(found["routr_registry_registers_total{outcome=\"NoAnswer\",registrar=\"pbx.example\"}"], 1.0);
     assert_eq!(found["routr_registry_register_duration_seconds_count{outcome=\"ok\"}"], 2.0);
@@ -96,17 +115,17 @@ fn registers_are_counted_by_outcome_and_registrar_and_timed_by_outcome() {
 
 #[test]
 fn syncs_and_store_writes_are_counted_from_zero() {
-    let metrics = Metrics::new(NOW);
+    let one = One::new(NOW);
     let writes = |ok: &str| format!("routr_registry_store_writes_total{{outcome=\"{ok}\"}}");
     let syncs = |ok: &str| format!("routr_registry_syncs_total{{outcome=\"{ok}\"}}");
-    let before = samples(&metrics.render(&Summary::default(), NOW));
+    let before = samples(&one.render(&Summary::default(), NOW));
     assert_eq!((before[&writes("failed")], before[&syncs("failed")]), (0.0, 0.0));
-    metrics.store_write(true);
-    metrics.store_write(false);
-    metrics.store_write(false);
-    metrics.sync_finished(true, 0.4);
-    metrics.sync_finished(false, 60.0);
-    let after = samples(&metrics.render(&Summary::default(), NOW));
+    one.registry.store_write(true);
+    one.registry.store_write(false);
+    one.registry.store_write(false);
+    one.registry.sync_finished(true, 0.4);
+    one.registry.sync_finished(false, 60.0);
+    let after = samples(&one.render(&Summary::default(), NOW));
     assert_eq!((after[&writes("ok")], after[&writes("failed")]), (1.0, 2.0));
     assert_eq!((after[&syncs("ok")], after[&syncs("failed")]), (1.0, 1.0));
     assert_eq!(after["routr_registry_sync_duration_seconds_sum{outcome=\"failed\"}"], 60.0);
@@ -114,12 +133,12 @@ fn syncs_and_store_writes_are_counted_from_zero() {
 
 #[test]
 fn only_the_first_registrars_keep_their_name() {
-    let metrics = Metrics::new(NOW);
+    let one = One::new(NOW);
     for host in 0..NAMED_REGISTRARS + 1000 {
-        metrics.register_finished(&format!("sip{host}.example"), "ok", 0.1);
+        one.registry.register_finished(&format!("sip{host}.example"), "ok", 0.1);
     }
-    metrics.register_finished("sip0.example", "ok", 0.1);
-    let found = samples(&metrics.render(&Summary::default(), NOW));
+    one.registry.register_finished("sip0.example", "ok", 0.1);
+    let found = samples(&one.render(&Summary::default(), NOW));
     let of = |host: &str| {
         found.get(&format!("routr_registry_registers_total{{outcome=\"ok\",registrar=\"{host}\"}}")).copied()
     };
@@ -133,8 +152,8 @@ fn only_the_first_registrars_keep_their_name() {
 
 #[test]
 fn a_hostile_registrar_name_cannot_forge_a_line() {
-    let metrics = Metrics::new(NOW);
-    metrics.register_finished("x\"} 1\nrouter_registry_trunks 9\\", "ok", 0.1);
-    let text = metrics.render(&Summary::default(), NOW);
+    let one = One::new(NOW);
+    one.registry.register_finished("x\"} 1\nrouter_registry_trunks 9\\", "ok", 0.1);
+    let text = one.render(&Summary::default(), NOW);
     assert!(text.contains(r#"registrar="x\"} 1\nrouter_registry_trunks 9\\"}"#), "{text}");
 }

@@ -1,5 +1,48 @@
 //! From what an engine says of itself to the status of its resource, and to events: pure, no clock and no client.
+//!
+//! docs/status.md explains every condition and reason; [`reasons`] lists them, and a test compares the two.
+//!
+//! Which reason Ready has when several apply, the first that does:
+//!
+//! | | Ready | reason |
+//! |---|---|---|
+//! | the resource is being deleted | False | Deregistering |
+//! | `spec.suspend` is true | False | Suspended |
+//! | no engine runs | False | the reason of the [`Stall`], else Starting |
+//! | trunks were never read, and cannot be | False | APIUnreachable |
+//! | trunks were never read | as before if that was True, else False | as before, else ReadingTrunks |
+//! | the Requester does not work | False | RequesterUnreachable |
+//! | trunks without a binding whose last attempt failed | False | TrunksFailing |
+//! | trunks that cannot be registered as configured | False | InvalidTrunks |
+//! | trunks wait for their first answer | False | Registering |
+//! | the last refresh of trunks failed, their bindings hold | True | TrunksAtRisk |
+//! | registrars with more trunks than their budget can refresh | True | BudgetTooSmall |
+//! | so many trunks gone at once that it takes a second reading | True | RemovalsHeld |
+//! | no trunk at all | True | NoTrunks |
+//! | | True | AllRegistered |
+//!
+//! A cause goes before what follows from it: without a Requester all trunks fail in the end. Stalled does not make Ready
+//! false while the last good spec is followed, nor does an API server that is down: Ready's message mentions both.
+//!
+//! A message holds no time that moves on by itself: it would cause a write to the API server at each refresh.
 
+mod conditions;
+mod difference;
+mod failures;
+mod notices;
+mod ready;
+pub mod reasons;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    conditions::Truth,
+    difference::difference,
+    failures::MAX_FAILURES,
+    notices::{deregistered, not_deregistered, notices},
+};
 use crate::{
     engine::view::{Summary, Troubles},
     spec::status::RegistryStatus,
@@ -21,7 +64,7 @@ pub struct Situation {
 /// Why a spec is not followed. It takes a person to change that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stall {
-    /// In CamelCase: `InvalidSpec`, `SecretNotFound`, `InstanceIdInUse`, ...
+    /// One of [`reasons::STALLS`].
     pub reason: &'static str,
     /// In plain words, with the field at fault and what would be right; no secret.
     pub message: String,
@@ -61,7 +104,7 @@ pub struct Snapshot {
 pub enum Difference {
     /// Not at all.
     None,
-    /// Only in times that move on by themselves: the next lapse, the last sync, the next tries.
+    /// Only in what moves on by itself: the next lapse, the last sync, the next tries, the words of messages.
     Slight,
     /// In what somebody waits for.
     Real,
@@ -72,7 +115,7 @@ pub enum Difference {
 pub struct Notice {
     /// Whether something is wrong: a Warning, else Normal.
     pub warning: bool,
-    /// In CamelCase.
+    /// One of [`reasons::EVENTS`] or [`reasons::STALLS`].
     pub reason: &'static str,
     /// What the operator did or does about it, in CamelCase: `Register`, `Deregister`, `Configure`, `Connect`.
     pub action: &'static str,
@@ -81,18 +124,27 @@ pub struct Notice {
 }
 
 /// The status as it should be now. What did not change in `before` keeps its times.
+///
+/// It takes less than 100 KiB as JSON, whatever trunks are called and registrars say.
 pub fn status(before: Option<&RegistryStatus>, situation: &Situation) -> RegistryStatus {
-    let _ = (before, situation);
-    RegistryStatus::default()
-}
-
-/// How much there is to write.
-pub fn difference(before: &RegistryStatus, after: &RegistryStatus) -> Difference {
-    if before == after { Difference::None } else { Difference::Real }
-}
-
-/// What a person would want to be told of the change.
-pub fn notices(before: Option<&RegistryStatus>, after: &RegistryStatus) -> Vec<Notice> {
-    let _ = (before, after);
-    Vec::new()
+    let mut status = RegistryStatus {
+        observed_generation: Some(situation.generation),
+        conditions: conditions::all(before, situation),
+        last_sync: before.and_then(|before| before.last_sync.clone()),
+        ..RegistryStatus::default()
+    };
+    let Some(snapshot) = conditions::snapshot(situation) else { return status };
+    let summary = &snapshot.summary;
+    if let Some(ms) = summary.last_sync_ms {
+        status.trunks = Some(failures::counts(&summary.counts));
+        status.last_sync = words::known_time(ms);
+        status.next_lapse = summary.next_lapse_ms.and_then(words::known_time);
+        status.failures = failures::failures(snapshot);
+    } else if let Some(before) = before.filter(|_| summary.api.ok != Some(false)) {
+        // An engine that has just started knows nothing yet. What the last one knew is shown for so long.
+        status.trunks = before.trunks;
+        status.next_lapse = before.next_lapse.clone();
+        status.failures = before.failures.clone();
+    }
+    status
 }

@@ -136,7 +136,7 @@ fn nothing_from_outside_can_move_the_cursor_or_break_a_line() {
     trouble.reason = evil.to_owned();
     let mut summary = summary();
     summary.over_budget = vec![evil.to_owned()];
-    summary.api = Health { ok: Some(false), message: Some(evil.to_owned()), since_ms: NOW };
+    summary.api = Health { ok: Some(false), message: Some(evil.to_owned()), since_ms: NOW, reason: None };
     let harmless = |text: &str| !text.chars().any(|c| (c.is_control() && c != '\n') || c == '\u{202e}');
     for width in [None, Some(80), Some(140)] {
         let text = render(std::slice::from_ref(&trunk), &summary, NOW, width, false);
@@ -222,8 +222,12 @@ fn the_summary_says_what_is_wrong_around_the_trunks() {
         summary_lines(&quiet, NOW, None),
         ["12 trunks: 9 registered, 1 at risk, 2 failing; next lapse in 42 s"]
     );
-    let down =
-        |message: &str| Health { ok: Some(false), message: Some(message.to_owned()), since_ms: NOW - 65_000 };
+    let down = |message: &str| Health {
+        ok: Some(false),
+        message: Some(message.to_owned()),
+        since_ms: NOW - 65_000,
+        reason: None,
+    };
     let loud = Summary {
         counts: Counts { failing: 1, ..Counts::default() },
         next_lapse_ms: Some(NOW - 2_000),

@@ -1,0 +1,315 @@
+//! Conditions: what is found of each, and since when it is so.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::{
+    Phase, Situation, Snapshot, reasons,
+    words::{are, clean, count, time},
+};
+use crate::{
+    engine::view::{Fault, Health, TrunkView},
+    spec::status::RegistryStatus,
+};
+
+/// Bytes of a condition's message.
+const MAX_MESSAGE: usize = 1_000;
+/// Bytes of what a neighbour or the engine said of itself, within a message.
+const MAX_SAID: usize = 400;
+/// Bytes of a name within a message.
+const MAX_NAME: usize = 60;
+/// Trunks that a message names.
+pub(super) const NAMED: usize = 3;
+/// Refusals of the registrars that concern the user or the password.
+pub(super) const REJECTIONS: [&str; 2] = ["CredentialsRejected", "UnknownAccount"];
+
+/// The status of a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Truth {
+    /// It holds.
+    True,
+    /// It does not hold.
+    False,
+    /// Nobody knows.
+    Unknown,
+}
+
+impl Truth {
+    /// As Kubernetes writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// What is found of a condition.
+#[derive(Debug, PartialEq)]
+pub(super) struct Finding {
+    pub truth: Truth,
+    pub reason: String,
+    pub message: String,
+    /// When it became so, in milliseconds since the Unix epoch; 0 where that is not known.
+    pub since_ms: u64,
+}
+
+impl Finding {
+    pub fn new(truth: Truth, reason: &str, message: impl Into<String>) -> Self {
+        Self { truth, reason: reason.to_owned(), message: message.into(), since_ms: 0 }
+    }
+
+    pub fn since(self, since_ms: u64) -> Self {
+        Self { since_ms, ..self }
+    }
+
+    /// It stays as it was.
+    pub fn kept(condition: &Condition) -> Self {
+        let truth = match &*condition.status {
+            "True" => Truth::True,
+            "False" => Truth::False,
+            _ => Truth::Unknown,
+        };
+        Self::new(truth, &condition.reason, condition.message.clone())
+    }
+
+    /// The condition. Its time is kept from `before` while its status stays the same; else it is the moment when it changed,
+    /// where that is known and can be, or now.
+    pub fn condition(self, kind: &str, before: Option<&RegistryStatus>, situation: &Situation) -> Condition {
+        let before = before.and_then(|before| find(before, kind));
+        let status = self.truth.name();
+        let last_transition_time = match before {
+            Some(before) if before.status == status => before.last_transition_time.clone(),
+            _ => {
+                let possible = self.since_ms > 0
+                    && self.since_ms <= situation.now_ms
+                    && before.is_none_or(|before| time(self.since_ms) >= before.last_transition_time);
+                time(if possible { self.since_ms } else { situation.now_ms })
+            }
+        };
+        Condition {
+            type_: kind.to_owned(),
+            status: status.to_owned(),
+            reason: self.reason,
+            message: clean(&self.message, MAX_MESSAGE),
+            last_transition_time,
+            observed_generation: Some(situation.generation),
+        }
+    }
+}
+
+/// A condition of a status.
+pub(super) fn find<'a>(status: &'a RegistryStatus, kind: &str) -> Option<&'a Condition> {
+    status.conditions.iter().find(|condition| condition.type_ == kind)
+}
+
+/// What an engine says of itself, where one runs.
+pub(super) fn snapshot(situation: &Situation) -> Option<&Snapshot> {
+    match &situation.phase {
+        Phase::Idle => None,
+        Phase::Running(snapshot) | Phase::Suspended(snapshot) | Phase::Leaving { snapshot, .. } => {
+            Some(snapshot)
+        }
+    }
+}
+
+/// The conditions, in the order of [`reasons::CONDITIONS`].
+pub(super) fn all(before: Option<&RegistryStatus>, situation: &Situation) -> Vec<Condition> {
+    let findings = [
+        super::ready::ready(before, situation),
+        super::ready::reconciling(before, situation),
+        stalled(situation),
+        api(situation),
+        requester(situation),
+        cache(situation),
+        credentials(before, situation),
+    ];
+    let named = reasons::CONDITIONS.into_iter().zip(findings);
+    named.map(|(kind, finding)| finding.condition(kind, before, situation)).collect()
+}
+
+fn stalled(situation: &Situation) -> Finding {
+    match (&situation.stall, &situation.phase) {
+        (None, _) | (_, Phase::Leaving { .. }) => {
+            Finding::new(Truth::False, "NotStalled", "nothing waits for a person to change the specification")
+        }
+        (Some(stall), phase) => {
+            let goes_on = match phase {
+                Phase::Idle => "; nothing runs until that is corrected",
+                _ => "; the last good specification is followed meanwhile",
+            };
+            Finding::new(
+                Truth::True,
+                stall.reason,
+                format!("{}{goes_on}", clean(&stall.message, MAX_MESSAGE - 100)),
+            )
+        }
+    }
+}
+
+fn not_running() -> Finding {
+    Finding::new(Truth::Unknown, "NotRunning", "nothing runs yet")
+}
+
+/// What a neighbour said, or that it said nothing.
+fn said(health: &Health) -> String {
+    match &health.message {
+        Some(message) if !message.is_empty() => clean(message, MAX_SAID),
+        _ => "it does not say what is wrong".to_owned(),
+    }
+}
+
+fn api(situation: &Situation) -> Finding {
+    let Some(snapshot) = snapshot(situation) else { return not_running() };
+    let health = &snapshot.summary.api;
+    let (truth, reason, message) = match (health.ok, health.reason) {
+        (None, _) => (
+            Truth::Unknown,
+            "NotTried",
+            "the trunks are being read for the first time since the start".to_owned(),
+        ),
+        (Some(true), _) => (Truth::True, "Reachable", "the trunks were read completely".to_owned()),
+        (Some(false), fault) => {
+            let reason = match fault {
+                Some(Fault::NoAnswer) => "NoAnswer",
+                Some(Fault::Refused | Fault::Denied) => "Refused",
+                Some(Fault::Malformed) => "MalformedAnswer",
+                Some(Fault::Unreachable) | None => "Unreachable",
+            };
+            let effect = if snapshot.summary.last_sync_ms.is_some() {
+                "the trunks that were read last stay registered, changes are not seen, and it is tried again"
+            } else {
+                "no trunk is known yet, and it is tried again"
+            };
+            (Truth::False, reason, format!("{}; {effect}", said(health)))
+        }
+    };
+    Finding::new(truth, reason, message).since(health.since_ms)
+}
+
+fn requester(situation: &Situation) -> Finding {
+    let Some(snapshot) = snapshot(situation) else { return not_running() };
+    let health = &snapshot.summary.requester;
+    let (truth, reason, message) = match (health.ok, health.reason) {
+        (None, _) => {
+            (Truth::Unknown, "NotTried", "nothing had to be sent through it since the start".to_owned())
+        }
+        (Some(true), _) => (Truth::True, "Reachable", "the Requester answers".to_owned()),
+        (Some(false), fault) => {
+            let reason = match fault {
+                Some(Fault::NoAnswer) => "NoAnswer",
+                Some(Fault::Refused | Fault::Denied | Fault::Malformed) => "Refused",
+                Some(Fault::Unreachable) | None => "Unreachable",
+            };
+            let effect =
+                "nothing can be registered or refreshed until it works; it is tried every few seconds";
+            (Truth::False, reason, format!("{}; {effect}", said(health)))
+        }
+    };
+    Finding::new(truth, reason, message).since(health.since_ms)
+}
+
+fn cache(situation: &Situation) -> Finding {
+    let Some(snapshot) = snapshot(situation) else { return not_running() };
+    if !snapshot.durable {
+        let message = "state is kept in memory: a restart begins anew, and registers every trunk again; \
+                       spec.cache.provider: redis keeps it";
+        return Finding::new(Truth::True, "InMemory", message);
+    }
+    let health = &snapshot.summary.cache;
+    let (truth, reason, message) = match (health.ok, health.reason) {
+        (None, _) => (Truth::Unknown, "NotTried", "Redis was not asked yet".to_owned()),
+        (Some(true), _) => (Truth::True, "Reachable", "Redis keeps the state".to_owned()),
+        (Some(false), fault) => {
+            let reason = match fault {
+                Some(Fault::Denied) => "CredentialsRejected",
+                Some(Fault::Refused) => "Refused",
+                _ => "Unreachable",
+            };
+            let effect = "registrations go on from memory, and everything is written when it works again";
+            (Truth::False, reason, format!("{}; {effect}", said(health)))
+        }
+    };
+    Finding::new(truth, reason, message).since(health.since_ms)
+}
+
+fn credentials(before: Option<&RegistryStatus>, situation: &Situation) -> Finding {
+    let Some(snapshot) = snapshot(situation) else { return not_running() };
+    let summary = &snapshot.summary;
+    let [rejected, unknown] =
+        REJECTIONS.map(|reason| snapshot.troubles.by_reason.get(reason).copied().unwrap_or(0));
+    if rejected + unknown > 0 {
+        let mut parts = Vec::new();
+        if rejected > 0 {
+            let whose =
+                if rejected == 1 { "its user name or password" } else { "their user names or passwords" };
+            parts.push(format!("{} {} refused for {whose}", count(rejected, "trunk"), are(rejected)));
+        }
+        if unknown > 0 {
+            let verb = if unknown == 1 { "has" } else { "have" };
+            parts.push(format!(
+                "{} {verb} an account that the registrar does not know",
+                count(unknown, "trunk")
+            ));
+        }
+        let refused = snapshot.troubles.worst.iter().filter(|trunk| {
+            trunk.trouble.as_ref().is_some_and(|trouble| REJECTIONS.contains(&&*trouble.reason))
+        });
+        let message = format!(
+            "{}{}; each is tried again after 5 minutes to an hour, and at once when it is changed",
+            parts.join(", "),
+            names(refused, rejected + unknown)
+        );
+        let reason = if rejected > 0 { REJECTIONS[0] } else { REJECTIONS[1] };
+        return Finding::new(Truth::False, reason, message);
+    }
+    let known = before
+        .and_then(|before| find(before, reasons::CREDENTIALS_ACCEPTED))
+        .filter(|before| before.status != Truth::Unknown.name());
+    let accepted =
+        || Finding::new(Truth::True, "Accepted", "no registrar refuses a trunk's user or password");
+    let trunks = super::failures::total(&summary.counts);
+    let leaving = matches!(situation.phase, Phase::Leaving { .. });
+    let nothing_new = summary.requester.ok == Some(false) && trunks > 0;
+    match known {
+        // No registrar says anything at the moment: what they said last still holds.
+        Some(known) if nothing_new || leaving || never_read(snapshot) => Finding::kept(known),
+        _ if summary.counts.registered + summary.counts.at_risk > 0 => accepted(),
+        Some(known) if trunks > 0 && known.status == Truth::True.name() => Finding::kept(known),
+        _ if trunks == 0 => Finding::new(Truth::Unknown, "NoTrunks", "there is no trunk to register"),
+        _ => Finding::new(Truth::Unknown, "NotAnswered", "no registrar has accepted or refused a trunk yet"),
+    }
+}
+
+/// Whether this engine has not read its trunks yet.
+pub(super) fn never_read(snapshot: &Snapshot) -> bool {
+    snapshot.summary.last_sync_ms.is_none()
+}
+
+/// `: a, b, c and 5 more`, or nothing where no trunk is at hand.
+fn names<'a>(trunks: impl Iterator<Item = &'a TrunkView>, of: u64) -> String {
+    let named: Vec<String> = trunks.take(NAMED).map(name).collect();
+    if named.is_empty() {
+        return String::new();
+    }
+    let more = of.saturating_sub(named.len() as u64);
+    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!(": {}{rest}", named.join(", "))
+}
+
+/// A trunk as a message names it: `trunk-07 (pbx-7 at sip.provider.net:5060/UDP)`.
+pub(super) fn name(trunk: &TrunkView) -> String {
+    named(&trunk.reference, &trunk.name, &trunk.registrar)
+}
+
+/// As [`name`].
+pub(super) fn named(reference: &str, name: &str, registrar: &str) -> String {
+    let [reference, name, registrar] = [reference, name, registrar].map(|text| clean(text, MAX_NAME));
+    let name = if name == reference { String::new() } else { name };
+    match (&*name, &*registrar) {
+        ("", "") => reference,
+        ("", registrar) => format!("{reference} (at {registrar})"),
+        (name, "") => format!("{reference} ({name})"),
+        (name, registrar) => format!("{reference} ({name} at {registrar})"),
+    }
+}

@@ -1,0 +1,228 @@
+//! Events: what a person would want to be told of a change. They follow the conditions, which change seldom; whoever
+//! publishes them limits how many there are.
+
+use std::collections::HashSet;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::{
+    Notice, Truth,
+    conditions::{NAMED, REJECTIONS, find, named},
+    failures::MAX_FAILURES,
+    reasons,
+    words::{are, clean, count},
+};
+use crate::spec::status::{RegistryStatus, TrunkFailure};
+
+/// Bytes of a message, as JSON.
+const MAX_MESSAGE: usize = 1_000;
+/// Ready is False for one of these, and it is no news: it goes on by itself, or a person wanted it so, or another event
+/// tells it.
+const QUIET: [&str; 5] = ["Starting", "ReadingTrunks", "Registering", "Suspended", "Deregistering"];
+/// Ready is False for one of these, and another event tells it.
+const TOLD: [&str; 2] = ["RequesterUnreachable", "APIUnreachable"];
+
+/// What a person would want to be told of the change. At the first status, what is wrong, and that it is ready.
+pub fn notices(before: Option<&RegistryStatus>, after: &RegistryStatus) -> Vec<Notice> {
+    let change = Change { before, after };
+    let mut notices = Vec::new();
+    notices.extend(change.stalled());
+    notices.extend(change.suspended());
+    notices.extend(change.leaving());
+    notices.extend(change.neighbours());
+    let rejected = change.rejected();
+    let told = rejected.is_some();
+    notices.extend(rejected);
+    notices.extend(change.ready(told));
+    notices
+}
+
+/// For the end of a deletion: all went well.
+pub fn deregistered(trunks: u64) -> Notice {
+    let message = match trunks {
+        0 => "no binding had to be removed".to_owned(),
+        n => format!("the bindings of {} were removed", count(n, "trunk")),
+    };
+    notice(false, "Deregistered", "Deregister", message)
+}
+
+/// For the end of a deletion: the deadline came first.
+pub fn not_deregistered(left: u64, why: &str) -> Notice {
+    let bindings = if left == 0 {
+        "bindings may be left at the registrars".to_owned()
+    } else {
+        format!("{} {} left at the registrars", count(left, "binding"), are(left))
+    };
+    let message = format!("the deadline has passed: {bindings}, and will lapse in their time: {why}");
+    notice(true, "NotDeregistered", "Deregister", message)
+}
+
+fn notice(warning: bool, reason: &'static str, action: &'static str, message: impl AsRef<str>) -> Notice {
+    Notice { warning, reason, action, message: clean(message.as_ref(), MAX_MESSAGE) }
+}
+
+struct Change<'a> {
+    before: Option<&'a RegistryStatus>,
+    after: &'a RegistryStatus,
+}
+
+impl<'a> Change<'a> {
+    fn pair(&self, kind: &str) -> (Option<&'a Condition>, Option<&'a Condition>) {
+        (self.before.and_then(|before| find(before, kind)), find(self.after, kind))
+    }
+
+    fn stalled(&self) -> Option<Notice> {
+        let (before, after) = self.pair(reasons::STALLED);
+        let after = after?;
+        let (was, is) = (holds(before), holds(Some(after)));
+        if is {
+            // Another mistake of a specification that was changed in vain is news too.
+            let same = was
+                && before.is_some_and(|before| {
+                    before.reason == after.reason
+                        && (before.message == after.message
+                            || before.observed_generation == after.observed_generation)
+                });
+            let known = reasons::STALLS.into_iter().find(|reason| *reason == after.reason);
+            return (!same).then(|| notice(true, known.unwrap_or("Stalled"), "Configure", &after.message));
+        }
+        let leaving = self.reason_of_ready() == "Deregistering";
+        (was && !leaving).then(|| {
+            notice(false, "SpecAccepted", "Configure", "the specification is good again, and followed")
+        })
+    }
+
+    fn reason_of_ready(&self) -> &'a str {
+        self.pair(reasons::READY).1.map_or("", |ready| &ready.reason)
+    }
+
+    fn suspended(&self) -> Option<Notice> {
+        let (before, after) = self.pair(reasons::READY);
+        let (was, is) = (reason(before) == "Suspended", reason(after) == "Suspended");
+        match (was, is) {
+            (false, true) => Some(notice(
+                false,
+                "Suspended",
+                "Suspend",
+                "spec.suspend is true: nothing is sent any more, and bindings lapse in their time",
+            )),
+            (true, false) if reason(after) != "Deregistering" => {
+                Some(notice(false, "Resumed", "Resume", "spec.suspend is no longer true: sending again"))
+            }
+            _ => None,
+        }
+    }
+
+    fn leaving(&self) -> Option<Notice> {
+        let (before, after) = self.pair(reasons::READY);
+        let begins = reason(after) == "Deregistering" && reason(before) != "Deregistering";
+        let message = after.map_or("", |after| &*after.message);
+        begins.then(|| notice(false, "Deregistering", "Deregister", message))
+    }
+
+    fn neighbours(&self) -> Vec<Notice> {
+        let neighbours = [
+            (reasons::API_REACHABLE, "APIUnreachable", "APIReachable", "the API server is back"),
+            (
+                reasons::REQUESTER_REACHABLE,
+                "RequesterUnreachable",
+                "RequesterReachable",
+                "the Requester is back: what is due is sent within the budgets",
+            ),
+            (
+                reasons::CACHE_REACHABLE,
+                "CacheUnreachable",
+                "CacheReachable",
+                "the cache is back: everything is written to it",
+            ),
+        ];
+        let told = neighbours.into_iter().filter_map(|(kind, lost, found, back)| {
+            let (before, after) = self.pair(kind);
+            let after = after?;
+            let was = before.is_some_and(|before| before.status == Truth::False.name());
+            match &*after.status {
+                "False" if !was => Some(notice(true, lost, "Connect", &after.message)),
+                "True" if was => Some(notice(false, found, "Connect", back)),
+                _ => None,
+            }
+        });
+        told.collect()
+    }
+
+    /// One event for all trunks that are newly refused.
+    fn rejected(&self) -> Option<Notice> {
+        let refused = |failure: &&TrunkFailure| REJECTIONS.contains(&&*failure.reason);
+        let before = self.before.map_or(&[][..], |before| &before.failures);
+        let known: HashSet<&str> = before.iter().filter(refused).map(|failure| &*failure.reference).collect();
+        // Of a list that was full, others come in that have been failing for as long.
+        let full = before.len() >= MAX_FAILURES;
+        let newest = before.iter().filter_map(|failure| failure.since.as_ref()).max().filter(|_| full);
+        let new: Vec<&TrunkFailure> = self
+            .after
+            .failures
+            .iter()
+            .filter(refused)
+            .filter(|failure| !known.contains(&*failure.reference))
+            .filter(|failure| newest.is_none_or(|newest| failure.since.as_ref() >= Some(newest)))
+            .collect();
+        if new.is_empty() {
+            return None;
+        }
+        let names: Vec<String> = new.iter().take(NAMED).map(|failure| told(failure)).collect();
+        let more = match new.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            _ if new.len() >= MAX_FAILURES => "; and more, see status.failures".to_owned(),
+            n => format!("; and {n} more, see status.failures"),
+        };
+        let verb = are(new.len() as u64);
+        let many = if new.len() >= MAX_FAILURES {
+            format!("at least {MAX_FAILURES} trunks")
+        } else {
+            count(new.len() as u64, "trunk")
+        };
+        let message = format!("{many} {verb} refused by the registrar: {}{more}", names.join("; "));
+        Some(notice(true, "TrunksRejected", "Register", message))
+    }
+
+    /// `told`: rejections were.
+    fn ready(&self, told: bool) -> Vec<Notice> {
+        let (before, after) = self.pair(reasons::READY);
+        let Some(after) = after else { return Vec::new() };
+        if holds(Some(after)) {
+            let new = !holds(before);
+            let mut notices = Vec::new();
+            if matches!(&*after.reason, "BudgetTooSmall" | "RemovalsHeld") && reason(before) != after.reason {
+                let reason = if after.reason == "RemovalsHeld" { "RemovalsHeld" } else { "BudgetTooSmall" };
+                notices.push(notice(true, reason, "Register", &after.message));
+            } else if new {
+                notices.push(notice(false, "BecameReady", "Register", &after.message));
+            }
+            return notices;
+        }
+        let news = |ready: &str| {
+            !QUIET.contains(&ready) && !TOLD.contains(&ready) && !reasons::STALLS.contains(&ready)
+        };
+        let told_before = |ready: &str| news(ready) || TOLD.contains(&ready);
+        let was_told = before.is_some_and(|before| !holds(Some(before)) && told_before(&before.reason));
+        let nothing_else = self.after.failures.iter().all(|failure| REJECTIONS.contains(&&*failure.reason));
+        if news(&after.reason) && !was_told && !(told && nothing_else) {
+            return vec![notice(true, "NotReady", "Register", &after.message)];
+        }
+        Vec::new()
+    }
+}
+
+/// A trunk that is refused, and why.
+fn told(failure: &TrunkFailure) -> String {
+    let name = named(&failure.reference, &failure.name, &failure.registrar);
+    let why = clean(&failure.message, 120);
+    if why.is_empty() { name } else { format!("{name}: {why}") }
+}
+
+fn holds(condition: Option<&Condition>) -> bool {
+    condition.is_some_and(|condition| condition.status == Truth::True.name())
+}
+
+fn reason(condition: Option<&Condition>) -> &str {
+    condition.map_or("", |condition| &condition.reason)
+}

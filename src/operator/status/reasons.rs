@@ -1,0 +1,116 @@
+//! Every reason that a condition or an event can have: docs/status.md explains each, and a test holds it to that.
+
+use super::conditions::Truth::{self, False, True, Unknown};
+
+/// Types of the conditions, in the order in which they are shown.
+pub const CONDITIONS: [&str; 7] =
+    [READY, RECONCILING, STALLED, API_REACHABLE, REQUESTER_REACHABLE, CACHE_REACHABLE, CREDENTIALS_ACCEPTED];
+
+/// Every trunk has a binding, and refreshes can go on.
+pub const READY: &str = "Ready";
+/// On the way to what the spec asks for (kstatus).
+pub const RECONCILING: &str = "Reconciling";
+/// Not on the way, and waiting will not help (kstatus).
+pub const STALLED: &str = "Stalled";
+/// Whether the last reading of the trunks succeeded.
+pub const API_REACHABLE: &str = "APIReachable";
+/// Whether the Requester answers.
+pub const REQUESTER_REACHABLE: &str = "RequesterReachable";
+/// Whether state is kept.
+pub const CACHE_REACHABLE: &str = "CacheReachable";
+/// Whether registrars accept users and passwords.
+pub const CREDENTIALS_ACCEPTED: &str = "CredentialsAccepted";
+
+/// The spec has a mistake that the schema did not refuse.
+pub const INVALID_SPEC: &str = "InvalidSpec";
+/// A Secret that the spec refers to is not there, or lacks the key.
+pub const SECRET_NOT_FOUND: &str = "SecretNotFound";
+/// A Secret cannot be read, or what is in it cannot be used.
+pub const SECRET_UNREADABLE: &str = "SecretUnreadable";
+/// Another Registry has the same `spec.instanceId`.
+pub const INSTANCE_ID_IN_USE: &str = "InstanceIdInUse";
+/// A neighbour cannot be set up with what the spec says.
+pub const CANNOT_START: &str = "CannotStart";
+
+/// Why a spec may not be followed: what [`super::Stall::reason`] may be.
+pub const STALLS: [&str; 5] =
+    [INVALID_SPEC, SECRET_NOT_FOUND, SECRET_UNREADABLE, INSTANCE_ID_IN_USE, CANNOT_START];
+
+/// Every status and reason that a condition can have, but for [`STALLS`], which Ready (False) and Stalled (True) can have
+/// besides.
+pub const REASONS: [(&str, Truth, &str); 51] = [
+    (READY, True, "AllRegistered"),
+    (READY, True, "TrunksAtRisk"),
+    (READY, True, "BudgetTooSmall"),
+    (READY, True, "RemovalsHeld"),
+    (READY, True, "NoTrunks"),
+    (READY, False, "TrunksFailing"),
+    (READY, False, "InvalidTrunks"),
+    (READY, False, "Registering"),
+    (READY, False, "RequesterUnreachable"),
+    (READY, False, "APIUnreachable"),
+    (READY, False, "ReadingTrunks"),
+    (READY, False, "Starting"),
+    (READY, False, "Suspended"),
+    (READY, False, "Deregistering"),
+    (RECONCILING, True, "Starting"),
+    (RECONCILING, True, "ReadingTrunks"),
+    (RECONCILING, True, "Registering"),
+    (RECONCILING, True, "Deregistering"),
+    (RECONCILING, False, "Settled"),
+    (RECONCILING, False, "TrunksPending"),
+    (RECONCILING, False, "TrunksInTrouble"),
+    (RECONCILING, False, "RequesterUnreachable"),
+    (RECONCILING, False, "Suspended"),
+    (RECONCILING, False, "Stalled"),
+    (STALLED, False, "NotStalled"),
+    (API_REACHABLE, True, "Reachable"),
+    (API_REACHABLE, False, "Unreachable"),
+    (API_REACHABLE, False, "NoAnswer"),
+    (API_REACHABLE, False, "Refused"),
+    (API_REACHABLE, False, "MalformedAnswer"),
+    (API_REACHABLE, Unknown, "NotTried"),
+    (API_REACHABLE, Unknown, "NotRunning"),
+    (REQUESTER_REACHABLE, True, "Reachable"),
+    (REQUESTER_REACHABLE, False, "Unreachable"),
+    (REQUESTER_REACHABLE, False, "NoAnswer"),
+    (REQUESTER_REACHABLE, False, "Refused"),
+    (REQUESTER_REACHABLE, Unknown, "NotTried"),
+    (REQUESTER_REACHABLE, Unknown, "NotRunning"),
+    (CACHE_REACHABLE, True, "Reachable"),
+    (CACHE_REACHABLE, True, "InMemory"),
+    (CACHE_REACHABLE, False, "Unreachable"),
+    (CACHE_REACHABLE, False, "CredentialsRejected"),
+    (CACHE_REACHABLE, False, "Refused"),
+    (CACHE_REACHABLE, Unknown, "NotTried"),
+    (CACHE_REACHABLE, Unknown, "NotRunning"),
+    (CREDENTIALS_ACCEPTED, True, "Accepted"),
+    (CREDENTIALS_ACCEPTED, False, "CredentialsRejected"),
+    (CREDENTIALS_ACCEPTED, False, "UnknownAccount"),
+    (CREDENTIALS_ACCEPTED, Unknown, "NotAnswered"),
+    (CREDENTIALS_ACCEPTED, Unknown, "NoTrunks"),
+    (CREDENTIALS_ACCEPTED, Unknown, "NotRunning"),
+];
+
+/// Every reason of an event that [`super::notices`], [`super::deregistered`] and [`super::not_deregistered`] give, but for
+/// [`STALLS`].
+pub const EVENTS: [&str; 18] = [
+    "BecameReady",
+    "NotReady",
+    "TrunksRejected",
+    "APIUnreachable",
+    "APIReachable",
+    "RequesterUnreachable",
+    "RequesterReachable",
+    "CacheUnreachable",
+    "CacheReachable",
+    "Stalled",
+    "SpecAccepted",
+    "Suspended",
+    "Resumed",
+    "RemovalsHeld",
+    "BudgetTooSmall",
+    "Deregistering",
+    "Deregistered",
+    "NotDeregistered",
+];
