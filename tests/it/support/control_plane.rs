@@ -237,8 +237,8 @@ impl ControlPlane {
     }
 }
 
-/// The folder with the programs.
-fn bin() -> &'static Path {
+/// The folder with etcd, kube-apiserver, kube-controller-manager, kubectl and helm.
+pub fn bin() -> &'static Path {
     static FOUND: LazyLock<PathBuf> = LazyLock::new(|| {
         if let Some(given) = std::env::var_os(BIN).filter(|given| !given.is_empty()) {
             return given.into();
