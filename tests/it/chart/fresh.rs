@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::{CHART, helm, render};
+use super::{CHART, VERSION, helm, render};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -49,6 +49,37 @@ fn the_rendered_crd_is_the_one_of_the_tree_but_for_labels_and_annotations() {
     let source: Value =
         serde_saphyr::from_str(&read(format!("{ROOT}/crds/registries.routr.io.yaml"))).unwrap();
     assert_eq!(rendered, source);
+}
+
+#[test]
+fn a_packaged_chart_has_the_crd_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = helm(&["package", CHART, "--destination", folder.path().to_str().unwrap()]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let package = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    let output =
+        helm(&["template", "name", package.to_str().unwrap(), VERSION, "--show-only=templates/crds.yaml"]);
+    let rendered = String::from_utf8(output.stdout).unwrap();
+    assert!(rendered.contains("name: registries.routr.io"), "{rendered}");
+}
+
+#[test]
+fn the_dockerfile_agrees_with_the_tree() {
+    let dockerfile = read(format!("{ROOT}/Dockerfile"));
+    let manifest = read(format!("{ROOT}/Cargo.toml"));
+    let rust =
+        manifest.lines().find_map(|line| line.strip_prefix("rust-version = ")).unwrap().trim_matches('"');
+    let lines: Vec<_> = dockerfile.lines().collect();
+    assert!(dockerfile.contains(&format!(" rust:{rust}-")), "rust-version is {rust}");
+    // The drop-in use: without arguments it runs from the configuration file; and the chart's arguments replace `run`.
+    assert!(lines.contains(&r#"ENTRYPOINT ["/usr/local/bin/routr-registry"]"#));
+    assert!(lines.contains(&r#"CMD ["run"]"#));
+    assert!(lines.contains(&"USER 65532:65532"), "by number, or Kubernetes cannot tell that it is not root");
+    // Whatever the build reads is let in.
+    let let_in = read(format!("{ROOT}/.dockerignore"));
+    for path in ["Cargo.toml", "Cargo.lock", "build.rs", "proto", "src"] {
+        assert!(let_in.lines().any(|line| line == format!("!{path}")), "{path}");
+    }
 }
 
 #[test]

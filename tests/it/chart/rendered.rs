@@ -1,8 +1,13 @@
 //! What each switch renders, rights aside.
 
+use std::net::SocketAddr;
+
+use clap::Parser;
+use routr_registry::cli::{Cli, Command};
+use routr_registry::operator::OperatorArgs;
 use serde_json::{Value, json};
 
-use super::{render, render_with};
+use super::{refusal, render, render_with};
 
 const NAME: &str = "routr-registry";
 
@@ -95,6 +100,45 @@ fn the_program_is_told_what_it_is_to_do() {
     }
     assert_eq!(objects.pod()["spec"]["terminationGracePeriodSeconds"], 40);
     assert_eq!(objects.only("Service")["spec"]["ports"][0]["port"], 9000);
+}
+
+/// The arguments as the program reads them.
+fn parsed(values: Value) -> OperatorArgs {
+    let objects = render(values);
+    let args = objects.container()["args"].as_array().unwrap();
+    let args = args.iter().map(|argument| argument.as_str().unwrap());
+    match Cli::try_parse_from(["routr-registry"].into_iter().chain(args)) {
+        Ok(Cli { command: Command::Operator(args), .. }) => args,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_program_takes_the_arguments_and_the_schema_has_the_programs_bounds() {
+    let args = parsed(json!({"http": {"address": "[::]", "port": 9000}}));
+    assert_eq!(args.listen, "[::]:9000".parse::<SocketAddr>().unwrap());
+    assert_eq!((args.lease_duration, args.grace, args.deregister_deadline), (10, 1, 30));
+    let settings = |lease: u64, grace: u64, deregister: u64| {
+        json!({
+            "operator": {"leaseDurationSeconds": lease, "graceSeconds": grace, "deregisterDeadlineSeconds": deregister},
+            "terminationGracePeriodSeconds": 100,
+        })
+    };
+    for (lease, grace, deregister) in [(3, 0, 1), (60, 60, 600)] {
+        let args = parsed(settings(lease, grace, deregister));
+        assert_eq!((args.lease_duration, args.grace, args.deregister_deadline), (lease, grace, deregister));
+    }
+    for (lease, grace, deregister) in [(2, 0, 1), (61, 0, 1), (3, 61, 1), (3, 0, 0), (3, 0, 601)] {
+        let said = refusal(settings(lease, grace, deregister));
+        assert!(said.contains("operator"), "{said}");
+        let flags = [
+            format!("--lease-duration={lease}"),
+            format!("--grace={grace}"),
+            format!("--deregister-deadline={deregister}"),
+        ];
+        let args = ["routr-registry", "operator"].into_iter().chain(flags.iter().map(String::as_str));
+        assert!(Cli::try_parse_from(args).is_err(), "{flags:?}");
+    }
 }
 
 #[test]
@@ -216,7 +260,7 @@ fn metrics() {
     assert_eq!(service["metadata"]["annotations"], json!({"a": "b"}));
     assert_eq!(service["spec"]["clusterIP"], "None");
     assert_eq!(monitor["metadata"]["labels"]["release"], "prometheus");
-    let endpoint = json!({"port": "http", "path": "/metrics", "interval": "15s", "scrapeTimeout": "5s"});
+    let endpoint = json!({"port": "http", "path": "/metrics", "honorLabels": true, "interval": "15s", "scrapeTimeout": "5s"});
     assert_eq!(monitor["spec"]["endpoints"], json!([endpoint]));
     let wanted = monitor["spec"]["selector"]["matchLabels"].as_object().unwrap();
     assert!(wanted.iter().all(|(key, value)| &service["metadata"]["labels"][key] == value), "{wanted:?}");
