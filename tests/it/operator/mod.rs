@@ -2,4 +2,5 @@
 
 mod lease;
 mod life;
+mod resource;
 mod stage;
