@@ -2,15 +2,15 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-# Where rustup puts cargo, and where Debian puts kamailio.
-export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin:/usr/local/sbin
+# Where rustup puts cargo, where Debian puts kamailio, and where go.dev says to put Go.
+export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin:/usr/local/sbin:/usr/local/go/bin
 
-.PHONY: help setup demo test lint fmt deny
+.PHONY: help setup demo test lint fmt deny crds chart-readme
 
 help: ## this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/\1|\2/p' Makefile | while IFS='|' read -r target text; do printf 'make %-7s %s\n' "$$target" "$$text"; done
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1|\2/p' Makefile | while IFS='|' read -r target text; do printf 'make %-12s %s\n' "$$target" "$$text"; done
 
-setup: ## install what the tests need and this machine lacks (redis-server, kamailio, a C compiler)
+setup: ## install what the tests need and this machine lacks (redis-server, kamailio, a C compiler); asks for Go where it is needed
 	@scripts/setup.sh
 
 demo: ## start the whole chain on loopback with sample trunks; ARGS=--once ends when all have settled
@@ -31,3 +31,9 @@ fmt: ## format the code
 deny: ## licences, banned crates and sources of the dependencies; advisories too with ADVISORIES=1 (needs the network)
 	@scripts/setup.sh cc
 	@scripts/deny.sh $(if $(ADVISORIES),advisories)
+
+crds: ## write crds/ and the chart's copy anew, from the types in src/spec.rs
+	@scripts/crds.sh
+
+chart-readme: ## write the table of values in the chart's README anew, from values.yaml
+	@scripts/chart-readme.sh

@@ -1,10 +1,11 @@
-//! The HTTP side of a running registry, on two ports.
+//! The HTTP side of the registries that run in this process, on two ports.
 //!
 //! * The public one (default 8080) is for probes and for Prometheus: `/healthz`, `/livez`, `/readyz`, `/metrics`. It
 //!   shows numbers, never a trunk.
-//! * The private one (default 127.0.0.1:8081) shows trunks and acts: `/summary`, `/registrations`,
-//!   `/registrations/{ref}`, `POST /registrations/{ref}/refresh`. It has no login: it listens on loopback, where a
-//!   port-forward reaches it, and [`guard`] keeps web pages in a local browser out.
+//! * The private one (default 127.0.0.1:8081) shows trunks and acts: `/registries`, `/summary`, `/registrations`,
+//!   `/registrations/{ref}`, `POST /registrations/{ref}/refresh`. Where several registries run, `?registry=NAMESPACE/NAME`
+//!   says which is meant. It has no login: it listens on loopback, where a port-forward reaches it, and [`guard`] keeps web
+//!   pages in a local browser out.
 //!
 //! No answer carries a secret: all of them are made of [`crate::engine::view`].
 
@@ -15,13 +16,18 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    engine::handle::{EngineHandle, EngineStopped},
+    engine::{
+        handle::{EngineHandle, EngineStopped},
+        view::Summary,
+    },
     metrics::Metrics,
+    operator::lease::Standing,
     ports::Environment,
 };
 
@@ -30,6 +36,8 @@ mod directory;
 pub(crate) mod fake;
 mod guard;
 mod listen;
+#[cfg(test)]
+mod many_tests;
 mod private;
 mod public;
 mod query;
@@ -38,7 +46,7 @@ mod readiness;
 mod tests;
 
 pub use directory::{Directory, RegistryName};
-pub use private::{RefreshAnswer, SummaryAnswer};
+pub use private::{RefreshAnswer, RegistriesAnswer, RegistryAnswer, SummaryAnswer};
 pub use readiness::{Check, CheckState, Readiness};
 
 /// Where the public port listens unless told otherwise.
@@ -53,16 +61,20 @@ pub const ENGINE_DEADLINE: Duration = Duration::from_secs(2);
 /// What the two ports answer from. Clones share it.
 #[derive(Clone)]
 pub struct AdminState {
-    engine: EngineHandle,
+    directory: Directory,
     metrics: Metrics,
     environment: Arc<dyn Environment>,
     healthz: bool,
+    standing: Option<watch::Receiver<Standing>>,
 }
 
+/// What one registry says of itself, or that it says nothing.
+type Told = (RegistryName, Result<Summary, EngineSilent>);
+
 impl AdminState {
-    /// Answers from this engine and these metrics, by this clock.
-    pub fn new(engine: EngineHandle, metrics: Metrics, environment: Arc<dyn Environment>) -> Self {
-        Self { engine, metrics, environment, healthz: true }
+    /// Answers from these registries and these metrics, by this clock.
+    pub fn new(directory: Directory, metrics: Metrics, environment: Arc<dyn Environment>) -> Self {
+        Self { directory, metrics, environment, healthz: true, standing: None }
     }
 
     /// Whether `/healthz` is served, see [`healthz_wanted`]. The other paths stay in any case.
@@ -72,7 +84,20 @@ impl AdminState {
         self
     }
 
-    /// Asks the engine, for at most [`ENGINE_DEADLINE`].
+    /// Answers for one of an operator's replicas: `/readyz` is about this replica, and a registry in trouble is reported but
+    /// leaves it ready; `/metrics` has the operator's own.
+    #[must_use]
+    pub fn with_standing(mut self, standing: watch::Receiver<Standing>) -> Self {
+        self.standing = Some(standing);
+        self
+    }
+
+    /// How this replica stands; `None` outside an operator.
+    fn standing(&self) -> Option<Standing> {
+        self.standing.as_ref().map(|standing| standing.borrow().clone())
+    }
+
+    /// Asks an engine, for at most [`ENGINE_DEADLINE`].
     async fn ask<T>(
         &self,
         answer: impl Future<Output = Result<T, EngineStopped>>,
@@ -82,6 +107,31 @@ impl AdminState {
             Err(_) => Err(EngineSilent::Stuck),
         }
     }
+
+    /// Asks all registries at the same time, for at most [`ENGINE_DEADLINE`]. Ordered by name.
+    async fn summaries(&self) -> Vec<Told> {
+        let ask = async |(name, engine): (RegistryName, EngineHandle)| {
+            let answer = self.ask(self.current_summary(&name, engine)).await.transpose()?;
+            Some((name, answer))
+        };
+        join_all(self.directory.all().into_iter().map(ask)).await.into_iter().flatten().collect()
+    }
+
+    /// `None` where the registry has left the directory: an engine that was stopped and replaced between the look into the
+    /// directory and the question is not broken.
+    async fn current_summary(
+        &self,
+        name: &RegistryName,
+        engine: EngineHandle,
+    ) -> Result<Option<Summary>, EngineStopped> {
+        if let Ok(summary) = engine.summary().await {
+            return Ok(Some(summary));
+        }
+        match self.directory.get(name) {
+            Some(engine) => engine.summary().await.map(Some),
+            None => Ok(None),
+        }
+    }
 }
 
 /// The meaning of Routr's `ENABLE_HEALTHCHECKS`: only `false` turns `/healthz` off. It turns off nothing else.
@@ -89,7 +139,7 @@ pub fn healthz_wanted(variable: Option<&str>) -> bool {
     variable.is_none_or(|value| !value.trim().eq_ignore_ascii_case("false"))
 }
 
-/// Why the engine gave no answer.
+/// Why an engine gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EngineSilent {
     /// It has ended.

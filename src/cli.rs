@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     client::{RefreshArgs, TrunksArgs},
     demo::DemoArgs,
+    operator::OperatorArgs,
     requester::RequesterArgs,
     standalone::RunArgs,
     telemetry::LogFormat,
@@ -38,6 +39,8 @@ pub struct Cli {
 pub enum Command {
     /// Keep the registrations of all trunks alive, as a configuration file says
     Run(RunArgs),
+    /// Run the Registry resources of a Kubernetes cluster
+    Operator(OperatorArgs),
     /// Say whether a configuration file is good, without running it
     Check(CheckArgs),
     /// Show the trunks of a running registry, those in trouble first
@@ -48,6 +51,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Serve Routr's Requester: SIP requests over gRPC in, SIP over UDP, TCP and TLS out
     Requester(RequesterArgs),
+    /// Print the CustomResourceDefinition of Registry resources as YAML, for kubectl apply --server-side -f -
+    Crd,
 }
 
 /// Say whether a configuration file is good.

@@ -14,7 +14,7 @@ use tokio::{net::TcpListener, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin::{self, AdminState},
+    admin::{self, AdminState, Directory, RegistryName},
     config::{self, Config, Format},
     devstack::{
         api::{ApiOptions, ApiServer},
@@ -159,14 +159,17 @@ impl Stage {
 
         let config = configuration(api_addr, requester_addr)?;
         let metrics = Metrics::new(environment::unix_ms());
+        let name = RegistryName::plain(&config.name);
+        let observer = metrics.registry(name.clone());
         let running =
-            standalone::start(&config, metrics.clone(), Duration::from_millis(500), shutdown.clone()).await?;
+            standalone::start(&config, observer, Duration::from_millis(500), shutdown.clone()).await?;
         let private = match TcpListener::bind(admin::DEFAULT_PRIVATE).await {
             Ok(listener) => listener,
             Err(_) => loopback().await?,
         };
         let admin = address_of(&private)?;
-        let state = AdminState::new(running.handle.clone(), metrics, Arc::new(environment::System));
+        let directory = Directory::of_one(name, running.handle.clone());
+        let state = AdminState::new(directory, metrics, Arc::new(environment::System));
         tokio::spawn(admin::serve(None, Some(private), state, shutdown));
         Ok(Self { handle: running.handle, engine: running.task, resources, temporary, admin })
     }

@@ -1,9 +1,12 @@
 //! One registry that runs: an engine with the neighbours that a [`Config`] names. Both modes start theirs here.
 
+mod permit;
+
 use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::{
     config::{Config, Endpoint},
@@ -20,6 +23,8 @@ use crate::{
     store::{AnyStore, RedisSettingsError},
 };
 
+pub use permit::{Permit, Permitted};
+
 /// Why a registry cannot run as it is configured. A neighbour that is merely down is none of these: it is waited for.
 #[derive(Debug, thiserror::Error)]
 pub enum InstanceError {
@@ -32,7 +37,10 @@ pub enum InstanceError {
 }
 
 /// A configuration's way into a running engine.
-pub type Reloads = mpsc::Sender<Reload<ApiServer, GrpcRequester, AnyStore>>;
+pub type Reloads = mpsc::Sender<Change>;
+
+/// What a new configuration changes.
+pub type Change = Reload<ApiServer, Permitted<GrpcRequester>, Permitted<AnyStore>>;
 
 /// What tells one registry from the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,12 +52,14 @@ pub struct Identity {
 }
 
 /// How an engine begins and ends.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Life {
     /// How long answers in flight and the last writes to the cache may take at the end.
     pub grace: Duration,
     /// It begins without sending anything, until [`EngineHandle::pause`] says otherwise.
     pub paused: bool,
+    /// Sends and writes only while it holds.
+    pub permit: Permit,
 }
 
 /// An engine that runs.
@@ -71,19 +81,20 @@ pub fn start<O: Observer>(
     config: &Config,
     identity: &Identity,
     observer: O,
-    life: Life,
+    life: &Life,
     shutdown: CancellationToken,
 ) -> Result<Instance, InstanceError> {
     let ports = Ports {
         source: Arc::new(ApiServer::new(&config.api)?),
-        requester: Arc::new(GrpcRequester::new(config)?),
-        store: Arc::new(open_store(config, identity)?),
+        requester: Arc::new(Permitted::new(GrpcRequester::new(config)?, &life.permit)),
+        store: Arc::new(Permitted::new(open_store(config, identity)?, &life.permit)),
     };
     let environment = Arc::new(environment::System);
     let mut engine = Engine::new(identity.id.clone(), EngineSettings::from(config), environment.seed());
     engine.pause(life.paused);
     let (driver, controls) = Driver::new(engine, ports, observer, Clock::start(environment));
-    let task = tokio::spawn(driver.run(shutdown, life.grace));
+    // Whoever runs several tells their lines apart by its span.
+    let task = tokio::spawn(driver.run(shutdown, life.grace).in_current_span());
     Ok(Instance { handle: controls.handle, reloads: controls.reload, task })
 }
 
@@ -94,7 +105,8 @@ pub fn start<O: Observer>(
 pub fn reload(
     (before, identity_before): (&Config, &Identity),
     (after, identity): (&Config, &Identity),
-) -> Result<Reload<ApiServer, GrpcRequester, AnyStore>, InstanceError> {
+    permit: &Permit,
+) -> Result<Change, InstanceError> {
     let source = (before.api != after.api).then(|| ApiServer::new(&after.api)).transpose()?;
     // Its deadline is not a matter of the connection.
     let place = |config: &Config| Endpoint { timeout: Duration::ZERO, ..config.requester.clone() };
@@ -112,9 +124,9 @@ pub fn reload(
     Ok(Reload {
         settings: EngineSettings::from(after),
         source: source.map(Arc::new),
-        requester: requester.map(Arc::new),
+        requester: requester.map(|port| Arc::new(Permitted::new(port, permit))),
         requester_moved: moved,
-        store: store.map(Arc::new),
+        store: store.map(|port| Arc::new(Permitted::new(port, permit))),
     })
 }
 

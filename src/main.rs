@@ -6,7 +6,9 @@ use anyhow::Context;
 use clap::Parser;
 use routr_registry::{
     cli::{Cli, Command},
-    client, config, demo, requester, standalone,
+    client, config, demo, operator, requester,
+    spec::crd,
+    standalone,
     telemetry::{self, Lines},
 };
 use tokio::{
@@ -18,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let service = matches!(cli.command, Command::Run(_) | Command::Requester(_));
+    let service = matches!(cli.command, Command::Run(_) | Command::Operator(_) | Command::Requester(_));
     let log = match start_log(&cli, service) {
         Ok(log) => log,
         Err(error) => return fail(&error),
@@ -59,14 +61,17 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let result = runtime.block_on(async {
         let shutdown = CancellationToken::new();
         match &cli.command {
-            Command::Run(_) | Command::Requester(_) => cancel_at_signal(shutdown.clone(), &ENDING)?,
+            Command::Run(_) | Command::Operator(_) | Command::Requester(_) => {
+                cancel_at_signal(shutdown.clone(), &ENDING)?;
+            }
             // Its terminal may be closed: it has a folder to clear away.
             Command::Demo(_) => cancel_at_signal(shutdown.clone(), &[ENDING[0], ENDING[1], HANGUP])?,
             // Nothing of the others needs an orderly end.
-            Command::Check(_) | Command::Trunks(_) | Command::Refresh(_) => {}
+            Command::Check(_) | Command::Trunks(_) | Command::Refresh(_) | Command::Crd => {}
         }
         match cli.command {
             Command::Run(args) => standalone::run(args, shutdown).await?,
+            Command::Operator(args) => operator::run(args, shutdown).await?,
             Command::Check(args) => {
                 let checked = config::check(args.config.as_deref());
                 std::io::stdout().write_all(checked.text.as_bytes())?;
@@ -76,6 +81,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Refresh(args) => client::refresh(args).await?,
             Command::Demo(args) => demo::run(args, shutdown).await?,
             Command::Requester(args) => requester::run(args, shutdown).await?,
+            Command::Crd => std::io::stdout().write_all(crd::yaml()?.as_bytes())?,
         }
         Ok(ExitCode::SUCCESS)
     });

@@ -1,11 +1,12 @@
-//! What Prometheus scrapes. Counters and histograms grow as the engine's driver reports; gauges are filled from the
-//! engine's summary when somebody asks, so that they are never older than the scrape.
+//! What Prometheus scrapes. Counters and histograms grow as the engines' drivers report; gauges are filled from the
+//! engines' summaries when somebody asks, so that they are never older than the scrape.
 //!
 //! No label grows with the number of trunks: states, outcomes and neighbours are fixed sets, and only the first
-//! [`NAMED_REGISTRARS`] registrar hosts keep their own name.
+//! [`NAMED_REGISTRARS`] registrar hosts keep their own name. The series of a registry that is a Kubernetes resource carry its
+//! `namespace` and its name as `registry`; where there is no Kubernetes there is one registry, and no such labels.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -15,13 +16,19 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::engine::view::{Health, Summary, TrunkState};
+use crate::{admin::RegistryName, engine::view::Summary, ports::Observer};
+
+mod gauges;
+mod registrars;
+mod series;
 
 #[cfg(test)]
 mod tests;
 
-/// How many registrar hosts have a label value of their own; all that come later are counted as [`OTHER_REGISTRAR`].
-/// The first come keep their place until the process ends.
+use series::{Joined, Owner, Series};
+
+/// How many registrar hosts have a label value of their own, in the whole process; all that come later are counted as
+/// [`OTHER_REGISTRAR`]. The first come keep their place until the last registry that uses them is forgotten.
 pub const NAMED_REGISTRARS: usize = 50;
 
 /// The `registrar` label of every host past the first [`NAMED_REGISTRARS`].
@@ -40,67 +47,97 @@ const SYNC_BUCKETS: [f64; 9] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0
 type Outcome = [(&'static str, &'static str); 1];
 type OutcomeAndRegistrar = (Outcome, [(&'static str, Arc<str>); 1]);
 
-/// The counters of one engine. Clones share them.
+/// What the process counts. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     started_unix_ms: u64,
-    registrars: Arc<RwLock<HashSet<Arc<str>>>>,
-    registers: Family<OutcomeAndRegistrar, Counter>,
-    register_seconds: Family<Outcome, Histogram, fn() -> Histogram>,
-    syncs: Family<Outcome, Counter>,
-    sync_seconds: Family<Outcome, Histogram, fn() -> Histogram>,
-    store_writes: Family<Outcome, Counter>,
+    registrars: Arc<registrars::Named>,
+    registries: Arc<RwLock<BTreeMap<Arc<RegistryName>, Arc<Counts>>>>,
+    operator: OperatorMetrics,
+}
+
+/// The counters of one registry. Clones share them.
+#[derive(Clone, Debug)]
+pub struct RegistryMetrics {
+    registrars: Arc<registrars::Named>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug)]
+struct Counts {
+    /// The names among the registrar labels.
+    hosts: RwLock<HashSet<Arc<str>>>,
+    registers: Arc<Series<OutcomeAndRegistrar, Counter>>,
+    register_seconds: Arc<Series<Outcome, Histogram>>,
+    syncs: Arc<Series<Outcome, Counter>>,
+    sync_seconds: Arc<Series<Outcome, Histogram>>,
+    store_writes: Arc<Series<Outcome, Counter>>,
+}
+
+/// What an operator counts besides. Clones share it.
+#[derive(Clone, Debug)]
+pub struct OperatorMetrics {
+    status_writes: Family<Outcome, Counter>,
+    reconciles: Family<Outcome, Counter>,
+}
+
+/// What a scrape is made of besides counters.
+#[derive(Clone, Debug)]
+pub struct Scrape {
+    /// What each registry that runs says of itself; `None` where it did not answer.
+    pub registries: Vec<(RegistryName, Option<Summary>)>,
+    /// Whether this replica leads; `None` outside an operator, which then has no metrics of its own.
+    pub leading: Option<bool>,
+    /// The time of the scrape, in milliseconds since the Unix epoch.
+    pub now_unix_ms: u64,
 }
 
 impl Metrics {
     /// Nothing counted yet. `started_unix_ms` is when the process started, in milliseconds since the Unix epoch.
     pub fn new(started_unix_ms: u64) -> Self {
-        let syncs = Family::default();
-        let store_writes = Family::<Outcome, Counter>::default();
-        // Both outcomes are there from the start: a rate over a series that appears late misses its first step.
+        let operator = OperatorMetrics { status_writes: Family::default(), reconciles: Family::default() };
         for ok in [true, false] {
-            let _: Counter = syncs.get_or_create_owned(&outcome_of(ok));
-            let _: Counter = store_writes.get_or_create_owned(&outcome_of(ok));
+            let _: Counter = operator.status_writes.get_or_create_owned(&outcome_of(ok));
         }
-        Self {
-            started_unix_ms,
-            registrars: Arc::default(),
-            registers: Family::default(),
-            register_seconds: Family::new_with_constructor(|| Histogram::new(LATENCY_BUCKETS)),
-            syncs,
-            sync_seconds: Family::new_with_constructor(|| Histogram::new(SYNC_BUCKETS)),
-            store_writes,
-        }
+        Self { started_unix_ms, registrars: Arc::default(), registries: Arc::default(), operator }
     }
 
-    /// Counts one REGISTER that is over. `registrar` is the host alone, without port; `outcome` is one of a fixed set,
-    /// such as `registered`, `rejected`; `seconds` is the time from sending to the answer.
-    pub fn register_finished(&self, registrar: &str, outcome: &'static str, seconds: f64) {
-        let registrar = self.registrar_label(registrar);
-        let outcome = [("outcome", outcome)];
-        self.registers.get_or_create(&(outcome, [("registrar", registrar)])).inc();
-        self.register_seconds.get_or_create(&outcome).observe(seconds);
+    /// Where the registry of this name counts. Asked again, it goes on with the same counters, until [`Metrics::forget`].
+    ///
+    /// A name without namespace gives no labels, so there can be only one such registry in a process.
+    pub fn registry(&self, name: RegistryName) -> RegistryMetrics {
+        let mut registries = self.registries.write().unwrap_or_else(PoisonError::into_inner);
+        let counts = registries.entry(Arc::new(name)).or_insert_with(|| Arc::new(Counts::new()));
+        RegistryMetrics { registrars: Arc::clone(&self.registrars), counts: Arc::clone(counts) }
     }
 
-    /// Counts one reading of the trunks, which took `seconds`.
-    pub fn sync_finished(&self, ok: bool, seconds: f64) {
-        self.syncs.get_or_create(&outcome_of(ok)).inc();
-        self.sync_seconds.get_or_create(&outcome_of(ok)).observe(seconds);
+    /// Drops all series of a registry that runs here no more. What its engine still counts while it ends is not shown.
+    pub fn forget(&self, name: &RegistryName) {
+        let mut registries = self.registries.write().unwrap_or_else(PoisonError::into_inner);
+        registries.remove(name);
+        self.registrars.keep(|host| registries.values().any(|counts| counts.names(host)));
     }
 
-    /// Counts one write to the cache.
-    pub fn store_write(&self, ok: bool) {
-        self.store_writes.get_or_create(&outcome_of(ok)).inc();
+    /// Where the operator counts.
+    pub fn operator(&self) -> &OperatorMetrics {
+        &self.operator
     }
 
-    /// All metrics as OpenMetrics text, with gauges as of `summary`. A gauge whose value is not known (no sync yet, no
-    /// binding, a neighbour never tried) is left out rather than made up.
-    pub fn render(&self, summary: &Summary, now_unix_ms: u64) -> String {
+    /// All metrics as OpenMetrics text. A gauge whose value is not known (no sync yet, no binding, a neighbour never tried)
+    /// is left out rather than made up.
+    pub fn render(&self, scrape: &Scrape) -> String {
         let mut registry = Registry::with_prefix("routr_registry");
         self.register_counters(&mut registry);
         self.register_process(&mut registry);
-        register_trunks(&mut registry, summary, now_unix_ms);
-        register_engine(&mut registry, summary, now_unix_ms);
+        let all: Vec<(Owner, Option<Summary>)> = scrape
+            .registries
+            .iter()
+            .map(|(name, summary)| (Owner(Arc::new(name.clone())), summary.clone()))
+            .collect();
+        gauges::register(&mut registry, &all, scrape.now_unix_ms);
+        if let Some(leading) = scrape.leading {
+            self.operator.register(&mut registry, leading);
+        }
         let mut text = String::new();
         // Writing to a String cannot fail; if it did, a scrape without the end mark is refused by Prometheus.
         if encode(&mut text, &registry).is_err() {
@@ -109,49 +146,38 @@ impl Metrics {
         text
     }
 
-    fn registrar_label(&self, host: &str) -> Arc<str> {
-        let host = host.to_ascii_lowercase();
-        {
-            let known = self.registrars.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(label) = known.get(host.as_str()) {
-                return Arc::clone(label);
-            }
-            if known.len() >= NAMED_REGISTRARS {
-                return Arc::from(OTHER_REGISTRAR);
-            }
-        }
-        let mut known = self.registrars.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(label) = known.get(host.as_str()) {
-            return Arc::clone(label);
-        }
-        if known.len() >= NAMED_REGISTRARS {
-            return Arc::from(OTHER_REGISTRAR);
-        }
-        let label: Arc<str> = Arc::from(host);
-        known.insert(Arc::clone(&label));
-        label
+    fn joined<L, M>(&self, of: impl Fn(&Counts) -> &Arc<Series<L, M>>) -> Joined<L, M> {
+        let registries = self.registries.read().unwrap_or_else(PoisonError::into_inner);
+        let each = |(name, counts): (&Arc<RegistryName>, &Arc<Counts>)| {
+            (Owner(Arc::clone(name)), Arc::clone(of(counts)))
+        };
+        Joined(registries.iter().map(each).collect())
     }
 
     fn register_counters(&self, registry: &mut Registry) {
         registry.register(
             "registers",
             "REGISTER requests that are over, by outcome and registrar host (the first 50 hosts by name)",
-            self.registers.clone(),
+            self.joined(|counts| &counts.registers),
         );
         registry.register_with_unit(
             "register_duration",
             "Time from sending a REGISTER to its answer",
             Unit::Seconds,
-            self.register_seconds.clone(),
+            self.joined(|counts| &counts.register_seconds),
         );
-        registry.register("syncs", "Readings of the trunks from the API server", self.syncs.clone());
+        registry.register(
+            "syncs",
+            "Readings of the trunks from the API server",
+            self.joined(|counts| &counts.syncs),
+        );
         registry.register_with_unit(
             "sync_duration",
             "Time that a reading of the trunks took",
             Unit::Seconds,
-            self.sync_seconds.clone(),
+            self.joined(|counts| &counts.sync_seconds),
         );
-        registry.register("store_writes", "Writes to the cache", self.store_writes.clone());
+        registry.register("store_writes", "Writes to the cache", self.joined(|counts| &counts.store_writes));
     }
 
     fn register_process(&self, registry: &mut Registry) {
@@ -165,74 +191,81 @@ impl Metrics {
     }
 }
 
-fn register_trunks(registry: &mut Registry, summary: &Summary, now: u64) {
-    let trunks =
-        gauges(TrunkState::ALL.map(|state| ([("state", state.name())], count(summary.counts.of(state)))));
-    registry.register("trunks", "Trunks that are to be registered, by state", trunks);
-    if let Some(lapse) = summary.next_lapse_ms {
-        registry.register_with_unit(
-            "next_lapse",
-            "Time until the next binding lapses if nothing is done; negative when one has lapsed",
-            Unit::Seconds,
-            ConstGauge::new(seconds(lapse) - seconds(now)),
+impl Counts {
+    fn new() -> Self {
+        let counts = Self {
+            hosts: RwLock::default(),
+            registers: Arc::new(Series::new(Counter::default)),
+            register_seconds: Arc::new(Series::new(|| Histogram::new(LATENCY_BUCKETS))),
+            syncs: Arc::new(Series::new(Counter::default)),
+            sync_seconds: Arc::new(Series::new(|| Histogram::new(SYNC_BUCKETS))),
+            store_writes: Arc::new(Series::new(Counter::default)),
+        };
+        // Both outcomes are there from the start: a rate over a series that appears late misses its first step.
+        for ok in [true, false] {
+            let _: Counter = counts.syncs.of(&outcome_of(ok));
+            let _: Counter = counts.store_writes.of(&outcome_of(ok));
+        }
+        counts
+    }
+
+    fn names(&self, host: &Arc<str>) -> bool {
+        self.hosts.read().unwrap_or_else(PoisonError::into_inner).contains(host)
+    }
+}
+
+impl RegistryMetrics {
+    fn registrar_label(&self, host: &str) -> Arc<str> {
+        let label = self.registrars.label(host);
+        if !self.counts.names(&label) {
+            self.counts.hosts.write().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(&label));
+        }
+        label
+    }
+}
+
+impl Observer for RegistryMetrics {
+    /// Counts one REGISTER that is over. `registrar` is the host alone, without port; `outcome` is one of a fixed set,
+    /// such as `registered`, `rejected`; `seconds` is the time from sending to the answer.
+    fn register_finished(&self, registrar: &str, outcome: &'static str, seconds: f64) {
+        let registrar = self.registrar_label(registrar);
+        let outcome = [("outcome", outcome)];
+        self.counts.registers.of(&(outcome, [("registrar", registrar)])).inc();
+        self.counts.register_seconds.of(&outcome).observe(seconds);
+    }
+
+    /// Counts one reading of the trunks, which took `seconds`.
+    fn sync_finished(&self, ok: bool, seconds: f64) {
+        self.counts.syncs.of(&outcome_of(ok)).inc();
+        self.counts.sync_seconds.of(&outcome_of(ok)).observe(seconds);
+    }
+
+    /// Counts one write to the cache.
+    fn store_write(&self, ok: bool) {
+        self.counts.store_writes.of(&outcome_of(ok)).inc();
+    }
+}
+
+impl OperatorMetrics {
+    /// Counts one write of a status.
+    pub fn status_write(&self, ok: bool) {
+        self.status_writes.get_or_create(&outcome_of(ok)).inc();
+    }
+
+    /// Counts one reconcile that is over; `outcome` is one of a fixed set.
+    pub fn reconciled(&self, outcome: &'static str) {
+        self.reconciles.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    fn register(&self, registry: &mut Registry, leading: bool) {
+        registry.register(
+            "leader",
+            "1 while this replica leads, 0 while it does not",
+            ConstGauge::new(if leading { 1.0 } else { 0.0 }),
         );
+        registry.register("status_writes", "Writes of the status of a Registry", self.status_writes.clone());
+        registry.register("reconciles", "Reconciles of a Registry, by outcome", self.reconciles.clone());
     }
-    registry.register(
-        "waiting",
-        "Trunks whose REGISTER is due and waits for its turn",
-        ConstGauge::new(count(summary.waiting)),
-    );
-    registry.register(
-        "removals_held",
-        "Trunks that a sync saw missing and that wait for a second sync to say the same",
-        ConstGauge::new(count(summary.removals_held)),
-    );
-    registry.register(
-        "registrars_over_budget",
-        "Registrars whose rate is too low for the trunks they have: bindings there will lapse",
-        ConstGauge::new(count(u64::try_from(summary.over_budget.len()).unwrap_or(u64::MAX))),
-    );
-}
-
-fn register_engine(registry: &mut Registry, summary: &Summary, now: u64) {
-    registry.register(
-        "requests_in_flight",
-        "REGISTER requests without an answer so far",
-        ConstGauge::new(count(summary.in_flight)),
-    );
-    registry.register(
-        "requests_in_flight_limit",
-        "How many REGISTER requests may be in flight at the moment",
-        ConstGauge::new(count(summary.in_flight_limit)),
-    );
-    if let Some(sync) = summary.last_sync_ms {
-        registry.register_with_unit(
-            "sync_age",
-            "Time since the trunks were last read completely",
-            Unit::Seconds,
-            ConstGauge::new(seconds(now) - seconds(sync)),
-        );
-    }
-    let neighbours = [("api", &summary.api), ("requester", &summary.requester), ("cache", &summary.cache)];
-    let up = gauges(
-        neighbours.into_iter().filter_map(|(name, health)| up(health).map(|v| ([("neighbour", name)], v))),
-    );
-    registry.register("neighbour_up", "1 while a neighbour works, 0 while it does not", up);
-}
-
-type Label = [(&'static str, &'static str); 1];
-type GaugeF64 = prometheus_client::metrics::gauge::Gauge<f64, std::sync::atomic::AtomicU64>;
-
-fn gauges(values: impl IntoIterator<Item = (Label, f64)>) -> Family<Label, GaugeF64> {
-    let family = Family::<Label, GaugeF64>::default();
-    for (label, value) in values {
-        family.get_or_create(&label).set(value);
-    }
-    family
-}
-
-fn up(health: &Health) -> Option<f64> {
-    health.ok.map(|ok| if ok { 1.0 } else { 0.0 })
 }
 
 fn outcome_of(ok: bool) -> Outcome {
@@ -246,18 +279,4 @@ fn count(value: u64) -> f64 {
 
 fn seconds(milliseconds: u64) -> f64 {
     count(milliseconds) / 1000.0
-}
-
-impl crate::ports::Observer for Metrics {
-    fn register_finished(&self, registrar: &str, outcome: &'static str, seconds: f64) {
-        Self::register_finished(self, registrar, outcome, seconds);
-    }
-
-    fn sync_finished(&self, ok: bool, seconds: f64) {
-        Self::sync_finished(self, ok, seconds);
-    }
-
-    fn store_write(&self, ok: bool) {
-        Self::store_write(self, ok);
-    }
 }

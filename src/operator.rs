@@ -1,13 +1,26 @@
 //! Mode 2: Registry resources of a Kubernetes API server. One engine for each, run by the one replica that holds the lease.
 //!
 //! ```text
-//!   watch ----> controller --> reconcile: dereference, validate, run -----> fleet: one engine for each Registry
-//!                                  |                                             |
-//!   lease                          +--> finalize (deletion)                      +--> reporter: status and events
+//!   watch --> controller --> reconcile: dereference, validate, run --> fleet: one engine for each Registry
+//!                                |                                       |
+//!   lease                        +--> cleanup (deletion)                 +--> reporter --> status, events
 //! ```
 //!
-//! * `lease`: who leads; a leader that cannot renew stops before another could start,
-//! * `status`: pure, from what an engine says of itself to the status of its resource, and to events.
+//! * [`lease`]: who leads; a leader that cannot renew stops before another could start,
+//! * [`controller`]: watches, and has each Registry looked at when it changes,
+//! * [`reconcile`]: one look, as named steps ([`dereference`], [`validate`], the [`fleet`]),
+//! * [`reporter`]: one for each Registry, from what its engine says of itself ([`status`], pure) to what is written
+//!   ([`writer`]).
 
+pub mod controller;
+pub mod dereference;
+pub mod fleet;
 pub mod lease;
+pub mod reconcile;
+pub mod reporter;
+mod run;
 pub mod status;
+pub mod validate;
+pub mod writer;
+
+pub use run::{OperatorArgs, OperatorError, run};

@@ -16,16 +16,15 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin::{self, AdminError, AdminState},
+    admin::{self, AdminError, AdminState, Directory, RegistryName},
     config::{self, Cache, Config, ConfigError},
-    engine::{Engine, driver::Reload, handle::EngineHandle},
+    engine::{Engine, handle::EngineHandle},
     environment,
-    grpc::{api::ApiServer, requester::GrpcRequester},
-    instance::{self, Identity, Instance, InstanceError, Life, Reloads},
+    instance::{self, Identity, Instance, InstanceError, Life, Permit, Reloads},
     metrics::Metrics,
     ports::{Observer, StoreError},
     registration::identity::RegistryId,
-    store::{self, AnyStore},
+    store,
 };
 
 /// How long to wait for Redis to tell the instance id that it keeps.
@@ -96,16 +95,19 @@ pub async fn run(args: RunArgs, shutdown: CancellationToken) -> Result<(), Stand
         "starting"
     );
     let metrics = Metrics::new(environment::unix_ms());
+    let name = RegistryName::plain(&config.name);
+    let observer = metrics.registry(name.clone());
     let mut engine = tokio::select! {
-        engine = start(&config, metrics.clone(), Duration::from_secs(args.grace), shutdown.clone()) => engine?,
+        engine = start(&config, observer, Duration::from_secs(args.grace), shutdown.clone()) => engine?,
         () = shutdown.cancelled() => {
             tracing::info!("stopped before anything was registered");
             return Ok(());
         }
     };
     let healthz = admin::healthz_wanted(std::env::var("ENABLE_HEALTHCHECKS").ok().as_deref());
+    let directory = Directory::of_one(name, engine.handle.clone());
     let state =
-        AdminState::new(engine.handle.clone(), metrics, Arc::new(environment::System)).with_healthz(healthz);
+        AdminState::new(directory.clone(), metrics, Arc::new(environment::System)).with_healthz(healthz);
     // The ports answer until the engine has written its last changes.
     let ports_end = CancellationToken::new();
     let ports = tokio::spawn(admin::serve(Some(public), Some(private), state, ports_end.clone()));
@@ -113,7 +115,7 @@ pub async fn run(args: RunArgs, shutdown: CancellationToken) -> Result<(), Stand
         path,
         config,
         engine.identity.clone(),
-        engine.reloads.clone(),
+        (engine.reloads.clone(), directory),
         hangups,
         shutdown.clone(),
     ));
@@ -148,8 +150,8 @@ pub async fn start<O: Observer>(
     shutdown: CancellationToken,
 ) -> Result<Running, StandaloneError> {
     let identity = Identity { id: identity(config).await, kept_as: Some(registry_key(config)) };
-    let life = Life { grace, paused: false };
-    let Instance { handle, reloads, task } = instance::start(config, &identity, observer, life, shutdown)?;
+    let life = Life { grace, paused: false, permit: Permit::always() };
+    let Instance { handle, reloads, task } = instance::start(config, &identity, observer, &life, shutdown)?;
     Ok(Running { handle, reloads, task, identity: identity.id })
 }
 
@@ -197,13 +199,9 @@ fn cache_name(cache: &Cache) -> &'static str {
 ///
 /// # Errors
 /// When a neighbour cannot be set up.
-fn reload(
-    before: &Config,
-    after: &Config,
-    id: &RegistryId,
-) -> Result<Reload<ApiServer, GrpcRequester, AnyStore>, StandaloneError> {
+fn reload(before: &Config, after: &Config, id: &RegistryId) -> Result<instance::Change, StandaloneError> {
     let identity = |config: &Config| Identity { id: id.clone(), kept_as: Some(registry_key(config)) };
-    Ok(instance::reload((before, &identity(before)), (after, &identity(after)))?)
+    Ok(instance::reload((before, &identity(before)), (after, &identity(after)), &Permit::always())?)
 }
 
 /// Reads a configuration file without running it: see [`config::check`].

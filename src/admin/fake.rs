@@ -8,17 +8,19 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::watch,
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{AdminState, serve};
+use super::{AdminState, Directory, RegistryName, serve};
 use crate::{
     engine::{
         handle::{Command, EngineHandle, Refresh},
         view::{Filter, Page, Summary, Trouble, Troubles, TrunkState, TrunkView},
     },
     metrics::Metrics,
+    operator::lease::Standing,
     ports::Environment,
 };
 
@@ -154,6 +156,7 @@ pub(crate) struct Ports {
     pub public: SocketAddr,
     pub private: SocketAddr,
     pub world: Arc<Mutex<World>>,
+    pub directory: Directory,
     pub metrics: Metrics,
     pub engine: JoinHandle<()>,
     pub shutdown: CancellationToken,
@@ -171,15 +174,16 @@ pub(crate) async fn start_with(
     change: impl FnOnce(AdminState) -> AdminState,
 ) -> Ports {
     let (handle, world, engine) = engine(trunks);
+    let directory = Directory::of_one(RegistryName::plain("registry"), handle);
     let metrics = Metrics::new(NOW);
-    let state = change(AdminState::new(handle, metrics.clone(), Arc::new(Still)));
+    let state = change(AdminState::new(directory.clone(), metrics.clone(), Arc::new(Still)));
     let public = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let private = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let shutdown = CancellationToken::new();
     let addresses = (public.local_addr().unwrap(), private.local_addr().unwrap());
     let stop = shutdown.clone();
     let serving = tokio::spawn(async move { serve(Some(public), Some(private), state, stop).await.unwrap() });
-    Ports { public: addresses.0, private: addresses.1, world, metrics, engine, shutdown, serving }
+    Ports { public: addresses.0, private: addresses.1, world, directory, metrics, engine, shutdown, serving }
 }
 
 impl Ports {
@@ -224,4 +228,27 @@ pub(crate) async fn request(address: SocketAddr, line: &str, headers: &[&str]) -
 /// A plain GET.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> Answer {
     request(address, &format!("GET {path}"), &[]).await
+}
+
+/// Ports of an operator's replica at which several registries run.
+pub(crate) struct Replica {
+    pub ports: Ports,
+    pub worlds: Vec<Arc<Mutex<World>>>,
+    pub engines: Vec<JoinHandle<()>>,
+    pub standing: watch::Sender<Standing>,
+}
+
+/// Serves fake engines under these names, with these trunks.
+pub(crate) async fn replica(standing: Standing, registries: Vec<(RegistryName, Vec<TrunkView>)>) -> Replica {
+    let (standing, seen) = watch::channel(standing);
+    let ports = start_with(Vec::new(), |state| state.with_standing(seen)).await;
+    ports.directory.leave(&RegistryName::plain("registry"));
+    let (mut worlds, mut engines) = (Vec::new(), Vec::new());
+    for (name, trunks) in registries {
+        let (handle, world, task) = engine(trunks);
+        ports.directory.enter(name, handle);
+        worlds.push(world);
+        engines.push(task);
+    }
+    Replica { ports, worlds, engines, standing }
 }

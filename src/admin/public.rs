@@ -8,8 +8,14 @@ use axum::{
     routing::get,
 };
 
-use super::{AdminState, EngineSilent, Readiness, Refusal};
-use crate::metrics;
+use super::{AdminState, Readiness, Refusal, Told};
+use crate::{
+    metrics::{self, Scrape},
+    operator::lease::Standing,
+};
+
+/// How many silent engines are named.
+const LINES: usize = 10;
 
 pub(super) fn router(state: AdminState) -> Router {
     let mut router = Router::new()
@@ -27,14 +33,36 @@ async fn healthz() -> &'static str {
     "OK"
 }
 
-/// Fails when the engine's loop is stuck or gone, which only a restart mends.
-async fn livez(State(state): State<AdminState>) -> Result<&'static str, EngineSilent> {
-    state.ask(state.engine.summary()).await.map(|_| "OK")
+/// Fails when an engine's loop is stuck or gone, which only a restart mends. Knows nothing of the API server or the Lease.
+async fn livez(State(state): State<AdminState>) -> Result<&'static str, Response> {
+    silence(&state.summaries().await).map_or(Ok("OK"), Err)
+}
+
+/// The answer where an engine, or several, left a question without one.
+fn silence(told: &[Told]) -> Option<Response> {
+    let silent: Vec<String> = told
+        .iter()
+        .filter_map(|(name, answer)| {
+            let silent = answer.as_ref().err()?;
+            Some(match name.namespace {
+                Some(_) => format!("{name}: {silent}\n"),
+                None => format!("{silent}\n"),
+            })
+        })
+        .collect();
+    let mut text: String = silent.iter().take(LINES).map(String::as_str).collect();
+    if silent.len() > LINES {
+        text += &format!("and {} more\n", silent.len() - LINES);
+    }
+    (!silent.is_empty()).then(|| (StatusCode::SERVICE_UNAVAILABLE, text).into_response())
 }
 
 async fn readyz(State(state): State<AdminState>, headers: HeaderMap) -> Response {
-    let summary = state.ask(state.engine.summary()).await;
-    let readiness = Readiness::judge(summary.as_ref().map_err(|silent| *silent), state.environment.unix_ms());
+    let (told, now) = (state.summaries().await, state.environment.unix_ms());
+    let readiness = match state.standing() {
+        Some(standing) => Readiness::of_replica(&standing, &told, now),
+        None => Readiness::of_registries(&told, now),
+    };
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     if wants_json(&headers) {
         (status, Json(readiness)).into_response()
@@ -43,10 +71,18 @@ async fn readyz(State(state): State<AdminState>, headers: HeaderMap) -> Response
     }
 }
 
-async fn scrape(State(state): State<AdminState>) -> Result<impl IntoResponse, EngineSilent> {
-    let summary = state.ask(state.engine.summary()).await?;
-    let text = state.metrics.render(&summary, state.environment.unix_ms());
-    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text))
+async fn scrape(State(state): State<AdminState>) -> Result<impl IntoResponse, Response> {
+    let told = state.summaries().await;
+    let leading = state.standing().map(|standing| standing == Standing::Leading);
+    // One of many must not hide the others; the only one has nothing to say.
+    if leading.is_none()
+        && let Some(silence) = silence(&told)
+    {
+        return Err(silence);
+    }
+    let registries = told.into_iter().map(|(name, answer)| (name, answer.ok())).collect();
+    let scrape = Scrape { registries, leading, now_unix_ms: state.environment.unix_ms() };
+    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], state.metrics.render(&scrape)))
 }
 
 async fn nothing_here() -> Refusal {
@@ -62,11 +98,4 @@ fn wants_json(headers: &HeaderMap) -> bool {
         .iter()
         .filter_map(|value| value.to_str().ok())
         .any(|value| value.to_ascii_lowercase().contains("application/json"))
-}
-
-/// A probe or a scrape that the engine left without answer.
-impl IntoResponse for EngineSilent {
-    fn into_response(self) -> Response {
-        (StatusCode::SERVICE_UNAVAILABLE, format!("{self}\n")).into_response()
-    }
 }

@@ -1,4 +1,4 @@
-//! The parameters of `GET /registrations`.
+//! The parameters of the private port.
 
 use axum::http::StatusCode;
 
@@ -33,9 +33,38 @@ impl From<BadParameter> for Refusal {
     }
 }
 
+/// A parameter's name and value, decoded.
+pub(super) type Pair = (String, String);
+
+/// Takes `registry` out of decoded name-value pairs, which every path understands.
+pub(super) fn registry(mut pairs: Vec<Pair>) -> Result<(Option<String>, Vec<Pair>), BadParameter> {
+    let mut named = pairs.extract_if(.., |(name, _)| name == "registry").map(|(_, value)| value);
+    let bad = |problem: &str| BadParameter { name: "registry".to_owned(), problem: problem.to_owned() };
+    let registry = named.next();
+    if registry.as_deref() == Some("") {
+        return Err(bad("\"\" is empty; give NAMESPACE/NAME"));
+    }
+    if named.next().is_some() {
+        return Err(bad("is given twice; give it once"));
+    }
+    drop(named);
+    Ok((registry, pairs))
+}
+
+/// For paths with no parameter but `registry`.
+pub(super) fn no_more(pairs: &[Pair]) -> Result<(), BadParameter> {
+    match pairs.first() {
+        None => Ok(()),
+        Some((name, _)) => Err(BadParameter {
+            name: name.clone(),
+            problem: "is not a parameter here; use registry alone, or none".to_owned(),
+        }),
+    }
+}
+
 impl ListQuery {
-    /// Reads decoded name-value pairs.
-    pub(super) fn parse(pairs: Vec<(String, String)>) -> Result<Self, BadParameter> {
+    /// Reads decoded name-value pairs, without `registry`.
+    pub(super) fn parse(pairs: Vec<Pair>) -> Result<Self, BadParameter> {
         let mut query = Self { limit: DEFAULT_LIMIT, ..Self::default() };
         let mut seen = Vec::new();
         for (name, value) in pairs {
@@ -54,7 +83,9 @@ impl ListQuery {
                 "limit" => query.limit = limit(&value).map_err(bad)?,
                 "page" => query.after = Some(some(value, "nextPageToken of the page before").map_err(bad)?),
                 _ => {
-                    return Err(bad("is not a parameter; use state, registrar, q, limit or page".to_owned()));
+                    return Err(bad(
+                        "is not a parameter; use registry, state, registrar, q, limit or page".to_owned()
+                    ));
                 }
             }
             seen.push(name);

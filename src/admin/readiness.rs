@@ -3,16 +3,26 @@
 //! Ready means: the trunks have been read at least once, and they can be registered. What the registry outlives without
 //! losing a registration, a failing cache or an API server that went away later, is reported but leaves it ready: a
 //! restart or a halted rollout would not mend it, and would cost what is in memory.
+//!
+//! A replica of an operator answers for itself: whether it leads, or could. A registry that is not ready is reported, and
+//! leaves the replica ready: it must not take the leader of all the others out of service, nor block a rollout.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::EngineSilent;
+use super::Told;
 use crate::{
     engine::view::{Health, Summary},
+    operator::lease::Standing,
     table::duration,
 };
+
+/// How many registries in trouble are named.
+const NAMED: usize = 10;
+
+/// The narrowest column of names in the text.
+const NAME_WIDTH: usize = 9;
 
 /// How one check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +50,8 @@ impl CheckState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Check {
-    /// `engine`, `trunks`, `requester`, `api` or `cache`.
+    /// `engine`, `trunks`, `requester`, `api` or `cache`; of an operator's replica, `lease`, `registries` or the name of a
+    /// registry in trouble.
     pub name: String,
     /// How it came out.
     pub state: CheckState,
@@ -59,18 +70,21 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// Judges by what the engine said, or by its silence.
-    pub(super) fn judge(summary: Result<&Summary, EngineSilent>, now_ms: u64) -> Self {
-        let checks = match summary {
-            Err(silent) => vec![check("engine", CheckState::Failed, silent.to_string())],
-            Ok(summary) => vec![
-                check("engine", CheckState::Ok, "answers".to_owned()),
-                trunks(summary, now_ms),
-                requester(summary, now_ms),
-                reported("api", &summary.api, "registrations go on with the trunks as last read", now_ms),
-                reported("cache", &summary.cache, "registrations go on from memory", now_ms),
-            ],
-        };
+    /// Judges a process that runs a registry by what that said, or by its silence.
+    pub(super) fn of_registries(told: &[Told], now_ms: u64) -> Self {
+        Self::of(told.iter().flat_map(|told| checks(told, now_ms)).collect())
+    }
+
+    /// Judges a replica of an operator.
+    pub(super) fn of_replica(standing: &Standing, told: &[Told], now_ms: u64) -> Self {
+        let mut all = vec![lease(standing)];
+        if *standing == Standing::Leading || !told.is_empty() {
+            all.extend(registries(told, now_ms));
+        }
+        Self::of(all)
+    }
+
+    fn of(checks: Vec<Check>) -> Self {
         Self { ready: checks.iter().all(|check| check.state != CheckState::Failed), checks }
     }
 }
@@ -79,8 +93,68 @@ impl Readiness {
 impl fmt::Display for Readiness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", if self.ready { "ready" } else { "not ready" })?;
-        self.checks.iter().try_for_each(|c| writeln!(f, "{:<9} {:<8} {}", c.name, c.state.name(), c.message))
+        let longest = self.checks.iter().map(|check| check.name.len()).max();
+        let width = longest.unwrap_or_default().max(NAME_WIDTH);
+        self.checks
+            .iter()
+            .try_for_each(|c| writeln!(f, "{:<width$} {:<8} {}", c.name, c.state.name(), c.message))
     }
+}
+
+/// All about one registry.
+fn checks((_, answer): &Told, now: u64) -> Vec<Check> {
+    match answer {
+        Err(silent) => vec![check("engine", CheckState::Failed, silent.to_string())],
+        Ok(summary) => vec![
+            check("engine", CheckState::Ok, "answers".to_owned()),
+            trunks(summary, now),
+            requester(summary, now),
+            reported("api", &summary.api, "registrations go on with the trunks as last read", now),
+            reported("cache", &summary.cache, "registrations go on from memory", now),
+        ],
+    }
+}
+
+fn lease(standing: &Standing) -> Check {
+    let (state, message) = match standing {
+        Standing::Starting => (CheckState::Failed, "not read so far".to_owned()),
+        Standing::Blind { problem } => {
+            (CheckState::Failed, format!("cannot be read, so this replica could not take over: {problem}"))
+        }
+        Standing::Following { leader: Some(leader) } => {
+            (CheckState::Ok, format!("follows {leader}, ready to take over"))
+        }
+        Standing::Following { leader: None } => {
+            (CheckState::Ok, "nobody leads at the moment, ready to take over".to_owned())
+        }
+        Standing::Leading => (CheckState::Ok, "leads".to_owned()),
+    };
+    check("lease", state, message)
+}
+
+/// How many run, and a line for each one in trouble; those that cannot register come first.
+fn registries(told: &[Told], now: u64) -> Vec<Check> {
+    let mut troubled: Vec<(bool, Check)> = Vec::new();
+    for one in told {
+        let wrong: Vec<Check> =
+            checks(one, now).into_iter().filter(|check| check.state != CheckState::Ok).collect();
+        if !wrong.is_empty() {
+            let failed = wrong.iter().any(|check| check.state == CheckState::Failed);
+            let messages: Vec<String> =
+                wrong.iter().map(|check| format!("{}: {}", check.name, check.message)).collect();
+            troubled.push((failed, check(&one.0.to_string(), CheckState::Degraded, messages.join("; "))));
+        }
+    }
+    troubled.sort_by_key(|(failed, _)| !failed);
+    let (state, mut message) = match troubled.len() {
+        0 => (CheckState::Ok, format!("running: {}", told.len())),
+        n => (CheckState::Degraded, format!("running: {}, of these in trouble: {n}", told.len())),
+    };
+    if troubled.len() > NAMED {
+        message += &format!("; the first {NAMED} follow");
+    }
+    let first = check("registries", state, message);
+    std::iter::once(first).chain(troubled.into_iter().take(NAMED).map(|(_, check)| check)).collect()
 }
 
 fn check(name: &str, state: CheckState, message: String) -> Check {

@@ -10,7 +10,10 @@ use super::{
     fake::{NOW, Still, engine, failing, get, request, start, start_with, trunk},
     *,
 };
-use crate::engine::view::{Health, Trouble, TrunkState};
+use crate::{
+    engine::view::{Health, Trouble, TrunkState},
+    ports::Observer,
+};
 
 fn sample() -> Vec<crate::engine::view::TrunkView> {
     let mut invalid = failing("t-3", "Nowhere");
@@ -172,10 +175,14 @@ async fn an_engine_that_stopped_fails_every_probe_but_healthz() {
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_is_stuck_does_not_hang_a_probe() {
     let (handle, _commands) = EngineHandle::new();
-    let state = AdminState::new(handle, Metrics::new(NOW), Arc::new(Still));
+    let name = RegistryName::plain("registry");
+    let state =
+        AdminState::new(Directory::of_one(name.clone(), handle.clone()), Metrics::new(NOW), Arc::new(Still));
     let before = tokio::time::Instant::now();
-    let answer = state.ask(state.engine.summary()).await;
-    assert_eq!(answer, Err(EngineSilent::Stuck));
+    assert_eq!(state.ask(handle.summary()).await, Err(EngineSilent::Stuck));
+    assert_eq!(before.elapsed(), ENGINE_DEADLINE);
+    let before = tokio::time::Instant::now();
+    assert_eq!(state.summaries().await, [(name, Err(EngineSilent::Stuck))]);
     assert_eq!(before.elapsed(), ENGINE_DEADLINE);
     assert_eq!(EngineSilent::Stuck.to_string(), "the engine did not answer within 2 s");
 }
@@ -183,7 +190,7 @@ async fn an_engine_that_is_stuck_does_not_hang_a_probe() {
 #[tokio::test]
 async fn metrics_are_scraped_from_the_live_engine() {
     let ports = start(sample()).await;
-    ports.metrics.register_finished("sip.example", "ok", 0.2);
+    ports.metrics.registry(RegistryName::plain("registry")).register_finished("sip.example", "ok", 0.2);
     let answer = get(ports.public, "/metrics").await;
     assert_eq!(answer.status, 200);
     assert!(
@@ -283,8 +290,14 @@ async fn every_bad_parameter_is_named_with_its_value_and_what_is_right() {
             "limit=5&limit=6",
             "limit: is given twice; give it once (state takes several, with commas between)".to_owned(),
         ),
-        ("colour=red", "colour: is not a parameter; use state, registrar, q, limit or page".to_owned()),
-        ("State=failing", "State: is not a parameter; use state, registrar, q, limit or page".to_owned()),
+        (
+            "colour=red",
+            "colour: is not a parameter; use registry, state, registrar, q, limit or page".to_owned(),
+        ),
+        (
+            "State=failing",
+            "State: is not a parameter; use registry, state, registrar, q, limit or page".to_owned(),
+        ),
     ] {
         let answer = get(ports.private, &format!("/registrations?{query}")).await;
         assert_eq!(answer.status, 400, "{query}");
@@ -364,7 +377,8 @@ async fn web_pages_are_kept_out() {
 #[tokio::test]
 async fn a_port_opened_to_a_network_may_be_called_by_any_name_but_not_by_web_pages() {
     let (handle, _world, _engine) = engine(sample());
-    let state = AdminState::new(handle, Metrics::new(NOW), Arc::new(Still));
+    let directory = Directory::of_one(RegistryName::plain("registry"), handle);
+    let state = AdminState::new(directory, Metrics::new(NOW), Arc::new(Still));
     let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
     let address = SocketAddr::from(([127, 0, 0, 1], listener.local_addr().unwrap().port()));
     let shutdown = CancellationToken::new();

@@ -1,10 +1,60 @@
 //! Who leads: a Lease (coordination.k8s.io/v1) that one replica holds at a time.
 //!
-//! Time is judged as client-go does it: by how long a record was seen unchanged on this machine's monotonic clock, never by
-//! the clock that the holder wrote. Every write names the resourceVersion that it replaces, so that of two candidates one
-//! wins.
+//! # Why no two lead at once
+//!
+//! * Time is judged as client-go does it: a foreign record counts for its duration D from when this replica *first saw* it,
+//!   on this machine's monotonic clock. The times that a holder writes are compared for being the same, never with a clock.
+//! * Every write names the resourceVersion that it replaces (or creates), so that of two candidates one wins, and a request
+//!   that arrives late changes nothing that was written since. A renewal never carries the time of an earlier one.
+//! * A term counts from when its last successful renewal was *sent*, and ends 0.7 D later. Nobody can have seen that renewal
+//!   before it was sent, so nobody else writes earlier than D after it. Between the end of one term and the begin of another
+//!   are 0.3 D at least (3 s of 10 s). Clocks whose rates differ by 1 % take 0.17 s of these. The leader's work has to stop
+//!   within the rest: [`Term::lost`] says when to begin, and a quarter of D is what it may take.
+//! * The holder's name has a random part of its own for each process. A container that is killed and comes back under the same
+//!   pod name waits like any other: it cannot know whether a process of that name still sends (two replicas may be given
+//!   one name by mistake, and a container runtime may start the next before the last thread of the former is gone).
+//! * A Lease that is deleted under a leader is created anew by its next renewal. Those who knew it wait for D before they
+//!   create one. A replica that starts in these few seconds takes it for a first start and leads beside the other one until
+//!   that one's next renewal (0.15 D): nobody but an administrator deletes it. Nor is anything promised for a Lease that is deleted several times in
+//!   a few D: that there is none now looks like that there was none before.
+//!
+//! A process that is stopped (SIGSTOP, a frozen virtual machine) may be behind any deadline when it goes on. Its timers fire
+//! some moments later, so [`Term::still_valid`] compares with the clock itself, and is to be asked before anything is sent.
+//! What the operating system's monotonic clock does not count cannot be seen: on Linux it stands still while the whole machine
+//! is suspended, and while some hypervisors move or freeze a guest. No node of a cluster should be suspended with a leader on it;
+//! should it happen, the first renewal after it finds another holder (409) and ends the term.
+//!
+//! * `election`: the rules, without requests or a clock; checked by simulation,
+//! * `requests`: get, create and update, and what their failures mean,
+//! * `runner`: both together,
+//! * `term`: renewing, and the end of it.
 
 use std::time::Duration;
+
+use kube::Client;
+use tokio::{
+    select,
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    election::{Act, Election, Times},
+    requests::{RequestError, Requests},
+    runner::Runner,
+};
+use crate::environment;
+
+pub mod election;
+pub mod requests;
+pub mod runner;
+pub mod term;
+
+pub use self::term::{Term, Validity};
+
+/// For how many polls in a row the Lease may be unusable before a replica says that it could not take over.
+const PATIENCE: u32 = 3;
 
 /// Which Lease, held by whom, for how long.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +80,7 @@ pub enum Standing {
         /// Who leads; `None` where nobody holds the Lease at the moment.
         leader: Option<String>,
     },
-    /// The Lease cannot be read: this replica could not take over.
+    /// The Lease cannot be read or written: this replica could not take over.
     Blind {
         /// In plain words.
         problem: String,
@@ -38,3 +88,150 @@ pub enum Standing {
     /// This replica leads.
     Leading,
 }
+
+/// Stands for election, as often as is wanted.
+#[derive(Clone, Debug)]
+pub struct Elector {
+    runner: Runner,
+    holder: String,
+    times: Times,
+}
+
+impl Elector {
+    /// A candidate for the Lease. The holder it writes is `<identity>_<random>`, another one for each elector.
+    #[must_use]
+    pub fn new(client: Client, settings: &LeaseSettings) -> Self {
+        let holder = format!("{}_{:016x}", settings.identity, environment::random());
+        let times = Times::of(settings.duration);
+        let election = Election::new(holder.clone(), times, Instant::now());
+        let runner = Runner::new(election, Requests::new(client, settings), times);
+        Self { runner, holder, times }
+    }
+
+    /// What this elector writes as the holder.
+    #[must_use]
+    pub fn holder(&self) -> &str {
+        &self.holder
+    }
+
+    /// Waits until this replica leads; `None`: `shutdown` came first. A Lease that was taken just then is released again, which
+    /// may take a request's time and a second.
+    ///
+    /// Says meanwhile how it stands. After a term its end has to be awaited ([`Term::lost`], and the work stopped) before this
+    /// is called again.
+    pub async fn next_term(
+        &mut self,
+        shutdown: &CancellationToken,
+        standing: &watch::Sender<Standing>,
+    ) -> Option<Term> {
+        let mut speaker = Speaker { standing, trouble: None, patience: self.times.poll * PATIENCE };
+        self.runner.election.stand(Instant::now());
+        standing.send_if_modified(|now| {
+            let led = *now == Standing::Leading;
+            if led {
+                *now = Standing::Starting;
+            }
+            led
+        });
+        loop {
+            let act = self.runner.election.next(Instant::now());
+            let began = Instant::now();
+            let done = match &act {
+                Act::Wait(until) => select! {
+                    () = shutdown.cancelled() => break,
+                    () = sleep_until(*until) => continue,
+                },
+                Act::Read => select! {
+                    () = shutdown.cancelled() => break,
+                    done = self.runner.act(&act) => done,
+                },
+                // Not left half-way: its outcome says whether there is something to release.
+                Act::Write { .. } => self.runner.act(&act).await,
+                Act::Lose(_) => {
+                    self.runner.election.stand(Instant::now());
+                    continue;
+                }
+            };
+            if shutdown.is_cancelled() {
+                break;
+            }
+            if let Some(until) = self.runner.election.leads_until() {
+                tracing::info!(holder = self.holder, "acquired the lease: this replica leads");
+                standing.send_replace(Standing::Leading);
+                return Some(Term::begin(self.runner.clone(), until));
+            }
+            speaker.note(&act, done, began, &self.runner.election);
+        }
+        if self.runner.election.may_hold() {
+            self.runner.release().await;
+        }
+        None
+    }
+}
+
+/// Says how a follower stands.
+struct Speaker<'a> {
+    standing: &'a watch::Sender<Standing>,
+    /// Since when the Lease is of no use.
+    trouble: Option<Instant>,
+    patience: Duration,
+}
+
+impl Speaker<'_> {
+    fn note(&mut self, act: &Act, done: Result<(), RequestError>, began: Instant, election: &Election) {
+        let now = Instant::now();
+        match done {
+            Err(error) if !(error.why.is_race() && matches!(act, Act::Write { .. })) => {
+                let since = *self.trouble.get_or_insert(began);
+                if now >= since + self.patience {
+                    self.blind(error.problem);
+                }
+            }
+            Err(_) => {}
+            // A Lease that is there to be taken: how this replica stands is known when it was written.
+            Ok(()) if election.takes() => {}
+            Ok(()) => {
+                self.trouble = None;
+                self.follows(election.leader());
+            }
+        }
+    }
+
+    fn follows(&self, leader: Option<&str>) {
+        let leader = leader.map(|holder| display_name(holder).to_owned());
+        let new = Standing::Following { leader };
+        self.standing.send_if_modified(|old| {
+            if *old == new {
+                return false;
+            }
+            if let Standing::Following { leader } = &new {
+                let leader = leader.as_deref().unwrap_or("nobody at the moment");
+                tracing::info!(leader, "follows, and is ready to take over");
+            }
+            *old = new;
+            true
+        });
+    }
+
+    fn blind(&self, problem: String) {
+        let new = Standing::Blind { problem };
+        self.standing.send_if_modified(|old| {
+            if *old == new {
+                return false;
+            }
+            if let Standing::Blind { problem } = &new {
+                tracing::warn!(%problem, "the lease is of no use: this replica could not take over");
+            }
+            *old = new;
+            true
+        });
+    }
+}
+
+/// The name of a holder without what makes it unique. Names of pods have no underscore.
+fn display_name(holder: &str) -> &str {
+    holder.rsplit_once('_').map_or(holder, |(name, _)| name)
+}
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{registry_key, reload};
 use crate::{
+    admin::{Directory, RegistryName},
     config::{self, Cache, Config, RedisSettings},
     instance::Reloads,
     registration::identity::RegistryId,
@@ -40,13 +41,14 @@ pub(super) async fn follow(
     path: PathBuf,
     config: Config,
     identity: RegistryId,
-    reloads: Reloads,
+    (reloads, directory): (Reloads, Directory),
     mut hangups: Option<Signal>,
     shutdown: CancellationToken,
 ) {
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut follower = Follower { path, last: Ok(config.clone()), config, identity, reloads, reported: None };
+    let mut follower =
+        Follower { path, last: Ok(config.clone()), config, identity, reloads, directory, reported: None };
     loop {
         let asked = tokio::select! {
             _ = ticks.tick() => false,
@@ -75,6 +77,8 @@ struct Follower {
     config: Config,
     identity: RegistryId,
     reloads: Reloads,
+    /// Where the registry is entered under its name.
+    directory: Directory,
     /// What the last look found.
     last: Result<Config, String>,
     /// The problem that the log has told already.
@@ -130,6 +134,7 @@ impl Follower {
             tokio::spawn(keep_identity(settings.clone(), registry_key(&new), self.identity.clone()));
         }
         self.reloads.send(change).await.map_err(|_| Ended)?;
+        self.directory.rename(&RegistryName::plain(&self.config.name), RegistryName::plain(&new.name));
         let changed = changes(&self.config, &new).join(", ");
         tracing::info!(config = %self.path.display(), changed, "took over the new configuration");
         (self.config, self.reported) = (new, None);

@@ -11,7 +11,7 @@ mod reload;
 mod reload_file;
 mod secrets;
 mod signals;
-mod stage;
+pub mod stage;
 mod start;
 
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! What the suites stand on: real processes on loopback ports, and waiting by condition.
 
+pub mod control_plane;
 pub mod http;
 pub mod kamailio;
 pub mod ports;

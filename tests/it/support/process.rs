@@ -17,11 +17,17 @@ use super::wait::wait_for;
 /// A command for [`Process::spawn`]: `program` gets SIGTERM when this test run ends in whatever way, by Ctrl-C too, which does
 /// not reach other process groups. Panics with a hint when the program is not there.
 pub fn command(program: &str) -> Command {
+    command_ending_by(Signal::SIGTERM, program)
+}
+
+/// As [`command`], with another signal than SIGTERM: SIGKILL for a program that takes its time to end, or asks others
+/// first that end at the same moment.
+pub fn command_ending_by(signal: Signal, program: &str) -> Command {
     let path = format!("{}:/usr/sbin:/usr/local/sbin", std::env::var("PATH").unwrap_or_default());
     let there = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
     assert!(there, "{program} is not installed: `make setup` installs what the tests need");
     let mut command = Command::new("setpriv");
-    command.env("PATH", path).args(["--pdeathsig", "TERM", "--", program]);
+    command.env("PATH", path).args(["--pdeathsig", signal.as_str(), "--", program]);
     command
 }
 

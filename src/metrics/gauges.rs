@@ -1,0 +1,106 @@
+//! Gauges: what each engine says of itself at the moment of a scrape.
+
+use prometheus_client::registry::{Registry, Unit};
+
+use super::{
+    count, seconds,
+    series::{Gauges, Owner},
+};
+use crate::engine::view::{Health, Summary, TrunkState};
+
+/// Fills a gauge with what one registry contributes.
+type Fill = fn(&mut Gauges, &Owner, &Summary, u64);
+
+/// Registers the gauges of all registries. One that did not answer has none but a zero in `engine_up`, which only those of
+/// an operator have: outside, a silent engine fails the scrape as a whole.
+pub(super) fn register(registry: &mut Registry, all: &[(Owner, Option<Summary>)], now: u64) {
+    let mut up = Gauges::default();
+    for (owner, summary) in all.iter().filter(|(owner, _)| owner.0.namespace.is_some()) {
+        up.add(owner, None, if summary.is_some() { 1.0 } else { 0.0 });
+    }
+    registry.register("engine_up", "1 while the engine of a registry answers, 0 while it does not", up);
+    let mut of_all = |name: &str, help: &str, unit: Option<Unit>, fill: Fill| {
+        let mut gauges = Gauges::default();
+        for (owner, summary) in all {
+            if let Some(summary) = summary {
+                fill(&mut gauges, owner, summary, now);
+            }
+        }
+        match unit {
+            Some(unit) => registry.register_with_unit(name, help, unit, gauges),
+            None => registry.register(name, help, gauges),
+        }
+    };
+    of_all("trunks", "Trunks that are to be registered, by state", None, |gauges, owner, summary, _| {
+        for state in TrunkState::ALL {
+            gauges.add(owner, Some(("state", state.name())), count(summary.counts.of(state)));
+        }
+    });
+    of_all(
+        "next_lapse",
+        "Time until the next binding lapses if nothing is done; negative when one has lapsed",
+        Some(Unit::Seconds),
+        |gauges, owner, summary, now| {
+            if let Some(lapse) = summary.next_lapse_ms {
+                gauges.add(owner, None, seconds(lapse) - seconds(now));
+            }
+        },
+    );
+    of_all(
+        "waiting",
+        "Trunks whose REGISTER is due and waits for its turn",
+        None,
+        |gauges, owner, summary, _| gauges.add(owner, None, count(summary.waiting)),
+    );
+    of_all(
+        "removals_held",
+        "Trunks that a sync saw missing and that wait for a second sync to say the same",
+        None,
+        |gauges, owner, summary, _| gauges.add(owner, None, count(summary.removals_held)),
+    );
+    of_all(
+        "registrars_over_budget",
+        "Registrars whose rate is too low for the trunks they have: bindings there will lapse",
+        None,
+        |gauges, owner, summary, _| {
+            let registrars = u64::try_from(summary.over_budget.len()).unwrap_or(u64::MAX);
+            gauges.add(owner, None, count(registrars));
+        },
+    );
+    of_all(
+        "requests_in_flight",
+        "REGISTER requests without an answer so far",
+        None,
+        |gauges, owner, summary, _| gauges.add(owner, None, count(summary.in_flight)),
+    );
+    of_all(
+        "requests_in_flight_limit",
+        "How many REGISTER requests may be in flight at the moment",
+        None,
+        |gauges, owner, summary, _| gauges.add(owner, None, count(summary.in_flight_limit)),
+    );
+    of_all(
+        "sync_age",
+        "Time since the trunks were last read completely",
+        Some(Unit::Seconds),
+        |gauges, owner, summary, now| {
+            if let Some(sync) = summary.last_sync_ms {
+                gauges.add(owner, None, seconds(now) - seconds(sync));
+            }
+        },
+    );
+    of_all(
+        "neighbour_up",
+        "1 while a neighbour works, 0 while it does not",
+        None,
+        |gauges, owner, summary, _| {
+            let neighbours: [(&str, &Health); 3] =
+                [("api", &summary.api), ("requester", &summary.requester), ("cache", &summary.cache)];
+            for (name, health) in neighbours {
+                if let Some(ok) = health.ok {
+                    gauges.add(owner, Some(("neighbour", name)), if ok { 1.0 } else { 0.0 });
+                }
+            }
+        },
+    );
+}

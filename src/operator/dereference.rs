@@ -1,0 +1,92 @@
+//! First step of a reconcile: the Secrets that the spec refers to are read. Nothing is judged here but whether they can be.
+
+use k8s_openapi::api::core::v1::Secret as KubeSecret;
+use kube::{Api, Client};
+
+use super::status::{Stall, reasons};
+pub use crate::config::Secrets;
+use crate::{
+    secret::Secret,
+    spec::{RegistrySpec, SecretKeyRef},
+};
+
+/// Why a Secret could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum DereferenceError {
+    /// It takes a person to mend it.
+    #[error("{}: {}", .0.reason, .0.message)]
+    Stalled(Stall),
+    /// The API server failed: it is tried again.
+    #[error("cannot read Secret {name:?}: {source}")]
+    Kubernetes {
+        /// The Secret.
+        name: String,
+        /// What the API server says.
+        source: kube::Error,
+    },
+}
+
+/// Whether the spec refers to any Secret.
+pub fn refers(spec: &RegistrySpec) -> bool {
+    spec.cache
+        .as_ref()
+        .is_some_and(|cache| cache.parameters_secret_ref.is_some() || cache.password_secret_ref.is_some())
+}
+
+/// Reads the Secrets that the spec refers to, all in the Registry's own namespace.
+///
+/// # Errors
+/// See [`DereferenceError`]; none shows what a Secret holds.
+pub async fn dereference(
+    client: &Client,
+    namespace: &str,
+    spec: &RegistrySpec,
+) -> Result<Secrets, DereferenceError> {
+    let Some(cache) = &spec.cache else { return Ok(Secrets::default()) };
+    let api = Api::namespaced(client.clone(), namespace);
+    let parameters = (&cache.parameters_secret_ref, "spec.cache.parametersSecretRef");
+    let password = (&cache.password_secret_ref, "spec.cache.passwordSecretRef");
+    Ok(Secrets { parameters: read(&api, parameters).await?, password: read(&api, password).await? })
+}
+
+async fn read(
+    api: &Api<KubeSecret>,
+    (reference, field): (&Option<SecretKeyRef>, &'static str),
+) -> Result<Option<Secret>, DereferenceError> {
+    let Some(SecretKeyRef { name, key }) = reference else { return Ok(None) };
+    let stalled = |reason, message| DereferenceError::Stalled(Stall { reason, message });
+    let secret = match api.get(name).await {
+        Ok(secret) => secret,
+        Err(kube::Error::Api(status)) if status.code == 404 => {
+            let text = format!(
+                "{field}: there is no Secret {name:?} in this namespace; create it or correct the name"
+            );
+            return Err(stalled(reasons::SECRET_NOT_FOUND, text));
+        }
+        Err(kube::Error::Api(status)) if status.code == 403 => {
+            let text = format!(
+                "{field}: the operator has no right to get Secret {name:?}; allow it in the chart's values \
+                 (rbac.secrets), or bind a Role with get on this Secret to its ServiceAccount"
+            );
+            return Err(stalled(reasons::SECRET_UNREADABLE, text));
+        }
+        Err(source) => return Err(DereferenceError::Kubernetes { name: name.clone(), source }),
+    };
+    let data = secret.data.unwrap_or_default();
+    let Some(value) = data.get(key) else {
+        let known: Vec<&str> = data.keys().map(String::as_str).take(10).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        let text = format!("{field}: Secret {name:?} has no key {key:?}; its keys: {known}");
+        return Err(stalled(reasons::SECRET_NOT_FOUND, text));
+    };
+    match std::str::from_utf8(&value.0) {
+        // What `echo` or an editor leaves at the end belongs to no password.
+        Ok(text) => Ok(Some(Secret::new(text.trim_end_matches(['\n', '\r'])))),
+        Err(_) => {
+            let text = format!(
+                "{field}: key {key:?} of Secret {name:?} is not UTF-8 text; write the text itself into it"
+            );
+            Err(stalled(reasons::SECRET_UNREADABLE, text))
+        }
+    }
+}

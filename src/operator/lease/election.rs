@@ -1,0 +1,407 @@
+//! The election as a state machine: no requests, no clock. It is told what was read and what became of a write, each with
+//! the moment on this machine's monotonic clock, and says what to do next.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The longest duration of a foreign holder that is believed; anything else counts as this replica's own.
+const LONGEST: i32 = 300;
+
+/// What the Lease says, as far as the election goes. Times are compared for being the same, never with a clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Who holds it; empty: nobody.
+    pub holder: String,
+    /// How long the holder asks the others to wait, in seconds.
+    pub seconds: Option<i32>,
+    /// When the holder took it, by its own wall clock: microseconds since the Unix epoch.
+    pub acquired: Option<i64>,
+    /// When the holder last renewed it, by its own wall clock: microseconds since the Unix epoch.
+    pub renewed: Option<i64>,
+    /// How often the holder has changed.
+    pub transitions: i32,
+}
+
+/// A record and the version of the object that carries it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// What it says.
+    pub record: Record,
+    /// The resourceVersion; never empty.
+    pub version: String,
+}
+
+/// The times of an election, all of them derived from the duration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// How long the others wait after they saw a record for the first time; whole seconds.
+    pub duration: Duration,
+    /// How long a renewal lets its writer lead, from the moment of sending: 70 % of the duration.
+    pub valid: Duration,
+    /// From sending one renewal to sending the next: 15 % of the duration.
+    pub renew: Duration,
+    /// From one look at a foreign record to the next: a second, or a quarter of the duration if that is less.
+    pub poll: Duration,
+    /// Before a renewal is tried again that failed: 2.5 % of the duration.
+    pub retry: Duration,
+    /// How long one request may take: 15 % of the duration. So four renewals are tried before a term ends, even when none is
+    /// answered, and an API server that is silent for a third of the duration at the worst moment costs no term.
+    pub request: Duration,
+}
+
+impl Times {
+    /// The times for a lease of this duration, which is rounded up to a whole second from 1 to 300.
+    #[must_use]
+    pub fn of(duration: Duration) -> Self {
+        let up = u64::from(duration.subsec_nanos() > 0);
+        let seconds = duration.as_secs().saturating_add(up).clamp(1, u64::from(LONGEST.unsigned_abs()));
+        let duration = Duration::from_secs(seconds);
+        Self {
+            duration,
+            valid: duration * 7 / 10,
+            renew: duration * 3 / 20,
+            poll: (duration / 4).min(Duration::from_secs(1)),
+            retry: duration / 40,
+            request: duration * 3 / 20,
+        }
+    }
+
+    /// The duration as the record carries it.
+    fn seconds(&self) -> i32 {
+        i32::try_from(self.duration.as_secs()).unwrap_or(LONGEST)
+    }
+}
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Nothing until then.
+    Wait(Instant),
+    /// Read the Lease.
+    Read,
+    /// Write [`Election::claim`]: in the place of this version, or create the Lease.
+    Write {
+        /// The version that it replaces; `None`: there must be no Lease.
+        over: Option<String>,
+    },
+    /// Stop leading at once.
+    Lose(Loss),
+}
+
+/// Why a term ended without this replica's will.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// It could not be renewed in time.
+    Expired,
+    /// Another one has it; empty: somebody took the holder out of the Lease.
+    Taken {
+        /// As the record names it.
+        holder: String,
+    },
+}
+
+/// Why a write did not succeed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unwritten {
+    /// The Lease is not the one that was to be replaced, or exists already.
+    Conflict,
+    /// There is no Lease to replace.
+    Missing,
+    /// The API server did not do it.
+    Refused,
+    /// No answer, or one that says nothing: it may have been done, or be done yet.
+    Unknown,
+}
+
+impl Unwritten {
+    /// Another one was quicker: nothing is wrong with the API server.
+    #[must_use]
+    pub fn is_race(self) -> bool {
+        matches!(self, Self::Conflict | Self::Missing)
+    }
+}
+
+/// What the next write builds on.
+#[derive(Clone, Debug)]
+enum Known {
+    Nothing,
+    Missing,
+    Lease(Observed),
+}
+
+/// A foreign record (or that there is none any more), and since when this replica sees it unchanged.
+#[derive(Clone, Debug)]
+struct Seen {
+    what: Option<Record>,
+    since: Instant,
+    lasts: Duration,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    until: Instant,
+    acquired: i64,
+    transitions: i32,
+}
+
+/// One replica's part in the election.
+#[derive(Clone, Debug)]
+pub struct Election {
+    me: String,
+    times: Times,
+    known: Known,
+    seen: Option<Seen>,
+    /// Nothing is done before.
+    wake: Instant,
+    held: Option<Held>,
+    loss: Option<Loss>,
+    /// The newest renewal time that was put into a record.
+    stamp: i64,
+    /// The last write met a conflict.
+    clashed: bool,
+    /// The claim under way, and the version over which a claim was sent whose fate is unknown.
+    sent: Option<(i64, i32)>,
+    unsure: Option<Option<String>>,
+}
+
+impl Election {
+    /// A replica that knows nothing yet and goes under this name, which no other process may ever use.
+    #[must_use]
+    pub fn new(me: String, times: Times, now: Instant) -> Self {
+        Self {
+            me,
+            times,
+            known: Known::Nothing,
+            seen: None,
+            wake: now,
+            held: None,
+            loss: None,
+            stamp: i64::MIN,
+            clashed: false,
+            sent: None,
+            unsure: None,
+        }
+    }
+
+    /// Stands for election again after a term; what was seen of the others counts on.
+    pub fn stand(&mut self, now: Instant) {
+        self.held = None;
+        self.loss = None;
+        self.known = Known::Nothing;
+        self.wake = now;
+        self.clashed = false;
+    }
+
+    /// What to do now.
+    pub fn next(&mut self, now: Instant) -> Act {
+        if let Some(loss) = &self.loss {
+            return Act::Lose(loss.clone());
+        }
+        if self.held.is_some_and(|held| now >= held.until) {
+            self.loss = Some(Loss::Expired);
+            return Act::Lose(Loss::Expired);
+        }
+        if now < self.wake {
+            return Act::Wait(self.held.map_or(self.wake, |held| held.until.min(self.wake)));
+        }
+        match &self.known {
+            Known::Nothing => Act::Read,
+            Known::Missing => Act::Write { over: None },
+            Known::Lease(lease) => Act::Write { over: Some(lease.version.clone()) },
+        }
+    }
+
+    /// Until when this replica leads, unless it renews; `None` where it does not lead.
+    #[must_use]
+    pub fn leads_until(&self) -> Option<Instant> {
+        if self.loss.is_some() { None } else { self.held.map(|held| held.until) }
+    }
+
+    /// The next step is to write: the Lease is there to be taken, or this replica's own.
+    #[must_use]
+    pub fn takes(&self) -> bool {
+        !matches!(self.known, Known::Nothing)
+    }
+
+    /// The other one that holds the Lease, as far as is known.
+    #[must_use]
+    pub fn leader(&self) -> Option<&str> {
+        let record = self.seen.as_ref()?.what.as_ref()?;
+        (record.holder != self.me && !record.holder.is_empty()).then_some(record.holder.as_str())
+    }
+
+    /// The Lease may carry this replica's name, or a request that is under way may yet put it there.
+    #[must_use]
+    pub fn may_hold(&self) -> bool {
+        self.unsure.is_some() || matches!(&self.known, Known::Lease(lease) if lease.record.holder == self.me)
+    }
+
+    /// The Lease was read; `None`: there is none.
+    pub fn read(&mut self, lease: Option<Observed>, now: Instant) {
+        if self.unsure.as_ref().is_some_and(|over| over.as_ref() != lease.as_ref().map(|l| &l.version)) {
+            self.unsure = None;
+        }
+        match (lease, self.held.is_some()) {
+            (Some(lease), _) if lease.record.holder == self.me => self.build_on(Known::Lease(lease), now),
+            (Some(lease), true) => self.loss = Some(Loss::Taken { holder: lease.record.holder }),
+            // Nobody else can hold what does not exist: whoever creates it leads.
+            (None, true) => self.build_on(Known::Missing, now),
+            (Some(lease), false) => self.judge(lease, now),
+            (None, false) => self.judge_missing(now),
+        }
+    }
+
+    /// The Lease could not be read.
+    pub fn unread(&mut self, now: Instant) {
+        self.wake = now + if self.held.is_some() { self.times.retry } else { self.times.poll };
+    }
+
+    /// What to write. `wall`: microseconds since the Unix epoch by the wall clock, for those who read the Lease.
+    pub fn claim(&mut self, wall: i64) -> Record {
+        if let Known::Lease(Observed { record: Record { holder, renewed: Some(last), .. }, .. }) = &self.known
+            && *holder == self.me
+        {
+            self.stamp = self.stamp.max(*last);
+        }
+        let renewed = self.stamped(wall);
+        let (acquired, transitions) = match (&self.known, self.held) {
+            (_, Some(held)) => (held.acquired, held.transitions),
+            (Known::Lease(old), None) if old.record.holder == self.me => {
+                (old.record.acquired.unwrap_or(renewed), old.record.transitions)
+            }
+            (Known::Lease(old), None) => (renewed, old.record.transitions.saturating_add(1).max(0)),
+            (_, None) => (renewed, 0),
+        };
+        self.sent = Some((acquired, transitions));
+        Record {
+            holder: self.me.clone(),
+            seconds: Some(self.times.seconds()),
+            acquired: Some(acquired),
+            renewed: Some(renewed),
+            transitions,
+        }
+    }
+
+    /// What to write at the end of a term, in the place of which version; `None` where the Lease has to be read first.
+    pub fn give_up(&mut self, wall: i64) -> Option<(Record, String)> {
+        let renewed = self.stamped(wall);
+        let Known::Lease(lease) = &self.known else { return None };
+        let record = Record {
+            holder: String::new(),
+            seconds: Some(1),
+            acquired: Some(renewed),
+            renewed: Some(renewed),
+            transitions: lease.record.transitions,
+        };
+        (lease.record.holder == self.me).then(|| (record, lease.version.clone()))
+    }
+
+    /// A claim was written; `sent`: when the request began.
+    pub fn wrote(&mut self, lease: Observed, sent: Instant, now: Instant) {
+        let until = sent + self.times.valid;
+        self.unsure = None;
+        self.clashed = false;
+        self.wake = sent + self.times.renew;
+        let (acquired, transitions) = self.sent.take().unwrap_or((self.stamp, lease.record.transitions));
+        self.note(Some(lease.record.clone()), self.times.duration, now);
+        self.known = Known::Lease(lease);
+        if now < until || self.held.is_some() {
+            self.held = Some(Held { until, acquired, transitions });
+        } else {
+            // The answer was so long under way that it is worth nothing: claim again.
+            self.wake = now;
+        }
+    }
+
+    /// A claim was not written.
+    pub fn unwritten(&mut self, why: Unwritten, now: Instant) {
+        let leads = self.held.is_some();
+        let over = match &self.known {
+            Known::Lease(lease) => Some(lease.version.clone()),
+            Known::Missing | Known::Nothing => None,
+        };
+        // A conflict is looked into at once; a server that says nothing else is not asked without a pause.
+        let clashes = why.is_race();
+        let pause = match (leads, why) {
+            _ if clashes && !self.clashed => Duration::ZERO,
+            (true, _) => self.times.retry,
+            (false, _) => self.times.poll,
+        };
+        self.clashed = clashes;
+        self.wake = now + pause;
+        match why {
+            Unwritten::Conflict => self.known = Known::Nothing,
+            Unwritten::Missing if leads => self.known = Known::Missing,
+            Unwritten::Unknown => {
+                self.unsure = Some(over);
+                // A leader goes on at once with the same version: was the write done after all, a conflict tells.
+                if !leads {
+                    self.known = Known::Nothing;
+                }
+            }
+            Unwritten::Refused if leads => {}
+            Unwritten::Missing | Unwritten::Refused => self.known = Known::Nothing,
+        }
+    }
+
+    fn build_on(&mut self, known: Known, now: Instant) {
+        self.known = known;
+        self.wake = now;
+    }
+
+    fn judge(&mut self, lease: Observed, now: Instant) {
+        let lasts = match lease.record.seconds {
+            Some(seconds @ 1..=LONGEST) => Duration::from_secs(u64::from(seconds.unsigned_abs())),
+            _ => self.times.duration,
+        };
+        let dead = self.note(Some(lease.record.clone()), lasts, now);
+        if lease.record.holder.is_empty() || now >= dead {
+            self.build_on(Known::Lease(lease), now);
+        } else {
+            self.look_again(dead, now);
+        }
+    }
+
+    /// There is no Lease. Where there never was one, it is created at once. Where there was one, its holder may be at work
+    /// still and create it anew with its next renewal: it is given the time.
+    fn judge_missing(&mut self, now: Instant) {
+        let Some(seen) = &self.seen else { return self.build_on(Known::Missing, now) };
+        let lasts = seen.lasts.max(self.times.duration);
+        let dead = self.note(None, lasts, now);
+        if now >= dead {
+            self.build_on(Known::Missing, now);
+        } else {
+            self.look_again(dead, now);
+        }
+    }
+
+    fn look_again(&mut self, dead: Instant, now: Instant) {
+        self.known = Known::Nothing;
+        self.clashed = false;
+        self.wake = dead.min(now + self.times.poll);
+    }
+
+    /// Notes what is to be seen; returns when it counts no longer.
+    fn note(&mut self, what: Option<Record>, lasts: Duration, now: Instant) -> Instant {
+        match &self.seen {
+            Some(seen) if seen.what == what => seen.since + seen.lasts,
+            _ => {
+                self.seen = Some(Seen { what, since: now, lasts });
+                now + lasts
+            }
+        }
+    }
+
+    /// A renewal time that no earlier record of this replica carried, whatever the wall clock does: the others tell by it
+    /// that there was a renewal.
+    fn stamped(&mut self, wall: i64) -> i64 {
+        self.stamp = wall.max(self.stamp.saturating_add(1));
+        self.stamp
+    }
+}
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;

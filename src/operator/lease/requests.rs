@@ -1,0 +1,237 @@
+//! The requests for the Lease: get, create and update, nothing else, and what their failures mean in plain words.
+
+use std::{error::Error, fmt::Write as _};
+
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+    jiff::Timestamp,
+};
+use kube::{Api, Client, api::PostParams, core::Status};
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    LeaseSettings,
+    election::{Observed, Record, Unwritten},
+};
+
+/// A request that failed.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{problem}")]
+pub struct RequestError {
+    /// What it means for the election.
+    pub why: Unwritten,
+    /// In plain words.
+    pub problem: String,
+}
+
+/// The Lease at the API server.
+#[derive(Clone, Debug)]
+pub struct Requests {
+    api: Api<Lease>,
+    namespace: String,
+    name: String,
+    /// The object as it was seen last. What others wrote into it (labels, say) is written back.
+    last: Option<Lease>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Get,
+    Create,
+    Update,
+}
+
+impl Requests {
+    /// For the Lease that is named there.
+    #[must_use]
+    pub fn new(client: Client, settings: &LeaseSettings) -> Self {
+        Self {
+            api: Api::namespaced(client, &settings.namespace),
+            namespace: settings.namespace.clone(),
+            name: settings.name.clone(),
+            last: None,
+        }
+    }
+
+    /// Reads the Lease; `None`: there is none.
+    ///
+    /// # Errors
+    /// When there is no usable answer until `deadline`.
+    pub async fn read(&mut self, deadline: Instant) -> Result<Option<Observed>, RequestError> {
+        let answer = timeout_at(deadline, self.api.get_opt(&self.name)).await;
+        match self.sift(Verb::Get, answer)? {
+            Some(lease) => self.observed(lease).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Writes a record: in the place of the version `over`, or as a new Lease.
+    ///
+    /// # Errors
+    /// When the Lease is another one by now, or the API server did not say until `deadline` that it is done.
+    pub async fn write(
+        &mut self,
+        over: Option<&str>,
+        record: &Record,
+        deadline: Instant,
+    ) -> Result<Observed, RequestError> {
+        let params = PostParams::default();
+        let lease = self.object(over, record);
+        let written = match over {
+            Some(_) => {
+                let answer = timeout_at(deadline, self.api.replace(&self.name, &params, &lease)).await;
+                self.sift(Verb::Update, answer)?
+            }
+            None => {
+                let answer = timeout_at(deadline, self.api.create(&params, &lease)).await;
+                self.sift(Verb::Create, answer)?
+            }
+        };
+        self.observed(written)
+    }
+
+    fn object(&self, over: Option<&str>, record: &Record) -> Lease {
+        let mut lease = match (over, &self.last) {
+            (Some(_), Some(last)) => last.clone(),
+            _ => Lease::default(),
+        };
+        let kept = std::mem::take(&mut lease.metadata);
+        lease.metadata = ObjectMeta {
+            name: Some(self.name.clone()),
+            namespace: Some(self.namespace.clone()),
+            resource_version: over.map(str::to_owned),
+            managed_fields: None,
+            ..kept
+        };
+        let spec = lease.spec.get_or_insert_default();
+        spec.holder_identity = Some(record.holder.clone());
+        spec.lease_duration_seconds = record.seconds;
+        spec.acquire_time = record.acquired.and_then(time);
+        spec.renew_time = record.renewed.and_then(time);
+        spec.lease_transitions = Some(record.transitions);
+        lease
+    }
+
+    /// An object without a version cannot be replaced safely: a write that names none would replace any.
+    fn observed(&mut self, lease: Lease) -> Result<Observed, RequestError> {
+        let version = lease.metadata.resource_version.clone().filter(|version| !version.is_empty());
+        let Some(version) = version else {
+            let problem = "the API server sent a Lease without a resourceVersion".to_owned();
+            return Err(RequestError { why: Unwritten::Unknown, problem });
+        };
+        let LeaseSpec {
+            holder_identity,
+            lease_duration_seconds,
+            acquire_time,
+            renew_time,
+            lease_transitions,
+            ..
+        } = lease.spec.clone().unwrap_or_default();
+        self.last = Some(lease);
+        let record = Record {
+            holder: holder_identity.unwrap_or_default(),
+            seconds: lease_duration_seconds,
+            acquired: acquire_time.map(|time| time.0.as_microsecond()),
+            renewed: renew_time.map(|time| time.0.as_microsecond()),
+            transitions: lease_transitions.unwrap_or(0),
+        };
+        Ok(Observed { record, version })
+    }
+
+    fn sift<T>(
+        &self,
+        verb: Verb,
+        answer: Result<Result<T, kube::Error>, tokio::time::error::Elapsed>,
+    ) -> Result<T, RequestError> {
+        let error = match answer {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) => error,
+            Err(_) => {
+                let problem = "the API server does not answer in time".to_owned();
+                return Err(RequestError { why: Unwritten::Unknown, problem });
+            }
+        };
+        let (why, problem) = match &error {
+            kube::Error::Api(status) => self.refusal(verb, status),
+            kube::Error::SerdeError(_) => {
+                (Unwritten::Unknown, format!("the API server's answer is no Lease: {}", chain(&error)))
+            }
+            kube::Error::Auth(_) => {
+                (Unwritten::Refused, format!("no credentials for the API server: {}", chain(&error)))
+            }
+            _ => (Unwritten::Unknown, format!("the API server cannot be reached: {}", chain(&error))),
+        };
+        Err(RequestError { why, problem })
+    }
+
+    fn refusal(&self, verb: Verb, status: &Status) -> (Unwritten, String) {
+        let (namespace, name) = (&self.namespace, &self.name);
+        let said = if status.message.is_empty() { &status.reason } else { &status.message };
+        let about_namespace = status.details.as_ref().is_some_and(|details| details.kind == "namespaces");
+        let terminating = status
+            .details
+            .as_ref()
+            .is_some_and(|details| details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating"));
+        match status.code {
+            409 => {
+                (Unwritten::Conflict, format!("the Lease {namespace}/{name} was changed by another: {said}"))
+            }
+            404 if verb == Verb::Create && about_namespace => {
+                (Unwritten::Refused, format!("there is no namespace {namespace} to keep the Lease {name} in"))
+            }
+            404 if verb == Verb::Create => {
+                (Unwritten::Refused, format!("the Lease {namespace}/{name} cannot be created (404): {said}"))
+            }
+            404 => (Unwritten::Missing, format!("there is no Lease {namespace}/{name}: {said}")),
+            403 if terminating => (
+                Unwritten::Refused,
+                format!("the namespace {namespace} is being deleted, and takes no new Lease {name}"),
+            ),
+            401 => {
+                (Unwritten::Refused, format!("the API server does not accept the credentials (401): {said}"))
+            }
+            403 => (Unwritten::Refused, forbidden(verb, namespace, name, said)),
+            // What is overloaded or starting says nothing on whether it was done.
+            code @ (429 | 500..=599) => {
+                (Unwritten::Unknown, format!("the API server answers {code}: {said}"))
+            }
+            code => (
+                Unwritten::Refused,
+                format!("the API server refuses the Lease {namespace}/{name} ({code}): {said}"),
+            ),
+        }
+    }
+}
+
+/// Which rule of RBAC is missing.
+fn forbidden(verb: Verb, namespace: &str, name: &str, said: &str) -> String {
+    let (does, rule) = match verb {
+        Verb::Get => ("reading", format!("resourceNames [{name}], verbs [get, update]")),
+        Verb::Update => ("updating", format!("resourceNames [{name}], verbs [get, update]")),
+        // A name cannot be asked for when a thing is created.
+        Verb::Create => ("creating", "verbs [create], without resourceNames".to_owned()),
+    };
+    format!(
+        "{does} the Lease {namespace}/{name} is forbidden; the service account needs a Role in {namespace} with: \
+         apiGroups [coordination.k8s.io], resources [leases], {rule} ({said})"
+    )
+}
+
+fn time(microseconds: i64) -> Option<MicroTime> {
+    Timestamp::from_microsecond(microseconds).ok().map(MicroTime)
+}
+
+/// An error with its causes, each once.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            let _ = write!(text, ": {said}");
+        }
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,196 @@
+//! One for each Registry: looks at its engine each second, and writes what changed to the status, by server-side apply, at
+//! most every few seconds; tells events.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+use super::{
+    status::{self, Difference, Phase, Situation, Snapshot, Stall},
+    writer::{WriteError, Writer},
+};
+use crate::{
+    engine::handle::EngineHandle, environment, metrics::Metrics, ports::Environment,
+    spec::status::RegistryStatus,
+};
+
+/// How often an engine is looked at.
+const PERIOD: Duration = Duration::from_secs(1);
+/// Between two writes of what somebody waits for.
+const BETWEEN_WRITES: Duration = Duration::from_secs(3);
+/// Between two writes of nothing but times that move on.
+const BETWEEN_SLIGHT_WRITES: Duration = Duration::from_secs(60);
+/// Longest pause after a failed write.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long an engine that has just begun may stay silent about its neighbours, before the status says so: a hand-over
+/// should not look like a failure.
+const SETTLING: Duration = Duration::from_secs(10);
+/// An engine that takes longer to answer is stuck.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// What to report on.
+#[derive(Clone, Debug, Default)]
+pub struct Assignment {
+    /// Generation of the spec.
+    pub generation: i64,
+    /// What stands in its way.
+    pub stall: Option<Stall>,
+    /// What is being done.
+    pub work: Work,
+}
+
+/// What is being done about a Registry.
+#[derive(Clone, Debug, Default)]
+pub enum Work {
+    /// Nothing was decided yet.
+    #[default]
+    Undecided,
+    /// Its engine runs.
+    Run {
+        /// The engine.
+        handle: EngineHandle,
+        /// Whether state outlives the process.
+        durable: bool,
+        /// Whether it sends nothing.
+        suspended: bool,
+    },
+    /// Its trunks are being de-registered.
+    Leave {
+        /// The engine.
+        handle: EngineHandle,
+        /// Whether state outlives the process.
+        durable: bool,
+        /// Until when, in milliseconds since the Unix epoch.
+        deadline_ms: u64,
+    },
+}
+
+/// See the module.
+pub struct Reporter {
+    writer: Arc<dyn Writer>,
+    /// As computed last; at the start as the resource had it.
+    current: Option<RegistryStatus>,
+    /// As written last, and when.
+    written: Option<(RegistryStatus, Instant)>,
+    metrics: Metrics,
+    pause: Duration,
+    not_before: Instant,
+    began: Instant,
+}
+
+impl Reporter {
+    /// Goes on from the status that the resource has.
+    pub fn new(writer: Arc<dyn Writer>, before: Option<RegistryStatus>, metrics: Metrics) -> Self {
+        let now = Instant::now();
+        Self {
+            writer,
+            written: before.clone().map(|status| (status, now.checked_sub(BETWEEN_WRITES).unwrap_or(now))),
+            current: before,
+            metrics,
+            pause: Duration::ZERO,
+            not_before: now,
+            began: now,
+        }
+    }
+
+    /// Runs until nobody assigns any more; whoever aborts it loses nothing.
+    pub async fn run(mut self, mut assigned: watch::Receiver<Assignment>) {
+        let mut ticks = interval(PERIOD);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                changed = assigned.changed() => if changed.is_err() { return },
+            }
+            let assignment = assigned.borrow_and_update().clone();
+            if let Some(situation) = self.look(assignment).await {
+                self.report(&situation).await;
+            }
+        }
+    }
+
+    async fn look(&self, assignment: Assignment) -> Option<Situation> {
+        let Assignment { generation, stall, work } = assignment;
+        let phase = match work {
+            Work::Undecided if stall.is_none() => return None,
+            Work::Undecided => Phase::Idle,
+            Work::Run { handle, durable, suspended } => {
+                let snapshot = snapshot(&handle, durable).await?;
+                if stall.is_none() && self.settles(generation, &snapshot) {
+                    return None;
+                }
+                if suspended { Phase::Suspended(snapshot) } else { Phase::Running(snapshot) }
+            }
+            Work::Leave { handle, durable, deadline_ms } => {
+                Phase::Leaving { snapshot: snapshot(&handle, durable).await?, deadline_ms }
+            }
+        };
+        Some(Situation { generation, now_ms: environment::System.unix_ms(), stall, phase })
+    }
+
+    /// Whether an engine has only begun, for a spec whose status another replica has told.
+    fn settles(&self, generation: i64, snapshot: &Snapshot) -> bool {
+        let told = self.current.as_ref().is_some_and(|status| status.observed_generation == Some(generation));
+        let summary = &snapshot.summary;
+        let silent = summary.last_sync_ms.is_none() && summary.api.ok.is_none();
+        told && silent && self.began.elapsed() < SETTLING
+    }
+
+    async fn report(&mut self, situation: &Situation) {
+        let after = status::status(self.current.as_ref(), situation);
+        for notice in status::notices(self.current.as_ref(), &after) {
+            self.writer.tell(notice).await;
+        }
+        self.current = Some(after.clone());
+        if self.is_due(&after) {
+            self.write(after).await;
+        }
+    }
+
+    fn is_due(&self, after: &RegistryStatus) -> bool {
+        let Some((written, at)) = &self.written else { return Instant::now() >= self.not_before };
+        let pause = match status::difference(written, after) {
+            Difference::None => return false,
+            Difference::Slight => BETWEEN_SLIGHT_WRITES,
+            Difference::Real => BETWEEN_WRITES,
+        };
+        at.elapsed() >= pause && Instant::now() >= self.not_before
+    }
+
+    async fn write(&mut self, status: RegistryStatus) {
+        let written = self.writer.write(&status).await;
+        self.metrics.operator().status_write(written.is_ok());
+        match written {
+            Ok(()) => {
+                self.written = Some((status, Instant::now()));
+                self.pause = Duration::ZERO;
+            }
+            Err(WriteError::Gone) => self.not_before = Instant::now() + LONGEST_PAUSE,
+            Err(error) => {
+                if self.pause.is_zero() {
+                    tracing::warn!(registry = %self.writer.name(), %error, "cannot write the status; trying again");
+                }
+                self.pause = (self.pause * 2).clamp(PERIOD, LONGEST_PAUSE);
+                self.not_before = Instant::now() + self.pause;
+            }
+        }
+    }
+}
+
+async fn snapshot(handle: &EngineHandle, durable: bool) -> Option<Snapshot> {
+    let asked = async {
+        Ok::<_, crate::engine::handle::EngineStopped>(Snapshot {
+            summary: handle.summary().await?,
+            troubles: handle.troubles(status::MAX_FAILURES).await?,
+            durable,
+        })
+    };
+    tokio::time::timeout(ANSWER, asked).await.ok()?.ok()
+}
+
+#[cfg(test)]
+#[path = "reporter_tests.rs"]
+mod tests;

@@ -1,0 +1,179 @@
+//! The subcommand: HTTP ports, the lease, and a fleet for each term of leadership.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use kube::{
+    Client, Config,
+    runtime::events::{Recorder, Reporter},
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    controller,
+    fleet::Fleet,
+    lease::{Elector, LeaseSettings, Standing, Term},
+    reconcile::Context,
+    writer::MANAGER,
+};
+use crate::{
+    admin::{self, AdminError, AdminState, Directory},
+    environment,
+    instance::Permit,
+    metrics::Metrics,
+    ports::Environment,
+};
+
+/// Run the Registry resources of a Kubernetes cluster.
+#[derive(Clone, Debug, clap::Args)]
+pub struct OperatorArgs {
+    /// Namespaces to watch, with commas between them [default: all].
+    #[arg(
+        long,
+        value_name = "NAMES",
+        env = "WATCH_NAMESPACES",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    pub namespaces: Vec<String>,
+    /// Name of the Lease that the leading replica holds.
+    #[arg(long, value_name = "NAME", env = "LEASE_NAME", default_value = "routr-registry")]
+    pub lease_name: String,
+    /// Namespace of the Lease [default: that of the kubeconfig or of the ServiceAccount].
+    #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE")]
+    pub lease_namespace: Option<String>,
+    /// What this replica is called [default: the host name].
+    #[arg(long, value_name = "NAME", env = "POD_NAME")]
+    pub identity: Option<String>,
+    /// Seconds that a Lease counts after it was renewed: so long may it take to replace a leader that was killed.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(3..=60))]
+    pub lease_duration: u64,
+    /// Address of the public HTTP port: /healthz, /livez, /readyz, /metrics.
+    #[arg(long, value_name = "ADDRESS", env = "ROUTR_REGISTRY_LISTEN", default_value = admin::DEFAULT_PUBLIC)]
+    pub listen: SocketAddr,
+    /// Address of the private HTTP port: /registries, /registrations and /summary, for `trunks` and `refresh`. Keep it on
+    /// loopback: a port-forward reaches it.
+    #[arg(long, value_name = "ADDRESS", env = "ROUTR_REGISTRY_ADMIN_LISTEN", default_value = admin::DEFAULT_PRIVATE)]
+    pub admin_listen: SocketAddr,
+    /// Seconds that answers in flight and the last writes to the cache may take before the Lease is handed over.
+    #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(0..=60))]
+    pub grace: u64,
+    /// Seconds that the trunks of a deleted Registry may take to be de-registered; after that it goes in any case.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub deregister_deadline: u64,
+}
+
+/// Why the operator cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorError {
+    /// There is neither a ServiceAccount nor a kubeconfig.
+    #[error(
+        "no way to a Kubernetes API server: run it in a pod with a ServiceAccount, or set KUBECONFIG: {0}"
+    )]
+    NoCluster(#[from] kube::config::InferConfigError),
+    /// The client cannot be set up.
+    #[error("the client of the Kubernetes API server cannot be set up: {0}")]
+    Client(#[from] kube::Error),
+    /// An HTTP port cannot be served.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+}
+
+/// Runs the subcommand until `shutdown` is cancelled.
+///
+/// # Errors
+/// When there is no way to an API server, or a port cannot be had. An API server that is down is waited for.
+pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), OperatorError> {
+    let public = admin::bind(args.listen, "--listen").await?;
+    let private = admin::bind(args.admin_listen, "--admin-listen").await?;
+    let config = Config::infer().await?;
+    let settings = lease_settings(&args, &config);
+    let server = config.cluster_url.to_string();
+    let client = Client::try_from(config)?;
+    let namespaces: Vec<String> =
+        args.namespaces.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        server,
+        namespaces = if namespaces.is_empty() { "all".to_owned() } else { namespaces.join(",") },
+        lease = %format_args!("{}/{}", settings.namespace, settings.name),
+        identity = settings.identity,
+        "starting"
+    );
+    let (standing, stands) = watch::channel(Standing::default());
+    let metrics = Metrics::new(environment::System.unix_ms());
+    let directory = Directory::default();
+    let healthz = admin::healthz_wanted(std::env::var("ENABLE_HEALTHCHECKS").ok().as_deref());
+    let state = AdminState::new(directory.clone(), metrics.clone(), Arc::new(environment::System))
+        .with_healthz(healthz)
+        .with_standing(stands);
+    let ports_end = CancellationToken::new();
+    let ports = tokio::spawn(admin::serve(Some(public), Some(private), state, ports_end.clone()));
+    let replica = Replica {
+        recorder: Recorder::new(
+            client.clone(),
+            Reporter { controller: MANAGER.to_owned(), instance: Some(settings.identity.clone()) },
+        ),
+        client: client.clone(),
+        namespaces,
+        directory,
+        metrics,
+        grace: Duration::from_secs(args.grace),
+        deregister_deadline: Duration::from_secs(args.deregister_deadline),
+    };
+    let mut elector = Elector::new(client, &settings);
+    while let Some(term) = elector.next_term(&shutdown, &standing).await {
+        replica.lead(&term, &shutdown).await;
+        term.release().await;
+    }
+    ports_end.cancel();
+    if let Ok(result) = ports.await {
+        result?;
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn lease_settings(args: &OperatorArgs, config: &Config) -> LeaseSettings {
+    let host =
+        || hostname::get().map_or_else(|_| MANAGER.to_owned(), |name| name.to_string_lossy().into_owned());
+    LeaseSettings {
+        namespace: args.lease_namespace.clone().unwrap_or_else(|| config.default_namespace.clone()),
+        name: args.lease_name.clone(),
+        identity: args.identity.clone().unwrap_or_else(host),
+        duration: Duration::from_secs(args.lease_duration),
+    }
+}
+
+/// What outlives the terms of leadership.
+struct Replica {
+    client: Client,
+    recorder: Recorder,
+    namespaces: Vec<String>,
+    directory: Directory,
+    metrics: Metrics,
+    grace: Duration,
+    deregister_deadline: Duration,
+}
+
+impl Replica {
+    /// Leads until the term is lost or the shutdown. When it returns, nothing is sent any more.
+    async fn lead(&self, term: &Term, shutdown: &CancellationToken) {
+        let valid = term.validity();
+        let permit = Permit::when(move || valid.holds());
+        let context = Arc::new(Context {
+            client: self.client.clone(),
+            metrics: self.metrics.clone(),
+            fleet: Fleet::new(self.directory.clone(), self.metrics.clone(), permit.clone(), self.grace),
+            recorder: self.recorder.clone(),
+            permit,
+            deregister_deadline: self.deregister_deadline,
+        });
+        tokio::select! {
+            () = controller::run(context.clone(), &self.namespaces) => {}
+            () = term.lost.cancelled() => {}
+            () = shutdown.cancelled() => tracing::info!("shutting down; bindings stay with their registrars"),
+        }
+        context.fleet.dismiss_all().await;
+    }
+}

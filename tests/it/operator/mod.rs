@@ -1,0 +1,4 @@
+//! The operator as a process, on a real control plane, installed by its chart and running as the chart's ServiceAccount.
+
+mod life;
+mod stage;
