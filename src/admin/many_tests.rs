@@ -22,7 +22,7 @@ async fn three() -> Replica {
 }
 
 fn down(message: &str) -> Health {
-    Health { ok: Some(false), message: Some(message.to_owned()), since_ms: NOW - 3_000 }
+    Health { ok: Some(false), message: Some(message.to_owned()), reason: None, since_ms: NOW - 3_000, ..Health::default() }
 }
 
 #[tokio::test]

@@ -38,7 +38,7 @@ pub(super) struct Api {
 #[derive(Debug)]
 pub(super) enum Sight {
     /// The trunks of one registry.
-    Trunks(Listing),
+    Trunks(Box<Listing>),
     /// Several registries, and none was named; or none at all. Most urgent first.
     Registries(RegistriesAnswer),
 }
@@ -70,13 +70,13 @@ impl Api {
     /// The trunks of the registry that was named, or of the only one; else the registries.
     pub(super) fn look(&self, filter: &Filter, limit: usize) -> Result<Sight, ClientError> {
         if self.registry.is_some() {
-            return self.listing(filter, limit).map(Sight::Trunks);
+            return self.listing(filter, limit);
         }
         let mut answer: RegistriesAnswer = self.read(self.get("/registries").call())?;
         if let [only] = answer.registries.as_slice() {
             // By its name: a second one may appear any time.
             let of_one = Self { registry: Some(table::registry_label(only)), ..self.clone() };
-            return of_one.listing(filter, limit).map(Sight::Trunks);
+            return of_one.listing(filter, limit);
         }
         if answer.registries.is_empty() && answer.leads == Some(false) {
             let standing = table::clean(answer.standing.as_deref().unwrap_or("does not lead"));
@@ -121,7 +121,7 @@ impl Api {
 
     /// At most `limit` trunks. Those in trouble are asked for first, so that a limit never hides them behind healthy
     /// ones.
-    pub(super) fn listing(&self, filter: &Filter, limit: usize) -> Result<Listing, ClientError> {
+    fn listing(&self, filter: &Filter, limit: usize) -> Result<Sight, ClientError> {
         let summary = self.summary()?;
         let mut trunks: Vec<TrunkView> = Vec::new();
         let mut seen = HashSet::new();
@@ -149,7 +149,7 @@ impl Api {
             }
         }
         table::sort_by_urgency(&mut trunks);
-        Ok(Listing { summary, trunks, more })
+        Ok(Sight::Trunks(Box::new(Listing { summary, trunks, more })))
     }
 
     /// Hands over up to `limit` trunks, page by page, ordered by ref.

@@ -264,8 +264,12 @@ async fn three() -> Replica {
     {
         let mut paris = replica.worlds[1].lock().unwrap();
         paris.summary.next_lapse_ms = Some(NOW + 600_000);
-        paris.summary.cache =
-            Health { ok: Some(false), message: Some("timed out".to_owned()), since_ms: NOW - 65_000 };
+        paris.summary.cache = Health {
+            ok: Some(false),
+            message: Some("timed out".to_owned()),
+            since_ms: NOW - 65_000,
+            ..Health::default()
+        };
     }
     replica
 }

@@ -251,6 +251,7 @@ mod tests {
             ok: Some(false),
             message: Some("connection refused by api.telephony.svc.cluster.local:51907".to_owned()),
             since_ms: NOW - 65_000,
+            ..Health::default()
         };
         all.push(unread);
         sort_registries(&mut all);
