@@ -10,24 +10,24 @@
 
 # The tag follows rust-version in Cargo.toml; its Debian is that of the last stage, so that both have the same libc.
 FROM --platform=$BUILDPLATFORM rust:1.95-trixie AS build
-# By default BuildKit sets it to the architecture of the image.
-ARG TARGETARCH=amd64
+# Set by BuildKit; a default here would win over it.
+ARG TARGETARCH
 WORKDIR /src
 
 # hadolint ignore=DL3008
-RUN case "$TARGETARCH" in \
-        amd64) target=x86_64-unknown-linux-gnu prefix=x86-64-linux-gnu ;; \
-        arm64) target=aarch64-unknown-linux-gnu prefix=aarch64-linux-gnu ;; \
+RUN own="$(dpkg --print-architecture)"; \
+    case "${TARGETARCH:=$own}" in \
+        amd64) rust=x86_64 gcc=x86-64 ;; \
+        arm64) rust=aarch64 gcc=aarch64 ;; \
         *) echo "TARGETARCH $TARGETARCH: only amd64 and arm64 are known here" >&2; exit 1 ;; \
-    esac \
-    && echo "$target" >/target \
-    && rustup target add "$target" \
-    && if [ "$(dpkg --print-architecture)" != "$TARGETARCH" ]; then \
+    esac; \
+    echo "$rust-unknown-linux-gnu" >/target \
+    && rustup target add "$rust-unknown-linux-gnu" \
+    && if [ "$own" != "$TARGETARCH" ]; then \
         apt-get update \
-        && apt-get install -y --no-install-recommends "gcc-$prefix" "libc6-dev-$TARGETARCH-cross" \
+        && apt-get install -y --no-install-recommends "gcc-$gcc-linux-gnu" "libc6-dev-$TARGETARCH-cross" \
         && rm -rf /var/lib/apt/lists/* \
-        && printf '[target.%s]\nlinker = "%s-gcc"\n' "$target" "$(echo "$prefix" | tr - _ | sed 's/_linux_gnu/-linux-gnu/')" \
-            >>"$CARGO_HOME/config.toml"; \
+        && printf '[target.%s]\nlinker = "%s"\n' "$rust-unknown-linux-gnu" "$rust-linux-gnu-gcc" >>"$CARGO_HOME/config.toml"; \
     fi
 
 COPY . .

@@ -36,6 +36,8 @@ mod directory;
 pub(crate) mod fake;
 mod guard;
 mod listen;
+#[cfg(test)]
+mod many_tests;
 mod private;
 mod public;
 mod query;

@@ -8,6 +8,7 @@ use std::{
 use clap::Args;
 
 use crate::{
+    admin::RegistriesAnswer,
     engine::view::{Filter, TrunkState},
     table::{self, Terminal},
 };
@@ -18,7 +19,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-use api::{Api, Listing};
+use api::{Api, Listing, Sight};
 
 /// Most trunks in a table unless told otherwise: more is no longer read by a person.
 const TABLE_LIMIT: usize = 1000;
@@ -29,9 +30,18 @@ pub struct ServiceArgs {
     /// The private port of a running registry
     #[arg(long, env = "ROUTR_REGISTRY_URL", default_value = "http://127.0.0.1:8081", value_parser = parse_url)]
     pub url: String,
+    /// Which registry, where several run there: its name, with its namespace before a slash where the name alone is not enough
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = parse_registry)]
+    pub registry: Option<String>,
 }
 
-/// Show the trunks of a running registry, those in trouble first
+impl ServiceArgs {
+    fn api(&self) -> Api {
+        Api::new(&self.url, self.registry.as_deref())
+    }
+}
+
+/// Show the trunks of a running registry, those in trouble first; where several run, show these
 #[derive(Args, Clone, Debug)]
 pub struct TrunksArgs {
     /// Where the service is.
@@ -106,6 +116,14 @@ pub enum ClientError {
         /// In the service's own words.
         message: String,
     },
+    /// A replica of an operator at which no registries run.
+    #[error("no registry runs at {url}: this replica {standing}")]
+    NotTheLeader {
+        /// Which was asked.
+        url: String,
+        /// How it stands, in its own words.
+        standing: String,
+    },
     /// Several trunks have this name.
     #[error("{count} trunks are named {name:?}; give the ref of one of them: {refs}", count = .refs.len(), refs = .refs.join(", "))]
     Ambiguous {
@@ -166,7 +184,10 @@ fn quiet_pipe(result: Result<(), ClientError>) -> Result<(), ClientError> {
 }
 
 fn print_table(args: &TrunksArgs, terminal: Terminal, out: &mut impl Write) -> Result<(), ClientError> {
-    let listing = Api::new(&args.service.url).listing(&args.filter(), args.limit.unwrap_or(TABLE_LIMIT))?;
+    let listing = match args.service.api().look(&args.filter(), args.limit.unwrap_or(TABLE_LIMIT))? {
+        Sight::Trunks(listing) => listing,
+        Sight::Registries(all) => return print_registries(&all, args, terminal, out),
+    };
     let now = listing.summary.now_ms;
     for line in table::trunk_lines(&listing.trunks, now, terminal.width(), terminal.colour) {
         writeln!(out, "{line}")?;
@@ -181,6 +202,40 @@ fn print_table(args: &TrunksArgs, terminal: Terminal, out: &mut impl Write) -> R
         writeln!(out, "{line}")?;
     }
     Ok(out.flush()?)
+}
+
+fn print_registries(
+    all: &RegistriesAnswer,
+    args: &TrunksArgs,
+    terminal: Terminal,
+    out: &mut impl Write,
+) -> Result<(), ClientError> {
+    let body = table::registry_lines(&all.registries, all.now_ms, terminal.width(), terminal.colour);
+    for line in &body {
+        writeln!(out, "{line}")?;
+    }
+    if !body.is_empty() {
+        writeln!(out)?;
+    }
+    for line in registry_notes(all, args, terminal.width()) {
+        writeln!(out, "{line}")?;
+    }
+    Ok(out.flush()?)
+}
+
+/// What stands under a table of registries.
+fn registry_notes(all: &RegistriesAnswer, args: &TrunksArgs, width: Option<u16>) -> Vec<String> {
+    let Some(first) = all.registries.first() else {
+        return vec!["No registries: there is no Registry resource here that runs.".to_owned()];
+    };
+    let mut notes = vec![table::registry_totals(&all.registries, all.now_ms)];
+    if args.filter() != Filter::default() || (args.limit.is_some() && !args.watch) {
+        notes.push(
+            "--state, --registrar, --search and --limit choose among the trunks of one registry.".to_owned(),
+        );
+    }
+    notes.push(format!("Trunks of one: routr-registry trunks --registry {}", table::registry_label(first)));
+    notes.iter().flat_map(|note| table::wrapped(note, "", width)).collect()
 }
 
 /// What a reader of a filtered or cut table has to know.
@@ -201,7 +256,7 @@ fn notes(listing: &Listing, filter: &Filter) -> Vec<String> {
 fn print_json(args: &TrunksArgs, out: &mut impl Write) -> Result<(), ClientError> {
     let mut first = true;
     let limit = args.limit.unwrap_or(usize::MAX);
-    let api = Api::new(&args.service.url);
+    let api = args.service.api();
     api.each_page(&args.filter(), limit, |trunks| {
         for trunk in trunks {
             out.write_all(if first { b"[\n" } else { b",\n" })?;
@@ -215,7 +270,7 @@ fn print_json(args: &TrunksArgs, out: &mut impl Write) -> Result<(), ClientError
 }
 
 fn print_refresh(args: &RefreshArgs, out: &mut impl Write) -> Result<(), ClientError> {
-    let api = Api::new(&args.service.url);
+    let api = args.service.api();
     let name = &args.reference;
     let (reference, answer) = match api.refresh(name) {
         Err(unknown @ ClientError::Refused { status: 404, .. }) => {
@@ -239,6 +294,14 @@ fn parse_state(text: &str) -> Result<TrunkState, String> {
     TrunkState::parse(text).ok_or_else(|| {
         format!("not a state; use one or more of {}", TrunkState::ALL.map(TrunkState::name).join(", "))
     })
+}
+
+fn parse_registry(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() || text.starts_with('/') || text.ends_with('/') {
+        return Err("not the name of a registry; use NAMESPACE/NAME, or NAME alone".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 /// Accepts `host:port` too. The private port speaks plain HTTP on loopback.

@@ -9,6 +9,7 @@ use std::{collections::HashMap, path::PathBuf, time::Duration};
 use crate::{secret::Secret, spec::RegistrySpec, trunk::HostPort};
 
 pub mod address;
+mod cache;
 mod check;
 mod document;
 pub mod duration;
@@ -18,7 +19,7 @@ mod interpret;
 mod load;
 mod mistake;
 mod parameters;
-mod rules;
+pub(crate) mod rules;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -52,14 +53,29 @@ pub struct Config {
 }
 
 impl Config {
-    /// Makes a configuration of a spec that did not come from a file. Paths in it are not checked, and a password in a
-    /// `passwordFile` is left out.
+    /// Makes a configuration of a spec that is no resource of Kubernetes and was not read from a file. Paths in it are not
+    /// checked, and a password in a `passwordFile` is left out.
     ///
     /// # Errors
     /// All mistakes at once, with paths that begin at `spec`; none shows a secret.
     pub fn from_spec(name: &str, spec: &RegistrySpec) -> Result<Self, Mistakes> {
+        Self::interpret(name, spec, None)
+    }
+
+    /// Makes a configuration of a resource of Kubernetes, with what the Secrets hold that it refers to. Paths in it are not
+    /// checked.
+    ///
+    /// # Errors
+    /// All mistakes at once, with paths that begin at `spec`. What is wrong in a Secret is told by its name and key; none
+    /// of its content is shown.
+    pub fn from_resource(name: &str, spec: &RegistrySpec, secrets: &Secrets) -> Result<Self, Mistakes> {
+        Self::interpret(name, spec, Some(secrets))
+    }
+
+    fn interpret(name: &str, spec: &RegistrySpec, secrets: Option<&Secrets>) -> Result<Self, Mistakes> {
         let mut interpreter = interpret::Interpreter {
             files: &files::Unread,
+            secrets,
             blamed: Default::default(),
             lines: HashMap::new(),
             mistakes: Vec::new(),
@@ -67,6 +83,15 @@ impl Config {
         let config = interpreter.spec(name, spec);
         Mistakes::none_or(interpreter.mistakes, config)
     }
+}
+
+/// What the Secrets hold that a resource refers to; `None` where it refers to none, or where there is no such key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Secrets {
+    /// The value of `cache.parametersSecretRef`.
+    pub parameters: Option<Secret>,
+    /// The value of `cache.passwordSecretRef`: one line, a newline at its end does not count.
+    pub password: Option<Secret>,
 }
 
 /// A gRPC neighbour.

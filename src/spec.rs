@@ -4,6 +4,7 @@
 //! Kubernetes share [`RegistrySpec`]; the schema of the resource is derived from it, see [`crd`]. docs/configuration.md
 //! has every key in one table.
 
+mod cel;
 pub mod crd;
 pub mod status;
 
@@ -12,7 +13,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::status::RegistryStatus;
-use crate::secret::Secret;
+use crate::{
+    config::rules::{self, right},
+    secret::Secret,
+};
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,29 +55,77 @@ pub struct Metadata {
     namespaced,
     status = "RegistryStatus",
     derive = "PartialEq",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(name = "Trunks", type_ = "integer", json_path = ".status.trunks.total"),
+    printcolumn(name = "Registered", type_ = "integer", json_path = ".status.trunks.registered"),
+    printcolumn(name = "Failing", type_ = "integer", json_path = ".status.trunks.failing"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(
+        name = "API",
+        type_ = "string",
+        priority = "1",
+        json_path = ".status.conditions[?(@.type==\"APIReachable\")].status"
+    ),
+    printcolumn(
+        name = "Requester",
+        type_ = "string",
+        priority = "1",
+        json_path = ".status.conditions[?(@.type==\"RequesterReachable\")].status"
+    ),
+    printcolumn(
+        name = "Cache",
+        type_ = "string",
+        priority = "1",
+        json_path = ".status.conditions[?(@.type==\"CacheReachable\")].status"
+    ),
+    printcolumn(name = "Next Lapse", type_ = "string", priority = "1", json_path = ".status.nextLapse"),
+    printcolumn(name = "Last Sync", type_ = "date", priority = "1", json_path = ".status.lastSync"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     doc = "Keeps the SIP registrations of Routr's trunks alive: reads the trunks with sendRegister: true from an API server, and registers each through a Requester."
 )]
+#[x_kube(validation = cel::ca_file_needs_https())]
 pub struct RegistrySpec {
     /// The Requester that sends SIP: `host:port`, `[v6]:port` or a bare host (port 51909), with `http://` (the same as
     /// without) or `https://` (TLS) before it.
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = cel::service_address(right::REQUESTER_ADDR))]
     pub requester_addr: String,
     /// The API server that lists the trunks: written as `requesterAddr`; the port of a bare host is 51907.
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = cel::service_address(right::API_ADDR))]
     pub api_addr: String,
     /// How often the trunks are read again, also the lead of a refresh: a duration (`60s`, `1m30s`) or a number of
     /// seconds, 1 s to 24 h. Default: 60s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = cel::duration(&rules::REGISTER_INTERVAL, true))]
     pub register_interval: Option<Quantity>,
     /// Where state is kept. Default: in memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheSpec>,
     /// SIP methods, each sent as an Allow header field. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 64)))]
+    #[x_kube(validation = cel::tokens(right::METHOD))]
+    #[x_kube(validation = cel::distinct_tokens("methods"))]
     pub methods: Option<Vec<String>>,
     /// The EdgePorts that REGISTERs go through; at least one.
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(validation = cel::distinct_edge_ports())]
     pub edge_ports: Vec<EdgePortSpec>,
     /// What tells this installation's Call-IDs from another's that registers the same accounts: 1 to 128 visible ASCII
-    /// characters. Default: kept in Redis, else derived from the name and the addresses.
+    /// characters. Default: in Kubernetes the UID of the Registry, else kept in Redis or derived from the name and the
+    /// addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    #[x_kube(validation = cel::visible())]
     pub instance_id: Option<String>,
     /// How to register.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -83,6 +135,7 @@ pub struct RegistrySpec {
     pub tls: Option<TlsSpec>,
     /// How long a listing of the trunks may take: a duration or a number of seconds, 1 s to 10 min. Default: 30s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = cel::duration(&rules::API_TIMEOUT, true))]
     pub api_timeout: Option<Quantity>,
     /// In Kubernetes only: `true` stops sending and keeps the bindings, which lapse in their time. Deleting a suspended
     /// Registry sends nothing either. Default: false.
@@ -93,33 +146,46 @@ pub struct RegistrySpec {
 /// Where state is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = cel::cache::one_place_for_the_password())]
+#[x_kube(validation = cel::cache::no_password_file())]
+#[x_kube(validation = cel::cache::one_place_for_parameters())]
+#[x_kube(validation = cel::cache::password_ref_needs_redis())]
+#[x_kube(validation = cel::cache::parameters_ref_needs_redis())]
+#[x_kube(validation = cel::cache::parameters_need_redis())]
+#[x_kube(validation = cel::cache::known_parameters())]
 pub struct CacheSpec {
-    /// Default: memory.
+    /// `memory` (a restart begins anew) or `redis` (a server of version 6 or later). Default: memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<CacheProvider>,
     /// For Redis: `key=value` pairs with commas between them, of `host` (localhost), `port` (6379), `username`,
-    /// `password`, `passwordFile`, `secure`, `caFile`.
+    /// `password`, `passwordFile` (in a file only, in Kubernetes there is `passwordSecretRef`), `secure`, `caFile`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
     pub parameters: Option<CacheParameters>,
-    /// In Kubernetes only: the key of a Secret that holds the parameters, instead of `parameters`.
+    /// In Kubernetes only: the key of a Secret that holds the parameters, on one line, instead of `parameters`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameters_secret_ref: Option<SecretKeyRef>,
-    /// In Kubernetes only: the key of a Secret that holds the password of Redis and nothing else.
+    /// In Kubernetes only: the key of a Secret that holds the password of Redis, and nothing else, instead of `password`
+    /// in the parameters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_secret_ref: Option<SecretKeyRef>,
 }
 
 /// A key of a Secret in the namespace of the Registry.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
     /// Name of the Secret.
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = cel::object_name())]
     pub name: String,
     /// Key in its data.
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = cel::secret_key())]
     pub key: String,
 }
 
-/// What keeps the state.
+/// `memory` (a restart begins anew) or `redis` (a server of version 6 or later). Default: memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum CacheProvider {
@@ -154,9 +220,13 @@ impl From<CacheParameters> for String {
 #[serde(rename_all = "camelCase")]
 pub struct EdgePortSpec {
     /// `host:port`, `[v6]:port` or a bare host (port 5060), with or without `sip:` before it.
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = cel::sip_address())]
     pub address: String,
     /// Trunks of the same region prefer it. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    #[x_kube(validation = cel::text(right::REGION))]
     pub region: Option<String>,
 }
 
@@ -166,21 +236,31 @@ pub struct EdgePortSpec {
 pub struct RegistrationSpec {
     /// Expiry to ask for: a duration or a number of seconds, 10 s to 24 h, whole seconds. Default: 600s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = cel::duration(&rules::EXPIRES, false))]
     pub expires: Option<Quantity>,
     /// REGISTERs that may be in flight at once, 1 to 100,000. Default: 1000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
     pub max_in_flight: Option<i64>,
-    /// REGISTERs per second for each registrar host, 0.001 to 1,000,000, or `unlimited`. Default: 20.
+    /// REGISTERs per second for each registrar host, 0.001 to 1,000,000, or `unlimited`; in Kubernetes a fraction goes between quotes.
+    /// Default: 20.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = cel::rate())]
     pub rate_per_registrar: Option<Quantity>,
     /// How long one REGISTER may take: a duration or a number of seconds, 1 s to 2 min. Default: 40s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = cel::duration(&rules::REGISTER_TIMEOUT, true))]
     pub timeout: Option<Quantity>,
     /// The User-Agent header field, 1 to 256 characters. Default: `Routr Connect v2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    #[x_kube(validation = cel::text(right::USER_AGENT))]
     pub user_agent: Option<String>,
     /// Option tags for Require and Proxy-Require, at most 32; `[]` for none. Default: `[gin]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 64)))]
+    #[x_kube(validation = cel::tokens(right::OPTION_TAG))]
+    #[x_kube(validation = cel::distinct_tokens("option tags"))]
     pub require: Option<Vec<String>>,
 }
 
@@ -188,8 +268,10 @@ pub struct RegistrationSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TlsSpec {
-    /// PEM file with the authorities to trust. Default: the system's roots.
+    /// PEM file with the authorities to trust, in Kubernetes a file of the operator's own pod. Default: the system's roots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    #[x_kube(validation = cel::text(right::CA_FILE))]
     pub ca_file: Option<String>,
 }
 

@@ -7,12 +7,14 @@ use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Row, Table,
 
 use crate::engine::view::{Summary, TrunkState, TrunkView};
 
+mod registries;
 mod screen;
 mod text;
 
 #[cfg(test)]
 mod tests;
 
+pub use registries::{registry_label, registry_line, registry_lines, registry_totals, sort_registries};
 pub use screen::{Screen, Terminal};
 pub use text::{clean, duration, label};
 

@@ -8,6 +8,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::watch,
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
@@ -19,6 +20,7 @@ use crate::{
         view::{Filter, Page, Summary, Trouble, Troubles, TrunkState, TrunkView},
     },
     metrics::Metrics,
+    operator::lease::Standing,
     ports::Environment,
 };
 
@@ -226,4 +228,27 @@ pub(crate) async fn request(address: SocketAddr, line: &str, headers: &[&str]) -
 /// A plain GET.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> Answer {
     request(address, &format!("GET {path}"), &[]).await
+}
+
+/// Ports of an operator's replica at which several registries run.
+pub(crate) struct Replica {
+    pub ports: Ports,
+    pub worlds: Vec<Arc<Mutex<World>>>,
+    pub engines: Vec<JoinHandle<()>>,
+    pub standing: watch::Sender<Standing>,
+}
+
+/// Serves fake engines under these names, with these trunks.
+pub(crate) async fn replica(standing: Standing, registries: Vec<(RegistryName, Vec<TrunkView>)>) -> Replica {
+    let (standing, seen) = watch::channel(standing);
+    let ports = start_with(Vec::new(), |state| state.with_standing(seen)).await;
+    ports.directory.leave(&RegistryName::plain("registry"));
+    let (mut worlds, mut engines) = (Vec::new(), Vec::new());
+    for (name, trunks) in registries {
+        let (handle, world, task) = engine(trunks);
+        ports.directory.enter(name, handle);
+        worlds.push(world);
+        engines.push(task);
+    }
+    Replica { ports, worlds, engines, standing }
 }

@@ -52,6 +52,9 @@ pub struct RegistriesAnswer {
     /// How this replica of an operator stands, in plain words; absent outside Kubernetes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub standing: Option<String>,
+    /// Whether this replica of an operator leads; absent outside Kubernetes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub leads: Option<bool>,
     /// All that run here, by name.
     pub registries: Vec<RegistryAnswer>,
 }
@@ -139,7 +142,7 @@ fn said(standing: &Standing) -> String {
 }
 
 async fn registries(State(state): State<AdminState>) -> Json<RegistriesAnswer> {
-    let told = state.summaries().await;
+    let (told, standing) = (state.summaries().await, state.standing());
     let registries = told.into_iter().map(|(name, answer)| {
         let (summary, problem) = match answer {
             Ok(summary) => (Some(summary), None),
@@ -150,7 +153,8 @@ async fn registries(State(state): State<AdminState>) -> Json<RegistriesAnswer> {
     Json(RegistriesAnswer {
         now_ms: state.environment.unix_ms(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        standing: state.standing().map(|standing| said(&standing)),
+        leads: standing.as_ref().map(|standing| *standing == Standing::Leading),
+        standing: standing.as_ref().map(said),
         registries: registries.collect(),
     })
 }

@@ -4,11 +4,11 @@ use std::{collections::HashSet, time::Duration};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
-use ureq::{Agent, Body, http::Response};
+use ureq::{Agent, Body, RequestBuilder, http::Response, typestate::WithoutBody};
 
 use super::ClientError;
 use crate::{
-    admin::{ErrorAnswer, RefreshAnswer, SummaryAnswer},
+    admin::{ErrorAnswer, RefreshAnswer, RegistriesAnswer, SummaryAnswer},
     engine::{
         handle::MAX_PAGE,
         view::{Filter, Page, TrunkState, TrunkView},
@@ -30,6 +30,17 @@ const TROUBLED: [TrunkState; 3] = [TrunkState::Failing, TrunkState::Invalid, Tru
 pub(super) struct Api {
     agent: Agent,
     url: String,
+    /// Which of the registries that run there; `None` for the only one.
+    registry: Option<String>,
+}
+
+/// What there is to show.
+#[derive(Debug)]
+pub(super) enum Sight {
+    /// The trunks of one registry.
+    Trunks(Box<Listing>),
+    /// Several registries, and none was named; or none at all. Most urgent first.
+    Registries(RegistriesAnswer),
 }
 
 /// Trunks and the summary of about the same moment.
@@ -44,7 +55,7 @@ pub(super) struct Listing {
 
 impl Api {
     /// `url` without a slash at its end.
-    pub(super) fn new(url: &str) -> Self {
+    pub(super) fn new(url: &str, registry: Option<&str>) -> Self {
         let agent = Agent::config_builder()
             .timeout_global(Some(DEADLINE))
             .http_status_as_error(false)
@@ -53,16 +64,48 @@ impl Api {
             .max_redirects(0)
             .build()
             .new_agent();
-        Self { agent, url: url.to_owned() }
+        Self { agent, url: url.to_owned(), registry: registry.map(str::to_owned) }
+    }
+
+    /// The trunks of the registry that was named, or of the only one; else the registries.
+    pub(super) fn look(&self, filter: &Filter, limit: usize) -> Result<Sight, ClientError> {
+        if self.registry.is_some() {
+            return self.listing(filter, limit);
+        }
+        let mut answer: RegistriesAnswer = self.read(self.get("/registries").call())?;
+        if let [only] = answer.registries.as_slice() {
+            // By its name: a second one may appear any time.
+            let of_one = Self { registry: Some(table::registry_label(only)), ..self.clone() };
+            return of_one.listing(filter, limit);
+        }
+        if answer.registries.is_empty() && answer.leads == Some(false) {
+            let standing = table::clean(answer.standing.as_deref().unwrap_or("does not lead"));
+            return Err(ClientError::NotTheLeader { url: self.url.clone(), standing });
+        }
+        table::sort_registries(&mut answer.registries);
+        Ok(Sight::Registries(answer))
     }
 
     pub(super) fn summary(&self) -> Result<SummaryAnswer, ClientError> {
-        self.read(self.agent.get(format!("{}/summary", self.url)).call())
+        self.read(self.get("/summary").call())
+    }
+
+    fn get(&self, path: &str) -> RequestBuilder<WithoutBody> {
+        self.about(self.agent.get(format!("{}{path}", self.url)))
+    }
+
+    /// Says which registry is meant.
+    fn about<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        match &self.registry {
+            Some(registry) => request.query("registry", registry),
+            None => request,
+        }
     }
 
     pub(super) fn refresh(&self, reference: &str) -> Result<RefreshAnswer, ClientError> {
         let segment = utf8_percent_encode(reference, SEGMENT);
-        self.read(self.agent.post(format!("{}/registrations/{segment}/refresh", self.url)).send_empty())
+        let request = self.agent.post(format!("{}/registrations/{segment}/refresh", self.url));
+        self.read(self.about(request).send_empty())
     }
 
     /// Refs of the trunks with exactly this name.
@@ -78,7 +121,7 @@ impl Api {
 
     /// At most `limit` trunks. Those in trouble are asked for first, so that a limit never hides them behind healthy
     /// ones.
-    pub(super) fn listing(&self, filter: &Filter, limit: usize) -> Result<Listing, ClientError> {
+    fn listing(&self, filter: &Filter, limit: usize) -> Result<Sight, ClientError> {
         let summary = self.summary()?;
         let mut trunks: Vec<TrunkView> = Vec::new();
         let mut seen = HashSet::new();
@@ -106,7 +149,7 @@ impl Api {
             }
         }
         table::sort_by_urgency(&mut trunks);
-        Ok(Listing { summary, trunks, more })
+        Ok(Sight::Trunks(Box::new(Listing { summary, trunks, more })))
     }
 
     /// Hands over up to `limit` trunks, page by page, ordered by ref.
@@ -131,8 +174,7 @@ impl Api {
     }
 
     fn page(&self, filter: &Filter, limit: usize, token: Option<&str>) -> Result<Page, ClientError> {
-        let mut request =
-            self.agent.get(format!("{}/registrations", self.url)).query("limit", limit.to_string());
+        let mut request = self.get("/registrations").query("limit", limit.to_string());
         if !filter.states.is_empty() {
             let names: Vec<&str> = filter.states.iter().map(|state| state.name()).collect();
             request = request.query("state", names.join(","));

@@ -2,8 +2,12 @@ use clap::Parser;
 
 use super::{watch::Changes, *};
 use crate::{
-    admin::fake::{NOW, Ports, failing, start, trunk},
-    engine::view::TrunkView,
+    admin::{
+        RegistryName,
+        fake::{NOW, Ports, Replica, engine, failing, replica, start, trunk},
+    },
+    engine::view::{Health, TrunkView},
+    operator::lease::Standing,
 };
 
 #[derive(Parser)]
@@ -41,7 +45,7 @@ async fn table_of(ports: &Ports, words: &str) -> String {
 }
 
 async fn refresh_of(ports: &Ports, reference: &str) -> Result<String, ClientError> {
-    let service = ServiceArgs { url: ports.url() };
+    let service = ServiceArgs { url: ports.url(), registry: None };
     let args = RefreshArgs { reference: reference.to_owned(), service };
     written(move |out| print_refresh(&args, out)).await
 }
@@ -145,7 +149,7 @@ async fn nothing_listening_is_said_with_what_to_do() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let service = ServiceArgs { url: url.clone() };
+    let service = ServiceArgs { url: url.clone(), registry: None };
     let problem = refresh(RefreshArgs { reference: "t-1".to_owned(), service }).await.unwrap_err();
     assert!(matches!(problem, ClientError::NoAnswer { .. }), "{problem:?}");
     let text = problem.to_string();
@@ -156,14 +160,14 @@ async fn nothing_listening_is_said_with_what_to_do() {
 #[tokio::test]
 async fn the_wrong_port_is_recognised() {
     let ports = start(Vec::new()).await;
-    let api = Api::new(&format!("http://{}", ports.public));
+    let api = Api::new(&format!("http://{}", ports.public), None);
     let problem = blocking(move || api.summary()).await.unwrap_err();
     // The public port answers in the same manner, so its own hint is shown.
     assert_eq!(
         problem.to_string(),
         "there is nothing here; try /livez, /readyz or /metrics (trunks are on the private port)"
     );
-    let api = Api::new(&format!("http://{}/readyz?", ports.public));
+    let api = Api::new(&format!("http://{}/readyz?", ports.public), None);
     let problem = blocking(move || api.summary()).await.unwrap_err();
     assert!(matches!(problem, ClientError::NotARegistry { .. }), "{problem:?}");
 }
@@ -179,6 +183,10 @@ fn arguments_are_checked() {
     assert!(parse("trunks --json --watch").is_err());
     let Ok(Cli::Refresh(args)) = parse("refresh t-1 --url 10.0.0.7:8081/") else { panic!() };
     assert_eq!(args.service.url, "http://10.0.0.7:8081");
+    for registry in ["/main", "paris/", "/"] {
+        let problem = parse(&format!("trunks --registry {registry}")).err().unwrap().to_string();
+        assert!(problem.contains("use NAMESPACE/NAME, or NAME alone"), "{problem}");
+    }
     let Ok(Cli::Trunks(args)) = parse("trunks --state FAILING,atrisk") else { panic!() };
     assert_eq!(args.state, [TrunkState::Failing, TrunkState::AtRisk]);
 }
@@ -193,8 +201,8 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
 
 /// Asks the served fake as `trunks --watch` does, and gives the lines it would print.
 async fn tick(ports: &Ports, changes: &mut Changes) -> Vec<String> {
-    let api = Api::new(&ports.url());
-    let answer = blocking(move || api.listing(&Filter::default(), usize::MAX)).await;
+    let api = Api::new(&ports.url(), None);
+    let answer = blocking(move || api.look(&Filter::default(), usize::MAX)).await;
     changes.of(answer).unwrap()
 }
 
@@ -240,4 +248,162 @@ async fn a_service_that_goes_away_while_watched_is_said_once() {
     assert_eq!(changes.of(silence()).unwrap().len(), 1);
     assert_eq!(changes.of(silence()).unwrap(), Vec::<String>::new());
     assert_eq!(tick(&ports, &mut changes).await, ["the service answers again"]);
+}
+
+/// A leader with three registries, of which one has troubles.
+async fn three() -> Replica {
+    let replica = replica(
+        Standing::Leading,
+        vec![
+            (RegistryName::of("berlin", "main"), vec![trunk("t-1", "North"), trunk("t-2", "East")]),
+            (RegistryName::of("paris", "main"), vec![trunk("t-7", "Ouest"), failing("t-9", "Sud")]),
+            (RegistryName::of("paris", "spare"), Vec::new()),
+        ],
+    )
+    .await;
+    {
+        let mut paris = replica.worlds[1].lock().unwrap();
+        paris.summary.next_lapse_ms = Some(NOW + 600_000);
+        paris.summary.cache = Health {
+            ok: Some(false),
+            message: Some("timed out".to_owned()),
+            since_ms: NOW - 65_000,
+            ..Health::default()
+        };
+    }
+    replica
+}
+
+#[tokio::test]
+async fn of_several_registries_a_short_table_is_shown() {
+    let replica = three().await;
+    assert_eq!(
+        table_of(&replica.ports, "").await,
+        "REGISTRY     TRUNKS  REGISTERED  AT RISK  FAILING  INVALID  PENDING  NEXT LAPSE\n\
+         paris/main        2           1        0        1        0        0        10 m\n\
+         \u{20}   cache: not working for 1 m 5 s: timed out; running from memory\n\
+         berlin/main       2           2        0        0        0        0           -\n\
+         paris/spare       0           0        0        0        0        0           -\n\
+         \n\
+         3 registries, 4 trunks: 3 registered, 1 failing; next lapse in 10 m\n\
+         Trunks of one: routr-registry trunks --registry paris/main\n"
+    );
+    let filtered = table_of(&replica.ports, "--state failing").await;
+    assert!(
+        filtered.contains(
+            "--state, --registrar, --search and --limit choose among the trunks of one registry.\n"
+        ),
+        "{filtered}"
+    );
+}
+
+#[tokio::test]
+async fn one_of_several_is_shown_as_if_it_were_alone() {
+    let replica = three().await;
+    let table = table_of(&replica.ports, "--registry paris/main").await;
+    assert!(table.starts_with("TRUNK "), "{table}");
+    assert!(table.contains("Sud ") && !table.contains("North"), "{table}");
+    assert!(table.contains("2 trunks: 1 registered, 1 failing"), "{table}");
+    assert!(table_of(&replica.ports, "--registry spare").await.starts_with("No trunks: "));
+    let args = trunks_args(&replica.ports, "--json --registry berlin/main");
+    let json = written(move |out| print_json(&args, out)).await.unwrap();
+    assert_eq!(serde_json::from_str::<Vec<TrunkView>>(&json).unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn what_needs_one_registry_says_how_to_name_it() {
+    let replica = three().await;
+    let args = trunks_args(&replica.ports, "--json");
+    let json = written(move |out| print_json(&args, out)).await.unwrap_err().to_string();
+    let refresh = refresh_of(&replica.ports, "t-1").await.unwrap_err().to_string();
+    for problem in [json, refresh] {
+        assert_eq!(
+            problem,
+            "registry: 3 run here; name one with ?registry=NAMESPACE/NAME, or on the command line with \
+             --registry NAMESPACE/NAME: berlin/main, paris/main, paris/spare"
+        );
+    }
+    let args = trunks_args(&replica.ports, "--registry rome/main");
+    let unknown = written(move |out| print_table(&args, Terminal::default(), out)).await.unwrap_err();
+    assert!(unknown.to_string().starts_with("registry: there is no \"rome/main\"; "), "{unknown}");
+}
+
+#[tokio::test]
+async fn refresh_reaches_the_registry_that_is_named() {
+    let replica = three().await;
+    let of = async |registry: &str, reference: &str| {
+        let service = ServiceArgs { url: replica.ports.url(), registry: Some(registry.to_owned()) };
+        let args = RefreshArgs { reference: reference.to_owned(), service };
+        written(move |out| print_refresh(&args, out)).await
+    };
+    assert!(of("paris/main", "Sud").await.unwrap().starts_with("t-9: queued"));
+    assert_eq!(replica.worlds[1].lock().unwrap().refreshed, ["Sud", "t-9"]);
+    let elsewhere = of("berlin/main", "t-9").await.unwrap_err().to_string();
+    assert!(elsewhere.starts_with("there is no trunk with ref \"t-9\""), "{elsewhere}");
+    let unknown = of("rome/main", "t-9").await.unwrap_err().to_string();
+    assert!(unknown.starts_with("registry: there is no \"rome/main\"; "), "{unknown}");
+}
+
+#[tokio::test]
+async fn the_only_registry_of_a_leader_needs_no_name() {
+    let name = RegistryName::of("paris", "main");
+    let replica = replica(Standing::Leading, vec![(name, vec![trunk("t-1", "North")])]).await;
+    assert!(table_of(&replica.ports, "").await.starts_with("TRUNK "));
+    assert!(refresh_of(&replica.ports, "North").await.unwrap().starts_with("t-1: queued"));
+}
+
+#[tokio::test]
+async fn a_replica_that_follows_sends_to_the_leader_and_an_empty_leader_says_so() {
+    let replica = replica(Standing::Following { leader: Some("registry-0".to_owned()) }, Vec::new()).await;
+    let args = trunks_args(&replica.ports, "");
+    let problem =
+        written(move |out| print_table(&args, Terminal::default(), out)).await.unwrap_err().to_string();
+    assert_eq!(
+        problem,
+        format!(
+            "no registry runs at {}: this replica follows registry-0, where all of them run: \
+             ask that one (`kubectl port-forward pod/registry-0 8081`)",
+            replica.ports.url()
+        )
+    );
+    replica.standing.send(Standing::Leading).unwrap();
+    assert_eq!(
+        table_of(&replica.ports, "").await,
+        "No registries: there is no Registry resource here that runs.\n"
+    );
+}
+
+#[tokio::test]
+async fn watching_several_registries_prints_changes_only() {
+    let replica = three().await;
+    let mut changes = Changes::default();
+    assert_eq!(
+        tick(&replica.ports, &mut changes).await,
+        [
+            "paris/main: 2 trunks: 1 registered, 1 failing; \
+             cache: not working for 1 m 5 s: timed out; running from memory",
+            "berlin/main: 2 trunks: 2 registered",
+            "paris/spare: no trunks",
+        ]
+    );
+    // A lapse that moves on is no change.
+    replica.worlds[1].lock().unwrap().summary.next_lapse_ms = Some(NOW + 900_000);
+    assert_eq!(tick(&replica.ports, &mut changes).await, Vec::<String>::new());
+    replica.worlds[1].lock().unwrap().summary.cache.ok = Some(true);
+    replica.ports.directory.leave(&RegistryName::of("paris", "spare"));
+    assert_eq!(
+        tick(&replica.ports, &mut changes).await,
+        ["paris/main: 2 trunks: 1 registered, 1 failing", "paris/spare: no longer listed"]
+    );
+    // With one left, its trunks are shown; with two again, the registries are.
+    replica.ports.directory.leave(&RegistryName::of("paris", "main"));
+    let alone = tick(&replica.ports, &mut changes).await;
+    assert_eq!(alone.len(), 3, "{alone:?}");
+    assert_eq!(alone[2], "2 trunks: 2 registered");
+    let (handle, _world, _task) = engine(Vec::new());
+    replica.ports.directory.enter(RegistryName::of("rome", "main"), handle);
+    assert_eq!(
+        tick(&replica.ports, &mut changes).await,
+        ["berlin/main: 2 trunks: 2 registered", "rome/main: no trunks"]
+    );
 }

@@ -7,8 +7,9 @@ use std::{
 
 use tokio::time::MissedTickBehavior;
 
-use super::{Api, ClientError, Listing, REDRAW, TrunksArgs, blocking, notes};
+use super::{ClientError, REDRAW, Sight, TrunksArgs, api::Listing, blocking, notes, registry_notes};
 use crate::{
+    admin::{RegistriesAnswer, RegistryAnswer},
     engine::view::{Counts, TrunkState, TrunkView},
     table::{self, Screen, Terminal},
 };
@@ -25,7 +26,7 @@ pub(super) async fn run(args: TrunksArgs) -> Result<(), ClientError> {
 }
 
 async fn redraw(args: TrunksArgs) -> Result<(), ClientError> {
-    let api = Api::new(&args.service.url);
+    let api = args.service.api();
     let mut view = View::default();
     let mut seconds = tokio::time::interval(REDRAW);
     seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -34,7 +35,7 @@ async fn redraw(args: TrunksArgs) -> Result<(), ClientError> {
         let terminal = Terminal::detect();
         let limit = args.limit.unwrap_or(terminal.size.map_or(usize::MAX, |(_, height)| usize::from(height)));
         let (asked, filter) = (api.clone(), args.filter());
-        let answer = blocking(move || asked.listing(&filter, limit)).await;
+        let answer = blocking(move || asked.look(&filter, limit)).await;
         match terminal.size {
             Some((width, height)) => view.draw(answer, &args, (width, height), terminal.colour)?,
             None => view.print(answer, &mut io::stdout().lock())?,
@@ -46,32 +47,40 @@ async fn redraw(args: TrunksArgs) -> Result<(), ClientError> {
 #[derive(Default)]
 struct View {
     screen: Option<Screen<io::Stdout>>,
-    last: Option<Listing>,
+    last: Option<Sight>,
     lines: Changes,
 }
 
 impl View {
     fn draw(
         &mut self,
-        answer: Result<Listing, ClientError>,
+        answer: Result<Sight, ClientError>,
         args: &TrunksArgs,
         (width, height): (u16, u16),
         colour: bool,
     ) -> Result<(), ClientError> {
         let mut footer = Vec::new();
         match answer {
-            Ok(listing) => self.last = Some(listing),
+            Ok(sight) => self.last = Some(sight),
             Err(problem) if self.last.is_none() => return Err(problem),
             Err(problem) => footer.extend(table::wrapped(&format!("NOT LIVE: {problem}"), "", Some(width))),
         }
-        let Some(listing) = &self.last else { return Ok(()) };
-        let now = listing.summary.now_ms;
-        if listing.trunks.is_empty() {
-            footer.extend(notes(listing, &args.filter()));
-        }
-        footer.extend(table::summary_lines(&listing.summary.summary, now, Some(width)));
-        let rows = usize::from(height).saturating_sub(footer.len() + 1);
-        let body = table::trunk_lines_within(rows, &listing.trunks, now, width, colour);
+        let body = match &self.last {
+            None => return Ok(()),
+            Some(Sight::Trunks(listing)) => {
+                let now = listing.summary.now_ms;
+                if listing.trunks.is_empty() {
+                    footer.extend(notes(listing, &args.filter()));
+                }
+                footer.extend(table::summary_lines(&listing.summary.summary, now, Some(width)));
+                let rows = usize::from(height).saturating_sub(footer.len() + 1);
+                table::trunk_lines_within(rows, &listing.trunks, now, width, colour)
+            }
+            Some(Sight::Registries(all)) => {
+                footer.extend(registry_notes(all, args, Some(width)));
+                table::registry_lines(&all.registries, all.now_ms, Some(width), colour)
+            }
+        };
         let screen = match &mut self.screen {
             Some(screen) => screen,
             none => none.insert(Screen::enter(io::stdout())?),
@@ -79,11 +88,7 @@ impl View {
         Ok(screen.draw(&body, &footer, height)?)
     }
 
-    fn print(
-        &mut self,
-        answer: Result<Listing, ClientError>,
-        out: &mut impl Write,
-    ) -> Result<(), ClientError> {
+    fn print(&mut self, answer: Result<Sight, ClientError>, out: &mut impl Write) -> Result<(), ClientError> {
         for line in self.lines.of(answer)? {
             writeln!(out, "{line}")?;
         }
@@ -106,31 +111,74 @@ impl Key {
     }
 }
 
-/// Turns listings into lines about what changed since the one before.
+/// The same for a registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct RegistryKey {
+    answers: bool,
+    read: bool,
+    counts: Counts,
+    neighbours: [Option<bool>; 3],
+    over_budget: Vec<String>,
+}
+
+impl RegistryKey {
+    fn of(registry: &RegistryAnswer) -> Self {
+        let summary = registry.summary.clone().unwrap_or_default();
+        Self {
+            answers: registry.summary.is_some(),
+            read: summary.last_sync_ms.is_some(),
+            counts: summary.counts,
+            neighbours: [summary.api.ok, summary.requester.ok, summary.cache.ok]
+                .map(|ok| ok.filter(|ok| !ok)),
+            over_budget: summary.over_budget,
+        }
+    }
+}
+
+/// Turns what is seen into lines about what changed since the look before.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     known: HashMap<String, (Key, String)>,
+    registries: HashMap<String, RegistryKey>,
     counts: Option<Counts>,
+    /// Whether there was anything to see so far.
+    begun: bool,
     silent: bool,
 }
 
 impl Changes {
-    /// The lines to print. An error is one only before the first listing; later it is a line, once.
-    pub(super) fn of(&mut self, answer: Result<Listing, ClientError>) -> Result<Vec<String>, ClientError> {
-        let listing = match answer {
-            Ok(listing) => listing,
-            Err(problem) if self.counts.is_none() => return Err(problem),
+    /// The lines to print. An error is one only before the first look that succeeds; later it is a line, once.
+    pub(super) fn of(&mut self, answer: Result<Sight, ClientError>) -> Result<Vec<String>, ClientError> {
+        let sight = match answer {
+            Ok(sight) => sight,
+            Err(problem) if !self.begun => return Err(problem),
             Err(_) if self.silent => return Ok(Vec::new()),
             Err(problem) => {
                 self.silent = true;
                 return Ok(vec![problem.to_string()]);
             }
         };
-        let now = listing.summary.now_ms;
+        self.begun = true;
         let mut lines = Vec::new();
         if std::mem::take(&mut self.silent) {
             lines.push("the service answers again".to_owned());
         }
+        match sight {
+            Sight::Trunks(listing) => {
+                self.registries.clear();
+                self.trunks(&listing, &mut lines);
+            }
+            Sight::Registries(all) => {
+                self.known.clear();
+                self.counts = None;
+                self.registries(&all, &mut lines);
+            }
+        }
+        Ok(lines)
+    }
+
+    fn trunks(&mut self, listing: &Listing, lines: &mut Vec<String>) {
+        let now = listing.summary.now_ms;
         let mut known = HashMap::with_capacity(listing.trunks.len());
         for trunk in &listing.trunks {
             let key = Key::of(trunk);
@@ -152,7 +200,21 @@ impl Changes {
         if self.counts.replace(counts) != Some(counts) {
             lines.extend(table::summary_lines(&listing.summary.summary, now, None));
         }
-        Ok(lines)
+    }
+
+    fn registries(&mut self, all: &RegistriesAnswer, lines: &mut Vec<String>) {
+        let mut known = HashMap::with_capacity(all.registries.len());
+        for registry in &all.registries {
+            let (label, key) = (table::registry_label(registry), RegistryKey::of(registry));
+            if self.registries.remove(&label).as_ref() != Some(&key) {
+                lines.push(table::registry_line(registry, all.now_ms));
+            }
+            known.insert(label, key);
+        }
+        let mut gone: Vec<&String> = self.registries.keys().collect();
+        gone.sort();
+        lines.extend(gone.into_iter().map(|label| format!("{label}: no longer listed")));
+        self.registries = known;
     }
 }
 

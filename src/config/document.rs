@@ -28,6 +28,7 @@ pub(super) fn read(findings: &mut Findings, node: Node) -> Option<RegistryDocume
 }
 
 fn spec(fields: &mut Fields<'_>) -> RegistrySpec {
+    fields.only_in_kubernetes("suspend");
     RegistrySpec {
         requester_addr: fields.required_text("requesterAddr", right::REQUESTER_ADDR),
         api_addr: fields.required_text("apiAddr", right::API_ADDR),
@@ -53,6 +54,8 @@ fn spec(fields: &mut Fields<'_>) -> RegistrySpec {
 
 fn cache(fields: &mut Fields<'_>) -> CacheSpec {
     fields.hide_values();
+    fields.only_in_kubernetes("parametersSecretRef");
+    fields.only_in_kubernetes("passwordSecretRef");
     CacheSpec {
         provider: fields
             .word("provider", &[("memory", CacheProvider::Memory), ("redis", CacheProvider::Redis)]),

@@ -7,7 +7,7 @@ use crate::spec::Quantity;
 
 use super::{
     mistake::{Mistake, nearest, show, suggest},
-    parameters,
+    parameters, rules,
     tree::{Entry, Node, Value},
 };
 
@@ -21,6 +21,8 @@ pub(super) struct Findings {
     pub(super) lines: HashMap<String, u32>,
     /// Every key that was asked for, as `spec.edgePorts[].address`.
     pub(super) known: BTreeSet<String>,
+    /// Every key that only a resource of Kubernetes may have.
+    pub(super) elsewhere: BTreeSet<String>,
 }
 
 impl Findings {
@@ -285,6 +287,22 @@ impl<'d> Fields<'d> {
         let (path, _) = self.take(name);
         self.missing(&path, right);
         None
+    }
+
+    /// A key that is a mistake in a file, even though a resource may have it.
+    pub(super) fn only_in_kubernetes(&mut self, name: &str) {
+        let path = self.join(name);
+        if let Some(at) = self.entries.iter().position(|entry| entry.key == name) {
+            let line = self.entries.remove(at).line;
+            self.findings.report(
+                &path,
+                line,
+                rules::ONLY_IN_KUBERNETES.to_owned(),
+                None,
+                rules::right::ONLY_IN_KUBERNETES,
+            );
+        }
+        self.findings.elsewhere.insert(path);
     }
 
     /// Accepts whatever else there is.

@@ -63,16 +63,22 @@ impl Files for Disk<'_> {
     fn password(&self, path: &Path) -> Result<Option<Secret>, String> {
         let bytes = read(path).map_err(|error| format!("cannot be read ({error})"))?;
         let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned())?;
-        let line = text.strip_suffix('\n').unwrap_or(&text);
-        let line = line.strip_suffix('\r').unwrap_or(line);
-        if line.is_empty() {
-            return Err("is empty".to_owned());
-        }
-        if line.contains(char::is_control) {
-            return Err("has more than one line".to_owned());
-        }
-        Ok(Some(Secret::new(line)))
+        one_line(&text).map(Some)
     }
+}
+
+/// The one line of a text that is to be a secret; the newline that an editor leaves at its end does not count. Else what
+/// is wrong with the text, without any of it.
+pub(super) fn one_line(text: &str) -> Result<Secret, String> {
+    let line = text.strip_suffix('\n').unwrap_or(text);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    if line.is_empty() {
+        return Err("is empty".to_owned());
+    }
+    if line.contains(char::is_control) {
+        return Err("has more than one line".to_owned());
+    }
+    Ok(Secret::new(line))
 }
 
 /// Reads a file that is not absurdly large.

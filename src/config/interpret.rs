@@ -7,26 +7,24 @@ use std::{
 };
 
 use crate::{
-    secret::Secret,
-    spec::{
-        CacheProvider, CacheSpec, EdgePortSpec, Quantity, RegistrationSpec, RegistryDocument, RegistrySpec,
-    },
+    spec::{CacheSpec, EdgePortSpec, Quantity, RegistrationSpec, RegistryDocument, RegistrySpec},
     trunk::HostPort,
 };
 
 use super::{
-    Cache, Config, EdgePort, Endpoint, RedisSettings, RegistrationSettings,
+    Config, EdgePort, Endpoint, RegistrationSettings, Secrets,
     address::{self, AddressError},
     duration::{self, DurationError},
     files::Files,
     mistake::{Mistake, show},
-    parameters,
     rules::{self, Span, right},
 };
 
 /// Collects what is wrong with the values.
 pub(super) struct Interpreter<'a> {
     pub(super) files: &'a dyn Files,
+    /// What a resource's Secrets hold; `None` for what is no resource of Kubernetes.
+    pub(super) secrets: Option<&'a Secrets>,
     /// Paths that need no second mistake.
     pub(super) blamed: HashSet<String>,
     pub(super) lines: HashMap<String, u32>,
@@ -34,7 +32,13 @@ pub(super) struct Interpreter<'a> {
 }
 
 impl Interpreter<'_> {
-    fn wrong(&mut self, path: &str, problem: impl Into<String>, value: Option<String>, right: &str) {
+    pub(super) fn wrong(
+        &mut self,
+        path: &str,
+        problem: impl Into<String>,
+        value: Option<String>,
+        right: &str,
+    ) {
         let is_blamed = |blamed: &String| {
             path.strip_prefix(blamed.as_str())
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
@@ -69,6 +73,9 @@ impl Interpreter<'_> {
         if !is_text(name, 253) {
             self.wrong("metadata.name", "not a name", Some(show(name)), right::NAME);
         }
+        if spec.suspend.is_some() {
+            self.only_in_kubernetes("spec.suspend");
+        }
         let registration = spec.registration.clone().unwrap_or_default();
         let timeout = self.duration(
             "spec.registration.timeout",
@@ -100,6 +107,13 @@ impl Interpreter<'_> {
             methods: self.methods(spec.methods.as_deref().unwrap_or_default()),
             edge_ports: self.edge_ports(&spec.edge_ports),
             registration: self.registration(&registration),
+        }
+    }
+
+    /// Where this is no resource, the key at `path` is a mistake.
+    pub(super) fn only_in_kubernetes(&mut self, path: &str) {
+        if self.secrets.is_none() {
+            self.wrong(path, rules::ONLY_IN_KUBERNETES, None, right::ONLY_IN_KUBERNETES);
         }
     }
 
@@ -144,7 +158,7 @@ impl Interpreter<'_> {
     }
 
     /// A PEM file with authorities.
-    fn authorities(&mut self, path: &str, given: &str) -> Option<PathBuf> {
+    pub(super) fn authorities(&mut self, path: &str, given: &str) -> Option<PathBuf> {
         if given.trim().is_empty() {
             self.wrong(path, "empty", None, right::CA_FILE);
             return None;
@@ -183,64 +197,6 @@ impl Interpreter<'_> {
             self.wrong("spec.instanceId", "not an instance id", Some(show(given)), right::INSTANCE_ID);
         }
         Some(given.to_owned())
-    }
-
-    fn cache(&mut self, spec: &CacheSpec) -> Cache {
-        let path = "spec.cache.parameters";
-        let text = spec.parameters.as_ref().map_or("", |parameters| parameters.0.expose());
-        let redis = spec.provider == Some(CacheProvider::Redis);
-        // A provider that is wrong has been reported, and may have been meant to be Redis.
-        if !redis && !text.trim().is_empty() && !self.blamed.contains("spec.cache.provider") {
-            self.wrong(
-                path,
-                "of no use to the provider memory",
-                None,
-                "write provider: redis in spec.cache, or remove the parameters",
-            );
-        }
-        let (found, problems) = parameters::parse(text);
-        for problem in problems {
-            self.wrong(path, problem.problem, problem.value, &problem.right);
-        }
-        let address = found
-            .host
-            .as_deref()
-            .map_or_else(|| Ok(HostPort::new("localhost", found.port)), |host| redis_host(host, found.port));
-        let address = address.unwrap_or_else(|error| {
-            self.wrong(
-                path,
-                format!("host is wrong: {error}"),
-                None,
-                "write host=NAME and port=NUMBER, such as host=localhost,port=6379 or host=[::1]",
-            );
-            HostPort::new("", found.port)
-        });
-        let password = match found.password_file.as_deref() {
-            Some(file) => self.password(path, file),
-            None => found.password,
-        };
-        let ca_file = found.ca_file.as_deref().and_then(|file| self.authorities(path, file));
-        if redis {
-            Cache::Redis(RedisSettings {
-                address,
-                username: found.username,
-                password,
-                secure: found.secure,
-                ca_file,
-            })
-        } else {
-            Cache::Memory
-        }
-    }
-
-    fn password(&mut self, path: &str, file: &str) -> Option<Secret> {
-        match self.files.password(&self.files.resolve(file)) {
-            Ok(password) => password,
-            Err(problem) => {
-                self.wrong(path, format!("passwordFile {problem}"), None, right::PASSWORD_FILE);
-                None
-            }
-        }
     }
 
     fn methods(&mut self, given: &[String]) -> Vec<String> {
@@ -356,18 +312,6 @@ impl Interpreter<'_> {
         self.tokens(path, given, given, "not a SIP option tag", right::OPTION_TAG);
         given.to_vec()
     }
-}
-
-/// A host of Redis: a name or an address; IPv6 with or without brackets, since the port has a key of its own.
-fn redis_host(host: &str, port: u16) -> Result<HostPort, AddressError> {
-    if host.parse::<std::net::Ipv6Addr>().is_ok() {
-        return Ok(HostPort::new(host, port));
-    }
-    let bracketed = host.starts_with('[') && host.ends_with(']');
-    if host.contains(':') && !bracketed {
-        return Err(AddressError::Rest);
-    }
-    address::host_port(host, port)
 }
 
 /// Something to read, that cannot break a header field.

@@ -143,7 +143,7 @@ fn parse_with(text: &str, format: Format, files: &dyn Files) -> Result<Config, M
     let mut findings = Findings::default();
     let document = document::read(&mut findings, tree);
     let Findings { mistakes, blamed, lines, .. } = findings;
-    let mut interpreter = Interpreter { files, blamed, lines, mistakes };
+    let mut interpreter = Interpreter { files, secrets: None, blamed, lines, mistakes };
     let config = document.map(|document| interpreter.document(&document));
     match config {
         Some(config) => Mistakes::none_or(interpreter.mistakes, config),

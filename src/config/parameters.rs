@@ -47,6 +47,8 @@ pub(super) struct Problem {
 }
 
 struct Reader {
+    /// Whether the text is that of a resource of Kubernetes, where the password has another place than a file.
+    cluster: bool,
     found: Parameters,
     seen: Vec<&'static str>,
     problems: Vec<Problem>,
@@ -54,10 +56,15 @@ struct Reader {
     trusted: bool,
 }
 
-/// Reads the text; the problems are those of the text alone.
-pub(super) fn parse(text: &str) -> (Parameters, Vec<Problem>) {
-    let mut reader =
-        Reader { found: Parameters::default(), seen: Vec::new(), problems: Vec::new(), trusted: true };
+/// Reads the text, that of a resource in a cluster or of a file; the problems are those of the text alone.
+pub(super) fn parse(text: &str, cluster: bool) -> (Parameters, Vec<Problem>) {
+    let mut reader = Reader {
+        cluster,
+        found: Parameters::default(),
+        seen: Vec::new(),
+        problems: Vec::new(),
+        trusted: true,
+    };
     if !text.trim().is_empty() {
         for (index, part) in text.split(',').enumerate() {
             reader.part(index + 1, part.trim_start());
@@ -127,22 +134,28 @@ impl Reader {
     }
 
     fn unknown(&mut self, number: usize, key: &str, value: Option<&str>) {
+        let comma = match self.cluster {
+            true => "a password that holds a comma goes into a Secret, named by passwordSecretRef",
+            false => "a password that holds a comma goes to a file: passwordFile=/path",
+        };
+        let known: Vec<&str> =
+            KEYS.into_iter().filter(|key| !self.cluster || *key != "passwordFile").collect();
         match value {
             None => {
                 let right = if self.trusted {
                     "write key=value pairs with commas between them, such as host=localhost,port=6379"
+                        .to_owned()
                 } else {
-                    "write key=value pairs with commas between them; a password that holds a comma goes to a file: \
-                     passwordFile=/path"
+                    format!("write key=value pairs with commas between them; {comma}")
                 };
-                self.wrong(format!("part {number} is no key=value pair"), None, right);
+                self.wrong(format!("part {number} is no key=value pair"), None, &right);
             }
             Some(_) => {
                 let shown = if self.trusted { Some(key) } else { None };
                 let right = if self.trusted {
-                    suggest(key, &KEYS)
+                    suggest(key, &known)
                 } else {
-                    format!("known here: {}; a password that holds a comma goes to a file", KEYS.join(", "))
+                    format!("known here: {}; {comma}", known.join(", "))
                 };
                 self.wrong(format!("part {number} has an unknown key"), shown, &right);
             }

@@ -9,6 +9,7 @@ mod files;
 mod mistakes;
 mod properties;
 mod reference;
+mod resource;
 mod secrets;
 
 /// The least that is good.

@@ -157,3 +157,138 @@ fn a_hostile_registrar_name_cannot_forge_a_line() {
     let text = one.render(&Summary::default(), NOW);
     assert!(text.contains(r#"registrar="x\"} 1\nrouter_registry_trunks 9\\"}"#), "{text}");
 }
+
+/// Names and labels before the value, of all lines that are about a metric itself rather than a value.
+fn descriptions(text: &str) -> Vec<&str> {
+    text.lines().filter(|line| line.starts_with("# ") && *line != "# EOF").collect()
+}
+
+fn paris() -> RegistryName {
+    RegistryName::of("paris", "main")
+}
+
+fn berlin() -> RegistryName {
+    RegistryName::of("berlin", "main")
+}
+
+fn scrape(registries: Vec<(RegistryName, Option<Summary>)>) -> Scrape {
+    Scrape { registries, leading: Some(true), now_unix_ms: NOW }
+}
+
+#[test]
+fn series_of_resources_carry_their_names_and_each_metric_is_described_once() {
+    let metrics = Metrics::new(NOW);
+    for name in [paris(), berlin()] {
+        let registry = metrics.registry(name);
+        registry.register_finished("sip.example", "ok", 0.02);
+        registry.sync_finished(true, 0.4);
+    }
+    metrics.registry(berlin()).register_finished("sip.example", "ok", 0.02);
+    let text = metrics.render(&scrape(vec![(berlin(), Some(summary())), (paris(), None)]));
+    let found = samples(&text);
+    for (name, expected) in [
+        (
+            "routr_registry_registers_total{namespace=\"berlin\",registry=\"main\",outcome=\"ok\",registrar=\"sip.example\"}",
+            2.0,
+        ),
+        (
+            "routr_registry_registers_total{namespace=\"paris\",registry=\"main\",outcome=\"ok\",registrar=\"sip.example\"}",
+            1.0,
+        ),
+        (
+            "routr_registry_sync_duration_seconds_sum{namespace=\"paris\",registry=\"main\",outcome=\"ok\"}",
+            0.4,
+        ),
+        ("routr_registry_waiting{namespace=\"berlin\",registry=\"main\"}", 6.0),
+        ("routr_registry_trunks{namespace=\"berlin\",registry=\"main\",state=\"failing\"}", 3.0),
+        ("routr_registry_engine_up{namespace=\"berlin\",registry=\"main\"}", 1.0),
+        ("routr_registry_engine_up{namespace=\"paris\",registry=\"main\"}", 0.0),
+    ] {
+        assert_eq!(found.get(name), Some(&expected), "{name} in {found:#?}");
+    }
+    assert!(!found.contains_key("routr_registry_waiting{namespace=\"paris\",registry=\"main\"}"));
+    let described = descriptions(&text);
+    for line in &described {
+        let name = line.split(' ').nth(2).unwrap();
+        let kind = line.split(' ').nth(1).unwrap();
+        let same = described.iter().filter(|other| other.starts_with(&format!("# {kind} {name} "))).count();
+        assert_eq!(same, 1, "{line}");
+    }
+    assert_eq!(
+        described.iter().filter(|line| line.starts_with("# HELP routr_registry_registers ")).count(),
+        1
+    );
+}
+
+#[test]
+fn outside_an_operator_nothing_is_added() {
+    let text = One::new(NOW).render(&summary(), NOW);
+    for absent in ["namespace", "registry=", "engine_up", "leader", "status_writes", "reconciles", "{}"] {
+        assert!(!text.contains(absent), "{absent} in {text}");
+    }
+}
+
+#[test]
+fn the_operator_counts_its_own() {
+    let metrics = Metrics::new(NOW);
+    let found = samples(&metrics.render(&scrape(Vec::new())));
+    assert_eq!(found["routr_registry_leader"], 1.0);
+    assert_eq!(found["routr_registry_status_writes_total{outcome=\"failed\"}"], 0.0);
+    metrics.operator().status_write(false);
+    metrics.operator().reconciled("ok");
+    metrics.operator().reconciled("ok");
+    metrics.operator().reconciled("stalled");
+    let found = samples(&metrics.render(&Scrape { leading: Some(false), ..scrape(Vec::new()) }));
+    assert_eq!(found["routr_registry_leader"], 0.0);
+    assert_eq!(found["routr_registry_status_writes_total{outcome=\"failed\"}"], 1.0);
+    assert_eq!(found["routr_registry_reconciles_total{outcome=\"ok\"}"], 2.0);
+    assert_eq!(found["routr_registry_reconciles_total{outcome=\"stalled\"}"], 1.0);
+}
+
+#[test]
+fn a_forgotten_registry_leaves_no_series_and_counts_anew_when_it_is_back() {
+    let metrics = Metrics::new(NOW);
+    let before = metrics.registry(paris());
+    before.register_finished("sip.example", "ok", 0.1);
+    metrics.registry(berlin()).store_write(true);
+    metrics.forget(&paris());
+    // Its engine may still be ending.
+    before.register_finished("sip.example", "ok", 0.1);
+    let found = samples(&metrics.render(&scrape(Vec::new())));
+    assert!(!found.keys().any(|name| name.contains("paris")), "{found:#?}");
+    let writes = "routr_registry_store_writes_total{namespace=\"berlin\",registry=\"main\",outcome=\"ok\"}";
+    assert_eq!(found[writes], 1.0);
+    metrics.registry(paris()).sync_finished(true, 0.1);
+    let found = samples(&metrics.render(&scrape(Vec::new())));
+    assert_eq!(
+        found["routr_registry_syncs_total{namespace=\"paris\",registry=\"main\",outcome=\"ok\"}"],
+        1.0
+    );
+    assert!(!found.keys().any(|name| name.contains("paris") && name.contains("registers")), "{found:#?}");
+}
+
+#[test]
+fn the_bound_of_registrar_names_is_one_for_all_and_a_forgotten_registry_makes_room() {
+    let metrics = Metrics::new(NOW);
+    let (first, second) = (metrics.registry(paris()), metrics.registry(berlin()));
+    for host in 0..NAMED_REGISTRARS - 1 {
+        first.register_finished(&format!("p{host}.example"), "ok", 0.1);
+    }
+    second.register_finished("b0.example", "ok", 0.1);
+    second.register_finished("b1.example", "ok", 0.1);
+    second.register_finished("p0.example", "ok", 0.1);
+    let of = |metrics: &Metrics, host: &str| {
+        samples(&metrics.render(&scrape(Vec::new()))).contains_key(&format!(
+            "routr_registry_registers_total{{namespace=\"berlin\",registry=\"main\",outcome=\"ok\",registrar=\"{host}\"}}"
+        ))
+    };
+    assert!(of(&metrics, "b0.example") && of(&metrics, "p0.example"));
+    assert!(!of(&metrics, "b1.example") && of(&metrics, OTHER_REGISTRAR));
+    metrics.forget(&paris());
+    for host in 1..NAMED_REGISTRARS {
+        second.register_finished(&format!("b{host}.example"), "ok", 0.1);
+    }
+    // p0 and b0 kept their places.
+    assert!(of(&metrics, "b1.example") && of(&metrics, &format!("b{}.example", NAMED_REGISTRARS - 2)));
+    assert!(!of(&metrics, &format!("b{}.example", NAMED_REGISTRARS - 1)));
+}

@@ -4,19 +4,11 @@ use k8s_openapi::api::core::v1::Secret as KubeSecret;
 use kube::{Api, Client};
 
 use super::status::{Stall, reasons};
+pub use crate::config::Secrets;
 use crate::{
     secret::Secret,
     spec::{RegistrySpec, SecretKeyRef},
 };
-
-/// What the Secrets hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Secrets {
-    /// Instead of `cache.parameters`.
-    pub parameters: Option<Secret>,
-    /// The password of Redis.
-    pub password: Option<Secret>,
-}
 
 /// Why a Secret could not be read.
 #[derive(Debug, thiserror::Error)]

@@ -134,9 +134,12 @@ impl Fleet {
     pub async fn run(&self, uid: &str, generation: i64, plan: Plan) -> Result<(), FleetError> {
         let (changes, pause) = {
             let mut members = self.members();
-            let twin = members.iter().find(|(other, member)| {
-                *other != uid && member.run.as_ref().is_some_and(|run| run.plan.identity == plan.identity)
-            });
+            // A resource that goes by its own UID is never the one in the wrong.
+            let twin =
+                members.iter().filter(|_| plan.config.instance_id.is_some()).find(|(other, member)| {
+                    let same = || member.run.as_ref().is_some_and(|run| run.plan.identity == plan.identity);
+                    *other != uid && (same() || plan.identity.id.as_str() == other.as_str())
+                });
             if let Some((_, twin)) = twin {
                 return Err(FleetError::InstanceIdInUse(twin.name.clone()));
             }

@@ -15,7 +15,8 @@
 //!   one name by mistake, and a container runtime may start the next before the last thread of the former is gone).
 //! * A Lease that is deleted under a leader is created anew by its next renewal. Those who knew it wait for D before they
 //!   create one. A replica that starts in these few seconds takes it for a first start and leads beside the other one until
-//!   that one's next renewal (D/5): nobody but an administrator deletes it.
+//!   that one's next renewal (0.15 D): nobody but an administrator deletes it. Nor is anything promised for a Lease that is deleted several times in
+//!   a few D: that there is none now looks like that there was none before.
 //!
 //! A process that is stopped (SIGSTOP, a frozen virtual machine) may be behind any deadline when it goes on. Its timers fire
 //! some moments later, so [`Term::still_valid`] compares with the clock itself, and is to be asked before anything is sent.
@@ -187,8 +188,8 @@ impl Speaker<'_> {
                 }
             }
             Err(_) => {}
-            // A Lease that is there to be taken, and is not: nothing is well before it was written.
-            Ok(()) if self.trouble.is_some() && election.takes() => {}
+            // A Lease that is there to be taken: how this replica stands is known when it was written.
+            Ok(()) if election.takes() => {}
             Ok(()) => {
                 self.trouble = None;
                 self.follows(election.leader());

@@ -190,3 +190,7 @@ async fn snapshot(handle: &EngineHandle, durable: bool) -> Option<Snapshot> {
     };
     tokio::time::timeout(ANSWER, asked).await.ok()?.ok()
 }
+
+#[cfg(test)]
+#[path = "reporter_tests.rs"]
+mod tests;

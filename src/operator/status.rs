@@ -10,7 +10,7 @@
 //! | `spec.suspend` is true | False | Suspended |
 //! | no engine runs | False | the reason of the [`Stall`], else Starting |
 //! | trunks were never read, and cannot be | False | APIUnreachable |
-//! | trunks were never read | as before if that was True, else False | as before, else ReadingTrunks |
+//! | trunks were never read | as before if that was True or about trunks, else False | as before, else ReadingTrunks |
 //! | the Requester does not work | False | RequesterUnreachable |
 //! | trunks without a binding whose last attempt failed | False | TrunksFailing |
 //! | trunks that cannot be registered as configured | False | InvalidTrunks |

@@ -6,12 +6,7 @@ use super::{
     dereference::Secrets,
     status::{Stall, reasons},
 };
-use crate::{
-    config::Config,
-    instance::Identity,
-    registration::identity::RegistryId,
-    spec::{CacheParameters, CacheSpec, Registry},
-};
+use crate::{config::Config, instance::Identity, registration::identity::RegistryId, spec::Registry};
 
 /// What is to run for a Registry.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,12 +24,7 @@ pub struct Plan {
 /// # Errors
 /// All mistakes at once, each with its field; none shows a secret.
 pub fn validate(registry: &Registry, secrets: &Secrets) -> Result<Plan, Stall> {
-    let mut spec = registry.spec.clone();
-    if let Some(parameters) = &secrets.parameters {
-        spec.cache.get_or_insert_with(CacheSpec::default).parameters =
-            Some(CacheParameters(parameters.clone()));
-    }
-    let config = Config::from_spec(&registry.name_any(), &spec)
+    let config = Config::from_resource(&registry.name_any(), &registry.spec, secrets)
         .map_err(|mistakes| Stall { reason: reasons::INVALID_SPEC, message: mistakes.to_string() })?;
     Ok(Plan {
         identity: identity(registry, &config)?,

@@ -1,6 +1,6 @@
 //! The words of the table.
 
-use crate::engine::view::{Health, Summary, TrunkState, TrunkView};
+use crate::engine::view::{Counts, Health, Summary, TrunkState, TrunkView};
 
 /// Stands where there is nothing to say.
 pub(super) const NOTHING: &str = "-";
@@ -42,6 +42,13 @@ pub fn duration(milliseconds: u64) -> String {
 /// The lines under a table: trunks by state and the next lapse, then what is wrong around them.
 pub(super) fn summary(summary: &Summary, now_ms: u64) -> Vec<String> {
     let mut lines = vec![totals(summary, now_ms)];
+    lines.extend(around(summary, now_ms));
+    lines
+}
+
+/// What is wrong around the trunks.
+pub(super) fn around(summary: &Summary, now_ms: u64) -> Vec<String> {
+    let mut lines = Vec::new();
     let neighbours = [
         ("API server", &summary.api, "trunks are kept as last read"),
         ("Requester", &summary.requester, "nothing can be registered"),
@@ -77,22 +84,29 @@ pub(super) fn summary(summary: &Summary, now_ms: u64) -> Vec<String> {
 }
 
 fn totals(summary: &Summary, now: u64) -> String {
-    let counts: Vec<(TrunkState, u64)> =
-        TrunkState::ALL.map(|s| (s, summary.counts.of(s))).into_iter().filter(|(_, n)| *n > 0).collect();
-    let total: u64 = counts.iter().map(|(_, n)| n).sum();
-    if total == 0 {
-        return match summary.last_sync_ms {
-            Some(_) => "No trunks: the API server lists none with sendRegister: true.".to_owned(),
-            None => "No trunks: the API server has not been read yet.".to_owned(),
-        };
+    match (states(&summary.counts), summary.last_sync_ms) {
+        (Some(states), _) => format!("{states}{}", lapse(summary.next_lapse_ms, now)),
+        (None, Some(_)) => "No trunks: the API server lists none with sendRegister: true.".to_owned(),
+        (None, None) => "No trunks: the API server has not been read yet.".to_owned(),
     }
+}
+
+/// How many trunks there are in all and in each state; `None` where there are none.
+pub(super) fn states(counts: &Counts) -> Option<String> {
+    let counts: Vec<(TrunkState, u64)> =
+        TrunkState::ALL.map(|s| (s, counts.of(s))).into_iter().filter(|(_, n)| *n > 0).collect();
+    let total: u64 = counts.iter().map(|(_, n)| n).sum();
     let states: Vec<String> = counts.iter().map(|(s, n)| format!("{n} {}", state(*s))).collect();
-    let lapse = match summary.next_lapse_ms {
-        Some(lapse) if lapse > now => format!("; next lapse in {}", duration(lapse - now)),
-        Some(lapse) => format!("; a registration lapsed {} ago", duration(now - lapse)),
+    (total > 0).then(|| format!("{}: {}", plural(total, "trunk", "trunks"), states.join(", ")))
+}
+
+/// What follows about the next lapse.
+pub(super) fn lapse(at: Option<u64>, now: u64) -> String {
+    match at {
+        Some(at) if at > now => format!("; next lapse in {}", duration(at - now)),
+        Some(at) => format!("; a registration lapsed {} ago", duration(now - at)),
         None => String::new(),
-    };
-    format!("{}: {}{lapse}", plural(total, "trunk", "trunks"), states.join(", "))
+    }
 }
 
 fn trouble_with(health: &Health, now: u64) -> String {
@@ -100,7 +114,7 @@ fn trouble_with(health: &Health, now: u64) -> String {
     format!("not working for {}: {message}", duration(now.saturating_sub(health.since_ms)))
 }
 
-fn plural(n: u64, one: &str, many: &str) -> String {
+pub(super) fn plural(n: u64, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod chain;
+mod chart;
 mod control_plane_harness;
 mod kamailio_harness;
 mod operator;

@@ -333,7 +333,7 @@ fn cache_parameters() {
             "password=a,b=c",
             &[
                 "part 2 has an unknown key; known here: host, port, username, password, passwordFile, secure, caFile; a \
-             password that holds a comma goes to a file",
+             password that holds a comma goes to a file: passwordFile=/path",
             ],
         ),
         ("password=a,port=b", &["port is wrong; write a number from 1 to 65535"]),

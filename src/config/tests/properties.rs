@@ -71,7 +71,7 @@ proptest! {
     #[test]
     fn any_password_without_a_comma_arrives(password in "[^,\u{0}-\u{1f}\u{7f}-\u{9f}]{1,40}") {
         let text = format!("host=r,password={password},port=1");
-        let (found, problems) = parameters::parse(&text);
+        let (found, problems) = parameters::parse(&text, false);
         prop_assert!(problems.is_empty());
         let found_password = found.password.unwrap();
         prop_assert_eq!(found_password.expose(), password);

@@ -35,25 +35,31 @@ fn keys() -> Vec<(&'static str, Vec<&'static str>)> {
         .into_iter()
         .map(|cells| (code(cells[0])[0], cells))
         .filter(|(key, cells)| {
-            cells.len() == 4 && ["kind", "apiVersion"].contains(key)
-                || key.starts_with("metadata")
-                || key.starts_with("spec")
+            cells.len() == 4
+                && (["kind", "apiVersion"].contains(key)
+                    || key.starts_with("metadata")
+                    || key.starts_with("spec"))
         })
         .collect()
 }
 
-fn known(text: &str) -> BTreeSet<String> {
+fn read(text: &str) -> fields::Findings {
     let Ok(node) = tree::read(text, Format::Yaml) else { panic!("{text}") };
     let mut findings = fields::Findings::default();
     document::read(&mut findings, node);
+    findings
+}
+
+fn known(text: &str) -> fields::Findings {
+    let findings = read(text);
     assert_eq!(findings.mistakes, []);
-    findings.known
+    findings
 }
 
 #[test]
 fn examples_load() {
     let yaml_blocks = blocks("yaml");
-    assert_eq!(yaml_blocks.len(), 2);
+    assert_eq!(yaml_blocks.len(), 3);
     let least = yaml(yaml_blocks[0]).unwrap();
     assert_eq!(least, yaml(LEAST).unwrap());
     let json_blocks = blocks("json");
@@ -67,7 +73,32 @@ fn table_has_every_key_and_no_other() {
     let complete = blocks("yaml")[1];
     let known = known(complete);
     let listed: BTreeSet<String> = keys().into_iter().map(|(key, _)| key.to_owned()).collect();
-    assert_eq!(listed, known);
+    assert_eq!(listed, known.known);
+    // Those of a resource alone stand in a table of their own, of three columns.
+    let elsewhere: BTreeSet<String> = rows()
+        .into_iter()
+        .filter(|cells| cells.len() == 3)
+        .map(|cells| code(cells[0])[0].to_owned())
+        .filter(|key| key.starts_with("spec"))
+        .collect();
+    assert_eq!(elsewhere, known.elsewhere);
+}
+
+/// The example of a resource is one with every key that only a resource has.
+#[test]
+fn the_example_of_a_resource_is_good() {
+    let example = blocks("yaml")[2];
+    let document: RegistryDocument = serde_saphyr::from_str(example).unwrap();
+    let secrets = Secrets { parameters: None, password: Some(Secret::new("x")) };
+    Config::from_resource("europe", &document.spec, &secrets).unwrap();
+    let mistakes: BTreeSet<String> = read(example)
+        .mistakes
+        .into_iter()
+        .map(|mistake| format!("{}: {}", mistake.path, mistake.problem))
+        .collect();
+    let expected =
+        ["spec.cache.passwordSecretRef", "spec.suspend"].map(|key| format!("{key}: only in Kubernetes"));
+    assert_eq!(mistakes, BTreeSet::from(expected));
 }
 
 /// The decoder and the serde types name the same keys: what serde reads from the complete example and writes again

@@ -39,13 +39,14 @@ pub struct Times {
     pub duration: Duration,
     /// How long a renewal lets its writer lead, from the moment of sending: 70 % of the duration.
     pub valid: Duration,
-    /// From sending one renewal to sending the next: a fifth of the duration.
+    /// From sending one renewal to sending the next: 15 % of the duration.
     pub renew: Duration,
     /// From one look at a foreign record to the next: a second, or a quarter of the duration if that is less.
     pub poll: Duration,
-    /// Before a renewal is tried again that failed: a twentieth of the duration.
+    /// Before a renewal is tried again that failed: 2.5 % of the duration.
     pub retry: Duration,
-    /// How long one request may take: a quarter of the duration.
+    /// How long one request may take: 15 % of the duration. So four renewals are tried before a term ends, even when none is
+    /// answered, and an API server that is silent for a third of the duration at the worst moment costs no term.
     pub request: Duration,
 }
 
@@ -59,10 +60,10 @@ impl Times {
         Self {
             duration,
             valid: duration * 7 / 10,
-            renew: duration / 5,
+            renew: duration * 3 / 20,
             poll: (duration / 4).min(Duration::from_secs(1)),
-            retry: duration / 20,
-            request: duration / 4,
+            retry: duration / 40,
+            request: duration * 3 / 20,
         }
     }
 
@@ -157,8 +158,8 @@ pub struct Election {
     loss: Option<Loss>,
     /// The newest renewal time that was put into a record.
     stamp: i64,
-    /// Writes that failed since the last that succeeded.
-    failed: u32,
+    /// The last write met a conflict.
+    clashed: bool,
     /// The claim under way, and the version over which a claim was sent whose fate is unknown.
     sent: Option<(i64, i32)>,
     unsure: Option<Option<String>>,
@@ -177,7 +178,7 @@ impl Election {
             held: None,
             loss: None,
             stamp: i64::MIN,
-            failed: 0,
+            clashed: false,
             sent: None,
             unsure: None,
         }
@@ -189,7 +190,7 @@ impl Election {
         self.loss = None;
         self.known = Known::Nothing;
         self.wake = now;
-        self.failed = 0;
+        self.clashed = false;
     }
 
     /// What to do now.
@@ -300,7 +301,7 @@ impl Election {
     pub fn wrote(&mut self, lease: Observed, sent: Instant, now: Instant) {
         let until = sent + self.times.valid;
         self.unsure = None;
-        self.failed = 0;
+        self.clashed = false;
         self.wake = sent + self.times.renew;
         let (acquired, transitions) = self.sent.take().unwrap_or((self.stamp, lease.record.transitions));
         self.note(Some(lease.record.clone()), self.times.duration, now);
@@ -320,13 +321,14 @@ impl Election {
             Known::Lease(lease) => Some(lease.version.clone()),
             Known::Missing | Known::Nothing => None,
         };
-        // The first conflict is looked into at once; a server that says nothing else is not asked without a pause.
+        // A conflict is looked into at once; a server that says nothing else is not asked without a pause.
+        let clashes = why.is_race();
         let pause = match (leads, why) {
-            (_, Unwritten::Conflict | Unwritten::Missing) if self.failed == 0 => Duration::ZERO,
+            _ if clashes && !self.clashed => Duration::ZERO,
             (true, _) => self.times.retry,
             (false, _) => self.times.poll,
         };
-        self.failed = self.failed.saturating_add(1);
+        self.clashed = clashes;
         self.wake = now + pause;
         match why {
             Unwritten::Conflict => self.known = Known::Nothing,
@@ -376,7 +378,7 @@ impl Election {
 
     fn look_again(&mut self, dead: Instant, now: Instant) {
         self.known = Known::Nothing;
-        self.failed = 0;
+        self.clashed = false;
         self.wake = dead.min(now + self.times.poll);
     }
 

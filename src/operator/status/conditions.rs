@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{
-    Phase, Situation, Snapshot, reasons,
+    Phase, Situation, Snapshot, Stall, reasons,
     words::{are, clean, count, time},
 };
 use crate::{
@@ -138,13 +138,15 @@ fn stalled(situation: &Situation) -> Finding {
                 Phase::Idle => "; nothing runs until that is corrected",
                 _ => "; the last good specification is followed meanwhile",
             };
-            Finding::new(
-                Truth::True,
-                stall.reason,
-                format!("{}{goes_on}", clean(&stall.message, MAX_MESSAGE - 100)),
-            )
+            Finding::new(Truth::True, stall.reason, format!("{}{goes_on}", words_of(stall)))
         }
     }
+}
+
+/// What a stall says, which leaves room for more.
+pub(super) fn words_of(stall: &Stall) -> String {
+    let words = clean(&stall.message, MAX_MESSAGE - 100);
+    if words.is_empty() { "the specification cannot be followed".to_owned() } else { words }
 }
 
 fn not_running() -> Finding {
@@ -276,7 +278,9 @@ fn credentials(before: Option<&RegistryStatus>, situation: &Situation) -> Findin
         Some(known) if nothing_new || leaving || never_read(snapshot) => Finding::kept(known),
         _ if summary.counts.registered + summary.counts.at_risk > 0 => accepted(),
         Some(known) if trunks > 0 && known.status == Truth::True.name() => Finding::kept(known),
-        _ if trunks == 0 => Finding::new(Truth::Unknown, "NoTrunks", "there is no trunk to register"),
+        _ if trunks == 0 && !never_read(snapshot) => {
+            Finding::new(Truth::Unknown, "NoTrunks", "there is no trunk to register")
+        }
         _ => Finding::new(Truth::Unknown, "NotAnswered", "no registrar has accepted or refused a trunk yet"),
     }
 }

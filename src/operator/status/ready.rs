@@ -2,7 +2,7 @@
 
 use super::{
     Phase, Situation, Snapshot,
-    conditions::{Finding, NAMED, Truth, find, name, never_read},
+    conditions::{Finding, NAMED, Truth, find, name, never_read, words_of},
     failures::total,
     reasons,
     words::{are, at, clean, count, time},
@@ -13,6 +13,8 @@ use crate::{engine::view::TrunkState, spec::status::RegistryStatus};
 const MAX_TROUBLE: usize = 120;
 /// Registrars over their budget that a message names.
 const NAMED_REGISTRARS: usize = 3;
+/// Ready is False for one of these when the trunks themselves are in trouble.
+const ABOUT_TRUNKS: [&str; 2] = ["TrunksFailing", "InvalidTrunks"];
 /// Trunks that wait for their first answer for longer than this are no longer a way to somewhere, in milliseconds.
 const PATIENCE_MS: u64 = 600_000;
 
@@ -26,7 +28,7 @@ pub(super) fn ready(before: Option<&RegistryStatus>, situation: &Situation) -> F
         Phase::Suspended(snapshot) => return not("Suspended", suspended(snapshot)),
         Phase::Idle => {
             return match &situation.stall {
-                Some(stall) => not(stall.reason, stall.message.clone()),
+                Some(stall) => not(stall.reason, words_of(stall)),
                 None => not("Starting", "nothing runs yet: the operator has just taken this up".to_owned()),
             };
         }
@@ -43,8 +45,8 @@ pub(super) fn ready(before: Option<&RegistryStatus>, situation: &Situation) -> F
     finding
 }
 
-/// Nothing was read since the engine started. That the last one was ready holds until there is something new to say: a
-/// hand-over from one replica to another is no outage.
+/// Nothing was read since the engine started. What the last one found of the trunks holds until there is something new to
+/// say: a hand-over from one replica to another is no outage.
 fn not_read_yet(before: Option<&RegistryStatus>, snapshot: &Snapshot) -> Finding {
     if snapshot.summary.api.ok == Some(false) {
         let said = snapshot.summary.api.message.as_deref().unwrap_or("the API server cannot be reached");
@@ -52,7 +54,9 @@ fn not_read_yet(before: Option<&RegistryStatus>, snapshot: &Snapshot) -> Finding
         return Finding::new(Truth::False, "APIUnreachable", message).since(snapshot.summary.api.since_ms);
     }
     match before.and_then(|before| find(before, reasons::READY)) {
-        Some(ready) if ready.status == Truth::True.name() => Finding::kept(ready),
+        Some(ready) if ready.status == Truth::True.name() || ABOUT_TRUNKS.contains(&&*ready.reason) => {
+            Finding::kept(ready)
+        }
         _ => Finding::new(Truth::False, "ReadingTrunks", "the trunks are being read for the first time"),
     }
 }

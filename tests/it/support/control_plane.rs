@@ -40,6 +40,11 @@ const PACE: Duration = Duration::from_millis(100);
 const BIN: &str = "CONTROL_PLANE_BIN";
 /// The folder with the CustomResourceDefinition, as it is committed.
 const CRDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
+/// Asks whether the API server is ready.
+const HEALTH: &[&str] = &["get", "--raw", "/readyz"];
+/// Asks for what the controllers make.
+const ACCOUNTS: &[&str] =
+    &["get", "serviceaccount/default", "configmap/kube-root-ca.crt", "--namespace=default"];
 /// The user that can do everything.
 const ADMIN: &str = "admin";
 
@@ -77,12 +82,14 @@ impl ControlPlane {
             });
             write_kubeconfig(dir.path(), name, port, &user);
         }
-        let etcd = spawn("etcd", &dir, etcd_flags(&dir, etcd_port, peer_port));
-        let api_server = spawn("kube-apiserver", &dir, api_server_flags(&dir, port, etcd_port));
-        let controller_manager = spawn("kube-controller-manager", &dir, controller_manager_flags(&dir));
+        let mut etcd = spawn("etcd", &dir, etcd_flags(&dir, etcd_port, peer_port));
+        let mut api_server = spawn("kube-apiserver", &dir, api_server_flags(&dir, port, etcd_port));
         let home = dir.path().join("home");
         fs::create_dir(&home).expect("a home for the tools");
         let tools = Tools { bin: bin().to_owned(), home, kubeconfig: kubeconfig_path(dir.path(), ADMIN) };
+        // The controller manager ends when it has seen no healthy API server, RBAC's own roles included, for 10 s.
+        answers(&tools, &mut [&mut etcd, &mut api_server], &[HEALTH]).await;
+        let controller_manager = spawn("kube-controller-manager", &dir, controller_manager_flags(&dir));
         let mut plane =
             Self { api_server, controller_manager, etcd, port, etcd_port, tools, dir, _janitor: janitor };
         plane.ready().await;
@@ -213,32 +220,32 @@ impl ControlPlane {
 
     /// Waits for the API server, RBAC's own roles, and the controllers that make ServiceAccounts.
     async fn ready(&mut self) {
-        let tools = self.tools.clone();
-        let processes = [&mut self.etcd, &mut self.api_server, &mut self.controller_manager];
-        let mut processes = processes.into_iter().collect::<Vec<_>>();
-        let probe = async || {
-            for process in &mut processes {
-                if let Some(status) = process.status() {
-                    panic!("a program of the control plane ended with {status}; {}", tail(&process.output()));
-                }
-            }
-            for args in [
-                &["get", "--raw", "/readyz"][..],
-                &["get", "serviceaccount/default", "configmap/kube-root-ca.crt", "--namespace=default"],
-            ] {
-                let answer = tools.run("kubectl", args, "").await;
-                if !answer.success() {
-                    return Err(answer.to_string());
-                }
-            }
-            Ok(())
-        };
-        wait_at_pace(PACE, probe, START, "the control plane to be ready").await;
+        let mut processes = [&mut self.etcd, &mut self.api_server, &mut self.controller_manager];
+        answers(&self.tools, &mut processes, &[HEALTH, ACCOUNTS]).await;
     }
 }
 
-/// The folder with the programs.
-fn bin() -> &'static Path {
+/// Waits until kubectl gets an answer to each of these, one after the other. Panics when one of the processes ends.
+async fn answers(tools: &Tools, processes: &mut [&mut Process], questions: &[&[&str]]) {
+    let probe = async || {
+        for process in &mut *processes {
+            if let Some(status) = process.status() {
+                panic!("a program of the control plane ended with {status}; {}", tail(&process.output()));
+            }
+        }
+        for question in questions {
+            let answer = tools.run("kubectl", *question, "").await;
+            if !answer.success() {
+                return Err(answer.to_string());
+            }
+        }
+        Ok(())
+    };
+    wait_at_pace(PACE, probe, START, "the control plane to be ready").await;
+}
+
+/// The folder with etcd, kube-apiserver, kube-controller-manager, kubectl and helm.
+pub fn bin() -> &'static Path {
     static FOUND: LazyLock<PathBuf> = LazyLock::new(|| {
         if let Some(given) = std::env::var_os(BIN).filter(|given| !given.is_empty()) {
             return given.into();

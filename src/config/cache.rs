@@ -1,0 +1,183 @@
+//! `spec.cache`: where its parameters and its password come from, and what they say.
+
+use crate::{
+    secret::Secret,
+    spec::{CacheProvider, CacheSpec, SecretKeyRef},
+    trunk::HostPort,
+};
+
+use super::{
+    Cache, RedisSettings,
+    address::{self, AddressError},
+    files,
+    interpret::Interpreter,
+    parameters,
+    rules::right,
+};
+
+const PARAMETERS: &str = "spec.cache.parameters";
+const PARAMETERS_REF: &str = "spec.cache.parametersSecretRef";
+const PASSWORD_REF: &str = "spec.cache.passwordSecretRef";
+
+/// Where a text stands that may hold a password.
+struct Source {
+    path: &'static str,
+    /// Said before every problem.
+    before: String,
+    /// Whether pieces of it may be shown at all.
+    shown: bool,
+}
+
+impl Source {
+    /// The key of a Secret. None of its content is ever shown.
+    fn secret(path: &'static str, at: &SecretKeyRef) -> Self {
+        Self { path, before: format!("key {} of the Secret {}: ", at.key, at.name), shown: false }
+    }
+}
+
+impl Interpreter<'_> {
+    pub(super) fn cache(&mut self, spec: &CacheSpec) -> Cache {
+        let redis = spec.provider == Some(CacheProvider::Redis);
+        let inline = spec.parameters.as_ref().map_or("", |parameters| parameters.0.expose());
+        // A provider that is wrong has been reported, and may have been meant to be Redis.
+        if !redis && !self.blamed.contains("spec.cache.provider") {
+            self.of_no_use(spec, inline);
+        }
+        let (source, text) = self.parameters(spec, inline);
+        let (found, problems) = parameters::parse(text.expose(), self.secrets.is_some());
+        for problem in problems {
+            let value = problem.value.filter(|_| source.shown);
+            self.wrong(source.path, format!("{}{}", source.before, problem.problem), value, &problem.right);
+        }
+        let address = found
+            .host
+            .as_deref()
+            .map_or_else(|| Ok(HostPort::new("localhost", found.port)), |host| redis_host(host, found.port));
+        let address = address.unwrap_or_else(|error| {
+            self.wrong(
+                source.path,
+                format!("{}host is wrong: {error}", source.before),
+                None,
+                "write host=NAME and port=NUMBER, such as host=localhost,port=6379 or host=[::1]",
+            );
+            HostPort::new("", found.port)
+        });
+        let password = self.password(spec, &source, found.password, found.password_file.as_deref());
+        let ca_file = found.ca_file.as_deref().and_then(|file| self.authorities(source.path, file));
+        if redis {
+            Cache::Redis(RedisSettings {
+                address,
+                username: found.username,
+                password,
+                secure: found.secure,
+                ca_file,
+            })
+        } else {
+            Cache::Memory
+        }
+    }
+
+    /// What only Redis could use.
+    fn of_no_use(&mut self, spec: &CacheSpec, inline: &str) {
+        for (path, given, what) in [
+            (PARAMETERS, !inline.trim().is_empty(), "the parameters"),
+            (PARAMETERS_REF, spec.parameters_secret_ref.is_some(), "it"),
+            (PASSWORD_REF, spec.password_secret_ref.is_some(), "it"),
+        ] {
+            if given {
+                self.wrong(
+                    path,
+                    "of no use to the provider memory",
+                    None,
+                    &format!("write provider: redis in spec.cache, or remove {what}"),
+                );
+            }
+        }
+    }
+
+    /// The text of the parameters and where it stands.
+    fn parameters(&mut self, spec: &CacheSpec, inline: &str) -> (Source, Secret) {
+        let here = Source { path: PARAMETERS, before: String::new(), shown: true };
+        let Some(at) = &spec.parameters_secret_ref else { return (here, Secret::new(inline)) };
+        self.only_in_kubernetes(PARAMETERS_REF);
+        if !inline.trim().is_empty() {
+            self.wrong(PARAMETERS_REF, "parameters are given, too", None, "keep one of them");
+        }
+        let source = Source::secret(PARAMETERS_REF, at);
+        let held = self.secrets.and_then(|secrets| secrets.parameters.as_ref());
+        let text = match held.map(|held| files::one_line(held.expose())) {
+            Some(Ok(line)) => line,
+            Some(Err(problem)) => {
+                self.wrong(source.path, format!("{}it {problem}", source.before), None, right::PARAMETERS);
+                Secret::new("")
+            }
+            None => {
+                self.not_there(&source);
+                Secret::new("")
+            }
+        };
+        (source, text)
+    }
+
+    /// The password, from the one place where it is.
+    fn password(
+        &mut self,
+        spec: &CacheSpec,
+        source: &Source,
+        inline: Option<Secret>,
+        file: Option<&str>,
+    ) -> Option<Secret> {
+        let inline_given = inline.is_some();
+        let mut password = inline;
+        if let Some(file) = file {
+            if self.secrets.is_some() {
+                self.wrong(
+                    source.path,
+                    format!("{}passwordFile names a file of the operator's own pod", source.before),
+                    None,
+                    right::PASSWORD_SECRET,
+                );
+            } else {
+                password = self.files.password(&self.files.resolve(file)).unwrap_or_else(|problem| {
+                    self.wrong(source.path, format!("passwordFile {problem}"), None, right::PASSWORD_FILE);
+                    None
+                });
+            }
+        }
+        let Some(at) = &spec.password_secret_ref else { return password };
+        self.only_in_kubernetes(PASSWORD_REF);
+        if inline_given {
+            self.wrong(PASSWORD_REF, "the parameters hold a password, too", None, "keep one of them");
+        }
+        let source = Source::secret(PASSWORD_REF, at);
+        let Some(held) = self.secrets.and_then(|secrets| secrets.password.as_ref()) else {
+            self.not_there(&source);
+            return None;
+        };
+        files::one_line(held.expose())
+            .map_err(|problem| {
+                let problem = format!("{}it {problem}", source.before);
+                self.wrong(source.path, problem, None, "put the password there, on one line");
+            })
+            .ok()
+    }
+
+    /// What a reference names was not handed in.
+    fn not_there(&mut self, source: &Source) {
+        if self.secrets.is_some() {
+            self.wrong(source.path, format!("{}it is not there", source.before), None, right::SECRET);
+        }
+    }
+}
+
+/// A host of Redis: a name or an address; IPv6 with or without brackets, since the port has a key of its own.
+fn redis_host(host: &str, port: u16) -> Result<HostPort, AddressError> {
+    if host.parse::<std::net::Ipv6Addr>().is_ok() {
+        return Ok(HostPort::new(host, port));
+    }
+    let bracketed = host.starts_with('[') && host.ends_with(']');
+    if host.contains(':') && !bracketed {
+        return Err(AddressError::Rest);
+    }
+    address::host_port(host, port)
+}

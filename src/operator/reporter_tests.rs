@@ -1,0 +1,208 @@
+//! The reporter on paused time, with a writer that keeps what it is given.
+
+use std::sync::Mutex;
+
+use futures_util::future::BoxFuture;
+
+use super::*;
+use crate::{
+    admin::RegistryName,
+    engine::{
+        handle::Command,
+        view::{Summary, Troubles},
+    },
+    operator::status::Notice,
+};
+
+/// What was written, and how the next writes end.
+struct Desk {
+    name: RegistryName,
+    written: Mutex<Vec<(Instant, RegistryStatus)>>,
+    attempts: Mutex<Vec<Instant>>,
+    told: Mutex<Vec<&'static str>>,
+    refuse: Mutex<Option<fn() -> WriteError>>,
+}
+
+impl Desk {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            name: RegistryName::of("ns", "main"),
+            written: Mutex::default(),
+            attempts: Mutex::default(),
+            told: Mutex::default(),
+            refuse: Mutex::default(),
+        })
+    }
+
+    fn writes(&self) -> usize {
+        self.written.lock().unwrap().len()
+    }
+
+    fn last(&self) -> RegistryStatus {
+        self.written.lock().unwrap().last().unwrap().1.clone()
+    }
+}
+
+impl Writer for Desk {
+    fn name(&self) -> &RegistryName {
+        &self.name
+    }
+
+    fn write<'a>(&'a self, status: &'a RegistryStatus) -> BoxFuture<'a, Result<(), WriteError>> {
+        Box::pin(async move {
+            self.attempts.lock().unwrap().push(Instant::now());
+            if let Some(error) = *self.refuse.lock().unwrap() {
+                return Err(error());
+            }
+            self.written.lock().unwrap().push((Instant::now(), status.clone()));
+            Ok(())
+        })
+    }
+
+    fn tell(&self, notice: Notice) -> BoxFuture<'_, ()> {
+        self.told.lock().unwrap().push(notice.reason);
+        Box::pin(std::future::ready(()))
+    }
+}
+
+/// A reporter at work, and what its engine says.
+struct Bench {
+    desk: Arc<Desk>,
+    summary: Arc<Mutex<Summary>>,
+    assign: watch::Sender<Assignment>,
+}
+
+fn well(registered: u64) -> Summary {
+    let mut summary = Summary { last_sync_ms: Some(1_800_000_000_000), ..Summary::default() };
+    summary.counts.registered = registered;
+    (summary.api.ok, summary.requester.ok, summary.cache.ok) = (Some(true), Some(true), Some(true));
+    summary
+}
+
+fn bench(summary: Summary, before: Option<RegistryStatus>) -> Bench {
+    let (desk, summary) = (Desk::new(), Arc::new(Mutex::new(summary)));
+    let (handle, mut commands) = EngineHandle::new();
+    let said = summary.clone();
+    tokio::spawn(async move {
+        while let Some(command) = commands.recv().await {
+            match command {
+                Command::Summary(answer) => drop(answer.send(said.lock().unwrap().clone())),
+                Command::Troubles { answer, .. } => drop(answer.send(Troubles::default())),
+                other => panic!("a reporter only looks: {other:?}"),
+            }
+        }
+    });
+    let work = Work::Run { handle, durable: false, suspended: false };
+    let (assign, assigned) = watch::channel(Assignment { generation: 1, stall: None, work });
+    let reporter = Reporter::new(desk.clone(), before, Metrics::new(0));
+    tokio::spawn(reporter.run(assigned));
+    Bench { desk, summary, assign }
+}
+
+async fn pass(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_status_is_written_at_once_and_then_only_what_changes() {
+    let bench = bench(well(3), None);
+    pass(1).await;
+    assert_eq!(bench.desk.writes(), 1);
+    assert_eq!(bench.desk.last().trunks.unwrap().registered, 3);
+    assert_eq!(bench.desk.last().observed_generation, Some(1));
+    pass(600).await;
+    assert_eq!(bench.desk.writes(), 1, "nothing changed");
+    bench.summary.lock().unwrap().counts.registered = 4;
+    pass(2).await;
+    assert_eq!(bench.desk.writes(), 2);
+    assert_eq!(bench.desk.last().trunks.unwrap().registered, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_changes_each_second_is_written_every_few_seconds_and_the_last_change_is_not_lost() {
+    let bench = bench(well(0), None);
+    for n in 1..=30 {
+        bench.summary.lock().unwrap().counts.registered = n;
+        pass(1).await;
+    }
+    let writes = bench.desk.writes();
+    assert!((8..=11).contains(&writes), "{writes} writes in 30 s");
+    pass(5).await;
+    assert_eq!(bench.desk.last().trunks.unwrap().registered, 30);
+    let written = bench.desk.written.lock().unwrap();
+    for pair in written.windows(2) {
+        assert!(pair[1].0.duration_since(pair[0].0) >= BETWEEN_WRITES);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn times_that_move_on_by_themselves_are_written_once_a_minute() {
+    let bench = bench(well(3), None);
+    for n in 0..300 {
+        let mut summary = bench.summary.lock().unwrap();
+        summary.last_sync_ms = Some(1_800_000_000_000 + n * 1_000);
+        summary.next_lapse_ms = Some(1_800_000_500_000 + n * 1_000);
+        drop(summary);
+        pass(1).await;
+    }
+    let writes = bench.desk.writes();
+    assert!((5..=6).contains(&writes), "{writes} writes in 300 s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_fails_is_tried_again_at_growing_pauses_with_what_is_true_by_then() {
+    let bench = bench(well(1), None);
+    *bench.desk.refuse.lock().unwrap() = Some(|| WriteError::Deadline);
+    pass(120).await;
+    assert_eq!(bench.desk.writes(), 0);
+    let attempts = bench.desk.attempts.lock().unwrap().len();
+    assert!((6..=10).contains(&attempts), "{attempts} attempts in 120 s");
+    bench.summary.lock().unwrap().counts.registered = 2;
+    *bench.desk.refuse.lock().unwrap() = None;
+    pass(32).await;
+    assert_eq!(bench.desk.last().trunks.unwrap().registered, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hand_over_of_an_engine_that_has_not_looked_yet_writes_nothing() {
+    let told = bench(well(3), None);
+    pass(1).await;
+    let before = told.desk.last();
+    let next = bench(Summary::default(), Some(before.clone()));
+    pass(5).await;
+    assert_eq!(next.desk.writes(), 0, "nothing is known yet");
+    *next.summary.lock().unwrap() = well(3);
+    pass(30).await;
+    assert_eq!(next.desk.writes(), 0, "it is as it was: {:?}", next.desk.written.lock().unwrap());
+    assert!(next.desk.told.lock().unwrap().is_empty(), "and no event tells it again");
+    next.summary.lock().unwrap().counts.failing = 1;
+    pass(5).await;
+    assert_eq!(next.desk.writes(), 1);
+    let ready =
+        |status: &RegistryStatus| status.conditions.iter().find(|c| c.type_ == "Ready").unwrap().clone();
+    assert_eq!(ready(&before).status, "True");
+    assert_eq!(ready(&next.desk.last()).status, "False");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stall_without_an_engine_is_told_with_its_generation() {
+    let bench = bench(well(3), None);
+    pass(1).await;
+    let stall = Stall { reason: "InvalidSpec", message: "spec.apiAddr: wrong".to_owned() };
+    bench.assign.send_replace(Assignment { generation: 2, stall: Some(stall), work: Work::Undecided });
+    pass(5).await;
+    let status = bench.desk.last();
+    assert_eq!(status.observed_generation, Some(2));
+    let stalled = status.conditions.iter().find(|condition| condition.type_ == "Stalled").unwrap();
+    assert_eq!((&*stalled.status, &*stalled.reason), ("True", "InvalidSpec"));
+    assert!(stalled.message.contains("spec.apiAddr: wrong"), "{}", stalled.message);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resource_that_is_gone_is_not_written_to_in_a_loop() {
+    let bench = bench(well(1), None);
+    *bench.desk.refuse.lock().unwrap() = Some(|| WriteError::Gone);
+    pass(300).await;
+    let attempts = bench.desk.attempts.lock().unwrap().len();
+    assert!(attempts <= 11, "{attempts} attempts in 300 s");
+}

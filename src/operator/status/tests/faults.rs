@@ -1,0 +1,406 @@
+//! What each condition says of each fault.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+/// What happened, what was there before, what is there now, and the seven conditions.
+pub(super) type Case = (&'static str, Option<RegistryStatus>, Situation, [&'static str; 7]);
+
+fn with(snapshot: Snapshot, change: impl FnOnce(&mut Summary)) -> Snapshot {
+    let mut snapshot = snapshot;
+    change(&mut snapshot.summary);
+    snapshot
+}
+
+fn twenty() -> Snapshot {
+    snapshot(counts(20, 0, 0, 0, 0))
+}
+
+const FINE: [&str; 7] = [
+    "True/AllRegistered",
+    "False/Settled",
+    "False/NotStalled",
+    "True/Reachable",
+    "True/Reachable",
+    "True/Reachable",
+    "True/Accepted",
+];
+
+/// As when all is fine, but for these.
+fn but<const N: usize>(changes: [(usize, &'static str); N]) -> [&'static str; 7] {
+    let mut all = FINE;
+    for (position, is) in changes {
+        all[position] = is;
+    }
+    all
+}
+
+fn idle(first: &'static str, second: &'static str, third: &'static str) -> [&'static str; 7] {
+    let unknown = "Unknown/NotRunning";
+    [first, second, third, unknown, unknown, unknown, unknown]
+}
+
+fn neighbours() -> Vec<Case> {
+    let api = |fault| with(twenty(), |summary| summary.api = broken(fault, "no"));
+    let requester = |fault| with(twenty(), |summary| summary.requester = broken(fault, "no"));
+    let cache = |fault| with(twenty(), |summary| summary.cache = broken(fault, "no"));
+    let lost =
+        |reason| but([(0, "False/RequesterUnreachable"), (1, "False/RequesterUnreachable"), (4, reason)]);
+    vec![
+        ("API down", None, running(api(Fault::Unreachable)), but([(3, "False/Unreachable")])),
+        ("API slow", None, running(api(Fault::NoAnswer)), but([(3, "False/NoAnswer")])),
+        ("API refuses", None, running(api(Fault::Refused)), but([(3, "False/Refused")])),
+        ("API is no API", None, running(api(Fault::Malformed)), but([(3, "False/MalformedAnswer")])),
+        ("Requester down", None, running(requester(Fault::Unreachable)), lost("False/Unreachable")),
+        ("Requester hangs", None, running(requester(Fault::NoAnswer)), lost("False/NoAnswer")),
+        ("Requester refuses", None, running(requester(Fault::Refused)), lost("False/Refused")),
+        ("Redis down", None, running(cache(Fault::Unreachable)), but([(5, "False/Unreachable")])),
+        ("Redis password", None, running(cache(Fault::Denied)), but([(5, "False/CredentialsRejected")])),
+        ("Redis full", None, running(cache(Fault::Refused)), but([(5, "False/Refused")])),
+        (
+            "Redis not asked",
+            None,
+            running(with(twenty(), |summary| summary.cache = Health::default())),
+            but([(5, "Unknown/NotTried")]),
+        ),
+        ("no Redis", None, running(Snapshot { durable: false, ..twenty() }), but([(5, "True/InMemory")])),
+        (
+            "resumed from Redis: nothing had to be sent",
+            None,
+            running(with(twenty(), |summary| summary.requester = Health::default())),
+            but([(4, "Unknown/NotTried")]),
+        ),
+    ]
+}
+
+fn trunks() -> Vec<Case> {
+    let rejected = rejecting(snapshot(counts(18, 0, 0, 0, 0)), &["a", "b"], "CredentialsRejected");
+    let unknown = rejecting(snapshot(counts(18, 0, 0, 0, 0)), &["a"], "UnknownAccount");
+    let trouble = |reason| [(0, "False/TrunksFailing"), (1, "False/TrunksInTrouble"), (6, reason)];
+    let ready = |reason| but([(0, reason)]);
+    let waiting = |reason| but([(0, "False/Registering"), (1, reason), (6, "Unknown/NotAnswered")]);
+    let begun = status(None, &running(snapshot(counts(0, 0, 0, 0, 1))));
+    let pending = || running(snapshot(counts(0, 0, 0, 0, 1)));
+    vec![
+        ("all is well", None, running(twenty()), FINE),
+        ("wrong passwords", None, running(rejected), but(trouble("False/CredentialsRejected"))),
+        ("no such account", None, running(unknown.clone()), but(trouble("False/UnknownAccount"))),
+        (
+            "both",
+            None,
+            running(rejecting(unknown, &["z"], "CredentialsRejected")),
+            but(trouble("False/CredentialsRejected")),
+        ),
+        ("silence", None, running(snapshot(counts(0, 0, 2, 1, 9))), but(trouble("Unknown/NotAnswered"))),
+        (
+            "a malformed trunk",
+            None,
+            running(snapshot(counts(19, 0, 0, 1, 5))),
+            but([(0, "False/InvalidTrunks"), (1, "False/TrunksInTrouble")]),
+        ),
+        ("first answers awaited", None, pending(), waiting("True/Registering")),
+        (
+            "awaited for nine minutes",
+            Some(begun.clone()),
+            later(pending(), 9 * MINUTE),
+            waiting("True/Registering"),
+        ),
+        ("awaited for ten", Some(begun), later(pending(), 10 * MINUTE), waiting("False/TrunksPending")),
+        ("refreshes fail", None, running(snapshot(counts(18, 2, 0, 0, 0))), ready("True/TrunksAtRisk")),
+        (
+            "over budget",
+            None,
+            running(with(twenty(), |summary| summary.over_budget = vec!["sip.provider.net".to_owned()])),
+            ready("True/BudgetTooSmall"),
+        ),
+        (
+            "many gone",
+            None,
+            running(with(twenty(), |summary| summary.removals_held = 15)),
+            ready("True/RemovalsHeld"),
+        ),
+        (
+            "no trunk",
+            None,
+            running(snapshot(Counts::default())),
+            but([(0, "True/NoTrunks"), (6, "Unknown/NoTrunks")]),
+        ),
+    ]
+}
+
+fn phases() -> Vec<Case> {
+    let untried = "Unknown/NotTried";
+    let reading = |ready, api, credentials| {
+        [ready, "True/ReadingTrunks", "False/NotStalled", api, untried, untried, credentials]
+    };
+    let unread = with(fresh(), |summary| summary.api = broken(Fault::Unreachable, "connection refused"));
+    let leaving = |snapshot| situation(Phase::Leaving { snapshot, deadline_ms: NOW + 30_000 });
+    let good = status(None, &running(twenty()));
+    let mut cases = vec![
+        ("begun", None, situation(Phase::Idle), idle("False/Starting", "True/Starting", "False/NotStalled")),
+        (
+            "first reading",
+            None,
+            running(fresh()),
+            reading("False/ReadingTrunks", untried, "Unknown/NotAnswered"),
+        ),
+        (
+            "first reading of the next leader",
+            Some(good.clone()),
+            running(fresh()),
+            reading("True/AllRegistered", untried, "True/Accepted"),
+        ),
+        (
+            "never read",
+            None,
+            running(unread.clone()),
+            reading("False/APIUnreachable", "False/Unreachable", "Unknown/NotAnswered"),
+        ),
+        (
+            "never read by the next leader",
+            Some(good),
+            running(unread),
+            reading("False/APIUnreachable", "False/Unreachable", "True/Accepted"),
+        ),
+        (
+            "suspended",
+            None,
+            situation(Phase::Suspended(twenty())),
+            but([(0, "False/Suspended"), (1, "False/Suspended")]),
+        ),
+        ("deleted", None, leaving(twenty()), but([(0, "False/Deregistering"), (1, "True/Deregistering")])),
+        (
+            "deleted while stalled",
+            None,
+            Situation { phase: leaving(twenty()).phase, ..stalled(reasons::INVALID_SPEC, Phase::Idle) },
+            but([(0, "False/Deregistering"), (1, "True/Deregistering")]),
+        ),
+        (
+            "stalled while suspended",
+            None,
+            stalled(reasons::INVALID_SPEC, Phase::Suspended(twenty())),
+            but([(0, "False/Suspended"), (1, "False/Stalled"), (2, "True/InvalidSpec")]),
+        ),
+        (
+            "never a good specification",
+            None,
+            stalled(reasons::INVALID_SPEC, Phase::Idle),
+            idle("False/InvalidSpec", "False/Stalled", "True/InvalidSpec"),
+        ),
+    ];
+    let wrong = [
+        "True/InvalidSpec",
+        "True/SecretNotFound",
+        "True/SecretUnreadable",
+        "True/InstanceIdInUse",
+        "True/CannotStart",
+    ];
+    for (reason, wrong) in reasons::STALLS.into_iter().zip(wrong) {
+        let now = stalled(reason, Phase::Running(twenty()));
+        cases.push((reason, None, now, but([(1, "False/Stalled"), (2, wrong)])));
+    }
+    cases
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    [neighbours(), trunks(), phases()].concat()
+}
+
+#[test]
+fn each_fault_is_told_by_the_conditions_it_concerns() {
+    for (what, before, now, expected) in cases() {
+        let status = status(before.as_ref(), &now);
+        let found: Vec<String> = reasons::CONDITIONS.iter().map(|kind| brief(&status, kind)).collect();
+        assert_eq!(found, expected, "{what}");
+        let kinds: Vec<&str> = status.conditions.iter().map(|condition| &*condition.type_).collect();
+        assert_eq!(kinds, reasons::CONDITIONS, "{what}");
+        assert!(status.conditions.iter().all(|c| c.observed_generation == Some(3) && !c.message.is_empty()));
+        assert_eq!(status.observed_generation, Some(3));
+    }
+}
+
+/// No reason is listed, and so documented, that nothing gives, and none is given that is not listed.
+#[test]
+fn the_list_of_reasons_is_complete_and_has_nothing_else() {
+    let given: BTreeSet<String> = cases()
+        .iter()
+        .flat_map(|(_, before, now, _)| status(before.as_ref(), now).conditions)
+        .filter(|condition| !reasons::STALLS.contains(&&*condition.reason))
+        .map(|condition| format!("{} {} {}", condition.type_, condition.status, condition.reason))
+        .collect();
+    let listed: BTreeSet<String> = reasons::REASONS
+        .iter()
+        .map(|(kind, truth, reason)| format!("{kind} {} {reason}", truth.name()))
+        .collect();
+    assert_eq!(given, listed);
+    assert_eq!(listed.len(), reasons::REASONS.len());
+}
+
+#[test]
+fn ready_names_the_trunks_with_since_when_and_why() {
+    let refs = ["trunk-07", "trunk-11"];
+    let now = running(rejecting(snapshot(counts(18, 0, 0, 0, 0)), &refs, "CredentialsRejected"));
+    let found = status(None, &now);
+    assert_eq!(
+        message(&found, reasons::READY),
+        "2 of 20 trunks are not registered: trunk-07 (pbx of trunk-07 at sip.provider.net:5060/UDP) since \
+         2026-09-21T14:06:20Z: the registrar answered 403 Forbidden; check username and password; trunk-11 \
+         (pbx of trunk-11 at sip.provider.net:5060/UDP) since 2026-09-21T14:06:20Z: the registrar answered 403 \
+         Forbidden; check username and password"
+    );
+    assert_eq!(
+        message(&found, reasons::CREDENTIALS_ACCEPTED),
+        "2 trunks are refused for their user names or passwords: trunk-07 (pbx of trunk-07 at \
+         sip.provider.net:5060/UDP), trunk-11 (pbx of trunk-11 at sip.provider.net:5060/UDP); each is tried again \
+         after 5 minutes to an hour, and at once when it is changed"
+    );
+    let many: Vec<String> = (0..9).map(|n| format!("t{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let found = status(None, &running(rejecting(snapshot(counts(1, 0, 0, 2, 0)), &many, "NoAnswer")));
+    let words = message(&found, reasons::READY);
+    assert!(words.starts_with("9 of 12 trunks are not registered: t0 "), "{words}");
+    assert!(words.contains("t2 (") && !words.contains("t3 ("), "{words}");
+    assert!(words.ends_with("; and 6 more, see status.failures; 2 of 12 trunks are not valid"), "{words}");
+}
+
+#[test]
+fn ready_mentions_what_else_is_wrong() {
+    let mut now = snapshot(counts(18, 2, 0, 0, 0));
+    now.summary.api = broken(Fault::Unreachable, "connection refused");
+    now.summary.over_budget = (0..5).map(|n| format!("sip{n}.example")).collect();
+    now.summary.removals_held = 15;
+    let found = status(None, &stalled(reasons::INVALID_SPEC, Phase::Running(now)));
+    assert_eq!(
+        message(&found, reasons::READY),
+        "2 of 20 trunks are registered, but the last refresh failed; the specification as it is now is not followed: \
+         see Stalled; changes of trunks are not seen: see APIReachable; the trunks at sip0.example, sip1.example, \
+         sip2.example and 2 more are too many for spec.registration.ratePerRegistrar: bindings will lapse there; 15 \
+         trunks are no longer listed, so many at once that a second reading must say the same before anything is \
+         de-registered"
+    );
+    assert_eq!(
+        message(&found, reasons::STALLED),
+        "spec.edgePorts[0].address: \"a b\" is no address: write host:port; the last good specification is followed \
+         meanwhile"
+    );
+    let words = message(&found, reasons::API_REACHABLE);
+    assert_eq!(
+        words,
+        "connection refused; the trunks that were read last stay registered, changes are not seen, and it is tried again"
+    );
+}
+
+#[test]
+fn what_is_left_and_until_when_is_said_of_a_deletion_and_a_suspension() {
+    let mut left = snapshot(Counts { leaving: 7, ..Counts::default() });
+    left.summary.requester = broken(Fault::Unreachable, "no");
+    let found = status(None, &situation(Phase::Leaving { snapshot: left, deadline_ms: NOW + 30_000 }));
+    assert_eq!(
+        message(&found, reasons::READY),
+        "the bindings are being removed because the resource is being deleted: 7 left, until 2026-09-21T14:13:50Z at \
+         the latest; the Requester does not work: see RequesterReachable"
+    );
+    let found = status(None, &situation(Phase::Leaving { snapshot: fresh(), deadline_ms: NOW }));
+    assert!(message(&found, reasons::READY).contains("the trunks have to be read first"));
+    let found = status(None, &situation(Phase::Suspended(snapshot(counts(18, 0, 2, 0, 0)))));
+    assert_eq!(
+        message(&found, reasons::READY),
+        "nothing is sent because spec.suspend is true: bindings lapse in their time; 18 of 20 trunks still have one"
+    );
+}
+
+#[test]
+fn one_trunk_is_not_called_trunks() {
+    let words = |snapshot| message(&status(None, &running(snapshot)), reasons::READY);
+    assert_eq!(words(snapshot(counts(1, 0, 0, 0, 0))), "the only trunk is registered");
+    assert_eq!(words(snapshot(counts(0, 0, 1, 0, 0))), "1 of 1 trunk is not registered");
+    let one = rejecting(snapshot(counts(4, 0, 0, 0, 0)), &["a"], "UnknownAccount");
+    let found = status(None, &running(one));
+    assert!(
+        message(&found, reasons::CREDENTIALS_ACCEPTED)
+            .starts_with("1 trunk has an account that the registrar does not know: a (pbx of a at ")
+    );
+}
+
+/// While nothing can be sent, what registrars said last still holds.
+#[test]
+fn an_outage_of_the_requester_does_not_clear_refused_credentials() {
+    let refused = rejecting(snapshot(counts(18, 0, 0, 0, 0)), &["a"], "CredentialsRejected");
+    let before = status(None, &running(refused.clone()));
+    let mut down = snapshot(counts(18, 0, 1, 0, 0));
+    down.summary.requester = broken(Fault::Unreachable, "no");
+    down.troubles.by_reason.insert("RequesterUnavailable".to_owned(), 1);
+    let during = status(Some(&before), &later(running(down.clone()), MINUTE));
+    assert_eq!(brief(&during, reasons::CREDENTIALS_ACCEPTED), "False/CredentialsRejected");
+    down.summary.requester = healthy();
+    let after = status(Some(&during), &later(running(down), 2 * MINUTE));
+    assert_eq!(brief(&after, reasons::CREDENTIALS_ACCEPTED), "True/Accepted");
+    // That they were accepted is not forgotten when all fail for another reason.
+    let failing = status(Some(&after), &later(running(snapshot(counts(0, 0, 19, 0, 0))), 3 * MINUTE));
+    assert_eq!(brief(&failing, reasons::CREDENTIALS_ACCEPTED), "True/Accepted");
+    let gone = status(Some(&failing), &later(running(snapshot(Counts::default())), 4 * MINUTE));
+    assert_eq!(brief(&gone, reasons::CREDENTIALS_ACCEPTED), "Unknown/NoTrunks");
+}
+
+#[test]
+fn reconciling_ends_even_when_a_trunk_is_pending_for_ever() {
+    let pending = || running(snapshot(counts(19, 0, 0, 0, 1)));
+    let mut last = status(None, &pending());
+    let mut said = vec![brief(&last, reasons::RECONCILING)];
+    for minute in 1..60 {
+        last = status(Some(&last), &later(pending(), minute * MINUTE));
+        let brief = brief(&last, reasons::RECONCILING);
+        if said.last() != Some(&brief) {
+            said.push(brief);
+        }
+    }
+    assert_eq!(said, ["True/Registering", "False/TrunksPending"]);
+    last = status(Some(&last), &later(running(snapshot(counts(20, 0, 0, 0, 0))), 60 * MINUTE));
+    assert_eq!(brief(&last, reasons::RECONCILING), "False/Settled");
+    last = status(Some(&last), &later(pending(), 61 * MINUTE));
+    assert_eq!(brief(&last, reasons::RECONCILING), "True/Registering");
+}
+
+#[test]
+fn counts_times_and_failures_are_shown() {
+    let mut now = rejecting(snapshot(counts(15, 1, 0, 1, 2)), &["a"], "CredentialsRejected");
+    now.summary.counts.leaving = 4;
+    now.troubles.worst.push(trunk("b", TrunkState::AtRisk, "NoAnswer", "no answer in time"));
+    now.troubles.worst.push(trunk("c", TrunkState::Registered, "InvalidTrunk", "its other URIs are used"));
+    let status = status(None, &running(now));
+    let shown = serde_json::to_value(&status).unwrap();
+    assert_eq!(
+        shown["trunks"],
+        serde_json::json!({
+            "total": 20, "registered": 15, "atRisk": 1, "failing": 1, "invalid": 1, "pending": 2, "leaving": 4
+        })
+    );
+    assert_eq!(shown["lastSync"], "2026-09-21T14:13:10Z");
+    assert_eq!(shown["nextLapse"], "2026-09-21T14:14:02Z");
+    assert_eq!(
+        shown["failures"],
+        serde_json::json!([{
+            "ref": "a", "name": "pbx of a", "state": "failing", "registrar": "sip.provider.net:5060/UDP",
+            "code": 403, "reason": "CredentialsRejected", "message": REFUSED,
+            "since": "2026-09-21T14:06:20Z", "nextTry": "2026-09-21T14:13:50Z"
+        }, {
+            "ref": "b", "name": "pbx of b", "state": "atRisk", "registrar": "sip.provider.net:5060/UDP",
+            "code": 403, "reason": "NoAnswer", "message": "no answer in time",
+            "since": "2026-09-21T14:06:20Z", "nextTry": "2026-09-21T14:13:50Z", "lapses": "2026-09-21T14:14:50Z"
+        }])
+    );
+}
+
+#[test]
+fn a_new_leader_shows_what_the_last_one_knew_until_it_has_read_the_trunks() {
+    let before = status(None, &running(rejecting(snapshot(counts(18, 0, 0, 0, 0)), &["a"], "NoAnswer")));
+    let first = status(Some(&before), &later(running(fresh()), 9_000));
+    assert_eq!((first.trunks, &first.failures), (before.trunks, &before.failures));
+    assert_eq!((&first.last_sync, &first.next_lapse), (&before.last_sync, &before.next_lapse));
+    let mut down = fresh();
+    down.summary.api = broken(Fault::Unreachable, "no");
+    let blind = status(Some(&first), &later(running(down), 9_000));
+    assert_eq!((blind.trunks, blind.failures.len(), blind.next_lapse.is_none()), (None, 0, true));
+    assert_eq!(blind.last_sync, before.last_sync);
+}
