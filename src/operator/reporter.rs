@@ -22,7 +22,7 @@ use crate::{
 
 /// How often an engine is looked at.
 const PERIOD: Duration = Duration::from_secs(1);
-/// Between two writes of what somebody waits for.
+/// Between two writes of what somebody waits for, on the average.
 const BETWEEN_WRITES: Duration = Duration::from_secs(3);
 /// Between two writes of nothing but times that move on.
 const BETWEEN_SLIGHT_WRITES: Duration = Duration::from_secs(60);
@@ -81,6 +81,8 @@ pub struct Reporter {
     current: Option<RegistryStatus>,
     /// As written last, and when.
     written: Option<(RegistryStatus, Instant)>,
+    /// When the write before that was.
+    earlier: Option<Instant>,
     metrics: Metrics,
     pause: Duration,
     not_before: Instant,
@@ -95,6 +97,7 @@ impl Reporter {
             writer,
             written: before.clone().map(|status| (status, now.checked_sub(BETWEEN_WRITES).unwrap_or(now))),
             current: before,
+            earlier: None,
             metrics,
             pause: Duration::ZERO,
             not_before: now,
@@ -177,6 +180,12 @@ impl Reporter {
         let pause = match status::difference(written, after) {
             Difference::None => REWRITE,
             Difference::Slight => BETWEEN_SLIGHT_WRITES,
+            // The second of two may come at once: an engine that has begun is soon ready.
+            Difference::Real
+                if self.earlier.is_none_or(|earlier| earlier.elapsed() >= BETWEEN_WRITES * 2) =>
+            {
+                PERIOD
+            }
             Difference::Real => BETWEEN_WRITES,
         };
         at.elapsed() >= pause && Instant::now() >= self.not_before
@@ -187,6 +196,7 @@ impl Reporter {
         self.metrics.operator().status_write(written.is_ok());
         match written {
             Ok(()) => {
+                self.earlier = self.written.as_ref().map(|(_, at)| *at);
                 self.written = Some((status, Instant::now()));
                 self.pause = Duration::ZERO;
             }

@@ -9,6 +9,7 @@ mod life;
 mod many;
 mod reconciling;
 mod resource;
+mod rights;
 mod secrets;
 mod stage;
 mod suspending;

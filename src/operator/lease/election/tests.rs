@@ -51,7 +51,7 @@ fn a_foreign_record_counts_from_when_it_was_first_seen() {
     let (mut me, start) = begin();
     me.read(Some(lease("other_1", Some(10), 50, "7")), start);
     me.read(Some(lease("other_1", Some(10), 40, "8")), start + D);
-    assert_eq!(me.next(start + D), Act::Wait(start + D + Duration::from_secs(1)));
+    assert_eq!(me.next(start + D), Act::Wait(start + D + Duration::from_millis(500)));
 }
 
 #[test]

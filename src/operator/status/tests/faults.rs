@@ -162,12 +162,11 @@ fn phases() -> Vec<Case> {
             running(unread.clone()),
             reading("False/APIUnreachable", "False/Unreachable", "Unknown/NotAnswered"),
         ),
-        (
-            "never read by the next leader",
-            Some(good),
-            running(unread),
-            reading("False/APIUnreachable", "False/Unreachable", "True/Accepted"),
-        ),
+        ("never read by the next leader", Some(good), running(unread), {
+            let (api, was) = ("False/Unreachable", "True/Reachable");
+            let ready = "False/APIUnreachable";
+            [ready, "True/ReadingTrunks", "False/NotStalled", api, was, was, "True/Accepted"]
+        }),
         (
             "suspended",
             None,
