@@ -80,7 +80,7 @@ async fn start_cluster(screen: &Screen) -> Done<Cluster> {
     let cluster = Cluster::start().await?;
     screen.say("Ready. To look into it from another terminal while this goes on:")?;
     screen.output(&format!(
-        "\n    export KUBECONFIG={} PATH={}:$PATH\n    cd {}\n    kubectl get registries",
+        "\n    export KUBECONFIG={}\n    export PATH={}:$PATH\n    cd {}\n    kubectl get registries",
         cluster.kubeconfig.display(),
         cluster.path(),
         cluster.folder().display()
