@@ -20,7 +20,7 @@ use show::Screen;
 /// Registry, breaks one of its trunks, mends it, and deletes the Registry. Nothing of it is left at the end, nor after Ctrl-C, and no
 /// kubeconfig of yours is read or written.
 #[derive(Parser)]
-#[command(name = "make demo-k8s ARGS=...")]
+#[command(name = "demo-k8s", override_usage = "make demo-k8s [ARGS=--quick]")]
 struct Args {
     /// Without the pauses that let a person follow.
     #[arg(long)]
