@@ -146,7 +146,7 @@ async fn apply(screen: &Screen, cluster: &Cluster, neighbours: &Neighbours) -> D
         "  edgePorts:\n    - address: 127.0.0.1:5060\n".to_owned(),
         line("  registerInterval: 2s", "short, for a demo"),
         "  registration:\n".to_owned(),
-        line("    expires: 10s", "short, for a demo"),
+        line("    expires: 12s", "short, for a demo"),
     ]
     .concat();
     let file = cluster.folder().join("registry.yaml");
