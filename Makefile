@@ -5,7 +5,7 @@ SHELL := /bin/bash
 # Where rustup puts cargo, where Debian puts kamailio, and where go.dev says to put Go.
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin:/usr/local/sbin:/usr/local/go/bin
 
-.PHONY: help setup demo test lint fmt deny crds chart-readme
+.PHONY: help setup demo demo-k8s test lint fmt deny crds chart-readme
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1|\2/p' Makefile | while IFS='|' read -r target text; do printf 'make %-12s %s\n' "$$target" "$$text"; done
@@ -16,6 +16,10 @@ setup: ## install what the tests need and this machine lacks (redis-server, kama
 demo: ## start the whole chain on loopback with sample trunks; ARGS=--once ends when all have settled
 	@scripts/setup.sh cc
 	@cargo run --quiet --locked -- demo $(ARGS)
+
+demo-k8s: ## see the operator on a real Kubernetes control plane, live; ARGS=--quick leaves the pauses out
+	@scripts/setup.sh cc
+	@scripts/demo-k8s.sh $(ARGS)
 
 test: setup ## all tests, with a summary; ARGS goes to cargo test (ARGS='--test it kamailio')
 	@scripts/test.sh $(ARGS)

@@ -104,6 +104,8 @@ pub async fn run(args: RunArgs, shutdown: CancellationToken) -> Result<(), Stand
             return Ok(());
         }
     };
+    // Whoever moves to Kubernetes sets it there, so that the Call-IDs stay.
+    tracing::info!(instance_id = engine.identity.as_str(), "running");
     let healthz = admin::healthz_wanted(std::env::var("ENABLE_HEALTHCHECKS").ok().as_deref());
     let directory = Directory::of_one(name, engine.handle.clone());
     let state =
