@@ -1,9 +1,10 @@
 //! A status stays small and is written seldom, whatever happens to the trunks.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use routr_registry::devstack::registrar::Behaviour;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::eyes::{Eyes, brief, message, spec, spec_with};
 use super::stage::{Installation, Stage, condition};

@@ -94,7 +94,8 @@ impl<'a> Case<'a> {
         for reason in events {
             eyes.event(name, reason).await;
         }
-        println!("{name}: {:?}", eyes.events(name).await);
+        let told: Vec<String> = eyes.events(name).await.into_iter().map(|(reason, _, _)| reason).collect();
+        table::events(self.title, &told);
     }
 
     async fn says(&self, expected: &[Expected]) -> Value {
