@@ -37,7 +37,7 @@ fn a_foreign_record_counts_from_when_it_was_first_seen() {
     assert_eq!(me.next(start), Act::Read);
     // The clock of its holder is decades behind, and says nothing.
     me.read(Some(lease("other_1", Some(10), 0, "7")), start);
-    assert_eq!(me.next(start), Act::Wait(start + Duration::from_secs(1)));
+    assert_eq!(me.next(start), Act::Wait(start + Duration::from_millis(500)));
     assert_eq!(me.leader(), Some("other_1"));
     let later = start + Duration::from_millis(9500);
     assert_eq!(me.next(later), Act::Read);
