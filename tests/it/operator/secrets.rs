@@ -54,7 +54,7 @@ async fn a_password_of_redis_comes_from_a_secret_and_may_change_vanish_and_come_
     eyes.conditions("by-parameters", &ready).await;
     let status = eyes
         .status("by-password", "the missing key to be told", |status| {
-            message(status, "Stalled").contains("has no key \"password\"; its keys: parameters")
+            message(status, "Stalled").contains("has no key \"password\"")
         })
         .await;
     table::row("a Secret lacks the key", &status);
