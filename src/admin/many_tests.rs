@@ -22,7 +22,13 @@ async fn three() -> Replica {
 }
 
 fn down(message: &str) -> Health {
-    Health { ok: Some(false), message: Some(message.to_owned()), reason: None, since_ms: NOW - 3_000, ..Health::default() }
+    Health {
+        ok: Some(false),
+        message: Some(message.to_owned()),
+        reason: None,
+        since_ms: NOW - 3_000,
+        ..Health::default()
+    }
 }
 
 #[tokio::test]

@@ -70,6 +70,11 @@ impl<'a> Installation<'a> {
 
     /// The same, with more arguments.
     pub fn start_with(&self, pod: &str, more: &[&str]) -> Operator {
+        self.start_as(&self.kubeconfig, pod, more)
+    }
+
+    /// The same, with this kubeconfig instead of that of the ServiceAccount.
+    pub fn start_as(&self, kubeconfig: &str, pod: &str, more: &[&str]) -> Operator {
         let (public, private) = (ports::free(), ports::free());
         let mut args: Vec<String> = self.container["args"]
             .as_array()
@@ -81,7 +86,7 @@ impl<'a> Installation<'a> {
         args.push(format!("--listen=127.0.0.1:{public}"));
         args.push(format!("--admin-listen=127.0.0.1:{private}"));
         args.extend(more.iter().map(|&argument| argument.to_owned()));
-        let mut env = vec![("KUBECONFIG".to_owned(), self.kubeconfig.clone())];
+        let mut env = vec![("KUBECONFIG".to_owned(), kubeconfig.to_owned())];
         for variable in self.container["env"].as_array().unwrap() {
             let value = match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
                 Some("metadata.name") => pod,
@@ -103,9 +108,13 @@ impl<'a> Installation<'a> {
 
     /// Applies this Registry; `more` are lines of `spec`, indented by two.
     pub async fn apply(&self, name: &str, stage: &Stage, more: &str) {
-        let manifest = manifest(name, stage, more);
+        self.apply_manifest(&manifest(name, stage, more)).await;
+    }
+
+    /// Applies what is in this manifest.
+    pub async fn apply_manifest(&self, manifest: &str) {
         let args = ["apply", "--server-side", "--namespace", self.namespace.name(), "-f", "-"];
-        self.plane.kubectl_stdin(args, &manifest).await.ok();
+        self.plane.kubectl_stdin(args, manifest).await.ok();
     }
 
     /// The Registry as the API server has it.
