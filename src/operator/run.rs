@@ -118,7 +118,8 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
         namespaces,
         directory,
         metrics,
-        grace: Duration::from_secs(args.grace),
+        // An engine may take a quarter more for its last writes.
+        grace: Duration::from_secs(args.grace) * 4 / 5,
         deregister_deadline: Duration::from_secs(args.deregister_deadline),
     };
     let mut elector = Elector::new(client, &settings);

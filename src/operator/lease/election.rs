@@ -41,7 +41,8 @@ pub struct Times {
     pub valid: Duration,
     /// From sending one renewal to sending the next: 15 % of the duration.
     pub renew: Duration,
-    /// From one look at a foreign record to the next: a second, or a quarter of the duration if that is less.
+    /// From one look at a foreign record to the next: half a second. Together with a second for the work of the old leader to
+    /// end, and the two requests that release and take the Lease, a hand-over takes less than 2 s.
     pub poll: Duration,
     /// Before a renewal is tried again that failed: 2.5 % of the duration.
     pub retry: Duration,
@@ -61,7 +62,7 @@ impl Times {
             duration,
             valid: duration * 7 / 10,
             renew: duration * 3 / 20,
-            poll: (duration / 4).min(Duration::from_secs(1)),
+            poll: (duration / 4).min(Duration::from_millis(500)),
             retry: duration / 40,
             request: duration * 3 / 20,
         }
