@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -58,6 +61,8 @@ impl FleetError {
 /// See the module.
 pub struct Fleet {
     members: Mutex<HashMap<String, Member>>,
+    /// Set under the lock of the members.
+    closed: AtomicBool,
     directory: Directory,
     metrics: Metrics,
     permit: Permit,
@@ -101,7 +106,7 @@ impl Fleet {
     /// Without any engine. Engines that it starts are entered into the directory and counted in the metrics, and act only
     /// while the permit holds; `grace` is what each of them may take at its end.
     pub fn new(directory: Directory, metrics: Metrics, permit: Permit, grace: Duration) -> Self {
-        Self { members: Mutex::default(), directory, metrics, permit, grace }
+        Self { members: Mutex::default(), closed: AtomicBool::new(false), directory, metrics, permit, grace }
     }
 
     fn members(&self) -> MutexGuard<'_, HashMap<String, Member>> {
@@ -111,7 +116,11 @@ impl Fleet {
 
     /// Sees to it that somebody reports on this Registry.
     pub fn report_on(&self, uid: &str, name: &RegistryName, reporter: impl FnOnce() -> Reporter) {
-        self.members().entry(uid.to_owned()).or_insert_with(|| {
+        let mut members = self.members();
+        if self.is_closed() {
+            return;
+        }
+        members.entry(uid.to_owned()).or_insert_with(|| {
             let (assignment, assigned) = watch::channel(Assignment::default());
             let reporter = tokio::spawn(reporter().run(assigned));
             Member { name: name.clone(), assignment, reporter, run: None }
@@ -262,9 +271,19 @@ impl Fleet {
         members.iter().filter(|(_, member)| here(member)).map(|(uid, _)| uid.clone()).collect()
     }
 
-    /// Ends all engines, at the same time. Bindings stay as they are.
+    /// Whether [`Fleet::dismiss_all`] has begun: nothing is started any more.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Ends all engines, at the same time, and for good: a look at a Registry that is just being given up, on another thread,
+    /// starts none. Bindings stay as they are.
     pub async fn dismiss_all(&self) {
-        let members: Vec<Member> = self.members().drain().map(|(_, member)| member).collect();
+        let members: Vec<Member> = {
+            let mut members = self.members();
+            self.closed.store(true, Ordering::Release);
+            members.drain().map(|(_, member)| member).collect()
+        };
         // All of them stop sending before any is waited for.
         for member in &members {
             self.directory.leave(&member.name);

@@ -65,6 +65,9 @@ pub enum ReconcileError {
     /// Step 2.
     #[error(transparent)]
     Dereference(DereferenceError),
+    /// The end: whoever leads now removes the finalizer.
+    #[error("this replica does not lead any more")]
+    NotLeading,
 }
 
 /// One look at one Registry.
@@ -190,6 +193,10 @@ async fn cleanup(
     } else {
         context.fleet.leave(&subject.uid, generation, context.deregister_deadline).await
     };
+    // A process that was frozen, or is handing over, cannot tell what became of the trunks.
+    if context.fleet.is_closed() || !context.permit.holds() {
+        return Err(ReconcileError::NotLeading);
+    }
     let notice = match farewell {
         Some(Farewell::Complete { removed }) => {
             tracing::info!(registry = %subject.name, removed, "deleted: all trunks are de-registered");
