@@ -92,6 +92,7 @@ pub struct Metadata {
     doc = "Keeps the SIP registrations of Routr's trunks alive: reads the trunks with sendRegister: true from an API server, and registers each through a Requester."
 )]
 #[x_kube(validation = cel::ca_file_needs_https())]
+#[x_kube(validation = cel::instance_id_stays())]
 pub struct RegistrySpec {
     /// The Requester that sends SIP: `host:port`, `[v6]:port` or a bare host (port 51909), with `http://` (the same as
     /// without) or `https://` (TLS) before it.
