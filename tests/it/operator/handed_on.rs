@@ -187,7 +187,10 @@ async fn with_the_memory_store_all_are_registered_again_within_their_budget() {
     cluster.condition("main", "Ready", "True", "AllRegistered").await;
     let reasons: BTreeSet<String> =
         ready.all().into_iter().filter_map(|(_, ready)| Some(ready?.reason)).collect();
-    assert!(reasons.iter().all(|reason| ["AllRegistered", "Registering"].contains(&&**reason)), "{reasons:?}");
+    assert!(
+        reasons.iter().all(|reason| ["AllRegistered", "Registering"].contains(&&**reason)),
+        "{reasons:?}"
+    );
 }
 
 #[tokio::test]

@@ -4,6 +4,8 @@ mod ha;
 mod handed_on;
 mod lease;
 mod life;
+mod one_redis;
+mod outages;
 mod replicas;
 mod resource;
 mod stage;

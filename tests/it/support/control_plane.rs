@@ -28,9 +28,9 @@ pub use self::kubectl::Output;
 pub use self::namespace::Namespace;
 
 use self::kubectl::Tools;
-use super::{http, ports};
 use super::process::{Process, command_ending_by, tail};
 use super::wait::{wait_at_pace, wait_until};
+use super::{http, ports};
 
 /// Far beyond the 6 s that it takes on two free cores: many tests run beside it.
 const START: Duration = Duration::from_secs(120);

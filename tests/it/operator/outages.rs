@@ -1,0 +1,165 @@
+//! The API server of Kubernetes fails: frozen, killed, with another history, with another token.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::replicas::{TAKE_OVER, holders};
+use super::stage::{Installation, RELEASE, SOON, Stage};
+use crate::support::control_plane::ControlPlane;
+use crate::support::wait::{wait_for, wait_until};
+
+/// Refreshed after 4 to 5 s: half of it is the lead.
+const SHORT: &str = "  registration: { expires: 10s, ratePerRegistrar: unlimited }\n";
+/// A term ends 7 s after its last renewal was sent, and its work within a quarter of the lease's 10 s after that.
+const LIMIT: Duration = Duration::from_millis(9_500);
+/// Renewed each 1.5 s: so long a term lasts at the least after the API server was last there.
+const GOES_ON: Duration = Duration::from_secs(5);
+
+/// Enough for a REGISTER each quarter of a second.
+const REFS: [&str; 16] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p"];
+
+fn registers(stage: &Stage) -> usize {
+    stage.registrar.log().len()
+}
+
+/// When the last REGISTER arrived, by the registrar's clock.
+fn last_register(stage: &Stage) -> Duration {
+    stage.registrar.log().last().map(|seen| seen.at).unwrap_or_default()
+}
+
+/// Waits until this long has passed since `then`; what happens meanwhile is what is looked at.
+async fn passed(then: Instant, time: Duration) {
+    wait_until(async || then.elapsed() >= time, time + SOON, "time to pass").await;
+}
+
+#[tokio::test]
+async fn who_cannot_renew_stops_and_the_watch_outlives_the_api_server() {
+    let plane = ControlPlane::start().await;
+    plane.apply_crds().await;
+    let stage = Stage::with(&REFS).await;
+    let other = Stage::with(&["x"]).await;
+    let cluster = Installation::on(&plane, "outage", &[]).await;
+    let first = cluster.start("pod-a");
+    first.answers(200, "leads").await;
+    cluster.apply("main", &stage, SHORT).await;
+    cluster.apply("second", &other, SHORT).await;
+    cluster.condition("main", "Ready", "True", "AllRegistered").await;
+    cluster.condition("second", "Ready", "True", "AllRegistered").await;
+
+    frozen(&plane, &stage, &first).await;
+    cluster.condition("main", "Ready", "True", "AllRegistered").await;
+
+    // Killed: engines go on with what they have for as long as the term lasts.
+    let began = stage.registrar.elapsed();
+    plane.kill_api_server().await;
+    let killed = Instant::now();
+    let late = cluster.start("pod-b");
+    passed(killed, GOES_ON).await;
+    let log = stage.registrar.log();
+    let busy = |from: u64, to: u64| {
+        let span = began + Duration::from_secs(from)..began + Duration::from_secs(to);
+        log.iter().filter(|seen| span.contains(&seen.at)).count()
+    };
+    assert!(busy(0, 3) > 0 && busy(2, 5) > 0, "{} and {} REGISTERs", busy(0, 3), busy(2, 5));
+    let blind = late.answers(503, "cannot be read").await;
+    println!("a replica that starts while the API server is down says:\n{blind}");
+    plane.compact().await;
+    plane.start_api_server().await;
+    // No waiting: the edit comes while the watch is being set up again.
+    cluster.apply("main", &stage, &format!("{SHORT}  methods: [INVITE]\n")).await;
+    cluster.kubectl(&["delete", "registry", "second", "--wait=false"]).await.ok();
+    let followed = cluster
+        .status("main", "the edit to be followed", |status| {
+            status["observedGeneration"] == 2 && status["trunks"]["registered"] == REFS.len()
+        })
+        .await;
+    println!("{followed:#}");
+    let gone = async || {
+        let answer = cluster.kubectl(&["get", "registry", "second", "--output=name"]).await;
+        if answer.stderr.contains("NotFound") { Ok(()) } else { Err(answer.to_string()) }
+    };
+    wait_for(gone, SOON, "the deletion to be seen").await;
+    assert!(other.registrar.log().iter().any(|seen| seen.expires == Some(0)), "not de-registered");
+    let leader = cluster.leader().await.expect("one leads");
+    let (leads, follows) = if leader == "pod-a" { (&first, &late) } else { (&late, &first) };
+    leads.answers(200, "leads").await;
+    follows.answers(200, &format!("follows {leader}, ready to take over")).await;
+    assert!(stage.registrar.log().iter().all(|seen| seen.expires != Some(0)), "something was de-registered");
+
+    // History forgotten while the API server runs: whoever follows from an old version gets 410 Gone at the next turn.
+    plane.compact().await;
+    cluster.apply("main", &stage, &format!("{SHORT}  methods: [INVITE, BYE]\n")).await;
+    cluster
+        .status("main", "the second edit to be followed", |status| status["observedGeneration"] == 3)
+        .await;
+    assert_eq!(stage.registrar.counters().overlapping, 0);
+}
+
+/// The API server is frozen for longer than a term lasts.
+async fn frozen(plane: &ControlPlane, stage: &Stage, leader: &super::stage::Operator) {
+    let before = stage.registrar.elapsed();
+    plane.pause_api_server().await;
+    let frozen = Instant::now();
+    leader.says("lost the lease").await;
+    println!("the term was lost {:?} after the API server froze", frozen.elapsed());
+    let told = leader.answers(503, "cannot be read").await;
+    println!("it says:\n{told}");
+    passed(frozen, LIMIT).await;
+    let (stopped, sent) = (last_register(stage).saturating_sub(before), registers(stage));
+    println!("the last REGISTER came {stopped:?} after the API server froze");
+    // The earliest that another one could lead is 10 s after the last renewal, which was at most 1.5 s before.
+    assert!(stopped < Duration::from_millis(8_500), "{stopped:?}");
+    assert!(stopped > Duration::from_secs(3), "{stopped:?}");
+    // All are due by now, and none is sent.
+    passed(frozen, LIMIT + Duration::from_secs(2)).await;
+    assert_eq!(registers(stage), sent, "it sends without a term");
+    plane.resume_api_server().await;
+    let resumed = Instant::now();
+    leader.answers(200, "leads").await;
+    let all = async || stage.registrar.bindings().len() == REFS.len();
+    wait_until(all, SOON, "all to be registered again").await;
+    println!("all registered {:?} after the API server went on", resumed.elapsed());
+    assert!(resumed.elapsed() < TAKE_OVER, "{:?}", resumed.elapsed());
+}
+
+#[tokio::test]
+async fn a_replaced_token_is_read_from_its_file() {
+    let stage = Stage::with(&["a", "b"]).await;
+    let cluster = Installation::shared("token").await;
+    let plane = cluster.plane;
+    let namespace = cluster.namespace.name();
+    let (kubeconfig, token) = plane.token_file_kubeconfig(namespace, RELEASE).await;
+    let operator = cluster.start_as(kubeconfig.to_str().unwrap(), "pod-a", &[]);
+    operator.answers(200, "leads").await;
+    cluster.apply("main", &stage, SHORT).await;
+    cluster.condition("main", "Ready", "True", "AllRegistered").await;
+    let holders = holders(&cluster).await;
+
+    // The account is another one with the same name and the same rights: tokens of the old one are worth nothing.
+    let account = cluster.kubectl(&["get", "serviceaccount", RELEASE, "--output=json"]).await.json();
+    cluster.kubectl(&["delete", "serviceaccount", RELEASE]).await.ok();
+    let kept = serde_json::json!({
+        "apiVersion": "v1", "kind": "ServiceAccount",
+        "metadata": { "name": RELEASE, "labels": account["metadata"]["labels"], "annotations": account["metadata"]["annotations"] },
+    });
+    cluster.apply_manifest(&kept.to_string()).await;
+    let told = operator.answers(503, "(401)").await;
+    println!("with a token that is worth nothing it says:\n{told}");
+    plane.write_token(namespace, RELEASE, &token).await;
+    let written = Instant::now();
+    // The client reads the file again a minute after it last did.
+    let leads = async || match operator.public("/readyz").await? {
+        (200, body) if body.contains("leads") => Ok(()),
+        (status, body) => Err(format!("{status}: {body}")),
+    };
+    wait_for(leads, Duration::from_secs(75) + SOON, "the new token to be used").await;
+    println!("leads again {:?} after the new token was written", written.elapsed());
+    holders.held_by("pod-a", written).await;
+    cluster.apply("main", &stage, &format!("{SHORT}  methods: [INVITE]\n")).await;
+    cluster
+        .status("main", "the edit to be followed", |status| {
+            status["observedGeneration"] == 2 && status["trunks"]["registered"] == 2
+        })
+        .await;
+}
