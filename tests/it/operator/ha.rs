@@ -186,3 +186,37 @@ async fn a_leader_that_was_frozen_is_a_follower_when_it_goes_on() {
     assert!(shortest >= Duration::from_millis(3_500), "{shortest:?}");
     assert_one_sender(&stage, 8);
 }
+
+#[tokio::test]
+async fn a_deletion_under_way_is_finished_by_the_next_leader() {
+    let mut requester = Requester::start().await;
+    let mut stage = Stage::bare().await;
+    stage.start_api().await;
+    stage.requester_port = requester.port();
+    stage.trunks(&["a", "b", "c", "d"]);
+    let cluster = Installation::shared("parting").await;
+    let mut leader = cluster.start("pod-a");
+    leader.answers(200, "leads").await;
+    let next = cluster.start("pod-b");
+    next.answers(200, "follows pod-a").await;
+    let long = "  registration: { expires: 600s }\n";
+    cluster.apply_manifest(&manifest("main", &stage, long)).await;
+    leader.all_registered(4).await;
+
+    requester.pause();
+    cluster.kubectl(&["delete", "registry", "main", "--wait=false"]).await.ok();
+    let leaves = async || match leader.summary().await?.counts.leaving {
+        4 => Ok(()),
+        some => Err(format!("{some} are leaving")),
+    };
+    wait_for(leaves, SOON, "the trunks to be leaving").await;
+    hand_over(&cluster, &mut leader, "pod-b").await;
+    // The one that gives up leaves the rest to the other one.
+    let registry = cluster.registry("main").await;
+    assert_eq!(registry["metadata"]["finalizers"][0], "routr.io/deregister", "{registry:#}");
+    assert_eq!(stage.registrar.bindings().len(), 4);
+    requester.resume();
+    cluster.kubectl(&["wait", "--for=delete", "registry/main", "--timeout=40s"]).await.ok();
+    assert_eq!(stage.registrar.bindings().len(), 0);
+    assert!(next.service.output().contains("all trunks are de-registered"), "{}", next.service.output());
+}

@@ -80,8 +80,7 @@ async fn two(cluster: &Installation<'_>) -> (Operator, Operator) {
 #[tokio::test]
 async fn with_redis_five_hundred_trunks_outlive_the_kill_of_the_leader() {
     // Refreshed after 480 s, and after 16 to 20 s: 20 s of these 40 are the lead.
-    let (long, short) = (Place::new("long", 460).await, Place::granting("short", 40, 40).await);
-    let mut short = short;
+    let (long, mut short) = (Place::new("long", 460).await, Place::granting("short", 40, 40).await);
     let list = [trunks(&long.users, &long.kamailio), trunks(&short.users, &short.kamailio)].concat();
     let (api, requester, redis) = (Api::start(list).await, Requester::start().await, redis().await);
     let cluster = Installation::shared("killed").await;

@@ -31,7 +31,6 @@ async fn registries_on_one_redis_leave_each_other_alone() {
     let stages = [Stage::with(&REFS).await, Stage::with(&REFS).await, Stage::with(&REFS).await];
     let plane = ControlPlane::shared().await;
     let (here, there) = (plane.namespace("redis").await, plane.namespace("redis").await);
-    let there = there;
     let watch = format!("watchNamespaces={{{},{}}}", here.name(), there.name());
     let names = [here.name().to_owned(), here.name().to_owned(), there.name().to_owned()];
     let cluster = Installation::install(plane, here, &["crds.install=false".to_owned(), watch]).await;

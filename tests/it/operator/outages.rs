@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::replicas::{TAKE_OVER, holders};
-use super::stage::{Installation, RELEASE, SOON, Stage};
+use super::stage::{Installation, Operator, PACE, RELEASE, SOON, Stage};
 use crate::support::control_plane::ControlPlane;
-use crate::support::wait::{wait_for, wait_until};
+use crate::support::wait::{wait_at_pace, wait_for, wait_until};
 
 /// Refreshed after 4 to 5 s: half of it is the lead.
 const SHORT: &str = "  registration: { expires: 10s, ratePerRegistrar: unlimited }\n";
@@ -42,65 +42,47 @@ async fn who_cannot_renew_stops_and_the_watch_outlives_the_api_server() {
     let cluster = Installation::on(&plane, "outage", &[]).await;
     let first = cluster.start("pod-a");
     first.answers(200, "leads").await;
+    let second = cluster.start("pod-b");
+    second.answers(200, "follows pod-a").await;
     cluster.apply("main", &stage, SHORT).await;
     cluster.apply("second", &other, SHORT).await;
     cluster.condition("main", "Ready", "True", "AllRegistered").await;
     cluster.condition("second", "Ready", "True", "AllRegistered").await;
 
-    frozen(&plane, &stage, &first).await;
+    frozen(&plane, &stage, &first, &second).await;
     cluster.condition("main", "Ready", "True", "AllRegistered").await;
-
-    // Killed: engines go on with what they have for as long as the term lasts.
-    let began = stage.registrar.elapsed();
-    plane.kill_api_server().await;
-    let killed = Instant::now();
-    let late = cluster.start("pod-b");
-    passed(killed, GOES_ON).await;
-    let log = stage.registrar.log();
-    let busy = |from: u64, to: u64| {
-        let span = began + Duration::from_secs(from)..began + Duration::from_secs(to);
-        log.iter().filter(|seen| span.contains(&seen.at)).count()
-    };
-    assert!(busy(0, 3) > 0 && busy(2, 5) > 0, "{} and {} REGISTERs", busy(0, 3), busy(2, 5));
-    let blind = late.answers(503, "cannot be read").await;
-    println!("a replica that starts while the API server is down says:\n{blind}");
-    plane.compact().await;
-    plane.start_api_server().await;
-    // No waiting: the edit comes while the watch is being set up again.
-    cluster.apply("main", &stage, &format!("{SHORT}  methods: [INVITE]\n")).await;
-    cluster.kubectl(&["delete", "registry", "second", "--wait=false"]).await.ok();
-    let followed = cluster
-        .status("main", "the edit to be followed", |status| {
-            status["observedGeneration"] == 2 && status["trunks"]["registered"] == REFS.len()
-        })
-        .await;
-    println!("{followed:#}");
-    let gone = async || {
-        let answer = cluster.kubectl(&["get", "registry", "second", "--output=name"]).await;
-        if answer.stderr.contains("NotFound") { Ok(()) } else { Err(answer.to_string()) }
-    };
-    wait_for(gone, SOON, "the deletion to be seen").await;
-    assert!(other.registrar.log().iter().any(|seen| seen.expires == Some(0)), "not de-registered");
+    killed(&plane, &stage, &other, &cluster).await;
+    assert!(stage.registrar.log().iter().all(|seen| seen.expires != Some(0)), "something was de-registered");
     let leader = cluster.leader().await.expect("one leads");
-    let (leads, follows) = if leader == "pod-a" { (&first, &late) } else { (&late, &first) };
+    let (leads, follows) = if leader == "pod-a" { (first, second) } else { (second, first) };
     leads.answers(200, "leads").await;
     follows.answers(200, &format!("follows {leader}, ready to take over")).await;
-    assert!(stage.registrar.log().iter().all(|seen| seen.expires != Some(0)), "something was de-registered");
 
-    // History forgotten while the API server runs: whoever follows from an old version gets 410 Gone at the next turn.
+    // History forgotten while the API server runs.
     plane.compact().await;
     cluster.apply("main", &stage, &format!("{SHORT}  methods: [INVITE, BYE]\n")).await;
     cluster
         .status("main", "the second edit to be followed", |status| status["observedGeneration"] == 3)
         .await;
     assert_eq!(stage.registrar.counters().overlapping, 0);
+
+    // They end in time although the Lease cannot be released.
+    plane.pause_api_server().await;
+    for mut replica in [leads, follows] {
+        let began = Instant::now();
+        let status = replica.service.terminate(SOON).await;
+        println!("ended {:?} after SIGTERM while the API server was frozen", began.elapsed());
+        assert_eq!(status.code(), Some(0), "{}", replica.service.output());
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    }
 }
 
 /// The API server is frozen for longer than a term lasts.
-async fn frozen(plane: &ControlPlane, stage: &Stage, leader: &super::stage::Operator) {
+async fn frozen(plane: &ControlPlane, stage: &Stage, leader: &Operator, follower: &Operator) {
     let before = stage.registrar.elapsed();
     plane.pause_api_server().await;
     let frozen = Instant::now();
+    follower.answers(503, "cannot be read").await;
     leader.says("lost the lease").await;
     println!("the term was lost {:?} after the API server froze", frozen.elapsed());
     let told = leader.answers(503, "cannot be read").await;
@@ -114,13 +96,50 @@ async fn frozen(plane: &ControlPlane, stage: &Stage, leader: &super::stage::Oper
     // All are due by now, and none is sent.
     passed(frozen, LIMIT + Duration::from_secs(2)).await;
     assert_eq!(registers(stage), sent, "it sends without a term");
+    let granted = stage.granted();
     plane.resume_api_server().await;
     let resumed = Instant::now();
-    leader.answers(200, "leads").await;
-    let all = async || stage.registrar.bindings().len() == REFS.len();
-    wait_until(all, SOON, "all to be registered again").await;
+    let again = async || stage.granted().iter().all(|(user, times)| *times > granted[user]);
+    wait_until(again, SOON, "all to be registered again").await;
     println!("all registered {:?} after the API server went on", resumed.elapsed());
     assert!(resumed.elapsed() < TAKE_OVER, "{:?}", resumed.elapsed());
+}
+
+/// The API server is killed, and comes back without the history that a watch could go on with.
+async fn killed(plane: &ControlPlane, stage: &Stage, other: &Stage, cluster: &Installation<'_>) {
+    let began = stage.registrar.elapsed();
+    plane.kill_api_server().await;
+    let killed = Instant::now();
+    let mut late = cluster.start("pod-c");
+    passed(killed, GOES_ON).await;
+    // Engines go on with what they have for as long as the term lasts.
+    let log = stage.registrar.log();
+    let busy = |from: u64, to: u64| {
+        let span = began + Duration::from_secs(from)..began + Duration::from_secs(to);
+        log.iter().filter(|seen| span.contains(&seen.at)).count()
+    };
+    assert!(busy(0, 3) > 0 && busy(2, 5) > 0, "{} and {} REGISTERs", busy(0, 3), busy(2, 5));
+    let blind = late.answers(503, "cannot be read").await;
+    println!("a replica that starts while the API server is down says:\n{blind}");
+    plane.compact().await;
+    plane.start_api_server().await;
+    // No waiting: the edit comes while the watch is being set up again.
+    cluster.apply("main", stage, &format!("{SHORT}  methods: [INVITE]\n")).await;
+    cluster.kubectl(&["delete", "registry", "second", "--wait=false"]).await.ok();
+    late.answers(200, "").await;
+    let done = late.service.terminate(SOON).await;
+    assert_eq!(done.code(), Some(0), "{}", late.service.output());
+    cluster
+        .status("main", "the edit to be followed", |status| {
+            status["observedGeneration"] == 2 && status["trunks"]["registered"] == REFS.len()
+        })
+        .await;
+    let gone = async || {
+        let answer = cluster.kubectl(&["get", "registry", "second", "--output=name"]).await;
+        if answer.stderr.contains("NotFound") { Ok(()) } else { Err(answer.to_string()) }
+    };
+    wait_at_pace(PACE, gone, SOON, "the deletion to be seen").await;
+    assert!(other.registrar.log().iter().any(|seen| seen.expires == Some(0)), "not de-registered");
 }
 
 #[tokio::test]

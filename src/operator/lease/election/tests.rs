@@ -37,13 +37,13 @@ fn a_foreign_record_counts_from_when_it_was_first_seen() {
     assert_eq!(me.next(start), Act::Read);
     // The clock of its holder is decades behind, and says nothing.
     me.read(Some(lease("other_1", Some(10), 0, "7")), start);
-    assert_eq!(me.next(start), Act::Wait(start + Duration::from_secs(1)));
+    assert_eq!(me.next(start), Act::Wait(start + Duration::from_millis(500)));
     assert_eq!(me.leader(), Some("other_1"));
-    let later = start + Duration::from_millis(9500);
+    let later = start + Duration::from_millis(9800);
     assert_eq!(me.next(later), Act::Read);
     // Somebody touched the object; the holder did not renew.
     me.read(Some(lease("other_1", Some(10), 0, "8")), later);
-    assert_eq!(me.next(later), Act::Wait(start + D), "not a whole second more");
+    assert_eq!(me.next(later), Act::Wait(start + D), "not a whole half second more");
     assert_eq!(me.next(start + D), Act::Read);
     me.read(Some(lease("other_1", Some(10), 0, "9")), start + D);
     assert_eq!(me.next(start + D), over("9"));
@@ -51,7 +51,7 @@ fn a_foreign_record_counts_from_when_it_was_first_seen() {
     let (mut me, start) = begin();
     me.read(Some(lease("other_1", Some(10), 50, "7")), start);
     me.read(Some(lease("other_1", Some(10), 40, "8")), start + D);
-    assert_eq!(me.next(start + D), Act::Wait(start + D + Duration::from_secs(1)));
+    assert_eq!(me.next(start + D), Act::Wait(start + D + Duration::from_millis(500)));
 }
 
 #[test]
