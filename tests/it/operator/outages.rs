@@ -1,5 +1,6 @@
 //! The API server of Kubernetes fails: frozen, killed, with another history, with another token.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -28,6 +29,17 @@ fn last_register(stage: &Stage) -> Duration {
     stage.registrar.log().last().map(|seen| seen.at).unwrap_or_default()
 }
 
+/// The longest time between two REGISTERs of one trunk that were granted.
+fn longest_pause(stage: &Stage) -> Duration {
+    let mut last = BTreeMap::new();
+    let mut longest = Duration::ZERO;
+    for seen in stage.registrar.log().into_iter().filter(|seen| seen.code == Some(200)) {
+        let before = last.insert(seen.user, seen.at).unwrap_or(seen.at);
+        longest = longest.max(seen.at.saturating_sub(before));
+    }
+    longest
+}
+
 /// Waits until this long has passed since `then`; what happens meanwhile is what is looked at.
 async fn passed(then: Instant, time: Duration) {
     wait_until(async || then.elapsed() >= time, time + SOON, "time to pass").await;
@@ -49,9 +61,29 @@ async fn who_cannot_renew_stops_and_the_watch_outlives_the_api_server() {
     cluster.condition("main", "Ready", "True", "AllRegistered").await;
     cluster.condition("second", "Ready", "True", "AllRegistered").await;
 
+    // Another one, whose term outlasts everything that follows.
+    let calm = Stage::with(&REFS).await;
+    let patient = Installation::on(&plane, "patient", &["operator.leaseDurationSeconds=60"]).await;
+    let lasting = patient.start("pod-a");
+    lasting.answers(200, "leads").await;
+    patient.apply("main", &calm, SHORT).await;
+    patient.condition("main", "Ready", "True", "AllRegistered").await;
+
     frozen(&plane, &stage, &first, &second).await;
     cluster.condition("main", "Ready", "True", "AllRegistered").await;
     killed(&plane, &stage, &other, &cluster).await;
+    // The same watch in the same term: what it followed from is forgotten, so that everything is listed anew.
+    patient.apply("main", &calm, &format!("{SHORT}  methods: [INVITE]\n")).await;
+    patient.status("main", "the edit to be followed", |status| status["observedGeneration"] == 2).await;
+    let output = lasting.service.output();
+    assert!(!output.contains("lost the lease"), "{output}");
+    let listings = plane.audit_of(patient.namespace.name(), RELEASE);
+    let listings = listings.iter().filter(|access| access.verb == "list" && access.resource == "registries");
+    assert!(listings.count() > 1, "the history was not gone: {output}");
+    let longest = longest_pause(&calm);
+    assert!(longest < Duration::from_secs(8), "{longest:?} without a REGISTER of a trunk; {output}");
+    drop(lasting);
+
     assert!(stage.registrar.log().iter().all(|seen| seen.expires != Some(0)), "something was de-registered");
     let leader = cluster.leader().await.expect("one leads");
     let (leads, follows) = if leader == "pod-a" { (first, second) } else { (second, first) };
@@ -92,7 +124,8 @@ async fn frozen(plane: &ControlPlane, stage: &Stage, leader: &Operator, follower
     println!("the last REGISTER came {stopped:?} after the API server froze");
     // The earliest that another one could lead is 10 s after the last renewal, which was at most 1.5 s before.
     assert!(stopped < Duration::from_millis(8_500), "{stopped:?}");
-    assert!(stopped > Duration::from_secs(3), "{stopped:?}");
+    // Until the term ended, after 5.5 s or more, each was refreshed in its 5 s.
+    assert!(stopped > Duration::from_millis(400), "{stopped:?}");
     // All are due by now, and none is sent.
     passed(frozen, LIMIT + Duration::from_secs(2)).await;
     assert_eq!(registers(stage), sent, "it sends without a term");

@@ -29,7 +29,7 @@ pub const HAND_OVER: Duration = Duration::from_secs(2);
 /// Promised after SIGKILL.
 pub const TAKE_OVER: Duration = Duration::from_secs(15);
 /// What a loaded machine may add to a measurement.
-pub const LOAD: Duration = Duration::from_secs(1);
+pub const LOAD: Duration = Duration::from_millis(500);
 
 /// A client that may do everything.
 pub async fn client(plane: &ControlPlane) -> Client {
