@@ -15,8 +15,8 @@ helm                    helm.sh/helm/v3/cmd/helm
 '
 
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/routr-registry/control-plane"
-# Another version of anything, another folder.
-place="$cache/$(cat go.mod go.sum "../../scripts/control-plane.sh" | sha256sum | cut -c1-12)"
+# Another version of anything, another folder. (Other flags for the build need another folder too: change `-1` then.)
+place="$cache/$(cat go.mod go.sum | sha256sum | cut -c1-12)-1"
 given="${KUBEBUILDER_ASSETS:-}"
 mkdir -p "$place"
 exec 9>"$cache/.lock"

@@ -43,6 +43,7 @@ use slab::Slab;
 use self::{
     edges::Edges,
     fleet::Fleet,
+    handle::LeaveReport,
     packed::UriKey,
     registrars::Registrars,
     sync::SyncState,
@@ -54,7 +55,7 @@ use crate::{
     config::{Config, EdgePort},
     ports::{Change, Record, Register, Reply, SendError},
     registration::{
-        Attempt, Plan, Sent, Settings, UriChoice,
+        Attempt, Plan, Purpose, Sent, Settings, UriChoice,
         identity::RegistryId,
         reply::Verdict,
         time::{Moment, Now},
@@ -156,6 +157,8 @@ pub struct Engine {
     edges: Edges,
     flights: Slab<Flight>,
     sync: SyncState,
+    /// What became of the bindings that were removed.
+    left: LeaveReport,
     /// What the store knew at the start, until the trunks turn up.
     known: HashMap<Box<str>, Record>,
     transitions: Vec<Transition>,
@@ -182,6 +185,7 @@ impl Engine {
             edges: Edges::new(&settings.edge_ports),
             flights: Slab::new(),
             sync: SyncState::default(),
+            left: LeaveReport::default(),
             known: HashMap::new(),
             transitions: Vec::new(),
             api: Health::default(),
@@ -261,6 +265,11 @@ impl Engine {
             self.fleet.mark_dirty(flight.slot);
         }
         if effect.finished {
+            // One that turned out not to be bound was neither.
+            if flight.attempt.purpose == Purpose::Leave {
+                let gone = matches!(verdict, Verdict::Registered { .. } | Verdict::UnknownAccount { .. });
+                *(if gone { &mut self.left.removed } else { &mut self.left.given_up }) += 1;
+            }
             self.drop_removal(flight.slot);
         } else {
             self.settle(flight.slot, now);
@@ -309,6 +318,7 @@ impl Engine {
         let lapsed = entry.registration.left(now.at).is_none() && entry.registration.binding().is_some();
         if lapsed && entry.registration.is_leaving() {
             if entry.registration.give_up_leaving(now.at) {
+                self.left.given_up += 1;
                 return self.drop_removal(slot);
             }
         } else if lapsed {

@@ -70,6 +70,8 @@ pub struct Metadata {
 )]
 #[x_kube(validation = cel::ca_file_needs_https())]
 #[x_kube(validation = cel::instance_id_stays())]
+// Each column has a type and a path, which clippy takes for repetitions.
+#[allow(clippy::duplicated_attributes)]
 pub struct RegistrySpec {
     /// The Requester that sends SIP: `host:port`, `[v6]:port` or a bare host (port 51909), with `http://` (the same as
     /// without) or `https://` (TLS) before it.

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{AdminState, Directory, RegistryName, serve};
 use crate::{
     engine::{
-        handle::{Command, EngineHandle, Refresh},
+        handle::{Command, EngineHandle, LeaveReport, Refresh},
         view::{Filter, Page, Summary, Trouble, Troubles, TrunkState, TrunkView},
     },
     metrics::Metrics,
@@ -110,7 +110,7 @@ fn answer(command: Command, world: &mut World) {
         Command::Summary(answer) => drop(answer.send(world.summary.clone())),
         Command::SyncNow | Command::Pause(_) => {}
         Command::Troubles { answer, .. } => drop(answer.send(Troubles::default())),
-        Command::Leave(answer) => drop(answer.send(())),
+        Command::Leave { answer, .. } => drop(answer.send(LeaveReport::default())),
         Command::Get { reference, answer } => {
             drop(answer.send(world.trunks.iter().find(|t| t.reference == reference).cloned()));
         }

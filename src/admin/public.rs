@@ -8,7 +8,7 @@ use axum::{
     routing::get,
 };
 
-use super::{AdminState, Readiness, Refusal, Told};
+use super::{AdminState, EngineSilent, Readiness, Refusal, Told};
 use crate::{
     metrics::{self, Scrape},
     operator::lease::Standing,
@@ -33,9 +33,14 @@ async fn healthz() -> &'static str {
     "OK"
 }
 
-/// Fails when an engine's loop is stuck or gone, which only a restart mends. Knows nothing of the API server or the Lease.
+/// Fails when an engine's loop is stuck, or the only one gone, which only a restart mends. Knows nothing of the API server or the Lease.
 async fn livez(State(state): State<AdminState>) -> Result<&'static str, Response> {
-    silence(&state.summaries().await).map_or(Ok("OK"), Err)
+    let mut told = state.summaries().await;
+    if state.standing().is_some() {
+        // The operator starts an engine that has ended again: no reason to end all the others.
+        told.retain(|(_, answer)| !matches!(answer, Err(EngineSilent::Stopped(_))));
+    }
+    silence(&told).map_or(Ok("OK"), Err)
 }
 
 /// The answer where an engine, or several, left a question without one.

@@ -1,6 +1,11 @@
 //! What is changed from outside while the engine runs: settings, a person's wish, the end of a registry.
 
-use super::{Engine, EngineSettings, edges::Edges, fleet, handle};
+use super::{
+    Engine, EngineSettings,
+    edges::Edges,
+    fleet,
+    handle::{self, LeaveReport},
+};
 use crate::registration::time::Now;
 
 impl Engine {
@@ -78,16 +83,22 @@ impl Engine {
 
     /// Removes all bindings; [`Engine::is_empty`] tells when it is done. A sync after this would add its trunks again.
     ///
-    /// A trunk that this engine has never sent anything for is removed too: a predecessor may have registered it.
-    pub fn leave_all(&mut self, now: Now) {
+    /// With `presume`, a trunk that this engine has sent nothing for is removed too: a predecessor may have registered it.
+    pub fn leave_all(&mut self, presume: bool, now: Now) {
         self.known.clear();
+        self.left = LeaveReport::default();
         for slot in self.fleet.all() {
-            if let Some(entry) = self.fleet.get_mut(slot)
+            if let Some(entry) = self.fleet.get_mut(slot).filter(|_| presume)
                 && let Some(preferred) = entry.trunk.open().order().first()
             {
                 entry.registration.presume_bound(*preferred);
             }
             self.remove_trunk(slot, now);
         }
+    }
+
+    /// What became of the bindings since [`Engine::leave_all`].
+    pub fn left(&self) -> LeaveReport {
+        self.left
     }
 }

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Engine, EngineSettings, Ticket,
     clock::Clock,
-    handle::{Command, EngineHandle},
+    handle::{Command, EngineHandle, LeaveReport},
     keeper::Keeper,
     view::TrunkState,
 };
@@ -37,6 +37,9 @@ const LOAD_DEADLINE: Duration = Duration::from_secs(20);
 /// The first sync waits for so long when nothing is known of earlier registrations: a process that was killed a moment ago may
 /// have used the CSeq numbers of this half second.
 const CSEQ_PAUSE: Duration = Duration::from_millis(600);
+
+/// What the store gets to take the last changes, whatever the grace.
+const LAST_WORDS: Duration = Duration::from_millis(250);
 
 /// The neighbours.
 pub struct Ports<S, R, T> {
@@ -90,9 +93,9 @@ enum Farewell {
     /// Nobody wants it.
     No,
     /// As soon as the trunks have been read: an engine that has only begun does not know them yet.
-    Wanted(Vec<oneshot::Sender<()>>),
+    Wanted(bool, Vec<oneshot::Sender<LeaveReport>>),
     /// The bindings are being removed.
-    Leaving(Vec<oneshot::Sender<()>>),
+    Leaving(Vec<oneshot::Sender<LeaveReport>>),
 }
 
 type Answer = (Ticket, Result<Reply, SendError>);
@@ -343,9 +346,9 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             Command::Pause(paused) => {
                 self.engine.pause(paused);
             }
-            Command::Leave(answer) => match &mut self.farewell {
-                Farewell::No => self.farewell = Farewell::Wanted(vec![answer]),
-                Farewell::Wanted(waiting) | Farewell::Leaving(waiting) => waiting.push(answer),
+            Command::Leave { presume, answer } => match &mut self.farewell {
+                Farewell::No => self.farewell = Farewell::Wanted(presume, vec![answer]),
+                Farewell::Wanted(_, waiting) | Farewell::Leaving(waiting) => waiting.push(answer),
             },
         }
     }
@@ -354,23 +357,23 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
     fn say_farewell(&mut self) {
         match std::mem::replace(&mut self.farewell, Farewell::No) {
             Farewell::No => {}
-            Farewell::Wanted(waiting) => {
+            Farewell::Wanted(presume, waiting) => {
                 if self.engine.has_synced() {
                     self.sync = Sync::Over;
-                    self.engine.leave_all(self.clock.now());
+                    self.engine.leave_all(presume, self.clock.now());
                     self.engine.pause(false);
                     self.farewell = Farewell::Leaving(waiting);
                     self.say_farewell();
                 } else {
                     // What it will read is to be removed, not to be registered first.
                     self.engine.pause(true);
-                    self.farewell = Farewell::Wanted(waiting);
+                    self.farewell = Farewell::Wanted(presume, waiting);
                 }
             }
-            Farewell::Leaving(waiting) if self.engine.is_empty() => {
+            Farewell::Leaving(waiting) if self.engine.is_empty() && self.keeper.is_idle(&self.engine) => {
                 // Whoever asked may have gone.
                 for answer in waiting {
-                    let _ = answer.send(());
+                    let _ = answer.send(self.engine.left());
                 }
             }
             leaving => self.farewell = leaving,
@@ -444,7 +447,8 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         }
         self.over.cancel();
         self.log_transitions();
-        self.keeper.finish(&mut self.engine, &self.clock, &self.observer, deadline + grace / 4).await;
+        let last_words = (grace / 4).max(LAST_WORDS);
+        self.keeper.finish(&mut self.engine, &self.clock, &self.observer, deadline + last_words).await;
     }
 }
 

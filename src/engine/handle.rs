@@ -20,6 +20,15 @@ pub enum Refresh {
     NotFound,
 }
 
+/// What became of the bindings that [`EngineHandle::leave`] removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaveReport {
+    /// The registrar says that they are gone.
+    pub removed: u64,
+    /// It did not say so in any of the tries.
+    pub given_up: u64,
+}
+
 /// The engine is no longer there to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the engine has stopped")]
@@ -43,7 +52,7 @@ pub(crate) enum Command {
     /// See [`EngineHandle::pause`].
     Pause(bool),
     /// See [`EngineHandle::leave`].
-    Leave(oneshot::Sender<()>),
+    Leave { presume: bool, answer: oneshot::Sender<LeaveReport> },
 }
 
 /// A cheap, cloneable way to talk to one engine.
@@ -124,13 +133,16 @@ impl EngineHandle {
         self.commands.send(Command::Pause(paused)).await.map_err(|_| EngineStopped)
     }
 
-    /// Removes the bindings of all trunks, and returns when that is done: each was removed, or given up after its tries.
+    /// Removes the bindings of all trunks, and returns when that is done: each was removed, or given up after its tries, and
+    /// the store knows. With `presume`, trunks that this engine has sent nothing for are removed too: a predecessor without a
+    /// cache may have registered them.
+    ///
     /// An engine that has not read its trunks yet reads them first. The trunks are not read again afterwards.
     ///
     /// # Errors
     /// When the engine has stopped.
-    pub async fn leave(&self) -> Result<(), EngineStopped> {
-        self.ask(Command::Leave).await
+    pub async fn leave(&self, presume: bool) -> Result<LeaveReport, EngineStopped> {
+        self.ask(|answer| Command::Leave { presume, answer }).await
     }
 
     /// Reads the trunks again without waiting for the interval.

@@ -54,6 +54,11 @@ impl<T: Store> Keeper<T> {
         Self { store, state: State::Pausing(Instant::now()), retry: RETRY.0, failing: false, proven: false }
     }
 
+    /// Whether the store has all that there is to write, or keeps nothing.
+    pub fn is_idle(&self, engine: &Engine) -> bool {
+        !self.store.is_durable() || (engine.unwritten() == 0 && !matches!(self.state, State::Writing(_)))
+    }
+
     /// Begins to write, when there is something to write and nothing is under way.
     pub fn write(&mut self, engine: &mut Engine, clock: &Clock) {
         if engine.unwritten() == 0 || !matches!(self.state, State::Idle(_)) {

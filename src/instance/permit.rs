@@ -86,6 +86,10 @@ impl<S: Store> Store for Permitted<S> {
     }
 
     async fn lost_data(&self) -> Result<bool, StoreError> {
+        // It leaves a mark of its own there.
+        if !self.permit.holds() {
+            return Err(StoreError::Unavailable(LOST.into()));
+        }
         self.port.lost_data().await
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::{StreamExt, TryStreamExt, future::join_all};
 use kube::{
-    Api, Resource, ResourceExt,
+    Api, Client, Resource, ResourceExt,
     runtime::{
         Controller, Predicate, WatchStreamExt,
         controller::{self, Action},
@@ -18,16 +18,19 @@ use kube::{
 };
 use tokio::{sync::mpsc, time::Instant};
 
-use super::reconcile::{Context, Found, ReconcileError, reconcile};
+use super::reconcile::{self, Context, Found, ReconcileError};
 
 /// First and longest pause after a failed reconcile.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// Registries in one answer of a listing: all of them, so that none is looked at before the listing is complete.
+const PAGE: u32 = 10_000;
+/// After so many failures in a row the status tells.
+const TELL_AFTER: u32 = 3;
 /// The same trouble with a watch is told again after this long.
 const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
 
-/// Runs until it is dropped. Without namespaces: in all of them.
-pub async fn run(context: Arc<Context>, namespaces: &[String]) {
-    let client = &context.client;
+/// Watches by `client` until it is dropped. Without namespaces: in all of them.
+pub async fn run(client: &Client, context: Arc<Context>, namespaces: &[String]) {
     if namespaces.is_empty() {
         return watch(Api::all(client.clone()), None, context.clone()).await;
     }
@@ -44,8 +47,10 @@ async fn watch(api: Api<Found>, namespace: Option<&str>, context: Arc<Context>) 
     let mut census = Census { listed: HashSet::new(), gone };
     let fleet = context.clone();
     let scope = namespace.map(str::to_owned);
-    let stream = watcher(api, watcher::Config::default())
+    let stream = watcher(api, watcher::Config::default().page_size(PAGE))
         .default_backoff()
+        // Nobody reads who wrote which field, and it is the larger part of a resource.
+        .modify(|found: &mut Found| found.managed_fields_mut().clear())
         .inspect_ok(move |event| census.take(event, || fleet.fleet.uids(scope.as_deref())))
         .reflect(writer)
         .applied_objects()
@@ -53,14 +58,18 @@ async fn watch(api: Api<Found>, namespace: Option<&str>, context: Arc<Context>) 
     let failures = Arc::new(Failures::default());
     let policy = {
         let failures = failures.clone();
-        move |registry: Arc<Found>, error: &ReconcileError, _: Arc<Context>| {
-            Action::requeue(failures.of(&registry, error))
+        move |registry: Arc<Found>, error: &ReconcileError, context: Arc<Context>| {
+            let (failures, pause) = failures.of(&registry, error);
+            if failures >= TELL_AFTER {
+                reconcile::tell(&registry, error, &context);
+            }
+            Action::requeue(pause)
         }
     };
     let reconciled = |registry: Arc<Found>, context: Arc<Context>| {
         let (failures, counted) = (failures.clone(), context.clone());
         async move {
-            let done = reconcile(registry.clone(), context).await;
+            let done = reconcile::reconcile(registry.clone(), context).await;
             if done.is_ok() {
                 failures.forget(&registry);
             }
@@ -120,11 +129,12 @@ impl Census {
 struct Failures(Mutex<HashMap<String, u32>>);
 
 impl Failures {
-    fn of(&self, registry: &Found, error: &ReconcileError) -> Duration {
+    fn of(&self, registry: &Found, error: &ReconcileError) -> (u32, Duration) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let failures = all.entry(registry.uid().unwrap_or_default()).or_default();
         let pause = RETRY.0.saturating_mul(1 << (*failures).min(10)).min(RETRY.1);
         *failures += 1;
+        let count = *failures;
         let name = registry.object_ref(&());
         tracing::warn!(
             namespace = name.namespace,
@@ -133,7 +143,7 @@ impl Failures {
             again_s = pause.as_secs(),
             "cannot reconcile"
         );
-        pause
+        (count, pause)
     }
 
     fn forget(&self, registry: &Found) {
@@ -170,7 +180,7 @@ fn advice(error: &watcher::Error) -> &'static str {
         _ => 0,
     };
     match code {
-        403 => "The ServiceAccount needs get, list, watch and patch on registries.routr.io there",
+        403 => "The ServiceAccount needs list, watch and patch on registries.routr.io there",
         404 => {
             "The definition registries.routr.io is not installed: routr-registry crd | kubectl apply --server-side -f -"
         }

@@ -74,9 +74,10 @@ async fn read(
     };
     let data = secret.data.unwrap_or_default();
     let Some(value) = data.get(key) else {
-        let known: Vec<&str> = data.keys().map(String::as_str).take(10).collect();
-        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        let text = format!("{field}: Secret {name:?} has no key {key:?}; its keys: {known}");
+        let text = format!(
+            "{field}: Secret {name:?} has no key {key:?} among its {}; add it or correct the key",
+            data.len()
+        );
         return Err(stalled(reasons::SECRET_NOT_FOUND, text));
     };
     match std::str::from_utf8(&value.0) {

@@ -1,17 +1,17 @@
 //! The engines of all Registries that this replica leads, by the UID of their resource.
 
+mod run;
+
 use std::{
     collections::{HashMap, HashSet},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use tokio::{sync::watch, task::JoinHandle};
-use tokio_util::sync::CancellationToken;
 
+use self::run::Run;
 use super::{
     reporter::{Assignment, Reporter, Work},
     status::{Stall, reasons},
@@ -19,9 +19,9 @@ use super::{
 };
 use crate::{
     admin::{Directory, RegistryName},
-    engine::{Engine, handle::EngineHandle},
+    engine::handle::{EngineHandle, EngineStopped, LeaveReport},
     environment,
-    instance::{self, Instance, InstanceError, Life, Permit, Reloads},
+    instance::{self, InstanceError, Permit, Reloads},
     metrics::Metrics,
     ports::Environment,
 };
@@ -35,9 +35,13 @@ pub enum FleetError {
     /// It cannot be set up.
     #[error(transparent)]
     Instance(#[from] InstanceError),
-    /// Another Registry has the same instance id: they would overwrite each other's bindings.
-    #[error("spec.instanceId: Registry {0} has it already; give this one another, or leave it out")]
-    InstanceIdInUse(RegistryName),
+    /// Another Registry has the same instance id: they would overwrite each other's bindings. It is named where it is in
+    /// the same namespace.
+    #[error(
+        "spec.instanceId: {} has it already; give this one another, or leave it out",
+        .0.as_ref().map_or_else(|| "a Registry of another namespace".to_owned(), |name| format!("Registry {name}"))
+    )]
+    InstanceIdInUse(Option<RegistryName>),
     /// It would change all Call-IDs.
     #[error(
         "spec.instanceId: it cannot change while the registry runs, since every Call-ID hangs on it; delete the Registry and \
@@ -58,17 +62,41 @@ impl FleetError {
     }
 }
 
+/// How a de-registration ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    /// Nothing is left to remove.
+    Complete(LeaveReport),
+    /// The deadline came first.
+    Late {
+        /// How many trunks were left.
+        left: u64,
+        /// In plain words.
+        why: String,
+    },
+}
+
 /// See the module.
 pub struct Fleet {
-    members: Mutex<HashMap<String, Member>>,
-    /// Set under the lock of the members.
-    closed: AtomicBool,
-    /// Who has been seen off, and only waits for its finalizer to be removed.
-    seen_off: Mutex<HashSet<String>>,
+    state: Mutex<State>,
+    common: Common,
+}
+
+/// What all engines share.
+struct Common {
     directory: Directory,
     metrics: Metrics,
     permit: Permit,
     grace: Duration,
+}
+
+#[derive(Default)]
+struct State {
+    members: HashMap<String, Member>,
+    /// Who has been seen off, and only waits for its finalizer to be removed.
+    seen_off: HashSet<String>,
+    /// Nobody is taken in any more.
+    closed: bool,
 }
 
 /// One Registry: who reports on it, and its engine while one runs.
@@ -79,58 +107,31 @@ struct Member {
     run: Option<Run>,
 }
 
-/// How a de-registration ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Farewell {
-    /// Nothing is left to remove.
-    Complete {
-        /// How many bindings there were.
-        removed: u64,
-    },
-    /// The deadline came first.
-    Late {
-        /// How many trunks were left.
-        left: u64,
-        /// In plain words.
-        why: String,
-    },
-}
-
-struct Run {
-    plan: Plan,
-    handle: EngineHandle,
-    reloads: Reloads,
-    task: JoinHandle<Engine>,
-    stop: CancellationToken,
+/// What is to be done for a plan.
+enum Step {
+    Start(RegistryName),
+    Change { before: Plan, reloads: Reloads, handle: EngineHandle },
 }
 
 impl Fleet {
     /// Without any engine. Engines that it starts are entered into the directory and counted in the metrics, and act only
     /// while the permit holds; `grace` is what each of them may take at its end.
     pub fn new(directory: Directory, metrics: Metrics, permit: Permit, grace: Duration) -> Self {
-        Self {
-            members: Mutex::default(),
-            closed: AtomicBool::new(false),
-            seen_off: Mutex::default(),
-            directory,
-            metrics,
-            permit,
-            grace,
-        }
+        Self { state: Mutex::default(), common: Common { directory, metrics, permit, grace } }
     }
 
-    fn members(&self) -> MutexGuard<'_, HashMap<String, Member>> {
+    fn state(&self) -> MutexGuard<'_, State> {
         // Nothing is left half done while it is held.
-        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sees to it that somebody reports on this Registry.
     pub fn report_on(&self, uid: &str, name: &RegistryName, reporter: impl FnOnce() -> Reporter) {
-        let mut members = self.members();
-        if self.is_closed() {
+        let mut state = self.state();
+        if state.closed || state.seen_off.contains(uid) {
             return;
         }
-        members.entry(uid.to_owned()).or_insert_with(|| {
+        state.members.entry(uid.to_owned()).or_insert_with(|| {
             let (assignment, assigned) = watch::channel(Assignment::default());
             let reporter = tokio::spawn(reporter().run(assigned));
             Member { name: name.clone(), assignment, reporter, run: None }
@@ -139,203 +140,208 @@ impl Fleet {
 
     /// The spec of this generation cannot be followed. An engine that runs goes on as it is.
     pub fn stall(&self, uid: &str, generation: i64, stall: Stall) {
-        if let Some(member) = self.members().get(uid) {
+        if let Some(member) = self.state().members.get(uid) {
             member.assignment.send_modify(|assignment| {
                 (assignment.generation, assignment.stall) = (generation, Some(stall));
             });
         }
     }
 
-    /// Runs an engine by this plan: starts one, or changes in the one that runs what differs.
+    /// Runs an engine by this plan: starts one, or changes in the one that runs what differs. To be called by one at a time
+    /// for each Registry.
     ///
     /// # Errors
     /// See [`FleetError`]; an engine that runs goes on as it is.
     pub async fn run(&self, uid: &str, generation: i64, plan: Plan) -> Result<(), FleetError> {
-        let (changes, pause) = {
-            let mut members = self.members();
-            // A resource that goes by its own UID is never the one in the wrong.
-            let twin =
-                members.iter().filter(|_| plan.config.instance_id.is_some()).find(|(other, member)| {
-                    let same = || member.run.as_ref().is_some_and(|run| run.plan.identity == plan.identity);
-                    *other != uid && (same() || plan.identity.id.as_str() == other.as_str())
-                });
-            if let Some((_, twin)) = twin {
-                return Err(FleetError::InstanceIdInUse(twin.name.clone()));
-            }
-            let Some(member) = members.get_mut(uid) else { return Ok(()) };
-            let work = |handle: &EngineHandle| Assignment {
-                generation,
-                stall: None,
-                work: Work::Run {
-                    handle: handle.clone(),
-                    durable: plan.config.cache != crate::config::Cache::Memory,
-                    suspended: plan.suspend,
-                },
-            };
-            match &mut member.run {
-                Some(run) if !run.task.is_finished() => {
-                    if run.plan.identity != plan.identity {
-                        return Err(FleetError::InstanceIdChanged);
-                    }
-                    let change = (run.plan.config != plan.config)
-                        .then(|| {
-                            let before = (&run.plan.config, &run.plan.identity);
-                            instance::reload(before, (&plan.config, &plan.identity), &self.permit)
-                        })
-                        .transpose()?;
-                    member.assignment.send_replace(work(&run.handle));
-                    let pause =
-                        (run.plan.suspend != plan.suspend).then(|| (run.handle.clone(), plan.suspend));
-                    run.plan = plan;
-                    (change.map(|change| (run.reloads.clone(), change)), pause)
-                }
-                run => {
-                    if run.is_some() {
-                        tracing::error!(registry = %member.name, "its engine ended by itself, which is a defect: starting it again");
-                    }
-                    let started = self.start(&member.name, plan.clone())?;
-                    member.assignment.send_replace(work(&started.handle));
-                    *run = Some(started);
-                    (None, None)
-                }
-            }
-        };
-        // An engine that has ended is found so by the next reconcile.
-        if let Some((reloads, change)) = changes {
-            let _ = reloads.send(change).await;
+        if let Some((name, run)) = self.displace(uid, &plan)? {
+            run.end(&name, &self.common).await;
         }
-        if let Some((handle, paused)) = pause {
-            let _ = handle.pause(paused).await;
+        let Some(step) = self.step(uid, &plan)? else { return Ok(()) };
+        // Reading CA files and roots takes its time: nothing is locked meanwhile.
+        match step {
+            Step::Start(name) => {
+                let run = Run::start(&name, plan, &self.common)?;
+                self.state().begin(uid, generation, run, &self.common.directory);
+            }
+            Step::Change { before, reloads, handle } => {
+                let (was, is) = ((&before.config, &before.identity), (&plan.config, &plan.identity));
+                let differs = before.config != plan.config;
+                let change = differs.then(|| instance::reload(was, is, &self.common.permit)).transpose()?;
+                let suspend = (before.suspend != plan.suspend).then_some(plan.suspend);
+                self.state().goes_on(uid, generation, plan);
+                // An engine that has ended is found so by the next reconcile.
+                if let Some(change) = change {
+                    let _ = reloads.send(change).await;
+                }
+                if let Some(suspend) = suspend {
+                    let _ = handle.pause(suspend).await;
+                }
+            }
         }
         Ok(())
     }
 
-    fn start(&self, name: &RegistryName, plan: Plan) -> Result<Run, InstanceError> {
-        let life = Life { grace: self.grace, paused: plan.suspend, permit: self.permit.clone() };
-        let stop = CancellationToken::new();
-        let observer = self.metrics.registry(name.clone());
-        let span = tracing::info_span!(parent: None, "engine", registry = %name);
-        let Instance { handle, reloads, task } =
-            span.in_scope(|| instance::start(&plan.config, &plan.identity, observer, &life, stop.clone()))?;
-        self.directory.enter(name.clone(), handle.clone());
-        tracing::info!(
-            registry = %name,
-            api = %plan.config.api.address,
-            requester = %plan.config.requester.address,
-            suspended = plan.suspend,
-            "running"
-        );
-        Ok(Run { plan, handle, reloads, task, stop })
+    /// Whoever runs with the identity of the plan has to go where the Registry goes by its own UID, which is never in the
+    /// wrong; else the newcomer has to.
+    fn displace(&self, uid: &str, plan: &Plan) -> Result<Option<(RegistryName, Run)>, FleetError> {
+        let mut state = self.state();
+        let own = plan.config.instance_id.is_none();
+        let twin = state.members.iter().find(|(other, member)| {
+            let same = || member.run.as_ref().is_some_and(|run| run.plan.identity == plan.identity);
+            other.as_str() != uid && (same() || (!own && plan.identity.id.as_str() == other.as_str()))
+        });
+        let Some((other, name)) = twin.map(|(other, member)| (other.clone(), member.name.clone())) else {
+            return Ok(None);
+        };
+        if !own {
+            let near = state.members.get(uid).is_some_and(|member| member.name.namespace == name.namespace);
+            return Err(FleetError::InstanceIdInUse(near.then_some(name)));
+        }
+        let Some(member) = state.members.get_mut(&other) else { return Ok(None) };
+        member.assignment.send_modify(|assignment| {
+            assignment.stall = Some(FleetError::InstanceIdInUse(None).stall());
+            assignment.work = Work::Undecided;
+        });
+        Ok(member.run.take().map(|run| (name, run)))
+    }
+
+    fn step(&self, uid: &str, plan: &Plan) -> Result<Option<Step>, FleetError> {
+        let state = self.state();
+        let Some(member) = state.members.get(uid).filter(|_| !state.closed) else { return Ok(None) };
+        let Some(run) = &member.run else { return Ok(Some(Step::Start(member.name.clone()))) };
+        if run.has_ended() {
+            tracing::error!(registry = %member.name, "its engine ended by itself, which is a defect: starting it again");
+            return Ok(Some(Step::Start(member.name.clone())));
+        }
+        if run.plan.identity != plan.identity {
+            return Err(FleetError::InstanceIdChanged);
+        }
+        let (reloads, handle) = (run.reloads.clone(), run.handle.clone());
+        Ok(Some(Step::Change { before: run.plan.clone(), reloads, handle }))
     }
 
     /// Whether an engine runs for this Registry.
     pub fn runs(&self, uid: &str) -> bool {
-        self.members().get(uid).is_some_and(|member| member.run.is_some())
+        self.state().members.get(uid).is_some_and(|member| member.run.is_some())
     }
 
-    /// Removes the bindings of all trunks of a Registry, for at most `deadline`. `None` where nothing runs.
-    pub async fn leave(&self, uid: &str, generation: i64, deadline: Duration) -> Option<Farewell> {
-        let handle = {
-            let members = self.members();
-            let member = members.get(uid)?;
-            let run = member.run.as_ref()?;
-            let now_ms = environment::System.unix_ms();
-            let deadline_ms = now_ms + u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX / 2);
-            member.assignment.send_replace(Assignment {
-                generation,
-                stall: None,
-                work: Work::Leave {
-                    handle: run.handle.clone(),
-                    durable: run.plan.config.cache != crate::config::Cache::Memory,
-                    deadline_ms,
-                },
-            });
-            run.handle.clone()
-        };
-        let look = async || tokio::time::timeout(LOOK, handle.summary()).await.ok()?.ok();
-        let before = look().await.map_or(0, |summary| summary.counts.registered + summary.counts.at_risk);
-        if matches!(tokio::time::timeout(deadline, handle.leave()).await, Ok(Ok(()))) {
-            return Some(Farewell::Complete { removed: before });
+    /// Removes the bindings of all trunks of a Registry, for at most `deadline`; with `presume`, also those that a
+    /// predecessor without a cache may have made. `None` where nothing runs.
+    ///
+    /// # Errors
+    /// When the engine was ended meanwhile.
+    pub async fn leave(
+        &self,
+        uid: &str,
+        generation: i64,
+        presume: bool,
+        deadline: Duration,
+    ) -> Result<Option<Farewell>, EngineStopped> {
+        let Some(handle) = self.state().leaves(uid, generation, deadline) else { return Ok(None) };
+        if let Ok(left) = tokio::time::timeout(deadline, handle.leave(presume)).await {
+            return left.map(|report| Some(Farewell::Complete(report)));
         }
-        let summary = look().await.unwrap_or_default();
+        let summary = tokio::time::timeout(LOOK, handle.summary()).await.unwrap_or(Ok(Default::default()))?;
         let counts = summary.counts;
         let why = [&summary.requester, &summary.api].into_iter().find(|health| health.ok == Some(false));
         let why = why.and_then(|health| health.message.clone());
-        Some(Farewell::Late {
+        Ok(Some(Farewell::Late {
             // What cannot be registered has nothing to remove.
             left: counts.registered + counts.at_risk + counts.leaving,
             why: why.unwrap_or_else(|| "registrars did not answer in time".to_owned()),
-        })
+        }))
     }
 
     /// Whether [`Fleet::see_off`] was called for it: there is nothing more to do than to let the resource go.
     pub fn is_seen_off(&self, uid: &str) -> bool {
-        self.seen_off.lock().unwrap_or_else(PoisonError::into_inner).contains(uid)
+        self.state().seen_off.contains(uid)
     }
 
     /// The end of a Registry that is being deleted: as [`Fleet::dismiss`], and it is remembered until it is gone.
     pub async fn see_off(&self, uid: &str) {
-        self.seen_off.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned());
+        self.state().seen_off.insert(uid.to_owned());
         self.end_of(uid).await;
     }
 
     /// The resource is gone: ends its engine, if one runs, and reports no more on it. Bindings stay as they are.
     pub async fn dismiss(&self, uid: &str) {
-        self.seen_off.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.state().seen_off.remove(uid);
         self.end_of(uid).await;
     }
 
     async fn end_of(&self, uid: &str) {
-        let Some(member) = self.members().remove(uid) else { return };
-        self.end(member).await;
+        let member = self.state().members.remove(uid);
+        if let Some(member) = member {
+            self.end(member).await;
+        }
     }
 
-    /// All that are here under a namespace, or all of them.
+    /// All that are known here under a namespace, or all of them.
     pub fn uids(&self, namespace: Option<&str>) -> Vec<String> {
-        let members = self.members();
+        let state = self.state();
         let here = |member: &Member| namespace.is_none_or(|ns| member.name.namespace.as_deref() == Some(ns));
-        let known = members.iter().filter(|(_, member)| here(member)).map(|(uid, _)| uid.clone());
-        known.chain(self.seen_off.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned()).collect()
+        let known = state.members.iter().filter(|(_, member)| here(member)).map(|(uid, _)| uid);
+        known.chain(&state.seen_off).cloned().collect()
     }
 
-    /// Whether [`Fleet::dismiss_all`] has begun: nothing is started any more.
-    pub fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
-    }
-
-    /// Ends all engines, at the same time, and for good: a look at a Registry that is just being given up, on another thread,
-    /// starts none. Bindings stay as they are.
+    /// Ends all engines, at the same time, and takes in no more. Bindings stay as they are.
     pub async fn dismiss_all(&self) {
         let members: Vec<Member> = {
-            let mut members = self.members();
-            self.closed.store(true, Ordering::Release);
-            members.drain().map(|(_, member)| member).collect()
+            let mut state = self.state();
+            state.closed = true;
+            state.members.drain().map(|(_, member)| member).collect()
         };
-        // All of them stop sending before any is waited for.
-        for member in &members {
-            if let Some(run) = &member.run {
-                self.directory.leave(&member.name, &run.handle);
-                run.stop.cancel();
-            }
-        }
-        futures_util::future::join_all(members.into_iter().map(|member| self.end(member))).await;
+        join_all(members.into_iter().map(|member| self.end(member))).await;
     }
 
     async fn end(&self, member: Member) {
         member.reporter.abort();
-        let Some(run) = member.run else { return };
-        self.directory.leave(&member.name, &run.handle);
-        run.stop.cancel();
-        // An engine takes its grace, and a quarter of it to write; more than that is a defect.
-        if tokio::time::timeout(self.grace * 2 + Duration::from_secs(1), run.task).await.is_err() {
-            tracing::error!(registry = %member.name, "its engine does not end");
+        if let Some(run) = member.run {
+            run.end(&member.name, &self.common).await;
         }
         // Unless another one has its name by now.
-        if self.directory.get(&member.name).is_none() {
-            self.metrics.forget(&member.name);
+        if self.common.directory.get(&member.name).is_none() {
+            self.common.metrics.forget(&member.name);
         }
     }
 }
 
-/// For whoever keeps it.
-pub type SharedFleet = Arc<Fleet>;
+impl State {
+    /// A new engine is in; where nobody is to run any more, it ends at once.
+    fn begin(&mut self, uid: &str, generation: i64, run: Run, directory: &Directory) {
+        let Some(member) = self.members.get_mut(uid).filter(|_| !self.closed) else { return };
+        directory.enter(member.name.clone(), run.handle.clone());
+        member.run = Some(run);
+        member.assign(generation);
+    }
+
+    /// An engine goes on by another plan, or by the same.
+    fn goes_on(&mut self, uid: &str, generation: i64, plan: Plan) {
+        let Some(member) = self.members.get_mut(uid) else { return };
+        if let Some(run) = &mut member.run {
+            run.plan = plan;
+        }
+        member.assign(generation);
+    }
+
+    fn leaves(&self, uid: &str, generation: i64, deadline: Duration) -> Option<EngineHandle> {
+        let member = self.members.get(uid)?;
+        let run = member.run.as_ref()?;
+        let millis = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX / 2);
+        let (handle, durable) = (run.handle.clone(), run.is_durable());
+        let deadline_ms = environment::System.unix_ms().saturating_add(millis);
+        let work = Work::Leave { handle: handle.clone(), durable, deadline_ms };
+        member.assignment.send_replace(Assignment { generation, stall: None, work });
+        Some(handle)
+    }
+}
+
+impl Member {
+    /// Tells the reporter of the engine that runs.
+    fn assign(&self, generation: i64) {
+        let Some(run) = &self.run else { return };
+        let work =
+            Work::Run { handle: run.handle.clone(), durable: run.is_durable(), suspended: run.plan.suspend };
+        self.assignment.send_replace(Assignment { generation, stall: None, work });
+    }
+}

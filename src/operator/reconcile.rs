@@ -27,7 +27,10 @@ use super::{
     validate::validate,
     writer::{KubeWriter, Speaker, Writer},
 };
-use crate::{admin::RegistryName, instance::Permit, metrics::Metrics, spec::Registry};
+use crate::{
+    admin::RegistryName, engine::handle::LeaveReport, environment, instance::Permit, metrics::Metrics,
+    ports::Environment, spec::Registry,
+};
 
 /// Keeps a deleted Registry until its trunks are de-registered.
 pub const FINALIZER: &str = "routr.io/deregister";
@@ -39,8 +42,12 @@ const UNREADABLE: &str = "the resource cannot be read by this version of the ope
 const SECRETS_PERIOD: Duration = Duration::from_secs(15);
 /// How often it is looked whether another Registry still has the same instance id.
 const CONFLICT_PERIOD: Duration = Duration::from_secs(5);
-/// How often a Registry is looked at when nothing happens, should anything have been missed.
-const PERIOD: Duration = Duration::from_secs(300);
+/// How often a Registry is looked at when nothing happens, which asks nobody: an engine that has ended is started again.
+const PERIOD: Duration = Duration::from_secs(20);
+/// What a de-registration gets at least, however long ago the deletion was asked for.
+const LEAST_DEADLINE: Duration = Duration::from_secs(5);
+/// How long one request may take.
+const REQUEST: Duration = Duration::from_secs(20);
 
 /// A Registry as the API server has it. One that cannot be read (another version of the definition, a status that somebody
 /// else wrote) must not keep the others from being seen.
@@ -74,9 +81,12 @@ pub enum ReconcileError {
     /// Step 2.
     #[error(transparent)]
     Dereference(DereferenceError),
-    /// The end: whoever leads now removes the finalizer.
-    #[error("this replica does not lead any more")]
-    NotLeading,
+    /// It takes longer than it may: the API server does not answer.
+    #[error("no answer from the Kubernetes API server within {} s", REQUEST.as_secs())]
+    Deadline,
+    /// The engine was ended in the middle of a de-registration, or another replica leads by now.
+    #[error("the de-registration was interrupted: {0}")]
+    Interrupted(&'static str),
 }
 
 /// One look at one Registry.
@@ -89,6 +99,14 @@ pub async fn reconcile(found: Arc<Found>, context: Arc<Context>) -> Result<Actio
     let api = Api::<PartialObjectMeta<Registry>>::namespaced(context.client.clone(), &subject.namespace);
     let metadata = PartialObjectMeta { types: None, metadata: found.meta().clone(), _phantom: PhantomData };
     let (whose, what, with) = (&subject, &found, &context);
+    if found.meta().deletion_timestamp.is_some() && !found.finalizers().iter().any(|name| name == FINALIZER) {
+        // Somebody took our finalizer off, and others are still there.
+        context.fleet.dismiss(&subject.uid).await;
+        return Ok(Action::await_change());
+    }
+    if found.meta().deletion_timestamp.is_none() {
+        report_on(&subject, &found, &context);
+    }
     let outcome = finalizer(&api, FINALIZER, Arc::new(metadata), |event| async move {
         match event {
             Event::Apply(_) => apply(whose, what, with).await,
@@ -147,7 +165,6 @@ impl Subject {
 }
 
 async fn apply(subject: &Subject, found: &Found, context: &Context) -> Result<Action, ReconcileError> {
-    report_on(subject, found, context);
     let registry = match &found.0 {
         Ok(registry) => registry,
         Err(unreadable) => {
@@ -168,7 +185,9 @@ async fn apply(subject: &Subject, found: &Found, context: &Context) -> Result<Ac
         context.fleet.stall(&subject.uid, generation, stall);
         Ok(Action::requeue(again))
     };
-    let secrets = match dereference(&context.client, &subject.namespace, &registry.spec).await {
+    let read = dereference(&context.client, &subject.namespace, &registry.spec);
+    let read = tokio::time::timeout(REQUEST, read).await.map_err(|_| ReconcileError::Deadline)?;
+    let secrets = match read {
         Ok(secrets) => secrets,
         Err(DereferenceError::Stalled(problem)) => return stall(problem),
         Err(error) => return Err(ReconcileError::Dereference(error)),
@@ -203,36 +222,75 @@ async fn cleanup(subject: &Subject, found: &Found, context: &Context) -> Result<
         return Ok(Action::await_change());
     }
     let suspended = found.0.as_ref().is_ok_and(|registry| registry.spec.suspend == Some(true));
-    if !suspended && !context.fleet.runs(&subject.uid) {
-        // A new leader, or a restart: the trunks and their credentials have to be read first.
-        if let Err(error) = apply(subject, found, context).await {
-            tracing::warn!(registry = %subject.name, %error, "deleted, and cannot be run any more: its bindings lapse by themselves");
+    let left = time_left(found, context);
+    // A new leader, or a restart: the trunks and their credentials have to be read first.
+    let successor = !suspended && !context.fleet.runs(&subject.uid);
+    if successor {
+        report_on(subject, found, context);
+        match apply(subject, found, context).await {
+            Ok(_) => {}
+            Err(error) if left > LEAST_DEADLINE => return Err(error),
+            Err(error) => {
+                tracing::warn!(registry = %subject.name, %error, "deleted, and it cannot be run any more")
+            }
         }
     }
+    // One that has never run has nothing that a predecessor could have registered.
+    let presume = successor && found.0.as_ref().is_ok_and(has_run);
     let farewell = if suspended {
         tracing::info!(registry = %subject.name, "deleted while suspended: bindings stay until they lapse");
         None
     } else {
-        context.fleet.leave(&subject.uid, subject.generation, context.deregister_deadline).await
+        let left = context.fleet.leave(&subject.uid, subject.generation, presume, left).await;
+        left.map_err(|_| ReconcileError::Interrupted("its engine was ended"))?
     };
-    // A process that was frozen, or is handing over, cannot tell what became of the trunks.
-    if context.fleet.is_closed() || !context.permit.holds() {
-        return Err(ReconcileError::NotLeading);
+    if !context.permit.holds() {
+        return Err(ReconcileError::Interrupted("another replica may lead by now"));
     }
     let notice = match farewell {
-        Some(Farewell::Complete { removed }) => {
+        Some(Farewell::Complete(LeaveReport { removed, given_up: 0 })) => {
             tracing::info!(registry = %subject.name, removed, "deleted: all trunks are de-registered");
             Some(status::deregistered(removed))
+        }
+        Some(Farewell::Complete(LeaveReport { removed, given_up })) => {
+            tracing::warn!(registry = %subject.name, removed, given_up, "deleted: registrars would not remove some bindings");
+            Some(status::not_deregistered(given_up, "their registrars did not confirm it in three tries"))
         }
         Some(Farewell::Late { left, why }) => {
             tracing::warn!(registry = %subject.name, left, why, "deleted: not all trunks could be de-registered in time");
             Some(status::not_deregistered(left, &why))
         }
-        None => None,
+        None if suspended => None,
+        None => {
+            tracing::warn!(registry = %subject.name, "deleted, and it could not be run: its bindings, if any, lapse by themselves");
+            Some(status::not_deregistered(0, "the Registry could not be run"))
+        }
     };
     if let Some(notice) = notice {
         writer(found, context).tell(notice).await;
     }
     context.fleet.see_off(&subject.uid).await;
     Ok(Action::await_change())
+}
+
+/// What is left of the deadline, which began when the deletion was asked for, whoever led then.
+fn time_left(found: &Found, context: &Context) -> Duration {
+    let asked_ms = found.meta().deletion_timestamp.as_ref().map_or(0, |time| time.0.as_millisecond());
+    let asked_ms = u64::try_from(asked_ms).unwrap_or(0);
+    let gone = Duration::from_millis(environment::System.unix_ms().saturating_sub(asked_ms));
+    let least = LEAST_DEADLINE.min(context.deregister_deadline);
+    context.deregister_deadline.saturating_sub(gone).max(least)
+}
+
+/// Whether trunks were ever read for it.
+fn has_run(registry: &Registry) -> bool {
+    registry.status.as_ref().is_some_and(|status| status.last_sync.is_some())
+}
+
+/// Tells in the status that it could not be looked at, again and again.
+pub fn tell(found: &Found, error: &ReconcileError, context: &Context) {
+    if let Ok(subject) = Subject::of(found) {
+        let stall = Stall { reason: status::reasons::CANNOT_START, message: error.to_string() };
+        context.fleet.stall(&subject.uid, subject.generation, stall);
+    }
 }

@@ -13,7 +13,10 @@ use super::{
     writer::{WriteError, Writer},
 };
 use crate::{
-    engine::handle::EngineHandle, environment, metrics::Metrics, ports::Environment,
+    engine::handle::{EngineHandle, EngineStopped},
+    environment,
+    metrics::Metrics,
+    ports::Environment,
     spec::status::RegistryStatus,
 };
 
@@ -23,6 +26,9 @@ const PERIOD: Duration = Duration::from_secs(1);
 const BETWEEN_WRITES: Duration = Duration::from_secs(3);
 /// Between two writes of nothing but times that move on.
 const BETWEEN_SLIGHT_WRITES: Duration = Duration::from_secs(60);
+/// What did not change is written all the same after this time: somebody else may have written something else. It changes
+/// nothing where nobody has, not even the resource's version.
+const REWRITE: Duration = Duration::from_secs(300);
 /// Longest pause after a failed write.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How long an engine that has just begun may stay silent about its neighbours, before the status says so: a hand-over
@@ -118,17 +124,33 @@ impl Reporter {
             Work::Undecided if stall.is_none() => return None,
             Work::Undecided => Phase::Idle,
             Work::Run { handle, durable, suspended } => {
-                let snapshot = snapshot(&handle, durable).await?;
+                let snapshot = match snapshot(&handle, durable).await {
+                    Some(snapshot) => snapshot?,
+                    None => return Some(self.ended(generation)),
+                };
                 if stall.is_none() && self.settles(generation, &snapshot) {
                     return None;
                 }
                 if suspended { Phase::Suspended(snapshot) } else { Phase::Running(snapshot) }
             }
             Work::Leave { handle, durable, deadline_ms } => {
-                Phase::Leaving { snapshot: snapshot(&handle, durable).await?, deadline_ms }
+                Phase::Leaving { snapshot: snapshot(&handle, durable).await??, deadline_ms }
             }
         };
         Some(Situation { generation, now_ms: environment::System.unix_ms(), stall, phase })
+    }
+
+    /// The engine is gone though nobody ended it; it is started again soon.
+    fn ended(&self, generation: i64) -> Situation {
+        let message = "its engine ended unexpectedly, which is a defect: please report it with the operator's log; it is \
+                       started again within half a minute";
+        let stall = Stall { reason: status::reasons::CANNOT_START, message: message.to_owned() };
+        Situation {
+            generation,
+            now_ms: environment::System.unix_ms(),
+            stall: Some(stall),
+            phase: Phase::Idle,
+        }
     }
 
     /// Whether an engine has only begun, for a spec whose status another replica has told.
@@ -153,7 +175,7 @@ impl Reporter {
     fn is_due(&self, after: &RegistryStatus) -> bool {
         let Some((written, at)) = &self.written else { return Instant::now() >= self.not_before };
         let pause = match status::difference(written, after) {
-            Difference::None => return false,
+            Difference::None => REWRITE,
             Difference::Slight => BETWEEN_SLIGHT_WRITES,
             Difference::Real => BETWEEN_WRITES,
         };
@@ -180,15 +202,19 @@ impl Reporter {
     }
 }
 
-async fn snapshot(handle: &EngineHandle, durable: bool) -> Option<Snapshot> {
+/// What an engine says: nothing where it is busy, and `None` at all where it is gone.
+async fn snapshot(handle: &EngineHandle, durable: bool) -> Option<Option<Snapshot>> {
     let asked = async {
-        Ok::<_, crate::engine::handle::EngineStopped>(Snapshot {
+        Ok::<_, EngineStopped>(Snapshot {
             summary: handle.summary().await?,
             troubles: handle.troubles(status::MAX_FAILURES).await?,
             durable,
         })
     };
-    tokio::time::timeout(ANSWER, asked).await.ok()?.ok()
+    match tokio::time::timeout(ANSWER, asked).await {
+        Ok(said) => said.ok().map(Some),
+        Err(_) => Some(None),
+    }
 }
 
 #[cfg(test)]

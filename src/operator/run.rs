@@ -1,6 +1,6 @@
 //! The subcommand: HTTP ports, the lease, and a fleet for each term of leadership.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use kube::{Client, Config};
 use tokio::sync::watch;
@@ -20,6 +20,13 @@ use crate::{
     metrics::Metrics,
     ports::Environment,
 };
+
+/// How long a connection to the API server may take.
+const CONNECT: Duration = Duration::from_secs(5);
+/// An answer that takes longer does not come.
+const REQUESTS: Duration = Duration::from_secs(15);
+/// A watch is ended by the API server after less than five minutes, whatever happens.
+const WATCHES: Duration = Duration::from_secs(330);
 
 /// Run the Registry resources of a Kubernetes cluster.
 #[derive(Clone, Debug, clap::Args)]
@@ -86,9 +93,11 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
     let config = Config::infer().await?;
     let settings = lease_settings(&args, &config);
     let server = config.cluster_url.to_string();
-    let client = Client::try_from(config)?;
-    let namespaces: Vec<String> =
-        args.namespaces.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
+    let client = client(&config, REQUESTS)?;
+    let watching = client_of_watches(&config)?;
+    let names = args.namespaces.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
+    // Each once: two controllers of one namespace would get into each other's way.
+    let namespaces: Vec<String> = names.collect::<BTreeSet<_>>().into_iter().collect();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         server,
@@ -108,7 +117,8 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
     let ports = tokio::spawn(admin::serve(Some(public), Some(private), state, ports_end.clone()));
     let replica = Replica {
         speaker: Speaker::new(client.clone(), settings.identity.clone()),
-        client: client.clone(),
+        client,
+        watching,
         namespaces,
         directory,
         metrics,
@@ -116,7 +126,8 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
         grace: Duration::from_secs(args.grace) * 4 / 5,
         deregister_deadline: Duration::from_secs(args.deregister_deadline),
     };
-    let mut elector = Elector::new(client, &settings);
+    // In a pool of its own: connections that died with a node of the API server are not to cost it its term.
+    let mut elector = Elector::new(self::client(&config, REQUESTS)?, &settings);
     while let Some(term) = elector.next_term(&shutdown, &standing).await {
         replica.lead(&term, &shutdown).await;
         term.release().await;
@@ -140,9 +151,23 @@ fn lease_settings(args: &OperatorArgs, config: &Config) -> LeaseSettings {
     }
 }
 
+fn client_of_watches(config: &Config) -> Result<Client, kube::Error> {
+    client(config, WATCHES)
+}
+
+/// A client that takes a connection for dead which says nothing for `silence`.
+fn client(config: &Config, silence: Duration) -> Result<Client, kube::Error> {
+    let mut config = config.clone();
+    config.connect_timeout = Some(CONNECT);
+    config.read_timeout = Some(silence);
+    config.reset_reader_on_write = true;
+    Client::try_from(config)
+}
+
 /// What outlives the terms of leadership.
 struct Replica {
     client: Client,
+    watching: Client,
     speaker: Speaker,
     namespaces: Vec<String>,
     directory: Directory,
@@ -165,7 +190,7 @@ impl Replica {
             deregister_deadline: self.deregister_deadline,
         });
         tokio::select! {
-            () = controller::run(context.clone(), &self.namespaces) => {}
+            () = controller::run(&self.watching, context.clone(), &self.namespaces) => {}
             () = term.lost.cancelled() => {}
             () = shutdown.cancelled() => tracing::info!("shutting down; bindings stay with their registrars"),
         }

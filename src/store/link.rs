@@ -4,7 +4,7 @@
 //! several attempts of its own, and it goes on trying in the background with credentials that were refused.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -111,7 +111,7 @@ impl Link {
                 let root_cert = Some(read_ca(path)?);
                 let trust = TlsCertificates { client_tls: None, root_cert };
                 Client::build_with_tls(info, trust)
-                    .map_err(|e| RedisSettingsError::BadCa { path: path.clone(), cause: text(&e) })?
+                    .map_err(|e| RedisSettingsError::BadCa { path: path.to_owned(), cause: text(&e) })?
             }
         };
         let login = match (&settings.username, &settings.password) {
@@ -284,9 +284,11 @@ fn text(error: &RedisError) -> Box<str> {
     error.to_string().into()
 }
 
-fn read_ca(path: &PathBuf) -> Result<Vec<u8>, RedisSettingsError> {
-    let pem = crate::config::files::read(path)
-        .map_err(|e| RedisSettingsError::UnreadableCa { path: path.clone(), cause: e.to_string().into() })?;
+fn read_ca(path: &Path) -> Result<Vec<u8>, RedisSettingsError> {
+    let pem = crate::config::files::read(path).map_err(|e| RedisSettingsError::UnreadableCa {
+        path: path.to_owned(),
+        cause: e.to_string().into(),
+    })?;
     let bad = |cause: String| RedisSettingsError::BadCa { path: path.clone(), cause: cause.into() };
     let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
     match certificates {

@@ -58,7 +58,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "routr-registry.rules" -}}
 - apiGroups: [routr.io]
   resources: [registries]
-  verbs: [get, list, watch, patch]
+  verbs: [list, watch, patch]
 - apiGroups: [routr.io]
   resources: [registries/status]
   verbs: [patch]

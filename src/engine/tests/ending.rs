@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     engine::{
-        handle::EngineStopped,
+        handle::{EngineStopped, LeaveReport},
         view::{Filter, TrunkState, TrunkView},
     },
     trunk::{Trunk, TrunkProblem},
@@ -129,7 +129,7 @@ fn leaving_removes_what_was_never_sent_too_and_leaves_refused_trunks_alone() {
     let refs: Vec<String> = sim.trunks.keys().cloned().collect();
     refs.iter().for_each(|reference| sim.remove(reference));
     let now = sim.now();
-    sim.engine.leave_all(now);
+    sim.engine.leave_all(true, now);
     sim.engine.pause(false);
     sim.run(5 * SECOND);
     assert!(sim.engine.is_empty());
@@ -150,8 +150,8 @@ fn expiries(rig: &Rig) -> Vec<u32> {
 
 /// Whether it ends within so many seconds.
 async fn leaves(rig: &Rig, seconds: u64) -> bool {
-    let end = timeout(Duration::from_secs(seconds), rig.controls.handle.leave()).await;
-    end.is_ok_and(|left| left == Ok(()))
+    let end = timeout(Duration::from_secs(seconds), rig.controls.handle.leave(true)).await;
+    end.is_ok_and(|left| left.is_ok())
 }
 
 #[tokio::test(start_paused = true)]
@@ -172,8 +172,9 @@ async fn leaving_removes_every_binding_once_forgets_them_and_reads_no_more() {
 #[tokio::test(start_paused = true)]
 async fn leaving_before_the_first_sync_reads_first_and_registers_nothing() {
     let rig = rig(20);
-    let end = tokio::join!(rig.controls.handle.leave(), rig.controls.handle.leave());
-    assert_eq!(end, (Ok(()), Ok(())));
+    let end = tokio::join!(rig.controls.handle.leave(true), rig.controls.handle.leave(true));
+    let report = LeaveReport { removed: 20, given_up: 0 };
+    assert_eq!(end, (Ok(report), Ok(report)));
     assert_eq!(expiries(&rig), [0; 20]);
 }
 
@@ -202,7 +203,7 @@ async fn an_engine_that_is_ended_while_it_leaves_ends_in_time_and_says_so() {
         phone.set(phone_mode);
         let rig = Rig::start_on(settings(1, None), source, phone, shelf);
         let handle = rig.controls.handle.clone();
-        let leaving = tokio::spawn(async move { handle.leave().await });
+        let leaving = tokio::spawn(async move { handle.leave(true).await });
         pass(5).await;
         let at = Instant::now();
         rig.shutdown.cancel();

@@ -119,9 +119,9 @@ pub(super) fn all(before: Option<&RegistryStatus>, situation: &Situation) -> Vec
         super::ready::ready(before, situation),
         super::ready::reconciling(before, situation),
         stalled(situation),
-        api(situation),
-        requester(situation),
-        cache(situation),
+        handed_over(before, situation, reasons::API_REACHABLE, api(situation)),
+        handed_over(before, situation, reasons::REQUESTER_REACHABLE, requester(situation)),
+        handed_over(before, situation, reasons::CACHE_REACHABLE, cache(situation)),
         credentials(before, situation),
     ];
     let named = reasons::CONDITIONS.into_iter().zip(findings);
@@ -147,6 +147,25 @@ fn stalled(situation: &Situation) -> Finding {
 pub(super) fn words_of(stall: &Stall) -> String {
     let words = clean(&stall.message, MAX_MESSAGE - 100);
     if words.is_empty() { "the specification cannot be followed".to_owned() } else { words }
+}
+
+/// A neighbour that worked for the engine before this one is taken to work until it has been tried: a hand-over after which
+/// nothing is due for minutes is no news. A change of the specification ends that.
+fn handed_over(
+    before: Option<&RegistryStatus>,
+    situation: &Situation,
+    kind: &str,
+    finding: Finding,
+) -> Finding {
+    let was = before.and_then(|before| find(before, kind)).filter(|was| {
+        was.observed_generation == Some(situation.generation)
+            && was.status == "True"
+            && was.reason == "Reachable"
+    });
+    match was {
+        Some(was) if finding.truth == Truth::Unknown && finding.reason == "NotTried" => Finding::kept(was),
+        _ => finding,
+    }
 }
 
 fn not_running() -> Finding {

@@ -6,7 +6,7 @@ use super::{NAMESPACE, Objects, render};
 
 fn served() -> Vec<Value> {
     vec![
-        json!({"apiGroups": ["routr.io"], "resources": ["registries"], "verbs": ["get", "list", "watch", "patch"]}),
+        json!({"apiGroups": ["routr.io"], "resources": ["registries"], "verbs": ["list", "watch", "patch"]}),
         json!({"apiGroups": ["routr.io"], "resources": ["registries/status"], "verbs": ["patch"]}),
         json!({"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]}),
     ]
@@ -50,7 +50,7 @@ fn cluster_wide_by_default() {
 
 #[test]
 fn in_the_listed_namespaces_alone() {
-    let objects = render(json!({"watchNamespaces": ["a", "b", "a"]}));
+    let objects = render(json!({"watchNamespaces": ["a", "b", "a"], "rbac": {"letNamespacesGo": false}}));
     assert!(objects.of_kind("ClusterRole").is_empty());
     assert!(objects.of_kind("ClusterRoleBinding").is_empty());
     for namespace in ["a", "b"] {
@@ -59,6 +59,15 @@ fn in_the_listed_namespaces_alone() {
     }
     assert_eq!(objects.of_kind("Role").len(), 3);
     assert_eq!(objects.of_kind("RoleBinding").len(), 3);
+}
+
+#[test]
+fn a_namespace_that_is_deleted_takes_its_roles_along_but_not_the_right_to_let_it_go() {
+    let objects = render(json!({"watchNamespaces": ["a"]}));
+    let patch = json!([{"apiGroups": ["routr.io"], "resources": ["registries"], "verbs": ["patch"]}]);
+    assert_eq!(objects.only("ClusterRole")["rules"], patch);
+    assert_eq!(objects.only("ClusterRole")["metadata"]["name"], "voice:routr-registry");
+    assert_bound(&objects, objects.only("ClusterRoleBinding"), "routr-registry");
 }
 
 #[test]

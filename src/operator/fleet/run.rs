@@ -1,0 +1,66 @@
+//! One engine of the fleet, from its start to its end.
+
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::Common;
+use crate::{
+    admin::RegistryName,
+    config::Cache,
+    engine::{Engine, handle::EngineHandle},
+    instance::{self, Instance, InstanceError, Life, Reloads},
+    operator::validate::Plan,
+};
+
+/// An engine that runs by a plan. Dropping it tells the engine to end.
+pub(super) struct Run {
+    pub(super) plan: Plan,
+    pub(super) handle: EngineHandle,
+    pub(super) reloads: Reloads,
+    task: JoinHandle<Engine>,
+    stop: DropGuard,
+}
+
+impl Run {
+    /// Starts an engine.
+    pub(super) fn start(name: &RegistryName, plan: Plan, common: &Common) -> Result<Self, InstanceError> {
+        let life = Life { grace: common.grace, paused: plan.suspend, permit: common.permit.clone() };
+        let stop = CancellationToken::new();
+        let observer = common.metrics.registry(name.clone());
+        let span = tracing::info_span!(parent: None, "engine", registry = %name);
+        let Instance { handle, reloads, task } =
+            span.in_scope(|| instance::start(&plan.config, &plan.identity, observer, &life, stop.clone()))?;
+        tracing::info!(
+            registry = %name,
+            api = %plan.config.api.address,
+            requester = %plan.config.requester.address,
+            suspended = plan.suspend,
+            "running"
+        );
+        Ok(Self { plan, handle, reloads, task, stop: stop.drop_guard() })
+    }
+
+    /// Whether it ended without being told to, which is a defect.
+    pub(super) fn has_ended(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    /// Whether its state outlives the process.
+    pub(super) fn is_durable(&self) -> bool {
+        self.plan.config.cache != Cache::Memory
+    }
+
+    /// Tells it to end, and waits until it has. Bindings stay as they are.
+    pub(super) async fn end(self, name: &RegistryName, common: &Common) {
+        common.directory.leave(name, &self.handle);
+        drop(self.stop);
+        // It takes its grace, and a quarter of it to write; more than that is a defect.
+        let mut task = self.task;
+        if tokio::time::timeout(common.grace * 2 + Duration::from_secs(1), &mut task).await.is_err() {
+            tracing::error!(registry = %name, "its engine does not end: it is cut off");
+            task.abort();
+        }
+    }
+}
