@@ -118,13 +118,15 @@ impl Fleet {
         });
     }
 
-    /// The spec of this generation cannot be followed. An engine that runs goes on as it is.
-    pub fn stall(&self, uid: &str, generation: i64, stall: Stall) {
-        if let Some(member) = self.members().get(uid) {
-            member.assignment.send_modify(|assignment| {
-                (assignment.generation, assignment.stall) = (generation, Some(stall));
-            });
-        }
+    /// The spec of this generation cannot be followed. An engine that runs goes on as it is. Returns whether that is news.
+    pub fn stall(&self, uid: &str, generation: i64, stall: Stall) -> bool {
+        let members = self.members();
+        let Some(member) = members.get(uid) else { return false };
+        member.assignment.send_if_modified(|assignment| {
+            let news = assignment.generation != generation || assignment.stall.as_ref() != Some(&stall);
+            (assignment.generation, assignment.stall) = (generation, Some(stall));
+            news
+        })
     }
 
     /// Runs an engine by this plan: starts one, or changes in the one that runs what differs.

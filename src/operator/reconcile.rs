@@ -23,7 +23,7 @@ use super::{
     dereference::{self, DereferenceError, dereference},
     fleet::{Farewell, Fleet},
     reporter::Reporter,
-    status::{self, Stall},
+    status::{self, Stall, reasons},
     validate::validate,
     writer::{KubeWriter, Writer},
 };
@@ -34,6 +34,8 @@ pub const FINALIZER: &str = "routr.io/deregister";
 
 /// How often Secrets are read again: the operator has no right to watch them, which is one to list them all.
 const SECRETS_PERIOD: Duration = Duration::from_secs(15);
+/// How often one is looked at that waits for the instance id of another.
+const TWIN_PERIOD: Duration = Duration::from_secs(10);
 /// How often a Registry is looked at when nothing happens, should anything have been missed.
 const PERIOD: Duration = Duration::from_secs(300);
 
@@ -133,23 +135,30 @@ async fn apply(subject: &Subject, registry: &Registry, context: &Context) -> Res
     let generation = registry.metadata.generation.unwrap_or_default();
     let again = if dereference::refers(&registry.spec) { SECRETS_PERIOD } else { PERIOD };
     report_on(subject, registry, context);
-    let stall = |stall: Stall| {
-        tracing::warn!(registry = %subject.name, reason = stall.reason, "not followed: {}", stall.message);
-        context.fleet.stall(&subject.uid, generation, stall);
+    let stall = |stall: Stall, again: Duration| {
+        // A Secret that is missing is looked for every few seconds, which is no news.
+        if context.fleet.stall(&subject.uid, generation, stall.clone()) {
+            tracing::warn!(registry = %subject.name, reason = stall.reason, "not followed: {}", stall.message);
+        }
         Ok(Action::requeue(again))
     };
     let secrets = match dereference(&context.client, &subject.namespace, &registry.spec).await {
         Ok(secrets) => secrets,
-        Err(DereferenceError::Stalled(problem)) => return stall(problem),
+        Err(DereferenceError::Stalled(problem)) => return stall(problem, again),
         Err(error) => return Err(ReconcileError::Dereference(error)),
     };
     let plan = match validate(registry, &secrets) {
         Ok(plan) => plan,
-        Err(problem) => return stall(problem),
+        Err(problem) => return stall(problem, again),
     };
     match context.fleet.run(&subject.uid, generation, plan).await {
         Ok(()) => Ok(Action::requeue(again)),
-        Err(error) => stall(error.stall()),
+        Err(error) => {
+            let problem = error.stall();
+            // What another Registry has is free once that is gone, of which this one hears nothing.
+            let again = if problem.reason == reasons::INSTANCE_ID_IN_USE { TWIN_PERIOD } else { again };
+            stall(problem, again)
+        }
     }
 }
 

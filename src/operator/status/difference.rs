@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::Difference;
+use super::{Difference, reasons};
 use crate::spec::status::RegistryStatus;
 
 /// How much there is to write.
@@ -17,11 +17,15 @@ pub fn difference(before: &RegistryStatus, after: &RegistryStatus) -> Difference
     if same { Difference::Slight } else { Difference::Real }
 }
 
-/// Conditions without their words.
-fn conditions(status: &RegistryStatus) -> Vec<(&str, &str, &str, Option<i64>, &Time)> {
+/// Conditions without their words, but for those of Stalled: they tell what a person has to do, and change only when that
+/// does.
+fn conditions(status: &RegistryStatus) -> Vec<(&str, &str, &str, Option<i64>, &Time, Option<&str>)> {
     let conditions = status.conditions.iter();
     conditions
-        .map(|c| (&*c.type_, &*c.status, &*c.reason, c.observed_generation, &c.last_transition_time))
+        .map(|c| {
+            let words = (c.type_ == reasons::STALLED).then_some(&*c.message);
+            (&*c.type_, &*c.status, &*c.reason, c.observed_generation, &c.last_transition_time, words)
+        })
         .collect()
 }
 

@@ -81,6 +81,21 @@ impl Eyes {
         self.registries().patch(name, &PatchParams::default(), &patch).await.unwrap();
     }
 
+    /// Writes to the status, as somebody who is not the operator.
+    pub async fn tamper(&self, name: &str, patch: Value) {
+        let patch = Patch::Merge(patch);
+        self.registries().patch_status(name, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    /// All Registries by name.
+    pub async fn all(&self) -> Vec<(String, Value)> {
+        let all = self.registries().list(&ListParams::default()).await.unwrap();
+        let entry = |registry: DynamicObject| {
+            (registry.metadata.name.clone().unwrap(), serde_json::to_value(registry).unwrap())
+        };
+        all.into_iter().map(entry).collect()
+    }
+
     /// Begins the deletion.
     pub async fn delete(&self, name: &str) {
         self.registries().delete(name, &DeleteParams::default()).await.unwrap();

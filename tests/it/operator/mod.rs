@@ -1,8 +1,13 @@
 //! The operator as a process, on a real control plane, installed by its chart and running as the chart's ServiceAccount.
 
+mod crowds;
 mod deleting;
 mod eyes;
+mod faults;
 mod life;
+mod many;
 mod reconciling;
+mod secrets;
 mod stage;
+mod suspending;
 mod table;
