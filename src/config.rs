@@ -14,7 +14,7 @@ mod check;
 mod document;
 pub mod duration;
 mod fields;
-mod files;
+pub mod files;
 mod interpret;
 mod load;
 mod mistake;
@@ -62,8 +62,8 @@ impl Config {
         Self::interpret(name, spec, None)
     }
 
-    /// Makes a configuration of a resource of Kubernetes, with what the Secrets hold that it refers to. Paths in it are not
-    /// checked.
+    /// Makes a configuration of a resource of Kubernetes, with what the Secrets hold that it refers to. Its CA files have
+    /// to be below [`files::CLUSTER_CA_FOLDER`]; they are not looked at.
     ///
     /// # Errors
     /// All mistakes at once, with paths that begin at `spec`. What is wrong in a Secret is told by its name and key; none
@@ -74,7 +74,7 @@ impl Config {
 
     fn interpret(name: &str, spec: &RegistrySpec, secrets: Option<&Secrets>) -> Result<Self, Mistakes> {
         let mut interpreter = interpret::Interpreter {
-            files: &files::Unread,
+            files: if secrets.is_some() { &files::Cluster } else { &files::Unread },
             secrets,
             blamed: Default::default(),
             lines: HashMap::new(),

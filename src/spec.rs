@@ -55,43 +55,21 @@ pub struct Metadata {
     namespaced,
     status = "RegistryStatus",
     derive = "PartialEq",
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
-    ),
-    printcolumn(name = "Trunks", type_ = "integer", json_path = ".status.trunks.total"),
-    printcolumn(name = "Registered", type_ = "integer", json_path = ".status.trunks.registered"),
-    printcolumn(name = "Failing", type_ = "integer", json_path = ".status.trunks.failing"),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
-    ),
-    printcolumn(
-        name = "API",
-        type_ = "string",
-        priority = "1",
-        json_path = ".status.conditions[?(@.type==\"APIReachable\")].status"
-    ),
-    printcolumn(
-        name = "Requester",
-        type_ = "string",
-        priority = "1",
-        json_path = ".status.conditions[?(@.type==\"RequesterReachable\")].status"
-    ),
-    printcolumn(
-        name = "Cache",
-        type_ = "string",
-        priority = "1",
-        json_path = ".status.conditions[?(@.type==\"CacheReachable\")].status"
-    ),
-    printcolumn(name = "Next Lapse", type_ = "string", priority = "1", json_path = ".status.nextLapse"),
-    printcolumn(name = "Last Sync", type_ = "date", priority = "1", json_path = ".status.lastSync"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name": "Trunks", "type": "integer", "jsonPath": ".status.trunks.total"}"#,
+    printcolumn = r#"{"name": "Registered", "type": "integer", "jsonPath": ".status.trunks.registered"}"#,
+    printcolumn = r#"{"name": "Failing", "type": "integer", "jsonPath": ".status.trunks.failing"}"#,
+    printcolumn = r#"{"name": "Reason", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].reason"}"#,
+    printcolumn = r#"{"name": "API", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"APIReachable\")].status", "priority": 1}"#,
+    printcolumn = r#"{"name": "Requester", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"RequesterReachable\")].status", "priority": 1}"#,
+    printcolumn = r#"{"name": "Cache", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"CacheReachable\")].status", "priority": 1}"#,
+    printcolumn = r#"{"name": "Next Lapse", "type": "string", "jsonPath": ".status.nextLapse", "priority": 1}"#,
+    printcolumn = r#"{"name": "Last Sync", "type": "date", "jsonPath": ".status.lastSync", "priority": 1}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#,
     doc = "Keeps the SIP registrations of Routr's trunks alive: reads the trunks with sendRegister: true from an API server, and registers each through a Requester."
 )]
 #[x_kube(validation = cel::ca_file_needs_https())]
+#[x_kube(validation = cel::instance_id_stays())]
 pub struct RegistrySpec {
     /// The Requester that sends SIP: `host:port`, `[v6]:port` or a bare host (port 51909), with `http://` (the same as
     /// without) or `https://` (TLS) before it.

@@ -22,7 +22,7 @@ const LEVELS: [(&str, &str); 6] = [
 ];
 
 /// Libraries that say much below `warn`. A name covers every target that starts with it.
-const LIBRARIES: [&str; 8] = ["h2", "hickory", "hyper", "redis", "rustls", "tonic", "tower", "ureq"];
+const LIBRARIES: [&str; 9] = ["h2", "hickory", "hyper", "kube", "redis", "rustls", "tonic", "tower", "ureq"];
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -131,7 +131,9 @@ fn directives(logs_level: &str) -> Result<String, TelemetryError> {
         .ok_or_else(|| TelemetryError::Level { value: logs_level.to_owned() })?;
     let quiet = if level == "error" { "error" } else { "warn" };
     let libraries = LIBRARIES.iter().map(|library| format!(",{library}={quiet}"));
-    Ok(std::iter::once(level.to_owned()).chain(libraries).collect())
+    // At `warn` it shows whole answers of the API server that it cannot read, passwords included.
+    let client = ",kube_client=error".to_owned();
+    Ok(std::iter::once(level.to_owned()).chain(libraries).chain([client]).collect())
 }
 
 fn subscriber<W>(json: bool, colour: bool, filter: EnvFilter, writer: W) -> Box<dyn Subscriber + Send + Sync>

@@ -98,8 +98,13 @@ impl Directory {
 
     /// Takes a registry out. To be done before its engine is stopped: an engine that is entered here and has stopped
     /// counts as broken.
-    pub fn leave(&self, name: &RegistryName) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+    ///
+    /// A registry that has taken over the name since then stays.
+    pub fn leave(&self, name: &RegistryName, handle: &EngineHandle) {
+        let mut entries = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if entries.get(name).is_some_and(|entered| entered.is_same(handle)) {
+            entries.remove(name);
+        }
     }
 
     /// Gives a registry another name.

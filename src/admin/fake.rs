@@ -242,7 +242,10 @@ pub(crate) struct Replica {
 pub(crate) async fn replica(standing: Standing, registries: Vec<(RegistryName, Vec<TrunkView>)>) -> Replica {
     let (standing, seen) = watch::channel(standing);
     let ports = start_with(Vec::new(), |state| state.with_standing(seen)).await;
-    ports.directory.leave(&RegistryName::plain("registry"));
+    ports.directory.leave(
+        &RegistryName::plain("registry"),
+        &ports.directory.get(&RegistryName::plain("registry")).unwrap(),
+    );
     let (mut worlds, mut engines) = (Vec::new(), Vec::new());
     for (name, trunks) in registries {
         let (handle, world, task) = engine(trunks);

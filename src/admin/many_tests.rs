@@ -22,7 +22,13 @@ async fn three() -> Replica {
 }
 
 fn down(message: &str) -> Health {
-    Health { ok: Some(false), message: Some(message.to_owned()), reason: None, since_ms: NOW - 3_000, ..Health::default() }
+    Health {
+        ok: Some(false),
+        message: Some(message.to_owned()),
+        reason: None,
+        since_ms: NOW - 3_000,
+        ..Health::default()
+    }
 }
 
 #[tokio::test]
@@ -285,7 +291,10 @@ async fn livez_fails_for_one_engine_that_is_gone_but_not_for_one_that_left() {
     let of_the_gone = "routr_registry_trunks{namespace=\"paris\",registry=\"main\"";
     assert!(!scraped.body.contains(of_the_gone), "{}", scraped.body);
 
-    replica.ports.directory.leave(&RegistryName::of("paris", "main"));
+    replica.ports.directory.leave(
+        &RegistryName::of("paris", "main"),
+        &replica.ports.directory.get(&RegistryName::of("paris", "main")).unwrap(),
+    );
     assert_eq!(get(replica.ports.public, "/livez").await.body, "OK");
 }
 
@@ -303,7 +312,7 @@ async fn an_engine_that_is_replaced_while_it_is_asked_is_not_broken() {
     let questions = (commands.recv().await.unwrap(), others.recv().await.unwrap());
     let (new, _world, _task) = fake::engine(vec![trunk("t-1", "North")]);
     directory.enter(name.clone(), new);
-    directory.leave(&gone);
+    directory.leave(&gone, &directory.get(&gone).unwrap());
     drop(questions);
     let told = asked.await.unwrap();
     assert_eq!(told.len(), 1, "{told:?}");

@@ -182,7 +182,9 @@ fn requester(summary: &Summary, now: u64) -> Check {
     match summary.requester.ok {
         Some(true) => check("requester", CheckState::Ok, "works".to_owned()),
         Some(false) => check("requester", CheckState::Failed, not_working(&summary.requester, now)),
-        None if awaited == 0 => check("requester", CheckState::Ok, "not needed so far".to_owned()),
+        None if awaited == 0 || summary.paused => {
+            check("requester", CheckState::Ok, "not needed so far".to_owned())
+        }
         None => check(
             "requester",
             CheckState::Failed,

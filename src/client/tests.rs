@@ -390,13 +390,19 @@ async fn watching_several_registries_prints_changes_only() {
     replica.worlds[1].lock().unwrap().summary.next_lapse_ms = Some(NOW + 900_000);
     assert_eq!(tick(&replica.ports, &mut changes).await, Vec::<String>::new());
     replica.worlds[1].lock().unwrap().summary.cache.ok = Some(true);
-    replica.ports.directory.leave(&RegistryName::of("paris", "spare"));
+    replica.ports.directory.leave(
+        &RegistryName::of("paris", "spare"),
+        &replica.ports.directory.get(&RegistryName::of("paris", "spare")).unwrap(),
+    );
     assert_eq!(
         tick(&replica.ports, &mut changes).await,
         ["paris/main: 2 trunks: 1 registered, 1 failing", "paris/spare: no longer listed"]
     );
     // With one left, its trunks are shown; with two again, the registries are.
-    replica.ports.directory.leave(&RegistryName::of("paris", "main"));
+    replica.ports.directory.leave(
+        &RegistryName::of("paris", "main"),
+        &replica.ports.directory.get(&RegistryName::of("paris", "main")).unwrap(),
+    );
     let alone = tick(&replica.ports, &mut changes).await;
     assert_eq!(alone.len(), 3, "{alone:?}");
     assert_eq!(alone[2], "2 trunks: 2 registered");

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read},
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use rustls::pki_types::{CertificateDer, pem::PemObject};
@@ -37,6 +37,34 @@ impl Files for Unread {
 
     fn password(&self, _: &Path) -> Result<Option<Secret>, String> {
         Ok(None)
+    }
+}
+
+/// Where CA files of Registry resources are: whoever writes a resource must not make the operator read any other file of
+/// its pod.
+pub const CLUSTER_CA_FOLDER: &str = "/etc/routr/ca";
+
+/// Of a resource of Kubernetes: looks at no file, and allows only CA files below [`CLUSTER_CA_FOLDER`].
+pub(super) struct Cluster;
+
+impl Files for Cluster {
+    fn resolve(&self, given: &str) -> PathBuf {
+        let folder = Path::new(CLUSTER_CA_FOLDER);
+        let name = Path::new(given).strip_prefix(folder).unwrap_or(Path::new(given));
+        folder.join(name)
+    }
+
+    fn authorities(&self, path: &Path) -> Result<(), String> {
+        let name = path.strip_prefix(CLUSTER_CA_FOLDER).ok();
+        let plain = |name: &Path| name.components().all(|part| matches!(part, Component::Normal(_)));
+        if name.is_some_and(|name| plain(name) && name.components().next().is_some()) {
+            return Ok(());
+        }
+        Err(format!("a resource can only name files below {CLUSTER_CA_FOLDER} of the operator's pod"))
+    }
+
+    fn password(&self, _: &Path) -> Result<Option<Secret>, String> {
+        Err("cannot be used in a resource".to_owned())
     }
 }
 
@@ -82,7 +110,13 @@ pub(super) fn one_line(text: &str) -> Result<Secret, String> {
 }
 
 /// Reads a file that is not absurdly large.
-pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
+///
+/// # Errors
+/// What the system says; also for what is no regular file and might never end.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
     let mut bytes = Vec::new();
     File::open(path)?.take(MAX_SIZE + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_SIZE {

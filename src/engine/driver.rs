@@ -80,6 +80,8 @@ pub struct Driver<S: TrunkSource, R: Requester, T: Store, O: Observer> {
     /// Somebody asked for a sync while one was running: it may have read what it has before the change.
     sync_again: bool,
     farewell: Farewell,
+    /// Nothing that was begun may go on after the end: another process may act for the same trunks by then.
+    over: CancellationToken,
     rng: SmallRng,
 }
 
@@ -149,6 +151,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             proven: false,
             sync_again: false,
             farewell: Farewell::No,
+            over: CancellationToken::new(),
             rng: SmallRng::seed_from_u64(clock.environment().seed()),
             clock,
             ports,
@@ -202,12 +205,13 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
     fn send_what_is_due(&mut self) {
         while let Some(send) = self.engine.poll_send(self.clock.now()) {
             let (requester, answers) = (self.ports.requester.clone(), self.answers.sender.clone());
-            tokio::spawn(async move {
+            let over = self.over.clone();
+            tokio::spawn(over.run_until_cancelled_owned(async move {
                 let deadline = Duration::from_millis(send.deadline_ms);
                 let answer = requester.register(send.register, deadline).await;
                 // Nobody is there to hear it only after the end.
                 let _ = answers.send((send.ticket, answer));
-            });
+            }));
         }
     }
 
@@ -396,7 +400,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             self.ports.store = store.clone();
             self.engine.keep(store.is_durable());
             // What was said of the old one does not hold for the new one.
-            self.engine.set_cache_health(None, now);
+            self.engine.forget_cache_health();
             self.keeper = Keeper::new(store);
             self.engine.write_everything();
         }
@@ -438,6 +442,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             tracing::info!(in_flight = self.engine.in_flight(), "not waiting any longer for answers");
             self.engine.give_up_flights();
         }
+        self.over.cancel();
         self.log_transitions();
         self.keeper.finish(&mut self.engine, &self.clock, &self.observer, deadline + grace / 4).await;
     }

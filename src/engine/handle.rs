@@ -59,6 +59,11 @@ impl EngineHandle {
         (Self { commands }, receiver)
     }
 
+    /// Whether both talk to the same engine.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.commands.same_channel(&other.commands)
+    }
+
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, EngineStopped> {
         let (answer, answered) = oneshot::channel();
         self.commands.send(command(answer)).await.map_err(|_| EngineStopped)?;

@@ -184,7 +184,14 @@ impl<T: Store> Keeper<T> {
                 }
             }
         };
-        if !tokio::time::timeout_at(deadline, everything).await.unwrap_or(false) {
+        let done = tokio::time::timeout_at(deadline, everything).await.unwrap_or(false);
+        // A late write could undo what the next process has written by then.
+        match &self.state {
+            State::Writing(task) => task.abort(),
+            State::Checking(task) => task.abort(),
+            State::Idle(_) | State::Pausing(_) => {}
+        }
+        if !done {
             tracing::warn!(changes = engine.unwritten(), "the cache did not take everything before the end");
         }
     }

@@ -136,6 +136,11 @@ impl Engine {
         set_health(&mut self.cache, error.map(|error| (error.into(), error.to_string())), now);
     }
 
+    /// Another cache, which has not been asked yet.
+    pub fn forget_cache_health(&mut self) {
+        self.cache = Health::default();
+    }
+
     fn add(&mut self, trunk: &Trunk, fingerprint: u64, now: Now) -> u32 {
         let packed = PackedTrunk::new(trunk);
         let known = self.known.remove(&trunk.reference);

@@ -2,6 +2,7 @@
 
 mod checks;
 mod driver;
+mod ending;
 mod fakes;
 mod random;
 mod sending;

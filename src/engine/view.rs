@@ -244,6 +244,9 @@ pub struct Summary {
     pub removals_held: u64,
     /// When the next binding lapses if nothing is done, in milliseconds since the Unix epoch.
     pub next_lapse_ms: Option<u64>,
+    /// Whether it was told to send nothing.
+    #[serde(default)]
+    pub paused: bool,
     /// REGISTERs in flight.
     pub in_flight: u64,
     /// How many may be in flight at the moment.

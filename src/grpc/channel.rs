@@ -19,7 +19,11 @@ use tokio::{
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Uri};
 
 use super::{GrpcError, innermost};
-use crate::{config::Endpoint, ports::Link, trunk::HostPort};
+use crate::{
+    config::{Endpoint, files::read},
+    ports::Link,
+    trunk::HostPort,
+};
 
 /// Longest wait for a TCP connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -149,7 +153,7 @@ pub fn open(endpoint: &Endpoint, monitor: Option<&Monitor>) -> Result<Channel, G
         tls = match &endpoint.ca_file {
             None => tls.with_native_roots(),
             Some(path) => {
-                let pem = std::fs::read(path)
+                let pem = read(path)
                     .map_err(|source| GrpcError::CaFile { path: path.display().to_string(), source })?;
                 tls.ca_certificate(Certificate::from_pem(pem))
             }

@@ -45,6 +45,7 @@ fn summary() -> Summary {
         last_sync_ms: Some(NOW - 12_500),
         removals_held: 11,
         next_lapse_ms: Some(NOW + 42_000),
+        paused: false,
         in_flight: 7,
         in_flight_limit: 16,
         waiting: 6,

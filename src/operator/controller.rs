@@ -18,8 +18,7 @@ use kube::{
 };
 use tokio::{sync::mpsc, time::Instant};
 
-use super::reconcile::{Context, ReconcileError, reconcile};
-use crate::spec::Registry;
+use super::reconcile::{Context, Found, ReconcileError, reconcile};
 
 /// First and longest pause after a failed reconcile.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -39,7 +38,7 @@ pub async fn run(context: Arc<Context>, namespaces: &[String]) {
     join_all(all).await;
 }
 
-async fn watch(api: Api<Registry>, namespace: Option<&str>, context: Arc<Context>) {
+async fn watch(api: Api<Found>, namespace: Option<&str>, context: Arc<Context>) {
     let (reader, writer) = reflector::store();
     let (gone, vanished) = mpsc::unbounded_channel();
     let mut census = Census { listed: HashSet::new(), gone };
@@ -54,11 +53,11 @@ async fn watch(api: Api<Registry>, namespace: Option<&str>, context: Arc<Context
     let failures = Arc::new(Failures::default());
     let policy = {
         let failures = failures.clone();
-        move |registry: Arc<Registry>, error: &ReconcileError, _: Arc<Context>| {
+        move |registry: Arc<Found>, error: &ReconcileError, _: Arc<Context>| {
             Action::requeue(failures.of(&registry, error))
         }
     };
-    let reconciled = |registry: Arc<Registry>, context: Arc<Context>| {
+    let reconciled = |registry: Arc<Found>, context: Arc<Context>| {
         let (failures, counted) = (failures.clone(), context.clone());
         async move {
             let done = reconcile(registry.clone(), context).await;
@@ -82,9 +81,11 @@ async fn watch(api: Api<Registry>, namespace: Option<&str>, context: Arc<Context
 
 /// A Registry that is gone without its finalizer having run: somebody took the finalizer away. Its bindings are left alone,
 /// for a successor may have the same contacts.
-async fn dismiss_vanished(mut vanished: mpsc::UnboundedReceiver<String>, context: &Context) {
+async fn dismiss_vanished(mut vanished: mpsc::UnboundedReceiver<String>, context: &Arc<Context>) {
     while let Some(uid) = vanished.recv().await {
-        context.fleet.dismiss(&uid).await;
+        let context = context.clone();
+        // Each takes its grace: they end side by side.
+        tokio::spawn(async move { context.fleet.dismiss(&uid).await });
     }
 }
 
@@ -95,7 +96,7 @@ struct Census {
 }
 
 impl Census {
-    fn take(&mut self, event: &watcher::Event<Registry>, here: impl FnOnce() -> Vec<String>) {
+    fn take(&mut self, event: &watcher::Event<Found>, here: impl FnOnce() -> Vec<String>) {
         match event {
             watcher::Event::Init => self.listed.clear(),
             watcher::Event::InitApply(registry) => self.listed.extend(registry.uid()),
@@ -119,7 +120,7 @@ impl Census {
 struct Failures(Mutex<HashMap<String, u32>>);
 
 impl Failures {
-    fn of(&self, registry: &Registry, error: &ReconcileError) -> Duration {
+    fn of(&self, registry: &Found, error: &ReconcileError) -> Duration {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let failures = all.entry(registry.uid().unwrap_or_default()).or_default();
         let pause = RETRY.0.saturating_mul(1 << (*failures).min(10)).min(RETRY.1);
@@ -135,7 +136,7 @@ impl Failures {
         pause
     }
 
-    fn forget(&self, registry: &Registry) {
+    fn forget(&self, registry: &Found) {
         if let Some(uid) = registry.uid() {
             self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
         }

@@ -1,7 +1,7 @@
 //! The engines of all Registries that this replica leads, by the UID of their resource.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -58,6 +58,8 @@ impl FleetError {
 /// See the module.
 pub struct Fleet {
     members: Mutex<HashMap<String, Member>>,
+    /// Who has been seen off, and only waits for its finalizer to be removed.
+    seen_off: Mutex<HashSet<String>>,
     directory: Directory,
     metrics: Metrics,
     permit: Permit,
@@ -101,7 +103,7 @@ impl Fleet {
     /// Without any engine. Engines that it starts are entered into the directory and counted in the metrics, and act only
     /// while the permit holds; `grace` is what each of them may take at its end.
     pub fn new(directory: Directory, metrics: Metrics, permit: Permit, grace: Duration) -> Self {
-        Self { members: Mutex::default(), directory, metrics, permit, grace }
+        Self { members: Mutex::default(), seen_off: Mutex::default(), directory, metrics, permit, grace }
     }
 
     fn members(&self) -> MutexGuard<'_, HashMap<String, Member>> {
@@ -167,6 +169,10 @@ impl Fleet {
                         })
                         .transpose()?;
                     member.assignment.send_replace(work(&run.handle));
+                    if change.is_some() || run.plan.suspend != plan.suspend {
+                        let suspended = plan.suspend;
+                        tracing::info!(registry = %member.name, generation, suspended, "takes over a changed specification");
+                    }
                     let pause =
                         (run.plan.suspend != plan.suspend).then(|| (run.handle.clone(), plan.suspend));
                     run.plan = plan;
@@ -251,8 +257,24 @@ impl Fleet {
         })
     }
 
-    /// Ends the engine of a Registry, and reports no more on it. Bindings stay as they are.
+    /// Whether [`Fleet::see_off`] was called for it: there is nothing more to do than to let the resource go.
+    pub fn is_seen_off(&self, uid: &str) -> bool {
+        self.seen_off.lock().unwrap_or_else(PoisonError::into_inner).contains(uid)
+    }
+
+    /// The end of a Registry that is being deleted: as [`Fleet::dismiss`], and it is remembered until it is gone.
+    pub async fn see_off(&self, uid: &str) {
+        self.seen_off.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned());
+        self.end_of(uid).await;
+    }
+
+    /// The resource is gone: ends its engine, if one runs, and reports no more on it. Bindings stay as they are.
     pub async fn dismiss(&self, uid: &str) {
+        self.seen_off.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.end_of(uid).await;
+    }
+
+    async fn end_of(&self, uid: &str) {
         let Some(member) = self.members().remove(uid) else { return };
         self.end(member).await;
     }
@@ -261,7 +283,8 @@ impl Fleet {
     pub fn uids(&self, namespace: Option<&str>) -> Vec<String> {
         let members = self.members();
         let here = |member: &Member| namespace.is_none_or(|ns| member.name.namespace.as_deref() == Some(ns));
-        members.iter().filter(|(_, member)| here(member)).map(|(uid, _)| uid.clone()).collect()
+        let known = members.iter().filter(|(_, member)| here(member)).map(|(uid, _)| uid.clone());
+        known.chain(self.seen_off.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned()).collect()
     }
 
     /// Ends all engines, at the same time. Bindings stay as they are.
@@ -269,8 +292,8 @@ impl Fleet {
         let members: Vec<Member> = self.members().drain().map(|(_, member)| member).collect();
         // All of them stop sending before any is waited for.
         for member in &members {
-            self.directory.leave(&member.name);
             if let Some(run) = &member.run {
+                self.directory.leave(&member.name, &run.handle);
                 run.stop.cancel();
             }
         }
@@ -279,14 +302,17 @@ impl Fleet {
 
     async fn end(&self, member: Member) {
         member.reporter.abort();
-        self.directory.leave(&member.name);
         let Some(run) = member.run else { return };
+        self.directory.leave(&member.name, &run.handle);
         run.stop.cancel();
         // An engine takes its grace, and a quarter of it to write; more than that is a defect.
         if tokio::time::timeout(self.grace * 2 + Duration::from_secs(1), run.task).await.is_err() {
             tracing::error!(registry = %member.name, "its engine does not end");
         }
-        self.metrics.forget(&member.name);
+        // Unless another one has its name by now.
+        if self.directory.get(&member.name).is_none() {
+            self.metrics.forget(&member.name);
+        }
     }
 }
 

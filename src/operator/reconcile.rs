@@ -8,13 +8,13 @@
 //! For one that is being deleted: de-register within the deadline, then let it go. The status is not written here: a
 //! [`Reporter`] does that for as long as the Registry exists.
 
-use std::{sync::Arc, time::Duration};
+use std::{marker::PhantomData, sync::Arc, time::Duration};
 
 use kube::{
     Api, Client, Resource, ResourceExt,
+    core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
         controller::Action,
-        events::Recorder,
         finalizer::{self, Event, finalizer},
     },
 };
@@ -23,21 +23,28 @@ use super::{
     dereference::{self, DereferenceError, dereference},
     fleet::{Farewell, Fleet},
     reporter::Reporter,
-    status::{self, Stall, reasons},
+    status::{self, Stall},
     validate::validate,
-    writer::{KubeWriter, Writer},
+    writer::{KubeWriter, Speaker, Writer},
 };
 use crate::{admin::RegistryName, instance::Permit, metrics::Metrics, spec::Registry};
 
 /// Keeps a deleted Registry until its trunks are de-registered.
 pub const FINALIZER: &str = "routr.io/deregister";
 
+const UNREADABLE: &str = "the resource cannot be read by this version of the operator: its definition is of another version \
+                          (upgrade both), or somebody else wrote into its status";
+
 /// How often Secrets are read again: the operator has no right to watch them, which is one to list them all.
 const SECRETS_PERIOD: Duration = Duration::from_secs(15);
-/// How often one is looked at that waits for the instance id of another.
-const TWIN_PERIOD: Duration = Duration::from_secs(10);
+/// How often it is looked whether another Registry still has the same instance id.
+const CONFLICT_PERIOD: Duration = Duration::from_secs(5);
 /// How often a Registry is looked at when nothing happens, should anything have been missed.
 const PERIOD: Duration = Duration::from_secs(300);
+
+/// A Registry as the API server has it. One that cannot be read (another version of the definition, a status that somebody
+/// else wrote) must not keep the others from being seen.
+pub type Found = DeserializeGuard<Registry>;
 
 /// What a reconcile needs.
 pub struct Context {
@@ -48,7 +55,7 @@ pub struct Context {
     /// Counts.
     pub metrics: Metrics,
     /// Publishes events.
-    pub recorder: Recorder,
+    pub speaker: Speaker,
     /// Acts only while it holds.
     pub permit: Permit,
     /// How long the trunks of a deleted Registry may take to be de-registered.
@@ -73,13 +80,16 @@ pub enum ReconcileError {
 ///
 /// # Errors
 /// What is worth another try soon, see [`ReconcileError`].
-pub async fn reconcile(registry: Arc<Registry>, context: Arc<Context>) -> Result<Action, ReconcileError> {
-    let subject = Subject::of(&registry)?;
-    let api = Api::<Registry>::namespaced(context.client.clone(), &subject.namespace);
-    let outcome = finalizer(&api, FINALIZER, registry, |event| async {
+pub async fn reconcile(found: Arc<Found>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+    let subject = Subject::of(&found)?;
+    // The finalizer is a matter of the metadata alone.
+    let api = Api::<PartialObjectMeta<Registry>>::namespaced(context.client.clone(), &subject.namespace);
+    let metadata = PartialObjectMeta { types: None, metadata: found.meta().clone(), _phantom: PhantomData };
+    let (whose, what, with) = (&subject, &found, &context);
+    let outcome = finalizer(&api, FINALIZER, Arc::new(metadata), |event| async move {
         match event {
-            Event::Apply(registry) => apply(&subject, &registry, &context).await,
-            Event::Cleanup(registry) => cleanup(&subject, &registry, &context).await,
+            Event::Apply(_) => apply(whose, what, with).await,
+            Event::Cleanup(_) => cleanup(whose, what, with).await,
         }
     })
     .await;
@@ -119,77 +129,83 @@ struct Subject {
     namespace: String,
     uid: String,
     name: RegistryName,
+    generation: i64,
 }
 
 impl Subject {
-    fn of(registry: &Registry) -> Result<Self, ReconcileError> {
+    fn of(registry: &Found) -> Result<Self, ReconcileError> {
         let (Some(namespace), Some(uid)) = (registry.namespace(), registry.uid()) else {
             return Err(ReconcileError::Anonymous);
         };
         let name = RegistryName { namespace: Some(namespace.clone()), name: registry.name_any() };
-        Ok(Self { namespace, uid, name })
+        let generation = registry.meta().generation.unwrap_or_default();
+        Ok(Self { namespace, uid, name, generation })
     }
 }
 
-async fn apply(subject: &Subject, registry: &Registry, context: &Context) -> Result<Action, ReconcileError> {
-    let generation = registry.metadata.generation.unwrap_or_default();
+async fn apply(subject: &Subject, found: &Found, context: &Context) -> Result<Action, ReconcileError> {
+    report_on(subject, found, context);
+    let registry = match &found.0 {
+        Ok(registry) => registry,
+        Err(unreadable) => {
+            // What serde says may quote a value of the resource.
+            tracing::debug!(registry = %subject.name, error = unreadable.error, "cannot be read");
+            tracing::warn!(registry = %subject.name, "not followed: {UNREADABLE}");
+            let stall = Stall { reason: status::reasons::INVALID_SPEC, message: UNREADABLE.to_owned() };
+            context.fleet.stall(&subject.uid, subject.generation, stall);
+            return Ok(Action::requeue(PERIOD));
+        }
+    };
+    let generation = subject.generation;
     let again = if dereference::refers(&registry.spec) { SECRETS_PERIOD } else { PERIOD };
-    report_on(subject, registry, context);
-    let stall = |stall: Stall, again: Duration| {
+    let stall = |stall: Stall| {
+        // It goes by itself as soon as the other one has gone.
+        let again = if stall.reason == status::reasons::INSTANCE_ID_IN_USE { CONFLICT_PERIOD } else { again };
+        let (reason, message) = (stall.reason, stall.message.clone());
         // A Secret that is missing is looked for every few seconds, which is no news.
-        if context.fleet.stall(&subject.uid, generation, stall.clone()) {
-            tracing::warn!(registry = %subject.name, reason = stall.reason, "not followed: {}", stall.message);
+        if context.fleet.stall(&subject.uid, generation, stall) {
+            tracing::warn!(registry = %subject.name, reason, "not followed: {message}");
         }
         Ok(Action::requeue(again))
     };
     let secrets = match dereference(&context.client, &subject.namespace, &registry.spec).await {
         Ok(secrets) => secrets,
-        Err(DereferenceError::Stalled(problem)) => return stall(problem, again),
+        Err(DereferenceError::Stalled(problem)) => return stall(problem),
         Err(error) => return Err(ReconcileError::Dereference(error)),
     };
     let plan = match validate(registry, &secrets) {
         Ok(plan) => plan,
-        Err(problem) => return stall(problem, again),
+        Err(problem) => return stall(problem),
     };
     match context.fleet.run(&subject.uid, generation, plan).await {
         Ok(()) => Ok(Action::requeue(again)),
-        Err(error) => {
-            let problem = error.stall();
-            // What another Registry has is free once that is gone, of which this one hears nothing.
-            let again = if problem.reason == reasons::INSTANCE_ID_IN_USE { TWIN_PERIOD } else { again };
-            stall(problem, again)
-        }
+        Err(error) => stall(error.stall()),
     }
 }
 
-fn report_on(subject: &Subject, registry: &Registry, context: &Context) {
+fn report_on(subject: &Subject, found: &Found, context: &Context) {
     context.fleet.report_on(&subject.uid, &subject.name, || {
-        let writer = writer(registry, context);
-        Reporter::new(Arc::new(writer), registry.status.clone(), context.metrics.clone())
+        let writer = writer(found, context);
+        let before = found.0.as_ref().ok().and_then(|registry| registry.status.clone());
+        Reporter::new(Arc::new(writer), before, context.metrics.clone())
     });
 }
 
-fn writer(registry: &Registry, context: &Context) -> KubeWriter {
-    KubeWriter::new(
-        context.client.clone(),
-        context.recorder.clone(),
-        context.permit.clone(),
-        registry.object_ref(&()),
-    )
+fn writer(registry: &Found, context: &Context) -> KubeWriter {
+    KubeWriter::new(context.speaker.clone(), context.permit.clone(), registry.object_ref(&()))
 }
 
 /// The Registry is being deleted: its trunks are de-registered, unless it is suspended or was never runnable. Whatever comes
 /// of it, the Registry goes when the deadline has passed.
-async fn cleanup(
-    subject: &Subject,
-    registry: &Registry,
-    context: &Context,
-) -> Result<Action, ReconcileError> {
-    let generation = registry.metadata.generation.unwrap_or_default();
-    let suspended = registry.spec.suspend.unwrap_or(false);
+async fn cleanup(subject: &Subject, found: &Found, context: &Context) -> Result<Action, ReconcileError> {
+    if context.fleet.is_seen_off(&subject.uid) {
+        // Only the finalizer could not be removed the last time.
+        return Ok(Action::await_change());
+    }
+    let suspended = found.0.as_ref().is_ok_and(|registry| registry.spec.suspend == Some(true));
     if !suspended && !context.fleet.runs(&subject.uid) {
         // A new leader, or a restart: the trunks and their credentials have to be read first.
-        if let Err(error) = apply(subject, registry, context).await {
+        if let Err(error) = apply(subject, found, context).await {
             tracing::warn!(registry = %subject.name, %error, "deleted, and cannot be run any more: its bindings lapse by themselves");
         }
     }
@@ -197,7 +213,7 @@ async fn cleanup(
         tracing::info!(registry = %subject.name, "deleted while suspended: bindings stay until they lapse");
         None
     } else {
-        context.fleet.leave(&subject.uid, generation, context.deregister_deadline).await
+        context.fleet.leave(&subject.uid, subject.generation, context.deregister_deadline).await
     };
     let notice = match farewell {
         Some(Farewell::Complete { removed }) => {
@@ -211,8 +227,8 @@ async fn cleanup(
         None => None,
     };
     if let Some(notice) = notice {
-        writer(registry, context).tell(notice).await;
+        writer(found, context).tell(notice).await;
     }
-    context.fleet.dismiss(&subject.uid).await;
+    context.fleet.see_off(&subject.uid).await;
     Ok(Action::await_change())
 }

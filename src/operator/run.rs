@@ -2,10 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use kube::{
-    Client, Config,
-    runtime::events::{Recorder, Reporter},
-};
+use kube::{Client, Config};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +11,7 @@ use super::{
     fleet::Fleet,
     lease::{Elector, LeaseSettings, Standing, Term},
     reconcile::Context,
-    writer::MANAGER,
+    writer::{MANAGER, Speaker},
 };
 use crate::{
     admin::{self, AdminError, AdminState, Directory},
@@ -110,10 +107,7 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
     let ports_end = CancellationToken::new();
     let ports = tokio::spawn(admin::serve(Some(public), Some(private), state, ports_end.clone()));
     let replica = Replica {
-        recorder: Recorder::new(
-            client.clone(),
-            Reporter { controller: MANAGER.to_owned(), instance: Some(settings.identity.clone()) },
-        ),
+        speaker: Speaker::new(client.clone(), settings.identity.clone()),
         client: client.clone(),
         namespaces,
         directory,
@@ -148,7 +142,7 @@ fn lease_settings(args: &OperatorArgs, config: &Config) -> LeaseSettings {
 /// What outlives the terms of leadership.
 struct Replica {
     client: Client,
-    recorder: Recorder,
+    speaker: Speaker,
     namespaces: Vec<String>,
     directory: Directory,
     metrics: Metrics,
@@ -165,7 +159,7 @@ impl Replica {
             client: self.client.clone(),
             metrics: self.metrics.clone(),
             fleet: Fleet::new(self.directory.clone(), self.metrics.clone(), permit.clone(), self.grace),
-            recorder: self.recorder.clone(),
+            speaker: self.speaker.clone(),
             permit,
             deregister_deadline: self.deregister_deadline,
         });

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
-    runtime::events::{Event, EventType, Recorder},
+    runtime::events::{Event, EventType, Recorder, Reporter},
 };
 use tokio::time::Instant;
 
@@ -28,6 +28,10 @@ pub const MANAGER: &str = "routr-registry";
 const DEADLINE: Duration = Duration::from_secs(10);
 /// The same event is not told more often.
 const BETWEEN_EQUALS: Duration = Duration::from_secs(30);
+/// No more different events than so many are told in [`REMEMBERED`].
+const MOST: usize = 20;
+/// For so long an equal event is counted up instead of told anew; a recorder does so for six minutes.
+const REMEMBERED: Duration = Duration::from_secs(300);
 
 /// Why the status could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -65,24 +69,45 @@ pub struct KubeWriter {
     /// Of its namespace.
     pub api: Api<Registry>,
     /// Publishes events.
-    pub recorder: Recorder,
+    pub speaker: Speaker,
     /// What events refer to.
     pub reference: ObjectReference,
     /// Writes only while it holds.
     pub permit: Permit,
-    told: Mutex<HashMap<&'static str, Instant>>,
+    told: Mutex<HashMap<(&'static str, String), Told>>,
+}
+
+/// Who publishes events, as which instance.
+#[derive(Clone)]
+pub struct Speaker {
+    client: Client,
+    reporter: Reporter,
+}
+
+impl Speaker {
+    /// `instance` is what the replica is called.
+    pub fn new(client: Client, instance: String) -> Self {
+        Self { client, reporter: Reporter { controller: MANAGER.to_owned(), instance: Some(instance) } }
+    }
+}
+
+/// An event that was told. A recorder takes events of the same reason for the same, whatever they say: each text has one of
+/// its own.
+struct Told {
+    recorder: Recorder,
+    at: Instant,
 }
 
 impl KubeWriter {
     /// For one Registry.
-    pub fn new(client: Client, recorder: Recorder, permit: Permit, reference: ObjectReference) -> Self {
+    pub fn new(speaker: Speaker, permit: Permit, reference: ObjectReference) -> Self {
         let text = |part: &Option<String>| part.clone().unwrap_or_default();
         let (namespace, name) = (text(&reference.namespace), text(&reference.name));
         Self {
-            api: Api::namespaced(client, &namespace),
+            api: Api::namespaced(speaker.client.clone(), &namespace),
             name: RegistryName { namespace: Some(namespace), name },
             uid: text(&reference.uid),
-            recorder,
+            speaker,
             reference,
             permit,
             told: Mutex::default(),
@@ -110,15 +135,26 @@ impl KubeWriter {
         }
     }
 
-    /// Whether an event of this reason may be told now.
-    fn may_tell(&self, reason: &'static str) -> bool {
+    /// Who is to tell this now, if it may be told.
+    fn recorder(&self, notice: &Notice) -> Option<Recorder> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let recent = told.get(reason).is_some_and(|at| now.duration_since(*at) < BETWEEN_EQUALS);
-        if !recent {
-            told.insert(reason, now);
+        told.retain(|_, told| now.duration_since(told.at) < REMEMBERED);
+        let key = (notice.reason, notice.message.clone());
+        let full = told.len() >= MOST;
+        match told.get_mut(&key) {
+            Some(told) if now.duration_since(told.at) < BETWEEN_EQUALS => None,
+            Some(told) => {
+                told.at = now;
+                Some(told.recorder.clone())
+            }
+            None if full => None,
+            None => {
+                let recorder = Recorder::new(self.speaker.client.clone(), self.speaker.reporter.clone());
+                told.insert(key, Told { recorder: recorder.clone(), at: now });
+                Some(recorder)
+            }
         }
-        !recent
     }
 }
 
@@ -133,9 +169,9 @@ impl Writer for KubeWriter {
 
     fn tell(&self, notice: Notice) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            if !self.permit.holds() || !self.may_tell(notice.reason) {
+            let Some(recorder) = self.permit.holds().then(|| self.recorder(&notice)).flatten() else {
                 return;
-            }
+            };
             let event = Event {
                 type_: if notice.warning { EventType::Warning } else { EventType::Normal },
                 reason: notice.reason.to_owned(),
@@ -143,7 +179,7 @@ impl Writer for KubeWriter {
                 action: notice.action.to_owned(),
                 secondary: None,
             };
-            let published = self.recorder.publish(&event, &self.reference);
+            let published = recorder.publish(&event, &self.reference);
             match tokio::time::timeout(DEADLINE, published).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {

@@ -168,6 +168,18 @@ pub(super) mod cache {
 }
 
 /// Authorities without anything to trust them for.
+/// All Call-IDs hang on it.
+pub(super) fn instance_id_stays() -> Rule {
+    Rule::new(
+        "has(self.instanceId) == has(oldSelf.instanceId) && (!has(self.instanceId) || self.instanceId == oldSelf.instanceId)",
+    )
+    .message(
+        "cannot be changed, added or removed, since every Call-ID hangs on it; delete the Registry and create it anew",
+    )
+    .reason(Reason::FieldValueForbidden)
+    .field_path(".instanceId")
+}
+
 pub(super) fn ca_file_needs_https() -> Rule {
     Rule::new(
         "!has(self.tls) || !has(self.tls.caFile) || self.requesterAddr.lowerAscii().startsWith('https://') \

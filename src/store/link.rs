@@ -285,7 +285,7 @@ fn text(error: &RedisError) -> Box<str> {
 }
 
 fn read_ca(path: &PathBuf) -> Result<Vec<u8>, RedisSettingsError> {
-    let pem = std::fs::read(path)
+    let pem = crate::config::files::read(path)
         .map_err(|e| RedisSettingsError::UnreadableCa { path: path.clone(), cause: e.to_string().into() })?;
     let bad = |cause: String| RedisSettingsError::BadCa { path: path.clone(), cause: cause.into() };
     let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();

@@ -100,7 +100,7 @@ async fn the_api_server_comes_back_on_its_port_with_its_data_and_nothing_is_left
     let args = ["get", "configmap", "kept", "--request-timeout=500ms"];
     let refused = plane.kubectl(args).await.refused();
     assert!(
-        refused.contains("timeout") || refused.contains("deadline") || refused.contains("imed out"),
+        refused.contains("imeout") || refused.contains("deadline") || refused.contains("imed out"),
         "{refused}"
     );
     plane.resume_api_server();

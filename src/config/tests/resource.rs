@@ -68,7 +68,7 @@ fn what_is_wrong_in_a_secret_is_told_by_its_key() {
     let in_parameters = "spec.cache.parametersSecretRef: key parameters of the Secret redis: ";
     let in_password = "spec.cache.passwordSecretRef: key password of the Secret redis: ";
     for (held, expected) in [
-        (format!("{PASSWORD}"), "part 1 is no key=value pair; write key=value"),
+        (PASSWORD.to_owned(), "part 1 is no key=value pair; write key=value"),
         (format!("host=r,{PASSWORD}=1"), "part 2 has an unknown key; known here: host, port"),
         (format!("host=r,password=a,{PASSWORD}"), "a password that holds a comma goes into a Secret"),
         (format!("port={PASSWORD}"), "port is wrong; write a number"),

@@ -61,7 +61,7 @@ impl Times {
             duration,
             valid: duration * 7 / 10,
             renew: duration * 3 / 20,
-            poll: (duration / 4).min(Duration::from_secs(1)),
+            poll: (duration / 4).min(Duration::from_millis(500)),
             retry: duration / 40,
             request: duration * 3 / 20,
         }

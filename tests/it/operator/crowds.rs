@@ -29,7 +29,11 @@ async fn ten_thousand_failing_trunks_fit_in_a_small_status() {
     let history = eyes.remember();
     let began = Instant::now();
     let registration = json!({ "ratePerRegistrar": "unlimited", "maxInFlight": 200 });
-    eyes.create("main", spec_with(&stage, json!({ "registerInterval": "60s", "registration": registration }))).await;
+    eyes.create(
+        "main",
+        spec_with(&stage, json!({ "registerInterval": "60s", "registration": registration })),
+    )
+    .await;
     let all = |status: &Value| status["trunks"]["failing"] == CROWD;
     let status = eyes.status("main", "all of them to fail", all).await;
     let took = began.elapsed();
@@ -44,7 +48,11 @@ async fn ten_thousand_failing_trunks_fit_in_a_small_status() {
     for part in ["10000 of 10000 trunks are not registered", "and 9997 more, see status.failures", "403"] {
         assert!(message(&status, "Ready").contains(part), "{part}: {}", brief(&status));
     }
-    assert!(message(&status, "CredentialsAccepted").contains("10000 trunks are refused"), "{}", brief(&status));
+    assert!(
+        message(&status, "CredentialsAccepted").contains("10000 trunks are refused"),
+        "{}",
+        brief(&status)
+    );
     let events = eyes.events("main").await;
     assert!(events.len() <= 4, "few events: {events:?}");
     assert!(events.iter().any(|event| event.0 == "TrunksRejected"), "{events:?}");
@@ -91,7 +99,9 @@ async fn flapping_trunks_are_written_every_few_seconds_and_what_was_tampered_wit
 
     // What somebody wrote there, or took away, is mended at the next change.
     stage.trunks(&["a"]);
-    let calm = |status: &Value| condition(status, "Ready")["reason"] == "AllRegistered" && status["trunks"]["total"] == 1;
+    let calm = |status: &Value| {
+        condition(status, "Ready")["reason"] == "AllRegistered" && status["trunks"]["total"] == 1
+    };
     eyes.status("main", "calm", calm).await;
     let lie = json!({ "status": { "conditions": [], "trunks": { "total": 99 }, "observedGeneration": 77 } });
     eyes.tamper("main", lie).await;

@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams};
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams,
+};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Config};
@@ -13,7 +15,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::stage::{Installation, SOON, Stage, condition};
+use crate::standalone::stage::log;
 use crate::support::control_plane::ControlPlane;
+use crate::support::service::Service;
 use crate::support::wait::wait_at_pace;
 
 /// Between two looks.
@@ -159,7 +163,8 @@ impl Eyes {
 
     /// Creates a Secret, or changes keys in it.
     pub async fn secret(&self, name: &str, data: Value) {
-        let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name }, "stringData": data });
+        let secret =
+            json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name }, "stringData": data });
         let patch = Patch::Apply(secret);
         let parameters = PatchParams::apply("test").force();
         self.api("", "v1", "Secret", "secrets").patch(name, &parameters, &patch).await.unwrap();
@@ -171,12 +176,17 @@ impl Eyes {
 
     /// Reason, note and type of the events about this Registry, oldest first.
     pub async fn events(&self, name: &str) -> Vec<(String, String, String)> {
-        let all = self.api("events.k8s.io", "v1", "Event", "events").list(&ListParams::default()).await.unwrap();
-        let mut events: Vec<Value> = all.into_iter().map(|event| serde_json::to_value(event).unwrap()).collect();
+        let all =
+            self.api("events.k8s.io", "v1", "Event", "events").list(&ListParams::default()).await.unwrap();
+        let mut events: Vec<Value> =
+            all.into_iter().map(|event| serde_json::to_value(event).unwrap()).collect();
         events.retain(|event| event["regarding"]["name"] == name);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         events.sort_by_key(|event| text(&event["eventTime"]));
-        events.iter().map(|event| (text(&event["reason"]), text(&event["note"]), text(&event["type"]))).collect()
+        events
+            .iter()
+            .map(|event| (text(&event["reason"]), text(&event["note"]), text(&event["type"])))
+            .collect()
     }
 
     /// Waits until an event of this reason was told about the Registry, and returns its note.
@@ -277,6 +287,11 @@ pub fn brief(status: &Value) -> String {
         lines.push(format!("{} {} {}: {}", text("type"), text("status"), text("reason"), text("message")));
     }
     lines.join("\n")
+}
+
+/// How many engines were started, by the log.
+pub fn starts(service: &Service) -> usize {
+    log(service).iter().filter(|line| line["message"] == "running").count()
 }
 
 /// The message of a condition.

@@ -26,6 +26,8 @@ const CONDITIONS: [&str; 7] = [
     "CacheReachable",
     "CredentialsAccepted",
 ];
+/// So many calls in a row that fail are no single trunk's fault.
+const SIX: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 /// Type, status, reason, and a part of the message.
 type Expected = (&'static str, &'static str, &'static str, &'static str);
 
@@ -103,7 +105,12 @@ impl<'a> Case<'a> {
         let plain: Vec<(&str, &str, &str)> = expected.iter().map(|(k, s, r, _)| (*k, *s, *r)).collect();
         let status = self.eyes.conditions(self.name, &plain).await;
         for (kind, _, _, part) in expected {
-            assert!(message(&status, kind).contains(part), "{}: {kind}, {part}:\n{}", self.name, brief(&status));
+            assert!(
+                message(&status, kind).contains(part),
+                "{}: {kind}, {part}:\n{}",
+                self.name,
+                brief(&status)
+            );
         }
         status
     }
@@ -173,9 +180,16 @@ fn trunks(credentials: Expected, part: &'static str) -> Vec<Expected> {
 }
 
 /// The registrar answers this to a new trunk, until the trunk and its account are another's.
-async fn refused(eyes: &Eyes, name: &'static str, title: &'static str, answer: Behaviour, expected: &[Expected]) {
+async fn refused(
+    eyes: &Eyes,
+    name: &'static str,
+    title: &'static str,
+    answer: Behaviour,
+    expected: &[Expected],
+) {
     let case = Case::new(eyes, name, title, &["good"]).await;
-    let told = if condition_of(expected, "CredentialsAccepted") == "False" { "TrunksRejected" } else { "NotReady" };
+    let told =
+        if condition_of(expected, "CredentialsAccepted") == "False" { "TrunksRejected" } else { "NotReady" };
     let inject = async |stage: &mut Stage| {
         stage.registrar.behave("bad", answer);
         stage.trunks(&["good", "bad"]);
@@ -215,8 +229,11 @@ async fn neighbours_that_fail_are_told_and_nobody_else_is_disturbed() {
     // Meanwhile the healthy one was refreshed in its time, and was never anything but ready.
     let log = healthy.registrar.log();
     for user in ["a", "b"] {
-        let times: Vec<Duration> =
-            log.iter().filter(|seen| seen.user == user && seen.code == Some(200)).map(|seen| seen.at).collect();
+        let times: Vec<Duration> = log
+            .iter()
+            .filter(|seen| seen.user == user && seen.code == Some(200))
+            .map(|seen| seen.at)
+            .collect();
         let gaps = times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
         assert!(gaps < Duration::from_secs(10), "{user} lapsed: {times:?}");
         assert!(healthy.registrar.elapsed() - *times.last().unwrap() < Duration::from_secs(10), "{times:?}");
@@ -229,16 +246,29 @@ async fn neighbours_that_fail_are_told_and_nobody_else_is_disturbed() {
 
 async fn api_faults(eyes: &Eyes) {
     let down = Case::new(eyes, "api-down", "the API server is down", &["a"]).await;
-    let hangs = Case::new(eyes, "api-hangs", "the API server hangs", &["a"]).await.with(json!({ "apiTimeout": "1s" }));
+    let hangs = Case::new(eyes, "api-hangs", "the API server hangs", &["a"])
+        .await
+        .with(json!({ "apiTimeout": "1s" }));
     let refuses = Case::new(eyes, "api-refuses", "the API server refuses the call", &["a"]).await;
-    let garbage = Case::new(eyes, "api-garbage", "something else answers in the API server's place", &["a"]).await;
+    let garbage =
+        Case::new(eyes, "api-garbage", "something else answers in the API server's place", &["a"]).await;
     let well = async |stage: &mut Stage| stage.api.set_fault(Rpc::FindBy, None);
     let events = ["APIUnreachable", "APIReachable"];
     let (down_says, hangs_says) = (api("Unreachable", ""), api("NoAnswer", ""));
     let (refuses_says, garbage_says) = (api("Refused", "not you"), api("Unreachable", ""));
     tokio::join!(
-        down.run(async |stage: &mut Stage| stage.stop_api().await, &down_says, async |stage: &mut Stage| stage.start_api().await, &events),
-        hangs.run(async |stage: &mut Stage| stage.api.set_fault(Rpc::FindBy, Some(Fault::Hang)), &hangs_says, well, &events),
+        down.run(
+            async |stage: &mut Stage| stage.stop_api().await,
+            &down_says,
+            async |stage: &mut Stage| stage.start_api().await,
+            &events
+        ),
+        hangs.run(
+            async |stage: &mut Stage| stage.api.set_fault(Rpc::FindBy, Some(Fault::Hang)),
+            &hangs_says,
+            well,
+            &events
+        ),
         refuses.run(
             async |stage: &mut Stage| {
                 let fault = Fault::Refuse(Code::PermissionDenied, "not you".to_owned());
@@ -273,11 +303,14 @@ async fn api_faults(eyes: &Eyes) {
 
 async fn requester_faults(eyes: &Eyes) {
     let down = Case::new(eyes, "requester-down", "the Requester is down", &["a"]).await;
-    let hangs = Case::new(eyes, "requester-hangs", "the Requester accepts and says nothing", &["a"]).await;
-    let other = Case::new(eyes, "requester-other", "requesterAddr is that of the API server", &["a"]).await;
+    let hangs = Case::new(eyes, "requester-hangs", "the Requester accepts and says nothing", &SIX).await;
+    // It shows when something is due.
+    hangs.stage.registrar.behave_all(Behaviour::ClaimExpires(16));
+    let hangs = hangs.with(json!({ "registration": { "timeout": "1s" } }));
+    let other = Case::new(eyes, "requester-other", "requesterAddr is that of the API server", &SIX).await;
     other.stage.registrar.behave_all(Behaviour::ClaimExpires(16));
     let events = ["RequesterUnreachable", "RequesterReachable", "BecameReady"];
-    let (down_says, hangs_says) = (requester("Unreachable", ""), requester("Unreachable", ""));
+    let (down_says, hangs_says) = (requester("Unreachable", ""), requester("NoAnswer", ""));
     let other_says = requester("Refused", "");
     let (right, wrong) = (other.stage.requester_port, other.stage.api_port);
     tokio::join!(
@@ -308,11 +341,13 @@ async fn requester_faults(eyes: &Eyes) {
         },
         other.run(
             async |_: &mut Stage| {
-                eyes.change("requester-other", json!({ "requesterAddr": format!("127.0.0.1:{wrong}") })).await;
+                eyes.change("requester-other", json!({ "requesterAddr": format!("127.0.0.1:{wrong}") }))
+                    .await;
             },
             &other_says,
             async |_: &mut Stage| {
-                eyes.change("requester-other", json!({ "requesterAddr": format!("127.0.0.1:{right}") })).await;
+                eyes.change("requester-other", json!({ "requesterAddr": format!("127.0.0.1:{right}") }))
+                    .await;
             },
             &events,
         ),
@@ -393,7 +428,8 @@ async fn trunks_that_fail_are_told() {
 
 async fn wrong_password(eyes: &Eyes) {
     let case = Case::new(eyes, "password", "a trunk's password is wrong", &["good"]).await;
-    let expected = trunks(("CredentialsAccepted", "False", "CredentialsRejected", "bad (Trunk bad"), "1 of 2 trunks");
+    let expected =
+        trunks(("CredentialsAccepted", "False", "CredentialsRejected", "bad (Trunk bad"), "1 of 2 trunks");
     let inject = async |stage: &mut Stage| {
         let trunk = stage.trunk("bad");
         stage.registrar.set_password("bad", "another");
@@ -433,14 +469,14 @@ async fn at_risk(eyes: &Eyes) {
         ("Stalled", "False", "NotStalled", ""),
         ("RequesterReachable", "True", "Reachable", ""),
     ];
-    let inject = async |stage: &mut Stage| stage.registrar.behave_all(Behaviour::Unavailable { retry_after: None });
+    let inject =
+        async |stage: &mut Stage| stage.registrar.behave_all(Behaviour::Unavailable { retry_after: None });
     let mend = async |stage: &mut Stage| stage.registrar.behave_all(Behaviour::Normal);
     case.run(inject, &expected, mend, &["BecameReady"]).await;
 }
 
 async fn budget(eyes: &Eyes) {
-    let refs = ["a", "b", "c", "d", "e", "f"];
-    let case = Case::new(eyes, "budget", "the budget is too small", &refs).await;
+    let case = Case::new(eyes, "budget", "the budget is too small", &SIX).await;
     case.stage.registrar.behave_all(Behaviour::ClaimExpires(30));
     let expected = [
         ("Ready", "True", "BudgetTooSmall", "127.0.0.1 are too many for spec.registration.ratePerRegistrar"),

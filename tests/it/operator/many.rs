@@ -10,8 +10,8 @@ use serde_json::json;
 use super::eyes::{Eyes, spec, spec_with};
 use super::stage::{Installation, RELEASE, Stage, condition};
 use crate::support::control_plane::ControlPlane;
-use crate::support::wait::wait_for;
 use crate::support::ports;
+use crate::support::wait::wait_for;
 
 const MANY: usize = 60;
 
@@ -29,7 +29,8 @@ async fn sixty_become_ready_beside_three_that_are_broken_and_then_the_api_server
     let hanging = crate::standalone::stage::listen(ports::free()).await;
     let hangs = format!("127.0.0.1:{}", hanging.local_addr().unwrap().port());
     let dead = format!("127.0.0.1:{}", ports::free());
-    let no_redis = json!({ "provider": "redis", "parameters": format!("host=127.0.0.1,port={}", ports::free()) });
+    let no_redis =
+        json!({ "provider": "redis", "parameters": format!("host=127.0.0.1,port={}", ports::free()) });
     eyes[0].create("api-hangs", spec_with(&broken, json!({ "apiAddr": hangs }))).await;
     eyes[1].create("requester-dead", spec_with(&broken, json!({ "requesterAddr": dead }))).await;
     eyes[0].create("redis-down", spec_with(&broken, json!({ "cache": no_redis }))).await;
@@ -40,12 +41,20 @@ async fn sixty_become_ready_beside_three_that_are_broken_and_then_the_api_server
     let unlimited = json!({ "registration": { "ratePerRegistrar": "unlimited" }, "registerInterval": "5s" });
     let names: Vec<String> = (0..MANY).map(|n| format!("r{n}")).collect();
     let began = Instant::now();
-    join_all(names.iter().enumerate().map(|(n, name)| eyes[n % 2].create(name, spec_with(&stage, unlimited.clone())))).await;
+    join_all(
+        names
+            .iter()
+            .enumerate()
+            .map(|(n, name)| eyes[n % 2].create(name, spec_with(&stage, unlimited.clone()))),
+    )
+    .await;
     let ready = async || {
         let mut left = Vec::new();
         for eyes in &eyes {
             for (name, registry) in eyes.all().await {
-                if name.starts_with('r') && name != "redis-down" && !name.starts_with("requester")
+                if name.starts_with('r')
+                    && name != "redis-down"
+                    && !name.starts_with("requester")
                     && condition(&registry["status"], "Ready")["reason"] != "AllRegistered"
                 {
                     left.push(name);
@@ -57,16 +66,30 @@ async fn sixty_become_ready_beside_three_that_are_broken_and_then_the_api_server
     wait_for(ready, Duration::from_secs(60), "all to be ready").await;
     println!("{MANY} were ready after {:?}", began.elapsed());
     assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
-    eyes[0].conditions("redis-down", &[("Ready", "True", "AllRegistered"), ("CacheReachable", "False", "Unreachable")]).await;
+    eyes[0]
+        .conditions(
+            "redis-down",
+            &[("Ready", "True", "AllRegistered"), ("CacheReachable", "False", "Unreachable")],
+        )
+        .await;
 
     // From now on, for 15 s: each is refreshed, and hardly anything is written.
     let account = plane.audit_of(&first, RELEASE).len();
     let (seen, start) = (stage.registrar.log().len(), stage.registrar.elapsed());
     let refreshed = async || {
         let mut count: BTreeMap<String, u32> = BTreeMap::new();
-        stage.registrar.log().split_off(seen).into_iter().for_each(|seen| *count.entry(seen.call_id).or_default() += 1);
+        stage
+            .registrar
+            .log()
+            .split_off(seen)
+            .into_iter()
+            .for_each(|seen| *count.entry(seen.call_id).or_default() += 1);
         let passed = stage.registrar.elapsed() - start;
-        if count.len() == 2 * MANY && passed > Duration::from_secs(15) { Ok(()) } else { Err(format!("{} after {passed:?}", count.len())) }
+        if count.len() == 2 * MANY && passed > Duration::from_secs(15) {
+            Ok(())
+        } else {
+            Err(format!("{} after {passed:?}", count.len()))
+        }
     };
     wait_for(refreshed, Duration::from_secs(60), "every trunk of every Registry to be refreshed").await;
     let asked = plane.audit_of(&first, RELEASE).split_off(account);

@@ -8,7 +8,7 @@ use routr_registry::devstack::registrar::{Behaviour, Seen};
 use serde_json::json;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::eyes::{Eyes, brief, message, spec, spec_with};
+use super::eyes::{Eyes, brief, message, spec, spec_with, starts};
 use super::stage::{Installation, SOON, Stage, condition};
 use crate::standalone::stage::{listen, log, told};
 use crate::support::ports;
@@ -73,7 +73,8 @@ async fn a_changed_spec_replaces_only_what_it_must() {
     let redis = Redis::start(Options::default()).await;
     let parameters = format!("host=127.0.0.1,port={}", redis.port());
     eyes.follows("main", json!({ "cache": { "provider": "redis", "parameters": parameters } })).await;
-    eyes.conditions("main", &[("CacheReachable", "True", "Reachable"), ("Ready", "True", "AllRegistered")]).await;
+    eyes.conditions("main", &[("CacheReachable", "True", "Reachable"), ("Ready", "True", "AllRegistered")])
+        .await;
     let kept = async || match redis.command("DBSIZE").await {
         Ok(size) if size[1..].parse::<u32>().is_ok_and(|size| size >= 1) => Ok(()),
         other => Err(format!("{other:?}")),
@@ -81,7 +82,7 @@ async fn a_changed_spec_replaces_only_what_it_must() {
     wait_for(kept, SOON, "the registrations to be in Redis").await;
     assert_eq!(stage.registrar.counters().registers, sent, "another cache concerns no registrar");
 
-    assert_eq!(told(&operator.service, "running").len(), 1, "one engine from start to end");
+    assert_eq!(starts(&operator.service), 1, "one engine from start to end");
     eyes.delete("main").await;
     eyes.gone("main").await;
     let after = registrations(&stage);
@@ -104,7 +105,8 @@ async fn another_way_out_is_taken_early_by_the_same_registrations() {
     let cluster = Installation::shared("moved").await;
     let eyes = Eyes::on(&cluster).await;
     let operator = cluster.start("pod-a");
-    eyes.create("main", spec_with(&stage, json!({ "registration": { "ratePerRegistrar": "unlimited" } }))).await;
+    eyes.create("main", spec_with(&stage, json!({ "registration": { "ratePerRegistrar": "unlimited" } })))
+        .await;
     eyes.conditions("main", &[("Ready", "True", "AllRegistered")]).await;
     let first = registrations(&stage);
 
@@ -113,7 +115,8 @@ async fn another_way_out_is_taken_early_by_the_same_registrations() {
     eyes.change("main", json!({ "edgePorts": [{ "address": "10.0.0.9:5060" }] })).await;
     let moved = async || {
         let log = stage.registrar.log();
-        let there = |seen: &&Seen| seen.contact.as_deref().is_some_and(|contact| contact.contains("10.0.0.9"));
+        let there =
+            |seen: &&Seen| seen.contact.as_deref().is_some_and(|contact| contact.contains("10.0.0.9"));
         let moved: BTreeSet<String> = log.iter().filter(there).map(|seen| seen.user.clone()).collect();
         if moved.len() == refs.len() { Ok(()) } else { Err(format!("{} moved", moved.len())) }
     };
@@ -137,12 +140,14 @@ async fn another_way_out_is_taken_early_by_the_same_registrations() {
     let after = registrations(&stage);
     assert!(refs.iter().all(|user| after[*user].0 == first[*user].0), "the Call-IDs stay");
     assert!(stage.registrar.log().iter().all(|seen| seen.expires != Some(0)), "nothing is de-registered");
-    assert_eq!(told(&operator.service, "running").len(), 1, "one engine from start to end");
+    assert_eq!(starts(&operator.service), 1, "one engine from start to end");
     // Spread over ten seconds. At the start all of them went within one, as no rate forbids it.
     let log = stage.registrar.log();
     let start = log.iter().map(|seen| seen.at).nth(2 * refs.len()).unwrap();
     let later: Vec<Duration> = log.iter().map(|seen| seen.at).filter(|at| *at > start).collect();
-    let within = |at: &Duration| later.iter().filter(|other| **other >= *at && **other < *at + Duration::from_secs(1)).count();
+    let within = |at: &Duration| {
+        later.iter().filter(|other| **other >= *at && **other < *at + Duration::from_secs(1)).count()
+    };
     let burst = later.iter().map(within).max().unwrap_or(0);
     assert!(burst <= refs.len(), "{burst} REGISTERs within a second, of {} trunks", refs.len());
     let status = eyes.now("main").await;
@@ -206,10 +211,11 @@ async fn an_invalid_spec_that_got_past_the_schema_waits_for_a_change() {
     for name in ["never-good", "once-good"] {
         let status = eyes.follows(name, json!({ "edgePorts": [{ "address": "10.0.0.1:5060" }] })).await;
         assert_eq!(condition(&status, "Stalled")["status"], "False", "{}", brief(&status));
-        eyes.conditions(name, &[("Ready", "True", "AllRegistered"), ("Stalled", "False", "NotStalled")]).await;
+        eyes.conditions(name, &[("Ready", "True", "AllRegistered"), ("Stalled", "False", "NotStalled")])
+            .await;
         eyes.event(name, "SpecAccepted").await;
     }
-    assert_eq!(told(&operator.service, "running").len(), 2, "the one that ran was not started again");
+    assert_eq!(starts(&operator.service), 2, "the one that ran was not started again");
 }
 
 /// How many reconciles were done, by /metrics.

@@ -2,10 +2,9 @@
 
 use serde_json::json;
 
-use super::eyes::{Eyes, brief, message, spec, spec_with};
+use super::eyes::{Eyes, brief, message, spec, spec_with, starts};
 use super::stage::{Installation, Stage, condition};
 use super::table;
-use crate::standalone::stage::told;
 use crate::support::redis::{Options, Redis};
 
 /// In every password that Redis has here.
@@ -39,7 +38,11 @@ async fn a_password_of_redis_comes_from_a_secret_and_may_change_vanish_and_come_
 
     // It has another key first.
     eyes.secret("redis", json!({ "parameters": format!("{place},password={MARK}-1") })).await;
-    let ready = [("Ready", "True", "AllRegistered"), ("CacheReachable", "True", "Reachable"), ("Stalled", "False", "NotStalled")];
+    let ready = [
+        ("Ready", "True", "AllRegistered"),
+        ("CacheReachable", "True", "Reachable"),
+        ("Stalled", "False", "NotStalled"),
+    ];
     eyes.conditions("by-parameters", &ready).await;
     let status = eyes
         .status("by-password", "the missing key to be told", |status| {
@@ -49,7 +52,11 @@ async fn a_password_of_redis_comes_from_a_secret_and_may_change_vanish_and_come_
     table::row("a Secret lacks the key", &status);
 
     // All is there.
-    eyes.secret("redis", json!({ "parameters": format!("{place},password={MARK}-1"), "password": format!("{MARK}-1\n") })).await;
+    eyes.secret(
+        "redis",
+        json!({ "parameters": format!("{place},password={MARK}-1"), "password": format!("{MARK}-1\n") }),
+    )
+    .await;
     eyes.conditions("by-password", &ready).await;
 
     // Redis gets another password, the Secret does later.
@@ -62,7 +69,11 @@ async fn a_password_of_redis_comes_from_a_secret_and_may_change_vanish_and_come_
         assert_eq!(condition(&status, "Ready")["status"], "True", "{}", brief(&status));
     }
     let sent = stage.registrar.counters().registers;
-    eyes.secret("redis", json!({ "parameters": format!("{place},password={MARK}-2"), "password": format!("{MARK}-2") })).await;
+    eyes.secret(
+        "redis",
+        json!({ "parameters": format!("{place},password={MARK}-2"), "password": format!("{MARK}-2") }),
+    )
+    .await;
     for name in ["by-password", "by-parameters"] {
         eyes.conditions(name, &ready).await;
         eyes.event(name, "CacheUnreachable").await;
@@ -73,7 +84,9 @@ async fn a_password_of_redis_comes_from_a_secret_and_may_change_vanish_and_come_
     // The Secret goes: the last good specification is followed.
     eyes.delete_secret("redis").await;
     for name in ["by-password", "by-parameters"] {
-        let status = eyes.conditions(name, &[("Stalled", "True", "SecretNotFound"), ("Ready", "True", "AllRegistered")]).await;
+        let status = eyes
+            .conditions(name, &[("Stalled", "True", "SecretNotFound"), ("Ready", "True", "AllRegistered")])
+            .await;
         assert!(message(&status, "Ready").contains("see Stalled"), "{}", brief(&status));
         assert_eq!(condition(&status, "CacheReachable")["status"], "True", "{}", brief(&status));
         table::row("a Secret vanishes under a running Registry", &status);
@@ -88,7 +101,7 @@ async fn a_password_of_redis_comes_from_a_secret_and_may_change_vanish_and_come_
     eyes.secret("redis", json!({ "parameters": format!("{place},password={MARK}-2") })).await;
     eyes.conditions("by-parameters", &ready).await;
 
-    assert_eq!(told(&operator.service, "running").len(), 2, "one engine each, from start to end");
+    assert_eq!(starts(&operator.service), 2, "one engine each, from start to end");
     let mut shown = vec![operator.service.output(), eyes.dump().await];
     for path in ["/metrics", "/readyz", "/healthz"] {
         shown.push(operator.public(path).await.unwrap().1);

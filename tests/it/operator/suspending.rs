@@ -5,10 +5,9 @@ use std::time::Duration;
 use routr_registry::devstack::registrar::Behaviour;
 use serde_json::json;
 
-use super::eyes::{Eyes, brief, message, spec, spec_with};
+use super::eyes::{Eyes, brief, message, spec, spec_with, starts};
 use super::stage::{Installation, SOON, Stage, condition};
 use super::table;
-use crate::standalone::stage::told;
 use crate::support::wait::wait_for;
 
 #[tokio::test]
@@ -57,7 +56,7 @@ async fn a_suspended_registry_sends_nothing_until_it_goes_on_where_it_was() {
     assert!(later.iter().all(|seen| seen.call_id == first.call_id && seen.cseq > first.cseq));
     let reasons: Vec<String> = eyes.events("main").await.into_iter().map(|event| event.0).collect();
     assert!(["Suspended", "Resumed"].iter().all(|reason| reasons.iter().any(|r| r == reason)), "{reasons:?}");
-    assert_eq!(told(&operator.service, "running").len(), 2, "one engine each, from start to end");
+    assert_eq!(starts(&operator.service), 2, "one engine each, from start to end");
 
     // The other one never said a word, and says none when it is deleted.
     let status = eyes.now("born-suspended").await;

@@ -24,7 +24,8 @@ pub fn row(fault: &str, status: &Value) {
     let cells: Vec<String> = CONDITIONS.into_iter().map(|kind| cell(status, kind)).collect();
     let mut rows = ROWS.lock().unwrap();
     rows.insert(fault.to_owned(), format!("| {fault} | {} |", cells.join(" | ")));
-    let mut text = format!("| fault | {} |\n|{}\n", CONDITIONS.join(" | "), "---|".repeat(CONDITIONS.len() + 1));
+    let mut text =
+        format!("| fault | {} |\n|{}\n", CONDITIONS.join(" | "), "---|".repeat(CONDITIONS.len() + 1));
     for row in rows.values() {
         text.push_str(row);
         text.push('\n');

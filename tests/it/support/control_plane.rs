@@ -114,6 +114,12 @@ impl ControlPlane {
         self.kubectl(["wait", "--for=condition=Established", "--timeout=60s", "-f", CRDS]).await.ok();
         // What kubectl knew of the API before lacks the new category and short names.
         let _ = fs::remove_dir_all(self.tools.home.join("kube-cache"));
+        // The schema is published some time after the resource is served.
+        let explained = async || {
+            let answer = self.kubectl(["explain", "registries"]).await;
+            if answer.success() { Ok(()) } else { Err(answer.to_string()) }
+        };
+        wait_at_pace(PACE, explained, START, "the schema of the resource to be published").await;
     }
 
     /// `https://127.0.0.1:PORT`.
