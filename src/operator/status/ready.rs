@@ -132,7 +132,10 @@ fn asides(situation: &Situation, snapshot: &Snapshot) -> Vec<String> {
     if summary.api.ok == Some(false) {
         asides.push("changes of trunks are not seen: see APIReachable".to_owned());
     }
-    asides.extend(over_budget(&summary.over_budget));
+    // Where nothing can be sent at all, it is not the budget that is too small.
+    if summary.requester.ok != Some(false) {
+        asides.extend(over_budget(&summary.over_budget));
+    }
     if summary.removals_held > 0 {
         asides.push(removals_held(summary.removals_held));
     }

@@ -34,8 +34,11 @@ async fn ten_thousand_failing_trunks_fit_in_a_small_status() {
         spec_with(&stage, json!({ "registerInterval": "60s", "registration": registration })),
     )
     .await;
-    let all = |status: &Value| status["trunks"]["failing"] == CROWD;
-    let status = eyes.status("main", "all of them to fail", all).await;
+    let all = async || {
+        let status = eyes.now("main").await;
+        if status["trunks"]["failing"] == CROWD { Ok(status) } else { Err(brief(&status)) }
+    };
+    let status = wait_for(all, Duration::from_secs(150), "all of them to fail").await;
     let took = began.elapsed();
     table::row("10,000 trunks are refused", &status);
     let size = serde_json::to_string(&eyes.registry("main").await).unwrap().len();
