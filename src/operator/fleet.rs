@@ -110,7 +110,7 @@ struct Member {
 /// What is to be done for a plan.
 enum Step {
     Start(RegistryName),
-    Change { before: Plan, reloads: Reloads, handle: EngineHandle },
+    Change { before: Box<Plan>, reloads: Reloads, handle: EngineHandle },
 }
 
 impl Fleet {
@@ -138,13 +138,15 @@ impl Fleet {
         });
     }
 
-    /// The spec of this generation cannot be followed. An engine that runs goes on as it is.
-    pub fn stall(&self, uid: &str, generation: i64, stall: Stall) {
-        if let Some(member) = self.state().members.get(uid) {
-            member.assignment.send_modify(|assignment| {
-                (assignment.generation, assignment.stall) = (generation, Some(stall));
-            });
-        }
+    /// The spec of this generation cannot be followed. An engine that runs goes on as it is. Returns whether that is news.
+    pub fn stall(&self, uid: &str, generation: i64, stall: Stall) -> bool {
+        let state = self.state();
+        let Some(member) = state.members.get(uid) else { return false };
+        member.assignment.send_if_modified(|assignment| {
+            let news = assignment.generation != generation || assignment.stall.as_ref() != Some(&stall);
+            (assignment.generation, assignment.stall) = (generation, Some(stall));
+            news
+        })
     }
 
     /// Runs an engine by this plan: starts one, or changes in the one that runs what differs. To be called by one at a time
@@ -217,7 +219,7 @@ impl Fleet {
             return Err(FleetError::InstanceIdChanged);
         }
         let (reloads, handle) = (run.reloads.clone(), run.handle.clone());
-        Ok(Some(Step::Change { before: run.plan.clone(), reloads, handle }))
+        Ok(Some(Step::Change { before: Box::new(run.plan.clone()), reloads, handle }))
     }
 
     /// Whether an engine runs for this Registry.
@@ -319,6 +321,10 @@ impl State {
     fn goes_on(&mut self, uid: &str, generation: i64, plan: Plan) {
         let Some(member) = self.members.get_mut(uid) else { return };
         if let Some(run) = &mut member.run {
+            if run.plan != plan {
+                let suspended = plan.suspend;
+                tracing::info!(registry = %member.name, generation, suspended, "takes over a changed specification");
+            }
             run.plan = plan;
         }
         member.assign(generation);

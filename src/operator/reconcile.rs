@@ -170,9 +170,10 @@ async fn apply(subject: &Subject, found: &Found, context: &Context) -> Result<Ac
         Err(unreadable) => {
             // What serde says may quote a value of the resource.
             tracing::debug!(registry = %subject.name, error = unreadable.error, "cannot be read");
-            tracing::warn!(registry = %subject.name, "not followed: {UNREADABLE}");
             let stall = Stall { reason: status::reasons::INVALID_SPEC, message: UNREADABLE.to_owned() };
-            context.fleet.stall(&subject.uid, subject.generation, stall);
+            if context.fleet.stall(&subject.uid, subject.generation, stall) {
+                tracing::warn!(registry = %subject.name, "not followed: {UNREADABLE}");
+            }
             return Ok(Action::requeue(PERIOD));
         }
     };
@@ -181,8 +182,11 @@ async fn apply(subject: &Subject, found: &Found, context: &Context) -> Result<Ac
     let stall = |stall: Stall| {
         // It goes by itself as soon as the other one has gone.
         let again = if stall.reason == status::reasons::INSTANCE_ID_IN_USE { CONFLICT_PERIOD } else { again };
-        tracing::warn!(registry = %subject.name, reason = stall.reason, "not followed: {}", stall.message);
-        context.fleet.stall(&subject.uid, generation, stall);
+        let (reason, message) = (stall.reason, stall.message.clone());
+        // A Secret that is missing is looked for every few seconds, which is no news.
+        if context.fleet.stall(&subject.uid, generation, stall) {
+            tracing::warn!(registry = %subject.name, reason, "not followed: {message}");
+        }
         Ok(Action::requeue(again))
     };
     let read = dereference(&context.client, &subject.namespace, &registry.spec);

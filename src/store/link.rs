@@ -289,7 +289,7 @@ fn read_ca(path: &Path) -> Result<Vec<u8>, RedisSettingsError> {
         path: path.to_owned(),
         cause: e.to_string().into(),
     })?;
-    let bad = |cause: String| RedisSettingsError::BadCa { path: path.clone(), cause: cause.into() };
+    let bad = |cause: String| RedisSettingsError::BadCa { path: path.to_owned(), cause: cause.into() };
     let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
     match certificates {
         Ok(found) if found.is_empty() => Err(bad("there is no BEGIN CERTIFICATE in it".to_owned())),

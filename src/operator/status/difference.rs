@@ -1,8 +1,6 @@
 //! How much two statuses differ.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-
-use super::Difference;
+use super::{Difference, reasons};
 use crate::spec::status::RegistryStatus;
 
 /// How much there is to write.
@@ -12,17 +10,18 @@ pub fn difference(before: &RegistryStatus, after: &RegistryStatus) -> Difference
     }
     let same = before.observed_generation == after.observed_generation
         && before.trunks == after.trunks
-        && conditions(before) == conditions(after)
+        && conditions(before).eq(conditions(after))
         && failures(before) == failures(after);
     if same { Difference::Slight } else { Difference::Real }
 }
 
-/// Conditions without their words.
-fn conditions(status: &RegistryStatus) -> Vec<(&str, &str, &str, Option<i64>, &Time)> {
-    let conditions = status.conditions.iter();
-    conditions
-        .map(|c| (&*c.type_, &*c.status, &*c.reason, c.observed_generation, &c.last_transition_time))
-        .collect()
+/// Conditions without their words, but for those of Stalled: they tell what a person has to do, and change only when that
+/// does.
+fn conditions(status: &RegistryStatus) -> impl Iterator<Item = impl PartialEq> {
+    status.conditions.iter().map(|c| {
+        let words = (c.type_ == reasons::STALLED).then_some(&*c.message);
+        (&*c.type_, &*c.status, &*c.reason, c.observed_generation, &c.last_transition_time, words)
+    })
 }
 
 /// Which trunks fail and why, in an order that does not depend on which of them was tried last.

@@ -67,7 +67,9 @@ fn running(snapshot: &Snapshot) -> Finding {
     let total = total(counts);
     let not = |reason: &str, message: String| Finding::new(Truth::False, reason, message);
     let fine = |reason: &str, message: String| Finding::new(Truth::True, reason, message);
-    let of = |n: u64| format!("{n} of {} {}", count(total, "trunk"), are(n));
+    // `0 of 1 trunk is`, `0 of 2 trunks are`.
+    let of =
+        |n: u64| format!("{n} of {} {}", count(total, "trunk"), if n == 0 { are(total) } else { are(n) });
     if summary.requester.ok == Some(false) {
         let said = summary.requester.message.as_deref().unwrap_or("it does not say what is wrong");
         let bound = counts.registered + counts.at_risk;
@@ -130,7 +132,10 @@ fn asides(situation: &Situation, snapshot: &Snapshot) -> Vec<String> {
     if summary.api.ok == Some(false) {
         asides.push("changes of trunks are not seen: see APIReachable".to_owned());
     }
-    asides.extend(over_budget(&summary.over_budget));
+    // Where nothing can be sent at all, it is not the budget that is too small.
+    if summary.requester.ok != Some(false) {
+        asides.extend(over_budget(&summary.over_budget));
+    }
     if summary.removals_held > 0 {
         asides.push(removals_held(summary.removals_held));
     }

@@ -3,7 +3,7 @@
 mod client;
 mod demo;
 mod drop_in;
-mod fake;
+pub mod fake;
 mod garbage;
 mod logs;
 mod outage;

@@ -82,6 +82,12 @@ impl Redis {
         command(self.port, &self.options.password, line).await
     }
 
+    /// Ends the connections of all others, by a connection with this password: a changed one is asked for only at the next.
+    pub async fn drop_clients(&self, password: &str) {
+        let reply = command(self.port, password, "CLIENT KILL TYPE normal SKIPME yes").await;
+        assert!(reply.as_ref().is_ok_and(|reply| reply.starts_with(':')), "{reply:?}");
+    }
+
     /// All keys with all that they hold, as text.
     pub async fn dump(&self) -> String {
         let password = if self.options.password.is_empty() {

@@ -1,0 +1,120 @@
+//! A status stays small and is written seldom, whatever happens to the trunks.
+
+use std::time::{Duration, Instant};
+
+use routr_registry::devstack::registrar::Behaviour;
+use serde_json::{Value, json};
+
+use super::eyes::{Eyes, brief, message, spec, spec_with};
+use super::stage::{Installation, Stage, condition};
+use super::table;
+use crate::support::wait::wait_for;
+
+const CROWD: usize = 10_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_failing_trunks_fit_in_a_small_status() {
+    let stage = Stage::with(&[]).await;
+    let refused = Behaviour::Code { code: 403, phrase: "Forbidden <&\"".repeat(20), headers: Vec::new() };
+    stage.registrar.behave_all(refused);
+    let trunks = (0..CROWD).map(|n| {
+        let mut trunk = stage.trunk(&format!("trunk-{n:05}"));
+        trunk.name = "a long name with \"quotes\" & <brackets>".repeat(20);
+        trunk
+    });
+    stage.api.set_trunks(trunks.collect());
+    let cluster = Installation::shared("crowd").await;
+    let eyes = Eyes::on(&cluster).await;
+    let _operator = cluster.start("pod-a");
+    let history = eyes.remember();
+    let began = Instant::now();
+    let registration = json!({ "ratePerRegistrar": "unlimited", "maxInFlight": 200 });
+    eyes.create(
+        "main",
+        spec_with(&stage, json!({ "registerInterval": "60s", "registration": registration })),
+    )
+    .await;
+    let all = async || {
+        let status = eyes.now("main").await;
+        if status["trunks"]["failing"] == CROWD { Ok(status) } else { Err(brief(&status)) }
+    };
+    let status = wait_for(all, Duration::from_secs(150), "all of them to fail").await;
+    let took = began.elapsed();
+    table::row("10,000 trunks are refused", &status);
+    let size = serde_json::to_string(&eyes.registry("main").await).unwrap().len();
+    let writes = history.of("main").len();
+    println!("{size} bytes, {writes} writes in {took:?}; Ready: {}", message(&status, "Ready"));
+    assert!(size < 200_000, "{size} bytes");
+    assert_eq!(status["failures"].as_array().unwrap().len(), 50);
+    assert!(writes as f64 <= took.as_secs_f64() / 3.0 + 2.0, "{writes} writes in {took:?}");
+    assert_eq!(condition(&status, "Ready")["reason"], "TrunksFailing");
+    for part in ["10000 of 10000 trunks are not registered", "and 9997 more, see status.failures", "403"] {
+        assert!(message(&status, "Ready").contains(part), "{part}: {}", brief(&status));
+    }
+    assert!(
+        message(&status, "CredentialsAccepted").contains("10000 trunks are refused"),
+        "{}",
+        brief(&status)
+    );
+    let events = eyes.events("main").await;
+    assert!(events.len() <= 4, "few events: {events:?}");
+    assert!(events.iter().any(|event| event.0 == "TrunksRejected"), "{events:?}");
+    let described = cluster.kubectl(&["describe", "registry", "main"]).await.ok();
+    assert!(described.contains("TrunksRejected"));
+    eyes.delete("main").await;
+    eyes.gone("main").await;
+}
+
+#[tokio::test]
+async fn flapping_trunks_are_written_every_few_seconds_and_what_was_tampered_with_is_mended() {
+    let stage = Stage::with(&["a"]).await;
+    let cluster = Installation::shared("flapping").await;
+    let eyes = Eyes::on(&cluster).await;
+    let _operator = cluster.start("pod-a");
+    eyes.create("main", spec(&stage)).await;
+    eyes.create("idle", spec(&stage)).await;
+    for name in ["main", "idle"] {
+        eyes.conditions(name, &[("Ready", "True", "AllRegistered")]).await;
+    }
+    let history = eyes.remember();
+    let mut broken = stage.trunk("b");
+    broken.uris[0].port = 70_000;
+    let began = Instant::now();
+    let mut flips = 0_u64;
+    let flaps = async || {
+        // A flip each 600 ms, a reading each second.
+        if began.elapsed() > Duration::from_millis(600 * flips) {
+            flips += 1;
+            let more = (flips % 2 == 1).then(|| broken.clone());
+            stage.api.set_trunks([stage.trunk("a")].into_iter().chain(more).collect());
+        }
+        if began.elapsed() > Duration::from_secs(15) { Ok(()) } else { Err("flapping") }
+    };
+    wait_for(flaps, Duration::from_secs(40), "fifteen seconds to pass").await;
+    let writes = history.of("main");
+    let gaps: Vec<Duration> = writes.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
+    println!("{gaps:?}");
+    assert!((3..=8).contains(&writes.len()), "{} writes: {gaps:?}", writes.len());
+    // The first one seen is what was there before.
+    assert!(gaps.iter().skip(1).all(|gap| *gap > Duration::from_millis(2_500)), "{gaps:?}");
+    let events = eyes.events("main").await;
+    assert!(events.len() <= 6, "few events: {events:?}");
+
+    // What somebody wrote there, or took away, is mended at the next change.
+    stage.trunks(&["a"]);
+    let calm = |status: &Value| {
+        condition(status, "Ready")["reason"] == "AllRegistered" && status["trunks"]["total"] == 1
+    };
+    eyes.status("main", "calm", calm).await;
+    let lie = json!({ "status": { "conditions": [], "trunks": { "total": 99 }, "observedGeneration": 77 } });
+    eyes.tamper("main", lie).await;
+    assert_eq!(eyes.now("main").await["trunks"]["total"], 99);
+    stage.trunks(&["a", "b"]);
+    let mended = |status: &Value| {
+        status["trunks"]["total"] == 2
+            && status["observedGeneration"] == 1
+            && status["conditions"].as_array().is_some_and(|conditions| conditions.len() == 7)
+            && condition(status, "Ready")["reason"] == "AllRegistered"
+    };
+    eyes.status("main", "the status to be mended", mended).await;
+}

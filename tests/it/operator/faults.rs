@@ -1,0 +1,129 @@
+//! What the conditions say of each fault, and that they go back.
+
+mod neighbours;
+mod trunks;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::eyes::{Eyes, brief, message, since, spec, spec_with};
+use super::stage::{Stage, condition};
+use super::table;
+use crate::support::wait::wait_for;
+
+const CONDITIONS: [&str; 7] = [
+    "Ready",
+    "Reconciling",
+    "Stalled",
+    "APIReachable",
+    "RequesterReachable",
+    "CacheReachable",
+    "CredentialsAccepted",
+];
+/// So many calls in a row that fail are no single trunk's fault.
+const SIX: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+/// Type, status, reason, and a part of the message.
+type Expected = (&'static str, &'static str, &'static str, &'static str);
+
+/// One fault of a Registry that was ready before.
+struct Case<'a> {
+    eyes: &'a Eyes,
+    name: &'static str,
+    /// As the table names it.
+    title: &'static str,
+    stage: Stage,
+    spec: Value,
+}
+
+impl<'a> Case<'a> {
+    async fn new(eyes: &'a Eyes, name: &'static str, title: &'static str, refs: &[&str]) -> Self {
+        let stage = Stage::with(refs).await;
+        Self { eyes, name, title, spec: spec(&stage), stage }
+    }
+
+    fn with(self, more: Value) -> Self {
+        Self { spec: spec_with(&self.stage, more), ..self }
+    }
+
+    /// Becomes ready, breaks, says `expected`, goes on saying it, is mended, and is as it was.
+    async fn run(
+        mut self,
+        inject: impl AsyncFnOnce(&mut Stage),
+        expected: &[Expected],
+        mend: impl AsyncFnOnce(&mut Stage),
+        events: &[&str],
+    ) {
+        let (eyes, name) = (self.eyes, self.name);
+        eyes.create(name, self.spec.clone()).await;
+        let before = eyes.conditions(name, &[("Ready", "True", "AllRegistered")]).await;
+        let began = Timestamp::now();
+        inject(&mut self.stage).await;
+        let found = self.says(expected).await;
+        table::row(self.title, &found);
+        for kind in CONDITIONS {
+            let (was, is) = (condition(&before, kind), condition(&found, kind));
+            if was["status"] == is["status"] {
+                assert_eq!(was["lastTransitionTime"], is["lastTransitionTime"], "{name}: {kind}");
+            } else {
+                let at = since(&found, kind).as_second();
+                let possible = began.as_second() - 1..=Timestamp::now().as_second();
+                assert!(possible.contains(&at), "{name}: {kind} since {at}, but {possible:?}");
+            }
+        }
+        stays(eyes, name, &found).await;
+        mend(&mut self.stage).await;
+        let again: Vec<(&str, String, String)> = CONDITIONS
+            .into_iter()
+            .map(|kind| {
+                let was = condition(&before, kind);
+                let text = |key: &str| was[key].as_str().unwrap().to_owned();
+                (kind, text("status"), text("reason"))
+            })
+            .collect();
+        let again: Vec<(&str, &str, &str)> = again.iter().map(|(k, s, r)| (*k, &**s, &**r)).collect();
+        let mended = eyes.conditions(name, &again).await;
+        for kind in CONDITIONS {
+            let (was, is) = (condition(&found, kind), condition(&mended, kind));
+            if was["status"] != is["status"] {
+                assert!(since(&mended, kind) >= since(&found, kind), "{name}: {kind}");
+                assert!(since(&mended, kind).as_second() >= began.as_second(), "{name}: {kind}");
+            }
+        }
+        for reason in events {
+            eyes.event(name, reason).await;
+        }
+        println!("{name}: {:?}", eyes.events(name).await);
+    }
+
+    async fn says(&self, expected: &[Expected]) -> Value {
+        let plain: Vec<(&str, &str, &str)> = expected.iter().map(|(k, s, r, _)| (*k, *s, *r)).collect();
+        let status = self.eyes.conditions(self.name, &plain).await;
+        for (kind, _, _, part) in expected {
+            assert!(
+                message(&status, kind).contains(part),
+                "{}: {kind}, {part}:\n{}",
+                self.name,
+                brief(&status)
+            );
+        }
+        status
+    }
+}
+
+/// While nothing changes, no condition gets another time.
+async fn stays(eyes: &Eyes, name: &str, found: &Value) {
+    let until = Timestamp::now() + Duration::from_secs(4);
+    let look = async || {
+        let now = eyes.now(name).await;
+        for kind in CONDITIONS {
+            let (was, is) = (condition(found, kind), condition(&now, kind));
+            if was["status"] == is["status"] {
+                assert_eq!(was["lastTransitionTime"], is["lastTransitionTime"], "{name}: {kind}");
+            }
+        }
+        if Timestamp::now() > until { Ok(()) } else { Err("it stays") }
+    };
+    wait_for(look, Duration::from_secs(30), "four seconds to pass").await;
+}

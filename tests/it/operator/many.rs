@@ -1,0 +1,114 @@
+//! Many Registries side by side in several namespaces.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use routr_registry::devstack::registrar::Behaviour;
+use serde_json::json;
+
+use super::eyes::{Eyes, spec, spec_with};
+use super::stage::{Installation, RELEASE, Stage, condition};
+use crate::support::control_plane::ControlPlane;
+use crate::support::ports;
+use crate::support::wait::wait_for;
+
+const MANY: usize = 60;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sixty_become_ready_beside_three_that_are_broken_and_then_the_api_server_has_rest() {
+    let plane = ControlPlane::shared().await;
+    let (here, there) = (plane.namespace("many").await, plane.namespace("many").await);
+    let (first, second) = (here.name().to_owned(), there.name().to_owned());
+    let values = ["crds.install=false".to_owned(), format!("watchNamespaces={{{first},{second}}}")];
+    let cluster = Installation::install(plane, here, &values).await;
+    let eyes = [Eyes::in_namespace(plane, &first).await, Eyes::in_namespace(plane, &second).await];
+    let _operator = cluster.start("pod-a");
+
+    let broken = Stage::with(&["x"]).await;
+    let hanging = crate::standalone::stage::listen(ports::free()).await;
+    let hangs = format!("127.0.0.1:{}", hanging.local_addr().unwrap().port());
+    let dead = format!("127.0.0.1:{}", ports::free());
+    let no_redis =
+        json!({ "provider": "redis", "parameters": format!("host=127.0.0.1,port={}", ports::free()) });
+    eyes[0].create("api-hangs", spec_with(&broken, json!({ "apiAddr": hangs }))).await;
+    eyes[1].create("requester-dead", spec_with(&broken, json!({ "requesterAddr": dead }))).await;
+    eyes[0].create("redis-down", spec_with(&broken, json!({ "cache": no_redis }))).await;
+    eyes[1].conditions("requester-dead", &[("Ready", "False", "RequesterUnreachable")]).await;
+
+    let stage = Stage::with(&["a", "b"]).await;
+    stage.registrar.behave_all(Behaviour::ClaimExpires(20));
+    let unlimited = json!({ "registration": { "ratePerRegistrar": "unlimited" }, "registerInterval": "5s" });
+    let names: Vec<String> = (0..MANY).map(|n| format!("r{n}")).collect();
+    let began = Instant::now();
+    join_all(
+        names
+            .iter()
+            .enumerate()
+            .map(|(n, name)| eyes[n % 2].create(name, spec_with(&stage, unlimited.clone()))),
+    )
+    .await;
+    let ready = async || {
+        let mut left = Vec::new();
+        for eyes in &eyes {
+            for (name, registry) in eyes.all().await {
+                if name.starts_with('r')
+                    && name != "redis-down"
+                    && !name.starts_with("requester")
+                    && condition(&registry["status"], "Ready")["reason"] != "AllRegistered"
+                {
+                    left.push(name);
+                }
+            }
+        }
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    };
+    wait_for(ready, Duration::from_secs(60), "all to be ready").await;
+    println!("{MANY} were ready after {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
+    eyes[0]
+        .conditions(
+            "redis-down",
+            &[("Ready", "True", "AllRegistered"), ("CacheReachable", "False", "Unreachable")],
+        )
+        .await;
+
+    // From now on, for 15 s: each is refreshed, and hardly anything is written.
+    let account = plane.audit_of(&first, RELEASE).len();
+    let (seen, start) = (stage.registrar.log().len(), stage.registrar.elapsed());
+    let refreshed = async || {
+        let mut count: BTreeMap<String, u32> = BTreeMap::new();
+        stage
+            .registrar
+            .log()
+            .split_off(seen)
+            .into_iter()
+            .for_each(|seen| *count.entry(seen.call_id).or_default() += 1);
+        let passed = stage.registrar.elapsed() - start;
+        if count.len() == 2 * MANY && passed > Duration::from_secs(15) {
+            Ok(())
+        } else {
+            Err(format!("{} after {passed:?}", count.len()))
+        }
+    };
+    wait_for(refreshed, Duration::from_secs(60), "every trunk of every Registry to be refreshed").await;
+    let asked = plane.audit_of(&first, RELEASE).split_off(account);
+    let mut writes: BTreeMap<(&str, &str), u32> = BTreeMap::new();
+    for access in asked.iter().filter(|access| access.verb == "patch" && access.subresource == "status") {
+        *writes.entry((&access.namespace, &access.name)).or_default() += 1;
+    }
+    println!("{} requests, of which {writes:?} wrote a status", asked.len());
+    // Once a minute the times in a status are brought up to date.
+    assert!(writes.values().all(|times| *times <= 1), "{writes:?}");
+    let others: Vec<_> = asked
+        .iter()
+        .filter(|access| access.resource != "leases" && access.subresource != "status")
+        .filter(|access| access.resource != "events")
+        .collect();
+    assert!(others.len() < 5, "{others:#?}");
+    for log in [stage.registrar.log()] {
+        assert!(log.iter().all(|seen| seen.expires != Some(0)));
+    }
+    let _ = spec(&stage);
+    drop(there);
+}

@@ -1,0 +1,226 @@
+//! A changed spec replaces only what it must.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use routr_registry::devstack::api::{ApiServer, Rpc};
+use routr_registry::devstack::registrar::{Behaviour, Seen};
+use serde_json::json;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::eyes::{Eyes, brief, message, spec, spec_with, starts};
+use super::stage::{Installation, SOON, Stage, condition};
+use crate::standalone::stage::{listen, log, told};
+use crate::support::ports;
+use crate::support::redis::{Options, Redis};
+use crate::support::wait::{wait_for, wait_until};
+
+/// Waits for so many readings of the trunks more.
+async fn syncs(api: &ApiServer, more: u64) {
+    let goal = api.calls(Rpc::FindBy) + more;
+    wait_until(async || api.calls(Rpc::FindBy) >= goal, SOON, "the trunks to be read again").await;
+}
+
+/// Call-ID and highest CSeq of each user at the registrar.
+fn registrations(stage: &Stage) -> BTreeMap<String, (String, u32)> {
+    let mut all: BTreeMap<String, (String, u32)> = BTreeMap::new();
+    for seen in stage.registrar.log() {
+        let entry = all.entry(seen.user.clone()).or_insert_with(|| (seen.call_id.clone(), seen.cseq));
+        assert_eq!(entry.0, seen.call_id, "{} has two Call-IDs", seen.user);
+        assert!(seen.cseq >= entry.1, "the CSeq of {} went back", seen.user);
+        entry.1 = seen.cseq;
+    }
+    all
+}
+
+#[tokio::test]
+async fn a_changed_spec_replaces_only_what_it_must() {
+    let stage = Stage::with(&["a", "b", "c"]).await;
+    let cluster = Installation::shared("change").await;
+    let eyes = Eyes::on(&cluster).await;
+    let operator = cluster.start("pod-a");
+    eyes.create("main", spec(&stage)).await;
+    eyes.conditions("main", &[("Ready", "True", "AllRegistered")]).await;
+    let first = registrations(&stage);
+    let sent = stage.registrar.counters().registers;
+
+    // What concerns no binding sends nothing.
+    for change in [
+        json!({ "registerInterval": "2s" }),
+        json!({ "registration": { "ratePerRegistrar": 7, "maxInFlight": 5 } }),
+        json!({ "edgePorts": [{ "address": "10.0.0.1:5060" }, { "address": "10.0.0.2:5060", "region": "x" }] }),
+        json!({ "registerInterval": "1s" }),
+    ] {
+        let status = eyes.follows("main", change.clone()).await;
+        assert_eq!(condition(&status, "Ready")["status"], "True", "{change}: {}", brief(&status));
+        syncs(&stage.api, 1).await;
+        assert_eq!(stage.registrar.counters().registers, sent, "{change}");
+    }
+
+    // Another API server with the same trunks.
+    let other = ApiServer::from_trunks(["a", "b", "c"].map(|reference| stage.trunk(reference)).to_vec());
+    let (port, end) = (ports::free(), CancellationToken::new());
+    let (listener, served, ended) = (listen(port).await, other.clone(), end.clone());
+    tokio::spawn(async move { served.serve(listener, ended).await });
+    eyes.follows("main", json!({ "apiAddr": format!("127.0.0.1:{port}") })).await;
+    syncs(&other, 2).await;
+    assert_eq!(stage.registrar.counters().registers, sent, "the same trunks");
+    let asked = stage.api.calls(Rpc::FindBy);
+    syncs(&other, 1).await;
+    assert_eq!(stage.api.calls(Rpc::FindBy), asked, "the old API server is left alone");
+
+    // Another cache gets everything, and no trunk notices.
+    let redis = Redis::start(Options::default()).await;
+    let parameters = format!("host=127.0.0.1,port={}", redis.port());
+    eyes.follows("main", json!({ "cache": { "provider": "redis", "parameters": parameters } })).await;
+    eyes.conditions("main", &[("CacheReachable", "True", "Reachable"), ("Ready", "True", "AllRegistered")])
+        .await;
+    let kept = async || match redis.command("DBSIZE").await {
+        Ok(size) if size[1..].parse::<u32>().is_ok_and(|size| size >= 1) => Ok(()),
+        other => Err(format!("{other:?}")),
+    };
+    wait_for(kept, SOON, "the registrations to be in Redis").await;
+    assert_eq!(stage.registrar.counters().registers, sent, "another cache concerns no registrar");
+
+    assert_eq!(starts(&operator.service), 1, "one engine from start to end");
+    eyes.delete("main").await;
+    eyes.gone("main").await;
+    let after = registrations(&stage);
+    for user in ["a", "b", "c"] {
+        let last = stage.registrar.log().into_iter().rfind(|seen| seen.user == user).unwrap();
+        assert_eq!((last.expires, last.code), (Some(0), Some(200)), "{user}");
+        assert_eq!(after[user].0, first[user].0, "the same Call-ID from start to end");
+    }
+    log(&operator.service);
+    end.cancel();
+}
+
+#[tokio::test]
+async fn another_way_out_is_taken_early_by_the_same_registrations() {
+    let refs: Vec<String> = (0..30).map(|n| format!("t{n}")).collect();
+    let refs: Vec<&str> = refs.iter().map(String::as_str).collect();
+    let stage = Stage::with(&refs).await;
+    // An early refresh comes within a quarter of that, the usual one after two thirds.
+    stage.registrar.behave_all(Behaviour::ClaimExpires(40));
+    let cluster = Installation::shared("moved").await;
+    let eyes = Eyes::on(&cluster).await;
+    let operator = cluster.start("pod-a");
+    eyes.create("main", spec_with(&stage, json!({ "registration": { "ratePerRegistrar": "unlimited" } })))
+        .await;
+    eyes.conditions("main", &[("Ready", "True", "AllRegistered")]).await;
+    let first = registrations(&stage);
+
+    // The EdgePort that all have goes away.
+    let changed = Instant::now();
+    eyes.change("main", json!({ "edgePorts": [{ "address": "10.0.0.9:5060" }] })).await;
+    let moved = async || {
+        let log = stage.registrar.log();
+        let there =
+            |seen: &&Seen| seen.contact.as_deref().is_some_and(|contact| contact.contains("10.0.0.9"));
+        let moved: BTreeSet<String> = log.iter().filter(there).map(|seen| seen.user.clone()).collect();
+        if moved.len() == refs.len() { Ok(()) } else { Err(format!("{} moved", moved.len())) }
+    };
+    wait_for(moved, SOON, "every trunk to be registered through the only EdgePort").await;
+    assert!(changed.elapsed() < Duration::from_secs(20), "early: {:?}", changed.elapsed());
+
+    // Another Requester.
+    let before = registrations(&stage);
+    let port = ports::free();
+    let _requester = requester(port).await;
+    let changed = Instant::now();
+    eyes.change("main", json!({ "requesterAddr": format!("127.0.0.1:{port}") })).await;
+    let again = async || {
+        let now = registrations(&stage);
+        let left = now.iter().filter(|(user, (_, cseq))| *cseq <= before[*user].1).count();
+        if left == 0 { Ok(()) } else { Err(format!("{left} left")) }
+    };
+    wait_for(again, SOON, "every trunk to be refreshed through the other Requester").await;
+    assert!(changed.elapsed() < Duration::from_secs(20), "early: {:?}", changed.elapsed());
+
+    let after = registrations(&stage);
+    assert!(refs.iter().all(|user| after[*user].0 == first[*user].0), "the Call-IDs stay");
+    assert!(stage.registrar.log().iter().all(|seen| seen.expires != Some(0)), "nothing is de-registered");
+    assert_eq!(starts(&operator.service), 1, "one engine from start to end");
+    // Spread over ten seconds. At the start all of them went within one, as no rate forbids it.
+    let log = stage.registrar.log();
+    let start = log.iter().map(|seen| seen.at).nth(2 * refs.len()).unwrap();
+    let later: Vec<Duration> = log.iter().map(|seen| seen.at).filter(|at| *at > start).collect();
+    let within = |at: &Duration| {
+        later.iter().filter(|other| **other >= *at && **other < *at + Duration::from_secs(1)).count()
+    };
+    let burst = later.iter().map(within).max().unwrap_or(0);
+    assert!(burst <= refs.len(), "{burst} REGISTERs within a second, of {} trunks", refs.len());
+    let status = eyes.now("main").await;
+    assert_eq!(condition(&status, "Ready")["status"], "True", "{}", brief(&status));
+}
+
+/// One more Requester.
+async fn requester(port: u16) -> DropGuard {
+    let (listener, end) = (listen(port).await, CancellationToken::new());
+    let options = routr_registry::requester::Options {
+        answer_within: Duration::from_millis(400),
+        grace: Duration::ZERO,
+        ..Default::default()
+    };
+    tokio::spawn(routr_registry::requester::serve(listener, options, end.clone()));
+    end.drop_guard()
+}
+
+#[tokio::test]
+async fn an_invalid_spec_that_got_past_the_schema_waits_for_a_change() {
+    let stage = Stage::with(&["a", "b"]).await;
+    let cluster = Installation::shared("invalid").await;
+    let eyes = Eyes::on(&cluster).await;
+    let operator = cluster.start("pod-a");
+    // Two spellings of one address.
+    let twice = json!([{ "address": "[::1]:5060" }, { "address": "[0:0:0:0:0:0:0:1]:5060" }]);
+    eyes.create("never-good", spec_with(&stage, json!({ "edgePorts": twice }))).await;
+    eyes.create("once-good", spec(&stage)).await;
+    let status = eyes.conditions("never-good", &[("Stalled", "True", "InvalidSpec")]).await;
+    for expected in ["spec.edgePorts[1].address", "nothing runs until that is corrected"] {
+        assert!(message(&status, "Stalled").contains(expected), "{}", brief(&status));
+    }
+    assert_eq!(condition(&status, "Ready")["reason"], "InvalidSpec");
+    assert!(message(&status, "Ready").contains("spec.edgePorts[1].address"), "{}", brief(&status));
+    assert_eq!(condition(&status, "Reconciling")["status"], "False", "kstatus: waiting makes no sense");
+    super::table::row("the spec got past the schema and is invalid", &status);
+    assert!(eyes.event("never-good", "InvalidSpec").await.contains("spec.edgePorts[1].address"));
+    assert!(stage.registrar.log().len() <= 4, "nothing is sent for it");
+
+    // One that runs goes on with the last good one.
+    eyes.conditions("once-good", &[("Ready", "True", "AllRegistered")]).await;
+    let sent = stage.registrar.counters().registers;
+    let status = eyes.follows("once-good", json!({ "edgePorts": twice })).await;
+    assert_eq!(condition(&status, "Stalled")["reason"], "InvalidSpec", "{}", brief(&status));
+    assert!(message(&status, "Stalled").contains("last good specification"), "{}", brief(&status));
+    assert_eq!(condition(&status, "Ready")["status"], "True", "{}", brief(&status));
+    assert!(message(&status, "Ready").contains("see Stalled"), "{}", brief(&status));
+    super::table::row("a running Registry's spec becomes invalid", &status);
+    stage.trunks(&["a", "b", "new"]);
+    let three = |status: &serde_json::Value| status["trunks"]["registered"] == 3;
+    eyes.status("once-good", "the last good spec to be followed", three).await;
+    assert!(stage.registrar.counters().registers > sent);
+
+    // No loop: each change was looked at once.
+    let looked = reconciles(&operator).await;
+    syncs(&stage.api, 6).await;
+    assert_eq!(reconciles(&operator).await, looked, "it waits for a change");
+    assert_eq!(told(&operator.service, "not followed").len(), 2);
+
+    // A correction is enough.
+    for name in ["never-good", "once-good"] {
+        let status = eyes.follows(name, json!({ "edgePorts": [{ "address": "10.0.0.1:5060" }] })).await;
+        assert_eq!(condition(&status, "Stalled")["status"], "False", "{}", brief(&status));
+        eyes.conditions(name, &[("Ready", "True", "AllRegistered"), ("Stalled", "False", "NotStalled")])
+            .await;
+        eyes.event(name, "SpecAccepted").await;
+    }
+    assert_eq!(starts(&operator.service), 2, "the one that ran was not started again");
+}
+
+/// How many reconciles were done, by /metrics.
+async fn reconciles(operator: &super::stage::Operator) -> u64 {
+    let (_, text) = operator.public("/metrics").await.unwrap();
+    let lines = text.lines().filter(|line| line.contains("reconcile") && line.contains("_total"));
+    lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap() as u64).sum()
+}

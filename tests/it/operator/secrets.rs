@@ -1,0 +1,114 @@
+//! What a spec takes from Secrets: read again every fifteen seconds, and shown nowhere.
+
+use serde_json::json;
+
+use super::eyes::{Eyes, brief, message, spec, spec_with, starts};
+use super::stage::{Installation, Stage, condition};
+use super::table;
+use crate::support::redis::{Options, Redis};
+
+/// In every password that Redis has here.
+const MARK: &str = "mark-of-redis";
+
+#[tokio::test]
+async fn a_password_of_redis_comes_from_a_secret_and_may_change_vanish_and_come_back() {
+    let stage = Stage::with(&["a", "b"]).await;
+    let redis = Redis::start(Options { password: format!("{MARK}-1"), persistent: false }).await;
+    let cluster = Installation::shared("secret").await;
+    let eyes = Eyes::on(&cluster).await;
+    let operator = cluster.start("pod-a");
+    let place = format!("host=127.0.0.1,port={}", redis.port());
+    let by_password = json!({ "cache": {
+        "provider": "redis", "parameters": place, "passwordSecretRef": { "name": "redis", "key": "password" },
+    } });
+    let by_parameters = json!({ "cache": {
+        "provider": "redis", "parametersSecretRef": { "name": "redis", "key": "parameters" },
+    } });
+    eyes.create("by-password", spec_with(&stage, by_password)).await;
+    eyes.create("by-parameters", spec_with(&stage, by_parameters)).await;
+
+    // There is none yet.
+    let status = eyes.conditions("by-password", &[("Stalled", "True", "SecretNotFound")]).await;
+    let expected = "spec.cache.passwordSecretRef: there is no Secret \"redis\" in this namespace";
+    assert!(message(&status, "Stalled").contains(expected), "{}", brief(&status));
+    assert!(message(&status, "Ready").contains(expected), "{}", brief(&status));
+    assert_eq!(condition(&status, "Ready")["reason"], "SecretNotFound");
+    table::row("a Secret is missing from the start", &status);
+    assert!(stage.registrar.log().is_empty());
+
+    // It has another key first.
+    eyes.secret("redis", json!({ "parameters": format!("{place},password={MARK}-1") })).await;
+    let ready = [
+        ("Ready", "True", "AllRegistered"),
+        ("CacheReachable", "True", "Reachable"),
+        ("Stalled", "False", "NotStalled"),
+    ];
+    eyes.conditions("by-parameters", &ready).await;
+    let status = eyes
+        .status("by-password", "the missing key to be told", |status| {
+            message(status, "Stalled").contains("has no key \"password\"; its keys: parameters")
+        })
+        .await;
+    table::row("a Secret lacks the key", &status);
+
+    // All is there.
+    eyes.secret(
+        "redis",
+        json!({ "parameters": format!("{place},password={MARK}-1"), "password": format!("{MARK}-1\n") }),
+    )
+    .await;
+    eyes.conditions("by-password", &ready).await;
+
+    // Redis gets another password, the Secret does later.
+    assert_eq!(redis.command(&format!("CONFIG SET requirepass {MARK}-2")).await.unwrap(), "+OK");
+    redis.drop_clients(&format!("{MARK}-2")).await;
+    stage.trunks(&["a", "b", "c"]);
+    for name in ["by-password", "by-parameters"] {
+        let status = eyes.conditions(name, &[("CacheReachable", "False", "CredentialsRejected")]).await;
+        table::row("Redis refuses the password", &status);
+        assert_eq!(condition(&status, "Ready")["status"], "True", "{}", brief(&status));
+    }
+    let sent = stage.registrar.counters().registers;
+    eyes.secret(
+        "redis",
+        json!({ "parameters": format!("{place},password={MARK}-2"), "password": format!("{MARK}-2") }),
+    )
+    .await;
+    for name in ["by-password", "by-parameters"] {
+        eyes.conditions(name, &ready).await;
+        eyes.event(name, "CacheUnreachable").await;
+        eyes.event(name, "CacheReachable").await;
+    }
+    assert_eq!(stage.registrar.counters().registers, sent, "no trunk notices");
+
+    // The Secret goes: the last good specification is followed.
+    eyes.delete_secret("redis").await;
+    for name in ["by-password", "by-parameters"] {
+        let status = eyes
+            .conditions(name, &[("Stalled", "True", "SecretNotFound"), ("Ready", "True", "AllRegistered")])
+            .await;
+        assert!(message(&status, "Ready").contains("see Stalled"), "{}", brief(&status));
+        assert_eq!(condition(&status, "CacheReachable")["status"], "True", "{}", brief(&status));
+        table::row("a Secret vanishes under a running Registry", &status);
+    }
+    stage.trunks(&["a", "b", "c", "d"]);
+    eyes.status("by-password", "a new trunk", |status| status["trunks"]["registered"] == 4).await;
+    // It comes back with nonsense, which is told without being shown.
+    eyes.secret("redis", json!({ "parameters": format!("host=127.0.0.1,pasword={MARK}-3,port=nonsense"), "password": format!("{MARK}-2") })).await;
+    eyes.conditions("by-password", &ready).await;
+    let status = eyes.conditions("by-parameters", &[("Stalled", "True", "InvalidSpec")]).await;
+    assert!(message(&status, "Stalled").contains("spec.cache.parametersSecretRef"), "{}", brief(&status));
+    eyes.secret("redis", json!({ "parameters": format!("{place},password={MARK}-2") })).await;
+    eyes.conditions("by-parameters", &ready).await;
+
+    assert_eq!(starts(&operator.service), 2, "one engine each, from start to end");
+    let mut shown = vec![operator.service.output(), eyes.dump().await];
+    for path in ["/metrics", "/readyz", "/healthz"] {
+        shown.push(operator.public(path).await.unwrap().1);
+    }
+    shown.push(cluster.kubectl(&["describe", "registries"]).await.ok());
+    for text in shown {
+        assert!(!text.contains(MARK), "a password is shown:\n{text}");
+    }
+    eyes.follows("by-password", spec(&stage)).await;
+}
