@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use crate::support::control_plane::{ControlPlane, Namespace, Output};
 use crate::support::service::Service;
-use crate::support::wait::{wait_at_pace, wait_for};
+use crate::support::wait::wait_at_pace;
 use crate::support::{http, ports};
 
-pub use crate::standalone::stage::{PASSWORD, Stage};
+pub use crate::standalone::stage::Stage;
 
 /// What should need no more than some seconds; generous, for a loaded machine.
 pub const SOON: Duration = Duration::from_secs(40);
@@ -190,16 +190,5 @@ impl Operator {
     pub async fn public(&self, path: &str) -> Result<(u16, String), String> {
         let answer = http::get(&format!("http://127.0.0.1:{}{path}", self.public)).await;
         answer.map(|(status, body)| (status.as_u16(), String::from_utf8_lossy(&body).into_owned()))
-    }
-
-    /// Waits until `/readyz` says 200 and has this in its text.
-    pub async fn ready(&self, text: &str) {
-        let look = async || match self.public("/readyz").await? {
-            (200, body) if body.contains(text) => Ok(()),
-            (status, body) => {
-                Err(format!("{status}: {body}\n{}", crate::support::process::tail(&self.service.output())))
-            }
-        };
-        wait_for(look, SOON, "the operator to be ready").await;
     }
 }
