@@ -69,9 +69,9 @@ async fn who_cannot_renew_stops_and_the_watch_outlives_the_api_server() {
     patient.apply("main", &calm, SHORT).await;
     patient.condition("main", "Ready", "True", "AllRegistered").await;
 
-    frozen(&plane, &stage, &first, &second).await;
+    println!("{}", frozen(&plane, &stage, &first, &second).await);
     cluster.condition("main", "Ready", "True", "AllRegistered").await;
-    killed(&plane, &stage, &other, &cluster).await;
+    println!("{}", killed(&plane, &stage, &other, &cluster).await);
     // The same watch in the same term: what it followed from is forgotten, so that everything is listed anew.
     patient.apply("main", &calm, &format!("{SHORT}  methods: [INVITE]\n")).await;
     patient.status("main", "the edit to be followed", |status| status["observedGeneration"] == 2).await;
@@ -110,18 +110,16 @@ async fn who_cannot_renew_stops_and_the_watch_outlives_the_api_server() {
 }
 
 /// The API server is frozen for longer than a term lasts.
-async fn frozen(plane: &ControlPlane, stage: &Stage, leader: &Operator, follower: &Operator) {
+async fn frozen(plane: &ControlPlane, stage: &Stage, leader: &Operator, follower: &Operator) -> String {
     let before = stage.registrar.elapsed();
     plane.pause_api_server().await;
     let frozen = Instant::now();
     follower.answers(503, "cannot be read").await;
     leader.says("lost the lease").await;
-    println!("the term was lost {:?} after the API server froze", frozen.elapsed());
+    let lost = frozen.elapsed();
     let told = leader.answers(503, "cannot be read").await;
-    println!("it says:\n{told}");
     passed(frozen, LIMIT).await;
     let (stopped, sent) = (last_register(stage).saturating_sub(before), registers(stage));
-    println!("the last REGISTER came {stopped:?} after the API server froze");
     // The earliest that another one could lead is 10 s after the last renewal, which was at most 1.5 s before.
     assert!(stopped < Duration::from_millis(8_500), "{stopped:?}");
     // Until the term ended, after 5.5 s or more, each was refreshed in its 5 s.
@@ -134,12 +132,16 @@ async fn frozen(plane: &ControlPlane, stage: &Stage, leader: &Operator, follower
     let resumed = Instant::now();
     let again = async || stage.granted().iter().all(|(user, times)| *times > granted[user]);
     wait_until(again, SOON, "all to be registered again").await;
-    println!("all registered {:?} after the API server went on", resumed.elapsed());
-    assert!(resumed.elapsed() < TAKE_OVER, "{:?}", resumed.elapsed());
+    let back = resumed.elapsed();
+    assert!(back < TAKE_OVER, "{back:?}");
+    format!(
+        "the API server froze: last REGISTER after {stopped:?}, term lost after {lost:?}, all registered {back:?} after its \
+         return; /readyz said:\n{told}"
+    )
 }
 
 /// The API server is killed, and comes back without the history that a watch could go on with.
-async fn killed(plane: &ControlPlane, stage: &Stage, other: &Stage, cluster: &Installation<'_>) {
+async fn killed(plane: &ControlPlane, stage: &Stage, other: &Stage, cluster: &Installation<'_>) -> String {
     let began = stage.registrar.elapsed();
     plane.kill_api_server().await;
     let killed = Instant::now();
@@ -150,7 +152,6 @@ async fn killed(plane: &ControlPlane, stage: &Stage, other: &Stage, cluster: &In
     let busy = stage.registrar.log().iter().filter(|seen| span.contains(&seen.at)).count();
     assert!(busy > 0, "it stopped with the API server");
     let blind = late.answers(503, "cannot be read").await;
-    println!("a replica that starts while the API server is down says:\n{blind}");
     plane.compact().await;
     plane.start_api_server().await;
     // No waiting: the edit comes while the watch is being set up again.
@@ -170,6 +171,7 @@ async fn killed(plane: &ControlPlane, stage: &Stage, other: &Stage, cluster: &In
     };
     wait_at_pace(PACE, gone, SOON, "the deletion to be seen").await;
     assert!(other.registrar.log().iter().any(|seen| seen.expires == Some(0)), "not de-registered");
+    format!("a replica that starts while the API server is down says:\n{blind}")
 }
 
 #[tokio::test]
