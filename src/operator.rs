@@ -15,6 +15,7 @@
 pub mod controller;
 pub mod dereference;
 pub mod fleet;
+pub mod found;
 pub mod lease;
 pub mod reconcile;
 pub mod reporter;

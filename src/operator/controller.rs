@@ -18,7 +18,10 @@ use kube::{
 };
 use tokio::{sync::mpsc, time::Instant};
 
-use super::reconcile::{self, Context, Found, ReconcileError};
+use super::{
+    found::Found,
+    reconcile::{self, Context, ReconcileError},
+};
 
 /// First and longest pause after a failed reconcile.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -49,8 +52,6 @@ async fn watch(api: Api<Found>, namespace: Option<&str>, context: Arc<Context>) 
     let scope = namespace.map(str::to_owned);
     let stream = watcher(api, watcher::Config::default().page_size(PAGE))
         .default_backoff()
-        // Nobody reads who wrote which field, and it is the larger part of a resource.
-        .modify(|found: &mut Found| found.managed_fields_mut().clear())
         .inspect_ok(move |event| census.take(event, || fleet.fleet.uids(scope.as_deref())))
         .reflect(writer)
         .applied_objects()

@@ -12,7 +12,7 @@ use std::{marker::PhantomData, sync::Arc, time::Duration};
 
 use kube::{
     Api, Client, Resource, ResourceExt,
-    core::{DeserializeGuard, PartialObjectMeta},
+    core::PartialObjectMeta,
     runtime::{
         controller::Action,
         finalizer::{self, Event, finalizer},
@@ -22,6 +22,7 @@ use kube::{
 use super::{
     dereference::{self, DereferenceError, dereference},
     fleet::{Farewell, Fleet},
+    found::Found,
     reporter::Reporter,
     status::{self, Stall},
     validate::validate,
@@ -35,8 +36,8 @@ use crate::{
 /// Keeps a deleted Registry until its trunks are de-registered.
 pub const FINALIZER: &str = "routr.io/deregister";
 
-const UNREADABLE: &str = "the resource cannot be read by this version of the operator: its definition is of another version \
-                          (upgrade both), or somebody else wrote into its status";
+const UNREADABLE: &str = "the specification cannot be read by this version of the operator: its definition is of another \
+                          version; upgrade both";
 
 /// How often Secrets are read again: the operator has no right to watch them, which is one to list them all.
 const SECRETS_PERIOD: Duration = Duration::from_secs(15);
@@ -48,10 +49,6 @@ const PERIOD: Duration = Duration::from_secs(20);
 const LEAST_DEADLINE: Duration = Duration::from_secs(5);
 /// How long one request may take.
 const REQUEST: Duration = Duration::from_secs(20);
-
-/// A Registry as the API server has it. One that cannot be read (another version of the definition, a status that somebody
-/// else wrote) must not keep the others from being seen.
-pub type Found = DeserializeGuard<Registry>;
 
 /// What a reconcile needs.
 pub struct Context {
@@ -165,11 +162,10 @@ impl Subject {
 }
 
 async fn apply(subject: &Subject, found: &Found, context: &Context) -> Result<Action, ReconcileError> {
-    let registry = match &found.0 {
+    let registry = match &found.registry {
         Ok(registry) => registry,
-        Err(unreadable) => {
-            // What serde says may quote a value of the resource.
-            tracing::debug!(registry = %subject.name, error = unreadable.error, "cannot be read");
+        // What is wrong may quote a value of the resource, so it is not told.
+        Err(_) => {
             let stall = Stall { reason: status::reasons::INVALID_SPEC, message: UNREADABLE.to_owned() };
             if context.fleet.stall(&subject.uid, subject.generation, stall) {
                 tracing::warn!(registry = %subject.name, "not followed: {UNREADABLE}");
@@ -209,7 +205,7 @@ async fn apply(subject: &Subject, found: &Found, context: &Context) -> Result<Ac
 fn report_on(subject: &Subject, found: &Found, context: &Context) {
     context.fleet.report_on(&subject.uid, &subject.name, || {
         let writer = writer(found, context);
-        let before = found.0.as_ref().ok().and_then(|registry| registry.status.clone());
+        let before = found.registry.as_ref().ok().and_then(|registry| registry.status.clone());
         Reporter::new(Arc::new(writer), before, context.metrics.clone())
     });
 }
@@ -225,7 +221,7 @@ async fn cleanup(subject: &Subject, found: &Found, context: &Context) -> Result<
         // Only the finalizer could not be removed the last time.
         return Ok(Action::await_change());
     }
-    let suspended = found.0.as_ref().is_ok_and(|registry| registry.spec.suspend == Some(true));
+    let suspended = found.registry.as_ref().is_ok_and(|registry| registry.spec.suspend == Some(true));
     let left = time_left(found, context);
     // A new leader, or a restart: the trunks and their credentials have to be read first.
     let successor = !suspended && !context.fleet.runs(&subject.uid);
@@ -240,7 +236,7 @@ async fn cleanup(subject: &Subject, found: &Found, context: &Context) -> Result<
         }
     }
     // One that has never run has nothing that a predecessor could have registered.
-    let presume = successor && found.0.as_ref().is_ok_and(has_run);
+    let presume = successor && found.registry.as_ref().is_ok_and(has_run);
     let farewell = if suspended {
         tracing::info!(registry = %subject.name, "deleted while suspended: bindings stay until they lapse");
         None

@@ -6,6 +6,7 @@ mod eyes;
 mod faults;
 mod ha;
 mod handed_on;
+mod identity;
 mod lease;
 mod life;
 mod many;

@@ -1,0 +1,70 @@
+//! Whose Call-IDs are whose, and resources that cannot be read.
+
+use super::stage::{Installation, Stage, condition};
+
+#[tokio::test]
+async fn a_uid_cannot_be_taken_by_another_registry_whoever_is_looked_at_first() {
+    let stage = Stage::with(&["alice"]).await;
+    let cluster = Installation::shared("identity").await;
+    let mut operator = cluster.start("pod-a");
+    cluster.apply("own", &stage, "").await;
+    cluster.condition("own", "Ready", "True", "AllRegistered").await;
+    let uid = cluster.kubectl(&["get", "registry", "own", "--output=jsonpath={.metadata.uid}"]).await.ok();
+    // Its name comes first in any listing.
+    cluster.apply("a-thief", &stage, &format!("  instanceId: {uid}\n")).await;
+    let status = cluster.condition("a-thief", "Stalled", "True", "InstanceIdInUse").await;
+    let message = condition(&status, "Stalled")["message"].clone();
+    assert!(message.as_str().unwrap().contains("spec.instanceId"), "{message}");
+
+    let calls = || {
+        let granted = stage.registrar.log().into_iter().filter(|seen| seen.code == Some(200));
+        granted.map(|seen| seen.call_id).collect::<std::collections::BTreeSet<_>>()
+    };
+    let before = calls();
+    assert_eq!(before.len(), 1, "{before:?}");
+    operator.service.kill().await;
+    operator.service.restart();
+    cluster.condition("own", "Ready", "True", "AllRegistered").await;
+    cluster.condition("a-thief", "Stalled", "True", "InstanceIdInUse").await;
+    assert_eq!(calls(), before, "the same registration goes on");
+}
+
+#[tokio::test]
+async fn an_instance_id_stays_what_it_was() {
+    let stage = Stage::bare().await;
+    let cluster = Installation::shared("instance").await;
+    cluster.apply("main", &stage, "  suspend: true\n").await;
+    for id in ["one", "two"] {
+        let patch = format!("{{\"spec\":{{\"instanceId\":\"{id}\"}}}}");
+        let refused =
+            cluster.kubectl(&["patch", "registry", "main", "--type=merge", "-p", &patch]).await.refused();
+        assert!(
+            refused.contains("spec.instanceId: Forbidden: cannot be changed, added or removed"),
+            "{refused}"
+        );
+        assert!(refused.contains("delete the Registry and create it anew"), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_status_that_cannot_be_read_hides_no_other_registry_and_is_mended() {
+    let stage = Stage::with(&["alice"]).await;
+    let cluster = Installation::shared("unreadable").await;
+    let mut operator = cluster.start("pod-a");
+    cluster.apply("spoilt", &stage, "").await;
+    cluster.condition("spoilt", "Ready", "True", "AllRegistered").await;
+    operator.service.kill().await;
+    // The API server takes it for a time; no clock has it.
+    let patch = r#"{"status":{"lastSync":"2026-01-01T00:00:00+99:99"}}"#;
+    let args = ["patch", "registry", "spoilt", "--subresource=status", "--type=merge", "-p", patch];
+    cluster.kubectl(&args).await.ok();
+    cluster.apply("sound", &stage, "").await;
+    operator.service.restart();
+    cluster.condition("sound", "Ready", "True", "AllRegistered").await;
+    let mended = |status: &serde_json::Value| {
+        let told = status["lastSync"].as_str().is_some_and(|at| at.ends_with('Z'));
+        told && condition(status, "Ready")["status"] == "True"
+    };
+    cluster.status("spoilt", "its status to be mended", mended).await;
+    cluster.kubectl(&["delete", "registry", "--all", "--timeout=60s"]).await.ok();
+}
