@@ -70,6 +70,8 @@ fn innermost(error: &dyn std::error::Error) -> String {
 fn describe(status: &Status) -> Box<str> {
     let mut text = match status.code() {
         Code::Unavailable => status.message().to_owned(),
+        // Whoever does not know the method says no more than that.
+        code if status.message().is_empty() => format!("{code:?}: {}", code.description()),
         code => format!("{code:?}: {}", status.message()),
     };
     let cause = innermost(status);

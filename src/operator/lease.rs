@@ -54,7 +54,7 @@ pub mod term;
 pub use self::term::{Term, Validity};
 
 /// For how many polls in a row the Lease may be unusable before a replica says that it could not take over.
-const PATIENCE: u32 = 3;
+const PATIENCE: u32 = 6;
 
 /// Which Lease, held by whom, for how long.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -122,7 +122,8 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
         namespaces,
         directory,
         metrics,
-        grace: Duration::from_secs(args.grace),
+        // An engine may take a quarter more for its last writes.
+        grace: Duration::from_secs(args.grace) * 4 / 5,
         deregister_deadline: Duration::from_secs(args.deregister_deadline),
     };
     // In a pool of its own: connections that died with a node of the API server are not to cost it its term.

@@ -85,7 +85,7 @@ async fn a_namespace_goes_with_its_guard() {
 
 #[tokio::test]
 async fn the_api_server_comes_back_on_its_port_with_its_data_and_nothing_is_left_in_the_end() {
-    let mut plane = ControlPlane::start().await;
+    let plane = ControlPlane::start().await;
     let url = plane.url();
     plane.kubectl(["create", "configmap", "kept", "--from-literal=key=value"]).await.ok();
     plane.kill_api_server().await;
@@ -96,17 +96,17 @@ async fn the_api_server_comes_back_on_its_port_with_its_data_and_nothing_is_left
     let kept = plane.kubectl(["get", "configmap", "kept", "--output=json"]).await.json();
     assert_eq!(kept["data"]["key"], "value");
 
-    plane.pause_api_server();
+    plane.pause_api_server().await;
     let args = ["get", "configmap", "kept", "--request-timeout=500ms"];
     let refused = plane.kubectl(args).await.refused();
     assert!(
         refused.contains("imeout") || refused.contains("deadline") || refused.contains("imed out"),
         "{refused}"
     );
-    plane.resume_api_server();
+    plane.resume_api_server().await;
     plane.kubectl(["get", "configmap", "kept"]).await.ok();
 
-    let (pids, folder) = (plane.pids(), plane.folder().to_owned());
+    let (pids, folder) = (plane.pids().await, plane.folder().to_owned());
     assert!(!pids.into_iter().any(ended));
     drop(plane);
     assert!(pids.into_iter().all(ended));
@@ -118,7 +118,7 @@ async fn the_api_server_comes_back_on_its_port_with_its_data_and_nothing_is_left
 #[ignore = "it waits to be killed"]
 async fn holds_one() {
     let plane = ControlPlane::start().await;
-    println!("\nheld {:?} {}", plane.pids(), plane.folder().display());
+    println!("\nheld {:?} {}", plane.pids().await, plane.folder().display());
     std::future::pending::<()>().await;
 }
 

@@ -41,7 +41,8 @@ pub struct Times {
     pub valid: Duration,
     /// From sending one renewal to sending the next: 15 % of the duration.
     pub renew: Duration,
-    /// From one look at a foreign record to the next: a second, or a quarter of the duration if that is less.
+    /// From one look at a foreign record to the next: half a second. Together with a second for the work of the old leader to
+    /// end, and the two requests that release and take the Lease, a hand-over takes less than 2 s.
     pub poll: Duration,
     /// Before a renewal is tried again that failed: 2.5 % of the duration.
     pub retry: Duration,

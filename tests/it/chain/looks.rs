@@ -49,11 +49,20 @@ pub async fn one_contact_each(
     users: &[String],
     registry: &Registry,
 ) -> Result<BTreeMap<String, Binding>, String> {
+    contacts(kamailio, users, |user| registry.call_id(user)).await
+}
+
+/// The same, with the Call-IDs that this makes of users.
+pub async fn contacts(
+    kamailio: &Kamailio,
+    users: &[String],
+    call_id: impl Fn(&str) -> String,
+) -> Result<BTreeMap<String, Binding>, String> {
     let bindings = kamailio.try_bindings().await?;
     let mut by_user = BTreeMap::new();
     for binding in bindings {
         let user = binding.aor.strip_suffix(&format!("@{DOMAIN}")).unwrap_or(&binding.aor).to_owned();
-        let expected = registry.call_id(&user);
+        let expected = call_id(&user);
         if binding.call_id != expected {
             return Err(format!("another Call-ID than {expected}: {binding:?}"));
         }

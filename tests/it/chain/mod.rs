@@ -1,9 +1,9 @@
 //! The whole chain: the built program as a registry, the built program as a Requester, the API server of `devstack`, and a
 //! real Kamailio, whose own location table is what is asserted.
 
-mod looks;
+pub mod looks;
 mod outages;
 mod registering;
 mod restarts;
-mod rig;
+pub mod rig;
 mod thousand;

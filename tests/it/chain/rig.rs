@@ -99,6 +99,11 @@ impl Api {
         Self { server, port, stop, task }
     }
 
+    /// Its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Ends it: its port is closed.
     pub async fn stop(&mut self) {
         self.stop.cancel();
@@ -142,6 +147,11 @@ impl Requester {
             Self { service: spawn_requester(port, sip_port), port, sip_port, earlier: String::new() };
         requester.ready().await;
         requester
+    }
+
+    /// Its gRPC port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Kills it and starts another on the same gRPC port, which sends SIP from another one.
@@ -221,8 +231,7 @@ impl Default for Settings {
 impl Settings {
     /// These, with `redis` as the store.
     pub fn redis(self, redis: &Redis) -> Self {
-        let parameters = format!("host=127.0.0.1,port={},password={}", redis.port(), redis_password());
-        Self { cache: format!("{{ provider: redis, parameters: \"{parameters}\" }}"), ..self }
+        Self { cache: cache(redis), ..self }
     }
 
     fn yaml(&self, api: u16, requester: u16) -> String {
@@ -241,6 +250,12 @@ impl Settings {
 pub async fn redis() -> Redis {
     use crate::support::redis::Options;
     Redis::start(Options { password: redis_password(), persistent: false }).await
+}
+
+/// YAML of `spec.cache` for it.
+pub fn cache(redis: &Redis) -> String {
+    let parameters = format!("host=127.0.0.1,port={},password={}", redis.port(), redis_password());
+    format!("{{ provider: redis, parameters: \"{parameters}\" }}")
 }
 
 fn redis_password() -> String {
@@ -357,7 +372,8 @@ impl Registry {
     }
 }
 
-async fn get<T: DeserializeOwned>(port: u16, path: &str) -> Result<T, String> {
+/// What a path of a port of 127.0.0.1 says, from JSON.
+pub async fn get<T: DeserializeOwned>(port: u16, path: &str) -> Result<T, String> {
     let (status, body) = http::get(&format!("http://127.0.0.1:{port}{path}")).await?;
     let text = String::from_utf8_lossy(&body);
     if !status.is_success() {

@@ -1,9 +1,10 @@
 //! A deleted Registry takes its bindings along, and holds nobody up.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use routr_registry::devstack::registrar::{Behaviour, Seen};
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::eyes::{Eyes, spec, spec_with, starts};
 use super::stage::{Installation, SOON, Stage};

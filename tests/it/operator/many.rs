@@ -1,13 +1,14 @@
 //! Many Registries side by side in several namespaces.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use routr_registry::devstack::registrar::Behaviour;
 use serde_json::json;
+use tokio::time::Instant;
 
-use super::eyes::{Eyes, spec, spec_with};
+use super::eyes::{Eyes, spec_with};
 use super::stage::{Installation, RELEASE, Stage, condition};
 use crate::support::control_plane::ControlPlane;
 use crate::support::ports;
@@ -106,9 +107,6 @@ async fn sixty_become_ready_beside_three_that_are_broken_and_then_the_api_server
         .filter(|access| access.resource != "events")
         .collect();
     assert!(others.len() < 5, "{others:#?}");
-    for log in [stage.registrar.log()] {
-        assert!(log.iter().all(|seen| seen.expires != Some(0)));
-    }
-    let _ = spec(&stage);
+    assert!(stage.registrar.log().iter().all(|seen| seen.expires != Some(0)), "nothing is de-registered");
     drop(there);
 }

@@ -1,15 +1,17 @@
 //! A changed spec replaces only what it must.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use routr_registry::devstack::api::{ApiServer, Rpc};
 use routr_registry::devstack::registrar::{Behaviour, Seen};
 use serde_json::json;
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::eyes::{Eyes, brief, message, spec, spec_with, starts};
 use super::stage::{Installation, SOON, Stage, condition};
+use super::table;
 use crate::standalone::stage::{listen, log, told};
 use crate::support::ports;
 use crate::support::redis::{Options, Redis};
@@ -183,7 +185,7 @@ async fn an_invalid_spec_that_got_past_the_schema_waits_for_a_change() {
     assert_eq!(condition(&status, "Ready")["reason"], "InvalidSpec");
     assert!(message(&status, "Ready").contains("spec.edgePorts[1].address"), "{}", brief(&status));
     assert_eq!(condition(&status, "Reconciling")["status"], "False", "kstatus: waiting makes no sense");
-    super::table::row("the spec got past the schema and is invalid", &status);
+    table::row("the spec got past the schema and is invalid", &status);
     assert!(eyes.event("never-good", "InvalidSpec").await.contains("spec.edgePorts[1].address"));
     assert!(stage.registrar.log().len() <= 4, "nothing is sent for it");
 
@@ -195,7 +197,7 @@ async fn an_invalid_spec_that_got_past_the_schema_waits_for_a_change() {
     assert!(message(&status, "Stalled").contains("last good specification"), "{}", brief(&status));
     assert_eq!(condition(&status, "Ready")["status"], "True", "{}", brief(&status));
     assert!(message(&status, "Ready").contains("see Stalled"), "{}", brief(&status));
-    super::table::row("a running Registry's spec becomes invalid", &status);
+    table::row("a running Registry's spec becomes invalid", &status);
     stage.trunks(&["a", "b", "new"]);
     let three = |status: &serde_json::Value| status["trunks"]["registered"] == 3;
     eyes.status("once-good", "the last good spec to be followed", three).await;
@@ -216,6 +218,32 @@ async fn an_invalid_spec_that_got_past_the_schema_waits_for_a_change() {
         eyes.event(name, "SpecAccepted").await;
     }
     assert_eq!(starts(&operator.service), 2, "the one that ran was not started again");
+}
+
+#[tokio::test]
+async fn an_instance_id_belongs_to_one_registry_at_a_time() {
+    let stage = Stage::with(&["a"]).await;
+    let cluster = Installation::shared("twins").await;
+    let eyes = Eyes::on(&cluster).await;
+    let _operator = cluster.start("pod-a");
+    let twin = || spec_with(&stage, json!({ "instanceId": "old-installation" }));
+    eyes.create("first", twin()).await;
+    eyes.conditions("first", &[("Ready", "True", "AllRegistered")]).await;
+    let sent = stage.registrar.counters().registers;
+    eyes.create("second", twin()).await;
+    let status = eyes.conditions("second", &[("Stalled", "True", "InstanceIdInUse")]).await;
+    assert!(message(&status, "Stalled").contains("spec.instanceId"), "{}", brief(&status));
+    assert!(message(&status, "Stalled").contains("/first"), "{}", brief(&status));
+    table::row("another Registry has the same spec.instanceId", &status);
+    assert_eq!(stage.registrar.counters().registers, sent);
+
+    // It is free when the first one has gone.
+    eyes.delete("first").await;
+    eyes.gone("first").await;
+    eyes.conditions("second", &[("Ready", "True", "AllRegistered"), ("Stalled", "False", "NotStalled")])
+        .await;
+    let log = stage.registrar.log();
+    assert!(log.iter().all(|seen| seen.call_id == log[0].call_id), "the same registration");
 }
 
 /// How many reconciles were done, by /metrics.

@@ -46,7 +46,8 @@ fn used(cluster: &Installation<'_>) -> (BTreeSet<Right>, Vec<String>) {
     let audit = cluster.plane.audit_of(cluster.namespace.name(), RELEASE);
     let refused = audit.iter().filter(|access| access.code == 403);
     let refused = refused.map(|access| format!("{} {}", access.verb, access.uri)).collect();
-    let used = audit.into_iter().filter(|access| !access.resource.is_empty() && access.code < 400);
+    // A Lease that is not there yet was asked for all the same.
+    let used = audit.into_iter().filter(|access| !access.resource.is_empty() && access.code != 403);
     let used = used.map(|access| {
         let resource = match &*access.subresource {
             "" => access.resource,
@@ -69,7 +70,8 @@ async fn the_chart_grants_what_the_operator_uses_and_no_more() {
     cluster.condition("main", "Ready", "True", "AllRegistered").await;
 
     // An event that comes back is counted up, after half a minute at the earliest.
-    let twice = "  - address: sip:10.0.0.1\n";
+    // The same address in two spellings, which the schema does not see.
+    let twice = "    - address: '[2001:db8::1]'\n    - address: '[2001:db8:0::1]'\n";
     let patched = ("events.k8s.io".to_owned(), "events".to_owned(), "patch".to_owned());
     let toggle = async || {
         cluster.apply("main", &stage, &format!("{twice}{cache}")).await;

@@ -1,6 +1,6 @@
 //! What a spec takes from Secrets: read again every fifteen seconds, and shown nowhere.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::eyes::{Eyes, brief, message, spec, spec_with, starts};
 use super::stage::{Installation, Stage, condition};
@@ -27,6 +27,8 @@ async fn a_password_of_redis_comes_from_a_secret_and_may_change_vanish_and_come_
     eyes.create("by-password", spec_with(&stage, by_password)).await;
     eyes.create("by-parameters", spec_with(&stage, by_parameters)).await;
 
+    eyes.create("tampered", spec(&stage)).await;
+
     // There is none yet.
     let status = eyes.conditions("by-password", &[("Stalled", "True", "SecretNotFound")]).await;
     let expected = "spec.cache.passwordSecretRef: there is no Secret \"redis\" in this namespace";
@@ -34,7 +36,13 @@ async fn a_password_of_redis_comes_from_a_secret_and_may_change_vanish_and_come_
     assert!(message(&status, "Ready").contains(expected), "{}", brief(&status));
     assert_eq!(condition(&status, "Ready")["reason"], "SecretNotFound");
     table::row("a Secret is missing from the start", &status);
-    assert!(stage.registrar.log().is_empty());
+    // Whoever writes into a status where nothing else happens is corrected, too: after a minute, which passes below.
+    eyes.conditions("tampered", &[("Ready", "True", "AllRegistered")]).await;
+    eyes.tamper(
+        "tampered",
+        json!({ "status": { "conditions": [], "trunks": null, "observedGeneration": 77 } }),
+    )
+    .await;
 
     // It has another key first.
     eyes.secret("redis", json!({ "parameters": format!("{place},password={MARK}-1") })).await;
@@ -46,7 +54,7 @@ async fn a_password_of_redis_comes_from_a_secret_and_may_change_vanish_and_come_
     eyes.conditions("by-parameters", &ready).await;
     let status = eyes
         .status("by-password", "the missing key to be told", |status| {
-            message(status, "Stalled").contains("has no key \"password\"; its keys: parameters")
+            message(status, "Stalled").contains("has no key \"password\"")
         })
         .await;
     table::row("a Secret lacks the key", &status);
@@ -101,7 +109,10 @@ async fn a_password_of_redis_comes_from_a_secret_and_may_change_vanish_and_come_
     eyes.secret("redis", json!({ "parameters": format!("{place},password={MARK}-2") })).await;
     eyes.conditions("by-parameters", &ready).await;
 
-    assert_eq!(starts(&operator.service), 2, "one engine each, from start to end");
+    assert_eq!(starts(&operator.service), 3, "one engine each, from start to end");
+    let mended = |status: &Value| status["observedGeneration"] == 1 && status["trunks"]["registered"] == 4;
+    let status = eyes.status("tampered", "the status to be mended", mended).await;
+    assert_eq!(status["conditions"].as_array().map(Vec::len), Some(7), "{}", brief(&status));
     let mut shown = vec![operator.service.output(), eyes.dump().await];
     for path in ["/metrics", "/readyz", "/healthz"] {
         shown.push(operator.public(path).await.unwrap().1);

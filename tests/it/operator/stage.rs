@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use crate::support::control_plane::{ControlPlane, Namespace, Output};
 use crate::support::service::Service;
-use crate::support::wait::{wait_at_pace, wait_for};
+use crate::support::wait::wait_at_pace;
 use crate::support::{http, ports};
 
-pub use crate::standalone::stage::{PASSWORD, Stage};
+pub use crate::standalone::stage::Stage;
 
 /// What should need no more than some seconds; generous, for a loaded machine.
 pub const SOON: Duration = Duration::from_secs(40);
@@ -70,6 +70,11 @@ impl<'a> Installation<'a> {
 
     /// The same, with more arguments.
     pub fn start_with(&self, pod: &str, more: &[&str]) -> Operator {
+        self.start_as(&self.kubeconfig, pod, more)
+    }
+
+    /// The same, with this kubeconfig instead of that of the ServiceAccount.
+    pub fn start_as(&self, kubeconfig: &str, pod: &str, more: &[&str]) -> Operator {
         let (public, private) = (ports::free(), ports::free());
         let mut args: Vec<String> = self.container["args"]
             .as_array()
@@ -81,7 +86,7 @@ impl<'a> Installation<'a> {
         args.push(format!("--listen=127.0.0.1:{public}"));
         args.push(format!("--admin-listen=127.0.0.1:{private}"));
         args.extend(more.iter().map(|&argument| argument.to_owned()));
-        let mut env = vec![("KUBECONFIG".to_owned(), self.kubeconfig.clone())];
+        let mut env = vec![("KUBECONFIG".to_owned(), kubeconfig.to_owned())];
         for variable in self.container["env"].as_array().unwrap() {
             let value = match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
                 Some("metadata.name") => pod,
@@ -103,9 +108,13 @@ impl<'a> Installation<'a> {
 
     /// Applies this Registry; `more` are lines of `spec`, indented by two.
     pub async fn apply(&self, name: &str, stage: &Stage, more: &str) {
-        let manifest = manifest(name, stage, more);
+        self.apply_manifest(&manifest(name, stage, more)).await;
+    }
+
+    /// Applies what is in this manifest.
+    pub async fn apply_manifest(&self, manifest: &str) {
         let args = ["apply", "--server-side", "--namespace", self.namespace.name(), "-f", "-"];
-        self.plane.kubectl_stdin(args, &manifest).await.ok();
+        self.plane.kubectl_stdin(args, manifest).await.ok();
     }
 
     /// The Registry as the API server has it.
@@ -181,16 +190,5 @@ impl Operator {
     pub async fn public(&self, path: &str) -> Result<(u16, String), String> {
         let answer = http::get(&format!("http://127.0.0.1:{}{path}", self.public)).await;
         answer.map(|(status, body)| (status.as_u16(), String::from_utf8_lossy(&body).into_owned()))
-    }
-
-    /// Waits until `/readyz` says 200 and has this in its text.
-    pub async fn ready(&self, text: &str) {
-        let look = async || match self.public("/readyz").await? {
-            (200, body) if body.contains(text) => Ok(()),
-            (status, body) => {
-                Err(format!("{status}: {body}\n{}", crate::support::process::tail(&self.service.output())))
-            }
-        };
-        wait_for(look, SOON, "the operator to be ready").await;
     }
 }

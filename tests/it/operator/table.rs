@@ -17,21 +17,30 @@ const CONDITIONS: [&str; 7] = [
     "CredentialsAccepted",
 ];
 
-static ROWS: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+/// Conditions and events by fault.
+static ROWS: Mutex<BTreeMap<String, (String, String)>> = Mutex::new(BTreeMap::new());
 
-/// Enters what the status says of a fault, and writes the table anew.
+/// Enters what the status says of a fault.
 pub fn row(fault: &str, status: &Value) {
     let cells: Vec<String> = CONDITIONS.into_iter().map(|kind| cell(status, kind)).collect();
+    enter(fault, |row| row.0 = cells.join(" | "));
+}
+
+/// Enters which events there were, from before the fault to after its end.
+pub fn events(fault: &str, reasons: &[String]) {
+    enter(fault, |row| row.1 = reasons.join(", "));
+}
+
+/// Writes the table anew each time: nobody knows which test is the last.
+fn enter(fault: &str, change: impl FnOnce(&mut (String, String))) {
     let mut rows = ROWS.lock().unwrap();
-    rows.insert(fault.to_owned(), format!("| {fault} | {} |", cells.join(" | ")));
-    let mut text =
-        format!("| fault | {} |\n|{}\n", CONDITIONS.join(" | "), "---|".repeat(CONDITIONS.len() + 1));
-    for row in rows.values() {
-        text.push_str(row);
-        text.push('\n');
+    change(rows.entry(fault.to_owned()).or_default());
+    let head = CONDITIONS.join(" | ");
+    let mut text = format!("| fault | {head} | events |\n|{}\n", "---|".repeat(CONDITIONS.len() + 2));
+    for (fault, (conditions, events)) in rows.iter() {
+        text.push_str(&format!("| {fault} | {conditions} | {events} |\n"));
     }
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("faults.md");
-    fs::write(path, text).unwrap();
+    fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join("faults.md"), text).unwrap();
 }
 
 /// What is as always is left out: its words say nothing.

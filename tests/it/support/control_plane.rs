@@ -21,16 +21,16 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 pub use self::audit::Access;
 pub use self::kubectl::Output;
 pub use self::namespace::Namespace;
 
 use self::kubectl::Tools;
-use super::ports;
 use super::process::{Process, command_ending_by, tail};
 use super::wait::{wait_at_pace, wait_until};
+use super::{http, ports};
 
 /// Far beyond the 6 s that it takes on two free cores: many tests run beside it.
 const START: Duration = Duration::from_secs(120);
@@ -51,15 +51,20 @@ const ADMIN: &str = "admin";
 /// A running control plane. Dropping it kills it and removes its data; so does the end of the test process, by whatever
 /// cause.
 pub struct ControlPlane {
-    api_server: Process,
-    controller_manager: Process,
-    etcd: Process,
+    processes: Mutex<Processes>,
     port: u16,
     etcd_port: u16,
     tools: Tools,
     // After the processes that write there, before the one that clears it away.
     dir: TempDir,
     _janitor: Janitor,
+}
+
+/// In the order in which they are ended.
+struct Processes {
+    api_server: Process,
+    controller_manager: Process,
+    etcd: Process,
 }
 
 impl ControlPlane {
@@ -90,8 +95,8 @@ impl ControlPlane {
         // The controller manager ends when it has seen no healthy API server, RBAC's own roles included, for 10 s.
         answers(&tools, &mut [&mut etcd, &mut api_server], &[HEALTH]).await;
         let controller_manager = spawn("kube-controller-manager", &dir, controller_manager_flags(&dir));
-        let mut plane =
-            Self { api_server, controller_manager, etcd, port, etcd_port, tools, dir, _janitor: janitor };
+        let processes = Mutex::new(Processes { api_server, controller_manager, etcd });
+        let plane = Self { processes, port, etcd_port, tools, dir, _janitor: janitor };
         plane.ready().await;
         plane
     }
@@ -178,6 +183,21 @@ impl ControlPlane {
         write_kubeconfig(self.dir.path(), &format!("{namespace}.{account}"), self.port, &user)
     }
 
+    /// The same, with the token in a file of its own, as a pod has it: the file is returned too.
+    pub async fn token_file_kubeconfig(&self, namespace: &str, account: &str) -> (PathBuf, PathBuf) {
+        let token = self.dir.path().join(format!("{namespace}.{account}.token"));
+        self.write_token(namespace, account, &token).await;
+        let (name, user) = (format!("{namespace}.{account}.file"), json!({ "tokenFile": token }));
+        (write_kubeconfig(self.dir.path(), &name, self.port, &user), token)
+    }
+
+    /// Writes a new token of a ServiceAccount into this file.
+    pub async fn write_token(&self, namespace: &str, account: &str, file: &Path) {
+        let args = ["create", "token", account, "--namespace", namespace, "--duration=24h"];
+        let token = self.kubectl(args).await.ok();
+        fs::write(file, token.trim()).expect("write a token");
+    }
+
     /// Every request so far to the API server, over all its runs, but for those of the control plane itself.
     pub fn audit(&self) -> Vec<Access> {
         audit::read(&fs::read_to_string(self.dir.path().join("audit.log")).expect("read the audit log"))
@@ -190,33 +210,51 @@ impl ControlPlane {
     }
 
     /// Ends the API server by SIGKILL and waits until its port is free.
-    pub async fn kill_api_server(&mut self) {
-        self.api_server.kill().await;
+    pub async fn kill_api_server(&self) {
+        self.processes.lock().await.api_server.kill().await;
         let port = self.port;
         wait_until(async || ports::is_free(port), START, "the API server's port to be free").await;
     }
 
     /// Starts the API server on the same port with the same data, and waits until it is ready.
-    pub async fn start_api_server(&mut self) {
-        self.api_server.end();
-        self.api_server =
+    pub async fn start_api_server(&self) {
+        let mut processes = self.processes.lock().await;
+        processes.api_server.end();
+        processes.api_server =
             spawn("kube-apiserver", &self.dir, api_server_flags(&self.dir, self.port, self.etcd_port));
+        drop(processes);
         self.ready().await;
     }
 
+    /// Has etcd forget all versions but the newest of each object: whoever follows from an older one gets 410 Gone from the
+    /// next API server, if not from this one.
+    pub async fn compact(&self) {
+        let etcd = format!("http://127.0.0.1:{}/v3/kv", self.etcd_port);
+        let ask = async |path: &str, body: serde_json::Value| {
+            let (status, answer) = http::post(&format!("{etcd}/{path}"), body.to_string()).await.unwrap();
+            let text = String::from_utf8_lossy(&answer).into_owned();
+            assert!(status.is_success(), "etcd: {path}: {status}: {text}");
+            serde_json::from_str::<serde_json::Value>(&text).unwrap()
+        };
+        // "AA==": the key that is one zero byte.
+        let revision = ask("range", json!({ "key": "AA==" })).await["header"]["revision"].clone();
+        ask("compaction", json!({ "revision": revision, "physical": true })).await;
+    }
+
     /// Freezes the API server: its connections stay, and nothing is answered.
-    pub fn pause_api_server(&mut self) {
-        self.api_server.pause();
+    pub async fn pause_api_server(&self) {
+        self.processes.lock().await.api_server.pause();
     }
 
     /// Lets it go on.
-    pub fn resume_api_server(&mut self) {
-        self.api_server.resume();
+    pub async fn resume_api_server(&self) {
+        self.processes.lock().await.api_server.resume();
     }
 
     /// The ids of its processes.
-    pub fn pids(&self) -> [i32; 3] {
-        [&self.etcd, &self.api_server, &self.controller_manager].map(Process::pid)
+    pub async fn pids(&self) -> [i32; 3] {
+        let processes = self.processes.lock().await;
+        [&processes.etcd, &processes.api_server, &processes.controller_manager].map(Process::pid)
     }
 
     /// Where it keeps everything; gone when it is dropped.
@@ -225,8 +263,10 @@ impl ControlPlane {
     }
 
     /// Waits for the API server, RBAC's own roles, and the controllers that make ServiceAccounts.
-    async fn ready(&mut self) {
-        let mut processes = [&mut self.etcd, &mut self.api_server, &mut self.controller_manager];
+    async fn ready(&self) {
+        let mut processes = self.processes.lock().await;
+        let Processes { api_server, controller_manager, etcd } = &mut *processes;
+        let mut processes = [etcd, api_server, controller_manager];
         answers(&self.tools, &mut processes, &[HEALTH, ACCOUNTS]).await;
     }
 }

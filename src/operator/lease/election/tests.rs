@@ -39,11 +39,11 @@ fn a_foreign_record_counts_from_when_it_was_first_seen() {
     me.read(Some(lease("other_1", Some(10), 0, "7")), start);
     assert_eq!(me.next(start), Act::Wait(start + Duration::from_millis(500)));
     assert_eq!(me.leader(), Some("other_1"));
-    let later = start + Duration::from_millis(9500);
+    let later = start + Duration::from_millis(9800);
     assert_eq!(me.next(later), Act::Read);
     // Somebody touched the object; the holder did not renew.
     me.read(Some(lease("other_1", Some(10), 0, "8")), later);
-    assert_eq!(me.next(later), Act::Wait(start + D), "not a whole second more");
+    assert_eq!(me.next(later), Act::Wait(start + D), "not a whole half second more");
     assert_eq!(me.next(start + D), Act::Read);
     me.read(Some(lease("other_1", Some(10), 0, "9")), start + D);
     assert_eq!(me.next(start + D), over("9"));

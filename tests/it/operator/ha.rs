@@ -1,0 +1,223 @@
+//! Two replicas and one Lease: who works, and how the work changes hands.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tokio::time::Instant;
+
+use super::replicas::{HAND_OVER, LOAD, TAKE_OVER, holders, readiness};
+use super::stage::{Installation, Operator, SOON, Stage, manifest};
+use crate::chain::rig::{Requester, cache, redis};
+use crate::support::process::tail;
+use crate::support::wait::{wait_for, wait_until};
+
+/// Refreshed after 4 to 5 s: half of it is the lead.
+const SHORT: &str = "  registration: { expires: 10s, ratePerRegistrar: unlimited }\n";
+
+/// The time between two REGISTERs of one trunk that were granted, at the least, from `since` on.
+fn shortest_pause(stage: &Stage, since: Duration) -> Duration {
+    let mut last: BTreeMap<String, Duration> = BTreeMap::new();
+    let mut shortest = Duration::MAX;
+    for seen in stage.registrar.log().into_iter().filter(|seen| seen.code == Some(200)) {
+        if let Some(before) = last.insert(seen.user, seen.at)
+            && seen.at >= since
+        {
+            shortest = shortest.min(seen.at.saturating_sub(before));
+        }
+    }
+    shortest
+}
+
+/// Nothing was de-registered, and no REGISTER met another one of its trunk.
+fn assert_one_sender(stage: &Stage, trunks: usize) {
+    let counters = stage.registrar.counters();
+    assert_eq!((counters.overlapping, counters.cseq_not_rising), (0, 0), "{counters:?}");
+    let log = stage.registrar.log();
+    assert!(log.iter().all(|seen| seen.expires != Some(0)), "something was de-registered");
+    let bindings = stage.registrar.bindings();
+    assert_eq!(bindings.len(), trunks, "{bindings:?}");
+    for (aor, bindings) in bindings {
+        assert_eq!(bindings.len(), 1, "{aor}: {bindings:?}");
+    }
+    let mut call_ids: BTreeMap<String, String> = BTreeMap::new();
+    for seen in log {
+        let first = call_ids.entry(seen.user.clone()).or_insert(seen.call_id.clone());
+        assert_eq!(*first, seen.call_id, "{}", seen.user);
+    }
+}
+
+/// SIGTERM to `leader`; returns when `next` holds the Lease, how long that took, and sees the end of the old process.
+async fn hand_over(cluster: &Installation<'_>, leader: &mut Operator, next: &str) -> Duration {
+    let holders = holders(cluster).await;
+    holders.first(Instant::now() - SOON, "the Lease to be seen", Option::is_some).await;
+    let began = Instant::now();
+    leader.service.signal(Signal::SIGTERM);
+    let took = holders.held_by(next, began).await;
+    assert!(took < HAND_OVER + LOAD, "{took:?} to hand over; {}", tail(&leader.service.output()));
+    let status = leader.service.exit(SOON).await;
+    assert_eq!(status.code(), Some(0), "{}", leader.service.output());
+    took
+}
+
+#[tokio::test]
+async fn one_of_two_replicas_works_and_hands_over_at_sigterm() {
+    let stage = Stage::with(&["a", "b", "c", "d"]).await;
+    let cluster = Installation::shared("ha").await;
+    let mut first = cluster.start("pod-a");
+    first.answers(200, "leads").await;
+    let second = cluster.start("pod-b");
+    second.answers(200, "follows pod-a, ready to take over").await;
+    cluster.apply("main", &stage, SHORT).await;
+    cluster.condition("main", "Ready", "True", "AllRegistered").await;
+    let ready = readiness(&cluster, "main").await;
+
+    // The other one has nothing, sends nothing, writes nothing.
+    let began = stage.registrar.elapsed();
+    let granted = async || stage.granted().values().all(|times| *times >= 3);
+    wait_until(granted, SOON, "all trunks to be refreshed twice").await;
+    assert!(second.summary().await.unwrap_err().contains("404"), "the follower has an engine");
+    let (_, metrics) = second.public("/metrics").await.unwrap();
+    let (_, of_leader) = first.public("/metrics").await.unwrap();
+    for series in ["main", "status_writes_total{"] {
+        assert!(of_leader.contains(series), "{series} is no part of the leader's metrics: {of_leader}");
+        let line = metrics.lines().find(|line| line.contains(series) && !line.ends_with(" 0"));
+        assert_eq!(line, None, "the follower works");
+    }
+    assert!(shortest_pause(&stage, began) >= Duration::from_millis(3_500));
+
+    let took = hand_over(&cluster, &mut first, "pod-b").await;
+    println!("handed over {took:?} after SIGTERM");
+    second.all_registered(4).await;
+    second.answers(200, "leads").await;
+    let third = cluster.start("pod-a");
+    third.answers(200, "follows pod-b, ready to take over").await;
+    let status = cluster.condition("main", "Ready", "True", "AllRegistered").await;
+    assert_eq!(status["trunks"]["registered"], 4);
+    assert_one_sender(&stage, 4);
+    ready.stayed_ready();
+}
+
+#[tokio::test]
+async fn neighbours_that_hang_do_not_delay_the_hand_over() {
+    let (mut requester, mut redis) = (Requester::start().await, redis().await);
+    let mut stage = Stage::bare().await;
+    stage.start_api().await;
+    stage.requester_port = requester.port();
+    let refs = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    stage.trunks(&refs);
+    let cluster = Installation::shared("hang").await;
+    let mut leader = cluster.start("pod-0");
+    leader.answers(200, "leads").await;
+    let cached = format!("{SHORT}  cache: {}\n", cache(&redis));
+    cluster.apply_manifest(&manifest("main", &stage, &cached)).await;
+    leader.all_registered(8).await;
+
+    for (round, what) in ["the Requester", "Redis", "both"].into_iter().enumerate() {
+        let name = format!("pod-{}", round + 1);
+        let next = cluster.start(&name);
+        next.answers(200, "ready to take over").await;
+        if what != "Redis" {
+            requester.pause();
+            let waits = async || match leader.summary().await?.in_flight {
+                0 => Err("nothing is in flight".to_owned()),
+                _ => Ok(()),
+            };
+            wait_for(waits, SOON, "a REGISTER to be in flight").await;
+        }
+        if what != "the Requester" {
+            redis.pause();
+            let refreshed = stage.registrar.counters().registers;
+            let more = async || what == "both" || stage.registrar.counters().registers > refreshed;
+            wait_until(more, SOON, "something to be written that Redis does not take").await;
+        }
+        let took = hand_over(&cluster, &mut leader, &name).await;
+        println!("handed over {took:?} after SIGTERM while {what} hung");
+        requester.resume();
+        redis.resume();
+        next.all_registered(8).await;
+        leader = next;
+    }
+    let left = stage.registrar.log().into_iter().filter(|seen| seen.expires == Some(0)).count();
+    assert_eq!(left, 0, "something was de-registered");
+}
+
+#[tokio::test]
+async fn a_leader_that_was_frozen_is_a_follower_when_it_goes_on() {
+    let redis = redis().await;
+    let refs = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let stage = Stage::with(&refs).await;
+    let cluster = Installation::shared("frozen").await;
+    let mut first = cluster.start("pod-a");
+    first.answers(200, "leads").await;
+    let mut second = cluster.start("pod-b");
+    second.answers(200, "follows pod-a").await;
+    let cached = format!("{SHORT}  cache: {}\n", cache(&redis));
+    cluster.apply("main", &stage, &cached).await;
+    first.all_registered(8).await;
+    let holders = holders(&cluster).await;
+
+    let frozen = Instant::now();
+    first.service.pause();
+    let took = holders.held_by("pod-b", frozen).await;
+    println!("taken over {took:?} after SIGSTOP");
+    assert!(took < TAKE_OVER, "{took:?}");
+    second.all_registered(8).await;
+    // By now everything that the frozen one knows of is long due.
+    let resumed = stage.registrar.elapsed();
+    let granted = stage.granted();
+    first.service.resume();
+    first.says("lost the lease").await;
+    first.answers(200, "follows pod-b, ready to take over").await;
+    assert!(first.summary().await.unwrap_err().contains("404"), "it has an engine still");
+    let twice = async || stage.granted().iter().all(|(user, times)| *times >= granted[user] + 2);
+    wait_until(twice, SOON, "all trunks to be refreshed twice by the new leader").await;
+    // REGISTERs of two would come closer together.
+    let shortest = shortest_pause(&stage, resumed);
+    assert!(shortest >= Duration::from_millis(3_500), "{shortest:?}");
+
+    // What the new leader wrote is what Redis has: the old one goes on from there.
+    let handed = stage.registrar.elapsed();
+    hand_over(&cluster, &mut second, "pod-a").await;
+    let granted = stage.granted();
+    let again = async || stage.granted().iter().all(|(user, times)| *times > granted[user]);
+    wait_until(again, SOON, "all trunks to be refreshed by the first one").await;
+    let shortest = shortest_pause(&stage, handed);
+    assert!(shortest >= Duration::from_millis(3_500), "{shortest:?}");
+    assert_one_sender(&stage, 8);
+}
+
+#[tokio::test]
+async fn a_deletion_under_way_is_finished_by_the_next_leader() {
+    let mut requester = Requester::start().await;
+    let mut stage = Stage::bare().await;
+    stage.start_api().await;
+    stage.requester_port = requester.port();
+    stage.trunks(&["a", "b", "c", "d"]);
+    let cluster = Installation::shared("parting").await;
+    let mut leader = cluster.start("pod-a");
+    leader.answers(200, "leads").await;
+    let next = cluster.start("pod-b");
+    next.answers(200, "follows pod-a").await;
+    let long = "  registration: { expires: 600s }\n";
+    cluster.apply_manifest(&manifest("main", &stage, long)).await;
+    // From the status the next leader knows that there may be bindings.
+    cluster.condition("main", "Ready", "True", "AllRegistered").await;
+
+    requester.pause();
+    cluster.kubectl(&["delete", "registry", "main", "--wait=false"]).await.ok();
+    let leaves = async || match leader.summary().await?.counts.leaving {
+        4 => Ok(()),
+        some => Err(format!("{some} are leaving")),
+    };
+    wait_for(leaves, SOON, "the trunks to be leaving").await;
+    hand_over(&cluster, &mut leader, "pod-b").await;
+    // The one that gives up leaves the rest to the other one.
+    let registry = cluster.registry("main").await;
+    assert_eq!(registry["metadata"]["finalizers"][0], "routr.io/deregister", "{registry:#}");
+    assert_eq!(stage.registrar.bindings().len(), 4);
+    requester.resume();
+    cluster.kubectl(&["wait", "--for=delete", "registry/main", "--timeout=40s"]).await.ok();
+    assert_eq!(stage.registrar.bindings().len(), 0);
+    assert!(next.service.output().contains("all trunks are de-registered"), "{}", next.service.output());
+}

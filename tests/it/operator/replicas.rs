@@ -1,0 +1,176 @@
+//! What tests of several replicas look at: the history of an object, as a watch showed it, and what a replica says.
+
+use std::fmt::Debug;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::NamespaceResourceScope;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Config, Resource};
+use routr_registry::engine::view::{Summary, TrunkState};
+use routr_registry::spec::Registry;
+use serde::de::DeserializeOwned;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::stage::{Installation, Operator, RELEASE, SOON};
+use crate::chain::rig;
+use crate::support::control_plane::ControlPlane;
+use crate::support::process::tail;
+use crate::support::wait::{wait_at_pace, wait_for};
+
+/// Promised after SIGTERM. What is measured has the way of the watch in it, and a machine on which eight tests run.
+pub const HAND_OVER: Duration = Duration::from_secs(2);
+/// Promised after SIGKILL.
+pub const TAKE_OVER: Duration = Duration::from_secs(15);
+/// What a loaded machine may add to a measurement.
+pub const LOAD: Duration = Duration::from_millis(500);
+
+/// A client that may do everything.
+pub async fn client(plane: &ControlPlane) -> Client {
+    let kubeconfig = Kubeconfig::read_from(plane.kubeconfig()).unwrap();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    Client::try_from(config).unwrap()
+}
+
+/// Every version of one object that a watch has shown since this began, and when it came.
+pub struct History<T> {
+    seen: Arc<Mutex<Vec<(Instant, T)>>>,
+    task: JoinHandle<()>,
+}
+
+impl<T: Clone + Debug + Send + 'static> History<T> {
+    /// Follows this object; `view` takes of it what matters.
+    pub async fn of<K>(
+        cluster: &Installation<'_>,
+        name: &str,
+        view: impl Fn(&K) -> T + Send + 'static,
+    ) -> Self
+    where
+        K: Resource<Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
+        K::DynamicType: Default + Eq + std::hash::Hash + Clone,
+    {
+        let api: Api<K> = Api::namespaced(client(cluster.plane).await, cluster.namespace.name());
+        let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let seen: Arc<Mutex<Vec<(Instant, T)>>> = Arc::default();
+        let notes = seen.clone();
+        let task = tokio::spawn(async move {
+            let mut events = pin!(watcher(api, config).default_backoff());
+            while let Some(event) = events.next().await {
+                if let Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) = event {
+                    notes.lock().unwrap().push((Instant::now(), view(&object)));
+                }
+            }
+        });
+        Self { seen, task }
+    }
+
+    /// Everything so far, oldest first.
+    pub fn all(&self) -> Vec<(Instant, T)> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// Waits for the first one after `since` that passes, and returns when it came.
+    pub async fn first(&self, since: Instant, what: &str, passes: impl Fn(&T) -> bool) -> Instant {
+        let look = async || {
+            let all = self.all();
+            let found = all.iter().find(|(at, view)| *at >= since && passes(view));
+            found.map(|(at, _)| *at).ok_or_else(|| format!("{:?}", all.last()))
+        };
+        wait_for(look, SOON, what).await
+    }
+}
+
+impl<T> Drop for History<T> {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Who held the Lease, by the names of pods; `None` where nobody did.
+pub async fn holders(cluster: &Installation<'_>) -> History<Option<String>> {
+    History::of(cluster, RELEASE, |lease: &Lease| {
+        let holder = lease.spec.as_ref()?.holder_identity.as_deref().filter(|holder| !holder.is_empty())?;
+        Some(holder.rsplit_once('_').map_or(holder, |(pod, _)| pod).to_owned())
+    })
+    .await
+}
+
+impl History<Option<String>> {
+    /// Waits until this pod holds it, and returns how long that took from `since`.
+    pub async fn held_by(&self, pod: &str, since: Instant) -> Duration {
+        let what = format!("{pod} to hold the Lease");
+        self.first(since, &what, |holder| holder.as_deref() == Some(pod)).await - since
+    }
+}
+
+/// The condition Ready of a Registry, as often as its status was written.
+pub async fn readiness(cluster: &Installation<'_>, name: &str) -> History<Option<Condition>> {
+    History::of(cluster, name, |registry: &Registry| {
+        let conditions = &registry.status.as_ref()?.conditions;
+        conditions.iter().find(|condition| condition.type_ == "Ready").cloned()
+    })
+    .await
+}
+
+impl History<Option<Condition>> {
+    /// Panics when Ready was anything but True since it first was, or turned True anew.
+    #[track_caller]
+    pub fn stayed_ready(&self) {
+        let all = self.all();
+        let conditions: Vec<&Condition> = all.iter().filter_map(|(_, ready)| ready.as_ref()).collect();
+        let first = conditions.iter().position(|ready| ready.status == "True").expect("it was ready once");
+        for ready in &conditions[first..] {
+            let since = |condition: &Condition| condition.last_transition_time.0;
+            assert_eq!(ready.status, "True", "{ready:?}");
+            assert_eq!(since(ready), since(conditions[first]), "{ready:?}");
+        }
+    }
+}
+
+impl Operator {
+    /// What the one engine of this replica says; an error where none or several run.
+    pub async fn summary(&self) -> Result<Summary, String> {
+        rig::get(self.private, "/summary").await
+    }
+
+    /// Waits until so many trunks are registered, and none is in any other state.
+    pub async fn all_registered(&self, count: u64) {
+        let look = async || {
+            let counts = self.summary().await?.counts;
+            let all = counts.registered == count
+                && TrunkState::ALL.into_iter().map(|state| counts.of(state)).sum::<u64>() == count;
+            if all { Ok(()) } else { Err(format!("{counts:?}; {}", tail(&self.service.output()))) }
+        };
+        wait_at_pace(Duration::from_millis(100), look, SOON, "all trunks to be registered").await;
+    }
+
+    /// Waits until `/readyz` answers with this status and has this in its text.
+    pub async fn answers(&self, status: u16, text: &str) -> String {
+        let look = async || match self.public("/readyz").await? {
+            (code, body) if code == status && body.contains(text) => Ok(body),
+            (code, body) => Err(format!("{code}: {body}\n{}", tail(&self.service.output()))),
+        };
+        wait_for(look, SOON, &format!("/readyz to answer {status}, {text}")).await
+    }
+
+    /// Waits until the log has this.
+    pub async fn says(&self, text: &str) {
+        let look = async || {
+            let output = self.service.output();
+            if output.contains(text) { Ok(()) } else { Err(tail(&output)) }
+        };
+        wait_for(look, SOON, text).await;
+    }
+}
