@@ -248,10 +248,12 @@ pub struct RegistrationSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TlsSpec {
-    /// PEM file with the authorities to trust, in Kubernetes a file of the operator's own pod. Default: the system's roots.
+    /// PEM file with the authorities to trust; in Kubernetes a file below /etc/routr/ca of the operator's pod. Default: the
+    /// system's roots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     #[x_kube(validation = cel::text(right::CA_FILE))]
+    #[x_kube(validation = cel::ca_file_of_the_pod())]
     pub ca_file: Option<String>,
 }
 

@@ -167,7 +167,15 @@ pub(super) mod cache {
     }
 }
 
-/// Authorities without anything to trust them for.
+/// No other file of the operator's pod.
+pub(super) fn ca_file_of_the_pod() -> Rule {
+    let folder = crate::config::files::CLUSTER_CA_FOLDER;
+    Rule::new(format!(
+        "self.matches(r'^({folder}/)?[^/]+(/[^/]+)*$') && !self.split('/').exists(part, part == '.' || part == '..')"
+    ))
+    .message(&*format!("write the path of a PEM file below {folder} of the operator's pod, such as routr.pem"))
+}
+
 /// All Call-IDs hang on it.
 pub(super) fn instance_id_stays() -> Rule {
     Rule::new(
@@ -180,6 +188,7 @@ pub(super) fn instance_id_stays() -> Rule {
     .field_path(".instanceId")
 }
 
+/// Authorities without anything to trust them for.
 pub(super) fn ca_file_needs_https() -> Rule {
     Rule::new(
         "!has(self.tls) || !has(self.tls.caFile) || self.requesterAddr.lowerAscii().startsWith('https://') \

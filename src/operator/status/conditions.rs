@@ -149,8 +149,9 @@ pub(super) fn words_of(stall: &Stall) -> String {
     if words.is_empty() { "the specification cannot be followed".to_owned() } else { words }
 }
 
-/// A neighbour that worked for the engine before this one is taken to work until it has been tried: a hand-over after which
-/// nothing is due for minutes is no news. A change of the specification ends that.
+/// A neighbour is taken to be as it was for the engine before this one until it has been tried: a hand-over after which
+/// nothing is due for minutes is no news. What worked is no longer believed after a change of the specification; what did
+/// not work has to be seen to work.
 fn handed_over(
     before: Option<&RegistryStatus>,
     situation: &Situation,
@@ -158,9 +159,8 @@ fn handed_over(
     finding: Finding,
 ) -> Finding {
     let was = before.and_then(|before| find(before, kind)).filter(|was| {
-        was.observed_generation == Some(situation.generation)
-            && was.status == "True"
-            && was.reason == "Reachable"
+        let same = was.observed_generation == Some(situation.generation);
+        was.status == "False" || (same && was.status == "True" && was.reason == "Reachable")
     });
     match was {
         Some(was) if finding.truth == Truth::Unknown && finding.reason == "NotTried" => Finding::kept(was),

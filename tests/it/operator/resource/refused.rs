@@ -115,7 +115,7 @@ fn refused() -> Vec<(Value, &'static str, &'static str)> {
             "two EdgePorts have the same address; remove one of them",
         ),
         (
-            json!({ "tls": { "caFile": "/ca.pem" } }),
+            json!({ "tls": { "caFile": "ca.pem" } }),
             "spec.tls.caFile",
             "of no use, since neither address is https://",
         ),

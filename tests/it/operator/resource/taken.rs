@@ -21,7 +21,7 @@ async fn what_is_good_is_taken_and_good_for_the_operator() {
         json!({ "edgePorts": [{ "address": "mysip:5060" }, { "address": "my5060" }, { "address": "SIP:my:5060" }] }),
         json!({ "methods": [], "registration": { "require": [] } }),
         json!({ "methods": ["invite", "X-Own.!%*_+`'~"], "instanceId": "!~", "suspend": true }),
-        json!({ "tls": { "caFile": "/ca.pem" }, "requesterAddr": "HTTPS://r" }),
+        json!({ "tls": { "caFile": "/etc/routr/ca/ca.pem" }, "requesterAddr": "HTTPS://r" }),
         json!({ "registration": { "userAgent": "Ünser Agent/1.0 (x = y)", "maxInFlight": 100_000 } }),
         // null is as good as absent.
         json!({
@@ -41,7 +41,7 @@ async fn what_is_good_is_taken_and_good_for_the_operator() {
         json!({ "cache": { "parameters": "" } }),
         redis(json!({})),
         redis(
-            json!({ "parameters": "host=::1,port=1,username=passwordFile,password=a=b passwordFile=c,secure,caFile=/x" }),
+            json!({ "parameters": "host=::1,port=1,username=passwordFile,password=a=b passwordFile=c,secure,caFile=x" }),
         ),
         redis(json!({ "parameters": " host = r , secure=false" })),
         redis(json!({ "parametersSecretRef": key("s.t"), "passwordSecretRef": key("s") })),
