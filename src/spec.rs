@@ -102,7 +102,7 @@ pub struct RegistrySpec {
     pub edge_ports: Vec<EdgePortSpec>,
     /// What tells this installation's Call-IDs from another's that registers the same accounts: 1 to 128 visible ASCII
     /// characters. Default: in Kubernetes the UID of the Registry, else kept in Redis or derived from the name and the
-    /// addresses.
+    /// addresses. A Registry keeps what it was created with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     #[x_kube(validation = cel::visible())]

@@ -102,6 +102,7 @@ struct State {
 /// One Registry: who reports on it, and its engine while one runs.
 struct Member {
     name: RegistryName,
+    age: i64,
     assignment: watch::Sender<Assignment>,
     reporter: JoinHandle<()>,
     run: Option<Run>,
@@ -126,7 +127,8 @@ impl Fleet {
     }
 
     /// Sees to it that somebody reports on this Registry.
-    pub fn report_on(&self, uid: &str, name: &RegistryName, reporter: impl FnOnce() -> Reporter) {
+    /// `age` orders Registries by when they were created.
+    pub fn report_on(&self, uid: &str, name: &RegistryName, age: i64, reporter: impl FnOnce() -> Reporter) {
         let mut state = self.state();
         if state.closed || state.seen_off.contains(uid) {
             return;
@@ -134,7 +136,7 @@ impl Fleet {
         state.members.entry(uid.to_owned()).or_insert_with(|| {
             let (assignment, assigned) = watch::channel(Assignment::default());
             let reporter = tokio::spawn(reporter().run(assigned));
-            Member { name: name.clone(), assignment, reporter, run: None }
+            Member { name: name.clone(), age, assignment, reporter, run: None }
         });
     }
 
@@ -147,6 +149,24 @@ impl Fleet {
             (assignment.generation, assignment.stall) = (generation, Some(stall));
             news
         })
+    }
+
+    /// Whether the engine of a Registry whose spec cannot be followed otherwise sends: an emergency brake works in any case.
+    pub async fn suspend(&self, uid: &str, suspend: bool) {
+        let handle = {
+            let mut state = self.state();
+            let Some(member) = state.members.get_mut(uid) else { return };
+            let Some(run) = member.run.as_mut().filter(|run| run.plan.suspend != suspend) else { return };
+            run.plan.suspend = suspend;
+            member.assignment.send_modify(|assignment| {
+                if let Work::Run { suspended, .. } = &mut assignment.work {
+                    *suspended = suspend;
+                }
+            });
+            run.handle.clone()
+        };
+        // An engine that has ended sends nothing.
+        let _ = handle.pause(suspend).await;
     }
 
     /// Runs an engine by this plan: starts one, or changes in the one that runs what differs. To be called by one at a time
@@ -163,7 +183,9 @@ impl Fleet {
         match step {
             Step::Start(name) => {
                 let run = Run::start(&name, plan, &self.common)?;
-                self.state().begin(uid, generation, run, &self.common.directory);
+                if !self.state().begin(uid, generation, run, &self.common.directory) {
+                    return Err(FleetError::InstanceIdInUse(None));
+                }
             }
             Step::Change { before, reloads, handle } => {
                 let (was, is) = ((&before.config, &before.identity), (&plan.config, &plan.identity));
@@ -183,8 +205,8 @@ impl Fleet {
         Ok(())
     }
 
-    /// Whoever runs with the identity of the plan has to go where the Registry goes by its own UID, which is never in the
-    /// wrong; else the newcomer has to.
+    /// Of two Registries with one identity, one has to go, whoever was looked at first: a Registry that goes by its own UID
+    /// is never in the wrong, and of two that name the same instance id, the older one has it.
     fn displace(&self, uid: &str, plan: &Plan) -> Result<Option<(RegistryName, Run)>, FleetError> {
         let mut state = self.state();
         let own = plan.config.instance_id.is_none();
@@ -192,13 +214,14 @@ impl Fleet {
             let same = || member.run.as_ref().is_some_and(|run| run.plan.identity == plan.identity);
             other.as_str() != uid && (same() || (!own && plan.identity.id.as_str() == other.as_str()))
         });
-        let Some((other, name)) = twin.map(|(other, member)| (other.clone(), member.name.clone())) else {
-            return Ok(None);
-        };
-        if !own {
-            let near = state.members.get(uid).is_some_and(|member| member.name.namespace == name.namespace);
-            return Err(FleetError::InstanceIdInUse(near.then_some(name)));
+        let (Some((other, holder)), Some(me)) = (twin, state.members.get(uid)) else { return Ok(None) };
+        let theirs = plan.identity.id.as_str() == other.as_str();
+        let right = |own: bool, member: &Member, uid: &str| (!own, member.age, uid.to_owned());
+        if right(own, me, uid) > right(theirs, holder, other) {
+            let near = me.name.namespace == holder.name.namespace;
+            return Err(FleetError::InstanceIdInUse(near.then(|| holder.name.clone())));
         }
+        let (other, name) = (other.clone(), holder.name.clone());
         let Some(member) = state.members.get_mut(&other) else { return Ok(None) };
         member.assignment.send_modify(|assignment| {
             assignment.stall = Some(FleetError::InstanceIdInUse(None).stall());
@@ -309,12 +332,20 @@ impl Fleet {
 }
 
 impl State {
-    /// A new engine is in; where nobody is to run any more, it ends at once.
-    fn begin(&mut self, uid: &str, generation: i64, run: Run, directory: &Directory) {
-        let Some(member) = self.members.get_mut(uid).filter(|_| !self.closed) else { return };
+    /// A new engine is in; where nobody is to run any more, it ends at once. `false` where another one with its identity
+    /// came in meanwhile: who has to go is found out by the next look.
+    fn begin(&mut self, uid: &str, generation: i64, run: Run, directory: &Directory) -> bool {
+        let is_twin = |member: &Member| {
+            member.run.as_ref().is_some_and(|other| other.plan.identity == run.plan.identity)
+        };
+        if self.members.iter().any(|(other, member)| other != uid && is_twin(member)) {
+            return false;
+        }
+        let Some(member) = self.members.get_mut(uid).filter(|_| !self.closed) else { return true };
         directory.enter(member.name.clone(), run.handle.clone());
         member.run = Some(run);
         member.assign(generation);
+        true
     }
 
     /// An engine goes on by another plan, or by the same.

@@ -175,7 +175,7 @@ async fn apply(subject: &Subject, found: &Found, context: &Context) -> Result<Ac
     };
     let generation = subject.generation;
     let again = if dereference::refers(&registry.spec) { SECRETS_PERIOD } else { PERIOD };
-    let stall = |stall: Stall| {
+    let stall = async |stall: Stall| {
         // It goes by itself as soon as the other one has gone.
         let again = if stall.reason == status::reasons::INSTANCE_ID_IN_USE { CONFLICT_PERIOD } else { again };
         let (reason, message) = (stall.reason, stall.message.clone());
@@ -183,27 +183,29 @@ async fn apply(subject: &Subject, found: &Found, context: &Context) -> Result<Ac
         if context.fleet.stall(&subject.uid, generation, stall) {
             tracing::warn!(registry = %subject.name, reason, "not followed: {message}");
         }
+        context.fleet.suspend(&subject.uid, registry.spec.suspend == Some(true)).await;
         Ok(Action::requeue(again))
     };
     let read = dereference(&context.client, &subject.namespace, &registry.spec);
     let read = tokio::time::timeout(REQUEST, read).await.map_err(|_| ReconcileError::Deadline)?;
     let secrets = match read {
         Ok(secrets) => secrets,
-        Err(DereferenceError::Stalled(problem)) => return stall(problem),
+        Err(DereferenceError::Stalled(problem)) => return stall(problem).await,
         Err(error) => return Err(ReconcileError::Dereference(error)),
     };
     let plan = match validate(registry, &secrets) {
         Ok(plan) => plan,
-        Err(problem) => return stall(problem),
+        Err(problem) => return stall(problem).await,
     };
     match context.fleet.run(&subject.uid, generation, plan).await {
         Ok(()) => Ok(Action::requeue(again)),
-        Err(error) => stall(error.stall()),
+        Err(error) => stall(error.stall()).await,
     }
 }
 
 fn report_on(subject: &Subject, found: &Found, context: &Context) {
-    context.fleet.report_on(&subject.uid, &subject.name, || {
+    let age = found.meta().creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_second());
+    context.fleet.report_on(&subject.uid, &subject.name, age, || {
         let writer = writer(found, context);
         let before = found.registry.as_ref().ok().and_then(|registry| registry.status.clone());
         Reporter::new(Arc::new(writer), before, context.metrics.clone())
@@ -258,9 +260,9 @@ async fn cleanup(subject: &Subject, found: &Found, context: &Context) -> Result<
         }
         Some(Farewell::Late { left, why }) => {
             tracing::warn!(registry = %subject.name, left, why, "deleted: not all trunks could be de-registered in time");
-            Some(status::not_deregistered(left, &why))
+            Some(status::not_deregistered(left, &format!("the deadline has passed: {why}")))
         }
-        None if suspended => None,
+        None if suspended || !found.registry.as_ref().is_ok_and(has_run) => None,
         None => {
             tracing::warn!(registry = %subject.name, "deleted, and it could not be run: its bindings, if any, lapse by themselves");
             Some(status::not_deregistered(0, "the Registry could not be run"))
@@ -287,9 +289,10 @@ fn has_run(registry: &Registry) -> bool {
     registry.status.as_ref().is_some_and(|status| status.last_sync.is_some())
 }
 
-/// Tells in the status that it could not be looked at, again and again.
+/// Tells in the status that the finalizer is refused, again and again: by rights or by a webhook, which takes a person. What
+/// ails the API server itself passes, and could not be written there.
 pub fn tell(found: &Found, error: &ReconcileError, context: &Context) {
-    if let Ok(subject) = Subject::of(found) {
+    if let (Ok(subject), ReconcileError::Finalizer(_)) = (Subject::of(found), error) {
         let stall = Stall { reason: status::reasons::CANNOT_START, message: error.to_string() };
         context.fleet.stall(&subject.uid, subject.generation, stall);
     }

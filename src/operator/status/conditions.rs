@@ -135,6 +135,7 @@ fn stalled(situation: &Situation) -> Finding {
         }
         (Some(stall), phase) => {
             let goes_on = match phase {
+                Phase::Idle if stall.reason == reasons::CANNOT_START => "; nothing runs meanwhile",
                 Phase::Idle => "; nothing runs until that is corrected",
                 _ => "; the last good specification is followed meanwhile",
             };

@@ -46,14 +46,14 @@ pub fn deregistered(trunks: u64) -> Notice {
     notice(false, "Deregistered", "Deregister", message)
 }
 
-/// For the end of a deletion: the deadline came first.
+/// For the end of a deletion: not everything could be removed.
 pub fn not_deregistered(left: u64, why: &str) -> Notice {
     let bindings = if left == 0 {
         "bindings may be left at the registrars".to_owned()
     } else {
         format!("{} {} left at the registrars", count(left, "binding"), are(left))
     };
-    let message = format!("the deadline has passed: {bindings}, and will lapse in their time: {why}");
+    let message = format!("{bindings}, and will lapse in their time: {why}");
     notice(true, "NotDeregistered", "Deregister", message)
 }
 

@@ -49,7 +49,8 @@ async fn with_a_dead_requester_it_goes_after_the_deadline_and_a_namespace_with_i
     table::row("deleted, and the Requester is down", &status);
     eyes.gone("first").await;
     let took = began.elapsed();
-    assert!(took >= Duration::from_secs(6) && took < Duration::from_secs(15), "{took:?}");
+    // The deletion's time, from which the deadline counts, is told in whole seconds.
+    assert!(took >= Duration::from_secs(5) && took < Duration::from_secs(15), "{took:?}");
     let note = eyes.event("first", "NotDeregistered").await;
     assert!(note.contains("2 bindings are left at the registrars"), "{note}");
     assert!(removals(&stage).is_empty());

@@ -30,6 +30,26 @@ async fn a_uid_cannot_be_taken_by_another_registry_whoever_is_looked_at_first() 
 }
 
 #[tokio::test]
+async fn of_two_with_one_instance_id_the_older_has_it_whoever_leads() {
+    let stage = Stage::with(&["alice"]).await;
+    let cluster = Installation::shared("older").await;
+    let mut operator = cluster.start("pod-a");
+    cluster.apply("older", &stage, "  instanceId: both\n").await;
+    cluster.condition("older", "Ready", "True", "AllRegistered").await;
+    cluster.apply("a-younger", &stage, "  instanceId: both\n").await;
+    for round in 0..2 {
+        if round > 0 {
+            operator.service.kill().await;
+            operator.service.restart();
+        }
+        cluster.condition("a-younger", "Stalled", "True", "InstanceIdInUse").await;
+        cluster.condition("older", "Ready", "True", "AllRegistered").await;
+        let status = cluster.condition("older", "Stalled", "False", "NotStalled").await;
+        assert_eq!(status["trunks"]["registered"], 1, "{status:#}");
+    }
+}
+
+#[tokio::test]
 async fn an_instance_id_stays_what_it_was() {
     let stage = Stage::bare().await;
     let cluster = Installation::shared("instance").await;

@@ -206,7 +206,7 @@ fn the_end_of_a_deletion_is_told_by_its_own_words() {
     assert_eq!((late.warning, late.reason), (true, "NotDeregistered"));
     assert_eq!(
         late.message,
-        "the deadline has passed: 3 bindings are left at the registrars, and will lapse in their time: the Requester \
+        "3 bindings are left at the registrars, and will lapse in their time: the Requester \
          does not answer"
     );
 }
