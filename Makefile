@@ -10,7 +10,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin:/usr/local/sbin:/usr/local/g
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1|\2/p' Makefile | while IFS='|' read -r target text; do printf 'make %-12s %s\n' "$$target" "$$text"; done
 
-setup: ## install what the tests need and this machine lacks (redis-server, kamailio, a C compiler); asks for Go where it is needed
+setup: ## install what the tests need and this machine lacks (redis-server, kamailio, a C compiler)
 	@scripts/setup.sh
 
 demo: ## start the whole chain on loopback with sample trunks; ARGS=--once ends when all have settled

@@ -33,11 +33,7 @@ while read -r name package; do
 done <<<"$wanted"
 
 if ((${#missing[@]})); then
-    if ! command -v go >/dev/null; then
-        echo "control plane: go is missing: install Go (https://go.dev/dl), or set KUBEBUILDER_ASSETS to a folder with etcd," \
-            "kube-apiserver, kube-controller-manager, kubectl and helm" >&2
-        exit 1
-    fi
+    go=$(../../scripts/go.sh)
     echo "control plane: building ${#missing[@]} programs once into $place (about 9 minutes on two cores)" >&2
     version="${kubernetes#v}"
     flags=
@@ -49,7 +45,7 @@ if ((${#missing[@]})); then
         read -r name package <<<"$entry"
         began=$SECONDS
         # Built aside and moved when whole, so that a broken attempt is never taken for the program.
-        CGO_ENABLED=0 go build -ldflags "-s -w$flags" -o "$place/.$name" "$package" >&2
+        CGO_ENABLED=0 "$go" build -ldflags "-s -w$flags" -o "$place/.$name" "$package" >&2
         mv "$place/.$name" "$place/$name"
         echo "control plane: $name built in $((SECONDS - began)) s" >&2
     done

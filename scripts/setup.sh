@@ -19,27 +19,6 @@ if ! command -v cargo >/dev/null; then
     exit 1
 fi
 
-# Debian's Go is too old to build a control plane of today, so it is not installed here, only asked for. The last word is
-# with scripts/control-plane.sh, which needs none where it has built one before.
-check_go() {
-    local name complete=yes tools needed have
-    for name in etcd kube-apiserver kube-controller-manager kubectl helm; do
-        [[ -n ${KUBEBUILDER_ASSETS:-} && -x $KUBEBUILDER_ASSETS/$name ]] || complete=
-    done
-    [[ -z $complete ]] || return 0
-    tools=$(dirname "$0")/../tests/tools
-    needed=$(awk '$1 == "go" { print $2 }' "$tools/go.mod")
-    # A Go of 1.21 or later fetches a newer one by itself, unless GOTOOLCHAIN=local forbids it.
-    have=$(cd "$tools" && go env GOVERSION 2>/dev/null) || have=
-    have=${have#go}
-    if [[ -z $have || $(printf '%s\n' "$needed" "$have" | sort -V | head -n 1) != "$needed" ]]; then
-        say "Go $needed or later is missing: the tests' Kubernetes control plane is built with it, once. Install it from" \
-            "https://go.dev/dl, or set KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver, kube-controller-manager," \
-            "kubectl and helm" >&2
-    fi
-}
-(($#)) || check_go
-
 wanted=" ${*:-cc redis-server kamailio} "
 packages=()
 programs=()
