@@ -93,3 +93,94 @@ impl<S: Store> Store for Permitted<S> {
         self.port.lost_data().await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::trunk::{HostPort, Transport};
+
+    /// Counts what reaches it.
+    #[derive(Default)]
+    struct Port(AtomicUsize);
+
+    impl Port {
+        fn called(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Requester for Arc<Port> {
+        async fn register(&self, _: Register, _: Duration) -> Result<Reply, SendError> {
+            self.called();
+            Ok(Reply::default())
+        }
+
+        fn link(&self) -> watch::Receiver<Link> {
+            watch::channel(Link::default()).1
+        }
+    }
+
+    impl Store for Arc<Port> {
+        async fn load(&self) -> Result<Vec<Record>, StoreError> {
+            Ok(Vec::new())
+        }
+
+        fn is_durable(&self) -> bool {
+            true
+        }
+
+        async fn apply(&self, _: Vec<Change>) -> Result<(), StoreError> {
+            self.called();
+            Ok(())
+        }
+
+        async fn ping(&self) -> Result<(), StoreError> {
+            Ok(())
+        }
+
+        async fn lost_data(&self) -> Result<bool, StoreError> {
+            self.called();
+            Ok(false)
+        }
+    }
+
+    fn register() -> Register {
+        let place = HostPort::new("127.0.0.1", 5060);
+        Register {
+            target: place.clone(),
+            transport: Transport::Udp,
+            request_host: "h".into(),
+            user: "u".into(),
+            domain: "h".into(),
+            secure: false,
+            from_tag: "t".into(),
+            call_id: "c".into(),
+            cseq: 1,
+            expires: 600,
+            edge_port: place,
+            without_tags: 0,
+            credentials: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn without_the_right_nothing_is_sent_and_nothing_written() {
+        let leads = Arc::new(AtomicBool::new(true));
+        let asked = leads.clone();
+        let permit = Permit::when(move || asked.load(Ordering::Relaxed));
+        let (phone, shelf) = (Arc::<Port>::default(), Arc::<Port>::default());
+        let requester = Permitted::new(phone.clone(), &permit);
+        let store = Permitted::new(shelf.clone(), &permit);
+        for leading in [true, false, true] {
+            leads.store(leading, Ordering::Relaxed);
+            let sent = requester.register(register(), Duration::from_secs(1)).await;
+            assert_eq!(sent.is_ok(), leading);
+            assert_eq!(store.apply(Vec::new()).await.is_ok(), leading);
+            assert_eq!(store.lost_data().await.is_ok(), leading, "it leaves a mark");
+            assert_eq!(store.load().await, Ok(Vec::new()), "reading does no harm");
+        }
+        assert_eq!((phone.0.load(Ordering::Relaxed), shelf.0.load(Ordering::Relaxed)), (2, 4));
+    }
+}

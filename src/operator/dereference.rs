@@ -75,7 +75,7 @@ async fn read(
     let data = secret.data.unwrap_or_default();
     let Some(value) = data.get(key) else {
         let text = format!(
-            "{field}: Secret {name:?} has no key {key:?} among its {}; add it or correct the key",
+            "{field}: Secret {name:?} has no key {key:?} (it has {} in all); add it or correct the name",
             data.len()
         );
         return Err(stalled(reasons::SECRET_NOT_FOUND, text));

@@ -174,7 +174,8 @@ async fn apply(subject: &Subject, found: &Found, context: &Context) -> Result<Ac
         }
     };
     let generation = subject.generation;
-    let again = if dereference::refers(&registry.spec) { SECRETS_PERIOD } else { PERIOD };
+    // After a hand-over all begin at once: they are not to go on in step.
+    let again = if dereference::refers(&registry.spec) { spread(SECRETS_PERIOD) } else { spread(PERIOD) };
     let stall = async |stall: Stall| {
         // It goes by itself as soon as the other one has gone.
         let again = if stall.reason == status::reasons::INSTANCE_ID_IN_USE { CONFLICT_PERIOD } else { again };
@@ -273,6 +274,11 @@ async fn cleanup(subject: &Subject, found: &Found, context: &Context) -> Result<
     }
     context.fleet.see_off(&subject.uid).await;
     Ok(Action::await_change())
+}
+
+/// Something between four fifths of a time and all of it.
+fn spread(period: Duration) -> Duration {
+    period - period / 1_000 * u32::try_from(environment::random() % 200).unwrap_or(0)
 }
 
 /// What is left of the deadline, which began when the deletion was asked for, whoever led then.

@@ -1,6 +1,6 @@
 //! What an operator asks of an engine: the worst troubles, a pause, the end of all registrations.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout};
 
@@ -211,6 +211,23 @@ async fn an_engine_that_is_ended_while_it_leaves_ends_in_time_and_says_so() {
         assert!(at.elapsed() <= GRACE + GRACE / 4 + Duration::from_millis(10), "{:?}", at.elapsed());
         assert_eq!(leaving.await.unwrap(), Err(EngineStopped));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_call_outlives_the_engine() {
+    let (source, phone, shelf) = neighbours();
+    source.put(&trunks(20));
+    phone.set(Mode::Hanging);
+    let rig = Rig::start_on(settings(1, None), source, phone, shelf);
+    pass(5).await;
+    assert!(rig.phone.count() > 0);
+    rig.shutdown.cancel();
+    rig.task.await.unwrap();
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    // Each call holds the port that it was made on.
+    assert_eq!(Arc::strong_count(&rig.phone), 1, "another process may act for these trunks by now");
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,18 +10,9 @@ use serde_json::Value;
 
 use super::eyes::{Eyes, brief, message, since, spec, spec_with};
 use super::stage::{Stage, condition};
-use super::table;
+use super::table::{self, CONDITIONS};
 use crate::support::wait::wait_for;
 
-const CONDITIONS: [&str; 7] = [
-    "Ready",
-    "Reconciling",
-    "Stalled",
-    "APIReachable",
-    "RequesterReachable",
-    "CacheReachable",
-    "CredentialsAccepted",
-];
 /// So many calls in a row that fail are no single trunk's fault.
 const SIX: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 /// Type, status, reason, and a part of the message.

@@ -7,7 +7,8 @@ use std::sync::Mutex;
 
 use serde_json::Value;
 
-const CONDITIONS: [&str; 7] = [
+/// All that a status has.
+pub const CONDITIONS: [&str; 7] = [
     "Ready",
     "Reconciling",
     "Stalled",
