@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         // Whoever collects a service's lines as JSON gets the last one so, too.
         Err(error) if service && log == Some(Lines::Json) && tracing::enabled!(tracing::Level::ERROR) => {
-            tracing::error!("{}", told(&error));
+            tracing::error!("{}", telemetry::told(error.as_ref()));
             ExitCode::FAILURE
         }
         Err(error) => fail(&error),
@@ -38,16 +38,8 @@ fn main() -> ExitCode {
 
 fn fail(error: &anyhow::Error) -> ExitCode {
     // There is nowhere left to report a standard error that is gone.
-    let _ = writeln!(std::io::stderr(), "error: {}", told(error));
+    let _ = writeln!(std::io::stderr(), "error: {}", telemetry::told(error.as_ref()));
     ExitCode::FAILURE
-}
-
-/// The error with its causes; many an error tells its cause itself, and it is not said twice.
-fn told(error: &anyhow::Error) -> String {
-    error.chain().skip(1).fold(error.to_string(), |text, cause| {
-        let cause = cause.to_string();
-        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
-    })
 }
 
 /// The services always log. The others speak for themselves; their logs are there for who asks for them.

@@ -5,12 +5,7 @@
 
 mod follow;
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -204,9 +199,4 @@ fn cache_name(cache: &Cache) -> &'static str {
 fn reload(before: &Config, after: &Config, id: &RegistryId) -> Result<instance::Change, StandaloneError> {
     let identity = |config: &Config| Identity { id: id.clone(), kept_as: Some(registry_key(config)) };
     Ok(instance::reload((before, &identity(before)), (after, &identity(after)), &Permit::always())?)
-}
-
-/// Reads a configuration file without running it: see [`config::check`].
-pub fn check(path: Option<&Path>) -> config::Checked {
-    config::check(path)
 }

@@ -95,6 +95,14 @@ pub fn init(format: LogFormat) -> Result<Lines, TelemetryError> {
     Ok(if json { Lines::Json } else { Lines::Text })
 }
 
+/// The error with its causes; many an error tells its cause itself, and it is not said twice.
+pub fn told(error: &dyn std::error::Error) -> String {
+    std::iter::successors(error.source(), |cause| cause.source()).fold(error.to_string(), |text, cause| {
+        let cause = cause.to_string();
+        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
+    })
+}
+
 fn variable(name: &'static str, right: &'static str) -> Result<Option<String>, TelemetryError> {
     match std::env::var(name) {
         Ok(value) => Ok(Some(value).filter(|v| !v.trim().is_empty())),

@@ -7,20 +7,23 @@
 //! 3. waits for the first of: answers, a batch of trunks, the end of a sync or of a write, a command, a new configuration,
 //!    the engine's next timer, the shutdown.
 
+mod farewell;
+
 use std::{sync::Arc, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     task::JoinHandle,
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
+use self::farewell::Farewell;
 use super::{
     Engine, EngineSettings, Ticket,
     clock::Clock,
-    handle::{Command, EngineHandle, LeaveReport},
+    handle::{Command, EngineHandle},
     keeper::Keeper,
     view::TrunkState,
 };
@@ -86,16 +89,6 @@ pub struct Driver<S: TrunkSource, R: Requester, T: Store, O: Observer> {
     /// Nothing that was begun may go on after the end: another process may act for the same trunks by then.
     over: CancellationToken,
     rng: SmallRng,
-}
-
-/// All trunks are to leave: where that stands.
-enum Farewell {
-    /// Nobody wants it.
-    No,
-    /// As soon as the trunks have been read: an engine that has only begun does not know them yet.
-    Wanted(bool, Vec<oneshot::Sender<LeaveReport>>),
-    /// The bindings are being removed.
-    Leaving(Vec<oneshot::Sender<LeaveReport>>),
 }
 
 type Answer = (Ticket, Result<Reply, SendError>);
@@ -343,40 +336,8 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
                 Sync::Over => {}
             },
             Command::Troubles { most, answer } => drop(answer.send(self.engine.troubles(most, now))),
-            Command::Pause(paused) => {
-                self.engine.pause(paused);
-            }
-            Command::Leave { presume, answer } => match &mut self.farewell {
-                Farewell::No => self.farewell = Farewell::Wanted(presume, vec![answer]),
-                Farewell::Wanted(_, waiting) | Farewell::Leaving(waiting) => waiting.push(answer),
-            },
-        }
-    }
-
-    /// Takes the next step of a farewell, if one is wanted.
-    fn say_farewell(&mut self) {
-        match std::mem::replace(&mut self.farewell, Farewell::No) {
-            Farewell::No => {}
-            Farewell::Wanted(presume, waiting) => {
-                if self.engine.has_synced() {
-                    self.sync = Sync::Over;
-                    self.engine.leave_all(presume, self.clock.now());
-                    self.engine.pause(false);
-                    self.farewell = Farewell::Leaving(waiting);
-                    self.say_farewell();
-                } else {
-                    // What it will read is to be removed, not to be registered first.
-                    self.engine.pause(true);
-                    self.farewell = Farewell::Wanted(presume, waiting);
-                }
-            }
-            Farewell::Leaving(waiting) if self.engine.is_empty() && self.keeper.is_idle(&self.engine) => {
-                // Whoever asked may have gone.
-                for answer in waiting {
-                    let _ = answer.send(self.engine.left());
-                }
-            }
-            leaving => self.farewell = leaving,
+            Command::Pause(paused) => self.engine.pause(paused),
+            Command::Leave { presume, answer } => self.farewell.ask(presume, answer),
         }
     }
 

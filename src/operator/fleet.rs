@@ -21,9 +21,8 @@ use crate::{
     admin::{Directory, RegistryName},
     engine::handle::{EngineHandle, EngineStopped, LeaveReport},
     environment,
-    instance::{self, InstanceError, Permit, Reloads},
+    instance::{self, Identity, InstanceError, Permit, Reloads},
     metrics::Metrics,
-    ports::Environment,
 };
 
 /// How long an engine may take to say how it is.
@@ -126,8 +125,7 @@ impl Fleet {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sees to it that somebody reports on this Registry.
-    /// `age` orders Registries by when they were created.
+    /// Sees to it that somebody reports on this Registry. `age` orders Registries by when they were created.
     pub fn report_on(&self, uid: &str, name: &RegistryName, age: i64, reporter: impl FnOnce() -> Reporter) {
         let mut state = self.state();
         if state.closed || state.seen_off.contains(uid) {
@@ -211,8 +209,8 @@ impl Fleet {
         let mut state = self.state();
         let own = plan.config.instance_id.is_none();
         let twin = state.members.iter().find(|(other, member)| {
-            let same = || member.run.as_ref().is_some_and(|run| run.plan.identity == plan.identity);
-            other.as_str() != uid && (same() || (!own && plan.identity.id.as_str() == other.as_str()))
+            other.as_str() != uid
+                && (member.runs_as(&plan.identity) || (!own && plan.identity.id.as_str() == other.as_str()))
         });
         let (Some((other, holder)), Some(me)) = (twin, state.members.get(uid)) else { return Ok(None) };
         let theirs = plan.identity.id.as_str() == other.as_str();
@@ -335,10 +333,8 @@ impl State {
     /// A new engine is in; where nobody is to run any more, it ends at once. `false` where another one with its identity
     /// came in meanwhile: who has to go is found out by the next look.
     fn begin(&mut self, uid: &str, generation: i64, run: Run, directory: &Directory) -> bool {
-        let is_twin = |member: &Member| {
-            member.run.as_ref().is_some_and(|other| other.plan.identity == run.plan.identity)
-        };
-        if self.members.iter().any(|(other, member)| other != uid && is_twin(member)) {
+        let identity = &run.plan.identity;
+        if self.members.iter().any(|(other, member)| other != uid && member.runs_as(identity)) {
             return false;
         }
         let Some(member) = self.members.get_mut(uid).filter(|_| !self.closed) else { return true };
@@ -366,7 +362,7 @@ impl State {
         let run = member.run.as_ref()?;
         let millis = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX / 2);
         let (handle, durable) = (run.handle.clone(), run.is_durable());
-        let deadline_ms = environment::System.unix_ms().saturating_add(millis);
+        let deadline_ms = environment::unix_ms().saturating_add(millis);
         let work = Work::Leave { handle: handle.clone(), durable, deadline_ms };
         member.assignment.send_replace(Assignment { generation, stall: None, work });
         Some(handle)
@@ -374,6 +370,11 @@ impl State {
 }
 
 impl Member {
+    /// Whether its engine, if one runs, has this identity.
+    fn runs_as(&self, identity: &Identity) -> bool {
+        self.run.as_ref().is_some_and(|run| run.plan.identity == *identity)
+    }
+
     /// Tells the reporter of the engine that runs.
     fn assign(&self, generation: i64) {
         let Some(run) = &self.run else { return };

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     admin::RegistryName, engine::handle::LeaveReport, environment, instance::Permit, metrics::Metrics,
-    ports::Environment, spec::Registry,
+    spec::Registry, telemetry,
 };
 
 /// Keeps a deleted Registry until its trunks are de-registered.
@@ -121,25 +121,12 @@ pub async fn reconcile(found: Arc<Found>, context: Arc<Context>) -> Result<Actio
             context.fleet.dismiss(&subject.uid).await;
             Ok(Action::await_change())
         }
-        Err(error) => Err(ReconcileError::Finalizer(chain(&error))),
+        Err(error) => Err(ReconcileError::Finalizer(telemetry::told(&error))),
     }
 }
 
 fn is_gone(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(answer) if answer.code == 404)
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// Whose turn it is.
@@ -167,23 +154,16 @@ async fn apply(subject: &Subject, found: &Found, context: &Context) -> Result<Ac
         // What is wrong may quote a value of the resource, so it is not told.
         Err(_) => {
             let stall = Stall { reason: status::reasons::INVALID_SPEC, message: UNREADABLE.to_owned() };
-            if context.fleet.stall(&subject.uid, subject.generation, stall) {
-                tracing::warn!(registry = %subject.name, "not followed: {UNREADABLE}");
-            }
+            stall_and_tell(subject, stall, context);
             return Ok(Action::requeue(PERIOD));
         }
     };
-    let generation = subject.generation;
     // After a hand-over all begin at once: they are not to go on in step.
     let again = if dereference::refers(&registry.spec) { spread(SECRETS_PERIOD) } else { spread(PERIOD) };
     let stall = async |stall: Stall| {
         // It goes by itself as soon as the other one has gone.
         let again = if stall.reason == status::reasons::INSTANCE_ID_IN_USE { CONFLICT_PERIOD } else { again };
-        let (reason, message) = (stall.reason, stall.message.clone());
-        // A Secret that is missing is looked for every few seconds, which is no news.
-        if context.fleet.stall(&subject.uid, generation, stall) {
-            tracing::warn!(registry = %subject.name, reason, "not followed: {message}");
-        }
+        stall_and_tell(subject, stall, context);
         context.fleet.suspend(&subject.uid, registry.spec.suspend == Some(true)).await;
         Ok(Action::requeue(again))
     };
@@ -198,9 +178,17 @@ async fn apply(subject: &Subject, found: &Found, context: &Context) -> Result<Ac
         Ok(plan) => plan,
         Err(problem) => return stall(problem).await,
     };
-    match context.fleet.run(&subject.uid, generation, plan).await {
+    match context.fleet.run(&subject.uid, subject.generation, plan).await {
         Ok(()) => Ok(Action::requeue(again)),
         Err(error) => stall(error.stall()).await,
+    }
+}
+
+/// A Secret that is missing is looked for every few seconds, which is no news.
+fn stall_and_tell(subject: &Subject, stall: Stall, context: &Context) {
+    let (reason, message) = (stall.reason, stall.message.clone());
+    if context.fleet.stall(&subject.uid, subject.generation, stall) {
+        tracing::warn!(registry = %subject.name, reason, "not followed: {message}");
     }
 }
 
@@ -285,7 +273,7 @@ fn spread(period: Duration) -> Duration {
 fn time_left(found: &Found, context: &Context) -> Duration {
     let asked_ms = found.meta().deletion_timestamp.as_ref().map_or(0, |time| time.0.as_millisecond());
     let asked_ms = u64::try_from(asked_ms).unwrap_or(0);
-    let gone = Duration::from_millis(environment::System.unix_ms().saturating_sub(asked_ms));
+    let gone = Duration::from_millis(environment::unix_ms().saturating_sub(asked_ms));
     let least = LEAST_DEADLINE.min(context.deregister_deadline);
     context.deregister_deadline.saturating_sub(gone).max(least)
 }

@@ -16,7 +16,6 @@ use crate::{
     engine::handle::{EngineHandle, EngineStopped},
     environment,
     metrics::Metrics,
-    ports::Environment,
     spec::status::RegistryStatus,
 };
 
@@ -128,8 +127,8 @@ impl Reporter {
             Work::Undecided => Phase::Idle,
             Work::Run { handle, durable, suspended } => {
                 let snapshot = match snapshot(&handle, durable).await {
-                    Some(snapshot) => snapshot?,
-                    None => return Some(self.ended(generation)),
+                    Ok(snapshot) => snapshot?,
+                    Err(EngineStopped) => return Some(ended(generation)),
                 };
                 if stall.is_none() && self.settles(generation, &snapshot) {
                     return None;
@@ -137,23 +136,10 @@ impl Reporter {
                 if suspended { Phase::Suspended(snapshot) } else { Phase::Running(snapshot) }
             }
             Work::Leave { handle, durable, deadline_ms } => {
-                Phase::Leaving { snapshot: snapshot(&handle, durable).await??, deadline_ms }
+                Phase::Leaving { snapshot: snapshot(&handle, durable).await.ok()??, deadline_ms }
             }
         };
-        Some(Situation { generation, now_ms: environment::System.unix_ms(), stall, phase })
-    }
-
-    /// The engine is gone though nobody ended it; it is started again soon.
-    fn ended(&self, generation: i64) -> Situation {
-        let message = "its engine ended unexpectedly, which is a defect: please report it with the operator's log; it is \
-                       started again within half a minute";
-        let stall = Stall { reason: status::reasons::CANNOT_START, message: message.to_owned() };
-        Situation {
-            generation,
-            now_ms: environment::System.unix_ms(),
-            stall: Some(stall),
-            phase: Phase::Idle,
-        }
+        Some(Situation { generation, now_ms: environment::unix_ms(), stall, phase })
     }
 
     /// Whether an engine has only begun, for a spec whose status another replica has told.
@@ -212,19 +198,24 @@ impl Reporter {
     }
 }
 
-/// What an engine says: nothing where it is busy, and `None` at all where it is gone.
-async fn snapshot(handle: &EngineHandle, durable: bool) -> Option<Option<Snapshot>> {
+/// The engine is gone though nobody ended it; it is started again soon.
+fn ended(generation: i64) -> Situation {
+    let message = "its engine ended unexpectedly, which is a defect: please report it with the operator's log; it is \
+                   started again within half a minute";
+    let stall = Stall { reason: status::reasons::CANNOT_START, message: message.to_owned() };
+    Situation { generation, now_ms: environment::unix_ms(), stall: Some(stall), phase: Phase::Idle }
+}
+
+/// What an engine says; `None` where it is busy.
+async fn snapshot(handle: &EngineHandle, durable: bool) -> Result<Option<Snapshot>, EngineStopped> {
     let asked = async {
-        Ok::<_, EngineStopped>(Snapshot {
+        Ok(Some(Snapshot {
             summary: handle.summary().await?,
             troubles: handle.troubles(status::MAX_FAILURES).await?,
             durable,
-        })
+        }))
     };
-    match tokio::time::timeout(ANSWER, asked).await {
-        Ok(said) => said.ok().map(Some),
-        Err(_) => Some(None),
-    }
+    tokio::time::timeout(ANSWER, asked).await.unwrap_or(Ok(None))
 }
 
 #[cfg(test)]

@@ -18,7 +18,6 @@ use crate::{
     environment,
     instance::Permit,
     metrics::Metrics,
-    ports::Environment,
 };
 
 /// How long a connection to the API server may take.
@@ -93,8 +92,8 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
     let config = Config::infer().await?;
     let settings = lease_settings(&args, &config);
     let server = config.cluster_url.to_string();
-    let client = client(&config, REQUESTS)?;
-    let watching = client_of_watches(&config)?;
+    let client = client_of(&config, REQUESTS)?;
+    let watching = client_of(&config, WATCHES)?;
     let names = args.namespaces.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
     // Each once: two controllers of one namespace would get into each other's way.
     let namespaces: Vec<String> = names.collect::<BTreeSet<_>>().into_iter().collect();
@@ -107,7 +106,7 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
         "starting"
     );
     let (standing, stands) = watch::channel(Standing::default());
-    let metrics = Metrics::new(environment::System.unix_ms());
+    let metrics = Metrics::new(environment::unix_ms());
     let directory = Directory::default();
     let healthz = admin::healthz_wanted(std::env::var("ENABLE_HEALTHCHECKS").ok().as_deref());
     let state = AdminState::new(directory.clone(), metrics.clone(), Arc::new(environment::System))
@@ -127,7 +126,7 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
         deregister_deadline: Duration::from_secs(args.deregister_deadline),
     };
     // In a pool of its own: connections that died with a node of the API server are not to cost it its term.
-    let mut elector = Elector::new(self::client(&config, REQUESTS)?, &settings);
+    let mut elector = Elector::new(client_of(&config, REQUESTS)?, &settings);
     while let Some(term) = elector.next_term(&shutdown, &standing).await {
         replica.lead(&term, &shutdown).await;
         term.release().await;
@@ -151,12 +150,8 @@ fn lease_settings(args: &OperatorArgs, config: &Config) -> LeaseSettings {
     }
 }
 
-fn client_of_watches(config: &Config) -> Result<Client, kube::Error> {
-    client(config, WATCHES)
-}
-
 /// A client that takes a connection for dead which says nothing for `silence`.
-fn client(config: &Config, silence: Duration) -> Result<Client, kube::Error> {
+fn client_of(config: &Config, silence: Duration) -> Result<Client, kube::Error> {
     let mut config = config.clone();
     config.connect_timeout = Some(CONNECT);
     config.read_timeout = Some(silence);

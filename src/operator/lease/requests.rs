@@ -1,7 +1,5 @@
 //! The requests for the Lease: get, create and update, nothing else, and what their failures mean in plain words.
 
-use std::{error::Error, fmt::Write as _};
-
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
@@ -14,6 +12,7 @@ use super::{
     LeaseSettings,
     election::{Observed, Record, Unwritten},
 };
+use crate::telemetry;
 
 /// A request that failed.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -154,13 +153,17 @@ impl Requests {
         };
         let (why, problem) = match &error {
             kube::Error::Api(status) => self.refusal(verb, status),
-            kube::Error::SerdeError(_) => {
-                (Unwritten::Unknown, format!("the API server's answer is no Lease: {}", chain(&error)))
+            kube::Error::SerdeError(_) => (
+                Unwritten::Unknown,
+                format!("the API server's answer is no Lease: {}", telemetry::told(&error)),
+            ),
+            kube::Error::Auth(_) => (
+                Unwritten::Refused,
+                format!("no credentials for the API server: {}", telemetry::told(&error)),
+            ),
+            _ => {
+                (Unwritten::Unknown, format!("the API server cannot be reached: {}", telemetry::told(&error)))
             }
-            kube::Error::Auth(_) => {
-                (Unwritten::Refused, format!("no credentials for the API server: {}", chain(&error)))
-            }
-            _ => (Unwritten::Unknown, format!("the API server cannot be reached: {}", chain(&error))),
         };
         Err(RequestError { why, problem })
     }
@@ -220,18 +223,4 @@ fn forbidden(verb: Verb, namespace: &str, name: &str, said: &str) -> String {
 
 fn time(microseconds: i64) -> Option<MicroTime> {
     Timestamp::from_microsecond(microseconds).ok().map(MicroTime)
-}
-
-/// An error with its causes, each once.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            let _ = write!(text, ": {said}");
-        }
-        next = cause.source();
-    }
-    text
 }
