@@ -9,6 +9,7 @@
 
 mod farewell;
 mod listing;
+mod telling;
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,13 +21,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{farewell::Farewell, listing::Listings};
+use self::{farewell::Farewell, listing::Listings, telling::Telling};
 use super::{
     Engine, EngineSettings, Ticket,
     clock::Clock,
     handle::{Command, EngineHandle},
     keeper::Keeper,
-    view::TrunkState,
 };
 use crate::ports::{Link, Observer, Reply, Requester, SendError, SourceError, Store, TrunkSource};
 
@@ -88,6 +88,7 @@ pub struct Driver<S: TrunkSource, R: Requester, T: Store, O: Observer> {
     sync_again: bool,
     farewell: Farewell,
     listings: Listings,
+    telling: Telling,
     /// Nothing that was begun may go on after the end: another process may act for the same trunks by then.
     over: CancellationToken,
     rng: SmallRng,
@@ -150,6 +151,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             sync_again: false,
             farewell: Farewell::No,
             listings: Listings::default(),
+            telling: Telling::new(),
             over: CancellationToken::new(),
             rng: SmallRng::seed_from_u64(clock.environment().seed()),
             clock,
@@ -170,7 +172,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             self.turn(&shutdown).await;
             self.listings.go_on(&self.engine, &self.clock);
             self.say_farewell();
-            self.log_transitions();
+            self.telling.tell(&mut self.engine);
         }
         self.wind_down(grace).await;
         self.engine
@@ -219,7 +221,8 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
     }
 
     async fn turn(&mut self, shutdown: &CancellationToken) {
-        let wakeup = self.engine.next_wakeup(self.clock.now()).map(|moment| self.clock.instant(moment));
+        let timer = self.engine.next_wakeup(self.clock.now()).map(|moment| self.clock.instant(moment));
+        let wakeup = [timer, self.telling.at()].into_iter().flatten().min();
         let mut answers = Vec::new();
         tokio::select! {
             _ = self.answers.receiver.recv_many(&mut answers, ANSWERS) => self.take_answers(answers),
@@ -381,27 +384,6 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         }
     }
 
-    fn log_transitions(&mut self) {
-        for transition in self.engine.take_transitions() {
-            let trunk = &*transition.reference;
-            let (from, to, registrar) =
-                (transition.from.name(), transition.to.name(), &*transition.registrar);
-            match (transition.to, transition.reason) {
-                (TrunkState::AtRisk | TrunkState::Failing | TrunkState::Invalid, Some((reason, message))) => {
-                    tracing::warn!(trunk, from, to, registrar, reason, "{message}");
-                }
-                // One of its URIs cannot be used.
-                (_, Some((reason @ "InvalidTrunk", message))) => {
-                    tracing::warn!(trunk, from, to, registrar, reason, "{message}");
-                }
-                (TrunkState::AtRisk | TrunkState::Failing | TrunkState::Invalid, None) => {
-                    tracing::warn!(trunk, from, to, registrar, "registration in trouble");
-                }
-                _ => tracing::info!(trunk, from, to, registrar, "registration changed its state"),
-            }
-        }
-    }
-
     async fn wind_down(&mut self, grace: Duration) {
         let deadline = Instant::now() + grace;
         self.engine.pause(true);
@@ -419,7 +401,8 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             self.engine.give_up_flights();
         }
         self.over.cancel();
-        self.log_transitions();
+        self.telling.tell(&mut self.engine);
+        self.telling.sum_up();
         let last_words = (grace / 4).max(LAST_WORDS);
         self.keeper.finish(&mut self.engine, &self.clock, &self.observer, deadline + last_words).await;
     }
