@@ -184,10 +184,11 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         tokio::pin!(load);
         let loaded = loop {
             tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
                 loaded = &mut load => break loaded,
                 // A slow store must not make the service look dead.
                 Some(command) = self.commands.recv() => self.obey(command),
-                () = shutdown.cancelled() => return,
             }
         };
         let now = self.clock.now();
@@ -220,21 +221,48 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         }
     }
 
+    /// Waits for the first thing to happen, and takes it; with it one command and the answers that are there already.
+    ///
+    /// The order is fixed, so that a simulated history can be repeated. It starves nobody:
+    ///
+    /// * shutdown, reloads and the link are rare; the keeper has one thing under way at a time and pauses when it fails;
+    /// * a sync may be ready for thousands of turns in a row, and commands may come without end. So each turn, whatever it was
+    ///   for, takes a command that waits, and the answers that wait, and before each turn all that is due is sent;
+    /// * a flood of commands cannot hold up a sync, which goes before them.
     async fn turn(&mut self, shutdown: &CancellationToken) {
         let timer = self.engine.next_wakeup(self.clock.now()).map(|moment| self.clock.instant(moment));
         let wakeup = [timer, self.telling.at()].into_iter().flatten().min();
         let mut answers = Vec::new();
         tokio::select! {
-            _ = self.answers.receiver.recv_many(&mut answers, ANSWERS) => self.take_answers(answers),
-            event = next_of_sync(&mut self.sync) => self.take_sync_event(event).await,
+            biased;
+            () = shutdown.cancelled() => return,
+            Some(reload) = self.reloads.recv() => self.reload(reload),
             written = self.keeper.next() => self.keeper.take(written, &mut self.engine, &self.clock, &self.observer),
             Ok(()) = self.link.changed() => self.take_link(),
-            Some(command) = self.commands.recv() => self.obey(command),
-            Some(reload) = self.reloads.recv() => self.reload(reload),
+            event = next_of_sync(&mut self.sync) => self.take_sync_event(event).await,
+            Some(command) = self.commands.recv() => return self.obey_and_listen(command),
+            _ = self.answers.receiver.recv_many(&mut answers, ANSWERS) => {}
             () = sleep_until(wakeup.unwrap_or_else(|| far_away(&self.clock))) => {}
+            // Each turn goes on with a listing.
             () = std::future::ready(()), if self.listings.wait() => {}
-            () = shutdown.cancelled() => {}
         }
+        self.take_answers(answers);
+        match self.commands.try_recv() {
+            Ok(command) => self.obey_and_listen(command),
+            Err(_) => self.take_waiting_answers(),
+        }
+    }
+
+    fn obey_and_listen(&mut self, command: Command) {
+        self.obey(command);
+        self.take_waiting_answers();
+    }
+
+    /// Takes the answers that are there, without waiting for more.
+    fn take_waiting_answers(&mut self) {
+        let waiting = self.answers.receiver.len().min(ANSWERS);
+        let answers = (0..waiting).map_while(|_| self.answers.receiver.try_recv().ok()).collect();
+        self.take_answers(answers);
     }
 
     fn take_answers(&mut self, answers: Vec<Answer>) {
@@ -390,12 +418,14 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         while self.engine.in_flight() > 0 {
             let mut answers = Vec::new();
             tokio::select! {
+                biased;
+                () = sleep_until(deadline) => break,
                 _ = self.answers.receiver.recv_many(&mut answers, ANSWERS) => self.take_answers(answers),
                 Some(command) = self.commands.recv() => self.obey(command),
                 () = std::future::ready(()), if self.listings.wait() => self.listings.go_on(&self.engine, &self.clock),
-                () = sleep_until(deadline) => break,
             }
         }
+        self.take_waiting_answers();
         if self.engine.in_flight() > 0 {
             tracing::info!(in_flight = self.engine.in_flight(), "not waiting any longer for answers");
             self.engine.give_up_flights();
