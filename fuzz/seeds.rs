@@ -4,6 +4,7 @@ use std::{fs, path::Path};
 
 use prost::Message as _;
 use routr_registry::{
+    engine::view::{Health, Page, Summary, Trouble, TrunkState, TrunkView},
     grpc::requester::{Common, encode},
     ports::{Record, Register},
     proto::{credentials::Credentials, requester::SendMessageRequest, sipmessage as sip, trunks as pb},
@@ -44,6 +45,9 @@ pub fn write() {
     put("credentials", "authorization", authorization().encode_to_vec());
     put("store", "registered", stored("trunk-1", 600));
     put("store", "never-registered", stored("trunk-2", 0));
+    for (name, width) in [("narrow", "80"), ("wide", "140"), ("piped", "-")] {
+        put("table", name, format!("{width}\n{}\n{}\n", page(), summary()).into_bytes());
+    }
     for (name, steps) in histories() {
         put("registration", name, steps);
     }
@@ -168,6 +172,42 @@ fn stored(reference: &str, granted_s: u32) -> Vec<u8> {
     let mut bytes = vec![u8::try_from(reference.len()).unwrap()];
     bytes.extend_from_slice(reference.as_bytes());
     codec::encode(&record, bytes).unwrap()
+}
+
+/// What the private port says of two trunks.
+fn page() -> String {
+    let good = TrunkView {
+        reference: "t-1".into(),
+        name: "Größe 漢字".into(),
+        state: TrunkState::Registered,
+        aor: "alice@sip.example.com".into(),
+        registrar: "sip.example.com:5060/UDP".into(),
+        edge_port: "10.0.0.1:5060".into(),
+        expires_at_ms: Some(1_790_000_095_000),
+        next_at_ms: Some(1_790_000_042_000),
+        in_flight: false,
+        next: "refresh".into(),
+        failures: 0,
+        trouble: None,
+        call_id: "1".into(),
+        cseq: 7,
+    };
+    let trouble = Trouble {
+        reason: "NoAnswer".into(),
+        code: Some(408),
+        message: "no answer \u{202e} in time".into(),
+        since_ms: 1_789_999_990_000,
+    };
+    let bad =
+        TrunkView { state: TrunkState::Failing, trouble: Some(trouble), name: String::new(), ..good.clone() };
+    serde_json::to_string(&Page { trunks: vec![good, bad], ..Page::default() }).unwrap()
+}
+
+fn summary() -> String {
+    let health =
+        Health { ok: Some(false), message: Some("it cannot be reached".into()), ..Health::default() };
+    let summary = Summary { api: health, over_budget: vec!["sip.example.com".into()], ..Summary::default() };
+    serde_json::to_string(&summary).unwrap()
 }
 
 /// Answers of registrars, as the embedded Requester passes them on.

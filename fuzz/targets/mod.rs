@@ -18,6 +18,7 @@ mod sip_stream;
 mod sip_values;
 mod store;
 mod support;
+mod table;
 mod trunk;
 
 use support::SECRET;
@@ -50,7 +51,7 @@ impl Target {
 }
 
 /// All of them, in the order in which a sync, a REGISTER and its answer meet them.
-pub static TARGETS: [Target; 14] = [
+pub static TARGETS: [Target; 15] = [
     Target { name: "config", input: "a configuration file, YAML or JSON", run: config::run },
     Target { name: "resource", input: "a Registry in JSON, and its Secrets", run: resource::run },
     Target { name: "lease", input: "what a Lease says, time after time", run: lease::run },
@@ -69,4 +70,5 @@ pub static TARGETS: [Target; 14] = [
     Target { name: "sip_stream", input: "SIP over TCP, in slices", run: sip_stream::run },
     Target { name: "sip_values", input: "URIs, addresses, Vias, lists", run: sip_values::run },
     Target { name: "sip_reply", input: "a SIP response on its way to a verdict", run: sip_reply::run },
+    Target { name: "table", input: "a service's trunks, shown in a terminal", run: table::run },
 ];

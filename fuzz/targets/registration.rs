@@ -85,7 +85,11 @@ impl World {
             0..=8 => Ok(SipMessage::decode(input.take(length.into())).map(decode).unwrap_or_default()),
             9 => Err(SendError::Deadline(Duration::from_millis(length.into()))),
             10 => Err(SendError::Unavailable("no route to host".into())),
-            11 => Err(SendError::Refused(text(input.take((length & 255).into())).into())),
+            // The gRPC port takes control characters out of it, and cuts it.
+            11 => {
+                let said = text(input.take((length & 255).into())).replace(char::is_control, "");
+                Err(SendError::Refused(said.into()))
+            }
             _ => {
                 self.happen(what, length);
                 return !self.is_over();
