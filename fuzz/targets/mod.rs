@@ -38,7 +38,7 @@ impl Target {
     pub fn check(&self, data: &[u8]) {
         support::spent_on(data.len(), || (self.run)(data));
         // Which ones hangs on the input alone, so that a failure can be repeated.
-        if support::Choices::of(data).below(64) == 0 {
+        if support::Choices::of(data).below(256) == 0 {
             let long = support::stretched(data);
             support::spent_on(long.len(), || (self.run)(&long));
         }
