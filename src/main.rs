@@ -18,6 +18,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+/// Trunks stay for months between buffers of calls that last milliseconds: the allocator of glibc scatters the ones between the
+/// holes of the others, and its threads wait for each other.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let service = matches!(cli.command, Command::Run(_) | Command::Operator(_) | Command::Requester(_));

@@ -1,11 +1,14 @@
 //! The way to the registrars, that is the Requester: how many REGISTERs it can take at a time, and whether it is there.
 //!
-//! * The bound on requests in flight starts small, grows by one for each answer that came as quickly as before, and
-//!   halves when answers stay away or the Requester is unavailable.
+//! * The bound on requests in flight starts small, grows while answers come as quickly as before (beyond a few dozens only
+//!   as long as that brings more of them, see [`climb`]), and halves when answers stay away or the Requester is unavailable.
 //! * The breaker opens when the Requester is unavailable or refuses everything; then one request at a time probes it.
+
+mod climb;
 
 use rand::{Rng, RngExt};
 
+use self::climb::Climb;
 use super::view::{Fault, Health};
 use crate::registration::time::{Moment, Now};
 
@@ -86,6 +89,9 @@ pub(super) struct Way {
     measured_at: Moment,
     measurement: Option<Measurement>,
     halved_at: Option<Moment>,
+    climb: Climb,
+    /// When so many were in flight last that what can wait had to wait.
+    full_at: Option<Moment>,
     breaker: Breaker,
     refusals: u32,
     deadlines: u32,
@@ -102,6 +108,8 @@ impl Way {
             measured_at: Moment(0),
             measurement: None,
             halved_at: None,
+            climb: Climb::default(),
+            full_at: None,
             breaker: Breaker::Closed,
             refusals: 0,
             deadlines: 0,
@@ -127,13 +135,19 @@ impl Way {
                 let measuring = self.measurement.filter(|measurement| now < measurement.until);
                 if in_flight >= limit || measuring.is_some_and(|measuring| in_flight >= measuring.most) {
                     Gate::Shut
-                } else if in_flight >= limit - (limit / 4.0).floor() {
+                } else if in_flight >= self.for_all() {
                     Gate::Urgent
                 } else {
                     Gate::All
                 }
             }
         }
+    }
+
+    /// Places for everybody; the others are kept for what must not wait.
+    fn for_all(&self) -> f64 {
+        let limit = self.limit.floor();
+        limit - (limit / 4.0).floor()
     }
 
     /// When the gate opens by itself.
@@ -152,6 +166,9 @@ impl Way {
     /// A request goes out.
     pub fn sent(&mut self, now: Moment) {
         self.in_flight += 1;
+        if self.for_all() <= f64::from(self.in_flight) {
+            self.full_at = Some(now);
+        }
         if let Breaker::Open { pause, .. } | Breaker::Probing { pause, .. } = self.breaker {
             self.breaker = Breaker::Probing { pause, again_at: now.plus(PROBE_PAUSE.1) };
         }
@@ -213,9 +230,11 @@ impl Way {
             (self.baseline, self.measured_at) = (took, now);
         }
         let quick = took <= (2.0 * self.baseline).max(self.baseline + SLACK_MS);
-        // A bound that is not used proves nothing.
-        if quick && f64::from(self.in_flight) + 1.0 >= self.limit / 2.0 {
-            self.limit = (self.limit + 1.0).min(self.max);
+        // A bound that was not used while this request was under way proves nothing.
+        if !self.full_at.is_some_and(|at| at >= now.minus(took_ms)) {
+            self.climb.pause();
+        } else if quick {
+            self.limit = self.climb.answered(self.limit, now).min(self.max);
         }
         if !quick && self.measurement.is_none() && now.since(self.measured_at) > BASELINE_SPAN {
             let most = (self.limit / 4.0).floor().max(1.0);
@@ -242,6 +261,7 @@ impl Way {
         if self.halved_at.is_none_or(|at| now.since(at) >= HALVE_PAUSE) {
             self.halved_at = Some(now);
             self.limit = (self.limit / 2.0).max(1.0);
+            self.climb.forget();
         }
     }
 
@@ -342,10 +362,40 @@ mod tests {
         let rounds: Vec<u32> = (0..6).map(|_| bench.round(QUICK, 10)).collect();
         assert_eq!(rounds[0], 4);
         assert!(rounds.windows(2).all(|pair| pair[1] > pair[0] * 5 / 4), "{rounds:?}");
-        for _ in 0..20 {
+        for _ in 0..150 {
             bench.round(QUICK, 10);
         }
         assert_eq!(bench.way.limit(), 1_000);
+    }
+
+    /// A Requester that takes so many at a time, each for 10 ms, while the others wait.
+    fn at_rest(places: u32) -> u32 {
+        let mut bench = Bench::new(1_000);
+        let mut busy: std::collections::VecDeque<(u64, u64)> = std::collections::VecDeque::new();
+        let mut free: std::collections::BinaryHeap<_> =
+            (0..places).map(|_| std::cmp::Reverse(bench.at)).collect();
+        for _ in 0..100_000 {
+            while bench.way.gate(Moment(bench.at)) != Gate::Shut {
+                bench.way.sent(Moment(bench.at));
+                let std::cmp::Reverse(from) = free.pop().unwrap();
+                let until = from.max(bench.at) + 10;
+                free.push(std::cmp::Reverse(until));
+                busy.push_back((bench.at, until));
+            }
+            let (sent, done) = busy.pop_front().unwrap();
+            bench.at = done;
+            bench.way.finished(QUICK, done - sent, None, bench.now(), &mut bench.rng);
+        }
+        bench.way.limit()
+    }
+
+    #[test]
+    fn the_bound_ends_where_more_requests_only_wait_for_each_other() {
+        for places in [4, 20, 100, 300] {
+            let limit = at_rest(places);
+            assert!(limit >= places && limit <= (places * 2).max(100), "{limit} for {places} places");
+        }
+        assert_eq!(at_rest(5_000), 1_000);
     }
 
     #[test]
