@@ -1,6 +1,6 @@
 //! The product: the real `routr-registry run`, a process of its own, over a backend.
 
-use std::{fs, path::Path, process::Stdio, time::Duration};
+use std::{fs, process::Stdio, time::Duration};
 
 use anyhow::{Context, ensure};
 use tempfile::TempDir;
@@ -188,9 +188,4 @@ impl Samples {
         };
         Histogram(self.0.lines().filter_map(bucket).collect())
     }
-}
-
-/// The program's file, for whoever runs it otherwise.
-pub fn program() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_routr-registry"))
 }

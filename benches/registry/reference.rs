@@ -45,8 +45,6 @@ pub struct Reference {
     pub rate: f64,
     /// Processor time of the client for each.
     pub cpu: Duration,
-    /// Calls in flight.
-    pub concurrency: usize,
 }
 
 /// Runs a new client: `count` REGISTERs.
@@ -74,7 +72,7 @@ pub fn measure(
     let tally = backend.tally()?;
     ensure!(tally.registers == count as u64 && tally.strange == 0, "the reference went wrong: {tally:?}");
     backend.reset()?;
-    Ok(Reference { rate: tally.rate(), cpu: cpu.div_f64(count as f64), concurrency })
+    Ok(Reference { rate: tally.rate(), cpu: cpu.div_f64(count as f64) })
 }
 
 /// The best concurrency for runs of `count` REGISTERs.
