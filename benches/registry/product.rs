@@ -115,16 +115,15 @@ impl Product {
         loop {
             self.lives()?;
             // It answers when it has started, and late while it is busy.
-            let registered = match self.metrics().await {
-                Ok(samples) => samples.get("routr_registry_trunks{state=\"registered\"}").unwrap_or(0.0),
-                Err(_) => 0.0,
-            };
-            if registered >= trunks as f64 {
+            let samples = self.metrics().await.ok();
+            let registered =
+                samples.and_then(|samples| samples.get("routr_registry_trunks{state=\"registered\"}"));
+            if registered.is_some_and(|registered| registered >= trunks as f64) {
                 return Ok(());
             }
             ensure!(
                 Instant::now() < end,
-                "only {registered} of {trunks} trunks are registered after {deadline:?}\n{}",
+                "{registered:?} of {trunks} trunks are registered after {deadline:?}\n{}",
                 self.log_end()
             );
             sleep(Duration::from_millis(200)).await;
