@@ -21,7 +21,7 @@ use crate::{
     proto::{common, processor, requester::SendMessageRequest, sipmessage as sip},
     requester::LOCAL_REPLY,
     secret::Secret,
-    trunk::{Credentials, HostPort, Transport, UriHost},
+    trunk::{Credentials, HostPort, Transport, UriHost, is_host},
 };
 
 /// Connections to the Requester; more brought nothing.
@@ -41,11 +41,15 @@ pub struct GrpcRequester {
 }
 
 /// What is the same in all REGISTERs.
+#[doc(hidden)] // public for fuzz/
 #[derive(Debug)]
-struct Common {
-    methods: Vec<String>,
-    user_agent: String,
-    option_tags: Vec<String>,
+pub struct Common {
+    /// Each an Allow header field.
+    pub methods: Vec<String>,
+    /// User-Agent.
+    pub user_agent: String,
+    /// Require and Proxy-Require.
+    pub option_tags: Vec<String>,
 }
 
 impl GrpcRequester {
@@ -112,7 +116,9 @@ fn encoded(register: &Register, common: &Common) -> Bytes {
 /// A URI without a port, as the Java side understands it.
 const NO_PORT: i32 = -1;
 
-fn encode(register: &Register, common: &Common) -> SendMessageRequest {
+/// The message that asks a Requester to send a REGISTER.
+#[doc(hidden)] // public for fuzz/
+pub fn encode(register: &Register, common: &Common) -> SendMessageRequest {
     let transport_param = register.transport.parameter().to_owned();
     let uri = |user: &str, host: &str, port: i32| sip::SipUri {
         user: user.to_owned(),
@@ -203,7 +209,9 @@ fn transport(transport: Transport) -> common::Transport {
     }
 }
 
-fn decode(message: sip::SipMessage) -> Reply {
+/// What a Requester's answer says.
+#[doc(hidden)] // public for fuzz/
+pub fn decode(message: sip::SipMessage) -> Reply {
     let code = match &message.message_type {
         Some(sip::sip_message::MessageType::ResponseType(number)) => {
             sip::ResponseType::try_from(*number).ok().and_then(status_code)
@@ -244,13 +252,15 @@ fn leading_number(value: &str) -> Option<u32> {
 }
 
 fn redirect_target(uri: &sip::SipUri) -> Option<RedirectTarget> {
-    if uri.host.is_empty() {
+    let host = uri.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&uri.host);
+    // What is no host makes no REGISTER that could be sent: the Requester would be blamed for what a registrar said.
+    if !is_host(host) {
         return None;
     }
     let transport = Transport::parse(&uri.transport_param).or(uri.secure.then_some(Transport::Tls));
     let default = transport.unwrap_or(Transport::Udp).default_port();
     let port = u16::try_from(uri.port).ok().filter(|port| *port > 0).unwrap_or(default);
-    Some(RedirectTarget { address: HostPort::new(&uri.host, port), transport })
+    Some(RedirectTarget { address: HostPort::new(host, port), transport })
 }
 
 /// The status code of a response type; `None` for the one that says nothing. Where only the class is known, its first

@@ -146,6 +146,21 @@ fn minus_one_is_not_present() {
 }
 
 #[test]
+fn a_contact_that_is_no_host_is_no_target() {
+    let mut message = response(sip::ResponseType::MovedTemporarily);
+    for host in ["", "a b", "a\r\nX: y", "a/b", "[1::2::3]", "sip:a", &"x".repeat(254)] {
+        message.contact = Some(contact(60, host, 5060, ""));
+        assert_eq!(decode(message.clone()).contact, None, "{host:?}");
+    }
+    for (host, bare) in
+        [("[2001:db8::1]", "2001:db8::1"), ("2001:db8::1", "2001:db8::1"), ("b_1.Example", "b_1.example")]
+    {
+        message.contact = Some(contact(60, host, 5060, ""));
+        assert_eq!(&*decode(message.clone()).contact.unwrap().address.host, bare);
+    }
+}
+
+#[test]
 fn unsupported_tags_and_min_expires_are_read() {
     let mut message = response(sip::ResponseType::BadExtension);
     message.extensions = vec![
