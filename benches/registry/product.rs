@@ -13,6 +13,10 @@ use crate::{
     usage::{self, Memory},
 };
 
+/// As many as are best for a Requester that answers at once: more are only a queue in front of it. The reference, too, is given
+/// what is best for it.
+pub const IN_FLIGHT: u32 = 128;
+
 /// What of the configuration differs between measurements. All else is the default, but for the budgets, which are lifted.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -28,7 +32,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { expires: 7_200, interval: 3_600, api_timeout: 120, max_in_flight: None }
+        Self { expires: 7_200, interval: 3_600, api_timeout: 120, max_in_flight: Some(IN_FLIGHT) }
     }
 }
 

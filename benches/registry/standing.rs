@@ -47,8 +47,7 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     }
     bench.progress(&format!("{name} trunks, listed all in one message"));
     let mut backend = wave::backend(trunks, Mode::AllInOne)?;
-    let (_, mut product) = wave::wave(&mut backend, &Settings::default()).await?;
-    syncs(&mut backend, &mut product).await?;
+    let (_, product) = wave::wave(&mut backend, &Settings::default()).await?;
     let message = backend.listing_bytes()? as f64 / MIB;
     bench.figure(Figure {
         section: "memory",
