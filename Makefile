@@ -24,7 +24,7 @@ demo-k8s: ## see the operator on a real Kubernetes control plane, live; ARGS=--q
 test: setup ## all tests, with a summary; ARGS goes to cargo test (ARGS='--test it kamailio')
 	@scripts/test.sh $(ARGS)
 
-bench: ## what a million trunks cost, beside references (25 min); ARGS=memory is one section, SAVE=1 writes BENCHMARKS.md
+bench: ## what a million trunks cost, beside references (15 min); ARGS=memory is one section, SAVE=1 writes BENCHMARKS.md
 	@scripts/bench.sh $(ARGS) $(if $(SAVE),--save)
 
 bench-quick: ## the same with smaller sizes, in a minute; ARGS=first-wave is one section

@@ -87,11 +87,6 @@ impl Backend {
     pub fn listing_bytes(&mut self) -> anyhow::Result<u64> {
         Ok(self.role.ask("listing-bytes")?.parse()?)
     }
-
-    /// The id of its process.
-    pub fn pid(&self) -> u32 {
-        self.role.pid()
-    }
 }
 
 /// The role: serves until the bench that started it ends.

@@ -1,8 +1,7 @@
 //! What a run found: figures, each beside the reference that was measured in the same run.
 
-use std::time::Instant;
-
 use serde::Serialize;
+use tokio::time::Instant;
 
 /// One figure.
 #[derive(Clone, Debug, Serialize)]
@@ -119,7 +118,7 @@ pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (position, digit) in digits.chars().enumerate() {
-        if position > 0 && (digits.len() - position) % 3 == 0 {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

@@ -1,14 +1,12 @@
 //! What the backend counts.
 
-use std::{
-    sync::{
-        OnceLock,
-        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
-    },
-    time::Instant,
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
 };
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::listing;
 
