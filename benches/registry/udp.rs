@@ -14,17 +14,18 @@
 mod load;
 mod pingpong;
 mod registrar;
-mod role;
 
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use serde::{Deserialize, Serialize};
 
-use self::{pingpong::Sizes, registrar::Seen, role::Server};
+use self::{pingpong::Sizes, registrar::Seen};
 use crate::{
     report::{Bench, Figure},
+    role::Role,
     support::{ports, service::Service, wait::wait_for},
+    usage,
 };
 
 /// Before anything is counted.
@@ -48,22 +49,8 @@ impl Counted {
     }
 }
 
-/// Runs one of this section's roles, where `args` begin with one.
-pub fn role(args: &[String]) -> Option<anyhow::Result<()>> {
-    let (role, args) = args.split_first()?;
-    Some(match role.as_str() {
-        "udp-pong" => bare(pingpong::pong()),
-        "udp-ping" => ping_role(args),
-        "sip-registrar" => bare(registrar::run(args.first().is_some_and(|word| word == "digest"))),
-        "grpc-pong" => as_the_product(load::grpc_pong()),
-        "sip-load" => load_role(args, |order| as_the_product(load::in_process(order))),
-        "grpc-load" => load_role(args, |order| as_the_product(load::through_grpc(order))),
-        _ => return None,
-    })
-}
-
 /// What a load is to do.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Order {
     /// Port of the one that is asked: of the Requester, where there is one in between.
     port: u16,
@@ -71,17 +58,41 @@ struct Order {
     registrar: u16,
     in_flight: usize,
     seconds: f64,
+    /// Of a ping-pong: what is sent and answered, in turn.
+    sizes: Vec<Sizes>,
 }
 
-fn load_role(args: &[String], run: impl Fn(Order) -> anyhow::Result<Counted>) -> anyhow::Result<()> {
-    let counted = run(serde_json::from_str(args.first().context("no order")?)?)?;
-    println!("{}", serde_json::to_string(&counted)?);
+/// Runs one of this section's roles; `None` for another name.
+pub fn role(name: &str, argument: &str) -> Option<anyhow::Result<()>> {
+    let order = || Ok::<Order, anyhow::Error>(serde_json::from_str(argument)?);
+    Some(match name {
+        "udp-pong" => bare(pingpong::pong()),
+        "sip-registrar" => bare(registrar::run(argument == "digest")),
+        "grpc-pong" => as_the_product(load::grpc_pong()),
+        "udp-ping" => order().and_then(|order| say(bare(pingpong::ping(order)))),
+        "sip-load" => order().and_then(|order| say(as_the_product(load::in_process(order)))),
+        "grpc-load" => order().and_then(|order| say(as_the_product(load::through_grpc(order)))),
+        _ => return None,
+    })
+}
+
+fn say(counted: anyhow::Result<Counted>) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string(&counted?)?);
     Ok(())
 }
 
-fn ping_role(args: &[String]) -> anyhow::Result<()> {
-    let sizes: Vec<Sizes> = serde_json::from_str(args.get(1).context("no sizes")?)?;
-    load_role(args, |order| bare(pingpong::ping(order, &sizes)))
+/// A server's own word: its port, then what it has counted at each line that it is told, until there is no more.
+fn serve<T: Serialize>(port: u16, counted: impl Fn() -> T + Send + 'static) {
+    println!("{port}");
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines() {
+            match (line, serde_json::to_string(&counted())) {
+                (Ok(_), Ok(text)) => println!("{text}"),
+                _ => break,
+            }
+        }
+        std::process::exit(0);
+    });
 }
 
 /// One thread: a reference is not to pay for what it does not need.
@@ -102,10 +113,24 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
         let mut stage = Stage::start(digest, seconds).await?;
         for &in_flight in in_flight {
             bench.progress(&format!("REGISTERs over UDP, {}, {in_flight} in flight", stage.words()));
-            stage.measure(bench, in_flight).await?;
+            stage.measure(bench, in_flight)?;
         }
     }
     Ok(())
+}
+
+/// A server of this section, and its port on 127.0.0.1.
+struct Server {
+    role: Role,
+    port: u16,
+}
+
+impl Server {
+    fn start(name: &'static str, argument: &str) -> anyhow::Result<Self> {
+        let mut role = Role::start(name, argument)?;
+        let port = role.hear()?.parse()?;
+        Ok(Self { role, port })
+    }
 }
 
 /// The servers.
@@ -131,17 +156,17 @@ impl Stage {
         let mut stage = Self {
             digest,
             seconds,
-            pong: Server::start("udp-pong", &[])?,
-            grpc_pong: Server::start("grpc-pong", &[])?,
-            registrar: Server::start("sip-registrar", &[registrar.to_owned()])?,
+            pong: Server::start("udp-pong", "")?,
+            grpc_pong: Server::start("grpc-pong", "")?,
+            registrar: Server::start("sip-registrar", registrar)?,
             requester,
             requester_port,
             sizes: Vec::new(),
         };
         // The first ones tell the sizes.
         let order = stage.order(requester_port, 10);
-        stage.load("grpc-load", Order { seconds: 0.2, ..order }).await?;
-        stage.sizes = stage.registrar.counted::<Seen>()?.sizes();
+        stage.load("grpc-load", &Order { seconds: 0.2, ..order })?;
+        stage.sizes = stage.seen()?.sizes();
         ensure!(stage.sizes.len() == if digest { 2 } else { 1 }, "{:?}", stage.sizes);
         Ok(stage)
     }
@@ -151,30 +176,39 @@ impl Stage {
     }
 
     fn order(&self, port: u16, in_flight: usize) -> Order {
-        Order { port, registrar: self.registrar.port, in_flight, seconds: self.seconds }
+        Order {
+            port,
+            registrar: self.registrar.port,
+            in_flight,
+            seconds: self.seconds,
+            sizes: self.sizes.clone(),
+        }
+    }
+
+    fn seen(&mut self) -> anyhow::Result<Seen> {
+        Ok(serde_json::from_str(&self.registrar.role.ask("seen")?)?)
     }
 
     /// Runs a load, and makes sure that what it measured is a success.
-    async fn load(&mut self, role: &str, order: Order) -> anyhow::Result<Counted> {
-        let args = [serde_json::to_string(&order)?, serde_json::to_string(&self.sizes)?];
-        let counted: Counted = role::load(role, &args).await?;
+    fn load(&self, role: &'static str, order: &Order) -> anyhow::Result<Counted> {
+        let counted: Counted =
+            serde_json::from_str(&Role::start(role, &serde_json::to_string(order)?)?.hear()?)?;
         ensure!(role == "udp-ping" || counted.failed == 0, "{role} {order:?}: {counted:?}");
         ensure!(counted.done > 0, "{role} {order:?}: {counted:?}");
         Ok(counted)
     }
 
-    async fn measure(&mut self, bench: &mut Bench, in_flight: usize) -> anyhow::Result<()> {
+    fn measure(&mut self, bench: &mut Bench, in_flight: usize) -> anyhow::Result<()> {
         let ping = self.order(self.pong.port, in_flight);
-        let before = self.load("udp-ping", ping).await?;
-        let alone = self.load("sip-load", self.order(self.registrar.port, in_flight)).await?;
-        let (seen, cpu) = (self.registrar.counted::<Seen>()?, cpu_seconds(self.requester.pid())?);
-        let whole = self.load("grpc-load", self.order(self.requester_port, in_flight)).await?;
-        let cpu = cpu_seconds(self.requester.pid())? - cpu;
-        let requests = self.registrar.counted::<Seen>()?;
-        ensure!(requests.wrong == 0, "{} digests were wrong", requests.wrong);
-        let requests = requests.all() - seen.all();
-        let grpc = self.load("grpc-load", self.order(self.grpc_pong.port, in_flight)).await?;
-        let after = self.load("udp-ping", ping).await?;
+        let before = self.load("udp-ping", &ping)?;
+        let alone = self.load("sip-load", &self.order(self.registrar.port, in_flight))?;
+        let (seen, cpu) = (self.seen()?.all(), self.cpu()?);
+        let whole = self.load("grpc-load", &self.order(self.requester_port, in_flight))?;
+        let (cpu, seen) = (self.cpu()? - cpu, self.seen()?.all() - seen);
+        let wrong = self.seen()?.wrong;
+        ensure!(wrong == 0, "{wrong} digests were wrong");
+        let grpc = self.load("grpc-load", &self.order(self.grpc_pong.port, in_flight))?;
+        let after = self.load("udp-ping", &ping)?;
 
         let reference = (before.rate() + after.rate()) / 2.0;
         let each = if self.digest { 2.0 } else { 1.0 };
@@ -197,20 +231,15 @@ impl Stage {
             "{:.0} REGISTER/s; {:.0} µs of CPU each; gRPC alone: {:.0} calls/s",
             whole.rate(),
             // All that the process did, the warm-up as well: so is what the registrar counted.
-            cpu / (requests as f64 / each) * 1e6,
+            cpu.as_secs_f64() / (seen as f64 / each) * 1e6,
             grpc.rate()
         );
         figure("through gRPC", whole, note);
         Ok(())
     }
-}
 
-/// CPU time that a process has used, in seconds.
-pub fn cpu_seconds(pid: i32) -> anyhow::Result<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name, in brackets, may have spaces.
-    let fields: Vec<&str> = stat.rsplit_once(") ").context("no name")?.1.split(' ').collect();
-    let ticks = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
-    // USER_HZ is 100 on every Linux that Rust runs on.
-    Ok(ticks / 100.0)
+    /// Processor time of the Requester.
+    fn cpu(&self) -> anyhow::Result<Duration> {
+        usage::cpu(u32::try_from(self.requester.pid())?)
+    }
 }

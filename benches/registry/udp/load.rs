@@ -29,7 +29,7 @@ use serde_json::json;
 use tokio::{net::TcpListener, task::JoinSet};
 use tonic::{Request, Response, Status, transport::server::TcpIncoming};
 
-use super::{Counted, Order, PASSWORD, WARM_UP, role};
+use super::{Counted, Order, PASSWORD, WARM_UP};
 
 /// No call takes so long here.
 const DEADLINE: Duration = Duration::from_secs(35);
@@ -103,7 +103,7 @@ pub async fn in_process(order: Order) -> anyhow::Result<Counted> {
 /// The role that answers by gRPC and sends nothing: what gRPC costs alone.
 pub async fn grpc_pong() -> anyhow::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    role::serve(listener.local_addr()?.port(), || 0)?;
+    super::serve(listener.local_addr()?.port(), || 0);
     serve(listener, Pong::default()).await
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
-use super::{Counted, Order, WARM_UP, role};
+use super::{Counted, Order, WARM_UP, serve};
 
 /// As the SIP client has it: what comes faster than it is read must not be lost.
 const RECEIVE_BUFFER: usize = 8 * 1024 * 1024;
@@ -39,7 +39,7 @@ pub fn socket() -> anyhow::Result<UdpSocket> {
 /// The role that answers.
 pub async fn pong() -> anyhow::Result<()> {
     let socket = socket()?;
-    role::serve(socket.local_addr()?.port(), || 0)?;
+    serve(socket.local_addr()?.port(), || 0);
     let mut buffer = vec![0; 65_536];
     loop {
         let (_, from) = socket.recv_from(&mut buffer).await?;
@@ -49,8 +49,8 @@ pub async fn pong() -> anyhow::Result<()> {
 }
 
 /// The role that asks: keeps so many datagrams under way for so long. The sizes take turns.
-pub async fn ping(order: Order, sizes: &[Sizes]) -> anyhow::Result<Counted> {
-    let Order { port, in_flight, seconds, .. } = order;
+pub async fn ping(order: Order) -> anyhow::Result<Counted> {
+    let Order { port, in_flight, seconds, sizes, .. } = order;
     let socket = socket()?;
     let to = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let request = |slot: usize, turn: usize| {

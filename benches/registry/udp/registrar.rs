@@ -12,7 +12,7 @@ use routr_registry::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{PASSWORD, pingpong, pingpong::Sizes, role};
+use super::{PASSWORD, pingpong, pingpong::Sizes, serve};
 
 const CHALLENGE: &str = "WWW-Authenticate: Digest realm=\"bench\", nonce=\"5f3c2c5e7a0e4f539d430a6f5a1f2b7c\", algorithm=MD5, \
                          qop=\"auth\"\r\n";
@@ -61,12 +61,12 @@ pub async fn run(digest: bool) -> anyhow::Result<()> {
     let counters = Arc::new(Counters::default());
     let counted = counters.clone();
     let all = |of: &[AtomicU64; 2]| [of[0].load(Relaxed), of[1].load(Relaxed)];
-    role::serve(socket.local_addr()?.port(), move || Seen {
+    serve(socket.local_addr()?.port(), move || Seen {
         requests: all(&counted.requests),
         request_bytes: all(&counted.request_bytes),
         reply_bytes: all(&counted.reply_bytes),
         wrong: counted.wrong.load(Relaxed),
-    })?;
+    });
     let password = Secret::new(PASSWORD);
     let (mut buffer, mut reply) = (vec![0; 65_536], Vec::with_capacity(2048));
     loop {
