@@ -10,30 +10,7 @@
     clippy::panic,
     missing_docs
 )]
-#![allow(dead_code)]
 
 mod report;
-#[path = "../../tests/it/support/mod.rs"]
-mod support;
-mod udp;
 
-fn main() -> anyhow::Result<()> {
-    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
-    if let Some(done) = udp::role(&args) {
-        return done;
-    }
-    let mut bench = report::Bench { quick: args.iter().any(|arg| arg == "quick"), figures: Vec::new() };
-    tokio::runtime::Runtime::new()?.block_on(async { udp::run(&mut bench).await })?;
-    for f in &bench.figures {
-        println!(
-            "{:20} {:45} {:10.0} {} ratio {:?}  {}",
-            f.section,
-            f.what,
-            f.value,
-            f.unit,
-            f.ratio(),
-            f.note
-        );
-    }
-    Ok(())
-}
+fn main() {}
