@@ -105,6 +105,8 @@ pub struct Send {
     pub register: Register,
     /// How long to wait for the answer, in milliseconds.
     pub deadline_ms: u64,
+    /// How long after its chosen moment it goes out, in milliseconds, where it refreshes a valid binding.
+    pub late_ms: Option<u64>,
 }
 
 /// What came of a REGISTER, for metrics.

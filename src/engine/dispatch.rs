@@ -131,6 +131,7 @@ impl Engine {
         let plan =
             Plan { uris: trunk.uris(), edges: self.edges.len(), settings: &self.settings.registration };
         let uri = trunk.uri(position(&entry.registration.ranks().0, &trunk.order()))?;
+        let late_ms = entry.registration.refreshes().then(|| now.at.since(entry.registration.due()));
         let attempt = entry.registration.attempt(min_expires, &plan, now);
         let (edge, edge_port) = self.edges.choose(&trunk, attempt.edge, now.at);
         self.edges.sent(edge, now.at);
@@ -156,7 +157,7 @@ impl Engine {
         };
         self.way.sent(now.at);
         let ticket = self.flights.insert(flight);
-        Some(Send { ticket, register, deadline_ms: self.settings.registration.deadline_ms })
+        Some(Send { ticket, register, deadline_ms: self.settings.registration.deadline_ms, late_ms })
     }
 }
 

@@ -201,6 +201,9 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
     fn send_what_is_due(&mut self) {
         while let Some(send) = self.engine.poll_send(self.clock.now()) {
             let (requester, answers) = (self.ports.requester.clone(), self.answers.sender.clone());
+            if let Some(late) = send.late_ms {
+                self.observer.refresh_sent(seconds(late));
+            }
             let over = self.over.clone();
             tokio::spawn(over.run_until_cancelled_owned(async move {
                 let deadline = Duration::from_millis(send.deadline_ms);
@@ -230,9 +233,11 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         for (ticket, answer) in answers {
             self.proven |= answer.is_ok();
             if let Some(finished) = self.engine.answered(ticket, &answer, self.clock.now()) {
-                #[allow(clippy::cast_precision_loss)]
-                let seconds = finished.took_ms as f64 / 1_000.0;
-                self.observer.register_finished(&finished.registrar, finished.outcome, seconds);
+                self.observer.register_finished(
+                    &finished.registrar,
+                    finished.outcome,
+                    seconds(finished.took_ms),
+                );
             }
         }
     }
@@ -429,6 +434,11 @@ async fn next_of_sync<I>(sync: &mut Sync<I>) -> SyncEvent<I> {
         Sync::Over => std::future::pending().await,
         Sync::Running { batches, .. } => batches.recv().await.map_or(SyncEvent::End, SyncEvent::Batch),
     }
+}
+
+#[allow(clippy::cast_precision_loss)] // Far below 2^53.
+fn seconds(milliseconds: u64) -> f64 {
+    milliseconds as f64 / 1_000.0
 }
 
 /// Far enough for «until something happens».
