@@ -30,6 +30,8 @@ const LEASE_PER_MINUTE: f64 = 60.0 / 1.5 + 60.0 / 0.5;
 /// The watch: kube asks for one of 290 s.
 const WATCH_PER_MINUTE: f64 = 60.0 / 290.0;
 const LEAST: f64 = LEASE_PER_MINUTE + WATCH_PER_MINUTE;
+/// Enough that so many of them are refreshed in each second.
+const TRUNKS: usize = 2_000;
 /// As the issue has it.
 const FLAPS: u32 = 100;
 
@@ -40,7 +42,7 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let plane = ControlPlane::shared().await;
     let cluster = Cluster::install(plane).await?;
     let mut backend = Backend::start(&Settings {
-        trunks,
+        trunks: TRUNKS,
         registrars: 10,
         mode: Mode::Pages,
         first_grant_s: None,
@@ -51,7 +53,7 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let follower = cluster.start("pod-b", &[])?;
     follower.says_it("follows").await;
     cluster.apply(&spec(&backend)).await;
-    cluster.ready(trunks, Duration::from_secs(60)).await;
+    cluster.ready(TRUNKS, Duration::from_secs(60)).await;
 
     let window = Duration::from_secs(window);
     for flaps in [0, FLAPS] {
