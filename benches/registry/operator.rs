@@ -37,7 +37,7 @@ const FLAPS: u32 = 100;
 
 /// Runs the section.
 pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
-    let window = if bench.quick { 12 } else { 90 };
+    let window = if bench.quick { 6 } else { 90 };
     bench.progress("starting a Kubernetes control plane");
     let plane = ControlPlane::shared().await;
     let cluster = Cluster::install(plane).await?;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -22,7 +22,7 @@ const PACE: Duration = Duration::from_millis(250);
 /// An installation that serves its own namespace alone.
 pub struct Cluster<'a> {
     plane: &'a ControlPlane,
-    pub namespace: Namespace,
+    namespace: Namespace,
     kubeconfig: String,
     container: Value,
 }
@@ -68,7 +68,7 @@ impl<'a> Cluster<'a> {
             };
             env.push((variable["name"].as_str().context("a name")?, value));
         }
-        Ok(Replica { service: Service::start(args, &env), public, private })
+        Ok(Replica { service: Service::start(args, &env), public })
     }
 
     /// Applies a Registry `main` with this spec: lines, indented by two.
@@ -115,7 +115,6 @@ impl<'a> Cluster<'a> {
 pub struct Replica {
     pub service: Service,
     public: u16,
-    pub private: u16,
 }
 
 impl Replica {
@@ -137,22 +136,5 @@ impl Replica {
         let line: Value = serde_json::from_str(line).with_context(|| format!("no JSON: {line}"))?;
         let at: Timestamp = line["timestamp"].as_str().context("no time")?.parse()?;
         Ok((at.as_microsecond() as f64 / 1_000.0, line))
-    }
-
-    /// Waits until its log says this.
-    pub async fn says(&self, text: &str, deadline: Duration) {
-        let look = async || self.logged(text).map(drop).map_err(|problem| format!("{problem:#}"));
-        wait_for(look, deadline, text).await;
-    }
-
-    /// The value of one of its metrics, by name with labels but for those of the Registry; the sum where there are several.
-    pub async fn metric(&self, name: &str) -> anyhow::Result<f64> {
-        let (status, body) = http::get(&format!("http://127.0.0.1:{}/metrics", self.public))
-            .await
-            .map_err(anyhow::Error::msg)?;
-        ensure!(status.is_success(), "/metrics answers {status}");
-        let text = String::from_utf8_lossy(&body);
-        let found = text.lines().filter(|line| line.starts_with(name));
-        Ok(found.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum())
     }
 }
