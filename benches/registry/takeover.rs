@@ -93,7 +93,7 @@ async fn measure(bench: &mut Bench, plane: &ControlPlane, case: Case) -> anyhow:
     old.says_it("leads").await;
     let new = cluster.start("pod-b", &[&lease])?;
     new.says_it("follows").await;
-    cluster.apply(&spec(&backend, &redis, case)).await;
+    cluster.apply("main", &spec(&backend, &redis, case)).await;
     registered(&mut backend, &redis, &cluster, case).await?;
 
     bench.progress(&format!("take-over of {trunks} trunks: until some are due at each moment"));
@@ -150,7 +150,7 @@ async fn registered(
         other => Err(format!("{other:?}")),
     };
     wait_at_pace(Duration::from_millis(250), all, deadline, "a REGISTER of each trunk").await;
-    cluster.ready(case.trunks, Duration::from_secs(60)).await;
+    cluster.ready("main", case.trunks, Duration::from_secs(60)).await;
     let kept = async || match reading::records(redis).await {
         Ok(records) if records == trunks => Ok(()),
         other => Err(format!("{other:?}")),

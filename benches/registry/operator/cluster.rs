@@ -71,19 +71,19 @@ impl<'a> Cluster<'a> {
         Ok(Replica { service: Service::start(args, &env), public })
     }
 
-    /// Applies a Registry `main` with this spec: lines, indented by two.
-    pub async fn apply(&self, spec: &str) {
+    /// Applies a Registry with this spec: lines, indented by two.
+    pub async fn apply(&self, name: &str, spec: &str) {
         let manifest = format!(
-            "apiVersion: routr.io/v2beta1\nkind: Registry\nmetadata:\n  name: main\nspec:\n  edgePorts:\n    - address: \
+            "apiVersion: routr.io/v2beta1\nkind: Registry\nmetadata:\n  name: {name}\nspec:\n  edgePorts:\n    - address: \
              198.51.100.7:5060\n{spec}"
         );
         let args = ["apply", "--server-side", "--namespace", self.namespace.name(), "-f", "-"];
         self.plane.kubectl_stdin(args, &manifest).await.ok();
     }
 
-    /// Waits until its status says that so many are registered, and that it is ready.
-    pub async fn ready(&self, trunks: usize, deadline: Duration) {
-        let args = ["get", "registry", "main", "--output=json", "--namespace", self.namespace.name()];
+    /// Waits until a Registry's status says that so many are registered, and that it is ready.
+    pub async fn ready(&self, name: &str, trunks: usize, deadline: Duration) {
+        let args = ["get", "registry", name, "--output=json", "--namespace", self.namespace.name()];
         let look = async || {
             let status = self.plane.kubectl(args).await.json()["status"].clone();
             let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
