@@ -53,7 +53,7 @@ pub struct Settings {
 pub struct Short {
     /// Each so-manieth trunk is one of them.
     pub every: usize,
-    /// What they are granted at most, in seconds.
+    /// What they are granted at most, in seconds; the first time up to twice that, evenly spread.
     pub seconds: u32,
 }
 

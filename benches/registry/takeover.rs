@@ -97,7 +97,8 @@ async fn measure(bench: &mut Bench, plane: &ControlPlane, case: Case) -> anyhow:
     registered(&mut backend, &redis, &cluster, case).await?;
 
     bench.progress(&format!("take-over of {trunks} trunks: until some are due at each moment"));
-    let pause = u64::from(case.short.seconds) - case.interval + 5;
+    // Between the first of them to be refreshed and the last, whose first grant was twice as long.
+    let pause = u64::from(case.short.seconds) * 3 / 2 - case.interval - case.lease;
     sleep_until(Instant::now() + Duration::from_secs(pause)).await;
     let reference = reading::all(&redis, &backend, case.trunks).await?;
     let before = backend.tally()?;

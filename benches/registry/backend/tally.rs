@@ -129,6 +129,10 @@ impl Counters {
             return None;
         };
         let asked = match self.short {
+            // Spread at first, or all of them would be due together for ever after.
+            Some(short) if number % short.every == 0 && one.at.load(Relaxed) == 0 => asked.min(
+                short.seconds + (listing::spread(number / short.every) * f64::from(short.seconds)) as u32,
+            ),
             Some(short) if number % short.every == 0 => asked.min(short.seconds),
             _ => asked,
         };
