@@ -5,12 +5,12 @@ SHELL := /bin/bash
 # Where rustup puts cargo, where Debian puts kamailio, and where go.dev says to put Go.
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin:/usr/local/sbin:/usr/local/go/bin
 
-.PHONY: help setup demo demo-k8s test bench bench-quick lint fmt deny crds chart-readme
+.PHONY: help setup demo demo-k8s test bench bench-quick lint fmt deny fuzz fuzz-corpus crds chart-readme
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1|\2/p' Makefile | while IFS='|' read -r target text; do printf 'make %-12s %s\n' "$$target" "$$text"; done
 
-setup: ## install what the tests need and this machine lacks (redis-server, kamailio, a C compiler)
+setup: ## install what the tests need and this machine lacks (redis-server, kamailio, C and C++ compilers)
 	@scripts/setup.sh
 
 demo: ## start the whole chain on loopback with sample trunks; ARGS=--once ends when all have settled
@@ -37,6 +37,15 @@ lint: ## formatting and clippy, warnings are errors
 
 fmt: ## format the code
 	cargo fmt --all
+
+SECONDS ?= 60
+fuzz: ## feed the parsers with made-up inputs, SECONDS=60 for each target; TARGET=sip_message for one of them
+	@scripts/setup.sh cc c++
+	@scripts/fuzz.sh run $(SECONDS) $(TARGET)
+
+fuzz-corpus: ## take what `make fuzz` has found into fuzz/corpus, as little of it as reaches as much
+	@scripts/setup.sh cc c++
+	@scripts/fuzz.sh corpus $(TARGET)
 
 deny: ## licences, banned crates and sources of the dependencies; advisories too with ADVISORIES=1 (needs the network)
 	@scripts/setup.sh cc

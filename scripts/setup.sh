@@ -8,6 +8,7 @@ export PATH="$PATH:/usr/sbin:/usr/local/sbin"
 # program, Debian packages, why
 needs='
 cc           gcc libc6-dev   the linker, and the C parts of the ring crate
+c++          g++             the fuzzer: libFuzzer is C++
 redis-server redis-server    the store is tested against a real Redis
 kamailio     kamailio        the whole chain is tested against a real registrar
 '
@@ -19,7 +20,7 @@ if ! command -v cargo >/dev/null; then
     exit 1
 fi
 
-wanted=" ${*:-cc redis-server kamailio} "
+wanted=" ${*:-cc c++ redis-server kamailio} "
 packages=()
 programs=()
 while read -r program rest; do

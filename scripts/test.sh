@@ -25,6 +25,7 @@ all() {
     prepare || failed=1
     RUST_TEST_THREADS="${RUST_TEST_THREADS:-$((cores < 8 ? 8 : cores))}" run --test it || failed=1
     run --doc || failed=1
+    scripts/fuzz.sh run 4 || failed=1
     return "$failed"
 }
 

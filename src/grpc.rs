@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod channel;
+mod codec;
 pub mod requester;
 pub mod trunk;
 

@@ -29,14 +29,19 @@
 
 mod address;
 mod args;
-mod authorization;
+#[doc(hidden)] // for fuzz/
+pub mod authorization;
 mod challenge;
-mod check;
-mod credentials;
-mod draft;
+#[doc(hidden)] // for fuzz/
+pub mod check;
+#[doc(hidden)] // for fuzz/
+pub mod credentials;
+#[doc(hidden)] // for fuzz/
+pub mod draft;
 mod exchange;
 mod local;
-mod reply;
+#[doc(hidden)] // for fuzz/
+pub mod reply;
 mod response_type;
 mod service;
 mod tls;

@@ -16,8 +16,10 @@
 //! An ACL user needs `~routr-registry:* +ping +get +set +expire +hset +hdel +hgetall +hlen +multi +exec`. Redis 6 or later.
 
 mod any;
-mod codec;
-mod keys;
+#[doc(hidden)] // for fuzz/
+pub mod codec;
+#[doc(hidden)] // for fuzz/
+pub mod keys;
 mod link;
 mod memory;
 mod redis_store;

@@ -102,6 +102,14 @@ impl fmt::Display for HostPort {
     }
 }
 
+/// Whether a text is a host name (in the letters, digits and signs of one; underscores are let through) of 253 characters at
+/// most (RFC 1035 §2.3.4, written with dots), or an IP address, without brackets.
+pub fn is_host(text: &str) -> bool {
+    let in_name = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+    let is_name = (1..=253).contains(&text.len()) && text.bytes().all(in_name);
+    is_name || text.parse::<std::net::Ipv6Addr>().is_ok()
+}
+
 /// Shows a host as it stands in a URI: an IPv6 address in brackets.
 #[derive(Clone, Copy, Debug)]
 pub struct UriHost<'a>(pub &'a str);

@@ -66,7 +66,7 @@ fn panel(
     chart.draw_series(LineSeries::new(points.iter().copied(), BLUE.stroke_width(2))).map_err(failed)?;
     chart
         .draw_series(points.iter().map(|point| {
-            let label = Text::new(amount(point.1), (-14, -18), ("sans-serif", 13));
+            let label = Text::new(amount(point.1), (-38, -22), ("sans-serif", 13));
             EmptyElement::at(*point) + Circle::new((0, 0), 4, BLUE.filled()) + label
         }))
         .map_err(failed)?;

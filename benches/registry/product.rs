@@ -1,6 +1,6 @@
 //! The product: the real `routr-registry run`, a process of its own, over a backend.
 
-use std::{fs, path::Path, process::Stdio, time::Duration};
+use std::{fs, process::Stdio, time::Duration};
 
 use anyhow::{Context, ensure};
 use tempfile::TempDir;
@@ -115,16 +115,15 @@ impl Product {
         loop {
             self.lives()?;
             // It answers when it has started, and late while it is busy.
-            let registered = match self.metrics().await {
-                Ok(samples) => samples.get("routr_registry_trunks{state=\"registered\"}").unwrap_or(0.0),
-                Err(_) => 0.0,
-            };
-            if registered >= trunks as f64 {
+            let samples = self.metrics().await.ok();
+            let registered =
+                samples.and_then(|samples| samples.get("routr_registry_trunks{state=\"registered\"}"));
+            if registered.is_some_and(|registered| registered >= trunks as f64) {
                 return Ok(());
             }
             ensure!(
                 Instant::now() < end,
-                "only {registered} of {trunks} trunks are registered after {deadline:?}\n{}",
+                "{registered:?} of {trunks} trunks are registered after {deadline:?}\n{}",
                 self.log_end()
             );
             sleep(Duration::from_millis(200)).await;
@@ -188,9 +187,4 @@ impl Samples {
         };
         Histogram(self.0.lines().filter_map(bucket).collect())
     }
-}
-
-/// The program's file, for whoever runs it otherwise.
-pub fn program() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_routr-registry"))
 }

@@ -26,12 +26,28 @@ struct Plan {
     rounds: u32,
     /// Seconds of a stretch without a sync.
     quiet_s: u64,
+    /// What the last part of a sync may take to be worked up.
+    rest: Duration,
 }
 
-const FULL: Plan =
-    Plan { trunks: 1_000_000, expires: 600, interval: 60, first_grant_s: 120, rounds: 3, quiet_s: 40 };
-const QUICK: Plan =
-    Plan { trunks: 10_000, expires: 60, interval: 10, first_grant_s: 20, rounds: 2, quiet_s: 6 };
+const FULL: Plan = Plan {
+    trunks: 1_000_000,
+    expires: 600,
+    interval: 60,
+    first_grant_s: 120,
+    rounds: 3,
+    quiet_s: 40,
+    rest: Duration::from_millis(2_500),
+};
+const QUICK: Plan = Plan {
+    trunks: 10_000,
+    expires: 30,
+    interval: 5,
+    first_grant_s: 12,
+    rounds: 2,
+    quiet_s: 3,
+    rest: Duration::from_millis(300),
+};
 
 /// What the product and the backend have counted at a moment.
 struct Look {
@@ -63,7 +79,7 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     backend.reset()?;
     let mut product = Product::start(&backend, &settings)?;
     product.registers(&mut backend, plan.trunks as u64, wave::deadline(plan.trunks)).await?;
-    next_sync(&mut backend).await?;
+    next_sync(&mut backend, plan.rest).await?;
 
     let first = look(&product, &mut backend).await?;
     let (mut refreshes, mut cpu, mut quiet_s) = (0, Duration::ZERO, 0.0);
@@ -76,7 +92,7 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
         quiet_s += began.elapsed().as_secs_f64();
         refreshes += to.registers - from.registers;
         cpu += to.cpu.saturating_sub(from.cpu);
-        next_sync(&mut backend).await?;
+        next_sync(&mut backend, plan.rest).await?;
         syncing.push((to.delays, look(&product, &mut backend).await?.delays));
     }
     let last = look(&product, &mut backend).await?;

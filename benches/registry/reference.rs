@@ -23,6 +23,8 @@ use crate::{backend::Backend, report::median, role::Role, usage};
 const CHANNELS: usize = 2;
 /// What is tried for the best concurrency.
 const CONCURRENCIES: [usize; 7] = [1, 8, 32, 64, 256, 1024, 4096];
+/// In the quick form.
+const FEW: [usize; 3] = [64, 256, 1024];
 
 /// What a client is started with.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -45,8 +47,6 @@ pub struct Reference {
     pub rate: f64,
     /// Processor time of the client for each.
     pub cpu: Duration,
-    /// Calls in flight.
-    pub concurrency: usize,
 }
 
 /// Runs a new client: `count` REGISTERs.
@@ -74,15 +74,16 @@ pub fn measure(
     let tally = backend.tally()?;
     ensure!(tally.registers == count as u64 && tally.strange == 0, "the reference went wrong: {tally:?}");
     backend.reset()?;
-    Ok(Reference { rate: tally.rate(), cpu: cpu.div_f64(count as f64), concurrency })
+    Ok(Reference { rate: tally.rate(), cpu: cpu.div_f64(count as f64) })
 }
 
 /// The best concurrency for runs of `count` REGISTERs.
-pub fn best(backend: &mut Backend, sample: &str, count: usize) -> anyhow::Result<usize> {
+pub fn best(backend: &mut Backend, sample: &str, count: usize, quick: bool) -> anyhow::Result<usize> {
     // Short runs are over before one can tell them apart.
-    let repeat = (20_000 / count.max(1)).clamp(1, 5);
+    let repeat = if quick { 1 } else { (20_000 / count.max(1)).clamp(1, 5) };
+    let tried = if quick { &FEW[..] } else { &CONCURRENCIES[..] };
     let mut all = Vec::new();
-    for concurrency in CONCURRENCIES.into_iter().filter(|concurrency| *concurrency <= count) {
+    for concurrency in tried.iter().copied().filter(|concurrency| *concurrency <= count) {
         // One at a time is slow, and no more than a starting point.
         let count = if concurrency == 1 { count.min(2_000) } else { count };
         let mut rates = Vec::new();

@@ -14,10 +14,24 @@ use crate::{
 
 /// Waves of so many trunks are measured when they stand, too.
 pub const FROM: usize = 1_000_000;
-/// Syncs that change nothing.
-const SYNCS: u32 = 3;
-/// Seconds between them.
-const INTERVAL: u32 = 15;
+/// How syncs that change nothing are measured.
+struct Plan {
+    syncs: u32,
+    /// Seconds between them.
+    interval: u32,
+    /// What the last part of one may take to be worked up.
+    rest: Duration,
+}
+
+impl Plan {
+    fn of(trunks: usize) -> Self {
+        match trunks >= FROM {
+            true => Self { syncs: 3, interval: 15, rest: Duration::from_millis(2_500) },
+            false => Self { syncs: 2, interval: 2, rest: Duration::from_millis(300) },
+        }
+    }
+}
+
 const MIB: f64 = (1 << 20) as f64;
 
 /// The section: by itself it makes its own wave; after the first waves it only adds what a server costs that lists all in
@@ -51,8 +65,11 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
 /// Measures a product all of whose trunks have just been registered, read page by page.
 pub async fn measure(bench: &mut Bench, backend: &mut Backend, product: &mut Product) -> anyhow::Result<()> {
     let trunks = backend.settings.trunks;
-    let name = grouped(trunks as u64);
-    bench.progress(&format!("{name} trunks are registered: memory, and {SYNCS} syncs that change nothing"));
+    let (name, plan) = (grouped(trunks as u64), Plan::of(trunks));
+    bench.progress(&format!(
+        "{name} trunks are registered: memory, and {} syncs that change nothing",
+        plan.syncs
+    ));
     let empty = empty().await?;
     let registered = product.memory()?;
     let each = syncs(backend, product).await?;
@@ -79,7 +96,7 @@ pub async fn measure(bench: &mut Bench, backend: &mut Backend, product: &mut Pro
         unit: "MiB",
         reference: None,
         goal: Some(Goal::AtMost(512.0)),
-        note: format!("the first wave and {SYNCS} syncs"),
+        note: format!("the first wave and {} syncs", plan.syncs + 1),
     });
     bench.figure(Figure {
         section: "processor",
@@ -88,7 +105,7 @@ pub async fn measure(bench: &mut Bench, backend: &mut Backend, product: &mut Pro
         unit: "s",
         reference: None,
         goal: Some(Goal::AtMost(2.0)),
-        note: format!("mean of {SYNCS}, with all else that {INTERVAL} s of idling take"),
+        note: format!("mean of {}, with all else that {} s of idling take", plan.syncs, plan.interval),
     });
     Ok(())
 }
@@ -104,26 +121,26 @@ async fn empty() -> anyhow::Result<u64> {
 /// Has the trunks read again and again, and returns the processor time of one reading.
 async fn syncs(backend: &mut Backend, product: &mut Product) -> anyhow::Result<Duration> {
     let before = backend.tally()?.registers;
-    product.reconfigure(backend, &Settings { interval: INTERVAL, ..Settings::default() })?;
-    next_sync(backend).await?;
+    let plan = Plan::of(backend.settings.trunks);
+    product.reconfigure(backend, &Settings { interval: plan.interval, ..Settings::default() })?;
+    next_sync(backend, plan.rest).await?;
     let cpu = product.cpu()?;
-    for _ in 0..SYNCS {
-        next_sync(backend).await?;
+    for _ in 0..plan.syncs {
+        next_sync(backend, plan.rest).await?;
     }
-    let each = product.cpu()?.saturating_sub(cpu) / SYNCS;
+    let each = product.cpu()?.saturating_sub(cpu) / plan.syncs;
     ensure!(backend.tally()?.registers == before, "a sync that changes nothing has sent REGISTERs");
     Ok(each)
 }
 
-/// Waits until a listing has been read to its end, and a little longer.
-pub async fn next_sync(backend: &mut Backend) -> anyhow::Result<()> {
+/// Waits until a listing has been read to its end, and then until the last part of it has been worked up, too.
+pub async fn next_sync(backend: &mut Backend, rest: Duration) -> anyhow::Result<()> {
     let before = backend.tally()?.syncs;
     let end = Instant::now() + Duration::from_secs(180);
     while backend.tally()?.syncs == before {
         ensure!(Instant::now() < end, "no sync in three minutes");
         sleep(Duration::from_millis(100)).await;
     }
-    // The last of it was sent; now it is worked up.
-    sleep(Duration::from_millis(2_500)).await;
+    sleep(rest).await;
     Ok(())
 }

@@ -81,8 +81,12 @@ async fn size(bench: &mut Bench, trunks: usize) -> anyhow::Result<()> {
     let mut backend = backend(trunks, Mode::Pages)?;
     let sample = sample(&mut backend).await?;
     let calls = trunks.min(REFERENCE_CALLS);
-    let concurrency = reference::best(&mut backend, &sample, calls.min(50_000))?;
-    let repeat = if trunks <= 10_000 { 5 } else { 1 };
+    let concurrency = reference::best(&mut backend, &sample, calls.min(50_000), bench.quick)?;
+    let repeat = match trunks {
+        ..=10_000 if bench.quick => 3,
+        ..=10_000 => 5,
+        _ => 1,
+    };
     let (mut costs, mut references): (Vec<Cost>, Vec<Reference>) = (Vec::new(), Vec::new());
     bench.progress(&format!("first wave of {name} trunks, {repeat} x, between runs of the reference"));
     references.push(reference::measure(&mut backend, &sample, concurrency, calls, None)?);

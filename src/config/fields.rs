@@ -73,10 +73,14 @@ impl<'d> Fields<'d> {
             repeated: Vec::new(),
             names: Vec::new(),
         };
+        let mut seen = HashMap::with_capacity(given.len());
         for entry in given {
-            match fields.entries.iter().find(|earlier| earlier.key == entry.key) {
-                None => fields.entries.push(entry),
-                Some(earlier) => fields.repeated.push((entry.key, entry.line, earlier.line)),
+            match seen.get(&entry.key) {
+                None => {
+                    seen.insert(entry.key.clone(), entry.line);
+                    fields.entries.push(entry);
+                }
+                Some(earlier) => fields.repeated.push((entry.key, entry.line, *earlier)),
             }
         }
         Some(fields)

@@ -39,11 +39,9 @@ impl Interpreter<'_> {
         value: Option<String>,
         right: &str,
     ) {
-        let is_blamed = |blamed: &String| {
-            path.strip_prefix(blamed.as_str())
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-        };
-        if self.blamed.iter().any(is_blamed) {
+        // The path and all that it is in; a document may have many of both.
+        let ends = path.match_indices(['.', '[']).map(|(at, _)| at).chain([path.len()]);
+        if ends.map(|end| &path[..end]).any(|outer| self.blamed.contains(outer)) {
             return;
         }
         self.mistakes.push(Mistake {
@@ -213,12 +211,13 @@ impl Interpreter<'_> {
 
     /// Each must be a token (RFC 3261 §25.1), and none a repetition.
     fn tokens(&mut self, path: &str, all: &[String], given: &[String], problem: &str, right: &str) {
+        let mut seen = HashMap::new();
         for (index, (text, given)) in all.iter().zip(given).enumerate() {
             let path_of = |index: usize| format!("{path}[{index}]");
-            let first = all.iter().position(|other| other.eq_ignore_ascii_case(text));
+            let first = *seen.entry(text.to_ascii_lowercase()).or_insert(index);
             if !is_token(text) {
                 self.wrong(&path_of(index), problem, Some(show(given)), right);
-            } else if let Some(first) = first.filter(|first| *first < index) {
+            } else if first < index {
                 let problem = format!("the same as {}", path_of(first));
                 self.wrong(&path_of(index), problem, Some(show(given)), "remove one of them");
             }
@@ -230,7 +229,8 @@ impl Interpreter<'_> {
         if given.is_empty() {
             self.wrong(path, "an empty list", None, right::EDGE_PORTS);
         }
-        let mut all: Vec<(usize, EdgePort)> = Vec::with_capacity(given.len());
+        let mut all = Vec::with_capacity(given.len());
+        let mut seen = HashMap::new();
         for (index, spec) in given.iter().enumerate() {
             let here = format!("{path}[{index}]");
             if let Some(region) = spec.region.as_deref().filter(|region| !is_text(region, 128)) {
@@ -245,15 +245,16 @@ impl Interpreter<'_> {
             match address::sip(&spec.address) {
                 Err(error) => self.address(&here, &spec.address, error, right::EDGE_PORT),
                 Ok(address) => {
-                    if let Some((first, _)) = all.iter().find(|(_, other)| other.address == address) {
+                    let first = *seen.entry(address.clone()).or_insert(index);
+                    if first < index {
                         let problem = format!("the same as {path}[{first}].address");
                         self.wrong(&here, problem, Some(show(&spec.address)), "remove one of them");
                     }
-                    all.push((index, EdgePort { address, region: spec.region.clone() }));
+                    all.push(EdgePort { address, region: spec.region.clone() });
                 }
             }
         }
-        all.into_iter().map(|(_, edge_port)| edge_port).collect()
+        all
     }
 
     fn registration(&mut self, spec: &RegistrationSpec) -> RegistrationSettings {

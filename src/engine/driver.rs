@@ -8,6 +8,8 @@
 //!    the engine's next timer, the shutdown.
 
 mod farewell;
+mod listing;
+mod telling;
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,13 +21,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::farewell::Farewell;
+use self::{farewell::Farewell, listing::Listings, telling::Telling};
 use super::{
     Engine, EngineSettings, Ticket,
     clock::Clock,
     handle::{Command, EngineHandle},
     keeper::Keeper,
-    view::TrunkState,
 };
 use crate::ports::{Link, Observer, Reply, Requester, SendError, SourceError, Store, TrunkSource};
 
@@ -86,6 +87,8 @@ pub struct Driver<S: TrunkSource, R: Requester, T: Store, O: Observer> {
     /// Somebody asked for a sync while one was running: it may have read what it has before the change.
     sync_again: bool,
     farewell: Farewell,
+    listings: Listings,
+    telling: Telling,
     /// Nothing that was begun may go on after the end: another process may act for the same trunks by then.
     over: CancellationToken,
     rng: SmallRng,
@@ -147,6 +150,8 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             proven: false,
             sync_again: false,
             farewell: Farewell::No,
+            listings: Listings::default(),
+            telling: Telling::new(),
             over: CancellationToken::new(),
             rng: SmallRng::seed_from_u64(clock.environment().seed()),
             clock,
@@ -165,8 +170,9 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             self.send_what_is_due();
             self.keeper.write(&mut self.engine, &self.clock);
             self.turn(&shutdown).await;
+            self.listings.go_on(&self.engine, &self.clock);
             self.say_farewell();
-            self.log_transitions();
+            self.telling.tell(&mut self.engine);
         }
         self.wind_down(grace).await;
         self.engine
@@ -178,10 +184,11 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         tokio::pin!(load);
         let loaded = loop {
             tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
                 loaded = &mut load => break loaded,
                 // A slow store must not make the service look dead.
                 Some(command) = self.commands.recv() => self.obey(command),
-                () = shutdown.cancelled() => return,
             }
         };
         let now = self.clock.now();
@@ -214,19 +221,48 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         }
     }
 
+    /// Waits for the first thing to happen, and takes it; with it one command and the answers that are there already.
+    ///
+    /// The order is fixed, so that a simulated history can be repeated. It starves nobody:
+    ///
+    /// * shutdown, reloads and the link are rare; the keeper has one thing under way at a time and pauses when it fails;
+    /// * a sync may be ready for thousands of turns in a row, and commands may come without end. So each turn, whatever it was
+    ///   for, takes a command that waits, and the answers that wait, and before each turn all that is due is sent;
+    /// * a flood of commands cannot hold up a sync, which goes before them.
     async fn turn(&mut self, shutdown: &CancellationToken) {
-        let wakeup = self.engine.next_wakeup(self.clock.now()).map(|moment| self.clock.instant(moment));
+        let timer = self.engine.next_wakeup(self.clock.now()).map(|moment| self.clock.instant(moment));
+        let wakeup = [timer, self.telling.at()].into_iter().flatten().min();
         let mut answers = Vec::new();
         tokio::select! {
-            _ = self.answers.receiver.recv_many(&mut answers, ANSWERS) => self.take_answers(answers),
-            event = next_of_sync(&mut self.sync) => self.take_sync_event(event).await,
+            biased;
+            () = shutdown.cancelled() => return,
+            Some(reload) = self.reloads.recv() => self.reload(reload),
             written = self.keeper.next() => self.keeper.take(written, &mut self.engine, &self.clock, &self.observer),
             Ok(()) = self.link.changed() => self.take_link(),
-            Some(command) = self.commands.recv() => self.obey(command),
-            Some(reload) = self.reloads.recv() => self.reload(reload),
+            event = next_of_sync(&mut self.sync) => self.take_sync_event(event).await,
+            Some(command) = self.commands.recv() => return self.obey_and_listen(command),
+            _ = self.answers.receiver.recv_many(&mut answers, ANSWERS) => {}
             () = sleep_until(wakeup.unwrap_or_else(|| far_away(&self.clock))) => {}
-            () = shutdown.cancelled() => {}
+            // Each turn goes on with a listing.
+            () = std::future::ready(()), if self.listings.wait() => {}
         }
+        self.take_answers(answers);
+        match self.commands.try_recv() {
+            Ok(command) => self.obey_and_listen(command),
+            Err(_) => self.take_waiting_answers(),
+        }
+    }
+
+    fn obey_and_listen(&mut self, command: Command) {
+        self.obey(command);
+        self.take_waiting_answers();
+    }
+
+    /// Takes the answers that are there, without waiting for more.
+    fn take_waiting_answers(&mut self) {
+        let waiting = self.answers.receiver.len().min(ANSWERS);
+        let answers = (0..waiting).map_while(|_| self.answers.receiver.try_recv().ok()).collect();
+        self.take_answers(answers);
     }
 
     fn take_answers(&mut self, answers: Vec<Answer>) {
@@ -331,7 +367,8 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             // Whoever asked may have gone; that is no concern of the engine's.
             Command::Summary(answer) => drop(answer.send(self.engine.summary(now))),
             Command::List { filter, after, limit, answer } => {
-                drop(answer.send(self.engine.list(&filter, after.as_deref(), limit, now)));
+                self.listings.begin(filter, after, limit, answer);
+                self.listings.go_on(&self.engine, &self.clock);
             }
             Command::Get { reference, answer } => drop(answer.send(self.engine.get(&reference, now))),
             Command::Refresh { reference, answer } => drop(answer.send(self.engine.refresh(&reference, now))),
@@ -375,44 +412,27 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         }
     }
 
-    fn log_transitions(&mut self) {
-        for transition in self.engine.take_transitions() {
-            let trunk = &*transition.reference;
-            let (from, to, registrar) =
-                (transition.from.name(), transition.to.name(), &*transition.registrar);
-            match (transition.to, transition.reason) {
-                (TrunkState::AtRisk | TrunkState::Failing | TrunkState::Invalid, Some((reason, message))) => {
-                    tracing::warn!(trunk, from, to, registrar, reason, "{message}");
-                }
-                // One of its URIs cannot be used.
-                (_, Some((reason @ "InvalidTrunk", message))) => {
-                    tracing::warn!(trunk, from, to, registrar, reason, "{message}");
-                }
-                (TrunkState::AtRisk | TrunkState::Failing | TrunkState::Invalid, None) => {
-                    tracing::warn!(trunk, from, to, registrar, "registration in trouble");
-                }
-                _ => tracing::info!(trunk, from, to, registrar, "registration changed its state"),
-            }
-        }
-    }
-
     async fn wind_down(&mut self, grace: Duration) {
         let deadline = Instant::now() + grace;
         self.engine.pause(true);
         while self.engine.in_flight() > 0 {
             let mut answers = Vec::new();
             tokio::select! {
+                biased;
+                () = sleep_until(deadline) => break,
                 _ = self.answers.receiver.recv_many(&mut answers, ANSWERS) => self.take_answers(answers),
                 Some(command) = self.commands.recv() => self.obey(command),
-                () = sleep_until(deadline) => break,
+                () = std::future::ready(()), if self.listings.wait() => self.listings.go_on(&self.engine, &self.clock),
             }
         }
+        self.take_waiting_answers();
         if self.engine.in_flight() > 0 {
             tracing::info!(in_flight = self.engine.in_flight(), "not waiting any longer for answers");
             self.engine.give_up_flights();
         }
         self.over.cancel();
-        self.log_transitions();
+        self.telling.tell(&mut self.engine);
+        self.telling.sum_up();
         let last_words = (grace / 4).max(LAST_WORDS);
         self.keeper.finish(&mut self.engine, &self.clock, &self.observer, deadline + last_words).await;
     }

@@ -116,9 +116,10 @@ impl Engine {
             }
         }
         if !massive || self.sync.held > 0 {
-            for reference in std::mem::take(&mut self.known).into_keys() {
-                self.fleet.forget(reference);
-            }
+            let mut unclaimed: Vec<_> = std::mem::take(&mut self.known).into_keys().collect();
+            // In an order that can be repeated.
+            unclaimed.sort_unstable();
+            unclaimed.into_iter().for_each(|reference| self.fleet.forget(reference));
         }
         self.sync.held = if massive { report.held.max(u64::from(unclaimed > 0)) } else { 0 };
         self.registrars.forget_unused(now.at);

@@ -151,17 +151,16 @@ impl ApiServer {
         let mut taken = Taken::default();
         let mut batch = Vec::with_capacity(BATCH);
         let mut rest = message;
-        while rest.has_remaining() {
-            match next_field(&mut rest)? {
-                (1, Some(item)) => {
+        while let Some(part) = next_part(&mut rest, &self.hasher)? {
+            match part {
+                Part::Trunk(trunk) => {
                     taken.items += 1;
-                    let trunk = RawTrunk::new(item, &self.hasher)?;
                     if trunk.sends_register {
                         batch.push(trunk);
                     }
                 }
-                (2, Some(token)) => taken.next_page_token = String::from_utf8_lossy(&token).into_owned(),
-                _ => {}
+                Part::NextPage(token) => taken.next_page_token = token,
+                Part::Other => {}
             }
             if batch.len() == BATCH {
                 let full = std::mem::replace(&mut batch, Vec::with_capacity(BATCH));
@@ -248,6 +247,12 @@ pub struct RawTrunk {
 }
 
 impl RawTrunk {
+    /// Whether it is to be registered.
+    #[doc(hidden)] // for fuzz/
+    pub fn sends_register(&self) -> bool {
+        self.sends_register
+    }
+
     fn new(bytes: Bytes, hasher: &DefaultHashBuilder) -> Result<Self, SourceError> {
         let (mut reference, mut sends_register) = (Bytes::new(), false);
         let mut rest = bytes.clone();
@@ -257,10 +262,9 @@ impl RawTrunk {
                 (1, WireType::LengthDelimited) => reference = take(&mut rest)?,
                 (4, WireType::Varint) => {
                     sends_register = decode_varint(&mut rest).map_err(not_protobuf)? != 0;
-                    // Fields come in the order of their numbers; nothing after this one is needed.
-                    break;
                 }
-                (tag, _) if tag > 4 => break,
+                // Fields mostly come in the order of their numbers, but any order is good protobuf: a trunk must not be
+                // taken for one that is not to be registered.
                 (tag, wire_type) => {
                     skip_field(wire_type, tag, &mut rest, DecodeContext::default()).map_err(not_protobuf)?;
                 }
@@ -299,6 +303,34 @@ impl TrunkItem for RawTrunk {
     }
 }
 
+/// One field of a listing.
+#[doc(hidden)] // public for fuzz/
+#[derive(Debug)]
+pub enum Part {
+    /// A trunk, with or without `sendRegister`.
+    Trunk(RawTrunk),
+    /// What to ask the next page by.
+    NextPage(String),
+    /// What a later version may have added.
+    Other,
+}
+
+/// Takes the next field off a listing; `None` at its end.
+///
+/// # Errors
+/// When it is no protobuf, or a trunk's ref is no text.
+#[doc(hidden)] // public for fuzz/
+pub fn next_part(rest: &mut Bytes, hasher: &DefaultHashBuilder) -> Result<Option<Part>, SourceError> {
+    if !rest.has_remaining() {
+        return Ok(None);
+    }
+    Ok(Some(match next_field(rest)? {
+        (1, Some(item)) => Part::Trunk(RawTrunk::new(item, hasher)?),
+        (2, Some(token)) => Part::NextPage(String::from_utf8_lossy(&token).into_owned()),
+        _ => Part::Other,
+    }))
+}
+
 /// The number of the next field, and its bytes where it is length-delimited.
 fn next_field(rest: &mut Bytes) -> Result<(u32, Option<Bytes>), SourceError> {
     let (tag, wire_type) = decode_key(rest).map_err(not_protobuf)?;
@@ -318,6 +350,23 @@ fn take(rest: &mut Bytes) -> Result<Bytes, SourceError> {
 
 fn not_protobuf(error: prost::DecodeError) -> SourceError {
     SourceError::Malformed(format!("not a valid protobuf message: {error}").into())
+}
+
+#[cfg(test)]
+mod part_tests {
+    use super::*;
+
+    #[test]
+    fn the_fields_of_a_trunk_come_in_any_order() {
+        let first = pb::Trunk { r#ref: "t1".into(), send_register: true, ..pb::Trunk::default() };
+        let last = pb::Trunk { uris: vec![pb::TrunkUri::default()], ..pb::Trunk::default() };
+        let item = [last.encode_to_vec(), first.encode_to_vec()].concat();
+        let mut message = vec![0x0a, u8::try_from(item.len()).unwrap()];
+        message.extend_from_slice(&item);
+        let part = next_part(&mut message.into(), &DefaultHashBuilder::default()).unwrap();
+        let Some(Part::Trunk(trunk)) = part else { panic!("{part:?}") };
+        assert_eq!((trunk.reference(), trunk.sends_register()), (Some("t1"), true));
+    }
 }
 
 /// Encodes as prost does, and leaves what comes back as it is.

@@ -9,21 +9,19 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use prost::Message;
 use tokio::sync::watch;
-use tonic::{Request, transport::Channel};
+use tonic::{Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
 
-use super::{Failure, GrpcError, channel, describe, failure};
+use super::{Failure, GrpcError, channel, codec::RegisterCodec, describe, failure};
 use crate::{
     config::Config,
     ports::{Link, RedirectTarget, Register, Reply, Requester, SendError},
-    proto::{
-        common, processor,
-        requester::{SendMessageRequest, requester_client::RequesterClient},
-        sipmessage as sip,
-    },
+    proto::{common, processor, requester::SendMessageRequest, sipmessage as sip},
     requester::LOCAL_REPLY,
     secret::Secret,
-    trunk::{Credentials, HostPort, Transport, UriHost},
+    trunk::{Credentials, HostPort, Transport, UriHost, is_host},
 };
 
 /// Connections to the Requester; more brought nothing.
@@ -36,18 +34,22 @@ const MAX_FORWARDS: i32 = 70;
 /// A Requester over gRPC.
 #[derive(Debug)]
 pub struct GrpcRequester {
-    clients: Vec<RequesterClient<Channel>>,
+    clients: Vec<Grpc<Channel>>,
     turn: AtomicUsize,
     monitor: channel::Monitor,
     common: Arc<Common>,
 }
 
 /// What is the same in all REGISTERs.
+#[doc(hidden)] // public for fuzz/
 #[derive(Debug)]
-struct Common {
-    methods: Vec<String>,
-    user_agent: String,
-    option_tags: Vec<String>,
+pub struct Common {
+    /// Each an Allow header field.
+    pub methods: Vec<String>,
+    /// User-Agent.
+    pub user_agent: String,
+    /// Require and Proxy-Require.
+    pub option_tags: Vec<String>,
 }
 
 impl GrpcRequester {
@@ -58,7 +60,7 @@ impl GrpcRequester {
     pub fn new(config: &Config) -> Result<Self, GrpcError> {
         let monitor = channel::Monitor::start(&config.requester);
         let clients = (0..CHANNELS)
-            .map(|_| channel::open(&config.requester, Some(&monitor)).map(RequesterClient::new))
+            .map(|_| channel::open(&config.requester, Some(&monitor)).map(Grpc::new))
             .collect::<Result<_, _>>()?;
         let common = Common {
             methods: config.methods.clone(),
@@ -72,15 +74,15 @@ impl GrpcRequester {
 impl Requester for GrpcRequester {
     async fn register(&self, request: Register, deadline: Duration) -> Result<Reply, SendError> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let mut client = self.clients[turn % self.clients.len()].clone();
-        let mut message = Request::new(encode(&request, &self.common));
+        let client = self.clients[turn % self.clients.len()].clone();
+        let mut message = Request::new(encoded(&request, &self.common));
         // For the Requester to know when nobody waits any more. tonic, too, ends the call then, but says that it was
         // cancelled: so a little later than ours.
         message.set_timeout(deadline + DEADLINE_MARGIN);
         // tonic keeps the timeout for the answer only; connecting counts as well.
-        match tokio::time::timeout(deadline, client.send_message(message)).await {
+        match tokio::time::timeout(deadline, send(client, message)).await {
             Err(_) => Err(SendError::Deadline(deadline)),
-            Ok(Ok(response)) => Ok(response.into_inner().message.map(decode).unwrap_or_default()),
+            Ok(Ok(reply)) => Ok(reply),
             Ok(Err(status)) => {
                 // An error text may quote what was sent.
                 let said = || redact(&describe(&status), request.credentials.as_ref());
@@ -98,10 +100,25 @@ impl Requester for GrpcRequester {
     }
 }
 
+async fn send(mut client: Grpc<Channel>, message: Request<Bytes>) -> Result<Reply, Status> {
+    const METHOD: &str = "/fonoster.routr.requester.v2beta1.Requester/SendMessage";
+    client.ready().await.map_err(|error| Status::from_error(Box::new(error)))?;
+    let codec = RegisterCodec { read: decode };
+    Ok(client.unary(message, PathAndQuery::from_static(METHOD), codec).await?.into_inner())
+}
+
+/// Out of line, so that the message's two kilobytes are no part of a call's future.
+#[inline(never)]
+fn encoded(register: &Register, common: &Common) -> Bytes {
+    encode(register, common).encode_to_vec().into()
+}
+
 /// A URI without a port, as the Java side understands it.
 const NO_PORT: i32 = -1;
 
-fn encode(register: &Register, common: &Common) -> SendMessageRequest {
+/// The message that asks a Requester to send a REGISTER.
+#[doc(hidden)] // public for fuzz/
+pub fn encode(register: &Register, common: &Common) -> SendMessageRequest {
     let transport_param = register.transport.parameter().to_owned();
     let uri = |user: &str, host: &str, port: i32| sip::SipUri {
         user: user.to_owned(),
@@ -192,7 +209,9 @@ fn transport(transport: Transport) -> common::Transport {
     }
 }
 
-fn decode(message: sip::SipMessage) -> Reply {
+/// What a Requester's answer says.
+#[doc(hidden)] // public for fuzz/
+pub fn decode(message: sip::SipMessage) -> Reply {
     let code = match &message.message_type {
         Some(sip::sip_message::MessageType::ResponseType(number)) => {
             sip::ResponseType::try_from(*number).ok().and_then(status_code)
@@ -233,13 +252,15 @@ fn leading_number(value: &str) -> Option<u32> {
 }
 
 fn redirect_target(uri: &sip::SipUri) -> Option<RedirectTarget> {
-    if uri.host.is_empty() {
+    let host = uri.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&uri.host);
+    // What is no host makes no REGISTER that could be sent: the Requester would be blamed for what a registrar said.
+    if !is_host(host) {
         return None;
     }
     let transport = Transport::parse(&uri.transport_param).or(uri.secure.then_some(Transport::Tls));
     let default = transport.unwrap_or(Transport::Udp).default_port();
     let port = u16::try_from(uri.port).ok().filter(|port| *port > 0).unwrap_or(default);
-    Some(RedirectTarget { address: HostPort::new(&uri.host, port), transport })
+    Some(RedirectTarget { address: HostPort::new(host, port), transport })
 }
 
 /// The status code of a response type; `None` for the one that says nothing. Where only the class is known, its first

@@ -39,6 +39,8 @@ pub struct StreamParser {
     buffer: Vec<u8>,
     /// Before this there is no end of the header fields, so that nothing is searched twice.
     searched: usize,
+    /// Bytes that the next message has, once its header fields have told; 0 before. They are not read again until then.
+    awaited: usize,
     broken: Option<ParseError>,
 }
 
@@ -68,7 +70,7 @@ impl StreamParser {
         let blank = line_ends(&self.buffer);
         if blank > 0 {
             self.buffer.drain(..blank);
-            self.searched = 0;
+            (self.searched, self.awaited) = (0, 0);
         }
         let framed = match self.frame() {
             Ok(Some(framed)) => framed,
@@ -82,7 +84,7 @@ impl StreamParser {
         let (head, end, length) = framed;
         let message = head.into_message(&self.buffer[end..end + length]);
         self.buffer.drain(..end + length);
-        self.searched = 0;
+        (self.searched, self.awaited) = (0, 0);
         message.map(Some)
     }
 
@@ -93,6 +95,9 @@ impl StreamParser {
 
     /// The header fields of the next message, where they end, and how long the body is, once all of it is there.
     fn frame(&mut self) -> Result<Option<(Head, usize, usize)>, ParseError> {
+        if self.buffer.len() < self.awaited {
+            return Ok(None);
+        }
         let Some(end) = Head::end(&self.buffer, self.searched) else {
             if self.buffer.len() > MAX_MESSAGE {
                 return Err(too_large());
@@ -101,13 +106,14 @@ impl StreamParser {
             self.searched = self.buffer.len().saturating_sub(3);
             return Ok(None);
         };
-        // Where the body is still to come, the header fields are read again: bodies are rare here.
+        // Where the body is still to come, the header fields are read once more when it is there: bodies are rare here.
         self.searched = end.saturating_sub(4);
         let head = Head::parse(&self.buffer[..end])?;
         let length = head.content_length()?.unwrap_or(0);
         if end + length > MAX_MESSAGE {
             return Err(too_large());
         }
+        self.awaited = end + length;
         Ok((self.buffer.len() >= end + length).then_some((head, end, length)))
     }
 }

@@ -20,7 +20,7 @@ struct V1<'a> {
 ///
 /// # Errors
 /// None that postcard has for such a type; the signature is postcard's.
-pub(super) fn encode(record: &Record, mut onto: Vec<u8>) -> Result<Vec<u8>, postcard::Error> {
+pub fn encode(record: &Record, mut onto: Vec<u8>) -> Result<Vec<u8>, postcard::Error> {
     onto.push(VERSION);
     let v1 = V1 {
         cseq: record.cseq,
@@ -32,7 +32,7 @@ pub(super) fn encode(record: &Record, mut onto: Vec<u8>) -> Result<Vec<u8>, post
 }
 
 /// Reads what [`encode`] wrote; `None` for an unknown version and for anything that cannot be a record.
-pub(super) fn decode(reference: Box<str>, bytes: &[u8]) -> Option<Record> {
+pub fn decode(reference: Box<str>, bytes: &[u8]) -> Option<Record> {
     let (&version, rest) = bytes.split_first()?;
     if version != VERSION || reference.is_empty() {
         return None;

@@ -5,18 +5,18 @@ use std::fmt::Write;
 use sha2::{Digest, Sha256};
 
 /// How many hashes the registrations of one registry are spread over.
-pub(super) const BUCKETS: usize = 256;
+pub const BUCKETS: usize = 256;
 
 /// The keys of one registry.
 #[derive(Debug)]
-pub(super) struct Keys {
+pub struct Keys {
     prefix: String,
 }
 
 impl Keys {
     /// Any text is good as an instance id: one that is not plain, or longer than 64 bytes, is replaced by its hash. A
     /// plain one has no colon, so it cannot be taken for a hash.
-    pub(super) fn new(instance: &str) -> Self {
+    pub fn new(instance: &str) -> Self {
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
         let readable = !instance.is_empty() && instance.len() <= 64 && instance.bytes().all(plain);
         let name = if readable { instance.to_owned() } else { format!("sha256:{}", hex_sha256(instance)) };
@@ -24,24 +24,24 @@ impl Keys {
     }
 
     /// The hash of one bucket.
-    pub(super) fn bucket(&self, bucket: u8) -> String {
+    pub fn bucket(&self, bucket: u8) -> String {
         format!("{}regs:{bucket:02x}", self.prefix)
     }
 
     /// The mark by which a loss of data is noticed.
-    pub(super) fn alive(&self) -> String {
+    pub fn alive(&self) -> String {
         format!("{}alive", self.prefix)
     }
 }
 
 /// The bucket of a trunk.
-pub(super) fn bucket_of(reference: &str) -> u8 {
+pub fn bucket_of(reference: &str) -> u8 {
     let [first, ..]: [u8; 32] = Sha256::digest(reference).into();
     first
 }
 
 /// Where the instance id of a registry is kept.
-pub(super) fn identity(registry_key: &str) -> String {
+pub fn identity(registry_key: &str) -> String {
     format!("routr-registry:instance:{}", hex_sha256(registry_key))
 }
 

@@ -1,3 +1,29 @@
-//! To be written.
+//! The simulation: the real driver, engine and election on simulated time, in worlds of which every fault is drawn from a seed.
+//! `make simulate SEEDS=N`. See the modules for what happens ([`script`]) and what is checked ([`sending`], [`watching`],
+//! [`views`]).
+#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::cast_precision_loss)]
 
-fn main() {}
+mod book;
+mod broken;
+mod history;
+mod lease;
+mod life;
+mod neighbours;
+mod network;
+mod process;
+mod registrar;
+mod rules;
+mod runs;
+mod script;
+mod seed;
+mod sending;
+mod trunks;
+mod views;
+mod watching;
+mod world;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    runs::main()
+}

@@ -373,7 +373,7 @@ impl Sim {
     }
 
     pub fn counts(&self) -> super::super::view::Counts {
-        self.engine.summary(self.now()).counts
+        *self.engine.fleet.counts()
     }
 
     /// What was sent from now on.

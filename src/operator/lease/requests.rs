@@ -119,22 +119,8 @@ impl Requests {
             let problem = "the API server sent a Lease without a resourceVersion".to_owned();
             return Err(RequestError { why: Unwritten::Unknown, problem });
         };
-        let LeaseSpec {
-            holder_identity,
-            lease_duration_seconds,
-            acquire_time,
-            renew_time,
-            lease_transitions,
-            ..
-        } = lease.spec.clone().unwrap_or_default();
+        let record = record(&lease);
         self.last = Some(lease);
-        let record = Record {
-            holder: holder_identity.unwrap_or_default(),
-            seconds: lease_duration_seconds,
-            acquired: acquire_time.map(|time| time.0.as_microsecond()),
-            renewed: renew_time.map(|time| time.0.as_microsecond()),
-            transitions: lease_transitions.unwrap_or(0),
-        };
         Ok(Observed { record, version })
     }
 
@@ -207,6 +193,27 @@ impl Requests {
     }
 }
 
+/// What a Lease says, as far as the election goes.
+#[doc(hidden)] // public for fuzz/
+#[must_use]
+pub fn record(lease: &Lease) -> Record {
+    let LeaseSpec {
+        holder_identity,
+        lease_duration_seconds,
+        acquire_time,
+        renew_time,
+        lease_transitions,
+        ..
+    } = lease.spec.clone().unwrap_or_default();
+    Record {
+        holder: holder_identity.unwrap_or_default(),
+        seconds: lease_duration_seconds,
+        acquired: acquire_time.map(|time| time.0.as_microsecond()),
+        renewed: renew_time.map(|time| time.0.as_microsecond()),
+        transitions: lease_transitions.unwrap_or(0),
+    }
+}
+
 /// Which rule of RBAC is missing.
 fn forbidden(verb: Verb, namespace: &str, name: &str, said: &str) -> String {
     let (does, rule) = match verb {
@@ -221,6 +228,9 @@ fn forbidden(verb: Verb, namespace: &str, name: &str, said: &str) -> String {
     )
 }
 
-fn time(microseconds: i64) -> Option<MicroTime> {
+/// A time of a record as a Lease has it; `None` where no calendar reaches.
+#[doc(hidden)] // public for fuzz/
+#[must_use]
+pub fn time(microseconds: i64) -> Option<MicroTime> {
     Timestamp::from_microsecond(microseconds).ok().map(MicroTime)
 }

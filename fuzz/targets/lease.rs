@@ -1,0 +1,71 @@
+//! Leases as others may have written them, one on each line, through the election of one replica. `-` is an answer that
+//! never came, `x` a Lease that is gone, a number so many milliseconds.
+
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use routr_registry::operator::lease::{
+    election::{Act, Election, Observed, Times, Unwritten},
+    requests,
+};
+use tokio::time::Instant;
+
+use super::support::text;
+
+/// More lines than this show nothing new.
+const MAX_STEPS: usize = 64;
+
+pub fn run(data: &[u8]) {
+    let text = text(data);
+    let times = Times::of(Duration::from_secs(10));
+    let mut now = Instant::now();
+    let mut election = Election::new("me".to_owned(), times, now);
+    let (mut wall, mut renewed, mut last) = (1_790_000_000_000_000_i64, i64::MIN, None);
+    for line in text.lines().take(MAX_STEPS) {
+        if let Ok(ms) = line.parse::<u16>() {
+            now += Duration::from_millis(ms.into());
+            wall = wall.saturating_add(i64::from(ms) * 1_000);
+        }
+        let read = serde_json::from_str::<Lease>(line).ok();
+        let observed = read.map(|lease| {
+            let record = requests::record(&lease);
+            for time in [record.acquired, record.renewed].into_iter().flatten() {
+                let written = requests::time(time).expect("a time that was read can be written");
+                assert_eq!(written.0.as_microsecond(), time);
+            }
+            let version = lease.metadata.resource_version.filter(|version| !version.is_empty());
+            Observed { record, version: version.unwrap_or_else(|| "1".to_owned()) }
+        });
+        last = observed.clone().or(last);
+        match election.next(now) {
+            Act::Wait(until) => assert!(until > now),
+            Act::Read => match line {
+                "-" => election.unread(now),
+                "x" => election.read(None, now),
+                _ => election.read(last.clone(), now),
+            },
+            Act::Write { over } => {
+                let record = election.claim(wall);
+                assert_eq!(record.holder, "me");
+                assert!(record.transitions >= 0 || last.is_some(), "{record:?}");
+                assert!(
+                    record.renewed.is_some_and(|time| time > renewed),
+                    "the others tell a renewal by its time"
+                );
+                renewed = record.renewed.unwrap();
+                let version = format!("{}+", over.unwrap_or_default());
+                match line {
+                    "-" => election.unwritten(Unwritten::Unknown, now),
+                    "x" => election.unwritten(Unwritten::Missing, now),
+                    line if line.starts_with('{') => election.unwritten(Unwritten::Conflict, now),
+                    _ => election.wrote(Observed { record, version }, now, now),
+                }
+            }
+            Act::Lose(_) => election.stand(now),
+        }
+        assert!(election.leads_until().is_none_or(|until| until <= now + times.valid));
+        if let Act::Wait(until) = election.next(now) {
+            assert!(until <= now + times.duration, "no replica looks away for longer than a term");
+        }
+    }
+}

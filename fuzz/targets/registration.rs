@@ -1,0 +1,238 @@
+//! What a Requester answers, one answer after the other, through the state machine of one trunk.
+//!
+//! An input is a byte of settings, then steps: what happens (a byte), the length of an answer (two bytes), the answer.
+
+use std::time::Duration;
+
+use prost::Message as _;
+use rand::{SeedableRng as _, rngs::SmallRng};
+use routr_registry::{
+    grpc::requester::{Common, decode, encode},
+    ports::{Reply, SendError},
+    proto::sipmessage::SipMessage,
+    registration::{
+        Attempt, Effect, Plan, Purpose, Registration, Sent, Settings, UriChoice,
+        identity::RegistryId,
+        reply::Verdict,
+        request::{self, UriView},
+        time::{Moment, Now},
+    },
+    requester::{Mode, draft::Draft},
+    trunk::{HostPort, Transport},
+};
+
+use super::support::{Input, assert_presentable, text};
+
+/// More steps than this show nothing new.
+const MAX_STEPS: usize = 64;
+const HOSTS: [&str; 4] = ["sip.example.com", "b.example.com", "192.0.2.7", "2001:db8::7"];
+const TRANSPORTS: [Transport; 3] = [Transport::Udp, Transport::Tcp, Transport::Tls];
+/// A quick round asks each URI once, another EdgePort for one of them, and each may send it on: five redirections, two
+/// 423 and a 420.
+const MOST_AT_ONCE: usize = 5 * 9;
+
+/// The trunk, and what its registrar and its engine remember.
+struct World {
+    registration: Registration,
+    settings: Settings,
+    uris: u8,
+    edges: u8,
+    now: Now,
+    rng: SmallRng,
+    min_expires: u32,
+    last_cseq: u32,
+    at_once: usize,
+}
+
+pub fn run(data: &[u8]) {
+    let mut input = Input::new(data);
+    let shape = input.byte();
+    let tags = ["gin", "path", "outbound"].into_iter().take(usize::from(shape >> 6));
+    let now = Now { at: Moment(1_000_000), unix_ms: 1_790_000_000_000 };
+    let mut world = World {
+        registration: Registration::new(now.at),
+        settings: Settings {
+            interval_ms: 60_000,
+            expires_s: [600, 10, 3_600, 86_400][usize::from(shape >> 4 & 3)],
+            deadline_ms: 40_000,
+            tags: tags.map(str::to_owned).collect(),
+        },
+        uris: 1 + (shape & 3),
+        edges: 1 + (shape >> 2 & 3),
+        now,
+        rng: SmallRng::seed_from_u64(7),
+        min_expires: 0,
+        last_cseq: 0,
+        at_once: 0,
+    };
+    for _ in 0..MAX_STEPS {
+        if input.is_empty() || !world.step(&mut input) {
+            return;
+        }
+    }
+}
+
+impl World {
+    fn plan(&self) -> Plan<'_> {
+        Plan { uris: self.uris, edges: self.edges, settings: &self.settings }
+    }
+
+    /// Takes one step; `false` where the registration has ended.
+    fn step(&mut self, input: &mut Input<'_>) -> bool {
+        let what = input.byte();
+        let length = input.number();
+        let answer = match what & 15 {
+            0..=8 => Ok(SipMessage::decode(input.take(length.into())).map(decode).unwrap_or_default()),
+            9 => Err(SendError::Deadline(Duration::from_millis(length.into()))),
+            10 => Err(SendError::Unavailable("no route to host".into())),
+            // The gRPC port takes control characters out of it, and cuts it.
+            11 => {
+                let said = text(input.take((length & 255).into())).replace(char::is_control, "");
+                Err(SendError::Refused(said.into()))
+            }
+            _ => {
+                self.happen(what, length);
+                return !self.is_over();
+            }
+        };
+        self.exchange(&answer, what);
+        !self.is_over()
+    }
+
+    fn is_over(&self) -> bool {
+        self.registration.due() == Moment::NEVER
+    }
+
+    /// What comes from elsewhere than a registrar.
+    fn happen(&mut self, what: u8, length: u16) {
+        let (now, position) = (self.now, u8::try_from(length & 3).unwrap());
+        self.at_once = 0;
+        match what >> 4 & 7 {
+            0 => self.registration.changed((position < self.uris).then_some(position), now.at),
+            1 => drop(self.registration.leave(now)),
+            2 => self.registration.refresh_now(now.at),
+            3 => self.registration.refresh_early(now.at, &mut self.rng),
+            4 => self.registration.reschedule(&self.settings, now.at, &mut self.rng),
+            5 => self.registration.lapsed(now.unix_ms),
+            6 => self.registration.divert(position.min(self.uris - 1), now.at.plus(u64::from(length) * 100)),
+            // The wall clock jumps back, the other one goes on.
+            _ => {
+                self.now.unix_ms -= u64::from(length) * 1_000;
+                self.now.at = now.at.plus(u64::from(length) * 10);
+            }
+        }
+    }
+
+    fn exchange(&mut self, answer: &Result<Reply, SendError>, what: u8) {
+        let waited = self.registration.due().since(self.now.at);
+        self.now = Now { at: self.now.at.plus(waited), unix_ms: self.now.unix_ms + waited };
+        self.at_once = if waited > 0 { 0 } else { self.at_once + 1 };
+        let plan = Plan { uris: self.uris, edges: self.edges, settings: &self.settings };
+        let attempt = self.registration.attempt(self.min_expires, &plan, self.now);
+        self.assert_attempt(&attempt);
+        let uri = match attempt.uri {
+            UriChoice::Rank(rank) | UriChoice::Position(rank) => usize::from(rank),
+        };
+        let host = HostPort::new(HOSTS[uri], 5060);
+        let transport = TRANSPORTS[usize::from(what >> 6).min(2)];
+        self.assert_sendable(&attempt, &host, transport);
+        let target = attempt.redirect.clone();
+        let sent = Sent {
+            address: target.as_ref().map_or(&host, |to| &to.address),
+            transport: target.as_ref().and_then(|to| to.transport).unwrap_or(transport),
+            position: u8::try_from(uri).unwrap(),
+            at: self.now.at,
+        };
+        // It takes its time.
+        let late = u64::from(what >> 4 & 3) * 9_000;
+        self.now = Now { at: self.now.at.plus(late), unix_ms: self.now.unix_ms + late };
+        let plan = Plan { uris: self.uris, edges: self.edges, settings: &self.settings };
+        let (verdict, effect) =
+            self.registration.answered(&attempt, sent, answer, &plan, self.now, &mut self.rng);
+        self.assert_answered(&attempt, sent, &verdict, &effect);
+    }
+
+    /// What every REGISTER is, whatever was answered before.
+    fn assert_attempt(&mut self, attempt: &Attempt) {
+        assert!(attempt.cseq > self.last_cseq && attempt.cseq < 1 << 31, "CSeq rises: {attempt:?}");
+        self.last_cseq = self.registration.cseq();
+        let expires = if attempt.purpose == Purpose::Leave { 0..=0 } else { 1..=86_400 };
+        assert!(expires.contains(&attempt.expires), "{attempt:?}");
+        let ranks = match attempt.uri {
+            UriChoice::Rank(rank) | UriChoice::Position(rank) => rank < self.uris,
+        };
+        assert!(ranks && attempt.edge < self.plan().edges, "{attempt:?}");
+    }
+
+    /// It can be sent: what an answer taught cannot spoil the next request.
+    fn assert_sendable(&self, attempt: &Attempt, host: &HostPort, transport: Transport) {
+        let uri = UriView { user: "alice", host: &host.host, port: host.port, transport };
+        let (id, edge) = (RegistryId::new("r"), HostPort::new("10.0.0.1", 5060));
+        let register = request::register(&id, "t1", uri, None, edge, attempt, 1);
+        let common = Common {
+            methods: Vec::new(),
+            user_agent: "Routr Connect v2".into(),
+            option_tags: self.settings.tags.clone(),
+        };
+        let draft = Draft::read(&encode(&register, &common), Mode::Direct);
+        match (draft, register.transport) {
+            (Ok(draft), _) => drop(draft.request.to_bytes().expect("it can be written")),
+            (Err(_), Transport::Sctp | Transport::Ws | Transport::Wss) => {}
+            (Err(error), _) => panic!("the Requester would not take it: {error}"),
+        }
+    }
+
+    fn assert_answered(&mut self, attempt: &Attempt, sent: Sent<'_>, verdict: &Verdict, effect: &Effect) {
+        let (registration, now) = (&self.registration, self.now);
+        assert!(!registration.in_flight());
+        assert!(registration.cseq() >= attempt.cseq && registration.cseq() - attempt.cseq <= 1_000);
+        self.last_cseq = registration.cseq();
+        if let Some((cause, _)) = registration.cause() {
+            assert_presentable(&cause.message);
+        }
+        if let Some(ask) = effect.min_expires {
+            assert!(ask > attempt.expires && ask <= 86_400);
+            self.min_expires = ask;
+        }
+        assert!(
+            effect
+                .hold_registrar_until
+                .is_none_or(|until| until >= now.at && until.since(now.at) <= 3_600_000)
+        );
+        if let Some(binding) = registration.binding() {
+            assert!(
+                (1..=86_400).contains(&binding.granted_s) || attempt.purpose == Purpose::Leave,
+                "{binding:?}"
+            );
+            assert!(binding.expires_at.since(now.at) <= 86_400_000 && binding.position < self.uris);
+        }
+        if self.is_over() {
+            assert!(effect.finished, "a registration is due some time until it has ended");
+            return;
+        }
+        let (due, registration) = (self.registration.due(), &self.registration);
+        assert!(due.since(now.at) <= 86_400_000, "due in {} ms", due.since(now.at));
+        if *verdict == Verdict::Unavailable {
+            // The breaker of the Requester decides when.
+            self.at_once = 0;
+            return;
+        }
+        assert!(due >= now.at, "the next REGISTER is never in the past");
+        assert!(self.at_once <= MOST_AT_ONCE, "{} REGISTERs without a pause", self.at_once);
+        let active = attempt.purpose != Purpose::Leave && !registration.is_leaving();
+        match verdict {
+            Verdict::Registered { expires_s } if active => {
+                assert!(*expires_s >= 1 && *expires_s <= attempt.expires);
+                let lapse = sent.at.plus(u64::from(*expires_s) * 1_000);
+                assert_eq!(registration.binding().map(|binding| binding.expires_at), Some(lapse));
+                assert!(due <= lapse.max(now.at), "refreshed before it lapses");
+            }
+            Verdict::Rejected | Verdict::UnknownAccount { .. }
+                if attempt.purpose == Purpose::Register && active =>
+            {
+                assert!(due.since(now.at) >= 300_000, "a refused password waits");
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! A SIP datagram: read, written, and read again.
+
+use routr_registry::{
+    requester::reply,
+    sip::{
+        digest::{Authorization, Challenge},
+        headers::{BuildError, is_secret},
+        message::{MAX_HEADERS, MAX_MESSAGE, Message},
+        uri::NameAddr,
+        via::Via,
+    },
+};
+
+use super::support::{assert_presentable, is_distinct, is_one_line};
+
+pub fn run(data: &[u8]) {
+    match Message::parse_datagram(data) {
+        Ok(message) => {
+            assert_survives(&message);
+            assert_headers(&message, data);
+        }
+        Err(error) => drop(assert_presentable(&error)),
+    }
+}
+
+/// What was read can be written, and is the same when that is read.
+pub fn assert_survives(message: &Message) {
+    let bytes = match message.to_bytes() {
+        Ok(bytes) => bytes,
+        // A compact message can be longer when it is written with long names.
+        Err(error) => {
+            return assert!(matches!(error, BuildError::TooLarge(size) if size > MAX_MESSAGE), "{error}");
+        }
+    };
+    let again = match Message::parse_datagram(&bytes) {
+        Ok(again) => again,
+        // Content-Length may be one field more.
+        Err(error) => return assert!(message.headers().len() == MAX_HEADERS, "{error}"),
+    };
+    match (message, &again) {
+        (Message::Request(one), Message::Request(other)) => {
+            assert_eq!((&one.method, &one.uri, &one.body), (&other.method, &other.uri, &other.body));
+        }
+        (Message::Response(one), Message::Response(other)) => {
+            assert_eq!((one.code, &one.reason, &one.body), (other.code, &other.reason, &other.body));
+        }
+        _ => panic!("a request became a response, or the other way about"),
+    }
+    let fields = |message: &Message| -> Vec<(String, String)> {
+        let own = message.headers().iter().filter(|(name, _)| *name != "Content-Length");
+        own.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    };
+    assert_eq!(fields(message), fields(&again));
+}
+
+/// Each header field is good or none, by every reader; credentials are not shown.
+fn assert_headers(message: &Message, data: &[u8]) {
+    let headers = message.headers();
+    assert!(headers.len() <= MAX_HEADERS);
+    assert!(headers.cseq().is_none_or(|(_, method)| !method.is_empty()));
+    assert!(headers.call_id().is_none_or(|id| !id.is_empty()));
+    let _ = (headers.via(), headers.via_branch(), headers.expires(), headers.min_expires());
+    let _ = (headers.retry_after(), headers.from_tag(), headers.to_tag());
+    let shown = format!("{message:?}");
+    for (name, value) in headers.iter() {
+        assert!(!name.is_empty() && is_one_line(value) && value.trim() == value, "{name:?}: {value:?}");
+        let _ = (NameAddr::parse(value), NameAddr::parse_list(value), Via::parse(value));
+        let _ = (Challenge::parse(value, false), Authorization::parse(value));
+        assert!(!is_secret(name) || !is_distinct(data, value) || !shown.contains(value));
+    }
+    if let Message::Response(response) = message {
+        let _ = Challenge::from_response(response).map_err(|error| assert_presentable(&error));
+        let _ = reply::write(response, None);
+    }
+}

@@ -1,0 +1,66 @@
+//! A registrar's response on its way through the Requester and back into the registry: SIP -> protobuf -> verdict.
+
+use prost::Message as _;
+use routr_registry::{
+    grpc::requester::decode,
+    proto::sipmessage::SipMessage,
+    registration::reply::{Asked, Verdict, judge},
+    requester::{LOCAL_REPLY, reply},
+    sip::{
+        message::{Message, Response},
+        uri::SipUri,
+    },
+};
+
+use super::support::assert_presentable;
+
+pub fn run(data: &[u8]) {
+    let Ok(Message::Response(response)) = Message::parse_datagram(data) else { return };
+    let sent = SipUri { user: Some("alice".into()), port: Some(5060), ..SipUri::new("edge.example.com") };
+    for sent in [None, Some(&sent)] {
+        let written = reply::write(&response, sent);
+        let encoded = written.encode_to_vec();
+        let read = SipMessage::decode(&encoded[..]).expect("what is written is read");
+        assert_eq!(read, written);
+        assert_means(&response, read);
+    }
+}
+
+fn assert_means(response: &Response, message: SipMessage) {
+    let headers = &response.headers;
+    assert_eq!(message.call_id.as_ref().map(|id| id.call_id.as_str()), headers.call_id());
+    assert!(!message.extensions.iter().any(|extension| extension.name.eq_ignore_ascii_case(LOCAL_REPLY)));
+    let extensions = message.extensions.len();
+    assert!(extensions <= headers.len());
+    let reply = decode(message);
+    let code = reply.code.expect("a response has a code");
+    assert!(code == response.code || code / 100 == response.code / 100, "{code} for {}", response.code);
+    assert!(!reply.local, "only the Requester says so");
+    for (read, sent) in
+        [(reply.min_expires, headers.min_expires()), (reply.retry_after, headers.retry_after())]
+    {
+        assert!(sent.is_none() || read == sent, "{read:?} for {sent:?}");
+    }
+    assert_eq!(reply.cseq, headers.get("CSeq").map(|_| reply.cseq).unwrap_or_default());
+    if let Some((number, _)) = headers.cseq() {
+        assert_eq!(reply.cseq, Some(number));
+    }
+    if let (Some(read), Some(sent)) = (reply.expires, headers.expires()) {
+        assert_eq!(read, i32::try_from(sent).unwrap_or(i32::MAX));
+    }
+    assert!(reply.contact_expires.is_none_or(|seconds| seconds >= 0), "{:?}", reply.contact_expires);
+    let tags = ["gin".to_owned(), "path".to_owned()];
+    for expires in [0, 600, 86_400] {
+        let asked = Asked { expires, tags: &tags, without_tags: 0 };
+        let (verdict, cause) = judge(&Ok(reply.clone()), asked);
+        assert_presentable(&cause.message);
+        match verdict {
+            Verdict::Registered { expires_s } => {
+                assert!(response.code / 100 == 2 && expires_s <= expires && (expires_s > 0 || expires == 0));
+            }
+            Verdict::TooBrief { ask } => assert!(ask > expires && ask <= 86_400),
+            Verdict::BadExtension { tags } => assert!(tags <= 3),
+            _ => assert!(!(response.code / 100 == 2 && expires == 0), "a removal that succeeded has"),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! A trunk as the API server encodes it, up to the REGISTERs that are sent for it: what is taken in can be sent.
+
+use routr_registry::{
+    engine::packed::PackedTrunk,
+    grpc::{
+        requester::{Common, encode},
+        trunk,
+    },
+    ports::Register,
+    registration::{Attempt, Purpose, UriChoice, identity::RegistryId, request},
+    requester::{Mode, draft::Draft},
+    sip::message::Message,
+    trunk::{HostPort, Transport, Trunk},
+};
+
+use super::support::{assert_presentable, is_distinct};
+
+pub fn run(data: &[u8]) {
+    let decoded = trunk::decode(data);
+    let password = password(data);
+    let secret = password.as_deref().filter(|password| is_distinct(data, password));
+    let unseen = |text: &str| assert!(secret.is_none_or(|secret| !text.contains(secret)), "{text}");
+    match decoded {
+        Err(problem) => {
+            let said = problem.to_string();
+            assert!(!said.is_empty() && said.len() < 64 * 500, "{} bytes", said.len());
+            assert!(!said.contains(char::is_control), "{said:?}");
+            unseen(&said);
+            unseen(&format!("{problem:?}"));
+        }
+        Ok(trunk) => {
+            unseen(&format!("{trunk:?}"));
+            if let Some(problem) = &trunk.problem {
+                unseen(problem);
+            }
+            assert_usable(&trunk);
+            assert_packs(&trunk);
+            for position in 0..u8::try_from(trunk.uris.len()).unwrap() {
+                assert_sendable(&trunk, position);
+            }
+        }
+    }
+}
+
+fn password(data: &[u8]) -> Option<String> {
+    use prost::Message as _;
+    let trunk = routr_registry::proto::trunks::Trunk::decode(data).ok()?;
+    Some(trunk.outbound_credentials?.password)
+}
+
+fn assert_usable(trunk: &Trunk) {
+    assert!((1..=64).contains(&trunk.uris.len()));
+    for uri in &trunk.uris {
+        assert!(!uri.user.is_empty() && !uri.registrar.host.is_empty() && uri.registrar.port > 0);
+        assert_eq!(*uri.registrar.host, *uri.registrar.host.to_ascii_lowercase());
+    }
+}
+
+/// A packed trunk says what the trunk says.
+fn assert_packs(trunk: &Trunk) {
+    let packed = PackedTrunk::new(trunk);
+    let open = packed.open();
+    assert_eq!((packed.reference(), open.reference()), (&*trunk.reference, &*trunk.reference));
+    assert_eq!((open.name(), open.region()), (&*trunk.name, trunk.region.as_deref()));
+    assert_eq!((open.problem(), open.credentials()), (trunk.problem.as_deref(), trunk.credentials.clone()));
+    assert_eq!(usize::from(open.uris()), trunk.uris.len());
+    for (position, uri) in (0..).zip(&trunk.uris) {
+        let packed = open.uri(position).unwrap();
+        assert_eq!(
+            (packed.user, packed.host, packed.port),
+            (&*uri.user, &*uri.registrar.host, uri.registrar.port)
+        );
+        assert_eq!(packed.transport, uri.transport);
+    }
+    let mut order = open.order();
+    order.sort_unstable();
+    assert!(order.into_iter().eq(0..open.uris()), "each URI is in the order once");
+    assert!(open.registers_as(&packed.with_problem(Some("x")).open()));
+}
+
+/// The Requester takes the REGISTER for that URI, and what it would send is read again as what was meant.
+fn assert_sendable(trunk: &Trunk, position: u8) {
+    let packed = PackedTrunk::new(trunk);
+    let open = packed.open();
+    let attempt = Attempt {
+        purpose: Purpose::Register,
+        uri: UriChoice::Rank(0),
+        edge: 0,
+        redirect: None,
+        expires: 600,
+        cseq: 7,
+        without_tags: 0,
+    };
+    let uri = open.uri(position).unwrap();
+    let (id, edge) = (RegistryId::new("r"), HostPort::new("10.0.0.1", 5060));
+    let register = request::register(&id, open.reference(), uri, open.credentials(), edge, &attempt, 1);
+    let common = Common {
+        methods: vec!["INVITE".into()],
+        user_agent: "Routr Connect v2".into(),
+        option_tags: vec!["gin".into()],
+    };
+    let request = encode(&register, &common);
+    for mode in [Mode::Direct, Mode::Proxied] {
+        match (Draft::read(&request, mode), mode, uri.transport) {
+            (Ok(draft), ..) => assert_says(&draft, &register, mode),
+            (Err(error), Mode::Direct, Transport::Sctp | Transport::Ws | Transport::Wss)
+            | (Err(error), Mode::Proxied, Transport::Sctp | Transport::Ws | Transport::Wss) => {
+                assert_presentable(&error);
+            }
+            (Err(error), ..) => panic!("a trunk that was taken in cannot be sent: {error}"),
+        }
+    }
+}
+
+fn assert_says(draft: &Draft, register: &Register, mode: Mode) {
+    let bytes = draft.request.to_bytes().expect("a REGISTER fits into a message");
+    let Ok(Message::Request(read)) = Message::parse_datagram(&bytes) else { panic!("it is read again") };
+    assert_eq!((read.method.as_str(), read.headers.cseq()), ("REGISTER", Some((7, "REGISTER"))));
+    assert_eq!((&*read.uri.host, &read.uri.user), (&*register.request_host, &None));
+    assert_eq!(read.headers.call_id(), Some(&*register.call_id));
+    assert_eq!(
+        (read.headers.expires(), read.headers.from_tag().as_deref()),
+        (Some(600), Some(&*register.from_tag))
+    );
+    for name in ["From", "To"] {
+        let address = routr_registry::sip::uri::NameAddr::parse(read.headers.get(name).unwrap()).unwrap();
+        assert_eq!(address.uri.user.as_deref(), Some(&*register.user));
+        assert_eq!((&*address.uri.host, address.uri.secure), (&*register.domain, register.secure));
+    }
+    if mode == Mode::Direct {
+        assert_eq!(draft.credentials, register.credentials);
+        assert_eq!(read.headers.get("X-Gateway-Auth"), None);
+    } else {
+        assert_eq!(read.headers.get("X-Gateway-Auth").is_some(), register.credentials.is_some());
+    }
+}

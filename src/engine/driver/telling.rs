@@ -1,0 +1,87 @@
+//! Tells in the log which registrations changed their state, and no more than a person or a disk can take: a million trunks
+//! that register, or lose their Requester, are a number and not a million lines.
+
+use tokio::time::{Duration, Instant};
+
+use crate::engine::{
+    Engine, Transition,
+    view::{Counts, TrunkState},
+};
+
+/// Lines in each [`WINDOW`]; what comes beyond is counted, and told one by one at debug level only.
+const LINES: u32 = 100;
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Telling {
+    until: Instant,
+    lines: u32,
+    /// Changes without a line, by the state that they led to.
+    untold: Counts,
+}
+
+impl Telling {
+    pub(super) fn new() -> Self {
+        Self { until: Instant::now(), lines: 0, untold: Counts::default() }
+    }
+
+    /// Tells what changed since the last call.
+    pub(super) fn tell(&mut self, engine: &mut Engine) {
+        let transitions = engine.take_transitions();
+        if Instant::now() >= self.until {
+            self.sum_up();
+            (self.until, self.lines) = (Instant::now() + WINDOW, 0);
+        }
+        for transition in transitions {
+            if self.lines < LINES {
+                self.lines += 1;
+                line(&transition);
+            } else {
+                *self.untold.of_mut(transition.to) += 1;
+                let (trunk, to) = (&*transition.reference, transition.to.name());
+                tracing::debug!(trunk, to, "one of many registrations that changed their state");
+            }
+        }
+    }
+
+    /// When [`Telling::tell`] has something to say though nothing changes.
+    pub(super) fn at(&self) -> Option<Instant> {
+        (self.untold != Counts::default()).then_some(self.until)
+    }
+
+    /// Tells how many changed without a line of their own.
+    pub(super) fn sum_up(&mut self) {
+        if self.untold != Counts::default() {
+            let Counts { pending, registered, at_risk, failing, invalid, leaving } =
+                std::mem::take(&mut self.untold);
+            tracing::info!(
+                registered,
+                at_risk,
+                failing,
+                invalid,
+                leaving,
+                pending,
+                "more registrations changed their state than are told one by one"
+            );
+        }
+    }
+}
+
+fn line(transition: &Transition) {
+    let trunk = &*transition.reference;
+    let (from, to, registrar) = (transition.from.name(), transition.to.name(), &*transition.registrar);
+    match (transition.to, &transition.reason) {
+        (TrunkState::AtRisk | TrunkState::Failing | TrunkState::Invalid, Some((reason, message))) => {
+            tracing::warn!(trunk, from, to, registrar, reason, "{message}");
+        }
+        // One of its URIs cannot be used.
+        (_, Some((reason @ "InvalidTrunk", message))) => {
+            tracing::warn!(trunk, from, to, registrar, reason, "{message}");
+        }
+        (TrunkState::AtRisk | TrunkState::Failing | TrunkState::Invalid, None) => {
+            tracing::warn!(trunk, from, to, registrar, "registration in trouble");
+        }
+        _ => tracing::info!(trunk, from, to, registrar, "registration changed its state"),
+    }
+}

@@ -1,0 +1,190 @@
+//! What the checks remember, seen from the world: never from the engine's own books.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+
+use routr_registry::{engine::EngineSettings, trunk::HostPort};
+
+use crate::{life::Life, trunks::Catalogue};
+
+/// One run of an engine: from its start to its end, or to the death of its process.
+pub struct Run {
+    pub life: Arc<Life>,
+    pub began: u64,
+    /// The versions of trunks that a listing told it of.
+    pub known: BTreeMap<String, u64>,
+    /// Registrars that asked it to wait, and until when.
+    pub holds: BTreeMap<Box<str>, u64>,
+    /// What is left of each registrar's budget, and since when.
+    pub buckets: BTreeMap<Box<str>, (f64, u64)>,
+    pub in_flight: u32,
+    pub paused: bool,
+    /// Told to remove everything.
+    pub farewell: bool,
+    /// Told to end.
+    pub ending: bool,
+    pub sends: u64,
+}
+
+/// A password that was refused.
+#[derive(Clone, Debug)]
+pub struct Rejected {
+    pub run: u32,
+    pub password: String,
+    pub times: u32,
+    pub until: u64,
+}
+
+/// A success, as the engine was told of it.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    pub run: u32,
+    pub sent: u64,
+    pub granted_ms: u64,
+    /// From the preferred target by the preferred EdgePort.
+    pub preferred: bool,
+}
+
+/// One Call-ID.
+#[derive(Default)]
+pub struct CallBook {
+    /// The highest number that anyone has used.
+    pub used: u32,
+    pub flight: Option<u64>,
+    pub rejected: Option<Rejected>,
+    /// What a target asked of this trunk alone: in which run, and until when.
+    pub asked: BTreeMap<HostPort, (u32, u64)>,
+    pub grant: Option<Grant>,
+    /// Tries to remove the binding since the last success.
+    pub leaves: u32,
+    /// When it was last not wanted, for whatever reason.
+    pub unwanted_at: Option<u64>,
+    /// Since when it has not been wanted without a break.
+    pub unwanted_since: Option<u64>,
+}
+
+/// One trunk.
+#[derive(Default)]
+pub struct TrunkBook {
+    /// Since when nothing at all has been wrong on any of its ways.
+    pub well_since: Option<u64>,
+    /// Since when one of its ways has been well.
+    pub fair_since: Option<u64>,
+    /// Since when no registrar has held a binding.
+    pub bare_since: Option<u64>,
+    /// Until when it may wait for what it met before it was well.
+    pub patience: u64,
+    pub fair_patience: u64,
+    /// The last reason to send out of turn.
+    pub reason_at: u64,
+    /// The last time that a person or an edit had it begin anew.
+    pub wish_at: u64,
+}
+
+/// A REGISTER whose call is open.
+pub struct Flight {
+    pub run: u32,
+    pub call: Box<str>,
+    pub reference: String,
+    pub target: HostPort,
+    pub password: Option<String>,
+    pub sent: u64,
+    pub asked: u32,
+    pub preferred: bool,
+}
+
+/// See the module.
+pub struct Book {
+    pub runs: BTreeMap<u32, Run>,
+    pub calls: BTreeMap<Box<str>, CallBook>,
+    pub trunks: BTreeMap<String, TrunkBook>,
+    pub flights: BTreeMap<u64, Flight>,
+    pub from_tags: HashSet<Box<str>>,
+    /// The settings that hold.
+    pub settings: EngineSettings,
+    /// When they changed, and what they were: for a moment either may hold.
+    pub changed_at: u64,
+    /// The shortest interval, and so the longest lead, is of these.
+    pub before: EngineSettings,
+    pub tags: Vec<String>,
+    pub next: u64,
+    /// Since when the Requester, its EdgePorts, the API server and the acting run have been well.
+    pub neighbours_since: Option<u64>,
+    pub polls: u64,
+    pub sends: u64,
+    /// What of this world holds back: the last time that anything was wrong.
+    pub trouble_at: u64,
+}
+
+impl Book {
+    pub fn new(settings: &EngineSettings) -> Self {
+        Self {
+            runs: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            trunks: BTreeMap::new(),
+            flights: BTreeMap::new(),
+            from_tags: HashSet::new(),
+            settings: settings.clone(),
+            changed_at: 0,
+            before: settings.clone(),
+            tags: settings.registration.tags.clone(),
+            next: 0,
+            neighbours_since: None,
+            polls: 0,
+            sends: 0,
+            trouble_at: 0,
+        }
+    }
+
+    /// What the history calls a Call-ID.
+    pub fn call_name(&self, catalogue: &Catalogue, call_id: &str) -> String {
+        catalogue.calls.get(call_id).map_or_else(|| format!("?{call_id}"), |call| call.name.clone())
+    }
+
+    pub fn call(&mut self, call_id: &str) -> &mut CallBook {
+        self.calls.entry(call_id.into()).or_default()
+    }
+
+    pub fn trunk(&mut self, reference: &str) -> &mut TrunkBook {
+        self.trunks.entry(reference.to_owned()).or_default()
+    }
+
+    /// A number was used on the wire.
+    pub fn used(&mut self, call_id: &str, cseq: u32) {
+        let call = self.call(call_id);
+        call.used = call.used.max(cseq);
+    }
+
+    /// The run that acts: begun, not told to end, its process alive.
+    pub fn acting(&self) -> Option<(u32, &Run)> {
+        self.runs
+            .iter()
+            .rev()
+            .map(|(id, run)| (*id, run))
+            .find(|(_, run)| !run.life.is_dead() && !run.ending && !run.farewell)
+    }
+
+    /// Everything has a reason to be sent out of turn.
+    pub fn excuse_all(&mut self, at: u64) {
+        for trunk in self.trunks.values_mut() {
+            trunk.reason_at = at;
+        }
+    }
+
+    /// What is in flight of a process that has died counts as gone.
+    pub fn bury(&mut self, life: u32) {
+        let dead: Vec<u32> =
+            self.runs.iter().filter(|(_, run)| run.life.id == life).map(|(id, _)| *id).collect();
+        for call in self.calls.values_mut() {
+            if call.flight.and_then(|id| self.flights.get(&id)).is_some_and(|f| dead.contains(&f.run)) {
+                call.flight = None;
+            }
+        }
+        self.flights.retain(|_, flight| !dead.contains(&flight.run));
+        for id in dead {
+            self.runs.remove(&id);
+        }
+    }
+}

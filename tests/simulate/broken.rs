@@ -1,0 +1,66 @@
+//! Variants of the world and of the ports that are broken on purpose: each invariant's check has to find its own. What the
+//! checks believe stays right; what is broken is what they look at.
+
+/// See the module.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Broken {
+    #[default]
+    Nothing,
+    /// Numbers stand still: each request goes out with the number of the first.
+    FrozenNumbers,
+    /// Requests go out under a foreign Call-ID.
+    ForeignIdentity,
+    /// A constant From tag.
+    SameTag,
+    /// A call that is open is opened a second time.
+    Twice,
+    /// The engine has four times the budget.
+    Budget,
+    /// The engine may have more in flight than it should.
+    Places,
+    /// The engine is told of another failure when its password is refused.
+    Hammering,
+    /// Retry-After is taken out of the replies.
+    Impatient,
+    /// The engine believes in a shorter interval between its syncs, and in a lead of its own.
+    Early,
+    /// The right to send outlives the lease.
+    Usurper,
+    /// Listings are empty now and then, twice in a row.
+    WrongList,
+    /// A trunk never reaches its registrar, though nothing is said to be wrong.
+    Blackhole,
+    /// The registrar holds bindings for less than it says.
+    ShortBindings,
+    /// Removals are said to be done and are not.
+    LostRemoval,
+    /// The store forgets what it is given.
+    DeafStore,
+    /// A password is logged.
+    Leak,
+    /// The link to the Requester flaps a thousand times a second.
+    Spinning,
+}
+
+impl Broken {
+    /// All that are broken, each with the invariant whose check has to find it.
+    pub const ALL: [(Self, &'static str); 17] = [
+        (Self::FrozenNumbers, "CSeq rises"),
+        (Self::ForeignIdentity, "identity"),
+        (Self::SameTag, "new From tag"),
+        (Self::Twice, "one in flight"),
+        (Self::Budget, "budget"),
+        (Self::Places, "places in flight"),
+        (Self::Hammering, "rejected password"),
+        (Self::Impatient, "Retry-After"),
+        (Self::Early, "refresh window"),
+        (Self::Usurper, "one leader"),
+        (Self::WrongList, "removal with a reason"),
+        (Self::Blackhole, "registered in time"),
+        (Self::ShortBindings, "no lapse"),
+        (Self::LostRemoval, "removed is removed"),
+        (Self::DeafStore, "store equals engine"),
+        (Self::Leak, "no secret"),
+        (Self::Spinning, "wake-ups"),
+    ];
+}

@@ -1,0 +1,193 @@
+//! Processes: an engine with its driver and its ports, started, ended and killed.
+
+use std::{sync::Arc, time::Duration};
+
+use routr_registry::{
+    engine::{
+        Engine,
+        clock::Clock,
+        driver::{Controls, Driver, Ports, Reload},
+        handle::EngineHandle,
+    },
+    instance::{Permit, Permitted},
+    ports::{Environment, Link},
+};
+use tokio::{sync::mpsc, sync::watch, task::JoinHandle, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    book::Run,
+    broken::Broken,
+    lease,
+    life::{Gated, Life},
+    neighbours::{Keep, Source},
+    network::Phone,
+    rules::Rules,
+    trunks::registry,
+    world::World,
+};
+
+pub type SimPhone = Gated<Permitted<Phone>>;
+pub type SimStore = Gated<Permitted<Keep>>;
+pub type SimReload = Reload<Source, SimPhone, SimStore>;
+
+/// What the engine of a process may take at its end.
+const GRACE: Duration = Duration::from_millis(800);
+
+/// An engine that runs.
+pub struct Started {
+    pub run: u32,
+    pub task: JoinHandle<Option<()>>,
+    pub stop: CancellationToken,
+}
+
+/// How to reach it.
+#[derive(Clone)]
+pub struct Reach {
+    pub run: u32,
+    pub life: Arc<Life>,
+    pub permit: Permit,
+    pub handle: EngineHandle,
+    pub reloads: mpsc::Sender<SimReload>,
+    pub link: watch::Sender<Link>,
+}
+
+/// Ports of a run.
+pub fn phone(
+    world: &Arc<World>,
+    life: &Arc<Life>,
+    run: u32,
+    permit: &Permit,
+    link: watch::Sender<Link>,
+) -> SimPhone {
+    let port = Phone { world: world.clone(), run, link };
+    Gated { port: Permitted::new(port, permit), life: life.clone() }
+}
+
+/// A store of a run.
+pub fn store(world: &Arc<World>, life: &Arc<Life>, run: u32, permit: &Permit) -> SimStore {
+    let port = Keep { world: world.clone(), run, seen: 0.into() };
+    Gated { port: Permitted::new(port, permit), life: life.clone() }
+}
+
+/// Starts an engine in a process.
+pub fn start(world: &Arc<World>, life: &Arc<Life>, permit: &Permit) -> Started {
+    let link = watch::Sender::new(Link::default());
+    let (run, mut settings) = {
+        let mut state = world.lock();
+        state.book.next += 1;
+        let run = u32::try_from(state.book.next).unwrap_or(0);
+        let at = state.now();
+        let paused = state.suspended;
+        let book = Run {
+            life: life.clone(),
+            began: at,
+            known: Default::default(),
+            holds: Default::default(),
+            buckets: Default::default(),
+            in_flight: 0,
+            paused,
+            farewell: false,
+            ending: false,
+            sends: 0,
+        };
+        state.book.runs.insert(run, book);
+        state.book.excuse_all(at);
+        state.say(format_args!("#{} runs an engine: ~{run}", life.id));
+        (run, state.book.settings.clone())
+    };
+    match world.broken {
+        Broken::Budget => settings.rate_per_registrar = settings.rate_per_registrar.map(|rate| rate * 4.0),
+        Broken::Places => settings.max_in_flight *= 4,
+        Broken::Early => settings.registration.interval_ms *= 8,
+        _ => {}
+    }
+    let mut engine = Engine::new(registry(), settings, life.seed());
+    engine.pause(world.lock().suspended);
+    let source = Arc::new(Source { world: world.clone(), life: life.clone(), run });
+    let requester = Arc::new(phone(world, life, run, permit, link.clone()));
+    let keep = Arc::new(store(world, life, run, permit));
+    let ports = Ports { source, requester, store: keep };
+    let (driver, Controls { handle, reload }) = Driver::new(engine, ports, (), Clock::start(life.clone()));
+    let stop = CancellationToken::new();
+    let main = driver.run(stop.clone(), GRACE);
+    let (of, spoke) = (world.clone(), run);
+    let task = tokio::spawn(life.run_main(async move {
+        let engine = main.await;
+        // Nothing that can be shown of it may give a secret away.
+        of.lock().say(format_args!("~{spoke} ended {engine:?}"));
+    }));
+    let reach = Reach { run, life: life.clone(), permit: permit.clone(), handle, reloads: reload, link };
+    let mut state = world.lock();
+    state.reach = Some(reach);
+    state.look();
+    Started { run, task, stop }
+}
+
+/// It is about to be told to end.
+pub fn tell_to_end(world: &World, run: u32) {
+    let mut state = world.lock();
+    if let Some(run) = state.book.runs.get_mut(&run) {
+        run.ending = true;
+    }
+    state.look();
+}
+
+/// An engine has ended, and all its calls with it.
+pub fn ended(world: &World, run: u32) {
+    let mut state = world.lock();
+    let open = state.book.flights.values().filter(|flight| flight.run == run).count();
+    state.check("nothing outlives its engine", open == 0, |_| {
+        format!("run {run} has ended with {open} calls open")
+    });
+    state.book.runs.remove(&run);
+    state.look();
+}
+
+/// A machine on which a process runs, is started again, runs, ...
+pub async fn supervise(world: Arc<World>, machine: usize, rules: Rules) {
+    loop {
+        let life = world.lock().new_life(machine);
+        let shutdown = CancellationToken::new();
+        world.lock().processes[machine] = Some((life.clone(), shutdown.clone()));
+        let panicked = match rules.lease {
+            Some(duration) => {
+                let main = lease::replica(world.clone(), life.clone(), duration, shutdown);
+                tokio::spawn(life.run(main)).await.is_err()
+            }
+            None => {
+                let Started { run, task, stop } = start(&world, &life, &Permit::always());
+                let (watched, watching) = (world.clone(), life.clone());
+                let end = tokio::spawn(life.run(async move {
+                    shutdown.cancelled().await;
+                    tell_to_end(&watched, run);
+                    stop.cancel();
+                    drop(watching);
+                }));
+                let done = task.await;
+                end.abort();
+                if !life.is_dead() {
+                    ended(&world, run);
+                }
+                done.is_err()
+            }
+        };
+        let pause = {
+            let mut state = world.lock();
+            state.check("no panic", !panicked, |_| format!("process {} panicked", life.id));
+            life.kill();
+            state.book.bury(life.id);
+            state.processes[machine] = None;
+            state.say(format_args!("#{} is gone", life.id));
+            state.look();
+            if state.ending {
+                return;
+            }
+            state.downtime[machine]
+        };
+        sleep(Duration::from_millis(pause)).await;
+        if world.lock().ending {
+            return;
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Registrars: what they hold, and how they answer.
+
+use std::collections::BTreeMap;
+
+use rand::{RngExt, rngs::SmallRng};
+use routr_registry::{
+    ports::{RedirectTarget, Register, Reply},
+    trunk::HostPort,
+};
+
+/// How a registrar answers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Policy {
+    /// Grants what is asked, up to so many seconds.
+    Grants(u32),
+    /// 423 below so many seconds.
+    AtLeast(u32),
+    /// 423 without Min-Expires below so many seconds.
+    AtLeastUntold(u32),
+    /// 420 as long as `gin` is required; names it, or nothing.
+    RefusesTags(bool),
+    /// A redirection to another registrar, for so many seconds.
+    Moved(u16, String, Option<i32>),
+    /// That code, whatever is asked.
+    Code(u16),
+    /// That code, with Retry-After.
+    Later(u16, u32),
+    /// Nothing at all.
+    Silent,
+    /// 100 as if it were final; the binding is made all the same.
+    Provisional,
+    /// No response type.
+    Nonsense,
+    /// 200 that grants nothing.
+    GrantsZero,
+    /// 200 that says it granted years.
+    GrantsAges,
+}
+
+/// A binding that a registrar holds.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    pub lapses: u64,
+    pub made: u64,
+}
+
+/// One registrar.
+#[derive(Debug)]
+pub struct Host {
+    pub policy: Policy,
+    /// What it is like when nothing is wrong with it.
+    pub home: Policy,
+    /// Milliseconds one way, from and to.
+    pub delay: (u64, u64),
+    /// Share of requests, and of replies, that are lost.
+    pub loss: f64,
+    /// Share of requests that arrive up to a minute late.
+    pub late: f64,
+    /// Asks for the password by a challenge.
+    pub challenges: bool,
+    pub bindings: BTreeMap<Box<str>, Bound>,
+    /// The last number of each Call-ID.
+    pub numbers: BTreeMap<Box<str>, u32>,
+}
+
+impl Host {
+    pub fn draw(rng: &mut SmallRng) -> Self {
+        let home = match rng.random_range(0..8) {
+            0 => Policy::AtLeast([900, 4_000, 7_200][rng.random_range(0..3)]),
+            1 => Policy::AtLeastUntold(900),
+            2 => Policy::RefusesTags(rng.random_bool(0.5)),
+            3 => Policy::Grants(300),
+            4 => Policy::Grants(1_800),
+            _ => Policy::Grants(86_400),
+        };
+        Self {
+            policy: home.clone(),
+            home,
+            delay: (5, 60),
+            loss: 0.0,
+            late: 0.0,
+            challenges: rng.random_bool(0.6),
+            bindings: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+        }
+    }
+
+    /// Whether nothing is wrong with it, apart from what it answers.
+    pub fn is_reached(&self) -> bool {
+        self.loss == 0.0 && self.late == 0.0 && self.delay.1 <= 2_000
+    }
+
+    /// Back to what it is at its best.
+    pub fn heal(&mut self) {
+        self.policy = self.home.clone();
+        (self.loss, self.late, self.delay) = (0.0, 0.0, (5, 60));
+    }
+
+    /// A restart without its data.
+    pub fn forget(&mut self) {
+        self.bindings.clear();
+        self.numbers.clear();
+    }
+
+    /// Takes a request that carries the right password, or needs none. `None`: it says nothing.
+    pub fn take(&mut self, request: &Register, cseq: u32, tags: &[String], at: u64) -> Option<Reply> {
+        let asked = request.expires;
+        let wants_gin =
+            tags.iter().enumerate().any(|(bit, tag)| tag == "gin" && request.without_tags & (1 << bit) == 0);
+        Some(match &self.policy {
+            Policy::Grants(most) => {
+                let granted = asked.min(*most);
+                self.bind(request, cseq, granted, at)
+            }
+            Policy::AtLeast(least) if asked > 0 && asked < *least => {
+                Reply { min_expires: Some(*least), ..code(423) }
+            }
+            Policy::AtLeastUntold(least) if asked > 0 && asked < *least => code(423),
+            Policy::RefusesTags(names) if wants_gin => {
+                let unsupported = if *names { vec!["gin".into()] } else { Vec::new() };
+                Reply { unsupported, ..code(420) }
+            }
+            Policy::AtLeast(_) | Policy::AtLeastUntold(_) | Policy::RefusesTags(_) => {
+                self.bind(request, cseq, asked, at)
+            }
+            Policy::Moved(number, to, expires) => Reply {
+                contact: Some(RedirectTarget { address: HostPort::new(to, 5060), transport: None }),
+                contact_expires: *expires,
+                ..code(*number)
+            },
+            Policy::Code(number) => code(*number),
+            Policy::Later(number, seconds) => Reply { retry_after: Some(*seconds), ..code(*number) },
+            Policy::Silent => return None,
+            Policy::Provisional => {
+                self.bind(request, cseq, asked, at);
+                code(100)
+            }
+            Policy::Nonsense => Reply::default(),
+            Policy::GrantsZero if asked > 0 => Reply { expires: Some(0), ..code(200) },
+            Policy::GrantsZero => self.bind(request, cseq, 0, at),
+            Policy::GrantsAges => {
+                let reply = self.bind(request, cseq, asked, at);
+                Reply { contact_expires: Some(i32::MAX), ..reply }
+            }
+        })
+    }
+
+    /// RFC 3261 §10.3, step 7: a number that is not higher than the last one of its Call-ID changes nothing.
+    fn bind(&mut self, request: &Register, cseq: u32, granted: u32, at: u64) -> Reply {
+        if self.numbers.get(&request.call_id).is_some_and(|last| cseq <= *last) {
+            return code(500);
+        }
+        self.numbers.insert(request.call_id.clone(), cseq);
+        if request.expires == 0 {
+            self.bindings.remove(&request.call_id);
+            return code(200);
+        }
+        let bound = Bound { lapses: at + u64::from(granted) * 1_000, made: at };
+        self.bindings.insert(request.call_id.clone(), bound);
+        Reply { contact_expires: i32::try_from(granted).ok(), ..code(200) }
+    }
+}
+
+pub fn code(code: u16) -> Reply {
+    Reply { code: Some(code), phrase: "Because".into(), ..Reply::default() }
+}

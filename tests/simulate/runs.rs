@@ -1,0 +1,242 @@
+//! The command line, the threads, and the table at the end.
+
+use std::{
+    collections::BTreeMap,
+    io::{IsTerminal, Write},
+    process::ExitCode,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::Instant,
+};
+
+use clap::Parser;
+
+use crate::{
+    broken::Broken,
+    history::Log,
+    seed::{self, Outcome},
+    world::Tally,
+};
+
+/// Seeds that found a defect, each with a line on what it was.
+const FOUND: &str = include_str!("found.txt");
+/// How much of a failing history is shown.
+const SHOWN: usize = 40;
+/// Seeds that are run twice, in another order and on another thread, to see that their histories are the same.
+const TWICE: u64 = 3;
+
+/// Simulated days of the real driver.
+#[derive(Parser)]
+struct Args {
+    /// How many seeds.
+    #[arg(long, default_value_t = 100)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// One seed alone: prints its history and the verdict.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Simulated days of each seed [default: 2 or 3, as the seed has it].
+    #[arg(long)]
+    days: Option<u64>,
+    /// Threads.
+    #[arg(long, default_value_t = 2)]
+    threads: u64,
+    /// A broken variant, by name: with --seed, to see what its check says.
+    #[arg(long)]
+    broken: Option<String>,
+    /// What cargo test passes to every test binary.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    ignored: Vec<String>,
+}
+
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    seed::catch_panics();
+    let _ = tracing::subscriber::set_global_default(Log);
+    if let Some(number) = args.seed { replay(number, &args) } else { many(&args) }
+}
+
+fn replay(number: u64, args: &Args) -> ExitCode {
+    let named = |name: &String| {
+        Broken::ALL.iter().find(|(broken, _)| format!("{broken:?}").eq_ignore_ascii_case(name))
+    };
+    let broken = args.broken.as_ref().and_then(named).map_or(Broken::Nothing, |(broken, _)| *broken);
+    let outcome = seed::run(number, args.days, broken, true);
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(outcome.text.as_bytes());
+    let _ = writeln!(
+        out,
+        "\nseed {number}: {:.1} days, {} lines, digest {:016x}",
+        outcome.days, outcome.lines, outcome.digest
+    );
+    for violation in &outcome.violations {
+        let _ = writeln!(out, "BROKEN «{}»: {}", violation.invariant, violation.what);
+    }
+    if outcome.violations.is_empty() {
+        let _ = writeln!(out, "every invariant held");
+        return ExitCode::SUCCESS;
+    }
+    ExitCode::FAILURE
+}
+
+/// What all threads add to.
+#[derive(Default)]
+struct Sum {
+    done: u64,
+    days: f64,
+    tally: Tally,
+    failed: Vec<u64>,
+    digests: BTreeMap<u64, u64>,
+}
+
+fn many(args: &Args) -> ExitCode {
+    let began = clock();
+    let found: Vec<u64> =
+        FOUND.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect();
+    let mut seeds: Vec<u64> = (args.from..args.from + args.seeds).collect();
+    seeds.extend(found.iter().filter(|seed| !(args.from..args.from + args.seeds).contains(seed)));
+    let sum = Mutex::new(Sum::default());
+    share(args, &seeds, &|outcome| take(&sum, outcome, seeds.len(), args));
+    let took = began.elapsed().as_secs_f64();
+    let mut sum = sum.into_inner().unwrap();
+    if std::io::stderr().is_terminal() {
+        eprint!("\r{:60}\r", "");
+    }
+    let repeated = repeat(&sum, &seeds, args);
+    let blind = self_test(args);
+    print_table(&sum, took, seeds.len());
+    sum.failed.sort_unstable();
+    if !repeated.is_empty() {
+        println!("not the same when repeated: {repeated:?}");
+    }
+    for (broken, invariant) in &blind {
+        println!("the check «{invariant}» does not notice the broken variant {broken:?}");
+    }
+    if sum.failed.is_empty() && repeated.is_empty() && blind.is_empty() {
+        println!("every invariant held in every seed; each check found the variant that was broken for it");
+        return ExitCode::SUCCESS;
+    }
+    if let Some(first) = sum.failed.first() {
+        println!("{} of {} seeds failed: {:?}", sum.failed.len(), seeds.len(), sum.failed);
+        println!("replay one with: make simulate SEED={first}");
+    }
+    ExitCode::FAILURE
+}
+
+/// Runs seeds on all threads.
+fn share(args: &Args, seeds: &[u64], take: &(impl Fn(Outcome) + Sync)) {
+    let next = AtomicU64::new(0);
+    thread::scope(|scope| {
+        for _ in 0..args.threads.max(1) {
+            scope.spawn(|| {
+                while let Some(seed) =
+                    seeds.get(usize::try_from(next.fetch_add(1, Relaxed)).unwrap_or(usize::MAX))
+                {
+                    take(seed::run(*seed, args.days, Broken::Nothing, false));
+                }
+            });
+        }
+    });
+}
+
+fn take(sum: &Mutex<Sum>, outcome: Outcome, all: usize, args: &Args) {
+    let mut sum = sum.lock().unwrap();
+    sum.done += 1;
+    sum.days += outcome.days;
+    sum.digests.insert(outcome.seed, outcome.digest);
+    add(&mut sum.tally.events, &outcome.tally.events);
+    add(&mut sum.tally.checks, &outcome.tally.checks);
+    if let Some(violation) = outcome.violations.first() {
+        sum.failed.push(outcome.seed);
+        let lines: Vec<&str> = outcome.text.lines().collect();
+        // The first few in full, the others in a line.
+        let shown = if sum.failed.len() <= 3 { SHOWN } else { 0 };
+        for line in &lines[lines.len().saturating_sub(shown)..] {
+            println!("    {}", line.chars().take(300).collect::<String>());
+        }
+        println!("seed {} broke «{}»: {}", outcome.seed, violation.invariant, violation.what);
+        let days = args.days.map_or_else(String::new, |days| format!(" ARGS='--days {days}'"));
+        println!("replay it with: make simulate SEED={}{days}\n", outcome.seed);
+    }
+    if std::io::stderr().is_terminal() {
+        eprint!(
+            "\r{} of {all} seeds, {:.0} simulated days, {} failed ",
+            sum.done,
+            sum.days,
+            sum.failed.len()
+        );
+    } else if sum.done % 500 == 0 {
+        println!("{} of {all} seeds, {:.0} simulated days, {} failed", sum.done, sum.days, sum.failed.len());
+    }
+}
+
+fn add(to: &mut BTreeMap<&'static str, u64>, from: &BTreeMap<&'static str, u64>) {
+    for (name, count) in from {
+        *to.entry(name).or_default() += count;
+    }
+}
+
+/// The first seeds again, alone on one thread after another one: their histories have to be the same to the byte.
+fn repeat(sum: &Sum, seeds: &[u64], args: &Args) -> Vec<u64> {
+    let again = seeds.iter().rev().skip(seeds.len().saturating_sub(usize::try_from(TWICE).unwrap_or(3)));
+    again
+        .filter(|seed| {
+            sum.digests.get(seed) != Some(&seed::run(**seed, args.days, Broken::Nothing, false).digest)
+        })
+        .copied()
+        .collect()
+}
+
+/// Runs each broken variant on a few seeds, until its check finds it.
+fn self_test(args: &Args) -> Vec<(Broken, &'static str)> {
+    let missed = Mutex::new(Vec::new());
+    let next = AtomicU64::new(0);
+    thread::scope(|scope| {
+        for _ in 0..args.threads.max(1) {
+            scope.spawn(|| {
+                while let Some((broken, invariant)) =
+                    Broken::ALL.get(usize::try_from(next.fetch_add(1, Relaxed)).unwrap_or(usize::MAX))
+                {
+                    let finds = |seed| {
+                        seed::run(seed, Some(1), *broken, false)
+                            .violations
+                            .iter()
+                            .any(|v| v.invariant == *invariant)
+                    };
+                    if !(1..=60).any(finds) {
+                        missed.lock().unwrap().push((*broken, *invariant));
+                    }
+                }
+            });
+        }
+    });
+    missed.into_inner().unwrap()
+}
+
+fn print_table(sum: &Sum, took: f64, seeds: usize) {
+    let lists = [("what happened", "times", &sum.tally.events), ("invariant", "checked", &sum.tally.checks)];
+    for (what, how, list) in lists {
+        println!("\n{what:<36} {how:>12}");
+        for (name, count) in list {
+            println!("{name:<36} {count:>12}");
+        }
+    }
+    println!();
+    println!(
+        "{seeds} seeds, {:.0} simulated days in {took:.1} s: {:.1} seeds per second, a day in {:.1} ms",
+        sum.days,
+        seeds as f64 / took,
+        took * 1_000.0 / sum.days.max(0.001)
+    );
+}
+
+/// How long the run takes: the only look at a real clock.
+#[allow(clippy::disallowed_methods)]
+fn clock() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,603 @@
+//! What happens to a world: faults, edits, a person's commands. Drawn from the seed.
+
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use rand::RngExt;
+use routr_registry::{ports::Link, trunk::TrunkProblem};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    neighbours::{Api, Shelf},
+    network::Mode,
+    process::{self, SimReload},
+    registrar::Policy,
+    rules::{DAY, HOUR, MINUTE, SECOND},
+    world::{State, World},
+};
+
+/// Something that may happen, and how often beside the others.
+type Choice = (u32, &'static str);
+
+/// Lets things happen until their time is over.
+pub async fn play(world: Arc<World>) {
+    let (until, gap) = {
+        let state = world.lock();
+        (state.rules.faults_ms, state.rules.gap_ms)
+    };
+    loop {
+        let pause = world.lock().rng.random_range(SECOND..2 * gap);
+        sleep(Duration::from_millis(pause)).await;
+        if world.now() >= until {
+            return;
+        }
+        let what = world.lock().choose();
+        act(&world, what).await;
+        world.lock().look();
+    }
+}
+
+impl State {
+    fn choose(&mut self) -> &'static str {
+        let lease = u32::from(self.rules.lease.is_some());
+        let (store, clock) =
+            (u32::from(self.rules.store_fails && self.rules.durable), u32::from(self.rules.clock_jumps));
+        let all: [Choice; 27] = [
+            (10, "registrar answers otherwise"),
+            (3, "registrar loses packets"),
+            (2, "registrar is late"),
+            (1, "registrar is slow"),
+            (1, "registrar forgets"),
+            (2, "requester down"),
+            (2, "requester hangs"),
+            (1, "requester refuses"),
+            (1, "requester slow"),
+            (2, "requester reconnects"),
+            (3, "edge port dead"),
+            (4, "api fails"),
+            (2, "listing shrinks"),
+            (3 * store, "store fails"),
+            (2 * store, "store loses data"),
+            (3, "kill"),
+            (2, "restart"),
+            (2 + 2 * lease, "freeze"),
+            (3 * lease, "lease outage"),
+            (3 * clock, "clock jumps"),
+            (9, "edit"),
+            (1, "mass removal"),
+            (2, "refresh one"),
+            (1, "sync now"),
+            (2, "suspend"),
+            (3, "reload"),
+            (3, "provider changes a password"),
+        ];
+        let total: u32 = all.iter().map(|(weight, _)| weight).sum();
+        let mut at = self.rng.random_range(0..total);
+        for (weight, what) in all {
+            if at < weight {
+                return what;
+            }
+            at -= weight;
+        }
+        "edit"
+    }
+
+    /// How long a fault lasts: most of them not long.
+    fn lasts(&mut self) -> u64 {
+        let most = self.rules.fault_ms as f64;
+        let share: f64 = self.rng.random_range(0.0..1.0);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let ms = (most * share * share * share) as u64;
+        ms.max(2 * SECOND)
+    }
+
+    fn any_host(&mut self) -> String {
+        let names = self.host_names();
+        names[self.rng.random_range(0..names.len())].clone()
+    }
+
+    fn any_trunk(&mut self) -> Option<String> {
+        let all: Vec<&String> = self.catalogue.entries.keys().collect();
+        if all.is_empty() { None } else { Some(all[self.rng.random_range(0..all.len())].clone()) }
+    }
+
+    fn any_policy(&mut self) -> Policy {
+        let rng = &mut self.rng;
+        let wait = [5, 60, 900, 7_200][rng.random_range(0..4)];
+        let codes = [
+            401, 403, 407, 404, 410, 604, 500, 502, 503, 504, 480, 600, 486, 408, 423, 420, 606, 302, 299,
+            999,
+        ];
+        match rng.random_range(0..16) {
+            0 => Policy::Grants(rng.random_range(20..90)),
+            1 => Policy::Later(503, wait),
+            2 => Policy::Later([500, 413, 480, 486, 600, 603, 404][rng.random_range(0..7)], wait),
+            3 => {
+                // A chain that ends, or a circle.
+                let end = rng.random_range(1..7);
+                let circle = rng.random_bool(0.3);
+                for n in 0..end {
+                    let to = if n + 1 < end { format!("r{}", n + 1) } else { "r6".to_owned() };
+                    let to = if circle && n + 1 == end { "r0".to_owned() } else { to };
+                    if let Some(host) = self.hosts.get_mut(&format!("r{n}")) {
+                        host.policy = Policy::Moved(302, to, None);
+                    }
+                }
+                Policy::Moved(
+                    [301, 302, 305][self.rng.random_range(0..3)],
+                    "R0".to_owned(),
+                    [None, Some(600)][self.rng.random_range(0..2)],
+                )
+            }
+            4 => Policy::Moved(302, "r6".to_owned(), Some(rng.random_range(10..5_000))),
+            5 | 6 => Policy::Silent,
+            7 => Policy::Provisional,
+            8 => Policy::Nonsense,
+            9 => Policy::GrantsZero,
+            10 => Policy::GrantsAges,
+            _ => Policy::Code(codes[rng.random_range(0..codes.len())]),
+        }
+    }
+}
+
+/// Undoes a fault after its time.
+fn later(world: &Arc<World>, ms: u64, undo: impl FnOnce(&mut State) + Send + 'static) {
+    let world = world.clone();
+    tokio::spawn(async move {
+        sleep(Duration::from_millis(ms)).await;
+        let mut state = world.lock();
+        if state.calm_since.is_none() {
+            undo(&mut state);
+            state.look();
+        }
+    });
+}
+
+async fn act(world: &Arc<World>, what: &'static str) {
+    let ms = {
+        let mut state = world.lock();
+        state.count(what);
+        let ms = state.lasts();
+        state.say(format_args!("* {what} ({} s)", ms / 1_000));
+        ms
+    };
+    match what {
+        "registrar answers otherwise"
+        | "registrar loses packets"
+        | "registrar is late"
+        | "registrar is slow"
+        | "registrar forgets" => {
+            registrar(world, what, ms);
+        }
+        "requester down"
+        | "requester hangs"
+        | "requester refuses"
+        | "requester slow"
+        | "requester reconnects" => {
+            requester(world, what, ms);
+        }
+        "edge port dead" => {
+            let mut state = world.lock();
+            let ports = state.book.settings.edge_ports.len();
+            let dead = state.rng.random_range(0..ports);
+            let name = state.book.settings.edge_ports[dead].address.host.to_string();
+            state.say(format_args!("* {name}"));
+            state.way.dead_edges.push(name.clone());
+            drop(state);
+            later(world, ms, move |state| state.way.dead_edges.retain(|other| *other != name));
+        }
+        "api fails" => {
+            let mut state = world.lock();
+            let modes = [Api::Down, Api::Hanging, Api::Half, Api::Malformed, Api::Slow(7_000)];
+            state.api = modes[state.rng.random_range(0..modes.len())].clone();
+            drop(state);
+            later(world, ms, |state| state.api = Api::Up);
+        }
+        "listing shrinks" => shrink(&mut world.lock()),
+        "store fails" => {
+            let mut state = world.lock();
+            let modes = [Shelf::Down, Shelf::Hanging, Shelf::Denied, Shelf::Full, Shelf::Slow];
+            state.shelf = modes[state.rng.random_range(0..modes.len())];
+            let mode = state.shelf;
+            state.say(format_args!("* {mode:?}"));
+            drop(state);
+            later(world, ms, |state| state.shelf = Shelf::Up);
+        }
+        "store loses data" => {
+            let mut state = world.lock();
+            state.records.epoch += 1;
+            let copy = std::mem::take(&mut state.records.copy);
+            let now = std::mem::replace(&mut state.records.all, copy);
+            if state.rng.random_bool(0.5) {
+                state.records.copy = now;
+            }
+        }
+        "kill" | "restart" | "freeze" => process_fault(world, what, ms),
+        "lease outage" => {
+            world.lock().lease.out = true;
+            later(world, ms, |state| state.lease.out = false);
+        }
+        "clock jumps" => {
+            let mut state = world.lock();
+            let far = [SECOND, MINUTE, HOUR, 3 * DAY][state.rng.random_range(0..4)];
+            let machine = state.rng.random_range(0..2);
+            let by = state.rng.random_range(0..far).cast_signed();
+            let by = if state.rng.random_bool(0.5) { by } else { -by };
+            state.machines[machine].wall_ahead.store(by, Relaxed);
+        }
+        "suspend" => {
+            command(world, what).await;
+            let world = world.clone();
+            tokio::spawn(async move {
+                sleep(Duration::from_millis(ms)).await;
+                if world.lock().calm_since.is_none() {
+                    suspend(&world, false).await;
+                }
+            });
+        }
+        "refresh one" | "sync now" | "reload" => command(world, what).await,
+        _ => edit(&mut world.lock(), what),
+    }
+}
+
+fn registrar(world: &Arc<World>, what: &'static str, ms: u64) {
+    let mut state = world.lock();
+    let name = state.any_host();
+    let policy = state.any_policy();
+    let share = state.rng.random_range(0.05..0.6);
+    let slow = state.rng.random_range(2_500..20_000);
+    state.say(format_args!("* {name} {policy:?} {share:.2}"));
+    let Some(host) = state.hosts.get_mut(&name) else { return };
+    match what {
+        "registrar answers otherwise" => host.policy = policy,
+        "registrar loses packets" => host.loss = share,
+        "registrar is late" => host.late = share,
+        "registrar is slow" => host.delay = (slow / 2, slow),
+        _ => {
+            host.forget();
+            state.registrars_forgot();
+        }
+    }
+    drop(state);
+    later(world, ms, move |state| {
+        if let Some(host) = state.hosts.get_mut(&name) {
+            host.heal();
+        }
+        for (_, host) in state.hosts.iter_mut().filter(|(name, _)| name.starts_with('r')) {
+            host.heal();
+        }
+    });
+}
+
+impl State {
+    /// Registrars lost what they held: nobody can know before the bindings would have lapsed.
+    fn registrars_forgot(&mut self) {
+        let at = self.now();
+        self.forgot_at = at;
+        for (id, call) in &self.book.calls {
+            let Some(grant) = &call.grant else { continue };
+            let Some(known) = self.catalogue.calls.get(id) else { continue };
+            if let Some(trunk) = self.book.trunks.get_mut(&known.reference) {
+                trunk.patience = trunk.patience.max(grant.sent + grant.granted_ms);
+                trunk.fair_patience = trunk.fair_patience.max(grant.sent + grant.granted_ms);
+            }
+        }
+    }
+
+    /// The connection to the Requester breaks, or is there again.
+    fn link(&mut self, lost: bool) {
+        let at = self.now();
+        if lost {
+            self.way.connections.cancel();
+            self.way.connections = CancellationToken::new();
+        }
+        self.book.excuse_all(at);
+        if let Some(reach) = &self.reach {
+            reach.link.send_modify(|link: &mut Link| {
+                link.reconnections += u64::from(link.lost && !lost);
+                link.lost = lost;
+            });
+        }
+    }
+}
+
+fn requester(world: &Arc<World>, what: &'static str, ms: u64) {
+    let mut state = world.lock();
+    let slow = state.rng.random_range(1_000..20_000);
+    match what {
+        "requester down" => {
+            state.way.mode = Mode::Down;
+            state.link(true);
+        }
+        "requester hangs" => state.way.mode = Mode::Hanging,
+        "requester refuses" => state.way.mode = Mode::Refusing,
+        "requester slow" => state.way.mode = Mode::Slow(slow),
+        _ => {
+            state.link(true);
+            drop(state);
+            return later(world, 300, |state| state.link(false));
+        }
+    }
+    drop(state);
+    later(world, ms, |state| {
+        state.way.mode = state.way.home.clone();
+        state.link(false);
+    });
+}
+
+fn shrink(state: &mut State) {
+    let whole = state.catalogue.entries.len();
+    // Twice in a row it would be believed, and rightly so.
+    if state.shrink.is_some() || state.shrunk_at + 3 * HOUR > state.now() {
+        return;
+    }
+    let small = state.rng.random_bool(0.4);
+    let most = if small { (whole / 3).min(8) } else { whole };
+    let least = if small { 1 } else { 11.max(whole / 2 + 3) };
+    if least <= most && most > 0 {
+        state.shrink = Some(state.rng.random_range(least..=most));
+        state.shrunk_at = state.now();
+    }
+}
+
+fn process_fault(world: &Arc<World>, what: &'static str, ms: u64) {
+    let mut state = world.lock();
+    let machine = if state.rules.lease.is_some() { state.rng.random_range(0..2) } else { 0 };
+    let acting = state.rng.random_bool(0.6);
+    let machine = match (&state.reach, acting) {
+        // More often the one that acts.
+        (Some(reach), true) => {
+            usize::from(state.processes[1].as_ref().is_some_and(|(life, _)| life.id == reach.life.id))
+        }
+        _ => machine,
+    };
+    let Some((life, shutdown)) = state.processes[machine].clone() else { return };
+    state.downtime[machine] = ms.max(1_200);
+    state.say(format_args!("* #{}", life.id));
+    match what {
+        "kill" => {
+            drop(state);
+            life.kill();
+            let mut state = world.lock();
+            state.book.bury(life.id);
+        }
+        "restart" => shutdown.cancel(),
+        _ => {
+            drop(state);
+            life.freeze(true);
+            later(world, ms, move |state| state.thaw(&life));
+        }
+    }
+}
+
+impl State {
+    pub fn thaw(&mut self, life: &crate::life::Life) {
+        let at = self.now();
+        self.say(format_args!("* #{} goes on", life.id));
+        self.book.excuse_all(at);
+        self.book.changed_at = at;
+        self.book.trouble_at = at;
+        for run in self.book.runs.values_mut().filter(|run| run.life.id == life.id) {
+            run.buckets.clear();
+        }
+        life.freeze(false);
+    }
+}
+
+fn edit(state: &mut State, what: &str) {
+    let at = state.now();
+    let names = state.host_names();
+    let Some(reference) = state.any_trunk() else { return };
+    let Some(mut trunk) = state.catalogue.entries.get(&reference).map(|entry| entry.trunk.clone()) else {
+        return;
+    };
+    if what == "mass removal" {
+        let all: Vec<String> = state.catalogue.entries.keys().cloned().collect();
+        for reference in all.iter().skip(1) {
+            if state.rng.random_bool(0.8) {
+                state.catalogue.entries.remove(reference);
+            }
+        }
+        return;
+    }
+    if what == "provider changes a password" {
+        let password = state.catalogue.draw_credentials().password.expose().to_owned();
+        let Some(uri) = trunk.uris.first() else { return };
+        let key = (uri.user.clone(), uri.registrar.host.clone());
+        state.catalogue.accounts.insert(key, password);
+        return;
+    }
+    let kind = state.rng.random_range(0..11);
+    state.say(format_args!("* edit {kind} of {reference}"));
+    match kind {
+        0 | 1 if state.catalogue.entries.len() < 30 => {
+            let number = state.catalogue.revision;
+            let new = state.catalogue.draw(&format!("t{number:02}"), &names, &mut state.rng);
+            state.catalogue.put(new, at);
+        }
+        2 => drop(state.catalogue.entries.remove(&reference)),
+        3 => {
+            // A new password on both sides.
+            let credentials = state.catalogue.draw_credentials();
+            for uri in &trunk.uris {
+                let key = (uri.user.clone(), uri.registrar.host.clone());
+                state.catalogue.accounts.insert(key, credentials.password.expose().to_owned());
+            }
+            trunk.credentials = Some(credentials);
+            state.catalogue.put(trunk, at);
+        }
+        4 => {
+            let uri = state.catalogue.draw_uri(&names, &mut state.rng);
+            trunk.uris = vec![uri];
+            state.catalogue.put(trunk, at);
+        }
+        5 => {
+            let uri = state.catalogue.draw_uri(&names, &mut state.rng);
+            if !trunk.uris.iter().any(|other| other.registrar == uri.registrar) && trunk.uris.len() < 4 {
+                trunk.uris.push(uri);
+            }
+            state.catalogue.put(trunk, at);
+        }
+        6 => {
+            for uri in &mut trunk.uris {
+                uri.priority = state.rng.random_range(0..3);
+            }
+            trunk.region = Some("us".into());
+            state.catalogue.put(trunk, at);
+        }
+        7 => {
+            let message = "uris[0].uri.host: missing".into();
+            let problem = if state.rng.random_bool(0.5) {
+                TrunkProblem::AllDisabled
+            } else {
+                TrunkProblem::Malformed { message }
+            };
+            spoil(state, &reference, problem);
+        }
+        8 => {
+            trunk.name = format!("Name {at}").into();
+            state.catalogue.put(trunk, at);
+        }
+        9 => {
+            trunk.uris.reverse();
+            state.catalogue.put(trunk, at);
+        }
+        // As good as new.
+        _ => state.catalogue.put(trunk, at),
+    }
+}
+
+fn spoil(state: &mut State, reference: &str, problem: TrunkProblem) {
+    state.catalogue.revision += 1;
+    let revision = state.catalogue.revision;
+    if let Some(entry) = state.catalogue.entries.get_mut(reference) {
+        (entry.problem, entry.revision) = (Some(problem), revision);
+    }
+}
+
+/// A person's command to the engine that acts.
+async fn command(world: &Arc<World>, what: &str) {
+    let (reach, reference) = {
+        let mut state = world.lock();
+        (state.reach.clone(), state.any_trunk())
+    };
+    let patience = Duration::from_secs(5);
+    match (what, reach, reference) {
+        ("refresh one", Some(reach), Some(reference)) => {
+            {
+                let mut state = world.lock();
+                let at = state.now();
+                let trunk = state.book.trunk(&reference);
+                (trunk.reason_at, trunk.wish_at) = (at, at);
+            }
+            let said = timeout(patience, reach.handle.refresh(reference.clone())).await;
+            world.lock().say(format_args!("* refresh {reference}: {said:?}"));
+        }
+        ("sync now", Some(reach), _) => {
+            let _ = timeout(patience, reach.handle.sync_now()).await;
+        }
+        ("suspend", ..) => suspend(world, true).await,
+        ("reload", Some(reach), _) => reload(world, &reach).await,
+        _ => {}
+    }
+}
+
+/// Suspends, or resumes.
+pub async fn suspend(world: &Arc<World>, suspended: bool) {
+    let reach = {
+        let mut state = world.lock();
+        state.suspended = suspended;
+        let reach = state.reach.clone();
+        if let Some(run) = reach.as_ref().and_then(|reach| state.book.runs.get_mut(&reach.run)) {
+            run.paused = suspended;
+        }
+        state.look();
+        reach
+    };
+    if let Some(reach) = reach {
+        let _ = timeout(Duration::from_secs(5), reach.handle.pause(suspended)).await;
+    }
+}
+
+async fn reload(world: &Arc<World>, reach: &process::Reach) {
+    let reload = {
+        let mut state = world.lock();
+        let mut new = state.book.settings.clone();
+        match state.rng.random_range(0..6) {
+            0 => new.registration.interval_ms = [60, 300, 900][state.rng.random_range(0..3)] * SECOND,
+            1 => new.registration.expires_s = [600, 3_600, 7_200][state.rng.random_range(0..3)],
+            2 => new.rate_per_registrar = [None, Some(5.0), Some(1.0)][state.rng.random_range(0..3)],
+            3 => new.max_in_flight = [2, 10, 100][state.rng.random_range(0..3)],
+            4 => new.registration.tags = vec!["gin".to_owned()],
+            _ => new.edge_ports.reverse(),
+        }
+        let at = state.now();
+        let book = &mut state.book;
+        book.before = std::mem::replace(&mut book.settings, new.clone());
+        book.changed_at = at;
+        book.tags.clone_from(&new.registration.tags);
+        book.excuse_all(at);
+        let moved = state.rng.random_bool(0.2);
+        let other = moved || state.rng.random_bool(0.2);
+        let store = state.rng.random_bool(0.1);
+        drop(state);
+        let phone =
+            || Arc::new(process::phone(world, &reach.life, reach.run, &reach.permit, reach.link.clone()));
+        SimReload {
+            settings: new,
+            source: None,
+            requester: other.then(phone),
+            requester_moved: moved,
+            store: store.then(|| Arc::new(process::store(world, &reach.life, reach.run, &reach.permit))),
+        }
+    };
+    let _ = timeout(Duration::from_secs(5), reach.reloads.send(reload)).await;
+}
+
+/// Everything is well again, and stays so.
+pub async fn heal(world: &Arc<World>) {
+    {
+        let mut state = world.lock();
+        state.say(format_args!("* all is well"));
+        let at = state.now();
+        state.calm_since = Some(at);
+        for host in state.hosts.values_mut() {
+            host.heal();
+        }
+        let lost = state.way.mode == Mode::Down;
+        state.way.mode = state.way.home.clone();
+        state.way.dead_edges.clear();
+        if lost {
+            state.link(false);
+        }
+        state.api = Api::Up;
+        state.shrink = None;
+        state.shelf = Shelf::Up;
+        state.lease.out = false;
+        for machine in &state.machines {
+            let ahead = machine.wall_ahead.load(Relaxed);
+            if ahead.unsigned_abs() > SECOND {
+                machine.wall_ahead.store(0, Relaxed);
+            }
+        }
+        for (life, _) in state.processes.clone().into_iter().flatten() {
+            state.thaw(&life);
+        }
+        let right: Vec<_> = state
+            .catalogue
+            .entries
+            .values()
+            .flat_map(|entry| entry.trunk.uris.iter().map(move |uri| (uri, &entry.trunk.credentials)))
+            .filter_map(|(uri, own)| {
+                let key = (uri.user.clone(), uri.registrar.host.clone());
+                own.as_ref().map(|own| (key, own.password.expose().to_owned()))
+            })
+            .collect();
+        state.catalogue.accounts.clear();
+        state.catalogue.accounts.extend(right);
+    }
+    suspend(world, false).await;
+}

@@ -1,0 +1,176 @@
+//! What the administrator knows: the trunks as they are at the API server, and every Call-ID that any version of them has had.
+
+use std::collections::BTreeMap;
+
+use rand::{RngExt, rngs::SmallRng};
+use routr_registry::{
+    ports::TrunkItem,
+    registration::{
+        identity::RegistryId,
+        target::{UriRank, uri_order},
+    },
+    secret::Secret,
+    trunk::{Credentials, HostPort, Transport, Trunk, TrunkProblem, TrunkUri},
+};
+
+use crate::history::SECRET;
+
+/// What every Call-ID of a world is made of.
+pub fn registry() -> RegistryId {
+    RegistryId::new("simulated")
+}
+
+/// One trunk at the API server.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub revision: u64,
+    /// The last good version.
+    pub trunk: Trunk,
+    /// It is spoilt at the moment.
+    pub problem: Option<TrunkProblem>,
+    /// Since when this version has been there, in milliseconds.
+    pub since: u64,
+}
+
+/// One Call-ID.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub reference: String,
+    pub user: Box<str>,
+    pub domain: Box<str>,
+    /// Short and stable, for the history.
+    pub name: String,
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct Catalogue {
+    pub entries: BTreeMap<String, Entry>,
+    pub calls: BTreeMap<Box<str>, Call>,
+    /// What each registrar takes for the password of a user.
+    pub accounts: BTreeMap<(Box<str>, Box<str>), String>,
+    pub revision: u64,
+    passwords: u64,
+    users: u64,
+}
+
+impl Catalogue {
+    /// Another trunk, or another version of it.
+    pub fn put(&mut self, trunk: Trunk, at: u64) {
+        self.revision += 1;
+        for uri in &trunk.uris {
+            let id = registry().call_id(&trunk.reference, &uri.registrar.host, &uri.user);
+            let name = format!("{}@{}", uri.user, uri.registrar.host);
+            self.calls.entry(id.into()).or_insert_with(|| Call {
+                reference: trunk.reference.to_string(),
+                user: uri.user.clone(),
+                domain: uri.registrar.host.clone(),
+                name: format!("{}:{name}", trunk.reference),
+            });
+            if let Some(credentials) = &trunk.credentials {
+                let key = (uri.user.clone(), uri.registrar.host.clone());
+                self.accounts.entry(key).or_insert_with(|| credentials.password.expose().to_owned());
+            }
+        }
+        let entry = Entry { revision: self.revision, trunk, problem: None, since: at };
+        self.entries.insert(entry.trunk.reference.to_string(), entry);
+    }
+
+    /// A trunk with some URIs at some of the hosts.
+    pub fn draw(&mut self, reference: &str, hosts: &[String], rng: &mut SmallRng) -> Trunk {
+        let count = [1, 1, 1, 2, 3][rng.random_range(0..5)];
+        let mut trunk = Trunk {
+            reference: reference.into(),
+            name: format!("Trunk {reference}").into(),
+            region: ["eu", "us"].get(rng.random_range(0..4)).map(|region| (*region).into()),
+            uris: Vec::new(),
+            credentials: None,
+            problem: None,
+        };
+        for _ in 0..count {
+            let uri = self.draw_uri(hosts, rng);
+            if !trunk.uris.iter().any(|other| other.registrar == uri.registrar) {
+                trunk.uris.push(uri);
+            }
+        }
+        if rng.random_bool(0.8) {
+            trunk.credentials = Some(self.draw_credentials());
+        }
+        trunk
+    }
+
+    pub fn draw_uri(&mut self, hosts: &[String], rng: &mut SmallRng) -> TrunkUri {
+        self.users += 1;
+        let transport = [Transport::Udp, Transport::Tcp, Transport::Tls][rng.random_range(0..3)];
+        TrunkUri {
+            user: format!("u{}", self.users).into(),
+            registrar: HostPort::new(&hosts[rng.random_range(0..hosts.len())], 5060),
+            transport,
+            priority: rng.random_range(0..3),
+            weight: rng.random_range(0..3),
+        }
+    }
+
+    pub fn draw_credentials(&mut self) -> Credentials {
+        self.passwords += 1;
+        Credentials {
+            username: "auth".into(),
+            password: Secret::new(format!("{SECRET}{:05}", self.passwords)),
+        }
+    }
+
+    /// The URI positions of a trunk, preferred first.
+    pub fn order(trunk: &Trunk) -> Vec<u8> {
+        let ranks = trunk.uris.iter().map(|uri| UriRank { priority: uri.priority, weight: uri.weight });
+        uri_order(&trunk.reference, ranks)
+    }
+
+    /// Whether this Call-ID is one that the trunk registers with as it is.
+    pub fn wants(&self, call_id: &str) -> bool {
+        let Some(call) = self.calls.get(call_id) else { return false };
+        self.entries.get(&call.reference).is_some_and(|entry| {
+            entry.is_wanted()
+                && entry
+                    .trunk
+                    .uris
+                    .iter()
+                    .any(|uri| uri.user == call.user && uri.registrar.host == call.domain)
+        })
+    }
+}
+
+impl Entry {
+    /// Whether it is to be registered: a spoilt one stays registered as it was, one that is wholly disabled does not.
+    pub fn is_wanted(&self) -> bool {
+        !matches!(self.problem, Some(TrunkProblem::AllDisabled))
+    }
+
+    /// The Call-IDs of its URIs.
+    pub fn call_ids(&self) -> impl Iterator<Item = (Box<str>, &TrunkUri)> {
+        self.trunk.uris.iter().map(|uri| {
+            (registry().call_id(&self.trunk.reference, &uri.registrar.host, &uri.user).into(), uri)
+        })
+    }
+}
+
+/// A trunk as a listing has it.
+#[derive(Clone, Debug)]
+pub struct Item {
+    pub reference: Option<String>,
+    pub revision: u64,
+    pub trunk: Result<Trunk, TrunkProblem>,
+}
+
+impl TrunkItem for Item {
+    fn reference(&self) -> Option<&str> {
+        self.reference.as_deref()
+    }
+
+    fn fingerprint(&self) -> u64 {
+        self.revision
+    }
+
+    fn decode(&self) -> Result<Trunk, TrunkProblem> {
+        self.trunk.clone()
+    }
+}

@@ -1,0 +1,341 @@
+//! The checks that time brings: who is registered, who should be.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use routr_registry::trunk::TrunkUri;
+
+use crate::{
+    network::Mode,
+    registrar::Policy,
+    rules::{HOUR, MINUTE, SECOND},
+    trunks::Entry,
+    world::State,
+};
+
+impl State {
+    /// To be called at each change of the world, and each minute.
+    pub fn look(&mut self) {
+        let at = self.now();
+        self.look_at_lapses(at);
+        self.look_at_neighbours(at);
+        let entries: Vec<(String, Entry)> = self
+            .catalogue
+            .entries
+            .iter()
+            .map(|(reference, entry)| (reference.clone(), entry.clone()))
+            .collect();
+        for (reference, entry) in &entries {
+            let (well, fair) = self.ways_of(reference, entry, at);
+            let bound = self.is_bound(entry, at);
+            let trunk = self.book.trunk(reference);
+            let set = |since: &mut Option<u64>, holds: bool| {
+                if holds {
+                    since.get_or_insert(at);
+                } else {
+                    *since = None;
+                }
+            };
+            set(&mut trunk.well_since, well);
+            set(&mut trunk.fair_since, fair);
+            set(&mut trunk.bare_since, !bound && entry.is_wanted());
+        }
+        let ids: Vec<Box<str>> = self.catalogue.calls.keys().cloned().collect();
+        for id in ids {
+            let wanted = self.catalogue.wants(&id);
+            let call = self.book.call(&id);
+            if wanted {
+                call.unwanted_since = None;
+            } else {
+                call.unwanted_at = Some(at);
+                call.unwanted_since.get_or_insert(at);
+            }
+        }
+    }
+
+    /// The checks of each minute.
+    pub fn minute(&mut self) {
+        self.tick += 1;
+        self.look();
+        let at = self.now();
+        self.check_registered(at);
+        self.check_removed(at);
+        self.check_wakeups();
+        let leak = self.history.leaks.pop();
+        self.check("no secret", leak.is_none(), |_| {
+            "a line of the history holds a password, see above".to_owned()
+        });
+    }
+
+    fn is_bound(&self, entry: &Entry, at: u64) -> bool {
+        entry.call_ids().any(|(id, _)| {
+            self.hosts.values().any(|host| host.bindings.get(&id).is_some_and(|bound| bound.lapses > at))
+        })
+    }
+
+    fn look_at_neighbours(&mut self, at: u64) {
+        let way = self.way_is_well() && self.way.dead_edges.is_empty();
+        let acting = self.book.acting().is_some_and(|(_, run)| !run.life.is_frozen() && !run.paused);
+        let well = way && acting && self.api == crate::neighbours::Api::Up;
+        if well {
+            self.book.neighbours_since.get_or_insert(at);
+        } else {
+            self.book.neighbours_since = None;
+            self.book.trouble_at = at;
+        }
+        if self.hosts.values().any(|host| host.policy != host.home || !host.is_reached()) {
+            self.book.trouble_at = at;
+        }
+    }
+
+    fn way_is_well(&self) -> bool {
+        matches!(self.way.mode, Mode::Up | Mode::Slots(_))
+    }
+
+    /// Whether all ways of a trunk are well, and whether one is.
+    fn ways_of(&self, reference: &str, entry: &Entry, at: u64) -> (bool, bool) {
+        let Some((_, run)) = self.book.acting() else { return (false, false) };
+        let ready = entry.problem.is_none()
+            && !run.life.is_frozen()
+            && !run.paused
+            && run.known.get(reference) == Some(&entry.revision)
+            && self.way_is_well();
+        if !ready {
+            return (false, false);
+        }
+        let serves = |uri: &&TrunkUri| self.serves(&uri.registrar.host, uri, 0, &run.holds, at);
+        let good = entry.trunk.uris.iter().filter(serves).count();
+        let refuses = entry.trunk.uris.iter().any(|uri| self.refuses(uri));
+        let edges = self.way.dead_edges.len();
+        let all = good == entry.trunk.uris.len() && edges == 0;
+        (all, good > 0 && !refuses && edges < self.book.settings.edge_ports.len())
+    }
+
+    /// Whether a registrar would register this URI.
+    fn serves(
+        &self,
+        host: &str,
+        uri: &TrunkUri,
+        hops: u32,
+        holds: &std::collections::BTreeMap<Box<str>, u64>,
+        at: u64,
+    ) -> bool {
+        let Some(registrar) = self.hosts.get(host) else { return false };
+        let answers = match &registrar.policy {
+            Policy::Grants(most) => *most >= 20,
+            Policy::AtLeast(_) | Policy::AtLeastUntold(_) | Policy::RefusesTags(_) => true,
+            Policy::Moved(_, to, _) => hops < 4 && self.serves(&to.to_lowercase(), uri, hops + 1, holds, at),
+            Policy::GrantsAges => true,
+            _ => false,
+        };
+        answers
+            && registrar.is_reached()
+            && holds.get(host).is_none_or(|until| *until <= at)
+            && self.knows_password(uri)
+    }
+
+    fn knows_password(&self, uri: &TrunkUri) -> bool {
+        let key = (uri.user.clone(), uri.registrar.host.clone());
+        let Some(entry) = self.catalogue.accounts.get(&key) else { return true };
+        self.catalogue.entries.values().any(|other| {
+            other.trunk.uris.contains(uri)
+                && other.trunk.credentials.as_ref().is_some_and(|c| c.password.expose() == entry)
+        })
+    }
+
+    /// Whether a registrar refuses the account: then no other is tried.
+    fn refuses(&self, uri: &TrunkUri) -> bool {
+        let policy = self.hosts.get(&*uri.registrar.host).map(|host| &host.policy);
+        let code =
+            matches!(policy, Some(Policy::Code(401 | 403 | 404 | 407 | 410 | 604) | Policy::Later(404, _)));
+        code || !self.knows_password(uri)
+    }
+
+    /// How long after a way has become well a trunk may still be unregistered, beyond the waits it met before: what was in
+    /// flight and what goes in its place (each until its deadline), a probe of the breaker (5 s), the queue at the narrowest
+    /// place, and the minute between two looks.
+    fn slack(&self) -> u64 {
+        let deadline = self.book.settings.registration.deadline_ms;
+        3 * deadline + 5 * SECOND + self.queue_ms() + MINUTE + 10 * SECOND
+    }
+
+    /// No trunk is unregistered for longer than the bound:
+    ///
+    /// * where all its ways are well: the later of «well since» and «unregistered since», or the end of the wait that an answer
+    ///   from before has caused (a back-off 30 min at most, a refused password 66 min, a Retry-After an hour), and
+    ///   [`State::slack`];
+    /// * where one of them is, and none refuses the account: in addition one back-off, a round of two silent targets and a
+    ///   pause between them for each URI and each EdgePort.
+    fn check_registered(&mut self, at: u64) {
+        let slack = self.slack();
+        let deadline = self.book.settings.registration.deadline_ms;
+        let edges = u64::try_from(self.book.settings.edge_ports.len()).unwrap_or(1);
+        let entries: Vec<(String, u64)> = self
+            .catalogue
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.is_wanted())
+            .map(|(reference, entry)| (reference.clone(), u64::try_from(entry.trunk.uris.len()).unwrap_or(1)))
+            .collect();
+        for (reference, uris) in entries {
+            let trunk = self.book.trunk(&reference);
+            let Some(bare) = trunk.bare_since else {
+                self.check("registered in time", true, |_| String::new());
+                continue;
+            };
+            if let Some(well) = trunk.well_since {
+                let until = well.max(bare).max(trunk.patience) + slack;
+                let patience = trunk.patience;
+                self.check("registered in time", at <= until, |_| {
+                    format!("{reference}: all well since {well}, unregistered since {bare}, wait until {patience}, slack {slack} ms")
+                });
+            }
+            let trunk = self.book.trunk(&reference);
+            if let Some(fair) = trunk.fair_since {
+                let rounds = (uris + edges) * (30 * MINUTE + 2 * deadline + 10 * SECOND);
+                let until = fair.max(bare).max(trunk.fair_patience) + rounds + slack;
+                self.check("registered in time", at <= until, |_| {
+                    format!("{reference}: one way well since {fair}, unregistered since {bare}, bound {rounds} + {slack} ms")
+                });
+            }
+        }
+    }
+
+    /// A binding does not lapse where its way was well all the time from before its refresh was due.
+    fn look_at_lapses(&mut self, at: u64) {
+        let mut lapsed = Vec::new();
+        for (name, host) in &mut self.hosts {
+            for (call, bound) in &host.bindings {
+                if bound.lapses <= at {
+                    lapsed.push((name.clone(), call.clone(), bound.clone()));
+                }
+            }
+            host.bindings.retain(|_, bound| bound.lapses > at);
+        }
+        let margin = self.slack() + MINUTE;
+        for (host, call, bound) in lapsed {
+            let name = self.book.call_name(&self.catalogue, &call);
+            self.say(format_args!("{host}: {name} lapsed at {} ms", bound.lapses));
+            let Some(known) = self.catalogue.calls.get(&call) else { continue };
+            let Some(entry) =
+                self.catalogue.entries.get(&known.reference).filter(|_| self.catalogue.wants(&call))
+            else {
+                continue;
+            };
+            let elsewhere = self.is_bound(entry, bound.lapses);
+            let reference = known.reference.clone();
+            let lasted = bound.lapses.saturating_sub(bound.made);
+            let trunk = self.book.trunk(&reference);
+            let in_time = trunk.well_since.is_some_and(|well| {
+                well + margin <= bound.lapses || (well + margin <= bound.made && lasted >= 2 * MINUTE)
+            });
+            let waits = trunk.patience > bound.lapses.saturating_sub(margin);
+            let well = trunk.well_since;
+            let holds = elsewhere || !in_time || waits;
+            self.check("no lapse", holds, |_| {
+                format!("{name}: made at {}, lapsed at {}, all well since {well:?}", bound.made, bound.lapses)
+            });
+        }
+        self.check("no lapse", true, |_| String::new());
+    }
+
+    /// A trunk that is gone is de-registered, or three tries were made.
+    fn check_removed(&mut self, at: u64) {
+        let interval =
+            self.book.settings.registration.interval_ms.max(self.book.before.registration.interval_ms);
+        let bound = 2 * interval + 4 * self.slack();
+        let Some(since) = self.book.neighbours_since else { return };
+        let Some((run, book)) = self.book.acting() else { return };
+        let began = book.began;
+        let mut left = Vec::new();
+        for (host, registrar) in &self.hosts {
+            for (id, binding) in &registrar.bindings {
+                let Some(call) = self.book.calls.get(id) else { continue };
+                let Some(gone) = call.unwanted_since else { continue };
+                let ours = call
+                    .grant
+                    .as_ref()
+                    .is_some_and(|grant| grant.run == run && binding.made + 2 * MINUTE >= grant.sent);
+                let latest = self.is_latest_of_its_trunk(id, run);
+                let held = book.holds.get(host.as_str()).is_some_and(|until| *until + bound > at);
+                let due = since.max(gone).max(began) + bound;
+                if ours && latest && !held && at > due && call.leaves < 3 && registrar.is_reached() {
+                    left.push((host.clone(), id.clone(), gone, call.leaves));
+                }
+            }
+        }
+        self.check("removed is removed", left.is_empty(), |state| {
+            let (host, id, gone, leaves) = &left[0];
+            let name = state.book.call_name(&state.catalogue, id);
+            format!("{name} is gone since {gone} ms, and {host} holds it still after {leaves} tries")
+        });
+    }
+
+    /// Whether the run that made this binding believes to be bound there.
+    pub fn latest_grant(&self, id: &str) -> bool {
+        let run = self.book.calls.get(id).and_then(|call| call.grant.as_ref()).map(|grant| grant.run);
+        run.is_some_and(|run| self.is_latest_of_its_trunk(id, run))
+    }
+
+    fn is_latest_of_its_trunk(&self, id: &str, run: u32) -> bool {
+        let Some(call) = self.catalogue.calls.get(id) else { return false };
+        let sent = |id: &str| {
+            self.book
+                .calls
+                .get(id)
+                .and_then(|call| call.grant.as_ref())
+                .filter(|g| g.run == run)
+                .map(|g| g.sent)
+        };
+        let mine = sent(id);
+        self.catalogue
+            .calls
+            .iter()
+            .filter(|(other, entry)| &***other != id && entry.reference == call.reference)
+            .all(|(other, _)| sent(other) < mine)
+    }
+
+    /// A loop that does nothing does not turn: so many polls in a minute, and some for each REGISTER.
+    fn check_wakeups(&mut self) {
+        let polls: u64 = self.book.runs.values().map(|run| run.life.polls.swap(0, Relaxed)).sum();
+        let sends = std::mem::take(&mut self.book.sends);
+        let most = 400 + 30 * sends;
+        self.check("wake-ups", polls <= most, |_| format!("{polls} turns in a minute for {sends} REGISTERs"));
+    }
+
+    /// At the very end, an hour and more after the last fault.
+    pub fn check_once(&mut self, at: u64) {
+        let calm = self.calm_since.unwrap_or(at);
+        let entries: Vec<(String, Entry)> = self
+            .catalogue
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.is_wanted() && entry.problem.is_none())
+            .map(|(reference, entry)| (reference.clone(), entry.clone()))
+            .collect();
+        for (reference, entry) in entries {
+            let fresh: Vec<String> = self
+                .hosts
+                .iter()
+                .flat_map(|(host, registrar)| {
+                    registrar.bindings.iter().map(move |(id, bound)| (host, id, bound))
+                })
+                .filter(|(_, id, bound)| {
+                    bound.made > calm + 2 * HOUR && entry.call_ids().any(|(own, _)| own == **id)
+                })
+                .map(|(host, _, _)| host.clone())
+                .collect();
+            let bound = self.is_bound(&entry, at);
+            self.check("registered once", bound && fresh.len() <= 1, |_| {
+                format!("{reference}: bound {bound}, fresh bindings at {fresh:?}")
+            });
+        }
+        let foreign = self.hosts.iter().find_map(|(host, registrar)| {
+            let stray = registrar
+                .bindings
+                .iter()
+                .find(|(id, bound)| bound.made > calm + HOUR && !self.catalogue.wants(id))?;
+            Some(format!("{host} holds {}", self.book.call_name(&self.catalogue, stray.0)))
+        });
+        self.check("registered once", foreign.is_none(), |_| foreign.clone().unwrap_or_default());
+    }
+}

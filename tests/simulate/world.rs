@@ -1,0 +1,260 @@
+//! One simulated world: everything around the processes, and what the checks remember of it.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
+};
+
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use routr_registry::ports::{Register, Reply};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    book::Book,
+    broken::Broken,
+    history::History,
+    lease::LeaseServer,
+    life::{Life, Machine},
+    neighbours::{Api, Records, Shelf},
+    network::{Mode, Way},
+    process::Reach,
+    registrar::{Host, code},
+    rules::Rules,
+    trunks::Catalogue,
+};
+
+/// Shared by all that happens in it; everything runs on one thread.
+pub struct World {
+    start: Instant,
+    state: Mutex<State>,
+    pub durable: bool,
+    pub broken: Broken,
+}
+
+/// What counts, for the table at the end.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// What happened, by name.
+    pub events: BTreeMap<&'static str, u64>,
+    /// How often each invariant was checked.
+    pub checks: BTreeMap<&'static str, u64>,
+}
+
+/// An invariant that does not hold.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    pub invariant: &'static str,
+    pub what: String,
+}
+
+/// See the module.
+pub struct State {
+    start: Instant,
+    pub rules: Rules,
+    pub rng: SmallRng,
+    pub history: History,
+    pub tally: Tally,
+    pub violations: Vec<Violation>,
+    pub catalogue: Catalogue,
+    pub hosts: BTreeMap<String, Host>,
+    pub way: Way,
+    pub api: Api,
+    /// The next listing lacks so many.
+    pub shrink: Option<usize>,
+    pub shelf: Shelf,
+    pub records: Records,
+    pub lease: LeaseServer,
+    pub machines: Vec<Arc<Machine>>,
+    pub book: Book,
+    pub tick: u64,
+    /// Nothing is started again any more.
+    pub ending: bool,
+    /// All faults are over since then.
+    pub calm_since: Option<u64>,
+    /// The engine was told to send nothing.
+    pub suspended: bool,
+    /// How to reach the engine that was started last.
+    pub reach: Option<Reach>,
+    /// What runs on each machine.
+    pub processes: [Option<(Arc<Life>, CancellationToken)>; 2],
+    /// How long the machine is without its process when that has ended, in milliseconds.
+    pub downtime: [u64; 2],
+    /// When a registrar last lost its bindings, and when a listing last lacked trunks.
+    pub forgot_at: u64,
+    pub shrunk_at: u64,
+    pub ended_at: u64,
+    lives: u32,
+}
+
+impl World {
+    pub fn new(rules: Rules) -> Arc<Self> {
+        let start = Instant::now();
+        let mut rng = SmallRng::seed_from_u64(rules.seed);
+        let machines = (0..2)
+            .map(|n| Arc::new(Machine::new(start, if n == 0 { 0 } else { rng.random_range(-5_000..5_000) })));
+        let machines: Vec<_> = machines.collect();
+        if !rules.clock_jumps {
+            machines[1].wall_ahead.store(rng.random_range(-50..50), Relaxed);
+        }
+        let home = if rng.random_bool(0.2) { Mode::Slots(vec![0, 0]) } else { Mode::Up };
+        let mut state = State {
+            start,
+            history: History::default(),
+            tally: Tally::default(),
+            violations: Vec::new(),
+            catalogue: Catalogue::default(),
+            hosts: BTreeMap::new(),
+            way: Way::new(home),
+            api: Api::Up,
+            shrink: None,
+            shelf: Shelf::Up,
+            records: Records::default(),
+            lease: LeaseServer::default(),
+            machines,
+            book: Book::new(&rules.settings),
+            tick: 0,
+            ending: false,
+            calm_since: None,
+            suspended: false,
+            reach: None,
+            processes: [None, None],
+            downtime: [2_000; 2],
+            forgot_at: 0,
+            shrunk_at: 0,
+            ended_at: 0,
+            lives: 0,
+            rng,
+            rules: rules.clone(),
+        };
+        for n in 0..rules.hosts {
+            let host = Host::draw(&mut state.rng);
+            state.hosts.insert(format!("h{n}"), host);
+        }
+        // Nobody is there but by redirection.
+        for n in 0..7 {
+            let host = Host::draw(&mut state.rng);
+            let host = Host {
+                home: crate::registrar::Policy::Grants(86_400),
+                policy: crate::registrar::Policy::Grants(86_400),
+                ..host
+            };
+            state.hosts.insert(format!("r{n}"), host);
+        }
+        let names: Vec<String> = state.host_names();
+        for n in 0..rules.trunks {
+            let trunk = state.catalogue.draw(&format!("t{n:02}"), &names, &mut state.rng);
+            state.catalogue.put(trunk, 0);
+        }
+        let (durable, broken) = (rules.durable, rules.broken);
+        state.say(format_args!("world: {rules:?}"));
+        let hosts: Vec<String> =
+            state.hosts.iter().map(|(name, host)| format!("{name}={:?}", host.home)).collect();
+        state.say(format_args!("world: hosts {}", hosts.join(" ")));
+        let trunks: Vec<String> =
+            state.catalogue.entries.values().map(|entry| format!("{:?}", entry.trunk)).collect();
+        for trunk in trunks {
+            state.say(format_args!("world: {trunk}"));
+        }
+        Arc::new(Self { start, state: Mutex::new(state), durable, broken })
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Milliseconds since it began.
+    pub fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub fn start(&self) -> Instant {
+        self.start
+    }
+}
+
+impl State {
+    pub fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// A line of the history.
+    pub fn say(&mut self, what: fmt::Arguments<'_>) {
+        let at = self.now();
+        self.history.note(at, what);
+    }
+
+    /// Something happened that the table counts.
+    pub fn count(&mut self, event: &'static str) {
+        *self.tally.events.entry(event).or_default() += 1;
+    }
+
+    /// An invariant was looked at: `broken` tells what is wrong, where it does not hold.
+    pub fn check(&mut self, invariant: &'static str, holds: bool, broken: impl FnOnce(&Self) -> String) {
+        *self.tally.checks.entry(invariant).or_default() += 1;
+        if !holds && self.violations.len() < 20 {
+            let what = broken(self);
+            self.say(format_args!("BROKEN «{invariant}»: {what}"));
+            self.violations.push(Violation { invariant, what });
+        }
+    }
+
+    /// Registrars that trunks name.
+    pub fn host_names(&self) -> Vec<String> {
+        self.hosts.keys().filter(|name| name.starts_with('h')).cloned().collect()
+    }
+
+    /// A new process on a machine.
+    pub fn new_life(&mut self, machine: usize) -> Arc<Life> {
+        self.lives += 1;
+        let seed = self.rng.random();
+        let life = Life::new(self.lives, self.machines[machine].clone(), seed);
+        self.say(format_args!("#{} starts on machine {machine}", life.id));
+        self.count("starts");
+        life
+    }
+
+    /// A REGISTER arrives at its registrar. Returns what that says, and whether it is a challenge.
+    pub fn arrives(&mut self, request: &Register, cseq: u32, rounds: u32) -> (Option<Reply>, bool) {
+        let at = self.now();
+        if self.rules.broken == Broken::Blackhole && &*request.user == "u1" {
+            return (None, false);
+        }
+        let name = self.book.call_name(&self.catalogue, &request.call_id);
+        self.book.used(&request.call_id, cseq);
+        let password = self.catalogue.accounts.get(&(request.user.clone(), request.domain.clone()));
+        let offered = request.credentials.as_ref().map(|credentials| credentials.password.expose());
+        let right = password.is_none_or(|password| offered == Some(password.as_str()));
+        let tags = self.book.tags.clone();
+        let Some(host) = self.hosts.get_mut(&*request.target.host) else { return (None, false) };
+        if host.policy == crate::registrar::Policy::Silent {
+            return (None, false);
+        }
+        if host.challenges && rounds == 0 {
+            return (Some(code(401)), true);
+        }
+        if !right {
+            return (Some(code(403)), false);
+        }
+        let mut reply = host.take(request, cseq, &tags, at);
+        if self.rules.broken == Broken::ShortBindings
+            && let Some(bound) = host.bindings.get_mut(&request.call_id).filter(|bound| bound.made == at)
+        {
+            bound.lapses = at + (bound.lapses - at) / 2;
+        }
+        // The Contact of another binding may come back.
+        if let Some(reply) = &mut reply
+            && reply.code == Some(200)
+            && at % 17 == 0
+        {
+            reply.expires = reply.contact_expires.take();
+        }
+        let said = reply.as_ref().map_or_else(|| "nothing".to_owned(), |reply| format!("{:?}", reply.code));
+        self.say(format_args!(
+            "{} <- {name} {cseq} expires {}: {said}",
+            request.target.host, request.expires
+        ));
+        (reply, false)
+    }
+}
