@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 
 use self::{listing::Listing, service::Shared, tally::Counters};
 pub use self::{
-    listing::{host, user},
+    listing::user,
     tally::Tally,
 };
 use crate::role::Role;
