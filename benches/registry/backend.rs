@@ -16,10 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
 use self::{listing::Listing, service::Shared, tally::Counters};
-pub use self::{
-    listing::user,
-    tally::Tally,
-};
+pub use self::{listing::user, tally::Tally};
 use crate::role::Role;
 
 /// How trunks are listed.

@@ -1,10 +1,9 @@
 //! The reference: what is read at a take-over, by a client that does nothing else.
 
-use std::time::Instant;
-
 use anyhow::ensure;
 use redis::{Client, aio::MultiplexedConnection};
 use routr_registry::proto::trunks::{ListTrunkRequest, trunks_client::TrunksClient};
+use tokio::time::Instant;
 
 use crate::{backend::Backend, support::redis::Redis};
 

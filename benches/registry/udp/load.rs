@@ -53,7 +53,7 @@ where
             }
         });
     }
-    let now = || (counters.0.load(Relaxed), counters.1.load(Relaxed), std::time::Instant::now());
+    let now = || (counters.0.load(Relaxed), counters.1.load(Relaxed), tokio::time::Instant::now());
     tokio::time::sleep(WARM_UP).await;
     let before = now();
     tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
