@@ -40,6 +40,18 @@ pub struct Settings {
     /// The first REGISTER of a trunk is granted a time between this and what it asks, evenly spread, so that the
     /// refreshes that follow are spread as evenly as in a fleet that has been up for long. `None`: all get what they ask.
     pub first_grant_s: Option<u32>,
+    /// Some trunks are never granted more than this.
+    #[serde(default)]
+    pub short: Option<Short>,
+}
+
+/// Trunks whose registrations are short.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Short {
+    /// Each so-manieth trunk is one of them.
+    pub every: usize,
+    /// What they are granted at most, in seconds; the first time up to twice that, evenly spread.
+    pub seconds: u32,
 }
 
 /// A running backend, as the bench sees it.
@@ -72,6 +84,16 @@ impl Backend {
         self.role.ask("reset").map(drop)
     }
 
+    /// Counts anew, and remembers who is registered: [`Tally::trunks`] goes on.
+    pub fn mark(&mut self) -> anyhow::Result<()> {
+        self.role.ask("mark").map(drop)
+    }
+
+    /// From now on so many registered trunks are refused with 503 in each second, each once.
+    pub fn flap(&mut self, each_second: u32) -> anyhow::Result<()> {
+        self.role.ask(&format!("flap {each_second}")).map(drop)
+    }
+
     /// The first REGISTER that came, as it was on the wire (protobuf, in hexadecimal digits).
     pub fn sample(&mut self) -> anyhow::Result<String> {
         self.role.ask("sample")
@@ -95,7 +117,7 @@ pub fn serve(settings: &str) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     let shared = Arc::new(Shared {
         listing: Listing::generate(settings.trunks, settings.registrars),
-        counters: Counters::new(settings.trunks),
+        counters: Counters::new(settings.trunks, settings.short),
         settings,
     });
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
@@ -107,6 +129,14 @@ pub fn serve(settings: &str) -> anyhow::Result<()> {
             "tally" => serde_json::to_string(&shared.counters.tally())?,
             "reset" => {
                 shared.counters.reset();
+                "ok".to_owned()
+            }
+            "mark" => {
+                shared.counters.mark();
+                "ok".to_owned()
+            }
+            flap if flap.starts_with("flap ") => {
+                shared.counters.flap(flap[5..].parse()?);
                 "ok".to_owned()
             }
             "least-left" => shared.counters.least_left_ms().to_string(),

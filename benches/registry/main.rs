@@ -14,6 +14,7 @@
 mod backend;
 mod histogram;
 mod machine;
+mod operator;
 mod output;
 mod plot;
 mod product;
@@ -26,6 +27,8 @@ mod standing;
 #[path = "../../tests/it/support/mod.rs"]
 #[allow(dead_code)]
 mod support;
+mod takeover;
+mod udp;
 mod usage;
 mod wave;
 
@@ -35,12 +38,15 @@ use clap::Parser;
 use crate::{backend::Backend, report::Bench};
 
 /// The sections, in the order of a whole run.
-const SECTIONS: [&str; 3] = ["first-wave", "memory", "punctuality"];
+const SECTIONS: [&str; 6] = ["first-wave", "memory", "punctuality", "udp", "operator", "take-over"];
+
+/// Those of a quick run: a minute for all. The others need a control plane, and take a minute each.
+const QUICK: usize = 4;
 
 /// What a million trunks cost, measured on this machine.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Only these sections; all without.
+    /// Only these sections; all without, or the first four where it is to be quick.
     #[arg(value_parser = SECTIONS)]
     sections: Vec<String>,
     /// Smaller sizes and shorter windows: a minute for all.
@@ -62,18 +68,20 @@ fn main() -> anyhow::Result<()> {
         return match role.as_str() {
             Backend::ROLE => backend::serve(settings),
             reference::ROLE => reference::serve(settings),
-            _ => bail!("there is no role {role}"),
+            other => match udp::role(other, settings) {
+                Some(done) => done,
+                None => bail!("there is no role {other}"),
+            },
         };
     }
-    let args = Args::parse();
-    let runtime = tokio::runtime::Runtime::new()?;
-    // On a thread of the runtime: what blocks says so, and others go on.
-    runtime.block_on(async { tokio::spawn(run(args)).await? })
+    // What blocks says so; the tasks run on the other threads.
+    tokio::runtime::Runtime::new()?.block_on(run(Args::parse()))
 }
 
 async fn run(args: Args) -> anyhow::Result<()> {
     let mut bench = Bench::new(args.quick);
     let sections: Vec<&str> = match args.sections.is_empty() {
+        true if args.quick => SECTIONS[..QUICK].to_vec(),
         true => SECTIONS.to_vec(),
         false => {
             SECTIONS.into_iter().filter(|name| args.sections.iter().any(|wanted| wanted == name)).collect()
@@ -84,6 +92,9 @@ async fn run(args: Args) -> anyhow::Result<()> {
             "first-wave" => wave::run(&mut bench).await,
             "memory" => standing::run(&mut bench).await,
             "punctuality" => punctuality::run(&mut bench).await,
+            "udp" => udp::run(&mut bench).await,
+            "operator" => operator::run(&mut bench).await,
+            "take-over" => takeover::run(&mut bench).await,
             other => bail!("there is no section {other}"),
         };
         // What was found so far is not lost.

@@ -71,6 +71,7 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
         registrars: wave::REGISTRARS,
         mode: Mode::Pages,
         first_grant_s: Some(plan.first_grant_s),
+        short: None,
     })?;
     let sample = wave::sample(&mut backend).await?;
     bench.progress(&format!("punctuality: {name} trunks of {} s are being registered", plan.expires));

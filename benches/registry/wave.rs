@@ -24,7 +24,13 @@ pub fn deadline(trunks: usize) -> Duration {
 
 /// A backend for `trunks`, listed page by page.
 pub fn backend(trunks: usize, mode: Mode) -> anyhow::Result<Backend> {
-    Backend::start(&backend::Settings { trunks, registrars: REGISTRARS, mode, first_grant_s: None })
+    Backend::start(&backend::Settings {
+        trunks,
+        registrars: REGISTRARS,
+        mode,
+        first_grant_s: None,
+        short: None,
+    })
 }
 
 /// Runs a first wave of all trunks of the backend. The product goes on running.

@@ -8,7 +8,12 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use prost::Message;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Mode, Settings, listing::Listing, tally::Counters, wire};
+use super::{
+    Mode, Settings,
+    listing::Listing,
+    tally::{Counters, Verdict},
+    wire,
+};
 
 /// What all connections share.
 pub struct Shared {
@@ -94,8 +99,10 @@ fn register(message: &[u8], shared: &Shared) -> Result<Vec<Bytes>, Refusal> {
         }
         _ => asked,
     };
-    let granted = shared.counters.register(message, first).ok_or(STRANGE)?;
-    let answer = wire::answer(granted);
+    let answer = match shared.counters.register(message, first).ok_or(STRANGE)? {
+        Verdict::Granted(seconds) => wire::answer(seconds),
+        Verdict::Refused => wire::refusal(),
+    };
     let mut frame = BytesMut::with_capacity(64);
     prefix(&mut frame, answer.encoded_len());
     answer.encode(&mut frame).map_err(|_| STRANGE)?;

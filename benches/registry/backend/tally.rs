@@ -1,14 +1,14 @@
 //! What the backend counts.
 
 use std::sync::{
-    OnceLock,
-    atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    Mutex, OnceLock, PoisonError,
+    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
 };
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::listing;
+use super::{Short, listing};
 
 /// What came.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -23,6 +23,8 @@ pub struct Tally {
     pub lapsed: u64,
     /// REGISTERs that could not be read, or for a trunk that is not listed.
     pub strange: u64,
+    /// REGISTERs that were refused with 503, as asked for.
+    pub refused: u64,
     /// Bytes of all REGISTERs (protobuf).
     pub bytes: u64,
     /// Nanoseconds from the first REGISTER to the last.
@@ -49,6 +51,7 @@ pub struct Counters {
     needless: AtomicU64,
     lapsed: AtomicU64,
     strange: AtomicU64,
+    refused: AtomicU64,
     bytes: AtomicU64,
     first_ns: AtomicU64,
     last_ns: AtomicU64,
@@ -56,6 +59,19 @@ pub struct Counters {
     pub syncs: AtomicU64,
     sample: OnceLock<Vec<u8>>,
     each: Vec<One>,
+    short: Option<Short>,
+    /// How many registrations are refused in each second, and how many were in the present one.
+    flaps: AtomicU32,
+    flapped: Mutex<(u64, u32)>,
+}
+
+/// What a REGISTER gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// So many seconds.
+    Granted(u32),
+    /// 503, this time.
+    Refused,
 }
 
 /// One trunk: when it was registered last, in milliseconds from the start (0: never), and for how many seconds.
@@ -63,10 +79,12 @@ pub struct Counters {
 struct One {
     at: AtomicU32,
     granted: AtomicU32,
+    /// The last answer was a refusal.
+    refused: AtomicBool,
 }
 
 impl Counters {
-    pub fn new(trunks: usize) -> Self {
+    pub fn new(trunks: usize, short: Option<Short>) -> Self {
         let zero = AtomicU64::default;
         Self {
             start: Instant::now(),
@@ -75,6 +93,7 @@ impl Counters {
             needless: zero(),
             lapsed: zero(),
             strange: zero(),
+            refused: zero(),
             bytes: zero(),
             first_ns: AtomicU64::new(u64::MAX),
             last_ns: zero(),
@@ -82,12 +101,15 @@ impl Counters {
             syncs: zero(),
             sample: OnceLock::new(),
             each: (0..trunks).map(|_| One::default()).collect(),
+            short,
+            flaps: AtomicU32::new(0),
+            flapped: Mutex::default(),
         }
     }
 
     /// Counts a REGISTER and says how long it is granted for: what it asks, or `first` (of the trunk's number and what it
     /// asks) where the trunk was not registered before.
-    pub fn register(&self, request: &[u8], first: impl Fn(usize, u32) -> u32) -> Option<u32> {
+    pub fn register(&self, request: &[u8], first: impl Fn(usize, u32) -> u32) -> Option<Verdict> {
         let now = self.start.elapsed();
         let ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
         let number = self.registers.fetch_add(1, Relaxed);
@@ -104,6 +126,17 @@ impl Counters {
             self.strange.fetch_add(1, Relaxed);
             return None;
         };
+        let asked = match self.short {
+            // Spread at first, or all of them would be due together for ever after.
+            Some(short) if number % short.every == 0 && one.at.load(Relaxed) == 0 => asked.min(
+                short.seconds + (listing::spread(number / short.every) * f64::from(short.seconds)) as u32,
+            ),
+            Some(short) if number % short.every == 0 => asked.min(short.seconds),
+            _ => asked,
+        };
+        if self.refuses(one, now.as_secs()) {
+            return Some(Verdict::Refused);
+        }
         let ms = u32::try_from(now.as_millis()).unwrap_or(u32::MAX).max(1);
         let before = one.at.swap(ms, Relaxed);
         let mut granted = asked;
@@ -119,7 +152,46 @@ impl Counters {
             }
         }
         one.granted.store(granted, Relaxed);
-        Some(granted)
+        Some(Verdict::Granted(granted))
+    }
+
+    /// From now on so many trunks are refused once in each second: those that were registered and come first.
+    pub fn flap(&self, each_second: u32) {
+        self.flaps.store(each_second, Relaxed);
+    }
+
+    fn refuses(&self, one: &One, second: u64) -> bool {
+        let most = self.flaps.load(Relaxed);
+        if most == 0 || one.at.load(Relaxed) == 0 || one.refused.swap(false, Relaxed) {
+            return false;
+        }
+        let mut flapped = self.flapped.lock().unwrap_or_else(PoisonError::into_inner);
+        if flapped.0 != second {
+            *flapped = (second, 0);
+        }
+        let refuses = flapped.1 < most;
+        flapped.1 += u32::from(refuses);
+        drop(flapped);
+        self.refused.fetch_add(u64::from(refuses), Relaxed);
+        one.refused.store(refuses, Relaxed);
+        refuses
+    }
+
+    /// Counts anew, and remembers who is registered.
+    pub fn mark(&self) {
+        let all = [
+            &self.registers,
+            &self.needless,
+            &self.lapsed,
+            &self.strange,
+            &self.bytes,
+            &self.last_ns,
+            &self.refused,
+        ];
+        for counter in all.into_iter().chain([&self.listings, &self.syncs]) {
+            counter.store(0, Relaxed);
+        }
+        self.first_ns.store(u64::MAX, Relaxed);
     }
 
     pub fn tally(&self) -> Tally {
@@ -132,6 +204,7 @@ impl Counters {
             needless: self.needless.load(Relaxed),
             lapsed: self.lapsed.load(Relaxed),
             strange: self.strange.load(Relaxed),
+            refused: self.refused.load(Relaxed),
             bytes: self.bytes.load(Relaxed),
             span_ns: last.saturating_sub(first),
             since_first_ns: ns.saturating_sub(first),

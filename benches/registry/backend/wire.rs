@@ -81,6 +81,16 @@ pub fn answer(expires: u32) -> SendMessageResponse {
     SendMessageResponse { message: Some(message) }
 }
 
+/// 503.
+pub fn refusal() -> SendMessageResponse {
+    let message = sip::SipMessage {
+        message_type: Some(MessageType::ResponseType(sip::ResponseType::ServiceUnavailable.into())),
+        reason_phrase: "Service Unavailable".into(),
+        ..sip::SipMessage::default()
+    };
+    SendMessageResponse { message: Some(message) }
+}
+
 /// `page_size` and `page_token` of a `ListTrunkRequest`.
 pub fn page(request: &[u8]) -> (usize, usize) {
     let size = number(request, 1).and_then(|size| usize::try_from(size).ok()).unwrap_or(0);
