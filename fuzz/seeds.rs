@@ -200,7 +200,7 @@ fn page() -> String {
     };
     let bad =
         TrunkView { state: TrunkState::Failing, trouble: Some(trouble), name: String::new(), ..good.clone() };
-    serde_json::to_string(&Page { trunks: vec![good, bad], ..Page::default() }).unwrap()
+    serde_json::to_string(&Page { items: vec![good, bad], ..Page::default() }).unwrap()
 }
 
 fn summary() -> String {

@@ -88,7 +88,7 @@ tell() {
     local log=$work/logs/$1 input
     input=$(sed -n 's/.*Test unit written to //p' "$log" | tail -n 1)
     printf '\nfuzz: %s failed:\n' "$1"
-    grep -A 3 -m 1 -E '^thread .* panicked|ERROR: libFuzzer' "$log" | sed 's/^/    /'
+    grep -A 3 -m 1 -E '^thread .* panicked|ERROR: libFuzzer' "$log" | sed '/^stack backtrace/,$d; s/^/    /'
     if [[ -z $input ]]; then
         printf '  its log: %s\n' "$log"
         return
