@@ -10,6 +10,7 @@
 
 #[cfg(not(fuzzing))]
 mod seeds;
+#[cfg_attr(fuzzing, allow(dead_code, reason = "the list of targets is for the other main"))]
 mod targets;
 
 #[cfg(fuzzing)]

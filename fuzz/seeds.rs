@@ -46,7 +46,7 @@ pub fn write() {
     put("store", "registered", stored("trunk-1", 600));
     put("store", "never-registered", stored("trunk-2", 0));
     for (name, width) in [("narrow", "80"), ("wide", "140"), ("piped", "-")] {
-        put("table", name, format!("{width}\n{}\n{}\n", page(), summary()).into_bytes());
+        put("table", name, format!("{width}\n{}\n{}\n", shown_page(), shown_summary()).into_bytes());
     }
     for (name, steps) in histories() {
         put("registration", name, steps);
@@ -175,7 +175,7 @@ fn stored(reference: &str, granted_s: u32) -> Vec<u8> {
 }
 
 /// What the private port says of two trunks.
-fn page() -> String {
+fn shown_page() -> String {
     let good = TrunkView {
         reference: "t-1".into(),
         name: "Größe 漢字".into(),
@@ -200,10 +200,10 @@ fn page() -> String {
     };
     let bad =
         TrunkView { state: TrunkState::Failing, trouble: Some(trouble), name: String::new(), ..good.clone() };
-    serde_json::to_string(&Page { trunks: vec![good, bad], ..Page::default() }).unwrap()
+    serde_json::to_string(&Page { items: vec![good, bad], ..Page::default() }).unwrap()
 }
 
-fn summary() -> String {
+fn shown_summary() -> String {
     let health =
         Health { ok: Some(false), message: Some("it cannot be reached".into()), ..Health::default() };
     let summary = Summary { api: health, over_budget: vec!["sip.example.com".into()], ..Summary::default() };

@@ -16,8 +16,8 @@ esac
 # What runs find is kept here from one to the next; artifacts are inputs that fail.
 work=${CARGO_TARGET_DIR:-target}/fuzz
 host=$(rustc -vV | sed -n 's/^host: //p')
-# Bytes of inputs that were found, for each target in the tree; what was written by hand comes on top.
-kept=14000
+# Inputs that were found, and their bytes, for each target in the tree; what was written by hand comes on top.
+kept_inputs=100 kept_bytes=14000
 
 build() {
     echo 'fuzz: building with coverage instrumentation (minutes at the first time)' >&2
@@ -88,7 +88,7 @@ tell() {
     local log=$work/logs/$1 input
     input=$(sed -n 's/.*Test unit written to //p' "$log" | tail -n 1)
     printf '\nfuzz: %s failed:\n' "$1"
-    grep -A 3 -m 1 -E '^thread .* panicked|ERROR: libFuzzer' "$log" | sed 's/^/    /'
+    grep -A 3 -m 1 -E '^thread .* panicked|ERROR: libFuzzer' "$log" | sed '/^stack backtrace/,$d; s/^/    /'
     if [[ -z $input ]]; then
         printf '  its log: %s\n' "$log"
         return
@@ -98,19 +98,20 @@ tell() {
 }
 
 # Inputs that were found are named by their hash, those that a person wrote are not: these stay.
-found() { find "$1" -maxdepth 1 -type f -regextype egrep -regex '.*/[0-9a-f]{40}' -printf '%s %p\n' | sort -n; }
+found() { find "$1" -maxdepth 1 -type f -regextype egrep -regex '.*/[0-9a-f]{40}' -printf '%s %p\n' | sort -k 2; }
 
 take_corpus() {
-    local target merged size path sum
+    local target merged size path sum inputs
     for target in "${targets[@]}"; do
         merged=$(mktemp -d)
         mkdir -p "$work/corpus/$target"
         FUZZ_TARGET=$target nice -n 10 "$program" -merge=1 -max_len=2048 "$merged" "fuzz/corpus/$target" "$work/corpus/$target" \
             >"$work/logs/$target.merge" 2>&1 || echo "fuzz: $target: an input fails; see $work/logs/$target.merge" >&2
         found "fuzz/corpus/$target" | cut -d' ' -f2- | xargs -r rm -f
-        sum=0
+        sum=0 inputs=0
+        # In the order of their hashes: some of every size.
         while read -r size path; do
-            ((sum += size, sum <= kept)) || break
+            ((sum += size, inputs += 1, sum <= kept_bytes && inputs <= kept_inputs)) || break
             cp "$path" "fuzz/corpus/$target/"
         done < <(found "$merged")
         printf 'fuzz: %-14s %4d inputs, %6d bytes\n' "$target" \

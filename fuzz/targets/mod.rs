@@ -27,7 +27,7 @@ use support::SECRET;
 pub struct Target {
     /// The name of its folders, and what `TARGET=` says.
     pub name: &'static str,
-    /// What is fed to it.
+    /// What is fed to it, for a list of targets.
     pub input: &'static str,
     /// Takes one input.
     pub run: fn(&[u8]),

@@ -9,7 +9,7 @@ use routr_registry::{
 
 use super::{
     config::{assert_good, assert_told},
-    support::{assert_presentable, count, text},
+    support::{count, text},
 };
 
 pub fn run(data: &[u8]) {
@@ -19,10 +19,8 @@ pub fn run(data: &[u8]) {
     let secrets =
         Secrets { parameters: parts.next().map(Secret::new), password: parts.next().map(Secret::new) };
     let Ok(found) = serde_json::from_str::<Found>(document) else { return };
-    let registry = match found.registry {
-        Ok(registry) => registry,
-        Err(why) => return drop(assert_presentable(&why)),
-    };
+    // Why a spec cannot be read may quote a value of it, so the operator tells nobody.
+    let Ok(registry) = found.registry else { return };
     assert_survives(&registry);
     let given = [Secrets::default(), secrets.clone()];
     for given in given {

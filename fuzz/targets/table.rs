@@ -16,7 +16,7 @@ pub fn run(data: &[u8]) {
     let page = lines.next().and_then(|line| serde_json::from_str::<Page>(line).ok()).unwrap_or_default();
     let summary =
         lines.next().and_then(|line| serde_json::from_str::<Summary>(line).ok()).unwrap_or_default();
-    let mut trunks = page.trunks;
+    let mut trunks = page.items;
     table::sort_by_urgency(&mut trunks);
     for line in table::render(&trunks, &summary, NOW, width, false).lines() {
         assert_shown(line);

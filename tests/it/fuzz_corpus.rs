@@ -7,6 +7,7 @@ use std::{
     thread,
 };
 
+#[allow(dead_code, reason = "all of them are run here, none by its name")]
 #[path = "../../fuzz/targets/mod.rs"]
 mod targets;
 

@@ -413,8 +413,8 @@ fn json_has_its_own_words() {
 
 /// Each of these took a step for each pair of them: a file of some megabytes would not have been read in an hour.
 #[test]
-fn a_hundred_thousand_slips_take_no_minute() {
-    let many = |line: fn(usize) -> String| (0..100_000).map(line).collect::<String>();
+fn tens_of_thousands_of_slips_take_no_minute() {
+    let many = |line: fn(usize) -> String| (0..30_000).map(line).collect::<String>();
     let json = |list: &str, key: &str| {
         let other = if key == "methods" { r#""edgePorts":[{"address":"e"}],"# } else { "" };
         let list = list.trim_end_matches(',');
@@ -423,11 +423,11 @@ fn a_hundred_thousand_slips_take_no_minute() {
         )
     };
     let keys = json("", "methods").replacen('{', &format!("{{{}", many(|n| format!("\"key{n}\":1,"))), 1);
-    assert_eq!(parse(&keys, Format::Json).unwrap_err().len(), 100_000);
+    assert_eq!(parse(&keys, Format::Json).unwrap_err().len(), 30_000);
     let mistakes = parse(&json(&many(|_| "7,".to_owned()), "edgePorts"), Format::Json).unwrap_err();
-    assert_eq!(mistakes.len(), 100_000);
+    assert_eq!(mistakes.len(), 30_000);
     let distinct = many(|n| format!("{{\"address\":\"h{n}\"}},"));
-    assert_eq!(parse(&json(&distinct, "edgePorts"), Format::Json).unwrap().edge_ports.len(), 100_000);
+    assert_eq!(parse(&json(&distinct, "edgePorts"), Format::Json).unwrap().edge_ports.len(), 30_000);
     let methods = many(|n| format!("\"M{n}\","));
     assert_eq!(parse(&json(&methods, "methods"), Format::Json).unwrap_err().len(), 1);
 }
