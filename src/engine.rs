@@ -27,6 +27,7 @@ pub mod packed;
 mod registrars;
 mod report;
 mod rivals;
+mod search;
 mod sync;
 mod timers;
 pub mod view;
@@ -105,6 +106,8 @@ pub struct Send {
     pub register: Register,
     /// How long to wait for the answer, in milliseconds.
     pub deadline_ms: u64,
+    /// How long after its chosen moment it goes out, in milliseconds, where it refreshes a valid binding.
+    pub late_ms: Option<u64>,
 }
 
 /// What came of a REGISTER, for metrics.
@@ -165,6 +168,8 @@ pub struct Engine {
     api: Health,
     cache: Health,
     paused: bool,
+    /// The first lapse to come, and when it was looked for.
+    first_lapse: Option<(Moment, Moment)>,
     /// Of the last queue entry.
     stamp: u32,
     rng: SmallRng,
@@ -191,6 +196,7 @@ impl Engine {
             api: Health::default(),
             cache: Health::default(),
             paused: false,
+            first_lapse: None,
             stamp: 0,
             rng: SmallRng::seed_from_u64(seed),
             settings,
@@ -280,7 +286,7 @@ impl Engine {
     /// A registrar wants to be left alone: whoever waits for it goes elsewhere, if it can.
     fn hold(&mut self, registrar: u32, until: Moment, now: Now) {
         for (slot, stamp) in self.registrars.hold(registrar, until, now.at) {
-            if self.fleet.get(slot).is_some_and(|entry| entry.queued && entry.stamp == stamp) {
+            if self.fleet.get(slot).is_some_and(|entry| entry.queued() && entry.stamp == stamp) {
                 self.enqueue(slot, now);
             }
         }
@@ -289,8 +295,8 @@ impl Engine {
     /// After any change of a registration: counts it anew and arms its timer, or queues it when it is due.
     fn settle(&mut self, slot: u32, now: Now) {
         self.recount(slot, now);
+        self.fleet.set_queued(slot, false);
         let Some(entry) = self.fleet.get_mut(slot) else { return };
-        entry.queued = false;
         let due = entry.registration.due();
         if due <= now.at {
             self.enqueue(slot, now);
@@ -324,7 +330,7 @@ impl Engine {
         } else if lapsed {
             entry.registration.lapsed(now.unix_ms);
         }
-        if !entry.queued && entry.registration.due() <= now.at {
+        if !entry.queued() && entry.registration.due() <= now.at {
             self.enqueue(slot, now);
         }
         self.recount(slot, now);

@@ -25,7 +25,7 @@ mod series;
 #[cfg(test)]
 mod tests;
 
-use series::{Joined, Owner, Series};
+use series::{Joined, Owner, Plain, Series};
 
 /// How many registrar hosts have a label value of their own, in the whole process; all that come later are counted as
 /// [`OTHER_REGISTRAR`]. The first come keep their place until the last registry that uses them is forgotten.
@@ -40,6 +40,10 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 /// Upper bounds in seconds. A deadline is 40 s, Timer F 32 s (RFC 3261 §17.1.2.2), a healthy answer some ms.
 const LATENCY_BUCKETS: [f64; 14] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 33.0, 45.0];
+
+/// Upper bounds in seconds. The timers' own precision is a millisecond or two; a lead is 5 s at least.
+const DELAY_BUCKETS: [f64; 15] =
+    [0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
 /// Upper bounds in seconds: from a handful of trunks to a million.
 const SYNC_BUCKETS: [f64; 9] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0];
@@ -69,6 +73,7 @@ struct Counts {
     hosts: RwLock<HashSet<Arc<str>>>,
     registers: Arc<Series<OutcomeAndRegistrar, Counter>>,
     register_seconds: Arc<Series<Outcome, Histogram>>,
+    refresh_delay: Histogram,
     syncs: Arc<Series<Outcome, Counter>>,
     sync_seconds: Arc<Series<Outcome, Histogram>>,
     store_writes: Arc<Series<Outcome, Counter>>,
@@ -154,6 +159,11 @@ impl Metrics {
         Joined(registries.iter().map(each).collect())
     }
 
+    fn histograms(&self, of: impl Fn(&Counts) -> &Histogram) -> Plain {
+        let registries = self.registries.read().unwrap_or_else(PoisonError::into_inner);
+        Plain(registries.iter().map(|(name, counts)| (Owner(Arc::clone(name)), of(counts).clone())).collect())
+    }
+
     fn register_counters(&self, registry: &mut Registry) {
         registry.register(
             "registers",
@@ -165,6 +175,12 @@ impl Metrics {
             "Time from sending a REGISTER to its answer",
             Unit::Seconds,
             self.joined(|counts| &counts.register_seconds),
+        );
+        registry.register_with_unit(
+            "refresh_delay",
+            "How long after the moment chosen for it a refresh went out: time in which it waited for its turn",
+            Unit::Seconds,
+            self.histograms(|counts| &counts.refresh_delay),
         );
         registry.register(
             "syncs",
@@ -197,6 +213,7 @@ impl Counts {
             hosts: RwLock::default(),
             registers: Arc::new(Series::new(Counter::default)),
             register_seconds: Arc::new(Series::new(|| Histogram::new(LATENCY_BUCKETS))),
+            refresh_delay: Histogram::new(DELAY_BUCKETS),
             syncs: Arc::new(Series::new(Counter::default)),
             sync_seconds: Arc::new(Series::new(|| Histogram::new(SYNC_BUCKETS))),
             store_writes: Arc::new(Series::new(Counter::default)),
@@ -232,6 +249,11 @@ impl Observer for RegistryMetrics {
         let outcome = [("outcome", outcome)];
         self.counts.registers.of(&(outcome, [("registrar", registrar)])).inc();
         self.counts.register_seconds.of(&outcome).observe(seconds);
+    }
+
+    /// Counts one refresh that went out, `seconds` after the moment chosen for it.
+    fn refresh_sent(&self, seconds: f64) {
+        self.counts.refresh_delay.observe(seconds);
     }
 
     /// Counts one reading of the trunks, which took `seconds`.

@@ -133,6 +133,11 @@ impl Registration {
         }
     }
 
+    /// Whether the next attempt is a refresh that keeps a binding from lapsing.
+    pub fn refreshes(&self) -> bool {
+        self.class == Class::Refresh && self.binding.is_some() && self.phase == Phase::Active
+    }
+
     /// How urgent it is.
     pub fn class(&self) -> Class {
         self.class

@@ -11,6 +11,86 @@
     missing_docs
 )]
 
+mod backend;
+mod histogram;
+mod machine;
+mod output;
+mod plot;
+mod product;
+mod punctuality;
+mod reference;
 mod report;
+mod role;
+mod screen;
+mod standing;
+#[path = "../../tests/it/support/mod.rs"]
+#[allow(dead_code)]
+mod support;
+mod usage;
+mod wave;
 
-fn main() {}
+use anyhow::bail;
+use clap::Parser;
+
+use crate::{backend::Backend, report::Bench};
+
+/// The sections, in the order of a whole run.
+const SECTIONS: [&str; 3] = ["first-wave", "memory", "punctuality"];
+
+/// What a million trunks cost, measured on this machine.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Only these sections; all without.
+    #[arg(value_parser = SECTIONS)]
+    sections: Vec<String>,
+    /// Smaller sizes and shorter windows: a minute for all.
+    #[arg(long)]
+    quick: bool,
+    /// Writes the table into BENCHMARKS.md and the picture to docs/benchmarks.svg.
+    #[arg(long)]
+    save: bool,
+    /// What cargo says to each benchmark.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args: Vec<String> = std::env::args().collect();
+    if let [_, mark, role, settings] = &args[..]
+        && mark == role::MARK
+    {
+        return match role.as_str() {
+            Backend::ROLE => backend::serve(settings),
+            reference::ROLE => reference::serve(settings),
+            _ => bail!("there is no role {role}"),
+        };
+    }
+    let args = Args::parse();
+    let runtime = tokio::runtime::Runtime::new()?;
+    // On a thread of the runtime: what blocks says so, and others go on.
+    runtime.block_on(async { tokio::spawn(run(args)).await? })
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
+    let mut bench = Bench::new(args.quick);
+    let sections: Vec<&str> = match args.sections.is_empty() {
+        true => SECTIONS.to_vec(),
+        false => {
+            SECTIONS.into_iter().filter(|name| args.sections.iter().any(|wanted| wanted == name)).collect()
+        }
+    };
+    for section in sections {
+        let result = match section {
+            "first-wave" => wave::run(&mut bench).await,
+            "memory" => standing::run(&mut bench).await,
+            "punctuality" => punctuality::run(&mut bench).await,
+            other => bail!("there is no section {other}"),
+        };
+        // What was found so far is not lost.
+        if let Err(error) = result {
+            output::write(&bench, false)?;
+            return Err(error.context(format!("section {section}")));
+        }
+    }
+    output::write(&bench, args.save)
+}

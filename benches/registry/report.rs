@@ -1,5 +1,7 @@
 //! What a run found: figures, each beside the reference that was measured in the same run.
 
+use std::time::Instant;
+
 use serde::Serialize;
 
 /// One figure.
@@ -48,6 +50,19 @@ impl Figure {
     }
 }
 
+/// What a number of trunks costs, for the plot.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Cost {
+    /// How many.
+    pub trunks: u64,
+    /// Seconds from the first REGISTER of the first wave to the last.
+    pub wave_s: f64,
+    /// Processor time of the product from its start to the last answer.
+    pub cpu_s: f64,
+    /// Resident bytes when all are registered.
+    pub resident: u64,
+}
+
 /// A run in progress.
 #[derive(Debug)]
 pub struct Bench {
@@ -55,16 +70,59 @@ pub struct Bench {
     pub quick: bool,
     /// What was found so far.
     pub figures: Vec<Figure>,
+    /// How cost grows with trunks.
+    pub costs: Vec<Cost>,
+    start: Instant,
 }
 
 impl Bench {
+    /// A run that begins now.
+    pub fn new(quick: bool) -> Self {
+        Self { quick, figures: Vec::new(), costs: Vec::new(), start: Instant::now() }
+    }
+
     /// Says on stderr what is being done now: a run takes minutes.
     pub fn progress(&self, what: &str) {
-        eprintln!("bench: {what}");
+        let seconds = self.start.elapsed().as_secs();
+        eprintln!("bench {:>2}:{:02}  {what}", seconds / 60, seconds % 60);
     }
 
     /// Takes a figure.
     pub fn figure(&mut self, figure: Figure) {
+        self.progress(&format!("  {}: {}", figure.section, crate::screen::line(&figure)));
         self.figures.push(figure);
     }
+
+    /// Whether figures of this section were taken already: sections that need the same million trunks share them.
+    pub fn has(&self, section: &str) -> bool {
+        self.figures.iter().any(|figure| figure.section == section)
+    }
+
+    /// How long the run has taken, in seconds.
+    pub fn seconds(&self) -> f64 {
+        self.start.elapsed().as_secs_f64()
+    }
+}
+
+/// The one in the middle, or the mean of the two there.
+pub fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    match (values.len(), values.len() / 2) {
+        (0, _) => 0.0,
+        (length, middle) if length % 2 == 1 => values[middle],
+        (_, middle) => f64::midpoint(values[middle - 1], values[middle]),
+    }
+}
+
+/// With commas: `1,000,000`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }

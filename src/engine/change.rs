@@ -23,7 +23,7 @@ impl Engine {
                 let before = entry.registration.due();
                 entry.registration.refresh_early(now.at, &mut self.rng);
                 let due = entry.registration.due();
-                if due != before && !entry.queued {
+                if due != before && !entry.queued() {
                     self.timers.arm(due, slot);
                 }
             }
@@ -73,7 +73,7 @@ impl Engine {
             for slot in self.fleet.all() {
                 if let Some(entry) = self.fleet.get_mut(slot) {
                     entry.registration.reschedule(&self.settings.registration, now.at, &mut self.rng);
-                    if !entry.queued {
+                    if !entry.queued() {
                         self.timers.arm(entry.registration.due(), slot);
                     }
                 }

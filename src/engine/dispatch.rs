@@ -32,7 +32,8 @@ impl Engine {
                 Gate::Shut => return None,
             };
             let fleet = &self.fleet;
-            let waits = |slot, stamp| fleet.get(slot).is_some_and(|slot| slot.queued && slot.stamp == stamp);
+            let waits =
+                |slot, stamp| fleet.get(slot).is_some_and(|slot| slot.queued() && slot.stamp == stamp);
             let share = (self.way.limit() / 8).max(1);
             let (slot, registrar) = self.registrars.next(urgent_only, share, now.at, waits)?;
             match self.send(slot, registrar, now) {
@@ -87,11 +88,11 @@ impl Engine {
         // Never used twice, so that an entry of a slot's former owner does not count for the next one.
         self.stamp = self.stamp.wrapping_add(1);
         entry.stamp = self.stamp;
-        entry.queued = true;
         let (urgency, stamp) = (entry.registration.urgency(), entry.stamp);
         if let Some(left) = entry.registration.left(now.at) {
             self.timers.arm(now.at.plus(left), slot);
         }
+        self.fleet.set_queued(slot, true);
         let registrar = self.registrars.id_of(&host, now.at);
         self.registrars.wait(registrar, urgency, slot, stamp, now.at);
     }
@@ -125,12 +126,13 @@ impl Engine {
             return None;
         }
         let min_expires = self.registrars.min_expires(registrar);
+        self.fleet.set_queued(slot, false);
         let entry = self.fleet.get_mut(slot)?;
-        entry.queued = false;
         let trunk = entry.trunk.open();
         let plan =
             Plan { uris: trunk.uris(), edges: self.edges.len(), settings: &self.settings.registration };
         let uri = trunk.uri(position(&entry.registration.ranks().0, &trunk.order()))?;
+        let late_ms = entry.registration.refreshes().then(|| now.at.since(entry.registration.due()));
         let attempt = entry.registration.attempt(min_expires, &plan, now);
         let (edge, edge_port) = self.edges.choose(&trunk, attempt.edge, now.at);
         self.edges.sent(edge, now.at);
@@ -156,7 +158,7 @@ impl Engine {
         };
         self.way.sent(now.at);
         let ticket = self.flights.insert(flight);
-        Some(Send { ticket, register, deadline_ms: self.settings.registration.deadline_ms })
+        Some(Send { ticket, register, deadline_ms: self.settings.registration.deadline_ms, late_ms })
     }
 }
 

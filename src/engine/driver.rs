@@ -8,6 +8,7 @@
 //!    the engine's next timer, the shutdown.
 
 mod farewell;
+mod listing;
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +20,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::farewell::Farewell;
+use self::{farewell::Farewell, listing::Listings};
 use super::{
     Engine, EngineSettings, Ticket,
     clock::Clock,
@@ -86,6 +87,7 @@ pub struct Driver<S: TrunkSource, R: Requester, T: Store, O: Observer> {
     /// Somebody asked for a sync while one was running: it may have read what it has before the change.
     sync_again: bool,
     farewell: Farewell,
+    listings: Listings,
     /// Nothing that was begun may go on after the end: another process may act for the same trunks by then.
     over: CancellationToken,
     rng: SmallRng,
@@ -147,6 +149,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             proven: false,
             sync_again: false,
             farewell: Farewell::No,
+            listings: Listings::default(),
             over: CancellationToken::new(),
             rng: SmallRng::seed_from_u64(clock.environment().seed()),
             clock,
@@ -165,6 +168,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             self.send_what_is_due();
             self.keeper.write(&mut self.engine, &self.clock);
             self.turn(&shutdown).await;
+            self.listings.go_on(&self.engine, &self.clock);
             self.say_farewell();
             self.log_transitions();
         }
@@ -201,6 +205,9 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
     fn send_what_is_due(&mut self) {
         while let Some(send) = self.engine.poll_send(self.clock.now()) {
             let (requester, answers) = (self.ports.requester.clone(), self.answers.sender.clone());
+            if let Some(late) = send.late_ms {
+                self.observer.refresh_sent(seconds(late));
+            }
             let over = self.over.clone();
             tokio::spawn(over.run_until_cancelled_owned(async move {
                 let deadline = Duration::from_millis(send.deadline_ms);
@@ -222,6 +229,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             Some(command) = self.commands.recv() => self.obey(command),
             Some(reload) = self.reloads.recv() => self.reload(reload),
             () = sleep_until(wakeup.unwrap_or_else(|| far_away(&self.clock))) => {}
+            () = std::future::ready(()), if self.listings.wait() => {}
             () = shutdown.cancelled() => {}
         }
     }
@@ -230,9 +238,11 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         for (ticket, answer) in answers {
             self.proven |= answer.is_ok();
             if let Some(finished) = self.engine.answered(ticket, &answer, self.clock.now()) {
-                #[allow(clippy::cast_precision_loss)]
-                let seconds = finished.took_ms as f64 / 1_000.0;
-                self.observer.register_finished(&finished.registrar, finished.outcome, seconds);
+                self.observer.register_finished(
+                    &finished.registrar,
+                    finished.outcome,
+                    seconds(finished.took_ms),
+                );
             }
         }
     }
@@ -326,7 +336,8 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             // Whoever asked may have gone; that is no concern of the engine's.
             Command::Summary(answer) => drop(answer.send(self.engine.summary(now))),
             Command::List { filter, after, limit, answer } => {
-                drop(answer.send(self.engine.list(&filter, after.as_deref(), limit, now)));
+                self.listings.begin(filter, after, limit, answer);
+                self.listings.go_on(&self.engine, &self.clock);
             }
             Command::Get { reference, answer } => drop(answer.send(self.engine.get(&reference, now))),
             Command::Refresh { reference, answer } => drop(answer.send(self.engine.refresh(&reference, now))),
@@ -399,6 +410,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             tokio::select! {
                 _ = self.answers.receiver.recv_many(&mut answers, ANSWERS) => self.take_answers(answers),
                 Some(command) = self.commands.recv() => self.obey(command),
+                () = std::future::ready(()), if self.listings.wait() => self.listings.go_on(&self.engine, &self.clock),
                 () = sleep_until(deadline) => break,
             }
         }
@@ -429,6 +441,11 @@ async fn next_of_sync<I>(sync: &mut Sync<I>) -> SyncEvent<I> {
         Sync::Over => std::future::pending().await,
         Sync::Running { batches, .. } => batches.recv().await.map_or(SyncEvent::End, SyncEvent::Batch),
     }
+}
+
+#[allow(clippy::cast_precision_loss)] // Far below 2^53.
+fn seconds(milliseconds: u64) -> f64 {
+    milliseconds as f64 / 1_000.0
 }
 
 /// Far enough for «until something happens».

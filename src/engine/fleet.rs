@@ -1,6 +1,6 @@
 //! All trunks of an engine, by slot and by ref.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use slab::Slab;
@@ -31,7 +31,7 @@ pub(super) struct Slot {
     pub seen: u32,
     /// Complete syncs in a row that did not list it.
     pub missed: u8,
-    pub queued: bool,
+    queued: bool,
     pub invalid: bool,
     dirty: bool,
     /// As it is counted.
@@ -48,6 +48,10 @@ pub(super) struct Fleet {
     leaving: HashMap<Box<str>, Vec<u32>>,
     hasher: DefaultHashBuilder,
     counts: Counts,
+    /// How many are queued.
+    waiting: usize,
+    /// Slots of trunks that are not well: few of a million, and asked for every second.
+    troubled: HashSet<u32>,
     dirty: Vec<u32>,
     forgotten: Vec<Box<str>>,
     /// The highest CSeq number of a registration that is no more: its trunk may return before the numbers, which go by
@@ -82,12 +86,36 @@ impl Fleet {
         &self.counts
     }
 
+    /// How many wait in the queue of a registrar.
+    pub fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Whether it waits in the queue of a registrar.
+    pub fn set_queued(&mut self, slot: u32, queued: bool) {
+        if let Some(entry) = self.slots.get_mut(slot as usize)
+            && std::mem::replace(&mut entry.queued, queued) != queued
+        {
+            if queued { self.waiting += 1 } else { self.waiting -= 1 }
+        }
+    }
+
+    /// Those that fail, are at risk or are not valid, in any order.
+    pub fn troubled(&self) -> impl Iterator<Item = (u32, &Slot)> {
+        self.troubled.iter().filter_map(|slot| self.get(*slot).map(|entry| (*slot, entry)))
+    }
+
     pub fn get(&self, slot: u32) -> Option<&Slot> {
         self.slots.get(slot as usize)
     }
 
     pub fn get_mut(&mut self, slot: u32) -> Option<&mut Slot> {
         self.slots.get_mut(slot as usize)
+    }
+
+    /// All slots are below this one.
+    pub fn slots(&self) -> u32 {
+        u32::try_from(self.slots.capacity()).unwrap_or(u32::MAX)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (u32, &Slot)> {
@@ -128,6 +156,9 @@ impl Fleet {
             state,
         }))
         .unwrap_or(u32::MAX);
+        if state.is_trouble() {
+            self.troubled.insert(slot);
+        }
         let (slots, hasher) = (&self.slots, &self.hasher);
         self.index.insert_unique(hash, slot, |slot| hasher.hash_one(slots[*slot as usize].trunk.reference()));
         slot
@@ -156,6 +187,8 @@ impl Fleet {
     pub fn remove(&mut self, slot: u32) {
         let Some(entry) = self.slots.try_remove(slot as usize) else { return };
         *self.counts.of_mut(entry.state) -= 1;
+        self.waiting -= usize::from(entry.queued);
+        self.troubled.remove(&slot);
         self.last_cseq = self.last_cseq.max(entry.registration.cseq());
         let reference = entry.trunk.reference();
         let hash = self.hasher.hash_one(reference);
@@ -193,6 +226,11 @@ impl Fleet {
         let before = std::mem::replace(&mut entry.state, state);
         *self.counts.of_mut(before) -= 1;
         *self.counts.of_mut(state) += 1;
+        match (before.is_trouble(), state.is_trouble()) {
+            (false, true) => drop(self.troubled.insert(slot)),
+            (true, false) => drop(self.troubled.remove(&slot)),
+            _ => {}
+        }
         Some((before, state))
     }
 
@@ -274,6 +312,11 @@ impl Slot {
             expires_at_ms: binding.map_or(0, |binding| now.unix_ms_of(binding.expires_at)),
             granted_s: binding.map_or(0, |binding| binding.granted_s),
         }
+    }
+
+    /// Whether it waits in the queue of a registrar.
+    pub fn queued(&self) -> bool {
+        self.queued
     }
 
     /// As it is counted.

@@ -5,21 +5,22 @@ use std::collections::{BTreeMap, BinaryHeap};
 use super::{
     Engine, Transition,
     fleet::Slot,
-    view::{Filter, Page, Summary, Trouble, Troubles, TrunkState, TrunkView},
+    view::{Summary, Trouble, Troubles, TrunkState, TrunkView},
 };
-use crate::registration::{Class, UriChoice, time::Now};
+use crate::registration::{
+    Class, UriChoice, schedule,
+    time::{Moment, Now},
+};
 
 /// Most registrars that are named as over budget.
 const MAX_OVER_BUDGET: usize = 20;
+/// Trunks that may be looked through for each second, which takes a millisecond or two.
+const LOOKED_THROUGH: u64 = 50_000;
 
 impl Engine {
     /// The engine at one glance.
-    pub fn summary(&self, now: Now) -> Summary {
-        let lapses = self.fleet.iter().filter(|(_, entry)| !entry.registration.is_leaving());
-        let next = lapses
-            .filter(|(_, entry)| entry.registration.left(now.at).is_some())
-            .filter_map(|(_, entry)| entry.registration.binding().map(|binding| binding.expires_at))
-            .min();
+    pub fn summary(&mut self, now: Now) -> Summary {
+        let next = self.next_lapse(now.at);
         Summary {
             counts: *self.fleet.counts(),
             api: self.api.clone(),
@@ -31,40 +32,30 @@ impl Engine {
             paused: self.paused,
             in_flight: u64::from(self.way.in_flight()),
             in_flight_limit: u64::from(self.way.limit()),
-            waiting: self.fleet.iter().filter(|(_, entry)| entry.queued).count() as u64,
+            waiting: self.fleet.waiting() as u64,
             over_budget: self.registrars.over_budget(now.at, MAX_OVER_BUDGET),
         }
     }
 
-    /// Trunks that pass the filter, by ref, after a page token.
-    pub fn list(&self, filter: &Filter, after: Option<&str>, limit: usize, now: Now) -> Page {
-        let wanted = |entry: &Slot| after.is_none_or(|after| entry.trunk.reference() > after);
-        // The smallest refs, one more than asked for, largest on top; the slot tells two entries of a ref apart.
-        let mut first: BinaryHeap<(&str, u32)> = BinaryHeap::new();
-        for (slot, entry) in self.fleet.iter().filter(|(_, entry)| wanted(entry)) {
-            let reference = entry.trunk.reference();
-            let full = first.len() > limit;
-            if full && first.peek().is_some_and(|(last, _)| reference > *last) {
-                continue;
-            }
-            if !self.passes(entry, filter) {
-                continue;
-            }
-            first.push((reference, slot));
-            if full {
-                first.pop();
-            }
+    /// When the next binding lapses if nothing is done. Where there are many trunks that are asked about often, it may be what
+    /// was found some seconds ago (one for each [`LOOKED_THROUGH`] trunks): it then is the lapse of a binding that has been
+    /// refreshed since, so never too late by more than what is new.
+    fn next_lapse(&mut self, now: Moment) -> Option<Moment> {
+        let fresh = self.fleet.len() as u64 / LOOKED_THROUGH * schedule::SECOND;
+        if let Some((lapse, found)) = self.first_lapse
+            && lapse > now
+            && now.since(found) < fresh
+        {
+            return Some(lapse);
         }
-        let found = first.into_sorted_vec();
-        let more = found.len() > limit;
-        let shown = &found[..found.len().min(limit)];
-        let items: Vec<TrunkView> = shown
-            .iter()
-            .filter_map(|(_, slot)| self.fleet.get(*slot))
-            .map(|entry| self.view(entry, now))
-            .collect();
-        let next_page_token = shown.last().filter(|_| more).map(|(reference, _)| (*reference).to_owned());
-        Page { items, next_page_token }
+        let lapses = self.fleet.iter().map(|(_, entry)| &entry.registration);
+        let lapse = lapses
+            .filter(|registration| !registration.is_leaving())
+            .filter_map(|registration| registration.binding().map(|binding| binding.expires_at))
+            .filter(|lapse| *lapse > now)
+            .min();
+        self.first_lapse = lapse.map(|lapse| (lapse, now));
+        lapse
     }
 
     /// The worst troubles, and how many there are of each kind.
@@ -76,7 +67,7 @@ impl Engine {
         let mut by_reason = BTreeMap::<&'static str, u64>::new();
         // The least bad on top.
         let mut worst: BinaryHeap<(u8, u64, u32)> = BinaryHeap::new();
-        for (slot, entry) in self.fleet.iter() {
+        for (slot, entry) in self.fleet.troubled() {
             let rank = match entry.state() {
                 TrunkState::Failing => 0,
                 TrunkState::Invalid => 1,
@@ -116,29 +107,7 @@ impl Engine {
         self.fleet.get(slot).map(|entry| self.view(entry, now))
     }
 
-    fn passes(&self, entry: &Slot, filter: &Filter) -> bool {
-        if !filter.states.is_empty() && !filter.states.contains(&entry.state()) {
-            return false;
-        }
-        if filter.registrar.is_none() && filter.text.is_none() {
-            return true;
-        }
-        let trunk = entry.trunk.open();
-        let order = trunk.order();
-        let uri = trunk.uri(super::position(&entry.registration.ranks().0, &order));
-        let registrar = filter
-            .registrar
-            .as_ref()
-            .is_none_or(|host| uri.is_some_and(|uri| uri.host.eq_ignore_ascii_case(host)));
-        let text = filter.text.as_ref().is_none_or(|text| {
-            let text = text.to_lowercase();
-            let aor = uri.map_or_else(String::new, |uri| format!("{}@{}", uri.user, uri.host));
-            [trunk.reference(), trunk.name(), &aor].iter().any(|field| field.to_lowercase().contains(&text))
-        });
-        registrar && text
-    }
-
-    fn view(&self, entry: &Slot, now: Now) -> TrunkView {
+    pub(super) fn view(&self, entry: &Slot, now: Now) -> TrunkView {
         let trunk = entry.trunk.open();
         let registration = &entry.registration;
         let order = trunk.order();

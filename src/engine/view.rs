@@ -27,6 +27,11 @@ impl TrunkState {
     pub const ALL: [Self; 6] =
         [Self::Registered, Self::AtRisk, Self::Failing, Self::Invalid, Self::Pending, Self::Leaving];
 
+    /// Whether somebody may have to do something about it.
+    pub fn is_trouble(self) -> bool {
+        matches!(self, Self::AtRisk | Self::Failing | Self::Invalid)
+    }
+
     /// The name as JSON, metrics and tables show it.
     pub fn name(self) -> &'static str {
         match self {

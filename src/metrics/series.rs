@@ -11,7 +11,7 @@ use std::{
 
 use prometheus_client::{
     encoding::{EncodeLabel, EncodeLabelSet, EncodeMetric, LabelSetEncoder, MetricEncoder},
-    metrics::{MetricType, TypedMetric},
+    metrics::{MetricType, TypedMetric, histogram::Histogram},
 };
 
 use crate::admin::RegistryName;
@@ -86,6 +86,31 @@ where
         self.0
             .iter()
             .all(|(_, series)| series.values.read().unwrap_or_else(PoisonError::into_inner).is_empty())
+    }
+}
+
+/// A histogram of all registries that has no labels of its own.
+#[derive(Debug)]
+pub(super) struct Plain(pub Vec<(Owner, Histogram)>);
+
+impl EncodeMetric for Plain {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        for (owner, value) in &self.0 {
+            if !owner.has_labels() {
+                // The only one, then: a family without labels would be written with empty braces.
+                return value.encode(encoder);
+            }
+            value.encode(encoder.encode_family(owner)?)?;
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 

@@ -115,6 +115,30 @@ fn registers_are_counted_by_outcome_and_registrar_and_timed_by_outcome() {
 }
 
 #[test]
+fn the_delay_of_refreshes_is_counted_without_labels_and_by_registry() {
+    let one = One::new(NOW);
+    one.registry.refresh_sent(0.003);
+    one.registry.refresh_sent(0.3);
+    let found = samples(&one.render(&Summary::default(), NOW));
+    let bucket = |le: &str| found[&format!("routr_registry_refresh_delay_seconds_bucket{{le=\"{le}\"}}")];
+    assert_eq!((bucket("0.002"), bucket("0.004"), bucket("0.25"), bucket("0.5")), (0.0, 1.0, 1.0, 2.0));
+    assert_eq!(found["routr_registry_refresh_delay_seconds_count"], 2.0);
+    assert_eq!(found["routr_registry_refresh_delay_seconds_sum"], 0.303);
+
+    let metrics = Metrics::new(NOW);
+    for (name, seconds) in [("a", 0.01), ("b", 4.0)] {
+        let name = RegistryName { namespace: Some("calls".into()), ..RegistryName::plain(name) };
+        metrics.registry(name).refresh_sent(seconds);
+    }
+    let found =
+        samples(&metrics.render(&Scrape { registries: vec![], leading: Some(true), now_unix_ms: NOW }));
+    let sum = |name: &str| {
+        found[&format!("routr_registry_refresh_delay_seconds_sum{{namespace=\"calls\",registry=\"{name}\"}}")]
+    };
+    assert_eq!((sum("a"), sum("b")), (0.01, 4.0));
+}
+
+#[test]
 fn syncs_and_store_writes_are_counted_from_zero() {
     let one = One::new(NOW);
     let writes = |ok: &str| format!("routr_registry_store_writes_total{{outcome=\"{ok}\"}}");

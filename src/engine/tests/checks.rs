@@ -191,16 +191,20 @@ impl Checks {
             return;
         }
         let mut counts = Counts::default();
-        for (_, slot) in engine.fleet.iter() {
+        let queued = engine.fleet.iter().filter(|(_, slot)| slot.queued()).count();
+        assert_eq!(queued, engine.fleet.waiting(), "the number of those that wait");
+        let troubled: HashSet<u32> = engine.fleet.troubled().map(|(slot, _)| slot).collect();
+        for (number, slot) in engine.fleet.iter() {
             let leaving = slot.registration.is_leaving();
             let state = match slot.registration.state(now.at) {
                 state if leaving || !slot.invalid => state,
                 _ => crate::engine::view::TrunkState::Invalid,
             };
             *counts.of_mut(state) += 1;
+            assert_eq!(state.is_trouble(), troubled.contains(&number), "{:?} is in trouble", slot.trunk);
             assert!(
                 slot.registration.in_flight()
-                    || slot.queued
+                    || slot.queued()
                     || slot.registration.due() > now.at
                     || slot.trunk.open().uris() == 0
                     || engine.timers.next().is_some(),

@@ -47,6 +47,28 @@ fn in_steady_state_nothing_lapses_nothing_is_early_and_nothing_spins() {
 }
 
 #[test]
+fn a_refresh_says_how_late_it_is_and_nothing_else_does() {
+    let mut sim = Sim::with(&many(3));
+    sim.run(10 * MINUTE);
+    let (first, refreshes): (Vec<_>, Vec<_>) = sim.log.iter().partition(|sent| sent.at < MINUTE);
+    assert!(first.len() == 3 && first.iter().all(|sent| sent.late_ms.is_none()), "{first:?}");
+    assert!(refreshes.len() >= 3 && refreshes.iter().all(|sent| sent.late_ms == Some(0)), "{refreshes:?}");
+
+    // Refreshes that are due within twelve seconds, at a registrar that takes one in two seconds.
+    let mut sim = Sim::new(settings(1, Some(0.5)), 3);
+    (0..20).for_each(|n| sim.put(&trunk(&format!("t{n:02}"), &[&format!("u{n}@h")])));
+    sim.policy("h", Policy::Grants(120));
+    sim.run(3 * MINUTE);
+    let late: Vec<u64> = sim.log.iter().filter_map(|sent| sent.late_ms).collect();
+    assert!(late.iter().any(|ms| *ms > SECOND), "none waited for its turn: {late:?}");
+    assert!(late.iter().all(|ms| *ms < MINUTE), "{late:?}");
+    sim.remove("t00");
+    sim.run(5 * MINUTE);
+    let left = sim.log.iter().find(|sent| sent.expires == 0).unwrap();
+    assert_eq!(left.late_ms, None, "a removal is no refresh");
+}
+
+#[test]
 fn a_changed_trunk_acts_with_the_sync_and_an_unchanged_one_does_not() {
     let mut sim = Sim::with(&many(3));
     sim.run(2 * MINUTE);

@@ -72,6 +72,8 @@ pub struct Sent {
     pub from_tag: String,
     pub without_tags: u32,
     pub purpose: Purpose,
+    /// How long after its moment it went out, where it is a refresh.
+    pub late_ms: Option<u64>,
     pub password: String,
     /// Status code that will come back; `None` where the Requester gives none.
     pub code: Option<u16>,
@@ -302,6 +304,7 @@ impl Sim {
             from_tag: request.from_tag.to_string(),
             without_tags: request.without_tags,
             purpose: flight.attempt.purpose,
+            late_ms: send.late_ms,
             password: request.credentials.as_ref().map_or("", |own| own.password.expose()).to_owned(),
             code: answer.as_ref().ok().and_then(|reply| reply.code),
             answered_at: at,
@@ -370,7 +373,7 @@ impl Sim {
     }
 
     pub fn counts(&self) -> super::super::view::Counts {
-        self.engine.summary(self.now()).counts
+        *self.engine.fleet.counts()
     }
 
     /// What was sent from now on.

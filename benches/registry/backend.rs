@@ -1,0 +1,126 @@
+//! The backend of the benchmarks, a process of its own: an API server that lists generated trunks, and a Requester that answers
+//! each REGISTER at once with 200 and what was asked. It counts what it is sent.
+
+mod listing;
+mod service;
+mod tally;
+mod wire;
+
+use std::{
+    io::{BufRead, Write},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+
+use self::{listing::Listing, service::Shared, tally::Counters};
+pub use self::{listing::user, tally::Tally};
+use crate::role::Role;
+
+/// How trunks are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mode {
+    /// By `List`, page after page; `FindBy` refuses the size, as a server does that keeps to the 4 MB of gRPC.
+    Pages,
+    /// By `FindBy`, all in one message; there is no `List`.
+    AllInOne,
+}
+
+/// What a backend is started with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Settings {
+    /// How many trunks there are.
+    pub trunks: usize,
+    /// At so many registrar hosts, in turn.
+    pub registrars: usize,
+    /// How they are listed.
+    pub mode: Mode,
+    /// The first REGISTER of a trunk is granted a time between this and what it asks, evenly spread, so that the
+    /// refreshes that follow are spread as evenly as in a fleet that has been up for long. `None`: all get what they ask.
+    pub first_grant_s: Option<u32>,
+}
+
+/// A running backend, as the bench sees it.
+pub struct Backend {
+    role: Role,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What it was started with.
+    pub settings: Settings,
+}
+
+impl Backend {
+    /// The role's name on the command line.
+    pub const ROLE: &'static str = "backend";
+
+    /// Starts one and waits until it listens.
+    pub fn start(settings: &Settings) -> anyhow::Result<Self> {
+        let mut role = Role::start(Self::ROLE, &serde_json::to_string(settings)?)?;
+        let address = role.hear()?.parse()?;
+        Ok(Self { role, address, settings: settings.clone() })
+    }
+
+    /// What came since the last [`Backend::reset`].
+    pub fn tally(&mut self) -> anyhow::Result<Tally> {
+        Ok(serde_json::from_str(&self.role.ask("tally")?)?)
+    }
+
+    /// Forgets all that came: as if no trunk had ever been registered.
+    pub fn reset(&mut self) -> anyhow::Result<()> {
+        self.role.ask("reset").map(drop)
+    }
+
+    /// The first REGISTER that came, as it was on the wire (protobuf, in hexadecimal digits).
+    pub fn sample(&mut self) -> anyhow::Result<String> {
+        self.role.ask("sample")
+    }
+
+    /// The least that is left of any registration, in milliseconds; negative for one that has lapsed and did not come
+    /// back.
+    pub fn least_left_ms(&mut self) -> anyhow::Result<i64> {
+        Ok(self.role.ask("least-left")?.parse()?)
+    }
+
+    /// Bytes of the whole listing.
+    pub fn listing_bytes(&mut self) -> anyhow::Result<u64> {
+        Ok(self.role.ask("listing-bytes")?.parse()?)
+    }
+
+    /// The id of its process.
+    pub fn pid(&self) -> u32 {
+        self.role.pid()
+    }
+}
+
+/// The role: serves until the bench that started it ends.
+pub fn serve(settings: &str) -> anyhow::Result<()> {
+    let settings: Settings = serde_json::from_str(settings)?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    let shared = Arc::new(Shared {
+        listing: Listing::generate(settings.trunks, settings.registrars),
+        counters: Counters::new(settings.trunks),
+        settings,
+    });
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
+    let mut out = std::io::stdout();
+    writeln!(out, "{}", listener.local_addr()?)?;
+    runtime.spawn(service::accept(listener, Arc::clone(&shared)));
+    for line in std::io::stdin().lock().lines() {
+        let answer = match line?.as_str() {
+            "tally" => serde_json::to_string(&shared.counters.tally())?,
+            "reset" => {
+                shared.counters.reset();
+                "ok".to_owned()
+            }
+            "least-left" => shared.counters.least_left_ms().to_string(),
+            "listing-bytes" => shared.listing.page(0, usize::MAX).0.len().to_string(),
+            "sample" => shared.counters.sample(),
+            other => format!("unknown: {other}"),
+        };
+        writeln!(out, "{answer}")?;
+    }
+    runtime.shutdown_background();
+    Ok(())
+}
