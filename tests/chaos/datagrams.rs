@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
+use socket2::SockRef;
 use tokio::net::UdpSocket;
 use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -51,6 +52,8 @@ impl Datagrams {
     /// Listens on `port` and leads to `upstream`.
     pub async fn on(port: u16, upstream: u16) -> Self {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).await.expect("the port of a UDP proxy");
+        // A proxy that is busy for a moment must lose nothing by itself.
+        let _ = SockRef::from(&socket).set_recv_buffer_size(4 << 20);
         let rng = SmallRng::seed_from_u64(5);
         let state = Arc::new(Mutex::new(State { weather: Weather::default(), upstream, rng }));
         let end = CancellationToken::new();

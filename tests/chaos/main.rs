@@ -61,7 +61,7 @@ struct Args {
     #[arg(long)]
     list: bool,
     /// How many scenarios run at a time, each in a world of its own.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 2)]
     lanes: usize,
     /// Trunks in each world.
     #[arg(long, default_value_t = 1_000)]

@@ -11,6 +11,9 @@ use crate::scenario::Outcome;
 use crate::support::wait::wait_until;
 use crate::world::World;
 
+/// A watcher that is as late as this has little to say of times.
+const LATE: Duration = Duration::from_millis(1_500);
+
 /// The lines so far.
 pub struct Report {
     began: Instant,
@@ -41,6 +44,12 @@ impl Report {
             println!("        not true: {wrong}");
         }
         if !outcome.wrong.is_empty() {
+            if outcome.late > LATE {
+                println!(
+                    "        but the watcher itself was late by up to {:.1} s: this machine may have been too busy",
+                    outcome.late.as_secs_f64()
+                );
+            }
             println!("        alone: make chaos ARGS='{name}'   logs: {}", self.place(name).display());
         }
         done.push((name.to_owned(), outcome));

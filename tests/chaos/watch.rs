@@ -21,7 +21,7 @@ use crate::truth::{self, Facts};
 use crate::vitals::{Vitals, vitals};
 
 /// Between two looks at the registry.
-const PACE: Duration = Duration::from_millis(250);
+pub const PACE: Duration = Duration::from_millis(250);
 /// Between two looks at all its trunks and at all bindings.
 const TABLE_PACE: Duration = Duration::from_secs(1);
 
@@ -98,7 +98,8 @@ impl Sample {
 pub struct Look {
     /// When it began, in milliseconds since the Unix epoch.
     pub at_ms: u64,
-    pub trunks: BTreeMap<String, TrunkView>,
+    /// `None` when the list does not answer.
+    pub trunks: Option<BTreeMap<String, TrunkView>>,
     /// `None` while Kamailio does not answer.
     pub bindings: Option<Vec<Binding>>,
 }
@@ -305,16 +306,31 @@ async fn look_on(
 
 async fn look(places: Places) -> Look {
     let at_ms = unix_ms();
-    let mut trunks = BTreeMap::new();
-    let mut path = "/registrations?limit=1000".to_owned();
-    while let Ok((200, body)) = http::get(places.private, &path).await {
-        let Ok(page) = json::<Page>(&body) else { break };
-        trunks.extend(page.items.into_iter().map(|trunk| (trunk.reference.clone(), trunk)));
-        match page.next_page_token {
-            Some(token) => path = format!("/registrations?limit=1000&page={token}"),
-            None => break,
+    let trunks = match list(places.private).await {
+        Ok(pages) => {
+            let all = pages.into_iter().flat_map(|page| page.items);
+            Some(all.map(|trunk| (trunk.reference.clone(), trunk)).collect())
         }
-    }
+        Err(_) => None,
+    };
     let patience = tokio::time::timeout(Duration::from_secs(2), places.table.bindings());
     Look { at_ms, trunks, bindings: patience.await.ok().and_then(Result::ok) }
+}
+
+/// All trunks, page by page.
+pub async fn list(private: u16) -> Result<Vec<Page>, String> {
+    let (mut pages, mut path) = (Vec::new(), "/registrations?limit=500".to_owned());
+    loop {
+        let (code, body) = http::get(private, &path).await?;
+        if code != 200 {
+            return Err(format!("{path}: {code}: {}", String::from_utf8_lossy(&body)));
+        }
+        let page: Page = json(&body)?;
+        let next = page.next_page_token.clone();
+        pages.push(page);
+        match next {
+            Some(token) => path = format!("/registrations?limit=500&page={token}"),
+            None => return Ok(pages),
+        }
+    }
 }

@@ -19,7 +19,7 @@ use crate::support::process::Process;
 use crate::support::redis::{Options as RedisOptions, Redis};
 use crate::truth::{Alive, Facts};
 use crate::vitals::{Vitals, vitals};
-use crate::watch::{Look, NEIGHBOURS, Places, Sample, Watch};
+use crate::watch::{Look, Places, Sample, Watch};
 
 /// What each process may have more than after the warm-up, once all is well again: a quarter, or 16 MiB where that is more.
 const MORE_MEMORY: (f64, u64) = (1.25, 16 << 10);
@@ -150,11 +150,9 @@ impl World {
         facts.requester = alive(&self.requester);
     }
 
-    /// Every binding was refreshed twice, so that all buffers have had their use.
+    /// Every binding was refreshed, so that all buffers have had their use.
     async fn warm_up(&mut self) -> Result<(), String> {
-        for _ in 0..2 {
-            self.all_refreshed(Duration::from_secs(60)).await?;
-        }
+        self.all_refreshed(Duration::from_secs(60)).await?;
         let mut first: Option<Sample> = None;
         let mut usual = (Usual::default(), Usual::default());
         let measure = |sample: &Sample| {
@@ -237,10 +235,17 @@ impl World {
             (self.registry.public, "/metrics"),
             (self.registry.public, "/readyz"),
             (self.registry.private, "/summary"),
-            (self.registry.private, "/registrations?limit=1000"),
         ];
+        let pages = crate::watch::list(self.registry.private).await?;
+        said.push((
+            "the list of the trunks",
+            serde_json::to_string(&pages).map_err(|error| error.to_string())?,
+        ));
         for (port, path) in places {
-            let (_, body) = crate::http::get(port, path).await?;
+            let (code, body) = crate::http::get(port, path).await?;
+            if code != 200 {
+                return Err(format!("{path} answers {code}"));
+            }
             said.push((path, String::from_utf8_lossy(&body).into_owned()));
         }
         for (place, text) in &said {
@@ -293,9 +298,4 @@ fn as_usual(name: &str, usual: Usual, now: Usual) -> Result<(), String> {
         return Err(format!("{name} needs {:.2} of a core, {:.2} after the warm-up", now.cpu, usual.cpu));
     }
     Ok(())
-}
-
-/// The names of all neighbours, for a scenario that may blame any.
-pub fn any_neighbour() -> Vec<&'static str> {
-    NEIGHBOURS.to_vec()
 }

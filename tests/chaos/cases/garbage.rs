@@ -1,15 +1,15 @@
 //! What none should send: to the registry and the Requester in the place of a neighbour, to their own ports, in trunks; and
 //! a Redis that cannot or will not.
 
-use super::{API, CACHE, REQUESTER, scenario, secs, step};
+use super::{ANOTHER_REQUESTER, API, CACHE, REQUESTER, SILENT_CACHE, scenario, secs, step};
 use crate::fakes::{Grpc, Kind, Resp, Sip};
 use crate::fault::Fault::{DropClientsOfRedis, Fake, Poke, Redis};
 use crate::fault::Wire;
 use crate::pokes;
 use crate::scenario::{Says, Scenario, Special, Step};
 
-/// An answer that never ends is given up after 5 s.
-const GIVEN_UP: Says = Says::Down("cache", secs(9));
+/// What was reported stays so.
+const STILL: Says = Says::Down("cache", secs(0));
 
 fn fake(wire: Wire, kind: Kind, lasts: u64, says: &[Says]) -> Step {
     step(vec![Fake(wire, kind)], lasts, says)
@@ -49,9 +49,9 @@ pub fn all() -> Vec<Scenario> {
         scenario(
             "garbage from the requester",
             vec![
-                requester(Kind::Noise, 5, &[REQUESTER]),
-                requester(Kind::EndlessNoise, 5, &[REQUESTER]),
-                requester(Kind::Web, 5, &[REQUESTER]),
+                requester(Kind::Noise, 15, &[ANOTHER_REQUESTER]),
+                requester(Kind::EndlessNoise, 6, &[REQUESTER]),
+                requester(Kind::Web, 6, &[REQUESTER]),
                 requester(Kind::Grpc(Grpc::Garbage), 6, &[]),
                 requester(Kind::Grpc(Grpc::Nested), 6, &[]),
             ],
@@ -67,8 +67,8 @@ pub fn all() -> Vec<Scenario> {
         scenario(
             "garbage from redis",
             vec![
-                redis(Kind::Noise, 8, &[CACHE]),
-                redis(Kind::EndlessNoise, 8, &[CACHE]),
+                redis(Kind::Noise, 14, &[CACHE]),
+                redis(Kind::EndlessNoise, 8, &[STILL]),
                 redis(Kind::Web, 8, &[]),
                 redis(Kind::Resp(Resp::BadLengths), 8, &[]),
                 redis(Kind::Resp(Resp::Nested), 8, &[]),
@@ -81,7 +81,7 @@ pub fn all() -> Vec<Scenario> {
         scenario(
             "giant replies from redis",
             vec![
-                redis(Kind::Resp(Resp::GiantArray), 10, &[GIVEN_UP]),
+                redis(Kind::Resp(Resp::GiantArray), 20, &[SILENT_CACHE]),
                 redis(Kind::Resp(Resp::GiantBulk), 10, &[]),
             ],
             60,
@@ -113,7 +113,7 @@ pub fn all() -> Vec<Scenario> {
         scenario(
             "redis is full",
             vec![
-                commands(&["CONFIG SET maxmemory 1"], &["CONFIG SET maxmemory 0"], 8, &[CACHE]),
+                commands(&["CONFIG SET maxmemory 1"], &["CONFIG SET maxmemory 0"], 14, &[CACHE]),
                 commands(
                     &["CONFIG SET maxmemory-policy allkeys-random", "CONFIG SET maxmemory 900kb"],
                     &["CONFIG SET maxmemory 0", "CONFIG SET maxmemory-policy noeviction"],
@@ -128,7 +128,7 @@ pub fn all() -> Vec<Scenario> {
         scenario(
             "redis will not",
             vec![
-                commands(&["REPLICAOF 127.0.0.1 1"], &["REPLICAOF NO ONE"], 8, &[CACHE]),
+                commands(&["REPLICAOF 127.0.0.1 1"], &["REPLICAOF NO ONE"], 14, &[CACHE]),
                 commands(&["CLIENT PAUSE 9000 ALL"], &[], 10, &[]),
                 commands(&["FLUSHALL"], &[], 3, &[]),
                 step(vec![DropClientsOfRedis], 3, &[]),

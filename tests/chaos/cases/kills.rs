@@ -5,18 +5,18 @@ use crate::fault::Fault::{Kill, Stop};
 use crate::fault::Part;
 use crate::scenario::{Says, Scenario};
 
-/// A registrar that is gone is noticed by the next refresh over TCP, of which there are some each second.
-const GONE: Says = Says::Trouble(secs(8));
+/// A registrar that is gone is noticed by the next refresh over TCP, which may be a whole wave away.
+const GONE: Says = Says::Trouble(secs(20));
 
 pub fn all() -> Vec<Scenario> {
     let mut all = Vec::new();
     // What a dead one costs: trunks notice that Kamailio lost their bindings only when they refresh them.
-    let again = |parts: &[Part]| if parts.contains(&Part::Kamailio) { 90 } else { 45 };
+    let again = |parts: &[Part]| if parts.contains(&Part::Kamailio) { 120 } else { 45 };
     for part in Part::NEIGHBOURS {
         let says = dead(part);
         let one = scenario(
             format!("kill {}", part.name()),
-            vec![step(vec![Kill(part)], 7, &[says])],
+            vec![step(vec![Kill(part)], long_enough(&[says]), &[says])],
             again(&[part]),
         );
         all.push(if harmless(part) { one.kept().quick() } else { one.quick() });
@@ -24,7 +24,7 @@ pub fn all() -> Vec<Scenario> {
     for (first, second) in pairs() {
         let name = format!("kill {} and {}", first.name(), second.name());
         let says: Vec<Says> = dead_together(first, second);
-        let steps = vec![step(vec![Kill(first), Kill(second)], 8, &says)];
+        let steps = vec![step(vec![Kill(first), Kill(second)], long_enough(&says), &says)];
         all.push(scenario(name, steps, again(&[first, second])));
     }
     for part in Part::NEIGHBOURS {
@@ -35,11 +35,11 @@ pub fn all() -> Vec<Scenario> {
     all.push(scenario("stop redis", vec![step(vec![Stop(Part::Redis)], 22, &[SILENT_CACHE])], 45).kept());
     all.push(scenario("stop api", vec![step(vec![Stop(Part::Api)], 10, &[API])], 20).kept());
     // Three calls in a row have to run into their deadline of 40 s.
-    let silent = Says::Down("requester", secs(50));
-    all.push(scenario("stop requester", vec![step(vec![Stop(Part::Requester)], 55, &[silent])], 90));
+    let silent = Says::Down("requester", secs(60));
+    all.push(scenario("stop requester", vec![step(vec![Stop(Part::Requester)], 63, &[silent])], 90));
     // The Requester gives up after 32 s (RFC 3261, timer F).
-    let silent = Says::Trouble(secs(45));
-    all.push(scenario("stop kamailio", vec![step(vec![Stop(Part::Kamailio)], 48, &[silent])], 150));
+    let silent = Says::Trouble(secs(52));
+    all.push(scenario("stop kamailio", vec![step(vec![Stop(Part::Kamailio)], 53, &[silent])], 150));
     for (first, second) in pairs() {
         let name = format!("stop {} and {}", first.name(), second.name());
         let says: &[Says] = if [first, second].contains(&Part::Api) { &[API] } else { &[] };
@@ -66,6 +66,14 @@ fn pairs() -> Vec<(Part, Part)> {
 /// Whether registrations go on without it.
 fn harmless(part: Part) -> bool {
     matches!(part, Part::Redis | Part::Api)
+}
+
+/// Seconds after which all of this has to be said, and two more.
+fn long_enough(says: &[Says]) -> u64 {
+    let within = says.iter().map(|says| match says {
+        Says::Down(_, within) | Says::Trouble(within) => within.as_secs(),
+    });
+    within.max().unwrap_or(6) + 2
 }
 
 fn dead(part: Part) -> Says {

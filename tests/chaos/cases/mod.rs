@@ -20,9 +20,12 @@ const PEAK: u64 = 64;
 const API: Says = Says::Down("api", secs(7));
 /// A lost connection is noticed at once, and so is one that cannot be made.
 const REQUESTER: Says = Says::Down("requester", secs(4));
-/// Something is written all the time; a write that fails tells.
-const CACHE: Says = Says::Down("cache", secs(6));
-/// A write that is not answered tells after 5 s, a check too.
+/// Refreshes come in waves: between them nothing is sent. Then another Requester in the place of the first is noticed by
+/// the early refreshes.
+const ANOTHER_REQUESTER: Says = Says::Down("requester", secs(12));
+/// And then nothing is written: the cache is looked at every 10 s.
+const CACHE: Says = Says::Down("cache", secs(12));
+/// Which is given up after 5 s.
 const SILENT_CACHE: Says = Says::Down("cache", secs(18));
 
 /// All scenarios.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{API, CACHE, REQUESTER, SILENT_CACHE, scenario, step};
+use super::{ANOTHER_REQUESTER, API, CACHE, REQUESTER, SILENT_CACHE, scenario, step};
 use crate::datagrams::Weather;
 use crate::fault::Fault::{Net, Udp};
 use crate::fault::Wire;
@@ -35,7 +35,7 @@ pub fn all() -> Vec<Scenario> {
     vec![
         scenario("wire to the api", steps_of_api, 20).kept(),
         scenario("cut the wire to the requester", vec![requester(Mode::Cut, 7, &[REQUESTER])], 45).quick(),
-        scenario("the requester hangs up", vec![requester(Mode::HangUp, 7, &[REQUESTER])], 45),
+        scenario("the requester hangs up", vec![requester(Mode::HangUp, 15, &[ANOTHER_REQUESTER])], 45),
         scenario("hold the wire to the requester", vec![requester(Mode::Hold, 8, &[])], 60),
         scenario(
             "slow wire to the requester",
@@ -46,7 +46,7 @@ pub fn all() -> Vec<Scenario> {
         scenario(
             "wire to redis",
             vec![
-                redis(Mode::Cut, 8, &[CACHE]),
+                redis(Mode::Cut, 14, &[CACHE]),
                 redis(Mode::HangUp, 8, &[]),
                 redis(Mode::Hold, 22, &[SILENT_CACHE]),
                 redis(Mode::Delay(ms(300)), 6, &[]),

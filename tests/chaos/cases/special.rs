@@ -117,8 +117,15 @@ async fn malformed_trunks(world: &mut World) -> Result<(), String> {
     bytes.extend([&encoded[..at], &[0xff, 0xfe, 0xc0, 0x80], &encoded[at + 4..]].concat());
 
     let fake = Fake::start(Kind::List(bytes.leak()), world).await;
-    world.wires.api.lead_to(fake.port);
     world.watch.facts().suspects = vec!["api"];
+    world.wires.api.lead_to(fake.port);
+    let result = judge_malformed(world).await;
+    world.watch.facts().suspects = vec!["api"];
+    world.wires.api.lead_home();
+    result
+}
+
+async fn judge_malformed(world: &mut World) -> Result<(), String> {
     let invalid = SPOILT.len() as u64 + 1;
     let count = world.users.len() as u64;
     let reported = |sample: &Sample| {
@@ -130,7 +137,8 @@ async fn malformed_trunks(world: &mut World) -> Result<(), String> {
     world.watch.facts().suspects = Vec::new();
     let named = |look: &Look| {
         for (name, field, _) in SPOILT.iter().chain(&[("not-utf8", "UTF-8", (|_| ()) as Spoil)]) {
-            let shown = look.trunks.get(*name).ok_or_else(|| format!("{name} is not shown"))?;
+            let shown = look.trunks.as_ref().and_then(|trunks| trunks.get(*name));
+            let shown = shown.ok_or_else(|| format!("{name} is not shown"))?;
             let message = shown.trouble.as_ref().map_or("", |trouble| &trouble.message);
             if shown.state != TrunkState::Invalid || !message.contains(field) || message.len() > 20_000 {
                 return Err(format!(
@@ -145,7 +153,5 @@ async fn malformed_trunks(world: &mut World) -> Result<(), String> {
     world.watch.until_look(SOON, named).await?;
     world.all_refreshed(Duration::from_secs(60)).await?;
     let one = world.kamailio.bindings_of(&format!("{}@{DOMAIN}", world.users[0])).await;
-    world.wires.api.lead_home();
-    world.watch.facts().suspects = vec!["api"];
     if one.len() == 1 { Ok(()) } else { Err(format!("{one:?} for a trunk that came three times")) }
 }
