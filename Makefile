@@ -5,7 +5,7 @@ SHELL := /bin/bash
 # Where rustup puts cargo, where Debian puts kamailio, and where go.dev says to put Go.
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin:/usr/local/sbin:/usr/local/go/bin
 
-.PHONY: help setup demo demo-k8s test bench bench-quick lint fmt deny fuzz fuzz-corpus crds chart-readme
+.PHONY: help setup demo demo-k8s test simulate chaos bench bench-quick lint fmt deny fuzz fuzz-corpus crds chart-readme
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1|\2/p' Makefile | while IFS='|' read -r target text; do printf 'make %-12s %s\n' "$$target" "$$text"; done
@@ -24,7 +24,11 @@ demo-k8s: ## see the operator on a real Kubernetes control plane, live; ARGS=--q
 test: setup ## all tests, with a summary; ARGS goes to cargo test (ARGS='--test it kamailio')
 	@scripts/test.sh $(ARGS)
 
-bench: ## what a million trunks cost, beside references (15 min); ARGS=memory is one section, SAVE=1 writes BENCHMARKS.md
+chaos: ## kill, stop, cut off and lie to everything around 1,000 trunks; ARGS=--quick, --list or a scenario's name
+	@scripts/setup.sh
+	@scripts/chaos.sh $(ARGS)
+
+bench: ## what a million trunks cost, beside references (25 min); ARGS=memory is one section, SAVE=1 writes BENCHMARKS.md
 	@scripts/bench.sh $(ARGS) $(if $(SAVE),--save)
 
 bench-quick: ## the same with smaller sizes, in a minute; ARGS=first-wave is one section

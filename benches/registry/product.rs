@@ -13,10 +13,6 @@ use crate::{
     usage::{self, Memory},
 };
 
-/// As many as are best for a Requester that answers at once: more are only a queue in front of it. The reference, too, is given
-/// what is best for it.
-pub const IN_FLIGHT: u32 = 128;
-
 /// What of the configuration differs between measurements. All else is the default, but for the budgets, which are lifted.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -26,13 +22,11 @@ pub struct Settings {
     pub interval: u32,
     /// `apiTimeout`, in seconds: a listing in one message takes its time.
     pub api_timeout: u32,
-    /// `registration.maxInFlight`; the default without.
-    pub max_in_flight: Option<u32>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { expires: 7_200, interval: 3_600, api_timeout: 120, max_in_flight: Some(IN_FLIGHT) }
+        Self { expires: 7_200, interval: 3_600, api_timeout: 120 }
     }
 }
 
@@ -160,13 +154,12 @@ fn address() -> String {
 }
 
 fn document(backend: &Backend, settings: &Settings) -> String {
-    let Settings { expires, interval, api_timeout, max_in_flight } = settings;
-    let most = max_in_flight.map(|most| format!("    maxInFlight: {most}\n")).unwrap_or_default();
+    let Settings { expires, interval, api_timeout } = settings;
     let address = backend.address;
     format!(
         "kind: Registry\napiVersion: v2beta1\nmetadata:\n  name: bench\nspec:\n  requesterAddr: {address}\n  apiAddr: {address}\n  \
          registerInterval: {interval}s\n  apiTimeout: {api_timeout}s\n  edgePorts:\n    - address: edgeport01:5060\n  \
-         registration:\n    expires: {expires}s\n    ratePerRegistrar: unlimited\n{most}"
+         registration:\n    expires: {expires}s\n    ratePerRegistrar: unlimited\n"
     )
 }
 

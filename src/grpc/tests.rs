@@ -201,6 +201,27 @@ async fn each_failure_has_its_name() {
 }
 
 #[tokio::test]
+async fn a_list_that_is_announced_with_4_gib_is_refused_before_it_comes() {
+    use axum::{Router, body::Body, response::IntoResponse};
+    use futures_util::{StreamExt, stream};
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let endless = || async {
+        let head = stream::once(async { Ok::<_, std::convert::Infallible>(vec![0, 0xff, 0xff, 0xff, 0xff]) });
+        ([("content-type", "application/grpc")], Body::from_stream(head.chain(stream::pending())))
+            .into_response()
+    };
+    let routes = tonic::service::Routes::from(Router::new().fallback(endless));
+    let serving = Server::builder().add_routes(routes).serve_with_incoming(TcpListenerStream::new(listener));
+    let serving = tokio::spawn(serving);
+    let client = Client::new(&endpoint(address)).unwrap();
+    let refused = tokio::time::timeout(Duration::from_secs(5), list(&client));
+    let Ok(Err(SourceError::Refused(why))) = refused.await else { panic!("it was waited for") };
+    assert!(why.contains("4294967295"), "{why}");
+    serving.abort();
+}
+
+#[tokio::test]
 async fn a_server_that_goes_and_comes_back_is_found_again() {
     let bench = Bench::start(ApiServer::from_trunks(trunks(3))).await;
     assert_eq!(bench.list().await.unwrap().len(), 3);

@@ -258,7 +258,8 @@ impl Link {
     }
 
     /// A failed AUTH. Some servers repeat the arguments of a command that they refuse, so none of their words are used
-    /// beyond those that are known.
+    /// beyond those that are known. What does not speak of a log-in is no refusal of credentials: a proxy in front of Redis
+    /// may have lost it, and is asked again soon.
     fn explain_login(&self, error: &RedisError) -> Failure {
         let server = error.clone().into_server_errors();
         let Some((_, first)) = server.as_deref().and_then(<[_]>::first) else { return self.explain(error) };
@@ -273,11 +274,21 @@ impl Link {
             {
                 return self.explain(error);
             }
+            "ERR" if !speaks_of_login(details) => {
+                let error = StoreError::Unavailable(format!("{}: AUTH failed (ERR)", self.address).into());
+                return Failure { error, discard: true, broken: false };
+            }
             code => &format!("AUTH was refused ({code})"),
         };
         let error = StoreError::Denied(format!("{}: {cause}", self.address).into());
         Failure { error, discard: true, broken: false }
     }
+}
+
+/// `invalid password`, `unknown command 'AUTH'`, `invalid username-password pair`, ...
+fn speaks_of_login(details: &str) -> bool {
+    let details = details.to_ascii_lowercase();
+    ["auth", "pass", "user", "credential", "permission", "denied"].iter().any(|word| details.contains(word))
 }
 
 fn text(error: &RedisError) -> Box<str> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::support::process::{Process, command};
+use crate::support::process::{Process, command, left};
 use crate::support::redis::{Options, Redis};
 use crate::support::service::Service;
 use crate::support::wait::{wait_for, wait_until};
@@ -109,4 +109,15 @@ async fn a_paused_redis_says_nothing() {
 async fn the_http_client_reports_what_is_not_there() {
     let error = http::get(&format!("http://127.0.0.1:{}/", ports::free())).await.unwrap_err();
     assert!(error.contains("refused"), "{error}");
+}
+
+#[tokio::test]
+async fn a_group_is_left_until_its_last_process_has_ended() {
+    let dir = TempDir::new().unwrap();
+    let mut sleeper = command("sleep");
+    sleeper.arg("60");
+    let mut process = Process::spawn("sleep", sleeper, &dir.path().join("output.log"));
+    assert!(left().contains(&process.pid()));
+    process.kill().await;
+    assert!(!left().contains(&process.pid()));
 }

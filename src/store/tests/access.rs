@@ -110,6 +110,36 @@ async fn the_documented_permissions_are_enough_and_fewer_are_reported() {
 }
 
 #[tokio::test]
+async fn only_what_speaks_of_a_login_counts_as_refused_credentials() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    for (reply, denied) in [
+        ("-ERR invalid password\r\n", true),
+        ("-ERR unknown command 'AUTH'\r\n", true),
+        ("-WRONGPASS invalid username-password pair or user is disabled.\r\n", true),
+        // As a proxy says that has lost its Redis: it would stay away for minutes were it taken for a refusal.
+        ("-ERR upstream failure\r\n", false),
+        ("-LOADING Redis is loading the dataset in memory\r\n", false),
+    ] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = crate::trunk::HostPort::new("127.0.0.1", listener.local_addr().unwrap().port());
+        let serving = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.read(&mut [0; 512]).await;
+                let _ = stream.write_all(reply.as_bytes()).await;
+            }
+        });
+        let password = Some(crate::secret::Secret::new(PASSWORD));
+        let settings = RedisSettings { address, password, ..RedisServer::stopped(&[]).settings() };
+        match store(&settings).ping().await {
+            Err(StoreError::Denied(_)) => assert!(denied, "{reply}"),
+            Err(StoreError::Unavailable(_)) => assert!(!denied, "{reply}"),
+            other => panic!("{reply}: {other:?}"),
+        }
+        serving.abort();
+    }
+}
+
+#[tokio::test]
 async fn a_user_without_a_password_is_let_in() {
     let server = RedisServer::start(&[]).await;
     let mut admin = server.admin(None);

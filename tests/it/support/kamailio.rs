@@ -120,6 +120,28 @@ pub struct Counts {
     pub saved: u64,
 }
 
+/// The location table of a Kamailio, over all its runs.
+#[derive(Clone, Copy, Debug)]
+pub struct LocationTable {
+    rpc_port: u16,
+}
+
+impl LocationTable {
+    /// The live bindings, sorted by address of record, then Contact. An error when it does not answer.
+    pub async fn bindings(&self) -> Result<Vec<Binding>, String> {
+        let dump = rpc(self.rpc_port, "ul.dump", json!([])).await?;
+        let mut bindings: Vec<Binding> = array(&dump["Domains"])
+            .flat_map(|domain| array(&domain["Domain"]["AoRs"]))
+            .flat_map(|aor| {
+                array(&aor["Info"]["Contacts"]).map(|contact| (&aor["Info"]["AoR"], &contact["Contact"]))
+            })
+            .filter_map(|(aor, contact)| binding(aor, contact))
+            .collect();
+        bindings.sort_by(|a, b| (&a.aor, &a.contact).cmp(&(&b.aor, &b.contact)));
+        Ok(bindings)
+    }
+}
+
 /// A running Kamailio. Dropping it kills it.
 pub struct Kamailio {
     process: Process,
@@ -152,18 +174,14 @@ impl Kamailio {
         self.sip_port
     }
 
+    /// Its location table, to be looked at by whoever does not have the Kamailio itself.
+    pub fn table_of_bindings(&self) -> LocationTable {
+        LocationTable { rpc_port: self.rpc_port }
+    }
+
     /// The live bindings, sorted by address of record, then Contact. An error when it does not answer.
     pub async fn try_bindings(&self) -> Result<Vec<Binding>, String> {
-        let dump = self.rpc("ul.dump", json!([])).await?;
-        let mut bindings: Vec<Binding> = array(&dump["Domains"])
-            .flat_map(|domain| array(&domain["Domain"]["AoRs"]))
-            .flat_map(|aor| {
-                array(&aor["Info"]["Contacts"]).map(|contact| (&aor["Info"]["AoR"], &contact["Contact"]))
-            })
-            .filter_map(|(aor, contact)| binding(aor, contact))
-            .collect();
-        bindings.sort_by(|a, b| (&a.aor, &a.contact).cmp(&(&b.aor, &b.contact)));
-        Ok(bindings)
+        self.table_of_bindings().bindings().await
     }
 
     /// The live bindings. Panics with Kamailio's log when it does not answer.

@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::LazyLock;
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill, killpg};
@@ -50,6 +50,15 @@ fn spawn_for_life(command: Command) -> io::Result<Child> {
     child.recv().expect("the spawner answers")
 }
 
+/// The process groups that were started so far, ended ones included.
+static STARTED: Mutex<Vec<i32>> = Mutex::new(Vec::new());
+
+/// Of the process groups that were started so far, those that still have a process.
+pub fn left() -> Vec<i32> {
+    let started = STARTED.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    started.into_iter().filter(|group| killpg(Pid::from_raw(*group), None).is_ok()).collect()
+}
+
 /// A running child. It leads a process group of its own, so that a signal reaches what it forked and nothing else. Dropping
 /// it kills the group.
 pub struct Process {
@@ -72,6 +81,7 @@ impl Process {
             .process_group(0);
         let child = spawn_for_life(command).unwrap_or_else(|error| panic!("{name} does not start: {error}"));
         let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid fits"));
+        STARTED.lock().unwrap_or_else(PoisonError::into_inner).push(pid.as_raw());
         Self { name: name.to_owned(), child, pid, status: None, output: output.to_owned() }
     }
 

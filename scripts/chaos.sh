@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Builds the program and the suite of faults, then becomes the suite: Ctrl-C reaches nobody else.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if [[ " $* " != *" --list "* ]]; then echo "chaos: building" >&2; fi
+# The last line of such JSON names the program that was built.
+program=$(cargo test --quiet --locked --test chaos --no-run --message-format=json-render-diagnostics |
+    sed -nE '/"name":"chaos"/s/.*"executable":"([^"]+)".*/\1/p' | tail -n 1)
+exec "$program" "$@"

@@ -1,0 +1,52 @@
+//! What Linux says of a process: its memory, descriptors, time used and when it started.
+
+use std::fs;
+
+/// Clock ticks a second in /proc/PID/stat: a constant of Linux' interface to programs.
+const TICKS: f64 = 100.0;
+
+/// A process at a moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Vitals {
+    /// When it started, in clock ticks since the start of the machine: with the pid, its identity.
+    pub started: u64,
+    /// Processor time used, in seconds.
+    pub cpu: f64,
+    /// Resident memory, in KiB.
+    pub rss: u64,
+    /// The most it ever was, or since [`forget_peak`], in KiB.
+    pub peak: u64,
+    /// Open file descriptors.
+    pub descriptors: usize,
+}
+
+/// `None` when there is no such process, or it is a zombie.
+pub fn vitals(pid: i32) -> Option<Vitals> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name may hold anything; what follows its last parenthesis is the third field and on.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
+    if *fields.first()? == "Z" {
+        return None;
+    }
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let kib = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    #[allow(clippy::cast_precision_loss)]
+    let cpu = (number(14)? + number(15)?) as f64 / TICKS;
+    Some(Vitals {
+        started: number(22)?,
+        cpu,
+        rss: kib("VmRSS:")?,
+        peak: kib("VmHWM:")?,
+        descriptors: fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count(),
+    })
+}
+
+/// From now on the peak of its memory is measured anew.
+pub fn forget_peak(pid: i32) {
+    // Where that is not allowed, the peak is that of its whole life: still an upper bound.
+    let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
+}
