@@ -5,7 +5,7 @@ SHELL := /bin/bash
 # Where rustup puts cargo, where Debian puts kamailio, and where go.dev says to put Go.
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin:/usr/local/sbin:/usr/local/go/bin
 
-.PHONY: help setup demo demo-k8s test lint fmt deny crds chart-readme
+.PHONY: help setup demo demo-k8s test simulate lint fmt deny crds chart-readme
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1|\2/p' Makefile | while IFS='|' read -r target text; do printf 'make %-12s %s\n' "$$target" "$$text"; done
@@ -23,6 +23,10 @@ demo-k8s: ## see the operator on a real Kubernetes control plane, live; ARGS=--q
 
 test: setup ## all tests, with a summary; ARGS goes to cargo test (ARGS='--test it kamailio')
 	@scripts/test.sh $(ARGS)
+
+simulate: ## simulated days with every fault; SEEDS=1000 FROM=1 says how many, SEED=17 replays one with its history
+	@scripts/setup.sh cc
+	@SEEDS=$(SEEDS) FROM=$(FROM) SEED=$(SEED) scripts/simulate.sh $(ARGS)
 
 lint: ## formatting and clippy, warnings are errors
 	@scripts/setup.sh cc

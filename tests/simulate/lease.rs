@@ -68,7 +68,8 @@ impl Validity {
 impl LeaseServer {
     /// Which other process has the right to send now.
     pub fn who_holds(&self, but: u32) -> Option<u32> {
-        let mut others = self.terms.iter().filter(|(life, valid)| life.id != but && !life.is_dead() && valid.holds());
+        let mut others =
+            self.terms.iter().filter(|(life, valid)| life.id != but && !life.is_dead() && valid.holds());
         others.next().map(|(life, _)| life.id)
     }
 }
@@ -100,7 +101,11 @@ impl State {
 }
 
 /// One request; it may be done though the answer is lost.
-async fn ask(world: &Arc<World>, request: Request, patience: Duration) -> Result<Option<Observed>, Unwritten> {
+async fn ask(
+    world: &Arc<World>,
+    request: Request,
+    patience: Duration,
+) -> Result<Option<Observed>, Unwritten> {
     let (answer, answered) = oneshot::channel();
     let (there, back, lost) = {
         let mut state = world.lock();
@@ -200,7 +205,12 @@ pub async fn replica(world: Arc<World>, life: Arc<Life>, duration: Duration, shu
 }
 
 /// A term.
-async fn lead(candidate: Candidate, life: &Arc<Life>, until: Instant, shutdown: &CancellationToken) -> Candidate {
+async fn lead(
+    candidate: Candidate,
+    life: &Arc<Life>,
+    until: Instant,
+    shutdown: &CancellationToken,
+) -> Candidate {
     let (world, machine) = (candidate.world.clone(), candidate.machine.clone());
     let valid = Validity::new(&machine);
     valid.extend(until);
@@ -247,7 +257,12 @@ async fn lead(candidate: Candidate, life: &Arc<Life>, until: Instant, shutdown: 
     }
 }
 
-async fn renew(mut candidate: Candidate, valid: Validity, lost: CancellationToken, stop: CancellationToken) -> Candidate {
+async fn renew(
+    mut candidate: Candidate,
+    valid: Validity,
+    lost: CancellationToken,
+    stop: CancellationToken,
+) -> Candidate {
     loop {
         let act = candidate.election.next(candidate.machine.steady());
         if matches!(act, Act::Lose(_)) {

@@ -53,6 +53,8 @@ pub struct Records {
     pub epoch: u64,
     /// An older copy, for a restart with that.
     pub copy: BTreeMap<Box<str>, Record>,
+    /// It was: trunks that are long gone may be back, until the next start of an engine or their time to live is over.
+    pub restored: bool,
 }
 
 /// See the module.
@@ -85,7 +87,8 @@ impl State {
             shrunk = true;
             self.say(format_args!("api: this listing lacks {lost} of {whole}"));
         }
-        if self.rules.broken == Broken::WrongList && self.book.runs.contains_key(&run) && self.tick % 40 == 7 {
+        if self.rules.broken == Broken::WrongList && self.book.runs.contains_key(&run) && self.tick % 40 == 7
+        {
             items.clear();
         }
         if self.rng.random_bool(0.05) {
@@ -154,9 +157,13 @@ impl Keep {
             Shelf::Up => sleep(Duration::from_millis(2)).await,
             Shelf::Slow => sleep(Duration::from_millis(1_500)).await,
             Shelf::Down => return Err(StoreError::Unavailable("connection refused".into())),
-            Shelf::Denied => return Err(StoreError::Denied("WRONGPASS invalid username-password pair".into())),
+            Shelf::Denied => {
+                return Err(StoreError::Denied("WRONGPASS invalid username-password pair".into()));
+            }
             Shelf::Full if writes => {
-                return Err(StoreError::Refused("OOM command not allowed when used memory > 'maxmemory'".into()));
+                return Err(StoreError::Refused(
+                    "OOM command not allowed when used memory > 'maxmemory'".into(),
+                ));
             }
             Shelf::Full => {}
             Shelf::Hanging => {
@@ -177,7 +184,9 @@ impl Keep {
                 continue;
             }
             match change {
-                Change::Put(record) => drop(state.records.all.insert(record.reference.clone(), record.clone())),
+                Change::Put(record) => {
+                    drop(state.records.all.insert(record.reference.clone(), record.clone()))
+                }
                 Change::Forget(reference) => drop(state.records.all.remove(reference)),
             }
         }
@@ -223,5 +232,10 @@ impl Store for Keep {
         self.call(true).await?;
         let epoch = self.world.lock().records.epoch + 1;
         Ok(self.seen.swap(epoch, Relaxed) != epoch)
+    }
+
+    /// Rarer than the real one, which would make most of the events of a day.
+    fn check_every(&self) -> Duration {
+        Duration::from_secs(120)
     }
 }

@@ -46,12 +46,7 @@ pub struct Way {
 
 impl Way {
     pub fn new(home: Mode) -> Self {
-        Self {
-            mode: home.clone(),
-            home,
-            connections: CancellationToken::new(),
-            dead_edges: Vec::new(),
-        }
+        Self { mode: home.clone(), home, connections: CancellationToken::new(), dead_edges: Vec::new() }
     }
 }
 

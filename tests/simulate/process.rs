@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     book::Run,
     broken::Broken,
+    history::SECRET,
     lease,
     life::{Gated, Life},
     neighbours::{Keep, Source},
@@ -53,7 +54,13 @@ pub struct Reach {
 }
 
 /// Ports of a run.
-pub fn phone(world: &Arc<World>, life: &Arc<Life>, run: u32, permit: &Permit, link: watch::Sender<Link>) -> SimPhone {
+pub fn phone(
+    world: &Arc<World>,
+    life: &Arc<Life>,
+    run: u32,
+    permit: &Permit,
+    link: watch::Sender<Link>,
+) -> SimPhone {
     let port = Phone { world: world.clone(), run, link };
     Gated { port: Permitted::new(port, permit), life: life.clone() }
 }
@@ -108,8 +115,11 @@ pub fn start(world: &Arc<World>, life: &Arc<Life>, permit: &Permit) -> Started {
     let (of, spoke) = (world.clone(), run);
     let task = tokio::spawn(life.run_main(async move {
         let engine = main.await;
-        // Nothing that can be shown of it may give a secret away.
-        of.lock().say(format_args!("~{spoke} ended {engine:?}"));
+        // Nothing that can be shown of it may give a secret away. It is not for the history: hash seeds are in it.
+        let shown = format!("{engine:?}");
+        let mut state = of.lock();
+        state.check("no secret", !shown.contains(SECRET), |_| "the engine shows a password".to_owned());
+        state.say(format_args!("~{spoke} ended"));
     }));
     let reach = Reach { run, life: life.clone(), permit: permit.clone(), handle, reloads: reload, link };
     let mut state = world.lock();
@@ -131,7 +141,9 @@ pub fn tell_to_end(world: &World, run: u32) {
 pub fn ended(world: &World, run: u32) {
     let mut state = world.lock();
     let open = state.book.flights.values().filter(|flight| flight.run == run).count();
-    state.check("nothing outlives its engine", open == 0, |_| format!("run {run} has ended with {open} calls open"));
+    state.check("nothing outlives its engine", open == 0, |_| {
+        format!("run {run} has ended with {open} calls open")
+    });
     state.book.runs.remove(&run);
     state.look();
 }

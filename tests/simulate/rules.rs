@@ -3,12 +3,7 @@
 use std::time::Duration;
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
-use routr_registry::{
-    config::EdgePort,
-    engine::EngineSettings,
-    registration::Settings,
-    trunk::HostPort,
-};
+use routr_registry::{config::EdgePort, engine::EngineSettings, registration::Settings, trunk::HostPort};
 
 use crate::broken::Broken;
 

@@ -62,12 +62,18 @@ pub fn main() -> ExitCode {
 }
 
 fn replay(number: u64, args: &Args) -> ExitCode {
-    let named = |name: &String| Broken::ALL.iter().find(|(broken, _)| format!("{broken:?}").eq_ignore_ascii_case(name));
+    let named = |name: &String| {
+        Broken::ALL.iter().find(|(broken, _)| format!("{broken:?}").eq_ignore_ascii_case(name))
+    };
     let broken = args.broken.as_ref().and_then(named).map_or(Broken::Nothing, |(broken, _)| *broken);
     let outcome = seed::run(number, args.days, broken, true);
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(outcome.text.as_bytes());
-    let _ = writeln!(out, "\nseed {number}: {:.1} days, {} lines, digest {:016x}", outcome.days, outcome.lines, outcome.digest);
+    let _ = writeln!(
+        out,
+        "\nseed {number}: {:.1} days, {} lines, digest {:016x}",
+        outcome.days, outcome.lines, outcome.digest
+    );
     for violation in &outcome.violations {
         let _ = writeln!(out, "BROKEN «{}»: {}", violation.invariant, violation.what);
     }
@@ -90,7 +96,8 @@ struct Sum {
 
 fn many(args: &Args) -> ExitCode {
     let began = clock();
-    let found: Vec<u64> = FOUND.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect();
+    let found: Vec<u64> =
+        FOUND.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect();
     let mut seeds: Vec<u64> = (args.from..args.from + args.seeds).collect();
     seeds.extend(found.iter().filter(|seed| !(args.from..args.from + args.seeds).contains(seed)));
     let sum = Mutex::new(Sum::default());
@@ -127,7 +134,9 @@ fn share(args: &Args, seeds: &[u64], take: &(impl Fn(Outcome) + Sync)) {
     thread::scope(|scope| {
         for _ in 0..args.threads.max(1) {
             scope.spawn(|| {
-                while let Some(seed) = seeds.get(usize::try_from(next.fetch_add(1, Relaxed)).unwrap_or(usize::MAX)) {
+                while let Some(seed) =
+                    seeds.get(usize::try_from(next.fetch_add(1, Relaxed)).unwrap_or(usize::MAX))
+                {
                     take(seed::run(*seed, args.days, Broken::Nothing, false));
                 }
             });
@@ -155,7 +164,12 @@ fn take(sum: &Mutex<Sum>, outcome: Outcome, all: usize, args: &Args) {
         println!("replay it with: make simulate SEED={}{days}\n", outcome.seed);
     }
     if std::io::stderr().is_terminal() {
-        eprint!("\r{} of {all} seeds, {:.0} simulated days, {} failed ", sum.done, sum.days, sum.failed.len());
+        eprint!(
+            "\r{} of {all} seeds, {:.0} simulated days, {} failed ",
+            sum.done,
+            sum.days,
+            sum.failed.len()
+        );
     } else if sum.done % 500 == 0 {
         println!("{} of {all} seeds, {:.0} simulated days, {} failed", sum.done, sum.days, sum.failed.len());
     }
@@ -170,7 +184,12 @@ fn add(to: &mut BTreeMap<&'static str, u64>, from: &BTreeMap<&'static str, u64>)
 /// The first seeds again, alone on one thread after another one: their histories have to be the same to the byte.
 fn repeat(sum: &Sum, seeds: &[u64], args: &Args) -> Vec<u64> {
     let again = seeds.iter().rev().skip(seeds.len().saturating_sub(usize::try_from(TWICE).unwrap_or(3)));
-    again.filter(|seed| sum.digests.get(seed) != Some(&seed::run(**seed, args.days, Broken::Nothing, false).digest)).copied().collect()
+    again
+        .filter(|seed| {
+            sum.digests.get(seed) != Some(&seed::run(**seed, args.days, Broken::Nothing, false).digest)
+        })
+        .copied()
+        .collect()
 }
 
 /// Runs each broken variant on a few seeds, until its check finds it.
@@ -180,9 +199,14 @@ fn self_test(args: &Args) -> Vec<(Broken, &'static str)> {
     thread::scope(|scope| {
         for _ in 0..args.threads.max(1) {
             scope.spawn(|| {
-                while let Some((broken, invariant)) = Broken::ALL.get(usize::try_from(next.fetch_add(1, Relaxed)).unwrap_or(usize::MAX)) {
+                while let Some((broken, invariant)) =
+                    Broken::ALL.get(usize::try_from(next.fetch_add(1, Relaxed)).unwrap_or(usize::MAX))
+                {
                     let finds = |seed| {
-                        seed::run(seed, Some(1), *broken, false).violations.iter().any(|v| v.invariant == *invariant)
+                        seed::run(seed, Some(1), *broken, false)
+                            .violations
+                            .iter()
+                            .any(|v| v.invariant == *invariant)
                     };
                     if !(1..=60).any(finds) {
                         missed.lock().unwrap().push((*broken, *invariant));

@@ -43,7 +43,8 @@ pub async fn play(world: Arc<World>) {
 impl State {
     fn choose(&mut self) -> &'static str {
         let lease = u32::from(self.rules.lease.is_some());
-        let (store, clock) = (u32::from(self.rules.store_fails && self.rules.durable), u32::from(self.rules.clock_jumps));
+        let (store, clock) =
+            (u32::from(self.rules.store_fails && self.rules.durable), u32::from(self.rules.clock_jumps));
         let all: [Choice; 27] = [
             (10, "registrar answers otherwise"),
             (3, "registrar loses packets"),
@@ -106,7 +107,8 @@ impl State {
     fn any_policy(&mut self) -> Policy {
         let rng = &mut self.rng;
         let wait = [5, 60, 900, 7_200][rng.random_range(0..4)];
-        let codes = [401, 403, 407, 404, 410, 604, 500, 502, 503, 504, 480, 600, 486, 408, 423, 420, 606, 302, 299, 999];
+        let codes =
+            [401, 403, 407, 404, 410, 604, 500, 502, 503, 504, 480, 600, 486, 408, 423, 420, 606, 302, 999];
         match rng.random_range(0..16) {
             0 => Policy::Grants(rng.random_range(20..90)),
             1 => Policy::Later(503, wait),
@@ -122,7 +124,11 @@ impl State {
                         host.policy = Policy::Moved(302, to, None);
                     }
                 }
-                Policy::Moved([301, 302, 305][self.rng.random_range(0..3)], "R0".to_owned(), [None, Some(600)][self.rng.random_range(0..2)])
+                Policy::Moved(
+                    [301, 302, 305][self.rng.random_range(0..3)],
+                    "R0".to_owned(),
+                    [None, Some(600)][self.rng.random_range(0..2)],
+                )
             }
             4 => Policy::Moved(302, "r6".to_owned(), Some(rng.random_range(10..5_000))),
             5 | 6 => Policy::Silent,
@@ -157,10 +163,18 @@ async fn act(world: &Arc<World>, what: &'static str) {
         ms
     };
     match what {
-        "registrar answers otherwise" | "registrar loses packets" | "registrar is late" | "registrar is slow" | "registrar forgets" => {
+        "registrar answers otherwise"
+        | "registrar loses packets"
+        | "registrar is late"
+        | "registrar is slow"
+        | "registrar forgets" => {
             registrar(world, what, ms);
         }
-        "requester down" | "requester hangs" | "requester refuses" | "requester slow" | "requester reconnects" => {
+        "requester down"
+        | "requester hangs"
+        | "requester refuses"
+        | "requester slow"
+        | "requester reconnects" => {
             requester(world, what, ms);
         }
         "edge port dead" => {
@@ -194,6 +208,7 @@ async fn act(world: &Arc<World>, what: &'static str) {
             let mut state = world.lock();
             state.records.epoch += 1;
             let copy = std::mem::take(&mut state.records.copy);
+            state.records.restored |= !copy.is_empty();
             let now = std::mem::replace(&mut state.records.all, copy);
             if state.rng.random_bool(0.5) {
                 state.records.copy = now;
@@ -333,7 +348,9 @@ fn process_fault(world: &Arc<World>, what: &'static str, ms: u64) {
     let acting = state.rng.random_bool(0.6);
     let machine = match (&state.reach, acting) {
         // More often the one that acts.
-        (Some(reach), true) => usize::from(state.processes[1].as_ref().is_some_and(|(life, _)| life.id == reach.life.id)),
+        (Some(reach), true) => {
+            usize::from(state.processes[1].as_ref().is_some_and(|(life, _)| life.id == reach.life.id))
+        }
         _ => machine,
     };
     let Some((life, shutdown)) = state.processes[machine].clone() else { return };
@@ -373,7 +390,9 @@ fn edit(state: &mut State, what: &str) {
     let at = state.now();
     let names = state.host_names();
     let Some(reference) = state.any_trunk() else { return };
-    let Some(mut trunk) = state.catalogue.entries.get(&reference).map(|entry| entry.trunk.clone()) else { return };
+    let Some(mut trunk) = state.catalogue.entries.get(&reference).map(|entry| entry.trunk.clone()) else {
+        return;
+    };
     if what == "mass removal" {
         let all: Vec<String> = state.catalogue.entries.keys().cloned().collect();
         for reference in all.iter().skip(1) {
@@ -396,7 +415,7 @@ fn edit(state: &mut State, what: &str) {
         0 | 1 if state.catalogue.entries.len() < 30 => {
             let number = state.catalogue.revision;
             let new = state.catalogue.draw(&format!("t{number:02}"), &names, &mut state.rng);
-            state.catalogue.put(new, at);
+            state.catalogue.put(new);
         }
         2 => drop(state.catalogue.entries.remove(&reference)),
         3 => {
@@ -407,42 +426,46 @@ fn edit(state: &mut State, what: &str) {
                 state.catalogue.accounts.insert(key, credentials.password.expose().to_owned());
             }
             trunk.credentials = Some(credentials);
-            state.catalogue.put(trunk, at);
+            state.catalogue.put(trunk);
         }
         4 => {
             let uri = state.catalogue.draw_uri(&names, &mut state.rng);
             trunk.uris = vec![uri];
-            state.catalogue.put(trunk, at);
+            state.catalogue.put(trunk);
         }
         5 => {
             let uri = state.catalogue.draw_uri(&names, &mut state.rng);
             if !trunk.uris.iter().any(|other| other.registrar == uri.registrar) && trunk.uris.len() < 4 {
                 trunk.uris.push(uri);
             }
-            state.catalogue.put(trunk, at);
+            state.catalogue.put(trunk);
         }
         6 => {
             for uri in &mut trunk.uris {
                 uri.priority = state.rng.random_range(0..3);
             }
             trunk.region = Some("us".into());
-            state.catalogue.put(trunk, at);
+            state.catalogue.put(trunk);
         }
         7 => {
             let message = "uris[0].uri.host: missing".into();
-            let problem = if state.rng.random_bool(0.5) { TrunkProblem::AllDisabled } else { TrunkProblem::Malformed { message } };
+            let problem = if state.rng.random_bool(0.5) {
+                TrunkProblem::AllDisabled
+            } else {
+                TrunkProblem::Malformed { message }
+            };
             spoil(state, &reference, problem);
         }
         8 => {
             trunk.name = format!("Name {at}").into();
-            state.catalogue.put(trunk, at);
+            state.catalogue.put(trunk);
         }
         9 => {
             trunk.uris.reverse();
-            state.catalogue.put(trunk, at);
+            state.catalogue.put(trunk);
         }
         // As good as new.
-        _ => state.catalogue.put(trunk, at),
+        _ => state.catalogue.put(trunk),
     }
 }
 
@@ -520,7 +543,8 @@ async fn reload(world: &Arc<World>, reach: &process::Reach) {
         let other = moved || state.rng.random_bool(0.2);
         let store = state.rng.random_bool(0.1);
         drop(state);
-        let phone = || Arc::new(process::phone(world, &reach.life, reach.run, &reach.permit, reach.link.clone()));
+        let phone =
+            || Arc::new(process::phone(world, &reach.life, reach.run, &reach.permit, reach.link.clone()));
         SimReload {
             settings: new,
             source: None,

@@ -41,7 +41,8 @@ pub fn catch_panics() {
 /// Runs a seed; its text is kept where it failed, or `keep` says so.
 pub fn run(seed: u64, days: Option<u64>, broken: Broken, keep: bool) -> Outcome {
     let rules = Rules::of(seed, days, broken);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let world = runtime.block_on(live(rules));
     drop(runtime);
     history::enter(None);
@@ -83,7 +84,8 @@ async fn live(rules: Rules) -> Arc<World> {
         }
     };
     let story = async {
-        let (events, looks) = (tokio::spawn(script::play(world.clone())), tokio::spawn(views::look_often(world.clone())));
+        let (events, looks) =
+            (tokio::spawn(script::play(world.clone())), tokio::spawn(views::look_often(world.clone())));
         if rules.broken == Broken::Spinning {
             tokio::spawn(flap(world.clone()));
         }

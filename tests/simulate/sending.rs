@@ -83,7 +83,9 @@ impl State {
         let known = call.is_some_and(|call| {
             call.user == request.user && call.domain.eq_ignore_ascii_case(&request.domain)
         });
-        self.check("identity", known, |_| format!("{name} is no Call-ID of {}@{}", request.user, request.domain));
+        self.check("identity", known, |_| {
+            format!("{name} is no Call-ID of {}@{}", request.user, request.domain)
+        });
         let used = self.book.call(&request.call_id).used;
         let rises = request.cseq > used && request.cseq < 1 << 31;
         self.check("CSeq rises", rises, |_| format!("{name} goes on with {} after {used}", request.cseq));
@@ -101,7 +103,9 @@ impl State {
         let since = open.map_or(0, |open| open.sent);
         self.check("one in flight", free, |_| format!("{name} has been in flight since {since} ms"));
         let others = self.lease.who_holds(self.book.runs.get(&run).map_or(0, |run| run.life.id));
-        self.check("one leader", others.is_none(), |_| format!("{name} is sent by run {run} while {others:?} leads"));
+        self.check("one leader", others.is_none(), |_| {
+            format!("{name} is sent by run {run} while {others:?} leads")
+        });
         let most = self.book.settings.max_in_flight.max(self.recent(|book| book.before.max_in_flight));
         let have = self.book.runs.get(&run).map_or(0, |run| run.in_flight);
         self.check("places in flight", have < most, |_| format!("{name} is number {} of {most}", have + 1));
@@ -128,7 +132,9 @@ impl State {
         let tokens = (tokens + elapsed * rate).min(burst) - 1.0;
         book.buckets.insert(request.target.host.clone(), (tokens, at));
         let host = &request.target.host;
-        self.check("budget", tokens > -0.02, |_| format!("{name}: {host} is over its {rate}/s by {:.2}", -tokens));
+        self.check("budget", tokens > -0.02, |_| {
+            format!("{name}: {host} is over its {rate}/s by {:.2}", -tokens)
+        });
     }
 
     /// A rejected password waits its 5 minutes, doubling to an hour, unless the trunk changed, a person asks or the process
@@ -141,9 +147,11 @@ impl State {
         });
         let wish = self.book.trunk(reference).wish_at;
         let call = self.book.call(&request.call_id);
-        let asked = call.asked.get(&request.target).filter(|(by, _)| *by == run).map_or(0, |(_, until)| *until);
+        let asked =
+            call.asked.get(&request.target).filter(|(by, _)| *by == run).map_or(0, |(_, until)| *until);
         let offered = request.credentials.as_ref().map_or("", |c| c.password.expose());
-        let rejected = call.rejected.clone().filter(|rejected| rejected.run == run && rejected.password == offered);
+        let rejected =
+            call.rejected.clone().filter(|rejected| rejected.run == run && rejected.password == offered);
         // When a wish is seen is not known to the millisecond.
         let wished = wish + 2 * HOUR > at;
         self.check("Retry-After", wished || at >= asked, |_| {
@@ -161,7 +169,9 @@ impl State {
         let interval = |settings: &routr_registry::engine::EngineSettings| settings.registration.interval_ms;
         let lead = interval(&self.book.settings).max(5 * SECOND);
         let reason = self.book.trunk(reference).reason_at;
-        let Some(grant) = self.book.call(&request.call_id).grant.clone().filter(|g| g.run == run && g.preferred) else {
+        let Some(grant) =
+            self.book.call(&request.call_id).grant.clone().filter(|g| g.run == run && g.preferred)
+        else {
             return;
         };
         if reason >= grant.sent || self.book.changed_at >= grant.sent {
@@ -197,19 +207,30 @@ impl State {
     /// Nothing is removed without a reason that the administrator knows.
     fn check_removal(&mut self, run: u32, name: &str, request: &Register, reference: &str, at: u64) {
         let wanted = self.catalogue.wants(&request.call_id);
-        let farewell = self.book.runs.get(&run).is_some_and(|run| run.farewell);
-        let recently = self.book.call(&request.call_id).unwanted_at.is_some_and(|was| was + 2 * HOUR > at);
-        self.check("removal with a reason", farewell || !wanted || recently, |_| {
-            format!("{name}: {reference} is there and always was")
+        let current = self.catalogue.entries.get(reference).map(|entry| entry.revision);
+        let (farewell, told) = self
+            .book
+            .runs
+            .get(&run)
+            .map_or((false, None), |run| (run.farewell, run.known.get(reference).copied()));
+        // What came back a moment ago, or is not known to have come back, may be on its way out still.
+        let unaware = told != current || self.book.trunk(reference).wish_at + 2 * SECOND > at;
+        self.check("removal with a reason", farewell || !wanted || unaware, |_| {
+            format!("{name}: {reference} is there, and is known to be")
         });
     }
 
     fn is_preferred(&self, reference: &str, request: &Register) -> bool {
         let Some(entry) = self.catalogue.entries.get(reference) else { return false };
-        let first = Catalogue::order(&entry.trunk).first().and_then(|first| entry.trunk.uris.get(usize::from(*first)));
+        let first = Catalogue::order(&entry.trunk)
+            .first()
+            .and_then(|first| entry.trunk.uris.get(usize::from(*first)));
         let edges = &self.book.settings.edge_ports;
         let addresses: Vec<String> = edges.iter().map(|edge| edge.address.to_string()).collect();
-        let all = edges.iter().zip(&addresses).map(|(edge, address)| (address.as_str(), edge.region.as_deref(), true));
+        let all = edges
+            .iter()
+            .zip(&addresses)
+            .map(|(edge, address)| (address.as_str(), edge.region.as_deref(), true));
         let best = target::edge_port(reference, entry.trunk.region.as_deref(), all, 0);
         first.is_some_and(|uri| uri.registrar == request.target)
             && edges.get(best).is_some_and(|edge| edge.address == request.edge_port)
@@ -230,17 +251,33 @@ impl State {
         let code = answer.as_ref().ok().and_then(|reply| reply.code);
         let retry_after = answer.as_ref().ok().and_then(|reply| reply.retry_after).unwrap_or(0);
         let asks = at + u64::from(retry_after).min(3_600) * SECOND;
-        let granted = answer.as_ref().ok().filter(|reply| reply.code == Some(200)).and_then(|reply| granted(reply, asked));
+        let granted = answer
+            .as_ref()
+            .ok()
+            .filter(|reply| reply.code == Some(200))
+            .and_then(|reply| granted(reply, asked));
+        let trunk = self.book.trunk(&reference);
+        let undisturbed = granted.is_some() && preferred && trunk.reason_at < sent;
+        trunk.preferred = if undisturbed { trunk.preferred + 1 } else { 0 };
+        let settled = trunk.preferred >= 2;
         let call = self.book.call(&call_id);
         let mut patience = at + 30 * MINUTE;
         match (code, granted) {
             (_, Some(granted)) => {
                 (call.rejected, call.leaves) = (None, if asked == 0 { call.leaves } else { 0 });
-                call.grant = (asked > 0).then(|| Grant { run, sent, granted_ms: u64::from(granted) * SECOND, preferred });
+                call.grant = (asked > 0).then(|| Grant {
+                    run,
+                    sent,
+                    granted_ms: u64::from(granted) * SECOND,
+                    preferred: settled,
+                });
                 patience = 0;
             }
             (Some(401 | 403 | 404 | 407 | 410 | 604), _) => {
-                let before = call.rejected.take().filter(|rejected| rejected.run == run && Some(&rejected.password) == password.as_ref());
+                let before = call
+                    .rejected
+                    .take()
+                    .filter(|rejected| rejected.run == run && Some(&rejected.password) == password.as_ref());
                 let times = before.map_or(0, |rejected| rejected.times) + 1;
                 let wait = (300 << (times - 1).min(8)).min(3_600) * SECOND;
                 let password = password.unwrap_or_default();
@@ -284,7 +321,9 @@ impl State {
         }
         self.flight_gone(id);
         match (self.rules.broken, answer) {
-            (Broken::Hammering, Ok(reply)) if matches!(reply.code, Some(401 | 403 | 407)) => Ok(crate::registrar::code(500)),
+            (Broken::Hammering, Ok(reply)) if matches!(reply.code, Some(401 | 403 | 407)) => {
+                Ok(crate::registrar::code(500))
+            }
             (Broken::Impatient, Ok(reply)) => Ok(Reply { retry_after: None, ..reply }),
             (_, answer) => answer,
         }
@@ -306,7 +345,9 @@ impl State {
     pub fn listed(&mut self, run: u32, page: &[Item]) {
         let at = self.now();
         for item in page {
-            let (Some(reference), Some(book)) = (&item.reference, self.book.runs.get_mut(&run)) else { continue };
+            let (Some(reference), Some(book)) = (&item.reference, self.book.runs.get_mut(&run)) else {
+                continue;
+            };
             if book.known.insert(reference.clone(), item.revision) != Some(item.revision) {
                 let trunk = self.book.trunk(reference);
                 (trunk.reason_at, trunk.wish_at) = (at, at);
@@ -329,7 +370,13 @@ impl State {
         if lost > 10 && lost * 2 > whole + 2 {
             return;
         }
-        let calls: Vec<Box<str>> = self.catalogue.calls.iter().filter(|(_, call)| call.reference == reference).map(|(id, _)| id.clone()).collect();
+        let calls: Vec<Box<str>> = self
+            .catalogue
+            .calls
+            .iter()
+            .filter(|(_, call)| call.reference == reference)
+            .map(|(id, _)| id.clone())
+            .collect();
         for call in calls {
             self.book.call(&call).unwanted_at = Some(at);
         }
@@ -343,6 +390,17 @@ impl State {
     /// A run was told what the store kept.
     pub fn loaded(&mut self, run: u32, records: &[Record]) {
         self.say(format_args!("~{run} loaded {} records", records.len()));
+        if !self.rules.clock_jumps {
+            return;
+        }
+        // By a clock that is wrong, a binding may be believed to last for the whole of what was granted.
+        let at = self.now();
+        for record in records {
+            let until = at + u64::from(record.granted_s) * SECOND;
+            let trunk = self.book.trunk(&record.reference);
+            trunk.patience = trunk.patience.max(until);
+            trunk.fair_patience = trunk.fair_patience.max(until);
+        }
     }
 }
 
@@ -351,7 +409,8 @@ fn granted(reply: &Reply, asked: u32) -> Option<u32> {
     if asked == 0 {
         return Some(0);
     }
-    let said = reply.contact_expires.filter(|seconds| *seconds > 0).or(reply.expires).or(reply.contact_expires);
+    let said =
+        reply.contact_expires.filter(|seconds| *seconds > 0).or(reply.expires).or(reply.contact_expires);
     let seconds = said.map_or(Some(asked), |seconds| u32::try_from(seconds).ok())?;
     (seconds > 0).then(|| seconds.min(asked))
 }

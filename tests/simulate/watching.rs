@@ -18,8 +18,7 @@ impl State {
         let at = self.now();
         self.look_at_lapses(at);
         self.look_at_neighbours(at);
-        let entries: Vec<(String, Entry)> =
-            self.catalogue.entries.iter().map(|(reference, entry)| (reference.clone(), entry.clone())).collect();
+        let entries = std::mem::take(&mut self.catalogue.entries);
         for (reference, entry) in &entries {
             let (well, fair) = self.ways_of(reference, entry, at);
             let bound = self.is_bound(entry, at);
@@ -35,10 +34,10 @@ impl State {
             set(&mut trunk.fair_since, fair);
             set(&mut trunk.bare_since, !bound && entry.is_wanted());
         }
-        let ids: Vec<Box<str>> = self.catalogue.calls.keys().cloned().collect();
-        for id in ids {
-            let wanted = self.catalogue.wants(&id);
-            let call = self.book.call(&id);
+        self.catalogue.entries = entries;
+        for id in self.catalogue.calls.keys() {
+            let wanted = self.catalogue.wants(id);
+            let call = self.book.call(id);
             if wanted {
                 call.unwanted_since = None;
             } else {
@@ -57,12 +56,14 @@ impl State {
         self.check_removed(at);
         self.check_wakeups();
         let leak = self.history.leaks.pop();
-        self.check("no secret", leak.is_none(), |_| "a line of the history holds a password, see above".to_owned());
+        self.check("no secret", leak.is_none(), |_| {
+            "a line of the history holds a password, see above".to_owned()
+        });
     }
 
     fn is_bound(&self, entry: &Entry, at: u64) -> bool {
-        entry.call_ids().any(|(id, _)| {
-            self.hosts.values().any(|host| host.bindings.get(&id).is_some_and(|bound| bound.lapses > at))
+        entry.calls.iter().any(|id| {
+            self.hosts.values().any(|host| host.bindings.get(id).is_some_and(|bound| bound.lapses > at))
         })
     }
 
@@ -96,19 +97,20 @@ impl State {
         if !ready {
             return (false, false);
         }
-        let serves = |uri: &&TrunkUri| self.serves(&uri.registrar.host, uri, 0, &run.holds, at);
+        let serves = |uri: &&TrunkUri| {
+            self.knows_password(entry, uri) && self.serves(&uri.registrar.host, 0, &run.holds, at)
+        };
         let good = entry.trunk.uris.iter().filter(serves).count();
-        let refuses = entry.trunk.uris.iter().any(|uri| self.refuses(uri));
+        let refuses = entry.trunk.uris.iter().any(|uri| self.refuses(entry, uri));
         let edges = self.way.dead_edges.len();
         let all = good == entry.trunk.uris.len() && edges == 0;
         (all, good > 0 && !refuses && edges < self.book.settings.edge_ports.len())
     }
 
-    /// Whether a registrar would register this URI.
+    /// Whether a registrar registers those that it knows.
     fn serves(
         &self,
         host: &str,
-        uri: &TrunkUri,
         hops: u32,
         holds: &std::collections::BTreeMap<Box<str>, u64>,
         at: u64,
@@ -117,30 +119,25 @@ impl State {
         let answers = match &registrar.policy {
             Policy::Grants(most) => *most >= 20,
             Policy::AtLeast(_) | Policy::AtLeastUntold(_) | Policy::RefusesTags(_) => true,
-            Policy::Moved(_, to, _) => hops < 4 && self.serves(&to.to_lowercase(), uri, hops + 1, holds, at),
+            Policy::Moved(_, to, _) => hops < 4 && self.serves(&to.to_lowercase(), hops + 1, holds, at),
             Policy::GrantsAges => true,
             _ => false,
         };
-        answers
-            && registrar.is_reached()
-            && holds.get(host).is_none_or(|until| *until <= at)
-            && self.knows_password(uri)
+        answers && registrar.is_reached() && holds.get(host).is_none_or(|until| *until <= at)
     }
 
-    fn knows_password(&self, uri: &TrunkUri) -> bool {
+    fn knows_password(&self, entry: &Entry, uri: &TrunkUri) -> bool {
         let key = (uri.user.clone(), uri.registrar.host.clone());
-        let Some(entry) = self.catalogue.accounts.get(&key) else { return true };
-        self.catalogue.entries.values().any(|other| {
-            other.trunk.uris.contains(uri)
-                && other.trunk.credentials.as_ref().is_some_and(|c| c.password.expose() == entry)
-        })
+        let own = entry.trunk.credentials.as_ref().map(|credentials| credentials.password.expose());
+        self.catalogue.accounts.get(&key).is_none_or(|password| own == Some(password.as_str()))
     }
 
     /// Whether a registrar refuses the account: then no other is tried.
-    fn refuses(&self, uri: &TrunkUri) -> bool {
+    fn refuses(&self, entry: &Entry, uri: &TrunkUri) -> bool {
         let policy = self.hosts.get(&*uri.registrar.host).map(|host| &host.policy);
-        let code = matches!(policy, Some(Policy::Code(401 | 403 | 404 | 407 | 410 | 604) | Policy::Later(404, _)));
-        code || !self.knows_password(uri)
+        let code =
+            matches!(policy, Some(Policy::Code(401 | 403 | 404 | 407 | 410 | 604) | Policy::Later(404, _)));
+        code || !self.knows_password(entry, uri)
     }
 
     /// How long after a way has become well a trunk may still be unregistered, beyond the waits it met before: what was in
@@ -209,7 +206,11 @@ impl State {
             let name = self.book.call_name(&self.catalogue, &call);
             self.say(format_args!("{host}: {name} lapsed at {} ms", bound.lapses));
             let Some(known) = self.catalogue.calls.get(&call) else { continue };
-            let Some(entry) = self.catalogue.entries.get(&known.reference).filter(|_| self.catalogue.wants(&call)) else { continue };
+            let Some(entry) =
+                self.catalogue.entries.get(&known.reference).filter(|_| self.catalogue.wants(&call))
+            else {
+                continue;
+            };
             let elsewhere = self.is_bound(entry, bound.lapses);
             let reference = known.reference.clone();
             let lasted = bound.lapses.saturating_sub(bound.made);
@@ -229,7 +230,8 @@ impl State {
 
     /// A trunk that is gone is de-registered, or three tries were made.
     fn check_removed(&mut self, at: u64) {
-        let interval = self.book.settings.registration.interval_ms.max(self.book.before.registration.interval_ms);
+        let interval =
+            self.book.settings.registration.interval_ms.max(self.book.before.registration.interval_ms);
         let bound = 2 * interval + 4 * self.slack();
         let Some(since) = self.book.neighbours_since else { return };
         let Some((run, book)) = self.book.acting() else { return };
@@ -239,7 +241,10 @@ impl State {
             for (id, binding) in &registrar.bindings {
                 let Some(call) = self.book.calls.get(id) else { continue };
                 let Some(gone) = call.unwanted_since else { continue };
-                let ours = call.grant.as_ref().is_some_and(|grant| grant.run == run && binding.made + 2 * MINUTE >= grant.sent);
+                let ours = call
+                    .grant
+                    .as_ref()
+                    .is_some_and(|grant| grant.run == run && binding.made + 2 * MINUTE >= grant.sent);
                 let latest = self.is_latest_of_its_trunk(id, run);
                 let held = book.holds.get(host.as_str()).is_some_and(|until| *until + bound > at);
                 let due = since.max(gone).max(began) + bound;
@@ -264,7 +269,12 @@ impl State {
     fn is_latest_of_its_trunk(&self, id: &str, run: u32) -> bool {
         let Some(call) = self.catalogue.calls.get(id) else { return false };
         let sent = |id: &str| {
-            self.book.calls.get(id).and_then(|call| call.grant.as_ref()).filter(|g| g.run == run).map(|g| g.sent)
+            self.book
+                .calls
+                .get(id)
+                .and_then(|call| call.grant.as_ref())
+                .filter(|g| g.run == run)
+                .map(|g| g.sent)
         };
         let mine = sent(id);
         self.catalogue
@@ -296,8 +306,10 @@ impl State {
             let fresh: Vec<String> = self
                 .hosts
                 .iter()
-                .flat_map(|(host, registrar)| registrar.bindings.iter().map(move |(id, bound)| (host, id, bound)))
-                .filter(|(_, id, bound)| bound.made > calm + 2 * HOUR && entry.call_ids().any(|(own, _)| own == **id))
+                .flat_map(|(host, registrar)| {
+                    registrar.bindings.iter().map(move |(id, bound)| (host, id, bound))
+                })
+                .filter(|(_, id, bound)| bound.made > calm + 2 * HOUR && entry.calls.contains(id))
                 .map(|(host, _, _)| host.clone())
                 .collect();
             let bound = self.is_bound(&entry, at);
@@ -306,7 +318,10 @@ impl State {
             });
         }
         let foreign = self.hosts.iter().find_map(|(host, registrar)| {
-            let stray = registrar.bindings.iter().find(|(id, bound)| bound.made > calm + HOUR && !self.catalogue.wants(id))?;
+            let stray = registrar
+                .bindings
+                .iter()
+                .find(|(id, bound)| bound.made > calm + HOUR && !self.catalogue.wants(id))?;
             Some(format!("{host} holds {}", self.book.call_name(&self.catalogue, stray.0)))
         });
         self.check("registered once", foreign.is_none(), |_| foreign.clone().unwrap_or_default());

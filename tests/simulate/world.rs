@@ -3,10 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::Ordering::Relaxed,
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
 };
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
@@ -95,7 +92,8 @@ impl World {
     pub fn new(rules: Rules) -> Arc<Self> {
         let start = Instant::now();
         let mut rng = SmallRng::seed_from_u64(rules.seed);
-        let machines = (0..2).map(|n| Arc::new(Machine::new(start, if n == 0 { 0 } else { rng.random_range(-5_000..5_000) })));
+        let machines = (0..2)
+            .map(|n| Arc::new(Machine::new(start, if n == 0 { 0 } else { rng.random_range(-5_000..5_000) })));
         let machines: Vec<_> = machines.collect();
         if !rules.clock_jumps {
             machines[1].wall_ahead.store(rng.random_range(-50..50), Relaxed);
@@ -137,19 +135,25 @@ impl World {
         // Nobody is there but by redirection.
         for n in 0..7 {
             let host = Host::draw(&mut state.rng);
-            let host = Host { home: crate::registrar::Policy::Grants(86_400), policy: crate::registrar::Policy::Grants(86_400), ..host };
+            let host = Host {
+                home: crate::registrar::Policy::Grants(86_400),
+                policy: crate::registrar::Policy::Grants(86_400),
+                ..host
+            };
             state.hosts.insert(format!("r{n}"), host);
         }
         let names: Vec<String> = state.host_names();
         for n in 0..rules.trunks {
             let trunk = state.catalogue.draw(&format!("t{n:02}"), &names, &mut state.rng);
-            state.catalogue.put(trunk, 0);
+            state.catalogue.put(trunk);
         }
         let (durable, broken) = (rules.durable, rules.broken);
         state.say(format_args!("world: {rules:?}"));
-        let hosts: Vec<String> = state.hosts.iter().map(|(name, host)| format!("{name}={:?}", host.home)).collect();
+        let hosts: Vec<String> =
+            state.hosts.iter().map(|(name, host)| format!("{name}={:?}", host.home)).collect();
         state.say(format_args!("world: hosts {}", hosts.join(" ")));
-        let trunks: Vec<String> = state.catalogue.entries.values().map(|entry| format!("{:?}", entry.trunk)).collect();
+        let trunks: Vec<String> =
+            state.catalogue.entries.values().map(|entry| format!("{:?}", entry.trunk)).collect();
         for trunk in trunks {
             state.say(format_args!("world: {trunk}"));
         }
@@ -163,10 +167,6 @@ impl World {
     /// Milliseconds since it began.
     pub fn now(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    pub fn start(&self) -> Instant {
-        self.start
     }
 }
 
@@ -242,12 +242,16 @@ impl State {
         // The Contact of another binding may come back.
         if let Some(reply) = &mut reply
             && reply.code == Some(200)
+            && reply.contact_expires.is_some()
             && at % 17 == 0
         {
             reply.expires = reply.contact_expires.take();
         }
         let said = reply.as_ref().map_or_else(|| "nothing".to_owned(), |reply| format!("{:?}", reply.code));
-        self.say(format_args!("{} <- {name} {cseq} expires {}: {said}", request.target.host, request.expires));
+        self.say(format_args!(
+            "{} <- {name} {cseq} expires {}: {said}",
+            request.target.host, request.expires
+        ));
         (reply, false)
     }
 }
