@@ -16,12 +16,13 @@ prepare() {
     export CONTROL_PLANE_BIN
 }
 
-# Everything: unit tests, then the integration tests, which wait for expiries of real registrars and need hardly any
+# Everything: unit tests, a hundred simulated histories, then the integration tests, which wait for expiries of real registrars and need hardly any
 # processor: eight at a time even on two cores.
 all() {
     local failed=0 cores
     cores=$(nproc)
     run --lib --bins || failed=1
+    run --test simulate || failed=1
     prepare || failed=1
     RUST_TEST_THREADS="${RUST_TEST_THREADS:-$((cores < 8 ? 8 : cores))}" run --test it || failed=1
     run --doc || failed=1

@@ -226,6 +226,11 @@ pub trait Store: Send + Sync + 'static {
     /// To be called every few seconds and after every failure; where the store is remote it takes two round trips, so
     /// it does for a [`Store::ping`] as well.
     fn lost_data(&self) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// How often [`Store::lost_data`] is called while there is nothing else to do.
+    fn check_every(&self) -> Duration {
+        Duration::from_secs(10)
+    }
 }
 
 /// Is told what happens, for metrics. All methods must be quick.

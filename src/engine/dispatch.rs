@@ -119,6 +119,10 @@ impl Engine {
             self.enqueue(slot, now);
             return None;
         }
+        if self.is_pointless(slot) {
+            self.drop_removal(slot);
+            return None;
+        }
         if self.collides(slot) {
             let entry = self.fleet.get_mut(slot)?;
             entry.registration.defer(now.at.plus(COLLISION_PAUSE));

@@ -16,8 +16,8 @@ const BATCH: usize = 2_000;
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 /// Refused credentials are tried again so rarely that it is no loop.
 const DENIED_PAUSE: Duration = Duration::from_secs(300);
-/// How often an idle store is asked whether it is still there, and still has what it was given.
-const CHECK_PAUSE: Duration = Duration::from_secs(10);
+/// Where nothing outlives the process there is nothing to ask: whoever waits for it waits for long.
+const NO_CHECK_PAUSE: Duration = Duration::from_secs(3_600);
 
 /// See the module.
 pub(super) struct Keeper<T> {
@@ -130,7 +130,8 @@ impl<T: Store> Keeper<T> {
     }
 
     fn rest(&mut self) {
-        self.state = State::Idle(Instant::now() + CHECK_PAUSE);
+        let pause = if self.store.is_durable() { self.store.check_every() } else { NO_CHECK_PAUSE };
+        self.state = State::Idle(Instant::now() + pause);
     }
 
     fn works(&mut self, engine: &mut Engine, clock: &Clock) {

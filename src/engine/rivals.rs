@@ -42,6 +42,20 @@ impl Engine {
         collides
     }
 
+    /// Whether this removal would take away what the trunk, which has returned meanwhile, is about to register: it has become
+    /// pointless, and would leave the trunk without a binding for as long as its tries take.
+    pub(super) fn is_pointless(&self, slot: u32) -> bool {
+        let Some(entry) = self.fleet.get(slot).filter(|entry| entry.registration.is_leaving()) else {
+            return false;
+        };
+        let Some(present) = self.fleet.find(entry.trunk.reference()) else { return false };
+        let same = |one: &UriKey, other: &UriKey| one.user == other.user && one.host == other.host;
+        match (self.uri_in_use(slot), self.uri_in_use(present)) {
+            (Some(gone), Some(wanted)) => same(&gone, &wanted),
+            _ => false,
+        }
+    }
+
     /// The URI that a slot has a request in flight to, or sends to next.
     fn uri_in_use(&self, slot: u32) -> Option<UriKey> {
         if let Some((_, flight)) = self.flights.iter().find(|(_, flight)| flight.slot == slot) {

@@ -92,6 +92,10 @@ impl<S: Store> Store for Permitted<S> {
         }
         self.port.lost_data().await
     }
+
+    fn check_every(&self) -> Duration {
+        self.port.check_every()
+    }
 }
 
 #[cfg(test)]

@@ -211,9 +211,9 @@ impl Registration {
             Verdict::UnknownAccount { retry_after_s } => self.preferred_rejected(*retry_after_s, now, rng),
             Verdict::Failed { retry_after_s, .. } => {
                 self.preferred_failed(now, rng);
-                let asked = now.at.plus(retry_after_s.map_or(0, schedule::retry_after));
-                let trouble = self.trouble_mut();
-                trouble.preferred_retry_at = trouble.preferred_retry_at.max(asked);
+                if let Some(seconds) = retry_after_s {
+                    self.preferred_asks(now.at.plus(schedule::retry_after(*seconds)));
+                }
             }
             _ => self.preferred_failed(now, rng),
         }

@@ -546,6 +546,31 @@ fn a_backup_found_after_a_restart_is_left_again_too() {
 }
 
 #[test]
+fn the_preferred_one_that_asked_to_wait_is_left_alone_though_the_backup_fails() {
+    for silent in [false, true] {
+        let mut bench = Bench::new(2, 1);
+        let first = bench.attempt();
+        bench.answer(&first, Reply { retry_after: Some(900), ..reply(500) });
+        let asked = bench.at + 900_000;
+        while bench.at < asked {
+            let attempt = bench.attempt();
+            if bench.at >= asked {
+                break;
+            }
+            assert_eq!(
+                (attempt.uri, attempt.purpose),
+                (UriChoice::Rank(1), Purpose::Register),
+                "at {}",
+                bench.at
+            );
+            let well = Reply { contact_expires: Some(600), ..reply(200) };
+            let round = (bench.at / 1_000) % 3;
+            bench.answer(&attempt, if round == 0 { well } else { reply(if silent { 408 } else { 500 }) });
+        }
+    }
+}
+
+#[test]
 fn a_probe_that_is_told_to_ask_otherwise_does_so() {
     for told in [Reply { min_expires: Some(900), ..reply(423) }, reply(420), redirect(302, "elsewhere", None)]
     {

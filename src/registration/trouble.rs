@@ -42,6 +42,8 @@ pub(super) struct Trouble {
     pub preferred_rejections: u8,
     /// Not before this moment is the preferred target probed.
     pub preferred_retry_at: Moment,
+    /// Not before this moment, the preferred target itself asked: neither a probe nor another target's failure leads there.
+    pub preferred_asked: Moment,
     /// Where a redirection leads to.
     pub detour: Option<Detour>,
     /// Where redirections of this round came from.
@@ -74,6 +76,7 @@ impl Trouble {
             preferred_failures: if preferred { 0 } else { self.preferred_failures },
             preferred_rejections: if preferred { 0 } else { self.preferred_rejections },
             preferred_retry_at: self.preferred_retry_at,
+            preferred_asked: if preferred { Moment::default() } else { self.preferred_asked },
             ..Self::default()
         };
     }
@@ -89,9 +92,10 @@ impl Trouble {
         self.leave_target();
     }
 
-    /// Whether the preferred target refused the credentials when it was probed, and is not to be asked again yet.
+    /// Whether the preferred target refused the credentials when it was probed, or asked to wait, and is not to be asked again
+    /// yet.
     pub fn refused(&self, now: Moment) -> bool {
-        self.preferred_rejections > 0 && self.preferred_retry_at > now
+        self.preferred_rejections > 0 && self.preferred_retry_at > now || self.preferred_asked > now
     }
 
     /// What was learnt on the way to one target says nothing of the next one.
@@ -135,6 +139,9 @@ impl Registration {
     ) {
         self.leave_preferred(now, rng);
         let uri = self.uri;
+        if let Some(asked) = not_before.filter(|_| uri == 0) {
+            self.preferred_asks(asked);
+        }
         let trouble = self.trouble_mut();
         trouble.tried |= bit(uri);
         trouble.leave_target();
@@ -217,7 +224,8 @@ impl Registration {
         self.trouble_mut().end_round();
     }
 
-    /// Whether the preferred target refused the credentials when it was probed, and is not to be asked again yet.
+    /// Whether the preferred target refused the credentials when it was probed, or asked to wait, and is not to be asked again
+    /// yet.
     pub fn preferred_refused(&self, now: Moment) -> bool {
         self.trouble.as_ref().is_some_and(|trouble| trouble.refused(now))
     }
@@ -239,6 +247,13 @@ impl Registration {
         let wait = schedule::back_off(u32::from(trouble.preferred_failures), None, rng);
         trouble.preferred_failures = trouble.preferred_failures.saturating_add(1);
         trouble.preferred_retry_at = now.at.plus(wait);
+    }
+
+    /// The preferred target wants to be left alone until then.
+    pub(super) fn preferred_asks(&mut self, until: Moment) {
+        let trouble = self.trouble_mut();
+        trouble.preferred_asked = trouble.preferred_asked.max(until);
+        trouble.preferred_retry_at = trouble.preferred_retry_at.max(until);
     }
 
     /// The preferred target refused a probe: its password is not offered more often than after any other refusal.

@@ -79,6 +79,8 @@ pub struct TrunkBook {
     pub fair_patience: u64,
     /// The last reason to send out of turn.
     pub reason_at: u64,
+    /// Successes in a row from the preferred target. After the first one the engine may still look whether that is it.
+    pub preferred: u32,
     /// The last time that a person or an edit had it begin anew.
     pub wish_at: u64,
 }

@@ -225,4 +225,7 @@ impl<P: Store> Store for Gated<P> {
     async fn lost_data(&self) -> Result<bool, StoreError> {
         self.life.run(self.port.lost_data()).await.unwrap_or(Err(StoreError::Unavailable(KILLED.into())))
     }
+    fn check_every(&self) -> Duration {
+        self.port.check_every()
+    }
 }

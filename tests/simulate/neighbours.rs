@@ -53,6 +53,8 @@ pub struct Records {
     pub epoch: u64,
     /// An older copy, for a restart with that.
     pub copy: BTreeMap<Box<str>, Record>,
+    /// It was: trunks that are long gone may be back, until the next start of an engine or their time to live is over.
+    pub restored: bool,
 }
 
 /// See the module.
@@ -230,5 +232,10 @@ impl Store for Keep {
         self.call(true).await?;
         let epoch = self.world.lock().records.epoch + 1;
         Ok(self.seen.swap(epoch, Relaxed) != epoch)
+    }
+
+    /// Rarer than the real one, which would make most of the events of a day.
+    fn check_every(&self) -> Duration {
+        Duration::from_secs(120)
     }
 }

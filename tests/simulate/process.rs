@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     book::Run,
     broken::Broken,
+    history::SECRET,
     lease,
     life::{Gated, Life},
     neighbours::{Keep, Source},
@@ -114,8 +115,11 @@ pub fn start(world: &Arc<World>, life: &Arc<Life>, permit: &Permit) -> Started {
     let (of, spoke) = (world.clone(), run);
     let task = tokio::spawn(life.run_main(async move {
         let engine = main.await;
-        // Nothing that can be shown of it may give a secret away.
-        of.lock().say(format_args!("~{spoke} ended {engine:?}"));
+        // Nothing that can be shown of it may give a secret away. It is not for the history: hash seeds are in it.
+        let shown = format!("{engine:?}");
+        let mut state = of.lock();
+        state.check("no secret", !shown.contains(SECRET), |_| "the engine shows a password".to_owned());
+        state.say(format_args!("~{spoke} ended"));
     }));
     let reach = Reach { run, life: life.clone(), permit: permit.clone(), handle, reloads: reload, link };
     let mut state = world.lock();

@@ -107,10 +107,8 @@ impl State {
     fn any_policy(&mut self) -> Policy {
         let rng = &mut self.rng;
         let wait = [5, 60, 900, 7_200][rng.random_range(0..4)];
-        let codes = [
-            401, 403, 407, 404, 410, 604, 500, 502, 503, 504, 480, 600, 486, 408, 423, 420, 606, 302, 299,
-            999,
-        ];
+        let codes =
+            [401, 403, 407, 404, 410, 604, 500, 502, 503, 504, 480, 600, 486, 408, 423, 420, 606, 302, 999];
         match rng.random_range(0..16) {
             0 => Policy::Grants(rng.random_range(20..90)),
             1 => Policy::Later(503, wait),
@@ -210,6 +208,7 @@ async fn act(world: &Arc<World>, what: &'static str) {
             let mut state = world.lock();
             state.records.epoch += 1;
             let copy = std::mem::take(&mut state.records.copy);
+            state.records.restored |= !copy.is_empty();
             let now = std::mem::replace(&mut state.records.all, copy);
             if state.rng.random_bool(0.5) {
                 state.records.copy = now;
@@ -416,7 +415,7 @@ fn edit(state: &mut State, what: &str) {
         0 | 1 if state.catalogue.entries.len() < 30 => {
             let number = state.catalogue.revision;
             let new = state.catalogue.draw(&format!("t{number:02}"), &names, &mut state.rng);
-            state.catalogue.put(new, at);
+            state.catalogue.put(new);
         }
         2 => drop(state.catalogue.entries.remove(&reference)),
         3 => {
@@ -427,26 +426,26 @@ fn edit(state: &mut State, what: &str) {
                 state.catalogue.accounts.insert(key, credentials.password.expose().to_owned());
             }
             trunk.credentials = Some(credentials);
-            state.catalogue.put(trunk, at);
+            state.catalogue.put(trunk);
         }
         4 => {
             let uri = state.catalogue.draw_uri(&names, &mut state.rng);
             trunk.uris = vec![uri];
-            state.catalogue.put(trunk, at);
+            state.catalogue.put(trunk);
         }
         5 => {
             let uri = state.catalogue.draw_uri(&names, &mut state.rng);
             if !trunk.uris.iter().any(|other| other.registrar == uri.registrar) && trunk.uris.len() < 4 {
                 trunk.uris.push(uri);
             }
-            state.catalogue.put(trunk, at);
+            state.catalogue.put(trunk);
         }
         6 => {
             for uri in &mut trunk.uris {
                 uri.priority = state.rng.random_range(0..3);
             }
             trunk.region = Some("us".into());
-            state.catalogue.put(trunk, at);
+            state.catalogue.put(trunk);
         }
         7 => {
             let message = "uris[0].uri.host: missing".into();
@@ -459,14 +458,14 @@ fn edit(state: &mut State, what: &str) {
         }
         8 => {
             trunk.name = format!("Name {at}").into();
-            state.catalogue.put(trunk, at);
+            state.catalogue.put(trunk);
         }
         9 => {
             trunk.uris.reverse();
-            state.catalogue.put(trunk, at);
+            state.catalogue.put(trunk);
         }
         // As good as new.
-        _ => state.catalogue.put(trunk, at),
+        _ => state.catalogue.put(trunk),
     }
 }
 

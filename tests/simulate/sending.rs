@@ -207,10 +207,16 @@ impl State {
     /// Nothing is removed without a reason that the administrator knows.
     fn check_removal(&mut self, run: u32, name: &str, request: &Register, reference: &str, at: u64) {
         let wanted = self.catalogue.wants(&request.call_id);
-        let farewell = self.book.runs.get(&run).is_some_and(|run| run.farewell);
-        let recently = self.book.call(&request.call_id).unwanted_at.is_some_and(|was| was + 2 * HOUR > at);
-        self.check("removal with a reason", farewell || !wanted || recently, |_| {
-            format!("{name}: {reference} is there and always was")
+        let current = self.catalogue.entries.get(reference).map(|entry| entry.revision);
+        let (farewell, told) = self
+            .book
+            .runs
+            .get(&run)
+            .map_or((false, None), |run| (run.farewell, run.known.get(reference).copied()));
+        // What came back a moment ago, or is not known to have come back, may be on its way out still.
+        let unaware = told != current || self.book.trunk(reference).wish_at + 2 * SECOND > at;
+        self.check("removal with a reason", farewell || !wanted || unaware, |_| {
+            format!("{name}: {reference} is there, and is known to be")
         });
     }
 
@@ -250,6 +256,10 @@ impl State {
             .ok()
             .filter(|reply| reply.code == Some(200))
             .and_then(|reply| granted(reply, asked));
+        let trunk = self.book.trunk(&reference);
+        let undisturbed = granted.is_some() && preferred && trunk.reason_at < sent;
+        trunk.preferred = if undisturbed { trunk.preferred + 1 } else { 0 };
+        let settled = trunk.preferred >= 2;
         let call = self.book.call(&call_id);
         let mut patience = at + 30 * MINUTE;
         match (code, granted) {
@@ -259,7 +269,7 @@ impl State {
                     run,
                     sent,
                     granted_ms: u64::from(granted) * SECOND,
-                    preferred,
+                    preferred: settled,
                 });
                 patience = 0;
             }
@@ -380,6 +390,17 @@ impl State {
     /// A run was told what the store kept.
     pub fn loaded(&mut self, run: u32, records: &[Record]) {
         self.say(format_args!("~{run} loaded {} records", records.len()));
+        if !self.rules.clock_jumps {
+            return;
+        }
+        // By a clock that is wrong, a binding may be believed to last for the whole of what was granted.
+        let at = self.now();
+        for record in records {
+            let until = at + u64::from(record.granted_s) * SECOND;
+            let trunk = self.book.trunk(&record.reference);
+            trunk.patience = trunk.patience.max(until);
+            trunk.fair_patience = trunk.fair_patience.max(until);
+        }
     }
 }
 

@@ -28,8 +28,8 @@ pub struct Entry {
     pub trunk: Trunk,
     /// It is spoilt at the moment.
     pub problem: Option<TrunkProblem>,
-    /// Since when this version has been there, in milliseconds.
-    pub since: u64,
+    /// The Call-IDs of its URIs.
+    pub calls: Vec<Box<str>>,
 }
 
 /// One Call-ID.
@@ -56,12 +56,14 @@ pub struct Catalogue {
 
 impl Catalogue {
     /// Another trunk, or another version of it.
-    pub fn put(&mut self, trunk: Trunk, at: u64) {
+    pub fn put(&mut self, trunk: Trunk) {
         self.revision += 1;
+        let mut calls = Vec::new();
         for uri in &trunk.uris {
-            let id = registry().call_id(&trunk.reference, &uri.registrar.host, &uri.user);
+            let id: Box<str> = registry().call_id(&trunk.reference, &uri.registrar.host, &uri.user).into();
+            calls.push(id.clone());
             let name = format!("{}@{}", uri.user, uri.registrar.host);
-            self.calls.entry(id.into()).or_insert_with(|| Call {
+            self.calls.entry(id).or_insert_with(|| Call {
                 reference: trunk.reference.to_string(),
                 user: uri.user.clone(),
                 domain: uri.registrar.host.clone(),
@@ -72,7 +74,7 @@ impl Catalogue {
                 self.accounts.entry(key).or_insert_with(|| credentials.password.expose().to_owned());
             }
         }
-        let entry = Entry { revision: self.revision, trunk, problem: None, since: at };
+        let entry = Entry { revision: self.revision, trunk, problem: None, calls };
         self.entries.insert(entry.trunk.reference.to_string(), entry);
     }
 
@@ -143,13 +145,6 @@ impl Entry {
     /// Whether it is to be registered: a spoilt one stays registered as it was, one that is wholly disabled does not.
     pub fn is_wanted(&self) -> bool {
         !matches!(self.problem, Some(TrunkProblem::AllDisabled))
-    }
-
-    /// The Call-IDs of its URIs.
-    pub fn call_ids(&self) -> impl Iterator<Item = (Box<str>, &TrunkUri)> {
-        self.trunk.uris.iter().map(|uri| {
-            (registry().call_id(&self.trunk.reference, &uri.registrar.host, &uri.user).into(), uri)
-        })
     }
 }
 

@@ -18,12 +18,7 @@ impl State {
         let at = self.now();
         self.look_at_lapses(at);
         self.look_at_neighbours(at);
-        let entries: Vec<(String, Entry)> = self
-            .catalogue
-            .entries
-            .iter()
-            .map(|(reference, entry)| (reference.clone(), entry.clone()))
-            .collect();
+        let entries = std::mem::take(&mut self.catalogue.entries);
         for (reference, entry) in &entries {
             let (well, fair) = self.ways_of(reference, entry, at);
             let bound = self.is_bound(entry, at);
@@ -39,10 +34,10 @@ impl State {
             set(&mut trunk.fair_since, fair);
             set(&mut trunk.bare_since, !bound && entry.is_wanted());
         }
-        let ids: Vec<Box<str>> = self.catalogue.calls.keys().cloned().collect();
-        for id in ids {
-            let wanted = self.catalogue.wants(&id);
-            let call = self.book.call(&id);
+        self.catalogue.entries = entries;
+        for id in self.catalogue.calls.keys() {
+            let wanted = self.catalogue.wants(id);
+            let call = self.book.call(id);
             if wanted {
                 call.unwanted_since = None;
             } else {
@@ -67,8 +62,8 @@ impl State {
     }
 
     fn is_bound(&self, entry: &Entry, at: u64) -> bool {
-        entry.call_ids().any(|(id, _)| {
-            self.hosts.values().any(|host| host.bindings.get(&id).is_some_and(|bound| bound.lapses > at))
+        entry.calls.iter().any(|id| {
+            self.hosts.values().any(|host| host.bindings.get(id).is_some_and(|bound| bound.lapses > at))
         })
     }
 
@@ -102,19 +97,20 @@ impl State {
         if !ready {
             return (false, false);
         }
-        let serves = |uri: &&TrunkUri| self.serves(&uri.registrar.host, uri, 0, &run.holds, at);
+        let serves = |uri: &&TrunkUri| {
+            self.knows_password(entry, uri) && self.serves(&uri.registrar.host, 0, &run.holds, at)
+        };
         let good = entry.trunk.uris.iter().filter(serves).count();
-        let refuses = entry.trunk.uris.iter().any(|uri| self.refuses(uri));
+        let refuses = entry.trunk.uris.iter().any(|uri| self.refuses(entry, uri));
         let edges = self.way.dead_edges.len();
         let all = good == entry.trunk.uris.len() && edges == 0;
         (all, good > 0 && !refuses && edges < self.book.settings.edge_ports.len())
     }
 
-    /// Whether a registrar would register this URI.
+    /// Whether a registrar registers those that it knows.
     fn serves(
         &self,
         host: &str,
-        uri: &TrunkUri,
         hops: u32,
         holds: &std::collections::BTreeMap<Box<str>, u64>,
         at: u64,
@@ -123,31 +119,25 @@ impl State {
         let answers = match &registrar.policy {
             Policy::Grants(most) => *most >= 20,
             Policy::AtLeast(_) | Policy::AtLeastUntold(_) | Policy::RefusesTags(_) => true,
-            Policy::Moved(_, to, _) => hops < 4 && self.serves(&to.to_lowercase(), uri, hops + 1, holds, at),
+            Policy::Moved(_, to, _) => hops < 4 && self.serves(&to.to_lowercase(), hops + 1, holds, at),
             Policy::GrantsAges => true,
             _ => false,
         };
-        answers
-            && registrar.is_reached()
-            && holds.get(host).is_none_or(|until| *until <= at)
-            && self.knows_password(uri)
+        answers && registrar.is_reached() && holds.get(host).is_none_or(|until| *until <= at)
     }
 
-    fn knows_password(&self, uri: &TrunkUri) -> bool {
+    fn knows_password(&self, entry: &Entry, uri: &TrunkUri) -> bool {
         let key = (uri.user.clone(), uri.registrar.host.clone());
-        let Some(entry) = self.catalogue.accounts.get(&key) else { return true };
-        self.catalogue.entries.values().any(|other| {
-            other.trunk.uris.contains(uri)
-                && other.trunk.credentials.as_ref().is_some_and(|c| c.password.expose() == entry)
-        })
+        let own = entry.trunk.credentials.as_ref().map(|credentials| credentials.password.expose());
+        self.catalogue.accounts.get(&key).is_none_or(|password| own == Some(password.as_str()))
     }
 
     /// Whether a registrar refuses the account: then no other is tried.
-    fn refuses(&self, uri: &TrunkUri) -> bool {
+    fn refuses(&self, entry: &Entry, uri: &TrunkUri) -> bool {
         let policy = self.hosts.get(&*uri.registrar.host).map(|host| &host.policy);
         let code =
             matches!(policy, Some(Policy::Code(401 | 403 | 404 | 407 | 410 | 604) | Policy::Later(404, _)));
-        code || !self.knows_password(uri)
+        code || !self.knows_password(entry, uri)
     }
 
     /// How long after a way has become well a trunk may still be unregistered, beyond the waits it met before: what was in
@@ -319,9 +309,7 @@ impl State {
                 .flat_map(|(host, registrar)| {
                     registrar.bindings.iter().map(move |(id, bound)| (host, id, bound))
                 })
-                .filter(|(_, id, bound)| {
-                    bound.made > calm + 2 * HOUR && entry.call_ids().any(|(own, _)| own == **id)
-                })
+                .filter(|(_, id, bound)| bound.made > calm + 2 * HOUR && entry.calls.contains(id))
                 .map(|(host, _, _)| host.clone())
                 .collect();
             let bound = self.is_bound(&entry, at);

@@ -145,7 +145,7 @@ impl World {
         let names: Vec<String> = state.host_names();
         for n in 0..rules.trunks {
             let trunk = state.catalogue.draw(&format!("t{n:02}"), &names, &mut state.rng);
-            state.catalogue.put(trunk, 0);
+            state.catalogue.put(trunk);
         }
         let (durable, broken) = (rules.durable, rules.broken);
         state.say(format_args!("world: {rules:?}"));
@@ -167,10 +167,6 @@ impl World {
     /// Milliseconds since it began.
     pub fn now(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    pub fn start(&self) -> Instant {
-        self.start
     }
 }
 
@@ -246,6 +242,7 @@ impl State {
         // The Contact of another binding may come back.
         if let Some(reply) = &mut reply
             && reply.code == Some(200)
+            && reply.contact_expires.is_some()
             && at % 17 == 0
         {
             reply.expires = reply.contact_expires.take();

@@ -78,6 +78,26 @@ fn a_removal_follows_a_redirection_and_leaves_refused_tags_out() {
 }
 
 #[test]
+fn a_removal_that_waited_until_its_trunk_was_back_is_not_made() {
+    let mut sim = registered();
+    sim.way = Way::Down;
+    sim.remove("t");
+    sim.sync();
+    sim.run(MINUTE);
+    sim.put(&trunk("t", &["u@h0"]));
+    sim.sync();
+    sim.run(MINUTE);
+    sim.forget_log();
+    sim.way = Way::Up;
+    sim.run(MINUTE);
+    let sent: Vec<u32> =
+        sim.of("t").iter().filter(|sent| sent.code.is_some()).map(|sent| sent.expires).collect();
+    assert_eq!(sent, [600], "the trunk that is there was de-registered");
+    assert!(sim.bound("t", "u@h0"));
+    assert_eq!(sim.counts().leaving, 0);
+}
+
+#[test]
 fn a_request_that_nobody_answered_may_have_bound_and_is_undone_where_it_went() {
     let mut sim = Sim::with(&[trunk("t", &["u@a", "u@b"])]);
     sim.policy("a", Policy::Provisional);
