@@ -27,6 +27,7 @@ test: setup ## all tests, with a summary; ARGS goes to cargo test (ARGS='--test 
 simulate: ## simulated days with every fault; SEEDS=1000 FROM=1 says how many, SEED=17 replays one with its history
 	@scripts/setup.sh cc
 	@SEEDS=$(SEEDS) FROM=$(FROM) SEED=$(SEED) scripts/simulate.sh $(ARGS)
+
 chaos: ## kill, stop, cut off and lie to everything around 1,000 trunks; ARGS=--quick, --list or a scenario's name
 	@scripts/setup.sh
 	@scripts/chaos.sh $(ARGS)

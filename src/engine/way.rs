@@ -231,7 +231,7 @@ impl Way {
         }
         let quick = took <= (2.0 * self.baseline).max(self.baseline + SLACK_MS);
         // A bound that was not used while this request was under way proves nothing.
-        if !self.full_at.is_some_and(|at| at >= now.minus(took_ms)) {
+        if self.full_at.is_none_or(|at| at < now.minus(took_ms)) {
             self.climb.pause();
         } else if quick {
             self.limit = self.climb.answered(self.limit, now).min(self.max);
