@@ -260,7 +260,13 @@ impl State {
         let undisturbed = granted.is_some() && preferred && trunk.reason_at < sent;
         trunk.preferred = if undisturbed { trunk.preferred + 1 } else { 0 };
         let settled = trunk.preferred >= 2;
+        if granted.is_some() && asked > 0 {
+            trunk.last_call.clone_from(&call_id);
+        }
         let call = self.book.call(&call_id);
+        if granted.is_some() {
+            call.removed = (asked == 0).then(|| (target.host.clone(), at));
+        }
         let mut patience = at + 30 * MINUTE;
         match (code, granted) {
             (_, Some(granted)) => {
@@ -359,7 +365,9 @@ impl State {
     pub fn list_complete(&mut self, run: u32, items: &[Item], shrunk: bool) {
         let Some(book) = self.book.runs.get_mut(&run) else { return };
         if !shrunk {
-            book.known.retain(|known, _| items.iter().any(|item| item.reference.as_ref() == Some(known)));
+            // What is there and was left out without a word is no removal that the engine should have known of.
+            let gone = |known: &String| !items.iter().any(|item| item.reference.as_ref() == Some(known));
+            book.known.retain(|known, _| self.catalogue.entries.contains_key(known) || !gone(known));
         }
         self.count("syncs");
     }
