@@ -214,7 +214,15 @@ impl State {
             .get(&run)
             .map_or((false, None), |run| (run.farewell, run.known.get(reference).copied()));
         // What came back a moment ago, or is not known to have come back, may be on its way out still.
-        let unaware = told != current || self.book.trunk(reference).wish_at + 2 * SECOND > at;
+        // So may the removal of an address that the trunk has come back with, but does not begin with.
+        let first = self.catalogue.entries.get(reference).and_then(|entry| {
+            let first = Catalogue::order(&entry.trunk).first().copied()?;
+            entry.calls.get(usize::from(first)).cloned()
+        });
+        let was = self.book.call(&request.call_id).unwanted_at;
+        let backup =
+            first.is_none_or(|first| first != request.call_id) && was.is_some_and(|was| was + 2 * HOUR > at);
+        let unaware = backup || told != current || self.book.trunk(reference).wish_at + 2 * SECOND > at;
         self.check("removal with a reason", farewell || !wanted || unaware, |_| {
             format!("{name}: {reference} is there, and is known to be")
         });
