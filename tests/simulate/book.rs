@@ -59,6 +59,8 @@ pub struct CallBook {
     pub grant: Option<Grant>,
     /// Tries to remove the binding since the last success.
     pub leaves: u32,
+    /// Where its removal was confirmed last, and when.
+    pub removed: Option<(Box<str>, u64)>,
     /// When it was last not wanted, for whatever reason.
     pub unwanted_at: Option<u64>,
     /// Since when it has not been wanted without a break.
@@ -79,6 +81,8 @@ pub struct TrunkBook {
     pub fair_patience: u64,
     /// The last reason to send out of turn.
     pub reason_at: u64,
+    /// The Call-ID of its last success: where the engine believes it to be bound.
+    pub last_call: Box<str>,
     /// Successes in a row from the preferred target. After the first one the engine may still look whether that is it.
     pub preferred: u32,
     /// The last time that a person or an edit had it begin anew.
@@ -114,7 +118,6 @@ pub struct Book {
     pub next: u64,
     /// Since when the Requester, its EdgePorts, the API server and the acting run have been well.
     pub neighbours_since: Option<u64>,
-    pub polls: u64,
     pub sends: u64,
     /// What of this world holds back: the last time that anything was wrong.
     pub trouble_at: u64,
@@ -134,7 +137,6 @@ impl Book {
             tags: settings.registration.tags.clone(),
             next: 0,
             neighbours_since: None,
-            polls: 0,
             sends: 0,
             trouble_at: 0,
         }

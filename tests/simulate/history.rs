@@ -42,12 +42,6 @@ impl History {
         &self.text
     }
 
-    /// The last lines.
-    pub fn tail(&self, lines: usize) -> String {
-        let all: Vec<&str> = self.text.lines().collect();
-        all[all.len().saturating_sub(lines)..].join("\n")
-    }
-
     /// Two histories with the same number are the same.
     pub fn digest(&self) -> u64 {
         let mut hash: u64 = 0xcbf2_9ce4_8422_2325;

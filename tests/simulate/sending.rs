@@ -214,7 +214,15 @@ impl State {
             .get(&run)
             .map_or((false, None), |run| (run.farewell, run.known.get(reference).copied()));
         // What came back a moment ago, or is not known to have come back, may be on its way out still.
-        let unaware = told != current || self.book.trunk(reference).wish_at + 2 * SECOND > at;
+        // So may the removal of an address that the trunk has come back with, but does not begin with.
+        let first = self.catalogue.entries.get(reference).and_then(|entry| {
+            let first = Catalogue::order(&entry.trunk).first().copied()?;
+            entry.calls.get(usize::from(first)).cloned()
+        });
+        let was = self.book.call(&request.call_id).unwanted_at;
+        let backup =
+            first.is_none_or(|first| first != request.call_id) && was.is_some_and(|was| was + 2 * HOUR > at);
+        let unaware = backup || told != current || self.book.trunk(reference).wish_at + 2 * SECOND > at;
         self.check("removal with a reason", farewell || !wanted || unaware, |_| {
             format!("{name}: {reference} is there, and is known to be")
         });
@@ -260,7 +268,13 @@ impl State {
         let undisturbed = granted.is_some() && preferred && trunk.reason_at < sent;
         trunk.preferred = if undisturbed { trunk.preferred + 1 } else { 0 };
         let settled = trunk.preferred >= 2;
+        if granted.is_some() && asked > 0 {
+            trunk.last_call.clone_from(&call_id);
+        }
         let call = self.book.call(&call_id);
+        if granted.is_some() {
+            call.removed = (asked == 0).then(|| (target.host.clone(), at));
+        }
         let mut patience = at + 30 * MINUTE;
         match (code, granted) {
             (_, Some(granted)) => {
@@ -359,7 +373,9 @@ impl State {
     pub fn list_complete(&mut self, run: u32, items: &[Item], shrunk: bool) {
         let Some(book) = self.book.runs.get_mut(&run) else { return };
         if !shrunk {
-            book.known.retain(|known, _| items.iter().any(|item| item.reference.as_ref() == Some(known)));
+            // What is there and was left out without a word is no removal that the engine should have known of.
+            let gone = |known: &String| !items.iter().any(|item| item.reference.as_ref() == Some(known));
+            book.known.retain(|known, _| self.catalogue.entries.contains_key(known) || !gone(known));
         }
         self.count("syncs");
     }

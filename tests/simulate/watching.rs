@@ -245,9 +245,14 @@ impl State {
                     .grant
                     .as_ref()
                     .is_some_and(|grant| grant.run == run && binding.made + 2 * MINUTE >= grant.sent);
-                let latest = self.is_latest_of_its_trunk(id, run);
+                let latest = self.is_latest_of_its_trunk(id);
                 let held = book.holds.get(host.as_str()).is_some_and(|until| *until + bound > at);
                 let due = since.max(gone).max(began) + bound;
+                let undone =
+                    call.removed.as_ref().is_some_and(|(at, when)| **at == **host && binding.made < *when);
+                if undone {
+                    left.push((host.clone(), id.clone(), gone, call.leaves));
+                }
                 if ours && latest && !held && at > due && call.leaves < 3 && registrar.is_reached() {
                     left.push((host.clone(), id.clone(), gone, call.leaves));
                 }
@@ -262,26 +267,13 @@ impl State {
 
     /// Whether the run that made this binding believes to be bound there.
     pub fn latest_grant(&self, id: &str) -> bool {
-        let run = self.book.calls.get(id).and_then(|call| call.grant.as_ref()).map(|grant| grant.run);
-        run.is_some_and(|run| self.is_latest_of_its_trunk(id, run))
+        let granted = self.book.calls.get(id).is_some_and(|call| call.grant.is_some());
+        granted && self.is_latest_of_its_trunk(id)
     }
 
-    fn is_latest_of_its_trunk(&self, id: &str, run: u32) -> bool {
+    fn is_latest_of_its_trunk(&self, id: &str) -> bool {
         let Some(call) = self.catalogue.calls.get(id) else { return false };
-        let sent = |id: &str| {
-            self.book
-                .calls
-                .get(id)
-                .and_then(|call| call.grant.as_ref())
-                .filter(|g| g.run == run)
-                .map(|g| g.sent)
-        };
-        let mine = sent(id);
-        self.catalogue
-            .calls
-            .iter()
-            .filter(|(other, entry)| &***other != id && entry.reference == call.reference)
-            .all(|(other, _)| sent(other) < mine)
+        self.book.trunks.get(&call.reference).is_some_and(|trunk| *trunk.last_call == *id)
     }
 
     /// A loop that does nothing does not turn: so many polls in a minute, and some for each REGISTER.
