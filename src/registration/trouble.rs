@@ -152,7 +152,8 @@ impl Registration {
         let other_edge = way && plan.edges > 1 && !trouble.edge_tried;
         if other_edge && (untried.is_some() || not_before.is_none()) {
             trouble.edge_tried = true;
-            self.edge = (self.edge + 1) % plan.edges;
+            // Over the rounds, each of the others.
+            self.edge = other(self.edge, 1 + self.failures % u16::from(plan.edges - 1));
         }
         if let Some(rank) = untried {
             self.uri = rank;
@@ -190,9 +191,8 @@ impl Registration {
         let alone = plan.uris <= 1 && plan.edges <= 1;
         if !alone && !std::mem::replace(&mut trouble.silenced, true) {
             let refused = trouble.refused(now.at);
-            let next = other(self.uri, plan.uris, round);
-            self.uri = if next == 0 && refused { self.uri } else { next };
-            self.edge = other(self.edge, plan.edges, round);
+            let (next, edge) = other_way((self.uri, self.edge), (plan.uris, plan.edges), round);
+            (self.uri, self.edge) = if next == 0 && refused { (self.uri, edge) } else { (next, edge) };
             let pause = schedule::after_silence(rng);
             let within =
                 self.left(now.at).map_or(pause, |left| pause.min((left / 2).max(2 * schedule::SECOND)));
@@ -266,11 +266,58 @@ impl Registration {
     }
 }
 
-/// Another rank than `rank` of `count`; over the rounds, each of the others has its turn.
-fn other(rank: u8, count: u8, round: u16) -> u8 {
-    if count <= 1 {
-        return rank;
+/// Another way than by that URI and that EdgePort: over the rounds, each pair of the others has its turn. Both change in the
+/// first round, for what is silent may be either. Both in every round would never reach the good URI by the good EdgePort
+/// where one of each is dead.
+fn other_way(ranks: (u8, u8), counts: (u8, u8), round: u16) -> (u8, u8) {
+    let (uris, edges) = (u16::from(counts.0.max(1)), u16::from(counts.1.max(1)));
+    let ways = uris * edges;
+    if ways <= 1 {
+        return ranks;
     }
-    let turn = u8::try_from(round % u16::from(count - 1)).unwrap_or(0);
-    if turn < rank { turn } else { turn + 1 }
+    // A diagonal through all pairs but (0, 0), which is the way that was silent; it moves over where it would close too early.
+    let turn = 1 + round % (ways - 1);
+    let closes = uris * edges / common_divisor(uris, edges);
+    (other(ranks.0, turn % uris), other(ranks.1, (turn + turn / closes) % edges))
+}
+
+/// The rank that comes in a turn: the rank itself first, then the others, preferred first.
+fn other(rank: u8, turn: u16) -> u8 {
+    match u8::try_from(turn).unwrap_or(0) {
+        0 => rank,
+        turn if turn <= rank => turn - 1,
+        turn => turn,
+    }
+}
+
+fn common_divisor(one: u16, other: u16) -> u16 {
+    if other == 0 { one } else { common_divisor(other, one % other) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn over_the_rounds_each_other_way_has_its_turn() {
+        for (uris, edges) in (1..6).flat_map(|uris| (1..6).map(move |edges| (uris, edges))) {
+            for from in (0..uris).flat_map(|uri| (0..edges).map(move |edge| (uri, edge))) {
+                let ways = u16::from(uris) * u16::from(edges);
+                let mut tried: Vec<_> =
+                    (0..ways - 1).map(|round| other_way(from, (uris, edges), round)).collect();
+                assert!(
+                    ways == 1 || uris == 1 || tried[0].0 != from.0,
+                    "{from:?} of {uris} x {edges}: {tried:?}"
+                );
+                assert!(
+                    ways == 1 || edges == 1 || tried[0].1 != from.1,
+                    "{from:?} of {uris} x {edges}: {tried:?}"
+                );
+                tried.sort_unstable();
+                tried.dedup();
+                assert_eq!(tried.len(), usize::from(ways - 1), "{from:?} of {uris} x {edges}: {tried:?}");
+                assert!(!tried.contains(&from), "{from:?} of {uris} x {edges}: {tried:?}");
+            }
+        }
+    }
 }

@@ -9,6 +9,9 @@ use routr_registry::{engine::EngineSettings, trunk::HostPort};
 
 use crate::{life::Life, trunks::Catalogue};
 
+/// So long have all places to be taken to explain anything, in milliseconds.
+const FULL: u64 = 5_000;
+
 /// One run of an engine: from its start to its end, or to the death of its process.
 pub struct Run {
     pub life: Arc<Life>,
@@ -20,6 +23,9 @@ pub struct Run {
     /// What is left of each registrar's budget, and since when.
     pub buckets: BTreeMap<Box<str>, (f64, u64)>,
     pub in_flight: u32,
+    /// Since when all places have been taken, and from when to when they were for a while.
+    pub full_since: Option<u64>,
+    pub full: (u64, u64),
     pub paused: bool,
     /// Told to remove everything.
     pub farewell: bool,
@@ -159,6 +165,16 @@ impl Book {
     pub fn used(&mut self, call_id: &str, cseq: u32) {
         let call = self.call(call_id);
         call.used = call.used.max(cseq);
+    }
+
+    /// Whether all places were taken, for a while already, when a binding lapsed, or so shortly before that the queue was still
+    /// long. What is in flight to a registrar that says nothing has its place until its deadline: where there are two places,
+    /// two such requests hold up all others.
+    pub fn was_full(&self, lapsed: u64, at: u64, queue: u64) -> bool {
+        self.acting().is_some_and(|(_, run)| {
+            let (from, to) = run.full_since.map_or(run.full, |since| (since, at));
+            from + FULL <= lapsed && to + queue >= lapsed
+        })
     }
 
     /// The run that acts: begun, not told to end, its process alive.

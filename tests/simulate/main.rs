@@ -1,7 +1,7 @@
 //! The simulation: the real driver, engine and election on simulated time, in worlds of which every fault is drawn from a seed.
 //! `make simulate SEEDS=N`. See the modules for what happens ([`script`]) and what is checked ([`sending`], [`watching`],
 //! [`views`]).
-#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::cast_precision_loss)]
+#![allow(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used, clippy::cast_precision_loss)]
 
 mod book;
 mod broken;

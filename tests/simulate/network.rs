@@ -171,8 +171,7 @@ impl Requester for Phone {
                 () = cut.cancelled() => Err(SendError::Unavailable("connection reset".into())),
             },
         };
-        let answer = world.lock().delivered(flight, answer);
-        answer
+        world.lock().delivered(flight, answer)
     }
 
     fn link(&self) -> watch::Receiver<Link> {

@@ -87,6 +87,8 @@ pub fn start(world: &Arc<World>, life: &Arc<Life>, permit: &Permit) -> Started {
             holds: Default::default(),
             buckets: Default::default(),
             in_flight: 0,
+            full_since: None,
+            full: (0, 0),
             paused,
             farewell: false,
             ending: false,

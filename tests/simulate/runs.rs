@@ -26,7 +26,7 @@ const FOUND: &str = include_str!("found.txt");
 /// How much of a failing history is shown.
 const SHOWN: usize = 40;
 /// Seeds that are run twice, in another order and on another thread, to see that their histories are the same.
-const TWICE: u64 = 3;
+const TWICE: usize = 3;
 
 /// Simulated days of the real driver.
 #[derive(Parser)]
@@ -46,6 +46,9 @@ struct Args {
     /// Threads.
     #[arg(long, default_value_t = 2)]
     threads: u64,
+    /// Leaves out the broken variants, which show that each check can fail.
+    #[arg(long)]
+    no_self_test: bool,
     /// A broken variant, by name: with --seed, to see what its check says.
     #[arg(long)]
     broken: Option<String>,
@@ -54,11 +57,27 @@ struct Args {
     ignored: Vec<String>,
 }
 
+impl Args {
+    /// What a replay needs besides the seed.
+    fn days_again(&self) -> String {
+        self.days.map_or_else(String::new, |days| format!(" ARGS='--days {days}'"))
+    }
+}
+
 pub fn main() -> ExitCode {
     let args = Args::parse();
+    if is_for_others(&args.ignored) {
+        return ExitCode::SUCCESS;
+    }
     seed::catch_panics();
     let _ = tracing::subscriber::set_global_default(Log);
     if let Some(number) = args.seed { replay(number, &args) } else { many(&args) }
+}
+
+/// `cargo test NAME` and `cargo test -- --list` reach this binary too.
+fn is_for_others(ignored: &[String]) -> bool {
+    let names = |word: &String| !word.starts_with('-') && !"simulate".contains(word.as_str());
+    ignored.iter().any(|word| word == "--list" || names(word))
 }
 
 fn replay(number: u64, args: &Args) -> ExitCode {
@@ -104,28 +123,48 @@ fn many(args: &Args) -> ExitCode {
     share(args, &seeds, &|outcome| take(&sum, outcome, seeds.len(), args));
     let took = began.elapsed().as_secs_f64();
     let mut sum = sum.into_inner().unwrap();
-    if std::io::stderr().is_terminal() {
-        eprint!("\r{:60}\r", "");
-    }
+    progress(format_args!("the first seeds again, to compare ..."));
     let repeated = repeat(&sum, &seeds, args);
-    let blind = self_test(args);
+    let missed = if args.no_self_test { Vec::new() } else { self_test(args) };
+    progress(format_args!(""));
     print_table(&sum, took, seeds.len());
     sum.failed.sort_unstable();
-    if !repeated.is_empty() {
-        println!("not the same when repeated: {repeated:?}");
+    let again = TWICE.min(seeds.len());
+    let tested = if args.no_self_test { 0 } else { Broken::ALL.len() };
+    let noticed = tested - missed.len();
+    println!("{:<36} {:>12}", "the same when repeated", format!("{} of {again}", again - repeated.len()));
+    println!("{:<36} {:>12}", "broken variants noticed", format!("{noticed} of {tested}"));
+    for seed in &repeated {
+        println!("seed {seed} has another history when it is repeated");
     }
-    for (broken, invariant) in &blind {
+    for (broken, invariant) in &missed {
         println!("the check «{invariant}» does not notice the broken variant {broken:?}");
-    }
-    if sum.failed.is_empty() && repeated.is_empty() && blind.is_empty() {
-        println!("every invariant held in every seed; each check found the variant that was broken for it");
-        return ExitCode::SUCCESS;
     }
     if let Some(first) = sum.failed.first() {
         println!("{} of {} seeds failed: {:?}", sum.failed.len(), seeds.len(), sum.failed);
-        println!("replay one with: make simulate SEED={first}");
+        println!("replay the first with: make simulate SEED={first}{}", args.days_again());
     }
-    ExitCode::FAILURE
+    let good = sum.failed.is_empty() && repeated.is_empty() && missed.is_empty();
+    if good {
+        println!("every invariant held in every seed");
+    }
+    // As other suites end, for scripts/test.sh.
+    let (passed, failed) = (seeds.len() - sum.failed.len() + noticed, sum.failed.len() + missed.len());
+    println!(
+        "\ntest result: {}. {passed} passed; {} failed; 0 ignored; 0 measured; 0 filtered out; finished in {:.2}s",
+        if good { "ok" } else { "FAILED" },
+        failed + repeated.len(),
+        began.elapsed().as_secs_f64()
+    );
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The line that says where a run is, on a terminal: the next one replaces it.
+fn progress(what: std::fmt::Arguments<'_>) {
+    if std::io::stderr().is_terminal() {
+        eprint!("\r\x1b[K{what}");
+        let _ = std::io::stderr().flush();
+    }
 }
 
 /// Runs seeds on all threads.
@@ -152,6 +191,7 @@ fn take(sum: &Mutex<Sum>, outcome: Outcome, all: usize, args: &Args) {
     add(&mut sum.tally.events, &outcome.tally.events);
     add(&mut sum.tally.checks, &outcome.tally.checks);
     if let Some(violation) = outcome.violations.first() {
+        progress(format_args!(""));
         sum.failed.push(outcome.seed);
         let lines: Vec<&str> = outcome.text.lines().collect();
         // The first few in full, the others in a line.
@@ -160,18 +200,12 @@ fn take(sum: &Mutex<Sum>, outcome: Outcome, all: usize, args: &Args) {
             println!("    {}", line.chars().take(300).collect::<String>());
         }
         println!("seed {} broke «{}»: {}", outcome.seed, violation.invariant, violation.what);
-        let days = args.days.map_or_else(String::new, |days| format!(" ARGS='--days {days}'"));
-        println!("replay it with: make simulate SEED={}{days}\n", outcome.seed);
+        println!("replay it with: make simulate SEED={}{}\n", outcome.seed, args.days_again());
     }
-    if std::io::stderr().is_terminal() {
-        eprint!(
-            "\r{} of {all} seeds, {:.0} simulated days, {} failed ",
-            sum.done,
-            sum.days,
-            sum.failed.len()
-        );
-    } else if sum.done % 500 == 0 {
-        println!("{} of {all} seeds, {:.0} simulated days, {} failed", sum.done, sum.days, sum.failed.len());
+    let failed = sum.failed.len();
+    progress(format_args!("{} of {all} seeds, {:.0} simulated days, {failed} failed ", sum.done, sum.days));
+    if !std::io::stderr().is_terminal() && sum.done.is_multiple_of((all as u64 / 4).clamp(25, 500)) {
+        println!("{} of {all} seeds, {:.0} simulated days, {failed} failed", sum.done, sum.days);
     }
 }
 
@@ -183,7 +217,7 @@ fn add(to: &mut BTreeMap<&'static str, u64>, from: &BTreeMap<&'static str, u64>)
 
 /// The first seeds again, alone on one thread after another one: their histories have to be the same to the byte.
 fn repeat(sum: &Sum, seeds: &[u64], args: &Args) -> Vec<u64> {
-    let again = seeds.iter().rev().skip(seeds.len().saturating_sub(usize::try_from(TWICE).unwrap_or(3)));
+    let again = seeds.iter().take(TWICE).rev();
     again
         .filter(|seed| {
             sum.digests.get(seed) != Some(&seed::run(**seed, args.days, Broken::Nothing, false).digest)

@@ -57,6 +57,9 @@ impl State {
         }
         if let Some(run) = self.book.runs.get_mut(&run) {
             run.in_flight += 1;
+            if run.in_flight >= self.book.settings.max_in_flight {
+                run.full_since.get_or_insert(at);
+            }
             run.sends += 1;
         }
         let password = request.credentials.as_ref().map(|c| c.password.expose().to_owned());
@@ -345,9 +348,16 @@ impl State {
 
     /// A call is over.
     pub fn flight_gone(&mut self, id: u64) {
+        let at = self.now();
         let Some(flight) = self.book.flights.remove(&id) else { return };
         if let Some(run) = self.book.runs.get_mut(&flight.run) {
             run.in_flight = run.in_flight.saturating_sub(1);
+            if run.in_flight < self.book.settings.max_in_flight
+                && let Some(since) = run.full_since.take()
+                && at >= since + 5 * SECOND
+            {
+                run.full = (since, at);
+            }
         }
         let call = self.book.call(&flight.call);
         if call.flight == Some(id) {

@@ -101,13 +101,12 @@ pub async fn settle(world: &Arc<World>) {
             sleep(Duration::from_secs(11)).await;
             continue;
         };
-        let mut state = world.lock();
-        let busy = summary.in_flight > 0 || !state.book.flights.is_empty();
+        let busy = summary.in_flight > 0 || !world.lock().book.flights.is_empty();
         if busy && attempt < 9 {
-            drop(state);
             sleep(Duration::from_secs(11)).await;
             continue;
         }
+        let mut state = world.lock();
         state.check_views(&reach, &summary, &views);
         state.check_states(&views);
         if state.rules.durable {

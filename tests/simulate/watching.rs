@@ -220,7 +220,8 @@ impl State {
             });
             let waits = trunk.patience > bound.lapses.saturating_sub(margin);
             let well = trunk.well_since;
-            let holds = elsewhere || !in_time || waits;
+            let crowded = self.book.was_full(bound.lapses, at, self.queue_ms());
+            let holds = elsewhere || !in_time || waits || crowded;
             self.check("no lapse", holds, |_| {
                 format!("{name}: made at {}, lapsed at {}, all well since {well:?}", bound.made, bound.lapses)
             });

@@ -243,7 +243,7 @@ impl State {
         if let Some(reply) = &mut reply
             && reply.code == Some(200)
             && reply.contact_expires.is_some()
-            && at % 17 == 0
+            && at.is_multiple_of(17)
         {
             reply.expires = reply.contact_expires.take();
         }

@@ -4,7 +4,7 @@ use super::{
     sim::{HOUR, MINUTE, SECOND, Sim, settings},
     world::{Policy, Way, trunk},
 };
-use crate::{engine::view::TrunkState, trunk::Trunk};
+use crate::{engine::view::TrunkState, registration::Purpose, trunk::Trunk};
 
 fn many(count: usize) -> Vec<Trunk> {
     (0..count).map(|n| trunk(&format!("t{n:05}"), &[&format!("u{n}@one")])).collect()
@@ -130,6 +130,43 @@ fn a_dead_edge_port_is_passed_over_and_used_again_when_it_has_recovered() {
     sim.run(90 * MINUTE);
     let after: Vec<String> = (0..60).map(|n| sim.view(&format!("t{n:05}")).edge_port).collect();
     assert_eq!(before, after, "not back");
+}
+
+#[test]
+fn whoever_uses_the_one_edge_port_that_is_left_does_not_probe_it() {
+    let mut sim = Sim::new(settings(2, Some(20.0)), 7);
+    for n in 0..60 {
+        sim.put(&trunk(&format!("t{n:05}"), &[&format!("u{n}@h{}", n % 6)]));
+    }
+    sim.run(5 * MINUTE);
+    sim.dead_edges.insert("edge-0.example".to_owned());
+    sim.run(HOUR);
+    sim.forget_log();
+    sim.run(2 * HOUR);
+    let probes = sim.log.iter().filter(|sent| sent.purpose == Purpose::Probe);
+    let idle = probes.filter(|sent| sent.edge == "edge-1.example").count();
+    assert_eq!(idle, 0, "probes that went where the binding was");
+}
+
+#[test]
+fn one_good_registrar_by_one_good_edge_port_is_found() {
+    let mut sim = Sim::new(settings(2, Some(20.0)), 7);
+    sim.put(&trunk("t", &["u@first", "u@second"]));
+    sim.run(SECOND);
+    let (good, dead) = match &*sim.view("t").edge_port {
+        "edge-0.example:5060" => ("edge-0.example", "edge-1.example"),
+        _ => ("edge-1.example", "edge-0.example"),
+    };
+    sim.dead_edges.insert(dead.to_owned());
+    let silent = if sim.view("t").aor == "u@first" { "first" } else { "second" };
+    sim.policy(silent, Policy::Silent);
+    sim.run(HOUR);
+    assert_eq!(
+        sim.state("t"),
+        TrunkState::Registered,
+        "the good registrar was not asked by the good EdgePort"
+    );
+    assert!(sim.view("t").edge_port.starts_with(good));
 }
 
 #[test]
