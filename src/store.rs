@@ -23,6 +23,7 @@ pub mod keys;
 mod link;
 mod memory;
 mod redis_store;
+mod stream;
 
 pub use any::AnyStore;
 pub use link::RedisSettingsError;

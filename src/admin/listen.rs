@@ -1,7 +1,7 @@
 //! Accepts connections and serves HTTP/1.1 on them, within bounds: a client that says nothing, or too many of them,
 //! must not take the sockets that registrations need.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use axum::Router;
 use hyper_util::{
@@ -11,12 +11,12 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    task::JoinSet,
+    task::{AbortHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 
-/// Connections served at one time on one port; more wait in the system's queue.
+/// Connections served at one time on one port. One more ends the oldest: an answer takes milliseconds, so whoever is there for
+/// longer has been served, or says nothing; and a probe must not wait behind those.
 pub(super) const CONNECTIONS: usize = 128;
 
 /// How long a client may take to send the head of a request, an idle connection included.
@@ -30,20 +30,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
 /// Serves until `shutdown` is cancelled.
 pub(super) async fn run(listener: TcpListener, router: Router, shutdown: CancellationToken) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
+    let mut places = VecDeque::with_capacity(CONNECTIONS);
     loop {
         let next = tokio::select! {
             () = shutdown.cancelled() => break,
             Some(_) = connections.join_next() => continue,
-            next = accept(&listener, &places) => next,
+            next = accept(&listener) => next,
         };
-        let Some((stream, place)) = next else { continue };
-        let (router, shutdown) = (router.clone(), shutdown.clone());
-        connections.spawn(async move {
-            converse(stream, router, shutdown).await;
-            drop(place);
-        });
+        let Some(stream) = next else { continue };
+        make_room(&mut places);
+        places.push_back(connections.spawn(converse(stream, router.clone(), shutdown.clone())));
     }
     drop(listener);
     let all_ended = async { while connections.join_next().await.is_some() {} };
@@ -52,13 +49,21 @@ pub(super) async fn run(listener: TcpListener, router: Router, shutdown: Cancell
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.ok()?;
+fn make_room(places: &mut VecDeque<AbortHandle>) {
+    if places.len() >= CONNECTIONS {
+        places.retain(|connection| !connection.is_finished());
+    }
+    if places.len() >= CONNECTIONS
+        && let Some(oldest) = places.pop_front()
+    {
+        tracing::debug!("more HTTP connections than places: the oldest is ended");
+        oldest.abort();
+    }
+}
+
+async fn accept(listener: &TcpListener) -> Option<TcpStream> {
     match listener.accept().await {
-        Ok((stream, _)) => Some((stream, place)),
+        Ok((stream, _)) => Some(stream),
         Err(problem) => {
             tracing::warn!(%problem, "an HTTP connection could not be accepted");
             tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -29,7 +29,7 @@ pub fn read_uri(field: &str, uri: &proto::SipUri, place: Place) -> Result<SipUri
             "must be empty: a password has no place in a SIP URI (RFC 3261 §19.1.1)",
         ));
     }
-    let user = check::plain_text(&format!("{field}.user"), &uri.user)?;
+    let user = check::plain_text(format_args!("{field}.user"), &uri.user)?;
     let mut params = Vec::new();
     if place != Place::Identity {
         if !uri.transport_param.is_empty() {
@@ -37,7 +37,7 @@ pub fn read_uri(field: &str, uri: &proto::SipUri, place: Place) -> Result<SipUri
             params.push(("transport".to_owned(), Some(transport.parameter().to_owned())));
         }
         if !uri.m_addr_param.is_empty() {
-            let host = check::host(&format!("{field}.m_addr_param"), &uri.m_addr_param)?;
+            let host = check::host(format_args!("{field}.m_addr_param"), &uri.m_addr_param)?;
             params.push(("maddr".to_owned(), Some(UriHost(&host).to_string())));
         }
         if let Some(ttl) = ttl(&format!("{field}.ttl_param"), uri.ttl_param)? {
@@ -45,7 +45,7 @@ pub fn read_uri(field: &str, uri: &proto::SipUri, place: Place) -> Result<SipUri
         }
     }
     if !uri.user_param.is_empty() {
-        let value = check::token(&format!("{field}.user_param"), &uri.user_param)?;
+        let value = check::token(format_args!("{field}.user_param"), &uri.user_param)?;
         params.push(("user".to_owned(), Some(value.to_owned())));
     }
     if place != Place::Identity && uri.lr_param {
@@ -54,8 +54,8 @@ pub fn read_uri(field: &str, uri: &proto::SipUri, place: Place) -> Result<SipUri
     Ok(SipUri {
         secure: uri.secure,
         user: (!user.is_empty()).then(|| user.to_owned()),
-        host: check::host(&format!("{field}.host"), &uri.host)?,
-        port: check::port(&format!("{field}.port"), uri.port)?,
+        host: check::host(format_args!("{field}.host"), &uri.host)?,
+        port: check::port(format_args!("{field}.port"), uri.port)?,
         params,
     })
 }
@@ -72,7 +72,7 @@ pub fn read(field: &str, address: Option<&proto::Address>, place: Place) -> Resu
     }
     let uri = address.uri.as_ref().ok_or_else(missing)?;
     let mut named = NameAddr::new(read_uri(&format!("{field}.address.uri"), uri, place)?);
-    let name = check::plain_text(&format!("{field}.address.display_name"), &address.display_name)?;
+    let name = check::plain_text(format_args!("{field}.address.display_name"), &address.display_name)?;
     named.display_name = (!name.is_empty()).then(|| name.to_owned());
     Ok(named)
 }

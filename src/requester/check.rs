@@ -1,7 +1,7 @@
 //! Checks of the texts that become parts of a SIP message. What passes here cannot end a header field, a URI or a
 //! parameter early.
 
-use std::net::Ipv6Addr;
+use std::{fmt, net::Ipv6Addr};
 
 /// Why a request is refused before anything is sent.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,8 +21,8 @@ pub enum RequestError {
 
 impl RequestError {
     /// Blames one field.
-    pub fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self::Invalid { field: field.into(), problem: problem.into() }
+    pub fn invalid(field: impl fmt::Display, problem: impl Into<String>) -> Self {
+        Self::Invalid { field: field.to_string(), problem: problem.into() }
     }
 }
 
@@ -42,7 +42,7 @@ pub fn is_token(text: &str) -> bool {
 }
 
 /// Refuses control characters (CR, LF and NUL among them). The value is not shown: it may be a secret.
-pub fn plain_text<'a>(field: &str, value: &'a str) -> Result<&'a str, RequestError> {
+pub fn plain_text<'a>(field: impl fmt::Display, value: &'a str) -> Result<&'a str, RequestError> {
     match value.char_indices().find(|(_, c)| c.is_control() && *c != '\t') {
         None => Ok(value),
         Some((at, c)) => Err(RequestError::invalid(
@@ -56,7 +56,7 @@ pub fn plain_text<'a>(field: &str, value: &'a str) -> Result<&'a str, RequestErr
 }
 
 /// A token, as tags, methods and the names of header fields are.
-pub fn token<'a>(field: &str, value: &'a str) -> Result<&'a str, RequestError> {
+pub fn token<'a>(field: impl fmt::Display, value: &'a str) -> Result<&'a str, RequestError> {
     if is_token(value) {
         Ok(value)
     } else {
@@ -65,7 +65,7 @@ pub fn token<'a>(field: &str, value: &'a str) -> Result<&'a str, RequestError> {
 }
 
 /// A Call-ID: visible ASCII characters without a space.
-pub fn call_id<'a>(field: &str, value: &'a str) -> Result<&'a str, RequestError> {
+pub fn call_id<'a>(field: impl fmt::Display, value: &'a str) -> Result<&'a str, RequestError> {
     if !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic()) {
         Ok(value)
     } else {
@@ -77,7 +77,7 @@ pub fn call_id<'a>(field: &str, value: &'a str) -> Result<&'a str, RequestError>
 }
 
 /// A host name or IP address; brackets around an IPv6 address are dropped.
-pub fn host(field: &str, value: &str) -> Result<String, RequestError> {
+pub fn host(field: impl fmt::Display, value: &str) -> Result<String, RequestError> {
     let bracketed = value.strip_prefix('[').and_then(|v| v.strip_suffix(']'));
     let bare = bracketed.unwrap_or(value);
     let good = if bracketed.is_some() || bare.contains(':') {
@@ -93,7 +93,7 @@ pub fn host(field: &str, value: &str) -> Result<String, RequestError> {
 }
 
 /// A port, where -1 and 0 mean «none».
-pub fn port(field: &str, value: i32) -> Result<Option<u16>, RequestError> {
+pub fn port(field: impl fmt::Display, value: i32) -> Result<Option<u16>, RequestError> {
     match value {
         -1 | 0 => Ok(None),
         _ => u16::try_from(value).map(Some).map_err(|_| {

@@ -1,5 +1,7 @@
 //! `X-Gateway-Auth`: how Routr passes the digest credentials of a trunk along.
 
+use std::fmt;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
@@ -13,16 +15,16 @@ pub const HEADER: &str = "X-Gateway-Auth";
 ///
 /// # Errors
 /// When it is not base64 of `username:password`. The value is not shown.
-pub fn decode(field: &str, value: &str) -> Result<Credentials, RequestError> {
+pub fn decode(field: impl fmt::Display, value: &str) -> Result<Credentials, RequestError> {
     let malformed =
-        || RequestError::invalid(field, "expected base64 of username:password; the value is not shown");
+        || RequestError::invalid(&field, "expected base64 of username:password; the value is not shown");
     let bytes = Zeroizing::new(STANDARD.decode(value.trim()).map_err(|_| malformed())?);
     let text = std::str::from_utf8(&bytes).map_err(|_| malformed())?;
     let (username, password) = text.split_once(':').ok_or_else(malformed)?;
     // The password is only ever hashed; the username becomes a part of a header field.
     if username.chars().any(char::is_control) {
         return Err(RequestError::invalid(
-            field,
+            &field,
             "the username has a control character; the value is not shown",
         ));
     }

@@ -1,6 +1,8 @@
 //! From `SendMessageRequest` to a SIP request that lacks only its Contact (where that is the Requester's own address)
 //! and its Via.
 
+use std::fmt;
+
 use super::{
     Mode,
     address::{self, Place},
@@ -73,31 +75,31 @@ impl Draft {
         supported(destination.transport)?;
 
         let mut request = Request::new(method, uri);
-        let mut put = |field: &str, name: &str, value: String| {
+        let mut put = |field: &dyn fmt::Display, name: &str, value: String| {
             request.headers.push(name, value).map_err(|error| RequestError::invalid(field, error.to_string()))
         };
         if mode == Mode::Proxied {
             for route in &route {
-                put("message.route", "Route", route.to_string())?;
+                put(&"message.route", "Route", route.to_string())?;
             }
         }
-        put("message.max_forwards", "Max-Forwards", read_max_forwards(message)?)?;
+        put(&"message.max_forwards", "Max-Forwards", read_max_forwards(message)?)?;
         let from = read_from(message)?;
         let to = read_to(message)?;
         let user = to.uri.user.clone();
-        put("message.from", "From", from.to_string())?;
-        put("message.to", "To", to.to_string())?;
+        put(&"message.from", "From", from.to_string())?;
+        put(&"message.to", "To", to.to_string())?;
         let call_id = message.call_id.as_ref().map_or("", |c| c.call_id.as_str());
         let call_id = check::call_id("message.call_id.call_id", call_id)?;
-        put("message.call_id", "Call-ID", call_id.to_owned())?;
+        put(&"message.call_id", "Call-ID", call_id.to_owned())?;
         if let Some(expires) = &message.expires {
             let field = "message.expires.expires";
             let seconds = u32::try_from(expires.expires)
                 .map_err(|_| RequestError::invalid(field, format!("{} is below 0", expires.expires)))?;
-            put(field, "Expires", seconds.to_string())?;
+            put(&field, "Expires", seconds.to_string())?;
         }
         if let Some(given) = &message.authorization {
-            put("message.authorization", "Authorization", authorization::read(given)?)?;
+            put(&"message.authorization", "Authorization", authorization::read(given)?)?;
         }
         let extensions = Extensions::read(&message.extensions, method)?;
         for (field, name, value) in extensions.fields {
@@ -126,35 +128,46 @@ impl Draft {
 /// The extensions of a request: checked, those that are kept back apart.
 struct Extensions<'a> {
     /// Path, name and value of those that become header fields as they are.
-    fields: Vec<(String, &'a str, &'a str)>,
-    gateway_auth: Option<(String, &'a str)>,
+    fields: Vec<(Path<'a>, &'a str, &'a str)>,
+    gateway_auth: Option<(Path<'a>, &'a str)>,
     cseq: u32,
+}
+
+/// Where the value of an extension stands, for an error. The number alone says little where the field is one of many.
+#[derive(Clone, Copy)]
+struct Path<'a>(usize, &'a str);
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "message.extensions[{}].value ({})", self.0, self.1)
+    }
 }
 
 impl<'a> Extensions<'a> {
     fn read(extensions: &'a [proto::Extension], method: &str) -> Result<Self, RequestError> {
         let (mut fields, mut gateway_auth, mut cseq) = (Vec::new(), None, None);
         for (at, proto::Extension { name, value }) in extensions.iter().enumerate() {
-            let field = |part: &str| format!("message.extensions[{at}].{part}");
-            check::token(&field("name"), name)?;
+            check::token(format_args!("message.extensions[{at}].name"), name)?;
+            let blame = |problem: String| {
+                RequestError::invalid(format_args!("message.extensions[{at}].name"), problem)
+            };
             // One-letter names are compact forms of others (RFC 3261 §7.3.3): none is needed here.
             let reserved = RESERVED.iter().any(|r| r.eq_ignore_ascii_case(name)) || name.len() == 1;
             if reserved {
                 let problem =
                     format!("{name} cannot be an extension: it has a field of its own, or is written here");
-                return Err(RequestError::invalid(field("name"), problem));
+                return Err(blame(problem));
             }
-            let twice = || RequestError::invalid(field("name"), format!("{name} comes twice"));
-            // The path alone says little where the field is one of many.
-            let path = format!("{} ({name})", field("value"));
-            check::plain_text(&path, value)?;
+            let twice = || blame(format!("{name} comes twice"));
+            let path = Path(at, name);
+            check::plain_text(path, value)?;
             if name.eq_ignore_ascii_case(credentials::HEADER) {
                 if gateway_auth.replace((path, value.as_str())).is_some() {
                     return Err(twice());
                 }
                 continue;
             }
-            if name.eq_ignore_ascii_case("CSeq") && cseq.replace(read_cseq(&path, value, method)?).is_some() {
+            if name.eq_ignore_ascii_case("CSeq") && cseq.replace(read_cseq(path, value, method)?).is_some() {
                 return Err(twice());
             }
             fields.push((path, name.as_str(), value.as_str()));
@@ -165,7 +178,7 @@ impl<'a> Extensions<'a> {
     }
 }
 
-fn read_cseq(field: &str, value: &str, method: &str) -> Result<u32, RequestError> {
+fn read_cseq(field: impl fmt::Display, value: &str, method: &str) -> Result<u32, RequestError> {
     let read = || {
         let (number, name) = value.trim().split_once(' ')?;
         let digits = number.bytes().all(|b| b.is_ascii_digit());

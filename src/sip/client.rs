@@ -10,6 +10,7 @@ mod table;
 mod udp;
 
 use std::{
+    borrow::Borrow,
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
@@ -137,7 +138,12 @@ impl Client {
     ///
     /// # Errors
     /// When there is no final response: see [`ClientError`].
-    pub async fn send(&self, request: Request, destination: &Destination) -> Result<Response, ClientError> {
+    pub async fn send(
+        &self,
+        request: impl Borrow<Request>,
+        destination: &Destination,
+    ) -> Result<Response, ClientError> {
+        let request = request.borrow();
         match destination.transport {
             Transport::Udp => self.send_datagram(request, destination).await,
             Transport::Tcp => self.send_stream(request, destination).await,
@@ -148,11 +154,11 @@ impl Client {
         }
     }
 
-    async fn send_datagram(&self, request: Request, to: &Destination) -> Result<Response, ClientError> {
+    async fn send_datagram(&self, request: &Request, to: &Destination) -> Result<Response, ClientError> {
         let Inner { table, udp, .. } = &*self.inner;
         let address = self.address(to).await?;
         let branch = table.branch();
-        let bytes = with_via(&request, to.transport, udp.local_for(address.ip())?, branch)?;
+        let bytes = with_via(request, to.transport, udp.local_for(address.ip())?, branch)?;
         if bytes.len() > MAX_DATAGRAM {
             let (size, transport) = (bytes.len(), to.transport);
             return Err(ClientError::TooLarge { size, limit: MAX_DATAGRAM, transport });
@@ -162,13 +168,13 @@ impl Client {
         ticket.outcome().await
     }
 
-    async fn send_stream(&self, request: Request, to: &Destination) -> Result<Response, ClientError> {
+    async fn send_stream(&self, request: &Request, to: &Destination) -> Result<Response, ClientError> {
         let Inner { table, connections, .. } = &*self.inner;
         // A connection can turn out to be closed before anything was written to it: then another is made, once.
         for _ in 0..2 {
             let connection = connections.get(to).await?;
             let branch = table.branch();
-            let bytes = with_via(&request, to.transport, connection.local(), branch)?;
+            let bytes = with_via(request, to.transport, connection.local(), branch)?;
             let mut ticket =
                 table.open(branch, &request.method, Way::Stream(connection.clone()), bytes.clone());
             if connection.is_closed() {

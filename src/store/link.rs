@@ -4,19 +4,18 @@
 //! several attempts of its own, and it goes on trying in the background with credentials that were refused.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline,
-    ProtocolVersion, RedisConnectionInfo, RedisError, TlsCertificates, aio::MultiplexedConnection,
-    io::tcp::TcpSettings,
+    AsyncConnectionConfig, ErrorKind, FromRedisValue, Pipeline, ProtocolVersion, RedisConnectionInfo,
+    RedisError, aio::MultiplexedConnection,
 };
-use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tokio::{sync::Mutex, time::timeout};
 
+use super::stream::Dialer;
 use crate::{config::RedisSettings, ports::StoreError, secret::Secret, trunk::HostPort};
 
 /// How long connecting may take (name look-up, TCP, TLS and log-in together), and how long one answer may.
@@ -63,7 +62,7 @@ struct Failure {
 
 /// One connection, shared by all calls.
 pub(super) struct Link {
-    client: Client,
+    dialer: Dialer,
     address: HostPort,
     login: Option<Login>,
     patience: Duration,
@@ -88,32 +87,7 @@ impl Link {
     /// Reads the CA file, if there is one, and does nothing else.
     pub(super) fn new(settings: &RedisSettings) -> Result<Self, RedisSettingsError> {
         let address = settings.address.clone();
-        let (host, port) = (address.host.to_string(), address.port);
-        let place = if settings.secure {
-            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
-        } else {
-            ConnectionAddr::Tcp(host, port)
-        };
-        // Log-in is done below: the library hides why it was refused. Its greeting (CLIENT SETINFO) would only ask for
-        // one more permission.
-        let unusable =
-            |e: RedisError| RedisSettingsError::Address { address: address.clone(), cause: text(&e) };
-        let session =
-            RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP2).set_skip_set_lib_name();
-        let info = place
-            .into_connection_info()
-            .map_err(unusable)?
-            .set_tcp_settings(TcpSettings::default().set_nodelay(true))
-            .set_redis_settings(session);
-        let client = match settings.ca_file.as_ref().filter(|_| settings.secure) {
-            None => Client::open(info).map_err(unusable)?,
-            Some(path) => {
-                let root_cert = Some(read_ca(path)?);
-                let trust = TlsCertificates { client_tls: None, root_cert };
-                Client::build_with_tls(info, trust)
-                    .map_err(|e| RedisSettingsError::BadCa { path: path.to_owned(), cause: text(&e) })?
-            }
-        };
+        let dialer = Dialer::new(&address, settings.secure, settings.ca_file.as_deref())?;
         let login = match (&settings.username, &settings.password) {
             (None, None) => None,
             // A user that needs no password is let in with any.
@@ -123,7 +97,7 @@ impl Link {
             }),
         };
         Ok(Self {
-            client,
+            dialer,
             address,
             login,
             patience: PATIENCE,
@@ -205,12 +179,17 @@ impl Link {
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection, Failure> {
+        let stream = self.dialer.dial().await.map_err(|e| self.explain(&e.into()))?;
+        // Log-in is done below: the library hides why it was refused. Its greeting (CLIENT SETINFO) would only ask for
+        // one more permission.
+        let session =
+            RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP2).set_skip_set_lib_name();
         let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-        let mut connection = self
-            .client
-            .get_multiplexed_async_connection_with_config(&config)
+        let (mut connection, driver) = MultiplexedConnection::new_with_config(&session, stream, config)
             .await
             .map_err(|e| self.explain(&e))?;
+        // It ends with the last clone of the connection.
+        tokio::spawn(driver);
         if let Some(login) = &self.login {
             let mut auth = redis::cmd("AUTH");
             if let Some(username) = &login.username {
@@ -293,18 +272,4 @@ fn speaks_of_login(details: &str) -> bool {
 
 fn text(error: &RedisError) -> Box<str> {
     error.to_string().into()
-}
-
-fn read_ca(path: &Path) -> Result<Vec<u8>, RedisSettingsError> {
-    let pem = crate::config::files::read(path).map_err(|e| RedisSettingsError::UnreadableCa {
-        path: path.to_owned(),
-        cause: e.to_string().into(),
-    })?;
-    let bad = |cause: String| RedisSettingsError::BadCa { path: path.to_owned(), cause: cause.into() };
-    let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
-    match certificates {
-        Ok(found) if found.is_empty() => Err(bad("there is no BEGIN CERTIFICATE in it".to_owned())),
-        Ok(_) => Ok(pem),
-        Err(e) => Err(bad(e.to_string())),
-    }
 }
