@@ -16,6 +16,9 @@ use crate::registration::{
 /// How long a trunk waits that must not be sent while its predecessor is being removed, in milliseconds.
 const COLLISION_PAUSE: u64 = 500;
 
+/// With fewer places than these the share of a silent registrar, which is one at least, is more than an eighth.
+const FEW: u32 = 8;
+
 impl Engine {
     /// The next REGISTER to send now, if there is one: call again until there is none.
     pub fn poll_send(&mut self, now: Now) -> Option<Send> {
@@ -35,7 +38,8 @@ impl Engine {
             let waits =
                 |slot, stamp| fleet.get(slot).is_some_and(|slot| slot.queued() && slot.stamp == stamp);
             let share = (self.way.limit() / 8).max(1);
-            let (slot, registrar) = self.registrars.next(urgent_only, share, now.at, waits)?;
+            let last_place = self.way.limit() < FEW && self.way.in_flight() + 1 >= self.way.limit();
+            let (slot, registrar) = self.registrars.next(urgent_only, share, last_place, now.at, waits)?;
             match self.send(slot, registrar, now) {
                 Some(send) => return Some(send),
                 None => self.registrars.not_sent(registrar, now.at),

@@ -155,19 +155,20 @@ impl Registrars {
 
     /// The most urgent trunk that may be sent now, with its registrar; it has left the queue and taken its token.
     /// `waits` tells by slot and stamp whether an entry still counts; `urgent_only` passes over what can wait, and a
-    /// silent registrar gets `silent_share` places.
+    /// silent registrar gets `silent_share` places, and not the last one.
     pub fn next(
         &mut self,
         urgent_only: bool,
         silent_share: u32,
+        last_place: bool,
         now: Moment,
         waits: impl Fn(u32, u32) -> bool,
     ) -> Option<(u32, u32)> {
         self.unblock(now);
-        while let Some((urgency, id)) = self.ready.first().copied() {
+        while let Some((urgency, id)) = self.first(urgent_only, last_place) {
             let rate = self.rate;
             let Some(registrar) = self.all.get_mut(id as usize).and_then(Option::as_mut) else {
-                self.ready.pop_first();
+                self.ready.remove(&(urgency, id));
                 continue;
             };
             // Entries that no longer count.
@@ -183,7 +184,7 @@ impl Registrars {
             }
             if registrar.silences >= SILENT_FROM && registrar.in_flight >= silent_share.max(1) {
                 // It comes back into line with the next answer from it.
-                self.ready.pop_first();
+                self.ready.remove(&(urgency, id));
                 registrar.ready_as = None;
                 continue;
             }
@@ -198,6 +199,21 @@ impl Registrars {
             return Some((slot, id));
         }
         None
+    }
+
+    /// The first in line. One that is silent keeps its place until the deadline: it does not get the last of few while another
+    /// that is as urgent could have it.
+    fn first(&self, urgent_only: bool, last_place: bool) -> Option<(Urgency, u32)> {
+        let first = self.ready.first().copied()?;
+        let silent = |id: u32| {
+            self.all.get(id as usize).and_then(Option::as_ref).is_some_and(|r| r.silences >= SILENT_FROM)
+        };
+        if !last_place || !silent(first.1) {
+            return Some(first);
+        }
+        let refreshes_only = urgent_only || !first.0.0;
+        let other = self.ready.iter().find(|(urgency, id)| !silent(*id) && !(refreshes_only && urgency.0));
+        other.copied().or(Some(first))
     }
 
     fn unblock(&mut self, now: Moment) {
@@ -351,7 +367,7 @@ mod tests {
         registrars.wait(two, refresh(9_000), 4, 0, now);
         registrars.wait(one, refresh(8_000), 5, 0, now);
         let order: Vec<u32> =
-            std::iter::from_fn(|| registrars.next(false, 9, now, YES).map(|(slot, _)| slot)).collect();
+            std::iter::from_fn(|| registrars.next(false, 9, false, now, YES).map(|(slot, _)| slot)).collect();
         assert_eq!(order, [5, 4, 3, 2, 1]);
     }
 
@@ -366,7 +382,7 @@ mod tests {
         let mut sent = Vec::new();
         let mut now = Moment(0);
         while sent.len() < 1_000 {
-            while registrars.next(false, 9, now, YES).is_some() {
+            while registrars.next(false, 9, false, now, YES).is_some() {
                 sent.push(now.0);
             }
             if sent.len() < 1_000 {
@@ -389,11 +405,11 @@ mod tests {
         registrars.hold(held, Moment(5_000), now);
         registrars.wait(held, refresh(1), 1, 0, now);
         registrars.wait(other, refresh(2), 2, 0, now);
-        assert_eq!(registrars.next(false, 9, now, YES), Some((2, other)));
-        assert_eq!(registrars.next(false, 9, now, YES), None);
+        assert_eq!(registrars.next(false, 9, false, now, YES), Some((2, other)));
+        assert_eq!(registrars.next(false, 9, false, now, YES), None);
         assert_eq!(registrars.next_at(), Some(Moment(5_000)));
         assert_eq!(registrars.held_until("held"), Moment(5_000));
-        assert_eq!(registrars.next(false, 9, Moment(5_000), YES), Some((1, held)));
+        assert_eq!(registrars.next(false, 9, false, Moment(5_000), YES), Some((1, held)));
     }
 
     #[test]
@@ -409,13 +425,13 @@ mod tests {
             registrars.wait(well, refresh(2), 100 + slot, 0, now);
         }
         let sent: Vec<u32> =
-            std::iter::from_fn(|| registrars.next(false, 2, now, YES).map(|(_, id)| id)).collect();
+            std::iter::from_fn(|| registrars.next(false, 2, false, now, YES).map(|(_, id)| id)).collect();
         assert_eq!(sent.iter().filter(|id| **id == dead).count(), 2);
         assert_eq!(sent.iter().filter(|id| **id == well).count(), 10);
         registrars.finished(dead, Some(true), now);
-        assert!(registrars.next(false, 2, now, YES).is_some(), "its place is free again");
+        assert!(registrars.next(false, 2, false, now, YES).is_some(), "its place is free again");
         registrars.finished(dead, Some(false), now);
-        assert_eq!(std::iter::from_fn(|| registrars.next(false, 2, now, YES)).count(), 7);
+        assert_eq!(std::iter::from_fn(|| registrars.next(false, 2, false, now, YES)).count(), 7);
     }
 
     #[test]
@@ -425,8 +441,8 @@ mod tests {
         let id = registrars.id_of("one", now);
         registrars.wait(id, refresh(1), 1, 0, now);
         registrars.wait(id, refresh(2), 2, 7, now);
-        assert_eq!(registrars.next(false, 9, now, |_, stamp| stamp == 7), Some((2, id)));
-        assert_eq!(registrars.next(false, 9, now, YES), None);
+        assert_eq!(registrars.next(false, 9, false, now, |_, stamp| stamp == 7), Some((2, id)));
+        assert_eq!(registrars.next(false, 9, false, now, YES), None);
     }
 
     #[test]

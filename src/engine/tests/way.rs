@@ -184,6 +184,26 @@ fn one_dead_registrar_does_not_hold_up_the_others() {
 }
 
 #[test]
+fn a_silent_registrar_that_outlasts_the_deadline_does_not_hold_up_the_others() {
+    let mut settings = settings(1, Some(20.0));
+    // Before the EdgePort gives up: for the bound each silence is the Requester's.
+    settings.registration.deadline_ms = 30_000;
+    let mut sim = Sim::new(settings, 8);
+    for n in 0..40 {
+        sim.put(&trunk(&format!("t{n:05}"), &[&format!("u{n}@{}", ["dead", "well"][n % 2])]));
+    }
+    sim.run(2 * MINUTE);
+    assert_eq!(sim.counts().registered, 40);
+    sim.policy("dead", Policy::Silent);
+    for _ in 0..60 {
+        sim.run(MINUTE);
+        let lost =
+            (0..40).filter(|n| n % 2 == 1 && !sim.bound(&format!("t{n:05}"), &format!("u{n}@well"))).count();
+        assert_eq!(lost, 0, "bindings lapsed at the registrar that answers");
+    }
+}
+
+#[test]
 fn a_refusing_requester_is_probed_and_costs_no_trunk_a_failure() {
     let mut sim = Sim::with(&many(20));
     sim.way = Way::Refusing;
