@@ -212,7 +212,7 @@ impl Registrars {
             return Some(first);
         }
         let refreshes_only = urgent_only || !first.0.0;
-        let other = self.ready.iter().find(|(urgency, id)| !silent(*id) && !(refreshes_only && urgency.0));
+        let other = self.ready.iter().find(|(urgency, id)| !(silent(*id) || refreshes_only && urgency.0));
         other.copied().or(Some(first))
     }
 
