@@ -57,7 +57,7 @@ use crate::{
     ports::{Change, Record, Register, Reply, SendError},
     registration::{
         Attempt, Plan, Purpose, Sent, Settings, UriChoice,
-        identity::RegistryId,
+        identity::{self, RegistryId},
         reply::Verdict,
         time::{Moment, Now},
     },
@@ -257,6 +257,7 @@ impl Engine {
             address: &flight.sent_to,
             transport: flight.transport,
             position: flight.uri.locate(&trunk).unwrap_or(0),
+            preferred_edge: flight.attempt.edge == 0 || flight.edge == self.edges.choose(&trunk, 0, now.at).0,
             at: flight.sent_at,
         };
         let (verdict, effect) =
@@ -267,7 +268,9 @@ impl Engine {
         if let Some(until) = effect.hold_registrar_until {
             self.hold(flight.registrar, until, now);
         }
-        if effect.persist && !matches!(verdict, Verdict::Unavailable) {
+        // What never left need not be kept: the clock goes on with the numbers after a restart. Unless it is behind them.
+        let clock_goes_on = identity::next_cseq(0, now.unix_ms) >= flight.attempt.cseq;
+        if effect.persist && !(clock_goes_on && matches!(verdict, Verdict::Unavailable)) {
             self.fleet.mark_dirty(flight.slot);
         }
         if effect.finished {

@@ -203,11 +203,6 @@ impl Registration {
         }
     }
 
-    /// Ranks of the URI and the EdgePort that are used, whatever a probe tries.
-    pub fn place(&self) -> (u8, u8) {
-        (self.uri, self.edge)
-    }
-
     /// Where the next attempt is redirected to.
     pub fn redirect(&self, now: Moment) -> Option<&RedirectTarget> {
         if self.probe_next {

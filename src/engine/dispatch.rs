@@ -105,21 +105,10 @@ impl Engine {
         self.settle(slot, now);
     }
 
-    /// Whether the binding is where a probe would go: the preferred EdgePort is passed over, and the one in its place is used
-    /// already.
-    fn is_where_it_probes(&self, slot: u32, now: Now) -> bool {
-        let Some(entry) = self.fleet.get(slot) else { return false };
-        let (uri, edge) = entry.registration.place();
-        let trunk = entry.trunk.open();
-        uri == 0 && self.edges.choose(&trunk, edge, now.at).0 == self.edges.choose(&trunk, 0, now.at).0
-    }
-
     fn send(&mut self, slot: u32, registrar: u32, now: Now) -> Option<Send> {
         let worst = self.settings.registration.deadline_ms + schedule::PROBE_MARGIN;
         let entry = self.fleet.get(slot)?;
-        if entry.registration.probes_next()
-            && (entry.registration.left(now.at).unwrap_or(0) < worst || self.is_where_it_probes(slot, now))
-        {
+        if entry.registration.probes_next() && entry.registration.left(now.at).unwrap_or(0) < worst {
             self.skip_probe(slot, now);
             return None;
         }

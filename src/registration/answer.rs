@@ -113,6 +113,10 @@ impl Registration {
             return;
         }
         if let Verdict::Registered { .. } = verdict {
+            if sent.preferred_edge {
+                // A probe would go where the binding is.
+                self.edge = 0;
+            }
             self.succeeded(plan, now, rng);
             return;
         }

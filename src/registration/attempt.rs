@@ -80,6 +80,9 @@ pub struct Sent<'a> {
     pub transport: Transport,
     /// Position of its URI in the trunk as it is now.
     pub position: u8,
+    /// By the EdgePort that is the preferred one at the moment, as whatever rank it was tried: others may be passed over, or may
+    /// have been then.
+    pub preferred_edge: bool,
     /// When it was sent. What is granted counts from here: an answer that was slow to come must not make a binding look
     /// longer than it is.
     pub at: Moment,

@@ -83,7 +83,8 @@ impl Bench {
         };
         let now = self.now();
         let transport = attempt.redirect.as_ref().and_then(|to| to.transport).unwrap_or(self.transport);
-        let sent = Sent { address: &to, transport, position, at: Moment(self.sent_at) };
+        let preferred_edge = attempt.edge == 0;
+        let sent = Sent { address: &to, transport, position, preferred_edge, at: Moment(self.sent_at) };
         self.registration.answered(attempt, sent, answer, &plan, now, &mut self.rng)
     }
 

@@ -41,6 +41,8 @@ pub struct Rejected {
     pub password: String,
     pub times: u32,
     pub until: u64,
+    /// When the last one was sent.
+    pub sent: u64,
 }
 
 /// A success, as the engine was told of it.
@@ -60,8 +62,8 @@ pub struct CallBook {
     pub used: u32,
     pub flight: Option<u64>,
     pub rejected: Option<Rejected>,
-    /// What a target asked of this trunk alone: in which run, and until when.
-    pub asked: BTreeMap<HostPort, (u32, u64)>,
+    /// What a target asked of this trunk alone: in which run, until when, and in answer to what was sent when.
+    pub asked: BTreeMap<HostPort, (u32, u64, u64)>,
     pub grant: Option<Grant>,
     /// Tries to remove the binding since the last success.
     pub leaves: u32,
@@ -102,6 +104,7 @@ pub struct Flight {
     pub reference: String,
     pub target: HostPort,
     pub password: Option<String>,
+    pub cseq: u32,
     pub sent: u64,
     pub asked: u32,
     pub preferred: bool,
@@ -125,6 +128,8 @@ pub struct Book {
     /// Since when the Requester, its EdgePorts, the API server and the acting run have been well.
     pub neighbours_since: Option<u64>,
     pub sends: u64,
+    /// Numbers that nobody can know of, see [`crate::world::State::lose_numbers`]: Call-ID and number as it was sent.
+    pub lost: HashSet<(Box<str>, u32)>,
     /// What of this world holds back: the last time that anything was wrong.
     pub trouble_at: u64,
 }
@@ -144,6 +149,7 @@ impl Book {
             next: 0,
             neighbours_since: None,
             sends: 0,
+            lost: HashSet::new(),
             trouble_at: 0,
         }
     }

@@ -187,7 +187,10 @@ impl Keep {
                 Change::Put(record) => {
                     drop(state.records.all.insert(record.reference.clone(), record.clone()))
                 }
-                Change::Forget(reference) => drop(state.records.all.remove(reference)),
+                Change::Forget(reference) => {
+                    state.records.all.remove(reference);
+                    state.forgotten(reference);
+                }
             }
         }
     }

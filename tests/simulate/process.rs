@@ -182,7 +182,7 @@ pub async fn supervise(world: Arc<World>, machine: usize, rules: Rules) {
             let mut state = world.lock();
             state.check("no panic", !panicked, |_| format!("process {} panicked", life.id));
             life.kill();
-            state.book.bury(life.id);
+            state.bury(life.id);
             state.processes[machine] = None;
             state.say(format_args!("#{} is gone", life.id));
             state.look();

@@ -361,7 +361,7 @@ fn process_fault(world: &Arc<World>, what: &'static str, ms: u64) {
             drop(state);
             life.kill();
             let mut state = world.lock();
-            state.book.bury(life.id);
+            state.bury(life.id);
         }
         "restart" => shutdown.cancel(),
         _ => {

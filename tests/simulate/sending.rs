@@ -69,6 +69,7 @@ impl State {
             reference,
             target: request.target.clone(),
             password,
+            cseq: request.cseq,
             sent: at,
             asked: request.expires,
             preferred,
@@ -150,18 +151,19 @@ impl State {
         });
         let wish = self.book.trunk(reference).wish_at;
         let call = self.book.call(&request.call_id);
-        let asked =
-            call.asked.get(&request.target).filter(|(by, _)| *by == run).map_or(0, |(_, until)| *until);
+        // An edit, a return or a person's wish since then: everything learnt before is void.
+        let asked = call.asked.get(&request.target).filter(|(by, _, sent)| *by == run && wish < *sent);
+        let asked = asked.map_or(0, |(_, until, _)| *until);
         let offered = request.credentials.as_ref().map_or("", |c| c.password.expose());
-        let rejected =
-            call.rejected.clone().filter(|rejected| rejected.run == run && rejected.password == offered);
-        // When a wish is seen is not known to the millisecond.
-        let wished = wish + 2 * HOUR > at;
-        self.check("Retry-After", wished || at >= asked, |_| {
+        let rejected = call
+            .rejected
+            .clone()
+            .filter(|rejected| rejected.run == run && rejected.password == offered && wish < rejected.sent);
+        self.check("Retry-After", at >= asked, |_| {
             format!("{name}: {} asked to wait until {asked} ms", request.target)
         });
         if let Some(rejected) = rejected {
-            self.check("rejected password", wished || at >= rejected.until, |_| {
+            self.check("rejected password", at >= rejected.until, |_| {
                 format!("{name}: refused {} times, not before {} ms", rejected.times, rejected.until)
             });
         }
@@ -270,7 +272,7 @@ impl State {
         let trunk = self.book.trunk(&reference);
         let undisturbed = granted.is_some() && preferred && trunk.reason_at < sent;
         trunk.preferred = if undisturbed { trunk.preferred + 1 } else { 0 };
-        let settled = trunk.preferred >= 2;
+        let (settled, wish) = (trunk.preferred >= 1, trunk.wish_at);
         if granted.is_some() && asked > 0 {
             trunk.last_call.clone_from(&call_id);
         }
@@ -294,11 +296,16 @@ impl State {
                 let before = call
                     .rejected
                     .take()
-                    .filter(|rejected| rejected.run == run && Some(&rejected.password) == password.as_ref());
+                    .filter(|rejected| rejected.run == run && Some(&rejected.password) == password.as_ref())
+                    .filter(|rejected| wish < rejected.sent);
                 let times = before.map_or(0, |rejected| rejected.times) + 1;
                 let wait = (300 << (times - 1).min(8)).min(3_600) * SECOND;
                 let password = password.unwrap_or_default();
-                call.rejected = Some(Rejected { run, password, times, until: at + wait });
+                call.rejected = Some(Rejected { run, password, times, until: at + wait, sent });
+                // What is told that there is no such account has nothing to remove.
+                if asked == 0 && matches!(code, Some(404 | 410 | 604)) {
+                    call.leaves = 3;
+                }
                 patience = (at + HOUR * 11 / 10).max(asks);
             }
             (Some(503), _) if retry_after > 0 => {
@@ -309,7 +316,7 @@ impl State {
                 patience = patience.max(asks);
             }
             (Some(500 | 413 | 480 | 486 | 600 | 603), _) if retry_after > 0 => {
-                call.asked.insert(target, (run, asks));
+                call.asked.insert(target, (run, asks, sent));
                 patience = patience.max(asks);
             }
             _ => {}
@@ -413,12 +420,68 @@ impl State {
         }
     }
 
+    /// Runs have died, or are no longer the ones that act. By a clock that was wrong the numbers of what they had in flight may be
+    /// far ahead of the next clock, and they are in no store yet: nobody can know of them. So they are lost on their way, or the
+    /// registrar forgets them. Where all clocks are right this excuses nothing.
+    pub fn lose_numbers(&mut self, runs: &[u32]) {
+        if !self.rules.clock_jumps {
+            return;
+        }
+        let open: Vec<(Box<str>, u32, String)> = self
+            .book
+            .flights
+            .values()
+            .filter(|flight| runs.contains(&flight.run))
+            .map(|flight| (flight.call.clone(), flight.cseq, flight.reference.clone()))
+            .collect();
+        for (call, cseq, reference) in open {
+            let kept = self.records.all.get(&*reference).map_or(0, |record| record.cseq);
+            let used = &mut self.book.call(&call).used;
+            *used = kept.min(*used);
+            for host in self.hosts.values_mut() {
+                host.numbers.remove(&call);
+            }
+            self.book.lost.insert((call, cseq));
+        }
+    }
+
+    /// A process is dead.
+    pub fn bury(&mut self, life: u32) {
+        let runs = self.book.runs.iter().filter(|(_, run)| run.life.id == life);
+        let runs: Vec<u32> = runs.map(|(id, _)| *id).collect();
+        self.lose_numbers(&runs);
+        self.book.bury(life);
+    }
+
+    /// A trunk that is gone is forgotten. By a clock that was wrong its numbers may be ahead of those of the next clock: nothing
+    /// can tell, should it come back. A registrar compares with the bindings that it holds (RFC 3261 §10.3), so it forgets too.
+    pub fn forgotten(&mut self, reference: &str) {
+        if !self.rules.clock_jumps {
+            return;
+        }
+        let calls: Vec<Box<str>> = self
+            .catalogue
+            .calls
+            .iter()
+            .filter(|(_, call)| call.reference == reference)
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in calls {
+            self.book.call(&id).used = 0;
+            for host in self.hosts.values_mut() {
+                host.numbers.remove(&id);
+            }
+        }
+    }
+
     /// A run was told what the store kept.
     pub fn loaded(&mut self, run: u32, records: &[Record]) {
         self.say(format_args!("~{run} loaded {} records", records.len()));
         if !self.rules.clock_jumps {
             return;
         }
+        let others: Vec<u32> = self.book.runs.keys().filter(|other| **other != run).copied().collect();
+        self.lose_numbers(&others);
         // By a clock that is wrong, a binding may be believed to last for the whole of what was granted.
         let at = self.now();
         for record in records {

@@ -217,6 +217,9 @@ impl State {
         if self.rules.broken == Broken::Blackhole && &*request.user == "u1" {
             return (None, false);
         }
+        if self.book.lost.contains(&(request.call_id.clone(), request.cseq)) {
+            return (None, false);
+        }
         let name = self.book.call_name(&self.catalogue, &request.call_id);
         self.book.used(&request.call_id, cseq);
         let password = self.catalogue.accounts.get(&(request.user.clone(), request.domain.clone()));

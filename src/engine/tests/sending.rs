@@ -366,3 +366,17 @@ fn of_the_same_age_a_retry_goes_before_a_first_registration() {
     sim.run(3 * SECOND);
     assert_eq!(sim.log.iter().map(|sent| &*sent.trunk).collect::<Vec<_>>(), ["z-failed", "a-new"]);
 }
+
+#[test]
+fn numbers_that_run_ahead_of_the_clock_are_kept_though_the_requester_cannot_be_reached() {
+    let mut sim = Sim::with(&[trunk("t", &["u@h0"])]);
+    sim.run(MINUTE);
+    sim.skew = -24 * 3_600_000;
+    sim.way = Way::Down;
+    sim.run(30 * MINUTE);
+    // The process is killed. Each number is checked to be higher than any that was used before.
+    sim.restart(SECOND, 0);
+    sim.way = Way::Up;
+    sim.run(MINUTE);
+    assert!(sim.bound("t", "u@h0"));
+}
