@@ -141,6 +141,7 @@ impl World {
             address: target.as_ref().map_or(&host, |to| &to.address),
             transport: target.as_ref().and_then(|to| to.transport).unwrap_or(transport),
             position: u8::try_from(uri).unwrap(),
+            preferred_edge: attempt.edge == 0,
             at: self.now.at,
         };
         // It takes its time.

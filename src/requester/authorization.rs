@@ -10,7 +10,7 @@ use crate::proto::sipmessage::Authorization;
 pub fn read(given: &Authorization) -> Result<String, RequestError> {
     let field = |name: &str| format!("message.authorization.{name}");
     let scheme = if given.scheme.is_empty() { "Digest" } else { &given.scheme };
-    check::token(&field("scheme"), scheme)?;
+    check::token(field("scheme"), scheme)?;
     let mut parts = Vec::new();
     let quoted = [
         ("username", &given.username),
@@ -22,12 +22,12 @@ pub fn read(given: &Authorization) -> Result<String, RequestError> {
         ("opaque", &given.opaque),
     ];
     for (name, value) in quoted.into_iter().filter(|(_, value)| !value.is_empty()) {
-        let value = check::plain_text(&field(name), value)?;
+        let value = check::plain_text(field(name), value)?;
         parts.push(format!("{name}=\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")));
     }
     let bare = [("algorithm", &given.algorithm), ("qop", &given.qop)];
     for (name, value) in bare.into_iter().filter(|(_, value)| !value.is_empty()) {
-        parts.push(format!("{name}={}", check::token(&field(name), value)?));
+        parts.push(format!("{name}={}", check::token(field(name), value)?));
     }
     if given.nonce_count > 0 {
         parts.push(format!("nc={:08x}", given.nonce_count));

@@ -42,7 +42,7 @@ pub fn is_token(text: &str) -> bool {
 }
 
 /// Refuses control characters (CR, LF and NUL among them). The value is not shown: it may be a secret.
-pub fn plain_text<'a>(field: impl fmt::Display, value: &'a str) -> Result<&'a str, RequestError> {
+pub fn plain_text(field: impl fmt::Display, value: &str) -> Result<&str, RequestError> {
     match value.char_indices().find(|(_, c)| c.is_control() && *c != '\t') {
         None => Ok(value),
         Some((at, c)) => Err(RequestError::invalid(
@@ -56,7 +56,7 @@ pub fn plain_text<'a>(field: impl fmt::Display, value: &'a str) -> Result<&'a st
 }
 
 /// A token, as tags, methods and the names of header fields are.
-pub fn token<'a>(field: impl fmt::Display, value: &'a str) -> Result<&'a str, RequestError> {
+pub fn token(field: impl fmt::Display, value: &str) -> Result<&str, RequestError> {
     if is_token(value) {
         Ok(value)
     } else {
@@ -65,7 +65,7 @@ pub fn token<'a>(field: impl fmt::Display, value: &'a str) -> Result<&'a str, Re
 }
 
 /// A Call-ID: visible ASCII characters without a space.
-pub fn call_id<'a>(field: impl fmt::Display, value: &'a str) -> Result<&'a str, RequestError> {
+pub fn call_id(field: impl fmt::Display, value: &str) -> Result<&str, RequestError> {
     if !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic()) {
         Ok(value)
     } else {

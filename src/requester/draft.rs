@@ -107,7 +107,7 @@ impl Draft {
         }
         let credentials = match (extensions.gateway_auth, mode, route.is_empty()) {
             (None, ..) => None,
-            (Some((field, value)), Mode::Direct, _) => Some(credentials::decode(&field, value)?),
+            (Some((field, value)), Mode::Direct, _) => Some(credentials::decode(field, value)?),
             (Some((field, value)), Mode::Proxied, false) => {
                 put(&field, credentials::HEADER, value.to_owned())?;
                 None
