@@ -11,4 +11,5 @@ mod kamailio_harness;
 mod operator;
 mod process_harness;
 mod standalone;
+#[allow(dead_code, reason = "the suite of faults needs more of it")]
 mod support;

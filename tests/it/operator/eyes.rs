@@ -4,12 +4,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use kube::Client;
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams,
 };
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Client, Config};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -37,9 +36,7 @@ impl Eyes {
     }
 
     pub async fn in_namespace(plane: &ControlPlane, namespace: &str) -> Self {
-        let kubeconfig = Kubeconfig::read_from(plane.kubeconfig()).unwrap();
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
-        Self { client: Client::try_from(config).unwrap(), namespace: namespace.to_owned() }
+        Self { client: plane.client().await, namespace: namespace.to_owned() }
     }
 
     /// The objects of a kind.

@@ -8,10 +8,9 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client, Config, Resource};
+use kube::{Api, Resource};
 use routr_registry::engine::view::{Summary, TrunkState};
 use routr_registry::spec::Registry;
 use serde::de::DeserializeOwned;
@@ -20,7 +19,6 @@ use tokio::time::Instant;
 
 use super::stage::{Installation, Operator, RELEASE, SOON};
 use crate::chain::rig;
-use crate::support::control_plane::ControlPlane;
 use crate::support::process::tail;
 use crate::support::wait::{wait_at_pace, wait_for};
 
@@ -30,13 +28,6 @@ pub const HAND_OVER: Duration = Duration::from_secs(2);
 pub const TAKE_OVER: Duration = Duration::from_secs(15);
 /// What a loaded machine may add to a measurement.
 pub const LOAD: Duration = Duration::from_millis(500);
-
-/// A client that may do everything.
-pub async fn client(plane: &ControlPlane) -> Client {
-    let kubeconfig = Kubeconfig::read_from(plane.kubeconfig()).unwrap();
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
-    Client::try_from(config).unwrap()
-}
 
 /// Every version of one object that a watch has shown since this began, and when it came.
 pub struct History<T> {
@@ -61,7 +52,7 @@ impl<T: Clone + Debug + Send + 'static> History<T> {
             + 'static,
         K::DynamicType: Default + Eq + std::hash::Hash + Clone,
     {
-        let api: Api<K> = Api::namespaced(client(cluster.plane).await, cluster.namespace.name());
+        let api: Api<K> = Api::namespaced(cluster.plane.client().await, cluster.namespace.name());
         let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
         let seen: Arc<Mutex<Vec<(Instant, T)>>> = Arc::default();
         let notes = seen.clone();

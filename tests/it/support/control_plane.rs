@@ -18,6 +18,8 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use tempfile::TempDir;
@@ -54,6 +56,7 @@ pub struct ControlPlane {
     processes: Mutex<Processes>,
     port: u16,
     etcd_port: u16,
+    peer_port: u16,
     tools: Tools,
     // After the processes that write there, before the one that clears it away.
     dir: TempDir,
@@ -96,7 +99,7 @@ impl ControlPlane {
         answers(&tools, &mut [&mut etcd, &mut api_server], &[HEALTH]).await;
         let controller_manager = spawn("kube-controller-manager", &dir, controller_manager_flags(&dir));
         let processes = Mutex::new(Processes { api_server, controller_manager, etcd });
-        let plane = Self { processes, port, etcd_port, tools, dir, _janitor: janitor };
+        let plane = Self { processes, port, etcd_port, peer_port, tools, dir, _janitor: janitor };
         plane.ready().await;
         plane
     }
@@ -177,10 +180,15 @@ impl ControlPlane {
 
     /// A kubeconfig with a token of a ServiceAccount, good for a day.
     pub async fn service_account_kubeconfig(&self, namespace: &str, account: &str) -> PathBuf {
+        self.service_account_kubeconfig_by(namespace, account, self.port).await
+    }
+
+    /// The same, with another port of 127.0.0.1: that of a wire to the API server.
+    pub async fn service_account_kubeconfig_by(&self, namespace: &str, account: &str, port: u16) -> PathBuf {
         let token =
             self.kubectl(["create", "token", account, "--namespace", namespace, "--duration=24h"]).await.ok();
         let user = json!({ "token": token.trim() });
-        write_kubeconfig(self.dir.path(), &format!("{namespace}.{account}"), self.port, &user)
+        write_kubeconfig(self.dir.path(), &format!("{namespace}.{account}.{port}"), port, &user)
     }
 
     /// The same, with the token in a file of its own, as a pod has it: the file is returned too.
@@ -249,6 +257,50 @@ impl ControlPlane {
     /// Lets it go on.
     pub async fn resume_api_server(&self) {
         self.processes.lock().await.api_server.resume();
+    }
+
+    /// Ends etcd by SIGKILL and waits until its port is free. The API server goes on without.
+    pub async fn kill_etcd(&self) {
+        self.processes.lock().await.etcd.kill().await;
+        let port = self.etcd_port;
+        wait_until(async || ports::is_free(port), START, "etcd's port to be free").await;
+    }
+
+    /// Starts etcd on the same ports with the same data, and waits until the API server is ready with it.
+    pub async fn start_etcd(&self) {
+        let mut processes = self.processes.lock().await;
+        processes.etcd.end();
+        processes.etcd = spawn("etcd", &self.dir, etcd_flags(&self.dir, self.etcd_port, self.peer_port));
+        drop(processes);
+        self.ready().await;
+    }
+
+    /// Freezes etcd: the API server's requests to it hang.
+    pub async fn pause_etcd(&self) {
+        self.processes.lock().await.etcd.pause();
+    }
+
+    /// Lets it go on.
+    pub async fn resume_etcd(&self) {
+        self.processes.lock().await.etcd.resume();
+    }
+
+    /// A client that may do everything.
+    pub async fn client(&self) -> Client {
+        let kubeconfig =
+            Kubeconfig::read_from(self.kubeconfig()).expect("the kubeconfig of the administrator");
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+        Client::try_from(config.expect("a configuration of a client")).expect("a client")
+    }
+
+    /// The port of 127.0.0.1 of the API server.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Files with the certificate and the key of the API server, for somebody in its place.
+    pub fn server_identity(&self) -> (PathBuf, PathBuf) {
+        (self.dir.path().join(pki::SERVER_CERTIFICATE), self.dir.path().join(pki::SERVER_KEY))
     }
 
     /// The ids of its processes.

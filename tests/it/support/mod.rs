@@ -2,6 +2,7 @@
 
 pub mod control_plane;
 pub mod http;
+pub mod installation;
 pub mod kamailio;
 pub mod ports;
 pub mod process;
