@@ -4,8 +4,8 @@
 
 use std::io;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -54,10 +54,31 @@ impl Wiring {
     }
 }
 
+/// A connection that a client made, and what came by it.
+#[derive(Debug)]
+pub struct Flow {
+    /// The client's port.
+    pub from: u16,
+    /// Whose it is; whoever finds out writes it here.
+    pub owner: OnceLock<usize>,
+    sent: Arc<AtomicUsize>,
+}
+
+impl Flow {
+    /// Bytes from the client so far.
+    pub fn sent(&self) -> usize {
+        self.sent.load(Ordering::Relaxed)
+    }
+}
+
+/// All flows, ended ones too.
+type Flows = Arc<Mutex<Vec<Arc<Flow>>>>;
+
 /// A proxy on a port of its own. Ends when it is dropped.
 pub struct Link {
     port: u16,
     home: u16,
+    flows: Flows,
     wiring: watch::Sender<Wiring>,
     _end: DropGuard,
 }
@@ -72,13 +93,20 @@ impl Link {
     pub fn on(port: u16, upstream: u16) -> Self {
         let (wiring, states) = watch::channel(Wiring { mode: Mode::Pass, upstream });
         let end = CancellationToken::new();
-        tokio::spawn(end.clone().run_until_cancelled_owned(listen(port, states, end.clone())));
-        Self { port, home: upstream, wiring, _end: end.drop_guard() }
+        let flows = Flows::default();
+        let listening = listen(port, states, flows.clone(), end.clone());
+        tokio::spawn(end.clone().run_until_cancelled_owned(listening));
+        Self { port, home: upstream, flows, wiring, _end: end.drop_guard() }
     }
 
     /// Where it listens.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Every connection so far.
+    pub fn flows(&self) -> Flows {
+        self.flows.clone()
     }
 
     /// From now on it does this.
@@ -97,7 +125,7 @@ impl Link {
     }
 }
 
-async fn listen(port: u16, mut states: watch::Receiver<Wiring>, end: CancellationToken) {
+async fn listen(port: u16, mut states: watch::Receiver<Wiring>, flows: Flows, end: CancellationToken) {
     let refused = Arc::new(Notify::new());
     loop {
         let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await else {
@@ -107,8 +135,11 @@ async fn listen(port: u16, mut states: watch::Receiver<Wiring>, end: Cancellatio
         };
         loop {
             tokio::select! {
-                accepted = listener.accept() => if let Ok((stream, _)) = accepted {
-                    let connection = connection(stream, states.clone(), refused.clone());
+                accepted = listener.accept() => if let Ok((stream, from)) = accepted {
+                    let sent = Arc::<AtomicUsize>::default();
+                    let flow = Flow { from: from.port(), owner: OnceLock::new(), sent: sent.clone() };
+                    flows.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::new(flow));
+                    let connection = connection(stream, states.clone(), sent, refused.clone());
                     tokio::spawn(end.clone().run_until_cancelled_owned(connection));
                 },
                 () = refused.notified() => break,
@@ -129,7 +160,12 @@ async fn listen(port: u16, mut states: watch::Receiver<Wiring>, end: Cancellatio
     }
 }
 
-async fn connection(client: TcpStream, mut states: watch::Receiver<Wiring>, refused: Arc<Notify>) {
+async fn connection(
+    client: TcpStream,
+    mut states: watch::Receiver<Wiring>,
+    sent: Arc<AtomicUsize>,
+    refused: Arc<Notify>,
+) {
     // Whatever ends it ends it by a reset.
     let _ = client.set_zero_linger();
     let upstream = loop {
@@ -154,10 +190,10 @@ async fn connection(client: TcpStream, mut states: watch::Receiver<Wiring>, refu
     let _ = server.set_zero_linger();
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let answered = Arc::new(AtomicUsize::new(0));
+    let answered = Arc::<AtomicUsize>::default();
     tokio::select! {
-        () = pump(from_client, to_server, states.clone(), None) => {}
-        () = pump(from_server, to_client, states.clone(), Some(answered)) => {}
+        () = pump(from_client, to_server, states.clone(), sent, false) => {}
+        () = pump(from_server, to_client, states.clone(), answered, true) => {}
         () = broken(states, upstream) => {}
     }
 }
@@ -170,12 +206,13 @@ async fn broken(mut states: watch::Receiver<Wiring>, upstream: u16) {
     }
 }
 
-/// Carries bytes until either end is gone. `answered` counts those of a server.
+/// Carries bytes until either end is gone, and counts them in `carried`.
 async fn pump(
     mut from: OwnedReadHalf,
     to: OwnedWriteHalf,
     mut states: watch::Receiver<Wiring>,
-    answered: Option<Arc<AtomicUsize>>,
+    carried: Arc<AtomicUsize>,
+    from_server: bool,
 ) {
     let (sender, pieces) = mpsc::channel(UNDER_WAY);
     let reader = async move {
@@ -199,18 +236,12 @@ async fn pump(
             };
             let Ok(read @ 1..) = read else { return };
             let mut due = Instant::now();
+            let all = carried.fetch_add(read, Ordering::Relaxed) + read;
             let mode = states.borrow().mode;
             match mode {
                 Mode::Delay(time) => due += time,
                 Mode::Throttle(_) => sleep(Duration::from_millis(100)).await,
-                Mode::CutAfter(most) => {
-                    if answered
-                        .as_ref()
-                        .is_some_and(|all| all.fetch_add(read, Ordering::Relaxed) + read > most)
-                    {
-                        return;
-                    }
-                }
+                Mode::CutAfter(most) if from_server && all > most => return,
                 _ => {}
             }
             if sender.send((due, buffer[..read].to_vec())).await.is_err() {

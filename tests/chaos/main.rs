@@ -19,6 +19,7 @@ mod fakes;
 mod fault;
 mod http;
 mod link;
+mod operator;
 mod parts;
 mod pokes;
 mod report;
@@ -83,10 +84,10 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let chosen = choose(&args);
     if args.list {
-        chosen.iter().for_each(|scenario| println!("{}", scenario.name));
+        chosen.names().for_each(|name| println!("{name}"));
         return ExitCode::SUCCESS;
     }
-    if chosen.is_empty() {
+    if chosen.names().next().is_none() {
         eprintln!("chaos: no scenario is called {:?}; --list shows all", args.names.join(" "));
         return ExitCode::FAILURE;
     }
@@ -95,36 +96,61 @@ fn main() -> ExitCode {
     code
 }
 
-/// By exact name where that is one, else by a part of it.
-fn choose(args: &Args) -> Vec<Scenario> {
-    let all = cases::all();
-    let whole = args.names.join(" ");
-    if let Some(one) = all.iter().find(|scenario| scenario.name == whole) {
-        return vec![one.clone()];
-    }
-    let named = |scenario: &Scenario| {
-        args.names.is_empty()
-            || scenario.name.contains(&whole)
-            || args.names.iter().any(|name| scenario.name == *name)
-    };
-    all.into_iter().filter(|scenario| (!args.quick || scenario.quick) && named(scenario)).collect()
+/// What is to be played.
+struct Chosen {
+    standalone: Vec<Scenario>,
+    operator: Vec<operator::Scenario>,
 }
 
-async fn run(args: &Args, chosen: Vec<Scenario>) -> ExitCode {
-    let lanes = args.lanes.clamp(1, chosen.len());
-    println!(
-        "{} scenarios, {lanes} at a time, each with {} trunks; starting the worlds",
-        chosen.len(),
-        args.trunks
-    );
-    let report = Arc::new(Report::new(chosen.len(), args.trunks, args.logs.clone()));
+impl Chosen {
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let standalone = self.standalone.iter().map(|scenario| &*scenario.name);
+        standalone.chain(self.operator.iter().map(|scenario| &*scenario.name))
+    }
+
+    fn retain(&mut self, wanted: impl Fn(&str, bool) -> bool) {
+        self.standalone.retain(|scenario| wanted(&scenario.name, scenario.quick));
+        self.operator.retain(|scenario| wanted(&scenario.name, scenario.quick));
+    }
+}
+
+/// By exact name where that is one, else by a part of it.
+fn choose(args: &Args) -> Chosen {
+    let mut chosen = Chosen { standalone: cases::all(), operator: operator::all() };
+    let whole = args.names.join(" ");
+    if chosen.names().any(|name| name == whole) {
+        chosen.retain(|name, _| name == whole);
+        return chosen;
+    }
+    chosen.retain(|name, quick| {
+        let named =
+            args.names.is_empty() || name.contains(&whole) || args.names.iter().any(|given| name == *given);
+        named && (!args.quick || quick)
+    });
+    chosen
+}
+
+async fn run(args: &Args, chosen: Chosen) -> ExitCode {
+    let count = chosen.names().count();
+    let lanes = args.lanes.clamp(1, count);
+    println!("{count} scenarios, {lanes} at a time, each with {} trunks; starting the worlds", args.trunks);
+    let report = Arc::new(Report::new(count, args.trunks, args.logs.clone()));
     // The longest first, so that no lane is left alone with one.
-    let mut chosen = chosen;
-    chosen.sort_by_key(|scenario| {
+    let mut standalone = chosen.standalone;
+    standalone.sort_by_key(|scenario| {
         std::cmp::Reverse(scenario.steps.iter().map(|step| step.lasts).sum::<std::time::Duration>())
     });
-    let queue = Arc::new(Mutex::new(VecDeque::from(chosen)));
-    let lanes = join_all((0..lanes).map(|_| lane(queue.clone(), report.clone(), args.trunks)));
+    let queue = Arc::new(Mutex::new(VecDeque::from(standalone)));
+    let mut of_operator = Some(VecDeque::from(chosen.operator));
+    let lanes = join_all((0..lanes).map(|_| {
+        // One lane takes those of the operator, all in one world, before it joins in the others.
+        let (of_operator, queue, report) =
+            (of_operator.take().unwrap_or_default(), queue.clone(), report.clone());
+        async move {
+            operator::lane(of_operator, &report, args.trunks).await;
+            lane(queue, report, args.trunks).await;
+        }
+    }));
     let (mut interrupt, mut terminate) = (
         signal(SignalKind::interrupt()).expect("SIGINT can be received"),
         signal(SignalKind::terminate()).expect("SIGTERM can be received"),
@@ -170,7 +196,7 @@ async fn lane(queue: Arc<Mutex<VecDeque<Scenario>>>, report: Arc<Report>, trunks
             Err(panic) => Outcome { wrong: vec![words(&*panic)], ..Outcome::default() },
         };
         if !outcome.wrong.is_empty() {
-            report.keep_logs(&scenario.name, stage, &outcome);
+            report.keep_logs(&scenario.name, stage.logs(), &outcome);
             world = None;
         }
         report.add(&scenario.name, outcome);

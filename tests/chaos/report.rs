@@ -9,7 +9,6 @@ use tokio::time::Instant;
 
 use crate::scenario::Outcome;
 use crate::support::wait::wait_until;
-use crate::world::World;
 
 /// A watcher that is as late as this has little to say of times.
 const LATE: Duration = Duration::from_millis(1_500);
@@ -56,21 +55,13 @@ impl Report {
     }
 
     fn place(&self, name: &str) -> PathBuf {
-        self.folder.join(name.replace([' ', ','], "-"))
+        self.folder.join(name.replace([' ', ',', ':'], "-"))
     }
 
-    /// Keeps what the processes said.
-    pub fn keep_logs(&self, name: &str, world: &World, outcome: &Outcome) {
+    /// Keeps what the processes said: file names with their contents.
+    pub fn keep_logs(&self, name: &str, logs: Vec<(&'static str, String)>, outcome: &Outcome) {
         let place = self.place(name);
-        let logs = [
-            ("registry.log", world.registry.output()),
-            ("requester.log", world.requester.output()),
-            ("api.log", world.api.output()),
-            ("kamailio.log", world.kamailio.log()),
-            ("wrong.txt", outcome.wrong.join("\n")),
-            ("looks.txt", looks(world)),
-        ];
-        for (file, text) in logs {
+        for (file, text) in logs.into_iter().chain([("wrong.txt", outcome.wrong.join("\n"))]) {
             keep(&place, file, &text);
         }
     }
@@ -112,30 +103,6 @@ fn keep(place: &Path, file: &str, text: &str) {
     if let Err(error) = fs::create_dir_all(place).and_then(|()| fs::write(place.join(file), text)) {
         eprintln!("chaos: {} cannot be written: {error}", place.join(file).display());
     }
-}
-
-/// What was seen, one line for each look.
-fn looks(world: &World) -> String {
-    let seen = world.watch.seen();
-    let Some(first) = seen.samples.first() else { return String::new() };
-    let line = |sample: &crate::watch::Sample| {
-        let summary = sample.summary.as_ref().map(|s| {
-            let healths = [&s.api, &s.requester, &s.cache].map(|h| (h.ok, h.message.clone()));
-            format!(
-                "{:?} in flight {} of {} waiting {} {healths:?}",
-                s.counts, s.in_flight, s.in_flight_limit, s.waiting
-            )
-        });
-        let ready = sample.ready.as_ref().map(|(code, _)| *code);
-        format!(
-            "{:8.2} {:?} {ready:?} {summary:?} {:?} {:?}\n",
-            (sample.at - first.at).as_secs_f64(),
-            sample.live,
-            sample.registry,
-            sample.requester
-        )
-    };
-    seen.samples.iter().map(line).collect()
 }
 
 /// Waits for the processes that were started to be gone, and says which are not.

@@ -1,5 +1,6 @@
 //! What Linux says of a process: its memory, descriptors, time used and when it started.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 /// Clock ticks a second in /proc/PID/stat: a constant of Linux' interface to programs.
@@ -49,4 +50,21 @@ pub fn vitals(pid: i32) -> Option<Vitals> {
 pub fn forget_peak(pid: i32) {
     // Where that is not allowed, the peak is that of its whole life: still an upper bound.
     let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
+}
+
+/// The local TCP ports of a process' IPv4 connections.
+pub fn ports_of(pid: i32) -> BTreeSet<u16> {
+    let links = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let sockets: BTreeSet<String> = links
+        .filter_map(|link| fs::read_link(link.path()).ok())
+        .filter_map(|to| Some(to.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+        .collect();
+    let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let port = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        // The second is the local address, the tenth the inode.
+        let (_, port) = fields.get(1)?.split_once(':')?;
+        sockets.contains(*fields.get(9)?).then(|| u16::from_str_radix(port, 16).ok())?
+    };
+    table.lines().skip(1).filter_map(port).collect()
 }

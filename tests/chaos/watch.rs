@@ -165,6 +165,24 @@ impl Watch {
         lock(&self.facts)
     }
 
+    /// What was seen, one line for each look.
+    pub fn protocol(&self) -> String {
+        let seen = self.seen();
+        let Some(first) = seen.samples.first() else { return String::new() };
+        let line = |sample: &Sample| {
+            let summary = sample.summary.as_ref().map(brief);
+            let ready = sample.ready.as_ref().map(|(code, _)| *code);
+            format!(
+                "{:8.2} {:?} {ready:?} {summary:?} {:?} {:?}\n",
+                (sample.at - first.at).as_secs_f64(),
+                sample.live,
+                sample.registry,
+                sample.requester
+            )
+        };
+        seen.samples.iter().map(line).collect()
+    }
+
     /// Waits for a look that begins from now on and satisfies this.
     pub async fn until_sample(
         &mut self,
@@ -198,7 +216,17 @@ impl Watch {
     }
 }
 
-async fn until<T>(
+/// What an engine says, on one line.
+pub fn brief(summary: &Summary) -> String {
+    let healths = [&summary.api, &summary.requester, &summary.cache].map(|h| (h.ok, h.message.clone()));
+    format!(
+        "{:?} in flight {} of {} waiting {} {healths:?}",
+        summary.counts, summary.in_flight, summary.in_flight_limit, summary.waiting
+    )
+}
+
+/// Waits for a value that satisfies this; `old` is none that counts.
+pub async fn until<T>(
     values: &mut watch::Receiver<Option<Arc<T>>>,
     deadline: Duration,
     mut good: impl FnMut(&T) -> Result<(), String>,
@@ -218,7 +246,7 @@ async fn until<T>(
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -264,12 +292,12 @@ async fn sample(places: Places, facts: &Mutex<Facts>) -> Sample {
     }
 }
 
-fn json<T: DeserializeOwned>(body: &Bytes) -> Result<T, String> {
+pub fn json<T: DeserializeOwned>(body: &Bytes) -> Result<T, String> {
     serde_json::from_slice(body).map_err(|error| format!("{error}: {}", String::from_utf8_lossy(body)))
 }
 
 /// The samples of the Prometheus text format, without its comments; a password in it is kept as a figure of that name.
-fn figures(body: &Bytes) -> BTreeMap<String, f64> {
+pub fn figures(body: &Bytes) -> BTreeMap<String, f64> {
     let text = String::from_utf8_lossy(body);
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     let pairs = lines

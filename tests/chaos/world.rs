@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::datagrams::Datagrams;
 use crate::link::Link;
 use crate::parts::{Addresses, Api, DOMAIN, INSTANCE, MARK, Registry, Requester, START, password, trunk};
-use crate::support::kamailio::{Kamailio, Options, User};
+use crate::support::kamailio::{Binding, Kamailio, Options, User};
 use crate::support::ports;
 use crate::support::process::Process;
 use crate::support::redis::{Options as RedisOptions, Redis};
@@ -28,9 +28,9 @@ const MORE_DESCRIPTORS: usize = 24;
 /// And so much of a core, beside twice as much as after the warm-up.
 const MORE_CPU: f64 = 0.15;
 /// Over so long is that measured.
-const CPU_SPAN: Duration = Duration::from_secs(2);
+pub const CPU_SPAN: Duration = Duration::from_secs(2);
 /// How long a process may take to be as before.
-const TO_REST: Duration = Duration::from_secs(20);
+pub const TO_REST: Duration = Duration::from_secs(20);
 
 /// The wires.
 pub struct Wires {
@@ -95,11 +95,7 @@ impl World {
         let addresses =
             Addresses { api: wires.api.port(), requester: wires.requester.port(), redis: wires.redis.port() };
         let registry = Registry::start(addresses, &redis_password());
-        let id = RegistryId::new(INSTANCE);
-        let call_ids: BTreeMap<String, String> = users
-            .iter()
-            .map(|user| (user.clone(), id.call_id(&format!("trunk-{user}"), DOMAIN, user).to_string()))
-            .collect();
+        let call_ids = call_ids(&users);
         let places = Places {
             public: registry.public,
             private: registry.private,
@@ -115,10 +111,7 @@ impl World {
             call_ids,
         };
         let watch = Watch::start(places, facts);
-        let encoded =
-            users.iter().take(50).map(|user| BASE64_STANDARD.encode(format!("{user}:{}", password(user))));
-        let secrets =
-            encoded.chain(["X-Gateway-Auth: ", "Digest username", MARK].map(str::to_owned)).collect();
+        let secrets = secrets(&users);
         let mut world = Self {
             users,
             trunks,
@@ -160,8 +153,8 @@ impl World {
             if sample.at - first.at < 2 * CPU_SPAN {
                 return Err("the figures are being taken".to_owned());
             }
-            usual.0 = usual_of(first, sample, |sample| sample.registry)?;
-            usual.1 = usual_of(first, sample, |sample| sample.requester)?;
+            usual.0 = Usual::between((first.at, first.registry), (sample.at, sample.registry))?;
+            usual.1 = Usual::between((first.at, first.requester), (sample.at, sample.requester))?;
             Ok(())
         };
         self.watch.until_sample(START, measure).await?;
@@ -172,14 +165,7 @@ impl World {
     /// Waits until every binding has a higher CSeq than now. How long that took.
     pub async fn all_refreshed(&mut self, deadline: Duration) -> Result<Duration, String> {
         let mut before: Option<BTreeMap<String, u64>> = None;
-        let refreshed = |look: &Look| {
-            let bindings = look.bindings.as_deref().unwrap_or_default();
-            let now: BTreeMap<String, u64> =
-                bindings.iter().map(|binding| (binding.call_id.clone(), binding.cseq)).collect();
-            let before = before.get_or_insert_with(|| now.clone());
-            let old = before.iter().filter(|(id, cseq)| now.get(*id).is_none_or(|now| now <= *cseq)).count();
-            if old == 0 { Ok(()) } else { Err(format!("{old} bindings are not refreshed")) }
-        };
+        let refreshed = |look: &Look| refreshed(&mut before, look.bindings.as_deref().unwrap_or_default());
         self.watch.until_look(deadline, refreshed).await
     }
 
@@ -189,20 +175,9 @@ impl World {
         let began = Instant::now();
         let (count, invalid) = (self.users.len() as u64, self.invalid);
         self.watch.until_sample(deadline, |sample| registered(sample, count, invalid)).await?;
-        let users: BTreeSet<String> = self.users.iter().map(|user| format!("{user}@{DOMAIN}")).collect();
-        let one_each = |look: &Look| {
-            let bindings = look.bindings.as_ref().ok_or("Kamailio does not answer")?;
-            let there: BTreeSet<String> = bindings.iter().map(|binding| binding.aor.clone()).collect();
-            if bindings.len() == users.len() && there == users {
-                return Ok(());
-            }
-            let missing: Vec<&String> = users.difference(&there).take(3).collect();
-            Err(format!(
-                "Kamailio has {} bindings of {} accounts, missing {missing:?}",
-                bindings.len(),
-                there.len()
-            ))
-        };
+        let users = &self.users;
+        let one_each =
+            |look: &Look| one_each(look.bindings.as_deref().ok_or("Kamailio does not answer")?, users);
         self.watch.until_look(deadline.saturating_sub(began.elapsed()) + 3 * CPU_SPAN, one_each).await?;
         Ok(())
     }
@@ -216,11 +191,9 @@ impl World {
             let Some(first) = kept.iter().rev().find(|old| sample.at - old.at >= CPU_SPAN) else {
                 return Err("the figures are being taken".to_owned());
             };
-            let registry =
-                as_usual("the registry", usual.0, usual_of(first, sample, |sample| sample.registry)?);
-            let requester =
-                as_usual("the Requester", usual.1, usual_of(first, sample, |sample| sample.requester)?);
-            registry.and(requester)
+            let registry = Usual::between((first.at, first.registry), (sample.at, sample.registry))?;
+            let requester = Usual::between((first.at, first.requester), (sample.at, sample.requester))?;
+            usual.0.allows("the registry", registry).and(usual.1.allows("the Requester", requester))
         };
         self.watch.until_sample(TO_REST, rests).await.map(drop)
     }
@@ -248,15 +221,59 @@ impl World {
             }
             said.push((path, String::from_utf8_lossy(&body).into_owned()));
         }
-        for (place, text) in &said {
-            if let Some(line) = text.lines().find(|line| line.contains("panicked at")) {
-                return Err(format!("a panic in {place}: {line}"));
-            }
-            for secret in &self.secrets {
-                if let Some(line) = text.lines().find(|line| line.contains(secret)) {
-                    return Err(format!("{place} gives away {secret:?}: {line}"));
-                }
-            }
+        discreet(&said, &self.secrets)
+    }
+
+    /// What is worth keeping after a failure: file names with their contents.
+    pub fn logs(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("registry.log", self.registry.output()),
+            ("requester.log", self.requester.output()),
+            ("api.log", self.api.output()),
+            ("kamailio.log", self.kamailio.log()),
+            ("looks.txt", self.watch.protocol()),
+        ]
+    }
+}
+
+impl Usual {
+    /// What a process needed between two looks at it.
+    pub fn between(
+        first: (Instant, Option<Vitals>),
+        last: (Instant, Option<Vitals>),
+    ) -> Result<Self, String> {
+        let (before, vitals) = (first.1.ok_or("it does not run")?, last.1.ok_or("it does not run")?);
+        let cpu = (vitals.cpu - before.cpu) / (last.0 - first.0).as_secs_f64();
+        Ok(Self { rss: vitals.rss, descriptors: vitals.descriptors, cpu })
+    }
+
+    /// The more of each.
+    pub fn or_more(self, other: Self) -> Self {
+        Self {
+            rss: self.rss.max(other.rss),
+            descriptors: self.descriptors.max(other.descriptors),
+            cpu: self.cpu.max(other.cpu),
+        }
+    }
+
+    /// Whether what the process called `name` needs now is not much more.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+    pub fn allows(self, name: &str, now: Self) -> Result<(), String> {
+        let memory = ((self.rss as f64 * MORE_MEMORY.0) as u64).max(self.rss + MORE_MEMORY.1);
+        if now.rss > memory {
+            return Err(format!(
+                "{name} has {} KiB, {} after the warm-up, at most {memory} are good",
+                now.rss, self.rss
+            ));
+        }
+        if now.descriptors > self.descriptors + MORE_DESCRIPTORS {
+            return Err(format!(
+                "{name} has {} descriptors, {} after the warm-up",
+                now.descriptors, self.descriptors
+            ));
+        }
+        if now.cpu > 2.0 * self.cpu + MORE_CPU {
+            return Err(format!("{name} needs {:.2} of a core, {:.2} after the warm-up", now.cpu, self.cpu));
         }
         Ok(())
     }
@@ -273,29 +290,51 @@ fn registered(sample: &Sample, count: u64, invalid: u64) -> Result<(), String> {
     if counts == expected { Ok(()) } else { Err(format!("{:?}", sample.summary.as_ref().map(|s| s.counts))) }
 }
 
-fn usual_of(first: &Sample, last: &Sample, of: impl Fn(&Sample) -> Option<Vitals>) -> Result<Usual, String> {
-    let (first_vitals, vitals) = (of(first).ok_or("it does not run")?, of(last).ok_or("it does not run")?);
-    let cpu = (vitals.cpu - first_vitals.cpu) / (last.at - first.at).as_secs_f64();
-    Ok(Usual { rss: vitals.rss, descriptors: vitals.descriptors, cpu })
-}
-
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
-fn as_usual(name: &str, usual: Usual, now: Usual) -> Result<(), String> {
-    let memory = ((usual.rss as f64 * MORE_MEMORY.0) as u64).max(usual.rss + MORE_MEMORY.1);
-    if now.rss > memory {
-        return Err(format!(
-            "{name} has {} KiB, {} after the warm-up, at most {memory} are good",
-            now.rss, usual.rss
-        ));
-    }
-    if now.descriptors > usual.descriptors + MORE_DESCRIPTORS {
-        return Err(format!(
-            "{name} has {} descriptors, {} after the warm-up",
-            now.descriptors, usual.descriptors
-        ));
-    }
-    if now.cpu > 2.0 * usual.cpu + MORE_CPU {
-        return Err(format!("{name} needs {:.2} of a core, {:.2} after the warm-up", now.cpu, usual.cpu));
+/// Looks for secrets and panics in what was said, each with its place.
+pub fn discreet(said: &[(&str, String)], secrets: &[String]) -> Result<(), String> {
+    for (place, text) in said {
+        if let Some(line) = text.lines().find(|line| line.contains("panicked at")) {
+            return Err(format!("a panic in {place}: {line}"));
+        }
+        for secret in secrets {
+            if let Some(line) = text.lines().find(|line| line.contains(secret)) {
+                return Err(format!("{place} gives away {secret:?}: {line}"));
+            }
+        }
     }
     Ok(())
+}
+
+/// What must be said nowhere: passwords, as they are and as they are sent.
+pub fn secrets(users: &[String]) -> Vec<String> {
+    let encoded =
+        users.iter().take(50).map(|user| BASE64_STANDARD.encode(format!("{user}:{}", password(user))));
+    encoded.chain(["X-Gateway-Auth: ", "Digest username", MARK].map(str::to_owned)).collect()
+}
+
+/// The Call-ID of each good trunk, by user.
+pub fn call_ids(users: &[String]) -> BTreeMap<String, String> {
+    let id = RegistryId::new(INSTANCE);
+    let call_id = |user: &String| id.call_id(&format!("trunk-{user}"), DOMAIN, user).to_string();
+    users.iter().map(|user| (user.clone(), call_id(user))).collect()
+}
+
+/// Whether these are one contact for each of the users.
+pub fn one_each(bindings: &[Binding], users: &[String]) -> Result<(), String> {
+    let users: BTreeSet<String> = users.iter().map(|user| format!("{user}@{DOMAIN}")).collect();
+    let there: BTreeSet<String> = bindings.iter().map(|binding| binding.aor.clone()).collect();
+    if bindings.len() == users.len() && there == users {
+        return Ok(());
+    }
+    let missing: Vec<&String> = users.difference(&there).take(3).collect();
+    Err(format!("Kamailio has {} bindings of {} accounts, missing {missing:?}", bindings.len(), there.len()))
+}
+
+/// Whether every binding has a higher CSeq than at the first call for `before`.
+pub fn refreshed(before: &mut Option<BTreeMap<String, u64>>, bindings: &[Binding]) -> Result<(), String> {
+    let now: BTreeMap<String, u64> =
+        bindings.iter().map(|binding| (binding.call_id.clone(), binding.cseq)).collect();
+    let before = before.get_or_insert_with(|| now.clone());
+    let old = before.iter().filter(|(id, cseq)| now.get(*id).is_none_or(|now| now <= *cseq)).count();
+    if old == 0 { Ok(()) } else { Err(format!("{old} bindings are not refreshed")) }
 }
