@@ -12,6 +12,7 @@
 //! * [`reporter`]: one for each Registry, from what its engine says of itself ([`status`], pure) to what is written
 //!   ([`writer`]).
 
+mod bounded;
 pub mod controller;
 pub mod dereference;
 pub mod fleet;

@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
-use kube::{Client, Config};
+use kube::{Client, Config, client::ClientBuilder};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    bounded::{Bounds, LISTING, OBJECT},
     controller,
     fleet::Fleet,
     lease::{Elector, LeaseSettings, Standing, Term},
@@ -92,8 +93,8 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
     let config = Config::infer().await?;
     let settings = lease_settings(&args, &config);
     let server = config.cluster_url.to_string();
-    let client = client_of(&config, REQUESTS)?;
-    let watching = client_of(&config, WATCHES)?;
+    let client = client_of(&config, REQUESTS, OBJECT)?;
+    let watching = client_of(&config, WATCHES, LISTING)?;
     let names = args.namespaces.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
     // Each once: two controllers of one namespace would get into each other's way.
     let namespaces: Vec<String> = names.collect::<BTreeSet<_>>().into_iter().collect();
@@ -126,7 +127,7 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
         deregister_deadline: Duration::from_secs(args.deregister_deadline),
     };
     // In a pool of its own: connections that died with a node of the API server are not to cost it its term.
-    let mut elector = Elector::new(client_of(&config, REQUESTS)?, &settings);
+    let mut elector = Elector::new(client_of(&config, REQUESTS, OBJECT)?, &settings);
     while let Some(term) = elector.next_term(&shutdown, &standing).await {
         replica.lead(&term, &shutdown).await;
         term.release().await;
@@ -150,13 +151,14 @@ fn lease_settings(args: &OperatorArgs, config: &Config) -> LeaseSettings {
     }
 }
 
-/// A client that takes a connection for dead which says nothing for `silence`.
-fn client_of(config: &Config, silence: Duration) -> Result<Client, kube::Error> {
+/// A client that takes a connection for dead which says nothing for `silence`, and no answer of more than `answer` bytes.
+fn client_of(config: &Config, silence: Duration, answer: usize) -> Result<Client, kube::Error> {
     let mut config = config.clone();
     config.connect_timeout = Some(CONNECT);
     config.read_timeout = Some(silence);
     config.reset_reader_on_write = true;
-    Client::try_from(config)
+    let bounds = Bounds { answer, line: OBJECT };
+    Ok(ClientBuilder::try_from(config)?.with_layer(&bounds).build())
 }
 
 /// What outlives the terms of leadership.
