@@ -7,4 +7,9 @@ if [[ " $* " != *" --list "* ]]; then echo "chaos: building" >&2; fi
 # The last line of such JSON names the program that was built.
 program=$(cargo test --quiet --locked --test chaos --no-run --message-format=json-render-diagnostics |
     sed -nE '/"name":"chaos"/s/.*"executable":"([^"]+)".*/\1/p' | tail -n 1)
+# Scenarios of the operator need the programs of a control plane: asked now, whoever waits for their build sees its lines.
+if [[ " $* " != *" --list "* && -z ${CONTROL_PLANE_BIN:-} ]] && "$program" --list "$@" | grep -q '^operator: '; then
+    CONTROL_PLANE_BIN=$(scripts/control-plane.sh)
+    export CONTROL_PLANE_BIN
+fi
 exec "$program" "$@"

@@ -1,6 +1,8 @@
 //! `make chaos`: the built program among real neighbours, all of which break in turn. Runs the real registry with a real
 //! Redis, a real Kamailio, the embedded Requester and an API server, each a process of its own on loopback, with 1,000 trunks.
 //!
+//! The operator runs besides, as two replicas on a real control plane: see `operator`.
+//!
 //! A scenario (`cases`) breaks something (`fault`) for a while. A watcher (`watch`) looks four times a second at what the
 //! registry says, and each second at Kamailio's table; `truth` judges each look. In the end everything has to be as before:
 //! one contact for each trunk, the same processes, their memory, descriptors and use of the processor.
@@ -132,7 +134,9 @@ fn choose(args: &Args) -> Chosen {
 
 async fn run(args: &Args, chosen: Chosen) -> ExitCode {
     let count = chosen.names().count();
-    let lanes = args.lanes.clamp(1, count);
+    // Those of the operator share one lane.
+    let most = chosen.standalone.len() + usize::from(!chosen.operator.is_empty());
+    let lanes = args.lanes.clamp(1, most);
     println!("{count} scenarios, {lanes} at a time, each with {} trunks; starting the worlds", args.trunks);
     let report = Arc::new(Report::new(count, args.trunks, args.logs.clone()));
     // The longest first, so that no lane is left alone with one.

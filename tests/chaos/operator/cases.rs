@@ -7,9 +7,11 @@
 
 use std::time::Duration;
 
-use super::fault::Fault::{Kill, Stop};
+use super::fake::Kind;
+use super::fault::Fault::{AskForRefreshes, Fake, Kill, Net, Stop};
 use super::fault::{Fault, Part};
 use super::scenario::{Says, Scenario, Step};
+use crate::link::Mode;
 
 /// By how many MiB memory may grow for a while in a scenario that gives no reason for more.
 const PEAK: u64 = 64;
@@ -20,12 +22,76 @@ const SILENT: Says = Says::Silent(ms(5_500));
 /// A dead leader, or one that is stopped.
 const TAKEN_OVER: Says = Says::TakenOver(ms(7_500));
 
+/// Redis is asked at once by a new leader.
+const CACHE_OF_A_NEW_LEADER: Says = Says::Down("cache", ms(9_000));
+/// And is looked at every 10 s where nothing is written.
+const CACHE: Says = Says::Down("cache", ms(12_000));
+/// Trunks are read every 8 s.
+const API: Says = Says::Down("api", ms(12_000));
+/// A lost connection is noticed at once, and so is one that cannot be made.
+const REQUESTER: Says = Says::Down("requester", ms(4_000));
+/// Three REGISTERs in a row have to run into their deadline of 6 s.
+const SILENT_REQUESTER: Says = Says::Down("requester", ms(9_000));
+
 /// All of them.
 pub fn all() -> Vec<Scenario> {
+    use Part::{Api, Etcd, Kubernetes, Leader, Redis, Requester};
+    let away = |fault: Fault| step(vec![fault], 7, &[BLIND, SILENT]);
+    // Shorter than a term can do without a renewal.
+    let shortly = |fault: Fault| step(vec![fault], 2, &[Says::Leads]);
     vec![
-        scenario("operator: kill the leader", vec![step(vec![Kill(Part::Leader)], 9, &[TAKEN_OVER])], 20)
+        scenario("operator: kill the leader", vec![step(vec![Kill(Leader)], 9, &[TAKEN_OVER])])
             .kept()
             .quick(),
+        scenario(
+            "operator: stop the leader",
+            vec![shortly(Stop(Leader)), step(vec![Stop(Leader)], 9, &[TAKEN_OVER])],
+        )
+        .kept(),
+        scenario("operator: kill the api server of kubernetes", vec![away(Kill(Kubernetes))]).quick(),
+        scenario(
+            "operator: stop the api server of kubernetes",
+            vec![shortly(Stop(Kubernetes)), away(Stop(Kubernetes))],
+        ),
+        scenario("operator: kill and stop etcd", vec![away(Kill(Etcd)), away(Stop(Etcd))]),
+        scenario(
+            "operator: wire to kubernetes",
+            vec![
+                away(Net(Mode::Cut)),
+                // A renewal may take 0.75 s.
+                step(vec![Net(Mode::Delay(ms(100)))], 4, &[Says::Leads]),
+                away(Net(Mode::Delay(ms(1_000)))),
+                step(vec![Net(Mode::CutAfter(20_000))], 3, &[]),
+            ],
+        ),
+        scenario(
+            "operator: garbage from kubernetes",
+            vec![away(Fake(Kind::Noise)), away(Fake(Kind::Garbage)), away(Fake(Kind::Endless))],
+        )
+        .peak(128),
+        scenario(
+            "operator: kill the leader and redis",
+            vec![step(vec![Kill(Leader), Kill(Redis)], 16, &[TAKEN_OVER, CACHE_OF_A_NEW_LEADER])],
+        )
+        .kept(),
+        scenario(
+            "operator: kill the leader and the api server of kubernetes",
+            vec![step(vec![Kill(Leader), Kill(Kubernetes)], 7, &[BLIND, Says::Silent(ms(0))])],
+        ),
+        scenario(
+            "operator: kill the requester and the api server of kubernetes",
+            vec![away(Kill(Kubernetes)).with(Kill(Requester))],
+        )
+        .quick(),
+        scenario("operator: kill the requester", vec![step(vec![Kill(Requester)], 11, &[REQUESTER])]),
+        scenario(
+            "operator: stop the requester, kill redis and the api",
+            vec![step(
+                vec![Stop(Requester), AskForRefreshes, Kill(Redis), Kill(Api)],
+                19,
+                &[SILENT_REQUESTER, CACHE, API],
+            )],
+        ),
     ]
 }
 
@@ -37,9 +103,16 @@ fn step(faults: Vec<Fault>, lasts: u64, says: &[Says]) -> Step {
     Step { faults, lasts: Duration::from_secs(lasts), says: says.to_vec() }
 }
 
-fn scenario(name: &str, steps: Vec<Step>, recovers: u64) -> Scenario {
-    let recovers = Duration::from_secs(recovers);
+fn scenario(name: &str, steps: Vec<Step>) -> Scenario {
+    let recovers = Duration::from_secs(75);
     Scenario { name: name.to_owned(), quick: false, steps, kept: false, recovers, peak: PEAK }
+}
+
+impl Step {
+    fn with(mut self, fault: Fault) -> Self {
+        self.faults.push(fault);
+        self
+    }
 }
 
 impl Scenario {

@@ -9,6 +9,8 @@ use crate::link::Mode;
 use crate::support::wait::wait_until;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Trunks that somebody asks to be refreshed: enough for a silence to be noticed.
+const ASKED: usize = 8;
 
 /// A process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub enum Fault {
     Net(Mode),
     /// Somebody else answers in the place of the API server of Kubernetes.
     Fake(Kind),
+    /// Somebody asks for trunks to be refreshed at once: so a silent Requester is noticed without waiting for the next wave.
+    AskForRefreshes,
 }
 
 impl Fault {
@@ -42,6 +46,7 @@ impl Fault {
     pub fn suspect(self) -> Option<&'static str> {
         match self {
             Self::Net(_) | Self::Fake(_) => Some("kubernetes"),
+            Self::AskForRefreshes => None,
             Self::Kill(part) | Self::Stop(part) => match part {
                 Part::Leader => None,
                 Part::Kubernetes | Part::Etcd => Some("kubernetes"),
@@ -98,6 +103,15 @@ pub async fn begin(fault: Fault, world: &mut World<'_>, broken: &mut Broken) {
             world.wires.kubernetes.lead_to(fake.port);
             broken.fake = Some(fake);
         }
+        Fault::AskForRefreshes => {
+            let port = world.replicas[world.leader()].private;
+            for user in world.users.iter().take(ASKED) {
+                let url = format!("http://127.0.0.1:{port}/registrations/trunk-{user}/refresh");
+                let (status, _) =
+                    crate::support::http::post(&url, String::new()).await.expect("the port answers");
+                assert!(status.is_success(), "{url}: {status}");
+            }
+        }
     }
 }
 
@@ -134,6 +148,7 @@ pub async fn end(fault: Fault, world: &mut World<'_>, broken: &mut Broken) {
             world.wires.kubernetes.lead_home();
             broken.fake = None;
         }
+        Fault::AskForRefreshes => {}
     }
     if fault.suspect() == Some("kubernetes") {
         world.watch.facts().cluster_broken = false;

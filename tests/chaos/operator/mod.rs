@@ -6,6 +6,7 @@
 mod cases;
 mod fake;
 mod fault;
+mod look;
 mod scenario;
 mod truth;
 mod watch;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::fault::{self, Broken, Fault};
+use super::look::{Cluster, PODS, Said, Sample};
 use super::truth::{IDLE, STATUS};
-use super::watch::{PODS, Said, Sample};
 use super::world::World;
 use crate::scenario::Outcome;
 use crate::vitals::forget_peak;
@@ -187,12 +187,16 @@ fn said(
         Says::TakenOver(within) => {
             let other = led.map(|led| 1 - led).ok_or("nobody led at the beginning")?;
             each(within, &format!("{} has taken over", PODS[other]), &|sample| {
-                let holds = |cluster: &super::watch::Cluster| cluster.holder.as_deref() == Some(PODS[other]);
+                let holds = |cluster: &Cluster| cluster.holder.as_deref() == Some(PODS[other]);
                 sample.leader() == Some(other)
                     && sample.cluster.1.as_ref().map_or(true, |cluster| holds(cluster))
             })
         }
-        Says::Leads => each(Duration::ZERO, "the leader goes on", &|sample| sample.leader() == led),
+        Says::Leads => each(Duration::ZERO, "the leader goes on", &|sample| {
+            // One that is stopped says nothing; nobody else may lead then.
+            let there = led.filter(|led| sample.replicas[*led].is_some());
+            sample.leader() == there
+        }),
         Says::Silent(after) => {
             let looks = from(after);
             let total = |sample: &&Sample| sample.sent.iter().sum::<usize>();

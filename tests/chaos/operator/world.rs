@@ -7,8 +7,9 @@ use std::time::Duration;
 use routr_registry::environment::unix_ms;
 use serde_json::json;
 
+use super::look::{NAME, PODS, Sample};
 use super::truth::Facts;
-use super::watch::{NAME, PODS, Places, Sample, Watch};
+use super::watch::{Places, Watch};
 use crate::link::Link;
 use crate::parts::{Api, EXPIRES, INSTANCE, Requester, START, password, trunk};
 use crate::support::control_plane::ControlPlane;

@@ -5,15 +5,15 @@
 //! [`ControlPlane::start`] is for a test that kills it.
 
 mod audit;
+mod janitor;
 mod kubectl;
 mod namespace;
 mod pki;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -29,6 +29,7 @@ pub use self::audit::Access;
 pub use self::kubectl::Output;
 pub use self::namespace::Namespace;
 
+use self::janitor::Janitor;
 use self::kubectl::Tools;
 use super::process::{Process, command_ending_by, tail};
 use super::wait::{wait_at_pace, wait_until};
@@ -432,36 +433,4 @@ fn write_kubeconfig(folder: &Path, name: &str, port: u16, user: &serde_json::Val
     });
     fs::write(&path, config.to_string()).expect("write a kubeconfig");
     path
-}
-
-/// Removes a folder when this process ends without doing so itself, as it does for what lies in a `static`, or by SIGKILL:
-/// a child whose standard input ends then.
-struct Janitor {
-    child: Child,
-    input: Option<ChildStdin>,
-}
-
-impl Janitor {
-    fn start(folder: &Path) -> Self {
-        // Programs that die at the same moment may still write there at the first attempt.
-        let script = "cat; until rm -rf \"$1\" && sleep 0.2 && [ ! -e \"$1\" ]; do sleep 0.2; done";
-        let mut child = Command::new("sh")
-            .args(["-c", script, "janitor"])
-            .arg(folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .expect("start sh");
-        let input = child.stdin.take();
-        Self { child, input }
-    }
-}
-
-impl Drop for Janitor {
-    fn drop(&mut self) {
-        drop(self.input.take());
-        let _ = self.child.wait();
-    }
 }
