@@ -28,8 +28,6 @@ const CACHE_OF_A_NEW_LEADER: Says = Says::Down("cache", ms(9_000));
 const CACHE: Says = Says::Down("cache", ms(12_000));
 /// Trunks are read every 8 s.
 const API: Says = Says::Down("api", ms(12_000));
-/// A lost connection is noticed at once, and so is one that cannot be made.
-const REQUESTER: Says = Says::Down("requester", ms(4_000));
 /// Three REGISTERs in a row have to run into their deadline of 6 s.
 const SILENT_REQUESTER: Says = Says::Down("requester", ms(9_000));
 
@@ -66,7 +64,7 @@ pub fn all() -> Vec<Scenario> {
         ),
         scenario(
             "operator: garbage from kubernetes",
-            vec![away(Fake(Kind::Noise)), away(Fake(Kind::Garbage)), away(Fake(Kind::Endless))],
+            vec![away(Fake(Kind::Garbage)), away(Fake(Kind::Endless))],
         )
         .peak(128),
         scenario(
@@ -83,7 +81,6 @@ pub fn all() -> Vec<Scenario> {
             vec![away(Kill(Kubernetes)).with(Kill(Requester))],
         )
         .quick(),
-        scenario("operator: kill the requester", vec![step(vec![Kill(Requester)], 11, &[REQUESTER])]),
         scenario(
             "operator: stop the requester, kill redis and the api",
             vec![step(

@@ -4,8 +4,6 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use rand::rngs::SmallRng;
-use rand::{Rng, SeedableRng};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, crypto};
@@ -24,8 +22,6 @@ const ENOUGH: usize = 1 << 30;
 /// What it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Random bytes, and no TLS.
-    Noise,
     /// To each request something else that is not what was asked for: no JSON, another object, an error without a body.
     Garbage,
     /// To each request a JSON text that does not end.
@@ -74,17 +70,11 @@ fn acceptor(plane: &ControlPlane) -> TlsAcceptor {
 
 async fn run(kind: Kind, listener: TcpListener, acceptor: TlsAcceptor) {
     let mut turn = 0;
-    while let Ok((mut stream, _)) = listener.accept().await {
+    while let Ok((stream, _)) = listener.accept().await {
         turn += 1;
         let acceptor = acceptor.clone();
         tokio::spawn(async move {
             // It ends when the other side has enough.
-            if kind == Kind::Noise {
-                let mut bytes = vec![0; 64 << 10];
-                SmallRng::seed_from_u64(turn).fill_bytes(&mut bytes);
-                let _ = stream.write_all(&bytes).await;
-                return;
-            }
             if let Ok(stream) = acceptor.accept(stream).await {
                 let _ = serve(kind, turn, stream).await;
             }
