@@ -2,6 +2,7 @@
 # Feeds the parsers with inputs that libFuzzer makes of those in fuzz/corpus, led by coverage.
 #
 #   fuzz.sh run SECONDS [TARGET]     each target for so long, as many at a time as there are cores; then a table
+#                                    FUZZ_SEED=N makes the same inputs each time
 #   fuzz.sh corpus [TARGET]          takes what the runs have found, as little of it as reaches as much, into fuzz/corpus
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
@@ -10,7 +11,7 @@ mode=${1:-run}
 case $mode in
 run) seconds=${2:-60} only=${3:-} ;;
 corpus) only=${2:-} ;;
-*) sed -n '4,5s/^#   //p' "$0" && exit 2 ;;
+*) sed -n '4,6s/^#   //p' "$0" && exit 2 ;;
 esac
 
 # What runs find is kept here from one to the next; artifacts are inputs that fail.
@@ -43,6 +44,7 @@ fuzz() {
     local target=$1 log=$work/logs/$1 options
     mkdir -p "$work/corpus/$target" "fuzz/artifacts/$target" "fuzz/regressions/$target"
     mapfile -t options < <(dictionary "$target")
+    [[ -z ${FUZZ_SEED:-} ]] || options+=("-seed=$FUZZ_SEED")
     FUZZ_TARGET=$target nice -n 10 "$program" "$work/corpus/$target" "fuzz/corpus/$target" "fuzz/regressions/$target" \
         -max_total_time="$seconds" -max_len=4096 -timeout=20 -rss_limit_mb=1024 -print_final_stats=1 \
         -artifact_prefix="fuzz/artifacts/$target/" "${options[@]}" >"$log" 2>&1

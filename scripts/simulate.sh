@@ -4,14 +4,14 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 
 echo 'building the simulation (release) ...' >&2
-cargo test --release --locked --quiet --test simulate --no-run || exit
+cargo build --release --locked --quiet --example simulate || exit
 if [[ -n ${SEED:-} ]]; then
     mkdir -p target/simulate
     history=target/simulate/seed-$SEED.txt
-    cargo test --release --locked --quiet --test simulate -- --seed "$SEED" "$@" >"$history"
+    cargo run --release --locked --quiet --example simulate -- --seed "$SEED" "$@" >"$history"
     status=$?
     grep -v '^error' "$history" | tail -n 40 | cut -c1-400
     echo "the whole history: $history"
     exit "$status"
 fi
-cargo test --release --locked --quiet --test simulate -- --seeds "${SEEDS:-1000}" --from "${FROM:-1}" "$@"
+cargo run --release --locked --quiet --example simulate -- --seeds "${SEEDS:-1000}" --from "${FROM:-1}" "$@"

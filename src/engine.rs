@@ -57,7 +57,7 @@ use crate::{
     ports::{Change, Record, Register, Reply, SendError},
     registration::{
         Attempt, Plan, Purpose, Sent, Settings, UriChoice,
-        identity::{self, RegistryId},
+        identity::RegistryId,
         reply::Verdict,
         time::{Moment, Now},
     },
@@ -164,6 +164,9 @@ pub struct Engine {
     left: LeaveReport,
     /// What the store knew at the start, until the trunks turn up.
     known: HashMap<Box<str>, Record>,
+    /// The latest time, in Unix milliseconds, at which a binding of `known` was granted. A clock that shows less is behind the
+    /// one that they were written by.
+    at_least_unix_ms: u64,
     transitions: Vec<Transition>,
     api: Health,
     cache: Health,
@@ -192,6 +195,7 @@ impl Engine {
             sync: SyncState::default(),
             left: LeaveReport::default(),
             known: HashMap::new(),
+            at_least_unix_ms: 0,
             transitions: Vec::new(),
             api: Health::default(),
             cache: Health::default(),
@@ -205,6 +209,9 @@ impl Engine {
 
     /// What the store kept. Trunks that turn up in a sync go on from there.
     pub fn resume(&mut self, records: Vec<Record>) {
+        let granted_at =
+            |record: &Record| record.expires_at_ms.saturating_sub(u64::from(record.granted_s) * 1_000);
+        self.at_least_unix_ms = records.iter().map(granted_at).max().unwrap_or(0);
         self.known = records.into_iter().map(|record| (record.reference.clone(), record)).collect();
     }
 
@@ -268,9 +275,9 @@ impl Engine {
         if let Some(until) = effect.hold_registrar_until {
             self.hold(flight.registrar, until, now);
         }
-        // What never left need not be kept: the clock goes on with the numbers after a restart. Unless it is behind them.
-        let clock_goes_on = identity::next_cseq(0, now.unix_ms) >= flight.attempt.cseq;
-        if effect.persist && !(clock_goes_on && matches!(verdict, Verdict::Unavailable)) {
+        // Also when the Requester could not be reached: the number may have been used, and the wall clock may jump back before
+        // the next start. An outage costs few writes, for one request at a time probes it.
+        if effect.persist {
             self.fleet.mark_dirty(flight.slot);
         }
         if effect.finished {

@@ -22,4 +22,5 @@ pub mod standalone;
 pub mod store;
 pub mod table;
 pub mod telemetry;
+pub mod tls;
 pub mod trunk;

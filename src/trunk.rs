@@ -102,11 +102,14 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// Whether a text is a host name (in the letters, digits and signs of one; underscores are let through) of 253 characters at
-/// most (RFC 1035 §2.3.4, written with dots), or an IP address, without brackets.
+/// The longest host name, in characters (RFC 1035 §2.3.4, written with dots).
+pub const MAX_HOST: usize = 253;
+
+/// Whether a text is a host name (in the letters, digits and signs of one; underscores are let through) of [`MAX_HOST`]
+/// characters at most, or an IP address, without brackets.
 pub fn is_host(text: &str) -> bool {
     let in_name = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
-    let is_name = (1..=253).contains(&text.len()) && text.bytes().all(in_name);
+    let is_name = (1..=MAX_HOST).contains(&text.len()) && text.bytes().all(in_name);
     is_name || text.parse::<std::net::Ipv6Addr>().is_ok()
 }
 

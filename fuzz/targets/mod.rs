@@ -36,11 +36,10 @@ pub struct Target {
 impl Target {
     /// Takes one input, in time; of some inputs a long one is made, which must be taken in a time in proportion.
     pub fn check(&self, data: &[u8]) {
-        support::spent_on(data.len(), || (self.run)(data));
+        support::check_short(data, self.run);
         // Which ones hangs on the input alone, so that a failure can be repeated.
         if support::Choices::of(data).below(256) == 0 {
-            let long = support::stretched(data);
-            support::spent_on(long.len(), || (self.run)(&long));
+            support::check_stretched(data, self.run);
         }
     }
 

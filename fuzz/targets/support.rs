@@ -9,6 +9,10 @@ pub const SECRET: &str = "swordfish-77";
 
 /// How long what [`stretched`] makes is, in bytes.
 const STRETCHED: usize = 60_000;
+/// Microseconds for an input as libFuzzer makes it (up to 4 KiB): far above what any takes on any machine.
+const SHORT_US: u128 = 500_000;
+/// Microseconds for a long one, above which its growth is looked at: about what the slowest target takes.
+const LONG_US: u128 = 50_000;
 
 /// Takes an input apart, byte by byte; zeros and nothing follow its end.
 pub struct Input<'a>(&'a [u8]);
@@ -90,18 +94,43 @@ impl Choices {
     }
 }
 
-/// Runs `work` on an input of that size, which must take time in proportion to it. What counts is the processor time of
-/// this thread, so that a busy machine changes nothing.
-///
-/// The allowance is an order of magnitude above what the slowest target takes for a byte. For an input of a few bytes
-/// nothing is shown; for a stretched one, whatever takes a step for each pair of bytes is far above it.
-pub fn spent_on(bytes: usize, work: impl FnOnce()) {
-    let slowness = if cfg!(fuzzing) { 1 } else { 20 };
-    let allowed = slowness * (30_000 + 2 * u128::try_from(bytes).unwrap());
+/// Runs `work` on an input, which must not take longer than a short one may.
+pub fn check_short(input: &[u8], work: impl Fn(&[u8])) {
+    let spent = spent_on(input, work);
+    assert!(spent <= SHORT_US * slowness(), "{} bytes took {spent} us of processor time", input.len());
+}
+
+/// Runs `work` on a long input, which must take time in proportion to its size: where it takes more than any ought to, it
+/// is compared with a quarter of the same, so that neither a slow machine nor a costly kind of input is blamed.
+pub fn check_stretched(input: &[u8], work: impl Fn(&[u8])) {
+    let long = stretched(input, STRETCHED);
+    let spent = spent_on(&long, &work);
+    if spent <= LONG_US * slowness() {
+        return;
+    }
+    let quarter = stretched(input, STRETCHED / 4);
+    let least = |input: &[u8]| (0..3).map(|_| spent_on(input, &work)).min().unwrap().max(1);
+    let (spent, quarter_spent) = (least(&long), least(&quarter));
+    // Four times as much for what is in proportion, sixteen times for what takes a step for each pair of bytes.
+    assert!(
+        spent * u128::try_from(quarter.len()).unwrap()
+            <= 2 * quarter_spent * u128::try_from(long.len()).unwrap(),
+        "{} bytes took {spent} us of processor time, {} bytes {quarter_spent} us: more than in proportion",
+        long.len(),
+        quarter.len()
+    );
+}
+
+/// Built as usual, everything is slower.
+fn slowness() -> u128 {
+    if cfg!(fuzzing) { 1 } else { 20 }
+}
+
+/// Microseconds of processor time of this thread, so that a busy machine changes nothing.
+fn spent_on(input: &[u8], work: impl Fn(&[u8])) -> u128 {
     let before = processor_time_us();
-    work();
-    let spent = processor_time_us() - before;
-    assert!(spent <= allowed, "{bytes} bytes took {spent} us of processor time; allowed are {allowed}");
+    work(input);
+    processor_time_us() - before
 }
 
 fn processor_time_us() -> u128 {
@@ -111,14 +140,14 @@ fn processor_time_us() -> u128 {
 
 /// A long input from a short one: pieces of it again and again, the numbers in each copy counted on, so that what has to
 /// be different (keys, names) is.
-pub fn stretched(bytes: &[u8]) -> Vec<u8> {
+fn stretched(bytes: &[u8], size: usize) -> Vec<u8> {
     let mut choices = Choices::of(bytes);
     let (from, to) = (choices.below(bytes.len() + 1), choices.below(bytes.len() + 1));
     let piece = &bytes[from.min(to)..from.max(to)];
     let mut long = bytes[..from.min(to)].to_vec();
     let digit = piece.iter().position(u8::is_ascii_digit);
     let mut copies = 0_u32;
-    while !piece.is_empty() && long.len() + piece.len() < STRETCHED {
+    while !piece.is_empty() && long.len() + piece.len() < size {
         match digit {
             Some(at) => {
                 long.extend_from_slice(&piece[..at]);

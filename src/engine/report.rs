@@ -60,10 +60,6 @@ impl Engine {
 
     /// The worst troubles, and how many there are of each kind.
     pub fn troubles(&self, most: usize, now: Now) -> Troubles {
-        let counts = self.fleet.counts();
-        if counts.failing + counts.invalid + counts.at_risk == 0 {
-            return Troubles::default();
-        }
         let mut by_reason = BTreeMap::<&'static str, u64>::new();
         // The least bad on top.
         let mut worst: BinaryHeap<(u8, u64, u32)> = BinaryHeap::new();

@@ -13,9 +13,8 @@ use crate::registration::time::Now;
 /// may be in it or not.
 #[derive(Debug)]
 pub struct Search {
+    /// Its text is in lower case.
     filter: Filter,
-    /// What the filter looks for, in lower case.
-    text: Option<String>,
     after: Option<String>,
     limit: usize,
     /// The next slot to look at.
@@ -26,9 +25,9 @@ pub struct Search {
 
 impl Search {
     /// Nothing looked at yet.
-    pub fn new(filter: Filter, after: Option<String>, limit: usize) -> Self {
-        let text = filter.text.as_ref().map(|text| text.to_lowercase());
-        Self { filter, text, after, limit, next: 0, first: BinaryHeap::new() }
+    pub fn new(mut filter: Filter, after: Option<String>, limit: usize) -> Self {
+        filter.text = filter.text.map(|text| text.to_lowercase());
+        Self { filter, after, limit, next: 0, first: BinaryHeap::new() }
     }
 
     fn offer(&mut self, slot: u32, entry: &Slot) {
@@ -61,7 +60,7 @@ impl Search {
             .registrar
             .as_ref()
             .is_none_or(|host| uri.is_some_and(|uri| uri.host.eq_ignore_ascii_case(host)));
-        let text = self.text.as_ref().is_none_or(|text| {
+        let text = filter.text.as_ref().is_none_or(|text| {
             let aor = uri.map_or_else(String::new, |uri| format!("{}@{}", uri.user, uri.host));
             [trunk.reference(), trunk.name(), &aor].iter().any(|field| field.to_lowercase().contains(text))
         });

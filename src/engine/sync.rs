@@ -163,9 +163,10 @@ impl Engine {
         let at = record.aor.rsplit_once('@').and_then(|(user, host)| trunk.position_of(user, host));
         let binding = at.filter(|_| record.expires_at_ms > 0).map(|position| {
             let granted_s = record.granted_s.clamp(1, 86_400);
-            // A clock that jumped must not make a binding last longer than it was granted for.
-            let left = record.expires_at_ms.saturating_sub(now.unix_ms).min(u64::from(granted_s) * 1_000);
-            let overdue = now.unix_ms.saturating_sub(record.expires_at_ms);
+            // A clock that is behind the one it was written by must not make a binding last longer: rather refreshed early.
+            let unix_ms = now.unix_ms.max(self.at_least_unix_ms);
+            let left = record.expires_at_ms.saturating_sub(unix_ms).min(u64::from(granted_s) * 1_000);
+            let overdue = unix_ms.saturating_sub(record.expires_at_ms);
             let expires_at = now.at.plus(left).minus(overdue);
             let rank = trunk.order().iter().position(|other| *other == position).unwrap_or(0);
             (Binding { expires_at, granted_s, position }, u8::try_from(rank).unwrap_or(0))

@@ -1,7 +1,7 @@
 //! The way to the registrars, that is the Requester: how many REGISTERs it can take at a time, and whether it is there.
 //!
-//! * The bound on requests in flight starts small, grows while answers come as quickly as before (beyond a few dozens only
-//!   as long as that brings more of them, see [`climb`]), and halves when answers stay away or the Requester is unavailable.
+//! * The bound on requests in flight starts small, grows while answers come as quickly as before or that brings more of
+//!   them (see [`climb`]), and halves when answers stay away or the Requester is unavailable.
 //! * The breaker opens when the Requester is unavailable or refuses everything; then one request at a time probes it.
 
 mod climb;
@@ -16,11 +16,6 @@ use crate::registration::time::{Moment, Now};
 const INITIAL: f64 = 4.0;
 /// An answer is as quick as before up to twice the usual time, or so many milliseconds more.
 const SLACK_MS: f64 = 50.0;
-/// The usual time is measured anew when answers have become slower and it is older than so many milliseconds.
-const BASELINE_SPAN: u64 = 30_000;
-/// How long a measurement may take: so many milliseconds with a quarter of the bound only. Were it measured at full load,
-/// the bound would follow the queue that it makes itself, until answers come too late.
-const MEASUREMENT: u64 = 3_000;
 /// The bound is halved at most once in so many milliseconds.
 const HALVE_PAUSE: u64 = 1_000;
 /// First and longest pause between two probes, in milliseconds.
@@ -69,15 +64,6 @@ enum Breaker {
     },
 }
 
-/// A measurement of the usual time.
-#[derive(Clone, Copy, Debug)]
-struct Measurement {
-    until: Moment,
-    most: f64,
-    /// Since when fewer than that are in flight.
-    quiet_since: Option<Moment>,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Way {
@@ -86,8 +72,8 @@ pub(super) struct Way {
     in_flight: u32,
     /// The least time that an answer took, in milliseconds.
     baseline: f64,
-    measured_at: Moment,
-    measurement: Option<Measurement>,
+    /// When the latest request was sent that was answered quickly.
+    quick_sent_at: Option<Moment>,
     halved_at: Option<Moment>,
     climb: Climb,
     /// When so many were in flight last that what can wait had to wait.
@@ -105,8 +91,7 @@ impl Way {
             max: f64::from(max_in_flight.max(1)),
             in_flight: 0,
             baseline: f64::INFINITY,
-            measured_at: Moment(0),
-            measurement: None,
+            quick_sent_at: None,
             halved_at: None,
             climb: Climb::default(),
             full_at: None,
@@ -132,8 +117,7 @@ impl Way {
             }
             Breaker::Closed => {
                 let (in_flight, limit) = (f64::from(self.in_flight), self.limit.floor());
-                let measuring = self.measurement.filter(|measurement| now < measurement.until);
-                if in_flight >= limit || measuring.is_some_and(|measuring| in_flight >= measuring.most) {
+                if in_flight >= limit {
                     Gate::Shut
                 } else if in_flight >= self.for_all() {
                     Gate::Urgent
@@ -154,7 +138,7 @@ impl Way {
     pub fn opens_at(&self) -> Option<Moment> {
         match self.breaker {
             Breaker::Open { until: from, .. } | Breaker::Probing { again_at: from, .. } => Some(from),
-            Breaker::Closed => self.measurement.map(|measurement| measurement.until),
+            Breaker::Closed => None,
         }
     }
 
@@ -198,7 +182,12 @@ impl Way {
                 return recovered;
             }
             CallResult::Deadline => {
-                self.halve(now.at);
+                // Where one that was sent later was answered as quickly as ever, the Requester is not what was slow: it waited
+                // for a silent registrar.
+                let sent_at = now.at.minus(took_ms);
+                if self.quick_sent_at.is_none_or(|quick| quick < sent_at) {
+                    self.halve(now.at);
+                }
                 self.deadlines += 1;
                 if self.deadlines >= DEADLINES {
                     self.set_health(Some((Fault::NoAnswer, message)), now);
@@ -224,37 +213,18 @@ impl Way {
 
     #[allow(clippy::cast_precision_loss)]
     fn grow(&mut self, took_ms: u64, now: Moment) {
-        let took = took_ms as f64;
-        self.measure(took_ms, now);
-        if took < self.baseline {
-            (self.baseline, self.measured_at) = (took, now);
-        }
+        let (took, sent_at) = (took_ms as f64, now.minus(took_ms));
+        self.baseline = self.baseline.min(took);
         let quick = took <= (2.0 * self.baseline).max(self.baseline + SLACK_MS);
+        if quick {
+            self.quick_sent_at = self.quick_sent_at.max(Some(sent_at));
+        }
         // A bound that was not used while this request was under way proves nothing.
-        if self.full_at.is_none_or(|at| at < now.minus(took_ms)) {
+        if self.full_at.is_none_or(|at| at < sent_at) {
             self.climb.pause();
-        } else if quick {
-            self.limit = self.climb.answered(self.limit, now).min(self.max);
+        } else {
+            self.limit = self.climb.answered(self.limit, quick, now).min(self.max);
         }
-        if !quick && self.measurement.is_none() && now.since(self.measured_at) > BASELINE_SPAN {
-            let most = (self.limit / 4.0).floor().max(1.0);
-            self.measurement = Some(Measurement { until: now.plus(MEASUREMENT), most, quiet_since: None });
-        }
-    }
-
-    /// The first answer to a request that was sent while few were in flight is the measurement.
-    #[allow(clippy::cast_precision_loss)]
-    fn measure(&mut self, took_ms: u64, now: Moment) {
-        let Some(measurement) = &mut self.measurement else { return };
-        if measurement.quiet_since.is_some_and(|since| now.minus(took_ms) >= since) {
-            self.baseline = took_ms as f64;
-        } else if now < measurement.until {
-            if f64::from(self.in_flight) < measurement.most && measurement.quiet_since.is_none() {
-                measurement.quiet_since = Some(now);
-            }
-            return;
-        }
-        (self.measurement, self.measured_at) = (None, now);
     }
 
     fn halve(&mut self, now: Moment) {
@@ -372,45 +342,95 @@ mod tests {
         assert_eq!(bench.way.limit(), 1_000);
     }
 
-    /// A Requester that takes so many at a time, each for 10 ms, while the others wait.
-    fn at_rest(places: u32) -> u32 {
-        let mut bench = Bench::new(1_000);
+    /// Sends as much as the gate lets through for so many milliseconds to a Requester that takes so many at a time, each for
+    /// `period_ms`, while the others wait. Returns the highest bound of the second half, and the last.
+    fn pressed(bench: &mut Bench, places: u32, period_ms: u64, for_ms: u64) -> (u32, u32) {
         let mut busy: std::collections::VecDeque<(u64, u64)> = std::collections::VecDeque::new();
+        let (began, mut most) = (bench.at, 0);
         let mut free: std::collections::BinaryHeap<_> =
             (0..places).map(|_| std::cmp::Reverse(bench.at)).collect();
-        for _ in 0..100_000 {
+        while bench.at < began + for_ms {
             while bench.way.gate(Moment(bench.at)) != Gate::Shut {
                 bench.way.sent(Moment(bench.at));
                 let std::cmp::Reverse(from) = free.pop().unwrap();
-                let until = from.max(bench.at) + 10;
+                let until = from.max(bench.at) + period_ms;
                 free.push(std::cmp::Reverse(until));
                 busy.push_back((bench.at, until));
             }
             let (sent, done) = busy.pop_front().unwrap();
             bench.at = done;
             bench.way.finished(QUICK, done - sent, None, bench.now(), &mut bench.rng);
+            if bench.at > began + for_ms / 2 {
+                most = most.max(bench.way.limit());
+            }
         }
-        bench.way.limit()
+        while let Some((sent, done)) = busy.pop_front() {
+            bench.at = bench.at.max(done);
+            bench.way.finished(QUICK, bench.at - sent, None, bench.now(), &mut bench.rng);
+        }
+        (most, bench.way.limit())
     }
 
     #[test]
     fn the_bound_ends_where_more_requests_only_wait_for_each_other() {
         for places in [4, 20, 100, 300] {
-            let limit = at_rest(places);
-            assert!(limit >= places && limit <= (places * 2).max(100), "{limit} for {places} places");
+            let (most, last) = pressed(&mut Bench::new(1_000), places, 10, 200_000);
+            assert!(
+                last >= places && most <= (places * 5 / 2).max(100),
+                "{most}, {last} for {places} places"
+            );
         }
-        assert_eq!(at_rest(5_000), 1_000);
+        assert_eq!(pressed(&mut Bench::new(1_000), 5_000, 10, 200_000).1, 1_000);
+        // Two places of half a second, like the Requester that Routr brings.
+        let (most, last) = pressed(&mut Bench::new(1_000), 2, 500, 3_600_000);
+        assert!(most <= 20 && last <= 12, "{most}, {last}");
     }
 
     #[test]
-    fn the_bound_stays_when_answers_become_slow() {
+    fn answers_that_take_longer_hold_the_bound_down_only_where_they_wait_for_each_other() {
+        // A registrar far away, or a busy machine, after one that answered at once.
+        for period in [70, 150, 400] {
+            let mut bench = Bench::new(1_000);
+            bench.round(QUICK, 1);
+            let (_, last) = pressed(&mut bench, 5_000, period, period * 60);
+            assert!(last >= 60, "{last} with {period} ms");
+        }
         let mut bench = Bench::new(1_000);
-        bench.round(QUICK, 500);
+        bench.round(QUICK, 1);
+        let (most, _) = pressed(&mut bench, 8, 150, 600_000);
+        assert!(most <= 32, "{most}");
+    }
+
+    #[test]
+    fn a_bound_that_is_not_used_does_not_grow() {
+        let mut bench = Bench::new(1_000);
+        for took_ms in std::iter::repeat_n(1, 100).chain(std::iter::repeat_n(500, 100)) {
+            bench.way.sent(Moment(bench.at));
+            bench.at += took_ms;
+            bench.way.finished(QUICK, took_ms, None, bench.now(), &mut bench.rng);
+        }
+        assert_eq!(bench.way.limit(), 4);
+    }
+
+    #[test]
+    fn a_silent_registrar_does_not_lower_the_bound_where_the_requester_answers_others_as_quickly_as_ever() {
+        let mut bench = Bench::new(1_000);
+        bench.round(QUICK, 10);
         let before = bench.way.limit();
         for _ in 0..20 {
-            bench.round(QUICK, 1_200);
+            bench.way.sent(Moment(bench.at));
+            bench.at += 15_000;
+            bench.round(QUICK, 10);
+            bench.way.finished(CallResult::Deadline, 15_010, None, bench.now(), &mut bench.rng);
         }
-        assert_eq!(bench.way.limit(), before);
+        assert!(bench.way.limit() >= before);
+        // Here the others wait as well.
+        let before = bench.way.limit();
+        bench.way.sent(Moment(bench.at));
+        bench.at += 15_000;
+        bench.round(QUICK, 9_000);
+        bench.way.finished(CallResult::Deadline, 24_000, None, bench.now(), &mut bench.rng);
+        assert_eq!(bench.way.limit(), before / 2);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use prost::Message;
 use crate::{
     proto::trunks as pb,
     secret::Secret,
-    trunk::{Credentials, HostPort, Transport, Trunk, TrunkProblem, TrunkUri},
+    trunk::{Credentials, HostPort, MAX_HOST, Transport, Trunk, TrunkProblem, TrunkUri, is_host},
 };
 
 /// More URIs than this are not looked at.
@@ -54,8 +54,6 @@ pub fn parse(trunk: pb::Trunk) -> Result<Trunk, TrunkProblem> {
     Ok(Trunk { reference: trunk.r#ref.into(), name: trunk.name.into(), region, uris, credentials, problem })
 }
 
-/// The longest host name, in characters (RFC 1035 §2.3.4, written with dots).
-const MAX_HOST: usize = 253;
 /// The longest user, in bytes: no account has a longer one, and a REGISTER has to fit into a datagram.
 const MAX_USER: usize = 256;
 
@@ -68,12 +66,11 @@ fn uri(uri: &pb::TrunkUri) -> Result<TrunkUri, String> {
     if host.is_empty() {
         return Err("host: it is empty; a host name or an IP address is needed".to_owned());
     }
-    let in_host = |c: char| c.is_ascii_alphanumeric() || "-._:".contains(c);
-    if !host.chars().all(in_host) || (host.contains(':') && host.parse::<std::net::Ipv6Addr>().is_err()) {
-        return Err(format!("host: {:?} is neither a host name nor an IP address", clip(host)));
-    }
     if host.len() > MAX_HOST {
         return Err(format!("host: it has {} characters; at most {MAX_HOST} are allowed", host.len()));
+    }
+    if !is_host(host) {
+        return Err(format!("host: {:?} is neither a host name nor an IP address", clip(host)));
     }
     let transport = match uri.transport.as_str() {
         "" => Transport::Udp,

@@ -210,8 +210,15 @@ impl Registration {
 
     /// Credentials or account are refused: every target would say the same. Never sooner than `asked_to_wait` ms.
     pub(super) fn rejected(&mut self, asked_to_wait: u64, now: Now, rng: &mut impl Rng) {
-        let times = self.trouble_mut().rejections;
-        self.trouble_mut().rejections = times.saturating_add(1);
+        let preferred = self.uri == 0;
+        let trouble = self.trouble_mut();
+        let times =
+            if preferred { trouble.rejections.max(trouble.preferred_rejections) } else { trouble.rejections };
+        trouble.rejections = times.saturating_add(1);
+        // A probe that was refused before counts, and this one for the next.
+        if preferred {
+            trouble.preferred_rejections = trouble.rejections;
+        }
         self.round_failed(now.at);
         self.wait(schedule::after_rejection(u32::from(times), rng).max(asked_to_wait), now);
     }

@@ -1,7 +1,9 @@
 //! Checks of the texts that become parts of a SIP message. What passes here cannot end a header field, a URI or a
 //! parameter early.
 
-use std::{fmt, net::Ipv6Addr};
+use std::fmt;
+
+use crate::trunk::is_host;
 
 /// Why a request is refused before anything is sent.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -80,12 +82,7 @@ pub fn call_id(field: impl fmt::Display, value: &str) -> Result<&str, RequestErr
 pub fn host(field: impl fmt::Display, value: &str) -> Result<String, RequestError> {
     let bracketed = value.strip_prefix('[').and_then(|v| v.strip_suffix(']'));
     let bare = bracketed.unwrap_or(value);
-    let good = if bracketed.is_some() || bare.contains(':') {
-        bare.parse::<Ipv6Addr>().is_ok()
-    } else {
-        !bare.is_empty() && bare.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
-    };
-    if good {
+    if is_host(bare) && (bracketed.is_none() || bare.contains(':')) {
         Ok(bare.to_owned())
     } else {
         Err(RequestError::invalid(field, format!("{} is not a host name or an IP address", shown(value))))

@@ -8,6 +8,7 @@ use rustls::{
 };
 
 use super::Error;
+use crate::tls;
 
 /// TLS towards registrars: certificates are checked against the authorities of `ca_file` (PEM), or else against the
 /// system's.
@@ -19,21 +20,13 @@ pub fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, Error>
         Some(path) => read(path)?,
         None => system(),
     };
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Error::Tls(error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
+    tls::client_config(roots).map_err(|error| Error::Tls(error.to_string()))
 }
 
 fn read(path: &Path) -> Result<RootCertStore, Error> {
     let fail = |problem: String| Error::CaFile { path: path.to_owned(), problem };
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| fail(error.to_string()))? {
-        let certificate = certificate.map_err(|error| fail(error.to_string()))?;
-        roots.add(certificate).map_err(|error| fail(error.to_string()))?;
-    }
+    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| fail(error.to_string()))?;
+    let roots = tls::authorities(certificates).map_err(fail)?;
     if roots.is_empty() {
         return Err(fail("no certificate in it; expected PEM with at least one".into()));
     }
@@ -43,10 +36,8 @@ fn read(path: &Path) -> Result<RootCertStore, Error> {
 /// A machine without any authority can still register over UDP and TCP: that is a warning, and TLS fails later with
 /// a reason of its own.
 fn system() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    let (added, ignored) = roots.add_parsable_certificates(found.certs);
-    if added == 0 {
+    let (roots, ignored) = tls::system();
+    if roots.is_empty() {
         tracing::warn!(
             ignored,
             "no certificate authorities on this system: TLS to registrars will fail; install them, or name a file by --ca-file"

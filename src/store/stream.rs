@@ -4,12 +4,11 @@ use std::{
     io,
     path::Path,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
 };
 
 use rustls::{
-    ClientConfig, RootCertStore,
+    RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
 use tokio::{
@@ -19,7 +18,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::link::RedisSettingsError;
-use crate::trunk::HostPort;
+use crate::{tls, trunk::HostPort};
 
 /// Bytes that may come between two requests. The largest answer that is asked for, 20,000 records and one more bucket, has
 /// some millions. Without a bound, whatever listens in Redis' place could fill the memory.
@@ -42,14 +41,10 @@ impl Dialer {
             |cause: String| RedisSettingsError::Address { address: address.clone(), cause: cause.into() };
         let tls = if secure {
             let name = ServerName::try_from(address.host.to_string()).map_err(|e| unusable(e.to_string()))?;
-            let roots = ca_file.map_or_else(|| Ok(system()), read_ca)?;
-            let config =
-                ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-                    .with_safe_default_protocol_versions()
-                    .map_err(|e| unusable(e.to_string()))?
-                    .with_root_certificates(roots)
-                    .with_no_client_auth();
-            Some((TlsConnector::from(Arc::new(config)), name))
+            // Where the system has no authority, no certificate is trusted, and each attempt to connect says so.
+            let roots = ca_file.map_or_else(|| Ok(tls::system().0), read_ca)?;
+            let config = tls::client_config(roots).map_err(|e| unusable(e.to_string()))?;
+            Some((TlsConnector::from(config), name))
         } else {
             None
         };
@@ -122,22 +117,11 @@ fn read_ca(path: &Path) -> Result<RootCertStore, RedisSettingsError> {
         cause: e.to_string().into(),
     })?;
     let bad = |cause: String| RedisSettingsError::BadCa { path: path.to_owned(), cause: cause.into() };
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(|e| bad(e.to_string()))?;
-        roots.add(certificate).map_err(|e| bad(e.to_string()))?;
-    }
+    let roots = tls::authorities(CertificateDer::pem_slice_iter(&pem)).map_err(bad)?;
     if roots.is_empty() {
         return Err(bad("there is no BEGIN CERTIFICATE in it".to_owned()));
     }
     Ok(roots)
-}
-
-/// Where the system has no authority, no certificate is trusted, and each attempt to connect says so.
-fn system() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    roots
 }
 
 #[cfg(test)]

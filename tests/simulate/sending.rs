@@ -397,20 +397,19 @@ impl State {
         self.count("syncs");
     }
 
+    /// The Call-IDs that a trunk has had.
+    fn calls_of(&self, reference: &str) -> Vec<Box<str>> {
+        let calls = self.catalogue.calls.iter().filter(|(_, call)| call.reference == reference);
+        calls.map(|(id, _)| id.clone()).collect()
+    }
+
     /// A listing lacks a trunk that is there. Few that are missing are believed to be gone; most of many are not.
     pub fn listed_without(&mut self, reference: &str, lost: usize, whole: usize) {
         let at = self.now();
         if lost > 10 && lost * 2 > whole + 2 {
             return;
         }
-        let calls: Vec<Box<str>> = self
-            .catalogue
-            .calls
-            .iter()
-            .filter(|(_, call)| call.reference == reference)
-            .map(|(id, _)| id.clone())
-            .collect();
-        for call in calls {
+        for call in self.calls_of(reference) {
             self.book.call(&call).unwanted_at = Some(at);
         }
         let trunk = self.book.trunk(reference);
@@ -459,14 +458,7 @@ impl State {
         if !self.rules.clock_jumps {
             return;
         }
-        let calls: Vec<Box<str>> = self
-            .catalogue
-            .calls
-            .iter()
-            .filter(|(_, call)| call.reference == reference)
-            .map(|(id, _)| id.clone())
-            .collect();
-        for id in calls {
+        for id in self.calls_of(reference) {
             self.book.call(&id).used = 0;
             for host in self.hosts.values_mut() {
                 host.numbers.remove(&id);

@@ -3,10 +3,7 @@
 
 use tokio::time::{Duration, Instant};
 
-use crate::engine::{
-    Engine, Transition,
-    view::{Counts, TrunkState},
-};
+use crate::engine::{Engine, Transition, view::Counts};
 
 /// Lines in each [`WINDOW`]; what comes beyond is counted, and told one by one at debug level only.
 const LINES: u32 = 100;
@@ -71,17 +68,13 @@ impl Telling {
 fn line(transition: &Transition) {
     let trunk = &*transition.reference;
     let (from, to, registrar) = (transition.from.name(), transition.to.name(), &*transition.registrar);
-    match (transition.to, &transition.reason) {
-        (TrunkState::AtRisk | TrunkState::Failing | TrunkState::Invalid, Some((reason, message))) => {
-            tracing::warn!(trunk, from, to, registrar, reason, "{message}");
-        }
+    match (transition.to.is_trouble(), &transition.reason) {
+        (true, Some((reason, message)))
         // One of its URIs cannot be used.
-        (_, Some((reason @ "InvalidTrunk", message))) => {
+        | (_, Some((reason @ "InvalidTrunk", message))) => {
             tracing::warn!(trunk, from, to, registrar, reason, "{message}");
         }
-        (TrunkState::AtRisk | TrunkState::Failing | TrunkState::Invalid, None) => {
-            tracing::warn!(trunk, from, to, registrar, "registration in trouble");
-        }
+        (true, None) => tracing::warn!(trunk, from, to, registrar, "registration in trouble"),
         _ => tracing::info!(trunk, from, to, registrar, "registration changed its state"),
     }
 }

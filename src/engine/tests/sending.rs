@@ -116,6 +116,23 @@ fn after_a_restart_with_a_cache_valid_bindings_wait_for_their_time() {
 }
 
 #[test]
+fn after_a_restart_with_a_clock_that_is_behind_bindings_are_not_believed_to_last_longer() {
+    let mut sim = Sim::with(&many(50));
+    sim.run(3 * MINUTE);
+    // The latest of them tells how late it was.
+    sim.put(&trunk("latest", &["latest@h0"]));
+    sim.sync();
+    sim.run(SECOND);
+    sim.forget_log();
+    // They were written by a clock that was ahead of ours.
+    sim.store.values_mut().for_each(|record| record.expires_at_ms += 2 * HOUR);
+    sim.restart(5 * SECOND, 0);
+    sim.run(8 * MINUTE);
+    let early = sim.log.iter().filter(|sent| sent.trunk != "latest").count();
+    assert_eq!((early, sim.counts().registered), (50, 51));
+}
+
+#[test]
 fn after_a_restart_without_a_cache_sends_are_spread() {
     let mut sim = Sim::new(settings(1, Some(5.0)), 1);
     many(300).iter().for_each(|trunk| sim.put(trunk));

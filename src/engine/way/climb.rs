@@ -1,21 +1,24 @@
 //! How far the bound on requests in flight grows: as far as more of them bring more answers.
 //!
-//! A Requester that answers in a millisecond seems quick even when hundreds of requests wait in front of it. They then wait for
-//! each other, cost memory, and fall out of the processor's caches. So beyond a few dozens a step up has to pay.
+//! How long an answer takes tells little. A Requester that answers in a millisecond seems quick even when hundreds of
+//! requests wait in front of it: they wait for each other, cost memory, and fall out of the processor's caches. And one
+//! that answers late may do so because the registrar is far away, or the machine busy, and take any number at a time. So
+//! but for a quick beginning, a step up has to pay.
 
 use crate::registration::time::Moment;
 
 /// Up to here the bound grows by one with each quick answer.
 const FREE: f64 = 64.0;
-/// Beyond, it is raised by this factor,
+/// While answers are not quick it is doubled up to there; beyond, it is raised by this factor,
 const STEP: f64 = 1.25;
 /// and taken back when the answers in a given time have not become more by this part of that. Half: machines are noisy.
 const PART: f64 = 0.5;
 /// Answers for each place that a rate is measured by, and milliseconds that it takes at least.
 const ROUNDS: f64 = 4.0;
 const LEAST_MS: u64 = 50;
-/// After a step that was taken back, the next one is tried so many milliseconds later.
-const REST: u64 = 10_000;
+/// After a step that was taken back the next one is tried so many milliseconds later; twice as many after each further one
+/// in a row, up to the second figure.
+const REST: (u64, u64) = (10_000, 160_000);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -25,13 +28,15 @@ pub(super) struct Climb {
     answers: u32,
     /// The bound before the last step up, and the answers per millisecond it brought.
     before: Option<(f64, f64)>,
+    /// No step before that, and how long the last rest was.
     rest_until: Moment,
+    rest: u64,
 }
 
 impl Climb {
-    /// A quick answer, while the bound was used. Returns what the bound is from now on.
-    pub fn answered(&mut self, limit: f64, now: Moment) -> f64 {
-        if limit < FREE {
+    /// An answer, while the bound was used. Returns what the bound is from now on.
+    pub fn answered(&mut self, limit: f64, quick: bool, now: Moment) -> f64 {
+        if limit < FREE && quick {
             self.forget();
             return limit + 1.0;
         }
@@ -45,15 +50,18 @@ impl Climb {
         self.pause();
         match self.before.take() {
             Some((lower, slower)) if rate / slower - 1.0 < (limit / lower - 1.0) * PART => {
-                self.rest_until = now.plus(REST);
-                lower
+                self.rest = (self.rest * 2).clamp(REST.0, REST.1);
+                self.rest_until = now.plus(self.rest);
+                return lower;
             }
-            _ if now < self.rest_until => limit,
-            _ => {
-                self.before = Some((limit, rate));
-                limit * STEP
-            }
+            Some(_) => self.rest = 0,
+            None => {}
         }
+        if now < self.rest_until {
+            return limit;
+        }
+        self.before = Some((limit, rate));
+        if limit < FREE { (limit * 2.0).min(FREE) } else { limit * STEP }
     }
 
     /// The bound is not used: what is counted from here on says nothing.
@@ -61,8 +69,8 @@ impl Climb {
         (self.since, self.answers) = (None, 0);
     }
 
-    /// The bound has come down.
+    /// The bound is another now: what was measured with the one before says nothing.
     pub fn forget(&mut self) {
-        *self = Self { rest_until: self.rest_until, ..Self::default() };
+        *self = Self { rest_until: self.rest_until, rest: self.rest, ..Self::default() };
     }
 }
