@@ -234,16 +234,17 @@ impl Engine {
     ) -> Option<Finished> {
         let flight = self.flights.try_remove(ticket)?;
         let took_ms = now.at.since(flight.sent_at);
-        let outcome = self.apply_answer(&flight, answer, now);
         let silent = match answer {
             Ok(reply) => Some(reply.code == Some(408)),
             Err(SendError::Deadline(_)) => Some(true),
             Err(_) => None,
         };
-        self.registrars.finished(flight.registrar, silent, now.at);
+        // First of all: an EdgePort that has answered is passed over no longer, and may be the preferred one again.
         if let Some(silent) = silent {
             self.edges.finished(flight.edge, flight.registrar, silent, now.at);
         }
+        let outcome = self.apply_answer(&flight, answer, now);
+        self.registrars.finished(flight.registrar, silent, now.at);
         let result = match (answer, silent) {
             (Ok(_), silent) => CallResult::Answered { brisk: silent == Some(false) },
             (Err(SendError::Deadline(_)), _) => CallResult::Deadline,

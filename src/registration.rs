@@ -400,7 +400,7 @@ impl Registration {
 }
 
 fn refresh(binding: &Binding, settings: &Settings, now: Moment, rng: &mut impl Rng) -> Moment {
-    let granted_ms = u64::from(binding.granted_s) * schedule::SECOND;
+    let granted_ms = u64::from(binding.granted_s.get()) * schedule::SECOND;
     schedule::refresh_at(binding.expires_at, granted_ms, settings.interval_ms, now, rng)
 }
 

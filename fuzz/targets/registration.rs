@@ -202,7 +202,7 @@ impl World {
         );
         if let Some(binding) = registration.binding() {
             assert!(
-                (1..=86_400).contains(&binding.granted_s) || attempt.purpose == Purpose::Leave,
+                (1..=86_400).contains(&binding.granted_s.get()) || attempt.purpose == Purpose::Leave,
                 "{binding:?}"
             );
             assert!(binding.expires_at.since(now.at) <= 86_400_000 && binding.position < self.uris);

@@ -1,5 +1,7 @@
 //! A value of the hash in Redis under the name of a trunk, and the names of the keys around it.
 
+use std::num::NonZeroU32;
+
 use rand::{SeedableRng as _, rngs::SmallRng};
 use routr_registry::{
     ports::Record,
@@ -43,8 +45,8 @@ fn assert_resumes(record: &Record) {
     let settings = Settings { interval_ms: 60_000, expires_s: 600, deadline_ms: 40_000, tags: Vec::new() };
     let now = Moment(5_000);
     let mut rng = SmallRng::seed_from_u64(record.expires_at_ms);
-    let granted_s = record.granted_s.clamp(1, 86_400);
-    let expires_at = now.plus(record.expires_at_ms.min(u64::from(granted_s) * 1_000));
+    let granted_s = NonZeroU32::new(record.granted_s.min(86_400)).unwrap_or(NonZeroU32::MIN);
+    let expires_at = now.plus(record.expires_at_ms.min(u64::from(granted_s.get()) * 1_000));
     let binding = Binding { expires_at, granted_s, position: 0 };
     let resumed = Registration::resume(record.cseq, Some((binding, 0)), &settings, now, &mut rng);
     assert!(resumed.due() <= expires_at.max(now), "{record:?}");

@@ -310,7 +310,7 @@ impl Slot {
             cseq: self.registration.cseq(),
             aor: aor.into(),
             expires_at_ms: binding.map_or(0, |binding| now.unix_ms_of(binding.expires_at)),
-            granted_s: binding.map_or(0, |binding| binding.granted_s),
+            granted_s: binding.map_or(0, |binding| binding.granted_s.get()),
         }
     }
 

@@ -17,26 +17,61 @@ use crate::{
 /// A [`Trunk`], packed. Cleared when dropped, for it holds the password.
 pub struct PackedTrunk(Box<[u8]>);
 
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 struct Layout<'a> {
     /// First, so that it can be read alone.
     reference: &'a str,
     name: &'a str,
-    region: Option<&'a str>,
     #[serde(borrow)]
     uris: Vec<UriLayout<'a>>,
-    credentials: Option<(&'a str, &'a str)>,
+    #[serde(borrow)]
+    credentials: CredentialsLayout<'a>,
+    #[serde(borrow)]
+    rare: Option<Rare<'a>>,
+}
+
+/// The username is most often the user of the first URI.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+enum CredentialsLayout<'a> {
+    #[default]
+    None,
+    OfUser {
+        password: &'a str,
+    },
+    Of {
+        username: &'a str,
+        password: &'a str,
+    },
+}
+
+/// What most trunks do not have.
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+struct Rare<'a> {
+    region: Option<&'a str>,
     problem: Option<&'a str>,
+}
+
+impl<'a> Rare<'a> {
+    fn of(region: Option<&'a str>, problem: Option<&'a str>) -> Option<Self> {
+        (region.is_some() || problem.is_some()).then_some(Self { region, problem })
+    }
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct UriLayout<'a> {
     user: &'a str,
     host: &'a str,
+    /// 0 for the transport's default.
     port: u16,
     transport: Transport,
     priority: i32,
     weight: u16,
+}
+
+impl UriLayout<'_> {
+    fn port(&self) -> u16 {
+        if self.port == 0 { self.transport.default_port() } else { self.port }
+    }
 }
 
 /// A packed trunk, opened: everything borrowed but the list of URIs.
@@ -68,39 +103,46 @@ impl UriKey {
 impl PackedTrunk {
     /// Packs a trunk.
     pub fn new(trunk: &Trunk) -> Self {
-        let uris = trunk
+        let uris: Vec<_> = trunk
             .uris
             .iter()
             .map(|uri| UriLayout {
                 user: &uri.user,
                 host: &uri.registrar.host,
-                port: uri.registrar.port,
+                port: if uri.registrar.port == uri.transport.default_port() { 0 } else { uri.registrar.port },
                 transport: uri.transport,
                 priority: uri.priority,
                 weight: uri.weight,
             })
             .collect();
-        let credentials = trunk.credentials.as_ref().map(|c| (&*c.username, c.password.expose()));
+        let credentials = match &trunk.credentials {
+            None => CredentialsLayout::None,
+            Some(Credentials { username, password }) => match uris.first() {
+                Some(first) if first.user == &**username => {
+                    CredentialsLayout::OfUser { password: password.expose() }
+                }
+                _ => CredentialsLayout::Of { username, password: password.expose() },
+            },
+        };
         Self::pack(&Layout {
             reference: &trunk.reference,
             name: &trunk.name,
-            region: trunk.region.as_deref(),
             uris,
             credentials,
-            problem: trunk.problem.as_deref(),
+            rare: Rare::of(trunk.region.as_deref(), trunk.problem.as_deref()),
         })
     }
 
     /// Packs what is known of a trunk that cannot be used.
     pub fn unusable(reference: &str, name: &str, problem: &str) -> Self {
-        let problem = Some(problem);
-        Self::pack(&Layout { reference, name, region: None, uris: Vec::new(), credentials: None, problem })
+        let rare = Rare::of(None, Some(problem));
+        Self::pack(&Layout { reference, name, rare, ..Layout::default() })
     }
 
     /// The same trunk with another word on what is wrong with it.
     pub fn with_problem(&self, problem: Option<&str>) -> Self {
         let mut layout = self.open().0;
-        layout.problem = problem;
+        layout.rare = Rare::of(layout.rare.and_then(|rare| rare.region), problem);
         Self::pack(&layout)
     }
 
@@ -111,14 +153,7 @@ impl PackedTrunk {
 
     /// Opens it.
     pub fn open(&self) -> TrunkView<'_> {
-        TrunkView(postcard::from_bytes(&self.0).unwrap_or(Layout {
-            reference: "",
-            name: "",
-            region: None,
-            uris: Vec::new(),
-            credentials: None,
-            problem: None,
-        }))
+        TrunkView(postcard::from_bytes(&self.0).unwrap_or_default())
     }
 
     /// The trunk's ref, without opening the rest.
@@ -152,12 +187,12 @@ impl<'a> TrunkView<'a> {
 
     /// The trunk's region.
     pub fn region(&self) -> Option<&'a str> {
-        self.0.region
+        self.0.rare?.region
     }
 
     /// What is wrong with it, or with some of its URIs.
     pub fn problem(&self) -> Option<&'a str> {
-        self.0.problem
+        self.0.rare?.problem
     }
 
     /// How many URIs there are, 64 at most.
@@ -170,7 +205,7 @@ impl<'a> TrunkView<'a> {
         self.0.uris.get(usize::from(position)).map(|uri| UriView {
             user: uri.user,
             host: uri.host,
-            port: uri.port,
+            port: uri.port(),
             transport: uri.transport,
         })
     }
@@ -190,8 +225,16 @@ impl<'a> TrunkView<'a> {
 
     /// For the digest challenge.
     pub fn credentials(&self) -> Option<Credentials> {
-        let (username, password) = self.0.credentials?;
+        let (username, password) = self.username_and_password()?;
         Some(Credentials { username: username.into(), password: Secret::new(password) })
+    }
+
+    fn username_and_password(&self) -> Option<(&'a str, &'a str)> {
+        match self.0.credentials {
+            CredentialsLayout::None => None,
+            CredentialsLayout::OfUser { password } => self.0.uris.first().map(|first| (first.user, password)),
+            CredentialsLayout::Of { username, password } => Some((username, password)),
+        }
     }
 
     /// Whether a registration of the one would look different from a registration of the other.
@@ -202,8 +245,8 @@ impl<'a> TrunkView<'a> {
         };
         self.0.uris.len() == other.0.uris.len()
             && self.0.uris.iter().zip(&other.0.uris).all(same_uri)
-            && self.0.credentials == other.0.credentials
-            && self.0.region == other.0.region
+            && self.username_and_password() == other.username_and_password()
+            && self.region() == other.region()
     }
 }
 
@@ -239,6 +282,14 @@ mod tests {
         assert_eq!(open.uri(0), Some(uri));
         assert_eq!(open.uri(1), None);
         assert_eq!(open.credentials(), sample().credentials);
+        let same = |username: &str| {
+            let credentials =
+                Credentials { username: username.into(), password: Secret::new("swordfish-77") };
+            Trunk { credentials: Some(credentials), ..sample() }
+        };
+        let (alice, bob) = (PackedTrunk::new(&same("alice")), PackedTrunk::new(&same("bob")));
+        assert_eq!(alice.open().credentials(), same("alice").credentials);
+        assert!(alice.0.len() < bob.0.len() && !alice.open().registers_as(&bob.open()));
         assert_eq!(open.position_of("alice", "SIP.example.com"), Some(0));
         assert!(packed.0.len() < 80, "a small trunk takes {} bytes", packed.0.len());
     }

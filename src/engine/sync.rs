@@ -1,5 +1,7 @@
 //! Trunks in: what a listing of the API server changes.
 
+use std::num::NonZeroU32;
+
 use super::{
     Engine,
     fleet::Slot,
@@ -162,10 +164,10 @@ impl Engine {
     fn resumed(&mut self, trunk: &TrunkView<'_>, record: &Record, now: Now) -> Registration {
         let at = record.aor.rsplit_once('@').and_then(|(user, host)| trunk.position_of(user, host));
         let binding = at.filter(|_| record.expires_at_ms > 0).map(|position| {
-            let granted_s = record.granted_s.clamp(1, 86_400);
+            let granted_s = NonZeroU32::new(record.granted_s.min(86_400)).unwrap_or(NonZeroU32::MIN);
             // A clock that is behind the one it was written by must not make a binding last longer: rather refreshed early.
             let unix_ms = now.unix_ms.max(self.at_least_unix_ms);
-            let left = record.expires_at_ms.saturating_sub(unix_ms).min(u64::from(granted_s) * 1_000);
+            let left = record.expires_at_ms.saturating_sub(unix_ms).min(u64::from(granted_s.get()) * 1_000);
             let overdue = unix_ms.saturating_sub(record.expires_at_ms);
             let expires_at = now.at.plus(left).minus(overdue);
             let rank = trunk.order().iter().position(|other| *other == position).unwrap_or(0);

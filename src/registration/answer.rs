@@ -1,5 +1,7 @@
 //! What a registration makes of an answer.
 
+use std::num::NonZeroU32;
+
 use rand::Rng;
 
 use super::{
@@ -85,7 +87,8 @@ impl Registration {
         match *verdict {
             Verdict::Registered { expires_s } => {
                 let expires_at = sent.at.plus(u64::from(expires_s) * schedule::SECOND);
-                self.binding = Some(Binding { expires_at, granted_s: expires_s, position: sent.position });
+                let granted_s = NonZeroU32::new(expires_s).unwrap_or(NonZeroU32::MIN);
+                self.binding = Some(Binding { expires_at, granted_s, position: sent.position });
                 self.maybe_bound = None;
             }
             // Unavailable too: the connection may have broken after the request was sent.

@@ -1,5 +1,7 @@
 //! What goes into a registration and what comes out of it: settings, attempts, effects.
 
+use std::num::NonZeroU32;
+
 use super::time::Moment;
 use crate::{
     ports::RedirectTarget,
@@ -103,7 +105,7 @@ pub struct Binding {
     /// When it lapses.
     pub expires_at: Moment,
     /// What was granted, in seconds.
-    pub granted_s: u32,
+    pub granted_s: NonZeroU32,
     /// Position of its URI in the trunk.
     pub position: u8,
 }
