@@ -141,9 +141,12 @@ impl Candidate {
     async fn act(&mut self, act: &Act) {
         let sent = self.machine.steady();
         let wall = i64::try_from(self.machine.wall_ms()).unwrap_or(0) * 1_000;
+        // As the product does: nothing is waited for that would come too late for a leader.
+        let left = self.election.leads_until().map(|until| until.saturating_duration_since(sent));
+        let patience = left.map_or(self.times.request, |left| left.min(self.times.request));
         match act {
             Act::Read => {
-                let answer = ask(&self.world, Request::Read, self.times.request).await;
+                let answer = ask(&self.world, Request::Read, patience).await;
                 let now = self.machine.steady();
                 match answer {
                     Ok(lease) => self.election.read(lease, now),
@@ -152,7 +155,7 @@ impl Candidate {
             }
             Act::Write { over } => {
                 let record = self.election.claim(wall);
-                let answer = ask(&self.world, Request::Write(over.clone(), record), self.times.request).await;
+                let answer = ask(&self.world, Request::Write(over.clone(), record), patience).await;
                 let now = self.machine.steady();
                 match answer {
                     Ok(Some(lease)) => self.election.wrote(lease, sent, now),
