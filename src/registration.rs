@@ -338,7 +338,8 @@ impl Registration {
     /// is left of it.
     pub fn refresh_early(&mut self, now: Moment, rng: &mut impl Rng) {
         // What is in trouble waits for a reason: refused credentials, or a registrar that asked for time.
-        if self.cause().is_some() {
+        let asked = self.trouble.as_ref().is_some_and(|trouble| trouble.preferred_asked > now);
+        if self.cause().is_some() || self.uri == 0 && asked {
             return;
         }
         if let (Phase::Active, None, Some(left)) = (self.phase, self.flight, self.left(now)) {

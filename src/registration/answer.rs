@@ -58,7 +58,7 @@ impl Registration {
                 effect.finished = self.start_leaving(now);
             }
             Purpose::Probe if !verdict.tells_how() => {
-                self.probe_answered(&verdict, sent, plan, now, rng);
+                self.probe_answered(&verdict, cause, sent, plan, now, rng);
             }
             Purpose::Probe | Purpose::Register => {
                 if attempt.purpose == Purpose::Probe {
@@ -201,11 +201,15 @@ impl Registration {
     fn probe_answered(
         &mut self,
         verdict: &Verdict,
+        cause: Cause,
         sent: Sent<'_>,
         plan: &Plan<'_>,
         now: Now,
         rng: &mut impl Rng,
     ) {
+        // The binding is at the same URI, by another EdgePort: what the registrar says concerns the refresh as well.
+        let same = self.uri == 0;
+        let mut not_before = Moment::default();
         match verdict {
             Verdict::Registered { .. } => {
                 self.note_binding(verdict, sent);
@@ -214,12 +218,29 @@ impl Registration {
                 return;
             }
             Verdict::Unavailable | Verdict::WayRefused => {}
-            Verdict::Rejected => self.preferred_rejected(None, now, rng),
-            Verdict::UnknownAccount { retry_after_s } => self.preferred_rejected(*retry_after_s, now, rng),
-            Verdict::Failed { retry_after_s, .. } => {
+            Verdict::Rejected | Verdict::UnknownAccount { .. } => {
+                let asked = match verdict {
+                    Verdict::UnknownAccount { retry_after_s } => *retry_after_s,
+                    _ => None,
+                };
+                self.preferred_rejected(asked, now, rng);
+                if same {
+                    not_before = now.at.plus(self.account_refused(asked, rng));
+                    self.trouble_mut().blame(cause, now.unix_ms);
+                }
+            }
+            Verdict::Failed { way, retry_after_s, .. } => {
                 self.preferred_failed(now, rng);
                 if let Some(seconds) = retry_after_s {
-                    self.preferred_asks(now.at.plus(schedule::retry_after(*seconds)));
+                    let until = now.at.plus(schedule::retry_after(*seconds));
+                    self.preferred_asks(until);
+                    let over = until.plus(plan.settings.deadline_ms + schedule::PROBE_MARGIN);
+                    if same && self.binding.is_none_or(|binding| over > binding.expires_at) {
+                        // No time would be left for the refresh. Another target, or a wait, as if this had been it.
+                        self.trouble_mut().blame(cause, now.unix_ms);
+                        return self.target_failed(*way, Some(until), plan, now, rng);
+                    }
+                    not_before = until;
                 }
             }
             _ => self.preferred_failed(now, rng),
@@ -227,6 +248,9 @@ impl Registration {
         self.class = Class::Refresh;
         if let Some(binding) = self.binding {
             self.due = refresh(&binding, plan.settings, now.at, rng);
+            if same {
+                self.due = self.due.max(not_before);
+            }
         }
     }
 

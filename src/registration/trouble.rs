@@ -271,6 +271,15 @@ impl Registration {
         trouble.preferred_rejections = trouble.preferred_rejections.saturating_add(1);
         trouble.preferred_retry_at = now.at.plus(wait.max(asked));
     }
+
+    /// A probe was refused where the binding is, by another EdgePort: the refresh would offer the same to the same registrar.
+    /// Returns how many milliseconds it waits. Only refusals since the last success count, for the EdgePort may be to blame.
+    pub(super) fn account_refused(&mut self, retry_after_s: Option<u32>, rng: &mut impl Rng) -> u64 {
+        let trouble = self.trouble_mut();
+        let times = trouble.rejections;
+        trouble.rejections = times.saturating_add(1);
+        schedule::after_rejection(u32::from(times), rng).max(retry_after_s.map_or(0, schedule::retry_after))
+    }
 }
 
 /// Another way than by that URI and that EdgePort: over the rounds, each pair of the others has its turn. Both change in the
