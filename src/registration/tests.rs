@@ -668,6 +668,34 @@ fn a_registrar_that_asked_a_probe_to_wait_is_not_refreshed_by_another_edge_port(
 }
 
 #[test]
+fn after_a_silence_the_target_that_asked_to_wait_is_not_the_other_one() {
+    // The backup asks to wait, the preferred one says nothing: the other EdgePort, and then nobody.
+    for edges in [1, 2] {
+        let mut bench = Bench::new(2, edges);
+        bench.registration.uri = 1;
+        let attempt = bench.attempt();
+        assert_eq!(attempt.uri, UriChoice::Rank(1));
+        let until = bench.at + 1_800_000;
+        bench.answer(&attempt, Reply { retry_after: Some(1_800), ..reply(413) });
+        let attempt = bench.round(408, 32_500);
+        assert_eq!(attempt.uri, UriChoice::Rank(0));
+        if edges == 2 {
+            between(bench.wait_of_next(), 5_000, 10_000);
+            assert_eq!(bench.round(408, 32_500).uri, UriChoice::Rank(0));
+        }
+        bench.attempt();
+        assert!(bench.at >= until, "{} ms too early by {edges} EdgePorts", until - bench.at);
+    }
+    // A third one that was not tried has its turn.
+    let mut bench = Bench::new(3, 1);
+    bench.registration.uri = 1;
+    let attempt = bench.attempt();
+    bench.answer(&attempt, Reply { retry_after: Some(1_800), ..reply(413) });
+    assert_eq!(bench.round(408, 32_500).uri, UriChoice::Rank(0));
+    assert_eq!(bench.attempt().uri, UriChoice::Rank(2));
+}
+
+#[test]
 fn a_probe_that_is_silent_endangers_nothing() {
     for expires in [30, 50, 60, 90, 120, 300, 600, 3_600] {
         let mut bench = Bench::new(2, 2);

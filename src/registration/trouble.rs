@@ -188,18 +188,25 @@ impl Registration {
         // Not at once again, even when the other target says at once that it cannot help.
         trouble.tried |= bit(uri);
         trouble.edge_tried = true;
-        let alone = plan.uris <= 1 && plan.edges <= 1;
-        if !alone && !std::mem::replace(&mut trouble.silenced, true) {
+        let (tried, asked) = (trouble.tried, trouble.not_before.since(now.at));
+        if !std::mem::replace(&mut trouble.silenced, true) {
             let refused = trouble.refused(now.at);
-            let (next, edge) = other_way((self.uri, self.edge), (plan.uris, plan.edges), round);
-            (self.uri, self.edge) = if next == 0 && refused { (self.uri, edge) } else { (next, edge) };
-            let pause = schedule::after_silence(rng);
-            let within =
-                self.left(now.at).map_or(pause, |left| pause.min((left / 2).max(2 * schedule::SECOND)));
-            self.next_at(now.at.plus(within), now);
-            return;
+            // What asked to wait in this round is among those that were tried.
+            let shut = |rank: u8| rank == 0 && refused || rank != uri && asked > 0 && tried & bit(rank) != 0;
+            let (mut next, edge) = other_way((uri, self.edge), (plan.uris, plan.edges), round);
+            if shut(next) {
+                let untried = |rank: &u8| !shut(*rank) && tried & bit(*rank) == 0;
+                next = (0..plan.uris.min(64)).find(untried).unwrap_or(uri);
+            }
+            if (next, edge) != (uri, self.edge) {
+                (self.uri, self.edge) = (next, edge);
+                let pause = schedule::after_silence(rng);
+                let within =
+                    self.left(now.at).map_or(pause, |left| pause.min((left / 2).max(2 * schedule::SECOND)));
+                self.next_at(now.at.plus(within), now);
+                return;
+            }
         }
-        let asked = trouble.not_before.since(now.at);
         let failures = self.failures;
         self.round_failed(now.at);
         if !counts {
