@@ -46,7 +46,7 @@ impl State {
             self.check_patience(run, &name, request, &reference, at);
             self.check_window(run, &name, request, &reference, at);
         }
-        let preferred = self.is_preferred(&reference, request);
+        let preferred = self.is_preferred(run, &reference, request);
         self.book.next += 1;
         let id = self.book.next;
         let call = self.book.call(&request.call_id);
@@ -233,8 +233,13 @@ impl State {
         });
     }
 
-    fn is_preferred(&self, reference: &str, request: &Register) -> bool {
+    /// As the run knows it: what an edit has made the preferred way is not yet, for one that has not read it.
+    fn is_preferred(&self, run: u32, reference: &str, request: &Register) -> bool {
         let Some(entry) = self.catalogue.entries.get(reference) else { return false };
+        let told = self.book.runs.get(&run).and_then(|run| run.known.get(reference));
+        if told != Some(&entry.revision) {
+            return false;
+        }
         let first = Catalogue::order(&entry.trunk)
             .first()
             .and_then(|first| entry.trunk.uris.get(usize::from(*first)));
