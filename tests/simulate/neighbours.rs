@@ -81,8 +81,10 @@ impl State {
         let mut shrunk = false;
         if let Some(lost) = self.shrink.take() {
             let keep = items.len().saturating_sub(lost);
-            for item in items.split_off(keep) {
-                self.listed_without(item.reference.as_deref().unwrap_or_default(), lost, whole);
+            let left_out = items.split_off(keep);
+            let (missed, known) = self.missed_by(run, &items, (lost, whole));
+            for item in left_out {
+                self.listed_without(item.reference.as_deref().unwrap_or_default(), missed, known);
             }
             shrunk = true;
             self.say(format_args!("api: this listing lacks {lost} of {whole}"));

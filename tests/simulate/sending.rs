@@ -408,6 +408,14 @@ impl State {
         calls.map(|(id, _)| id.clone()).collect()
     }
 
+    /// Of how many trunks that a run knows how many are not in this listing: it cannot miss one that it was never told of.
+    /// A run that was told of none may know of all by the store.
+    pub fn missed_by(&self, run: u32, listed: &[Item], world: (usize, usize)) -> (usize, usize) {
+        let Some(run) = self.book.runs.get(&run).filter(|run| !run.known.is_empty()) else { return world };
+        let there = |known: &&String| listed.iter().any(|item| item.reference.as_ref() == Some(*known));
+        (run.known.keys().filter(|known| !there(known)).count(), run.known.len())
+    }
+
     /// A listing lacks a trunk that is there. Few that are missing are believed to be gone; most of many are not.
     pub fn listed_without(&mut self, reference: &str, lost: usize, whole: usize) {
         let at = self.now();
