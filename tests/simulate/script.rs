@@ -553,7 +553,9 @@ async fn reload(world: &Arc<World>, reach: &process::Reach) {
             store: store.then(|| Arc::new(process::store(world, &reach.life, reach.run, &reach.permit))),
         }
     };
-    let _ = timeout(Duration::from_secs(5), reach.reloads.send(reload)).await;
+    // It waits for an engine that is frozen: settings that are in the file do not go by.
+    let reloads = reach.reloads.clone();
+    tokio::spawn(async move { drop(reloads.send(reload).await) });
 }
 
 /// Everything is well again, and stays so.
