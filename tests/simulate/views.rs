@@ -182,7 +182,7 @@ pub async fn farewell(world: &Arc<World>) {
         .hosts
         .values()
         .flat_map(|host| host.bindings.iter())
-        .filter(|(id, bound)| bound.lapses > at && state.latest_grant(id))
+        .filter(|(id, bound)| bound.lapses > at && state.can_be_removed_by(reach.run, id))
         .map(|(id, _)| state.book.call_name(&state.catalogue, id))
         .collect();
     state.check("farewell", given_up == Some(0) && left.is_empty(), |_| {

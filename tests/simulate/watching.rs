@@ -266,10 +266,12 @@ impl State {
         });
     }
 
-    /// Whether the run that made this binding believes to be bound there.
-    pub fn latest_grant(&self, id: &str) -> bool {
-        let granted = self.book.calls.get(id).is_some_and(|call| call.grant.is_some());
-        granted && self.is_latest_of_its_trunk(id)
+    /// Whether a run can know of this binding: it made it, or its trunk is there to presume it. Of a trunk that went while no
+    /// engine was running nobody knows; the store has neither its registrar nor its password.
+    pub fn can_be_removed_by(&self, run: u32, id: &str) -> bool {
+        let grant = self.book.calls.get(id).and_then(|call| call.grant.as_ref());
+        grant.is_some_and(|grant| grant.run == run || self.catalogue.wants(id))
+            && self.is_latest_of_its_trunk(id)
     }
 
     fn is_latest_of_its_trunk(&self, id: &str) -> bool {
