@@ -9,7 +9,7 @@ use crate::{
     book::{Flight, Grant, Rejected},
     broken::Broken,
     rules::{HOUR, MINUTE, SECOND},
-    trunks::{Catalogue, Item},
+    trunks::{Catalogue, Item, calls_of},
     world::State,
 };
 
@@ -379,6 +379,9 @@ impl State {
             let (Some(reference), Some(book)) = (&item.reference, self.book.runs.get_mut(&run)) else {
                 continue;
             };
+            if let Ok(trunk) = &item.trunk {
+                book.good.insert(reference.clone(), calls_of(trunk));
+            }
             if book.known.insert(reference.clone(), item.revision) != Some(item.revision) {
                 let trunk = self.book.trunk(reference);
                 (trunk.reason_at, trunk.wish_at) = (at, at);

@@ -37,12 +37,15 @@ impl State {
         self.catalogue.entries = entries;
         for id in self.catalogue.calls.keys() {
             let wanted = self.catalogue.wants(id);
+            let stays = wanted || self.book.stays(&self.catalogue, id);
             let call = self.book.call(id);
-            if wanted {
+            if stays {
                 call.unwanted_since = None;
             } else {
-                call.unwanted_at = Some(at);
                 call.unwanted_since.get_or_insert(at);
+            }
+            if !wanted {
+                call.unwanted_at = Some(at);
             }
         }
     }
@@ -311,10 +314,10 @@ impl State {
             });
         }
         let foreign = self.hosts.iter().find_map(|(host, registrar)| {
-            let stray = registrar
-                .bindings
-                .iter()
-                .find(|(id, bound)| bound.made > calm + HOUR && !self.catalogue.wants(id))?;
+            let stray = registrar.bindings.iter().find(|(id, bound)| {
+                let wanted = self.catalogue.wants(id) || self.book.stays(&self.catalogue, id);
+                bound.made > calm + HOUR && !wanted
+            })?;
             Some(format!("{host} holds {}", self.book.call_name(&self.catalogue, stray.0)))
         });
         self.check("registered once", foreign.is_none(), |_| foreign.clone().unwrap_or_default());
