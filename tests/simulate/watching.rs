@@ -250,14 +250,19 @@ impl State {
                     .as_ref()
                     .is_some_and(|grant| grant.run == run && binding.made + 2 * MINUTE >= grant.sent);
                 let latest = self.is_latest_of_its_trunk(id);
+                // Its registrar asked to wait: all trunks, or this removal.
                 let held = book.holds.get(host.as_str()).is_some_and(|until| *until + bound > at);
+                let asked = call.asked.iter().any(|(target, (by, until, sent))| {
+                    *target.host == **host && *by == run && *sent >= gone && *until + bound > at
+                });
                 let due = since.max(gone).max(began) + bound;
                 let undone =
                     call.removed.as_ref().is_some_and(|(at, when)| **at == **host && binding.made < *when);
                 if undone {
                     left.push((host.clone(), id.clone(), gone, call.leaves));
                 }
-                if ours && latest && !held && at > due && call.leaves < 3 && registrar.is_reached() {
+                let waits = held || asked;
+                if ours && latest && !waits && at > due && call.leaves < 3 && registrar.is_reached() {
                     left.push((host.clone(), id.clone(), gone, call.leaves));
                 }
             }
