@@ -1,6 +1,6 @@
 //! The driver on paused time, with neighbours that fail.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use tokio::time::Instant;
 
@@ -165,6 +165,30 @@ async fn a_store_that_lost_its_data_is_given_everything_again() {
     rig.shelf.lose();
     pass(30).await;
     assert_eq!(rig.shelf.len(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_clock_was_set_everything_is_written_by_the_new_one() {
+    let rig = rig(10);
+    pass(10).await;
+    let kept = |rig: &Rig| rig.shelf.records.lock().unwrap()["t003"].expires_at_ms;
+    let before = kept(&rig);
+    rig.wall_ahead.store(-3_600_000, Relaxed);
+    pass(60).await;
+    assert_eq!(kept(&rig).abs_diff(before - 3_600_000), 0);
+    assert_eq!(Some(kept(&rig)), rig.get("t003").await.expires_at_ms);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_wrong_clock_wrote_is_put_right_at_the_start() {
+    let rig = rig(10);
+    pass(10).await;
+    let shelf = rig.shelf.clone();
+    shelf.records.lock().unwrap().get_mut("t003").unwrap().expires_at_ms += 3_600_000;
+    let rig = rig.kill().await;
+    pass(10).await;
+    let kept = shelf.records.lock().unwrap()["t003"].expires_at_ms;
+    assert_eq!(Some(kept), rig.get("t003").await.expires_at_ms);
 }
 
 #[tokio::test(start_paused = true)]
