@@ -23,6 +23,8 @@ pub struct Run {
     pub known: BTreeMap<String, u64>,
     /// The Call-IDs of the last good version of each trunk that a listing told it of.
     pub good: BTreeMap<String, Vec<Box<str>>>,
+    /// The last number that it sent of each Call-ID, and since when that call is over.
+    pub numbers: BTreeMap<Box<str>, (u32, Option<u64>)>,
     /// Registrars that asked it to wait, and until when.
     pub holds: BTreeMap<Box<str>, u64>,
     /// What is left of each registrar's budget, and since when.

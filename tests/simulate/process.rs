@@ -85,6 +85,7 @@ pub fn start(world: &Arc<World>, life: &Arc<Life>, permit: &Permit) -> Started {
             began: at,
             known: Default::default(),
             good: Default::default(),
+            numbers: Default::default(),
             holds: Default::default(),
             buckets: Default::default(),
             in_flight: 0,
