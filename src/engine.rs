@@ -215,11 +215,6 @@ impl Engine {
         self.known = records.into_iter().map(|record| (record.reference.clone(), record)).collect();
     }
 
-    /// Whether the store kept nothing.
-    pub fn knows_nothing(&self) -> bool {
-        self.known.is_empty()
-    }
-
     /// Sends nothing any more; bindings stay.
     pub fn pause(&mut self, paused: bool) {
         self.paused = paused;

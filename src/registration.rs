@@ -27,7 +27,7 @@ use rand::Rng;
 
 pub use self::attempt::{Attempt, Binding, Class, Effect, Plan, Purpose, Sent, Settings, UriChoice};
 use self::{
-    identity::next_cseq,
+    identity::{CSEQ_RESERVE, next_cseq},
     reply::{Cause, Reason},
     time::{Moment, Now},
     trouble::Trouble,
@@ -62,6 +62,8 @@ pub struct Registration {
     probe_next: bool,
     /// The trunk changed while a request was in flight: send again when that is answered.
     outdated: bool,
+    /// Nothing was sent since a restart: one REGISTER may have gone out that nobody kept the number of.
+    resumed: bool,
     /// A request to the URI of this position may have created a binding that nobody confirmed.
     maybe_bound: Option<u8>,
     uri: u8,
@@ -84,6 +86,7 @@ impl Registration {
             flight: None,
             probe_next: false,
             outdated: false,
+            resumed: false,
             maybe_bound: None,
             uri: 0,
             edge: 0,
@@ -99,7 +102,7 @@ impl Registration {
         now: Moment,
         rng: &mut impl Rng,
     ) -> Self {
-        let mut registration = Self { cseq, class: Class::Retry, ..Self::new(now) };
+        let mut registration = Self { cseq, resumed: true, class: Class::Retry, ..Self::new(now) };
         if let Some((binding, uri)) = binding {
             registration.binding = Some(binding);
             if binding.expires_at > now {
@@ -243,7 +246,8 @@ impl Registration {
             Phase::Leaving | Phase::Finished => Purpose::Leave,
         };
         let redirect = self.redirect(now.at).cloned();
-        self.cseq = next_cseq(self.cseq, now.unix_ms);
+        let unkept = if std::mem::take(&mut self.resumed) { 1 + CSEQ_RESERVE } else { 0 };
+        self.cseq = next_cseq(self.cseq.saturating_add(unkept), now.unix_ms);
         self.flight = Some((purpose, self.cseq));
         self.probe_next = false;
         self.outdated = false;

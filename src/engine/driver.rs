@@ -33,15 +33,18 @@ use super::{
     handle::{Command, EngineHandle},
     keeper::Keeper,
 };
-use crate::ports::{Link, Observer, Reply, Requester, SendError, Store, TrunkSource};
+use crate::{
+    ports::{Link, Observer, Reply, Requester, SendError, Store, TrunkSource},
+    registration::identity::CSEQ_SETTLED_MS,
+};
 
 /// Answers that are handled in one turn.
 const ANSWERS: usize = 512;
 /// How long the store may take to say what it kept, before the engine starts without.
 const LOAD_DEADLINE: Duration = Duration::from_secs(20);
-/// The first sync waits for so long when nothing is known of earlier registrations: a process that was killed a moment ago may
-/// have used the CSeq numbers of this half second.
-const CSEQ_PAUSE: Duration = Duration::from_millis(600);
+/// The first sync waits for so long: a process that was killed a moment ago, or a leader that could not write any more, may have
+/// used the CSeq numbers of this half second and the next ones. What the store kept does not tell.
+const CSEQ_PAUSE: Duration = Duration::from_millis(CSEQ_SETTLED_MS);
 
 /// What the store gets to take the last changes, whatever the grace.
 const LAST_WORDS: Duration = Duration::from_millis(250);
@@ -151,8 +154,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
     /// de-registered. Returns the engine as it was left.
     pub async fn run(mut self, shutdown: CancellationToken, grace: Duration) -> Engine {
         self.load(&shutdown).await;
-        let pause = if self.engine.knows_nothing() { CSEQ_PAUSE } else { Duration::ZERO };
-        self.sync = Sync::Due(Instant::now() + pause, 0);
+        self.sync = Sync::Due(Instant::now() + CSEQ_PAUSE, 0);
         while !shutdown.is_cancelled() {
             self.send_what_is_due();
             self.keeper.write(&mut self.engine, &self.clock);

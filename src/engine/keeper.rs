@@ -18,6 +18,9 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 const DENIED_PAUSE: Duration = Duration::from_secs(300);
 /// Where nothing outlives the process there is nothing to ask: whoever waits for it waits for long.
 const NO_CHECK_PAUSE: Duration = Duration::from_secs(3_600);
+/// A wall clock that has been set by so many milliseconds makes what was written by it wrong: the next process would take lapsed
+/// bindings for valid ones, or the other way round.
+const CLOCK_SET: u64 = 1_000;
 
 /// See the module.
 pub(super) struct Keeper<T> {
@@ -28,6 +31,8 @@ pub(super) struct Keeper<T> {
     failing: bool,
     /// It worked once: what it has lost from then on is worth a warning.
     proven: bool,
+    /// How far the wall clock was ahead of the engine's when everything was written by it, in milliseconds.
+    wall_ahead: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -51,7 +56,8 @@ pub(super) enum Done {
 impl<T: Store> Keeper<T> {
     pub fn new(store: Arc<T>) -> Self {
         // The first thing is a check: it tells whether the store is there, and makes it keep the identity.
-        Self { store, state: State::Pausing(Instant::now()), retry: RETRY.0, failing: false, proven: false }
+        let state = State::Pausing(Instant::now());
+        Self { store, state, retry: RETRY.0, failing: false, proven: false, wall_ahead: None }
     }
 
     /// Whether the store has all that there is to write, or keeps nothing.
@@ -107,7 +113,7 @@ impl<T: Store> Keeper<T> {
                 self.state = State::Checking(tokio::spawn(async move { store.lost_data().await }));
             }
             Done::Checked(Ok(lost)) => {
-                if lost || self.failing {
+                if self.clock_was_set(clock) || lost || self.failing {
                     engine.write_everything();
                 }
                 if lost && self.proven && !self.failing {
@@ -127,6 +133,18 @@ impl<T: Store> Keeper<T> {
                 }
             }
         }
+    }
+
+    /// Whether the wall clock was set since this last said so. It counts from there, so that many small steps count too.
+    fn clock_was_set(&mut self, clock: &Clock) -> bool {
+        let now = clock.now();
+        let ahead = now.unix_ms.cast_signed().saturating_sub(now.at.0.cast_signed());
+        let before = *self.wall_ahead.get_or_insert(ahead);
+        let set = ahead.abs_diff(before) >= CLOCK_SET;
+        if set {
+            self.wall_ahead = Some(ahead);
+        }
+        set
     }
 
     fn rest(&mut self) {

@@ -21,6 +21,9 @@ use crate::{
 /// Losing more than half of the trunks and more than this many at once takes a second sync to be believed.
 const MASS_LOSS: usize = 10;
 
+/// Milliseconds by which two clocks may differ that both are right.
+const CLOCKS_AGREE: u64 = 1_000;
+
 /// Where a sync stands.
 #[derive(Debug, Default)]
 pub(super) struct SyncState {
@@ -147,16 +150,23 @@ impl Engine {
     fn add(&mut self, trunk: &Trunk, fingerprint: u64, now: Now) -> u32 {
         let packed = PackedTrunk::new(trunk);
         let known = self.known.remove(&trunk.reference);
-        let mut registration = match known {
-            Some(record) => self.resumed(&packed.open(), &record, now),
+        let mut registration = match &known {
+            Some(record) => self.resumed(&packed.open(), record, now),
             None => Registration::new(now.at),
         };
+        // It was written by a clock that was wrong, or this one is: what is believed now is to be kept.
+        let disagrees = registration.binding().zip(known).is_some_and(|(binding, record)| {
+            now.unix_ms_of(binding.expires_at).abs_diff(record.expires_at_ms) >= CLOCKS_AGREE
+        });
         // A predecessor that has gone, or is still being removed, may have used higher numbers.
         let predecessors = self.fleet.leaving(&trunk.reference);
         let cseq =
             predecessors.iter().filter_map(|slot| self.fleet.get(*slot)).map(|old| old.registration.cseq());
         registration.raise_cseq(cseq.max().unwrap_or(0).max(self.fleet.last_cseq));
         let slot = self.fleet.insert(packed, registration, fingerprint, self.sync.number, false);
+        if disagrees {
+            self.fleet.mark_dirty(slot);
+        }
         self.settle(slot, now);
         slot
     }

@@ -13,6 +13,8 @@ const CSEQ_MAX: u32 = (1 << 31) - 1;
 /// What one REGISTER may use up beyond its own number when its answer is lost: a digest challenge and a stale nonce are
 /// each answered by the Requester with the next number.
 pub const CSEQ_RESERVE: u32 = 2;
+/// After so many milliseconds the numbers of the clock are higher than any that one REGISTER, sent before, has used.
+pub const CSEQ_SETTLED_MS: u64 = (CSEQ_RESERVE as u64 + 1) * CSEQ_TICK_MS;
 
 /// What tells this registry's Call-IDs from those of every other installation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,6 +126,14 @@ mod tests {
         assert_eq!(next_cseq(5_000, 0), 5_001, "a clock that jumped back");
         assert_eq!(next_cseq(7, u64::MAX), CSEQ_MAX);
         assert_eq!(next_cseq(0, 0), 1);
+    }
+
+    #[test]
+    fn numbers_that_were_used_unnoticed_are_passed_by_after_a_pause() {
+        for at in (CSEQ_EPOCH_MS + 500..CSEQ_EPOCH_MS + 2_500).step_by(50) {
+            let used = next_cseq(0, at) + CSEQ_RESERVE;
+            assert!(next_cseq(0, at + CSEQ_SETTLED_MS) > used);
+        }
     }
 
     #[test]

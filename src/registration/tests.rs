@@ -841,6 +841,22 @@ fn a_resumed_registration_is_not_sent_before_its_time() {
 }
 
 #[test]
+fn after_a_restart_the_numbers_of_a_request_that_nobody_kept_are_left_out() {
+    let mut bench = Bench::new(1, 1);
+    // A clock that is far behind: the numbers go by what was kept alone.
+    let kept = next_cseq(0, bench.now().unix_ms) + 100_000;
+    bench.registration.raise_cseq(kept);
+    let last = bench.attempt_now().cseq + CSEQ_RESERVE;
+    let now = Moment(bench.at);
+    bench.registration = Registration::resume(kept, None, &bench.settings, now, &mut bench.rng);
+    let next = bench.attempt_now();
+    assert!(next.cseq > last, "{} after {last}", next.cseq);
+    bench.answer(&next, ok(600));
+    let known = bench.registration.cseq();
+    assert_eq!(bench.attempt().cseq, known + 1, "only once");
+}
+
+#[test]
 fn after_a_reconnection_refreshes_come_early_and_spread() {
     let dues: Vec<u64> = (0..200)
         .map(|seed| {

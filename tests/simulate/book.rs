@@ -7,7 +7,10 @@ use std::{
 
 use routr_registry::{engine::EngineSettings, trunk::HostPort};
 
-use crate::{life::Life, trunks::Catalogue};
+use crate::{
+    life::Life,
+    trunks::{Catalogue, Entry},
+};
 
 /// So long have all places to be taken to explain anything, in milliseconds.
 const FULL: u64 = 5_000;
@@ -18,6 +21,10 @@ pub struct Run {
     pub began: u64,
     /// The versions of trunks that a listing told it of.
     pub known: BTreeMap<String, u64>,
+    /// The Call-IDs of the last good version of each trunk that a listing told it of.
+    pub good: BTreeMap<String, Vec<Box<str>>>,
+    /// The last number that it sent of each Call-ID, and since when that call is over.
+    pub numbers: BTreeMap<Box<str>, (u32, Option<u64>)>,
     /// Registrars that asked it to wait, and until when.
     pub holds: BTreeMap<Box<str>, u64>,
     /// What is left of each registrar's budget, and since when.
@@ -190,6 +197,15 @@ impl Book {
             .rev()
             .map(|(id, run)| (*id, run))
             .find(|(_, run)| !run.life.is_dead() && !run.ending && !run.farewell)
+    }
+
+    /// Whether a Call-ID belongs to the last good version that the acting run has read of a trunk that is spoilt: that stays
+    /// registered. A later one may have been spoilt before it was read.
+    pub fn stays(&self, catalogue: &Catalogue, call_id: &str) -> bool {
+        let Some(known) = catalogue.calls.get(call_id) else { return false };
+        let spoilt = catalogue.entries.get(&known.reference).is_some_and(Entry::is_spoilt);
+        let read = self.acting().and_then(|(_, run)| run.good.get(&known.reference));
+        spoilt && read.is_some_and(|calls| calls.iter().any(|id| **id == *call_id))
     }
 
     /// Everything has a reason to be sent out of turn.

@@ -242,6 +242,10 @@ async fn lead(
     if !task.is_finished() {
         let _ = task.await;
     }
+    if !valid.holds() {
+        // It might not write any more what it had used.
+        world.lock().lose_numbers(&[run]);
+    }
     process::ended(&world, run);
     valid.end();
     stop.cancel();

@@ -84,6 +84,8 @@ pub fn start(world: &Arc<World>, life: &Arc<Life>, permit: &Permit) -> Started {
             life: life.clone(),
             began: at,
             known: Default::default(),
+            good: Default::default(),
+            numbers: Default::default(),
             holds: Default::default(),
             buckets: Default::default(),
             in_flight: 0,

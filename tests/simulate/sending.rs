@@ -9,7 +9,7 @@ use crate::{
     book::{Flight, Grant, Rejected},
     broken::Broken,
     rules::{HOUR, MINUTE, SECOND},
-    trunks::{Catalogue, Item},
+    trunks::{Catalogue, Item, calls_of},
     world::State,
 };
 
@@ -61,6 +61,7 @@ impl State {
                 run.full_since.get_or_insert(at);
             }
             run.sends += 1;
+            run.numbers.insert(request.call_id.clone(), (request.cseq, None));
         }
         let password = request.credentials.as_ref().map(|c| c.password.expose().to_owned());
         let flight = Flight {
@@ -370,6 +371,11 @@ impl State {
             {
                 run.full = (since, at);
             }
+            if let Some((number, over)) = run.numbers.get_mut(&flight.call)
+                && *number == flight.cseq
+            {
+                *over = Some(at);
+            }
         }
         let call = self.book.call(&flight.call);
         if call.flight == Some(id) {
@@ -384,6 +390,9 @@ impl State {
             let (Some(reference), Some(book)) = (&item.reference, self.book.runs.get_mut(&run)) else {
                 continue;
             };
+            if let Ok(trunk) = &item.trunk {
+                book.good.insert(reference.clone(), calls_of(trunk));
+            }
             if book.known.insert(reference.clone(), item.revision) != Some(item.revision) {
                 let trunk = self.book.trunk(reference);
                 (trunk.reason_at, trunk.wish_at) = (at, at);
@@ -434,20 +443,28 @@ impl State {
 
     /// Runs have died, or are no longer the ones that act. By a clock that was wrong the numbers of what they had in flight may be
     /// far ahead of the next clock, and they are in no store yet: nobody can know of them. So they are lost on their way, or the
-    /// registrar forgets them. Where all clocks are right this excuses nothing.
+    /// registrar forgets them. So may those be that were answered a moment ago, and not written any more. The number that
+    /// comes next to the one that is kept is no such one: whoever starts has to leave room for it. Where all clocks are
+    /// right this excuses nothing.
     pub fn lose_numbers(&mut self, runs: &[u32]) {
         if !self.rules.clock_jumps {
             return;
         }
-        let open: Vec<(Box<str>, u32, String)> = self
-            .book
-            .flights
-            .values()
-            .filter(|flight| runs.contains(&flight.run))
-            .map(|flight| (flight.call.clone(), flight.cseq, flight.reference.clone()))
-            .collect();
-        for (call, cseq, reference) in open {
+        let at = self.now();
+        let mut unkept = Vec::new();
+        for run in runs.iter().filter_map(|run| self.book.runs.get(run)) {
+            for (call, (cseq, over)) in &run.numbers {
+                if over.is_none_or(|over| over + SECOND > at) {
+                    unkept.push((call.clone(), *cseq));
+                }
+            }
+        }
+        for (call, cseq) in unkept {
+            let reference = self.reference(&call);
             let kept = self.records.all.get(&*reference).map_or(0, |record| record.cseq);
+            if cseq <= kept.saturating_add(1) {
+                continue;
+            }
             let used = &mut self.book.call(&call).used;
             *used = kept.min(*used);
             for host in self.hosts.values_mut() {

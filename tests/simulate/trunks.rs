@@ -20,6 +20,12 @@ pub fn registry() -> RegistryId {
     RegistryId::new("simulated")
 }
 
+/// The Call-IDs of a trunk's URIs.
+pub fn calls_of(trunk: &Trunk) -> Vec<Box<str>> {
+    let call_id = |uri: &TrunkUri| registry().call_id(&trunk.reference, &uri.registrar.host, &uri.user);
+    trunk.uris.iter().map(|uri| call_id(uri).into()).collect()
+}
+
 /// One trunk at the API server.
 #[derive(Clone, Debug)]
 pub struct Entry {
@@ -58,10 +64,8 @@ impl Catalogue {
     /// Another trunk, or another version of it.
     pub fn put(&mut self, trunk: Trunk) {
         self.revision += 1;
-        let mut calls = Vec::new();
-        for uri in &trunk.uris {
-            let id: Box<str> = registry().call_id(&trunk.reference, &uri.registrar.host, &uri.user).into();
-            calls.push(id.clone());
+        let calls = calls_of(&trunk);
+        for (uri, id) in trunk.uris.iter().zip(calls.iter().cloned()) {
             let name = format!("{}@{}", uri.user, uri.registrar.host);
             self.calls.entry(id).or_insert_with(|| Call {
                 reference: trunk.reference.to_string(),
@@ -145,6 +149,11 @@ impl Entry {
     /// Whether it is to be registered: a spoilt one stays registered as it was, one that is wholly disabled does not.
     pub fn is_wanted(&self) -> bool {
         !matches!(self.problem, Some(TrunkProblem::AllDisabled))
+    }
+
+    /// Whether it cannot be read as it is now.
+    pub fn is_spoilt(&self) -> bool {
+        matches!(self.problem, Some(TrunkProblem::Malformed { .. }))
     }
 }
 

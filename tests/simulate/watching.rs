@@ -37,12 +37,15 @@ impl State {
         self.catalogue.entries = entries;
         for id in self.catalogue.calls.keys() {
             let wanted = self.catalogue.wants(id);
+            let stays = wanted || self.book.stays(&self.catalogue, id);
             let call = self.book.call(id);
-            if wanted {
+            if stays {
                 call.unwanted_since = None;
             } else {
-                call.unwanted_at = Some(at);
                 call.unwanted_since.get_or_insert(at);
+            }
+            if !wanted {
+                call.unwanted_at = Some(at);
             }
         }
     }
@@ -247,14 +250,19 @@ impl State {
                     .as_ref()
                     .is_some_and(|grant| grant.run == run && binding.made + 2 * MINUTE >= grant.sent);
                 let latest = self.is_latest_of_its_trunk(id);
+                // Its registrar asked to wait: all trunks, or this removal.
                 let held = book.holds.get(host.as_str()).is_some_and(|until| *until + bound > at);
+                let asked = call.asked.iter().any(|(target, (by, until, sent))| {
+                    *target.host == **host && *by == run && *sent >= gone && *until + bound > at
+                });
                 let due = since.max(gone).max(began) + bound;
                 let undone =
                     call.removed.as_ref().is_some_and(|(at, when)| **at == **host && binding.made < *when);
                 if undone {
                     left.push((host.clone(), id.clone(), gone, call.leaves));
                 }
-                if ours && latest && !held && at > due && call.leaves < 3 && registrar.is_reached() {
+                let waits = held || asked;
+                if ours && latest && !waits && at > due && call.leaves < 3 && registrar.is_reached() {
                     left.push((host.clone(), id.clone(), gone, call.leaves));
                 }
             }
@@ -313,10 +321,10 @@ impl State {
             });
         }
         let foreign = self.hosts.iter().find_map(|(host, registrar)| {
-            let stray = registrar
-                .bindings
-                .iter()
-                .find(|(id, bound)| bound.made > calm + HOUR && !self.catalogue.wants(id))?;
+            let stray = registrar.bindings.iter().find(|(id, bound)| {
+                let wanted = self.catalogue.wants(id) || self.book.stays(&self.catalogue, id);
+                bound.made > calm + HOUR && !wanted
+            })?;
             Some(format!("{host} holds {}", self.book.call_name(&self.catalogue, stray.0)))
         });
         self.check("registered once", foreign.is_none(), |_| foreign.clone().unwrap_or_default());

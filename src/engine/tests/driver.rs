@@ -1,6 +1,6 @@
 //! The driver on paused time, with neighbours that fail.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use tokio::time::Instant;
 
@@ -38,7 +38,7 @@ fn reload(
 async fn the_first_sync_is_at_the_start_and_the_next_one_an_interval_later() {
     let start = Instant::now();
     let rig = rig(5);
-    pass(1).await;
+    pass(2).await;
     assert_eq!((rig.registered().await, rig.source.asked_since(start)), (5, 1));
     pass(121).await;
     assert_eq!(rig.source.asked_since(start), 3);
@@ -49,7 +49,7 @@ async fn the_first_sync_is_at_the_start_and_the_next_one_an_interval_later() {
 async fn refreshes_go_on_while_the_api_server_fails_and_it_is_not_asked_in_a_loop() {
     for mode in [Mode::Down, Mode::Hanging] {
         let rig = rig(20);
-        pass(1).await;
+        pass(2).await;
         rig.source.set(mode);
         let since = Instant::now();
         pass(3_600).await;
@@ -72,7 +72,7 @@ async fn refreshes_go_on_while_the_api_server_fails_and_it_is_not_asked_in_a_loo
 #[tokio::test(start_paused = true)]
 async fn a_small_loss_acts_at_once_and_a_great_one_takes_two_syncs() {
     let rig = rig(40);
-    pass(1).await;
+    pass(2).await;
     rig.source.put(&trunks(30));
     pass(62).await;
     assert_eq!(rig.registered().await, 30);
@@ -92,7 +92,7 @@ async fn a_small_loss_acts_at_once_and_a_great_one_takes_two_syncs() {
 #[tokio::test(start_paused = true)]
 async fn a_sync_asked_for_while_one_runs_is_done_after_it() {
     let rig = rig(3);
-    pass(1).await;
+    pass(2).await;
     rig.source.set(Mode::Slow);
     rig.controls.handle.sync_now().await.unwrap();
     pass(1).await;
@@ -165,6 +165,49 @@ async fn a_store_that_lost_its_data_is_given_everything_again() {
     rig.shelf.lose();
     pass(30).await;
     assert_eq!(rig.shelf.len(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_clock_was_set_everything_is_written_by_the_new_one() {
+    let rig = rig(10);
+    pass(10).await;
+    let kept = |rig: &Rig| rig.shelf.records.lock().unwrap()["t003"].expires_at_ms;
+    let before = kept(&rig);
+    rig.wall_ahead.store(-3_600_000, Relaxed);
+    pass(60).await;
+    assert_eq!(kept(&rig).abs_diff(before - 3_600_000), 0);
+    assert_eq!(Some(kept(&rig)), rig.get("t003").await.expires_at_ms);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_wrong_clock_wrote_is_put_right_at_the_start() {
+    let rig = rig(10);
+    pass(10).await;
+    let shelf = rig.shelf.clone();
+    shelf.records.lock().unwrap().get_mut("t003").unwrap().expires_at_ms += 3_600_000;
+    let rig = rig.kill().await;
+    pass(10).await;
+    let kept = shelf.records.lock().unwrap()["t003"].expires_at_ms;
+    assert_eq!(Some(kept), rig.get("t003").await.expires_at_ms);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_within_the_same_half_second_uses_no_number_twice() {
+    let rig = rig(1);
+    pass(2).await;
+    let mut old = rig.shelf.records.lock().unwrap().clone();
+    // It lapsed long ago, so that it is sent at once.
+    old.get_mut("t000").unwrap().expires_at_ms = 1;
+    let shelf = rig.shelf.clone();
+    let _ = rig.controls.handle.refresh("t000".into()).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let rig = rig.kill().await;
+    // What was written last did not arrive.
+    *shelf.records.lock().unwrap() = old;
+    pass(600).await;
+    let sent = rig.phone.sent.lock().unwrap();
+    let numbers: Vec<u32> = sent.iter().map(|(_, register)| register.cseq).collect();
+    assert!(numbers.len() > 2 && numbers.windows(2).all(|pair| pair[1] > pair[0] + 2), "{numbers:?}");
 }
 
 #[tokio::test(start_paused = true)]

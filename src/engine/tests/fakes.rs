@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -226,11 +226,13 @@ impl Store for Shelf {
     }
 }
 
-struct PausedClock(Instant);
+/// Since when it counts, and how far it was set ahead since then, in milliseconds.
+struct PausedClock(Instant, Arc<AtomicI64>);
 
 impl Environment for PausedClock {
     fn unix_ms(&self) -> u64 {
-        1_790_000_000_000 + u64::try_from(self.0.elapsed().as_millis()).unwrap()
+        let right = 1_790_000_000_000 + u64::try_from(self.0.elapsed().as_millis()).unwrap();
+        right.saturating_add_signed(self.1.load(Ordering::Relaxed))
     }
 
     fn seed(&self) -> u64 {
@@ -247,6 +249,8 @@ pub struct Rig {
     pub controls: Controls<Source, Phone, Shelf>,
     pub shutdown: CancellationToken,
     pub task: JoinHandle<Engine>,
+    /// How far its wall clock is ahead, in milliseconds.
+    pub wall_ahead: Arc<AtomicI64>,
     started: Instant,
 }
 
@@ -278,11 +282,12 @@ impl Rig {
     ) -> Self {
         let engine = Engine::new(RegistryId::new("rig"), settings.clone(), 5);
         let ports = Ports { source: source.clone(), requester: phone.clone(), store: shelf.clone() };
-        let clock = Clock::start(Arc::new(PausedClock(started)));
+        let wall_ahead = Arc::<AtomicI64>::default();
+        let clock = Clock::start(Arc::new(PausedClock(started, wall_ahead.clone())));
         let (driver, controls) = Driver::new(engine, ports, (), clock);
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(driver.run(shutdown.clone(), GRACE));
-        Self { source, phone, shelf, settings, controls, shutdown, task, started }
+        Self { source, phone, shelf, settings, controls, shutdown, task, wall_ahead, started }
     }
 
     /// Ends the process, and starts another one with the same neighbours.
