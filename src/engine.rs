@@ -247,7 +247,9 @@ impl Engine {
         self.registrars.finished(flight.registrar, silent, now.at);
         let result = match (answer, silent) {
             (Ok(_), silent) => CallResult::Answered { brisk: silent == Some(false) },
-            (Err(SendError::Deadline(_)), _) => CallResult::Deadline,
+            (Err(SendError::Deadline(_)), _) => {
+                CallResult::Deadline { silent: self.registrars.is_silent(flight.registrar) }
+            }
             (Err(SendError::Unavailable(_)), _) => CallResult::Unavailable,
             (Err(SendError::Refused(_)), _) => CallResult::Refused,
         };
