@@ -164,9 +164,9 @@ pub struct Engine {
     left: LeaveReport,
     /// What the store knew at the start, until the trunks turn up.
     known: HashMap<Box<str>, Record>,
-    /// The latest time, in Unix milliseconds, at which a binding of `known` was granted. A clock that shows less is behind the
-    /// one that they were written by.
-    at_least_unix_ms: u64,
+    /// The latest time, in Unix milliseconds, at which a binding of `known` was granted, and when that was read. A clock that
+    /// shows less, and what has passed since then, is behind the one that they were written by.
+    at_least: (u64, Moment),
     transitions: Vec<Transition>,
     api: Health,
     cache: Health,
@@ -195,7 +195,7 @@ impl Engine {
             sync: SyncState::default(),
             left: LeaveReport::default(),
             known: HashMap::new(),
-            at_least_unix_ms: 0,
+            at_least: (0, Moment::default()),
             transitions: Vec::new(),
             api: Health::default(),
             cache: Health::default(),
@@ -208,10 +208,10 @@ impl Engine {
     }
 
     /// What the store kept. Trunks that turn up in a sync go on from there.
-    pub fn resume(&mut self, records: Vec<Record>) {
+    pub fn resume(&mut self, records: Vec<Record>, now: Moment) {
         let granted_at =
             |record: &Record| record.expires_at_ms.saturating_sub(u64::from(record.granted_s) * 1_000);
-        self.at_least_unix_ms = records.iter().map(granted_at).max().unwrap_or(0);
+        self.at_least = (records.iter().map(granted_at).max().unwrap_or(0), now);
         self.known = records.into_iter().map(|record| (record.reference.clone(), record)).collect();
     }
 
@@ -242,7 +242,9 @@ impl Engine {
         self.registrars.finished(flight.registrar, silent, now.at);
         let result = match (answer, silent) {
             (Ok(_), silent) => CallResult::Answered { brisk: silent == Some(false) },
-            (Err(SendError::Deadline(_)), _) => CallResult::Deadline,
+            (Err(SendError::Deadline(_)), _) => {
+                CallResult::Deadline { silent: self.registrars.is_silent(flight.registrar) }
+            }
             (Err(SendError::Unavailable(_)), _) => CallResult::Unavailable,
             (Err(SendError::Refused(_)), _) => CallResult::Refused,
         };

@@ -186,7 +186,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
                 if !records.is_empty() {
                     tracing::info!(registrations = records.len(), "going on where the cache left off");
                 }
-                self.engine.resume(records);
+                self.engine.resume(records, now.at);
                 self.engine.set_cache_health(None, now);
             }
             Ok(Err(error)) => self.keeper.failed(&error, &mut self.engine, &self.clock),

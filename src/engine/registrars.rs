@@ -120,6 +120,11 @@ impl Registrars {
             .map_or(Moment(0), |registrar| registrar.hold_until)
     }
 
+    /// Whether a registrar has answered nobody for a while.
+    pub fn is_silent(&self, id: u32) -> bool {
+        self.get(id).is_some_and(|registrar| registrar.silences >= SILENT_FROM)
+    }
+
     /// The shortest expiry that a registrar accepts, as far as known; in seconds.
     pub fn min_expires(&self, id: u32) -> u32 {
         self.get(id).map_or(0, |registrar| registrar.min_expires_s)
@@ -205,14 +210,12 @@ impl Registrars {
     /// that is as urgent could have it.
     fn first(&self, urgent_only: bool, last_place: bool) -> Option<(Urgency, u32)> {
         let first = self.ready.first().copied()?;
-        let silent = |id: u32| {
-            self.all.get(id as usize).and_then(Option::as_ref).is_some_and(|r| r.silences >= SILENT_FROM)
-        };
-        if !last_place || !silent(first.1) {
+        if !last_place || !self.is_silent(first.1) {
             return Some(first);
         }
         let refreshes_only = urgent_only || !first.0.0;
-        let other = self.ready.iter().find(|(urgency, id)| !(silent(*id) || refreshes_only && urgency.0));
+        let other =
+            self.ready.iter().find(|(urgency, id)| !(self.is_silent(*id) || refreshes_only && urgency.0));
         other.copied().or(Some(first))
     }
 

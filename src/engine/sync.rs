@@ -176,7 +176,9 @@ impl Engine {
         let binding = at.filter(|_| record.expires_at_ms > 0).map(|position| {
             let granted_s = NonZeroU32::new(record.granted_s.min(86_400)).unwrap_or(NonZeroU32::MIN);
             // A clock that is behind the one it was written by must not make a binding last longer: rather refreshed early.
-            let unix_ms = now.unix_ms.max(self.at_least_unix_ms);
+            // The trunks may be read long after the cache: the time between counts.
+            let (at_least, read_at) = self.at_least;
+            let unix_ms = now.unix_ms.max(at_least.saturating_add(now.at.since(read_at)));
             let left = record.expires_at_ms.saturating_sub(unix_ms).min(u64::from(granted_s.get()) * 1_000);
             let overdue = unix_ms.saturating_sub(record.expires_at_ms);
             let expires_at = now.at.plus(left).minus(overdue);

@@ -1,7 +1,8 @@
 //! The way to the registrars, that is the Requester: how many REGISTERs it can take at a time, and whether it is there.
 //!
 //! * The bound on requests in flight starts small, grows while answers come as quickly as before or that brings more of
-//!   them (see [`climb`]), and halves when answers stay away or the Requester is unavailable.
+//!   them (see [`climb`]), and halves when answers stay away or the Requester is unavailable. Registrars that do not answer
+//!   must not lower it: one place that is held for half a minute again and again serves nobody else.
 //! * The breaker opens when the Requester is unavailable or refuses everything; then one request at a time probes it.
 
 mod climb;
@@ -16,6 +17,8 @@ use crate::registration::time::{Moment, Now};
 const INITIAL: f64 = 4.0;
 /// An answer is as quick as before up to twice the usual time, or so many milliseconds more.
 const SLACK_MS: f64 = 50.0;
+/// A Requester that answers so soon, in milliseconds, is not what another request waits for.
+const PROMPT_MS: u64 = 1_000;
 /// The bound is halved at most once in so many milliseconds.
 const HALVE_PAUSE: u64 = 1_000;
 /// First and longest pause between two probes, in milliseconds.
@@ -30,8 +33,8 @@ const DEADLINES: u32 = 3;
 pub(super) enum CallResult {
     /// It answered. `brisk` is false for answers that had to wait for a silent registrar: they tell nothing of its speed.
     Answered { brisk: bool },
-    /// It did not answer in time.
-    Deadline,
+    /// It did not answer in time. `silent` where the registrar has answered nobody for a while: that may be all there is to it.
+    Deadline { silent: bool },
     /// It cannot be reached.
     Unavailable,
     /// It answered with an error.
@@ -72,8 +75,8 @@ pub(super) struct Way {
     in_flight: u32,
     /// The least time that an answer took, in milliseconds.
     baseline: f64,
-    /// When the latest request was sent that was answered quickly.
-    quick_sent_at: Option<Moment>,
+    /// When the latest request was sent that was answered promptly.
+    prompt_sent_at: Option<Moment>,
     halved_at: Option<Moment>,
     climb: Climb,
     /// When so many were in flight last that what can wait had to wait.
@@ -91,7 +94,7 @@ impl Way {
             max: f64::from(max_in_flight.max(1)),
             in_flight: 0,
             baseline: f64::INFINITY,
-            quick_sent_at: None,
+            prompt_sent_at: None,
             halved_at: None,
             climb: Climb::default(),
             full_at: None,
@@ -181,12 +184,13 @@ impl Way {
                 }
                 return recovered;
             }
-            CallResult::Deadline => {
-                // Where one that was sent later was answered as quickly as ever, the Requester is not what was slow: it waited
-                // for a silent registrar.
+            CallResult::Deadline { silent } => {
+                // Where one that was sent later was answered promptly, the Requester is not what was slow: it waited for a
+                // silent registrar.
                 let sent_at = now.at.minus(took_ms);
-                if self.quick_sent_at.is_none_or(|quick| quick < sent_at) {
-                    self.halve(now.at);
+                if self.prompt_sent_at.is_none_or(|prompt| prompt < sent_at) {
+                    // Where there are few places, none may have been left for one that is answered.
+                    self.halve(if silent { INITIAL } else { 1.0 }, now.at);
                 }
                 self.deadlines += 1;
                 if self.deadlines >= DEADLINES {
@@ -216,21 +220,24 @@ impl Way {
         let (took, sent_at) = (took_ms as f64, now.minus(took_ms));
         self.baseline = self.baseline.min(took);
         let quick = took <= (2.0 * self.baseline).max(self.baseline + SLACK_MS);
-        if quick {
-            self.quick_sent_at = self.quick_sent_at.max(Some(sent_at));
+        if quick || took_ms <= PROMPT_MS {
+            self.prompt_sent_at = self.prompt_sent_at.max(Some(sent_at));
         }
         // A bound that was not used while this request was under way proves nothing.
         if self.full_at.is_none_or(|at| at < sent_at) {
             self.climb.pause();
+        } else if self.limit < INITIAL {
+            // It answers again: as many as at a start are no risk, and too few to measure anything by.
+            self.limit = (self.limit + 1.0).min(INITIAL).min(self.max);
         } else {
             self.limit = self.climb.answered(self.limit, quick, now).min(self.max);
         }
     }
 
-    fn halve(&mut self, now: Moment) {
-        if self.halved_at.is_none_or(|at| now.since(at) >= HALVE_PAUSE) {
+    fn halve(&mut self, least: f64, now: Moment) {
+        if self.limit > least && self.halved_at.is_none_or(|at| now.since(at) >= HALVE_PAUSE) {
             self.halved_at = Some(now);
-            self.limit = (self.limit / 2.0).max(1.0);
+            self.limit = (self.limit / 2.0).max(least);
             self.climb.forget();
         }
     }
@@ -329,6 +336,7 @@ mod tests {
     }
 
     const QUICK: CallResult = CallResult::Answered { brisk: true };
+    const DEADLINE: CallResult = CallResult::Deadline { silent: false };
 
     #[test]
     fn the_bound_starts_small_and_doubles_while_answers_stay_quick() {
@@ -421,7 +429,7 @@ mod tests {
             bench.way.sent(Moment(bench.at));
             bench.at += 15_000;
             bench.round(QUICK, 10);
-            bench.way.finished(CallResult::Deadline, 15_010, None, bench.now(), &mut bench.rng);
+            bench.way.finished(DEADLINE, 15_010, None, bench.now(), &mut bench.rng);
         }
         assert!(bench.way.limit() >= before);
         // Here the others wait as well.
@@ -429,8 +437,53 @@ mod tests {
         bench.way.sent(Moment(bench.at));
         bench.at += 15_000;
         bench.round(QUICK, 9_000);
-        bench.way.finished(CallResult::Deadline, 24_000, None, bench.now(), &mut bench.rng);
+        bench.way.finished(DEADLINE, 24_000, None, bench.now(), &mut bench.rng);
         assert_eq!(bench.way.limit(), before / 2);
+    }
+
+    #[test]
+    fn a_registrar_known_as_silent_never_takes_the_last_places_away() {
+        let mut bench = Bench::new(1_000);
+        for _ in 0..8 {
+            bench.round(QUICK, 10);
+        }
+        for _ in 0..20 {
+            bench.round(CallResult::Deadline { silent: true }, 30_000);
+        }
+        assert_eq!(bench.way.limit(), 4);
+        // Nor does it raise the bound where that is lower.
+        let mut bench = Bench::new(2);
+        bench.round(CallResult::Deadline { silent: true }, 30_000);
+        assert_eq!(bench.way.limit(), 2);
+    }
+
+    #[test]
+    fn as_many_places_as_at_a_start_are_there_again_as_soon_as_there_are_answers_whatever_they_took() {
+        let mut bench = Bench::new(1_000);
+        bench.round(QUICK, 1);
+        for _ in 0..20 {
+            bench.round(DEADLINE, 40_000);
+        }
+        assert_eq!(bench.way.limit(), 1);
+        // Each takes a place, and another one is silent beside it: a rate of answers would not rise.
+        for _ in 0..3 {
+            bench.round(QUICK, 150);
+        }
+        assert_eq!(bench.way.limit(), 4);
+        bench.round(QUICK, 150);
+        assert_eq!(bench.way.limit(), 4, "beyond that it has to pay");
+    }
+
+    #[test]
+    fn an_answer_that_is_later_than_the_least_but_prompt_shows_who_is_silent() {
+        let mut bench = Bench::new(1_000);
+        bench.round(QUICK, 10);
+        let before = bench.way.limit();
+        bench.way.sent(Moment(bench.at));
+        bench.at += 15_000;
+        bench.round(QUICK, 300);
+        bench.way.finished(DEADLINE, 15_300, None, bench.now(), &mut bench.rng);
+        assert_eq!(bench.way.limit(), before);
     }
 
     #[test]
@@ -440,10 +493,10 @@ mod tests {
             bench.round(QUICK, 10);
         }
         let before = bench.way.limit();
-        bench.round(CallResult::Deadline, 40_000);
+        bench.round(DEADLINE, 40_000);
         assert_eq!(bench.way.limit(), before / 2);
         for _ in 0..20 {
-            assert!(bench.round(CallResult::Deadline, 40_000) > 0);
+            assert!(bench.round(DEADLINE, 40_000) > 0);
         }
         assert_eq!(bench.way.limit(), 1);
         assert_eq!(bench.way.health().ok, Some(false));

@@ -42,6 +42,9 @@ impl Registration {
         }
         self.flight = None;
         self.learn_cseq(answer);
+        if attempt.purpose != Purpose::Leave {
+            self.doubt_binding(&verdict, sent, attempt.expires);
+        }
         let mut effect = Effect { persist: true, ..Effect::default() };
         // What the registrar asks of everybody holds whatever the request was for.
         match verdict {
@@ -81,6 +84,20 @@ impl Registration {
             Some(cseq) if cseq <= self.cseq.saturating_add(MAX_CSEQ_LEAP) => self.cseq.max(cseq),
             _ => self.cseq.saturating_add(CSEQ_RESERVE),
         };
+    }
+
+    /// A request that nobody answered, to where the binding is, may have put another one in its place: that lasts no longer than
+    /// what was asked for.
+    fn doubt_binding(&mut self, verdict: &Verdict, sent: Sent<'_>, asked_s: u32) {
+        let unknown = matches!(verdict, Verdict::Silent | Verdict::Unknown | Verdict::Unavailable);
+        let Some(binding) = self.binding.as_mut().filter(|held| unknown && held.position == sent.position)
+        else {
+            return;
+        };
+        let expires_at = sent.at.plus(u64::from(asked_s) * schedule::SECOND);
+        if let Some(granted_s) = NonZeroU32::new(asked_s).filter(|_| expires_at < binding.expires_at) {
+            *binding = Binding { expires_at, granted_s, ..*binding };
+        }
     }
 
     fn note_binding(&mut self, verdict: &Verdict, sent: Sent<'_>) {

@@ -427,6 +427,41 @@ fn silence_of_an_only_target_backs_off() {
 }
 
 #[test]
+fn a_request_of_unknown_outcome_may_have_shortened_the_binding_that_it_was_to_refresh() {
+    // What was learnt of the shortest expiry is gone after a restart: less is asked than was granted.
+    let resumed = |position| {
+        let mut bench = Bench::new(2, 1);
+        let expires_at = Moment(START + 70_000_000);
+        let binding = Binding { expires_at, granted_s: NonZeroU32::new(76_800).unwrap(), position };
+        let (settings, now) = (bench.settings.clone(), Moment(START));
+        bench.registration =
+            Registration::resume(7, Some((binding, position)), &settings, now, &mut bench.rng);
+        bench
+    };
+    for code in [100, 408] {
+        let mut bench = resumed(0);
+        let attempt = bench.attempt();
+        assert_eq!(attempt.expires, 600);
+        let sent_at = bench.at;
+        bench.at += 1_000;
+        bench.answer(&attempt, reply(code));
+        assert_eq!(bench.registration.left(Moment(bench.at)), Some(599_000), "{code}");
+        assert_eq!(bench.registration.left(Moment(sent_at + 600_000)), None, "{code}");
+    }
+    // A refusal has changed nothing, and what goes elsewhere leaves it alone.
+    let mut bench = resumed(0);
+    let before = *bench.registration.binding().unwrap();
+    bench.round(500, 10);
+    bench.round(408, 10);
+    assert_eq!(*bench.registration.binding().unwrap(), before);
+    // Where as much is asked, a new binding lasts longer than the one before.
+    let mut bench = Bench::new(1, 1).registered(600);
+    let before = *bench.registration.binding().unwrap();
+    bench.round(408, 10);
+    assert_eq!(*bench.registration.binding().unwrap(), before);
+}
+
+#[test]
 fn a_provisional_answer_is_an_unknown_outcome_that_does_not_count() {
     let mut bench = Bench::new(1, 1);
     for _ in 0..5 {

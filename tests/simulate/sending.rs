@@ -343,11 +343,13 @@ impl State {
         if granted.is_none() {
             trunk.reason_at = at;
         }
-        if trunk.well_since.is_none_or(|well| sent < well) {
-            trunk.patience = if patience == 0 { 0 } else { trunk.patience.max(patience) };
-        }
-        if trunk.fair_since.is_none_or(|well| sent < well) {
-            trunk.fair_patience = if patience == 0 { 0 } else { trunk.fair_patience.max(patience) };
+        // That a former address has been removed does not end the wait that the new one met.
+        let removed = asked == 0 && granted.is_some();
+        let (well, fair) = (trunk.well_since, trunk.fair_since);
+        for (since, wait) in [(well, &mut trunk.patience), (fair, &mut trunk.fair_patience)] {
+            if !removed && since.is_none_or(|since| sent < since) {
+                *wait = if patience == 0 { 0 } else { patience.max(*wait) };
+            }
         }
         self.flight_gone(id);
         match (self.rules.broken, answer) {
@@ -436,6 +438,8 @@ impl State {
         }
         let trunk = self.book.trunk(reference);
         (trunk.reason_at, trunk.wish_at) = (at, at);
+        // From now on, not from the next look: it is removed where it is registered.
+        (trunk.well_since, trunk.fair_since) = (None, None);
         for run in self.book.runs.values_mut() {
             run.known.remove(reference);
         }

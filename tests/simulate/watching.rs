@@ -18,11 +18,15 @@ impl State {
         let at = self.now();
         self.look_at_lapses(at);
         self.look_at_neighbours(at);
-        let entries = std::mem::take(&mut self.catalogue.entries);
-        for (reference, entry) in &entries {
-            let (well, fair) = self.ways_of(reference, entry, at);
-            let bound = self.is_bound(entry, at);
-            let trunk = self.book.trunk(reference);
+        let entries = self.catalogue.entries.iter();
+        let ways: Vec<_> = entries
+            .map(|(reference, entry)| {
+                let (well, fair) = self.ways_of(reference, entry, at);
+                (reference.clone(), well, fair, !self.is_bound(entry, at) && entry.is_wanted())
+            })
+            .collect();
+        for (reference, well, fair, bare) in ways {
+            let trunk = self.book.trunk(&reference);
             let set = |since: &mut Option<u64>, holds: bool| {
                 if holds {
                     since.get_or_insert(at);
@@ -32,9 +36,8 @@ impl State {
             };
             set(&mut trunk.well_since, well);
             set(&mut trunk.fair_since, fair);
-            set(&mut trunk.bare_since, !bound && entry.is_wanted());
+            set(&mut trunk.bare_since, bare);
         }
-        self.catalogue.entries = entries;
         for id in self.catalogue.calls.keys() {
             let wanted = self.catalogue.wants(id);
             let stays = wanted || self.book.stays(&self.catalogue, id);
@@ -120,13 +123,26 @@ impl State {
     ) -> bool {
         let Some(registrar) = self.hosts.get(host) else { return false };
         let answers = match &registrar.policy {
-            Policy::Grants(most) => *most >= 20,
+            Policy::Grants(most) => *most >= 20 && self.affords(host, *most),
             Policy::AtLeast(_) | Policy::AtLeastUntold(_) | Policy::RefusesTags(_) => true,
             Policy::Moved(_, to, _) => hops < 4 && self.serves(&to.to_lowercase(), hops + 1, holds, at),
             Policy::GrantsAges => true,
             _ => false,
         };
         answers && registrar.is_reached() && holds.get(host).is_none_or(|until| *until <= at)
+    }
+
+    /// Whether a registrar that grants so many seconds at most leaves half of its budget to others when all its trunks are
+    /// refreshed as soon as they may be. A waiting refresh goes before a retry, always: beyond the whole of it, nobody who is
+    /// not registered has a turn, and at last bindings lapse. The administrator's rate wants it so.
+    fn affords(&self, host: &str, most: u32) -> bool {
+        let Some(rate) = self.book.settings.rate_per_registrar else { return true };
+        let settings = &self.book.settings.registration;
+        let granted = u64::from(most.min(settings.expires_s)) * SECOND;
+        let lead = settings.interval_ms.max(5 * SECOND).min(granted / 2);
+        let at = |entry: &&Entry| entry.trunk.uris.iter().any(|uri| *uri.registrar.host == *host);
+        let trunks = self.catalogue.entries.values().filter(at).count();
+        2_000.0 * trunks as f64 / rate <= (granted - lead - granted / 10) as f64
     }
 
     fn knows_password(&self, entry: &Entry, uri: &TrunkUri) -> bool {

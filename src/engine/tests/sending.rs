@@ -133,6 +133,26 @@ fn after_a_restart_with_a_clock_that_is_behind_bindings_are_not_believed_to_last
 }
 
 #[test]
+fn what_passes_between_the_cache_and_the_first_listing_counts_by_a_clock_that_is_behind_too() {
+    let mut sim = Sim::with(&many(50));
+    sim.run(3 * MINUTE);
+    sim.forget_log();
+    sim.store.values_mut().for_each(|record| record.expires_at_ms += 2 * HOUR);
+    // The first half is listed at once, the others when the API server is back.
+    sim.api_up = false;
+    sim.restart(5 * SECOND, 0);
+    sim.run(11 * MINUTE);
+    let first: HashSet<String> = sim.log.iter().map(|sent| sent.trunk.clone()).collect();
+    assert_eq!(first.len(), 25);
+    sim.forget_log();
+    sim.api_up = true;
+    sim.run(2 * MINUTE);
+    // They have lapsed meanwhile, and are not believed to last.
+    let late = sim.log.iter().filter(|sent| !first.contains(&sent.trunk)).count();
+    assert_eq!((late, sim.counts().registered), (25, 50));
+}
+
+#[test]
 fn after_a_restart_without_a_cache_sends_are_spread() {
     let mut sim = Sim::new(settings(1, Some(5.0)), 1);
     many(300).iter().for_each(|trunk| sim.put(trunk));

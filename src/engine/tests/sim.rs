@@ -332,7 +332,7 @@ impl Sim {
         self.seed += 1;
         self.engine = Engine::new(RegistryId::new("sim"), self.settings.clone(), self.seed);
         self.engine.keep(true);
-        self.engine.resume(self.store.values().cloned().collect());
+        self.engine.resume(self.store.values().cloned().collect(), self.now().at);
         self.checks.restarted(&self.settings, lost == 0 && self.store_up);
         self.next_sync = self.t;
     }
