@@ -227,8 +227,12 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
     ///   for, takes a command that waits, and the answers that wait, and before each turn all that is due is sent;
     /// * a flood of commands cannot hold up a sync, which goes before them.
     async fn turn(&mut self, shutdown: &CancellationToken) {
-        let timer = self.engine.next_wakeup(self.clock.now());
-        let timer = timer.map(|moment| self.clock.instant(moment).max(self.sends_from));
+        // The engine's word holds once it has been asked what is due.
+        let timer = if Instant::now() < self.sends_from {
+            Some(self.sends_from)
+        } else {
+            self.engine.next_wakeup(self.clock.now()).map(|moment| self.clock.instant(moment))
+        };
         let wakeup = [timer, self.telling.at()].into_iter().flatten().min();
         let mut answers = Vec::new();
         tokio::select! {
