@@ -7,6 +7,7 @@
 //! 3. waits for the first of: answers, a batch of trunks, the end of a sync or of a write, a command, a new configuration,
 //!    the engine's next timer, the shutdown.
 
+mod calls;
 mod farewell;
 mod listing;
 mod syncing;
@@ -97,7 +98,7 @@ pub struct Driver<S: TrunkSource, R: Requester, T: Store, O: Observer> {
     listings: Listings,
     telling: Telling,
     /// Nothing that was begun may go on after the end: another process may act for the same trunks by then.
-    over: CancellationToken,
+    calls: calls::Calls,
     rng: SmallRng,
 }
 
@@ -146,7 +147,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             farewell: Farewell::No,
             listings: Listings::default(),
             telling: Telling::new(),
-            over: CancellationToken::new(),
+            calls: calls::Calls::default(),
             rng: SmallRng::seed_from_u64(clock.environment().seed()),
             clock,
             ports,
@@ -208,13 +209,13 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             if let Some(late) = send.late_ms {
                 self.observer.refresh_sent(seconds(late));
             }
-            let over = self.over.clone();
-            tokio::spawn(over.run_until_cancelled_owned(async move {
+            let call = tokio::spawn(Box::pin(async move {
                 let deadline = Duration::from_millis(send.deadline_ms);
                 let answer = requester.register(send.register, deadline).await;
                 // Nobody is there to hear it only after the end.
                 let _ = answers.send((send.ticket, answer));
             }));
+            self.calls.began(send.ticket, call.abort_handle());
         }
     }
 
@@ -269,6 +270,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
 
     fn take_answers(&mut self, answers: Vec<Answer>) {
         for (ticket, answer) in answers {
+            self.calls.ended(ticket);
             self.proven |= answer.is_ok();
             if let Some(finished) = self.engine.answered(ticket, &answer, self.clock.now()) {
                 self.observer.register_finished(
@@ -361,7 +363,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             tracing::info!(in_flight = self.engine.in_flight(), "not waiting any longer for answers");
             self.engine.give_up_flights();
         }
-        self.over.cancel();
+        self.calls.end();
         self.telling.tell(&mut self.engine);
         self.telling.sum_up();
         let last_words = (grace / 4).max(LAST_WORDS);
