@@ -58,7 +58,6 @@ use crate::{
     registration::{
         Attempt, Plan, Purpose, Sent, Settings, UriChoice,
         identity::RegistryId,
-        reply::Verdict,
         time::{Moment, Now},
     },
     trunk::{HostPort, Transport},
@@ -258,15 +257,18 @@ impl Engine {
         let trunk = entry.trunk.open();
         let plan =
             Plan { uris: trunk.uris(), edges: self.edges.len(), settings: &self.settings.registration };
+        let position = flight.uri.locate(&trunk).unwrap_or(0);
         let sent = Sent {
             address: &flight.sent_to,
             transport: flight.transport,
-            position: flight.uri.locate(&trunk).unwrap_or(0),
+            position,
+            same: trunk.same_as(position),
             preferred_edge: flight.attempt.edge == 0 || flight.edge == self.edges.choose(&trunk, 0, now.at).0,
             at: flight.sent_at,
         };
         let (verdict, effect) =
             entry.registration.answered(&flight.attempt, sent, answer, &plan, now, &mut self.rng);
+        let gave_up = entry.registration.gave_up();
         if let Some(seconds) = effect.min_expires {
             self.registrars.learn_min_expires(flight.registrar, seconds);
         }
@@ -281,8 +283,7 @@ impl Engine {
         if effect.finished {
             // One that turned out not to be bound was neither.
             if flight.attempt.purpose == Purpose::Leave {
-                let gone = matches!(verdict, Verdict::Registered { .. } | Verdict::UnknownAccount { .. });
-                *(if gone { &mut self.left.removed } else { &mut self.left.given_up }) += 1;
+                *(if gave_up { &mut self.left.given_up } else { &mut self.left.removed }) += 1;
             }
             self.drop_removal(flight.slot);
         } else {

@@ -16,6 +16,8 @@
 mod answer;
 mod attempt;
 pub mod identity;
+mod leaving;
+mod positions;
 pub mod reply;
 pub mod request;
 pub mod schedule;
@@ -25,7 +27,10 @@ mod trouble;
 
 use rand::Rng;
 
-pub use self::attempt::{Attempt, Binding, Class, Effect, Plan, Purpose, Sent, Settings, UriChoice};
+pub use self::{
+    attempt::{Attempt, Binding, Class, Effect, Plan, Purpose, Sent, Settings, UriChoice},
+    positions::Positions,
+};
 use self::{
     identity::{CSEQ_RESERVE, next_cseq},
     reply::{Cause, Reason},
@@ -64,8 +69,8 @@ pub struct Registration {
     outdated: bool,
     /// Nothing was sent since a restart: one REGISTER may have gone out that nobody kept the number of.
     resumed: bool,
-    /// A request to the URI of this position may have created a binding that nobody confirmed.
-    maybe_bound: Option<u8>,
+    /// Since the last success, requests to the URIs of these positions may have created bindings that nobody confirmed.
+    maybe_bound: Positions,
     uri: u8,
     edge: u8,
 }
@@ -87,7 +92,7 @@ impl Registration {
             probe_next: false,
             outdated: false,
             resumed: false,
-            maybe_bound: None,
+            maybe_bound: Positions::default(),
             uri: 0,
             edge: 0,
         }
@@ -155,14 +160,28 @@ impl Registration {
     pub fn presume_bound(&mut self, position: u8) {
         let untouched = self.class == Class::First && self.binding.is_none() && self.trouble.is_none();
         if untouched && self.flight.is_none() {
-            self.maybe_bound = Some(position);
+            self.maybe_bound.insert(position);
         }
     }
 
-    /// Position of the URI where the registrar holds a binding, or may hold one that nobody confirmed.
+    /// A request of another registration to the URI of this position may have created a binding. `same` are the positions of
+    /// all URIs of its address of record: one way to remove it is enough.
+    pub fn presume(&mut self, position: u8, same: Positions) {
+        let known =
+            self.maybe_bound.meets(same) || self.binding.is_some_and(|held| same.contains(held.position));
+        if !known {
+            self.maybe_bound.insert(position);
+        }
+    }
+
+    /// Position of the URI where the registrar holds a binding.
     pub fn bound_at(&self, now: Moment) -> Option<u8> {
-        let held = self.binding.filter(|binding| binding.expires_at > now);
-        held.map(|binding| binding.position).or(self.maybe_bound)
+        self.binding.filter(|binding| binding.expires_at > now).map(|binding| binding.position)
+    }
+
+    /// Positions of the URIs where the registrars may hold bindings that nobody confirmed.
+    pub fn maybe_bound(&self) -> Positions {
+        self.maybe_bound
     }
 
     /// Numbers up to that one were used by another registration with the same Call-ID.
@@ -198,8 +217,7 @@ impl Registration {
     /// Ranks of the URI and the EdgePort that are used, or tried next.
     pub fn ranks(&self) -> (UriChoice, u8) {
         let probes = self.probe_next || matches!(self.flight, Some((Purpose::Probe, _)));
-        let bound = self.binding.map(|binding| binding.position).or(self.maybe_bound);
-        match (self.phase, bound, probes) {
+        match (self.phase, self.leaves_at(), probes) {
             (Phase::Leaving, Some(position), _) => (UriChoice::Position(position), self.edge),
             (_, _, true) => (UriChoice::Rank(0), 0),
             _ => (UriChoice::Rank(self.uri), self.edge),
@@ -259,56 +277,14 @@ impl Registration {
         Attempt { purpose, uri, edge, redirect, expires, cseq: self.cseq, without_tags: self.without_tags }
     }
 
-    /// Ends a removal whose binding has lapsed by itself. Returns whether it has ended.
-    pub fn give_up_leaving(&mut self, now: Moment) -> bool {
-        let lapsed = self.binding.is_some() && self.left(now).is_none();
-        if self.phase == Phase::Leaving && self.flight.is_none() && lapsed {
-            self.phase = Phase::Finished;
-        }
-        self.phase == Phase::Finished
-    }
-
-    /// Removes the binding and ends. Nothing brings a leaving registration back. Returns whether it has ended already,
-    /// there being no binding to remove.
-    pub fn leave(&mut self, now: Now) -> bool {
-        if self.phase == Phase::Active {
-            self.phase = Phase::Leaving;
-            self.probe_next = false;
-            if self.flight.is_none() {
-                return self.start_leaving(now);
-            }
-        }
-        self.phase == Phase::Finished
-    }
-
-    fn start_leaving(&mut self, now: Now) -> bool {
-        if let Some(trouble) = self.trouble.as_mut() {
-            // The redirection that led to the binding leads to its removal too; one that was not tried yet does not.
-            let detour = trouble.detour.take().filter(|_| trouble.cause.is_none());
-            trouble.leave_target();
-            trouble.detour = detour;
-        }
-        if self.left(now.at).is_none() && self.maybe_bound.is_some() {
-            self.binding = None;
-        }
-        if self.bound_at(now.at).is_some() {
-            self.class = Class::Retry;
-            self.due = now.at;
-            false
-        } else {
-            self.phase = Phase::Finished;
-            true
-        }
-    }
-
-    /// The trunk changed: everything learnt about it is void, and it registers at once. `position` is where the URI of
-    /// its binding ([`Registration::bound_at`]) is now.
-    pub fn changed(&mut self, position: Option<u8>, now: Moment) {
-        self.maybe_bound = position.filter(|_| self.maybe_bound.is_some() && self.left(now).is_none());
-        match (&mut self.binding, position) {
-            (Some(binding), Some(position)) => binding.position = position,
-            (binding, _) => *binding = None,
-        }
+    /// The trunk changed: everything learnt about it is void, and it registers at once. `locate` tells where the URI of a
+    /// position is now. What may be bound where the trunk has no URI
+    /// any more is another registration's to remove ([`Registration::removal`]).
+    pub fn changed(&mut self, locate: impl Fn(u8) -> Option<u8>, now: Moment) {
+        self.maybe_bound = self.maybe_bound.iter().filter_map(&locate).collect();
+        let held = self.binding.filter(|binding| binding.expires_at > now);
+        self.binding =
+            held.and_then(|binding| Some(Binding { position: locate(binding.position)?, ..binding }));
         self.without_tags = 0;
         (self.failures, self.backed_off) = (0, 0);
         self.outdated = self.flight.is_some();

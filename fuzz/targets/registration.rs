@@ -11,7 +11,7 @@ use routr_registry::{
     ports::{Reply, SendError},
     proto::sipmessage::SipMessage,
     registration::{
-        Attempt, Effect, Plan, Purpose, Registration, Sent, Settings, UriChoice,
+        Attempt, Effect, Plan, Positions, Purpose, Registration, Sent, Settings, UriChoice,
         identity::RegistryId,
         reply::Verdict,
         request::{self, UriView},
@@ -108,7 +108,7 @@ impl World {
         let (now, position) = (self.now, u8::try_from(length & 3).unwrap());
         self.at_once = 0;
         match what >> 4 & 7 {
-            0 => self.registration.changed((position < self.uris).then_some(position), now.at),
+            0 => self.registration.changed(|_| (position < self.uris).then_some(position), now.at),
             1 => drop(self.registration.leave(now)),
             2 => self.registration.refresh_now(now.at),
             3 => self.registration.refresh_early(now.at, &mut self.rng),
@@ -141,6 +141,7 @@ impl World {
             address: target.as_ref().map_or(&host, |to| &to.address),
             transport: target.as_ref().and_then(|to| to.transport).unwrap_or(transport),
             position: u8::try_from(uri).unwrap(),
+            same: Positions::from_iter([u8::try_from(uri).unwrap()]),
             preferred_edge: attempt.edge == 0,
             at: self.now.at,
         };

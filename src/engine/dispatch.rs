@@ -124,10 +124,10 @@ impl Engine {
             return None;
         }
         if self.is_pointless(slot) {
-            self.drop_removal(slot);
+            self.withdraw(slot, now);
             return None;
         }
-        if self.collides(slot) {
+        if self.collides(slot, now) {
             let entry = self.fleet.get_mut(slot)?;
             entry.registration.defer(now.at.plus(COLLISION_PAUSE));
             self.settle(slot, now);

@@ -7,6 +7,7 @@ use zeroize::Zeroize;
 
 use crate::{
     registration::{
+        Positions,
         request::UriView,
         target::{UriRank, uri_order},
     },
@@ -221,6 +222,13 @@ impl<'a> TrunkView<'a> {
         let found =
             self.0.uris.iter().position(|uri| uri.user == user && uri.host.eq_ignore_ascii_case(host))?;
         u8::try_from(found).ok()
+    }
+
+    /// The positions of all URIs with the address of record of the one at this position.
+    pub fn same_as(&self, position: u8) -> Positions {
+        let Some(uri) = self.uri(position) else { return Positions::default() };
+        let same = |other: UriView<'_>| uri.user == other.user && uri.host.eq_ignore_ascii_case(other.host);
+        (0..self.uris()).filter(|position| self.uri(*position).is_some_and(same)).collect()
     }
 
     /// For the digest challenge.

@@ -2,11 +2,12 @@
 //! Of those that share a Call-ID one at a time has a request in flight, and each goes on after the numbers of the others.
 
 use super::{Engine, packed::UriKey, position};
+use crate::registration::{Positions, time::Now};
 
 impl Engine {
     /// Whether another slot of the same trunk has a request in flight for the Call-ID that this one would use. Removals
-    /// that the trunk's return has made pointless are dropped.
-    pub(super) fn collides(&mut self, slot: u32) -> bool {
+    /// that the trunk's return has made pointless are withdrawn.
+    pub(super) fn collides(&mut self, slot: u32, now: Now) -> bool {
         let Some(entry) = self.fleet.get(slot) else { return false };
         let leaves = entry.registration.is_leaving();
         // Nearly always: this is on the way of every REGISTER.
@@ -33,13 +34,41 @@ impl Engine {
             let shares = self
                 .uri_in_use(one)
                 .is_some_and(|uri| all.trunk.open().position_of(&uri.user, &uri.host).is_some());
-            match (shares, rival.registration.in_flight()) {
-                (true, true) => collides = true,
-                (true, false) if !leaves => self.fleet.remove(other),
-                _ => {}
+            if shares && rival.registration.in_flight() {
+                collides = true;
+            } else if !leaves {
+                self.withdraw(other, now);
             }
         }
         collides
+    }
+
+    /// What a removal was still to remove at addresses that the trunk, which has returned meanwhile, has again is the trunk's.
+    pub(super) fn withdraw(&mut self, removal: u32, now: Now) {
+        let Some(rival) = self.fleet.get(removal).filter(|entry| entry.registration.is_leaving()) else {
+            return;
+        };
+        let Some(slot) = self.fleet.find(rival.trunk.reference()) else { return };
+        let Some(present) = self.fleet.get(slot) else { return };
+        let (gone, trunk) = (rival.trunk.open(), present.trunk.open());
+        let held = rival.registration.binding().map(|binding| binding.position);
+        let all = rival.registration.maybe_bound().iter().chain(held);
+        let again = |position| Some((position, UriKey::of(gone.uri(position)?).locate(&trunk)?));
+        let again: Vec<(u8, u8)> = all.filter_map(again).collect();
+        let ours: Vec<_> = again.iter().map(|(_, position)| (*position, trunk.same_as(*position))).collect();
+        let theirs: Positions = again.iter().map(|(position, _)| *position).collect();
+        if theirs.is_empty() {
+            return;
+        }
+        if let Some(present) = self.fleet.get_mut(slot) {
+            ours.into_iter().for_each(|(position, same)| present.registration.presume(position, same));
+        }
+        let Some(rival) = self.fleet.get_mut(removal) else { return };
+        if rival.registration.withdraw(theirs, now.at) {
+            self.drop_removal(removal);
+        } else if !rival.registration.in_flight() {
+            self.settle(removal, now);
+        }
     }
 
     /// Whether this removal would take away what the trunk, which has returned meanwhile, is about to register: it has become

@@ -4,14 +4,13 @@ use std::num::NonZeroU32;
 
 use super::{
     Engine,
-    fleet::Slot,
     packed::{PackedTrunk, TrunkView, UriKey},
     view::{Fault, Health},
 };
 use crate::{
     ports::{Record, SourceError, StoreError, TrunkItem},
     registration::{
-        Binding, Registration,
+        Binding, Positions, Registration,
         reply::{Cause, Reason},
         time::Now,
     },
@@ -205,13 +204,26 @@ impl Engine {
         }
         if self.loses_a_binding(slot, &packed.open(), now) {
             self.remove_trunk(slot, now);
-            return Some(self.add(trunk, 0, now));
+            let present = self.add(trunk, 0, now);
+            self.withdraw(slot, now);
+            return Some(present);
         }
         let entry = self.fleet.get_mut(slot)?;
-        let position = moved(entry, &packed.open(), now);
-        (entry.trunk, entry.invalid) = (packed, false);
-        entry.registration.changed(position, now.at);
+        let (old, new) = (entry.trunk.open(), packed.open());
+        let locate = |position| old.uri(position).and_then(|uri| UriKey::of(uri).locate(&new));
+        let lost: Positions =
+            entry.registration.maybe_bound().iter().filter(|position| locate(*position).is_none()).collect();
+        entry.registration.changed(locate, now.at);
+        let cseq = entry.registration.cseq();
+        entry.invalid = false;
+        let old = std::mem::replace(&mut entry.trunk, packed);
         self.settle(slot, now);
+        if !lost.is_empty() {
+            let removal = Registration::removal(lost, cseq, now.at);
+            let removal = self.fleet.insert(old, removal, 0, self.sync.number, false);
+            self.fleet.unlist(removal);
+            self.settle(removal, now);
+        }
         Some(slot)
     }
 
@@ -279,13 +291,6 @@ impl Engine {
             self.settle(slot, now);
         }
     }
-}
-
-/// Where the URI of the binding is in the new version.
-fn moved(entry: &Slot, new: &TrunkView<'_>, now: Now) -> Option<u8> {
-    let old = entry.trunk.open();
-    let uri = old.uri(entry.registration.bound_at(now.at)?)?;
-    UriKey::of(uri).locate(new)
 }
 
 fn set_health(health: &mut Health, wrong: Option<(Fault, String)>, now: Now) {

@@ -1,6 +1,7 @@
 //! The engine on simulated time, with faults; and its driver on paused tokio time.
 
 mod checks;
+mod doubts;
 mod driver;
 mod ending;
 mod fakes;

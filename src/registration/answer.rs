@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use rand::Rng;
 
 use super::{
-    Attempt, Binding, Class, Effect, Phase, Plan, Purpose, Registration, Sent,
+    Attempt, Binding, Class, Effect, Phase, Plan, Positions, Purpose, Registration, Sent,
     identity::CSEQ_RESERVE,
     refresh,
     reply::{Asked, Cause, Verdict, judge},
@@ -16,8 +16,6 @@ use crate::ports::{Reply, SendError};
 
 /// Most times in a row that a 423 is answered by asking for more.
 const MAX_TOO_BRIEF: u8 = 2;
-/// Most tries to remove a binding.
-const MAX_LEAVES: u8 = 3;
 /// A CSeq in an answer that is further ahead than this is not believed.
 const MAX_CSEQ_LEAP: u32 = 1_000;
 
@@ -106,13 +104,16 @@ impl Registration {
                 let expires_at = sent.at.plus(u64::from(expires_s) * schedule::SECOND);
                 let granted_s = NonZeroU32::new(expires_s).unwrap_or(NonZeroU32::MIN);
                 self.binding = Some(Binding { expires_at, granted_s, position: sent.position });
-                self.maybe_bound = None;
+                self.maybe_bound = Positions::default();
             }
             // Unavailable too: the connection may have broken after the request was sent.
             Verdict::Silent | Verdict::Unknown | Verdict::Unavailable => {
-                self.maybe_bound = Some(sent.position);
+                // One way for each address of record: that of its binding, else the last one.
+                let bound = self.bound_at(sent.at).filter(|position| sent.same.contains(*position));
+                self.maybe_bound.remove_all(sent.same);
+                self.maybe_bound.insert(bound.unwrap_or(sent.position));
             }
-            Verdict::UnknownAccount { .. } => self.maybe_bound = None,
+            Verdict::UnknownAccount { .. } => self.maybe_bound.remove_all(sent.same),
             _ => {}
         }
     }
@@ -167,7 +168,7 @@ impl Registration {
 
     /// Whether the reply only tells how to ask instead, so that the same target, or the one that it points to, is asked
     /// again at once. That is no failure yet.
-    fn goes_on(&mut self, verdict: &Verdict, sent: Sent<'_>, now: Now) -> bool {
+    pub(super) fn goes_on(&mut self, verdict: &Verdict, sent: Sent<'_>, now: Now) -> bool {
         match verdict {
             Verdict::TooBrief { .. } => {
                 self.trouble_mut().too_brief += 1;
@@ -227,9 +228,9 @@ impl Registration {
         // The binding is at the same URI, by another EdgePort: what the registrar says concerns the refresh as well.
         let same = self.uri == 0;
         let mut not_before = Moment::default();
+        self.note_binding(verdict, sent);
         match verdict {
             Verdict::Registered { .. } => {
-                self.note_binding(verdict, sent);
                 (self.uri, self.edge) = (0, 0);
                 self.succeeded(plan, now, rng);
                 return;
@@ -269,32 +270,5 @@ impl Registration {
                 self.due = self.due.max(not_before);
             }
         }
-    }
-
-    /// Removal of the binding was answered. Returns whether that ends it.
-    fn left_answered(&mut self, verdict: &Verdict, sent: Sent<'_>, now: Now, rng: &mut impl Rng) -> bool {
-        if self.goes_on(verdict, sent, now) {
-            self.due = now.at;
-            return false;
-        }
-        self.trouble_mut().leave_target();
-        let asked = match verdict {
-            Verdict::Failed { retry_after_s, .. } => retry_after_s.map_or(0, schedule::retry_after),
-            _ => 0,
-        };
-        let tries = match verdict {
-            Verdict::Registered { .. } | Verdict::UnknownAccount { .. } => MAX_LEAVES,
-            Verdict::Unavailable => self.trouble_mut().leaves,
-            _ => self.trouble_mut().leaves.saturating_add(1),
-        };
-        self.trouble_mut().leaves = tries;
-        let over = tries >= MAX_LEAVES || self.binding.is_some() && self.left(now.at).is_none();
-        if over {
-            self.phase = Phase::Finished;
-        } else {
-            self.class = Class::Retry;
-            self.due = now.at.plus(schedule::between_leaves(u32::from(tries), rng).max(asked));
-        }
-        over
     }
 }

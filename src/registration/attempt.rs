@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use super::time::Moment;
+use super::{positions::Positions, time::Moment};
 use crate::{
     ports::RedirectTarget,
     trunk::{HostPort, Transport},
@@ -82,6 +82,8 @@ pub struct Sent<'a> {
     pub transport: Transport,
     /// Position of its URI in the trunk as it is now.
     pub position: u8,
+    /// Positions of all URIs of the same address of record, this one included: by whatever way, they bind the same.
+    pub same: Positions,
     /// By the EdgePort that is the preferred one at the moment, as whatever rank it was tried: others may be passed over, or may
     /// have been then.
     pub preferred_edge: bool,

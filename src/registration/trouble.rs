@@ -34,8 +34,10 @@ pub(super) struct Trouble {
     pub not_before: Moment,
     /// Refusals of credentials or account in a row.
     pub rejections: u8,
-    /// Tries to remove the binding.
+    /// Tries to remove the binding that is being removed.
     pub leaves: u8,
+    /// A binding was left to lapse.
+    pub gave_up: bool,
     /// Times that the preferred target failed in a row.
     pub preferred_failures: u8,
     /// Times that the preferred target refused credentials or account in a row, when it was probed.
