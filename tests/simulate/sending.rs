@@ -348,8 +348,11 @@ impl State {
         if granted.is_none() {
             trunk.reason_at = at;
         }
-        // That a former address has been removed does not end the wait that the new one met.
-        let removed = asked == 0 && granted.is_some();
+        // That a former address has been removed does not end the wait that the new one met. Nor does a success that is told to a
+        // run which acts no more, and was frozen for hours: the one that acts does not hear of it.
+        let elsewhere = self.book.acting().is_some_and(|(acting, _)| acting != run);
+        let removed = granted.is_some() && (asked == 0 || elsewhere);
+        let trunk = self.book.trunk(&reference);
         let (well, fair) = (trunk.well_since, trunk.fair_since);
         for (since, wait) in [(well, &mut trunk.patience), (fair, &mut trunk.fair_patience)] {
             if !removed && since.is_none_or(|since| sent < since) {
