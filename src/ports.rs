@@ -227,7 +227,7 @@ pub trait Store: Send + Sync + 'static {
     /// it does for a [`Store::ping`] as well.
     fn lost_data(&self) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// How often [`Store::lost_data`] is called while there is nothing else to do.
+    /// How often [`Store::lost_data`] is called, whatever else there is to do.
     fn check_every(&self) -> Duration {
         Duration::from_secs(10)
     }

@@ -272,7 +272,8 @@ impl Registration {
         let expires = if purpose == Purpose::Leave {
             0
         } else {
-            plan.settings.expires_s.max(min_expires_s).min(86_400)
+            let wanted = self.trouble.as_ref().map_or(0, |trouble| trouble.ask_s);
+            plan.settings.expires_s.max(min_expires_s).max(wanted).min(86_400)
         };
         Attempt { purpose, uri, edge, redirect, expires, cseq: self.cseq, without_tags: self.without_tags }
     }

@@ -58,7 +58,7 @@ fn assert_means(response: &Response, message: SipMessage) {
             Verdict::Registered { expires_s } => {
                 assert!(response.code / 100 == 2 && expires_s <= expires && (expires_s > 0 || expires == 0));
             }
-            Verdict::TooBrief { ask } => assert!(ask > expires && ask <= 86_400),
+            Verdict::TooBrief { ask, .. } => assert!(ask > expires && ask <= 86_400),
             Verdict::BadExtension { tags } => assert!(tags <= 3),
             _ => assert!(!(response.code / 100 == 2 && expires == 0), "a removal that succeeded has"),
         }

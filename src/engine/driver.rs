@@ -43,9 +43,8 @@ use crate::{
 const ANSWERS: usize = 512;
 /// How long the store may take to say what it kept, before the engine starts without.
 const LOAD_DEADLINE: Duration = Duration::from_secs(20);
-/// Nothing is sent for so long: a process that was killed a moment ago, or a leader that could not write any more, may have used
-/// the CSeq numbers of this half second and the next ones. What the store kept does not tell. The store and the trunks are read
-/// meanwhile.
+/// The first sync waits for so long, while the store is read: a process that was killed a moment ago, or a leader that could not
+/// write any more, may have used the CSeq numbers of this half second and the next ones. What the store kept does not tell.
 const CSEQ_PAUSE: Duration = Duration::from_millis(CSEQ_SETTLED_MS);
 
 /// What the store gets to take the last changes, whatever the grace.
@@ -86,8 +85,6 @@ pub struct Driver<S: TrunkSource, R: Requester, T: Store, O: Observer> {
     reloads: mpsc::Receiver<Reload<S, R, T>>,
     answers: Answers,
     sync: Sync<S::Item>,
-    /// See [`CSEQ_PAUSE`].
-    sends_from: Instant,
     keeper: Keeper<T>,
     link: watch::Receiver<Link>,
     /// The Requester answered since the connection was last made again: what listens there is really a Requester.
@@ -139,7 +136,6 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             reloads,
             answers: Answers { sender, receiver },
             sync: Sync::Due(Instant::now(), 0),
-            sends_from: Instant::now(),
             keeper: Keeper::new(ports.store.clone()),
             link: ports.requester.link(),
             proven: false,
@@ -158,9 +154,9 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
     /// Runs until the shutdown, then waits up to `grace` for the answers in flight and writes what changed. Nothing is
     /// de-registered. Returns the engine as it was left.
     pub async fn run(mut self, shutdown: CancellationToken, grace: Duration) -> Engine {
-        self.sends_from = Instant::now() + CSEQ_PAUSE;
+        let first_sync = Instant::now() + CSEQ_PAUSE;
         self.load(&shutdown).await;
-        self.sync = Sync::Due(Instant::now(), 0);
+        self.sync = Sync::Due(first_sync, 0);
         while !shutdown.is_cancelled() {
             self.send_what_is_due();
             self.keeper.write(&mut self.engine, &self.clock);
@@ -201,9 +197,6 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
     }
 
     fn send_what_is_due(&mut self) {
-        if Instant::now() < self.sends_from {
-            return;
-        }
         while let Some(send) = self.engine.poll_send(self.clock.now()) {
             let (requester, answers) = (self.ports.requester.clone(), self.answers.sender.clone());
             if let Some(late) = send.late_ms {
@@ -228,12 +221,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
     ///   for, takes a command that waits, and the answers that wait, and before each turn all that is due is sent;
     /// * a flood of commands cannot hold up a sync, which goes before them.
     async fn turn(&mut self, shutdown: &CancellationToken) {
-        // The engine's word holds once it has been asked what is due.
-        let timer = if Instant::now() < self.sends_from {
-            Some(self.sends_from)
-        } else {
-            self.engine.next_wakeup(self.clock.now()).map(|moment| self.clock.instant(moment))
-        };
+        let timer = self.engine.next_wakeup(self.clock.now()).map(|moment| self.clock.instant(moment));
         let wakeup = [timer, self.telling.at()].into_iter().flatten().min();
         let mut answers = Vec::new();
         tokio::select! {

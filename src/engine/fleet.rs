@@ -273,7 +273,9 @@ impl Fleet {
                 }
             } else if let Some(slot) = self.dirty.pop() {
                 let Some(entry) = self.slots.get_mut(slot as usize) else { continue };
-                if std::mem::take(&mut entry.dirty) && !entry.registration.is_leaving() && !entry.invalid {
+                // One that is spoilt now, but registered by its last good version, goes on using numbers.
+                let usable = entry.trunk.open().uris() > 0;
+                if std::mem::take(&mut entry.dirty) && !entry.registration.is_leaving() && usable {
                     changes.push(Change::Put(entry.record(now)));
                 }
             } else {

@@ -27,6 +27,8 @@ pub(super) struct Keeper<T> {
     store: Arc<T>,
     state: State,
     retry: Duration,
+    /// When it is asked next whether it has lost anything. What is written meanwhile does not put that off.
+    check_at: Instant,
     /// It failed since it last worked.
     failing: bool,
     /// It worked once: what it has lost from then on is worth a warning.
@@ -38,7 +40,7 @@ pub(super) struct Keeper<T> {
 #[derive(Debug)]
 enum State {
     /// Nothing to do until there are changes, or until it is time for a check.
-    Idle(Instant),
+    Idle,
     /// Not again before then.
     Pausing(Instant),
     Writing(JoinHandle<(Vec<Change>, Result<(), StoreError>)>),
@@ -56,8 +58,9 @@ pub(super) enum Done {
 impl<T: Store> Keeper<T> {
     pub fn new(store: Arc<T>) -> Self {
         // The first thing is a check: it tells whether the store is there, and makes it keep the identity.
-        let state = State::Pausing(Instant::now());
-        Self { store, state, retry: RETRY.0, failing: false, proven: false, wall_ahead: None }
+        let check_at = Instant::now();
+        let state = State::Pausing(check_at);
+        Self { store, state, retry: RETRY.0, check_at, failing: false, proven: false, wall_ahead: None }
     }
 
     /// Whether the store has all that there is to write, or keeps nothing.
@@ -65,9 +68,11 @@ impl<T: Store> Keeper<T> {
         !self.store.is_durable() || (engine.unwritten() == 0 && !matches!(self.state, State::Writing(_)))
     }
 
-    /// Begins to write, when there is something to write and nothing is under way.
+    /// Begins to write, when there is something to write and nothing is under way. A check that is due goes first: there may be
+    /// something to write at any time.
     pub fn write(&mut self, engine: &mut Engine, clock: &Clock) {
-        if engine.unwritten() == 0 || !matches!(self.state, State::Idle(_)) {
+        let due = self.check_at <= Instant::now();
+        if engine.unwritten() == 0 || !matches!(self.state, State::Idle) || due {
             return;
         }
         let changes = engine.take_changes(BATCH, clock.now());
@@ -84,8 +89,8 @@ impl<T: Store> Keeper<T> {
     /// Waits for the end of what is under way.
     pub async fn next(&mut self) -> Done {
         match &mut self.state {
-            State::Idle(check_at) => {
-                sleep_until(*check_at).await;
+            State::Idle => {
+                sleep_until(self.check_at).await;
                 Done::TimeToCheck
             }
             State::Pausing(until) => {
@@ -107,7 +112,7 @@ impl<T: Store> Keeper<T> {
     /// Takes the end of what was under way.
     pub fn take(&mut self, done: Done, engine: &mut Engine, clock: &Clock, observer: &impl Observer) {
         match done {
-            Done::TimeToCheck | Done::Rested if !self.store.is_durable() => self.rest(),
+            Done::TimeToCheck | Done::Rested if !self.store.is_durable() => self.checked(),
             Done::TimeToCheck | Done::Rested => {
                 let store = self.store.clone();
                 self.state = State::Checking(tokio::spawn(async move { store.lost_data().await }));
@@ -119,6 +124,7 @@ impl<T: Store> Keeper<T> {
                 if lost && self.proven && !self.failing {
                     tracing::warn!("the cache has lost what it was given: writing everything again");
                 }
+                self.checked();
                 self.works(engine, clock);
             }
             Done::Checked(Err(error)) => self.failed(&error, engine, clock),
@@ -147,9 +153,10 @@ impl<T: Store> Keeper<T> {
         set
     }
 
-    fn rest(&mut self) {
+    fn checked(&mut self) {
         let pause = if self.store.is_durable() { self.store.check_every() } else { NO_CHECK_PAUSE };
-        self.state = State::Idle(Instant::now() + pause);
+        self.check_at = Instant::now() + pause;
+        self.state = State::Idle;
     }
 
     fn works(&mut self, engine: &mut Engine, clock: &Clock) {
@@ -157,7 +164,7 @@ impl<T: Store> Keeper<T> {
             tracing::info!("the cache is back: writing everything");
         }
         (self.retry, self.proven) = (RETRY.0, true);
-        self.rest();
+        self.state = State::Idle;
         engine.set_cache_health(None, clock.now());
     }
 
@@ -191,13 +198,15 @@ impl<T: Store> Keeper<T> {
         if !self.store.is_durable() {
             return;
         }
+        // No time for another check.
+        self.check_at = deadline.max(Instant::now()) + NO_CHECK_PAUSE;
         let everything = async {
             loop {
                 if matches!(self.state, State::Pausing(_)) {
-                    self.rest();
+                    self.state = State::Idle;
                 }
                 self.write(engine, clock);
-                if matches!(self.state, State::Idle(_)) {
+                if matches!(self.state, State::Idle) {
                     return true;
                 }
                 let done = self.next().await;
@@ -213,7 +222,7 @@ impl<T: Store> Keeper<T> {
         match &self.state {
             State::Writing(task) => task.abort(),
             State::Checking(task) => task.abort(),
-            State::Idle(_) | State::Pausing(_) => {}
+            State::Idle | State::Pausing(_) => {}
         }
         if !done {
             tracing::warn!(changes = engine.unwritten(), "the cache did not take everything before the end");

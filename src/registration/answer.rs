@@ -16,6 +16,10 @@ use crate::ports::{Reply, SendError};
 
 /// Most times in a row that a 423 is answered by asking for more.
 const MAX_TOO_BRIEF: u8 = 2;
+/// The longest expiry, in seconds, that is remembered for a registrar which said «too brief» and not how long would do. It may say
+/// so of less than an hour only (RFC 3261 §10.3). One that says so whatever is asked must not have everybody ask for a day:
+/// what is bound for so long is not looked after for so long.
+const LONGEST_GUESS: u32 = 3_600;
 /// A CSeq in an answer that is further ahead than this is not believed.
 const MAX_CSEQ_LEAP: u32 = 1_000;
 
@@ -46,7 +50,9 @@ impl Registration {
         let mut effect = Effect { persist: true, ..Effect::default() };
         // What the registrar asks of everybody holds whatever the request was for.
         match verdict {
-            Verdict::TooBrief { ask } => effect.min_expires = Some(ask),
+            Verdict::TooBrief { ask, told } => {
+                effect.min_expires = Some(if told { ask } else { ask.min(LONGEST_GUESS) });
+            }
             Verdict::Failed { retry_after_s: Some(seconds), whole_registrar: true, .. } => {
                 effect.hold_registrar_until = Some(now.at.plus(schedule::retry_after(seconds)));
             }
@@ -170,9 +176,10 @@ impl Registration {
     /// again at once. That is no failure yet.
     pub(super) fn goes_on(&mut self, verdict: &Verdict, sent: Sent<'_>, now: Now) -> bool {
         match verdict {
-            Verdict::TooBrief { .. } => {
-                self.trouble_mut().too_brief += 1;
-                self.trouble_mut().too_brief <= MAX_TOO_BRIEF
+            Verdict::TooBrief { ask, .. } => {
+                let trouble = self.trouble_mut();
+                (trouble.too_brief, trouble.ask_s) = (trouble.too_brief + 1, *ask);
+                trouble.too_brief <= MAX_TOO_BRIEF
             }
             Verdict::BadExtension { tags } => {
                 self.without_tags |= tags;

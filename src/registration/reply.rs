@@ -100,6 +100,8 @@ pub enum Verdict {
     TooBrief {
         /// Seconds.
         ask: u32,
+        /// The registrar said so itself; else it is a guess.
+        told: bool,
     },
     /// Option tags to leave out, one bit for each; 0 where nothing is left to leave out.
     BadExtension {
@@ -213,8 +215,9 @@ fn judge_reply(reply: &Reply, asked: Asked<'_>) -> Verdict {
         408 => Verdict::Silent,
         420 => Verdict::BadExtension { tags: offending_tags(reply, asked) },
         423 => {
+            let told = reply.min_expires.is_some();
             let ask = reply.min_expires.unwrap_or_else(|| asked.expires.saturating_mul(2));
-            if ask > asked.expires && ask <= MAX_EXPIRES { Verdict::TooBrief { ask } } else { failed }
+            if ask > asked.expires && ask <= MAX_EXPIRES { Verdict::TooBrief { ask, told } } else { failed }
         }
         503 => Verdict::Failed { way: true, retry_after_s, whole_registrar: true },
         500 | 413 | 480 | 486 | 600 | 603 => {

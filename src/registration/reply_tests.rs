@@ -53,8 +53,11 @@ fn a_day_is_the_longest_expiry_that_is_believed() {
 
 #[test]
 fn too_brief_asks_for_min_expires_or_twice_as_much() {
-    assert_eq!(verdict(423, |reply| reply.min_expires = Some(3_600)), Verdict::TooBrief { ask: 3_600 });
-    assert_eq!(verdict(423, |_| {}), Verdict::TooBrief { ask: 1_200 });
+    assert_eq!(
+        verdict(423, |reply| reply.min_expires = Some(3_600)),
+        Verdict::TooBrief { ask: 3_600, told: true }
+    );
+    assert_eq!(verdict(423, |_| {}), Verdict::TooBrief { ask: 1_200, told: false });
     assert!(matches!(verdict(423, |reply| reply.min_expires = Some(86_401)), Verdict::Failed { .. }));
     assert!(matches!(verdict(423, |reply| reply.min_expires = Some(600)), Verdict::Failed { .. }));
     assert!(matches!(verdict(423, |reply| reply.min_expires = Some(0)), Verdict::Failed { .. }));

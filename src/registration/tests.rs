@@ -198,6 +198,26 @@ fn a_423_is_answered_by_what_it_asks_at_once_and_twice_at_most() {
 }
 
 #[test]
+fn a_guess_after_a_423_is_remembered_up_to_an_hour() {
+    let mut bench = Bench::new(1, 1);
+    for _ in 0..10 {
+        let first = bench.min_expires.max(600);
+        let mut learnt = 0;
+        for doublings in 0..3 {
+            let attempt = bench.attempt();
+            assert_eq!(attempt.expires, first << doublings);
+            learnt = bench.answer(&attempt, reply(423)).min_expires.unwrap();
+        }
+        between(bench.wait_of_next(), 15_000, 1_800_000);
+        bench.min_expires = bench.min_expires.max(learnt);
+    }
+    assert_eq!(bench.min_expires, 3_600);
+    let attempt = bench.attempt();
+    let told = bench.answer(&attempt, Reply { min_expires: Some(86_400), ..reply(423) }).min_expires;
+    assert_eq!(told, Some(86_400), "what it says itself is no guess");
+}
+
+#[test]
 fn a_420_drops_the_tags_and_sends_again_at_once_once() {
     let mut bench = Bench::new(1, 1);
     let attempt = bench.attempt();

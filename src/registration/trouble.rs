@@ -28,6 +28,8 @@ pub(super) struct Trouble {
     pub silenced: bool,
     /// 423s in a row.
     pub too_brief: u8,
+    /// What the target is asked for at least after those, in seconds.
+    pub ask_s: u32,
     /// Option tags were dropped in this round.
     pub extension_dropped: bool,
     /// Not before this moment, a target of this round asked: the next round keeps to it.
@@ -102,7 +104,7 @@ impl Trouble {
 
     /// What was learnt on the way to one target says nothing of the next one.
     pub fn leave_target(&mut self) {
-        self.too_brief = 0;
+        (self.too_brief, self.ask_s) = (0, 0);
         self.extension_dropped = false;
         self.hops.clear();
         self.detour = None;
@@ -126,6 +128,8 @@ impl Registration {
             Hold::Once | Hold::Lasting => Moment::NEVER,
         };
         trouble.detour = Some(Detour { to: to.clone(), until, once: hold == Hold::Once });
+        // Another registrar.
+        trouble.ask_s = 0;
         true
     }
 

@@ -56,6 +56,7 @@ pub struct Rejected {
 #[derive(Clone, Debug)]
 pub struct Grant {
     pub run: u32,
+    pub cseq: u32,
     pub sent: u64,
     pub granted_ms: u64,
     /// From the preferred target by the preferred EdgePort.

@@ -51,6 +51,8 @@ pub struct Records {
     pub all: BTreeMap<Box<str>, Record>,
     /// Rises when data is lost.
     pub epoch: u64,
+    /// When it last failed, or lost data.
+    pub bad_at: u64,
     /// An older copy, for a restart with that.
     pub copy: BTreeMap<Box<str>, Record>,
     /// It was: trunks that are long gone may be back, until the next start of an engine or their time to live is over.

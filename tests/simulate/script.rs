@@ -141,6 +141,14 @@ impl State {
     }
 }
 
+impl State {
+    fn mend_store(&mut self) {
+        if std::mem::replace(&mut self.shelf, Shelf::Up) != Shelf::Up {
+            self.records.bad_at = self.now();
+        }
+    }
+}
+
 /// Undoes a fault after its time.
 fn later(world: &Arc<World>, ms: u64, undo: impl FnOnce(&mut State) + Send + 'static) {
     let world = world.clone();
@@ -202,11 +210,12 @@ async fn act(world: &Arc<World>, what: &'static str) {
             let mode = state.shelf;
             state.say(format_args!("* {mode:?}"));
             drop(state);
-            later(world, ms, |state| state.shelf = Shelf::Up);
+            later(world, ms, State::mend_store);
         }
         "store loses data" => {
             let mut state = world.lock();
             state.records.epoch += 1;
+            state.records.bad_at = state.now();
             let copy = std::mem::take(&mut state.records.copy);
             state.records.restored |= !copy.is_empty();
             let now = std::mem::replace(&mut state.records.all, copy);
@@ -576,7 +585,7 @@ pub async fn heal(world: &Arc<World>) {
         }
         state.api = Api::Up;
         state.shrink = None;
-        state.shelf = Shelf::Up;
+        state.mend_store();
         state.lease.out = false;
         for machine in &state.machines {
             let ahead = machine.wall_ahead.load(Relaxed);

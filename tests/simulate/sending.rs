@@ -8,10 +8,14 @@ use routr_registry::{
 use crate::{
     book::{Flight, Grant, Rejected},
     broken::Broken,
+    neighbours::Shelf,
     rules::{HOUR, MINUTE, SECOND},
     trunks::{Catalogue, Item, calls_of},
     world::State,
 };
+
+/// The longest pause of an engine before it asks a store again that failed, with some time to write everything.
+const STORE_PAUSE: u64 = 6 * MINUTE;
 
 impl State {
     /// A REGISTER leaves a process. Returns the number of its call.
@@ -261,7 +265,7 @@ impl State {
         let Some(flight) = self.book.flights.get(&id) else { return answer };
         let (run, call_id, reference) = (flight.run, flight.call.clone(), flight.reference.clone());
         let (target, password, sent) = (flight.target.clone(), flight.password.clone(), flight.sent);
-        let (asked, preferred) = (flight.asked, flight.preferred);
+        let (asked, preferred, cseq) = (flight.asked, flight.preferred, flight.cseq);
         let name = self.book.call_name(&self.catalogue, &call_id);
         match &answer {
             Ok(reply) => self.say(format_args!("~{run} answer {name} {:?} {reply:?}", reply.code)),
@@ -292,6 +296,7 @@ impl State {
                 (call.rejected, call.leaves) = (None, if asked == 0 { call.leaves } else { 0 });
                 call.grant = (asked > 0).then(|| Grant {
                     run,
+                    cseq,
                     sent,
                     granted_ms: u64::from(granted) * SECOND,
                     preferred: settled,
@@ -343,8 +348,11 @@ impl State {
         if granted.is_none() {
             trunk.reason_at = at;
         }
-        // That a former address has been removed does not end the wait that the new one met.
-        let removed = asked == 0 && granted.is_some();
+        // That a former address has been removed does not end the wait that the new one met. Nor does a success that is told to a
+        // run which acts no more, and was frozen for hours: the one that acts does not hear of it.
+        let elsewhere = self.book.acting().is_some_and(|(acting, _)| acting != run);
+        let removed = granted.is_some() && (asked == 0 || elsewhere);
+        let trunk = self.book.trunk(&reference);
         let (well, fair) = (trunk.well_since, trunk.fair_since);
         for (since, wait) in [(well, &mut trunk.patience), (fair, &mut trunk.fair_patience)] {
             if !removed && since.is_none_or(|since| sent < since) {
@@ -500,9 +508,33 @@ impl State {
         }
     }
 
+    /// What the store could not take, or lost, of a run that has gone, nobody knows: a binding that was replaced by a shorter one is
+    /// believed to last for as long as the store has it, and is not sent again before its time. Where the store was well
+    /// this excuses nothing.
+    fn outdated(&mut self, run: u32, records: &[Record]) {
+        let at = self.now();
+        let missed_until = if self.shelf == Shelf::Up { self.records.bad_at + STORE_PAUSE } else { at };
+        let Some(wall) = self.book.runs.get(&run).map(|run| run.life.machine.wall_ms()) else { return };
+        for record in records {
+            let outdated = self.calls_of(&record.reference).iter().any(|id| {
+                let grant = self.book.calls.get(id).and_then(|call| call.grant.as_ref());
+                grant.is_some_and(|grant| {
+                    grant.run != run && grant.cseq > record.cseq && grant.sent <= missed_until
+                })
+            });
+            if outdated {
+                let until = at + record.expires_at_ms.saturating_sub(wall);
+                let trunk = self.book.trunk(&record.reference);
+                trunk.patience = trunk.patience.max(until);
+                trunk.fair_patience = trunk.fair_patience.max(until);
+            }
+        }
+    }
+
     /// A run was told what the store kept.
     pub fn loaded(&mut self, run: u32, records: &[Record]) {
         self.say(format_args!("~{run} loaded {} records", records.len()));
+        self.outdated(run, records);
         if !self.rules.clock_jumps {
             return;
         }

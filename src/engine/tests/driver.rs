@@ -168,6 +168,18 @@ async fn a_store_that_lost_its_data_is_given_everything_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_loss_is_noticed_though_there_is_always_something_to_write() {
+    let rig = rig(10);
+    pass(10).await;
+    rig.shelf.lose();
+    for _ in 0..30 {
+        pass(1).await;
+        let _ = rig.controls.handle.refresh("t003".into()).await;
+    }
+    assert_eq!(rig.shelf.len(), 10);
+}
+
+#[tokio::test(start_paused = true)]
 async fn when_the_clock_was_set_everything_is_written_by_the_new_one() {
     let rig = rig(10);
     pass(10).await;

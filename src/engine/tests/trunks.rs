@@ -226,6 +226,18 @@ fn a_malformed_trunk_is_reported_and_its_last_good_version_stays_registered() {
 }
 
 #[test]
+fn what_a_malformed_trunk_uses_by_its_last_good_version_is_kept() {
+    let mut sim = registered();
+    sim.list("t", Err(malformed()));
+    sim.list("never", Err(malformed()));
+    sim.run(2 * HOUR);
+    assert_eq!(sim.state("t"), TrunkState::Invalid);
+    let (view, record) = (sim.view("t"), sim.store["t"].clone());
+    assert_eq!((record.cseq, Some(record.expires_at_ms)), (view.cseq, view.expires_at_ms));
+    assert!(!sim.store.contains_key("never"), "there is nothing to keep");
+}
+
+#[test]
 fn a_trunk_with_all_uris_disabled_is_de_registered() {
     let mut sim = registered();
     sim.list("t", Err(TrunkProblem::AllDisabled));
