@@ -168,11 +168,11 @@ impl Fleet {
     }
 
     /// Runs an engine by this plan: starts one, or changes in the one that runs what differs. To be called by one at a time
-    /// for each Registry.
+    /// for each Registry. `has_run`: an engine ran for it before, in this process or another.
     ///
     /// # Errors
     /// See [`FleetError`]; an engine that runs goes on as it is.
-    pub async fn run(&self, uid: &str, generation: i64, plan: Plan) -> Result<(), FleetError> {
+    pub async fn run(&self, uid: &str, generation: i64, plan: Plan, has_run: bool) -> Result<(), FleetError> {
         if let Some((name, run)) = self.displace(uid, &plan)? {
             run.end(&name, &self.common).await;
         }
@@ -180,7 +180,7 @@ impl Fleet {
         // Reading CA files and roots takes its time: nothing is locked meanwhile.
         match step {
             Step::Start(name) => {
-                let run = Run::start(&name, plan, &self.common)?;
+                let run = Run::start(&name, plan, has_run, &self.common)?;
                 if !self.state().begin(uid, generation, run, &self.common.directory) {
                     return Err(FleetError::InstanceIdInUse(None));
                 }
@@ -248,8 +248,8 @@ impl Fleet {
         self.state().members.get(uid).is_some_and(|member| member.run.is_some())
     }
 
-    /// Removes the bindings of all trunks of a Registry, for at most `deadline`; with `presume`, also those that a
-    /// predecessor without a cache may have made. `None` where nothing runs.
+    /// Removes the bindings of all trunks of a Registry, for at most `deadline`, also those that a predecessor without a cache
+    /// may have made and its engine has not come to yet. `None` where nothing runs.
     ///
     /// # Errors
     /// When the engine was ended meanwhile.
@@ -257,10 +257,9 @@ impl Fleet {
         &self,
         uid: &str,
         generation: i64,
-        presume: bool,
         deadline: Duration,
     ) -> Result<Option<Farewell>, EngineStopped> {
-        let Some(handle) = self.state().leaves(uid, generation, deadline) else { return Ok(None) };
+        let Some((handle, presume)) = self.state().leaves(uid, generation, deadline) else { return Ok(None) };
         if let Ok(left) = tokio::time::timeout(deadline, handle.leave(presume)).await {
             return left.map(|report| Some(Farewell::Complete(report)));
         }
@@ -357,15 +356,16 @@ impl State {
         member.assign(generation);
     }
 
-    fn leaves(&self, uid: &str, generation: i64, deadline: Duration) -> Option<EngineHandle> {
+    /// The engine, and whether it has a predecessor.
+    fn leaves(&self, uid: &str, generation: i64, deadline: Duration) -> Option<(EngineHandle, bool)> {
         let member = self.members.get(uid)?;
         let run = member.run.as_ref()?;
         let millis = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX / 2);
-        let (handle, durable) = (run.handle.clone(), run.is_durable());
+        let (handle, durable, succeeds) = (run.handle.clone(), run.is_durable(), run.succeeds);
         let deadline_ms = environment::unix_ms().saturating_add(millis);
         let work = Work::Leave { handle: handle.clone(), durable, deadline_ms };
         member.assignment.send_replace(Assignment { generation, stall: None, work });
-        Some(handle)
+        Some((handle, succeeds))
     }
 }
 

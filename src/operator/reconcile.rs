@@ -178,7 +178,7 @@ async fn apply(subject: &Subject, found: &Found, context: &Context) -> Result<Ac
         Ok(plan) => plan,
         Err(problem) => return stall(problem).await,
     };
-    match context.fleet.run(&subject.uid, subject.generation, plan).await {
+    match context.fleet.run(&subject.uid, subject.generation, plan, has_run(registry)).await {
         Ok(()) => Ok(Action::requeue(again)),
         Err(error) => stall(error.stall()).await,
     }
@@ -226,13 +226,11 @@ async fn cleanup(subject: &Subject, found: &Found, context: &Context) -> Result<
             }
         }
     }
-    // One that has never run has nothing that a predecessor could have registered.
-    let presume = successor && found.registry.as_ref().is_ok_and(has_run);
     let farewell = if suspended {
         tracing::info!(registry = %subject.name, "deleted while suspended: bindings stay until they lapse");
         None
     } else {
-        let left = context.fleet.leave(&subject.uid, subject.generation, presume, left).await;
+        let left = context.fleet.leave(&subject.uid, subject.generation, left).await;
         left.map_err(|_| ReconcileError::Interrupted("its engine was ended"))?
     };
     if !context.permit.holds() {
@@ -278,7 +276,7 @@ fn time_left(found: &Found, context: &Context) -> Duration {
     context.deregister_deadline.saturating_sub(gone).max(least)
 }
 
-/// Whether trunks were ever read for it.
+/// Whether trunks were ever read for it: one that has never run has nothing that a predecessor could have registered.
 fn has_run(registry: &Registry) -> bool {
     registry.status.as_ref().is_some_and(|status| status.last_sync.is_some())
 }

@@ -17,6 +17,8 @@ use crate::{
 /// An engine that runs by a plan. Dropping it tells the engine to end.
 pub(super) struct Run {
     pub(super) plan: Plan,
+    /// Another engine ran for this Registry before, which may have left bindings that this one knows nothing of.
+    pub(super) succeeds: bool,
     pub(super) handle: EngineHandle,
     pub(super) reloads: Reloads,
     task: JoinHandle<Engine>,
@@ -25,7 +27,12 @@ pub(super) struct Run {
 
 impl Run {
     /// Starts an engine.
-    pub(super) fn start(name: &RegistryName, plan: Plan, common: &Common) -> Result<Self, InstanceError> {
+    pub(super) fn start(
+        name: &RegistryName,
+        plan: Plan,
+        succeeds: bool,
+        common: &Common,
+    ) -> Result<Self, InstanceError> {
         let life = Life { grace: common.grace, paused: plan.suspend, permit: common.permit.clone() };
         let stop = CancellationToken::new();
         let observer = common.metrics.registry(name.clone());
@@ -39,7 +46,7 @@ impl Run {
             suspended = plan.suspend,
             "running"
         );
-        Ok(Self { plan, handle, reloads, task, stop: stop.drop_guard() })
+        Ok(Self { plan, succeeds, handle, reloads, task, stop: stop.drop_guard() })
     }
 
     /// Whether it ended without being told to, which is a defect.
