@@ -170,7 +170,7 @@ impl Registrars {
         waits: impl Fn(u32, u32) -> bool,
     ) -> Option<(u32, u32)> {
         self.unblock(now);
-        while let Some((urgency, id)) = self.first(urgent_only, last_place) {
+        while let Some((urgency, id)) = self.first(urgent_only, last_place, now) {
             let rate = self.rate;
             let Some(registrar) = self.all.get_mut(id as usize).and_then(Option::as_mut) else {
                 self.ready.remove(&(urgency, id));
@@ -207,13 +207,14 @@ impl Registrars {
     }
 
     /// The first in line. One that is silent keeps its place until the deadline: it does not get the last of few while another
-    /// that is as urgent could have it.
-    fn first(&self, urgent_only: bool, last_place: bool) -> Option<(Urgency, u32)> {
+    /// that is as urgent could have it. A binding that has lapsed while its refresh waited is no longer there to be kept.
+    fn first(&self, urgent_only: bool, last_place: bool, now: Moment) -> Option<(Urgency, u32)> {
         let first = self.ready.first().copied()?;
         if !last_place || !self.is_silent(first.1) {
             return Some(first);
         }
-        let refreshes_only = urgent_only || !first.0.0;
+        let (can_wait, lapse, _) = first.0;
+        let refreshes_only = urgent_only || (!can_wait && lapse > now);
         let other =
             self.ready.iter().find(|(urgency, id)| !(self.is_silent(*id) || refreshes_only && urgency.0));
         other.copied().or(Some(first))
@@ -435,6 +436,28 @@ mod tests {
         assert!(registrars.next(false, 2, false, now, YES).is_some(), "its place is free again");
         registrars.finished(dead, Some(false), now);
         assert_eq!(std::iter::from_fn(|| registrars.next(false, 2, false, now, YES)).count(), 7);
+    }
+
+    #[test]
+    fn the_last_place_is_not_for_a_silent_registrar_where_its_bindings_have_lapsed() {
+        let now = Moment(1_000);
+        let first_with = |lapse: u64, urgent_only: bool| {
+            let mut registrars = Registrars::new(None);
+            let (dead, well) = (registrars.id_of("dead", now), registrars.id_of("well", now));
+            for _ in 0..SILENT_FROM {
+                registrars.finished(dead, Some(true), now);
+            }
+            registrars.wait(dead, refresh(lapse), 1, 0, now);
+            registrars.wait(well, later(900, Class::First), 2, 0, now);
+            registrars.next(urgent_only, 1, true, now, YES).map(|(slot, _)| slot)
+        };
+        assert_eq!(
+            first_with(1_000, false),
+            Some(2),
+            "a refresh that is too late went before a first registration"
+        );
+        assert_eq!(first_with(1_001, false), Some(1), "a refresh in time goes before a first registration");
+        assert_eq!(first_with(1_000, true), Some(1), "the place is kept for refreshes");
     }
 
     #[test]
