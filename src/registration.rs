@@ -319,8 +319,8 @@ impl Registration {
     /// is left of it.
     pub fn refresh_early(&mut self, now: Moment, rng: &mut impl Rng) {
         // What is in trouble waits for a reason: refused credentials, or a registrar that asked for time.
-        let asked = self.trouble.as_ref().is_some_and(|trouble| trouble.preferred_asked > now);
-        if self.cause().is_some() || self.uri == 0 && asked {
+        let asked = self.trouble.as_ref().is_some_and(|trouble| trouble.asked_until(self.uri) > now);
+        if self.cause().is_some() || asked {
             return;
         }
         if let (Phase::Active, None, Some(left)) = (self.phase, self.flight, self.left(now)) {
@@ -347,16 +347,6 @@ impl Registration {
             let message = "the binding lapsed before its refresh was answered".into();
             self.trouble_mut().blame(Cause { reason: Reason::Lapsed, code: None, message }, unix_ms);
         }
-    }
-
-    /// Tries another URI than the one that is due, because its registrar asked to be left alone until then.
-    pub fn divert(&mut self, rank: u8, until: Moment) {
-        if self.uri == 0 {
-            self.trouble_mut().preferred_retry_at = until;
-        }
-        self.trouble_mut().leave_target();
-        self.trouble_mut().tried |= bit(self.uri);
-        self.uri = rank;
     }
 
     /// Not before that moment, for a reason that lies outside the registration.

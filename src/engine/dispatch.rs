@@ -78,16 +78,15 @@ impl Engine {
             if entry.registration.probes_next() {
                 return self.skip_probe(slot, now);
             }
-            let current = position(&entry.registration.ranks().0, &order);
-            let refused = entry.registration.preferred_refused(now.at);
-            let free = (u8::from(refused)..trunk.uris()).find(|rank| {
-                let other = position(&UriChoice::Rank(*rank), &order);
-                other != current && trunk.uri(other).is_some_and(|uri| held_until(uri.host).is_none())
-            });
-            if let Some(free) = free {
-                entry.registration.divert(free, until);
-                host = host_of(&entry.registration);
+            let held = |rank| {
+                let uri = trunk.uri(position(&UriChoice::Rank(rank), &order));
+                uri.is_none_or(|uri| held_until(uri.host).is_some())
+            };
+            entry.registration.divert(until, held, trunk.uris(), now.at);
+            if entry.registration.due() > now.at {
+                return self.settle(slot, now);
             }
+            host = host_of(&entry.registration);
         }
         // Never used twice, so that an entry of a slot's former owner does not count for the next one.
         self.stamp = self.stamp.wrapping_add(1);

@@ -213,12 +213,8 @@ impl Registration {
 
     /// Drops what a success makes pointless: the reason, the counts, and a redirection that does not last.
     fn settle(&mut self, now: Moment) {
-        let preferred = (self.uri, self.edge) == (0, 0);
-        let idle = self.trouble.as_mut().is_none_or(|trouble| {
-            trouble.settle(preferred, now);
-            preferred && trouble.detour.is_none()
-        });
-        if idle {
+        let ranks = (self.uri, self.edge);
+        if self.trouble.as_mut().is_some_and(|trouble| trouble.settle(ranks, now)) {
             self.trouble = None;
         }
     }

@@ -755,6 +755,81 @@ fn after_a_silence_the_target_that_asked_to_wait_is_not_the_other_one() {
     assert_eq!(bench.attempt().uri, UriChoice::Rank(2));
 }
 
+/// Of three, the preferred one fails, the second one asks for half an hour, and the third one takes it. Until when the second
+/// one is to be left alone.
+fn bound_past_one_that_asked_to_wait() -> (Bench, u64) {
+    let mut bench = Bench::new(3, 1);
+    bench.round(500, 0);
+    let attempt = bench.attempt();
+    let until = bench.at + 1_800_000;
+    bench.answer(&attempt, Reply { retry_after: Some(1_800), ..reply(600) });
+    let attempt = bench.attempt();
+    assert_eq!(attempt.uri, UriChoice::Rank(2));
+    bench.answer(&attempt, ok(300));
+    (bench, until)
+}
+
+/// When the second one of those is tried next, where all fail with this code.
+fn asked_again(bench: &mut Bench, code: u16) -> u64 {
+    while bench.round(code, 5).uri != UriChoice::Rank(1) {}
+    bench.sent_at
+}
+
+#[test]
+fn a_backup_that_asked_to_wait_is_left_alone_though_another_one_succeeds() {
+    for code in [500, 408] {
+        let (mut bench, until) = bound_past_one_that_asked_to_wait();
+        assert!(asked_again(&mut bench, code) >= until, "{code}, bound at the third one");
+        let (mut bench, until) = bound_past_one_that_asked_to_wait();
+        let probe = bench.attempt();
+        assert_eq!(probe.purpose, Purpose::Probe);
+        bench.answer(&probe, ok(300));
+        assert!(asked_again(&mut bench, code) >= until, "{code}, bound at the preferred one");
+        // The pause after a refusal is shorter.
+        let (mut bench, until) = bound_past_one_that_asked_to_wait();
+        bench.round(403, 0);
+        bench.round(403, 0);
+        assert!(asked_again(&mut bench, code) >= until, "{code}, refused");
+    }
+}
+
+#[test]
+fn what_a_target_asked_for_is_forgotten_when_it_is_over_or_void() {
+    let (mut bench, _) = bound_past_one_that_asked_to_wait();
+    let now = bench.now();
+    bench.registration.changed(Some, now.at);
+    bench.round(500, 0);
+    assert_eq!(bench.round(500, 0).uri, UriChoice::Rank(1), "another trunk now");
+    let (mut bench, until) = bound_past_one_that_asked_to_wait();
+    while bench.at < until || bench.registration.ranks().0 != UriChoice::Rank(0) {
+        let attempt = bench.attempt();
+        bench.answer(&attempt, ok(300));
+    }
+    let attempt = bench.attempt();
+    bench.answer(&attempt, ok(300));
+    assert!(bench.registration.trouble.is_none(), "{:?}", bench.registration.trouble);
+}
+
+#[test]
+fn a_trunk_whose_registrar_asked_all_to_wait_does_not_turn_to_one_that_asked_it_to_wait() {
+    let diverted = |uris, hold_ms, held: fn(u8) -> bool| {
+        let mut bench = Bench::new(uris, 1);
+        bench.registration.uri = 1;
+        let attempt = bench.attempt();
+        bench.answer(&attempt, Reply { retry_after: Some(60), ..reply(480) });
+        assert_eq!((bench.registration.ranks().0, bench.wait_of_next()), (UriChoice::Rank(0), 0));
+        let now = Moment(bench.at);
+        bench.registration.divert(now.plus(hold_ms), held, uris, now);
+        (bench.registration.ranks().0, bench.wait_of_next())
+    };
+    let first = |rank| rank == 0;
+    assert_eq!(diverted(3, 3_600_000, first), (UriChoice::Rank(2), 0));
+    assert_eq!(diverted(2, 3_600_000, first), (UriChoice::Rank(1), 60_000), "the one that is free first");
+    assert_eq!(diverted(2, 30_000, first), (UriChoice::Rank(0), 0), "the hold is over before");
+    assert_eq!(diverted(3, 3_600_000, |rank| rank != 1), (UriChoice::Rank(1), 60_000));
+    assert_eq!(diverted(3, 3_600_000, |_| true), (UriChoice::Rank(0), 0));
+}
+
 #[test]
 fn a_probe_that_is_silent_endangers_nothing() {
     for expires in [30, 50, 60, 90, 120, 300, 600, 3_600] {

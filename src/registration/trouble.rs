@@ -46,8 +46,9 @@ pub(super) struct Trouble {
     pub preferred_rejections: u8,
     /// Not before this moment is the preferred target probed.
     pub preferred_retry_at: Moment,
-    /// Not before this moment, the preferred target itself asked: neither a probe nor another target's failure leads there.
-    pub preferred_asked: Moment,
+    /// Until when targets asked to be left alone, by the rank of their URI. It outlives the round, and a success elsewhere:
+    /// neither a probe nor another target's failure leads there before.
+    pub asked: Vec<(u8, Moment)>,
     /// Where a redirection leads to.
     pub detour: Option<Detour>,
     /// Where redirections of this round came from.
@@ -72,17 +73,21 @@ impl Trouble {
         self.cause = Some(cause);
     }
 
-    /// A success: see [`Registration::settle`].
-    pub fn settle(&mut self, preferred: bool, now: Moment) {
+    /// A success by those ranks: see [`Registration::settle`]. Returns whether nothing is left to remember.
+    pub fn settle(&mut self, (uri, edge): (u8, u8), now: Moment) -> bool {
+        let preferred = (uri, edge) == (0, 0);
         let detour = self.detour.take().filter(|detour| !detour.once && detour.until > now);
+        let mut asked = std::mem::take(&mut self.asked);
+        asked.retain(|(rank, until)| *rank != uri && *until > now);
         *self = Self {
             detour,
+            asked,
             preferred_failures: if preferred { 0 } else { self.preferred_failures },
             preferred_rejections: if preferred { 0 } else { self.preferred_rejections },
             preferred_retry_at: self.preferred_retry_at,
-            preferred_asked: if preferred { Moment::default() } else { self.preferred_asked },
             ..Self::default()
         };
+        preferred && self.detour.is_none() && self.asked.is_empty()
     }
 
     pub fn forget_all_but_the_cause(&mut self) {
@@ -96,10 +101,27 @@ impl Trouble {
         self.leave_target();
     }
 
-    /// Whether the preferred target refused the credentials when it was probed, or asked to wait, and is not to be asked again
-    /// yet.
-    pub fn refused(&self, now: Moment) -> bool {
-        self.preferred_rejections > 0 && self.preferred_retry_at > now || self.preferred_asked > now
+    /// The target of this rank wants to be left alone until then.
+    fn asks(&mut self, rank: u8, until: Moment) {
+        if rank == 0 {
+            self.preferred_retry_at = self.preferred_retry_at.max(until);
+        }
+        match self.asked.iter_mut().find(|(other, _)| *other == rank) {
+            Some((_, before)) => *before = until.max(*before),
+            None => self.asked.push((rank, until)),
+        }
+    }
+
+    /// Until when the target of this rank asked to be left alone.
+    pub fn asked_until(&self, rank: u8) -> Moment {
+        self.asked.iter().find(|(other, _)| *other == rank).map_or(Moment::default(), |(_, until)| *until)
+    }
+
+    /// Until when the target of this rank is not to be asked: it wants that, or it is the preferred one and refused the
+    /// credentials when it was probed.
+    fn shut_until(&self, rank: u8) -> Moment {
+        let refused = rank == 0 && self.preferred_rejections > 0;
+        self.asked_until(rank).max(if refused { self.preferred_retry_at } else { Moment::default() })
     }
 
     /// What was learnt on the way to one target says nothing of the next one.
@@ -145,16 +167,16 @@ impl Registration {
     ) {
         self.leave_preferred(now, rng);
         let uri = self.uri;
-        if let Some(asked) = not_before.filter(|_| uri == 0) {
-            self.preferred_asks(asked);
-        }
         let trouble = self.trouble_mut();
+        if let Some(until) = not_before {
+            trouble.asks(uri, until);
+        }
         trouble.tried |= bit(uri);
         trouble.leave_target();
         trouble.not_before = trouble.not_before.max(not_before.unwrap_or_default());
         let (tried, asked) = (trouble.tried, trouble.not_before.since(now.at));
-        let least = u8::from(trouble.refused(now.at));
-        let untried = (least..plan.uris.min(64)).find(|rank| tried & bit(*rank) == 0);
+        let open = |rank: &u8| tried & bit(*rank) == 0 && trouble.shut_until(*rank) <= now.at;
+        let untried = (0..plan.uris.min(64)).find(open);
         let other_edge = way && plan.edges > 1 && !trouble.edge_tried;
         if other_edge && (untried.is_some() || not_before.is_none()) {
             trouble.edge_tried = true;
@@ -188,7 +210,7 @@ impl Registration {
     pub(super) fn silent(&mut self, counts: bool, plan: &Plan<'_>, now: Now, rng: &mut impl Rng) {
         self.leave_preferred(now, rng);
         let round = self.failures;
-        let uri = self.uri;
+        let (uri, edge) = (self.uri, self.edge);
         let trouble = self.trouble_mut();
         trouble.leave_target();
         // Not at once again, even when the other target says at once that it cannot help.
@@ -196,16 +218,14 @@ impl Registration {
         trouble.edge_tried = true;
         let (tried, asked) = (trouble.tried, trouble.not_before.since(now.at));
         if !std::mem::replace(&mut trouble.silenced, true) {
-            let refused = trouble.refused(now.at);
-            // What asked to wait in this round is among those that were tried.
-            let shut = |rank: u8| rank == 0 && refused || rank != uri && asked > 0 && tried & bit(rank) != 0;
-            let (mut next, edge) = other_way((uri, self.edge), (plan.uris, plan.edges), round);
+            let shut = |rank: u8| trouble.shut_until(rank) > now.at;
+            let (mut next, other_edge) = other_way((uri, edge), (plan.uris, plan.edges), round);
             if shut(next) {
                 let untried = |rank: &u8| !shut(*rank) && tried & bit(*rank) == 0;
                 next = (0..plan.uris.min(64)).find(untried).unwrap_or(uri);
             }
-            if (next, edge) != (uri, self.edge) {
-                (self.uri, self.edge) = (next, edge);
+            if (next, other_edge) != (uri, edge) {
+                (self.uri, self.edge) = (next, other_edge);
                 let pause = schedule::after_silence(rng);
                 let within =
                     self.left(now.at).map_or(pause, |left| pause.min((left / 2).max(2 * schedule::SECOND)));
@@ -236,18 +256,31 @@ impl Registration {
         self.wait(schedule::after_rejection(u32::from(times), rng).max(asked_to_wait), now);
     }
 
-    /// Ends the round: the next one starts at the preferred target, unless that refused the credentials a moment ago.
+    /// Ends the round: the next one starts at the preferred target, unless that is not to be asked yet.
     pub(super) fn round_failed(&mut self, now: Moment) {
         self.failures = self.failures.saturating_add(1);
-        let refused = self.trouble_mut().refused(now);
-        (self.uri, self.edge) = if refused { (self.uri, self.edge) } else { (0, 0) };
+        let shut = self.trouble_mut().shut_until(0) > now;
+        (self.uri, self.edge) = if shut { (self.uri, self.edge) } else { (0, 0) };
         self.trouble_mut().end_round();
     }
 
-    /// Whether the preferred target refused the credentials when it was probed, or asked to wait, and is not to be asked again
-    /// yet.
-    pub fn preferred_refused(&self, now: Moment) -> bool {
-        self.trouble.as_ref().is_some_and(|trouble| trouble.refused(now))
+    /// Tries another URI than the one that is due, because the registrar of that one asked all to leave it alone until then.
+    /// `held` tells of which ranks the same is true. Where each other one asked this trunk to wait, it waits for the first of
+    /// them, if that is sooner.
+    pub fn divert(&mut self, until: Moment, held: impl Fn(u8) -> bool, uris: u8, now: Moment) {
+        let shut_until =
+            |rank: u8| self.trouble.as_ref().map_or(now, |trouble| trouble.shut_until(rank).max(now));
+        let others = (0..uris).filter(|rank| *rank != self.uri && !held(*rank));
+        let soonest = others.map(|rank| (shut_until(rank), rank)).min();
+        let Some((from, rank)) = soonest.filter(|(from, _)| *from < until) else { return };
+        let uri = std::mem::replace(&mut self.uri, rank);
+        let trouble = self.trouble_mut();
+        if uri == 0 {
+            trouble.preferred_retry_at = trouble.preferred_retry_at.max(until);
+        }
+        trouble.leave_target();
+        trouble.tried |= bit(uri);
+        self.defer(from);
     }
 
     fn next_at(&mut self, moment: Moment, now: Now) {
@@ -271,9 +304,7 @@ impl Registration {
 
     /// The preferred target wants to be left alone until then.
     pub(super) fn preferred_asks(&mut self, until: Moment) {
-        let trouble = self.trouble_mut();
-        trouble.preferred_asked = trouble.preferred_asked.max(until);
-        trouble.preferred_retry_at = trouble.preferred_retry_at.max(until);
+        self.trouble_mut().asks(0, until);
     }
 
     /// The preferred target refused a probe: its password is not offered more often than after any other refusal.
