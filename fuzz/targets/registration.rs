@@ -114,7 +114,10 @@ impl World {
             3 => self.registration.refresh_early(now.at, &mut self.rng),
             4 => self.registration.reschedule(&self.settings, now.at, &mut self.rng),
             5 => self.registration.lapsed(now.unix_ms),
-            6 => self.registration.divert(position.min(self.uris - 1), now.at.plus(u64::from(length) * 100)),
+            6 => {
+                let until = now.at.plus(u64::from(length) * 100);
+                self.registration.divert(until, |rank| position & (1 << (rank % 8)) != 0, self.uris, now.at);
+            }
             // The wall clock jumps back, the other one goes on.
             _ => {
                 self.now.unix_ms -= u64::from(length) * 1_000;
