@@ -359,6 +359,13 @@ impl State {
                 *wait = if patience == 0 { 0 } else { patience.max(*wait) };
             }
         }
+        // Forgotten while the answer was under way: nobody can know before it would have lapsed.
+        let forgot_at = self.forgot_at;
+        if let Some(granted) = granted.filter(|_| asked > 0 && sent <= forgot_at) {
+            let lapses = sent + u64::from(granted) * SECOND;
+            trunk.patience = trunk.patience.max(lapses);
+            trunk.fair_patience = trunk.fair_patience.max(lapses);
+        }
         self.flight_gone(id);
         match (self.rules.broken, answer) {
             (Broken::Hammering, Ok(reply)) if matches!(reply.code, Some(401 | 403 | 407)) => {
