@@ -23,6 +23,7 @@ mod edges;
 mod fleet;
 pub mod handle;
 mod keeper;
+mod known;
 pub mod packed;
 mod registrars;
 mod report;
@@ -36,8 +37,6 @@ mod way;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
-
 use rand::{SeedableRng, rngs::SmallRng};
 use slab::Slab;
 
@@ -45,6 +44,7 @@ use self::{
     edges::Edges,
     fleet::Fleet,
     handle::LeaveReport,
+    known::Known,
     packed::UriKey,
     registrars::Registrars,
     sync::SyncState,
@@ -162,7 +162,7 @@ pub struct Engine {
     /// What became of the bindings that were removed.
     left: LeaveReport,
     /// What the store knew at the start, until the trunks turn up.
-    known: HashMap<Box<str>, Record>,
+    known: Known,
     /// The latest time, in Unix milliseconds, at which a binding of `known` was granted, and when that was read. A clock that
     /// shows less, and what has passed since then, is behind the one that they were written by.
     at_least: (u64, Moment),
@@ -193,7 +193,7 @@ impl Engine {
             flights: Slab::new(),
             sync: SyncState::default(),
             left: LeaveReport::default(),
-            known: HashMap::new(),
+            known: Known::default(),
             at_least: (0, Moment::default()),
             transitions: Vec::new(),
             api: Health::default(),
@@ -211,7 +211,7 @@ impl Engine {
         let granted_at =
             |record: &Record| record.expires_at_ms.saturating_sub(u64::from(record.granted_s) * 1_000);
         self.at_least = (records.iter().map(granted_at).max().unwrap_or(0), now);
-        self.known = records.into_iter().map(|record| (record.reference.clone(), record)).collect();
+        self.known = Known::new(records);
     }
 
     /// Sends nothing any more; bindings stay.

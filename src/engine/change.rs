@@ -5,6 +5,7 @@ use super::{
     edges::Edges,
     fleet,
     handle::{self, LeaveReport},
+    known::Known,
 };
 use crate::registration::time::Now;
 
@@ -85,7 +86,7 @@ impl Engine {
     ///
     /// With `presume`, a trunk that this engine has sent nothing for is removed too: a predecessor may have registered it.
     pub fn leave_all(&mut self, presume: bool, now: Now) {
-        self.known.clear();
+        self.known = Known::default();
         self.left = LeaveReport::default();
         for slot in self.fleet.all() {
             if let Some(entry) = self.fleet.get_mut(slot).filter(|_| presume)

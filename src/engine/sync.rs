@@ -120,7 +120,7 @@ impl Engine {
             }
         }
         if !massive || self.sync.held > 0 {
-            let mut unclaimed: Vec<_> = std::mem::take(&mut self.known).into_keys().collect();
+            let mut unclaimed: Vec<_> = std::mem::take(&mut self.known).into_references();
             // In an order that can be repeated.
             unclaimed.sort_unstable();
             unclaimed.into_iter().for_each(|reference| self.fleet.forget(reference));
@@ -148,7 +148,7 @@ impl Engine {
 
     fn add(&mut self, trunk: &Trunk, fingerprint: u64, now: Now) -> u32 {
         let packed = PackedTrunk::new(trunk);
-        let known = self.known.remove(&trunk.reference);
+        let known = self.known.take(&trunk.reference);
         let mut registration = match &known {
             Some(record) => self.resumed(&packed.open(), record, now),
             None => Registration::new(now.at),

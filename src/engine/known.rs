@@ -1,0 +1,101 @@
+//! What the store knew at the start, until the trunks turn up.
+
+use std::hash::BuildHasher;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+use crate::ports::Record;
+
+/// Records by the reference of their trunk. With a million of them every byte counts: the index holds positions alone.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// `None`: taken.
+    records: Vec<Option<Record>>,
+    index: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+}
+
+impl Known {
+    /// Of two records of one trunk the later one counts.
+    pub fn new(records: Vec<Record>) -> Self {
+        let mut known = Self { index: HashTable::with_capacity(records.len()), ..Self::default() };
+        known.records = records.into_iter().map(Some).collect();
+        for position in 0..u32::try_from(known.records.len()).unwrap_or(u32::MAX) {
+            known.enter(position);
+        }
+        known
+    }
+
+    fn enter(&mut self, position: u32) {
+        let Self { records, index, hasher } = self;
+        let reference = |position: u32| reference_at(records, position);
+        let hash = hasher.hash_one(reference(position));
+        match index.find_mut(hash, |other| reference(*other) == reference(position)) {
+            Some(other) => {
+                let earlier = std::mem::replace(other, position);
+                records[earlier as usize] = None;
+            }
+            None => drop(index.insert_unique(hash, position, |other| hasher.hash_one(reference(*other)))),
+        }
+    }
+
+    /// Takes the record of this trunk out.
+    pub fn take(&mut self, reference: &str) -> Option<Record> {
+        let Self { records, index, hasher } = self;
+        let hash = hasher.hash_one(reference);
+        let found = index.find_entry(hash, |position| reference_at(records, *position) == reference).ok()?;
+        let (position, _) = found.remove();
+        let record = records.get_mut(position as usize)?.take();
+        if self.index.is_empty() {
+            *self = Self::default();
+        }
+        record
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// The references of those that are left.
+    pub fn into_references(self) -> Vec<Box<str>> {
+        self.records.into_iter().flatten().map(|record| record.reference).collect()
+    }
+}
+
+fn reference_at(records: &[Option<Record>], position: u32) -> &str {
+    records.get(position as usize).and_then(Option::as_ref).map_or("", |record| &record.reference)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(reference: &str, cseq: u32) -> Record {
+        Record { reference: reference.into(), cseq, aor: "u@h".into(), expires_at_ms: 0, granted_s: 0 }
+    }
+
+    #[test]
+    fn each_is_found_once_and_the_later_of_two_counts() {
+        let all = (0..1_000).map(|number| record(&format!("trunk-{number}"), number));
+        let mut known = Known::new(all.chain([record("trunk-7", 70), record("", 1)]).collect());
+        assert_eq!(known.len(), 1_001);
+        assert_eq!(known.take("trunk-7"), Some(record("trunk-7", 70)));
+        assert_eq!(known.take("trunk-7"), None);
+        assert_eq!(known.take("trunk-1000"), None);
+        for number in (0..1_000).filter(|number| *number != 7 && *number != 8) {
+            assert_eq!(known.take(&format!("trunk-{number}")).map(|record| record.cseq), Some(number));
+        }
+        assert_eq!(known.take(""), Some(record("", 1)));
+        assert_eq!((known.len(), known.into_references()), (1, vec!["trunk-8".into()]));
+        assert!(Known::default().into_references().is_empty());
+    }
+
+    #[test]
+    fn a_record_that_was_taken_takes_no_more_room_than_one_that_was_not() {
+        assert_eq!(size_of::<Option<Record>>(), size_of::<Record>());
+        let mut known = Known::new(vec![record("a", 1)]);
+        known.take("a");
+        assert_eq!((known.records.capacity(), known.index.capacity()), (0, 0));
+    }
+}
