@@ -11,8 +11,8 @@ use super::super::Ticket;
 pub(super) struct Calls(Vec<Option<AbortHandle>>);
 
 impl Calls {
-    /// A REGISTER is sent by this task from now on. A ticket is the lowest that is free, so there are no more places than there
-    /// were ever calls at the same time.
+    /// A REGISTER is sent by this task from now on. Tickets are used again, so there are no more places than there were ever
+    /// calls at the same time.
     pub fn began(&mut self, ticket: Ticket, task: AbortHandle) {
         if self.0.len() <= ticket {
             self.0.resize_with(ticket + 1, || None);
