@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use prost::Message as _;
 use routr_registry::{
     engine::view::{Health, Page, Summary, Trouble, TrunkState, TrunkView},
-    grpc::requester::{Common, encode},
+    grpc::register::Template,
     ports::{Record, Register},
     proto::{credentials::Credentials, requester::SendMessageRequest, sipmessage as sip, trunks as pb},
     requester::reply,
@@ -119,12 +119,8 @@ fn request(transport: Transport) -> SendMessageRequest {
             password: routr_registry::secret::Secret::new("swordfish-77"),
         }),
     };
-    let common = Common {
-        methods: vec!["INVITE".into()],
-        user_agent: "Routr Connect v2".into(),
-        option_tags: vec!["gin".into()],
-    };
-    encode(&register, &common)
+    let template = Template::new(&["INVITE".into()], "Routr Connect v2", &["gin".into()]);
+    SendMessageRequest::decode(template.encode(&register)).unwrap()
 }
 
 fn options() -> SendMessageRequest {

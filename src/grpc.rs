@@ -2,11 +2,13 @@
 //!
 //! * [`channel`] makes a connection: plain or TLS, reconnecting, with its reconnections counted;
 //! * [`api`] lists trunks ([`crate::ports::TrunkSource`]), [`trunk`] reads one of them;
-//! * [`requester`] sends REGISTERs ([`crate::ports::Requester`]).
+//! * [`requester`] sends REGISTERs ([`crate::ports::Requester`]), [`register`] writes one of them.
 
 pub mod api;
 pub mod channel;
 mod codec;
+#[doc(hidden)] // public for fuzz/
+pub mod register;
 pub mod requester;
 pub mod trunk;
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 use prost::Message as _;
 use rand::{SeedableRng as _, rngs::SmallRng};
 use routr_registry::{
-    grpc::requester::{Common, decode, encode},
+    grpc::{register::Template, requester::decode},
     ports::{Reply, SendError},
-    proto::sipmessage::SipMessage,
+    proto::{requester::SendMessageRequest, sipmessage::SipMessage},
     registration::{
         Attempt, Effect, Plan, Positions, Purpose, Registration, Sent, Settings, UriChoice,
         identity::RegistryId,
@@ -174,12 +174,9 @@ impl World {
         let uri = UriView { user: "alice", host: &host.host, port: host.port, transport };
         let (id, edge) = (RegistryId::new("r"), HostPort::new("10.0.0.1", 5060));
         let register = request::register(&id, "t1", uri, None, edge, attempt, 1);
-        let common = Common {
-            methods: Vec::new(),
-            user_agent: "Routr Connect v2".into(),
-            option_tags: self.settings.tags.clone(),
-        };
-        let draft = Draft::read(&encode(&register, &common), Mode::Direct);
+        let template = Template::new(&[], "Routr Connect v2", &self.settings.tags);
+        let request = SendMessageRequest::decode(template.encode(&register)).expect("it is a message");
+        let draft = Draft::read(&request, Mode::Direct);
         match (draft, register.transport) {
             (Ok(draft), _) => drop(draft.request.to_bytes().expect("it can be written")),
             (Err(_), Transport::Sctp | Transport::Ws | Transport::Wss) => {}

@@ -1,12 +1,11 @@
 //! A trunk as the API server encodes it, up to the REGISTERs that are sent for it: what is taken in can be sent.
 
+use prost::Message as _;
 use routr_registry::{
     engine::packed::PackedTrunk,
-    grpc::{
-        requester::{Common, encode},
-        trunk,
-    },
+    grpc::{register::Template, trunk},
     ports::Register,
+    proto::requester::SendMessageRequest,
     registration::{Attempt, Purpose, UriChoice, identity::RegistryId, request},
     requester::{Mode, draft::Draft},
     sip::message::Message,
@@ -43,7 +42,6 @@ pub fn run(data: &[u8]) {
 }
 
 fn password(data: &[u8]) -> Option<String> {
-    use prost::Message as _;
     let trunk = routr_registry::proto::trunks::Trunk::decode(data).ok()?;
     Some(trunk.outbound_credentials?.password)
 }
@@ -94,12 +92,8 @@ fn assert_sendable(trunk: &Trunk, position: u8) {
     let uri = open.uri(position).unwrap();
     let (id, edge) = (RegistryId::new("r"), HostPort::new("10.0.0.1", 5060));
     let register = request::register(&id, open.reference(), uri, open.credentials(), edge, &attempt, 1);
-    let common = Common {
-        methods: vec!["INVITE".into()],
-        user_agent: "Routr Connect v2".into(),
-        option_tags: vec!["gin".into()],
-    };
-    let request = encode(&register, &common);
+    let template = Template::new(&["INVITE".into()], "Routr Connect v2", &["gin".into()]);
+    let request = SendMessageRequest::decode(template.encode(&register)).expect("it is a message");
     for mode in [Mode::Direct, Mode::Proxied] {
         match (Draft::read(&request, mode), mode, uri.transport) {
             (Ok(draft), ..) => assert_says(&draft, &register, mode),

@@ -1,35 +1,32 @@
 //! Sends REGISTERs through a Requester: domain -> protobuf, and back.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use prost::Message;
 use tokio::sync::watch;
 use tonic::{Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
 
-use super::{Failure, GrpcError, channel, codec::RegisterCodec, describe, failure};
+use super::{
+    Failure, GrpcError, channel,
+    codec::RegisterCodec,
+    describe, failure,
+    register::{Template, gateway_auth},
+};
 use crate::{
     config::Config,
     ports::{Link, RedirectTarget, Register, Reply, Requester, SendError},
-    proto::{common, processor, requester::SendMessageRequest, sipmessage as sip},
+    proto::sipmessage as sip,
     requester::LOCAL_REPLY,
-    secret::Secret,
-    trunk::{Credentials, HostPort, Transport, UriHost, is_host},
+    trunk::{Credentials, HostPort, Transport, is_host},
 };
 
 /// Connections to the Requester; more brought nothing.
 const CHANNELS: usize = 2;
 /// See [`GrpcRequester::register`].
 const DEADLINE_MARGIN: Duration = Duration::from_secs(1);
-/// Max-Forwards of each REGISTER (RFC 3261 §8.1.1.6).
-const MAX_FORWARDS: i32 = 70;
 
 /// A Requester over gRPC.
 #[derive(Debug)]
@@ -37,19 +34,7 @@ pub struct GrpcRequester {
     clients: Vec<Grpc<Channel>>,
     turn: AtomicUsize,
     monitor: channel::Monitor,
-    common: Arc<Common>,
-}
-
-/// What is the same in all REGISTERs.
-#[doc(hidden)] // public for fuzz/
-#[derive(Debug)]
-pub struct Common {
-    /// Each an Allow header field.
-    pub methods: Vec<String>,
-    /// User-Agent.
-    pub user_agent: String,
-    /// Require and Proxy-Require.
-    pub option_tags: Vec<String>,
+    template: Template,
 }
 
 impl GrpcRequester {
@@ -62,12 +47,9 @@ impl GrpcRequester {
         let clients = (0..CHANNELS)
             .map(|_| channel::open(&config.requester, Some(&monitor)).map(Grpc::new))
             .collect::<Result<_, _>>()?;
-        let common = Common {
-            methods: config.methods.clone(),
-            user_agent: config.registration.user_agent.clone(),
-            option_tags: config.registration.require.clone(),
-        };
-        Ok(Self { clients, turn: AtomicUsize::new(0), monitor, common: Arc::new(common) })
+        let template =
+            Template::new(&config.methods, &config.registration.user_agent, &config.registration.require);
+        Ok(Self { clients, turn: AtomicUsize::new(0), monitor, template })
     }
 }
 
@@ -75,7 +57,7 @@ impl Requester for GrpcRequester {
     async fn register(&self, request: Register, deadline: Duration) -> Result<Reply, SendError> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let client = self.clients[turn % self.clients.len()].clone();
-        let mut message = Request::new(encoded(&request, &self.common));
+        let mut message = Request::new(self.template.encode(&request));
         // For the Requester to know when nobody waits any more. tonic, too, ends the call then, but says that it was
         // cancelled: so a little later than ours.
         message.set_timeout(deadline + DEADLINE_MARGIN);
@@ -107,106 +89,12 @@ async fn send(mut client: Grpc<Channel>, message: Request<Bytes>) -> Result<Repl
     Ok(client.unary(message, PathAndQuery::from_static(METHOD), codec).await?.into_inner())
 }
 
-/// Out of line, so that the message's two kilobytes are no part of a call's future.
-#[inline(never)]
-fn encoded(register: &Register, common: &Common) -> Bytes {
-    encode(register, common).encode_to_vec().into()
-}
-
-/// A URI without a port, as the Java side understands it.
-const NO_PORT: i32 = -1;
-
-/// The message that asks a Requester to send a REGISTER.
-#[doc(hidden)] // public for fuzz/
-pub fn encode(register: &Register, common: &Common) -> SendMessageRequest {
-    let transport_param = register.transport.parameter().to_owned();
-    let uri = |user: &str, host: &str, port: i32| sip::SipUri {
-        user: user.to_owned(),
-        host: UriHost(host).to_string(),
-        port,
-        transport_param: transport_param.clone(),
-        ttl_param: NO_PORT,
-        secure: register.secure,
-        ..sip::SipUri::default()
-    };
-    let aor = || {
-        let uri = Some(uri(&register.user, &register.domain, NO_PORT));
-        Some(sip::Address { uri, ..sip::Address::default() })
-    };
-    let edge_port = sip::SipUri {
-        lr_param: true,
-        secure: false,
-        ..uri("", &register.edge_port.host, i32::from(register.edge_port.port))
-    };
-    let request_uri = sip::SipUri {
-        method_param: "REGISTER".to_owned(),
-        ..uri("", &register.request_host, i32::from(register.target.port))
-    };
-    let message = sip::SipMessage {
-        from: Some(sip::From { address: aor(), tag: register.from_tag.to_string(), ..sip::From::default() }),
-        to: Some(sip::To { address: aor(), ..sip::To::default() }),
-        call_id: Some(sip::CallId { call_id: register.call_id.to_string() }),
-        content_length: Some(sip::ContentLength { content_length: 0 }),
-        expires: Some(sip::Expires { expires: i32::try_from(register.expires).unwrap_or(i32::MAX) }),
-        max_forwards: Some(sip::MaxForwards { max_forwards: MAX_FORWARDS }),
-        extensions: extensions(register, common),
-        route: vec![sip::Route {
-            address: Some(sip::Address { uri: Some(edge_port), ..sip::Address::default() }),
-            ..sip::Route::default()
-        }],
-        message_type: Some(sip::sip_message::MessageType::RequestUri(request_uri)),
-        ..sip::SipMessage::default()
-    };
-    SendMessageRequest {
-        target: register.target.to_string(),
-        method: processor::Method::Register.into(),
-        transport: transport(register.transport).into(),
-        message: Some(message),
-    }
-}
-
-fn extensions(register: &Register, common: &Common) -> Vec<sip::Extension> {
-    let header = |name: &str, value: String| sip::Extension { name: name.to_owned(), value };
-    let mut all = Vec::with_capacity(common.methods.len() + 2 * common.option_tags.len() + 5);
-    all.extend(common.methods.iter().map(|method| header("Allow", method.clone())));
-    all.push(header("CSeq", format!("{} REGISTER", register.cseq)));
-    all.push(header("User-Agent", common.user_agent.clone()));
-    all.push(header("Allow-Events", "presence".to_owned()));
-    let tags = common.option_tags.iter().enumerate().filter(|(position, _)| {
-        register.without_tags & 1_u32.checked_shl(*position as u32).unwrap_or(0) == 0
-    });
-    for name in ["Proxy-Require", "Require"] {
-        all.extend(tags.clone().map(|(_, tag)| header(name, tag.clone())));
-    }
-    all.push(header("Supported", "path".to_owned()));
-    if let Some(credentials) = &register.credentials {
-        all.push(header("X-Gateway-Auth", gateway_auth(credentials)));
-    }
-    all
-}
-
 /// The text without the credentials, should it have them.
 fn redact(text: &str, credentials: Option<&Credentials>) -> Box<str> {
     let Some(credentials) = credentials.filter(|c| !c.password.expose().is_empty()) else {
         return text.into();
     };
     text.replace(&gateway_auth(credentials), "***").replace(credentials.password.expose(), "***").into()
-}
-
-fn gateway_auth(credentials: &Credentials) -> String {
-    let plain = Secret::new(format!("{}:{}", credentials.username, credentials.password.expose()));
-    BASE64_STANDARD.encode(plain.expose())
-}
-
-fn transport(transport: Transport) -> common::Transport {
-    match transport {
-        Transport::Udp => common::Transport::Udp,
-        Transport::Tcp => common::Transport::Tcp,
-        Transport::Tls => common::Transport::Tls,
-        Transport::Sctp => common::Transport::Sctp,
-        Transport::Ws => common::Transport::Ws,
-        Transport::Wss => common::Transport::Wss,
-    }
 }
 
 /// What a Requester's answer says.

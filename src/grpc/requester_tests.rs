@@ -1,30 +1,4 @@
-use super::*;
-
-fn common() -> Common {
-    Common {
-        methods: vec!["INVITE".into(), "MESSAGE".into()],
-        user_agent: "Routr Connect v2".into(),
-        option_tags: vec!["gin".into(), "outbound".into()],
-    }
-}
-
-fn register() -> Register {
-    Register {
-        target: HostPort::new("2001:db8::1", 5070),
-        transport: Transport::Tcp,
-        request_host: "2001:db8::1".into(),
-        user: "alice".into(),
-        domain: "sip.example.com".into(),
-        secure: false,
-        from_tag: "tag-1".into(),
-        call_id: "call-1".into(),
-        cseq: 42,
-        expires: 600,
-        edge_port: HostPort::new("10.0.0.9", 5060),
-        without_tags: 0,
-        credentials: Some(Credentials { username: "bob".into(), password: Secret::new("pass:word") }),
-    }
-}
+use super::{super::register::tests::register, *};
 
 #[tokio::test]
 async fn a_call_is_small() {
@@ -35,65 +9,6 @@ async fn a_call_is_small() {
     // A thousand of them are in flight, and each is made, moved and dropped once.
     let size = size_of_val(&call);
     assert!(size < 3_000, "{size} bytes");
-}
-
-fn headers(register: &Register) -> Vec<String> {
-    let message = encode(register, &common()).message.unwrap();
-    message.extensions.iter().map(|e| format!("{}: {}", e.name, e.value)).collect()
-}
-
-#[test]
-fn a_register_as_the_contract_has_it() {
-    let request = encode(&register(), &common());
-    assert_eq!(request.target, "[2001:db8::1]:5070");
-    assert_eq!(request.method, 1);
-    assert_eq!(request.transport, 1);
-    let message = request.message.unwrap();
-    let Some(sip::sip_message::MessageType::RequestUri(uri)) = message.message_type else { panic!("no URI") };
-    assert_eq!((uri.user.as_str(), uri.host.as_str(), uri.port), ("", "[2001:db8::1]", 5070));
-    assert_eq!((uri.method_param.as_str(), uri.transport_param.as_str()), ("REGISTER", "tcp"));
-    let from = message.from.unwrap();
-    let from_uri = from.address.unwrap().uri.unwrap();
-    assert_eq!(
-        (from_uri.user.as_str(), from_uri.host.as_str(), from_uri.port),
-        ("alice", "sip.example.com", -1)
-    );
-    assert_eq!(from.tag, "tag-1");
-    assert_eq!(message.to.unwrap().tag, "");
-    assert_eq!(message.call_id.unwrap().call_id, "call-1");
-    assert_eq!(message.expires.unwrap().expires, 600);
-    assert_eq!(message.max_forwards.unwrap().max_forwards, 70);
-    assert_eq!(message.content_length.unwrap().content_length, 0);
-    let route = message.route[0].address.clone().unwrap().uri.unwrap();
-    assert_eq!((route.host.as_str(), route.port, route.lr_param), ("10.0.0.9", 5060, true));
-    assert!(message.contact.is_none() && message.via.is_empty() && message.record_route.is_empty());
-}
-
-#[test]
-fn the_header_fields_come_in_the_order_of_the_contract() {
-    let auth = format!("X-Gateway-Auth: {}", BASE64_STANDARD.encode("bob:pass:word"));
-    let expected = [
-        "Allow: INVITE",
-        "Allow: MESSAGE",
-        "CSeq: 42 REGISTER",
-        "User-Agent: Routr Connect v2",
-        "Allow-Events: presence",
-        "Proxy-Require: gin",
-        "Proxy-Require: outbound",
-        "Require: gin",
-        "Require: outbound",
-        "Supported: path",
-        auth.as_str(),
-    ];
-    assert_eq!(headers(&register()), expected);
-}
-
-#[test]
-fn dropped_option_tags_and_absent_credentials_are_left_out() {
-    let reduced = Register { without_tags: 0b01, credentials: None, ..register() };
-    let headers = headers(&reduced);
-    assert!(headers.contains(&"Require: outbound".to_owned()));
-    assert!(!headers.iter().any(|header| header.contains("gin") || header.contains("X-Gateway-Auth")));
 }
 
 fn response(response_type: sip::ResponseType) -> sip::SipMessage {
