@@ -10,6 +10,7 @@ mod lease;
 mod life;
 mod neighbours;
 mod network;
+mod people;
 mod process;
 mod registrar;
 mod rules;
