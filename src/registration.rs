@@ -382,5 +382,4 @@ fn bit(rank: u8) -> u64 {
 }
 
 #[cfg(test)]
-#[path = "registration/tests.rs"]
 mod tests;

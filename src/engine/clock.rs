@@ -13,6 +13,11 @@ use crate::{
 /// process was down is overdue by different times. In milliseconds, a year.
 const ORIGIN: u64 = 365 * 24 * 3_600 * 1_000;
 
+/// From so many milliseconds on two wall clocks, or one before and after it was set, differ by more than right ones do. What
+/// was written to the store by the other one is written again: by it the next process would take lapsed bindings for valid
+/// ones, or the other way round.
+pub(super) const CLOCKS_DIFFER: u64 = 1_000;
+
 /// See the module. Tests pause tokio's clock, and bring an [`Environment`] of their own.
 #[derive(Clone)]
 pub struct Clock {

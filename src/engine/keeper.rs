@@ -7,7 +7,10 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Engine, clock::Clock};
+use super::{
+    Engine,
+    clock::{CLOCKS_DIFFER, Clock},
+};
 use crate::ports::{Change, Observer, Store, StoreError};
 
 /// Changes in one batch.
@@ -18,9 +21,6 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 const DENIED_PAUSE: Duration = Duration::from_secs(300);
 /// Where nothing outlives the process there is nothing to ask: whoever waits for it waits for long.
 const NO_CHECK_PAUSE: Duration = Duration::from_secs(3_600);
-/// A wall clock that has been set by so many milliseconds makes what was written by it wrong: the next process would take lapsed
-/// bindings for valid ones, or the other way round.
-const CLOCK_SET: u64 = 1_000;
 
 /// See the module.
 pub(super) struct Keeper<T> {
@@ -146,7 +146,7 @@ impl<T: Store> Keeper<T> {
         let now = clock.now();
         let ahead = now.unix_ms.cast_signed().saturating_sub(now.at.0.cast_signed());
         let before = *self.wall_ahead.get_or_insert(ahead);
-        let set = ahead.abs_diff(before) >= CLOCK_SET;
+        let set = ahead.abs_diff(before) >= CLOCKS_DIFFER;
         if set {
             self.wall_ahead = Some(ahead);
         }

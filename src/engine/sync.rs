@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use super::{
     Engine,
+    clock::CLOCKS_DIFFER,
     packed::{PackedTrunk, TrunkView, UriKey},
     view::{Fault, Health},
 };
@@ -19,9 +20,6 @@ use crate::{
 
 /// Losing more than half of the trunks and more than this many at once takes a second sync to be believed.
 const MASS_LOSS: usize = 10;
-
-/// Milliseconds by which two clocks may differ that both are right.
-const CLOCKS_AGREE: u64 = 1_000;
 
 /// Where a sync stands.
 #[derive(Debug, Default)]
@@ -155,7 +153,7 @@ impl Engine {
         };
         // It was written by a clock that was wrong, or this one is: what is believed now is to be kept.
         let disagrees = registration.binding().zip(known).is_some_and(|(binding, record)| {
-            now.unix_ms_of(binding.expires_at).abs_diff(record.expires_at_ms) >= CLOCKS_AGREE
+            now.unix_ms_of(binding.expires_at).abs_diff(record.expires_at_ms) >= CLOCKS_DIFFER
         });
         // A predecessor that has gone, or is still being removed, may have used higher numbers.
         let predecessors = self.fleet.leaving(&trunk.reference);

@@ -245,15 +245,16 @@ impl Registration {
     pub(super) fn rejected(&mut self, asked_to_wait: u64, now: Now, rng: &mut impl Rng) {
         let preferred = self.uri == 0;
         let trouble = self.trouble_mut();
-        let times =
-            if preferred { trouble.rejections.max(trouble.preferred_rejections) } else { trouble.rejections };
-        trouble.rejections = times.saturating_add(1);
         // A probe that was refused before counts, and this one for the next.
+        if preferred {
+            trouble.rejections = trouble.rejections.max(trouble.preferred_rejections);
+        }
+        let wait = one_more_refusal(&mut trouble.rejections, rng);
         if preferred {
             trouble.preferred_rejections = trouble.rejections;
         }
         self.round_failed(now.at);
-        self.wait(schedule::after_rejection(u32::from(times), rng).max(asked_to_wait), now);
+        self.wait(wait.max(asked_to_wait), now);
     }
 
     /// Ends the round: the next one starts at the preferred target, unless that is not to be asked yet.
@@ -310,20 +311,24 @@ impl Registration {
     /// The preferred target refused a probe: its password is not offered more often than after any other refusal.
     pub(super) fn preferred_rejected(&mut self, retry_after_s: Option<u32>, now: Now, rng: &mut impl Rng) {
         let trouble = self.trouble_mut();
-        let wait = schedule::after_rejection(u32::from(trouble.preferred_rejections), rng);
+        let wait = one_more_refusal(&mut trouble.preferred_rejections, rng);
         let asked = retry_after_s.map_or(0, schedule::retry_after);
-        trouble.preferred_rejections = trouble.preferred_rejections.saturating_add(1);
         trouble.preferred_retry_at = now.at.plus(wait.max(asked));
     }
 
     /// A probe was refused where the binding is, by another EdgePort: the refresh would offer the same to the same registrar.
     /// Returns how many milliseconds it waits. Only refusals since the last success count, for the EdgePort may be to blame.
     pub(super) fn account_refused(&mut self, retry_after_s: Option<u32>, rng: &mut impl Rng) -> u64 {
-        let trouble = self.trouble_mut();
-        let times = trouble.rejections;
-        trouble.rejections = times.saturating_add(1);
-        schedule::after_rejection(u32::from(times), rng).max(retry_after_s.map_or(0, schedule::retry_after))
+        let wait = one_more_refusal(&mut self.trouble_mut().rejections, rng);
+        wait.max(retry_after_s.map_or(0, schedule::retry_after))
     }
+}
+
+/// Counts a refusal of credentials or account. Returns how many milliseconds to wait after it: the longer, the more there were.
+fn one_more_refusal(count: &mut u8, rng: &mut impl Rng) -> u64 {
+    let wait = schedule::after_rejection(u32::from(*count), rng);
+    *count = count.saturating_add(1);
+    wait
 }
 
 /// Another way than by that URI and that EdgePort: over the rounds, each pair of the others has its turn. Both change in the

@@ -1,15 +1,18 @@
 //! The simulation: the real driver, engine and election on simulated time, in worlds of which every fault is drawn from a seed.
-//! `make simulate SEEDS=N`. See the modules for what happens ([`script`]) and what is checked ([`sending`], [`watching`],
-//! [`views`]).
+//! `make simulate SEEDS=N`. See the modules for what happens ([`script`]) and what is checked ([`sending`], [`answers`],
+//! [`knowing`], [`watching`], [`views`]).
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used, clippy::cast_precision_loss)]
 
+mod answers;
 mod book;
 mod broken;
 mod history;
+mod knowing;
 mod lease;
 mod life;
 mod neighbours;
 mod network;
+mod people;
 mod process;
 mod registrar;
 mod rules;

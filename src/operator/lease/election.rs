@@ -1,12 +1,14 @@
 //! The election as a state machine: no requests, no clock. It is told what was read and what became of a write, each with
 //! the moment on this machine's monotonic clock, and says what to do next.
 
+mod times;
+
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The longest duration of a foreign holder that is believed; anything else counts as this replica's own.
-const LONGEST: i32 = 300;
+use self::times::LONGEST;
+pub use self::times::Times;
 
 /// What the Lease says, as far as the election goes. Times are compared for being the same, never with a clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,48 +32,6 @@ pub struct Observed {
     pub record: Record,
     /// The resourceVersion; never empty.
     pub version: String,
-}
-
-/// The times of an election, all of them derived from the duration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Times {
-    /// How long the others wait after they saw a record for the first time; whole seconds.
-    pub duration: Duration,
-    /// How long a renewal lets its writer lead, from the moment of sending: 70 % of the duration.
-    pub valid: Duration,
-    /// From sending one renewal to sending the next: 15 % of the duration.
-    pub renew: Duration,
-    /// From one look at a foreign record to the next: half a second. Together with a second for the work of the old leader to
-    /// end, and the two requests that release and take the Lease, a hand-over takes less than 2 s.
-    pub poll: Duration,
-    /// Before a renewal is tried again that failed: 2.5 % of the duration.
-    pub retry: Duration,
-    /// How long one request may take: 15 % of the duration. So four renewals are tried before a term ends, even when none is
-    /// answered, and an API server that is silent for a third of the duration at the worst moment costs no term.
-    pub request: Duration,
-}
-
-impl Times {
-    /// The times for a lease of this duration, which is rounded up to a whole second from 1 to 300.
-    #[must_use]
-    pub fn of(duration: Duration) -> Self {
-        let up = u64::from(duration.subsec_nanos() > 0);
-        let seconds = duration.as_secs().saturating_add(up).clamp(1, u64::from(LONGEST.unsigned_abs()));
-        let duration = Duration::from_secs(seconds);
-        Self {
-            duration,
-            valid: duration * 7 / 10,
-            renew: duration * 3 / 20,
-            poll: (duration / 4).min(Duration::from_millis(500)),
-            retry: duration / 40,
-            request: duration * 3 / 20,
-        }
-    }
-
-    /// The duration as the record carries it.
-    fn seconds(&self) -> i32 {
-        i32::try_from(self.duration.as_secs()).unwrap_or(LONGEST)
-    }
 }
 
 /// What to do next.

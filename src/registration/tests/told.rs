@@ -1,0 +1,155 @@
+//! Answers that tell how to ask instead: 423, 420 and redirections.
+
+use super::*;
+
+#[test]
+fn a_423_is_answered_by_what_it_asks_at_once_and_twice_at_most() {
+    let mut bench = Bench::new(1, 1);
+    let attempt = bench.attempt();
+    let effect = bench.answer(&attempt, Reply { min_expires: Some(1_800), ..reply(423) });
+    assert_eq!(effect.min_expires, Some(1_800), "not remembered for the registrar");
+    assert_eq!((bench.wait_of_next(), bench.registration.class()), (0, Class::Refresh));
+    bench.min_expires = 1_800;
+    let attempt = bench.attempt();
+    assert_eq!(attempt.expires, 1_800);
+    bench.min_expires = 3_600;
+    bench.answer(&attempt, reply(423));
+    assert_eq!(bench.wait_of_next(), 0);
+    let attempt = bench.attempt();
+    assert_eq!(attempt.expires, 3_600);
+    bench.answer(&attempt, reply(423));
+    between(bench.wait_of_next(), 30_000, 60_000);
+    assert_eq!(bench.reason(), Some("IntervalTooBrief"));
+}
+
+#[test]
+fn a_guess_after_a_423_is_remembered_up_to_an_hour() {
+    let mut bench = Bench::new(1, 1);
+    for _ in 0..10 {
+        let first = bench.min_expires.max(600);
+        let mut learnt = 0;
+        for doublings in 0..3 {
+            let attempt = bench.attempt();
+            assert_eq!(attempt.expires, first << doublings);
+            learnt = bench.answer(&attempt, reply(423)).min_expires.unwrap();
+        }
+        between(bench.wait_of_next(), 15_000, 1_800_000);
+        bench.min_expires = bench.min_expires.max(learnt);
+    }
+    assert_eq!(bench.min_expires, 3_600);
+    let attempt = bench.attempt();
+    let told = bench.answer(&attempt, Reply { min_expires: Some(86_400), ..reply(423) }).min_expires;
+    assert_eq!(told, Some(86_400), "what it says itself is no guess");
+}
+
+#[test]
+fn each_target_may_be_too_brief_for_itself() {
+    let mut bench = Bench::new(2, 1);
+    for _ in 0..2 {
+        for _ in 0..2 {
+            bench.round(423, 0);
+            assert_eq!(bench.wait_of_next(), 0);
+        }
+        let rank = bench.registration.ranks().0;
+        bench.round(423, 0);
+        assert!(bench.registration.ranks().0 != rank);
+    }
+    between(bench.wait_of_next(), 30_000, 60_000);
+}
+
+#[test]
+fn a_420_drops_the_tags_and_sends_again_at_once_once() {
+    let mut bench = Bench::new(1, 1);
+    let attempt = bench.attempt();
+    bench.answer(&attempt, Reply { unsupported: vec!["gin".into()], ..reply(420) });
+    assert_eq!(bench.wait_of_next(), 0);
+    let attempt = bench.attempt();
+    assert_eq!(attempt.without_tags, 0b01);
+    bench.answer(&attempt, reply(420));
+    between(bench.wait_of_next(), 30_000, 60_000);
+    let attempt = bench.attempt();
+    assert_eq!(attempt.without_tags, 0b11);
+    bench.answer(&attempt, ok(600));
+    assert_eq!(bench.attempt().without_tags, 0b11, "a refresh would be refused again");
+}
+
+#[test]
+fn redirections_are_followed_at_once_but_not_in_a_circle() {
+    for code in [301, 302, 305] {
+        let mut bench = Bench::new(1, 1);
+        let attempt = bench.attempt();
+        bench.answer(&attempt, redirect(code, "elsewhere", None));
+        assert_eq!(bench.wait_of_next(), 0);
+        let attempt = bench.attempt();
+        assert_eq!(&*attempt.redirect.as_ref().unwrap().address.host, "elsewhere");
+        bench.answer(&attempt, redirect(code, "host-0", None));
+        between(bench.wait_of_next(), 30_000, 60_000);
+        assert_eq!(bench.reason(), Some("RedirectFailed"));
+        assert_eq!(bench.attempt().redirect, None);
+    }
+}
+
+#[test]
+fn another_transport_is_no_circle_but_a_way_out_of_tls_is_refused() {
+    let to = |transport| {
+        let address = HostPort::new("host-0", 5060);
+        Reply { contact: Some(RedirectTarget { address, transport: Some(transport) }), ..reply(302) }
+    };
+    let mut bench = Bench::new(1, 1);
+    let attempt = bench.attempt();
+    bench.answer(&attempt, to(Transport::Tcp));
+    assert_eq!(bench.wait_of_next(), 0);
+    let attempt = bench.attempt();
+    bench.answer(&attempt, to(Transport::Udp));
+    between(bench.wait_of_next(), 30_000, 60_000);
+    let mut bench = Bench::new(1, 1);
+    bench.transport = Transport::Tls;
+    let attempt = bench.attempt();
+    bench.answer(&attempt, to(Transport::Udp));
+    assert_eq!((bench.reason(), bench.attempt().redirect), (Some("RedirectFailed"), None));
+}
+
+#[test]
+fn at_most_five_redirections_are_followed() {
+    let mut bench = Bench::new(1, 1);
+    let mut followed = 0;
+    loop {
+        let attempt = bench.attempt();
+        bench.answer(&attempt, redirect(302, &format!("hop-{followed}"), None));
+        if bench.wait_of_next() > 0 {
+            break;
+        }
+        followed += 1;
+    }
+    assert_eq!(followed, 5);
+}
+
+#[test]
+fn a_302_holds_for_its_expiry_a_301_until_it_fails_a_305_once() {
+    let where_next = |code, expires| {
+        let mut bench = Bench::new(1, 1);
+        let attempt = bench.attempt();
+        bench.answer(&attempt, redirect(code, "elsewhere", expires));
+        let attempt = bench.attempt();
+        bench.answer(&attempt, ok(600));
+        let first = bench.attempt();
+        bench.answer(&first, ok(600));
+        let second = bench.attempt();
+        (first.redirect.is_some(), second.redirect.is_some())
+    };
+    assert_eq!(where_next(302, None), (false, false));
+    assert_eq!(where_next(305, None), (false, false));
+    assert_eq!(where_next(302, Some(700)), (true, false));
+    assert_eq!(where_next(301, None), (true, true));
+}
+
+#[test]
+fn being_told_to_ask_otherwise_is_no_failure() {
+    for told in [Reply { min_expires: Some(900), ..reply(423) }, reply(420), redirect(302, "elsewhere", None)]
+    {
+        let mut bench = Bench::new(1, 1);
+        let attempt = bench.attempt();
+        bench.answer(&attempt, told);
+        assert_eq!((bench.state(), bench.reason()), (TrunkState::Pending, None));
+    }
+}
