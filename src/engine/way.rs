@@ -17,6 +17,8 @@ use crate::registration::time::{Moment, Now};
 const INITIAL: f64 = 4.0;
 /// An answer is as quick as before up to twice the usual time, or so many milliseconds more.
 const SLACK_MS: f64 = 50.0;
+/// It comes at once up to twice the usual time, or so many milliseconds more.
+const AT_ONCE_MS: f64 = 10.0;
 /// A Requester that answers so soon, in milliseconds, is not what another request waits for.
 const PROMPT_MS: u64 = 1_000;
 /// The bound is halved at most once in so many milliseconds.
@@ -219,7 +221,8 @@ impl Way {
     fn grow(&mut self, took_ms: u64, now: Moment) {
         let (took, sent_at) = (took_ms as f64, now.minus(took_ms));
         self.baseline = self.baseline.min(took);
-        let quick = took <= (2.0 * self.baseline).max(self.baseline + SLACK_MS);
+        let within = |slack: f64| took <= (2.0 * self.baseline).max(self.baseline + slack);
+        let quick = within(SLACK_MS);
         if quick || took_ms <= PROMPT_MS {
             self.prompt_sent_at = self.prompt_sent_at.max(Some(sent_at));
         }
@@ -230,7 +233,12 @@ impl Way {
             // It answers again: as many as at a start are no risk, and too few to measure anything by.
             self.limit = (self.limit + 1.0).min(INITIAL).min(self.max);
         } else {
-            self.limit = self.climb.answered(self.limit, quick, now).min(self.max);
+            let free = match quick {
+                true if within(AT_ONCE_MS) => climb::FREE_AT_ONCE,
+                true => climb::FREE,
+                false => 0.0,
+            };
+            self.limit = self.climb.answered(self.limit, free, now).min(self.max);
         }
     }
 

@@ -1,15 +1,19 @@
 //! How far the bound on requests in flight grows: as far as more of them bring more answers.
 //!
-//! How long an answer takes tells little. A Requester that answers in a millisecond seems quick even when hundreds of
+//! How long an answer takes tells little. A Requester that answers in a millisecond seems quick even when many hundreds of
 //! requests wait in front of it: they wait for each other, cost memory, and fall out of the processor's caches. And one
 //! that answers late may do so because the registrar is far away, or the machine busy, and take any number at a time. So
 //! but for a quick beginning, a step up has to pay.
 
 use crate::registration::time::Moment;
 
-/// Up to here the bound grows by one with each quick answer.
-const FREE: f64 = 64.0;
-/// While answers are not quick it is doubled up to there; beyond, it is raised by this factor,
+/// Up to here the bound grows by one with each answer that is as quick as before.
+pub(super) const FREE: f64 = 64.0;
+/// Up to here it grows, more slowly, with each answer that comes at once: what a Requester on the same machine needs to be kept busy.
+pub(super) const FREE_AT_ONCE: f64 = 256.0;
+/// By so much. Answers tell how it was when their requests were sent: by one each, the bound would have doubled until the first late one.
+const GENTLY: f64 = 0.25;
+/// Otherwise it is doubled up to [`FREE`]; beyond, it is raised by this factor,
 const STEP: f64 = 1.25;
 /// and taken back when the answers in a given time have not become more by this part of that. Half: machines are noisy.
 const PART: f64 = 0.5;
@@ -34,11 +38,12 @@ pub(super) struct Climb {
 }
 
 impl Climb {
-    /// An answer, while the bound was used. Returns what the bound is from now on.
-    pub fn answered(&mut self, limit: f64, quick: bool, now: Moment) -> f64 {
-        if limit < FREE && quick {
+    /// An answer, while the bound was used; it was quick enough for the bound to grow freely up to `free`. Returns what the bound
+    /// is from now on.
+    pub fn answered(&mut self, limit: f64, free: f64, now: Moment) -> f64 {
+        if limit < free {
             self.forget();
-            return limit + 1.0;
+            return limit + if limit < FREE { 1.0 } else { GENTLY };
         }
         let took = now.since(*self.since.get_or_insert(now));
         self.answers += 1;

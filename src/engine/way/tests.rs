@@ -78,9 +78,11 @@ fn pressed(bench: &mut Bench, places: u32, period_ms: u64, for_ms: u64) -> (u32,
 
 #[test]
 fn the_bound_ends_where_more_requests_only_wait_for_each_other() {
-    for places in [4, 20, 100, 300] {
+    // A hundred answer twice as many within twice the time, so the bound grows freely as far as it ever does; from there a step is
+    // tried.
+    for (places, bound) in [(4, 100), (20, 100), (100, 320), (300, 750)] {
         let (most, last) = pressed(&mut Bench::new(1_000), places, 10, 200_000);
-        assert!(last >= places && most <= (places * 5 / 2).max(100), "{most}, {last} for {places} places");
+        assert!(last >= places && most <= bound, "{most}, {last} for {places} places");
     }
     assert_eq!(pressed(&mut Bench::new(1_000), 5_000, 10, 200_000).1, 1_000);
     // Two places of half a second, like the Requester that Routr brings.
