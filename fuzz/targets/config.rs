@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use routr_registry::{
     config::{self, Cache, Config, Format, Mistakes, address, duration},
+    secret::Secret,
     spec::RegistryDocument,
 };
 
@@ -15,7 +16,7 @@ pub fn run(data: &[u8]) {
     let json = config::parse(&text, Format::Json);
     for parsed in [&yaml, &json] {
         match parsed {
-            Ok(config) => assert_good(config, data),
+            Ok(config) => assert_good(config),
             Err(mistakes) => {
                 let said = assert_told(mistakes);
                 assert!(!hides_its_secrets(data) || !said.contains(SECRET), "{said}");
@@ -53,7 +54,7 @@ pub fn assert_told(mistakes: &Mistakes) -> String {
 }
 
 /// Nothing out of bounds is in a configuration, and none of its passwords is shown.
-pub fn assert_good(config: &Config, data: &[u8]) {
+pub fn assert_good(config: &Config) {
     let span = |least, most| Duration::from_secs(least)..=Duration::from_secs(most);
     assert!(span(1, 86_400).contains(&config.register_interval));
     assert!(span(1, 600).contains(&config.api.timeout));
@@ -75,9 +76,12 @@ pub fn assert_good(config: &Config, data: &[u8]) {
     }
     assert_eq!(duration::parse(&duration::show(config.register_interval)), Ok(config.register_interval));
     if let Cache::Redis(redis) = &config.cache
-        && let Some(password) = &redis.password
-        && super::support::is_distinct(data, password.expose())
+        && redis.password.is_some()
     {
-        assert!(!format!("{config:?}").contains(password.expose()));
+        let mut other = config.clone();
+        if let Cache::Redis(redis) = &mut other.cache {
+            redis.password = Some(Secret::new("another"));
+        }
+        assert_eq!(format!("{config:?}"), format!("{other:?}"));
     }
 }

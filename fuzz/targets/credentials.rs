@@ -7,9 +7,10 @@ use routr_registry::{
     requester::{authorization, credentials},
     secret::Secret,
     sip::digest::{Authorization, verify},
+    trunk::Credentials,
 };
 
-use super::support::{assert_presentable, is_distinct, is_one_line, text};
+use super::support::{assert_presentable, is_distinct, is_one_line, shows, text};
 
 pub fn run(data: &[u8]) {
     let text = text(data);
@@ -25,16 +26,21 @@ pub fn run(data: &[u8]) {
 }
 
 fn decode(value: &str, data: &[u8]) -> Option<(String, String)> {
-    match credentials::decode("message.extensions[0].value (X-Gateway-Auth)", value) {
+    let read = |value: &str| credentials::decode("message.extensions[0].value (X-Gateway-Auth)", value);
+    match read(value) {
         Ok(found) => {
             assert!(!found.username.contains(':') && !found.username.contains(char::is_control));
             let password = found.password.expose();
-            assert!(!is_distinct(data, password) || !format!("{found:?}").contains(password));
+            let other = Credentials { password: Secret::new("another"), ..found.clone() };
+            assert_eq!(format!("{found:?}"), format!("{other:?}"));
             Some((found.username.into(), password.to_owned()))
         }
         Err(error) => {
             let said = assert_presentable(&error);
-            assert!(!is_distinct(data, value) || !said.contains(value), "{said}");
+            let others = ["!".to_owned(), BASE64_STANDARD.encode("\n:")]
+                .map(|bad| read(&bad).unwrap_err().to_string());
+            let others = others.iter().map(String::as_str);
+            assert!(!is_distinct(data, value) || !shows(&said, value, others), "{said}");
             None
         }
     }
@@ -42,12 +48,19 @@ fn decode(value: &str, data: &[u8]) -> Option<(String, String)> {
 
 /// What a caller gives field by field is written so that a server reads the same fields.
 fn authorize(given: &proto::Authorization, data: &[u8]) {
-    assert!(!is_distinct(data, &given.response) || !format!("{given:?}").contains(&given.response));
+    let with = |response: &str| proto::Authorization { response: response.into(), ..given.clone() };
+    assert_eq!(format!("{given:?}"), format!("{:?}", with("another")));
     let written = match authorization::read(given) {
         Ok(written) => written,
         Err(error) => {
             let said = assert_presentable(&error);
-            return assert!(!is_distinct(data, &given.response) || !said.contains(&given.response), "{said}");
+            let others = ["another", "\n"].map(|other| authorization::read(&with(other)));
+            let others = others.map(|other| other.err().map_or_else(String::new, |error| error.to_string()));
+            let others = others.iter().map(String::as_str);
+            return assert!(
+                !is_distinct(data, &given.response) || !shows(&said, &given.response, others),
+                "{said}"
+            );
         }
     };
     assert!(is_one_line(&written));

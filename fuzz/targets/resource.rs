@@ -25,7 +25,7 @@ pub fn run(data: &[u8]) {
     let given = [Secrets::default(), secrets.clone()];
     for given in given {
         match Config::from_resource("main", &registry.spec, &given) {
-            Ok(config) => assert_good(&config, data),
+            Ok(config) => assert_good(&config),
             Err(mistakes) => {
                 let said = assert_told(&mistakes);
                 for secret in [&secrets.parameters, &secrets.password].into_iter().flatten() {

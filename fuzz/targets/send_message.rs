@@ -14,19 +14,26 @@ use routr_registry::{
     },
 };
 
-use super::support::{assert_presentable, is_distinct, is_one_line};
+use super::support::{assert_presentable, is_distinct, is_one_line, shows};
 
 pub fn run(data: &[u8]) {
     let Ok(request) = SendMessageRequest::decode(data) else { return };
     let secrets = secrets(&request);
     let shown: Vec<&str> = secrets.into_iter().filter(|secret| is_distinct(data, secret)).collect();
-    let unseen = |text: &str| assert!(!shown.iter().any(|secret| text.contains(secret)), "{text}");
-    unseen(&format!("{request:?}"));
+    let other = with_other_secrets(&request);
+    let unseen = |text: &str, other: &str| {
+        assert!(!shown.iter().any(|secret| shows(text, secret, [other])), "{text}");
+    };
+    unseen(&format!("{request:?}"), &format!("{other:?}"));
     for mode in [Mode::Direct, Mode::Proxied] {
+        let other = Draft::read(&other, mode);
         match Draft::read(&request, mode) {
-            Err(error) => unseen(&assert_presentable(&error)),
+            Err(error) => {
+                let other = other.err().map_or_else(String::new, |error| error.to_string());
+                unseen(&assert_presentable(&error), &other);
+            }
             Ok(draft) => {
-                unseen(&format!("{draft:?}"));
+                unseen(&format!("{draft:?}"), &format!("{other:?}"));
                 assert_says(&draft, &request, mode);
             }
         }
@@ -42,6 +49,21 @@ fn secrets(request: &SendMessageRequest) -> Vec<&str> {
         .chain(message.authorization.iter().map(|authorization| authorization.response.as_str()))
         .take(8)
         .collect()
+}
+
+/// The same, with other secrets.
+fn with_other_secrets(request: &SendMessageRequest) -> SendMessageRequest {
+    let mut other = request.clone();
+    let Some(message) = &mut other.message else { return other };
+    for extension in &mut message.extensions {
+        if routr_registry::sip::headers::is_secret(&extension.name) {
+            extension.value = "another".into();
+        }
+    }
+    if let Some(authorization) = &mut message.authorization {
+        authorization.response = "another".into();
+    }
+    other
 }
 
 /// What goes out is read again as what was asked for: nothing of it ended its field early.

@@ -64,6 +64,12 @@ pub fn is_distinct(input: &[u8], secret: &str) -> bool {
     secret.len() >= 8 && count(input, secret.as_bytes()) == 1
 }
 
+/// Whether a text shows a secret, and not only because the secret is made of words that are always there, which the fuzzer finds:
+/// `others` are texts like it that were made of other secrets.
+pub fn shows<'a>(text: &str, secret: &str, others: impl IntoIterator<Item = &'a str>) -> bool {
+    text.contains(secret) && !others.into_iter().any(|other| other.contains(secret))
+}
+
 /// What is said of bad input: something, on one line, of a bounded length.
 pub fn assert_presentable(said: &impl Display) -> String {
     let said = said.to_string();

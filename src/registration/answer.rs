@@ -51,7 +51,8 @@ impl Registration {
         // What the registrar asks of everybody holds whatever the request was for.
         match verdict {
             Verdict::TooBrief { ask, told } => {
-                effect.min_expires = Some(if told { ask } else { ask.min(LONGEST_GUESS) });
+                let least = if told { ask } else { ask.min(LONGEST_GUESS) };
+                effect.min_expires = (least > attempt.expires).then_some(least);
             }
             Verdict::Failed { retry_after_s: Some(seconds), whole_registrar: true, .. } => {
                 effect.hold_registrar_until = Some(now.at.plus(schedule::retry_after(seconds)));
