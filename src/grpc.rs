@@ -69,8 +69,18 @@ fn innermost(error: &dyn std::error::Error) -> String {
     innermost.to_string()
 }
 
-/// What a status says, with the innermost cause: «tcp connect error» alone helps nobody at 3 a.m.
+/// What a status says, as much of it as is shown.
 fn describe(status: &Status) -> Box<str> {
+    shortened(&said(status))
+}
+
+/// As much of a text as is shown.
+fn shortened(text: &str) -> Box<str> {
+    text.chars().take(300).collect::<String>().into()
+}
+
+/// What a status says, with the innermost cause: «tcp connect error» alone helps nobody at 3 a.m.
+fn said(status: &Status) -> String {
     let mut text = match status.code() {
         Code::Unavailable => status.message().to_owned(),
         // Whoever does not know the method says no more than that.
@@ -82,7 +92,8 @@ fn describe(status: &Status) -> Box<str> {
     if std::error::Error::source(status).is_some() && !text.contains(&cause) {
         text = format!("{text}: {cause}");
     }
-    text.chars().filter(|c| !c.is_control()).take(300).collect::<String>().into()
+    text.retain(|c| !c.is_control());
+    text
 }
 
 #[cfg(test)]

@@ -67,6 +67,8 @@ pub struct Registration {
     probe_next: bool,
     /// The trunk changed while a request was in flight: send again when that is answered.
     outdated: bool,
+    /// The Requester's Contact may have changed while a request was in flight: refresh early when that is answered.
+    early: bool,
     /// Nothing was sent since a restart: one REGISTER may have gone out that nobody kept the number of.
     resumed: bool,
     /// Since the last success, requests to the URIs of these positions may have created bindings that nobody confirmed.
@@ -91,6 +93,7 @@ impl Registration {
             flight: None,
             probe_next: false,
             outdated: false,
+            early: false,
             resumed: false,
             maybe_bound: Positions::default(),
             uri: 0,
@@ -318,6 +321,8 @@ impl Registration {
     /// The Contact of the Requester may have changed: a valid binding is refreshed early, spread over a quarter of what
     /// is left of it.
     pub fn refresh_early(&mut self, now: Moment, rng: &mut impl Rng) {
+        // What is in flight may still bind the old one.
+        self.early = self.flight.is_some() && self.phase == Phase::Active;
         // What is in trouble waits for a reason: refused credentials, or a registrar that asked for time.
         let asked = self.trouble.as_ref().is_some_and(|trouble| trouble.asked_until(self.uri) > now);
         if self.cause().is_some() || asked {

@@ -11,7 +11,7 @@ use routr_registry::{
     },
 };
 
-use super::support::{assert_presentable, is_distinct, is_one_line};
+use super::support::{assert_presentable, is_distinct, is_one_line, shows};
 
 pub fn run(data: &[u8]) {
     match Message::parse_datagram(data) {
@@ -66,7 +66,8 @@ fn assert_headers(message: &Message, data: &[u8]) {
         assert!(!name.is_empty() && is_one_line(value) && value.trim() == value, "{name:?}: {value:?}");
         let _ = (NameAddr::parse(value), NameAddr::parse_list(value), Via::parse(value));
         let _ = (Challenge::parse(value, false), Authorization::parse(value));
-        assert!(!is_secret(name) || !is_distinct(data, value) || !shown.contains(value));
+        let others = || headers.iter().filter(|(name, _)| !is_secret(name)).map(|(_, value)| value);
+        assert!(!is_secret(name) || !is_distinct(data, value) || !shows(&shown, value, others()));
     }
     if let Message::Response(response) = message {
         let _ = Challenge::from_response(response).map_err(|error| assert_presentable(&error));

@@ -31,7 +31,13 @@ struct Source {
 impl Source {
     /// The key of a Secret. None of its content is ever shown.
     fn secret(path: &'static str, at: &SecretKeyRef) -> Self {
-        Self { path, before: format!("key {} of the Secret {}: ", at.key, at.name), shown: false }
+        // Kubernetes takes no such names (see the CRD), but a line of text must stay one.
+        let shown = |name: &str| name.chars().take(253).flat_map(char::escape_debug).collect::<String>();
+        Self {
+            path,
+            before: format!("key {} of the Secret {}: ", shown(&at.key), shown(&at.name)),
+            shown: false,
+        }
     }
 }
 

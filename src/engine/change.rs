@@ -15,6 +15,12 @@ impl Engine {
         self.refresh_early(now, |_, _| true);
     }
 
+    /// Another Requester from now on.
+    pub fn requester_replaced(&mut self, now: Now) {
+        self.way.replaced();
+        self.requester_reconnected(now);
+    }
+
     fn refresh_early(&mut self, now: Now, concerned: impl Fn(&Self, &fleet::Slot) -> bool) {
         for slot in self.fleet.all() {
             if !self.fleet.get(slot).is_some_and(|entry| concerned(self, entry)) {
@@ -56,6 +62,10 @@ impl Engine {
         if before.edge_ports != self.settings.edge_ports {
             let edges = Edges::new(&self.settings.edge_ports);
             let before = std::mem::replace(&mut self.edges, edges);
+            // What comes of these says nothing of whatever has their EdgePort's position now.
+            for (_, flight) in &mut self.flights {
+                flight.edge = usize::MAX;
+            }
             // Calls must not go on arriving at an EdgePort that is no longer there. Other trunks are not touched.
             self.refresh_early(now, |engine, entry| {
                 let (trunk, rank) = (entry.trunk.open(), entry.registration.ranks().1);

@@ -6,6 +6,7 @@ use super::{
     Engine, Flight, Send,
     packed::{TrunkView, UriKey},
     position,
+    registrars::BRIEF,
     way::Gate,
 };
 use crate::registration::{
@@ -71,7 +72,7 @@ impl Engine {
         let order = trunk.order();
         let host_of = |registration: &Registration| next_host(registration, &trunk, &order, now.at);
         let held_until =
-            |host: &str| Some(self.registrars.held_until(host)).filter(|until| *until > now.at.plus(1_000));
+            |host: &str| Some(self.registrars.held_until(host)).filter(|until| *until > now.at.plus(BRIEF));
         let mut host = host_of(&entry.registration);
         // A removal goes where the binding is, and nowhere else.
         if let Some(until) = held_until(&host).filter(|_| !entry.registration.is_leaving()) {

@@ -321,7 +321,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             self.ports.requester = requester;
         }
         if reload.requester_moved {
-            self.engine.requester_reconnected(now);
+            self.engine.requester_replaced(now);
         }
         if let Some(store) = reload.store {
             self.ports.store = store.clone();

@@ -19,6 +19,9 @@ const SILENT_FROM: u32 = 3;
 /// A registrar that nothing was sent to for this long is forgotten, in milliseconds.
 const FORGET_AFTER: u64 = 25 * 3_600 * 1_000;
 
+/// Nobody goes elsewhere because of a registrar that wants to be left alone no longer than this, in milliseconds.
+pub(super) const BRIEF: u64 = 1_000;
+
 /// A waiting trunk: its urgency, its slot, and the stamp that tells whether it still waits.
 type Waiting = Reverse<(Urgency, u32, u32)>;
 
@@ -259,11 +262,11 @@ impl Registrars {
         self.finished(id, None, now);
     }
 
-    /// It wants no request before that moment. Where that is news, returns whoever waits for it, by slot and stamp: they
+    /// It wants no request before that moment. Where that is news, and lasts longer than [`BRIEF`], returns whoever waits for it, by slot and stamp: they
     /// have left the queue and may want to go elsewhere.
     pub fn hold(&mut self, id: u32, until: Moment, now: Moment) -> Vec<(u32, u32)> {
         let Some(registrar) = self.get_mut(id) else { return Vec::new() };
-        let news = registrar.hold_until <= now;
+        let news = registrar.hold_until <= now && until > now.plus(BRIEF);
         registrar.hold_until = registrar.hold_until.max(until);
         let waiting = if news { std::mem::take(&mut registrar.queue).into_vec() } else { Vec::new() };
         self.place(id, now);

@@ -1,7 +1,7 @@
 //! The way to the registrars, that is the Requester: how many REGISTERs it can take at a time, and whether it is there.
 //!
 //! * The bound on requests in flight starts small, grows while answers come as quickly as before or that brings more of
-//!   them (see [`climb`]), and halves when answers stay away or the Requester is unavailable. Registrars that do not answer
+//!   them (see [`climb`]), halves when answers stay away, and starts again where the Requester is unavailable. Registrars that do not answer
 //!   must not lower it: one place that is held for half a minute again and again serves nobody else.
 //! * The breaker opens when the Requester is unavailable or refuses everything; then one request at a time probes it.
 
@@ -111,6 +111,12 @@ impl Way {
     pub fn set_max(&mut self, max_in_flight: u32) {
         self.max = f64::from(max_in_flight.max(1));
         self.limit = self.limit.min(self.max);
+    }
+
+    /// Another Requester from now on: what was learnt of the one before says nothing. What is in flight is, still.
+    pub fn replaced(&mut self) {
+        *self =
+            Self { max: self.max, limit: INITIAL.min(self.max), in_flight: self.in_flight, ..Self::new(1) };
     }
 
     /// Who may be sent now.
@@ -254,6 +260,7 @@ impl Way {
         match self.breaker {
             Breaker::Closed => {
                 self.limit = self.limit.min(INITIAL);
+                self.climb.forget();
                 self.open(PROBE_PAUSE.0, now, rng);
             }
             Breaker::Probing { .. } => self.probe_failed(now, rng),

@@ -12,8 +12,9 @@ use tonic::{Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, tra
 use super::{
     Failure, GrpcError, channel,
     codec::RegisterCodec,
-    describe, failure,
+    failure,
     register::{Template, gateway_auth},
+    said, shortened,
 };
 use crate::{
     config::Config,
@@ -64,10 +65,16 @@ impl Requester for GrpcRequester {
         // tonic keeps the timeout for the answer only; connecting counts as well.
         match tokio::time::timeout(deadline, send(client, message)).await {
             Err(_) => Err(SendError::Deadline(deadline)),
-            Ok(Ok(reply)) => Ok(reply),
+            Ok(Ok(mut reply)) => {
+                // A phrase is shown when it says why there is no binding.
+                if reply.code != Some(200) {
+                    reply.phrase = redact(&reply.phrase, request.credentials.as_ref());
+                }
+                Ok(reply)
+            }
             Ok(Err(status)) => {
-                // An error text may quote what was sent.
-                let said = || redact(&describe(&status), request.credentials.as_ref());
+                // An error text may quote what was sent. What is cut off in the middle would not be recognised.
+                let said = || shortened(&redact(&said(&status), request.credentials.as_ref()));
                 Err(match failure(&status) {
                     Failure::Deadline => SendError::Deadline(deadline),
                     Failure::Unavailable => SendError::Unavailable(said()),

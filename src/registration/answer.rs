@@ -55,7 +55,8 @@ impl Registration {
                 effect.min_expires = (least > attempt.expires).then_some(least);
             }
             Verdict::Failed { retry_after_s: Some(seconds), whole_registrar: true, .. } => {
-                effect.hold_registrar_until = Some(now.at.plus(schedule::retry_after(seconds)));
+                let until = now.at.plus(schedule::retry_after(seconds));
+                effect.hold_registrar_until = Some(until).filter(|until| *until > now.at);
             }
             _ => {}
         }
@@ -63,7 +64,7 @@ impl Registration {
             Purpose::Leave => effect.finished = self.left_answered(&verdict, sent, now, rng),
             _ if self.phase == Phase::Leaving => {
                 self.note_binding(&verdict, sent);
-                effect.finished = self.start_leaving(now);
+                effect.finished = self.leave_after(&verdict, now, rng);
             }
             Purpose::Probe if !verdict.tells_how() => {
                 self.probe_answered(&verdict, cause, sent, plan, now, rng);
@@ -78,6 +79,9 @@ impl Registration {
         }
         if self.outdated && self.phase == Phase::Active {
             self.start_over(now.at);
+        }
+        if std::mem::take(&mut self.early) {
+            self.refresh_early(now.at, rng);
         }
         (verdict, effect)
     }

@@ -86,7 +86,8 @@ impl Registration {
         now: Now,
         rng: &mut impl Rng,
     ) -> bool {
-        if self.goes_on(verdict, sent, now) {
+        // No registrar can mean that nothing lasts too short a time.
+        if !matches!(verdict, Verdict::TooBrief { .. }) && self.goes_on(verdict, sent, now) {
             self.due = now.at;
             return false;
         }
@@ -101,7 +102,8 @@ impl Registration {
         let tries = trouble.leaves;
         if !gone && tries < MAX_LEAVES && !self.forget_lapsed(now.at) {
             self.class = Class::Retry;
-            self.due = now.at.plus(schedule::between_leaves(u32::from(tries), rng).max(asked));
+            let pause = schedule::between_leaves(u32::from(tries), rng).max(asked);
+            self.due = now.at.plus(pause.max(pause_after(verdict, rng)));
             return false;
         }
         if gone || tries >= MAX_LEAVES {
@@ -113,6 +115,13 @@ impl Registration {
             self.give_up();
         }
         self.leave_next(now.at)
+    }
+
+    /// It was to end while a request was in flight, and that is answered.
+    pub(super) fn leave_after(&mut self, verdict: &Verdict, now: Now, rng: &mut impl Rng) -> bool {
+        let ended = self.start_leaving(now);
+        self.due = self.due.max(now.at.plus(pause_after(verdict, rng)));
+        ended
     }
 
     /// Forgets a binding that has lapsed. Returns whether nothing can be left of it where it was.
@@ -141,4 +150,9 @@ impl Registration {
         }
         self.phase == Phase::Finished
     }
+}
+
+/// Where nobody answered, the EdgePort may still be offering the password: the next request waits.
+fn pause_after(verdict: &Verdict, rng: &mut impl Rng) -> u64 {
+    if matches!(verdict, Verdict::Silent | Verdict::Unknown) { schedule::after_silence(rng) } else { 0 }
 }

@@ -135,7 +135,7 @@ pub enum Verdict {
     Silent,
     /// Whether the registrar holds a binding is not known.
     Unknown,
-    /// The Requester is not there; the request never went out.
+    /// The Requester is not there, or the connection to it broke.
     Unavailable,
     /// The Requester would not send it.
     WayRefused,

@@ -1,6 +1,6 @@
 //! Time as an argument: nothing in [`crate::registration`] reads a clock.
 
-/// A moment on the engine's monotonic clock, in milliseconds since the engine started.
+/// A moment on the engine's monotonic clock, in milliseconds. Its zero lies before the engine's start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(pub u64);
 

@@ -139,6 +139,13 @@ impl Registration {
         let trouble = self.trouble_mut();
         trouble.hops.push((from.address.clone(), from.transport));
         let transport = to.transport.unwrap_or(from.transport);
+        // Without a port it is that of the transport, and nobody speaks TLS where UDP is expected.
+        let port = match (to.transport, to.address.port) {
+            (None, port) if port == Transport::Udp.default_port() => transport.default_port(),
+            (_, port) => port,
+        };
+        let to =
+            RedirectTarget { address: HostPort { port, ..to.address.clone() }, transport: Some(transport) };
         let circle = trouble.hops.iter().any(|(address, over)| *address == to.address && *over == transport);
         // `sips:` must not leave TLS (RFC 3261 §26.2.2).
         let downgrade = from.transport.is_secure() && !transport.is_secure();
@@ -149,7 +156,7 @@ impl Registration {
             Hold::Seconds(seconds) => now.at.plus(u64::from(seconds) * schedule::SECOND),
             Hold::Once | Hold::Lasting => Moment::NEVER,
         };
-        trouble.detour = Some(Detour { to: to.clone(), until, once: hold == Hold::Once });
+        trouble.detour = Some(Detour { to, until, once: hold == Hold::Once });
         // Another registrar.
         trouble.ask_s = 0;
         true

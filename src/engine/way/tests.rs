@@ -283,3 +283,33 @@ fn the_last_places_are_kept_for_refreshes() {
     }
     assert_eq!(bench.way.gate(Moment(bench.at)), Gate::Urgent);
 }
+
+#[test]
+fn after_an_outage_the_bound_starts_small_whatever_was_being_measured_before() {
+    // Some of these end in the middle of a step up.
+    for periods in 30..60 {
+        let mut bench = Bench::new(1_000);
+        bench.round(QUICK, 1);
+        pressed(&mut bench, 5_000, 150, 150 * periods);
+        assert!(bench.way.limit() > 64, "{}", bench.way.limit());
+        bench.way.sent(Moment(bench.at));
+        bench.way.finished(CallResult::Unavailable, 0, None, bench.now(), &mut bench.rng);
+        bench.at += 10_000;
+        for _ in 0..8 {
+            bench.round(QUICK, 150);
+            assert!(bench.way.limit() <= 64, "{} after {periods} periods", bench.way.limit());
+        }
+    }
+}
+
+#[test]
+fn another_requester_is_got_to_know_anew() {
+    let mut bench = Bench::new(1_000);
+    for _ in 0..20 {
+        bench.round(QUICK, 1);
+    }
+    bench.way.sent(Moment(bench.at));
+    bench.way.replaced();
+    assert_eq!((bench.way.limit(), bench.way.in_flight(), bench.way.health().ok), (4, 1, None));
+    assert_eq!(bench.way.gate(Moment(bench.at)), Gate::All);
+}

@@ -168,3 +168,39 @@ fn leaving_waits_for_the_answer_in_flight() {
     bench.registration.leave(now);
     assert!(bench.answer(&attempt, reply(403)).finished);
 }
+
+#[test]
+fn a_removal_that_nobody_answers_offers_the_password_again_only_after_a_pause() {
+    let mut bench = Bench::new(1, 1);
+    let attempt = bench.attempt();
+    let now = bench.now();
+    assert!(!bench.registration.leave(now));
+    bench.at += 32_500;
+    bench.answer(&attempt, reply(408));
+    for _ in 0..2 {
+        assert!(bench.wait_of_next() >= 5_000, "{}", bench.wait_of_next());
+        let attempt = bench.attempt();
+        bench.at += 32_500;
+        bench.answer(&attempt, reply(408));
+    }
+    // What is answered goes on at once.
+    let mut bench = Bench::new(1, 1);
+    let attempt = bench.attempt();
+    let now = bench.now();
+    bench.registration.leave(now);
+    bench.answer(&attempt, ok(600));
+    assert_eq!((bench.wait_of_next(), bench.attempt().purpose), (0, Purpose::Leave));
+}
+
+#[test]
+fn a_removal_is_never_too_brief() {
+    let mut bench = Bench::new(1, 1).registered(600);
+    let now = bench.now();
+    bench.registration.leave(now);
+    for finished in [false, false, true] {
+        let attempt = bench.attempt();
+        let effect = bench.answer(&attempt, Reply { min_expires: Some(900), ..reply(423) });
+        assert_eq!((attempt.expires, effect.finished), (0, finished));
+        assert!(finished || bench.wait_of_next() >= 1_000);
+    }
+}

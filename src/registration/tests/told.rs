@@ -31,7 +31,7 @@ fn a_guess_after_a_423_is_remembered_up_to_an_hour() {
         for doublings in 0..3 {
             let attempt = bench.attempt();
             assert_eq!(attempt.expires, first << doublings);
-            learnt = bench.answer(&attempt, reply(423)).min_expires.unwrap();
+            learnt = bench.answer(&attempt, reply(423)).min_expires.unwrap_or(learnt);
         }
         between(bench.wait_of_next(), 15_000, 1_800_000);
         bench.min_expires = bench.min_expires.max(learnt);
@@ -151,5 +151,54 @@ fn being_told_to_ask_otherwise_is_no_failure() {
         let attempt = bench.attempt();
         bench.answer(&attempt, told);
         assert_eq!((bench.state(), bench.reason()), (TrunkState::Pending, None));
+    }
+}
+
+#[test]
+fn a_redirection_without_transport_and_port_means_the_port_of_the_transport_that_stays() {
+    for (transport, port) in [(Transport::Udp, 5060), (Transport::Tcp, 5060), (Transport::Tls, 5061)] {
+        let mut bench = Bench::new(1, 1);
+        bench.transport = transport;
+        let attempt = bench.attempt();
+        bench.answer(&attempt, redirect(302, "elsewhere", None));
+        let to = bench.attempt().redirect.unwrap();
+        assert_eq!((to.address.port, to.transport), (port, Some(transport)));
+    }
+}
+
+#[test]
+fn what_was_in_flight_when_the_contact_may_have_changed_is_followed_by_an_early_refresh() {
+    for changed in [false, true] {
+        let mut bench = Bench::new(1, 1);
+        let attempt = bench.attempt();
+        if changed {
+            let now = Moment(bench.at);
+            bench.registration.refresh_early(now, &mut bench.rng);
+        }
+        bench.answer(&attempt, ok(600));
+        assert_eq!(bench.wait_of_next() <= 150_000, changed, "{}", bench.wait_of_next());
+        bench.round(200, 0);
+        assert!(bench.wait_of_next() > 150_000, "once");
+    }
+}
+
+#[test]
+fn no_time_at_all_is_nothing_to_wait_for() {
+    for (seconds, held) in [(0, None), (1, Some(1_000))] {
+        let mut bench = Bench::new(1, 1);
+        let attempt = bench.attempt();
+        let effect = bench.answer(&attempt, Reply { retry_after: Some(seconds), ..reply(503) });
+        assert_eq!(effect.hold_registrar_until, held.map(|ms| Moment(bench.at + ms)));
+    }
+}
+
+#[test]
+fn a_guess_below_what_was_asked_is_no_knowledge() {
+    for (expires, learnt) in [(600, Some(1_200)), (3_000, Some(3_600)), (4_000, None)] {
+        let mut bench = Bench::new(1, 1);
+        bench.settings.expires_s = expires;
+        let attempt = bench.attempt();
+        assert_eq!(bench.answer(&attempt, reply(423)).min_expires, learnt);
+        assert_eq!(bench.attempt().expires, 2 * expires, "the trunk itself asks for more");
     }
 }
