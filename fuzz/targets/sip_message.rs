@@ -62,12 +62,18 @@ fn assert_headers(message: &Message, data: &[u8]) {
     let _ = (headers.via(), headers.via_branch(), headers.expires(), headers.min_expires());
     let _ = (headers.retry_after(), headers.from_tag(), headers.to_tag());
     let shown = format!("{message:?}");
+    let start = match message {
+        Message::Request(request) => format!("{} {}", request.method, request.uri),
+        Message::Response(response) => response.reason.to_string(),
+    };
     for (name, value) in headers.iter() {
         assert!(!name.is_empty() && is_one_line(value) && value.trim() == value, "{name:?}: {value:?}");
         let _ = (NameAddr::parse(value), NameAddr::parse_list(value), Via::parse(value));
         let _ = (Challenge::parse(value, false), Authorization::parse(value));
-        let others = || headers.iter().filter(|(name, _)| !is_secret(name)).map(|(_, value)| value);
-        assert!(!is_secret(name) || !is_distinct(data, value) || !shows(&shown, value, others()));
+        // What was two lines, or no UTF-8, may be the same text as another place that is no secret.
+        let others = headers.iter().filter(|(name, _)| !is_secret(name)).map(|(_, value)| value);
+        let others = others.chain([start.as_str()]);
+        assert!(!is_secret(name) || !is_distinct(data, value) || !shows(&shown, value, others));
     }
     if let Message::Response(response) = message {
         let _ = Challenge::from_response(response).map_err(|error| assert_presentable(&error));

@@ -35,7 +35,7 @@ use crate::{
 const BATCH: usize = 256;
 /// Trunks in one page of `List`.
 const PAGE: i32 = 1_000;
-/// Bytes of the largest list that is read in one message: a million trunks take some 400 MB. Without a bound five bytes of
+/// Bytes of the largest list that is read in one message: a million trunks take a quarter of it, and more where their names are long. Without a bound five bytes of
 /// garbage could have 4 GiB allocated, and a server that never ends could fill the memory until the timeout.
 const MAX_LIST: usize = 1 << 30;
 /// Bytes of the largest page, or of a single trunk.
