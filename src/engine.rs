@@ -305,7 +305,9 @@ impl Engine {
 
     /// At most `most` changes to write to the store. [`Engine::put_back`] takes back what could not be written.
     pub fn take_changes(&mut self, most: usize, now: Now) -> Vec<Change> {
-        self.fleet.take_changes(most, now)
+        let (known, at_least) = (&self.known, self.at_least);
+        let known = |reference: &str| Some(sync::by_this_clock(known.get(reference)?, at_least, now));
+        self.fleet.take_changes(most, known, now)
     }
 
     /// These changes were not written after all.

@@ -263,20 +263,27 @@ impl Fleet {
         }
     }
 
-    /// At most `most` changes to write.
-    pub fn take_changes(&mut self, most: usize, now: Now) -> Vec<Change> {
+    /// At most `most` changes to write. Where nothing is to be kept of a trunk itself, `known` may have a record for it.
+    pub fn take_changes(
+        &mut self,
+        most: usize,
+        known: impl Fn(&str) -> Option<Record>,
+        now: Now,
+    ) -> Vec<Change> {
         let mut changes = Vec::with_capacity(most.min(self.unwritten()));
         while changes.len() < most {
             if let Some(reference) = self.forgotten.pop() {
-                if self.nothing_to_keep(&reference) {
+                if self.nothing_to_keep(&reference) && known(&reference).is_none() {
                     changes.push(Change::Forget(reference));
                 }
             } else if let Some(slot) = self.dirty.pop() {
                 let Some(entry) = self.slots.get_mut(slot as usize) else { continue };
                 // One that is spoilt now, but registered by its last good version, goes on using numbers.
                 let usable = entry.trunk.open().uris() > 0;
-                if std::mem::take(&mut entry.dirty) && !entry.registration.is_leaving() && usable {
-                    changes.push(Change::Put(entry.record(now)));
+                if std::mem::take(&mut entry.dirty) && !entry.registration.is_leaving() {
+                    let record =
+                        if usable { Some(entry.record(now)) } else { known(entry.trunk.reference()) };
+                    changes.extend(record.map(Change::Put));
                 }
             } else {
                 break;

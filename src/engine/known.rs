@@ -52,14 +52,31 @@ impl Known {
         record
     }
 
+    /// The record of this trunk, which stays.
+    pub fn get(&self, reference: &str) -> Option<&Record> {
+        let hash = self.hasher.hash_one(reference);
+        let found = self.index.find(hash, |position| reference_at(&self.records, *position) == reference)?;
+        self.records.get(*found as usize)?.as_ref()
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.index.len()
     }
 
-    /// The references of those that are left.
-    pub fn into_references(self) -> Vec<Box<str>> {
-        self.records.into_iter().flatten().map(|record| record.reference).collect()
+    /// Drops all records but those of these trunks, and the room they took. Returns whose they were.
+    pub fn retain(&mut self, stays: impl Fn(&str) -> bool) -> Vec<Box<str>> {
+        let (mut kept, mut gone) = (Vec::new(), Vec::new());
+        for record in std::mem::take(self).records.into_iter().flatten() {
+            if stays(&record.reference) {
+                kept.push(record);
+            } else {
+                gone.push(record.reference);
+            }
+        }
+        kept.shrink_to_fit();
+        *self = Self::new(kept);
+        gone
     }
 }
 
@@ -87,8 +104,24 @@ mod tests {
             assert_eq!(known.take(&format!("trunk-{number}")).map(|record| record.cseq), Some(number));
         }
         assert_eq!(known.take(""), Some(record("", 1)));
-        assert_eq!((known.len(), known.into_references()), (1, vec!["trunk-8".into()]));
-        assert!(Known::default().into_references().is_empty());
+        assert_eq!((known.len(), known.retain(|_| false)), (1, vec!["trunk-8".into()]));
+        assert_eq!((known.len(), known.retain(|_| false)), (0, Vec::new()));
+    }
+
+    #[test]
+    fn what_stays_is_found_and_takes_the_room_of_what_stays() {
+        let all = (0..1_000).map(|number| record(&format!("trunk-{number}"), number));
+        let mut known = Known::new(all.collect());
+        known.take("trunk-5");
+        let mut gone = known.retain(|reference| matches!(reference, "trunk-3" | "trunk-5" | "trunk-700"));
+        gone.sort_unstable();
+        assert_eq!((gone.len(), &*gone[0], gone.contains(&"trunk-700".into())), (997, "trunk-0", false));
+        assert_eq!((known.len(), known.get("trunk-3")), (2, Some(&record("trunk-3", 3))));
+        assert_eq!((known.get("trunk-4"), known.get("trunk-5")), (None, None));
+        assert!(known.records.capacity() <= 4 && known.index.capacity() <= 8, "it kept the room of all");
+        assert_eq!(known.take("trunk-700"), Some(record("trunk-700", 700)));
+        assert_eq!(known.retain(|_| false), vec![Box::<str>::from("trunk-3")]);
+        assert_eq!((known.records.capacity(), known.index.capacity()), (0, 0));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use super::{
     Engine,
     clock::CLOCKS_DIFFER,
+    fleet::Slot,
     packed::{PackedTrunk, TrunkView, UriKey},
     view::{Fault, Health},
 };
@@ -13,7 +14,7 @@ use crate::{
     registration::{
         Binding, Positions, Registration,
         reply::{Cause, Reason},
-        time::Now,
+        time::{Moment, Now},
     },
     trunk::{Trunk, TrunkProblem},
 };
@@ -53,7 +54,7 @@ impl Engine {
     /// A listing begins.
     pub fn begin_sync(&mut self) {
         self.sync.number = self.sync.number.wrapping_add(1).max(1);
-        self.sync.before = self.fleet.present() + self.known.len();
+        self.sync.before = self.fleet.present() + self.known.len() - self.spoilt();
         (self.sync.listed, self.sync.nameless, self.sync.duplicates) = (0, 0, 0);
     }
 
@@ -98,7 +99,7 @@ impl Engine {
             .filter(|(_, entry)| entry.seen != number && !entry.registration.is_leaving())
             .map(|(slot, _)| slot)
             .collect();
-        let unclaimed = self.known.len();
+        let unclaimed = self.known.len() - self.spoilt();
         let lost = gone.len() + unclaimed;
         let massive = lost > MASS_LOSS && lost * 2 > self.sync.before;
         let mut report = SyncReport {
@@ -114,11 +115,15 @@ impl Engine {
                 report.held += 1;
             } else {
                 report.removed += 1;
+                let reference: Box<str> = entry.trunk.reference().into();
                 self.remove_trunk(slot, now);
+                self.forget_known(&reference);
             }
         }
         if !massive || self.sync.held > 0 {
-            let mut unclaimed: Vec<_> = std::mem::take(&mut self.known).into_references();
+            // What is listed but spoilt goes on from its record when it is good again.
+            let fleet = &self.fleet;
+            let mut unclaimed = self.known.retain(|reference| fleet.find(reference).is_some());
             // In an order that can be repeated.
             unclaimed.sort_unstable();
             unclaimed.into_iter().for_each(|reference| self.fleet.forget(reference));
@@ -144,6 +149,23 @@ impl Engine {
         self.cache = Health::default();
     }
 
+    /// How many of the records that nobody has claimed are of trunks that are there, but were not good since the start.
+    fn spoilt(&self) -> usize {
+        if self.known.len() == 0 {
+            return 0;
+        }
+        let known = |entry: &Slot| self.known.get(entry.trunk.reference()).is_some();
+        self.fleet.troubled().filter(|(_, entry)| entry.invalid && known(entry)).count()
+    }
+
+    /// What the store knew of a trunk does not count any more, though the trunk did not turn up in a good version.
+    fn forget_known(&mut self, reference: &str) {
+        if let Some(record) = self.known.take(reference) {
+            self.fleet.last_cseq = self.fleet.last_cseq.max(record.cseq);
+            self.fleet.forget(record.reference);
+        }
+    }
+
     fn add(&mut self, trunk: &Trunk, fingerprint: u64, now: Now) -> u32 {
         let packed = PackedTrunk::new(trunk);
         let known = self.known.take(&trunk.reference);
@@ -152,9 +174,8 @@ impl Engine {
             None => Registration::new(now.at),
         };
         // It was written by a clock that was wrong, or this one is: what is believed now is to be kept.
-        let disagrees = registration.binding().zip(known).is_some_and(|(binding, record)| {
-            now.unix_ms_of(binding.expires_at).abs_diff(record.expires_at_ms) >= CLOCKS_DIFFER
-        });
+        let disagrees =
+            registration.binding().is_some() && known.is_some_and(|record| self.disagrees(&record, now));
         // A predecessor that has gone, or is still being removed, may have used higher numbers.
         let predecessors = self.fleet.leaving(&trunk.reference);
         let cseq =
@@ -168,17 +189,17 @@ impl Engine {
         slot
     }
 
+    /// Whether a binding lapses at another time by this clock than by the one that its record was written by.
+    fn disagrees(&self, record: &Record, now: Now) -> bool {
+        let believed = by_this_clock(record, self.at_least, now);
+        believed.expires_at_ms.abs_diff(record.expires_at_ms) >= CLOCKS_DIFFER
+    }
+
     fn resumed(&mut self, trunk: &TrunkView<'_>, record: &Record, now: Now) -> Registration {
         let at = record.aor.rsplit_once('@').and_then(|(user, host)| trunk.position_of(user, host));
         let binding = at.filter(|_| record.expires_at_ms > 0).map(|position| {
             let granted_s = NonZeroU32::new(record.granted_s.min(86_400)).unwrap_or(NonZeroU32::MIN);
-            // A clock that is behind the one it was written by must not make a binding last longer: rather refreshed early.
-            // The trunks may be read long after the cache: the time between counts.
-            let (at_least, read_at) = self.at_least;
-            let unix_ms = now.unix_ms.max(at_least.saturating_add(now.at.since(read_at)));
-            let left = record.expires_at_ms.saturating_sub(unix_ms).min(u64::from(granted_s.get()) * 1_000);
-            let overdue = unix_ms.saturating_sub(record.expires_at_ms);
-            let expires_at = now.at.plus(left).minus(overdue);
+            let expires_at = lapse(record, self.at_least, now);
             let rank = trunk.order().iter().position(|other| *other == position).unwrap_or(0);
             (Binding { expires_at, granted_s, position }, u8::try_from(rank).unwrap_or(0))
         });
@@ -264,10 +285,17 @@ impl Engine {
                 }
             }
         }
+        // What the store kept of a trunk that is malformed is left for its next good version.
+        if *problem == TrunkProblem::AllDisabled {
+            self.forget_known(reference);
+        }
         let mut registration = Registration::new(now.at);
         registration.never(cause, now.unix_ms);
         let trunk = PackedTrunk::unusable(reference, name, &message);
         let slot = self.fleet.insert(trunk, registration, 0, self.sync.number, true);
+        if self.known.get(reference).is_some_and(|record| self.disagrees(record, now)) {
+            self.fleet.mark_dirty(slot);
+        }
         if let Some(entry) = self.fleet.get(slot) {
             let transition = super::report::transition(entry, entry.state(), entry.state());
             self.transitions.push(transition);
@@ -289,6 +317,26 @@ impl Engine {
             self.settle(slot, now);
         }
     }
+}
+
+/// When the binding of a record lapses. `at_least` is what [`Engine`] has under that name.
+fn lapse(record: &Record, (at_least, read_at): (u64, Moment), now: Now) -> Moment {
+    // A clock that is behind the one it was written by must not make a binding last longer: rather refreshed early.
+    // The trunks may be read long after the cache: the time between counts.
+    let unix_ms = now.unix_ms.max(at_least.saturating_add(now.at.since(read_at)));
+    let granted_ms = u64::from(record.granted_s.clamp(1, 86_400)) * 1_000;
+    let left = record.expires_at_ms.saturating_sub(unix_ms).min(granted_ms);
+    let overdue = unix_ms.saturating_sub(record.expires_at_ms);
+    now.at.plus(left).minus(overdue)
+}
+
+/// A record as this process would write it.
+pub(super) fn by_this_clock(record: &Record, at_least: (u64, Moment), now: Now) -> Record {
+    let mut record = record.clone();
+    if record.expires_at_ms > 0 {
+        record.expires_at_ms = now.unix_ms_of(lapse(&record, at_least, now));
+    }
+    record
 }
 
 fn set_health(health: &mut Health, wrong: Option<(Fault, String)>, now: Now) {

@@ -9,6 +9,7 @@ mod random;
 mod sending;
 mod sharing;
 mod sim;
+mod spoilt;
 mod trunks;
 mod way;
 mod world;
