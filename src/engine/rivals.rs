@@ -2,7 +2,7 @@
 //! Of those that share a Call-ID one at a time has a request in flight, and each goes on after the numbers of the others.
 
 use super::{Engine, packed::UriKey, position};
-use crate::registration::{Positions, time::Now};
+use crate::registration::{Positions, Registration, time::Now};
 
 impl Engine {
     /// Whether another slot of the same trunk has a request in flight for the Call-ID that this one would use. Removals
@@ -56,15 +56,27 @@ impl Engine {
         let again = |position| Some((position, UriKey::of(gone.uri(position)?).locate(&trunk)?));
         let again: Vec<(u8, u8)> = all.filter_map(again).collect();
         let ours: Vec<_> = again.iter().map(|(_, position)| (*position, trunk.same_as(*position))).collect();
-        let theirs: Positions = again.iter().map(|(position, _)| *position).collect();
-        if theirs.is_empty() {
+        if again.is_empty() {
             return;
         }
+        let theirs: Positions = again.iter().map(|(position, _)| *position).collect();
+        // A set of positions does not hold them all.
+        let held =
+            held.filter(|held| again.iter().any(|(position, _)| position == held) && !theirs.contains(*held));
         if let Some(present) = self.fleet.get_mut(slot) {
             ours.into_iter().for_each(|(position, same)| present.registration.presume(position, same));
         }
         let Some(rival) = self.fleet.get_mut(removal) else { return };
-        if rival.registration.withdraw(theirs, now.at) {
+        let ended = if held.is_some() && !rival.registration.in_flight() {
+            // What else may be bound is still to be removed.
+            let mut rest = rival.registration.maybe_bound();
+            rest.remove_all(theirs);
+            rival.registration = Registration::removal(rest, rival.registration.cseq(), now.at);
+            rest.is_empty()
+        } else {
+            rival.registration.withdraw(theirs, now.at)
+        };
+        if ended {
             self.drop_removal(removal);
         } else if !rival.registration.in_flight() {
             self.settle(removal, now);

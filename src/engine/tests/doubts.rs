@@ -75,3 +75,56 @@ fn of_a_trunk_that_returns_with_one_address_the_other_is_still_removed() {
     let sent = sim.of("t").iter().filter(|sent| sent.host == "a" && sent.code.is_some()).count();
     assert_eq!(sent, 1, "the address that is back was de-registered");
 }
+
+/// Registered at the last of so many URIs that a set of positions does not hold it; the others refuse.
+fn at_the_last_of_many() -> Sim {
+    let mut uris: Vec<String> = (0..40).map(|n| format!("u@h{n}")).collect();
+    uris.push("u@last".to_owned());
+    let uris: Vec<&str> = uris.iter().map(String::as_str).collect();
+    let mut sim = Sim::with(&[trunk("t", &uris)]);
+    (0..40).for_each(|n| sim.policy(&format!("h{n}"), Policy::Code(500)));
+    sim.run(30 * SECOND);
+    assert_eq!((sim.view("t").aor.as_str(), sim.state("t")), ("u@last", TrunkState::Registered));
+    sim
+}
+
+/// The trunk is gone while nothing can be sent, and returns with its last address alone.
+fn returns_with_the_last(sim: &mut Sim) {
+    sim.way = Way::Down;
+    sim.remove("t");
+    sim.sync();
+    sim.run(20 * SECOND);
+    sim.put(&trunk("t", &["u@last"]));
+    sim.sync();
+    sim.run(20 * SECOND);
+    sim.forget_log();
+    sim.way = Way::Up;
+    sim.run(20 * SECOND);
+}
+
+#[test]
+fn a_removal_at_one_of_very_many_addresses_is_not_made_when_its_trunk_is_back() {
+    let mut sim = at_the_last_of_many();
+    returns_with_the_last(&mut sim);
+    assert_eq!(sim.counts().leaving, 0, "nothing wakes it before its lapse");
+    assert!(sim.bound("t", "u@last"));
+    assert!(sim.of("t").iter().all(|sent| sent.expires > 0), "the trunk that is there was de-registered");
+}
+
+#[test]
+fn a_removal_of_which_one_of_very_many_addresses_is_back_goes_on_with_the_others() {
+    let mut sim = at_the_last_of_many();
+    sim.policy("h0", Policy::Provisional);
+    // It is probed.
+    (0..360).for_each(|_| {
+        if !sim.bound("t", "u@h0") {
+            sim.run(10 * SECOND);
+        }
+    });
+    assert_eq!((sim.bound("t", "u@h0"), sim.bound("t", "u@last")), (true, true));
+    sim.policy("h0", Policy::Grants(600));
+    returns_with_the_last(&mut sim);
+    assert_eq!((sim.bound("t", "u@h0"), sim.bound("t", "u@last"), sim.counts().leaving), (false, true, 0));
+    let of_last = sim.of("t").into_iter().filter(|sent| sent.host == "last");
+    assert!(of_last.clone().all(|sent| sent.expires > 0), "the trunk that is there was de-registered");
+}
