@@ -324,6 +324,8 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             self.engine.requester_replaced(now);
         }
         if let Some(store) = reload.store {
+            // It may be the same one by other words, and get an older record after a newer one.
+            self.keeper.stop(&mut self.engine);
             self.ports.store = store.clone();
             self.engine.keep(store.is_durable());
             // What was said of the old one does not hold for the new one.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    task::JoinHandle,
+    task::{JoinError, JoinHandle},
     time::{Instant, sleep_until},
 };
 
@@ -43,7 +43,8 @@ enum State {
     Idle,
     /// Not again before then.
     Pausing(Instant),
-    Writing(JoinHandle<(Vec<Change>, Result<(), StoreError>)>),
+    /// With what is written.
+    Writing(Vec<Change>, JoinHandle<Result<(), StoreError>>),
     Checking(JoinHandle<Result<bool, StoreError>>),
 }
 
@@ -65,7 +66,7 @@ impl<T: Store> Keeper<T> {
 
     /// Whether the store has all that there is to write, or keeps nothing.
     pub fn is_idle(&self, engine: &Engine) -> bool {
-        !self.store.is_durable() || (engine.unwritten() == 0 && !matches!(self.state, State::Writing(_)))
+        !self.store.is_durable() || (engine.unwritten() == 0 && !matches!(self.state, State::Writing(..)))
     }
 
     /// Begins to write, when there is something to write and nothing is under way. A check that is due goes first: there may be
@@ -79,11 +80,8 @@ impl<T: Store> Keeper<T> {
         if changes.is_empty() {
             return;
         }
-        let store = self.store.clone();
-        self.state = State::Writing(tokio::spawn(async move {
-            let result = store.apply(changes.clone()).await;
-            (changes, result)
-        }));
+        let (store, written) = (self.store.clone(), changes.clone());
+        self.state = State::Writing(changes, tokio::spawn(async move { store.apply(written).await }));
     }
 
     /// Waits for the end of what is under way.
@@ -97,15 +95,11 @@ impl<T: Store> Keeper<T> {
                 sleep_until(*until).await;
                 Done::Rested
             }
-            State::Writing(task) => match task.await {
-                Ok((changes, result)) => Done::Written(changes, result),
-                Err(error) => {
-                    Done::Written(Vec::new(), Err(StoreError::Unavailable(error.to_string().into())))
-                }
-            },
-            State::Checking(task) => Done::Checked(
-                task.await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string().into()))),
-            ),
+            State::Writing(changes, task) => {
+                let result = task.await.unwrap_or_else(|error| Err(broken(&error)));
+                Done::Written(std::mem::take(changes), result)
+            }
+            State::Checking(task) => Done::Checked(task.await.unwrap_or_else(|error| Err(broken(&error)))),
         }
     }
 
@@ -187,6 +181,19 @@ impl<T: Store> Keeper<T> {
         self.failed(&StoreError::Unavailable("it does not say what it kept".into()), engine, clock);
     }
 
+    /// Ends what is under way, and gives back what may not be written: a late write could undo what the next process, or the
+    /// next keeper of the same store, has written by then.
+    pub fn stop(&mut self, engine: &mut Engine) {
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Writing(changes, task) => {
+                task.abort();
+                engine.put_back(changes);
+            }
+            State::Checking(task) => task.abort(),
+            State::Idle | State::Pausing(_) => {}
+        }
+    }
+
     /// Writes what is left, until the deadline.
     pub async fn finish(
         &mut self,
@@ -218,14 +225,14 @@ impl<T: Store> Keeper<T> {
             }
         };
         let done = tokio::time::timeout_at(deadline, everything).await.unwrap_or(false);
-        // A late write could undo what the next process has written by then.
-        match &self.state {
-            State::Writing(task) => task.abort(),
-            State::Checking(task) => task.abort(),
-            State::Idle | State::Pausing(_) => {}
-        }
+        self.stop(engine);
         if !done {
             tracing::warn!(changes = engine.unwritten(), "the cache did not take everything before the end");
         }
     }
+}
+
+/// The task of a call to the store ended in a way of its own.
+fn broken(error: &JoinError) -> StoreError {
+    StoreError::Unavailable(error.to_string().into())
 }

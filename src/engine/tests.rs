@@ -5,6 +5,7 @@ mod doubts;
 mod driver;
 mod ending;
 mod fakes;
+mod keeping;
 mod random;
 mod sending;
 mod sharing;

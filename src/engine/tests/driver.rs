@@ -20,15 +20,15 @@ use crate::{
     trunk::{HostPort, Trunk},
 };
 
-fn trunks(count: usize) -> Vec<Trunk> {
+pub fn trunks(count: usize) -> Vec<Trunk> {
     (0..count).map(|n| trunk(&format!("t{n:03}"), &[&format!("u{n}@h0")])).collect()
 }
 
-fn rig(count: usize) -> Rig {
+pub fn rig(count: usize) -> Rig {
     Rig::start(settings(1, Some(100.0)), &trunks(count))
 }
 
-fn reload(
+pub fn reload(
     settings: EngineSettings,
 ) -> Reload<super::fakes::Source, super::fakes::Phone, super::fakes::Shelf> {
     Reload { settings, source: None, requester: None, requester_moved: false, store: None }

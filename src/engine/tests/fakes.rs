@@ -158,7 +158,7 @@ impl Requester for Phone {
 /// Keeps records in a map that outlives the driver.
 pub struct Shelf {
     pub mode: Mutex<Mode>,
-    pub records: Mutex<HashMap<Box<str>, Record>>,
+    pub records: Arc<Mutex<HashMap<Box<str>, Record>>>,
     pub calls: Mutex<Vec<Instant>>,
     lost: Mutex<bool>,
 }
@@ -170,6 +170,17 @@ impl Shelf {
 
     pub fn len(&self) -> usize {
         self.records.lock().unwrap().len()
+    }
+
+    /// The same store by another connection.
+    pub fn beside(&self) -> Arc<Self> {
+        let records = self.records.clone();
+        Arc::new(Self {
+            mode: Mutex::new(Mode::Up),
+            records,
+            calls: Mutex::default(),
+            lost: Mutex::new(false),
+        })
     }
 
     /// It restarts without its data.
@@ -189,7 +200,11 @@ impl Shelf {
             Mode::Up => Ok(()),
             Mode::Down => Err(StoreError::Unavailable("down".into())),
             Mode::Denying => Err(StoreError::Denied("WRONGPASS".into())),
-            Mode::Hanging | Mode::Slow => std::future::pending().await,
+            Mode::Hanging => std::future::pending().await,
+            Mode::Slow => {
+                tokio::time::sleep(Duration::from_secs(30)).await;
+                Ok(())
+            }
         }
     }
 }
@@ -318,7 +333,7 @@ pub fn neighbours() -> (Arc<Source>, Arc<Phone>, Arc<Shelf>) {
     let source = Source { mode: up(), items: Mutex::default(), asked: Mutex::default() };
     let phone = Phone { mode: up(), sent: Mutex::default(), link: watch::Sender::new(Link::default()) };
     let shelf =
-        Shelf { mode: up(), records: Mutex::default(), calls: Mutex::default(), lost: Mutex::new(false) };
+        Shelf { mode: up(), records: Arc::default(), calls: Mutex::default(), lost: Mutex::new(false) };
     (Arc::new(source), Arc::new(phone), Arc::new(shelf))
 }
 
