@@ -266,7 +266,8 @@ impl Registrars {
     /// have left the queue and may want to go elsewhere.
     pub fn hold(&mut self, id: u32, until: Moment, now: Moment) -> Vec<(u32, u32)> {
         let Some(registrar) = self.get_mut(id) else { return Vec::new() };
-        let news = registrar.hold_until <= now && until > now.plus(BRIEF);
+        let brief = now.plus(BRIEF);
+        let news = registrar.hold_until <= brief && until > brief;
         registrar.hold_until = registrar.hold_until.max(until);
         let waiting = if news { std::mem::take(&mut registrar.queue).into_vec() } else { Vec::new() };
         self.place(id, now);

@@ -67,6 +67,21 @@ fn a_hold_concerns_one_registrar() {
 }
 
 #[test]
+fn whoever_waits_hears_of_a_hold_that_is_worth_a_detour_once() {
+    let mut registrars = Registrars::new(None);
+    let id = registrars.id_of("held", Moment(0));
+    let mut hold = |until, now| {
+        registrars.wait(id, refresh(1), 1, 7, Moment(now));
+        registrars.hold(id, Moment(until), Moment(now))
+    };
+    assert_eq!(hold(1_000, 0), []);
+    // Both that wait by then.
+    assert_eq!(hold(60_000, 500), [(1, 7), (1, 7)], "the brief one is not over yet");
+    assert_eq!(hold(90_000, 1_000), [], "nobody waits who does not know");
+    assert_eq!(hold(200_000, 89_500).len(), 2, "who came at the end of the last one does not");
+}
+
+#[test]
 fn a_silent_registrar_holds_up_nobody() {
     let mut registrars = Registrars::new(None);
     let now = Moment(0);

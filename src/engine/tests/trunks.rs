@@ -4,7 +4,11 @@ use super::{
     sim::{HOUR, MINUTE, SECOND, Sim, settings},
     world::{Policy, Way, trunk},
 };
-use crate::{engine::view::TrunkState, registration::Purpose, trunk::TrunkProblem};
+use crate::{
+    engine::view::TrunkState,
+    registration::Purpose,
+    trunk::{HostPort, TrunkProblem},
+};
 
 fn malformed() -> TrunkProblem {
     TrunkProblem::Malformed { message: "uris[0].port: 70000".into() }
@@ -366,6 +370,32 @@ fn fewer_edge_ports_and_back_move_only_their_own_trunks() {
     sim.run(10 * MINUTE);
     assert_eq!(edges(&sim), before);
     assert_eq!(sim.counts().registered, 60);
+}
+
+#[test]
+fn the_silence_of_an_edge_port_that_is_gone_is_not_its_successors() {
+    let mut sim = Sim::new(settings(1, None), 7);
+    (0..3).for_each(|n| sim.put(&trunk(&format!("t{n:05}"), &[&format!("u{n}@h{n}")])));
+    sim.dead_edges.insert("edge-0.example".to_owned());
+    sim.run(5 * SECOND);
+    assert!(sim.engine.in_flight() == 3, "{:?}", sim.counts());
+    let mut other = sim.settings.clone();
+    other.edge_ports[0].address = HostPort::new("edge-8.example", 5060);
+    other.edge_ports.push(other.edge_ports[0].clone());
+    other.edge_ports[1].address = HostPort::new("edge-9.example", 5060);
+    sim.reconfigure(other);
+    let first = |sim: &Sim| {
+        let of = |n| sim.engine.fleet.get(sim.engine.fleet.find(&format!("t{n:05}")).unwrap()).unwrap();
+        (0..3).filter(|n| sim.engine.edges.choose(&of(*n).trunk.open(), 0, sim.now().at).0 == 0).count()
+    };
+    let before = first(&sim);
+    assert!(before > 0);
+    // Until what was in flight has had no answer.
+    for _ in 0..60 {
+        sim.run(SECOND);
+        assert_eq!(first(&sim), before, "passed over");
+    }
+    assert_eq!(sim.counts().registered, 3);
 }
 
 #[test]
