@@ -70,6 +70,7 @@ impl State {
         (trunk.well_since, trunk.fair_since) = (None, None);
         for run in self.book.runs.values_mut() {
             run.known.remove(reference);
+            run.good.remove(reference);
         }
     }
 
