@@ -262,8 +262,8 @@ impl Registrars {
         self.finished(id, None, now);
     }
 
-    /// It wants no request before that moment. Where that is news, and lasts longer than [`BRIEF`], returns whoever waits for it, by slot and stamp: they
-    /// have left the queue and may want to go elsewhere.
+    /// It wants no request before that moment. Where that is news, and lasts longer than [`BRIEF`], returns whoever waits for
+    /// it, by slot and stamp: they have left the queue and may want to go elsewhere.
     pub fn hold(&mut self, id: u32, until: Moment, now: Moment) -> Vec<(u32, u32)> {
         let Some(registrar) = self.get_mut(id) else { return Vec::new() };
         let brief = now.plus(BRIEF);

@@ -191,8 +191,7 @@ impl Engine {
 
     /// Whether a binding lapses at another time by this clock than by the one that its record was written by.
     fn disagrees(&self, record: &Record, now: Now) -> bool {
-        let believed = by_this_clock(record, self.at_least, now);
-        believed.expires_at_ms.abs_diff(record.expires_at_ms) >= CLOCKS_DIFFER
+        lapse_ms(record, self.at_least, now).abs_diff(record.expires_at_ms) >= CLOCKS_DIFFER
     }
 
     fn resumed(&mut self, trunk: &TrunkView<'_>, record: &Record, now: Now) -> Registration {
@@ -330,13 +329,14 @@ fn lapse(record: &Record, (at_least, read_at): (u64, Moment), now: Now) -> Momen
     now.at.plus(left).minus(overdue)
 }
 
+/// The same by this process's wall clock; 0 where there is no binding.
+fn lapse_ms(record: &Record, at_least: (u64, Moment), now: Now) -> u64 {
+    if record.expires_at_ms == 0 { 0 } else { now.unix_ms_of(lapse(record, at_least, now)) }
+}
+
 /// A record as this process would write it.
 pub(super) fn by_this_clock(record: &Record, at_least: (u64, Moment), now: Now) -> Record {
-    let mut record = record.clone();
-    if record.expires_at_ms > 0 {
-        record.expires_at_ms = now.unix_ms_of(lapse(&record, at_least, now));
-    }
-    record
+    Record { expires_at_ms: lapse_ms(record, at_least, now), ..record.clone() }
 }
 
 fn set_health(health: &mut Health, wrong: Option<(Fault, String)>, now: Now) {

@@ -1,8 +1,8 @@
 //! The way to the registrars, that is the Requester: how many REGISTERs it can take at a time, and whether it is there.
 //!
 //! * The bound on requests in flight starts small, grows while answers come as quickly as before or that brings more of
-//!   them (see [`climb`]), halves when answers stay away, and starts again where the Requester is unavailable. Registrars that do not answer
-//!   must not lower it: one place that is held for half a minute again and again serves nobody else.
+//!   them (see [`climb`]), halves when answers stay away, and starts again where the Requester is unavailable. Registrars that
+//!   do not answer must not lower it: one place that is held for half a minute again and again serves nobody else.
 //! * The breaker opens when the Requester is unavailable or refuses everything; then one request at a time probes it.
 
 mod climb;
@@ -239,10 +239,12 @@ impl Way {
             // It answers again: as many as at a start are no risk, and too few to measure anything by.
             self.limit = (self.limit + 1.0).min(INITIAL).min(self.max);
         } else {
-            let free = match quick {
-                true if within(AT_ONCE_MS) => climb::FREE_AT_ONCE,
-                true => climb::FREE,
-                false => 0.0,
+            let free = if within(AT_ONCE_MS) {
+                climb::FREE_AT_ONCE
+            } else if quick {
+                climb::FREE
+            } else {
+                0.0
             };
             self.limit = self.climb.answered(self.limit, free, now).min(self.max);
         }

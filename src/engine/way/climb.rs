@@ -11,7 +11,8 @@ use crate::registration::time::Moment;
 pub(super) const FREE: f64 = 64.0;
 /// Up to here it grows, more slowly, with each answer that comes at once: what a Requester nearby needs to be kept busy.
 pub(super) const FREE_AT_ONCE: f64 = 256.0;
-/// By so much. Answers tell how it was when their requests were sent: by one each, the bound would have doubled until the first late one.
+/// By so much. Answers tell how it was when their requests were sent: by one each, the bound would have doubled until the
+/// first late one.
 const GENTLY: f64 = 0.25;
 /// Otherwise it is doubled up to [`FREE`]; beyond, it is raised by this factor,
 const STEP: f64 = 1.25;
