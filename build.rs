@@ -4,7 +4,8 @@ use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let descriptors = protox::compile(["trunks.proto", "requester.proto"], ["proto"])?;
+    let descriptors =
+        protox::compile(["trunks.proto", "requester.proto", "requester_info.proto"], ["proto"])?;
     // Their Debug is written by hand, in src/proto.rs: they hold secrets.
     let secret = [
         ".fonoster.routr.connect.credentials.v2beta1.Credentials",

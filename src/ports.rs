@@ -8,6 +8,7 @@ use std::{fmt, future::Future, time::Duration};
 
 use tokio::sync::watch;
 
+pub use crate::proto::extension::{Authentication, Hop, Local, LocalKind, ReportedBinding};
 use crate::trunk::{Credentials, HostPort, Transport, Trunk, TrunkProblem};
 
 /// One REGISTER, complete but for what is the same for all of them (Allow, User-Agent, ...), which the port knows.
@@ -50,8 +51,10 @@ pub struct Reply {
     pub phrase: Box<str>,
     /// Expires of the Contact that came back: `None` where there was no Contact, or it had none.
     pub contact_expires: Option<i32>,
-    /// Target of a redirection: host, port and transport of the Contact that came back.
-    pub contact: Option<RedirectTarget>,
+    /// All Contacts of a 2xx, from a Requester that lists them; Routr's Java one hands over the first alone.
+    pub bindings: Vec<ReportedBinding>,
+    /// Targets of a redirection, in the order to try them.
+    pub targets: Vec<RedirectContact>,
     /// The Expires header field.
     pub expires: Option<i32>,
     /// Min-Expires in seconds, of a 423.
@@ -62,9 +65,20 @@ pub struct Reply {
     pub unsupported: Vec<Box<str>>,
     /// CSeq number of the answer: where the Requester authenticated, higher than the one asked for.
     pub cseq: Option<u32>,
-    /// Whether the Requester says that it made this up itself, because no registrar answered (408) or none could be
-    /// reached (503). The Java Requester makes up the same replies without saying so.
-    pub local: bool,
+    /// Set where the Requester made this up itself, because no registrar answered (408) or none could be reached (503).
+    /// The Java Requester makes up the same responses without saying so.
+    pub local: Option<Local>,
+    /// What became of a challenge, on a 401, 403 or 407; `None` where the Requester does not say, as Routr's own pair.
+    pub authentication: Option<Authentication>,
+}
+
+/// One target of a redirection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedirectContact {
+    /// Where to.
+    pub to: RedirectTarget,
+    /// How long that holds, in seconds, where the Contact says so.
+    pub expires: Option<u32>,
 }
 
 /// Where a 3xx points to.
@@ -97,6 +111,8 @@ pub struct Link {
     pub lost: bool,
     /// How often it has been made again.
     pub reconnections: u64,
+    /// Requests that the Requester says it takes at a time; `None` where it does not say, as Routr's own.
+    pub capacity: Option<u32>,
 }
 
 /// Sends REGISTERs.

@@ -43,6 +43,13 @@ pub mod fonoster {
     }
 }
 
+/// Not Routr's: what our own Requester says of itself.
+pub mod requester_info {
+    tonic::include_proto!("routr.registry.requester.v1");
+}
+
+pub mod extension;
+
 pub use fonoster::routr::common::v2beta1 as common;
 pub use fonoster::routr::connect::credentials::v2beta1 as credentials;
 pub use fonoster::routr::connect::trunks::v2beta1 as trunks;

@@ -35,7 +35,7 @@ fn assert_means(response: &Response, message: SipMessage) {
     let reply = decode(message);
     let code = reply.code.expect("a response has a code");
     assert!(code == response.code || code / 100 == response.code / 100, "{code} for {}", response.code);
-    assert!(!reply.local, "only the Requester says so");
+    assert!(reply.local.is_none(), "only the Requester says so");
     for (read, sent) in
         [(reply.min_expires, headers.min_expires()), (reply.retry_after, headers.retry_after())]
     {

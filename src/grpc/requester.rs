@@ -18,14 +18,20 @@ use super::{
 };
 use crate::{
     config::Config,
-    ports::{Link, RedirectTarget, Register, Reply, Requester, SendError},
-    proto::sipmessage as sip,
-    requester::LOCAL_REPLY,
+    ports::{
+        Authentication, Link, Local, RedirectContact, RedirectTarget, Register, Reply, Requester, SendError,
+    },
+    proto::{
+        extension::{self, Target},
+        sipmessage as sip,
+    },
     trunk::{Credentials, HostPort, Transport, is_host},
 };
 
 /// Connections to the Requester; more brought nothing.
 const CHANNELS: usize = 2;
+/// Targets of one redirection that are looked at.
+const MAX_TARGETS: usize = 16;
 /// See [`GrpcRequester::register`].
 const DEADLINE_MARGIN: Duration = Duration::from_secs(1);
 
@@ -113,29 +119,57 @@ pub fn decode(message: sip::SipMessage) -> Reply {
         }
         _ => None,
     };
-    let header = |name: &str| {
-        let found = message.extensions.iter().find(|extension| extension.name.eq_ignore_ascii_case(name));
-        found.map(|extension| extension.value.as_str())
+    let headers = |name: &'static str| {
+        let named = message.extensions.iter().filter(move |one| one.name.eq_ignore_ascii_case(name));
+        named.map(|one| one.value.as_str())
     };
+    let header = |name| headers(name).next();
     let contact = message.contact.as_ref();
+    let contact_expires = contact.map(|contact| contact.expires).filter(|expires| *expires != -1);
+    let mut targets: Vec<_> = headers(extension::TARGET)
+        .take(MAX_TARGETS)
+        .filter_map(Target::parse)
+        .filter_map(named_target)
+        .collect();
+    if targets.is_empty() {
+        let first =
+            contact.and_then(|contact| contact.address.as_ref()?.uri.as_ref()).and_then(redirect_target);
+        let expires = contact_expires.and_then(|seconds| u32::try_from(seconds).ok());
+        targets.extend(first.map(|to| RedirectContact { to, expires }));
+    }
+    // The code as it was sent: the contract has no response type for many of them.
+    let status = header(extension::STATUS).map(|status| status.split_once(' ').unwrap_or((status, "")));
+    let sent = status.and_then(|(code, phrase)| Some((code.parse().ok()?, phrase)));
+    let sent = sent.filter(|(code, _)| (100..700).contains(code));
     Reply {
-        code,
-        contact_expires: contact.map(|contact| contact.expires).filter(|expires| *expires != -1),
-        contact: contact.and_then(|contact| contact.address.as_ref()?.uri.as_ref()).and_then(redirect_target),
+        code: sent.map(|(code, _)| code).or(code),
+        contact_expires,
+        bindings: header(extension::BINDINGS).map(extension::parse_bindings).unwrap_or_default(),
+        targets,
         expires: message.expires.as_ref().map(|expires| expires.expires).filter(|expires| *expires != -1),
         min_expires: header("Min-Expires").and_then(leading_number),
         retry_after: header("Retry-After").and_then(leading_number),
-        unsupported: message
-            .extensions
-            .iter()
-            .filter(|extension| extension.name.eq_ignore_ascii_case("Unsupported"))
-            .flat_map(|extension| extension.value.split(','))
+        unsupported: headers("Unsupported")
+            .flat_map(|value| value.split(','))
             .map(|tag| tag.trim().into())
             .collect(),
         cseq: header("CSeq").and_then(leading_number),
-        local: header(LOCAL_REPLY).is_some(),
-        phrase: message.reason_phrase.into(),
+        local: header(extension::LOCAL).map(Local::parse),
+        authentication: header(extension::AUTHENTICATION).and_then(Authentication::parse),
+        phrase: match sent {
+            Some((_, phrase)) => phrase.into(),
+            None => message.reason_phrase.as_str().into(),
+        },
     }
+}
+
+/// A target that our Requester names.
+fn named_target(target: Target) -> Option<RedirectContact> {
+    let transport = target.transport.as_deref().and_then(Transport::parse);
+    let port = target.port.unwrap_or(transport.unwrap_or(Transport::Udp).default_port());
+    let to = is_host(&target.host)
+        .then(|| RedirectTarget { address: HostPort::new(&target.host, port), transport })?;
+    Some(RedirectContact { to, expires: target.expires })
 }
 
 /// The number that a header field's value begins with: `120 (in a meeting);duration=60` is 120.

@@ -205,8 +205,8 @@ fn judge_reply(reply: &Reply, asked: Asked<'_>) -> Verdict {
             Some(expires_s) => Verdict::Registered { expires_s },
             None => failed,
         },
-        301 | 302 | 305 => match &reply.contact {
-            Some(to) => Verdict::Redirected { to: to.clone(), hold: hold(code, reply) },
+        301 | 302 | 305 => match reply.targets.first() {
+            Some(first) => Verdict::Redirected { to: first.to.clone(), hold: hold(code, reply) },
             None => failed,
         },
         401 | 403 | 407 => Verdict::Rejected,
@@ -275,7 +275,7 @@ fn offending_tags(reply: &Reply, asked: Asked<'_>) -> u32 {
 }
 
 fn explain(reply: &Reply, verdict: &Verdict) -> Cause {
-    if reply.local {
+    if reply.local.is_some() {
         return explain_local(reply);
     }
     let said = match (reply.code, &*reply.phrase) {

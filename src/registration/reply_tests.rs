@@ -1,5 +1,8 @@
 use super::*;
-use crate::trunk::HostPort;
+use crate::{
+    ports::{Local, LocalKind, RedirectContact},
+    trunk::HostPort,
+};
 
 const TAGS: [&str; 3] = ["path", "gin", "outbound"];
 
@@ -79,7 +82,10 @@ fn a_420_names_tags_or_means_gin() {
 fn redirections_hold_as_long_as_they_say() {
     let to = RedirectTarget { address: HostPort::new("other.example.com", 5070), transport: None };
     let with = |code, expires| {
-        verdict(code, |reply| (reply.contact, reply.contact_expires) = (Some(to.clone()), expires))
+        verdict(code, |reply| {
+            reply.targets = vec![RedirectContact { to: to.clone(), expires: None }];
+            reply.contact_expires = expires;
+        })
     };
     assert_eq!(with(301, None), Verdict::Redirected { to: to.clone(), hold: Hold::Lasting });
     assert_eq!(with(302, Some(90)), Verdict::Redirected { to: to.clone(), hold: Hold::Seconds(90) });
@@ -149,7 +155,12 @@ fn errors_of_the_way_are_not_the_trunks() {
 #[test]
 fn what_the_requester_made_up_is_not_put_into_the_registrars_mouth() {
     let local = |code, phrase: &str| {
-        let reply = Reply { code: Some(code), phrase: phrase.into(), local: true, ..Reply::default() };
+        let reply = Reply {
+            code: Some(code),
+            phrase: phrase.into(),
+            local: Some(Local { kind: LocalKind::Timeout, at: None }),
+            ..Reply::default()
+        };
         verdict_of(reply, 600, 0)
     };
     let (verdict, cause) = local(408, "no final answer from 127.0.0.1:5060 (UDP) within 3.0 s");

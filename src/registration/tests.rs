@@ -12,7 +12,7 @@ use rand::{SeedableRng, rngs::SmallRng};
 
 use super::{reply::Verdict, *};
 use crate::{
-    ports::{Reply, SendError},
+    ports::{RedirectContact, Reply, SendError},
     trunk::{HostPort, Transport},
 };
 
@@ -135,7 +135,7 @@ fn ok(expires: i32) -> Reply {
 
 fn redirect(code: u16, host: &str, expires: Option<i32>) -> Reply {
     let to = RedirectTarget { address: HostPort::new(host, 5060), transport: None };
-    Reply { contact: Some(to), contact_expires: expires, ..reply(code) }
+    Reply { targets: vec![RedirectContact { to, expires: None }], contact_expires: expires, ..reply(code) }
 }
 
 fn between(value: u64, low: u64, high: u64) {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use rand::RngExt;
-use routr_registry::ports::{Link, Register, Reply, Requester, SendError};
+use routr_registry::ports::{Link, Local, LocalKind, Register, Reply, Requester, SendError};
 use tokio::{
     sync::{oneshot, watch},
     time::{sleep, timeout},
@@ -222,7 +222,10 @@ async fn travel(world: Arc<World>, request: Register, journey: Journey, reply: o
         let spent = journey.departs + journey.there + journey.back;
         pass(TRANSACTION.saturating_sub(spent)).await;
     }
-    let answer = answer.unwrap_or_else(|| Reply { local: journey.tells, ..code(408) });
+    let answer = answer.unwrap_or_else(|| Reply {
+        local: journey.tells.then_some(Local { kind: LocalKind::Timeout, at: None }),
+        ..code(408)
+    });
     // Nobody may be there any more to hear it.
     let _ = reply.send(answer);
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rand::{RngExt, rngs::SmallRng};
 use routr_registry::{
-    ports::{RedirectTarget, Register, Reply},
+    ports::{RedirectContact, RedirectTarget, Register, Reply},
     trunk::HostPort,
 };
 
@@ -124,7 +124,10 @@ impl Host {
                 self.bind(request, cseq, asked, at)
             }
             Policy::Moved(number, to, expires) => Reply {
-                contact: Some(RedirectTarget { address: HostPort::new(to, 5060), transport: None }),
+                targets: vec![RedirectContact {
+                    to: RedirectTarget { address: HostPort::new(to, 5060), transport: None },
+                    expires: None,
+                }],
                 contact_expires: *expires,
                 ..code(*number)
             },

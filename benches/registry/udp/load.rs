@@ -71,7 +71,7 @@ pub async fn through_grpc(order: Order) -> anyhow::Result<Counted> {
         let port = port.clone();
         async move {
             let reply = port.register(register(slot, registrar), DEADLINE).await;
-            reply.is_ok_and(|reply| reply.code == Some(200) && !reply.local)
+            reply.is_ok_and(|reply| reply.code == Some(200) && reply.local.is_none())
         }
     })
     .await

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use rand::{RngExt, rngs::SmallRng};
 
 use crate::{
-    ports::{RedirectTarget, Register, Reply, SendError},
+    ports::{RedirectContact, RedirectTarget, Register, Reply, SendError},
     secret::Secret,
     trunk::{Credentials, HostPort, Transport, Trunk, TrunkUri},
 };
@@ -83,7 +83,10 @@ impl Registrar {
             Policy::Busy(seconds) => Reply { retry_after: Some(*seconds), ..code(503) },
             Policy::Later(number, seconds) => Reply { retry_after: Some(*seconds), ..code(*number) },
             Policy::Moved(number, to, expires) => Reply {
-                contact: Some(RedirectTarget { address: HostPort::new(to, 5060), transport: None }),
+                targets: vec![RedirectContact {
+                    to: RedirectTarget { address: HostPort::new(to, 5060), transport: None },
+                    expires: None,
+                }],
                 contact_expires: *expires,
                 ..code(*number)
             },

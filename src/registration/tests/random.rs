@@ -5,6 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::ports::{Local, LocalKind};
 
 fn any_answer() -> impl Strategy<Value = Result<Reply, SendError>> {
     let code = prop_oneof![
@@ -26,10 +27,12 @@ fn any_answer() -> impl Strategy<Value = Result<Reply, SendError>> {
                 min_expires,
                 retry_after,
                 cseq,
-                contact,
+                targets: contact.into_iter().map(|to| RedirectContact { to, expires: None }).collect(),
                 unsupported,
                 phrase: "x".into(),
-                local: host == 2,
+                bindings: Vec::new(),
+                authentication: None,
+                local: (host == 2).then_some(Local { kind: LocalKind::Timeout, at: None }),
             })
         },
     );

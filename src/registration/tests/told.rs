@@ -93,7 +93,8 @@ fn redirections_are_followed_at_once_but_not_in_a_circle() {
 fn another_transport_is_no_circle_but_a_way_out_of_tls_is_refused() {
     let to = |transport| {
         let address = HostPort::new("host-0", 5060);
-        Reply { contact: Some(RedirectTarget { address, transport: Some(transport) }), ..reply(302) }
+        let to = RedirectTarget { address, transport: Some(transport) };
+        Reply { targets: vec![RedirectContact { to, expires: None }], ..reply(302) }
     };
     let mut bench = Bench::new(1, 1);
     let attempt = bench.attempt();
