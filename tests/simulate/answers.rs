@@ -129,6 +129,7 @@ impl State {
         self.flight_gone(id);
         if granted.is_some() {
             self.note_due(&flight);
+            self.note_misled(&flight, at);
         }
         self.distorted(answer)
     }
@@ -187,6 +188,22 @@ impl State {
         trunk.refused = refused || looks_refused || matches!(code, Some(404 | 410 | 604));
         if wait > 0 {
             trunk.own_wait = trunk.own_wait.max(at + wait);
+        }
+    }
+
+    /// What the Requester hands over may be another device's binding, which lasts longer than ours.
+    fn note_misled(&mut self, flight: &Flight, at: u64) {
+        let Some(call) = self.book.calls.get(&flight.call) else { return };
+        let Some(grant) = call.grant.as_ref() else { return };
+        let until = grant.sent + grant.granted_ms;
+        let real = self.holders(&flight.call).map(|bound| bound.lapses).max().unwrap_or(0);
+        let ours = self.rules.field.is_none_or(|field| field.is_ours());
+        let misled = !ours && real > at && until > real + 2 * SECOND;
+        self.book.call(&flight.call).misled_until = if misled { until } else { 0 };
+        if misled {
+            let trunk = self.book.trunk(&flight.reference);
+            trunk.patience = trunk.patience.max(until);
+            trunk.fair_patience = trunk.fair_patience.max(until);
         }
     }
 

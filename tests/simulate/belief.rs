@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     book::{Flight, Grant},
-    rules::SECOND,
+    rules::{NEW_ENGINE, SECOND},
     world::{State, World},
 };
 
@@ -40,6 +40,11 @@ pub fn granted(reply: &Reply, asked: u32, held: Option<&Grant>, at: u64) -> Gran
     if asked == 0 {
         return Granted { seconds: Some(0), unsure: false };
     }
+    let (reply, held) = if NEW_ENGINE {
+        (reply.clone(), held)
+    } else {
+        (Reply { bindings: Vec::new(), ..reply.clone() }, None)
+    };
     if let Some(own) = reply.bindings.iter().find(|binding| binding.own) {
         return sure(own.expires.or(Some(asked)));
     }

@@ -116,6 +116,8 @@ pub struct CallBook {
     pub last_sent: u32,
     /// What the last grant is worth is a matter of taste.
     pub unsure: bool,
+    /// Until when another device's binding makes it look registered, where the Requester does not tell which one is ours.
+    pub misled_until: u64,
     /// Timeouts in a row.
     pub timeouts: u32,
     /// It was registered at some time.

@@ -24,9 +24,10 @@ pub enum Listing {
 }
 
 impl Listing {
-    /// Draws one. `tells_all`: the Requester hands over all Contacts, so that a first one with `expires=0` does no harm.
-    pub fn draw(rng: &mut SmallRng, tells_all: bool) -> Self {
-        let seconds = [45, 300, 3_600][rng.random_range(0..3)];
+    /// Draws one. `tells_all`: the Requester hands over all Contacts, so that a first one with `expires=0` does no harm. `short`:
+    /// the registrar grants little, so that a Requester which hands over the first Contact alone would mislead for good.
+    pub fn draw(rng: &mut SmallRng, tells_all: bool, short: bool) -> Self {
+        let seconds = [45, 300, 3_600][rng.random_range(0..if short && !tells_all { 2 } else { 3 })];
         match rng.random_range(0..12) {
             0 => Self::OtherDeviceFirst(seconds),
             1 => Self::Rewritten,

@@ -132,7 +132,7 @@ impl State {
 
     /// Marks the offers of a call whose response says that the password is refused. Returns whether it does.
     pub fn refusal_told(&mut self, flight: &Flight, answer: &Result<Reply, SendError>, at: u64) -> bool {
-        let Some(password) = flight.password.clone() else { return false };
+        let password = flight.password.clone().unwrap_or_default();
         let code = answer.as_ref().ok().and_then(|reply| reply.code);
         let authentication = answer.as_ref().ok().and_then(|reply| reply.authentication.as_ref());
         if matches!(authentication, Some(Authentication::NotSent(_) | Authentication::Stale)) {
@@ -145,7 +145,7 @@ impl State {
         };
         let told = match code {
             Some(401 | 403 | 407) => true,
-            _ => timed_out && offered(self) && self.can_tell(flight, at),
+            _ => NEW_ENGINE && timed_out && offered(self) && self.can_tell(flight, at),
         };
         let acting = self.book.acting().is_some_and(|(run, _)| run == flight.run);
         if told && acting

@@ -8,7 +8,7 @@ use routr_registry::{
     trunk::HostPort,
 };
 
-use crate::{contacts::Listing, field::Field};
+use crate::{contacts::Listing, field::Field, rules::NEW_ENGINE};
 
 /// How a registrar answers.
 #[derive(Clone, Debug, PartialEq)]
@@ -119,7 +119,12 @@ impl Host {
         let mut host = Self::draw(rng);
         host.challenges = rng.random_bool(0.7);
         host.challenges_again = rng.random_bool(0.6);
-        host.listing = Listing::draw(rng, field.is_ours());
+        let short = host.home == Policy::Grants(300);
+        host.listing = Listing::draw(rng, field.is_ours(), short);
+        if !NEW_ENGINE {
+            host.listing = Listing::default();
+            return host;
+        }
         if rng.random_ratio(1, 10) {
             host.home = Policy::RefusesRequire;
             host.policy = host.home.clone();

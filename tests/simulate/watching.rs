@@ -272,7 +272,9 @@ impl State {
             let in_time = trunk.well_since.is_some_and(|well| {
                 well + margin <= bound.lapses || (well + margin <= bound.made && lasted >= 2 * MINUTE)
             });
-            let waits = trunk.patience > bound.lapses.saturating_sub(margin);
+            let misled = self.book.calls.get(&call).is_some_and(|call| call.misled_until > bound.lapses);
+            let trunk = self.book.trunk(&reference);
+            let waits = misled || trunk.patience > bound.lapses.saturating_sub(margin);
             let well = trunk.well_since;
             let crowded = self.book.was_full(bound.lapses, at, self.queue_ms());
             let holds = elsewhere || !in_time || waits || crowded;
