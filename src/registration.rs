@@ -15,9 +15,12 @@
 
 mod answer;
 mod attempt;
+pub mod classify;
+mod explain;
 pub mod identity;
 mod leaving;
 mod positions;
+mod redirect;
 pub mod reply;
 pub mod request;
 pub mod schedule;
@@ -28,7 +31,7 @@ mod trouble;
 use rand::Rng;
 
 pub use self::{
-    attempt::{Attempt, Binding, Class, Effect, Plan, Purpose, Sent, Settings, UriChoice},
+    attempt::{Attempt, Binding, Class, EdgeId, Effect, Plan, Purpose, Refusal, Sent, Settings, UriChoice},
     positions::Positions,
 };
 use self::{
@@ -232,7 +235,12 @@ impl Registration {
         if self.probe_next {
             return None;
         }
-        self.trouble.as_ref()?.detour.as_ref().filter(|detour| detour.until > now).map(|detour| &detour.to)
+        self.trouble
+            .as_ref()?
+            .redirect
+            .as_ref()
+            .filter(|redirect| redirect.until > now)
+            .map(|redirect| &redirect.to)
     }
 
     /// Why it is not simply registered, and since when (milliseconds since the Unix epoch).
@@ -258,6 +266,16 @@ impl Registration {
         self.binding.map(|binding| binding.expires_at.since(now)).filter(|left| *left > 0)
     }
 
+    /// The EdgePort that the next attempt goes through whatever its rank: it removes a binding that was made through it.
+    pub fn next_bound_edge(&self, plan: &Plan<'_>) -> Option<EdgeId> {
+        if self.phase == Phase::Leaving { self.leaves_through(plan) } else { None }
+    }
+
+    /// Option tags that are left out, one bit for each in configuration order.
+    pub fn without_tags(&self) -> u32 {
+        self.without_tags
+    }
+
     /// The next REGISTER; from now on it is in flight. `min_expires_s` is what the registrar is known to want at least.
     pub fn attempt(&mut self, min_expires_s: u32, plan: &Plan<'_>, now: Now) -> Attempt {
         let (uri, edge) = self.ranks();
@@ -272,27 +290,116 @@ impl Registration {
         self.flight = Some((purpose, self.cseq));
         self.probe_next = false;
         self.outdated = false;
+        if let Some(trouble) = self.trouble.as_mut() {
+            trouble.outage_wait = false;
+        }
         let expires = if purpose == Purpose::Leave {
             0
         } else {
             let wanted = self.trouble.as_ref().map_or(0, |trouble| trouble.ask_s);
             plan.settings.expires_s.max(min_expires_s).max(wanted).min(86_400)
         };
-        Attempt { purpose, uri, edge, redirect, expires, cseq: self.cseq, without_tags: self.without_tags }
+        let bound_edge = if purpose == Purpose::Leave { self.leaves_through(plan) } else { None };
+        let (cseq, without_tags) = (self.cseq, self.without_tags);
+        Attempt { purpose, uri, edge, bound_edge, redirect, expires, cseq, without_tags }
     }
 
-    /// The trunk changed: everything learnt about it is void, and it registers at once. `locate` tells where the URI of a
-    /// position is now. What may be bound where the trunk has no URI
-    /// any more is another registration's to remove ([`Registration::removal`]).
-    pub fn changed(&mut self, locate: impl Fn(u8) -> Option<u8>, now: Moment) {
+    /// The trunk changed: everything learnt about it is void, and it registers at once, unless `same_account` says that what
+    /// was refused (user, password, registrar) is what would be offered again. `locate` tells where the URI of a position is now. Bindings,
+    /// and what may be bound, where the trunk has no URI any more are another registration's to remove ([`Registration::removal`],
+    /// [`Registration::orphans`]).
+    pub fn changed(&mut self, locate: impl Fn(u8) -> Option<u8>, same_account: bool, now: Moment) {
         self.maybe_bound = self.maybe_bound.iter().filter_map(&locate).collect();
-        let held = self.binding.filter(|binding| binding.expires_at > now);
-        self.binding =
-            held.and_then(|binding| Some(Binding { position: locate(binding.position)?, ..binding }));
+        let moved = |binding: Binding| Some(Binding { position: locate(binding.position)?, ..binding });
+        self.binding = self.binding.filter(|binding| binding.expires_at > now).and_then(moved);
+        if let Some(trouble) = self.trouble.as_mut() {
+            trouble.earlier = trouble.earlier.drain(..).filter_map(moved).collect();
+            trouble.refused_at = trouble.refused_at.and_then(&locate);
+        }
         self.without_tags = 0;
+        let refused = self.trouble.as_ref().is_some_and(|trouble| trouble.rejections > 0);
+        if same_account && refused && (self.flight.is_some() || self.due > now) {
+            (self.uri, self.edge, self.probe_next) = (0, 0, false);
+            return;
+        }
         (self.failures, self.backed_off) = (0, 0);
         self.outdated = self.flight.is_some();
         self.start_over(now);
+    }
+
+    /// Bindings beside the current one that are still valid, at URIs of which `locate` says that the trunk has them no more.
+    pub fn orphans(&self, locate: impl Fn(u8) -> Option<u8>, now: Moment) -> Vec<Binding> {
+        let earlier = self.trouble.as_ref().map_or(&[][..], |trouble| &trouble.earlier);
+        let valid = earlier.iter().filter(|binding| binding.expires_at > now);
+        valid.filter(|binding| locate(binding.position).is_none()).copied().collect()
+    }
+
+    /// Bindings that were made before the current one, elsewhere, and may still be valid.
+    pub fn earlier_bindings(&self) -> &[Binding] {
+        self.trouble.as_ref().map_or(&[], |trouble| &trouble.earlier)
+    }
+
+    /// Takes over what is known of bindings at other places ([`Registration::earlier_bindings`]).
+    pub fn resume_earlier(&mut self, bindings: Vec<Binding>) {
+        if !bindings.is_empty() {
+            self.trouble_mut().earlier = bindings;
+        }
+    }
+
+    /// The wait after a refusal, if there is one: of what is tried next, or of the preferred target while another one holds
+    /// the binding.
+    pub fn refusal(&self, now: Moment) -> Option<Refusal> {
+        let trouble = self.trouble.as_ref()?;
+        let (until, times) = match (trouble.rejections, trouble.preferred_rejections) {
+            (0, 0) => return None,
+            (0, times) => (trouble.preferred_retry_at, times),
+            (times, _) => (self.due, times),
+        };
+        let position = trouble.refused_at.filter(|_| until > now && until != Moment::NEVER)?;
+        let reason = trouble.refused_for.unwrap_or(Reason::CredentialsRejected);
+        Some(Refusal { position, reason, until, times, since_unix_ms: trouble.refused_since_ms })
+    }
+
+    /// Position of the URI whose registrar refused credentials or account last.
+    pub fn refused_at(&self) -> Option<u8> {
+        self.trouble.as_ref()?.refused_at
+    }
+
+    /// Goes on waiting after a refusal that was met with before a restart. `preferred` where it is the preferred target's,
+    /// while another one holds the binding.
+    pub fn resume_refusal(&mut self, refusal: Refusal, preferred: bool) {
+        let bound = self.class == Class::Refresh;
+        let trouble = self.trouble_mut();
+        trouble.refused_at = Some(refusal.position);
+        trouble.refused_for = Some(refusal.reason);
+        trouble.refused_since_ms = refusal.since_unix_ms;
+        if preferred && bound {
+            trouble.preferred_rejections = refusal.times;
+            trouble.preferred_retry_at = refusal.until;
+            return;
+        }
+        trouble.rejections = refusal.times;
+        let what = match refusal.reason {
+            Reason::UnknownAccount => "the registrar knows no such account",
+            _ => "the registrar refused the credentials",
+        };
+        let message = format!(
+            "{what}, {} times in a row, the last time before this process started; it is not asked again before the wait is over, or the \
+             trunk's user, password or registrar changes",
+            refusal.times
+        );
+        trouble.blame(
+            Cause { reason: refusal.reason, code: None, message: message.into() },
+            refusal.since_unix_ms,
+        );
+        self.due = self.due.max(refusal.until);
+    }
+
+    /// Whether it waits because its registrar, or the way to it, failed: the first sign of life ends that wait.
+    pub fn waits_out_an_outage(&self) -> bool {
+        self.phase == Phase::Active
+            && self.flight.is_none()
+            && self.trouble.as_ref().is_some_and(|trouble| trouble.outage_wait)
     }
 
     fn start_over(&mut self, now: Moment) {
@@ -346,10 +453,14 @@ impl Registration {
         }
     }
 
-    /// The binding lapsed while its refresh was waiting for its turn.
-    pub fn lapsed(&mut self, unix_ms: u64) {
+    /// The binding expired while its refresh was waiting for its turn, or for what is named.
+    pub fn lapsed(&mut self, waiting_for: Option<&str>, unix_ms: u64) {
         if self.cause().is_none() {
-            let message = "the binding lapsed before its refresh was answered".into();
+            let message = match waiting_for {
+                Some(what) => format!("the binding expired while its refresh waited for {what}"),
+                None => "the binding expired before its refresh was answered".to_owned(),
+            };
+            let message = message.into();
             self.trouble_mut().blame(Cause { reason: Reason::Lapsed, code: None, message }, unix_ms);
         }
     }

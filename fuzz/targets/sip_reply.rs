@@ -4,7 +4,10 @@ use prost::Message as _;
 use routr_registry::{
     grpc::requester::decode,
     proto::sipmessage::SipMessage,
-    registration::reply::{Asked, Verdict, judge},
+    registration::{
+        classify::{Asked, judge},
+        reply::Verdict,
+    },
     requester::{LOCAL_REPLY, reply},
     sip::{
         message::{Message, Response},
@@ -51,7 +54,7 @@ fn assert_means(response: &Response, message: SipMessage) {
     assert!(reply.contact_expires.is_none_or(|seconds| seconds >= 0), "{:?}", reply.contact_expires);
     let tags = ["gin".to_owned(), "path".to_owned()];
     for expires in [0, 600, 86_400] {
-        let asked = Asked { expires, tags: &tags, without_tags: 0 };
+        let asked = Asked { expires, tags: &tags, ..Asked::default() };
         let (verdict, cause) = judge(&Ok(reply.clone()), asked);
         assert_presentable(&cause.message);
         match verdict {
@@ -59,7 +62,7 @@ fn assert_means(response: &Response, message: SipMessage) {
                 assert!(response.code / 100 == 2 && expires_s <= expires && (expires_s > 0 || expires == 0));
             }
             Verdict::TooBrief { ask, .. } => assert!(ask > expires && ask <= 86_400),
-            Verdict::BadExtension { tags } => assert!(tags <= 3),
+            Verdict::BadExtension { tags, .. } => assert!(tags <= 3),
             _ => assert!(!(response.code / 100 == 2 && expires == 0), "a removal that succeeded has"),
         }
     }

@@ -7,7 +7,7 @@ use super::{
     handle::{self, LeaveReport},
     known::Known,
 };
-use crate::registration::time::Now;
+use crate::{ports::Link, registration::time::Now};
 
 impl Engine {
     /// The connection to the Requester was lost and is back: its Contact may have changed.
@@ -15,9 +15,10 @@ impl Engine {
         self.refresh_early(now, |_, _| true);
     }
 
-    /// Another Requester from now on.
-    pub fn requester_replaced(&mut self, now: Now) {
+    /// Another Requester from now on; `link` is how the connection to it stands.
+    pub fn requester_replaced(&mut self, link: Link, now: Now) {
         self.way.replaced();
+        self.way.set_capacity(link.capacity);
         self.requester_reconnected(now);
     }
 
@@ -60,16 +61,18 @@ impl Engine {
             self.registrars.set_rate(self.settings.rate_per_registrar, now.at);
         }
         if before.edge_ports != self.settings.edge_ports {
-            let edges = Edges::new(&self.settings.edge_ports);
-            let before = std::mem::replace(&mut self.edges, edges);
-            // What comes of these says nothing of whatever has their EdgePort's position now.
-            for (_, flight) in &mut self.flights {
-                flight.edge = usize::MAX;
+            let before = self.edges.clone();
+            self.edges.configure(&self.settings.edge_ports);
+            // Those that wait for one that is no longer there are to go by another.
+            for slot in self.fleet.all() {
+                if self.fleet.get(slot).is_some_and(fleet::Slot::queued) {
+                    self.queue(slot, now);
+                }
             }
             // Calls must not go on arriving at an EdgePort that is no longer there. Other trunks are not touched.
             self.refresh_early(now, |engine, entry| {
                 let (trunk, rank) = (entry.trunk.open(), entry.registration.ranks().1);
-                let address = |edges: &Edges| edges.choose(&trunk, rank, now.at).1;
+                let address = |edges: &Edges| edges.choose(&trunk, rank, now.at);
                 address(&before) != address(&engine.edges)
             });
         }

@@ -273,7 +273,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
     fn take_link(&mut self) {
         let link = *self.link.borrow_and_update();
         let now = self.clock.now();
-        self.engine.requester_link_changed(link.lost, now);
+        self.engine.requester_link_changed(link, now);
         if link.lost {
             tracing::warn!("the connection to the Requester is lost");
         } else if std::mem::take(&mut self.proven) {
@@ -321,7 +321,8 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             self.ports.requester = requester;
         }
         if reload.requester_moved {
-            self.engine.requester_replaced(now);
+            let link = *self.link.borrow_and_update();
+            self.engine.requester_replaced(link, now);
         }
         if let Some(store) = reload.store {
             // It may be the same one by other words, and get an older record after a newer one.

@@ -1,18 +1,23 @@
 //! All trunks of an engine, by slot and by ref.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use slab::Slab;
 
 use super::{
+    edges::Edges,
     packed::PackedTrunk,
     view::{Counts, TrunkState},
 };
 use crate::{
-    ports::{Change, Record},
+    ports::{Change, EarlierBinding, MoreOfRecord, Record, RefusalRecord},
     registration::{
-        Registration,
+        EdgeId, Registration,
+        reply::Reason,
         time::{Moment, Now},
     },
 };
@@ -268,6 +273,7 @@ impl Fleet {
         &mut self,
         most: usize,
         known: impl Fn(&str) -> Option<Record>,
+        edges: &mut EdgeNames<'_>,
         now: Now,
     ) -> Vec<Change> {
         let mut changes = Vec::with_capacity(most.min(self.unwritten()));
@@ -282,7 +288,7 @@ impl Fleet {
                 let usable = entry.trunk.open().uris() > 0;
                 if std::mem::take(&mut entry.dirty) && !entry.registration.is_leaving() {
                     let record =
-                        if usable { Some(entry.record(now)) } else { known(entry.trunk.reference()) };
+                        if usable { Some(entry.record(edges, now)) } else { known(entry.trunk.reference()) };
                     changes.extend(record.map(Change::Put));
                 }
             } else {
@@ -307,19 +313,60 @@ impl Fleet {
     }
 }
 
+/// Names of EdgePorts for records, each made once.
+pub(super) struct EdgeNames<'a> {
+    edges: &'a Edges,
+    known: HashMap<EdgeId, Arc<str>>,
+}
+
+impl<'a> EdgeNames<'a> {
+    pub fn new(edges: &'a Edges) -> Self {
+        Self { edges, known: HashMap::new() }
+    }
+
+    fn get(&mut self, edge: EdgeId) -> Arc<str> {
+        let edges = self.edges;
+        self.known.entry(edge).or_insert_with(|| edges.shown(edge).into()).clone()
+    }
+}
+
 impl Slot {
-    fn record(&self, now: Now) -> Record {
+    fn record(&self, edges: &mut EdgeNames<'_>, now: Now) -> Record {
         let trunk = self.trunk.open();
         let binding = self.registration.binding();
-        let aor = binding
-            .and_then(|binding| trunk.uri(binding.position))
-            .map_or_else(String::new, |uri| format!("{}@{}", uri.user, uri.host));
+        let aor = |position| {
+            let uri = trunk.uri(position);
+            uri.map_or_else(String::new, |uri| format!("{}@{}", uri.user, uri.host)).into_boxed_str()
+        };
+        let refusal = self.registration.refusal(now.at).map(|refusal| RefusalRecord {
+            unknown_account: refusal.reason == Reason::UnknownAccount,
+            aor: aor(refusal.position),
+            username: trunk.username().unwrap_or_default().into(),
+            until_ms: now.unix_ms_of(refusal.until),
+            since_ms: refusal.since_unix_ms,
+            times: refusal.times,
+        });
+        let earlier: Vec<_> = self
+            .registration
+            .earlier_bindings()
+            .iter()
+            .filter(|earlier| earlier.expires_at > now.at)
+            .map(|earlier| EarlierBinding {
+                aor: aor(earlier.position),
+                edge_port: (*edges.get(earlier.edge)).into(),
+                expires_at_ms: now.unix_ms_of(earlier.expires_at),
+            })
+            .collect();
+        let more =
+            (refusal.is_some() || !earlier.is_empty()).then(|| Box::new(MoreOfRecord { refusal, earlier }));
         Record {
             reference: trunk.reference().into(),
             cseq: self.registration.cseq(),
-            aor: aor.into(),
+            aor: binding.map_or_else(|| "".into(), |binding| aor(binding.position)),
             expires_at_ms: binding.map_or(0, |binding| now.unix_ms_of(binding.expires_at)),
             granted_s: binding.map_or(0, |binding| binding.granted_s.get()),
+            edge_port: binding.map_or_else(|| "".into(), |binding| edges.get(binding.edge)),
+            more,
         }
     }
 

@@ -7,12 +7,12 @@ use super::{
     clock::CLOCKS_DIFFER,
     fleet::Slot,
     packed::{PackedTrunk, TrunkView, UriKey},
-    view::{Fault, Health},
+    view::Health,
 };
 use crate::{
     ports::{Record, SourceError, StoreError, TrunkItem},
     registration::{
-        Binding, Positions, Registration,
+        Binding, Positions, Refusal, Registration,
         reply::{Cause, Reason},
         time::{Moment, Now},
     },
@@ -21,6 +21,9 @@ use crate::{
 
 /// Losing more than half of the trunks and more than this many at once takes a second sync to be believed.
 const MASS_LOSS: usize = 10;
+
+/// The longest wait after a refusal, with its jitter, in milliseconds: one of the store's is no longer.
+const MAX_REFUSAL: u64 = 66 * 60 * 1_000;
 
 /// Where a sync stands.
 #[derive(Debug, Default)]
@@ -130,18 +133,18 @@ impl Engine {
         }
         self.sync.held = if massive { report.held.max(u64::from(unclaimed > 0)) } else { 0 };
         self.registrars.forget_unused(now.at);
-        set_health(&mut self.api, None, now);
+        self.api.update(None, now);
         report
     }
 
     /// The listing failed. An error is never a removal.
     pub fn abort_sync(&mut self, error: &SourceError, now: Now) {
-        set_health(&mut self.api, Some((error.into(), error.to_string())), now);
+        self.api.update(Some((error.into(), error.to_string())), now);
     }
 
     /// How the cache fares: `None` where it works.
     pub fn set_cache_health(&mut self, error: Option<&StoreError>, now: Now) {
-        set_health(&mut self.cache, error.map(|error| (error.into(), error.to_string())), now);
+        self.cache.update(error.map(|error| (error.into(), error.to_string())), now);
     }
 
     /// Another cache, which has not been asked yet.
@@ -170,7 +173,7 @@ impl Engine {
         let packed = PackedTrunk::new(trunk);
         let known = self.known.take(&trunk.reference);
         let mut registration = match &known {
-            Some(record) => self.resumed(&packed.open(), record, now),
+            Some(record) => self.resumed(&packed.open(), record, trunk.updated_at_s, now),
             None => Registration::new(now.at),
         };
         // It was written by a clock that was wrong, or this one is: what is believed now is to be kept.
@@ -194,15 +197,63 @@ impl Engine {
         lapse_ms(record, self.at_least, now).abs_diff(record.expires_at_ms) >= CLOCKS_DIFFER
     }
 
-    fn resumed(&mut self, trunk: &TrunkView<'_>, record: &Record, now: Now) -> Registration {
-        let at = record.aor.rsplit_once('@').and_then(|(user, host)| trunk.position_of(user, host));
-        let binding = at.filter(|_| record.expires_at_ms > 0).map(|position| {
+    fn resumed(
+        &mut self,
+        trunk: &TrunkView<'_>,
+        record: &Record,
+        updated_at_s: u32,
+        now: Now,
+    ) -> Registration {
+        let position_of =
+            |aor: &str| aor.rsplit_once('@').and_then(|(user, host)| trunk.position_of(user, host));
+        let order = trunk.order();
+        let binding = position_of(&record.aor).filter(|_| record.expires_at_ms > 0).map(|position| {
             let granted_s = NonZeroU32::new(record.granted_s.min(86_400)).unwrap_or(NonZeroU32::MIN);
             let expires_at = lapse(record, self.at_least, now);
-            let rank = trunk.order().iter().position(|other| *other == position).unwrap_or(0);
-            (Binding { expires_at, granted_s, position }, u8::try_from(rank).unwrap_or(0))
+            // Without one that is known a removal goes through the preferred one.
+            let edge = self.edges.of_address(&record.edge_port);
+            let edge = edge.unwrap_or_else(|| self.edges.prefer(trunk, 0));
+            let rank = order.iter().position(|other| *other == position).unwrap_or(0);
+            (Binding { expires_at, granted_s, position, edge }, u8::try_from(rank).unwrap_or(0))
         });
-        Registration::resume(record.cseq, binding, &self.settings.registration, now.at, &mut self.rng)
+        let bound_at = binding.map(|(binding, _)| binding.position);
+        let settings = &self.settings.registration;
+        let mut registration = Registration::resume(record.cseq, binding, settings, now.at, &mut self.rng);
+        let Some(more) = record.more.as_deref() else { return registration };
+        let (at_least, edges) = (self.at_least, &mut self.edges);
+        let earlier = more.earlier.iter().filter_map(|earlier| {
+            let left = time_left(earlier.expires_at_ms, at_least, now);
+            Some(Binding {
+                expires_at: now.at.plus(left),
+                granted_s: NonZeroU32::new(u32::try_from(left / 1_000).unwrap_or(0))
+                    .unwrap_or(NonZeroU32::MIN),
+                position: position_of(&earlier.aor)?,
+                edge: edges.of_address(&earlier.edge_port)?,
+            })
+        });
+        registration.resume_earlier(earlier.filter(|binding| binding.expires_at > now.at).collect());
+        if let Some(refusal) = &more.refusal
+            && let Some(position) = position_of(&refusal.aor)
+            && trunk.username().unwrap_or_default() == &*refusal.username
+            // An edit that was not seen may have been one of the password, of which nothing is kept.
+            && u64::from(updated_at_s) * 1_000 <= refusal.since_ms
+            && (order.first() == Some(&position) || bound_at == Some(position))
+        {
+            let left = time_left(refusal.until_ms, at_least, now).min(MAX_REFUSAL);
+            let refused = Refusal {
+                position,
+                reason: if refusal.unknown_account {
+                    Reason::UnknownAccount
+                } else {
+                    Reason::CredentialsRejected
+                },
+                until: now.at.plus(left),
+                times: refusal.times.max(1),
+                since_unix_ms: refusal.since_ms,
+            };
+            registration.resume_refusal(refused, bound_at.is_some_and(|bound| bound != position));
+        }
+        registration
     }
 
     /// The trunk as listed differs in its bytes from what is known. Returns the slot that now stands for it.
@@ -231,13 +282,21 @@ impl Engine {
         let locate = |position| old.uri(position).and_then(|uri| UriKey::of(uri).locate(&new));
         let lost: Positions =
             entry.registration.maybe_bound().iter().filter(|position| locate(*position).is_none()).collect();
-        entry.registration.changed(locate, now.at);
+        let orphans = entry.registration.orphans(locate, now.at);
+        let refused = entry.registration.refused_at().and_then(|position| old.uri(position));
+        let offered = new.order().first().and_then(|first| new.uri(*first));
+        let same_registrar = refused.zip(offered).is_some_and(|(refused, offered)| {
+            (refused.user, refused.port) == (offered.user, offered.port)
+                && refused.host.eq_ignore_ascii_case(offered.host)
+        });
+        let same_account = same_registrar && old.offers_the_same(&new);
+        entry.registration.changed(locate, same_account, now.at);
         let cseq = entry.registration.cseq();
         entry.invalid = false;
         let old = std::mem::replace(&mut entry.trunk, packed);
         self.settle(slot, now);
-        if !lost.is_empty() {
-            let removal = Registration::removal(lost, cseq, now.at);
+        if !lost.is_empty() || !orphans.is_empty() {
+            let removal = Registration::removal(lost, orphans, cseq, now.at);
             let removal = self.fleet.insert(old, removal, 0, self.sync.number, false);
             self.fleet.unlist(removal);
             self.settle(removal, now);
@@ -253,7 +312,7 @@ impl Engine {
         let bound = entry.registration.bound_at(now.at).and_then(|position| old.uri(position));
         let lost = bound.is_some_and(|uri| new.position_of(uri.user, uri.host).is_none());
         let in_flight =
-            || self.flights.iter().any(|(_, flight)| flight.slot == slot && flight.uri.locate(new).is_none());
+            || self.flights.iter().any(|flight| flight.slot == slot && flight.uri.locate(new).is_none());
         lost || (entry.registration.in_flight() && in_flight())
     }
 
@@ -318,6 +377,11 @@ impl Engine {
     }
 }
 
+/// Milliseconds that are left until a moment of the store's, which may have been written by another clock.
+fn time_left(until_ms: u64, (at_least, read_at): (u64, Moment), now: Now) -> u64 {
+    until_ms.saturating_sub(now.unix_ms.max(at_least.saturating_add(now.at.since(read_at))))
+}
+
 /// When the binding of a record lapses. `at_least` is what [`Engine`] has under that name.
 fn lapse(record: &Record, (at_least, read_at): (u64, Moment), now: Now) -> Moment {
     // A clock that is behind the one it was written by must not make a binding last longer: rather refreshed early.
@@ -337,13 +401,4 @@ fn lapse_ms(record: &Record, at_least: (u64, Moment), now: Now) -> u64 {
 /// A record as this process would write it.
 pub(super) fn by_this_clock(record: &Record, at_least: (u64, Moment), now: Now) -> Record {
     Record { expires_at_ms: lapse_ms(record, at_least, now), ..record.clone() }
-}
-
-fn set_health(health: &mut Health, wrong: Option<(Fault, String)>, now: Now) {
-    let ok = wrong.is_none();
-    if health.ok != Some(ok) {
-        health.since_ms = now.unix_ms;
-    }
-    let (reason, message) = wrong.unzip();
-    (health.ok, health.reason, health.message) = (Some(ok), reason, message);
 }

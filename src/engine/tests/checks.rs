@@ -67,11 +67,8 @@ impl Checks {
         }
         assert!(engine.in_flight() <= self.max_in_flight, "{} in flight", engine.in_flight());
         if !engine.way.is_open() {
-            assert!(
-                engine.in_flight() <= engine.way.limit().max(1),
-                "above the bound: {}",
-                engine.in_flight()
-            );
+            let (active, limit) = engine.way.active();
+            assert!(active <= limit.max(1), "above the bound: {active}");
         }
         self.within_the_budget(sent);
         let held = self.holds.get(&sent.host).copied().unwrap_or(0);
@@ -184,7 +181,7 @@ impl Checks {
 
     /// The engine as a whole, after each step.
     pub fn step(&mut self, engine: &Engine, now: Now) {
-        assert_eq!(engine.flights.len(), engine.in_flight() as usize);
+        assert_eq!(engine.flights.iter().count(), engine.in_flight() as usize);
         // Thousands are counted now and then only.
         self.steps += 1;
         if !self.steps.is_multiple_of(1 + engine.fleet.len() / 50) {

@@ -290,7 +290,7 @@ impl Sim {
             registrar.answer(request, self.t, &mut self.rng)
         };
         let (answer, at) = self.way.carry(outcome, self.t, send.deadline_ms);
-        let flight = &self.engine.flights[send.ticket];
+        let flight = self.engine.flights.get(send.ticket).unwrap();
         let slot = self.engine.fleet.get(flight.slot).unwrap();
         let sent = Sent {
             at: self.t,

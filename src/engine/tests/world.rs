@@ -195,5 +195,6 @@ pub fn trunk(reference: &str, uris: &[&str]) -> Trunk {
         uris: uris.collect(),
         credentials: Some(Credentials { username: "user".into(), password: Secret::new("right") }),
         problem: None,
+        updated_at_s: 0,
     }
 }

@@ -141,11 +141,11 @@ fn what_may_be_bound_moves_with_the_uris_of_the_trunk() {
         bench.registration.presume(position, Positions::from_iter([position]));
     }
     let now = bench.now();
-    bench.registration.changed(|position| [Some(1), None, Some(0)][usize::from(position)], now.at);
+    bench.registration.changed(|position| [Some(1), None, Some(0)][usize::from(position)], false, now.at);
     assert_eq!(bench.registration.maybe_bound().iter().collect::<Vec<_>>(), [0, 1]);
     // The one that has gone is another registration's to remove.
     let lost = Positions::from_iter([1]);
-    let mut removal = Registration::removal(lost, 7, now.at);
+    let mut removal = Registration::removal(lost, Vec::new(), 7, now.at);
     assert!(removal.is_leaving() && !removal.give_up_leaving(now.at));
     assert_eq!((removal.ranks().0, removal.due()), (UriChoice::Position(1), now.at));
     assert!(removal.withdraw(lost, now.at), "what another one has taken over is removed");
