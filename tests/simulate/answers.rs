@@ -36,8 +36,8 @@ impl State {
             .filter(|reply| reply.code == Some(200))
             .map(|reply| belief::granted(reply, asked, held, at));
         let (granted, unsure) = read.map_or((None, false), |read| (read.seconds, read.unsure));
-        self.outage_told(&flight, &answer, at);
         let refused = self.refusal_told(&flight, &answer, at);
+        self.outage_told(&flight, &answer, at);
         self.note_own(&flight, &answer, refused, granted.is_some());
         let trunk = self.book.trunk(&reference);
         let undisturbed = granted.is_some() && preferred && trunk.reason_at < sent;
@@ -68,10 +68,13 @@ impl State {
             }
             _ if refused || matches!(code, Some(404 | 410 | 604)) => {
                 let before = before.filter(|rejected| Some(&rejected.password) == password.as_ref());
+                let first_at = before.as_ref().map_or(at, |rejected| rejected.first_at);
                 let times = before.map_or(0, |rejected| rejected.times) + 1;
                 let wait = (300 << (times - 1).min(8)).min(3_600) * SECOND;
                 let password = password.unwrap_or_default();
-                call.rejected = Some(Rejected { run, password, times, until: at + wait, sent, told_at: at });
+                let until = at + wait;
+                call.rejected =
+                    Some(Rejected { run, password, times, until, sent, told_at: at, first_at });
                 // What is told that there is no such account has nothing to remove.
                 if asked == 0 && matches!(code, Some(404 | 410 | 604)) {
                     call.leaves = 3;

@@ -50,6 +50,8 @@ pub struct Run {
     pub seen: BTreeSet<String>,
     pub dues: Dues,
     pub outages: Outages,
+    /// By EdgePort: when something came through it last.
+    pub responded: BTreeMap<Box<str>, u64>,
     /// By registrar and trunk: when the last request was sent that succeeded.
     pub successes: BTreeMap<Box<str>, BTreeMap<String, u64>>,
 }
@@ -76,6 +78,7 @@ impl Run {
             seen: BTreeSet::new(),
             dues: Dues::new(),
             outages: Outages::default(),
+            responded: BTreeMap::new(),
             successes: BTreeMap::new(),
         }
     }
@@ -91,6 +94,8 @@ pub struct Rejected {
     /// When the last one was sent, and when the engine heard of it.
     pub sent: u64,
     pub told_at: u64,
+    /// When the first one was told.
+    pub first_at: u64,
 }
 
 /// A success, as the engine was told of it.

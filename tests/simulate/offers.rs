@@ -8,6 +8,7 @@ use routr_registry::{
 
 use crate::{
     book::{Flight, Rejected},
+    life::EPOCH_MS,
     neighbours::Shelf,
     rules::{HOUR, MINUTE, NEW_ENGINE, SECOND},
     trunks::Entry,
@@ -75,7 +76,11 @@ impl State {
             let Some(rejected) = &book.rejected else { continue };
             let kept = well && rejected.told_at >= kept_from && rejected.told_at + KEPT_WITHIN <= at;
             let Some(known) = self.catalogue.calls.get(call) else { continue };
-            if !kept && let Some(trunk) = self.book.trunks.get_mut(&known.reference) {
+            // What was edited since then may have another password: the store knows none.
+            let edited = self.catalogue.entries.get(&known.reference).is_none_or(|entry| {
+                u64::from(entry.trunk.updated_at_s) * SECOND >= EPOCH_MS + rejected.first_at
+            });
+            if (!kept || edited) && let Some(trunk) = self.book.trunks.get_mut(&known.reference) {
                 trunk.excuses.push(at);
             }
         }
@@ -116,8 +121,12 @@ impl State {
                 && entry.trunk.uris.iter().any(|uri| uri.registrar.host == *host)
         };
         let second = call.timeouts >= 1 && !call.registered;
-        self.may_look_refused(flight, SAME_MINUTES, at)
-            || second && self.catalogue.entries.values().find(elsewhere).is_none()
+        // Registrar and EdgePort both work for others, so it is this trunk: else one of them may have died.
+        let run = self.book.runs.get(&flight.run);
+        let responded = run.and_then(|run| run.responded.get(&flight.edge_port.host)).copied().unwrap_or(0);
+        let works = responded >= flight.sent && responded < at || call.timeouts >= 1;
+        works && self.may_look_refused(flight, SAME_MINUTES, at)
+            || at >= flight.sent + 30 * SECOND && second && self.catalogue.entries.values().find(elsewhere).is_none()
     }
 
     /// Whether another trunk registered at that registrar, so many milliseconds before that was sent or later.

@@ -65,6 +65,7 @@ impl State {
                 edge.noticed_at.get_or_insert(at);
             }
         } else {
+            run.responded.insert(name.clone(), at);
             run.outages.edges.remove(&name);
         }
         if works {

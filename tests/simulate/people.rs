@@ -7,6 +7,7 @@ use routr_registry::trunk::{HostPort, TrunkProblem};
 use tokio::time::timeout;
 
 use crate::{
+    life::EPOCH_MS,
     process::{self, SimReload},
     rules::SECOND,
     world::{State, World},
@@ -22,6 +23,9 @@ impl State {
 /// Trunks or accounts are edited: as `what` says, or in one of the ways that are drawn.
 pub fn edit(state: &mut State, what: &str) {
     let at = state.now();
+    if state.rules.field.is_some() {
+        state.catalogue.clock_s = u32::try_from((EPOCH_MS + at) / SECOND).unwrap_or(0);
+    }
     let names = state.host_names();
     let Some(reference) = state.any_trunk() else { return };
     let Some(mut trunk) = state.catalogue.entries.get(&reference).map(|entry| entry.trunk.clone()) else {
