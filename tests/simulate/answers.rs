@@ -52,6 +52,11 @@ impl State {
             call.removed = (asked == 0).then(|| (target.host.clone(), at));
         }
         let mut patience = at + 30 * MINUTE;
+        let proxied = self.rules.field.is_none_or(|field| field.path != Path::Direct);
+        if proxied && timed_out(&answer) {
+            // It may be taken for a refused password.
+            patience = at + HOUR * 11 / 10;
+        }
         match (code, granted) {
             (_, Some(granted)) => {
                 (call.rejected, call.leaves) = (None, if asked == 0 { call.leaves } else { 0 });
@@ -164,7 +169,8 @@ impl State {
         let proxied = self.rules.field.is_none_or(|field| field.path != Path::Direct);
         let looks_refused = timed_out && proxied && self.may_look_refused(flight, 5 * MINUTE, at);
         let call = self.book.call(&flight.call);
-        call.timeouts = if timed_out { call.timeouts + 1 } else { 0 };
+        let before = if call.timeouts.1 == flight.run { call.timeouts.0 } else { 0 };
+        call.timeouts = (if timed_out { before + 1 } else { 0 }, flight.run);
         let unknown = timed_out || code.is_some_and(|code| code < 200) || matches!(answer, Err(SendError::Unavailable(_)));
         call.unconfirmed |= unknown && flight.asked > 0;
         if succeeded && flight.asked > 0 {

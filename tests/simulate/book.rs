@@ -123,8 +123,8 @@ pub struct CallBook {
     pub unsure: bool,
     /// Until when another device's binding makes it look registered, where the Requester does not tell which one is ours.
     pub misled_until: u64,
-    /// Timeouts in a row.
-    pub timeouts: u32,
+    /// Timeouts in a row, and the run that met with them.
+    pub timeouts: (u32, u32),
     /// It was registered at some time.
     pub registered: bool,
     /// Since the last grant, other EdgePorts may have made a binding that nobody confirmed.

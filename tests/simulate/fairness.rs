@@ -73,9 +73,11 @@ impl State {
     /// A REGISTER leaves a run: what was due of its trunk is no longer, whatever registrar it goes to.
     pub fn fair_sent(&mut self, run: u32, host: &str, call: &str, at: u64) {
         self.check_fair(run, host, at);
+        let reference = self.reference(call);
         let Some(book) = self.book.runs.get_mut(&run) else { return };
+        let calls = &self.catalogue.calls;
         for due in book.dues.values_mut() {
-            due.trunks.remove(call);
+            due.trunks.retain(|other, _| calls.get(other).is_some_and(|call| call.reference != reference));
         }
         book.dues.entry(host.into()).or_default().asked_at = at;
     }

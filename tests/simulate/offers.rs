@@ -120,11 +120,12 @@ impl State {
                 && entry.is_wanted()
                 && entry.trunk.uris.iter().any(|uri| uri.registrar.host == *host)
         };
-        let second = call.timeouts >= 1 && !call.registered;
+        let timed_out_before = call.timeouts.0 >= 1 && call.timeouts.1 == flight.run;
+        let second = timed_out_before && !call.registered;
         // Registrar and EdgePort both work for others, so it is this trunk: else one of them may have died.
         let run = self.book.runs.get(&flight.run);
         let responded = run.and_then(|run| run.responded.get(&flight.edge_port.host)).copied().unwrap_or(0);
-        let works = responded >= flight.sent && responded < at || call.timeouts >= 1;
+        let works = responded >= flight.sent && responded < at || timed_out_before;
         works && self.may_look_refused(flight, SAME_MINUTES, at)
             || at >= flight.sent + 30 * SECOND && second && self.catalogue.entries.values().find(elsewhere).is_none()
     }

@@ -27,6 +27,8 @@ const ROUND_TRIPS: u64 = 3 * SECOND;
 pub struct Failing {
     trunks: BTreeSet<String>,
     hosts: BTreeSet<Box<str>>,
+    /// Something else may be the reason: the Requester, or an EdgePort.
+    unclear: bool,
     /// When it was clear that it is down.
     pub noticed_at: Option<u64>,
     /// The last REGISTER since then.
@@ -55,7 +57,7 @@ impl State {
         let Some(works) = works(answer) else { return };
         let silent = !works && answer.as_ref().map_or(true, |reply| reply.code == Some(408) || reply.local.is_some());
         let name = flight.edge_port.host.clone();
-        let faulty_edge = self.way.edge_fault(&name).is_some();
+        let unclear = !self.is_way_proven(at);
         let Some(run) = self.book.runs.get_mut(&flight.run) else { return };
         if silent {
             let edge = run.outages.edges.entry(name).or_default();
@@ -80,7 +82,8 @@ impl State {
         // What an EdgePort swallows says nothing of the registrar, though it may look so.
         let host = run.outages.hosts.entry(flight.target.host.clone()).or_default();
         let again = !host.trunks.insert(flight.reference.clone()) && host.noticed_at.is_none();
-        if host.trunks.len() >= TRUNKS && !faulty_edge {
+        host.unclear |= unclear;
+        if host.trunks.len() >= TRUNKS {
             host.noticed_at.get_or_insert(at);
         }
         if again {
@@ -88,17 +91,24 @@ impl State {
         }
     }
 
+    /// Whether the Requester and the EdgePorts have been well for so long that a failure is the registrar's.
+    fn is_way_proven(&self, at: u64) -> bool {
+        let proven = |since: u64, ill: bool| !ill && (since == 0 || since + MINUTE < at);
+        proven(self.book.edges_since, self.book.edges_ill) && proven(self.book.way_since, self.book.way_ill)
+    }
+
     /// A registrar that is down sees one REGISTER in 5 s at most.
     pub fn check_outage(&mut self, run: u32, name: &str, request: &Register, reference: &str, at: u64) {
         let wish = self.book.trunk(reference).wish_at;
-        let edges_well = self.way.dead_edges.is_empty() && self.book.edges_since + 2 * MINUTE < at;
+        let proven = self.is_way_proven(at);
         let Some(run) = self.book.runs.get_mut(&run) else { return };
         let Some(host) = run.outages.hosts.get_mut(&request.target.host) else { return };
         let Some(noticed) = host.noticed_at else { return };
         let last = host.last_sent.replace(at);
         let asked_for = wish + 2 * SECOND > at;
         let (target, ok) = (request.target.clone(), last.is_none_or(|last| at >= last + PROBE_PAUSE));
-        self.check("few probes in an outage", ok || asked_for || !edges_well, |_| {
+        let clear = proven && !host.unclear;
+        self.check("few probes in an outage", ok || asked_for || !clear, |_| {
             format!("{name}: {target} is known to be down since {noticed} ms, and was asked at {last:?} ms")
         });
     }
@@ -137,14 +147,14 @@ impl State {
                 .calls
                 .iter()
                 .filter_map(|call| self.book.flights.get(&self.book.calls.get(call)?.flight?))
-                .map(|flight| flight.sent + self.book.settings.registration.deadline_ms)
+                .map(|flight| flight.sent)
                 .max();
             if open.is_some() && !direct {
                 continue;
             }
             let queue = hosts.iter().map(|host| self.budget_ms(host)).max().unwrap_or(0);
-            let from = open.unwrap_or(at).max(at);
-            let until = from + BACK_WITHIN + ROUND_TRIPS + queue;
+            let transaction = open.map_or(0, |_| self.book.settings.registration.deadline_ms);
+            let until = at + transaction + BACK_WITHIN + ROUND_TRIPS + queue;
             owed.push(Owed { reference: reference.clone(), from: at, until });
         }
         self.book.owed.extend(owed);

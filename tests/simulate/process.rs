@@ -74,7 +74,15 @@ pub fn store(world: &Arc<World>, life: &Arc<Life>, run: u32, permit: &Permit) ->
 /// Starts an engine in a process.
 pub fn start(world: &Arc<World>, life: &Arc<Life>, permit: &Permit) -> Started {
     let capacity = world.lock().rules.field.and_then(|field| field.capacity());
-    let link = watch::Sender::new(Link { capacity, ..Link::default() });
+    let link = watch::Sender::new(Link::default());
+    if capacity.is_some() {
+        // As soon as the connection is there.
+        let link = link.clone();
+        tokio::spawn(async move {
+            sleep(Duration::from_millis(20)).await;
+            link.send_modify(|link| link.capacity = capacity);
+        });
+    }
     let (run, mut settings) = {
         let mut state = world.lock();
         state.book.next += 1;
