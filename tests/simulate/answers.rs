@@ -6,7 +6,6 @@ use crate::{
     belief,
     book::{Flight, Grant, Rejected},
     broken::Broken,
-    field::Path,
     offers::timed_out,
     rules::{HOUR, MINUTE, SECOND},
     world::State,
@@ -29,13 +28,16 @@ impl State {
         let code = answer.as_ref().ok().and_then(|reply| reply.code);
         let retry_after = answer.as_ref().ok().and_then(|reply| reply.retry_after).unwrap_or(0);
         let asks = at + u64::from(retry_after).min(3_600) * SECOND;
-        let held = self.book.calls.get(&call_id).and_then(|call| call.grant.as_ref());
+        let before = self.book.calls.get(&call_id);
+        let certain = before.is_none_or(|call| !call.unsure);
+        let held = before.and_then(|call| call.grant.as_ref());
         let read = answer
             .as_ref()
             .ok()
             .filter(|reply| reply.code == Some(200))
-            .map(|reply| belief::granted(reply, asked, held, at));
+            .map(|reply| belief::granted(reply, asked, held, certain, at));
         let (granted, unsure) = read.map_or((None, false), |read| (read.seconds, read.unsure));
+        let (border, most) = read.map_or((false, 0), |read| (read.border, u64::from(read.most) * SECOND));
         let refused = self.refusal_told(&flight, &answer, at);
         self.outage_told(&flight, &answer, at);
         self.note_own(&flight, &answer, refused, granted.is_some());
@@ -47,20 +49,21 @@ impl State {
             trunk.last_call.clone_from(&call_id);
         }
         let before = self.refused_before(&call_id, password.as_deref().unwrap_or_default(), &reference);
+        let proxied = !self.is_direct();
         let call = self.book.call(&call_id);
         if granted.is_some() {
             call.removed = (asked == 0).then(|| (target.host.clone(), at));
         }
         let mut patience = at + 30 * MINUTE;
-        let proxied = self.rules.field.is_none_or(|field| field.path != Path::Direct);
         if proxied && timed_out(&answer) {
             // It may be taken for a refused password.
             patience = at + HOUR * 11 / 10;
         }
         match (code, granted) {
             (_, Some(granted)) => {
+                call.refused_from = call.refused_from.filter(|_| asked == 0);
                 (call.rejected, call.leaves) = (None, if asked == 0 { call.leaves } else { 0 });
-                call.unsure = unsure;
+                (call.unsure, call.border, call.most_until) = (unsure, border, sent + most);
                 call.grant = (asked > 0).then(|| Grant {
                     run,
                     cseq,
@@ -73,13 +76,12 @@ impl State {
             }
             _ if refused || matches!(code, Some(404 | 410 | 604)) => {
                 let before = before.filter(|rejected| Some(&rejected.password) == password.as_ref());
-                let first_at = before.as_ref().map_or(at, |rejected| rejected.first_at);
+                call.refused_from.get_or_insert(at);
                 let times = before.map_or(0, |rejected| rejected.times) + 1;
                 let wait = (300 << (times - 1).min(8)).min(3_600) * SECOND;
                 let password = password.unwrap_or_default();
                 let until = at + wait;
-                call.rejected =
-                    Some(Rejected { run, password, times, until, sent, told_at: at, first_at });
+                call.rejected = Some(Rejected { run, password, times, until, sent, told_at: at });
                 // What is told that there is no such account has nothing to remove.
                 if asked == 0 && matches!(code, Some(404 | 410 | 604)) {
                     call.leaves = 3;
@@ -166,10 +168,13 @@ impl State {
         let at = self.now();
         let code = answer.as_ref().ok().and_then(|reply| reply.code);
         let timed_out = timed_out(answer);
-        let proxied = self.rules.field.is_none_or(|field| field.path != Path::Direct);
-        let looks_refused = timed_out && proxied && self.may_look_refused(flight, 5 * MINUTE, at);
+        let proxied = !self.is_direct();
+        let looks_refused = timed_out && proxied && self.looks_refused(flight, at);
         let call = self.book.call(&flight.call);
         let before = if call.timeouts.1 == flight.run { call.timeouts.0 } else { 0 };
+        if before == 0 {
+            call.silent_from = flight.sent;
+        }
         call.timeouts = (if timed_out { before + 1 } else { 0 }, flight.run);
         let unknown = timed_out || code.is_some_and(|code| code < 200) || matches!(answer, Err(SendError::Unavailable(_)));
         call.unconfirmed |= unknown && flight.asked > 0;
@@ -204,7 +209,7 @@ impl State {
     fn note_misled(&mut self, flight: &Flight, at: u64) {
         let Some(call) = self.book.calls.get(&flight.call) else { return };
         let Some(grant) = call.grant.as_ref() else { return };
-        let until = grant.sent + grant.granted_ms;
+        let until = (grant.sent + grant.granted_ms).max(call.most_until);
         let real = self.holders(&flight.call).map(|bound| bound.lapses).max().unwrap_or(0);
         let ours = self.rules.field.is_none_or(|field| field.is_ours());
         let misled = !ours && real > at && until > real + 2 * SECOND;

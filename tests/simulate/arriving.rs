@@ -102,11 +102,12 @@ impl State {
         ));
         let Some(reply) = reply else { return Arrival::Silence };
         let refused = reply.authentication == Some(Authentication::Refused);
-        if refused && field.is_some() {
-            self.offered(request, sent);
-        }
         let answered_again = matches!(reply.code, Some(401 | 407)) && rounds > 0;
-        if answered_again && field.is_some_and(|field| field.path == Path::LoopingEdgePorts) {
+        let loops = answered_again && field.is_some_and(|field| field.path == Path::LoopingEdgePorts);
+        if refused && field.is_some() {
+            self.offered(request, sent, loops);
+        }
+        if loops {
             self.count("loops of EdgePorts");
             return Arrival::Loop;
         }

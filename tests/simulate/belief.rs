@@ -27,18 +27,22 @@ const MAX_EXPIRES: u32 = 86_400;
 pub struct Granted {
     /// `None`: nothing.
     pub seconds: Option<u32>,
+    /// The most that a reader may come to.
+    pub most: u32,
     /// Not every reader comes to the same.
     pub unsure: bool,
+    /// It depends on a second more or less.
+    pub border: bool,
 }
 
-/// Reads what is granted: never more than what was asked. `held` is the grant of before.
-pub fn granted(reply: &Reply, asked: u32, held: Option<&Grant>, at: u64) -> Granted {
-    let sure = |seconds: Option<u32>| Granted {
-        seconds: seconds.filter(|seconds| *seconds > 0).map(|seconds| seconds.min(asked).min(MAX_EXPIRES)),
-        unsure: false,
+/// Reads what is granted: never more than what was asked. `held` is the grant of before, if it is certain.
+pub fn granted(reply: &Reply, asked: u32, held: Option<&Grant>, certain: bool, at: u64) -> Granted {
+    let sure = |seconds: Option<u32>| {
+        let seconds = seconds.filter(|seconds| *seconds > 0).map(|seconds| seconds.min(asked).min(MAX_EXPIRES));
+        Granted { seconds, most: seconds.unwrap_or(0), unsure: false, border: false }
     };
     if asked == 0 {
-        return Granted { seconds: Some(0), unsure: false };
+        return Granted { seconds: Some(0), most: 0, unsure: false, border: false };
     }
     let (reply, held) = if NEW_ENGINE {
         (reply.clone(), held)
@@ -57,14 +61,20 @@ pub fn granted(reply: &Reply, asked: u32, held: Option<&Grant>, at: u64) -> Gran
         reply.bindings.iter().filter_map(|binding| binding.expires).filter(|seconds| *seconds > 0).collect()
     };
     let Some(least) = listed.iter().copied().min() else { return sure(None) };
+    if !certain {
+        let most = listed.iter().copied().max().unwrap_or(0).min(asked);
+        return Granted { unsure: true, border: true, most, ..sure(Some(least)) };
+    }
     let left = held.map(|held| (held.sent + held.granted_ms).saturating_sub(at) / SECOND);
     match (held, left.map(|left| left.abs_diff(u64::from(least)))) {
         (Some(held), Some(apart)) if apart <= SAME_EXPIRY + 2 => {
             let before = u32::try_from(held.granted_ms / SECOND).unwrap_or(asked);
-            // Of several, whether the others count is a matter of taste; near the border, of rounding.
             let border = (SAME_EXPIRY.saturating_sub(1)..=SAME_EXPIRY + 2).contains(&apart);
             let seconds = if apart <= SAME_EXPIRY { before } else { least };
-            Granted { unsure: border || listed.len() > 1 || before != least, ..sure(Some(seconds)) }
+            // Of several, the next one may count.
+            let next = listed.iter().copied().filter(|other| *other != least).min().unwrap_or(0);
+            let unsure = border || next > 0 || before != least;
+            Granted { unsure, border, most: seconds.max(next).min(asked), ..sure(Some(seconds)) }
         }
         _ => sure(Some(least)),
     }
@@ -125,7 +135,7 @@ impl State {
         let believed = view.expires_at_ms.unwrap_or(0).saturating_sub(wall);
         let real = self.holders(&glance.call).map(|bound| bound.lapses.saturating_sub(at)).max().unwrap_or(0);
         let Some(call) = self.book.calls.get(&glance.call) else { return };
-        let read = call.grant.as_ref().filter(|_| !call.unsure).map(|grant| (grant.sent + grant.granted_ms).saturating_sub(at));
+        let read = call.grant.as_ref().filter(|_| !call.border).map(|grant| (grant.sent + grant.granted_ms).saturating_sub(at));
         let most = if glance.own { Some(real) } else { read.map(|read| read.max(real)) };
         let Some(most) = most else { return };
         let name = self.book.call_name(&self.catalogue, &glance.call);

@@ -94,8 +94,6 @@ pub struct Rejected {
     /// When the last one was sent, and when the engine heard of it.
     pub sent: u64,
     pub told_at: u64,
-    /// When the first one was told.
-    pub first_at: u64,
 }
 
 /// A success, as the engine was told of it.
@@ -119,17 +117,22 @@ pub struct CallBook {
     pub flight: Option<u64>,
     /// The number of the last REGISTER.
     pub last_sent: u32,
-    /// What the last grant is worth is a matter of taste.
+    /// What the last grant is worth depends on a second more or less; and when it ends as the most lenient reader has it.
+    pub border: bool,
     pub unsure: bool,
+    pub most_until: u64,
     /// Until when another device's binding makes it look registered, where the Requester does not tell which one is ours.
     pub misled_until: u64,
-    /// Timeouts in a row, and the run that met with them.
+    /// Timeouts in a row, and the run that met with them; when the first of them was sent.
     pub timeouts: (u32, u32),
+    pub silent_from: u64,
     /// It was registered at some time.
     pub registered: bool,
     /// Since the last grant, other EdgePorts may have made a binding that nobody confirmed.
     pub unconfirmed: bool,
     pub rejected: Option<Rejected>,
+    /// When its password was refused for the first time since its last success.
+    pub refused_from: Option<u64>,
     /// What a target asked of this trunk alone: in which run, until when, and in answer to what was sent when.
     pub asked: BTreeMap<HostPort, (u32, u64, u64)>,
     pub grant: Option<Grant>,

@@ -31,6 +31,8 @@ pub struct Offer {
     pub sent: u64,
     /// An engine that acts was told, so that it could tell a refusal from a silence.
     pub told: bool,
+    /// The EdgePort keeps offering it.
+    pub loops: bool,
 }
 
 /// Whether nothing came back in time.
@@ -77,8 +79,9 @@ impl State {
             let kept = well && rejected.told_at >= kept_from && rejected.told_at + KEPT_WITHIN <= at;
             let Some(known) = self.catalogue.calls.get(call) else { continue };
             // What was edited since then may have another password: the store knows none.
+            let refused_from = book.refused_from.unwrap_or(rejected.told_at);
             let edited = self.catalogue.entries.get(&known.reference).is_none_or(|entry| {
-                u64::from(entry.trunk.updated_at_s) * SECOND >= EPOCH_MS + rejected.first_at
+                u64::from(entry.trunk.updated_at_s) * SECOND + SECOND >= EPOCH_MS + refused_from
             });
             if (!kept || edited) && let Some(trunk) = self.book.trunks.get_mut(&known.reference) {
                 trunk.excuses.push(at);
@@ -89,7 +92,7 @@ impl State {
     }
 
     /// A registrar is offered a password that it refuses.
-    pub fn offered(&mut self, request: &Register, sent: u64) {
+    pub fn offered(&mut self, request: &Register, sent: u64, loops: bool) {
         let at = self.now();
         let Some(password) = request.credentials.as_ref().map(|own| own.password.expose().to_owned()) else {
             return;
@@ -100,7 +103,7 @@ impl State {
         let excuses = self.book.trunk(&reference).excuses.iter().filter(|excuse| **excuse + HOUR > at).count();
         let offers = self.book.offers.entry((request.call_id.clone(), password)).or_default();
         offers.retain(|offer| offer.at + HOUR > at);
-        offers.push(Offer { at, sent, told: false });
+        offers.push(Offer { at, sent, told: false, loops });
         // This one cannot have been told yet.
         let untold = offers.iter().filter(|offer| !offer.told).count() - 1;
         let (count, most) = (offers.len(), IN_AN_HOUR * (1 + excuses) + untold);
@@ -140,6 +143,14 @@ impl State {
         at >= flight.sent + 30 * SECOND && successes.into_iter().any(others)
     }
 
+    /// Whether it must look so: another trunk registered after this one met with silence first.
+    pub fn looks_refused(&self, flight: &Flight, at: u64) -> bool {
+        let call = self.book.calls.get(&flight.call);
+        let first = call.filter(|call| call.timeouts.0 > 0 && call.timeouts.1 == flight.run);
+        let since = first.map_or(flight.sent, |call| call.silent_from);
+        self.may_look_refused(flight, flight.sent - since, at)
+    }
+
     /// Marks the offers of a call whose response says that the password is refused. Returns whether it does.
     pub fn refusal_told(&mut self, flight: &Flight, answer: &Result<Reply, SendError>, at: u64) -> bool {
         let password = flight.password.clone().unwrap_or_default();
@@ -148,14 +159,15 @@ impl State {
         if matches!(authentication, Some(Authentication::NotSent(_) | Authentication::Stale)) {
             return false;
         }
-        let timed_out = timed_out(answer);
-        let offered = |state: &Self| {
+        // Past the deadline it is silence, whatever the reason is.
+        let timed_out = code == Some(408);
+        let loops = |state: &Self| {
             let offers = state.book.offers.get(&(flight.call.clone(), password.clone()));
-            offers.is_some_and(|offers| offers.iter().any(|offer| offer.sent == flight.sent))
+            offers.is_some_and(|offers| offers.iter().any(|offer| offer.loops && offer.sent == flight.sent))
         };
         let told = match code {
             Some(401 | 403 | 407) => true,
-            _ => NEW_ENGINE && timed_out && offered(self) && self.can_tell(flight, at),
+            _ => NEW_ENGINE && timed_out && loops(self) && self.can_tell(flight, at),
         };
         let acting = self.book.acting().is_some_and(|(run, _)| run == flight.run);
         if told && acting

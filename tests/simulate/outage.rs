@@ -9,6 +9,7 @@ use crate::{
     field::Path,
     network::Mode,
     rules::{MINUTE, SECOND},
+    travel::TRANSACTION,
     trunks::Entry,
     world::State,
 };
@@ -17,6 +18,8 @@ use crate::{
 const TRUNKS: usize = 3;
 /// Between two probes, in milliseconds; a little less where a timer fires early.
 const PROBE_PAUSE: u64 = 5 * SECOND - 10;
+/// Probes of one registrar at a time: a new one every 5 to 10 s, while the others last until their deadline.
+const PROBES_EACH: u64 = 4;
 /// Within so many milliseconds of its return all are registered, budgets and open calls apart.
 const BACK_WITHIN: u64 = 15 * SECOND;
 /// For the responses themselves, one that asks to be asked in another way among them.
@@ -91,6 +94,11 @@ impl State {
         }
     }
 
+    /// Whether EdgePorts are only named in Contacts.
+    pub fn is_direct(&self) -> bool {
+        self.rules.field.is_some_and(|field| field.path == Path::Direct)
+    }
+
     /// Whether the Requester and the EdgePorts have been well for so long that a failure is the registrar's.
     fn is_way_proven(&self, at: u64) -> bool {
         let proven = |since: u64, ill: bool| !ill && (since == 0 || since + MINUTE < at);
@@ -101,7 +109,11 @@ impl State {
     pub fn check_outage(&mut self, run: u32, name: &str, request: &Register, reference: &str, at: u64) {
         let wish = self.book.trunk(reference).wish_at;
         let proven = self.is_way_proven(at);
+        let direct = self.is_direct();
         let Some(run) = self.book.runs.get_mut(&run) else { return };
+        // What is silent may be the EdgePort as well.
+        let edge = run.outages.edges.get(&request.edge_port.host);
+        let proven = proven && (direct || edge.is_none_or(|edge| edge.noticed_at.is_none()));
         let Some(host) = run.outages.hosts.get_mut(&request.target.host) else { return };
         let Some(noticed) = host.noticed_at else { return };
         let last = host.last_sent.replace(at);
@@ -127,10 +139,13 @@ impl State {
     /// Something may be well again that was not: registrations that are owed from now on.
     pub fn note_returns(&mut self, at: u64) {
         let ours = self.rules.field.is_some_and(|field| field.is_ours());
-        if !ours || self.way.mode != Mode::Up {
+        // A call that ends at the deadline says nothing of who was silent.
+        let told = self.book.settings.registration.deadline_ms > TRANSACTION;
+        if !ours || !told || self.way.mode != Mode::Up || self.most_in_flight() <= 2 {
             return;
         }
-        let direct = self.rules.field.is_some_and(|field| field.path == Path::Direct);
+        let direct = self.is_direct();
+        let probes = self.probes_take();
         let mut owed = Vec::new();
         for (reference, entry) in &self.catalogue.entries {
             let Some(trunk) = self.book.trunks.get(reference) else { continue };
@@ -154,10 +169,23 @@ impl State {
             }
             let queue = hosts.iter().map(|host| self.budget_ms(host)).max().unwrap_or(0);
             let transaction = open.map_or(0, |_| self.book.settings.registration.deadline_ms);
-            let until = at + transaction + BACK_WITHIN + ROUND_TRIPS + queue;
+            let until = at + transaction + BACK_WITHIN + ROUND_TRIPS + queue + probes;
             owed.push(Owed { reference: reference.clone(), from: at, until });
         }
         self.book.owed.extend(owed);
+    }
+
+    /// How much longer the probes of all that is down take, where there are not places enough for them: each may hold one until its
+    /// deadline.
+    fn probes_take(&self) -> u64 {
+        let Some((_, run)) = self.book.acting() else { return 0 };
+        let noticed = |failing: &&Failing| failing.noticed_at.is_some();
+        let down = run.outages.hosts.values().chain(run.outages.edges.values()).filter(noticed).count() as u64;
+        let places = u64::from(self.most_in_flight() / 2).max(1);
+        if down * PROBES_EACH <= places {
+            return 0;
+        }
+        down.div_ceil(places) * self.book.settings.registration.deadline_ms
     }
 
     /// How long the trunks of a registrar take, one after the other, within its budget, in milliseconds.

@@ -409,8 +409,9 @@ impl State {
             let Some(grant) = &call.grant else { continue };
             let Some(known) = self.catalogue.calls.get(id) else { continue };
             if let Some(trunk) = self.book.trunks.get_mut(&known.reference) {
-                trunk.patience = trunk.patience.max(grant.sent + grant.granted_ms);
-                trunk.fair_patience = trunk.fair_patience.max(grant.sent + grant.granted_ms);
+                let until = (grant.sent + grant.granted_ms).max(call.most_until);
+                trunk.patience = trunk.patience.max(until);
+                trunk.fair_patience = trunk.fair_patience.max(until);
             }
         }
     }

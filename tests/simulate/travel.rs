@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// A non-INVITE transaction ends then (RFC 3261 Timer F), and the Requester takes half a second of its own.
-const TRANSACTION: u64 = 32_500;
+pub const TRANSACTION: u64 = 32_500;
 /// Longer than any call waits, in milliseconds.
 const FOREVER: u64 = 100_000;
 
@@ -76,7 +76,7 @@ impl State {
 
     /// What is wrong with the EdgePort that a request goes through.
     fn edge_fault(&self, request: &Register) -> Option<EdgeFault> {
-        let direct = self.rules.field.is_some_and(|field| field.path == Path::Direct);
+        let direct = self.is_direct();
         if direct { None } else { self.way.edge_fault(&request.edge_port.host) }
     }
 

@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use routr_registry::{config::EdgePort, trunk::TrunkUri};
 
 use crate::{
-    field::Path,
     network::Mode,
     registrar::{Bound, Policy},
     rules::{HOUR, MINUTE, NEW_ENGINE, SECOND},
@@ -136,7 +135,7 @@ impl State {
         let good = entry.trunk.uris.iter().filter(serves).count();
         let refuses = entry.trunk.uris.iter().any(|uri| self.refuses(entry, uri));
         let faulty = |edge: &&EdgePort| self.way.edge_fault(&edge.address.host).is_some();
-        let direct = self.rules.field.is_some_and(|field| field.path == Path::Direct);
+        let direct = self.is_direct();
         let edges = self.book.settings.edge_ports.iter().filter(faulty).count();
         let edges = if direct { 0 } else { edges };
         let all = good == entry.trunk.uris.len() && edges == 0;

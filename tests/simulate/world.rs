@@ -143,7 +143,9 @@ impl World {
         // Nobody is there but by redirection.
         for n in 0..7 {
             let host = Host::draw(&mut state.rng);
-            let host = Host { home: Policy::Grants(86_400), policy: Policy::Grants(86_400), ..host };
+            let challenges = host.challenges && rules.field.is_none();
+            let host =
+                Host { home: Policy::Grants(86_400), policy: Policy::Grants(86_400), challenges, ..host };
             state.hosts.insert(format!("r{n}"), host);
         }
         if rules.field.is_some() {
