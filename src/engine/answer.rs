@@ -107,7 +107,7 @@ impl Engine {
             self.registrar_responded(flight.registrar, now);
         }
         if matches!(verdict, Some(Verdict::Registered { .. })) && flight.attempt.purpose != Purpose::Leave {
-            self.registrars.registered(flight.registrar, flight.slot, now.at);
+            self.registrars.registered(flight.registrar, flight.slot, flight.sent_at);
         }
     }
 
@@ -136,7 +136,7 @@ impl Engine {
     }
 
     fn edge_responded(&mut self, flight: &Flight, now: Now) {
-        let Some((since, waiting)) = self.edges.responded(flight.edge, now.at) else { return };
+        let Some((since, waiting)) = self.edges.responded(flight.edge, flight.sent_at) else { return };
         let edge_port = self.edges.shown(flight.edge).to_owned();
         self.notice(Notice::EdgePortBack { edge_port, after_ms: now.at.since(since) });
         for (slot, stamp) in waiting {
@@ -163,7 +163,7 @@ impl Engine {
         answer: &Result<Reply, SendError>,
         now: Now,
     ) -> (Option<Verdict>, String) {
-        let (others_register, alone) = self.registrars.company(flight.registrar, flight.slot, now.at);
+        let (others_registered, alone) = self.registrars.company(flight.registrar, flight.slot);
         let Some(entry) = self.fleet.get_mut(flight.slot) else { return (None, String::new()) };
         let trunk = entry.trunk.open();
         let plan = Plan {
@@ -178,7 +178,8 @@ impl Engine {
             registrar: &registrar,
             edge_port: self.edges.shown(flight.edge),
             edge: self.edges.standing(flight.edge, flight.sent_at),
-            others_register,
+            others_registered,
+            edge_responded: self.edges.last_response(flight.edge),
             alone,
             has_credentials: trunk.has_credentials(),
         };

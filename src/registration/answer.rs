@@ -49,10 +49,11 @@ impl Registration {
             expires: attempt.expires,
             tags: &plan.settings.tags,
             without_tags: attempt.without_tags,
+            sent_at: sent.at,
             took_ms: now.at.since(sent.at),
             held,
             never_registered: self.binding.is_none(),
-            silent_before: self.trouble.as_ref().is_some_and(|trouble| trouble.silent),
+            silent_since: self.trouble.as_ref().and_then(|trouble| trouble.silent_since),
             refused_before: self.trouble.as_ref().is_some_and(|trouble| trouble.rejections > 0),
             around: sent.around,
         };
@@ -78,10 +79,10 @@ impl Registration {
             }
             _ => {}
         }
-        if let Some(trouble) = self.trouble.as_mut() {
-            trouble.silent = verdict == Verdict::Silent;
-        } else if verdict == Verdict::Silent {
-            self.trouble_mut().silent = true;
+        if verdict == Verdict::Silent {
+            self.trouble_mut().silent_since.get_or_insert(sent.at);
+        } else if let Some(trouble) = self.trouble.as_mut() {
+            trouble.silent_since = None;
         }
         let guessed = self.trouble.as_ref().map_or(0, |trouble| trouble.guessed_tags);
         if matches!(verdict, Verdict::Registered { .. }) {
