@@ -299,7 +299,10 @@ impl Registration {
     pub fn divert(&mut self, until: Moment, held: impl Fn(u8) -> bool, uris: u8, now: Moment) {
         let shut_until =
             |rank: u8| self.trouble.as_ref().map_or(now, |trouble| trouble.shut_until(rank).max(now));
-        let others = (0..uris).filter(|rank| *rank != self.uri && !held(*rank));
+        // One that was tried in this round would lead here again at once, by a redirection.
+        let tried = self.trouble.as_ref().map_or(0, |trouble| trouble.tried);
+        let fresh = |rank: u8| tried & bit(rank) == 0 || shut_until(rank) > now;
+        let others = (0..uris).filter(|rank| *rank != self.uri && !held(*rank) && fresh(*rank));
         let soonest = others.map(|rank| (shut_until(rank), rank)).min();
         let Some((from, rank)) = soonest.filter(|(from, _)| *from < until) else { return };
         let uri = std::mem::replace(&mut self.uri, rank);

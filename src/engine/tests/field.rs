@@ -369,3 +369,20 @@ fn a_silent_registrar_on_the_last_place_does_not_keep_a_removal_back() {
     sim.run(20 * MINUTE);
     assert!(!sim.bound("gone", "u@well"), "{:?}", sim.of("gone"));
 }
+
+#[test]
+fn two_uris_that_redirect_to_a_registrar_that_is_down_are_not_asked_in_turn_for_ever() {
+    let mut sim = Sim::with(&[trunk("t", &["u@one", "u@two"])]).with_ours();
+    for n in 0..5 {
+        sim.put(&trunk(&format!("other-{n}"), &[&format!("u{n}@down")]));
+    }
+    sim.policy("one", Policy::Moved(301, "down", None));
+    sim.policy("two", Policy::Moved(301, "down", None));
+    sim.policy("down", Policy::Code(503));
+    sim.run(10 * MINUTE);
+    let sent = sim.of("t").len();
+    assert!(sent < 60, "{sent} REGISTERs in ten minutes");
+    sim.policy("down", Policy::Grants(600));
+    sim.run(HOUR);
+    assert_eq!(sim.state("t"), TrunkState::Registered);
+}

@@ -403,7 +403,7 @@ impl Sim {
 
     pub fn reconfigure(&mut self, settings: EngineSettings) {
         self.settings = settings.clone();
-        self.checks.reconfigured(&settings);
+        self.checks.reconfigured(&settings, self.t);
         let now = self.now();
         self.engine.reconfigure(settings, now);
         self.pump();
