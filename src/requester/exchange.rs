@@ -83,7 +83,7 @@ impl Exchange {
     pub async fn run(&mut self, client: &Client) -> Result<Response, ClientError> {
         let mut answered = Answered::default();
         loop {
-            let response = client.send(&self.request, &self.destination).await?;
+            let (response, _peer) = client.send(&self.request, &self.destination).await?;
             if !self.answer(&response, &mut answered) {
                 return Ok(response);
             }

@@ -4,6 +4,7 @@
 //! request in flight costs an entry there, not a task. Everything ends when the last clone of the [`Client`] is dropped.
 
 mod error;
+mod peer;
 mod resolve;
 mod stream;
 mod table;
@@ -20,7 +21,7 @@ use std::{
 use bytes::Bytes;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use self::error::ClientError;
+pub use self::{error::ClientError, peer::Peer};
 use self::{
     resolve::Names,
     stream::{Connections, Settings},
@@ -106,10 +107,14 @@ impl Client {
     /// # Errors
     /// When the socket cannot be bound.
     pub fn start(options: ClientOptions) -> Result<Self, ClientError> {
-        let ClientOptions { bind, udp_port, tls, timers, connect_timeout, resolve_timeout } = options;
+        let names = Names::new(options.resolve_timeout)?;
+        Self::start_with(options, names)
+    }
+
+    fn start_with(options: ClientOptions, names: Names) -> Result<Self, ClientError> {
+        let ClientOptions { bind, udp_port, tls, timers, connect_timeout, resolve_timeout: _ } = options;
         let stop = CancellationToken::new();
-        let table = Arc::new(Table::new(timers));
-        let names = Arc::new(Names::new(resolve_timeout)?);
+        let (table, names) = (Arc::new(Table::new(timers)), Arc::new(names));
         let udp = Arc::new(Udp::bind(SocketAddr::new(bind, udp_port))?);
         let settings = Settings { bind, tls, connect_within: connect_timeout, grace: timers.f() };
         let connections = Connections::new(table.clone(), names.clone(), udp.clone(), settings, stop.clone());
@@ -131,7 +136,7 @@ impl Client {
     }
 
     /// Sends a request and waits for its final response; provisional ones are awaited, never returned. The topmost Via
-    /// is added here; Max-Forwards, CSeq and all the rest are the caller's.
+    /// is added here; Max-Forwards, CSeq and all the rest are the caller's. Returns the peer that answered too.
     ///
     /// It ends after Timer F at the latest, plus, where a name is looked up and a connection made, the time that
     /// [`ClientOptions`] gives to these. Dropping the future forgets the transaction.
@@ -142,21 +147,49 @@ impl Client {
         &self,
         request: impl Borrow<Request>,
         destination: &Destination,
-    ) -> Result<Response, ClientError> {
-        let request = request.borrow();
-        match destination.transport {
-            Transport::Udp => self.send_datagram(request, destination).await,
-            Transport::Tcp => self.send_stream(request, destination).await,
-            Transport::Tls if self.inner.connections.has_tls() => {
-                self.send_stream(request, destination).await
-            }
+    ) -> Result<(Response, Peer), ClientError> {
+        self.send_maybe_to(request.borrow(), destination, None).await
+    }
+
+    /// Sends a request to the peer that answered another one to the same destination: over TCP and TLS on the same
+    /// connection while that is open and trusted, else on a new one to the same address.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub async fn send_to(
+        &self,
+        request: impl Borrow<Request>,
+        destination: &Destination,
+        peer: &Peer,
+    ) -> Result<(Response, Peer), ClientError> {
+        self.send_maybe_to(request.borrow(), destination, Some(peer)).await
+    }
+
+    async fn send_maybe_to(
+        &self,
+        request: &Request,
+        to: &Destination,
+        peer: Option<&Peer>,
+    ) -> Result<(Response, Peer), ClientError> {
+        match to.transport {
+            Transport::Udp => self.send_datagram(request, to, peer).await,
+            Transport::Tcp => self.send_stream(request, to, peer).await,
+            Transport::Tls if self.inner.connections.has_tls() => self.send_stream(request, to, peer).await,
             other => Err(ClientError::UnsupportedTransport(other)),
         }
     }
 
-    async fn send_datagram(&self, request: &Request, to: &Destination) -> Result<Response, ClientError> {
+    async fn send_datagram(
+        &self,
+        request: &Request,
+        to: &Destination,
+        peer: Option<&Peer>,
+    ) -> Result<(Response, Peer), ClientError> {
         let Inner { table, udp, .. } = &*self.inner;
-        let address = self.address(to).await?;
+        let address = match peer {
+            Some(peer) => peer.address(),
+            None => self.address(to).await?,
+        };
         let branch = table.branch();
         let bytes = with_via(request, to.transport, udp.local_for(address.ip())?, branch)?;
         if bytes.len() > MAX_DATAGRAM {
@@ -165,14 +198,22 @@ impl Client {
         }
         let mut ticket = table.open(branch, &request.method, Way::Datagram(address), bytes.clone());
         udp.send(&bytes, address).await?;
-        ticket.outcome().await
+        Ok((ticket.outcome().await?, Peer::datagram(address)))
     }
 
-    async fn send_stream(&self, request: &Request, to: &Destination) -> Result<Response, ClientError> {
+    async fn send_stream(
+        &self,
+        request: &Request,
+        to: &Destination,
+        peer: Option<&Peer>,
+    ) -> Result<(Response, Peer), ClientError> {
         let Inner { table, connections, .. } = &*self.inner;
         // A connection can turn out to be closed before anything was written to it: then another is made, once.
         for _ in 0..2 {
-            let connection = connections.get(to).await?;
+            let connection = match peer.and_then(Peer::connection) {
+                Some(connection) => connection,
+                None => connections.get(to, peer.map(Peer::address)).await?,
+            };
             let branch = table.branch();
             let bytes = with_via(request, to.transport, connection.local(), branch)?;
             let mut ticket =
@@ -183,10 +224,10 @@ impl Client {
             tokio::select! {
                 biased;
                 // The queue of a peer that does not read is full: Timer F still holds.
-                outcome = ticket.outcome() => return outcome,
+                outcome = ticket.outcome() => return Ok((outcome?, Peer::stream(&connection))),
                 written = connection.write(bytes) => if written.is_err() { continue },
             }
-            return ticket.outcome().await;
+            return Ok((ticket.outcome().await?, Peer::stream(&connection)));
         }
         Err(ClientError::transport(format!("{to} closes every connection at once")))
     }

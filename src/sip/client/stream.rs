@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    io,
+    fmt, io,
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -36,12 +36,31 @@ use crate::{
 /// Requests that wait for their turn to be written to one connection; further senders wait.
 const WRITE_QUEUE: usize = 1024;
 
+/// How long a connection takes requests that was made for one address of its destination: time for the answer to a
+/// challenge. Without that, each address that a name ever had could keep one.
+const PINNED_FOR: Duration = Duration::from_secs(60);
+
+/// What a connection leads to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Target {
+    destination: Destination,
+    /// This address only, whatever others the name has.
+    pinned: Option<SocketAddr>,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.destination.fmt(f)
+    }
+}
+
 /// One open connection.
 #[derive(Debug)]
 pub(super) struct Connection {
     id: u64,
-    destination: Destination,
+    target: Target,
     local: SocketAddr,
+    remote: SocketAddr,
     outgoing: mpsc::Sender<Bytes>,
     closed: AtomicBool,
     /// Taken out of use: it lives on until what is open on it has had its time.
@@ -58,6 +77,15 @@ impl Connection {
 
     pub(super) fn local(&self) -> SocketAddr {
         self.local
+    }
+
+    pub(super) fn remote(&self) -> SocketAddr {
+        self.remote
+    }
+
+    /// Whether requests may go over it: it is open, and not suspected to be dead.
+    pub(super) fn is_usable(&self) -> bool {
+        !self.is_closed() && !self.retired.is_cancelled()
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -83,7 +111,7 @@ type Connecting = Shared<BoxFuture<'static, Result<Arc<Connection>, ClientError>
 
 /// What is open or being opened, by target.
 pub(super) struct Connections {
-    slots: Mutex<HashMap<Destination, (u64, Connecting)>>,
+    slots: Mutex<HashMap<Target, (u64, Connecting)>>,
     last: AtomicU64,
     table: Arc<Table>,
     names: Arc<Names>,
@@ -120,54 +148,68 @@ impl Connections {
         self.settings.tls.is_some()
     }
 
-    fn slots(&self) -> MutexGuard<'_, HashMap<Destination, (u64, Connecting)>> {
+    fn slots(&self) -> MutexGuard<'_, HashMap<Target, (u64, Connecting)>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The connection to a target. Callers that come while it is being made share it, and its failure too; the next
-    /// one after a failure tries again.
+    /// The connection to a destination, or to one address of it. Callers that come while it is being made share it, and
+    /// its failure too; the next one after a failure tries again.
     pub(super) async fn get(
         self: &Arc<Self>,
         destination: &Destination,
+        address: Option<SocketAddr>,
     ) -> Result<Arc<Connection>, ClientError> {
-        let connection = self.connect(destination).await?;
-        if !connection.is_closed() {
+        let mut target = Target { destination: destination.clone(), pinned: None };
+        if let Some(address) = address
+            && !self.leads_to(&target, address)
+        {
+            target.pinned = Some(address);
+        }
+        let connection = self.connect(&target).await?;
+        if connection.is_usable() {
             return Ok(connection);
         }
         // It was closed a moment ago, and is not yet taken out.
-        self.remove(destination, connection.id);
-        self.connect(destination).await
+        self.remove(&target, connection.id);
+        self.connect(&target).await
+    }
+
+    /// Whether the connection to a target is open, and to that address.
+    fn leads_to(&self, target: &Target, address: SocketAddr) -> bool {
+        let slots = self.slots();
+        let open = slots.get(target).and_then(|(_, connecting)| connecting.peek());
+        matches!(open, Some(Ok(connection)) if connection.is_usable() && connection.remote == address)
     }
 
     /// Joins those who wait for the connection, or begins to make it.
-    fn connect(self: &Arc<Self>, destination: &Destination) -> Connecting {
+    fn connect(self: &Arc<Self>, target: &Target) -> Connecting {
         let mut slots = self.slots();
-        if let Some((_, connecting)) = slots.get(destination) {
+        if let Some((_, connecting)) = slots.get(target) {
             return connecting.clone();
         }
         let id = self.last.fetch_add(1, Ordering::Relaxed);
-        let (this, target) = (self.clone(), destination.clone());
+        let (this, key) = (self.clone(), target.clone());
         // A task of its own: it goes on when the caller that began it gives up.
         let task = tokio::spawn(async move {
             let connected = tokio::select! {
-                connected = this.open(id, &target) => connected,
+                connected = this.open(id, &key) => connected,
                 () = this.stop.cancelled() => Err(ClientError::transport("the SIP client has stopped")),
             };
             if connected.is_err() {
-                this.remove(&target, id);
+                this.remove(&key, id);
             }
             connected
         });
         let stopped = || Err(ClientError::transport("the SIP client has stopped"));
         let connecting = async move { task.await.unwrap_or_else(|_| stopped()) }.boxed().shared();
-        slots.insert(destination.clone(), (id, connecting.clone()));
+        slots.insert(target.clone(), (id, connecting.clone()));
         connecting
     }
 
-    fn remove(&self, destination: &Destination, id: u64) {
+    fn remove(&self, target: &Target, id: u64) {
         let mut slots = self.slots();
-        if slots.get(destination).is_some_and(|(current, _)| *current == id) {
-            slots.remove(destination);
+        if slots.get(target).is_some_and(|(current, _)| *current == id) {
+            slots.remove(target);
         }
     }
 
@@ -175,23 +217,28 @@ impl Connections {
     /// and the next request makes another. What is open on it keeps its time.
     pub(super) fn suspect(&self, connection: &Connection, since: Instant) {
         if connection.silent_since(since) && !connection.is_closed() {
-            tracing::debug!(to = %connection.destination, "nothing comes from this connection: the next request makes another");
-            self.remove(&connection.destination, connection.id);
-            connection.retired.cancel();
+            tracing::debug!(to = %connection.target, "nothing comes from this connection: the next request makes another");
+            self.retire(connection);
         }
     }
 
-    async fn open(
-        self: &Arc<Self>,
-        id: u64,
-        destination: &Destination,
-    ) -> Result<Arc<Connection>, ClientError> {
+    /// Takes a connection out of use. What is open on it keeps its time.
+    fn retire(&self, connection: &Connection) {
+        self.remove(&connection.target, connection.id);
+        connection.retired.cancel();
+    }
+
+    async fn open(self: &Arc<Self>, id: u64, target: &Target) -> Result<Arc<Connection>, ClientError> {
+        let Target { destination, pinned } = target;
         let usable = |address| self.udp.reaches(address);
-        let addresses = self.names.addresses(&destination.host, destination.port, usable).await?;
+        let addresses = match pinned {
+            Some(address) => vec![*address],
+            None => self.names.addresses(&destination.host, destination.port, usable).await?,
+        };
         let share = self.settings.connect_within / u32::try_from(addresses.len()).unwrap_or(1).max(1);
         let mut trouble = Vec::new();
         for address in addresses {
-            match timeout(share, self.open_address(id, destination, address)).await {
+            match timeout(share, self.open_address(id, target, address)).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error)) => trouble.push(format!("{address}: {error}")),
                 Err(_) => trouble.push(format!("{address}: no connection within {} s", share.as_secs_f32())),
@@ -203,21 +250,23 @@ impl Connections {
     async fn open_address(
         self: &Arc<Self>,
         id: u64,
-        destination: &Destination,
+        target: &Target,
         address: SocketAddr,
     ) -> io::Result<Arc<Connection>> {
         let tcp = self.connect_tcp(address).await?;
         let (outgoing, queue) = mpsc::channel(WRITE_QUEUE);
         let connection = Arc::new(Connection {
             id,
-            destination: destination.clone(),
+            target: target.clone(),
             local: tcp.local_addr()?,
+            remote: address,
             outgoing,
             closed: AtomicBool::new(false),
             retired: CancellationToken::new(),
             opened: Instant::now(),
             heard_ms: AtomicU64::new(0),
         });
+        let destination = &target.destination;
         match (destination.transport, &self.settings.tls) {
             (Transport::Tls, Some(config)) => {
                 let name = ServerName::try_from(destination.host.clone()).map_err(io::Error::other)?;
@@ -252,20 +301,24 @@ impl Connections {
     {
         let (reader, writer) = tokio::io::split(stream);
         let out_of_use = async {
-            connection.retired.cancelled().await;
+            let pinned = connection.target.pinned.is_some();
+            tokio::select! {
+                () = connection.retired.cancelled() => (),
+                () = tokio::time::sleep(PINNED_FOR), if pinned => self.retire(&connection),
+            }
             tokio::time::sleep(self.settings.grace).await;
         };
         let reason = tokio::select! {
             reason = read(reader, &connection, &self.table) => reason,
             reason = write(writer, queue) => reason,
-            () = out_of_use => "it was silent".to_owned(),
+            () = out_of_use => "it was out of use".to_owned(),
             () = self.stop.cancelled() => "the SIP client has stopped".to_owned(),
         };
-        tracing::debug!(to = %connection.destination, reason, "a connection is closed");
+        tracing::debug!(to = %connection.target, reason, "a connection is closed");
         // In this order: a request that is opened from here on sees the flag, one before that is failed here.
         connection.closed.store(true, Ordering::SeqCst);
-        self.remove(&connection.destination, connection.id);
-        let text = format!("the connection to {} was lost: {reason}", connection.destination);
+        self.remove(&connection.target, connection.id);
+        let text = format!("the connection to {} was lost: {reason}", connection.target);
         self.table.fail_connection(&connection, &ClientError::transport(text));
     }
 }

@@ -1,5 +1,6 @@
 //! The client against plain responders over real sockets on loopback.
 
+mod peers;
 mod streams;
 mod tls;
 mod udp;

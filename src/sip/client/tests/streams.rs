@@ -31,7 +31,7 @@ async fn requests_and_responses_go_over_one_connection() {
         requests.next().await
     });
     for code in [200, 403] {
-        assert_eq!(within(client.send(register(1), &to)).await.unwrap().code, code);
+        assert_eq!(within(client.send(register(1), &to)).await.unwrap().0.code, code);
     }
     drop(client);
     // The connection ends with the client.
@@ -63,7 +63,7 @@ async fn a_peer_that_closes_fails_its_transactions_at_once_and_the_next_request_
         assert!(matches!(&error, ClientError::Transport(text) if text.contains("lost")), "{error}");
     }
     assert_eq!(client.in_flight(), 0);
-    assert_eq!(within(client.send(register(9), &to)).await.unwrap().code, 200);
+    assert_eq!(within(client.send(register(9), &to)).await.unwrap().0.code, 200);
     within(serving).await.unwrap();
 }
 
@@ -110,7 +110,7 @@ async fn a_thousand_first_requests_make_one_connection() {
         })
         .collect();
     for (number, send) in sends.into_iter().enumerate() {
-        let response = within(send).await.unwrap().unwrap();
+        let (response, _) = within(send).await.unwrap().unwrap();
         assert_eq!(response.headers.call_id(), Some(format!("call-{number}").as_str()));
     }
     assert_eq!(accepted.load(Ordering::SeqCst), 1);
@@ -147,7 +147,7 @@ async fn a_silent_connection_is_not_used_again() {
         first
     });
     assert_eq!(within(client.send(register(1), &to)).await, Err(ClientError::Timeout));
-    assert_eq!(within(client.send(register(2), &to)).await.unwrap().code, 200);
+    assert_eq!(within(client.send(register(2), &to)).await.unwrap().0.code, 200);
     assert_eq!(within(serving).await.unwrap().headers.call_id(), Some("call-1"));
 }
 
@@ -181,7 +181,7 @@ async fn the_next_address_is_tried() {
     let table = Arc::new(Table::new(timers));
     let connections = Connections::new(table, Arc::new(names), Arc::new(udp), settings, stop.clone());
     let to = Destination { host: "two.example".into(), port: address.port(), transport: Transport::Tcp };
-    let connection = within(connections.get(&to)).await.unwrap();
+    let connection = within(connections.get(&to, None)).await.unwrap();
     let (_, peer) = within(listener.accept()).await.unwrap();
     assert_eq!(connection.local(), peer);
     stop.cancel();

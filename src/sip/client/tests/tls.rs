@@ -70,6 +70,6 @@ async fn over_tls_the_certificate_must_name_the_host() {
     let error = within(client.send(register(1), &by_address)).await.unwrap_err();
     assert!(matches!(&error, ClientError::Transport(text) if text.contains("certificate")), "{error}");
     for code in [200, 202] {
-        assert_eq!(within(client.send(register(2), &to)).await.unwrap().code, code);
+        assert_eq!(within(client.send(register(2), &to)).await.unwrap().0.code, code);
     }
 }
