@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     str::FromStr,
+    time::Duration,
 };
 
 use clap::{Args, ValueEnum};
@@ -86,6 +87,12 @@ pub struct RequesterArgs {
     /// PEM file with the certificate authorities to trust for TLS to registrars [default: the system's].
     #[arg(long, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
+
+    /// Send a keep-alive (RFC 5626) over a TCP or TLS connection that was silent for so long; without an answer within 10
+    /// s the next request makes a new connection. 0 for none. Useful where a NAT, a load balancer or the registrar drops
+    /// silent connections without a word.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    pub keep_alive: u64,
 }
 
 /// Runs the subcommand until `shutdown` is cancelled.
@@ -105,6 +112,7 @@ pub async fn run(args: RequesterArgs, shutdown: CancellationToken) -> Result<(),
         sip_port: args.sip_port,
         contact: args.contact,
         tls: Some(tls),
+        keep_alive: (args.keep_alive > 0).then(|| Duration::from_secs(args.keep_alive)),
         ..Options::default()
     };
     serve(listener, options, shutdown).await
