@@ -152,7 +152,7 @@ pub enum Error {
         /// Why not.
         source: ClientError,
     },
-    /// The file of certificate authorities is of no use.
+    /// The file of certificate authorities cannot be used.
     #[error("--ca-file {path}: {problem}")]
     CaFile {
         /// The file.

@@ -91,14 +91,14 @@ pub struct RequesterArgs {
     /// Send a keep-alive (RFC 5626) over a TCP or TLS connection that was silent for so long; without an answer within 10
     /// s the next request makes a new connection. 0 for none. Useful where a NAT, a load balancer or the registrar drops
     /// silent connections without a word.
-    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, allow_negative_numbers = true, value_parser = clap::value_parser!(u64).range(0..=3600))]
     pub keep_alive: u64,
 }
 
 /// Runs the subcommand until `shutdown` is cancelled.
 ///
 /// # Errors
-/// When a port cannot be had, the CA file is of no use, or the gRPC server breaks.
+/// When a port cannot be had, the CA file cannot be used, or the gRPC server breaks.
 pub async fn run(args: RequesterArgs, shutdown: CancellationToken) -> Result<(), Error> {
     let tls = client_config(args.ca_file.as_deref())?;
     let address = args.listen;
@@ -150,6 +150,11 @@ mod tests {
         let args =
             parse(&["--mode", "proxied", "--contact", "[2001:db8::1]:5080", "--sip-port", "5090"]).unwrap();
         assert_eq!((args.mode, args.sip_port), (Mode::Proxied, 5090));
+        assert_eq!((args.keep_alive, parse(&["--keep-alive", "30"]).unwrap().keep_alive), (0, 30));
+        for bad in ["-1", "3601", "soon"] {
+            let text = parse(&["--keep-alive", bad]).unwrap_err().to_string();
+            assert!(text.contains("--keep-alive") && text.contains(bad), "{text}");
+        }
         assert_eq!(args.contact.unwrap().to_string(), "[2001:db8::1]:5080");
         assert_eq!(parse(&["--contact", "edge.example.com"]).unwrap().contact.unwrap().port, None);
     }

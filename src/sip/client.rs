@@ -283,7 +283,7 @@ impl Client {
     }
 
     /// Our own address as that destination sees it (but for NAT), with the port of the UDP socket whatever the
-    /// transport: for Contact, which must stay the same when a connection is made anew.
+    /// transport: for Contact, which must stay the same when a connection is made again.
     ///
     /// # Errors
     /// When the host is unknown, or there is no way to it.

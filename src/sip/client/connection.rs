@@ -27,7 +27,10 @@ use super::{
     tls_cause,
     transactions::TransactionLayer,
 };
-use crate::sip::message::{MAX_MESSAGE, Message, StreamParser};
+use crate::sip::{
+    message::{MAX_MESSAGE, Message, StreamParser},
+    uri::ParseError,
+};
 
 /// Messages that wait for their turn to be written to one connection; further senders wait.
 pub(super) const WRITE_QUEUE: usize = 1024;
@@ -72,10 +75,12 @@ pub(super) struct Connection {
     /// Taken out of use: it lives on until what is open on it has had its time.
     draining: CancellationToken,
     opened: Instant,
-    /// Milliseconds after `opened` at which a response to an open transaction came last.
+    /// Milliseconds after `opened` at which a response to an open transaction came last; 0 for never.
     answered_ms: AtomicU64,
     /// How often bytes of any kind came.
     reads: AtomicU64,
+    /// What was wrong with the first message that could not be read and names no transaction.
+    garbled: OnceLock<ParseError>,
 }
 
 impl fmt::Debug for Outgoing {
@@ -102,6 +107,7 @@ impl Connection {
             opened: Instant::now(),
             answered_ms: AtomicU64::new(0),
             reads: AtomicU64::new(0),
+            garbled: OnceLock::new(),
         }
     }
 
@@ -152,9 +158,14 @@ impl Connection {
         self.reads.load(Ordering::Relaxed)
     }
 
+    /// What was wrong with what came, where nothing that came could be read.
+    pub(super) fn garbled(&self) -> Option<&ParseError> {
+        self.garbled.get().filter(|_| self.answered_ms.load(Ordering::Relaxed) == 0)
+    }
+
     fn answered(&self) {
         let elapsed = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.answered_ms.store(elapsed, Ordering::Relaxed);
+        self.answered_ms.store(elapsed.max(1), Ordering::Relaxed);
     }
 
     /// Whether no transaction was answered over it for that long.
@@ -284,7 +295,9 @@ async fn read(
                 }
                 Err(error) => {
                     tracing::debug!(peer = %connection.remote, %error, "ignored a message that cannot be read");
-                    transactions.on_unreadable(&recent, &error);
+                    if !transactions.on_unreadable(&recent, &error) {
+                        let _ = connection.garbled.set(error);
+                    }
                     complete = true;
                 }
             }

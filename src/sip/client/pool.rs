@@ -173,7 +173,7 @@ impl Connections {
         connection.drain();
     }
 
-    /// Tries one address after the other. The error has the cause at each, the first address's first.
+    /// Tries one address after the other. The error has the cause at each.
     async fn open(self: &Arc<Self>, id: u64, target: &Target) -> Result<Arc<Connection>, ClientError> {
         let Target { destination, pinned } = target;
         let usable = |address| self.udp.reaches(address);
@@ -182,20 +182,22 @@ impl Connections {
             None => self.names.addresses(&destination.host, destination.port, usable).await?,
         };
         let share = self.settings.connect_within / u32::try_from(addresses.len()).unwrap_or(1).max(1);
-        let (mut causes, mut tls) = (Vec::new(), false);
+        let (mut causes, mut tls) = (Vec::new(), 0);
         for address in &addresses {
             let error = match self.open_address(id, target, *address, share).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => error,
             };
-            tls |= matches!(error, ConnectError::Tls(_));
+            // Causes of TLS come first: they are what has to be set right.
+            let place = if matches!(error, ConnectError::Tls(_)) { tls } else { causes.len() };
+            tls += usize::from(matches!(error, ConnectError::Tls(_)));
             let (ConnectError::Tls(cause) | ConnectError::Transport(cause)) = error;
             // A destination that is an address is named by the caller.
             let named = destination.host.parse::<IpAddr>().is_ok();
-            causes.push(if named { cause } else { format!("{cause}, at {address}") });
+            causes.insert(place, if named { cause } else { format!("{cause}, at {address}") });
         }
         let causes = causes.join("; ").into();
-        Err(if tls { ClientError::Tls(causes) } else { ClientError::Transport(causes) })
+        Err(if tls > 0 { ClientError::Tls(causes) } else { ClientError::Transport(causes) })
     }
 
     async fn open_address(

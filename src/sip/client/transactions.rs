@@ -99,7 +99,11 @@ struct Entry {
 impl Entry {
     /// Why there is no final response when Timer F fires.
     fn timeout(&self) -> ClientError {
-        match (&self.unreadable, self.provisional) {
+        let garbled = match &self.flow {
+            Flow::Stream(connection) => connection.garbled(),
+            Flow::Datagram(_) => None,
+        };
+        match (self.unreadable.as_ref().or(garbled), self.provisional) {
             (Some(error), _) => ClientError::Unreadable(error.to_string().into()),
             (None, Some(code)) => ClientError::OnlyProvisional(code),
             (None, None) => ClientError::Timeout,
@@ -222,15 +226,17 @@ impl TransactionLayer {
     }
 
     /// Notes, for the transactions named in bytes that are no message, that a response came and could not be read. They
-    /// go on: a better one may follow.
-    pub(super) fn on_unreadable(&self, bytes: &[u8], error: &ParseError) {
+    /// go on: a better one may follow. Returns whether there is such a transaction.
+    pub(super) fn on_unreadable(&self, bytes: &[u8], error: &ParseError) -> bool {
         let branches = Branch::find_all(bytes);
-        let mut state = self.lock();
+        let (mut state, mut named) = (self.lock(), false);
         for branch in branches {
             if let Some(entry) = state.get_mut(branch) {
                 entry.unreadable = Some(error.clone());
+                named = true;
             }
         }
+        named
     }
 
     /// Ends the transactions named in bytes after which a stream cannot be taken apart any more: one of them was
@@ -314,7 +320,7 @@ impl TransactionLayer {
             state.take(number)
         };
         drop(state);
-        // After the lock is given back: it may be the last hold on a connection.
+        // After the lock is given back: it may hold the last reference to a connection.
         drop(dropped);
     }
 }

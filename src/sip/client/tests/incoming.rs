@@ -171,7 +171,7 @@ async fn n10_a_response_never_goes_to_another_host() {
     for via in [
         format!("SIP/2.0/UDP {at};branch=z9hG4bK1;rport"),
         format!("SIP/2.0/UDP {at};branch=z9hG4bK1;rport={};received=127.0.0.2", at.port()),
-        format!("SIP/2.0/UDP 127.0.0.2;maddr=127.0.0.2;received=127.0.0.2;branch=z9hG4bK1"),
+        "SIP/2.0/UDP 127.0.0.2;maddr=127.0.0.2;received=127.0.0.2;branch=z9hG4bK1".to_owned(),
     ] {
         socket.send_to(text("OPTIONS", &via, TO, "").as_bytes(), ours).await.unwrap();
         let response = receive(&socket).await;

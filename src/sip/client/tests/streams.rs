@@ -18,7 +18,7 @@ async fn requests_and_responses_go_over_one_connection() {
             let asked = requests.next().await.unwrap();
             let via = asked.headers.via().unwrap();
             assert_eq!((via.transport.as_str(), via.port), ("TCP", Some(peer.port())));
-            // A keep-alive, a request of the server's own, a message that makes no sense, then the answers, byte by byte.
+            // A keep-alive, a request of the server's own, a message that cannot be read, then the answers, byte by byte.
             let mut bytes =
                 b"\r\n\r\nOPTIONS sip:x SIP/2.0\r\nContent-Length: 2\r\n\r\nhiNONSENSE\r\nl: 0\r\n\r\n"
                     .to_vec();
@@ -68,19 +68,28 @@ async fn a_peer_that_closes_fails_its_transactions_at_once_and_the_next_request_
 }
 
 #[tokio::test]
-async fn a_peer_that_does_not_speak_sip_fails_its_transactions_at_once() {
-    let (listener, address) = listen().await;
-    let client = client(Timers::default());
-    tokio::spawn(async move {
-        loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            stream.write_all(b"220 mail.example ESMTP\r\nhello\r\n\r\n").await.unwrap();
-            let _ = stream.read_to_end(&mut Vec::new()).await;
+async fn a_peer_that_does_not_speak_sip_is_said_to_do_so() {
+    // The one cannot be taken apart into messages, the other can.
+    for banner in
+        ["220 mail.example ESMTP\r\nContent-Length: x\r\n\r\n", "NONSENSE\r\nContent-Length: 0\r\n\r\n"]
+    {
+        let (listener, address) = listen().await;
+        let client = client(quick());
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                stream.write_all(banner.as_bytes()).await.unwrap();
+                let _ = stream.read_to_end(&mut Vec::new()).await;
+            }
+        });
+        match within(client.send(register(1), &destination(address, Transport::Tcp))).await.unwrap_err() {
+            ClientError::ConnectionLost(text) => {
+                assert!(text.starts_with("what the peer sent cannot be taken apart"), "{text}");
+            }
+            ClientError::Unreadable(text) => assert!(text.contains("start line"), "{text}"),
+            other => panic!("{other:?}"),
         }
-    });
-    let error = within(client.send(register(1), &destination(address, Transport::Tcp))).await.unwrap_err();
-    let expected = "what the peer sent cannot be taken apart";
-    assert!(matches!(&error, ClientError::ConnectionLost(text) if text.contains(expected)), "{error}");
+    }
 }
 
 #[tokio::test]
