@@ -167,6 +167,11 @@ impl Edges {
         self.get(id).is_some_and(|edge| edge.outage.is_down())
     }
 
+    /// Since when it has been down.
+    pub fn down_since(&self, id: EdgeId) -> Option<Moment> {
+        self.get(id)?.outage.since()
+    }
+
     /// A trunk waits for an EdgePort.
     pub fn wait(&mut self, id: EdgeId, urgency: Urgency, slot: u32, stamp: u32) {
         if let Some(edge) = self.get_mut(id) {

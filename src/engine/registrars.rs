@@ -181,6 +181,21 @@ impl Registrars {
         }
     }
 
+    /// Those in the queue of a registrar, by slot and stamp.
+    pub fn waiting(&self, id: u32) -> Vec<(u32, u32)> {
+        let queue = self.get(id).map(|registrar| registrar.queue.iter());
+        queue.into_iter().flatten().map(|Reverse((_, slot, stamp))| (*slot, *stamp)).collect()
+    }
+
+    /// A person wants to know how a host is: the next probe may go at once.
+    pub fn probe_now(&mut self, host: &str, now: Moment) {
+        let Some(id) = self.by_host.get(host).copied() else { return };
+        if let Some(registrar) = self.get_mut(id) {
+            registrar.outage.probe_now(now);
+            self.place(id, now);
+        }
+    }
+
     /// Where a registrar belongs now: among the ready ones, among those that wait for a token, a probe or the end of a
     /// hold, or nowhere.
     fn place(&mut self, id: u32, now: Moment) {
