@@ -31,6 +31,7 @@ mod outage;
 pub mod packed;
 mod registrars;
 mod report;
+mod restore;
 mod rivals;
 mod search;
 mod sync;
@@ -338,7 +339,7 @@ impl Engine {
     /// At most `most` changes to write to the store. [`Engine::put_back`] takes back what could not be written.
     pub fn take_changes(&mut self, most: usize, now: Now) -> Vec<Change> {
         let (known, at_least) = (&self.known, self.at_least);
-        let known = |reference: &str| Some(sync::by_this_clock(known.get(reference)?, at_least, now));
+        let known = |reference: &str| Some(restore::by_this_clock(known.get(reference)?, at_least, now));
         self.fleet.take_changes(most, known, &mut EdgeNames::new(&self.edges), now)
     }
 

@@ -22,8 +22,6 @@ const MAX_TOO_BRIEF: u8 = 2;
 /// so of less than an hour only (RFC 3261 §10.3). One that says so whatever is asked must not have everybody ask for a day:
 /// what is bound for so long is not looked after for so long.
 const LONGEST_GUESS: u32 = 3_600;
-/// Bindings beside the current one that are remembered.
-const MAX_EARLIER: usize = 4;
 /// A CSeq in an answer that is further ahead than this is not believed.
 const MAX_CSEQ_LEAP: u32 = 1_000;
 
@@ -156,27 +154,6 @@ impl Registration {
             }
             Verdict::UnknownAccount { .. } => self.maybe_bound.remove_all(sent.same),
             _ => {}
-        }
-    }
-
-    /// What was bound elsewhere stays bound until it expires: another URI, or another EdgePort and so another Contact.
-    fn note_earlier(&mut self, new: Binding, sent: Sent<'_>) {
-        let same_contact = |held: &Binding| {
-            held.edge == new.edge && (held.position == new.position || sent.same.contains(held.position))
-        };
-        let before = self.binding.filter(|held| held.expires_at > sent.at && !same_contact(held));
-        if before.is_none() && self.earlier_bindings().is_empty() {
-            return;
-        }
-        let earlier = &mut self.trouble_mut().earlier;
-        earlier.retain(|held| held.expires_at > sent.at && !same_contact(held));
-        if let Some(before) = before {
-            earlier.retain(|held| (held.edge, held.position) != (before.edge, before.position));
-            // The oldest ones expire first.
-            if earlier.len() >= MAX_EARLIER {
-                earlier.remove(0);
-            }
-            earlier.push(before);
         }
     }
 
