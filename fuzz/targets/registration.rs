@@ -155,7 +155,12 @@ impl World {
             same: Positions::from_iter([u8::try_from(uri).unwrap()]),
             preferred_edge: attempt.edge == 0,
             edge: attempt.bound_edge.unwrap_or(EdgeId(attempt.edge.into())),
-            around: Around { others_register: what & 16 != 0, has_credentials: true, ..Around::default() },
+            around: Around {
+                others_registered: (what & 16 != 0).then_some(self.now.at),
+                edge_responded: (what & 32 != 0).then_some(self.now.at),
+                has_credentials: true,
+                ..Around::default()
+            },
             at: self.now.at,
         };
         // It takes its time.

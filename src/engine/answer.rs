@@ -107,7 +107,7 @@ impl Engine {
             self.registrar_responded(flight.registrar, now);
         }
         if matches!(verdict, Some(Verdict::Registered { .. })) && flight.attempt.purpose != Purpose::Leave {
-            self.registrars.registered(flight.registrar, flight.slot, now.at);
+            self.registrars.registered(flight.registrar, flight.slot, flight.sent_at);
         }
     }
 
@@ -117,13 +117,24 @@ impl Engine {
         let registrar = self.registrars.host(flight.registrar).to_owned();
         self.notice(Notice::RegistrarDown { registrar, message: message.to_owned() });
         self.settle_waiting(row, now);
+        self.note_all_blocked(flight.registrar, now);
     }
 
     fn registrar_responded(&mut self, registrar: u32, now: Now) {
         if let Some(since) = self.registrars.revived(registrar, now.at) {
             let after_ms = now.at.since(since);
-            let registrar = self.registrars.host(registrar).to_owned();
-            self.notice(Notice::RegistrarBack { registrar, after_ms });
+            let name = self.registrars.host(registrar).to_owned();
+            self.notice(Notice::RegistrarBack { registrar: name, after_ms });
+            self.note_all_blocked(registrar, now);
+        }
+    }
+
+    /// Those that wait for a registrar that is down now, or no longer.
+    fn note_all_blocked(&mut self, registrar: u32, now: Now) {
+        for (slot, stamp) in self.registrars.waiting(registrar) {
+            if self.fleet.get(slot).is_some_and(|entry| entry.stamp == stamp) {
+                self.note_blocked(slot, now);
+            }
         }
     }
 
@@ -136,7 +147,7 @@ impl Engine {
     }
 
     fn edge_responded(&mut self, flight: &Flight, now: Now) {
-        let Some((since, waiting)) = self.edges.responded(flight.edge, now.at) else { return };
+        let Some((since, waiting)) = self.edges.responded(flight.edge, flight.sent_at) else { return };
         let edge_port = self.edges.shown(flight.edge).to_owned();
         self.notice(Notice::EdgePortBack { edge_port, after_ms: now.at.since(since) });
         for (slot, stamp) in waiting {
@@ -163,7 +174,7 @@ impl Engine {
         answer: &Result<Reply, SendError>,
         now: Now,
     ) -> (Option<Verdict>, String) {
-        let (others_register, alone) = self.registrars.company(flight.registrar, flight.slot, now.at);
+        let (others_registered, alone) = self.registrars.company(flight.registrar, flight.slot);
         let Some(entry) = self.fleet.get_mut(flight.slot) else { return (None, String::new()) };
         let trunk = entry.trunk.open();
         let plan = Plan {
@@ -178,7 +189,8 @@ impl Engine {
             registrar: &registrar,
             edge_port: self.edges.shown(flight.edge),
             edge: self.edges.standing(flight.edge, flight.sent_at),
-            others_register,
+            others_registered,
+            edge_responded: self.edges.last_response(flight.edge),
             alone,
             has_credentials: trunk.has_credentials(),
         };

@@ -5,14 +5,17 @@ use rand::RngExt;
 use super::{
     Engine, Send,
     edges::Passage,
+    fleet::Slot,
     in_flight::Flight,
     packed::{TrunkView, UriKey},
     position,
-    registrars::{Admission, BRIEF},
+    registrars::{Admission, BRIEF, Urgency},
     way::Gate,
 };
 use crate::registration::{
-    EdgeId, Plan, Registration, UriChoice, request, schedule,
+    EdgeId, Plan, Registration, UriChoice,
+    reply::Reason,
+    request, schedule,
     time::{Moment, Now},
 };
 
@@ -123,6 +126,11 @@ impl Engine {
 
     /// Puts a trunk into the queue of the registrar that its next attempt goes to, whatever that is like.
     pub(super) fn queue(&mut self, slot: u32, now: Now) {
+        self.queue_as(slot, None, now);
+    }
+
+    /// As [`Engine::queue`], with another urgency than its own.
+    pub(super) fn queue_as(&mut self, slot: u32, urgency: Option<Urgency>, now: Now) {
         let Some(entry) = self.fleet.get_mut(slot) else { return };
         if entry.registration.in_flight() || entry.trunk.open().uris() == 0 {
             return;
@@ -132,13 +140,38 @@ impl Engine {
         // Never used twice, so that an entry of a slot's former owner does not count for the next one.
         self.stamp = self.stamp.wrapping_add(1);
         entry.stamp = self.stamp;
-        let (urgency, stamp) = (entry.registration.urgency(), entry.stamp);
+        let (urgency, stamp) = (urgency.unwrap_or(entry.registration.urgency()), entry.stamp);
         if let Some(left) = entry.registration.left(now.at) {
             self.timers.arm(now.at.plus(left), slot);
         }
         self.fleet.set_queued(slot, true);
         let registrar = self.registrars.id_of(&host, now.at);
         self.registrars.wait(registrar, urgency, slot, stamp, now.at);
+        self.note_blocked(slot, now);
+    }
+
+    /// Counts a queued trunk as in trouble while what it needs is down, and no longer.
+    pub(super) fn note_blocked(&mut self, slot: u32, now: Now) {
+        let Some(entry) = self.fleet.get(slot).filter(|entry| entry.queued()) else { return };
+        let due = entry.registration.due() <= now.at && !entry.registration.probes_next();
+        let blocked = due && self.what_is_down(entry, now).is_some();
+        if blocked != entry.blocked() {
+            self.fleet.set_blocked(slot, blocked);
+            self.recount(slot, now);
+        }
+    }
+
+    /// What the next attempt of a trunk needs and is down: the EdgePort, else the registrar. Reason and words.
+    pub(super) fn what_is_down(&self, entry: &Slot, now: Now) -> Option<(Reason, String)> {
+        let trunk = entry.trunk.open();
+        let edge = self.edges.choose(&trunk, entry.registration.ranks().1, now.at);
+        if self.edges.is_down(edge) {
+            let what = format!("EdgePort {} is down", self.edges.shown(edge));
+            return Some((Reason::EdgePortFailed, what));
+        }
+        let host = next_host(&entry.registration, &trunk, &trunk.order(), now.at);
+        let (_, message) = self.registrars.down(&host)?;
+        Some((Reason::RegistrarDown, format!("registrar {host} is down: {message}")))
     }
 
     /// Whether a trunk backs off only because its registrar, or its EdgePort, is down: then it waits for the return, not for
@@ -203,6 +236,7 @@ impl Engine {
             // It stays queued, at the EdgePort.
             let entry = self.fleet.get(slot)?;
             self.edges.wait(edge, entry.registration.urgency(), slot, entry.stamp);
+            self.note_blocked(slot, now);
             return None;
         }
         let min_expires = self.registrars.min_expires(registrar);

@@ -32,7 +32,8 @@ struct Edge {
     outage: Outage,
     /// The last pause while it was passed over.
     pause: u64,
-    responded_at: Option<Moment>,
+    /// When the latest request was sent that was answered through it.
+    responded: Option<Moment>,
     /// Those that wait for it: urgency, slot and stamp.
     waiting: BinaryHeap<Reverse<(Urgency, u32, u32)>>,
     /// The slot that was let through to probe it, and until when it is awaited: it may be held up elsewhere, or be gone.
@@ -90,7 +91,7 @@ impl Edges {
             region: edge_port.region.clone(),
             outage: Outage::default(),
             pause: 0,
-            responded_at: None,
+            responded: None,
             waiting: BinaryHeap::new(),
             candidate: None,
         });
@@ -166,6 +167,11 @@ impl Edges {
         self.get(id).is_some_and(|edge| edge.outage.is_down())
     }
 
+    /// Since when it has been down.
+    pub fn down_since(&self, id: EdgeId) -> Option<Moment> {
+        self.get(id)?.outage.since()
+    }
+
     /// A trunk waits for an EdgePort.
     pub fn wait(&mut self, id: EdgeId, urgency: Urgency, slot: u32, stamp: u32) {
         if let Some(edge) = self.get_mut(id) {
@@ -210,10 +216,10 @@ impl Edges {
         }
     }
 
-    /// Something came through it. Where it was down, returns since when and those who wait for it, by slot and stamp.
-    pub fn responded(&mut self, id: EdgeId, now: Moment) -> Option<(Moment, Vec<(u32, u32)>)> {
+    /// The answer to a request that was sent then came through it. Where it was down, returns since when and those who wait for it, by slot and stamp.
+    pub fn responded(&mut self, id: EdgeId, sent_at: Moment) -> Option<(Moment, Vec<(u32, u32)>)> {
         let edge = self.get_mut(id)?;
-        edge.responded_at = Some(now);
+        edge.responded = edge.responded.max(Some(sent_at));
         (edge.pause, edge.candidate) = (0, None);
         let since = edge.outage.alive()?;
         let waiting = std::mem::take(&mut edge.waiting).into_sorted_vec();
@@ -242,12 +248,17 @@ impl Edges {
         edge.outage.failed(slot, registrar, pause, now, rng)
     }
 
+    /// When the latest request was sent that was answered through an EdgePort.
+    pub fn last_response(&self, id: EdgeId) -> Option<Moment> {
+        self.get(id)?.responded
+    }
+
     /// How an EdgePort stands, for one that sent a request through it then.
     pub fn standing(&self, id: EdgeId, sent_at: Moment) -> EdgeStanding {
         match self.get(id) {
             Some(edge) if edge.outage.is_down() => EdgeStanding::Silent,
-            Some(Edge { responded_at: Some(at), .. }) if *at >= sent_at => EdgeStanding::Answering,
-            Some(Edge { responded_at: None, .. }) => EdgeStanding::NeverAnswered,
+            Some(Edge { responded: Some(at), .. }) if *at >= sent_at => EdgeStanding::Answering,
+            Some(Edge { responded: None, .. }) => EdgeStanding::NeverAnswered,
             _ => EdgeStanding::Unknown,
         }
     }

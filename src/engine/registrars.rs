@@ -167,16 +167,31 @@ impl Registrars {
         self.get(id).map_or(0, |registrar| registrar.min_expires_s)
     }
 
-    /// Whether another slot has registered there within the last minutes, and whether no other one uses it.
-    pub fn company(&self, id: u32, slot: u32, now: Moment) -> (bool, bool) {
-        let of = |one: &Registrar| (one.others_register(slot, now), one.is_only_of(slot));
-        self.get(id).map_or((false, false), of)
+    /// When the latest request was sent by which another slot registered there, and whether no other one uses it.
+    pub fn company(&self, id: u32, slot: u32) -> (Option<Moment>, bool) {
+        let of = |one: &Registrar| (one.others_registered(slot), one.is_only_of(slot));
+        self.get(id).map_or((None, false), of)
     }
 
     /// Puts a trunk into the queue of a registrar.
     pub fn wait(&mut self, id: u32, urgency: Urgency, slot: u32, stamp: u32, now: Moment) {
         if let Some(registrar) = self.get_mut(id) {
             registrar.queue.push(Reverse((urgency, slot, stamp)));
+            self.place(id, now);
+        }
+    }
+
+    /// Those in the queue of a registrar, by slot and stamp.
+    pub fn waiting(&self, id: u32) -> Vec<(u32, u32)> {
+        let queue = self.get(id).map(|registrar| registrar.queue.iter());
+        queue.into_iter().flatten().map(|Reverse((_, slot, stamp))| (*slot, *stamp)).collect()
+    }
+
+    /// A person wants to know how a host is: the next probe may go at once.
+    pub fn probe_now(&mut self, host: &str, now: Moment) {
+        let Some(id) = self.by_host.get(host).copied() else { return };
+        if let Some(registrar) = self.get_mut(id) {
+            registrar.outage.probe_now(now);
             self.place(id, now);
         }
     }
@@ -317,10 +332,10 @@ impl Registrars {
         since
     }
 
-    /// A slot has registered at a registrar.
-    pub fn registered(&mut self, id: u32, slot: u32, now: Moment) {
+    /// A slot has registered at a registrar, by a request that was sent then.
+    pub fn registered(&mut self, id: u32, slot: u32, sent_at: Moment) {
         if let Some(registrar) = self.get_mut(id) {
-            registrar.registered(slot, now);
+            registrar.registered(slot, sent_at);
         }
     }
 

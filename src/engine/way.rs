@@ -90,6 +90,8 @@ pub(super) struct Way {
     breaker: Breaker,
     refusals: u32,
     deadlines: u32,
+    /// The connection is lost.
+    lost: bool,
     health: Health,
 }
 
@@ -107,6 +109,7 @@ impl Way {
             breaker: Breaker::Closed,
             refusals: 0,
             deadlines: 0,
+            lost: false,
             health: Health::default(),
         }
     }
@@ -325,8 +328,8 @@ impl Way {
     /// The connection was lost, or is back. A connection alone is no answer: where calls have failed, only the answer to one
     /// tells that the Requester works again. A load balancer with nothing behind it takes connections, too.
     pub fn link_changed(&mut self, lost: bool, now: Now) -> Option<u64> {
-        // A Requester that was not asked so far says nothing by a connection.
-        if !lost && (self.is_open() || self.health.ok.is_none()) {
+        let changed = std::mem::replace(&mut self.lost, lost) != lost;
+        if !changed || (!lost && self.is_open()) {
             return None;
         }
         let wrong = (Fault::Unreachable, Some("the connection to the Requester is lost"));

@@ -22,8 +22,6 @@ const MAX_TOO_BRIEF: u8 = 2;
 /// so of less than an hour only (RFC 3261 §10.3). One that says so whatever is asked must not have everybody ask for a day:
 /// what is bound for so long is not looked after for so long.
 const LONGEST_GUESS: u32 = 3_600;
-/// Bindings beside the current one that are remembered.
-const MAX_EARLIER: usize = 4;
 /// A CSeq in an answer that is further ahead than this is not believed.
 const MAX_CSEQ_LEAP: u32 = 1_000;
 
@@ -49,10 +47,11 @@ impl Registration {
             expires: attempt.expires,
             tags: &plan.settings.tags,
             without_tags: attempt.without_tags,
+            sent_at: sent.at,
             took_ms: now.at.since(sent.at),
             held,
             never_registered: self.binding.is_none(),
-            silent_before: self.trouble.as_ref().is_some_and(|trouble| trouble.silent),
+            silent_since: self.trouble.as_ref().and_then(|trouble| trouble.silent_since),
             refused_before: self.trouble.as_ref().is_some_and(|trouble| trouble.rejections > 0),
             around: sent.around,
         };
@@ -78,10 +77,10 @@ impl Registration {
             }
             _ => {}
         }
-        if let Some(trouble) = self.trouble.as_mut() {
-            trouble.silent = verdict == Verdict::Silent;
-        } else if verdict == Verdict::Silent {
-            self.trouble_mut().silent = true;
+        if verdict == Verdict::Silent {
+            self.trouble_mut().silent_since.get_or_insert(sent.at);
+        } else if let Some(trouble) = self.trouble.as_mut() {
+            trouble.silent_since = None;
         }
         let guessed = self.trouble.as_ref().map_or(0, |trouble| trouble.guessed_tags);
         if matches!(verdict, Verdict::Registered { .. }) {
@@ -155,27 +154,6 @@ impl Registration {
             }
             Verdict::UnknownAccount { .. } => self.maybe_bound.remove_all(sent.same),
             _ => {}
-        }
-    }
-
-    /// What was bound elsewhere stays bound until it expires: another URI, or another EdgePort and so another Contact.
-    fn note_earlier(&mut self, new: Binding, sent: Sent<'_>) {
-        let same_contact = |held: &Binding| {
-            held.edge == new.edge && (held.position == new.position || sent.same.contains(held.position))
-        };
-        let before = self.binding.filter(|held| held.expires_at > sent.at && !same_contact(held));
-        if before.is_none() && self.earlier_bindings().is_empty() {
-            return;
-        }
-        let earlier = &mut self.trouble_mut().earlier;
-        earlier.retain(|held| held.expires_at > sent.at && !same_contact(held));
-        if let Some(before) = before {
-            earlier.retain(|held| (held.edge, held.position) != (before.edge, before.position));
-            // The oldest ones expire first.
-            if earlier.len() >= MAX_EARLIER {
-                earlier.remove(0);
-            }
-            earlier.push(before);
         }
     }
 

@@ -3,6 +3,7 @@
 use super::{
     explain::explain,
     reply::{Cause, Hold, Reason, Verdict},
+    time::Moment,
 };
 use crate::ports::{Authentication, Hop, Local, LocalKind, Reply, SendError};
 
@@ -12,6 +13,8 @@ pub(super) const MAX_EXPIRES: u32 = 86_400;
 pub const MADE_UP_FROM: u64 = 30_000;
 /// How far an expiry may be off from what is left of another binding, in seconds, to be taken for that binding's.
 const SAME_BINDING: u64 = 2;
+/// Trunks register at the same time where it is within so many milliseconds.
+const SAME_TIME: u64 = 2 * 60 * 1_000;
 /// What Routr's Java Requester says in the 503 that it makes up when a connection fails.
 const JAVA_TRANSPORT_ERROR: &str = "transport error";
 
@@ -24,14 +27,16 @@ pub struct Asked<'a> {
     pub tags: &'a [String],
     /// Those that were left out already, one bit for each.
     pub without_tags: u32,
+    /// When it was sent.
+    pub sent_at: Moment,
     /// How long the response took, in milliseconds.
     pub took_ms: u64,
     /// The binding that was held when the request was sent.
     pub held: Option<Held>,
     /// The trunk has never been registered with what it offers now.
     pub never_registered: bool,
-    /// The attempt before this one met with silence.
-    pub silent_before: bool,
+    /// The attempt before this one met with silence: when the first of those in a row was sent.
+    pub silent_since: Option<Moment>,
     /// The attempt before this one was refused, or taken for that.
     pub refused_before: bool,
     /// What others have met with.
@@ -58,8 +63,10 @@ pub struct Around<'a> {
     pub edge_port: &'a str,
     /// How the EdgePort stands.
     pub edge: EdgeStanding,
-    /// Another trunk has registered at this registrar within the last minutes.
-    pub others_register: bool,
+    /// When the latest REGISTER of another trunk was sent that this registrar accepted.
+    pub others_registered: Option<Moment>,
+    /// When the latest request was sent that was answered through this EdgePort.
+    pub edge_responded: Option<Moment>,
     /// No other trunk uses this registrar.
     pub alone: bool,
     /// The trunk has a password that could be offered again and again.
@@ -189,11 +196,16 @@ fn judge_reply(reply: &Reply, asked: Asked<'_>) -> Verdict {
 fn judge_silence(at: Option<Hop>, asked: Asked<'_>) -> Verdict {
     let around = asked.around;
     let through_an_edge_port = at != Some(Hop::Registrar) && around.has_credentials && asked.expires > 0;
-    // Registrar and EdgePort both work for others, so it is this trunk: else one of them may have died.
-    let works_for_others =
-        around.others_register && (around.edge == EdgeStanding::Answering || asked.silent_before);
-    let never_worked = asked.silent_before && asked.never_registered && around.alone;
-    let its_own = works_for_others || never_worked || asked.refused_before;
+    // Registrar and EdgePort both worked for others after that, so it is this trunk: else one of them may have died.
+    let worked_since = |then| {
+        let since = |worked: Option<Moment>| worked.is_some_and(|worked| worked >= then);
+        since(around.others_registered) && since(around.edge_responded)
+    };
+    // A trunk that has never registered may as well have the wrong password from the start.
+    let never = asked.never_registered && worked_since(asked.sent_at.minus(SAME_TIME));
+    let never_alone = asked.never_registered && asked.silent_since.is_some() && around.alone;
+    let this_trunks = worked_since(asked.silent_since.unwrap_or(asked.sent_at));
+    let its_own = this_trunks || never || never_alone || asked.refused_before;
     if through_an_edge_port && asked.took_ms >= MADE_UP_FROM && its_own {
         Verdict::Rejected { inferred: true }
     } else {

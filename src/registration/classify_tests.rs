@@ -196,7 +196,8 @@ fn timeout(seconds: u64, change: impl FnOnce(&mut Asked<'_>)) -> (Verdict, Cause
         has_credentials: true,
         ..Around::default()
     };
-    let mut asked = Asked { expires: 600, took_ms: seconds * 1_000, around, ..Asked::default() };
+    let (sent_at, took_ms) = (Moment(1_000_000), seconds * 1_000);
+    let mut asked = Asked { expires: 600, sent_at, took_ms, around, ..Asked::default() };
     change(&mut asked);
     let reply = Reply { code: Some(408), phrase: "Request Timeout".into(), ..Reply::default() };
     judge(&Ok(reply), asked)
@@ -238,16 +239,43 @@ fn f4_a_timeout_that_is_this_trunks_alone_is_taken_for_refused_credentials() {
         inferred
     };
     assert!(!inferred(|_| {}), "one alone says nothing");
+    // It was sent at 1,000,000; others registered after that, and its EdgePort worked.
+    let after = |asked: &mut Asked<'_>| {
+        asked.around.others_registered = Some(Moment(1_000_000));
+        asked.around.edge_responded = Some(Moment(1_000_500));
+    };
+    assert!(inferred(after));
+    assert!(
+        !inferred(|asked| asked.around.others_registered = Some(Moment(1_000_500))),
+        "its EdgePort may have died"
+    );
+    assert!(
+        !inferred(|asked| asked.around.edge_responded = Some(Moment(1_000_500))),
+        "its registrar may have died"
+    );
+    let before = |asked: &mut Asked<'_>| {
+        asked.around.others_registered = Some(Moment(990_000));
+        asked.around.edge_responded = Some(Moment(990_000));
+    };
+    assert!(!inferred(before), "both may have died since");
     assert!(inferred(|asked| {
-        asked.around.others_register = true;
-        asked.around.edge = EdgeStanding::Answering;
+        asked.around.others_registered = Some(Moment(990_000));
+        asked.around.edge_responded = Some(Moment(990_000));
+        asked.silent_since = Some(Moment(980_000));
     }));
-    assert!(!inferred(|asked| asked.around.others_register = true), "its EdgePort may have died");
-    assert!(inferred(|asked| (asked.around.others_register, asked.silent_before) = (true, true)));
     assert!(inferred(|asked| {
-        (asked.silent_before, asked.never_registered, asked.around.alone) = (true, true, true);
+        asked.around.others_registered = Some(Moment(990_000));
+        asked.around.edge_responded = Some(Moment(990_000));
+        asked.never_registered = true;
     }));
-    assert!(!inferred(|asked| (asked.silent_before, asked.never_registered) = (true, true)));
+    let twice = |asked: &mut Asked<'_>| {
+        (asked.silent_since, asked.never_registered) = (Some(Moment(900_000)), true);
+    };
+    assert!(!inferred(twice), "it may be the registrar");
+    assert!(inferred(|asked| {
+        (asked.silent_since, asked.never_registered) = (Some(Moment(900_000)), true);
+        asked.around.alone = true;
+    }));
     assert!(inferred(|asked| asked.refused_before = true));
     assert!(!inferred(|asked| {
         (asked.refused_before, asked.around.has_credentials) = (true, false);

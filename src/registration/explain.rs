@@ -88,10 +88,10 @@ fn not_sent(code: Option<u16>, asked: &str) -> (Reason, String) {
 
 fn inferred_rejection(asked: Asked<'_>) -> Cause {
     let around = asked.around;
-    let evidence = if around.others_register {
+    let evidence = if around.others_registered.is_some() {
         "while other trunks register there"
     } else {
-        "twice in a row, and the trunk has never registered"
+        "again and again, and the trunk has never registered"
     };
     let message = format!(
         "check username and password: no response from registrar {} within {} s through EdgePort {}, {evidence}; an EdgePort \

@@ -39,7 +39,7 @@ impl Registration {
     pub(super) fn leaves_through(&self, plan: &Plan<'_>) -> Option<EdgeId> {
         let bound = self.binding?.edge;
         let last_try = self.trouble.as_ref().is_some_and(|trouble| {
-            trouble.leaves + 1 >= MAX_LEAVES && trouble.silent && !plan.is_configured(bound)
+            trouble.leaves + 1 >= MAX_LEAVES && trouble.silent_since.is_some() && !plan.is_configured(bound)
         });
         (!last_try).then_some(bound)
     }

@@ -1,6 +1,6 @@
 //! One request until its final response, digest challenges answered on the way.
 
-use super::draft::MAX_CSEQ;
+use super::{draft::MAX_CSEQ, resend};
 use crate::{
     environment,
     sip::{
@@ -83,7 +83,8 @@ impl Exchange {
     pub async fn run(&mut self, client: &Client) -> Result<Response, ClientError> {
         let mut answered = Answered::default();
         loop {
-            let response = client.send(&self.request, &self.destination).await?;
+            let (response, _peer) =
+                resend::send(client, &mut self.request, &mut self.cseq, &self.destination, None).await?;
             if !self.answer(&response, &mut answered) {
                 return Ok(response);
             }

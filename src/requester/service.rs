@@ -5,14 +5,17 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Options,
+    Mode, Options,
     check::RequestError,
     draft::{ContactPlan, Draft},
     exchange::Exchange,
     local, reply,
 };
 use crate::{
-    proto::requester::{SendMessageRequest, SendMessageResponse, requester_server::Requester},
+    proto::{
+        extension::Hop,
+        requester::{SendMessageRequest, SendMessageResponse, requester_server::Requester},
+    },
     sip::{
         client::{Client, ClientError, Destination},
         message as sip,
@@ -71,6 +74,10 @@ impl RequesterService {
 
     async fn answer(&self, draft: Draft) -> Result<SendMessageResponse, Status> {
         let started = Instant::now();
+        let at = match self.options.mode {
+            Mode::Direct => Hop::Registrar,
+            Mode::Proxied => Hop::EdgePort,
+        };
         let Draft { request, destination, credentials, contact, cseq } = draft;
         let mut exchange = Exchange { request, cseq, destination, credentials };
         let sent = timeout(self.options.answer_within, self.send(&mut exchange, contact)).await;
@@ -83,7 +90,7 @@ impl RequesterService {
             Err(error) => {
                 let failure = local::from_client(error).map_err(refused)?;
                 tracing::debug!(host, what = failure.what(), "no answer");
-                local::write(&failure, &exchange.request, &exchange.destination, started.elapsed())
+                local::write(&failure, at, &exchange.request, &exchange.destination, started.elapsed())
             }
         };
         Ok(SendMessageResponse { message: Some(message) })

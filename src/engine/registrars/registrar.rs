@@ -14,8 +14,6 @@ const PATIENCE: u64 = 1_000;
 const MAX_LATENCY: u64 = 5_000;
 /// Between two requests to a registrar that responds to none of them, in milliseconds: doubled from the first to the second.
 const UNANSWERED_GAP: (u64, u64) = (1_000, 8_000);
-/// Trunks are said to register at the same time as another one within so many milliseconds.
-const SAME_TIME: u64 = 5 * 60 * 1_000;
 
 /// See the module.
 #[derive(Debug)]
@@ -37,7 +35,7 @@ pub(super) struct Registrar {
     /// It has responded since the start, or since the last outage.
     answered: bool,
     latency_ms: u64,
-    /// The last two slots that registered, and when.
+    /// The last two slots that registered, and when their requests were sent.
     registered: [Option<(u32, Moment)>; 2],
     /// The slot that has used it, where there was one alone.
     only: Option<u32>,
@@ -138,18 +136,20 @@ impl Registrar {
         self.down_message = message.into();
     }
 
-    /// A slot has registered.
-    pub fn registered(&mut self, slot: u32, now: Moment) {
+    /// A slot has registered, by a request that was sent then.
+    pub fn registered(&mut self, slot: u32, sent_at: Moment) {
         if self.registered[0].is_some_and(|(last, _)| last != slot) {
             self.registered[1] = self.registered[0];
         }
-        self.registered[0] = Some((slot, now));
+        let latest =
+            self.registered[0].filter(|(last, _)| *last == slot).map_or(sent_at, |(_, at)| at.max(sent_at));
+        self.registered[0] = Some((slot, latest));
     }
 
-    /// Whether another slot has registered within the last minutes.
-    pub fn others_register(&self, slot: u32, now: Moment) -> bool {
-        let recent = |(other, at): (u32, Moment)| other != slot && now.since(at) <= SAME_TIME;
-        self.registered.iter().flatten().copied().any(recent)
+    /// When the latest request was sent by which another slot registered.
+    pub fn others_registered(&self, slot: u32) -> Option<Moment> {
+        let others = self.registered.iter().flatten().filter(|(other, _)| *other != slot);
+        others.map(|(_, at)| *at).max()
     }
 
     /// Whether no other slot has ever used it.

@@ -49,7 +49,7 @@ async fn a_provisional_response_is_awaited_and_never_returned() {
     for code in [100, 180, 200, 200, 500] {
         socket.send_to(&answer(&asked, code), from).await.unwrap();
     }
-    assert_eq!(within(sending).await.unwrap().unwrap().code, 200);
+    assert_eq!(within(sending).await.unwrap().unwrap().0.code, 200);
     assert_eq!(client.in_flight(), 0);
 }
 
@@ -62,7 +62,7 @@ async fn a_lost_request_is_sent_again_unchanged() {
     let (third, from) = receive(&socket).await;
     assert!(first == second && second == third);
     socket.send_to(&answer(&request(&third), 401), from).await.unwrap();
-    assert_eq!(within(sending).await.unwrap().unwrap().code, 401);
+    assert_eq!(within(sending).await.unwrap().unwrap().0.code, 401);
 }
 
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn two_thousand_in_flight_are_all_answered() {
     });
     let all = (0..2000).map(|number| client.send(register(number), &to));
     for (number, outcome) in within(futures_util::future::join_all(all)).await.into_iter().enumerate() {
-        assert_eq!(outcome.unwrap().headers.call_id(), Some(format!("call-{number}").as_str()));
+        assert_eq!(outcome.unwrap().0.headers.call_id(), Some(format!("call-{number}").as_str()));
     }
     assert_eq!(client.in_flight(), 0);
 }
@@ -159,7 +159,7 @@ async fn host_names_are_looked_up() {
     let client = client(Timers::default());
     to.host = "no-such-host.invalid".into();
     let error = within(client.send(register(1), &to)).await.unwrap_err();
-    assert!(matches!(&error, ClientError::Resolve(text) if text.contains("no-such-host.invalid")), "{error}");
+    assert_eq!(error, ClientError::Resolve("unknown to the DNS".into()));
     to.host = "not a host name".into();
     assert!(matches!(within(client.send(register(1), &to)).await, Err(ClientError::Resolve(_))));
     // This socket is bound to IPv4.
@@ -169,7 +169,7 @@ async fn host_names_are_looked_up() {
     let sending = tokio::spawn(async move { client.send(register(2), &to).await });
     let (bytes, from) = receive(&socket).await;
     socket.send_to(&answer(&request(&bytes), 200), from).await.unwrap();
-    assert_eq!(within(sending).await.unwrap().unwrap().code, 200);
+    assert_eq!(within(sending).await.unwrap().unwrap().0.code, 200);
 }
 
 #[tokio::test]
