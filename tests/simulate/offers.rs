@@ -113,24 +113,25 @@ impl State {
         });
     }
 
-    /// Whether an engine can tell that a timeout is a refused password: another trunk registers at that registrar in the same
-    /// minutes, or it is the second one in a row of a trunk that never registered and has the registrar to itself.
+    /// Whether an engine can tell that a timeout is a refused password: registrar and EdgePort have both worked for others since the
+    /// trunk met with silence first; or, for one that never registered, in the same minutes, or there are no others and it is the
+    /// second time.
     fn can_tell(&self, flight: &Flight, at: u64) -> bool {
         let Some(call) = self.book.calls.get(&flight.call) else { return false };
+        let Some(run) = self.book.runs.get(&flight.run) else { return false };
+        let responded = run.responded.get(&flight.edge_port.host).copied().unwrap_or(0);
+        let never = !call.registered;
+        let silent_before = call.timeouts.0 > 0 && call.timeouts.1 == flight.run;
+        let since = if silent_before { call.silent_from } else { flight.sent };
+        let since = if never { since.min(flight.sent.saturating_sub(SAME_MINUTES)) } else { since };
+        let works = responded >= since && self.may_look_refused(flight, flight.sent - since, at);
         let host = &flight.target.host;
         let elsewhere = |entry: &&Entry| {
             *entry.trunk.reference != *flight.reference
-                && entry.is_wanted()
                 && entry.trunk.uris.iter().any(|uri| uri.registrar.host == *host)
         };
-        let timed_out_before = call.timeouts.0 >= 1 && call.timeouts.1 == flight.run;
-        let second = timed_out_before && !call.registered;
-        // Registrar and EdgePort both work for others, so it is this trunk: else one of them may have died.
-        let run = self.book.runs.get(&flight.run);
-        let responded = run.and_then(|run| run.responded.get(&flight.edge_port.host)).copied().unwrap_or(0);
-        let works = responded >= flight.sent && responded < at || timed_out_before;
-        works && self.may_look_refused(flight, SAME_MINUTES, at)
-            || at >= flight.sent + 30 * SECOND && second && self.catalogue.entries.values().find(elsewhere).is_none()
+        let alone = self.catalogue.entries.values().find(elsewhere).is_none();
+        works || never && silent_before && alone && at >= flight.sent + 30 * SECOND
     }
 
     /// Whether another trunk registered at that registrar, so many milliseconds before that was sent or later.

@@ -60,7 +60,8 @@ impl State {
         let Some(works) = works(answer) else { return };
         let silent = !works && answer.as_ref().map_or(true, |reply| reply.code == Some(408) || reply.local.is_some());
         let name = flight.edge_port.host.clone();
-        let unclear = !self.is_way_proven(at);
+        let looks_refused = silent && !self.is_direct() && self.may_look_refused(flight, 6 * MINUTE, at);
+        let unclear = !self.is_way_proven(at) || looks_refused;
         let Some(run) = self.book.runs.get_mut(&flight.run) else { return };
         if silent {
             let edge = run.outages.edges.entry(name).or_default();
