@@ -55,9 +55,10 @@ pub struct Sent<'a> {
 /// Writes a final response of a registrar, with what Routr's message has no field for in extensions
 /// ([`crate::proto::extension`]).
 pub fn write_final(response: &Response, sent: &Sent<'_>) -> proto::SipMessage {
-    let mut message = write(response, sent.contact);
+    let reason = phrase(&response.reason);
+    let status = format!("{} {reason}", response.code);
+    let mut message = write_with(response, reason, sent.contact);
     let mut put = |name: &str, value: String| message.extensions.push(extension(name, &value));
-    let status = format!("{} {}", response.code, phrase(&response.reason));
     put(extension::STATUS, status.trim_end().to_owned());
     let contacts = Contacts::read(response);
     match response.code {
@@ -80,13 +81,16 @@ pub fn write_final(response: &Response, sent: &Sent<'_>) -> proto::SipMessage {
     message
 }
 
-/// Writes a final response without what only a registrar's has. Of several Contacts the one comes back that equals
-/// `sent`, the Contact of the request, else the first; of a 3xx the one to try first.
+/// Writes a final response without what only a registrar's has, its reason phrase whole. Of several Contacts the one comes
+/// back that equals `sent`, the Contact of the request, else the first; of a 3xx the one to try first.
 pub fn write(response: &Response, sent: Option<&SipUri>) -> proto::SipMessage {
+    write_with(response, response.reason.clone(), sent)
+}
+
+fn write_with(response: &Response, reason: String, sent: Option<&SipUri>) -> proto::SipMessage {
     let headers = &response.headers;
     let address = |name: &str| headers.get(name).and_then(|value| NameAddr::parse(value).ok());
     let challenge = challenge::write(response);
-    let reason = phrase(&response.reason);
     let (response_type, reason_phrase) = match response_type::exact(response.code) {
         Some(exact) => (exact, reason),
         None => {
