@@ -11,10 +11,15 @@
 //!
 //! How it differs from the Java one:
 //!
-//! * Every call is answered. Where no registrar answered, the reply is made up here: `REQUEST_TIMEOUT` after silence,
-//!   `SERVICE_UNAVAILABLE` where the request could not be sent or the host name is unknown. Such a reply has the
-//!   extension `X-Routr-Local` with `timeout`, `transport-error` or `unknown-host`; a reply without it is the
-//!   registrar's own (a header field of that name in a registrar's reply is dropped).
+//! * Every call is answered. Where no registrar answered, the response is made up here: `REQUEST_TIMEOUT` after silence,
+//!   `SERVICE_UNAVAILABLE` where the request could not be sent or the host name is unknown. Such a response has the
+//!   extension `X-Routr-Local` (see [`crate::proto::extension::Local`]) and a reason phrase that begins with the cause
+//!   and names the registrar or EdgePort; a response without it is the registrar's own (a header field of that name in
+//!   a registrar's response is dropped).
+//! * A REGISTER whose connection breaks before the response is sent once more, with the next CSeq number.
+//! * A second service, `RequesterInfo`, says how many requests are taken at a time; one beyond gets `RESOURCE_EXHAUSTED`.
+//! * A request that comes to where REGISTER is sent from gets a response: OPTIONS 200, others an error, and a line in the
+//!   log.
 //! * A provisional response is never the answer.
 //! * A code without a `ResponseType` comes back as that of its class, with the code before the reason phrase:
 //!   `CLIENT_ERROR`, `433 Anonymity Disallowed`.
@@ -31,6 +36,7 @@ mod address;
 mod args;
 #[doc(hidden)] // for fuzz/
 pub mod authorization;
+mod capacity;
 mod challenge;
 #[doc(hidden)] // for fuzz/
 pub mod check;
@@ -42,6 +48,7 @@ mod exchange;
 mod local;
 #[doc(hidden)] // for fuzz/
 pub mod reply;
+mod resend;
 mod response_type;
 mod service;
 mod tls;
@@ -50,17 +57,22 @@ use std::{net::IpAddr, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::TcpIncoming;
+use tonic::transport::server::{Router, TcpIncoming};
 
+use self::capacity::{Bounded, Info, MAX_STREAMS};
 pub use self::{
     args::{AdvertisedContact, Mode, RequesterArgs, run},
+    capacity::CAPACITY,
     local::HEADER as LOCAL_REPLY,
     service::RequesterService,
     tls::client_config,
 };
 use crate::{
-    proto::requester::requester_server::RequesterServer,
-    sip::client::{Client, ClientError, ClientOptions},
+    proto::{
+        requester::requester_server::RequesterServer,
+        requester_info::requester_info_server::RequesterInfoServer,
+    },
+    sip::client::{Client, ClientError, ClientOptions, KeepAlive},
 };
 
 /// How long calls under way may go on by default once the server is to stop.
@@ -69,8 +81,19 @@ pub const GRACE: Duration = Duration::from_secs(5);
 /// How long the server then waits for its connections to close.
 const CLOSING: Duration = Duration::from_secs(1);
 
-/// How long a call takes at most by default: Timer F of RFC 3261 §17.1.2.2, 64 times T1.
-pub const ANSWER_WITHIN: Duration = Duration::from_secs(32);
+/// How long a call takes at most by default: Timer F of RFC 3261 §17.1.2.2, which is 32 s, and room for looking up the
+/// name, connecting and what came before a challenge. So a silence ends with Timer F, not here. The registry waits for
+/// 40 s by default.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(38);
+
+/// What the log says when a call comes to where REGISTER is sent from, in direct mode.
+const CALL_IN_DIRECT_MODE: &str = "this provider routes calls by the source address of the REGISTER rather than by its \
+     Contact, so they miss the EdgePort; run the Requester with --mode proxied, or ask the provider to route calls by \
+     Contact";
+
+/// As [`CALL_IN_DIRECT_MODE`], in proxied mode, where Contact names the Requester unless it is set.
+const CALL_IN_PROXIED_MODE: &str = "this provider routes calls by the Contact of the REGISTER, which names the Requester, \
+     or by its source address, past the EdgePort; set --contact to the EdgePort's public address";
 
 /// What a Requester needs to know.
 #[derive(Clone, Debug)]
@@ -85,14 +108,17 @@ pub struct Options {
     pub contact: Option<AdvertisedContact>,
     /// Checks the certificates of registrars; see [`client_config`]. `None`: no TLS.
     pub tls: Option<Arc<rustls::ClientConfig>>,
-    /// How long a call may take, all answers to challenges included; then it is answered with `REQUEST_TIMEOUT`.
+    /// How long a call may take, all answers to challenges included; then it is answered with `REQUEST_TIMEOUT`. What is
+    /// found out about a connection that stays silent, is found out all the same.
     pub answer_within: Duration,
+    /// How long nothing may come over a TCP or TLS connection until a keep-alive is sent (RFC 5626 §3.5.1). `None`: none.
+    pub keep_alive: Option<Duration>,
     /// How long calls under way may go on once the server is to stop; then they get `UNAVAILABLE`.
     pub grace: Duration,
 }
 
 impl Default for Options {
-    /// Direct, from any IPv4 address and port, without TLS, [`ANSWER_WITHIN`], [`GRACE`].
+    /// Direct, from any IPv4 address and port, without TLS and keep-alives, [`ANSWER_WITHIN`], [`GRACE`].
     fn default() -> Self {
         Self {
             mode: Mode::Direct,
@@ -101,6 +127,7 @@ impl Default for Options {
             contact: None,
             tls: None,
             answer_within: ANSWER_WITHIN,
+            keep_alive: None,
             grace: GRACE,
         }
     }
@@ -125,7 +152,7 @@ pub enum Error {
         /// Why not.
         source: ClientError,
     },
-    /// The file of certificate authorities is of no use.
+    /// The file of certificate authorities cannot be used.
     #[error("--ca-file {path}: {problem}")]
     CaFile {
         /// The file.
@@ -141,6 +168,31 @@ pub enum Error {
     Serve(#[from] tonic::transport::Error),
 }
 
+impl Options {
+    /// How the SIP client is set up for them.
+    fn client(&self) -> ClientOptions {
+        ClientOptions {
+            bind: self.sip_bind,
+            udp_port: self.sip_port,
+            tls: self.tls.clone(),
+            keep_alive: self.keep_alive.map(KeepAlive::every),
+            incoming_note: match self.mode {
+                Mode::Direct => CALL_IN_DIRECT_MODE,
+                Mode::Proxied => CALL_IN_PROXIED_MODE,
+            },
+            ..ClientOptions::default()
+        }
+    }
+}
+
+/// The contract, and beside it what this Requester says of itself.
+fn router(service: RequesterService, capacity: u32) -> Router {
+    tonic::transport::Server::builder()
+        .max_concurrent_streams(MAX_STREAMS)
+        .add_service(RequesterServer::new(Bounded::new(service, capacity)))
+        .add_service(RequesterInfoServer::new(Info::new(capacity)))
+}
+
 /// Serves the contract on a listener until `shutdown` is cancelled; calls under way get [`Options::grace`] to finish.
 ///
 /// # Errors
@@ -150,22 +202,14 @@ pub async fn serve(
     options: Options,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let client_options = ClientOptions {
-        bind: options.sip_bind,
-        udp_port: options.sip_port,
-        tls: options.tls.clone(),
-        ..ClientOptions::default()
-    };
     let address = SocketAddr::new(options.sip_bind, options.sip_port);
-    let client = Client::start(client_options).map_err(|source| Error::Sip { address, source })?;
+    let client = Client::start(options.client()).map_err(|source| Error::Sip { address, source })?;
     let (grace, abandon) = (options.grace, CancellationToken::new());
     let service = RequesterService::new(client, options).abandoned_by(abandon.clone());
-    let server = tonic::transport::Server::builder()
-        .add_service(RequesterServer::new(service))
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            shutdown.clone().cancelled_owned(),
-        );
+    let server = router(service, CAPACITY).serve_with_incoming_shutdown(
+        TcpIncoming::from(listener).with_nodelay(Some(true)),
+        shutdown.clone().cancelled_owned(),
+    );
     let last = async {
         shutdown.cancelled().await;
         tokio::time::sleep(grace).await;

@@ -4,10 +4,10 @@
 //! ```text
 //!   caller --Request + Destination-->  client  --Response or ClientError--> caller
 //!                                        |
-//!               branch -> transaction, one timer queue     client/table
+//!               branch -> transaction, one timer queue     client/transactions
 //!                     /                            \
-//!        one UDP socket                one connection for each target
-//!        client/udp                    client/stream (TCP, TLS)
+//!        one UDP socket                one connection for each destination
+//!        client/udp                    client/pool, client/connection (TCP, TLS)
 //!                     \                            /
 //!                    message  <-  parser, headers, via, uri, grammar
 //! ```

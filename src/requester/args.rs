@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     str::FromStr,
+    time::Duration,
 };
 
 use clap::{Args, ValueEnum};
@@ -86,12 +87,18 @@ pub struct RequesterArgs {
     /// PEM file with the certificate authorities to trust for TLS to registrars [default: the system's].
     #[arg(long, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
+
+    /// Send a keep-alive (RFC 5626) over a TCP or TLS connection that was silent for so long; without an answer within 10
+    /// s the next request makes a new connection. 0 for none. Useful where a NAT, a load balancer or the registrar drops
+    /// silent connections without a word.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, allow_negative_numbers = true, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    pub keep_alive: u64,
 }
 
 /// Runs the subcommand until `shutdown` is cancelled.
 ///
 /// # Errors
-/// When a port cannot be had, the CA file is of no use, or the gRPC server breaks.
+/// When a port cannot be had, the CA file cannot be used, or the gRPC server breaks.
 pub async fn run(args: RequesterArgs, shutdown: CancellationToken) -> Result<(), Error> {
     let tls = client_config(args.ca_file.as_deref())?;
     let address = args.listen;
@@ -105,6 +112,7 @@ pub async fn run(args: RequesterArgs, shutdown: CancellationToken) -> Result<(),
         sip_port: args.sip_port,
         contact: args.contact,
         tls: Some(tls),
+        keep_alive: (args.keep_alive > 0).then(|| Duration::from_secs(args.keep_alive)),
         ..Options::default()
     };
     serve(listener, options, shutdown).await
@@ -142,6 +150,11 @@ mod tests {
         let args =
             parse(&["--mode", "proxied", "--contact", "[2001:db8::1]:5080", "--sip-port", "5090"]).unwrap();
         assert_eq!((args.mode, args.sip_port), (Mode::Proxied, 5090));
+        assert_eq!((args.keep_alive, parse(&["--keep-alive", "30"]).unwrap().keep_alive), (0, 30));
+        for bad in ["-1", "3601", "soon"] {
+            let text = parse(&["--keep-alive", bad]).unwrap_err().to_string();
+            assert!(text.contains("--keep-alive") && text.contains(bad), "{text}");
+        }
         assert_eq!(args.contact.unwrap().to_string(), "[2001:db8::1]:5080");
         assert_eq!(parse(&["--contact", "edge.example.com"]).unwrap().contact.unwrap().port, None);
     }

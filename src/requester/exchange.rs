@@ -3,11 +3,11 @@
 mod authenticator;
 
 use self::authenticator::Authenticator;
-use super::draft::MAX_CSEQ;
+use super::{draft::MAX_CSEQ, resend};
 use crate::{
     proto::extension::Authentication,
     sip::{
-        client::{Client, ClientError, Destination},
+        client::{Client, ClientError, Destination, Peer},
         message::{Request, Response},
     },
     trunk::Credentials,
@@ -55,16 +55,22 @@ impl Exchange {
     /// As [`Client::send`].
     pub async fn run(&mut self, client: &Client) -> Result<Finished, ClientError> {
         let mut authenticator = Authenticator::new(&self.request);
-        let (mut response, mut peer) = client.send(&self.request, &self.destination).await?;
+        let (mut response, mut peer) = self.send(client, None).await?;
         let authentication = loop {
             match self.answer(&response, &mut authenticator) {
                 Err(authentication) => break authentication,
-                Ok(()) => {
-                    (response, peer) = client.send_to(&self.request, &self.destination, &peer).await?;
-                }
+                Ok(()) => (response, peer) = self.send(client, Some(&peer)).await?,
             }
         };
         Ok(Finished { proven: authenticator.is_proven(&response), response, authentication })
+    }
+
+    async fn send(
+        &mut self,
+        client: &Client,
+        peer: Option<&Peer>,
+    ) -> Result<(Response, Peer), ClientError> {
+        resend::send(client, &mut self.request, &mut self.cseq, &self.destination, peer).await
     }
 
     /// Makes the request answer the challenges of the response. An error says what became of them where they are not

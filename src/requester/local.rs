@@ -1,10 +1,13 @@
-//! Replies that no registrar gave: made up here, so that every call is answered.
+//! Responses that no registrar sent: made up here, so that every call gets one.
 
 use std::time::Duration;
 
 use super::reply;
 use crate::{
-    proto::sipmessage as proto,
+    proto::{
+        extension::{self, Hop, Local, LocalKind},
+        sipmessage as proto,
+    },
     sip::{
         client::{ClientError, Destination},
         message::{Request, Response},
@@ -12,64 +15,69 @@ use crate::{
     trunk::HostPort,
 };
 
-/// The extension that tells a reply made up here from a registrar's own. Its value is that of [`Failure::what`]. The
-/// same header field in a registrar's reply is dropped.
-pub const HEADER: &str = "X-Routr-Local";
+/// The extension by which a response made up here differs from a registrar's own; its value is a [`Local`]. The same
+/// header field in a registrar's response is dropped.
+pub const HEADER: &str = extension::LOCAL;
 
-/// Why there is no reply of the registrar.
+/// Why there is no response of the registrar.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// Nobody answered, or only provisionally.
-    Timeout,
-    /// The request could not be sent, or the connection broke before an answer came: a few words why.
-    Transport(String),
-    /// The host name is unknown, or names no address: a few words why.
-    UnknownHost(String),
+pub struct Failure {
+    kind: LocalKind,
+    error: ClientError,
 }
 
 impl Failure {
-    /// What the extension says: `timeout`, `transport-error` or `unknown-host`.
+    /// The word of the extension: `timeout`, `transport-error`, ...
     pub fn what(&self) -> &'static str {
-        match self {
-            Self::Timeout => "timeout",
-            Self::Transport(_) => "transport-error",
-            Self::UnknownHost(_) => "unknown-host",
-        }
+        self.kind.name()
     }
 
     fn code(&self) -> u16 {
-        match self {
-            Self::Timeout => 408,
-            Self::Transport(_) | Self::UnknownHost(_) => 503,
+        match self.kind {
+            LocalKind::Timeout => 408,
+            LocalKind::Transport | LocalKind::Tls | LocalKind::UnknownHost => 503,
         }
     }
 
-    fn reason(&self, destination: &Destination, waited: Duration) -> String {
-        let address = HostPort::new(&destination.host, destination.port);
-        let transport = destination.transport;
-        let text = match self {
-            Self::Timeout => {
-                format!("no final answer from {address} ({transport}) within {:.1} s", waited.as_secs_f32())
+    /// The cause comes first, so that it is still there where a text is cut further on; then who it is about.
+    fn reason(&self, at: Hop, destination: &Destination, waited: Duration) -> String {
+        let peer = format!("{} {}", name(at), HostPort::new(&destination.host, destination.port));
+        let (transport, seconds) = (destination.transport, waited.as_secs_f32());
+        let text = match &self.error {
+            ClientError::Timeout => format!("no response from {peer} ({transport}) within {seconds:.1} s"),
+            ClientError::OnlyProvisional(code) => {
+                format!("no final response, only {code}, from {peer} ({transport}) within {seconds:.1} s")
             }
-            // The SIP client's words name the address, or the host, themselves.
-            Self::Transport(why) => format!("transport error: {why}"),
-            Self::UnknownHost(why) => format!("unknown host: {why}"),
+            ClientError::Resolve(cause) => {
+                format!("{cause}: the {}'s name {}", name(at), destination.host)
+            }
+            error => format!("{error} ({peer}, {transport})"),
         };
         // A reason phrase is one line, whatever an operating system's words are.
         text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
     }
 }
 
-/// Writes the reply to the last request that was sent.
+fn name(hop: Hop) -> &'static str {
+    match hop {
+        Hop::Registrar => "registrar",
+        Hop::EdgePort => "EdgePort",
+    }
+}
+
+/// Writes the response to the last request that was sent; `at` is whom it was sent to.
 pub fn write(
     failure: &Failure,
+    at: Hop,
     request: &Request,
     destination: &Destination,
     waited: Duration,
 ) -> proto::SipMessage {
-    let response = Response::to_request(request, failure.code(), &failure.reason(destination, waited));
+    let reason = failure.reason(at, destination, waited);
+    let response = Response::to_request(request, failure.code(), &reason);
     let mut message = reply::write(&response, None);
-    message.extensions.push(proto::Extension { name: HEADER.to_owned(), value: failure.what().to_owned() });
+    let value = Local { kind: failure.kind, at: Some(at) }.to_string();
+    message.extensions.push(proto::Extension { name: HEADER.to_owned(), value });
     message
 }
 
@@ -78,10 +86,16 @@ pub fn write(
 /// # Errors
 /// The error itself, where it is the request that is at fault and not the way.
 pub fn from_client(error: ClientError) -> Result<Failure, ClientError> {
-    match error {
-        ClientError::Timeout => Ok(Failure::Timeout),
-        ClientError::Transport(why) => Ok(Failure::Transport(why.to_string())),
-        ClientError::Resolve(why) => Ok(Failure::UnknownHost(why.to_string())),
-        other => Err(other),
-    }
+    let kind = match &error {
+        ClientError::Timeout | ClientError::OnlyProvisional(_) => LocalKind::Timeout,
+        ClientError::Transport(_) | ClientError::ConnectionLost(_) | ClientError::Unreadable(_) => {
+            LocalKind::Transport
+        }
+        ClientError::Tls(_) => LocalKind::Tls,
+        ClientError::Resolve(_) => LocalKind::UnknownHost,
+        ClientError::UnsupportedTransport(_) | ClientError::TooLarge { .. } | ClientError::Invalid(_) => {
+            return Err(error);
+        }
+    };
+    Ok(Failure { kind, error })
 }

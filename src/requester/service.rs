@@ -17,7 +17,10 @@ use super::{
     local, reply,
 };
 use crate::{
-    proto::requester::{SendMessageRequest, SendMessageResponse, requester_server::Requester},
+    proto::{
+        extension::Hop,
+        requester::{SendMessageRequest, SendMessageResponse, requester_server::Requester},
+    },
     sip::{
         client::{Client, ClientError, Destination},
         uri::{NameAddr, SipUri},
@@ -92,6 +95,10 @@ impl RequesterService {
 
     async fn answer(&self, draft: Draft) -> Result<SendMessageResponse, Status> {
         let started = Instant::now();
+        let at = match self.options.mode {
+            Mode::Direct => Hop::Registrar,
+            Mode::Proxied => Hop::EdgePort,
+        };
         let Draft { request, destination, credentials, contact, cseq } = draft;
         let authenticates = match self.options.mode {
             Mode::Direct => Authenticates::Requester(credentials),
@@ -113,7 +120,7 @@ impl RequesterService {
             Err(error) => {
                 let failure = local::from_client(error).map_err(refused)?;
                 tracing::debug!(host, what = failure.what(), "no answer");
-                local::write(&failure, &exchange.request, &exchange.destination, started.elapsed())
+                local::write(&failure, at, &exchange.request, &exchange.destination, started.elapsed())
             }
         };
         Ok(SendMessageResponse { message: Some(message) })

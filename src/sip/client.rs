@@ -3,11 +3,16 @@
 //! One UDP socket, one connection for each TCP or TLS target, one table of open transactions with one timer queue: a
 //! request in flight costs an entry there, not a task. Everything ends when the last clone of the [`Client`] is dropped.
 
+mod connect;
+mod connection;
 mod error;
+mod incoming;
+mod keep_alive;
 mod peer;
+mod pool;
 mod resolve;
-mod stream;
-mod table;
+mod tls_cause;
+mod transactions;
 mod udp;
 
 use std::{
@@ -21,11 +26,12 @@ use std::{
 use bytes::Bytes;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use self::{error::ClientError, peer::Peer};
+pub use self::{error::ClientError, keep_alive::KeepAlive, peer::Peer};
 use self::{
+    incoming::Incoming,
+    pool::{Connections, Settings},
     resolve::Names,
-    stream::{Connections, Settings},
-    table::{Branch, Due, Table, Way},
+    transactions::{Branch, Due, Failure, Flow, TransactionLayer},
     udp::Udp,
 };
 use super::{
@@ -38,6 +44,9 @@ use crate::trunk::{Transport, UriHost};
 /// Most bytes of a request over UDP. RFC 3261 §18.1.1 wants TCP from 1,300 bytes on; here what is said to go by UDP
 /// goes by UDP, and IP fragments it: the registrar's transport is the trunk's to choose.
 pub const MAX_DATAGRAM: usize = 65_000;
+
+/// Most connections that one request is queued for: the next one each time that the last went before it was written.
+const MAX_CONNECTIONS: usize = 2;
 
 /// How a [`Client`] is set up.
 #[derive(Clone, Debug)]
@@ -54,10 +63,17 @@ pub struct ClientOptions {
     pub connect_timeout: Duration,
     /// How long looking up a host name may take.
     pub resolve_timeout: Duration,
+    /// Keep-alives on connections; `None` for none.
+    pub keep_alive: Option<KeepAlive>,
+    /// What the log says of it, as the end of a sentence, when a call comes to where requests are sent from.
+    pub incoming_note: &'static str,
 }
 
 impl Default for ClientOptions {
-    /// Any IPv4 address and port, no TLS, the timers of RFC 3261, 5 s to connect, 5 s to look up.
+    /// Any IPv4 address and port, no TLS, the timers of RFC 3261, 5 s to connect, 5 s to look up, no keep-alives.
+    ///
+    /// No keep-alives, for RFC 5626 is optional and a registrar may take them for garbage; TCP's own go out after a minute
+    /// of silence in any case.
     fn default() -> Self {
         Self {
             bind: Ipv4Addr::UNSPECIFIED.into(),
@@ -66,6 +82,8 @@ impl Default for ClientOptions {
             timers: Timers::default(),
             connect_timeout: Duration::from_secs(5),
             resolve_timeout: Duration::from_secs(5),
+            keep_alive: None,
+            incoming_note: "there is no server here",
         }
     }
 }
@@ -94,7 +112,7 @@ pub struct Client {
 }
 
 struct Inner {
-    table: Arc<Table>,
+    transactions: Arc<TransactionLayer>,
     names: Arc<Names>,
     udp: Arc<Udp>,
     connections: Arc<Connections>,
@@ -112,26 +130,37 @@ impl Client {
     }
 
     fn start_with(options: ClientOptions, names: Names) -> Result<Self, ClientError> {
-        let ClientOptions { bind, udp_port, tls, timers, connect_timeout, resolve_timeout: _ } = options;
         let stop = CancellationToken::new();
-        let (table, names) = (Arc::new(Table::new(timers)), Arc::new(names));
-        let udp = Arc::new(Udp::bind(SocketAddr::new(bind, udp_port))?);
-        let settings = Settings { bind, tls, connect_within: connect_timeout, grace: timers.f() };
-        let connections = Connections::new(table.clone(), names.clone(), udp.clone(), settings, stop.clone());
+        let transactions = Arc::new(TransactionLayer::new(options.timers));
+        let (names, incoming) = (Arc::new(names), Arc::new(Incoming::new(options.incoming_note)));
+        let udp = Arc::new(Udp::bind(SocketAddr::new(options.bind, options.udp_port))?);
+        let settings = Settings {
+            bind: options.bind,
+            tls: options.tls,
+            connect_within: options.connect_timeout,
+            grace: options.timers.f(),
+            keep_alive: options.keep_alive,
+            stop: stop.clone(),
+        };
+        let connections =
+            Connections::new(transactions.clone(), incoming.clone(), names.clone(), udp.clone(), settings);
         tokio::spawn({
-            let (table, udp, stop) = (table.clone(), udp.clone(), stop.clone());
+            let (transactions, udp, stop) = (transactions.clone(), udp.clone(), stop.clone());
             async move {
-                tokio::select! { () = udp.receive(&table) => (), () = stop.cancelled() => () }
+                tokio::select! { () = udp.receive(&transactions, &incoming) => (), () = stop.cancelled() => () }
             }
         });
         tokio::spawn({
-            let (table, udp, connections, stop) =
-                (table.clone(), udp.clone(), connections.clone(), stop.clone());
+            let (transactions, udp, connections, stop) =
+                (transactions.clone(), udp.clone(), connections.clone(), stop.clone());
             async move {
-                tokio::select! { () = run_timers(&table, &udp, &connections) => (), () = stop.cancelled() => () }
+                tokio::select! {
+                    () = run_timers(&transactions, &udp, &connections) => (),
+                    () = stop.cancelled() => (),
+                }
             }
         });
-        let inner = Inner { table, names, udp, connections, _stop: stop.drop_guard() };
+        let inner = Inner { transactions, names, udp, connections, _stop: stop.drop_guard() };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -139,7 +168,9 @@ impl Client {
     /// is added here; Max-Forwards, CSeq and all the rest are the caller's. Returns the peer that answered too.
     ///
     /// It ends after Timer F at the latest, plus, where a name is looked up and a connection made, the time that
-    /// [`ClientOptions`] gives to these. Dropping the future forgets the transaction.
+    /// [`ClientOptions`] gives to these; again so where a connection is taken for dead before the request was written to
+    /// it. Dropping the future gives up the response, and nothing else: a connection that stays silent until Timer F is
+    /// found out all the same.
     ///
     /// # Errors
     /// When there is no final response: see [`ClientError`].
@@ -185,20 +216,25 @@ impl Client {
         to: &Destination,
         peer: Option<&Peer>,
     ) -> Result<(Response, Peer), ClientError> {
-        let Inner { table, udp, .. } = &*self.inner;
+        let Inner { transactions, udp, .. } = &*self.inner;
         let address = match peer {
             Some(peer) => peer.address(),
             None => self.address(to).await?,
         };
-        let branch = table.branch();
+        let branch = transactions.branch();
         let bytes = with_via(request, to.transport, udp.local_for(address.ip())?, branch)?;
         if bytes.len() > MAX_DATAGRAM {
             let (size, transport) = (bytes.len(), to.transport);
             return Err(ClientError::TooLarge { size, limit: MAX_DATAGRAM, transport });
         }
-        let mut ticket = table.open(branch, &request.method, Way::Datagram(address), bytes.clone());
+        let flow = Flow::Datagram(address);
+        let mut pending = transactions.open(branch, &request.method, flow, bytes.clone());
         udp.send(&bytes, address).await?;
-        Ok((ticket.outcome().await?, Peer::datagram(address)))
+        match pending.outcome().await {
+            Ok(response) => Ok((response, Peer::datagram(address))),
+            Err(Failure::Failed(error)) => Err(error),
+            Err(Failure::Unsent) => Err(ClientError::transport("not sent")),
+        }
     }
 
     async fn send_stream(
@@ -207,33 +243,47 @@ impl Client {
         to: &Destination,
         peer: Option<&Peer>,
     ) -> Result<(Response, Peer), ClientError> {
-        let Inner { table, connections, .. } = &*self.inner;
-        // A connection can turn out to be closed before anything was written to it: then another is made, once.
-        for _ in 0..2 {
+        let Inner { transactions, connections, .. } = &*self.inner;
+        let mut end = None;
+        for _ in 0..MAX_CONNECTIONS {
             let connection = match peer.and_then(Peer::connection) {
                 Some(connection) => connection,
                 None => connections.get(to, peer.map(Peer::address)).await?,
             };
-            let branch = table.branch();
+            let branch = transactions.branch();
             let bytes = with_via(request, to.transport, connection.local(), branch)?;
-            let mut ticket =
-                table.open(branch, &request.method, Way::Stream(connection.clone()), bytes.clone());
-            if connection.is_closed() {
-                continue;
-            }
-            tokio::select! {
+            let flow = Flow::Stream(connection.clone());
+            let mut pending = transactions.open(branch, &request.method, flow, bytes.clone());
+            // Only now: a connection that ends from here on fails the transaction.
+            let number = pending.number();
+            let outcome = tokio::select! {
                 biased;
-                // The queue of a peer that does not read is full: Timer F still holds.
-                outcome = ticket.outcome() => return Ok((outcome?, Peer::stream(&connection))),
-                written = connection.write(bytes) => if written.is_err() { continue },
+                () = std::future::ready(()), if !connection.is_usable() => Err(Failure::Unsent),
+                // The queue of a peer that does not read is full: Timer F holds for those who wait for room, too.
+                outcome = pending.outcome() => outcome,
+                written = connection.write(number, bytes) => match written {
+                    Ok(()) => {
+                        pending.keep_watch();
+                        pending.outcome().await
+                    }
+                    Err(()) => Err(Failure::Unsent),
+                },
+            };
+            match outcome {
+                Ok(response) => return Ok((response, Peer::stream(&connection))),
+                Err(Failure::Failed(error)) => return Err(error),
+                Err(Failure::Unsent) => {}
             }
-            return Ok((ticket.outcome().await?, Peer::stream(&connection)));
+            end = connection.end().cloned();
+            if matches!(end, Some(ClientError::Tls(_))) {
+                break;
+            }
         }
-        Err(ClientError::transport(format!("{to} closes every connection at once")))
+        Err(end.unwrap_or_else(|| ClientError::transport("no connection takes the request")))
     }
 
     /// Our own address as that destination sees it (but for NAT), with the port of the UDP socket whatever the
-    /// transport: for Contact, which must stay the same when a connection is made anew.
+    /// transport: for Contact, which must stay the same when a connection is made again.
     ///
     /// # Errors
     /// When the host is unknown, or there is no way to it.
@@ -244,13 +294,13 @@ impl Client {
 
     /// How many requests wait for their final response.
     pub fn in_flight(&self) -> usize {
-        self.inner.table.len()
+        self.inner.transactions.len()
     }
 
     async fn address(&self, to: &Destination) -> Result<SocketAddr, ClientError> {
         let Inner { names, udp, .. } = &*self.inner;
         let addresses = names.addresses(&to.host, to.port, |address| udp.reaches(address)).await?;
-        addresses.first().copied().ok_or_else(|| ClientError::resolve(format!("{to} has no address")))
+        addresses.first().copied().ok_or_else(|| ClientError::resolve("no address"))
     }
 }
 
@@ -278,11 +328,11 @@ fn with_via(
 }
 
 /// Waits for each timer in turn and does what it calls for.
-async fn run_timers(table: &Table, udp: &Udp, connections: &Connections) {
+async fn run_timers(transactions: &TransactionLayer, udp: &Udp, connections: &Connections) {
     loop {
-        match std::future::poll_fn(|context| table.poll_due(context)).await {
+        match std::future::poll_fn(|context| transactions.poll_due(context)).await {
             Some(Due::Retransmit(bytes, to)) => udp.send_again(&bytes, to),
-            Some(Due::Silent(connection, since)) => connections.suspect(&connection, since),
+            Some(Due::TimedOut(connection)) => connections.on_timeout(&connection),
             None => {}
         }
     }

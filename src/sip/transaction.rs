@@ -1,5 +1,5 @@
 //! The non-INVITE client transaction (RFC 3261 §17.1.2). Pure: it reads no clock and sends nothing; time comes in with
-//! every call, and what is to be done comes out.
+//! every call, and what has to be done comes out.
 //!
 //! ```text
 //!             request sent
@@ -79,7 +79,7 @@ pub enum OnTimer {
     Idle,
     /// Timer E: send the request again.
     Retransmit,
-    /// Timer F: the user is told, the transaction is over.
+    /// Timer F: the user gets an error, the transaction is over.
     TimedOut,
     /// Timer K: the transaction is over.
     Over,
@@ -123,7 +123,7 @@ impl ClientTransaction {
         self.started
     }
 
-    /// When [`ClientTransaction::on_timer`] is to be called next; `None` when it is over.
+    /// When [`ClientTransaction::on_timer`] has to be called next; `None` when it is over.
     pub fn deadline(&self) -> Option<Instant> {
         match self.state {
             State::Terminated => None,

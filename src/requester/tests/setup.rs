@@ -7,14 +7,12 @@ use sha2::Digest as _;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tonic::transport::{Channel, server::TcpIncoming};
 
-use super::super::{Mode, Options, RequesterService};
+use super::super::{CAPACITY, Mode, Options, RequesterService, router};
 use crate::{
     proto::{
         common::Transport,
         processor::Method,
-        requester::{
-            SendMessageRequest, requester_client::RequesterClient, requester_server::RequesterServer,
-        },
+        requester::{SendMessageRequest, requester_client::RequesterClient},
         sipmessage::{
             Address, CallId, ContentLength, Expires, Extension, From, MaxForwards, ResponseType, Route,
             SipMessage, SipUri, To, sip_message::MessageType,
@@ -31,6 +29,7 @@ pub const PASSWORD: &str = "correct:horse/battery";
 /// The service, reachable by `client`; it stops when this is dropped.
 pub struct Service {
     pub client: RequesterClient<Channel>,
+    pub channel: Channel,
     task: JoinHandle<()>,
 }
 
@@ -55,22 +54,19 @@ pub fn short() -> Timers {
 }
 
 pub async fn start_with(options: Options, timers: Timers) -> Service {
-    let client_options = ClientOptions {
-        bind: options.sip_bind,
-        udp_port: options.sip_port,
-        tls: options.tls.clone(),
-        timers,
-        ..ClientOptions::default()
-    };
+    let client_options = ClientOptions { timers, ..options.client() };
+    start_client(options, client_options, CAPACITY).await
+}
+
+pub async fn start_client(options: Options, client_options: ClientOptions, capacity: u32) -> Service {
     let sip = Client::start(client_options).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = tonic::transport::Server::builder()
-        .add_service(RequesterServer::new(RequesterService::new(sip, options)))
+    let server = router(RequesterService::new(sip, options), capacity)
         .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
     let task = tokio::spawn(async move { server.await.unwrap() });
-    let client = RequesterClient::connect(format!("http://{address}")).await.unwrap();
-    Service { client, task }
+    let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    Service { client: RequesterClient::new(channel.clone()), channel, task }
 }
 
 impl Service {

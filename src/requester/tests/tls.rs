@@ -31,6 +31,15 @@ fn certificate() -> (String, TlsAcceptor) {
     (made.cert.pem(), TlsAcceptor::from(Arc::new(config)))
 }
 
+/// A server's side for 127.0.0.1, and a client's side that trusts it.
+pub fn trusted() -> (TlsAcceptor, Arc<rustls::ClientConfig>) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("ca.pem");
+    let (pem, acceptor) = certificate();
+    std::fs::write(&file, pem).unwrap();
+    (acceptor, client_config(Some(&file)).unwrap())
+}
+
 fn over_tls(peer: &Peer) -> SendMessageRequest {
     let mut request = register(&peer.address.to_string());
     request.transport = Transport::Tls.into();
@@ -54,7 +63,10 @@ async fn the_authorities_of_the_file_are_trusted_and_no_others() {
     let stranger = Peer::stream(Some(other), |raw, _| vec![raw.ok()]).await;
     let reply = start_with(options, Default::default()).await.send(over_tls(&stranger)).await;
     assert_eq!(response_type(&reply), ResponseType::ServiceUnavailable);
-    assert_eq!(extensions(&reply, "X-Routr-Local"), ["transport-error"]);
+    assert_eq!(extensions(&reply, "X-Routr-Local"), ["tls-error;at=registrar"]);
+    let phrase = &reply.reason_phrase;
+    assert!(phrase.starts_with("certificate is signed by an unknown authority"), "{phrase}");
+    assert!(phrase.ends_with(&format!("(registrar {}, TLS)", stranger.address)), "{phrase}");
     assert_eq!(stranger.received(), 0);
 }
 

@@ -1,6 +1,6 @@
 //! Why there is no response.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use crate::{
     sip::{headers::BuildError, message::MAX_MESSAGE},
@@ -8,14 +8,30 @@ use crate::{
 };
 
 /// Why a request got no final response. Whatever a server answered is a response, not an error.
+///
+/// Each text begins with the cause, so that it survives wherever a text is cut; it does not name the destination, which
+/// the caller knows.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
-    /// No final response within Timer F (RFC 3261 §17.1.2.2).
-    #[error("no final response in time (Timer F)")]
+    /// Nothing came within Timer F (RFC 3261 §17.1.2.2).
+    #[error("no response in time (Timer F)")]
     Timeout,
-    /// The other side cannot be reached, refused the connection, or closed it before it answered.
+    /// Nothing but a provisional response of that code came within Timer F.
+    #[error("no final response in time (Timer F), only a provisional {0}")]
+    OnlyProvisional(u16),
+    /// A response came that cannot be read, and no other one within Timer F: what is wrong with it.
+    #[error("the response cannot be read: {0}")]
+    Unreadable(Arc<str>),
+    /// The other side cannot be reached, or refused the connection. The request was not sent.
     #[error("{0}")]
     Transport(Arc<str>),
+    /// The connection broke before the response came: the request may have been processed. It may be sent again, with a
+    /// higher CSeq (RFC 3261 §10.3, step 7): the next one makes a new connection.
+    #[error("connection lost before the response: {0}")]
+    ConnectionLost(Arc<str>),
+    /// The TLS handshake failed, or the peer ended the connection for a reason of TLS.
+    #[error("{0}")]
+    Tls(Arc<str>),
     /// The host name has no address, or cannot be looked up.
     #[error("{0}")]
     Resolve(Arc<str>),
@@ -46,10 +62,30 @@ impl ClientError {
         Self::Resolve(text.into())
     }
 
+    pub(super) fn stopped() -> Self {
+        Self::transport("the SIP client has stopped")
+    }
+
     pub(super) fn build(error: BuildError, transport: Transport) -> Self {
         match error {
             BuildError::TooLarge(size) => Self::TooLarge { size, limit: MAX_MESSAGE, transport },
             other => Self::Invalid(other),
         }
+    }
+}
+
+/// The words for an operating system's error, without its number where there are words.
+pub(super) fn io_cause(error: &io::Error) -> String {
+    use io::ErrorKind as Kind;
+    match error.kind() {
+        Kind::ConnectionRefused => "connection refused".to_owned(),
+        Kind::ConnectionReset => "connection reset by the peer".to_owned(),
+        Kind::ConnectionAborted => "connection aborted".to_owned(),
+        Kind::BrokenPipe => "the peer closed the connection".to_owned(),
+        Kind::TimedOut => "the peer does not acknowledge what it is sent".to_owned(),
+        Kind::HostUnreachable => "host unreachable".to_owned(),
+        Kind::NetworkUnreachable => "network unreachable".to_owned(),
+        Kind::UnexpectedEof => "the peer closed the connection".to_owned(),
+        _ => error.to_string(),
     }
 }

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use super::stream::Connection;
+use super::connection::Connection;
 
 /// The peer that answered a request: its address, and over TCP or TLS the connection. A name with several addresses may
 /// stand for servers that do not share their digest state: the answer to a challenge goes to the peer that sent it.

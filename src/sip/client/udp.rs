@@ -11,7 +11,11 @@ use std::{
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{net::UdpSocket, time::Instant};
 
-use super::{error::ClientError, table::Table};
+use super::{
+    error::{ClientError, io_cause},
+    incoming::Incoming,
+    transactions::TransactionLayer,
+};
 use crate::sip::message::Message;
 
 /// What the kernel is asked to hold of what has not been read yet; it may grant less (`net.core.rmem_max`).
@@ -57,14 +61,14 @@ impl Udp {
     pub(super) async fn send(&self, bytes: &[u8], to: SocketAddr) -> Result<(), ClientError> {
         match self.socket.send_to(bytes, self.mapped(to)).await {
             Ok(_) => Ok(()),
-            Err(error) => Err(ClientError::transport(format!("UDP {to} cannot be reached: {error}"))),
+            Err(error) => Err(ClientError::transport(format!("{}, at {to}", io_cause(&error)))),
         }
     }
 
     /// Sends without waiting. What the kernel does not take at once is lost, as any datagram may be.
     pub(super) fn send_again(&self, bytes: &[u8], to: SocketAddr) {
         if let Err(error) = self.socket.try_send_to(bytes, self.mapped(to)) {
-            tracing::debug!(%to, %error, "a retransmission was not sent");
+            tracing::debug!(%to, %error, "a datagram was not sent");
         }
     }
 
@@ -90,7 +94,7 @@ impl Udp {
             return Ok(SocketAddr::new(*address, port));
         }
         let address = route(to)
-            .map_err(|error| ClientError::transport(format!("there is no route to {to}: {error}")))?;
+            .map_err(|error| ClientError::transport(format!("{}: no route to {to}", io_cause(&error))))?;
         if routes.len() >= MAX_ROUTES {
             routes.clear();
         }
@@ -98,19 +102,26 @@ impl Udp {
         Ok(SocketAddr::new(address, port))
     }
 
-    /// Reads until the end of days and hands responses to their transactions.
-    pub(super) async fn receive(&self, table: &Table) {
+    /// Reads for ever: hands responses to their transactions, and answers requests.
+    pub(super) async fn receive(&self, transactions: &TransactionLayer, incoming: &Incoming) {
         let mut buffer = vec![0; 65_536];
         loop {
             match self.socket.recv_from(&mut buffer).await {
                 Ok((length, from)) => match Message::parse_datagram(&buffer[..length]) {
-                    Ok(Message::Response(response)) => table.on_response(response),
+                    Ok(Message::Response(response)) => {
+                        transactions.on_response(response);
+                    }
                     Ok(Message::Request(request)) => {
-                        tracing::debug!(%from, method = request.method, "a request came: there is no server here");
+                        if let Some(response) = incoming.respond(&request, from) {
+                            self.send_again(&response.bytes, response.to);
+                        }
                     }
                     // Keep-alives of one or two line ends are not worth a word.
                     Err(_) if length <= 4 => {}
-                    Err(error) => tracing::debug!(%from, %error, "a datagram is not SIP"),
+                    Err(error) => {
+                        tracing::debug!(%from, %error, "ignored a datagram that cannot be read");
+                        transactions.on_unreadable(&buffer[..length], &error);
+                    }
                 },
                 Err(error) => {
                     tracing::debug!(%error, "receiving failed");

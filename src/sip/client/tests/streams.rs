@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::AsyncWriteExt as _;
 
 use super::*;
-use crate::sip::client::{resolve::Names, stream::Connections, stream::Settings, table::Table, udp::Udp};
+use crate::sip::client::resolve::Names;
 
 #[tokio::test]
 async fn requests_and_responses_go_over_one_connection() {
@@ -18,7 +18,7 @@ async fn requests_and_responses_go_over_one_connection() {
             let asked = requests.next().await.unwrap();
             let via = asked.headers.via().unwrap();
             assert_eq!((via.transport.as_str(), via.port), ("TCP", Some(peer.port())));
-            // A keep-alive, a request of the server's own, a message that makes no sense, then the answers, byte by byte.
+            // A keep-alive, a request of the server's own, a message that cannot be read, then the answers, byte by byte.
             let mut bytes =
                 b"\r\n\r\nOPTIONS sip:x SIP/2.0\r\nContent-Length: 2\r\n\r\nhiNONSENSE\r\nl: 0\r\n\r\n"
                     .to_vec();
@@ -60,7 +60,7 @@ async fn a_peer_that_closes_fails_its_transactions_at_once_and_the_next_request_
         within(futures_util::future::join_all((0..3).map(|n| client.send(register(n), &to)))).await;
     for outcome in outcomes {
         let error = outcome.unwrap_err();
-        assert!(matches!(&error, ClientError::Transport(text) if text.contains("lost")), "{error}");
+        assert_eq!(error, ClientError::ConnectionLost("the peer closed it".into()));
     }
     assert_eq!(client.in_flight(), 0);
     assert_eq!(within(client.send(register(9), &to)).await.unwrap().0.code, 200);
@@ -68,17 +68,28 @@ async fn a_peer_that_closes_fails_its_transactions_at_once_and_the_next_request_
 }
 
 #[tokio::test]
-async fn a_peer_that_does_not_speak_sip_fails_its_transactions_at_once() {
-    let (listener, address) = listen().await;
-    let client = client(Timers::default());
-    tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        stream.write_all(b"220 mail.example ESMTP\r\nhello\r\n\r\n").await.unwrap();
-        let mut rest = Vec::new();
-        let _ = stream.read_to_end(&mut rest).await;
-    });
-    let error = within(client.send(register(1), &destination(address, Transport::Tcp))).await.unwrap_err();
-    assert!(matches!(&error, ClientError::Transport(text) if text.contains("not SIP")), "{error}");
+async fn a_peer_that_does_not_speak_sip_is_said_to_do_so() {
+    // The one cannot be taken apart into messages, the other can.
+    for banner in
+        ["220 mail.example ESMTP\r\nContent-Length: x\r\n\r\n", "NONSENSE\r\nContent-Length: 0\r\n\r\n"]
+    {
+        let (listener, address) = listen().await;
+        let client = client(quick());
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                stream.write_all(banner.as_bytes()).await.unwrap();
+                let _ = stream.read_to_end(&mut Vec::new()).await;
+            }
+        });
+        match within(client.send(register(1), &destination(address, Transport::Tcp))).await.unwrap_err() {
+            ClientError::ConnectionLost(text) => {
+                assert!(text.starts_with("what the peer sent cannot be taken apart"), "{text}");
+            }
+            ClientError::Unreadable(text) => assert!(text.contains("start line"), "{text}"),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[tokio::test]
@@ -125,7 +136,7 @@ async fn a_refused_connection_is_an_error_at_once_for_all_who_wait() {
         within(futures_util::future::join_all((0..100).map(|n| client.send(register(n), &to)))).await;
     for outcome in outcomes {
         let error = outcome.unwrap_err();
-        assert!(matches!(&error, ClientError::Transport(text) if text.contains("refused")), "{error}");
+        assert_eq!(error, ClientError::Transport("connection refused".into()));
     }
 }
 
@@ -172,17 +183,28 @@ async fn a_peer_that_does_not_read_does_not_hold_a_request_beyond_timer_f() {
 #[tokio::test]
 async fn the_next_address_is_tried() {
     let (listener, address) = listen().await;
-    let (timers, stop) = (Timers::default(), CancellationToken::new());
-    let bind = IpAddr::from(Ipv4Addr::UNSPECIFIED);
-    // Nobody listens at the first address.
+    // Nothing listens at the first address.
     let names = Names::with_hosts("127.0.0.2 two.example\n127.0.0.1 two.example\n").unwrap();
-    let udp = Udp::bind(SocketAddr::new(bind, 0)).unwrap();
-    let settings = Settings { bind, tls: None, connect_within: Duration::from_secs(5), grace: timers.f() };
-    let table = Arc::new(Table::new(timers));
-    let connections = Connections::new(table, Arc::new(names), Arc::new(udp), settings, stop.clone());
+    let client = Client::start_with(ClientOptions::default(), names).unwrap();
     let to = Destination { host: "two.example".into(), port: address.port(), transport: Transport::Tcp };
-    let connection = within(connections.get(&to, None)).await.unwrap();
-    let (_, peer) = within(listener.accept()).await.unwrap();
-    assert_eq!(connection.local(), peer);
-    stop.cancel();
+    let sending = tokio::spawn(async move { client.send(register(1), &to).await });
+    let (stream, _) = within(listener.accept()).await.unwrap();
+    let (reader, mut writer) = stream.into_split();
+    let asked = Requests::new(reader).next().await.unwrap();
+    writer.write_all(&answer(&asked, 200)).await.unwrap();
+    let (response, peer) = within(sending).await.unwrap().unwrap();
+    assert_eq!((response.code, peer.address()), (200, address));
+}
+
+#[tokio::test]
+async fn the_cause_at_each_address_is_in_the_error() {
+    let (listener, address) = listen().await;
+    drop(listener);
+    let names = Names::with_hosts("127.0.0.2 two.example\n127.0.0.1 two.example\n").unwrap();
+    let client = Client::start_with(ClientOptions::default(), names).unwrap();
+    let port = address.port();
+    let to = Destination { host: "two.example".into(), port, transport: Transport::Tcp };
+    let error = within(client.send(register(1), &to)).await.unwrap_err();
+    let text = format!("connection refused, at 127.0.0.2:{port}; connection refused, at 127.0.0.1:{port}");
+    assert_eq!(error, ClientError::Transport(text.into()));
 }

@@ -159,7 +159,7 @@ async fn host_names_are_looked_up() {
     let client = client(Timers::default());
     to.host = "no-such-host.invalid".into();
     let error = within(client.send(register(1), &to)).await.unwrap_err();
-    assert!(matches!(&error, ClientError::Resolve(text) if text.contains("no-such-host.invalid")), "{error}");
+    assert_eq!(error, ClientError::Resolve("unknown to the DNS".into()));
     to.host = "not a host name".into();
     assert!(matches!(within(client.send(register(1), &to)).await, Err(ClientError::Resolve(_))));
     // This socket is bound to IPv4.

@@ -1,0 +1,142 @@
+//! How a connection is made: TCP, and TLS over it.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use rustls::{
+    ClientConfig, SignatureScheme, client::ResolvesClientCert, pki_types::ServerName, sign::CertifiedKey,
+};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::{
+    connection::{Connection, Target, WRITE_QUEUE, drive},
+    error::io_cause,
+    pool::{Connections, Settings},
+    tls_cause,
+};
+use crate::trunk::Transport;
+
+/// Why there is no connection to one address.
+pub(super) enum ConnectError {
+    Transport(String),
+    Tls(String),
+}
+
+impl From<io::Error> for ConnectError {
+    fn from(error: io::Error) -> Self {
+        Self::Transport(io_cause(&error))
+    }
+}
+
+pub(super) async fn tcp(address: SocketAddr, settings: &Settings) -> Result<TcpStream, ConnectError> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if !settings.bind.is_unspecified() {
+        socket.bind(SocketAddr::new(settings.bind, 0))?;
+    }
+    let stream = socket.connect(address).await?;
+    stream.set_nodelay(true)?;
+    // A peer that vanished without a word, or a NAT that forgot, is found out between two refreshes.
+    let probe = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));
+    let socket = SockRef::from(&stream);
+    socket.set_tcp_keepalive(&probe)?;
+    // And one that acknowledges nothing of what it is sent.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(settings.grace))?;
+    Ok(stream)
+}
+
+/// Makes TLS where that is the transport, and starts the connection's task.
+pub(super) async fn finish(
+    pool: &Arc<Connections>,
+    id: u64,
+    target: &Target,
+    tcp: TcpStream,
+    until: Instant,
+    within: Duration,
+) -> Result<Arc<Connection>, ConnectError> {
+    let addresses = (tcp.local_addr()?, tcp.peer_addr()?);
+    let (outgoing, queue) = mpsc::channel(WRITE_QUEUE);
+    let connection = || Arc::new(Connection::new(id, target.clone(), addresses, outgoing));
+    match (target.destination.transport, &pool.settings().tls) {
+        (Transport::Tls, Some(config)) => {
+            let asked = Arc::new(AtomicBool::new(false));
+            let tls = tls(config, &target.destination.host, tcp, &asked);
+            let tls = timeout_at(until, tls).await.unwrap_or_else(|_| {
+                let happened = format!("TLS handshake not finished within {} s", within.as_secs_f32());
+                Err(ConnectError::Tls(tls_cause::handshake_words(&happened, asked.load(Ordering::Relaxed))))
+            })?;
+            let connection = connection();
+            tokio::spawn(drive(pool.clone(), tls, connection.clone(), queue, Some(asked)));
+            Ok(connection)
+        }
+        _ => {
+            let connection = connection();
+            tokio::spawn(drive(pool.clone(), tcp, connection.clone(), queue, None));
+            Ok(connection)
+        }
+    }
+}
+
+async fn tls(
+    config: &Arc<ClientConfig>,
+    host: &str,
+    tcp: TcpStream,
+    asked: &Arc<AtomicBool>,
+) -> Result<TlsStream<TcpStream>, ConnectError> {
+    let name = ServerName::try_from(host.to_owned())
+        .map_err(|_| ConnectError::Tls(format!("no certificate can be for {host}: it is no DNS name")))?;
+    // The configuration of this connection alone: it notes that the peer asks for a certificate.
+    let mut config = ClientConfig::clone(config);
+    config.client_auth_cert_resolver =
+        Arc::new(Asked { inner: config.client_auth_cert_resolver.clone(), asked: asked.clone() });
+    TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(|error| {
+        let asked = asked.load(Ordering::Relaxed);
+        let closed = || {
+            let happened = format!("TLS handshake ended: {}", io_cause(&error));
+            tls_cause::handshake_words(&happened, asked)
+        };
+        ConnectError::Tls(tls_cause::of(&error, asked, host).unwrap_or_else(closed))
+    })
+}
+
+/// Notes when a peer asks for a client certificate and gets none: the alert that follows does not always say so.
+#[derive(Debug)]
+struct Asked {
+    inner: Arc<dyn ResolvesClientCert>,
+    asked: Arc<AtomicBool>,
+}
+
+impl ResolvesClientCert for Asked {
+    fn resolve(
+        &self,
+        root_hint_subjects: &[&[u8]],
+        sigschemes: &[SignatureScheme],
+    ) -> Option<Arc<CertifiedKey>> {
+        let shown = self.inner.resolve(root_hint_subjects, sigschemes);
+        if shown.is_none() {
+            self.asked.store(true, Ordering::Relaxed);
+        }
+        shown
+    }
+
+    fn only_raw_public_keys(&self) -> bool {
+        self.inner.only_raw_public_keys()
+    }
+
+    fn has_certs(&self) -> bool {
+        self.inner.has_certs()
+    }
+}

@@ -1,0 +1,350 @@
+//! One open connection over TCP or TLS: what is known of it, and the task that reads and writes.
+
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    sync::mpsc,
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Destination,
+    error::{ClientError, io_cause},
+    incoming::Incoming,
+    keep_alive,
+    pool::Connections,
+    tls_cause,
+    transactions::TransactionLayer,
+};
+use crate::sip::{
+    message::{MAX_MESSAGE, Message, StreamParser},
+    uri::ParseError,
+};
+
+/// Messages that wait for their turn to be written to one connection; further senders wait.
+pub(super) const WRITE_QUEUE: usize = 1024;
+
+/// Time to read what the peer said before it closed, once writing has failed.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How long a connection takes requests that was made for one address of its destination: time for the answer to a
+/// challenge. Without that, each address that a name ever had could keep one.
+const PINNED_FOR: Duration = Duration::from_secs(60);
+
+/// The endpoint of a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Target {
+    pub(super) destination: Destination,
+    /// This address only, whatever others the name has.
+    pub(super) pinned: Option<SocketAddr>,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.destination.fmt(f)
+    }
+}
+
+/// A message to be written, and the transaction that it is the request of.
+pub(super) struct Outgoing {
+    pub(super) transaction: Option<u64>,
+    pub(super) bytes: Bytes,
+}
+
+/// One open connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    id: u64,
+    target: Target,
+    local: SocketAddr,
+    remote: SocketAddr,
+    outgoing: mpsc::Sender<Outgoing>,
+    /// Why it ended, once it has.
+    end: OnceLock<ClientError>,
+    /// Taken out of use: it lives on until what is open on it has had its time.
+    draining: CancellationToken,
+    opened: Instant,
+    /// Milliseconds after `opened` at which a response to an open transaction came last; 0 for never.
+    answered_ms: AtomicU64,
+    /// How often bytes of any kind came.
+    reads: AtomicU64,
+    /// What was wrong with the first message that could not be read and names no transaction.
+    garbled: OnceLock<ParseError>,
+}
+
+impl fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outgoing").field("transaction", &self.transaction).finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    pub(super) fn new(
+        id: u64,
+        target: Target,
+        (local, remote): (SocketAddr, SocketAddr),
+        outgoing: mpsc::Sender<Outgoing>,
+    ) -> Self {
+        Self {
+            id,
+            target,
+            local,
+            remote,
+            outgoing,
+            end: OnceLock::new(),
+            draining: CancellationToken::new(),
+            opened: Instant::now(),
+            answered_ms: AtomicU64::new(0),
+            reads: AtomicU64::new(0),
+            garbled: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    pub(super) fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    pub(super) fn remote(&self) -> SocketAddr {
+        self.remote
+    }
+
+    /// Whether requests may go over it: it is open, and not suspected to be dead.
+    pub(super) fn is_usable(&self) -> bool {
+        self.end.get().is_none() && !self.draining.is_cancelled()
+    }
+
+    /// Why it ended, once it has.
+    pub(super) fn end(&self) -> Option<&ClientError> {
+        self.end.get()
+    }
+
+    /// Lets no further request go over it.
+    pub(super) fn drain(&self) {
+        self.draining.cancel();
+    }
+
+    /// Queues a request for writing, waiting for room. An error means that nothing of it was sent.
+    pub(super) async fn write(&self, transaction: u64, bytes: Bytes) -> Result<(), ()> {
+        let outgoing = Outgoing { transaction: Some(transaction), bytes };
+        self.outgoing.send(outgoing).await.map_err(|_| ())
+    }
+
+    /// Queues bytes that belong to no transaction, where there is room at once.
+    pub(super) fn try_write(&self, bytes: Bytes) -> bool {
+        self.outgoing.try_send(Outgoing { transaction: None, bytes }).is_ok()
+    }
+
+    /// How often bytes of any kind came.
+    pub(super) fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
+    }
+
+    /// What was wrong with what came, where nothing that came could be read.
+    pub(super) fn garbled(&self) -> Option<&ParseError> {
+        self.garbled.get().filter(|_| self.answered_ms.load(Ordering::Relaxed) == 0)
+    }
+
+    fn answered(&self) {
+        let elapsed = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.answered_ms.store(elapsed.max(1), Ordering::Relaxed);
+    }
+
+    /// Whether no transaction was answered over it for that long.
+    pub(super) fn unanswered_for(&self, time: Duration) -> bool {
+        let last = self.opened + Duration::from_millis(self.answered_ms.load(Ordering::Relaxed));
+        last.elapsed() >= time
+    }
+}
+
+/// Why a connection ended.
+enum End {
+    /// The peer closed it, or it broke.
+    Lost(String),
+    /// The peer ended it for a reason of TLS: another connection would end likewise.
+    Tls(String),
+    /// Nothing was open on it any more, or had had its time.
+    Drained,
+    Stopped,
+}
+
+/// Reads and writes until either ends; then fails what is still open.
+pub(super) async fn drive<S>(
+    pool: Arc<Connections>,
+    stream: S,
+    connection: Arc<Connection>,
+    mut queue: mpsc::Receiver<Outgoing>,
+    certificate_asked: Option<Arc<AtomicBool>>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let (reader, writer) = tokio::io::split(stream);
+    let settings = pool.settings();
+    let drained = async {
+        let pinned = connection.target.pinned.is_some();
+        tokio::select! {
+            () = connection.draining.cancelled() => (),
+            () = tokio::time::sleep(PINNED_FOR), if pinned => pool.retire(&connection),
+        }
+        tokio::time::sleep(settings.grace).await;
+    };
+    let ended = |error: io::Error| {
+        let asked = certificate_asked.as_ref().is_some_and(|asked| asked.load(Ordering::Relaxed));
+        match tls_cause::of(&error, asked, &connection.target.destination.host) {
+            Some(cause) => End::Tls(cause),
+            None => End::Lost(io_cause(&error)),
+        }
+    };
+    let end = {
+        let mut reading = std::pin::pin!(read(reader, &connection, pool.transactions(), pool.incoming()));
+        tokio::select! {
+            end = &mut reading => end.unwrap_or_else(ended),
+            error = write(writer, &mut queue, &connection, pool.transactions()) => {
+                match timeout(LAST_WORDS, &mut reading).await {
+                    Ok(end) => end.unwrap_or_else(ended),
+                    Err(_) => ended(error),
+                }
+            }
+            () = drained => End::Drained,
+            () = keep_alive::run(&pool, &connection) => End::Drained,
+            () = settings.stop.cancelled() => End::Stopped,
+        }
+    };
+    let error = match end {
+        End::Lost(cause) => ClientError::ConnectionLost(cause.into()),
+        End::Tls(cause) => ClientError::Tls(cause.into()),
+        End::Drained => ClientError::ConnectionLost("nothing came over it any more".into()),
+        End::Stopped => ClientError::stopped(),
+    };
+    // In this order: a request that is opened from here on finds the connection closed, one before that is failed here.
+    let _ = connection.end.set(error.clone());
+    pool.remove(&connection.target, connection.id);
+    unsent(&mut queue, pool.transactions());
+    tracing::debug!(to = %connection.target, %error, "connection closed");
+    pool.transactions().fail_connection(&connection, &error);
+}
+
+/// Gives back what was queued and not written.
+fn unsent(queue: &mut mpsc::Receiver<Outgoing>, transactions: &TransactionLayer) {
+    queue.close();
+    let mut numbers = Vec::new();
+    while let Ok(outgoing) = queue.try_recv() {
+        numbers.extend(outgoing.transaction);
+    }
+    transactions.on_unsent(&numbers);
+}
+
+/// Hands on what comes until the stream ends.
+async fn read(
+    mut reader: impl AsyncRead + Unpin,
+    connection: &Connection,
+    transactions: &TransactionLayer,
+    incoming: &Incoming,
+) -> io::Result<End> {
+    let mut parser = StreamParser::new();
+    let mut buffer = vec![0; 16 * 1024];
+    // What came since the last message ended, roughly: where a message cannot be read, it names the transaction.
+    let mut recent = Vec::new();
+    loop {
+        let chunk = match reader.read(&mut buffer).await? {
+            0 => return Ok(End::Lost("the peer closed it".to_owned())),
+            length => &buffer[..length],
+        };
+        connection.reads.fetch_add(1, Ordering::Relaxed);
+        parser.push(chunk);
+        if recent.len() < MAX_MESSAGE {
+            recent.extend_from_slice(chunk);
+        }
+        let mut complete = false;
+        loop {
+            match parser.next() {
+                Ok(Some(Message::Response(response))) => {
+                    complete = true;
+                    if transactions.on_response(response) {
+                        connection.answered();
+                    }
+                }
+                Ok(Some(Message::Request(request))) => {
+                    complete = true;
+                    if let Some(response) = incoming.respond(&request, connection.remote) {
+                        connection.try_write(response.bytes);
+                    }
+                }
+                Ok(None) => break,
+                Err(error) if parser.is_broken() => {
+                    transactions.on_broken(&recent, &error);
+                    return Ok(End::Lost(format!("what the peer sent cannot be taken apart ({error})")));
+                }
+                Err(error) => {
+                    tracing::debug!(peer = %connection.remote, %error, "ignored a message that cannot be read");
+                    if !transactions.on_unreadable(&recent, &error) {
+                        let _ = connection.garbled.set(error);
+                    }
+                    complete = true;
+                }
+            }
+        }
+        if complete {
+            recent.clear();
+            recent.extend_from_slice(chunk);
+        } else if chunk == keep_alive::PING {
+            connection.try_write(Bytes::from_static(keep_alive::PONG));
+        }
+    }
+}
+
+/// Writes what is queued, as much at a time as there is; returns the error that ended it. A connection that drains
+/// gives back what has not been written, and stays as it is.
+async fn write(
+    mut writer: impl AsyncWrite + Unpin,
+    queue: &mut mpsc::Receiver<Outgoing>,
+    connection: &Connection,
+    transactions: &TransactionLayer,
+) -> io::Error {
+    let (mut batch, mut bytes) = (Vec::new(), Vec::new());
+    loop {
+        tokio::select! {
+            biased;
+            () = connection.draining.cancelled() => break,
+            _ = queue.recv_many(&mut batch, 64) => (),
+        }
+        bytes.clear();
+        for outgoing in batch.drain(..) {
+            bytes.extend_from_slice(&outgoing.bytes);
+        }
+        let mut written = std::pin::pin!(async {
+            writer.write_all(&bytes).await?;
+            writer.flush().await
+        });
+        let written = tokio::select! {
+            written = &mut written => written,
+            () = connection.draining.cancelled() => {
+                unsent(queue, transactions);
+                written.await
+            }
+        };
+        if let Err(error) = written {
+            return error;
+        }
+    }
+    unsent(queue, transactions);
+    std::future::pending().await
+}

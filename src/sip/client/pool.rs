@@ -1,0 +1,217 @@
+//! The connections over TCP and TLS: one for each destination, made by the first request and shared by all that follow.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, Shared},
+};
+use tokio::time::timeout_at;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Destination,
+    connect::{self, ConnectError},
+    connection::{Connection, Target},
+    error::ClientError,
+    incoming::Incoming,
+    keep_alive::{KeepAlive, Unanswered},
+    resolve::Names,
+    transactions::TransactionLayer,
+    udp::Udp,
+};
+
+type Connecting = Shared<BoxFuture<'static, Result<Arc<Connection>, ClientError>>>;
+
+/// What is open or being opened, by target.
+pub(super) struct Connections {
+    slots: Mutex<HashMap<Target, (u64, Connecting)>>,
+    last: AtomicU64,
+    transactions: Arc<TransactionLayer>,
+    incoming: Arc<Incoming>,
+    names: Arc<Names>,
+    udp: Arc<Udp>,
+    settings: Settings,
+    pings: Unanswered,
+}
+
+/// What connecting needs to know.
+#[derive(Clone)]
+pub(super) struct Settings {
+    pub(super) bind: IpAddr,
+    pub(super) tls: Option<Arc<rustls::ClientConfig>>,
+    /// For one target with all its addresses, TLS handshake included.
+    pub(super) connect_within: Duration,
+    /// How long a connection that is out of use lives on: Timer F.
+    pub(super) grace: Duration,
+    pub(super) keep_alive: Option<KeepAlive>,
+    pub(super) stop: CancellationToken,
+}
+
+impl Connections {
+    pub(super) fn new(
+        transactions: Arc<TransactionLayer>,
+        incoming: Arc<Incoming>,
+        names: Arc<Names>,
+        udp: Arc<Udp>,
+        settings: Settings,
+    ) -> Arc<Self> {
+        let (slots, last, pings) = (Mutex::default(), AtomicU64::new(0), Unanswered::default());
+        Arc::new(Self { slots, last, transactions, incoming, names, udp, settings, pings })
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(super) fn transactions(&self) -> &TransactionLayer {
+        &self.transactions
+    }
+
+    pub(super) fn incoming(&self) -> &Incoming {
+        &self.incoming
+    }
+
+    pub(super) fn pings(&self) -> &Unanswered {
+        &self.pings
+    }
+
+    /// Whether TLS is set up.
+    pub(super) fn has_tls(&self) -> bool {
+        self.settings.tls.is_some()
+    }
+
+    fn slots(&self) -> MutexGuard<'_, HashMap<Target, (u64, Connecting)>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection to a destination, or to one address of it. Callers that come while it is being made share it, and
+    /// its failure too; the next one after a failure tries again.
+    pub(super) async fn get(
+        self: &Arc<Self>,
+        destination: &Destination,
+        address: Option<SocketAddr>,
+    ) -> Result<Arc<Connection>, ClientError> {
+        let mut target = Target { destination: destination.clone(), pinned: None };
+        if let Some(address) = address
+            && !self.leads_to(&target, address)
+        {
+            target.pinned = Some(address);
+        }
+        let connection = self.connect(&target).await?;
+        if connection.is_usable() {
+            return Ok(connection);
+        }
+        // It was closed a moment ago, and is not yet taken out.
+        self.remove(&target, connection.id());
+        self.connect(&target).await
+    }
+
+    /// Whether the connection to a target is open, and to that address.
+    fn leads_to(&self, target: &Target, address: SocketAddr) -> bool {
+        let slots = self.slots();
+        let open = slots.get(target).and_then(|(_, connecting)| connecting.peek());
+        matches!(open, Some(Ok(connection)) if connection.is_usable() && connection.remote() == address)
+    }
+
+    /// Joins those who wait for the connection, or begins to make it.
+    fn connect(self: &Arc<Self>, target: &Target) -> Connecting {
+        let mut slots = self.slots();
+        if let Some((_, connecting)) = slots.get(target) {
+            return connecting.clone();
+        }
+        let id = self.last.fetch_add(1, Ordering::Relaxed);
+        let (this, key) = (self.clone(), target.clone());
+        // A task of its own: it goes on when the caller that began it gives up.
+        let task = tokio::spawn(async move {
+            let connected = tokio::select! {
+                connected = this.open(id, &key) => connected,
+                () = this.settings.stop.cancelled() => Err(ClientError::stopped()),
+            };
+            if connected.is_err() {
+                this.remove(&key, id);
+            }
+            connected
+        });
+        let connecting =
+            async move { task.await.unwrap_or_else(|_| Err(ClientError::stopped())) }.boxed().shared();
+        slots.insert(target.clone(), (id, connecting.clone()));
+        connecting
+    }
+
+    pub(super) fn remove(&self, target: &Target, id: u64) {
+        let mut slots = self.slots();
+        if slots.get(target).is_some_and(|(current, _)| *current == id) {
+            slots.remove(target);
+        }
+    }
+
+    /// A transaction on that connection timed out. Where nothing was answered in the second half of its wait, the
+    /// connection is taken for dead and the next request makes another; one that answers others stays, for then it was
+    /// that request which the peer left unanswered. What is open on it keeps its time.
+    pub(super) fn on_timeout(&self, connection: &Connection) {
+        if connection.is_usable() && connection.unanswered_for(self.settings.grace / 2) {
+            tracing::debug!(
+                to = %connection.target(),
+                "no response over this connection: the next request makes a new one"
+            );
+            self.retire(connection);
+        }
+    }
+
+    /// Takes a connection out of use. What is open on it keeps its time.
+    pub(super) fn retire(&self, connection: &Connection) {
+        self.remove(connection.target(), connection.id());
+        connection.drain();
+    }
+
+    /// Tries one address after the other. The error has the cause at each.
+    async fn open(self: &Arc<Self>, id: u64, target: &Target) -> Result<Arc<Connection>, ClientError> {
+        let Target { destination, pinned } = target;
+        let usable = |address| self.udp.reaches(address);
+        let addresses = match pinned {
+            Some(address) => vec![*address],
+            None => self.names.addresses(&destination.host, destination.port, usable).await?,
+        };
+        let share = self.settings.connect_within / u32::try_from(addresses.len()).unwrap_or(1).max(1);
+        let (mut causes, mut tls) = (Vec::new(), 0);
+        for address in &addresses {
+            let error = match self.open_address(id, target, *address, share).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => error,
+            };
+            // Causes of TLS come first: they are what has to be set right.
+            let place = if matches!(error, ConnectError::Tls(_)) { tls } else { causes.len() };
+            tls += usize::from(matches!(error, ConnectError::Tls(_)));
+            let (ConnectError::Tls(cause) | ConnectError::Transport(cause)) = error;
+            // A destination that is an address is named by the caller.
+            let named = destination.host.parse::<IpAddr>().is_ok();
+            causes.insert(place, if named { cause } else { format!("{cause}, at {address}") });
+        }
+        let causes = causes.join("; ").into();
+        Err(if tls > 0 { ClientError::Tls(causes) } else { ClientError::Transport(causes) })
+    }
+
+    async fn open_address(
+        self: &Arc<Self>,
+        id: u64,
+        target: &Target,
+        address: SocketAddr,
+        within: Duration,
+    ) -> Result<Arc<Connection>, ConnectError> {
+        let until = tokio::time::Instant::now() + within;
+        let seconds = within.as_secs_f32();
+        let tcp = timeout_at(until, connect::tcp(address, &self.settings))
+            .await
+            .unwrap_or_else(|_| Err(ConnectError::Transport(format!("no connection within {seconds} s"))))?;
+        connect::finish(self, id, target, tcp, until, within).await
+    }
+}
