@@ -65,11 +65,7 @@ impl Exchange {
         Ok(Finished { proven: authenticator.is_proven(&response), response, authentication })
     }
 
-    async fn send(
-        &mut self,
-        client: &Client,
-        peer: Option<&Peer>,
-    ) -> Result<(Response, Peer), ClientError> {
+    async fn send(&mut self, client: &Client, peer: Option<&Peer>) -> Result<(Response, Peer), ClientError> {
         resend::send(client, &mut self.request, &mut self.cseq, &self.destination, peer).await
     }
 

@@ -517,3 +517,32 @@ async fn d6_over_tcp_the_answer_goes_to_who_challenged() {
         assert_eq!(peer.connections(), if closes { 2 } else { 1 });
     }
 }
+
+/// Two servers behind one name, each with nonces of its own: the answer goes to the one that challenged.
+#[tokio::test]
+async fn d6_behind_one_name_the_answer_goes_to_who_challenged() {
+    // The order in which the addresses of a name are tried is not ours to say: whoever is asked first challenges.
+    let server = |raw: &Raw, number: usize| match number {
+        0 => {
+            let nonce = raw.branch();
+            vec![raw.reply(
+                "401 Unauthorized",
+                &[&format!("WWW-Authenticate: Digest realm=\"r\", nonce=\"{nonce}\"")],
+            )]
+        }
+        _ => vec![raw.ok()],
+    };
+    for _ in 0..4 {
+        let one = Peer::udp_at("127.0.0.1:0", server).await;
+        let other = Peer::udp_at(&format!("127.0.0.2:{}", one.address.port()), server).await;
+        let hosts = "127.0.0.1 two.test\n127.0.0.2 two.test\n";
+        let service = start_with_hosts(options(Mode::Direct), hosts).await;
+        let reply = service.send(register(&format!("two.test:{}", one.address.port()))).await;
+        assert_eq!(response_type(&reply), ResponseType::Ok);
+        let (asked, idle) = if one.received() > 0 { (one, other) } else { (other, one) };
+        assert_eq!((asked.requests().len(), idle.received()), (2, 0));
+        let requests = asked.requests();
+        let credentials = Credentials::one(&requests[1], "Authorization");
+        assert_eq!(credentials.need("nonce"), requests[0].branch());
+    }
+}

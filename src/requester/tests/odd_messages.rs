@@ -68,7 +68,7 @@ async fn r5_one_bad_message_harms_no_other_on_its_connection() {
 #[tokio::test]
 async fn r5_odd_and_missing_fields_lose_no_response() {
     type Change = fn(String) -> String;
-    let changes: [(&str, Change); 22] = [
+    let changes: [(&str, Change); 25] = [
         ("no phrase", |ok| ok.replacen("SIP/2.0 200 OK", "SIP/2.0 200", 1)),
         ("tabs", |ok| ok.replacen("SIP/2.0 200 OK", "SIP/2.0\t200\tOK", 1)),
         ("double spaces", |ok| ok.replacen("SIP/2.0 200 OK", "SIP/2.0  200  OK", 1)),
@@ -77,6 +77,9 @@ async fn r5_odd_and_missing_fields_lose_no_response() {
         ("no From", |ok| without(&ok, "From")),
         ("no To", |ok| without(&ok, "To")),
         ("no Call-ID", |ok| without(&ok, "Call-ID")),
+        ("no CSeq", |ok| without(&ok, "CSeq")),
+        ("a CSeq that makes none", |ok| without(&ok, "CSeq").replacen("Via", "CSeq: REGISTER\r\nVia", 1)),
+        ("a CSeq in lower case", |ok| ok.replace("7 REGISTER", "7 register")),
         ("no Content-Length", |ok| without(&ok, "Content-Length")),
         ("no empty line", |ok| ok.trim_end().to_owned() + "\r\n"),
         ("bad From", |ok| without(&ok, "From").replacen("Via", "From: <<sip:\"@>\r\nVia", 1)),
