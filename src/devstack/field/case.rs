@@ -196,7 +196,8 @@ impl Case {
     /// # Errors
     /// When it is not of the format, with the line, or a field contradicts another.
     pub fn parse(text: &str) -> Result<Self, CaseError> {
-        let mut case: Self = serde_saphyr::from_str(text).map_err(|error| CaseError::Format(Box::new(error)))?;
+        let mut case: Self =
+            serde_saphyr::from_str(text).map_err(|error| CaseError::Format(Box::new(error)))?;
         if case.nodes.is_empty() {
             case.nodes = vec![Node { name: "registrar".to_owned(), count: None, closed: false }];
         }

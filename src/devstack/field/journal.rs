@@ -7,7 +7,7 @@ use super::{case::Over, digest::Verdict};
 /// Most requests and responses that are kept.
 const MAX_KEPT: usize = 10_000;
 
-/// One request that arrived. One that was sent again over UDP is not seen again; see [`Seen::sendings`].
+/// One request that arrived. One that is sent again, with the same branch, is not seen again: see [`Seen::sendings`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// When it first arrived, as time since the start of the play.
@@ -18,7 +18,7 @@ pub struct Seen {
     pub over: Over,
     /// From where.
     pub source: SocketAddr,
-    /// The number of its connection at the node, from 1; `None` over UDP.
+    /// The number of its connection at the node, from 1, the last one of several; `None` over UDP.
     pub connection: Option<u64>,
     /// Method.
     pub method: String,

@@ -182,7 +182,10 @@ impl Script {
                 id: 0,
             });
         } else {
-            state.journal.change(transaction.id, |seen| seen.sendings += 1);
+            state.journal.change(transaction.id, |seen| {
+                seen.sendings += 1;
+                seen.connection = connection.map(|(number, _)| number);
+            });
         }
         let facts = Facts {
             message: &wire,

@@ -220,8 +220,8 @@ fn slot(name: &str) -> Result<Slot, TemplateError> {
             _ => Slot::Node(node.to_owned(), Part::Both),
         }),
         _ => {
-            let like = |word: &str| strsim::jaro_winkler(word, name);
-            let nearest = WORDS.iter().map(|(word, _)| *word).max_by(|a, b| like(a).total_cmp(&like(b)));
+            let distance = |word: &str| strsim::damerau_levenshtein(word, name);
+            let nearest = WORDS.iter().map(|(word, _)| *word).min_by_key(|word| distance(word));
             Err(TemplateError::Unknown(name.to_owned(), nearest.unwrap_or("via")))
         }
     }

@@ -129,7 +129,10 @@ fn mistakes_in_a_case_are_named() {
         ("rules: [{ then: [wait: 2] }]", "wait"),
         ("nodes: [{ name: a, count: 0 }]", "nodes[].count"),
         ("nodes: [{ name: a }, { name: a }]", "once"),
-        ("rules: [{ when: { credentials: { r: right } }, respond: x }]", "realm \"r\" does not stand in `digest`"),
+        (
+            "rules: [{ when: { credentials: { r: right } }, respond: x }]",
+            "realm \"r\" does not stand in `digest`",
+        ),
         ("dns: { records: [{ name: a.test, type: XYZZY, data: [a] }] }", "dns.records[0].type"),
         ("dns: { records: [{ name: a.test, server: b, type: A }] }", "dns.records[0].server"),
     ];
@@ -137,7 +140,9 @@ fn mistakes_in_a_case_are_named() {
         let error = Case::parse(&with(rules)).map(drop).unwrap_err().to_string();
         assert!(error.contains(named), "{rules}: {error}");
     }
-    assert!(Case::parse("name: a b\nsummary: s\noutcome: o").unwrap_err().to_string().contains("name: \"a b\""));
+    assert!(
+        Case::parse("name: a b\nsummary: s\noutcome: o").unwrap_err().to_string().contains("name: \"a b\"")
+    );
     assert!(Case::parse("name: a\nsummary: s").unwrap_err().to_string().contains("outcome"));
 }
 
@@ -202,18 +207,21 @@ async fn each_node_has_nonces_of_its_own() {
 
 #[tokio::test]
 async fn answers_to_several_realms_are_told_apart() {
-    let (player, _end) = play_case(&embedded("D5")).await;
+    // Without qop there is no nc that would have to rise.
+    let text = Library::embedded().unwrap().find("D5").unwrap().text.replace(", qop=\"auth\"", "");
+    let (player, _end) = play(&text).await;
     let phone = Phone::to(player.address()).await;
-    let mut all = String::new();
-    for (cseq, name) in [(1, "Proxy-Authenticate"), (2, "Proxy-Authenticate"), (3, "WWW-Authenticate")] {
-        let challenged = phone.ask(&register(cseq, &all)).await;
-        all.push_str(&credentials(&challenged, name, "field-password"));
-        all = all.replace("nc=00000001", &format!("nc=0000000{cseq}"));
-        // An nc that is used twice is another response: only the last answer is fresh here.
-        if cseq < 3 {
-            assert_eq!(code(&challenged), 407);
+    let (mut all, mut codes) = (String::new(), Vec::new());
+    for cseq in 1..=4 {
+        let response = phone.ask(&register(cseq, &all)).await;
+        codes.push(code(&response));
+        match code(&response) {
+            407 => all.push_str(&credentials(&response, "Proxy-Authenticate", "field-password")),
+            401 => all.push_str(&credentials(&response, "WWW-Authenticate", "field-password")),
+            _ => {}
         }
     }
+    assert_eq!(codes, [407, 407, 401, 200]);
     assert!(player.seen().iter().all(|seen| seen.credentials.len() == 3));
 }
 
@@ -225,20 +233,20 @@ async fn connections_are_closed_reset_muted_and_halved() {
          - { when: { connection: 3, onConnection: 1 }, then: [respond: SIP/2.0 200 OK, mute] }\n",
     ))
     .await;
-    let ask = async || {
+    let ask = async |cseq| {
         let mut stream = TcpStream::connect(player.address()).await.unwrap();
-        stream.write_all(register(1, "").as_bytes()).await.unwrap();
+        stream.write_all(register(cseq, "").as_bytes()).await.unwrap();
         stream
     };
     let mut all = Vec::new();
-    timeout(SOON, ask().await.read_to_end(&mut all)).await.unwrap().unwrap();
+    timeout(SOON, ask(1).await.read_to_end(&mut all)).await.unwrap().unwrap();
     assert_eq!(code(&Wire::take(&mut all).unwrap().unwrap()), 200);
     let mut half = Vec::new();
-    assert!(timeout(SOON, ask().await.read_to_end(&mut half)).await.unwrap().is_err(), "reset");
-    let mut mute = ask().await;
+    assert!(timeout(SOON, ask(2).await.read_to_end(&mut half)).await.unwrap().is_err(), "reset");
+    let mut mute = ask(3).await;
     let mut buffer = [0; 4096];
     assert!(timeout(SOON, mute.read(&mut buffer)).await.unwrap().unwrap() > 0);
-    mute.write_all(register(2, "").as_bytes()).await.unwrap();
+    mute.write_all(register(4, "").as_bytes()).await.unwrap();
     let passed_over = async {
         while !player.dialogue().contains("passed over") {
             tokio::task::yield_now().await;
