@@ -2,6 +2,7 @@
 //! asks for is in the file of its case, `src/devstack/field/cases`.
 
 mod challenges;
+mod command;
 mod fairness;
 mod harness;
 mod reaching;
