@@ -1,8 +1,9 @@
 //! Scripted name servers: records and failures from a case file, over UDP and TCP.
 
+mod server;
+
 use std::{
     collections::HashMap,
-    net::SocketAddr,
     str::FromStr as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -13,25 +14,19 @@ use hickory_proto::{
     rr::{Name, RData, Record, RecordType},
 };
 use serde::Deserialize;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream, UdpSocket},
-    sync::Semaphore,
-    time::{sleep, timeout},
-};
+use tokio::sync::Semaphore;
 
 use super::{
     case::{Over, within},
     dialogue::Dialogue,
-    net::Tasks,
     template::{Slot, Template},
     when::{Pause, Span},
 };
 
+pub(super) use self::server::{bind, serve};
+
 /// Most queries that wait for a delayed response at a time, and most TCP connections.
 const MAX_WAITING: usize = 256;
-/// How long a TCP connection may stay without a query.
-const IDLE: Duration = Duration::from_secs(30);
 /// Most CNAMEs that are followed.
 const MAX_CHAIN: usize = 8;
 /// Most queries that are remembered.
@@ -333,88 +328,4 @@ fn absolute(name: &str) -> Option<Name> {
     let mut name = Name::from_ascii(name).ok().filter(|_| name != "*")?.to_lowercase();
     name.set_fqdn(true);
     Some(name)
-}
-
-/// Serves one name server on both sockets.
-pub(super) fn serve(
-    tasks: &Tasks,
-    dns: &Arc<Dns>,
-    server: &str,
-    (udp, tcp): (UdpSocket, TcpListener),
-    dialogue: &Dialogue,
-) {
-    let (name, server_dns, shown) = (server.to_owned(), Arc::clone(dns), dialogue.clone());
-    let spawner = tasks.clone();
-    tasks.spawn(async move {
-        let udp = Arc::new(udp);
-        let mut buffer = vec![0; 4096];
-        loop {
-            let Ok((length, source)) = udp.recv_from(&mut buffer).await else { continue };
-            let Some(outcome) = server_dns.respond(&name, Over::Udp, &buffer[..length], &shown) else {
-                continue;
-            };
-            let Outcome { wait, bytes: Some(bytes) } = outcome else { continue };
-            if wait.is_zero() {
-                // A client that has gone away needs no response.
-                let _ = udp.send_to(&bytes, source).await;
-            } else if let Ok(place) = Arc::clone(&server_dns.places).try_acquire_owned() {
-                let udp = Arc::clone(&udp);
-                spawner.spawn(async move {
-                    sleep(wait).await;
-                    let _ = udp.send_to(&bytes, source).await;
-                    drop(place);
-                });
-            }
-        }
-    });
-    let (name, dns, dialogue, spawner) =
-        (server.to_owned(), Arc::clone(dns), dialogue.clone(), tasks.clone());
-    tasks.spawn(async move {
-        loop {
-            let Ok((stream, _)) = tcp.accept().await else {
-                sleep(Duration::from_millis(100)).await;
-                continue;
-            };
-            let Ok(place) = Arc::clone(&dns.places).try_acquire_owned() else { continue };
-            let (name, dns, dialogue) = (name.clone(), Arc::clone(&dns), dialogue.clone());
-            spawner.spawn(async move {
-                // Whatever ends the connection is the client's to notice.
-                let _ = connection(stream, &name, &dns, &dialogue).await;
-                drop(place);
-            });
-        }
-    });
-}
-
-async fn connection(
-    mut stream: TcpStream,
-    server: &str,
-    dns: &Dns,
-    dialogue: &Dialogue,
-) -> std::io::Result<()> {
-    loop {
-        let length = timeout(IDLE, stream.read_u16()).await.map_err(std::io::Error::other)??;
-        let mut query = vec![0; usize::from(length)];
-        timeout(IDLE, stream.read_exact(&mut query)).await.map_err(std::io::Error::other)??;
-        let Some(Outcome { wait, bytes }) = dns.respond(server, Over::Tcp, &query, dialogue) else {
-            return Ok(());
-        };
-        sleep(wait).await;
-        if let Some(bytes) = bytes {
-            stream.write_u16(u16::try_from(bytes.len()).unwrap_or(u16::MAX)).await?;
-            stream.write_all(&bytes).await?;
-        }
-    }
-}
-
-/// Binds UDP and TCP of one address; port 0 takes one that both have free.
-pub(super) async fn bind(address: SocketAddr) -> std::io::Result<(UdpSocket, TcpListener)> {
-    let mut tries = 0;
-    loop {
-        let tcp = TcpListener::bind(address).await?;
-        match UdpSocket::bind(SocketAddr::new(address.ip(), tcp.local_addr()?.port())).await {
-            Err(_) if address.port() == 0 && tries < super::net::PORT_TRIES => tries += 1,
-            bound => return bound.map(|udp| (udp, tcp)),
-        }
-    }
 }

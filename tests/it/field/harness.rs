@@ -101,6 +101,8 @@ pub struct Setup {
     pub requester: Vec<String>,
     /// The name server that the Requester knows; its port must be 53.
     pub name_server: Option<SocketAddr>,
+    /// Another Requester at that port of 127.0.0.1, instead of the program.
+    pub other_requester: Option<u16>,
 }
 
 impl Default for Setup {
@@ -110,6 +112,7 @@ impl Default for Setup {
             more: "  registration: { ratePerRegistrar: unlimited }\n".to_owned(),
             requester: Vec::new(),
             name_server: None,
+            other_requester: None,
         }
     }
 }
@@ -130,9 +133,11 @@ impl Setup {
 pub struct Chain {
     pub api: ApiServer,
     pub registry: Service,
-    pub requester: Requester,
+    requester: Option<Requester>,
     setup: Setup,
     api_port: u16,
+    requester_port: u16,
+    public: u16,
     private: u16,
     dir: TempDir,
     _api_end: DropGuard,
@@ -153,23 +158,50 @@ impl Chain {
             let (api, end) = (api.clone(), end.clone());
             async move { api.serve(listener, end).await }
         });
-        let requester = Requester::start(&setup).await;
+        let requester = match setup.other_requester {
+            Some(_) => None,
+            None => Some(Requester::start(&setup).await),
+        };
+        let own_port = requester.as_ref().map(|requester| requester.port);
+        let requester_port = setup.other_requester.or(own_port).unwrap();
         let dir = TempDir::new().unwrap();
-        fs::write(dir.path().join("registry.yaml"), config(&setup, api_port, requester.port)).unwrap();
+        fs::write(dir.path().join("registry.yaml"), config(&setup, api_port, requester_port)).unwrap();
         let file = dir.path().join("registry.yaml");
         let listen = [public, private].map(|port| format!("127.0.0.1:{port}"));
         let args =
             ["run", "--config", file.to_str().unwrap(), "--listen", &listen[0], "--admin-listen", &listen[1]];
         let registry = Service::start(args, &[]);
-        Self { api, registry, requester, setup, api_port, private, dir, _api_end: end.drop_guard() }
+        Self {
+            api,
+            registry,
+            requester,
+            setup,
+            api_port,
+            requester_port,
+            public,
+            private,
+            dir,
+            _api_end: end.drop_guard(),
+        }
     }
 
     /// Writes another configuration, which the registry follows by itself at a SIGHUP.
     pub fn reconfigure(&mut self, setup: Setup) {
         self.setup = setup;
-        let text = config(&self.setup, self.api_port, self.requester.port);
+        let text = config(&self.setup, self.api_port, self.requester_port);
         fs::write(self.dir.path().join("registry.yaml"), text).unwrap();
         self.registry.signal(nix::sys::signal::Signal::SIGHUP);
+    }
+
+    /// The program as Requester.
+    pub fn requester(&mut self) -> &mut Requester {
+        self.requester.as_mut().expect("the program is the Requester here")
+    }
+
+    /// What `/readyz` says.
+    pub async fn readiness(&self) -> Result<String, String> {
+        let (_, body) = http::get(&format!("http://127.0.0.1:{}/readyz", self.public)).await?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
     }
 
     /// JSON of a path of the private port.
@@ -249,7 +281,8 @@ impl Chain {
 impl Drop for Chain {
     #[allow(clippy::print_stderr, reason = "the output of a test that fails")]
     fn drop(&mut self) {
-        let outputs = [self.registry.output(), self.requester.output()];
+        let requester = self.requester.as_ref().map(Requester::output).unwrap_or_default();
+        let outputs = [self.registry.output(), requester];
         if std::thread::panicking() {
             eprintln!("registry {}\nRequester {}", tail(&outputs[0]), tail(&outputs[1]));
         } else {

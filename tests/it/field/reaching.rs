@@ -98,7 +98,7 @@ async fn n6_the_reason_of_a_refused_certificate_comes_first_and_whole() {
 #[tokio::test]
 async fn n10_requests_to_where_the_register_came_from_are_answered() {
     let play = Play::start("N10").await;
-    let chain = Chain::start(vec![play.trunk("alice", "UDP"), play.trunk("bob", "TCP")]).await;
+    let mut chain = Chain::start(vec![play.trunk("alice", "UDP"), play.trunk("bob", "TCP")]).await;
     chain.all_registered(2, SOON).await;
     let answered = async || {
         let received = play.player.received();
@@ -110,7 +110,7 @@ async fn n10_requests_to_where_the_register_came_from_are_answered() {
         if right { Ok(()) } else { Err(format!("{options:?}, {invites:?}\n{}", play.player.dialogue())) }
     };
     wait_for(answered, SOON, "OPTIONS and INVITE to be answered").await;
-    let log = chain.requester.output();
+    let log = chain.requester().output();
     let warnings = log.lines().filter(|line| line.contains("WARN") && line.contains("INVITE")).count();
     assert!((1..=2).contains(&warnings), "one for each registrar and transport at most:\n{log}");
 }

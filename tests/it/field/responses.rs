@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::SOON;
-use super::harness::{Chain, Play, Setup};
+use super::harness::{Chain, Play, Setup, View, trunk};
+use crate::standalone::fake::{self, FakeRequester};
+use crate::support::ports;
 use crate::support::wait::wait_for;
 
 /// One trunk at that case, registered: the seconds until its binding expires.
@@ -40,7 +44,7 @@ async fn r4_what_is_left_of_an_old_binding_is_not_taken_for_the_grant() {
     let old = play.of_user("alice")[0].contact.clone();
     // The old binding must have less left than a new one gets, by more than what may pass unnoticed.
     chain.becomes("alice", "bound for a while", SOON, |view| view.expires_in() <= 54).await;
-    chain.requester.replace().await;
+    chain.requester().replace().await;
     chain.refresh("alice").await;
     let bound = async || {
         let bindings = play.player.bindings().into_values().next().unwrap_or_default();
@@ -51,6 +55,22 @@ async fn r4_what_is_left_of_an_old_binding_is_not_taken_for_the_grant() {
     let new = play.of_user("alice").last().unwrap().clone();
     assert_ne!(new.contact, old);
     assert!(view.is_registered() && view.expires_in() > 54, "{view:?}");
+}
+
+#[tokio::test]
+async fn r4_nor_where_the_requester_hands_over_the_first_contact_only() {
+    let (port, began) = (ports::free(), Instant::now());
+    // Routr's Java Requester after its restart: the Contact that comes first is the old one.
+    let left = move || 60 - i32::try_from(began.elapsed().as_secs()).unwrap();
+    let _fake = FakeRequester::start(port, move |_| Some(fake::ok(left()))).await;
+    let setup = Setup { other_requester: Some(port), ..Setup::default() };
+    let chain =
+        Chain::with(vec![trunk("alice", "alice", "127.0.0.1:9".parse().unwrap(), "UDP")], setup).await;
+    let granted = chain.registered("alice").await.expires_in();
+    chain.becomes("alice", "bound for a while", SOON, |view| view.expires_in() + 6 <= granted).await;
+    chain.refresh("alice").await;
+    let refreshed = |view: &View| view.0["inFlight"] == false && view.expires_in() + 3 >= granted;
+    chain.becomes("alice", "bound as long as before", Duration::from_secs(5), refreshed).await;
 }
 
 #[tokio::test]

@@ -3,9 +3,12 @@
 use std::net::SocketAddr;
 
 use routr_registry::devstack::field::PlayOptions;
+use routr_registry::proto::sipmessage::ResponseType;
 
-use super::harness::{Chain, Play, Setup, case};
+use super::harness::{Chain, Play, Setup, case, trunk};
 use super::{AFTER_TIMER_F, SOON};
+use crate::standalone::fake::{self, FakeRequester};
+use crate::support::ports;
 
 #[tokio::test]
 async fn w2_an_edge_port_whose_name_does_not_exist_is_named() {
@@ -17,7 +20,10 @@ async fn w2_an_edge_port_whose_name_does_not_exist_is_named() {
     let view = chain.failing("alice", SOON).await;
     assert!(view.message().contains("release-routr-edgeport.field.test"), "{view:?}");
     assert!(!view.message().contains("no answer from the Requester"), "{view:?}");
+    assert!(view.message().contains("EdgePort"), "{view:?}");
     assert!(play.player.queries().iter().any(|query| query.name.starts_with("release-routr-edgeport")));
+    let readiness = chain.readiness().await.unwrap();
+    assert!(!readiness.contains("not needed so far"), "{readiness}");
 }
 
 #[tokio::test]
@@ -57,6 +63,21 @@ async fn w4_a_503_of_the_requester_is_told_as_its_own() {
     assert!(!view.message().contains("registrar responded"), "{view:?}");
     assert!(view.message().contains(&play.player.address().to_string()), "{view:?}");
     assert!(view.message().to_lowercase().contains("refused"), "{view:?}");
+}
+
+#[tokio::test]
+async fn w4_a_503_of_routrs_requester_is_told_as_its_own() {
+    let port = ports::free();
+    let unavailable = ResponseType::ServiceUnavailable.into();
+    let own = fake::reply(unavailable, "Transport error sending request.", &[]);
+    let _fake = FakeRequester::start(port, move |_| Some(own.clone())).await;
+    let setup = Setup { other_requester: Some(port), ..Setup::default() };
+    let chain =
+        Chain::with(vec![trunk("alice", "alice", "127.0.0.1:9".parse().unwrap(), "TCP")], setup).await;
+    let view = chain.failing("alice", SOON).await;
+    assert!(view.message().contains("Transport error sending request"), "{view:?}");
+    assert!(!view.message().contains("registrar answered"), "{view:?}");
+    assert!(!view.message().contains("registrar responded"), "{view:?}");
 }
 
 #[tokio::test]
