@@ -67,7 +67,7 @@ async fn n5_broken_halved_and_slow_connections_heal_at_once() {
 #[tokio::test]
 async fn n6_the_reason_of_a_refused_certificate_comes_first_and_whole() {
     let cases = [
-        ("wrong-name", &["name"][..]),
+        ("wrong-name", &["other.field.test"][..]),
         ("unknown-issuer", &["issuer", "authority"]),
         ("not-valid-yet", &["not valid yet", "not yet valid"]),
         ("expired", &["expired"]),
