@@ -5,6 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use routr_registry::devstack::api::ApiServer;
@@ -31,6 +32,14 @@ pub fn case(name: &str) -> Case {
     Library::embedded().unwrap().find(name).unwrap_or_else(|error| panic!("{error}")).case.clone()
 }
 
+/// A loopback address for the first node of a play, with room for more nodes behind it: different providers have different hosts, and the
+/// registry counts by host.
+fn next_host() -> SocketAddr {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let second = NEXT.fetch_add(1, Ordering::Relaxed).max(1);
+    SocketAddr::from(([127, second, 0, 1], 0))
+}
+
 /// A case that is being played. It ends when it is dropped.
 pub struct Play {
     pub player: Player,
@@ -44,7 +53,7 @@ impl Play {
 
     pub async fn of(case: Case, options: PlayOptions) -> Self {
         let end = CancellationToken::new();
-        let options = PlayOptions { password: Secret::new(PASSWORD), ..options };
+        let options = PlayOptions { listen: next_host(), password: Secret::new(PASSWORD), ..options };
         let player = Player::start(&case, options, end.clone()).await;
         let player = player.unwrap_or_else(|error| panic!("{}: {error}", case.name));
         Self { player, _end: end.drop_guard() }

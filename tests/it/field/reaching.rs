@@ -69,7 +69,7 @@ async fn n6_the_reason_of_a_refused_certificate_comes_first_and_whole() {
     let cases = [
         ("wrong-name", &["other.field.test"][..]),
         ("unknown-issuer", &["issuer", "authority"]),
-        ("not-valid-yet", &["not valid yet", "not yet valid"]),
+        ("not-valid-yet", &["not valid yet", "not yet valid", "not valid before"]),
         ("expired", &["expired"]),
     ];
     let (mut plays, mut trunks, mut authorities) = (Vec::new(), Vec::new(), String::new());

@@ -1,6 +1,7 @@
 //! Rows W: words that mislead.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use routr_registry::devstack::field::PlayOptions;
 use routr_registry::proto::sipmessage::ResponseType;
@@ -46,7 +47,8 @@ async fn w3_another_edge_port_takes_over_and_the_one_that_is_down_is_named() {
     let chain =
         Chain::with(users.iter().map(|user| play.trunk(user, "UDP")).collect(), Setup::proxied(&edge_ports))
             .await;
-    chain.all_registered(users.len(), AFTER_TIMER_F).await;
+    // Timer F, the jittered 5 to 10 s before another target, and who waits for them.
+    chain.all_registered(users.len(), AFTER_TIMER_F + Duration::from_secs(15)).await;
     for view in chain.views().await.unwrap().values() {
         assert_eq!(view.edge_port(), edge_ports[1], "{view:?}");
     }
