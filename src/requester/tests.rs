@@ -4,6 +4,7 @@
 mod capacity;
 mod challenges;
 mod contacts;
+mod digest;
 mod direct;
 mod failures;
 mod healing;
@@ -11,6 +12,7 @@ mod load;
 mod odd_messages;
 mod peer;
 mod proxied;
+mod realms;
 mod refusals;
 mod responses;
 mod secrecy;

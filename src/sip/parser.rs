@@ -64,7 +64,8 @@ impl StreamParser {
         }
     }
 
-    /// The next message, or `None` until more has been pushed.
+    /// The next message, or `None` until more has been pushed. One whose body has no end that is known comes without it,
+    /// and breaks the stream.
     ///
     /// # Errors
     /// When a message is malformed. Where its end is known, or the start of the next one, it is skipped and the stream
@@ -82,6 +83,12 @@ impl StreamParser {
         let (head, end, length) = match self.frame() {
             Ok(Frame::Whole(head, end, length)) => (head, end, length),
             Ok(Frame::Partial) => return Ok(None),
+            // The last one that can be read: what its header fields say counts all the same.
+            Ok(Frame::Endless(head, error)) => {
+                let message = head.into_message(&[]);
+                let broken = self.break_off(error);
+                return if message.is_ok() { message.map(Some) } else { broken };
+            }
             Ok(Frame::Junk(length)) => {
                 self.drop_front(length);
                 return Err(ParseError::malformed("start line", "", START_LINE));
@@ -134,9 +141,12 @@ impl StreamParser {
             return Ok(Frame::Junk(junk));
         }
         let head = Head::parse(&self.buffer[..end]);
-        let length = head.content_length()?.unwrap_or(0);
+        let length = match head.content_length() {
+            Ok(length) => length.unwrap_or(0),
+            Err(error) => return Ok(Frame::Endless(head, error)),
+        };
         if end + length > MAX_MESSAGE {
-            return Err(too_large());
+            return Ok(Frame::Endless(head, too_large()));
         }
         self.awaited = end + length;
         let whole = self.buffer.len() >= end + length;
@@ -150,6 +160,8 @@ enum Frame {
     Partial,
     /// A message: its header fields, where they end, and the length of the body.
     Whole(Head, usize, usize),
+    /// A message whose body has no end that is known: its header fields, and why not.
+    Endless(Head, ParseError),
     /// So many bytes before the start of a message, as a body without a Content-Length leaves them.
     Junk(usize),
 }

@@ -20,8 +20,7 @@ impl QuotedText {
     }
 
     fn escaped(text: &[u8]) -> Self {
-        let escape = |byte: &u8| matches!(byte, b'"' | b'\\').then_some(b'\\');
-        Self(text.iter().flat_map(|byte| escape(byte).into_iter().chain([*byte])).collect())
+        Self(escape(text).collect())
     }
 
     /// The bytes between the quotes.
@@ -40,6 +39,11 @@ impl QuotedText {
         into.extend_from_slice(&self.0);
         into.push(b'"');
     }
+}
+
+fn escape(text: &[u8]) -> impl Iterator<Item = u8> {
+    let escape = |byte: &u8| matches!(byte, b'"' | b'\\').then_some(b'\\');
+    text.iter().flat_map(move |byte| escape(byte).into_iter().chain([*byte]))
 }
 
 /// Resolves the escapes of a quoted string.
@@ -69,19 +73,19 @@ impl From<String> for QuotedText {
 
 impl PartialEq<str> for QuotedText {
     fn eq(&self, other: &str) -> bool {
-        *self == Self::from(other)
+        self.0.iter().copied().eq(escape(other.as_bytes()))
     }
 }
 
 impl PartialEq<&str> for QuotedText {
     fn eq(&self, other: &&str) -> bool {
-        *self == Self::from(*other)
+        self == *other
     }
 }
 
 impl PartialEq<String> for QuotedText {
     fn eq(&self, other: &String) -> bool {
-        *self == Self::from(other.as_str())
+        self == other.as_str()
     }
 }
 
