@@ -164,6 +164,8 @@ fn stored(reference: &str, granted_s: u32) -> Vec<u8> {
         aor: if granted_s > 0 { "alice@sip.example.com".into() } else { "".into() },
         expires_at_ms: u64::from(granted_s) * 3_000_000_000,
         granted_s,
+        edge_port: "10.0.0.1:5060".into(),
+        more: None,
     };
     let mut bytes = vec![u8::try_from(reference.len()).unwrap()];
     bytes.extend_from_slice(reference.as_bytes());
@@ -179,6 +181,8 @@ fn shown_page() -> String {
         aor: "alice@sip.example.com".into(),
         registrar: "sip.example.com:5060/UDP".into(),
         edge_port: "10.0.0.1:5060".into(),
+        failed_over: false,
+        omitted_option_tags: Vec::new(),
         expires_at_ms: Some(1_790_000_095_000),
         next_at_ms: Some(1_790_000_042_000),
         in_flight: false,

@@ -23,11 +23,15 @@ pub mod driver;
 mod edges;
 mod fleet;
 pub mod handle;
+mod in_flight;
 mod keeper;
 mod known;
+pub mod notice;
+mod outage;
 pub mod packed;
 mod registrars;
 mod report;
+mod restore;
 mod rivals;
 mod search;
 mod sync;
@@ -39,14 +43,14 @@ mod way;
 mod tests;
 
 use rand::{SeedableRng, rngs::SmallRng};
-use slab::Slab;
 
 use self::{
     edges::Edges,
-    fleet::Fleet,
+    fleet::{EdgeNames, Fleet},
     handle::LeaveReport,
+    in_flight::Flights,
     known::Known,
-    packed::UriKey,
+    notice::{MAX_NOTICES, Notice},
     registrars::Registrars,
     sync::SyncState,
     timers::Timers,
@@ -55,13 +59,12 @@ use self::{
 };
 use crate::{
     config::{Config, EdgePort},
-    ports::{Change, Record, Register},
+    ports::{Change, Link, Record, Register},
     registration::{
-        Attempt, Settings, UriChoice,
+        Settings, UriChoice,
         identity::RegistryId,
         time::{Moment, Now},
     },
-    trunk::{HostPort, Transport},
 };
 
 /// Names a request in flight.
@@ -136,18 +139,6 @@ pub struct Transition {
     pub reason: Option<(&'static str, String)>,
 }
 
-#[derive(Debug)]
-struct Flight {
-    slot: u32,
-    attempt: Attempt,
-    sent_to: HostPort,
-    transport: Transport,
-    uri: UriKey,
-    registrar: u32,
-    edge: usize,
-    sent_at: Moment,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct Engine {
@@ -158,7 +149,7 @@ pub struct Engine {
     registrars: Registrars,
     way: Way,
     edges: Edges,
-    flights: Slab<Flight>,
+    flights: Flights,
     sync: SyncState,
     /// What became of the bindings that were removed.
     left: LeaveReport,
@@ -168,6 +159,7 @@ pub struct Engine {
     /// shows less, and what has passed since then, is behind the one that they were written by.
     at_least: (u64, Moment),
     transitions: Vec<Transition>,
+    notices: Vec<Notice>,
     api: Health,
     cache: Health,
     paused: bool,
@@ -191,12 +183,13 @@ impl Engine {
             registrars: Registrars::new(settings.rate_per_registrar),
             way: Way::new(settings.max_in_flight),
             edges: Edges::new(&settings.edge_ports),
-            flights: Slab::new(),
+            flights: Flights::default(),
             sync: SyncState::default(),
             left: LeaveReport::default(),
             known: Known::default(),
             at_least: (0, Moment::default()),
             transitions: Vec::new(),
+            notices: Vec::new(),
             api: Health::default(),
             cache: Health::default(),
             paused: false,
@@ -220,30 +213,38 @@ impl Engine {
         self.paused = paused;
     }
 
-    /// After any change of a registration: counts it anew and arms its timer, or queues it when it is due.
+    /// After any change of a registration: arms its timer, or queues it when it is due, and counts it again.
     fn settle(&mut self, slot: u32, now: Now) {
-        self.recount(slot, now);
         self.fleet.set_queued(slot, false);
+        self.fleet.set_blocked(slot, false);
+        self.schedule(slot, now);
+        self.recount(slot, now);
+    }
+
+    fn schedule(&mut self, slot: u32, now: Now) {
         let Some(entry) = self.fleet.get_mut(slot) else { return };
         let due = entry.registration.due();
         if due <= now.at {
-            self.enqueue(slot, now);
-        } else {
-            self.timers.arm(due, slot);
-            // A wait that is longer than the binding lasts: its lapse is a change of state.
-            if let Some(left) = entry.registration.left(now.at)
-                && due > now.at.plus(left)
-            {
-                self.timers.arm(now.at.plus(left), slot);
-            }
-            let fleet = &self.fleet;
-            self.timers.compact(fleet.len(), |moment, slot| {
-                fleet.get(slot).is_some_and(|entry| {
-                    let lapse = entry.registration.binding().map(|binding| binding.expires_at);
-                    entry.registration.due() == moment || lapse == Some(moment)
-                })
-            });
+            return self.enqueue(slot, now);
         }
+        if self.waits_for_a_return(slot, now) {
+            return self.queue(slot, now);
+        }
+        let Some(entry) = self.fleet.get(slot) else { return };
+        self.timers.arm(due, slot);
+        // A wait that is longer than the binding lasts: its expiry is a change of state.
+        if let Some(left) = entry.registration.left(now.at)
+            && due > now.at.plus(left)
+        {
+            self.timers.arm(now.at.plus(left), slot);
+        }
+        let fleet = &self.fleet;
+        self.timers.compact(fleet.len(), |moment, slot| {
+            fleet.get(slot).is_some_and(|entry| {
+                let expiry = entry.registration.binding().map(|binding| binding.expires_at);
+                entry.registration.due() == moment || expiry == Some(moment)
+            })
+        });
     }
 
     /// A timer fired: whatever is due, is done.
@@ -256,8 +257,11 @@ impl Engine {
                 return self.drop_removal(slot);
             }
         } else if lapsed {
-            entry.registration.lapsed(now.unix_ms);
+            let waiting_for = self.waiting_for(slot, now);
+            let Some(entry) = self.fleet.get_mut(slot) else { return };
+            entry.registration.lapsed(waiting_for.as_deref(), now.unix_ms);
         }
+        let Some(entry) = self.fleet.get_mut(slot) else { return };
         if !entry.queued() && entry.registration.due() <= now.at {
             self.enqueue(slot, now);
         }
@@ -269,7 +273,8 @@ impl Engine {
         if self.transitions.len() < MAX_TRANSITIONS
             && let Some(entry) = self.fleet.get(slot)
         {
-            self.transitions.push(report::transition(entry, from, to));
+            let blocked = entry.blocked().then(|| self.what_is_down(entry, now)).flatten();
+            self.transitions.push(report::transition(entry, blocked, from, to));
         }
     }
 
@@ -278,9 +283,37 @@ impl Engine {
         std::mem::take(&mut self.transitions)
     }
 
-    /// The connection to the Requester was lost, or is back.
-    pub fn requester_link_changed(&mut self, lost: bool, now: Now) {
-        self.way.link_changed(lost, now);
+    /// What changed since the last call that many trunks share, for the log.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        if self.notices.len() < MAX_NOTICES {
+            self.notices.push(notice);
+        }
+    }
+
+    /// The connection to the Requester was lost, or is back, or the Requester says what it takes at a time.
+    pub fn requester_link_changed(&mut self, link: Link, now: Now) {
+        self.way.set_capacity(link.capacity);
+        let change = self.way.link_changed(link.lost, now);
+        self.note_requester(change, now);
+    }
+
+    /// The Requester's health changed: the log says so.
+    fn note_requester(&mut self, since_ms: Option<u64>, now: Now) {
+        let Some(since_ms) = since_ms else { return };
+        let health = self.way.health();
+        let message = health.message.clone().unwrap_or_default();
+        match (health.ok, since_ms) {
+            // The first response of all.
+            (Some(true), 0) => {}
+            (Some(true), since_ms) => {
+                self.notice(Notice::RequesterBack { after_ms: now.unix_ms.saturating_sub(since_ms) });
+            }
+            _ => self.notice(Notice::RequesterDown { message }),
+        }
     }
 
     /// Whether the trunks have been read completely at least once.
@@ -306,8 +339,8 @@ impl Engine {
     /// At most `most` changes to write to the store. [`Engine::put_back`] takes back what could not be written.
     pub fn take_changes(&mut self, most: usize, now: Now) -> Vec<Change> {
         let (known, at_least) = (&self.known, self.at_least);
-        let known = |reference: &str| Some(sync::by_this_clock(known.get(reference)?, at_least, now));
-        self.fleet.take_changes(most, known, now)
+        let known = |reference: &str| Some(restore::by_this_clock(known.get(reference)?, at_least, now));
+        self.fleet.take_changes(most, known, &mut EdgeNames::new(&self.edges), now)
     }
 
     /// These changes were not written after all.
@@ -322,7 +355,7 @@ impl Engine {
 
     /// What a request in flight has used up must be kept even if its answer never comes.
     pub fn give_up_flights(&mut self) {
-        for slot in self.flights.iter().map(|(_, flight)| flight.slot) {
+        for slot in self.flights.iter().map(|flight| flight.slot) {
             self.fleet.mark_dirty(slot);
         }
     }

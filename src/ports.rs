@@ -4,7 +4,7 @@
 //! * [`Requester`] sends one REGISTER and brings back the answer,
 //! * [`Store`] keeps what must outlive the process.
 
-use std::{fmt, future::Future, time::Duration};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
@@ -182,7 +182,7 @@ pub trait TrunkSource: Send + Sync + 'static {
 }
 
 /// What is kept of one trunk's registration. Wall-clock times are milliseconds since the Unix epoch.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
     /// The trunk.
     pub reference: Box<str>,
@@ -194,6 +194,47 @@ pub struct Record {
     pub expires_at_ms: u64,
     /// What the registrar granted, in seconds.
     pub granted_s: u32,
+    /// The EdgePort that the binding was made through, `host:port`: its removal goes the same way. Empty where it is not known.
+    pub edge_port: Arc<str>,
+    /// What few trunks have.
+    pub more: Option<Box<MoreOfRecord>>,
+}
+
+/// What is kept of a trunk that is, or was, not simply registered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct MoreOfRecord {
+    /// The wait after refused credentials, or an unknown account.
+    pub refusal: Option<RefusalRecord>,
+    /// Bindings made before the current one, elsewhere, that may still be valid.
+    pub earlier: Vec<EarlierBinding>,
+}
+
+/// A wait after a refusal. Nothing of the password is in it, nor anything that it could be guessed from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct RefusalRecord {
+    /// The account does not exist, rather than that its password is wrong.
+    pub unknown_account: bool,
+    /// The address of record that was refused, `user@host`.
+    pub aor: Box<str>,
+    /// The username that was refused; empty where there was none.
+    pub username: Box<str>,
+    /// Not before this time is it offered again.
+    pub until_ms: u64,
+    /// Since when it has been refused.
+    pub since_ms: u64,
+    /// Refusals in a row.
+    pub times: u8,
+}
+
+/// A binding at another address of record, or by another EdgePort.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct EarlierBinding {
+    /// `user@host`.
+    pub aor: Box<str>,
+    /// `host:port`.
+    pub edge_port: Box<str>,
+    /// When it expires.
+    pub expires_at_ms: u64,
 }
 
 /// A change to what is kept.

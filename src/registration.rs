@@ -15,9 +15,15 @@
 
 mod answer;
 mod attempt;
+pub mod classify;
+mod earlier;
+mod explain;
+mod failover;
 pub mod identity;
 mod leaving;
 mod positions;
+mod redirect;
+mod refusal;
 pub mod reply;
 pub mod request;
 pub mod schedule;
@@ -28,7 +34,7 @@ mod trouble;
 use rand::Rng;
 
 pub use self::{
-    attempt::{Attempt, Binding, Class, Effect, Plan, Purpose, Sent, Settings, UriChoice},
+    attempt::{Attempt, Binding, Class, EdgeId, Effect, Plan, Purpose, Refusal, Sent, Settings, UriChoice},
     positions::Positions,
 };
 use self::{
@@ -232,7 +238,12 @@ impl Registration {
         if self.probe_next {
             return None;
         }
-        self.trouble.as_ref()?.detour.as_ref().filter(|detour| detour.until > now).map(|detour| &detour.to)
+        self.trouble
+            .as_ref()?
+            .redirect
+            .as_ref()
+            .filter(|redirect| redirect.until > now)
+            .map(|redirect| &redirect.to)
     }
 
     /// Why it is not simply registered, and since when (milliseconds since the Unix epoch).
@@ -258,6 +269,16 @@ impl Registration {
         self.binding.map(|binding| binding.expires_at.since(now)).filter(|left| *left > 0)
     }
 
+    /// The EdgePort that the next attempt goes through whatever its rank: it removes a binding that was made through it.
+    pub fn next_bound_edge(&self, plan: &Plan<'_>) -> Option<EdgeId> {
+        if self.phase == Phase::Leaving { self.leaves_through(plan) } else { None }
+    }
+
+    /// Option tags that are left out, one bit for each in configuration order.
+    pub fn without_tags(&self) -> u32 {
+        self.without_tags
+    }
+
     /// The next REGISTER; from now on it is in flight. `min_expires_s` is what the registrar is known to want at least.
     pub fn attempt(&mut self, min_expires_s: u32, plan: &Plan<'_>, now: Now) -> Attempt {
         let (uri, edge) = self.ranks();
@@ -272,27 +293,48 @@ impl Registration {
         self.flight = Some((purpose, self.cseq));
         self.probe_next = false;
         self.outdated = false;
+        if let Some(trouble) = self.trouble.as_mut() {
+            trouble.outage_wait = false;
+        }
         let expires = if purpose == Purpose::Leave {
             0
         } else {
             let wanted = self.trouble.as_ref().map_or(0, |trouble| trouble.ask_s);
             plan.settings.expires_s.max(min_expires_s).max(wanted).min(86_400)
         };
-        Attempt { purpose, uri, edge, redirect, expires, cseq: self.cseq, without_tags: self.without_tags }
+        let bound_edge = if purpose == Purpose::Leave { self.leaves_through(plan) } else { None };
+        let (cseq, without_tags) = (self.cseq, self.without_tags);
+        Attempt { purpose, uri, edge, bound_edge, redirect, expires, cseq, without_tags }
     }
 
-    /// The trunk changed: everything learnt about it is void, and it registers at once. `locate` tells where the URI of a
-    /// position is now. What may be bound where the trunk has no URI
-    /// any more is another registration's to remove ([`Registration::removal`]).
-    pub fn changed(&mut self, locate: impl Fn(u8) -> Option<u8>, now: Moment) {
+    /// The trunk changed: everything learnt about it is void, and it registers at once, unless `same_account` says that what
+    /// was refused (user, password, registrar) is what would be offered again. `locate` tells where the URI of a position is now. Bindings,
+    /// and what may be bound, where the trunk has no URI any more are another registration's to remove ([`Registration::removal`],
+    /// [`Registration::orphans`]).
+    pub fn changed(&mut self, locate: impl Fn(u8) -> Option<u8>, same_account: bool, now: Moment) {
         self.maybe_bound = self.maybe_bound.iter().filter_map(&locate).collect();
-        let held = self.binding.filter(|binding| binding.expires_at > now);
-        self.binding =
-            held.and_then(|binding| Some(Binding { position: locate(binding.position)?, ..binding }));
+        let moved = |binding: Binding| Some(Binding { position: locate(binding.position)?, ..binding });
+        self.binding = self.binding.filter(|binding| binding.expires_at > now).and_then(moved);
+        if let Some(trouble) = self.trouble.as_mut() {
+            trouble.earlier = trouble.earlier.drain(..).filter_map(moved).collect();
+            trouble.refused_at = trouble.refused_at.and_then(&locate);
+        }
         self.without_tags = 0;
+        let refused = self.trouble.as_ref().is_some_and(|trouble| trouble.rejections > 0);
+        if same_account && refused && (self.flight.is_some() || self.due > now) {
+            (self.uri, self.edge, self.probe_next) = (0, 0, false);
+            return;
+        }
         (self.failures, self.backed_off) = (0, 0);
         self.outdated = self.flight.is_some();
         self.start_over(now);
+    }
+
+    /// Whether it waits because its registrar, or the way to it, failed: the first sign of life ends that wait.
+    pub fn waits_out_an_outage(&self) -> bool {
+        self.phase == Phase::Active
+            && self.flight.is_none()
+            && self.trouble.as_ref().is_some_and(|trouble| trouble.outage_wait)
     }
 
     fn start_over(&mut self, now: Moment) {
@@ -346,10 +388,14 @@ impl Registration {
         }
     }
 
-    /// The binding lapsed while its refresh was waiting for its turn.
-    pub fn lapsed(&mut self, unix_ms: u64) {
+    /// The binding expired while its refresh was waiting for its turn, or for what is named.
+    pub fn lapsed(&mut self, waiting_for: Option<&str>, unix_ms: u64) {
         if self.cause().is_none() {
-            let message = "the binding lapsed before its refresh was answered".into();
+            let message = match waiting_for {
+                Some(what) => format!("the binding expired while its refresh waited for {what}"),
+                None => "the binding expired before its refresh was answered".to_owned(),
+            };
+            let message = message.into();
             self.trouble_mut().blame(Cause { reason: Reason::Lapsed, code: None, message }, unix_ms);
         }
     }

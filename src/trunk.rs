@@ -162,6 +162,9 @@ pub struct Trunk {
     pub credentials: Option<Credentials>,
     /// What was wrong with the URIs that were left out, in plain words.
     pub problem: Option<Box<str>>,
+    /// When the API server says that it was changed last, in seconds since the Unix epoch; 0 where it does not say. It does not
+    /// move with every change.
+    pub updated_at_s: u32,
 }
 
 /// Why a trunk as a whole cannot be registered.

@@ -11,7 +11,8 @@ use routr_registry::{
     ports::{Reply, SendError},
     proto::{requester::SendMessageRequest, sipmessage::SipMessage},
     registration::{
-        Attempt, Effect, Plan, Positions, Purpose, Registration, Sent, Settings, UriChoice,
+        Attempt, EdgeId, Effect, Plan, Positions, Purpose, Registration, Sent, Settings, UriChoice,
+        classify::Around,
         identity::RegistryId,
         reply::Verdict,
         request::{self, UriView},
@@ -27,9 +28,10 @@ use super::support::{Input, assert_presentable, text};
 const MAX_STEPS: usize = 64;
 const HOSTS: [&str; 4] = ["sip.example.com", "b.example.com", "192.0.2.7", "2001:db8::7"];
 const TRANSPORTS: [Transport; 3] = [Transport::Udp, Transport::Tcp, Transport::Tls];
-/// A quick round asks each URI once, another EdgePort for one of them, and each may send it on: five redirections, two
-/// 423 and a 420.
-const MOST_AT_ONCE: usize = 5 * 9;
+const EDGES: [EdgeId; 4] = [EdgeId(0), EdgeId(1), EdgeId(2), EdgeId(3)];
+/// A quick round asks each URI once, another EdgePort for one of them, and each may send it on: six targets of redirections, two
+/// 423, a 420 and a 400.
+const MOST_AT_ONCE: usize = 5 * 11;
 
 /// The trunk, and what its registrar and its engine remember.
 struct World {
@@ -74,7 +76,8 @@ pub fn run(data: &[u8]) {
 
 impl World {
     fn plan(&self) -> Plan<'_> {
-        Plan { uris: self.uris, edges: self.edges, settings: &self.settings }
+        let configured = &EDGES[..usize::from(self.edges)];
+        Plan { uris: self.uris, edges: self.edges, configured, settings: &self.settings }
     }
 
     /// Takes one step; `false` where the registration has ended.
@@ -108,12 +111,16 @@ impl World {
         let (now, position) = (self.now, u8::try_from(length & 3).unwrap());
         self.at_once = 0;
         match what >> 4 & 7 {
-            0 => self.registration.changed(|_| (position < self.uris).then_some(position), now.at),
+            0 => self.registration.changed(
+                |_| (position < self.uris).then_some(position),
+                length & 4 != 0,
+                now.at,
+            ),
             1 => drop(self.registration.leave(now)),
             2 => self.registration.refresh_now(now.at),
             3 => self.registration.refresh_early(now.at, &mut self.rng),
             4 => self.registration.reschedule(&self.settings, now.at, &mut self.rng),
-            5 => self.registration.lapsed(now.unix_ms),
+            5 => self.registration.lapsed(None, now.unix_ms),
             6 => {
                 let until = now.at.plus(u64::from(length) * 100);
                 self.registration.divert(until, |rank| position & (1 << (rank % 8)) != 0, self.uris, now.at);
@@ -130,7 +137,8 @@ impl World {
         let waited = self.registration.due().since(self.now.at);
         self.now = Now { at: self.now.at.plus(waited), unix_ms: self.now.unix_ms + waited };
         self.at_once = if waited > 0 { 0 } else { self.at_once + 1 };
-        let plan = Plan { uris: self.uris, edges: self.edges, settings: &self.settings };
+        let configured = &EDGES[..usize::from(self.edges)];
+        let plan = Plan { uris: self.uris, edges: self.edges, configured, settings: &self.settings };
         let attempt = self.registration.attempt(self.min_expires, &plan, self.now);
         self.assert_attempt(&attempt);
         let uri = match attempt.uri {
@@ -146,12 +154,20 @@ impl World {
             position: u8::try_from(uri).unwrap(),
             same: Positions::from_iter([u8::try_from(uri).unwrap()]),
             preferred_edge: attempt.edge == 0,
+            edge: attempt.bound_edge.unwrap_or(EdgeId(attempt.edge.into())),
+            around: Around {
+                others_registered: (what & 16 != 0).then_some(self.now.at),
+                edge_responded: (what & 32 != 0).then_some(self.now.at),
+                has_credentials: true,
+                ..Around::default()
+            },
             at: self.now.at,
         };
         // It takes its time.
         let late = u64::from(what >> 4 & 3) * 9_000;
         self.now = Now { at: self.now.at.plus(late), unix_ms: self.now.unix_ms + late };
-        let plan = Plan { uris: self.uris, edges: self.edges, settings: &self.settings };
+        let configured = &EDGES[..usize::from(self.edges)];
+        let plan = Plan { uris: self.uris, edges: self.edges, configured, settings: &self.settings };
         let (verdict, effect) =
             self.registration.answered(&attempt, sent, answer, &plan, self.now, &mut self.rng);
         self.assert_answered(&attempt, sent, &verdict, &effect);
@@ -229,7 +245,7 @@ impl World {
                 assert_eq!(registration.binding().map(|binding| binding.expires_at), Some(lapse));
                 assert!(due <= lapse.max(now.at), "refreshed before it lapses");
             }
-            Verdict::Rejected | Verdict::UnknownAccount { .. }
+            Verdict::Rejected { .. } | Verdict::UnknownAccount { .. }
                 if attempt.purpose == Purpose::Register && active =>
             {
                 assert!(due.since(now.at) >= 300_000, "a refused password waits");

@@ -7,7 +7,10 @@ use routr_registry::{
         extension::{self, Authentication},
         sipmessage::SipMessage,
     },
-    registration::reply::{Asked, Verdict, judge},
+    registration::{
+        classify::{Asked, judge},
+        reply::Verdict,
+    },
     requester::{
         LOCAL_REPLY,
         reply::{self, Sent},
@@ -67,7 +70,7 @@ fn assert_means(response: &Response, message: SipMessage) {
     assert!(reply.contact_expires.is_none_or(|seconds| seconds >= 0), "{:?}", reply.contact_expires);
     let tags = ["gin".to_owned(), "path".to_owned()];
     for expires in [0, 600, 86_400] {
-        let asked = Asked { expires, tags: &tags, without_tags: 0 };
+        let asked = Asked { expires, tags: &tags, ..Asked::default() };
         let (verdict, cause) = judge(&Ok(reply.clone()), asked);
         assert_presentable(&cause.message);
         match verdict {
@@ -75,7 +78,7 @@ fn assert_means(response: &Response, message: SipMessage) {
                 assert!(response.code / 100 == 2 && expires_s <= expires && (expires_s > 0 || expires == 0));
             }
             Verdict::TooBrief { ask, .. } => assert!(ask > expires && ask <= 86_400),
-            Verdict::BadExtension { tags } => assert!(tags <= 3),
+            Verdict::BadExtension { tags, .. } => assert!(tags <= 3),
             _ => assert!(!(response.code / 100 == 2 && expires == 0), "a removal that succeeded has"),
         }
     }

@@ -5,24 +5,31 @@ use std::num::NonZeroU32;
 use rand::{SeedableRng as _, rngs::SmallRng};
 use routr_registry::{
     ports::Record,
-    registration::{Binding, Registration, Settings, time::Moment},
-    store::{codec, keys},
+    registration::{Binding, EdgeId, Registration, Settings, time::Moment},
+    store::{
+        codec::{self, Decoder},
+        keys,
+    },
 };
 
 use super::support::{Input, text};
+
+fn decode(reference: Box<str>, bytes: &[u8]) -> Option<Record> {
+    Decoder::default().decode(reference, bytes)
+}
 
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
     let length = input.byte();
     let reference = text(input.take(length.into()));
     assert_safe(&reference);
-    let Some(record) = codec::decode(reference.as_str().into(), input.rest()) else { return };
+    let Some(record) = decode(reference.as_str().into(), input.rest()) else { return };
     assert!(record.cseq < 1 << 31 && !record.reference.is_empty());
     let written = codec::encode(&record, Vec::new()).unwrap();
-    assert_eq!(codec::decode(record.reference.clone(), &written).as_ref(), Some(&record));
+    assert_eq!(decode(record.reference.clone(), &written).as_ref(), Some(&record));
     // Every prefix of a value is none.
     for length in 0..written.len() {
-        assert_eq!(codec::decode(record.reference.clone(), &written[..length]), None);
+        assert_eq!(decode(record.reference.clone(), &written[..length]), None);
     }
     assert_resumes(&record);
 }
@@ -47,7 +54,7 @@ fn assert_resumes(record: &Record) {
     let mut rng = SmallRng::seed_from_u64(record.expires_at_ms);
     let granted_s = NonZeroU32::new(record.granted_s.min(86_400)).unwrap_or(NonZeroU32::MIN);
     let expires_at = now.plus(record.expires_at_ms.min(u64::from(granted_s.get()) * 1_000));
-    let binding = Binding { expires_at, granted_s, position: 0 };
+    let binding = Binding { expires_at, granted_s, position: 0, edge: EdgeId::default() };
     let resumed = Registration::resume(record.cseq, Some((binding, 0)), &settings, now, &mut rng);
     assert!(resumed.due() <= expires_at.max(now), "{record:?}");
     assert!(resumed.cseq() >= record.cseq);

@@ -84,6 +84,7 @@ fn assert_sendable(trunk: &Trunk, position: u8) {
         purpose: Purpose::Register,
         uri: UriChoice::Rank(0),
         edge: 0,
+        bound_edge: None,
         redirect: None,
         expires: 600,
         cseq: 7,

@@ -1,65 +1,220 @@
-//! Answers in: what each means for its registration, and for what all of them share.
+//! Responses in: what each means for its registration, and for what all of them share.
 
-use super::{Engine, Finished, Flight, Ticket, way::CallResult};
+use super::{Engine, Finished, Ticket, in_flight::Flight, notice::Notice, way::CallResult};
 use crate::{
-    ports::{Reply, SendError},
+    ports::{Hop, LocalKind, Reply, SendError},
     registration::{
         Plan, Purpose, Sent,
+        classify::{self, Around},
+        reply::Verdict,
         time::{Moment, Now},
     },
 };
 
+/// Where a response comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// A registrar, through whatever was between.
+    Registrar,
+    /// The Requester, or an EdgePort: nothing came back in time. The registrar may be silent, or the EdgePort.
+    Silence,
+    /// The same of a registrar that was asked without an EdgePort.
+    SilentRegistrar,
+    /// The EdgePort cannot be reached, or its name is unknown.
+    BrokenEdgePort,
+    /// The registrar cannot be reached.
+    BrokenRegistrar,
+    /// There is none: the Requester is not there, or refused.
+    Requester,
+}
+
+impl Origin {
+    fn of(answer: &Result<Reply, SendError>, took_ms: u64) -> Self {
+        let reply = match answer {
+            Ok(reply) => reply,
+            Err(SendError::Deadline(_)) => return Self::Silence,
+            Err(_) => return Self::Requester,
+        };
+        match classify::made_up(reply).map(|local| (local.kind, local.at)) {
+            Some((LocalKind::Timeout, Some(Hop::Registrar))) => Self::SilentRegistrar,
+            Some((LocalKind::Timeout, _)) => Self::Silence,
+            Some((_, Some(Hop::EdgePort))) => Self::BrokenEdgePort,
+            Some(_) => Self::BrokenRegistrar,
+            None if reply.code == Some(408) && took_ms >= classify::MADE_UP_FROM => Self::Silence,
+            None => Self::Registrar,
+        }
+    }
+
+    fn is_silence(self) -> bool {
+        matches!(self, Self::Silence | Self::SilentRegistrar)
+    }
+}
+
 impl Engine {
-    /// Takes the answer to a request.
+    /// Takes the response to a request, or what became of it.
     pub fn answered(
         &mut self,
         ticket: Ticket,
         answer: &Result<Reply, SendError>,
         now: Now,
     ) -> Option<Finished> {
-        let flight = self.flights.try_remove(ticket)?;
+        let flight = self.flights.remove(ticket)?;
         let took_ms = now.at.since(flight.sent_at);
-        let silent = match answer {
-            Ok(reply) => Some(reply.code == Some(408)),
-            Err(SendError::Deadline(_)) => Some(true),
-            Err(_) => None,
-        };
-        // First of all: an EdgePort that has answered is passed over no longer, and may be the preferred one again.
-        if let Some(silent) = silent {
-            self.edges.finished(flight.edge, flight.registrar, silent, now.at);
+        let origin = Origin::of(answer, took_ms);
+        let silent_registrar = self.registrars.is_unproven(flight.registrar, now.at);
+        self.edges.ended(flight.edge, flight.probes_edge);
+        self.registrars.ended(flight.registrar, flight.probes_registrar, now.at);
+        // First of all: an EdgePort that has responded is passed over no longer, and may be the preferred one again.
+        if origin == Origin::Registrar {
+            self.registrars.heard(flight.registrar, took_ms, now.at);
+            self.edge_responded(&flight, now);
         }
-        let outcome = self.apply_answer(&flight, answer, now);
-        self.registrars.finished(flight.registrar, silent, now.at);
-        let result = match (answer, silent) {
-            (Ok(_), silent) => CallResult::Answered { brisk: silent == Some(false) },
-            (Err(SendError::Deadline(_)), _) => {
-                CallResult::Deadline { silent: self.registrars.is_silent(flight.registrar) }
-            }
-            (Err(SendError::Unavailable(_)), _) => CallResult::Unavailable,
-            (Err(SendError::Refused(_)), _) => CallResult::Refused,
+        let (verdict, message) = self.apply_answer(&flight, answer, now);
+        self.note_way(&flight, origin, verdict.as_ref(), &message, now);
+        let result = match answer {
+            Ok(_) => CallResult::Answered { brisk: !origin.is_silence() },
+            Err(SendError::Deadline(_)) => CallResult::Deadline { silent: silent_registrar },
+            Err(SendError::Unavailable(_)) => CallResult::Unavailable,
+            Err(SendError::Refused(_)) => CallResult::Refused,
         };
-        let message = answer.as_ref().err().map(ToString::to_string);
-        self.way.finished(result, took_ms, message.as_deref(), now, &mut self.rng);
+        let error = answer.as_ref().err().map(ToString::to_string);
+        let change = self.way.finished(result, flight.stalled, took_ms, error.as_deref(), now, &mut self.rng);
+        self.note_requester(change, now);
+        let outcome = verdict.map_or("late", |verdict| verdict.outcome());
         Some(Finished { registrar: flight.uri.host, outcome, took_ms })
     }
 
-    fn apply_answer(&mut self, flight: &Flight, answer: &Result<Reply, SendError>, now: Now) -> &'static str {
-        let Some(entry) = self.fleet.get_mut(flight.slot) else { return "late" };
+    /// What a response says of the registrar and the EdgePort.
+    fn note_way(
+        &mut self,
+        flight: &Flight,
+        origin: Origin,
+        verdict: Option<&Verdict>,
+        message: &str,
+        now: Now,
+    ) {
+        let outage = verdict.is_some_and(Verdict::is_outage);
+        match origin {
+            Origin::Silence if outage => self.edge_failed(flight, Some(flight.registrar), message, now),
+            Origin::BrokenEdgePort => self.edge_failed(flight, None, message, now),
+            _ => {}
+        }
+        let edges_fault = origin == Origin::BrokenEdgePort
+            || (origin == Origin::Silence && self.edges.is_down(flight.edge));
+        if outage && !edges_fault {
+            self.registrar_failed(flight, message, now);
+        } else if verdict.is_some_and(Verdict::shows_life) {
+            self.registrar_responded(flight.registrar, now);
+        }
+        if matches!(verdict, Some(Verdict::Registered { .. })) && flight.attempt.purpose != Purpose::Leave {
+            self.registrars.registered(flight.registrar, flight.slot, flight.sent_at);
+        }
+    }
+
+    fn registrar_failed(&mut self, flight: &Flight, message: &str, now: Now) {
+        let row = self.registrars.failed(flight.registrar, flight.slot, message, now.at, &mut self.rng);
+        let Some(row) = row else { return };
+        let registrar = self.registrars.host(flight.registrar).to_owned();
+        self.notice(Notice::RegistrarDown { registrar, message: message.to_owned() });
+        self.settle_waiting(row, now);
+        self.note_all_blocked(flight.registrar, now);
+    }
+
+    fn registrar_responded(&mut self, registrar: u32, now: Now) {
+        if let Some(since) = self.registrars.revived(registrar, now.at) {
+            let after_ms = now.at.since(since);
+            let name = self.registrars.host(registrar).to_owned();
+            self.notice(Notice::RegistrarBack { registrar: name, after_ms });
+            self.note_all_blocked(registrar, now);
+        }
+    }
+
+    /// Those that wait for a registrar that is down now, or no longer.
+    fn note_all_blocked(&mut self, registrar: u32, now: Now) {
+        for (slot, stamp) in self.registrars.waiting(registrar) {
+            if self.fleet.get(slot).is_some_and(|entry| entry.stamp == stamp) {
+                self.note_blocked(slot, now);
+            }
+        }
+    }
+
+    fn edge_failed(&mut self, flight: &Flight, registrar: Option<u32>, message: &str, now: Now) {
+        let row = self.edges.failed(flight.edge, flight.slot, registrar, now.at, &mut self.rng);
+        let Some(row) = row else { return };
+        let edge_port = self.edges.shown(flight.edge).to_owned();
+        self.notice(Notice::EdgePortDown { edge_port, message: message.to_owned() });
+        self.settle_waiting(row, now);
+    }
+
+    fn edge_responded(&mut self, flight: &Flight, now: Now) {
+        let Some((since, waiting)) = self.edges.responded(flight.edge, flight.sent_at) else { return };
+        let edge_port = self.edges.shown(flight.edge).to_owned();
+        self.notice(Notice::EdgePortBack { edge_port, after_ms: now.at.since(since) });
+        for (slot, stamp) in waiting {
+            if self.fleet.get(slot).is_some_and(|entry| entry.queued() && entry.stamp == stamp) {
+                self.queue(slot, now);
+            }
+        }
+        // What was behind it may have been well all the time.
+        self.registrars.probe_all_now(now.at);
+    }
+
+    /// Those that failed before an outage was noticed wait for its end like all others.
+    fn settle_waiting(&mut self, slots: Vec<u32>, now: Now) {
+        for slot in slots {
+            if self.fleet.get(slot).is_some_and(|entry| !entry.queued() && !entry.registration.in_flight()) {
+                self.settle(slot, now);
+            }
+        }
+    }
+
+    fn apply_answer(
+        &mut self,
+        flight: &Flight,
+        answer: &Result<Reply, SendError>,
+        now: Now,
+    ) -> (Option<Verdict>, String) {
+        let (others_registered, alone) = self.registrars.company(flight.registrar, flight.slot);
+        let Some(entry) = self.fleet.get_mut(flight.slot) else { return (None, String::new()) };
         let trunk = entry.trunk.open();
-        let plan =
-            Plan { uris: trunk.uris(), edges: self.edges.len(), settings: &self.settings.registration };
+        let plan = Plan {
+            uris: trunk.uris(),
+            edges: self.edges.len(),
+            configured: self.edges.configured(),
+            settings: &self.settings.registration,
+        };
         let position = flight.uri.locate(&trunk).unwrap_or(0);
+        let registrar = flight.sent_to.to_string();
+        let around = Around {
+            registrar: &registrar,
+            edge_port: self.edges.shown(flight.edge),
+            edge: self.edges.standing(flight.edge, flight.sent_at),
+            others_registered,
+            edge_responded: self.edges.last_response(flight.edge),
+            alone,
+            has_credentials: trunk.has_credentials(),
+        };
         let sent = Sent {
             address: &flight.sent_to,
             transport: flight.transport,
             position,
             same: trunk.same_as(position),
-            preferred_edge: flight.attempt.edge == 0 || flight.edge == self.edges.choose(&trunk, 0, now.at).0,
+            preferred_edge: flight.attempt.edge == 0 || flight.edge == self.edges.choose(&trunk, 0, now.at),
+            edge: flight.edge,
+            around,
             at: flight.sent_at,
         };
         let (verdict, effect) =
             entry.registration.answered(&flight.attempt, sent, answer, &plan, now, &mut self.rng);
         let gave_up = entry.registration.gave_up();
+        let message =
+            entry.registration.cause().map_or_else(String::new, |(cause, _)| cause.message.to_string());
+        let reference = (effect.dropped_tags != 0).then(|| trunk.reference().to_owned());
+        if let Some(reference) = reference {
+            let tags = self.tags(effect.dropped_tags);
+            let registrar = flight.uri.host.to_string();
+            self.notice(Notice::OptionTagsDropped { reference, registrar, tags });
+        }
         if let Some(seconds) = effect.min_expires {
             self.registrars.learn_min_expires(flight.registrar, seconds);
         }
@@ -80,10 +235,17 @@ impl Engine {
         } else {
             self.settle(flight.slot, now);
         }
-        verdict.outcome()
+        (Some(verdict), message)
     }
 
-    /// A registrar wants to be left alone: whoever waits for it goes elsewhere, if it can.
+    /// The configured option tags of these bits.
+    pub(super) fn tags(&self, bits: u32) -> Vec<String> {
+        let tags = self.settings.registration.tags.iter().enumerate();
+        let chosen = tags.filter(|(at, _)| *at < 32 && bits & (1 << at) != 0);
+        chosen.map(|(_, tag)| tag.clone()).collect()
+    }
+
+    /// A registrar wants to be left alone: those who wait for it go elsewhere, if they can.
     fn hold(&mut self, registrar: u32, until: Moment, now: Now) {
         for (slot, stamp) in self.registrars.hold(registrar, until, now.at) {
             if self.fleet.get(slot).is_some_and(|entry| entry.queued() && entry.stamp == stamp) {

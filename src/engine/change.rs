@@ -1,13 +1,19 @@
 //! What is changed from outside while the engine runs: settings, a person's wish, the end of a registry.
 
 use super::{
-    Engine, EngineSettings,
+    Engine, EngineSettings, dispatch,
     edges::Edges,
     fleet,
     handle::{self, LeaveReport},
     known::Known,
 };
-use crate::registration::time::Now;
+use crate::{
+    ports::Link,
+    registration::{
+        Class,
+        time::{Moment, Now},
+    },
+};
 
 impl Engine {
     /// The connection to the Requester was lost and is back: its Contact may have changed.
@@ -15,9 +21,10 @@ impl Engine {
         self.refresh_early(now, |_, _| true);
     }
 
-    /// Another Requester from now on.
-    pub fn requester_replaced(&mut self, now: Now) {
+    /// Another Requester from now on; `link` is how the connection to it stands.
+    pub fn requester_replaced(&mut self, link: Link, now: Now) {
         self.way.replaced();
+        self.way.set_capacity(link.capacity);
         self.requester_reconnected(now);
     }
 
@@ -49,6 +56,15 @@ impl Engine {
         }
         entry.registration.refresh_now(now.at);
         self.settle(slot, now);
+        // Before all others, and even where its registrar is down: a person wants to see what comes of it.
+        if self.fleet.get(slot).is_some_and(fleet::Slot::queued) {
+            self.queue_as(slot, Some((false, Moment::default(), Class::Refresh)), now);
+            if let Some(entry) = self.fleet.get(slot) {
+                let trunk = entry.trunk.open();
+                let host = dispatch::next_host(&entry.registration, &trunk, &trunk.order(), now.at);
+                self.registrars.probe_now(&host, now.at);
+            }
+        }
         handle::Refresh::Queued
     }
 
@@ -60,16 +76,18 @@ impl Engine {
             self.registrars.set_rate(self.settings.rate_per_registrar, now.at);
         }
         if before.edge_ports != self.settings.edge_ports {
-            let edges = Edges::new(&self.settings.edge_ports);
-            let before = std::mem::replace(&mut self.edges, edges);
-            // What comes of these says nothing of whatever has their EdgePort's position now.
-            for (_, flight) in &mut self.flights {
-                flight.edge = usize::MAX;
+            let before = self.edges.clone();
+            self.edges.configure(&self.settings.edge_ports);
+            // Those that wait for one that is no longer there are to go by another.
+            for slot in self.fleet.all() {
+                if self.fleet.get(slot).is_some_and(fleet::Slot::queued) {
+                    self.queue(slot, now);
+                }
             }
             // Calls must not go on arriving at an EdgePort that is no longer there. Other trunks are not touched.
             self.refresh_early(now, |engine, entry| {
                 let (trunk, rank) = (entry.trunk.open(), entry.registration.ranks().1);
-                let address = |edges: &Edges| edges.choose(&trunk, rank, now.at).1;
+                let address = |edges: &Edges| edges.choose(&trunk, rank, now.at);
                 address(&before) != address(&engine.edges)
             });
         }

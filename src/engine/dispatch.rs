@@ -3,28 +3,36 @@
 use rand::RngExt;
 
 use super::{
-    Engine, Flight, Send,
+    Engine, Send,
+    edges::Passage,
+    fleet::Slot,
+    in_flight::Flight,
     packed::{TrunkView, UriKey},
     position,
-    registrars::BRIEF,
+    registrars::{Admission, BRIEF, Urgency},
     way::Gate,
 };
 use crate::registration::{
-    Plan, Registration, UriChoice, request, schedule,
+    EdgeId, Plan, Registration, UriChoice,
+    reply::Reason,
+    request, schedule,
     time::{Moment, Now},
 };
 
 /// How long a trunk waits that must not be sent while its predecessor is being removed, in milliseconds.
 const COLLISION_PAUSE: u64 = 500;
-
-/// With fewer places than these the share of a silent registrar, which is one at least, is more than an eighth.
-const FEW: u32 = 8;
+/// A trunk that goes elsewhere because its registrar is down looks again after so many milliseconds whether it is back.
+const DOWN_PAUSE: u64 = 30_000;
 
 impl Engine {
     /// The next REGISTER to send now, if there is one: call again until there is none.
     pub fn poll_send(&mut self, now: Now) -> Option<Send> {
+        self.check_stalled(now.at);
         while let Some(slot) = self.timers.pop(now.at) {
             self.look(slot, now);
+        }
+        while let Some(slot) = self.next_edge_probe(now.at) {
+            self.queue(slot, now);
         }
         if self.paused {
             return None;
@@ -38,9 +46,9 @@ impl Engine {
             let fleet = &self.fleet;
             let waits =
                 |slot, stamp| fleet.get(slot).is_some_and(|slot| slot.queued() && slot.stamp == stamp);
-            let share = (self.way.limit() / 8).max(1);
-            let last_place = self.way.limit() < FEW && self.way.in_flight() + 1 >= self.way.limit();
-            let (slot, registrar) = self.registrars.next(urgent_only, share, last_place, now.at, waits)?;
+            let (probes_each, probes) = self.way.probes();
+            let admission = Admission { urgent_only, probes_each, probes };
+            let (slot, registrar) = self.registrars.next(admission, now.at, waits, &mut self.rng)?;
             match self.send(slot, registrar, now) {
                 Some(send) => return Some(send),
                 None => self.registrars.not_sent(registrar, now.at),
@@ -48,21 +56,39 @@ impl Engine {
         }
     }
 
+    /// Calls that have lasted too long leave their places to others.
+    fn check_stalled(&mut self, now: Moment) {
+        let again = self.way.stalled_after();
+        let way = &mut self.way;
+        self.flights.check(now, again, |sent_at| way.stall(sent_at));
+    }
+
+    fn next_edge_probe(&mut self, now: Moment) -> Option<u32> {
+        let fleet = &self.fleet;
+        self.edges.next_probe(now, |slot, stamp| {
+            fleet.get(slot).is_some_and(|entry| entry.queued() && entry.stamp == stamp)
+        })
+    }
+
     /// When to call [`Engine::poll_send`] again, unless something else happens before.
     ///
     /// It is in the future once `poll_send` has said that there is nothing to send.
     pub fn next_wakeup(&self, now: Now) -> Option<Moment> {
+        let always = [self.timers.next(), self.flights.next_check()];
         if self.paused {
-            // Lapses are still to be noticed.
-            return self.timers.next();
+            // Expiries are still noticed.
+            return always.into_iter().flatten().min();
         }
-        // Behind a shut gate budgets do not matter: an answer opens it, or the breaker's time.
-        let budgets = (self.way.gate(now.at) != Gate::Shut).then(|| self.registrars.next_at()).flatten();
+        // Behind a shut gate budgets do not matter: a response opens it, or the breaker's time.
+        let open = self.way.gate(now.at) != Gate::Shut;
+        let budgets = open.then(|| self.registrars.next_at()).flatten();
         let breaker = self.way.opens_at().filter(|moment| *moment > now.at);
-        [self.timers.next(), budgets, breaker].into_iter().flatten().min()
+        let waking = [budgets, breaker, self.edges.next_at()];
+        always.into_iter().chain(waking).flatten().min()
     }
 
-    /// Puts a trunk that is due into the queue of the registrar that its next attempt goes to.
+    /// Puts a trunk that is due into the queue of the registrar that its next attempt goes to. Where that one is down, or
+    /// wants to be left alone, another one is tried first.
     pub(super) fn enqueue(&mut self, slot: u32, now: Now) {
         let Some(entry) = self.fleet.get_mut(slot) else { return };
         if entry.registration.in_flight() || entry.trunk.open().uris() == 0 {
@@ -70,35 +96,107 @@ impl Engine {
         }
         let trunk = entry.trunk.open();
         let order = trunk.order();
-        let host_of = |registration: &Registration| next_host(registration, &trunk, &order, now.at);
-        let held_until =
-            |host: &str| Some(self.registrars.held_until(host)).filter(|until| *until > now.at.plus(BRIEF));
-        let mut host = host_of(&entry.registration);
+        let host = next_host(&entry.registration, &trunk, &order, now.at);
+        let registrars = &self.registrars;
+        let shut_until = |host: &str| {
+            let held = Some(registrars.held_until(host)).filter(|until| *until > now.at.plus(BRIEF));
+            held.or_else(|| registrars.down(host).map(|_| now.at.plus(DOWN_PAUSE)))
+        };
         // A removal goes where the binding is, and nowhere else.
-        if let Some(until) = held_until(&host).filter(|_| !entry.registration.is_leaving()) {
+        let shut = shut_until(&host).filter(|_| !entry.registration.is_leaving());
+        if let Some(until) = shut {
             if entry.registration.probes_next() {
-                return self.skip_probe(slot, now);
+                // Someone has to find out that it is back.
+                if !registrars.wants_a_probe(&host, now.at) {
+                    return self.skip_probe(slot, now);
+                }
+            } else {
+                let closed = |rank| {
+                    let uri = trunk.uri(position(&UriChoice::Rank(rank), &order));
+                    uri.is_none_or(|uri| shut_until(uri.host).is_some())
+                };
+                entry.registration.divert(until, closed, trunk.uris(), now.at);
+                if entry.registration.due() > now.at {
+                    return self.settle(slot, now);
+                }
             }
-            let held = |rank| {
-                let uri = trunk.uri(position(&UriChoice::Rank(rank), &order));
-                uri.is_none_or(|uri| held_until(uri.host).is_some())
-            };
-            entry.registration.divert(until, held, trunk.uris(), now.at);
-            if entry.registration.due() > now.at {
-                return self.settle(slot, now);
-            }
-            host = host_of(&entry.registration);
         }
+        self.queue(slot, now);
+    }
+
+    /// Puts a trunk into the queue of the registrar that its next attempt goes to, whatever that is like.
+    pub(super) fn queue(&mut self, slot: u32, now: Now) {
+        self.queue_as(slot, None, now);
+    }
+
+    /// As [`Engine::queue`], with another urgency than its own.
+    pub(super) fn queue_as(&mut self, slot: u32, urgency: Option<Urgency>, now: Now) {
+        let Some(entry) = self.fleet.get_mut(slot) else { return };
+        if entry.registration.in_flight() || entry.trunk.open().uris() == 0 {
+            return;
+        }
+        let trunk = entry.trunk.open();
+        let host = next_host(&entry.registration, &trunk, &trunk.order(), now.at);
         // Never used twice, so that an entry of a slot's former owner does not count for the next one.
         self.stamp = self.stamp.wrapping_add(1);
         entry.stamp = self.stamp;
-        let (urgency, stamp) = (entry.registration.urgency(), entry.stamp);
+        let (urgency, stamp) = (urgency.unwrap_or(entry.registration.urgency()), entry.stamp);
         if let Some(left) = entry.registration.left(now.at) {
             self.timers.arm(now.at.plus(left), slot);
         }
         self.fleet.set_queued(slot, true);
         let registrar = self.registrars.id_of(&host, now.at);
         self.registrars.wait(registrar, urgency, slot, stamp, now.at);
+        self.note_blocked(slot, now);
+    }
+
+    /// Counts a queued trunk as in trouble while what it needs is down, and no longer.
+    pub(super) fn note_blocked(&mut self, slot: u32, now: Now) {
+        let Some(entry) = self.fleet.get(slot).filter(|entry| entry.queued()) else { return };
+        let due = entry.registration.due() <= now.at && !entry.registration.probes_next();
+        let blocked = due && self.what_is_down(entry, now).is_some();
+        if blocked != entry.blocked() {
+            self.fleet.set_blocked(slot, blocked);
+            self.recount(slot, now);
+        }
+    }
+
+    /// What the next attempt of a trunk needs and is down: the EdgePort, else the registrar. Reason and words.
+    pub(super) fn what_is_down(&self, entry: &Slot, now: Now) -> Option<(Reason, String)> {
+        let trunk = entry.trunk.open();
+        let edge = self.edges.choose(&trunk, entry.registration.ranks().1, now.at);
+        if self.edges.is_down(edge) {
+            let what = format!("EdgePort {} is down", self.edges.shown(edge));
+            return Some((Reason::EdgePortFailed, what));
+        }
+        let host = next_host(&entry.registration, &trunk, &trunk.order(), now.at);
+        let (_, message) = self.registrars.down(&host)?;
+        Some((Reason::RegistrarDown, format!("registrar {host} is down: {message}")))
+    }
+
+    /// Whether a trunk backs off only because its registrar, or its EdgePort, is down: then it waits for the return, not for
+    /// a time of its own.
+    pub(super) fn waits_for_a_return(&self, slot: u32, now: Now) -> bool {
+        let Some(entry) = self.fleet.get(slot).filter(|entry| entry.registration.waits_out_an_outage())
+        else {
+            return false;
+        };
+        let trunk = entry.trunk.open();
+        let host = next_host(&entry.registration, &trunk, &trunk.order(), now.at);
+        let edge = self.edges.choose(&trunk, entry.registration.ranks().1, now.at);
+        self.registrars.down(&host).is_some() || self.edges.is_down(edge)
+    }
+
+    /// What a queued trunk waits for, where it is down: for a person.
+    pub(super) fn waiting_for(&self, slot: u32, now: Now) -> Option<String> {
+        let entry = self.fleet.get(slot)?;
+        let trunk = entry.trunk.open();
+        let host = next_host(&entry.registration, &trunk, &trunk.order(), now.at);
+        let edge = self.edges.choose(&trunk, entry.registration.ranks().1, now.at);
+        if self.edges.is_down(edge) {
+            return Some(format!("EdgePort {}, which is down", self.edges.shown(edge)));
+        }
+        self.registrars.down(&host).map(|_| format!("registrar {host}, which is down"))
     }
 
     /// See [`Registration::skip_probe`].
@@ -133,17 +231,28 @@ impl Engine {
             self.settle(slot, now);
             return None;
         }
+        let edge = self.next_edge(slot, now)?;
+        if self.edges.passage(edge, slot, now.at) == Passage::Closed {
+            // It stays queued, at the EdgePort.
+            let entry = self.fleet.get(slot)?;
+            self.edges.wait(edge, entry.registration.urgency(), slot, entry.stamp);
+            self.note_blocked(slot, now);
+            return None;
+        }
         let min_expires = self.registrars.min_expires(registrar);
         self.fleet.set_queued(slot, false);
         let entry = self.fleet.get_mut(slot)?;
         let trunk = entry.trunk.open();
-        let plan =
-            Plan { uris: trunk.uris(), edges: self.edges.len(), settings: &self.settings.registration };
+        let plan = Plan {
+            uris: trunk.uris(),
+            edges: self.edges.len(),
+            configured: self.edges.configured(),
+            settings: &self.settings.registration,
+        };
         let uri = trunk.uri(position(&entry.registration.ranks().0, &trunk.order()))?;
         let late_ms = entry.registration.refreshes().then(|| now.at.since(entry.registration.due()));
         let attempt = entry.registration.attempt(min_expires, &plan, now);
-        let (edge, edge_port) = self.edges.choose(&trunk, attempt.edge, now.at);
-        self.edges.sent(edge, now.at);
+        let edge_port = self.edges.address(edge);
         let tag = self.rng.random();
         let register = request::register(
             &self.registry,
@@ -162,16 +271,39 @@ impl Engine {
             registrar,
             edge,
             sent_at: now.at,
+            probes_registrar: self.registrars.is_down(registrar),
+            probes_edge: self.edges.sent(edge, slot, now.at, &mut self.rng),
+            stalled: false,
+            number: 0,
             attempt,
         };
         self.way.sent(now.at);
-        let ticket = self.flights.insert(flight);
+        let ticket = self.flights.insert(flight, now.at.plus(self.way.stalled_after()));
         Some(Send { ticket, register, deadline_ms: self.settings.registration.deadline_ms, late_ms })
+    }
+
+    /// The EdgePort that the next attempt of a slot goes through.
+    fn next_edge(&self, slot: u32, now: Now) -> Option<EdgeId> {
+        let entry = self.fleet.get(slot)?;
+        let trunk = entry.trunk.open();
+        let plan = Plan {
+            uris: trunk.uris(),
+            edges: self.edges.len(),
+            configured: self.edges.configured(),
+            settings: &self.settings.registration,
+        };
+        let bound = entry.registration.next_bound_edge(&plan);
+        Some(bound.unwrap_or_else(|| self.edges.choose(&trunk, entry.registration.ranks().1, now.at)))
     }
 }
 
 /// The host that the next attempt goes to, which may be one that it is redirected to.
-fn next_host(registration: &Registration, trunk: &TrunkView<'_>, order: &[u8], now: Moment) -> Box<str> {
+pub(super) fn next_host(
+    registration: &Registration,
+    trunk: &TrunkView<'_>,
+    order: &[u8],
+    now: Moment,
+) -> Box<str> {
     if let Some(to) = registration.redirect(now) {
         return to.address.host.clone();
     }

@@ -89,6 +89,8 @@ pub struct Driver<S: TrunkSource, R: Requester, T: Store, O: Observer> {
     link: watch::Receiver<Link>,
     /// The Requester answered since the connection was last made again: what listens there is really a Requester.
     proven: bool,
+    /// How often the connection to the Requester had been made again when that was looked at last.
+    reconnections: u64,
     /// Somebody asked for a sync while one was running: it may have read what it has before the change.
     sync_again: bool,
     farewell: Farewell,
@@ -139,6 +141,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             keeper: Keeper::new(ports.store.clone()),
             link: ports.requester.link(),
             proven: false,
+            reconnections: 0,
             sync_again: false,
             farewell: Farewell::No,
             listings: Listings::default(),
@@ -157,6 +160,10 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         let first_sync = Instant::now() + CSEQ_PAUSE;
         self.load(&shutdown).await;
         self.sync = Sync::Due(first_sync, 0);
+        // What is known of the Requester already is no change.
+        let link = *self.link.borrow_and_update();
+        self.reconnections = link.reconnections;
+        self.engine.requester_link_changed(link, self.clock.now());
         while !shutdown.is_cancelled() {
             self.send_what_is_due();
             self.keeper.write(&mut self.engine, &self.clock);
@@ -273,11 +280,13 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
     fn take_link(&mut self) {
         let link = *self.link.borrow_and_update();
         let now = self.clock.now();
-        self.engine.requester_link_changed(link.lost, now);
-        if link.lost {
-            tracing::warn!("the connection to the Requester is lost");
-        } else if std::mem::take(&mut self.proven) {
-            tracing::info!("the Requester is back: refreshing early, for its Contact may have changed");
+        self.engine.requester_link_changed(link, now);
+        // It may have been lost and made again before this is looked at.
+        let again = std::mem::replace(&mut self.reconnections, link.reconnections) != link.reconnections;
+        if again && std::mem::take(&mut self.proven) {
+            tracing::info!(
+                "connected to the Requester again: refreshing early, because its Contact may have changed"
+            );
             self.engine.requester_reconnected(now);
         }
     }
@@ -321,7 +330,9 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             self.ports.requester = requester;
         }
         if reload.requester_moved {
-            self.engine.requester_replaced(now);
+            let link = *self.link.borrow_and_update();
+            self.reconnections = link.reconnections;
+            self.engine.requester_replaced(link, now);
         }
         if let Some(store) = reload.store {
             // It may be the same one by other words, and get an older record after a newer one.

@@ -1,104 +1,293 @@
-//! EdgePorts, and which of them are silent at the moment.
+//! EdgePorts: those of the configuration, those that a binding was made through, and which of them are silent.
 //!
 //! One trunk's silence proves nothing about an EdgePort: its registrar may be dead. Silences towards several registrars in a
-//! row do, and then trunks pass the EdgePort over; from time to time one is let through to see whether it has recovered.
+//! row do, and what the Requester says of an EdgePort itself. Then trunks pass it over; where there is no other, they wait for it, and
+//! one trunk in 5 to 10 s tries whether it has recovered.
 
-use super::packed::TrunkView;
+use std::{cmp::Reverse, collections::BinaryHeap};
+
+use rand::Rng;
+
+use super::{
+    outage::{Outage, PROBE_PAUSE},
+    packed::TrunkView,
+    registrars::Urgency,
+};
 use crate::{
     config::EdgePort,
-    registration::{target, time::Moment},
+    registration::{EdgeId, classify::EdgeStanding, target, time::Moment},
     trunk::HostPort,
 };
 
-/// So many silences in a row, towards two registrars at least, and the EdgePort is passed over.
-const SUSPECT_FROM: u32 = 3;
-/// First and longest time that it is passed over, in milliseconds.
-const SUSPECT_FOR: (u64, u64) = (30_000, 300_000);
-/// How long the one that is let through may take, in milliseconds.
-const TRIAL: u64 = 45_000;
+/// First and longest time that an EdgePort is passed over where there are others, in milliseconds.
+const PASSED_OVER_FOR: (u64, u64) = (30_000, 300_000);
+/// EdgePorts beyond the configured ones that are remembered: bindings of a configuration before.
+const MAX_FORMER: usize = 1_000;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Edge {
     address: HostPort,
     shown: String,
     region: Option<String>,
-    silences: u32,
-    last_registrar: Option<u32>,
-    several: bool,
-    suspect_until: Moment,
+    outage: Outage,
+    /// The last pause while it was passed over.
     pause: u64,
-    /// The one that was let through is under way.
-    trial: bool,
+    /// When the latest request was sent that was answered through it.
+    responded: Option<Moment>,
+    /// Those that wait for it: urgency, slot and stamp.
+    waiting: BinaryHeap<Reverse<(Urgency, u32, u32)>>,
+    /// The slot that was let through to probe it, and until when it is awaited: it may be held up elsewhere, or be gone.
+    candidate: Option<(u32, Moment)>,
 }
 
 /// See the module.
-#[derive(Debug)]
-pub(super) struct Edges(Vec<Edge>);
+#[derive(Clone, Debug)]
+pub(super) struct Edges {
+    all: Vec<Edge>,
+    /// Those of the configuration, in its order.
+    configured: Vec<EdgeId>,
+}
+
+/// Whether a request may go through an EdgePort now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Passage {
+    Open,
+    /// It is down, and this is not the probe.
+    Closed,
+}
+
+impl Edge {
+    fn awaits(&self, slot: u32) -> bool {
+        self.candidate.is_some_and(|(candidate, _)| candidate == slot)
+    }
+
+    /// When the next of those who wait may probe it.
+    fn opens_at(&self) -> Moment {
+        self.outage.opens_at(1).max(self.candidate.map_or(Moment::default(), |(_, until)| until))
+    }
+}
 
 impl Edges {
     pub fn new(edge_ports: &[EdgePort]) -> Self {
-        let edges = edge_ports.iter().map(|edge_port| Edge {
-            address: edge_port.address.clone(),
-            shown: edge_port.address.to_string(),
-            region: edge_port.region.clone(),
-            silences: 0,
-            last_registrar: None,
-            several: false,
-            suspect_until: Moment(0),
-            pause: SUSPECT_FOR.0,
-            trial: false,
-        });
-        Self(edges.collect())
+        let mut edges = Self { all: Vec::new(), configured: Vec::new() };
+        edges.configure(edge_ports);
+        edges
     }
 
-    /// How many there are, 255 at most.
-    pub fn len(&self) -> u8 {
-        u8::try_from(self.0.len()).unwrap_or(u8::MAX)
+    /// Takes another configuration: what is known of EdgePorts that stay is kept.
+    pub fn configure(&mut self, edge_ports: &[EdgePort]) {
+        self.configured = edge_ports.iter().map(|edge_port| self.enter(edge_port)).collect();
     }
 
-    /// The one of a rank for a trunk: position and address.
-    pub fn choose(&self, trunk: &TrunkView<'_>, rank: u8, now: Moment) -> (usize, HostPort) {
-        let edges =
-            self.0.iter().map(|edge| (&*edge.shown, edge.region.as_deref(), edge.suspect_until <= now));
-        let position = target::edge_port(trunk.reference(), trunk.region(), edges, rank);
-        let address = self.0.get(position).map_or_else(|| HostPort::new("", 0), |edge| edge.address.clone());
-        (position, address)
-    }
-
-    /// A request goes through an EdgePort. Where that was passed over, it is the one that is let through: the others go on
-    /// passing it over until the answer is there.
-    pub fn sent(&mut self, position: usize, now: Moment) {
-        if let Some(edge) = self.0.get_mut(position)
-            && edge.silences >= SUSPECT_FROM
-            && edge.several
-            && edge.suspect_until <= now
-        {
-            edge.trial = true;
-            edge.suspect_until = now.plus(TRIAL);
+    fn enter(&mut self, edge_port: &EdgePort) -> EdgeId {
+        let shown = edge_port.address.to_string();
+        if let Some(at) = self.all.iter().position(|edge| edge.shown == shown) {
+            self.all[at].region.clone_from(&edge_port.region);
+            return id(at);
         }
+        self.all.push(Edge {
+            address: edge_port.address.clone(),
+            shown,
+            region: edge_port.region.clone(),
+            outage: Outage::default(),
+            pause: 0,
+            responded: None,
+            waiting: BinaryHeap::new(),
+            candidate: None,
+        });
+        id(self.all.len() - 1)
+    }
+
+    /// The EdgePort of an address as the store has it, which may not be configured any more; `None` for what is no address.
+    pub fn of_address(&mut self, shown: &str) -> Option<EdgeId> {
+        if let Some(at) = self.all.iter().position(|edge| edge.shown == shown) {
+            return Some(id(at));
+        }
+        let (host, port) = shown.rsplit_once(':')?;
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let port = port.parse().ok().filter(|_| self.all.len() < self.configured.len() + MAX_FORMER)?;
+        Some(self.enter(&EdgePort { address: HostPort::new(host, port), region: None }))
+    }
+
+    /// How many are configured, 255 at most.
+    pub fn len(&self) -> u8 {
+        u8::try_from(self.configured.len()).unwrap_or(u8::MAX)
+    }
+
+    /// Those of the configuration.
+    pub fn configured(&self) -> &[EdgeId] {
+        &self.configured
+    }
+
+    fn get(&self, id: EdgeId) -> Option<&Edge> {
+        self.all.get(usize::from(id.0))
+    }
+
+    fn get_mut(&mut self, id: EdgeId) -> Option<&mut Edge> {
+        self.all.get_mut(usize::from(id.0))
+    }
+
+    /// An EdgePort's address; an empty one where there is none of that number.
+    pub fn address(&self, id: EdgeId) -> HostPort {
+        self.get(id).map_or_else(|| HostPort::new("", 0), |edge| edge.address.clone())
+    }
+
+    /// An EdgePort's address as text.
+    pub fn shown(&self, id: EdgeId) -> &str {
+        self.get(id).map_or("", |edge| &edge.shown)
+    }
+
+    /// The one of a rank for a trunk. Those that are down are passed over, but for one trunk now and then.
+    pub fn choose(&self, trunk: &TrunkView<'_>, rank: u8, now: Moment) -> EdgeId {
+        self.choose_among(trunk, rank, |edge| edge.outage.opens_at(1) <= now)
+    }
+
+    /// The one of a rank for a trunk, as if all were well.
+    pub fn prefer(&self, trunk: &TrunkView<'_>, rank: u8) -> EdgeId {
+        self.choose_among(trunk, rank, |_| true)
+    }
+
+    fn choose_among(&self, trunk: &TrunkView<'_>, rank: u8, usable: impl Fn(&Edge) -> bool) -> EdgeId {
+        let edges = self.configured.iter().filter_map(|id| self.get(*id));
+        let edges = edges.map(|edge| (&*edge.shown, edge.region.as_deref(), usable(edge)));
+        let position = target::edge_port(trunk.reference(), trunk.region(), edges, rank);
+        self.configured.get(position).copied().unwrap_or_default()
+    }
+
+    /// Whether a trunk may go through an EdgePort. Where it may not, it is to wait ([`Edges::wait`]).
+    pub fn passage(&self, id: EdgeId, slot: u32, now: Moment) -> Passage {
+        match self.get(id) {
+            Some(edge) if edge.outage.opens_at(1) > now && !edge.awaits(slot) => Passage::Closed,
+            _ => Passage::Open,
+        }
+    }
+
+    /// Whether a trunk would have to wait for its EdgePort.
+    pub fn is_down(&self, id: EdgeId) -> bool {
+        self.get(id).is_some_and(|edge| edge.outage.is_down())
+    }
+
+    /// Since when it has been down.
+    pub fn down_since(&self, id: EdgeId) -> Option<Moment> {
+        self.get(id)?.outage.since()
+    }
+
+    /// A trunk waits for an EdgePort.
+    pub fn wait(&mut self, id: EdgeId, urgency: Urgency, slot: u32, stamp: u32) {
+        if let Some(edge) = self.get_mut(id) {
+            edge.waiting.push(Reverse((urgency, slot, stamp)));
+        }
+    }
+
+    /// A trunk whose turn it is to probe an EdgePort that is down: the most urgent of those who wait for it. `waits` tells by slot
+    /// and stamp whether an entry still counts.
+    pub fn next_probe(&mut self, now: Moment, waits: impl Fn(u32, u32) -> bool) -> Option<u32> {
+        for edge in &mut self.all {
+            if edge.opens_at() > now {
+                continue;
+            }
+            while let Some(Reverse((_, slot, stamp))) = edge.waiting.pop() {
+                if waits(slot, stamp) {
+                    edge.candidate = Some((slot, now.plus(PROBE_PAUSE.1)));
+                    return Some(slot);
+                }
+            }
+        }
+        None
+    }
+
+    /// When [`Edges::next_probe`] may have one.
+    pub fn next_at(&self) -> Option<Moment> {
+        let waited_for = self.all.iter().filter(|edge| !edge.waiting.is_empty());
+        waited_for.map(Edge::opens_at).filter(|at| *at != Moment::NEVER).min()
+    }
+
+    /// A request of a slot goes through an EdgePort. Returns whether it is a probe.
+    pub fn sent(&mut self, id: EdgeId, slot: u32, now: Moment, rng: &mut impl Rng) -> bool {
+        let Some(edge) = self.get_mut(id) else { return false };
+        edge.candidate = edge.candidate.filter(|(candidate, _)| *candidate != slot);
+        edge.outage.sent(now, rng)
     }
 
     /// A request through an EdgePort is over.
-    pub fn finished(&mut self, position: usize, registrar: u32, silent: bool, now: Moment) {
-        let Some(edge) = self.0.get_mut(position) else { return };
-        if !silent {
-            (edge.silences, edge.several, edge.last_registrar) = (0, false, None);
-            (edge.suspect_until, edge.pause, edge.trial) = (Moment(0), SUSPECT_FOR.0, false);
-            return;
-        }
-        edge.silences += 1;
-        edge.several |= edge.last_registrar.is_some_and(|last| last != registrar);
-        edge.last_registrar = Some(registrar);
-        if edge.silences >= SUSPECT_FROM && edge.several && (edge.trial || edge.suspect_until <= now) {
-            edge.trial = false;
-            edge.suspect_until = now.plus(edge.pause);
-            edge.pause = (edge.pause * 2).min(SUSPECT_FOR.1);
+    pub fn ended(&mut self, id: EdgeId, probe: bool) {
+        if let Some(edge) = self.get_mut(id).filter(|_| probe) {
+            edge.outage.probe_ended();
         }
     }
+
+    /// The answer to a request that was sent then came through it. Where it was down, returns since when, and those who wait
+    /// for it or for another one, by slot and stamp: they can go through this one now.
+    pub fn responded(&mut self, id: EdgeId, sent_at: Moment) -> Option<(Moment, Vec<(u32, u32)>)> {
+        let edge = self.get_mut(id)?;
+        edge.responded = edge.responded.max(Some(sent_at));
+        (edge.pause, edge.candidate) = (0, None);
+        let since = edge.outage.alive()?;
+        let mut waiting: Vec<_> = self.all.iter_mut().flat_map(|edge| edge.waiting.drain()).collect();
+        // Most urgent first.
+        waiting.sort_unstable_by(|one, other| other.cmp(one));
+        Some((since, waiting.into_iter().map(|Reverse((_, slot, stamp))| (slot, stamp)).collect()))
+    }
+
+    /// Silence through it towards a registrar, or, without one, a failure that is surely its own. Where that makes an outage,
+    /// returns the slots that met with it before.
+    pub fn failed(
+        &mut self,
+        id: EdgeId,
+        slot: u32,
+        registrar: Option<u32>,
+        now: Moment,
+        rng: &mut impl Rng,
+    ) -> Option<Vec<u32>> {
+        let other = |edge: &EdgeId| *edge != id && !self.is_down(*edge);
+        let replaceable = self.configured.contains(&id) && self.configured.iter().any(other);
+        let edge = self.get_mut(id)?;
+        let pause = if replaceable {
+            edge.pause = (edge.pause * 2).clamp(PASSED_OVER_FOR.0, PASSED_OVER_FOR.1);
+            (edge.pause, edge.pause)
+        } else {
+            PROBE_PAUSE
+        };
+        let row = edge.outage.failed(slot, registrar, pause, now, rng)?;
+        // None is left that could be used instead of one that was passed over: its return counts as well now.
+        if !replaceable {
+            for other in self.all.iter_mut().filter(|edge| edge.outage.is_down()) {
+                other.outage.probe_by(now, rng);
+            }
+        }
+        Some(row)
+    }
+
+    /// When the latest request was sent that was answered through an EdgePort.
+    pub fn last_response(&self, id: EdgeId) -> Option<Moment> {
+        self.get(id)?.responded
+    }
+
+    /// How an EdgePort stands, for one that sent a request through it then.
+    pub fn standing(&self, id: EdgeId, sent_at: Moment) -> EdgeStanding {
+        match self.get(id) {
+            Some(edge) if edge.outage.is_down() => EdgeStanding::Silent,
+            Some(Edge { responded: Some(at), .. }) if *at >= sent_at => EdgeStanding::Answering,
+            Some(Edge { responded: None, .. }) => EdgeStanding::NeverAnswered,
+            _ => EdgeStanding::Unknown,
+        }
+    }
+
+    /// The configured EdgePorts that are down, and since when.
+    pub fn down(&self) -> impl Iterator<Item = (&str, Moment)> {
+        let configured = self.configured.iter().filter_map(|id| self.get(*id));
+        configured.filter_map(|edge| Some((&*edge.shown, edge.outage.since()?)))
+    }
+}
+
+fn id(at: usize) -> EdgeId {
+    EdgeId(u16::try_from(at).unwrap_or(u16::MAX))
 }
 
 #[cfg(test)]
 mod tests {
+    use rand::{SeedableRng, rngs::SmallRng};
+
     use super::*;
     use crate::{
         engine::packed::PackedTrunk,
@@ -119,6 +308,7 @@ mod tests {
             }],
             credentials: None,
             problem: None,
+            updated_at_s: 0,
         })
     }
 
@@ -130,31 +320,94 @@ mod tests {
         Edges::new(&[edge("10.0.0.1", "eu"), edge("10.0.0.2", "us")])
     }
 
+    fn fail(edges: &mut Edges, registrar: u32, at: u64) {
+        let rng = &mut SmallRng::seed_from_u64(at);
+        edges.failed(EdgeId(0), registrar, Some(registrar), Moment(at), rng);
+    }
+
     #[test]
     fn silences_towards_one_registrar_say_nothing_of_the_edge_port() {
         let (trunk, mut edges) = (trunk(), edges());
-        for _ in 0..50 {
-            edges.finished(0, 1, true, Moment(0));
-        }
-        assert_eq!(edges.choose(&trunk.open(), 0, Moment(0)).0, 0);
+        (0..50).for_each(|_| fail(&mut edges, 1, 0));
+        assert_eq!(edges.choose(&trunk.open(), 0, Moment(0)), EdgeId(0));
     }
 
     #[test]
     fn a_silent_edge_port_is_passed_over_and_comes_back_when_it_has_recovered() {
         let (trunk, mut edges) = (trunk(), edges());
-        for registrar in [1, 2, 1] {
-            edges.finished(0, registrar, true, Moment(0));
+        let rng = &mut SmallRng::seed_from_u64(1);
+        [1, 2, 1].into_iter().for_each(|registrar| fail(&mut edges, registrar, 0));
+        assert_eq!(edges.address(edges.choose(&trunk.open(), 0, Moment(1))), HostPort::new("10.0.0.2", 5060));
+        // One is let through after a while, one alone; as it fails too, the wait grows.
+        let at = Moment(120_000);
+        assert_eq!(edges.choose(&trunk.open(), 0, at), EdgeId(0));
+        assert!(edges.sent(EdgeId(0), 7, at, rng));
+        assert_eq!(edges.choose(&trunk.open(), 0, at), EdgeId(1));
+        fail(&mut edges, 1, 152_000);
+        edges.ended(EdgeId(0), true);
+        assert_eq!(edges.choose(&trunk.open(), 0, Moment(170_000)), EdgeId(1));
+        let (since, waiting) = edges.responded(EdgeId(0), Moment(180_000)).unwrap();
+        assert_eq!((since, waiting.len()), (Moment(0), 0));
+        assert_eq!(edges.choose(&trunk.open(), 0, Moment(180_001)), EdgeId(0));
+    }
+
+    #[test]
+    fn where_there_is_no_other_trunks_wait_and_one_probes() {
+        let only = EdgePort { address: HostPort::new("10.0.0.1", 5060), region: None };
+        let (mut edges, rng) = (Edges::new(&[only]), &mut SmallRng::seed_from_u64(3));
+        [1, 2, 3].into_iter().for_each(|registrar| fail(&mut edges, registrar, 0));
+        let urgency = |at| (true, Moment(at), crate::registration::Class::Retry);
+        for slot in 1..=3 {
+            assert_eq!(edges.passage(EdgeId(0), slot, Moment(1)), Passage::Closed);
+            edges.wait(EdgeId(0), urgency(u64::from(10 - slot)), slot, 0);
         }
-        assert_eq!(edges.choose(&trunk.open(), 0, Moment(1)).1, HostPort::new("10.0.0.2", 5060));
-        // One is let through after a while, one alone; as it fails too, the wait doubles.
-        assert_eq!(edges.choose(&trunk.open(), 0, Moment(30_000)).0, 0);
-        edges.sent(0, Moment(30_000));
-        assert_eq!(edges.choose(&trunk.open(), 0, Moment(30_000)).0, 1);
-        edges.finished(0, 1, true, Moment(30_001));
-        assert_eq!(edges.choose(&trunk.open(), 0, Moment(90_000)).0, 1);
-        assert_eq!(edges.choose(&trunk.open(), 0, Moment(90_001)).0, 0);
-        edges.finished(0, 1, true, Moment(90_001));
-        edges.finished(0, 2, false, Moment(90_002));
-        assert_eq!(edges.choose(&trunk.open(), 0, Moment(90_003)).0, 0);
+        assert_eq!(edges.next_probe(Moment(1), |_, _| true), None);
+        let at = edges.next_at().unwrap();
+        assert!((5_000..=10_000).contains(&at.0));
+        assert_eq!(edges.next_probe(at, |_, _| true), Some(3), "not the most urgent one");
+        assert_eq!(edges.next_probe(at, |_, _| true), None, "one at a time");
+        assert_eq!(edges.passage(EdgeId(0), 3, at), Passage::Open);
+        assert!(edges.sent(EdgeId(0), 3, at, rng));
+        let (_, waiting) = edges.responded(EdgeId(0), at.plus(20)).unwrap();
+        assert_eq!(waiting, [(2, 0), (1, 0)]);
+    }
+
+    #[test]
+    fn where_all_are_down_each_is_probed_and_the_first_that_is_back_takes_all() {
+        let (trunk, mut edges) = (trunk(), edges());
+        let rng = &mut SmallRng::seed_from_u64(5);
+        [1, 2, 1].into_iter().for_each(|registrar| fail(&mut edges, registrar, 0));
+        for registrar in [1, 2, 1] {
+            edges.failed(EdgeId(1), registrar, Some(registrar), Moment(100), rng);
+        }
+        let urgency = (true, Moment(0), crate::registration::Class::Retry);
+        edges.wait(EdgeId(0), urgency, 1, 0);
+        edges.wait(EdgeId(1), urgency, 2, 0);
+        for id in [EdgeId(0), EdgeId(1)] {
+            assert_eq!(
+                edges.passage(id, 9, Moment(10_100)),
+                Passage::Open,
+                "{id:?} is probed within ten seconds"
+            );
+        }
+        let (_, mut waiting) = edges.responded(EdgeId(1), Moment(10_100)).unwrap();
+        waiting.sort_unstable();
+        assert_eq!(waiting, [(1, 0), (2, 0)]);
+        assert_eq!(edges.choose(&trunk.open(), 0, Moment(9_000)), EdgeId(1));
+    }
+
+    #[test]
+    fn an_address_of_the_store_is_found_or_remembered() {
+        let mut edges = edges();
+        assert_eq!(edges.of_address("10.0.0.2:5060"), Some(EdgeId(1)));
+        assert_eq!(edges.of_address("[2001:db8::1]:5070"), Some(EdgeId(2)));
+        assert_eq!(edges.address(EdgeId(2)), HostPort::new("2001:db8::1", 5070));
+        assert_eq!((edges.of_address("nothing"), edges.len()), (None, 2));
+        edges.configure(&[]);
+        assert_eq!(
+            edges.address(EdgeId(0)),
+            HostPort::new("10.0.0.1", 5060),
+            "it is forgotten with the configuration"
+        );
     }
 }

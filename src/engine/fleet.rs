@@ -1,18 +1,23 @@
 //! All trunks of an engine, by slot and by ref.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use slab::Slab;
 
 use super::{
+    edges::Edges,
     packed::PackedTrunk,
     view::{Counts, TrunkState},
 };
 use crate::{
-    ports::{Change, Record},
+    ports::{Change, EarlierBinding, MoreOfRecord, Record, RefusalRecord},
     registration::{
-        Registration,
+        EdgeId, Registration,
+        reply::Reason,
         time::{Moment, Now},
     },
 };
@@ -32,6 +37,8 @@ pub(super) struct Slot {
     /// Complete syncs in a row that did not list it.
     pub missed: u8,
     queued: bool,
+    /// It is due, and waits for a registrar or an EdgePort that is down, or probes it.
+    blocked: bool,
     pub invalid: bool,
     dirty: bool,
     /// As it is counted.
@@ -100,6 +107,13 @@ impl Fleet {
         }
     }
 
+    /// Whether it waits for a registrar or an EdgePort that is down, though it is due.
+    pub fn set_blocked(&mut self, slot: u32, blocked: bool) {
+        if let Some(entry) = self.slots.get_mut(slot as usize) {
+            entry.blocked = blocked;
+        }
+    }
+
     /// Those that fail, are at risk or are not valid, in any order.
     pub fn troubled(&self) -> impl Iterator<Item = (u32, &Slot)> {
         self.troubled.iter().filter_map(|slot| self.get(*slot).map(|entry| (*slot, entry)))
@@ -151,6 +165,7 @@ impl Fleet {
             seen,
             missed: 0,
             queued: false,
+            blocked: false,
             invalid,
             dirty: false,
             state,
@@ -218,6 +233,8 @@ impl Fleet {
         let state = match entry.registration.state(now) {
             TrunkState::Leaving => TrunkState::Leaving,
             _ if entry.invalid => TrunkState::Invalid,
+            TrunkState::Registered if entry.blocked => TrunkState::AtRisk,
+            TrunkState::Pending if entry.blocked => TrunkState::Failing,
             state => state,
         };
         if state == entry.state {
@@ -268,6 +285,7 @@ impl Fleet {
         &mut self,
         most: usize,
         known: impl Fn(&str) -> Option<Record>,
+        edges: &mut EdgeNames<'_>,
         now: Now,
     ) -> Vec<Change> {
         let mut changes = Vec::with_capacity(most.min(self.unwritten()));
@@ -282,7 +300,7 @@ impl Fleet {
                 let usable = entry.trunk.open().uris() > 0;
                 if std::mem::take(&mut entry.dirty) && !entry.registration.is_leaving() {
                     let record =
-                        if usable { Some(entry.record(now)) } else { known(entry.trunk.reference()) };
+                        if usable { Some(entry.record(edges, now)) } else { known(entry.trunk.reference()) };
                     changes.extend(record.map(Change::Put));
                 }
             } else {
@@ -307,25 +325,71 @@ impl Fleet {
     }
 }
 
+/// Names of EdgePorts for records, each made once.
+pub(super) struct EdgeNames<'a> {
+    edges: &'a Edges,
+    known: HashMap<EdgeId, Arc<str>>,
+}
+
+impl<'a> EdgeNames<'a> {
+    pub fn new(edges: &'a Edges) -> Self {
+        Self { edges, known: HashMap::new() }
+    }
+
+    fn get(&mut self, edge: EdgeId) -> Arc<str> {
+        let edges = self.edges;
+        self.known.entry(edge).or_insert_with(|| edges.shown(edge).into()).clone()
+    }
+}
+
 impl Slot {
-    fn record(&self, now: Now) -> Record {
+    fn record(&self, edges: &mut EdgeNames<'_>, now: Now) -> Record {
         let trunk = self.trunk.open();
         let binding = self.registration.binding();
-        let aor = binding
-            .and_then(|binding| trunk.uri(binding.position))
-            .map_or_else(String::new, |uri| format!("{}@{}", uri.user, uri.host));
+        let aor = |position| {
+            let uri = trunk.uri(position);
+            uri.map_or_else(String::new, |uri| format!("{}@{}", uri.user, uri.host)).into_boxed_str()
+        };
+        let refusal = self.registration.refusal(now.at).map(|refusal| RefusalRecord {
+            unknown_account: refusal.reason == Reason::UnknownAccount,
+            aor: aor(refusal.position),
+            username: trunk.username().unwrap_or_default().into(),
+            until_ms: now.unix_ms_of(refusal.until),
+            since_ms: refusal.since_unix_ms,
+            times: refusal.times,
+        });
+        let earlier: Vec<_> = self
+            .registration
+            .earlier_bindings()
+            .iter()
+            .filter(|earlier| earlier.expires_at > now.at)
+            .map(|earlier| EarlierBinding {
+                aor: aor(earlier.position),
+                edge_port: (*edges.get(earlier.edge)).into(),
+                expires_at_ms: now.unix_ms_of(earlier.expires_at),
+            })
+            .collect();
+        let more =
+            (refusal.is_some() || !earlier.is_empty()).then(|| Box::new(MoreOfRecord { refusal, earlier }));
         Record {
             reference: trunk.reference().into(),
             cseq: self.registration.cseq(),
-            aor: aor.into(),
+            aor: binding.map_or_else(|| "".into(), |binding| aor(binding.position)),
             expires_at_ms: binding.map_or(0, |binding| now.unix_ms_of(binding.expires_at)),
             granted_s: binding.map_or(0, |binding| binding.granted_s.get()),
+            edge_port: binding.map_or_else(|| "".into(), |binding| edges.get(binding.edge)),
+            more,
         }
     }
 
     /// Whether it waits in the queue of a registrar.
     pub fn queued(&self) -> bool {
         self.queued
+    }
+
+    /// Whether it is due, and waits for a registrar or an EdgePort that is down.
+    pub fn blocked(&self) -> bool {
+        self.blocked
     }
 
     /// As it is counted.

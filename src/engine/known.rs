@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     fn record(reference: &str, cseq: u32) -> Record {
-        Record { reference: reference.into(), cseq, aor: "u@h".into(), expires_at_ms: 0, granted_s: 0 }
+        Record { reference: reference.into(), cseq, aor: "u@h".into(), ..Record::default() }
     }
 
     #[test]

@@ -237,6 +237,21 @@ impl<'a> TrunkView<'a> {
         Some(Credentials { username: username.into(), password: Secret::new(password) })
     }
 
+    /// Whether there is a username and a password.
+    pub fn has_credentials(&self) -> bool {
+        self.0.credentials != CredentialsLayout::None
+    }
+
+    /// Whether the same username and password would be offered.
+    pub fn offers_the_same(&self, other: &Self) -> bool {
+        self.username_and_password() == other.username_and_password()
+    }
+
+    /// For the digest challenge, without the password.
+    pub fn username(&self) -> Option<&'a str> {
+        self.username_and_password().map(|(username, _)| username)
+    }
+
     fn username_and_password(&self) -> Option<(&'a str, &'a str)> {
         match self.0.credentials {
             CredentialsLayout::None => None,
@@ -277,6 +292,7 @@ mod tests {
             }],
             credentials: Some(Credentials { username: "a".into(), password: Secret::new("swordfish-77") }),
             problem: None,
+            updated_at_s: 0,
         }
     }
 

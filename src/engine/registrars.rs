@@ -1,46 +1,62 @@
 //! Registrars: who waits for which, and how fast each may be asked.
 //!
 //! Each registrar host has a budget (a token bucket), a queue of trunks whose REGISTER is due, and what it said that
-//! concerns all trunks: Retry-After and Min-Expires. A registrar that answers nobody gets a few places only, so that it
-//! does not hold up the others.
+//! concerns all trunks: Retry-After and Min-Expires.
+//!
+//! No registrar delays another's trunks, for these reasons:
+//!
+//! * One that has not responded holds one place; a second only after a second, the next ones after 2, 4, 8 s, and only
+//!   when no other registrar wants the place. So silent ones hold few places, and one trunk that is never answered does not stop its
+//!   registrar's others.
+//! * Of what can wait, the registrar whose turn was longest ago comes first, however many trunks each has.
+//! * One that fails for several trunks in a row is down ([`super::outage`]): one probe in 5 to 10 s, until it responds.
+//! * The places themselves do not run out: see [`super::way`].
+
+mod budget;
+mod registrar;
 
 use std::{
     cmp::Reverse,
     collections::{BTreeSet, BinaryHeap, HashMap},
 };
 
+use rand::Rng;
+
+use self::registrar::Registrar;
+use super::outage::{Outage, PROBE_PAUSE};
 use crate::registration::{Class, time::Moment};
 
-/// How urgent a trunk is, smallest first: refreshes by their lapse, then the others by their age.
+/// How urgent a trunk is, smallest first: refreshes by their expiry, then the others by their age.
 pub(super) type Urgency = (bool, Moment, Class);
 
-/// So many silences in a row, and the registrar counts as silent.
-const SILENT_FROM: u32 = 3;
 /// A registrar that nothing was sent to for this long is forgotten, in milliseconds.
 const FORGET_AFTER: u64 = 25 * 3_600 * 1_000;
-
 /// Nobody goes elsewhere because of a registrar that wants to be left alone no longer than this, in milliseconds.
 pub(super) const BRIEF: u64 = 1_000;
+/// While other registrars' probes have all the places that there are for probes, the next look is after so many milliseconds.
+const PROBE_PLACES_PAUSE: u64 = 500;
 
-/// A waiting trunk: its urgency, its slot, and the stamp that tells whether it still waits.
-type Waiting = Reverse<(Urgency, u32, u32)>;
+/// What ready registrars are sorted by, smallest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    /// It holds a place already, and has not shown that it responds.
+    second: bool,
+    /// Its most urgent trunk has no binding that could expire.
+    can_wait: bool,
+    moment: Moment,
+    class: Class,
+    id: u32,
+}
 
-/// One registrar host.
-#[derive(Debug)]
-pub(super) struct Registrar {
-    host: Box<str>,
-    queue: BinaryHeap<Waiting>,
-    tokens: f64,
-    refilled_at: Moment,
-    hold_until: Moment,
-    used_at: Moment,
-    min_expires_s: u32,
-    silences: u32,
-    in_flight: u32,
-    /// What it stands under in `ready`, if it does.
-    ready_as: Option<Urgency>,
-    /// When it stands in `blocked` for, if it does.
-    blocked_for: Option<Moment>,
+/// What may be sent at the moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Admission {
+    /// Nothing that can wait.
+    pub urgent_only: bool,
+    /// Probes of registrars that are down, at one time, for each of them
+    pub probes_each: u32,
+    /// and for all.
+    pub probes: u32,
 }
 
 /// All of them.
@@ -49,9 +65,12 @@ pub(super) struct Registrars {
     all: Vec<Option<Registrar>>,
     free: Vec<u32>,
     by_host: HashMap<Box<str>, u32>,
-    ready: BTreeSet<(Urgency, u32)>,
+    ready: BTreeSet<Key>,
     blocked: BinaryHeap<Reverse<(Moment, u32)>>,
     rate: Option<f64>,
+    /// Probes under way, of all registrars that are down.
+    probes: u32,
+    probes_each: u32,
 }
 
 impl Registrars {
@@ -64,20 +83,18 @@ impl Registrars {
             ready: BTreeSet::new(),
             blocked: BinaryHeap::new(),
             rate,
+            probes: 0,
+            probes_each: 1,
         }
     }
 
     /// Changes the budget of all.
     pub fn set_rate(&mut self, rate: Option<f64>, now: Moment) {
         self.rate = rate;
-        // Whoever waits for a token looks again.
+        // Those who wait for a token look again.
         for id in 0..u32::try_from(self.all.len()).unwrap_or(u32::MAX) {
             self.place(id, now);
         }
-    }
-
-    fn burst(rate: f64) -> f64 {
-        (rate / 2.0).max(1.0)
     }
 
     /// The registrar of a host, made when it is new.
@@ -85,24 +102,11 @@ impl Registrars {
         if let Some(id) = self.by_host.get(host) {
             return *id;
         }
-        let registrar = Registrar {
-            host: host.into(),
-            queue: BinaryHeap::new(),
-            tokens: self.rate.map_or(1.0, Self::burst),
-            refilled_at: now,
-            hold_until: Moment(0),
-            used_at: now,
-            min_expires_s: 0,
-            silences: 0,
-            in_flight: 0,
-            ready_as: None,
-            blocked_for: None,
-        };
         let id = self.free.pop().unwrap_or_else(|| {
             self.all.push(None);
             u32::try_from(self.all.len() - 1).unwrap_or(u32::MAX)
         });
-        self.all[id as usize] = Some(registrar);
+        self.all[id as usize] = Some(Registrar::new(host, self.rate, now));
         self.by_host.insert(host.into(), id);
         id
     }
@@ -115,22 +119,58 @@ impl Registrars {
         self.all.get_mut(id as usize)?.as_mut()
     }
 
-    /// Until when a host wants to be left alone; the start of time where it does not.
-    pub fn held_until(&self, host: &str) -> Moment {
-        self.by_host
-            .get(host)
-            .and_then(|id| self.get(*id))
-            .map_or(Moment(0), |registrar| registrar.hold_until)
+    fn of_host(&self, host: &str) -> Option<&Registrar> {
+        self.get(*self.by_host.get(host)?)
     }
 
-    /// Whether a registrar has answered nobody for a while.
-    pub fn is_silent(&self, id: u32) -> bool {
-        self.get(id).is_some_and(|registrar| registrar.silences >= SILENT_FROM)
+    /// Until when a host wants to be left alone; the start of time where it does not.
+    pub fn held_until(&self, host: &str) -> Moment {
+        self.of_host(host).map_or(Moment(0), |registrar| registrar.hold_until)
+    }
+
+    /// The host of a registrar; empty where there is none of this number.
+    pub fn host(&self, id: u32) -> &str {
+        self.get(id).map_or("", |registrar| &registrar.host)
+    }
+
+    /// The outage of a host, and why, where it is down.
+    pub fn down(&self, host: &str) -> Option<(&Outage, &str)> {
+        let registrar = self.of_host(host)?;
+        registrar.outage.is_down().then_some((&registrar.outage, &*registrar.down_message))
+    }
+
+    /// Those that are down: host, since when, and why.
+    pub fn all_down(&self) -> impl Iterator<Item = (&str, Moment, &str)> {
+        let all = self.all.iter().flatten();
+        all.filter_map(|one| Some((&*one.host, one.outage.since()?, &*one.down_message)))
+    }
+
+    /// Whether its outage is the reason that nothing is sent to it.
+    pub fn is_down(&self, id: u32) -> bool {
+        self.get(id).is_some_and(|registrar| registrar.outage.is_down())
+    }
+
+    /// Whether requests to it are left unanswered at the moment.
+    pub fn is_unproven(&self, id: u32, now: Moment) -> bool {
+        self.get(id).is_some_and(|registrar| registrar.is_unproven(now) || registrar.outage.is_down())
+    }
+
+    /// Whether a probe of a host may go at once, nobody else being in line for it.
+    pub fn wants_a_probe(&self, host: &str, now: Moment) -> bool {
+        self.of_host(host).is_some_and(|one| {
+            one.queue.is_empty() && one.hold_until <= now && one.outage.opens_at(self.probes_each) <= now
+        })
     }
 
     /// The shortest expiry that a registrar accepts, as far as known; in seconds.
     pub fn min_expires(&self, id: u32) -> u32 {
         self.get(id).map_or(0, |registrar| registrar.min_expires_s)
+    }
+
+    /// When the latest request was sent by which another slot registered there, and whether no other one uses it.
+    pub fn company(&self, id: u32, slot: u32) -> (Option<Moment>, bool) {
+        let of = |one: &Registrar| (one.others_registered(slot), one.is_only_of(slot));
+        self.get(id).map_or((None, false), of)
     }
 
     /// Puts a trunk into the queue of a registrar.
@@ -141,86 +181,94 @@ impl Registrars {
         }
     }
 
-    /// Where a registrar belongs now: among the ready ones, among those that wait for a token or for the end of a hold, or
-    /// nowhere.
-    fn place(&mut self, id: u32, now: Moment) {
-        let rate = self.rate;
-        let Some(registrar) = self.all.get_mut(id as usize).and_then(Option::as_mut) else { return };
-        if let Some(urgency) = registrar.ready_as.take() {
-            self.ready.remove(&(urgency, id));
+    /// Those in the queue of a registrar, by slot and stamp.
+    pub fn waiting(&self, id: u32) -> Vec<(u32, u32)> {
+        let queue = self.get(id).map(|registrar| registrar.queue.iter());
+        queue.into_iter().flatten().map(|Reverse((_, slot, stamp))| (*slot, *stamp)).collect()
+    }
+
+    /// A person wants to know how a host is: the next probe may go at once.
+    pub fn probe_now(&mut self, host: &str, now: Moment) {
+        let Some(id) = self.by_host.get(host).copied() else { return };
+        if let Some(registrar) = self.get_mut(id) {
+            registrar.outage.probe_now(now);
+            self.place(id, now);
         }
-        let Some(Reverse((urgency, _, _))) = registrar.queue.peek().copied() else { return };
-        let token_at = registrar.token_at(rate, now);
-        let free_at = token_at.max(registrar.hold_until);
-        if free_at <= now {
-            registrar.ready_as = Some(urgency);
-            self.ready.insert((urgency, id));
-        } else if registrar.blocked_for.is_none_or(|moment| free_at < moment) {
-            registrar.blocked_for = Some(free_at);
-            self.blocked.push(Reverse((free_at, id)));
+    }
+
+    /// Where a registrar belongs now: among the ready ones, among those that wait for a token, a probe or the end of a
+    /// hold, or nowhere.
+    fn place(&mut self, id: u32, now: Moment) {
+        let (rate, probes_each) = (self.rate, self.probes_each);
+        let Some(registrar) = self.all.get_mut(id as usize).and_then(Option::as_mut) else { return };
+        if let Some(key) = registrar.ready_as.take() {
+            self.ready.remove(&key);
+        }
+        let Some(key) = registrar.key(id, now) else { return };
+        let opens_at = registrar.opens_at(rate, probes_each, now);
+        if opens_at <= now {
+            registrar.ready_as = Some(key);
+            self.ready.insert(key);
+        } else {
+            self.block(id, opens_at);
+        }
+    }
+
+    fn block(&mut self, id: u32, until: Moment) {
+        let Some(registrar) = self.all.get_mut(id as usize).and_then(Option::as_mut) else { return };
+        if until != Moment::NEVER && registrar.blocked_for.is_none_or(|moment| until < moment) {
+            registrar.blocked_for = Some(until);
+            self.blocked.push(Reverse((until, id)));
         }
     }
 
     /// The most urgent trunk that may be sent now, with its registrar; it has left the queue and taken its token.
-    /// `waits` tells by slot and stamp whether an entry still counts; `urgent_only` passes over what can wait, and a
-    /// silent registrar gets `silent_share` places, and not the last one.
+    /// `waits` tells by slot and stamp whether an entry still counts.
     pub fn next(
         &mut self,
-        urgent_only: bool,
-        silent_share: u32,
-        last_place: bool,
+        admission: Admission,
         now: Moment,
         waits: impl Fn(u32, u32) -> bool,
+        rng: &mut impl Rng,
     ) -> Option<(u32, u32)> {
+        self.probes_each = admission.probes_each;
         self.unblock(now);
-        while let Some((urgency, id)) = self.first(urgent_only, last_place, now) {
+        while let Some(key) = self.ready.first().copied() {
             let rate = self.rate;
-            let Some(registrar) = self.all.get_mut(id as usize).and_then(Option::as_mut) else {
-                self.ready.remove(&(urgency, id));
+            let Some(registrar) = self.all.get_mut(key.id as usize).and_then(Option::as_mut) else {
+                self.ready.remove(&key);
                 continue;
             };
             // Entries that no longer count.
             while registrar.queue.peek().is_some_and(|Reverse((_, slot, stamp))| !waits(*slot, *stamp)) {
                 registrar.queue.pop();
             }
-            if registrar.queue.peek().map(|Reverse((head, _, _))| *head) != Some(urgency) {
-                self.place(id, now);
+            // Time alone may have changed both.
+            let open = registrar.opens_at(rate, admission.probes_each, now) <= now;
+            if !open || registrar.key(key.id, now) != Some(key) {
+                self.place(key.id, now);
                 continue;
             }
-            if urgent_only && urgency.0 {
-                break;
+            if admission.urgent_only && (key.can_wait || key.second) {
+                return None;
             }
-            if registrar.silences >= SILENT_FROM && registrar.in_flight >= silent_share.max(1) {
-                // It comes back into line with the next answer from it.
-                self.ready.remove(&(urgency, id));
+            if registrar.outage.is_down() && self.probes >= admission.probes {
                 registrar.ready_as = None;
+                self.ready.remove(&key);
+                self.block(key.id, now.plus(PROBE_PLACES_PAUSE));
                 continue;
             }
             let Some(Reverse((_, slot, _))) = registrar.queue.pop() else { continue };
-            registrar.take_token(rate, now);
-            registrar.in_flight += 1;
-            registrar.used_at = now;
+            registrar.budget.take(rate, now);
+            registrar.sent(slot, now);
+            self.probes += u32::from(registrar.outage.sent(now, rng));
             if registrar.queue.is_empty() {
                 registrar.queue.shrink_to(64);
             }
-            self.place(id, now);
-            return Some((slot, id));
+            self.place(key.id, now);
+            return Some((slot, key.id));
         }
         None
-    }
-
-    /// The first in line. One that is silent keeps its place until the deadline: it does not get the last of few while another
-    /// that is as urgent could have it. A binding that has lapsed while its refresh waited is no longer there to be kept.
-    fn first(&self, urgent_only: bool, last_place: bool, now: Moment) -> Option<(Urgency, u32)> {
-        let first = self.ready.first().copied()?;
-        if !last_place || !self.is_silent(first.1) {
-            return Some(first);
-        }
-        let (can_wait, lapse, _) = first.0;
-        let refreshes_only = urgent_only || (!can_wait && lapse > now);
-        let other =
-            self.ready.iter().find(|(urgency, id)| !(self.is_silent(*id) || refreshes_only && urgency.0));
-        other.copied().or(Some(first))
     }
 
     fn unblock(&mut self, now: Moment) {
@@ -241,29 +289,85 @@ impl Registrars {
         self.blocked.peek().map(|Reverse((moment, _))| *moment)
     }
 
-    /// A request to a registrar is over; `silent` when nobody answered, `None` when it never got there.
-    pub fn finished(&mut self, id: u32, silent: Option<bool>, now: Moment) {
+    /// A request is over, whatever came of it: see [`Registrars::heard`] and [`Registrars::failed`]. `probe` as
+    /// [`Registrars::is_down`] was when it was sent.
+    pub fn ended(&mut self, id: u32, probe: bool, now: Moment) {
+        self.probes = self.probes.saturating_sub(u32::from(probe));
         let Some(registrar) = self.get_mut(id) else { return };
-        registrar.in_flight = registrar.in_flight.saturating_sub(1);
-        match silent {
-            Some(true) => registrar.silences = registrar.silences.saturating_add(1),
-            Some(false) => registrar.silences = 0,
-            None => {}
+        registrar.ended();
+        if probe {
+            registrar.outage.probe_ended();
         }
         self.place(id, now);
     }
 
     /// What [`Registrars::next`] gave was not sent after all: its place and its token are free again.
     pub fn not_sent(&mut self, id: u32, now: Moment) {
-        let most = self.rate.map_or(1.0, Self::burst);
-        if let Some(registrar) = self.get_mut(id) {
-            registrar.tokens = (registrar.tokens + 1.0).min(most);
+        let rate = self.rate;
+        let Some(registrar) = self.all.get_mut(id as usize).and_then(Option::as_mut) else { return };
+        registrar.budget.give_back(rate);
+        registrar.not_sent();
+        if registrar.outage.is_down() {
+            registrar.outage.probe_ended();
+            registrar.outage.probe_now(now);
+            self.probes = self.probes.saturating_sub(1);
         }
-        self.finished(id, None, now);
+        self.place(id, now);
     }
 
-    /// It wants no request before that moment. Where that is news, and lasts longer than [`BRIEF`], returns whoever waits for
-    /// it, by slot and stamp: they have left the queue and may want to go elsewhere.
+    /// A registrar responded, whatever it said.
+    pub fn heard(&mut self, id: u32, took_ms: u64, now: Moment) {
+        if let Some(registrar) = self.get_mut(id) {
+            registrar.heard(took_ms, now);
+            self.place(id, now);
+        }
+    }
+
+    /// A registrar does its work. Returns since when it was down, where it was: all that wait for it may go.
+    pub fn revived(&mut self, id: u32, now: Moment) -> Option<Moment> {
+        let since = self.get_mut(id)?.outage.alive();
+        if since.is_some() {
+            self.place(id, now);
+        }
+        since
+    }
+
+    /// A slot has registered at a registrar, by a request that was sent then.
+    pub fn registered(&mut self, id: u32, slot: u32, sent_at: Moment) {
+        if let Some(registrar) = self.get_mut(id) {
+            registrar.registered(slot, sent_at);
+        }
+    }
+
+    /// A registrar was silent, out of reach, or answered 5xx. Where that makes an outage, returns the slots that met with it
+    /// before: they wait for its end like all others.
+    pub fn failed(
+        &mut self,
+        id: u32,
+        slot: u32,
+        message: &str,
+        now: Moment,
+        rng: &mut impl Rng,
+    ) -> Option<Vec<u32>> {
+        let registrar = self.get_mut(id)?;
+        let row = registrar.outage.failed(slot, Some(slot), PROBE_PAUSE, now, rng)?;
+        registrar.went_down(message);
+        self.place(id, now);
+        Some(row)
+    }
+
+    /// What was between has come back: each registrar that is down may be probed at once.
+    pub fn probe_all_now(&mut self, now: Moment) {
+        for id in 0..u32::try_from(self.all.len()).unwrap_or(u32::MAX) {
+            if let Some(registrar) = self.get_mut(id).filter(|registrar| registrar.outage.is_down()) {
+                registrar.outage.probe_now(now);
+                self.place(id, now);
+            }
+        }
+    }
+
+    /// It wants no request before that moment. Where that is news, and lasts longer than [`BRIEF`], returns those who wait
+    /// for it, by slot and stamp: they have left the queue and may want to go elsewhere.
     pub fn hold(&mut self, id: u32, until: Moment, now: Moment) -> Vec<(u32, u32)> {
         let Some(registrar) = self.get_mut(id) else { return Vec::new() };
         let brief = now.plus(BRIEF);
@@ -281,7 +385,7 @@ impl Registrars {
         }
     }
 
-    /// Forgets registrars that nobody uses any more.
+    /// Forgets registrars that are not used any more.
     pub fn forget_unused(&mut self, now: Moment) {
         for id in 0..self.all.len() {
             let unused = self.all[id].as_ref().is_some_and(|registrar| {
@@ -299,54 +403,20 @@ impl Registrars {
         }
     }
 
-    /// Registrars with more waiting than the budget can send in time: host and number, for refreshes of which the first
-    /// lapses before its turn.
+    /// Registrars whose budget cannot send what waits in time: refreshes of which the first expires before its turn. Not
+    /// those that are down, wanted to be left alone, or do not respond: no budget would help.
     pub fn over_budget(&self, now: Moment, most: usize) -> Vec<String> {
         let Some(rate) = self.rate else { return Vec::new() };
         let late = |registrar: &&Registrar| {
-            let Some(Reverse(((false, lapse, _), _, _))) = registrar.queue.peek() else { return false };
+            let Some(Reverse(((false, expiry, _), _, _))) = registrar.queue.peek() else { return false };
             #[allow(clippy::cast_precision_loss)]
-            let seconds = registrar.queue.len() as f64 / rate;
-            #[allow(clippy::cast_precision_loss)]
-            let left = lapse.since(now) as f64 / 1_000.0;
-            seconds > left && registrar.queue.len() > 1
+            let (seconds, left) = (registrar.queue.len() as f64 / rate, expiry.since(now) as f64 / 1_000.0);
+            let otherwise_open =
+                !registrar.outage.is_down() && registrar.hold_until <= now && !registrar.is_unproven(now);
+            otherwise_open && seconds > left && registrar.queue.len() > 1
         };
-        self.all
-            .iter()
-            .flatten()
-            .filter(late)
-            .take(most)
-            .map(|registrar| registrar.host.to_string())
-            .collect()
-    }
-}
-
-impl Registrar {
-    fn refill(&mut self, rate: f64, now: Moment) {
-        #[allow(clippy::cast_precision_loss)]
-        let elapsed = now.since(self.refilled_at) as f64 / 1_000.0;
-        self.tokens = (self.tokens + elapsed * rate).min(Registrars::burst(rate));
-        self.refilled_at = self.refilled_at.max(now);
-    }
-
-    /// When the next token is there.
-    fn token_at(&mut self, rate: Option<f64>, now: Moment) -> Moment {
-        let Some(rate) = rate else { return now };
-        self.refill(rate, now);
-        // The sum of many small refills may fall short of a whole token by a rounding error.
-        if self.tokens >= 1.0 - 1e-9 {
-            return now;
-        }
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let wait = ((1.0 - self.tokens) / rate * 1_000.0).ceil() as u64;
-        now.plus(wait.max(1))
-    }
-
-    fn take_token(&mut self, rate: Option<f64>, now: Moment) {
-        if let Some(rate) = rate {
-            self.refill(rate, now);
-            self.tokens = (self.tokens - 1.0).max(0.0);
-        }
+        let hosts = self.all.iter().flatten().filter(late).map(|registrar| registrar.host.to_string());
+        hosts.take(most).collect()
     }
 }
 

@@ -5,15 +5,19 @@ use std::collections::{BTreeMap, BinaryHeap};
 use super::{
     Engine, Transition,
     fleet::Slot,
-    view::{Summary, Trouble, Troubles, TrunkState, TrunkView},
+    view::{Down, Summary, Trouble, Troubles, TrunkState, TrunkView},
 };
 use crate::registration::{
-    Class, UriChoice, schedule,
+    Class, UriChoice,
+    reply::Reason,
+    schedule,
     time::{Moment, Now},
 };
 
 /// Most registrars that are named as over budget.
 const MAX_OVER_BUDGET: usize = 20;
+/// Most registrars and EdgePorts that are named as down.
+const MAX_DOWN: usize = 20;
 /// Trunks that may be looked through for each second, which takes a millisecond or two.
 const LOOKED_THROUGH: u64 = 50_000;
 
@@ -33,8 +37,47 @@ impl Engine {
             in_flight: u64::from(self.way.in_flight()),
             in_flight_limit: u64::from(self.way.limit()),
             waiting: self.fleet.waiting() as u64,
-            over_budget: self.registrars.over_budget(now.at, MAX_OVER_BUDGET),
+            // Where the Requester is what is missing, no budget would help.
+            over_budget: if self.way.is_open() {
+                Vec::new()
+            } else {
+                self.registrars.over_budget(now.at, MAX_OVER_BUDGET)
+            },
+            down: self.down(now),
         }
+    }
+
+    /// Since when what a trunk waits for has been down, in milliseconds since the Unix epoch.
+    fn down_since_ms(&self, entry: &Slot, now: Now) -> u64 {
+        let trunk = entry.trunk.open();
+        let edge = self.edges.choose(&trunk, entry.registration.ranks().1, now.at);
+        let host = super::dispatch::next_host(&entry.registration, &trunk, &trunk.order(), now.at);
+        let since = self.edges.down_since(edge).or_else(|| self.registrars.down(&host)?.0.since());
+        now.unix_ms_of(since.unwrap_or(now.at))
+    }
+
+    /// The EdgePorts and registrars that are down, those that have been so for longest first.
+    fn down(&self, now: Now) -> Vec<Down> {
+        let since_ms = |since: Moment| now.unix_ms_of(since);
+        let mut all: Vec<Down> = self
+            .edges
+            .down()
+            .map(|(name, since)| Down {
+                what: "edgePort".to_owned(),
+                name: name.to_owned(),
+                since_ms: since_ms(since),
+                message: String::new(),
+            })
+            .chain(self.registrars.all_down().map(|(name, since, message)| Down {
+                what: "registrar".to_owned(),
+                name: name.to_owned(),
+                since_ms: since_ms(since),
+                message: message.to_owned(),
+            }))
+            .collect();
+        all.sort_by(|a, b| (&a.what, a.since_ms, &a.name).cmp(&(&b.what, b.since_ms, &b.name)));
+        all.truncate(MAX_DOWN);
+        all
     }
 
     /// When the next binding lapses if nothing is done. Where there are many trunks that are asked about often, it may be what
@@ -71,13 +114,19 @@ impl Engine {
                 _ => continue,
             };
             let cause = entry.registration.cause();
+            let blocked = || self.what_is_down(entry, now).map_or("", |(reason, _)| reason.name());
             let reason = if entry.invalid {
                 "InvalidTrunk"
             } else {
-                cause.map_or("", |(cause, _)| cause.reason.name())
+                cause.map_or_else(blocked, |(cause, _)| cause.reason.name())
             };
             *by_reason.entry(reason).or_default() += 1;
-            let badness = (rank, cause.map_or(u64::MAX, |(_, since)| since), slot);
+            let since = match cause {
+                Some((_, since)) => since,
+                None if entry.blocked() => self.down_since_ms(entry, now),
+                None => u64::MAX,
+            };
+            let badness = (rank, since, slot);
             if worst.len() < most {
                 worst.push(badness);
             } else if let Some(mut least) = worst.peek_mut()
@@ -115,6 +164,15 @@ impl Engine {
             (Some(binding), _) => trunk.uri(binding.position),
             (None, choice) => trunk.uri(super::position(&choice, &order)),
         };
+        // Where the binding is, else where the next attempt goes.
+        let held = registration.left(now.at).and(registration.binding());
+        let edge_in_use =
+            held.map_or_else(|| self.edges.choose(&trunk, edge, now.at), |binding| binding.edge);
+        let uri_in_use = match held {
+            Some(binding) => binding.position,
+            None => super::position(&choice, &order),
+        };
+        let preferred = (order.first().copied().unwrap_or(0), self.edges.prefer(&trunk, 0));
         let due = registration.due();
         let invalid = trunk.uris() == 0;
         let trouble = match (trunk.problem(), registration.cause()) {
@@ -140,6 +198,12 @@ impl Engine {
                 message: cause.message.to_string(),
                 since_ms,
             }),
+            _ if entry.blocked() => self.what_is_down(entry, now).map(|(reason, message)| Trouble {
+                reason: reason.name().to_owned(),
+                code: None,
+                message,
+                since_ms: self.down_since_ms(entry, now),
+            }),
             _ => None,
         };
         TrunkView {
@@ -150,16 +214,15 @@ impl Engine {
             registrar: uri.map_or_else(String::new, |uri| {
                 format!("{}:{}/{}", crate::trunk::UriHost(uri.host), uri.port, uri.transport)
             }),
-            edge_port: if invalid {
-                String::new()
-            } else {
-                self.edges.choose(&trunk, edge, now.at).1.to_string()
-            },
+            edge_port: if invalid { String::new() } else { self.edges.shown(edge_in_use).to_owned() },
+            failed_over: !invalid && !registration.is_leaving() && (uri_in_use, edge_in_use) != preferred,
+            omitted_option_tags: self.tags(registration.without_tags()),
             expires_at_ms: registration
                 .left(now.at)
                 .and(registration.binding())
                 .map(|binding| now.unix_ms_of(binding.expires_at)),
-            next_at_ms: (!invalid && !registration.in_flight()).then(|| now.unix_ms_of(due.max(now.at))),
+            next_at_ms: (!invalid && !registration.in_flight())
+                .then(|| now.unix_ms_of(if entry.queued() { now.at } else { due.max(now.at) })),
             in_flight: registration.in_flight(),
             next: self.next_step(entry, choice, now),
             failures: registration.failures(),
@@ -179,7 +242,7 @@ impl Engine {
         if registration.in_flight() {
             return "waiting for the answer".to_owned();
         }
-        let due = registration.due() <= now.at;
+        let due = registration.due() <= now.at || entry.queued();
         if due && self.way.is_open() {
             return "waiting for the Requester".to_owned();
         }
@@ -188,6 +251,11 @@ impl Engine {
             .is_some_and(|uri| self.registrars.held_until(uri.host) > now.at);
         if due && held {
             return "waiting as the registrar asked".to_owned();
+        }
+        if let Some(slot) = self.fleet.find(trunk.reference()).filter(|_| due && entry.queued())
+            && let Some(what) = self.waiting_for(slot, now)
+        {
+            return format!("waiting for {what}");
         }
         let what = match (registration.is_leaving(), registration.probes_next(), registration.class()) {
             (true, _, _) => "de-register",
@@ -201,10 +269,16 @@ impl Engine {
 }
 
 /// A change of state, for the log.
-pub(super) fn transition(entry: &Slot, from: TrunkState, to: TrunkState) -> Transition {
+pub(super) fn transition(
+    entry: &Slot,
+    blocked: Option<(Reason, String)>,
+    from: TrunkState,
+    to: TrunkState,
+) -> Transition {
     let trunk = entry.trunk.open();
     let uri = trunk.uri(super::position(&entry.registration.ranks().0, &trunk.order()));
     let cause = entry.registration.cause().map(|(cause, _)| (cause.reason.name(), cause.message.to_string()));
+    let cause = cause.or(blocked.map(|(reason, message)| (reason.name(), message)));
     let problem = trunk.problem().map(|problem| ("InvalidTrunk", problem.to_owned()));
     Transition {
         reference: trunk.reference().to_owned(),

@@ -71,7 +71,7 @@ impl Engine {
             // What else may be bound is still to be removed.
             let mut rest = rival.registration.maybe_bound();
             rest.remove_all(theirs);
-            rival.registration = Registration::removal(rest, rival.registration.cseq(), now.at);
+            rival.registration = Registration::removal(rest, Vec::new(), rival.registration.cseq(), now.at);
             rest.is_empty()
         } else {
             rival.registration.withdraw(theirs, now.at)
@@ -99,7 +99,7 @@ impl Engine {
 
     /// The URI that a slot has a request in flight to, or sends to next.
     fn uri_in_use(&self, slot: u32) -> Option<UriKey> {
-        if let Some((_, flight)) = self.flights.iter().find(|(_, flight)| flight.slot == slot) {
+        if let Some(flight) = self.flights.iter().find(|flight| flight.slot == slot) {
             return Some(flight.uri.clone());
         }
         let entry = self.fleet.get(slot)?;

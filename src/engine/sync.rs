@@ -1,20 +1,17 @@
 //! Trunks in: what a listing of the API server changes.
 
-use std::num::NonZeroU32;
-
 use super::{
     Engine,
-    clock::CLOCKS_DIFFER,
     fleet::Slot,
     packed::{PackedTrunk, TrunkView, UriKey},
-    view::{Fault, Health},
+    view::Health,
 };
 use crate::{
-    ports::{Record, SourceError, StoreError, TrunkItem},
+    ports::{SourceError, StoreError, TrunkItem},
     registration::{
-        Binding, Positions, Registration,
+        Positions, Registration,
         reply::{Cause, Reason},
-        time::{Moment, Now},
+        time::Now,
     },
     trunk::{Trunk, TrunkProblem},
 };
@@ -130,18 +127,18 @@ impl Engine {
         }
         self.sync.held = if massive { report.held.max(u64::from(unclaimed > 0)) } else { 0 };
         self.registrars.forget_unused(now.at);
-        set_health(&mut self.api, None, now);
+        self.api.update(None, now);
         report
     }
 
     /// The listing failed. An error is never a removal.
     pub fn abort_sync(&mut self, error: &SourceError, now: Now) {
-        set_health(&mut self.api, Some((error.into(), error.to_string())), now);
+        self.api.update(Some((error.into(), error.to_string())), now);
     }
 
     /// How the cache fares: `None` where it works.
     pub fn set_cache_health(&mut self, error: Option<&StoreError>, now: Now) {
-        set_health(&mut self.cache, error.map(|error| (error.into(), error.to_string())), now);
+        self.cache.update(error.map(|error| (error.into(), error.to_string())), now);
     }
 
     /// Another cache, which has not been asked yet.
@@ -170,7 +167,7 @@ impl Engine {
         let packed = PackedTrunk::new(trunk);
         let known = self.known.take(&trunk.reference);
         let mut registration = match &known {
-            Some(record) => self.resumed(&packed.open(), record, now),
+            Some(record) => self.resumed(&packed.open(), record, trunk.updated_at_s, now),
             None => Registration::new(now.at),
         };
         // It was written by a clock that was wrong, or this one is: what is believed now is to be kept.
@@ -187,22 +184,6 @@ impl Engine {
         }
         self.settle(slot, now);
         slot
-    }
-
-    /// Whether a binding lapses at another time by this clock than by the one that its record was written by.
-    fn disagrees(&self, record: &Record, now: Now) -> bool {
-        lapse_ms(record, self.at_least, now).abs_diff(record.expires_at_ms) >= CLOCKS_DIFFER
-    }
-
-    fn resumed(&mut self, trunk: &TrunkView<'_>, record: &Record, now: Now) -> Registration {
-        let at = record.aor.rsplit_once('@').and_then(|(user, host)| trunk.position_of(user, host));
-        let binding = at.filter(|_| record.expires_at_ms > 0).map(|position| {
-            let granted_s = NonZeroU32::new(record.granted_s.min(86_400)).unwrap_or(NonZeroU32::MIN);
-            let expires_at = lapse(record, self.at_least, now);
-            let rank = trunk.order().iter().position(|other| *other == position).unwrap_or(0);
-            (Binding { expires_at, granted_s, position }, u8::try_from(rank).unwrap_or(0))
-        });
-        Registration::resume(record.cseq, binding, &self.settings.registration, now.at, &mut self.rng)
     }
 
     /// The trunk as listed differs in its bytes from what is known. Returns the slot that now stands for it.
@@ -231,13 +212,21 @@ impl Engine {
         let locate = |position| old.uri(position).and_then(|uri| UriKey::of(uri).locate(&new));
         let lost: Positions =
             entry.registration.maybe_bound().iter().filter(|position| locate(*position).is_none()).collect();
-        entry.registration.changed(locate, now.at);
+        let orphans = entry.registration.orphans(locate, now.at);
+        let refused = entry.registration.refused_at().and_then(|position| old.uri(position));
+        let offered = new.order().first().and_then(|first| new.uri(*first));
+        let same_registrar = refused.zip(offered).is_some_and(|(refused, offered)| {
+            (refused.user, refused.port) == (offered.user, offered.port)
+                && refused.host.eq_ignore_ascii_case(offered.host)
+        });
+        let same_account = same_registrar && old.offers_the_same(&new);
+        entry.registration.changed(locate, same_account, now.at);
         let cseq = entry.registration.cseq();
         entry.invalid = false;
         let old = std::mem::replace(&mut entry.trunk, packed);
         self.settle(slot, now);
-        if !lost.is_empty() {
-            let removal = Registration::removal(lost, cseq, now.at);
+        if !lost.is_empty() || !orphans.is_empty() {
+            let removal = Registration::removal(lost, orphans, cseq, now.at);
             let removal = self.fleet.insert(old, removal, 0, self.sync.number, false);
             self.fleet.unlist(removal);
             self.settle(removal, now);
@@ -253,7 +242,7 @@ impl Engine {
         let bound = entry.registration.bound_at(now.at).and_then(|position| old.uri(position));
         let lost = bound.is_some_and(|uri| new.position_of(uri.user, uri.host).is_none());
         let in_flight =
-            || self.flights.iter().any(|(_, flight)| flight.slot == slot && flight.uri.locate(new).is_none());
+            || self.flights.iter().any(|flight| flight.slot == slot && flight.uri.locate(new).is_none());
         lost || (entry.registration.in_flight() && in_flight())
     }
 
@@ -296,7 +285,7 @@ impl Engine {
             self.fleet.mark_dirty(slot);
         }
         if let Some(entry) = self.fleet.get(slot) {
-            let transition = super::report::transition(entry, entry.state(), entry.state());
+            let transition = super::report::transition(entry, None, entry.state(), entry.state());
             self.transitions.push(transition);
         }
         slot
@@ -316,34 +305,4 @@ impl Engine {
             self.settle(slot, now);
         }
     }
-}
-
-/// When the binding of a record lapses. `at_least` is what [`Engine`] has under that name.
-fn lapse(record: &Record, (at_least, read_at): (u64, Moment), now: Now) -> Moment {
-    // A clock that is behind the one it was written by must not make a binding last longer: rather refreshed early.
-    // The trunks may be read long after the cache: the time between counts.
-    let unix_ms = now.unix_ms.max(at_least.saturating_add(now.at.since(read_at)));
-    let granted_ms = u64::from(record.granted_s.clamp(1, 86_400)) * 1_000;
-    let left = record.expires_at_ms.saturating_sub(unix_ms).min(granted_ms);
-    let overdue = unix_ms.saturating_sub(record.expires_at_ms);
-    now.at.plus(left).minus(overdue)
-}
-
-/// The same by this process's wall clock; 0 where there is no binding.
-fn lapse_ms(record: &Record, at_least: (u64, Moment), now: Now) -> u64 {
-    if record.expires_at_ms == 0 { 0 } else { now.unix_ms_of(lapse(record, at_least, now)) }
-}
-
-/// A record as this process would write it.
-pub(super) fn by_this_clock(record: &Record, at_least: (u64, Moment), now: Now) -> Record {
-    Record { expires_at_ms: lapse_ms(record, at_least, now), ..record.clone() }
-}
-
-fn set_health(health: &mut Health, wrong: Option<(Fault, String)>, now: Now) {
-    let ok = wrong.is_none();
-    if health.ok != Some(ok) {
-        health.since_ms = now.unix_ms;
-    }
-    let (reason, message) = wrong.unzip();
-    (health.ok, health.reason, health.message) = (Some(ok), reason, message);
 }

@@ -5,6 +5,7 @@ mod doubts;
 mod driver;
 mod ending;
 mod fakes;
+mod field;
 mod keeping;
 mod random;
 mod sending;

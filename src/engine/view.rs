@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ports::{SourceError, StoreError};
+use crate::{
+    ports::{SourceError, StoreError},
+    registration::time::Now,
+};
 
 /// How a trunk's registration stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -12,9 +15,10 @@ pub enum TrunkState {
     Pending,
     /// The registrar holds a binding, and the last attempt succeeded.
     Registered,
-    /// The registrar still holds a binding, but the last attempt to refresh it failed.
+    /// The registrar still holds a binding, but the last attempt to refresh it failed, or waits for a registrar or an EdgePort that
+    /// is down.
     AtRisk,
-    /// There is no binding, and the last attempt failed.
+    /// There is no binding, and the last attempt failed, or the next one waits for a registrar or an EdgePort that is down.
     Failing,
     /// The trunk as configured cannot be registered.
     Invalid,
@@ -81,6 +85,12 @@ pub struct TrunkView {
     pub registrar: String,
     /// EdgePort in use.
     pub edge_port: String,
+    /// Whether the binding, or the next attempt, is not at the preferred URI and EdgePort.
+    #[serde(default)]
+    pub failed_over: bool,
+    /// Option tags that are left out because the registrar does not take them.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub omitted_option_tags: Vec<String>,
     /// When the binding lapses.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub expires_at_ms: Option<u64>,
@@ -187,6 +197,22 @@ pub struct Health {
     pub since_ms: u64,
 }
 
+impl Health {
+    /// Takes what is known now; `wrong` is how it fails. Returns since when (Unix milliseconds; 0: never tried) it stood
+    /// otherwise, where that changed.
+    pub(super) fn update(&mut self, wrong: Option<(Fault, String)>, now: Now) -> Option<u64> {
+        let ok = Some(wrong.is_none());
+        let before = (self.ok != ok).then_some(self.since_ms);
+        if before.is_some() {
+            self.since_ms = now.unix_ms;
+        }
+        let (reason, message) = wrong.unzip();
+        (self.ok, self.reason) = (ok, reason);
+        self.message = message.filter(|message| !message.is_empty());
+        before
+    }
+}
+
 /// How many trunks are in each state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -231,6 +257,20 @@ impl Counts {
     }
 }
 
+/// A registrar or an EdgePort that fails for several trunks in a row; one trunk at a time probes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Down {
+    /// `registrar` or `edgePort`.
+    pub what: String,
+    /// Its host, or its address.
+    pub name: String,
+    /// Since when, in milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    /// What the last trunk met with before it counted as down; empty for an EdgePort.
+    pub message: String,
+}
+
 /// The engine at one glance.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -258,6 +298,9 @@ pub struct Summary {
     pub in_flight_limit: u64,
     /// Trunks whose REGISTER is due and waits for its turn.
     pub waiting: u64,
-    /// Registrars whose budget is too small for the trunks they have: bindings there will lapse.
+    /// Registrars whose budget is too small for the trunks they have: bindings there will expire.
     pub over_budget: Vec<String>,
+    /// Registrars and EdgePorts that are down, as far as they are named here.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub down: Vec<Down>,
 }

@@ -6,10 +6,11 @@
 //! * The breaker opens when the Requester is unavailable or refuses everything; then one request at a time probes it.
 
 mod climb;
+mod places;
 
 use rand::{Rng, RngExt};
 
-use self::climb::Climb;
+use self::{climb::Climb, places::Places};
 use super::view::{Fault, Health};
 use crate::registration::time::{Moment, Now};
 
@@ -25,6 +26,9 @@ const PROMPT_MS: u64 = 1_000;
 const HALVE_PAUSE: u64 = 1_000;
 /// First and longest pause between two probes, in milliseconds.
 const PROBE_PAUSE: (u64, u64) = (250, 5_000);
+/// Probes of one registrar at a time, of a Requester that takes many: one on a connection that has gone silent lasts for half a
+/// minute, and the next one may have a better one.
+const PROBES_EACH: u32 = 4;
 /// So many refusals in a row, and the breaker opens. One alone may be one trunk's (a transport that is not set up).
 const REFUSALS: u32 = 5;
 /// So many calls in a row without an answer, and the Requester is reported as not answering.
@@ -33,9 +37,9 @@ const DEADLINES: u32 = 3;
 /// What came of a call, as far as the Requester itself is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CallResult {
-    /// It answered. `brisk` is false for answers that had to wait for a silent registrar: they tell nothing of its speed.
+    /// It answered. `brisk` is false for answers that had to wait for a silent registrar: they say nothing of its speed.
     Answered { brisk: bool },
-    /// It did not answer in time. `silent` where the registrar has answered nobody for a while: that may be all there is to it.
+    /// It did not answer in time. `silent` where the registrar leaves others unanswered too: that may be all there is to it.
     Deadline { silent: bool },
     /// It cannot be reached.
     Unavailable,
@@ -74,7 +78,7 @@ enum Breaker {
 pub(super) struct Way {
     limit: f64,
     max: f64,
-    in_flight: u32,
+    places: Places,
     /// The least time that an answer took, in milliseconds.
     baseline: f64,
     /// When the latest request was sent that was answered promptly.
@@ -86,6 +90,8 @@ pub(super) struct Way {
     breaker: Breaker,
     refusals: u32,
     deadlines: u32,
+    /// The connection is lost.
+    lost: bool,
     health: Health,
 }
 
@@ -94,7 +100,7 @@ impl Way {
         Self {
             limit: INITIAL.min(f64::from(max_in_flight)),
             max: f64::from(max_in_flight.max(1)),
-            in_flight: 0,
+            places: Places::default(),
             baseline: f64::INFINITY,
             prompt_sent_at: None,
             halved_at: None,
@@ -103,6 +109,7 @@ impl Way {
             breaker: Breaker::Closed,
             refusals: 0,
             deadlines: 0,
+            lost: false,
             health: Health::default(),
         }
     }
@@ -115,8 +122,9 @@ impl Way {
 
     /// Another Requester from now on: what was learnt of the one before says nothing. What is in flight is, still.
     pub fn replaced(&mut self) {
-        *self =
-            Self { max: self.max, limit: INITIAL.min(self.max), in_flight: self.in_flight, ..Self::new(1) };
+        let mut places = std::mem::take(&mut self.places);
+        places.forget();
+        *self = Self { max: self.max, limit: INITIAL.min(self.max), places, ..Self::new(1) };
     }
 
     /// Who may be sent now.
@@ -124,18 +132,50 @@ impl Way {
         match self.breaker {
             Breaker::Open { until: from, .. } | Breaker::Probing { again_at: from, .. } => {
                 // Not even probes go above what the configuration allows, should they all hang.
-                if now >= from && f64::from(self.in_flight) < self.max { Gate::All } else { Gate::Shut }
+                if now >= from && !self.is_full() { Gate::All } else { Gate::Shut }
             }
             Breaker::Closed => {
-                let (in_flight, limit) = (f64::from(self.in_flight), self.limit.floor());
-                if in_flight >= limit {
+                let active = f64::from(self.places.active());
+                let limit = self.limit.floor() + f64::from(self.places.doubt());
+                if active >= limit || self.is_full() {
                     Gate::Shut
-                } else if in_flight >= self.for_all() {
+                } else if active >= self.for_all() + f64::from(self.places.doubt()) {
                     Gate::Urgent
                 } else {
                     Gate::All
                 }
             }
+        }
+    }
+
+    /// Neither the configuration nor the Requester allows one more.
+    fn is_full(&self) -> bool {
+        f64::from(self.places.in_flight()) >= self.max || self.places.is_full()
+    }
+
+    /// What the Requester says that it takes at a time.
+    pub fn set_capacity(&mut self, capacity: Option<u32>) {
+        self.places.set_capacity(capacity);
+    }
+
+    /// After how many milliseconds without a response a call is to be reported to [`Way::stall`].
+    pub fn stalled_after(&self) -> u64 {
+        self.places.stalled_after(self.baseline)
+    }
+
+    /// A call that was sent then has had no response for [`Way::stalled_after`]. Returns whether it holds no place any
+    /// more; that is to be said again when it is over.
+    pub fn stall(&mut self, sent_at: Moment) -> bool {
+        self.places.stall(sent_at)
+    }
+
+    /// Probes of registrars that are down: how many at a time for each, and for all together.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    pub fn probes(&self) -> (u32, u32) {
+        match self.places.capacity() {
+            Some(capacity) => (PROBES_EACH, (capacity.min(self.max as u32) / 2).max(1)),
+            // Each may hold one of two places for half a minute.
+            None => (1, (self.limit as u32 / 2).max(1)),
         }
     }
 
@@ -160,8 +200,8 @@ impl Way {
 
     /// A request goes out.
     pub fn sent(&mut self, now: Moment) {
-        self.in_flight += 1;
-        if self.for_all() <= f64::from(self.in_flight) {
+        self.places.sent();
+        if self.for_all() <= f64::from(self.places.active()) {
             self.full_at = Some(now);
         }
         if let Breaker::Open { pause, .. } | Breaker::Probing { pause, .. } = self.breaker {
@@ -169,28 +209,27 @@ impl Way {
         }
     }
 
-    /// A request is over. Returns whether that brought the Requester back after an outage.
+    /// A request is over. Returns since when (Unix milliseconds) its health was what it is no longer, where that changed.
+    /// `stalled` is what [`Way::stall`] said of it.
     pub fn finished(
         &mut self,
         result: CallResult,
+        stalled: bool,
         took_ms: u64,
         message: Option<&str>,
         now: Now,
         rng: &mut impl Rng,
-    ) -> bool {
-        self.in_flight = self.in_flight.saturating_sub(1);
+    ) -> Option<u64> {
+        let responded = matches!(result, CallResult::Answered { brisk: true } | CallResult::Refused);
+        self.places.ended(stalled, responded, now.at.minus(took_ms), now.at);
         match result {
             CallResult::Answered { brisk } => {
                 (self.refusals, self.deadlines) = (0, 0);
                 if brisk {
                     self.grow(took_ms, now.at);
                 }
-                self.set_health(None, now);
-                let recovered = self.is_open();
-                if recovered {
-                    self.breaker = Breaker::Closed;
-                }
-                return recovered;
+                self.breaker = Breaker::Closed;
+                return self.set_health(None, now);
             }
             CallResult::Deadline { silent } => {
                 // Where one that was sent later was answered promptly, the Requester is not what was slow: it waited for a
@@ -201,26 +240,25 @@ impl Way {
                     self.halve(if silent { INITIAL } else { 1.0 }, now.at);
                 }
                 self.deadlines += 1;
-                if self.deadlines >= DEADLINES {
-                    self.set_health(Some((Fault::NoAnswer, message)), now);
-                }
                 self.probe_failed(now.at, rng);
+                if self.deadlines >= DEADLINES {
+                    return self.set_health(Some((Fault::NoAnswer, message)), now);
+                }
             }
             CallResult::Unavailable => {
-                self.set_health(Some((Fault::Unreachable, message)), now);
                 self.trip(now.at, rng);
+                return self.set_health(Some((Fault::Unreachable, message)), now);
             }
             CallResult::Refused => {
                 self.refusals += 1;
                 if self.refusals >= REFUSALS {
-                    self.set_health(Some((Fault::Refused, message)), now);
                     self.trip(now.at, rng);
-                } else {
-                    self.probe_failed(now.at, rng);
+                    return self.set_health(Some((Fault::Refused, message)), now);
                 }
+                self.probe_failed(now.at, rng);
             }
         }
-        false
+        None
     }
 
     #[allow(clippy::cast_precision_loss)]
@@ -263,6 +301,7 @@ impl Way {
             Breaker::Closed => {
                 self.limit = self.limit.min(INITIAL);
                 self.climb.forget();
+                self.places.forget();
                 self.open(PROBE_PAUSE.0, now, rng);
             }
             Breaker::Probing { .. } => self.probe_failed(now, rng),
@@ -282,32 +321,33 @@ impl Way {
         self.breaker = Breaker::Open { until: now.plus(jittered), pause };
     }
 
-    fn set_health(&mut self, wrong: Option<(Fault, Option<&str>)>, now: Now) {
-        let ok = wrong.is_none();
-        if self.health.ok != Some(ok) {
-            self.health.since_ms = now.unix_ms;
-        }
-        self.health.ok = Some(ok);
-        self.health.reason = wrong.map(|(fault, _)| fault);
-        self.health.message = wrong.and_then(|(_, message)| message).map(str::to_owned);
+    fn set_health(&mut self, wrong: Option<(Fault, Option<&str>)>, now: Now) -> Option<u64> {
+        self.health.update(wrong.map(|(fault, message)| (fault, message.unwrap_or_default().to_owned())), now)
     }
 
     /// The connection was lost, or is back. A connection alone is no answer: where calls have failed, only the answer to one
     /// tells that the Requester works again. A load balancer with nothing behind it takes connections, too.
-    pub fn link_changed(&mut self, lost: bool, now: Now) {
-        if !lost && self.is_open() {
-            return;
+    pub fn link_changed(&mut self, lost: bool, now: Now) -> Option<u64> {
+        let changed = std::mem::replace(&mut self.lost, lost) != lost;
+        if !changed || (!lost && self.is_open()) {
+            return None;
         }
         let wrong = (Fault::Unreachable, Some("the connection to the Requester is lost"));
-        self.set_health(lost.then_some(wrong), now);
+        self.set_health(lost.then_some(wrong), now)
     }
 
     pub fn health(&self) -> &Health {
         &self.health
     }
 
+    /// REGISTERs in flight that hold a place, and how many may.
+    #[cfg(test)]
+    pub fn active(&self) -> (u32, u32) {
+        (self.places.active(), self.limit() + self.places.doubt())
+    }
+
     pub fn in_flight(&self) -> u32 {
-        self.in_flight
+        self.places.in_flight()
     }
 
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]

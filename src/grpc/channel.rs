@@ -41,7 +41,7 @@ const RETRY: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Monitor {
     lost: Arc<Notify>,
-    link: watch::Receiver<Link>,
+    link: Arc<watch::Sender<Link>>,
     task: JoinHandle<()>,
 }
 
@@ -49,8 +49,8 @@ impl Monitor {
     /// Begins, for connections that are yet to be opened.
     pub fn start(endpoint: &Endpoint) -> Self {
         let lost = Arc::new(Notify::new());
-        let (sender, link) = watch::channel(Link::default());
-        let (notified, address) = (lost.clone(), endpoint.address.clone());
+        let link = Arc::new(watch::Sender::new(Link::default()));
+        let (sender, notified, address) = (link.clone(), lost.clone(), endpoint.address.clone());
         let task = tokio::spawn(async move {
             loop {
                 notified.notified().await;
@@ -66,6 +66,11 @@ impl Monitor {
 
     /// How the connections fare.
     pub fn link(&self) -> watch::Receiver<Link> {
+        self.link.subscribe()
+    }
+
+    /// Where what is learnt of the other side is to go.
+    pub(super) fn sender(&self) -> Arc<watch::Sender<Link>> {
         self.link.clone()
     }
 }

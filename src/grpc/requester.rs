@@ -1,7 +1,7 @@
 //! Sends REGISTERs through a Requester: domain -> protobuf, and back.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -23,6 +23,7 @@ use crate::{
     },
     proto::{
         extension::{self, Target},
+        requester_info::{GetRequest, requester_info_client::RequesterInfoClient},
         sipmessage as sip,
     },
     trunk::{Credentials, HostPort, Transport, is_host},
@@ -30,6 +31,8 @@ use crate::{
 
 /// Connections to the Requester; more brought nothing.
 const CHANNELS: usize = 2;
+/// How long the Requester may take to say how much it takes at a time.
+const INFO_DEADLINE: Duration = Duration::from_secs(5);
 /// Targets of one redirection that are looked at.
 const MAX_TARGETS: usize = 16;
 /// See [`GrpcRequester::register`].
@@ -41,6 +44,9 @@ pub struct GrpcRequester {
     clients: Vec<Grpc<Channel>>,
     turn: AtomicUsize,
     monitor: channel::Monitor,
+    /// Which connection the Requester was asked about itself on, by the number of reconnections before it.
+    asked_on: AtomicU64,
+    info: RequesterInfoClient<Channel>,
     template: Template,
 }
 
@@ -51,17 +57,41 @@ impl GrpcRequester {
     /// When the address or the CA file is of no use.
     pub fn new(config: &Config) -> Result<Self, GrpcError> {
         let monitor = channel::Monitor::start(&config.requester);
-        let clients = (0..CHANNELS)
-            .map(|_| channel::open(&config.requester, Some(&monitor)).map(Grpc::new))
-            .collect::<Result<_, _>>()?;
+        let channels = (0..CHANNELS)
+            .map(|_| channel::open(&config.requester, Some(&monitor)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let info = RequesterInfoClient::new(channel::open(&config.requester, None)?);
+        let clients = channels.into_iter().map(Grpc::new).collect();
         let template =
             Template::new(&config.methods, &config.registration.user_agent, &config.registration.require);
-        Ok(Self { clients, turn: AtomicUsize::new(0), monitor, template })
+        let (turn, asked_on) = (AtomicUsize::new(0), AtomicU64::new(u64::MAX));
+        Ok(Self { clients, turn, monitor, asked_on, info, template })
+    }
+
+    /// Asks the Requester how much it takes at a time, once for each connection. Routr's own does not say.
+    fn ask_capacity(&self) {
+        let link = self.monitor.sender();
+        let connection = link.borrow().reconnections;
+        if self.asked_on.swap(connection, Ordering::Relaxed) == connection {
+            return;
+        }
+        let mut info = self.info.clone();
+        tokio::spawn(async move {
+            let mut request = Request::new(GetRequest {});
+            request.set_timeout(INFO_DEADLINE);
+            let told = tokio::time::timeout(INFO_DEADLINE, info.get(request)).await;
+            let capacity = match told {
+                Ok(Ok(info)) => Some(info.into_inner().capacity).filter(|capacity| *capacity > 0),
+                _ => None,
+            };
+            link.send_if_modified(|link| std::mem::replace(&mut link.capacity, capacity) != capacity);
+        });
     }
 }
 
 impl Requester for GrpcRequester {
     async fn register(&self, request: Register, deadline: Duration) -> Result<Reply, SendError> {
+        self.ask_capacity();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let client = self.clients[turn % self.clients.len()].clone();
         let mut message = Request::new(self.template.encode(&request));

@@ -52,7 +52,9 @@ pub fn parse(trunk: pb::Trunk) -> Result<Trunk, TrunkProblem> {
         return Err(malformed(problems.join("; ")));
     }
     let problem = (!problems.is_empty()).then(|| problems.join("; ").into());
-    Ok(Trunk { reference: trunk.r#ref.into(), name: trunk.name.into(), region, uris, credentials, problem })
+    let updated_at_s = u32::try_from(trunk.updated_at).unwrap_or(0);
+    let (reference, name) = (trunk.r#ref.into(), trunk.name.into());
+    Ok(Trunk { reference, name, region, uris, credentials, problem, updated_at_s })
 }
 
 /// The longest user, in bytes: no account has a longer one, and a REGISTER has to fit into a datagram.

@@ -50,6 +50,7 @@ fn summary() -> Summary {
         in_flight_limit: 16,
         waiting: 6,
         over_budget: vec!["sip.example".into(), "pbx.example".into()],
+        down: Vec::new(),
     }
 }
 

@@ -6,11 +6,13 @@ use rand::Rng;
 
 use super::{
     Attempt, Binding, Class, Effect, Phase, Plan, Positions, Purpose, Registration, Sent,
+    classify::{Asked, Held, judge},
     identity::CSEQ_RESERVE,
     refresh,
-    reply::{Asked, Cause, Verdict, judge},
+    reply::{Cause, Verdict},
     schedule,
     time::{Moment, Now},
+    trouble::TargetFailure,
 };
 use crate::ports::{Reply, SendError};
 
@@ -36,8 +38,23 @@ impl Registration {
         now: Now,
         rng: &mut impl Rng,
     ) -> (Verdict, Effect) {
-        let asked =
-            Asked { expires: attempt.expires, tags: &plan.settings.tags, without_tags: attempt.without_tags };
+        let held = self.binding.filter(|binding| binding.expires_at > sent.at).map(|binding| Held {
+            left_then: binding.expires_at.since(sent.at),
+            left_now: binding.expires_at.since(now.at),
+            granted_s: binding.granted_s.get(),
+        });
+        let asked = Asked {
+            expires: attempt.expires,
+            tags: &plan.settings.tags,
+            without_tags: attempt.without_tags,
+            sent_at: sent.at,
+            took_ms: now.at.since(sent.at),
+            held,
+            never_registered: self.binding.is_none(),
+            silent_since: self.trouble.as_ref().and_then(|trouble| trouble.silent_since),
+            refused_before: self.trouble.as_ref().is_some_and(|trouble| trouble.rejections > 0),
+            around: sent.around,
+        };
         let (verdict, cause) = judge(answer, asked);
         if self.flight != Some((attempt.purpose, attempt.cseq)) {
             return (verdict, Effect::default());
@@ -59,6 +76,15 @@ impl Registration {
                 effect.hold_registrar_until = Some(until).filter(|until| *until > now.at);
             }
             _ => {}
+        }
+        if verdict == Verdict::Silent {
+            self.trouble_mut().silent_since.get_or_insert(sent.at);
+        } else if let Some(trouble) = self.trouble.as_mut() {
+            trouble.silent_since = None;
+        }
+        let guessed = self.trouble.as_ref().map_or(0, |trouble| trouble.guessed_tags);
+        if matches!(verdict, Verdict::Registered { .. }) {
+            effect.dropped_tags = guessed;
         }
         match attempt.purpose {
             Purpose::Leave => effect.finished = self.left_answered(&verdict, sent, now, rng),
@@ -114,7 +140,9 @@ impl Registration {
             Verdict::Registered { expires_s } => {
                 let expires_at = sent.at.plus(u64::from(expires_s) * schedule::SECOND);
                 let granted_s = NonZeroU32::new(expires_s).unwrap_or(NonZeroU32::MIN);
-                self.binding = Some(Binding { expires_at, granted_s, position: sent.position });
+                let binding = Binding { expires_at, granted_s, position: sent.position, edge: sent.edge };
+                self.note_earlier(binding, sent);
+                self.binding = Some(binding);
                 self.maybe_bound = Positions::default();
             }
             // Unavailable too: the connection may have broken after the request was sent.
@@ -152,22 +180,31 @@ impl Registration {
             self.succeeded(plan, now, rng);
             return;
         }
+        let reason = cause.reason;
         self.trouble_mut().blame(cause, now.unix_ms);
         match verdict {
             Verdict::Registered { .. } => {}
             Verdict::TooBrief { .. } | Verdict::BadExtension { .. } | Verdict::Redirected { .. } => {
-                self.target_failed(false, None, plan, now, rng);
+                if !self.next_redirect_after(sent, 0, now) {
+                    self.target_failed(TargetFailure::default(), plan, now, rng);
+                }
             }
-            Verdict::Rejected => self.rejected(0, now, rng),
+            Verdict::Rejected { .. } => self.rejected((sent.position, reason), 0, now, rng),
             Verdict::UnknownAccount { retry_after_s } => {
-                self.rejected(retry_after_s.map_or(0, schedule::retry_after), now, rng);
+                let asked = retry_after_s.map_or(0, schedule::retry_after);
+                self.rejected((sent.position, reason), asked, now, rng);
             }
-            Verdict::Failed { way, retry_after_s, .. } => {
-                let until = retry_after_s.map(|seconds| now.at.plus(schedule::retry_after(seconds)));
-                self.target_failed(*way, until, plan, now, rng);
+            Verdict::Failed { way, retry_after_s, outage, .. } => {
+                let not_before = retry_after_s.map(|seconds| now.at.plus(schedule::retry_after(seconds)));
+                if !self.next_redirect_after(sent, 0, now) {
+                    let failed = TargetFailure { way: *way, outage: *outage, not_before };
+                    self.target_failed(failed, plan, now, rng);
+                }
             }
             Verdict::Silent | Verdict::Unknown => {
-                self.silent(*verdict == Verdict::Silent, plan, now, rng);
+                if !self.next_redirect_after(sent, schedule::after_silence(rng), now) {
+                    self.silent(*verdict == Verdict::Silent, plan, now, rng);
+                }
             }
             // The way is broken, not the trunk: it keeps its place, and the Requester's breaker decides when.
             Verdict::Unavailable => self.due = self.due.min(now.at),
@@ -186,12 +223,17 @@ impl Registration {
                 (trouble.too_brief, trouble.ask_s) = (trouble.too_brief + 1, *ask);
                 trouble.too_brief <= MAX_TOO_BRIEF
             }
-            Verdict::BadExtension { tags } => {
-                self.without_tags |= tags;
+            Verdict::BadExtension { tags, guessed } => {
                 let first = !std::mem::replace(&mut self.trouble_mut().extension_dropped, true);
+                if *guessed && first {
+                    self.trouble_mut().guessed_tags = *tags;
+                }
+                if !guessed || first {
+                    self.without_tags |= tags;
+                }
                 *tags != 0 && first
             }
-            Verdict::Redirected { to, hold } => self.follow(sent, to, *hold, now),
+            Verdict::Redirected { targets } => self.follow(sent, targets, now),
             _ => false,
         }
     }
@@ -244,18 +286,18 @@ impl Registration {
                 return;
             }
             Verdict::Unavailable | Verdict::WayRefused => {}
-            Verdict::Rejected | Verdict::UnknownAccount { .. } => {
+            Verdict::Rejected { .. } | Verdict::UnknownAccount { .. } => {
                 let asked = match verdict {
                     Verdict::UnknownAccount { retry_after_s } => *retry_after_s,
                     _ => None,
                 };
-                self.preferred_rejected(asked, now, rng);
+                self.preferred_rejected((sent.position, cause.reason), asked, now, rng);
                 if same {
                     not_before = now.at.plus(self.account_refused(asked, rng));
                     self.trouble_mut().blame(cause, now.unix_ms);
                 }
             }
-            Verdict::Failed { way, retry_after_s, .. } => {
+            Verdict::Failed { way, retry_after_s, outage, .. } => {
                 self.preferred_failed(now, rng);
                 if let Some(seconds) = retry_after_s {
                     let until = now.at.plus(schedule::retry_after(*seconds));
@@ -264,7 +306,8 @@ impl Registration {
                     if same && self.binding.is_none_or(|binding| over > binding.expires_at) {
                         // No time would be left for the refresh. Another target, or a wait, as if this had been it.
                         self.trouble_mut().blame(cause, now.unix_ms);
-                        return self.target_failed(*way, Some(until), plan, now, rng);
+                        let failed = TargetFailure { way: *way, outage: *outage, not_before: Some(until) };
+                        return self.target_failed(failed, plan, now, rng);
                     }
                     not_before = until;
                 }

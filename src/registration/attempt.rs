@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use super::{positions::Positions, time::Moment};
+use super::{classify::Around, positions::Positions, reply::Reason, time::Moment};
 use crate::{
     ports::RedirectTarget,
     trunk::{HostPort, Transport},
@@ -28,8 +28,17 @@ pub struct Plan<'a> {
     pub uris: u8,
     /// How many EdgePorts there are.
     pub edges: u8,
+    /// The EdgePorts that are configured.
+    pub configured: &'a [EdgeId],
     /// Common settings.
     pub settings: &'a Settings,
+}
+
+impl Plan<'_> {
+    /// Whether an EdgePort is in the configuration.
+    pub fn is_configured(&self, edge: EdgeId) -> bool {
+        self.configured.contains(&edge)
+    }
 }
 
 /// In which order waiting registrations are served, most urgent first.
@@ -63,6 +72,8 @@ pub struct Attempt {
     pub uri: UriChoice,
     /// Rank of the EdgePort.
     pub edge: u8,
+    /// The EdgePort that the binding was made through, which a removal goes through whatever the rank: a Contact names it.
+    pub bound_edge: Option<EdgeId>,
     /// Where it was redirected to.
     pub redirect: Option<RedirectTarget>,
     /// Requested expiry in seconds.
@@ -72,6 +83,10 @@ pub struct Attempt {
     /// Option tags to leave out, one bit for each.
     pub without_tags: u32,
 }
+
+/// An EdgePort that is, or was, in the configuration; the engine numbers them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct EdgeId(pub u16);
 
 /// Where an attempt went.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +102,10 @@ pub struct Sent<'a> {
     /// By the EdgePort that is the preferred one at the moment, as whatever rank it was tried: others may be passed over, or may
     /// have been then.
     pub preferred_edge: bool,
+    /// The EdgePort that it went through.
+    pub edge: EdgeId,
+    /// What others have met with on the same way.
+    pub around: Around<'a>,
     /// When it was sent. What is granted counts from here: an answer that was slow to come must not make a binding look
     /// longer than it is.
     pub at: Moment,
@@ -110,6 +129,23 @@ pub struct Binding {
     pub granted_s: NonZeroU32,
     /// Position of its URI in the trunk.
     pub position: u8,
+    /// The EdgePort that it was made through.
+    pub edge: EdgeId,
+}
+
+/// A wait after refused credentials or an unknown account, which outlives the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Position of the URI whose registrar refused.
+    pub position: u8,
+    /// Which of the two.
+    pub reason: Reason,
+    /// Not before this moment is it asked again.
+    pub until: Moment,
+    /// Refusals in a row, at least 1.
+    pub times: u8,
+    /// Since when, in milliseconds since the Unix epoch.
+    pub since_unix_ms: u64,
 }
 
 /// What an answer changes outside the registration.
@@ -123,4 +159,6 @@ pub struct Effect {
     pub finished: bool,
     /// Something changed that must outlive the process.
     pub persist: bool,
+    /// Option tags that turned out to be what a 400 was about, one bit for each: they are left out from now on.
+    pub dropped_tags: u32,
 }

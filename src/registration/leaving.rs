@@ -3,7 +3,7 @@
 use rand::Rng;
 
 use super::{
-    Class, Phase, Positions, Registration, Sent,
+    Binding, Class, EdgeId, Phase, Plan, Positions, Registration, Sent,
     reply::Verdict,
     schedule,
     time::{Moment, Now},
@@ -13,11 +13,35 @@ use super::{
 const MAX_LEAVES: u8 = 3;
 
 impl Registration {
-    /// Of what an edit has left without an owner: removes what may be bound at these positions of the trunk as it was. Its
-    /// numbers go on after `cseq`.
-    pub fn removal(positions: Positions, cseq: u32, now: Moment) -> Self {
-        let phase = if positions.is_empty() { Phase::Finished } else { Phase::Leaving };
-        Self { cseq, phase, class: Class::Retry, maybe_bound: positions, ..Self::new(now) }
+    /// Of what an edit has left without an owner: removes these bindings, and what may be bound at these positions, of the
+    /// trunk as it was. Its numbers go on after `cseq`.
+    pub fn removal(positions: Positions, bindings: Vec<Binding>, cseq: u32, now: Moment) -> Self {
+        let nothing = positions.is_empty() && bindings.is_empty();
+        let phase = if nothing { Phase::Finished } else { Phase::Leaving };
+        let mut removal = Self { cseq, phase, class: Class::Retry, maybe_bound: positions, ..Self::new(now) };
+        removal.resume_earlier(bindings);
+        removal.next_binding(now);
+        removal
+    }
+
+    /// Where none is left to remove, the next of those that were made elsewhere takes the place of the binding.
+    fn next_binding(&mut self, now: Moment) {
+        if self.binding.is_none()
+            && let Some(trouble) = self.trouble.as_mut()
+        {
+            trouble.earlier.retain(|binding| binding.expires_at > now);
+            self.binding = trouble.earlier.pop();
+        }
+    }
+
+    /// The EdgePort that the removal of a binding goes through: the one that it was made through, for the Contact may name it. Where
+    /// that has failed twice it is the one of today: in front of a Requester that puts itself into the Contact it does as well.
+    pub(super) fn leaves_through(&self, plan: &Plan<'_>) -> Option<EdgeId> {
+        let bound = self.binding?.edge;
+        let last_try = self.trouble.as_ref().is_some_and(|trouble| {
+            trouble.leaves + 1 >= MAX_LEAVES && trouble.silent_since.is_some() && !plan.is_configured(bound)
+        });
+        (!last_try).then_some(bound)
     }
 
     /// Removes the binding, and all that may exist without our knowing, and ends. Nothing brings a leaving registration back.
@@ -36,9 +60,9 @@ impl Registration {
     pub(super) fn start_leaving(&mut self, now: Now) -> bool {
         if let Some(trouble) = self.trouble.as_mut() {
             // The redirection that led to the binding leads to its removal too; one that was not tried yet does not.
-            let detour = trouble.detour.take().filter(|_| trouble.cause.is_none());
+            let redirect = trouble.redirect.take().filter(|_| trouble.cause.is_none());
             trouble.leave_target();
-            trouble.detour = detour;
+            trouble.redirect = redirect;
         }
         if self.left(now.at).is_none() {
             self.binding = None;
@@ -71,6 +95,9 @@ impl Registration {
     pub fn withdraw(&mut self, positions: Positions, now: Moment) -> bool {
         let before = self.leaves_at();
         self.maybe_bound.remove_all(positions);
+        if let Some(trouble) = self.trouble.as_mut() {
+            trouble.earlier.retain(|binding| !positions.contains(binding.position));
+        }
         self.binding = self.binding.filter(|binding| !positions.contains(binding.position));
         if self.phase == Phase::Leaving && self.flight.is_none() && self.leaves_at() != before {
             self.leave_next(now);
@@ -142,6 +169,7 @@ impl Registration {
         if let Some(trouble) = self.trouble.as_mut() {
             trouble.leaves = 0;
         }
+        self.next_binding(now);
         if self.leaves_at().is_some() {
             self.class = Class::Retry;
             self.due = now;

@@ -63,7 +63,16 @@ mod tests {
 
     fn attempt(redirect: Option<RedirectTarget>) -> Attempt {
         let uri = UriChoice::Rank(0);
-        Attempt { purpose: Purpose::Register, uri, edge: 0, redirect, expires: 600, cseq: 7, without_tags: 2 }
+        Attempt {
+            purpose: Purpose::Register,
+            uri,
+            edge: 0,
+            bound_edge: None,
+            redirect,
+            expires: 600,
+            cseq: 7,
+            without_tags: 2,
+        }
     }
 
     fn build(transport: Transport, redirect: Option<RedirectTarget>) -> Register {

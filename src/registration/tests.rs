@@ -10,7 +10,7 @@ mod waits;
 
 use rand::{SeedableRng, rngs::SmallRng};
 
-use super::{reply::Verdict, *};
+use super::{classify::Around, reply::Verdict, *};
 use crate::{
     ports::{RedirectContact, Reply, SendError},
     trunk::{HostPort, Transport},
@@ -29,6 +29,8 @@ struct Bench {
     transport: Transport,
     /// All URIs are ways to one address of record.
     one_address: bool,
+    /// What others meet with.
+    around: Around<'static>,
 }
 
 const START: u64 = 1_000_000_000;
@@ -54,6 +56,7 @@ impl Bench {
             min_expires: 0,
             transport: Transport::Udp,
             one_address: false,
+            around: Around::default(),
         }
     }
 
@@ -75,13 +78,15 @@ impl Bench {
     fn attempt_now(&mut self) -> Attempt {
         self.sent_at = self.at;
         let settings = self.settings.clone();
-        let plan = Plan { uris: self.uris, edges: self.edges, settings: &settings };
+        let configured: Vec<EdgeId> = (0..u16::from(self.edges)).map(EdgeId).collect();
+        let plan = Plan { uris: self.uris, edges: self.edges, configured: &configured, settings: &settings };
         self.registration.attempt(self.min_expires, &plan, self.now())
     }
 
     fn answer_with(&mut self, attempt: &Attempt, answer: &Result<Reply, SendError>) -> (Verdict, Effect) {
         let settings = self.settings.clone();
-        let plan = Plan { uris: self.uris, edges: self.edges, settings: &settings };
+        let configured: Vec<EdgeId> = (0..u16::from(self.edges)).map(EdgeId).collect();
+        let plan = Plan { uris: self.uris, edges: self.edges, configured: &configured, settings: &settings };
         let position = match attempt.uri {
             UriChoice::Rank(rank) | UriChoice::Position(rank) => rank,
         };
@@ -94,7 +99,9 @@ impl Bench {
         let preferred_edge = attempt.edge == 0;
         let at = Moment(self.sent_at);
         let same = if self.one_address { (0..self.uris).collect() } else { Positions::from_iter([position]) };
-        let sent = Sent { address: &to, transport, position, same, preferred_edge, at };
+        let edge = attempt.bound_edge.unwrap_or(EdgeId(u16::from(attempt.edge)));
+        let around = self.around;
+        let sent = Sent { address: &to, transport, position, same, preferred_edge, edge, around, at };
         self.registration.answered(attempt, sent, answer, &plan, now, &mut self.rng)
     }
 

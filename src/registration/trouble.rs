@@ -3,15 +3,14 @@
 use rand::Rng;
 
 use super::{
-    Class, MAX_HOPS, Plan, Registration, Sent, bit,
-    reply::{Cause, Hold},
+    Binding, Class, Plan, Registration, bit,
+    failover::{other, other_way},
+    redirect::Redirect,
+    reply::{Cause, Reason},
     schedule,
     time::{Moment, Now},
 };
-use crate::{
-    ports::RedirectTarget,
-    trunk::{HostPort, Transport},
-};
+use crate::trunk::{HostPort, Transport};
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
@@ -49,20 +48,35 @@ pub(super) struct Trouble {
     /// Until when targets asked to be left alone, by the rank of their URI. It outlives the round, and a success elsewhere:
     /// neither a probe nor another target's failure leads there before.
     pub asked: Vec<(u8, Moment)>,
-    /// Where a redirection leads to.
-    pub detour: Option<Detour>,
-    /// Where redirections of this round came from.
+    /// The redirection that is followed.
+    pub redirect: Option<Redirect>,
+    /// The other targets of redirections of this round, in the order to try them.
+    pub redirects: Vec<Redirect>,
+    /// Where redirections of this round came from, and led to.
     pub hops: Vec<(HostPort, Transport)>,
+    /// Option tags that are left out only to see whether a 400 was about them, one bit for each.
+    pub guessed_tags: u32,
+    /// The last attempt met with silence: when the first of those in a row was sent.
+    pub silent_since: Option<Moment>,
+    /// What it waits for is an outage of its target.
+    pub outage_wait: bool,
+    /// Position of the URI whose registrar refused credentials or account last, why, and since when.
+    pub refused_at: Option<u8>,
+    pub refused_for: Option<Reason>,
+    pub refused_since_ms: u64,
+    /// Bindings made before the current one, elsewhere: other URIs, other EdgePorts. Some may still be valid.
+    pub earlier: Vec<Binding>,
 }
 
-/// A redirection that is being followed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Detour {
-    pub to: RedirectTarget,
-    /// Holds until then.
-    pub until: Moment,
-    /// Holds for the request at hand only.
-    pub once: bool,
+/// How a target failed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct TargetFailure {
+    /// It may be the EdgePort rather than the registrar.
+    pub way: bool,
+    /// It does not do its work, or cannot be reached.
+    pub outage: bool,
+    /// It asked to be left alone until then.
+    pub not_before: Option<Moment>,
 }
 
 impl Trouble {
@@ -76,22 +90,39 @@ impl Trouble {
     /// A success by those ranks: see [`Registration::settle`]. Returns whether nothing is left to remember.
     pub fn settle(&mut self, (uri, edge): (u8, u8), now: Moment) -> bool {
         let preferred = (uri, edge) == (0, 0);
-        let detour = self.detour.take().filter(|detour| !detour.once && detour.until > now);
+        let redirect = self.redirect.take().filter(|redirect| !redirect.once && redirect.until > now);
+        let refused = if preferred || self.preferred_rejections == 0 { None } else { self.refused_at };
+        let mut earlier = std::mem::take(&mut self.earlier);
+        earlier.retain(|binding| binding.expires_at > now);
         let mut asked = std::mem::take(&mut self.asked);
         asked.retain(|(rank, until)| *rank != uri && *until > now);
         *self = Self {
-            detour,
+            redirect,
             asked,
+            earlier,
+            refused_at: refused,
+            refused_for: self.refused_for,
+            refused_since_ms: self.refused_since_ms,
             preferred_failures: if preferred { 0 } else { self.preferred_failures },
             preferred_rejections: if preferred { 0 } else { self.preferred_rejections },
             preferred_retry_at: self.preferred_retry_at,
             ..Self::default()
         };
-        preferred && self.detour.is_none() && self.asked.is_empty()
+        preferred && self.redirect.is_none() && self.asked.is_empty() && self.earlier.is_empty()
     }
 
     pub fn forget_all_but_the_cause(&mut self) {
-        *self = Self { cause: self.cause.take(), since_unix_ms: self.since_unix_ms, ..Self::default() };
+        let earlier = std::mem::take(&mut self.earlier);
+        *self =
+            Self { cause: self.cause.take(), since_unix_ms: self.since_unix_ms, earlier, ..Self::default() };
+    }
+
+    /// Remembers what was refused, and since when.
+    fn refused(&mut self, (position, reason): (u8, Reason), now: Now) {
+        if self.rejections == 0 && self.preferred_rejections == 0 {
+            self.refused_since_ms = now.unix_ms;
+        }
+        (self.refused_at, self.refused_for) = (Some(position), Some(reason));
     }
 
     fn end_round(&mut self) {
@@ -119,7 +150,7 @@ impl Trouble {
 
     /// Until when the target of this rank is not to be asked: it wants that, or it is the preferred one and refused the
     /// credentials when it was probed.
-    fn shut_until(&self, rank: u8) -> Moment {
+    pub fn shut_until(&self, rank: u8) -> Moment {
         let refused = rank == 0 && self.preferred_rejections > 0;
         self.asked_until(rank).max(if refused { self.preferred_retry_at } else { Moment::default() })
     }
@@ -129,50 +160,23 @@ impl Trouble {
         (self.too_brief, self.ask_s) = (0, 0);
         self.extension_dropped = false;
         self.hops.clear();
-        self.detour = None;
+        (self.redirect, self.redirects) = (None, Vec::new());
     }
 }
 
 impl Registration {
-    /// Follows a redirection, unless it leads in a circle or too far. RFC 3261 §8.1.3.4.
-    pub(super) fn follow(&mut self, from: Sent<'_>, to: &RedirectTarget, hold: Hold, now: Now) -> bool {
-        let trouble = self.trouble_mut();
-        trouble.hops.push((from.address.clone(), from.transport));
-        let transport = to.transport.unwrap_or(from.transport);
-        // Without a port it is that of the transport, and nobody speaks TLS where UDP is expected.
-        let port = match (to.transport, to.address.port) {
-            (None, port) if port == Transport::Udp.default_port() => transport.default_port(),
-            (_, port) => port,
-        };
-        let to =
-            RedirectTarget { address: HostPort { port, ..to.address.clone() }, transport: Some(transport) };
-        let circle = trouble.hops.iter().any(|(address, over)| *address == to.address && *over == transport);
-        // `sips:` must not leave TLS (RFC 3261 §26.2.2).
-        let downgrade = from.transport.is_secure() && !transport.is_secure();
-        if trouble.hops.len() > MAX_HOPS || circle || downgrade {
-            return false;
-        }
-        let until = match hold {
-            Hold::Seconds(seconds) => now.at.plus(u64::from(seconds) * schedule::SECOND),
-            Hold::Once | Hold::Lasting => Moment::NEVER,
-        };
-        trouble.detour = Some(Detour { to, until, once: hold == Hold::Once });
-        // Another registrar.
-        trouble.ask_s = 0;
-        true
-    }
-
     /// This target failed for sure: the next one at once while one is untried in this round, then back off.
     /// `not_before` is what the registrar asked for: it does not keep us from other targets.
     pub(super) fn target_failed(
         &mut self,
-        way: bool,
-        not_before: Option<Moment>,
+        failed: TargetFailure,
         plan: &Plan<'_>,
         now: Now,
         rng: &mut impl Rng,
     ) {
+        let TargetFailure { way, outage, not_before } = failed;
         self.leave_preferred(now, rng);
+        self.forget_guessed_tags();
         let uri = self.uri;
         let trouble = self.trouble_mut();
         if let Some(until) = not_before {
@@ -198,7 +202,14 @@ impl Registration {
         } else {
             self.round_failed(now.at);
             self.back_off(asked, true, now, rng);
+            self.trouble_mut().outage_wait = outage && asked == 0;
         }
+    }
+
+    /// The tags were not what a 400 was about.
+    fn forget_guessed_tags(&mut self) {
+        let guessed = std::mem::take(&mut self.trouble_mut().guessed_tags);
+        self.without_tags &= !guessed;
     }
 
     /// Waits before the next round, at least `asked` ms. A wait that is cut short because a binding is still valid does not
@@ -216,6 +227,7 @@ impl Registration {
     /// silence may be a password that the EdgePort keeps offering.
     pub(super) fn silent(&mut self, counts: bool, plan: &Plan<'_>, now: Now, rng: &mut impl Rng) {
         self.leave_preferred(now, rng);
+        self.forget_guessed_tags();
         let round = self.failures;
         let (uri, edge) = (self.uri, self.edge);
         let trouble = self.trouble_mut();
@@ -246,12 +258,22 @@ impl Registration {
             self.failures = failures;
         }
         self.back_off(asked, counts, now, rng);
+        self.trouble_mut().outage_wait = counts && asked == 0;
     }
 
-    /// Credentials or account are refused: every target would say the same. Never sooner than `asked_to_wait` ms.
-    pub(super) fn rejected(&mut self, asked_to_wait: u64, now: Now, rng: &mut impl Rng) {
+    /// Credentials or account are refused at the URI of a position: every target would say the same. Never sooner than
+    /// `asked_to_wait` ms.
+    pub(super) fn rejected(
+        &mut self,
+        (position, reason): (u8, Reason),
+        asked_to_wait: u64,
+        now: Now,
+        rng: &mut impl Rng,
+    ) {
         let preferred = self.uri == 0;
+        self.forget_guessed_tags();
         let trouble = self.trouble_mut();
+        trouble.refused((position, reason), now);
         // A probe that was refused before counts, and this one for the next.
         if preferred {
             trouble.rejections = trouble.rejections.max(trouble.preferred_rejections);
@@ -270,25 +292,6 @@ impl Registration {
         let shut = self.trouble_mut().shut_until(0) > now;
         (self.uri, self.edge) = if shut { (self.uri, self.edge) } else { (0, 0) };
         self.trouble_mut().end_round();
-    }
-
-    /// Tries another URI than the one that is due, because the registrar of that one asked all to leave it alone until then.
-    /// `held` tells of which ranks the same is true. Where each other one asked this trunk to wait, it waits for the first of
-    /// them, if that is sooner.
-    pub fn divert(&mut self, until: Moment, held: impl Fn(u8) -> bool, uris: u8, now: Moment) {
-        let shut_until =
-            |rank: u8| self.trouble.as_ref().map_or(now, |trouble| trouble.shut_until(rank).max(now));
-        let others = (0..uris).filter(|rank| *rank != self.uri && !held(*rank));
-        let soonest = others.map(|rank| (shut_until(rank), rank)).min();
-        let Some((from, rank)) = soonest.filter(|(from, _)| *from < until) else { return };
-        let uri = std::mem::replace(&mut self.uri, rank);
-        let trouble = self.trouble_mut();
-        if uri == 0 {
-            trouble.preferred_retry_at = trouble.preferred_retry_at.max(until);
-        }
-        trouble.leave_target();
-        trouble.tried |= bit(uri);
-        self.defer(from);
     }
 
     fn next_at(&mut self, moment: Moment, now: Now) {
@@ -316,8 +319,15 @@ impl Registration {
     }
 
     /// The preferred target refused a probe: its password is not offered more often than after any other refusal.
-    pub(super) fn preferred_rejected(&mut self, retry_after_s: Option<u32>, now: Now, rng: &mut impl Rng) {
+    pub(super) fn preferred_rejected(
+        &mut self,
+        refused: (u8, Reason),
+        retry_after_s: Option<u32>,
+        now: Now,
+        rng: &mut impl Rng,
+    ) {
         let trouble = self.trouble_mut();
+        trouble.refused(refused, now);
         let wait = one_more_refusal(&mut trouble.preferred_rejections, rng);
         let asked = retry_after_s.map_or(0, schedule::retry_after);
         trouble.preferred_retry_at = now.at.plus(wait.max(asked));
@@ -336,60 +346,4 @@ fn one_more_refusal(count: &mut u8, rng: &mut impl Rng) -> u64 {
     let wait = schedule::after_rejection(u32::from(*count), rng);
     *count = count.saturating_add(1);
     wait
-}
-
-/// Another way than by that URI and that EdgePort: over the rounds, each pair of the others has its turn. Both change in the
-/// first round, for what is silent may be either. Both in every round would never reach the good URI by the good EdgePort
-/// where one of each is dead.
-fn other_way(ranks: (u8, u8), counts: (u8, u8), round: u16) -> (u8, u8) {
-    let (uris, edges) = (u16::from(counts.0.max(1)), u16::from(counts.1.max(1)));
-    let ways = uris * edges;
-    if ways <= 1 {
-        return ranks;
-    }
-    // A diagonal through all pairs but (0, 0), which is the way that was silent; it moves over where it would close too early.
-    let turn = 1 + round % (ways - 1);
-    let closes = uris * edges / common_divisor(uris, edges);
-    (other(ranks.0, turn % uris), other(ranks.1, (turn + turn / closes) % edges))
-}
-
-/// The rank that comes in a turn: the rank itself first, then the others, preferred first.
-fn other(rank: u8, turn: u16) -> u8 {
-    match u8::try_from(turn).unwrap_or(0) {
-        0 => rank,
-        turn if turn <= rank => turn - 1,
-        turn => turn,
-    }
-}
-
-fn common_divisor(one: u16, other: u16) -> u16 {
-    if other == 0 { one } else { common_divisor(other, one % other) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn over_the_rounds_each_other_way_has_its_turn() {
-        for (uris, edges) in (1..6).flat_map(|uris| (1..6).map(move |edges| (uris, edges))) {
-            for from in (0..uris).flat_map(|uri| (0..edges).map(move |edge| (uri, edge))) {
-                let ways = u16::from(uris) * u16::from(edges);
-                let mut tried: Vec<_> =
-                    (0..ways - 1).map(|round| other_way(from, (uris, edges), round)).collect();
-                assert!(
-                    ways == 1 || uris == 1 || tried[0].0 != from.0,
-                    "{from:?} of {uris} x {edges}: {tried:?}"
-                );
-                assert!(
-                    ways == 1 || edges == 1 || tried[0].1 != from.1,
-                    "{from:?} of {uris} x {edges}: {tried:?}"
-                );
-                tried.sort_unstable();
-                tried.dedup();
-                assert_eq!(tried.len(), usize::from(ways - 1), "{from:?} of {uris} x {edges}: {tried:?}");
-                assert!(!tried.contains(&from), "{from:?} of {uris} x {edges}: {tried:?}");
-            }
-        }
-    }
 }

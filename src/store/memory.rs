@@ -8,7 +8,7 @@ use std::{
 
 use hashbrown::{HashTable, hash_table::Entry};
 
-use super::codec;
+use super::codec::{self, Decoder};
 use crate::ports::{Change, Record, Store, StoreError};
 
 /// Keeps records in this process, packed: a million of them take about 100 bytes each.
@@ -35,7 +35,8 @@ impl Store for MemoryStore {
     }
 
     async fn load(&self) -> Result<Vec<Record>, StoreError> {
-        Ok(self.table().entries.iter().filter_map(Packed::unpack).collect())
+        let mut decoder = Decoder::default();
+        Ok(self.table().entries.iter().filter_map(|packed| packed.unpack(&mut decoder)).collect())
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Result<(), StoreError> {
@@ -110,8 +111,8 @@ impl Packed {
         self.parts().0
     }
 
-    fn unpack(&self) -> Option<Record> {
+    fn unpack(&self, decoder: &mut Decoder) -> Option<Record> {
         let (reference, rest) = self.parts();
-        codec::decode(std::str::from_utf8(reference).ok()?.into(), rest)
+        decoder.decode(std::str::from_utf8(reference).ok()?.into(), rest)
     }
 }

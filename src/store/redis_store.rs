@@ -118,7 +118,13 @@ impl RedisStore {
     }
 
     /// Reads whole buckets, and returns how many records in them could not be understood.
-    async fn read(&self, buckets: &[u8], slack: usize, into: &mut Vec<Record>) -> Result<u64, StoreError> {
+    async fn read(
+        &self,
+        buckets: &[u8],
+        slack: usize,
+        decoder: &mut codec::Decoder,
+        into: &mut Vec<Record>,
+    ) -> Result<u64, StoreError> {
         let mut pipeline = Pipeline::with_capacity(buckets.len());
         for &bucket in buckets {
             pipeline.cmd("HGETALL").arg(self.keys.bucket(bucket));
@@ -127,7 +133,7 @@ impl RedisStore {
         let mut unreadable = 0;
         for (field, value) in hashes.into_iter().flatten() {
             let record =
-                String::from_utf8(field).ok().and_then(|f| codec::decode(f.into_boxed_str(), &value));
+                String::from_utf8(field).ok().and_then(|f| decoder.decode(f.into_boxed_str(), &value));
             match record {
                 Some(record) => {
                     self.longest_granted.fetch_max(record.granted_s, Ordering::Relaxed);
@@ -215,7 +221,7 @@ impl Store for RedisStore {
         let total: u64 = lengths.iter().sum();
         let mut records = Vec::with_capacity(usize::try_from(total).unwrap_or(0));
 
-        let mut unreadable = 0;
+        let (mut unreadable, mut decoder) = (0, codec::Decoder::default());
         let mut chunk = Vec::new();
         let mut chunk_total = 0;
         let buckets = (0..=u8::MAX).zip(lengths).filter(|(_, length)| *length > 0);
@@ -223,13 +229,13 @@ impl Store for RedisStore {
             chunk.push(bucket);
             chunk_total += length;
             if chunk_total >= READ_AT_ONCE {
-                unreadable += self.read(&chunk, slack_for(chunk_total), &mut records).await?;
+                unreadable += self.read(&chunk, slack_for(chunk_total), &mut decoder, &mut records).await?;
                 chunk.clear();
                 chunk_total = 0;
             }
         }
         if !chunk.is_empty() {
-            unreadable += self.read(&chunk, slack_for(chunk_total), &mut records).await?;
+            unreadable += self.read(&chunk, slack_for(chunk_total), &mut decoder, &mut records).await?;
         }
         if unreadable > 0 {
             tracing::warn!(

@@ -9,7 +9,11 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::{MemoryStore, codec, testing::RedisServer};
-use crate::ports::{Change, Record, Store};
+use crate::ports::{Change, EarlierBinding, MoreOfRecord, Record, RefusalRecord, Store};
+
+fn decode(reference: Box<str>, bytes: &[u8]) -> Option<Record> {
+    codec::Decoder::default().decode(reference, bytes)
+}
 
 pub(super) fn record(reference: &str, cseq: u32) -> Record {
     Record {
@@ -18,7 +22,22 @@ pub(super) fn record(reference: &str, cseq: u32) -> Record {
         aor: format!("user-{reference}@sip.example.com").into(),
         expires_at_ms: 1_790_000_000_000 + u64::from(cseq),
         granted_s: 600,
+        edge_port: "edge.example:5060".into(),
+        more: None,
     }
+}
+
+fn more() -> MoreOfRecord {
+    let refusal = RefusalRecord {
+        unknown_account: true,
+        aor: "a@b".into(),
+        username: "a".into(),
+        until_ms: u64::MAX,
+        since_ms: 1,
+        times: 3,
+    };
+    let earlier = EarlierBinding { aor: "a@c".into(), edge_port: "e:1".into(), expires_at_ms: 7 };
+    MoreOfRecord { refusal: Some(refusal), earlier: vec![earlier] }
 }
 
 pub(super) fn put(reference: &str, cseq: u32) -> Change {
@@ -145,13 +164,15 @@ async fn any_text_is_a_ref(store: &impl Store) {
 }
 
 async fn extreme_values_survive(store: &impl Store) {
-    let low = Record { reference: "low".into(), cseq: 0, aor: "".into(), expires_at_ms: 0, granted_s: 0 };
+    let low = Record { reference: "low".into(), ..Record::default() };
     let high = Record {
         reference: "high".into(),
         cseq: (1 << 31) - 1,
         aor: "ü@[2001:db8::1]".into(),
         expires_at_ms: u64::MAX,
         granted_s: u32::MAX,
+        edge_port: "[2001:db8::2]:65535".into(),
+        more: Some(Box::new(more())),
     };
     store.apply(vec![Change::Put(low.clone()), Change::Put(high.clone())]).await.unwrap();
     let all = contents(store).await;
@@ -216,48 +237,59 @@ async fn nothing_is_lost_while_nothing_happens(store: &impl Store) {
 
 #[test]
 fn the_encoding_stays_as_it_was_first_written() {
-    let record =
-        Record { reference: "t".into(), cseq: 300, aor: "u@h".into(), expires_at_ms: 128, granted_s: 60 };
+    let first = Record {
+        reference: "t".into(),
+        cseq: 300,
+        aor: "u@h".into(),
+        expires_at_ms: 128,
+        granted_s: 60,
+        ..Record::default()
+    };
     // Version 1; each number 7 bits at a time, lowest first; the text after its length.
-    let bytes = [1, 0xac, 2, 0x80, 1, 60, 3, b'u', b'@', b'h'];
-    assert_eq!(codec::encode(&record, Vec::new()).unwrap(), bytes);
-    assert_eq!(codec::decode("t".into(), &bytes), Some(record));
+    let v1 = [1, 0xac, 2, 0x80, 1, 60, 3, b'u', b'@', b'h'];
+    assert_eq!(decode("t".into(), &v1), Some(first.clone()), "an upgrade loses what was kept");
+    let second = Record { edge_port: "e:1".into(), ..first };
+    let v2 = [2, 0xac, 2, 0x80, 1, 60, 3, b'u', b'@', b'h', 3, b'e', b':', b'1', 0];
+    assert_eq!(codec::encode(&second, Vec::new()).unwrap(), v2);
+    assert_eq!(decode("t".into(), &v2), Some(second));
 }
 
 #[test]
 fn what_is_no_record_is_refused() {
     let good = codec::encode(&record("t", 1), Vec::new()).unwrap();
     for end in 0..good.len() {
-        assert_eq!(codec::decode("t".into(), &good[..end]), None, "cut at {end}");
+        assert_eq!(decode("t".into(), &good[..end]), None, "cut at {end}");
     }
     let longer = [&*good, &[0]].concat();
-    assert_eq!(codec::decode("t".into(), &longer), None);
+    assert_eq!(decode("t".into(), &longer), None);
     let mut later = good.clone();
-    later[0] = 2;
-    assert_eq!(codec::decode("t".into(), &later), None);
-    assert_eq!(codec::decode("".into(), &good), None);
+    later[0] = 3;
+    assert_eq!(decode("t".into(), &later), None);
+    assert_eq!(decode("".into(), &good), None);
     let too_high = codec::encode(&record("t", 1 << 31), Vec::new()).unwrap();
-    assert_eq!(codec::decode("t".into(), &too_high), None);
+    assert_eq!(decode("t".into(), &too_high), None);
 }
 
 proptest! {
     #[test]
     fn the_encoding_gives_back_what_it_got(
-        reference in ".+", cseq in 0u32..1 << 31, aor in ".*", expires_at_ms: u64, granted_s: u32,
+        reference in ".+", cseq in 0u32..1 << 31, aor in ".*", expires_at_ms: u64, granted_s: u32, edge in ".*", refused: bool,
     ) {
-        let record = Record { reference: reference.into(), cseq, aor: aor.into(), expires_at_ms, granted_s };
+        let (reference, aor, edge_port) = (reference.into(), aor.into(), edge.into());
+        let more = refused.then(|| Box::new(more()));
+        let record = Record { reference, cseq, aor, expires_at_ms, granted_s, edge_port, more };
         let bytes = codec::encode(&record, Vec::new()).unwrap();
-        prop_assert_eq!(codec::decode(record.reference.clone(), &bytes), Some(record));
+        prop_assert_eq!(decode(record.reference.clone(), &bytes), Some(record));
     }
 
     #[test]
     fn no_bytes_make_the_decoder_panic(mut bytes: Vec<u8>) {
-        let any = codec::decode("t".into(), &bytes);
+        let any = decode("t".into(), &bytes);
         if let Some(first) = bytes.first_mut() {
-            *first = 1;
+            *first = 2;
         }
-        let first_version = codec::decode("t".into(), &bytes);
-        for record in [any, first_version].into_iter().flatten() {
+        let this_version = decode("t".into(), &bytes);
+        for record in [any, this_version].into_iter().flatten() {
             prop_assert!(record.cseq < 1 << 31);
         }
     }

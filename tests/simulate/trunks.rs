@@ -92,6 +92,7 @@ impl Catalogue {
             uris: Vec::new(),
             credentials: None,
             problem: None,
+            updated_at_s: 0,
         };
         for _ in 0..count {
             let uri = self.draw_uri(hosts, rng);

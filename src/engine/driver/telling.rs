@@ -3,7 +3,7 @@
 
 use tokio::time::{Duration, Instant};
 
-use crate::engine::{Engine, Transition, view::Counts};
+use crate::engine::{Engine, Transition, notice::Notice, view::Counts};
 
 /// Lines in each [`WINDOW`]; what comes beyond is counted, and told one by one at debug level only.
 const LINES: u32 = 100;
@@ -29,6 +29,9 @@ impl Telling {
         if Instant::now() >= self.until {
             self.sum_up();
             (self.until, self.lines) = (Instant::now() + WINDOW, 0);
+        }
+        for notice in engine.take_notices() {
+            log(&notice);
         }
         for transition in transitions {
             if self.lines < LINES {
@@ -62,6 +65,41 @@ impl Telling {
                 "more registrations changed their state than are told one by one"
             );
         }
+    }
+}
+
+/// One line for each change of what many trunks share.
+fn log(notice: &Notice) {
+    let seconds = |ms: &u64| ms / 1_000;
+    match notice {
+        Notice::RegistrarDown { registrar, message } => tracing::warn!(
+            registrar,
+            reason = message,
+            "registrar is down: it fails for several trunks in a row; one trunk probes it every 5 to 10 s, the others wait"
+        ),
+        Notice::RegistrarBack { registrar, after_ms } => {
+            tracing::info!(registrar, down_for_seconds = seconds(after_ms), "registrar responds again");
+        }
+        Notice::EdgePortDown { edge_port, message } => tracing::warn!(
+            edge_port,
+            reason = message,
+            "EdgePort is down: no registrar is heard through it; check that it runs, and its address in edgePorts"
+        ),
+        Notice::EdgePortBack { edge_port, after_ms } => {
+            tracing::info!(edge_port, down_for_seconds = seconds(after_ms), "EdgePort responds again");
+        }
+        Notice::RequesterDown { message } => {
+            tracing::warn!(reason = message, "Requester fails: registrations wait until it responds again");
+        }
+        Notice::RequesterBack { after_ms } => {
+            tracing::info!(failed_for_seconds = seconds(after_ms), "Requester responds again");
+        }
+        Notice::OptionTagsDropped { reference, registrar, tags } => tracing::info!(
+            trunk = reference,
+            registrar,
+            option_tags = tags.join(", "),
+            "registrar answered 400 to these option tags and accepts REGISTER without them: they are left out for this trunk"
+        ),
     }
 }
 

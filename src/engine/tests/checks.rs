@@ -4,7 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use super::sim::Sent;
 use crate::{
-    engine::{Engine, EngineSettings, view::Counts},
+    engine::{
+        Engine, EngineSettings,
+        view::{Counts, TrunkState},
+    },
     ports::{Reply, SendError},
     registration::{Purpose, time::Now},
 };
@@ -15,6 +18,8 @@ pub struct Checks {
     rate: Option<f64>,
     max_in_flight: u32,
     in_flight: HashSet<String>,
+    /// When the settings changed last.
+    reconfigured_at: u64,
     /// Highest CSeq that may have been used, by Call-ID.
     cseq: HashMap<String, u32>,
     /// The last From tag, by Call-ID.
@@ -43,6 +48,7 @@ impl Checks {
             rate: settings.rate_per_registrar,
             max_in_flight: settings.max_in_flight,
             in_flight: HashSet::new(),
+            reconfigured_at: 0,
             cseq: HashMap::new(),
             tags: HashMap::new(),
             budgets: HashMap::new(),
@@ -67,11 +73,8 @@ impl Checks {
         }
         assert!(engine.in_flight() <= self.max_in_flight, "{} in flight", engine.in_flight());
         if !engine.way.is_open() {
-            assert!(
-                engine.in_flight() <= engine.way.limit().max(1),
-                "above the bound: {}",
-                engine.in_flight()
-            );
+            let (active, limit) = engine.way.active();
+            assert!(active <= limit.max(1), "above the bound: {active}");
         }
         self.within_the_budget(sent);
         let held = self.holds.get(&sent.host).copied().unwrap_or(0);
@@ -135,6 +138,7 @@ impl Checks {
         if let (Some(200), Some(granted)) = (reply.code, reply.contact_expires)
             && sent.expires > 0
             && self.edits.get(&sent.trunk).is_none_or(|edit| *edit < sent.at)
+            && (self.reconfigured_at == 0 || sent.at > self.reconfigured_at)
         {
             let granted = u64::try_from(granted).unwrap() * 1_000;
             let lead = self.interval_ms.max(5_000).min(granted / 2);
@@ -155,7 +159,9 @@ impl Checks {
         self.early.clear();
     }
 
-    pub fn reconfigured(&mut self, settings: &EngineSettings) {
+    pub fn reconfigured(&mut self, settings: &EngineSettings, at: u64) {
+        // What is in flight may be bound through an EdgePort that is no longer there.
+        self.reconfigured_at = at;
         self.interval_ms = settings.registration.interval_ms;
         self.max_in_flight = settings.max_in_flight;
         if self.rate != settings.rate_per_registrar {
@@ -170,9 +176,9 @@ impl Checks {
         self.reconfigured_budgets(settings);
         self.in_flight.clear();
         self.holds.clear();
-        self.rejected.clear();
         self.leaves.clear();
         if !complete {
+            self.rejected.clear();
             self.early.clear();
         }
     }
@@ -184,7 +190,7 @@ impl Checks {
 
     /// The engine as a whole, after each step.
     pub fn step(&mut self, engine: &Engine, now: Now) {
-        assert_eq!(engine.flights.len(), engine.in_flight() as usize);
+        assert_eq!(engine.flights.iter().count(), engine.in_flight() as usize);
         // Thousands are counted now and then only.
         self.steps += 1;
         if !self.steps.is_multiple_of(1 + engine.fleet.len() / 50) {
@@ -197,8 +203,11 @@ impl Checks {
         for (number, slot) in engine.fleet.iter() {
             let leaving = slot.registration.is_leaving();
             let state = match slot.registration.state(now.at) {
-                state if leaving || !slot.invalid => state,
-                _ => crate::engine::view::TrunkState::Invalid,
+                state if leaving => state,
+                _ if slot.invalid => TrunkState::Invalid,
+                TrunkState::Registered if slot.blocked() => TrunkState::AtRisk,
+                TrunkState::Pending if slot.blocked() => TrunkState::Failing,
+                state => state,
             };
             *counts.of_mut(state) += 1;
             assert_eq!(state.is_trouble(), troubled.contains(&number), "{:?} is in trouble", slot.trunk);

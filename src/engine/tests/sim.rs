@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, BinaryHeap, HashMap, HashSet},
 };
 
-use rand::{SeedableRng, rngs::SmallRng};
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 use super::{
     checks::Checks,
@@ -16,10 +16,13 @@ use crate::{
     config::EdgePort,
     engine::{
         Engine, EngineSettings, Send, Ticket,
+        notice::Notice,
         sync::SyncReport,
         view::{TrunkState, TrunkView},
     },
-    ports::{Change, Record, Reply, SendError, SourceError, TrunkItem},
+    ports::{
+        Change, Hop, Link, Local, LocalKind, Record, Register, Reply, SendError, SourceError, TrunkItem,
+    },
     registration::{
         Purpose, Settings,
         identity::RegistryId,
@@ -80,6 +83,14 @@ pub struct Sent {
     pub answered_at: u64,
 }
 
+/// A call under way, and what will come of it.
+struct Open {
+    number: u64,
+    answer: Result<Reply, SendError>,
+    sent: Sent,
+    request: Register,
+}
+
 /// See the module.
 pub struct Sim {
     pub engine: Engine,
@@ -91,6 +102,8 @@ pub struct Sim {
     pub trunks: BTreeMap<String, Item>,
     pub registrars: HashMap<String, Registrar>,
     pub way: Way,
+    /// The Requester is ours, in direct mode: it says how much it takes and whom it asked.
+    pub ours: bool,
     pub dead_edges: HashSet<String>,
     pub api_up: bool,
     pub store_up: bool,
@@ -99,10 +112,13 @@ pub struct Sim {
     undo: Vec<(Box<str>, Option<Record>)>,
     pub log: Vec<Sent>,
     pub wakeups: u64,
+    pub notices: Vec<Notice>,
     pub checks: Checks,
     pub last_sync: SyncReport,
-    pending: BinaryHeap<Reverse<(u64, Ticket)>>,
-    answers: HashMap<Ticket, (Result<Reply, SendError>, Sent)>,
+    /// When each answer comes, by ticket and number: a ticket is used again.
+    pending: BinaryHeap<Reverse<(u64, Ticket, u64)>>,
+    answers: HashMap<Ticket, Open>,
+    calls: u64,
     next_sync: u64,
     /// Edited since the last complete sync.
     edited: HashSet<String>,
@@ -139,6 +155,7 @@ impl Sim {
             trunks: BTreeMap::new(),
             registrars: HashMap::new(),
             way: Way::Up,
+            ours: false,
             dead_edges: HashSet::new(),
             api_up: true,
             store_up: true,
@@ -146,9 +163,11 @@ impl Sim {
             undo: Vec::new(),
             log: Vec::new(),
             wakeups: 0,
+            notices: Vec::new(),
             last_sync: SyncReport::default(),
             pending: BinaryHeap::new(),
             answers: HashMap::new(),
+            calls: 0,
             next_sync: 0,
             edited: HashSet::new(),
             revision: 0,
@@ -162,6 +181,15 @@ impl Sim {
         let mut sim = Self::new(settings(1, Some(20.0)), 1);
         trunks.iter().for_each(|trunk| sim.put(trunk));
         sim
+    }
+
+    /// With a Requester of our own, which says that it takes many at a time.
+    pub fn with_ours(mut self) -> Self {
+        self.ours = true;
+        let link = Link { capacity: Some(4_096), ..Link::default() };
+        let now = self.now();
+        self.engine.requester_link_changed(link, now);
+        self
     }
 
     pub fn now(&self) -> Now {
@@ -188,6 +216,33 @@ impl Sim {
 
     pub fn policy(&mut self, host: &str, policy: Policy) {
         self.registrar(host).policy = policy;
+        self.retransmit();
+    }
+
+    /// The Requester sends again every four seconds what was not answered (Timer E): what is answered from now on comes
+    /// back by then.
+    pub fn retransmit(&mut self) {
+        if self.way != Way::Up {
+            return;
+        }
+        let mut tickets: Vec<Ticket> = self.answers.keys().copied().collect();
+        tickets.sort_unstable();
+        for ticket in tickets {
+            let Some(open) = self.answers.get_mut(&ticket) else { continue };
+            let silent = matches!(&open.answer, Ok(reply) if reply.code == Some(408));
+            if !silent || self.dead_edges.contains(&open.sent.edge) {
+                continue;
+            }
+            let again = self.t + self.rng.random_range(0..4_000);
+            let registrar = self.registrars.entry(open.sent.host.clone()).or_default();
+            let (reply, took) = registrar.answer(&open.request, again, &mut self.rng);
+            if reply.code != Some(408) && again + took < open.sent.answered_at {
+                open.sent.answered_at = again + took;
+                open.sent.code = reply.code;
+                open.answer = Ok(reply);
+                self.pending.push(Reverse((again + took, ticket, open.number)));
+            }
+        }
     }
 
     pub fn registrar(&mut self, host: &str) -> &mut Registrar {
@@ -231,16 +286,18 @@ impl Sim {
                 assert!(moment > now.at, "it would spin: {moment:?} at {:?}", now.at);
                 moment.0.saturating_sub(ORIGIN)
             });
-            let answer = self.pending.peek().map(|Reverse((at, _))| *at);
+            let answer = self.pending.peek().map(|Reverse((at, _, _))| *at);
             let next =
                 [wakeup, answer, Some(self.next_sync), Some(until)].into_iter().flatten().min().unwrap();
             self.wakeups += u64::from(wakeup == Some(next));
             self.t = next;
-            while let Some(Reverse((at, ticket))) = self.pending.peek().copied()
+            while let Some(Reverse((at, ticket, number))) = self.pending.peek().copied()
                 && at <= self.t
             {
                 self.pending.pop();
-                self.deliver(ticket);
+                if self.answers.get(&ticket).is_some_and(|open| open.number == number) {
+                    self.deliver(ticket);
+                }
             }
             if self.t >= until {
                 self.pump();
@@ -250,7 +307,7 @@ impl Sim {
     }
 
     fn deliver(&mut self, ticket: Ticket) {
-        let (answer, sent) = self.answers.remove(&ticket).unwrap();
+        let Open { answer, sent, .. } = self.answers.remove(&ticket).unwrap();
         self.checks.answered(&sent, &answer, self.t);
         let now = self.now();
         self.engine.answered(ticket, &answer, now);
@@ -263,6 +320,7 @@ impl Sim {
             self.carry(send);
         }
         self.engine.take_transitions();
+        self.notices.extend(self.engine.take_notices());
         if self.store_up {
             let now = self.now();
             for change in self.engine.take_changes(usize::MAX, now) {
@@ -289,8 +347,12 @@ impl Sim {
             let registrar = self.registrars.entry(host.clone()).or_default();
             registrar.answer(request, self.t, &mut self.rng)
         };
-        let (answer, at) = self.way.carry(outcome, self.t, send.deadline_ms);
-        let flight = &self.engine.flights[send.ticket];
+        let (mut reply, took) = outcome;
+        if self.ours && reply.code == Some(408) && took == SILENCE {
+            reply.local = Some(Local { kind: LocalKind::Timeout, at: Some(Hop::Registrar) });
+        }
+        let (answer, at) = self.way.carry((reply, took), self.t, send.deadline_ms);
+        let flight = self.engine.flights.get(send.ticket).unwrap();
         let slot = self.engine.fleet.get(flight.slot).unwrap();
         let sent = Sent {
             at: self.t,
@@ -311,8 +373,10 @@ impl Sim {
         };
         self.checks.sending(&sent, &answer, &self.engine);
         self.log.push(sent.clone());
-        self.answers.insert(send.ticket, (answer, sent));
-        self.pending.push(Reverse((at, send.ticket)));
+        self.calls += 1;
+        let number = self.calls;
+        self.answers.insert(send.ticket, Open { number, answer, sent, request: send.register });
+        self.pending.push(Reverse((at, send.ticket, number)));
     }
 
     /// The process is killed, and started again after `down` milliseconds; the last `lost` writes never arrived.
@@ -339,7 +403,7 @@ impl Sim {
 
     pub fn reconfigure(&mut self, settings: EngineSettings) {
         self.settings = settings.clone();
-        self.checks.reconfigured(&settings);
+        self.checks.reconfigured(&settings, self.t);
         let now = self.now();
         self.engine.reconfigure(settings, now);
         self.pump();

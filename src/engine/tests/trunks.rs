@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     engine::view::TrunkState,
-    registration::Purpose,
+    registration::{EdgeId, Purpose},
     trunk::{HostPort, TrunkProblem},
 };
 
@@ -386,7 +386,7 @@ fn the_silence_of_an_edge_port_that_is_gone_is_not_its_successors() {
     sim.reconfigure(other);
     let first = |sim: &Sim| {
         let of = |n| sim.engine.fleet.get(sim.engine.fleet.find(&format!("t{n:05}")).unwrap()).unwrap();
-        (0..3).filter(|n| sim.engine.edges.choose(&of(*n).trunk.open(), 0, sim.now().at).0 == 0).count()
+        (0..3).filter(|n| sim.engine.edges.choose(&of(*n).trunk.open(), 0, sim.now().at) == EdgeId(1)).count()
     };
     let before = first(&sim);
     assert!(before > 0);

@@ -26,7 +26,7 @@ impl Bench {
         }
         self.at += took_ms;
         for _ in 0..sent {
-            self.way.finished(result, took_ms, Some("down"), self.now(), &mut self.rng);
+            self.way.finished(result, false, took_ms, Some("down"), self.now(), &mut self.rng);
         }
         sent
     }
@@ -64,14 +64,14 @@ fn pressed(bench: &mut Bench, places: u32, period_ms: u64, for_ms: u64) -> (u32,
         }
         let (sent, done) = busy.pop_front().unwrap();
         bench.at = done;
-        bench.way.finished(QUICK, done - sent, None, bench.now(), &mut bench.rng);
+        bench.way.finished(QUICK, false, done - sent, None, bench.now(), &mut bench.rng);
         if bench.at > began + for_ms / 2 {
             most = most.max(bench.way.limit());
         }
     }
     while let Some((sent, done)) = busy.pop_front() {
         bench.at = bench.at.max(done);
-        bench.way.finished(QUICK, bench.at - sent, None, bench.now(), &mut bench.rng);
+        bench.way.finished(QUICK, false, bench.at - sent, None, bench.now(), &mut bench.rng);
     }
     (most, bench.way.limit())
 }
@@ -111,7 +111,7 @@ fn a_bound_that_is_not_used_does_not_grow() {
     for took_ms in std::iter::repeat_n(1, 100).chain(std::iter::repeat_n(500, 100)) {
         bench.way.sent(Moment(bench.at));
         bench.at += took_ms;
-        bench.way.finished(QUICK, took_ms, None, bench.now(), &mut bench.rng);
+        bench.way.finished(QUICK, false, took_ms, None, bench.now(), &mut bench.rng);
     }
     assert_eq!(bench.way.limit(), 4);
 }
@@ -125,7 +125,7 @@ fn a_silent_registrar_does_not_lower_the_bound_where_the_requester_answers_other
         bench.way.sent(Moment(bench.at));
         bench.at += 15_000;
         bench.round(QUICK, 10);
-        bench.way.finished(DEADLINE, 15_010, None, bench.now(), &mut bench.rng);
+        bench.way.finished(DEADLINE, false, 15_010, None, bench.now(), &mut bench.rng);
     }
     assert!(bench.way.limit() >= before);
     // Here the others wait as well.
@@ -133,7 +133,7 @@ fn a_silent_registrar_does_not_lower_the_bound_where_the_requester_answers_other
     bench.way.sent(Moment(bench.at));
     bench.at += 15_000;
     bench.round(QUICK, 9_000);
-    bench.way.finished(DEADLINE, 24_000, None, bench.now(), &mut bench.rng);
+    bench.way.finished(DEADLINE, false, 24_000, None, bench.now(), &mut bench.rng);
     assert_eq!(bench.way.limit(), before / 2);
 }
 
@@ -178,7 +178,7 @@ fn an_answer_that_is_later_than_the_least_but_prompt_shows_who_is_silent() {
     bench.way.sent(Moment(bench.at));
     bench.at += 15_000;
     bench.round(QUICK, 300);
-    bench.way.finished(DEADLINE, 15_300, None, bench.now(), &mut bench.rng);
+    bench.way.finished(DEADLINE, false, 15_300, None, bench.now(), &mut bench.rng);
     assert_eq!(bench.way.limit(), before);
 }
 
@@ -217,7 +217,8 @@ fn an_unavailable_requester_is_probed_by_one_request_at_a_time() {
     assert!(pauses[11] >= 2_500, "{pauses:?}");
     bench.at = bench.way.opens_at().unwrap().0;
     bench.way.sent(Moment(bench.at));
-    assert!(bench.way.finished(QUICK, 5, None, bench.now(), &mut bench.rng), "not reported as recovered");
+    let change = bench.way.finished(QUICK, false, 5, None, bench.now(), &mut bench.rng);
+    assert!(change.is_some(), "not reported as recovered");
     assert!(!bench.way.is_open());
     assert!(bench.way.limit() <= 5, "a burst after the outage: {}", bench.way.limit());
 }
@@ -257,14 +258,14 @@ fn one_refusal_stops_nobody_many_in_a_row_do() {
     let mut bench = Bench::new(100);
     for _ in 0..20 {
         bench.way.sent(Moment(bench.at));
-        bench.way.finished(CallResult::Refused, 1, Some("no"), bench.now(), &mut bench.rng);
+        bench.way.finished(CallResult::Refused, false, 1, Some("no"), bench.now(), &mut bench.rng);
         bench.way.sent(Moment(bench.at));
-        bench.way.finished(QUICK, 1, None, bench.now(), &mut bench.rng);
+        bench.way.finished(QUICK, false, 1, None, bench.now(), &mut bench.rng);
     }
     assert!(!bench.way.is_open());
     for _ in 0..5 {
         bench.way.sent(Moment(bench.at));
-        bench.way.finished(CallResult::Refused, 1, Some("no"), bench.now(), &mut bench.rng);
+        bench.way.finished(CallResult::Refused, false, 1, Some("no"), bench.now(), &mut bench.rng);
     }
     assert!(bench.way.is_open());
     assert_eq!(bench.way.health().message.as_deref(), Some("no"));
@@ -293,7 +294,7 @@ fn after_an_outage_the_bound_starts_small_whatever_was_being_measured_before() {
         pressed(&mut bench, 5_000, 150, 150 * periods);
         assert!(bench.way.limit() > 64, "{}", bench.way.limit());
         bench.way.sent(Moment(bench.at));
-        bench.way.finished(CallResult::Unavailable, 0, None, bench.now(), &mut bench.rng);
+        bench.way.finished(CallResult::Unavailable, false, 0, None, bench.now(), &mut bench.rng);
         bench.at += 10_000;
         for _ in 0..8 {
             bench.round(QUICK, 150);

@@ -58,7 +58,7 @@ fn a_change_while_in_flight_is_sent_afterwards() {
     let mut bench = Bench::new(1, 1);
     let attempt = bench.attempt();
     let now = bench.now();
-    bench.registration.changed(|_| None, now.at);
+    bench.registration.changed(|_| None, false, now.at);
     assert_eq!(bench.registration.due(), Moment::NEVER, "two in flight");
     bench.answer(&attempt, ok(600));
     assert_eq!((bench.wait_of_next(), bench.registration.class()), (0, Class::Refresh));
@@ -106,14 +106,19 @@ fn a_resumed_registration_is_not_sent_before_its_time() {
         expires_at: now.plus(left),
         granted_s: NonZeroU32::new(600).unwrap(),
         position: 0,
+        edge: EdgeId(0),
     };
     let valid = Registration::resume(77, Some((binding(400_000), 0)), &settings, now, &mut rng);
     between(valid.due().since(now), 280_000, 340_000);
     assert_eq!((valid.state(now), valid.cseq()), (TrunkState::Registered, 77));
     let near = Registration::resume(77, Some((binding(20_000), 0)), &settings, now, &mut rng);
     assert_eq!(near.due(), now);
-    let lapsed =
-        Binding { expires_at: now.minus(5_000), granted_s: NonZeroU32::new(600).unwrap(), position: 0 };
+    let lapsed = Binding {
+        expires_at: now.minus(5_000),
+        granted_s: NonZeroU32::new(600).unwrap(),
+        position: 0,
+        edge: EdgeId(0),
+    };
     let lapsed = Registration::resume(77, Some((lapsed, 0)), &settings, now, &mut rng);
     assert_eq!((lapsed.due(), lapsed.class()), (now.minus(5_000), Class::Retry));
 }

@@ -37,7 +37,7 @@ fn changed_credentials_are_tried_at_once() {
     let mut bench = Bench::new(1, 1);
     bench.round(403, 0);
     let now = bench.now();
-    bench.registration.changed(|_| None, now.at);
+    bench.registration.changed(|_| None, false, now.at);
     assert_eq!(bench.wait_of_next(), 0);
     bench.round(403, 0);
     between(bench.wait_of_next(), 300_000, 330_000);
@@ -45,7 +45,7 @@ fn changed_credentials_are_tried_at_once() {
 
 #[test]
 fn a_failed_target_gives_way_at_once_while_one_is_untried() {
-    for code in [500, 501, 503, 480, 600, 606, 400, 405, 433, 489] {
+    for code in [500, 501, 503, 480, 600, 606, 402, 405, 433, 489] {
         let mut bench = Bench::new(3, 1);
         let mut tried = Vec::new();
         for _ in 0..3 {
@@ -134,7 +134,8 @@ fn a_request_of_unknown_outcome_may_have_shortened_the_binding_that_it_was_to_re
     let resumed = |position| {
         let mut bench = Bench::new(2, 1);
         let expires_at = Moment(START + 70_000_000);
-        let binding = Binding { expires_at, granted_s: NonZeroU32::new(76_800).unwrap(), position };
+        let binding =
+            Binding { expires_at, granted_s: NonZeroU32::new(76_800).unwrap(), position, edge: EdgeId(0) };
         let (settings, now) = (bench.settings.clone(), Moment(START));
         bench.registration =
             Registration::resume(7, Some((binding, position)), &settings, now, &mut bench.rng);

@@ -141,11 +141,11 @@ fn what_may_be_bound_moves_with_the_uris_of_the_trunk() {
         bench.registration.presume(position, Positions::from_iter([position]));
     }
     let now = bench.now();
-    bench.registration.changed(|position| [Some(1), None, Some(0)][usize::from(position)], now.at);
+    bench.registration.changed(|position| [Some(1), None, Some(0)][usize::from(position)], false, now.at);
     assert_eq!(bench.registration.maybe_bound().iter().collect::<Vec<_>>(), [0, 1]);
     // The one that has gone is another registration's to remove.
     let lost = Positions::from_iter([1]);
-    let mut removal = Registration::removal(lost, 7, now.at);
+    let mut removal = Registration::removal(lost, Vec::new(), 7, now.at);
     assert!(removal.is_leaving() && !removal.give_up_leaving(now.at));
     assert_eq!((removal.ranks().0, removal.due()), (UriChoice::Position(1), now.at));
     assert!(removal.withdraw(lost, now.at), "what another one has taken over is removed");
@@ -203,4 +203,25 @@ fn a_removal_is_never_too_brief() {
         assert_eq!((attempt.expires, effect.finished), (0, finished));
         assert!(finished || bench.wait_of_next() >= 1_000);
     }
+}
+
+#[test]
+fn f3_a_removal_goes_through_the_edge_port_that_the_binding_was_made_through() {
+    let mut bench = Bench::new(1, 3).registered(600);
+    // Another EdgePort takes over, and the first one's Contact is still bound.
+    bench.at += 100_000;
+    bench.registration.refresh_now(bench.now().at);
+    let attempt = bench.attempt();
+    bench.answer(&attempt, reply(503));
+    let attempt = bench.attempt();
+    assert_ne!(attempt.edge, 0);
+    bench.answer(&attempt, ok(600));
+    let now = bench.now();
+    bench.registration.leave(now);
+    let first = bench.attempt();
+    assert_eq!(first.bound_edge, Some(EdgeId(attempt.edge.into())));
+    assert!(!bench.answer(&first, reply(200)).finished, "the binding of before is left");
+    let second = bench.attempt();
+    assert_eq!((second.purpose, second.bound_edge), (Purpose::Leave, Some(EdgeId(0))));
+    assert!(bench.answer(&second, reply(200)).finished);
 }

@@ -32,8 +32,12 @@ fn a_backup_holds_until_a_probe_finds_the_preferred_one_well() {
 fn a_backup_found_after_a_restart_is_left_again_too() {
     let mut bench = Bench::new(2, 1);
     let now = Moment(START);
-    let binding =
-        Binding { expires_at: now.plus(400_000), granted_s: NonZeroU32::new(600).unwrap(), position: 1 };
+    let binding = Binding {
+        expires_at: now.plus(400_000),
+        granted_s: NonZeroU32::new(600).unwrap(),
+        position: 1,
+        edge: EdgeId(0),
+    };
     let settings = bench.settings.clone();
     bench.registration = Registration::resume(7, Some((binding, 1)), &settings, now, &mut bench.rng);
     let refresh = bench.attempt();

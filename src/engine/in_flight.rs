@@ -1,0 +1,102 @@
+//! REGISTERs under way, and which of them have lasted so long that their place goes to another.
+
+use std::collections::VecDeque;
+
+use slab::Slab;
+
+use super::{Ticket, packed::UriKey};
+use crate::{
+    registration::{Attempt, EdgeId, time::Moment},
+    trunk::{HostPort, Transport},
+};
+
+/// One REGISTER under way.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub slot: u32,
+    pub attempt: Attempt,
+    pub sent_to: HostPort,
+    pub transport: Transport,
+    pub uri: UriKey,
+    pub registrar: u32,
+    pub edge: EdgeId,
+    pub sent_at: Moment,
+    /// It probes a registrar, or an EdgePort, that is down.
+    pub probes_registrar: bool,
+    pub probes_edge: bool,
+    /// It holds no place any more ([`super::way::Way::stall`]).
+    pub stalled: bool,
+    /// Tells it from an earlier one of the same ticket.
+    pub number: u64,
+}
+
+/// When to look whether a call has stalled.
+#[derive(Clone, Copy, Debug)]
+struct Check {
+    at: Moment,
+    ticket: Ticket,
+    number: u64,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct Flights {
+    all: Slab<Flight>,
+    checks: VecDeque<Check>,
+    last: u64,
+}
+
+impl Flights {
+    /// Takes one that has just been sent, to be checked at `check_at`.
+    pub fn insert(&mut self, flight: Flight, check_at: Moment) -> Ticket {
+        self.last += 1;
+        let number = self.last;
+        let ticket = self.all.insert(Flight { number, ..flight });
+        self.checks.push_back(Check { at: check_at, ticket, number });
+        ticket
+    }
+
+    /// Takes one out that is over.
+    pub fn remove(&mut self, ticket: Ticket) -> Option<Flight> {
+        let flight = self.all.try_remove(ticket);
+        while self.checks.front().is_some_and(|check| self.current(*check).is_none()) {
+            self.checks.pop_front();
+        }
+        flight
+    }
+
+    fn current(&self, check: Check) -> Option<&Flight> {
+        self.all.get(check.ticket).filter(|flight| flight.number == check.number)
+    }
+
+    /// When the next check is due.
+    pub fn next_check(&self) -> Option<Moment> {
+        self.checks.front().map(|check| check.at)
+    }
+
+    /// Checks those whose time has come: `stall` is told when each was sent, and says whether it leaves its place. One that
+    /// does not is checked again after `again_ms`.
+    pub fn check(&mut self, now: Moment, again_ms: u64, mut stall: impl FnMut(Moment) -> bool) {
+        // Each once: those that are to be checked again go to the end.
+        for _ in 0..self.checks.len() {
+            let Some(check) = self.checks.front().copied().filter(|check| check.at <= now) else { return };
+            self.checks.pop_front();
+            let flight = self.all.get_mut(check.ticket).filter(|flight| flight.number == check.number);
+            let Some(flight) = flight.filter(|flight| !flight.stalled) else { continue };
+            flight.stalled = stall(flight.sent_at);
+            if !flight.stalled {
+                self.checks.push_back(Check { at: now.plus(again_ms.max(1)), ..check });
+            }
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Flight> {
+        self.all.iter().map(|(_, flight)| flight)
+    }
+
+    /// One that is under way.
+    #[cfg(test)]
+    pub fn get(&self, ticket: Ticket) -> Option<&Flight> {
+        self.all.get(ticket)
+    }
+}

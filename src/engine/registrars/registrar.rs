@@ -1,0 +1,159 @@
+//! One registrar: who waits for it, and when it may be asked next.
+
+use std::{cmp::Reverse, collections::BinaryHeap};
+
+use super::{Key, Urgency, budget::Budget};
+use crate::{engine::outage::Outage, registration::time::Moment};
+
+/// A waiting trunk: its urgency, its slot, and the stamp that says whether it still waits.
+pub(super) type Waiting = Reverse<(Urgency, u32, u32)>;
+
+/// So long, in milliseconds, and twice the time of its last response, a registrar may take before the next request waits.
+const PATIENCE: u64 = 1_000;
+/// The longest response time that counts for that, in milliseconds.
+const MAX_LATENCY: u64 = 5_000;
+/// Between two requests to a registrar that responds to none of them, in milliseconds: doubled from the first to the second.
+const UNANSWERED_GAP: (u64, u64) = (1_000, 8_000);
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Registrar {
+    pub host: Box<str>,
+    pub queue: BinaryHeap<Waiting>,
+    pub budget: Budget,
+    pub hold_until: Moment,
+    pub used_at: Moment,
+    pub min_expires_s: u32,
+    pub in_flight: u32,
+    pub outage: Outage,
+    /// Why it is down, for a person.
+    pub down_message: Box<str>,
+    /// Since when requests have been under way with no response at all.
+    unanswered_since: Option<Moment>,
+    /// Requests sent since the last response.
+    unanswered: u32,
+    /// It has responded since the start, or since the last outage.
+    answered: bool,
+    latency_ms: u64,
+    /// The last two slots that registered, and when their requests were sent.
+    registered: [Option<(u32, Moment)>; 2],
+    /// The slot that has used it, where there was one alone.
+    only: Option<u32>,
+    several: bool,
+    /// What it stands under among the ready ones, if it does.
+    pub ready_as: Option<Key>,
+    /// When it stands among the blocked ones for, if it does.
+    pub blocked_for: Option<Moment>,
+}
+
+impl Registrar {
+    pub fn new(host: &str, rate: Option<f64>, now: Moment) -> Self {
+        Self {
+            host: host.into(),
+            queue: BinaryHeap::new(),
+            budget: Budget::new(rate, now),
+            hold_until: Moment(0),
+            used_at: Moment(0),
+            min_expires_s: 0,
+            in_flight: 0,
+            outage: Outage::default(),
+            down_message: "".into(),
+            unanswered_since: None,
+            unanswered: 0,
+            answered: false,
+            latency_ms: 0,
+            registered: [None; 2],
+            only: None,
+            several: false,
+            ready_as: None,
+            blocked_for: None,
+        }
+    }
+
+    /// Whether it holds a place without having shown that it responds: at the start with its first request, later when it
+    /// has left requests unanswered for longer than it usually takes.
+    pub fn is_unproven(&self, now: Moment) -> bool {
+        let patience = PATIENCE + 2 * self.latency_ms.min(MAX_LATENCY);
+        let quiet = self.unanswered_since.is_some_and(|since| now.since(since) > patience);
+        self.in_flight > 0 && (!self.answered || quiet)
+    }
+
+    /// When the next request may go, as far as the registrar itself is concerned; `most` probes at a time while it is down.
+    pub fn opens_at(&mut self, rate: Option<f64>, most: u32, now: Moment) -> Moment {
+        let mut at = self.budget.token_at(rate, now).max(self.hold_until).max(self.outage.opens_at(most));
+        if !self.outage.is_down() && self.is_unproven(now) {
+            let gap = UNANSWERED_GAP.0 << self.unanswered.saturating_sub(1).min(3);
+            at = at.max(self.used_at.plus(gap.min(UNANSWERED_GAP.1)));
+        }
+        at
+    }
+
+    /// What the most urgent of those who wait stands under.
+    pub fn key(&self, id: u32, now: Moment) -> Option<Key> {
+        let Reverse(((can_wait, moment, class), _, _)) = *self.queue.peek()?;
+        // Refreshes by their expiry. The others by age, but no registrar twice before each has had its turn.
+        let moment = if can_wait { moment.max(self.used_at) } else { moment };
+        Some(Key { second: self.is_unproven(now), can_wait, moment, class, id })
+    }
+
+    pub fn sent(&mut self, slot: u32, now: Moment) {
+        self.in_flight += 1;
+        self.used_at = now;
+        self.unanswered += 1;
+        self.unanswered_since.get_or_insert(now);
+        match self.only {
+            None if !self.several => self.only = Some(slot),
+            Some(other) if other != slot => (self.only, self.several) = (None, true),
+            _ => {}
+        }
+    }
+
+    /// A request is over, or was not sent after all.
+    pub fn ended(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if self.in_flight == 0 {
+            self.unanswered_since = None;
+        }
+    }
+
+    /// What [`Registrar::sent`] counted did not go out.
+    pub fn not_sent(&mut self) {
+        self.unanswered = self.unanswered.saturating_sub(1);
+        self.ended();
+    }
+
+    /// It responded, whatever it said.
+    pub fn heard(&mut self, took_ms: u64, now: Moment) {
+        self.answered = true;
+        self.unanswered = 0;
+        self.latency_ms = took_ms;
+        self.unanswered_since = (self.in_flight > 0).then_some(now);
+    }
+
+    /// It is down: what it did before says nothing of when it is back.
+    pub fn went_down(&mut self, message: &str) {
+        self.answered = false;
+        self.down_message = message.into();
+    }
+
+    /// A slot has registered, by a request that was sent then.
+    pub fn registered(&mut self, slot: u32, sent_at: Moment) {
+        if self.registered[0].is_some_and(|(last, _)| last != slot) {
+            self.registered[1] = self.registered[0];
+        }
+        let latest =
+            self.registered[0].filter(|(last, _)| *last == slot).map_or(sent_at, |(_, at)| at.max(sent_at));
+        self.registered[0] = Some((slot, latest));
+    }
+
+    /// When the latest request was sent by which another slot registered.
+    pub fn others_registered(&self, slot: u32) -> Option<Moment> {
+        let others = self.registered.iter().flatten().filter(|(other, _)| *other != slot);
+        others.map(|(_, at)| *at).max()
+    }
+
+    /// Whether no other slot has ever used it.
+    pub fn is_only_of(&self, slot: u32) -> bool {
+        self.only == Some(slot)
+    }
+}

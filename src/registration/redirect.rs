@@ -1,0 +1,86 @@
+//! Redirections: all their targets in order, the next one when one fails, never in a circle (RFC 3261 §8.1.3.4).
+
+use super::{
+    Class, MAX_HOPS, Registration, Sent,
+    reply::Hold,
+    schedule,
+    time::{Moment, Now},
+};
+use crate::{
+    ports::RedirectTarget,
+    trunk::{HostPort, Transport},
+};
+
+/// One target of a redirection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Redirect {
+    pub to: RedirectTarget,
+    /// Holds until then.
+    pub until: Moment,
+    /// Holds for the request at hand only.
+    pub once: bool,
+}
+
+impl Registration {
+    /// Follows a redirection to the first of its targets that was not asked yet. Returns whether there is one.
+    pub(super) fn follow(&mut self, from: Sent<'_>, targets: &[(RedirectTarget, Hold)], now: Now) -> bool {
+        let trouble = self.trouble_mut();
+        trouble.hops.push((from.address.clone(), from.transport));
+        let redirects = targets.iter().filter_map(|(to, hold)| redirect(from.transport, to, *hold, now));
+        // Those of the last response first: the others are what is left when all of these fail.
+        let earlier = std::mem::take(&mut trouble.redirects);
+        trouble.redirects = redirects.chain(earlier).collect();
+        self.next_redirect()
+    }
+
+    /// Turns to the next target of the redirections of this round. Returns whether there is one.
+    fn next_redirect(&mut self) -> bool {
+        let trouble = self.trouble_mut();
+        trouble.redirect = None;
+        while !trouble.redirects.is_empty() && trouble.hops.len() <= MAX_HOPS {
+            let next = trouble.redirects.remove(0);
+            let hop = (next.to.address.clone(), next.to.transport.unwrap_or(Transport::Udp));
+            if trouble.hops.contains(&hop) {
+                continue;
+            }
+            trouble.redirect = Some(next);
+            // Another registrar.
+            trouble.ask_s = 0;
+            return true;
+        }
+        false
+    }
+
+    /// The target of a redirection failed: the next one, if there is one, after `pause_ms`. Returns whether there is one.
+    pub(super) fn next_redirect_after(&mut self, from: Sent<'_>, pause_ms: u64, now: Now) -> bool {
+        let Some(trouble) = self.trouble.as_mut().filter(|trouble| trouble.redirect.is_some()) else {
+            return false;
+        };
+        trouble.hops.push((from.address.clone(), from.transport));
+        let found = self.next_redirect();
+        if found {
+            self.class = if self.left(now.at).is_some() { Class::Refresh } else { Class::Retry };
+            self.due = now.at.plus(pause_ms);
+        }
+        found
+    }
+}
+
+/// A target as it is to be asked; `None` where that would leave TLS: `sips:` must not (RFC 3261 §26.2.2).
+fn redirect(from: Transport, to: &RedirectTarget, hold: Hold, now: Now) -> Option<Redirect> {
+    let transport = to.transport.unwrap_or(from);
+    if from.is_secure() && !transport.is_secure() {
+        return None;
+    }
+    // Without a port it is that of the transport, and nobody speaks TLS where UDP is expected.
+    let port = match (to.transport, to.address.port) {
+        (None, port) if port == Transport::Udp.default_port() => transport.default_port(),
+        (_, port) => port,
+    };
+    let to = RedirectTarget { address: HostPort { port, ..to.address.clone() }, transport: Some(transport) };
+    let until = match hold {
+        Hold::Seconds(seconds) => now.at.plus(u64::from(seconds) * schedule::SECOND),
+        Hold::Once | Hold::Lasting => Moment::NEVER,
+    };
+    Some(Redirect { to, until, once: hold == Hold::Once })
+}
