@@ -66,6 +66,9 @@ pub async fn run(bench: &mut Bench, plan: &super::Plan) {
         unit: "",
         reference: Some((reference.expired as f64, "all respond")),
         goal: Some(Goal::AtMost(0.0)),
-        note: String::new(),
+        note: format!(
+            "the least that was left of one is {:.1} s",
+            found.least_left.unwrap_or_default().as_secs_f64()
+        ),
     });
 }
