@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     book::{Flight, Grant},
-    rules::{NEW_ENGINE, SECOND},
+    rules::SECOND,
     world::{State, World},
 };
 
@@ -38,17 +38,13 @@ pub struct Granted {
 /// Reads what is granted: never more than what was asked. `held` is the grant of before, if it is certain.
 pub fn granted(reply: &Reply, asked: u32, held: Option<&Grant>, certain: bool, at: u64) -> Granted {
     let sure = |seconds: Option<u32>| {
-        let seconds = seconds.filter(|seconds| *seconds > 0).map(|seconds| seconds.min(asked).min(MAX_EXPIRES));
+        let seconds =
+            seconds.filter(|seconds| *seconds > 0).map(|seconds| seconds.min(asked).min(MAX_EXPIRES));
         Granted { seconds, most: seconds.unwrap_or(0), unsure: false, border: false }
     };
     if asked == 0 {
         return Granted { seconds: Some(0), most: 0, unsure: false, border: false };
     }
-    let (reply, held) = if NEW_ENGINE {
-        (reply.clone(), held)
-    } else {
-        (Reply { bindings: Vec::new(), ..reply.clone() }, None)
-    };
     if let Some(own) = reply.bindings.iter().find(|binding| binding.own) {
         return sure(own.expires.or(Some(asked)));
     }
@@ -135,7 +131,11 @@ impl State {
         let believed = view.expires_at_ms.unwrap_or(0).saturating_sub(wall);
         let real = self.holders(&glance.call).map(|bound| bound.lapses.saturating_sub(at)).max().unwrap_or(0);
         let Some(call) = self.book.calls.get(&glance.call) else { return };
-        let read = call.grant.as_ref().filter(|_| !call.border).map(|grant| (grant.sent + grant.granted_ms).saturating_sub(at));
+        let read = call
+            .grant
+            .as_ref()
+            .filter(|_| !call.border)
+            .map(|grant| (grant.sent + grant.granted_ms).saturating_sub(at));
         let most = if glance.own { Some(real) } else { read.map(|read| read.max(real)) };
         let Some(most) = most else { return };
         let name = self.book.call_name(&self.catalogue, &glance.call);

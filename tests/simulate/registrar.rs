@@ -8,7 +8,7 @@ use routr_registry::{
     trunk::HostPort,
 };
 
-use crate::{contacts::Listing, field::Field, rules::NEW_ENGINE};
+use crate::{contacts::Listing, field::Field};
 
 /// How a registrar answers.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,10 +121,6 @@ impl Host {
         host.challenges_again = rng.random_bool(0.6);
         let short = host.home == Policy::Grants(300);
         host.listing = Listing::draw(rng, field.is_ours(), short);
-        if !NEW_ENGINE {
-            host.listing = Listing::default();
-            return host;
-        }
         if rng.random_ratio(1, 10) {
             host.home = Policy::RefusesRequire;
             host.policy = host.home.clone();
@@ -156,7 +152,14 @@ impl Host {
 
     /// Takes a request that carries the right password, or needs none, for the Contact that the Requester sends. `None`: it says
     /// nothing.
-    pub fn take(&mut self, request: &Register, contact: &str, cseq: u32, tags: &[String], at: u64) -> Option<Reply> {
+    pub fn take(
+        &mut self,
+        request: &Register,
+        contact: &str,
+        cseq: u32,
+        tags: &[String],
+        at: u64,
+    ) -> Option<Reply> {
         let asked = request.expires;
         let wants_gin =
             tags.iter().enumerate().any(|(bit, tag)| tag == "gin" && request.without_tags & (1 << bit) == 0);
@@ -174,9 +177,10 @@ impl Host {
                 Reply { unsupported, ..code(420) }
             }
             Policy::RefusesRequire if wants_gin => code(400),
-            Policy::AtLeast(_) | Policy::AtLeastUntold(_) | Policy::RefusesTags(_) | Policy::RefusesRequire => {
-                self.bind(request, contact, cseq, asked, at)
-            }
+            Policy::AtLeast(_)
+            | Policy::AtLeastUntold(_)
+            | Policy::RefusesTags(_)
+            | Policy::RefusesRequire => self.bind(request, contact, cseq, asked, at),
             Policy::Moved(number, to, expires) => Reply {
                 targets: vec![RedirectContact {
                     to: RedirectTarget { address: HostPort::new(to, 5060), transport: None },
