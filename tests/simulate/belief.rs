@@ -57,7 +57,8 @@ pub fn granted(reply: &Reply, asked: u32, held: Option<&Grant>, certain: bool, a
         reply.bindings.iter().filter_map(|binding| binding.expires).filter(|seconds| *seconds > 0).collect()
     };
     let Some(least) = listed.iter().copied().min() else { return sure(None) };
-    if !certain {
+    // What is granted in full is no remainder of anything.
+    if !certain && least < asked {
         let most = listed.iter().copied().max().unwrap_or(0).min(asked);
         return Granted { unsure: true, border: true, most, ..sure(Some(least)) };
     }

@@ -310,8 +310,9 @@ impl State {
                     *target.host == **host && *by == run && *sent >= gone && *until + bound > at
                 });
                 let due = since.max(gone).max(began) + bound;
-                let undone =
-                    call.removed.as_ref().is_some_and(|(at, when)| **at == **host && binding.made < *when);
+                // Another EdgePort may have made a binding that nobody confirmed.
+                let undone = !call.unconfirmed
+                    && call.removed.as_ref().is_some_and(|(at, when)| **at == **host && binding.made < *when);
                 if undone {
                     left.push((host.clone(), id.clone(), gone, call.leaves));
                 }
