@@ -177,12 +177,8 @@ impl Engine {
         let (others_registered, alone) = self.registrars.company(flight.registrar, flight.slot);
         let Some(entry) = self.fleet.get_mut(flight.slot) else { return (None, String::new()) };
         let trunk = entry.trunk.open();
-        let plan = Plan {
-            uris: trunk.uris(),
-            edges: self.edges.len(),
-            configured: self.edges.configured(),
-            settings: &self.settings.registration,
-        };
+        let plan =
+            Plan { uris: trunk.uris(), edges: self.edges.len(), settings: &self.settings.registration };
         let position = flight.uri.locate(&trunk).unwrap_or(0);
         let registrar = flight.sent_to.to_string();
         let around = Around {

@@ -155,7 +155,10 @@ impl State {
             Broken::Slandered if refused => Reply { authentication: Some(Authentication::Refused), ..reply },
             Broken::Doubled => {
                 let mut reply = reply;
-                reply.bindings.iter_mut().for_each(|one| one.expires = one.expires.map(|expires| expires * 2));
+                reply
+                    .bindings
+                    .iter_mut()
+                    .for_each(|one| one.expires = one.expires.map(|expires| expires * 2));
                 reply.contact_expires = reply.contact_expires.map(|expires| expires.saturating_mul(2));
                 reply
             }
@@ -164,7 +167,13 @@ impl State {
     }
 
     /// Notes what concerns the trunk alone: how long it may wait for that, and what it cannot know.
-    fn note_own(&mut self, flight: &Flight, answer: &Result<Reply, SendError>, refused: bool, succeeded: bool) {
+    fn note_own(
+        &mut self,
+        flight: &Flight,
+        answer: &Result<Reply, SendError>,
+        refused: bool,
+        succeeded: bool,
+    ) {
         let at = self.now();
         let code = answer.as_ref().ok().and_then(|reply| reply.code);
         let timed_out = timed_out(answer);
@@ -176,7 +185,9 @@ impl State {
             call.silent_from = flight.sent;
         }
         call.timeouts = (if timed_out { before + 1 } else { 0 }, flight.run);
-        let unknown = timed_out || code.is_some_and(|code| code < 200) || matches!(answer, Err(SendError::Unavailable(_)));
+        let unknown = timed_out
+            || code.is_some_and(|code| code < 200)
+            || matches!(answer, Err(SendError::Unavailable(_)));
         call.unconfirmed |= unknown && flight.asked > 0;
         if succeeded && flight.asked > 0 {
             (call.registered, call.unconfirmed) = (true, false);
@@ -223,12 +234,16 @@ impl State {
 
     /// Where the binding that was granted is refreshed in its usual window, it is due at the end of that.
     fn note_due(&mut self, flight: &Flight) {
-        let Some(grant) = self.book.calls.get(&flight.call).and_then(|call| call.grant.clone()) else { return };
-        let own = self.catalogue.calls.get(&flight.call).is_some_and(|call| call.domain == flight.target.host);
+        let Some(grant) = self.book.calls.get(&flight.call).and_then(|call| call.grant.clone()) else {
+            return;
+        };
+        let own =
+            self.catalogue.calls.get(&flight.call).is_some_and(|call| call.domain == flight.target.host);
         if !own || !grant.preferred || flight.asked == 0 {
             return;
         }
-        let interval = self.book.settings.registration.interval_ms.min(self.book.before.registration.interval_ms);
+        let interval =
+            self.book.settings.registration.interval_ms.min(self.book.before.registration.interval_ms);
         let lead = interval.max(5 * SECOND).min(grant.granted_ms / 2);
         let until = grant.sent + grant.granted_ms - lead;
         self.due_by(flight.run, &flight.target.host, &flight.call, until);

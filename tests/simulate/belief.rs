@@ -38,7 +38,8 @@ pub struct Granted {
 /// Reads what is granted: never more than what was asked. `held` is the grant of before, if it is certain.
 pub fn granted(reply: &Reply, asked: u32, held: Option<&Grant>, certain: bool, at: u64) -> Granted {
     let sure = |seconds: Option<u32>| {
-        let seconds = seconds.filter(|seconds| *seconds > 0).map(|seconds| seconds.min(asked).min(MAX_EXPIRES));
+        let seconds =
+            seconds.filter(|seconds| *seconds > 0).map(|seconds| seconds.min(asked).min(MAX_EXPIRES));
         Granted { seconds, most: seconds.unwrap_or(0), unsure: false, border: false }
     };
     if asked == 0 {
@@ -135,7 +136,11 @@ impl State {
         let believed = view.expires_at_ms.unwrap_or(0).saturating_sub(wall);
         let real = self.holders(&glance.call).map(|bound| bound.lapses.saturating_sub(at)).max().unwrap_or(0);
         let Some(call) = self.book.calls.get(&glance.call) else { return };
-        let read = call.grant.as_ref().filter(|_| !call.border).map(|grant| (grant.sent + grant.granted_ms).saturating_sub(at));
+        let read = call
+            .grant
+            .as_ref()
+            .filter(|_| !call.border)
+            .map(|grant| (grant.sent + grant.granted_ms).saturating_sub(at));
         let most = if glance.own { Some(real) } else { read.map(|read| read.max(real)) };
         let Some(most) = most else { return };
         let name = self.book.call_name(&self.catalogue, &glance.call);

@@ -1,7 +1,7 @@
 //! What a registrar's 200 lists: the Contacts that it holds for an address of record, in the ways of the field.
 
 use rand::{RngExt, rngs::SmallRng};
-use routr_registry::ports::{ReportedBinding, Reply};
+use routr_registry::ports::{Reply, ReportedBinding};
 
 use crate::registrar::{Bound, code};
 

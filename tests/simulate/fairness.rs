@@ -6,14 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{
-    book::Run,
-    field::Path,
-    network::Mode,
-    registrar::Policy,
-    rules::SECOND,
-    world::State,
-};
+use crate::{book::Run, field::Path, network::Mode, registrar::Policy, rules::SECOND, world::State};
 
 /// So long may it take, in milliseconds; and a little for what happens at the same moment.
 const WITHIN: u64 = 3 * SECOND + 50;
@@ -170,7 +163,11 @@ impl crate::registrar::Host {
     pub fn is_hindered(&self) -> bool {
         let silent = matches!(
             self.policy,
-            Policy::Silent | Policy::Refuses | Policy::Later(..) | Policy::Code(408 | 500..=599) | Policy::Provisional
+            Policy::Silent
+                | Policy::Refuses
+                | Policy::Later(..)
+                | Policy::Code(408 | 500..=599)
+                | Policy::Provisional
         );
         silent || !self.is_reached()
     }

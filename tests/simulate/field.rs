@@ -61,7 +61,8 @@ impl Field {
             _ => Path::LoopingEdgePorts,
         };
         let crowd = requester != RequesterKind::Java && rng.random_ratio(1, 5);
-        let silent_at_start = if rng.random_bool(0.4) { rng.random_range(1..=if crowd { 30 } else { 3 }) } else { 0 };
+        let silent_at_start =
+            if rng.random_bool(0.4) { rng.random_range(1..=if crowd { 30 } else { 3 }) } else { 0 };
         Some(Self {
             requester,
             path,

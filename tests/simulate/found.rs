@@ -7,8 +7,7 @@ const FOUND: &str = include_str!("found.txt");
 /// What the heading begins with.
 const HEADING: &str = "# in the field";
 
-static PLAIN: LazyLock<Vec<u64>> =
-    LazyLock::new(|| seeds(FOUND.split(HEADING).next().unwrap_or_default()));
+static PLAIN: LazyLock<Vec<u64>> = LazyLock::new(|| seeds(FOUND.split(HEADING).next().unwrap_or_default()));
 
 fn seeds(text: &str) -> Vec<u64> {
     text.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect()

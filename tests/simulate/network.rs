@@ -150,7 +150,8 @@ impl Requester for Phone {
             },
         };
         let mut state = world.lock();
-        let glance = state.book.flights.get(&flight).cloned().and_then(|flight| state.glance(&flight, &answer));
+        let glance =
+            state.book.flights.get(&flight).cloned().and_then(|flight| state.glance(&flight, &answer));
         let answer = state.delivered(flight, answer);
         drop(state);
         if let Some(glance) = glance {

@@ -72,7 +72,8 @@ impl State {
     /// A run begins with what the store gave it, if it gave anything. What the store cannot know of refusals is excused.
     pub fn offers_resumed(&mut self, records: Option<&[Record]>) {
         let at = self.now();
-        let well = self.rules.durable && !self.rules.clock_jumps && self.shelf == Shelf::Up && records.is_some();
+        let well =
+            self.rules.durable && !self.rules.clock_jumps && self.shelf == Shelf::Up && records.is_some();
         let kept_from = self.records.bad_at + if self.records.bad_at > 0 { STORE_PAUSE } else { 0 };
         for (call, book) in &self.book.calls {
             let Some(rejected) = &book.rejected else { continue };
@@ -83,7 +84,9 @@ impl State {
             let edited = self.catalogue.entries.get(&known.reference).is_none_or(|entry| {
                 u64::from(entry.trunk.updated_at_s) * SECOND + SECOND >= EPOCH_MS + refused_from
             });
-            if (!kept || edited) && let Some(trunk) = self.book.trunks.get_mut(&known.reference) {
+            if (!kept || edited)
+                && let Some(trunk) = self.book.trunks.get_mut(&known.reference)
+            {
                 trunk.excuses.push(at);
             }
         }
@@ -100,7 +103,8 @@ impl State {
         self.count("refused passwords offered");
         let name = self.book.call_name(&self.catalogue, &request.call_id);
         let reference = self.reference(&request.call_id);
-        let excuses = self.book.trunk(&reference).excuses.iter().filter(|excuse| **excuse + HOUR > at).count();
+        let excuses =
+            self.book.trunk(&reference).excuses.iter().filter(|excuse| **excuse + HOUR > at).count();
         let offers = self.book.offers.entry((request.call_id.clone(), password)).or_default();
         offers.retain(|offer| offer.at + HOUR > at);
         offers.push(Offer { at, sent, told: false, loops });
@@ -171,7 +175,8 @@ impl State {
             _ => NEW_ENGINE && timed_out && loops(self) && self.can_tell(flight, at),
         };
         let acting = self.book.acting().is_some_and(|(run, _)| run == flight.run);
-        if told && acting
+        if told
+            && acting
             && let Some(offers) = self.book.offers.get_mut(&(flight.call.clone(), password))
         {
             for offer in offers.iter_mut().filter(|offer| offer.sent == flight.sent) {

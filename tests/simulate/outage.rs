@@ -58,7 +58,8 @@ impl State {
     /// A run hears of a response, or of none.
     pub fn outage_told(&mut self, flight: &Flight, answer: &Result<Reply, SendError>, at: u64) {
         let Some(works) = works(answer) else { return };
-        let silent = !works && answer.as_ref().map_or(true, |reply| reply.code == Some(408) || reply.local.is_some());
+        let silent =
+            !works && answer.as_ref().map_or(true, |reply| reply.code == Some(408) || reply.local.is_some());
         let name = flight.edge_port.host.clone();
         let looks_refused = silent && !self.is_direct() && self.may_look_refused(flight, 6 * MINUTE, at);
         let unclear = !self.is_way_proven(at) || looks_refused;
@@ -129,7 +130,8 @@ impl State {
     /// Which registrars a run knows to be down, and whether all its EdgePorts are.
     fn knows_down(&self, hosts: &[Box<str>]) -> bool {
         let Some((_, run)) = self.book.acting() else { return false };
-        let down = |host: &Box<str>| run.outages.hosts.get(host).is_some_and(|host| host.noticed_at.is_some());
+        let down =
+            |host: &Box<str>| run.outages.hosts.get(host).is_some_and(|host| host.noticed_at.is_some());
         let edges = &self.book.settings.edge_ports;
         let edge_down = |edge: &routr_registry::config::EdgePort| {
             run.outages.edges.get(&edge.address.host).is_some_and(|edge| edge.noticed_at.is_some())
@@ -181,7 +183,8 @@ impl State {
     fn probes_take(&self) -> u64 {
         let Some((_, run)) = self.book.acting() else { return 0 };
         let noticed = |failing: &&Failing| failing.noticed_at.is_some();
-        let down = run.outages.hosts.values().chain(run.outages.edges.values()).filter(noticed).count() as u64;
+        let down =
+            run.outages.hosts.values().chain(run.outages.edges.values()).filter(noticed).count() as u64;
         let places = u64::from(self.most_in_flight() / 2).max(1);
         if down * PROBES_EACH <= places {
             return 0;
@@ -233,7 +236,8 @@ impl State {
             let bindings = entry.calls.iter().flat_map(|call| self.holders(call));
             bindings.map(|bound| bound.made).filter(|made| *made > owed.from).min()
         });
-        let in_time = bare.is_none_or(|since| since > owed.from) && first.is_none_or(|made| made <= owed.until);
+        let in_time =
+            bare.is_none_or(|since| since > owed.from) && first.is_none_or(|made| made <= owed.until);
         self.check("back after an outage", in_time || !undisturbed || entry.is_none(), |_| {
             format!("{owed:?}: unregistered since {bare:?}, registered at {first:?} ms")
         });

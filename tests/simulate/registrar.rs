@@ -156,7 +156,14 @@ impl Host {
 
     /// Takes a request that carries the right password, or needs none, for the Contact that the Requester sends. `None`: it says
     /// nothing.
-    pub fn take(&mut self, request: &Register, contact: &str, cseq: u32, tags: &[String], at: u64) -> Option<Reply> {
+    pub fn take(
+        &mut self,
+        request: &Register,
+        contact: &str,
+        cseq: u32,
+        tags: &[String],
+        at: u64,
+    ) -> Option<Reply> {
         let asked = request.expires;
         let wants_gin =
             tags.iter().enumerate().any(|(bit, tag)| tag == "gin" && request.without_tags & (1 << bit) == 0);
@@ -174,9 +181,10 @@ impl Host {
                 Reply { unsupported, ..code(420) }
             }
             Policy::RefusesRequire if wants_gin => code(400),
-            Policy::AtLeast(_) | Policy::AtLeastUntold(_) | Policy::RefusesTags(_) | Policy::RefusesRequire => {
-                self.bind(request, contact, cseq, asked, at)
-            }
+            Policy::AtLeast(_)
+            | Policy::AtLeastUntold(_)
+            | Policy::RefusesTags(_)
+            | Policy::RefusesRequire => self.bind(request, contact, cseq, asked, at),
             Policy::Moved(number, to, expires) => Reply {
                 targets: vec![RedirectContact {
                     to: RedirectTarget { address: HostPort::new(to, 5060), transport: None },

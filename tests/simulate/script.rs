@@ -171,10 +171,8 @@ impl State {
                         targets.insert(0, other);
                     }
                 }
-                let targets = targets
-                    .into_iter()
-                    .map(|to| (to.to_owned(), expires[rng.random_range(0..3)]))
-                    .collect();
+                let targets =
+                    targets.into_iter().map(|to| (to.to_owned(), expires[rng.random_range(0..3)])).collect();
                 let _ = field;
                 Policy::MovedToOneOf([300, 301, 302, 305][rng.random_range(0..4)], targets)
             }

@@ -101,8 +101,7 @@ impl State {
         match field.requester {
             RequesterKind::Ours { .. } => Some(reply),
             RequesterKind::Quiet | RequesterKind::Java => {
-                let mut reply =
-                    Reply { bindings: Vec::new(), authentication: None, local: None, ..reply };
+                let mut reply = Reply { bindings: Vec::new(), authentication: None, local: None, ..reply };
                 reply.targets.truncate(1);
                 if field.requester == RequesterKind::Quiet {
                     reply.cseq = reply.cseq.filter(|_| journey.numbered);
@@ -137,7 +136,9 @@ async fn pass(ms: u64) {
 enum Outcome {
     Response(Reply),
     /// Nothing within the transaction's time; whether an EdgePort was there to see it.
-    Silence { passed_on: bool },
+    Silence {
+        passed_on: bool,
+    },
     Refused,
     Never,
 }
@@ -221,8 +222,11 @@ async fn go(world: &Arc<World>, request: &Register, journey: &Journey) -> Outcom
 async fn refused(world: &Arc<World>, request: &Register, journey: &Journey) -> Option<Reply> {
     let path = world.lock().rules.field.map(|field| field.path);
     if path == Some(Path::Direct) {
-        let kind =
-            if request.transport == Transport::Tls && journey.tells { LocalKind::Tls } else { LocalKind::Transport };
+        let kind = if request.transport == Transport::Tls && journey.tells {
+            LocalKind::Tls
+        } else {
+            LocalKind::Transport
+        };
         return Some(world.lock().made_up(503, kind));
     }
     // The EdgePort's own words.

@@ -149,8 +149,9 @@ impl World {
             state.hosts.insert(format!("r{n}"), host);
         }
         if rules.field.is_some() {
-            for (n, policy) in
-                [Policy::Silent, Policy::Refuses, Policy::Code(503), Policy::Code(500)].into_iter().enumerate()
+            for (n, policy) in [Policy::Silent, Policy::Refuses, Policy::Code(503), Policy::Code(500)]
+                .into_iter()
+                .enumerate()
             {
                 let host = Host::dead(policy, &mut state.rng);
                 state.hosts.insert(format!("d{n}"), host);
