@@ -95,7 +95,10 @@ impl Engine {
     ) {
         let outage = verdict.is_some_and(Verdict::is_outage);
         match origin {
-            Origin::Silence if outage => self.edge_failed(flight, Some(flight.registrar), message, now),
+            // What was sent later and came back through it shows that it works: the registrar is silent.
+            Origin::Silence if outage && self.edges.last_response(flight.edge) < Some(flight.sent_at) => {
+                self.edge_failed(flight, Some(flight.registrar), message, now);
+            }
             Origin::BrokenEdgePort => self.edge_failed(flight, None, message, now),
             _ => {}
         }
