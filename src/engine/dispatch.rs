@@ -21,6 +21,8 @@ use crate::registration::{
 
 /// How long a trunk waits that must not be sent while its predecessor is being removed, in milliseconds.
 const COLLISION_PAUSE: u64 = 500;
+/// A call that still holds its place is checked again after so many milliseconds.
+const STALL_CHECK: u64 = 3_000;
 /// A trunk that goes elsewhere because its registrar is down looks again after so many milliseconds whether it is back.
 const DOWN_PAUSE: u64 = 30_000;
 
@@ -58,7 +60,7 @@ impl Engine {
 
     /// Calls that have lasted too long leave their places to others.
     fn check_stalled(&mut self, now: Moment) {
-        let again = self.way.stalled_after();
+        let again = self.way.stalled_after().max(STALL_CHECK);
         let way = &mut self.way;
         self.flights.check(now, again, |sent_at| way.stall(sent_at));
     }
@@ -243,12 +245,8 @@ impl Engine {
         self.fleet.set_queued(slot, false);
         let entry = self.fleet.get_mut(slot)?;
         let trunk = entry.trunk.open();
-        let plan = Plan {
-            uris: trunk.uris(),
-            edges: self.edges.len(),
-            configured: self.edges.configured(),
-            settings: &self.settings.registration,
-        };
+        let plan =
+            Plan { uris: trunk.uris(), edges: self.edges.len(), settings: &self.settings.registration };
         let uri = trunk.uri(position(&entry.registration.ranks().0, &trunk.order()))?;
         let late_ms = entry.registration.refreshes().then(|| now.at.since(entry.registration.due()));
         let attempt = entry.registration.attempt(min_expires, &plan, now);
@@ -286,13 +284,7 @@ impl Engine {
     fn next_edge(&self, slot: u32, now: Now) -> Option<EdgeId> {
         let entry = self.fleet.get(slot)?;
         let trunk = entry.trunk.open();
-        let plan = Plan {
-            uris: trunk.uris(),
-            edges: self.edges.len(),
-            configured: self.edges.configured(),
-            settings: &self.settings.registration,
-        };
-        let bound = entry.registration.next_bound_edge(&plan);
+        let bound = entry.registration.next_bound_edge();
         Some(bound.unwrap_or_else(|| self.edges.choose(&trunk, entry.registration.ranks().1, now.at)))
     }
 }

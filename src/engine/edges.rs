@@ -114,11 +114,6 @@ impl Edges {
         u8::try_from(self.configured.len()).unwrap_or(u8::MAX)
     }
 
-    /// Those of the configuration.
-    pub fn configured(&self) -> &[EdgeId] {
-        &self.configured
-    }
-
     fn get(&self, id: EdgeId) -> Option<&Edge> {
         self.all.get(usize::from(id.0))
     }
