@@ -117,6 +117,11 @@ impl State {
         if call.flight.is_some() || call.last_sent != glance.cseq || *view.call_id != *glance.call {
             return;
         }
+        let refused = self.book.trunks.get(&glance.reference).is_some_and(|trunk| trunk.refused);
+        if glance.no_refusal && refused {
+            // Another URI's registrar has refused them meanwhile.
+            return;
+        }
         if glance.no_refusal {
             let reason = view.trouble.as_ref().map_or("", |trouble| trouble.reason.as_str());
             let right = reason != "CredentialsRejected" && reason != "UnknownAccount";
@@ -132,6 +137,9 @@ impl State {
         let believed = view.expires_at_ms.unwrap_or(0).saturating_sub(wall);
         let real = self.holders(&glance.call).map(|bound| bound.lapses.saturating_sub(at)).max().unwrap_or(0);
         let Some(call) = self.book.calls.get(&glance.call) else { return };
+        if call.grant.as_ref().is_none_or(|grant| grant.cseq != glance.cseq || grant.sent <= self.forgot_at) {
+            return;
+        }
         let read = call
             .grant
             .as_ref()

@@ -21,9 +21,10 @@ impl State {
             let (Some(reference), Some(book)) = (&item.reference, self.book.runs.get_mut(&run)) else {
                 continue;
             };
-            if let Ok(trunk) = &item.trunk {
-                book.good.insert(reference.clone(), calls_of(trunk));
-            }
+            let first = match &item.trunk {
+                Ok(trunk) => book.good.insert(reference.clone(), calls_of(trunk)).is_none(),
+                Err(_) => false,
+            };
             let signature = match &item.trunk {
                 Ok(trunk) => Some(Some(signature(trunk))),
                 // It stays what it was.
@@ -35,6 +36,9 @@ impl State {
                 (trunk.reason_at, trunk.wish_at) = (at, at);
                 if let Some(signature) = signature {
                     self.offers_listed(reference, signature);
+                }
+                if first {
+                    self.offers_seen(reference);
                 }
             }
         }
@@ -56,7 +60,7 @@ impl State {
     }
 
     /// The Call-IDs that a trunk has had.
-    fn calls_of(&self, reference: &str) -> Vec<Box<str>> {
+    pub fn calls_of(&self, reference: &str) -> Vec<Box<str>> {
         let calls = self.catalogue.calls.iter().filter(|(_, call)| call.reference == reference);
         calls.map(|(id, _)| id.clone()).collect()
     }

@@ -63,6 +63,27 @@ impl State {
         trunk.signature = signature;
     }
 
+    /// A run sees a good version of a trunk for the first time. What was edited since it was refused may have another password: the
+    /// store knows none.
+    pub fn offers_seen(&mut self, reference: &str) {
+        let refused_from = self.calls_of(reference).iter().filter_map(|call| {
+            let call = self.book.calls.get(call)?;
+            call.rejected.as_ref()?;
+            call.refused_from
+        });
+        let Some(refused_from) = refused_from.min() else { return };
+        if self.edited_since(reference, refused_from) {
+            self.excuse_offers(reference);
+        }
+    }
+
+    /// Whether a trunk was edited after that, by what the API server says.
+    fn edited_since(&self, reference: &str, at: u64) -> bool {
+        self.catalogue.entries.get(reference).is_none_or(|entry| {
+            u64::from(entry.trunk.updated_at_s) * SECOND + SECOND >= EPOCH_MS + at
+        })
+    }
+
     /// A password may be offered again, whatever was said to it before.
     pub fn excuse_offers(&mut self, reference: &str) {
         let at = self.now();
@@ -80,10 +101,8 @@ impl State {
             let kept = well && rejected.told_at >= kept_from && rejected.told_at + KEPT_WITHIN <= at;
             let Some(known) = self.catalogue.calls.get(call) else { continue };
             // What was edited since then may have another password: the store knows none.
-            let refused_from = book.refused_from.unwrap_or(rejected.told_at);
-            let edited = self.catalogue.entries.get(&known.reference).is_none_or(|entry| {
-                u64::from(entry.trunk.updated_at_s) * SECOND + SECOND >= EPOCH_MS + refused_from
-            });
+            let edited =
+                self.edited_since(&known.reference, book.refused_from.unwrap_or(rejected.told_at));
             if (!kept || edited)
                 && let Some(trunk) = self.book.trunks.get_mut(&known.reference)
             {
@@ -108,8 +127,9 @@ impl State {
         let offers = self.book.offers.entry((request.call_id.clone(), password)).or_default();
         offers.retain(|offer| offer.at + HOUR > at);
         offers.push(Offer { at, sent, told: false, loops });
-        // This one cannot have been told yet.
-        let untold = offers.iter().filter(|offer| !offer.told).count() - 1;
+        // This one cannot have been told yet, unless it is late.
+        let late = offers.iter().any(|offer| offer.sent > sent);
+        let untold = offers.iter().filter(|offer| !offer.told).count() - usize::from(!late);
         let (count, most) = (offers.len(), IN_AN_HOUR * (1 + excuses) + untold);
         let times: Vec<u64> = offers.iter().map(|offer| offer.at).collect();
         self.check("offers of a refused password", count <= most, |_| {

@@ -62,12 +62,16 @@ impl State {
             !works && answer.as_ref().map_or(true, |reply| reply.code == Some(408) || reply.local.is_some());
         let name = flight.edge_port.host.clone();
         let looks_refused = silent && !self.is_direct() && self.may_look_refused(flight, 6 * MINUTE, at);
-        let unclear = !self.is_way_proven(at) || looks_refused;
+        // A call that ends at the deadline says nothing of who was silent.
+        let mut unclear = !self.is_way_proven(at) || looks_refused || answer.is_err();
+        let direct = self.is_direct();
         let Some(run) = self.book.runs.get_mut(&flight.run) else { return };
         if silent {
             let edge = run.outages.edges.entry(name).or_default();
             edge.trunks.insert(flight.reference.clone());
             edge.hosts.insert(flight.target.host.clone());
+            // It may as well be the EdgePort.
+            unclear |= !direct && edge.hosts.len() >= 2;
             if edge.trunks.len() >= TRUNKS && edge.hosts.len() >= 2 {
                 edge.noticed_at.get_or_insert(at);
             }

@@ -101,6 +101,7 @@ impl State {
         match field.requester {
             RequesterKind::Ours { .. } => Some(reply),
             RequesterKind::Quiet | RequesterKind::Java => {
+                let listed = !reply.bindings.is_empty();
                 let mut reply = Reply { bindings: Vec::new(), authentication: None, local: None, ..reply };
                 reply.targets.truncate(1);
                 if field.requester == RequesterKind::Quiet {
@@ -112,7 +113,7 @@ impl State {
                     reply.contact_expires = None;
                     reply.targets.iter_mut().for_each(|target| target.expires = None);
                 }
-                if reply.code == Some(200) {
+                if reply.code == Some(200) && listed {
                     reply.expires = None;
                 }
                 reply.code.is_none_or(has_response_type).then_some(reply)
