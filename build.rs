@@ -1,6 +1,6 @@
-//! Compiles Routr's protobuf contract with protox, so that no protoc has to be installed.
+//! Compiles Routr's protobuf contract with protox, so that no protoc has to be installed, and lists the field cases.
 
-use std::error::Error;
+use std::{env, error::Error, fs, path::Path};
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
@@ -13,5 +13,28 @@ fn main() -> Result<(), Box<dyn Error>> {
         ".fonoster.routr.sipmessage.v2beta1.Authorization",
     ];
     tonic_prost_build::configure().skip_debug(secret).compile_fds(descriptors)?;
+    field_cases()
+}
+
+/// Lists the case files of `devstack::field` for its library: a file that is put there is part of the program.
+fn field_cases() -> Result<(), Box<dyn Error>> {
+    let folder = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("src/devstack/field/cases");
+    println!("cargo:rerun-if-changed={}", folder.display());
+    let mut files = Vec::new();
+    for entry in fs::read_dir(&folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    let mut list = "const FIELD_CASES: &[(&str, &str)] = &[\n".to_owned();
+    for path in &files {
+        println!("cargo:rerun-if-changed={}", path.display());
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        list.push_str(&format!("    ({name:?}, include_str!({:?})),\n", path.display().to_string()));
+    }
+    list.push_str("];\n");
+    fs::write(Path::new(&env::var("OUT_DIR")?).join("field_cases.rs"), list)?;
     Ok(())
 }

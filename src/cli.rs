@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     client::{RefreshArgs, TrunksArgs},
     demo::DemoArgs,
+    devstack::field::command::DevstackArgs,
     operator::OperatorArgs,
     requester::RequesterArgs,
     standalone::RunArgs,
@@ -49,6 +50,8 @@ pub enum Command {
     Refresh(RefreshArgs),
     /// See it work: sample trunks and all that they need, on loopback
     Demo(DemoArgs),
+    /// Play what registrars, name servers and EdgePorts of the field do: to debug a provider, or to test a client
+    Devstack(DevstackArgs),
     /// Serve Routr's Requester: SIP requests over gRPC in, SIP over UDP, TCP and TLS out
     Requester(RequesterArgs),
     /// Print the CustomResourceDefinition of Registry resources as YAML, for kubectl apply --server-side -f -

@@ -31,6 +31,7 @@ mod outage;
 pub mod packed;
 mod registrars;
 mod report;
+mod restore;
 mod rivals;
 mod search;
 mod sync;
@@ -212,32 +213,38 @@ impl Engine {
         self.paused = paused;
     }
 
-    /// After any change of a registration: counts it anew and arms its timer, or queues it when it is due.
+    /// After any change of a registration: arms its timer, or queues it when it is due, and counts it again.
     fn settle(&mut self, slot: u32, now: Now) {
-        self.recount(slot, now);
         self.fleet.set_queued(slot, false);
+        self.fleet.set_blocked(slot, false);
+        self.schedule(slot, now);
+        self.recount(slot, now);
+    }
+
+    fn schedule(&mut self, slot: u32, now: Now) {
         let Some(entry) = self.fleet.get_mut(slot) else { return };
         let due = entry.registration.due();
         if due <= now.at {
-            self.enqueue(slot, now);
-        } else if self.waits_for_a_return(slot, now) {
-            self.queue(slot, now);
-        } else if let Some(entry) = self.fleet.get(slot) {
-            self.timers.arm(due, slot);
-            // A wait that is longer than the binding lasts: its lapse is a change of state.
-            if let Some(left) = entry.registration.left(now.at)
-                && due > now.at.plus(left)
-            {
-                self.timers.arm(now.at.plus(left), slot);
-            }
-            let fleet = &self.fleet;
-            self.timers.compact(fleet.len(), |moment, slot| {
-                fleet.get(slot).is_some_and(|entry| {
-                    let lapse = entry.registration.binding().map(|binding| binding.expires_at);
-                    entry.registration.due() == moment || lapse == Some(moment)
-                })
-            });
+            return self.enqueue(slot, now);
         }
+        if self.waits_for_a_return(slot, now) {
+            return self.queue(slot, now);
+        }
+        let Some(entry) = self.fleet.get(slot) else { return };
+        self.timers.arm(due, slot);
+        // A wait that is longer than the binding lasts: its expiry is a change of state.
+        if let Some(left) = entry.registration.left(now.at)
+            && due > now.at.plus(left)
+        {
+            self.timers.arm(now.at.plus(left), slot);
+        }
+        let fleet = &self.fleet;
+        self.timers.compact(fleet.len(), |moment, slot| {
+            fleet.get(slot).is_some_and(|entry| {
+                let expiry = entry.registration.binding().map(|binding| binding.expires_at);
+                entry.registration.due() == moment || expiry == Some(moment)
+            })
+        });
     }
 
     /// A timer fired: whatever is due, is done.
@@ -266,7 +273,8 @@ impl Engine {
         if self.transitions.len() < MAX_TRANSITIONS
             && let Some(entry) = self.fleet.get(slot)
         {
-            self.transitions.push(report::transition(entry, from, to));
+            let blocked = entry.blocked().then(|| self.what_is_down(entry, now)).flatten();
+            self.transitions.push(report::transition(entry, blocked, from, to));
         }
     }
 
@@ -331,7 +339,7 @@ impl Engine {
     /// At most `most` changes to write to the store. [`Engine::put_back`] takes back what could not be written.
     pub fn take_changes(&mut self, most: usize, now: Now) -> Vec<Change> {
         let (known, at_least) = (&self.known, self.at_least);
-        let known = |reference: &str| Some(sync::by_this_clock(known.get(reference)?, at_least, now));
+        let known = |reference: &str| Some(restore::by_this_clock(known.get(reference)?, at_least, now));
         self.fleet.take_changes(most, known, &mut EdgeNames::new(&self.edges), now)
     }
 

@@ -6,7 +6,9 @@ use anyhow::Context;
 use clap::Parser;
 use routr_registry::{
     cli::{Cli, Command},
-    client, config, demo, operator, requester,
+    client, config, demo,
+    devstack::field::command as devstack,
+    operator, requester,
     spec::crd,
     standalone,
     telemetry::{self, Lines},
@@ -62,6 +64,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
                 cancel_at_signal(shutdown.clone(), &ENDING)?;
             }
             // Its terminal may be closed: it has a folder to clear away.
+            Command::Devstack(_) => cancel_at_signal(shutdown.clone(), &ENDING)?,
             Command::Demo(_) => cancel_at_signal(shutdown.clone(), &[ENDING[0], ENDING[1], HANGUP])?,
             // Nothing of the others needs an orderly end.
             Command::Check(_) | Command::Trunks(_) | Command::Refresh(_) | Command::Crd => {}
@@ -76,6 +79,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             }
             Command::Trunks(args) => client::trunks(args).await?,
             Command::Refresh(args) => client::refresh(args).await?,
+            Command::Devstack(args) => devstack::run(args, shutdown).await?,
             Command::Demo(args) => demo::run(args, shutdown).await?,
             Command::Requester(args) => requester::run(args, shutdown).await?,
             Command::Crd => std::io::stdout().write_all(crd::yaml()?.as_bytes())?,

@@ -16,11 +16,14 @@
 mod answer;
 mod attempt;
 pub mod classify;
+mod earlier;
 mod explain;
+mod failover;
 pub mod identity;
 mod leaving;
 mod positions;
 mod redirect;
+mod refusal;
 pub mod reply;
 pub mod request;
 pub mod schedule;
@@ -267,8 +270,8 @@ impl Registration {
     }
 
     /// The EdgePort that the next attempt goes through whatever its rank: it removes a binding that was made through it.
-    pub fn next_bound_edge(&self, plan: &Plan<'_>) -> Option<EdgeId> {
-        if self.phase == Phase::Leaving { self.leaves_through(plan) } else { None }
+    pub fn next_bound_edge(&self) -> Option<EdgeId> {
+        if self.phase == Phase::Leaving { self.leaves_through() } else { None }
     }
 
     /// Option tags that are left out, one bit for each in configuration order.
@@ -299,7 +302,7 @@ impl Registration {
             let wanted = self.trouble.as_ref().map_or(0, |trouble| trouble.ask_s);
             plan.settings.expires_s.max(min_expires_s).max(wanted).min(86_400)
         };
-        let bound_edge = if purpose == Purpose::Leave { self.leaves_through(plan) } else { None };
+        let bound_edge = if purpose == Purpose::Leave { self.leaves_through() } else { None };
         let (cseq, without_tags) = (self.cseq, self.without_tags);
         Attempt { purpose, uri, edge, bound_edge, redirect, expires, cseq, without_tags }
     }
@@ -325,74 +328,6 @@ impl Registration {
         (self.failures, self.backed_off) = (0, 0);
         self.outdated = self.flight.is_some();
         self.start_over(now);
-    }
-
-    /// Bindings beside the current one that are still valid, at URIs of which `locate` says that the trunk has them no more.
-    pub fn orphans(&self, locate: impl Fn(u8) -> Option<u8>, now: Moment) -> Vec<Binding> {
-        let earlier = self.trouble.as_ref().map_or(&[][..], |trouble| &trouble.earlier);
-        let valid = earlier.iter().filter(|binding| binding.expires_at > now);
-        valid.filter(|binding| locate(binding.position).is_none()).copied().collect()
-    }
-
-    /// Bindings that were made before the current one, elsewhere, and may still be valid.
-    pub fn earlier_bindings(&self) -> &[Binding] {
-        self.trouble.as_ref().map_or(&[], |trouble| &trouble.earlier)
-    }
-
-    /// Takes over what is known of bindings at other places ([`Registration::earlier_bindings`]).
-    pub fn resume_earlier(&mut self, bindings: Vec<Binding>) {
-        if !bindings.is_empty() {
-            self.trouble_mut().earlier = bindings;
-        }
-    }
-
-    /// The wait after a refusal, if there is one: of what is tried next, or of the preferred target while another one holds
-    /// the binding.
-    pub fn refusal(&self, now: Moment) -> Option<Refusal> {
-        let trouble = self.trouble.as_ref()?;
-        let (until, times) = match (trouble.rejections, trouble.preferred_rejections) {
-            (0, 0) => return None,
-            (0, times) => (trouble.preferred_retry_at, times),
-            (times, _) => (self.due, times),
-        };
-        let position = trouble.refused_at.filter(|_| until > now && until != Moment::NEVER)?;
-        let reason = trouble.refused_for.unwrap_or(Reason::CredentialsRejected);
-        Some(Refusal { position, reason, until, times, since_unix_ms: trouble.refused_since_ms })
-    }
-
-    /// Position of the URI whose registrar refused credentials or account last.
-    pub fn refused_at(&self) -> Option<u8> {
-        self.trouble.as_ref()?.refused_at
-    }
-
-    /// Goes on waiting after a refusal that was met with before a restart. `preferred` where it is the preferred target's,
-    /// while another one holds the binding.
-    pub fn resume_refusal(&mut self, refusal: Refusal, preferred: bool) {
-        let bound = self.class == Class::Refresh;
-        let trouble = self.trouble_mut();
-        trouble.refused_at = Some(refusal.position);
-        trouble.refused_for = Some(refusal.reason);
-        trouble.refused_since_ms = refusal.since_unix_ms;
-        if preferred && bound {
-            trouble.preferred_rejections = refusal.times;
-            trouble.preferred_retry_at = refusal.until;
-            return;
-        }
-        trouble.rejections = refusal.times;
-        let what = match refusal.reason {
-            Reason::UnknownAccount => "the registrar knows no such account",
-            _ => "the registrar refused the credentials",
-        };
-        let message = format!(
-            "{what}, {} times in a row, the last time before this process started; it is not asked again before the wait is over, or the \
-             trunk's user, password or registrar changes",
-            refusal.times
-        );
-        trouble.blame(
-            Cause { reason: refusal.reason, code: None, message: message.into() },
-            refusal.since_unix_ms,
-        );
-        self.due = self.due.max(refusal.until);
     }
 
     /// Whether it waits because its registrar, or the way to it, failed: the first sign of life ends that wait.

@@ -12,6 +12,7 @@
 )]
 
 mod backend;
+mod fairness;
 mod histogram;
 mod machine;
 mod operator;
@@ -38,9 +39,10 @@ use clap::Parser;
 use crate::{backend::Backend, report::Bench};
 
 /// The sections, in the order of a whole run.
-const SECTIONS: [&str; 6] = ["first-wave", "memory", "punctuality", "udp", "operator", "take-over"];
+const SECTIONS: [&str; 7] =
+    ["first-wave", "memory", "punctuality", "udp", "fairness", "operator", "take-over"];
 
-/// Those of a quick run: a minute for all. The others need a control plane, and take a minute each.
+/// Those of a quick run: a minute for all. The others take minutes, and the last two need a control plane.
 const QUICK: usize = 4;
 
 /// What a million trunks cost, measured on this machine.
@@ -93,6 +95,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
             "memory" => standing::run(&mut bench).await,
             "punctuality" => punctuality::run(&mut bench).await,
             "udp" => udp::run(&mut bench).await,
+            "fairness" => fairness::run(&mut bench).await,
             "operator" => operator::run(&mut bench).await,
             "take-over" => takeover::run(&mut bench).await,
             other => bail!("there is no section {other}"),

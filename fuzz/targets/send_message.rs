@@ -10,7 +10,7 @@ use routr_registry::{
     sip::{
         headers::BuildError,
         message::{MAX_MESSAGE, Message},
-        uri::{NameAddr, SipUri},
+        uri::{NameAddr, SipUri, unescape},
     },
 };
 
@@ -77,9 +77,12 @@ fn assert_says(draft: &Draft, request: &SendMessageRequest, mode: Mode) {
     };
     let read = match Message::parse_datagram(&written) {
         Ok(Message::Request(read)) => read,
-        // Content-Length is one field more than the list may have.
-        other => return assert!(draft.request.headers.len() == 256, "{other:?}"),
+        other => panic!("{other:?}"),
     };
+    // Content-Length is one field more than the list may have: it takes the place of another.
+    if draft.request.headers.len() == 256 {
+        return;
+    }
     assert_eq!(
         (&read.method, &read.uri, &read.body),
         (&draft.request.method, &draft.request.uri, &draft.request.body)
@@ -87,7 +90,7 @@ fn assert_says(draft: &Draft, request: &SendMessageRequest, mode: Mode) {
     let mut fields: Vec<(&str, &str)> = read.headers.iter().collect();
     assert_eq!(fields.pop().map(|(name, _)| name), Some("Content-Length"));
     let drafted: Vec<(&str, &str)> =
-        draft.request.headers.iter().map(|(name, value)| (name, value.trim())).collect();
+        draft.request.headers.iter().map(|(name, value)| (name, value.trim_matches([' ', '\t']))).collect();
     assert_eq!(fields, drafted);
 
     let own = |name: &str| read.headers.get_all(name).count();
@@ -100,7 +103,8 @@ fn assert_says(draft: &Draft, request: &SendMessageRequest, mode: Mode) {
         let read = NameAddr::parse(read.headers.get(name).unwrap()).expect("an address is read again");
         let asked = address.as_ref().unwrap();
         let uri = asked.uri.as_ref().unwrap();
-        assert_eq!(read.uri.user.as_deref().unwrap_or_default(), uri.user);
+        let user = unescape(&uri.user).expect("what is taken is UTF-8");
+        assert_eq!(read.uri.user.as_deref().unwrap_or_default(), user);
         assert_eq!(read.uri.host, uri.host.trim_matches(['[', ']']));
         assert_eq!(read.display_name.unwrap_or_default(), asked.display_name);
         assert_eq!(

@@ -4,6 +4,7 @@ use routr_registry::{
     requester::reply,
     sip::{
         digest::{Authorization, Challenge},
+        grammar::seconds,
         headers::{BuildError, is_secret},
         message::{MAX_HEADERS, MAX_MESSAGE, Message},
         uri::NameAddr,
@@ -32,11 +33,7 @@ pub fn assert_survives(message: &Message) {
             return assert!(matches!(error, BuildError::TooLarge(size) if size > MAX_MESSAGE), "{error}");
         }
     };
-    let again = match Message::parse_datagram(&bytes) {
-        Ok(again) => again,
-        // Content-Length may be one field more.
-        Err(error) => return assert!(message.headers().len() == MAX_HEADERS, "{error}"),
-    };
+    let again = Message::parse_datagram(&bytes).unwrap_or_else(|error| panic!("{error}"));
     match (message, &again) {
         (Message::Request(one), Message::Request(other)) => {
             assert_eq!((&one.method, &one.uri, &one.body), (&other.method, &other.uri, &other.body));
@@ -50,7 +47,11 @@ pub fn assert_survives(message: &Message) {
         let own = message.headers().iter().filter(|(name, _)| *name != "Content-Length");
         own.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     };
-    assert_eq!(fields(message), fields(&again));
+    // Content-Length may be one field more than there may be, and takes the place of another.
+    assert!(
+        fields(message) == fields(&again) || message.headers().len() == MAX_HEADERS,
+        "{message:?}\n{again:?}"
+    );
 }
 
 /// Each header field is good or none, by every reader; credentials are not shown.
@@ -67,9 +68,13 @@ fn assert_headers(message: &Message, data: &[u8]) {
         Message::Response(response) => response.reason.to_string(),
     };
     for (name, value) in headers.iter() {
-        assert!(!name.is_empty() && is_one_line(value) && value.trim() == value, "{name:?}: {value:?}");
+        assert!(
+            !name.is_empty() && is_one_line(value) && value.trim_matches([' ', '\t']) == value,
+            "{name:?}: {value:?}"
+        );
         let _ = (NameAddr::parse(value), NameAddr::parse_list(value), Via::parse(value));
         let _ = (Challenge::parse(value, false), Authorization::parse(value));
+        let _ = (NameAddr::parse_params(value), seconds(value));
         // What was two lines, or no UTF-8, may be the same text as another place that is no secret.
         let others = headers.iter().filter(|(name, _)| !is_secret(name)).map(|(_, value)| value);
         let others = others.chain([start.as_str()]);
@@ -77,6 +82,8 @@ fn assert_headers(message: &Message, data: &[u8]) {
     }
     if let Message::Response(response) = message {
         let _ = Challenge::from_response(response).map_err(|error| assert_presentable(&error));
-        let _ = reply::write(response, None);
+        for register in [false, true] {
+            let _ = reply::write_final(response, &reply::Sent { register, ..reply::Sent::default() });
+        }
     }
 }

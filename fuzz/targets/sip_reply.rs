@@ -3,12 +3,18 @@
 use prost::Message as _;
 use routr_registry::{
     grpc::requester::decode,
-    proto::sipmessage::SipMessage,
+    proto::{
+        extension::{self, Authentication},
+        sipmessage::SipMessage,
+    },
     registration::{
         classify::{Asked, judge},
         reply::Verdict,
     },
-    requester::{LOCAL_REPLY, reply},
+    requester::{
+        LOCAL_REPLY,
+        reply::{self, Sent},
+    },
     sip::{
         message::{Message, Response},
         uri::SipUri,
@@ -20,8 +26,9 @@ use super::support::assert_presentable;
 pub fn run(data: &[u8]) {
     let Ok(Message::Response(response)) = Message::parse_datagram(data) else { return };
     let sent = SipUri { user: Some("alice".into()), port: Some(5060), ..SipUri::new("edge.example.com") };
-    for sent in [None, Some(&sent)] {
-        let written = reply::write(&response, sent);
+    for contact in [None, Some(&sent)] {
+        let authentication = Some(Authentication::NotSent("no challenge".to_owned()));
+        let written = reply::write_final(&response, &Sent { register: true, contact, authentication });
         let encoded = written.encode_to_vec();
         let read = SipMessage::decode(&encoded[..]).expect("what is written is read");
         assert_eq!(read, written);
@@ -33,11 +40,20 @@ fn assert_means(response: &Response, message: SipMessage) {
     let headers = &response.headers;
     assert_eq!(message.call_id.as_ref().map(|id| id.call_id.as_str()), headers.call_id());
     assert!(!message.extensions.iter().any(|extension| extension.name.eq_ignore_ascii_case(LOCAL_REPLY)));
-    let extensions = message.extensions.len();
-    assert!(extensions <= headers.len());
+    // Each of ours is of our making: a status, and a few more.
+    let ours =
+        |name: &str| message.extensions.iter().filter(|one| one.name.eq_ignore_ascii_case(name)).count();
+    assert_eq!(ours(extension::STATUS), 1);
+    assert!(ours(extension::BINDINGS) <= usize::from(response.code / 100 == 2));
+    assert_eq!(ours(extension::AUTHENTICATION), usize::from(matches!(response.code, 401 | 403 | 407)));
+    assert!(ours(extension::TARGET) <= if response.code / 100 == 3 { 16 } else { 0 });
+    for extension in &message.extensions {
+        assert!(!extension.value.contains(['\r', '\n', '\0']) && extension.value.len() <= 70_000);
+    }
+    assert!(message.extensions.len() <= headers.len() + 256 + 17);
     let reply = decode(message);
     let code = reply.code.expect("a response has a code");
-    assert!(code == response.code || code / 100 == response.code / 100, "{code} for {}", response.code);
+    assert_eq!(code, response.code);
     assert!(reply.local.is_none(), "only the Requester says so");
     for (read, sent) in
         [(reply.min_expires, headers.min_expires()), (reply.retry_after, headers.retry_after())]

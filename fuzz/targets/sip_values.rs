@@ -3,7 +3,7 @@
 use routr_registry::{
     secret::Secret,
     sip::{
-        digest::{Authorization, Challenge, verify},
+        digest::{Authorization, Challenge, Login, Signed, verify_signed},
         grammar,
         uri::{NameAddr, SipUri},
         via::Via,
@@ -46,9 +46,12 @@ pub fn run(data: &[u8]) {
         assert!(!item.is_empty() && item.trim() == item);
     }
     for proxy in [false, true] {
-        match Challenge::parse(&text, proxy) {
-            Ok(challenge) => assert_answered(&challenge),
-            Err(error) => drop(assert_presentable(&error)),
+        match Challenge::parse(data, proxy) {
+            Ok(challenge) => assert_answered(&challenge, &text),
+            Err(error) => {
+                assert_presentable(&error);
+                assert!(!error.asked().is_empty() && is_one_line(&error.asked()));
+            }
         }
     }
     if let Err(error) = Authorization::parse(&text) {
@@ -62,28 +65,26 @@ fn read<T>(parsed: Result<T, grammar::ParseError>) -> Option<T> {
 }
 
 /// The answer to a challenge is read as it was meant, and is right for the right password alone.
-fn assert_answered(challenge: &Challenge) {
+fn assert_answered(challenge: &Challenge, uri: &str) {
     let (name, value) = challenge.to_header();
     assert_eq!(name == "Proxy-Authenticate", challenge.proxy);
-    assert_eq!(Challenge::parse(&value, challenge.proxy).as_ref(), Ok(challenge), "{value}");
+    assert_eq!(Challenge::parse(&value, challenge.proxy).as_ref(), Ok(challenge), "{}", value.as_str());
     // Some user with quotes, some URI: what the challenge says itself.
-    let (user, uri, password) = ("a\"\\b", challenge.realm.as_str(), Secret::new(super::SECRET));
-    let (name, value) = challenge.authorize(user, &password, "REGISTER", uri, "0123abcd", 1);
+    let (user, password) = ("a\"\\b", Secret::new(super::SECRET));
+    let login = Login { username: user, password: &password };
+    let signed = Signed { method: "REGISTER", uri, body: uri.as_bytes() };
+    let answer = challenge.authorize(login, signed, "0123abcd", 1);
+    let (name, value) = answer.header();
     assert_eq!(name == "Proxy-Authorization", challenge.proxy);
-    assert!(
-        is_one_line(&value)
-            && (!value.contains(super::SECRET) || challenge.to_header().1.contains(super::SECRET))
-    );
+    assert!(is_one_line(value.as_str()));
+    assert!(!value.as_str().contains(super::SECRET) || uri.contains(super::SECRET));
     let read = Authorization::parse(&value).expect("an answer is read");
-    assert_eq!(
-        (read.username.as_str(), &read.realm, &read.nonce),
-        (user, &challenge.realm, &challenge.nonce)
-    );
-    assert_eq!(
-        (read.uri.as_str(), &read.opaque, read.has_qop()),
-        (uri, &challenge.opaque, challenge.qop_auth)
-    );
-    assert!(verify(&read, &password, "REGISTER"));
-    assert!(!verify(&read, &Secret::new("swordfish-78"), "REGISTER"));
-    assert!(!verify(&read, &password, "INVITE"));
+    assert_eq!((&read.realm, &read.nonce), (&challenge.realm, &challenge.nonce));
+    assert_eq!((read.username == user, read.userhash), (!challenge.userhash, challenge.userhash));
+    assert_eq!((read.uri.as_str(), &read.opaque, read.qop), (uri, &challenge.opaque, challenge.qop));
+    let verified = |password: &str, method| {
+        verify_signed(&read, user, &Secret::new(password), Signed { method, ..signed })
+    };
+    assert!(verified(super::SECRET, "REGISTER"));
+    assert!(!verified("swordfish-78", "REGISTER") && !verified(super::SECRET, "INVITE"));
 }

@@ -117,13 +117,24 @@ impl Engine {
         let registrar = self.registrars.host(flight.registrar).to_owned();
         self.notice(Notice::RegistrarDown { registrar, message: message.to_owned() });
         self.settle_waiting(row, now);
+        self.note_all_blocked(flight.registrar, now);
     }
 
     fn registrar_responded(&mut self, registrar: u32, now: Now) {
         if let Some(since) = self.registrars.revived(registrar, now.at) {
             let after_ms = now.at.since(since);
-            let registrar = self.registrars.host(registrar).to_owned();
-            self.notice(Notice::RegistrarBack { registrar, after_ms });
+            let name = self.registrars.host(registrar).to_owned();
+            self.notice(Notice::RegistrarBack { registrar: name, after_ms });
+            self.note_all_blocked(registrar, now);
+        }
+    }
+
+    /// Those that wait for a registrar that is down now, or no longer.
+    fn note_all_blocked(&mut self, registrar: u32, now: Now) {
+        for (slot, stamp) in self.registrars.waiting(registrar) {
+            if self.fleet.get(slot).is_some_and(|entry| entry.stamp == stamp) {
+                self.note_blocked(slot, now);
+            }
         }
     }
 
@@ -166,12 +177,8 @@ impl Engine {
         let (others_registered, alone) = self.registrars.company(flight.registrar, flight.slot);
         let Some(entry) = self.fleet.get_mut(flight.slot) else { return (None, String::new()) };
         let trunk = entry.trunk.open();
-        let plan = Plan {
-            uris: trunk.uris(),
-            edges: self.edges.len(),
-            configured: self.edges.configured(),
-            settings: &self.settings.registration,
-        };
+        let plan =
+            Plan { uris: trunk.uris(), edges: self.edges.len(), settings: &self.settings.registration };
         let position = flight.uri.locate(&trunk).unwrap_or(0);
         let registrar = flight.sent_to.to_string();
         let around = Around {

@@ -1,13 +1,19 @@
 //! What is changed from outside while the engine runs: settings, a person's wish, the end of a registry.
 
 use super::{
-    Engine, EngineSettings,
+    Engine, EngineSettings, dispatch,
     edges::Edges,
     fleet,
     handle::{self, LeaveReport},
     known::Known,
 };
-use crate::{ports::Link, registration::time::Now};
+use crate::{
+    ports::Link,
+    registration::{
+        Class,
+        time::{Moment, Now},
+    },
+};
 
 impl Engine {
     /// The connection to the Requester was lost and is back: its Contact may have changed.
@@ -50,6 +56,15 @@ impl Engine {
         }
         entry.registration.refresh_now(now.at);
         self.settle(slot, now);
+        // Before all others, and even where its registrar is down: a person wants to see what comes of it.
+        if self.fleet.get(slot).is_some_and(fleet::Slot::queued) {
+            self.queue_as(slot, Some((false, Moment::default(), Class::Refresh)), now);
+            if let Some(entry) = self.fleet.get(slot) {
+                let trunk = entry.trunk.open();
+                let host = dispatch::next_host(&entry.registration, &trunk, &trunk.order(), now.at);
+                self.registrars.probe_now(&host, now.at);
+            }
+        }
         handle::Refresh::Queued
     }
 

@@ -5,19 +5,24 @@ use rand::RngExt;
 use super::{
     Engine, Send,
     edges::Passage,
+    fleet::Slot,
     in_flight::Flight,
     packed::{TrunkView, UriKey},
     position,
-    registrars::{Admission, BRIEF},
+    registrars::{Admission, BRIEF, Urgency},
     way::Gate,
 };
 use crate::registration::{
-    EdgeId, Plan, Registration, UriChoice, request, schedule,
+    EdgeId, Plan, Registration, UriChoice,
+    reply::Reason,
+    request, schedule,
     time::{Moment, Now},
 };
 
 /// How long a trunk waits that must not be sent while its predecessor is being removed, in milliseconds.
 const COLLISION_PAUSE: u64 = 500;
+/// A call that still holds its place is checked again after so many milliseconds.
+const STALL_CHECK: u64 = 3_000;
 /// A trunk that goes elsewhere because its registrar is down looks again after so many milliseconds whether it is back.
 const DOWN_PAUSE: u64 = 30_000;
 
@@ -55,7 +60,7 @@ impl Engine {
 
     /// Calls that have lasted too long leave their places to others.
     fn check_stalled(&mut self, now: Moment) {
-        let again = self.way.stalled_after();
+        let again = self.way.stalled_after().max(STALL_CHECK);
         let way = &mut self.way;
         self.flights.check(now, again, |sent_at| way.stall(sent_at));
     }
@@ -123,6 +128,11 @@ impl Engine {
 
     /// Puts a trunk into the queue of the registrar that its next attempt goes to, whatever that is like.
     pub(super) fn queue(&mut self, slot: u32, now: Now) {
+        self.queue_as(slot, None, now);
+    }
+
+    /// As [`Engine::queue`], with another urgency than its own.
+    pub(super) fn queue_as(&mut self, slot: u32, urgency: Option<Urgency>, now: Now) {
         let Some(entry) = self.fleet.get_mut(slot) else { return };
         if entry.registration.in_flight() || entry.trunk.open().uris() == 0 {
             return;
@@ -132,13 +142,38 @@ impl Engine {
         // Never used twice, so that an entry of a slot's former owner does not count for the next one.
         self.stamp = self.stamp.wrapping_add(1);
         entry.stamp = self.stamp;
-        let (urgency, stamp) = (entry.registration.urgency(), entry.stamp);
+        let (urgency, stamp) = (urgency.unwrap_or(entry.registration.urgency()), entry.stamp);
         if let Some(left) = entry.registration.left(now.at) {
             self.timers.arm(now.at.plus(left), slot);
         }
         self.fleet.set_queued(slot, true);
         let registrar = self.registrars.id_of(&host, now.at);
         self.registrars.wait(registrar, urgency, slot, stamp, now.at);
+        self.note_blocked(slot, now);
+    }
+
+    /// Counts a queued trunk as in trouble while what it needs is down, and no longer.
+    pub(super) fn note_blocked(&mut self, slot: u32, now: Now) {
+        let Some(entry) = self.fleet.get(slot).filter(|entry| entry.queued()) else { return };
+        let due = entry.registration.due() <= now.at && !entry.registration.probes_next();
+        let blocked = due && self.what_is_down(entry, now).is_some();
+        if blocked != entry.blocked() {
+            self.fleet.set_blocked(slot, blocked);
+            self.recount(slot, now);
+        }
+    }
+
+    /// What the next attempt of a trunk needs and is down: the EdgePort, else the registrar. Reason and words.
+    pub(super) fn what_is_down(&self, entry: &Slot, now: Now) -> Option<(Reason, String)> {
+        let trunk = entry.trunk.open();
+        let edge = self.edges.choose(&trunk, entry.registration.ranks().1, now.at);
+        if self.edges.is_down(edge) {
+            let what = format!("EdgePort {} is down", self.edges.shown(edge));
+            return Some((Reason::EdgePortFailed, what));
+        }
+        let host = next_host(&entry.registration, &trunk, &trunk.order(), now.at);
+        let (_, message) = self.registrars.down(&host)?;
+        Some((Reason::RegistrarDown, format!("registrar {host} is down: {message}")))
     }
 
     /// Whether a trunk backs off only because its registrar, or its EdgePort, is down: then it waits for the return, not for
@@ -203,18 +238,15 @@ impl Engine {
             // It stays queued, at the EdgePort.
             let entry = self.fleet.get(slot)?;
             self.edges.wait(edge, entry.registration.urgency(), slot, entry.stamp);
+            self.note_blocked(slot, now);
             return None;
         }
         let min_expires = self.registrars.min_expires(registrar);
         self.fleet.set_queued(slot, false);
         let entry = self.fleet.get_mut(slot)?;
         let trunk = entry.trunk.open();
-        let plan = Plan {
-            uris: trunk.uris(),
-            edges: self.edges.len(),
-            configured: self.edges.configured(),
-            settings: &self.settings.registration,
-        };
+        let plan =
+            Plan { uris: trunk.uris(), edges: self.edges.len(), settings: &self.settings.registration };
         let uri = trunk.uri(position(&entry.registration.ranks().0, &trunk.order()))?;
         let late_ms = entry.registration.refreshes().then(|| now.at.since(entry.registration.due()));
         let attempt = entry.registration.attempt(min_expires, &plan, now);
@@ -252,13 +284,7 @@ impl Engine {
     fn next_edge(&self, slot: u32, now: Now) -> Option<EdgeId> {
         let entry = self.fleet.get(slot)?;
         let trunk = entry.trunk.open();
-        let plan = Plan {
-            uris: trunk.uris(),
-            edges: self.edges.len(),
-            configured: self.edges.configured(),
-            settings: &self.settings.registration,
-        };
-        let bound = entry.registration.next_bound_edge(&plan);
+        let bound = entry.registration.next_bound_edge();
         Some(bound.unwrap_or_else(|| self.edges.choose(&trunk, entry.registration.ranks().1, now.at)))
     }
 }

@@ -114,11 +114,6 @@ impl Edges {
         u8::try_from(self.configured.len()).unwrap_or(u8::MAX)
     }
 
-    /// Those of the configuration.
-    pub fn configured(&self) -> &[EdgeId] {
-        &self.configured
-    }
-
     fn get(&self, id: EdgeId) -> Option<&Edge> {
         self.all.get(usize::from(id.0))
     }
@@ -167,6 +162,11 @@ impl Edges {
         self.get(id).is_some_and(|edge| edge.outage.is_down())
     }
 
+    /// Since when it has been down.
+    pub fn down_since(&self, id: EdgeId) -> Option<Moment> {
+        self.get(id)?.outage.since()
+    }
+
     /// A trunk waits for an EdgePort.
     pub fn wait(&mut self, id: EdgeId, urgency: Urgency, slot: u32, stamp: u32) {
         if let Some(edge) = self.get_mut(id) {
@@ -211,14 +211,17 @@ impl Edges {
         }
     }
 
-    /// The answer to a request that was sent then came through it. Where it was down, returns since when and those who wait for it, by slot and stamp.
+    /// The answer to a request that was sent then came through it. Where it was down, returns since when, and those who wait
+    /// for it or for another one, by slot and stamp: they can go through this one now.
     pub fn responded(&mut self, id: EdgeId, sent_at: Moment) -> Option<(Moment, Vec<(u32, u32)>)> {
         let edge = self.get_mut(id)?;
         edge.responded = edge.responded.max(Some(sent_at));
         (edge.pause, edge.candidate) = (0, None);
         let since = edge.outage.alive()?;
-        let waiting = std::mem::take(&mut edge.waiting).into_sorted_vec();
-        Some((since, waiting.into_iter().rev().map(|Reverse((_, slot, stamp))| (slot, stamp)).collect()))
+        let mut waiting: Vec<_> = self.all.iter_mut().flat_map(|edge| edge.waiting.drain()).collect();
+        // Most urgent first.
+        waiting.sort_unstable_by(|one, other| other.cmp(one));
+        Some((since, waiting.into_iter().map(|Reverse((_, slot, stamp))| (slot, stamp)).collect()))
     }
 
     /// Silence through it towards a registrar, or, without one, a failure that is surely its own. Where that makes an outage,
@@ -240,7 +243,14 @@ impl Edges {
         } else {
             PROBE_PAUSE
         };
-        edge.outage.failed(slot, registrar, pause, now, rng)
+        let row = edge.outage.failed(slot, registrar, pause, now, rng)?;
+        // None is left that could be used instead of one that was passed over: its return counts as well now.
+        if !replaceable {
+            for other in self.all.iter_mut().filter(|edge| edge.outage.is_down()) {
+                other.outage.probe_by(now, rng);
+            }
+        }
+        Some(row)
     }
 
     /// When the latest request was sent that was answered through an EdgePort.
@@ -355,6 +365,30 @@ mod tests {
         assert!(edges.sent(EdgeId(0), 3, at, rng));
         let (_, waiting) = edges.responded(EdgeId(0), at.plus(20)).unwrap();
         assert_eq!(waiting, [(2, 0), (1, 0)]);
+    }
+
+    #[test]
+    fn where_all_are_down_each_is_probed_and_the_first_that_is_back_takes_all() {
+        let (trunk, mut edges) = (trunk(), edges());
+        let rng = &mut SmallRng::seed_from_u64(5);
+        [1, 2, 1].into_iter().for_each(|registrar| fail(&mut edges, registrar, 0));
+        for registrar in [1, 2, 1] {
+            edges.failed(EdgeId(1), registrar, Some(registrar), Moment(100), rng);
+        }
+        let urgency = (true, Moment(0), crate::registration::Class::Retry);
+        edges.wait(EdgeId(0), urgency, 1, 0);
+        edges.wait(EdgeId(1), urgency, 2, 0);
+        for id in [EdgeId(0), EdgeId(1)] {
+            assert_eq!(
+                edges.passage(id, 9, Moment(10_100)),
+                Passage::Open,
+                "{id:?} is probed within ten seconds"
+            );
+        }
+        let (_, mut waiting) = edges.responded(EdgeId(1), Moment(10_100)).unwrap();
+        waiting.sort_unstable();
+        assert_eq!(waiting, [(1, 0), (2, 0)]);
+        assert_eq!(edges.choose(&trunk.open(), 0, Moment(9_000)), EdgeId(1));
     }
 
     #[test]

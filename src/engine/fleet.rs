@@ -37,6 +37,8 @@ pub(super) struct Slot {
     /// Complete syncs in a row that did not list it.
     pub missed: u8,
     queued: bool,
+    /// It is due, and waits for a registrar or an EdgePort that is down, or probes it.
+    blocked: bool,
     pub invalid: bool,
     dirty: bool,
     /// As it is counted.
@@ -105,6 +107,13 @@ impl Fleet {
         }
     }
 
+    /// Whether it waits for a registrar or an EdgePort that is down, though it is due.
+    pub fn set_blocked(&mut self, slot: u32, blocked: bool) {
+        if let Some(entry) = self.slots.get_mut(slot as usize) {
+            entry.blocked = blocked;
+        }
+    }
+
     /// Those that fail, are at risk or are not valid, in any order.
     pub fn troubled(&self) -> impl Iterator<Item = (u32, &Slot)> {
         self.troubled.iter().filter_map(|slot| self.get(*slot).map(|entry| (*slot, entry)))
@@ -156,6 +165,7 @@ impl Fleet {
             seen,
             missed: 0,
             queued: false,
+            blocked: false,
             invalid,
             dirty: false,
             state,
@@ -223,6 +233,8 @@ impl Fleet {
         let state = match entry.registration.state(now) {
             TrunkState::Leaving => TrunkState::Leaving,
             _ if entry.invalid => TrunkState::Invalid,
+            TrunkState::Registered if entry.blocked => TrunkState::AtRisk,
+            TrunkState::Pending if entry.blocked => TrunkState::Failing,
             state => state,
         };
         if state == entry.state {
@@ -373,6 +385,11 @@ impl Slot {
     /// Whether it waits in the queue of a registrar.
     pub fn queued(&self) -> bool {
         self.queued
+    }
+
+    /// Whether it is due, and waits for a registrar or an EdgePort that is down.
+    pub fn blocked(&self) -> bool {
+        self.blocked
     }
 
     /// As it is counted.

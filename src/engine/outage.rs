@@ -107,6 +107,13 @@ impl Outage {
         }
     }
 
+    /// The next probe goes within the usual pause, where it would have been later.
+    pub fn probe_by(&mut self, now: Moment, rng: &mut impl Rng) {
+        if let Some(down) = &mut self.down {
+            down.probe_at = down.probe_at.min(now.plus(jittered(PROBE_PAUSE, rng)));
+        }
+    }
+
     /// The next probe may go at once: what it depends on has come back.
     pub fn probe_now(&mut self, now: Moment) {
         if let Some(down) = &mut self.down {

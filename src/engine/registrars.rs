@@ -33,8 +33,6 @@ pub(super) type Urgency = (bool, Moment, Class);
 const FORGET_AFTER: u64 = 25 * 3_600 * 1_000;
 /// Nobody goes elsewhere because of a registrar that wants to be left alone no longer than this, in milliseconds.
 pub(super) const BRIEF: u64 = 1_000;
-/// While other registrars' probes have all the places that there are for probes, the next look is after so many milliseconds.
-const PROBE_PLACES_PAUSE: u64 = 500;
 
 /// What ready registrars are sorted by, smallest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,6 +68,8 @@ pub(super) struct Registrars {
     rate: Option<f64>,
     /// Probes under way, of all registrars that are down.
     probes: u32,
+    /// Registrars whose probe waits for the end of another one's.
+    without_probe: Vec<u32>,
     probes_each: u32,
 }
 
@@ -84,6 +84,7 @@ impl Registrars {
             blocked: BinaryHeap::new(),
             rate,
             probes: 0,
+            without_probe: Vec::new(),
             probes_each: 1,
         }
     }
@@ -181,6 +182,21 @@ impl Registrars {
         }
     }
 
+    /// Those in the queue of a registrar, by slot and stamp.
+    pub fn waiting(&self, id: u32) -> Vec<(u32, u32)> {
+        let queue = self.get(id).map(|registrar| registrar.queue.iter());
+        queue.into_iter().flatten().map(|Reverse((_, slot, stamp))| (*slot, *stamp)).collect()
+    }
+
+    /// A person wants to know how a host is: the next probe may go at once.
+    pub fn probe_now(&mut self, host: &str, now: Moment) {
+        let Some(id) = self.by_host.get(host).copied() else { return };
+        if let Some(registrar) = self.get_mut(id) {
+            registrar.outage.probe_now(now);
+            self.place(id, now);
+        }
+    }
+
     /// Where a registrar belongs now: among the ready ones, among those that wait for a token, a probe or the end of a
     /// hold, or nowhere.
     fn place(&mut self, id: u32, now: Moment) {
@@ -240,7 +256,7 @@ impl Registrars {
             if registrar.outage.is_down() && self.probes >= admission.probes {
                 registrar.ready_as = None;
                 self.ready.remove(&key);
-                self.block(key.id, now.plus(PROBE_PLACES_PAUSE));
+                self.without_probe.push(key.id);
                 continue;
             }
             let Some(Reverse((_, slot, _))) = registrar.queue.pop() else { continue };
@@ -277,13 +293,16 @@ impl Registrars {
     /// A request is over, whatever came of it: see [`Registrars::heard`] and [`Registrars::failed`]. `probe` as
     /// [`Registrars::is_down`] was when it was sent.
     pub fn ended(&mut self, id: u32, probe: bool, now: Moment) {
-        self.probes = self.probes.saturating_sub(u32::from(probe));
-        let Some(registrar) = self.get_mut(id) else { return };
-        registrar.ended();
-        if probe {
-            registrar.outage.probe_ended();
+        if let Some(registrar) = self.get_mut(id) {
+            registrar.ended();
+            if probe {
+                registrar.outage.probe_ended();
+            }
         }
         self.place(id, now);
+        if probe {
+            self.probe_place_is_free(now);
+        }
     }
 
     /// What [`Registrars::next`] gave was not sent after all: its place and its token are free again.
@@ -295,9 +314,17 @@ impl Registrars {
         if registrar.outage.is_down() {
             registrar.outage.probe_ended();
             registrar.outage.probe_now(now);
-            self.probes = self.probes.saturating_sub(1);
+            self.place(id, now);
+            self.probe_place_is_free(now);
         }
         self.place(id, now);
+    }
+
+    fn probe_place_is_free(&mut self, now: Moment) {
+        self.probes = self.probes.saturating_sub(1);
+        for id in std::mem::take(&mut self.without_probe) {
+            self.place(id, now);
+        }
     }
 
     /// A registrar responded, whatever it said.

@@ -8,7 +8,9 @@ use super::{
     view::{Down, Summary, Trouble, Troubles, TrunkState, TrunkView},
 };
 use crate::registration::{
-    Class, UriChoice, schedule,
+    Class, UriChoice,
+    reply::Reason,
+    schedule,
     time::{Moment, Now},
 };
 
@@ -46,6 +48,15 @@ impl Engine {
             edge_ports_down,
             down,
         }
+    }
+
+    /// Since when what a trunk waits for has been down, in milliseconds since the Unix epoch.
+    fn down_since_ms(&self, entry: &Slot, now: Now) -> u64 {
+        let trunk = entry.trunk.open();
+        let edge = self.edges.choose(&trunk, entry.registration.ranks().1, now.at);
+        let host = super::dispatch::next_host(&entry.registration, &trunk, &trunk.order(), now.at);
+        let since = self.edges.down_since(edge).or_else(|| self.registrars.down(&host)?.0.since());
+        now.unix_ms_of(since.unwrap_or(now.at))
     }
 
     /// The EdgePorts and registrars that are down, those that have been so for longest first, as far as they are named; and how
@@ -109,13 +120,19 @@ impl Engine {
                 _ => continue,
             };
             let cause = entry.registration.cause();
+            let blocked = || self.what_is_down(entry, now).map_or("", |(reason, _)| reason.name());
             let reason = if entry.invalid {
                 "InvalidTrunk"
             } else {
-                cause.map_or("", |(cause, _)| cause.reason.name())
+                cause.map_or_else(blocked, |(cause, _)| cause.reason.name())
             };
             *by_reason.entry(reason).or_default() += 1;
-            let badness = (rank, cause.map_or(u64::MAX, |(_, since)| since), slot);
+            let since = match cause {
+                Some((_, since)) => since,
+                None if entry.blocked() => self.down_since_ms(entry, now),
+                None => u64::MAX,
+            };
+            let badness = (rank, since, slot);
             if worst.len() < most {
                 worst.push(badness);
             } else if let Some(mut least) = worst.peek_mut()
@@ -187,6 +204,12 @@ impl Engine {
                 message: cause.message.to_string(),
                 since_ms,
             }),
+            _ if entry.blocked() => self.what_is_down(entry, now).map(|(reason, message)| Trouble {
+                reason: reason.name().to_owned(),
+                code: None,
+                message,
+                since_ms: self.down_since_ms(entry, now),
+            }),
             _ => None,
         };
         TrunkView {
@@ -252,10 +275,16 @@ impl Engine {
 }
 
 /// A change of state, for the log.
-pub(super) fn transition(entry: &Slot, from: TrunkState, to: TrunkState) -> Transition {
+pub(super) fn transition(
+    entry: &Slot,
+    blocked: Option<(Reason, String)>,
+    from: TrunkState,
+    to: TrunkState,
+) -> Transition {
     let trunk = entry.trunk.open();
     let uri = trunk.uri(super::position(&entry.registration.ranks().0, &trunk.order()));
     let cause = entry.registration.cause().map(|(cause, _)| (cause.reason.name(), cause.message.to_string()));
+    let cause = cause.or(blocked.map(|(reason, message)| (reason.name(), message)));
     let problem = trunk.problem().map(|problem| ("InvalidTrunk", problem.to_owned()));
     Transition {
         reference: trunk.reference().to_owned(),

@@ -15,9 +15,10 @@ pub enum TrunkState {
     Pending,
     /// The registrar holds a binding, and the last attempt succeeded.
     Registered,
-    /// The registrar still holds a binding, but the last attempt to refresh it failed.
+    /// The registrar still holds a binding, but the last attempt to refresh it failed, or waits for a registrar or an EdgePort that
+    /// is down.
     AtRisk,
-    /// There is no binding, and the last attempt failed.
+    /// There is no binding, and the last attempt failed, or the next one waits for a registrar or an EdgePort that is down.
     Failing,
     /// The trunk as configured cannot be registered.
     Invalid,

@@ -11,6 +11,7 @@ use crate::{
     ports::Register,
     proto::{common, processor, sipmessage as sip},
     secret::Secret,
+    sip::uri::escape_user,
     trunk::{Credentials, Transport, UriHost},
 };
 
@@ -104,8 +105,9 @@ impl Template {
 #[inline(never)]
 fn variable(register: &Register) -> sip::SipMessage {
     let transport_param = register.transport.parameter();
+    // As it stands in a URI (RFC 3261 §25.1): Routr's Requester writes it as it is.
     let uri = |user: &str, host: &str, port: i32| sip::SipUri {
-        user: user.to_owned(),
+        user: escape_user(user),
         host: UriHost(host).to_string(),
         port,
         transport_param: transport_param.to_owned(),

@@ -5,6 +5,7 @@ use prost::Message;
 use crate::{
     proto::trunks as pb,
     secret::Secret,
+    sip::uri::unescape,
     trunk::{Credentials, HostPort, MAX_HOST, Transport, Trunk, TrunkProblem, TrunkUri, is_host},
 };
 
@@ -87,22 +88,31 @@ fn uri(uri: &pb::TrunkUri) -> Result<TrunkUri, String> {
             format!("port: {port} is not a port; 1 to 65535, or 0 for the transport's default, is needed")
         })?,
     };
-    if uri.user.is_empty() {
-        return Err("user: it is empty; the user of the address of record is needed".to_owned());
-    }
-    if uri.user.chars().any(|c| c.is_control() || c.is_whitespace() || "@:<>\"".contains(c)) {
-        return Err(format!("user: {:?} has characters that a SIP user cannot have", clip(&uri.user)));
-    }
-    if uri.user.len() > MAX_USER {
-        return Err(format!("user: it has {} bytes; at most {MAX_USER} are allowed", uri.user.len()));
-    }
+    let user = user(&uri.user).map_err(|problem| format!("user: {problem}"))?;
     Ok(TrunkUri {
-        user: uri.user.as_str().into(),
+        user: user.into(),
         registrar: HostPort::new(host, port),
         transport,
         priority: uri.priority,
         weight: u16::try_from(uri.weight.clamp(0, i32::from(u16::MAX))).unwrap_or(0),
     })
+}
+
+/// The user of the address of record: given plain, or escaped as in a URI (`a%40b` is `a@b`; a `%` that begins no escape
+/// is one). Plain from here on: it is escaped where a URI is written.
+fn user(given: &str) -> Result<String, String> {
+    if given.is_empty() {
+        return Err("it is empty; the user of the address of record is needed".to_owned());
+    }
+    let user = unescape(given)
+        .ok_or_else(|| format!("{:?} has escapes of what is not UTF-8; UTF-8 is needed", clip(given)))?;
+    if user.chars().any(char::is_control) {
+        return Err(format!("{:?} has control characters, which no SIP user can have", clip(given)));
+    }
+    if user.len() > MAX_USER {
+        return Err(format!("it has {} bytes; at most {MAX_USER} are allowed", user.len()));
+    }
+    Ok(user)
 }
 
 fn credentials(
@@ -195,9 +205,30 @@ mod tests {
     }
 
     #[test]
+    fn n11_a_user_is_plain_or_escaped() {
+        for (given, user) in [
+            ("a@b", "a@b"),
+            ("a%40b", "a@b"),
+            ("a b", "a b"),
+            ("a%20b;c?d/e<>\"", "a b;c?d/e<>\""),
+            ("100%", "100%"),
+            ("%4", "%4"),
+            ("%zz", "%zz"),
+            ("bj\u{f8}rn", "bj\u{f8}rn"),
+            ("bj%C3%B8rn", "bj\u{f8}rn"),
+            ("%2540", "%40"),
+            ("a:b", "a:b"),
+        ] {
+            let trunk = with_uri(|uri| uri.user = given.into()).unwrap();
+            assert_eq!(&*trunk.uris[0].user, user, "{given}");
+        }
+        assert_eq!(with_uri(|uri| uri.user = "%40".repeat(256)).unwrap().uris[0].user.len(), 256);
+    }
+
+    #[test]
     fn the_field_at_fault_is_named() {
         type Change = fn(&mut pb::TrunkUri);
-        let cases: [(Change, &str); 9] = [
+        let cases: [(Change, &str); 11] = [
             (|uri| uri.host = String::new(), "uris[0].host: it is empty"),
             (|uri| uri.host = "a b".into(), "uris[0].host: \"a b\" is neither"),
             (|uri| uri.host = "1::2::3".into(), "uris[0].host: \"1::2::3\" is neither"),
@@ -208,8 +239,13 @@ mod tests {
                 "uris[0].transport: \"carrier-pigeon\" is unknown; one of UDP",
             ),
             (|uri| uri.user = String::new(), "uris[0].user: it is empty"),
-            (|uri| uri.user = "bob:secret".into(), "uris[0].user: \"bob"),
-            (|uri| uri.user = "a\r\nEvil: 1".into(), "uris[0].user: \"a\\r\\nEvil: 1\" has characters"),
+            (
+                |uri| uri.user = "a\r\nEvil: 1".into(),
+                "uris[0].user: \"a\\r\\nEvil: 1\" has control characters",
+            ),
+            (|uri| uri.user = "a%0d%0ab".into(), "uris[0].user: \"a%0d%0ab\" has control characters"),
+            (|uri| uri.user = "%E9".into(), "uris[0].user: \"%E9\" has escapes of what is not UTF-8"),
+            (|uri| uri.user = "%40".repeat(257), "uris[0].user: it has 257 bytes; at most 256"),
         ];
         for (change, expected) in cases {
             let message = with_uri(change).unwrap_err().to_string();

@@ -22,8 +22,6 @@ const MAX_TOO_BRIEF: u8 = 2;
 /// so of less than an hour only (RFC 3261 §10.3). One that says so whatever is asked must not have everybody ask for a day:
 /// what is bound for so long is not looked after for so long.
 const LONGEST_GUESS: u32 = 3_600;
-/// Bindings beside the current one that are remembered.
-const MAX_EARLIER: usize = 4;
 /// A CSeq in an answer that is further ahead than this is not believed.
 const MAX_CSEQ_LEAP: u32 = 1_000;
 
@@ -52,8 +50,11 @@ impl Registration {
             sent_at: sent.at,
             took_ms: now.at.since(sent.at),
             held,
-            never_registered: self.binding.is_none(),
-            silent_since: self.trouble.as_ref().and_then(|trouble| trouble.silent_since),
+            never_registered: self.binding.is_none_or(|held| !sent.same.contains(held.position)),
+            silent_since: self.trouble.as_ref().and_then(|trouble| {
+                let here = trouble.silent.iter().find(|(position, _)| *position == sent.position);
+                here.map(|(_, since)| *since)
+            }),
             refused_before: self.trouble.as_ref().is_some_and(|trouble| trouble.rejections > 0),
             around: sent.around,
         };
@@ -65,6 +66,9 @@ impl Registration {
         self.learn_cseq(answer);
         if attempt.purpose != Purpose::Leave {
             self.doubt_binding(&verdict, sent, attempt.expires);
+        }
+        if attempt.purpose != Purpose::Leave && asked.expires > 0 {
+            self.note_nothing_granted(answer, &verdict, sent, now);
         }
         let mut effect = Effect { persist: true, ..Effect::default() };
         // What the registrar asks of everybody holds whatever the request was for.
@@ -79,10 +83,10 @@ impl Registration {
             }
             _ => {}
         }
-        if verdict == Verdict::Silent {
-            self.trouble_mut().silent_since.get_or_insert(sent.at);
-        } else if let Some(trouble) = self.trouble.as_mut() {
-            trouble.silent_since = None;
+        if verdict == Verdict::Silent && asked.silent_since.is_none() {
+            self.trouble_mut().silent.push((sent.position, sent.at));
+        } else if let Some(trouble) = self.trouble.as_mut().filter(|_| verdict != Verdict::Silent) {
+            trouble.silent.retain(|(position, _)| *position != sent.position);
         }
         let guessed = self.trouble.as_ref().map_or(0, |trouble| trouble.guessed_tags);
         if matches!(verdict, Verdict::Registered { .. }) {
@@ -137,6 +141,23 @@ impl Registration {
         }
     }
 
+    /// A success that grants no time, to where the binding is, says that there is none any more.
+    fn note_nothing_granted(
+        &mut self,
+        answer: &Result<Reply, SendError>,
+        verdict: &Verdict,
+        sent: Sent<'_>,
+        now: Now,
+    ) {
+        let success = answer.as_ref().is_ok_and(|reply| matches!(reply.code, Some(200..=299)));
+        if success && matches!(verdict, Verdict::Failed { .. }) {
+            self.binding = self.binding.map(|held| {
+                let here = held.position == sent.position && held.expires_at > now.at;
+                if here { Binding { expires_at: now.at, ..held } } else { held }
+            });
+        }
+    }
+
     fn note_binding(&mut self, verdict: &Verdict, sent: Sent<'_>) {
         match *verdict {
             Verdict::Registered { expires_s } => {
@@ -156,27 +177,6 @@ impl Registration {
             }
             Verdict::UnknownAccount { .. } => self.maybe_bound.remove_all(sent.same),
             _ => {}
-        }
-    }
-
-    /// What was bound elsewhere stays bound until it expires: another URI, or another EdgePort and so another Contact.
-    fn note_earlier(&mut self, new: Binding, sent: Sent<'_>) {
-        let same_contact = |held: &Binding| {
-            held.edge == new.edge && (held.position == new.position || sent.same.contains(held.position))
-        };
-        let before = self.binding.filter(|held| held.expires_at > sent.at && !same_contact(held));
-        if before.is_none() && self.earlier_bindings().is_empty() {
-            return;
-        }
-        let earlier = &mut self.trouble_mut().earlier;
-        earlier.retain(|held| held.expires_at > sent.at && !same_contact(held));
-        if let Some(before) = before {
-            earlier.retain(|held| (held.edge, held.position) != (before.edge, before.position));
-            // The oldest ones expire first.
-            if earlier.len() >= MAX_EARLIER {
-                earlier.remove(0);
-            }
-            earlier.push(before);
         }
     }
 

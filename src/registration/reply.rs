@@ -27,6 +27,8 @@ pub enum Reason {
     TlsFailed,
     /// The EdgePort does not respond, cannot be reached, or its name has no address.
     EdgePortFailed,
+    /// The registrar fails for several trunks in a row; this one waits until it responds again.
+    RegistrarDown,
     /// The challenge cannot be answered, or there was none: no credentials were sent.
     ChallengeNotSupported,
     /// 403 to a REGISTER that carried no credentials.
@@ -66,6 +68,7 @@ impl Reason {
             Self::UnknownHost => "UnknownHost",
             Self::TlsFailed => "TlsFailed",
             Self::EdgePortFailed => "EdgePortFailed",
+            Self::RegistrarDown => "RegistrarDown",
             Self::ChallengeNotSupported => "ChallengeNotSupported",
             Self::Forbidden => "Forbidden",
             Self::StaleNonce => "StaleNonce",

@@ -3,7 +3,7 @@
 use super::check::{self, RequestError};
 use crate::{
     proto::sipmessage as proto,
-    sip::uri::{NameAddr, SipUri},
+    sip::uri::{self, NameAddr, SipUri},
     trunk::{Transport, UriHost},
 };
 
@@ -29,7 +29,7 @@ pub fn read_uri(field: &str, uri: &proto::SipUri, place: Place) -> Result<SipUri
             "must be empty: a password has no place in a SIP URI (RFC 3261 §19.1.1)",
         ));
     }
-    let user = check::plain_text(format_args!("{field}.user"), &uri.user)?;
+    let user = user(&format!("{field}.user"), &uri.user)?;
     let mut params = Vec::new();
     if place != Place::Identity {
         if !uri.transport_param.is_empty() {
@@ -53,11 +53,20 @@ pub fn read_uri(field: &str, uri: &proto::SipUri, place: Place) -> Result<SipUri
     }
     Ok(SipUri {
         secure: uri.secure,
-        user: (!user.is_empty()).then(|| user.to_owned()),
+        user: (!user.is_empty()).then_some(user),
         host: check::host(format_args!("{field}.host"), &uri.host)?,
         port: check::port(format_args!("{field}.port"), uri.port)?,
         params,
     })
+}
+
+/// Reads a user, which Routr's `SipURI` has as it stands in a URI: `a%40b` is `a@b`. A `%` that begins no escape is one.
+fn user(field: &str, user: &str) -> Result<String, RequestError> {
+    let user = uri::unescape(user).ok_or_else(|| {
+        RequestError::invalid(field, format!("{} has escapes of what is not UTF-8", check::shown(user)))
+    })?;
+    check::plain_text(field, &user)?;
+    Ok(user)
 }
 
 /// Reads an address of a request, without parameters.
@@ -122,7 +131,7 @@ fn ttl(field: &str, value: i32) -> Result<Option<u8>, RequestError> {
 pub fn write_uri(uri: &SipUri) -> proto::SipUri {
     let text = |name: &str| uri.param(name).flatten().unwrap_or_default().to_owned();
     proto::SipUri {
-        user: uri.user.clone().unwrap_or_default(),
+        user: uri.user.as_deref().map(uri::escape_user).unwrap_or_default(),
         user_password: String::new(),
         host: uri.host.clone(),
         transport_param: text("transport"),
@@ -183,6 +192,28 @@ mod tests {
         assert_eq!(text(Place::RequestUri), routing);
         assert_eq!(text(Place::Route), routing);
         assert_eq!(text(Place::Identity), "sips:+1%20555@[2001:db8::1]:5070;user=phone");
+    }
+
+    #[test]
+    fn n11_a_user_is_escaped_once_both_ways() {
+        for (given, plain, escaped) in [
+            ("a%40b", "a@b", "a%40b"),
+            ("a@b", "a@b", "a%40b"),
+            ("a b;c?d/e", "a b;c?d/e", "a%20b;c?d/e"),
+            ("100%", "100%", "100%25"),
+            ("%C3%A9\u{e9}", "\u{e9}\u{e9}", "%C3%A9%C3%A9"),
+        ] {
+            let uri = proto::SipUri { user: given.into(), host: "h".into(), ..Default::default() };
+            let read = read_uri("f", &uri, Place::Identity).unwrap();
+            assert_eq!(read.user.as_deref(), Some(plain));
+            assert_eq!(read.to_string(), format!("sip:{escaped}@h"));
+            assert_eq!(write_uri(&read).user, escaped);
+        }
+        for bad in ["a%0D%0Ab", "%00", "a\nb", "%E9"] {
+            let uri = proto::SipUri { user: bad.into(), host: "h".into(), ..Default::default() };
+            let text = read_uri("f", &uri, Place::Identity).unwrap_err().to_string();
+            assert!(text.starts_with("f.user: ") && !text.contains('\n'), "{text}");
+        }
     }
 
     #[test]

@@ -2,57 +2,39 @@
 
 use crate::{
     proto::sipmessage::WwwAuthenticate,
-    sip::{grammar, message::Response},
+    sip::{
+        digest::{Scheme, schemes},
+        message::Response,
+    },
 };
 
-/// The challenge that comes back as a field, and where it stands among all header fields: the first one that is Digest,
-/// else the first.
-pub fn write(response: &Response) -> Option<(usize, WwwAuthenticate)> {
-    let challenges: Vec<_> = response
-        .headers
-        .iter()
-        .enumerate()
-        .filter(|(_, (name, _))| name.eq_ignore_ascii_case("WWW-Authenticate"))
-        .map(|(at, (_, value))| (at, read(value)))
-        .collect();
-    let digest = challenges.iter().find(|(_, challenge)| challenge.scheme.eq_ignore_ascii_case("Digest"));
-    digest.or(challenges.first()).cloned()
+/// The challenge that comes back as a field, and the number of the WWW-Authenticate that says nothing else: the first
+/// that is Digest, else the first.
+pub fn write(response: &Response) -> Option<(Option<usize>, WwwAuthenticate)> {
+    let mut first = None;
+    for (at, value) in response.headers.get_all_bytes("WWW-Authenticate").enumerate() {
+        let schemes = schemes(value);
+        let alone = (schemes.len() == 1).then_some(at);
+        if let Some(digest) = schemes.iter().find(|scheme| scheme.is("Digest")) {
+            return Some((alone, read(digest)));
+        }
+        first = first.or_else(|| schemes.first().map(|scheme| (alone, read(scheme))));
+    }
+    first
 }
 
-fn read(value: &str) -> WwwAuthenticate {
-    let (scheme, rest) = value.trim().split_once([' ', '\t']).unwrap_or((value.trim(), ""));
-    let mut challenge = WwwAuthenticate { scheme: scheme.to_owned(), ..WwwAuthenticate::default() };
-    for (name, value) in grammar::list(rest).filter_map(|item| item.split_once('=')) {
-        let value = unquote(value.trim());
-        match name.trim().to_ascii_lowercase().as_str() {
-            "realm" => challenge.realm = value,
-            "domain" => challenge.domain = value,
-            "nonce" => challenge.nonce = value,
-            "algorithm" => challenge.algorithm = value,
-            "qop" => challenge.qop = value,
-            "opaque" => challenge.opaque = value,
-            "stale" => challenge.stale = value.eq_ignore_ascii_case("true"),
-            _ => {}
-        }
+fn read(scheme: &Scheme<'_>) -> WwwAuthenticate {
+    let text = |name| scheme.text(name).unwrap_or_default();
+    WwwAuthenticate {
+        realm: text("realm"),
+        domain: text("domain"),
+        scheme: scheme.name().to_owned(),
+        nonce: text("nonce"),
+        algorithm: text("algorithm"),
+        qop: text("qop"),
+        opaque: text("opaque"),
+        stale: text("stale").eq_ignore_ascii_case("true"),
     }
-    challenge
-}
-
-fn unquote(text: &str) -> String {
-    let Some(inner) = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')) else {
-        return text.to_owned();
-    };
-    let mut said = String::with_capacity(inner.len());
-    let mut escaped = false;
-    for c in inner.chars() {
-        if c == '\\' && !escaped {
-            escaped = true;
-        } else {
-            escaped = false;
-            said.push(c);
-        }
-    }
-    said
 }
 
 #[cfg(test)]
@@ -61,7 +43,7 @@ mod tests {
 
     #[test]
     fn all_parts_are_read() {
-        let value = r#"Digest realm="a \"b\", c", domain="sip:x", nonce="n,1", algorithm=SHA-256, qop="auth,auth-int", opaque="o", stale=TRUE"#;
+        let value = r#"Basic realm="x", Digest realm="a \"b\", c", domain="sip:x", nonce="n,1", algorithm=SHA-256, qop="auth,auth-int", opaque="o", stale=TRUE"#;
         let expected = WwwAuthenticate {
             realm: r#"a "b", c"#.into(),
             domain: "sip:x".into(),
@@ -72,6 +54,8 @@ mod tests {
             opaque: "o".into(),
             stale: true,
         };
-        assert_eq!(read(value), expected);
+        let schemes = schemes(value.as_bytes());
+        assert_eq!(schemes.len(), 2);
+        assert_eq!(read(&schemes[1]), expected);
     }
 }

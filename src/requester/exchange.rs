@@ -1,12 +1,13 @@
 //! One request until its final response, digest challenges answered on the way.
 
+mod authenticator;
+
+use self::authenticator::Authenticator;
 use super::{draft::MAX_CSEQ, resend};
 use crate::{
-    environment,
+    proto::extension::Authentication,
     sip::{
-        client::{Client, ClientError, Destination},
-        digest::Challenge,
-        headers::BuildError,
+        client::{Client, ClientError, Destination, Peer},
         message::{Request, Response},
     },
     trunk::Credentials,
@@ -21,100 +22,74 @@ pub struct Exchange {
     pub cseq: u32,
     /// Where it goes.
     pub destination: Destination,
-    /// What answers a challenge; without them a challenge comes back as it is.
-    pub credentials: Option<Credentials>,
+    /// Who answers a challenge.
+    pub authenticates: Authenticates,
 }
 
-/// The challenges that have been answered: one of the registrar (401), one of a proxy before it (407).
-#[derive(Default)]
-struct Answered {
-    registrar: Option<Answer>,
-    proxy: Option<Answer>,
-    stale: bool,
+/// Who answers a challenge.
+#[derive(Debug)]
+pub enum Authenticates {
+    /// The EdgePort (proxied mode): nothing is known of challenges here.
+    EdgePort,
+    /// The Requester, with the credentials of the trunk where it has some.
+    Requester(Option<Credentials>),
 }
 
-struct Answer {
-    challenge: Challenge,
-    /// How many requests have used the nonce.
-    used: u32,
-}
-
-impl Answered {
-    /// Takes a challenge in. `false` where it must not be answered: the credentials are wrong, and trying them again
-    /// would look like an attack. Each of the two is answered once, and once more in all for a nonce that was too old.
-    fn admit(&mut self, challenge: Challenge) -> bool {
-        let slot = if challenge.proxy { &mut self.proxy } else { &mut self.registrar };
-        if slot.is_some() {
-            if !challenge.stale || self.stale {
-                return false;
-            }
-            self.stale = true;
-        }
-        *slot = Some(Answer { challenge, used: 0 });
-        true
-    }
-
-    /// Puts the answers to all challenges so far into the request (RFC 3261 §22.3: those of a proxy stay).
-    fn authorize(&mut self, request: &mut Request, credentials: &Credentials) -> Result<(), BuildError> {
-        let uri = request.uri.to_string();
-        for answer in [&mut self.registrar, &mut self.proxy].into_iter().flatten() {
-            answer.used += 1;
-            let cnonce = format!("{:016x}{:016x}", environment::random(), environment::random());
-            let (name, value) = answer.challenge.authorize(
-                &credentials.username,
-                &credentials.password,
-                &request.method,
-                &uri,
-                &cnonce,
-                answer.used,
-            );
-            request.headers.set(name, value)?;
-        }
-        Ok(())
-    }
+/// How a request ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// The final response.
+    pub response: Response,
+    /// What became of the challenge, on a 401, 403 or 407, where the Requester answers challenges.
+    pub authentication: Option<Authentication>,
+    /// Whether the other side has proven that it knows the password; `None` where it says nothing.
+    pub proven: Option<bool>,
 }
 
 impl Exchange {
-    /// Sends the request and returns the final response. Each answer to a challenge takes the next CSeq number
+    /// Sends the request and returns the final response. The answer to a challenge goes to the peer that made it: under
+    /// one name there may be several, and each knows its own nonces only. Each answer takes the next CSeq number
     /// (RFC 3261 §22.2).
     ///
     /// # Errors
     /// As [`Client::send`].
-    pub async fn run(&mut self, client: &Client) -> Result<Response, ClientError> {
-        let mut answered = Answered::default();
-        loop {
-            let (response, _peer) =
-                resend::send(client, &mut self.request, &mut self.cseq, &self.destination, None).await?;
-            if !self.answer(&response, &mut answered) {
-                return Ok(response);
-            }
-        }
-    }
-
-    /// Makes the request answer the challenge of the response. `false` where there is none, or none to be answered.
-    fn answer(&mut self, response: &Response, answered: &mut Answered) -> bool {
-        let Some(credentials) = &self.credentials else { return false };
-        let challenge = match Challenge::from_response(response) {
-            Ok(Some(challenge)) => challenge,
-            Ok(None) => return false,
-            Err(error) => {
-                tracing::debug!(%error, "a challenge that cannot be answered is returned as it is");
-                return false;
+    pub async fn run(&mut self, client: &Client) -> Result<Finished, ClientError> {
+        let mut authenticator = Authenticator::new(&self.request);
+        let (mut response, mut peer) = self.send(client, None).await?;
+        let authentication = loop {
+            match self.answer(&response, &mut authenticator) {
+                Err(authentication) => break authentication,
+                Ok(()) => (response, peer) = self.send(client, Some(&peer)).await?,
             }
         };
-        if self.cseq >= MAX_CSEQ || !answered.admit(challenge) {
-            return false;
+        Ok(Finished { proven: authenticator.is_proven(&response), response, authentication })
+    }
+
+    async fn send(&mut self, client: &Client, peer: Option<&Peer>) -> Result<(Response, Peer), ClientError> {
+        resend::send(client, &mut self.request, &mut self.cseq, &self.destination, peer).await
+    }
+
+    /// Makes the request answer the challenges of the response. An error says what became of them where they are not
+    /// answered.
+    fn answer(
+        &mut self,
+        response: &Response,
+        authenticator: &mut Authenticator,
+    ) -> Result<(), Option<Authentication>> {
+        let Authenticates::Requester(credentials) = &self.authenticates else { return Err(None) };
+        authenticator.admit(response, credentials.as_ref())?;
+        let Some(credentials) = credentials else { return Err(None) };
+        let not_sent = |why: String| Some(Authentication::NotSent(why));
+        if self.cseq >= MAX_CSEQ {
+            return Err(not_sent("CSeq cannot rise any further".to_owned()));
         }
         let mut next = self.request.clone();
         let cseq = self.cseq + 1;
-        let built = answered
+        authenticator
             .authorize(&mut next, credentials)
-            .and_then(|()| next.headers.set("CSeq", format!("{cseq} {}", next.method)));
-        if let Err(error) = built {
-            tracing::debug!(%error, "a challenge that cannot be answered is returned as it is");
-            return false;
-        }
+            .and_then(|()| next.headers.set("CSeq", format!("{cseq} {}", next.method)))
+            .map_err(|error| not_sent(error.to_string()))?;
         (self.request, self.cseq) = (next, cseq);
-        true
+        Ok(())
     }
 }

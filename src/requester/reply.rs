@@ -1,14 +1,20 @@
 //! From a SIP response to Routr's `SIPMessage`.
 
-use super::{address, challenge, local, response_type};
+mod contacts;
+
+use self::contacts::Contacts;
+use super::{address, challenge, response_type};
 use crate::{
-    proto::sipmessage as proto,
+    proto::{
+        extension::{self, Authentication},
+        sipmessage as proto,
+    },
     sip::{
+        grammar,
         message::Response,
         uri::{NameAddr, SipUri},
         via::Via,
     },
-    trunk::Transport,
 };
 
 /// Header fields that have a field of their own in `SIPMessage`, and so are no extensions.
@@ -25,24 +31,70 @@ const MAPPED: [&str; 10] = [
     "Record-Route",
 ];
 
-/// Writes a final response. Of several Contacts the one comes back that equals `sent`, the Contact of the request, else
-/// the first.
+/// Header fields that are lists, of which each item is handed over alone.
+const LISTS: [&str; 7] =
+    ["Unsupported", "Warning", "Allow", "Allow-Events", "Supported", "Require", "Proxy-Require"];
+
+/// Most extensions that items of lists make; beyond that a list stays whole.
+const MAX_ITEMS: usize = 256;
+
+/// Longest reason phrase that is handed over, in characters.
+const MAX_PHRASE: usize = 256;
+
+/// What a final response belongs to.
+#[derive(Clone, Debug, Default)]
+pub struct Sent<'a> {
+    /// It was a REGISTER.
+    pub register: bool,
+    /// Its Contact.
+    pub contact: Option<&'a SipUri>,
+    /// What became of the challenge.
+    pub authentication: Option<Authentication>,
+}
+
+/// Writes a final response of a registrar, with what Routr's message has no field for in extensions
+/// ([`crate::proto::extension`]).
+pub fn write_final(response: &Response, sent: &Sent<'_>) -> proto::SipMessage {
+    let reason = phrase(&response.reason);
+    let status = format!("{} {reason}", response.code);
+    let mut message = write_with(response, reason, sent.contact);
+    let mut put = |name: &str, value: String| message.extensions.push(extension(name, &value));
+    put(extension::STATUS, status.trim_end().to_owned());
+    let contacts = Contacts::read(response);
+    match response.code {
+        200..=299 if sent.register => {
+            let bindings = contacts.bindings(sent.contact);
+            if !bindings.is_empty() {
+                put(extension::BINDINGS, extension::write_bindings(&bindings));
+            }
+        }
+        300..=399 => {
+            contacts.targets().iter().for_each(|target| put(extension::TARGET, target.to_string()));
+        }
+        401 | 403 | 407 => {
+            if let Some(authentication) = &sent.authentication {
+                put(extension::AUTHENTICATION, authentication.to_string());
+            }
+        }
+        _ => {}
+    }
+    message
+}
+
+/// Writes a final response without what only a registrar's has, its reason phrase whole. Of several Contacts the one comes
+/// back that equals `sent`, the Contact of the request, else the first; of a 3xx the one to try first.
 pub fn write(response: &Response, sent: Option<&SipUri>) -> proto::SipMessage {
+    write_with(response, response.reason.clone(), sent)
+}
+
+fn write_with(response: &Response, reason: String, sent: Option<&SipUri>) -> proto::SipMessage {
     let headers = &response.headers;
     let address = |name: &str| headers.get(name).and_then(|value| NameAddr::parse(value).ok());
-    let (www_authenticate, mut extensions) = (challenge::write(response), Vec::new());
-    let challenge_at = www_authenticate.as_ref().map(|(at, _)| *at);
-    for (at, (name, value)) in headers.iter().enumerate() {
-        let mapped = MAPPED.iter().any(|m| m.eq_ignore_ascii_case(name)) || Some(at) == challenge_at;
-        // Only this service may say of a reply that it was made up here.
-        if !mapped && !name.eq_ignore_ascii_case(local::HEADER) {
-            extensions.push(proto::Extension { name: name.to_owned(), value: value.to_owned() });
-        }
-    }
+    let challenge = challenge::write(response);
     let (response_type, reason_phrase) = match response_type::exact(response.code) {
-        Some(exact) => (exact, response.reason.clone()),
+        Some(exact) => (exact, reason),
         None => {
-            let phrase = format!("{} {}", response.code, response.reason);
+            let phrase = format!("{} {reason}", response.code);
             (response_type::class(response.code), phrase.trim_end().to_owned())
         }
     };
@@ -62,13 +114,13 @@ pub fn write(response: &Response, sent: Option<&SipUri>) -> proto::SipMessage {
         call_id: headers.call_id().map(|id| proto::CallId { call_id: id.to_owned() }),
         content_length: Some(proto::ContentLength { content_length: number(response.body.len()) }),
         expires: headers.expires().map(|seconds| proto::Expires { expires: number(seconds) }),
-        www_authenticate: www_authenticate.map(|(_, challenge)| challenge),
+        extensions: extensions(response, challenge.as_ref().and_then(|(at, _)| *at)),
+        www_authenticate: challenge.map(|(_, challenge)| challenge),
         max_forwards: headers
             .get("Max-Forwards")
             .and_then(|hops| hops.trim().parse::<u8>().ok())
             .map(|hops| proto::MaxForwards { max_forwards: hops.into() }),
         authorization: None,
-        extensions,
         via: headers
             .list("Via")
             .filter_map(|value| Via::parse(value).ok())
@@ -95,6 +147,38 @@ pub fn write(response: &Response, sent: Option<&SipUri>) -> proto::SipMessage {
     }
 }
 
+/// The header fields that have no field of their own. Only this service may say what its extensions say.
+fn extensions(response: &Response, challenge: Option<usize>) -> Vec<proto::Extension> {
+    let is_one_of = |names: &[&str], name: &str| names.iter().any(|known| known.eq_ignore_ascii_case(name));
+    let (mut extensions, mut challenges) = (Vec::new(), 0..);
+    for (name, value) in response.headers.iter() {
+        let is_challenge = name.eq_ignore_ascii_case("WWW-Authenticate") && challenges.next() == challenge;
+        if is_challenge || is_one_of(&MAPPED, name) || is_one_of(&extension::ALL, name) {
+            continue;
+        }
+        let items: Vec<&str> = match is_one_of(&LISTS, name) {
+            true => grammar::list(value).take(MAX_ITEMS).collect(),
+            false => Vec::new(),
+        };
+        if items.is_empty() || extensions.len() + items.len() > MAX_ITEMS {
+            extensions.push(extension(name, value));
+        } else {
+            extensions.extend(items.into_iter().map(|item| extension(name, item)));
+        }
+    }
+    extensions
+}
+
+fn extension(name: &str, value: &str) -> proto::Extension {
+    proto::Extension { name: name.to_owned(), value: value.to_owned() }
+}
+
+/// A reason phrase as it can be shown: one line of a bounded length.
+fn phrase(reason: &str) -> String {
+    let shown = reason.chars().take(MAX_PHRASE).map(|c| if c.is_control() { ' ' } else { c });
+    shown.collect::<String>().trim().to_owned()
+}
+
 /// What does not fit becomes the greatest number that does.
 fn number(value: impl TryInto<i32>) -> i32 {
     value.try_into().unwrap_or(i32::MAX)
@@ -105,35 +189,16 @@ fn contact(response: &Response, sent: Option<&SipUri>) -> Option<proto::Contact>
         let address = proto::Address { wildcard: true, ..proto::Address::default() };
         return Some(proto::Contact { address: Some(address), expires: -1, q_value: -1.0 });
     }
-    // One by one, so that a malformed binding of somebody else hides none of the others.
-    let contacts: Vec<NameAddr> =
-        response.headers.list("Contact").filter_map(|value| NameAddr::parse(value).ok()).collect();
-    let own = contacts.iter().find(|contact| sent.is_some_and(|sent| same(&contact.uri, sent)));
-    own.or(contacts.first()).map(|chosen| proto::Contact {
+    let contacts = Contacts::read(response);
+    let chosen = match response.code {
+        300..=399 => contacts.by_preference().first().copied(),
+        _ => contacts.own_or_first(sent),
+    };
+    chosen.map(|chosen| proto::Contact {
         address: Some(address::write(chosen)),
-        expires: chosen.param("expires").flatten().and_then(seconds).unwrap_or(-1),
-        q_value: chosen.param("q").flatten().and_then(|q| q.trim().parse().ok()).unwrap_or(-1.0),
+        expires: contacts::expires(chosen).map_or(-1, number),
+        q_value: contacts::q_value(chosen).unwrap_or(-1.0),
     })
-}
-
-fn seconds(text: &str) -> Option<i32> {
-    let text = text.trim();
-    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    digits.then(|| text.parse().unwrap_or(i32::MAX))
-}
-
-/// Whether two Contacts name the same place. More lenient than RFC 3261 §19.1.4, as registrars rewrite what they store:
-/// a default port equals none, and a transport that one of them leaves out is no difference.
-fn same(a: &SipUri, b: &SipUri) -> bool {
-    let transport = |uri: &SipUri| uri.param("transport").flatten().and_then(Transport::parse);
-    let (ours, theirs) = (transport(a), transport(b));
-    let default =
-        if a.secure { Transport::Tls } else { ours.or(theirs).unwrap_or(Transport::Udp) }.default_port();
-    a.secure == b.secure
-        && a.user == b.user
-        && a.host.eq_ignore_ascii_case(&b.host)
-        && a.port.unwrap_or(default) == b.port.unwrap_or(default)
-        && (ours.is_none() || theirs.is_none() || ours == theirs)
 }
 
 fn write_via(via: &Via) -> proto::Via {
@@ -150,46 +215,5 @@ fn write_via(via: &Via) -> proto::Via {
         received: text("received"),
         m_addr: text("maddr"),
         ttl: via.param("ttl").flatten().and_then(|t| t.parse::<u8>().ok()).map_or(-1, i32::from),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn uri(text: &str) -> SipUri {
-        SipUri::parse(text).unwrap()
-    }
-
-    #[test]
-    fn a_contact_is_recognised_after_the_registrar_rewrote_it() {
-        let sent = uri("sip:alice@Edge.example.com:5060;transport=udp");
-        for same_place in [
-            "sip:alice@edge.example.com:5060;transport=udp",
-            "sip:alice@edge.example.com;transport=UDP",
-            "sip:alice@edge.example.com:5060",
-            "sip:alice@edge.example.com;ob",
-        ] {
-            assert!(same(&uri(same_place), &sent), "{same_place}");
-        }
-        for other in [
-            "sip:bob@edge.example.com:5060;transport=udp",
-            "sip:edge.example.com:5060;transport=udp",
-            "sip:alice@edge.example.com:5061;transport=udp",
-            "sip:alice@edge2.example.com:5060;transport=udp",
-            "sip:alice@edge.example.com:5060;transport=tcp",
-            "sips:alice@edge.example.com:5060;transport=udp",
-        ] {
-            assert!(!same(&uri(other), &sent), "{other}");
-        }
-    }
-
-    #[test]
-    fn an_absurd_expiry_is_cut_and_a_broken_one_is_absent() {
-        assert_eq!(seconds("99999999999999"), Some(i32::MAX));
-        assert_eq!(seconds("0"), Some(0));
-        assert_eq!(seconds("-5"), None);
-        assert_eq!(seconds(""), None);
-        assert_eq!(seconds("3600.5"), None);
     }
 }

@@ -1,5 +1,10 @@
 //! The gRPC side.
 
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+};
+
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -8,7 +13,7 @@ use super::{
     Mode, Options,
     check::RequestError,
     draft::{ContactPlan, Draft},
-    exchange::Exchange,
+    exchange::{Authenticates, Exchange, Finished},
     local, reply,
 };
 use crate::{
@@ -18,10 +23,12 @@ use crate::{
     },
     sip::{
         client::{Client, ClientError, Destination},
-        message as sip,
         uri::{NameAddr, SipUri},
     },
 };
+
+/// Most hosts that are remembered as warned about.
+const MAX_WARNED: usize = 1024;
 
 /// Implements the `Requester` service over a SIP client.
 #[derive(Clone, Debug)]
@@ -29,13 +36,15 @@ pub struct RequesterService {
     client: Client,
     options: Options,
     abandon: CancellationToken,
+    /// Hosts whose Authentication-Info was wrong: one warning for each.
+    unproven: Arc<Mutex<HashSet<String>>>,
 }
 
 impl RequesterService {
     /// Serves over this client. Of the options `mode`, `contact` and `answer_within` count here; the others have gone
     /// into the client.
     pub fn new(client: Client, options: Options) -> Self {
-        Self { client, options, abandon: CancellationToken::new() }
+        Self { client, options, abandon: CancellationToken::new(), unproven: Arc::default() }
     }
 
     /// Calls under way end with `UNAVAILABLE` once the token is cancelled.
@@ -43,12 +52,12 @@ impl RequesterService {
         Self { abandon, ..self }
     }
 
-    /// Completes the request and sends it: the response, and the Contact that the request had.
+    /// Completes the request and sends it: how it ended, and the Contact that the request had.
     async fn send(
         &self,
         exchange: &mut Exchange,
         contact: ContactPlan,
-    ) -> Result<(sip::Response, Option<SipUri>), ClientError> {
+    ) -> Result<(Finished, Option<SipUri>), ClientError> {
         let contact = match contact {
             ContactPlan::None => None,
             ContactPlan::Given(uri) => Some(uri),
@@ -72,6 +81,18 @@ impl RequesterService {
         Ok(SipUri { host, port, ..template })
     }
 
+    /// Warns once for each host.
+    fn warn_unproven(&self, host: &str) {
+        let mut warned = self.unproven.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.len() < MAX_WARNED && warned.insert(host.to_owned()) {
+            tracing::warn!(
+                registrar = host,
+                "rspauth in its Authentication-Info is wrong: it does not know the password, or something between changes \
+                 messages; its responses are taken all the same"
+            );
+        }
+    }
+
     async fn answer(&self, draft: Draft) -> Result<SendMessageResponse, Status> {
         let started = Instant::now();
         let at = match self.options.mode {
@@ -79,13 +100,22 @@ impl RequesterService {
             Mode::Proxied => Hop::EdgePort,
         };
         let Draft { request, destination, credentials, contact, cseq } = draft;
-        let mut exchange = Exchange { request, cseq, destination, credentials };
+        let authenticates = match self.options.mode {
+            Mode::Direct => Authenticates::Requester(credentials),
+            Mode::Proxied => Authenticates::EdgePort,
+        };
+        let mut exchange = Exchange { request, cseq, destination, authenticates };
         let sent = timeout(self.options.answer_within, self.send(&mut exchange, contact)).await;
         let host = &exchange.destination.host;
         let message = match sent.unwrap_or(Err(ClientError::Timeout)) {
-            Ok((response, contact)) => {
+            Ok((Finished { response, authentication, proven }, contact)) => {
                 tracing::debug!(host, code = response.code, "answered");
-                reply::write(&response, contact.as_ref())
+                if proven == Some(false) {
+                    self.warn_unproven(host);
+                }
+                let register = exchange.request.method == "REGISTER";
+                let sent = reply::Sent { register, contact: contact.as_ref(), authentication };
+                reply::write_final(&response, &sent)
             }
             Err(error) => {
                 let failure = local::from_client(error).map_err(refused)?;

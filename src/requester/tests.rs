@@ -2,12 +2,17 @@
 //! peer and the digests here are written without the SIP layer, so that an error of that shows.
 
 mod capacity;
+mod challenges;
+mod contacts;
+mod digest;
 mod direct;
 mod failures;
 mod healing;
 mod load;
+mod odd_messages;
 mod peer;
 mod proxied;
+mod realms;
 mod refusals;
 mod responses;
 mod secrecy;

@@ -129,6 +129,12 @@ impl Client {
         Self::start_with(options, names)
     }
 
+    /// With a hosts file of this text in place of the system's, and without name servers.
+    #[cfg(test)]
+    pub(crate) fn start_with_hosts(options: ClientOptions, hosts: &str) -> Result<Self, ClientError> {
+        Self::start_with(options, Names::with_hosts(hosts)?)
+    }
+
     fn start_with(options: ClientOptions, names: Names) -> Result<Self, ClientError> {
         let stop = CancellationToken::new();
         let transactions = Arc::new(TransactionLayer::new(options.timers));

@@ -1,340 +1,360 @@
 //! Digest authentication, both sides (RFC 3261 §22, RFC 2617, RFC 7616, RFC 8760).
 //!
-//! Algorithms MD5, SHA-256 and SHA-512-256, `qop=auth` or none. Not the `-sess` variants, not `auth-int`.
+//! MD5, SHA-256 and SHA-512-256, each with and without `-sess`; `qop` `auth`, `auth-int` or none. [`Offer`] is what a
+//! response asks for, [`Challenge`] one that can be answered, [`Answer`] the header field that does so. [`Authorization`]
+//! is the side of a server.
+
+mod algorithm;
+mod offer;
+mod quoted;
+mod scan;
+mod server;
 
 use std::fmt;
 
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use super::{
-    grammar::{self, MAX_PARAMS, is_token, quote},
-    message::Response,
+use self::offer::of_value;
+pub use self::{
+    algorithm::Algorithm,
+    offer::Offer,
+    quoted::QuotedText,
+    scan::{Scheme, schemes},
+    server::{Authorization, verify, verify_signed},
 };
+use super::{grammar::is_token, headers::HeaderValue};
 use crate::secret::Secret;
 
-/// Why a challenge cannot be answered, or credentials cannot be read. Values are never shown.
+/// Why a challenge cannot be answered, or credentials cannot be read. Values of credentials are never shown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DigestError {
-    /// Another scheme than Digest.
-    #[error("authentication scheme: expected Digest")]
-    Scheme,
+    /// Another scheme than Digest, or none.
+    #[error("authentication scheme {0:?}: expected Digest")]
+    Scheme(String),
     /// A parameter is missing or malformed.
     #[error("digest parameter {0} is missing or malformed")]
     Parameter(&'static str),
     /// An algorithm that is not implemented.
-    #[error("digest algorithm {0:?}: expected MD5, SHA-256 or SHA-512-256")]
+    #[error("digest algorithm {0:?}: expected MD5, SHA-256 or SHA-512-256, or one of them with -sess")]
     Algorithm(String),
     /// A quality of protection that is not implemented.
-    #[error("digest qop {0:?}: expected auth, or none")]
+    #[error("digest qop {0:?}: expected auth, auth-int, or none")]
     Qop(String),
 }
 
-/// Hash algorithms, the weakest first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Algorithm {
-    /// MD5, also where a challenge names none.
-    #[default]
-    Md5,
-    /// SHA-256.
-    Sha256,
-    /// SHA-512/256.
-    Sha512_256,
+impl DigestError {
+    /// What was asked for, in a few words.
+    pub fn asked(&self) -> String {
+        match self {
+            Self::Scheme(scheme) if scheme.is_empty() => "a challenge without a scheme".to_owned(),
+            Self::Scheme(scheme) => scheme.clone(),
+            Self::Parameter(name) => format!("Digest without a {name}"),
+            Self::Algorithm(name) => format!("Digest with algorithm {name}"),
+            Self::Qop(names) => format!("Digest with qop {names}"),
+        }
+    }
 }
 
-impl Algorithm {
-    const ALL: [Self; 3] = [Self::Md5, Self::Sha256, Self::Sha512_256];
+/// What is protected besides the Request-URI: the quality of protection (RFC 7616 §3.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Qop {
+    /// Nothing.
+    Auth,
+    /// The body.
+    AuthInt,
+}
 
+impl Qop {
     /// The name as it stands in a header field.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Md5 => "MD5",
-            Self::Sha256 => "SHA-256",
-            Self::Sha512_256 => "SHA-512-256",
+            Self::Auth => "auth",
+            Self::AuthInt => "auth-int",
         }
     }
 
-    fn parse(name: &str) -> Result<Self, DigestError> {
-        Self::ALL
-            .into_iter()
-            .find(|a| a.name().eq_ignore_ascii_case(name))
-            .ok_or_else(|| DigestError::Algorithm(name.chars().take(40).collect()))
-    }
-
-    /// The hash of the parts with `:` between them, in lower-case hexadecimal digits.
-    fn hash(self, parts: &[&str]) -> Zeroizing<String> {
-        fn with<D: sha2::Digest>(parts: &[&str]) -> Zeroizing<String> {
-            let mut hash = D::new();
-            for (at, part) in parts.iter().enumerate() {
-                if at > 0 {
-                    hash.update(b":");
-                }
-                hash.update(part.as_bytes());
+    /// Reads a list of names in any case, with or without quotes; `auth` goes before `auth-int`. An empty list is none.
+    fn parse_list(names: &str) -> Result<Option<Self>, DigestError> {
+        let names = || names.split(',').map(|name| name.trim_matches([' ', '\t', '"']));
+        let offered = |qop: &Self| names().any(|name| name.eq_ignore_ascii_case(qop.name()));
+        match [Self::Auth, Self::AuthInt].into_iter().find(offered) {
+            None if names().any(|name| !name.is_empty()) => {
+                Err(DigestError::Qop(shortened(&names().collect::<Vec<_>>().join(","))))
             }
-            let digits = b"0123456789abcdef";
-            let nibbles = hash.finalize().to_vec().into_iter().flat_map(|b| [b >> 4, b & 15]);
-            Zeroizing::new(nibbles.map(|n| char::from(digits[usize::from(n)])).collect())
-        }
-        match self {
-            Self::Md5 => with::<md5::Md5>(parts),
-            Self::Sha256 => with::<sha2::Sha256>(parts),
-            Self::Sha512_256 => with::<sha2::Sha512_256>(parts),
+            found => Ok(found),
         }
     }
 }
 
 /// What a server demands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Challenge {
     /// Whose password is asked for.
-    pub realm: String,
+    pub realm: QuotedText,
     /// The server's number used once.
-    pub nonce: String,
+    pub nonce: QuotedText,
     /// To be sent back unchanged.
-    pub opaque: Option<String>,
+    pub opaque: Option<QuotedText>,
     /// Which hash.
     pub algorithm: Algorithm,
-    /// Whether `qop=auth` is offered, and so used.
-    pub qop_auth: bool,
+    /// How the server spells the algorithm, where that is not its usual name: it is sent back so.
+    pub spelled: Option<Box<str>>,
+    /// The quality of protection that is used of those that are offered; `None` where none is.
+    pub qop: Option<Qop>,
+    /// The server takes a hash in place of the username (RFC 7616 §3.4.4).
+    pub userhash: bool,
     /// The nonce was too old and the password not at fault: answer again with this nonce.
     pub stale: bool,
-    /// From a proxy (407): the answer goes into Proxy-Authorization.
+    /// From a proxy: the answer goes into Proxy-Authorization.
     pub proxy: bool,
 }
 
+/// Whose password answers a challenge.
+#[derive(Clone, Copy, Debug)]
+pub struct Login<'a> {
+    /// The username.
+    pub username: &'a str,
+    /// The password.
+    pub password: &'a Secret,
+}
+
+/// What a digest is made of, of a request.
+#[derive(Clone, Copy)]
+pub struct Signed<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// The Request-URI as it is written.
+    pub uri: &'a str,
+    /// The body.
+    pub body: &'a [u8],
+}
+
+impl fmt::Debug for Signed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signed").field("method", &self.method).field("uri", &self.uri).finish_non_exhaustive()
+    }
+}
+
 impl Challenge {
-    /// The strongest challenge of a 401 or 407 that can be answered; among equals the first. `None` where the response
-    /// is another one, or carries no challenge at all.
+    /// Reads the value of one WWW-Authenticate or Proxy-Authenticate; of several challenges in it the strongest that can
+    /// be answered, among equals the first.
     ///
     /// # Errors
-    /// When there are challenges and none of them can be answered: why not, for the first one.
-    pub fn from_response(response: &Response) -> Result<Option<Self>, DigestError> {
-        let (name, proxy) = match response.code {
-            401 => ("WWW-Authenticate", false),
-            407 => ("Proxy-Authenticate", true),
-            _ => return Ok(None),
-        };
-        let mut best: Option<Self> = None;
+    /// When none can be answered: why not, for the first one.
+    pub fn parse(value: impl AsRef<[u8]>, proxy: bool) -> Result<Self, DigestError> {
         let mut trouble = None;
-        for value in response.headers.get_all(name) {
-            match Self::parse(value, proxy) {
-                Ok(challenge) if best.as_ref().is_none_or(|b| b.algorithm < challenge.algorithm) => {
+        let mut best: Option<Self> = None;
+        for challenge in of_value(value.as_ref(), proxy) {
+            match challenge {
+                Ok(challenge) if best.as_ref().is_none_or(|best| challenge.is_stronger_than(best)) => {
                     best = Some(challenge);
                 }
                 Ok(_) => {}
                 Err(error) => trouble = trouble.or(Some(error)),
             }
         }
-        match (best, trouble) {
-            (None, Some(error)) => Err(error),
-            (best, _) => Ok(best),
-        }
+        best.ok_or_else(|| trouble.unwrap_or(DigestError::Scheme(String::new())))
     }
 
-    /// Reads the value of one WWW-Authenticate or Proxy-Authenticate.
-    ///
-    /// # Errors
-    /// When it cannot be answered.
-    pub fn parse(value: &str, proxy: bool) -> Result<Self, DigestError> {
-        let params = AuthParams::parse(value)?;
-        let qop_auth = match params.get("qop") {
-            None => false,
-            Some(offered) if offered.split(',').any(|o| o.trim().eq_ignore_ascii_case("auth")) => true,
-            Some(other) => return Err(DigestError::Qop(other.chars().take(40).collect())),
-        };
+    fn from_scheme(scheme: &Scheme<'_>, proxy: bool) -> Result<Self, DigestError> {
+        if !scheme.is("Digest") {
+            return Err(DigestError::Scheme(shortened(scheme.name())));
+        }
+        let name = scheme.text("algorithm").filter(|name| !name.is_empty());
+        let algorithm = name.as_deref().map_or(Ok(Algorithm::Md5), Algorithm::parse)?;
+        let is_true = |name| scheme.text(name).is_some_and(|said| said.eq_ignore_ascii_case("true"));
         Ok(Self {
-            realm: params.need("realm")?,
-            nonce: params.need("nonce")?,
-            opaque: params.get("opaque").map(str::to_owned),
-            algorithm: Algorithm::parse(params.get("algorithm").unwrap_or("MD5"))?,
-            qop_auth,
-            stale: params.get("stale").is_some_and(|s| s.eq_ignore_ascii_case("true")),
+            realm: scheme.quoted("realm").ok_or(DigestError::Parameter("realm"))?,
+            nonce: scheme.quoted("nonce").ok_or(DigestError::Parameter("nonce"))?,
+            opaque: scheme.quoted("opaque"),
+            algorithm,
+            spelled: name.filter(|name| name != algorithm.name()).map(Into::into),
+            qop: scheme.text("qop").map_or(Ok(None), |names| Qop::parse_list(&names))?,
+            userhash: is_true("userhash"),
+            stale: is_true("stale"),
             proxy,
         })
     }
 
-    /// The header field that answers the challenge: its name and its value. `uri` is the Request-URI as it is written,
-    /// `cnonce` a random text of token characters, `nc` how many requests have used this nonce, this one included.
-    pub fn authorize(
-        &self,
-        username: &str,
-        password: &Secret,
-        method: &str,
-        uri: &str,
-        cnonce: &str,
-        nc: u32,
-    ) -> (&'static str, String) {
+    fn is_stronger_than(&self, other: &Self) -> bool {
+        self.algorithm.strength() > other.algorithm.strength()
+    }
+
+    fn write_algorithm(&self, into: &mut Vec<u8>) {
+        let name = self.spelled.as_deref().unwrap_or(self.algorithm.name());
+        if is_token(name) {
+            into.extend_from_slice(name.as_bytes());
+        } else {
+            QuotedText::from(name).write(into);
+        }
+    }
+
+    /// Answers the challenge. `cnonce` is a random text of token characters, the same for all requests that use this
+    /// nonce; `nc` says how many have, this one included.
+    pub fn authorize(&self, login: Login<'_>, signed: Signed<'_>, cnonce: &str, nc: u32) -> Answer {
+        let Self { realm, nonce, algorithm, qop, .. } = self;
         let nc = format!("{nc:08x}");
-        let qop = self.qop_auth.then_some(("auth", nc.as_str(), cnonce));
-        let ha1 = self.algorithm.hash(&[username, &self.realm, password.expose()]);
-        let response = answer(self.algorithm, &ha1, &self.nonce, qop, method, uri);
-        let mut value = format!(
-            "Digest username={}, realm={}, nonce={}, uri={}, response=\"{}\", algorithm={}",
-            quote(username),
-            quote(&self.realm),
-            quote(&self.nonce),
-            quote(uri),
-            *response,
-            self.algorithm.name(),
-        );
-        if self.qop_auth {
-            value.push_str(&format!(", qop=auth, nc={nc}, cnonce={}", quote(cnonce)));
+        let username = login.username.as_bytes();
+        let password = login.password.expose().as_bytes();
+        let key = algorithm.key(username, realm.as_bytes(), password, nonce.as_bytes(), cnonce.as_bytes());
+        let protected =
+            Protected { algorithm: *algorithm, nonce: nonce.as_bytes(), qop: *qop, nc: &nc, cnonce };
+        let response = protected.digest(&key, signed.method.as_bytes(), signed.uri.as_bytes(), signed.body);
+
+        let mut value = b"Digest username=".to_vec();
+        if self.userhash {
+            let hashed = algorithm.hash(&[username, realm.as_bytes()]);
+            QuotedText::from(hashed.as_str()).write(&mut value);
+            value.extend_from_slice(b", userhash=true");
+        } else {
+            QuotedText::from(login.username).write(&mut value);
+        }
+        let mut put = |name: &str, text: &QuotedText| {
+            value.extend_from_slice(name.as_bytes());
+            text.write(&mut value);
+        };
+        put(", realm=", realm);
+        put(", nonce=", nonce);
+        put(", uri=", &signed.uri.into());
+        put(", response=", &response.as_str().into());
+        value.extend_from_slice(b", algorithm=");
+        self.write_algorithm(&mut value);
+        if let Some(qop) = qop {
+            value.extend_from_slice(format!(", qop={}, nc={nc}", qop.name()).as_bytes());
+        }
+        // A session key cannot be made without it.
+        if qop.is_some() || algorithm.is_session() {
+            value.extend_from_slice(b", cnonce=");
+            QuotedText::from(cnonce).write(&mut value);
         }
         if let Some(opaque) = &self.opaque {
-            value.push_str(&format!(", opaque={}", quote(opaque)));
+            value.extend_from_slice(b", opaque=");
+            opaque.write(&mut value);
         }
-        (if self.proxy { "Proxy-Authorization" } else { "Authorization" }, value)
+        Answer {
+            proxy: self.proxy,
+            value: value.into(),
+            algorithm: *algorithm,
+            key,
+            nonce: nonce.clone(),
+            qop: *qop,
+            nc,
+            cnonce: cnonce.to_owned(),
+            uri: signed.uri.to_owned(),
+        }
     }
 
     /// The header field that makes the challenge: its name and its value.
-    pub fn to_header(&self) -> (&'static str, String) {
-        let mut value = format!(
-            "Digest realm={}, nonce={}, algorithm={}",
-            quote(&self.realm),
-            quote(&self.nonce),
-            self.algorithm.name()
-        );
-        if self.qop_auth {
-            value.push_str(", qop=\"auth\"");
+    pub fn to_header(&self) -> (&'static str, HeaderValue) {
+        let mut value = b"Digest realm=".to_vec();
+        self.realm.write(&mut value);
+        value.extend_from_slice(b", nonce=");
+        self.nonce.write(&mut value);
+        value.extend_from_slice(b", algorithm=");
+        self.write_algorithm(&mut value);
+        if let Some(qop) = self.qop {
+            value.extend_from_slice(format!(", qop=\"{}\"", qop.name()).as_bytes());
         }
         if let Some(opaque) = &self.opaque {
-            value.push_str(&format!(", opaque={}", quote(opaque)));
+            value.extend_from_slice(b", opaque=");
+            opaque.write(&mut value);
+        }
+        if self.userhash {
+            value.extend_from_slice(b", userhash=true");
         }
         if self.stale {
-            value.push_str(", stale=true");
+            value.extend_from_slice(b", stale=true");
         }
-        (if self.proxy { "Proxy-Authenticate" } else { "WWW-Authenticate" }, value)
+        (if self.proxy { "Proxy-Authenticate" } else { "WWW-Authenticate" }, value.into())
     }
 }
 
-/// RFC 7616 §3.4.1, with H(A1) given: KD(H(A1), nonce [: nc : cnonce : qop] : H(A2)).
-fn answer(
+/// An answer to a challenge: a header field, and what proves later that the server knows the password too. `Debug` shows
+/// nothing of it.
+#[derive(Clone)]
+pub struct Answer {
+    proxy: bool,
+    value: HeaderValue,
     algorithm: Algorithm,
-    ha1: &str,
-    nonce: &str,
-    qop: Option<(&str, &str, &str)>,
-    method: &str,
-    uri: &str,
-) -> Zeroizing<String> {
-    let ha2 = algorithm.hash(&[method, uri]);
-    match qop {
-        Some((qop, nc, cnonce)) => algorithm.hash(&[ha1, nonce, nc, cnonce, qop, &ha2]),
-        None => algorithm.hash(&[ha1, nonce, &ha2]),
+    key: Zeroizing<String>,
+    nonce: QuotedText,
+    qop: Option<Qop>,
+    nc: String,
+    cnonce: String,
+    uri: String,
+}
+
+impl Answer {
+    /// The header field: its name and its value.
+    pub fn header(&self) -> (&'static str, HeaderValue) {
+        (if self.proxy { "Proxy-Authorization" } else { "Authorization" }, self.value.clone())
+    }
+
+    /// Whether the server proves that it knows the password: `info` is the value of an Authentication-Info (for a proxy:
+    /// Proxy-Authentication-Info) of the response to the request that carried this answer, `body` that of the response
+    /// (RFC 7616 §3.5). `None` where it says nothing about that.
+    pub fn is_proven_by(&self, info: &[u8], body: &[u8]) -> Option<bool> {
+        let info = scan::parameters(info);
+        let rspauth = Zeroizing::new(info.text("rspauth")?.to_ascii_lowercase());
+        let Self { algorithm, nonce, qop, nc, cnonce, .. } = self;
+        let count = |nc: &str| u32::from_str_radix(nc, 16).ok();
+        let same = info.text("cnonce").is_none_or(|said| said == *cnonce)
+            && info.text("nc").is_none_or(|said| count(&said) == count(nc))
+            && info.text("qop").is_none_or(|said| qop.is_some_and(|q| said.eq_ignore_ascii_case(q.name())));
+        let protected = Protected { algorithm: *algorithm, nonce: nonce.as_bytes(), qop: *qop, nc, cnonce };
+        let expected = protected.digest(&self.key, b"", self.uri.as_bytes(), body);
+        Some(same && bool::from(expected.as_bytes().ct_eq(rspauth.as_bytes())))
+    }
+
+    /// Whether it is for a proxy.
+    pub fn is_for_proxy(&self) -> bool {
+        self.proxy
     }
 }
 
-/// The credentials of a request, as a server reads them. `Debug` shows neither the response nor the cnonce.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Authorization {
-    /// Who it claims to be.
-    pub username: String,
-    /// The realm that was answered; the server compares it with its own.
-    pub realm: String,
-    /// The nonce that was answered; the server checks that it is its own, and fresh.
-    pub nonce: String,
-    /// The digest URI; the server compares it with the Request-URI.
-    pub uri: String,
-    /// Which hash.
-    pub algorithm: Algorithm,
-    /// What the challenge said.
-    pub opaque: Option<String>,
-    /// nc and cnonce where `qop=auth` is used.
-    qop: Option<(String, String)>,
-    response: Zeroizing<String>,
-}
-
-impl Authorization {
-    /// Reads the value of Authorization or Proxy-Authorization.
-    ///
-    /// # Errors
-    /// When it is not Digest, lacks a parameter, or uses what is not implemented.
-    pub fn parse(value: &str) -> Result<Self, DigestError> {
-        let params = AuthParams::parse(value)?;
-        let qop = match params.get("qop") {
-            None => None,
-            Some(qop) if qop.eq_ignore_ascii_case("auth") => {
-                Some((params.need("nc")?, params.need("cnonce")?))
-            }
-            Some(other) => return Err(DigestError::Qop(other.chars().take(40).collect())),
-        };
-        let authorization = Self {
-            username: params.need("username")?,
-            realm: params.need("realm")?,
-            nonce: params.need("nonce")?,
-            uri: params.need("uri")?,
-            algorithm: Algorithm::parse(params.get("algorithm").unwrap_or("MD5"))?,
-            opaque: params.get("opaque").map(str::to_owned),
-            qop,
-            response: Zeroizing::new(params.need("response")?.to_ascii_lowercase()),
-        };
-        if authorization.qop.is_some() && authorization.nonce_count().is_none() {
-            return Err(DigestError::Parameter("nc"));
-        }
-        Ok(authorization)
-    }
-
-    /// How many requests have used the nonce, this one included; `None` without `qop=auth`.
-    pub fn nonce_count(&self) -> Option<u32> {
-        let (nc, _) = self.qop.as_ref()?;
-        let digits = nc.len() == 8 && nc.bytes().all(|b| b.is_ascii_hexdigit());
-        digits.then(|| u32::from_str_radix(nc, 16).ok()).flatten()
-    }
-
-    /// Whether `qop=auth` is used.
-    pub fn has_qop(&self) -> bool {
-        self.qop.is_some()
-    }
-}
-
-/// Whether the credentials were made with that password for that method. Takes the same time wherever they differ.
-/// Realm, nonce and URI are taken as the credentials have them: the caller compares them with its own first.
-pub fn verify(authorization: &Authorization, password: &Secret, method: &str) -> bool {
-    let Authorization { username, realm, nonce, uri, algorithm, qop, response, .. } = authorization;
-    let ha1 = algorithm.hash(&[username, realm, password.expose()]);
-    let qop = qop.as_ref().map(|(nc, cnonce)| ("auth", nc.as_str(), cnonce.as_str()));
-    let expected = answer(*algorithm, &ha1, nonce, qop, method, uri);
-    expected.as_bytes().ct_eq(response.as_bytes()).into()
-}
-
-impl fmt::Debug for Authorization {
+impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Authorization")
-            .field("username", &self.username)
-            .field("realm", &self.realm)
-            .field("uri", &self.uri)
-            .field("algorithm", &self.algorithm)
-            .finish_non_exhaustive()
+        f.debug_struct("Answer").field("proxy", &self.proxy).finish_non_exhaustive()
     }
 }
 
-/// The `name=value` list after the scheme. Of a name that comes twice the first counts.
-struct AuthParams(Vec<(String, String)>);
+/// What goes into a digest beside key, method, URI and body.
+struct Protected<'a> {
+    algorithm: Algorithm,
+    nonce: &'a [u8],
+    qop: Option<Qop>,
+    nc: &'a str,
+    cnonce: &'a str,
+}
 
-impl AuthParams {
-    fn parse(value: &str) -> Result<Self, DigestError> {
-        let (scheme, rest) = value.trim().split_once([' ', '\t']).ok_or(DigestError::Scheme)?;
-        if !scheme.eq_ignore_ascii_case("Digest") {
-            return Err(DigestError::Scheme);
+impl Protected<'_> {
+    /// KD(H(A1), nonce [: nc : cnonce : qop] : H(A2)) of RFC 7616 §3.4.1, with H(A1) given. Without a method it is the
+    /// `rspauth` of §3.5.
+    fn digest(&self, key: &str, method: &[u8], uri: &[u8], body: &[u8]) -> Zeroizing<String> {
+        let Self { algorithm, nonce, qop, nc, cnonce } = self;
+        let request = match qop {
+            Some(Qop::AuthInt) => algorithm.hash(&[method, uri, algorithm.hash(&[body]).as_bytes()]),
+            Some(Qop::Auth) | None => algorithm.hash(&[method, uri]),
+        };
+        let (key, request) = (key.as_bytes(), request.as_bytes());
+        match qop {
+            Some(qop) => algorithm.hash(&[
+                key,
+                nonce,
+                nc.as_bytes(),
+                cnonce.as_bytes(),
+                qop.name().as_bytes(),
+                request,
+            ]),
+            None => algorithm.hash(&[key, nonce, request]),
         }
-        let mut params = Vec::new();
-        for piece in grammar::list(rest).take(MAX_PARAMS) {
-            let malformed = DigestError::Parameter("list");
-            let Some((name, value)) = piece.split_once('=') else { return Err(malformed) };
-            match (name.trim(), grammar::param_value(value.trim())) {
-                (name, Some(value)) if is_token(name) => params.push((name.to_owned(), value)),
-                _ => return Err(malformed),
-            }
-        }
-        Ok(Self(params))
     }
+}
 
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
-    }
-
-    fn need(&self, name: &'static str) -> Result<String, DigestError> {
-        self.get(name).map(str::to_owned).ok_or(DigestError::Parameter(name))
-    }
+/// A name as an error shows it.
+fn shortened(name: &str) -> String {
+    name.chars().take(40).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -73,12 +73,18 @@ pub(super) fn is_one_line(text: &str) -> bool {
 }
 
 /// Splits at a separator that stands outside quoted strings and outside `<...>`. Pieces are trimmed; an empty text has
-/// one empty piece.
+/// one empty piece. From a quote or `<` on that nothing ends, quotes and `<...>` have no meaning: one odd item of a list
+/// does not swallow those after it.
 pub(super) fn split(text: &str, separator: u8) -> impl Iterator<Item = &str> {
-    let mut rest = Some(text);
+    let (mut rest, mut enclosed) = (Some(text), true);
     std::iter::from_fn(move || {
         let current = rest?;
-        match position_outside(current, separator) {
+        let position = if enclosed { position_outside(current, separator) } else { Err(Unterminated) };
+        let position = position.unwrap_or_else(|Unterminated| {
+            enclosed = false;
+            current.bytes().position(|byte| byte == separator)
+        });
+        match position {
             Some(at) => {
                 rest = Some(&current[at + 1..]);
                 Some(current[..at].trim())
@@ -96,8 +102,11 @@ pub fn list(text: &str) -> impl Iterator<Item = &str> {
     split(text, b',').filter(|item| !item.is_empty())
 }
 
+/// A quote or `<` that nothing ends.
+struct Unterminated;
+
 /// Where an ASCII separator first stands outside quoted strings and `<...>`.
-fn position_outside(text: &str, separator: u8) -> Option<usize> {
+fn position_outside(text: &str, separator: u8) -> Result<Option<usize>, Unterminated> {
     let (mut quoted, mut escaped, mut angle) = (false, false, false);
     for (at, byte) in text.bytes().enumerate() {
         if escaped {
@@ -109,7 +118,7 @@ fn position_outside(text: &str, separator: u8) -> Option<usize> {
                 _ => {}
             }
         } else if byte == separator && !angle {
-            return Some(at);
+            return Ok(Some(at));
         } else {
             match byte {
                 b'"' => quoted = true,
@@ -119,7 +128,7 @@ fn position_outside(text: &str, separator: u8) -> Option<usize> {
             }
         }
     }
-    None
+    if quoted || angle { Err(Unterminated) } else { Ok(None) }
 }
 
 /// Reads a quoted string at the start of the text: what it says, and what follows it. `None` where there is none, or
@@ -152,45 +161,30 @@ pub(super) fn quote(text: &str) -> String {
     quoted
 }
 
-/// Reads the value of a parameter: a quoted string, or text as it stands.
-pub(super) fn param_value(text: &str) -> Option<String> {
-    if text.starts_with('"') {
-        return take_quoted(text).and_then(|(said, rest)| rest.trim().is_empty().then_some(said));
+/// Reads the value of a parameter: a quoted string (what follows it is passed over), or text as it stands. A quote that
+/// nothing ends is left out.
+fn param_value(text: &str) -> Option<String> {
+    match take_quoted(text) {
+        Some((said, _)) => Some(said),
+        None => {
+            let bare = text.strip_prefix('"').unwrap_or(text);
+            (!bare.contains('"')).then(|| bare.to_owned())
+        }
     }
-    (!text.contains('"')).then(|| text.to_owned())
 }
 
-/// Reads `;name=value;name` as it follows an address or a Via: the text starts with `;`, or is empty.
-pub(super) fn header_params(text: &str) -> Result<Params, ParseError> {
-    let text = text.trim();
-    if text.is_empty() {
-        return Ok(Vec::new());
-    }
-    let Some(text) = text.strip_prefix(';') else {
-        return Err(ParseError::malformed("parameters", text, "`;` before them"));
-    };
-    let mut params = Params::new();
-    for piece in split(text, b';').filter(|piece| !piece.is_empty()) {
-        if params.len() == MAX_PARAMS {
-            return Err(ParseError::TooMuch { what: "parameters", limit: MAX_PARAMS });
-        }
+/// Reads `;name=value;name` as it follows an address or a Via: what stands before the first `;`, and parameters that are
+/// malformed, are passed over, and so is what comes after [`MAX_PARAMS`].
+pub(super) fn header_params(text: &str) -> Params {
+    let pieces = split(text, b';').skip(1).filter(|piece| !piece.is_empty());
+    let parsed = pieces.filter_map(|piece| {
         let (name, value) = match piece.split_once('=') {
-            Some((name, value)) => {
-                let value = param_value(value.trim());
-                (name.trim(), Some(value.ok_or_else(|| malformed_param(name))?))
-            }
+            Some((name, value)) => (name.trim(), Some(param_value(value.trim())?)),
             None => (piece, None),
         };
-        if !is_token(name) {
-            return Err(malformed_param(name));
-        }
-        params.push((name.to_owned(), value));
-    }
-    Ok(params)
-}
-
-fn malformed_param(name: &str) -> ParseError {
-    ParseError::malformed("parameter", name, "name=value, with a token as the name")
+        is_token(name).then(|| (name.to_owned(), value))
+    });
+    parsed.take(MAX_PARAMS).collect()
 }
 
 /// Writes parameters as [`header_params`] reads them.
@@ -210,11 +204,10 @@ fn is_plain_value(value: &str) -> bool {
     !value.is_empty() && value.bytes().all(|b| is_token_byte(b) || b"[]:".contains(&b))
 }
 
-/// Reads `1*DIGIT`; a number too great for 32 bits becomes the greatest one (a duration beyond 136 years is «for ever»).
-pub(super) fn seconds(text: &str) -> Option<u32> {
-    let text = text.trim();
-    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    Some(text.parse().unwrap_or(u32::MAX))
+/// Reads the number that a text begins with; what follows it (a unit, a fraction, a comment) is passed over. A number too
+/// great for 32 bits becomes the greatest one (a duration beyond 136 years is «for ever»); a negative one is none.
+pub fn seconds(text: &str) -> Option<u32> {
+    let text = text.trim_start();
+    let end = text.bytes().take_while(u8::is_ascii_digit).count();
+    (end > 0).then(|| text[..end].parse().unwrap_or(u32::MAX))
 }

@@ -1,7 +1,10 @@
 //! Header fields: an ordered list that cannot hold what would break out of its line.
 
+mod value;
+
 use std::{borrow::Cow, fmt};
 
+pub use self::value::HeaderValue;
 use super::{
     grammar::{self, is_one_line, is_token},
     via::Via,
@@ -33,12 +36,14 @@ pub enum BuildError {
     TooLarge(usize),
 }
 
+type Field = (Cow<'static, str>, HeaderValue);
+
 /// Header fields in their order. Names are compared in any case and compact forms count as the long ones.
 ///
-/// No value holds CR, LF or NUL. `Debug` leaves out the values of fields that hold credentials.
+/// No value holds CR, LF or NUL; bytes that are not UTF-8 are kept. `Debug` leaves out the values of fields that hold credentials.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Headers {
-    fields: Vec<(Cow<'static, str>, String)>,
+    fields: Vec<Field>,
 }
 
 impl Headers {
@@ -55,8 +60,17 @@ impl Headers {
     /// The values of all fields of that name, in their order, each as it stands: a value may itself be a
     /// comma-separated list (see [`Headers::list`]).
     pub fn get_all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.values(name).map(HeaderValue::as_str)
+    }
+
+    /// As [`Headers::get_all`], as bytes: what is not UTF-8 is as it came.
+    pub fn get_all_bytes<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.values(name).map(HeaderValue::as_bytes)
+    }
+
+    fn values<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a HeaderValue> + use<'a> {
         let name = canonical(name);
-        self.fields.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(&name)).map(|(_, v)| v.as_str())
+        self.fields.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(&name)).map(|(_, value)| value)
     }
 
     /// The items of all fields of that name, with comma-separated lists taken apart. Not for WWW-Authenticate and its
@@ -69,7 +83,7 @@ impl Headers {
     ///
     /// # Errors
     /// When the name is not a token, the value contains CR, LF or NUL, or there are [`MAX_HEADERS`] already.
-    pub fn push(&mut self, name: &str, value: impl Into<String>) -> Result<(), BuildError> {
+    pub fn push(&mut self, name: &str, value: impl Into<HeaderValue>) -> Result<(), BuildError> {
         let field = self.checked(name, value.into())?;
         self.fields.push(field);
         Ok(())
@@ -79,7 +93,7 @@ impl Headers {
     ///
     /// # Errors
     /// As [`Headers::push`].
-    pub fn push_front(&mut self, name: &str, value: impl Into<String>) -> Result<(), BuildError> {
+    pub fn push_front(&mut self, name: &str, value: impl Into<HeaderValue>) -> Result<(), BuildError> {
         let field = self.checked(name, value.into())?;
         self.fields.insert(0, field);
         Ok(())
@@ -89,7 +103,7 @@ impl Headers {
     ///
     /// # Errors
     /// As [`Headers::push`].
-    pub fn set(&mut self, name: &str, value: impl Into<String>) -> Result<(), BuildError> {
+    pub fn set(&mut self, name: &str, value: impl Into<HeaderValue>) -> Result<(), BuildError> {
         let place = self.fields.iter().position(|(n, _)| n.eq_ignore_ascii_case(&canonical(name)));
         let Some(place) = place else { return self.push(name, value) };
         let field = checked_field(name, value.into())?;
@@ -121,7 +135,52 @@ impl Headers {
         self.fields.is_empty()
     }
 
-    fn checked(&self, name: &str, value: String) -> Result<(Cow<'static, str>, String), BuildError> {
+    /// All fields with the bytes of their values, in their order.
+    pub(super) fn iter_bytes(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.fields.iter().map(|(name, value)| (name.as_ref(), value.as_bytes()))
+    }
+
+    /// Appends a field that was read. Beyond [`MAX_HEADERS`] the items of a list join the field of that name before
+    /// them, other fields that are known take the place of one that is not, and unknown ones are passed over: whatever
+    /// else a message has, what it says is not lost.
+    pub(super) fn push_read(&mut self, name: &str, value: HeaderValue) {
+        let Ok((name, value)) = checked_field(name, value) else { return };
+        if self.fields.len() >= MAX_HEADERS {
+            // Known names are those that are held without a copy.
+            if !matches!(name, Cow::Borrowed(_)) {
+                return;
+            }
+            if let Some((_, before)) = self.fields.iter_mut().rfind(|(n, _)| *n == name) {
+                // Of what is no list the first counts.
+                return if is_list(&name) {
+                    before.append(&value)
+                };
+            }
+            if !self.make_room() {
+                return;
+            }
+        }
+        self.fields.push((name, value));
+    }
+
+    fn make_room(&mut self) -> bool {
+        if let Some(unknown) = self.fields.iter().rposition(|(name, _)| matches!(name, Cow::Owned(_))) {
+            self.fields.remove(unknown);
+            return true;
+        }
+        let repeated = self.fields.iter().enumerate().rev().find_map(|(at, (name, _))| {
+            let before = self.fields[..at].iter().rposition(|(other, _)| other == name);
+            before.map(|before| (before, at))
+        });
+        let Some((before, at)) = repeated else { return false };
+        let (name, item) = self.fields.remove(at);
+        if is_list(&name) {
+            self.fields[before].1.append(&item);
+        }
+        true
+    }
+
+    fn checked(&self, name: &str, value: HeaderValue) -> Result<Field, BuildError> {
         if self.fields.len() >= MAX_HEADERS {
             return Err(BuildError::TooMany);
         }
@@ -129,11 +188,11 @@ impl Headers {
     }
 }
 
-fn checked_field(name: &str, value: String) -> Result<(Cow<'static, str>, String), BuildError> {
+fn checked_field(name: &str, value: HeaderValue) -> Result<Field, BuildError> {
     if !is_token(name) {
         return Err(BuildError::Name(name.chars().take(60).collect()));
     }
-    if !is_one_line(&value) {
+    if !is_one_line(value.as_str()) {
         return Err(BuildError::Value(name.to_owned()));
     }
     Ok((canonical(name), value))
@@ -144,11 +203,10 @@ fn checked_field(name: &str, value: String) -> Result<(Cow<'static, str>, String
 impl Headers {
     /// CSeq: the number and the method.
     pub fn cseq(&self) -> Option<(u32, &str)> {
-        let (number, method) = self.get("CSeq")?.trim().split_once([' ', '\t'])?;
+        let value = self.get("CSeq")?.trim();
+        let (number, method) = value.split_at(value.bytes().take_while(u8::is_ascii_digit).count());
         let method = method.trim();
-        let digits = number.bytes().all(|b| b.is_ascii_digit());
-        let number = digits.then(|| number.parse().ok()).flatten()?;
-        is_token(method).then_some((number, method))
+        is_token(method).then_some((number.parse().ok()?, method))
     }
 
     /// Call-ID.
@@ -161,9 +219,10 @@ impl Headers {
         Via::parse(self.list("Via").next()?).ok()
     }
 
-    /// The branch of the topmost Via: with the method of CSeq it names the transaction (RFC 3261 §17.1.3).
+    /// The branch of the topmost Via, whatever else is odd about that: with the method of CSeq it names the transaction
+    /// (RFC 3261 §17.1.3).
     pub fn via_branch(&self) -> Option<String> {
-        self.via()?.branch().map(str::to_owned)
+        Via::branch_of(self.list("Via").next()?)
     }
 
     /// Expires in seconds.
@@ -178,7 +237,7 @@ impl Headers {
 
     /// Retry-After in seconds; its comment and parameters are passed over (RFC 3261 §20.33).
     pub fn retry_after(&self) -> Option<u32> {
-        self.get("Retry-After")?.split([';', '(', ' ', '\t']).next().and_then(grammar::seconds)
+        self.get("Retry-After").and_then(grammar::seconds)
     }
 
     /// The From tag.
@@ -201,6 +260,30 @@ impl fmt::Debug for Headers {
         let shown = |(name, value)| (name, if is_secret(name) { "***" } else { value });
         f.debug_map().entries(self.iter().map(shown)).finish()
     }
+}
+
+/// Whether the field may come several times instead of as one list (RFC 3261 §7.3.1), by its canonical name.
+fn is_list(name: &str) -> bool {
+    const LISTS: [&str; 16] = [
+        "Via",
+        "Contact",
+        "Route",
+        "Record-Route",
+        "Path",
+        "Service-Route",
+        "Allow",
+        "Allow-Events",
+        "Supported",
+        "Unsupported",
+        "Require",
+        "Proxy-Require",
+        "Warning",
+        // Several challenges in one field are taken apart too.
+        "WWW-Authenticate",
+        "Proxy-Authenticate",
+        "Content-Length",
+    ];
+    LISTS.contains(&name)
 }
 
 /// Whether the value of that field must never be shown.
@@ -245,7 +328,7 @@ const COMPACT: [(u8, &str); 18] = [
 ];
 
 /// Names that are held without a copy, in their usual spelling.
-const KNOWN: [&str; 32] = [
+const KNOWN: [&str; 33] = [
     "Via",
     "From",
     "To",
@@ -273,6 +356,7 @@ const KNOWN: [&str; 32] = [
     "WWW-Authenticate",
     "Proxy-Authenticate",
     "Authentication-Info",
+    "Proxy-Authentication-Info",
     "Min-Expires",
     "Retry-After",
     "Warning",

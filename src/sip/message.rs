@@ -124,10 +124,11 @@ impl Response {
 
 impl Message {
     /// Reads the message of one datagram. What follows the body by Content-Length is passed over; without a
-    /// Content-Length the body is all the rest (RFC 3261 §18.3).
+    /// Content-Length that fits, the body is all the rest (RFC 3261 §18.3). Lines that are no header field are passed
+    /// over.
     ///
     /// # Errors
-    /// When it is not a SIP/2.0 message, is cut off, or exceeds a bound.
+    /// When it is not a SIP/2.0 message, its header fields are cut off, or it exceeds a bound.
     pub fn parse_datagram(bytes: &[u8]) -> Result<Self, ParseError> {
         super::parser::parse_datagram(bytes)
     }
@@ -155,10 +156,10 @@ impl Message {
 fn write(start: &str, via: Option<&str>, headers: &Headers, body: &[u8]) -> Result<Vec<u8>, BuildError> {
     let mut bytes = Vec::with_capacity(1024 + body.len());
     bytes.extend_from_slice(start.as_bytes());
-    let fields = headers.iter().filter(|(name, _)| *name != "Content-Length");
-    for (name, value) in via.map(|via| ("Via", via)).into_iter().chain(fields) {
-        for part in ["\r\n", name, ": ", value] {
-            bytes.extend_from_slice(part.as_bytes());
+    let fields = headers.iter_bytes().filter(|(name, _)| *name != "Content-Length");
+    for (name, value) in via.map(|via| ("Via", via.as_bytes())).into_iter().chain(fields) {
+        for part in [b"\r\n", name.as_bytes(), b": ", value] {
+            bytes.extend_from_slice(part);
         }
     }
     bytes.extend_from_slice(format!("\r\nContent-Length: {}\r\n\r\n", body.len()).as_bytes());

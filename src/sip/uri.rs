@@ -44,13 +44,13 @@ impl SipUri {
             s if s.eq_ignore_ascii_case("sips") => true,
             other => return Err(ParseError::Scheme(other.chars().take(20).collect())),
         };
-        let (user, rest) = match rest.split_once('@') {
-            Some((user, rest)) => (Some(parse_user(user)?), rest),
+        let (user, rest) = match user_end(rest) {
+            Some(at) => (parse_user(&rest[..at])?, &rest[at + 1..]),
             None => (None, rest),
         };
         let rest = rest.split_once('?').map_or(rest, |(before, _)| before);
         let (address, params) = match rest.split_once(';') {
-            Some((address, params)) => (address, uri_params(params)?),
+            Some((address, params)) => (address, uri_params(params)),
             None => (rest, Params::new()),
         };
         let (host, port) = parse_host_port(address)?;
@@ -73,38 +73,46 @@ fn without_user(text: &str) -> &str {
     text.rsplit_once('@').map_or(text, |(_, after)| after)
 }
 
-fn parse_user(text: &str) -> Result<String, ParseError> {
-    let user = text.split_once(':').map_or(text, |(user, _password)| user);
-    if user.is_empty() {
-        return Err(ParseError::malformed("user part of a URI", "", "a user before the @"));
-    }
-    let plain = |b: u8| b != b'"' && b != b'<' && b != b'>' && !b.is_ascii_whitespace();
-    unescape(user)
-        .filter(|_| user.bytes().all(plain))
-        .ok_or_else(|| ParseError::malformed("user part of a URI", "", "UTF-8 with %XX escapes"))
+/// Where the `@` stands that ends the user part: the last one before the host, so that a user may have one that is not
+/// escaped; one among the parameters or header fields is none.
+fn user_end(text: &str) -> Option<usize> {
+    let first = text.find('@')?;
+    let host = &text[first + 1..];
+    let host = &host[..host.find([';', '?']).unwrap_or(host.len())];
+    Some(host.rfind('@').map_or(first, |at| first + 1 + at))
 }
 
-fn uri_params(text: &str) -> Result<Params, ParseError> {
-    let mut params = Params::new();
-    for piece in text.split(';').filter(|piece| !piece.is_empty()) {
-        if params.len() == MAX_PARAMS {
-            return Err(ParseError::TooMuch { what: "URI parameters", limit: MAX_PARAMS });
-        }
+/// Reads the user part without its password; none where it is empty, as some write it.
+fn parse_user(text: &str) -> Result<Option<String>, ParseError> {
+    let user = text.split_once(':').map_or(text, |(user, _password)| user);
+    if user.is_empty() && text.is_empty() {
+        return Ok(None);
+    }
+    if user.is_empty() || user.contains(['"', '<', '>']) {
+        return Err(ParseError::malformed("user part of a URI", "", "a user, with %XX escapes"));
+    }
+    Ok(Some(unescape_or_keep(user)))
+}
+
+/// Parameters without a name, and those after [`MAX_PARAMS`], are passed over.
+fn uri_params(text: &str) -> Params {
+    let pieces = text.split(';').filter_map(|piece| {
         let (name, value) = match piece.split_once('=') {
-            Some((name, value)) => (name, Some(value)),
+            Some((name, value)) => (name, Some(unescape_or_keep(value))),
             None => (piece, None),
         };
-        let malformed = || ParseError::malformed("URI parameter", name, "name=value with %XX escapes");
-        let name = unescape(name).filter(|n| !n.is_empty()).ok_or_else(malformed)?;
-        let value = value.map(|value| unescape(value).ok_or_else(malformed)).transpose()?;
-        params.push((name, value));
-    }
-    Ok(params)
+        let name = unescape_or_keep(name);
+        (!name.is_empty()).then_some((name, value))
+    });
+    pieces.take(MAX_PARAMS).collect()
 }
 
-/// Reads `host[:port]`; an IPv6 address stands in brackets.
+/// Reads `host[:port]`; an IPv6 address stands in brackets, or alone. An empty port, and 0, are none.
 pub(super) fn parse_host_port(text: &str) -> Result<(String, Option<u16>), ParseError> {
     let malformed = || ParseError::malformed("host", text, "a host name or IP address, then perhaps :port");
+    if Ipv6Addr::from_str(text).is_ok() {
+        return Ok((text.to_owned(), None));
+    }
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
         let (host, rest) = rest.split_once(']').ok_or_else(malformed)?;
         Ipv6Addr::from_str(host).map_err(|_| malformed())?;
@@ -120,13 +128,14 @@ pub(super) fn parse_host_port(text: &str) -> Result<(String, Option<u16>), Parse
         }
         (host, port)
     };
-    let port = port.map(|port| parse_port(port).ok_or_else(malformed)).transpose()?;
+    let port = match port {
+        None | Some("") => None,
+        Some(port) if port.bytes().all(|b| b.is_ascii_digit()) => {
+            Some(port.parse().map_err(|_| malformed())?).filter(|port| *port != 0)
+        }
+        Some(_) => return Err(malformed()),
+    };
     Ok((host.to_owned(), port))
-}
-
-fn parse_port(text: &str) -> Option<u16> {
-    let digits = text.bytes().all(|b| b.is_ascii_digit());
-    digits.then(|| text.parse().ok()).flatten().filter(|port| *port != 0)
 }
 
 /// A host name (underscores are tolerated), an IPv4 address, or an IPv6 address without brackets.
@@ -135,27 +144,54 @@ pub(super) fn is_host(text: &str) -> bool {
     (!text.is_empty() && text.len() <= 255 && text.bytes().all(name)) || Ipv6Addr::from_str(text).is_ok()
 }
 
-/// Resolves %XX escapes. `None` where one is broken, or the outcome is not UTF-8.
-fn unescape(text: &str) -> Option<String> {
+/// Resolves %XX escapes; a `%` that begins none stays. `None` where the outcome is not UTF-8.
+pub fn unescape(text: &str) -> Option<String> {
     if !text.contains('%') {
         return Some(text.to_owned());
     }
     let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte == b'%' {
-            let (high, low) = (hex(rest.next()?)?, hex(rest.next()?)?);
-            bytes.push(high << 4 | low);
-        } else {
-            bytes.push(byte);
+    let mut rest = text.as_bytes();
+    while let [byte, others @ ..] = rest {
+        rest = others;
+        let escaped = match rest {
+            [high, low, others @ ..] if *byte == b'%' => {
+                hex(*high).zip(hex(*low)).map(|(high, low)| (high << 4 | low, others))
+            }
+            _ => None,
+        };
+        match escaped {
+            Some((byte, others)) => {
+                bytes.push(byte);
+                rest = others;
+            }
+            None => bytes.push(*byte),
         }
     }
     String::from_utf8(bytes).ok()
 }
 
+/// As [`unescape`]; escapes of what is not UTF-8 stay as they are.
+fn unescape_or_keep(text: &str) -> String {
+    unescape(text).unwrap_or_else(|| text.to_owned())
+}
+
+/// Writes a user as it stands in a URI (RFC 3261 §25.1): everything escaped that must be.
+pub fn escape_user(user: &str) -> String {
+    struct Escaped<'a>(&'a str);
+    impl fmt::Display for Escaped<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write_escaped(f, self.0, USER_UNRESERVED)
+        }
+    }
+    Escaped(user).to_string()
+}
+
 fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|d| u8::try_from(d).ok())
 }
+
+/// `user-unreserved` of RFC 3261 §25.1.
+const USER_UNRESERVED: &[u8] = b"&=+$,;?/";
 
 /// Writes a text with everything escaped but `unreserved` and the extra characters.
 fn write_escaped(f: &mut fmt::Formatter<'_>, text: &str, extra: &[u8]) -> fmt::Result {
@@ -173,7 +209,7 @@ impl fmt::Display for SipUri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.secure { "sips:" } else { "sip:" })?;
         if let Some(user) = &self.user {
-            write_escaped(f, user, b"&=+$,;?/")?;
+            write_escaped(f, user, USER_UNRESERVED)?;
             f.write_str("@")?;
         }
         write!(f, "{}", UriHost(&self.host))?;
@@ -217,7 +253,8 @@ impl NameAddr {
         Self { display_name: None, uri, params: Vec::new() }
     }
 
-    /// Reads one address. Without `<>` all parameters belong to the header field (RFC 3261 §20).
+    /// Reads one address. Without `<>` all parameters belong to the header field (RFC 3261 §20). What stands between
+    /// `>` and the parameters, and parameters that are malformed, are passed over.
     ///
     /// # Errors
     /// When it is malformed, its URI is neither `sip` nor `sips`, or more follows than one address. The Contact `*` is
@@ -226,10 +263,9 @@ impl NameAddr {
         let text = text.trim();
         let (display_name, rest) = match grammar::take_quoted(text) {
             Some((name, rest)) => (Some(name), rest.trim_start()),
-            None if text.starts_with('<') => (None, text),
             None => match text.split_once('<') {
-                Some((name, _)) if !name.contains('"') && !name.contains(['>', ',']) => {
-                    (Some(name.trim().to_owned()), &text[name.len()..])
+                Some((name, _)) if !name.contains(['>', ',']) => {
+                    (Some(name.trim().replace('"', "")), &text[name.len()..])
                 }
                 Some(_) => return Err(malformed_address()),
                 None => (None, text),
@@ -237,14 +273,18 @@ impl NameAddr {
         };
         let (uri, params) = match rest.strip_prefix('<') {
             Some(rest) => rest.split_once('>').ok_or_else(malformed_address)?,
-            None if display_name.is_some() => return Err(malformed_address()),
             None => rest.find(';').map_or((rest, ""), |at| rest.split_at(at)),
         };
         if grammar::split(params, b',').nth(1).is_some() {
             return Err(malformed_address());
         }
         let display_name = display_name.filter(|name| !name.is_empty());
-        Ok(Self { display_name, uri: SipUri::parse(uri)?, params: grammar::header_params(params)? })
+        Ok(Self { display_name, uri: SipUri::parse(uri)?, params: grammar::header_params(params) })
+    }
+
+    /// Reads the parameters of one address whose URI may be anything.
+    pub fn parse_params(text: &str) -> Params {
+        grammar::header_params(text.rsplit_once('>').map_or(text, |(_, params)| params))
     }
 
     /// Reads a comma-separated list. Addresses with a URI of another scheme (`tel:`, `mailto:`) are left out.

@@ -25,10 +25,10 @@ pub struct Via {
 }
 
 impl Via {
-    /// Reads one value, not a list.
+    /// Reads one value, not a list. Parameters that are malformed are passed over.
     ///
     /// # Errors
-    /// When it is malformed.
+    /// When protocol or host are malformed.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         let malformed = || ParseError::malformed("Via", text, "SIP/2.0/UDP host:port;branch=...");
         let (protocol, params) = text.find(';').map_or((text, ""), |at| text.split_at(at));
@@ -43,12 +43,17 @@ impl Via {
         }
         let sent_by: String = sent_by.split_ascii_whitespace().collect();
         let (host, port) = parse_host_port(&sent_by)?;
-        Ok(Self { transport: transport.to_owned(), host, port, params: grammar::header_params(params)? })
+        Ok(Self { transport: transport.to_owned(), host, port, params: grammar::header_params(params) })
     }
 
     /// The value of a parameter by name: `None` where it is missing, `Some(None)` where it has no value.
     pub fn param(&self, name: &str) -> Option<Option<&str>> {
         find_param(&self.params, name)
+    }
+
+    /// The branch of a value whose other parts may be anything: a response is found by it alone.
+    pub(super) fn branch_of(text: &str) -> Option<String> {
+        find_param(&grammar::header_params(text), "branch").flatten().map(str::to_owned)
     }
 
     /// The `branch` parameter.

@@ -6,6 +6,8 @@ mod chain;
 mod chart;
 mod control_plane_harness;
 mod demo_k8s;
+mod fairness;
+mod field;
 mod fuzz_corpus;
 mod kamailio_harness;
 mod operator;

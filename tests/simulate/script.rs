@@ -11,8 +11,9 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    field::{Field, Path},
     neighbours::{Api, Shelf},
-    network::Mode,
+    network::{EdgeFault, Mode},
     people,
     registrar::Policy,
     rules::{DAY, HOUR, MINUTE, SECOND},
@@ -45,7 +46,10 @@ impl State {
         let lease = u32::from(self.rules.lease.is_some());
         let (store, clock) =
             (u32::from(self.rules.store_fails && self.rules.durable), u32::from(self.rules.clock_jumps));
-        let all: [Choice; 27] = [
+        let field = u32::from(self.rules.field.is_some());
+        let outages = self.rules.field.map_or(0, |field| field.outages);
+        let edges = self.rules.field.map_or(3, |field| if field.path == Path::Direct { 0 } else { 3 });
+        let all: [Choice; 32] = [
             (10, "registrar answers otherwise"),
             (3, "registrar loses packets"),
             (2, "registrar is late"),
@@ -56,7 +60,7 @@ impl State {
             (1, "requester refuses"),
             (1, "requester slow"),
             (2, "requester reconnects"),
-            (3, "edge port dead"),
+            (edges, "edge port dead"),
             (4, "api fails"),
             (2, "listing shrinks"),
             (3 * store, "store fails"),
@@ -73,6 +77,11 @@ impl State {
             (2, "suspend"),
             (3, "reload"),
             (3, "provider changes a password"),
+            (outages, "registrar outage"),
+            (outages.min(4), "several registrars silent"),
+            (outages.min(edges), "all edge ports dead"),
+            (2 * field, "a password is mistyped"),
+            (field, "edge port replaced"),
         ];
         let total: u32 = all.iter().map(|(weight, _)| weight).sum();
         let mut at = self.rng.random_range(0..total);
@@ -100,6 +109,11 @@ impl State {
     }
 
     fn any_policy(&mut self) -> Policy {
+        if let Some(field) = self.rules.field
+            && self.rng.random_bool(0.4)
+        {
+            return self.any_policy_of(field);
+        }
         let rng = &mut self.rng;
         let wait = [5, 60, 900, 7_200][rng.random_range(0..4)];
         let codes =
@@ -137,6 +151,34 @@ impl State {
 }
 
 impl State {
+    /// What plain worlds do not have.
+    fn any_policy_of(&mut self, field: Field) -> Policy {
+        let rng = &mut self.rng;
+        let expires = [None, Some(30), Some(600)];
+        match rng.random_range(0..8) {
+            0 => Policy::RefusesRequire,
+            1 => Policy::UnknownChallenge,
+            2 => Policy::StaleForever,
+            3 => Policy::ForbidsUnseen,
+            4 => Policy::Refuses,
+            5 => Policy::Code([433, 439, 494, 402, 493, 513][rng.random_range(0..6)]),
+            _ => {
+                // Some of them of no help; the last one is.
+                let mut targets = vec!["r6"];
+                for _ in 0..rng.random_range(0..4) {
+                    let other = ["d0", "d1", "d2", "d3", "r1", "r2"][rng.random_range(0..6)];
+                    if !targets.contains(&other) {
+                        targets.insert(0, other);
+                    }
+                }
+                let targets =
+                    targets.into_iter().map(|to| (to.to_owned(), expires[rng.random_range(0..3)])).collect();
+                let _ = field;
+                Policy::MovedToOneOf([300, 301, 302, 305][rng.random_range(0..4)], targets)
+            }
+        }
+    }
+
     fn mend_store(&mut self) {
         if std::mem::replace(&mut self.shelf, Shelf::Up) != Shelf::Up {
             self.records.bad_at = self.now();
@@ -180,16 +222,8 @@ async fn act(world: &Arc<World>, what: &'static str) {
         | "requester reconnects" => {
             requester(world, what, ms);
         }
-        "edge port dead" => {
-            let mut state = world.lock();
-            let ports = state.book.settings.edge_ports.len();
-            let dead = state.rng.random_range(0..ports);
-            let name = state.book.settings.edge_ports[dead].address.host.to_string();
-            state.say(format_args!("* {name}"));
-            state.way.dead_edges.push(name.clone());
-            drop(state);
-            later(world, ms, move |state| state.way.dead_edges.retain(|other| *other != name));
-        }
+        "edge port dead" | "all edge ports dead" => edge_ports(world, what, ms),
+        "registrar outage" | "several registrars silent" => registrars_down(world, what),
         "api fails" => {
             let mut state = world.lock();
             let modes = [Api::Down, Api::Hanging, Api::Half, Api::Malformed, Api::Slow(7_000)];
@@ -241,7 +275,7 @@ async fn act(world: &Arc<World>, what: &'static str) {
                 }
             });
         }
-        "refresh one" | "sync now" | "reload" => people::command(world, what).await,
+        "refresh one" | "sync now" | "reload" | "edge port replaced" => people::command(world, what).await,
         _ => people::edit(&mut world.lock(), what),
     }
 }
@@ -275,7 +309,96 @@ fn registrar(world: &Arc<World>, what: &'static str, ms: u64) {
     });
 }
 
+/// Registrars that are down for a minute or some: one with many trunks, or several at once.
+fn registrars_down(world: &Arc<World>, what: &'static str) {
+    let (down, ms) = {
+        let mut state = world.lock();
+        let longest = [3, 12, 40][state.rng.random_range(0..3)] * MINUTE;
+        let ms = state.rng.random_range(MINUTE..longest);
+        let names = state.host_names();
+        let down: Vec<String> = if what == "registrar outage" {
+            vec![state.busiest_host()]
+        } else {
+            let share = state.rng.random_range(0.2..0.9);
+            names.into_iter().filter(|_| state.rng.random_bool(share)).collect()
+        };
+        let ways = [Policy::Silent, Policy::Refuses, Policy::Code(500), Policy::Code(502), Policy::Code(503)];
+        let policy = match what {
+            "registrar outage" => ways[state.rng.random_range(0..ways.len())].clone(),
+            _ => Policy::Silent,
+        };
+        state.say(format_args!("* {down:?} {policy:?} for {} s", ms / SECOND));
+        for name in &down {
+            if let Some(host) = state.hosts.get_mut(name) {
+                host.policy = policy.clone();
+            }
+        }
+        (down, ms)
+    };
+    later(world, ms, move |state| {
+        for name in &down {
+            if let Some(host) = state.hosts.get_mut(name) {
+                host.heal();
+            }
+        }
+    });
+}
+
+/// What is wrong before anything begins.
+pub fn begin(world: &Arc<World>) {
+    let Some(field) = world.lock().rules.field else { return };
+    let silent: Vec<String> = world.lock().host_names().into_iter().take(field.silent_at_start).collect();
+    for name in &silent {
+        if let Some(host) = world.lock().hosts.get_mut(name) {
+            host.policy = Policy::Silent;
+        }
+    }
+    world.lock().look();
+    later(world, field.silence_ms, move |state| {
+        for name in &silent {
+            if let Some(host) = state.hosts.get_mut(name) {
+                host.heal();
+            }
+        }
+    });
+}
+
+/// EdgePorts that pass nothing on: one, or all of them.
+fn edge_ports(world: &Arc<World>, what: &'static str, ms: u64) {
+    let mut state = world.lock();
+    let all: Vec<String> =
+        state.book.settings.edge_ports.iter().map(|edge| edge.address.host.to_string()).collect();
+    let dead = match what {
+        "edge port dead" => vec![all[state.rng.random_range(0..all.len())].clone()],
+        _ => all,
+    };
+    let faults = [EdgeFault::Dead, EdgeFault::Dead, EdgeFault::Refuses, EdgeFault::Unknown];
+    let fault = match state.rules.field {
+        None => EdgeFault::Dead,
+        Some(_) => faults[state.rng.random_range(0..4)],
+    };
+    // Not for hours, where there is none left.
+    let ms = if what == "edge port dead" { ms } else { ms.clamp(MINUTE, 20 * MINUTE) };
+    state.say(format_args!("* {dead:?} {fault:?}"));
+    state.way.dead_edges.extend(dead.iter().map(|name| (name.clone(), fault)));
+    drop(state);
+    later(world, ms, move |state| state.way.dead_edges.retain(|(other, _)| !dead.contains(other)));
+}
+
 impl State {
+    /// The registrar that most trunks name, more often than not.
+    fn busiest_host(&mut self) -> String {
+        if self.rng.random_bool(0.4) {
+            return self.any_host();
+        }
+        let names = self.host_names();
+        let trunks = |name: &String| {
+            let uris = self.catalogue.entries.values().flat_map(|entry| &entry.trunk.uris);
+            uris.filter(|uri| *uri.registrar.host == **name).count()
+        };
+        names.iter().max_by_key(|name| trunks(name)).cloned().unwrap_or_default()
+    }
+
     /// Registrars lost what they held: nobody can know before the bindings would have lapsed.
     fn registrars_forgot(&mut self) {
         let at = self.now();
@@ -284,8 +407,9 @@ impl State {
             let Some(grant) = &call.grant else { continue };
             let Some(known) = self.catalogue.calls.get(id) else { continue };
             if let Some(trunk) = self.book.trunks.get_mut(&known.reference) {
-                trunk.patience = trunk.patience.max(grant.sent + grant.granted_ms);
-                trunk.fair_patience = trunk.fair_patience.max(grant.sent + grant.granted_ms);
+                let until = (grant.sent + grant.granted_ms).max(call.most_until);
+                trunk.patience = trunk.patience.max(until);
+                trunk.fair_patience = trunk.fair_patience.max(until);
             }
         }
     }
@@ -294,6 +418,7 @@ impl State {
     fn link(&mut self, lost: bool) {
         let at = self.now();
         if lost {
+            self.way.restarts += 1;
             self.way.connections.cancel();
             self.way.connections = CancellationToken::new();
         }
@@ -384,6 +509,7 @@ impl State {
         self.book.changed_at = at;
         self.book.trouble_at = at;
         for run in self.book.runs.values_mut().filter(|run| run.life.id == life.id) {
+            run.resumed_at = at;
             run.buckets.clear();
         }
         life.freeze(false);

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     sip::{
-        digest::{Authorization, Challenge, verify},
+        digest::{Authorization, Challenge, Qop, verify},
         message::{Request, Response},
         uri::{NameAddr, SipUri},
     },
@@ -151,7 +151,7 @@ fn by_the_rules(
                 if options.forbid_wrong_passwords {
                     return Verdict::plain(to(request, 403, "Forbidden"));
                 }
-            } else if state.nonces.check(&claim.nonce, now) == Worth::Stale {
+            } else if state.nonces.check(&claim.nonce.plain(), now) == Worth::Stale {
                 state.journal.counters.stale_nonces += 1;
                 stale = true;
             } else if SipUri::parse(&claim.uri).is_ok_and(|uri| uri == request.uri) {
@@ -209,16 +209,16 @@ fn challenge(
     let nonce = state.nonces.issue(now);
     options.algorithms.iter().fold(to(request, code, phrase), |response, algorithm| {
         let challenge = Challenge {
-            realm: options.realm.clone(),
-            nonce: nonce.clone(),
-            opaque: None,
+            realm: options.realm.as_str().into(),
+            nonce: nonce.as_str().into(),
             algorithm: *algorithm,
-            qop_auth: options.qop_auth,
+            qop: options.qop_auth.then_some(Qop::Auth),
             stale,
             proxy: options.as_proxy,
+            ..Challenge::default()
         };
         let (name, value) = challenge.to_header();
-        with(response, name, &value)
+        with(response, name, value.as_str())
     })
 }
 

@@ -10,7 +10,7 @@ use tokio::{
 
 use super::*;
 use crate::sip::{
-    digest::{Algorithm, Challenge},
+    digest::{Algorithm, Challenge, Login, Qop, Signed},
     message::{Message, StreamParser},
 };
 use phone::Phone;
@@ -40,7 +40,7 @@ async fn registers_by_digest_over_udp_and_says_what_it_saw() {
     let mut alice = Phone::new(&registrar, "alice", "right").await;
     let first = alice.once().await;
     let challenge = Challenge::from_response(&first).unwrap().unwrap();
-    assert_eq!((first.code, challenge.algorithm, challenge.qop_auth), (401, Algorithm::Md5, true));
+    assert_eq!((first.code, challenge.algorithm, challenge.qop), (401, Algorithm::Md5, Some(Qop::Auth)));
     assert!(!challenge.stale && !challenge.proxy);
     let request = alice.answering(&challenge, "UDP");
     alice.send(&request).await;
@@ -128,7 +128,7 @@ async fn challenges_as_it_is_set_up() {
         let first = alice.once().await;
         assert_eq!(first.code, if as_proxy { 407 } else { 401 });
         let challenge = Challenge::from_response(&first).unwrap().unwrap();
-        assert_eq!((challenge.algorithm, challenge.qop_auth), (algorithms[0], qop_auth));
+        assert_eq!((challenge.algorithm, challenge.qop.is_some()), (algorithms[0], qop_auth));
         assert_eq!(alice.register().await.code, 200, "{algorithms:?}");
     }
 }
@@ -149,8 +149,9 @@ async fn wrong_passwords_unknown_accounts_and_logins() {
     assert_eq!(carol.register().await.code, 401);
     let challenge = Challenge::from_response(&carol.once().await).unwrap().unwrap();
     let mut request = carol.request("UDP");
-    let (name, value) =
-        challenge.authorize("login", &Secret::new("right"), "REGISTER", "sip:sip.net", "cnonce", 1);
+    let login = Login { username: "login", password: &Secret::new("right") };
+    let signed = Signed { method: "REGISTER", uri: "sip:sip.net", body: b"" };
+    let (name, value) = challenge.authorize(login, signed, "cnonce", 1).header();
     request.headers.push(name, value).unwrap();
     carol.send(&request).await;
     assert_eq!(carol.receive().await.code, 200);
@@ -193,8 +194,9 @@ async fn an_answer_for_another_uri_is_refused() {
     let mut alice = Phone::new(&registrar, "alice", "right").await;
     let challenge = Challenge::from_response(&alice.once().await).unwrap().unwrap();
     let mut request = alice.request("UDP");
-    let (name, value) =
-        challenge.authorize("alice", &Secret::new("right"), "REGISTER", "sip:other.net", "cnonce", 1);
+    let login = Login { username: "alice", password: &Secret::new("right") };
+    let signed = Signed { method: "REGISTER", uri: "sip:other.net", body: b"" };
+    let (name, value) = challenge.authorize(login, signed, "cnonce", 1).header();
     request.headers.push(name, value).unwrap();
     alice.send(&request).await;
     assert_eq!(alice.receive().await.code, 400);

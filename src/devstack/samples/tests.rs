@@ -13,7 +13,7 @@ use crate::{
     proto::trunks::{FindByRequest, Trunk, TrunkUri, trunks_client::TrunksClient},
     secret::Secret,
     sip::{
-        digest::Challenge,
+        digest::{Challenge, Login, Signed},
         message::{Message, Request, Response, StreamParser},
         uri::{NameAddr, SipUri},
     },
@@ -95,8 +95,9 @@ async fn register(
         if let Some(challenge) = &challenge {
             let password = Secret::new(credentials.password.as_str());
             let uri = request.uri.to_string();
-            let (name, value) =
-                challenge.authorize(&credentials.username, &password, "REGISTER", &uri, "c", 1);
+            let login = Login { username: &credentials.username, password: &password };
+            let signed = Signed { method: "REGISTER", uri: &uri, body: b"" };
+            let (name, value) = challenge.authorize(login, signed, "c", 1).header();
             request.headers.push(name, value).unwrap();
         }
         let response = exchange(&request, to, &uri.transport).await?;

@@ -4,7 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use super::sim::Sent;
 use crate::{
-    engine::{Engine, EngineSettings, view::Counts},
+    engine::{
+        Engine, EngineSettings,
+        view::{Counts, TrunkState},
+    },
     ports::{Reply, SendError},
     registration::{Purpose, time::Now},
 };
@@ -200,8 +203,11 @@ impl Checks {
         for (number, slot) in engine.fleet.iter() {
             let leaving = slot.registration.is_leaving();
             let state = match slot.registration.state(now.at) {
-                state if leaving || !slot.invalid => state,
-                _ => crate::engine::view::TrunkState::Invalid,
+                state if leaving => state,
+                _ if slot.invalid => TrunkState::Invalid,
+                TrunkState::Registered if slot.blocked() => TrunkState::AtRisk,
+                TrunkState::Pending if slot.blocked() => TrunkState::Failing,
+                state => state,
             };
             *counts.of_mut(state) += 1;
             assert_eq!(state.is_trouble(), troubled.contains(&number), "{:?} is in trouble", slot.trunk);

@@ -386,3 +386,39 @@ fn two_uris_that_redirect_to_a_registrar_that_is_down_are_not_asked_in_turn_for_
     sim.run(HOUR);
     assert_eq!(sim.state("t"), TrunkState::Registered);
 }
+
+#[test]
+fn trunks_that_wait_for_a_registrar_that_is_down_say_so_and_are_no_longer_well() {
+    let mut settings = settings(1, None);
+    settings.registration.expires_s = 60;
+    let mut sim = Sim::new(settings, 9).with_ours();
+    (0..20).for_each(|n| sim.put(&trunk(&format!("t{n:02}"), &[&format!("u{n}@h")])));
+    sim.run(5 * MINUTE);
+    sim.policy("h", Policy::Code(503));
+    sim.run(40 * SECOND);
+    let counts = sim.counts();
+    assert_eq!((counts.registered, counts.at_risk + counts.failing), (0, 20), "{counts:?}");
+    let views: Vec<_> = (0..20).map(|n| sim.view(&format!("t{n:02}"))).collect();
+    let waiting: Vec<_> = views.iter().filter(|view| view.failures == 0 && !view.in_flight).collect();
+    assert!(waiting.len() >= 10, "{views:?}");
+    for view in waiting {
+        let trouble = view.trouble.clone().unwrap();
+        assert_eq!(trouble.reason, "RegistrarDown");
+        assert!(
+            trouble.message.starts_with("registrar h is down: the registrar answered 503"),
+            "{trouble:?}"
+        );
+        assert!(trouble.since_ms < sim.now().unix_ms);
+        assert_eq!(view.next, "waiting for registrar h, which is down");
+    }
+    let by_reason = sim.engine.troubles(50, sim.now()).by_reason;
+    assert!(by_reason["RegistrarDown"] >= 10, "{by_reason:?}");
+    // A person's wish goes out at once.
+    sim.forget_log();
+    sim.refresh("t07");
+    sim.run(100);
+    assert_eq!((sim.log.len(), sim.of("t07").len()), (1, 1));
+    sim.policy("h", Policy::Grants(600));
+    sim.run(15 * SECOND);
+    assert_eq!(sim.counts().registered, 20);
+}

@@ -31,6 +31,19 @@ fn headers(register: &Register) -> Vec<String> {
 }
 
 #[test]
+fn n11_a_user_is_escaped_as_in_a_uri() {
+    for (user, escaped) in
+        [("a@b", "a%40b"), ("a b", "a%20b"), ("100%", "100%25"), ("%40", "%2540"), ("a;b?c/d", "a;b?c/d")]
+    {
+        let message = sent(&Register { user: user.into(), ..register() }).message.unwrap();
+        let (from, to) = (message.from.unwrap().address.unwrap(), message.to.unwrap().address.unwrap());
+        for address in [from, to] {
+            assert_eq!(address.uri.unwrap().user, escaped);
+        }
+    }
+}
+
+#[test]
 fn a_register_as_the_contract_has_it() {
     let request = sent(&register());
     assert_eq!(request.target, "[2001:db8::1]:5070");

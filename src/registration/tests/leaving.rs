@@ -204,3 +204,24 @@ fn a_removal_is_never_too_brief() {
         assert!(finished || bench.wait_of_next() >= 1_000);
     }
 }
+
+#[test]
+fn f3_a_removal_goes_through_the_edge_port_that_the_binding_was_made_through() {
+    let mut bench = Bench::new(1, 3).registered(600);
+    // Another EdgePort takes over, and the first one's Contact is still bound.
+    bench.at += 100_000;
+    bench.registration.refresh_now(bench.now().at);
+    let attempt = bench.attempt();
+    bench.answer(&attempt, reply(503));
+    let attempt = bench.attempt();
+    assert_ne!(attempt.edge, 0);
+    bench.answer(&attempt, ok(600));
+    let now = bench.now();
+    bench.registration.leave(now);
+    let first = bench.attempt();
+    assert_eq!(first.bound_edge, Some(EdgeId(attempt.edge.into())));
+    assert!(!bench.answer(&first, reply(200)).finished, "the binding of before is left");
+    let second = bench.attempt();
+    assert_eq!((second.purpose, second.bound_edge), (Purpose::Leave, Some(EdgeId(0))));
+    assert!(bench.answer(&second, reply(200)).finished);
+}

@@ -203,3 +203,91 @@ fn a_guess_below_what_was_asked_is_no_knowledge() {
         assert_eq!(bench.attempt().expires, 2 * expires, "the trunk itself asks for more");
     }
 }
+
+fn redirect_to(code: u16, hosts: &[&str]) -> Reply {
+    let target = |host: &&str| RedirectContact {
+        to: RedirectTarget { address: HostPort::new(host, 5060), transport: None },
+        expires: None,
+    };
+    Reply { targets: hosts.iter().map(target).collect(), ..reply(code) }
+}
+
+fn redirected_to(attempt: &Attempt) -> Option<&str> {
+    attempt.redirect.as_ref().map(|to| &*to.address.host)
+}
+
+#[test]
+fn r7_all_targets_of_a_redirection_are_tried_in_order() {
+    for failure in [reply(503), reply(480), reply(405)] {
+        let mut bench = Bench::new(1, 1);
+        let attempt = bench.attempt();
+        bench.answer(&attempt, redirect_to(302, &["alive", "spare", "last"]));
+        for expected in ["alive", "spare", "last"] {
+            assert_eq!(bench.wait_of_next(), 0, "not at once to {expected}");
+            let attempt = bench.attempt();
+            assert_eq!(redirected_to(&attempt), Some(expected));
+            bench.answer(&attempt, failure.clone());
+        }
+        between(bench.wait_of_next(), 30_000, 60_000);
+        assert_eq!(redirected_to(&bench.attempt()), None, "the next round starts at the trunk's own URI");
+    }
+}
+
+#[test]
+fn r8_a_target_that_fails_gives_way_to_the_next_one_and_that_registers() {
+    let mut bench = Bench::new(1, 1);
+    let attempt = bench.attempt();
+    bench.answer(&attempt, redirect_to(302, &["dead", "alive"]));
+    let attempt = bench.attempt();
+    bench.answer(&attempt, reply(503));
+    let attempt = bench.attempt();
+    assert_eq!(redirected_to(&attempt), Some("alive"));
+    bench.answer(&attempt, ok(600));
+    assert_eq!(bench.state(), TrunkState::Registered);
+    // After a silence not at once: it may be a password that an EdgePort keeps offering.
+    let mut bench = Bench::new(1, 1);
+    let attempt = bench.attempt();
+    bench.answer(&attempt, redirect_to(302, &["silent", "alive"]));
+    let attempt = bench.attempt();
+    bench.answer(&attempt, reply(408));
+    between(bench.wait_of_next(), 5_000, 10_000);
+    assert_eq!(redirected_to(&bench.attempt()), Some("alive"));
+}
+
+#[test]
+fn targets_that_were_tried_are_no_way_back() {
+    let mut bench = Bench::new(1, 1);
+    let attempt = bench.attempt();
+    bench.answer(&attempt, redirect_to(302, &["a", "b"]));
+    let attempt = bench.attempt();
+    bench.answer(&attempt, redirect_to(302, &["host-0", "c"]));
+    let attempt = bench.attempt();
+    assert_eq!(redirected_to(&attempt), Some("c"), "a circle");
+    bench.answer(&attempt, redirect_to(302, &["a"]));
+    let attempt = bench.attempt();
+    assert_eq!(redirected_to(&attempt), Some("b"), "what the first one named is still untried");
+    bench.answer(&attempt, reply(500));
+    between(bench.wait_of_next(), 30_000, 60_000);
+}
+
+#[test]
+fn r9_without_its_option_tags_a_400_is_asked_once_and_remembered_where_that_works() {
+    let mut bench = Bench::new(1, 1);
+    let attempt = bench.attempt();
+    bench.answer(&attempt, reply(400));
+    assert_eq!(bench.wait_of_next(), 0);
+    let attempt = bench.attempt();
+    assert_eq!(attempt.without_tags, 0b11);
+    let effect = bench.answer(&attempt, ok(600));
+    assert_eq!(effect.dropped_tags, 0b11, "not reported");
+    assert_eq!(bench.attempt().without_tags, 0b11, "not remembered");
+    // Where it does not, the tags were not what it was about.
+    let mut bench = Bench::new(1, 1);
+    let attempt = bench.attempt();
+    bench.answer(&attempt, reply(400));
+    let attempt = bench.attempt();
+    bench.answer(&attempt, reply(400));
+    between(bench.wait_of_next(), 30_000, 60_000);
+    assert_eq!(bench.reason(), Some("Refused"));
+    assert_eq!(bench.attempt().without_tags, 0);
+}

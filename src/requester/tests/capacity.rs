@@ -22,7 +22,7 @@ async fn the_capacity_and_the_process_are_said() {
 
 #[tokio::test]
 async fn one_beyond_the_capacity_is_refused_at_once_and_the_others_keep_their_places() {
-    let silent = Peer::udp(|_, _| vec![]).await;
+    let silent = Peer::udp(|_, _| Vec::<String>::new()).await;
     let options = options(Mode::Direct);
     let client = crate::sip::client::ClientOptions { timers: short(), ..options.client() };
     let service = start_client(options, client, 2).await;
@@ -45,7 +45,7 @@ async fn one_beyond_the_capacity_is_refused_at_once_and_the_others_keep_their_pl
 
 #[tokio::test]
 async fn a_connection_carries_more_calls_than_http2_allows_by_default() {
-    let silent = Peer::udp(|_, _| vec![]).await;
+    let silent = Peer::udp(|_, _| Vec::<String>::new()).await;
     let service = start(Mode::Direct).await;
     let target = silent.address.to_string();
     let calls: Vec<_> = (0..300)

@@ -196,20 +196,6 @@ async fn a_stale_nonce_is_answered_once_more() {
 }
 
 #[tokio::test]
-async fn a_nonce_that_is_always_stale_ends() {
-    let peer = Peer::udp(|raw, number| {
-        let challenge = format!(r#"WWW-Authenticate: Digest realm="r", nonce="n{number}", stale=true"#);
-        vec![raw.reply("401 Unauthorized", &[&challenge])]
-    })
-    .await;
-    let service = start(Mode::Direct).await;
-    let reply = service.send(register(&peer.address.to_string())).await;
-    assert_eq!(response_type(&reply), ResponseType::Unauthorized);
-    assert!(reply.www_authenticate.unwrap().stale);
-    assert_eq!(peer.requests().len(), 3);
-}
-
-#[tokio::test]
 async fn a_proxy_and_the_registrar_behind_it_are_both_answered() {
     let peer = Peer::udp(|raw, number| match number {
         0 => {

@@ -75,18 +75,25 @@ impl Raw {
     }
 }
 
-type Script = dyn Fn(&Raw, usize) -> Vec<String> + Send + Sync;
+type Script = dyn Fn(&Raw, usize) -> Vec<Vec<u8>> + Send + Sync;
+
+/// Text, one byte for one character where it is not UTF-8.
+fn text(bytes: &[u8]) -> String {
+    std::str::from_utf8(bytes)
+        .map_or_else(|_| bytes.iter().map(|byte| char::from(*byte)).collect(), str::to_owned)
+}
 
 struct State {
     script: Box<Script>,
     /// The first request of each branch.
     seen: Mutex<Vec<Raw>>,
     received: AtomicUsize,
+    connections: AtomicUsize,
 }
 
 impl State {
     /// The script gets the request and its number, from 0; a retransmission has the number of the original.
-    fn take(&self, text: String) -> Vec<String> {
+    fn take(&self, text: String) -> Vec<Vec<u8>> {
         let raw = Raw(text);
         self.received.fetch_add(1, Ordering::SeqCst);
         let number = {
@@ -108,34 +115,38 @@ pub struct Peer {
 }
 
 impl Peer {
-    pub async fn udp(script: impl Fn(&Raw, usize) -> Vec<String> + Send + Sync + 'static) -> Self {
+    pub async fn udp<R: Into<Vec<u8>>>(
+        script: impl Fn(&Raw, usize) -> Vec<R> + Send + Sync + 'static,
+    ) -> Self {
         Self::udp_at("127.0.0.1:0", script).await
     }
 
-    pub async fn udp_at(
+    pub async fn udp_at<R: Into<Vec<u8>>>(
         at: &str,
-        script: impl Fn(&Raw, usize) -> Vec<String> + Send + Sync + 'static,
+        script: impl Fn(&Raw, usize) -> Vec<R> + Send + Sync + 'static,
     ) -> Self {
         let socket = UdpSocket::bind(at).await.unwrap();
         let address = socket.local_addr().unwrap();
         Self::start(address, script, |state| async move {
             let mut buffer = vec![0; 65536];
             while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
-                for reply in state.take(String::from_utf8(buffer[..length].to_vec()).unwrap()) {
-                    socket.send_to(reply.as_bytes(), from).await.unwrap();
+                for reply in state.take(text(&buffer[..length])) {
+                    socket.send_to(&reply, from).await.unwrap();
                 }
             }
         })
     }
 
     /// A script that returns an empty text for a reply closes the connection.
-    pub async fn tcp(script: impl Fn(&Raw, usize) -> Vec<String> + Send + Sync + 'static) -> Self {
+    pub async fn tcp<R: Into<Vec<u8>>>(
+        script: impl Fn(&Raw, usize) -> Vec<R> + Send + Sync + 'static,
+    ) -> Self {
         Self::stream(None, script).await
     }
 
-    pub async fn stream(
+    pub async fn stream<R: Into<Vec<u8>>>(
         tls: Option<TlsAcceptor>,
-        script: impl Fn(&Raw, usize) -> Vec<String> + Send + Sync + 'static,
+        script: impl Fn(&Raw, usize) -> Vec<R> + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -143,6 +154,7 @@ impl Peer {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let (state, tls) = (state.clone(), tls.clone());
+                state.connections.fetch_add(1, Ordering::SeqCst);
                 connections.spawn(async move {
                     match tls {
                         None => converse(stream, state).await,
@@ -156,12 +168,19 @@ impl Peer {
         })
     }
 
-    fn start<F: Future<Output = ()> + Send + 'static>(
+    fn start<R: Into<Vec<u8>>, F: Future<Output = ()> + Send + 'static>(
         address: SocketAddr,
-        script: impl Fn(&Raw, usize) -> Vec<String> + Send + Sync + 'static,
+        script: impl Fn(&Raw, usize) -> Vec<R> + Send + Sync + 'static,
         run: impl FnOnce(Arc<State>) -> F,
     ) -> Self {
-        let state = State { script: Box::new(script), seen: Mutex::default(), received: AtomicUsize::new(0) };
+        let script =
+            Box::new(move |raw: &Raw, number| script(raw, number).into_iter().map(R::into).collect());
+        let state = State {
+            script,
+            seen: Mutex::default(),
+            received: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
+        };
         let state = Arc::new(state);
         let mut tasks = JoinSet::new();
         tasks.spawn(run(state.clone()));
@@ -176,6 +195,11 @@ impl Peer {
     /// How many messages came, retransmissions included.
     pub fn received(&self) -> usize {
         self.state.received.load(Ordering::SeqCst)
+    }
+
+    /// How many connections were made.
+    pub fn connections(&self) -> usize {
+        self.state.connections.load(Ordering::SeqCst)
     }
 
     /// Waits until so many requests came.
@@ -200,7 +224,7 @@ async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, state: Arc<St
                 if reply.is_empty() {
                     return stream.shutdown().await;
                 }
-                stream.write_all(reply.as_bytes()).await?;
+                stream.write_all(&reply).await?;
             }
             stream.flush().await?;
         }

@@ -62,7 +62,9 @@ async fn every_field_of_a_200() {
     );
     assert_eq!(reply.record_route[0].parameters["x"], "y");
     let names: Vec<&str> = reply.extensions.iter().map(|e| e.name.as_str()).collect();
-    assert_eq!(names, ["CSeq", "Server", "Path", "Service-Route", "x-Other"]);
+    let ours = ["X-Routr-Status", "X-Routr-Bindings"];
+    assert_eq!(names, [&["CSeq", "Server", "Path", "Service-Route", "x-Other"][..], &ours].concat());
+    assert_eq!(ours.map(|name| extensions(&reply, name)), [["200 OK"], ["300;own"]]);
     assert_eq!(extensions(&reply, "CSeq"), ["7 REGISTER"]);
     assert_eq!(extensions(&reply, "x-Other"), ["some, value"]);
     assert!(reply.www_authenticate.is_none());

@@ -12,7 +12,13 @@ use super::{super::Mode, peer::Peer, setup::*};
 use crate::proto::common::Transport;
 
 #[derive(Clone, Default)]
-struct Captured(Arc<Mutex<Vec<u8>>>);
+pub struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl Captured {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
 
 impl Write for Captured {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -73,7 +79,7 @@ async fn a_search_through_the_trace_finds_no_password() {
     proxied.send(request).await;
     assert_eq!(edge.requests()[0].header("X-Gateway-Auth"), gateway_auth(PASSWORD));
 
-    let text = String::from_utf8_lossy(&captured.0.lock().unwrap()).into_owned();
+    let text = captured.text();
     // The capture works: it holds our own lines, the finest of them, and those of the libraries below.
     assert!(
         text.contains("answered") && text.contains("TRACE") && text.contains("h2::"),
@@ -84,4 +90,44 @@ async fn a_search_through_the_trace_finds_no_password() {
     for secret in [PASSWORD.to_owned(), gateway_auth(PASSWORD)].iter().chain(&digests) {
         assert!(!text.contains(secret.as_str()), "found {secret:?}");
     }
+}
+
+/// A registrar that cannot prove that it knows the password: one warning for its host, and its response counts.
+#[tokio::test(flavor = "current_thread")]
+async fn d2_a_wrong_rspauth_is_warned_about_once() {
+    let _second = tracing::Dispatch::new(tracing_subscriber::fmt().with_writer(io::sink).finish());
+    let captured = Captured::default();
+    let subscriber =
+        tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_writer(captured.clone());
+    let _guard = tracing::subscriber::set_default(subscriber.finish());
+    let service = start(Mode::Direct).await;
+    // Right, missing, wrong, of another nonce count, and of a proxy that was not answered.
+    for (info, warnings) in [
+        ("Authentication-Info: qop=auth, rspauth=\"RIGHT\", cnonce=\"CNONCE\", nc=00000001", 0),
+        ("Authentication-Info: nextnonce=\"x\"", 0),
+        ("Proxy-Authentication-Info: rspauth=\"00\"", 0),
+        ("Authentication-Info: rspauth=\"00112233445566778899aabbccddeeff\"", 1),
+        ("Authentication-Info: rspauth=\"RIGHT\", nc=00000002", 1),
+    ] {
+        let peer = Peer::udp(move |raw, _| {
+            if raw.headers("Authorization").is_empty() {
+                let challenge = r#"WWW-Authenticate: Digest realm="r", nonce="n", qop="auth""#;
+                return vec![raw.reply("401 Unauthorized", &[challenge])];
+            }
+            let get = |name| raw.auth("Authorization", name).unwrap();
+            let (nc, cnonce, uri) = (get("nc"), get("cnonce"), get("uri"));
+            let key = md5(&format!("alice-auth:r:{PASSWORD}"));
+            let right = md5(&format!("{key}:n:{nc}:{cnonce}:auth:{}", md5(&format!(":{uri}"))));
+            vec![raw.reply("200 OK", &[&info.replace("RIGHT", &right).replace("CNONCE", &cnonce)])]
+        })
+        .await;
+        for _ in 0..3 {
+            let reply = service.send(register(&peer.address.to_string())).await;
+            assert_eq!(extensions(&reply, "X-Routr-Status"), ["200 OK"]);
+            let passed_on = reply.extensions.iter().any(|one| info.starts_with(&format!("{}: ", one.name)));
+            assert!(passed_on, "{reply:?}");
+        }
+        assert_eq!(captured.text().matches("rspauth").count(), warnings, "{info}: {}", captured.text());
+    }
+    assert!(captured.text().contains("127.0.0.1") && !captured.text().contains(PASSWORD));
 }

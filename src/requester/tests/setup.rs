@@ -59,7 +59,16 @@ pub async fn start_with(options: Options, timers: Timers) -> Service {
 }
 
 pub async fn start_client(options: Options, client_options: ClientOptions, capacity: u32) -> Service {
-    let sip = Client::start(client_options).unwrap();
+    start_sip(options, Client::start(client_options).unwrap(), capacity).await
+}
+
+/// With a hosts file of this text.
+pub async fn start_with_hosts(options: Options, hosts: &str) -> Service {
+    let sip = Client::start_with_hosts(options.client(), hosts).unwrap();
+    start_sip(options, sip, CAPACITY).await
+}
+
+async fn start_sip(options: Options, sip: Client, capacity: u32) -> Service {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = router(RequesterService::new(sip, options), capacity)

@@ -72,7 +72,7 @@ async fn the_authorities_of_the_file_are_trusted_and_no_others() {
 
 #[tokio::test]
 async fn the_server_stops_when_told_also_with_a_call_under_way() {
-    let silent = Peer::udp(|_, _| vec![]).await;
+    let silent = Peer::udp(|_, _| Vec::<String>::new()).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();

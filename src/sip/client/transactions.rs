@@ -206,11 +206,13 @@ impl TransactionLayer {
     /// forgotten with its final response, which spares keeping it for Timer K and shows the same to the user.
     pub(super) fn on_response(&self, response: Response) -> bool {
         let branch = response.headers.via_branch().as_deref().and_then(Branch::parse);
-        let (Some(branch), Some((_, method))) = (branch, response.headers.cseq()) else { return false };
-        let mut state = self.lock();
-        let Some(entry) = state.get_mut(branch).filter(|entry| *entry.method == *method) else {
-            return false;
+        let Some(branch) = branch else { return false };
+        // Each request has a branch of its own: a CSeq that is missing or odd loses no response.
+        let of = |entry: &&mut Entry| {
+            response.headers.cseq().is_none_or(|(_, method)| method.eq_ignore_ascii_case(&entry.method))
         };
+        let mut state = self.lock();
+        let Some(entry) = state.get_mut(branch).filter(of) else { return false };
         match entry.machine.on_response(response.code, Instant::now()) {
             OnResponse::Final => {
                 let entry = state.take(branch.number);

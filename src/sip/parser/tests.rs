@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 use rand::{SeedableRng as _, rngs::SmallRng};
 
+mod odd;
+
 use super::*;
 use crate::sip::{
     digest::{Authorization, Challenge},
@@ -13,6 +15,13 @@ fn request(text: &str) -> Request {
     match parse_datagram(text.as_bytes()) {
         Ok(Message::Request(request)) => request,
         other => panic!("{text}: {other:?}"),
+    }
+}
+
+fn response(text: impl AsRef<[u8]>) -> Response {
+    match parse_datagram(text.as_ref()) {
+        Ok(Message::Response(response)) => response,
+        other => panic!("{}: {other:?}", String::from_utf8_lossy(text.as_ref())),
     }
 }
 
@@ -67,16 +76,6 @@ fn what_is_not_text_is_made_safe() {
 }
 
 #[test]
-fn a_status_line_without_a_phrase_is_read() {
-    for text in
-        ["SIP/2.0 100 \r\n\r\n", "SIP/2.0 100\r\n\r\n", "sip/2.0 100 \n\n", "\r\n\r\nSIP/2.0 100\r\n\r\n"]
-    {
-        let Ok(Message::Response(response)) = parse_datagram(text.as_bytes()) else { panic!("{text:?}") };
-        assert_eq!((response.code, response.reason.as_str()), (100, ""));
-    }
-}
-
-#[test]
 fn malformed_start_lines_are_refused() {
     let lines = [
         "",
@@ -88,13 +87,9 @@ fn malformed_start_lines_are_refused() {
         "SIP/2.0 +20 No",
         "SIP/2.0 2x0 No",
         "SIP/7.0 200 OK",
-        "SIP/2.0  200 OK",
         "REGISTER",
         "REGISTER sip:h",
-        "REGISTER  sip:h  SIP/2.0",
         "REGISTER sip:h SIP/7.0",
-        "REGISTER sip:h SIP/2.0 ",
-        " REGISTER sip:h SIP/2.0",
         "REG@ISTER sip:h SIP/2.0",
         "REGISTER <sip:h> SIP/2.0",
         "REGISTER sip:h; lr SIP/2.0",
@@ -107,66 +102,11 @@ fn malformed_start_lines_are_refused() {
 }
 
 #[test]
-fn malformed_header_fields_are_refused_without_their_values() {
-    for line in
-        ["no colon", ": no name", "a b: c", "a\"b\": c", "X-Gateway-Auth s3cr3t", "Authorization; s3cr3t: x"]
-    {
-        let error = refused(format!("SIP/2.0 200 OK\r\n{line}\r\n\r\n").as_bytes());
-        assert!(!error.to_string().contains("s3cr3t"), "{error}");
-    }
-    refused(b"SIP/2.0 200 OK\r\n folded: at first\r\n\r\n");
-    let password = refused(b"REGISTER sip:alice:s3cr3t@h@h SIP/2.0\r\n\r\n").to_string();
-    assert!(!password.contains("s3cr3t"), "{password}");
-}
-
-#[test]
-fn content_length_is_believed_only_where_it_makes_sense() {
-    let with = |fields: &str| format!("SIP/2.0 200 OK\r\n{fields}\r\n\r\nbody");
-    for bad in [
-        "Content-Length: -1",
-        "Content-Length: +4",
-        "Content-Length: 5",
-        "Content-Length:",
-        "l: 4 4",
-        "l: 0x4",
-        "Content-Length: 18446744073709551615",
-        "Content-Length: 18446744073709551620",
-        "Content-Length: 99999999999999999999999999",
-        "Content-Length: 65537",
-        "l: 4\r\nl: 3",
-        "l: 4, 4",
-    ] {
-        refused(with(bad).as_bytes());
-    }
-    for (good, body) in [
-        ("l: 4", "body"),
-        ("l: 0004", "body"),
-        ("l: 2", "bo"),
-        ("l: 4\r\nContent-Length: 4", "body"),
-        ("X: y", "body"),
-    ] {
-        let Ok(Message::Response(response)) = parse_datagram(with(good).as_bytes()) else { panic!("{good}") };
-        assert_eq!(response.body, body.as_bytes(), "{good}");
-    }
-}
-
-#[test]
 fn bounds_hold() {
-    let fields = |count: usize| format!("SIP/2.0 200 OK\r\n{}\r\n", "X: y\r\n".repeat(count));
-    assert!(parse_datagram(fields(MAX_HEADERS).as_bytes()).is_ok());
-    assert_eq!(
-        refused(fields(MAX_HEADERS + 1).as_bytes()),
-        ParseError::TooMuch { what: "header fields", limit: MAX_HEADERS }
-    );
     let long = format!("SIP/2.0 200 OK\r\nX: {}\r\n\r\n", "y".repeat(MAX_MESSAGE));
     refused(long.as_bytes());
-    refused(b"SIP/2.0 200 OK\r\nX: y\r\n");
     let params = format!("<sip:h>{}", ";a".repeat(65));
-    assert!(matches!(NameAddr::parse(&params), Err(ParseError::TooMuch { limit: 64, .. })));
-    assert!(matches!(
-        SipUri::parse(&format!("sip:h{}", ";a".repeat(65))),
-        Err(ParseError::TooMuch { limit: 64, .. })
-    ));
+    assert_eq!(NameAddr::parse(&params).map(|address| address.params.len()), Ok(64));
     // A stream that never ends its header fields is cut off.
     let mut stream = StreamParser::new();
     for _ in 0..MAX_MESSAGE / 1024 {
@@ -185,6 +125,11 @@ fn odd_numbers_read_as_none_or_as_the_greatest() {
     let Ok(Message::Response(response)) = parse_datagram(text.as_bytes()) else { panic!("a response") };
     let headers = &response.headers;
     assert_eq!((headers.cseq(), headers.via(), headers.min_expires()), (None, None, None));
+    for (value, seconds) in
+        [("3600.5", Some(3600)), ("60s", Some(60)), (" 5 ", Some(5)), ("", None), ("x5", None)]
+    {
+        assert_eq!(crate::sip::grammar::seconds(value), seconds, "{value}");
+    }
     assert_eq!((headers.expires(), headers.retry_after()), (Some(u32::MAX), Some(120)));
     let mut headers = Headers::new();
     for (value, seconds) in
@@ -240,7 +185,7 @@ fn a_stream_reads_the_same_however_it_is_cut() {
 #[test]
 fn a_stream_whose_frame_is_lost_stays_broken() {
     let mut parser = StreamParser::new();
-    parser.push(b"SIP/2.0 200 OK\r\nl: -1\r\n\r\n");
+    parser.push(b"NONSENSE\r\nl: -1\r\n\r\n");
     let error = parser.next().unwrap_err();
     parser.push(b"SIP/2.0 200 OK\r\n\r\n");
     assert_eq!(parser.next(), Err(error));

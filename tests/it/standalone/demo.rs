@@ -36,7 +36,7 @@ async fn once_ends_within_ten_seconds_and_says_how_each_trunk_stands() {
         "CredentialsRejected (401)",
         "UnknownAccount (404)",
         "AskedToWait (503)",
-        "nobody answered: no final answer from 127.0.0.",
+        "no response from registrar 127.0.0.",
         "uris[0].host",
     ] {
         assert!(table.contains(reason), "{reason} is not in:\n{table}");

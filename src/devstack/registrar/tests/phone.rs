@@ -8,7 +8,7 @@ use crate::{
     devstack::registrar::Registrar,
     secret::Secret,
     sip::{
-        digest::Challenge,
+        digest::{Challenge, Login, Signed},
         message::{Message, Request, Response},
         uri::SipUri,
     },
@@ -83,7 +83,9 @@ impl Phone {
         let mut request = self.request(transport);
         let secret = Secret::new(self.password);
         let uri = request.uri.to_string();
-        let (name, value) = challenge.authorize(self.user, &secret, "REGISTER", &uri, "cnonce", 1);
+        let login = Login { username: self.user, password: &secret };
+        let signed = Signed { method: "REGISTER", uri: &uri, body: b"" };
+        let (name, value) = challenge.authorize(login, signed, "cnonce", 1).header();
         request.headers.push(name, value).unwrap();
         request
     }

@@ -1,0 +1,108 @@
+//! A registration as the store kept it: what its record means by this process's clock and configuration.
+
+use std::num::NonZeroU32;
+
+use super::{Engine, clock::CLOCKS_DIFFER, packed::TrunkView};
+use crate::{
+    ports::Record,
+    registration::{
+        Binding, Refusal, Registration,
+        reply::Reason,
+        time::{Moment, Now},
+    },
+};
+
+/// The longest wait after a refusal, with its jitter, in milliseconds: one of the store's is no longer.
+const MAX_REFUSAL: u64 = 66 * 60 * 1_000;
+
+impl Engine {
+    /// Whether a binding lapses at another time by this clock than by the one that its record was written by.
+    pub(super) fn disagrees(&self, record: &Record, now: Now) -> bool {
+        lapse_ms(record, self.at_least, now).abs_diff(record.expires_at_ms) >= CLOCKS_DIFFER
+    }
+
+    pub(super) fn resumed(
+        &mut self,
+        trunk: &TrunkView<'_>,
+        record: &Record,
+        updated_at_s: u32,
+        now: Now,
+    ) -> Registration {
+        let position_of =
+            |aor: &str| aor.rsplit_once('@').and_then(|(user, host)| trunk.position_of(user, host));
+        let order = trunk.order();
+        let binding = position_of(&record.aor).filter(|_| record.expires_at_ms > 0).map(|position| {
+            let granted_s = NonZeroU32::new(record.granted_s.min(86_400)).unwrap_or(NonZeroU32::MIN);
+            let expires_at = lapse(record, self.at_least, now);
+            // Without one that is known a removal goes through the preferred one.
+            let edge = self.edges.of_address(&record.edge_port);
+            let edge = edge.unwrap_or_else(|| self.edges.prefer(trunk, 0));
+            let rank = order.iter().position(|other| *other == position).unwrap_or(0);
+            (Binding { expires_at, granted_s, position, edge }, u8::try_from(rank).unwrap_or(0))
+        });
+        let bound_at = binding.map(|(binding, _)| binding.position);
+        let settings = &self.settings.registration;
+        let mut registration = Registration::resume(record.cseq, binding, settings, now.at, &mut self.rng);
+        let Some(more) = record.more.as_deref() else { return registration };
+        let (at_least, edges) = (self.at_least, &mut self.edges);
+        let earlier = more.earlier.iter().filter_map(|earlier| {
+            let left = time_left(earlier.expires_at_ms, at_least, now);
+            Some(Binding {
+                expires_at: now.at.plus(left),
+                granted_s: NonZeroU32::new(u32::try_from(left / 1_000).unwrap_or(0))
+                    .unwrap_or(NonZeroU32::MIN),
+                position: position_of(&earlier.aor)?,
+                edge: edges.of_address(&earlier.edge_port)?,
+            })
+        });
+        registration.resume_earlier(earlier.filter(|binding| binding.expires_at > now.at).collect());
+        if let Some(refusal) = &more.refusal
+            && let Some(position) = position_of(&refusal.aor)
+            && trunk.username().unwrap_or_default() == &*refusal.username
+            // An edit that was not seen may have been one of the password, of which nothing is kept.
+            && u64::from(updated_at_s) * 1_000 <= refusal.since_ms
+            && (order.first() == Some(&position) || bound_at == Some(position))
+        {
+            let left = time_left(refusal.until_ms, at_least, now).min(MAX_REFUSAL);
+            let refused = Refusal {
+                position,
+                reason: if refusal.unknown_account {
+                    Reason::UnknownAccount
+                } else {
+                    Reason::CredentialsRejected
+                },
+                until: now.at.plus(left),
+                times: refusal.times.max(1),
+                since_unix_ms: refusal.since_ms,
+            };
+            registration.resume_refusal(refused, bound_at.is_some_and(|bound| bound != position));
+        }
+        registration
+    }
+}
+
+/// Milliseconds that are left until a moment of the store's, which may have been written by another clock.
+fn time_left(until_ms: u64, (at_least, read_at): (u64, Moment), now: Now) -> u64 {
+    until_ms.saturating_sub(now.unix_ms.max(at_least.saturating_add(now.at.since(read_at))))
+}
+
+/// When the binding of a record lapses. `at_least` is what [`Engine`] has under that name.
+fn lapse(record: &Record, (at_least, read_at): (u64, Moment), now: Now) -> Moment {
+    // A clock that is behind the one it was written by must not make a binding last longer: rather refreshed early.
+    // The trunks may be read long after the cache: the time between counts.
+    let unix_ms = now.unix_ms.max(at_least.saturating_add(now.at.since(read_at)));
+    let granted_ms = u64::from(record.granted_s.clamp(1, 86_400)) * 1_000;
+    let left = record.expires_at_ms.saturating_sub(unix_ms).min(granted_ms);
+    let overdue = unix_ms.saturating_sub(record.expires_at_ms);
+    now.at.plus(left).minus(overdue)
+}
+
+/// The same by this process's wall clock; 0 where there is no binding.
+fn lapse_ms(record: &Record, at_least: (u64, Moment), now: Now) -> u64 {
+    if record.expires_at_ms == 0 { 0 } else { now.unix_ms_of(lapse(record, at_least, now)) }
+}
+
+/// A record as this process would write it.
+pub(super) fn by_this_clock(record: &Record, at_least: (u64, Moment), now: Now) -> Record {
+    Record { expires_at_ms: lapse_ms(record, at_least, now), ..record.clone() }
+}

@@ -1,0 +1,147 @@
+//! Rows F: fairness, restarts, removal.
+
+use std::time::Duration;
+
+use routr_registry::devstack::field::PlayOptions;
+
+use super::harness::{Chain, PASSWORD, Play, Setup, case, trunk};
+use super::{AFTER_TIMER_F, SOON};
+use crate::support::redis::{Options, Redis};
+use crate::support::wait::{wait_for, wait_until};
+
+/// Every good registrar is asked within 3 s of the first request, with that many silent ones before them.
+async fn good_ones_are_asked(silent: usize) {
+    let mut case = case("F1");
+    case.nodes.iter_mut().filter(|node| node.name == "silent").for_each(|node| node.count = Some(silent));
+    let play = Play::of(case, PlayOptions::default()).await;
+    let nodes = play.player.nodes();
+    let chain =
+        Chain::start(nodes.iter().map(|(name, address)| trunk(name, name, *address, "UDP")).collect()).await;
+    let all_asked = async || {
+        let seen = play.player.seen();
+        let mut good = nodes.iter().filter(|(name, _)| name.starts_with("good"));
+        good.all(|(name, _)| seen.iter().any(|seen| seen.node == *name))
+    };
+    wait_until(all_asked, AFTER_TIMER_F, "every good registrar to be asked").await;
+    let seen = play.player.seen();
+    let first = seen.iter().map(|seen| seen.at).min().unwrap();
+    for (name, _) in nodes.iter().filter(|(name, _)| name.starts_with("good")) {
+        let asked = seen.iter().find(|seen| seen.node == *name).unwrap().at - first;
+        assert!(asked <= Duration::from_secs(3), "{name} after {asked:?}");
+    }
+    drop(chain);
+}
+
+#[tokio::test]
+async fn f1_three_silent_registrars_delay_nobody_at_the_start() {
+    good_ones_are_asked(3).await;
+}
+
+#[tokio::test]
+async fn f1_twenty_silent_registrars_delay_nobody_at_the_start() {
+    good_ones_are_asked(20).await;
+}
+
+#[tokio::test]
+async fn f2_refused_credentials_are_offered_once_across_restarts_and_edits() {
+    const REDIS_PASSWORD: &str = "only-for-redis";
+    let redis = Redis::start(Options { password: REDIS_PASSWORD.to_owned(), persistent: false }).await;
+    let play = Play::start("F2").await;
+    let cache = format!(
+        "  cache:\n    provider: redis\n    parameters: host=127.0.0.1,port={},password={REDIS_PASSWORD}\n",
+        redis.port()
+    );
+    let setup = Setup { more: cache, ..Setup::default() };
+    let mut chain = Chain::with(vec![play.trunk("alice", "UDP")], setup).await;
+    let waits = |view: &super::harness::View| view.reason() == "CredentialsRejected" && view.next_in() > 100;
+    chain.becomes("alice", "refused, and waiting", SOON, waits).await;
+    let mut edited = play.trunk("alice", "UDP");
+    for restart in 0..4 {
+        // What was written a moment ago must be in the store: an orderly end sees to that.
+        chain.registry.terminate(SOON).await;
+        if restart == 1 {
+            edited.uris[0].weight = 7;
+            edited.name = "Another name".to_owned();
+            chain.api.set_trunks(vec![edited.clone()]);
+        }
+        chain.registry.restart();
+        chain.becomes("alice", "refused, and waiting", SOON, waits).await;
+        assert_eq!(play.offers(), 1, "restart {restart}: {}", play.player.dialogue());
+    }
+    // A new password is worth an offer at once.
+    edited.outbound_credentials.as_mut().unwrap().password = format!("{PASSWORD}-new");
+    chain.api.set_trunks(vec![edited]);
+    wait_until(async || play.offers() == 2, SOON, "the new password to be offered").await;
+    // Nothing that a password could be guessed from is in what it shows.
+    assert!(!chain.get("/registrations/alice").await.unwrap().to_string().contains(PASSWORD));
+}
+
+/// EdgePort A is replaced by B in the configuration; the trunk is deleted before, or after, it has registered with B.
+async fn nothing_stays_bound(moved_first: bool) {
+    let play = Play::start("F3").await;
+    let at = |address: &str| Setup { edge_ports: format!("[{{ address: {address} }}]"), ..Setup::default() };
+    let mut chain = Chain::with(vec![play.trunk("alice", "UDP")], at("10.0.0.1:5060")).await;
+    chain.registered("alice").await;
+    chain.reconfigure(at("10.0.0.2:5060"));
+    chain.logs("took over the new configuration", SOON).await;
+    if moved_first {
+        chain.refresh("alice").await;
+        let moved = async || play.of_user("alice").iter().any(|seen| seen.contact.contains("10.0.0.2"));
+        wait_until(moved, SOON, "the trunk to register with the other EdgePort").await;
+        chain.becomes("alice", "at rest", SOON, |view| view.0["inFlight"] == false).await;
+    }
+    chain.api.set_trunks(Vec::new());
+    let gone = async || {
+        let left = play.player.bindings();
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}\n{}", play.player.dialogue())) }
+    };
+    wait_for(gone, SOON, "no binding to be left").await;
+}
+
+#[tokio::test]
+async fn f3_the_contact_that_was_bound_is_removed() {
+    nothing_stays_bound(false).await;
+}
+
+#[tokio::test]
+async fn f3_the_contacts_of_both_edge_ports_are_removed() {
+    nothing_stays_bound(true).await;
+}
+
+#[tokio::test]
+async fn f4_a_408_behind_edge_ports_while_others_register_is_a_refused_password() {
+    let play = Play::start("F4").await;
+    let edge_ports: Vec<String> =
+        play.player.edge_ports().iter().map(|(_, address, _)| address.to_string()).collect();
+    let mut bad = play.trunk("bad", "UDP");
+    bad.outbound_credentials.as_mut().unwrap().password = "not-the-right-one".to_owned();
+    let good = ["good1", "good2", "good3"].map(|user| play.trunk(user, "UDP"));
+    let trunks = [vec![bad], good.to_vec()].concat();
+    let chain = Chain::with(trunks, Setup::proxied(&edge_ports)).await;
+    for user in ["good1", "good2", "good3"] {
+        chain.registered(user).await;
+    }
+    let view = chain.failing("bad", AFTER_TIMER_F).await;
+    assert_eq!(view.reason(), "CredentialsRejected", "{view:?}");
+    assert!(view.next_in() > 100, "{view:?}");
+    let attempts: u64 = play.player.edge_ports().iter().map(|(.., counts)| counts.requests).sum();
+    assert_eq!(attempts, 4, "no other EdgePort was tried: {:?}", play.player.edge_ports());
+}
+
+#[tokio::test]
+async fn f5_a_silent_registrar_is_no_matter_of_budgets() {
+    let play = Play::start("F5").await;
+    let users: Vec<String> = (1..=20).map(|n| format!("user{n}")).collect();
+    let setup = Setup { more: "  registration: { ratePerRegistrar: 20 }\n".to_owned(), ..Setup::default() };
+    let chain = Chain::with(users.iter().map(|user| play.trunk(user, "UDP")).collect(), setup).await;
+    let failed = async || {
+        let views = chain.views().await?;
+        let failing = views.values().filter(|view| !view.message().is_empty()).count();
+        let summary = chain.get("/summary").await?;
+        assert_eq!(summary["overBudget"], serde_json::json!([]), "{summary}");
+        if failing > 0 { Ok(()) } else { Err(format!("{views:?}")) }
+    };
+    wait_for(failed, AFTER_TIMER_F, "a trunk to fail").await;
+    let log = chain.registry.output();
+    assert!(!log.contains("rate too low") && !log.contains("ratePerRegistrar"), "{log}");
+}

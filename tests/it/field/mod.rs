@@ -1,0 +1,17 @@
+//! The field's cases, played against the built program as registry and as Requester. Each test is named after its row; what a row
+//! asks for is in the file of its case, `src/devstack/field/cases`.
+
+mod challenges;
+mod command;
+mod fairness;
+mod harness;
+mod reaching;
+mod responses;
+mod words;
+
+use std::time::Duration;
+
+/// For what happens at once, on a busy machine.
+const SOON: Duration = Duration::from_secs(15);
+/// For what comes after Timer F of RFC 3261: 32 s.
+const AFTER_TIMER_F: Duration = Duration::from_secs(45);

@@ -1,0 +1,139 @@
+//! Rows N: the way to the registrar. N1 to N4 and N7 to N9 have cases and no tests yet.
+
+use std::fs;
+use std::time::Duration;
+
+use super::harness::{Chain, Play, Setup};
+use super::{AFTER_TIMER_F, SOON};
+use crate::support::wait::{wait_for, wait_until};
+
+/// A connection that goes silent makes one request fail; the next one makes a new connection.
+async fn heals(name: &str, users: &[&str], silent_from: &str) {
+    let play = Play::start(name).await;
+    let chain = Chain::start(users.iter().map(|user| play.trunk(user, "TCP")).collect()).await;
+    if silent_from == "refresh" {
+        chain.all_registered(users.len(), SOON).await;
+        chain.refresh(users[0]).await;
+    }
+    let failed = |view: &super::harness::View| !view.message().is_empty() && view.0["inFlight"] == false;
+    let recovered = async || {
+        let seen = play.player.seen();
+        let second = seen.iter().any(|seen| seen.connection == Some(2) && seen.codes.contains(&200));
+        let view = chain.views().await?.remove(users[0]).ok_or("it is not there")?;
+        if second || failed(&view) { Ok(()) } else { Err(view.0.to_string()) }
+    };
+    wait_for(recovered, AFTER_TIMER_F, "the silence to be noticed").await;
+    if !chain.views().await.unwrap()[users[0]].is_registered() {
+        chain.refresh(users[0]).await;
+    }
+    chain.registered(users[0]).await;
+    let last = play.of_user(users[0]).pop().unwrap();
+    assert_eq!((last.connection, last.codes), (Some(2), vec![200]), "{}", play.player.dialogue());
+}
+
+#[tokio::test]
+async fn n5_after_a_silence_the_next_request_makes_a_new_connection() {
+    heals("N5", &["alice", "bob"], "refresh").await;
+}
+
+#[tokio::test]
+async fn n5_after_a_silence_behind_a_challenge_the_next_request_makes_a_new_connection() {
+    heals("N5-after-challenge", &["alice"], "start").await;
+}
+
+#[tokio::test]
+async fn n5_broken_halved_and_slow_connections_heal_at_once() {
+    let (mut plays, mut trunks) = (Vec::new(), Vec::new());
+    let names = ["reset", "close-after-response", "half", "slow"];
+    for name in names {
+        let play = Play::start(&format!("N5-{name}")).await;
+        trunks.push(play.trunk(name, "TCP"));
+        plays.push(play);
+    }
+    let chain = Chain::start(trunks).await;
+    chain.all_registered(names.len(), SOON).await;
+    for name in names {
+        chain.refresh(name).await;
+    }
+    let refreshed = async || {
+        let granted =
+            |play: &Play| play.player.seen().iter().filter(|seen| seen.codes.contains(&200)).count() >= 2;
+        plays.iter().all(granted)
+    };
+    wait_until(refreshed, SOON, "each to be refreshed").await;
+    chain.all_registered(names.len(), SOON).await;
+}
+
+#[tokio::test]
+async fn n6_the_reason_of_a_refused_certificate_comes_first_and_whole() {
+    let cases = [
+        ("wrong-name", &["other.field.test"][..]),
+        ("unknown-issuer", &["issuer", "authority"]),
+        ("not-valid-yet", &["not valid yet", "not yet valid", "not valid before"]),
+        ("expired", &["expired"]),
+    ];
+    let (mut plays, mut trunks, mut authorities) = (Vec::new(), Vec::new(), String::new());
+    for (name, _) in cases {
+        let play = Play::start(&format!("N6-{name}")).await;
+        trunks.push(play.trunk(name, "TLS"));
+        authorities.push_str(&play.player.identities().unwrap().authority);
+        plays.push(play);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ca.pem");
+    fs::write(&file, authorities).unwrap();
+    let requester = vec!["--ca-file".to_owned(), file.to_str().unwrap().to_owned()];
+    let chain = Chain::with(trunks, Setup { requester, ..Setup::default() }).await;
+    for (name, words) in cases {
+        let view = chain.failing(name, SOON).await;
+        let message = view.message().to_lowercase();
+        assert!(words.iter().any(|word| message.contains(word)), "{name}: {view:?}");
+        assert!(!message.ends_with("..") && !message.ends_with('…'), "{name} is cut off: {view:?}");
+    }
+    let messages = chain.views().await.unwrap().into_values().map(|view| view.message().to_owned());
+    let different: std::collections::BTreeSet<String> = messages.collect();
+    assert_eq!(different.len(), cases.len(), "{different:?}");
+}
+
+#[tokio::test]
+async fn n10_requests_to_where_the_register_came_from_are_answered() {
+    let play = Play::start("N10").await;
+    let mut chain = Chain::start(vec![play.trunk("alice", "UDP"), play.trunk("bob", "TCP")]).await;
+    chain.all_registered(2, SOON).await;
+    let answered = async || {
+        let received = play.player.received();
+        let of =
+            |method: &str| received.iter().filter(|r| r.method == method).map(|r| r.code).collect::<Vec<_>>();
+        let (options, invites) = (of("OPTIONS"), of("INVITE"));
+        let right =
+            options == [200, 200] && invites.len() == 2 && invites.iter().all(|c| [480, 501].contains(c));
+        if right { Ok(()) } else { Err(format!("{options:?}, {invites:?}\n{}", play.player.dialogue())) }
+    };
+    wait_for(answered, SOON, "OPTIONS and INVITE to be answered").await;
+    let log = chain.requester().output();
+    let warnings = log.lines().filter(|line| line.contains("WARN") && line.contains("INVITE")).count();
+    assert!((1..=2).contains(&warnings), "one for each registrar and transport at most:\n{log}");
+}
+
+#[tokio::test]
+async fn n11_users_are_escaped_in_uris_and_plain_in_the_digest() {
+    let play = Play::start("N11").await;
+    let users = [("at", "alice@acme", "alice%40acme"), ("blank", "al ice", "al%20ice")];
+    let trunks = users
+        .map(|(reference, user, _)| super::harness::trunk(reference, user, play.player.address(), "UDP"));
+    let chain = Chain::start(trunks.into()).await;
+    chain.all_registered(users.len(), SOON).await;
+    for (_, _, escaped) in users {
+        assert_eq!(play.of_user(escaped).len(), 2, "{escaped}: {}", play.player.dialogue());
+    }
+}
+
+#[tokio::test]
+async fn n11_a_user_that_is_escaped_already_is_not_escaped_twice() {
+    let play = Play::start("N11").await;
+    let mut trunk = play.trunk("alice", "UDP");
+    trunk.uris[0].user = "alice%40acme".to_owned();
+    let chain = Chain::start(vec![trunk]).await;
+    chain.becomes("alice", "registered", Duration::from_secs(10), |view| view.is_registered()).await;
+    assert_eq!(play.of_user("alice%40acme").len(), 2, "{}", play.player.dialogue());
+}
