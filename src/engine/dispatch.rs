@@ -12,14 +12,11 @@ use super::{
     registrars::{Admission, BRIEF, Target, Urgency},
     way::Gate,
 };
-use crate::{
-    registration::{
-        EdgeId, Plan, Registration, UriChoice,
-        reply::Reason,
-        request, schedule,
-        time::{Moment, Now},
-    },
-    trunk::Transport,
+use crate::registration::{
+    EdgeId, Plan, Registration, UriChoice,
+    reply::Reason,
+    request, schedule,
+    time::{Moment, Now},
 };
 
 /// How long a trunk waits that must not be sent while its predecessor is being removed, in milliseconds.
@@ -299,15 +296,9 @@ pub(super) fn next_target(
     order: &[u8],
     now: Moment,
 ) -> Target {
-    let uri = trunk.uri(position(&registration.ranks().0, order));
-    let at_uri = uri.map(Target::of);
-    match (registration.redirect(now), at_uri) {
-        (Some(to), at_uri) => Target {
-            host: to.address.host.clone(),
-            port: to.address.port,
-            transport: to.transport.or(at_uri.map(|uri| uri.transport)).unwrap_or(Transport::Udp),
-        },
-        (None, Some(at_uri)) => at_uri,
-        (None, None) => Target { host: "".into(), port: 0, transport: Transport::Udp },
+    if let Some(to) = registration.redirect(now) {
+        return Target { host: to.address.host.clone(), port: to.address.port };
     }
+    let uri = trunk.uri(position(&registration.ranks().0, order));
+    uri.map_or_else(|| Target { host: "".into(), port: 0 }, Target::of)
 }

@@ -1,6 +1,6 @@
 //! Registrars: who waits for which, and how fast each may be asked.
 //!
-//! A registrar is a host with a port and a transport; each has a queue of trunks whose REGISTER is due. What a provider counts by
+//! A registrar is a host with a port, whatever the transport; each has a queue of trunks whose REGISTER is due. What a provider counts by
 //! host, its registrars share: a budget (a token bucket), and what it said that concerns all trunks, Retry-After and Min-Expires.
 //!
 //! No registrar delays another's trunks, for these reasons:
@@ -27,7 +27,7 @@ use self::{host::Host, registrar::Registrar};
 use super::outage::{Outage, PROBE_PAUSE};
 use crate::{
     registration::{Class, request::UriView, time::Moment},
-    trunk::{Transport, UriHost},
+    trunk::UriHost,
 };
 
 /// Where a request goes.
@@ -35,18 +35,17 @@ use crate::{
 pub(super) struct Target {
     pub host: Box<str>,
     pub port: u16,
-    pub transport: Transport,
 }
 
 impl Target {
     /// The registrar of a URI.
     pub fn of(uri: UriView<'_>) -> Self {
-        Self { host: uri.host.into(), port: uri.port, transport: uri.transport }
+        Self { host: uri.host.into(), port: uri.port }
     }
 
-    /// As messages, logs and JSON show it: `host:port/TRANSPORT`.
+    /// As messages, logs and JSON show it: `host:port`.
     pub fn shown(&self) -> String {
-        format!("{}:{}/{}", UriHost(&self.host), self.port, self.transport)
+        format!("{}:{}", UriHost(&self.host), self.port)
     }
 }
 

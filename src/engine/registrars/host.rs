@@ -1,4 +1,4 @@
-//! A host: what its registrars share, whatever their port and transport. A provider counts requests by host.
+//! A host: what its registrars share, whatever their port. A provider counts requests by host.
 
 use super::budget::Budget;
 use crate::registration::time::Moment;

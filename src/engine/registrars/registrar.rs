@@ -18,7 +18,7 @@ const UNANSWERED_GAP: (u64, u64) = (1_000, 8_000);
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Registrar {
-    /// Host, port and transport.
+    /// Host and port.
     pub shown: Box<str>,
     pub host: u32,
     pub queue: BinaryHeap<Waiting>,

@@ -5,7 +5,7 @@ use super::*;
 const YES: fn(u32, u32) -> bool = |_, _| true;
 
 fn at(host: &str) -> Target {
-    Target { host: host.into(), port: 5060, transport: Transport::Udp }
+    Target { host: host.into(), port: 5060 }
 }
 
 struct Bench {
