@@ -38,6 +38,7 @@ impl State {
             let unknown = entry.problem.is_none()
                 && !self.records.all.contains_key(reference)
                 && !book.seen.contains(reference)
+                && !entry.calls.iter().any(|call| book.numbers.contains_key(call))
                 && book.known.get(reference) == Some(&entry.revision);
             let order = crate::trunks::Catalogue::order(&entry.trunk);
             let first = order.first().map(|first| usize::from(*first));
