@@ -130,7 +130,7 @@ impl Registration {
     /// A request that nobody answered, to where the binding is, may have put another one in its place: that lasts no longer than
     /// what was asked for.
     fn doubt_binding(&mut self, verdict: &Verdict, sent: Sent<'_>, asked_s: u32) {
-        let unknown = matches!(verdict, Verdict::Silent | Verdict::Unknown | Verdict::Unavailable);
+        let unknown = verdict.leaves_open();
         let Some(binding) = self.binding.as_mut().filter(|held| unknown && held.position == sent.position)
         else {
             return;
@@ -169,7 +169,7 @@ impl Registration {
                 self.maybe_bound = Positions::default();
             }
             // Unavailable too: the connection may have broken after the request was sent.
-            Verdict::Silent | Verdict::Unknown | Verdict::Unavailable => {
+            ref open if open.leaves_open() => {
                 // One way for each address of record: that of its binding, else the last one.
                 let bound = self.bound_at(sent.at).filter(|position| sent.same.contains(*position));
                 self.maybe_bound.remove_all(sent.same);

@@ -81,7 +81,7 @@ impl State {
                 let wait = (300 << (times - 1).min(8)).min(3_600) * SECOND;
                 let password = password.unwrap_or_default();
                 let until = at + wait;
-                call.rejected = Some(Rejected { run, password, times, until, sent, told_at: at });
+                call.rejected = Some(Rejected { password, times, until, sent, told_at: at });
                 // What is told that there is no such account has nothing to remove.
                 if asked == 0 && matches!(code, Some(404 | 410 | 604)) {
                     call.leaves = 3;
@@ -179,12 +179,12 @@ impl State {
         let timed_out = timed_out(answer);
         let proxied = !self.is_direct();
         let looks_refused = timed_out && proxied && self.looks_refused(flight, at);
+        let before = self.silent_before(flight);
         let call = self.book.call(&flight.call);
-        let before = if call.timeouts.1 == flight.run { call.timeouts.0 } else { 0 };
         if before == 0 {
             call.silent_from = flight.sent;
         }
-        call.timeouts = (if timed_out { before + 1 } else { 0 }, flight.run);
+        call.timeouts = (if timed_out && !refused { before + 1 } else { 0 }, flight.run);
         let unknown = timed_out
             || code.is_some_and(|code| code < 200)
             || matches!(answer, Err(SendError::Unavailable(_)));

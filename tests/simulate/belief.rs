@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     book::{Flight, Grant},
-    rules::{NEW_ENGINE, SECOND},
+    rules::SECOND,
     world::{State, World},
 };
 
@@ -45,11 +45,6 @@ pub fn granted(reply: &Reply, asked: u32, held: Option<&Grant>, certain: bool, a
     if asked == 0 {
         return Granted { seconds: Some(0), most: 0, unsure: false, border: false };
     }
-    let (reply, held) = if NEW_ENGINE {
-        (reply.clone(), held)
-    } else {
-        (Reply { bindings: Vec::new(), ..reply.clone() }, None)
-    };
     if let Some(own) = reply.bindings.iter().find(|binding| binding.own) {
         return sure(own.expires.or(Some(asked)));
     }
@@ -62,7 +57,8 @@ pub fn granted(reply: &Reply, asked: u32, held: Option<&Grant>, certain: bool, a
         reply.bindings.iter().filter_map(|binding| binding.expires).filter(|seconds| *seconds > 0).collect()
     };
     let Some(least) = listed.iter().copied().min() else { return sure(None) };
-    if !certain {
+    // What is granted in full is no remainder of anything.
+    if !certain && least < asked {
         let most = listed.iter().copied().max().unwrap_or(0).min(asked);
         return Granted { unsure: true, border: true, most, ..sure(Some(least)) };
     }

@@ -87,7 +87,6 @@ impl Run {
 /// A password that was refused.
 #[derive(Clone, Debug)]
 pub struct Rejected {
-    pub run: u32,
     pub password: String,
     pub times: u32,
     pub until: u64,

@@ -10,6 +10,7 @@ mod book;
 mod broken;
 mod contacts;
 mod fairness;
+mod faults;
 mod field;
 mod found;
 mod history;

@@ -10,7 +10,7 @@ use crate::{
     book::{Flight, Rejected},
     life::EPOCH_MS,
     neighbours::Shelf,
-    rules::{HOUR, MINUTE, NEW_ENGINE, SECOND},
+    rules::{HOUR, MINUTE, SECOND},
     trunks::Entry,
     world::State,
 };
@@ -57,7 +57,7 @@ impl State {
     pub fn offers_listed(&mut self, reference: &str, signature: Option<String>) {
         let at = self.now();
         let trunk = self.book.trunk(reference);
-        if !NEW_ENGINE || signature.is_none() || trunk.signature != signature {
+        if signature.is_none() || trunk.signature != signature {
             trunk.excuses.push(at);
         }
         trunk.signature = signature;
@@ -125,7 +125,7 @@ impl State {
         let Some(run) = self.book.runs.get(&flight.run) else { return false };
         let responded = run.responded.get(&flight.edge_port.host).copied().unwrap_or(0);
         let never = !call.registered;
-        let silent_before = call.timeouts.0 > 0 && call.timeouts.1 == flight.run;
+        let silent_before = self.silent_before(flight) > 0;
         let since = if silent_before { call.silent_from } else { flight.sent };
         let since = if never { since.min(flight.sent.saturating_sub(SAME_MINUTES)) } else { since };
         let works = responded >= since && self.may_look_refused(flight, flight.sent - since, at);
@@ -136,6 +136,14 @@ impl State {
         };
         let alone = self.catalogue.entries.values().find(elsewhere).is_none();
         works || never && silent_before && alone && at >= flight.sent + 30 * SECOND
+    }
+
+    /// How often in a row this run met with silence before, for this trunk as it is.
+    pub fn silent_before(&self, flight: &Flight) -> u32 {
+        let Some(call) = self.book.calls.get(&flight.call) else { return 0 };
+        let trunk = self.book.trunks.get(&flight.reference);
+        let changed = trunk.and_then(|trunk| trunk.excuses.last().copied()).unwrap_or(0);
+        if call.timeouts.1 == flight.run && changed <= call.silent_from { call.timeouts.0 } else { 0 }
     }
 
     /// Whether another trunk registered at that registrar, so many milliseconds before that was sent or later.
@@ -150,8 +158,7 @@ impl State {
 
     /// Whether it must look so: another trunk registered after this one met with silence first.
     pub fn looks_refused(&self, flight: &Flight, at: u64) -> bool {
-        let call = self.book.calls.get(&flight.call);
-        let first = call.filter(|call| call.timeouts.0 > 0 && call.timeouts.1 == flight.run);
+        let first = self.book.calls.get(&flight.call).filter(|_| self.silent_before(flight) > 0);
         let since = first.map_or(flight.sent, |call| call.silent_from);
         self.may_look_refused(flight, flight.sent - since, at)
     }
@@ -172,7 +179,7 @@ impl State {
         };
         let told = match code {
             Some(401 | 403 | 407) => true,
-            _ => NEW_ENGINE && timed_out && loops(self) && self.can_tell(flight, at),
+            _ => timed_out && loops(self) && self.can_tell(flight, at),
         };
         let acting = self.book.acting().is_some_and(|(run, _)| run == flight.run);
         if told
@@ -189,9 +196,6 @@ impl State {
     /// The same password was refused before, and nothing has happened since that lets it be offered again.
     pub fn refused_before(&self, call: &str, password: &str, reference: &str) -> Option<Rejected> {
         let rejected = self.book.calls.get(call)?.rejected.clone()?;
-        if !NEW_ENGINE && self.book.acting().is_none_or(|(run, _)| run != rejected.run) {
-            return None;
-        }
         let excused = self.book.trunks.get(reference).and_then(|trunk| trunk.excuses.last().copied());
         (rejected.password == password && excused.is_none_or(|excuse| excuse < rejected.sent))
             .then_some(rejected)

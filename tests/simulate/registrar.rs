@@ -8,7 +8,7 @@ use routr_registry::{
     trunk::HostPort,
 };
 
-use crate::{contacts::Listing, field::Field, rules::NEW_ENGINE};
+use crate::{contacts::Listing, field::Field};
 
 /// How a registrar answers.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,10 +121,6 @@ impl Host {
         host.challenges_again = rng.random_bool(0.6);
         let short = host.home == Policy::Grants(300);
         host.listing = Listing::draw(rng, field.is_ours(), short);
-        if !NEW_ENGINE {
-            host.listing = Listing::default();
-            return host;
-        }
         if rng.random_ratio(1, 10) {
             host.home = Policy::RefusesRequire;
             host.policy = host.home.clone();

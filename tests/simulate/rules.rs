@@ -7,8 +7,6 @@ use routr_registry::{config::EdgePort, engine::EngineSettings, registration::Set
 
 use crate::{broken::Broken, field::Field};
 
-/// Whether the engine does what issue 12 wants.
-pub const NEW_ENGINE: bool = true;
 pub const SECOND: u64 = 1_000;
 pub const MINUTE: u64 = 60 * SECOND;
 pub const HOUR: u64 = 60 * MINUTE;

@@ -6,7 +6,7 @@ use tokio::time::sleep;
 
 use crate::{
     broken::Broken,
-    found, history, process,
+    faults, found, history, process,
     rules::{HOUR, MINUTE, Rules},
     script, views,
     world::{Tally, Violation, World},
@@ -67,7 +67,7 @@ pub fn run(seed: u64, days: Option<u64>, broken: Broken, keep: bool) -> Outcome 
 async fn live(rules: Rules) -> Arc<World> {
     let world = World::new(rules.clone());
     history::enter(Some(world.clone()));
-    script::begin(&world);
+    faults::begin(&world);
     let machines = if rules.lease.is_some() { 2 } else { 1 };
     for machine in 0..machines {
         tokio::spawn(process::supervise(world.clone(), machine, rules.clone()));

@@ -7,7 +7,7 @@ use routr_registry::{config::EdgePort, trunk::TrunkUri};
 use crate::{
     network::Mode,
     registrar::{Bound, Policy},
-    rules::{HOUR, MINUTE, NEW_ENGINE, SECOND},
+    rules::{HOUR, MINUTE, SECOND},
     trunks::Entry,
     world::State,
 };
@@ -153,8 +153,10 @@ impl State {
         let Some(registrar) = self.hosts.get(host) else { return false };
         let answers = match &registrar.policy {
             Policy::Grants(most) => *most >= 20 && self.affords(host, *most),
-            Policy::AtLeast(_) | Policy::AtLeastUntold(_) | Policy::RefusesTags(_) => true,
-            Policy::RefusesRequire => NEW_ENGINE,
+            Policy::AtLeast(_)
+            | Policy::AtLeastUntold(_)
+            | Policy::RefusesTags(_)
+            | Policy::RefusesRequire => true,
             Policy::Moved(_, to, _) => hops < 4 && self.serves(&to.to_lowercase(), hops + 1, holds, at),
             Policy::GrantsAges => true,
             _ => false,
@@ -308,8 +310,9 @@ impl State {
                     *target.host == **host && *by == run && *sent >= gone && *until + bound > at
                 });
                 let due = since.max(gone).max(began) + bound;
-                let undone =
-                    call.removed.as_ref().is_some_and(|(at, when)| **at == **host && binding.made < *when);
+                // Another EdgePort may have made a binding that nobody confirmed.
+                let undone = !call.unconfirmed
+                    && call.removed.as_ref().is_some_and(|(at, when)| **at == **host && binding.made < *when);
                 if undone {
                     left.push((host.clone(), id.clone(), gone, call.leaves));
                 }

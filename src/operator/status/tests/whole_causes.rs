@@ -154,7 +154,7 @@ const CUTS: [(&str, usize, &str); 19] = [
     ("operator/status/words.rs", 1, "this module"),
     ("registration/explain.rs", 1, "keeps the beginning; phrases begin with the cause"),
     ("requester/check.rs", 1, "value"),
-    ("requester/reply.rs", 1, "keeps the beginning; phrases begin with the cause"),
+    ("requester/reply.rs", 1, "a phrase of the registrar, from its beginning"),
     ("sip/client/incoming.rs", 1, "value"),
     ("sip/digest.rs", 1, "value"),
     ("sip/grammar.rs", 1, "value"),
