@@ -14,6 +14,8 @@ pub mod trunk;
 
 use tonic::{Code, Status};
 
+use crate::telemetry::innermost;
+
 /// Why a gRPC neighbour cannot be used at all: nothing that trying again would mend.
 #[derive(Debug, thiserror::Error)]
 pub enum GrpcError {
@@ -58,15 +60,6 @@ fn failure(status: &Status) -> Failure {
         _ if broken => Failure::Unavailable,
         _ => Failure::Refused,
     }
-}
-
-/// What the innermost of an error and its causes says.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
 }
 
 /// What a status says, as much of it as is shown.

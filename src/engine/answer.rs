@@ -117,7 +117,7 @@ impl Engine {
     fn registrar_failed(&mut self, flight: &Flight, message: &str, now: Now) {
         let row = self.registrars.failed(flight.registrar, flight.slot, message, now.at, &mut self.rng);
         let Some(row) = row else { return };
-        let registrar = self.registrars.host(flight.registrar).to_owned();
+        let registrar = self.registrars.shown(flight.registrar).to_owned();
         self.notice(Notice::RegistrarDown { registrar, message: message.to_owned() });
         self.settle_waiting(row, now);
         self.note_all_blocked(flight.registrar, now);
@@ -126,7 +126,7 @@ impl Engine {
     fn registrar_responded(&mut self, registrar: u32, now: Now) {
         if let Some(since) = self.registrars.revived(registrar, now.at) {
             let after_ms = now.at.since(since);
-            let name = self.registrars.host(registrar).to_owned();
+            let name = self.registrars.shown(registrar).to_owned();
             self.notice(Notice::RegistrarBack { registrar: name, after_ms });
             self.note_all_blocked(registrar, now);
         }

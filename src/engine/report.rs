@@ -54,8 +54,8 @@ impl Engine {
     fn down_since_ms(&self, entry: &Slot, now: Now) -> u64 {
         let trunk = entry.trunk.open();
         let edge = self.edges.choose(&trunk, entry.registration.ranks().1, now.at);
-        let host = super::dispatch::next_host(&entry.registration, &trunk, &trunk.order(), now.at);
-        let since = self.edges.down_since(edge).or_else(|| self.registrars.down(&host)?.0.since());
+        let target = super::dispatch::next_target(&entry.registration, &trunk, &trunk.order(), now.at);
+        let since = self.edges.down_since(edge).or_else(|| self.registrars.down(&target)?.0.since());
         now.unix_ms_of(since.unwrap_or(now.at))
     }
 

@@ -263,7 +263,7 @@ impl Counts {
 pub struct Down {
     /// `registrar` or `edgePort`.
     pub what: String,
-    /// Its host, or its address.
+    /// `host:port/TRANSPORT` of a registrar, `host:port` of an EdgePort.
     pub name: String,
     /// Since when, in milliseconds since the Unix epoch.
     pub since_ms: u64,

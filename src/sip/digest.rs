@@ -5,6 +5,7 @@
 //! is the side of a server.
 
 mod algorithm;
+mod answer;
 mod offer;
 mod quoted;
 mod scan;
@@ -12,17 +13,15 @@ mod server;
 
 use std::fmt;
 
-use subtle::ConstantTimeEq as _;
-use zeroize::Zeroizing;
-
-use self::offer::of_value;
 pub use self::{
     algorithm::Algorithm,
+    answer::Answer,
     offer::Offer,
     quoted::QuotedText,
     scan::{Scheme, schemes},
     server::{Authorization, verify, verify_signed},
 };
+use self::{answer::Protected, offer::of_value};
 use super::{grammar::is_token, headers::HeaderValue};
 use crate::secret::Secret;
 
@@ -104,6 +103,8 @@ pub struct Challenge {
     pub qop: Option<Qop>,
     /// The server takes a hash in place of the username (RFC 7616 §3.4.4).
     pub userhash: bool,
+    /// Hash realm and nonce with the escapes that they are quoted with: see [`Challenge::as_written`].
+    pub with_escapes: bool,
     /// The nonce was too old and the password not at fault: answer again with this nonce.
     pub stale: bool,
     /// From a proxy: the answer goes into Proxy-Authorization.
@@ -172,9 +173,18 @@ impl Challenge {
             spelled: name.filter(|name| name != algorithm.name()).map(Into::into),
             qop: scheme.text("qop").map_or(Ok(None), |names| Qop::parse_list(&names))?,
             userhash: is_true("userhash"),
+            with_escapes: false,
             stale: is_true("stale"),
             proxy,
         })
+    }
+
+    /// The challenge with the other reading of an escaped realm; `None` where it has no escapes.
+    ///
+    /// Servers disagree on what they hash of `realm="a \"b\""`: what it says, as RFC 9110 §5.6.4 reads a quoted string, or
+    /// the bytes between the quotes, as RFC 2617 can be read and several SIP stacks do. What is sent back is the same.
+    pub fn as_written(&self) -> Option<Self> {
+        self.realm.as_bytes().contains(&b'\\').then(|| Self { with_escapes: true, ..self.clone() })
     }
 
     fn is_stronger_than(&self, other: &Self) -> bool {
@@ -194,17 +204,21 @@ impl Challenge {
     /// nonce; `nc` says how many have, this one included.
     pub fn authorize(&self, login: Login<'_>, signed: Signed<'_>, cnonce: &str, nc: u32) -> Answer {
         let Self { realm, nonce, algorithm, qop, .. } = self;
+        let hashed = |text: &QuotedText| match self.with_escapes {
+            true => text.as_bytes().to_vec(),
+            false => text.said().into_owned(),
+        };
+        let (realm_bytes, nonce_bytes) = (hashed(realm), hashed(nonce));
         let nc = format!("{nc:08x}");
         let username = login.username.as_bytes();
         let password = login.password.expose().as_bytes();
-        let key = algorithm.key(username, realm.as_bytes(), password, nonce.as_bytes(), cnonce.as_bytes());
-        let protected =
-            Protected { algorithm: *algorithm, nonce: nonce.as_bytes(), qop: *qop, nc: &nc, cnonce };
+        let key = algorithm.key(username, &realm_bytes, password, &nonce_bytes, cnonce.as_bytes());
+        let protected = Protected { algorithm: *algorithm, nonce: &nonce_bytes, qop: *qop, nc: &nc, cnonce };
         let response = protected.digest(&key, signed.method.as_bytes(), signed.uri.as_bytes(), signed.body);
 
         let mut value = b"Digest username=".to_vec();
         if self.userhash {
-            let hashed = algorithm.hash(&[username, realm.as_bytes()]);
+            let hashed = algorithm.hash(&[username, &realm_bytes]);
             QuotedText::from(hashed.as_str()).write(&mut value);
             value.extend_from_slice(b", userhash=true");
         } else {
@@ -237,7 +251,7 @@ impl Challenge {
             value: value.into(),
             algorithm: *algorithm,
             key,
-            nonce: nonce.clone(),
+            nonce: nonce_bytes,
             qop: *qop,
             nc,
             cnonce: cnonce.to_owned(),
@@ -267,88 +281,6 @@ impl Challenge {
             value.extend_from_slice(b", stale=true");
         }
         (if self.proxy { "Proxy-Authenticate" } else { "WWW-Authenticate" }, value.into())
-    }
-}
-
-/// An answer to a challenge: a header field, and what proves later that the server knows the password too. `Debug` shows
-/// nothing of it.
-#[derive(Clone)]
-pub struct Answer {
-    proxy: bool,
-    value: HeaderValue,
-    algorithm: Algorithm,
-    key: Zeroizing<String>,
-    nonce: QuotedText,
-    qop: Option<Qop>,
-    nc: String,
-    cnonce: String,
-    uri: String,
-}
-
-impl Answer {
-    /// The header field: its name and its value.
-    pub fn header(&self) -> (&'static str, HeaderValue) {
-        (if self.proxy { "Proxy-Authorization" } else { "Authorization" }, self.value.clone())
-    }
-
-    /// Whether the server proves that it knows the password: `info` is the value of an Authentication-Info (for a proxy:
-    /// Proxy-Authentication-Info) of the response to the request that carried this answer, `body` that of the response
-    /// (RFC 7616 §3.5). `None` where it says nothing about that.
-    pub fn is_proven_by(&self, info: &[u8], body: &[u8]) -> Option<bool> {
-        let info = scan::parameters(info);
-        let rspauth = Zeroizing::new(info.text("rspauth")?.to_ascii_lowercase());
-        let Self { algorithm, nonce, qop, nc, cnonce, .. } = self;
-        let count = |nc: &str| u32::from_str_radix(nc, 16).ok();
-        let same = info.text("cnonce").is_none_or(|said| said == *cnonce)
-            && info.text("nc").is_none_or(|said| count(&said) == count(nc))
-            && info.text("qop").is_none_or(|said| qop.is_some_and(|q| said.eq_ignore_ascii_case(q.name())));
-        let protected = Protected { algorithm: *algorithm, nonce: nonce.as_bytes(), qop: *qop, nc, cnonce };
-        let expected = protected.digest(&self.key, b"", self.uri.as_bytes(), body);
-        Some(same && bool::from(expected.as_bytes().ct_eq(rspauth.as_bytes())))
-    }
-
-    /// Whether it is for a proxy.
-    pub fn is_for_proxy(&self) -> bool {
-        self.proxy
-    }
-}
-
-impl fmt::Debug for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answer").field("proxy", &self.proxy).finish_non_exhaustive()
-    }
-}
-
-/// What goes into a digest beside key, method, URI and body.
-struct Protected<'a> {
-    algorithm: Algorithm,
-    nonce: &'a [u8],
-    qop: Option<Qop>,
-    nc: &'a str,
-    cnonce: &'a str,
-}
-
-impl Protected<'_> {
-    /// KD(H(A1), nonce [: nc : cnonce : qop] : H(A2)) of RFC 7616 §3.4.1, with H(A1) given. Without a method it is the
-    /// `rspauth` of §3.5.
-    fn digest(&self, key: &str, method: &[u8], uri: &[u8], body: &[u8]) -> Zeroizing<String> {
-        let Self { algorithm, nonce, qop, nc, cnonce } = self;
-        let request = match qop {
-            Some(Qop::AuthInt) => algorithm.hash(&[method, uri, algorithm.hash(&[body]).as_bytes()]),
-            Some(Qop::Auth) | None => algorithm.hash(&[method, uri]),
-        };
-        let (key, request) = (key.as_bytes(), request.as_bytes());
-        match qop {
-            Some(qop) => algorithm.hash(&[
-                key,
-                nonce,
-                nc.as_bytes(),
-                cnonce.as_bytes(),
-                qop.name().as_bytes(),
-                request,
-            ]),
-            None => algorithm.hash(&[key, nonce, request]),
-        }
     }
 }
 

@@ -45,7 +45,7 @@ impl State {
             if let Some((uri, call)) =
                 first.and_then(|first| Some((entry.trunk.uris.get(first)?, entry.calls.get(first)?)))
                 && unknown
-                && !self.book.calls.get(call).is_some_and(|call| call.flight.is_some())
+                && self.book.calls.get(call).is_none_or(|call| call.flight.is_none())
             {
                 new.push((uri.registrar.host.clone(), call.clone()));
             }

@@ -134,13 +134,12 @@ impl State {
     /// Which registrars a run knows to be down, and whether all its EdgePorts are.
     fn knows_down(&self, hosts: &[Box<str>]) -> bool {
         let Some((_, run)) = self.book.acting() else { return false };
-        let down =
-            |host: &Box<str>| run.outages.hosts.get(host).is_some_and(|host| host.noticed_at.is_some());
+        let down = |host: &str| run.outages.hosts.get(host).is_some_and(|host| host.noticed_at.is_some());
         let edges = &self.book.settings.edge_ports;
         let edge_down = |edge: &routr_registry::config::EdgePort| {
             run.outages.edges.get(&edge.address.host).is_some_and(|edge| edge.noticed_at.is_some())
         };
-        hosts.iter().all(down) || edges.iter().all(edge_down)
+        hosts.iter().all(|host| down(host)) || edges.iter().all(edge_down)
     }
 
     /// Something may be well again that was not: registrations that are owed from now on.

@@ -49,7 +49,7 @@ impl Authenticator {
 
     /// Takes the challenges of a response in, which are to be answered then. Each realm is answered once, and a few times
     /// more in all for a nonce that was too old: credentials that were refused are not offered again, which would look like
-    /// an attack.
+    /// an attack. A realm with escapes is the one exception, see [`Challenge::as_written`].
     ///
     /// # Errors
     /// What became of the challenge, where it is not answered; `None` where the response is none that asks for
@@ -101,10 +101,17 @@ impl Authenticator {
         };
         let full = self.realms.len() >= MAX_REALMS;
         let answers = match self.realms.iter_mut().find(same) {
-            Some(_) if !challenge.stale => return Err(Authentication::Refused),
+            Some(realm) if !challenge.stale => {
+                // A realm with escapes is rare, and may be hashed in two ways: the other one is tried once.
+                let reread = challenge.as_written().filter(|_| !realm.challenge.with_escapes);
+                let reread = reread.ok_or(Authentication::Refused)?;
+                *realm = Realm::new(reread, realm.answers);
+                return Ok(());
+            }
             Some(realm) if realm.answers >= MAX_ANSWERS => return Err(Authentication::Stale),
             Some(realm) => {
-                *realm = Realm::new(challenge, realm.answers + 1);
+                let with_escapes = realm.challenge.with_escapes;
+                *realm = Realm::new(Challenge { with_escapes, ..challenge }, realm.answers + 1);
                 return Ok(());
             }
             None if full => {

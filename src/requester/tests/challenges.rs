@@ -1,6 +1,11 @@
 //! Which challenges are answered, and how: D1 to D3 of the field cases.
 
-use super::{super::Mode, digest::*, peer::Peer, setup::*};
+use super::{
+    super::Mode,
+    digest::*,
+    peer::{Peer, Raw},
+    setup::*,
+};
 use crate::proto::sipmessage::ResponseType;
 
 #[tokio::test]
@@ -78,34 +83,60 @@ async fn d1_the_strongest_of_several_challenges_is_answered() {
     }
 }
 
-/// In Latin-1 and with escapes: the bytes between the quotes are hashed and sent back.
+/// In Latin-1 and with escapes: the bytes between the quotes are sent back, and hashed as the registrar does.
 #[tokio::test]
 async fn d1_a_realm_is_used_byte_by_byte() {
-    let realms: [&[u8]; 5] =
-        [b"T\xe9l\xe9com", b"a \\\"b\\\" c", b"a\\b", "T\u{e9}l\u{e9}com".as_bytes(), b"\xff\xfe; x"];
-    for realm in realms {
+    let realms: [(&[u8], &[u8]); 7] = [
+        (b"T\xe9l\xe9com", b"T\xe9l\xe9com"),
+        ("T\u{e9}l\u{e9}com".as_bytes(), "T\u{e9}l\u{e9}com".as_bytes()),
+        (b"\xff\xfe; x", b"\xff\xfe; x"),
+        // Hashed as what it says, or as it is written.
+        (b"a \\\"b\\\" c", b"a \"b\" c"),
+        (b"a \\\"b\\\" c", b"a \\\"b\\\" c"),
+        (b"T\xe9l\\\\com", b"T\xe9l\\com"),
+        (b"a\\b", b"a\\b"),
+    ];
+    for (written, hashed) in realms {
+        let shown = String::from_utf8_lossy(written).into_owned();
         let peer = Peer::udp(move |raw, number| {
-            if number > 0 {
+            let expected = Expected { realm: hashed, ..ALICE };
+            let right = |raw: &Raw| {
+                let credentials = Credentials::one(raw, "Authorization");
+                credentials.need("response") == expected.response(&credentials, "REGISTER")
+            };
+            if number > 0 && right(raw) {
                 return vec![raw.ok().into_bytes()];
             }
             let reply = raw.reply("401 Unauthorized", &[]);
             let (start, rest) = reply.split_once("\r\n").unwrap();
-            let challenge = [b"WWW-Authenticate: Digest realm=\"", realm, b"\", nonce=\"n\""].concat();
+            let challenge = [b"WWW-Authenticate: Digest realm=\"", written, b"\", nonce=\"n\""].concat();
             vec![[start.as_bytes(), b"\r\n", &challenge, b"\r\n", rest.as_bytes()].concat()]
         })
         .await;
-        let shown = String::from_utf8_lossy(realm).into_owned();
         assert_eq!(response_type(&sent(&peer).await), ResponseType::Ok, "{shown}");
-        let raw = &peer.requests()[1];
+        let requests = peer.requests();
+        let kept = written.contains(&b'\\') && written == hashed;
+        assert_eq!(requests.len(), if kept { 3 } else { 2 }, "{shown}");
         // The peer shows what is not UTF-8 byte by byte.
-        let text: String = match std::str::from_utf8(realm) {
+        let text: String = match std::str::from_utf8(written) {
             Ok(text) => text.to_owned(),
-            Err(_) => realm.iter().map(|byte| char::from(*byte)).collect(),
+            Err(_) => written.iter().map(|byte| char::from(*byte)).collect(),
         };
-        assert!(raw.header("Authorization").contains(&format!("realm=\"{text}\"")), "{shown}");
-        let credentials = Credentials::one(raw, "Authorization");
-        Expected { realm, ..ALICE }.check(&credentials, raw);
+        for raw in &requests[1..] {
+            assert!(raw.header("Authorization").contains(&format!("realm=\"{text}\"")), "{shown}");
+        }
     }
+}
+
+/// Both readings of an escaped realm are tried, and no more.
+#[tokio::test]
+async fn d1_an_escaped_realm_is_answered_twice_at_most() {
+    let peer = Peer::udp(|raw, _| {
+        vec![raw.reply("401 Unauthorized", &[r#"WWW-Authenticate: Digest realm="a\"b", nonce="n""#])]
+    })
+    .await;
+    assert_eq!(authentication(&sent(&peer).await), "sent");
+    assert_eq!(peer.requests().len(), 3);
 }
 
 #[tokio::test]

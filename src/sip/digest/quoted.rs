@@ -2,8 +2,7 @@
 
 use std::{borrow::Cow, fmt};
 
-/// The inside of a quoted string byte by byte, its escapes and what is not UTF-8 included: a digest is made of just that
-/// (`unq` of RFC 2617 and RFC 7616 takes off the quotes and nothing else), and it is sent back so.
+/// The inside of a quoted string byte by byte, its escapes and what is not UTF-8 included: it is sent back as it came.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct QuotedText(Box<[u8]>);
 
@@ -28,9 +27,14 @@ impl QuotedText {
         &self.0
     }
 
+    /// What the text says, byte by byte: without escapes.
+    pub(super) fn said(&self) -> Cow<'_, [u8]> {
+        unescaped(&self.0)
+    }
+
     /// What the text says: without escapes, U+FFFD for what is not UTF-8.
     pub fn plain(&self) -> String {
-        String::from_utf8_lossy(&unescaped(&self.0)).into_owned()
+        String::from_utf8_lossy(&self.said()).into_owned()
     }
 
     /// Writes it with its quotes.

@@ -110,8 +110,9 @@ pub fn verify_signed(
 ) -> bool {
     let Authorization { realm, nonce, algorithm, qop, nc, cnonce, response, .. } = authorization;
     let (username, password) = (username.as_bytes(), password.expose().as_bytes());
-    let key = algorithm.key(username, realm.as_bytes(), password, nonce.as_bytes(), cnonce.as_bytes());
-    let protected = Protected { algorithm: *algorithm, nonce: nonce.as_bytes(), qop: *qop, nc, cnonce };
+    let (realm, nonce) = (realm.said(), nonce.said());
+    let key = algorithm.key(username, &realm, password, &nonce, cnonce.as_bytes());
+    let protected = Protected { algorithm: *algorithm, nonce: &nonce, qop: *qop, nc, cnonce };
     let expected = protected.digest(&key, signed.method.as_bytes(), signed.uri.as_bytes(), signed.body);
     expected.as_bytes().ct_eq(response.as_bytes()).into()
 }

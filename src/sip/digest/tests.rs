@@ -114,19 +114,25 @@ fn without_qop_as_in_rfc_2069() {
     assert!(verify(&Authorization::parse(&value).unwrap(), login.password, "REGISTER"));
 }
 
-/// Computed with Python's hashlib over the bytes between the quotes.
+/// Computed with Python's hashlib: of what the realm says, and of the bytes between the quotes.
 #[test]
-fn a_realm_is_hashed_and_sent_back_as_it_came() {
+fn d1_a_realm_is_sent_back_as_it_came_and_hashed_in_either_reading() {
     let value = b"Digest realm=\"T\xe9l\xe9com \\\"x\\\"\", nonce=\"n\", qop=auth";
     let login = Login { username: "alice", password: &Secret::new("pw") };
     let signed = Signed { method: "REGISTER", uri: "sip:h", body: b"" };
-    let answer = challenge(value).authorize(login, signed, "c", 1);
-    let (_, sent) = answer.header();
-    let sent = sent.as_bytes();
-    let has = |part: &[u8]| sent.windows(part.len()).any(|bytes| bytes == part);
-    assert!(has(b"realm=\"T\xe9l\xe9com \\\"x\\\"\""));
-    assert!(has(b"response=\"af26de2081d6ce221745f060db0decb2\""));
-    assert_eq!(challenge(value).realm.plain(), "T\u{fffd}l\u{fffd}com \"x\"");
+    let said = challenge(value);
+    assert_eq!(said.realm.plain(), "T\u{fffd}l\u{fffd}com \"x\"");
+    let written = said.as_written().unwrap();
+    for (challenge, response) in
+        [(said, "155331f16c436197d14afeeee866ac48"), (written, "af26de2081d6ce221745f060db0decb2")]
+    {
+        let (_, sent) = challenge.authorize(login, signed, "c", 1).header();
+        let sent = sent.as_bytes();
+        let has = |part: &[u8]| sent.windows(part.len()).any(|bytes| bytes == part);
+        assert!(has(b"realm=\"T\xe9l\xe9com \\\"x\\\"\""));
+        assert!(has(format!("response=\"{response}\"").as_bytes()), "{challenge:?}");
+    }
+    assert_eq!(challenge(b"Digest realm=\"T\xe9l\xe9com\", nonce=\"n\"").as_written(), None);
     // An escape that needs none stays, and one that cannot stand in quotes is escaped.
     for (came, written) in [(r#""a\b""#, r#""a\b""#), (r"a\", r#""a\\""#), (r#""open"#, r#""open""#)] {
         let mut bytes = Vec::new();
@@ -271,6 +277,7 @@ fn a_challenge_is_read_as_it_was_written() {
         spelled: Some("sha256-sess".into()),
         qop: Some(Qop::AuthInt),
         userhash: true,
+        with_escapes: false,
         stale: true,
         proxy: true,
     };

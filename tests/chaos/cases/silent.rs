@@ -44,7 +44,16 @@ pub async fn silent_registrars(world: &mut World) -> Result<(), String> {
     let result = judge(world, &registrars).await;
     world.watch.facts().suspects = vec!["api"];
     world.wires.api.lead_home();
-    result
+    result?;
+    // While the registrars are still there to remove the bindings.
+    let total = |sample: &Sample| TrunkState::ALL.iter().map(|state| sample.count(*state)).sum::<u64>();
+    let count = world.users.len() as u64;
+    let removed = |sample: &Sample| match total(sample) {
+        total if total == count => Ok(()),
+        total => Err(format!("{total} trunks, {} being removed", sample.count(TrunkState::Leaving))),
+    };
+    let waited = world.watch.until_sample(SOON, removed).await;
+    waited.map(drop).map_err(|last| format!("the trunks at these registrars should be removed: {last}"))
 }
 
 async fn judge(world: &mut World, registrars: &Registrars) -> Result<(), String> {
