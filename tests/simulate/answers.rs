@@ -149,7 +149,7 @@ impl State {
         let Ok(reply) = answer else { return answer };
         let refused = matches!(reply.code, Some(401 | 403 | 407));
         Ok(match self.rules.broken {
-            Broken::Hammering | Broken::Insisting if refused => crate::registrar::code(500),
+            Broken::Hammering if refused => crate::registrar::code(500),
             Broken::Eager if matches!(reply.code, Some(408 | 500..=599)) => crate::registrar::code(486),
             Broken::Impatient => Reply { retry_after: None, ..reply },
             Broken::Slandered if refused => Reply { authentication: Some(Authentication::Refused), ..reply },

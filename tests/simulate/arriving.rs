@@ -105,7 +105,8 @@ impl State {
         let answered_again = matches!(reply.code, Some(401 | 407)) && rounds > 0;
         let loops = answered_again && field.is_some_and(|field| field.path == Path::LoopingEdgePorts);
         if refused && field.is_some() {
-            self.offered(request, sent, loops);
+            let times = if self.rules.broken == Broken::Insisting { 5 } else { 1 };
+            (0..times).for_each(|_| self.offered(request, sent, loops));
         }
         if loops {
             self.count("loops of EdgePorts");

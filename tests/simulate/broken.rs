@@ -42,7 +42,7 @@ pub enum Broken {
     Spinning,
     /// REGISTERs for one registrar are kept waiting.
     Unfair,
-    /// The engine is told of another failure than a refused password.
+    /// What stands before a registrar offers each refused password five times.
     Insisting,
     /// The engine is told of another failure than an outage.
     Eager,
