@@ -66,7 +66,8 @@ impl State {
     /// A run sees a good version of a trunk for the first time. What was edited since it was refused may have another password: the
     /// store knows none.
     pub fn offers_seen(&mut self, reference: &str) {
-        let refused_from = self.calls_of(reference).iter().filter_map(|call| {
+        let calls = self.calls_of(reference);
+        let refused_from = calls.iter().filter_map(|call| {
             let call = self.book.calls.get(call)?;
             call.rejected.as_ref()?;
             call.refused_from
