@@ -46,6 +46,8 @@ pub struct Outages {
     /// By host and port.
     pub hosts: BTreeMap<Box<str>, Failing>,
     pub edges: BTreeMap<Box<str>, Failing>,
+    /// When a registrar was heard from that was known to be down, by host and port.
+    back: BTreeMap<Box<str>, u64>,
     /// When an EdgePort was heard from last that looked down.
     pub edge_back_at: u64,
 }
@@ -100,11 +102,17 @@ impl State {
         let registrar = flight.target.to_string().into_boxed_str();
         if works {
             let failing = run.outages.hosts.remove(&registrar).unwrap_or_default();
-            if failing.noticed_at.is_none() {
+            if failing.noticed_at.is_some() {
+                run.outages.back.insert(registrar, at);
+            } else {
                 // What they met was theirs alone.
                 let others = failing.trunks.into_iter().filter(|other| *other != flight.reference);
                 others.for_each(|other| self.book.trunk(&other).own_wait = at + 31 * MINUTE);
             }
+            return;
+        }
+        // What was sent before a return says nothing after it.
+        if run.outages.back.get(&registrar).is_some_and(|back| flight.sent <= *back) {
             return;
         }
         // What an EdgePort swallows says nothing of the registrar, though it may look so.
@@ -188,6 +196,14 @@ impl State {
             let hosts: Vec<Box<str>> =
                 entry.trunk.uris.iter().map(|uri| uri.registrar.host.clone()).collect();
             if !self.knows_down(&hosts) {
+                continue;
+            }
+            // What a registrar has forgotten nobody knows before the next refresh.
+            let believed = entry.calls.iter().any(|call| {
+                let grant = self.book.calls.get(call).and_then(|call| call.grant.as_ref());
+                grant.is_some_and(|grant| grant.sent + grant.granted_ms > at)
+            });
+            if believed {
                 continue;
             }
             // A call that was open has to end first. What an EdgePort says of it may look like a refused password.
