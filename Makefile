@@ -32,7 +32,7 @@ chaos: ## kill, stop, cut off and lie to everything around 1,000 trunks; ARGS=--
 	@scripts/setup.sh
 	@scripts/chaos.sh $(ARGS)
 
-bench: ## what a million trunks cost, beside references (20 min); ARGS=memory is one section, SAVE=1 writes BENCHMARKS.md
+bench: ## what a million trunks cost, beside references (27 min); ARGS=memory is one section, SAVE=1 writes BENCHMARKS.md
 	@scripts/bench.sh $(ARGS) $(if $(SAVE),--save)
 
 bench-quick: ## the same with smaller sizes, in a minute; ARGS=first-wave is one section

@@ -43,6 +43,8 @@ mod public;
 mod query;
 mod readiness;
 #[cfg(test)]
+mod reference_tests;
+#[cfg(test)]
 mod tests;
 
 pub use directory::{Directory, RegistryName};

@@ -195,6 +195,9 @@ fn print_table(args: &TrunksArgs, terminal: Terminal, out: &mut impl Write) -> R
     if !listing.trunks.is_empty() {
         writeln!(out)?;
     }
+    if let Some(line) = table::edge_port_line(&listing.trunks, terminal.width()) {
+        writeln!(out, "{line}")?;
+    }
     for line in notes(&listing, &args.filter()) {
         writeln!(out, "{line}")?;
     }

@@ -198,7 +198,8 @@ impl Stage {
             let terminal = Terminal::detect();
             let (width, height) = terminal.size.unwrap_or((80, 24));
             let now = environment::unix_ms();
-            let mut footer = table::summary_lines(&summary, now, Some(width));
+            let mut footer: Vec<String> = table::edge_port_line(&trunks, Some(width)).into_iter().collect();
+            footer.extend(table::summary_lines_within(usize::from(height) / 2, &summary, now, width));
             for hint in self.hints() {
                 footer.extend(table::wrapped(&hint, "", Some(width)));
             }

@@ -14,6 +14,8 @@ pub mod trunk;
 
 use tonic::{Code, Status};
 
+use crate::telemetry::innermost;
+
 /// Why a gRPC neighbour cannot be used at all: nothing that trying again would mend.
 #[derive(Debug, thiserror::Error)]
 pub enum GrpcError {
@@ -60,23 +62,27 @@ fn failure(status: &Status) -> Failure {
     }
 }
 
-/// What the innermost of an error and its causes says.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
-}
-
 /// What a status says, as much of it as is shown.
 fn describe(status: &Status) -> Box<str> {
     shortened(&said(status))
 }
 
-/// As much of a text as is shown.
+/// Characters of a text from outside that are shown.
+const MAX_SHOWN: usize = 300;
+/// Characters of a status's own message, in front of its cause.
+const MAX_BEFORE_CAUSE: usize = 120;
+
+/// As much of a text as is shown, with a mark where something was cut off.
 fn shortened(text: &str) -> Box<str> {
-    text.chars().take(300).collect::<String>().into()
+    first(text, MAX_SHOWN).into()
+}
+
+fn first(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(most.saturating_sub(1)).collect();
+    format!("{kept}…")
 }
 
 /// What a status says, with the innermost cause: «tcp connect error» alone helps nobody at 3 a.m.
@@ -90,7 +96,7 @@ fn said(status: &Status) -> String {
     let cause = innermost(status);
     // A status shows itself with all that it has.
     if std::error::Error::source(status).is_some() && !text.contains(&cause) {
-        text = format!("{text}: {cause}");
+        text = format!("{}: {cause}", first(&text, MAX_BEFORE_CAUSE));
     }
     text.retain(|c| !c.is_control());
     text
@@ -112,5 +118,17 @@ mod status_tests {
         broken.set_source(std::sync::Arc::new(std::io::Error::other("reset")));
         assert_eq!(failure(&broken), Failure::Unavailable);
         assert_eq!(&*describe(&broken), "Unknown: transport error: reset");
+    }
+
+    #[test]
+    fn a_cause_is_never_what_is_cut_off_and_a_cut_is_marked() {
+        let long = "x".repeat(5_000);
+        let mut broken = Status::unknown(&long);
+        broken.set_source(std::sync::Arc::new(std::io::Error::other("certificate expired")));
+        assert!(describe(&broken).ends_with("…: certificate expired"), "{}", describe(&broken));
+        let refused = describe(&Status::internal(format!("database is down {long}")));
+        assert!(refused.starts_with("Internal: database is down x") && refused.ends_with('…'), "{refused}");
+        assert_eq!(refused.chars().count(), MAX_SHOWN);
+        assert_eq!(&*shortened("short"), "short");
     }
 }

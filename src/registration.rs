@@ -270,8 +270,8 @@ impl Registration {
     }
 
     /// The EdgePort that the next attempt goes through whatever its rank: it removes a binding that was made through it.
-    pub fn next_bound_edge(&self, plan: &Plan<'_>) -> Option<EdgeId> {
-        if self.phase == Phase::Leaving { self.leaves_through(plan) } else { None }
+    pub fn next_bound_edge(&self) -> Option<EdgeId> {
+        if self.phase == Phase::Leaving { self.leaves_through() } else { None }
     }
 
     /// Option tags that are left out, one bit for each in configuration order.
@@ -302,7 +302,7 @@ impl Registration {
             let wanted = self.trouble.as_ref().map_or(0, |trouble| trouble.ask_s);
             plan.settings.expires_s.max(min_expires_s).max(wanted).min(86_400)
         };
-        let bound_edge = if purpose == Purpose::Leave { self.leaves_through(plan) } else { None };
+        let bound_edge = if purpose == Purpose::Leave { self.leaves_through() } else { None };
         let (cseq, without_tags) = (self.cseq, self.without_tags);
         Attempt { purpose, uri, edge, bound_edge, redirect, expires, cseq, without_tags }
     }

@@ -3,10 +3,13 @@
 //! It answers, for somebody woken at night: which trunk is down, since when, why, and what happens next. Names and
 //! phrases come from outside, so whatever could move a cursor or colour a terminal is made harmless first.
 
+use std::{cmp::Reverse, collections::BTreeMap};
+
 use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Row, Table, Width, presets};
 
 use crate::engine::view::{Summary, TrunkState, TrunkView};
 
+mod outages;
 mod registries;
 mod screen;
 mod text;
@@ -14,12 +17,17 @@ mod text;
 #[cfg(test)]
 mod tests;
 
+pub use outages::down;
 pub use registries::{registry_label, registry_line, registry_lines, registry_totals, sort_registries};
 pub use screen::{Screen, Terminal};
 pub use text::{clean, duration, label};
 
 /// From this width on, in columns, the reason has a column of its own. Below, it stands on lines under its trunk.
 const ROOM_FOR_REASON: u16 = 120;
+
+/// From this width on, in columns, the EdgePort has one, too. Below, the usual one is named under the table, and another one with
+/// the reason.
+const ROOM_FOR_EDGE_PORT: u16 = 160;
 
 /// The narrowest table that is drawn, in columns.
 const NARROWEST: u16 = 60;
@@ -28,6 +36,7 @@ const NARROWEST: u16 = 60;
 const INDENT: &str = "    ";
 
 const HEADERS: [&str; 5] = ["TRUNK", "REGISTRAR", "STATE", "EXPIRES IN", "NEXT TRY"];
+const EDGE_PORT: &str = "EDGEPORT";
 
 /// Draws the table and the summary under it, without a line break at the end. Trunks stay in the order given.
 ///
@@ -44,8 +53,35 @@ pub fn render(
     if !lines.is_empty() {
         lines.push(String::new());
     }
+    lines.extend(edge_port_line(trunks, width));
     lines.extend(summary_lines(summary, now_ms, width));
     lines.join("\n")
+}
+
+/// What stands under a table that has no column for the EdgePort: the one that most of these trunks use. `None` where there is
+/// such a column, or no EdgePort.
+pub fn edge_port_line(trunks: &[TrunkView], width: Option<u16>) -> Option<String> {
+    let usual = usual_edge_port(trunks).filter(|_| !has_edge_port_column(width))?;
+    let others = trunks.iter().any(|trunk| !trunk.edge_port.is_empty() && trunk.edge_port != usual);
+    let usual = clean(usual);
+    Some(if others {
+        format!("Through EdgePort {usual} where no other is named.")
+    } else {
+        format!("All through EdgePort {usual}.")
+    })
+}
+
+fn has_edge_port_column(width: Option<u16>) -> bool {
+    width.is_none_or(|width| width >= ROOM_FOR_EDGE_PORT)
+}
+
+/// The EdgePort that most of these trunks use; among equals the first by its name.
+fn usual_edge_port(trunks: &[TrunkView]) -> Option<&str> {
+    let mut counts = BTreeMap::<&str, usize>::new();
+    for trunk in trunks.iter().filter(|trunk| !trunk.edge_port.is_empty()) {
+        *counts.entry(&trunk.edge_port).or_default() += 1;
+    }
+    counts.into_iter().max_by_key(|(name, count)| (*count, Reverse(*name))).map(|(name, _)| name)
 }
 
 /// The upper part of [`render`], line by line: a heading and the trunks. Empty without trunks.
@@ -92,7 +128,18 @@ fn lines_with(
 /// The lower part of [`render`], line by line: trunks by state and the next lapse, then what is wrong around them.
 pub fn summary_lines(summary: &Summary, now_ms: u64, width: Option<u16>) -> Vec<String> {
     let width = width.map(|w| w.max(NARROWEST));
-    text::summary(summary, now_ms).iter().flat_map(|line| wrapped(line, "", width)).collect()
+    text::summary(summary, now_ms, usize::MAX).iter().flat_map(|line| wrapped(line, "", width)).collect()
+}
+
+/// As [`summary_lines`], for a screen with room for so many `rows`: where they do not suffice, each line is cut to one row.
+pub fn summary_lines_within(rows: usize, summary: &Summary, now_ms: u64, width: u16) -> Vec<String> {
+    let whole = summary_lines(summary, now_ms, Some(width));
+    if whole.len() <= rows {
+        return whole;
+    }
+    let width = width.max(NARROWEST);
+    let names = usize::from(width / 4);
+    text::summary(summary, now_ms, names).iter().map(|line| cut(line, "", width)).collect()
 }
 
 /// One trunk on one line, without colours and without a line break.
@@ -100,6 +147,12 @@ pub fn line(trunk: &TrunkView, now_ms: u64) -> String {
     let mut line = format!("{}: {}", text::label(trunk), text::state(trunk.state));
     if !trunk.registrar.is_empty() {
         line += &format!(" at {}", clean(&trunk.registrar));
+    }
+    if !trunk.edge_port.is_empty() {
+        line += &format!(" through EdgePort {}", clean(&trunk.edge_port));
+    }
+    if trunk.failed_over {
+        line += " (failed over)";
     }
     match trunk.expires_at_ms {
         Some(expires) if expires > now_ms => line += &format!(", expires in {}", duration(expires - now_ms)),
@@ -137,28 +190,50 @@ fn urgency(state: TrunkState) -> u8 {
 
 fn wide(reasons: Reasons, trunks: &[TrunkView], now: u64, width: Option<u16>, colour: bool) -> Vec<String> {
     let mut table = new_table(width, colour);
-    table.set_header(HEADERS.into_iter().chain(["REASON"]).map(|header| heading(header, colour)));
+    let column = has_edge_port_column(width);
+    let mut headers: Vec<&str> = HEADERS.into_iter().chain(["REASON"]).collect();
+    if column {
+        headers.insert(2, EDGE_PORT);
+    }
+    table.set_header(headers.into_iter().map(|header| heading(header, colour)));
+    // Where there is a column, no EdgePort is named beside it.
+    let usual = usual_edge_port(trunks).filter(|_| !column);
     for trunk in trunks {
-        let mut row = Row::from(cells(trunk, text::next_time(trunk, now), now, colour));
-        row.add_cell(Cell::new_owned(text::reason(trunk, now)));
+        let next = if width.is_some() { text::next_brief(trunk, now) } else { text::next_time(trunk, now) };
+        let mut cells = cells(trunk, next, now, colour);
+        if column {
+            cells.insert(2, Cell::new_owned(text::or_nothing(clean(&trunk.edge_port))));
+        }
+        let mut row = Row::from(cells);
+        row.add_cell(Cell::new_owned(match reasons {
+            Reasons::Whole => text::remark(trunk, usual, now),
+            Reasons::Cut => text::brief_remark(trunk, usual),
+        }));
         if reasons == Reasons::Cut {
             row.max_height(1);
         }
         table.add_row(row);
     }
     if let Some(width) = width {
-        table.set_constraints([
-            ColumnConstraint::UpperBoundary(Width::Fixed(width / 5)),
-            ColumnConstraint::UpperBoundary(Width::Fixed(width / 4)),
+        let most = |columns| ColumnConstraint::UpperBoundary(Width::Fixed(columns));
+        let mut constraints = vec![
+            most(width / 5),
+            most(width / 4),
             ColumnConstraint::ContentWidth,
             ColumnConstraint::ContentWidth,
-            ColumnConstraint::UpperBoundary(Width::Fixed(16)),
-        ]);
+            most(16),
+            ColumnConstraint::LowerBoundary(Width::Fixed(24)),
+        ];
+        if column {
+            constraints.insert(2, most(width / 6));
+        }
+        table.set_constraints(constraints);
     }
     lines_of(&mut table)
 }
 
-/// Five columns cut to one line for each trunk; under a trunk in trouble what was cut off and the reason, indented.
+/// Five columns cut to one line for each trunk; under a trunk in trouble, or away from its usual place, what was cut off and the
+/// reason, indented.
 fn narrow(reasons: Reasons, trunks: &[TrunkView], now: u64, width: u16, colour: bool) -> Vec<String> {
     let mut table = new_table(Some(width), colour);
     table.set_header(HEADERS.into_iter().map(|header| heading(header, colour)));
@@ -176,8 +251,9 @@ fn narrow(reasons: Reasons, trunks: &[TrunkView], now: u64, width: u16, colour: 
     ]);
     let mut rows = lines_of(&mut table).into_iter();
     let mut lines: Vec<String> = rows.next().into_iter().collect();
+    let usual = usual_edge_port(trunks);
     for (trunk, row) in trunks.iter().zip(rows) {
-        let reason = text::reason(trunk, now);
+        let reason = text::remark(trunk, usual, now);
         if reasons == Reasons::Cut && !reason.is_empty() {
             lines.push(row);
             lines.push(cut(&reason, INDENT, width));

@@ -1,7 +1,8 @@
 //! Logs: who reads them decides their form, two environment variables decide how much there is.
 //!
 //! * `RUST_LOG`, where it is set and not empty, is taken as it stands (the syntax of tracing's `EnvFilter`).
-//! * Otherwise `LOGS_LEVEL` names a level as Routr's other services have it; the libraries underneath stay at `warn`.
+//! * Otherwise `LOGS_LEVEL` names a level as Routr's other services have it; the libraries underneath stay at `warn`, and
+//!   those at `error` or silent whose lines repeat what is logged here.
 
 use std::io::{self, IsTerminal};
 
@@ -23,6 +24,12 @@ const LEVELS: [(&str, &str); 6] = [
 
 /// Libraries that say much below `warn`. A name covers every target that starts with it.
 const LIBRARIES: [&str; 9] = ["h2", "hickory", "hyper", "kube", "redis", "rustls", "tonic", "tower", "ureq"];
+
+/// Targets that repeat what their caller reports, with less of the cause: one line for each request that fails (`client error (Connect)`),
+/// or a whole response of the Kubernetes API server that it cannot read, passwords included. Every failure comes back
+/// to this program as an error too, which is logged once, when it changes. What TLS settings come to is said nowhere else.
+const SILENCED: [(&str, &str); 3] =
+    [("kube_client", "off"), ("kube_client::client::tls", "warn"), ("kube_runtime", "error")];
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -103,6 +110,15 @@ pub fn told(error: &dyn std::error::Error) -> String {
     })
 }
 
+/// The innermost cause of an error: `Connection refused (os error 111)` rather than `client error (Connect)`.
+pub fn innermost(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
 fn variable(name: &'static str, right: &'static str) -> Result<Option<String>, TelemetryError> {
     match std::env::var(name) {
         Ok(value) => Ok(Some(value).filter(|v| !v.trim().is_empty())),
@@ -139,9 +155,8 @@ fn directives(logs_level: &str) -> Result<String, TelemetryError> {
         .ok_or_else(|| TelemetryError::Level { value: logs_level.to_owned() })?;
     let quiet = if level == "error" { "error" } else { "warn" };
     let libraries = LIBRARIES.iter().map(|library| format!(",{library}={quiet}"));
-    // At `warn` it shows whole answers of the API server that it cannot read, passwords included.
-    let client = ",kube_client=error".to_owned();
-    Ok(std::iter::once(level.to_owned()).chain(libraries).chain([client]).collect())
+    let silenced = SILENCED.iter().map(|(target, level)| format!(",{target}={level}"));
+    Ok(std::iter::once(level.to_owned()).chain(libraries).chain(silenced).collect())
 }
 
 fn subscriber<W>(json: bool, colour: bool, filter: EnvFilter, writer: W) -> Box<dyn Subscriber + Send + Sync>

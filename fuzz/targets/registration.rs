@@ -28,7 +28,6 @@ use super::support::{Input, assert_presentable, text};
 const MAX_STEPS: usize = 64;
 const HOSTS: [&str; 4] = ["sip.example.com", "b.example.com", "192.0.2.7", "2001:db8::7"];
 const TRANSPORTS: [Transport; 3] = [Transport::Udp, Transport::Tcp, Transport::Tls];
-const EDGES: [EdgeId; 4] = [EdgeId(0), EdgeId(1), EdgeId(2), EdgeId(3)];
 /// A quick round asks each URI once, another EdgePort for one of them, and each may send it on: six targets of redirections, two
 /// 423, a 420 and a 400.
 const MOST_AT_ONCE: usize = 5 * 11;
@@ -76,8 +75,7 @@ pub fn run(data: &[u8]) {
 
 impl World {
     fn plan(&self) -> Plan<'_> {
-        let configured = &EDGES[..usize::from(self.edges)];
-        Plan { uris: self.uris, edges: self.edges, configured, settings: &self.settings }
+        Plan { uris: self.uris, edges: self.edges, settings: &self.settings }
     }
 
     /// Takes one step; `false` where the registration has ended.
@@ -137,8 +135,7 @@ impl World {
         let waited = self.registration.due().since(self.now.at);
         self.now = Now { at: self.now.at.plus(waited), unix_ms: self.now.unix_ms + waited };
         self.at_once = if waited > 0 { 0 } else { self.at_once + 1 };
-        let configured = &EDGES[..usize::from(self.edges)];
-        let plan = Plan { uris: self.uris, edges: self.edges, configured, settings: &self.settings };
+        let plan = Plan { uris: self.uris, edges: self.edges, settings: &self.settings };
         let attempt = self.registration.attempt(self.min_expires, &plan, self.now);
         self.assert_attempt(&attempt);
         let uri = match attempt.uri {
@@ -166,8 +163,7 @@ impl World {
         // It takes its time.
         let late = u64::from(what >> 4 & 3) * 9_000;
         self.now = Now { at: self.now.at.plus(late), unix_ms: self.now.unix_ms + late };
-        let configured = &EDGES[..usize::from(self.edges)];
-        let plan = Plan { uris: self.uris, edges: self.edges, configured, settings: &self.settings };
+        let plan = Plan { uris: self.uris, edges: self.edges, settings: &self.settings };
         let (verdict, effect) =
             self.registration.answered(&attempt, sent, answer, &plan, self.now, &mut self.rng);
         self.assert_answered(&attempt, sent, &verdict, &effect);

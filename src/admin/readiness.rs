@@ -4,6 +4,9 @@
 //! losing a registration, a failing cache or an API server that went away later, is reported but leaves it ready: a
 //! restart or a halted rollout would not mend it, and would cost what is in memory.
 //!
+//! Registrars and EdgePorts that are down are reported too, with what is known of them: a Requester that answers says nothing of
+//! what is behind it.
+//!
 //! A replica of an operator answers for itself: whether it leads, or could. A registry that is not ready is reported, and
 //! leaves the replica ready: it must not take the leader of all the others out of service, nor block a rollout.
 
@@ -15,11 +18,14 @@ use super::Told;
 use crate::{
     engine::view::{Health, Summary},
     operator::lease::Standing,
-    table::duration,
+    table::{self, duration},
 };
 
 /// How many registries in trouble are named.
 const NAMED: usize = 10;
+
+/// How many registrars or EdgePorts that are down are named.
+const NAMED_DOWN: usize = 3;
 
 /// The narrowest column of names in the text.
 const NAME_WIDTH: usize = 9;
@@ -50,8 +56,8 @@ impl CheckState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Check {
-    /// `engine`, `trunks`, `requester`, `api` or `cache`; of an operator's replica, `lease`, `registries` or the name of a
-    /// registry in trouble.
+    /// `engine`, `trunks`, `requester`, `api` or `cache`, and `edgePorts` or `registrars` where one is down; of an operator's replica,
+    /// `lease`, `registries` or the name of a registry in trouble.
     pub name: String,
     /// How it came out.
     pub state: CheckState,
@@ -105,13 +111,20 @@ impl fmt::Display for Readiness {
 fn checks((_, answer): &Told, now: u64) -> Vec<Check> {
     match answer {
         Err(silent) => vec![check("engine", CheckState::Failed, silent.to_string())],
-        Ok(summary) => vec![
-            check("engine", CheckState::Ok, "answers".to_owned()),
-            trunks(summary, now),
-            requester(summary, now),
-            reported("api", &summary.api, "registrations go on with the trunks as last read", now),
-            reported("cache", &summary.cache, "registrations go on from memory", now),
-        ],
+        Ok(summary) => {
+            let mut all = vec![
+                check("engine", CheckState::Ok, "answers".to_owned()),
+                trunks(summary, now),
+                requester(summary, now),
+            ];
+            all.extend(down("edgePorts", true, summary.edge_ports_down, summary, now));
+            all.extend(down("registrars", false, summary.registrars_down, summary, now));
+            all.extend([
+                reported("api", &summary.api, "registrations go on with the trunks as last read", now),
+                reported("cache", &summary.cache, "registrations go on from memory", now),
+            ]);
+            all
+        }
     }
 }
 
@@ -175,22 +188,62 @@ fn trunks(summary: &Summary, now: u64) -> Check {
     }
 }
 
-/// A Requester that was never tried is good enough where nothing waits for it: there are no trunks, or all of them are
-/// still registered from before a restart.
+/// A Requester that has not responded yet is good enough where nothing waits for it: there are no trunks, or all of them
+/// are still registered from before a restart. Where trunks fail and none is under way, they may be waiting out a refusal of before the
+/// restart.
 fn requester(summary: &Summary, now: u64) -> Check {
-    let awaited = summary.counts.pending.max(summary.in_flight).max(summary.waiting);
-    match summary.requester.ok {
-        Some(true) => check("requester", CheckState::Ok, "works".to_owned()),
-        Some(false) => check("requester", CheckState::Failed, not_working(&summary.requester, now)),
-        None if awaited == 0 || summary.paused => {
-            check("requester", CheckState::Ok, "not needed so far".to_owned())
-        }
-        None => check(
-            "requester",
-            CheckState::Failed,
-            format!("no answer so far; trunks that wait for one: {awaited}"),
+    let counts = &summary.counts;
+    let awaited = counts.pending.max(summary.in_flight).max(summary.waiting);
+    let (state, message) = match summary.requester.ok {
+        Some(true) => (CheckState::Ok, "works".to_owned()),
+        Some(false) => (CheckState::Failed, not_working(&summary.requester, now)),
+        None if summary.paused => (CheckState::Ok, "not needed so far".to_owned()),
+        None if awaited > 0 => (CheckState::Failed, awaiting(summary)),
+        None if counts.failing + counts.at_risk > 0 => (
+            CheckState::Degraded,
+            format!(
+                "no response so far, and no REGISTER is under way; {}",
+                trunks_that(counts.failing + counts.at_risk, "fails", "fail")
+            ),
         ),
+        None => (CheckState::Ok, "not needed so far".to_owned()),
+    };
+    check("requester", state, message)
+}
+
+/// What is known of a Requester that has not responded yet.
+fn awaiting(summary: &Summary) -> String {
+    let registers = match summary.in_flight {
+        1 => "1 REGISTER is under way".to_owned(),
+        n => format!("{n} REGISTERs are under way"),
+    };
+    // Those that are due, or else those that have had no response yet.
+    let waiting = match summary.waiting {
+        0 => summary.counts.pending.saturating_sub(summary.in_flight),
+        n => n,
+    };
+    let waiting = match waiting {
+        0 => String::new(),
+        n => format!(", {}", trunks_that(n, "waits for its turn", "wait for their turn")),
+    };
+    format!("no response so far: {registers}{waiting}")
+}
+
+fn trunks_that(n: u64, one: &str, many: &str) -> String {
+    if n == 1 { format!("1 trunk {one}") } else { format!("{n} trunks {many}") }
+}
+
+/// EdgePorts, or registrars, that are down; `None` where there are none. They leave it ready: a restart would not bring them back.
+fn down(name: &str, edge_ports: bool, of: u64, summary: &Summary, now: u64) -> Option<Check> {
+    let listed = summary.down.iter().filter(|down| down.is_edge_port() == edge_ports);
+    let mut parts: Vec<String> = listed.take(NAMED_DOWN).map(|down| table::down(down, now)).collect();
+    let more = of.saturating_sub(u64::try_from(parts.len()).unwrap_or(u64::MAX));
+    if more > 0 && !parts.is_empty() {
+        parts.push(format!("{more} more"));
+    } else if more > 0 {
+        parts.push(format!("{more} down"));
     }
+    (!parts.is_empty()).then(|| check(name, CheckState::Degraded, parts.join("; ")))
 }
 
 fn reported(name: &str, health: &Health, effect: &str, now: u64) -> Check {

@@ -11,7 +11,7 @@ use super::{
     *,
 };
 use crate::{
-    engine::view::{Health, Trouble, TrunkState},
+    engine::view::{Down, Health, Trouble, TrunkState},
     ports::Observer,
 };
 
@@ -123,7 +123,63 @@ async fn a_requester_that_fails_or_is_awaited_makes_it_unready() {
     }
     let awaited = get(ports.public, "/readyz").await;
     assert_eq!(awaited.status, 503);
-    assert!(awaited.body.contains("no answer so far; trunks that wait for one: 3"), "{}", awaited.body);
+    let nothing_yet = "no response so far: 0 REGISTERs are under way, 3 trunks wait for their turn\n";
+    assert!(awaited.body.contains(nothing_yet), "{}", awaited.body);
+}
+
+/// Field case W2: "requester ok not needed so far" was shown while calls were waiting for 40 s.
+#[tokio::test]
+async fn w2_what_is_known_of_a_requester_that_has_not_responded_is_said() {
+    let ports = start(Vec::new()).await;
+    let shown = async |change: fn(&mut Summary)| {
+        {
+            let mut world = ports.world.lock().unwrap();
+            world.summary = Summary { last_sync_ms: Some(NOW), ..Summary::default() };
+            change(&mut world.summary);
+        }
+        let answer = get(ports.public, "/readyz").await;
+        let line = answer.body.lines().find(|line| line.starts_with("requester")).unwrap().to_owned();
+        (answer.status, line)
+    };
+    let failed = |text: &str| (503, format!("requester failed   no response so far: {text}"));
+    let waiting = shown(|s| (s.in_flight, s.waiting, s.counts.pending) = (2, 18, 20)).await;
+    assert_eq!(waiting, failed("2 REGISTERs are under way, 18 trunks wait for their turn"));
+    let one = shown(|s| (s.in_flight, s.counts.pending) = (1, 2)).await;
+    assert_eq!(one, failed("1 REGISTER is under way, 1 trunk waits for its turn"));
+    let again = shown(|s| (s.in_flight, s.counts.failing) = (1, 1)).await;
+    assert_eq!(again, failed("1 REGISTER is under way"));
+    // Between two tries: nothing is under way, and still nothing is known to be well.
+    let between = shown(|s| s.counts.failing = 1).await;
+    let text = "requester degraded no response so far, and no REGISTER is under way; 1 trunk fails";
+    assert_eq!(between, (200, text.to_owned()));
+    let ok = (200, "requester ok       not needed so far".to_owned());
+    assert_eq!(shown(|s| s.counts.registered = 20).await, ok);
+    assert_eq!(shown(|s| (s.paused, s.counts.pending) = (true, 3)).await, ok);
+}
+
+#[tokio::test]
+async fn w2_edge_ports_and_registrars_that_are_down_are_named_with_a_hint_and_leave_it_ready() {
+    let ports = start(sample()).await;
+    {
+        let mut world = ports.world.lock().unwrap();
+        let down = |what: &str, name: &str, message: &str| Down {
+            what: what.to_owned(),
+            name: name.to_owned(),
+            since_ms: NOW - 60_000,
+            message: message.to_owned(),
+        };
+        let long = format!("certificate expired: {}", "x".repeat(2_000));
+        world.summary.down =
+            vec![down("edgePort", "edgeport:5060", ""), down("registrar", "sip.example", &long)];
+        (world.summary.edge_ports_down, world.summary.registrars_down) = (1, 480);
+    }
+    let answer = get(ports.public, "/readyz").await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let edge_ports = "edgePorts  degraded edgeport:5060: down for 1 m: no registrar is heard through it; check that it runs, \
+                      and its address in spec.edgePorts; ";
+    assert!(answer.body.contains(edge_ports), "{}", answer.body);
+    assert!(answer.body.contains("registrars degraded sip.example: down for 1 m: certificate expired: x"));
+    assert!(answer.body.contains("xxx; one trunk tries it every 5 to 10 s, the others wait; 479 more\n"));
 }
 
 #[tokio::test]

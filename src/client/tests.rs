@@ -6,7 +6,7 @@ use crate::{
         RegistryName,
         fake::{NOW, Ports, Replica, engine, failing, replica, start, trunk},
     },
-    engine::view::{Health, TrunkView},
+    engine::view::{Down, Health, TrunkView},
     operator::lease::Standing,
 };
 
@@ -59,10 +59,10 @@ async fn the_table_shows_the_troubled_first_and_a_summary() {
     let ports = start(vec![trunk("t-1", "North"), failing("t-2", "South")]).await;
     assert_eq!(
         table_of(&ports, "").await,
-        "TRUNK  REGISTRAR             STATE       EXPIRES IN  NEXT TRY    REASON\n\
-         South  sip.example:5060/UDP  failing     -           in 42 s     \
+        "TRUNK  REGISTRAR             EDGEPORT           STATE       EXPIRES IN  NEXT TRY    REASON\n\
+         South  sip.example:5060/UDP  edge.example:5060  failing     -           in 42 s     \
          CredentialsRejected (403) for 3 m: the registrar answered 403 Forbidden\n\
-         North  sip.example:5060/UDP  registered  10 m        in 8 m 5 s\n\
+         North  sip.example:5060/UDP  edge.example:5060  registered  10 m        in 8 m 5 s\n\
          \n\
          2 trunks: 1 registered, 1 failing\n"
     );
@@ -213,14 +213,31 @@ async fn watching_without_a_terminal_prints_changes_only() {
     assert_eq!(
         tick(&ports, &mut changes).await,
         [
-            "North: registered at sip.example:5060/UDP, expires in 10 m; next: refresh in 8 m 5 s",
-            "South: registered at sip.example:5060/UDP, expires in 10 m; next: refresh in 8 m 5 s",
+            "North: registered at sip.example:5060/UDP through EdgePort edge.example:5060, expires in 10 m; next: refresh in 8 m 5 s",
+            "South: registered at sip.example:5060/UDP through EdgePort edge.example:5060, expires in 10 m; next: refresh in 8 m 5 s",
             "2 trunks: 2 registered",
         ]
     );
     // Time passes, a refresh moves the expiry: that is no change.
     ports.world.lock().unwrap().trunks[0].expires_at_ms = Some(NOW + 599_000);
     assert_eq!(tick(&ports, &mut changes).await, Vec::<String>::new());
+    // Another EdgePort is one, and so is a registrar that is down.
+    {
+        let mut world = ports.world.lock().unwrap();
+        (world.trunks[0].edge_port, world.trunks[0].failed_over) = ("10.0.0.2:5060".to_owned(), true);
+        let down = Down { what: "registrar".to_owned(), name: "sip.example".to_owned(), ..Down::default() };
+        (world.summary.down, world.summary.registrars_down) = (vec![down], 1);
+    }
+    let lines = tick(&ports, &mut changes).await;
+    let moved =
+        "North: registered at sip.example:5060/UDP through EdgePort 10.0.0.2:5060 (failed over), expires";
+    assert!(lines[0].starts_with(moved), "{lines:#?}");
+    assert!(lines[2].starts_with("registrar sip.example: down for "), "{lines:#?}");
+    assert_eq!(tick(&ports, &mut changes).await, Vec::<String>::new());
+    {
+        let mut world = ports.world.lock().unwrap();
+        (world.summary.down, world.summary.registrars_down) = (Vec::new(), 0);
+    }
     {
         let mut world = ports.world.lock().unwrap();
         world.trunks = vec![failing("t-2", "South")];
@@ -230,7 +247,7 @@ async fn watching_without_a_terminal_prints_changes_only() {
     assert_eq!(
         tick(&ports, &mut changes).await,
         [
-            "South: failing at sip.example:5060/UDP; next: retry in 42 s; \
+            "South: failing at sip.example:5060/UDP through EdgePort edge.example:5060; next: retry in 42 s; \
              CredentialsRejected (403) for 3 m: the registrar answered 403 Forbidden",
             "North: no longer listed",
             "1 trunk: 1 failing",

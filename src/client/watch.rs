@@ -10,7 +10,7 @@ use tokio::time::MissedTickBehavior;
 use super::{ClientError, REDRAW, Sight, TrunksArgs, api::Listing, blocking, notes, registry_notes};
 use crate::{
     admin::{RegistriesAnswer, RegistryAnswer},
-    engine::view::{Counts, TrunkState, TrunkView},
+    engine::view::{Counts, Summary, TrunkState, TrunkView},
     table::{self, Screen, Terminal},
 };
 
@@ -72,7 +72,9 @@ impl View {
                 if listing.trunks.is_empty() {
                     footer.extend(notes(listing, &args.filter()));
                 }
-                footer.extend(table::summary_lines(&listing.summary.summary, now, Some(width)));
+                footer.extend(table::edge_port_line(&listing.trunks, Some(width)));
+                let half = usize::from(height) / 2;
+                footer.extend(table::summary_lines_within(half, &listing.summary.summary, now, width));
                 let rows = usize::from(height).saturating_sub(footer.len() + 1);
                 table::trunk_lines_within(rows, &listing.trunks, now, width, colour)
             }
@@ -101,13 +103,16 @@ impl View {
 struct Key {
     state: TrunkState,
     registrar: String,
+    /// Where the binding is; without one each try may go another way, which is no change.
+    bound: Option<(String, bool)>,
     trouble: Option<(String, Option<u16>, String)>,
 }
 
 impl Key {
     fn of(trunk: &TrunkView) -> Self {
         let trouble = trunk.trouble.as_ref().map(|t| (t.reason.clone(), t.code, t.message.clone()));
-        Self { state: trunk.state, registrar: trunk.registrar.clone(), trouble }
+        let bound = trunk.expires_at_ms.map(|_| (trunk.edge_port.clone(), trunk.failed_over));
+        Self { state: trunk.state, registrar: trunk.registrar.clone(), bound, trouble }
     }
 }
 
@@ -119,6 +124,7 @@ struct RegistryKey {
     counts: Counts,
     neighbours: [Option<bool>; 3],
     over_budget: Vec<String>,
+    down: Vec<String>,
 }
 
 impl RegistryKey {
@@ -130,9 +136,15 @@ impl RegistryKey {
             counts: summary.counts,
             neighbours: [summary.api.ok, summary.requester.ok, summary.cache.ok]
                 .map(|ok| ok.filter(|ok| !ok)),
+            down: down(&summary),
             over_budget: summary.over_budget,
         }
     }
+}
+
+/// What is down, by name.
+fn down(summary: &Summary) -> Vec<String> {
+    summary.down.iter().map(|down| format!("{} {}", down.what, down.name)).collect()
 }
 
 /// Turns what is seen into lines about what changed since the look before.
@@ -140,7 +152,8 @@ impl RegistryKey {
 pub(super) struct Changes {
     known: HashMap<String, (Key, String)>,
     registries: HashMap<String, RegistryKey>,
-    counts: Option<Counts>,
+    /// Trunks by state, and what is down.
+    counts: Option<(Counts, Vec<String>)>,
     /// Whether there was anything to see so far.
     begun: bool,
     silent: bool,
@@ -196,9 +209,11 @@ impl Changes {
         gone.sort();
         lines.extend(gone.into_iter().map(|label| format!("{label}: no longer listed")));
         self.known = known;
-        let counts = listing.summary.summary.counts;
-        if self.counts.replace(counts) != Some(counts) {
-            lines.extend(table::summary_lines(&listing.summary.summary, now, None));
+        let summary = &listing.summary.summary;
+        let counts = Some((summary.counts, down(summary)));
+        if self.counts != counts {
+            self.counts = counts;
+            lines.extend(table::summary_lines(summary, now, None));
         }
     }
 

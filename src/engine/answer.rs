@@ -95,7 +95,10 @@ impl Engine {
     ) {
         let outage = verdict.is_some_and(Verdict::is_outage);
         match origin {
-            Origin::Silence if outage => self.edge_failed(flight, Some(flight.registrar), message, now),
+            // What was sent later and came back through it shows that it works: the registrar is silent.
+            Origin::Silence if outage && self.edges.last_response(flight.edge) < Some(flight.sent_at) => {
+                self.edge_failed(flight, Some(flight.registrar), message, now);
+            }
             Origin::BrokenEdgePort => self.edge_failed(flight, None, message, now),
             _ => {}
         }
@@ -114,7 +117,7 @@ impl Engine {
     fn registrar_failed(&mut self, flight: &Flight, message: &str, now: Now) {
         let row = self.registrars.failed(flight.registrar, flight.slot, message, now.at, &mut self.rng);
         let Some(row) = row else { return };
-        let registrar = self.registrars.host(flight.registrar).to_owned();
+        let registrar = self.registrars.shown(flight.registrar).to_owned();
         self.notice(Notice::RegistrarDown { registrar, message: message.to_owned() });
         self.settle_waiting(row, now);
         self.note_all_blocked(flight.registrar, now);
@@ -123,7 +126,7 @@ impl Engine {
     fn registrar_responded(&mut self, registrar: u32, now: Now) {
         if let Some(since) = self.registrars.revived(registrar, now.at) {
             let after_ms = now.at.since(since);
-            let name = self.registrars.host(registrar).to_owned();
+            let name = self.registrars.shown(registrar).to_owned();
             self.notice(Notice::RegistrarBack { registrar: name, after_ms });
             self.note_all_blocked(registrar, now);
         }
@@ -177,12 +180,8 @@ impl Engine {
         let (others_registered, alone) = self.registrars.company(flight.registrar, flight.slot);
         let Some(entry) = self.fleet.get_mut(flight.slot) else { return (None, String::new()) };
         let trunk = entry.trunk.open();
-        let plan = Plan {
-            uris: trunk.uris(),
-            edges: self.edges.len(),
-            configured: self.edges.configured(),
-            settings: &self.settings.registration,
-        };
+        let plan =
+            Plan { uris: trunk.uris(), edges: self.edges.len(), settings: &self.settings.registration };
         let position = flight.uri.locate(&trunk).unwrap_or(0);
         let registrar = flight.sent_to.to_string();
         let around = Around {

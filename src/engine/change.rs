@@ -61,8 +61,8 @@ impl Engine {
             self.queue_as(slot, Some((false, Moment::default(), Class::Refresh)), now);
             if let Some(entry) = self.fleet.get(slot) {
                 let trunk = entry.trunk.open();
-                let host = dispatch::next_host(&entry.registration, &trunk, &trunk.order(), now.at);
-                self.registrars.probe_now(&host, now.at);
+                let target = dispatch::next_target(&entry.registration, &trunk, &trunk.order(), now.at);
+                self.registrars.probe_now(&target, now.at);
             }
         }
         handle::Refresh::Queued

@@ -9,7 +9,7 @@ use super::{
     in_flight::Flight,
     packed::{TrunkView, UriKey},
     position,
-    registrars::{Admission, BRIEF, Urgency},
+    registrars::{Admission, BRIEF, Target, Urgency},
     way::Gate,
 };
 use crate::registration::{
@@ -21,6 +21,8 @@ use crate::registration::{
 
 /// How long a trunk waits that must not be sent while its predecessor is being removed, in milliseconds.
 const COLLISION_PAUSE: u64 = 500;
+/// A call that still holds its place is checked again after so many milliseconds.
+const STALL_CHECK: u64 = 3_000;
 /// A trunk that goes elsewhere because its registrar is down looks again after so many milliseconds whether it is back.
 const DOWN_PAUSE: u64 = 30_000;
 
@@ -58,7 +60,7 @@ impl Engine {
 
     /// Calls that have lasted too long leave their places to others.
     fn check_stalled(&mut self, now: Moment) {
-        let again = self.way.stalled_after();
+        let again = self.way.stalled_after().max(STALL_CHECK);
         let way = &mut self.way;
         self.flights.check(now, again, |sent_at| way.stall(sent_at));
     }
@@ -96,24 +98,24 @@ impl Engine {
         }
         let trunk = entry.trunk.open();
         let order = trunk.order();
-        let host = next_host(&entry.registration, &trunk, &order, now.at);
+        let target = next_target(&entry.registration, &trunk, &order, now.at);
         let registrars = &self.registrars;
-        let shut_until = |host: &str| {
-            let held = Some(registrars.held_until(host)).filter(|until| *until > now.at.plus(BRIEF));
-            held.or_else(|| registrars.down(host).map(|_| now.at.plus(DOWN_PAUSE)))
+        let shut_until = |target: &Target| {
+            let held = Some(registrars.held_until(&target.host)).filter(|until| *until > now.at.plus(BRIEF));
+            held.or_else(|| registrars.down(target).map(|_| now.at.plus(DOWN_PAUSE)))
         };
         // A removal goes where the binding is, and nowhere else.
-        let shut = shut_until(&host).filter(|_| !entry.registration.is_leaving());
+        let shut = shut_until(&target).filter(|_| !entry.registration.is_leaving());
         if let Some(until) = shut {
             if entry.registration.probes_next() {
                 // Someone has to find out that it is back.
-                if !registrars.wants_a_probe(&host, now.at) {
+                if !registrars.wants_a_probe(&target, now.at) {
                     return self.skip_probe(slot, now);
                 }
             } else {
                 let closed = |rank| {
                     let uri = trunk.uri(position(&UriChoice::Rank(rank), &order));
-                    uri.is_none_or(|uri| shut_until(uri.host).is_some())
+                    uri.is_none_or(|uri| shut_until(&Target::of(uri)).is_some())
                 };
                 entry.registration.divert(until, closed, trunk.uris(), now.at);
                 if entry.registration.due() > now.at {
@@ -136,7 +138,7 @@ impl Engine {
             return;
         }
         let trunk = entry.trunk.open();
-        let host = next_host(&entry.registration, &trunk, &trunk.order(), now.at);
+        let target = next_target(&entry.registration, &trunk, &trunk.order(), now.at);
         // Never used twice, so that an entry of a slot's former owner does not count for the next one.
         self.stamp = self.stamp.wrapping_add(1);
         entry.stamp = self.stamp;
@@ -145,7 +147,7 @@ impl Engine {
             self.timers.arm(now.at.plus(left), slot);
         }
         self.fleet.set_queued(slot, true);
-        let registrar = self.registrars.id_of(&host, now.at);
+        let registrar = self.registrars.id_of(&target, now.at);
         self.registrars.wait(registrar, urgency, slot, stamp, now.at);
         self.note_blocked(slot, now);
     }
@@ -169,9 +171,9 @@ impl Engine {
             let what = format!("EdgePort {} is down", self.edges.shown(edge));
             return Some((Reason::EdgePortFailed, what));
         }
-        let host = next_host(&entry.registration, &trunk, &trunk.order(), now.at);
-        let (_, message) = self.registrars.down(&host)?;
-        Some((Reason::RegistrarDown, format!("registrar {host} is down: {message}")))
+        let target = next_target(&entry.registration, &trunk, &trunk.order(), now.at);
+        let (_, message) = self.registrars.down(&target)?;
+        Some((Reason::RegistrarDown, format!("registrar {} is down: {message}", target.shown())))
     }
 
     /// Whether a trunk backs off only because its registrar, or its EdgePort, is down: then it waits for the return, not for
@@ -182,21 +184,21 @@ impl Engine {
             return false;
         };
         let trunk = entry.trunk.open();
-        let host = next_host(&entry.registration, &trunk, &trunk.order(), now.at);
+        let target = next_target(&entry.registration, &trunk, &trunk.order(), now.at);
         let edge = self.edges.choose(&trunk, entry.registration.ranks().1, now.at);
-        self.registrars.down(&host).is_some() || self.edges.is_down(edge)
+        self.registrars.down(&target).is_some() || self.edges.is_down(edge)
     }
 
     /// What a queued trunk waits for, where it is down: for a person.
     pub(super) fn waiting_for(&self, slot: u32, now: Now) -> Option<String> {
         let entry = self.fleet.get(slot)?;
         let trunk = entry.trunk.open();
-        let host = next_host(&entry.registration, &trunk, &trunk.order(), now.at);
+        let target = next_target(&entry.registration, &trunk, &trunk.order(), now.at);
         let edge = self.edges.choose(&trunk, entry.registration.ranks().1, now.at);
         if self.edges.is_down(edge) {
             return Some(format!("EdgePort {}, which is down", self.edges.shown(edge)));
         }
-        self.registrars.down(&host).map(|_| format!("registrar {host}, which is down"))
+        self.registrars.down(&target).map(|_| format!("registrar {}, which is down", target.shown()))
     }
 
     /// See [`Registration::skip_probe`].
@@ -216,8 +218,8 @@ impl Engine {
         }
         // A redirection that held when it was queued may have ended: another registrar's budget counts.
         let trunk = entry.trunk.open();
-        let host = next_host(&entry.registration, &trunk, &trunk.order(), now.at);
-        if self.registrars.id_of(&host, now.at) != registrar {
+        let target = next_target(&entry.registration, &trunk, &trunk.order(), now.at);
+        if self.registrars.id_of(&target, now.at) != registrar {
             self.enqueue(slot, now);
             return None;
         }
@@ -243,12 +245,8 @@ impl Engine {
         self.fleet.set_queued(slot, false);
         let entry = self.fleet.get_mut(slot)?;
         let trunk = entry.trunk.open();
-        let plan = Plan {
-            uris: trunk.uris(),
-            edges: self.edges.len(),
-            configured: self.edges.configured(),
-            settings: &self.settings.registration,
-        };
+        let plan =
+            Plan { uris: trunk.uris(), edges: self.edges.len(), settings: &self.settings.registration };
         let uri = trunk.uri(position(&entry.registration.ranks().0, &trunk.order()))?;
         let late_ms = entry.registration.refreshes().then(|| now.at.since(entry.registration.due()));
         let attempt = entry.registration.attempt(min_expires, &plan, now);
@@ -286,26 +284,21 @@ impl Engine {
     fn next_edge(&self, slot: u32, now: Now) -> Option<EdgeId> {
         let entry = self.fleet.get(slot)?;
         let trunk = entry.trunk.open();
-        let plan = Plan {
-            uris: trunk.uris(),
-            edges: self.edges.len(),
-            configured: self.edges.configured(),
-            settings: &self.settings.registration,
-        };
-        let bound = entry.registration.next_bound_edge(&plan);
+        let bound = entry.registration.next_bound_edge();
         Some(bound.unwrap_or_else(|| self.edges.choose(&trunk, entry.registration.ranks().1, now.at)))
     }
 }
 
-/// The host that the next attempt goes to, which may be one that it is redirected to.
-pub(super) fn next_host(
+/// Where the next attempt goes, which may be where it is redirected to.
+pub(super) fn next_target(
     registration: &Registration,
     trunk: &TrunkView<'_>,
     order: &[u8],
     now: Moment,
-) -> Box<str> {
+) -> Target {
     if let Some(to) = registration.redirect(now) {
-        return to.address.host.clone();
+        return Target { host: to.address.host.clone(), port: to.address.port };
     }
-    trunk.uri(position(&registration.ranks().0, order)).map_or("", |uri| uri.host).into()
+    let uri = trunk.uri(position(&registration.ranks().0, order));
+    uri.map_or_else(|| Target { host: "".into(), port: 0 }, Target::of)
 }

@@ -1,7 +1,7 @@
 //! Registrars: who waits for which, and how fast each may be asked.
 //!
-//! Each registrar host has a budget (a token bucket), a queue of trunks whose REGISTER is due, and what it said that
-//! concerns all trunks: Retry-After and Min-Expires.
+//! A registrar is a host with a port, whatever the transport; each has a queue of trunks whose REGISTER is due. What a provider counts by
+//! host, its registrars share: a budget (a token bucket), and what it said that concerns all trunks, Retry-After and Min-Expires.
 //!
 //! No registrar delays another's trunks, for these reasons:
 //!
@@ -13,6 +13,7 @@
 //! * The places themselves do not run out: see [`super::way`].
 
 mod budget;
+mod host;
 mod registrar;
 
 use std::{
@@ -22,9 +23,31 @@ use std::{
 
 use rand::Rng;
 
-use self::registrar::Registrar;
+use self::{host::Host, registrar::Registrar};
 use super::outage::{Outage, PROBE_PAUSE};
-use crate::registration::{Class, time::Moment};
+use crate::{
+    registration::{Class, request::UriView, time::Moment},
+    trunk::UriHost,
+};
+
+/// Where a request goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub host: Box<str>,
+    pub port: u16,
+}
+
+impl Target {
+    /// The registrar of a URI.
+    pub fn of(uri: UriView<'_>) -> Self {
+        Self { host: uri.host.into(), port: uri.port }
+    }
+
+    /// As messages, logs and JSON show it: `host:port`.
+    pub fn shown(&self) -> String {
+        format!("{}:{}", UriHost(&self.host), self.port)
+    }
+}
 
 /// How urgent a trunk is, smallest first: refreshes by their expiry, then the others by their age.
 pub(super) type Urgency = (bool, Moment, Class);
@@ -33,8 +56,6 @@ pub(super) type Urgency = (bool, Moment, Class);
 const FORGET_AFTER: u64 = 25 * 3_600 * 1_000;
 /// Nobody goes elsewhere because of a registrar that wants to be left alone no longer than this, in milliseconds.
 pub(super) const BRIEF: u64 = 1_000;
-/// While other registrars' probes have all the places that there are for probes, the next look is after so many milliseconds.
-const PROBE_PLACES_PAUSE: u64 = 500;
 
 /// What ready registrars are sorted by, smallest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,12 +85,17 @@ pub(super) struct Admission {
 pub(super) struct Registrars {
     all: Vec<Option<Registrar>>,
     free: Vec<u32>,
+    by_target: HashMap<Box<str>, u32>,
+    hosts: Vec<Option<Host>>,
+    free_hosts: Vec<u32>,
     by_host: HashMap<Box<str>, u32>,
     ready: BTreeSet<Key>,
     blocked: BinaryHeap<Reverse<(Moment, u32)>>,
     rate: Option<f64>,
     /// Probes under way, of all registrars that are down.
     probes: u32,
+    /// Registrars whose probe waits for the end of another one's.
+    without_probe: Vec<u32>,
     probes_each: u32,
 }
 
@@ -79,11 +105,15 @@ impl Registrars {
         Self {
             all: Vec::new(),
             free: Vec::new(),
+            by_target: HashMap::new(),
+            hosts: Vec::new(),
+            free_hosts: Vec::new(),
             by_host: HashMap::new(),
             ready: BTreeSet::new(),
             blocked: BinaryHeap::new(),
             rate,
             probes: 0,
+            without_probe: Vec::new(),
             probes_each: 1,
         }
     }
@@ -97,17 +127,27 @@ impl Registrars {
         }
     }
 
-    /// The registrar of a host, made when it is new.
-    pub fn id_of(&mut self, host: &str, now: Moment) -> u32 {
-        if let Some(id) = self.by_host.get(host) {
+    /// The registrar at a target, made when it is new.
+    pub fn id_of(&mut self, target: &Target, now: Moment) -> u32 {
+        let shown = target.shown();
+        if let Some(id) = self.by_target.get(&*shown) {
             return *id;
         }
-        let id = self.free.pop().unwrap_or_else(|| {
-            self.all.push(None);
-            u32::try_from(self.all.len() - 1).unwrap_or(u32::MAX)
-        });
-        self.all[id as usize] = Some(Registrar::new(host, self.rate, now));
-        self.by_host.insert(host.into(), id);
+        let id = place_in(&mut self.all, &mut self.free);
+        let host = match self.by_host.get(&target.host) {
+            Some(host) => *host,
+            None => {
+                let host = place_in(&mut self.hosts, &mut self.free_hosts);
+                self.hosts[host as usize] = Some(Host::new(&target.host, self.rate, now));
+                self.by_host.insert(target.host.clone(), host);
+                host
+            }
+        };
+        if let Some(host) = self.hosts.get_mut(host as usize).and_then(Option::as_mut) {
+            host.members.push(id);
+        }
+        self.all[id as usize] = Some(Registrar::new(&shown, host));
+        self.by_target.insert(shown.into(), id);
         id
     }
 
@@ -119,30 +159,50 @@ impl Registrars {
         self.all.get_mut(id as usize)?.as_mut()
     }
 
-    fn of_host(&self, host: &str) -> Option<&Registrar> {
-        self.get(*self.by_host.get(host)?)
+    fn of_target(&self, target: &Target) -> Option<&Registrar> {
+        self.get(*self.by_target.get(&*target.shown())?)
+    }
+
+    fn host_named(&self, host: &str) -> Option<&Host> {
+        self.hosts.get(*self.by_host.get(host)? as usize)?.as_ref()
+    }
+
+    fn host_of(&self, id: u32) -> Option<&Host> {
+        self.hosts.get(self.get(id)?.host as usize)?.as_ref()
+    }
+
+    fn host_of_mut(&mut self, id: u32) -> Option<&mut Host> {
+        let host = self.get(id)?.host;
+        self.hosts.get_mut(host as usize)?.as_mut()
+    }
+
+    /// When a registrar may be asked next, by its host's budget and hold and by itself.
+    fn opens_at(&mut self, id: u32, now: Moment) -> Moment {
+        let (rate, most) = (self.rate, self.probes_each);
+        let host = self.host_of_mut(id).map_or(now, |host| host.opens_at(rate, now));
+        self.get(id).map_or(host, |registrar| registrar.opens_at(most, now).max(host))
     }
 
     /// Until when a host wants to be left alone; the start of time where it does not.
     pub fn held_until(&self, host: &str) -> Moment {
-        self.of_host(host).map_or(Moment(0), |registrar| registrar.hold_until)
+        self.host_named(host).map_or(Moment(0), |host| host.hold_until)
     }
 
-    /// The host of a registrar; empty where there is none of this number.
-    pub fn host(&self, id: u32) -> &str {
-        self.get(id).map_or("", |registrar| &registrar.host)
+    /// A registrar as it is shown; empty where there is none of this number.
+    pub fn shown(&self, id: u32) -> &str {
+        self.get(id).map_or("", |registrar| &registrar.shown)
     }
 
-    /// The outage of a host, and why, where it is down.
-    pub fn down(&self, host: &str) -> Option<(&Outage, &str)> {
-        let registrar = self.of_host(host)?;
+    /// The outage of a registrar, and why, where it is down.
+    pub fn down(&self, target: &Target) -> Option<(&Outage, &str)> {
+        let registrar = self.of_target(target)?;
         registrar.outage.is_down().then_some((&registrar.outage, &*registrar.down_message))
     }
 
-    /// Those that are down: host, since when, and why.
+    /// Those that are down: as they are shown, since when, and why.
     pub fn all_down(&self) -> impl Iterator<Item = (&str, Moment, &str)> {
         let all = self.all.iter().flatten();
-        all.filter_map(|one| Some((&*one.host, one.outage.since()?, &*one.down_message)))
+        all.filter_map(|one| Some((&*one.shown, one.outage.since()?, &*one.down_message)))
     }
 
     /// Whether its outage is the reason that nothing is sent to it.
@@ -155,16 +215,17 @@ impl Registrars {
         self.get(id).is_some_and(|registrar| registrar.is_unproven(now) || registrar.outage.is_down())
     }
 
-    /// Whether a probe of a host may go at once, nobody else being in line for it.
-    pub fn wants_a_probe(&self, host: &str, now: Moment) -> bool {
-        self.of_host(host).is_some_and(|one| {
-            one.queue.is_empty() && one.hold_until <= now && one.outage.opens_at(self.probes_each) <= now
-        })
+    /// Whether a probe of a registrar may go at once, with none else in line for it.
+    pub fn wants_a_probe(&self, target: &Target, now: Moment) -> bool {
+        self.held_until(&target.host) <= now
+            && self
+                .of_target(target)
+                .is_some_and(|one| one.queue.is_empty() && one.outage.opens_at(self.probes_each) <= now)
     }
 
     /// The shortest expiry that a registrar accepts, as far as known; in seconds.
     pub fn min_expires(&self, id: u32) -> u32 {
-        self.get(id).map_or(0, |registrar| registrar.min_expires_s)
+        self.host_of(id).map_or(0, |host| host.min_expires_s)
     }
 
     /// When the latest request was sent by which another slot registered there, and whether no other one uses it.
@@ -187,9 +248,9 @@ impl Registrars {
         queue.into_iter().flatten().map(|Reverse((_, slot, stamp))| (*slot, *stamp)).collect()
     }
 
-    /// A person wants to know how a host is: the next probe may go at once.
-    pub fn probe_now(&mut self, host: &str, now: Moment) {
-        let Some(id) = self.by_host.get(host).copied() else { return };
+    /// A person wants to know how a registrar is: the next probe may go at once.
+    pub fn probe_now(&mut self, target: &Target, now: Moment) {
+        let Some(id) = self.by_target.get(&*target.shown()).copied() else { return };
         if let Some(registrar) = self.get_mut(id) {
             registrar.outage.probe_now(now);
             self.place(id, now);
@@ -199,13 +260,12 @@ impl Registrars {
     /// Where a registrar belongs now: among the ready ones, among those that wait for a token, a probe or the end of a
     /// hold, or nowhere.
     fn place(&mut self, id: u32, now: Moment) {
-        let (rate, probes_each) = (self.rate, self.probes_each);
+        let opens_at = self.opens_at(id, now);
         let Some(registrar) = self.all.get_mut(id as usize).and_then(Option::as_mut) else { return };
         if let Some(key) = registrar.ready_as.take() {
             self.ready.remove(&key);
         }
         let Some(key) = registrar.key(id, now) else { return };
-        let opens_at = registrar.opens_at(rate, probes_each, now);
         if opens_at <= now {
             registrar.ready_as = Some(key);
             self.ready.insert(key);
@@ -234,7 +294,7 @@ impl Registrars {
         self.probes_each = admission.probes_each;
         self.unblock(now);
         while let Some(key) = self.ready.first().copied() {
-            let rate = self.rate;
+            let open = self.opens_at(key.id, now) <= now;
             let Some(registrar) = self.all.get_mut(key.id as usize).and_then(Option::as_mut) else {
                 self.ready.remove(&key);
                 continue;
@@ -244,7 +304,6 @@ impl Registrars {
                 registrar.queue.pop();
             }
             // Time alone may have changed both.
-            let open = registrar.opens_at(rate, admission.probes_each, now) <= now;
             if !open || registrar.key(key.id, now) != Some(key) {
                 self.place(key.id, now);
                 continue;
@@ -255,15 +314,18 @@ impl Registrars {
             if registrar.outage.is_down() && self.probes >= admission.probes {
                 registrar.ready_as = None;
                 self.ready.remove(&key);
-                self.block(key.id, now.plus(PROBE_PLACES_PAUSE));
+                self.without_probe.push(key.id);
                 continue;
             }
             let Some(Reverse((_, slot, _))) = registrar.queue.pop() else { continue };
-            registrar.budget.take(rate, now);
             registrar.sent(slot, now);
             self.probes += u32::from(registrar.outage.sent(now, rng));
             if registrar.queue.is_empty() {
                 registrar.queue.shrink_to(64);
+            }
+            let rate = self.rate;
+            if let Some(host) = self.host_of_mut(key.id) {
+                host.budget.take(rate, now);
             }
             self.place(key.id, now);
             return Some((slot, key.id));
@@ -292,27 +354,40 @@ impl Registrars {
     /// A request is over, whatever came of it: see [`Registrars::heard`] and [`Registrars::failed`]. `probe` as
     /// [`Registrars::is_down`] was when it was sent.
     pub fn ended(&mut self, id: u32, probe: bool, now: Moment) {
-        self.probes = self.probes.saturating_sub(u32::from(probe));
-        let Some(registrar) = self.get_mut(id) else { return };
-        registrar.ended();
-        if probe {
-            registrar.outage.probe_ended();
+        if let Some(registrar) = self.get_mut(id) {
+            registrar.ended();
+            if probe {
+                registrar.outage.probe_ended();
+            }
         }
         self.place(id, now);
+        if probe {
+            self.probe_place_is_free(now);
+        }
     }
 
     /// What [`Registrars::next`] gave was not sent after all: its place and its token are free again.
     pub fn not_sent(&mut self, id: u32, now: Moment) {
         let rate = self.rate;
+        if let Some(host) = self.host_of_mut(id) {
+            host.budget.give_back(rate);
+        }
         let Some(registrar) = self.all.get_mut(id as usize).and_then(Option::as_mut) else { return };
-        registrar.budget.give_back(rate);
         registrar.not_sent();
         if registrar.outage.is_down() {
             registrar.outage.probe_ended();
             registrar.outage.probe_now(now);
-            self.probes = self.probes.saturating_sub(1);
+            self.place(id, now);
+            self.probe_place_is_free(now);
         }
         self.place(id, now);
+    }
+
+    fn probe_place_is_free(&mut self, now: Moment) {
+        self.probes = self.probes.saturating_sub(1);
+        for id in std::mem::take(&mut self.without_probe) {
+            self.place(id, now);
+        }
     }
 
     /// A registrar responded, whatever it said.
@@ -369,19 +444,24 @@ impl Registrars {
     /// It wants no request before that moment. Where that is news, and lasts longer than [`BRIEF`], returns those who wait
     /// for it, by slot and stamp: they have left the queue and may want to go elsewhere.
     pub fn hold(&mut self, id: u32, until: Moment, now: Moment) -> Vec<(u32, u32)> {
-        let Some(registrar) = self.get_mut(id) else { return Vec::new() };
+        let Some(host) = self.host_of_mut(id) else { return Vec::new() };
         let brief = now.plus(BRIEF);
-        let news = registrar.hold_until <= brief && until > brief;
-        registrar.hold_until = registrar.hold_until.max(until);
-        let waiting = if news { std::mem::take(&mut registrar.queue).into_vec() } else { Vec::new() };
-        self.place(id, now);
+        let news = host.hold_until <= brief && until > brief;
+        host.hold_until = host.hold_until.max(until);
+        let mut waiting = Vec::new();
+        for member in host.members.clone() {
+            if let Some(registrar) = self.get_mut(member).filter(|_| news) {
+                waiting.extend(std::mem::take(&mut registrar.queue).into_vec());
+            }
+            self.place(member, now);
+        }
         waiting.into_iter().map(|Reverse((_, slot, stamp))| (slot, stamp)).collect()
     }
 
     /// It wants at least this expiry, in seconds.
     pub fn learn_min_expires(&mut self, id: u32, seconds: u32) {
-        if let Some(registrar) = self.get_mut(id) {
-            registrar.min_expires_s = registrar.min_expires_s.max(seconds.min(86_400));
+        if let Some(host) = self.host_of_mut(id) {
+            host.min_expires_s = host.min_expires_s.max(seconds.min(86_400));
         }
     }
 
@@ -389,16 +469,18 @@ impl Registrars {
     pub fn forget_unused(&mut self, now: Moment) {
         for id in 0..self.all.len() {
             let unused = self.all[id].as_ref().is_some_and(|registrar| {
+                let held = self.hosts.get(registrar.host as usize).and_then(Option::as_ref);
                 registrar.queue.is_empty()
                     && registrar.in_flight == 0
-                    && registrar.hold_until < now
+                    && held.is_none_or(|host| host.hold_until < now)
                     && now.since(registrar.used_at) > FORGET_AFTER
             });
             if let (true, Ok(number)) = (unused, u32::try_from(id))
                 && let Some(registrar) = self.all[id].take()
             {
-                self.by_host.remove(&registrar.host);
+                self.by_target.remove(&registrar.shown);
                 self.free.push(number);
+                self.leave_host(registrar.host, number);
             }
         }
     }
@@ -411,13 +493,42 @@ impl Registrars {
             let Some(Reverse(((false, expiry, _), _, _))) = registrar.queue.peek() else { return false };
             #[allow(clippy::cast_precision_loss)]
             let (seconds, left) = (registrar.queue.len() as f64 / rate, expiry.since(now) as f64 / 1_000.0);
-            let otherwise_open =
-                !registrar.outage.is_down() && registrar.hold_until <= now && !registrar.is_unproven(now);
+            let held = self.hosts.get(registrar.host as usize).and_then(Option::as_ref);
+            let otherwise_open = !registrar.outage.is_down()
+                && held.is_none_or(|host| host.hold_until <= now)
+                && !registrar.is_unproven(now);
             otherwise_open && seconds > left && registrar.queue.len() > 1
         };
-        let hosts = self.all.iter().flatten().filter(late).map(|registrar| registrar.host.to_string());
-        hosts.take(most).collect()
+        let late = self.all.iter().flatten().filter(late);
+        let hosts = late.filter_map(|one| self.hosts.get(one.host as usize)?.as_ref());
+        let mut names: Vec<String> = Vec::new();
+        for host in hosts {
+            if names.len() < most && !names.iter().any(|name| **name == *host.name) {
+                names.push(host.name.to_string());
+            }
+        }
+        names
     }
+
+    /// A registrar is forgotten: its host too, where that was the last one.
+    fn leave_host(&mut self, host: u32, member: u32) {
+        let Some(place) = self.hosts.get_mut(host as usize) else { return };
+        if let Some(host) = place.as_mut() {
+            host.members.retain(|other| *other != member);
+        }
+        if let Some(gone) = place.take_if(|host| host.members.is_empty()) {
+            self.by_host.remove(&gone.name);
+            self.free_hosts.push(host);
+        }
+    }
+}
+
+/// A free place, made where there is none.
+fn place_in<T>(all: &mut Vec<Option<T>>, free: &mut Vec<u32>) -> u32 {
+    free.pop().unwrap_or_else(|| {
+        all.push(None);
+        u32::try_from(all.len() - 1).unwrap_or(u32::MAX)
+    })
 }
 
 #[cfg(test)]

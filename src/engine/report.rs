@@ -25,6 +25,7 @@ impl Engine {
     /// The engine at one glance.
     pub fn summary(&mut self, now: Now) -> Summary {
         let next = self.next_lapse(now.at);
+        let (down, registrars_down, edge_ports_down) = self.down(now);
         Summary {
             counts: *self.fleet.counts(),
             api: self.api.clone(),
@@ -43,7 +44,9 @@ impl Engine {
             } else {
                 self.registrars.over_budget(now.at, MAX_OVER_BUDGET)
             },
-            down: self.down(now),
+            registrars_down,
+            edge_ports_down,
+            down,
         }
     }
 
@@ -51,13 +54,14 @@ impl Engine {
     fn down_since_ms(&self, entry: &Slot, now: Now) -> u64 {
         let trunk = entry.trunk.open();
         let edge = self.edges.choose(&trunk, entry.registration.ranks().1, now.at);
-        let host = super::dispatch::next_host(&entry.registration, &trunk, &trunk.order(), now.at);
-        let since = self.edges.down_since(edge).or_else(|| self.registrars.down(&host)?.0.since());
+        let target = super::dispatch::next_target(&entry.registration, &trunk, &trunk.order(), now.at);
+        let since = self.edges.down_since(edge).or_else(|| self.registrars.down(&target)?.0.since());
         now.unix_ms_of(since.unwrap_or(now.at))
     }
 
-    /// The EdgePorts and registrars that are down, those that have been so for longest first.
-    fn down(&self, now: Now) -> Vec<Down> {
+    /// The EdgePorts and registrars that are down, those that have been so for longest first, as far as they are named; and how
+    /// many registrars and EdgePorts there are of them in all.
+    fn down(&self, now: Now) -> (Vec<Down>, u64, u64) {
         let since_ms = |since: Moment| now.unix_ms_of(since);
         let mut all: Vec<Down> = self
             .edges
@@ -75,9 +79,11 @@ impl Engine {
                 message: message.to_owned(),
             }))
             .collect();
+        let edge_ports = all.iter().filter(|down| down.is_edge_port()).count();
+        let counts = ((all.len() - edge_ports) as u64, edge_ports as u64);
         all.sort_by(|a, b| (&a.what, a.since_ms, &a.name).cmp(&(&b.what, b.since_ms, &b.name)));
         all.truncate(MAX_DOWN);
-        all
+        (all, counts.0, counts.1)
     }
 
     /// When the next binding lapses if nothing is done. Where there are many trunks that are asked about often, it may be what

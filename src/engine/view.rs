@@ -271,6 +271,13 @@ pub struct Down {
     pub message: String,
 }
 
+impl Down {
+    /// Whether it is an EdgePort, else a registrar.
+    pub fn is_edge_port(&self) -> bool {
+        self.what == "edgePort"
+    }
+}
+
 /// The engine at one glance.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -300,7 +307,14 @@ pub struct Summary {
     pub waiting: u64,
     /// Registrars whose budget is too small for the trunks they have: bindings there will expire.
     pub over_budget: Vec<String>,
-    /// Registrars and EdgePorts that are down, as far as they are named here.
+    /// How many registrars are down.
+    #[serde(default)]
+    pub registrars_down: u64,
+    /// How many EdgePorts are down.
+    #[serde(default)]
+    pub edge_ports_down: u64,
+    /// Registrars and EdgePorts that are down: at most 20, EdgePorts first, among equals the one that has been down for
+    /// longest.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub down: Vec<Down>,
 }

@@ -60,12 +60,24 @@ pub(super) fn register(registry: &mut Registry, all: &[(Owner, Option<Summary>)]
     );
     of_all(
         "registrars_over_budget",
-        "Registrars whose rate is too low for the trunks they have: bindings there will lapse",
+        "Registrars for whose trunks ratePerRegistrar is too low: bindings there will expire before their refresh",
         None,
         |gauges, owner, summary, _| {
             let registrars = u64::try_from(summary.over_budget.len()).unwrap_or(u64::MAX);
             gauges.add(owner, None, count(registrars));
         },
+    );
+    of_all(
+        "registrars_down",
+        "Registrars that are down: they fail for several trunks in a row, and one trunk at a time probes them",
+        None,
+        |gauges, owner, summary, _| gauges.add(owner, None, count(summary.registrars_down)),
+    );
+    of_all(
+        "edge_ports_down",
+        "EdgePorts that are down: no registrar is heard through them",
+        None,
+        |gauges, owner, summary, _| gauges.add(owner, None, count(summary.edge_ports_down)),
     );
     of_all(
         "requests_in_flight",

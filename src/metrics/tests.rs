@@ -50,6 +50,8 @@ fn summary() -> Summary {
         in_flight_limit: 16,
         waiting: 6,
         over_budget: vec!["sip.example".into(), "pbx.example".into()],
+        registrars_down: 480,
+        edge_ports_down: 1,
         down: Vec::new(),
     }
 }
@@ -69,6 +71,8 @@ fn gauges_come_from_the_summary() {
         ("routr_registry_waiting", 6.0),
         ("routr_registry_removals_held", 11.0),
         ("routr_registry_registrars_over_budget", 2.0),
+        ("routr_registry_registrars_down", 480.0),
+        ("routr_registry_edge_ports_down", 1.0),
         ("routr_registry_requests_in_flight", 7.0),
         ("routr_registry_requests_in_flight_limit", 16.0),
         ("routr_registry_neighbour_up{neighbour=\"api\"}", 1.0),

@@ -22,6 +22,7 @@ use super::{
     found::Found,
     reconcile::{self, Context, ReconcileError},
 };
+use crate::telemetry;
 
 /// First and longest pause after a failed reconcile.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -125,31 +126,40 @@ impl Census {
     }
 }
 
-/// How often in a row each Registry could not be looked at.
+/// How often in a row each Registry could not be looked at, and what was logged of it.
 #[derive(Default)]
-struct Failures(Mutex<HashMap<String, u32>>);
+struct Failures(Mutex<HashMap<String, (u32, String)>>);
 
 impl Failures {
+    /// Logs a failure unless the one before it was the same.
     fn of(&self, registry: &Found, error: &ReconcileError) -> (u32, Duration) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let failures = all.entry(registry.uid().unwrap_or_default()).or_default();
+        let (failures, logged) = all.entry(registry.uid().unwrap_or_default()).or_default();
         let pause = RETRY.0.saturating_mul(1 << (*failures).min(10)).min(RETRY.1);
         *failures += 1;
         let count = *failures;
-        let name = registry.object_ref(&());
-        tracing::warn!(
-            namespace = name.namespace,
-            registry = name.name,
-            %error,
-            again_s = pause.as_secs(),
-            "cannot reconcile"
-        );
+        let (name, error) = (registry.object_ref(&()), telemetry::told(error));
+        let (namespace, registry, again_s) = (name.namespace, name.name, pause.as_secs());
+        if *logged == error {
+            tracing::debug!(namespace, registry, error, again_s, "cannot reconcile");
+        } else {
+            tracing::warn!(namespace, registry, error, again_s, "cannot reconcile; trying again");
+            *logged = error;
+        }
         (count, pause)
     }
 
     fn forget(&self, registry: &Found) {
-        if let Some(uid) = registry.uid() {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+        let Some(uid) = registry.uid() else { return };
+        let failed = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+        if let Some((failures, _)) = failed {
+            let name = registry.object_ref(&());
+            tracing::info!(
+                namespace = name.namespace,
+                registry = name.name,
+                failures,
+                "reconciles succeed again"
+            );
         }
     }
 }
@@ -162,13 +172,15 @@ struct Warnings {
 
 impl Warnings {
     fn watch_failed(&mut self, error: &watcher::Error, namespace: Option<&str>) {
+        let advice = advice(error);
+        let error = telemetry::told(error);
         if self.last.is_some_and(|at| at.elapsed() < BETWEEN_WARNINGS) {
-            tracing::debug!(%error, "cannot watch Registries");
+            tracing::debug!(error, "cannot watch Registries");
             return;
         }
         self.last = Some(Instant::now());
         let place = namespace.map_or_else(|| "all namespaces".to_owned(), |ns| format!("namespace {ns}"));
-        tracing::warn!(%error, "cannot watch Registries in {place}; trying again. {}", advice(error));
+        tracing::warn!(error, "cannot watch Registries in {place}; trying again. {advice}");
     }
 }
 

@@ -55,6 +55,8 @@ pub use self::term::{Term, Validity};
 
 /// For how many polls in a row the Lease may be unusable before a replica says that it could not take over.
 const PATIENCE: u32 = 6;
+/// Another problem with the Lease, while it cannot be used, is a line in the log after this long.
+const BETWEEN_WARNINGS: Duration = Duration::from_secs(10);
 
 /// Which Lease, held by whom, for how long.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,7 +126,8 @@ impl Elector {
         shutdown: &CancellationToken,
         standing: &watch::Sender<Standing>,
     ) -> Option<Term> {
-        let mut speaker = Speaker { standing, trouble: None, patience: self.times.poll * PATIENCE };
+        let mut speaker =
+            Speaker { standing, trouble: None, patience: self.times.poll * PATIENCE, warned: None };
         self.runner.election.stand(Instant::now());
         standing.send_if_modified(|now| {
             let led = *now == Standing::Leading;
@@ -175,6 +178,8 @@ struct Speaker<'a> {
     /// Since when the Lease is of no use.
     trouble: Option<Instant>,
     patience: Duration,
+    /// When a line was last logged about the Lease.
+    warned: Option<Instant>,
 }
 
 impl Speaker<'_> {
@@ -184,7 +189,7 @@ impl Speaker<'_> {
             Err(error) if !(error.why.is_race() && matches!(act, Act::Write { .. })) => {
                 let since = *self.trouble.get_or_insert(began);
                 if now >= since + self.patience {
-                    self.blind(error.problem);
+                    self.blind(error.problem, now);
                 }
             }
             Err(_) => {}
@@ -213,14 +218,26 @@ impl Speaker<'_> {
         });
     }
 
-    fn blind(&self, problem: String) {
+    fn blind(&mut self, problem: String, now: Instant) {
         let new = Standing::Blind { problem };
+        let warned = &mut self.warned;
         self.standing.send_if_modified(|old| {
             if *old == new {
                 return false;
             }
             if let Standing::Blind { problem } = &new {
-                tracing::warn!(%problem, "the lease is of no use: this replica could not take over");
+                // Two problems that take turns are not a line for each turn.
+                let again = matches!(old, Standing::Blind { .. })
+                    && warned.is_some_and(|at| now < at + BETWEEN_WARNINGS);
+                if again {
+                    tracing::debug!(%problem, "cannot read or write the Lease");
+                } else {
+                    *warned = Some(now);
+                    tracing::warn!(
+                        %problem,
+                        "cannot read or write the leader-election Lease; this replica cannot take over"
+                    );
+                }
             }
             *old = new;
             true

@@ -17,6 +17,7 @@ use crate::{
     environment,
     metrics::Metrics,
     spec::status::RegistryStatus,
+    telemetry,
 };
 
 /// How often an engine is looked at.
@@ -184,12 +185,15 @@ impl Reporter {
             Ok(()) => {
                 self.earlier = self.written.as_ref().map(|(_, at)| *at);
                 self.written = Some((status, Instant::now()));
-                self.pause = Duration::ZERO;
+                if !std::mem::take(&mut self.pause).is_zero() {
+                    tracing::info!(registry = %self.writer.name(), "the status is written again");
+                }
             }
             Err(WriteError::Gone) => self.not_before = Instant::now() + LONGEST_PAUSE,
             Err(error) => {
                 if self.pause.is_zero() {
-                    tracing::warn!(registry = %self.writer.name(), %error, "cannot write the status; trying again");
+                    let error = telemetry::told(&error);
+                    tracing::warn!(registry = %self.writer.name(), error, "cannot write the status; trying again");
                 }
                 self.pause = (self.pause * 2).clamp(PERIOD, LONGEST_PAUSE);
                 self.not_before = Instant::now() + self.pause;

@@ -21,8 +21,9 @@
 //! | no trunk at all | True | NoTrunks |
 //! | | True | AllRegistered |
 //!
-//! A cause goes before what follows from it: without a Requester all trunks fail in the end. Stalled does not make Ready
-//! false while the last good spec is followed, nor does an API server that is down: Ready's message mentions both.
+//! A cause goes before what follows from it: without a Requester all trunks fail in the end. Registrars and EdgePorts that are
+//! down are named before the trunks that wait for them. Stalled does not make Ready false while the last good spec is followed, nor
+//! does an API server that is down: Ready's message mentions both.
 //!
 //! A message holds no time that moves on by itself: it would cause a write to the API server at each refresh.
 
@@ -30,6 +31,7 @@ mod conditions;
 mod difference;
 mod failures;
 mod notices;
+mod outages;
 mod ready;
 pub mod reasons;
 mod words;

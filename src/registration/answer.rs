@@ -50,8 +50,11 @@ impl Registration {
             sent_at: sent.at,
             took_ms: now.at.since(sent.at),
             held,
-            never_registered: self.binding.is_none(),
-            silent_since: self.trouble.as_ref().and_then(|trouble| trouble.silent_since),
+            never_registered: self.binding.is_none_or(|held| !sent.same.contains(held.position)),
+            silent_since: self.trouble.as_ref().and_then(|trouble| {
+                let here = trouble.silent.iter().find(|(position, _)| *position == sent.position);
+                here.map(|(_, since)| *since)
+            }),
             refused_before: self.trouble.as_ref().is_some_and(|trouble| trouble.rejections > 0),
             around: sent.around,
         };
@@ -63,6 +66,9 @@ impl Registration {
         self.learn_cseq(answer);
         if attempt.purpose != Purpose::Leave {
             self.doubt_binding(&verdict, sent, attempt.expires);
+        }
+        if attempt.purpose != Purpose::Leave && asked.expires > 0 {
+            self.note_nothing_granted(answer, &verdict, sent, now);
         }
         let mut effect = Effect { persist: true, ..Effect::default() };
         // What the registrar asks of everybody holds whatever the request was for.
@@ -77,10 +83,10 @@ impl Registration {
             }
             _ => {}
         }
-        if verdict == Verdict::Silent {
-            self.trouble_mut().silent_since.get_or_insert(sent.at);
-        } else if let Some(trouble) = self.trouble.as_mut() {
-            trouble.silent_since = None;
+        if verdict == Verdict::Silent && asked.silent_since.is_none() {
+            self.trouble_mut().silent.push((sent.position, sent.at));
+        } else if let Some(trouble) = self.trouble.as_mut().filter(|_| verdict != Verdict::Silent) {
+            trouble.silent.retain(|(position, _)| *position != sent.position);
         }
         let guessed = self.trouble.as_ref().map_or(0, |trouble| trouble.guessed_tags);
         if matches!(verdict, Verdict::Registered { .. }) {
@@ -124,7 +130,7 @@ impl Registration {
     /// A request that nobody answered, to where the binding is, may have put another one in its place: that lasts no longer than
     /// what was asked for.
     fn doubt_binding(&mut self, verdict: &Verdict, sent: Sent<'_>, asked_s: u32) {
-        let unknown = matches!(verdict, Verdict::Silent | Verdict::Unknown | Verdict::Unavailable);
+        let unknown = verdict.leaves_open();
         let Some(binding) = self.binding.as_mut().filter(|held| unknown && held.position == sent.position)
         else {
             return;
@@ -132,6 +138,23 @@ impl Registration {
         let expires_at = sent.at.plus(u64::from(asked_s) * schedule::SECOND);
         if let Some(granted_s) = NonZeroU32::new(asked_s).filter(|_| expires_at < binding.expires_at) {
             *binding = Binding { expires_at, granted_s, ..*binding };
+        }
+    }
+
+    /// A success that grants no time, to where the binding is, says that there is none any more.
+    fn note_nothing_granted(
+        &mut self,
+        answer: &Result<Reply, SendError>,
+        verdict: &Verdict,
+        sent: Sent<'_>,
+        now: Now,
+    ) {
+        let success = answer.as_ref().is_ok_and(|reply| matches!(reply.code, Some(200..=299)));
+        if success && matches!(verdict, Verdict::Failed { .. }) {
+            self.binding = self.binding.map(|held| {
+                let here = held.position == sent.position && held.expires_at > now.at;
+                if here { Binding { expires_at: now.at, ..held } } else { held }
+            });
         }
     }
 
@@ -146,7 +169,7 @@ impl Registration {
                 self.maybe_bound = Positions::default();
             }
             // Unavailable too: the connection may have broken after the request was sent.
-            Verdict::Silent | Verdict::Unknown | Verdict::Unavailable => {
+            ref open if open.leaves_open() => {
                 // One way for each address of record: that of its binding, else the last one.
                 let bound = self.bound_at(sent.at).filter(|position| sent.same.contains(*position));
                 self.maybe_bound.remove_all(sent.same);

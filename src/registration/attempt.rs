@@ -28,17 +28,8 @@ pub struct Plan<'a> {
     pub uris: u8,
     /// How many EdgePorts there are.
     pub edges: u8,
-    /// The EdgePorts that are configured.
-    pub configured: &'a [EdgeId],
     /// Common settings.
     pub settings: &'a Settings,
-}
-
-impl Plan<'_> {
-    /// Whether an EdgePort is in the configuration.
-    pub fn is_configured(&self, edge: EdgeId) -> bool {
-        self.configured.contains(&edge)
-    }
 }
 
 /// In which order waiting registrations are served, most urgent first.

@@ -232,12 +232,15 @@ fn granted(reply: &Reply, asked: Asked<'_>) -> Option<u32> {
             ([], Some(first)) => vec![u32::try_from(first).unwrap_or(0)],
             (all, _) => all.iter().map(|binding| binding.expires.unwrap_or(default)).collect(),
         };
-        let positive = || listed.iter().copied().filter(|seconds| *seconds > 0);
-        let news = positive().filter(|seconds| !is_what_is_left(*seconds, asked.held)).min();
-        match (news, asked.held) {
-            (Some(news), _) => news,
-            (None, Some(held)) if positive().next().is_some() => held.granted_s,
-            _ => header.unwrap_or(0),
+        let mut positive: Vec<u32> = listed.into_iter().filter(|seconds| *seconds > 0).collect();
+        let before = positive.iter().position(|seconds| is_what_is_left(*seconds, asked.held));
+        match (before, asked.held) {
+            // The others are no older than ours, or another device's: none makes ours last longer than it did.
+            (Some(before), Some(held)) => {
+                positive.swap_remove(before);
+                positive.into_iter().min().unwrap_or(held.granted_s).min(held.granted_s)
+            }
+            _ => positive.into_iter().min().unwrap_or(header.unwrap_or(0)),
         }
     };
     (expires > 0).then(|| expires.min(asked.expires).min(MAX_EXPIRES))

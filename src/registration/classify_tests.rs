@@ -363,6 +363,10 @@ fn r4_what_is_left_of_the_binding_before_says_nothing_of_the_new_one() {
     assert_eq!(granted_with(&[], Some(83), Some((300, 87))), Some(83), "it is another one's");
     assert_eq!(granted_with(&[], Some(87), None), Some(87));
     assert_eq!(granted_with(&[(Some(87), false), (Some(120), false)], None, Some((300, 87))), Some(120));
+    // Ours, which was granted a second ago, is among those that equal what is left; the long one is another device's.
+    let listed = [(Some(2_094), false), (Some(298), false), (Some(300), false)];
+    assert_eq!(granted_with(&listed, None, Some((300, 299))), Some(300));
+    assert_eq!(granted_with(&[(Some(2_095), false), (Some(121), false)], None, Some((261, 121))), Some(261));
     assert_eq!(granted_with(&[(Some(87), false), (Some(86), true)], None, Some((300, 87))), Some(86), "ours");
 }
 

@@ -3,7 +3,7 @@
 use rand::Rng;
 
 use super::{
-    Binding, Class, EdgeId, Phase, Plan, Positions, Registration, Sent,
+    Binding, Class, EdgeId, Phase, Positions, Registration, Sent,
     reply::Verdict,
     schedule,
     time::{Moment, Now},
@@ -34,14 +34,10 @@ impl Registration {
         }
     }
 
-    /// The EdgePort that the removal of a binding goes through: the one that it was made through, for the Contact may name it. Where
-    /// that has failed twice it is the one of today: in front of a Requester that puts itself into the Contact it does as well.
-    pub(super) fn leaves_through(&self, plan: &Plan<'_>) -> Option<EdgeId> {
-        let bound = self.binding?.edge;
-        let last_try = self.trouble.as_ref().is_some_and(|trouble| {
-            trouble.leaves + 1 >= MAX_LEAVES && trouble.silent_since.is_some() && !plan.is_configured(bound)
-        });
-        (!last_try).then_some(bound)
+    /// The EdgePort that the removal of a binding goes through: the one that it was made through, for the Contact may name
+    /// it. `None` where no binding is known for sure.
+    pub(super) fn leaves_through(&self) -> Option<EdgeId> {
+        self.binding.map(|binding| binding.edge)
     }
 
     /// Removes the binding, and all that may exist without our knowing, and ends. Nothing brings a leaving registration back.

@@ -175,6 +175,11 @@ impl Verdict {
         matches!(self, Self::Silent | Self::Failed { outage: true, .. })
     }
 
+    /// Whether the registrar may have made a binding all the same: nothing came back that says so or otherwise.
+    pub fn leaves_open(&self) -> bool {
+        matches!(self, Self::Silent | Self::Unknown | Self::Unavailable | Self::Rejected { inferred: true })
+    }
+
     /// Whether it shows that the registrar is at work.
     pub fn shows_life(&self) -> bool {
         !self.is_outage()

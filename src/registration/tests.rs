@@ -78,15 +78,13 @@ impl Bench {
     fn attempt_now(&mut self) -> Attempt {
         self.sent_at = self.at;
         let settings = self.settings.clone();
-        let configured: Vec<EdgeId> = (0..u16::from(self.edges)).map(EdgeId).collect();
-        let plan = Plan { uris: self.uris, edges: self.edges, configured: &configured, settings: &settings };
+        let plan = Plan { uris: self.uris, edges: self.edges, settings: &settings };
         self.registration.attempt(self.min_expires, &plan, self.now())
     }
 
     fn answer_with(&mut self, attempt: &Attempt, answer: &Result<Reply, SendError>) -> (Verdict, Effect) {
         let settings = self.settings.clone();
-        let configured: Vec<EdgeId> = (0..u16::from(self.edges)).map(EdgeId).collect();
-        let plan = Plan { uris: self.uris, edges: self.edges, configured: &configured, settings: &settings };
+        let plan = Plan { uris: self.uris, edges: self.edges, settings: &settings };
         let position = match attempt.uri {
             UriChoice::Rank(rank) | UriChoice::Position(rank) => rank,
         };

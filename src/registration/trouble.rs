@@ -56,8 +56,8 @@ pub(super) struct Trouble {
     pub hops: Vec<(HostPort, Transport)>,
     /// Option tags that are left out only to see whether a 400 was about them, one bit for each.
     pub guessed_tags: u32,
-    /// The last attempt met with silence: when the first of those in a row was sent.
-    pub silent_since: Option<Moment>,
+    /// Positions of the URIs whose last attempt met with silence: when the first of those in a row was sent.
+    pub silent: Vec<(u8, Moment)>,
     /// What it waits for is an outage of its target.
     pub outage_wait: bool,
     /// Position of the URI whose registrar refused credentials or account last, why, and since when.

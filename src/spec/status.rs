@@ -67,6 +67,12 @@ pub struct TrunkFailure {
     /// Registrar in use, host:port/TRANSPORT.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub registrar: String,
+    /// EdgePort in use.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub edge_port: String,
+    /// The binding, or the next attempt, is not at the preferred URI and EdgePort. Absent where it is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub failed_over: bool,
     /// SIP status code, where the registrar sent one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<i64>,

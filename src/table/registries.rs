@@ -154,7 +154,7 @@ fn remarks(registry: &RegistryAnswer, now: u64) -> Vec<String> {
     };
     let unread = summary.last_sync_ms.is_none() && !is_down(&summary.api);
     let unread = unread.then(|| "the API server has not been read yet".to_owned());
-    unread.into_iter().chain(text::around(summary, now)).collect()
+    unread.into_iter().chain(text::around(summary, now, usize::MAX)).collect()
 }
 
 fn cells(

@@ -93,6 +93,11 @@ fn fit<'a>(body: &'a [String], footer: &'a [String], height: usize) -> Vec<&'a s
         lines.push("");
     }
     lines.extend(footer.iter().take(footer_room).map(String::as_str));
+    if footer.len() > footer_room
+        && let Some(last) = lines.last_mut()
+    {
+        *last = "…";
+    }
     lines
 }
 
@@ -111,6 +116,7 @@ mod tests {
         assert_eq!(fit(&body, &footer, 6), ["HEAD", "a", "b", "c", "", "total"]);
         assert_eq!(fit(&body, &footer, 5), ["HEAD", "a", "…", "", "total"]);
         assert_eq!(fit(&body, &footer, 1), ["total"]);
+        assert_eq!(fit(&body, &lines(&["total", "a", "b"]), 2), ["total", "…"], "what is cut is marked");
         assert_eq!(fit(&[], &footer, 5), ["total"]);
     }
 

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     admin::fake::{NOW, failing, trunk},
-    engine::view::{Counts, Health, Trouble},
+    engine::view::{Counts, Down, Health, Trouble},
 };
 
 fn at_risk() -> TrunkView {
@@ -25,6 +25,7 @@ fn invalid() -> TrunkView {
         state: TrunkState::Invalid,
         registrar: String::new(),
         aor: String::new(),
+        edge_port: String::new(),
         expires_at_ms: None,
         next_at_ms: None,
         next: String::new(),
@@ -66,6 +67,7 @@ fn at_80_columns_the_reason_stands_under_its_trunk() {
         "    password is wrong",
         "North                 sip.example:5060/UDP  registered  10 m        in 8 m 5 s",
         "",
+        "All through EdgePort edge.example:5060.",
         "4 trunks: 1 registered, 1 at risk, 1 failing, 1 invalid; next lapse in 1 m 35 s",
     ];
     assert_eq!(render(&trunks(), &summary(), NOW, Some(80), false).lines().collect::<Vec<_>>(), expected);
@@ -84,6 +86,7 @@ fn at_140_columns_the_reason_has_its_own_column() {
         "                                                                                                   password is wrong",
         "North                       sip.example:5060/UDP               registered  10 m        in 8 m 5 s",
         "",
+        "All through EdgePort edge.example:5060.",
         "4 trunks: 1 registered, 1 at risk, 1 failing, 1 invalid; next lapse in 1 m 35 s",
     ];
     assert_eq!(render(&trunks(), &summary(), NOW, Some(140), false).lines().collect::<Vec<_>>(), expected);
@@ -155,7 +158,7 @@ fn one_line_says_it_all() {
     assert_eq!(
         line(&at_risk(), NOW),
         "A trunk with quite a long name, as people write them: at risk at \
-         registrar-with-a-long-name.provider.example:5061/TLS, expires in 1 m 35 s; next: under way; \
+         registrar-with-a-long-name.provider.example:5061/TLS through EdgePort edge.example:5060, expires in 1 m 35 s; next: under way; \
          NoAnswer (408) for 4 s: no answer from the registrar: it is silent, or the password is wrong"
     );
     assert_eq!(
@@ -251,7 +254,7 @@ fn the_summary_says_what_is_wrong_around_the_trunks() {
             "cache: not working for 1 m 5 s: does not work; running from memory",
             "1 trunk is due and waiting for a turn; 4 of 4 requests in flight",
             "12 trunks are gone from the list all at once; kept until a second sync says the same",
-            "rate too low for the trunks there, registrations will lapse: a.example, b.example",
+            "ratePerRegistrar is too low for the trunks at a.example, b.example: bindings there will expire before their refresh",
         ]
     );
 }
@@ -302,4 +305,121 @@ fn a_trouble_of_unknown_age_names_none() {
         "{}",
         line(&trunk, NOW)
     );
+}
+
+/// Another EdgePort, another registrar, and one that waits for a registrar that is down.
+fn elsewhere() -> Vec<TrunkView> {
+    let waiting = TrunkView {
+        state: TrunkState::Pending,
+        next: "waiting for registrar sip.down.example, which is down".to_owned(),
+        registrar: "sip.down.example:5060/UDP".to_owned(),
+        expires_at_ms: None,
+        next_at_ms: Some(NOW),
+        ..trunk("t-7", "Waits")
+    };
+    let other = "10.0.0.2:5060".to_owned();
+    vec![
+        trunk("t-1", "North"),
+        TrunkView { failed_over: true, edge_port: other.clone(), ..trunk("t-2", "East") },
+        TrunkView {
+            failed_over: true,
+            registrar: "sip2.example:5060/UDP".to_owned(),
+            ..trunk("t-3", "West")
+        },
+        TrunkView { edge_port: other, failed_over: true, ..failing("t-4", "South") },
+        waiting,
+    ]
+}
+
+#[test]
+fn at_80_columns_a_trunk_that_failed_over_says_so_under_its_row() {
+    let mut lines = trunk_lines(&elsewhere(), NOW, Some(80), false);
+    lines.extend(edge_port_line(&elsewhere(), Some(80)));
+    assert_eq!(
+        lines,
+        [
+            "TRUNK  REGISTRAR                  STATE       EXPIRES IN  NEXT TRY",
+            "North  sip.example:5060/UDP       registered  10 m        in 8 m 5 s",
+            "East   sip.example:5060/UDP       registered  10 m        in 8 m 5 s",
+            "    failed over, through EdgePort 10.0.0.2:5060",
+            "West   sip2.example:5060/UDP      registered  10 m        in 8 m 5 s",
+            "    failed over",
+            "South  sip.example:5060/UDP       failing     -           in 42 s",
+            "    CredentialsRejected (403) for 3 m: the registrar answered 403 Forbidden;",
+            "    failed over, through EdgePort 10.0.0.2:5060",
+            "Waits  sip.down.example:5060/UDP  pending     -           waiting",
+            "Through EdgePort edge.example:5060 where no other is named.",
+        ]
+    );
+}
+
+#[test]
+fn at_160_columns_the_edge_port_has_its_own_column() {
+    let lines = trunk_lines(&elsewhere(), NOW, Some(160), false);
+    assert_eq!(
+        lines[0],
+        "TRUNK  REGISTRAR                  EDGEPORT           STATE       EXPIRES IN  NEXT TRY    REASON"
+    );
+    assert_eq!(
+        lines[2],
+        "East   sip.example:5060/UDP       10.0.0.2:5060      registered  10 m        in 8 m 5 s  failed over"
+    );
+    assert_eq!(edge_port_line(&elsewhere(), Some(160)), None);
+    assert_eq!(edge_port_line(&[], Some(80)), None);
+}
+
+#[test]
+fn one_line_has_the_edge_port_and_whether_it_failed_over() {
+    assert_eq!(
+        line(&elsewhere()[1], NOW),
+        "East: registered at sip.example:5060/UDP through EdgePort 10.0.0.2:5060 (failed over), expires in 10 m; next: \
+         refresh in 8 m 5 s"
+    );
+    assert_eq!(
+        line(&elsewhere()[4], NOW),
+        "Waits: pending at sip.down.example:5060/UDP through EdgePort edge.example:5060; next: waiting for registrar \
+         sip.down.example, which is down"
+    );
+}
+
+fn down(what: &str, name: &str, message: &str) -> Down {
+    Down { what: what.to_owned(), name: name.to_owned(), since_ms: NOW - 65_000, message: message.to_owned() }
+}
+
+#[test]
+fn what_is_down_has_a_line_with_why_and_what_happens_next() {
+    let mut summary = Summary {
+        counts: Counts { pending: 20, ..Counts::default() },
+        waiting: 19,
+        in_flight: 1,
+        in_flight_limit: 4,
+        registrars_down: 1,
+        edge_ports_down: 1,
+        down: vec![
+            down("edgePort", "10.0.0.3:5060", ""),
+            down("registrar", "sip.example", "no response from registrar sip.example within 32 s"),
+        ],
+        ..Summary::default()
+    };
+    assert_eq!(
+        summary_lines(&summary, NOW, None)[1..],
+        [
+            "EdgePort 10.0.0.3:5060: down for 1 m 5 s: no registrar is heard through it; check that it runs, and its address \
+             in spec.edgePorts; trunks use another EdgePort, or wait while one of them tries it every few seconds",
+            "registrar sip.example: down for 1 m 5 s: no response from registrar sip.example within 32 s; one trunk tries it \
+             every 5 to 10 s, the others wait",
+            "19 trunks are due and waiting for a turn, or for what is down; 1 of 4 requests in flight",
+        ]
+    );
+    summary.registrars_down = 480;
+    summary.down = (0..20).map(|n| down("registrar", &format!("r{n}"), "refused")).collect();
+    let lines = summary_lines(&summary, NOW, None);
+    assert!(lines[1].starts_with("1 EdgePort is down: …"), "{lines:#?}");
+    assert!(lines[4].starts_with("registrar r2: "), "{lines:#?}");
+    assert!(lines[5].starts_with("477 more registrars are down: r3, r4, "), "{lines:#?}");
+    assert!(lines[5].ends_with("r19, …"), "{lines:#?}");
+    // On a small screen each has one row.
+    let cut = summary_lines_within(4, &summary, NOW, 80);
+    assert_eq!(cut.len(), lines.len());
+    assert!(cut.iter().all(|line| line.chars().count() <= 80), "{cut:#?}");
 }

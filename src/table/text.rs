@@ -1,9 +1,12 @@
 //! The words of the table.
 
+use super::outages;
 use crate::engine::view::{Counts, Health, Summary, TrunkState, TrunkView};
 
 /// Stands where there is nothing to say.
 pub(super) const NOTHING: &str = "-";
+/// What comes next begins with it where nothing can be sent now.
+const WAITING: &str = "waiting";
 
 /// Makes text from outside fit for a terminal and for one line: line breaks and tabs become spaces, other control
 /// characters, and those that reorder or hide text, become the replacement character.
@@ -44,14 +47,15 @@ pub fn duration(milliseconds: u64) -> String {
 }
 
 /// The lines under a table: trunks by state and the next lapse, then what is wrong around them.
-pub(super) fn summary(summary: &Summary, now_ms: u64) -> Vec<String> {
+/// `room` is how many characters the name of what is down may take.
+pub(super) fn summary(summary: &Summary, now_ms: u64, room: usize) -> Vec<String> {
     let mut lines = vec![totals(summary, now_ms)];
-    lines.extend(around(summary, now_ms));
+    lines.extend(around(summary, now_ms, room));
     lines
 }
 
 /// What is wrong around the trunks.
-pub(super) fn around(summary: &Summary, now_ms: u64) -> Vec<String> {
+pub(super) fn around(summary: &Summary, now_ms: u64, room: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let neighbours = [
         ("API server", &summary.api, "trunks are kept as last read"),
@@ -63,10 +67,13 @@ pub(super) fn around(summary: &Summary, now_ms: u64) -> Vec<String> {
             lines.push(format!("{name}: {}; {effect}", trouble_with(health, now_ms)));
         }
     }
+    lines.extend(outages::lines(summary, now_ms, room));
     if summary.waiting > 0 {
+        let down = summary.registrars_down + summary.edge_ports_down > 0;
         lines.push(format!(
-            "{} due and waiting for a turn; {} of {} requests in flight",
+            "{} due and waiting for a turn{}; {} of {} requests in flight",
             plural(summary.waiting, "trunk is", "trunks are"),
+            if down { ", or for what is down" } else { "" },
             summary.in_flight,
             summary.in_flight_limit
         ));
@@ -80,7 +87,7 @@ pub(super) fn around(summary: &Summary, now_ms: u64) -> Vec<String> {
     if !summary.over_budget.is_empty() {
         let registrars: Vec<String> = summary.over_budget.iter().map(|host| clean(host)).collect();
         lines.push(format!(
-            "rate too low for the trunks there, registrations will lapse: {}",
+            "ratePerRegistrar is too low for the trunks at {}: bindings there will expire before their refresh",
             registrars.join(", ")
         ));
     }
@@ -173,10 +180,20 @@ pub(super) fn next_time(trunk: &TrunkView, now: u64) -> String {
     }
 }
 
+/// The same for a column of a terminal: what a trunk waits for is named under the table.
+pub(super) fn next_brief(trunk: &TrunkView, now: u64) -> String {
+    if waits_for_what_is_down(trunk) { WAITING.to_owned() } else { next_time(trunk, now) }
+}
+
+fn waits_for_what_is_down(trunk: &TrunkView) -> bool {
+    !trunk.in_flight && trunk.next.starts_with(WAITING) && trunk.next.ends_with("which is down")
+}
+
 /// The same where there is room for a dozen characters: the time, else the first word.
 pub(super) fn next_word(trunk: &TrunkView, now: u64) -> String {
     match trunk.next_at_ms {
         _ if trunk.in_flight => "under way".to_owned(),
+        _ if trunk.next.starts_with(WAITING) => WAITING.to_owned(),
         Some(at) if at > now => format!("in {}", duration(at - now)),
         Some(_) => "now".to_owned(),
         None => {
@@ -198,4 +215,34 @@ pub(super) fn reason(trunk: &TrunkView, now: u64) -> String {
     let message = clean(&trouble.message);
     let message = if message.is_empty() { message } else { format!(": {message}") };
     format!("{}{code}{since}{message}", clean(&trouble.reason))
+}
+
+/// The reason, then where the trunk is or is tried if that is not the usual place: `usual` is the EdgePort that needs no mention; without
+/// it none is mentioned. Empty where there is nothing to say.
+pub(super) fn remark(trunk: &TrunkView, usual: Option<&str>, now: u64) -> String {
+    and_place(reason(trunk, now), trunk, usual)
+}
+
+/// The same where there is room for a few words: the message alone, for it begins with the cause.
+pub(super) fn brief_remark(trunk: &TrunkView, usual: Option<&str>) -> String {
+    let trouble = trunk.trouble.as_ref();
+    let said =
+        trouble.map(|trouble| if trouble.message.is_empty() { &trouble.reason } else { &trouble.message });
+    and_place(said.map_or_else(String::new, |said| clean(said)), trunk, usual)
+}
+
+fn and_place(reason: String, trunk: &TrunkView, usual: Option<&str>) -> String {
+    let edge_port = usual.filter(|usual| !trunk.edge_port.is_empty() && trunk.edge_port != **usual);
+    let place = match (trunk.failed_over, edge_port) {
+        (true, Some(_)) => format!("failed over, through EdgePort {}", clean(&trunk.edge_port)),
+        (true, None) => "failed over".to_owned(),
+        (false, Some(_)) => format!("through EdgePort {}", clean(&trunk.edge_port)),
+        (false, None) => String::new(),
+    };
+    // The cause first: the end may be cut.
+    match (reason, place) {
+        (reason, place) if place.is_empty() => reason,
+        (reason, place) if reason.is_empty() => place,
+        (reason, place) => format!("{reason}; {place}"),
+    }
 }

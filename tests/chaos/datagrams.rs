@@ -1,6 +1,6 @@
 //! The wire of SIP over UDP: a proxy that loses, delays, doubles and reorders datagrams by a seed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -91,12 +91,12 @@ async fn run(socket: Arc<UdpSocket>, state: Arc<Mutex<State>>, end: Cancellation
     let mut buffer = vec![0; 65_536];
     loop {
         let Ok((length, from)) = socket.recv_from(&mut buffer).await else { continue };
-        if !clients.contains_key(&from) {
+        if let Entry::Vacant(client) = clients.entry(from) {
             let Ok(outward) = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await else { continue };
             let outward = Arc::new(outward);
             let back = answers(outward.clone(), socket.clone(), from, state.clone());
             tokio::spawn(end.clone().run_until_cancelled_owned(back));
-            clients.insert(from, outward);
+            client.insert(outward);
         }
         let Some(outward) = clients.get(&from) else { continue };
         let (copies, upstream) = {

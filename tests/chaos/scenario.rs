@@ -53,6 +53,8 @@ pub enum Special {
     PasswordOfRedis,
     /// Trunks of every wrong kind among the good ones.
     MalformedTrunks,
+    /// Registrars that never respond come first in the list, respond in the end, and are removed.
+    SilentRegistrars,
 }
 
 /// What came of one.

@@ -1,10 +1,12 @@
 //! What each answer means for the next REGISTER.
 
-use routr_registry::ports::{Reply, SendError};
+use routr_registry::ports::{Authentication, Reply, SendError};
 
 use crate::{
-    book::{Grant, Rejected},
+    belief,
+    book::{Flight, Grant, Rejected},
     broken::Broken,
+    offers::timed_out,
     rules::{HOUR, MINUTE, SECOND},
     world::State,
 };
@@ -17,6 +19,7 @@ impl State {
         let (run, call_id, reference) = (flight.run, flight.call.clone(), flight.reference.clone());
         let (target, password, sent) = (flight.target.clone(), flight.password.clone(), flight.sent);
         let (asked, preferred, cseq) = (flight.asked, flight.preferred, flight.cseq);
+        let flight = flight.clone();
         let name = self.book.call_name(&self.catalogue, &call_id);
         match &answer {
             Ok(reply) => self.say(format_args!("~{run} answer {name} {:?} {reply:?}", reply.code)),
@@ -25,45 +28,60 @@ impl State {
         let code = answer.as_ref().ok().and_then(|reply| reply.code);
         let retry_after = answer.as_ref().ok().and_then(|reply| reply.retry_after).unwrap_or(0);
         let asks = at + u64::from(retry_after).min(3_600) * SECOND;
-        let granted = answer
+        let before = self.book.calls.get(&call_id);
+        let certain = before.is_none_or(|call| !call.unsure);
+        let held = before.and_then(|call| call.grant.as_ref());
+        let read = answer
             .as_ref()
             .ok()
             .filter(|reply| reply.code == Some(200))
-            .and_then(|reply| granted(reply, asked));
+            .map(|reply| belief::granted(reply, asked, held, certain, at));
+        let (granted, unsure) = read.map_or((None, false), |read| (read.seconds, read.unsure));
+        let (border, most) = read.map_or((false, 0), |read| (read.border, u64::from(read.most) * SECOND));
+        let refused = self.refusal_told(&flight, &answer, at);
+        self.outage_told(&flight, &answer, at);
+        self.note_own(&flight, &answer, refused, granted.is_some());
         let trunk = self.book.trunk(&reference);
         let undisturbed = granted.is_some() && preferred && trunk.reason_at < sent;
         trunk.preferred = if undisturbed { trunk.preferred + 1 } else { 0 };
-        let (settled, wish) = (trunk.preferred >= 1, trunk.wish_at);
+        let settled = trunk.preferred >= 1;
         if granted.is_some() && asked > 0 {
             trunk.last_call.clone_from(&call_id);
         }
+        let before = self.refused_before(&call_id, password.as_deref().unwrap_or_default(), &reference);
+        let proxied = !self.is_direct();
         let call = self.book.call(&call_id);
         if granted.is_some() {
             call.removed = (asked == 0).then(|| (target.host.clone(), at));
         }
         let mut patience = at + 30 * MINUTE;
+        if proxied && timed_out(&answer) {
+            // It may be taken for a refused password.
+            patience = at + HOUR * 11 / 10;
+        }
         match (code, granted) {
             (_, Some(granted)) => {
+                call.refused_from = call.refused_from.filter(|_| asked == 0);
                 (call.rejected, call.leaves) = (None, if asked == 0 { call.leaves } else { 0 });
+                (call.unsure, call.border, call.most_until) = (unsure, border, sent + most);
                 call.grant = (asked > 0).then(|| Grant {
                     run,
                     cseq,
                     sent,
                     granted_ms: u64::from(granted) * SECOND,
-                    preferred: settled,
+                    preferred: settled && !unsure,
+                    edge_port: flight.edge_port.clone(),
                 });
                 patience = 0;
             }
-            (Some(401 | 403 | 404 | 407 | 410 | 604), _) => {
-                let before = call
-                    .rejected
-                    .take()
-                    .filter(|rejected| rejected.run == run && Some(&rejected.password) == password.as_ref())
-                    .filter(|rejected| wish < rejected.sent);
+            _ if refused || matches!(code, Some(404 | 410 | 604)) => {
+                let before = before.filter(|rejected| Some(&rejected.password) == password.as_ref());
+                call.refused_from.get_or_insert(at);
                 let times = before.map_or(0, |rejected| rejected.times) + 1;
                 let wait = (300 << (times - 1).min(8)).min(3_600) * SECOND;
                 let password = password.unwrap_or_default();
-                call.rejected = Some(Rejected { run, password, times, until: at + wait, sent });
+                let until = at + wait;
+                call.rejected = Some(Rejected { password, times, until, sent, told_at: at });
                 // What is told that there is no such account has nothing to remove.
                 if asked == 0 && matches!(code, Some(404 | 410 | 604)) {
                     call.leaves = 3;
@@ -84,6 +102,7 @@ impl State {
             _ => {}
         }
         if granted.is_some() && asked > 0 {
+            self.excuse_offers(&reference);
             // What another registrar of the trunk refused begins anew with five minutes.
             for (other, entry) in &mut self.book.calls {
                 let same = self.catalogue.calls.get(other).is_some_and(|call| call.reference == reference);
@@ -118,21 +137,128 @@ impl State {
             trunk.fair_patience = trunk.fair_patience.max(lapses);
         }
         self.flight_gone(id);
-        match (self.rules.broken, answer) {
-            (Broken::Hammering, Ok(reply)) if matches!(reply.code, Some(401 | 403 | 407)) => {
-                Ok(crate::registrar::code(500))
-            }
-            (Broken::Impatient, Ok(reply)) => Ok(Reply { retry_after: None, ..reply }),
-            (_, answer) => answer,
+        if granted.is_some() {
+            self.note_due(&flight);
+            self.note_misled(&flight, at);
         }
+        self.distorted(answer)
+    }
+
+    /// What the engine is told: the same, but in broken variants.
+    fn distorted(&self, answer: Result<Reply, SendError>) -> Result<Reply, SendError> {
+        let Ok(reply) = answer else { return answer };
+        let refused = matches!(reply.code, Some(401 | 403 | 407));
+        Ok(match self.rules.broken {
+            Broken::Hammering | Broken::Insisting if refused => crate::registrar::code(500),
+            Broken::Eager if matches!(reply.code, Some(408 | 500..=599)) => crate::registrar::code(486),
+            Broken::Impatient => Reply { retry_after: None, ..reply },
+            Broken::Slandered if refused => Reply { authentication: Some(Authentication::Refused), ..reply },
+            Broken::Doubled => {
+                let mut reply = reply;
+                reply
+                    .bindings
+                    .iter_mut()
+                    .for_each(|one| one.expires = one.expires.map(|expires| expires * 2));
+                reply.contact_expires = reply.contact_expires.map(|expires| expires.saturating_mul(2));
+                reply
+            }
+            _ => reply,
+        })
+    }
+
+    /// Notes what concerns the trunk alone: how long it may wait for that, and what it cannot know.
+    fn note_own(
+        &mut self,
+        flight: &Flight,
+        answer: &Result<Reply, SendError>,
+        refused: bool,
+        succeeded: bool,
+    ) {
+        let at = self.now();
+        let code = answer.as_ref().ok().and_then(|reply| reply.code);
+        let timed_out = timed_out(answer);
+        let proxied = !self.is_direct();
+        let looks_refused = timed_out && proxied && self.looks_refused(flight, at);
+        let before = self.silent_before(flight);
+        let call = self.book.call(&flight.call);
+        if before == 0 {
+            call.silent_from = flight.sent;
+        }
+        call.timeouts = (if timed_out && !refused { before + 1 } else { 0 }, flight.run);
+        let unknown = timed_out
+            || code.is_some_and(|code| code < 200)
+            || matches!(answer, Err(SendError::Unavailable(_)));
+        call.unconfirmed |= unknown && flight.asked > 0;
+        if succeeded && flight.asked > 0 {
+            (call.registered, call.unconfirmed) = (true, false);
+        }
+        let wait = match answer {
+            _ if succeeded => 0,
+            _ if refused || looks_refused || matches!(code, Some(404 | 410 | 604)) => HOUR * 11 / 10,
+            Err(SendError::Refused(_)) => MINUTE,
+            Ok(reply) if reply.retry_after.is_some() => HOUR,
+            // These say how to ask instead.
+            Ok(reply) if matches!(reply.code, Some(300..=399 | 400 | 420 | 423 | 408 | 500..=599)) => 0,
+            Ok(_) => 31 * MINUTE,
+            Err(_) => 0,
+        };
+        if succeeded
+            && let Some(run) = self.book.runs.get_mut(&flight.run)
+            && flight.asked > 0
+        {
+            let host = run.successes.entry(flight.target.host.clone()).or_default();
+            host.insert(flight.reference.clone(), flight.sent);
+        }
+        let trunk = self.book.trunk(&flight.reference);
+        trunk.refused = refused || looks_refused || matches!(code, Some(404 | 410 | 604));
+        if wait > 0 {
+            trunk.own_wait = trunk.own_wait.max(at + wait);
+        }
+    }
+
+    /// What the Requester hands over may be another device's binding, which lasts longer than ours.
+    fn note_misled(&mut self, flight: &Flight, at: u64) {
+        let Some(call) = self.book.calls.get(&flight.call) else { return };
+        let Some(grant) = call.grant.as_ref() else { return };
+        let until = (grant.sent + grant.granted_ms).max(call.most_until);
+        let real = self.holders(&flight.call).map(|bound| bound.lapses).max().unwrap_or(0);
+        let ours = self.rules.field.is_none_or(|field| field.is_ours());
+        let misled = !ours && real > at && until > real + 2 * SECOND;
+        self.book.call(&flight.call).misled_until = if misled { until } else { 0 };
+        if misled {
+            let trunk = self.book.trunk(&flight.reference);
+            trunk.patience = trunk.patience.max(until);
+            trunk.fair_patience = trunk.fair_patience.max(until);
+        }
+    }
+
+    /// Where the binding that was granted is refreshed in its usual window, it is due at the end of that.
+    fn note_due(&mut self, flight: &Flight) {
+        let Some(grant) = self.book.calls.get(&flight.call).and_then(|call| call.grant.clone()) else {
+            return;
+        };
+        let own =
+            self.catalogue.calls.get(&flight.call).is_some_and(|call| call.domain == flight.target.host);
+        if !own || !grant.preferred || flight.asked == 0 {
+            return;
+        }
+        let interval =
+            self.book.settings.registration.interval_ms.min(self.book.before.registration.interval_ms);
+        let lead = interval.max(5 * SECOND).min(grant.granted_ms / 2);
+        let until = grant.sent + grant.granted_ms - lead;
+        self.due_by(flight.run, &flight.target.host, &flight.call, until);
     }
 
     /// A call is over.
     pub fn flight_gone(&mut self, id: u64) {
         let at = self.now();
         let Some(flight) = self.book.flights.remove(&id) else { return };
+        let most = self.most_in_flight();
         if let Some(run) = self.book.runs.get_mut(&flight.run) {
             run.in_flight = run.in_flight.saturating_sub(1);
+            if run.in_flight + 1 >= most {
+                run.full_until = at;
+            }
             if run.in_flight < self.book.settings.max_in_flight
                 && let Some(since) = run.full_since.take()
                 && at >= since + 5 * SECOND
@@ -150,15 +276,4 @@ impl State {
             call.flight = None;
         }
     }
-}
-
-/// Seconds that a reply grants, as a reader of RFC 3261 has it: never more than what was asked.
-fn granted(reply: &Reply, asked: u32) -> Option<u32> {
-    if asked == 0 {
-        return Some(0);
-    }
-    let said =
-        reply.contact_expires.filter(|seconds| *seconds > 0).or(reply.expires).or(reply.contact_expires);
-    let seconds = said.map_or(Some(asked), |seconds| u32::try_from(seconds).ok())?;
-    (seconds > 0).then(|| seconds.min(asked))
 }

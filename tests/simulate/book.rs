@@ -1,14 +1,17 @@
 //! What the checks remember, seen from the world: never from the engine's own books.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
 };
 
 use routr_registry::{engine::EngineSettings, trunk::HostPort};
 
 use crate::{
+    fairness::Dues,
     life::Life,
+    offers::Offer,
+    outage::{Outages, Owed},
     trunks::{Catalogue, Entry},
 };
 
@@ -39,17 +42,57 @@ pub struct Run {
     /// Told to end.
     pub ending: bool,
     pub sends: u64,
+    /// Since when it sends again after a pause or a freeze.
+    pub resumed_at: u64,
+    /// When all places were taken last.
+    pub full_until: u64,
+    /// Trunks that were in a complete listing.
+    pub seen: BTreeSet<String>,
+    pub dues: Dues,
+    pub outages: Outages,
+    /// By EdgePort: when something came through it last.
+    pub responded: BTreeMap<Box<str>, u64>,
+    /// By registrar and trunk: when the last request was sent that succeeded.
+    pub successes: BTreeMap<Box<str>, BTreeMap<String, u64>>,
+}
+
+impl Run {
+    pub fn new(life: Arc<Life>, began: u64, paused: bool) -> Self {
+        Self {
+            life,
+            began,
+            known: BTreeMap::new(),
+            good: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            holds: BTreeMap::new(),
+            buckets: BTreeMap::new(),
+            in_flight: 0,
+            full_since: None,
+            full: (0, 0),
+            paused,
+            farewell: false,
+            ending: false,
+            sends: 0,
+            resumed_at: 0,
+            full_until: 0,
+            seen: BTreeSet::new(),
+            dues: Dues::new(),
+            outages: Outages::default(),
+            responded: BTreeMap::new(),
+            successes: BTreeMap::new(),
+        }
+    }
 }
 
 /// A password that was refused.
 #[derive(Clone, Debug)]
 pub struct Rejected {
-    pub run: u32,
     pub password: String,
     pub times: u32,
     pub until: u64,
-    /// When the last one was sent.
+    /// When the last one was sent, and when the engine heard of it.
     pub sent: u64,
+    pub told_at: u64,
 }
 
 /// A success, as the engine was told of it.
@@ -61,6 +104,8 @@ pub struct Grant {
     pub granted_ms: u64,
     /// From the preferred target by the preferred EdgePort.
     pub preferred: bool,
+    /// The EdgePort that it was made through.
+    pub edge_port: HostPort,
 }
 
 /// One Call-ID.
@@ -69,7 +114,24 @@ pub struct CallBook {
     /// The highest number that anyone has used.
     pub used: u32,
     pub flight: Option<u64>,
+    /// The number of the last REGISTER.
+    pub last_sent: u32,
+    /// What the last grant is worth depends on a second more or less; and when it ends as the most lenient reader has it.
+    pub border: bool,
+    pub unsure: bool,
+    pub most_until: u64,
+    /// Until when another device's binding makes it look registered, where the Requester does not tell which one is ours.
+    pub misled_until: u64,
+    /// Timeouts in a row, and the run that met with them; when the first of them was sent.
+    pub timeouts: (u32, u32),
+    pub silent_from: u64,
+    /// It was registered at some time.
+    pub registered: bool,
+    /// Since the last grant, other EdgePorts may have made a binding that nobody confirmed.
+    pub unconfirmed: bool,
     pub rejected: Option<Rejected>,
+    /// When its password was refused for the first time since its last success.
+    pub refused_from: Option<u64>,
     /// What a target asked of this trunk alone: in which run, until when, and in answer to what was sent when.
     pub asked: BTreeMap<HostPort, (u32, u64, u64)>,
     pub grant: Option<Grant>,
@@ -103,9 +165,18 @@ pub struct TrunkBook {
     pub preferred: u32,
     /// The last time that a person or an edit had it begin anew.
     pub wish_at: u64,
+    /// What a refusal of its password goes by, as a run was told last.
+    pub signature: Option<String>,
+    /// When its password might be offered again for another reason than the end of a wait.
+    pub excuses: Vec<u64>,
+    /// Until when it may wait for what its registrar said to it alone.
+    pub own_wait: u64,
+    /// Its last failure was a refusal of its credentials.
+    pub refused: bool,
 }
 
 /// A REGISTER whose call is open.
+#[derive(Clone, Debug)]
 pub struct Flight {
     pub run: u32,
     pub call: Box<str>,
@@ -116,6 +187,7 @@ pub struct Flight {
     pub sent: u64,
     pub asked: u32,
     pub preferred: bool,
+    pub edge_port: HostPort,
 }
 
 /// See the module.
@@ -140,6 +212,16 @@ pub struct Book {
     pub lost: HashSet<(Box<str>, u32)>,
     /// What of this world holds back: the last time that anything was wrong.
     pub trouble_at: u64,
+    /// Refused passwords that reached a registrar within the last hour, by Call-ID and password.
+    pub offers: BTreeMap<(Box<str>, String), Vec<Offer>>,
+    /// Registrations that are owed after an outage.
+    pub owed: Vec<Owed>,
+    /// Since when all EdgePorts, and the Requester, have been well; 0: always.
+    pub edges_since: u64,
+    pub way_since: u64,
+    /// Whether they are not.
+    pub edges_ill: bool,
+    pub way_ill: bool,
 }
 
 impl Book {
@@ -159,6 +241,12 @@ impl Book {
             sends: 0,
             lost: HashSet::new(),
             trouble_at: 0,
+            offers: BTreeMap::new(),
+            owed: Vec::new(),
+            edges_since: 0,
+            way_since: 0,
+            edges_ill: false,
+            way_ill: false,
         }
     }
 

@@ -40,11 +40,25 @@ pub enum Broken {
     Leak,
     /// The link to the Requester flaps a thousand times a second.
     Spinning,
+    /// REGISTERs for one registrar are kept waiting.
+    Unfair,
+    /// The engine is told of another failure than a refused password.
+    Insisting,
+    /// The engine is told of another failure than an outage.
+    Eager,
+    /// A registrar that is back responds to one trunk a minute late.
+    SlowReturn,
+    /// What is granted is doubled on its way to the engine.
+    Doubled,
+    /// Removals go through another EdgePort.
+    WrongContact,
+    /// The engine is told that credentials were refused that were never sent.
+    Slandered,
 }
 
 impl Broken {
     /// All that are broken, each with the invariant whose check has to find it.
-    pub const ALL: [(Self, &'static str); 17] = [
+    pub const ALL: [(Self, &'static str); 24] = [
         (Self::FrozenNumbers, "CSeq rises"),
         (Self::ForeignIdentity, "identity"),
         (Self::SameTag, "new From tag"),
@@ -62,5 +76,12 @@ impl Broken {
         (Self::DeafStore, "store equals engine"),
         (Self::Leak, "no secret"),
         (Self::Spinning, "wake-ups"),
+        (Self::Unfair, "fair"),
+        (Self::Insisting, "offers of a refused password"),
+        (Self::Eager, "few probes in an outage"),
+        (Self::SlowReturn, "back after an outage"),
+        (Self::Doubled, "no expiry too long"),
+        (Self::WrongContact, "what was bound is removed"),
+        (Self::Slandered, "no false refusal"),
     ];
 }

@@ -1,9 +1,10 @@
 //! What a run is told of trunks and records, and what nobody can know after a death, a loss or a wrong clock.
 
-use routr_registry::ports::Record;
+use routr_registry::{ports::Record, trunk::TrunkProblem};
 
 use crate::{
     neighbours::Shelf,
+    offers::signature,
     rules::{MINUTE, SECOND},
     trunks::{Item, calls_of},
     world::State,
@@ -23,9 +24,18 @@ impl State {
             if let Ok(trunk) = &item.trunk {
                 book.good.insert(reference.clone(), calls_of(trunk));
             }
+            let signature = match &item.trunk {
+                Ok(trunk) => Some(Some(signature(trunk))),
+                // It stays what it was.
+                Err(TrunkProblem::Malformed { .. }) => None,
+                Err(_) => Some(None),
+            };
             if book.known.insert(reference.clone(), item.revision) != Some(item.revision) {
                 let trunk = self.book.trunk(reference);
                 (trunk.reason_at, trunk.wish_at) = (at, at);
+                if let Some(signature) = signature {
+                    self.offers_listed(reference, signature);
+                }
             }
         }
     }
@@ -36,7 +46,11 @@ impl State {
         if !shrunk {
             // What is there and was left out without a word is no removal that the engine should have known of.
             let gone = |known: &String| !items.iter().any(|item| item.reference.as_ref() == Some(known));
+            let lost: Vec<String> = book.known.keys().filter(|known| gone(known)).cloned().collect();
             book.known.retain(|known, _| self.catalogue.entries.contains_key(known) || !gone(known));
+            // Should it come back, it is another one.
+            lost.iter().for_each(|reference| self.offers_listed(reference, None));
+            self.due_at_sync(run, self.now());
         }
         self.count("syncs");
     }
@@ -64,6 +78,7 @@ impl State {
         for call in self.calls_of(reference) {
             self.book.call(&call).unwanted_at = Some(at);
         }
+        self.offers_listed(reference, None);
         let trunk = self.book.trunk(reference);
         (trunk.reason_at, trunk.wish_at) = (at, at);
         // From now on, not from the next look: it is removed where it is registered.
@@ -155,6 +170,7 @@ impl State {
     /// A run was told what the store kept.
     pub fn loaded(&mut self, run: u32, records: &[Record]) {
         self.say(format_args!("~{run} loaded {} records", records.len()));
+        self.offers_resumed(Some(records));
         self.outdated(run, records);
         if !self.rules.clock_jumps {
             return;

@@ -202,7 +202,10 @@ impl Keep {
 
 impl Store for Keep {
     async fn load(&self) -> Result<Vec<Record>, StoreError> {
-        self.call(false).await?;
+        if let Err(error) = self.call(false).await {
+            self.world.lock().offers_resumed(None);
+            return Err(error);
+        }
         let mut state = self.world.lock();
         self.seen.store(state.records.epoch + 1, Relaxed);
         let records: Vec<Record> = state.records.all.values().cloned().collect();

@@ -1,9 +1,9 @@
-//! The Requester, and the way of a REGISTER through it and an EdgePort to a registrar and back.
+//! The Requester as an engine sees it: what it is like, and what becomes of a call. [`crate::travel`] has what a request meets.
 
 use std::{sync::Arc, time::Duration};
 
 use rand::RngExt;
-use routr_registry::ports::{Link, Local, LocalKind, Register, Reply, Requester, SendError};
+use routr_registry::ports::{Link, Register, Reply, Requester, SendError};
 use tokio::{
     sync::{oneshot, watch},
     time::{sleep, timeout},
@@ -11,13 +11,23 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    belief::look_later,
     broken::Broken,
     registrar::code,
+    travel::travel,
     world::{State, World},
 };
 
-/// A non-INVITE transaction ends then (RFC 3261 Timer F), and the Requester takes half a second of its own.
-const TRANSACTION: u64 = 32_500;
+/// What is wrong with an EdgePort.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EdgeFault {
+    /// It takes what is sent, and nothing comes back.
+    Dead,
+    /// It takes no connection.
+    Refuses,
+    /// Its name does not resolve.
+    Unknown,
+}
 
 /// What the Requester is like.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,13 +50,23 @@ pub struct Way {
     pub home: Mode,
     /// Cancelled when all its connections break.
     pub connections: CancellationToken,
-    /// EdgePorts that are dead.
-    pub dead_edges: Vec<String>,
+    /// What is wrong with which EdgePorts.
+    pub dead_edges: Vec<(String, EdgeFault)>,
+    /// How often the Requester was started again: Routr's Java one writes another port into the Contact each time.
+    pub restarts: u32,
+    /// EdgePorts that gave way to others.
+    pub replaced: u32,
 }
 
 impl Way {
     pub fn new(home: Mode) -> Self {
-        Self { mode: home.clone(), home, connections: CancellationToken::new(), dead_edges: Vec::new() }
+        let connections = CancellationToken::new();
+        Self { mode: home.clone(), home, connections, dead_edges: Vec::new(), restarts: 0, replaced: 0 }
+    }
+
+    /// What is wrong with an EdgePort, if anything is.
+    pub fn edge_fault(&self, host: &str) -> Option<EdgeFault> {
+        self.dead_edges.iter().find(|(name, _)| name == host).map(|(_, fault)| *fault)
     }
 }
 
@@ -58,21 +78,6 @@ enum Fate {
     Goes,
 }
 
-/// How one request travels, in milliseconds.
-#[derive(Clone, Copy)]
-pub struct Journey {
-    departs: u64,
-    there: u64,
-    back: u64,
-    lost: bool,
-    reply_lost: bool,
-    /// The Requester says that it made a 408 up itself.
-    tells: bool,
-    /// The reply tells the number that was used.
-    numbered: bool,
-    stale_nonce: bool,
-}
-
 impl State {
     fn fate(&mut self) -> Fate {
         let goes = self.rng.random_bool(0.5);
@@ -81,36 +86,6 @@ impl State {
             Mode::Down => Fate::Fails(1, SendError::Unavailable("connection refused".into()), false),
             Mode::Refusing => Fate::Fails(3, SendError::Refused("INTERNAL: no transport".into()), false),
             Mode::Hanging => Fate::Hangs(goes),
-        }
-    }
-
-    fn journey(&mut self, host: &str, at: u64) -> Journey {
-        let departs = match &mut self.way.mode {
-            Mode::Slots(slots) => {
-                slots.sort_unstable();
-                let from = slots[0].max(at);
-                slots[0] = from + 500;
-                from - at
-            }
-            Mode::Slow(ms) => *ms,
-            _ => 1,
-        };
-        let (delay, loss, late) =
-            self.hosts.get(host).map_or(((5, 60), 0.0, 0.0), |host| (host.delay, host.loss, host.late));
-        let rng = &mut self.rng;
-        let mut there = rng.random_range(delay.0..=delay.1);
-        if late > 0.0 && rng.random_bool(late) {
-            there += rng.random_range(1_000..60_000);
-        }
-        Journey {
-            departs,
-            there,
-            back: rng.random_range(delay.0..=delay.1),
-            lost: loss > 0.0 && rng.random_bool(loss),
-            reply_lost: loss > 0.0 && rng.random_bool(loss),
-            tells: rng.random_bool(0.5),
-            numbered: rng.random_bool(0.8),
-            stale_nonce: rng.random_bool(0.05),
         }
     }
 }
@@ -134,6 +109,9 @@ impl Drop for Open {
 impl Requester for Phone {
     async fn register(&self, mut request: Register, deadline: Duration) -> Result<Reply, SendError> {
         let world = &self.world;
+        if world.broken == Broken::Unfair && &*request.target.host == "h0" {
+            sleep(Duration::from_secs(8)).await;
+        }
         let (flight, fate, journey, cut) = {
             let mut state = world.lock();
             let at = state.now();
@@ -171,7 +149,15 @@ impl Requester for Phone {
                 () = cut.cancelled() => Err(SendError::Unavailable("connection reset".into())),
             },
         };
-        world.lock().delivered(flight, answer)
+        let mut state = world.lock();
+        let glance =
+            state.book.flights.get(&flight).cloned().and_then(|flight| state.glance(&flight, &answer));
+        let answer = state.delivered(flight, answer);
+        drop(state);
+        if let Some(glance) = glance {
+            look_later(world, glance);
+        }
+        answer
     }
 
     fn link(&self) -> watch::Receiver<Link> {
@@ -184,48 +170,4 @@ impl World {
     fn swallows(&self, request: &Register) -> bool {
         self.broken == Broken::LostRemoval && request.expires == 0
     }
-}
-
-async fn pass(ms: u64) {
-    sleep(Duration::from_millis(ms)).await;
-}
-
-/// The way of one request. It goes on when the process that sent it has died.
-async fn travel(world: Arc<World>, request: Register, journey: Journey, reply: oneshot::Sender<Reply>) {
-    pass(journey.departs).await;
-    let edge = request.edge_port.host.to_string();
-    let silent = |world: &World| {
-        let edge_dead = world.lock().way.dead_edges.contains(&edge);
-        edge_dead || journey.lost
-    };
-    let mut answer = None;
-    if !silent(&world) {
-        pass(journey.there).await;
-        // A challenge, and a stale nonce, are each answered with the next number.
-        let mut cseq = request.cseq;
-        let (mut said, challenged) = world.lock().arrives(&request, cseq, 0);
-        if challenged {
-            let rounds = 1 + u32::from(journey.stale_nonce);
-            for _ in 0..rounds {
-                pass(journey.back + journey.there).await;
-                cseq += 1;
-            }
-            said = world.lock().arrives(&request, cseq, rounds).0;
-        }
-        answer = said.map(|said| Reply { cseq: journey.numbered.then_some(cseq), ..said });
-        pass(journey.back).await;
-        if journey.reply_lost || silent(&world) {
-            answer = None;
-        }
-    }
-    if answer.is_none() {
-        let spent = journey.departs + journey.there + journey.back;
-        pass(TRANSACTION.saturating_sub(spent)).await;
-    }
-    let answer = answer.unwrap_or_else(|| Reply {
-        local: journey.tells.then_some(Local { kind: LocalKind::Timeout, at: None }),
-        ..code(408)
-    });
-    // Nobody may be there any more to hear it.
-    let _ = reply.send(answer);
 }

@@ -3,10 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use rand::RngExt;
-use routr_registry::trunk::TrunkProblem;
+use routr_registry::trunk::{HostPort, TrunkProblem};
 use tokio::time::timeout;
 
 use crate::{
+    life::EPOCH_MS,
     process::{self, SimReload},
     rules::SECOND,
     world::{State, World},
@@ -22,6 +23,9 @@ impl State {
 /// Trunks or accounts are edited: as `what` says, or in one of the ways that are drawn.
 pub fn edit(state: &mut State, what: &str) {
     let at = state.now();
+    if state.rules.field.is_some() {
+        state.catalogue.clock_s = u32::try_from((EPOCH_MS + at) / SECOND).unwrap_or(0);
+    }
     let names = state.host_names();
     let Some(reference) = state.any_trunk() else { return };
     let Some(mut trunk) = state.catalogue.entries.get(&reference).map(|entry| entry.trunk.clone()) else {
@@ -43,10 +47,18 @@ pub fn edit(state: &mut State, what: &str) {
         state.catalogue.accounts.insert(key, password);
         return;
     }
+    if what == "a password is mistyped" {
+        // In the trunk, until it is corrected.
+        if trunk.credentials.is_some() {
+            trunk.credentials = Some(state.catalogue.draw_credentials());
+            state.catalogue.put(trunk);
+        }
+        return;
+    }
     let kind = state.rng.random_range(0..11);
     state.say(format_args!("* edit {kind} of {reference}"));
     match kind {
-        0 | 1 if state.catalogue.entries.len() < 30 => {
+        0 | 1 if state.catalogue.entries.len() < state.rules.trunks.max(24) + 6 => {
             let number = state.catalogue.revision;
             let new = state.catalogue.draw(&format!("t{number:02}"), &names, &mut state.rng);
             state.catalogue.put(new);
@@ -125,6 +137,7 @@ pub async fn command(world: &Arc<World>, what: &str) {
                 let at = state.now();
                 let trunk = state.book.trunk(&reference);
                 (trunk.reason_at, trunk.wish_at) = (at, at);
+                state.excuse_offers(&reference);
             }
             let said = timeout(patience, reach.handle.refresh(reference.clone())).await;
             world.lock().say(format_args!("* refresh {reference}: {said:?}"));
@@ -133,7 +146,8 @@ pub async fn command(world: &Arc<World>, what: &str) {
             let _ = timeout(patience, reach.handle.sync_now()).await;
         }
         ("suspend", ..) => suspend(world, true).await,
-        ("reload", Some(reach), _) => reload(world, &reach).await,
+        ("reload", Some(reach), _) => reload(world, &reach, false).await,
+        ("edge port replaced", Some(reach), _) => reload(world, &reach, true).await,
         _ => {}
     }
 }
@@ -143,9 +157,11 @@ pub async fn suspend(world: &Arc<World>, suspended: bool) {
     let reach = {
         let mut state = world.lock();
         state.suspended = suspended;
+        let at = state.now();
         let reach = state.reach.clone();
         if let Some(run) = reach.as_ref().and_then(|reach| state.book.runs.get_mut(&reach.run)) {
             run.paused = suspended;
+            run.resumed_at = at;
         }
         state.look();
         reach
@@ -155,11 +171,18 @@ pub async fn suspend(world: &Arc<World>, suspended: bool) {
     }
 }
 
-async fn reload(world: &Arc<World>, reach: &process::Reach) {
+/// New settings; `replaces`: one EdgePort gives way to another.
+async fn reload(world: &Arc<World>, reach: &process::Reach, replaces: bool) {
     let reload = {
         let mut state = world.lock();
         let mut new = state.book.settings.clone();
         match state.rng.random_range(0..6) {
+            _ if replaces => {
+                let position = state.rng.random_range(0..new.edge_ports.len());
+                let name = format!("edge{}", 10 + state.way.replaced);
+                state.way.replaced += 1;
+                new.edge_ports[position].address = HostPort::new(&name, 5060);
+            }
             0 => new.registration.interval_ms = [60, 300, 900][state.rng.random_range(0..3)] * SECOND,
             1 => new.registration.expires_s = [600, 3_600, 7_200][state.rng.random_range(0..3)],
             2 => new.rate_per_registrar = [None, Some(5.0), Some(1.0)][state.rng.random_range(0..3)],

@@ -73,29 +73,23 @@ pub fn store(world: &Arc<World>, life: &Arc<Life>, run: u32, permit: &Permit) ->
 
 /// Starts an engine in a process.
 pub fn start(world: &Arc<World>, life: &Arc<Life>, permit: &Permit) -> Started {
+    let capacity = world.lock().rules.field.and_then(|field| field.capacity());
     let link = watch::Sender::new(Link::default());
+    if capacity.is_some() {
+        // As soon as the connection is there.
+        let link = link.clone();
+        tokio::spawn(async move {
+            sleep(Duration::from_millis(20)).await;
+            link.send_modify(|link| link.capacity = capacity);
+        });
+    }
     let (run, mut settings) = {
         let mut state = world.lock();
         state.book.next += 1;
         let run = u32::try_from(state.book.next).unwrap_or(0);
         let at = state.now();
         let paused = state.suspended;
-        let book = Run {
-            life: life.clone(),
-            began: at,
-            known: Default::default(),
-            good: Default::default(),
-            numbers: Default::default(),
-            holds: Default::default(),
-            buckets: Default::default(),
-            in_flight: 0,
-            full_since: None,
-            full: (0, 0),
-            paused,
-            farewell: false,
-            ending: false,
-            sends: 0,
-        };
+        let book = Run::new(life.clone(), at, paused);
         state.book.runs.insert(run, book);
         state.book.excuse_all(at);
         state.say(format_args!("#{} runs an engine: ~{run}", life.id));

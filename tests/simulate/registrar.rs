@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use rand::{RngExt, rngs::SmallRng};
 use routr_registry::{
-    ports::{RedirectContact, RedirectTarget, Register, Reply},
+    ports::{Authentication, RedirectContact, RedirectTarget, Register, Reply},
     trunk::HostPort,
 };
+
+use crate::{contacts::Listing, field::Field};
 
 /// How a registrar answers.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +37,18 @@ pub enum Policy {
     GrantsZero,
     /// 200 that says it granted years.
     GrantsAges,
+    /// 400 as long as `gin` is required, without a word on why.
+    RefusesRequire,
+    /// A redirection to several registrars, in that order, each with its own expiry.
+    MovedToOneOf(u16, Vec<(String, Option<u32>)>),
+    /// 401 that cannot be answered: what it asks for is not known.
+    UnknownChallenge,
+    /// 401 that says again and again that the nonce is stale.
+    StaleForever,
+    /// 403 before it has seen any credentials.
+    ForbidsUnseen,
+    /// Takes no connection.
+    Refuses,
 }
 
 /// A binding that a registrar holds.
@@ -42,6 +56,10 @@ pub enum Policy {
 pub struct Bound {
     pub lapses: u64,
     pub made: u64,
+    /// The Contact that was sent.
+    pub contact: String,
+    /// Bindings of the same Call-ID with Contacts of before, each until it expires; oldest first.
+    pub older: Vec<(String, u64)>,
 }
 
 /// One registrar.
@@ -58,6 +76,13 @@ pub struct Host {
     pub late: f64,
     /// Asks for the password by a challenge.
     pub challenges: bool,
+    /// Responds to a wrong password with another challenge, not with 403.
+    pub challenges_again: bool,
+    /// How its 200 lists Contacts.
+    pub listing: Listing,
+    /// It keeps requests waiting, and since when it does so no more; 0: always.
+    pub hindered: bool,
+    pub well_since: u64,
     pub bindings: BTreeMap<Box<str>, Bound>,
     /// The last number of each Call-ID.
     pub numbers: BTreeMap<Box<str>, u32>,
@@ -80,9 +105,32 @@ impl Host {
             loss: 0.0,
             late: 0.0,
             challenges: rng.random_bool(0.6),
+            challenges_again: false,
+            listing: Listing::default(),
+            hindered: false,
+            well_since: 0,
             bindings: BTreeMap::new(),
             numbers: BTreeMap::new(),
         }
+    }
+
+    /// The same with the habits of the field.
+    pub fn draw_in(rng: &mut SmallRng, field: Field) -> Self {
+        let mut host = Self::draw(rng);
+        host.challenges = rng.random_bool(0.7);
+        host.challenges_again = rng.random_bool(0.6);
+        let short = host.home == Policy::Grants(300);
+        host.listing = Listing::draw(rng, field.is_ours(), short);
+        if rng.random_ratio(1, 10) {
+            host.home = Policy::RefusesRequire;
+            host.policy = host.home.clone();
+        }
+        host
+    }
+
+    /// A registrar that is never of any help.
+    pub fn dead(policy: Policy, rng: &mut SmallRng) -> Self {
+        Self { home: policy.clone(), policy, challenges: false, ..Self::draw(rng) }
     }
 
     /// Whether nothing is wrong with it, apart from what it answers.
@@ -102,15 +150,23 @@ impl Host {
         self.numbers.clear();
     }
 
-    /// Takes a request that carries the right password, or needs none. `None`: it says nothing.
-    pub fn take(&mut self, request: &Register, cseq: u32, tags: &[String], at: u64) -> Option<Reply> {
+    /// Takes a request that carries the right password, or needs none, for the Contact that the Requester sends. `None`: it says
+    /// nothing.
+    pub fn take(
+        &mut self,
+        request: &Register,
+        contact: &str,
+        cseq: u32,
+        tags: &[String],
+        at: u64,
+    ) -> Option<Reply> {
         let asked = request.expires;
         let wants_gin =
             tags.iter().enumerate().any(|(bit, tag)| tag == "gin" && request.without_tags & (1 << bit) == 0);
         Some(match &self.policy {
             Policy::Grants(most) => {
                 let granted = asked.min(*most);
-                self.bind(request, cseq, granted, at)
+                self.bind(request, contact, cseq, granted, at)
             }
             Policy::AtLeast(least) if asked > 0 && asked < *least => {
                 Reply { min_expires: Some(*least), ..code(423) }
@@ -120,9 +176,11 @@ impl Host {
                 let unsupported = if *names { vec!["gin".into()] } else { Vec::new() };
                 Reply { unsupported, ..code(420) }
             }
-            Policy::AtLeast(_) | Policy::AtLeastUntold(_) | Policy::RefusesTags(_) => {
-                self.bind(request, cseq, asked, at)
-            }
+            Policy::RefusesRequire if wants_gin => code(400),
+            Policy::AtLeast(_)
+            | Policy::AtLeastUntold(_)
+            | Policy::RefusesTags(_)
+            | Policy::RefusesRequire => self.bind(request, contact, cseq, asked, at),
             Policy::Moved(number, to, expires) => Reply {
                 targets: vec![RedirectContact {
                     to: RedirectTarget { address: HostPort::new(to, 5060), transport: None },
@@ -131,36 +189,69 @@ impl Host {
                 contact_expires: *expires,
                 ..code(*number)
             },
+            Policy::MovedToOneOf(number, all) => Reply {
+                targets: all
+                    .iter()
+                    .map(|(to, expires)| RedirectContact {
+                        to: RedirectTarget { address: HostPort::new(to, 5060), transport: None },
+                        expires: *expires,
+                    })
+                    .collect(),
+                contact_expires: all.first().and_then(|(_, expires)| i32::try_from((*expires)?).ok()),
+                ..code(*number)
+            },
+            Policy::UnknownChallenge => Reply {
+                authentication: Some(Authentication::NotSent("Digest algorithm Snefru-256".to_owned())),
+                ..code(401)
+            },
+            Policy::StaleForever => Reply { authentication: Some(Authentication::Stale), ..code(401) },
+            Policy::ForbidsUnseen => {
+                Reply { authentication: Some(Authentication::NotSent(String::new())), ..code(403) }
+            }
             Policy::Code(number) => code(*number),
             Policy::Later(number, seconds) => Reply { retry_after: Some(*seconds), ..code(*number) },
-            Policy::Silent => return None,
+            Policy::Silent | Policy::Refuses => return None,
             Policy::Provisional => {
-                self.bind(request, cseq, asked, at);
+                self.bind(request, contact, cseq, asked, at);
                 code(100)
             }
             Policy::Nonsense => Reply::default(),
             Policy::GrantsZero if asked > 0 => Reply { expires: Some(0), ..code(200) },
-            Policy::GrantsZero => self.bind(request, cseq, 0, at),
+            Policy::GrantsZero => self.bind(request, contact, cseq, 0, at),
             Policy::GrantsAges => {
-                let reply = self.bind(request, cseq, asked, at);
+                let reply = self.bind(request, contact, cseq, asked, at);
                 Reply { contact_expires: Some(i32::MAX), ..reply }
             }
         })
     }
 
-    /// RFC 3261 §10.3, step 7: a number that is not higher than the last one of its Call-ID changes nothing.
-    fn bind(&mut self, request: &Register, cseq: u32, granted: u32, at: u64) -> Reply {
+    /// RFC 3261 §10.3, step 7: a number that is not higher than the last one of its Call-ID changes nothing. Each Contact is a
+    /// binding of its own.
+    fn bind(&mut self, request: &Register, contact: &str, cseq: u32, granted: u32, at: u64) -> Reply {
         if self.numbers.get(&request.call_id).is_some_and(|last| cseq <= *last) {
             return code(500);
         }
         self.numbers.insert(request.call_id.clone(), cseq);
         if request.expires == 0 {
-            self.bindings.remove(&request.call_id);
+            if let Some(bound) = self.bindings.get_mut(&request.call_id) {
+                bound.older.retain(|(older, _)| older != contact);
+                if bound.contact == contact {
+                    self.bindings.remove(&request.call_id);
+                }
+            }
             return code(200);
         }
-        let bound = Bound { lapses: at + u64::from(granted) * 1_000, made: at };
+        let mut older = Vec::new();
+        if let Some(before) = self.bindings.remove(&request.call_id) {
+            older = before.older;
+            older.push((before.contact, before.lapses));
+            older.retain(|(older, expires_at)| older != contact && *expires_at > at);
+        }
+        let bound =
+            Bound { lapses: at + u64::from(granted) * 1_000, made: at, contact: contact.to_owned(), older };
+        let response = self.listing.response(&bound, granted, at);
         self.bindings.insert(request.call_id.clone(), bound);
-        Reply { contact_expires: i32::try_from(granted).ok(), ..code(200) }
+        response
     }
 }
 

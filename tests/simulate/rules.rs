@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use routr_registry::{config::EdgePort, engine::EngineSettings, registration::Settings, trunk::HostPort};
 
-use crate::broken::Broken;
+use crate::{broken::Broken, field::Field};
 
 pub const SECOND: u64 = 1_000;
 pub const MINUTE: u64 = 60 * SECOND;
@@ -35,11 +35,13 @@ pub struct Rules {
     /// The registry is deleted at the end.
     pub leaves: bool,
     pub broken: Broken,
+    /// What it has of the field's habits; `None` in a plain world.
+    pub field: Option<Field>,
 }
 
 impl Rules {
-    /// Draws them.
-    pub fn of(seed: u64, days: Option<u64>, broken: Broken) -> Self {
+    /// Draws them; `plain`: without the field's habits.
+    pub fn of(seed: u64, days: Option<u64>, broken: Broken, plain: bool) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed ^ 0x5eed_0000);
         let pick = |rng: &mut SmallRng, from: &[u64]| from[rng.random_range(0..from.len())];
         let edges = rng.random_range(1..=3);
@@ -69,7 +71,7 @@ impl Rules {
         let durable = rng.random_bool(0.6);
         let clock_jumps = durable && rng.random_bool(0.4);
         let days = days.unwrap_or_else(|| rng.random_range(2..=3));
-        Self {
+        let rules = Self {
             seed,
             faults_ms: days * DAY - 4 * HOUR,
             settings,
@@ -83,6 +85,25 @@ impl Rules {
             fault_ms: pick(&mut rng, &[2, 20, 240]) * MINUTE,
             leaves: rng.random_bool(0.3),
             broken,
+            field: None,
+        };
+        match Field::draw(seed).filter(|_| !plain) {
+            Some(field) => rules.with(field, rng),
+            None => rules,
         }
+    }
+
+    /// The same in the field.
+    fn with(mut self, field: Field, mut rng: SmallRng) -> Self {
+        if field.crowd {
+            // Shorter than others, for so much goes on.
+            (self.faults_ms, self.gap_ms) = (8 * HOUR, 10 * MINUTE);
+            self.hosts = rng.random_range(10..=40);
+            self.trunks = self.hosts + rng.random_range(0..60);
+            self.settings.max_in_flight = [16, 200, 1_000][rng.random_range(0..3)];
+            self.settings.rate_per_registrar = [None, Some(20.0), Some(2.0)][rng.random_range(0..3)];
+            self.settings.registration.expires_s = [1_800, 3_600, 7_200][rng.random_range(0..3)];
+        }
+        Self { field: Some(field), ..self }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     io::{IsTerminal, Write},
     process::ExitCode,
     sync::{
-        Mutex,
+        Mutex, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     thread,
@@ -16,13 +16,14 @@ use clap::Parser;
 
 use crate::{
     broken::Broken,
+    found,
     history::Log,
     seed::{self, Outcome},
     world::Tally,
 };
 
-/// Seeds that found a defect, each with a line on what it was.
-const FOUND: &str = include_str!("found.txt");
+/// Invariants that do not count.
+static LEFT_OUT: OnceLock<Vec<String>> = OnceLock::new();
 /// How much of a failing history is shown.
 const SHOWN: usize = 40;
 /// Seeds that are run twice, in another order and on another thread, to see that their histories are the same.
@@ -52,6 +53,9 @@ struct Args {
     /// A broken variant, by name: with --seed, to see what its check says.
     #[arg(long)]
     broken: Option<String>,
+    /// An invariant to leave out, by name; may be given again.
+    #[arg(long)]
+    without: Vec<String>,
     /// What cargo test passes to every test binary.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
     ignored: Vec<String>,
@@ -70,8 +74,14 @@ pub fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     seed::catch_panics();
+    let _ = LEFT_OUT.set(args.without.clone());
     let _ = tracing::subscriber::set_global_default(Log);
     if let Some(number) = args.seed { replay(number, &args) } else { many(&args) }
+}
+
+/// Whether an invariant was left out on the command line.
+pub fn is_left_out(invariant: &str) -> bool {
+    LEFT_OUT.get().is_some_and(|all| all.iter().any(|one| one == invariant))
 }
 
 /// `cargo test NAME` and `cargo test -- --list` reach this binary too.
@@ -115,8 +125,7 @@ struct Sum {
 
 fn many(args: &Args) -> ExitCode {
     let began = clock();
-    let found: Vec<u64> =
-        FOUND.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect();
+    let found = found::all();
     let mut seeds: Vec<u64> = (args.from..args.from + args.seeds).collect();
     seeds.extend(found.iter().filter(|seed| !(args.from..args.from + args.seeds).contains(seed)));
     let sum = Mutex::new(Sum::default());

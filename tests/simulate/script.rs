@@ -1,4 +1,4 @@
-//! What happens to a world: faults, and what people do ([`people`]). Drawn from the seed.
+//! What happens to a world: faults ([`faults`]), and what people do ([`people`]). Drawn from the seed.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -6,15 +6,14 @@ use std::{
 };
 
 use rand::RngExt;
-use routr_registry::ports::Link;
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
+    faults,
+    field::Path,
     neighbours::{Api, Shelf},
     network::Mode,
     people,
-    registrar::Policy,
     rules::{DAY, HOUR, MINUTE, SECOND},
     world::{State, World},
 };
@@ -45,7 +44,10 @@ impl State {
         let lease = u32::from(self.rules.lease.is_some());
         let (store, clock) =
             (u32::from(self.rules.store_fails && self.rules.durable), u32::from(self.rules.clock_jumps));
-        let all: [Choice; 27] = [
+        let field = u32::from(self.rules.field.is_some());
+        let outages = self.rules.field.map_or(0, |field| field.outages);
+        let edges = self.rules.field.map_or(3, |field| if field.path == Path::Direct { 0 } else { 3 });
+        let all: [Choice; 32] = [
             (10, "registrar answers otherwise"),
             (3, "registrar loses packets"),
             (2, "registrar is late"),
@@ -56,7 +58,7 @@ impl State {
             (1, "requester refuses"),
             (1, "requester slow"),
             (2, "requester reconnects"),
-            (3, "edge port dead"),
+            (edges, "edge port dead"),
             (4, "api fails"),
             (2, "listing shrinks"),
             (3 * store, "store fails"),
@@ -73,6 +75,11 @@ impl State {
             (2, "suspend"),
             (3, "reload"),
             (3, "provider changes a password"),
+            (outages, "registrar outage"),
+            (outages.min(4), "several registrars silent"),
+            (outages.min(edges), "all edge ports dead"),
+            (2 * field, "a password is mistyped"),
+            (field, "edge port replaced"),
         ];
         let total: u32 = all.iter().map(|(weight, _)| weight).sum();
         let mut at = self.rng.random_range(0..total);
@@ -93,47 +100,6 @@ impl State {
         let ms = (most * share * share * share) as u64;
         ms.max(2 * SECOND)
     }
-
-    fn any_host(&mut self) -> String {
-        let names = self.host_names();
-        names[self.rng.random_range(0..names.len())].clone()
-    }
-
-    fn any_policy(&mut self) -> Policy {
-        let rng = &mut self.rng;
-        let wait = [5, 60, 900, 7_200][rng.random_range(0..4)];
-        let codes =
-            [401, 403, 407, 404, 410, 604, 500, 502, 503, 504, 480, 600, 486, 408, 423, 420, 606, 302, 999];
-        match rng.random_range(0..16) {
-            0 => Policy::Grants(rng.random_range(20..90)),
-            1 => Policy::Later(503, wait),
-            2 => Policy::Later([500, 413, 480, 486, 600, 603, 404][rng.random_range(0..7)], wait),
-            3 => {
-                // A chain that ends, or a circle.
-                let end = rng.random_range(1..7);
-                let circle = rng.random_bool(0.3);
-                for n in 0..end {
-                    let to = if n + 1 < end { format!("r{}", n + 1) } else { "r6".to_owned() };
-                    let to = if circle && n + 1 == end { "r0".to_owned() } else { to };
-                    if let Some(host) = self.hosts.get_mut(&format!("r{n}")) {
-                        host.policy = Policy::Moved(302, to, None);
-                    }
-                }
-                Policy::Moved(
-                    [301, 302, 305][self.rng.random_range(0..3)],
-                    "R0".to_owned(),
-                    [None, Some(600)][self.rng.random_range(0..2)],
-                )
-            }
-            4 => Policy::Moved(302, "r6".to_owned(), Some(rng.random_range(10..5_000))),
-            5 | 6 => Policy::Silent,
-            7 => Policy::Provisional,
-            8 => Policy::Nonsense,
-            9 => Policy::GrantsZero,
-            10 => Policy::GrantsAges,
-            _ => Policy::Code(codes[rng.random_range(0..codes.len())]),
-        }
-    }
 }
 
 impl State {
@@ -145,7 +111,7 @@ impl State {
 }
 
 /// Undoes a fault after its time.
-fn later(world: &Arc<World>, ms: u64, undo: impl FnOnce(&mut State) + Send + 'static) {
+pub fn later(world: &Arc<World>, ms: u64, undo: impl FnOnce(&mut State) + Send + 'static) {
     let world = world.clone();
     tokio::spawn(async move {
         sleep(Duration::from_millis(ms)).await;
@@ -171,25 +137,17 @@ async fn act(world: &Arc<World>, what: &'static str) {
         | "registrar is late"
         | "registrar is slow"
         | "registrar forgets" => {
-            registrar(world, what, ms);
+            faults::registrar(world, what, ms);
         }
         "requester down"
         | "requester hangs"
         | "requester refuses"
         | "requester slow"
         | "requester reconnects" => {
-            requester(world, what, ms);
+            faults::requester(world, what, ms);
         }
-        "edge port dead" => {
-            let mut state = world.lock();
-            let ports = state.book.settings.edge_ports.len();
-            let dead = state.rng.random_range(0..ports);
-            let name = state.book.settings.edge_ports[dead].address.host.to_string();
-            state.say(format_args!("* {name}"));
-            state.way.dead_edges.push(name.clone());
-            drop(state);
-            later(world, ms, move |state| state.way.dead_edges.retain(|other| *other != name));
-        }
+        "edge port dead" | "all edge ports dead" => faults::edge_ports(world, what, ms),
+        "registrar outage" | "several registrars silent" => faults::registrars_down(world, what),
         "api fails" => {
             let mut state = world.lock();
             let modes = [Api::Down, Api::Hanging, Api::Half, Api::Malformed, Api::Slow(7_000)];
@@ -241,94 +199,9 @@ async fn act(world: &Arc<World>, what: &'static str) {
                 }
             });
         }
-        "refresh one" | "sync now" | "reload" => people::command(world, what).await,
+        "refresh one" | "sync now" | "reload" | "edge port replaced" => people::command(world, what).await,
         _ => people::edit(&mut world.lock(), what),
     }
-}
-
-fn registrar(world: &Arc<World>, what: &'static str, ms: u64) {
-    let mut state = world.lock();
-    let name = state.any_host();
-    let policy = state.any_policy();
-    let share = state.rng.random_range(0.05..0.6);
-    let slow = state.rng.random_range(2_500..20_000);
-    state.say(format_args!("* {name} {policy:?} {share:.2}"));
-    let Some(host) = state.hosts.get_mut(&name) else { return };
-    match what {
-        "registrar answers otherwise" => host.policy = policy,
-        "registrar loses packets" => host.loss = share,
-        "registrar is late" => host.late = share,
-        "registrar is slow" => host.delay = (slow / 2, slow),
-        _ => {
-            host.forget();
-            state.registrars_forgot();
-        }
-    }
-    drop(state);
-    later(world, ms, move |state| {
-        if let Some(host) = state.hosts.get_mut(&name) {
-            host.heal();
-        }
-        for (_, host) in state.hosts.iter_mut().filter(|(name, _)| name.starts_with('r')) {
-            host.heal();
-        }
-    });
-}
-
-impl State {
-    /// Registrars lost what they held: nobody can know before the bindings would have lapsed.
-    fn registrars_forgot(&mut self) {
-        let at = self.now();
-        self.forgot_at = at;
-        for (id, call) in &self.book.calls {
-            let Some(grant) = &call.grant else { continue };
-            let Some(known) = self.catalogue.calls.get(id) else { continue };
-            if let Some(trunk) = self.book.trunks.get_mut(&known.reference) {
-                trunk.patience = trunk.patience.max(grant.sent + grant.granted_ms);
-                trunk.fair_patience = trunk.fair_patience.max(grant.sent + grant.granted_ms);
-            }
-        }
-    }
-
-    /// The connection to the Requester breaks, or is there again.
-    fn link(&mut self, lost: bool) {
-        let at = self.now();
-        if lost {
-            self.way.connections.cancel();
-            self.way.connections = CancellationToken::new();
-        }
-        self.book.excuse_all(at);
-        if let Some(reach) = &self.reach {
-            reach.link.send_modify(|link: &mut Link| {
-                link.reconnections += u64::from(link.lost && !lost);
-                link.lost = lost;
-            });
-        }
-    }
-}
-
-fn requester(world: &Arc<World>, what: &'static str, ms: u64) {
-    let mut state = world.lock();
-    let slow = state.rng.random_range(1_000..20_000);
-    match what {
-        "requester down" => {
-            state.way.mode = Mode::Down;
-            state.link(true);
-        }
-        "requester hangs" => state.way.mode = Mode::Hanging,
-        "requester refuses" => state.way.mode = Mode::Refusing,
-        "requester slow" => state.way.mode = Mode::Slow(slow),
-        _ => {
-            state.link(true);
-            drop(state);
-            return later(world, 300, |state| state.link(false));
-        }
-    }
-    drop(state);
-    later(world, ms, |state| {
-        state.way.mode = state.way.home.clone();
-        state.link(false);
-    });
 }
 
 fn shrink(state: &mut State) {
@@ -384,6 +257,7 @@ impl State {
         self.book.changed_at = at;
         self.book.trouble_at = at;
         for run in self.book.runs.values_mut().filter(|run| run.life.id == life.id) {
+            run.resumed_at = at;
             run.buckets.clear();
         }
         life.freeze(false);

@@ -6,7 +6,7 @@ use tokio::time::sleep;
 
 use crate::{
     broken::Broken,
-    history, process,
+    faults, found, history, process,
     rules::{HOUR, MINUTE, Rules},
     script, views,
     world::{Tally, Violation, World},
@@ -40,7 +40,7 @@ pub fn catch_panics() {
 
 /// Runs a seed; its text is kept where it failed, or `keep` says so.
 pub fn run(seed: u64, days: Option<u64>, broken: Broken, keep: bool) -> Outcome {
-    let rules = Rules::of(seed, days, broken);
+    let rules = Rules::of(seed, days, broken, found::is_plain(seed));
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let world = runtime.block_on(live(rules));
@@ -67,6 +67,7 @@ pub fn run(seed: u64, days: Option<u64>, broken: Broken, keep: bool) -> Outcome 
 async fn live(rules: Rules) -> Arc<World> {
     let world = World::new(rules.clone());
     history::enter(Some(world.clone()));
+    faults::begin(&world);
     let machines = if rules.lease.is_some() { 2 } else { 1 };
     for machine in 0..machines {
         tokio::spawn(process::supervise(world.clone(), machine, rules.clone()));

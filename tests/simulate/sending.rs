@@ -1,6 +1,6 @@
 //! The checks of each REGISTER as it leaves the registry.
 
-use routr_registry::{ports::Register, registration::target};
+use routr_registry::{ports::Register, registration::target, trunk::HostPort};
 
 use crate::{
     book::Flight,
@@ -17,6 +17,9 @@ impl State {
             Broken::FrozenNumbers => request.cseq = 500_000_000,
             Broken::ForeignIdentity => request.call_id = "foreign".into(),
             Broken::SameTag => request.from_tag = "same".into(),
+            Broken::WrongContact if request.expires == 0 => {
+                request.edge_port = HostPort::new("elsewhere", 5060);
+            }
             Broken::Twice => drop(self.open(run, request)),
             Broken::Leak => {
                 let password = request.credentials.as_ref().map_or("", |c| c.password.expose()).to_owned();
@@ -37,8 +40,11 @@ impl State {
         self.check_in_flight(run, &name, request);
         self.check_budgets(run, &name, request, at);
         let reference = self.reference(&request.call_id);
+        self.check_outage(run, &name, request, &reference, at);
+        self.fair_sent(run, &request.target.host, &request.call_id, at);
         if request.expires == 0 {
             self.check_removal(run, &name, request, &reference, at);
+            self.check_contact(run, &name, request);
         } else {
             self.check_patience(run, &name, request, &reference, at);
             self.check_window(run, &name, request, &reference, at);
@@ -49,11 +55,16 @@ impl State {
         let call = self.book.call(&request.call_id);
         call.used = call.used.max(request.cseq);
         call.flight = Some(id);
+        call.last_sent = request.cseq;
         if request.expires == 0 {
             call.leaves += 1;
         }
+        let most_in_flight = self.most_in_flight();
         if let Some(run) = self.book.runs.get_mut(&run) {
             run.in_flight += 1;
+            if run.in_flight >= most_in_flight {
+                run.full_until = at;
+            }
             if run.in_flight >= self.book.settings.max_in_flight {
                 run.full_since.get_or_insert(at);
             }
@@ -71,9 +82,16 @@ impl State {
             sent: at,
             asked: request.expires,
             preferred,
+            edge_port: request.edge_port.clone(),
         };
         self.book.flights.insert(id, flight);
         id
+    }
+
+    /// Requests that the configuration and the Requester allow at a time.
+    pub fn most_in_flight(&self) -> u32 {
+        let capacity = self.rules.field.and_then(|field| field.capacity());
+        self.book.settings.max_in_flight.min(capacity.unwrap_or(u32::MAX))
     }
 
     /// The trunk that a Call-ID belongs to; empty where it is nobody's.
@@ -140,8 +158,8 @@ impl State {
         });
     }
 
-    /// A rejected password waits its 5 minutes, doubling to an hour, unless the trunk changed, a person asks or the process
-    /// is another one. What a registrar asked for holds for all its trunks (503) or for this one, up to an hour.
+    /// A rejected password waits its 5 minutes, doubling to an hour, unless user, password or registrar changed, a person asks, or
+    /// the process is another one and cannot know ([`crate::offers`]). What a registrar asked for holds for all its trunks (503) or for this one, up to an hour.
     fn check_patience(&mut self, run: u32, name: &str, request: &Register, reference: &str, at: u64) {
         let hold = self.book.runs.get(&run).and_then(|run| run.holds.get(&request.target.host)).copied();
         let hold = hold.unwrap_or(0);
@@ -154,14 +172,10 @@ impl State {
         let asked = call.asked.get(&request.target).filter(|(by, _, sent)| *by == run && wish < *sent);
         let asked = asked.map_or(0, |(_, until, _)| *until);
         let offered = request.credentials.as_ref().map_or("", |c| c.password.expose());
-        let rejected = call
-            .rejected
-            .clone()
-            .filter(|rejected| rejected.run == run && rejected.password == offered && wish < rejected.sent);
         self.check("Retry-After", at >= asked, |_| {
             format!("{name}: {} asked to wait until {asked} ms", request.target)
         });
-        if let Some(rejected) = rejected {
+        if let Some(rejected) = self.refused_before(&request.call_id, offered, reference) {
             self.check("rejected password", at >= rejected.until, |_| {
                 format!("{name}: refused {} times, not before {} ms", rejected.times, rejected.until)
             });
@@ -231,6 +245,17 @@ impl State {
             backup || forgotten || told != current || self.book.trunk(reference).wish_at + 2 * SECOND > at;
         self.check("removal with a reason", farewell || !wanted || unaware, |_| {
             format!("{name}: {reference} is there, and is known to be")
+        });
+    }
+
+    /// What is removed is what was bound: the EdgePort is that of the last binding.
+    fn check_contact(&mut self, run: u32, name: &str, request: &Register) {
+        let call = self.book.call(&request.call_id);
+        let Some(grant) = call.grant.clone().filter(|grant| grant.run == run && !call.unconfirmed) else {
+            return;
+        };
+        self.check("what was bound is removed", grant.edge_port == request.edge_port, |_| {
+            format!("{name}: bound through {}, removed through {}", grant.edge_port, request.edge_port)
         });
     }
 

@@ -56,6 +56,8 @@ pub struct Catalogue {
     /// What each registrar takes for the password of a user.
     pub accounts: BTreeMap<(Box<str>, Box<str>), String>,
     pub revision: u64,
+    /// What the API server writes as the time of an update, in seconds since the Unix epoch; 0: nothing.
+    pub clock_s: u32,
     passwords: u64,
     users: u64,
 }
@@ -63,6 +65,7 @@ pub struct Catalogue {
 impl Catalogue {
     /// Another trunk, or another version of it.
     pub fn put(&mut self, trunk: Trunk) {
+        let trunk = Trunk { updated_at_s: self.clock_s, ..trunk };
         self.revision += 1;
         let calls = calls_of(&trunk);
         for (uri, id) in trunk.uris.iter().zip(calls.iter().cloned()) {

@@ -67,6 +67,9 @@ impl State {
             };
             let left = until.saturating_sub(wall);
             let Some(call) = self.book.calls.get(&*view.call_id) else { continue };
+            if call.misled_until > at {
+                continue;
+            }
             if call.grant.as_ref().is_none_or(|grant| grant.sent <= self.forgot_at || grant.run != reach.run)
             {
                 continue;

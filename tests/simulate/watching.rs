@@ -2,11 +2,11 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use routr_registry::trunk::TrunkUri;
+use routr_registry::{config::EdgePort, trunk::TrunkUri};
 
 use crate::{
     network::Mode,
-    registrar::Policy,
+    registrar::{Bound, Policy},
     rules::{HOUR, MINUTE, SECOND},
     trunks::Entry,
     world::State,
@@ -18,6 +18,7 @@ impl State {
         let at = self.now();
         self.look_at_lapses(at);
         self.look_at_neighbours(at);
+        self.look_at_registrars(at);
         let entries = self.catalogue.entries.iter();
         let ways: Vec<_> = entries
             .map(|(reference, entry)| {
@@ -51,6 +52,24 @@ impl State {
                 call.unwanted_at = Some(at);
             }
         }
+        self.note_returns(at);
+    }
+
+    /// Since when a registrar, the EdgePorts and the Requester have been well.
+    fn look_at_registrars(&mut self, at: u64) {
+        for host in self.hosts.values_mut() {
+            let hindered = host.is_hindered();
+            if std::mem::replace(&mut host.hindered, hindered) && !hindered {
+                host.well_since = at;
+            }
+        }
+        let (edges, way) = (!self.way.dead_edges.is_empty(), !self.way_is_well());
+        if std::mem::replace(&mut self.book.edges_ill, edges) && !edges {
+            self.book.edges_since = at;
+        }
+        if std::mem::replace(&mut self.book.way_ill, way) && !way {
+            self.book.way_since = at;
+        }
     }
 
     /// The checks of each minute.
@@ -60,6 +79,8 @@ impl State {
         let at = self.now();
         self.check_registered(at);
         self.check_removed(at);
+        self.check_returns(at);
+        self.check_all_fair(at);
         self.check_wakeups();
         let leak = self.history.leaks.pop();
         self.check("no secret", leak.is_none(), |_| {
@@ -68,9 +89,14 @@ impl State {
     }
 
     fn is_bound(&self, entry: &Entry, at: u64) -> bool {
-        entry.calls.iter().any(|id| {
-            self.hosts.values().any(|host| host.bindings.get(id).is_some_and(|bound| bound.lapses > at))
-        })
+        entry.calls.iter().any(|id| self.holders(id).any(|bound| bound.lapses > at))
+    }
+
+    /// The bindings of a Call-ID: at its registrar, and where that may have redirected to.
+    pub fn holders(&self, call: &str) -> impl Iterator<Item = &Bound> {
+        let own = self.catalogue.calls.get(call).and_then(|known| self.hosts.get(&*known.domain));
+        let others = self.hosts.range("r".to_owned()..).map(|(_, host)| host);
+        own.into_iter().chain(others).filter_map(move |host| host.bindings.get(call))
     }
 
     fn look_at_neighbours(&mut self, at: u64) {
@@ -108,7 +134,10 @@ impl State {
         };
         let good = entry.trunk.uris.iter().filter(serves).count();
         let refuses = entry.trunk.uris.iter().any(|uri| self.refuses(entry, uri));
-        let edges = self.way.dead_edges.len();
+        let faulty = |edge: &&EdgePort| self.way.edge_fault(&edge.address.host).is_some();
+        let direct = self.is_direct();
+        let edges = self.book.settings.edge_ports.iter().filter(faulty).count();
+        let edges = if direct { 0 } else { edges };
         let all = good == entry.trunk.uris.len() && edges == 0;
         (all, good > 0 && !refuses && edges < self.book.settings.edge_ports.len())
     }
@@ -124,7 +153,10 @@ impl State {
         let Some(registrar) = self.hosts.get(host) else { return false };
         let answers = match &registrar.policy {
             Policy::Grants(most) => *most >= 20 && self.affords(host, *most),
-            Policy::AtLeast(_) | Policy::AtLeastUntold(_) | Policy::RefusesTags(_) => true,
+            Policy::AtLeast(_)
+            | Policy::AtLeastUntold(_)
+            | Policy::RefusesTags(_)
+            | Policy::RefusesRequire => true,
             Policy::Moved(_, to, _) => hops < 4 && self.serves(&to.to_lowercase(), hops + 1, holds, at),
             Policy::GrantsAges => true,
             _ => false,
@@ -146,6 +178,10 @@ impl State {
     }
 
     fn knows_password(&self, entry: &Entry, uri: &TrunkUri) -> bool {
+        let asked = self.hosts.get(&*uri.registrar.host).is_none_or(|host| host.challenges);
+        if self.rules.field.is_some() && !asked {
+            return true;
+        }
         let key = (uri.user.clone(), uri.registrar.host.clone());
         let own = entry.trunk.credentials.as_ref().map(|credentials| credentials.password.expose());
         self.catalogue.accounts.get(&key).is_none_or(|password| own == Some(password.as_str()))
@@ -237,7 +273,9 @@ impl State {
             let in_time = trunk.well_since.is_some_and(|well| {
                 well + margin <= bound.lapses || (well + margin <= bound.made && lasted >= 2 * MINUTE)
             });
-            let waits = trunk.patience > bound.lapses.saturating_sub(margin);
+            let misled = self.book.calls.get(&call).is_some_and(|call| call.misled_until > bound.lapses);
+            let trunk = self.book.trunk(&reference);
+            let waits = misled || trunk.patience > bound.lapses.saturating_sub(margin);
             let well = trunk.well_since;
             let crowded = self.book.was_full(bound.lapses, at, self.queue_ms());
             let holds = elsewhere || !in_time || waits || crowded;
@@ -272,8 +310,9 @@ impl State {
                     *target.host == **host && *by == run && *sent >= gone && *until + bound > at
                 });
                 let due = since.max(gone).max(began) + bound;
-                let undone =
-                    call.removed.as_ref().is_some_and(|(at, when)| **at == **host && binding.made < *when);
+                // Another EdgePort may have made a binding that nobody confirmed.
+                let undone = !call.unconfirmed
+                    && call.removed.as_ref().is_some_and(|(at, when)| **at == **host && binding.made < *when);
                 if undone {
                     left.push((host.clone(), id.clone(), gone, call.leaves));
                 }

@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
-use super::{Key, Urgency, budget::Budget};
+use super::{Key, Urgency};
 use crate::{engine::outage::Outage, registration::time::Moment};
 
 /// A waiting trunk: its urgency, its slot, and the stamp that says whether it still waits.
@@ -18,12 +18,11 @@ const UNANSWERED_GAP: (u64, u64) = (1_000, 8_000);
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Registrar {
-    pub host: Box<str>,
+    /// Host and port.
+    pub shown: Box<str>,
+    pub host: u32,
     pub queue: BinaryHeap<Waiting>,
-    pub budget: Budget,
-    pub hold_until: Moment,
     pub used_at: Moment,
-    pub min_expires_s: u32,
     pub in_flight: u32,
     pub outage: Outage,
     /// Why it is down, for a person.
@@ -47,14 +46,12 @@ pub(super) struct Registrar {
 }
 
 impl Registrar {
-    pub fn new(host: &str, rate: Option<f64>, now: Moment) -> Self {
+    pub fn new(shown: &str, host: u32) -> Self {
         Self {
-            host: host.into(),
+            shown: shown.into(),
+            host,
             queue: BinaryHeap::new(),
-            budget: Budget::new(rate, now),
-            hold_until: Moment(0),
             used_at: Moment(0),
-            min_expires_s: 0,
             in_flight: 0,
             outage: Outage::default(),
             down_message: "".into(),
@@ -79,8 +76,8 @@ impl Registrar {
     }
 
     /// When the next request may go, as far as the registrar itself is concerned; `most` probes at a time while it is down.
-    pub fn opens_at(&mut self, rate: Option<f64>, most: u32, now: Moment) -> Moment {
-        let mut at = self.budget.token_at(rate, now).max(self.hold_until).max(self.outage.opens_at(most));
+    pub fn opens_at(&self, most: u32, now: Moment) -> Moment {
+        let mut at = self.outage.opens_at(most);
         if !self.outage.is_down() && self.is_unproven(now) {
             let gap = UNANSWERED_GAP.0 << self.unanswered.saturating_sub(1).min(3);
             at = at.max(self.used_at.plus(gap.min(UNANSWERED_GAP.1)));

@@ -4,6 +4,10 @@ use super::*;
 
 const YES: fn(u32, u32) -> bool = |_, _| true;
 
+fn at(host: &str) -> Target {
+    Target { host: host.into(), port: 5060 }
+}
+
 struct Bench {
     registrars: Registrars,
     rng: SmallRng,
@@ -16,7 +20,7 @@ impl Bench {
 
     /// A registrar that has responded.
     fn well(&mut self, host: &str) -> u32 {
-        let id = self.registrars.id_of(host, Moment(0));
+        let id = self.registrars.id_of(&at(host), Moment(0));
         self.registrars.heard(id, 5, Moment(0));
         id
     }
@@ -86,7 +90,7 @@ fn a_budget_is_kept_in_every_window() {
 fn a_hold_concerns_one_registrar() {
     let mut bench = Bench::new(Some(100.0));
     let now = Moment(0);
-    let (held, other) = (bench.registrars.id_of("held", now), bench.registrars.id_of("other", now));
+    let (held, other) = (bench.registrars.id_of(&at("held"), now), bench.registrars.id_of(&at("other"), now));
     bench.registrars.hold(held, Moment(5_000), now);
     bench.registrars.wait(held, refresh(1), 1, 0, now);
     bench.registrars.wait(other, refresh(2), 2, 0, now);
@@ -100,7 +104,7 @@ fn a_hold_concerns_one_registrar() {
 #[test]
 fn whoever_waits_hears_of_a_hold_that_is_worth_a_detour_once() {
     let mut bench = Bench::new(None);
-    let id = bench.registrars.id_of("held", Moment(0));
+    let id = bench.registrars.id_of(&at("held"), Moment(0));
     let mut hold = |until, now| {
         bench.registrars.wait(id, refresh(1), 1, 7, Moment(now));
         bench.registrars.hold(id, Moment(until), Moment(now))
@@ -116,7 +120,7 @@ fn whoever_waits_hears_of_a_hold_that_is_worth_a_detour_once() {
 fn one_that_has_not_responded_holds_one_place_and_the_next_only_after_a_while() {
     let mut bench = Bench::new(None);
     let now = Moment(0);
-    let (dead, well) = (bench.registrars.id_of("dead", now), bench.well("well"));
+    let (dead, well) = (bench.registrars.id_of(&at("dead"), now), bench.well("well"));
     for slot in 0..10 {
         bench.registrars.wait(dead, refresh(1), slot, 0, now);
         bench.registrars.wait(well, later(0, Class::First), 100 + slot, 0, now);
@@ -138,7 +142,7 @@ fn one_that_has_not_responded_holds_one_place_and_the_next_only_after_a_while() 
 fn no_registrar_has_a_second_place_before_each_has_had_one() {
     let mut bench = Bench::new(None);
     let now = Moment(100);
-    let ids: Vec<u32> = (0..5).map(|n| bench.registrars.id_of(&format!("r{n}"), now)).collect();
+    let ids: Vec<u32> = (0..5).map(|n| bench.registrars.id_of(&at(&format!("r{n}")), now)).collect();
     for (slot, id) in (0..).zip(ids.iter().flat_map(|id| [*id; 3])) {
         bench.registrars.wait(id, later(0, Class::First), slot, 0, now);
     }
@@ -172,7 +176,7 @@ fn one_that_is_down_gets_a_probe_in_five_to_ten_seconds_until_it_responds() {
         let row = bench.registrars.failed(id, slot, "503", Moment(0), &mut bench.rng);
         assert_eq!(row, (slot == 2).then(|| vec![0, 1, 2]));
     }
-    assert_eq!(bench.registrars.down("down").map(|(_, why)| why), Some("503"));
+    assert_eq!(bench.registrars.down(&at("down")).map(|(_, why)| why), Some("503"));
     (0..20).for_each(|slot| bench.registrars.wait(id, later(slot.into(), Class::Retry), slot, 0, Moment(0)));
     let mut at = vec![0];
     for moment in (0..60_000).step_by(100).map(Moment) {
@@ -194,7 +198,7 @@ fn one_that_is_down_gets_a_probe_in_five_to_ten_seconds_until_it_responds() {
 fn what_no_longer_waits_is_passed_over() {
     let mut bench = Bench::new(None);
     let now = Moment(0);
-    let id = bench.registrars.id_of("one", now);
+    let id = bench.registrars.id_of(&at("one"), now);
     bench.registrars.wait(id, refresh(1), 1, 0, now);
     bench.registrars.wait(id, refresh(2), 2, 7, now);
     assert_eq!(bench.next_that(now, |_, stamp| stamp == 7), Some((2, id)));
@@ -204,11 +208,11 @@ fn what_no_longer_waits_is_passed_over() {
 #[test]
 fn unused_registrars_are_forgotten() {
     let mut bench = Bench::new(Some(1.0));
-    bench.registrars.id_of("old", Moment(0));
+    bench.registrars.id_of(&at("old"), Moment(0));
     bench.registrars.forget_unused(Moment(FORGET_AFTER));
-    assert_eq!(bench.registrars.by_host.len(), 1);
+    assert_eq!(bench.registrars.by_target.len(), 1);
     bench.registrars.forget_unused(Moment(FORGET_AFTER + 1));
     assert!(bench.registrars.by_host.is_empty());
-    let (a, b) = (bench.registrars.id_of("a", Moment(1)), bench.registrars.id_of("b", Moment(1)));
+    let (a, b) = (bench.registrars.id_of(&at("a"), Moment(1)), bench.registrars.id_of(&at("b"), Moment(1)));
     assert_ne!(a, b);
 }

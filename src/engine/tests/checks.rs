@@ -131,7 +131,9 @@ impl Checks {
             // Whoever it concerns may go back to where he was registered before.
             self.early.clear();
         }
-        if matches!(reply.code, Some(401 | 403 | 407)) && sent.expires > 0 {
+        // What was edited meanwhile is another offer.
+        let edited = self.edits.get(&sent.trunk).is_some_and(|edit| *edit >= sent.at);
+        if matches!(reply.code, Some(401 | 403 | 407)) && sent.expires > 0 && !edited {
             let way = if sent.purpose == Purpose::Probe { probed(sent) } else { String::new() };
             self.rejected.insert((sent.trunk.clone(), way), (sent.password.clone(), at));
         }

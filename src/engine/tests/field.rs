@@ -5,10 +5,14 @@ use super::{
     world::{Policy, Way, trunk},
 };
 use crate::{
-    engine::{notice::Notice, view::TrunkState},
+    engine::{notice::Notice, registrars::Target, view::TrunkState},
     secret::Secret,
     trunk::{Credentials, HostPort},
 };
+
+fn at(host: &str) -> Target {
+    Target { host: host.into(), port: 5060 }
+}
 
 /// When each host was asked for the first time since `from`.
 fn first_asked(sim: &Sim, from: u64, hosts: impl Iterator<Item = String>) -> Vec<Option<u64>> {
@@ -110,7 +114,7 @@ fn outage(trunks: usize, down: Policy, ours: bool) -> (usize, u64) {
     let before = sim.registrar("h").policy.clone();
     sim.policy("h", down);
     let began = sim.t;
-    while !matches!(sim.engine.registrars.down("h"), Some(_)) {
+    while sim.engine.registrars.down(&at("h")).is_none() {
         sim.run(100);
         assert!(sim.t - began < 3 * MINUTE, "the outage was not noticed");
     }
@@ -405,11 +409,11 @@ fn trunks_that_wait_for_a_registrar_that_is_down_say_so_and_are_no_longer_well()
         let trouble = view.trouble.clone().unwrap();
         assert_eq!(trouble.reason, "RegistrarDown");
         assert!(
-            trouble.message.starts_with("registrar h is down: the registrar answered 503"),
+            trouble.message.starts_with("registrar h:5060 is down: the registrar answered 503"),
             "{trouble:?}"
         );
         assert!(trouble.since_ms < sim.now().unix_ms);
-        assert_eq!(view.next, "waiting for registrar h, which is down");
+        assert_eq!(view.next, "waiting for registrar h:5060, which is down");
     }
     let by_reason = sim.engine.troubles(50, sim.now()).by_reason;
     assert!(by_reason["RegistrarDown"] >= 10, "{by_reason:?}");

@@ -147,9 +147,10 @@ impl Requests {
                 Unwritten::Refused,
                 format!("no credentials for the API server: {}", telemetry::told(&error)),
             ),
-            _ => {
-                (Unwritten::Unknown, format!("the API server cannot be reached: {}", telemetry::told(&error)))
-            }
+            _ => (
+                Unwritten::Unknown,
+                format!("the API server cannot be reached: {}", telemetry::innermost(&error)),
+            ),
         };
         Err(RequestError { why, problem })
     }

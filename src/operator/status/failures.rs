@@ -11,8 +11,12 @@ use crate::{
 
 /// Most failures that are shown.
 pub const MAX_FAILURES: usize = 50;
-/// Bytes of a ref, a name, a registrar and a message, as JSON. Fifty of each stay under 60 KiB.
-const MAX_BYTES: (usize, usize, usize, usize) = (128, 128, 280, 400);
+/// Bytes of a ref or a name, as JSON.
+const MAX_NAME: usize = 128;
+/// Bytes of a registrar (the longest host name, port and transport) or an EdgePort.
+const MAX_TARGET: usize = 280;
+/// Bytes of a message. Fifty failures stay under 75 KiB.
+const MAX_MESSAGE: usize = 400;
 
 /// Trunks that are to be registered.
 pub(super) fn total(counts: &Counts) -> u64 {
@@ -41,13 +45,15 @@ fn failure(trunk: &TrunkView) -> TrunkFailure {
     let trouble = trunk.trouble.as_ref();
     let reason = trouble.map_or_else(String::new, |trouble| clean(&trouble.reason, 64));
     TrunkFailure {
-        reference: clean(&trunk.reference, MAX_BYTES.0),
-        name: clean(&trunk.name, MAX_BYTES.1),
+        reference: clean(&trunk.reference, MAX_NAME),
+        name: clean(&trunk.name, MAX_NAME),
         state: trunk.state.name().to_owned(),
-        registrar: clean(&trunk.registrar, MAX_BYTES.2),
+        registrar: clean(&trunk.registrar, MAX_TARGET),
+        edge_port: clean(&trunk.edge_port, MAX_TARGET),
+        failed_over: trunk.failed_over,
         code: trouble.and_then(|trouble| trouble.code).map(i64::from),
         reason: if reason.is_empty() { "Unknown".to_owned() } else { reason },
-        message: trouble.map_or_else(String::new, |trouble| clean(&trouble.message, MAX_BYTES.3)),
+        message: trouble.map_or_else(String::new, |trouble| clean(&trouble.message, MAX_MESSAGE)),
         since: trouble.and_then(|trouble| known_time(trouble.since_ms)),
         next_try: trunk.next_at_ms.and_then(known_time),
         lapses: trunk.expires_at_ms.filter(|_| trunk.state == TrunkState::AtRisk).and_then(known_time),

@@ -4,6 +4,7 @@ use super::{
     Phase, Situation, Snapshot,
     conditions::{Finding, NAMED, Truth, find, name, never_read, words_of},
     failures::total,
+    outages::outages,
     reasons,
     words::{are, at, clean, count, time},
 };
@@ -77,35 +78,42 @@ fn running(snapshot: &Snapshot) -> Finding {
             format!("the Requester does not work: {}; {} still registered", clean(said, 300), of(bound));
         return not("RequesterUnreachable", message).since(summary.requester.since_ms);
     }
+    // The trunks that are named may take all the room: what they wait for goes before them.
+    let down = outages(summary).map_or_else(String::new, |down| format!("; {down}"));
+    let list = |state, of| match list(snapshot, state, of) {
+        list if list.is_empty() => down.clone(),
+        list if down.is_empty() => format!(": {list}"),
+        list => format!("{down}; the trunks: {list}"),
+    };
     if counts.failing > 0 {
         let invalid = match counts.invalid {
             0 => String::new(),
             n => format!("; {} not valid", of(n)),
         };
-        let list = list(snapshot, TrunkState::Failing, counts.failing);
+        let list = list(TrunkState::Failing, counts.failing);
         return not("TrunksFailing", format!("{} not registered{list}{invalid}", of(counts.failing)));
     }
     if counts.invalid > 0 {
-        let list = list(snapshot, TrunkState::Invalid, counts.invalid);
+        let list = list(TrunkState::Invalid, counts.invalid);
         return not("InvalidTrunks", format!("{} not valid{list}", of(counts.invalid)));
     }
     if counts.pending > 0 {
         let verb = if counts.pending == 1 { "waits" } else { "wait" };
         let message = format!(
-            "{} registered, {} {verb} for the first answer",
+            "{} registered, {} {verb} for the first answer{down}",
             of(counts.registered + counts.at_risk),
             counts.pending
         );
         return not("Registering", message);
     }
     let message = if counts.at_risk > 0 {
-        let list = list(snapshot, TrunkState::AtRisk, counts.at_risk);
+        let list = list(TrunkState::AtRisk, counts.at_risk);
         format!("{} registered, but the last refresh failed{list}", of(counts.at_risk))
     } else {
         match total {
             0 => "the API server lists no trunk with sendRegister: true".to_owned(),
-            1 => "the only trunk is registered".to_owned(),
-            n => format!("all {n} trunks are registered"),
+            1 => format!("the only trunk is registered{down}"),
+            n => format!("all {n} trunks are registered{down}"),
         }
     };
     let reason = if counts.at_risk > 0 {
@@ -149,7 +157,7 @@ pub(super) fn over_budget(registrars: &[String]) -> Option<String> {
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     (!named.is_empty()).then(|| {
         format!(
-            "the trunks at {}{more} are too many for spec.registration.ratePerRegistrar: bindings will lapse there",
+            "the trunks at {}{more} are too many for spec.registration.ratePerRegistrar: bindings will expire there",
             named.join(", ")
         )
     })
@@ -163,7 +171,7 @@ pub(super) fn removals_held(n: u64) -> String {
     )
 }
 
-/// `: a since ...: why; b ...; and 5 more`, the worst in that state.
+/// `a since ...: why; b ...; and 5 more`, the worst in that state; empty where none is at hand.
 fn list(snapshot: &Snapshot, state: TrunkState, of: u64) -> String {
     let named: Vec<String> = snapshot
         .troubles
@@ -185,7 +193,7 @@ fn list(snapshot: &Snapshot, state: TrunkState, of: u64) -> String {
     }
     let more = of.saturating_sub(named.len() as u64);
     let more = if more > 0 { format!("; and {more} more, see status.failures") } else { String::new() };
-    format!(": {}{more}", named.join("; "))
+    format!("{}{more}", named.join("; "))
 }
 
 fn suspended(snapshot: &Snapshot) -> String {
@@ -215,6 +223,9 @@ fn deregistering(snapshot: &Snapshot, deadline_ms: u64) -> String {
     );
     if snapshot.summary.requester.ok == Some(false) {
         message.push_str("; the Requester does not work: see RequesterReachable");
+    } else if let Some(down) = outages(&snapshot.summary) {
+        message.push_str("; ");
+        message.push_str(&down);
     }
     message
 }

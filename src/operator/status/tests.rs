@@ -2,12 +2,14 @@
 
 mod bounds;
 mod faults;
+mod outages;
 mod reference;
 mod times;
 mod told;
+mod whole_causes;
 
 use super::*;
-use crate::engine::view::{Counts, Fault, Health, Trouble, TrunkState, TrunkView};
+use crate::engine::view::{Counts, Down, Fault, Health, Trouble, TrunkState, TrunkView};
 
 /// 2026-09-21T14:13:20Z.
 pub(super) const NOW: u64 = 1_790_000_000_000;

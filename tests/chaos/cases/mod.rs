@@ -6,6 +6,7 @@
 mod garbage;
 mod kills;
 mod network;
+mod silent;
 pub mod special;
 
 use std::time::Duration;

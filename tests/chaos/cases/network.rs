@@ -1,4 +1,4 @@
-//! Wires that are cut, held, slow and lossy.
+//! Wires that are cut, held, slow and lossy; registrars that are silent.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::datagrams::Weather;
 use crate::fault::Fault::{Net, Udp};
 use crate::fault::Wire;
 use crate::link::Mode;
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, Special};
 
 pub fn all() -> Vec<Scenario> {
     let ms = Duration::from_millis;
@@ -78,5 +78,9 @@ pub fn all() -> Vec<Scenario> {
             90,
         ),
         scenario("cut all wires", vec![step(every, 8, &[API, REQUESTER])], 90),
+        Scenario {
+            special: Some(Special::SilentRegistrars),
+            ..scenario("silent registrars", Vec::new(), 60).kept()
+        },
     ]
 }

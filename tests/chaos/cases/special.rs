@@ -7,6 +7,7 @@ use routr_registry::engine::view::TrunkState;
 use routr_registry::proto::trunks::{FindByResponse, Trunk, TrunkUri};
 use tokio::time::Instant;
 
+use super::silent::silent_registrars;
 use crate::fakes::{Fake, Kind};
 use crate::parts::{DOMAIN, MARK, trunk};
 use crate::scenario::{Outcome, Special};
@@ -20,6 +21,7 @@ pub async fn play(special: Special, world: &mut World, outcome: &mut Outcome) ->
     let result = match special {
         Special::PasswordOfRedis => password_of_redis(world).await,
         Special::MalformedTrunks => malformed_trunks(world).await,
+        Special::SilentRegistrars => silent_registrars(world).await,
     };
     outcome.out = began.elapsed();
     result

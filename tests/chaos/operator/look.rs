@@ -182,7 +182,7 @@ impl Sample {
         let up = |name: &&str| {
             said.health(name) == Some(true) && said.gauge_of("neighbour_up", "neighbour", name) == Some(1.0)
         };
-        if counts != expected || !NEIGHBOURS.iter().all(|name| up(&name)) {
+        if counts != expected || !NEIGHBOURS.iter().all(up) {
             return Err(brief(summary));
         }
         match &said.ready {

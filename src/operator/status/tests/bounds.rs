@@ -86,17 +86,30 @@ fn troubled() -> impl Strategy<Value = TrunkView> {
     let state = prop::sample::select(TrunkState::ALL.to_vec());
     let trouble = (nasty(), prop::option::of(any::<u16>()), nasty(), moment())
         .prop_map(|(reason, code, message, since_ms)| Trouble { reason, code, message, since_ms });
-    (state, nasty(), nasty(), nasty(), prop::option::of(moment()), prop::option::of(trouble)).prop_map(
-        |(state, reference, name, registrar, at, trouble)| TrunkView {
+    let targets = (nasty(), nasty(), any::<bool>());
+    (state, nasty(), nasty(), targets, prop::option::of(moment()), prop::option::of(trouble)).prop_map(
+        |(state, reference, name, (registrar, edge_port, failed_over), at, trouble)| TrunkView {
             reference,
             name,
             registrar,
+            edge_port,
+            failed_over,
             next_at_ms: at,
             expires_at_ms: at,
             trouble,
             ..trunk("", state, "", "")
         },
     )
+}
+
+fn outage() -> impl Strategy<Value = Down> {
+    let what = prop::sample::select(vec!["registrar", "edgePort", ""]);
+    (what, nasty(), moment(), nasty()).prop_map(|(what, name, since_ms, message)| Down {
+        what: what.to_owned(),
+        name,
+        since_ms,
+        message,
+    })
 }
 
 fn number() -> impl Strategy<Value = u64> {
@@ -116,10 +129,10 @@ fn any_snapshot() -> impl Strategy<Value = Snapshot> {
     let by_reason = prop::collection::btree_map(reason.prop_map(str::to_owned), 1..9_u64, 0..4);
     let neighbours = (health(), health(), health());
     let rest = (prop::option::of(moment()), prop::option::of(moment()), number(), any::<bool>());
-    let over = prop::collection::vec(nasty(), 0..20);
+    let over = (prop::collection::vec(nasty(), 0..20), prop::collection::vec(outage(), 0..4), number());
     let worst = prop::collection::vec(troubled(), 0..8);
     (numbers, neighbours, rest, over, worst, by_reason).prop_map(
-        |(counts, (api, requester, cache), rest, over_budget, worst, by_reason)| {
+        |(counts, (api, requester, cache), rest, (over_budget, down, downs), worst, by_reason)| {
             let (last_sync_ms, next_lapse_ms, removals_held, durable) = rest;
             let summary = Summary {
                 counts,
@@ -130,6 +143,9 @@ fn any_snapshot() -> impl Strategy<Value = Snapshot> {
                 removals_held,
                 next_lapse_ms,
                 over_budget,
+                down,
+                registrars_down: downs,
+                edge_ports_down: downs,
                 ..Summary::default()
             };
             Snapshot { summary, troubles: Troubles { worst, by_reason }, durable }
@@ -205,11 +221,20 @@ fn ten_thousand_nasty_trunks_fit() {
             let view = TrunkView {
                 name: text.clone(),
                 registrar: text.clone(),
+                edge_port: text.clone(),
+                failed_over: true,
                 ..trunk(text, TrunkState::Failing, text, text)
             };
             now.troubles.worst = vec![view; 60];
             now.troubles.by_reason.insert("CredentialsRejected".to_owned(), 10_000);
             now.summary.over_budget = vec![text.clone(); 20];
+            let down = |what: &str| Down {
+                what: what.to_owned(),
+                name: text.clone(),
+                since_ms: NOW,
+                message: text.clone(),
+            };
+            now.summary.down = vec![down("registrar"), down("edgePort")];
             let wrong = broken(Fault::Refused, text);
             (now.summary.api, now.summary.cache) = (wrong.clone(), wrong);
             let stall = Some(Stall { reason: reasons::INVALID_SPEC, message: text.clone() });

@@ -279,7 +279,7 @@ fn ready_mentions_what_else_is_wrong() {
         message(&found, reasons::READY),
         "2 of 20 trunks are registered, but the last refresh failed; the specification as it is now is not followed: \
          see Stalled; changes of trunks are not seen: see APIReachable; the trunks at sip0.example, sip1.example, \
-         sip2.example and 2 more are too many for spec.registration.ratePerRegistrar: bindings will lapse there; 15 \
+         sip2.example and 2 more are too many for spec.registration.ratePerRegistrar: bindings will expire there; 15 \
          trunks are no longer listed, so many at once that a second reading must say the same before anything is \
          de-registered"
     );
@@ -370,7 +370,8 @@ fn reconciling_ends_even_when_a_trunk_is_pending_for_ever() {
 fn counts_times_and_failures_are_shown() {
     let mut now = rejecting(snapshot(counts(15, 1, 0, 1, 2)), &["a"], "CredentialsRejected");
     now.summary.counts.leaving = 4;
-    now.troubles.worst.push(trunk("b", TrunkState::AtRisk, "NoAnswer", "no answer in time"));
+    let at_risk = trunk("b", TrunkState::AtRisk, "NoAnswer", "no answer in time");
+    now.troubles.worst.push(TrunkView { failed_over: true, ..at_risk });
     now.troubles.worst.push(trunk("c", TrunkState::Registered, "InvalidTrunk", "its other URIs are used"));
     let status = status(None, &running(now));
     let shown = serde_json::to_value(&status).unwrap();
@@ -386,11 +387,11 @@ fn counts_times_and_failures_are_shown() {
         shown["failures"],
         serde_json::json!([{
             "ref": "a", "name": "pbx of a", "state": "failing", "registrar": "sip.provider.net:5060/UDP",
-            "code": 403, "reason": "CredentialsRejected", "message": REFUSED,
+            "edgePort": "edge:5060", "code": 403, "reason": "CredentialsRejected", "message": REFUSED,
             "since": "2026-09-21T14:06:20Z", "nextTry": "2026-09-21T14:13:50Z"
         }, {
             "ref": "b", "name": "pbx of b", "state": "atRisk", "registrar": "sip.provider.net:5060/UDP",
-            "code": 403, "reason": "NoAnswer", "message": "no answer in time",
+            "edgePort": "edge:5060", "failedOver": true, "code": 403, "reason": "NoAnswer", "message": "no answer in time",
             "since": "2026-09-21T14:06:20Z", "nextTry": "2026-09-21T14:13:50Z", "lapses": "2026-09-21T14:14:50Z"
         }])
     );

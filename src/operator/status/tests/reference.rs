@@ -50,38 +50,63 @@ fn every_reason_of_an_event_is_explained_and_no_other() {
     assert_eq!(documented, known);
 }
 
+/// The reason after another one: a new one does not compile until it stands here, and so in the reference.
+fn after(reason: &Reason) -> Option<Reason> {
+    Some(match reason {
+        Reason::CredentialsRejected => Reason::UnknownAccount,
+        Reason::UnknownAccount => Reason::NoAnswer,
+        Reason::NoAnswer => Reason::OutcomeUnknown,
+        Reason::OutcomeUnknown => Reason::IntervalTooBrief,
+        Reason::IntervalTooBrief => Reason::BadExtension,
+        Reason::BadExtension => Reason::RedirectFailed,
+        Reason::RedirectFailed => Reason::Unreachable,
+        Reason::Unreachable => Reason::UnknownHost,
+        Reason::UnknownHost => Reason::TlsFailed,
+        Reason::TlsFailed => Reason::EdgePortFailed,
+        Reason::EdgePortFailed => Reason::RegistrarDown,
+        Reason::RegistrarDown => Reason::ChallengeNotSupported,
+        Reason::ChallengeNotSupported => Reason::Forbidden,
+        Reason::Forbidden => Reason::StaleNonce,
+        Reason::StaleNonce => Reason::AskedToWait,
+        Reason::AskedToWait => Reason::RegistrarFailed,
+        Reason::RegistrarFailed => Reason::Refused,
+        Reason::Refused => Reason::MalformedReply,
+        Reason::MalformedReply => Reason::RequesterUnavailable,
+        Reason::RequesterUnavailable => Reason::RequesterRefused,
+        Reason::RequesterRefused => Reason::Lapsed,
+        Reason::Lapsed => Reason::InvalidTrunk,
+        Reason::InvalidTrunk => return None,
+    })
+}
+
 #[test]
 fn every_reason_of_a_failure_is_explained_and_no_other() {
-    let all = [
-        Reason::CredentialsRejected,
-        Reason::UnknownAccount,
-        Reason::NoAnswer,
-        Reason::OutcomeUnknown,
-        Reason::IntervalTooBrief,
-        Reason::BadExtension,
-        Reason::RedirectFailed,
-        Reason::Unreachable,
-        Reason::AskedToWait,
-        Reason::RegistrarFailed,
-        Reason::Refused,
-        Reason::MalformedReply,
-        Reason::RequesterUnavailable,
-        Reason::RequesterRefused,
-        Reason::Lapsed,
-        Reason::InvalidTrunk,
-    ];
-    let known: BTreeSet<&str> = all.into_iter().map(Reason::name).chain(["Unknown"]).collect();
-    let documented: BTreeSet<&str> = rows("Failures").iter().flat_map(|cells| code(cells[0])).collect();
+    let all = std::iter::successors(Some(Reason::CredentialsRejected), after);
+    let known: BTreeSet<&str> = all.map(Reason::name).chain(["Unknown"]).collect();
+    let rows = rows("Reasons");
+    assert!(
+        rows.iter().all(|cells| cells.len() == 3 && cells[1..].iter().all(|cell| cell.len() > 4)),
+        "{rows:?}"
+    );
+    let documented: BTreeSet<&str> = rows.iter().filter_map(|cells| code(cells[0]).next()).collect();
     assert_eq!(documented, known);
+    assert_eq!(rows.len(), known.len(), "one is there twice");
 }
 
 #[test]
 fn every_field_is_explained() {
+    let fields = |heading| -> BTreeSet<&str> {
+        rows(heading).iter().filter_map(|cells| code(cells[0]).next()).collect()
+    };
     let mut now = rejecting(snapshot(counts(15, 1, 0, 1, 2)), &["a"], "CredentialsRejected");
     now.summary.counts.leaving = 4;
+    let at_risk = trunk("b", TrunkState::AtRisk, "NoAnswer", "no answer in time");
+    now.troubles.worst = vec![TrunkView { failed_over: true, ..at_risk }];
     let shown = serde_json::to_value(status(None, &running(now))).unwrap();
-    let documented: BTreeSet<&str> =
-        rows("Fields").iter().filter_map(|cells| code(cells[0]).next()).collect();
-    let known: BTreeSet<&str> = shown.as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(documented, known);
+    let keys = |value: &serde_json::Value| -> BTreeSet<String> {
+        value.as_object().unwrap().keys().cloned().collect()
+    };
+    assert!(keys(&shown).iter().map(String::as_str).eq(fields("Fields")), "{shown}");
+    let failure = &shown["failures"][0];
+    assert!(keys(failure).iter().map(String::as_str).eq(fields("Failures")), "{failure}");
 }

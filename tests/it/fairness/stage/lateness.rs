@@ -32,6 +32,8 @@ pub struct Lateness {
     pub worst: Duration,
     /// Bindings that expired before they were refreshed.
     pub expired: usize,
+    /// The least that was left of a binding when it was refreshed; zero where one had expired.
+    pub least_left: Option<Duration>,
 }
 
 struct Binding {
@@ -52,6 +54,8 @@ pub fn lateness(
     let mut judge = |binding: &Binding, at: Instant| {
         found.worst = found.worst.max(at.saturating_duration_since(binding.latest));
         found.expired += usize::from(at > binding.expires);
+        let left = binding.expires.saturating_duration_since(at);
+        found.least_left = Some(found.least_left.map_or(left, |least| least.min(left)));
     };
     let mut refreshes = 0;
     for register in
@@ -71,7 +75,8 @@ pub fn lateness(
             bindings.insert(key, Binding { latest, expires });
         }
     }
-    bindings.values().for_each(|binding| judge(binding, until));
+    // Those that should have been refreshed by now.
+    bindings.values().filter(|binding| binding.latest < until).for_each(|binding| judge(binding, until));
     found.refreshes = refreshes;
     found
 }
@@ -90,21 +95,23 @@ mod tests {
         seconds.iter().map(at).map(register).collect()
     }
 
-    fn of(seconds: &[u64], until: u64) -> (usize, u64, usize) {
+    fn of(seconds: &[u64], until: u64) -> (usize, u64, usize, Option<u64>) {
         let start = Instant::now();
         let until = start + Duration::from_secs(until);
         let found = lateness(&log(start, seconds), &(0..1), WINDOW, start + Duration::from_secs(1), until);
-        (found.refreshes, found.worst.as_secs(), found.expired)
+        let left = found.least_left.map(|left| left.as_secs());
+        (found.refreshes, found.worst.as_secs(), found.expired, left)
     }
 
     #[test]
     fn a_refresh_is_late_from_the_end_of_its_window_on() {
-        assert_eq!(of(&[0, 50, 97], 100), (2, 0, 0));
-        assert_eq!(of(&[0, 53, 100], 110), (2, 3, 0));
-        assert_eq!(of(&[0, 61], 70), (1, 11, 1));
+        assert_eq!(of(&[0, 50, 97], 100), (2, 0, 0, Some(10)));
+        assert_eq!(of(&[0, 53, 100], 110), (2, 3, 0, Some(7)));
+        assert_eq!(of(&[0, 61], 70), (1, 11, 1, Some(0)));
         // One that never came.
-        assert_eq!(of(&[0], 58), (0, 8, 0));
-        assert_eq!(of(&[0], 61), (0, 11, 1));
+        assert_eq!(of(&[0], 49), (0, 0, 0, None));
+        assert_eq!(of(&[0], 58), (0, 8, 0, Some(2)));
+        assert_eq!(of(&[0], 61), (0, 11, 1, Some(0)));
     }
 
     #[test]

@@ -1,0 +1,203 @@
+//! How often a password that is refused reaches a registrar: never more often than the 5 minutes that double to an hour allow,
+//! whatever restarts, hand-overs, failovers and edits of other things there are.
+
+use routr_registry::{
+    ports::{Authentication, Record, Register, Reply, SendError},
+    trunk::Trunk,
+};
+
+use crate::{
+    book::{Flight, Rejected},
+    life::EPOCH_MS,
+    neighbours::Shelf,
+    rules::{HOUR, MINUTE, SECOND},
+    trunks::Entry,
+    world::State,
+};
+
+/// Offers that the schedule allows within an hour: at once, after 5 minutes, 10 more, 20 more.
+const IN_AN_HOUR: usize = 4;
+/// Whether another trunk registers in the same minutes as one whose call times out, in milliseconds before that was sent.
+const SAME_MINUTES: u64 = MINUTE;
+/// A store takes a refusal within this, in milliseconds.
+const KEPT_WITHIN: u64 = 2 * SECOND;
+/// The longest pause of an engine before it asks a store again that failed, with some time to write everything.
+const STORE_PAUSE: u64 = 6 * MINUTE;
+
+/// A refused password on its way into a registrar.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    pub at: u64,
+    pub sent: u64,
+    /// An engine that acts was told, so that it could tell a refusal from a silence.
+    pub told: bool,
+    /// The EdgePort keeps offering it.
+    pub loops: bool,
+}
+
+/// Whether nothing came back in time.
+pub fn timed_out(answer: &Result<Reply, SendError>) -> bool {
+    match answer {
+        Err(error) => matches!(error, SendError::Deadline(_)),
+        Ok(reply) => reply.code == Some(408),
+    }
+}
+
+/// What makes a registration another one, as far as a refusal goes: users, registrars, credentials.
+pub fn signature(trunk: &Trunk) -> String {
+    let mut uris: Vec<String> =
+        trunk.uris.iter().map(|uri| format!("{}@{}", uri.user, uri.registrar)).collect();
+    uris.sort_unstable();
+    let own = trunk.credentials.as_ref().map(|own| format!("{}:{}", own.username, own.password.expose()));
+    format!("{uris:?} {own:?}")
+}
+
+impl State {
+    /// A listing names a trunk in this version.
+    pub fn offers_listed(&mut self, reference: &str, signature: Option<String>) {
+        let at = self.now();
+        let trunk = self.book.trunk(reference);
+        if signature.is_none() || trunk.signature != signature {
+            trunk.excuses.push(at);
+        }
+        trunk.signature = signature;
+    }
+
+    /// A password may be offered again, whatever was said to it before.
+    pub fn excuse_offers(&mut self, reference: &str) {
+        let at = self.now();
+        self.book.trunk(reference).excuses.push(at);
+    }
+
+    /// A run begins with what the store gave it, if it gave anything. What the store cannot know of refusals is excused.
+    pub fn offers_resumed(&mut self, records: Option<&[Record]>) {
+        let at = self.now();
+        let well =
+            self.rules.durable && !self.rules.clock_jumps && self.shelf == Shelf::Up && records.is_some();
+        let kept_from = self.records.bad_at + if self.records.bad_at > 0 { STORE_PAUSE } else { 0 };
+        for (call, book) in &self.book.calls {
+            let Some(rejected) = &book.rejected else { continue };
+            let kept = well && rejected.told_at >= kept_from && rejected.told_at + KEPT_WITHIN <= at;
+            let Some(known) = self.catalogue.calls.get(call) else { continue };
+            // What was edited since then may have another password: the store knows none.
+            let refused_from = book.refused_from.unwrap_or(rejected.told_at);
+            let edited = self.catalogue.entries.get(&known.reference).is_none_or(|entry| {
+                u64::from(entry.trunk.updated_at_s) * SECOND + SECOND >= EPOCH_MS + refused_from
+            });
+            if (!kept || edited)
+                && let Some(trunk) = self.book.trunks.get_mut(&known.reference)
+            {
+                trunk.excuses.push(at);
+            }
+        }
+        let trunks = self.book.trunks.values_mut();
+        trunks.for_each(|trunk| trunk.excuses.retain(|excuse| excuse + 2 * HOUR > at));
+    }
+
+    /// A registrar is offered a password that it refuses.
+    pub fn offered(&mut self, request: &Register, sent: u64, loops: bool) {
+        let at = self.now();
+        let Some(password) = request.credentials.as_ref().map(|own| own.password.expose().to_owned()) else {
+            return;
+        };
+        self.count("refused passwords offered");
+        let name = self.book.call_name(&self.catalogue, &request.call_id);
+        let reference = self.reference(&request.call_id);
+        let excuses =
+            self.book.trunk(&reference).excuses.iter().filter(|excuse| **excuse + HOUR > at).count();
+        let offers = self.book.offers.entry((request.call_id.clone(), password)).or_default();
+        offers.retain(|offer| offer.at + HOUR > at);
+        offers.push(Offer { at, sent, told: false, loops });
+        // This one cannot have been told yet.
+        let untold = offers.iter().filter(|offer| !offer.told).count() - 1;
+        let (count, most) = (offers.len(), IN_AN_HOUR * (1 + excuses) + untold);
+        let times: Vec<u64> = offers.iter().map(|offer| offer.at).collect();
+        self.check("offers of a refused password", count <= most, |_| {
+            format!("{name}: {count} within an hour, {most} are allowed: {times:?}")
+        });
+    }
+
+    /// Whether an engine can tell that a timeout is a refused password: registrar and EdgePort have both worked for others since the
+    /// trunk met with silence first; or, for one that never registered, in the same minutes, or there are no others and it is the
+    /// second time.
+    fn can_tell(&self, flight: &Flight, at: u64) -> bool {
+        let Some(call) = self.book.calls.get(&flight.call) else { return false };
+        let Some(run) = self.book.runs.get(&flight.run) else { return false };
+        let responded = run.responded.get(&flight.edge_port.host).copied().unwrap_or(0);
+        let never = !call.registered;
+        let silent_before = self.silent_before(flight) > 0;
+        let since = if silent_before { call.silent_from } else { flight.sent };
+        let since = if never { since.min(flight.sent.saturating_sub(SAME_MINUTES)) } else { since };
+        let works = responded >= since && self.may_look_refused(flight, flight.sent - since, at);
+        let host = &flight.target.host;
+        let elsewhere = |entry: &&Entry| {
+            *entry.trunk.reference != *flight.reference
+                && entry.trunk.uris.iter().any(|uri| uri.registrar.host == *host)
+        };
+        let alone = self.catalogue.entries.values().find(elsewhere).is_none();
+        works || never && silent_before && alone && at >= flight.sent + 30 * SECOND
+    }
+
+    /// How often in a row this run met with silence before, for this trunk as it is.
+    pub fn silent_before(&self, flight: &Flight) -> u32 {
+        let Some(call) = self.book.calls.get(&flight.call) else { return 0 };
+        let trunk = self.book.trunks.get(&flight.reference);
+        let changed = trunk.and_then(|trunk| trunk.excuses.last().copied()).unwrap_or(0);
+        if call.timeouts.1 == flight.run && changed <= call.silent_from { call.timeouts.0 } else { 0 }
+    }
+
+    /// Whether another trunk registered at that registrar, so many milliseconds before that was sent or later.
+    pub fn may_look_refused(&self, flight: &Flight, minutes: u64, at: u64) -> bool {
+        let Some(run) = self.book.runs.get(&flight.run) else { return false };
+        let successes = run.successes.get(&flight.target.host).into_iter().flatten();
+        let others = |(reference, sent): (&String, &u64)| {
+            *reference != flight.reference && *sent + minutes >= flight.sent
+        };
+        at >= flight.sent + 30 * SECOND && successes.into_iter().any(others)
+    }
+
+    /// Whether it must look so: another trunk registered after this one met with silence first.
+    pub fn looks_refused(&self, flight: &Flight, at: u64) -> bool {
+        let first = self.book.calls.get(&flight.call).filter(|_| self.silent_before(flight) > 0);
+        let since = first.map_or(flight.sent, |call| call.silent_from);
+        self.may_look_refused(flight, flight.sent - since, at)
+    }
+
+    /// Marks the offers of a call whose response says that the password is refused. Returns whether it does.
+    pub fn refusal_told(&mut self, flight: &Flight, answer: &Result<Reply, SendError>, at: u64) -> bool {
+        let password = flight.password.clone().unwrap_or_default();
+        let code = answer.as_ref().ok().and_then(|reply| reply.code);
+        let authentication = answer.as_ref().ok().and_then(|reply| reply.authentication.as_ref());
+        if matches!(authentication, Some(Authentication::NotSent(_) | Authentication::Stale)) {
+            return false;
+        }
+        // Past the deadline it is silence, whatever the reason is.
+        let timed_out = code == Some(408);
+        let loops = |state: &Self| {
+            let offers = state.book.offers.get(&(flight.call.clone(), password.clone()));
+            offers.is_some_and(|offers| offers.iter().any(|offer| offer.loops && offer.sent == flight.sent))
+        };
+        let told = match code {
+            Some(401 | 403 | 407) => true,
+            _ => timed_out && loops(self) && self.can_tell(flight, at),
+        };
+        let acting = self.book.acting().is_some_and(|(run, _)| run == flight.run);
+        if told
+            && acting
+            && let Some(offers) = self.book.offers.get_mut(&(flight.call.clone(), password))
+        {
+            for offer in offers.iter_mut().filter(|offer| offer.sent == flight.sent) {
+                offer.told = true;
+            }
+        }
+        told
+    }
+
+    /// The same password was refused before, and nothing has happened since that lets it be offered again.
+    pub fn refused_before(&self, call: &str, password: &str, reference: &str) -> Option<Rejected> {
+        let rejected = self.book.calls.get(call)?.rejected.clone()?;
+        let excused = self.book.trunks.get(reference).and_then(|trunk| trunk.excuses.last().copied());
+        (rejected.password == password && excused.is_none_or(|excuse| excuse < rejected.sent))
+            .then_some(rejected)
+    }
+}

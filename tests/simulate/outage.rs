@@ -1,0 +1,244 @@
+//! Registrars and EdgePorts that are down: seldom asked while they are, and their trunks registered soon after they are back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use routr_registry::ports::{Register, Reply, SendError};
+
+use crate::{
+    book::Flight,
+    field::Path,
+    network::Mode,
+    rules::{MINUTE, SECOND},
+    travel::TRANSACTION,
+    trunks::Entry,
+    world::State,
+};
+
+/// Failures of so many trunks in a row, and it is down.
+const TRUNKS: usize = 3;
+/// Between two probes, in milliseconds; a little less where a timer fires early.
+const PROBE_PAUSE: u64 = 5 * SECOND - 10;
+/// Probes of one registrar at a time: a new one every 5 to 10 s, while the others last until their deadline.
+const PROBES_EACH: u64 = 4;
+/// Within so many milliseconds of its return all are registered, budgets and open calls apart.
+const BACK_WITHIN: u64 = 15 * SECOND;
+/// For the responses themselves, one that asks to be asked in another way among them.
+const ROUND_TRIPS: u64 = 3 * SECOND;
+
+/// Failures in a row, as a run was told of them.
+#[derive(Clone, Debug, Default)]
+pub struct Failing {
+    trunks: BTreeSet<String>,
+    hosts: BTreeSet<Box<str>>,
+    /// Something else may be the reason: the Requester, or an EdgePort.
+    unclear: bool,
+    /// When it was clear that it is down.
+    pub noticed_at: Option<u64>,
+    /// The last REGISTER since then.
+    last_sent: Option<u64>,
+}
+
+/// What a run has seen fail.
+#[derive(Clone, Debug, Default)]
+pub struct Outages {
+    pub hosts: BTreeMap<Box<str>, Failing>,
+    pub edges: BTreeMap<Box<str>, Failing>,
+}
+
+/// What the response says of the registrar: `Some(false)`: it is silent, unreachable or answers 5xx; `None`: nothing.
+fn works(answer: &Result<Reply, SendError>) -> Option<bool> {
+    match answer {
+        Err(SendError::Deadline(_)) => Some(false),
+        Err(_) => None,
+        Ok(reply) => Some(!(reply.local.is_some() || matches!(reply.code, Some(408 | 500..=599)))),
+    }
+}
+
+impl State {
+    /// A run hears of a response, or of none.
+    pub fn outage_told(&mut self, flight: &Flight, answer: &Result<Reply, SendError>, at: u64) {
+        let Some(works) = works(answer) else { return };
+        let silent =
+            !works && answer.as_ref().map_or(true, |reply| reply.code == Some(408) || reply.local.is_some());
+        let name = flight.edge_port.host.clone();
+        let looks_refused = silent && !self.is_direct() && self.may_look_refused(flight, 6 * MINUTE, at);
+        let unclear = !self.is_way_proven(at) || looks_refused;
+        let Some(run) = self.book.runs.get_mut(&flight.run) else { return };
+        if silent {
+            let edge = run.outages.edges.entry(name).or_default();
+            edge.trunks.insert(flight.reference.clone());
+            edge.hosts.insert(flight.target.host.clone());
+            if edge.trunks.len() >= TRUNKS && edge.hosts.len() >= 2 {
+                edge.noticed_at.get_or_insert(at);
+            }
+        } else {
+            run.responded.insert(name.clone(), at);
+            run.outages.edges.remove(&name);
+        }
+        if works {
+            let failing = run.outages.hosts.remove(&flight.target.host).unwrap_or_default();
+            if failing.noticed_at.is_none() {
+                // What they met was theirs alone.
+                let others = failing.trunks.into_iter().filter(|other| *other != flight.reference);
+                others.for_each(|other| self.book.trunk(&other).own_wait = at + 31 * MINUTE);
+            }
+            return;
+        }
+        // What an EdgePort swallows says nothing of the registrar, though it may look so.
+        let host = run.outages.hosts.entry(flight.target.host.clone()).or_default();
+        let again = !host.trunks.insert(flight.reference.clone()) && host.noticed_at.is_none();
+        host.unclear |= unclear;
+        if host.trunks.len() >= TRUNKS {
+            host.noticed_at.get_or_insert(at);
+        }
+        if again {
+            self.book.trunk(&flight.reference).own_wait = at + 31 * MINUTE;
+        }
+    }
+
+    /// Whether EdgePorts are only named in Contacts.
+    pub fn is_direct(&self) -> bool {
+        self.rules.field.is_some_and(|field| field.path == Path::Direct)
+    }
+
+    /// Whether the Requester and the EdgePorts have been well for so long that a failure is the registrar's.
+    fn is_way_proven(&self, at: u64) -> bool {
+        let proven = |since: u64, ill: bool| !ill && (since == 0 || since + MINUTE < at);
+        proven(self.book.edges_since, self.book.edges_ill) && proven(self.book.way_since, self.book.way_ill)
+    }
+
+    /// A registrar that is down sees one REGISTER in 5 s at most.
+    pub fn check_outage(&mut self, run: u32, name: &str, request: &Register, reference: &str, at: u64) {
+        let wish = self.book.trunk(reference).wish_at;
+        let proven = self.is_way_proven(at);
+        let direct = self.is_direct();
+        let Some(run) = self.book.runs.get_mut(&run) else { return };
+        // What is silent may be the EdgePort as well.
+        let edge = run.outages.edges.get(&request.edge_port.host);
+        let proven = proven && (direct || edge.is_none_or(|edge| edge.noticed_at.is_none()));
+        let Some(host) = run.outages.hosts.get_mut(&request.target.host) else { return };
+        let Some(noticed) = host.noticed_at else { return };
+        let last = host.last_sent.replace(at);
+        let asked_for = wish + 2 * SECOND > at;
+        let (target, ok) = (request.target.clone(), last.is_none_or(|last| at >= last + PROBE_PAUSE));
+        let clear = proven && !host.unclear;
+        self.check("few probes in an outage", ok || asked_for || !clear, |_| {
+            format!("{name}: {target} is known to be down since {noticed} ms, and was asked at {last:?} ms")
+        });
+    }
+
+    /// Which registrars a run knows to be down, and whether all its EdgePorts are.
+    fn knows_down(&self, hosts: &[Box<str>]) -> bool {
+        let Some((_, run)) = self.book.acting() else { return false };
+        let down = |host: &str| run.outages.hosts.get(host).is_some_and(|host| host.noticed_at.is_some());
+        let edges = &self.book.settings.edge_ports;
+        let edge_down = |edge: &routr_registry::config::EdgePort| {
+            run.outages.edges.get(&edge.address.host).is_some_and(|edge| edge.noticed_at.is_some())
+        };
+        hosts.iter().all(|host| down(host)) || edges.iter().all(edge_down)
+    }
+
+    /// Something may be well again that was not: registrations that are owed from now on.
+    pub fn note_returns(&mut self, at: u64) {
+        let ours = self.rules.field.is_some_and(|field| field.is_ours());
+        // A call that ends at the deadline says nothing of who was silent.
+        let told = self.book.settings.registration.deadline_ms > TRANSACTION;
+        if !ours || !told || self.way.mode != Mode::Up || self.most_in_flight() <= 2 {
+            return;
+        }
+        let direct = self.is_direct();
+        let probes = self.probes_take();
+        let mut owed = Vec::new();
+        for (reference, entry) in &self.catalogue.entries {
+            let Some(trunk) = self.book.trunks.get(reference) else { continue };
+            if trunk.well_since != Some(at) || trunk.bare_since.is_none() || trunk.own_wait > at {
+                continue;
+            }
+            let hosts: Vec<Box<str>> =
+                entry.trunk.uris.iter().map(|uri| uri.registrar.host.clone()).collect();
+            if !self.knows_down(&hosts) {
+                continue;
+            }
+            // A call that was open has to end first. What an EdgePort says of it may look like a refused password.
+            let open = entry
+                .calls
+                .iter()
+                .filter_map(|call| self.book.flights.get(&self.book.calls.get(call)?.flight?))
+                .map(|flight| flight.sent)
+                .max();
+            if open.is_some() && !direct {
+                continue;
+            }
+            let queue = hosts.iter().map(|host| self.budget_ms(host)).max().unwrap_or(0);
+            let transaction = open.map_or(0, |_| self.book.settings.registration.deadline_ms);
+            let until = at + transaction + BACK_WITHIN + ROUND_TRIPS + queue + probes;
+            owed.push(Owed { reference: reference.clone(), from: at, until });
+        }
+        self.book.owed.extend(owed);
+    }
+
+    /// How much longer the probes of all that is down take, where there are not places enough for them: each may hold one until its
+    /// deadline.
+    fn probes_take(&self) -> u64 {
+        let Some((_, run)) = self.book.acting() else { return 0 };
+        let noticed = |failing: &&Failing| failing.noticed_at.is_some();
+        let down =
+            run.outages.hosts.values().chain(run.outages.edges.values()).filter(noticed).count() as u64;
+        let places = u64::from(self.most_in_flight() / 2).max(1);
+        if down * PROBES_EACH <= places {
+            return 0;
+        }
+        down.div_ceil(places) * self.book.settings.registration.deadline_ms
+    }
+
+    /// How long the trunks of a registrar take, one after the other, within its budget, in milliseconds.
+    pub fn budget_ms(&self, host: &str) -> u64 {
+        let Some(rate) = self.book.settings.rate_per_registrar else { return 0 };
+        let at = |entry: &&Entry| entry.trunk.uris.iter().any(|uri| *uri.registrar.host == *host);
+        let trunks = self.catalogue.entries.values().filter(at).count() + 1;
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let ms = (trunks as f64 * 1_000.0 / rate) as u64;
+        ms
+    }
+}
+
+/// A registration that is owed.
+#[derive(Clone, Debug)]
+pub struct Owed {
+    reference: String,
+    /// Since when all its ways are well.
+    from: u64,
+    until: u64,
+}
+
+impl State {
+    /// Looks whether the registrations that were owed until now are there.
+    pub fn check_returns(&mut self, at: u64) {
+        let (due, later): (Vec<Owed>, _) =
+            std::mem::take(&mut self.book.owed).into_iter().partition(|owed| owed.until <= at);
+        self.book.owed = later;
+        for owed in due {
+            self.check_return(&owed);
+        }
+    }
+
+    fn check_return(&mut self, owed: &Owed) {
+        let changed = self.book.changed_at >= owed.from;
+        let trunk = self.book.trunk(&owed.reference);
+        let undisturbed = trunk.well_since.is_some_and(|since| since <= owed.from)
+            && trunk.wish_at < owed.from
+            && trunk.own_wait < owed.from
+            && !changed;
+        let bare = trunk.bare_since;
+        let entry = self.catalogue.entries.get(&owed.reference);
+        let first = entry.and_then(|entry| {
+            let bindings = entry.calls.iter().flat_map(|call| self.holders(call));
+            bindings.map(|bound| bound.made).filter(|made| *made > owed.from).min()
+        });
+        let in_time =
+            bare.is_none_or(|since| since > owed.from) && first.is_none_or(|made| made <= owed.until);
+        self.check("back after an outage", in_time || !undisturbed || entry.is_none(), |_| {
+            format!("{owed:?}: unregistered since {bare:?}, registered at {first:?} ms")
+        });
+    }
+}
