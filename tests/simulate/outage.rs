@@ -155,7 +155,8 @@ impl State {
         let last = host.last_sent.replace(at);
         let asked_for = wish + 2 * SECOND > at;
         let (target, ok) = (request.target.clone(), last.is_none_or(|last| at >= last + PROBE_PAUSE));
-        let clear = proven && !host.unclear;
+        // An engine may notice it a little later.
+        let clear = proven && !host.unclear && at >= noticed + MINUTE;
         self.check("few probes in an outage", ok || asked_for || freed || !clear, |_| {
             format!("{name}: {target} is known to be down since {noticed} ms, and was asked at {last:?} ms")
         });
