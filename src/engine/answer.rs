@@ -104,10 +104,15 @@ impl Engine {
         }
         let edges_fault = origin == Origin::BrokenEdgePort
             || (origin == Origin::Silence && self.edges.is_down(flight.edge));
-        if outage && !edges_fault {
+        // Of a registrar that has come back meanwhile, what was sent before says nothing.
+        let stale = self.registrars.is_back_since(flight.registrar, flight.sent_at);
+        if outage && !edges_fault && !stale {
             self.registrar_failed(flight, message, now);
         } else if verdict.is_some_and(Verdict::shows_life) {
             self.registrar_responded(flight.registrar, now);
+        }
+        if outage {
+            self.wait_no_longer(flight.slot, flight.sent_at, now);
         }
         if matches!(verdict, Some(Verdict::Registered { .. })) && flight.attempt.purpose != Purpose::Leave {
             self.registrars.registered(flight.registrar, flight.slot, flight.sent_at);

@@ -189,6 +189,20 @@ impl Engine {
         self.registrars.down(&target).is_some() || self.edges.is_down(edge)
     }
 
+    /// A trunk that met with an outage goes on at once where its next target has come back since its request was sent: it did
+    /// not wait in the queue that the return set free, and would wait for a time of its own.
+    pub(super) fn wait_no_longer(&mut self, slot: u32, sent_at: Moment, now: Now) {
+        let Some(entry) = self.fleet.get(slot) else { return };
+        if entry.queued() || !entry.registration.waits_out_an_outage() {
+            return;
+        }
+        let trunk = entry.trunk.open();
+        let target = next_target(&entry.registration, &trunk, &trunk.order(), now.at);
+        if self.registrars.is_target_back_since(&target, sent_at) {
+            self.queue(slot, now);
+        }
+    }
+
     /// What a queued trunk waits for, where it is down: for a person.
     pub(super) fn waiting_for(&self, slot: u32, now: Now) -> Option<String> {
         let entry = self.fleet.get(slot)?;

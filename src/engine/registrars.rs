@@ -400,11 +400,23 @@ impl Registrars {
 
     /// A registrar does its work. Returns since when it was down, where it was: all that wait for it may go.
     pub fn revived(&mut self, id: u32, now: Moment) -> Option<Moment> {
-        let since = self.get_mut(id)?.outage.alive();
+        let registrar = self.get_mut(id)?;
+        let since = registrar.outage.alive();
         if since.is_some() {
+            registrar.back_at = Some(now);
             self.place(id, now);
         }
         since
+    }
+
+    /// Whether a registrar has come back since then: what a request that was sent before met with says nothing of it any more.
+    pub fn is_back_since(&self, id: u32, sent_at: Moment) -> bool {
+        self.get(id).is_some_and(|registrar| registrar.back_at >= Some(sent_at))
+    }
+
+    /// The same of a target.
+    pub fn is_target_back_since(&self, target: &Target, sent_at: Moment) -> bool {
+        self.of_target(target).is_some_and(|registrar| registrar.back_at >= Some(sent_at))
     }
 
     /// A slot has registered at a registrar, by a request that was sent then.

@@ -81,7 +81,9 @@ impl<W: Write> Drop for Screen<W> {
 
 fn fit<'a>(body: &'a [String], footer: &'a [String], height: usize) -> Vec<&'a str> {
     let footer_room = footer.len().min(height);
-    let gap = usize::from(!body.is_empty() && !footer.is_empty());
+    // The blank line gives way to the last one of the body.
+    let tight = body.len() + footer_room == height;
+    let gap = usize::from(!body.is_empty() && !footer.is_empty() && !tight);
     let room = height.saturating_sub(footer_room + gap);
     let mut lines: Vec<&str> = body.iter().take(room).map(String::as_str).collect();
     if body.len() > room
@@ -114,7 +116,8 @@ mod tests {
         let body = lines(&["HEAD", "a", "b", "c"]);
         let footer = lines(&["total"]);
         assert_eq!(fit(&body, &footer, 6), ["HEAD", "a", "b", "c", "", "total"]);
-        assert_eq!(fit(&body, &footer, 5), ["HEAD", "a", "…", "", "total"]);
+        assert_eq!(fit(&body, &footer, 5), ["HEAD", "a", "b", "c", "total"]);
+        assert_eq!(fit(&body, &footer, 4), ["HEAD", "…", "", "total"]);
         assert_eq!(fit(&body, &footer, 1), ["total"]);
         assert_eq!(fit(&body, &lines(&["total", "a", "b"]), 2), ["total", "…"], "what is cut is marked");
         assert_eq!(fit(&[], &footer, 5), ["total"]);

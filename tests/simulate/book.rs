@@ -165,6 +165,8 @@ pub struct TrunkBook {
     pub preferred: u32,
     /// The last time that a person or an edit had it begin anew.
     pub wish_at: u64,
+    /// When a listing named its URIs in another order, or with other priorities.
+    pub reordered_at: u64,
     /// What a refusal of its password goes by, as a run was told last.
     pub signature: Option<String>,
     /// When its password might be offered again for another reason than the end of a wait.

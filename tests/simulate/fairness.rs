@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use crate::{book::Run, field::Path, network::Mode, registrar::Policy, rules::SECOND, world::State};
 
-/// So long may it take, in milliseconds; and a little for what happens at the same moment.
-const WITHIN: u64 = 3 * SECOND + 50;
+/// So long may it take, in milliseconds; and a little for the responses that others of the registrar wait for.
+const WITHIN: u64 = 3 * SECOND + 500;
 /// After a registrar, an EdgePort or the Requester was in trouble: what is in flight ends, and a probe is sent.
 const RECOVERY: u64 = 60 * SECOND;
 /// The Requester proves what it can do within this.
@@ -128,7 +128,9 @@ impl State {
             || book.farewell
             || book.life.is_frozen()
             || book.life.is_dead()
-            || registrar.is_hindered();
+            || registrar.is_hindered()
+            // An EdgePort that looks down is passed over, or probed.
+            || book.outages.an_edge_looks_down();
         if hindered || self.book.settings.max_in_flight <= 2 {
             return None;
         }
@@ -151,6 +153,7 @@ impl State {
             recovered(self.book.way_since),
             held,
             book.full_until,
+            book.outages.edge_back_at,
             book.began,
             book.resumed_at,
             self.book.changed_at + 2 * SECOND,

@@ -43,13 +43,14 @@ pub fn timed_out(answer: &Result<Reply, SendError>) -> bool {
     }
 }
 
-/// What makes a registration another one, as far as a refusal goes: users, registrars, credentials.
+/// What makes a registration another one, as far as a refusal goes: users, registrars, credentials; on a second line the order to try
+/// them in.
 pub fn signature(trunk: &Trunk) -> String {
     let mut uris: Vec<String> =
         trunk.uris.iter().map(|uri| format!("{}@{}", uri.user, uri.registrar)).collect();
     uris.sort_unstable();
     let own = trunk.credentials.as_ref().map(|own| format!("{}:{}", own.username, own.password.expose()));
-    format!("{uris:?} {own:?}")
+    format!("{uris:?} {own:?}\n{:?}", trunk.uris)
 }
 
 impl State {
@@ -57,8 +58,13 @@ impl State {
     pub fn offers_listed(&mut self, reference: &str, signature: Option<String>) {
         let at = self.now();
         let trunk = self.book.trunk(reference);
-        if signature.is_none() || trunk.signature != signature {
+        let account = |signature: &Option<String>| {
+            signature.as_ref().and_then(|all| all.lines().next()).map(str::to_owned)
+        };
+        if signature.is_none() || account(&trunk.signature) != account(&signature) {
             trunk.excuses.push(at);
+        } else if trunk.signature != signature {
+            trunk.reordered_at = at;
         }
         trunk.signature = signature;
     }
@@ -217,8 +223,11 @@ impl State {
     /// The same password was refused before, and nothing has happened since that lets it be offered again.
     pub fn refused_before(&self, call: &str, password: &str, reference: &str) -> Option<Rejected> {
         let rejected = self.book.calls.get(call)?.rejected.clone()?;
-        let excused = self.book.trunks.get(reference).and_then(|trunk| trunk.excuses.last().copied());
-        (rejected.password == password && excused.is_none_or(|excuse| excuse < rejected.sent))
+        let trunk = self.book.trunks.get(reference);
+        let excused = trunk.and_then(|trunk| trunk.excuses.last().copied());
+        // Another order begins anew; how often it may be offered in an hour is the other check's.
+        let reordered = trunk.is_some_and(|trunk| trunk.reordered_at > rejected.sent);
+        (!reordered && rejected.password == password && excused.is_none_or(|excuse| excuse < rejected.sent))
             .then_some(rejected)
     }
 }

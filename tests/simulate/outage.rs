@@ -30,6 +30,8 @@ const ROUND_TRIPS: u64 = 3 * SECOND;
 pub struct Failing {
     trunks: BTreeSet<String>,
     hosts: BTreeSet<Box<str>>,
+    /// Failures in a row, whoever met with them.
+    failures: u32,
     /// Something else may be the reason: the Requester, or an EdgePort.
     unclear: bool,
     /// When it was clear that it is down.
@@ -41,8 +43,27 @@ pub struct Failing {
 /// What a run has seen fail.
 #[derive(Clone, Debug, Default)]
 pub struct Outages {
+    /// By host and port.
     pub hosts: BTreeMap<Box<str>, Failing>,
     pub edges: BTreeMap<Box<str>, Failing>,
+    /// When a registrar was heard from that was known to be down, by host and port.
+    back: BTreeMap<Box<str>, u64>,
+    /// When an EdgePort was heard from last that looked down.
+    pub edge_back_at: u64,
+}
+
+impl Failing {
+    /// Whether an engine may take this EdgePort for down.
+    fn looks_down(&self) -> bool {
+        self.noticed_at.is_some() || (self.failures as usize >= TRUNKS && self.hosts.len() >= 2)
+    }
+}
+
+impl Outages {
+    /// Whether a run may pass over an EdgePort.
+    pub fn an_edge_looks_down(&self) -> bool {
+        self.edges.values().any(Failing::looks_down)
+    }
 }
 
 /// What the response says of the registrar: `Some(false)`: it is silent, unreachable or answers 5xx; `None`: nothing.
@@ -68,6 +89,7 @@ impl State {
         let Some(run) = self.book.runs.get_mut(&flight.run) else { return };
         if silent {
             let edge = run.outages.edges.entry(name).or_default();
+            edge.failures += 1;
             edge.trunks.insert(flight.reference.clone());
             edge.hosts.insert(flight.target.host.clone());
             // It may as well be the EdgePort.
@@ -77,19 +99,28 @@ impl State {
             }
         } else {
             run.responded.insert(name.clone(), at);
-            run.outages.edges.remove(&name);
+            if run.outages.edges.remove(&name).is_some_and(|edge| edge.looks_down()) {
+                run.outages.edge_back_at = at;
+            }
         }
+        let registrar = flight.target.to_string().into_boxed_str();
         if works {
-            let failing = run.outages.hosts.remove(&flight.target.host).unwrap_or_default();
-            if failing.noticed_at.is_none() {
+            let failing = run.outages.hosts.remove(&registrar).unwrap_or_default();
+            if failing.noticed_at.is_some() {
+                run.outages.back.insert(registrar, at);
+            } else {
                 // What they met was theirs alone.
                 let others = failing.trunks.into_iter().filter(|other| *other != flight.reference);
                 others.for_each(|other| self.book.trunk(&other).own_wait = at + 31 * MINUTE);
             }
             return;
         }
+        // What was sent before a return says nothing after it.
+        if run.outages.back.get(&registrar).is_some_and(|back| flight.sent <= *back) {
+            return;
+        }
         // What an EdgePort swallows says nothing of the registrar, though it may look so.
-        let host = run.outages.hosts.entry(flight.target.host.clone()).or_default();
+        let host = run.outages.hosts.entry(registrar).or_default();
         let again = !host.trunks.insert(flight.reference.clone()) && host.noticed_at.is_none();
         host.unclear |= unclear;
         if host.trunks.len() >= TRUNKS {
@@ -120,13 +151,17 @@ impl State {
         // What is silent may be the EdgePort as well.
         let edge = run.outages.edges.get(&request.edge_port.host);
         let proven = proven && (direct || edge.is_none_or(|edge| edge.noticed_at.is_none()));
-        let Some(host) = run.outages.hosts.get_mut(&request.target.host) else { return };
+        // What an EdgePort that is back leads to is probed at once.
+        let back = run.outages.edge_back_at;
+        let freed = back > 0 && at < back + SECOND;
+        let Some(host) = run.outages.hosts.get_mut(&*request.target.to_string()) else { return };
         let Some(noticed) = host.noticed_at else { return };
         let last = host.last_sent.replace(at);
         let asked_for = wish + 2 * SECOND > at;
         let (target, ok) = (request.target.clone(), last.is_none_or(|last| at >= last + PROBE_PAUSE));
-        let clear = proven && !host.unclear;
-        self.check("few probes in an outage", ok || asked_for || !clear, |_| {
+        // An engine may notice it a little later.
+        let clear = proven && !host.unclear && at >= noticed + MINUTE;
+        self.check("few probes in an outage", ok || asked_for || freed || !clear, |_| {
             format!("{name}: {target} is known to be down since {noticed} ms, and was asked at {last:?} ms")
         });
     }
@@ -134,7 +169,12 @@ impl State {
     /// Which registrars a run knows to be down, and whether all its EdgePorts are.
     fn knows_down(&self, hosts: &[Box<str>]) -> bool {
         let Some((_, run)) = self.book.acting() else { return false };
-        let down = |host: &str| run.outages.hosts.get(host).is_some_and(|host| host.noticed_at.is_some());
+        let down = |host: &str| {
+            let mut all = run.outages.hosts.iter();
+            all.any(|(name, failing)| {
+                failing.noticed_at.is_some() && name.rsplit_once(':').is_some_and(|(name, _)| name == host)
+            })
+        };
         let edges = &self.book.settings.edge_ports;
         let edge_down = |edge: &routr_registry::config::EdgePort| {
             run.outages.edges.get(&edge.address.host).is_some_and(|edge| edge.noticed_at.is_some())
@@ -163,18 +203,24 @@ impl State {
             if !self.knows_down(&hosts) {
                 continue;
             }
+            // What a registrar has forgotten nobody knows before the next refresh.
+            let believed = entry.calls.iter().any(|call| {
+                let grant = self.book.calls.get(call).and_then(|call| call.grant.as_ref());
+                grant.is_some_and(|grant| grant.sent + grant.granted_ms > at)
+            });
+            if believed {
+                continue;
+            }
             // A call that was open has to end first. What an EdgePort says of it may look like a refused password.
             let open = entry
                 .calls
                 .iter()
-                .filter_map(|call| self.book.flights.get(&self.book.calls.get(call)?.flight?))
-                .map(|flight| flight.sent)
-                .max();
-            if open.is_some() && !direct {
+                .any(|call| self.book.calls.get(call).is_some_and(|call| call.flight.is_some()));
+            if open && !direct {
                 continue;
             }
             let queue = hosts.iter().map(|host| self.budget_ms(host)).max().unwrap_or(0);
-            let transaction = open.map_or(0, |_| self.book.settings.registration.deadline_ms);
+            let transaction = if open { self.book.settings.registration.deadline_ms } else { 0 };
             let until = at + transaction + BACK_WITHIN + ROUND_TRIPS + queue + probes;
             owed.push(Owed { reference: reference.clone(), from: at, until });
         }

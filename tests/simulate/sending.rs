@@ -158,7 +158,7 @@ impl State {
         });
     }
 
-    /// A rejected password waits its 5 minutes, doubling to an hour, unless user, password or registrar changed, a person asks, or
+    /// A rejected password waits its 5 minutes, doubling to an hour, unless the trunk is edited, a person asks, or
     /// the process is another one and cannot know ([`crate::offers`]). What a registrar asked for holds for all its trunks (503) or for this one, up to an hour.
     fn check_patience(&mut self, run: u32, name: &str, request: &Register, reference: &str, at: u64) {
         let hold = self.book.runs.get(&run).and_then(|run| run.holds.get(&request.target.host)).copied();
@@ -175,7 +175,10 @@ impl State {
         self.check("Retry-After", at >= asked, |_| {
             format!("{name}: {} asked to wait until {asked} ms", request.target)
         });
-        if let Some(rejected) = self.refused_before(&request.call_id, offered, reference) {
+        let rejected = self.refused_before(&request.call_id, offered, reference);
+        // The broken variant that the other check has to find would end here.
+        let other = self.rules.broken == Broken::Insisting;
+        if let Some(rejected) = rejected.filter(|_| !other) {
             self.check("rejected password", at >= rejected.until, |_| {
                 format!("{name}: refused {} times, not before {} ms", rejected.times, rejected.until)
             });

@@ -27,6 +27,8 @@ pub(super) struct Registrar {
     pub outage: Outage,
     /// Why it is down, for a person.
     pub down_message: Box<str>,
+    /// When it came back last.
+    pub back_at: Option<Moment>,
     /// Since when requests have been under way with no response at all.
     unanswered_since: Option<Moment>,
     /// Requests sent since the last response.
@@ -55,6 +57,7 @@ impl Registrar {
             in_flight: 0,
             outage: Outage::default(),
             down_message: "".into(),
+            back_at: None,
             unanswered_since: None,
             unanswered: 0,
             answered: false,

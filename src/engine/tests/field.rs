@@ -153,6 +153,25 @@ fn a_registrar_that_is_back_has_its_trunks_back_within_fifteen_seconds() {
 }
 
 #[test]
+fn a_probe_that_ends_after_its_registrar_is_back_waits_for_no_time_of_its_own() {
+    let mut settings = settings(1, None);
+    settings.registration.expires_s = 60;
+    let mut sim = Sim::new(settings, 9).with_ours();
+    (0..20).for_each(|n| sim.put(&trunk(&format!("t{n:02}"), &[&format!("u{n}@h")])));
+    sim.run(5 * MINUTE);
+    let before = sim.registrar("h").policy.clone();
+    sim.policy("h", Policy::Silent);
+    sim.run(5 * MINUTE);
+    assert!(sim.engine.registrars.down(&at("h")).is_some());
+    // Nothing is sent again of what is under way: its connection is lost.
+    sim.registrar("h").policy = before;
+    sim.run(12 * SECOND);
+    assert!(sim.engine.registrars.down(&at("h")).is_none());
+    sim.run(25 * SECOND);
+    assert_eq!(sim.counts().registered, 20);
+}
+
+#[test]
 fn an_edge_port_that_is_back_has_its_trunks_back_within_fifteen_seconds() {
     let mut settings = settings(1, None);
     settings.registration.expires_s = 60;

@@ -22,9 +22,14 @@ impl HeaderValue {
         self.bytes.as_deref().unwrap_or(self.text.as_bytes())
     }
 
-    /// Makes one comma-separated list of this and what follows it.
+    /// Makes one comma-separated list of this and what follows it; an empty item leaves no comma.
     pub(super) fn append(&mut self, item: &Self) {
-        if self.bytes.is_none() && item.bytes.is_none() {
+        if item.text.is_empty() {
+            return;
+        }
+        if self.text.is_empty() {
+            *self = item.clone();
+        } else if self.bytes.is_none() && item.bytes.is_none() {
             self.text.push_str(", ");
             self.text.push_str(&item.text);
         } else {

@@ -52,16 +52,10 @@ async fn ten_thousand_failing_trunks_fit_in_a_small_status() {
     for part in ["10000 of 10000 trunks are not registered", "and 9997 more, see status.failures", "403"] {
         assert!(message(&status, "Ready").contains(part), "{part}: {}", brief(&status));
     }
-    // On a busy machine, some get no answer instead.
-    let told = message(&status, "CredentialsAccepted");
-    let (many, why) = told.split_once(' ').unwrap();
-    assert!(many.parse::<usize>().unwrap() > CROWD * 9 / 10, "{told}");
-    assert!(why.starts_with("trunks are refused for their user names or passwords: trunk-"), "{told}");
     let events = eyes.events("main").await;
     assert!(events.len() <= 4, "few events: {events:?}");
-    assert!(events.iter().any(|event| event.0 == "TrunksRejected"), "{events:?}");
     let described = cluster.kubectl(&["describe", "registry", "main"]).await.ok();
-    assert!(described.contains("TrunksRejected"));
+    assert!(described.contains("TrunksFailing"));
     eyes.delete("main").await;
     eyes.gone("main").await;
 }
