@@ -35,7 +35,7 @@ impl State {
             .as_ref()
             .ok()
             .filter(|reply| reply.code == Some(200))
-            .map(|reply| belief::granted(reply, asked, held, certain, at));
+            .map(|reply| belief::granted(reply, asked, held, certain, (sent, at)));
         let (granted, unsure) = read.map_or((None, false), |read| (read.seconds, read.unsure));
         let (border, most) = read.map_or((false, 0), |read| (read.border, u64::from(read.most) * SECOND));
         let refused = self.refusal_told(&flight, &answer, at);
@@ -64,6 +64,8 @@ impl State {
                 call.refused_from = call.refused_from.filter(|_| asked == 0);
                 (call.rejected, call.leaves) = (None, if asked == 0 { call.leaves } else { 0 });
                 (call.unsure, call.border, call.most_until) = (unsure, border, sent + most);
+                let until = sent + most.max(u64::from(granted) * SECOND);
+                call.bound_through.insert(flight.edge_port.clone(), until);
                 call.grant = (asked > 0).then(|| Grant {
                     run,
                     cseq,
@@ -210,6 +212,10 @@ impl State {
             host.insert(flight.reference.clone(), flight.sent);
         }
         let trunk = self.book.trunk(&flight.reference);
+        if succeeded && flight.asked > 0 {
+            trunk.registered.retain(|before| before + HOUR > at);
+            trunk.registered.push(at);
+        }
         trunk.refused = refused || looks_refused || matches!(code, Some(404 | 410 | 604));
         if wait > 0 {
             trunk.own_wait = trunk.own_wait.max(at + wait);

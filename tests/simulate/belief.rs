@@ -36,7 +36,7 @@ pub struct Granted {
 }
 
 /// Reads what is granted: never more than what was asked. `held` is the grant of before, if it is certain.
-pub fn granted(reply: &Reply, asked: u32, held: Option<&Grant>, certain: bool, at: u64) -> Granted {
+pub fn granted(reply: &Reply, asked: u32, held: Option<&Grant>, certain: bool, (sent, at): (u64, u64)) -> Granted {
     let sure = |seconds: Option<u32>| {
         let seconds =
             seconds.filter(|seconds| *seconds > 0).map(|seconds| seconds.min(asked).min(MAX_EXPIRES));
@@ -62,11 +62,17 @@ pub fn granted(reply: &Reply, asked: u32, held: Option<&Grant>, certain: bool, a
         let most = listed.iter().copied().max().unwrap_or(0).min(asked);
         return Granted { unsure: true, border: true, most, ..sure(Some(least)) };
     }
-    let left = held.map(|held| (held.sent + held.granted_ms).saturating_sub(at) / SECOND);
-    match (held, left.map(|left| left.abs_diff(u64::from(least)))) {
+    // What was left of it is somewhere between the two; further off by so much, it is another one.
+    let left = |held: &Grant, at: u64| (held.sent + held.granted_ms).saturating_sub(at) / SECOND;
+    let apart = |held: &Grant| {
+        let (shortest, longest) = (left(held, at), left(held, sent));
+        let least = u64::from(least);
+        shortest.saturating_sub(least).max(least.saturating_sub(longest))
+    };
+    match (held, held.map(apart)) {
         (Some(held), Some(apart)) if apart <= SAME_EXPIRY + 2 => {
             let before = u32::try_from(held.granted_ms / SECOND).unwrap_or(asked);
-            let border = (SAME_EXPIRY.saturating_sub(1)..=SAME_EXPIRY + 2).contains(&apart);
+            let border = apart + 1 >= SAME_EXPIRY;
             let seconds = if apart <= SAME_EXPIRY { before } else { least };
             // Of several, the next one may count.
             let next = listed.iter().copied().filter(|other| *other != least).min().unwrap_or(0);

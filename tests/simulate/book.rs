@@ -120,6 +120,8 @@ pub struct CallBook {
     pub border: bool,
     pub unsure: bool,
     pub most_until: u64,
+    /// By EdgePort: until when a binding that was made through it may last.
+    pub bound_through: BTreeMap<HostPort, u64>,
     /// Until when another device's binding makes it look registered, where the Requester does not tell which one is ours.
     pub misled_until: u64,
     /// Timeouts in a row, and the run that met with them; when the first of them was sent.
@@ -173,6 +175,8 @@ pub struct TrunkBook {
     pub excuses: Vec<u64>,
     /// Until when it may wait for what its registrar said to it alone.
     pub own_wait: u64,
+    /// When it was registered within the last hour.
+    pub registered: Vec<u64>,
     /// Its last failure was a refusal of its credentials.
     pub refused: bool,
 }

@@ -281,10 +281,8 @@ impl State {
             && !changed;
         let bare = trunk.bare_since;
         let entry = self.catalogue.entries.get(&owed.reference);
-        let first = entry.and_then(|entry| {
-            let bindings = entry.calls.iter().flat_map(|call| self.holders(call));
-            bindings.map(|bound| bound.made).filter(|made| *made > owed.from).min()
-        });
+        let registered = self.book.trunks.get(&owed.reference).into_iter().flat_map(|trunk| &trunk.registered);
+        let first = registered.copied().find(|at| *at > owed.from);
         let in_time =
             bare.is_none_or(|since| since > owed.from) && first.is_none_or(|made| made <= owed.until);
         self.check("back after an outage", in_time || !undisturbed || entry.is_none(), |_| {

@@ -253,11 +253,15 @@ impl State {
 
     /// What is removed is what was bound: the EdgePort is that of the last binding.
     fn check_contact(&mut self, run: u32, name: &str, request: &Register) {
+        let at = self.now();
         let call = self.book.call(&request.call_id);
         let Some(grant) = call.grant.clone().filter(|grant| grant.run == run && !call.unconfirmed) else {
             return;
         };
-        self.check("what was bound is removed", grant.edge_port == request.edge_port, |_| {
+        // What was bound before through another EdgePort, and may last, is removed as well.
+        let before = call.bound_through.get(&request.edge_port).is_some_and(|until| *until > at);
+        let right = before || grant.edge_port == request.edge_port;
+        self.check("what was bound is removed", right, |_| {
             format!("{name}: bound through {}, removed through {}", grant.edge_port, request.edge_port)
         });
     }
