@@ -228,7 +228,7 @@ impl State {
         let Some(grant) = call.grant.as_ref() else { return };
         let until = (grant.sent + grant.granted_ms).max(call.most_until);
         let real = self.holders(&flight.call).map(|bound| bound.lapses).max().unwrap_or(0);
-        let ours = self.rules.field.is_none_or(|field| field.is_ours());
+        let ours = self.rules.field.is_some_and(|field| field.is_ours());
         let misled = !ours && real > at && until > real + 2 * SECOND;
         self.book.call(&flight.call).misled_until = if misled { until } else { 0 };
         if misled {

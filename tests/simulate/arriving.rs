@@ -29,9 +29,20 @@ impl State {
         match self.rules.field.map(|field| field.requester) {
             // Ours names the EdgePort, through which calls come in.
             Some(RequesterKind::Ours { .. }) => request.edge_port.to_string(),
-            Some(RequesterKind::Java) => format!("requester:{}", 40_000 + self.way.restarts),
+            Some(RequesterKind::Java) => self.java_contact(),
             Some(RequesterKind::Quiet) | None => "requester".to_owned(),
         }
+    }
+
+    /// Routr's Java Requester takes another port at each start.
+    fn java_contact(&self) -> String {
+        format!("requester:{}", 40_000 + self.way.restarts)
+    }
+
+    /// Whether a Contact is one that the Requester does not write any more.
+    pub fn is_former_contact(&self, contact: &str) -> bool {
+        let java = self.rules.field.is_some_and(|field| field.requester == RequesterKind::Java);
+        java && contact != self.java_contact()
     }
 
     /// A REGISTER arrives, for the first time or after so many rounds of challenge and answer.

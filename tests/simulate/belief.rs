@@ -36,7 +36,13 @@ pub struct Granted {
 }
 
 /// Reads what is granted: never more than what was asked. `held` is the grant of before, if it is certain.
-pub fn granted(reply: &Reply, asked: u32, held: Option<&Grant>, certain: bool, (sent, at): (u64, u64)) -> Granted {
+pub fn granted(
+    reply: &Reply,
+    asked: u32,
+    held: Option<&Grant>,
+    certain: bool,
+    (sent, at): (u64, u64),
+) -> Granted {
     let sure = |seconds: Option<u32>| {
         let seconds =
             seconds.filter(|seconds| *seconds > 0).map(|seconds| seconds.min(asked).min(MAX_EXPIRES));

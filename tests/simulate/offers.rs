@@ -86,9 +86,10 @@ impl State {
 
     /// Whether a trunk was edited after that, by what the API server says.
     fn edited_since(&self, reference: &str, at: u64) -> bool {
-        self.catalogue.entries.get(reference).is_none_or(|entry| {
-            u64::from(entry.trunk.updated_at_s) * SECOND + SECOND >= EPOCH_MS + at
-        })
+        self.catalogue
+            .entries
+            .get(reference)
+            .is_none_or(|entry| u64::from(entry.trunk.updated_at_s) * SECOND + SECOND >= EPOCH_MS + at)
     }
 
     /// A password may be offered again, whatever was said to it before.
@@ -108,8 +109,7 @@ impl State {
             let kept = well && rejected.told_at >= kept_from && rejected.told_at + KEPT_WITHIN <= at;
             let Some(known) = self.catalogue.calls.get(call) else { continue };
             // What was edited since then may have another password: the store knows none.
-            let edited =
-                self.edited_since(&known.reference, book.refused_from.unwrap_or(rejected.told_at));
+            let edited = self.edited_since(&known.reference, book.refused_from.unwrap_or(rejected.told_at));
             if (!kept || edited)
                 && let Some(trunk) = self.book.trunks.get_mut(&known.reference)
             {

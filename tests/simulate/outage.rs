@@ -281,7 +281,8 @@ impl State {
             && !changed;
         let bare = trunk.bare_since;
         let entry = self.catalogue.entries.get(&owed.reference);
-        let registered = self.book.trunks.get(&owed.reference).into_iter().flat_map(|trunk| &trunk.registered);
+        let registered =
+            self.book.trunks.get(&owed.reference).into_iter().flat_map(|trunk| &trunk.registered);
         let first = registered.copied().find(|at| *at > owed.from);
         let in_time =
             bare.is_none_or(|since| since > owed.from) && first.is_none_or(|made| made <= owed.until);

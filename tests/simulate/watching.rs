@@ -310,8 +310,10 @@ impl State {
                     *target.host == **host && *by == run && *sent >= gone && *until + bound > at
                 });
                 let due = since.max(gone).max(began) + bound;
-                // Another EdgePort may have made a binding that nobody confirmed.
+                // Another EdgePort may have made a binding that nobody confirmed; a Requester that was started again cannot name
+                // the Contact of before.
                 let undone = !call.unconfirmed
+                    && !self.is_former_contact(&binding.contact)
                     && call.removed.as_ref().is_some_and(|(at, when)| **at == **host && binding.made < *when);
                 if undone {
                     left.push((host.clone(), id.clone(), gone, call.leaves));
@@ -370,9 +372,8 @@ impl State {
                 .filter(|(_, id, bound)| bound.made > calm + 2 * HOUR && entry.calls.contains(id))
                 .map(|(host, _, _)| host.clone())
                 .collect();
-            let misled = |call: &Box<str>| {
-                self.book.calls.get(call).is_some_and(|call| call.misled_until > at)
-            };
+            let misled =
+                |call: &Box<str>| self.book.calls.get(call).is_some_and(|call| call.misled_until > at);
             let bound = self.is_bound(&entry, at) || entry.calls.iter().any(misled);
             self.check("registered once", bound && fresh.len() <= 1, |_| {
                 format!("{reference}: bound {bound}, fresh bindings at {fresh:?}")
