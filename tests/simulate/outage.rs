@@ -94,7 +94,8 @@ impl State {
             edge.hosts.insert(flight.target.host.clone());
             // It may as well be the EdgePort.
             unclear |= !direct && edge.hosts.len() >= 2;
-            if edge.trunks.len() >= TRUNKS && edge.hosts.len() >= 2 {
+            // Nor is it the EdgePort's while the Requester itself is silent.
+            if edge.trunks.len() >= TRUNKS && edge.hosts.len() >= 2 && answer.is_ok() {
                 edge.noticed_at.get_or_insert(at);
             }
         } else {
@@ -172,7 +173,8 @@ impl State {
         let down = |host: &str| {
             let mut all = run.outages.hosts.iter();
             all.any(|(name, failing)| {
-                failing.noticed_at.is_some() && name.rsplit_once(':').is_some_and(|(name, _)| name == host)
+                let named = name.rsplit_once(':').is_some_and(|(name, _)| name == host);
+                named && failing.noticed_at.is_some() && !failing.unclear
             })
         };
         let edges = &self.book.settings.edge_ports;

@@ -372,9 +372,8 @@ impl State {
                 .filter(|(_, id, bound)| bound.made > calm + 2 * HOUR && entry.calls.contains(id))
                 .map(|(host, _, _)| host.clone())
                 .collect();
-            let misled =
-                |call: &Box<str>| self.book.calls.get(call).is_some_and(|call| call.misled_until > at);
-            let bound = self.is_bound(&entry, at) || entry.calls.iter().any(misled);
+            let misled = |call: &str| self.book.calls.get(call).is_some_and(|call| call.misled_until > at);
+            let bound = self.is_bound(&entry, at) || entry.calls.iter().any(|call| misled(call));
             self.check("registered once", bound && fresh.len() <= 1, |_| {
                 format!("{reference}: bound {bound}, fresh bindings at {fresh:?}")
             });
