@@ -198,14 +198,12 @@ impl Stage {
             let terminal = Terminal::detect();
             let (width, height) = terminal.size.unwrap_or((80, 24));
             let now = environment::unix_ms();
-            let mut footer: Vec<String> = table::edge_port_line(&trunks, Some(width)).into_iter().collect();
-            footer.extend(table::summary_lines_within(usize::from(height) / 2, &summary, now, width));
+            let mut footer = table::summary_lines_within(usize::from(height) / 2, &summary, now, width);
             for hint in self.hints() {
                 footer.extend(table::wrapped(&hint, "", Some(width)));
             }
             footer.push("Ctrl-C ends.".to_owned());
-            let rows = usize::from(height).saturating_sub(footer.len() + 1);
-            let body = table::trunk_lines_within(rows, &trunks, now, width, terminal.colour);
+            let (body, footer) = table::page(&trunks, footer, now, (width, height), terminal.colour);
             screen.draw(&body, &footer, height).map_err(DemoError::io("cannot draw on the terminal"))?;
             tokio::select! {
                 () = tokio::time::sleep(PERIOD) => {}

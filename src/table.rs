@@ -102,6 +102,29 @@ pub fn trunk_lines_within(
     if whole.len() <= rows { whole } else { lines_with(Reasons::Cut, trunks, now_ms, Some(width), colour) }
 }
 
+/// What a screen of this width and height shows of the trunks above `footer`, and the footer: with [`edge_port_line`] in front of it where
+/// that hides no trunk.
+pub fn page(
+    trunks: &[TrunkView],
+    mut footer: Vec<String>,
+    now_ms: u64,
+    (width, height): (u16, u16),
+    colour: bool,
+) -> (Vec<String>, Vec<String>) {
+    // An empty line stands between them.
+    let rows = usize::from(height).saturating_sub(footer.len() + 1);
+    let body = |rows| trunk_lines_within(rows, trunks, now_ms, width, colour);
+    if let Some(line) = edge_port_line(trunks, Some(width)) {
+        let with_line = rows.saturating_sub(1);
+        let body = body(with_line);
+        if body.len() <= with_line {
+            footer.insert(0, cut(&line, "", width.max(NARROWEST)));
+            return (body, footer);
+        }
+    }
+    (body(rows), footer)
+}
+
 /// How much is shown of why a trunk is not registered.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reasons {

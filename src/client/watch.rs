@@ -65,22 +65,20 @@ impl View {
             Err(problem) if self.last.is_none() => return Err(problem),
             Err(problem) => footer.extend(table::wrapped(&format!("NOT LIVE: {problem}"), "", Some(width))),
         }
-        let body = match &self.last {
+        let (body, footer) = match &self.last {
             None => return Ok(()),
             Some(Sight::Trunks(listing)) => {
                 let now = listing.summary.now_ms;
                 if listing.trunks.is_empty() {
                     footer.extend(notes(listing, &args.filter()));
                 }
-                footer.extend(table::edge_port_line(&listing.trunks, Some(width)));
                 let half = usize::from(height) / 2;
                 footer.extend(table::summary_lines_within(half, &listing.summary.summary, now, width));
-                let rows = usize::from(height).saturating_sub(footer.len() + 1);
-                table::trunk_lines_within(rows, &listing.trunks, now, width, colour)
+                table::page(&listing.trunks, footer, now, (width, height), colour)
             }
             Some(Sight::Registries(all)) => {
                 footer.extend(registry_notes(all, args, Some(width)));
-                table::registry_lines(&all.registries, all.now_ms, Some(width), colour)
+                (table::registry_lines(&all.registries, all.now_ms, Some(width), colour), footer)
             }
         };
         let screen = match &mut self.screen {

@@ -423,3 +423,17 @@ fn what_is_down_has_a_line_with_why_and_what_happens_next() {
     assert_eq!(cut.len(), lines.len());
     assert!(cut.iter().all(|line| line.chars().count() <= 80), "{cut:#?}");
 }
+
+#[test]
+fn the_usual_edge_port_is_named_on_a_screen_where_that_hides_no_trunk() {
+    let trunks = elsewhere();
+    let footer = || vec!["total".to_owned()];
+    let shown = |height| page(&trunks, footer(), NOW, (80, height), false);
+    let cut = trunk_lines_within(1, &trunks, NOW, 80, false);
+    let line = edge_port_line(&trunks, Some(80)).unwrap();
+    let height = u16::try_from(cut.len()).unwrap() + 2;
+    assert_eq!(shown(height), (cut.clone(), footer()), "a gap and the total take the rest");
+    assert_eq!(shown(height + 1), (cut, vec![line.clone(), "total".to_owned()]));
+    let (whole, _) = shown(60);
+    assert_eq!(whole, trunk_lines(&trunks, NOW, Some(80), false));
+}
