@@ -6,6 +6,7 @@ mod chain;
 mod chart;
 mod control_plane_harness;
 mod demo_k8s;
+mod dependencies;
 mod fairness;
 mod field;
 mod fuzz_corpus;

@@ -1,0 +1,1 @@
+//! How gRPC dependencies are reached: addresses, targets, certificates, encodings.

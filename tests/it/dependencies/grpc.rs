@@ -1,0 +1,1 @@
+//! A Requester behind proxies: failed calls, hung connections, orderly closes.

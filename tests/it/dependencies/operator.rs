@@ -1,0 +1,1 @@
+//! The operator and a Kubernetes API server under load, or older than itself.

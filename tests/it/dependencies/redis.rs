@@ -1,0 +1,1 @@
+//! Redis in every state at a start, and in every form that it is run in.

@@ -1,0 +1,1 @@
+//! Thousands of Registries, and the settings of clients and charts.

@@ -1,0 +1,1 @@
+//! Lists of trunks that never end, repeat, or change underneath.
