@@ -3,6 +3,7 @@ pub mod admin;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod connect;
 pub mod demo;
 pub mod devstack;
 pub mod engine;

@@ -5,24 +5,29 @@ use std::{
     path::Path,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
 
 use super::link::RedisSettingsError;
-use crate::{tls, trunk::HostPort};
+use crate::{
+    connect::{self, Resolver, SocketOptions},
+    tls,
+    trunk::HostPort,
+};
 
 /// Bytes that may come between two requests. The largest answer that is asked for, 20,000 records and one more bucket, has
 /// some millions. Without a bound, whatever listens in Redis' place could fill the memory.
 const MOST: usize = 64 << 20;
+
+/// A Redis that acknowledges nothing for this long is gone.
+const PEER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How to reach one Redis.
 pub(super) struct Dialer {
@@ -53,8 +58,7 @@ impl Dialer {
 
     /// A new connection. Takes as long as the network does.
     pub(super) async fn dial(&self) -> io::Result<Bounded> {
-        let tcp = TcpStream::connect((&*self.address.host, self.address.port)).await?;
-        tcp.set_nodelay(true)?;
+        let tcp = connect::dial(&self.address, &Resolver::system(), &SocketOptions::within(PEER_TIMEOUT)).await?;
         let stream: Box<dyn Stream> = match &self.tls {
             None => Box::new(tcp),
             Some((connector, name)) => Box::new(connector.connect(name.clone(), tcp).await?),

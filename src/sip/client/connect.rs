@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,9 +12,8 @@ use std::{
 use rustls::{
     ClientConfig, SignatureScheme, client::ResolvesClientCert, pki_types::ServerName, sign::CertifiedKey,
 };
-use socket2::{SockRef, TcpKeepalive};
 use tokio::{
-    net::{TcpSocket, TcpStream},
+    net::TcpStream,
     sync::mpsc,
     time::{Instant, timeout_at},
 };
@@ -27,7 +25,7 @@ use super::{
     pool::{Connections, Settings},
     tls_cause,
 };
-use crate::trunk::Transport;
+use crate::{connect::SocketOptions, trunk::Transport};
 
 /// Why there is no connection to one address.
 pub(super) enum ConnectError {
@@ -41,21 +39,16 @@ impl From<io::Error> for ConnectError {
     }
 }
 
-pub(super) async fn tcp(address: SocketAddr, settings: &Settings) -> Result<TcpStream, ConnectError> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if !settings.bind.is_unspecified() {
-        socket.bind(SocketAddr::new(settings.bind, 0))?;
+/// A peer that vanished without a word, or a NAT that forgot, is found out between two refreshes; and so is one that
+/// acknowledges nothing of what it is sent.
+pub(super) fn options(settings: &Settings) -> SocketOptions {
+    SocketOptions {
+        bind: (!settings.bind.is_unspecified()).then_some(settings.bind),
+        keepalive_time: Duration::from_secs(60),
+        keepalive_interval: Duration::from_secs(10),
+        keepalive_retries: None,
+        user_timeout: settings.grace,
     }
-    let stream = socket.connect(address).await?;
-    stream.set_nodelay(true)?;
-    // A peer that vanished without a word, or a NAT that forgot, is found out between two refreshes.
-    let probe = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));
-    let socket = SockRef::from(&stream);
-    socket.set_tcp_keepalive(&probe)?;
-    // And one that acknowledges nothing of what it is sent.
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(settings.grace))?;
-    Ok(stream)
 }
 
 /// Makes TLS where that is the transport, and starts the connection's task.

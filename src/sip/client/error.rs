@@ -1,7 +1,8 @@
 //! Why there is no response.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
+pub(super) use crate::connect::io_cause;
 use crate::{
     sip::{headers::BuildError, message::MAX_MESSAGE},
     trunk::Transport,
@@ -71,21 +72,5 @@ impl ClientError {
             BuildError::TooLarge(size) => Self::TooLarge { size, limit: MAX_MESSAGE, transport },
             other => Self::Invalid(other),
         }
-    }
-}
-
-/// The words for an operating system's error, without its number where there are words.
-pub(super) fn io_cause(error: &io::Error) -> String {
-    use io::ErrorKind as Kind;
-    match error.kind() {
-        Kind::ConnectionRefused => "connection refused".to_owned(),
-        Kind::ConnectionReset => "connection reset by the peer".to_owned(),
-        Kind::ConnectionAborted => "connection aborted".to_owned(),
-        Kind::BrokenPipe => "the peer closed the connection".to_owned(),
-        Kind::TimedOut => "the peer does not acknowledge what it is sent".to_owned(),
-        Kind::HostUnreachable => "host unreachable".to_owned(),
-        Kind::NetworkUnreachable => "network unreachable".to_owned(),
-        Kind::UnexpectedEof => "the peer closed the connection".to_owned(),
-        _ => error.to_string(),
     }
 }

@@ -14,7 +14,7 @@ use futures_util::{
     FutureExt as _,
     future::{BoxFuture, Shared},
 };
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -28,6 +28,7 @@ use super::{
     transactions::TransactionLayer,
     udp::Udp,
 };
+use crate::connect::{no_connection_within, race, tcp};
 
 type Connecting = Shared<BoxFuture<'static, Result<Arc<Connection>, ClientError>>>;
 
@@ -173,7 +174,7 @@ impl Connections {
         connection.drain();
     }
 
-    /// Tries one address after the other. The error has the cause at each.
+    /// Races the addresses (RFC 8305), with TLS where that is the transport. The error has the cause at each.
     async fn open(self: &Arc<Self>, id: u64, target: &Target) -> Result<Arc<Connection>, ClientError> {
         let Target { destination, pinned } = target;
         let usable = |address| self.udp.reaches(address);
@@ -181,13 +182,14 @@ impl Connections {
             Some(address) => vec![*address],
             None => self.names.addresses(&destination.host, destination.port, usable).await?,
         };
-        let share = self.settings.connect_within / u32::try_from(addresses.len()).unwrap_or(1).max(1);
+        let until = Instant::now() + self.settings.connect_within;
+        let attempt = |address| self.open_address(id, target, address, until);
+        let errors = match race(&addresses, attempt).await {
+            Ok(connection) => return Ok(connection),
+            Err(errors) => errors,
+        };
         let (mut causes, mut tls) = (Vec::new(), 0);
-        for address in &addresses {
-            let error = match self.open_address(id, target, *address, share).await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => error,
-            };
+        for (address, error) in errors {
             // Causes of TLS come first: they are what has to be set right.
             let place = if matches!(error, ConnectError::Tls(_)) { tls } else { causes.len() };
             tls += usize::from(matches!(error, ConnectError::Tls(_)));
@@ -205,13 +207,13 @@ impl Connections {
         id: u64,
         target: &Target,
         address: SocketAddr,
-        within: Duration,
+        until: Instant,
     ) -> Result<Arc<Connection>, ConnectError> {
-        let until = tokio::time::Instant::now() + within;
-        let seconds = within.as_secs_f32();
-        let tcp = timeout_at(until, connect::tcp(address, &self.settings))
-            .await
-            .unwrap_or_else(|_| Err(ConnectError::Transport(format!("no connection within {seconds} s"))))?;
+        let within = until.saturating_duration_since(Instant::now());
+        let tcp = match timeout_at(until, tcp(address, &connect::options(&self.settings))).await {
+            Ok(connected) => connected?,
+            Err(_) => return Err(ConnectError::Transport(no_connection_within(within))),
+        };
         connect::finish(self, id, target, tcp, until, within).await
     }
 }

@@ -16,6 +16,7 @@ use hickory_resolver::{
 use tokio::time::timeout;
 
 use super::error::{ClientError, io_cause};
+use crate::connect::interleave;
 
 /// Most addresses of one name that are looked at.
 const MAX_ADDRESSES: usize = 4;
@@ -79,12 +80,13 @@ impl Names {
             Ok(address) => vec![address],
             Err(_) => self.look_up(host).await?,
         };
-        let fit: Vec<_> = all.iter().filter(|a| usable(**a)).take(MAX_ADDRESSES).collect();
+        let usable = all.iter().filter(|a| usable(**a)).map(|address| SocketAddr::new(*address, port));
+        let fit: Vec<_> = interleave(usable.collect()).into_iter().take(MAX_ADDRESSES).collect();
         if fit.is_empty() {
             let text = format!("no address of the family that SIP is sent from here (it has {all:?})");
             return Err(ClientError::resolve(text));
         }
-        Ok(fit.into_iter().map(|address| SocketAddr::new(*address, port)).collect())
+        Ok(fit)
     }
 
     async fn look_up(&self, host: &str) -> Result<Vec<IpAddr>, ClientError> {

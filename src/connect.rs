@@ -1,0 +1,53 @@
+//! How a TCP connection is made, to dependencies and registrars alike: at all addresses of a name, raced as RFC 8305 says.
+//!
+//! * [`resolve`] looks a name up, again for each connection, and puts the families in turn;
+//! * [`race`] tries one address after the other, 250 ms apart or as soon as one fails; the first to succeed wins;
+//! * [`tcp`] makes one connection with its [`SocketOptions`]; [`dial`] does all three.
+//!
+//! Its own race, for hyper-util's takes the addresses of one family one after the other, each for the whole of the timeout.
+
+mod error;
+mod race;
+mod resolve;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use tokio::{net::TcpStream, time::timeout};
+
+pub use self::{
+    error::{ConnectError, io_cause},
+    race::{ATTEMPT_DELAY, race},
+    resolve::{Resolver, interleave},
+    socket::{SocketOptions, tcp},
+};
+use crate::trunk::HostPort;
+
+/// Longest wait for a connection to one address.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Connects to a host: looks it up, then races its addresses for [`CONNECT_TIMEOUT`] each.
+///
+/// # Errors
+/// Where the host cannot be looked up, or no address takes the connection: the cause at each.
+pub async fn dial(
+    host: &HostPort,
+    resolver: &Resolver,
+    options: &SocketOptions,
+) -> Result<TcpStream, ConnectError> {
+    let addresses = resolver.resolve(host).await?;
+    let attempt = |address| async move {
+        match timeout(CONNECT_TIMEOUT, tcp(address, options)).await {
+            Ok(connected) => connected.map_err(|error| io_cause(&error)),
+            Err(_) => Err(no_connection_within(CONNECT_TIMEOUT)),
+        }
+    };
+    race(&addresses, attempt).await.map_err(|causes| ConnectError::at_each(&causes))
+}
+
+/// The words for an address that answers nothing.
+pub fn no_connection_within(limit: Duration) -> String {
+    format!("no connection within {} s", limit.as_secs_f32())
+}

@@ -1,0 +1,52 @@
+//! Why there is no connection.
+
+use std::{fmt::Display, io};
+
+/// Why there is no connection.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectError {
+    /// The name has no address, or cannot be looked up.
+    #[error("{host} cannot be looked up: {cause}")]
+    Resolve {
+        /// The name.
+        host: Box<str>,
+        /// What the resolver said.
+        cause: Box<str>,
+    },
+    /// No address takes the connection; the cause at each.
+    #[error("{0}")]
+    Transport(Box<str>),
+    /// TLS, or the protocol over it, cannot be spoken with the peer.
+    #[error("{0}")]
+    Tls(Box<str>),
+}
+
+impl ConnectError {
+    /// Names the cause at each address.
+    pub fn at_each(causes: &[(impl Display, impl Display)]) -> Self {
+        let causes: Vec<String> = causes.iter().map(|(address, cause)| format!("{cause}, at {address}")).collect();
+        Self::Transport(causes.join("; ").into())
+    }
+}
+
+impl From<ConnectError> for io::Error {
+    fn from(error: ConnectError) -> Self {
+        Self::other(error)
+    }
+}
+
+/// The words for an operating system's error, without its number where there are words.
+pub fn io_cause(error: &io::Error) -> String {
+    use io::ErrorKind as Kind;
+    match error.kind() {
+        Kind::ConnectionRefused => "connection refused".to_owned(),
+        Kind::ConnectionReset => "connection reset by the peer".to_owned(),
+        Kind::ConnectionAborted => "connection aborted".to_owned(),
+        Kind::BrokenPipe => "the peer closed the connection".to_owned(),
+        Kind::TimedOut => "the peer does not acknowledge what it is sent".to_owned(),
+        Kind::HostUnreachable => "host unreachable".to_owned(),
+        Kind::NetworkUnreachable => "network unreachable".to_owned(),
+        Kind::UnexpectedEof => "the peer closed the connection".to_owned(),
+        _ => error.to_string(),
+    }
+}

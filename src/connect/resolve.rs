@@ -1,0 +1,90 @@
+//! Names to addresses.
+
+use std::{
+    collections::HashSet,
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{net::lookup_host, time::timeout};
+
+use super::ConnectError;
+use crate::trunk::HostPort;
+
+/// Longest wait for a name. The system asks a second name server only after the first was silent for 5 s.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What a script says of a name.
+type Script = dyn Fn(&HostPort) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+
+/// Looks names up: by the system, with its hosts file, search domains and order of addresses (RFC 6724), or by a script.
+#[derive(Clone, Default)]
+pub struct Resolver {
+    script: Option<Arc<Script>>,
+}
+
+impl Resolver {
+    /// The operating system's resolver.
+    pub fn system() -> Self {
+        Self::default()
+    }
+
+    /// A function in the place of the system, for tests.
+    pub fn scripted(script: impl Fn(&HostPort) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> Self {
+        Self { script: Some(Arc::new(script)) }
+    }
+
+    /// Returns all addresses of a host, each once, the families in turn; at least one. An IP address is itself.
+    ///
+    /// # Errors
+    /// [`ConnectError::Resolve`], also after 15 s of silence.
+    pub async fn resolve(&self, host: &HostPort) -> Result<Vec<SocketAddr>, ConnectError> {
+        if let Ok(address) = host.host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(address, host.port)]);
+        }
+        let found = match &self.script {
+            Some(script) => script(host),
+            None => match timeout(RESOLVE_TIMEOUT, lookup_host((&*host.host, host.port))).await {
+                Ok(found) => found.map(Iterator::collect),
+                Err(_) => {
+                    let cause = format!("no response from the name servers within {} s", RESOLVE_TIMEOUT.as_secs());
+                    Err(io::Error::new(io::ErrorKind::TimedOut, cause))
+                }
+            },
+        };
+        let fail = |cause: String| ConnectError::Resolve { host: host.host.clone(), cause: cause.into() };
+        let addresses = interleave(found.map_err(|error| fail(words(&error)))?);
+        if addresses.is_empty() { Err(fail("it has no address".to_owned())) } else { Ok(addresses) }
+    }
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resolver").field("scripted", &self.script.is_some()).finish()
+    }
+}
+
+/// Without what Rust's library puts before the system's words.
+fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.strip_prefix("failed to lookup address information: ").unwrap_or(&text).to_owned()
+}
+
+/// Puts IPv4 and IPv6 in turn, beginning with the family of the first address (RFC 8305 §4), and leaves repetitions out.
+pub fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let mut seen = HashSet::new();
+    let first_is_v4 = addresses.first().is_some_and(SocketAddr::is_ipv4);
+    let distinct = addresses.into_iter().filter(|address| seen.insert(*address));
+    let (first, second): (Vec<_>, Vec<_>) = distinct.partition(|address| address.is_ipv4() == first_is_v4);
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    let mut all = Vec::with_capacity(first.len() + second.len());
+    loop {
+        let pair = [first.next(), second.next()];
+        if pair == [None, None] {
+            return all;
+        }
+        all.extend(pair.into_iter().flatten());
+    }
+}

@@ -1,0 +1,114 @@
+use std::{
+    net::SocketAddr,
+    sync::Mutex,
+};
+
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    time::Instant,
+};
+
+use super::*;
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+/// An address that answers no SYN: its backlog is full.
+pub(crate) struct Silent {
+    pub(crate) address: SocketAddr,
+    _listener: TcpListener,
+    _waiting: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Silent {
+    pub(crate) async fn at(ip: &str, port: u16) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(SocketAddr::new(ip.parse().unwrap(), port)).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut waiting = Vec::new();
+        // Connections that nothing accepts, until one more gets no response.
+        for _ in 0..16 {
+            let attempt = tokio::net::TcpStream::connect(address);
+            match timeout(Duration::from_millis(300), attempt).await {
+                Ok(connected) => {
+                    let connected = connected.unwrap();
+                    waiting.push(tokio::spawn(async move {
+                        let _open = connected;
+                        std::future::pending::<()>().await;
+                    }));
+                }
+                Err(_) => return Self { address, _listener: listener, _waiting: waiting },
+            }
+        }
+        panic!("the backlog of {address} is never full");
+    }
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        self._waiting.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+#[test]
+fn g5_families_take_turns_and_repetitions_go() {
+    let all = ["[::1]:1", "[::2]:1", "[::1]:1", "10.0.0.1:1", "[::3]:1", "10.0.0.2:1"].map(address);
+    let turns = ["[::1]:1", "10.0.0.1:1", "[::2]:1", "10.0.0.2:1", "[::3]:1"].map(address);
+    assert_eq!(interleave(all.to_vec()), turns);
+    assert_eq!(interleave(Vec::new()), Vec::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn g5_the_next_address_starts_after_250_ms_and_at_once_after_a_failure() {
+    let addresses = ["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1", "10.0.0.4:1"].map(address);
+    let started = Mutex::new(Vec::new());
+    let began = Instant::now();
+    let started = &started;
+    let won = race(&addresses, |at: SocketAddr| async move {
+        started.lock().unwrap().push((at, began.elapsed().as_millis()));
+        match at.ip().to_string().as_str() {
+            "10.0.0.1" => std::future::pending().await,
+            "10.0.0.2" => Err("refused"),
+            _ => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                Ok(at)
+            }
+        }
+    })
+    .await;
+    assert_eq!(won, Ok(addresses[2]));
+    let at = |index: usize, ms| (addresses[index], ms);
+    assert_eq!(*started.lock().unwrap(), [at(0, 0), at(1, 250), at(2, 250)]);
+}
+
+#[tokio::test]
+async fn g5_all_that_failed_are_named_in_their_order() {
+    let addresses = ["10.0.0.1:1", "10.0.0.2:1"].map(address);
+    let failed = race(&addresses, |at: SocketAddr| async move { Err::<(), _>(at.to_string()) }).await.unwrap_err();
+    let text = ConnectError::at_each(&failed).to_string();
+    assert_eq!(text, "10.0.0.1:1, at 10.0.0.1:1; 10.0.0.2:1, at 10.0.0.2:1");
+    assert_eq!(race(&[], |_| async { Ok::<(), ()>(()) }).await, Err(Vec::new()));
+}
+
+#[tokio::test]
+async fn g5_a_first_address_that_answers_no_syn_does_not_stop_a_connection() {
+    let good = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = good.local_addr().unwrap().port();
+    let silent = Silent::at("127.0.0.2", port).await;
+    let addresses = vec![silent.address, good.local_addr().unwrap()];
+    let resolver = Resolver::scripted(move |_| Ok(addresses.clone()));
+    let options = SocketOptions::within(Duration::from_secs(20));
+    let stream = dial(&HostPort::new("pods.test", port), &resolver, &options).await.unwrap();
+    assert_eq!(stream.peer_addr().unwrap(), good.local_addr().unwrap());
+}
+
+#[tokio::test]
+async fn g5_a_name_that_is_unknown_is_named() {
+    let resolver = Resolver::scripted(|_| Err(std::io::Error::other("Name or service not known")));
+    let options = SocketOptions::within(Duration::from_secs(20));
+    let error = dial(&HostPort::new("nowhere.test", 1), &resolver, &options).await.unwrap_err();
+    assert_eq!(error.to_string(), "nowhere.test cannot be looked up: Name or service not known");
+}
