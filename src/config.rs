@@ -6,7 +6,7 @@
 
 use std::{collections::HashMap, path::PathBuf, time::Duration};
 
-use crate::{secret::Secret, spec::RegistrySpec, trunk::HostPort};
+use crate::{secret::Secret, spec::RegistrySpec, tls::TlsFiles, trunk::HostPort};
 
 pub mod address;
 mod cache;
@@ -24,6 +24,7 @@ pub(crate) mod rules;
 mod tests;
 mod tree;
 
+pub use address::Target;
 pub use check::{Checked, check};
 pub use load::{CONFIG_PATH, ConfigError, DEFAULT_PATHS, load, parse};
 pub use mistake::{Mistake, Mistakes};
@@ -98,13 +99,20 @@ pub struct Secrets {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// Where it listens.
-    pub address: HostPort,
+    pub address: Target,
     /// `https://`: TLS.
     pub tls: bool,
-    /// PEM file with the authorities to trust instead of the system's roots.
-    pub ca_file: Option<PathBuf>,
+    /// What TLS needs; empty without.
+    pub files: TlsFiles,
     /// How long one call may take.
     pub timeout: Duration,
+}
+
+impl Endpoint {
+    /// One without TLS.
+    pub fn plain(address: impl Into<Target>, timeout: Duration) -> Self {
+        Self { address: address.into(), tls: false, files: TlsFiles::default(), timeout }
+    }
 }
 
 /// Where state is kept.

@@ -1,20 +1,25 @@
 //! The two gRPC neighbours behind the engine's ports: protobuf on this side, the domain on the other.
 //!
-//! * [`channel`] makes a connection: plain or TLS, reconnecting, with its reconnections counted;
+//! * [`channel`] opens a dependency: `balance` spreads calls over all its addresses, `peer` is one of them, `wire` and `response`
+//!   tell gRPC from anything else;
 //! * [`api`] lists trunks ([`crate::ports::TrunkSource`]), [`trunk`] reads one of them;
 //! * [`requester`] sends REGISTERs ([`crate::ports::Requester`]), [`register`] writes one of them.
 
 pub mod api;
+mod balance;
 pub mod channel;
 mod codec;
+mod peer;
 #[doc(hidden)] // public for fuzz/
 pub mod register;
 pub mod requester;
+mod response;
 pub mod trunk;
+mod wire;
 
 use tonic::{Code, Status};
 
-use crate::telemetry::innermost;
+use crate::{telemetry::innermost, tls::TlsFileError};
 
 /// Why a gRPC neighbour cannot be used at all: nothing that trying again would mend.
 #[derive(Debug, thiserror::Error)]
@@ -27,14 +32,9 @@ pub enum GrpcError {
         /// What is wrong with it.
         problem: String,
     },
-    /// The CA file cannot be read.
-    #[error("spec.tls.caFile: {path}: {source}; a PEM file with CA certificates is needed")]
-    CaFile {
-        /// The path.
-        path: String,
-        /// What is wrong with it.
-        source: std::io::Error,
-    },
+    /// A file of TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsFileError),
 }
 
 /// How a failed call has to be taken.

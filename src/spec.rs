@@ -68,13 +68,15 @@ pub struct Metadata {
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#,
     doc = "Keeps the SIP registrations of Routr's trunks alive: reads the trunks with sendRegister: true from an API server, and registers each through a Requester."
 )]
-#[x_kube(validation = cel::ca_file_needs_https())]
+#[x_kube(validation = cel::tls_file_needs_https("caFile"))]
+#[x_kube(validation = cel::tls_file_needs_https("certFile"))]
 #[x_kube(validation = cel::instance_id_stays())]
 // Each column has a type and a path, which clippy takes for repetitions.
 #[allow(clippy::duplicated_attributes)]
 pub struct RegistrySpec {
     /// The Requester that sends SIP: `host:port`, `[v6]:port` or a bare host (port 51909), with `http://` (the same as
-    /// without) or `https://` (TLS) before it.
+    /// without) or `https://` (TLS) before it; or gRPC's `dns:///host:port`, `ipv4:`, `ipv6:` or `unix:/path`. All addresses of
+    /// a host are used.
     #[schemars(length(max = 253))]
     #[x_kube(validation = cel::service_address(right::REQUESTER_ADDR))]
     pub requester_addr: String,
@@ -244,9 +246,10 @@ pub struct RegistrationSpec {
     pub require: Option<Vec<String>>,
 }
 
-/// TLS of the `https://` addresses.
+/// TLS of the `https://` addresses. Files are read again when they change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = cel::certificate_and_key())]
 pub struct TlsSpec {
     /// PEM file with the authorities to trust; in Kubernetes a file below /etc/routr/ca of the operator's pod. Default: the
     /// system's roots.
@@ -255,6 +258,20 @@ pub struct TlsSpec {
     #[x_kube(validation = cel::text(right::CA_FILE))]
     #[x_kube(validation = cel::ca_file_of_the_pod())]
     pub ca_file: Option<String>,
+    /// PEM file with the certificate to show to a peer that asks for one; in Kubernetes a file below /etc/routr/ca of the
+    /// operator's pod. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    #[x_kube(validation = cel::text(right::CERT_FILE))]
+    #[x_kube(validation = cel::ca_file_of_the_pod())]
+    pub cert_file: Option<String>,
+    /// PEM file with the private key of `certFile`, without a passphrase; in Kubernetes a file below /etc/routr/ca of the
+    /// operator's pod. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    #[x_kube(validation = cel::text(right::KEY_FILE))]
+    #[x_kube(validation = cel::ca_file_of_the_pod())]
+    pub key_file: Option<String>,
 }
 
 /// What can be written as a number or as a text: `60` or `60s`, `20` or `unlimited`.

@@ -1,10 +1,24 @@
-//! Whom a peer's certificate has to come from: the part of TLS that is the same towards registrars and towards the cache.
+//! TLS towards all that are connected to: whose certificates are trusted, which certificate is shown, and why it failed.
+//!
+//! * [`cause`] has the words for a failure;
+//! * [`followed`] follows the files that a connection needs;
+//! * [`noticed`] notices that a peer asks for a client certificate.
 
-use std::sync::Arc;
+pub mod cause;
+pub mod followed;
+pub mod noticed;
+
+use std::sync::{Arc, LazyLock};
 
 use rustls::{
-    ClientConfig, RootCertStore,
+    ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier,
+    client::WantsClientCert,
     pki_types::{CertificateDer, pem},
+};
+
+pub use self::{
+    followed::{Followed, TlsFileError, TlsFiles},
+    noticed::Noticed,
 };
 
 /// The authorities of a PEM file; there may be none.
@@ -22,21 +36,30 @@ pub fn authorities(
     Ok(roots)
 }
 
-/// The authorities of the system, and how many of them are of no use.
-pub fn system() -> (RootCertStore, usize) {
-    let mut roots = RootCertStore::empty();
-    let (_, ignored) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    (roots, ignored)
+/// The authorities of the system, and how many of them cannot be used. Read once.
+pub fn system() -> (Arc<RootCertStore>, usize) {
+    static SYSTEM: LazyLock<(Arc<RootCertStore>, usize)> = LazyLock::new(|| {
+        let mut roots = RootCertStore::empty();
+        let (_, ignored) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        (Arc::new(roots), ignored)
+    });
+    SYSTEM.clone()
 }
 
 /// A client that trusts these, and shows no certificate of its own.
 ///
 /// # Errors
 /// In rustls' words; with its own choice of versions there is none.
-pub fn client_config(roots: RootCertStore) -> Result<Arc<ClientConfig>, rustls::Error> {
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
+pub fn client_config(roots: impl Into<Arc<RootCertStore>>) -> Result<Arc<ClientConfig>, rustls::Error> {
+    Ok(Arc::new(trusting(roots)?.with_no_client_auth()))
+}
+
+/// A client that trusts these, without a word on its own certificate yet.
+fn trusting(
+    roots: impl Into<Arc<RootCertStore>>,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder: ConfigBuilder<ClientConfig, WantsVerifier> =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(builder.with_root_certificates(roots))
 }

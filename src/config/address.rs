@@ -1,8 +1,45 @@
 //! Addresses as a configuration has them: a host, a port, and what may stand before them.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use crate::trunk::HostPort;
+
+/// Most bytes of a unix socket's path (`sun_path`, less the zero at its end).
+const MAX_SOCKET_PATH: usize = 107;
+
+/// Where a gRPC dependency listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A host, at all its addresses.
+    Host(HostPort),
+    /// IP addresses of one service; at least one.
+    Addresses(Vec<SocketAddr>),
+    /// A unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(host) => host.fmt(f),
+            Self::Addresses(all) => {
+                let all: Vec<String> = all.iter().map(ToString::to_string).collect();
+                f.write_str(&all.join(","))
+            }
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl From<HostPort> for Target {
+    fn from(host: HostPort) -> Self {
+        Self::Host(host)
+    }
+}
 
 /// What is wrong with an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,28 +68,78 @@ pub enum AddressError {
     /// Not a host name (RFC 1123 §2.1; underscores are let through, since container networks have them).
     #[error("not a host name")]
     Host,
+    /// `dns://server/host`.
+    #[error("names a DNS server, and only the system's are used; write dns:///host:port")]
+    NameServer,
+    /// `unix:` without a path that can be used.
+    #[error("not the path of a unix socket (1 to 107 bytes, without a host before it)")]
+    Socket,
+    /// `unix-abstract:`.
+    #[error("an abstract unix socket, which is not supported; write unix: and a path")]
+    Abstract,
+    /// A name, or an address of the other family, after `ipv4:` or `ipv6:`.
+    #[error("not a list of IP addresses of that family")]
+    Family,
     /// Not a port.
     #[error("the port is not a number from 1 to 65535")]
     Port,
 }
 
-/// Reads the address of a gRPC service, with or without `http://` or `https://`; the flag says whether TLS is wanted.
+/// Reads the address of a gRPC service: a host, with or without `http://` or `https://`, or a target as gRPC writes them
+/// (<https://github.com/grpc/grpc/blob/master/doc/naming.md>): `dns:`, `unix:`, `ipv4:`, `ipv6:`. The flag says whether TLS
+/// is wanted.
 ///
 /// # Errors
 /// See [`AddressError`].
-pub fn service(text: &str, default_port: u16) -> Result<(HostPort, bool), AddressError> {
-    let (scheme, rest) = match text.split_once("://") {
-        Some((scheme, rest)) => (scheme.to_ascii_lowercase(), rest),
-        None => (String::new(), text),
+pub fn service(text: &str, default_port: u16) -> Result<(Target, bool), AddressError> {
+    let (scheme, rest) = match text.split_once(':') {
+        // `unix:51907` is a host with that name, and its port.
+        Some((scheme, rest)) if rest.parse::<u16>().is_err() => (scheme.to_ascii_lowercase(), rest),
+        _ => (String::new(), text),
     };
-    let tls = match scheme.as_str() {
-        "https" => true,
-        "http" => false,
-        "" if rest.len() == text.len() => false,
-        _ => return Err(AddressError::Scheme),
+    let host = |rest| host_port(rest, default_port).map(Target::Host);
+    let target = match scheme.as_str() {
+        "http" | "https" if rest.starts_with("//") => {
+            let rest = &rest[2..];
+            host(rest.strip_suffix('/').unwrap_or(rest))?
+        }
+        "dns" => match rest.strip_prefix("//") {
+            Some(rest) => host(rest.strip_prefix('/').ok_or(AddressError::NameServer)?)?,
+            None => host(rest.strip_prefix('/').unwrap_or(rest))?,
+        },
+        "unix" => socket(rest)?,
+        "unix-abstract" => return Err(AddressError::Abstract),
+        "ipv4" | "ipv6" => {
+            let rest = rest.strip_prefix("///").unwrap_or(rest);
+            let read = |part: &str| address_of(part, scheme == "ipv4", default_port);
+            Target::Addresses(rest.split(',').map(read).collect::<Result<_, _>>()?)
+        }
+        _ if text.contains("://") => return Err(AddressError::Scheme),
+        _ => host(text)?,
     };
-    let bare = if scheme.is_empty() { rest } else { rest.strip_suffix('/').unwrap_or(rest) };
-    Ok((host_port(bare, default_port)?, tls))
+    Ok((target, scheme == "https"))
+}
+
+/// `path`, `/path` or `///path`.
+fn socket(rest: &str) -> Result<Target, AddressError> {
+    let path = match rest.strip_prefix("//") {
+        Some(absolute) if !absolute.starts_with('/') => return Err(AddressError::Socket),
+        Some(absolute) => absolute,
+        None => rest,
+    };
+    let fits = (1..=MAX_SOCKET_PATH).contains(&path.len()) && !path.contains(char::is_control);
+    if fits { Ok(Target::Unix(path.into())) } else { Err(AddressError::Socket) }
+}
+
+/// One address of `ipv4:` or `ipv6:`, whose brackets may be escaped.
+fn address_of(text: &str, is_v4: bool, default_port: u16) -> Result<SocketAddr, AddressError> {
+    let text = text.replace("%5B", "[").replace("%5b", "[").replace("%5D", "]").replace("%5d", "]");
+    let bare = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, default_port));
+    let address = bare.or_else(|_| {
+        let HostPort { host, port } = host_port(&text, default_port)?;
+        host.parse().map(|ip| SocketAddr::new(ip, port)).map_err(|_| AddressError::Family)
+    })?;
+    if address.is_ipv4() == is_v4 { Ok(address) } else { Err(AddressError::Family) }
 }
 
 /// Reads a SIP address, with or without `sip:`; the default port is 5060.

@@ -3,6 +3,7 @@
 use std::{fmt::Write, path::Path};
 
 use super::{Cache, Config, Endpoint, RedisSettings, duration, load};
+use crate::tls::TlsFiles;
 
 /// What [`check`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,16 +71,22 @@ fn endpoint(endpoint: &Endpoint) -> String {
     format!(
         "{}, {}, at most {} for a call",
         endpoint.address,
-        tls(endpoint.tls, endpoint.ca_file.as_deref()),
+        tls(endpoint.tls, &endpoint.files),
         duration::show(endpoint.timeout)
     )
 }
 
-fn tls(wanted: bool, ca_file: Option<&Path>) -> String {
-    match ca_file {
-        _ if !wanted => "no TLS".to_owned(),
+fn tls(wanted: bool, files: &TlsFiles) -> String {
+    if !wanted {
+        return "no TLS".to_owned();
+    }
+    let authorities = match &files.authorities {
         Some(file) => format!("TLS with the authorities of {}", file.display()),
         None => "TLS with the system's authorities".to_owned(),
+    };
+    match &files.certificate {
+        Some(shown) => format!("{authorities} and the client certificate of {}", shown.certificate.display()),
+        None => authorities,
     }
 }
 
@@ -93,5 +100,6 @@ fn cache(cache: &Cache) -> String {
         (None, Some(_)) => "with a password".to_owned(),
         (None, None) => "without a password".to_owned(),
     };
-    format!("redis at {address}, {user}, {}", tls(*secure, ca_file.as_deref()))
+    let files = TlsFiles { authorities: ca_file.clone(), certificate: None };
+    format!("redis at {address}, {user}, {}", tls(*secure, &files))
 }

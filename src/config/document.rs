@@ -46,7 +46,11 @@ fn spec(fields: &mut Fields<'_>) -> RegistrySpec {
         ),
         instance_id: fields.text("instanceId", right::INSTANCE_ID),
         registration: fields.mapping("registration", registration),
-        tls: fields.mapping("tls", |fields| TlsSpec { ca_file: fields.text("caFile", right::CA_FILE) }),
+        tls: fields.mapping("tls", |fields| TlsSpec {
+            ca_file: fields.text("caFile", right::CA_FILE),
+            cert_file: fields.text("certFile", right::CERT_FILE),
+            key_file: fields.text("keyFile", right::KEY_FILE),
+        }),
         api_timeout: fields.quantity("apiTimeout", &rules::API_TIMEOUT.right()),
         suspend: None,
     }

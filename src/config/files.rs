@@ -6,7 +6,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use crate::secret::Secret;
 
@@ -19,8 +19,12 @@ pub(super) trait Files {
     fn resolve(&self, given: &str) -> PathBuf;
     /// Whether the PEM file holds authorities; else what is wrong with it.
     fn authorities(&self, path: &Path) -> Result<(), String>;
+    /// Whether the PEM file holds a private key; else what is wrong with it, without any of it.
+    fn key(&self, path: &Path) -> Result<(), String>;
     /// The password in the file; else what is wrong with it.
     fn password(&self, path: &Path) -> Result<Option<Secret>, String>;
+    /// The path to use for a unix socket that was given, which need not be there yet; else why it may not be used.
+    fn socket(&self, given: &Path) -> Result<PathBuf, String>;
 }
 
 /// Looks at no file: all are taken to be good, and no password is read.
@@ -35,8 +39,16 @@ impl Files for Unread {
         Ok(())
     }
 
+    fn key(&self, _: &Path) -> Result<(), String> {
+        Ok(())
+    }
+
     fn password(&self, _: &Path) -> Result<Option<Secret>, String> {
         Ok(None)
+    }
+
+    fn socket(&self, given: &Path) -> Result<PathBuf, String> {
+        Ok(given.to_owned())
     }
 }
 
@@ -44,7 +56,17 @@ impl Files for Unread {
 /// its pod.
 pub const CLUSTER_CA_FOLDER: &str = "/etc/routr/ca";
 
-/// Of a resource of Kubernetes: looks at no file, and allows only CA files below [`CLUSTER_CA_FOLDER`].
+/// Where unix sockets of Registry resources are, for the same reason.
+pub const CLUSTER_SOCKET_FOLDER: &str = "/run/routr";
+
+/// Whether `path` is something below `folder`, and leads nowhere else.
+fn is_below(path: &Path, folder: &str) -> bool {
+    let plain = |name: &Path| name.components().all(|part| matches!(part, Component::Normal(_)));
+    path.strip_prefix(folder).is_ok_and(|name| plain(name) && name.components().next().is_some())
+}
+
+/// Of a resource of Kubernetes: looks at no file, and allows only files of TLS below [`CLUSTER_CA_FOLDER`] and sockets below
+/// [`CLUSTER_SOCKET_FOLDER`].
 pub(super) struct Cluster;
 
 impl Files for Cluster {
@@ -55,16 +77,25 @@ impl Files for Cluster {
     }
 
     fn authorities(&self, path: &Path) -> Result<(), String> {
-        let name = path.strip_prefix(CLUSTER_CA_FOLDER).ok();
-        let plain = |name: &Path| name.components().all(|part| matches!(part, Component::Normal(_)));
-        if name.is_some_and(|name| plain(name) && name.components().next().is_some()) {
+        if is_below(path, CLUSTER_CA_FOLDER) {
             return Ok(());
         }
         Err(format!("a resource can only name files below {CLUSTER_CA_FOLDER} of the operator's pod"))
     }
 
+    fn key(&self, path: &Path) -> Result<(), String> {
+        self.authorities(path)
+    }
+
     fn password(&self, _: &Path) -> Result<Option<Secret>, String> {
         Err("cannot be used in a resource".to_owned())
+    }
+
+    fn socket(&self, given: &Path) -> Result<PathBuf, String> {
+        if is_below(given, CLUSTER_SOCKET_FOLDER) {
+            return Ok(given.to_owned());
+        }
+        Err(format!("a resource can only name sockets below {CLUSTER_SOCKET_FOLDER} of the operator's pod"))
     }
 }
 
@@ -86,6 +117,21 @@ impl Files for Disk<'_> {
             count += 1;
         }
         if count == 0 { Err("holds no certificate".to_owned()) } else { Ok(()) }
+    }
+
+    fn key(&self, path: &Path) -> Result<(), String> {
+        let pem = read(path).map_err(|error| format!("cannot be read ({error})"))?;
+        match PrivateKeyDer::from_pem_slice(&pem) {
+            Ok(_) => Ok(()),
+            Err(_) if pem.windows(9).any(|part| part == b"ENCRYPTED") => {
+                Err("holds a private key with a passphrase".to_owned())
+            }
+            Err(_) => Err("holds no private key".to_owned()),
+        }
+    }
+
+    fn socket(&self, given: &Path) -> Result<PathBuf, String> {
+        Ok(self.base.join(given))
     }
 
     fn password(&self, path: &Path) -> Result<Option<Secret>, String> {

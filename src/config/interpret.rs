@@ -2,18 +2,19 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use crate::{
-    spec::{CacheSpec, EdgePortSpec, Quantity, RegistrationSpec, RegistryDocument, RegistrySpec},
+    spec::{CacheSpec, EdgePortSpec, Quantity, RegistrationSpec, RegistryDocument, RegistrySpec, TlsSpec},
+    tls::{TlsFiles, followed::ClientCertificate},
     trunk::HostPort,
 };
 
 use super::{
     Config, EdgePort, Endpoint, RegistrationSettings, Secrets,
-    address::{self, AddressError},
+    address::{self, AddressError, Target},
     duration::{self, DurationError},
     files::Files,
     mistake::{Mistake, show},
@@ -123,14 +124,22 @@ impl Interpreter<'_> {
         right: &str,
         timeout: Duration,
     ) -> Endpoint {
+        let nowhere = || Target::Host(HostPort::new("", default_port));
         let (address, tls) = match address::service(text, default_port) {
+            Ok((Target::Unix(given), _)) => match self.files.socket(&given) {
+                Ok(socket) => (Target::Unix(socket), false),
+                Err(problem) => {
+                    self.wrong(path, problem, Some(show(text)), right);
+                    (nowhere(), false)
+                }
+            },
             Ok(read) => read,
             Err(error) => {
                 self.address(path, text, error, right);
-                (HostPort::new("", default_port), text.starts_with("https://"))
+                (nowhere(), text.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://")))
             }
         };
-        Endpoint { address, tls, ca_file: None, timeout }
+        Endpoint { address, tls, files: TlsFiles::default(), timeout }
     }
 
     fn address(&mut self, path: &str, text: &str, error: AddressError, right: &str) {
@@ -139,20 +148,60 @@ impl Interpreter<'_> {
     }
 
     fn tls(&mut self, spec: &RegistrySpec, endpoints: [&mut Endpoint; 2]) {
-        let path = "spec.tls.caFile";
-        let Some(given) = spec.tls.as_ref().and_then(|tls| tls.ca_file.as_deref()) else { return };
-        let Some(file) = self.authorities(path, given) else { return };
-        if !endpoints.iter().any(|endpoint| endpoint.tls) {
-            self.wrong(
-                path,
-                "of no use, since neither address is https://",
-                Some(show(given)),
-                "write https:// before requesterAddr or apiAddr, or remove it",
-            );
+        let Some(tls) = &spec.tls else { return };
+        let given = [
+            ("spec.tls.caFile", &tls.ca_file),
+            ("spec.tls.certFile", &tls.cert_file),
+            ("spec.tls.keyFile", &tls.key_file),
+        ];
+        let authorities = tls.ca_file.as_deref().and_then(|given| self.authorities("spec.tls.caFile", given));
+        let certificate = self.client_certificate(tls);
+        let unused = !endpoints.iter().any(|endpoint| endpoint.tls);
+        for (path, given) in given {
+            if let Some(given) = given.as_ref().filter(|given| unused && !given.trim().is_empty()) {
+                self.wrong(
+                    path,
+                    "of no use, since neither address is https://",
+                    Some(show(given)),
+                    "write https:// before requesterAddr or apiAddr, or remove it",
+                );
+            }
         }
-        for endpoint in endpoints {
-            endpoint.ca_file = endpoint.tls.then(|| file.clone());
+        for endpoint in endpoints.into_iter().filter(|endpoint| endpoint.tls) {
+            endpoint.files = TlsFiles { authorities: authorities.clone(), certificate: certificate.clone() };
         }
+    }
+
+    /// A certificate and its key: both, or neither.
+    fn client_certificate(&mut self, tls: &TlsSpec) -> Option<ClientCertificate> {
+        let (cert_path, key_path) = ("spec.tls.certFile", "spec.tls.keyFile");
+        let (certificate, key) = match (&tls.cert_file, &tls.key_file) {
+            (None, None) => return None,
+            (Some(certificate), Some(key)) => (certificate, key),
+            (Some(_), None) => {
+                self.wrong(key_path, "missing beside certFile", None, right::KEY_FILE);
+                return None;
+            }
+            (None, Some(_)) => {
+                self.wrong(cert_path, "missing beside keyFile", None, right::CERT_FILE);
+                return None;
+            }
+        };
+        let mut file = |path, given: &str, right, good: fn(&dyn Files, &Path) -> Result<(), String>| {
+            if given.trim().is_empty() {
+                self.wrong(path, "empty", None, right);
+                return None;
+            }
+            let file = self.files.resolve(given);
+            if let Err(problem) = good(self.files, &file) {
+                self.wrong(path, problem, Some(show(given)), right);
+            }
+            Some(file)
+        };
+        let certificate =
+            file(cert_path, certificate, right::CERT_FILE, |files, path| files.authorities(path));
+        let key = file(key_path, key, right::KEY_FILE, |files, path| files.key(path));
+        Some(ClientCertificate { certificate: certificate?, key: key? })
     }
 
     /// A PEM file with authorities.

@@ -60,8 +60,8 @@ pub(crate) mod right {
     pub(crate) const API_VERSION: &str = "write apiVersion: v2beta1";
     pub(crate) const SPEC: &str = "write spec: with requesterAddr, apiAddr and edgePorts indented under it";
     pub(crate) const NAME: &str = "write a name of 1 to 253 characters without control characters";
-    pub(crate) const REQUESTER_ADDR: &str = "write the host and port of the Requester, such as localhost:51909, [::1]:51909 or https://requester:51909";
-    pub(crate) const API_ADDR: &str = "write the host and port of the API server, such as localhost:51907, [::1]:51907 or https://api:51907";
+    pub(crate) const REQUESTER_ADDR: &str = "write the host and port of the Requester, such as localhost:51909, [::1]:51909, https://requester:51909, dns:///requester:51909 or unix:/run/routr/requester.sock";
+    pub(crate) const API_ADDR: &str = "write the host and port of the API server, such as localhost:51907, [::1]:51907, https://api:51907, dns:///api:51907 or unix:/run/routr/api.sock";
     pub(crate) const EDGE_PORT: &str =
         "write the host and port of an EdgePort, such as 10.0.0.5:5060 or [2001:db8::5]:5060";
     pub(crate) const EDGE_PORTS: &str =
@@ -80,6 +80,9 @@ pub(crate) mod right {
     pub(crate) const OPTION_TAG: &str = "write a SIP option tag, such as gin";
     pub(crate) const CA_FILE: &str =
         "write the path of a PEM file that can be read and holds the authorities to trust";
+    pub(crate) const CERT_FILE: &str =
+        "write the path of a PEM file that can be read and holds the certificate to show, beside keyFile";
+    pub(crate) const KEY_FILE: &str = "write the path of a PEM file that can be read and holds the private key of certFile, without a passphrase";
     pub(crate) const PASSWORD_FILE: &str =
         "write the path of a file that can be read and holds the password on one line";
     pub(crate) const PASSWORD_SECRET: &str =

@@ -46,12 +46,8 @@ fn redis(parameters: &str) -> RedisSettings {
 #[test]
 fn least_gets_every_default() {
     let config = yaml(LEAST).unwrap();
-    let endpoint = |port, seconds| Endpoint {
-        address: HostPort::new("localhost", port),
-        tls: false,
-        ca_file: None,
-        timeout: Duration::from_secs(seconds),
-    };
+    let endpoint =
+        |port, seconds| Endpoint::plain(HostPort::new("localhost", port), Duration::from_secs(seconds));
     assert_eq!(
         config,
         Config {
@@ -134,6 +130,20 @@ fn addresses_of_services() {
         ("10.0.0.1:65535", "10.0.0.1:65535", false),
         ("api_server.routr.svc.cluster.local.:51907", "api_server.routr.svc.cluster.local.:51907", false),
         ("routr-api", "routr-api:51907", false),
+        // As gRPC's users write them.
+        ("dns:///api:50", "api:50", false),
+        ("DNS:api", "api:51907", false),
+        ("dns:/api:50", "api:50", false),
+        ("dns:50", "dns:50", false),
+        ("unix:50", "unix:50", false),
+        ("unix:run/api.sock", "unix:run/api.sock", false),
+        ("unix:/run/api.sock", "unix:/run/api.sock", false),
+        ("unix:///run/api.sock", "unix:/run/api.sock", false),
+        ("ipv4:10.0.0.1:50", "10.0.0.1:50", false),
+        ("'ipv4:10.0.0.1,10.0.0.2:50'", "10.0.0.1:51907,10.0.0.2:50", false),
+        ("ipv6:[::1]:50", "[::1]:50", false),
+        ("'ipv6:%5B::1%5D:50,[::2]'", "[::1]:50,[::2]:51907", false),
+        ("ipv6:::1", "[::1]:51907", false),
     ];
     for (given, address, tls) in table {
         let text = LEAST.replace("apiAddr: localhost:51907", &format!("apiAddr: {given}"));
@@ -184,9 +194,9 @@ fn deadlines_and_tls_reach_their_endpoints() {
     let more = "  apiTimeout: 5s\n  registration:\n    timeout: 35s\n  tls:\n    caFile: ca.pem\n";
     let config = yaml(&format!("{text}{more}")).unwrap();
     assert_eq!(config.requester.timeout, Duration::from_secs(35));
-    assert_eq!(config.requester.ca_file.as_deref(), Some(std::path::Path::new("ca.pem")));
+    assert_eq!(config.requester.files.authorities.as_deref(), Some(std::path::Path::new("ca.pem")));
     assert_eq!(config.api.timeout, Duration::from_secs(5));
-    assert_eq!(config.api.ca_file, None, "not for an address without TLS");
+    assert_eq!(config.api.files.authorities, None, "not for an address without TLS");
 }
 
 #[test]

@@ -24,7 +24,8 @@ pub enum ConnectError {
 impl ConnectError {
     /// Names the cause at each address.
     pub fn at_each(causes: &[(impl Display, impl Display)]) -> Self {
-        let causes: Vec<String> = causes.iter().map(|(address, cause)| format!("{cause}, at {address}")).collect();
+        let causes: Vec<String> =
+            causes.iter().map(|(address, cause)| format!("{cause}, at {address}")).collect();
         Self::Transport(causes.join("; ").into())
     }
 }

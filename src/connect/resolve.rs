@@ -32,7 +32,9 @@ impl Resolver {
     }
 
     /// A function in the place of the system, for tests.
-    pub fn scripted(script: impl Fn(&HostPort) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> Self {
+    pub fn scripted(
+        script: impl Fn(&HostPort) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+    ) -> Self {
         Self { script: Some(Arc::new(script)) }
     }
 
@@ -49,7 +51,8 @@ impl Resolver {
             None => match timeout(RESOLVE_TIMEOUT, lookup_host((&*host.host, host.port))).await {
                 Ok(found) => found.map(Iterator::collect),
                 Err(_) => {
-                    let cause = format!("no response from the name servers within {} s", RESOLVE_TIMEOUT.as_secs());
+                    let cause =
+                        format!("no response from the name servers within {} s", RESOLVE_TIMEOUT.as_secs());
                     Err(io::Error::new(io::ErrorKind::TimedOut, cause))
                 }
             },

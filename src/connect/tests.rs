@@ -1,7 +1,4 @@
-use std::{
-    net::SocketAddr,
-    sync::Mutex,
-};
+use std::{net::SocketAddr, sync::Mutex};
 
 use tokio::{
     net::{TcpListener, TcpSocket},
@@ -87,7 +84,8 @@ async fn g5_the_next_address_starts_after_250_ms_and_at_once_after_a_failure() {
 #[tokio::test]
 async fn g5_all_that_failed_are_named_in_their_order() {
     let addresses = ["10.0.0.1:1", "10.0.0.2:1"].map(address);
-    let failed = race(&addresses, |at: SocketAddr| async move { Err::<(), _>(at.to_string()) }).await.unwrap_err();
+    let failed =
+        race(&addresses, |at: SocketAddr| async move { Err::<(), _>(at.to_string()) }).await.unwrap_err();
     let text = ConnectError::at_each(&failed).to_string();
     assert_eq!(text, "10.0.0.1:1, at 10.0.0.1:1; 10.0.0.2:1, at 10.0.0.2:1");
     assert_eq!(race(&[], |_| async { Ok::<(), ()>(()) }).await, Err(Vec::new()));

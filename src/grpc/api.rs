@@ -18,13 +18,16 @@ use tokio::sync::mpsc::Sender;
 use tonic::{
     Code, Request, Status,
     client::Grpc,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder},
     codegen::http::uri::PathAndQuery,
-    transport::Channel,
 };
 
 pub use self::listing::{Part, RawTrunk, next_part};
-use super::{Failure, GrpcError, channel, describe, failure};
+use super::{
+    Failure, GrpcError,
+    channel::{self, Channel},
+    describe, failure,
+};
 use crate::{
     config::Endpoint,
     ports::{SourceError, TrunkSource},
@@ -91,7 +94,9 @@ impl ApiServer {
         message: M,
         most: usize,
     ) -> Result<Bytes, Refusal> {
-        let mut client = Grpc::new(self.channel.clone()).max_decoding_message_size(most);
+        let mut client = Grpc::new(self.channel.clone())
+            .max_decoding_message_size(most)
+            .accept_compressed(CompressionEncoding::Gzip);
         let call = async {
             client.ready().await.map_err(|error| Status::from_error(Box::new(error)))?;
             client.unary(Request::new(message), PathAndQuery::from_static(method), RawCodec::default()).await

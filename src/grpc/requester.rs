@@ -7,10 +7,11 @@ use std::{
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use tonic::{Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
+use tonic::{Request, Status, client::Grpc, codec::CompressionEncoding, codegen::http::uri::PathAndQuery};
 
 use super::{
-    Failure, GrpcError, channel,
+    Failure, GrpcError,
+    channel::{self, Channel},
     codec::RegisterCodec,
     failure,
     register::{Template, gateway_auth},
@@ -60,8 +61,10 @@ impl GrpcRequester {
         let channels = (0..CHANNELS)
             .map(|_| channel::open(&config.requester, Some(&monitor)))
             .collect::<Result<Vec<_>, _>>()?;
-        let info = RequesterInfoClient::new(channel::open(&config.requester, None)?);
-        let clients = channels.into_iter().map(Grpc::new).collect();
+        let info = RequesterInfoClient::new(channel::open(&config.requester, None)?)
+            .accept_compressed(CompressionEncoding::Gzip);
+        let client = |channel| Grpc::new(channel).accept_compressed(CompressionEncoding::Gzip);
+        let clients = channels.into_iter().map(client).collect();
         let template =
             Template::new(&config.methods, &config.registration.user_agent, &config.registration.require);
         let (turn, asked_on) = (AtomicUsize::new(0), AtomicU64::new(u64::MAX));

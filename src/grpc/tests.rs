@@ -57,7 +57,7 @@ fn trunks(count: usize) -> Vec<pb::Trunk> {
 
 fn endpoint(address: SocketAddr) -> Endpoint {
     let address = HostPort::new(&address.ip().to_string(), address.port());
-    Endpoint { address, tls: false, ca_file: None, timeout: Duration::from_secs(10) }
+    Endpoint::plain(address, Duration::from_secs(10))
 }
 
 /// An API server that serves, and what lists its trunks.

@@ -17,7 +17,7 @@ use crate::tls;
 /// The file cannot be read, is not PEM, or holds no certificate that can be used.
 pub fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, Error> {
     let roots = match ca_file {
-        Some(path) => read(path)?,
+        Some(path) => Arc::new(read(path)?),
         None => system(),
     };
     tls::client_config(roots).map_err(|error| Error::Tls(error.to_string()))
@@ -35,7 +35,7 @@ fn read(path: &Path) -> Result<RootCertStore, Error> {
 
 /// A machine without any authority can still register over UDP and TCP: that is a warning, and TLS fails later with
 /// a reason of its own.
-fn system() -> RootCertStore {
+fn system() -> Arc<RootCertStore> {
     let (roots, ignored) = tls::system();
     if roots.is_empty() {
         tracing::warn!(

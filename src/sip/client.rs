@@ -11,7 +11,6 @@ mod keep_alive;
 mod peer;
 mod pool;
 mod resolve;
-mod tls_cause;
 mod transactions;
 mod udp;
 

@@ -26,8 +26,18 @@ fn address(before: &str, after: &str) -> String {
 
 /// The address of a gRPC service.
 pub(super) fn service_address(right: &str) -> Rule {
-    let rule = address("(?i:https?)://", "/?");
-    Rule::new(format!("{rule} && (!self.endsWith('/') || self.contains('://'))")).message(right)
+    let host = address("(?i:https?://|dns:(/|///)?)", "/?");
+    // Not an end in a slash, but for http and https; and no port alone.
+    let host = format!("{host} && (!self.endsWith('/') || self.matches(r'^(?i:https?)://'))");
+    let octets = format!(r"({OCTET}\.){{3}}{OCTET}(:{PORT})?");
+    let v4 = format!(r"self.matches(r'^(?i:ipv4):{octets}(,{octets})*$')");
+    let v6 =
+        format!(r"self.matches(r'^(?i:ipv6):\[[0-9A-Fa-f:.]+\](:{PORT})?(,\[[0-9A-Fa-f:.]+\](:{PORT})?)*$')");
+    let folder = crate::config::files::CLUSTER_SOCKET_FOLDER;
+    let unix = format!(
+        r"self.matches(r'^(?i:unix):(//)?{folder}/[^/]+(/[^/]+)*$') && !self.split('/').exists(part, part == '.' || part == '..')"
+    );
+    Rule::new(format!("({host}) || {v4} || {v6} || ({unix})")).message(right)
 }
 
 /// The SIP address of an EdgePort.
@@ -188,15 +198,22 @@ pub(super) fn instance_id_stays() -> Rule {
     .field_path(".instanceId")
 }
 
-/// Authorities without anything to trust them for.
-pub(super) fn ca_file_needs_https() -> Rule {
-    Rule::new(
-        "!has(self.tls) || !has(self.tls.caFile) || self.requesterAddr.lowerAscii().startsWith('https://') \
+/// A file of TLS without anything that needs it.
+pub(super) fn tls_file_needs_https(field: &str) -> Rule {
+    Rule::new(format!(
+        "!has(self.tls) || !has(self.tls.{field}) || self.requesterAddr.lowerAscii().startsWith('https://') \
          || self.apiAddr.lowerAscii().startsWith('https://')",
-    )
+    ))
     .message(
         "of no use, since neither address is https://; write https:// before requesterAddr or apiAddr, or remove it",
     )
     .reason(Reason::FieldValueForbidden)
-    .field_path(".tls.caFile")
+    .field_path(format!(".tls.{field}"))
+}
+
+/// A certificate cannot be shown without its key.
+pub(super) fn certificate_and_key() -> Rule {
+    Rule::new("has(self.certFile) == has(self.keyFile)")
+        .message("certFile and keyFile go together; write both, or neither")
+        .reason(Reason::FieldValueInvalid)
 }

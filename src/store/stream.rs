@@ -4,6 +4,7 @@ use std::{
     io,
     path::Path,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -47,7 +48,7 @@ impl Dialer {
         let tls = if secure {
             let name = ServerName::try_from(address.host.to_string()).map_err(|e| unusable(e.to_string()))?;
             // Where the system has no authority, no certificate is trusted, and each attempt to connect says so.
-            let roots = ca_file.map_or_else(|| Ok(tls::system().0), read_ca)?;
+            let roots = ca_file.map_or_else(|| Ok(tls::system().0), |file| read_ca(file).map(Arc::new))?;
             let config = tls::client_config(roots).map_err(|e| unusable(e.to_string()))?;
             Some((TlsConnector::from(config), name))
         } else {
@@ -58,7 +59,8 @@ impl Dialer {
 
     /// A new connection. Takes as long as the network does.
     pub(super) async fn dial(&self) -> io::Result<Bounded> {
-        let tcp = connect::dial(&self.address, &Resolver::system(), &SocketOptions::within(PEER_TIMEOUT)).await?;
+        let tcp =
+            connect::dial(&self.address, &Resolver::system(), &SocketOptions::within(PEER_TIMEOUT)).await?;
         let stream: Box<dyn Stream> = match &self.tls {
             None => Box::new(tcp),
             Some((connector, name)) => Box::new(connector.connect(name.clone(), tcp).await?),

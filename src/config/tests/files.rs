@@ -108,7 +108,7 @@ fn authorities_are_looked_at_together_with_the_rest() {
     fs::write(directory.path().join("a.yaml"), text.replace("a b", "ab")).unwrap();
     fs::write(directory.path().join("ca.pem"), authority()).unwrap();
     let (_, config) = load(Some(&path)).unwrap();
-    assert_eq!(config.api.ca_file, Some(directory.path().join("ca.pem")));
+    assert_eq!(config.api.files.authorities, Some(directory.path().join("ca.pem")));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Every mistake by its exact words.
 
+use super::super::rules::right;
 use super::*;
 
 /// The mistakes of [`LEAST`] with these lines in its spec, which begin at line 8.
@@ -20,7 +21,7 @@ fn expect_all(text: &str, expected: &[&str]) {
 /// [`LEAST`] with another address of the API server, in line 5.
 #[track_caller]
 fn expect_address(given: &str, problem: &str) {
-    let right = "write the host and port of the API server, such as localhost:51907, [::1]:51907 or https://api:51907";
+    let right = right::API_ADDR;
     expect_all(
         &LEAST.replace("apiAddr: localhost:51907", &format!("apiAddr: {given}")),
         &[&format!("spec.apiAddr (line 5): {problem}; {right}")],
@@ -36,6 +37,17 @@ fn addresses() {
     expect_address("localhost:+1", "the port is not a number from 1 to 65535: \"localhost:+1\"");
     expect_address("''", "empty");
     expect_address("ftp://localhost", "begins with a scheme that has no meaning here: \"ftp://localhost\"");
+    expect_address("xds:///api", "begins with a scheme that has no meaning here: \"xds:///api\"");
+    let server = "names a DNS server, and only the system's are used; write dns:///host:port";
+    expect_address("dns://10.0.0.53/api:50", &format!("{server}: \"dns://10.0.0.53/api:50\""));
+    expect_address("dns://api:50", &format!("{server}: \"dns://api:50\""));
+    let socket = "not the path of a unix socket (1 to 107 bytes, without a host before it)";
+    expect_address("unix://run/api.sock", &format!("{socket}: \"unix://run/api.sock\""));
+    expect_address("'unix:'", &format!("{socket}: \"unix:\""));
+    let of_the_family = "not a list of IP addresses of that family";
+    expect_address("ipv4:api:50", &format!("{of_the_family}: \"ipv4:api:50\""));
+    expect_address("'ipv4:[::1]:50'", &format!("{of_the_family}: \"ipv4:[::1]:50\""));
+    expect_address("'ipv6:10.0.0.1:50'", &format!("{of_the_family}: \"ipv6:10.0.0.1:50\""));
     expect_address("http://localhost/x", "has more than a host and a port: \"http://localhost/x\"");
     expect_address("::1:5060", "an IPv6 address without brackets, or more than one port: \"::1:5060\"");
     expect_address("'[::1'", "an IPv6 address without brackets, or more than one port: \"[::1\"");
@@ -245,9 +257,9 @@ fn head_of_the_document() {
         "kind: Registry\napiVersion: v2beta1\nspec: {}\n",
         &[
             "spec.requesterAddr (line 3): missing; write the host and port of the Requester, such as \
-             localhost:51909, [::1]:51909 or https://requester:51909",
+             localhost:51909, [::1]:51909, https://requester:51909, dns:///requester:51909 or unix:/run/routr/requester.sock",
             "spec.apiAddr (line 3): missing; write the host and port of the API server, such as localhost:51907, \
-             [::1]:51907 or https://api:51907",
+             [::1]:51907, https://api:51907, dns:///api:51907 or unix:/run/routr/api.sock",
             "spec.edgePorts (line 3): missing; write a list with at least one EdgePort, such as [{address: \
              10.0.0.5:5060}]",
         ],
@@ -351,6 +363,19 @@ fn cache_parameters() {
         let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
         expect(&format!("  cache: {{provider: redis, parameters: '{parameters}'}}"), &expected);
     }
+}
+
+#[test]
+fn a_client_certificate_and_its_key_go_together() {
+    let text = LEAST.replace("apiAddr: ", "apiAddr: https://");
+    expect_all(
+        &format!("{text}  tls: {{certFile: tls.crt}}\n"),
+        &[&format!("spec.tls.keyFile: missing beside certFile; {}", right::KEY_FILE)],
+    );
+    expect_all(
+        &format!("{text}  tls: {{keyFile: tls.key}}\n"),
+        &[&format!("spec.tls.certFile: missing beside keyFile; {}", right::CERT_FILE)],
+    );
 }
 
 #[test]

@@ -64,7 +64,7 @@ proptest! {
             let address = HostPort::new(host, port);
             prop_assert_eq!(address::host_port(&address.to_string(), 1), Ok(address.clone()));
             prop_assert_eq!(address::sip(&format!("sip:{address}")), Ok(address.clone()));
-            prop_assert_eq!(address::service(&format!("https://{address}"), 1), Ok((address, true)));
+            prop_assert_eq!(address::service(&format!("https://{address}"), 1), Ok((address.into(), true)));
         }
     }
 

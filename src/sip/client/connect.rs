@@ -1,17 +1,8 @@
 //! How a connection is made: TCP, and TLS over it.
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
-use rustls::{
-    ClientConfig, SignatureScheme, client::ResolvesClientCert, pki_types::ServerName, sign::CertifiedKey,
-};
+use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
     net::TcpStream,
     sync::mpsc,
@@ -23,9 +14,12 @@ use super::{
     connection::{Connection, Target, WRITE_QUEUE, drive},
     error::io_cause,
     pool::{Connections, Settings},
-    tls_cause,
 };
-use crate::{connect::SocketOptions, trunk::Transport};
+use crate::{
+    connect::SocketOptions,
+    tls::{Noticed, cause},
+    trunk::Transport,
+};
 
 /// Why there is no connection to one address.
 pub(super) enum ConnectError {
@@ -65,11 +59,15 @@ pub(super) async fn finish(
     let connection = || Arc::new(Connection::new(id, target.clone(), addresses, outgoing));
     match (target.destination.transport, &pool.settings().tls) {
         (Transport::Tls, Some(config)) => {
-            let asked = Arc::new(AtomicBool::new(false));
+            let asked = Noticed::default();
             let tls = tls(config, &target.destination.host, tcp, &asked);
             let tls = timeout_at(until, tls).await.unwrap_or_else(|_| {
                 let happened = format!("TLS handshake not finished within {} s", within.as_secs_f32());
-                Err(ConnectError::Tls(tls_cause::handshake_words(&happened, asked.load(Ordering::Relaxed))))
+                Err(ConnectError::Tls(cause::handshake_words(
+                    &happened,
+                    asked.get(),
+                    &cause::Settings::REQUESTER,
+                )))
             })?;
             let connection = connection();
             tokio::spawn(drive(pool.clone(), tls, connection.clone(), queue, Some(asked)));
@@ -87,49 +85,16 @@ async fn tls(
     config: &Arc<ClientConfig>,
     host: &str,
     tcp: TcpStream,
-    asked: &Arc<AtomicBool>,
+    asked: &Noticed,
 ) -> Result<TlsStream<TcpStream>, ConnectError> {
     let name = ServerName::try_from(host.to_owned())
         .map_err(|_| ConnectError::Tls(format!("no certificate can be for {host}: it is no DNS name")))?;
-    // The configuration of this connection alone: it notes that the peer asks for a certificate.
-    let mut config = ClientConfig::clone(config);
-    config.client_auth_cert_resolver =
-        Arc::new(Asked { inner: config.client_auth_cert_resolver.clone(), asked: asked.clone() });
-    TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(|error| {
-        let asked = asked.load(Ordering::Relaxed);
+    TlsConnector::from(asked.watch(config)).connect(name, tcp).await.map_err(|error| {
         let closed = || {
             let happened = format!("TLS handshake ended: {}", io_cause(&error));
-            tls_cause::handshake_words(&happened, asked)
+            cause::handshake_words(&happened, asked.get(), &cause::Settings::REQUESTER)
         };
-        ConnectError::Tls(tls_cause::of(&error, asked, host).unwrap_or_else(closed))
+        let words = cause::of(&error, asked.get(), host, &cause::Settings::REQUESTER);
+        ConnectError::Tls(words.unwrap_or_else(closed))
     })
-}
-
-/// Notes when a peer asks for a client certificate and gets none: the alert that follows does not always say so.
-#[derive(Debug)]
-struct Asked {
-    inner: Arc<dyn ResolvesClientCert>,
-    asked: Arc<AtomicBool>,
-}
-
-impl ResolvesClientCert for Asked {
-    fn resolve(
-        &self,
-        root_hint_subjects: &[&[u8]],
-        sigschemes: &[SignatureScheme],
-    ) -> Option<Arc<CertifiedKey>> {
-        let shown = self.inner.resolve(root_hint_subjects, sigschemes);
-        if shown.is_none() {
-            self.asked.store(true, Ordering::Relaxed);
-        }
-        shown
-    }
-
-    fn only_raw_public_keys(&self) -> bool {
-        self.inner.only_raw_public_keys()
-    }
-
-    fn has_certs(&self) -> bool {
-        self.inner.has_certs()
-    }
 }

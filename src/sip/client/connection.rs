@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -24,12 +24,14 @@ use super::{
     incoming::Incoming,
     keep_alive,
     pool::Connections,
-    tls_cause,
     transactions::TransactionLayer,
 };
-use crate::sip::{
-    message::{MAX_MESSAGE, Message, StreamParser},
-    uri::ParseError,
+use crate::{
+    sip::{
+        message::{MAX_MESSAGE, Message, StreamParser},
+        uri::ParseError,
+    },
+    tls::{Noticed, cause},
 };
 
 /// Messages that wait for their turn to be written to one connection; further senders wait.
@@ -192,7 +194,7 @@ pub(super) async fn drive<S>(
     stream: S,
     connection: Arc<Connection>,
     mut queue: mpsc::Receiver<Outgoing>,
-    certificate_asked: Option<Arc<AtomicBool>>,
+    certificate_asked: Option<Noticed>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
@@ -207,8 +209,9 @@ pub(super) async fn drive<S>(
         tokio::time::sleep(settings.grace).await;
     };
     let ended = |error: io::Error| {
-        let asked = certificate_asked.as_ref().is_some_and(|asked| asked.load(Ordering::Relaxed));
-        match tls_cause::of(&error, asked, &connection.target.destination.host) {
+        let asked = certificate_asked.as_ref().map_or(cause::Asked::Nothing, Noticed::get);
+        let host = &connection.target.destination.host;
+        match cause::of(&error, asked, host, &cause::Settings::REQUESTER) {
             Some(cause) => End::Tls(cause),
             None => End::Lost(io_cause(&error)),
         }

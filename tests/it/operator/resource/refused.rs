@@ -6,8 +6,7 @@ use super::{interpret, judge, key};
 use crate::support::control_plane::ControlPlane;
 
 const INTERVAL: &str = "write a duration from 1s to 24h, such as 1m, or a number of seconds";
-const API: &str =
-    "write the host and port of the API server, such as localhost:51907, [::1]:51907 or https://api:51907";
+const API: &str = "write the host and port of the API server, such as localhost:51907, [::1]:51907";
 const REQUESTER: &str = "write the host and port of the Requester, such as localhost:51909";
 const EDGE: &str = "write the host and port of an EdgePort, such as 10.0.0.5:5060 or [2001:db8::5]:5060";
 const COMMA: &str = "a password that holds a comma goes into a Secret, named by passwordSecretRef";
@@ -92,6 +91,12 @@ fn refused() -> Vec<(Value, &'static str, &'static str)> {
         (json!({ "apiAddr": "http://host:1/path" }), "spec.apiAddr", API),
         (json!({ "apiAddr": "sip:host:1" }), "spec.apiAddr", API),
         (json!({ "apiAddr": "grpc://host" }), "spec.apiAddr", API),
+        (json!({ "apiAddr": "dns://10.0.0.53/api:50" }), "spec.apiAddr", API),
+        (json!({ "apiAddr": "dns:///api:50/" }), "spec.apiAddr", API),
+        (json!({ "apiAddr": "unix:/var/run/secrets/api.sock" }), "spec.apiAddr", API),
+        (json!({ "apiAddr": "unix:///run/routr/../api.sock" }), "spec.apiAddr", API),
+        (json!({ "apiAddr": "unix:api.sock" }), "spec.apiAddr", API),
+        (json!({ "apiAddr": "ipv4:api:50" }), "spec.apiAddr", API),
         (json!({ "requesterAddr": "2001:db8::1" }), "spec.requesterAddr", REQUESTER),
         (json!({ "requesterAddr": "[2001:db8::g]" }), "spec.requesterAddr", REQUESTER),
         (json!({ "requesterAddr": "10.0.0.256" }), "spec.requesterAddr", REQUESTER),
@@ -118,6 +123,16 @@ fn refused() -> Vec<(Value, &'static str, &'static str)> {
             json!({ "tls": { "caFile": "ca.pem" } }),
             "spec.tls.caFile",
             "of no use, since neither address is https://",
+        ),
+        (
+            json!({ "apiAddr": "https://a", "tls": { "certFile": "tls.crt" } }),
+            "spec.tls",
+            "certFile and keyFile go together; write both, or neither",
+        ),
+        (
+            json!({ "apiAddr": "https://a", "tls": { "certFile": "tls.crt", "keyFile": "/etc/tls.key" } }),
+            "spec.tls.keyFile",
+            "write the path of a PEM file below /etc/routr/ca",
         ),
         (
             json!({ "apiAddr": "https://a", "tls": { "caFile": "" } }),

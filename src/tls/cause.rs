@@ -9,13 +9,46 @@ use rustls::{
 /// Most names of a certificate that are listed.
 const MAX_NAMES: usize = 3;
 
-/// The words for an error of the stream that comes from TLS; `None` for one that does not. `certificate_asked`: the peer
-/// asked for a client certificate, and there is none.
-pub(super) fn of(error: &io::Error, certificate_asked: bool, host: &str) -> Option<String> {
+/// What a peer asked of the client's certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// It did not ask.
+    Nothing,
+    /// It asked, and there is none.
+    None,
+    /// It asked, and got one.
+    Shown,
+}
+
+/// The settings that the words name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Names the file with authorities.
+    pub authorities: &'static str,
+    /// How a client certificate can be set up, as the end of a sentence; empty where it cannot.
+    pub certificate: &'static str,
+}
+
+impl Settings {
+    /// Those of the Requester.
+    pub const REQUESTER: Self = Self { authorities: "--ca-file", certificate: "" };
+    /// Those of a registry's gRPC dependencies.
+    pub const GRPC: Self = Self {
+        authorities: "spec.tls.caFile",
+        certificate: "; name one by spec.tls.certFile and spec.tls.keyFile",
+    };
+
+    fn demanded(&self, happened: &str) -> String {
+        format!("client certificate demanded, and none is set up ({happened}){}", self.certificate)
+    }
+}
+
+/// Returns the words for an error of the stream that comes from TLS; `None` for one that does not.
+pub fn of(error: &io::Error, asked: Asked, host: &str, settings: &Settings) -> Option<String> {
     let error = error.get_ref()?.downcast_ref::<Error>()?;
     Some(match error {
-        Error::AlertReceived(alert) => alert_words(*alert, certificate_asked),
-        Error::InvalidCertificate(error) => certificate_words(error, host),
+        Error::AlertReceived(alert) => alert_words(*alert, asked, settings),
+        Error::InvalidCertificate(error) => certificate_words(error, host, settings),
         Error::InvalidMessage(
             InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
         )
@@ -28,16 +61,16 @@ pub(super) fn of(error: &io::Error, certificate_asked: bool, host: &str) -> Opti
     })
 }
 
-/// The words for a peer that ended or never finished the handshake without saying why.
-pub(super) fn handshake_words(happened: &str, certificate_asked: bool) -> String {
-    if certificate_asked {
-        format!("client certificate demanded, and none is set up ({happened})")
-    } else {
-        format!("{happened}; does the peer speak TLS on this port?")
+/// Returns the words for a peer that ended or never finished the handshake without saying why.
+pub fn handshake_words(happened: &str, asked: Asked, settings: &Settings) -> String {
+    match asked {
+        Asked::None => settings.demanded(happened),
+        Asked::Shown => format!("{happened}, after it was shown the client certificate"),
+        Asked::Nothing => format!("{happened}; does the peer speak TLS on this port?"),
     }
 }
 
-fn certificate_words(error: &CertificateError, host: &str) -> String {
+fn certificate_words(error: &CertificateError, host: &str, settings: &Settings) -> String {
     use CertificateError as E;
     match error {
         E::NotValidForNameContext { presented, .. } => {
@@ -53,15 +86,20 @@ fn certificate_words(error: &CertificateError, host: &str) -> String {
         }
         E::NotValidYet => "certificate is not valid yet".to_owned(),
         E::UnknownIssuer => {
-            "certificate is signed by an unknown authority, or by itself; name that authority's file by --ca-file"
-                .to_owned()
+            format!(
+                "certificate is signed by an unknown authority, or by itself; name that authority's file by {}",
+                settings.authorities
+            )
         }
         E::BadSignature => {
-            "certificate is signed by an unknown authority, with the name of a trusted one but another key".to_owned()
+            "certificate is signed by an unknown authority, with the name of a trusted one but another key"
+                .to_owned()
         }
         E::Revoked => "certificate is revoked".to_owned(),
         E::BadEncoding => "certificate cannot be read".to_owned(),
-        E::InvalidPurpose | E::InvalidPurposeContext { .. } => "certificate is not one for servers".to_owned(),
+        E::InvalidPurpose | E::InvalidPurposeContext { .. } => {
+            "certificate is not one for servers".to_owned()
+        }
         E::UnsupportedSignatureAlgorithmContext { .. }
         | E::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
             "certificate is signed by an algorithm that is not supported here".to_owned()
@@ -97,7 +135,7 @@ fn date(time: UnixTime) -> String {
     }
 }
 
-fn alert_words(alert: AlertDescription, certificate_asked: bool) -> String {
+fn alert_words(alert: AlertDescription, asked: Asked, settings: &Settings) -> String {
     use AlertDescription as A;
     let said = format!("TLS alert {alert:?}");
     let certificate = matches!(
@@ -111,8 +149,13 @@ fn alert_words(alert: AlertDescription, certificate_asked: bool) -> String {
             | A::AccessDenied
     );
     match alert {
-        _ if certificate && (certificate_asked || alert == A::CertificateRequired) => {
-            format!("client certificate demanded, and none is set up ({said})")
+        A::CertificateRequired => settings.demanded(&said),
+        _ if certificate && asked == Asked::None => settings.demanded(&said),
+        A::UnknownCA | A::CertificateExpired | A::CertificateRevoked if asked == Asked::Shown => {
+            format!("the peer does not accept the client certificate ({said})")
+        }
+        _ if certificate && asked == Asked::Shown => {
+            format!("the peer does not accept the client certificate ({said})")
         }
         A::HandshakeFailure | A::InsufficientSecurity => {
             format!(
