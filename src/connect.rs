@@ -11,7 +11,7 @@ mod race;
 mod resolve;
 mod socket;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::time::Duration;
 

@@ -102,6 +102,7 @@ impl Channel {
             Source::Given(all) => all.iter().map(|at| Peer::new(at.clone(), &dialing)).collect(),
             Source::Name(..) => Vec::new(),
         };
+        dialing.several.store(all.len() > 1, Ordering::Relaxed);
         let peers = Mutex::new(Peers { all, ..Peers::default() });
         let turn = AtomicUsize::new(turn);
         Self { shared: Arc::new(Balance { source, scheme, authority, dialing, peers, turn }) }
@@ -117,9 +118,13 @@ impl Balance {
         self.address(&mut request)?;
         let mut offers = 0;
         loop {
-            let mut connection = self.connection().await.map_err(unavailable)?;
+            let connection = self.connection().await.map_err(unavailable)?;
             offers += 1;
-            match connection.sender.try_send_request(request).await {
+            let mut sender = connection.sender.clone();
+            let waiting = connection.wait();
+            let done = sender.try_send_request(request).await;
+            waiting.over();
+            match done {
                 Ok(response) => return response::check(response.map(Body::new), &connection),
                 Err(mut error) => match TrySendError::take_message(&mut error) {
                     // It never left.
@@ -256,6 +261,7 @@ impl Balance {
             peers.all.push(peer);
         }
         before.iter().for_each(|peer| peer.retire());
+        self.dialing.several.store(peers.all.len() > 1, Ordering::Relaxed);
         Ok(())
     }
 }

@@ -134,6 +134,7 @@ pub(super) fn open_with(
         tls,
         lost: monitor.map(|monitor| monitor.lost.clone()),
         open: AtomicUsize::new(0),
+        several: AtomicBool::new(false),
         doubtful: AtomicBool::new(false),
     };
     // Many registries must not all begin with the same address.

@@ -44,6 +44,8 @@ const WINDOW: u32 = 4 << 20;
 const FIRST_REST: Duration = Duration::from_secs(1);
 /// The longest rest.
 const LONGEST_REST: Duration = Duration::from_secs(15);
+/// So many calls in a row without a response, and a connection is taken for hung.
+const HUNG_AFTER: usize = 3;
 /// A connection that ends sooner counts as a failure of its address.
 const BRIEF: Duration = Duration::from_secs(1);
 
@@ -74,6 +76,8 @@ pub(super) struct Dialing {
     pub(super) lost: Option<Arc<Notify>>,
     /// Open connections.
     pub(super) open: AtomicUsize,
+    /// There is more than one address.
+    pub(super) several: AtomicBool,
     /// The addresses should be looked up again.
     pub(super) doubtful: AtomicBool,
 }
@@ -84,8 +88,42 @@ pub(super) struct Connection {
     pub(super) sender: SendRequest<Body>,
     pub(super) asked: Noticed,
     pub(super) at: Arc<At>,
+    peer: Weak<Peer>,
     id: usize,
     since: Instant,
+    /// Calls in a row that were given up without a response.
+    unanswered: Arc<AtomicUsize>,
+}
+
+/// A call under way. Dropped without [`Waiting::over`], it was given up by its caller.
+pub(super) struct Waiting<'a> {
+    connection: &'a Connection,
+    over: bool,
+}
+
+impl Connection {
+    pub(super) fn wait(&self) -> Waiting<'_> {
+        Waiting { connection: self, over: false }
+    }
+}
+
+impl Waiting<'_> {
+    /// There was a response, or an error of the connection, which ends by itself then.
+    pub(super) fn over(mut self) {
+        self.over = true;
+        self.connection.unanswered.store(0, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if self.over || self.connection.unanswered.fetch_add(1, Ordering::Relaxed) + 1 < HUNG_AFTER {
+            return;
+        }
+        if let Some(peer) = self.connection.peer.upgrade() {
+            peer.hangs(self.connection.id);
+        }
+    }
 }
 
 type Connecting = Shared<BoxFuture<'static, Result<Connection, ConnectError>>>;
@@ -177,6 +215,21 @@ impl Peer {
         }
     }
 
+    /// The connection `id` brings no responses: where there are other addresses, it is taken out of use, and this one rests.
+    /// Calls on it keep their time.
+    fn hangs(&self, id: usize) {
+        if !self.dialing.several.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut state = self.state();
+        if state.connection.take_if(|connection| connection.id == id).is_some() {
+            state.rest();
+            drop(state);
+            self.dialing.open.fetch_sub(1, Ordering::SeqCst);
+            tracing::info!(at = %self.at, "no response to {HUNG_AFTER} calls in a row: the other addresses are used");
+        }
+    }
+
     /// The connection `id` has ended by itself. Nothing is done for one that was not in use.
     fn ended(&self, id: usize) {
         let mut state = self.state();
@@ -252,7 +305,15 @@ impl Peer {
         if began != Began::Http2 {
             return Err(self.no_beginning(&notes, &asked, Instant::now() >= until));
         }
-        Ok(Connection { sender, asked, at: self.at.clone(), id, since: Instant::now() })
+        Ok(Connection {
+            sender,
+            asked,
+            at: self.at.clone(),
+            peer: Arc::downgrade(self),
+            id,
+            since: Instant::now(),
+            unanswered: Arc::default(),
+        })
     }
 
     /// Why a peer that took the connection did not begin as HTTP/2 does.

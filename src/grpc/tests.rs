@@ -1,5 +1,7 @@
 //! The gRPC ports over real sockets, against the devstack's API server and scripted Requesters.
 
+mod reaching;
+
 use std::{
     collections::BTreeSet,
     net::SocketAddr,

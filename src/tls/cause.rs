@@ -151,10 +151,17 @@ fn alert_words(alert: AlertDescription, asked: Asked, settings: &Settings) -> St
     match alert {
         A::CertificateRequired => settings.demanded(&said),
         _ if certificate && asked == Asked::None => settings.demanded(&said),
-        A::UnknownCA | A::CertificateExpired | A::CertificateRevoked if asked == Asked::Shown => {
-            format!("the peer does not accept the client certificate ({said})")
-        }
-        _ if certificate && asked == Asked::Shown => {
+        // Each of them is said of what was shown: our own verification of the peer ends a handshake by itself.
+        A::UnknownCA
+        | A::CertificateExpired
+        | A::CertificateRevoked
+        | A::DecryptError
+        | A::BadCertificate
+        | A::CertificateUnknown
+        | A::UnsupportedCertificate
+        | A::AccessDenied
+            if asked == Asked::Shown =>
+        {
             format!("the peer does not accept the client certificate ({said})")
         }
         A::HandshakeFailure | A::InsufficientSecurity => {

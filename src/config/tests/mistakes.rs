@@ -370,11 +370,11 @@ fn a_client_certificate_and_its_key_go_together() {
     let text = LEAST.replace("apiAddr: ", "apiAddr: https://");
     expect_all(
         &format!("{text}  tls: {{certFile: tls.crt}}\n"),
-        &[&format!("spec.tls.keyFile: missing beside certFile; {}", right::KEY_FILE)],
+        &[&format!("spec.tls.keyFile (line 8): missing beside certFile; {}", right::KEY_FILE)],
     );
     expect_all(
         &format!("{text}  tls: {{keyFile: tls.key}}\n"),
-        &[&format!("spec.tls.certFile: missing beside keyFile; {}", right::CERT_FILE)],
+        &[&format!("spec.tls.certFile (line 8): missing beside keyFile; {}", right::CERT_FILE)],
     );
 }
 

@@ -209,7 +209,7 @@ impl Connections {
         address: SocketAddr,
         until: Instant,
     ) -> Result<Arc<Connection>, ConnectError> {
-        let within = until.saturating_duration_since(Instant::now());
+        let within = self.settings.connect_within;
         let tcp = match timeout_at(until, tcp(address, &connect::options(&self.settings))).await {
             Ok(connected) => connected?,
             Err(_) => return Err(ConnectError::Transport(no_connection_within(within))),
