@@ -203,8 +203,8 @@ pub struct Record {
 /// What is kept of a trunk that is, or was, not simply registered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct MoreOfRecord {
-    /// The wait after refused credentials, or an unknown account.
-    pub refusal: Option<RefusalRecord>,
+    /// The waits after refused credentials, or an unknown account, one for each URI: first the one that the trunk waits for.
+    pub refusals: Vec<RefusalRecord>,
     /// Bindings made before the current one, elsewhere, that may still be valid.
     pub earlier: Vec<EarlierBinding>,
 }

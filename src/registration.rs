@@ -307,16 +307,25 @@ impl Registration {
         Attempt { purpose, uri, edge, bound_edge, redirect, expires, cseq, without_tags }
     }
 
-    /// The trunk changed: everything learnt about it is void, and it registers at once, unless `same_account` says that what
-    /// was refused (user, password, registrar) is what would be offered again. `locate` tells where the URI of a position is now. Bindings,
-    /// and what may be bound, where the trunk has no URI any more are another registration's to remove ([`Registration::removal`],
-    /// [`Registration::orphans`]).
-    pub fn changed(&mut self, locate: impl Fn(u8) -> Option<u8>, same_account: bool, now: Moment) {
+    /// The trunk changed, and has `uris` URIs now: everything learnt about it is void but refusals, and it registers at once, unless what
+    /// was refused (user, password, registrar) is what would be offered again. `locate` tells where the URI of a position is now, `keeps` the
+    /// same with its rank where the account there is still the same. Bindings, and what may be bound, where the trunk has no URI any more are
+    /// another registration's to remove ([`Registration::removal`], [`Registration::orphans`]).
+    pub fn changed(
+        &mut self,
+        locate: impl Fn(u8) -> Option<u8>,
+        keeps: impl Fn(u8) -> Option<(u8, u8)>,
+        uris: u8,
+        now: Moment,
+    ) {
         self.maybe_bound = self.maybe_bound.iter().filter_map(&locate).collect();
         let moved = |binding: Binding| Some(Binding { position: locate(binding.position)?, ..binding });
         self.binding = self.binding.filter(|binding| binding.expires_at > now).and_then(moved);
+        let mut same_account = false;
         if let Some(trouble) = self.trouble.as_mut() {
             trouble.earlier = trouble.earlier.drain(..).filter_map(moved).collect();
+            trouble.refused_uris.changed(&keeps);
+            same_account = trouble.refused_at.and_then(&keeps).is_some_and(|(_, rank)| rank == 0);
             trouble.refused_at = trouble.refused_at.and_then(&locate);
         }
         self.without_tags = 0;
@@ -328,6 +337,7 @@ impl Registration {
         (self.failures, self.backed_off) = (0, 0);
         self.outdated = self.flight.is_some();
         self.start_over(now);
+        self.pass_over_refused(uris, now);
     }
 
     /// Whether it waits because its registrar, or the way to it, failed: the first sign of life ends that wait.

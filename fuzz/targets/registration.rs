@@ -111,7 +111,8 @@ impl World {
         match what >> 4 & 7 {
             0 => self.registration.changed(
                 |_| (position < self.uris).then_some(position),
-                length & 4 != 0,
+                |_| (length & 4 != 0 && position < self.uris).then_some((position, position)),
+                self.uris,
                 now.at,
             ),
             1 => drop(self.registration.leave(now)),

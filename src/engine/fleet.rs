@@ -16,7 +16,7 @@ use super::{
 use crate::{
     ports::{Change, EarlierBinding, MoreOfRecord, Record, RefusalRecord},
     registration::{
-        EdgeId, Registration,
+        EdgeId, Refusal, Registration,
         reply::Reason,
         time::{Moment, Now},
     },
@@ -350,14 +350,15 @@ impl Slot {
             let uri = trunk.uri(position);
             uri.map_or_else(String::new, |uri| format!("{}@{}", uri.user, uri.host)).into_boxed_str()
         };
-        let refusal = self.registration.refusal(now.at).map(|refusal| RefusalRecord {
+        let refusal_record = |refusal: Refusal| RefusalRecord {
             unknown_account: refusal.reason == Reason::UnknownAccount,
             aor: aor(refusal.position),
             username: trunk.username().unwrap_or_default().into(),
             until_ms: now.unix_ms_of(refusal.until),
             since_ms: refusal.since_unix_ms,
             times: refusal.times,
-        });
+        };
+        let refusals: Vec<_> = self.registration.refusals(now.at).into_iter().map(refusal_record).collect();
         let earlier: Vec<_> = self
             .registration
             .earlier_bindings()
@@ -369,8 +370,8 @@ impl Slot {
                 expires_at_ms: now.unix_ms_of(earlier.expires_at),
             })
             .collect();
-        let more =
-            (refusal.is_some() || !earlier.is_empty()).then(|| Box::new(MoreOfRecord { refusal, earlier }));
+        let more = (!refusals.is_empty() || !earlier.is_empty())
+            .then(|| Box::new(MoreOfRecord { refusals, earlier }));
         Record {
             reference: trunk.reference().into(),
             cseq: self.registration.cseq(),

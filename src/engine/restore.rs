@@ -56,13 +56,15 @@ impl Engine {
             })
         });
         registration.resume_earlier(earlier.filter(|binding| binding.expires_at > now.at).collect());
-        if let Some(refusal) = &more.refusal
-            && let Some(position) = position_of(&refusal.aor)
-            && trunk.username().unwrap_or_default() == &*refusal.username
+        let mut waits = false;
+        for refusal in &more.refusals {
+            let Some(position) = position_of(&refusal.aor) else { continue };
+            let Some(rank) = order.iter().position(|other| *other == position) else { continue };
             // An edit that was not seen may have been one of the password, of which nothing is kept.
-            && u64::from(updated_at_s) * 1_000 <= refusal.since_ms
-            && (order.first() == Some(&position) || bound_at == Some(position))
-        {
+            let edited = u64::from(updated_at_s) * 1_000 > refusal.since_ms;
+            if edited || trunk.username().unwrap_or_default() != &*refusal.username {
+                continue;
+            }
             let left = time_left(refusal.until_ms, at_least, now).min(MAX_REFUSAL);
             let refused = Refusal {
                 position,
@@ -75,7 +77,11 @@ impl Engine {
                 times: refusal.times.max(1),
                 since_unix_ms: refusal.since_ms,
             };
-            registration.resume_refusal(refused, bound_at.is_some_and(|bound| bound != position));
+            registration.remember_refusal(u8::try_from(rank).unwrap_or(u8::MAX), refused);
+            if !waits && (rank == 0 || bound_at == Some(position)) {
+                waits = true;
+                registration.resume_refusal(refused, bound_at.is_some_and(|bound| bound != position));
+            }
         }
         registration
     }

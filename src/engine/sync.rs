@@ -213,14 +213,20 @@ impl Engine {
         let lost: Positions =
             entry.registration.maybe_bound().iter().filter(|position| locate(*position).is_none()).collect();
         let orphans = entry.registration.orphans(locate, now.at);
-        let refused = entry.registration.refused_at().and_then(|position| old.uri(position));
-        let offered = new.order().first().and_then(|first| new.uri(*first));
-        let same_registrar = refused.zip(offered).is_some_and(|(refused, offered)| {
-            (refused.user, refused.port) == (offered.user, offered.port)
-                && refused.host.eq_ignore_ascii_case(offered.host)
-        });
-        let same_account = same_registrar && old.offers_the_same(&new);
-        entry.registration.changed(locate, same_account, now.at);
+        let order = new.order();
+        let same_account = |refused: u8, offered: u8| {
+            old.uri(refused).zip(new.uri(offered)).is_some_and(|(refused, offered)| {
+                (refused.user, refused.port) == (offered.user, offered.port)
+                    && refused.host.eq_ignore_ascii_case(offered.host)
+            })
+        };
+        let same_credentials = old.offers_the_same(&new);
+        let keeps = |refused: u8| {
+            let rank = order.iter().position(|offered| same_account(refused, *offered))?;
+            same_credentials.then_some((order[rank], u8::try_from(rank).ok()?))
+        };
+        let uris = u8::try_from(order.len()).unwrap_or(u8::MAX);
+        entry.registration.changed(locate, keeps, uris, now.at);
         let cseq = entry.registration.cseq();
         entry.invalid = false;
         let old = std::mem::replace(&mut entry.trunk, packed);

@@ -271,7 +271,8 @@ impl Registration {
         if (self.uri, self.edge) != (0, 0) {
             let trouble = self.trouble_mut();
             // A probe must be over, at its worst, before the binding has to be refreshed at the latest.
-            let probe_at = trouble.preferred_retry_at.max(now.at.plus(schedule::SECOND));
+            let shut_until = trouble.refused_uris.shut_until(0);
+            let probe_at = trouble.preferred_retry_at.max(shut_until).max(now.at.plus(schedule::SECOND));
             let over = probe_at.plus(plan.settings.deadline_ms + schedule::PROBE_MARGIN);
             let last_call = if over <= self.due { self.due } else { binding.expires_at };
             if over <= last_call && probe_at <= self.due {
