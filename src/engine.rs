@@ -135,6 +135,10 @@ pub struct Transition {
     pub to: TrunkState,
     /// Registrar host in use.
     pub registrar: String,
+    /// EdgePort in use; empty where there is none.
+    pub edge_port: String,
+    /// Whether these are not the trunk's preferred URI and EdgePort.
+    pub failed_over: bool,
     /// Why, where it is not well.
     pub reason: Option<(&'static str, String)>,
 }
@@ -269,12 +273,16 @@ impl Engine {
     }
 
     fn recount(&mut self, slot: u32, now: Now) {
-        let Some((from, to)) = self.fleet.recount(slot, now.at) else { return };
-        if self.transitions.len() < MAX_TRANSITIONS
-            && let Some(entry) = self.fleet.get(slot)
-        {
-            let blocked = entry.blocked().then(|| self.what_is_down(entry, now)).flatten();
-            self.transitions.push(report::transition(entry, blocked, from, to));
+        let change = self.fleet.recount(slot, now.at);
+        let failed_over = self.fleet.get(slot).is_some_and(|entry| self.holds_elsewhere(entry, now));
+        let moved = self.fleet.set_failed_over(slot, failed_over);
+        let Some(entry) = self.fleet.get(slot).filter(|_| self.transitions.len() < MAX_TRANSITIONS) else {
+            return;
+        };
+        // Another target is worth a line of its own while the trunk is well.
+        let moved = moved.then(|| entry.state()).filter(|state| *state == TrunkState::Registered);
+        if let Some((from, to)) = change.or(moved.map(|state| (state, state))) {
+            self.transitions.push(self.transition(entry, from, to, now));
         }
     }
 

@@ -150,6 +150,7 @@ impl Engine {
         let row = self.edges.failed(flight.edge, flight.slot, registrar, now.at, &mut self.rng);
         let Some(row) = row else { return };
         let edge_port = self.edges.shown(flight.edge).to_owned();
+        self.edges.note_down(flight.edge, message);
         self.notice(Notice::EdgePortDown { edge_port, message: message.to_owned() });
         self.settle_waiting(row, now);
     }

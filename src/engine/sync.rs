@@ -291,7 +291,7 @@ impl Engine {
             self.fleet.mark_dirty(slot);
         }
         if let Some(entry) = self.fleet.get(slot) {
-            let transition = super::report::transition(entry, None, entry.state(), entry.state());
+            let transition = self.transition(entry, entry.state(), entry.state(), now);
             self.transitions.push(transition);
         }
         slot

@@ -307,6 +307,9 @@ pub struct Summary {
     pub waiting: u64,
     /// Registrars whose budget is too small for the trunks they have: bindings there will expire.
     pub over_budget: Vec<String>,
+    /// How many trunks hold a binding elsewhere than at their preferred URI and EdgePort.
+    #[serde(default)]
+    pub failed_over: u64,
     /// How many registrars are down.
     #[serde(default)]
     pub registrars_down: u64,

@@ -68,6 +68,12 @@ pub(super) fn register(registry: &mut Registry, all: &[(Owner, Option<Summary>)]
         },
     );
     of_all(
+        "trunks_failed_over",
+        "Trunks that hold a binding elsewhere than at their preferred URI and EdgePort",
+        None,
+        |gauges, owner, summary, _| gauges.add(owner, None, count(summary.failed_over)),
+    );
+    of_all(
         "registrars_down",
         "Registrars that are down: they fail for several trunks in a row, and one trunk at a time probes them",
         None,

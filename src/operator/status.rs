@@ -138,7 +138,7 @@ pub fn status(before: Option<&RegistryStatus>, situation: &Situation) -> Registr
     let Some(snapshot) = conditions::snapshot(situation) else { return status };
     let summary = &snapshot.summary;
     if let Some(ms) = summary.last_sync_ms {
-        status.trunks = Some(failures::counts(&summary.counts));
+        status.trunks = Some(failures::counts(&summary.counts, summary.failed_over));
         status.last_sync = words::known_time(ms);
         status.next_lapse = summary.next_lapse_ms.and_then(words::known_time);
         status.failures = failures::failures(snapshot);

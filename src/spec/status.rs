@@ -50,6 +50,9 @@ pub struct TrunkCounts {
     pub pending: i64,
     /// The binding is being removed.
     pub leaving: i64,
+    /// Of all these, how many hold a binding elsewhere than at their preferred URI and EdgePort.
+    #[serde(default)]
+    pub failed_over: i64,
 }
 
 /// One trunk that is not simply registered.

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     config::EdgePort,
     engine::{
-        Engine, EngineSettings, Send, Ticket,
+        Engine, EngineSettings, Send, Ticket, Transition,
         notice::Notice,
         sync::SyncReport,
         view::{TrunkState, TrunkView},
@@ -113,6 +113,7 @@ pub struct Sim {
     pub log: Vec<Sent>,
     pub wakeups: u64,
     pub notices: Vec<Notice>,
+    pub transitions: Vec<Transition>,
     pub checks: Checks,
     pub last_sync: SyncReport,
     /// When each answer comes, by ticket and number: a ticket is used again.
@@ -164,6 +165,7 @@ impl Sim {
             log: Vec::new(),
             wakeups: 0,
             notices: Vec::new(),
+            transitions: Vec::new(),
             last_sync: SyncReport::default(),
             pending: BinaryHeap::new(),
             answers: HashMap::new(),
@@ -319,7 +321,7 @@ impl Sim {
         while let Some(send) = self.engine.poll_send(self.now()) {
             self.carry(send);
         }
-        self.engine.take_transitions();
+        self.transitions.extend(self.engine.take_transitions());
         self.notices.extend(self.engine.take_notices());
         if self.store_up {
             let now = self.now();
