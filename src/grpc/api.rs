@@ -28,7 +28,7 @@ use tonic::{
 pub use self::listing::{Part, RawTrunk, next_part};
 use super::{
     Failure, GrpcError, channel,
-    connection::{Connection, Events},
+    connection::{Connection, Events, Peer},
     describe, failure,
 };
 use crate::{
@@ -74,7 +74,7 @@ impl ApiServer {
     /// When the address or the CA file is of no use.
     pub fn new(endpoint: &Endpoint) -> Result<Self, GrpcError> {
         let opened = endpoint.clone();
-        let connection = Connection::new("API server", &Arc::new(Events::default()), move |guard| {
+        let connection = Connection::new(Peer::API_SERVER, &Arc::new(Events::default()), move |guard| {
             channel::open(&opened, guard)
         })?;
         let mode = AtomicU8::new(Mode::FindBy as u8);

@@ -7,8 +7,8 @@
 //! * A request was surely not processed (REFUSED_STREAM, GOAWAY with a last stream below its own, or the stream ended before it was
 //!   written): it is sent again at once.
 //! * It hangs: something between passes nothing on any more, though TCP still acknowledges. Where no call has had a response for
-//!   [`QUIET`], a health check is sent on it, which any gRPC server responds to at once, if only with UNIMPLEMENTED, however silent
-//!   registrars are. Where that, too, gets no response within [`CHECK_TIMEOUT`], another connection takes its place for new calls.
+//!   [`Peer::quiet`], a health check is sent on it, which any gRPC server responds to at once, if only with UNIMPLEMENTED, however silent
+//!   registrars are. Where that, too, gets no response within [`Peer::check_timeout`], another connection takes its place for new calls.
 //!   Those under way on the old one may still finish; once the new one has had a response, and the old one none, they end
 //!   as on a connection that broke. Connections are replaced after 10 s, 20 s, ... up to 5 min, until one has a response.
 //!
@@ -46,14 +46,11 @@ pub use self::{
 };
 use super::GrpcError;
 
-/// How often a request is sent again that was not processed.
+/// How often a request is sent again that was not processed. Three: a proxy that ends many connections in order may catch one
+/// request more than once.
 const REPEATS: u32 = 3;
-/// How long no call may have had a response before a health check is sent; doubled after each check that has one, up to
-/// [`MAX_QUIET`].
-const QUIET: Duration = Duration::from_secs(4);
-const MAX_QUIET: Duration = Duration::from_secs(32);
-/// How long the response to a health check may take.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(4);
+/// [`Peer::quiet`] is doubled after each health check that has a response, up to this.
+const MAX_QUIET: Duration = Duration::from_secs(40);
 /// Between two looks at a connection that is used.
 const LOOK: Duration = Duration::from_secs(1);
 /// Looks without a call under way before the looking ends.
@@ -65,6 +62,26 @@ const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 /// A gRPC message of no bytes.
 const EMPTY_MESSAGE: &[u8] = &[0; 5];
 
+/// What is at the other end.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// Its name, for a person.
+    pub name: &'static str,
+    /// How long no call may have had a response before a health check is sent.
+    pub quiet: Duration,
+    /// How long the response to a health check may take.
+    pub check_timeout: Duration,
+}
+
+impl Peer {
+    /// Calls take milliseconds, but those to silent registrars; a binding of a minute must not expire.
+    pub const REQUESTER: Self =
+        Self { name: "Requester", quiet: Duration::from_secs(4), check_timeout: Duration::from_secs(4) };
+    /// It may be busy with a long list for a while, and do nothing else meanwhile.
+    pub const API_SERVER: Self =
+        Self { name: "API server", quiet: Duration::from_secs(10), check_timeout: Duration::from_secs(10) };
+}
+
 type Make = Box<dyn Fn(&Guard) -> Result<Channel, GrpcError> + Send + Sync>;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -73,8 +90,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub struct Connection(Arc<Inner>);
 
 struct Inner {
-    /// What is at the other end, for a person.
-    peer: &'static str,
+    peer: Peer,
     make: Make,
     events: Arc<Events>,
     began: Instant,
@@ -107,7 +123,7 @@ struct Generation {
 
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connection").field("peer", &self.0.peer).finish_non_exhaustive()
+        f.debug_struct("Connection").field("peer", &self.0.peer.name).finish_non_exhaustive()
     }
 }
 
@@ -118,7 +134,7 @@ impl Connection {
     /// # Errors
     /// Those of `make`.
     pub fn new(
-        peer: &'static str,
+        peer: Peer,
         events: &Arc<Events>,
         make: impl Fn(&Guard) -> Result<Channel, GrpcError> + Send + Sync + 'static,
     ) -> Result<Self, GrpcError> {
@@ -194,60 +210,66 @@ impl Inner {
         if is_grpc(response.status(), response.headers()) {
             Ok(response)
         } else {
-            Err(CallError::Http { status: response.status(), peer: self.peer })
+            Err(CallError::Http { status: response.status(), peer: self.peer.name })
         }
     }
 
-    /// The connection has had a response. Returns the one that it replaced, where that has had none since.
-    fn proven(&self, generation: &Arc<Generation>) -> Option<Arc<Generation>> {
+    /// A connection has had a response: the one that it replaced is given up, where that has had none since.
+    fn responded(&self, generation: &Arc<Generation>) {
+        generation.responded(self.now_ms());
         if !self.has_replaced.load(Ordering::Relaxed) {
-            return None;
+            return;
         }
         let mut state = self.state();
         if !Arc::ptr_eq(&state.current, generation) {
-            return None;
+            return;
         }
         self.has_replaced.store(false, Ordering::Relaxed);
         state.pause = Duration::ZERO;
-        state.replaced.take().filter(|old| old.quiet_since.load(Ordering::Relaxed) != 0)
+        let old = state.replaced.take();
+        drop(state);
+        if let Some(old) = old.filter(|old| old.quiet_since.load(Ordering::Relaxed) != 0) {
+            old.guard.give_up();
+        }
     }
 
-    /// Another connection takes the place of one that hangs. Returns whether it is done with.
-    fn replace(&self, hung: &Arc<Generation>, quiet: Duration) -> bool {
+    /// Another connection takes the place of one that hangs.
+    fn replace(&self, hung: &Arc<Generation>, quiet: Duration) -> Replaced {
         let mut state = self.state();
         if !Arc::ptr_eq(&state.current, hung) {
-            return true;
+            return Replaced::By(state.current.clone());
         }
         let now = Instant::now();
         if state.replace_at.is_some_and(|at| now < at) {
-            return false;
+            return Replaced::NotNow;
         }
         let made = match Generation::new(&self.make, &self.events) {
             Ok(made) => made,
             Err(error) => {
-                tracing::warn!(%error, "cannot replace a connection to the {} that hangs", self.peer);
-                return false;
+                tracing::warn!(%error, "cannot replace a connection to the {} that hangs", self.peer.name);
+                return Replaced::NotNow;
             }
         };
         state.pause = (state.pause * 2).clamp(REPLACE_PAUSE.0, REPLACE_PAUSE.1);
         state.replace_at = Some(now + state.pause);
-        state.replaced = Some(std::mem::replace(&mut state.current, Arc::new(made)));
+        let made = Arc::new(made);
+        state.replaced = Some(std::mem::replace(&mut state.current, made.clone()));
         self.has_replaced.store(true, Ordering::Relaxed);
         tracing::warn!(
             seconds_without_a_response = quiet.as_secs(),
             "the connection to the {} hangs: another one takes its place",
-            self.peer
+            self.peer.name
         );
-        true
+        Replaced::By(made)
     }
 
     /// Looks after a connection for as long as it is used.
     async fn watch(self: Arc<Self>, generation: Arc<Generation>) {
-        let (mut idle, mut wait, mut responses) = (0, QUIET, 0);
+        let (mut idle, mut wait, mut responses) = (0, self.peer.quiet, 0);
         loop {
             sleep(LOOK).await;
             if std::mem::replace(&mut responses, generation.responses.load(Ordering::Relaxed)) != responses {
-                wait = QUIET;
+                wait = self.peer.quiet;
             }
             idle = if generation.calls.load(Ordering::Relaxed) == 0 { idle + 1 } else { 0 };
             if idle >= IDLE_LOOKS {
@@ -264,17 +286,22 @@ impl Inner {
             if quiet < wait {
                 continue;
             }
-            match health_check(&generation).await {
+            match health_check(&generation, self.peer.check_timeout).await {
                 Health::Responds => {
-                    generation.responded(self.now_ms());
+                    self.responded(&generation);
                     responses = generation.responses.load(Ordering::Relaxed);
                     wait = (wait * 2).min(MAX_QUIET);
-                    if let Some(old) = self.proven(&generation) {
-                        old.guard.give_up();
+                }
+                Health::Hangs => {
+                    if let Replaced::By(other) = self.replace(&generation, quiet + self.peer.check_timeout) {
+                        // The calls under way need not wait for another call to prove it.
+                        if matches!(health_check(&other, self.peer.check_timeout).await, Health::Responds) {
+                            self.responded(&other);
+                        }
+                        return;
                     }
                 }
-                Health::Hangs if self.replace(&generation, quiet + CHECK_TIMEOUT) => return,
-                Health::Hangs | Health::Unknown => {}
+                Health::Unknown => {}
             }
         }
     }
@@ -296,6 +323,12 @@ async fn call_by(
     Ok(channel.ready().await?.call(request).await?)
 }
 
+enum Replaced {
+    /// This one is used now.
+    By(Arc<Generation>),
+    NotNow,
+}
+
 enum Health {
     Responds,
     Hangs,
@@ -303,7 +336,7 @@ enum Health {
     Unknown,
 }
 
-async fn health_check(generation: &Generation) -> Health {
+async fn health_check(generation: &Generation, most: Duration) -> Health {
     let mut request = http::Request::new(Body::new(Full::new(Bytes::from_static(EMPTY_MESSAGE))));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = Uri::from_static(HEALTH_CHECK);
@@ -311,7 +344,7 @@ async fn health_check(generation: &Generation) -> Health {
     request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     request.headers_mut().insert("te", HeaderValue::from_static("trailers"));
     let (written, responses) = (generation.guard.written(), generation.responses.load(Ordering::Relaxed));
-    match timeout(CHECK_TIMEOUT, call_by(generation, request)).await {
+    match timeout(most, call_by(generation, request)).await {
         Ok(Ok(_)) => Health::Responds,
         Ok(Err(_)) => Health::Unknown,
         Err(_) if generation.responses.load(Ordering::Relaxed) != responses => Health::Unknown,
@@ -372,10 +405,7 @@ impl UnderWay {
     }
 
     fn responded(&self) {
-        self.generation.responded(self.inner.now_ms());
-        if let Some(old) = self.inner.proven(&self.generation) {
-            old.guard.give_up();
-        }
+        self.inner.responded(&self.generation);
     }
 }
 

@@ -18,7 +18,7 @@ use tonic::{Code, Request, Status, client::Grpc, codegen::http::uri::PathAndQuer
 use super::{
     Ended, GrpcError, channel,
     codec::RegisterCodec,
-    connection::{Connection, Events},
+    connection::{Connection, Events, Peer},
     ended,
     monitor::Monitor,
     register::{Template, gateway_auth},
@@ -70,7 +70,7 @@ impl GrpcRequester {
         let events = Arc::new(Events::default());
         let connect = |_| {
             let endpoint = config.requester.clone();
-            Connection::new("Requester", &events, move |guard| channel::open(&endpoint, guard))
+            Connection::new(Peer::REQUESTER, &events, move |guard| channel::open(&endpoint, guard))
         };
         let connections = (0..CHANNELS).map(connect).collect::<Result<Vec<_>, _>>()?;
         let about = Arc::new(About {

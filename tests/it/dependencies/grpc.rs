@@ -82,7 +82,8 @@ async fn ends_in_order_are_no_event(proxy: impl AsyncFnOnce(u16) -> Proxy) {
     };
     wait_for(enough, Duration::from_secs(60), "four refreshes of each trunk").await;
     for name in names() {
-        let granted = stage.registrar.log().into_iter().filter(|seen| seen.user == name && seen.code == Some(200));
+        let granted =
+            stage.registrar.log().into_iter().filter(|seen| seen.user == name && seen.code == Some(200));
         let times: Vec<Duration> = granted.map(|seen| seen.at).collect();
         for pair in times.windows(2) {
             let between = pair[1].saturating_sub(pair[0]);
@@ -116,7 +117,8 @@ async fn g6_a_proxy_that_responds_502_is_named_with_its_status() {
     let service = run_through(&stage, proxy.port());
     let named = async || {
         let views = stage.views().await?;
-        let message = |view: &serde_json::Value| view["trouble"]["message"].as_str().unwrap_or_default().to_owned();
+        let message =
+            |view: &serde_json::Value| view["trouble"]["message"].as_str().unwrap_or_default().to_owned();
         let said: Vec<String> = views.values().map(message).filter(|said| !said.is_empty()).collect();
         match said.first() {
             Some(said) if said.contains("HTTP 502 from the proxy in front of the Requester") => Ok(()),
