@@ -65,6 +65,8 @@ pub struct Reply {
     pub unsupported: Vec<Box<str>>,
     /// CSeq number of the answer: where the Requester authenticated, higher than the one asked for.
     pub cseq: Option<u32>,
+    /// The Requester's own Contact, as a hash, where the response lists one that is recognised as such.
+    pub requester_contact: Option<u64>,
     /// Set where the Requester made this up itself, because no registrar answered (408) or none could be reached (503).
     /// The Java Requester makes up the same responses without saying so.
     pub local: Option<Local>,
@@ -90,27 +92,36 @@ pub struct RedirectTarget {
     pub transport: Option<Transport>,
 }
 
-/// Why there is no answer.
+/// Why there is no response. A connection concerns all trunks, a call its own trunk alone; what calls of many trunks say
+/// together is the engine's to judge.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
     /// No answer within the deadline of the call.
     #[error("no answer from the Requester within {} s", .0.as_secs_f32())]
     Deadline(Duration),
-    /// The Requester cannot be reached.
+    /// The connection: none can be made. Nothing was sent.
     #[error("the Requester cannot be reached: {0}")]
     Unavailable(Box<str>),
-    /// The Requester answered with an error instead of a SIP response.
+    /// The connection: it broke while the call was under way. The request may have been sent on.
+    #[error("the connection to the Requester broke: {0}")]
+    Disconnected(Box<str>),
+    /// The call: the Requester, or a proxy in front of it, says that it cannot serve this one now. The request may have been
+    /// sent on.
+    #[error("the call to the Requester failed: {0}")]
+    Failed(Box<str>),
+    /// The call: the Requester responded with an error instead of a SIP response.
     #[error("the Requester refused: {0}")]
     Refused(Box<str>),
 }
 
-/// A connection that is made again when it is lost.
+/// The connections to the Requester. One that ends in order and is made again is no event, and changes nothing here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Link {
-    /// It was lost and has not been made again.
+    /// None can be made.
     pub lost: bool,
-    /// How often it has been made again.
-    pub reconnections: u64,
+    /// Restarts of the Requester that were noticed: it has another identity, or another Contact. Where it says neither, it
+    /// counts as restarted when it could not be reached for a while.
+    pub restarts: u64,
     /// Requests that the Requester says it takes at a time; `None` where it does not say, as Routr's own.
     pub capacity: Option<u32>,
 }
@@ -126,8 +137,7 @@ pub trait Requester: Send + Sync + 'static {
         deadline: Duration,
     ) -> impl Future<Output = Result<Reply, SendError>> + Send;
 
-    /// How the connection to the Requester fares. A number of reconnections that rises means that the Requester may have
-    /// restarted, and its Contact changed.
+    /// The connections to the Requester. A number of restarts that rises means that its Contact may have changed.
     fn link(&self) -> watch::Receiver<Link>;
 }
 

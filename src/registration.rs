@@ -142,12 +142,19 @@ impl Registration {
         if self.flight.is_some() || self.phase == Phase::Finished { Moment::NEVER } else { self.due }
     }
 
-    /// How urgent it is, and since when: what a queue sorts by, smallest first. A refresh goes by the time of its lapse.
+    /// How urgent it is, and since when: what a queue sorts by, smallest first. A refresh goes by the time of its expiry. A trunk whose last
+    /// call failed goes behind those that never failed, and behind those that failed before it: no few trunks are always first.
     pub fn urgency(&self) -> (bool, Moment, Class) {
         match (self.class, self.binding) {
+            _ if self.failed_calls() > 0 => (true, self.due, Class::Retry),
             (Class::Refresh, Some(binding)) => (false, binding.expires_at, Class::Refresh),
             (class, _) => (true, self.due, class),
         }
+    }
+
+    /// Calls to the Requester that failed in a row.
+    pub fn failed_calls(&self) -> u8 {
+        self.trouble.as_ref().map_or(0, |trouble| trouble.failed_calls)
     }
 
     /// Whether the next attempt is a refresh that keeps a binding from lapsing.

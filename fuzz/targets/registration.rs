@@ -227,7 +227,7 @@ impl World {
         }
         let (due, registration) = (self.registration.due(), &self.registration);
         assert!(due.since(now.at) <= 86_400_000, "due in {} ms", due.since(now.at));
-        if *verdict == Verdict::Unavailable {
+        if matches!(verdict, Verdict::Unavailable | Verdict::CallFailed { broken: true }) {
             // The breaker of the Requester decides when.
             self.at_once = 0;
             return;

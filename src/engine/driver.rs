@@ -87,10 +87,10 @@ pub struct Driver<S: TrunkSource, R: Requester, T: Store, O: Observer> {
     sync: Sync<S::Item>,
     keeper: Keeper<T>,
     link: watch::Receiver<Link>,
-    /// The Requester answered since the connection was last made again: what listens there is really a Requester.
+    /// The Requester responded since it restarted last: what listens there is really a Requester.
     proven: bool,
-    /// How often the connection to the Requester had been made again when that was looked at last.
-    reconnections: u64,
+    /// Restarts of the Requester when they were looked at last.
+    restarts: u64,
     /// Somebody asked for a sync while one was running: it may have read what it has before the change.
     sync_again: bool,
     farewell: Farewell,
@@ -141,7 +141,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             keeper: Keeper::new(ports.store.clone()),
             link: ports.requester.link(),
             proven: false,
-            reconnections: 0,
+            restarts: 0,
             sync_again: false,
             farewell: Farewell::No,
             listings: Listings::default(),
@@ -162,7 +162,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         self.sync = Sync::Due(first_sync, 0);
         // What is known of the Requester already is no change.
         let link = *self.link.borrow_and_update();
-        self.reconnections = link.reconnections;
+        self.restarts = link.restarts;
         self.engine.requester_link_changed(link, self.clock.now());
         while !shutdown.is_cancelled() {
             self.send_what_is_due();
@@ -281,13 +281,10 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         let link = *self.link.borrow_and_update();
         let now = self.clock.now();
         self.engine.requester_link_changed(link, now);
-        // It may have been lost and made again before this is looked at.
-        let again = std::mem::replace(&mut self.reconnections, link.reconnections) != link.reconnections;
-        if again && std::mem::take(&mut self.proven) {
-            tracing::info!(
-                "connected to the Requester again: refreshing early, because its Contact may have changed"
-            );
-            self.engine.requester_reconnected(now);
+        let restarted = std::mem::replace(&mut self.restarts, link.restarts) != link.restarts;
+        if restarted && std::mem::take(&mut self.proven) {
+            tracing::info!("the Requester restarted: refreshing early, because its Contact may have changed");
+            self.engine.requester_restarted(now);
         }
     }
 
@@ -331,7 +328,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         }
         if reload.requester_moved {
             let link = *self.link.borrow_and_update();
-            self.reconnections = link.reconnections;
+            self.restarts = link.restarts;
             self.engine.requester_replaced(link, now);
         }
         if let Some(store) = reload.store {

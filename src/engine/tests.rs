@@ -1,5 +1,6 @@
 //! The engine on simulated time, with faults; and its driver on paused tokio time.
 
+mod calls;
 mod checks;
 mod doubts;
 mod driver;

@@ -7,7 +7,10 @@
 mod listing;
 
 use std::{
-    sync::atomic::{AtomicU8, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,11 +23,14 @@ use tonic::{
     client::Grpc,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     codegen::http::uri::PathAndQuery,
-    transport::Channel,
 };
 
 pub use self::listing::{Part, RawTrunk, next_part};
-use super::{Failure, GrpcError, channel, describe, failure};
+use super::{
+    Failure, GrpcError, channel,
+    connection::{Connection, Events, Peer},
+    describe, failure,
+};
 use crate::{
     config::Endpoint,
     ports::{SourceError, TrunkSource},
@@ -55,7 +61,7 @@ enum Mode {
 /// The trunks of an API server.
 #[derive(Debug)]
 pub struct ApiServer {
-    channel: Channel,
+    connection: Connection,
     timeout: Duration,
     mode: AtomicU8,
     hasher: DefaultHashBuilder,
@@ -67,9 +73,12 @@ impl ApiServer {
     /// # Errors
     /// When the address or the CA file is of no use.
     pub fn new(endpoint: &Endpoint) -> Result<Self, GrpcError> {
-        let channel = channel::open(endpoint, None)?;
+        let opened = endpoint.clone();
+        let connection = Connection::new(Peer::API_SERVER, &Arc::new(Events::default()), move |guard| {
+            channel::open(&opened, guard)
+        })?;
         let mode = AtomicU8::new(Mode::FindBy as u8);
-        Ok(Self { channel, timeout: endpoint.timeout, mode, hasher: DefaultHashBuilder::default() })
+        Ok(Self { connection, timeout: endpoint.timeout, mode, hasher: DefaultHashBuilder::default() })
     }
 
     fn mode(&self) -> Mode {
@@ -91,9 +100,9 @@ impl ApiServer {
         message: M,
         most: usize,
     ) -> Result<Bytes, Refusal> {
-        let mut client = Grpc::new(self.channel.clone()).max_decoding_message_size(most);
+        let mut client = Grpc::new(self.connection.clone()).max_decoding_message_size(most);
         let call = async {
-            client.ready().await.map_err(|error| Status::from_error(Box::new(error)))?;
+            client.ready().await.map_err(Status::from_error)?;
             client.unary(Request::new(message), PathAndQuery::from_static(method), RawCodec::default()).await
         };
         let late = || Refusal::Error(SourceError::Deadline(self.timeout));

@@ -395,7 +395,10 @@ async fn a_requester_that_dies_in_mid_call_was_unavailable_and_its_return_is_not
     // The runtime takes all connections down with it, as the death of a process does.
     runtime.shutdown_background();
     let error = call.await.unwrap().unwrap_err();
-    assert!(matches!(error, SendError::Unavailable(_)), "{error}");
+    assert!(matches!(error, SendError::Disconnected(_)), "{error}");
+    let mut link = requester.link();
+    let lost = link.wait_for(|link| link.lost);
+    tokio::time::timeout(PATIENCE, lost).await.unwrap().unwrap();
     scripted.hang.store(false, Ordering::Relaxed);
     // The runtime lets go of the port when its threads have ended.
     let free = async {
@@ -409,8 +412,7 @@ async fn a_requester_that_dies_in_mid_call_was_unavailable_and_its_return_is_not
     let listener = tokio::time::timeout(PATIENCE, free).await.unwrap();
     serve_requester(scripted, listener, None);
     // Nothing is sent, and yet it is noticed.
-    let mut link = requester.link();
-    let back = link.wait_for(|link| link.reconnections == 1 && !link.lost);
+    let back = link.wait_for(|link| link.restarts == 1 && !link.lost);
     tokio::time::timeout(PATIENCE, back).await.unwrap().unwrap();
     requester.register(register(), PATIENCE).await.unwrap();
 }

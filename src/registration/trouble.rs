@@ -61,6 +61,11 @@ pub(super) struct Trouble {
     pub silent: Vec<(u8, Moment)>,
     /// What it waits for is an outage of its target.
     pub outage_wait: bool,
+    /// Calls to the Requester that failed in a row: at least 1 after one did, more only for those that were this trunk's own failure
+    /// and found no valid binding.
+    pub failed_calls: u8,
+    /// The connection of its last call broke.
+    pub disconnected: bool,
     /// Position of the URI whose registrar refused credentials or account last, why, and since when.
     pub refused_at: Option<u8>,
     pub refused_for: Option<Reason>,
@@ -302,6 +307,35 @@ impl Registration {
         let refusal = Refusal { position, reason, until: now.at.plus(wait), times, since_unix_ms };
         self.remember_refusal(rank, refusal);
         self.wait(wait, now);
+    }
+
+    /// The call to the Requester failed, which says nothing of the registrar. `shared` where the calls of others fail as well.
+    /// Where only its connection broke, the trunk keeps its place the first time.
+    pub(super) fn call_failed(&mut self, broken: bool, shared: bool, now: Now, rng: &mut impl Rng) {
+        let left = self.left(now.at);
+        let due = self.due;
+        let trouble = self.trouble_mut();
+        let again = std::mem::replace(&mut trouble.disconnected, broken) || trouble.failed_calls > 0;
+        if broken && !again {
+            self.due = due.min(now.at);
+            return;
+        }
+        if trouble.failed_calls == 0 || (!shared && left.is_none()) {
+            trouble.failed_calls = trouble.failed_calls.saturating_add(1);
+        }
+        let wait = if shared {
+            schedule::after_shared_failure(rng)
+        } else {
+            schedule::after_failed_call(trouble.failed_calls, left, rng)
+        };
+        self.wait(wait, now);
+    }
+
+    /// The call to the Requester brought a response, or timed out: no row of failed calls goes on.
+    pub(super) fn call_succeeded(&mut self) {
+        if let Some(trouble) = self.trouble.as_mut() {
+            (trouble.failed_calls, trouble.disconnected) = (0, false);
+        }
     }
 
     /// Ends the round: the next one starts at the preferred target, unless that is not to be asked yet.

@@ -123,7 +123,7 @@ impl Phone {
         self.link.send_modify(|link| link.lost = true);
         self.link.send_modify(|link| {
             link.lost = false;
-            link.reconnections += 1;
+            link.restarts += 1;
         });
     }
 

@@ -105,6 +105,8 @@ pub struct Sim {
     /// The Requester is ours, in direct mode: it says how much it takes and whom it asked.
     pub ours: bool,
     pub dead_edges: HashSet<String>,
+    /// Trunks whose calls fail on a connection that lives.
+    pub failing_calls: HashSet<String>,
     pub api_up: bool,
     pub store_up: bool,
     pub store: BTreeMap<Box<str>, Record>,
@@ -158,6 +160,7 @@ impl Sim {
             way: Way::Up,
             ours: false,
             dead_edges: HashSet::new(),
+            failing_calls: HashSet::new(),
             api_up: true,
             store_up: true,
             store: BTreeMap::new(),
@@ -343,7 +346,10 @@ impl Sim {
     fn carry(&mut self, send: Send) {
         let request = &send.register;
         let host = request.target.host.to_string();
-        let outcome = if !self.way.passes() || self.dead_edges.contains(&*request.edge_port.host) {
+        let flight = self.engine.flights.get(send.ticket).unwrap();
+        let fails =
+            self.failing_calls.contains(self.engine.fleet.get(flight.slot).unwrap().trunk.reference());
+        let outcome = if fails || !self.way.passes() || self.dead_edges.contains(&*request.edge_port.host) {
             (code(408), SILENCE)
         } else {
             let registrar = self.registrars.entry(host.clone()).or_default();
@@ -353,7 +359,10 @@ impl Sim {
         if self.ours && reply.code == Some(408) && took == SILENCE {
             reply.local = Some(Local { kind: LocalKind::Timeout, at: Some(Hop::Registrar) });
         }
-        let (answer, at) = self.way.carry((reply, took), self.t, send.deadline_ms);
+        let (mut answer, mut at) = self.way.carry((reply, took), self.t, send.deadline_ms);
+        if fails && self.way.passes() {
+            (answer, at) = (Err(SendError::Failed("Unavailable: no upstream".into())), self.t + 1);
+        }
         let flight = self.engine.flights.get(send.ticket).unwrap();
         let slot = self.engine.fleet.get(flight.slot).unwrap();
         let sent = Sent {
@@ -414,7 +423,7 @@ impl Sim {
     pub fn reconnected(&mut self) {
         self.checks.nothing_is_early();
         let now = self.now();
-        self.engine.requester_reconnected(now);
+        self.engine.requester_restarted(now);
         self.pump();
     }
 

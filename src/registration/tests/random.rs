@@ -32,6 +32,7 @@ fn any_answer() -> impl Strategy<Value = Result<Reply, SendError>> {
                 phrase: "x".into(),
                 bindings: Vec::new(),
                 authentication: None,
+                requester_contact: None,
                 local: (host == 2).then_some(Local { kind: LocalKind::Timeout, at: None }),
             })
         },
