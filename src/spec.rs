@@ -60,6 +60,7 @@ pub struct Metadata {
     printcolumn = r#"{"name": "Registered", "type": "integer", "jsonPath": ".status.trunks.registered"}"#,
     printcolumn = r#"{"name": "Failing", "type": "integer", "jsonPath": ".status.trunks.failing"}"#,
     printcolumn = r#"{"name": "Reason", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].reason"}"#,
+    printcolumn = r#"{"name": "Observed", "type": "date", "jsonPath": ".status.observedTime"}"#,
     printcolumn = r#"{"name": "API", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"APIReachable\")].status", "priority": 1}"#,
     printcolumn = r#"{"name": "Requester", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"RequesterReachable\")].status", "priority": 1}"#,
     printcolumn = r#"{"name": "Cache", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"CacheReachable\")].status", "priority": 1}"#,

@@ -32,7 +32,7 @@ impl One {
 
     fn render(&self, summary: &Summary, now: u64) -> String {
         let registries = vec![(RegistryName::plain("registry"), Some(summary.clone()))];
-        self.metrics.render(&Scrape { registries, leading: None, now_unix_ms: now })
+        self.metrics.render(&Scrape { registries, leading: None, now_unix_ms: now, ..Scrape::default() })
     }
 }
 
@@ -138,7 +138,7 @@ fn the_delay_of_refreshes_is_counted_without_labels_and_by_registry() {
         metrics.registry(name).refresh_sent(seconds);
     }
     let found =
-        samples(&metrics.render(&Scrape { registries: vec![], leading: Some(true), now_unix_ms: NOW }));
+        samples(&metrics.render(&Scrape { leading: Some(true), now_unix_ms: NOW, ..Scrape::default() }));
     let sum = |name: &str| {
         found[&format!("routr_registry_refresh_delay_seconds_sum{{namespace=\"calls\",registry=\"{name}\"}}")]
     };
@@ -204,7 +204,7 @@ fn berlin() -> RegistryName {
 }
 
 fn scrape(registries: Vec<(RegistryName, Option<Summary>)>) -> Scrape {
-    Scrape { registries, leading: Some(true), now_unix_ms: NOW }
+    Scrape { registries, leading: Some(true), now_unix_ms: NOW, ..Scrape::default() }
 }
 
 #[test]

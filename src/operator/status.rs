@@ -43,9 +43,11 @@ pub use self::{
     conditions::Truth,
     difference::difference,
     failures::MAX_FAILURES,
-    notices::{deregistered, not_deregistered, notices},
+    notices::{definition_differs, deregistered, not_deregistered, notices},
+    words::{clean, known_time as time_of},
 };
 use crate::{
+    admin::{RegistryPhase, RegistryState},
     engine::view::{Summary, Troubles},
     spec::status::RegistryStatus,
 };
@@ -133,6 +135,8 @@ pub fn status(before: Option<&RegistryStatus>, situation: &Situation) -> Registr
         observed_generation: Some(situation.generation),
         conditions: conditions::all(before, situation),
         last_sync: before.and_then(|before| before.last_sync.clone()),
+        // Whoever writes it says when.
+        observed_time: before.and_then(|before| before.observed_time.clone()),
         ..RegistryStatus::default()
     };
     let Some(snapshot) = conditions::snapshot(situation) else { return status };
@@ -149,4 +153,25 @@ pub fn status(before: Option<&RegistryStatus>, situation: &Situation) -> Registr
         status.failures = before.failures.clone();
     }
     status
+}
+
+/// What the directory shows of a Registry: the Ready condition of its status, and what is being done.
+pub fn registry_state(situation: &Situation, status: &RegistryStatus) -> RegistryState {
+    let state = match (&situation.phase, &situation.stall) {
+        (Phase::Leaving { .. }, _) => RegistryPhase::Deregistering,
+        (Phase::Suspended(_), _) => RegistryPhase::Suspended,
+        (_, Some(_)) => RegistryPhase::Stalled,
+        (Phase::Running(_), None) => RegistryPhase::Running,
+        (Phase::Idle, None) => RegistryPhase::Starting,
+    };
+    let ready = conditions::find(status, reasons::READY);
+    // Of a stall that an engine runs in spite of, Ready says nothing.
+    let stalled = conditions::find(status, reasons::STALLED).filter(|_| state == RegistryPhase::Stalled);
+    let shown = stalled.or(ready);
+    RegistryState {
+        state,
+        ready: ready.is_some_and(|ready| ready.status == Truth::True.name()),
+        reason: shown.map(|shown| shown.reason.clone()).unwrap_or_default(),
+        message: shown.map(|shown| shown.message.clone()).unwrap_or_default(),
+    }
 }
