@@ -11,6 +11,7 @@ mod codec;
 pub mod register;
 pub mod requester;
 pub mod trunk;
+mod wire;
 
 use tonic::{Code, Status};
 

@@ -11,7 +11,7 @@ use tonic::{Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, tra
 
 use super::{
     Failure, GrpcError, channel,
-    codec::RegisterCodec,
+    codec::{self, RegisterCodec},
     failure,
     register::{Template, gateway_auth},
     said, shortened,
@@ -61,7 +61,8 @@ impl GrpcRequester {
             .map(|_| channel::open(&config.requester, Some(&monitor)))
             .collect::<Result<Vec<_>, _>>()?;
         let info = RequesterInfoClient::new(channel::open(&config.requester, None)?);
-        let clients = channels.into_iter().map(Grpc::new).collect();
+        let client = |channel| Grpc::new(channel).max_decoding_message_size(codec::MAX_RESPONSE);
+        let clients = channels.into_iter().map(client).collect();
         let template =
             Template::new(&config.methods, &config.registration.user_agent, &config.registration.require);
         let (turn, asked_on) = (AtomicUsize::new(0), AtomicU64::new(u64::MAX));

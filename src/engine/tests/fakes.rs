@@ -25,8 +25,8 @@ use crate::{
         view::TrunkView,
     },
     ports::{
-        Change, Environment, Link, Record, Register, Reply, Requester, SendError, SourceError, Store,
-        StoreError, TrunkSource,
+        Absence, Change, Environment, Link, Record, Register, Reply, Requester, SendError, SourceError,
+        Store, StoreError, TrunkSource,
     },
     registration::identity::RegistryId,
     trunk::Trunk,
@@ -78,7 +78,7 @@ impl Source {
 impl TrunkSource for Source {
     type Item = Item;
 
-    async fn list(&self, batches: mpsc::Sender<Vec<Item>>) -> Result<(), SourceError> {
+    async fn list(&self, batches: mpsc::Sender<Vec<Item>>) -> Result<Absence, SourceError> {
         self.asked.lock().unwrap().push(Instant::now());
         let items = self.items.lock().unwrap().clone();
         let mode = *self.mode.lock().unwrap();
@@ -88,10 +88,10 @@ impl TrunkSource for Source {
             batches.send(vec![item.clone()]).await.map_err(|_| SourceError::Abandoned)?;
         }
         match mode {
-            Mode::Up => Ok(()),
+            Mode::Up => Ok(Absence::Certain),
             Mode::Slow => {
                 tokio::time::sleep(Duration::from_secs(30)).await;
-                Ok(())
+                Ok(Absence::Certain)
             }
             Mode::Down | Mode::Denying => Err(SourceError::Unavailable("down".into())),
             Mode::Hanging => {

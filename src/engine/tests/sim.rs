@@ -21,7 +21,8 @@ use crate::{
         view::{TrunkState, TrunkView},
     },
     ports::{
-        Change, Hop, Link, Local, LocalKind, Record, Register, Reply, SendError, SourceError, TrunkItem,
+        Absence, Change, Hop, Link, Local, LocalKind, Record, Register, Reply, SendError, SourceError,
+        TrunkItem,
     },
     registration::{
         Purpose, Settings,
@@ -115,6 +116,8 @@ pub struct Sim {
     pub notices: Vec<Notice>,
     pub checks: Checks,
     pub last_sync: SyncReport,
+    /// How sure it is that what a list lacks is gone.
+    pub absence: Absence,
     /// When each answer comes, by ticket and number: a ticket is used again.
     pending: BinaryHeap<Reverse<(u64, Ticket, u64)>>,
     answers: HashMap<Ticket, Open>,
@@ -165,6 +168,7 @@ impl Sim {
             wakeups: 0,
             notices: Vec::new(),
             last_sync: SyncReport::default(),
+            absence: Absence::Certain,
             pending: BinaryHeap::new(),
             answers: HashMap::new(),
             calls: 0,
@@ -268,7 +272,7 @@ impl Sim {
         for item in self.trunks.values() {
             self.engine.offer(item, now);
         }
-        self.last_sync = self.engine.finish_sync(now);
+        self.last_sync = self.engine.finish_sync(self.absence, now);
         self.pump();
         self.last_sync
     }
