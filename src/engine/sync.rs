@@ -32,6 +32,7 @@ pub(super) struct SyncState {
     duplicates: u64,
     /// Trunks that were listed a second time, as they were or differently.
     repeated: u64,
+    surplus: u64,
 }
 
 /// What a complete sync came to.
@@ -48,6 +49,8 @@ pub struct SyncReport {
     /// Trunks that share their ref with an earlier one of the same listing and differ from it: they are left out. The same trunk
     /// twice, as in pages between which it moved, is none.
     pub duplicates: u64,
+    /// New trunks that were left out, because there are as many as [`super::EngineSettings::max_trunks`] allows.
+    pub surplus: u64,
 }
 
 impl Engine {
@@ -56,7 +59,7 @@ impl Engine {
         self.sync.number = self.sync.number.wrapping_add(1).max(1);
         self.sync.before = self.fleet.present() + self.known.len() - self.spoilt();
         (self.sync.listed, self.sync.nameless) = (0, 0);
-        (self.sync.duplicates, self.sync.repeated) = (0, 0);
+        (self.sync.duplicates, self.sync.repeated, self.sync.surplus) = (0, 0, 0);
     }
 
     /// The listing has this trunk. What is new or changed registers at once.
@@ -65,10 +68,15 @@ impl Engine {
             self.sync.nameless += 1;
             return;
         };
-        self.sync.listed += 1;
         let fingerprint = item.fingerprint();
         let number = self.sync.number;
         let found = self.fleet.find(reference);
+        // Lists that fail, each with other trunks, must not add up without end.
+        if found.is_none() && self.fleet.len() >= self.settings.max_trunks {
+            self.sync.surplus += 1;
+            return;
+        }
+        self.sync.listed += 1;
         if let Some(entry) = found.and_then(|slot| self.fleet.get_mut(slot)) {
             if entry.seen == number {
                 self.sync.repeated += 1;
@@ -127,6 +135,7 @@ impl Engine {
             listed: self.sync.listed,
             nameless: self.sync.nameless,
             duplicates: self.sync.duplicates,
+            surplus: self.sync.surplus,
             ..SyncReport::default()
         };
         for slot in gone {

@@ -8,6 +8,8 @@ mod bounds;
 mod call;
 mod listing;
 mod methods;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashSet,

@@ -177,6 +177,12 @@ fn log_report(report: &SyncReport, absence: Absence) {
             "{why}: a second sync must say the same before they are deregistered"
         );
     }
+    if report.surplus > 0 {
+        tracing::warn!(
+            trunks = report.surplus,
+            "new trunks are left out, because there are as many as spec.sync.maxTrunks allows"
+        );
+    }
     if report.nameless + report.duplicates > 0 {
         tracing::warn!(
             without_ref = report.nameless,

@@ -133,6 +133,7 @@ pub struct Sim {
 pub fn settings(edges: u8, rate: Option<f64>) -> EngineSettings {
     let edge = |n: u8| EdgePort { address: HostPort::new(&format!("edge-{n}.example"), 5060), region: None };
     EngineSettings {
+        max_trunks: usize::MAX,
         registration: Settings {
             interval_ms: MINUTE,
             expires_s: 600,
