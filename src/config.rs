@@ -50,6 +50,8 @@ pub struct Config {
     pub edge_ports: Vec<EdgePort>,
     /// How to register.
     pub registration: RegistrationSettings,
+    /// Bounds on one sync.
+    pub sync: SyncBounds,
 }
 
 impl Config {
@@ -138,6 +140,34 @@ pub struct EdgePort {
     pub address: HostPort,
     /// Preferred by trunks of the same region.
     pub region: Option<String>,
+}
+
+/// Bounds on one sync, in which all trunks are read from the API server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SyncBounds {
+    /// How long it may take in all.
+    pub timeout: Duration,
+    /// Pages, at most 1,000,000.
+    pub max_pages: u32,
+    /// Trunks, those without `sendRegister` included; at most 10,000,000.
+    pub max_trunks: u32,
+    /// Bytes of all responses, without gRPC's framing and any compression.
+    pub max_bytes: u64,
+    /// Bytes of one trunk; a larger one counts as malformed.
+    pub max_trunk_bytes: u32,
+}
+
+impl Default for SyncBounds {
+    fn default() -> Self {
+        let whole = |range: &rules::WholeRange| u32::try_from(range.default).unwrap_or(u32::MAX);
+        Self {
+            timeout: rules::SYNC_TIMEOUT.default,
+            max_pages: whole(&rules::SYNC_PAGES),
+            max_trunks: whole(&rules::SYNC_TRUNKS),
+            max_bytes: rules::SYNC_BYTES.default.unsigned_abs(),
+            max_trunk_bytes: whole(&rules::TRUNK_BYTES),
+        }
+    }
 }
 
 /// How to register.

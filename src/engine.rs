@@ -81,6 +81,8 @@ pub struct EngineSettings {
     pub max_in_flight: u32,
     /// REGISTERs per second for each registrar host.
     pub rate_per_registrar: Option<f64>,
+    /// Trunks at most, those that are being deregistered included.
+    pub max_trunks: usize,
 }
 
 impl From<&Config> for EngineSettings {
@@ -96,6 +98,7 @@ impl From<&Config> for EngineSettings {
             edge_ports: config.edge_ports.clone(),
             max_in_flight: config.registration.max_in_flight,
             rate_per_registrar: config.registration.rate_per_registrar,
+            max_trunks: usize::try_from(config.sync.max_trunks).unwrap_or(usize::MAX),
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod register;
 pub mod requester;
 mod restarts;
 pub mod trunk;
+mod wire;
 
 use tonic::{Code, Status};
 

@@ -85,7 +85,7 @@ pub fn start<O: Observer>(
     shutdown: CancellationToken,
 ) -> Result<Instance, InstanceError> {
     let ports = Ports {
-        source: Arc::new(ApiServer::new(&config.api)?),
+        source: Arc::new(ApiServer::new(&config.api, config.sync)?),
         requester: Arc::new(Permitted::new(GrpcRequester::new(config)?, &life.permit)),
         store: Arc::new(Permitted::new(open_store(config, identity)?, &life.permit)),
     };
@@ -107,7 +107,9 @@ pub fn reload(
     (after, identity): (&Config, &Identity),
     permit: &Permit,
 ) -> Result<Change, InstanceError> {
-    let source = (before.api != after.api).then(|| ApiServer::new(&after.api)).transpose()?;
+    let source = ((&before.api, before.sync) != (&after.api, after.sync))
+        .then(|| ApiServer::new(&after.api, after.sync))
+        .transpose()?;
     // Its deadline is not a matter of the connection.
     let place = |config: &Config| Endpoint { timeout: Duration::ZERO, ..config.requester.clone() };
     let moved = place(before) != place(after);

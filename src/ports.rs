@@ -173,9 +173,21 @@ pub enum SourceError {
     /// What it answered cannot be understood.
     #[error("the API server's answer makes no sense: {0}")]
     Malformed(Box<str>),
+    /// The list exceeds a bound of the configuration, which the text names.
+    #[error("the API server's list exceeds a bound: {0}")]
+    TooMuch(Box<str>),
     /// The receiving side went away.
     #[error("the sync was abandoned")]
     Abandoned,
+}
+
+/// How sure it is that a trunk that a complete list does not have is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absence {
+    /// The list shows one moment, or the API server was asked for the trunk by its ref.
+    Certain,
+    /// The list was read in pages, between which trunks may have moved, or it was empty: a second list has to say the same.
+    Unconfirmed,
 }
 
 /// Lists the trunks.
@@ -188,7 +200,18 @@ pub trait TrunkSource: Send + Sync + 'static {
     fn list(
         &self,
         batches: tokio::sync::mpsc::Sender<Vec<Self::Item>>,
-    ) -> impl Future<Output = Result<(), SourceError>> + Send;
+    ) -> impl Future<Output = Result<Absence, SourceError>> + Send;
+
+    /// Asks for trunks that a list did not have, one by one, and hands those over that are there with `sendRegister: true`.
+    /// Returns whether all others are surely gone; `false` where the source cannot say.
+    fn look_up(
+        &self,
+        references: Vec<Box<str>>,
+        batches: tokio::sync::mpsc::Sender<Vec<Self::Item>>,
+    ) -> impl Future<Output = Result<bool, SourceError>> + Send {
+        drop((references, batches));
+        std::future::ready(Ok(false))
+    }
 }
 
 /// What is kept of one trunk's registration. Wall-clock times are milliseconds since the Unix epoch.

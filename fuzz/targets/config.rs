@@ -63,6 +63,13 @@ pub fn assert_good(config: &Config) {
     let registration = &config.registration;
     assert!((10..=86_400).contains(&registration.expires));
     assert!((1..=100_000).contains(&registration.max_in_flight));
+    assert!(span(1, 7_200).contains(&config.sync.timeout));
+    assert!(
+        (1..=1_000_000).contains(&config.sync.max_pages)
+            && (1..=10_000_000).contains(&config.sync.max_trunks)
+    );
+    assert!((1 << 16..=16 << 30).contains(&config.sync.max_bytes));
+    assert!((1 << 10..=16 << 20).contains(&config.sync.max_trunk_bytes));
     assert!(registration.rate_per_registrar.is_none_or(|rate| (0.001..=1_000_000.0).contains(&rate)));
     assert!(registration.require.len() <= 32 && config.methods.len() <= 64);
     for token in registration.require.iter().chain(&config.methods) {

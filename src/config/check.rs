@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, path::Path};
 
-use super::{Cache, Config, Endpoint, RedisSettings, duration, load};
+use super::{Cache, Config, Endpoint, RedisSettings, SyncBounds, duration, load};
 
 /// What [`check`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +50,7 @@ fn table(config: &Config) -> String {
                 registration.max_in_flight,
             ),
         ),
+        ("sync", sync(&config.sync)),
         ("require", joined(registration.require.iter().cloned())),
         ("userAgent", registration.user_agent.clone()),
     ];
@@ -59,6 +60,17 @@ fn table(config: &Config) -> String {
         let _ = writeln!(text, "  {key:<17} {value}");
     }
     text
+}
+
+fn sync(bounds: &SyncBounds) -> String {
+    format!(
+        "up to {} trunks, {} pages and {} bytes within {}; a trunk up to {} bytes",
+        bounds.max_trunks,
+        bounds.max_pages,
+        bounds.max_bytes,
+        duration::show(bounds.timeout),
+        bounds.max_trunk_bytes
+    )
 }
 
 fn joined(all: impl Iterator<Item = String>) -> String {

@@ -70,6 +70,13 @@ fn least_gets_every_default() {
                 user_agent: "Routr Connect v2".into(),
                 require: vec!["gin".into()],
             },
+            sync: SyncBounds {
+                timeout: Duration::from_secs(300),
+                max_pages: 10_000,
+                max_trunks: 1_000_000,
+                max_bytes: 536_870_912,
+                max_trunk_bytes: 262_144,
+            },
         }
     );
 }
@@ -215,6 +222,23 @@ fn registration_as_given() {
         let config = good(&format!("  registration: {{ratePerRegistrar: {given}}}"));
         assert_eq!(config.registration.rate_per_registrar, Some(rate));
     }
+}
+
+#[test]
+fn bounds_of_a_sync_as_given() {
+    assert_eq!(yaml(LEAST).unwrap().sync, SyncBounds::default());
+    let given =
+        good("  apiTimeout: 2s\n  sync: {maxPages: 7, maxTrunks: 8, maxBytes: 65536, maxTrunkBytes: 1024}");
+    let expected = SyncBounds {
+        timeout: Duration::from_secs(20),
+        max_pages: 7,
+        max_trunks: 8,
+        max_bytes: 65_536,
+        max_trunk_bytes: 1_024,
+    };
+    assert_eq!(given.sync, expected, "the time for all follows the time for one response");
+    let given = good("  apiTimeout: 2s\n  sync: {timeout: 90m, maxBytes: 17179869184}");
+    assert_eq!((given.sync.timeout, given.sync.max_bytes), (Duration::from_secs(5_400), 16 << 30));
 }
 
 #[test]

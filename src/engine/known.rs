@@ -64,6 +64,11 @@ impl Known {
         self.index.len()
     }
 
+    /// The trunks that there are records of.
+    pub fn references(&self) -> impl Iterator<Item = &str> {
+        self.records.iter().flatten().map(|record| &*record.reference)
+    }
+
     /// Drops all records but those of these trunks, and the room they took. Returns whose they were.
     pub fn retain(&mut self, stays: impl Fn(&str) -> bool) -> Vec<Box<str>> {
         let (mut kept, mut gone) = (Vec::new(), Vec::new());

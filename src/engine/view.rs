@@ -166,7 +166,7 @@ impl From<&SourceError> for Fault {
             SourceError::Unavailable(_) | SourceError::Abandoned => Self::Unreachable,
             SourceError::Deadline(_) => Self::NoAnswer,
             SourceError::Refused(_) => Self::Refused,
-            SourceError::Malformed(_) => Self::Malformed,
+            SourceError::Malformed(_) | SourceError::TooMuch(_) => Self::Malformed,
         }
     }
 }

@@ -17,7 +17,7 @@ use tonic::{Code, Request, Status, client::Grpc, codegen::http::uri::PathAndQuer
 
 use super::{
     Ended, GrpcError, channel,
-    codec::RegisterCodec,
+    codec::{self, RegisterCodec},
     connection::{Connection, Events, Peer},
     ended,
     monitor::Monitor,
@@ -88,7 +88,8 @@ impl GrpcRequester {
             about.link.clone(),
             move || back.clone().is_back(),
         );
-        let clients = connections.into_iter().map(Grpc::new).collect();
+        let client = |connection| Grpc::new(connection).max_decoding_message_size(codec::MAX_RESPONSE);
+        let clients = connections.into_iter().map(client).collect();
         let template =
             Template::new(&config.methods, &config.registration.user_agent, &config.registration.require);
         Ok(Self { clients, turn: AtomicUsize::new(0), about, _monitor: monitor, template })

@@ -17,7 +17,7 @@
 //! | trunks wait for their first answer | False | Registering |
 //! | the last refresh of trunks failed, their bindings hold | True | TrunksAtRisk |
 //! | registrars with more trunks than their budget can refresh | True | BudgetTooSmall |
-//! | so many trunks gone at once that it takes a second reading | True | RemovalsHeld |
+//! | trunks missing from a list, so many at once or so unsure that it takes a second one | True | RemovalsHeld |
 //! | no trunk at all | True | NoTrunks |
 //! | | True | AllRegistered |
 //!

@@ -80,7 +80,7 @@ pub(super) fn around(summary: &Summary, now_ms: u64, room: usize) -> Vec<String>
     }
     if summary.removals_held > 0 {
         lines.push(format!(
-            "{} gone from the list all at once; kept until a second sync says the same",
+            "{} gone from the list; kept until a second sync says the same",
             plural(summary.removals_held, "trunk is", "trunks are"),
         ));
     }

@@ -21,7 +21,8 @@ use crate::{
         view::{TrunkState, TrunkView},
     },
     ports::{
-        Change, Hop, Link, Local, LocalKind, Record, Register, Reply, SendError, SourceError, TrunkItem,
+        Absence, Change, Hop, Link, Local, LocalKind, Record, Register, Reply, SendError, SourceError,
+        TrunkItem,
     },
     registration::{
         Purpose, Settings,
@@ -118,6 +119,8 @@ pub struct Sim {
     pub transitions: Vec<Transition>,
     pub checks: Checks,
     pub last_sync: SyncReport,
+    /// How sure it is that what a list lacks is gone.
+    pub absence: Absence,
     /// When each answer comes, by ticket and number: a ticket is used again.
     pending: BinaryHeap<Reverse<(u64, Ticket, u64)>>,
     answers: HashMap<Ticket, Open>,
@@ -133,6 +136,7 @@ pub struct Sim {
 pub fn settings(edges: u8, rate: Option<f64>) -> EngineSettings {
     let edge = |n: u8| EdgePort { address: HostPort::new(&format!("edge-{n}.example"), 5060), region: None };
     EngineSettings {
+        max_trunks: usize::MAX,
         registration: Settings {
             interval_ms: MINUTE,
             expires_s: 600,
@@ -170,6 +174,7 @@ impl Sim {
             notices: Vec::new(),
             transitions: Vec::new(),
             last_sync: SyncReport::default(),
+            absence: Absence::Certain,
             pending: BinaryHeap::new(),
             answers: HashMap::new(),
             calls: 0,
@@ -273,7 +278,7 @@ impl Sim {
         for item in self.trunks.values() {
             self.engine.offer(item, now);
         }
-        self.last_sync = self.engine.finish_sync(now);
+        self.last_sync = self.engine.finish_sync(self.absence, now);
         self.pump();
         self.last_sync
     }

@@ -330,9 +330,10 @@ async fn g3_a_requester_has_restarted_when_it_is_another_one() {
 
 async fn list(address: SocketAddr) -> Result<(), SourceError> {
     let address = HostPort::new(&address.ip().to_string(), address.port());
-    let api = ApiServer::new(&Endpoint { address, tls: false, ca_file: None, timeout: PATIENCE }).unwrap();
+    let endpoint = Endpoint { address, tls: false, ca_file: None, timeout: PATIENCE };
+    let api = ApiServer::new(&endpoint, SyncBounds::default()).unwrap();
     let (sender, _batches) = mpsc::channel(1);
-    api.list(sender).await
+    api.list(sender).await.map(|_| ())
 }
 
 #[tokio::test]

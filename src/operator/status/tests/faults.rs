@@ -280,8 +280,7 @@ fn ready_mentions_what_else_is_wrong() {
         "2 of 20 trunks are registered, but the last refresh failed; the specification as it is now is not followed: \
          see Stalled; changes of trunks are not seen: see APIReachable; the trunks at sip0.example, sip1.example, \
          sip2.example and 2 more are too many for spec.registration.ratePerRegistrar: bindings will expire there; 15 \
-         trunks are no longer listed, so many at once that a second reading must say the same before anything is \
-         de-registered"
+         trunks are no longer listed; a second sync must say the same before they are deregistered"
     );
     assert_eq!(
         message(&found, reasons::STALLED),
