@@ -19,7 +19,7 @@ use tokio::{
 
 use super::super::{api::ApiServer, register::tests::register, requester::GrpcRequester};
 use crate::{
-    config::{self, Endpoint, Format},
+    config::{self, Endpoint, Format, SyncBounds},
     ports::{Link, Requester, SendError, SourceError, TrunkSource},
     proto::{
         requester::SendMessageResponse,
