@@ -162,7 +162,7 @@ impl Stage {
         let name = RegistryName::plain(&config.name);
         let observer = metrics.registry(name.clone());
         let running =
-            standalone::start(&config, observer, Duration::from_millis(500), shutdown.clone()).await?;
+            standalone::start(&config, observer, Duration::from_millis(500), shutdown.clone())?;
         let private = match TcpListener::bind(admin::DEFAULT_PRIVATE).await {
             Ok(listener) => listener,
             Err(_) => loopback().await?,

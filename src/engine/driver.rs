@@ -10,6 +10,7 @@
 mod calls;
 mod farewell;
 mod listing;
+mod restoring;
 mod syncing;
 mod telling;
 
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     farewell::Farewell,
     listing::Listings,
+    restoring::Standing,
     syncing::{Sync, next_of_sync},
     telling::Telling,
 };
@@ -35,14 +37,12 @@ use super::{
     keeper::Keeper,
 };
 use crate::{
-    ports::{Link, Observer, Reply, Requester, SendError, Store, TrunkSource},
-    registration::identity::CSEQ_SETTLED_MS,
+    ports::{Link, Observer, Reply, Requester, Rival, SendError, Store, TrunkSource},
+    registration::identity::{CSEQ_SETTLED_MS, RegistryId},
 };
 
 /// Answers that are handled in one turn.
 const ANSWERS: usize = 512;
-/// How long the store may take to say what it kept, before the engine starts without.
-const LOAD_DEADLINE: Duration = Duration::from_secs(20);
 /// The first sync waits for so long, while the store is read: a process that was killed a moment ago, or a leader that could not
 /// write any more, may have used the CSeq numbers of this half second and the next ones. What the store kept does not tell.
 const CSEQ_PAUSE: Duration = Duration::from_millis(CSEQ_SETTLED_MS);
@@ -87,6 +87,12 @@ pub struct Driver<S: TrunkSource, R: Requester, T: Store, O: Observer> {
     sync: Sync<S::Item>,
     keeper: Keeper<T>,
     link: watch::Receiver<Link>,
+    /// Another process that acts for the registry.
+    rival: watch::Receiver<Option<Rival>>,
+    /// Nothing is sent, because of it.
+    standing: Standing,
+    /// The instance id, once the store has said which one it keeps.
+    identity: watch::Sender<Option<RegistryId>>,
     /// The Requester answered since the connection was last made again: what listens there is really a Requester.
     proven: bool,
     /// How often the connection to the Requester had been made again when that was looked at last.
@@ -115,6 +121,8 @@ pub struct Controls<S, R, T> {
     pub handle: EngineHandle,
     /// New configurations.
     pub reload: mpsc::Sender<Reload<S, R, T>>,
+    /// The instance id that the store keeps, once it has said so; `None` for ever where it is known without.
+    pub identity: watch::Receiver<Option<RegistryId>>,
 }
 
 impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
@@ -130,6 +138,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         let (handle, commands) = EngineHandle::new();
         let (reload, reloads) = mpsc::channel(1);
         let (sender, receiver) = mpsc::unbounded_channel();
+        let (identity, identity_known) = watch::channel(None);
         let driver = Self {
             interval: Duration::from_millis(engine.settings.registration.interval_ms),
             engine,
@@ -138,8 +147,11 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             reloads,
             answers: Answers { sender, receiver },
             sync: Sync::Due(Instant::now(), 0),
-            keeper: Keeper::new(ports.store.clone()),
+            keeper: Keeper::new(ports.store.clone(), true),
             link: ports.requester.link(),
+            rival: ports.store.rival(),
+            standing: Standing::Acts,
+            identity,
             proven: false,
             reconnections: 0,
             sync_again: false,
@@ -151,7 +163,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             clock,
             ports,
         };
-        (driver, Controls { handle, reload })
+        (driver, Controls { handle, reload, identity: identity_known })
     }
 
     /// Runs until the shutdown, then waits up to `grace` for the answers in flight and writes what changed. Nothing is
@@ -174,33 +186,6 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         }
         self.wind_down(grace).await;
         self.engine
-    }
-
-    async fn load(&mut self, shutdown: &CancellationToken) {
-        let store = self.ports.store.clone();
-        let load = tokio::time::timeout(LOAD_DEADLINE, async move { store.load().await });
-        tokio::pin!(load);
-        let loaded = loop {
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => return,
-                loaded = &mut load => break loaded,
-                // A slow store must not make the service look dead.
-                Some(command) = self.commands.recv() => self.obey(command),
-            }
-        };
-        let now = self.clock.now();
-        match loaded {
-            Ok(Ok(records)) => {
-                if !records.is_empty() {
-                    tracing::info!(registrations = records.len(), "going on where the cache left off");
-                }
-                self.engine.resume(records, now.at);
-                self.engine.set_cache_health(None, now);
-            }
-            Ok(Err(error)) => self.keeper.failed(&error, &mut self.engine, &self.clock),
-            Err(_) => self.keeper.failed_to_load(&mut self.engine, &self.clock),
-        }
     }
 
     fn send_what_is_due(&mut self) {
@@ -235,7 +220,8 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             biased;
             () = shutdown.cancelled() => return,
             Some(reload) = self.reloads.recv() => self.reload(reload),
-            written = self.keeper.next() => self.keeper.take(written, &mut self.engine, &self.clock, &self.observer),
+            written = self.keeper.next() => self.take_from_store(written),
+            Ok(()) = self.rival.changed() => self.take_rival(),
             Ok(()) = self.link.changed() => self.take_link(),
             event = next_of_sync(&mut self.sync) => self.take_sync_event(event).await,
             Some(command) = self.commands.recv() => return self.obey_and_listen(command),
@@ -341,8 +327,11 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             self.engine.keep(store.is_durable());
             // What was said of the old one does not hold for the new one.
             self.engine.forget_cache_health();
-            self.keeper = Keeper::new(store);
+            self.rival = store.rival();
+            let unread = self.keeper.is_unread() || self.standing != Standing::Acts;
+            self.keeper = Keeper::new(store, unread);
             self.engine.write_everything();
+            self.take_rival();
         }
     }
 
@@ -369,6 +358,9 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         self.telling.sum_up();
         let last_words = (grace / 4).max(LAST_WORDS);
         self.keeper.finish(&mut self.engine, &self.clock, &self.observer, deadline + last_words).await;
+        if self.standing == Standing::Acts {
+            let _ = tokio::time::timeout(LAST_WORDS, self.ports.store.release()).await;
+        }
     }
 }
 
