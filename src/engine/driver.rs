@@ -23,6 +23,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::restoring::READ_RETRIES;
 use self::{
     farewell::Farewell,
     listing::Listings,
@@ -46,6 +47,9 @@ const ANSWERS: usize = 512;
 /// The first sync waits for so long, while the store is read: a process that was killed a moment ago, or a leader that could not
 /// write any more, may have used the CSeq numbers of this half second and the next ones. What the store kept does not tell.
 const CSEQ_PAUSE: Duration = Duration::from_millis(CSEQ_SETTLED_MS);
+/// How long the first sync waits for a store that is a little late: what it kept is known before the trunks then. Later, the trunks
+/// are read while nothing is sent.
+const FIRST_READ: Duration = Duration::from_secs(3);
 
 /// What the store gets to take the last changes, whatever the grace.
 const LAST_WORDS: Duration = Duration::from_millis(250);
@@ -89,8 +93,10 @@ pub struct Driver<S: TrunkSource, R: Requester, T: Store, O: Observer> {
     link: watch::Receiver<Link>,
     /// Another process that acts for the registry.
     rival: watch::Receiver<Option<Rival>>,
-    /// Nothing is sent, because of it.
+    /// Whether anything is sent.
     standing: Standing,
+    /// The trunks are not read before the first of them; not before the second one while what the store kept is not known.
+    first_sync: (Instant, Instant),
     /// The instance id, once the store has said which one it keeps.
     identity: watch::Sender<Option<RegistryId>>,
     /// The Requester answered since the connection was last made again: what listens there is really a Requester.
@@ -151,6 +157,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             link: ports.requester.link(),
             rival: ports.store.rival(),
             standing: Standing::Acts,
+            first_sync: (Instant::now(), Instant::now()),
             identity,
             proven: false,
             reconnections: 0,
@@ -169,9 +176,9 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
     /// Runs until the shutdown, then waits up to `grace` for the answers in flight and writes what changed. Nothing is
     /// de-registered. Returns the engine as it was left.
     pub async fn run(mut self, shutdown: CancellationToken, grace: Duration) -> Engine {
-        let first_sync = Instant::now() + CSEQ_PAUSE;
-        self.load(&shutdown).await;
-        self.sync = Sync::Due(first_sync, 0);
+        self.read_first();
+        self.first_sync = (Instant::now() + CSEQ_PAUSE, Instant::now() + FIRST_READ);
+        self.sync = Sync::Due(self.first_sync.1, 0);
         // What is known of the Requester already is no change.
         let link = *self.link.borrow_and_update();
         self.reconnections = link.reconnections;
@@ -180,6 +187,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             self.send_what_is_due();
             self.keeper.write(&mut self.engine, &self.clock);
             self.turn(&shutdown).await;
+            self.end_reading();
             self.listings.go_on(&self.engine, &self.clock);
             self.say_farewell();
             self.telling.tell(&mut self.engine);
@@ -214,7 +222,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
     /// * a flood of commands cannot hold up a sync, which goes before them.
     async fn turn(&mut self, shutdown: &CancellationToken) {
         let timer = self.engine.next_wakeup(self.clock.now()).map(|moment| self.clock.instant(moment));
-        let wakeup = [timer, self.telling.at()].into_iter().flatten().min();
+        let wakeup = [timer, self.telling.at(), self.standing.changes_at()].into_iter().flatten().min();
         let mut answers = Vec::new();
         tokio::select! {
             biased;
@@ -278,7 +286,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
     }
 
     fn obey(&mut self, command: Command) {
-        let now = self.clock.now();
+        let (now, earliest_sync) = (self.clock.now(), self.earliest_sync());
         match command {
             // Whoever asked may have gone; that is no concern of the engine's.
             Command::Summary(answer) => drop(answer.send(self.engine.summary(now))),
@@ -289,7 +297,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             Command::Get { reference, answer } => drop(answer.send(self.engine.get(&reference, now))),
             Command::Refresh { reference, answer } => drop(answer.send(self.engine.refresh(&reference, now))),
             Command::SyncNow => match &mut self.sync {
-                Sync::Due(at, _) => *at = Instant::now(),
+                Sync::Due(at, _) => *at = earliest_sync,
                 Sync::Running { .. } => self.sync_again = true,
                 Sync::Over => {}
             },
@@ -331,6 +339,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             let unread = self.keeper.is_unread() || self.standing != Standing::Acts;
             self.keeper = Keeper::new(store, unread);
             self.engine.write_everything();
+            // Of this store nobody has said yet that another process acts.
             self.take_rival();
         }
     }

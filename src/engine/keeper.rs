@@ -10,6 +10,7 @@ use tokio::{
 use super::{
     Engine,
     clock::{CLOCKS_DIFFER, Clock},
+    driver::READ_RETRIES,
 };
 use crate::ports::{Change, Observer, Record, Store, StoreError};
 
@@ -20,6 +21,10 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 /// Refused credentials are tried again so rarely that it is no loop, and so soon that nobody waits long for what was put right at
 /// Redis. A password that changes here makes another store, which is tried at once.
 const DENIED_PAUSE: Duration = Duration::from_secs(30);
+/// How long a store that could not be read is tried again at a quick pace, and the pauses meanwhile.
+const URGENT: Duration = READ_RETRIES;
+const URGENT_PAUSE: Duration = Duration::from_secs(1);
+const URGENT_DENIED_PAUSE: Duration = Duration::from_secs(3);
 /// Where nothing outlives the process there is nothing to ask: whoever waits for it waits for long.
 const NO_CHECK_PAUSE: Duration = Duration::from_secs(3_600);
 
@@ -36,6 +41,8 @@ pub(super) struct Keeper<T> {
     proven: bool,
     /// What it kept has not been read: that comes before anything is written.
     unread: bool,
+    /// Since when that is so.
+    unread_since: Instant,
     /// Another process acts for the registry: nothing is written, and nothing asked.
     stands_by: bool,
     /// How far the wall clock was ahead of the engine's when everything was written by it, in milliseconds.
@@ -76,6 +83,7 @@ impl<T: Store> Keeper<T> {
             failing: false,
             proven: false,
             unread,
+            unread_since: check_at,
             stands_by: false,
             wall_ahead: None,
         }
@@ -84,11 +92,6 @@ impl<T: Store> Keeper<T> {
     /// Whether what it kept has yet to be read.
     pub fn is_unread(&self) -> bool {
         self.unread
-    }
-
-    /// It has been read.
-    pub fn read(&mut self) {
-        self.unread = false;
     }
 
     /// Another process acts for the registry from now on: what is under way ends, and nothing is begun.
@@ -101,7 +104,8 @@ impl<T: Store> Keeper<T> {
     pub fn take_over(&mut self) {
         (self.stands_by, self.unread, self.failing, self.proven) = (false, true, false, false);
         self.retry = RETRY.0;
-        self.state = State::Pausing(Instant::now());
+        self.unread_since = Instant::now();
+        self.state = State::Pausing(self.unread_since);
     }
 
     /// Whether the store has all that there is to write, or keeps nothing.
@@ -157,9 +161,10 @@ impl<T: Store> Keeper<T> {
             Done::Loaded(Ok(records)) => {
                 self.unread = false;
                 self.state = State::Pausing(Instant::now());
+                engine.set_cache_health(None, clock.now());
                 if !records.is_empty() {
                     let registrations = engine.merge(records, clock.now());
-                    tracing::info!(registrations, "read what the cache kept: going on from there");
+                    tracing::info!(registrations, "going on where the cache left off");
                 }
             }
             Done::Loaded(Err(error)) => self.failed(&error, engine, clock),
@@ -220,20 +225,34 @@ impl<T: Store> Keeper<T> {
 
     /// It failed: the engine goes on from memory.
     pub fn failed(&mut self, error: &StoreError, engine: &mut Engine, clock: &Clock) {
+        // Nothing is sent meanwhile.
+        let urgent = self.unread && self.unread_since.elapsed() < URGENT;
         let pause = match error {
+            StoreError::Denied(_) if urgent => URGENT_DENIED_PAUSE,
             StoreError::Denied(_) => DENIED_PAUSE,
+            _ if urgent => self.retry.min(URGENT_PAUSE),
             _ => self.retry,
         };
         if !std::mem::replace(&mut self.failing, true) {
-            tracing::warn!(%error, "running from memory until the cache works again");
+            if urgent {
+                let seconds = URGENT.as_secs();
+                tracing::warn!(
+                    %error,
+                    "running from memory until the cache works again; nothing is sent until what it keeps can be read, for at most \
+                     {seconds} s or so"
+                );
+            } else {
+                tracing::warn!(%error, "running from memory until the cache works again");
+            }
         }
-        self.retry = (self.retry * 2).min(RETRY.1);
+        self.retry = (self.retry * 2).min(if urgent { URGENT_PAUSE } else { RETRY.1 });
         self.state = State::Pausing(Instant::now() + pause);
         engine.set_cache_health(Some(error), clock.now());
     }
 
     /// It did not say in time what it kept.
     pub fn failed_to_load(&mut self, engine: &mut Engine, clock: &Clock) {
+        self.stop(engine);
         self.failed(&StoreError::Unavailable("it does not say what it kept".into()), engine, clock);
     }
 

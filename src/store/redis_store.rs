@@ -257,6 +257,11 @@ impl Store for RedisStore {
 
     async fn load(&self) -> Result<Vec<Record>, StoreError> {
         let keys = self.keys().await?;
+        let mut pipeline = Pipeline::with_capacity(BUCKETS);
+        for bucket in 0..=u8::MAX {
+            pipeline.cmd("HLEN").arg(keys.bucket(bucket));
+        }
+        let lengths: Vec<u64> = self.link.run(&pipeline, 0).await?;
         self.claim().await;
         {
             let mut mark = self.mark.lock().await;
@@ -267,11 +272,6 @@ impl Store for RedisStore {
                 let _ = self.write_mark(&mut mark).await;
             }
         }
-        let mut pipeline = Pipeline::with_capacity(BUCKETS);
-        for bucket in 0..=u8::MAX {
-            pipeline.cmd("HLEN").arg(keys.bucket(bucket));
-        }
-        let lengths: Vec<u64> = self.link.run(&pipeline, 0).await?;
         let total: u64 = lengths.iter().sum();
         let mut records = Vec::with_capacity(usize::try_from(total).unwrap_or(0));
 

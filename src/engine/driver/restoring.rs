@@ -1,112 +1,48 @@
-//! What the store kept: read before anything is sent, tried for some seconds, and else read late; and which process acts for
-//! the registry.
+//! When this process acts for its registry: once what the store kept has been read, which is tried for some seconds before
+//! it begins without; and as long as no other process does.
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until, timeout_at};
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 
-use super::{super::keeper::Done, Driver};
+use super::{super::keeper::Done, Driver, syncing::Sync};
 use crate::{
     ports::{Observer, Requester, Rival, Store, StoreError, TrunkSource},
     registration::identity::RegistryId,
 };
 
-/// How long the store may take to say what it kept, before the engine starts without; it is read later then.
-const LOAD_DEADLINE: Duration = Duration::from_secs(20);
-/// How long a store that fails is tried again at the start: one that starts, or loads its data, at the same time as this process.
-const LOAD_RETRIES: Duration = Duration::from_secs(15);
-/// First and longest pause between two tries.
-const LOAD_PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
-/// The pause after refused credentials.
-const LOAD_DENIED_PAUSE: Duration = Duration::from_secs(3);
+/// How long a store that fails is tried again before anything is sent: one that starts, or loads its data, at the same time as
+/// this process.
+pub(in crate::engine) const READ_RETRIES: Duration = Duration::from_secs(15);
+/// How long a store may take to say what it kept before the engine starts without; it is read later then.
+const READ_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Whether this process acts for the registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     /// It sends and writes.
     Acts,
-    /// Another process does.
+    /// What the store kept is read before anything is sent, for at most [`READ_DEADLINE`] from then on.
+    Reads(Instant),
+    /// Another process acts.
     StandsBy,
-    /// That one is gone: what it wrote is read before anything is sent, for at most [`LOAD_DEADLINE`] from then on.
-    TakesOver(Instant),
 }
 
-/// What a step of the start came to.
-enum Step<T> {
-    Done(T),
-    /// There is another store.
-    StoreReplaced,
-    Shutdown,
+impl Standing {
+    /// When it changes by itself.
+    pub(super) fn changes_at(self) -> Option<Instant> {
+        match self {
+            Self::Reads(since) => Some(since + READ_DEADLINE),
+            Self::Acts | Self::StandsBy => None,
+        }
+    }
 }
 
 impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
-    /// Reads what the store kept. Commands and new configurations are taken meanwhile: a slow store must not make the service
-    /// look dead, and a new configuration may be the one that reaches it.
-    pub(super) async fn load(&mut self, shutdown: &CancellationToken) {
-        let begun = Instant::now();
-        let (mut pause, mut warned) = (LOAD_PAUSE.0, false);
-        loop {
-            let store = self.ports.store.clone();
-            let load = timeout_at(begun + LOAD_DEADLINE, async move { store.load().await });
-            let loaded = match self.meanwhile(load, shutdown).await {
-                Step::Done(loaded) => loaded,
-                Step::StoreReplaced => continue,
-                Step::Shutdown => return,
-            };
-            let error = match loaded {
-                Ok(Ok(records)) => {
-                    if !records.is_empty() {
-                        tracing::info!(registrations = records.len(), "going on where the cache left off");
-                    }
-                    let now = self.clock.now();
-                    self.engine.resume(records, now.at);
-                    self.engine.set_cache_health(None, now);
-                    self.keeper.read();
-                    self.take_identity();
-                    self.take_rival();
-                    return;
-                }
-                Ok(Err(error)) => error,
-                Err(_) => return self.keeper.failed_to_load(&mut self.engine, &self.clock),
-            };
-            let wait = if matches!(error, StoreError::Denied(_)) { LOAD_DENIED_PAUSE } else { pause };
-            pause = (pause * 2).min(LOAD_PAUSE.1);
-            if begun.elapsed() + wait > LOAD_RETRIES {
-                return self.keeper.failed(&error, &mut self.engine, &self.clock);
-            }
-            self.engine.set_cache_health(Some(&error), self.clock.now());
-            if !std::mem::replace(&mut warned, true) {
-                tracing::warn!(
-                    %error,
-                    "cannot read what the cache keeps; nothing is sent until it can be read, or for {} s",
-                    LOAD_RETRIES.as_secs()
-                );
-            }
-            if let Step::Shutdown = self.meanwhile(sleep_until(Instant::now() + wait), shutdown).await {
-                return;
-            }
-        }
-    }
-
-    /// Waits for `what`, and takes commands and new configurations meanwhile.
-    async fn meanwhile<V>(&mut self, what: impl Future<Output = V>, shutdown: &CancellationToken) -> Step<V> {
-        tokio::pin!(what);
-        loop {
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => return Step::Shutdown,
-                value = &mut what => return Step::Done(value),
-                Some(command) = self.commands.recv() => self.obey(command),
-                Some(reload) = self.reloads.recv() => {
-                    let replaced = reload.store.is_some();
-                    self.reload(reload);
-                    if replaced {
-                        return Step::StoreReplaced;
-                    }
-                }
-            }
-        }
+    /// Sends nothing until what the store kept has been read.
+    pub(super) fn read_first(&mut self) {
+        self.standing = Standing::Reads(Instant::now());
+        self.engine.stand_by(true);
     }
 
     /// Takes the end of what the store was asked.
@@ -124,12 +60,43 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         if read {
             self.take_identity();
         }
-        if let Standing::TakesOver(since) = self.standing
-            && (read || since.elapsed() >= LOAD_DEADLINE)
-        {
-            self.standing = Standing::Acts;
-            self.engine.stand_by(false);
+        if let Standing::Reads(since) = self.standing {
+            if read {
+                self.act();
+                // It need not wait any longer.
+                if self.first_sync.1 > Instant::now()
+                    && let Sync::Due(at, _) = &mut self.sync
+                {
+                    *at = self.first_sync.0.max(Instant::now());
+                }
+            } else if since.elapsed() >= READ_RETRIES {
+                self.act_unread();
+            }
         }
+    }
+
+    /// When the trunks may be read.
+    pub(super) fn earliest_sync(&self) -> Instant {
+        let first = if self.keeper.is_unread() { self.first_sync.1 } else { self.first_sync.0 };
+        first.max(Instant::now())
+    }
+
+    /// Ends the wait for a store that does not say what it kept.
+    pub(super) fn end_reading(&mut self) {
+        if self.standing.changes_at().is_some_and(|at| at <= Instant::now()) {
+            self.keeper.failed_to_load(&mut self.engine, &self.clock);
+            self.act_unread();
+        }
+    }
+
+    fn act_unread(&mut self) {
+        tracing::warn!("registering without what the cache keeps; it is read when the cache works again");
+        self.act();
+    }
+
+    fn act(&mut self) {
+        self.standing = Standing::Acts;
+        self.engine.stand_by(false);
     }
 
     /// Takes the instance id that the store keeps.
@@ -155,9 +122,9 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
                 if standing != Standing::StandsBy {
                     tracing::error!(
                         %error,
-                        "standing by: this process sends nothing until that one has ended. Two installations with one name and \
-                         the same addresses share their state in Redis; set another spec.instanceId or a prefix in \
-                         spec.cache.parameters where they are not one"
+                        "standing by: this process sends nothing until that one has ended. Installations with one name and the \
+                         same addresses share their state in Redis: where these are not one, set spec.instanceId, or prefix in \
+                         spec.cache.parameters"
                     );
                 }
                 self.standing = Standing::StandsBy;
@@ -167,10 +134,10 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             }
             (None, Standing::StandsBy) => {
                 tracing::warn!("the other process has ended: taking over");
-                self.standing = Standing::TakesOver(Instant::now());
+                self.read_first();
                 self.keeper.take_over();
             }
-            (None, Standing::Acts | Standing::TakesOver(_)) => {}
+            (None, Standing::Acts | Standing::Reads(_)) => {}
         }
     }
 }
