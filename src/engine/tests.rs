@@ -7,6 +7,7 @@ mod ending;
 mod fakes;
 mod field;
 mod keeping;
+mod late;
 mod random;
 mod sending;
 mod sharing;

@@ -81,15 +81,19 @@ impl Owner {
         let me = process::this();
         let fence = match &found {
             None => 0,
-            Some(Found::Other(record)) if record.run == me.run => {
+            Some(Found::Owner(record)) if record.run == me.run => {
                 self.ask(redis::cmd("EXPIRE").arg(&key).arg(LEASE_S)).await?;
                 self.stand_by(None);
                 return Ok(());
             }
-            Some(Found::Other(record)) if process::is_gone(&record.namespace, record.pid, record.started) => {
+            Some(Found::Owner(record)) if process::is_gone(&record.namespace, record.pid, record.started) => {
                 record.fence
             }
             Some(found) => {
+                if !self.stands_by() {
+                    // Whatever left it there without an end: who owns it renews it.
+                    self.ask(redis::cmd("EXPIRE").arg(&key).arg(LEASE_S)).await?;
+                }
                 *absences = 0;
                 self.stand_by(Some(found.rival()));
                 return Ok(());
@@ -143,7 +147,7 @@ impl Owner {
         // One that was never looked for is not this process's.
         let Ok(instance) = self.instance.get(&self.link).await else { return };
         let key = instance.keys.owner();
-        if let Ok(Some(Found::Other(record))) = self.read(&key).await
+        if let Ok(Some(Found::Owner(record))) = self.read(&key).await
             && record.run == process::this().run
         {
             // EXPIRE with 0 deletes, and needs no further permission.
@@ -156,7 +160,7 @@ impl Owner {
         Ok(match value {
             redis::Value::Nil => None,
             redis::Value::BulkString(bytes) => {
-                Some(serde_json::from_slice(&bytes).map_or(Found::Unreadable, Found::Other))
+                Some(serde_json::from_slice(&bytes).map_or(Found::Unreadable, Found::Owner))
             }
             _ => Some(Found::Unreadable),
         })
@@ -183,7 +187,7 @@ impl Owner {
 /// What was found in the key.
 #[derive(Debug)]
 enum Found {
-    Other(OwnerRecord),
+    Owner(OwnerRecord),
     /// Of a later version, or of other hands.
     Unreadable,
 }
@@ -191,7 +195,7 @@ enum Found {
 impl Found {
     fn rival(&self) -> Rival {
         match self {
-            Self::Other(record) => {
+            Self::Owner(record) => {
                 // Whatever is in Redis, a line of text must stay one.
                 let host: String =
                     record.host.chars().take(253).flat_map(char::escape_debug).collect::<String>();
