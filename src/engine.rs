@@ -170,6 +170,8 @@ pub struct Engine {
     api: Health,
     cache: Health,
     paused: bool,
+    /// Another process acts for the registry.
+    stands_by: bool,
     /// The first lapse to come, and when it was looked for.
     first_lapse: Option<(Moment, Moment)>,
     /// Of the last queue entry.
@@ -200,6 +202,7 @@ impl Engine {
             api: Health::default(),
             cache: Health::default(),
             paused: false,
+            stands_by: false,
             first_lapse: None,
             stamp: 0,
             rng: SmallRng::seed_from_u64(seed),
@@ -209,15 +212,25 @@ impl Engine {
 
     /// What the store kept. Trunks that turn up in a sync go on from there.
     pub fn resume(&mut self, records: Vec<Record>, now: Moment) {
-        let granted_at =
-            |record: &Record| record.expires_at_ms.saturating_sub(u64::from(record.granted_s) * 1_000);
-        self.at_least = (records.iter().map(granted_at).max().unwrap_or(0), now);
+        self.at_least = (restore::granted_last(&records), now);
         self.known = Known::new(records);
     }
 
     /// Sends nothing any more; bindings stay.
     pub fn pause(&mut self, paused: bool) {
         self.paused = paused;
+    }
+
+    /// Sends nothing while another process acts for the registry.
+    pub fn stand_by(&mut self, stands_by: bool) {
+        self.stands_by = stands_by;
+    }
+
+    /// Makes the Call-IDs of this id from the next REGISTER on: the store keeps it. Returns whether it is another one.
+    pub fn adopt(&mut self, registry: RegistryId) -> bool {
+        let differs = self.registry != registry;
+        self.registry = registry;
+        differs
     }
 
     /// After any change of a registration: arms its timer, or queues it when it is due, and counts it again.

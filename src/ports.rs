@@ -291,6 +291,9 @@ pub enum StoreError {
     /// It answers with an error.
     #[error("the cache refused: {0}")]
     Refused(Box<str>),
+    /// Another process acts for this registry.
+    #[error("another process acts for this registry: {0}")]
+    Taken(Box<str>),
 }
 
 /// Keeps registrations beyond the life of the process. One store serves one registry (one instance id).
@@ -321,6 +324,32 @@ pub trait Store: Send + Sync + 'static {
     fn check_every(&self) -> Duration {
         Duration::from_secs(10)
     }
+
+    /// The instance id that the store keeps for this registry, once it has said so: the Call-IDs are made of it from then
+    /// on. `None` where the id is known without the store.
+    fn instance_id(&self) -> Option<Box<str>> {
+        None
+    }
+
+    /// Another process that acts for this registry already; `None` where this one may. It is read before the first
+    /// [`Store::load`] returns, and followed from then on.
+    fn rival(&self) -> watch::Receiver<Option<Rival>> {
+        watch::channel(None).1
+    }
+
+    /// Lets another process act for this registry at once. The last call of all.
+    fn release(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+}
+
+/// Another process that acts for the same registry by the same store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rival {
+    /// Its process and host, in words.
+    pub who: Box<str>,
+    /// Since when it acts, in milliseconds since the Unix epoch.
+    pub since_ms: u64,
 }
 
 /// Is told what happens, for metrics. All methods must be quick.

@@ -172,6 +172,16 @@ impl Registration {
         self.flight.is_some()
     }
 
+    /// Whether nothing was sent for it so far, and nothing is known of what was sent before.
+    pub fn is_untouched(&self) -> bool {
+        self.class == Class::First
+            && self.binding.is_none()
+            && self.trouble.is_none()
+            && self.flight.is_none()
+            && self.phase == Phase::Active
+            && self.maybe_bound.is_empty()
+    }
+
     /// Nothing was sent so far, but a predecessor that left no trace may have made a binding at the URI of this position.
     pub fn presume_bound(&mut self, position: u8) {
         let untouched = self.class == Class::First && self.binding.is_none() && self.trouble.is_none();

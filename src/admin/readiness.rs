@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{RegistryPhase, RegistryState, Told};
 use crate::{
-    engine::view::{Health, Summary},
+    engine::view::{Fault, Health, Summary},
     operator::{
         health::{Finding, Severity},
         lease::Standing,
@@ -138,7 +138,7 @@ fn checks(one: &Told, now: u64) -> Vec<Check> {
             all.extend(down("registrars", false, summary.registrars_down, summary, now));
             all.extend([
                 reported("api", &summary.api, "registrations go on with the trunks as last read", now),
-                reported("cache", &summary.cache, "registrations go on from memory", now),
+                cache(summary, now),
             ]);
             all
         }
@@ -293,6 +293,18 @@ fn down(name: &str, edge_ports: bool, of: u64, summary: &Summary, now: u64) -> O
         parts.push(format!("{more} down"));
     }
     (!parts.is_empty()).then(|| check(name, CheckState::Degraded, parts.join("; ")))
+}
+
+/// One that waits for another process to end is ready: a rollout that starts the next one before it ends the last one must not wait for
+/// this, and a restart would change nothing.
+fn cache(summary: &Summary, now: u64) -> Check {
+    match (&summary.cache.reason, &summary.cache.message) {
+        (Some(Fault::Taken), Some(message)) => {
+            let message = format!("{message}; this process stands by and sends nothing until that one ends");
+            check("cache", CheckState::Degraded, message)
+        }
+        _ => reported("cache", &summary.cache, "registrations go on from memory", now),
+    }
 }
 
 fn reported(name: &str, health: &Health, effect: &str, now: u64) -> Check {

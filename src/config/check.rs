@@ -96,7 +96,7 @@ fn tls(wanted: bool, ca_file: Option<&Path>) -> String {
 }
 
 fn cache(cache: &Cache) -> String {
-    let RedisSettings { address, username, password, secure, ca_file } = match cache {
+    let RedisSettings { address, username, password, secure, ca_file, .. } = match cache {
         Cache::Memory => return "memory".to_owned(),
         Cache::Redis(settings) => settings,
     };

@@ -243,13 +243,7 @@ fn bounds_of_a_sync_as_given() {
 
 #[test]
 fn redis_without_parameters_is_the_local_one() {
-    let expected = RedisSettings {
-        address: HostPort::new("localhost", 6379),
-        username: None,
-        password: None,
-        secure: false,
-        ca_file: None,
-    };
+    let expected = RedisSettings::new(HostPort::new("localhost", 6379));
     assert_eq!(redis(""), expected);
     assert_eq!(redis("'host=localhost,port=6379,secure=false'"), expected);
     assert_eq!(good("  cache: {provider: redis}").cache, Cache::Redis(expected));

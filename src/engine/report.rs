@@ -33,7 +33,7 @@ impl Engine {
             last_sync_ms: self.sync.last_complete_ms,
             removals_held: self.sync.held,
             next_lapse_ms: next.map(|moment| now.unix_ms_of(moment)),
-            paused: self.paused,
+            paused: self.paused || self.stands_by,
             in_flight: u64::from(self.way.in_flight()),
             in_flight_limit: u64::from(self.way.limit()),
             waiting: self.fleet.waiting() as u64,

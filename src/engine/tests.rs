@@ -8,6 +8,7 @@ mod ending;
 mod fakes;
 mod field;
 mod keeping;
+mod late;
 mod missing;
 mod random;
 mod sending;

@@ -158,6 +158,8 @@ pub enum Fault {
     Denied,
     /// What it answers makes no sense.
     Malformed,
+    /// Another process acts for this registry: this one waits, and sends nothing.
+    Taken,
 }
 
 impl From<&SourceError> for Fault {
@@ -177,6 +179,7 @@ impl From<&StoreError> for Fault {
             StoreError::Unavailable(_) => Self::Unreachable,
             StoreError::Denied(_) => Self::Denied,
             StoreError::Refused(_) => Self::Refused,
+            StoreError::Taken(_) => Self::Taken,
         }
     }
 }

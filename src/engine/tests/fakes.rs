@@ -25,8 +25,8 @@ use crate::{
         view::TrunkView,
     },
     ports::{
-        Absence, Change, Environment, Link, Record, Register, Reply, Requester, SendError, SourceError,
-        Store, StoreError, TrunkSource,
+        Absence, Change, Environment, Link, Record, Register, Reply, Requester, Rival, SendError,
+        SourceError, Store, StoreError, TrunkSource,
     },
     registration::identity::RegistryId,
     trunk::Trunk,
@@ -198,6 +198,9 @@ pub struct Shelf {
     pub records: Arc<Mutex<HashMap<Box<str>, Record>>>,
     pub calls: Mutex<Vec<Instant>>,
     lost: Mutex<bool>,
+    /// The instance id that it keeps.
+    pub instance_id: Mutex<Option<Box<str>>>,
+    pub rival: watch::Sender<Option<Rival>>,
 }
 
 impl Shelf {
@@ -217,6 +220,8 @@ impl Shelf {
             records,
             calls: Mutex::default(),
             lost: Mutex::new(false),
+            instance_id: Mutex::default(),
+            rival: watch::Sender::new(None),
         })
     }
 
@@ -275,6 +280,14 @@ impl Store for Shelf {
     async fn lost_data(&self) -> Result<bool, StoreError> {
         self.call().await?;
         Ok(std::mem::take(&mut *self.lost.lock().unwrap()))
+    }
+
+    fn instance_id(&self) -> Option<Box<str>> {
+        self.instance_id.lock().unwrap().clone()
+    }
+
+    fn rival(&self) -> watch::Receiver<Option<Rival>> {
+        self.rival.subscribe()
     }
 }
 
@@ -370,8 +383,14 @@ pub fn neighbours() -> (Arc<Source>, Arc<Phone>, Arc<Shelf>) {
     let source =
         Source { mode: up(), items: Mutex::default(), asked: Mutex::default(), lists: Mutex::default() };
     let phone = Phone { mode: up(), sent: Mutex::default(), link: watch::Sender::new(Link::default()) };
-    let shelf =
-        Shelf { mode: up(), records: Arc::default(), calls: Mutex::default(), lost: Mutex::new(false) };
+    let shelf = Shelf {
+        mode: up(),
+        records: Arc::default(),
+        calls: Mutex::default(),
+        lost: Mutex::new(false),
+        instance_id: Mutex::default(),
+        rival: watch::Sender::new(None),
+    };
     (Arc::new(source), Arc::new(phone), Arc::new(shelf))
 }
 
