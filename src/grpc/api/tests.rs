@@ -386,7 +386,7 @@ async fn g4_a_trunk_of_12_mb_of_nothing_is_its_own_matter() {
     .await;
     let (sender, mut batches) = mpsc::channel(2);
     let take = async {
-        let batch = batches.recv().await.unwrap();
+        let batch: Vec<super::RawTrunk> = batches.recv().await.unwrap();
         batch.iter().map(|trunk| trunk.decode().map_err(|problem| problem.to_string())).collect::<Vec<_>>()
     };
     let (result, decoded) = tokio::join!(harness.client.list(sender), take);
