@@ -335,9 +335,9 @@ async fn k10_each_registry_is_shown_with_its_state_and_reason_whether_it_runs_or
     assert_eq!(status, 200);
     for line in [
         "registries degraded running: 1, starting: 1, suspended: 1, stalled: 1, of these in trouble: 1\n",
-        "n/stalled degraded stalled (SecretNotFound): there is no Secret \"redis\"\n",
-        "n/idle    ok       suspended: spec.suspend is true\n",
-        "n/new     ok       starting\n",
+        "n/stalled  degraded stalled (SecretNotFound): there is no Secret \"redis\"\n",
+        "n/idle     ok       suspended: spec.suspend is true\n",
+        "n/new      ok       starting\n",
     ] {
         assert!(body.contains(line), "{line} in {body}");
     }

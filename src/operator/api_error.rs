@@ -120,7 +120,7 @@ impl ApiError {
         Self { kind, code: None, retry_after: None, message }
     }
 
-    /// Whether it passes without anybody doing anything.
+    /// Whether it passes by itself.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         self.kind == Kind::Unavailable
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_is_told_from_what_takes_a_person() {
+    fn what_passes_is_distinguished_from_what_takes_a_person() {
         for code in [429, 502, 503, 504] {
             assert!(error(code, "", "").is_unavailable(), "{code}");
         }
@@ -277,7 +277,7 @@ mod tests {
 
     /// Neither the arguments nor the environment of a plugin, nor what it printed.
     #[test]
-    fn a_credential_plugin_is_told_of_by_its_exit_status_alone() {
+    fn a_failed_credential_plugin_is_described_by_its_exit_status_alone() {
         let out = std::process::Command::new("sh").args(["-c", "echo s3cret; exit 3"]).output().unwrap();
         let cmd = "PASSWORD=s3cret \"plugin\" --token s3cret".to_owned();
         let error = kube::Error::Auth(AuthError::AuthExecRun { cmd, out: Box::new(out) });

@@ -167,7 +167,7 @@ impl Health {
     }
 
     /// A request for an object has failed. Only what ails the API server itself is noted: what is wrong with one object is
-    /// told there. Returns whether it was noted.
+    /// logged and shown there. Returns whether it was noted.
     pub fn request_failed(&self, error: &ApiError) -> bool {
         if !error.is_unavailable() {
             return false;

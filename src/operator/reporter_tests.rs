@@ -193,7 +193,7 @@ async fn k4_a_status_says_each_minute_that_it_is_still_so_and_each_five_of_very_
     assert!(one.desk.written.lock().unwrap().iter().all(|(_, status)| status.observed_time.is_some()));
     let directory = Directory::default();
     let listed: Vec<Listed> =
-        (0..3_000).map(|n| directory.list(&RegistryName::of("ns", format!("r{n}")), "1")).collect();
+        (0..5_000).map(|n| directory.list(&RegistryName::of("ns", format!("r{n}")), "1")).collect();
     let reporter = Reporter::new(Desk::new(), None, Metrics::new(0));
     assert_eq!(reporter.between_slight_writes(), BETWEEN_SLIGHT_WRITES);
     let reporter = reporter.listed(directory.list(&RegistryName::of("ns", "main"), "1"));

@@ -42,7 +42,7 @@ impl Runner {
     pub async fn act(&mut self, act: &Act) -> Result<(), RequestError> {
         match act {
             Act::Read => {
-                let read = self.attempts(|requests| async { requests.read().await }).await;
+                let (read, _) = self.attempts(|requests| async { requests.read().await }).await;
                 let found =
                     read.and_then(|(lease, _)| lease.map(|lease| self.requests.observed(lease)).transpose());
                 let now = Instant::now();
@@ -51,24 +51,27 @@ impl Runner {
             Act::Write { over } => {
                 let record = self.election.claim(wall());
                 let (over, record) = (over.as_deref(), &record);
-                let written =
+                let (written, sent) =
                     self.attempts(|requests| async move { requests.write(over, record).await }).await;
                 let written = written.and_then(|(lease, sent)| Ok((self.requests.observed(lease)?, sent)));
                 let now = Instant::now();
-                written
-                    .map(|(lease, sent)| self.election.wrote(lease, sent, now))
-                    .inspect_err(|error| self.election.unwritten(error.why, now))
+                written.map(|(lease, sent)| self.election.wrote(lease, sent, now)).inspect_err(|error| {
+                    if sent > 1 {
+                        self.election.doubt();
+                    }
+                    self.election.unwritten(error.why, now);
+                })
             }
             Act::Wait(_) | Act::Lose(_) => Ok(()),
         }
     }
 
     /// Sends a request, and once more beside it whenever there was no response for some time. Slow is not lost: none of them is given
-    /// up for the next one. The response, and when its request was sent.
+    /// up for the next one. The response, and when its request was sent; and how often it was sent.
     async fn attempts<'a, T, F>(
         &'a mut self,
         send: impl Fn(&'a Requests) -> F,
-    ) -> Result<(T, Instant), RequestError>
+    ) -> (Result<(T, Instant), RequestError>, usize)
     where
         F: Future<Output = Result<T, RequestError>>,
     {
@@ -83,7 +86,7 @@ impl Runner {
             async move { (response.await, sent) }
         };
         let mut pending = FuturesUnordered::from_iter([one()]);
-        let mut next = began + stagger;
+        let (mut next, mut count) = (began + stagger, 1);
         loop {
             select! {
                 biased;
@@ -91,13 +94,13 @@ impl Runner {
                     Err(error) if error.why == Unwritten::Unknown && !pending.is_empty() => {}
                     response => {
                         *latency = sent.elapsed();
-                        return response.map(|response| (response, sent));
+                        return (response.map(|response| (response, sent)), count);
                     }
                 },
-                () = sleep_until(deadline) => return Err(requests.late(began.elapsed(), times)),
+                () = sleep_until(deadline) => return (Err(requests.late(began.elapsed(), times)), count),
                 () = sleep_until(next) => {
                     pending.push(one());
-                    next += stagger;
+                    (next, count) = (next + stagger, count + 1);
                 }
             }
         }

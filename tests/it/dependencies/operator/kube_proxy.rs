@@ -17,7 +17,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, crypto};
 use tokio::net::TcpListener;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::service_fn;
@@ -38,7 +38,6 @@ pub enum Fault {
 /// A request that came by.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    pub at: Instant,
     pub method: String,
     pub path: String,
     pub watch: bool,
@@ -107,7 +106,6 @@ async fn pass(
 ) -> Response<Body> {
     let uri = request.uri();
     let mut now = Seen {
-        at: Instant::now(),
         method: request.method().to_string(),
         path: uri.path().to_owned(),
         watch: uri.query().is_some_and(|query| query.contains("watch=true")),

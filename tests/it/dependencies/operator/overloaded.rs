@@ -101,3 +101,23 @@ async fn k9_every_request_names_the_program_and_no_text_has_rust_in_it() {
     }
     plain(&operator.service.output());
 }
+
+#[tokio::test]
+async fn k1_a_request_without_a_response_is_given_up_said_and_sent_again() {
+    let stage = Stage::with(&["alice"]).await;
+    let cluster = Installation::shared("silent").await;
+    let proxy = KubeProxy::start(cluster.plane).await;
+    let mut left = 1;
+    proxy.rule(move |seen| {
+        let silent = left > 0 && seen.path.ends_with("/status");
+        left -= usize::from(silent);
+        silent.then_some(Fault::Silence)
+    });
+    let operator = start_by(&cluster, &proxy, "pod-a").await;
+    cluster.apply("main", &stage, "").await;
+    cluster.condition("main", "Ready", "True", "AllRegistered").await;
+    let said = lines(&operator, "requests to the Kubernetes API server fail");
+    assert_eq!(said.len(), 1, "{}", operator.service.output());
+    let error = said[0]["error"].as_str().unwrap();
+    assert_eq!(error, "cannot reach the Kubernetes API server: no complete response within 10 s");
+}
