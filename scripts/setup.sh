@@ -11,6 +11,8 @@ cc           gcc libc6-dev   the linker, and the C parts of the ring crate
 c++          g++             the fuzzer: libFuzzer is C++
 redis-server redis-server    the store is tested against a real Redis
 kamailio     kamailio        the whole chain is tested against a real registrar
+nginx        nginx           gRPC is tested through proxies
+haproxy      haproxy         gRPC is tested through proxies
 '
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -20,7 +22,7 @@ if ! command -v cargo >/dev/null; then
     exit 1
 fi
 
-wanted=" ${*:-cc c++ redis-server kamailio} "
+wanted=" ${*:-cc c++ redis-server kamailio nginx haproxy} "
 packages=()
 programs=()
 while read -r program rest; do

@@ -27,7 +27,7 @@ use crate::{
         view::Summary,
     },
     metrics::Metrics,
-    operator::lease::Standing,
+    operator::{health::Health, lease::Standing},
     ports::Environment,
 };
 
@@ -47,7 +47,7 @@ mod reference_tests;
 #[cfg(test)]
 mod tests;
 
-pub use directory::{Directory, RegistryName};
+pub use directory::{Directory, Listed, Listing, RegistryName, RegistryPhase, RegistryState};
 pub use private::{RefreshAnswer, RegistriesAnswer, RegistryAnswer, SummaryAnswer};
 pub use readiness::{Check, CheckState, Readiness};
 
@@ -68,15 +68,23 @@ pub struct AdminState {
     environment: Arc<dyn Environment>,
     healthz: bool,
     standing: Option<watch::Receiver<Standing>>,
+    health: Health,
 }
 
-/// What one registry says of itself, or that it says nothing.
-type Told = (RegistryName, Result<Summary, EngineSilent>);
+/// One registry, as it is found at one moment.
+#[derive(Debug)]
+struct Told {
+    name: RegistryName,
+    /// The state of its resource; `None` outside an operator.
+    state: Option<RegistryState>,
+    /// What its engine says of itself, or that it says nothing; `None` where none runs.
+    answer: Option<Result<Summary, EngineSilent>>,
+}
 
 impl AdminState {
     /// Answers from these registries and these metrics, by this clock.
     pub fn new(directory: Directory, metrics: Metrics, environment: Arc<dyn Environment>) -> Self {
-        Self { directory, metrics, environment, healthz: true, standing: None }
+        Self { directory, metrics, environment, healthz: true, standing: None, health: Health::default() }
     }
 
     /// Whether `/healthz` is served, see [`healthz_wanted`]. The other paths stay in any case.
@@ -91,6 +99,13 @@ impl AdminState {
     #[must_use]
     pub fn with_standing(mut self, standing: watch::Receiver<Standing>) -> Self {
         self.standing = Some(standing);
+        self
+    }
+
+    /// Shows on `/readyz` how the operator's requests to its API server fare.
+    #[must_use]
+    pub fn with_health(mut self, health: Health) -> Self {
+        self.health = health;
         self
     }
 
@@ -112,9 +127,16 @@ impl AdminState {
 
     /// Asks all registries at the same time, for at most [`ENGINE_DEADLINE`]. Ordered by name.
     async fn summaries(&self) -> Vec<Told> {
-        let ask = async |(name, engine): (RegistryName, EngineHandle)| {
-            let answer = self.ask(self.current_summary(&name, engine)).await.transpose()?;
-            Some((name, answer))
+        let ask = async |Listing { name, engine, state }: Listing| {
+            let answer = match engine {
+                // A resource goes on being shown while its engine is being replaced.
+                Some(engine) => match self.ask(self.current_summary(&name, engine)).await.transpose() {
+                    None if state.is_none() => return None,
+                    answer => answer,
+                },
+                None => None,
+            };
+            Some(Told { name, state, answer })
         };
         join_all(self.directory.all().into_iter().map(ask)).await.into_iter().flatten().collect()
     }

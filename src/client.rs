@@ -229,7 +229,7 @@ fn print_registries(
 /// What stands under a table of registries.
 fn registry_notes(all: &RegistriesAnswer, args: &TrunksArgs, width: Option<u16>) -> Vec<String> {
     let Some(first) = all.registries.first() else {
-        return vec!["No registries: there is no Registry resource here that runs.".to_owned()];
+        return vec!["No registries: there is no Registry resource here.".to_owned()];
     };
     let mut notes = vec![table::registry_totals(&all.registries, all.now_ms)];
     if args.filter() != Filter::default() || (args.limit.is_some() && !args.watch) {

@@ -51,6 +51,8 @@ pub struct Config {
     pub edge_ports: Vec<EdgePort>,
     /// How to register.
     pub registration: RegistrationSettings,
+    /// Bounds on one sync.
+    pub sync: SyncBounds,
 }
 
 impl Config {
@@ -127,16 +129,67 @@ pub enum Cache {
 /// How to reach Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedisSettings {
-    /// Default `localhost:6379`.
+    /// Default `localhost:6379`. Not used where there is a socket, with Sentinel, or in a cluster.
     pub address: HostPort,
+    /// Unix socket to use instead of the address.
+    pub socket: Option<PathBuf>,
+    /// One server, or several that agree on who serves.
+    pub deployment: RedisDeployment,
     /// ACL user.
     pub username: Option<String>,
     /// Password.
     pub password: Option<Secret>,
+    /// Number of the database, 0 by default.
+    pub database: u32,
+    /// What stands before each key, nothing by default. It has no braces.
+    pub prefix: String,
     /// TLS.
     pub secure: bool,
     /// PEM file with the authorities to trust instead of the system's roots.
     pub ca_file: Option<PathBuf>,
+    /// PEM files of the certificate to show, and of its key.
+    pub client_certificate: Option<(PathBuf, PathBuf)>,
+}
+
+/// How Redis is run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RedisDeployment {
+    /// One server, or a proxy in front of several.
+    Single,
+    /// Sentinels that say which server is the master.
+    Sentinel {
+        /// The sentinels; one that responds is enough.
+        sentinels: Vec<HostPort>,
+        /// Name of the master.
+        master: String,
+        /// ACL user of the sentinels.
+        username: Option<String>,
+        /// Password of the sentinels.
+        password: Option<Secret>,
+    },
+    /// A Redis Cluster.
+    Cluster {
+        /// Some of its nodes; one that responds is enough.
+        nodes: Vec<HostPort>,
+    },
+}
+
+impl RedisSettings {
+    /// One server at this address, without credentials or TLS.
+    pub fn new(address: HostPort) -> Self {
+        Self {
+            address,
+            socket: None,
+            deployment: RedisDeployment::Single,
+            username: None,
+            password: None,
+            database: 0,
+            prefix: String::new(),
+            secure: false,
+            ca_file: None,
+            client_certificate: None,
+        }
+    }
 }
 
 /// A SIP server at the edge that REGISTERs go through.
@@ -146,6 +199,34 @@ pub struct EdgePort {
     pub address: HostPort,
     /// Preferred by trunks of the same region.
     pub region: Option<String>,
+}
+
+/// Bounds on one sync, in which all trunks are read from the API server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SyncBounds {
+    /// How long it may take in all.
+    pub timeout: Duration,
+    /// Pages, at most 1,000,000.
+    pub max_pages: u32,
+    /// Trunks, those without `sendRegister` included; at most 10,000,000.
+    pub max_trunks: u32,
+    /// Bytes of all responses, without gRPC's framing and any compression.
+    pub max_bytes: u64,
+    /// Bytes of one trunk; a larger one counts as malformed.
+    pub max_trunk_bytes: u32,
+}
+
+impl Default for SyncBounds {
+    fn default() -> Self {
+        let whole = |range: &rules::WholeRange| u32::try_from(range.default).unwrap_or(u32::MAX);
+        Self {
+            timeout: rules::SYNC_TIMEOUT.default,
+            max_pages: whole(&rules::SYNC_PAGES),
+            max_trunks: whole(&rules::SYNC_TRUNKS),
+            max_bytes: rules::SYNC_BYTES.default.unsigned_abs(),
+            max_trunk_bytes: whole(&rules::TRUNK_BYTES),
+        }
+    }
 }
 
 /// How to register.

@@ -81,6 +81,8 @@ pub struct EngineSettings {
     pub max_in_flight: u32,
     /// REGISTERs per second for each registrar host.
     pub rate_per_registrar: Option<f64>,
+    /// Trunks at most, those that are being deregistered included.
+    pub max_trunks: usize,
 }
 
 impl From<&Config> for EngineSettings {
@@ -96,6 +98,7 @@ impl From<&Config> for EngineSettings {
             edge_ports: config.edge_ports.clone(),
             max_in_flight: config.registration.max_in_flight,
             rate_per_registrar: config.registration.rate_per_registrar,
+            max_trunks: usize::try_from(config.sync.max_trunks).unwrap_or(usize::MAX),
         }
     }
 }
@@ -135,6 +138,10 @@ pub struct Transition {
     pub to: TrunkState,
     /// Registrar host in use.
     pub registrar: String,
+    /// EdgePort in use; empty where there is none.
+    pub edge_port: String,
+    /// Whether these are not the trunk's preferred URI and EdgePort.
+    pub failed_over: bool,
     /// Why, where it is not well.
     pub reason: Option<(&'static str, String)>,
 }
@@ -163,6 +170,8 @@ pub struct Engine {
     api: Health,
     cache: Health,
     paused: bool,
+    /// Another process acts for the registry.
+    stands_by: bool,
     /// The first lapse to come, and when it was looked for.
     first_lapse: Option<(Moment, Moment)>,
     /// Of the last queue entry.
@@ -193,6 +202,7 @@ impl Engine {
             api: Health::default(),
             cache: Health::default(),
             paused: false,
+            stands_by: false,
             first_lapse: None,
             stamp: 0,
             rng: SmallRng::seed_from_u64(seed),
@@ -202,15 +212,25 @@ impl Engine {
 
     /// What the store kept. Trunks that turn up in a sync go on from there.
     pub fn resume(&mut self, records: Vec<Record>, now: Moment) {
-        let granted_at =
-            |record: &Record| record.expires_at_ms.saturating_sub(u64::from(record.granted_s) * 1_000);
-        self.at_least = (records.iter().map(granted_at).max().unwrap_or(0), now);
+        self.at_least = (restore::granted_last(&records), now);
         self.known = Known::new(records);
     }
 
     /// Sends nothing any more; bindings stay.
     pub fn pause(&mut self, paused: bool) {
         self.paused = paused;
+    }
+
+    /// Sends nothing while another process acts for the registry.
+    pub fn stand_by(&mut self, stands_by: bool) {
+        self.stands_by = stands_by;
+    }
+
+    /// Makes the Call-IDs of this id from the next REGISTER on: the store keeps it. Returns whether it is another one.
+    pub fn adopt(&mut self, registry: RegistryId) -> bool {
+        let differs = self.registry != registry;
+        self.registry = registry;
+        differs
     }
 
     /// After any change of a registration: arms its timer, or queues it when it is due, and counts it again.
@@ -269,12 +289,16 @@ impl Engine {
     }
 
     fn recount(&mut self, slot: u32, now: Now) {
-        let Some((from, to)) = self.fleet.recount(slot, now.at) else { return };
-        if self.transitions.len() < MAX_TRANSITIONS
-            && let Some(entry) = self.fleet.get(slot)
-        {
-            let blocked = entry.blocked().then(|| self.what_is_down(entry, now)).flatten();
-            self.transitions.push(report::transition(entry, blocked, from, to));
+        let change = self.fleet.recount(slot, now.at);
+        let failed_over = self.fleet.get(slot).is_some_and(|entry| self.holds_elsewhere(entry, now));
+        let moved = self.fleet.set_failed_over(slot, failed_over);
+        let Some(entry) = self.fleet.get(slot).filter(|_| self.transitions.len() < MAX_TRANSITIONS) else {
+            return;
+        };
+        // Another target is worth a line of its own while the trunk is well.
+        let moved = moved.then(|| entry.state()).filter(|state| *state == TrunkState::Registered);
+        if let Some((from, to)) = change.or(moved.map(|state| (state, state))) {
+            self.transitions.push(self.transition(entry, from, to, now));
         }
     }
 

@@ -1,7 +1,9 @@
 //! The two gRPC neighbours behind the engine's ports: protobuf on this side, the domain on the other.
 //!
-//! * [`channel`] opens a dependency: `balance` spreads calls over all its addresses, `peer` is one of them, `wire` and `response`
-//!   tell gRPC from anything else;
+//! * [`channel`] opens a channel: `balance` spreads calls over all addresses, `peer` is one of them, `noting` tells HTTP/2 from
+//!   anything else;
+//! * [`connection`] is what calls go by: it replaces what ends or hangs, and repeats what was not processed; [`monitor`] notices
+//!   when none can be made;
 //! * [`api`] lists trunks ([`crate::ports::TrunkSource`]), [`trunk`] reads one of them;
 //! * [`requester`] sends REGISTERs ([`crate::ports::Requester`]), [`register`] writes one of them.
 
@@ -9,16 +11,20 @@ pub mod api;
 mod balance;
 pub mod channel;
 mod codec;
+pub mod connection;
+mod monitor;
+mod noting;
 mod peer;
 #[doc(hidden)] // public for fuzz/
 pub mod register;
 pub mod requester;
-mod response;
+mod restarts;
 pub mod trunk;
 mod wire;
 
 use tonic::{Code, Status};
 
+use self::connection::CallError;
 use crate::{telemetry::innermost, tls::TlsFileError};
 
 /// Why a gRPC neighbour cannot be used at all: nothing that trying again would mend.
@@ -40,7 +46,7 @@ pub enum GrpcError {
 /// How a failed call has to be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Failure {
-    /// The neighbour is not there, or the connection to it broke.
+    /// The neighbour is not there, the connection to it broke, or it says that it cannot respond now.
     Unavailable,
     /// It did not answer in time.
     Deadline,
@@ -49,16 +55,45 @@ enum Failure {
 }
 
 fn failure(status: &Status) -> Failure {
-    if std::error::Error::source(status).is_some_and(|source| source.is::<tonic::TimeoutExpired>()) {
-        return Failure::Deadline;
+    match ended(status) {
+        Ended::Late => Failure::Deadline,
+        Ended::Unreachable | Ended::Broken | Ended::Failed => Failure::Unavailable,
+        Ended::Refused => Failure::Refused,
+    }
+}
+
+/// How a call ended that brought no message: what its connection says, and what it says itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// No connection could be made.
+    Unreachable,
+    /// The connection broke.
+    Broken,
+    /// Not in time.
+    Late,
+    /// By a status of the other side, or of a proxy: it may succeed later.
+    Failed,
+    /// By a status that says that it will not.
+    Refused,
+}
+
+fn ended(status: &Status) -> Ended {
+    match CallError::find(status) {
+        Some(CallError::Unreachable(_)) => return Ended::Unreachable,
+        Some(CallError::Broken(_)) => return Ended::Broken,
+        Some(error) => return if error.is_temporary() { Ended::Failed } else { Ended::Refused },
+        None => {}
     }
     // A status that the neighbour sent has no source; one that tonic made up, because the connection broke, has.
-    let broken = std::error::Error::source(status).is_some();
+    let source = std::error::Error::source(status);
+    if source.is_some_and(|source| source.is::<tonic::TimeoutExpired>()) {
+        return Ended::Late;
+    }
     match status.code() {
-        Code::DeadlineExceeded => Failure::Deadline,
-        Code::Unavailable => Failure::Unavailable,
-        _ if broken => Failure::Unavailable,
-        _ => Failure::Refused,
+        Code::DeadlineExceeded => Ended::Late,
+        _ if source.is_some() => Ended::Broken,
+        Code::Unavailable | Code::ResourceExhausted | Code::Aborted | Code::Cancelled => Ended::Failed,
+        _ => Ended::Refused,
     }
 }
 
@@ -87,6 +122,11 @@ fn first(text: &str, most: usize) -> String {
 
 /// What a status says, with the innermost cause: «tcp connect error» alone helps nobody at 3 a.m.
 fn said(status: &Status) -> String {
+    if let Some(error) = CallError::find(status) {
+        let mut text = error.to_string();
+        text.retain(|c| !c.is_control());
+        return text;
+    }
     let mut text = match status.code() {
         Code::Unavailable => status.message().to_owned(),
         // Whoever does not know the method says no more than that.
@@ -114,6 +154,8 @@ mod status_tests {
         assert_eq!(failure(&Status::unknown("no key store")), Failure::Refused);
         assert_eq!(failure(&Status::unavailable("database is down")), Failure::Unavailable);
         assert_eq!(failure(&Status::deadline_exceeded("late")), Failure::Deadline);
+        assert_eq!(ended(&Status::resource_exhausted("full")), Ended::Failed);
+        assert_eq!(ended(&Status::internal("bug")), Ended::Refused);
         let mut broken = Status::unknown("transport error");
         broken.set_source(std::sync::Arc::new(std::io::Error::other("reset")));
         assert_eq!(failure(&broken), Failure::Unavailable);

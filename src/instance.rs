@@ -4,7 +4,10 @@ mod permit;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -49,6 +52,11 @@ pub struct Identity {
     pub id: RegistryId,
     /// Under what name Redis keeps the id for the next start; `None` where it is known without.
     pub kept_as: Option<String>,
+    /// `id` counts only until Redis says which one it keeps, or where it keeps none.
+    pub proposed: bool,
+    /// One process at a time acts for the registry, and Redis says which. Where a Lease of Kubernetes says so, Redis is not
+    /// asked.
+    pub exclusive: bool,
 }
 
 /// How an engine begins and ends.
@@ -68,6 +76,8 @@ pub struct Instance {
     pub handle: EngineHandle,
     /// New configurations.
     pub reloads: Reloads,
+    /// The instance id that Redis keeps, once it has said so; `None` for ever where it is known without.
+    pub identity: watch::Receiver<Option<RegistryId>>,
     /// Ends when the engine has.
     pub task: JoinHandle<Engine>,
 }
@@ -85,7 +95,7 @@ pub fn start<O: Observer>(
     shutdown: CancellationToken,
 ) -> Result<Instance, InstanceError> {
     let ports = Ports {
-        source: Arc::new(ApiServer::new(&config.api)?),
+        source: Arc::new(ApiServer::new(&config.api, config.sync)?),
         requester: Arc::new(Permitted::new(GrpcRequester::new(config)?, &life.permit)),
         store: Arc::new(Permitted::new(open_store(config, identity)?, &life.permit)),
     };
@@ -95,7 +105,7 @@ pub fn start<O: Observer>(
     let (driver, controls) = Driver::new(engine, ports, observer, Clock::start(environment));
     // Whoever runs several tells their lines apart by its span.
     let task = tokio::spawn(driver.run(shutdown, life.grace).in_current_span());
-    Ok(Instance { handle: controls.handle, reloads: controls.reload, task })
+    Ok(Instance { handle: controls.handle, reloads: controls.reload, identity: controls.identity, task })
 }
 
 /// What a new configuration changes in a running engine; parts that stay the same are not touched.
@@ -107,7 +117,9 @@ pub fn reload(
     (after, identity): (&Config, &Identity),
     permit: &Permit,
 ) -> Result<Change, InstanceError> {
-    let source = (before.api != after.api).then(|| ApiServer::new(&after.api)).transpose()?;
+    let source = ((&before.api, before.sync) != (&after.api, after.sync))
+        .then(|| ApiServer::new(&after.api, after.sync))
+        .transpose()?;
     // Its deadline is not a matter of the connection.
     let place = |config: &Config| Endpoint { timeout: Duration::ZERO, ..config.requester.clone() };
     let moved = place(before) != place(after);
@@ -131,5 +143,5 @@ pub fn reload(
 }
 
 fn open_store(config: &Config, identity: &Identity) -> Result<AnyStore, RedisSettingsError> {
-    AnyStore::open(&config.cache, identity.id.as_str(), identity.kept_as.as_deref())
+    AnyStore::open(&config.cache, identity)
 }

@@ -16,7 +16,11 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{admin::RegistryName, engine::view::Summary, ports::Observer};
+use crate::{
+    admin::{RegistryName, RegistryState},
+    engine::view::Summary,
+    ports::Observer,
+};
 
 mod gauges;
 mod registrars;
@@ -87,8 +91,10 @@ pub struct OperatorMetrics {
 }
 
 /// What a scrape is made of besides counters.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Scrape {
+    /// The state of each Registry resource, whether an engine runs for it or not.
+    pub states: Vec<(RegistryName, RegistryState)>,
     /// What each registry that runs says of itself; `None` where it did not answer.
     pub registries: Vec<(RegistryName, Option<Summary>)>,
     /// Whether this replica leads; `None` outside an operator, which then has no metrics of its own.
@@ -140,6 +146,7 @@ impl Metrics {
             .map(|(name, summary)| (Owner(Arc::new(name.clone())), summary.clone()))
             .collect();
         gauges::register(&mut registry, &all, scrape.now_unix_ms);
+        gauges::register_states(&mut registry, &scrape.states);
         if let Some(leading) = scrape.leading {
             self.operator.register(&mut registry, leading);
         }

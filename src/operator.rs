@@ -9,14 +9,22 @@
 //! * [`lease`]: who leads; a leader that cannot renew stops before another could start,
 //! * [`controller`]: watches, and has each Registry looked at when it changes,
 //! * [`reconcile`]: one look, as named steps ([`dereference`], [`validate`], the [`fleet`]),
+//! * [`client`]: clients without hidden retries, [`backoff`]: when to try again, [`health`]: what is logged of failures and shown by
+//!   `/readyz`, [`api_error`]: failures in words,
 //! * [`reporter`]: one for each Registry, from what its engine says of itself ([`status`], pure) to what is written
 //!   ([`writer`]).
 
+pub mod api_error;
+mod backoff;
 mod bounded;
+mod client;
 pub mod controller;
+pub mod definition;
 pub mod dereference;
+pub mod events;
 pub mod fleet;
 pub mod found;
+pub mod health;
 pub mod lease;
 pub mod reconcile;
 pub mod reporter;

@@ -65,6 +65,8 @@ pub struct Reply {
     pub unsupported: Vec<Box<str>>,
     /// CSeq number of the answer: where the Requester authenticated, higher than the one asked for.
     pub cseq: Option<u32>,
+    /// The Requester's own Contact, as a hash, where the response lists one that is recognised as such.
+    pub requester_contact: Option<u64>,
     /// Set where the Requester made this up itself, because no registrar answered (408) or none could be reached (503).
     /// The Java Requester makes up the same responses without saying so.
     pub local: Option<Local>,
@@ -90,27 +92,36 @@ pub struct RedirectTarget {
     pub transport: Option<Transport>,
 }
 
-/// Why there is no answer.
+/// Why there is no response. A connection concerns all trunks, a call its own trunk alone; what calls of many trunks say
+/// together is the engine's to judge.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
     /// No answer within the deadline of the call.
     #[error("no answer from the Requester within {} s", .0.as_secs_f32())]
     Deadline(Duration),
-    /// The Requester cannot be reached.
+    /// The connection: none can be made. Nothing was sent.
     #[error("the Requester cannot be reached: {0}")]
     Unavailable(Box<str>),
-    /// The Requester answered with an error instead of a SIP response.
+    /// The connection: it broke while the call was under way. The request may have been sent on.
+    #[error("the connection to the Requester broke: {0}")]
+    Disconnected(Box<str>),
+    /// The call: the Requester, or a proxy in front of it, says that it cannot serve this one now. The request may have been
+    /// sent on.
+    #[error("the call to the Requester failed: {0}")]
+    Failed(Box<str>),
+    /// The call: the Requester responded with an error instead of a SIP response.
     #[error("the Requester refused: {0}")]
     Refused(Box<str>),
 }
 
-/// A connection that is made again when it is lost.
+/// The connections to the Requester. One that ends in order and is made again is no event, and changes nothing here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Link {
-    /// It was lost and has not been made again.
+    /// None can be made.
     pub lost: bool,
-    /// How often it has been made again.
-    pub reconnections: u64,
+    /// Restarts of the Requester that were noticed: it has another identity, or another Contact. Where it says neither, it
+    /// counts as restarted when it could not be reached for a while.
+    pub restarts: u64,
     /// Requests that the Requester says it takes at a time; `None` where it does not say, as Routr's own.
     pub capacity: Option<u32>,
 }
@@ -126,8 +137,7 @@ pub trait Requester: Send + Sync + 'static {
         deadline: Duration,
     ) -> impl Future<Output = Result<Reply, SendError>> + Send;
 
-    /// How the connection to the Requester fares. A number of reconnections that rises means that the Requester may have
-    /// restarted, and its Contact changed.
+    /// The connections to the Requester. A number of restarts that rises means that its Contact may have changed.
     fn link(&self) -> watch::Receiver<Link>;
 }
 
@@ -163,9 +173,21 @@ pub enum SourceError {
     /// What it answered cannot be understood.
     #[error("the API server's answer makes no sense: {0}")]
     Malformed(Box<str>),
+    /// The list exceeds a bound of the configuration, which the text names.
+    #[error("the API server's list exceeds a bound: {0}")]
+    TooMuch(Box<str>),
     /// The receiving side went away.
     #[error("the sync was abandoned")]
     Abandoned,
+}
+
+/// How sure it is that a trunk that a complete list does not have is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absence {
+    /// The list shows one moment, or the API server was asked for the trunk by its ref.
+    Certain,
+    /// The list was read in pages, between which trunks may have moved, or it was empty: a second list has to say the same.
+    Unconfirmed,
 }
 
 /// Lists the trunks.
@@ -178,7 +200,18 @@ pub trait TrunkSource: Send + Sync + 'static {
     fn list(
         &self,
         batches: tokio::sync::mpsc::Sender<Vec<Self::Item>>,
-    ) -> impl Future<Output = Result<(), SourceError>> + Send;
+    ) -> impl Future<Output = Result<Absence, SourceError>> + Send;
+
+    /// Asks for trunks that a list did not have, one by one, and hands those over that are there with `sendRegister: true`.
+    /// Returns whether all others are surely gone; `false` where the source cannot say.
+    fn look_up(
+        &self,
+        references: Vec<Box<str>>,
+        batches: tokio::sync::mpsc::Sender<Vec<Self::Item>>,
+    ) -> impl Future<Output = Result<bool, SourceError>> + Send {
+        drop((references, batches));
+        std::future::ready(Ok(false))
+    }
 }
 
 /// What is kept of one trunk's registration. Wall-clock times are milliseconds since the Unix epoch.
@@ -203,8 +236,8 @@ pub struct Record {
 /// What is kept of a trunk that is, or was, not simply registered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct MoreOfRecord {
-    /// The wait after refused credentials, or an unknown account.
-    pub refusal: Option<RefusalRecord>,
+    /// The waits after refused credentials, or an unknown account, one for each URI: first the one that the trunk waits for.
+    pub refusals: Vec<RefusalRecord>,
     /// Bindings made before the current one, elsewhere, that may still be valid.
     pub earlier: Vec<EarlierBinding>,
 }
@@ -258,6 +291,9 @@ pub enum StoreError {
     /// It answers with an error.
     #[error("the cache refused: {0}")]
     Refused(Box<str>),
+    /// Another process acts for this registry.
+    #[error("another process acts for this registry: {0}")]
+    Taken(Box<str>),
 }
 
 /// Keeps registrations beyond the life of the process. One store serves one registry (one instance id).
@@ -288,6 +324,32 @@ pub trait Store: Send + Sync + 'static {
     fn check_every(&self) -> Duration {
         Duration::from_secs(10)
     }
+
+    /// The instance id that the store keeps for this registry, once it has said so: the Call-IDs are made of it from then
+    /// on. `None` where the id is known without the store.
+    fn instance_id(&self) -> Option<Box<str>> {
+        None
+    }
+
+    /// Another process that acts for this registry already; `None` where this one may. It is read before the first
+    /// [`Store::load`] returns, and followed from then on.
+    fn rival(&self) -> watch::Receiver<Option<Rival>> {
+        watch::channel(None).1
+    }
+
+    /// Lets another process act for this registry at once. The last call of all.
+    fn release(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+}
+
+/// Another process that acts for the same registry by the same store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rival {
+    /// Its process and host, in words.
+    pub who: Box<str>,
+    /// Since when it acts, in milliseconds since the Unix epoch.
+    pub since_ms: u64,
 }
 
 /// Is told what happens, for metrics. All methods must be quick.

@@ -142,12 +142,19 @@ impl Registration {
         if self.flight.is_some() || self.phase == Phase::Finished { Moment::NEVER } else { self.due }
     }
 
-    /// How urgent it is, and since when: what a queue sorts by, smallest first. A refresh goes by the time of its lapse.
+    /// How urgent it is, and since when: what a queue sorts by, smallest first. A refresh goes by the time of its expiry. A trunk whose last
+    /// call failed goes behind those that never failed, and behind those that failed before it: no few trunks are always first.
     pub fn urgency(&self) -> (bool, Moment, Class) {
         match (self.class, self.binding) {
+            _ if self.failed_calls() > 0 => (true, self.due, Class::Retry),
             (Class::Refresh, Some(binding)) => (false, binding.expires_at, Class::Refresh),
             (class, _) => (true, self.due, class),
         }
+    }
+
+    /// Calls to the Requester that failed in a row.
+    pub fn failed_calls(&self) -> u8 {
+        self.trouble.as_ref().map_or(0, |trouble| trouble.failed_calls)
     }
 
     /// Whether the next attempt is a refresh that keeps a binding from lapsing.
@@ -163,6 +170,16 @@ impl Registration {
     /// Whether a REGISTER is in flight.
     pub fn in_flight(&self) -> bool {
         self.flight.is_some()
+    }
+
+    /// Whether nothing was sent for it so far, and nothing is known of what was sent before.
+    pub fn is_untouched(&self) -> bool {
+        self.class == Class::First
+            && self.binding.is_none()
+            && self.trouble.is_none()
+            && self.flight.is_none()
+            && self.phase == Phase::Active
+            && self.maybe_bound.is_empty()
     }
 
     /// Nothing was sent so far, but a predecessor that left no trace may have made a binding at the URI of this position.
@@ -307,16 +324,25 @@ impl Registration {
         Attempt { purpose, uri, edge, bound_edge, redirect, expires, cseq, without_tags }
     }
 
-    /// The trunk changed: everything learnt about it is void, and it registers at once, unless `same_account` says that what
-    /// was refused (user, password, registrar) is what would be offered again. `locate` tells where the URI of a position is now. Bindings,
-    /// and what may be bound, where the trunk has no URI any more are another registration's to remove ([`Registration::removal`],
-    /// [`Registration::orphans`]).
-    pub fn changed(&mut self, locate: impl Fn(u8) -> Option<u8>, same_account: bool, now: Moment) {
+    /// The trunk changed, and has `uris` URIs now: everything learnt about it is void but refusals, and it registers at once, unless what
+    /// was refused (user, password, registrar) is what would be offered again. `locate` tells where the URI of a position is now, `keeps` the
+    /// same with its rank where the account there is still the same. Bindings, and what may be bound, where the trunk has no URI any more are
+    /// another registration's to remove ([`Registration::removal`], [`Registration::orphans`]).
+    pub fn changed(
+        &mut self,
+        locate: impl Fn(u8) -> Option<u8>,
+        keeps: impl Fn(u8) -> Option<(u8, u8)>,
+        uris: u8,
+        now: Moment,
+    ) {
         self.maybe_bound = self.maybe_bound.iter().filter_map(&locate).collect();
         let moved = |binding: Binding| Some(Binding { position: locate(binding.position)?, ..binding });
         self.binding = self.binding.filter(|binding| binding.expires_at > now).and_then(moved);
+        let mut same_account = false;
         if let Some(trouble) = self.trouble.as_mut() {
             trouble.earlier = trouble.earlier.drain(..).filter_map(moved).collect();
+            trouble.refused_uris.changed(&keeps);
+            same_account = trouble.refused_at.and_then(&keeps).is_some_and(|(_, rank)| rank == 0);
             trouble.refused_at = trouble.refused_at.and_then(&locate);
         }
         self.without_tags = 0;
@@ -328,6 +354,7 @@ impl Registration {
         (self.failures, self.backed_off) = (0, 0);
         self.outdated = self.flight.is_some();
         self.start_over(now);
+        self.pass_over_refused(uris, now);
     }
 
     /// Whether it waits because its registrar, or the way to it, failed: the first sign of life ends that wait.

@@ -60,6 +60,7 @@ pub struct Metadata {
     printcolumn = r#"{"name": "Registered", "type": "integer", "jsonPath": ".status.trunks.registered"}"#,
     printcolumn = r#"{"name": "Failing", "type": "integer", "jsonPath": ".status.trunks.failing"}"#,
     printcolumn = r#"{"name": "Reason", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].reason"}"#,
+    printcolumn = r#"{"name": "Observed", "type": "date", "jsonPath": ".status.observedTime"}"#,
     printcolumn = r#"{"name": "API", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"APIReachable\")].status", "priority": 1}"#,
     printcolumn = r#"{"name": "Requester", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"RequesterReachable\")].status", "priority": 1}"#,
     printcolumn = r#"{"name": "Cache", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"CacheReachable\")].status", "priority": 1}"#,
@@ -115,10 +116,13 @@ pub struct RegistrySpec {
     /// TLS of the `https://` addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSpec>,
-    /// How long a listing of the trunks may take: a duration or a number of seconds, 1 s to 10 min. Default: 30s.
+    /// How long the API server may take for one response: a duration or a number of seconds, 1 s to 10 min. Default: 30s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = cel::duration(&rules::API_TIMEOUT, true))]
     pub api_timeout: Option<Quantity>,
+    /// Bounds on one sync, in which all trunks are read. Beyond any of them the sync fails and the last good list stays in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync: Option<SyncSpec>,
     /// In Kubernetes only: `true` stops sending and keeps the bindings, which lapse in their time. Deleting a suspended
     /// Registry sends nothing either. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -244,6 +248,33 @@ pub struct RegistrationSpec {
     #[x_kube(validation = cel::tokens(right::OPTION_TAG))]
     #[x_kube(validation = cel::distinct_tokens("option tags"))]
     pub require: Option<Vec<String>>,
+}
+
+/// Bounds on one sync, in which all trunks are read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SyncSpec {
+    /// How long one sync may take in all: a duration or a number of seconds, 1 s to 2 h. Default: ten times `apiTimeout`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = cel::duration(&rules::SYNC_TIMEOUT, true))]
+    pub timeout: Option<Quantity>,
+    /// Pages that one sync may read, 1 to 1,000,000. Default: 10000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_pages: Option<i64>,
+    /// Trunks that one sync may read, those without `sendRegister` included, 1 to 10,000,000. Default: 1000000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub max_trunks: Option<i64>,
+    /// Bytes that one sync may read, 65,536 to 17,179,869,184 (16 GiB). Default: 536870912 (512 MiB).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 65_536, max = 17_179_869_184_i64))]
+    pub max_bytes: Option<i64>,
+    /// Bytes of one trunk as it comes from the API server, 1,024 to 16,777,216 (16 MiB); it may have a field for each 32 of
+    /// them. A larger trunk is reported, the others are registered. Default: 262144 (256 KiB).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1_024, max = 16_777_216))]
+    pub max_trunk_bytes: Option<i64>,
 }
 
 /// TLS of the `https://` addresses. Files are read again when they change.

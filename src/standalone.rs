@@ -7,7 +7,7 @@ mod follow;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -17,13 +17,12 @@ use crate::{
     environment,
     instance::{self, Identity, Instance, InstanceError, Life, Permit, Reloads},
     metrics::Metrics,
-    ports::{Observer, StoreError},
+    ports::Observer,
     registration::identity::RegistryId,
-    store,
 };
 
-/// How long to wait for Redis to tell the instance id that it keeps.
-const IDENTITY_DEADLINE: Duration = Duration::from_secs(6);
+/// How long the instance id may be unknown before the log names the one that is used meanwhile.
+const IDENTITY_WAIT: Duration = Duration::from_secs(20);
 
 /// Keep the registrations of all trunks alive, as a configuration file says.
 #[derive(Clone, Debug, clap::Args)]
@@ -69,7 +68,35 @@ pub struct Running {
     /// Ends when the engine has.
     pub task: JoinHandle<Engine>,
     /// What tells its Call-IDs from others'.
-    pub identity: RegistryId,
+    pub identity: InstanceId,
+}
+
+/// The instance id of a registry that runs. Redis may have one to say that is not known at the start.
+#[derive(Clone, Debug)]
+pub struct InstanceId {
+    /// Given, or derived from the name and the addresses.
+    first: RegistryId,
+    /// The one that Redis keeps counts, once it is known.
+    proposed: bool,
+    kept: watch::Receiver<Option<RegistryId>>,
+}
+
+impl InstanceId {
+    /// As it is known now.
+    pub fn now(&self) -> RegistryId {
+        self.kept.borrow().clone().unwrap_or_else(|| self.first.clone())
+    }
+
+    /// Whether it stays as it is until the end.
+    fn is_settled(&self) -> bool {
+        !self.proposed || self.kept.borrow().is_some()
+    }
+
+    /// The identity under which a configuration of the same registry runs on.
+    fn of(&self, config: &Config) -> Identity {
+        let proposed = !self.is_settled();
+        Identity { id: self.now(), kept_as: Some(registry_key(config)), proposed, exclusive: true }
+    }
 }
 
 /// Runs the subcommand until `shutdown` is cancelled.
@@ -92,15 +119,8 @@ pub async fn run(args: RunArgs, shutdown: CancellationToken) -> Result<(), Stand
     let metrics = Metrics::new(environment::unix_ms());
     let name = RegistryName::plain(&config.name);
     let observer = metrics.registry(name.clone());
-    let mut engine = tokio::select! {
-        engine = start(&config, observer, Duration::from_secs(args.grace), shutdown.clone()) => engine?,
-        () = shutdown.cancelled() => {
-            tracing::info!("stopped before anything was registered");
-            return Ok(());
-        }
-    };
-    // Whoever moves to Kubernetes sets it there, so that the Call-IDs stay.
-    tracing::info!(instance_id = engine.identity.as_str(), "running");
+    let mut engine = start(&config, observer, Duration::from_secs(args.grace), shutdown.clone())?;
+    tokio::spawn(log_identity(engine.identity.clone()));
     let healthz = admin::healthz_wanted(std::env::var("ENABLE_HEALTHCHECKS").ok().as_deref());
     let directory = Directory::of_one(name, engine.handle.clone());
     let state =
@@ -135,21 +155,23 @@ pub async fn run(args: RunArgs, shutdown: CancellationToken) -> Result<(), Stand
     Ok(())
 }
 
-/// Starts the engine of a configuration and finds out the installation's identity. It runs until `shutdown` is cancelled,
+/// Starts the engine of a configuration. It runs until `shutdown` is cancelled,
 /// then takes up to `grace`.
 ///
 /// # Errors
 /// When a neighbour cannot be set up at all; one that is merely down is waited for.
-pub async fn start<O: Observer>(
+pub fn start<O: Observer>(
     config: &Config,
     observer: O,
     grace: Duration,
     shutdown: CancellationToken,
 ) -> Result<Running, StandaloneError> {
-    let identity = Identity { id: identity(config).await, kept_as: Some(registry_key(config)) };
+    let identity = identity(config);
     let life = Life { grace, paused: false, permit: Permit::always() };
-    let Instance { handle, reloads, task } = instance::start(config, &identity, observer, &life, shutdown)?;
-    Ok(Running { handle, reloads, task, identity: identity.id })
+    let Instance { handle, reloads, identity: kept, task } =
+        instance::start(config, &identity, observer, &life, shutdown)?;
+    let identity = InstanceId { first: identity.id, proposed: identity.proposed, kept };
+    Ok(Running { handle, reloads, task, identity })
 }
 
 /// What this installation is called and talks to: where its instance id is kept, or made from.
@@ -157,32 +179,24 @@ fn registry_key(config: &Config) -> String {
     format!("{}|{}|{}", config.name, config.api.address, config.requester.address)
 }
 
-/// `instanceId` from the configuration, else the one kept in Redis, else derived from the name and the addresses.
-async fn identity(config: &Config) -> RegistryId {
-    if let Some(id) = &config.instance_id {
-        return RegistryId::new(id);
+/// `instanceId` from the configuration, else the one that Redis keeps, else derived from the name and the addresses. Redis is
+/// given the derived one to keep: a start without Redis makes the same Call-IDs then.
+fn identity(config: &Config) -> Identity {
+    let derived = || {
+        let (api, requester) = (config.api.address.to_string(), config.requester.address.to_string());
+        RegistryId::derived(&config.name, &api, &requester)
+    };
+    let proposed = config.instance_id.is_none() && matches!(config.cache, Cache::Redis(_));
+    let id = config.instance_id.as_deref().map_or_else(derived, RegistryId::new);
+    Identity { id, kept_as: Some(registry_key(config)), proposed, exclusive: true }
+}
+
+/// Logs the instance id, as soon as Redis has said it or has had the time to: with it, a move to Kubernetes keeps the Call-IDs.
+async fn log_identity(mut identity: InstanceId) {
+    if identity.proposed {
+        let _ = tokio::time::timeout(IDENTITY_WAIT, identity.kept.changed()).await;
     }
-    let derived = RegistryId::derived(
-        &config.name,
-        &config.api.address.to_string(),
-        &config.requester.address.to_string(),
-    );
-    let Cache::Redis(settings) = &config.cache else { return derived };
-    let proposal = format!("{:016x}{:016x}", environment::random(), environment::random());
-    let key = registry_key(config);
-    let kept = store::instance_id(settings, &key, &proposal);
-    let late = || StoreError::Unavailable("it does not answer".into());
-    match tokio::time::timeout(IDENTITY_DEADLINE, kept).await.unwrap_or_else(|_| Err(late())) {
-        Ok(id) => RegistryId::new(&id),
-        Err(error) => {
-            tracing::warn!(
-                %error,
-                "cannot read the instance id that Redis keeps: deriving one from name and addresses. Bindings made under \
-                 the kept one are not refreshed but lapse beside the new ones; set spec.instanceId to prevent this"
-            );
-            derived
-        }
-    }
+    tracing::info!(instance_id = identity.now().as_str(), "running");
 }
 
 fn cache_name(cache: &Cache) -> &'static str {
@@ -196,7 +210,6 @@ fn cache_name(cache: &Cache) -> &'static str {
 ///
 /// # Errors
 /// When a neighbour cannot be set up.
-fn reload(before: &Config, after: &Config, id: &RegistryId) -> Result<instance::Change, StandaloneError> {
-    let identity = |config: &Config| Identity { id: id.clone(), kept_as: Some(registry_key(config)) };
-    Ok(instance::reload((before, &identity(before)), (after, &identity(after)), &Permit::always())?)
+fn reload(before: &Config, after: &Config, id: &InstanceId) -> Result<instance::Change, StandaloneError> {
+    Ok(instance::reload((before, &id.of(before)), (after, &id.of(after)), &Permit::always())?)
 }

@@ -15,14 +15,16 @@ use super::support::{assert_presentable, text};
 
 pub fn run(data: &[u8]) {
     let text = text(data);
-    let read =
-        [address::host_port(&text, 7), address::sip(&text), address::service(&text, 7).map(|(read, _)| read)];
-    for read in read {
+    match address::service(&text, 7) {
+        Ok((read, _)) => assert_eq!(address::service(&read.to_string(), 1), Ok((read, false))),
+        Err(error) => drop(assert_presentable(&error)),
+    }
+    for read in [address::host_port(&text, 7), address::sip(&text)] {
         match read {
             Ok(read) => {
                 assert_eq!(address::host_port(&read.to_string(), 1).as_ref(), Ok(&read));
                 assert_eq!(address::sip(&format!("sip:{read}")).as_ref(), Ok(&read));
-                assert_eq!(address::service(&format!("https://{read}/"), 1), Ok((read.clone(), true)));
+                assert_eq!(address::service(&format!("https://{read}/"), 1), Ok((read.clone().into(), true)));
                 assert_taken_by_the_requester(&read);
             }
             Err(error) => drop(assert_presentable(&error)),

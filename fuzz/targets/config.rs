@@ -63,6 +63,13 @@ pub fn assert_good(config: &Config) {
     let registration = &config.registration;
     assert!((10..=86_400).contains(&registration.expires));
     assert!((1..=100_000).contains(&registration.max_in_flight));
+    assert!(span(1, 7_200).contains(&config.sync.timeout));
+    assert!(
+        (1..=1_000_000).contains(&config.sync.max_pages)
+            && (1..=10_000_000).contains(&config.sync.max_trunks)
+    );
+    assert!((1 << 16..=16 << 30).contains(&config.sync.max_bytes));
+    assert!((1 << 10..=16 << 20).contains(&config.sync.max_trunk_bytes));
     assert!(registration.rate_per_registrar.is_none_or(|rate| (0.001..=1_000_000.0).contains(&rate)));
     assert!(registration.require.len() <= 32 && config.methods.len() <= 64);
     for token in registration.require.iter().chain(&config.methods) {
@@ -70,9 +77,11 @@ pub fn assert_good(config: &Config) {
     }
     assert!(!registration.user_agent.is_empty() && !registration.user_agent.contains(char::is_control));
     assert!(!config.edge_ports.is_empty());
-    let addresses = config.edge_ports.iter().map(|edge_port| &edge_port.address);
-    for given in addresses.chain([&config.api.address, &config.requester.address]) {
+    for given in config.edge_ports.iter().map(|edge_port| &edge_port.address) {
         assert_eq!(address::host_port(&given.to_string(), 1).as_ref(), Ok(given));
+    }
+    for given in [&config.api.address, &config.requester.address] {
+        assert_eq!(address::service(&given.to_string(), 1), Ok((given.clone(), false)));
     }
     assert_eq!(duration::parse(&duration::show(config.register_interval)), Ok(config.register_interval));
     if let Cache::Redis(redis) = &config.cache

@@ -111,7 +111,8 @@ impl World {
         match what >> 4 & 7 {
             0 => self.registration.changed(
                 |_| (position < self.uris).then_some(position),
-                length & 4 != 0,
+                |_| (length & 4 != 0 && position < self.uris).then_some((position, position)),
+                self.uris,
                 now.at,
             ),
             1 => drop(self.registration.leave(now)),
@@ -226,7 +227,7 @@ impl World {
         }
         let (due, registration) = (self.registration.due(), &self.registration);
         assert!(due.since(now.at) <= 86_400_000, "due in {} ms", due.since(now.at));
-        if *verdict == Verdict::Unavailable {
+        if matches!(verdict, Verdict::Unavailable | Verdict::CallFailed { broken: true }) {
             // The breaker of the Requester decides when.
             self.at_once = 0;
             return;

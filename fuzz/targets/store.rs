@@ -36,7 +36,7 @@ pub fn run(data: &[u8]) {
 
 /// Whatever text it is made of, no key leaves the registry's own slot and prefix.
 fn assert_safe(text: &str) {
-    let keys = keys::Keys::new(text);
+    let keys = keys::Keys::new("", text);
     for key in [keys.bucket(keys::bucket_of(text)), keys.alive()] {
         let inner = key.strip_prefix("routr-registry:{").and_then(|rest| rest.split_once("}:"));
         let (instance, _) = inner.expect("the slot is that of the instance");
@@ -44,7 +44,7 @@ fn assert_safe(text: &str) {
             !instance.is_empty() && instance.bytes().all(|b| b.is_ascii_graphic() && !b"{}*?[]".contains(&b))
         );
     }
-    assert!(keys::identity(text).bytes().all(|b| b.is_ascii_graphic()));
+    assert!(keys::identity("", text).bytes().all(|b| b.is_ascii_graphic()));
 }
 
 /// A record that makes no sense does no harm: what is resumed from it is due some time.

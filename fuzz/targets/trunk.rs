@@ -15,7 +15,7 @@ use routr_registry::{
 use super::support::{assert_presentable, is_distinct};
 
 pub fn run(data: &[u8]) {
-    let decoded = trunk::decode(data);
+    let decoded = trunk::decode(data, 1 << 20);
     let password = password(data);
     let secret = password.as_deref().filter(|password| is_distinct(data, password));
     let unseen = |text: &str| assert!(secret.is_none_or(|secret| !text.contains(secret)), "{text}");

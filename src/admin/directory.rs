@@ -1,10 +1,13 @@
-//! The registries that run in this process: one from a configuration file, or one for each resource of an operator.
+//! The registries of this process: one from a configuration file, or one for each resource of an operator, whether an engine runs for it
+//! or not.
 
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
+
+use serde::{Deserialize, Serialize};
 
 use crate::engine::handle::EngineHandle;
 
@@ -41,12 +44,77 @@ impl fmt::Display for RegistryName {
     }
 }
 
+/// What an operator does about a Registry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RegistryPhase {
+    /// Nothing is decided yet.
+    #[default]
+    Starting,
+    /// Its engine runs.
+    Running,
+    /// Its engine sends nothing, as the spec says.
+    Suspended,
+    /// Its spec cannot be followed; an engine may run by the last good one.
+    Stalled,
+    /// It is being deleted, and its bindings are being removed.
+    Deregistering,
+}
+
+impl RegistryPhase {
+    /// As it is written everywhere.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Suspended => "suspended",
+            Self::Stalled => "stalled",
+            Self::Deregistering => "deregistering",
+        }
+    }
+}
+
+/// The state of a Registry resource, as its status has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistryState {
+    /// What is done about it.
+    pub state: RegistryPhase,
+    /// Whether its condition Ready is True.
+    pub ready: bool,
+    /// The reason of its condition Ready; of Stalled while it is.
+    pub reason: String,
+    /// The message of the same condition.
+    pub message: String,
+}
+
+impl fmt::Display for RegistryState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.state.name())?;
+        if !self.reason.is_empty() && !self.reason.eq_ignore_ascii_case(self.state.name()) {
+            write!(f, " ({})", self.reason)?;
+        }
+        if !self.message.is_empty() {
+            write!(f, ": {}", self.message)?;
+        }
+        Ok(())
+    }
+}
+
 /// Why no registry was chosen.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NoChoice {
     /// None runs.
     #[error("no registry runs in this process")]
     Empty,
+    /// There is one, and no engine runs for it.
+    #[error("registry {name} has no engine: it is {state}")]
+    NotRunning {
+        /// What it is called.
+        name: RegistryName,
+        /// Why none runs.
+        state: Box<RegistryState>,
+    },
     /// Several run, and none was named.
     #[error(
         "registry: {count} run here; name one with ?registry=NAMESPACE/NAME, or on the command line with \
@@ -79,9 +147,27 @@ fn listed(names: &[RegistryName]) -> String {
     }
 }
 
-/// See the module. Clones share it.
+/// The registries of this process. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Directory(Arc<RwLock<BTreeMap<RegistryName, EngineHandle>>>);
+pub struct Directory(Arc<RwLock<BTreeMap<RegistryName, Entry>>>);
+
+#[derive(Clone, Debug, Default)]
+struct Entry {
+    engine: Option<EngineHandle>,
+    /// Of a resource: its UID, and its state.
+    resource: Option<(Arc<str>, RegistryState)>,
+}
+
+/// One registry of the directory, at one moment.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    /// What it is called.
+    pub name: RegistryName,
+    /// Its engine, where one runs.
+    pub engine: Option<EngineHandle>,
+    /// The state of its resource; `None` outside an operator.
+    pub state: Option<RegistryState>,
+}
 
 impl Directory {
     /// The directory of a process that runs one registry.
@@ -91,62 +177,87 @@ impl Directory {
         directory
     }
 
-    /// Enters a registry, or replaces it.
-    pub fn enter(&self, name: RegistryName, handle: EngineHandle) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(name, handle);
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<RegistryName, Entry>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a registry out. To be done before its engine is stopped: an engine that is entered here and has stopped
-    /// counts as broken.
+    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<RegistryName, Entry>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Enters the engine of a registry, or replaces it.
+    pub fn enter(&self, name: RegistryName, handle: EngineHandle) {
+        self.write().entry(name).or_default().engine = Some(handle);
+    }
+
+    /// Takes an engine out. To be done before it is stopped: an engine that is entered here and has stopped counts as
+    /// broken.
     ///
-    /// A registry that has taken over the name since then stays.
+    /// The engine of a registry that has taken over the name since then stays.
     pub fn leave(&self, name: &RegistryName, handle: &EngineHandle) {
-        let mut entries = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if entries.get(name).is_some_and(|entered| entered.is_same(handle)) {
-            entries.remove(name);
+        let mut entries = self.write();
+        let Some(entry) = entries.get_mut(name) else { return };
+        if entry.engine.as_ref().is_some_and(|entered| entered.is_same(handle)) {
+            entry.engine = None;
+            if entry.resource.is_none() {
+                entries.remove(name);
+            }
         }
+    }
+
+    /// Lists a resource, from now on until what this returns is dropped. One that has its name from before is replaced.
+    pub fn list(&self, name: &RegistryName, uid: &str) -> Listed {
+        let uid: Arc<str> = uid.into();
+        let state = RegistryState { reason: "Starting".to_owned(), ..RegistryState::default() };
+        self.write().entry(name.clone()).or_default().resource = Some((uid.clone(), state));
+        Listed { directory: self.clone(), name: name.clone(), uid }
     }
 
     /// Gives a registry another name.
     pub fn rename(&self, name: &RegistryName, new: RegistryName) {
-        let mut entries = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(handle) = entries.remove(name) {
-            entries.insert(new, handle);
+        let mut entries = self.write();
+        if let Some(entry) = entries.remove(name) {
+            entries.insert(new, entry);
         }
     }
 
-    /// All that run, by name.
-    pub fn all(&self) -> Vec<(RegistryName, EngineHandle)> {
-        let entries = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        entries.iter().map(|(name, handle)| (name.clone(), handle.clone())).collect()
+    /// All that there are, by name.
+    pub fn all(&self) -> Vec<Listing> {
+        let listing = |(name, entry): (&RegistryName, &Entry)| Listing {
+            name: name.clone(),
+            engine: entry.engine.clone(),
+            state: entry.resource.as_ref().map(|(_, state)| state.clone()),
+        };
+        self.read().iter().map(listing).collect()
     }
 
-    /// The one of this name.
+    /// The engine of this name.
     pub fn get(&self, name: &RegistryName) -> Option<EngineHandle> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.read().get(name).and_then(|entry| entry.engine.clone())
     }
 
-    /// The registry that `asked` means: `NAMESPACE/NAME`, or `NAME` where only one has it. `None` means the only one.
+    /// The engine of the registry that `asked` means: `NAMESPACE/NAME`, or `NAME` where only one has it. `None` means the only
+    /// one.
     ///
     /// # Errors
-    /// When it means none or several.
+    /// When it means none, several, or one without an engine.
     pub(super) fn choose(&self, asked: Option<&str>) -> Result<EngineHandle, NoChoice> {
-        let entries = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let entries = self.read();
         let names = || entries.keys().cloned().collect();
         let Some(asked) = asked else {
-            let mut handles = entries.values();
-            return match (handles.next(), handles.next()) {
-                (Some(only), None) => Ok(only.clone()),
+            let mut all = entries.iter();
+            return match (all.next(), all.next()) {
+                (Some((name, only)), None) => only.engine(name),
                 (None, _) => Err(NoChoice::Empty),
                 (Some(_), Some(_)) => Err(NoChoice::Several(names())),
             };
         };
-        if let Some((_, handle)) = entries.iter().find(|(name, _)| name.to_string() == asked) {
-            return Ok(handle.clone());
+        if let Some((name, entry)) = entries.iter().find(|(name, _)| name.to_string() == asked) {
+            return entry.engine(name);
         }
         let mut named = entries.iter().filter(|(name, _)| name.name == asked);
         match (named.next(), named.next()) {
-            (Some((_, only)), None) => Ok(only.clone()),
+            (Some((name, only)), None) => only.engine(name),
             (Some(_), Some(_)) => Err(NoChoice::Ambiguous {
                 asked: asked.to_owned(),
                 names: entries.keys().filter(|name| name.name == asked).cloned().collect(),
@@ -154,5 +265,88 @@ impl Directory {
             (None, _) if entries.is_empty() => Err(NoChoice::Empty),
             (None, _) => Err(NoChoice::Unknown { asked: asked.to_owned(), names: names() }),
         }
+    }
+}
+
+impl Entry {
+    fn engine(&self, name: &RegistryName) -> Result<EngineHandle, NoChoice> {
+        self.engine.clone().ok_or_else(|| NoChoice::NotRunning {
+            name: name.clone(),
+            state: Box::new(self.resource.as_ref().map(|(_, state)| state.clone()).unwrap_or_default()),
+        })
+    }
+}
+
+/// A resource that is listed in a [`Directory`] until this is dropped.
+#[derive(Debug)]
+pub struct Listed {
+    directory: Directory,
+    name: RegistryName,
+    uid: Arc<str>,
+}
+
+impl Listed {
+    /// Shows this state.
+    pub fn set(&self, state: RegistryState) {
+        let mut entries = self.directory.write();
+        if let Some((uid, shown)) = entries.get_mut(&self.name).and_then(|entry| entry.resource.as_mut())
+            && *uid == self.uid
+        {
+            *shown = state;
+        }
+    }
+
+    /// How many registries the directory has.
+    pub fn count(&self) -> usize {
+        self.directory.read().len()
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        let mut entries = self.directory.write();
+        let Some(entry) = entries.get_mut(&self.name) else { return };
+        if entry.resource.as_ref().is_some_and(|(uid, _)| *uid == self.uid) {
+            entry.resource = None;
+            if entry.engine.is_none() {
+                entries.remove(&self.name);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn states(directory: &Directory) -> Vec<(String, Option<&'static str>)> {
+        let all = directory.all();
+        all.iter()
+            .map(|one| (one.name.to_string(), one.state.as_ref().map(|state| state.state.name())))
+            .collect()
+    }
+
+    #[test]
+    fn k10_a_resource_without_an_engine_is_listed_until_it_is_gone() {
+        let (directory, name) = (Directory::default(), RegistryName::of("ns", "main"));
+        let first = directory.list(&name, "1");
+        assert_eq!(states(&directory), [("ns/main".to_owned(), Some("starting"))]);
+        first.set(RegistryState {
+            state: RegistryPhase::Stalled,
+            ready: false,
+            reason: "SecretNotFound".to_owned(),
+            message: "there is none".to_owned(),
+        });
+        let error = directory.choose(None).expect_err("nothing runs").to_string();
+        assert_eq!(error, "registry ns/main has no engine: it is stalled (SecretNotFound): there is none");
+        // Deleted and created again under its name, before the first one has ended.
+        let second = directory.list(&name, "2");
+        first.set(RegistryState { state: RegistryPhase::Deregistering, ..RegistryState::default() });
+        drop(first);
+        assert_eq!(states(&directory), [("ns/main".to_owned(), Some("starting"))]);
+        assert_eq!(second.count(), 1);
+        drop(second);
+        assert_eq!(states(&directory), []);
+        assert_eq!(directory.choose(Some("ns/main")).expect_err("gone"), NoChoice::Empty);
     }
 }

@@ -251,9 +251,9 @@ async fn stuck_engines_are_waited_for_together_and_hide_no_other() {
     let before = tokio::time::Instant::now();
     let told = state.summaries().await;
     assert_eq!(before.elapsed(), ENGINE_DEADLINE);
-    let good = told.iter().find(|(name, _)| name.name == "good").unwrap();
-    assert_eq!(good.1.as_ref().unwrap().counts.registered, 1);
-    assert_eq!(told.iter().filter(|(_, answer)| *answer == Err(EngineSilent::Stuck)).count(), 40);
+    let good = told.iter().find(|one| one.name.name == "good").unwrap();
+    assert_eq!(good.answer.as_ref().unwrap().as_ref().unwrap().counts.registered, 1);
+    assert_eq!(told.iter().filter(|one| one.answer == Some(Err(EngineSilent::Stuck))).count(), 40);
 }
 
 #[tokio::test]
@@ -310,8 +310,61 @@ async fn an_engine_that_is_replaced_while_it_is_asked_is_not_broken() {
     drop(questions);
     let told = asked.await.unwrap();
     assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!(told[0].0, name);
-    assert_eq!(told[0].1.as_ref().unwrap().counts.registered, 1);
+    assert_eq!(told[0].name, name);
+    assert_eq!(told[0].answer.as_ref().unwrap().as_ref().unwrap().counts.registered, 1);
+}
+
+/// A Secret is missing, a spec suspends, a third one runs.
+#[tokio::test]
+async fn k10_each_registry_is_shown_with_its_state_and_reason_whether_it_runs_or_not() {
+    let replica = replica(Standing::Leading, vec![(RegistryName::of("n", "runs"), Vec::new())]).await;
+    let directory = &replica.ports.directory;
+    let list = |name: &str, state, ready, reason: &str, message: &str| {
+        let listed = directory.list(&RegistryName::of("n", name), name);
+        let (reason, message) = (reason.to_owned(), message.to_owned());
+        listed.set(RegistryState { state, ready, reason, message });
+        listed
+    };
+    let _listed = [
+        list("runs", RegistryPhase::Running, true, "AllRegistered", "all 0 trunks"),
+        list("stalled", RegistryPhase::Stalled, false, "SecretNotFound", "there is no Secret \"redis\""),
+        list("idle", RegistryPhase::Suspended, false, "Suspended", "spec.suspend is true"),
+        directory.list(&RegistryName::of("n", "new"), "4"),
+    ];
+    let (status, body) = ready(&replica).await;
+    assert_eq!(status, 200);
+    for line in [
+        "registries degraded running: 1, starting: 1, suspended: 1, stalled: 1, of these in trouble: 1\n",
+        "n/stalled  degraded stalled (SecretNotFound): there is no Secret \"redis\"\n",
+        "n/idle     ok       suspended: spec.suspend is true\n",
+        "n/new      ok       starting\n",
+    ] {
+        assert!(body.contains(line), "{line} in {body}");
+    }
+    let all = get(replica.ports.private, "/registries").await.json();
+    let shown =
+        |index: usize| ["name", "state", "reason", "ready"].map(|key| all["registries"][index][key].clone());
+    assert_eq!(shown(0), [json!("idle"), json!("suspended"), json!("Suspended"), json!(false)]);
+    assert_eq!(shown(1), [json!("new"), json!("starting"), json!("Starting"), json!(false)]);
+    assert_eq!(shown(2), [json!("runs"), json!("running"), json!("AllRegistered"), json!(true)]);
+    assert!(
+        all["registries"][2]["summary"].is_object() && all["registries"][3].get("summary").is_none(),
+        "{all}"
+    );
+    let metrics = get(replica.ports.public, "/metrics").await.body;
+    for line in [
+        "routr_registry_ready{namespace=\"n\",registry=\"runs\",state=\"running\",reason=\"AllRegistered\"} 1\n",
+        "routr_registry_ready{namespace=\"n\",registry=\"stalled\",state=\"stalled\",reason=\"SecretNotFound\"} 0\n",
+        "routr_registry_ready{namespace=\"n\",registry=\"idle\",state=\"suspended\",reason=\"Suspended\"} 0\n",
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+    let of_idle = metrics.lines().filter(|line| line.contains("registry=\"idle\"")).count();
+    assert_eq!(of_idle, 1, "one series for what runs nothing: {metrics}");
+    assert_eq!(get(replica.ports.public, "/livez").await.status, 200);
+    let asked = get(replica.ports.private, "/summary?registry=n/stalled").await;
+    assert_eq!(asked.status, 409);
+    assert!(asked.body.contains("n/stalled has no engine: it is stalled (SecretNotFound)"), "{}", asked.body);
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AdminState, Refusal,
+    AdminState, Refusal, RegistryState, Told,
     directory::NoChoice,
     guard,
     query::{self, ListQuery, Pair},
@@ -55,7 +55,7 @@ pub struct RegistriesAnswer {
     /// Whether this replica of an operator leads; absent outside Kubernetes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub leads: Option<bool>,
-    /// All that run here, by name.
+    /// All that there are here, by name, whether an engine runs or not.
     pub registries: Vec<RegistryAnswer>,
 }
 
@@ -68,10 +68,13 @@ pub struct RegistryAnswer {
     pub namespace: Option<String>,
     /// Its name.
     pub name: String,
-    /// The engine at one glance; absent where it does not answer.
+    /// `state`, `ready`, `reason` and `message` of the resource, as in its status; absent outside Kubernetes.
+    #[serde(flatten, skip_serializing_if = "Option::is_none", default)]
+    pub state: Option<RegistryState>,
+    /// The engine at one glance; absent where none runs, or where it does not answer.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub summary: Option<Summary>,
-    /// Why there is no summary, in plain words.
+    /// Why there is no summary though an engine runs, in plain words.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub problem: Option<String>,
 }
@@ -117,6 +120,7 @@ impl Chosen {
         self.engine.map_err(|problem| {
             let status = match problem {
                 NoChoice::Several(_) | NoChoice::Ambiguous { .. } => StatusCode::BAD_REQUEST,
+                NoChoice::NotRunning { .. } => StatusCode::CONFLICT,
                 NoChoice::Empty | NoChoice::Unknown { .. } => StatusCode::NOT_FOUND,
             };
             let text = match (&problem, self.standing) {
@@ -143,12 +147,13 @@ fn said(standing: &Standing) -> String {
 
 async fn registries(State(state): State<AdminState>) -> Json<RegistriesAnswer> {
     let (told, standing) = (state.summaries().await, state.standing());
-    let registries = told.into_iter().map(|(name, answer)| {
+    let registries = told.into_iter().map(|Told { name, state, answer }| {
         let (summary, problem) = match answer {
-            Ok(summary) => (Some(summary), None),
-            Err(silent) => (None, Some(silent.to_string())),
+            Some(Ok(summary)) => (Some(summary), None),
+            Some(Err(silent)) => (None, Some(silent.to_string())),
+            None => (None, None),
         };
-        RegistryAnswer { namespace: name.namespace, name: name.name, summary, problem }
+        RegistryAnswer { namespace: name.namespace, name: name.name, state, summary, problem }
     });
     Json(RegistriesAnswer {
         now_ms: state.environment.unix_ms(),

@@ -38,7 +38,7 @@ async fn livez(State(state): State<AdminState>) -> Result<&'static str, Response
     let mut told = state.summaries().await;
     if state.standing().is_some() {
         // The operator starts an engine that has ended again: no reason to end all the others.
-        told.retain(|(_, answer)| !matches!(answer, Err(EngineSilent::Stopped(_))));
+        told.retain(|one| !matches!(one.answer, Some(Err(EngineSilent::Stopped(_)))));
     }
     silence(&told).map_or(Ok("OK"), Err)
 }
@@ -47,8 +47,8 @@ async fn livez(State(state): State<AdminState>) -> Result<&'static str, Response
 fn silence(told: &[Told]) -> Option<Response> {
     let silent: Vec<String> = told
         .iter()
-        .filter_map(|(name, answer)| {
-            let silent = answer.as_ref().err()?;
+        .filter_map(|Told { name, answer, .. }| {
+            let silent = answer.as_ref()?.as_ref().err()?;
             Some(match name.namespace {
                 Some(_) => format!("{name}: {silent}\n"),
                 None => format!("{silent}\n"),
@@ -65,7 +65,7 @@ fn silence(told: &[Told]) -> Option<Response> {
 async fn readyz(State(state): State<AdminState>, headers: HeaderMap) -> Response {
     let (told, now) = (state.summaries().await, state.environment.unix_ms());
     let readiness = match state.standing() {
-        Some(standing) => Readiness::of_replica(&standing, &told, now),
+        Some(standing) => Readiness::of_replica(&standing, &state.health.findings(), &told, now),
         None => Readiness::of_registries(&told, now),
     };
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -85,8 +85,11 @@ async fn scrape(State(state): State<AdminState>) -> Result<impl IntoResponse, Re
     {
         return Err(silence);
     }
-    let registries = told.into_iter().map(|(name, answer)| (name, answer.ok())).collect();
-    let scrape = Scrape { registries, leading, now_unix_ms: state.environment.unix_ms() };
+    let mut scrape = Scrape { leading, now_unix_ms: state.environment.unix_ms(), ..Scrape::default() };
+    for Told { name, state, answer } in told {
+        scrape.states.extend(state.map(|state| (name.clone(), state)));
+        scrape.registries.extend(answer.map(|answer| (name, answer.ok())));
+    }
     Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], state.metrics.render(&scrape)))
 }
 

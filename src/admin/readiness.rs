@@ -8,16 +8,20 @@
 //! what is behind it.
 //!
 //! A replica of an operator answers for itself: whether it leads, or could. A registry that is not ready is reported, and
-//! leaves the replica ready: it must not take the leader of all the others out of service, nor block a rollout.
+//! leaves the replica ready: it must not take the leader of all the others out of service, nor block a rollout. A leader that has
+//! not listed the Registries yet is not ready, unless it takes a person to let it list them.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Told;
+use super::{RegistryPhase, RegistryState, Told};
 use crate::{
-    engine::view::{Health, Summary},
-    operator::lease::Standing,
+    engine::view::{Fault, Health, Summary},
+    operator::{
+        health::{Finding, Severity},
+        lease::Standing,
+    },
     table::{self, duration},
 };
 
@@ -57,7 +61,8 @@ impl CheckState {
 #[serde(rename_all = "camelCase")]
 pub struct Check {
     /// `engine`, `trunks`, `requester`, `api` or `cache`, and `edgePorts` or `registrars` where one is down; of an operator's replica,
-    /// `lease`, `registries` or the name of a registry in trouble.
+    /// `lease`, `watch`, `requests`, `events` or `definition` (its own requests to its API server), `registries`, or the name of a registry in
+    /// trouble or without an engine.
     pub name: String,
     /// How it came out.
     pub state: CheckState,
@@ -82,8 +87,9 @@ impl Readiness {
     }
 
     /// Judges a replica of an operator.
-    pub(super) fn of_replica(standing: &Standing, told: &[Told], now_ms: u64) -> Self {
+    pub(super) fn of_replica(standing: &Standing, health: &[Finding], told: &[Told], now_ms: u64) -> Self {
         let mut all = vec![lease(standing)];
+        all.extend(health.iter().map(|finding| of_finding(finding, now_ms)));
         if *standing == Standing::Leading || !told.is_empty() {
             all.extend(registries(told, now_ms));
         }
@@ -107,11 +113,22 @@ impl fmt::Display for Readiness {
     }
 }
 
+fn of_finding(finding: &Finding, now: u64) -> Check {
+    let state = match finding.severity {
+        Severity::Ok => CheckState::Ok,
+        Severity::Degraded => CheckState::Degraded,
+        Severity::Failed => CheckState::Failed,
+    };
+    let since = finding.since_ms.map(|since| format!("for {}: ", duration(now.saturating_sub(since))));
+    check(finding.check, state, since.unwrap_or_default() + &finding.message)
+}
+
 /// All about one registry.
-fn checks((_, answer): &Told, now: u64) -> Vec<Check> {
-    match answer {
-        Err(silent) => vec![check("engine", CheckState::Failed, silent.to_string())],
-        Ok(summary) => {
+fn checks(one: &Told, now: u64) -> Vec<Check> {
+    match &one.answer {
+        None => Vec::new(),
+        Some(Err(silent)) => vec![check("engine", CheckState::Failed, silent.to_string())],
+        Some(Ok(summary)) => {
             let mut all = vec![
                 check("engine", CheckState::Ok, "answers".to_owned()),
                 trunks(summary, now),
@@ -121,7 +138,7 @@ fn checks((_, answer): &Told, now: u64) -> Vec<Check> {
             all.extend(down("registrars", false, summary.registrars_down, summary, now));
             all.extend([
                 reported("api", &summary.api, "registrations go on with the trunks as last read", now),
-                reported("cache", &summary.cache, "registrations go on from memory", now),
+                cache(summary, now),
             ]);
             all
         }
@@ -145,29 +162,61 @@ fn lease(standing: &Standing) -> Check {
     check("lease", state, message)
 }
 
-/// How many run, and a line for each one in trouble; those that cannot register come first.
+/// How many there are in each state, and a line for each one in trouble or without an engine; those that cannot register come
+/// first.
 fn registries(told: &[Told], now: u64) -> Vec<Check> {
-    let mut troubled: Vec<(bool, Check)> = Vec::new();
+    let mut lines: Vec<(u8, Check)> = Vec::new();
+    let mut troubled = 0_usize;
     for one in told {
         let wrong: Vec<Check> =
             checks(one, now).into_iter().filter(|check| check.state != CheckState::Ok).collect();
-        if !wrong.is_empty() {
-            let failed = wrong.iter().any(|check| check.state == CheckState::Failed);
-            let messages: Vec<String> =
-                wrong.iter().map(|check| format!("{}: {}", check.name, check.message)).collect();
-            troubled.push((failed, check(&one.0.to_string(), CheckState::Degraded, messages.join("; "))));
+        let failed = wrong.iter().any(|check| check.state == CheckState::Failed);
+        let state = one.state.as_ref().filter(|state| state.state != RegistryPhase::Running);
+        let stalled = state.is_some_and(|state| state.state == RegistryPhase::Stalled);
+        let mut messages: Vec<String> = state.map(RegistryState::to_string).into_iter().collect();
+        // What a Registry lacks that is not to send anything is no trouble.
+        messages.extend(wrong.iter().map(|check| format!("{}: {}", check.name, check.message)));
+        if messages.is_empty() {
+            continue;
         }
+        let (rank, state) = match (failed || stalled, wrong.is_empty()) {
+            (true, _) => (0, CheckState::Degraded),
+            (false, false) => (1, CheckState::Degraded),
+            (false, true) => (2, CheckState::Ok),
+        };
+        troubled += usize::from(state == CheckState::Degraded);
+        lines.push((rank, check(&one.name.to_string(), state, messages.join("; "))));
     }
-    troubled.sort_by_key(|(failed, _)| !failed);
-    let (state, mut message) = match troubled.len() {
-        0 => (CheckState::Ok, format!("running: {}", told.len())),
-        n => (CheckState::Degraded, format!("running: {}, of these in trouble: {n}", told.len())),
-    };
-    if troubled.len() > NAMED {
+    lines.sort_by_key(|(rank, _)| *rank);
+    let mut message = in_states(told);
+    let state = if troubled == 0 { CheckState::Ok } else { CheckState::Degraded };
+    if troubled > 0 {
+        message += &format!(", of these in trouble: {troubled}");
+    }
+    if lines.len() > NAMED {
         message += &format!("; the first {NAMED} follow");
     }
     let first = check("registries", state, message);
-    std::iter::once(first).chain(troubled.into_iter().take(NAMED).map(|(_, check)| check)).collect()
+    std::iter::once(first).chain(lines.into_iter().take(NAMED).map(|(_, check)| check)).collect()
+}
+
+/// `running: 3, suspended: 1`.
+fn in_states(told: &[Told]) -> String {
+    const OTHERS: [RegistryPhase; 4] = [
+        RegistryPhase::Starting,
+        RegistryPhase::Suspended,
+        RegistryPhase::Stalled,
+        RegistryPhase::Deregistering,
+    ];
+    let count = |phase| {
+        told.iter().filter(|one| one.state.as_ref().is_some_and(|state| state.state == phase)).count()
+    };
+    let others: Vec<(RegistryPhase, usize)> =
+        OTHERS.into_iter().map(|phase| (phase, count(phase))).filter(|(_, n)| *n > 0).collect();
+    let running = told.len() - others.iter().map(|(_, n)| n).sum::<usize>();
+    others
+        .iter()
+        .fold(format!("running: {running}"), |text, (phase, n)| format!("{text}, {}: {n}", phase.name()))
 }
 
 fn check(name: &str, state: CheckState, message: String) -> Check {
@@ -244,6 +293,18 @@ fn down(name: &str, edge_ports: bool, of: u64, summary: &Summary, now: u64) -> O
         parts.push(format!("{more} down"));
     }
     (!parts.is_empty()).then(|| check(name, CheckState::Degraded, parts.join("; ")))
+}
+
+/// One that waits for another process to end is ready: a rollout that starts the next one before it ends the last one must not wait for
+/// this, and a restart would change nothing.
+fn cache(summary: &Summary, now: u64) -> Check {
+    match (&summary.cache.reason, &summary.cache.message) {
+        (Some(Fault::Taken), Some(message)) => {
+            let message = format!("{message}; this process stands by and sends nothing until that one ends");
+            check("cache", CheckState::Degraded, message)
+        }
+        _ => reported("cache", &summary.cache, "registrations go on from memory", now),
+    }
 }
 
 fn reported(name: &str, health: &Health, effect: &str, now: u64) -> Check {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::fake::{NOW, failing};
 use crate::{
-    admin::RegistryName,
+    admin::{RegistryName, RegistryState},
     engine::view::{Down, Summary, TrunkView},
     metrics::{Metrics, Scrape},
     ports::Observer,
@@ -54,8 +54,9 @@ fn every_metric_is_explained_and_no_other() {
     metrics.operator().reconciled("ok");
     let mut summary = Summary { last_sync_ms: Some(NOW), next_lapse_ms: Some(NOW), ..Summary::default() };
     summary.api.ok = Some(true);
+    let states = vec![(name.clone(), RegistryState::default())];
     let registries = vec![(name, Some(summary))];
-    let text = metrics.render(&Scrape { registries, leading: Some(true), now_unix_ms: NOW });
+    let text = metrics.render(&Scrape { states, registries, leading: Some(true), now_unix_ms: NOW });
     let shown: BTreeSet<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     assert_eq!(rows("Metrics"), shown);

@@ -73,7 +73,9 @@ impl Api {
             return self.listing(filter, limit);
         }
         let mut answer: RegistriesAnswer = self.read(self.get("/registries").call())?;
-        if let [only] = answer.registries.as_slice() {
+        if let [only] = answer.registries.as_slice()
+            && (only.summary.is_some() || only.problem.is_some())
+        {
             // By its name: a second one may appear any time.
             let of_one = Self { registry: Some(table::registry_label(only)), ..self.clone() };
             return of_one.listing(filter, limit);

@@ -384,10 +384,7 @@ async fn a_replica_that_follows_sends_to_the_leader_and_an_empty_leader_says_so(
         )
     );
     replica.standing.send(Standing::Leading).unwrap();
-    assert_eq!(
-        table_of(&replica.ports, "").await,
-        "No registries: there is no Registry resource here that runs.\n"
-    );
+    assert_eq!(table_of(&replica.ports, "").await, "No registries: there is no Registry resource here.\n");
 }
 
 #[tokio::test]

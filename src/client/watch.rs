@@ -9,7 +9,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::{ClientError, REDRAW, Sight, TrunksArgs, api::Listing, blocking, notes, registry_notes};
 use crate::{
-    admin::{RegistriesAnswer, RegistryAnswer},
+    admin::{RegistriesAnswer, RegistryAnswer, RegistryPhase},
     engine::view::{Counts, Summary, TrunkState, TrunkView},
     table::{self, Screen, Terminal},
 };
@@ -117,6 +117,7 @@ impl Key {
 /// The same for a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct RegistryKey {
+    state: Option<(RegistryPhase, String)>,
     answers: bool,
     read: bool,
     counts: Counts,
@@ -129,6 +130,7 @@ impl RegistryKey {
     fn of(registry: &RegistryAnswer) -> Self {
         let summary = registry.summary.clone().unwrap_or_default();
         Self {
+            state: registry.state.as_ref().map(|state| (state.state, state.reason.clone())),
             answers: registry.summary.is_some(),
             read: summary.last_sync_ms.is_some(),
             counts: summary.counts,

@@ -28,10 +28,17 @@ impl fmt::Display for Target {
             Self::Host(host) => host.fmt(f),
             Self::Addresses(all) => {
                 let all: Vec<String> = all.iter().map(ToString::to_string).collect();
-                f.write_str(&all.join(","))
+                let scheme = if self.is_v4() { "ipv4" } else { "ipv6" };
+                write!(f, "{scheme}:{}", all.join(","))
             }
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
+    }
+}
+
+impl Target {
+    fn is_v4(&self) -> bool {
+        matches!(self, Self::Addresses(all) if all.iter().all(SocketAddr::is_ipv4))
     }
 }
 

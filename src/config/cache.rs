@@ -72,11 +72,11 @@ impl Interpreter<'_> {
         let ca_file = found.ca_file.as_deref().and_then(|file| self.authorities(source.path, file));
         if redis {
             Cache::Redis(RedisSettings {
-                address,
                 username: found.username,
                 password,
                 secure: found.secure,
                 ca_file,
+                ..RedisSettings::new(address)
             })
         } else {
             Cache::Memory

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, path::Path};
 
-use super::{Cache, Config, Endpoint, RedisSettings, duration, load};
+use super::{Cache, Config, Endpoint, RedisSettings, SyncBounds, duration, load};
 use crate::tls::TlsFiles;
 
 /// What [`check`] found.
@@ -51,6 +51,7 @@ fn table(config: &Config) -> String {
                 registration.max_in_flight,
             ),
         ),
+        ("sync", sync(&config.sync)),
         ("require", joined(registration.require.iter().cloned())),
         ("userAgent", registration.user_agent.clone()),
     ];
@@ -60,6 +61,17 @@ fn table(config: &Config) -> String {
         let _ = writeln!(text, "  {key:<17} {value}");
     }
     text
+}
+
+fn sync(bounds: &SyncBounds) -> String {
+    format!(
+        "up to {} trunks, {} pages and {} bytes within {}; a trunk up to {} bytes",
+        bounds.max_trunks,
+        bounds.max_pages,
+        bounds.max_bytes,
+        duration::show(bounds.timeout),
+        bounds.max_trunk_bytes
+    )
 }
 
 fn joined(all: impl Iterator<Item = String>) -> String {
@@ -91,7 +103,7 @@ fn tls(wanted: bool, files: &TlsFiles) -> String {
 }
 
 fn cache(cache: &Cache) -> String {
-    let RedisSettings { address, username, password, secure, ca_file } = match cache {
+    let RedisSettings { address, username, password, secure, ca_file, .. } = match cache {
         Cache::Memory => return "memory".to_owned(),
         Cache::Redis(settings) => settings,
     };

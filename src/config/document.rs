@@ -2,7 +2,7 @@
 
 use crate::spec::{
     CacheProvider, CacheSpec, EdgePortSpec, Metadata, RegistrationSpec, RegistryDocument, RegistrySpec,
-    TlsSpec,
+    SyncSpec, TlsSpec,
 };
 
 use super::{
@@ -52,6 +52,7 @@ fn spec(fields: &mut Fields<'_>) -> RegistrySpec {
             key_file: fields.text("keyFile", right::KEY_FILE),
         }),
         api_timeout: fields.quantity("apiTimeout", &rules::API_TIMEOUT.right()),
+        sync: fields.mapping("sync", sync),
         suspend: None,
     }
 }
@@ -66,6 +67,16 @@ fn cache(fields: &mut Fields<'_>) -> CacheSpec {
         parameters: fields.text("parameters", right::PARAMETERS).map(Into::into),
         parameters_secret_ref: None,
         password_secret_ref: None,
+    }
+}
+
+fn sync(fields: &mut Fields<'_>) -> SyncSpec {
+    SyncSpec {
+        timeout: fields.quantity("timeout", &rules::SYNC_TIMEOUT.right()),
+        max_pages: fields.whole("maxPages", &rules::SYNC_PAGES.right()),
+        max_trunks: fields.whole("maxTrunks", &rules::SYNC_TRUNKS.right()),
+        max_bytes: fields.whole("maxBytes", &rules::SYNC_BYTES.right()),
+        max_trunk_bytes: fields.whole("maxTrunkBytes", &rules::TRUNK_BYTES.right()),
     }
 }
 

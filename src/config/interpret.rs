@@ -7,18 +7,21 @@ use std::{
 };
 
 use crate::{
-    spec::{CacheSpec, EdgePortSpec, Quantity, RegistrationSpec, RegistryDocument, RegistrySpec, TlsSpec},
+    spec::{
+        CacheSpec, EdgePortSpec, Quantity, RegistrationSpec, RegistryDocument, RegistrySpec, SyncSpec,
+        TlsSpec,
+    },
     tls::{TlsFiles, followed::ClientCertificate},
     trunk::HostPort,
 };
 
 use super::{
-    Config, EdgePort, Endpoint, RegistrationSettings, Secrets,
+    Config, EdgePort, Endpoint, RegistrationSettings, Secrets, SyncBounds,
     address::{self, AddressError, Target},
     duration::{self, DurationError},
     files::Files,
     mistake::{Mistake, show},
-    rules::{self, Span, right},
+    rules::{self, Span, WholeRange, right},
 };
 
 /// Collects what is wrong with the values.
@@ -106,6 +109,7 @@ impl Interpreter<'_> {
             methods: self.methods(spec.methods.as_deref().unwrap_or_default()),
             edge_ports: self.edge_ports(&spec.edge_ports),
             registration: self.registration(&registration),
+            sync: self.sync(&spec.sync.clone().unwrap_or_default(), api_timeout),
         }
     }
 
@@ -240,6 +244,35 @@ impl Interpreter<'_> {
         })
     }
 
+    fn whole(&mut self, path: &str, given: Option<i64>, range: &WholeRange) -> i64 {
+        let Some(number) = given else { return range.default };
+        if (range.least..=range.most).contains(&number) {
+            return number;
+        }
+        self.wrong(path, "out of bounds", Some(number.to_string()), &range.right());
+        range.default
+    }
+
+    fn sync(&mut self, spec: &SyncSpec, api_timeout: Duration) -> SyncBounds {
+        let timeout = match &spec.timeout {
+            None => api_timeout * rules::SYNC_TIMEOUT_FACTOR,
+            given => self.duration("spec.sync.timeout", given.as_ref(), &rules::SYNC_TIMEOUT),
+        };
+        let max_pages = self.whole("spec.sync.maxPages", spec.max_pages, &rules::SYNC_PAGES);
+        let max_trunks = self.whole("spec.sync.maxTrunks", spec.max_trunks, &rules::SYNC_TRUNKS);
+        let max_bytes = self.whole("spec.sync.maxBytes", spec.max_bytes, &rules::SYNC_BYTES);
+        let max_trunk_bytes =
+            self.whole("spec.sync.maxTrunkBytes", spec.max_trunk_bytes, &rules::TRUNK_BYTES);
+        let narrow = |number: i64| u32::try_from(number).unwrap_or(u32::MAX);
+        SyncBounds {
+            timeout,
+            max_pages: narrow(max_pages),
+            max_trunks: narrow(max_trunks),
+            max_bytes: max_bytes.unsigned_abs(),
+            max_trunk_bytes: narrow(max_trunk_bytes),
+        }
+    }
+
     fn instance_id(&mut self, given: Option<&str>) -> Option<String> {
         let given = given?;
         if !(1..=128).contains(&given.len()) || !given.bytes().all(|b| b.is_ascii_graphic()) {
@@ -313,17 +346,8 @@ impl Interpreter<'_> {
             let given = duration::show(expires);
             self.wrong(path, "not a whole number of seconds", Some(given), &rules::EXPIRES.right());
         }
-        let max_in_flight = match spec.max_in_flight {
-            None => rules::IN_FLIGHT,
-            Some(number) => u32::try_from(number)
-                .ok()
-                .filter(|_| (1..=rules::MAX_IN_FLIGHT).contains(&number))
-                .unwrap_or_else(|| {
-                    let path = "spec.registration.maxInFlight";
-                    self.wrong(path, "out of bounds", Some(number.to_string()), right::IN_FLIGHT);
-                    rules::IN_FLIGHT
-                }),
-        };
+        let max_in_flight =
+            self.whole("spec.registration.maxInFlight", spec.max_in_flight, &rules::IN_FLIGHT_RANGE);
         let user_agent = spec.user_agent.as_deref().unwrap_or(rules::USER_AGENT);
         if !is_text(user_agent, 256) {
             let path = "spec.registration.userAgent";
@@ -331,7 +355,7 @@ impl Interpreter<'_> {
         }
         RegistrationSettings {
             expires: u32::try_from(expires.as_secs()).unwrap_or(u32::MAX),
-            max_in_flight,
+            max_in_flight: u32::try_from(max_in_flight).unwrap_or(rules::IN_FLIGHT),
             rate_per_registrar: self.rate(spec.rate_per_registrar.as_ref()),
             user_agent: user_agent.to_owned(),
             require: self.require(spec.require.as_deref()),

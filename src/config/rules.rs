@@ -31,18 +31,43 @@ impl Span {
     }
 }
 
+/// What a whole number may be.
+pub(crate) struct WholeRange {
+    pub(crate) default: i64,
+    pub(crate) least: i64,
+    pub(crate) most: i64,
+}
+
+impl WholeRange {
+    /// What would be right.
+    pub(crate) fn right(&self) -> String {
+        format!("write a whole number from {} to {}", self.least, self.most)
+    }
+}
+
 pub(crate) const REGISTER_INTERVAL: Span = Span::of(60, 1, 86_400);
 pub(crate) const EXPIRES: Span = Span::of(600, 10, 86_400);
 pub(crate) const REGISTER_TIMEOUT: Span = Span::of(40, 1, 120);
 pub(crate) const API_TIMEOUT: Span = Span::of(30, 1, 600);
+/// The default follows `apiTimeout`, see [`SYNC_TIMEOUT_FACTOR`]; the one here is that of its default.
+pub(crate) const SYNC_TIMEOUT: Span = Span::of(300, 1, 7_200);
+pub(crate) const SYNC_TIMEOUT_FACTOR: u32 = 10;
+
+/// A million trunks in pages of 1,000 are 1,000 pages; a server may allow 100 trunks in a page only.
+pub(crate) const SYNC_PAGES: WholeRange = WholeRange { default: 10_000, least: 1, most: 1_000_000 };
+pub(crate) const SYNC_TRUNKS: WholeRange = WholeRange { default: 1_000_000, least: 1, most: 10_000_000 };
+/// A million trunks take about 240 MiB.
+pub(crate) const SYNC_BYTES: WholeRange = WholeRange { default: 512 << 20, least: 64 << 10, most: 16 << 30 };
+pub(crate) const TRUNK_BYTES: WholeRange = WholeRange { default: 256 << 10, least: 1 << 10, most: 16 << 20 };
 
 pub(crate) const NAME: &str = "registry";
 pub(crate) const USER_AGENT: &str = "Routr Connect v2";
 pub(crate) const REQUIRE: [&str; 1] = ["gin"];
 pub(crate) const MAX_REQUIRE: usize = 32;
 pub(crate) const MAX_METHODS: usize = 64;
-pub(crate) const MAX_IN_FLIGHT: i64 = 100_000;
 pub(crate) const IN_FLIGHT: u32 = 1_000;
+pub(crate) const IN_FLIGHT_RANGE: WholeRange =
+    WholeRange { default: IN_FLIGHT as i64, least: 1, most: 100_000 };
 pub(crate) const RATE: f64 = 20.0;
 /// A rate outside of these is a slip, and its interval could not be held in a `Duration`.
 pub(crate) const RATES: std::ops::RangeInclusive<f64> = 0.001..=1_000_000.0;

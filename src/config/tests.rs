@@ -66,6 +66,13 @@ fn least_gets_every_default() {
                 user_agent: "Routr Connect v2".into(),
                 require: vec!["gin".into()],
             },
+            sync: SyncBounds {
+                timeout: Duration::from_secs(300),
+                max_pages: 10_000,
+                max_trunks: 1_000_000,
+                max_bytes: 536_870_912,
+                max_trunk_bytes: 262_144,
+            },
         }
     );
 }
@@ -139,11 +146,11 @@ fn addresses_of_services() {
         ("unix:run/api.sock", "unix:run/api.sock", false),
         ("unix:/run/api.sock", "unix:/run/api.sock", false),
         ("unix:///run/api.sock", "unix:/run/api.sock", false),
-        ("ipv4:10.0.0.1:50", "10.0.0.1:50", false),
-        ("'ipv4:10.0.0.1,10.0.0.2:50'", "10.0.0.1:51907,10.0.0.2:50", false),
-        ("ipv6:[::1]:50", "[::1]:50", false),
-        ("'ipv6:%5B::1%5D:50,[::2]'", "[::1]:50,[::2]:51907", false),
-        ("ipv6:::1", "[::1]:51907", false),
+        ("ipv4:10.0.0.1:50", "ipv4:10.0.0.1:50", false),
+        ("'ipv4:10.0.0.1,10.0.0.2:50'", "ipv4:10.0.0.1:51907,10.0.0.2:50", false),
+        ("ipv6:[::1]:50", "ipv6:[::1]:50", false),
+        ("'ipv6:%5B::1%5D:50,[::2]'", "ipv6:[::1]:50,[::2]:51907", false),
+        ("ipv6:::1", "ipv6:[::1]:51907", false),
     ];
     for (given, address, tls) in table {
         let text = LEAST.replace("apiAddr: localhost:51907", &format!("apiAddr: {given}"));
@@ -228,14 +235,25 @@ fn registration_as_given() {
 }
 
 #[test]
-fn redis_without_parameters_is_the_local_one() {
-    let expected = RedisSettings {
-        address: HostPort::new("localhost", 6379),
-        username: None,
-        password: None,
-        secure: false,
-        ca_file: None,
+fn bounds_of_a_sync_as_given() {
+    assert_eq!(yaml(LEAST).unwrap().sync, SyncBounds::default());
+    let given =
+        good("  apiTimeout: 2s\n  sync: {maxPages: 7, maxTrunks: 8, maxBytes: 65536, maxTrunkBytes: 1024}");
+    let expected = SyncBounds {
+        timeout: Duration::from_secs(20),
+        max_pages: 7,
+        max_trunks: 8,
+        max_bytes: 65_536,
+        max_trunk_bytes: 1_024,
     };
+    assert_eq!(given.sync, expected, "the time for all follows the time for one response");
+    let given = good("  apiTimeout: 2s\n  sync: {timeout: 90m, maxBytes: 17179869184}");
+    assert_eq!((given.sync.timeout, given.sync.max_bytes), (Duration::from_secs(5_400), 16 << 30));
+}
+
+#[test]
+fn redis_without_parameters_is_the_local_one() {
+    let expected = RedisSettings::new(HostPort::new("localhost", 6379));
     assert_eq!(redis(""), expected);
     assert_eq!(redis("'host=localhost,port=6379,secure=false'"), expected);
     assert_eq!(good("  cache: {provider: redis}").cache, Cache::Redis(expected));

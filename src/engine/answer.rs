@@ -1,6 +1,11 @@
 //! Responses in: what each means for its registration, and for what all of them share.
 
-use super::{Engine, Finished, Ticket, in_flight::Flight, notice::Notice, way::CallResult};
+use super::{
+    Engine, Finished, Ticket,
+    in_flight::Flight,
+    notice::Notice,
+    way::{CallResult, FailedCall},
+};
 use crate::{
     ports::{Hop, LocalKind, Reply, SendError},
     registration::{
@@ -69,13 +74,21 @@ impl Engine {
             self.registrars.heard(flight.registrar, took_ms, now.at);
             self.edge_responded(&flight, now);
         }
+        let failed = FailedCall {
+            slot: flight.slot,
+            first: self.fleet.get(flight.slot).is_none_or(|entry| entry.registration.failed_calls() == 0),
+            trunks: self.fleet.present(),
+            responded: !matches!(answer, Err(SendError::Disconnected(_))),
+        };
         let (verdict, message) = self.apply_answer(&flight, answer, now);
         self.note_way(&flight, origin, verdict.as_ref(), &message, now);
         let result = match answer {
             Ok(_) => CallResult::Answered { brisk: !origin.is_silence() },
             Err(SendError::Deadline(_)) => CallResult::Deadline { silent: silent_registrar },
             Err(SendError::Unavailable(_)) => CallResult::Unavailable,
-            Err(SendError::Refused(_)) => CallResult::Refused,
+            Err(SendError::Disconnected(_) | SendError::Failed(_) | SendError::Refused(_)) => {
+                CallResult::Failed(failed)
+            }
         };
         let error = answer.as_ref().err().map(ToString::to_string);
         let change = self.way.finished(result, flight.stalled, took_ms, error.as_deref(), now, &mut self.rng);
@@ -150,6 +163,7 @@ impl Engine {
         let row = self.edges.failed(flight.edge, flight.slot, registrar, now.at, &mut self.rng);
         let Some(row) = row else { return };
         let edge_port = self.edges.shown(flight.edge).to_owned();
+        self.edges.note_down(flight.edge, message);
         self.notice(Notice::EdgePortDown { edge_port, message: message.to_owned() });
         self.settle_waiting(row, now);
     }
@@ -197,6 +211,7 @@ impl Engine {
             edge_responded: self.edges.last_response(flight.edge),
             alone,
             has_credentials: trunk.has_credentials(),
+            requester_down: self.way.is_open(),
         };
         let sent = Sent {
             address: &flight.sent_to,

@@ -16,8 +16,8 @@ use crate::{
 };
 
 impl Engine {
-    /// The connection to the Requester was lost and is back: its Contact may have changed.
-    pub fn requester_reconnected(&mut self, now: Now) {
+    /// The Requester restarted: its Contact may have changed.
+    pub fn requester_restarted(&mut self, now: Now) {
         self.refresh_early(now, |_, _| true);
     }
 
@@ -25,7 +25,7 @@ impl Engine {
     pub fn requester_replaced(&mut self, link: Link, now: Now) {
         self.way.replaced();
         self.way.set_capacity(link.capacity);
-        self.requester_reconnected(now);
+        self.requester_restarted(now);
     }
 
     fn refresh_early(&mut self, now: Now, concerned: impl Fn(&Self, &fleet::Slot) -> bool) {

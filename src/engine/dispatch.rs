@@ -36,7 +36,7 @@ impl Engine {
         while let Some(slot) = self.next_edge_probe(now.at) {
             self.queue(slot, now);
         }
-        if self.paused {
+        if self.paused || self.stands_by {
             return None;
         }
         loop {
@@ -77,7 +77,7 @@ impl Engine {
     /// It is in the future once `poll_send` has said that there is nothing to send.
     pub fn next_wakeup(&self, now: Now) -> Option<Moment> {
         let always = [self.timers.next(), self.flights.next_check()];
-        if self.paused {
+        if self.paused || self.stands_by {
             // Expiries are still noticed.
             return always.into_iter().flatten().min();
         }

@@ -10,6 +10,7 @@
 mod calls;
 mod farewell;
 mod listing;
+mod restoring;
 mod syncing;
 mod telling;
 
@@ -22,9 +23,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::restoring::READ_RETRIES;
 use self::{
     farewell::Farewell,
     listing::Listings,
+    restoring::Standing,
     syncing::{Sync, next_of_sync},
     telling::Telling,
 };
@@ -35,17 +38,18 @@ use super::{
     keeper::Keeper,
 };
 use crate::{
-    ports::{Link, Observer, Reply, Requester, SendError, Store, TrunkSource},
-    registration::identity::CSEQ_SETTLED_MS,
+    ports::{Link, Observer, Reply, Requester, Rival, SendError, Store, TrunkSource},
+    registration::identity::{CSEQ_SETTLED_MS, RegistryId},
 };
 
 /// Answers that are handled in one turn.
 const ANSWERS: usize = 512;
-/// How long the store may take to say what it kept, before the engine starts without.
-const LOAD_DEADLINE: Duration = Duration::from_secs(20);
 /// The first sync waits for so long, while the store is read: a process that was killed a moment ago, or a leader that could not
 /// write any more, may have used the CSeq numbers of this half second and the next ones. What the store kept does not tell.
 const CSEQ_PAUSE: Duration = Duration::from_millis(CSEQ_SETTLED_MS);
+/// How long the first sync waits for a store that is a little late: what it kept is known before the trunks then. Later, the trunks
+/// are read while nothing is sent.
+const FIRST_READ: Duration = Duration::from_secs(3);
 
 /// What the store gets to take the last changes, whatever the grace.
 const LAST_WORDS: Duration = Duration::from_millis(250);
@@ -87,10 +91,18 @@ pub struct Driver<S: TrunkSource, R: Requester, T: Store, O: Observer> {
     sync: Sync<S::Item>,
     keeper: Keeper<T>,
     link: watch::Receiver<Link>,
-    /// The Requester answered since the connection was last made again: what listens there is really a Requester.
+    /// Another process that acts for the registry.
+    rival: watch::Receiver<Option<Rival>>,
+    /// Whether anything is sent.
+    standing: Standing,
+    /// The trunks are not read before the first of them; not before the second one while what the store kept is not known.
+    first_sync: (Instant, Instant),
+    /// The instance id, once the store has said which one it keeps.
+    identity: watch::Sender<Option<RegistryId>>,
+    /// The Requester responded since it restarted last: what listens there is really a Requester.
     proven: bool,
-    /// How often the connection to the Requester had been made again when that was looked at last.
-    reconnections: u64,
+    /// Restarts of the Requester when they were looked at last.
+    restarts: u64,
     /// Somebody asked for a sync while one was running: it may have read what it has before the change.
     sync_again: bool,
     farewell: Farewell,
@@ -115,6 +127,8 @@ pub struct Controls<S, R, T> {
     pub handle: EngineHandle,
     /// New configurations.
     pub reload: mpsc::Sender<Reload<S, R, T>>,
+    /// The instance id that the store keeps, once it has said so; `None` for ever where it is known without.
+    pub identity: watch::Receiver<Option<RegistryId>>,
 }
 
 impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
@@ -130,6 +144,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         let (handle, commands) = EngineHandle::new();
         let (reload, reloads) = mpsc::channel(1);
         let (sender, receiver) = mpsc::unbounded_channel();
+        let (identity, identity_known) = watch::channel(None);
         let driver = Self {
             interval: Duration::from_millis(engine.settings.registration.interval_ms),
             engine,
@@ -138,10 +153,14 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             reloads,
             answers: Answers { sender, receiver },
             sync: Sync::Due(Instant::now(), 0),
-            keeper: Keeper::new(ports.store.clone()),
+            keeper: Keeper::new(ports.store.clone(), true),
             link: ports.requester.link(),
+            rival: ports.store.rival(),
+            standing: Standing::Acts,
+            first_sync: (Instant::now(), Instant::now()),
+            identity,
             proven: false,
-            reconnections: 0,
+            restarts: 0,
             sync_again: false,
             farewell: Farewell::No,
             listings: Listings::default(),
@@ -151,56 +170,30 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             clock,
             ports,
         };
-        (driver, Controls { handle, reload })
+        (driver, Controls { handle, reload, identity: identity_known })
     }
 
     /// Runs until the shutdown, then waits up to `grace` for the answers in flight and writes what changed. Nothing is
     /// de-registered. Returns the engine as it was left.
     pub async fn run(mut self, shutdown: CancellationToken, grace: Duration) -> Engine {
-        let first_sync = Instant::now() + CSEQ_PAUSE;
-        self.load(&shutdown).await;
-        self.sync = Sync::Due(first_sync, 0);
+        self.read_first();
+        self.first_sync = (Instant::now() + CSEQ_PAUSE, Instant::now() + FIRST_READ);
+        self.sync = Sync::Due(self.first_sync.1, 0);
         // What is known of the Requester already is no change.
         let link = *self.link.borrow_and_update();
-        self.reconnections = link.reconnections;
+        self.restarts = link.restarts;
         self.engine.requester_link_changed(link, self.clock.now());
         while !shutdown.is_cancelled() {
             self.send_what_is_due();
             self.keeper.write(&mut self.engine, &self.clock);
             self.turn(&shutdown).await;
+            self.end_reading();
             self.listings.go_on(&self.engine, &self.clock);
             self.say_farewell();
             self.telling.tell(&mut self.engine);
         }
         self.wind_down(grace).await;
         self.engine
-    }
-
-    async fn load(&mut self, shutdown: &CancellationToken) {
-        let store = self.ports.store.clone();
-        let load = tokio::time::timeout(LOAD_DEADLINE, async move { store.load().await });
-        tokio::pin!(load);
-        let loaded = loop {
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => return,
-                loaded = &mut load => break loaded,
-                // A slow store must not make the service look dead.
-                Some(command) = self.commands.recv() => self.obey(command),
-            }
-        };
-        let now = self.clock.now();
-        match loaded {
-            Ok(Ok(records)) => {
-                if !records.is_empty() {
-                    tracing::info!(registrations = records.len(), "going on where the cache left off");
-                }
-                self.engine.resume(records, now.at);
-                self.engine.set_cache_health(None, now);
-            }
-            Ok(Err(error)) => self.keeper.failed(&error, &mut self.engine, &self.clock),
-            Err(_) => self.keeper.failed_to_load(&mut self.engine, &self.clock),
-        }
     }
 
     fn send_what_is_due(&mut self) {
@@ -229,13 +222,14 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
     /// * a flood of commands cannot hold up a sync, which goes before them.
     async fn turn(&mut self, shutdown: &CancellationToken) {
         let timer = self.engine.next_wakeup(self.clock.now()).map(|moment| self.clock.instant(moment));
-        let wakeup = [timer, self.telling.at()].into_iter().flatten().min();
+        let wakeup = [timer, self.telling.at(), self.standing.changes_at()].into_iter().flatten().min();
         let mut answers = Vec::new();
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
             Some(reload) = self.reloads.recv() => self.reload(reload),
-            written = self.keeper.next() => self.keeper.take(written, &mut self.engine, &self.clock, &self.observer),
+            written = self.keeper.next() => self.take_from_store(written),
+            Ok(()) = self.rival.changed() => self.take_rival(),
             Ok(()) = self.link.changed() => self.take_link(),
             event = next_of_sync(&mut self.sync) => self.take_sync_event(event).await,
             Some(command) = self.commands.recv() => return self.obey_and_listen(command),
@@ -281,18 +275,15 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         let link = *self.link.borrow_and_update();
         let now = self.clock.now();
         self.engine.requester_link_changed(link, now);
-        // It may have been lost and made again before this is looked at.
-        let again = std::mem::replace(&mut self.reconnections, link.reconnections) != link.reconnections;
-        if again && std::mem::take(&mut self.proven) {
-            tracing::info!(
-                "connected to the Requester again: refreshing early, because its Contact may have changed"
-            );
-            self.engine.requester_reconnected(now);
+        let restarted = std::mem::replace(&mut self.restarts, link.restarts) != link.restarts;
+        if restarted && std::mem::take(&mut self.proven) {
+            tracing::info!("the Requester restarted: refreshing early, because its Contact may have changed");
+            self.engine.requester_restarted(now);
         }
     }
 
     fn obey(&mut self, command: Command) {
-        let now = self.clock.now();
+        let (now, earliest_sync) = (self.clock.now(), self.earliest_sync());
         match command {
             // Whoever asked may have gone; that is no concern of the engine's.
             Command::Summary(answer) => drop(answer.send(self.engine.summary(now))),
@@ -303,7 +294,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             Command::Get { reference, answer } => drop(answer.send(self.engine.get(&reference, now))),
             Command::Refresh { reference, answer } => drop(answer.send(self.engine.refresh(&reference, now))),
             Command::SyncNow => match &mut self.sync {
-                Sync::Due(at, _) => *at = Instant::now(),
+                Sync::Due(at, _) => *at = earliest_sync,
                 Sync::Running { .. } => self.sync_again = true,
                 Sync::Over => {}
             },
@@ -331,7 +322,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         }
         if reload.requester_moved {
             let link = *self.link.borrow_and_update();
-            self.reconnections = link.reconnections;
+            self.restarts = link.restarts;
             self.engine.requester_replaced(link, now);
         }
         if let Some(store) = reload.store {
@@ -341,8 +332,12 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             self.engine.keep(store.is_durable());
             // What was said of the old one does not hold for the new one.
             self.engine.forget_cache_health();
-            self.keeper = Keeper::new(store);
+            self.rival = store.rival();
+            let unread = self.keeper.is_unread() || self.standing != Standing::Acts;
+            self.keeper = Keeper::new(store, unread);
             self.engine.write_everything();
+            // Of this store nobody has said yet that another process acts.
+            self.take_rival();
         }
     }
 
@@ -369,6 +364,9 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         self.telling.sum_up();
         let last_words = (grace / 4).max(LAST_WORDS);
         self.keeper.finish(&mut self.engine, &self.clock, &self.observer, deadline + last_words).await;
+        if self.standing == Standing::Acts {
+            let _ = tokio::time::timeout(LAST_WORDS, self.ports.store.release()).await;
+        }
     }
 }
 

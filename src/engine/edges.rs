@@ -38,6 +38,8 @@ struct Edge {
     waiting: BinaryHeap<Reverse<(Urgency, u32, u32)>>,
     /// The slot that was let through to probe it, and until when it is awaited: it may be held up elsewhere, or be gone.
     candidate: Option<(u32, Moment)>,
+    /// What the last trunk met with when it went down.
+    down_message: Box<str>,
 }
 
 /// See the module.
@@ -94,6 +96,7 @@ impl Edges {
             responded: None,
             waiting: BinaryHeap::new(),
             candidate: None,
+            down_message: "".into(),
         });
         id(self.all.len() - 1)
     }
@@ -269,9 +272,16 @@ impl Edges {
     }
 
     /// The configured EdgePorts that are down, and since when.
-    pub fn down(&self) -> impl Iterator<Item = (&str, Moment)> {
+    pub fn down(&self) -> impl Iterator<Item = (&str, Moment, &str)> {
         let configured = self.configured.iter().filter_map(|id| self.get(*id));
-        configured.filter_map(|edge| Some((&*edge.shown, edge.outage.since()?)))
+        configured.filter_map(|edge| Some((&*edge.shown, edge.outage.since()?, &*edge.down_message)))
+    }
+
+    /// Remembers what the last trunk met with when an EdgePort went down.
+    pub fn note_down(&mut self, id: EdgeId, message: &str) {
+        if let Some(edge) = self.get_mut(id) {
+            edge.down_message = message.into();
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     ports::{Change, EarlierBinding, MoreOfRecord, Record, RefusalRecord},
     registration::{
-        EdgeId, Registration,
+        EdgeId, Refusal, Registration,
         reply::Reason,
         time::{Moment, Now},
     },
@@ -39,6 +39,8 @@ pub(super) struct Slot {
     queued: bool,
     /// It is due, and waits for a registrar or an EdgePort that is down, or probes it.
     blocked: bool,
+    /// It holds a binding elsewhere than at its preferred URI and EdgePort.
+    failed_over: bool,
     pub invalid: bool,
     dirty: bool,
     /// As it is counted.
@@ -57,6 +59,8 @@ pub(super) struct Fleet {
     counts: Counts,
     /// How many are queued.
     waiting: usize,
+    /// How many hold a binding elsewhere than where they are preferred.
+    failed_over: u64,
     /// Slots of trunks that are not well: few of a million, and asked for every second.
     troubled: HashSet<u32>,
     dirty: Vec<u32>,
@@ -114,6 +118,21 @@ impl Fleet {
         }
     }
 
+    /// Notes whether it holds a binding elsewhere than at its preferred URI and EdgePort. Returns whether that changed.
+    pub fn set_failed_over(&mut self, slot: u32, failed_over: bool) -> bool {
+        let Some(entry) = self.slots.get_mut(slot as usize) else { return false };
+        let changed = std::mem::replace(&mut entry.failed_over, failed_over) != failed_over;
+        if changed {
+            if failed_over { self.failed_over += 1 } else { self.failed_over -= 1 }
+        }
+        changed
+    }
+
+    /// How many hold a binding elsewhere than at their preferred URI and EdgePort.
+    pub fn failed_over(&self) -> u64 {
+        self.failed_over
+    }
+
     /// Those that fail, are at risk or are not valid, in any order.
     pub fn troubled(&self) -> impl Iterator<Item = (u32, &Slot)> {
         self.troubled.iter().filter_map(|slot| self.get(*slot).map(|entry| (*slot, entry)))
@@ -166,6 +185,7 @@ impl Fleet {
             missed: 0,
             queued: false,
             blocked: false,
+            failed_over: false,
             invalid,
             dirty: false,
             state,
@@ -203,6 +223,7 @@ impl Fleet {
         let Some(entry) = self.slots.try_remove(slot as usize) else { return };
         *self.counts.of_mut(entry.state) -= 1;
         self.waiting -= usize::from(entry.queued);
+        self.failed_over -= u64::from(entry.failed_over);
         self.troubled.remove(&slot);
         self.last_cseq = self.last_cseq.max(entry.registration.cseq());
         let reference = entry.trunk.reference();
@@ -350,14 +371,15 @@ impl Slot {
             let uri = trunk.uri(position);
             uri.map_or_else(String::new, |uri| format!("{}@{}", uri.user, uri.host)).into_boxed_str()
         };
-        let refusal = self.registration.refusal(now.at).map(|refusal| RefusalRecord {
+        let refusal_record = |refusal: Refusal| RefusalRecord {
             unknown_account: refusal.reason == Reason::UnknownAccount,
             aor: aor(refusal.position),
             username: trunk.username().unwrap_or_default().into(),
             until_ms: now.unix_ms_of(refusal.until),
             since_ms: refusal.since_unix_ms,
             times: refusal.times,
-        });
+        };
+        let refusals: Vec<_> = self.registration.refusals(now.at).into_iter().map(refusal_record).collect();
         let earlier: Vec<_> = self
             .registration
             .earlier_bindings()
@@ -369,8 +391,8 @@ impl Slot {
                 expires_at_ms: now.unix_ms_of(earlier.expires_at),
             })
             .collect();
-        let more =
-            (refusal.is_some() || !earlier.is_empty()).then(|| Box::new(MoreOfRecord { refusal, earlier }));
+        let more = (!refusals.is_empty() || !earlier.is_empty())
+            .then(|| Box::new(MoreOfRecord { refusals, earlier }));
         Record {
             reference: trunk.reference().into(),
             cseq: self.registration.cseq(),

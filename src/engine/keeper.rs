@@ -10,15 +10,21 @@ use tokio::{
 use super::{
     Engine,
     clock::{CLOCKS_DIFFER, Clock},
+    driver::READ_RETRIES,
 };
-use crate::ports::{Change, Observer, Store, StoreError};
+use crate::ports::{Change, Observer, Record, Store, StoreError};
 
 /// Changes in one batch.
 const BATCH: usize = 2_000;
 /// First and longest pause after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
-/// Refused credentials are tried again so rarely that it is no loop.
-const DENIED_PAUSE: Duration = Duration::from_secs(300);
+/// Refused credentials are tried again so rarely that it is no loop, and so soon that nobody waits long for what was put right at
+/// Redis. A password that changes here makes another store, which is tried at once.
+const DENIED_PAUSE: Duration = Duration::from_secs(30);
+/// How long a store that could not be read is tried again at a quick pace, and the pauses meanwhile.
+const URGENT: Duration = READ_RETRIES;
+const URGENT_PAUSE: Duration = Duration::from_secs(1);
+const URGENT_DENIED_PAUSE: Duration = Duration::from_secs(3);
 /// Where nothing outlives the process there is nothing to ask: whoever waits for it waits for long.
 const NO_CHECK_PAUSE: Duration = Duration::from_secs(3_600);
 
@@ -33,6 +39,12 @@ pub(super) struct Keeper<T> {
     failing: bool,
     /// It worked once: what it has lost from then on is worth a warning.
     proven: bool,
+    /// What it kept has not been read: that comes before anything is written.
+    unread: bool,
+    /// Since when that is so.
+    unread_since: Instant,
+    /// Another process acts for the registry: nothing is written, and nothing asked.
+    stands_by: bool,
     /// How far the wall clock was ahead of the engine's when everything was written by it, in milliseconds.
     wall_ahead: Option<i64>,
 }
@@ -46,22 +58,54 @@ enum State {
     /// With what is written.
     Writing(Vec<Change>, JoinHandle<Result<(), StoreError>>),
     Checking(JoinHandle<Result<bool, StoreError>>),
+    Loading(JoinHandle<Result<Vec<Record>, StoreError>>),
 }
 
 /// What [`Keeper::next`] waited for.
 pub(super) enum Done {
     Written(Vec<Change>, Result<(), StoreError>),
     Checked(Result<bool, StoreError>),
+    Loaded(Result<Vec<Record>, StoreError>),
     Rested,
     TimeToCheck,
 }
 
 impl<T: Store> Keeper<T> {
-    pub fn new(store: Arc<T>) -> Self {
+    /// A keeper of a store that has been read, or of one that has not: that is read first.
+    pub fn new(store: Arc<T>, unread: bool) -> Self {
         // The first thing is a check: it tells whether the store is there, and makes it keep the identity.
         let check_at = Instant::now();
-        let state = State::Pausing(check_at);
-        Self { store, state, retry: RETRY.0, check_at, failing: false, proven: false, wall_ahead: None }
+        Self {
+            store,
+            state: State::Pausing(check_at),
+            retry: RETRY.0,
+            check_at,
+            failing: false,
+            proven: false,
+            unread,
+            unread_since: check_at,
+            stands_by: false,
+            wall_ahead: None,
+        }
+    }
+
+    /// Whether what it kept has yet to be read.
+    pub fn is_unread(&self) -> bool {
+        self.unread
+    }
+
+    /// Another process acts for the registry from now on: what is under way ends, and nothing is begun.
+    pub fn stand_by(&mut self, engine: &mut Engine) {
+        self.stop(engine);
+        self.stands_by = true;
+    }
+
+    /// No other process acts for the registry any more: what it wrote is read, at once.
+    pub fn take_over(&mut self) {
+        (self.stands_by, self.unread, self.failing, self.proven) = (false, true, false, false);
+        self.retry = RETRY.0;
+        self.unread_since = Instant::now();
+        self.state = State::Pausing(self.unread_since);
     }
 
     /// Whether the store has all that there is to write, or keeps nothing.
@@ -73,7 +117,8 @@ impl<T: Store> Keeper<T> {
     /// something to write at any time.
     pub fn write(&mut self, engine: &mut Engine, clock: &Clock) {
         let due = self.check_at <= Instant::now();
-        if engine.unwritten() == 0 || !matches!(self.state, State::Idle) || due {
+        let held = due || self.unread || self.stands_by;
+        if engine.unwritten() == 0 || !matches!(self.state, State::Idle) || held {
             return;
         }
         let changes = engine.take_changes(BATCH, clock.now());
@@ -87,6 +132,7 @@ impl<T: Store> Keeper<T> {
     /// Waits for the end of what is under way.
     pub async fn next(&mut self) -> Done {
         match &mut self.state {
+            _ if self.stands_by => std::future::pending().await,
             State::Idle => {
                 sleep_until(self.check_at).await;
                 Done::TimeToCheck
@@ -100,6 +146,7 @@ impl<T: Store> Keeper<T> {
                 Done::Written(std::mem::take(changes), result)
             }
             State::Checking(task) => Done::Checked(task.await.unwrap_or_else(|error| Err(broken(&error)))),
+            State::Loading(task) => Done::Loaded(task.await.unwrap_or_else(|error| Err(broken(&error)))),
         }
     }
 
@@ -107,6 +154,20 @@ impl<T: Store> Keeper<T> {
     pub fn take(&mut self, done: Done, engine: &mut Engine, clock: &Clock, observer: &impl Observer) {
         match done {
             Done::TimeToCheck | Done::Rested if !self.store.is_durable() => self.checked(),
+            Done::TimeToCheck | Done::Rested if self.unread => {
+                let store = self.store.clone();
+                self.state = State::Loading(tokio::spawn(async move { store.load().await }));
+            }
+            Done::Loaded(Ok(records)) => {
+                self.unread = false;
+                self.state = State::Pausing(Instant::now());
+                engine.set_cache_health(None, clock.now());
+                if !records.is_empty() {
+                    let registrations = engine.merge(records, clock.now());
+                    tracing::info!(registrations, "going on where the cache left off");
+                }
+            }
+            Done::Loaded(Err(error)) => self.failed(&error, engine, clock),
             Done::TimeToCheck | Done::Rested => {
                 let store = self.store.clone();
                 self.state = State::Checking(tokio::spawn(async move { store.lost_data().await }));
@@ -164,20 +225,34 @@ impl<T: Store> Keeper<T> {
 
     /// It failed: the engine goes on from memory.
     pub fn failed(&mut self, error: &StoreError, engine: &mut Engine, clock: &Clock) {
+        // Nothing is sent meanwhile.
+        let urgent = self.unread && self.unread_since.elapsed() < URGENT;
         let pause = match error {
+            StoreError::Denied(_) if urgent => URGENT_DENIED_PAUSE,
             StoreError::Denied(_) => DENIED_PAUSE,
+            _ if urgent => self.retry.min(URGENT_PAUSE),
             _ => self.retry,
         };
         if !std::mem::replace(&mut self.failing, true) {
-            tracing::warn!(%error, "running from memory until the cache works again");
+            if urgent {
+                let seconds = URGENT.as_secs();
+                tracing::warn!(
+                    %error,
+                    "running from memory until the cache works again; nothing is sent until what it keeps can be read, for at most \
+                     {seconds} s or so"
+                );
+            } else {
+                tracing::warn!(%error, "running from memory until the cache works again");
+            }
         }
-        self.retry = (self.retry * 2).min(RETRY.1);
+        self.retry = (self.retry * 2).min(if urgent { URGENT_PAUSE } else { RETRY.1 });
         self.state = State::Pausing(Instant::now() + pause);
         engine.set_cache_health(Some(error), clock.now());
     }
 
     /// It did not say in time what it kept.
     pub fn failed_to_load(&mut self, engine: &mut Engine, clock: &Clock) {
+        self.stop(engine);
         self.failed(&StoreError::Unavailable("it does not say what it kept".into()), engine, clock);
     }
 
@@ -190,6 +265,7 @@ impl<T: Store> Keeper<T> {
                 engine.put_back(changes);
             }
             State::Checking(task) => task.abort(),
+            State::Loading(task) => task.abort(),
             State::Idle | State::Pausing(_) => {}
         }
     }
@@ -202,8 +278,13 @@ impl<T: Store> Keeper<T> {
         observer: &impl Observer,
         deadline: Instant,
     ) {
-        if !self.store.is_durable() {
+        if !self.store.is_durable() || self.stands_by {
             return;
+        }
+        // What was sent is newer than what was never read.
+        self.unread = false;
+        if matches!(self.state, State::Loading(_)) {
+            self.stop(engine);
         }
         // No time for another check.
         self.check_at = deadline.max(Instant::now()) + NO_CHECK_PAUSE;

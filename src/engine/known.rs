@@ -52,6 +52,13 @@ impl Known {
         record
     }
 
+    /// Adds records; of two of one trunk the later one counts.
+    pub fn extend(&mut self, records: Vec<Record>) {
+        let mut all: Vec<Record> = std::mem::take(self).records.into_iter().flatten().collect();
+        all.extend(records);
+        *self = Self::new(all);
+    }
+
     /// The record of this trunk, which stays.
     pub fn get(&self, reference: &str) -> Option<&Record> {
         let hash = self.hasher.hash_one(reference);
@@ -62,6 +69,11 @@ impl Known {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.index.len()
+    }
+
+    /// The trunks that there are records of.
+    pub fn references(&self) -> impl Iterator<Item = &str> {
+        self.records.iter().flatten().map(|record| &*record.reference)
     }
 
     /// Drops all records but those of these trunks, and the room they took. Returns whose they were.

@@ -16,6 +16,7 @@ use crate::{
 };
 
 /// A [`Trunk`], packed. Cleared when dropped, for it holds the password.
+#[derive(Clone)]
 pub struct PackedTrunk(Box<[u8]>);
 
 #[derive(Default, Serialize, Deserialize)]

@@ -5,12 +5,11 @@ use std::collections::{BTreeMap, BinaryHeap};
 use super::{
     Engine, Transition,
     fleet::Slot,
+    packed,
     view::{Down, Summary, Trouble, Troubles, TrunkState, TrunkView},
 };
 use crate::registration::{
-    Class, UriChoice,
-    reply::Reason,
-    schedule,
+    Class, EdgeId, UriChoice, schedule,
     time::{Moment, Now},
 };
 
@@ -34,7 +33,7 @@ impl Engine {
             last_sync_ms: self.sync.last_complete_ms,
             removals_held: self.sync.held,
             next_lapse_ms: next.map(|moment| now.unix_ms_of(moment)),
-            paused: self.paused,
+            paused: self.paused || self.stands_by,
             in_flight: u64::from(self.way.in_flight()),
             in_flight_limit: u64::from(self.way.limit()),
             waiting: self.fleet.waiting() as u64,
@@ -47,6 +46,7 @@ impl Engine {
             registrars_down,
             edge_ports_down,
             down,
+            failed_over: self.fleet.failed_over(),
         }
     }
 
@@ -66,11 +66,11 @@ impl Engine {
         let mut all: Vec<Down> = self
             .edges
             .down()
-            .map(|(name, since)| Down {
+            .map(|(name, since, message)| Down {
                 what: "edgePort".to_owned(),
                 name: name.to_owned(),
                 since_ms: since_ms(since),
-                message: String::new(),
+                message: message.to_owned(),
             })
             .chain(self.registrars.all_down().map(|(name, since, message)| Down {
                 what: "registrar".to_owned(),
@@ -162,7 +162,7 @@ impl Engine {
         let trunk = entry.trunk.open();
         let registration = &entry.registration;
         let order = trunk.order();
-        let (choice, edge) = registration.ranks();
+        let choice = registration.ranks().0;
         // A probe does not change where the trunk is registered.
         let bound =
             registration.left(now.at).and(registration.binding()).filter(|_| registration.probes_next());
@@ -170,15 +170,7 @@ impl Engine {
             (Some(binding), _) => trunk.uri(binding.position),
             (None, choice) => trunk.uri(super::position(&choice, &order)),
         };
-        // Where the binding is, else where the next attempt goes.
-        let held = registration.left(now.at).and(registration.binding());
-        let edge_in_use =
-            held.map_or_else(|| self.edges.choose(&trunk, edge, now.at), |binding| binding.edge);
-        let uri_in_use = match held {
-            Some(binding) => binding.position,
-            None => super::position(&choice, &order),
-        };
-        let preferred = (order.first().copied().unwrap_or(0), self.edges.prefer(&trunk, 0));
+        let InUse { edge: edge_in_use, failed_over, .. } = self.in_use(entry, &trunk, &order, now);
         let due = registration.due();
         let invalid = trunk.uris() == 0;
         let trouble = match (trunk.problem(), registration.cause()) {
@@ -221,7 +213,7 @@ impl Engine {
                 format!("{}:{}/{}", crate::trunk::UriHost(uri.host), uri.port, uri.transport)
             }),
             edge_port: if invalid { String::new() } else { self.edges.shown(edge_in_use).to_owned() },
-            failed_over: !invalid && !registration.is_leaving() && (uri_in_use, edge_in_use) != preferred,
+            failed_over,
             omitted_option_tags: self.tags(registration.without_tags()),
             expires_at_ms: registration
                 .left(now.at)
@@ -272,25 +264,55 @@ impl Engine {
         };
         if due { format!("{what}, queued") } else { what.to_owned() }
     }
+
+    /// Where the binding is, else where the next attempt goes.
+    fn in_use(&self, entry: &Slot, trunk: &packed::TrunkView<'_>, order: &[u8], now: Now) -> InUse {
+        let registration = &entry.registration;
+        let (choice, rank) = registration.ranks();
+        let (uri, edge) = match registration.left(now.at).and(registration.binding()) {
+            Some(binding) => (binding.position, binding.edge),
+            None => (super::position(&choice, order), self.edges.choose(trunk, rank, now.at)),
+        };
+        let preferred = (order.first().copied().unwrap_or(0), self.edges.prefer(trunk, 0));
+        let counts = trunk.uris() > 0 && !registration.is_leaving();
+        InUse { uri, edge, failed_over: counts && (uri, edge) != preferred }
+    }
+
+    /// Whether it holds a binding elsewhere than at its preferred URI and EdgePort.
+    pub(super) fn holds_elsewhere(&self, entry: &Slot, now: Now) -> bool {
+        let trunk = entry.trunk.open();
+        let only_one = trunk.uris() <= 1 && self.edges.len() <= 1;
+        let bound = entry.registration.left(now.at).is_some();
+        // With one of each there may still be a binding by an EdgePort that is no longer configured: not for long.
+        bound && !only_one && self.in_use(entry, &trunk, &trunk.order(), now).failed_over
+    }
+
+    /// A change of state, for the log.
+    pub(super) fn transition(&self, entry: &Slot, from: TrunkState, to: TrunkState, now: Now) -> Transition {
+        let trunk = entry.trunk.open();
+        let in_use = self.in_use(entry, &trunk, &trunk.order(), now);
+        let blocked = entry.blocked().then(|| self.what_is_down(entry, now)).flatten();
+        let cause =
+            entry.registration.cause().map(|(cause, _)| (cause.reason.name(), cause.message.to_string()));
+        let cause = cause.or(blocked.map(|(reason, message)| (reason.name(), message)));
+        let problem = trunk.problem().map(|problem| ("InvalidTrunk", problem.to_owned()));
+        let usable = trunk.uris() > 0;
+        Transition {
+            reference: trunk.reference().to_owned(),
+            from,
+            to,
+            registrar: trunk.uri(in_use.uri).map_or_else(String::new, |uri| uri.host.to_owned()),
+            edge_port: if usable { self.edges.shown(in_use.edge).to_owned() } else { String::new() },
+            failed_over: in_use.failed_over,
+            reason: if entry.invalid { problem.or(cause) } else { cause.or(problem) },
+        }
+    }
 }
 
-/// A change of state, for the log.
-pub(super) fn transition(
-    entry: &Slot,
-    blocked: Option<(Reason, String)>,
-    from: TrunkState,
-    to: TrunkState,
-) -> Transition {
-    let trunk = entry.trunk.open();
-    let uri = trunk.uri(super::position(&entry.registration.ranks().0, &trunk.order()));
-    let cause = entry.registration.cause().map(|(cause, _)| (cause.reason.name(), cause.message.to_string()));
-    let cause = cause.or(blocked.map(|(reason, message)| (reason.name(), message)));
-    let problem = trunk.problem().map(|problem| ("InvalidTrunk", problem.to_owned()));
-    Transition {
-        reference: trunk.reference().to_owned(),
-        from,
-        to,
-        registrar: uri.map_or_else(String::new, |uri| uri.host.to_owned()),
-        reason: if entry.invalid { problem.or(cause) } else { cause.or(problem) },
-    }
+/// The target that a trunk is bound at, or tries next.
+struct InUse {
+    /// Position of its URI in the trunk.
+    uri: u8,
+    edge: EdgeId,
+    failed_over: bool,
 }

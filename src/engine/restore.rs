@@ -16,6 +16,62 @@ use crate::{
 const MAX_REFUSAL: u64 = 66 * 60 * 1_000;
 
 impl Engine {
+    /// Takes what the store kept, after the engine has begun: the store could not be read before, or another process wrote it. A
+    /// trunk that nothing was sent for goes on from its record, as does one that the record knows later numbers of; of any other one
+    /// the numbers count, and the binding is remembered as one that may exist. Returns how many registrations go on from there.
+    pub fn merge(&mut self, records: Vec<Record>, now: Now) -> usize {
+        let (at_least, read_at) = self.at_least;
+        let by_now = if at_least > 0 { at_least.saturating_add(now.at.since(read_at)) } else { 0 };
+        self.at_least = (granted_last(&records).max(by_now), now.at);
+        let (mut unlisted, mut taken) = (Vec::new(), 0);
+        for record in records {
+            for slot in self.fleet.leaving(&record.reference).to_vec() {
+                if let Some(entry) = self.fleet.get_mut(slot) {
+                    entry.registration.raise_cseq(record.cseq);
+                }
+            }
+            let usable = |slot: &u32| self.fleet.get(*slot).is_some_and(|e| e.trunk.open().uris() > 0);
+            match self.fleet.find(&record.reference).filter(usable) {
+                Some(slot) => taken += usize::from(self.merge_one(slot, &record, now)),
+                None => unlisted.push(record),
+            }
+        }
+        taken += unlisted.len();
+        self.known.extend(unlisted);
+        taken
+    }
+
+    /// Whether the trunk goes on from its record.
+    fn merge_one(&mut self, slot: u32, record: &Record, now: Now) -> bool {
+        let Some(entry) = self.fleet.get_mut(slot) else { return false };
+        let registration = &mut entry.registration;
+        let cseq = registration.cseq();
+        let later = record.cseq > cseq && !registration.in_flight() && record.expires_at_ms > 0;
+        if !registration.is_untouched() && !later {
+            registration.raise_cseq(record.cseq);
+            let (user, host) = record.aor.rsplit_once('@').unwrap_or_default();
+            let trunk = entry.trunk.open();
+            // It may have expired: a removal that was not needed does no harm.
+            if record.expires_at_ms > 0
+                && let Some(position) = trunk.position_of(user, host)
+            {
+                let same = trunk.same_as(position);
+                entry.registration.presume(position, same);
+            }
+            return false;
+        }
+        let trunk = entry.trunk.clone();
+        // Nothing says when the trunk was last edited, so a wait after a refusal does not outlive this.
+        let mut resumed = self.resumed(&trunk.open(), record, u32::MAX, now);
+        resumed.raise_cseq(cseq);
+        if let Some(entry) = self.fleet.get_mut(slot) {
+            entry.registration = resumed;
+        }
+        self.fleet.mark_dirty(slot);
+        self.settle(slot, now);
+        true
+    }
+
     /// Whether a binding lapses at another time by this clock than by the one that its record was written by.
     pub(super) fn disagrees(&self, record: &Record, now: Now) -> bool {
         lapse_ms(record, self.at_least, now).abs_diff(record.expires_at_ms) >= CLOCKS_DIFFER
@@ -56,13 +112,15 @@ impl Engine {
             })
         });
         registration.resume_earlier(earlier.filter(|binding| binding.expires_at > now.at).collect());
-        if let Some(refusal) = &more.refusal
-            && let Some(position) = position_of(&refusal.aor)
-            && trunk.username().unwrap_or_default() == &*refusal.username
+        let mut waits = false;
+        for refusal in &more.refusals {
+            let Some(position) = position_of(&refusal.aor) else { continue };
+            let Some(rank) = order.iter().position(|other| *other == position) else { continue };
             // An edit that was not seen may have been one of the password, of which nothing is kept.
-            && u64::from(updated_at_s) * 1_000 <= refusal.since_ms
-            && (order.first() == Some(&position) || bound_at == Some(position))
-        {
+            let edited = u64::from(updated_at_s) * 1_000 > refusal.since_ms;
+            if edited || trunk.username().unwrap_or_default() != &*refusal.username {
+                continue;
+            }
             let left = time_left(refusal.until_ms, at_least, now).min(MAX_REFUSAL);
             let refused = Refusal {
                 position,
@@ -75,10 +133,21 @@ impl Engine {
                 times: refusal.times.max(1),
                 since_unix_ms: refusal.since_ms,
             };
-            registration.resume_refusal(refused, bound_at.is_some_and(|bound| bound != position));
+            registration.remember_refusal(u8::try_from(rank).unwrap_or(u8::MAX), refused);
+            if !waits && (rank == 0 || bound_at == Some(position)) {
+                waits = true;
+                registration.resume_refusal(refused, bound_at.is_some_and(|bound| bound != position));
+            }
         }
         registration
     }
+}
+
+/// The latest time, in Unix milliseconds, at which one of them was granted.
+pub(super) fn granted_last(records: &[Record]) -> u64 {
+    let granted_at =
+        |record: &Record| record.expires_at_ms.saturating_sub(u64::from(record.granted_s) * 1_000);
+    records.iter().map(granted_at).max().unwrap_or(0)
 }
 
 /// Milliseconds that are left until a moment of the store's, which may have been written by another clock.

@@ -7,7 +7,7 @@ use super::{
     view::Health,
 };
 use crate::{
-    ports::{SourceError, StoreError, TrunkItem},
+    ports::{Absence, SourceError, StoreError, TrunkItem},
     registration::{
         Positions, Registration,
         reply::{Cause, Reason},
@@ -30,6 +30,9 @@ pub(super) struct SyncState {
     listed: u64,
     nameless: u64,
     duplicates: u64,
+    /// Trunks that were listed a second time, as they were or differently.
+    repeated: u64,
+    surplus: u64,
 }
 
 /// What a complete sync came to.
@@ -39,12 +42,15 @@ pub struct SyncReport {
     pub listed: u64,
     /// Trunks that are gone and are being de-registered.
     pub removed: u64,
-    /// Trunks that seem to be gone, but so many at once that a second sync must say the same.
+    /// Trunks that seem to be gone, but so many at once, or in a list so unsure, that a second sync must say the same.
     pub held: u64,
     /// Trunks without a ref: they cannot be told apart and are left out.
     pub nameless: u64,
-    /// Trunks that share their ref with an earlier one of the same listing: they are left out.
+    /// Trunks that share their ref with an earlier one of the same listing and differ from it: they are left out. The same trunk
+    /// twice, as in pages between which it moved, is none.
     pub duplicates: u64,
+    /// New trunks that were left out, because there are as many as [`super::EngineSettings::max_trunks`] allows.
+    pub surplus: u64,
 }
 
 impl Engine {
@@ -52,7 +58,8 @@ impl Engine {
     pub fn begin_sync(&mut self) {
         self.sync.number = self.sync.number.wrapping_add(1).max(1);
         self.sync.before = self.fleet.present() + self.known.len() - self.spoilt();
-        (self.sync.listed, self.sync.nameless, self.sync.duplicates) = (0, 0, 0);
+        (self.sync.listed, self.sync.nameless) = (0, 0);
+        (self.sync.duplicates, self.sync.repeated, self.sync.surplus) = (0, 0, 0);
     }
 
     /// The listing has this trunk. What is new or changed registers at once.
@@ -61,13 +68,19 @@ impl Engine {
             self.sync.nameless += 1;
             return;
         };
-        self.sync.listed += 1;
         let fingerprint = item.fingerprint();
         let number = self.sync.number;
         let found = self.fleet.find(reference);
+        // Lists that fail, each with other trunks, must not add up without end.
+        if found.is_none() && self.fleet.len() >= self.settings.max_trunks {
+            self.sync.surplus += 1;
+            return;
+        }
+        self.sync.listed += 1;
         if let Some(entry) = found.and_then(|slot| self.fleet.get_mut(slot)) {
             if entry.seen == number {
-                self.sync.duplicates += 1;
+                self.sync.repeated += 1;
+                self.sync.duplicates += u64::from(entry.fingerprint != fingerprint);
                 return;
             }
             (entry.seen, entry.missed) = (number, 0);
@@ -86,29 +99,49 @@ impl Engine {
         }
     }
 
-    /// The listing is complete: what it does not have is gone.
-    pub fn finish_sync(&mut self, now: Now) -> SyncReport {
+    /// The trunks that this sync has not listed so far, those that only the store knew included; `None` where there are more than
+    /// `most`.
+    pub fn missing(&self, most: usize) -> Option<Vec<Box<str>>> {
+        let unclaimed = self.known.len() - self.spoilt();
+        let present = u64::try_from(self.fleet.present()).unwrap_or(u64::MAX);
+        // Each trunk that was listed is there now.
+        if unclaimed == 0 && self.sync.listed - self.sync.repeated == present {
+            return Some(Vec::new());
+        }
+        let unseen = self.fleet.iter().filter(|(_, entry)| self.is_missing(entry));
+        let mut missing: Vec<Box<str>> =
+            unseen.map(|(_, entry)| entry.trunk.reference().into()).take(most + 1).collect();
+        if unclaimed > 0 {
+            let unclaimed = self.known.references().filter(|reference| self.fleet.find(reference).is_none());
+            missing.extend(unclaimed.map(Box::from).take(most + 1));
+        }
+        (missing.len() <= most).then_some(missing)
+    }
+
+    fn is_missing(&self, entry: &Slot) -> bool {
+        entry.seen != self.sync.number && !entry.registration.is_leaving()
+    }
+
+    /// The listing is complete: what it does not have is gone, at once or when a second one says the same.
+    pub fn finish_sync(&mut self, absence: Absence, now: Now) -> SyncReport {
         self.sync.last_complete_ms = Some(now.unix_ms);
-        let number = self.sync.number;
-        let gone: Vec<u32> = self
-            .fleet
-            .iter()
-            .filter(|(_, entry)| entry.seen != number && !entry.registration.is_leaving())
-            .map(|(slot, _)| slot)
-            .collect();
+        let gone: Vec<u32> =
+            self.fleet.iter().filter(|(_, entry)| self.is_missing(entry)).map(|(slot, _)| slot).collect();
         let unclaimed = self.known.len() - self.spoilt();
         let lost = gone.len() + unclaimed;
         let massive = lost > MASS_LOSS && lost * 2 > self.sync.before;
+        let doubted = massive || absence == Absence::Unconfirmed;
         let mut report = SyncReport {
             listed: self.sync.listed,
             nameless: self.sync.nameless,
             duplicates: self.sync.duplicates,
+            surplus: self.sync.surplus,
             ..SyncReport::default()
         };
         for slot in gone {
             let Some(entry) = self.fleet.get_mut(slot) else { continue };
             entry.missed = entry.missed.saturating_add(1);
-            if massive && entry.missed < 2 {
+            if doubted && entry.missed < 2 {
                 report.held += 1;
             } else {
                 report.removed += 1;
@@ -117,7 +150,7 @@ impl Engine {
                 self.forget_known(&reference);
             }
         }
-        if !massive || self.sync.held > 0 {
+        if !doubted || self.sync.held > 0 {
             // What is listed but spoilt goes on from its record when it is good again.
             let fleet = &self.fleet;
             let mut unclaimed = self.known.retain(|reference| fleet.find(reference).is_some());
@@ -125,10 +158,15 @@ impl Engine {
             unclaimed.sort_unstable();
             unclaimed.into_iter().for_each(|reference| self.fleet.forget(reference));
         }
-        self.sync.held = if massive { report.held.max(u64::from(unclaimed > 0)) } else { 0 };
+        self.sync.held = if doubted { report.held.max(u64::from(unclaimed > 0)) } else { 0 };
         self.registrars.forget_unused(now.at);
         self.api.update(None, now);
         report
+    }
+
+    /// Whether a list has been read to its end since the start.
+    pub fn has_list(&self) -> bool {
+        self.sync.last_complete_ms.is_some()
     }
 
     /// The listing failed. An error is never a removal.
@@ -213,14 +251,20 @@ impl Engine {
         let lost: Positions =
             entry.registration.maybe_bound().iter().filter(|position| locate(*position).is_none()).collect();
         let orphans = entry.registration.orphans(locate, now.at);
-        let refused = entry.registration.refused_at().and_then(|position| old.uri(position));
-        let offered = new.order().first().and_then(|first| new.uri(*first));
-        let same_registrar = refused.zip(offered).is_some_and(|(refused, offered)| {
-            (refused.user, refused.port) == (offered.user, offered.port)
-                && refused.host.eq_ignore_ascii_case(offered.host)
-        });
-        let same_account = same_registrar && old.offers_the_same(&new);
-        entry.registration.changed(locate, same_account, now.at);
+        let order = new.order();
+        let same_account = |refused: u8, offered: u8| {
+            old.uri(refused).zip(new.uri(offered)).is_some_and(|(refused, offered)| {
+                (refused.user, refused.port) == (offered.user, offered.port)
+                    && refused.host.eq_ignore_ascii_case(offered.host)
+            })
+        };
+        let same_credentials = old.offers_the_same(&new);
+        let keeps = |refused: u8| {
+            let rank = order.iter().position(|offered| same_account(refused, *offered))?;
+            same_credentials.then_some((order[rank], u8::try_from(rank).ok()?))
+        };
+        let uris = u8::try_from(order.len()).unwrap_or(u8::MAX);
+        entry.registration.changed(locate, keeps, uris, now.at);
         let cseq = entry.registration.cseq();
         entry.invalid = false;
         let old = std::mem::replace(&mut entry.trunk, packed);
@@ -285,7 +329,7 @@ impl Engine {
             self.fleet.mark_dirty(slot);
         }
         if let Some(entry) = self.fleet.get(slot) {
-            let transition = super::report::transition(entry, None, entry.state(), entry.state());
+            let transition = self.transition(entry, entry.state(), entry.state(), now);
             self.transitions.push(transition);
         }
         slot

@@ -1,5 +1,6 @@
 //! The engine on simulated time, with faults; and its driver on paused tokio time.
 
+mod calls;
 mod checks;
 mod doubts;
 mod driver;
@@ -7,6 +8,8 @@ mod ending;
 mod fakes;
 mod field;
 mod keeping;
+mod late;
+mod missing;
 mod random;
 mod sending;
 mod sharing;

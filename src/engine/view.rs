@@ -158,6 +158,8 @@ pub enum Fault {
     Denied,
     /// What it answers makes no sense.
     Malformed,
+    /// Another process acts for this registry: this one waits, and sends nothing.
+    Taken,
 }
 
 impl From<&SourceError> for Fault {
@@ -166,7 +168,7 @@ impl From<&SourceError> for Fault {
             SourceError::Unavailable(_) | SourceError::Abandoned => Self::Unreachable,
             SourceError::Deadline(_) => Self::NoAnswer,
             SourceError::Refused(_) => Self::Refused,
-            SourceError::Malformed(_) => Self::Malformed,
+            SourceError::Malformed(_) | SourceError::TooMuch(_) => Self::Malformed,
         }
     }
 }
@@ -177,6 +179,7 @@ impl From<&StoreError> for Fault {
             StoreError::Unavailable(_) => Self::Unreachable,
             StoreError::Denied(_) => Self::Denied,
             StoreError::Refused(_) => Self::Refused,
+            StoreError::Taken(_) => Self::Taken,
         }
     }
 }
@@ -307,6 +310,9 @@ pub struct Summary {
     pub waiting: u64,
     /// Registrars whose budget is too small for the trunks they have: bindings there will expire.
     pub over_budget: Vec<String>,
+    /// How many trunks hold a binding elsewhere than at their preferred URI and EdgePort.
+    #[serde(default)]
+    pub failed_over: u64,
     /// How many registrars are down.
     #[serde(default)]
     pub registrars_down: u64,

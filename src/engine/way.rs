@@ -3,14 +3,17 @@
 //! * The bound on requests in flight starts small, grows while answers come as quickly as before or that brings more of
 //!   them (see [`climb`]), halves when answers stay away, and starts again where the Requester is unavailable. Registrars that
 //!   do not answer must not lower it: one place that is held for half a minute again and again serves nobody else.
-//! * The breaker opens when the Requester is unavailable or refuses everything; then one request at a time probes it.
+//! * The breaker opens when no connection can be made, or calls of several trunks fail in a row (see [`circuit_breaker`]);
+//!   then one request at a time probes it.
 
+mod circuit_breaker;
 mod climb;
 mod places;
 
-use rand::{Rng, RngExt};
+use rand::Rng;
 
-use self::{climb::Climb, places::Places};
+pub(super) use self::circuit_breaker::FailedCall;
+use self::{circuit_breaker::CircuitBreaker, climb::Climb, places::Places};
 use super::view::{Fault, Health};
 use crate::registration::time::{Moment, Now};
 
@@ -24,13 +27,9 @@ const AT_ONCE_MS: f64 = 10.0;
 const PROMPT_MS: u64 = 1_000;
 /// The bound is halved at most once in so many milliseconds.
 const HALVE_PAUSE: u64 = 1_000;
-/// First and longest pause between two probes, in milliseconds.
-const PROBE_PAUSE: (u64, u64) = (250, 5_000);
 /// Probes of one registrar at a time, of a Requester that takes many: one on a connection that has gone silent lasts for half a
 /// minute, and the next one may have a better one.
 const PROBES_EACH: u32 = 4;
-/// So many refusals in a row, and the breaker opens. One alone may be one trunk's (a transport that is not set up).
-const REFUSALS: u32 = 5;
 /// So many calls in a row without an answer, and the Requester is reported as not answering.
 const DEADLINES: u32 = 3;
 
@@ -41,10 +40,10 @@ pub(super) enum CallResult {
     Answered { brisk: bool },
     /// It did not answer in time. `silent` where the registrar leaves others unanswered too: that may be all there is to it.
     Deadline { silent: bool },
-    /// It cannot be reached.
+    /// No connection can be made to it.
     Unavailable,
-    /// It answered with an error.
-    Refused,
+    /// The call failed, or its connection broke.
+    Failed(FailedCall),
 }
 
 /// Who may be sent now.
@@ -56,21 +55,6 @@ pub(super) enum Gate {
     Urgent,
     /// Nobody.
     Shut,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Breaker {
-    Closed,
-    /// Open until then; the pause before the probe was so long.
-    Open {
-        until: Moment,
-        pause: u64,
-    },
-    /// A probe is under way; it may be to a silent registrar, so another one goes out after a while.
-    Probing {
-        pause: u64,
-        again_at: Moment,
-    },
 }
 
 /// See the module.
@@ -87,8 +71,7 @@ pub(super) struct Way {
     climb: Climb,
     /// When so many were in flight last that what can wait had to wait.
     full_at: Option<Moment>,
-    breaker: Breaker,
-    refusals: u32,
+    breaker: CircuitBreaker,
     deadlines: u32,
     /// The connection is lost.
     lost: bool,
@@ -106,8 +89,7 @@ impl Way {
             halved_at: None,
             climb: Climb::default(),
             full_at: None,
-            breaker: Breaker::Closed,
-            refusals: 0,
+            breaker: CircuitBreaker::default(),
             deadlines: 0,
             lost: false,
             health: Health::default(),
@@ -129,12 +111,12 @@ impl Way {
 
     /// Who may be sent now.
     pub fn gate(&self, now: Moment) -> Gate {
-        match self.breaker {
-            Breaker::Open { until: from, .. } | Breaker::Probing { again_at: from, .. } => {
+        match self.breaker.probe_at() {
+            Some(from) => {
                 // Not even probes go above what the configuration allows, should they all hang.
                 if now >= from && !self.is_full() { Gate::All } else { Gate::Shut }
             }
-            Breaker::Closed => {
+            None => {
                 let active = f64::from(self.places.active());
                 let limit = self.limit.floor() + f64::from(self.places.doubt());
                 if active >= limit || self.is_full() {
@@ -187,15 +169,12 @@ impl Way {
 
     /// When the gate opens by itself.
     pub fn opens_at(&self) -> Option<Moment> {
-        match self.breaker {
-            Breaker::Open { until: from, .. } | Breaker::Probing { again_at: from, .. } => Some(from),
-            Breaker::Closed => None,
-        }
+        self.breaker.probe_at()
     }
 
     /// Whether the breaker is open or probing.
     pub fn is_open(&self) -> bool {
-        self.breaker != Breaker::Closed
+        self.breaker.probe_at().is_some()
     }
 
     /// A request goes out.
@@ -204,9 +183,7 @@ impl Way {
         if self.for_all() <= f64::from(self.places.active()) {
             self.full_at = Some(now);
         }
-        if let Breaker::Open { pause, .. } | Breaker::Probing { pause, .. } = self.breaker {
-            self.breaker = Breaker::Probing { pause, again_at: now.plus(PROBE_PAUSE.1) };
-        }
+        self.breaker.sent(now);
     }
 
     /// A request is over. Returns since when (Unix milliseconds) its health was what it is no longer, where that changed.
@@ -220,15 +197,18 @@ impl Way {
         now: Now,
         rng: &mut impl Rng,
     ) -> Option<u64> {
-        let responded = matches!(result, CallResult::Answered { brisk: true } | CallResult::Refused);
+        let responded = matches!(
+            result,
+            CallResult::Answered { brisk: true } | CallResult::Failed(FailedCall { responded: true, .. })
+        );
         self.places.ended(stalled, responded, now.at.minus(took_ms), now.at);
         match result {
             CallResult::Answered { brisk } => {
-                (self.refusals, self.deadlines) = (0, 0);
+                self.deadlines = 0;
                 if brisk {
                     self.grow(took_ms, now.at);
                 }
-                self.breaker = Breaker::Closed;
+                self.breaker.succeeded();
                 return self.set_health(None, now);
             }
             CallResult::Deadline { silent } => {
@@ -240,22 +220,24 @@ impl Way {
                     self.halve(if silent { INITIAL } else { 1.0 }, now.at);
                 }
                 self.deadlines += 1;
-                self.probe_failed(now.at, rng);
+                self.breaker.timed_out(now.at, rng);
                 if self.deadlines >= DEADLINES {
                     return self.set_health(Some((Fault::NoAnswer, message)), now);
                 }
             }
             CallResult::Unavailable => {
-                self.trip(now.at, rng);
+                if self.breaker.connection_failed(now.at, rng) {
+                    self.start_small();
+                }
                 return self.set_health(Some((Fault::Unreachable, message)), now);
             }
-            CallResult::Refused => {
-                self.refusals += 1;
-                if self.refusals >= REFUSALS {
-                    self.trip(now.at, rng);
+            CallResult::Failed(call) => {
+                if self.breaker.call_failed(call, now.at, rng) {
+                    self.start_small();
+                }
+                if self.is_open() {
                     return self.set_health(Some((Fault::Refused, message)), now);
                 }
-                self.probe_failed(now.at, rng);
             }
         }
         None
@@ -296,43 +278,26 @@ impl Way {
         }
     }
 
-    fn trip(&mut self, now: Moment, rng: &mut impl Rng) {
-        match self.breaker {
-            Breaker::Closed => {
-                self.limit = self.limit.min(INITIAL);
-                self.climb.forget();
-                self.places.forget();
-                self.open(PROBE_PAUSE.0, now, rng);
-            }
-            Breaker::Probing { .. } => self.probe_failed(now, rng),
-            // Others that were under way when it opened.
-            Breaker::Open { .. } => {}
-        }
-    }
-
-    fn probe_failed(&mut self, now: Moment, rng: &mut impl Rng) {
-        if let Breaker::Probing { pause, .. } = self.breaker {
-            self.open((pause * 2).min(PROBE_PAUSE.1), now, rng);
-        }
-    }
-
-    fn open(&mut self, pause: u64, now: Moment, rng: &mut impl Rng) {
-        let jittered = rng.random_range(pause / 2..=pause);
-        self.breaker = Breaker::Open { until: now.plus(jittered), pause };
+    /// The breaker has opened: what was learnt before says nothing of how much it takes when it is back.
+    fn start_small(&mut self) {
+        self.limit = self.limit.min(INITIAL);
+        self.climb.forget();
+        self.places.forget();
     }
 
     fn set_health(&mut self, wrong: Option<(Fault, Option<&str>)>, now: Now) -> Option<u64> {
         self.health.update(wrong.map(|(fault, message)| (fault, message.unwrap_or_default().to_owned())), now)
     }
 
-    /// The connection was lost, or is back. A connection alone is no answer: where calls have failed, only the answer to one
+    /// No connection can be made any more, or again. A connection alone is no answer: where calls have failed, only the answer to one
     /// tells that the Requester works again. A load balancer with nothing behind it takes connections, too.
     pub fn link_changed(&mut self, lost: bool, now: Now) -> Option<u64> {
         let changed = std::mem::replace(&mut self.lost, lost) != lost;
         if !changed || (!lost && self.is_open()) {
             return None;
         }
-        let wrong = (Fault::Unreachable, Some("the connection to the Requester is lost"));
+        let wrong =
+            (Fault::Unreachable, Some("the connection to the Requester is lost, and no new one can be made"));
         self.set_health(lost.then_some(wrong), now)
     }
 

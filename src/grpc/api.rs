@@ -1,67 +1,61 @@
 //! Lists trunks from an API server.
 //!
-//! `FindBy` answers everything in one message, so that is taken apart without decoding it as a whole: an item stays a
+//! `FindBy` has everything in one message, so that is taken apart without decoding it as a whole: an item stays a
 //! slice of the message until the engine asks for more than its ref. `List` reads page by page; it is used once the list is
-//! large, or where the server refuses the size, if the server offers it at all.
+//! large, or where the server refuses the size, if the server offers it at all. A method that was refused is tried again later.
 
+mod bounds;
+mod call;
 mod listing;
+mod methods;
+#[cfg(test)]
+mod tests;
 
 use std::{
-    sync::atomic::{AtomicU8, Ordering},
+    collections::HashSet,
+    hash::BuildHasher,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use bytes::{Buf, Bytes};
-use hashbrown::DefaultHashBuilder;
-use prost::Message;
-use tokio::sync::mpsc::Sender;
-use tonic::{
-    Code, Request, Status,
-    client::Grpc,
-    codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder},
-    codegen::http::uri::PathAndQuery,
-};
+use bytes::Bytes;
+use futures_util::future::join_all;
+use tokio::{sync::mpsc::Sender, time::Instant};
 
-pub use self::listing::{Part, RawTrunk, next_part};
+#[doc(hidden)] // public for fuzz/
+pub use self::listing::{MAX_REF, Part, RawTrunk, Take, next_part};
+use self::{
+    bounds::Progress,
+    call::{MAX_PAGE, Refusal},
+    methods::{Method, Methods},
+};
 use super::{
-    Failure, GrpcError,
-    channel::{self, Channel},
-    describe, failure,
+    GrpcError, channel,
+    connection::{Connection, Events, Peer},
 };
 use crate::{
-    config::Endpoint,
-    ports::{SourceError, TrunkSource},
+    config::{Endpoint, SyncBounds},
+    ports::{Absence, SourceError, TrunkItem, TrunkSource},
     proto::trunks as pb,
 };
 
 /// Trunks in one batch to the engine: small enough that handling it delays no refresh.
 const BATCH: usize = 256;
-/// Trunks in one page of `List`.
-const PAGE: i32 = 1_000;
-/// Bytes of the largest list that is read in one message: a million trunks take a quarter of it, and more where their names are long. Without a bound five bytes of
-/// garbage could have 4 GiB allocated, and a server that never ends could fill the memory until the timeout.
-const MAX_LIST: usize = 1 << 30;
-/// Bytes of the largest page, or of a single trunk.
-const MAX_PAGE: usize = 64 << 20;
-/// From so many trunks on, pages are preferred.
-const LARGE: usize = 10_000;
-
-/// How the list is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
-    FindBy = 0,
-    Pages = 1,
-    /// The server has no `List`.
-    FindByOnly = 2,
-}
+/// Trunks that are skipped or taken before other tasks get their turn.
+const TURN: usize = 1_024;
+/// Bytes of the longest page token.
+const MAX_TOKEN: usize = 64 << 10;
+/// `Get` calls at a time.
+const LOOK_UPS: usize = 8;
 
 /// The trunks of an API server.
 #[derive(Debug)]
 pub struct ApiServer {
-    channel: Channel,
+    connection: Connection,
     timeout: Duration,
-    mode: AtomicU8,
-    hasher: DefaultHashBuilder,
+    bounds: SyncBounds,
+    methods: Mutex<Methods>,
+    take: Take,
 }
 
 impl ApiServer {
@@ -69,106 +63,166 @@ impl ApiServer {
     ///
     /// # Errors
     /// When the address or the CA file is of no use.
-    pub fn new(endpoint: &Endpoint) -> Result<Self, GrpcError> {
-        let channel = channel::open(endpoint, None)?;
-        let mode = AtomicU8::new(Mode::FindBy as u8);
-        Ok(Self { channel, timeout: endpoint.timeout, mode, hasher: DefaultHashBuilder::default() })
+    pub fn new(endpoint: &Endpoint, bounds: SyncBounds) -> Result<Self, GrpcError> {
+        let opened = endpoint.clone();
+        let connection = Connection::new(Peer::API_SERVER, &Arc::new(Events::default()), move |guard| {
+            channel::open(&opened, guard)
+        })?;
+        let max_trunk_bytes = usize::try_from(bounds.max_trunk_bytes).unwrap_or(usize::MAX);
+        let take = Take { max_trunk_bytes, ..Take::default() };
+        Ok(Self { connection, timeout: endpoint.timeout, bounds, methods: Mutex::default(), take })
     }
 
-    fn mode(&self) -> Mode {
-        match self.mode.load(Ordering::Relaxed) {
-            1 => Mode::Pages,
-            2 => Mode::FindByOnly,
-            _ => Mode::FindBy,
-        }
+    /// What is known of the server's methods. Never held across an `await`.
+    fn methods(&self) -> MutexGuard<'_, Methods> {
+        self.methods.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set_mode(&self, mode: Mode) {
-        self.mode.store(mode as u8, Ordering::Relaxed);
-    }
-
-    /// Calls a method whose answer has at most `most` bytes.
-    async fn call<M: Message + 'static>(
+    /// Reads the list by the method that fits, and by the other one where the server refuses that.
+    async fn read(
         &self,
-        method: &'static str,
-        message: M,
-        most: usize,
-    ) -> Result<Bytes, Refusal> {
-        let mut client = Grpc::new(self.channel.clone())
-            .max_decoding_message_size(most)
-            .accept_compressed(CompressionEncoding::Gzip);
-        let call = async {
-            client.ready().await.map_err(|error| Status::from_error(Box::new(error)))?;
-            client.unary(Request::new(message), PathAndQuery::from_static(method), RawCodec::default()).await
-        };
-        let late = || Refusal::Error(SourceError::Deadline(self.timeout));
-        match tokio::time::timeout(self.timeout, call).await {
-            Err(_) => Err(late()),
-            Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(status)) => Err(match (status.code(), failure(&status)) {
-                (Code::Unimplemented, _) => Refusal::Unimplemented,
-                (Code::NotFound, _) => Refusal::NotFound,
-                (Code::ResourceExhausted | Code::OutOfRange, _) => Refusal::TooLarge(describe(&status)),
-                (_, Failure::Unavailable) => Refusal::Error(SourceError::Unavailable(describe(&status))),
-                (_, Failure::Deadline) => late(),
-                (_, Failure::Refused) => Refusal::Error(SourceError::Refused(describe(&status))),
-            }),
+        progress: &mut Progress<'_>,
+        batches: &Sender<Vec<RawTrunk>>,
+    ) -> Result<Absence, SourceError> {
+        let mut refusals = Vec::new();
+        let order = self.methods().order(Instant::now());
+        for method in order {
+            let result = match method {
+                Method::FindBy => self.find_by(progress, batches).await,
+                Method::List => self.pages(progress, batches).await,
+            };
+            let refusal = match result {
+                Ok(absence) => {
+                    self.methods().worked(method, progress.trunks());
+                    return Ok(absence);
+                }
+                Err(Refusal::Error(error)) => return Err(error),
+                Err(refusal) => refusal,
+            };
+            let why = refusal.describe(method);
+            if self.methods().refused(method, Instant::now()) && method == Method::FindBy {
+                tracing::info!(%why, "the API server does not list all trunks at once: trying pages");
+            } else {
+                tracing::debug!(%why, ?method, "the API server does not list the trunks by this method");
+            }
+            refusals.push((method, refusal));
+            if progress.trunks() > 0 {
+                break;
+            }
         }
+        Err(call::all_refused(&refusals))
     }
 
-    async fn find_by(&self, batches: &Sender<Vec<RawTrunk>>) -> Result<usize, Refusal> {
+    async fn find_by(
+        &self,
+        progress: &mut Progress<'_>,
+        batches: &Sender<Vec<RawTrunk>>,
+    ) -> Result<Absence, Refusal> {
         const METHOD: &str = "/fonoster.routr.connect.trunks.v2beta1.Trunks/FindBy";
         let request = pb::FindByRequest { field_name: "sendRegister".into(), field_value: "true".into() };
-        let message = self.call(METHOD, request, MAX_LIST).await?;
-        Ok(self.hand_over(message, batches).await?.items)
+        let message = self.call(METHOD, request, progress.room(usize::MAX)).await?;
+        self.hand_over(message, progress, batches).await?;
+        // An empty message is what is left of a good one when something between goes wrong.
+        Ok(if progress.trunks() > 0 { Absence::Certain } else { Absence::Unconfirmed })
     }
 
-    async fn pages(&self, batches: &Sender<Vec<RawTrunk>>) -> Result<(), Refusal> {
+    async fn pages(
+        &self,
+        progress: &mut Progress<'_>,
+        batches: &Sender<Vec<RawTrunk>>,
+    ) -> Result<Absence, Refusal> {
         const METHOD: &str = "/fonoster.routr.connect.trunks.v2beta1.Trunks/List";
-        let mut page_token = String::new();
+        // Hashes: a token may be long.
+        let mut seen = HashSet::new();
+        let (mut token, mut last_ref) = (String::new(), None);
+        let mut page_size = self.methods().page_size();
         loop {
-            let request = pb::ListTrunkRequest { page_size: PAGE, page_token: page_token.clone() };
-            let message = self.call(METHOD, request, MAX_PAGE).await?;
-            let page = self.hand_over(message, batches).await?;
-            if page.items == 0 {
-                return self.confirm_end(page_token).await;
+            progress.page()?;
+            let request = pb::ListTrunkRequest { page_size, page_token: token.clone() };
+            let room = progress.room(MAX_PAGE);
+            let message = match self.call(METHOD, request, room).await {
+                Ok(message) => message,
+                Err(Refusal::TooLarge { found, .. }) if found.is_some() && room < MAX_PAGE => {
+                    return Err(progress.too_many_bytes(found).into());
+                }
+                // A page of fewer trunks may fit.
+                Err(Refusal::TooLarge { .. }) if page_size > 1 => {
+                    page_size = self.methods().shrink_pages();
+                    continue;
+                }
+                Err(refusal) if token.is_empty() => return Err(refusal),
+                // What it did for one page it does for all, unless the server was replaced in between.
+                Err(refusal) => return Err(refusal.in_mid_list().into()),
+            };
+            let page = self.hand_over(message, progress, batches).await?;
+            let next = page.next_page_token;
+            if next.is_empty() {
+                let from_ref = page.items == 0 && !token.is_empty() && last_ref.as_ref() == Some(&token);
+                if from_ref {
+                    self.confirm_end(token, progress).await?;
+                }
+                let whole = seen.is_empty() && page.items > 0;
+                return Ok(if whole { Absence::Certain } else { Absence::Unconfirmed });
             }
-            if page.next_page_token.is_empty() {
-                return Ok(());
+            if next.len() > MAX_TOKEN {
+                let what = format!("nextPageToken has {} bytes; at most {MAX_TOKEN} are allowed", next.len());
+                return Err(SourceError::Malformed(what.into()).into());
             }
-            if page.next_page_token == page_token {
-                let what = format!("nextPageToken {page_token:?} came twice; each page must lead on");
-                return Err(Refusal::Error(SourceError::Malformed(what.into())));
+            if next == token || !seen.insert(self.take.hasher.hash_one(&next)) {
+                let shown: String = next.chars().take(60).collect();
+                let what = format!(
+                    "nextPageToken {shown:?} came twice, so the pages have no end; each page must have a token of its own"
+                );
+                return Err(SourceError::Malformed(what.into()).into());
             }
-            page_token = page.next_page_token;
+            last_ref = page.last_ref.or(last_ref);
+            token = next;
         }
     }
 
-    /// An empty page is the end, unless the trunk that it was to begin after has been deleted meanwhile: then, too, the
-    /// page is empty, and what would have followed must not be taken for gone.
-    async fn confirm_end(&self, page_token: String) -> Result<(), Refusal> {
-        const METHOD: &str = "/fonoster.routr.connect.trunks.v2beta1.Trunks/Get";
-        if page_token.is_empty() {
-            return Ok(());
-        }
-        match self.call(METHOD, pb::GetTrunkRequest { r#ref: page_token }, MAX_PAGE).await {
+    /// An empty page is the end, unless the trunk that it begins after has been deleted meanwhile: then, too, the
+    /// page is empty, and what would have followed must not be taken for gone. Only where tokens are refs.
+    async fn confirm_end(&self, token: String, progress: &mut Progress<'_>) -> Result<(), Refusal> {
+        let cursor = self.take.hasher.hash_one(&token);
+        progress.page()?;
+        match self.get(&token).await {
+            // A trunk that is deleted is not listed the next time: this server's `Get` knows not all that its `List` does.
+            Err(Refusal::NotFound) if self.methods().deleted_before(cursor) => Ok(()),
             Err(Refusal::NotFound) => {
+                self.methods().deleted(cursor);
                 let what = "a trunk was deleted while the pages were read, so the list is not complete";
-                Err(Refusal::Error(SourceError::Malformed(what.into())))
+                Err(SourceError::Malformed(what.into()).into())
             }
-            result => result.map(drop),
+            Err(Refusal::Error(error @ (SourceError::Unavailable(_) | SourceError::Deadline(_)))) => {
+                Err(error.into())
+            }
+            // It cannot be asked for one trunk. The next list has to confirm what this one lacks.
+            Ok(_) | Err(_) => Ok(()),
         }
     }
 
     /// Takes a listing apart, and hands those with `sendRegister` over.
-    async fn hand_over(&self, message: Bytes, batches: &Sender<Vec<RawTrunk>>) -> Result<Taken, SourceError> {
+    async fn hand_over(
+        &self,
+        message: Bytes,
+        progress: &mut Progress<'_>,
+        batches: &Sender<Vec<RawTrunk>>,
+    ) -> Result<Taken, SourceError> {
         let mut taken = Taken::default();
-        let mut batch = Vec::with_capacity(BATCH);
+        let mut batch = Vec::new();
+        progress.response(message.len())?;
         let mut rest = message;
-        while let Some(part) = next_part(&mut rest, &self.hasher)? {
+        let (mut parts, mut last_ref) = (0_usize, Bytes::new());
+        while let Some(part) = next_part(&mut rest, &self.take)? {
+            parts += 1;
+            if parts.is_multiple_of(TURN) {
+                tokio::task::yield_now().await;
+            }
             match part {
                 Part::Trunk(trunk) => {
+                    progress.trunk()?;
                     taken.items += 1;
+                    last_ref = trunk.reference_bytes();
                     if trunk.sends_register() {
                         batch.push(trunk);
                     }
@@ -181,119 +235,103 @@ impl ApiServer {
                 batches.send(full).await.map_err(|_| SourceError::Abandoned)?;
             }
         }
-        batches.send(batch).await.map_err(|_| SourceError::Abandoned)?;
+        if !batch.is_empty() {
+            batches.send(batch).await.map_err(|_| SourceError::Abandoned)?;
+        }
+        // Whatever it is: it is compared only.
+        taken.last_ref = String::from_utf8(last_ref.to_vec()).ok().filter(|last| !last.is_empty());
         Ok(taken)
     }
+
+    async fn get(&self, reference: &str) -> Result<Bytes, Refusal> {
+        const METHOD: &str = "/fonoster.routr.connect.trunks.v2beta1.Trunks/Get";
+        let most = self.take.max_trunk_bytes.saturating_add(1 << 10);
+        self.call(METHOD, pb::GetTrunkRequest { r#ref: reference.to_owned() }, most).await
+    }
+
+    /// Asks for one trunk. A trunk that is there comes back, whatever its state.
+    async fn present(&self, reference: &str) -> Result<Presence, SourceError> {
+        match self.get(reference).await {
+            Ok(bytes) => {
+                let trunk = RawTrunk::new(bytes, &self.take);
+                Ok(match trunk.reference() {
+                    Some(own) if own == reference && trunk.sends_register() => Presence::There(trunk),
+                    Some(own) if own == reference => Presence::Gone,
+                    // Not even the trunk that was asked for.
+                    _ => Presence::Unknown,
+                })
+            }
+            Err(Refusal::NotFound) => Ok(Presence::Gone),
+            Err(Refusal::TooLarge { found, .. }) => {
+                Ok(Presence::There(RawTrunk::oversize(reference, found, &self.take)))
+            }
+            Err(Refusal::Error(error @ (SourceError::Unavailable(_) | SourceError::Deadline(_)))) => {
+                Err(error)
+            }
+            Err(_) => Ok(Presence::Unknown),
+        }
+    }
+
+    async fn look_up_all(
+        &self,
+        references: &[Box<str>],
+        batches: &Sender<Vec<RawTrunk>>,
+    ) -> Result<bool, SourceError> {
+        let mut certain = true;
+        for some in references.chunks(LOOK_UPS) {
+            let mut there = Vec::new();
+            for presence in join_all(some.iter().map(|reference| self.present(reference))).await {
+                match presence? {
+                    Presence::There(trunk) => there.push(trunk),
+                    Presence::Gone => {}
+                    Presence::Unknown => certain = false,
+                }
+            }
+            if !there.is_empty() {
+                batches.send(there).await.map_err(|_| SourceError::Abandoned)?;
+            }
+            if !certain {
+                break;
+            }
+        }
+        Ok(certain)
+    }
+}
+
+/// What a server says of one trunk.
+enum Presence {
+    There(RawTrunk),
+    Gone,
+    Unknown,
 }
 
 #[derive(Debug, Default)]
 struct Taken {
     items: usize,
+    last_ref: Option<String>,
     next_page_token: String,
-}
-
-enum Refusal {
-    Unimplemented,
-    NotFound,
-    TooLarge(Box<str>),
-    Error(SourceError),
-}
-
-impl From<SourceError> for Refusal {
-    fn from(error: SourceError) -> Self {
-        Self::Error(error)
-    }
-}
-
-impl From<Refusal> for SourceError {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Unimplemented => {
-                Self::Refused("it does not implement FindBy of Routr's Trunks service".into())
-            }
-            Refusal::NotFound => Self::Refused("it answers NOT_FOUND to a listing".into()),
-            Refusal::TooLarge(message) => Self::Refused(message),
-            Refusal::Error(error) => error,
-        }
-    }
 }
 
 impl TrunkSource for ApiServer {
     type Item = RawTrunk;
 
-    async fn list(&self, batches: Sender<Vec<RawTrunk>>) -> Result<(), SourceError> {
-        if self.mode() == Mode::Pages {
-            match self.pages(&batches).await {
-                Err(Refusal::Unimplemented) => self.set_mode(Mode::FindByOnly),
-                result => return Ok(result?),
-            }
+    async fn list(&self, batches: Sender<Vec<RawTrunk>>) -> Result<Absence, SourceError> {
+        let mut progress = Progress::new(&self.bounds);
+        let read = tokio::time::timeout(self.bounds.timeout, self.read(&mut progress, &batches)).await;
+        let result = read.unwrap_or_else(|_| Err(progress.too_late()));
+        if matches!(result, Err(SourceError::Unavailable(_))) {
+            self.methods().connection_lost();
         }
-        match self.find_by(&batches).await {
-            Ok(items) => {
-                if items > LARGE && self.mode() == Mode::FindBy {
-                    tracing::debug!(items, "the list is large: it will be read in pages, if there are any");
-                    self.set_mode(Mode::Pages);
-                }
-                Ok(())
-            }
-            Err(Refusal::TooLarge(why)) if self.mode() != Mode::FindByOnly => {
-                tracing::info!(%why, "the API server refuses to list all trunks at once: reading them in pages");
-                match self.pages(&batches).await {
-                    Ok(()) => {
-                        self.set_mode(Mode::Pages);
-                        Ok(())
-                    }
-                    Err(Refusal::Unimplemented) => Err(SourceError::Refused(why)),
-                    Err(refusal) => Err(refusal.into()),
-                }
-            }
-            Err(refusal) => Err(refusal.into()),
-        }
-    }
-}
-
-/// Encodes as prost does, and leaves what comes back as it is.
-#[derive(Debug)]
-struct RawCodec<M>(std::marker::PhantomData<M>);
-
-impl<M> Default for RawCodec<M> {
-    fn default() -> Self {
-        Self(std::marker::PhantomData)
-    }
-}
-
-impl<M: Message + 'static> Codec for RawCodec<M> {
-    type Encode = M;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = RawDecoder;
-
-    fn encoder(&mut self) -> Self::Encoder {
-        Self::default()
+        result
     }
 
-    fn decoder(&mut self) -> Self::Decoder {
-        RawDecoder
-    }
-}
-
-impl<M: Message + 'static> Encoder for RawCodec<M> {
-    type Item = M;
-    type Error = Status;
-
-    fn encode(&mut self, item: M, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        item.encode(buffer).map_err(|error| Status::internal(error.to_string()))
-    }
-}
-
-#[derive(Debug)]
-struct RawDecoder;
-
-impl Decoder for RawDecoder {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
+    async fn look_up(
+        &self,
+        references: Vec<Box<str>>,
+        batches: Sender<Vec<RawTrunk>>,
+    ) -> Result<bool, SourceError> {
+        let timeout = self.bounds.timeout;
+        let all = tokio::time::timeout(timeout, self.look_up_all(&references, &batches)).await;
+        all.unwrap_or(Err(SourceError::Deadline(timeout)))
     }
 }

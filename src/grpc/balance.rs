@@ -35,10 +35,7 @@ use tonic::{
     },
 };
 
-use super::{
-    peer::{At, Connection, Dialing, Peer},
-    response,
-};
+use super::peer::{At, Connection, Dialing, Peer};
 use crate::{
     connect::{ATTEMPT_DELAY, ConnectError, Resolver},
     trunk::HostPort,
@@ -125,7 +122,7 @@ impl Balance {
             let done = sender.try_send_request(request).await;
             waiting.over();
             match done {
-                Ok(response) => return response::check(response.map(Body::new), &connection),
+                Ok(response) => return Ok(response.map(Body::new)),
                 Err(mut error) => match TrySendError::take_message(&mut error) {
                     // It never left.
                     Some(unsent) if offers < MAX_OFFERS => request = unsent,
@@ -276,7 +273,8 @@ impl Drop for Balance {
 /// The status of a call that found no connection.
 fn unavailable(error: ConnectError) -> Status {
     let mut status = Status::unavailable(error.to_string());
-    status.set_source(Arc::new(error));
+    // The type by which tonic's own channel says so.
+    status.set_source(Arc::new(tonic::ConnectError(Box::new(error))));
     status
 }
 

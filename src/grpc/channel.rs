@@ -1,89 +1,32 @@
-//! A connection to a gRPC dependency.
+//! Makes channels to a gRPC dependency.
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize},
-    },
-    time::Duration,
+    sync::atomic::AtomicBool,
 };
 
-use tokio::{
-    net::UnixStream,
-    sync::{Notify, watch},
-    task::JoinHandle,
-    time::timeout,
-};
+use tokio::{net::UnixStream, time::timeout};
 use tonic::codegen::http::uri::{Authority, Scheme};
 
 pub use super::balance::Channel;
 use super::{
     GrpcError,
     balance::Source,
+    connection::Guard,
     peer::{At, Dialing},
 };
 use crate::{
     config::{Endpoint, Target},
     connect::{self, CONNECT_TIMEOUT, Resolver, SocketOptions},
     environment,
-    ports::Link,
     tls::Followed,
     trunk::HostPort,
 };
 
-/// Between two attempts to reach a neighbour that was lost.
-const RETRY: Duration = Duration::from_millis(500);
-
-/// Looks after the connections to one neighbour: a lost one is made again only for the next call, which may be minutes away.
-#[derive(Debug)]
-pub struct Monitor {
-    lost: Arc<Notify>,
-    link: Arc<watch::Sender<Link>>,
-    task: JoinHandle<()>,
-}
-
-impl Monitor {
-    /// Begins, for connections that are yet to be opened.
-    pub fn start(endpoint: &Endpoint) -> Self {
-        let lost = Arc::new(Notify::new());
-        let link = Arc::new(watch::Sender::new(Link::default()));
-        let (sender, notified) = (link.clone(), lost.clone());
-        let source = source(&endpoint.address, &Resolver::system());
-        let task = tokio::spawn(async move {
-            loop {
-                notified.notified().await;
-                sender.send_modify(|link| link.lost = true);
-                while !listens(&source).await {
-                    tokio::time::sleep(RETRY).await;
-                }
-                sender.send_modify(|link| (link.lost, link.reconnections) = (false, link.reconnections + 1));
-            }
-        });
-        Self { lost, link, task }
-    }
-
-    /// How the connections fare.
-    pub fn link(&self) -> watch::Receiver<Link> {
-        self.link.subscribe()
-    }
-
-    /// Where what is learnt of the other side is to go.
-    pub(super) fn sender(&self) -> Arc<watch::Sender<Link>> {
-        self.link.clone()
-    }
-}
-
-impl Drop for Monitor {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 /// Whether one of the addresses takes a connection.
-async fn listens(source: &Source) -> bool {
+pub(super) async fn listens(target: &Target) -> bool {
     let options = SocketOptions::within(CONNECT_TIMEOUT);
-    match source {
+    match &source(target, &Resolver::system()) {
         Source::Name(host, resolver) => connect::dial(host, resolver, &options).await.is_ok(),
         Source::Given(all) => {
             let attempt = async |at: &At| match at {
@@ -100,18 +43,18 @@ async fn listens(source: &Source) -> bool {
     }
 }
 
-/// Opens a channel that connects at its first call, and again after each loss, which `monitor` hears of.
+/// Opens a channel that connects at its first call, and again after each loss; `guard` looks after its streams.
 ///
 /// # Errors
 /// When the address or a file of TLS cannot be used.
-pub fn open(endpoint: &Endpoint, monitor: Option<&Monitor>) -> Result<Channel, GrpcError> {
-    open_with(endpoint, monitor, &Resolver::system())
+pub fn open(endpoint: &Endpoint, guard: &Guard) -> Result<Channel, GrpcError> {
+    open_with(endpoint, Some(guard), &Resolver::system())
 }
 
 /// As [`open`], with another way to look names up.
 pub(super) fn open_with(
     endpoint: &Endpoint,
-    monitor: Option<&Monitor>,
+    guard: Option<&Guard>,
     resolver: &Resolver,
 ) -> Result<Channel, GrpcError> {
     let wrong = |problem: String| GrpcError::Address { address: endpoint.address.to_string(), problem };
@@ -132,8 +75,7 @@ pub(super) fn open_with(
     };
     let dialing = Dialing {
         tls,
-        lost: monitor.map(|monitor| monitor.lost.clone()),
-        open: AtomicUsize::new(0),
+        guard: guard.cloned(),
         several: AtomicBool::new(false),
         doubtful: AtomicBool::new(false),
     };

@@ -4,13 +4,14 @@
 //! and takes two buffers of 8 KiB for each call. With a thousand calls in flight, each a task of its own, that was half of the
 //! processor time of a first wave.
 
-use bytes::{BufMut, Bytes};
+use bytes::{Buf, BufMut, Bytes};
 use prost::Message;
 use tonic::{
     Status,
     codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
 
+use super::wire;
 use crate::{
     ports::Reply,
     proto::{requester::SendMessageResponse, sipmessage::SipMessage},
@@ -21,6 +22,11 @@ use crate::{
 const SENT: usize = 1_000;
 /// The same for an answer.
 const RECEIVED: usize = 500;
+/// Bounds on a response, before it is decoded: a SIP message over UDP has 64 KiB at most. 4 MB of empty header fields would become
+/// 1 GB.
+const LIMITS: wire::Limits = wire::Limits { bytes: MAX_RESPONSE, fields: 4_096, depth: 16 };
+/// Bytes of the largest response that is taken.
+pub(super) const MAX_RESPONSE: usize = 256 << 10;
 /// tonic's own; only a stream of messages could reach it.
 const YIELD: usize = 32 << 10;
 
@@ -69,8 +75,11 @@ impl Decoder for RegisterCodec {
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Reply>, Status> {
+        let response = buffer.copy_to_bytes(buffer.remaining());
+        wire::check(&response, &wire::SEND_MESSAGE_RESPONSE, &LIMITS)
+            .map_err(|excess| Status::out_of_range(format!("the response is too large: {excess}")))?;
         let response =
-            SendMessageResponse::decode(buffer).map_err(|error| Status::internal(error.to_string()))?;
+            SendMessageResponse::decode(response).map_err(|error| Status::internal(error.to_string()))?;
         Ok(Some(response.message.map(self.read).unwrap_or_default()))
     }
 

@@ -20,13 +20,16 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::ServerName;
 use tokio::{
     net::UnixStream,
-    sync::{Notify, oneshot},
+    sync::oneshot,
     time::{Instant, timeout_at},
 };
 use tokio_rustls::TlsConnector;
 use tonic::body::Body;
 
-use super::wire::{Began, Notes, Noting, Stream};
+use super::{
+    connection::Guard,
+    noting::{Began, Notes, Noting, Stream},
+};
 use crate::{
     connect::{self, CONNECT_TIMEOUT, ConnectError, SocketOptions, io_cause, no_connection_within},
     tls::{
@@ -72,10 +75,8 @@ impl fmt::Display for At {
 pub(super) struct Dialing {
     /// TLS, and the name that the certificate must have.
     pub(super) tls: Option<(Followed, Box<str>)>,
-    /// Rings when the last open connection broke.
-    pub(super) lost: Option<Arc<Notify>>,
-    /// Open connections.
-    pub(super) open: AtomicUsize,
+    /// Looks after the streams.
+    pub(super) guard: Option<Guard>,
     /// There is more than one address.
     pub(super) several: AtomicBool,
     /// The addresses should be looked up again.
@@ -86,8 +87,6 @@ pub(super) struct Dialing {
 #[derive(Clone)]
 pub(super) struct Connection {
     pub(super) sender: SendRequest<Body>,
-    pub(super) asked: Noticed,
-    pub(super) at: Arc<At>,
     peer: Weak<Peer>,
     id: usize,
     since: Instant,
@@ -191,11 +190,7 @@ impl Peer {
         state.connecting = None;
         match connected {
             Ok(_) if state.retired => {}
-            Ok(connection) if !connection.sender.is_closed() => {
-                if state.connection.replace(connection.clone()).is_none() {
-                    self.dialing.open.fetch_add(1, Ordering::SeqCst);
-                }
-            }
+            Ok(connection) if !connection.sender.is_closed() => state.connection = Some(connection.clone()),
             // The second ended as soon as it was made.
             Err(_) | Ok(_) => {
                 state.rest();
@@ -210,9 +205,7 @@ impl Peer {
     pub(super) fn retire(&self) {
         let mut state = self.state();
         state.retired = true;
-        if state.connection.take().is_some() {
-            self.dialing.open.fetch_sub(1, Ordering::SeqCst);
-        }
+        state.connection = None;
     }
 
     /// The connection `id` brings no responses: where there are other addresses, it is taken out of use, and this one rests.
@@ -225,7 +218,6 @@ impl Peer {
         if state.connection.take_if(|connection| connection.id == id).is_some() {
             state.rest();
             drop(state);
-            self.dialing.open.fetch_sub(1, Ordering::SeqCst);
             tracing::info!(at = %self.at, "no response to {HUNG_AFTER} calls in a row: the other addresses are used");
         }
     }
@@ -239,12 +231,13 @@ impl Peer {
         } else {
             state.failures = 0;
         }
-        drop(state);
         self.dialing.doubtful.store(true, Ordering::Relaxed);
-        if self.dialing.open.fetch_sub(1, Ordering::SeqCst) == 1
-            && let Some(lost) = &self.dialing.lost
-        {
-            lost.notify_one();
+    }
+
+    fn guarded(&self, stream: impl Stream + 'static) -> Box<dyn Stream> {
+        match &self.dialing.guard {
+            Some(guard) => Box::new(guard.watch(stream)),
+            None => Box::new(stream),
         }
     }
 
@@ -256,11 +249,11 @@ impl Peer {
             At::Ip(address) => {
                 let options = SocketOptions::within(PEER_TIMEOUT);
                 let tcp = timeout_at(until, connect::tcp(*address, &options)).await.map_err(late)?;
-                Box::new(tcp.map_err(|error| transport(io_cause(&error)))?)
+                self.guarded(tcp.map_err(|error| transport(io_cause(&error)))?)
             }
             At::Unix(path) => {
                 let stream = timeout_at(until, UnixStream::connect(path)).await.map_err(late)?;
-                Box::new(stream.map_err(|error| transport(io_cause(&error)))?)
+                self.guarded(stream.map_err(|error| transport(io_cause(&error)))?)
             }
         };
         let asked = Noticed::default();
@@ -307,8 +300,6 @@ impl Peer {
         }
         Ok(Connection {
             sender,
-            asked,
-            at: self.at.clone(),
             peer: Arc::downgrade(self),
             id,
             since: Instant::now(),

@@ -1,20 +1,30 @@
 //! Sends REGISTERs through a Requester: domain -> protobuf, and back.
 
 use std::{
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::sync::watch;
-use tonic::{Request, Status, client::Grpc, codec::CompressionEncoding, codegen::http::uri::PathAndQuery};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tonic::{
+    Code, Request, Status, client::Grpc, codec::CompressionEncoding, codegen::http::uri::PathAndQuery,
+};
 
 use super::{
-    Failure, GrpcError,
-    channel::{self, Channel},
-    codec::RegisterCodec,
-    failure,
+    Ended, GrpcError, channel,
+    codec::{self, RegisterCodec},
+    connection::{Connection, Events, Peer},
+    ended,
+    monitor::Monitor,
     register::{Template, gateway_auth},
+    restarts::{Restarts, hash},
     said, shortened,
 };
 use crate::{
@@ -34,6 +44,10 @@ use crate::{
 const CHANNELS: usize = 2;
 /// How long the Requester may take to say how much it takes at a time.
 const INFO_DEADLINE: Duration = Duration::from_secs(5);
+/// Between two times that it is asked about itself, where it has not responded or connections follow each other fast.
+const INFO_PAUSE: Duration = Duration::from_secs(1);
+/// How often a Requester that is back is asked who it is, before it counts as one that does not say.
+const INFO_TRIES: u32 = 30;
 /// Targets of one redirection that are looked at.
 const MAX_TARGETS: usize = 16;
 /// See [`GrpcRequester::register`].
@@ -42,12 +56,10 @@ const DEADLINE_MARGIN: Duration = Duration::from_secs(1);
 /// A Requester over gRPC.
 #[derive(Debug)]
 pub struct GrpcRequester {
-    clients: Vec<Grpc<Channel>>,
+    clients: Vec<Grpc<Connection>>,
     turn: AtomicUsize,
-    monitor: channel::Monitor,
-    /// Which connection the Requester was asked about itself on, by the number of reconnections before it.
-    asked_on: AtomicU64,
-    info: RequesterInfoClient<Channel>,
+    about: Arc<About>,
+    _monitor: Monitor,
     template: Template,
 }
 
@@ -57,44 +69,120 @@ impl GrpcRequester {
     /// # Errors
     /// When the address or the CA file is of no use.
     pub fn new(config: &Config) -> Result<Self, GrpcError> {
-        let monitor = channel::Monitor::start(&config.requester);
-        let channels = (0..CHANNELS)
-            .map(|_| channel::open(&config.requester, Some(&monitor)))
-            .collect::<Result<Vec<_>, _>>()?;
-        let info = RequesterInfoClient::new(channel::open(&config.requester, None)?)
-            .accept_compressed(CompressionEncoding::Gzip);
-        let client = |channel| Grpc::new(channel).accept_compressed(CompressionEncoding::Gzip);
-        let clients = channels.into_iter().map(client).collect();
+        let events = Arc::new(Events::default());
+        let connect = |_| {
+            let endpoint = config.requester.clone();
+            Connection::new(Peer::REQUESTER, &events, move |guard| channel::open(&endpoint, guard))
+        };
+        let connections = (0..CHANNELS).map(connect).collect::<Result<Vec<_>, _>>()?;
+        let about = Arc::new(About {
+            info: RequesterInfoClient::new(connections[0].clone())
+                .accept_compressed(CompressionEncoding::Gzip),
+            link: Arc::default(),
+            events,
+            asked_on: AtomicU64::new(0),
+            asking: AtomicBool::new(false),
+            restarts: Restarts::default(),
+        });
+        let back = about.clone();
+        let monitor = Monitor::start(
+            config.requester.address.clone(),
+            about.events.clone(),
+            about.link.clone(),
+            move || back.clone().is_back(),
+        );
+        let client = |connection| {
+            Grpc::new(connection)
+                .max_decoding_message_size(codec::MAX_RESPONSE)
+                .accept_compressed(CompressionEncoding::Gzip)
+        };
+        let clients = connections.into_iter().map(client).collect();
         let template =
             Template::new(&config.methods, &config.registration.user_agent, &config.registration.require);
-        let (turn, asked_on) = (AtomicUsize::new(0), AtomicU64::new(u64::MAX));
-        Ok(Self { clients, turn, monitor, asked_on, info, template })
+        Ok(Self { clients, turn: AtomicUsize::new(0), about, _monitor: monitor, template })
     }
+}
 
-    /// Asks the Requester how much it takes at a time, once for each connection. Routr's own does not say.
-    fn ask_capacity(&self) {
-        let link = self.monitor.sender();
-        let connection = link.borrow().reconnections;
-        if self.asked_on.swap(connection, Ordering::Relaxed) == connection {
+/// What is known of the Requester itself.
+#[derive(Debug)]
+struct About {
+    info: RequesterInfoClient<Connection>,
+    link: Arc<watch::Sender<Link>>,
+    events: Arc<Events>,
+    /// How many streams had been made when it was asked last; on another one there may be another Requester.
+    asked_on: AtomicU64,
+    asking: AtomicBool,
+    restarts: Restarts,
+}
+
+impl About {
+    /// Asks the Requester who it is and how much it takes at a time, once for each stream. Routr's own does not say.
+    fn ask_once(self: &Arc<Self>) {
+        let made = self.events.made();
+        let known = self.asked_on.load(Ordering::Relaxed);
+        if (known == made && known > 0) || self.asking.swap(true, Ordering::Relaxed) {
             return;
         }
-        let mut info = self.info.clone();
+        let about = self.clone();
         tokio::spawn(async move {
-            let mut request = Request::new(GetRequest {});
-            request.set_timeout(INFO_DEADLINE);
-            let told = tokio::time::timeout(INFO_DEADLINE, info.get(request)).await;
-            let capacity = match told {
-                Ok(Ok(info)) => Some(info.into_inner().capacity).filter(|capacity| *capacity > 0),
-                _ => None,
-            };
-            link.send_if_modified(|link| std::mem::replace(&mut link.capacity, capacity) != capacity);
+            if about.ask().await.is_some() {
+                // The question may have made the first stream of all.
+                about.asked_on.store(made.max(1), Ordering::Relaxed);
+            }
+            sleep(INFO_PAUSE).await;
+            about.asking.store(false, Ordering::Relaxed);
         });
+    }
+
+    /// Returns whether it says who it is; `None` where there was no response.
+    async fn ask(&self) -> Option<bool> {
+        let mut request = Request::new(GetRequest {});
+        request.set_timeout(INFO_DEADLINE);
+        let mut info = self.info.clone();
+        let (capacity, instance) = match timeout(INFO_DEADLINE, info.get(request)).await.ok()? {
+            Ok(said) => {
+                let said = said.into_inner();
+                (Some(said.capacity).filter(|capacity| *capacity > 0), said.instance)
+            }
+            Err(status) if status.code() == Code::Unimplemented => (None, String::new()),
+            // A proxy, or nothing.
+            Err(_) => return None,
+        };
+        let says = !instance.is_empty();
+        let restarted = says && self.restarts.instance(&instance);
+        self.link.send_if_modified(|link| {
+            let before = *link;
+            link.capacity = capacity;
+            link.restarts += u64::from(restarted);
+            *link != before
+        });
+        Some(says)
+    }
+
+    /// It could not be reached, and can again.
+    async fn is_back(self: Arc<Self>) {
+        for _ in 0..INFO_TRIES {
+            match self.ask().await {
+                Some(true) => return,
+                Some(false) => break,
+                None => sleep(INFO_PAUSE).await,
+            }
+        }
+        if self.restarts.was_away() {
+            self.link.send_modify(|link| link.restarts += 1);
+        }
+    }
+
+    fn saw_contact(&self, contact: u64, call_id: &str) {
+        if self.restarts.contact(contact, call_id) {
+            self.link.send_modify(|link| link.restarts += 1);
+        }
     }
 }
 
 impl Requester for GrpcRequester {
     async fn register(&self, request: Register, deadline: Duration) -> Result<Reply, SendError> {
-        self.ask_capacity();
+        self.about.ask_once();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let client = self.clients[turn % self.clients.len()].clone();
         let mut message = Request::new(self.template.encode(&request));
@@ -102,9 +190,12 @@ impl Requester for GrpcRequester {
         // cancelled: so a little later than ours.
         message.set_timeout(deadline + DEADLINE_MARGIN);
         // tonic keeps the timeout for the answer only; connecting counts as well.
-        match tokio::time::timeout(deadline, send(client, message)).await {
+        match timeout(deadline, send(client, message)).await {
             Err(_) => Err(SendError::Deadline(deadline)),
             Ok(Ok(mut reply)) => {
+                if let (Some(200), Some(contact)) = (reply.code, reply.requester_contact) {
+                    self.about.saw_contact(contact, &request.call_id);
+                }
                 // A phrase is shown when it says why there is no binding.
                 if reply.code != Some(200) {
                     reply.phrase = redact(&reply.phrase, request.credentials.as_ref());
@@ -114,23 +205,25 @@ impl Requester for GrpcRequester {
             Ok(Err(status)) => {
                 // An error text may quote what was sent. What is cut off in the middle would not be recognised.
                 let said = || shortened(&redact(&said(&status), request.credentials.as_ref()));
-                Err(match failure(&status) {
-                    Failure::Deadline => SendError::Deadline(deadline),
-                    Failure::Unavailable => SendError::Unavailable(said()),
-                    Failure::Refused => SendError::Refused(said()),
+                Err(match ended(&status) {
+                    Ended::Unreachable => SendError::Unavailable(said()),
+                    Ended::Broken => SendError::Disconnected(said()),
+                    Ended::Late => SendError::Deadline(deadline),
+                    Ended::Failed => SendError::Failed(said()),
+                    Ended::Refused => SendError::Refused(said()),
                 })
             }
         }
     }
 
     fn link(&self) -> watch::Receiver<Link> {
-        self.monitor.link()
+        self.about.link.subscribe()
     }
 }
 
-async fn send(mut client: Grpc<Channel>, message: Request<Bytes>) -> Result<Reply, Status> {
+async fn send(mut client: Grpc<Connection>, message: Request<Bytes>) -> Result<Reply, Status> {
     const METHOD: &str = "/fonoster.routr.requester.v2beta1.Requester/SendMessage";
-    client.ready().await.map_err(|error| Status::from_error(Box::new(error)))?;
+    client.ready().await.map_err(Status::from_error)?;
     let codec = RegisterCodec { read: decode };
     Ok(client.unary(message, PathAndQuery::from_static(METHOD), codec).await?.into_inner())
 }
@@ -187,6 +280,7 @@ pub fn decode(message: sip::SipMessage) -> Reply {
             .map(|tag| tag.trim().into())
             .collect(),
         cseq: header("CSeq").and_then(leading_number),
+        requester_contact: contact.and_then(own_contact),
         local: header(extension::LOCAL).map(Local::parse),
         authentication: header(extension::AUTHENTICATION).and_then(Authentication::parse),
         phrase: match sent {
@@ -194,6 +288,12 @@ pub fn decode(message: sip::SipMessage) -> Reply {
             None => message.reason_phrase.as_str().into(),
         },
     }
+}
+
+/// Where the Contact is the Requester's own (RFC 6140 §5.1: `bnc`): its host and port, as a hash.
+fn own_contact(contact: &sip::Contact) -> Option<u64> {
+    let uri = contact.address.as_ref()?.uri.as_ref().filter(|uri| uri.bnc_param)?;
+    Some(hash((&*uri.host, uri.port)))
 }
 
 /// A target that our Requester names.

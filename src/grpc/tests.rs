@@ -22,7 +22,7 @@ use tonic::{
 
 use super::{api::ApiServer as Client, requester::GrpcRequester};
 use crate::{
-    config::{self, Config, Endpoint, Format},
+    config::{self, Config, Endpoint, Format, SyncBounds},
     devstack::api::{ApiOptions, ApiServer, Fault, Rpc, SizeCode},
     ports::{Link, Register, Reply, Requester, SendError, SourceError, TrunkItem, TrunkSource},
     proto::{
@@ -75,8 +75,7 @@ impl Bench {
     async fn start(server: ApiServer) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let client =
-            Client::new(&Endpoint { timeout: Duration::from_secs(10), ..endpoint(address) }).unwrap();
+        let client = Client::new(&endpoint(address), SyncBounds::default()).unwrap();
         let shutdown = CancellationToken::new();
         let serving = serve(&server, listener, &shutdown);
         Self { server, client, address, shutdown, serving }
@@ -104,7 +103,7 @@ async fn list(client: &Client) -> Result<Vec<String>, SourceError> {
         references
     };
     let (result, references) = tokio::join!(client.list(sender), collect);
-    result.map(|()| references)
+    result.map(|_| references)
 }
 
 #[tokio::test]
@@ -196,7 +195,8 @@ async fn each_failure_has_its_name() {
     assert_eq!(error.to_string(), "the API server refused: PermissionDenied: not you");
     bench.server.set_fault(Rpc::FindBy, Some(Fault::Hang));
     let timeout = Duration::from_millis(200);
-    let impatient = Client::new(&Endpoint { timeout, ..endpoint(bench.address) }).unwrap();
+    let impatient =
+        Client::new(&Endpoint { timeout, ..endpoint(bench.address) }, SyncBounds::default()).unwrap();
     assert_eq!(list(&impatient).await, Err(SourceError::Deadline(timeout)));
     bench.server.set_fault(Rpc::FindBy, None);
     assert_eq!(bench.list().await.unwrap().len(), 3);
@@ -216,9 +216,9 @@ async fn a_list_that_is_announced_with_4_gib_is_refused_before_it_comes() {
     let routes = tonic::service::Routes::from(Router::new().fallback(endless));
     let serving = Server::builder().add_routes(routes).serve_with_incoming(TcpListenerStream::new(listener));
     let serving = tokio::spawn(serving);
-    let client = Client::new(&endpoint(address)).unwrap();
+    let client = Client::new(&endpoint(address), SyncBounds::default()).unwrap();
     let refused = tokio::time::timeout(Duration::from_secs(5), list(&client));
-    let Ok(Err(SourceError::Refused(why))) = refused.await else { panic!("it was waited for") };
+    let Ok(Err(SourceError::TooMuch(why))) = refused.await else { panic!("it was waited for") };
     assert!(why.contains("4294967295"), "{why}");
     serving.abort();
 }
@@ -245,7 +245,7 @@ async fn what_is_not_protobuf_or_not_grpc_is_an_error() {
             let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, b"SSH-2.0-OpenSSH_9.2\r\n").await;
         }
     });
-    let client = Client::new(&endpoint(address)).unwrap();
+    let client = Client::new(&endpoint(address), SyncBounds::default()).unwrap();
     assert!(matches!(list(&client).await, Err(SourceError::Unavailable(_))));
 }
 
@@ -397,7 +397,10 @@ async fn a_requester_that_dies_in_mid_call_was_unavailable_and_its_return_is_not
     // The runtime takes all connections down with it, as the death of a process does.
     runtime.shutdown_background();
     let error = call.await.unwrap().unwrap_err();
-    assert!(matches!(error, SendError::Unavailable(_)), "{error}");
+    assert!(matches!(error, SendError::Disconnected(_)), "{error}");
+    let mut link = requester.link();
+    let lost = link.wait_for(|link| link.lost);
+    tokio::time::timeout(PATIENCE, lost).await.unwrap().unwrap();
     scripted.hang.store(false, Ordering::Relaxed);
     // The runtime lets go of the port when its threads have ended.
     let free = async {
@@ -411,8 +414,7 @@ async fn a_requester_that_dies_in_mid_call_was_unavailable_and_its_return_is_not
     let listener = tokio::time::timeout(PATIENCE, free).await.unwrap();
     serve_requester(scripted, listener, None);
     // Nothing is sent, and yet it is noticed.
-    let mut link = requester.link();
-    let back = link.wait_for(|link| link.reconnections == 1 && !link.lost);
+    let back = link.wait_for(|link| link.restarts == 1 && !link.lost);
     tokio::time::timeout(PATIENCE, back).await.unwrap().unwrap();
     requester.register(register(), PATIENCE).await.unwrap();
 }

@@ -2,6 +2,7 @@
 
 use prost::Message;
 
+use super::wire;
 use crate::{
     proto::trunks as pb,
     secret::Secret,
@@ -12,11 +13,18 @@ use crate::{
 /// More URIs than this are not looked at.
 const MAX_URIS: usize = 64;
 
-/// Reads a trunk from its protobuf encoding.
+/// Messages within messages that a trunk may have; each level of `extended` takes three.
+const MAX_DEPTH: usize = 64;
+/// Bytes that stand for one field: a trunk with all that it can have needs more for each.
+const BYTES_PER_FIELD: usize = 32;
+
+/// Reads a trunk from its protobuf encoding, of `most` bytes and a field for each 32 of them at most.
 ///
 /// # Errors
 /// What makes the trunk as a whole unusable.
-pub fn decode(bytes: &[u8]) -> Result<Trunk, TrunkProblem> {
+pub fn decode(bytes: &[u8], most: usize) -> Result<Trunk, TrunkProblem> {
+    let limits = wire::Limits { bytes: most, fields: most / BYTES_PER_FIELD, depth: MAX_DEPTH };
+    wire::check(bytes, &wire::TRUNK, &limits).map_err(|excess| too_large(&excess))?;
     let trunk = pb::Trunk::decode(bytes)
         .map_err(|error| malformed(format!("the trunk is not a valid protobuf message: {error}")))?;
     parse(trunk)
@@ -55,6 +63,21 @@ pub fn parse(trunk: pb::Trunk) -> Result<Trunk, TrunkProblem> {
     let updated_at_s = u32::try_from(trunk.updated_at).unwrap_or(0);
     let (reference, name) = (trunk.r#ref.into(), trunk.name.into());
     Ok(Trunk { reference, name, region, uris, credentials, problem, updated_at_s })
+}
+
+/// A trunk that is not decoded, because of its size.
+fn too_large(excess: &wire::Excess) -> TrunkProblem {
+    let right = match excess {
+        wire::Excess::Bytes { .. } => "spec.sync.maxTrunkBytes sets the bound",
+        wire::Excess::Fields { .. } => "spec.sync.maxTrunkBytes allows one field for each 32 of its bytes",
+        wire::Excess::Depth { .. } => "look at what is in extended",
+    };
+    malformed(format!("the trunk is too large: {excess}; {right}"))
+}
+
+/// Describes a trunk of more bytes than the bound allows, which is not decoded.
+pub(super) fn oversize(found: usize, most: usize) -> TrunkProblem {
+    too_large(&wire::Excess::Bytes { found, most })
 }
 
 /// The longest user, in bytes: no account has a longer one, and a REGISTER has to fit into a datagram.
@@ -295,6 +318,6 @@ mod tests {
 
     #[test]
     fn garbage_is_reported() {
-        assert!(decode(&[0xff; 9]).unwrap_err().to_string().contains("not a valid protobuf message"));
+        assert!(decode(&[0xff; 9], 1_024).unwrap_err().to_string().contains("not a valid protobuf message"));
     }
 }

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-use crate::ports::{Change, Link, Record, Register, Reply, Requester, SendError, Store, StoreError};
+use crate::ports::{Change, Link, Record, Register, Reply, Requester, Rival, SendError, Store, StoreError};
 
 /// Asked before each REGISTER and each write. An engine stops when it is told to; this is for the moment between the loss
 /// of the right and that, which a process that was frozen may be in without knowing.
@@ -95,6 +95,18 @@ impl<S: Store> Store for Permitted<S> {
 
     fn check_every(&self) -> Duration {
         self.port.check_every()
+    }
+
+    fn instance_id(&self) -> Option<Box<str>> {
+        self.port.instance_id()
+    }
+
+    fn rival(&self) -> watch::Receiver<Option<Rival>> {
+        self.port.rival()
+    }
+
+    async fn release(&self) {
+        self.port.release().await;
     }
 }
 

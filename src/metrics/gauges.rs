@@ -1,15 +1,43 @@
 //! Gauges: what each engine says of itself at the moment of a scrape.
 
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::{
+    metrics::{family::Family, gauge::Gauge},
+    registry::{Registry, Unit},
+};
 
 use super::{
     count, seconds,
     series::{Gauges, Owner},
 };
-use crate::engine::view::{Health, Summary, TrunkState};
+use crate::{
+    admin::{RegistryName, RegistryState},
+    engine::view::{Health, Summary, TrunkState},
+};
 
 /// Fills a gauge with what one registry contributes.
 type Fill = fn(&mut Gauges, &Owner, &Summary, u64);
+
+/// Registers the state of each resource: one series for each, which is all that there is of one without an engine.
+pub(super) fn register_states(registry: &mut Registry, states: &[(RegistryName, RegistryState)]) {
+    if states.is_empty() {
+        return;
+    }
+    let family = Family::<Vec<(&'static str, String)>, Gauge>::default();
+    for (name, state) in states {
+        let labels = vec![
+            ("namespace", name.namespace.clone().unwrap_or_default()),
+            ("registry", name.name.clone()),
+            ("state", state.state.name().to_owned()),
+            ("reason", state.reason.clone()),
+        ];
+        family.get_or_create(&labels).set(i64::from(state.ready));
+    }
+    registry.register(
+        "ready",
+        "1 while the condition Ready of a Registry is True, 0 while it is not, with its state and the reason of that",
+        family,
+    );
+}
 
 /// Registers the gauges of all registries. One that did not answer has none but a zero in `engine_up`, which only those of
 /// an operator have: outside, a silent engine fails the scrape as a whole.
@@ -66,6 +94,12 @@ pub(super) fn register(registry: &mut Registry, all: &[(Owner, Option<Summary>)]
             let registrars = u64::try_from(summary.over_budget.len()).unwrap_or(u64::MAX);
             gauges.add(owner, None, count(registrars));
         },
+    );
+    of_all(
+        "trunks_failed_over",
+        "Trunks that hold a binding elsewhere than at their preferred URI and EdgePort",
+        None,
+        |gauges, owner, summary, _| gauges.add(owner, None, count(summary.failed_over)),
     );
     of_all(
         "registrars_down",

@@ -32,7 +32,7 @@ impl One {
 
     fn render(&self, summary: &Summary, now: u64) -> String {
         let registries = vec![(RegistryName::plain("registry"), Some(summary.clone()))];
-        self.metrics.render(&Scrape { registries, leading: None, now_unix_ms: now })
+        self.metrics.render(&Scrape { registries, leading: None, now_unix_ms: now, ..Scrape::default() })
     }
 }
 
@@ -50,6 +50,7 @@ fn summary() -> Summary {
         in_flight_limit: 16,
         waiting: 6,
         over_budget: vec!["sip.example".into(), "pbx.example".into()],
+        failed_over: 7,
         registrars_down: 480,
         edge_ports_down: 1,
         down: Vec::new(),
@@ -71,6 +72,7 @@ fn gauges_come_from_the_summary() {
         ("routr_registry_waiting", 6.0),
         ("routr_registry_removals_held", 11.0),
         ("routr_registry_registrars_over_budget", 2.0),
+        ("routr_registry_trunks_failed_over", 7.0),
         ("routr_registry_registrars_down", 480.0),
         ("routr_registry_edge_ports_down", 1.0),
         ("routr_registry_requests_in_flight", 7.0),
@@ -136,7 +138,7 @@ fn the_delay_of_refreshes_is_counted_without_labels_and_by_registry() {
         metrics.registry(name).refresh_sent(seconds);
     }
     let found =
-        samples(&metrics.render(&Scrape { registries: vec![], leading: Some(true), now_unix_ms: NOW }));
+        samples(&metrics.render(&Scrape { leading: Some(true), now_unix_ms: NOW, ..Scrape::default() }));
     let sum = |name: &str| {
         found[&format!("routr_registry_refresh_delay_seconds_sum{{namespace=\"calls\",registry=\"{name}\"}}")]
     };
@@ -202,7 +204,7 @@ fn berlin() -> RegistryName {
 }
 
 fn scrape(registries: Vec<(RegistryName, Option<Summary>)>) -> Scrape {
-    Scrape { registries, leading: Some(true), now_unix_ms: NOW }
+    Scrape { registries, leading: Some(true), now_unix_ms: NOW, ..Scrape::default() }
 }
 
 #[test]

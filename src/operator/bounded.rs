@@ -8,7 +8,7 @@ use std::{
 
 use axum::{
     body::{Body as Bounded, Bytes, HttpBody},
-    http::{Request, Response},
+    http::{Request, Response, Uri},
 };
 use futures_util::{Stream, StreamExt};
 use kube::client::Body;
@@ -67,8 +67,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let mut pairs = request.uri().query().unwrap_or_default().split('&');
-        let meter = if pairs.any(|pair| pair == "watch=true" || pair == "watch=1") {
+        let meter = if is_watch(request.uri()) {
             Meter { most: self.bounds.line, watch: true, seen: 0 }
         } else {
             Meter { most: self.bounds.answer, watch: false, seen: 0 }
@@ -76,6 +75,12 @@ where
         let answer = self.inner.call(request);
         Box::pin(async move { Ok(answer.await?.map(|body| meter.over(body))) })
     }
+}
+
+/// Whether a request asks for a watch.
+pub(super) fn is_watch(uri: &Uri) -> bool {
+    let mut pairs = uri.query().unwrap_or_default().split('&');
+    pairs.any(|pair| pair == "watch=true" || pair == "watch=1")
 }
 
 /// Counts what came of an answer, or since the last end of a line of a watch.

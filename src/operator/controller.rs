@@ -2,11 +2,12 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    future::ready,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use futures_util::{StreamExt, TryStreamExt, future::join_all};
+use futures_util::{Stream, StreamExt, TryStreamExt, future::join_all, stream};
 use kube::{
     Api, Client, Resource, ResourceExt,
     runtime::{
@@ -16,10 +17,13 @@ use kube::{
         watcher::{self, watcher},
     },
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::sync::mpsc;
 
 use super::{
+    api_error::{ApiError, Kind},
+    backoff::{self, WatchBackoff},
     found::Found,
+    health::Health,
     reconcile::{self, Context, ReconcileError},
 };
 use crate::telemetry;
@@ -30,8 +34,14 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 const PAGE: u32 = 10_000;
 /// After so many failures in a row the status tells.
 const TELL_AFTER: u32 = 3;
-/// The same trouble with a watch is told again after this long.
-const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
+/// Seconds after which the API server ends a watch, so that one which is dead is noticed soon after that.
+const WATCH_SECONDS: u32 = 120;
+/// A watch that was refused this often in a row begins with a list again.
+const LIST_AFTER: u32 = 5;
+/// What each Registry that waits for the API server adds to the pause of each of them, and the longest such pause: an API server that
+/// is overloaded is not asked by thousands at once.
+const SHARE: Duration = Duration::from_millis(20);
+const LONGEST_SHARE: Duration = Duration::from_secs(20);
 
 /// Watches by `client` until it is dropped. Without namespaces: in all of them.
 pub async fn run(client: &Client, context: Arc<Context>, namespaces: &[String]) {
@@ -51,8 +61,7 @@ async fn watch(api: Api<Found>, namespace: Option<&str>, context: Arc<Context>) 
     let mut census = Census { listed: HashSet::new(), gone };
     let fleet = context.clone();
     let scope = namespace.map(str::to_owned);
-    let stream = watcher(api, watcher::Config::default().page_size(PAGE))
-        .default_backoff()
+    let stream = observed(api, namespace, &context.health)
         .inspect_ok(move |event| census.take(event, || fleet.fleet.uids(scope.as_deref())))
         .reflect(writer)
         .applied_objects()
@@ -61,7 +70,8 @@ async fn watch(api: Api<Found>, namespace: Option<&str>, context: Arc<Context>) 
     let policy = {
         let failures = failures.clone();
         move |registry: Arc<Found>, error: &ReconcileError, context: Arc<Context>| {
-            let (failures, pause) = failures.of(&registry, error);
+            let noted = error.api_error().is_some_and(|error| context.health.request_failed(error));
+            let (failures, pause) = failures.of(&registry, error, noted);
             if failures >= TELL_AFTER {
                 reconcile::tell(&registry, error, &context);
             }
@@ -79,15 +89,70 @@ async fn watch(api: Api<Found>, namespace: Option<&str>, context: Arc<Context>) 
             done
         }
     };
-    let mut told = Warnings::default();
+    // What fails in the watch or in a reconcile is noted where it fails.
     let work =
         Controller::for_stream(stream, reader).run(reconciled, policy, context.clone()).for_each(|result| {
-            if let Err(controller::Error::QueueError(error)) = result {
-                told.watch_failed(&error, namespace);
+            if let Err(error @ controller::Error::RunnerError(_)) = result {
+                tracing::debug!(error = telemetry::told(&error), "the controller's queue failed");
             }
             std::future::ready(())
         });
     tokio::join!(work, dismiss_vanished(vanished, &context));
+}
+
+/// What a watch shows, with the failures in between, each of which is noted and followed by a pause.
+fn observed(
+    api: Api<Found>,
+    namespace: Option<&str>,
+    health: &Health,
+) -> impl Stream<Item = watcher::Result<watcher::Event<Found>>> + use<> {
+    let backoff = WatchBackoff::default();
+    let (health, namespace, pace) = (health.clone(), namespace.map(str::to_owned), backoff.clone());
+    let begin = move || {
+        let config = watcher::Config::default().page_size(PAGE).timeout(WATCH_SECONDS);
+        watcher(api.clone(), config).scan(Start::default(), |start, event| ready(start.passes(event)))
+    };
+    let note = move |event: &watcher::Result<watcher::Event<Found>>| match event {
+        Ok(watcher::Event::InitDone) => {
+            health.listed(namespace.as_deref());
+            pace.succeeded();
+        }
+        Ok(watcher::Event::Apply(_) | watcher::Event::Delete(_)) => pace.succeeded(),
+        Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => {}
+        Err(error) => {
+            let error = ApiError::of_watch(error);
+            pace.failed(&error);
+            if error.kind != Kind::Expired {
+                health.watch_failed(namespace.as_deref(), &error);
+            }
+        }
+    };
+    stream::repeat_with(begin).flatten().inspect(note).backoff(backoff)
+}
+
+/// kube begins a watch that is refused again and again from the same version. One that the API server has forgotten, or does not
+/// know since its data came from a backup, is never accepted: everything is listed again instead.
+#[derive(Debug, Default)]
+struct Start {
+    refused: u32,
+}
+
+impl Start {
+    /// `None` ends this watcher; the next one begins with a list.
+    fn passes<T>(&mut self, event: watcher::Result<T>) -> Option<watcher::Result<T>> {
+        if self.refused >= LIST_AFTER {
+            return None;
+        }
+        match &event {
+            Err(watcher::Error::WatchStartFailed(error)) if ApiError::from(error).kind == Kind::Expired => {
+                self.refused = LIST_AFTER;
+            }
+            Err(watcher::Error::WatchStartFailed(_)) => self.refused += 1,
+            Ok(_) => self.refused = 0,
+            Err(_) => {}
+        }
+        Some(event)
+    }
 }
 
 /// A Registry that is gone without its finalizer having run: somebody took the finalizer away. Its bindings are left alone,
@@ -131,16 +196,22 @@ impl Census {
 struct Failures(Mutex<HashMap<String, (u32, String)>>);
 
 impl Failures {
-    /// Logs a failure unless the one before it was the same.
-    fn of(&self, registry: &Found, error: &ReconcileError) -> (u32, Duration) {
+    /// Logs a failure unless the one before it was the same, or is `noted` elsewhere for all Registries at once.
+    fn of(&self, registry: &Found, error: &ReconcileError, noted: bool) -> (u32, Duration) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let failing = u32::try_from(all.len()).unwrap_or(u32::MAX);
         let (failures, logged) = all.entry(registry.uid().unwrap_or_default()).or_default();
-        let pause = RETRY.0.saturating_mul(1 << (*failures).min(10)).min(RETRY.1);
+        let pause = if noted {
+            let wait = error.api_error().and_then(|error| error.retry_after);
+            backoff::pause(*failures, wait).max(SHARE.saturating_mul(failing).min(LONGEST_SHARE))
+        } else {
+            RETRY.0.saturating_mul(1 << (*failures).min(10)).min(RETRY.1)
+        };
         *failures += 1;
         let count = *failures;
         let (name, error) = (registry.object_ref(&()), telemetry::told(error));
         let (namespace, registry, again_s) = (name.namespace, name.name, pause.as_secs());
-        if *logged == error {
+        if noted || *logged == error {
             tracing::debug!(namespace, registry, error, again_s, "cannot reconcile");
         } else {
             tracing::warn!(namespace, registry, error, again_s, "cannot reconcile; trying again");
@@ -152,7 +223,7 @@ impl Failures {
     fn forget(&self, registry: &Found) {
         let Some(uid) = registry.uid() else { return };
         let failed = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
-        if let Some((failures, _)) = failed {
+        if let Some((failures, _)) = failed.filter(|(_, logged)| !logged.is_empty()) {
             let name = registry.object_ref(&());
             tracing::info!(
                 namespace = name.namespace,
@@ -164,39 +235,28 @@ impl Failures {
     }
 }
 
-/// Tells troubles with the watch, but not each time.
-#[derive(Default)]
-struct Warnings {
-    last: Option<Instant>,
-}
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
 
-impl Warnings {
-    fn watch_failed(&mut self, error: &watcher::Error, namespace: Option<&str>) {
-        let advice = advice(error);
-        let error = telemetry::told(error);
-        if self.last.is_some_and(|at| at.elapsed() < BETWEEN_WARNINGS) {
-            tracing::debug!(error, "cannot watch Registries");
-            return;
-        }
-        self.last = Some(Instant::now());
-        let place = namespace.map_or_else(|| "all namespaces".to_owned(), |ns| format!("namespace {ns}"));
-        tracing::warn!(error, "cannot watch Registries in {place}; trying again. {advice}");
+    use super::*;
+
+    fn refused(code: u16) -> watcher::Result<()> {
+        Err(watcher::Error::WatchStartFailed(kube::Error::Api(
+            Status::failure("", "").with_code(code).boxed(),
+        )))
     }
-}
 
-/// What a person could do.
-fn advice(error: &watcher::Error) -> &'static str {
-    let code = match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(answer))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(answer)) => answer.code,
-        watcher::Error::WatchError(answer) => answer.code,
-        _ => 0,
-    };
-    match code {
-        403 => "The ServiceAccount needs list, watch and patch on registries.routr.io there",
-        404 => {
-            "The definition registries.routr.io is not installed: routr-registry crd | kubectl apply --server-side -f -"
+    #[test]
+    fn a_watch_that_is_never_accepted_is_begun_with_a_list_again() {
+        let mut start = Start::default();
+        assert!(start.passes(refused(410)).is_some() && start.passes(Ok(())).is_none());
+        let mut start = Start::default();
+        assert!((0..LIST_AFTER).all(|_| start.passes(refused(504)).is_some()));
+        assert!(start.passes(refused(504)).is_none());
+        let mut start = Start::default();
+        for _ in 0..100 {
+            assert!(start.passes(refused(503)).is_some() && start.passes(Ok(())).is_some());
         }
-        _ => "Engines go on with what they have",
     }
 }

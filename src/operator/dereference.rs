@@ -3,7 +3,10 @@
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
 use kube::{Api, Client};
 
-use super::status::{Stall, reasons};
+use super::{
+    api_error::ApiError,
+    status::{Stall, reasons},
+};
 pub use crate::config::Secrets;
 use crate::{
     secret::Secret,
@@ -22,7 +25,7 @@ pub enum DereferenceError {
         /// The Secret.
         name: String,
         /// What the API server says.
-        source: kube::Error,
+        source: ApiError,
     },
 }
 
@@ -70,7 +73,9 @@ async fn read(
             );
             return Err(stalled(reasons::SECRET_UNREADABLE, text));
         }
-        Err(source) => return Err(DereferenceError::Kubernetes { name: name.clone(), source }),
+        Err(source) => {
+            return Err(DereferenceError::Kubernetes { name: name.clone(), source: source.into() });
+        }
     };
     let data = secret.data.unwrap_or_default();
     let Some(value) = data.get(key) else {

@@ -133,7 +133,8 @@ impl Fleet {
         }
         state.members.entry(uid.to_owned()).or_insert_with(|| {
             let (assignment, assigned) = watch::channel(Assignment::default());
-            let reporter = tokio::spawn(reporter().run(assigned));
+            let reporter = reporter().listed(self.common.directory.list(name, uid));
+            let reporter = tokio::spawn(reporter.run(assigned));
             Member { name: name.clone(), age, assignment, reporter, run: None }
         });
     }

@@ -20,17 +20,21 @@ use kube::{
 };
 
 use super::{
+    api_error::ApiError,
+    definition::Definition,
     dereference::{self, DereferenceError, dereference},
+    events::Speaker,
     fleet::{Farewell, Fleet},
     found::Found,
+    health::Health,
     reporter::Reporter,
     status::{self, Stall},
     validate::validate,
-    writer::{KubeWriter, Speaker, Writer},
+    writer::{KubeWriter, Writer},
 };
 use crate::{
     admin::RegistryName, engine::handle::LeaveReport, environment, instance::Permit, metrics::Metrics,
-    spec::Registry, telemetry,
+    spec::Registry,
 };
 
 /// Keeps a deleted Registry until its trunks are de-registered.
@@ -56,6 +60,10 @@ pub struct Context {
     pub client: Client,
     /// The engines.
     pub fleet: Fleet,
+    /// How requests to the API server fare.
+    pub health: Health,
+    /// What the definition in the cluster takes.
+    pub definition: Arc<Definition>,
     /// Counts.
     pub metrics: Metrics,
     /// Publishes events.
@@ -74,16 +82,29 @@ pub enum ReconcileError {
     Anonymous,
     /// Step 1, or the end.
     #[error("cannot set or remove the finalizer {FINALIZER}: {0}")]
-    Finalizer(String),
+    Finalizer(ApiError),
     /// Step 2.
     #[error(transparent)]
     Dereference(DereferenceError),
-    /// It takes longer than it may: the API server does not answer.
-    #[error("no answer from the Kubernetes API server within {} s", REQUEST.as_secs())]
-    Deadline,
+    /// Reading the Secrets takes longer than it may.
+    #[error("cannot read the Secrets: {0}")]
+    Deadline(ApiError),
     /// The engine was ended in the middle of a de-registration, or another replica leads by now.
     #[error("the de-registration was interrupted: {0}")]
     Interrupted(&'static str),
+}
+
+impl ReconcileError {
+    /// The request to the API server that failed, where it was one.
+    #[must_use]
+    pub fn api_error(&self) -> Option<&ApiError> {
+        match self {
+            Self::Finalizer(error)
+            | Self::Deadline(error)
+            | Self::Dereference(DereferenceError::Kubernetes { source: error, .. }) => Some(error),
+            Self::Anonymous | Self::Dereference(DereferenceError::Stalled(_)) | Self::Interrupted(_) => None,
+        }
+    }
 }
 
 /// One look at one Registry.
@@ -121,7 +142,12 @@ pub async fn reconcile(found: Arc<Found>, context: Arc<Context>) -> Result<Actio
             context.fleet.dismiss(&subject.uid).await;
             Ok(Action::await_change())
         }
-        Err(error) => Err(ReconcileError::Finalizer(telemetry::told(&error))),
+        Err(finalizer::Error::AddFinalizer(error) | finalizer::Error::RemoveFinalizer(error)) => {
+            Err(ReconcileError::Finalizer(error.into()))
+        }
+        Err(finalizer::Error::UnnamedObject | finalizer::Error::InvalidFinalizer) => {
+            Err(ReconcileError::Anonymous)
+        }
     }
 }
 
@@ -168,7 +194,11 @@ async fn apply(subject: &Subject, found: &Found, context: &Context) -> Result<Ac
         Ok(Action::requeue(again))
     };
     let read = dereference(&context.client, &subject.namespace, &registry.spec);
-    let read = tokio::time::timeout(REQUEST, read).await.map_err(|_| ReconcileError::Deadline)?;
+    let read = tokio::time::timeout(REQUEST, read).await;
+    let read = read.map_err(|_| ReconcileError::Deadline(ApiError::timeout(REQUEST)))?;
+    if dereference::refers(&registry.spec) && !matches!(read, Err(DereferenceError::Kubernetes { .. })) {
+        context.health.request_succeeded();
+    }
     let secrets = match read {
         Ok(secrets) => secrets,
         Err(DereferenceError::Stalled(problem)) => return stall(problem).await,
@@ -202,7 +232,8 @@ fn report_on(subject: &Subject, found: &Found, context: &Context) {
 }
 
 fn writer(registry: &Found, context: &Context) -> KubeWriter {
-    KubeWriter::new(context.speaker.clone(), context.permit.clone(), registry.object_ref(&()))
+    let (speaker, permit) = (context.speaker.clone(), context.permit.clone());
+    KubeWriter::new(speaker, permit, context.definition.clone(), registry.object_ref(&()))
 }
 
 /// The Registry is being deleted: its trunks are de-registered, unless it is suspended or was never runnable. Whatever comes
@@ -284,7 +315,9 @@ fn has_run(registry: &Registry) -> bool {
 /// Tells in the status that the finalizer is refused, again and again: by rights or by a webhook, which takes a person. What
 /// ails the API server itself passes, and could not be written there.
 pub fn tell(found: &Found, error: &ReconcileError, context: &Context) {
-    if let (Ok(subject), ReconcileError::Finalizer(_)) = (Subject::of(found), error) {
+    if let (Ok(subject), ReconcileError::Finalizer(problem)) = (Subject::of(found), error)
+        && !problem.is_unavailable()
+    {
         let stall = Stall { reason: status::reasons::CANNOT_START, message: error.to_string() };
         context.fleet.stall(&subject.uid, subject.generation, stall);
     }

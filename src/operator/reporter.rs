@@ -9,26 +9,28 @@ use tokio::{
 };
 
 use super::{
+    backoff,
     status::{self, Difference, Phase, Situation, Snapshot, Stall},
     writer::{WriteError, Writer},
 };
 use crate::{
+    admin::Listed,
     engine::handle::{EngineHandle, EngineStopped},
     environment,
     metrics::Metrics,
     spec::status::RegistryStatus,
-    telemetry,
 };
 
 /// How often an engine is looked at.
 const PERIOD: Duration = Duration::from_secs(1);
 /// Between two writes of what somebody waits for, on the average.
 const BETWEEN_WRITES: Duration = Duration::from_secs(3);
-/// Between two writes of nothing but times that move on.
+/// Between two writes of nothing but times that move on, such as when all was last seen to be so. What somebody else has written
+/// meanwhile is replaced.
 const BETWEEN_SLIGHT_WRITES: Duration = Duration::from_secs(60);
-/// What did not change is written all the same after this time: somebody else may have written something else. It changes
-/// nothing where nobody has, not even the resource's version.
-const REWRITE: Duration = Duration::from_secs(300);
+/// What each Registry adds to that, and the most it comes to: thousands of them write some ten times a second in all.
+const SHARE: Duration = Duration::from_millis(60);
+const LONGEST_BETWEEN_SLIGHT_WRITES: Duration = Duration::from_secs(240);
 /// Longest pause after a failed write.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How long an engine that has just begun may stay silent about its neighbours, before the status says so: a hand-over
@@ -84,7 +86,10 @@ pub struct Reporter {
     /// When the write before that was.
     earlier: Option<Instant>,
     metrics: Metrics,
-    pause: Duration,
+    listed: Option<Listed>,
+    failures: u32,
+    /// What was last logged of a write that failed.
+    logged: Option<String>,
     not_before: Instant,
     began: Instant,
 }
@@ -99,10 +104,19 @@ impl Reporter {
             current: before,
             earlier: None,
             metrics,
-            pause: Duration::ZERO,
+            listed: None,
+            failures: 0,
+            logged: None,
             not_before: now,
             began: now,
         }
+    }
+
+    /// Shows in the directory, too, what it finds.
+    #[must_use]
+    pub fn listed(mut self, listed: Listed) -> Self {
+        self.listed = Some(listed);
+        self
     }
 
     /// Runs until nobody assigns any more; whoever aborts it loses nothing.
@@ -156,6 +170,9 @@ impl Reporter {
         for notice in status::notices(self.current.as_ref(), &after) {
             self.writer.tell(notice).await;
         }
+        if let Some(listed) = &self.listed {
+            listed.set(status::registry_state(situation, &after));
+        }
         self.current = Some(after.clone());
         if self.is_due(&after) {
             self.write(after).await;
@@ -165,8 +182,7 @@ impl Reporter {
     fn is_due(&self, after: &RegistryStatus) -> bool {
         let Some((written, at)) = &self.written else { return Instant::now() >= self.not_before };
         let pause = match status::difference(written, after) {
-            Difference::None => REWRITE,
-            Difference::Slight => BETWEEN_SLIGHT_WRITES,
+            Difference::None | Difference::Slight => self.between_slight_writes(),
             // The second of two may come at once: an engine that has begun is soon ready.
             Difference::Real
                 if self.earlier.is_none_or(|earlier| earlier.elapsed() >= BETWEEN_WRITES * 2) =>
@@ -178,26 +194,52 @@ impl Reporter {
         at.elapsed() >= pause && Instant::now() >= self.not_before
     }
 
-    async fn write(&mut self, status: RegistryStatus) {
+    fn between_slight_writes(&self) -> Duration {
+        let all = self.listed.as_ref().map_or(0, |listed| u32::try_from(listed.count()).unwrap_or(u32::MAX));
+        let share = SHARE.saturating_mul(all.saturating_sub(10));
+        (BETWEEN_SLIGHT_WRITES + share).min(LONGEST_BETWEEN_SLIGHT_WRITES)
+    }
+
+    async fn write(&mut self, mut status: RegistryStatus) {
+        status.observed_time = status::time_of(environment::unix_ms());
         let written = self.writer.write(&status).await;
         self.metrics.operator().status_write(written.is_ok());
         match written {
             Ok(()) => {
+                if let Some(current) = &mut self.current {
+                    current.observed_time.clone_from(&status.observed_time);
+                }
                 self.earlier = self.written.as_ref().map(|(_, at)| *at);
                 self.written = Some((status, Instant::now()));
-                if !std::mem::take(&mut self.pause).is_zero() {
+                self.failures = 0;
+                if self.logged.take().is_some() {
                     tracing::info!(registry = %self.writer.name(), "the status is written again");
                 }
             }
             Err(WriteError::Gone) => self.not_before = Instant::now() + LONGEST_PAUSE,
-            Err(error) => {
-                if self.pause.is_zero() {
-                    let error = telemetry::told(&error);
-                    tracing::warn!(registry = %self.writer.name(), error, "cannot write the status; trying again");
-                }
-                self.pause = (self.pause * 2).clamp(PERIOD, LONGEST_PAUSE);
-                self.not_before = Instant::now() + self.pause;
-            }
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn failed(&mut self, error: &WriteError) {
+        let (wait, noted) = match error {
+            // It is logged once for all Registries.
+            WriteError::Kubernetes(error) => (error.retry_after, error.is_unavailable()),
+            WriteError::NotLeading => (None, true),
+            WriteError::Gone => (None, false),
+        };
+        let pause = backoff::pause(self.failures, wait);
+        // What is refused is refused the next time, too.
+        let pause =
+            if noted { pause } else { (PERIOD * (1 << self.failures.min(8))).min(LONGEST_PAUSE).max(pause) };
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = Instant::now() + pause;
+        let error = error.to_string();
+        if noted || self.logged.as_ref() == Some(&error) {
+            tracing::debug!(registry = %self.writer.name(), error, "cannot write the status");
+        } else {
+            tracing::warn!(registry = %self.writer.name(), error, "cannot write the status; trying again");
+            self.logged = Some(error);
         }
     }
 }

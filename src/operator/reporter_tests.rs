@@ -4,14 +4,16 @@ use std::sync::Mutex;
 
 use futures_util::future::BoxFuture;
 
+use kube::core::Status;
+
 use super::*;
 use crate::{
-    admin::RegistryName,
+    admin::{Directory, RegistryName},
     engine::{
         handle::Command,
         view::{Summary, Troubles},
     },
-    operator::status::Notice,
+    operator::{api_error::ApiError, status::Notice},
 };
 
 /// What was written, and how the next writes end.
@@ -110,10 +112,10 @@ async fn the_first_status_is_written_at_once_and_then_only_what_changes() {
     assert_eq!(bench.desk.writes(), 1);
     assert_eq!(bench.desk.last().trunks.unwrap().registered, 3);
     assert_eq!(bench.desk.last().observed_generation, Some(1));
-    pass(290).await;
+    pass(50).await;
     assert_eq!(bench.desk.writes(), 1, "nothing changed");
     pass(20).await;
-    assert_eq!(bench.desk.writes(), 2, "should anybody else have written");
+    assert_eq!(bench.desk.writes(), 2, "that it is still so");
     pass(20).await;
     bench.summary.lock().unwrap().counts.registered = 4;
     pass(2).await;
@@ -156,7 +158,10 @@ async fn times_that_move_on_by_themselves_are_written_once_a_minute() {
 #[tokio::test(start_paused = true)]
 async fn a_write_that_fails_is_tried_again_at_growing_pauses_with_what_is_true_by_then() {
     let bench = bench(well(1), None);
-    *bench.desk.refuse.lock().unwrap() = Some(|| WriteError::Deadline);
+    *bench.desk.refuse.lock().unwrap() = Some(|| {
+        let refusal = Status::failure("no", "Invalid").with_code(422);
+        WriteError::Kubernetes(ApiError::of_status(&refusal))
+    });
     pass(120).await;
     assert_eq!(bench.desk.writes(), 0);
     let attempts = bench.desk.attempts.lock().unwrap().len();
@@ -165,6 +170,36 @@ async fn a_write_that_fails_is_tried_again_at_growing_pauses_with_what_is_true_b
     *bench.desk.refuse.lock().unwrap() = None;
     pass(32).await;
     assert_eq!(bench.desk.last().trunks.unwrap().registered, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn k1_an_api_server_that_works_again_is_noticed_within_seconds() {
+    let bench = bench(well(1), None);
+    *bench.desk.refuse.lock().unwrap() =
+        Some(|| WriteError::Kubernetes(ApiError::timeout(Duration::from_secs(10))));
+    pass(600).await;
+    assert_eq!(bench.desk.writes(), 0);
+    *bench.desk.refuse.lock().unwrap() = None;
+    pass(8).await;
+    assert_eq!(bench.desk.writes(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn k4_a_status_says_each_minute_that_it_is_still_so_and_each_five_of_very_many() {
+    let one = bench(well(1), None);
+    pass(3_600).await;
+    let writes = one.desk.writes();
+    assert!((55..=61).contains(&writes), "{writes} writes in an hour");
+    assert!(one.desk.written.lock().unwrap().iter().all(|(_, status)| status.observed_time.is_some()));
+    let directory = Directory::default();
+    let listed: Vec<Listed> =
+        (0..5_000).map(|n| directory.list(&RegistryName::of("ns", format!("r{n}")), "1")).collect();
+    let reporter = Reporter::new(Desk::new(), None, Metrics::new(0));
+    assert_eq!(reporter.between_slight_writes(), BETWEEN_SLIGHT_WRITES);
+    let reporter = reporter.listed(directory.list(&RegistryName::of("ns", "main"), "1"));
+    assert_eq!(reporter.between_slight_writes(), LONGEST_BETWEEN_SLIGHT_WRITES);
+    drop(listed);
+    assert_eq!(reporter.between_slight_writes(), BETWEEN_SLIGHT_WRITES);
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,17 +2,20 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
-use kube::{Client, Config, client::ClientBuilder};
+use kube::{Client, Config};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    bounded::{Bounds, LISTING, OBJECT},
-    controller,
+    api_error::ApiError,
+    client, controller,
+    definition::Definition,
+    events::Speaker,
     fleet::Fleet,
+    health::Health,
     lease::{Elector, LeaseSettings, Standing, Term},
     reconcile::Context,
-    writer::{MANAGER, Speaker},
+    writer::MANAGER,
 };
 use crate::{
     admin::{self, AdminError, AdminState, Directory},
@@ -20,13 +23,6 @@ use crate::{
     instance::Permit,
     metrics::Metrics,
 };
-
-/// How long a connection to the API server may take.
-const CONNECT: Duration = Duration::from_secs(5);
-/// An answer that takes longer does not come.
-const REQUESTS: Duration = Duration::from_secs(15);
-/// A watch is ended by the API server after less than five minutes, whatever happens.
-const WATCHES: Duration = Duration::from_secs(330);
 
 /// Run the Registry resources of a Kubernetes cluster.
 #[derive(Clone, Debug, clap::Args)]
@@ -77,10 +73,16 @@ pub enum OperatorError {
     NoCluster(#[from] kube::config::InferConfigError),
     /// The client cannot be set up.
     #[error("the client of the Kubernetes API server cannot be set up: {0}")]
-    Client(#[from] kube::Error),
+    Client(ApiError),
     /// An HTTP port cannot be served.
     #[error(transparent)]
     Admin(#[from] AdminError),
+}
+
+impl From<kube::Error> for OperatorError {
+    fn from(error: kube::Error) -> Self {
+        Self::Client(error.into())
+    }
 }
 
 /// Runs the subcommand until `shutdown` is cancelled.
@@ -93,8 +95,10 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
     let config = Config::infer().await?;
     let settings = lease_settings(&args, &config);
     let server = config.cluster_url.to_string();
-    let client = client_of(&config, REQUESTS, OBJECT)?;
-    let watching = client_of(&config, WATCHES, LISTING)?;
+    let health = Health::default();
+    let client = client::for_objects(&config)?;
+    let accepted = health.clone();
+    let watching = client::for_watches(&config, Arc::new(move |path| accepted.watching_path(path)))?;
     let names = args.namespaces.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
     // Each once: two controllers of one namespace would get into each other's way.
     let namespaces: Vec<String> = names.collect::<BTreeSet<_>>().into_iter().collect();
@@ -112,11 +116,14 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
     let healthz = admin::healthz_wanted(std::env::var("ENABLE_HEALTHCHECKS").ok().as_deref());
     let state = AdminState::new(directory.clone(), metrics.clone(), Arc::new(environment::System))
         .with_healthz(healthz)
-        .with_standing(stands);
+        .with_standing(stands)
+        .with_health(health.clone());
     let ports_end = CancellationToken::new();
     let ports = tokio::spawn(admin::serve(Some(public), Some(private), state, ports_end.clone()));
     let replica = Replica {
-        speaker: Speaker::new(client.clone(), settings.identity.clone()),
+        speaker: Speaker::new(client.clone(), &settings.identity, health.clone()),
+        definition: Arc::default(),
+        health,
         client,
         watching,
         namespaces,
@@ -126,8 +133,7 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
         grace: Duration::from_secs(args.grace) * 4 / 5,
         deregister_deadline: Duration::from_secs(args.deregister_deadline),
     };
-    // In a pool of its own: connections that died with a node of the API server are not to cost it its term.
-    let mut elector = Elector::new(client_of(&config, REQUESTS, OBJECT)?, &settings);
+    let mut elector = Elector::new(client::for_lease(&config)?, &settings);
     while let Some(term) = elector.next_term(&shutdown, &standing).await {
         replica.lead(&term, &shutdown).await;
         term.release().await;
@@ -151,21 +157,13 @@ fn lease_settings(args: &OperatorArgs, config: &Config) -> LeaseSettings {
     }
 }
 
-/// A client that takes a connection for dead which says nothing for `silence`, and no answer of more than `answer` bytes.
-fn client_of(config: &Config, silence: Duration, answer: usize) -> Result<Client, kube::Error> {
-    let mut config = config.clone();
-    config.connect_timeout = Some(CONNECT);
-    config.read_timeout = Some(silence);
-    config.reset_reader_on_write = true;
-    let bounds = Bounds { answer, line: OBJECT };
-    Ok(ClientBuilder::try_from(config)?.with_layer(&bounds).build())
-}
-
 /// What outlives the terms of leadership.
 struct Replica {
     client: Client,
     watching: Client,
     speaker: Speaker,
+    health: Health,
+    definition: Arc<Definition>,
     namespaces: Vec<String>,
     directory: Directory,
     metrics: Metrics,
@@ -180,17 +178,21 @@ impl Replica {
         let permit = Permit::when(move || valid.holds());
         let context = Arc::new(Context {
             client: self.client.clone(),
+            health: self.health.clone(),
+            definition: self.definition.clone(),
             metrics: self.metrics.clone(),
             fleet: Fleet::new(self.directory.clone(), self.metrics.clone(), permit.clone(), self.grace),
             speaker: self.speaker.clone(),
             permit,
             deregister_deadline: self.deregister_deadline,
         });
+        self.health.begin(&self.namespaces);
         tokio::select! {
             () = controller::run(&self.watching, context.clone(), &self.namespaces) => {}
             () = term.lost.cancelled() => {}
             () = shutdown.cancelled() => tracing::info!("shutting down; bindings stay with their registrars"),
         }
         context.fleet.dismiss_all().await;
+        self.health.end();
     }
 }

@@ -17,7 +17,7 @@
 //! | trunks wait for their first answer | False | Registering |
 //! | the last refresh of trunks failed, their bindings hold | True | TrunksAtRisk |
 //! | registrars with more trunks than their budget can refresh | True | BudgetTooSmall |
-//! | so many trunks gone at once that it takes a second reading | True | RemovalsHeld |
+//! | trunks missing from a list, so many at once or so unsure that it takes a second one | True | RemovalsHeld |
 //! | no trunk at all | True | NoTrunks |
 //! | | True | AllRegistered |
 //!
@@ -43,9 +43,11 @@ pub use self::{
     conditions::Truth,
     difference::difference,
     failures::MAX_FAILURES,
-    notices::{deregistered, not_deregistered, notices},
+    notices::{definition_differs, deregistered, not_deregistered, notices},
+    words::{clean, known_time as time_of},
 };
 use crate::{
+    admin::{RegistryPhase, RegistryState},
     engine::view::{Summary, Troubles},
     spec::status::RegistryStatus,
 };
@@ -133,12 +135,14 @@ pub fn status(before: Option<&RegistryStatus>, situation: &Situation) -> Registr
         observed_generation: Some(situation.generation),
         conditions: conditions::all(before, situation),
         last_sync: before.and_then(|before| before.last_sync.clone()),
+        // Whoever writes it says when.
+        observed_time: before.and_then(|before| before.observed_time.clone()),
         ..RegistryStatus::default()
     };
     let Some(snapshot) = conditions::snapshot(situation) else { return status };
     let summary = &snapshot.summary;
     if let Some(ms) = summary.last_sync_ms {
-        status.trunks = Some(failures::counts(&summary.counts));
+        status.trunks = Some(failures::counts(&summary.counts, summary.failed_over));
         status.last_sync = words::known_time(ms);
         status.next_lapse = summary.next_lapse_ms.and_then(words::known_time);
         status.failures = failures::failures(snapshot);
@@ -149,4 +153,25 @@ pub fn status(before: Option<&RegistryStatus>, situation: &Situation) -> Registr
         status.failures = before.failures.clone();
     }
     status
+}
+
+/// What the directory shows of a Registry: the Ready condition of its status, and what is being done.
+pub fn registry_state(situation: &Situation, status: &RegistryStatus) -> RegistryState {
+    let state = match (&situation.phase, &situation.stall) {
+        (Phase::Leaving { .. }, _) => RegistryPhase::Deregistering,
+        (Phase::Suspended(_), _) => RegistryPhase::Suspended,
+        (_, Some(_)) => RegistryPhase::Stalled,
+        (Phase::Running(_), None) => RegistryPhase::Running,
+        (Phase::Idle, None) => RegistryPhase::Starting,
+    };
+    let ready = conditions::find(status, reasons::READY);
+    // Of a stall that an engine runs in spite of, Ready says nothing.
+    let stalled = conditions::find(status, reasons::STALLED).filter(|_| state == RegistryPhase::Stalled);
+    let shown = stalled.or(ready);
+    RegistryState {
+        state,
+        ready: ready.is_some_and(|ready| ready.status == Truth::True.name()),
+        reason: shown.map(|shown| shown.reason.clone()).unwrap_or_default(),
+        message: shown.map(|shown| shown.message.clone()).unwrap_or_default(),
+    }
 }

@@ -40,5 +40,5 @@ fn identity(registry: &Registry, config: &Config) -> Result<Identity, Stall> {
         reason: reasons::INVALID_SPEC,
         message: "metadata.uid: missing; only a resource of an API server has one".to_owned(),
     })?;
-    Ok(Identity { id: RegistryId::new(id), kept_as: None })
+    Ok(Identity { id: RegistryId::new(id), kept_as: None, proposed: false, exclusive: false })
 }

@@ -1,21 +1,21 @@
 //! Writes the status of one Registry, and its events.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
-    Api, Client,
-    api::{Patch, PatchParams},
-    runtime::events::{Event, EventType, Recorder, Reporter},
+    Api,
+    api::{ApiResource, DynamicObject, Patch, PatchParams, ValidationDirective},
 };
-use tokio::time::Instant;
+use serde_json::{Value, json};
 
-use super::status::Notice;
+use super::{
+    api_error::ApiError,
+    definition::{self, Definition},
+    events::{Recorder, Speaker},
+    status::{self, Notice},
+};
 use crate::{
     admin::RegistryName,
     instance::Permit,
@@ -24,14 +24,8 @@ use crate::{
 
 /// Who writes: the field manager of server-side apply.
 pub const MANAGER: &str = "routr-registry";
-/// How long one request may take.
-const DEADLINE: Duration = Duration::from_secs(10);
-/// The same event is not told more often.
-const BETWEEN_EQUALS: Duration = Duration::from_secs(30);
-/// No more different events than so many are told in [`REMEMBERED`].
-const MOST: usize = 20;
-/// For so long an equal event is counted up instead of told anew; a recorder does so for six minutes.
-const REMEMBERED: Duration = Duration::from_secs(300);
+/// Dry runs after one refusal: each takes out fields that the definition wants otherwise.
+const MAX_PROBES: usize = 8;
 
 /// Why the status could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -43,11 +37,17 @@ pub enum WriteError {
     #[error("this replica does not lead any more")]
     NotLeading,
     /// The API server refused or failed.
-    #[error("{0}")]
-    Kubernetes(#[from] kube::Error),
-    /// The API server gave no answer.
-    #[error("no answer from the Kubernetes API server within {} s", DEADLINE.as_secs())]
-    Deadline,
+    #[error(transparent)]
+    Kubernetes(#[from] ApiError),
+}
+
+impl From<kube::Error> for WriteError {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(answer) if matches!(answer.code, 404 | 409) => Self::Gone,
+            error => Self::Kubernetes(error.into()),
+        }
+    }
 }
 
 /// Where a reporter's findings go.
@@ -56,61 +56,46 @@ pub trait Writer: Send + Sync + 'static {
     fn name(&self) -> &RegistryName;
     /// Writes the status.
     fn write<'a>(&'a self, status: &'a RegistryStatus) -> BoxFuture<'a, Result<(), WriteError>>;
-    /// Tells an event. It is worth no retry.
+    /// Records an event. It is worth no retry.
     fn tell(&self, notice: Notice) -> BoxFuture<'_, ()>;
 }
 
 /// Writes to the API server.
 pub struct KubeWriter {
     /// Namespace and name.
-    pub name: RegistryName,
+    name: RegistryName,
     /// UID of the resource: another resource of the same name is not written to.
-    pub uid: String,
+    uid: String,
     /// Of its namespace.
-    pub api: Api<Registry>,
-    /// Publishes events.
-    pub speaker: Speaker,
-    /// What events refer to.
-    pub reference: ObjectReference,
+    api: Api<DynamicObject>,
+    speaker: Speaker,
+    events: Recorder,
+    /// What the definition in the cluster takes.
+    definition: Arc<Definition>,
     /// Writes only while it holds.
-    pub permit: Permit,
-    told: Mutex<HashMap<(&'static str, String), Told>>,
-}
-
-/// Who publishes events, as which instance.
-#[derive(Clone)]
-pub struct Speaker {
-    client: Client,
-    reporter: Reporter,
-}
-
-impl Speaker {
-    /// `instance` is what the replica is called.
-    pub fn new(client: Client, instance: String) -> Self {
-        Self { client, reporter: Reporter { controller: MANAGER.to_owned(), instance: Some(instance) } }
-    }
-}
-
-/// An event that was told. A recorder takes events of the same reason for the same, whatever they say: each text has one of
-/// its own.
-struct Told {
-    recorder: Recorder,
-    at: Instant,
+    permit: Permit,
 }
 
 impl KubeWriter {
     /// For one Registry.
-    pub fn new(speaker: Speaker, permit: Permit, reference: ObjectReference) -> Self {
+    pub fn new(
+        speaker: Speaker,
+        permit: Permit,
+        definition: Arc<Definition>,
+        reference: ObjectReference,
+    ) -> Self {
         let text = |part: &Option<String>| part.clone().unwrap_or_default();
         let (namespace, name) = (text(&reference.namespace), text(&reference.name));
+        // What the API server has may be of another version of the definition: it is not read as a Registry.
+        let resource = ApiResource::erase::<Registry>(&());
         Self {
-            api: Api::namespaced(speaker.client.clone(), &namespace),
+            api: Api::namespaced_with(speaker.client().clone(), &namespace, &resource),
             name: RegistryName { namespace: Some(namespace), name },
             uid: text(&reference.uid),
+            events: Recorder::new(speaker.clone(), reference),
             speaker,
-            reference,
+            definition,
             permit,
-            told: Mutex::default(),
         }
     }
 
@@ -118,44 +103,103 @@ impl KubeWriter {
         if !self.permit.holds() {
             return Err(WriteError::NotLeading);
         }
-        let name = &self.name.name;
-        let patch = serde_json::json!({
-            "apiVersion": "routr.io/v2beta1",
-            "kind": "Registry",
-            "metadata": { "name": name, "uid": self.uid },
-            "status": status,
-        });
-        let (parameters, patch) = (PatchParams::apply(MANAGER).force(), Patch::Apply(patch));
-        let written = self.api.patch_status(name, &parameters, &patch);
-        match tokio::time::timeout(DEADLINE, written).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(kube::Error::Api(answer))) if matches!(answer.code, 404 | 409) => Err(WriteError::Gone),
-            Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(WriteError::Deadline),
+        let whole = serde_json::to_value(status).map_err(kube::Error::SerdeError)?;
+        let mut fits = whole.clone();
+        let reduced = self.definition.fit(&mut fits);
+        match self.send(&fits).await {
+            Ok(()) => {
+                self.speaker.health().request_succeeded();
+                if !reduced && self.definition.takes_all() {
+                    self.speaker.health().definition_lacks(&[], false);
+                }
+                Ok(())
+            }
+            Err(kube::Error::Api(refusal)) if definition::may_be_definition(&refusal) => {
+                let Some((parts, newer)) = self.probe(&whole).await? else {
+                    return Err(kube::Error::Api(refusal).into());
+                };
+                let mut fits = whole;
+                parts.iter().for_each(|part| definition::remove(&mut fits, part));
+                self.send(&fits).await?;
+                self.note(&parts, newer).await;
+                Ok(())
+            }
+            Err(error) => {
+                let error = WriteError::from(error);
+                if let WriteError::Kubernetes(error) = &error {
+                    self.speaker.health().request_failed(error);
+                }
+                Err(error)
+            }
         }
     }
 
-    /// Who is to tell this now, if it may be told.
-    fn recorder(&self, notice: &Notice) -> Option<Recorder> {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        told.retain(|_, told| now.duration_since(told.at) < REMEMBERED);
-        let key = (notice.reason, notice.message.clone());
-        let full = told.len() >= MOST;
-        match told.get_mut(&key) {
-            Some(told) if now.duration_since(told.at) < BETWEEN_EQUALS => None,
-            Some(told) => {
-                told.at = now;
-                Some(told.recorder.clone())
+    async fn send(&self, status: &Value) -> Result<(), kube::Error> {
+        let patch = json!({
+            "apiVersion": "routr.io/v2beta1",
+            "kind": "Registry",
+            "metadata": { "name": self.name.name, "uid": self.uid },
+            "status": status,
+        });
+        let parameters = PatchParams::apply(MANAGER).force();
+        self.api.patch_status(&self.name.name, &parameters, &Patch::Apply(patch)).await.map(drop)
+    }
+
+    /// Which parts of a status the definition does not take, and whether it is newer than this operator; `None` where that is
+    /// not what is wrong.
+    async fn probe(&self, whole: &Value) -> Result<Option<(BTreeSet<String>, bool)>, WriteError> {
+        let parameters = PatchParams {
+            dry_run: true,
+            field_manager: Some(MANAGER.to_owned()),
+            field_validation: Some(ValidationDirective::Ignore),
+            ..PatchParams::default()
+        };
+        let (mut sent, mut parts) = (whole.clone(), BTreeSet::new());
+        for _ in 0..MAX_PROBES {
+            let patch = Patch::Merge(json!({ "metadata": { "uid": self.uid }, "status": replaced(&sent) }));
+            match self.api.patch_status(&self.name.name, &parameters, &patch).await {
+                Ok(stored) => {
+                    let newer = !parts.is_empty();
+                    parts.extend(definition::dropped(&sent, &stored.data["status"]));
+                    return Ok((!parts.is_empty()).then_some((parts, newer)));
+                }
+                Err(kube::Error::Api(refusal)) if definition::may_be_definition(&refusal) => {
+                    let fault = definition::at_fault(&refusal);
+                    let before = parts.len();
+                    fault.iter().for_each(|field| definition::remove(&mut sent, field));
+                    parts.extend(fault);
+                    if parts.len() == before {
+                        return Ok(None);
+                    }
+                }
+                Err(error) => return Err(error.into()),
             }
-            None if full => None,
-            None => {
-                let recorder = Recorder::new(self.speaker.client.clone(), self.speaker.reporter.clone());
-                told.insert(key, Told { recorder: recorder.clone(), at: now });
-                Some(recorder)
+        }
+        Ok(None)
+    }
+
+    /// Says that the definition is of another version: in the log and on `/readyz`, and as an event of the first Registry.
+    async fn note(&self, parts: &BTreeSet<String>, newer: bool) {
+        if self.definition.lacks(parts) {
+            let named: Vec<String> = parts.iter().map(|part| format!("status.{part}")).collect();
+            self.speaker.health().definition_lacks(&named, newer);
+            if let Some(message) = self.speaker.health().definition() {
+                self.events.record(status::definition_differs(&message)).await;
             }
         }
     }
+}
+
+/// A status for a merge patch: fields that it does not have are removed.
+fn replaced(status: &Value) -> Value {
+    const OPTIONAL: [&str; 5] = ["trunks", "lastSync", "nextLapse", "failures", "observedTime"];
+    let mut status = status.clone();
+    if let Value::Object(map) = &mut status {
+        for key in OPTIONAL {
+            map.entry(key).or_insert(Value::Null);
+        }
+    }
+    status
 }
 
 impl Writer for KubeWriter {
@@ -169,23 +213,8 @@ impl Writer for KubeWriter {
 
     fn tell(&self, notice: Notice) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let Some(recorder) = self.permit.holds().then(|| self.recorder(&notice)).flatten() else {
-                return;
-            };
-            let event = Event {
-                type_: if notice.warning { EventType::Warning } else { EventType::Normal },
-                reason: notice.reason.to_owned(),
-                note: Some(notice.message),
-                action: notice.action.to_owned(),
-                secondary: None,
-            };
-            let published = recorder.publish(&event, &self.reference);
-            match tokio::time::timeout(DEADLINE, published).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    tracing::debug!(registry = %self.name, %error, "an event was not published")
-                }
-                Err(_) => tracing::debug!(registry = %self.name, "an event was not published in time"),
+            if self.permit.holds() {
+                self.events.record(notice).await;
             }
         })
     }

@@ -63,6 +63,9 @@ impl Registration {
             return (verdict, Effect::default());
         }
         self.flight = None;
+        if !verdict.is_requesters() {
+            self.call_succeeded();
+        }
         self.learn_cseq(answer);
         if attempt.purpose != Purpose::Leave {
             self.doubt_binding(&verdict, sent, attempt.expires);
@@ -229,10 +232,11 @@ impl Registration {
                     self.silent(*verdict == Verdict::Silent, plan, now, rng);
                 }
             }
-            // The way is broken, not the trunk: it keeps its place, and the Requester's breaker decides when.
+            // Nothing was sent: it keeps its place, and the Requester's breaker decides when.
             Verdict::Unavailable => self.due = self.due.min(now.at),
-            Verdict::WayRefused => {
-                self.due = now.at.plus(schedule::back_off(0, self.left(now.at), rng));
+            Verdict::CallFailed { .. } | Verdict::WayRefused => {
+                let broken = *verdict == Verdict::CallFailed { broken: true };
+                self.call_failed(broken, sent.around.requester_down, now, rng);
             }
         }
     }
@@ -271,7 +275,8 @@ impl Registration {
         if (self.uri, self.edge) != (0, 0) {
             let trouble = self.trouble_mut();
             // A probe must be over, at its worst, before the binding has to be refreshed at the latest.
-            let probe_at = trouble.preferred_retry_at.max(now.at.plus(schedule::SECOND));
+            let shut_until = trouble.refused_uris.shut_until(0);
+            let probe_at = trouble.preferred_retry_at.max(shut_until).max(now.at.plus(schedule::SECOND));
             let over = probe_at.plus(plan.settings.deadline_ms + schedule::PROBE_MARGIN);
             let last_call = if over <= self.due { self.due } else { binding.expires_at };
             if over <= last_call && probe_at <= self.due {
@@ -308,7 +313,7 @@ impl Registration {
                 self.succeeded(plan, now, rng);
                 return;
             }
-            Verdict::Unavailable | Verdict::WayRefused => {}
+            Verdict::Unavailable | Verdict::CallFailed { .. } | Verdict::WayRefused => {}
             Verdict::Rejected { .. } | Verdict::UnknownAccount { .. } => {
                 let asked = match verdict {
                     Verdict::UnknownAccount { retry_after_s } => *retry_after_s,

@@ -71,6 +71,8 @@ pub struct Around<'a> {
     pub alone: bool,
     /// The trunk has a password that could be offered again and again.
     pub has_credentials: bool,
+    /// Calls of several trunks fail in a row, or no connection can be made: a call that fails is not this trunk's own failure.
+    pub requester_down: bool,
 }
 
 /// How an EdgePort stands.
@@ -93,6 +95,8 @@ pub fn judge(answer: &Result<Reply, SendError>, asked: Asked<'_>) -> (Verdict, C
         Ok(reply) => judge_reply(reply, asked),
         Err(SendError::Deadline(_)) => Verdict::Silent,
         Err(SendError::Unavailable(_)) => Verdict::Unavailable,
+        Err(SendError::Disconnected(_)) => Verdict::CallFailed { broken: true },
+        Err(SendError::Failed(_)) => Verdict::CallFailed { broken: false },
         Err(SendError::Refused(_)) => Verdict::WayRefused,
     };
     let cause = match answer {
@@ -105,7 +109,9 @@ pub fn judge(answer: &Result<Reply, SendError>, asked: Asked<'_>) -> (Verdict, C
 fn explain_error(error: &SendError, asked: Asked<'_>) -> Cause {
     let reason = match error {
         SendError::Deadline(_) => Reason::NoAnswer,
-        SendError::Unavailable(_) => Reason::RequesterUnavailable,
+        SendError::Unavailable(_) | SendError::Disconnected(_) | SendError::Failed(_) => {
+            Reason::RequesterUnavailable
+        }
         SendError::Refused(_) => Reason::RequesterRefused,
     };
     let edge = asked.around.edge_port;

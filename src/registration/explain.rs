@@ -66,9 +66,13 @@ fn hint(reply: &Reply, verdict: &Verdict) -> (Reason, String) {
             Some(_) => plain(Reason::Refused, ""),
         },
         (Verdict::BadExtension { guessed: true, .. }, _)
-        | (Verdict::Registered { .. } | Verdict::Unavailable | Verdict::WayRefused, _) => {
-            plain(Reason::Refused, "")
-        }
+        | (
+            Verdict::Registered { .. }
+            | Verdict::Unavailable
+            | Verdict::CallFailed { .. }
+            | Verdict::WayRefused,
+            _,
+        ) => plain(Reason::Refused, ""),
     }
 }
 

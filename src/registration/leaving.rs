@@ -121,7 +121,9 @@ impl Registration {
             _ => 0,
         };
         let trouble = self.trouble_mut();
-        trouble.leaves = trouble.leaves.saturating_add(u8::from(*verdict != Verdict::Unavailable));
+        trouble.leaves = trouble
+            .leaves
+            .saturating_add(u8::from(!matches!(verdict, Verdict::Unavailable | Verdict::CallFailed { .. })));
         let tries = trouble.leaves;
         if !gone && tries < MAX_LEAVES && !self.forget_lapsed(now.at) {
             self.class = Class::Retry;
@@ -176,7 +178,9 @@ impl Registration {
     }
 }
 
-/// Where nobody answered, the EdgePort may still be offering the password: the next request waits.
+/// Where nobody answered, the EdgePort may still be offering the password: the next request waits. So it does after a failed call,
+/// which does not count as a try.
 fn pause_after(verdict: &Verdict, rng: &mut impl Rng) -> u64 {
-    if matches!(verdict, Verdict::Silent | Verdict::Unknown) { schedule::after_silence(rng) } else { 0 }
+    let waits = matches!(verdict, Verdict::Silent | Verdict::Unknown | Verdict::CallFailed { .. });
+    if waits { schedule::after_silence(rng) } else { 0 }
 }

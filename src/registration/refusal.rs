@@ -3,10 +3,91 @@
 use super::{
     Class, Refusal, Registration,
     reply::{Cause, Reason},
+    schedule,
     time::Moment,
 };
 
+/// How long after the end of its wait a refusal still counts for the next one, in milliseconds.
+const COUNTS_FOR: u64 = 3_600 * schedule::SECOND;
+/// Most refusals that are kept beyond the life of the process for one trunk.
+const MAX_KEPT: usize = 4;
+
+/// What the registrars of single URIs refused, by the rank of the URI. Each wait outlives a success at another URI, an edit of
+/// anything but the account there, and a restart.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RefusedUris(Vec<(u8, Refusal)>);
+
+impl RefusedUris {
+    /// Until when the URI of this rank is not to be asked again.
+    pub fn shut_until(&self, rank: u8) -> Moment {
+        self.of(rank).map_or(Moment::default(), |refusal| refusal.until)
+    }
+
+    /// Refusals in a row at the URI of this rank.
+    pub fn times(&self, rank: u8) -> u8 {
+        self.of(rank).map_or(0, |refusal| refusal.times)
+    }
+
+    fn of(&self, rank: u8) -> Option<&Refusal> {
+        self.0.iter().find(|(other, _)| *other == rank).map(|(_, refusal)| refusal)
+    }
+
+    /// Remembers the latest refusal of a rank.
+    pub fn note(&mut self, rank: u8, refusal: Refusal) {
+        self.0.retain(|(other, _)| *other != rank);
+        self.0.push((rank, refusal));
+    }
+
+    /// The URI of this rank accepted the credentials. What no longer counts is forgotten as well.
+    pub fn accepted(&mut self, rank: u8, now: Moment) {
+        self.0.retain(|(other, refusal)| *other != rank && refusal.until.plus(COUNTS_FOR) > now);
+    }
+
+    /// The trunk changed: `keeps` gives the new position and rank of a URI whose account is still the same.
+    pub fn changed(&mut self, keeps: impl Fn(u8) -> Option<(u8, u8)>) {
+        let moved = |(_, refusal): (u8, Refusal)| {
+            let (position, rank) = keeps(refusal.position)?;
+            Some((rank, Refusal { position, ..refusal }))
+        };
+        self.0 = self.0.drain(..).filter_map(moved).collect();
+    }
+
+    /// Whether nothing is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 impl Registration {
+    /// The waits after refusals that are not over, at most four: first that of [`Registration::refusal`].
+    pub fn refusals(&self, now: Moment) -> Vec<Refusal> {
+        let mut all: Vec<Refusal> = self.refusal(now).into_iter().collect();
+        let refused = self.trouble.as_ref().map_or(&[][..], |trouble| &trouble.refused_uris.0);
+        for (_, refusal) in refused.iter().filter(|(_, refusal)| refusal.until > now) {
+            if !all.iter().any(|known| known.position == refusal.position) {
+                all.push(*refusal);
+            }
+        }
+        all.truncate(MAX_KEPT);
+        all
+    }
+
+    /// Remembers a refusal that was met with before a restart, at the URI of a rank.
+    pub fn remember_refusal(&mut self, rank: u8, refusal: Refusal) {
+        self.trouble_mut().refused_uris.note(rank, refusal);
+    }
+
+    /// Leaves out the URIs whose registrars refused the account a while ago: the first one that did not is next, or, where all
+    /// `uris` did, the one whose wait ends first.
+    pub(super) fn pass_over_refused(&mut self, uris: u8, now: Moment) {
+        let Some(trouble) = &self.trouble else { return };
+        let shut_until = |rank: u8| trouble.refused_uris.shut_until(rank).max(now);
+        if let Some((until, rank)) = (0..uris.min(64)).map(|rank| (shut_until(rank), rank)).min() {
+            self.uri = rank;
+            self.due = self.due.max(until);
+        }
+    }
+
     /// The wait after a refusal, if there is one: of what is tried next, or of the preferred target while another one holds
     /// the binding.
     pub fn refusal(&self, now: Moment) -> Option<Refusal> {

@@ -158,8 +158,13 @@ pub enum Verdict {
     Silent,
     /// Whether the registrar holds a binding is not known.
     Unknown,
-    /// The Requester is not there, or the connection to it broke.
+    /// The Requester cannot be reached: nothing was sent.
     Unavailable,
+    /// The call to the Requester failed: the request may have been sent on.
+    CallFailed {
+        /// Its connection broke.
+        broken: bool,
+    },
     /// The Requester would not send it.
     WayRefused,
 }
@@ -177,13 +182,24 @@ impl Verdict {
 
     /// Whether the registrar may have made a binding all the same: nothing came back that says so or otherwise.
     pub fn leaves_open(&self) -> bool {
-        matches!(self, Self::Silent | Self::Unknown | Self::Unavailable | Self::Rejected { inferred: true })
+        matches!(
+            self,
+            Self::Silent
+                | Self::Unknown
+                | Self::Unavailable
+                | Self::CallFailed { .. }
+                | Self::Rejected { inferred: true }
+        )
     }
 
     /// Whether it shows that the registrar is at work.
     pub fn shows_life(&self) -> bool {
-        !self.is_outage()
-            && !matches!(self, Self::Unavailable | Self::WayRefused | Self::Rejected { inferred: true })
+        !self.is_outage() && !self.is_requesters() && !matches!(self, Self::Rejected { inferred: true })
+    }
+
+    /// Whether no SIP response came back at all: the call failed, or there was no connection for it.
+    pub fn is_requesters(&self) -> bool {
+        matches!(self, Self::Unavailable | Self::CallFailed { .. } | Self::WayRefused)
     }
 
     /// A short, fixed name for metrics.
@@ -199,6 +215,7 @@ impl Verdict {
             Self::Silent => "no_answer",
             Self::Unknown => "unknown",
             Self::Unavailable => "requester_unavailable",
+            Self::CallFailed { .. } => "call_failed",
             Self::WayRefused => "requester_refused",
         }
     }

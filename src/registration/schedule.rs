@@ -63,6 +63,20 @@ pub fn after_rejection(times: u32, rng: &mut impl Rng) -> u64 {
     base + uniform(rng, 0, base / 10)
 }
 
+/// How long a trunk waits after `times` (at least 1) failed calls in a row that were its own failure: 15 to 30 s, 30 to 60 s, then
+/// 1 to 2 min. Never longer, because a call that fails costs no registrar anything. While a binding is valid for `left_ms`
+/// more, never longer than half of that, but at least 5 s.
+pub fn after_failed_call(times: u8, left_ms: Option<u64>, rng: &mut impl Rng) -> u64 {
+    let full = BACKOFF_BASE << times.saturating_sub(1).min(2);
+    let wait = uniform(rng, full / 2, full);
+    left_ms.map_or(wait, |left| wait.min((left / 2).max(5 * SECOND)))
+}
+
+/// How long a trunk waits after a failed call while calls of all trunks fail: 5 to 10 s. Others probe the Requester meanwhile.
+pub fn after_shared_failure(rng: &mut impl Rng) -> u64 {
+    uniform(rng, 5 * SECOND, 10 * SECOND)
+}
+
 /// Retry-After in milliseconds, at most an hour.
 pub fn retry_after(seconds: u32) -> u64 {
     (u64::from(seconds) * SECOND).min(RETRY_AFTER_MAX)

@@ -3,9 +3,10 @@
 use rand::Rng;
 
 use super::{
-    Binding, Class, Plan, Registration, bit,
+    Binding, Class, Plan, Refusal, Registration, bit,
     failover::{other, other_way},
     redirect::Redirect,
+    refusal::RefusedUris,
     reply::{Cause, Reason},
     schedule,
     time::{Moment, Now},
@@ -60,10 +61,17 @@ pub(super) struct Trouble {
     pub silent: Vec<(u8, Moment)>,
     /// What it waits for is an outage of its target.
     pub outage_wait: bool,
+    /// Calls to the Requester that failed in a row: at least 1 after one did, more only for those that were this trunk's own failure
+    /// and found no valid binding.
+    pub failed_calls: u8,
+    /// The connection of its last call broke.
+    pub disconnected: bool,
     /// Position of the URI whose registrar refused credentials or account last, why, and since when.
     pub refused_at: Option<u8>,
     pub refused_for: Option<Reason>,
     pub refused_since_ms: u64,
+    /// Which URIs' registrars refused credentials or account, and until when they are not asked again.
+    pub refused_uris: RefusedUris,
     /// Bindings made before the current one, elsewhere: other URIs, other EdgePorts. Some may still be valid.
     pub earlier: Vec<Binding>,
 }
@@ -96,7 +104,10 @@ impl Trouble {
         earlier.retain(|binding| binding.expires_at > now);
         let mut asked = std::mem::take(&mut self.asked);
         asked.retain(|(rank, until)| *rank != uri && *until > now);
+        let mut refused_uris = std::mem::take(&mut self.refused_uris);
+        refused_uris.accepted(uri, now);
         *self = Self {
+            refused_uris,
             redirect,
             asked,
             earlier,
@@ -108,13 +119,20 @@ impl Trouble {
             preferred_retry_at: self.preferred_retry_at,
             ..Self::default()
         };
-        preferred && self.redirect.is_none() && self.asked.is_empty() && self.earlier.is_empty()
+        let nothing = self.asked.is_empty() && self.earlier.is_empty() && self.refused_uris.is_empty();
+        preferred && self.redirect.is_none() && nothing
     }
 
     pub fn forget_all_but_the_cause(&mut self) {
         let earlier = std::mem::take(&mut self.earlier);
-        *self =
-            Self { cause: self.cause.take(), since_unix_ms: self.since_unix_ms, earlier, ..Self::default() };
+        let refused_uris = std::mem::take(&mut self.refused_uris);
+        *self = Self {
+            cause: self.cause.take(),
+            since_unix_ms: self.since_unix_ms,
+            earlier,
+            refused_uris,
+            ..Self::default()
+        };
     }
 
     /// Remembers what was refused, and since when.
@@ -148,11 +166,11 @@ impl Trouble {
         self.asked.iter().find(|(other, _)| *other == rank).map_or(Moment::default(), |(_, until)| *until)
     }
 
-    /// Until when the target of this rank is not to be asked: it wants that, or it is the preferred one and refused the
-    /// credentials when it was probed.
+    /// Until when the target of this rank is not to be asked: it wants that, or it refused the credentials.
     pub fn shut_until(&self, rank: u8) -> Moment {
         let refused = rank == 0 && self.preferred_rejections > 0;
-        self.asked_until(rank).max(if refused { self.preferred_retry_at } else { Moment::default() })
+        let probe = if refused { self.preferred_retry_at } else { Moment::default() };
+        self.asked_until(rank).max(probe).max(self.refused_uris.shut_until(rank))
     }
 
     /// What was learnt on the way to one target says nothing of the next one.
@@ -270,10 +288,11 @@ impl Registration {
         now: Now,
         rng: &mut impl Rng,
     ) {
-        let preferred = self.uri == 0;
+        let (rank, preferred) = (self.uri, self.uri == 0);
         self.forget_guessed_tags();
         let trouble = self.trouble_mut();
         trouble.refused((position, reason), now);
+        trouble.rejections = trouble.rejections.max(trouble.refused_uris.times(rank));
         // A probe that was refused before counts, and this one for the next.
         if preferred {
             trouble.rejections = trouble.rejections.max(trouble.preferred_rejections);
@@ -282,8 +301,41 @@ impl Registration {
         if preferred {
             trouble.preferred_rejections = trouble.rejections;
         }
+        let (times, since_unix_ms) = (trouble.rejections, trouble.refused_since_ms);
         self.round_failed(now.at);
-        self.wait(wait.max(asked_to_wait), now);
+        let wait = wait.max(asked_to_wait);
+        let refusal = Refusal { position, reason, until: now.at.plus(wait), times, since_unix_ms };
+        self.remember_refusal(rank, refusal);
+        self.wait(wait, now);
+    }
+
+    /// The call to the Requester failed, which says nothing of the registrar. `shared` where the calls of others fail as well.
+    /// Where only its connection broke, the trunk keeps its place the first time.
+    pub(super) fn call_failed(&mut self, broken: bool, shared: bool, now: Now, rng: &mut impl Rng) {
+        let left = self.left(now.at);
+        let due = self.due;
+        let trouble = self.trouble_mut();
+        let again = std::mem::replace(&mut trouble.disconnected, broken) || trouble.failed_calls > 0;
+        if broken && !again {
+            self.due = due.min(now.at);
+            return;
+        }
+        if trouble.failed_calls == 0 || (!shared && left.is_none()) {
+            trouble.failed_calls = trouble.failed_calls.saturating_add(1);
+        }
+        let wait = if shared {
+            schedule::after_shared_failure(rng)
+        } else {
+            schedule::after_failed_call(trouble.failed_calls, left, rng)
+        };
+        self.wait(wait, now);
+    }
+
+    /// The call to the Requester brought a response, or timed out: no row of failed calls goes on.
+    pub(super) fn call_succeeded(&mut self) {
+        if let Some(trouble) = self.trouble.as_mut() {
+            (trouble.failed_calls, trouble.disconnected) = (0, false);
+        }
     }
 
     /// Ends the round: the next one starts at the preferred target, unless that is not to be asked yet.
@@ -321,16 +373,20 @@ impl Registration {
     /// The preferred target refused a probe: its password is not offered more often than after any other refusal.
     pub(super) fn preferred_rejected(
         &mut self,
-        refused: (u8, Reason),
+        (position, reason): (u8, Reason),
         retry_after_s: Option<u32>,
         now: Now,
         rng: &mut impl Rng,
     ) {
         let trouble = self.trouble_mut();
-        trouble.refused(refused, now);
+        trouble.refused((position, reason), now);
+        trouble.preferred_rejections = trouble.preferred_rejections.max(trouble.refused_uris.times(0));
         let wait = one_more_refusal(&mut trouble.preferred_rejections, rng);
         let asked = retry_after_s.map_or(0, schedule::retry_after);
-        trouble.preferred_retry_at = now.at.plus(wait.max(asked));
+        let until = now.at.plus(wait.max(asked));
+        trouble.preferred_retry_at = until;
+        let (times, since_unix_ms) = (trouble.preferred_rejections, trouble.refused_since_ms);
+        trouble.refused_uris.note(0, Refusal { position, reason, until, times, since_unix_ms });
     }
 
     /// A probe was refused where the binding is, by another EdgePort: the refresh would offer the same to the same registrar.

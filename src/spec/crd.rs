@@ -28,6 +28,11 @@ fn defaults() -> Vec<(&'static str, Value)> {
     vec![
         ("spec.registerInterval", span(&rules::REGISTER_INTERVAL)),
         ("spec.apiTimeout", span(&rules::API_TIMEOUT)),
+        ("spec.sync", json!({})),
+        ("spec.sync.maxPages", json!(rules::SYNC_PAGES.default)),
+        ("spec.sync.maxTrunks", json!(rules::SYNC_TRUNKS.default)),
+        ("spec.sync.maxBytes", json!(rules::SYNC_BYTES.default)),
+        ("spec.sync.maxTrunkBytes", json!(rules::TRUNK_BYTES.default)),
         ("spec.suspend", json!(false)),
         ("spec.methods", json!([])),
         // An empty mapping has the defaults of its keys filled in, too.

@@ -14,6 +14,10 @@ pub struct RegistryStatus {
     /// The generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// When the operator last confirmed that all of this is so. It does so each minute, with very many Registries at least every five
+    /// minutes: a status that is older is kept by no operator, whatever it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_time: Option<Time>,
     /// Ready, Reconciling, Stalled, APIReachable, RequesterReachable, CacheReachable and CredentialsAccepted.
     #[serde(default)]
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["type".into()]))]
@@ -50,6 +54,9 @@ pub struct TrunkCounts {
     pub pending: i64,
     /// The binding is being removed.
     pub leaving: i64,
+    /// Of all these, how many hold a binding elsewhere than at their preferred URI and EdgePort.
+    #[serde(default)]
+    pub failed_over: i64,
 }
 
 /// One trunk that is not simply registered.

@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{registry_key, reload};
+use super::{InstanceId, registry_key, reload};
 use crate::{
     admin::{Directory, RegistryName},
     config::{self, Cache, Config, RedisSettings},
@@ -40,7 +40,7 @@ pub(super) fn hangups() -> Option<Signal> {
 pub(super) async fn follow(
     path: PathBuf,
     config: Config,
-    identity: RegistryId,
+    identity: InstanceId,
     (reloads, directory): (Reloads, Directory),
     mut hangups: Option<Signal>,
     shutdown: CancellationToken,
@@ -75,7 +75,7 @@ struct Follower {
     path: PathBuf,
     /// In use.
     config: Config,
-    identity: RegistryId,
+    identity: InstanceId,
     reloads: Reloads,
     /// Where the registry is entered under its name.
     directory: Directory,
@@ -123,15 +123,16 @@ impl Follower {
         };
         if identity_changes(&self.config, &new) {
             tracing::warn!(
-                instance_id = self.identity.as_str(),
+                instance_id = self.identity.now().as_str(),
                 "the Call-IDs stay as they are until the next start, and change then; to keep them, set spec.instanceId to this instance_id"
             );
         }
         if self.config.cache != new.cache
             && new.instance_id.is_none()
+            && self.identity.is_settled()
             && let Cache::Redis(settings) = &new.cache
         {
-            tokio::spawn(keep_identity(settings.clone(), registry_key(&new), self.identity.clone()));
+            tokio::spawn(keep_identity(settings.clone(), registry_key(&new), self.identity.now()));
         }
         self.reloads.send(change).await.map_err(|_| Ended)?;
         self.directory.rename(&RegistryName::plain(&self.config.name), RegistryName::plain(&new.name));

@@ -3,8 +3,10 @@
 use super::{MemoryStore, RedisSettingsError, RedisStore};
 use crate::{
     config::Cache,
-    ports::{Change, Record, Store, StoreError},
+    instance::Identity,
+    ports::{Change, Record, Rival, Store, StoreError},
 };
+use tokio::sync::watch;
 
 /// Memory or Redis, as configured.
 pub enum AnyStore {
@@ -15,25 +17,21 @@ pub enum AnyStore {
 }
 
 impl AnyStore {
-    /// The store of a registry: `instance` names its Call-IDs, `registry_key` the place where that name is kept, if it
-    /// has to be. Nothing is sent before the first use.
+    /// The store of a registry. Nothing is sent before the first use.
     ///
     /// # Errors
-    /// When the CA file cannot be used.
-    pub fn open(
-        cache: &Cache,
-        instance: &str,
-        registry_key: Option<&str>,
-    ) -> Result<Self, RedisSettingsError> {
+    /// When a file of the cache (CA, certificate, key) cannot be used.
+    pub fn open(cache: &Cache, identity: &Identity) -> Result<Self, RedisSettingsError> {
+        let id = identity.id.as_str();
         Ok(match cache {
             Cache::Memory => Self::Memory(MemoryStore::new()),
-            Cache::Redis(settings) => {
-                let store = RedisStore::new(settings, instance)?;
-                Self::Redis(Box::new(match registry_key {
-                    Some(key) => store.with_identity(key),
-                    None => store,
-                }))
-            }
+            Cache::Redis(settings) => Self::Redis(Box::new(match &identity.kept_as {
+                Some(key) if identity.proposed => {
+                    RedisStore::proposing(settings, key, id)?.with_owner(identity.exclusive)
+                }
+                Some(key) => RedisStore::new(settings, id)?.with_identity(key).with_owner(identity.exclusive),
+                None => RedisStore::new(settings, id)?.with_owner(identity.exclusive),
+            })),
         })
     }
 }
@@ -71,6 +69,27 @@ impl Store for AnyStore {
         match self {
             Self::Memory(store) => store.lost_data().await,
             Self::Redis(store) => store.lost_data().await,
+        }
+    }
+
+    fn instance_id(&self) -> Option<Box<str>> {
+        match self {
+            Self::Memory(store) => store.instance_id(),
+            Self::Redis(store) => store.instance_id(),
+        }
+    }
+
+    fn rival(&self) -> watch::Receiver<Option<Rival>> {
+        match self {
+            Self::Memory(store) => store.rival(),
+            Self::Redis(store) => store.rival(),
+        }
+    }
+
+    async fn release(&self) {
+        match self {
+            Self::Memory(store) => store.release().await,
+            Self::Redis(store) => store.release().await,
         }
     }
 }

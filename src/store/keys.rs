@@ -10,17 +10,19 @@ pub const BUCKETS: usize = 256;
 /// The keys of one registry.
 #[derive(Debug)]
 pub struct Keys {
+    /// What stands before the last part of each, with the user's own prefix.
     prefix: String,
 }
 
 impl Keys {
-    /// Any text is good as an instance id: one that is not plain, or longer than 64 bytes, is replaced by its hash. A
-    /// plain one has no colon, so it cannot be taken for a hash.
-    pub fn new(instance: &str) -> Self {
+    /// The keys of an instance id, with the user's own prefix before each; it has no braces. Any text is good as an instance
+    /// id: one that is not plain, or longer than 64 bytes, is replaced by its hash. A plain one has no colon, so it cannot be
+    /// taken for a hash.
+    pub fn new(before: &str, instance: &str) -> Self {
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
         let readable = !instance.is_empty() && instance.len() <= 64 && instance.bytes().all(plain);
         let name = if readable { instance.to_owned() } else { format!("sha256:{}", hex_sha256(instance)) };
-        Self { prefix: format!("routr-registry:{{{name}}}:") }
+        Self { prefix: format!("{before}routr-registry:{{{name}}}:") }
     }
 
     /// The hash of one bucket.
@@ -32,6 +34,11 @@ impl Keys {
     pub fn alive(&self) -> String {
         format!("{}alive", self.prefix)
     }
+
+    /// Who acts for the registry.
+    pub fn owner(&self) -> String {
+        format!("{}owner", self.prefix)
+    }
 }
 
 /// The bucket of a trunk.
@@ -40,9 +47,9 @@ pub fn bucket_of(reference: &str) -> u8 {
     first
 }
 
-/// Where the instance id of a registry is kept.
-pub fn identity(registry_key: &str) -> String {
-    format!("routr-registry:instance:{}", hex_sha256(registry_key))
+/// Where the instance id of a registry is kept, with the user's own prefix before it.
+pub fn identity(before: &str, registry_key: &str) -> String {
+    format!("{before}routr-registry:instance:{}", hex_sha256(registry_key))
 }
 
 fn hex_sha256(text: &str) -> String {
@@ -60,16 +67,19 @@ mod tests {
 
     #[test]
     fn names_stay_as_they_were_first_written() {
-        let keys = Keys::new("9f3c2c5e-7a0e-4f53-9d43-0a6f5a1f2b7c");
+        let keys = Keys::new("", "9f3c2c5e-7a0e-4f53-9d43-0a6f5a1f2b7c");
         assert_eq!(keys.bucket(0xa), "routr-registry:{9f3c2c5e-7a0e-4f53-9d43-0a6f5a1f2b7c}:regs:0a");
         assert_eq!(keys.alive(), "routr-registry:{9f3c2c5e-7a0e-4f53-9d43-0a6f5a1f2b7c}:alive");
         // First byte of the well-known SHA-256 of "abc" and of the empty text.
         assert_eq!(bucket_of("abc"), 0xba);
         assert_eq!(bucket_of(""), 0xe3);
         assert_eq!(
-            identity("abc"),
+            identity("", "abc"),
             "routr-registry:instance:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
+        assert_eq!(keys.owner(), "routr-registry:{9f3c2c5e-7a0e-4f53-9d43-0a6f5a1f2b7c}:owner");
+        assert_eq!(Keys::new("app1:", "x").alive(), "app1:routr-registry:{x}:alive");
+        assert!(identity("app1:", "abc").starts_with("app1:routr-registry:instance:ba78"));
     }
 
     #[test]
@@ -78,7 +88,7 @@ mod tests {
         let odd = ["", "a}b", "a:b", "a b\r\n", "*", "ключ", &long, "sha256:abc"];
         let mut seen = std::collections::HashSet::new();
         for instance in odd {
-            let prefix = Keys::new(instance).prefix;
+            let prefix = Keys::new("", instance).prefix;
             let inner = prefix
                 .strip_prefix("routr-registry:{sha256:")
                 .and_then(|p| p.strip_suffix("}:"))

@@ -2,21 +2,27 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use redis::Pipeline;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     codec,
+    identity::InstanceCell,
     keys::{self, BUCKETS, Keys},
     link::{Link, RedisSettingsError},
+    owner::Owner,
 };
 use crate::{
     config::RedisSettings,
     environment,
-    ports::{Change, Record, Store, StoreError},
+    ports::{Change, Record, Rival, Store, StoreError},
 };
 
 /// Records that one round trip reads at least, where there are as many.
@@ -30,16 +36,15 @@ const BUCKET_TTL: u64 = 24 * 60 * 60;
 const LONGEST_BUCKET_TTL: u64 = 14 * BUCKET_TTL;
 /// How long the mark is kept. It is renewed each time that it is looked at.
 const ALIVE_TTL: u64 = BUCKET_TTL;
-/// How long an instance id is kept after the registry that drew it was last seen.
-const IDENTITY_TTL: u64 = 90 * 24 * 60 * 60;
 
 /// Keeps the records of one registry in Redis. See [the module](super) for the layout.
 pub struct RedisStore {
-    link: Link,
-    keys: Keys,
-    instance: Box<str>,
-    /// The key under which the instance id itself is kept.
-    identity: Option<String>,
+    link: Arc<Link>,
+    instance: Arc<InstanceCell>,
+    /// Who acts for the registry; `None` where something else than Redis says so.
+    owner: Option<Arc<Owner>>,
+    /// Renews the claim.
+    renewal: OnceLock<AbortOnDropHandle<()>>,
     /// Random text that tells this run from any other.
     token: String,
     mark: Mutex<Mark>,
@@ -57,35 +62,81 @@ struct Mark {
 }
 
 impl RedisStore {
-    /// A store for the registry of this instance id. Nothing is sent before the first use; only the CA file is read.
+    /// A store for the registry of this instance id. Nothing is sent before the first use; only files are read.
     ///
     /// # Errors
-    /// When the CA file cannot be used.
+    /// When a file of the settings (CA, certificate, key) cannot be used.
     pub fn new(settings: &RedisSettings, instance: &str) -> Result<Self, RedisSettingsError> {
+        Self::of(settings, InstanceCell::given(&settings.prefix, instance))
+    }
+
+    /// A store for the registry that `registry_key` names. Its instance id is the one that Redis keeps, from the first use
+    /// that succeeds; else the proposal, which Redis keeps from then on.
+    ///
+    /// # Errors
+    /// As [`RedisStore::new`].
+    pub fn proposing(
+        settings: &RedisSettings,
+        registry_key: &str,
+        proposal: &str,
+    ) -> Result<Self, RedisSettingsError> {
+        Self::of(settings, InstanceCell::proposed(&settings.prefix, registry_key, proposal))
+    }
+
+    fn of(settings: &RedisSettings, instance: InstanceCell) -> Result<Self, RedisSettingsError> {
         Ok(Self {
-            link: Link::new(settings)?,
-            keys: Keys::new(instance),
-            instance: instance.into(),
-            identity: None,
+            link: Arc::new(Link::new(settings)?),
+            instance: Arc::new(instance),
+            owner: None,
+            renewal: OnceLock::new(),
             token: format!("{:016x}{:016x}", environment::random(), environment::random()),
             mark: Mutex::default(),
             longest_granted: AtomicU32::new(0),
         })
     }
 
-    /// Keeps the instance id alive as well, under the key that [`instance_id`] found it with: each
+    /// Keeps the instance id alive as well, under the key that [`super::instance_id`] found it with: each
     /// [`Store::lost_data`] renews its 90 days, and writes it again where it is gone.
     #[must_use]
     pub fn with_identity(mut self, registry_key: &str) -> Self {
-        self.identity = Some(keys::identity(registry_key));
+        if let Some(instance) = Arc::get_mut(&mut self.instance) {
+            instance.keep_as(registry_key);
+        }
+        self
+    }
+
+    /// Where `exclusive`, one process at a time acts for the registry: [`Store::load`] claims it, and the claim is renewed
+    /// for as long as the store is there. To be called last.
+    #[must_use]
+    pub fn with_owner(mut self, exclusive: bool) -> Self {
+        self.owner = exclusive.then(|| Arc::new(Owner::new(self.link.clone(), self.instance.clone())));
         self
     }
 
     /// Waits for less than the usual 5 s, so that a test of silence is quick.
     #[cfg(test)]
     pub(super) fn with_patience(mut self, patience: std::time::Duration) -> Self {
-        self.link.set_patience(patience);
+        Arc::get_mut(&mut self.link).expect("it is in use already").set_patience(patience);
         self
+    }
+
+    fn stands_by(&self) -> bool {
+        self.owner.as_ref().is_some_and(|owner| owner.stands_by())
+    }
+
+    async fn keys(&self) -> Result<&Keys, StoreError> {
+        Ok(&self.instance.get(&self.link).await?.keys)
+    }
+
+    /// Claims the registry, and sees to it that the claim is renewed.
+    async fn claim(&self) {
+        let Some(owner) = &self.owner else { return };
+        // A Redis that takes no claim leaves nobody a claim.
+        let _ = owner.claim().await;
+        let owner = owner.clone();
+        self.renewal.get_or_init(|| {
+            AbortOnDropHandle::new(tokio::spawn(async move { owner.renew_for_ever().await }))
+        });
     }
 
     fn bucket_ttl(&self) -> u64 {
@@ -100,14 +151,13 @@ impl RedisStore {
         let mut pipeline = redis::pipe();
         pipeline
             .cmd("SET")
-            .arg(self.keys.alive())
+            .arg(self.keys().await?.alive())
             .arg(format!("{}:{next}", self.token))
             .arg("EX")
             .arg(ALIVE_TTL);
-        if let Some(identity) = &self.identity {
-            keep_identity(&mut pipeline, identity, &self.instance);
-        }
         self.link.run::<()>(&pipeline, 0).await?;
+        // By itself: in a cluster it may be elsewhere.
+        self.instance.renew(&self.link).await?;
         mark.confirmed = Some(next);
         Ok(())
     }
@@ -125,9 +175,10 @@ impl RedisStore {
         decoder: &mut codec::Decoder,
         into: &mut Vec<Record>,
     ) -> Result<u64, StoreError> {
+        let keys = self.keys().await?;
         let mut pipeline = Pipeline::with_capacity(buckets.len());
         for &bucket in buckets {
-            pipeline.cmd("HGETALL").arg(self.keys.bucket(bucket));
+            pipeline.cmd("HGETALL").arg(keys.bucket(bucket));
         }
         let hashes: Vec<Vec<(Vec<u8>, Vec<u8>)>> = self.link.run(&pipeline, slack).await?;
         let mut unreadable = 0;
@@ -171,11 +222,12 @@ impl RedisStore {
                 .map_err(|e| StoreError::Refused(e.to_string().into()))?;
             puts.entry(bucket).or_default().push((reference, value));
         }
+        let keys = self.keys().await?;
         // What is forgotten goes first and by itself: it must succeed even where Redis is full.
         if !forgets.is_empty() {
             let mut pipeline = redis::pipe();
             for (bucket, references) in forgets {
-                let key = self.keys.bucket(bucket);
+                let key = keys.bucket(bucket);
                 pipeline.cmd("HDEL").arg(&key).arg(references);
                 pipeline.cmd("EXPIRE").arg(key).arg(self.bucket_ttl());
             }
@@ -187,7 +239,7 @@ impl RedisStore {
             let mut pipeline = redis::pipe();
             pipeline.cmd("MULTI");
             for (bucket, fields) in puts {
-                let key = self.keys.bucket(bucket);
+                let key = keys.bucket(bucket);
                 pipeline.cmd("HSET").arg(&key).arg(fields);
                 pipeline.cmd("EXPIRE").arg(key).arg(self.bucket_ttl());
             }
@@ -204,20 +256,22 @@ impl Store for RedisStore {
     }
 
     async fn load(&self) -> Result<Vec<Record>, StoreError> {
+        let keys = self.keys().await?;
+        let mut pipeline = Pipeline::with_capacity(BUCKETS);
+        for bucket in 0..=u8::MAX {
+            pipeline.cmd("HLEN").arg(keys.bucket(bucket));
+        }
+        let lengths: Vec<u64> = self.link.run(&pipeline, 0).await?;
+        self.claim().await;
         {
             let mut mark = self.mark.lock().await;
             mark.confirmed = None;
-            match self.write_mark(&mut mark).await {
-                // A Redis that is full can still be read.
-                Ok(()) | Err(StoreError::Refused(_)) => {}
-                Err(e) => return Err(e),
+            if !self.stands_by() {
+                // A Redis that is full, read-only or keeps this user from writing can still be read. Whatever else is wrong
+                // shows below.
+                let _ = self.write_mark(&mut mark).await;
             }
         }
-        let mut pipeline = Pipeline::with_capacity(BUCKETS);
-        for bucket in 0..=u8::MAX {
-            pipeline.cmd("HLEN").arg(self.keys.bucket(bucket));
-        }
-        let lengths: Vec<u64> = self.link.run(&pipeline, 0).await?;
         let total: u64 = lengths.iter().sum();
         let mut records = Vec::with_capacity(usize::try_from(total).unwrap_or(0));
 
@@ -263,7 +317,7 @@ impl Store for RedisStore {
     async fn lost_data(&self) -> Result<bool, StoreError> {
         let mut mark = self.mark.lock().await;
         let mut pipeline = redis::pipe();
-        pipeline.cmd("GET").arg(self.keys.alive());
+        pipeline.cmd("GET").arg(self.keys().await?.alive());
         let (found,): (Option<Vec<u8>>,) = self.link.run(&pipeline, 0).await?;
         let found = found.as_deref().and_then(|m| self.number_in(m));
         let kept = mark.confirmed.is_some_and(|confirmed| found.is_some_and(|n| n >= confirmed));
@@ -274,33 +328,23 @@ impl Store for RedisStore {
         self.write_mark(&mut mark).await?;
         Ok(!kept)
     }
+
+    fn instance_id(&self) -> Option<Box<str>> {
+        self.instance.found().map(Into::into)
+    }
+
+    fn rival(&self) -> watch::Receiver<Option<Rival>> {
+        self.owner.as_ref().map_or_else(|| watch::channel(None).1, |owner| owner.rival())
+    }
+
+    async fn release(&self) {
+        if let Some(owner) = &self.owner {
+            owner.release().await;
+        }
+    }
 }
 
 /// How many times the usual patience a large answer takes on top: once for each 20,000 records.
 fn slack_for(records: u64) -> usize {
     usize::try_from(records / READ_AT_ONCE).unwrap_or(usize::MAX)
-}
-
-fn keep_identity(pipeline: &mut Pipeline, key: &str, proposal: &str) {
-    pipeline.cmd("SET").arg(key).arg(proposal).arg("EX").arg(IDENTITY_TTL).arg("NX");
-    pipeline.cmd("EXPIRE").arg(key).arg(IDENTITY_TTL);
-}
-
-/// The instance id of the registry that `registry_key` names. The first proposal ever made for it wins; it is kept for 90
-/// days from the last time that anyone asked or [`RedisStore::with_identity`] kept it.
-///
-/// # Errors
-/// When Redis does not answer, or refuses; [`StoreError::Refused`] too where the CA file cannot be used.
-pub async fn instance_id(
-    settings: &RedisSettings,
-    registry_key: &str,
-    proposal: &str,
-) -> Result<String, StoreError> {
-    let link = Link::new(settings).map_err(|e| StoreError::Refused(e.to_string().into()))?;
-    let key = keys::identity(registry_key);
-    let mut pipeline = redis::pipe();
-    keep_identity(&mut pipeline, &key, proposal);
-    pipeline.cmd("GET").arg(&key);
-    let (_, _, kept): (redis::Value, i64, String) = link.run(&pipeline, 0).await?;
-    Ok(kept)
 }

@@ -134,11 +134,9 @@ impl RedisServer {
     /// How to reach it, without credentials; over TLS with the test CA, where it speaks TLS.
     pub(super) fn settings(&self) -> RedisSettings {
         RedisSettings {
-            address: HostPort::new("127.0.0.1", self.port),
-            username: None,
-            password: None,
             secure: self.tls,
             ca_file: self.tls.then(|| self.dir.path().join("ca.pem")),
+            ..RedisSettings::new(HostPort::new("127.0.0.1", self.port))
         }
     }
 

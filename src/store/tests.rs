@@ -37,7 +37,7 @@ fn more() -> MoreOfRecord {
         times: 3,
     };
     let earlier = EarlierBinding { aor: "a@c".into(), edge_port: "e:1".into(), expires_at_ms: 7 };
-    MoreOfRecord { refusal: Some(refusal), earlier: vec![earlier] }
+    MoreOfRecord { refusals: vec![refusal], earlier: vec![earlier] }
 }
 
 pub(super) fn put(reference: &str, cseq: u32) -> Change {

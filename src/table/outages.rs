@@ -17,8 +17,9 @@ fn with_name(name: &str, down: &Down, now_ms: u64) -> String {
     let why = clean(&down.message);
     let (usual, next) = if down.is_edge_port() {
         (
-            "no registrar is heard through it; check that it runs, and its address in spec.edgePorts",
-            "trunks use another EdgePort, or wait while one of them tries it every few seconds",
+            "no registrar is heard through it",
+            "check that it runs, and its address in spec.edgePorts; trunks use another EdgePort, or wait while one of them tries it \
+             every few seconds",
         )
     } else {
         ("it fails for several trunks in a row", "one trunk tries it every 5 to 10 s, the others wait")

@@ -4,7 +4,7 @@ use comfy_table::{Cell, CellAlignment, Color, ColumnConstraint, Row};
 
 use super::{INDENT, NARROWEST, clean, duration, heading, lines_of, new_table, text, wrapped};
 use crate::{
-    admin::RegistryAnswer,
+    admin::{RegistryAnswer, RegistryPhase},
     engine::view::{Counts, Health, Summary, TrunkState},
 };
 
@@ -116,7 +116,17 @@ pub fn sort_registries(registries: &mut [RegistryAnswer]) {
 }
 
 fn urgency(registry: &RegistryAnswer) -> u8 {
-    let Some(summary) = &registry.summary else { return 0 };
+    let phase = registry.state.as_ref().map(|state| state.state);
+    if phase == Some(RegistryPhase::Stalled) {
+        return 0;
+    }
+    let Some(summary) = &registry.summary else {
+        return match phase {
+            Some(RegistryPhase::Suspended) if registry.problem.is_none() => 3,
+            Some(_) if registry.problem.is_none() => 2,
+            _ => 0,
+        };
+    };
     let counts = &summary.counts;
     if counts.failing + counts.invalid > 0 || summary.last_sync_ms.is_none() || is_down(&summary.requester) {
         1
@@ -148,13 +158,16 @@ fn unusual(registry: &RegistryAnswer) -> Option<String> {
 
 /// Why its numbers are not the whole story.
 fn remarks(registry: &RegistryAnswer, now: u64) -> Vec<String> {
+    let state = registry.state.as_ref().filter(|state| state.state != RegistryPhase::Running);
+    let state = state.map(|state| clean(&state.to_string()));
     let Some(summary) = &registry.summary else {
-        let problem = registry.problem.as_deref().unwrap_or("it does not answer");
-        return vec![clean(problem)];
+        let silent = if state.is_some() { None } else { Some("it does not answer") };
+        let problem = registry.problem.as_deref().or(silent).map(clean);
+        return state.into_iter().chain(problem).collect();
     };
     let unread = summary.last_sync_ms.is_none() && !is_down(&summary.api);
     let unread = unread.then(|| "the API server has not been read yet".to_owned());
-    unread.into_iter().chain(text::around(summary, now, usize::MAX)).collect()
+    state.into_iter().chain(unread).chain(text::around(summary, now, usize::MAX)).collect()
 }
 
 fn cells(
@@ -205,7 +218,7 @@ fn total(summary: &Summary) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::fake::NOW;
+    use crate::admin::{RegistryState, fake::NOW};
 
     fn registry(namespace: &str, name: &str, counts: Counts) -> RegistryAnswer {
         RegistryAnswer {
@@ -218,7 +231,43 @@ mod tests {
                 ..Summary::default()
             }),
             problem: None,
+            state: None,
         }
+    }
+
+    /// One for which no engine runs.
+    fn idle(name: &str, state: RegistryPhase, reason: &str, message: &str) -> RegistryAnswer {
+        let (reason, message) = (reason.to_owned(), message.to_owned());
+        RegistryAnswer {
+            summary: None,
+            state: Some(RegistryState { state, ready: false, reason, message }),
+            ..registry("telephony", name, Counts::default())
+        }
+    }
+
+    #[test]
+    fn k10_a_registry_without_an_engine_has_its_row_and_says_why() {
+        let mut all = healthy();
+        all.push(idle("spare", RegistryPhase::Suspended, "Suspended", "spec.suspend is true"));
+        all.push(idle("broken", RegistryPhase::Stalled, "SecretNotFound", "there is no Secret \"redis\""));
+        sort_registries(&mut all);
+        assert_eq!(
+            registry_lines(&all, NOW, Some(80), false),
+            [
+                "REGISTRY                  TRUNKS  REGISTERED  FAILING  NEXT LAPSE",
+                "telephony/broken               -           -        -           -",
+                "    stalled (SecretNotFound): there is no Secret \"redis\"",
+                "telephony/branch-offices      37          37        0    4 m 12 s",
+                "telephony/carriers          1200        1200        0    4 m 12 s",
+                "telephony/spare                -           -        -           -",
+                "    suspended: spec.suspend is true",
+            ]
+        );
+        assert!(registry_totals(&all, NOW).starts_with("4 registries, "));
+        assert_eq!(
+            registry_line(&all[0], NOW),
+            "telephony/broken: stalled (SecretNotFound): there is no Secret \"redis\""
+        );
     }
 
     fn healthy() -> Vec<RegistryAnswer> {

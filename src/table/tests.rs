@@ -253,7 +253,7 @@ fn the_summary_says_what_is_wrong_around_the_trunks() {
             "Requester: not working for 1 m 5 s: connection refused; nothing can be registered",
             "cache: not working for 1 m 5 s: does not work; running from memory",
             "1 trunk is due and waiting for a turn; 4 of 4 requests in flight",
-            "12 trunks are gone from the list all at once; kept until a second sync says the same",
+            "12 trunks are gone from the list; kept until a second sync says the same",
             "ratePerRegistrar is too low for the trunks at a.example, b.example: bindings there will expire before their refresh",
         ]
     );

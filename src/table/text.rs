@@ -80,7 +80,7 @@ pub(super) fn around(summary: &Summary, now_ms: u64, room: usize) -> Vec<String>
     }
     if summary.removals_held > 0 {
         lines.push(format!(
-            "{} gone from the list all at once; kept until a second sync says the same",
+            "{} gone from the list; kept until a second sync says the same",
             plural(summary.removals_held, "trunk is", "trunks are"),
         ));
     }
@@ -96,7 +96,13 @@ pub(super) fn around(summary: &Summary, now_ms: u64, room: usize) -> Vec<String>
 
 fn totals(summary: &Summary, now: u64) -> String {
     match (states(&summary.counts), summary.last_sync_ms) {
-        (Some(states), _) => format!("{states}{}", lapse(summary.next_lapse_ms, now)),
+        (Some(states), _) => {
+            let over = match summary.failed_over {
+                0 => String::new(),
+                failed_over => format!("; {failed_over} failed over"),
+            };
+            format!("{states}{over}{}", lapse(summary.next_lapse_ms, now))
+        }
         (None, Some(_)) => "No trunks: the API server lists none with sendRegister: true.".to_owned(),
         (None, None) => "No trunks: the API server has not been read yet.".to_owned(),
     }

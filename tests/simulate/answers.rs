@@ -6,6 +6,7 @@ use crate::{
     belief,
     book::{Flight, Grant, Rejected},
     broken::Broken,
+    calls::OWN_WAIT,
     offers::timed_out,
     rules::{HOUR, MINUTE, SECOND},
     world::State,
@@ -55,6 +56,9 @@ impl State {
             call.removed = (asked == 0).then(|| (target.host.clone(), at));
         }
         let mut patience = at + 30 * MINUTE;
+        if matches!(answer, Err(SendError::Refused(_) | SendError::Failed(_) | SendError::Disconnected(_))) {
+            patience = at + OWN_WAIT;
+        }
         if proxied && timed_out(&answer) {
             // It may be taken for a refused password.
             patience = at + HOUR * 11 / 10;
@@ -189,7 +193,10 @@ impl State {
         call.timeouts = (if timed_out && !refused { before + 1 } else { 0 }, flight.run);
         let unknown = timed_out
             || code.is_some_and(|code| code < 200)
-            || matches!(answer, Err(SendError::Unavailable(_)));
+            || matches!(
+                answer,
+                Err(SendError::Unavailable(_) | SendError::Disconnected(_) | SendError::Failed(_))
+            );
         call.unconfirmed |= unknown && flight.asked > 0;
         if succeeded && flight.asked > 0 {
             (call.registered, call.unconfirmed) = (true, false);
@@ -197,7 +204,7 @@ impl State {
         let wait = match answer {
             _ if succeeded => 0,
             _ if refused || looks_refused || matches!(code, Some(404 | 410 | 604)) => HOUR * 11 / 10,
-            Err(SendError::Refused(_)) => MINUTE,
+            Err(SendError::Refused(_) | SendError::Failed(_) | SendError::Disconnected(_)) => OWN_WAIT,
             Ok(reply) if reply.retry_after.is_some() => HOUR,
             // These say how to ask instead.
             Ok(reply) if matches!(reply.code, Some(300..=399 | 400 | 420 | 423 | 408 | 500..=599)) => 0,

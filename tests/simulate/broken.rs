@@ -54,11 +54,15 @@ pub enum Broken {
     WrongContact,
     /// The engine is told that credentials were refused that were never sent.
     Slandered,
+    /// A call that fails for its trunk alone is told to the engine as a Requester that cannot be reached.
+    Contagious,
+    /// Connections that end in order count as a restart of the Requester.
+    EndIsRestart,
 }
 
 impl Broken {
     /// All that are broken, each with the invariant whose check has to find it.
-    pub const ALL: [(Self, &'static str); 24] = [
+    pub const ALL: [(Self, &'static str); 26] = [
         (Self::FrozenNumbers, "CSeq rises"),
         (Self::ForeignIdentity, "identity"),
         (Self::SameTag, "new From tag"),
@@ -83,5 +87,7 @@ impl Broken {
         (Self::Doubled, "no expiry too long"),
         (Self::WrongContact, "what was bound is removed"),
         (Self::Slandered, "no false refusal"),
+        (Self::Contagious, "registered beside calls that fail"),
+        (Self::EndIsRestart, "refresh window"),
     ];
 }

@@ -234,7 +234,7 @@ impl State {
         self.book.excuse_all(at);
         if let Some(reach) = &self.reach {
             reach.link.send_modify(|link: &mut Link| {
-                link.reconnections += u64::from(link.lost && !lost);
+                link.restarts += u64::from(link.lost && !lost);
                 link.lost = lost;
             });
         }

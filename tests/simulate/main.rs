@@ -8,6 +8,7 @@ mod arriving;
 mod belief;
 mod book;
 mod broken;
+mod calls;
 mod contacts;
 mod fairness;
 mod faults;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use rand::RngExt;
-use routr_registry::ports::{Change, Record, SourceError, Store, StoreError, TrunkSource};
+use routr_registry::ports::{Absence, Change, Record, SourceError, Store, StoreError, TrunkSource};
 use tokio::{sync::mpsc, time::sleep};
 
 use crate::{
@@ -110,13 +110,13 @@ impl State {
 impl TrunkSource for Source {
     type Item = Item;
 
-    async fn list(&self, batches: mpsc::Sender<Vec<Item>>) -> Result<(), SourceError> {
+    async fn list(&self, batches: mpsc::Sender<Vec<Item>>) -> Result<Absence, SourceError> {
         self.life.run(self.read(batches)).await.unwrap_or(Err(SourceError::Abandoned))
     }
 }
 
 impl Source {
-    async fn read(&self, batches: mpsc::Sender<Vec<Item>>) -> Result<(), SourceError> {
+    async fn read(&self, batches: mpsc::Sender<Vec<Item>>) -> Result<Absence, SourceError> {
         let (mode, items, shrunk) = self.world.lock().listing(self.run);
         sleep(Duration::from_millis(5)).await;
         match mode {
@@ -142,7 +142,7 @@ impl Source {
             return Err(SourceError::Unavailable("connection reset".into()));
         }
         self.world.lock().list_complete(self.run, &items, shrunk);
-        Ok(())
+        Ok(Absence::Certain)
     }
 }
 

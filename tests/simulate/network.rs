@@ -75,12 +75,22 @@ enum Fate {
     /// It fails after so many milliseconds; the request may go out nevertheless.
     Fails(u64, SendError, bool),
     Hangs(bool),
+    /// Its connection hangs, until that is replaced.
+    Stuck(CancellationToken, bool),
     Goes,
 }
 
 impl State {
-    fn fate(&mut self) -> Fate {
+    fn fate(&mut self, reference: &str) -> Fate {
         let goes = self.rng.random_bool(0.5);
+        if matches!(self.way.mode, Mode::Up | Mode::Slots(_) | Mode::Slow(_)) {
+            if let Some(error) = self.call_failure(reference) {
+                return Fate::Fails(3, error, goes && self.rules.broken != Broken::Contagious);
+            }
+            if let Some(hung) = self.next_connection_hangs() {
+                return Fate::Stuck(hung, goes);
+            }
+        }
         match &self.way.mode {
             Mode::Up | Mode::Slots(_) | Mode::Slow(_) => Fate::Goes,
             Mode::Down => Fate::Fails(1, SendError::Unavailable("connection refused".into()), false),
@@ -116,13 +126,15 @@ impl Requester for Phone {
             let mut state = world.lock();
             let at = state.now();
             let flight = state.sending(self.run, &mut request);
-            let fate = state.fate();
+            let reference = state.reference(&request.call_id);
+            let fate = state.fate(&reference);
             let journey = state.journey(&request.target.host, at);
             (flight, fate, journey, state.way.connections.clone())
         };
         let _open = Open(world.clone(), flight);
         let (reply, replied) = oneshot::channel();
-        let goes = matches!(fate, Fate::Goes | Fate::Hangs(true) | Fate::Fails(_, _, true));
+        let goes =
+            matches!(fate, Fate::Goes | Fate::Hangs(true) | Fate::Stuck(_, true) | Fate::Fails(_, _, true));
         if goes && !world.swallows(&request) {
             tokio::spawn(travel(world.clone(), request, journey, reply));
         } else if world.swallows(&request) {
@@ -137,7 +149,15 @@ impl Requester for Phone {
                 tokio::select! {
                     biased;
                     () = sleep(deadline) => Err(SendError::Deadline(deadline)),
-                    () = cut.cancelled() => Err(SendError::Unavailable("connection reset".into())),
+                    () = cut.cancelled() => Err(SendError::Disconnected("connection reset".into())),
+                }
+            }
+            Fate::Stuck(hung, _) => {
+                tokio::select! {
+                    biased;
+                    () = sleep(deadline) => Err(SendError::Deadline(deadline)),
+                    () = cut.cancelled() => Err(SendError::Disconnected("connection reset".into())),
+                    () = hung.cancelled() => Err(SendError::Disconnected("it hung".into())),
                 }
             }
             Fate::Goes => tokio::select! {
@@ -146,7 +166,7 @@ impl Requester for Phone {
                     Ok(Ok(reply)) => Ok(reply),
                     _ => Err(SendError::Deadline(deadline)),
                 },
-                () = cut.cancelled() => Err(SendError::Unavailable("connection reset".into())),
+                () = cut.cancelled() => Err(SendError::Disconnected("connection reset".into())),
             },
         };
         let mut state = world.lock();

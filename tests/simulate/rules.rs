@@ -55,6 +55,7 @@ impl Rules {
             _ => rng.random_range(12..24),
         };
         let settings = EngineSettings {
+            max_trunks: usize::MAX,
             registration: Settings {
                 interval_ms: pick(&mut rng, &[60, 300, 300, 600, 900]) * SECOND,
                 expires_s: u32::try_from(pick(&mut rng, &[600, 1_800, 3_600, 3_600, 7_200])).unwrap_or(600),

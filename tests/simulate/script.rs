@@ -277,6 +277,7 @@ pub async fn heal(world: &Arc<World>) {
         let lost = state.way.mode == Mode::Down;
         state.way.mode = state.way.home.clone();
         state.way.dead_edges.clear();
+        state.heal_calls();
         if lost {
             state.link(false);
         }

@@ -6,7 +6,7 @@ use tokio::time::sleep;
 
 use crate::{
     broken::Broken,
-    faults, found, history, process,
+    calls, faults, found, history, process,
     rules::{HOUR, MINUTE, Rules},
     script, views,
     world::{Tally, Violation, World},
@@ -87,11 +87,13 @@ async fn live(rules: Rules) -> Arc<World> {
     let story = async {
         let (events, looks) =
             (tokio::spawn(script::play(world.clone())), tokio::spawn(views::look_often(world.clone())));
+        let calls = tokio::spawn(calls::play(world.clone()));
         if rules.broken == Broken::Spinning {
             tokio::spawn(flap(world.clone()));
         }
         sleep(faults).await;
         events.abort();
+        calls.abort();
         script::heal(&world).await;
         world.lock().look();
         sleep(Duration::from_millis(CALM)).await;

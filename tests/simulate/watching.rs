@@ -63,7 +63,7 @@ impl State {
                 host.well_since = at;
             }
         }
-        let (edges, way) = (!self.way.dead_edges.is_empty(), !self.way_is_well());
+        let (edges, way) = (!self.way.dead_edges.is_empty(), !self.way_is_well() || self.call_faults.any());
         if std::mem::replace(&mut self.book.edges_ill, edges) && !edges {
             self.book.edges_since = at;
         }
@@ -100,7 +100,7 @@ impl State {
     }
 
     fn look_at_neighbours(&mut self, at: u64) {
-        let way = self.way_is_well() && self.way.dead_edges.is_empty();
+        let way = self.way_is_well() && self.way.dead_edges.is_empty() && !self.call_faults.any();
         let acting = self.book.acting().is_some_and(|(_, run)| !run.life.is_frozen() && !run.paused);
         let well = way && acting && self.api == crate::neighbours::Api::Up;
         if well {
@@ -125,6 +125,7 @@ impl State {
             && !run.life.is_frozen()
             && !run.paused
             && run.known.get(reference) == Some(&entry.revision)
+            && !self.call_faults.failing.contains(reference)
             && self.way_is_well();
         if !ready {
             return (false, false);
@@ -208,10 +209,16 @@ impl State {
     /// * where all its ways are well: the later of «well since» and «unregistered since», or the end of the wait that an answer
     ///   from before has caused (a back-off 30 min at most, a refused password 66 min, a Retry-After an hour), and
     ///   [`State::slack`];
+    /// * the same while calls of other trunks fail, under a name of its own;
     /// * where one of them is, and none refuses the account: in addition one back-off, a round of two silent targets and a
     ///   pause between them for each URI and each EdgePort.
     fn check_registered(&mut self, at: u64) {
         let slack = self.slack();
+        let name = if self.call_faults.failing.is_empty() {
+            "registered in time"
+        } else {
+            "registered beside calls that fail"
+        };
         let deadline = self.book.settings.registration.deadline_ms;
         let edges = u64::try_from(self.book.settings.edge_ports.len()).unwrap_or(1);
         let entries: Vec<(String, u64)> = self
@@ -224,13 +231,13 @@ impl State {
         for (reference, uris) in entries {
             let trunk = self.book.trunk(&reference);
             let Some(bare) = trunk.bare_since else {
-                self.check("registered in time", true, |_| String::new());
+                self.check(name, true, |_| String::new());
                 continue;
             };
             if let Some(well) = trunk.well_since {
                 let until = well.max(bare).max(trunk.patience) + slack;
                 let patience = trunk.patience;
-                self.check("registered in time", at <= until, |_| {
+                self.check(name, at <= until, |_| {
                     format!("{reference}: all well since {well}, unregistered since {bare}, wait until {patience}, slack {slack} ms")
                 });
             }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     book::Book,
     broken::Broken,
+    calls::CallFaults,
     field::RequesterKind,
     history::History,
     lease::LeaseServer,
@@ -61,6 +62,7 @@ pub struct State {
     pub catalogue: Catalogue,
     pub hosts: BTreeMap<String, Host>,
     pub way: Way,
+    pub call_faults: CallFaults,
     pub api: Api,
     /// The next listing lacks so many.
     pub shrink: Option<usize>,
@@ -112,6 +114,7 @@ impl World {
             catalogue: Catalogue::default(),
             hosts: BTreeMap::new(),
             way: Way::new(home),
+            call_faults: CallFaults::default(),
             api: Api::Up,
             shrink: None,
             shelf: Shelf::Up,

@@ -144,6 +144,19 @@ fn durations() {
         ],
     );
     expect(
+        "  sync: {timeout: 3h, maxPages: 0, maxTrunks: 10000001, maxBytes: 1, maxTrunkBytes: 1MiB, maxBites: 1}",
+        &[
+            "spec.sync.timeout (line 8): out of bounds: \"3h\"; write a duration from 1s to 2h, such as 5m, or a \
+             number of seconds",
+            "spec.sync.maxPages (line 8): out of bounds: 0; write a whole number from 1 to 1000000",
+            "spec.sync.maxTrunks (line 8): out of bounds: 10000001; write a whole number from 1 to 10000000",
+            "spec.sync.maxBytes (line 8): out of bounds: 1; write a whole number from 65536 to 17179869184",
+            "spec.sync.maxTrunkBytes (line 8): a text where a whole number belongs: \"1MiB\"; write a whole number \
+             from 1024 to 16777216",
+            "spec.sync.maxBites (line 8): unknown key; did you mean maxBytes?",
+        ],
+    );
+    expect(
         "  registration: {expires: 10.5s}",
         &[
             "spec.registration.expires (line 8): not a whole number of seconds: 10s500ms; write a duration from 10s to \
@@ -280,7 +293,7 @@ edgePorts: []",
             "spec.registerIntervall (line 8): unknown key; did you mean registerInterval?",
             "spec.edgeports (line 9): unknown key; did you mean edgePorts?",
             "spec.frobnicate (line 10): unknown key; known here: requesterAddr, apiAddr, registerInterval, cache, \
-             methods, edgePorts, instanceId, registration, tls, apiTimeout",
+             methods, edgePorts, instanceId, registration, tls, apiTimeout, sync",
             "spec.cache.provder (line 11): unknown key; did you mean provider?",
             "spec.apiTimeout (line 13): given twice, before in line 12; keep one of them",
             "edgePorts (line 14): unknown key; known here: kind, apiVersion, metadata, spec",

@@ -21,7 +21,7 @@ proptest! {
     fn any_value_is_read_or_refused(
         key in prop::sample::select(vec![
             "requesterAddr", "apiAddr", "registerInterval", "cache", "methods", "edgePorts", "instanceId",
-            "registration", "tls", "apiTimeout", "other",
+            "registration", "tls", "apiTimeout", "sync", "other",
         ]),
         value in "\\PC{0,60}",
     ) {

@@ -10,25 +10,37 @@ use tokio::{
 };
 
 use super::Driver;
-use crate::ports::{Observer, Requester, SourceError, Store, TrunkSource};
+use crate::{
+    engine::sync::SyncReport,
+    ports::{Absence, Observer, Requester, SourceError, Store, TrunkSource},
+};
 
 /// Batches of trunks that may wait; each is small.
 const BATCHES: usize = 4;
 /// First pause after a failed sync; it doubles up to the interval.
 const SYNC_RETRY: Duration = Duration::from_secs(1);
+/// Trunks that a list does not have and that are asked for one by one, at most. With more of them missing, it is the list that is
+/// asked for again.
+const MAX_LOOK_UPS: usize = 256;
 
 /// Where the reading of trunks stands.
 pub(super) enum Sync<I> {
     /// The next one is due then, after so many failures.
     Due(Instant, u32),
-    Running {
-        batches: mpsc::Receiver<Vec<I>>,
-        task: JoinHandle<Result<(), SourceError>>,
-        since: Instant,
-        failures: u32,
-    },
+    /// The list is being read, or what it lacks is being looked up.
+    Running(Running<I>),
     /// None is to come.
     Over,
+}
+
+/// A sync under way.
+pub(super) struct Running<I> {
+    batches: mpsc::Receiver<Vec<I>>,
+    task: JoinHandle<Result<Absence, SourceError>>,
+    since: Instant,
+    failures: u32,
+    /// Trunks that the list did not have and that were found when they were looked up; `None` while the list is being read.
+    found: Option<usize>,
 }
 
 /// What there is to do for it.
@@ -47,7 +59,7 @@ pub(super) async fn next_of_sync<I>(sync: &mut Sync<I>) -> SyncEvent<I> {
             SyncEvent::Begin(failures)
         }
         Sync::Over => std::future::pending().await,
-        Sync::Running { batches, .. } => batches.recv().await.map_or(SyncEvent::End, SyncEvent::Batch),
+        Sync::Running(running) => running.batches.recv().await.map_or(SyncEvent::End, SyncEvent::Batch),
     }
 }
 
@@ -59,67 +71,123 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
                 let source = self.ports.source.clone();
                 let task = tokio::spawn(async move { source.list(sender).await });
                 self.engine.begin_sync();
-                self.sync = Sync::Running { batches, task, since: Instant::now(), failures };
+                let since = Instant::now();
+                self.sync = Sync::Running(Running { batches, task, since, failures, found: None });
             }
             SyncEvent::Batch(batch) => {
                 let now = self.clock.now();
                 for item in &batch {
                     self.engine.offer(item, now);
                 }
+                if let Sync::Running(Running { found: Some(found), .. }) = &mut self.sync {
+                    *found += batch.len();
+                }
             }
             SyncEvent::End => {
                 let next = Sync::Due(Instant::now() + self.interval, 0);
-                let again = std::mem::take(&mut self.sync_again);
-                if let Sync::Running { task, since, failures, .. } = std::mem::replace(&mut self.sync, next) {
-                    let result = task.await.unwrap_or(Err(SourceError::Abandoned));
-                    self.end_sync(result, since, failures);
-                }
-                if let (true, Sync::Due(at, _)) = (again, &mut self.sync) {
-                    *at = Instant::now();
+                if let Sync::Running(mut running) = std::mem::replace(&mut self.sync, next) {
+                    let result = (&mut running.task).await.unwrap_or(Err(SourceError::Abandoned));
+                    self.list_ended(result, running);
                 }
             }
         }
     }
 
-    fn end_sync(&mut self, result: Result<(), SourceError>, since: Instant, failures: u32) {
+    /// The list has been read, or what it lacked has been looked up.
+    fn list_ended(&mut self, result: Result<Absence, SourceError>, running: Running<S::Item>) {
+        if let (Ok(absence), None) = (&result, running.found)
+            && let Some(missing) = self.engine.missing(MAX_LOOK_UPS).filter(|missing| !missing.is_empty())
+        {
+            self.sync = Sync::Running(self.look_up(missing, *absence, &running));
+            return;
+        }
+        self.end_sync(result, &running);
+        if let (true, Sync::Due(at, _)) = (std::mem::take(&mut self.sync_again), &mut self.sync) {
+            *at = Instant::now();
+        }
+    }
+
+    /// Looks up what the list does not have. Where the API server cannot say, the absence counts for as much as it did.
+    fn look_up(
+        &self,
+        missing: Vec<Box<str>>,
+        absence: Absence,
+        listed: &Running<S::Item>,
+    ) -> Running<S::Item> {
+        let (sender, batches) = mpsc::channel(BATCHES);
+        let source = self.ports.source.clone();
+        let task = tokio::spawn(async move {
+            let certain = source.look_up(missing, sender).await?;
+            Ok(if certain { Absence::Certain } else { absence })
+        });
+        Running { batches, task, since: listed.since, failures: listed.failures, found: Some(0) }
+    }
+
+    fn end_sync(&mut self, result: Result<Absence, SourceError>, running: &Running<S::Item>) {
         let now = self.clock.now();
+        let (since, failures) = (running.since, running.failures);
         self.observer.sync_finished(result.is_ok(), since.elapsed().as_secs_f64());
         match result {
-            Ok(()) => {
-                let report = self.engine.finish_sync(now);
+            Ok(absence) => {
+                let report = self.engine.finish_sync(absence, now);
                 self.sync = Sync::Due(since + self.interval, 0);
                 tracing::debug!(?report, "trunks read");
                 if failures > 0 {
                     tracing::info!(trunks = report.listed, "the API server is back");
                 }
-                if report.removed > 0 {
-                    tracing::info!(trunks = report.removed, "trunks are gone: removing their bindings");
-                }
-                if report.held > 0 {
-                    tracing::warn!(
-                        trunks = report.held,
-                        "so many trunks are gone at once that a second sync must say the same before they are de-registered"
+                if let Some(found) = running.found.filter(|found| *found > 0) {
+                    tracing::info!(
+                        trunks = found,
+                        "the API server's list lacks trunks that it has when asked for them one by one: they stay"
                     );
                 }
-                if report.nameless + report.duplicates > 0 {
-                    tracing::warn!(
-                        without_ref = report.nameless,
-                        with_the_ref_of_another = report.duplicates,
-                        "trunks left out"
-                    );
-                }
+                log_report(&report, absence);
             }
             Err(error) => {
                 self.engine.abort_sync(&error, now);
                 let pause = SYNC_RETRY.saturating_mul(1 << failures.min(16)).min(self.interval);
                 let pause = pause.mul_f64(self.rng.random_range(0.5..=1.0));
-                if failures == 0 {
-                    tracing::warn!(%error, "cannot read the trunks: going on with the last good list");
-                } else {
-                    tracing::debug!(%error, failures, "cannot read the trunks");
+                match (failures, self.engine.has_list()) {
+                    (0, true) => {
+                        tracing::warn!(%error, "cannot read the trunks: the last good list stays in use");
+                    }
+                    (0, false) => tracing::warn!(
+                        %error,
+                        "cannot read the trunks, and there is no earlier list: nothing is registered or refreshed until one is read"
+                    ),
+                    _ => tracing::debug!(%error, failures, "cannot read the trunks"),
                 }
                 self.sync = Sync::Due(Instant::now() + pause, failures + 1);
             }
         }
+    }
+}
+
+fn log_report(report: &SyncReport, absence: Absence) {
+    if report.removed > 0 {
+        tracing::info!(trunks = report.removed, "trunks are gone: removing their bindings");
+    }
+    if report.held > 0 {
+        let why = match absence {
+            Absence::Certain => "many trunks are gone at once",
+            Absence::Unconfirmed => "trunks are missing from a list that was empty or came in pages",
+        };
+        tracing::warn!(
+            trunks = report.held,
+            "{why}: a second sync must say the same before they are deregistered"
+        );
+    }
+    if report.surplus > 0 {
+        tracing::warn!(
+            trunks = report.surplus,
+            "new trunks are left out, because there are as many as spec.sync.maxTrunks allows"
+        );
+    }
+    if report.nameless + report.duplicates > 0 {
+        tracing::warn!(
+            without_ref = report.nameless,
+            with_the_ref_of_another = report.duplicates,
+            "trunks left out"
+        );
     }
 }

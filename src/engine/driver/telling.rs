@@ -106,13 +106,22 @@ fn log(notice: &Notice) {
 fn line(transition: &Transition) {
     let trunk = &*transition.reference;
     let (from, to, registrar) = (transition.from.name(), transition.to.name(), &*transition.registrar);
+    let (edge_port, failed_over) = (&*transition.edge_port, transition.failed_over);
     match (transition.to.is_trouble(), &transition.reason) {
         (true, Some((reason, message)))
         // One of its URIs cannot be used.
         | (_, Some((reason @ "InvalidTrunk", message))) => {
-            tracing::warn!(trunk, from, to, registrar, reason, "{message}");
+            tracing::warn!(trunk, from, to, registrar, edge_port, failed_over, reason, "{message}");
         }
-        (true, None) => tracing::warn!(trunk, from, to, registrar, "registration in trouble"),
-        _ => tracing::info!(trunk, from, to, registrar, "registration changed its state"),
+        (true, None) => {
+            tracing::warn!(trunk, from, to, registrar, edge_port, failed_over, "registration in trouble");
+        }
+        _ if from == to && failed_over => {
+            tracing::info!(trunk, registrar, edge_port, "registration failed over: it is held at another target than the preferred one");
+        }
+        _ if from == to => {
+            tracing::info!(trunk, registrar, edge_port, "registration is back at its preferred target");
+        }
+        _ => tracing::info!(trunk, from, to, registrar, edge_port, failed_over, "registration changed its state"),
     }
 }

@@ -117,7 +117,11 @@ impl Checks {
             // No longer a steady state: the trunk may go back to where it was registered before.
             self.early.retain(|_, (trunk, _)| *trunk != sent.trunk);
         }
-        if sent.purpose == Purpose::Leave && !matches!(answer, Err(SendError::Unavailable(_))) {
+        let unsent = matches!(
+            answer,
+            Err(SendError::Unavailable(_) | SendError::Disconnected(_) | SendError::Failed(_))
+        );
+        if sent.purpose == Purpose::Leave && !unsent {
             // A redirection is followed, an option tag is left out: that is still the same try.
             let tries = self.leaves.entry(sent.call_id.clone()).or_default();
             *tries += u32::from(!next);

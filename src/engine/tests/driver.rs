@@ -232,7 +232,8 @@ async fn a_store_that_refuses_the_credentials_is_not_asked_in_a_loop() {
     pass(3_600).await;
     assert_eq!(rig.registered().await, 10);
     let calls = rig.shelf.called_since(since);
-    assert!(calls <= 14, "asked {calls} times in an hour");
+    // Once in half a minute, and a little quicker at the start.
+    assert!((60..=130).contains(&calls), "asked {calls} times in an hour");
     let cache = rig.controls.handle.summary().await.unwrap().cache;
     assert!(cache.message.unwrap().contains("refuses the credentials"));
 }

@@ -25,8 +25,8 @@ use crate::{
         view::TrunkView,
     },
     ports::{
-        Change, Environment, Link, Record, Register, Reply, Requester, SendError, SourceError, Store,
-        StoreError, TrunkSource,
+        Absence, Change, Environment, Link, Record, Register, Reply, Requester, Rival, SendError,
+        SourceError, Store, StoreError, TrunkSource,
     },
     registration::identity::RegistryId,
     trunk::Trunk,
@@ -50,6 +50,25 @@ pub struct Source {
     items: Mutex<Vec<Item>>,
     /// When it was asked.
     pub asked: Mutex<Vec<Instant>>,
+    pub lists: Mutex<Lists>,
+}
+
+/// How far its lists can be trusted.
+#[derive(Clone, Copy)]
+pub struct Lists {
+    /// Trunks at the front that are left out.
+    pub lacking: usize,
+    pub absence: Absence,
+    /// It can be asked for one trunk, which then has what the lists lack.
+    pub looks_up: bool,
+    /// It fails when it is asked for one trunk.
+    pub look_up_fails: bool,
+}
+
+impl Default for Lists {
+    fn default() -> Self {
+        Self { lacking: 0, absence: Absence::Certain, looks_up: false, look_up_fails: false }
+    }
 }
 
 impl Source {
@@ -78,9 +97,10 @@ impl Source {
 impl TrunkSource for Source {
     type Item = Item;
 
-    async fn list(&self, batches: mpsc::Sender<Vec<Item>>) -> Result<(), SourceError> {
+    async fn list(&self, batches: mpsc::Sender<Vec<Item>>) -> Result<Absence, SourceError> {
         self.asked.lock().unwrap().push(Instant::now());
-        let items = self.items.lock().unwrap().clone();
+        let lists = *self.lists.lock().unwrap();
+        let items: Vec<Item> = self.items.lock().unwrap().iter().skip(lists.lacking).cloned().collect();
         let mode = *self.mode.lock().unwrap();
         // Whatever goes wrong, a part had arrived.
         let count = if matches!(mode, Mode::Up | Mode::Slow) { items.len() } else { items.len() / 2 };
@@ -88,10 +108,10 @@ impl TrunkSource for Source {
             batches.send(vec![item.clone()]).await.map_err(|_| SourceError::Abandoned)?;
         }
         match mode {
-            Mode::Up => Ok(()),
+            Mode::Up => Ok(lists.absence),
             Mode::Slow => {
                 tokio::time::sleep(Duration::from_secs(30)).await;
-                Ok(())
+                Ok(lists.absence)
             }
             Mode::Down | Mode::Denying => Err(SourceError::Unavailable("down".into())),
             Mode::Hanging => {
@@ -99,6 +119,23 @@ impl TrunkSource for Source {
                 Err(SourceError::Deadline(Duration::from_secs(30)))
             }
         }
+    }
+
+    async fn look_up(
+        &self,
+        references: Vec<Box<str>>,
+        batches: mpsc::Sender<Vec<Item>>,
+    ) -> Result<bool, SourceError> {
+        let lists = *self.lists.lock().unwrap();
+        if lists.look_up_fails {
+            return Err(SourceError::Unavailable("down".into()));
+        }
+        let asked = |item: &Item| references.iter().any(|one| item.reference.as_deref() == Some(one));
+        let there = self.items.lock().unwrap().iter().filter(|item| asked(item)).cloned().collect();
+        if lists.looks_up {
+            batches.send(there).await.map_err(|_| SourceError::Abandoned)?;
+        }
+        Ok(lists.looks_up)
     }
 }
 
@@ -123,7 +160,7 @@ impl Phone {
         self.link.send_modify(|link| link.lost = true);
         self.link.send_modify(|link| {
             link.lost = false;
-            link.reconnections += 1;
+            link.restarts += 1;
         });
     }
 
@@ -161,6 +198,9 @@ pub struct Shelf {
     pub records: Arc<Mutex<HashMap<Box<str>, Record>>>,
     pub calls: Mutex<Vec<Instant>>,
     lost: Mutex<bool>,
+    /// The instance id that it keeps.
+    pub instance_id: Mutex<Option<Box<str>>>,
+    pub rival: watch::Sender<Option<Rival>>,
 }
 
 impl Shelf {
@@ -180,6 +220,8 @@ impl Shelf {
             records,
             calls: Mutex::default(),
             lost: Mutex::new(false),
+            instance_id: Mutex::default(),
+            rival: watch::Sender::new(None),
         })
     }
 
@@ -238,6 +280,14 @@ impl Store for Shelf {
     async fn lost_data(&self) -> Result<bool, StoreError> {
         self.call().await?;
         Ok(std::mem::take(&mut *self.lost.lock().unwrap()))
+    }
+
+    fn instance_id(&self) -> Option<Box<str>> {
+        self.instance_id.lock().unwrap().clone()
+    }
+
+    fn rival(&self) -> watch::Receiver<Option<Rival>> {
+        self.rival.subscribe()
     }
 }
 
@@ -330,10 +380,17 @@ impl Rig {
 
 pub fn neighbours() -> (Arc<Source>, Arc<Phone>, Arc<Shelf>) {
     let up = || Mutex::new(Mode::Up);
-    let source = Source { mode: up(), items: Mutex::default(), asked: Mutex::default() };
+    let source =
+        Source { mode: up(), items: Mutex::default(), asked: Mutex::default(), lists: Mutex::default() };
     let phone = Phone { mode: up(), sent: Mutex::default(), link: watch::Sender::new(Link::default()) };
-    let shelf =
-        Shelf { mode: up(), records: Arc::default(), calls: Mutex::default(), lost: Mutex::new(false) };
+    let shelf = Shelf {
+        mode: up(),
+        records: Arc::default(),
+        calls: Mutex::default(),
+        lost: Mutex::new(false),
+        instance_id: Mutex::default(),
+        rival: watch::Sender::new(None),
+    };
     (Arc::new(source), Arc::new(phone), Arc::new(shelf))
 }
 

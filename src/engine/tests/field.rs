@@ -445,3 +445,35 @@ fn trunks_that_wait_for_a_registrar_that_is_down_say_so_and_are_no_longer_well()
     sim.run(15 * SECOND);
     assert_eq!(sim.counts().registered, 20);
 }
+
+#[test]
+fn a_failover_and_the_failback_are_counted_and_have_a_line_each() {
+    let mut sim = Sim::new(settings(1, None), 5);
+    sim.put(&trunk("t", &["u@first", "u@second"]));
+    sim.put(&trunk("other", &["u@third"]));
+    sim.run(10 * SECOND);
+    let over = |sim: &mut Sim| sim.engine.summary(sim.now()).failed_over;
+    assert_eq!(over(&mut sim), 0);
+    sim.transitions.clear();
+    sim.policy("first", Policy::Code(500));
+    sim.run(HOUR);
+    assert_eq!((over(&mut sim), sim.view("t").failed_over), (1, true));
+    let moved = std::mem::take(&mut sim.transitions);
+    let said = |moved: &[crate::engine::Transition]| {
+        let last = moved.iter().rev().find(|one| one.reference == "t").expect("a line");
+        (last.registrar.clone(), last.failed_over, last.to)
+    };
+    assert_eq!(said(&moved), ("second".to_owned(), true, TrunkState::Registered));
+    assert!(moved.iter().all(|one| !one.edge_port.is_empty()));
+    sim.policy("first", Policy::Grants(600));
+    sim.run(2 * HOUR);
+    assert_eq!((over(&mut sim), sim.view("t").failed_over), (0, false));
+    assert_eq!(said(&sim.transitions), ("first".to_owned(), false, TrunkState::Registered));
+    // One that is removed is counted no longer.
+    sim.policy("first", Policy::Code(500));
+    sim.run(HOUR);
+    assert_eq!(over(&mut sim), 1);
+    sim.remove("t");
+    sim.run(HOUR);
+    assert_eq!(over(&mut sim), 0);
+}

@@ -15,13 +15,14 @@ use super::{
 use crate::{
     config::EdgePort,
     engine::{
-        Engine, EngineSettings, Send, Ticket,
+        Engine, EngineSettings, Send, Ticket, Transition,
         notice::Notice,
         sync::SyncReport,
         view::{TrunkState, TrunkView},
     },
     ports::{
-        Change, Hop, Link, Local, LocalKind, Record, Register, Reply, SendError, SourceError, TrunkItem,
+        Absence, Change, Hop, Link, Local, LocalKind, Record, Register, Reply, SendError, SourceError,
+        TrunkItem,
     },
     registration::{
         Purpose, Settings,
@@ -105,6 +106,8 @@ pub struct Sim {
     /// The Requester is ours, in direct mode: it says how much it takes and whom it asked.
     pub ours: bool,
     pub dead_edges: HashSet<String>,
+    /// Trunks whose calls fail on a connection that lives.
+    pub failing_calls: HashSet<String>,
     pub api_up: bool,
     pub store_up: bool,
     pub store: BTreeMap<Box<str>, Record>,
@@ -113,8 +116,11 @@ pub struct Sim {
     pub log: Vec<Sent>,
     pub wakeups: u64,
     pub notices: Vec<Notice>,
+    pub transitions: Vec<Transition>,
     pub checks: Checks,
     pub last_sync: SyncReport,
+    /// How sure it is that what a list lacks is gone.
+    pub absence: Absence,
     /// When each answer comes, by ticket and number: a ticket is used again.
     pending: BinaryHeap<Reverse<(u64, Ticket, u64)>>,
     answers: HashMap<Ticket, Open>,
@@ -130,6 +136,7 @@ pub struct Sim {
 pub fn settings(edges: u8, rate: Option<f64>) -> EngineSettings {
     let edge = |n: u8| EdgePort { address: HostPort::new(&format!("edge-{n}.example"), 5060), region: None };
     EngineSettings {
+        max_trunks: usize::MAX,
         registration: Settings {
             interval_ms: MINUTE,
             expires_s: 600,
@@ -157,6 +164,7 @@ impl Sim {
             way: Way::Up,
             ours: false,
             dead_edges: HashSet::new(),
+            failing_calls: HashSet::new(),
             api_up: true,
             store_up: true,
             store: BTreeMap::new(),
@@ -164,7 +172,9 @@ impl Sim {
             log: Vec::new(),
             wakeups: 0,
             notices: Vec::new(),
+            transitions: Vec::new(),
             last_sync: SyncReport::default(),
+            absence: Absence::Certain,
             pending: BinaryHeap::new(),
             answers: HashMap::new(),
             calls: 0,
@@ -268,7 +278,7 @@ impl Sim {
         for item in self.trunks.values() {
             self.engine.offer(item, now);
         }
-        self.last_sync = self.engine.finish_sync(now);
+        self.last_sync = self.engine.finish_sync(self.absence, now);
         self.pump();
         self.last_sync
     }
@@ -319,7 +329,7 @@ impl Sim {
         while let Some(send) = self.engine.poll_send(self.now()) {
             self.carry(send);
         }
-        self.engine.take_transitions();
+        self.transitions.extend(self.engine.take_transitions());
         self.notices.extend(self.engine.take_notices());
         if self.store_up {
             let now = self.now();
@@ -341,7 +351,10 @@ impl Sim {
     fn carry(&mut self, send: Send) {
         let request = &send.register;
         let host = request.target.host.to_string();
-        let outcome = if !self.way.passes() || self.dead_edges.contains(&*request.edge_port.host) {
+        let flight = self.engine.flights.get(send.ticket).unwrap();
+        let fails =
+            self.failing_calls.contains(self.engine.fleet.get(flight.slot).unwrap().trunk.reference());
+        let outcome = if fails || !self.way.passes() || self.dead_edges.contains(&*request.edge_port.host) {
             (code(408), SILENCE)
         } else {
             let registrar = self.registrars.entry(host.clone()).or_default();
@@ -351,7 +364,10 @@ impl Sim {
         if self.ours && reply.code == Some(408) && took == SILENCE {
             reply.local = Some(Local { kind: LocalKind::Timeout, at: Some(Hop::Registrar) });
         }
-        let (answer, at) = self.way.carry((reply, took), self.t, send.deadline_ms);
+        let (mut answer, mut at) = self.way.carry((reply, took), self.t, send.deadline_ms);
+        if fails && self.way.passes() {
+            (answer, at) = (Err(SendError::Failed("Unavailable: no upstream".into())), self.t + 1);
+        }
         let flight = self.engine.flights.get(send.ticket).unwrap();
         let slot = self.engine.fleet.get(flight.slot).unwrap();
         let sent = Sent {
@@ -412,7 +428,7 @@ impl Sim {
     pub fn reconnected(&mut self) {
         self.checks.nothing_is_early();
         let now = self.now();
-        self.engine.requester_reconnected(now);
+        self.engine.requester_restarted(now);
         self.pump();
     }
 

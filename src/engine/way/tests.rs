@@ -253,19 +253,23 @@ fn a_probe_that_is_not_answered_is_followed_by_another() {
     assert!(!bench.way.is_open());
 }
 
+fn refused(slot: u32) -> CallResult {
+    CallResult::Failed(FailedCall { slot, first: true, trunks: 100, responded: true })
+}
+
 #[test]
 fn one_refusal_stops_nobody_many_in_a_row_do() {
     let mut bench = Bench::new(100);
-    for _ in 0..20 {
+    for slot in 0..20 {
         bench.way.sent(Moment(bench.at));
-        bench.way.finished(CallResult::Refused, false, 1, Some("no"), bench.now(), &mut bench.rng);
+        bench.way.finished(refused(slot), false, 1, Some("no"), bench.now(), &mut bench.rng);
         bench.way.sent(Moment(bench.at));
         bench.way.finished(QUICK, false, 1, None, bench.now(), &mut bench.rng);
     }
     assert!(!bench.way.is_open());
-    for _ in 0..5 {
+    for slot in 0..5 {
         bench.way.sent(Moment(bench.at));
-        bench.way.finished(CallResult::Refused, false, 1, Some("no"), bench.now(), &mut bench.rng);
+        bench.way.finished(refused(slot), false, 1, Some("no"), bench.now(), &mut bench.rng);
     }
     assert!(bench.way.is_open());
     assert_eq!(bench.way.health().message.as_deref(), Some("no"));

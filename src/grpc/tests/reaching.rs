@@ -1,7 +1,6 @@
 //! How a gRPC dependency is reached: at all addresses of a name, through proxies, over TLS.
 
 use std::{
-    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
     sync::Mutex,
 };
@@ -323,72 +322,6 @@ async fn g7_a_demand_for_tls_and_a_peer_without_it_are_said() {
     let pod = Pod::start(1).await;
     let said = call(&over_tls(pod.address.port(), TlsFiles::default())).await.unwrap_err();
     assert!(said.message().contains("does not speak TLS"), "{}", said.message());
-}
-
-async fn answer_all(
-    stream: tokio::net::TcpStream,
-    status: u16,
-    headers: BTreeMap<&'static str, &'static str>,
-    body: &'static str,
-) {
-    let mut connection = h2::server::handshake(stream).await.unwrap();
-    while let Some(Ok((_, mut respond))) = connection.accept().await {
-        let mut response = http::Response::builder().status(status);
-        for (name, value) in &headers {
-            response = response.header(*name, *value);
-        }
-        let mut stream = respond.send_response(response.body(()).unwrap(), false).unwrap();
-        stream.send_data(bytes::Bytes::from_static(body.as_bytes()), true).unwrap();
-    }
-}
-
-/// A proxy that answers each request over HTTP/2 by itself.
-async fn proxy(status: u16, headers: BTreeMap<&'static str, &'static str>, body: &'static str) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(answer_all(stream, status, headers.clone(), body));
-        }
-    });
-    address
-}
-
-#[tokio::test]
-async fn g6_what_a_proxy_says_by_itself_is_said() {
-    const PAGE: &str = "<html><body>Bad Gateway</body></html>";
-    let html = BTreeMap::from([("content-type", "text/html"), ("server", "nginx/1.26")]);
-    for (code, words) in [
-        (502, "HTTP 502 Bad Gateway from "),
-        (429, "HTTP 429 Too Many Requests from "),
-        (404, "HTTP 404 Not Found from "),
-        (200, "HTTP 200 OK from "),
-    ] {
-        let address = proxy(code, html.clone(), PAGE).await;
-        let requester = GrpcRequester::new(&settings(&address.to_string(), "")).unwrap();
-        let error = requester.register(register(), PATIENCE).await.unwrap_err();
-        let SendError::Unavailable(said) = &error else { panic!("{error:?}") };
-        assert!(said.contains(words) && said.contains("(nginx/1.26)"), "{said}");
-        let error = list(&Client::new(&endpoint(address)).unwrap()).await.unwrap_err();
-        let SourceError::Unavailable(said) = &error else { panic!("{error:?}") };
-        assert!(said.contains(words), "{said}");
-    }
-    let address = proxy(403, html, PAGE).await;
-    let error = list(&Client::new(&endpoint(address)).unwrap()).await.unwrap_err();
-    assert!(error.to_string().contains("HTTP 403 Forbidden from "), "{error}");
-}
-
-#[tokio::test]
-async fn g6_a_status_of_grpc_counts_whatever_http_says() {
-    let headers = BTreeMap::from([
-        ("content-type", "application/grpc"),
-        ("grpc-status", "14"),
-        ("grpc-message", "no healthy upstream"),
-    ]);
-    let address = proxy(503, headers, "").await;
-    let requester = GrpcRequester::new(&settings(&address.to_string(), "")).unwrap();
-    let error = requester.register(register(), PATIENCE).await.unwrap_err();
-    assert!(matches!(&error, SendError::Unavailable(text) if &**text == "no healthy upstream"), "{error:?}");
 }
 
 #[tokio::test]

@@ -37,7 +37,7 @@ impl Run {
         let stop = CancellationToken::new();
         let observer = common.metrics.registry(name.clone());
         let span = tracing::info_span!(parent: None, "engine", registry = %name);
-        let Instance { handle, reloads, task } =
+        let Instance { handle, reloads, task, .. } =
             span.in_scope(|| instance::start(&plan.config, &plan.identity, observer, &life, stop.clone()))?;
         tracing::info!(
             registry = %name,

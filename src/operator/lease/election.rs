@@ -275,6 +275,14 @@ impl Election {
         }
     }
 
+    /// The claim was sent several times, and one of them may have been written though another one met a conflict.
+    pub fn doubt(&mut self) {
+        self.unsure = Some(match &self.known {
+            Known::Lease(lease) => Some(lease.version.clone()),
+            Known::Missing | Known::Nothing => None,
+        });
+    }
+
     /// A claim was not written.
     pub fn unwritten(&mut self, why: Unwritten, now: Instant) {
         let leads = self.held.is_some();

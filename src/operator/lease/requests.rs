@@ -1,18 +1,19 @@
 //! The requests for the Lease: get, create and update, nothing else, and what their failures mean in plain words.
 
+use std::time::Duration;
+
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
     jiff::Timestamp,
 };
 use kube::{Api, Client, api::PostParams, core::Status};
-use tokio::time::{Instant, timeout_at};
 
 use super::{
     LeaseSettings,
-    election::{Observed, Record, Unwritten},
+    election::{Observed, Record, Times, Unwritten},
 };
-use crate::telemetry;
+use crate::operator::api_error::ApiError;
 
 /// A request that failed.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -53,41 +54,45 @@ impl Requests {
         }
     }
 
-    /// Reads the Lease; `None`: there is none.
+    /// Reads the Lease; `None`: there is none. It takes as long as it takes.
     ///
     /// # Errors
-    /// When there is no usable answer until `deadline`.
-    pub async fn read(&mut self, deadline: Instant) -> Result<Option<Observed>, RequestError> {
-        let answer = timeout_at(deadline, self.api.get_opt(&self.name)).await;
-        match self.sift(Verb::Get, answer)? {
-            Some(lease) => self.observed(lease).map(Some),
-            None => Ok(None),
+    /// When there is no usable response.
+    pub async fn read(&self) -> Result<Option<Lease>, RequestError> {
+        self.api.get_opt(&self.name).await.map_err(|error| self.failed(Verb::Get, &error))
+    }
+
+    /// Writes a record: in the place of the version `over`, or as a new Lease. Written twice, the second one is a conflict.
+    ///
+    /// # Errors
+    /// When the Lease is another one by now, or the API server did not say that it is done.
+    pub async fn write(&self, over: Option<&str>, record: &Record) -> Result<Lease, RequestError> {
+        let params = PostParams::default();
+        let lease = self.object(over, record);
+        match over {
+            Some(_) => {
+                let written = self.api.replace(&self.name, &params, &lease).await;
+                written.map_err(|error| self.failed(Verb::Update, &error))
+            }
+            None => {
+                let written = self.api.create(&params, &lease).await;
+                written.map_err(|error| self.failed(Verb::Create, &error))
+            }
         }
     }
 
-    /// Writes a record: in the place of the version `over`, or as a new Lease.
-    ///
-    /// # Errors
-    /// When the Lease is another one by now, or the API server did not say until `deadline` that it is done.
-    pub async fn write(
-        &mut self,
-        over: Option<&str>,
-        record: &Record,
-        deadline: Instant,
-    ) -> Result<Observed, RequestError> {
-        let params = PostParams::default();
-        let lease = self.object(over, record);
-        let written = match over {
-            Some(_) => {
-                let answer = timeout_at(deadline, self.api.replace(&self.name, &params, &lease)).await;
-                self.sift(Verb::Update, answer)?
-            }
-            None => {
-                let answer = timeout_at(deadline, self.api.create(&params, &lease)).await;
-                self.sift(Verb::Create, answer)?
-            }
-        };
-        self.observed(written)
+    /// There was no response in time.
+    #[must_use]
+    pub fn late(&self, waited: Duration, times: &Times) -> RequestError {
+        let Self { namespace, name, .. } = self;
+        let problem = format!(
+            "no response to a request for the Lease {namespace}/{name} within {:.1} s; a lease duration of {} s leaves {:.1} s for one: \
+             raise --lease-duration (operator.leaseDurationSeconds of the chart) where the API server is slow",
+            waited.as_secs_f32(),
+            times.duration.as_secs(),
+            times.slowest.as_secs_f32()
+        );
+        RequestError { why: Unwritten::Unknown, problem }
     }
 
     fn object(&self, over: Option<&str>, record: &Record) -> Lease {
@@ -113,7 +118,10 @@ impl Requests {
     }
 
     /// An object without a version cannot be replaced safely: a write that names none would replace any.
-    fn observed(&mut self, lease: Lease) -> Result<Observed, RequestError> {
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn observed(&mut self, lease: Lease) -> Result<Observed, RequestError> {
         let version = lease.metadata.resource_version.clone().filter(|version| !version.is_empty());
         let Some(version) = version else {
             let problem = "the API server sent a Lease without a resourceVersion".to_owned();
@@ -124,35 +132,16 @@ impl Requests {
         Ok(Observed { record, version })
     }
 
-    fn sift<T>(
-        &self,
-        verb: Verb,
-        answer: Result<Result<T, kube::Error>, tokio::time::error::Elapsed>,
-    ) -> Result<T, RequestError> {
-        let error = match answer {
-            Ok(Ok(value)) => return Ok(value),
-            Ok(Err(error)) => error,
-            Err(_) => {
-                let problem = "the API server does not answer in time".to_owned();
-                return Err(RequestError { why: Unwritten::Unknown, problem });
-            }
-        };
-        let (why, problem) = match &error {
+    fn failed(&self, verb: Verb, error: &kube::Error) -> RequestError {
+        let (why, problem) = match error {
             kube::Error::Api(status) => self.refusal(verb, status),
-            kube::Error::SerdeError(_) => (
-                Unwritten::Unknown,
-                format!("the API server's answer is no Lease: {}", telemetry::told(&error)),
-            ),
-            kube::Error::Auth(_) => (
-                Unwritten::Refused,
-                format!("no credentials for the API server: {}", telemetry::told(&error)),
-            ),
-            _ => (
-                Unwritten::Unknown,
-                format!("the API server cannot be reached: {}", telemetry::innermost(&error)),
-            ),
+            kube::Error::SerdeError(_) => {
+                (Unwritten::Unknown, format!("the response is no Lease: {}", ApiError::from(error)))
+            }
+            kube::Error::Auth(_) => (Unwritten::Refused, ApiError::from(error).to_string()),
+            _ => (Unwritten::Unknown, ApiError::from(error).to_string()),
         };
-        Err(RequestError { why, problem })
+        RequestError { why, problem }
     }
 
     fn refusal(&self, verb: Verb, status: &Status) -> (Unwritten, String) {
@@ -183,9 +172,7 @@ impl Requests {
             }
             403 => (Unwritten::Refused, forbidden(verb, namespace, name, said)),
             // What is overloaded or starting says nothing on whether it was done.
-            code @ (429 | 500..=599) => {
-                (Unwritten::Unknown, format!("the API server answers {code}: {said}"))
-            }
+            429 | 500..=599 => (Unwritten::Unknown, ApiError::of_status(status).to_string()),
             code => (
                 Unwritten::Refused,
                 format!("the API server refuses the Lease {namespace}/{name} ({code}): {said}"),

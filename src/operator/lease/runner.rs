@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::{
+    select,
+    time::{Instant, sleep_until, timeout},
+};
 
 use super::{
     election::{Act, Election, Times, Unwritten},
@@ -10,8 +14,8 @@ use super::{
 };
 use crate::environment;
 
-/// How long writing the release of a Lease may take.
-const RELEASE: Duration = Duration::from_secs(1);
+/// How long writing the release of a Lease may take, at an API server that is quick, and at any.
+const RELEASE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
 
 /// One replica's election, and its requests.
 #[derive(Clone, Debug)]
@@ -20,13 +24,15 @@ pub struct Runner {
     pub election: Election,
     requests: Requests,
     times: Times,
+    /// How long the last request took that had a response.
+    latency: Duration,
 }
 
 impl Runner {
     /// Does the election's requests.
     #[must_use]
     pub fn new(election: Election, requests: Requests, times: Times) -> Self {
-        Self { election, requests, times }
+        Self { election, requests, times, latency: Duration::ZERO }
     }
 
     /// Does one [`Act::Read`] or [`Act::Write`].
@@ -34,47 +40,94 @@ impl Runner {
     /// # Errors
     /// When it failed. The election knows already.
     pub async fn act(&mut self, act: &Act) -> Result<(), RequestError> {
-        let sent = Instant::now();
-        // Nothing is waited for that would come too late for a leader.
-        let deadline = sent + self.times.request;
-        let deadline = self.election.leads_until().map_or(deadline, |until| deadline.min(until));
         match act {
             Act::Read => {
-                let answer = self.requests.read(deadline).await;
+                let (read, _) = self.attempts(|requests| async { requests.read().await }).await;
+                let found =
+                    read.and_then(|(lease, _)| lease.map(|lease| self.requests.observed(lease)).transpose());
                 let now = Instant::now();
-                answer.map(|lease| self.election.read(lease, now)).inspect_err(|_| self.election.unread(now))
+                found.map(|lease| self.election.read(lease, now)).inspect_err(|_| self.election.unread(now))
             }
             Act::Write { over } => {
                 let record = self.election.claim(wall());
-                let answer = self.requests.write(over.as_deref(), &record, deadline).await;
+                let (over, record) = (over.as_deref(), &record);
+                let (written, sent) =
+                    self.attempts(|requests| async move { requests.write(over, record).await }).await;
+                let written = written.and_then(|(lease, sent)| Ok((self.requests.observed(lease)?, sent)));
                 let now = Instant::now();
-                answer
-                    .map(|lease| self.election.wrote(lease, sent, now))
-                    .inspect_err(|error| self.election.unwritten(error.why, now))
+                written.map(|(lease, sent)| self.election.wrote(lease, sent, now)).inspect_err(|error| {
+                    if sent > 1 {
+                        self.election.doubt();
+                    }
+                    self.election.unwritten(error.why, now);
+                })
             }
             Act::Wait(_) | Act::Lose(_) => Ok(()),
+        }
+    }
+
+    /// Sends a request, and once more beside it whenever there was no response for some time. Slow is not lost: none of them is given
+    /// up for the next one. The response, and when its request was sent; and how often it was sent.
+    async fn attempts<'a, T, F>(
+        &'a mut self,
+        send: impl Fn(&'a Requests) -> F,
+    ) -> (Result<(T, Instant), RequestError>, usize)
+    where
+        F: Future<Output = Result<T, RequestError>>,
+    {
+        let Self { election, requests, times, latency } = self;
+        let requests: &'a Requests = requests;
+        let began = Instant::now();
+        // Nothing is waited for that would come too late for a leader.
+        let deadline = election.leads_until().unwrap_or(began + times.slowest);
+        let stagger = times.request.max(*latency * 3 / 2);
+        let one = || {
+            let (sent, response) = (Instant::now(), send(requests));
+            async move { (response.await, sent) }
+        };
+        let mut pending = FuturesUnordered::from_iter([one()]);
+        let (mut next, mut count) = (began + stagger, 1);
+        loop {
+            select! {
+                biased;
+                Some((response, sent)) = pending.next() => match response {
+                    Err(error) if error.why == Unwritten::Unknown && !pending.is_empty() => {}
+                    response => {
+                        *latency = sent.elapsed();
+                        return (response.map(|response| (response, sent)), count);
+                    }
+                },
+                () = sleep_until(deadline) => return (Err(requests.late(began.elapsed(), times)), count),
+                () = sleep_until(next) => {
+                    pending.push(one());
+                    (next, count) = (next + stagger, count + 1);
+                }
+            }
         }
     }
 
     /// Writes that nobody holds the Lease, if this replica does. A failure is logged: the others then wait until the record
     /// is out of date.
     pub async fn release(&mut self) {
-        match timeout(RELEASE, self.try_release()).await {
+        let limit = RELEASE.0.max(self.latency * 2).min(RELEASE.1);
+        match timeout(limit, self.try_release()).await {
             Ok(Ok(true)) => tracing::info!("released the lease: another replica may lead at once"),
             Ok(Ok(false)) => {}
             Ok(Err(problem)) => {
                 tracing::warn!(%problem, "the lease could not be released: it has to run out")
             }
-            Err(_) => tracing::warn!("the lease could not be released within 1 s: it has to run out"),
+            Err(_) => tracing::warn!(
+                "the lease could not be released within {:.1} s: it has to run out",
+                limit.as_secs_f32()
+            ),
         }
     }
 
     /// Whether it was this replica's.
     async fn try_release(&mut self) -> Result<bool, RequestError> {
-        let deadline = Instant::now() + RELEASE;
         loop {
             if let Some((record, over)) = self.election.give_up(wall()) {
-                match self.requests.write(Some(&over), &record, deadline).await {
+                match self.requests.write(Some(&over), &record).await {
                     Ok(_) => return Ok(true),
                     Err(error) if error.why == Unwritten::Missing => return Ok(false),
                     // A renewal was under way that was done after all: look at what it left.
@@ -82,7 +135,8 @@ impl Runner {
                     Err(error) => return Err(error),
                 }
             }
-            let found = self.requests.read(deadline).await?;
+            let found = self.requests.read().await?;
+            let found = found.map(|lease| self.requests.observed(lease)).transpose()?;
             let now = Instant::now();
             self.election.stand(now);
             self.election.read(found, now);

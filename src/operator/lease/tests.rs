@@ -27,6 +27,8 @@ enum Fate {
     NoConnection,
     /// Answered by this, and not done.
     Answer(StatusCode),
+    /// Done, after so many milliseconds there and as many back.
+    Slow(u64),
 }
 
 #[derive(Default)]
@@ -123,17 +125,21 @@ impl Fake {
         let (head, body) = request.into_parts();
         let body = to_bytes(Body::new(body), usize::MAX).await.expect("a body");
         let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        let fate = self.0.lock().unwrap().fate(&head.method);
+        let way = if let Fate::Slow(millis) = fate { millis } else { 0 };
+        sleep(Duration::from_millis(way)).await;
         let (fate, answer) = {
             let mut state = self.0.lock().unwrap();
-            let fate = state.fate(&head.method);
             let answer = match fate {
-                Fate::Done | Fate::AnswerLost => Some(state.handle(&head.method, head.uri.path(), &body)),
+                Fate::Done | Fate::AnswerLost | Fate::Slow(_) => {
+                    Some(state.handle(&head.method, head.uri.path(), &body))
+                }
                 Fate::Answer(code) => Some(status(code, "", "so it was planned", "leases")),
                 Fate::Lost | Fate::NoConnection => None,
             };
             (fate, answer)
         };
-        sleep(Duration::from_millis(5)).await;
+        sleep(Duration::from_millis(5 + way)).await;
         match (fate, answer) {
             (Fate::NoConnection, _) => Err(std::io::Error::other("connection refused")),
             (Fate::AnswerLost | Fate::Lost, _) | (_, None) => std::future::pending().await,
@@ -403,9 +409,15 @@ async fn an_api_server_that_is_silent_or_gone_makes_a_follower_blind() {
     let _term = a.leads_within(0.1).await;
     let mut b = Replica::new(&fake, "registry-1");
     for (fate, says) in [
-        (Fate::Lost, "the API server does not answer in time"),
-        (Fate::NoConnection, "the API server cannot be reached"),
-        (Fate::Answer(StatusCode::SERVICE_UNAVAILABLE), "the API server answers 503"),
+        (
+            Fate::Lost,
+            "no response to a request for the Lease voice/routr-registry within 3.5 s; a lease duration of 10 s leaves",
+        ),
+        (Fate::NoConnection, "cannot reach the Kubernetes API server: connection refused"),
+        (
+            Fate::Answer(StatusCode::SERVICE_UNAVAILABLE),
+            "the Kubernetes API server responds 503: so it was planned",
+        ),
         (Fate::Answer(StatusCode::UNAUTHORIZED), "the API server does not accept the credentials (401)"),
     ] {
         b.follows_for(1.5).await;
@@ -415,6 +427,31 @@ async fn an_api_server_that_is_silent_or_gone_makes_a_follower_blind() {
         let Standing::Blind { problem } = b.stands() else { panic!("{:?}", b.stands()) };
         assert!(problem.starts_with(says), "{problem}");
         fake.rule(None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn k4_requests_that_take_seconds_cost_no_term() {
+    for way in [850, 1_000, 1_500, 1_700] {
+        let fake = Fake::default();
+        fake.rule(Some((&ALL, Fate::Slow(way))));
+        let mut a = Replica::new(&fake, "registry-0");
+        let term = a.leads_within(12.0).await;
+        sleep(Duration::from_secs(120)).await;
+        assert!(term.still_valid(), "{way} ms each way");
+        let mut b = Replica::new(&fake, "registry-1");
+        b.follows_for(20.0).await;
+        assert_eq!(b.stands(), Standing::Following { leader: Some("registry-0".into()) });
+        term.release().await;
+        let term = b.leads_within(25.0).await;
+        // Slower than any term allows: it says so, with the setting.
+        fake.rule(Some((&ALL, Fate::Slow(4_000))));
+        timeout(Duration::from_secs(10), term.lost.cancelled()).await.expect("lost");
+        drop(term);
+        b.follows_for(12.0).await;
+        let Standing::Blind { problem } = b.stands() else { panic!("{:?}", b.stands()) };
+        assert!(problem.contains("within 3.5 s; a lease duration of 10 s leaves 3.5 s"), "{problem}");
+        assert!(problem.contains("--lease-duration (operator.leaseDurationSeconds"), "{problem}");
     }
 }
 

@@ -194,7 +194,7 @@ fn api(situation: &Situation) -> Finding {
         (Some(false), fault) => {
             let reason = match fault {
                 Some(Fault::NoAnswer) => "NoAnswer",
-                Some(Fault::Refused | Fault::Denied) => "Refused",
+                Some(Fault::Refused | Fault::Denied | Fault::Taken) => "Refused",
                 Some(Fault::Malformed) => "MalformedAnswer",
                 Some(Fault::Unreachable) | None => "Unreachable",
             };
@@ -220,7 +220,7 @@ fn requester(situation: &Situation) -> Finding {
         (Some(false), fault) => {
             let reason = match fault {
                 Some(Fault::NoAnswer) => "NoAnswer",
-                Some(Fault::Refused | Fault::Denied | Fault::Malformed) => "Refused",
+                Some(Fault::Refused | Fault::Denied | Fault::Malformed | Fault::Taken) => "Refused",
                 Some(Fault::Unreachable) | None => "Unreachable",
             };
             let effect =

@@ -23,7 +23,7 @@ pub(super) fn total(counts: &Counts) -> u64 {
     counts.registered + counts.at_risk + counts.failing + counts.invalid + counts.pending
 }
 
-pub(super) fn counts(counts: &Counts) -> TrunkCounts {
+pub(super) fn counts(counts: &Counts, failed_over: u64) -> TrunkCounts {
     TrunkCounts {
         total: signed(total(counts)),
         registered: signed(counts.registered),
@@ -32,6 +32,7 @@ pub(super) fn counts(counts: &Counts) -> TrunkCounts {
         invalid: signed(counts.invalid),
         pending: signed(counts.pending),
         leaving: signed(counts.leaving),
+        failed_over: signed(failed_over),
     }
 }
 

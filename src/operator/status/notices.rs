@@ -57,6 +57,11 @@ pub fn not_deregistered(left: u64, why: &str) -> Notice {
     notice(true, "NotDeregistered", "Deregister", message)
 }
 
+/// The definition in the cluster is of another version than the operator.
+pub fn definition_differs(message: &str) -> Notice {
+    notice(true, "DefinitionDiffers", "Configure", message)
+}
+
 fn notice(warning: bool, reason: &'static str, action: &'static str, message: impl AsRef<str>) -> Notice {
     Notice { warning, reason, action, message: clean(message.as_ref(), MAX_MESSAGE) }
 }

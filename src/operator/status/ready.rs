@@ -165,7 +165,7 @@ pub(super) fn over_budget(registrars: &[String]) -> Option<String> {
 
 pub(super) fn removals_held(n: u64) -> String {
     format!(
-        "{} {} no longer listed, so many at once that a second reading must say the same before anything is de-registered",
+        "{} {} no longer listed; a second sync must say the same before they are deregistered",
         count(n, "trunk"),
         are(n)
     )

@@ -92,9 +92,9 @@ pub const REASONS: [(&str, Truth, &str); 51] = [
     (CREDENTIALS_ACCEPTED, Unknown, "NotRunning"),
 ];
 
-/// Every reason of an event that [`super::notices`], [`super::deregistered`] and [`super::not_deregistered`] give, but for
-/// [`STALLS`].
-pub const EVENTS: [&str; 18] = [
+/// Every reason of an event that [`super::notices`], [`super::deregistered`], [`super::not_deregistered`] and
+/// [`super::definition_differs`] give, but for [`STALLS`].
+pub const EVENTS: [&str; 19] = [
     "BecameReady",
     "NotReady",
     "TrunksRejected",
@@ -113,4 +113,5 @@ pub const EVENTS: [&str; 18] = [
     "Deregistering",
     "Deregistered",
     "NotDeregistered",
+    "DefinitionDiffers",
 ];

@@ -8,7 +8,7 @@ const CUT: &str = "... (cut)";
 
 /// Takes out what is no printable text, makes one space of all white space in a row, and cuts what takes more than `most`
 /// bytes as JSON, at a character's boundary.
-pub(super) fn clean(text: &str, most: usize) -> String {
+pub fn clean(text: &str, most: usize) -> String {
     let mut out = String::new();
     // Up to where the mark still fits behind it.
     let mut fits = 0;
@@ -78,7 +78,7 @@ pub(super) fn time(ms: u64) -> Time {
 }
 
 /// As [`time`]; `None` where it is not known.
-pub(super) fn known_time(ms: u64) -> Option<Time> {
+pub fn known_time(ms: u64) -> Option<Time> {
     (ms > 0).then(|| time(ms))
 }
 

@@ -58,7 +58,7 @@ fn a_change_while_in_flight_is_sent_afterwards() {
     let mut bench = Bench::new(1, 1);
     let attempt = bench.attempt();
     let now = bench.now();
-    bench.registration.changed(|_| None, false, now.at);
+    bench.registration.changed(|_| None, |_| None, 1, now.at);
     assert_eq!(bench.registration.due(), Moment::NEVER, "two in flight");
     bench.answer(&attempt, ok(600));
     assert_eq!((bench.wait_of_next(), bench.registration.class()), (0, Class::Refresh));

@@ -33,11 +33,60 @@ fn a_rejected_password_is_not_offered_more_often_because_a_binding_lapses() {
 }
 
 #[test]
+fn a_password_that_a_backup_refused_waits_whatever_the_preferred_target_does() {
+    let mut bench = Bench::new(2, 1);
+    bench.round(500, 0);
+    assert_eq!(bench.round(403, 0).uri, UriChoice::Rank(1));
+    between(bench.wait_of_next(), 300_000, 330_000);
+    bench.round(500, 0);
+    assert_eq!(bench.round(403, 0).uri, UriChoice::Rank(1));
+    let refused_at = bench.at;
+    between(bench.wait_of_next(), 600_000, 660_000);
+    let attempt = bench.attempt();
+    bench.answer(&attempt, ok(600));
+    // Whatever fails at the preferred target, the backup is not asked before its wait is over, and then for longer.
+    let again = loop {
+        let attempt = bench.round(500, 0);
+        if attempt.uri == UriChoice::Rank(1) {
+            break bench.at;
+        }
+    };
+    assert!(again >= refused_at + 600_000, "after {} ms", again - refused_at);
+}
+
+#[test]
+fn an_edit_of_the_order_does_not_offer_a_refused_password_sooner() {
+    let mut bench = Bench::new(2, 1);
+    bench.round(500, 0);
+    bench.round(403, 0);
+    let refused_at = bench.at;
+    let now = bench.now();
+    let turned = |position: u8| 1 - position;
+    // The one that refused is the first now.
+    bench.registration.changed(Some, |position| Some((position, turned(position))), 2, now.at);
+    assert_eq!(
+        bench.registration.ranks().0,
+        UriChoice::Rank(0),
+        "it waits: what was refused is what would be offered"
+    );
+    between(bench.wait_of_next(), 290_000, 330_000);
+    // And back: the other one is asked at once, the one that refused is not.
+    bench.registration.changed(Some, |position| Some((position, position)), 2, now.at);
+    assert_eq!((bench.wait_of_next(), bench.registration.ranks().0), (0, UriChoice::Rank(0)));
+    let again = loop {
+        if bench.round(500, 0).uri == UriChoice::Rank(1) {
+            break bench.at;
+        }
+    };
+    assert!(again >= refused_at + 300_000, "after {} ms", again - refused_at);
+}
+
+#[test]
 fn changed_credentials_are_tried_at_once() {
     let mut bench = Bench::new(1, 1);
     bench.round(403, 0);
     let now = bench.now();
-    bench.registration.changed(|_| None, false, now.at);
+    bench.registration.changed(|_| None, |_| None, 1, now.at);
     assert_eq!(bench.wait_of_next(), 0);
     bench.round(403, 0);
     between(bench.wait_of_next(), 300_000, 330_000);

@@ -141,7 +141,12 @@ fn what_may_be_bound_moves_with_the_uris_of_the_trunk() {
         bench.registration.presume(position, Positions::from_iter([position]));
     }
     let now = bench.now();
-    bench.registration.changed(|position| [Some(1), None, Some(0)][usize::from(position)], false, now.at);
+    bench.registration.changed(
+        |position| [Some(1), None, Some(0)][usize::from(position)],
+        |_| None,
+        3,
+        now.at,
+    );
     assert_eq!(bench.registration.maybe_bound().iter().collect::<Vec<_>>(), [0, 1]);
     // The one that has gone is another registration's to remove.
     let lost = Positions::from_iter([1]);

@@ -32,6 +32,7 @@ fn any_answer() -> impl Strategy<Value = Result<Reply, SendError>> {
                 phrase: "x".into(),
                 bindings: Vec::new(),
                 authentication: None,
+                requester_contact: None,
                 local: (host == 2).then_some(Local { kind: LocalKind::Timeout, at: None }),
             })
         },
@@ -103,7 +104,7 @@ proptest! {
                     last = Some(attempt);
                 }
                 Step::Change(same) if !left => {
-                    bench.registration.changed(|_| same.then_some(0), false, now.at);
+                    bench.registration.changed(|_| same.then_some(0), |_| None, 1, now.at);
                     prop_assert_eq!(bench.wait_of_next(), 0);
                 }
                 Step::Early => bench.registration.refresh_early(now.at, &mut SmallRng::seed_from_u64(1)),

@@ -132,7 +132,7 @@ fn a_backup_that_asked_to_wait_is_left_alone_though_another_one_succeeds() {
 fn what_a_target_asked_for_is_forgotten_when_it_is_over_or_void() {
     let (mut bench, _) = bound_past_one_that_asked_to_wait();
     let now = bench.now();
-    bench.registration.changed(Some, false, now.at);
+    bench.registration.changed(Some, |_| None, 2, now.at);
     bench.round(500, 0);
     assert_eq!(bench.round(500, 0).uri, UriChoice::Rank(1), "another trunk now");
     let (mut bench, until) = bound_past_one_that_asked_to_wait();

@@ -147,9 +147,9 @@ async fn the_first_proposed_instance_id_wins_for_ever() {
     let mut admin = server.admin(None);
     let settings = server.settings();
     assert_eq!(instance_id(&settings, "here", "one").await.unwrap(), "one");
-    let () = admin.ask(&["EXPIRE", &keys::identity("here"), "1000"]);
+    let () = admin.ask(&["EXPIRE", &keys::identity("", "here"), "1000"]);
     assert_eq!(instance_id(&settings, "here", "two").await.unwrap(), "one");
-    assert!(admin.ask::<i64>(&["TTL", &keys::identity("here")]) > 89 * DAY, "a start renews it");
+    assert!(admin.ask::<i64>(&["TTL", &keys::identity("", "here")]) > 89 * DAY, "a start renews it");
     assert_eq!(instance_id(&settings, "there", "two").await.unwrap(), "two");
 
     // Redis lost it, but the registry that has it still runs.

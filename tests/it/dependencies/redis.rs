@@ -1,1 +1,5 @@
 //! Redis in every state at a start, and in every form that it is run in.
+
+mod harness;
+mod owner;
+mod restarts;

@@ -17,6 +17,6 @@ mod replicas;
 mod resource;
 mod rights;
 mod secrets;
-mod stage;
+pub mod stage;
 mod suspending;
 mod table;

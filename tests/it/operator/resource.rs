@@ -106,6 +106,12 @@ async fn unknown_keys_are_refused_and_defaults_filled_in() {
         "edgePorts": [{ "address": "e" }],
         "registerInterval": "60s",
         "apiTimeout": "30s",
+        "sync": {
+            "maxPages": 10_000,
+            "maxTrunks": 1_000_000,
+            "maxBytes": 536_870_912,
+            "maxTrunkBytes": 262_144,
+        },
         "methods": [],
         "suspend": false,
         "cache": { "provider": "memory" },

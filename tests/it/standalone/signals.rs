@@ -1,6 +1,6 @@
 //! How it ends.
 
-use std::time::Duration;
+use std::{os::unix::process::ExitStatusExt as _, time::Duration};
 
 use nix::sys::signal::Signal;
 
@@ -48,7 +48,6 @@ async fn a_silent_registrar_does_not_hold_it_beyond_its_grace() {
     assert_eq!(service.terminate(SOON).await.code(), Some(0));
     let took = began.elapsed();
     assert!(took >= Duration::from_millis(900), "{took:?}: the answer was not waited for");
-    assert!(took < Duration::from_secs(3), "{took:?}");
     assert_eq!(told(&service, "not waiting any longer for answers").len(), 1);
 }
 
@@ -58,9 +57,8 @@ async fn a_second_signal_ends_it_at_once() {
     service.signal(Signal::SIGTERM);
     tells(&service, "shutting down", 1).await;
     assert_eq!(service.status(), None, "it waits for the answer");
-    let began = Instant::now();
+    // Without it the ten minutes of its grace would be over first.
     assert_eq!(service.terminate(SOON).await.code(), Some(143));
-    assert!(began.elapsed() < Duration::from_secs(2));
     assert_eq!(told(&service, "a second signal").len(), 1);
 }
 
@@ -75,9 +73,7 @@ async fn it_hears_signals_while_it_starts() {
     let mut service = stage.run(&[]);
     tells(&service, "starting", 1).await;
     service.signal(Signal::SIGHUP);
-    let began = Instant::now();
     assert_eq!(service.terminate(SOON).await.code(), Some(0), "{}", service.output());
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     redis.resume();
 }
 
@@ -89,9 +85,10 @@ async fn ctrl_c_ends_the_clients_at_once() {
     for args in [&["trunks"][..], &["trunks", "--watch"], &["refresh", "a"]] {
         let mut client = Service::start(args.iter().copied(), &[("ROUTR_REGISTRY_URL", &url)]);
         let (_connection, _) = listener.accept().await.unwrap();
-        let began = Instant::now();
         client.signal(Signal::SIGINT);
-        wait_for(async || client.status().ok_or("still runs"), SOON, "the end of the client").await;
-        assert!(began.elapsed() < Duration::from_secs(2), "{args:?}: {:?}", began.elapsed());
+        let ended =
+            wait_for(async || client.status().ok_or("still runs"), SOON, "the end of the client").await;
+        // By the signal, not by its own deadline for a response.
+        assert_eq!(ended.signal(), Some(2), "{args:?}");
     }
 }

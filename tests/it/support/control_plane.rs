@@ -304,6 +304,14 @@ impl ControlPlane {
         (self.dir.path().join(pki::SERVER_CERTIFICATE), self.dir.path().join(pki::SERVER_KEY))
     }
 
+    /// The certificate of the authority that has signed all others, in DER.
+    pub fn authority(&self) -> Vec<u8> {
+        use rustls::pki_types::pem::PemObject as _;
+        let file = self.dir.path().join(pki::CA);
+        let authority = rustls::pki_types::CertificateDer::from_pem_file(file).expect("the authority");
+        authority.as_ref().to_vec()
+    }
+
     /// The ids of its processes.
     pub async fn pids(&self) -> [i32; 3] {
         let processes = self.processes.lock().await;

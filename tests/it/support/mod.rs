@@ -6,6 +6,7 @@ pub mod installation;
 pub mod kamailio;
 pub mod ports;
 pub mod process;
+pub mod proxy;
 pub mod redis;
 pub mod service;
 pub mod wait;

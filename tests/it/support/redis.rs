@@ -26,6 +26,7 @@ pub struct Options {
 pub struct Redis {
     process: Process,
     options: Options,
+    args: Vec<String>,
     port: u16,
     dir: TempDir,
 }
@@ -33,10 +34,16 @@ pub struct Redis {
 impl Redis {
     /// Starts one and waits until it answers.
     pub async fn start(options: Options) -> Self {
+        Self::start_with(options, &[]).await
+    }
+
+    /// Starts one with more options of `redis-server`, and waits until it answers.
+    pub async fn start_with(options: Options, args: &[&str]) -> Self {
+        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
         let dir = TempDir::new().expect("a temporary directory");
         let port = ports::free();
-        let process = spawn(&options, port, &dir);
-        let mut redis = Self { process, options, port, dir };
+        let process = spawn(&options, &args, port, &dir);
+        let mut redis = Self { process, options, args, port, dir };
         redis.ready().await;
         redis
     }
@@ -62,7 +69,7 @@ impl Redis {
         self.stop().await;
         let port = self.port;
         wait_until(async || ports::is_free(port), START, "redis-server's port to be free again").await;
-        self.process = spawn(&self.options, port, &self.dir);
+        self.process = spawn(&self.options, &self.args, port, &self.dir);
         self.ready().await;
     }
 
@@ -131,7 +138,8 @@ fn flat(value: &redis::Value) -> String {
     }
 }
 
-async fn command(port: u16, password: &str, line: &str) -> Result<String, String> {
+/// Sends one command by Redis' inline protocol to the Redis on a port, and returns the first line of the reply.
+pub async fn command(port: u16, password: &str, line: &str) -> Result<String, String> {
     let exchange = async {
         let mut stream = BufReader::new(TcpStream::connect(("127.0.0.1", port)).await?);
         let mut reply = String::new();
@@ -150,7 +158,7 @@ async fn command(port: u16, password: &str, line: &str) -> Result<String, String
         .map_err(|error| error.to_string())
 }
 
-fn spawn(options: &Options, port: u16, dir: &TempDir) -> Process {
+fn spawn(options: &Options, args: &[String], port: u16, dir: &TempDir) -> Process {
     let mut command = process::command("redis-server");
     command.current_dir(dir.path()).args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", ""]);
     if options.persistent {
@@ -159,5 +167,6 @@ fn spawn(options: &Options, port: u16, dir: &TempDir) -> Process {
     if !options.password.is_empty() {
         command.args(["--requirepass", &options.password]);
     }
+    command.args(args);
     Process::spawn("redis-server", command, &dir.path().join("output.log"))
 }

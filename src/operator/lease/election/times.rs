@@ -19,9 +19,13 @@ pub struct Times {
     pub poll: Duration,
     /// Before a renewal is tried again that failed: 2.5 % of the duration.
     pub retry: Duration,
-    /// How long one request may take: 15 % of the duration. So four renewals are tried before a term ends, even when none is
-    /// answered, and an API server that is silent for a third of the duration at the worst moment costs no term.
+    /// After this long without a response the same request is sent once more, by another connection, beside the first one: 15 % of
+    /// the duration. So four renewals are sent before a term ends, even when none is answered, an API server that is silent for
+    /// a third of the duration at the worst moment costs no term, and each renewal may take what is left of the term.
     pub request: Duration,
+    /// How slow each request may be for a leader to stay one: 35 % of the duration, half of a term. It is also how long a
+    /// request may take that no term limits.
+    pub slowest: Duration,
 }
 
 impl Times {
@@ -38,6 +42,7 @@ impl Times {
             poll: (duration / 4).min(Duration::from_millis(500)),
             retry: duration / 40,
             request: duration * 3 / 20,
+            slowest: duration * 7 / 20,
         }
     }
 

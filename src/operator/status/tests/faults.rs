@@ -280,8 +280,7 @@ fn ready_mentions_what_else_is_wrong() {
         "2 of 20 trunks are registered, but the last refresh failed; the specification as it is now is not followed: \
          see Stalled; changes of trunks are not seen: see APIReachable; the trunks at sip0.example, sip1.example, \
          sip2.example and 2 more are too many for spec.registration.ratePerRegistrar: bindings will expire there; 15 \
-         trunks are no longer listed, so many at once that a second reading must say the same before anything is \
-         de-registered"
+         trunks are no longer listed; a second sync must say the same before they are deregistered"
     );
     assert_eq!(
         message(&found, reasons::STALLED),
@@ -369,7 +368,7 @@ fn reconciling_ends_even_when_a_trunk_is_pending_for_ever() {
 #[test]
 fn counts_times_and_failures_are_shown() {
     let mut now = rejecting(snapshot(counts(15, 1, 0, 1, 2)), &["a"], "CredentialsRejected");
-    now.summary.counts.leaving = 4;
+    (now.summary.counts.leaving, now.summary.failed_over) = (4, 3);
     let at_risk = trunk("b", TrunkState::AtRisk, "NoAnswer", "no answer in time");
     now.troubles.worst.push(TrunkView { failed_over: true, ..at_risk });
     now.troubles.worst.push(trunk("c", TrunkState::Registered, "InvalidTrunk", "its other URIs are used"));
@@ -378,7 +377,8 @@ fn counts_times_and_failures_are_shown() {
     assert_eq!(
         shown["trunks"],
         serde_json::json!({
-            "total": 20, "registered": 15, "atRisk": 1, "failing": 1, "invalid": 1, "pending": 2, "leaving": 4
+            "total": 20, "registered": 15, "atRisk": 1, "failing": 1, "invalid": 1, "pending": 2, "leaving": 4,
+            "failedOver": 3
         })
     );
     assert_eq!(shown["lastSync"], "2026-09-21T14:13:10Z");

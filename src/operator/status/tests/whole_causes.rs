@@ -134,8 +134,13 @@ fn in_tables_and_lines() {
         let whole = table::summary_lines(&summary, NOW, Some(width));
         assert_eq!(whole.join(" ").matches(CAUSE).count(), 4, "{whole:#?}");
     }
-    let registry =
-        |summary| RegistryAnswer { namespace: None, name: "demo".to_owned(), summary, problem: Some(long()) };
+    let registry = |summary| RegistryAnswer {
+        namespace: None,
+        name: "demo".to_owned(),
+        state: None,
+        summary,
+        problem: Some(long()),
+    };
     for registry in [registry(Some(summary)), registry(None)] {
         holds("one line of a registry", &table::registry_line(&registry, NOW));
         let lines = table::registry_lines(&[registry], NOW, Some(80), false);

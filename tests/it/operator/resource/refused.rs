@@ -59,6 +59,12 @@ fn refused() -> Vec<(Value, &'static str, &'static str)> {
             "spec.registration.maxInFlight",
             "should be less than or equal to 100000",
         ),
+        (
+            json!({ "sync": { "maxTrunks": 0 } }),
+            "spec.sync.maxTrunks",
+            "should be greater than or equal to 1",
+        ),
+        (json!({ "sync": { "timeout": "3h" } }), "spec.sync.timeout", "write a duration from 1s to 2h"),
         (registration("userAgent", json!("a\r\nb")), "spec.registration.userAgent", "without line breaks"),
         (
             registration("userAgent", json!(" ")),

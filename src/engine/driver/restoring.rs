@@ -1,0 +1,154 @@
+//! When this process acts for its registry: once what the store kept has been read, which is tried for some seconds before
+//! it begins without; and as long as no other process does.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{super::keeper::Done, Driver, syncing::Sync};
+use crate::{
+    ports::{Observer, Requester, Rival, Store, StoreError, TrunkSource},
+    registration::identity::RegistryId,
+};
+
+/// How long a store that fails is tried again before anything is sent: one that starts, or loads its data, at the same time as
+/// this process.
+pub(in crate::engine) const READ_RETRIES: Duration = Duration::from_secs(15);
+/// How long a store may take to say what it kept before the engine starts without; it is read later then.
+const READ_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Whether this process acts for the registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It sends and writes.
+    Acts,
+    /// What the store kept is read before anything is sent, for at most [`READ_DEADLINE`] from then on.
+    Reads(Instant),
+    /// Another process acts.
+    StandsBy,
+}
+
+impl Standing {
+    /// When it changes by itself.
+    pub(super) fn changes_at(self) -> Option<Instant> {
+        match self {
+            Self::Reads(since) => Some(since + READ_DEADLINE),
+            Self::Acts | Self::StandsBy => None,
+        }
+    }
+}
+
+impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
+    /// Sends nothing until what the store kept has been read.
+    pub(super) fn read_first(&mut self) {
+        self.standing = Standing::Reads(Instant::now());
+        self.engine.stand_by(true);
+    }
+
+    /// Takes the end of what the store was asked.
+    pub(super) fn take_from_store(&mut self, done: Done) {
+        let read = match &done {
+            Done::Loaded(result) => Some(result.is_ok()),
+            _ => None,
+        };
+        self.keeper.take(done, &mut self.engine, &self.clock, &self.observer);
+        let Some(read) = read else { return };
+        // To read it is to claim the registry, too.
+        if self.rival.has_changed().unwrap_or(false) {
+            self.take_rival();
+        }
+        if read {
+            self.take_identity();
+        }
+        if let Standing::Reads(since) = self.standing {
+            if read {
+                self.act();
+                // It need not wait any longer.
+                if self.first_sync.1 > Instant::now()
+                    && let Sync::Due(at, _) = &mut self.sync
+                {
+                    *at = self.first_sync.0.max(Instant::now());
+                }
+            } else if since.elapsed() >= READ_RETRIES {
+                self.act_unread();
+            }
+        }
+    }
+
+    /// When the trunks may be read.
+    pub(super) fn earliest_sync(&self) -> Instant {
+        let first = if self.keeper.is_unread() { self.first_sync.1 } else { self.first_sync.0 };
+        first.max(Instant::now())
+    }
+
+    /// Ends the wait for a store that does not say what it kept.
+    pub(super) fn end_reading(&mut self) {
+        if self.standing.changes_at().is_some_and(|at| at <= Instant::now()) {
+            self.keeper.failed_to_load(&mut self.engine, &self.clock);
+            self.act_unread();
+        }
+    }
+
+    fn act_unread(&mut self) {
+        tracing::warn!("registering without what the cache keeps; it is read when the cache works again");
+        self.act();
+    }
+
+    fn act(&mut self) {
+        self.standing = Standing::Acts;
+        self.engine.stand_by(false);
+    }
+
+    /// Takes the instance id that the store keeps.
+    fn take_identity(&mut self) {
+        let Some(id) = self.ports.store.instance_id() else { return };
+        let id = RegistryId::new(&id);
+        if self.engine.adopt(id.clone()) {
+            tracing::info!(
+                instance_id = id.as_str(),
+                "the cache keeps this instance id: Call-IDs are made of it"
+            );
+        }
+        self.identity.send_if_modified(|known| {
+            let differs = known.as_ref() != Some(&id);
+            *known = Some(id);
+            differs
+        });
+    }
+
+    /// Another process acts for the registry, or no longer does.
+    pub(super) fn take_rival(&mut self) {
+        let rival = self.rival.borrow_and_update().clone();
+        match (rival, self.standing) {
+            (Some(rival), standing) => {
+                let error = StoreError::Taken(words(&rival).into());
+                if standing != Standing::StandsBy {
+                    tracing::error!(
+                        %error,
+                        "standing by: this process sends nothing until that one has ended. Installations with one name and the \
+                         same addresses share their state in Redis: where these are not one, set spec.instanceId, or prefix in \
+                         spec.cache.parameters"
+                    );
+                }
+                self.standing = Standing::StandsBy;
+                self.engine.stand_by(true);
+                self.keeper.stand_by(&mut self.engine);
+                self.engine.set_cache_health(Some(&error), self.clock.now());
+            }
+            (None, Standing::StandsBy) => {
+                tracing::warn!("the other process has ended: taking over");
+                self.read_first();
+                self.keeper.take_over();
+            }
+            (None, Standing::Acts | Standing::Reads(_)) => {}
+        }
+    }
+}
+
+fn words(rival: &Rival) -> String {
+    let since = i64::try_from(rival.since_ms).ok().filter(|since| *since > 0);
+    match since.and_then(|since| jiff::Timestamp::from_millisecond(since).ok()) {
+        Some(since) => format!("{}, since {}", rival.who, since.strftime("%Y-%m-%dT%H:%M:%SZ")),
+        None => rival.who.to_string(),
+    }
+}

@@ -1,0 +1,127 @@
+//! A call's failure on a live connection is its trunk's own, unless calls of several trunks fail in a row.
+
+use super::{
+    sim::{MINUTE, SECOND, Sim, settings},
+    world::trunk,
+};
+use crate::engine::notice::Notice;
+
+const TRUNKS: usize = 20;
+
+fn name(n: usize) -> String {
+    format!("t{n:05}")
+}
+
+/// Bindings of a minute at one registrar; the calls of these trunks fail.
+fn sim(count: usize, seed: u64, failing: impl Iterator<Item = usize>) -> Sim {
+    let mut settings = settings(1, None);
+    settings.registration.expires_s = 60;
+    let mut sim = Sim::new(settings, seed);
+    (0..count).for_each(|n| sim.put(&trunk(&name(n), &[&format!("u{n}@one")])));
+    sim.failing_calls = failing.map(name).collect();
+    sim
+}
+
+/// Runs for so long and asserts each second that each trunk whose calls succeed is bound.
+fn run_with_all_good_ones_bound(sim: &mut Sim, ms: u64) {
+    for _ in 0..ms / SECOND {
+        sim.run(SECOND);
+        for reference in sim.trunks.keys().filter(|reference| !sim.failing_calls.contains(*reference)) {
+            let aor = format!("u{}@one", reference[1..].parse::<usize>().unwrap());
+            assert!(sim.bound(reference, &aor), "{reference} expired at {} s", sim.t / SECOND);
+        }
+    }
+}
+
+fn requester_went_down(sim: &Sim) -> bool {
+    sim.notices.iter().any(|notice| matches!(notice, Notice::RequesterDown { .. }))
+}
+
+#[test]
+fn g1_three_unavailable_trunks_stop_nobody_else() {
+    for seed in 0..20 {
+        for failing in [0..3, 8..11, 17..20] {
+            let mut sim = sim(TRUNKS, seed, failing.clone());
+            sim.run(2 * SECOND);
+            run_with_all_good_ones_bound(&mut sim, 20 * MINUTE);
+            assert!(
+                !requester_went_down(&sim),
+                "{failing:?}: three trunks' failures are not the Requester's"
+            );
+            // 1 to 2 minutes between two calls, but for the first ones.
+            let calls = sim.of(&name(failing.start)).len();
+            assert!((10..=26).contains(&calls), "{calls} calls in 20 minutes");
+        }
+    }
+}
+
+#[test]
+fn g1_the_first_of_three_that_fails_later_does_not_stop_the_others_either() {
+    let mut sim = sim(TRUNKS, 3, 0..0);
+    sim.run(2 * SECOND);
+    run_with_all_good_ones_bound(&mut sim, 2 * MINUTE);
+    sim.failing_calls = (5..8).map(name).collect();
+    run_with_all_good_ones_bound(&mut sim, 10 * MINUTE);
+    assert!(!requester_went_down(&sim));
+    sim.failing_calls.clear();
+    sim.run(2 * MINUTE);
+    run_with_all_good_ones_bound(&mut sim, MINUTE);
+}
+
+#[test]
+fn g1_the_one_trunk_of_twenty_whose_calls_succeed_is_registered_and_stays_so() {
+    for seed in 0..20 {
+        for good in [0, 7, 19] {
+            let mut sim = sim(TRUNKS, seed, (0..TRUNKS).filter(|n| *n != good));
+            sim.run(10 * SECOND);
+            run_with_all_good_ones_bound(&mut sim, 10 * MINUTE);
+        }
+    }
+}
+
+#[test]
+fn one_good_trunk_among_many_is_found_within_a_quarter_of_a_second_for_each() {
+    let mut sim = sim(400, 5, 0..399);
+    sim.run(400 * SECOND / 4);
+    assert!(sim.bound(&name(399), "u399@one"));
+    sim.run(MINUTE);
+    run_with_all_good_ones_bound(&mut sim, 5 * MINUTE);
+}
+
+#[test]
+fn g1_when_all_calls_fail_one_at_a_time_probes_and_all_are_back_soon() {
+    for seed in 0..10 {
+        let mut sim = sim(TRUNKS, seed, 0..0);
+        sim.run(10 * SECOND);
+        assert_eq!(sim.counts().registered, 20);
+        sim.failing_calls = (0..TRUNKS).map(name).collect();
+        sim.run(10 * MINUTE);
+        assert!(requester_went_down(&sim));
+        assert_eq!(sim.engine.summary(sim.now()).requester.ok, Some(false));
+        sim.forget_log();
+        sim.run(10 * MINUTE);
+        assert!(sim.log.len() < 600, "{} calls in ten minutes", sim.log.len());
+        for n in 0..TRUNKS {
+            let of = sim.of(&name(n)).len();
+            assert!(of * 8 < sim.log.len(), "{of} of {} probes by one trunk", sim.log.len());
+        }
+        sim.failing_calls.clear();
+        sim.run(40 * SECOND);
+        assert_eq!(sim.counts().registered, 20, "seed {seed}");
+        assert_eq!(sim.engine.summary(sim.now()).requester.ok, Some(true));
+    }
+}
+
+#[test]
+fn a_call_that_fails_costs_no_failure_of_the_trunk_and_is_named() {
+    let mut sim = sim(1, 1, 0..1);
+    sim.run(10 * MINUTE);
+    let view = sim.view(&name(0));
+    assert_eq!((view.failures, sim.reason(&name(0)).as_deref()), (0, Some("RequesterUnavailable")));
+    let message = view.trouble.unwrap().message;
+    assert_eq!(message, "the call to the Requester failed: Unavailable: no upstream");
+    assert!(!requester_went_down(&sim), "one trunk's failures are its own");
+    sim.failing_calls.clear();
+    sim.run(2 * MINUTE);
+    assert_eq!(sim.counts().registered, 1);
+}

@@ -1,0 +1,181 @@
+//! Trunks that a complete list does not have, though they are there: the list came in pages, or was cut short.
+
+use super::{
+    driver::{rig, trunks},
+    fakes::{Lists, Rig, pass},
+    sim::{MINUTE, SECOND, Sim, settings},
+    world::trunk,
+};
+use crate::{
+    engine::view::TrunkState,
+    ports::{Absence, SourceError},
+};
+
+fn fleet(count: usize) -> Sim {
+    let mut sim = Sim::new(settings(1, None), 1);
+    (0..count).for_each(|n| sim.put(&trunk(&format!("t{n:05}"), &[&format!("u{n}@h0")])));
+    sim.run(2 * MINUTE);
+    sim.forget_log();
+    sim
+}
+
+#[test]
+fn g4_what_an_unsure_list_lacks_is_removed_when_a_second_one_says_the_same() {
+    for (of, gone) in [(40, 1), (40, 25), (3, 3)] {
+        let mut sim = fleet(of);
+        sim.absence = Absence::Unconfirmed;
+        let all = sim.trunks.clone();
+        (0..gone).for_each(|n| sim.remove(&format!("t{n:05}")));
+        let report = sim.sync();
+        assert_eq!((report.held, report.removed), (gone as u64, 0));
+        sim.run(SECOND);
+        assert!(sim.log.is_empty(), "deregistered");
+        // It was a page that was empty for a moment.
+        let lacking = std::mem::replace(&mut sim.trunks, all);
+        assert_eq!((sim.sync().held, sim.log.len()), (0, 0));
+        // And now they are really gone.
+        sim.trunks = lacking;
+        assert_eq!(sim.sync().held, gone as u64);
+        let report = sim.sync();
+        assert_eq!((report.held, report.removed), (0, gone as u64));
+        sim.run(5 * SECOND);
+        assert_eq!(sim.counts().registered, (of - gone) as u64);
+    }
+}
+
+#[test]
+fn g4_records_of_the_store_outlive_a_first_list_that_is_unsure() {
+    let mut sim = fleet(5);
+    let all = std::mem::take(&mut sim.trunks);
+    sim.absence = Absence::Unconfirmed;
+    sim.restart(5 * SECOND, 0);
+    sim.run(SECOND);
+    assert_eq!((sim.store.len(), sim.last_sync.held), (5, 1));
+    sim.trunks = all;
+    sim.sync();
+    sim.run(SECOND);
+    assert_eq!((sim.counts().registered, sim.log.len()), (5, 0), "registered again");
+}
+
+#[test]
+fn what_is_missing_is_what_the_next_removal_would_take() {
+    let mut sim = fleet(20);
+    sim.engine.begin_sync();
+    assert_eq!((sim.engine.missing(19), sim.engine.missing(20).map(|all| all.len())), (None, Some(20)));
+    let now = sim.now();
+    for item in sim.trunks.values().skip(3) {
+        sim.engine.offer(item, now);
+        sim.engine.offer(item, now);
+    }
+    let missing = sim.engine.missing(3).unwrap();
+    assert_eq!(missing.len(), 3);
+    assert!(missing.iter().all(|reference| ["t00000", "t00001", "t00002"].contains(&&**reference)));
+    for item in sim.trunks.values() {
+        sim.engine.offer(item, now);
+    }
+    assert_eq!(sim.engine.missing(0), Some(vec![]));
+    let report = sim.engine.finish_sync(Absence::Certain, now);
+    assert_eq!((report.removed, report.duplicates), (0, 0), "the same trunk twice is no other trunk");
+    // Those that only the store knows are missing, too.
+    let all = std::mem::take(&mut sim.trunks);
+    sim.absence = Absence::Unconfirmed;
+    sim.restart(5 * SECOND, 0);
+    sim.sync();
+    sim.engine.begin_sync();
+    assert_eq!((sim.engine.missing(19), sim.engine.missing(20).map(|all| all.len())), (None, Some(20)));
+    sim.engine.offer(all.values().next().unwrap(), sim.now());
+    assert_eq!(sim.engine.missing(20).map(|all| all.len()), Some(19));
+}
+
+#[test]
+fn two_trunks_of_one_ref_that_differ_are_reported() {
+    let mut sim = fleet(2);
+    sim.engine.begin_sync();
+    let now = sim.now();
+    let (first, second) = (sim.trunks["t00000"].clone(), sim.trunks["t00001"].clone());
+    sim.engine.offer(&first, now);
+    sim.put(&trunk("t00000", &["another@h0"]));
+    sim.engine.offer(&sim.trunks["t00000"].clone(), now);
+    sim.engine.offer(&second, now);
+    assert_eq!(sim.engine.finish_sync(Absence::Certain, now).duplicates, 1);
+    sim.run(100);
+    assert_eq!((sim.state("t00000"), sim.log.len()), (TrunkState::Registered, 0), "the first one counts");
+}
+
+#[test]
+fn g4_lists_that_fail_each_with_other_trunks_do_not_add_up() {
+    let mut sim = fleet(20);
+    sim.settings.max_trunks = 30;
+    sim.reconfigure(sim.settings.clone());
+    let all = sim.trunks.clone();
+    for round in 0..5 {
+        sim.trunks.clear();
+        (0..20).for_each(|n| sim.put(&trunk(&format!("new-{round}-{n}"), &[&format!("u{n}@h1")])));
+        let now = sim.now();
+        sim.engine.begin_sync();
+        sim.trunks.values().for_each(|item| sim.engine.offer(item, now));
+        sim.engine.abort_sync(&SourceError::TooMuch("no end".into()), now);
+        assert_eq!(sim.engine.fleet.len(), 30);
+    }
+    sim.trunks = all;
+    assert_eq!((sim.sync().listed, sim.last_sync.surplus, sim.last_sync.removed), (20, 0, 10));
+    sim.put(&trunk("one-more", &["u@h1"]));
+    sim.run(MINUTE);
+    assert_eq!((sim.counts().registered, sim.last_sync.surplus), (21, 0));
+}
+
+fn set(rig: &Rig, lists: Lists) {
+    *rig.source.lists.lock().unwrap() = lists;
+}
+
+fn deregistered(rig: &Rig) -> usize {
+    rig.phone.sent.lock().unwrap().iter().filter(|(_, register)| register.expires == 0).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn g4_trunks_that_are_there_when_they_are_looked_up_stay() {
+    for absence in [Absence::Certain, Absence::Unconfirmed] {
+        let rig = rig(40);
+        pass(2).await;
+        set(&rig, Lists { lacking: 30, absence, looks_up: true, ..Lists::default() });
+        pass(600).await;
+        assert_eq!((rig.registered().await, deregistered(&rig)), (40, 0));
+        assert_eq!(rig.controls.handle.summary().await.unwrap().removals_held, 0);
+        // One is gone for good, and that is certain: at once.
+        rig.source.put(&trunks(40)[..39]);
+        let since = tokio::time::Instant::now();
+        pass(62).await;
+        assert_eq!((rig.registered().await, deregistered(&rig)), (39, 1));
+        assert!(rig.source.asked_since(since) <= 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn g4_what_cannot_be_looked_up_waits_for_a_second_list_where_the_first_is_unsure() {
+    let rig = rig(40);
+    pass(2).await;
+    set(&rig, Lists { lacking: 5, absence: Absence::Unconfirmed, ..Lists::default() });
+    rig.controls.handle.sync_now().await.unwrap();
+    pass(5).await;
+    let summary = rig.controls.handle.summary().await.unwrap();
+    assert_eq!((summary.counts.registered, summary.removals_held, deregistered(&rig)), (40, 5, 0));
+    set(&rig, Lists::default());
+    pass(62).await;
+    assert_eq!((rig.registered().await, deregistered(&rig)), (40, 0));
+    set(&rig, Lists { lacking: 5, absence: Absence::Unconfirmed, ..Lists::default() });
+    pass(125).await;
+    assert_eq!((rig.registered().await, deregistered(&rig)), (35, 5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn g4_an_api_server_that_fails_while_trunks_are_looked_up_removes_none() {
+    let rig = rig(40);
+    pass(2).await;
+    set(&rig, Lists { lacking: 5, look_up_fails: true, ..Lists::default() });
+    pass(600).await;
+    assert_eq!((rig.registered().await, deregistered(&rig)), (40, 0));
+    assert_eq!(rig.controls.handle.summary().await.unwrap().api.ok, Some(false));
+    set(&rig, Lists::default());
+    pass(120).await;
+    assert_eq!((rig.registered().await, deregistered(&rig)), (40, 0));
+}

@@ -1,0 +1,180 @@
+//! One call of the Trunks service, and what a refusal of it means for the list.
+
+use bytes::{Buf, Bytes};
+use prost::Message;
+use tonic::{
+    Code, Request, Status,
+    client::Grpc,
+    codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    codegen::http::uri::PathAndQuery,
+};
+
+use super::{ApiServer, methods::Method};
+use crate::{
+    grpc::{Failure, connection::CallError, describe, failure},
+    ports::SourceError,
+};
+
+/// Bytes of the largest page.
+pub(super) const MAX_PAGE: usize = 64 << 20;
+
+/// Why a call brought no list.
+pub(super) enum Refusal {
+    /// The server does not have the method.
+    Unimplemented,
+    NotFound,
+    /// The response is too large.
+    TooLarge {
+        /// What the server says, or what was found.
+        why: Box<str>,
+        /// Its bytes, where it was this side that did not take it.
+        found: Option<u64>,
+    },
+    /// It failed for this time.
+    Error(SourceError),
+}
+
+impl Refusal {
+    /// Says what the server refused.
+    pub(super) fn describe(&self, method: Method) -> String {
+        match self {
+            Self::Unimplemented => format!("it does not implement {method:?} of Routr's Trunks service"),
+            Self::NotFound => format!("its response to {method:?} is NOT_FOUND"),
+            Self::TooLarge { why, .. } => why.to_string(),
+            Self::Error(error) => error.to_string(),
+        }
+    }
+
+    /// The error of a list that was begun.
+    pub(super) fn in_mid_list(self) -> SourceError {
+        match self {
+            Self::Error(error) => error,
+            other => {
+                let what = format!("in the middle of the pages: {}", other.describe(Method::List));
+                SourceError::Refused(what.into())
+            }
+        }
+    }
+}
+
+impl From<SourceError> for Refusal {
+    fn from(error: SourceError) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// The error of a list for which no method is left.
+pub(super) fn all_refused(refusals: &[(Method, Refusal)]) -> SourceError {
+    let all: Vec<String> = refusals.iter().map(|(method, refusal)| refusal.describe(*method)).collect();
+    let text = all.join("; ").into();
+    let ours = |refusal: &Refusal| matches!(refusal, Refusal::TooLarge { found: Some(_), .. });
+    if refusals.iter().any(|(_, refusal)| ours(refusal)) {
+        SourceError::TooMuch(text)
+    } else {
+        SourceError::Refused(text)
+    }
+}
+
+impl ApiServer {
+    /// Calls a method whose response has at most `most` bytes.
+    pub(super) async fn call<M: Message + 'static>(
+        &self,
+        method: &'static str,
+        message: M,
+        most: usize,
+    ) -> Result<Bytes, Refusal> {
+        let mut client = Grpc::new(self.connection.clone())
+            .max_decoding_message_size(most)
+            .accept_compressed(CompressionEncoding::Gzip);
+        let call = async {
+            client.ready().await.map_err(Status::from_error)?;
+            client.unary(Request::new(message), PathAndQuery::from_static(method), RawCodec::default()).await
+        };
+        let late = || Refusal::Error(SourceError::Deadline(self.timeout));
+        let status = match tokio::time::timeout(self.timeout, call).await {
+            Err(_) => return Err(late()),
+            Ok(Ok(response)) => return Ok(response.into_inner()),
+            Ok(Err(status)) => status,
+        };
+        if let Some(found) = found_too_large(&status, most) {
+            let setting = if most < MAX_PAGE { "spec.sync.maxBytes" } else { "the largest page" };
+            let setting = if method.ends_with("/FindBy") { "spec.sync.maxBytes" } else { setting };
+            let why = format!("a response of {found} bytes; {setting} allows {most}");
+            return Err(Refusal::TooLarge { why: why.into(), found: Some(found) });
+        }
+        // A proxy's error page becomes a status, too: that says nothing of the list.
+        let by_server = CallError::find(&status).is_none();
+        Err(match (failure(&status), status.code()) {
+            (Failure::Unavailable | Failure::Refused, Code::ResourceExhausted | Code::OutOfRange)
+                if by_server =>
+            {
+                Refusal::TooLarge { why: describe(&status), found: None }
+            }
+            (Failure::Unavailable, _) => Refusal::Error(SourceError::Unavailable(describe(&status))),
+            (Failure::Deadline, _) => late(),
+            (Failure::Refused, Code::Unimplemented) => Refusal::Unimplemented,
+            (Failure::Refused, Code::NotFound) => Refusal::NotFound,
+            (Failure::Refused, _) => Refusal::Error(SourceError::Refused(describe(&status))),
+        })
+    }
+}
+
+/// The bytes of a response that tonic did not take because of its size. It has no other way to say so than its text.
+fn found_too_large(status: &Status, most: usize) -> Option<u64> {
+    let (text, limit) = (status.message(), most.to_string());
+    if status.code() == Code::OutOfRange {
+        let (_, found) = text.split_once("decoded message length too large: found ")?;
+        let (found, limit_said) = found.split_once(" bytes, the limit is: ")?;
+        return limit_said.starts_with(&limit).then(|| found.parse().ok())?;
+    }
+    // Compressed, it is known only that it would be more.
+    let compressed = status.code() == Code::ResourceExhausted
+        && text.contains(&format!("size limit, of {limit} bytes, exceeded while decompressing"));
+    compressed.then(|| u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1))
+}
+
+/// Encodes as prost does, and leaves what comes back as it is.
+#[derive(Debug)]
+struct RawCodec<M>(std::marker::PhantomData<M>);
+
+impl<M> Default for RawCodec<M> {
+    fn default() -> Self {
+        Self(std::marker::PhantomData)
+    }
+}
+
+impl<M: Message + 'static> Codec for RawCodec<M> {
+    type Encode = M;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = RawDecoder;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        Self::default()
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        RawDecoder
+    }
+}
+
+impl<M: Message + 'static> Encoder for RawCodec<M> {
+    type Item = M;
+    type Error = Status;
+
+    fn encode(&mut self, item: M, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        item.encode(buffer).map_err(|error| Status::internal(error.to_string()))
+    }
+}
+
+#[derive(Debug)]
+struct RawDecoder;
+
+impl Decoder for RawDecoder {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
+    }
+}

@@ -1,0 +1,418 @@
+//! A connection to a gRPC dependency, as calls see it: it is always there.
+//!
+//! What it hides, because it is no event:
+//!
+//! * It ends in order (GOAWAY, an idle or age limit, `keepalive_requests` of nginx): another stream is made for the next
+//!   call.
+//! * A request was surely not processed (REFUSED_STREAM, GOAWAY with a last stream below its own, or the stream ended before it was
+//!   written): it is sent again at once.
+//! * It hangs: something between passes nothing on any more, though TCP still acknowledges. Where no call has had a response for
+//!   [`Peer::quiet`], a health check is sent on it, which any gRPC server responds to at once, if only with UNIMPLEMENTED, however silent
+//!   registrars are. Where that, too, gets no response within [`Peer::check_timeout`], another connection takes its place for new calls.
+//!   Those under way on the old one may still finish; once the new one has had a response, and the old one none, they end
+//!   as on a connection that broke. Connections are replaced after 10 s, 20 s, ... up to 5 min, until one has a response.
+//!
+//! What it passes on: that no connection can be made, that one broke, a gRPC status, and the HTTP status of a proxy
+//! ([`CallError`]).
+
+mod error;
+mod stream;
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use tokio::time::{Instant, sleep, timeout};
+use tonic::{
+    body::Body,
+    codegen::http::{self, HeaderMap, HeaderValue, Method, StatusCode, Uri, header::CONTENT_TYPE},
+};
+use tower::{Service, ServiceExt};
+
+use self::error::Fate;
+pub use self::{
+    error::CallError,
+    stream::{Events, Guard, Watched},
+};
+use super::{GrpcError, channel::Channel};
+
+/// How often a request is sent again that was not processed. Three: a proxy that ends many connections in order may catch one
+/// request more than once.
+const REPEATS: u32 = 3;
+/// [`Peer::quiet`] is doubled after each health check that has a response, up to this.
+const MAX_QUIET: Duration = Duration::from_secs(40);
+/// Between two looks at a connection that is used.
+const LOOK: Duration = Duration::from_secs(1);
+/// Looks without a call under way before the looking ends.
+const IDLE_LOOKS: u32 = 10;
+/// First and longest pause between two replacements.
+const REPLACE_PAUSE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
+/// Any gRPC server responds to it.
+const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
+/// A gRPC message of no bytes.
+const EMPTY_MESSAGE: &[u8] = &[0; 5];
+
+/// What is at the other end.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// Its name, for a person.
+    pub name: &'static str,
+    /// How long no call may have had a response before a health check is sent.
+    pub quiet: Duration,
+    /// How long the response to a health check may take.
+    pub check_timeout: Duration,
+}
+
+impl Peer {
+    /// Calls take milliseconds, but those to silent registrars; a binding of a minute must not expire.
+    pub const REQUESTER: Self =
+        Self { name: "Requester", quiet: Duration::from_secs(4), check_timeout: Duration::from_secs(4) };
+    /// It may be busy with a long list for a while, and do nothing else meanwhile.
+    pub const API_SERVER: Self =
+        Self { name: "API server", quiet: Duration::from_secs(10), check_timeout: Duration::from_secs(10) };
+}
+
+type Make = Box<dyn Fn(&Guard) -> Result<Channel, GrpcError> + Send + Sync>;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// See the module. Clones share it.
+#[derive(Clone)]
+pub struct Connection(Arc<Inner>);
+
+struct Inner {
+    peer: Peer,
+    make: Make,
+    events: Arc<Events>,
+    began: Instant,
+    state: Mutex<State>,
+    /// [`State::replaced`] is set.
+    has_replaced: AtomicBool,
+}
+
+struct State {
+    current: Arc<Generation>,
+    /// The one before, with calls under way.
+    replaced: Option<Arc<Generation>>,
+    /// Not before then is the current one replaced, and how long that pause was.
+    replace_at: Option<Instant>,
+    pause: Duration,
+}
+
+/// One of the connections that have followed each other.
+struct Generation {
+    channel: Channel,
+    guard: Guard,
+    /// Calls under way.
+    calls: AtomicU32,
+    /// Since when there have been calls and no response, in milliseconds since [`Inner::began`]; 0 where that is not so.
+    quiet_since: AtomicU64,
+    responses: AtomicU64,
+    /// A task looks at it.
+    watched: AtomicBool,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("peer", &self.0.peer.name).finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// A connection to a `peer` by channels that `make` opens; their streams have to be given to the guard. It is made at the first
+    /// call.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn new(
+        peer: Peer,
+        events: &Arc<Events>,
+        make: impl Fn(&Guard) -> Result<Channel, GrpcError> + Send + Sync + 'static,
+    ) -> Result<Self, GrpcError> {
+        let make: Make = Box::new(make);
+        let current = Arc::new(Generation::new(&make, events)?);
+        let state = State { current, replaced: None, replace_at: None, pause: Duration::ZERO };
+        Ok(Self(Arc::new(Inner {
+            peer,
+            make,
+            events: events.clone(),
+            // No call may be at 0.
+            began: Instant::now().checked_sub(Duration::from_millis(1)).unwrap_or_else(Instant::now),
+            state: Mutex::new(state),
+            has_replaced: AtomicBool::new(false),
+        })))
+    }
+}
+
+impl Service<http::Request<Body>> for Connection {
+    type Response = http::Response<Body>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let inner = self.0.clone();
+        Box::pin(async move { inner.send(request).await })
+    }
+}
+
+impl Inner {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// Sends a unary request, again where it was surely not processed.
+    async fn send(self: Arc<Self>, request: http::Request<Body>) -> Result<http::Response<Body>, BoxError> {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await?.to_bytes();
+        for _ in 0..=REPEATS {
+            let request = http::Request::from_parts(head.clone(), Body::new(Full::new(body.clone())));
+            let call = UnderWay::begin(&self);
+            match call_by(&call.generation, request).await {
+                Ok(response) => {
+                    call.responded();
+                    return Ok(self.check(response)?);
+                }
+                Err(error) => match Fate::of(&*error) {
+                    Fate::NotProcessed => {}
+                    Fate::Unreachable => {
+                        call.generation.forget_quiet();
+                        return Err(CallError::Unreachable(error::said(&*error)).into());
+                    }
+                    Fate::Broken => {
+                        call.generation.forget_quiet();
+                        return Err(CallError::Broken(error::said(&*error)).into());
+                    }
+                },
+            }
+        }
+        Err(CallError::NotProcessed(1 + REPEATS).into())
+    }
+
+    /// Whether it is a gRPC response.
+    fn check(&self, response: http::Response<Body>) -> Result<http::Response<Body>, CallError> {
+        if is_grpc(response.status(), response.headers()) {
+            Ok(response)
+        } else {
+            Err(CallError::Http { status: response.status(), peer: self.peer.name })
+        }
+    }
+
+    /// A connection has had a response: the one that it replaced is given up, where that has had none since.
+    fn responded(&self, generation: &Arc<Generation>) {
+        generation.responded(self.now_ms());
+        if !self.has_replaced.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut state = self.state();
+        if !Arc::ptr_eq(&state.current, generation) {
+            return;
+        }
+        self.has_replaced.store(false, Ordering::Relaxed);
+        state.pause = Duration::ZERO;
+        let old = state.replaced.take();
+        drop(state);
+        if let Some(old) = old.filter(|old| old.quiet_since.load(Ordering::Relaxed) != 0) {
+            old.guard.give_up();
+        }
+    }
+
+    /// Another connection takes the place of one that hangs.
+    fn replace(&self, hung: &Arc<Generation>, quiet: Duration) -> Replaced {
+        let mut state = self.state();
+        if !Arc::ptr_eq(&state.current, hung) {
+            return Replaced::By(state.current.clone());
+        }
+        let now = Instant::now();
+        if state.replace_at.is_some_and(|at| now < at) {
+            return Replaced::NotNow;
+        }
+        let made = match Generation::new(&self.make, &self.events) {
+            Ok(made) => made,
+            Err(error) => {
+                tracing::warn!(%error, "cannot replace a connection to the {} that hangs", self.peer.name);
+                return Replaced::NotNow;
+            }
+        };
+        state.pause = (state.pause * 2).clamp(REPLACE_PAUSE.0, REPLACE_PAUSE.1);
+        state.replace_at = Some(now + state.pause);
+        let made = Arc::new(made);
+        state.replaced = Some(std::mem::replace(&mut state.current, made.clone()));
+        self.has_replaced.store(true, Ordering::Relaxed);
+        tracing::warn!(
+            seconds_without_a_response = quiet.as_secs(),
+            "the connection to the {} hangs: another one takes its place",
+            self.peer.name
+        );
+        Replaced::By(made)
+    }
+
+    /// Looks after a connection for as long as it is used.
+    async fn watch(self: Arc<Self>, generation: Arc<Generation>) {
+        let (mut idle, mut wait, mut responses) = (0, self.peer.quiet, 0);
+        loop {
+            sleep(LOOK).await;
+            if std::mem::replace(&mut responses, generation.responses.load(Ordering::Relaxed)) != responses {
+                wait = self.peer.quiet;
+            }
+            idle = if generation.calls.load(Ordering::Relaxed) == 0 { idle + 1 } else { 0 };
+            if idle >= IDLE_LOOKS {
+                generation.watched.store(false, Ordering::SeqCst);
+                // One may have begun meanwhile, and taken it for watched.
+                if generation.calls.load(Ordering::SeqCst) == 0
+                    || generation.watched.swap(true, Ordering::SeqCst)
+                {
+                    return;
+                }
+                idle = 0;
+            }
+            let quiet = generation.quiet(self.now_ms());
+            if quiet < wait {
+                continue;
+            }
+            match health_check(&generation, self.peer.check_timeout).await {
+                Health::Responds => {
+                    self.responded(&generation);
+                    responses = generation.responses.load(Ordering::Relaxed);
+                    wait = (wait * 2).min(MAX_QUIET);
+                }
+                Health::Hangs => {
+                    if let Replaced::By(other) = self.replace(&generation, quiet + self.peer.check_timeout) {
+                        // The calls under way need not wait for another call to prove it.
+                        if matches!(health_check(&other, self.peer.check_timeout).await, Health::Responds) {
+                            self.responded(&other);
+                        }
+                        return;
+                    }
+                }
+                Health::Unknown => {}
+            }
+        }
+    }
+}
+
+/// Whether a response speaks gRPC. Proxies respond to errors of their own with a page, or with nothing.
+fn is_grpc(status: StatusCode, headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    headers.contains_key("grpc-status")
+        || (status == StatusCode::OK
+            && content_type.is_none_or(|value| value.starts_with(b"application/grpc")))
+}
+
+async fn call_by(
+    generation: &Generation,
+    request: http::Request<Body>,
+) -> Result<http::Response<Body>, BoxError> {
+    let mut channel = generation.channel.clone();
+    Ok(channel.ready().await?.call(request).await?)
+}
+
+enum Replaced {
+    /// This one is used now.
+    By(Arc<Generation>),
+    NotNow,
+}
+
+enum Health {
+    Responds,
+    Hangs,
+    /// The check was not written: there was no stream for it, or the connection ended.
+    Unknown,
+}
+
+async fn health_check(generation: &Generation, most: Duration) -> Health {
+    let mut request = http::Request::new(Body::new(Full::new(Bytes::from_static(EMPTY_MESSAGE))));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = Uri::from_static(HEALTH_CHECK);
+    *request.version_mut() = http::Version::HTTP_2;
+    request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    request.headers_mut().insert("te", HeaderValue::from_static("trailers"));
+    let (written, responses) = (generation.guard.written(), generation.responses.load(Ordering::Relaxed));
+    match timeout(most, call_by(generation, request)).await {
+        Ok(Ok(_)) => Health::Responds,
+        Ok(Err(_)) => Health::Unknown,
+        Err(_) if generation.responses.load(Ordering::Relaxed) != responses => Health::Unknown,
+        Err(_) if generation.guard.written() == written => Health::Unknown,
+        Err(_) => Health::Hangs,
+    }
+}
+
+impl Generation {
+    fn new(make: &Make, events: &Arc<Events>) -> Result<Self, GrpcError> {
+        let guard = Guard::new(events);
+        Ok(Self {
+            channel: make(&guard)?,
+            guard,
+            calls: AtomicU32::new(0),
+            quiet_since: AtomicU64::new(0),
+            responses: AtomicU64::new(0),
+            watched: AtomicBool::new(false),
+        })
+    }
+
+    fn quiet(&self, now_ms: u64) -> Duration {
+        match self.quiet_since.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            since => Duration::from_millis(now_ms.saturating_sub(since)),
+        }
+    }
+
+    fn responded(&self, now_ms: u64) {
+        self.responses.fetch_add(1, Ordering::Relaxed);
+        let others = self.calls.load(Ordering::Relaxed) > 1;
+        self.quiet_since.store(if others { now_ms } else { 0 }, Ordering::Relaxed);
+    }
+
+    /// The stream has ended: how long it was quiet says nothing of the next one.
+    fn forget_quiet(&self) {
+        self.quiet_since.store(0, Ordering::Relaxed);
+    }
+}
+
+/// A call under way, for as long as it lives.
+struct UnderWay {
+    inner: Arc<Inner>,
+    generation: Arc<Generation>,
+}
+
+impl UnderWay {
+    fn begin(inner: &Arc<Inner>) -> Self {
+        let generation = inner.state().current.clone();
+        generation.calls.fetch_add(1, Ordering::SeqCst);
+        let began = inner.now_ms();
+        // Only where there was none: what is quiet stays quiet when calls time out.
+        _ = generation.quiet_since.compare_exchange(0, began, Ordering::Relaxed, Ordering::Relaxed);
+        if !generation.watched.swap(true, Ordering::SeqCst) {
+            tokio::spawn(inner.clone().watch(generation.clone()));
+        }
+        Self { inner: inner.clone(), generation }
+    }
+
+    fn responded(&self) {
+        self.inner.responded(&self.generation);
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.generation.calls.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,104 @@
+//! How a call ended without a gRPC status of the other side: what that says of its connection, and whether the request was
+//! processed.
+
+use std::error::Error;
+
+use tonic::codegen::http::StatusCode;
+
+use crate::telemetry::innermost;
+
+/// Why a call brought no gRPC response.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// No connection could be made. Nothing was sent.
+    #[error("{0}")]
+    Unreachable(Box<str>),
+    /// The connection broke while the call was under way: the request may have been processed.
+    #[error("{0}")]
+    Broken(Box<str>),
+    /// The other side refused to process the request, and so it did when the request was repeated.
+    #[error("each of {0} tries was refused unprocessed (REFUSED_STREAM or GOAWAY)")]
+    NotProcessed(u32),
+    /// Something that does not speak gRPC responded, as proxies do.
+    #[error("HTTP {} from the proxy in front of the {peer}{}", status.as_u16(), hint(*status))]
+    Http {
+        /// Its status.
+        status: StatusCode,
+        /// Which dependency was called.
+        peer: &'static str,
+    },
+}
+
+impl CallError {
+    /// Finds one among the causes of an error.
+    pub fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
+        causes(error).find_map(|cause| cause.downcast_ref())
+    }
+
+    /// Whether the same call may succeed later, without a change of any configuration.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Http { status, .. } => {
+                status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429)
+            }
+            _ => true,
+        }
+    }
+}
+
+/// What to do about a status that a person may not know by heart.
+fn hint(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        200 => ", which is no gRPC response: check the address, and that the proxy passes gRPC on",
+        401 | 403 => ": it wants other credentials, or does not let this client in",
+        404 => ": check that it passes the gRPC paths on",
+        413 => ": it does not take messages of this size",
+        429 => ": it limits how often it is called",
+        502 | 503 => ": it cannot reach what is behind it",
+        504 => ": what is behind it does not respond in time",
+        _ => "",
+    }
+}
+
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}
+
+/// What became of a request.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Surely not processed: it may be sent again at once.
+    NotProcessed,
+    /// There was no connection to send it by.
+    Unreachable,
+    /// The connection broke.
+    Broken,
+}
+
+impl Fate {
+    /// Reads it from the error of a transport.
+    pub fn of(error: &(dyn Error + 'static)) -> Self {
+        for cause in causes(error) {
+            if cause.is::<tonic::ConnectError>() {
+                return Self::Unreachable;
+            }
+            // Only of requests that never left: hyper had them in its queue when the connection ended.
+            if cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled) {
+                return Self::NotProcessed;
+            }
+            // h2 ends only streams above the last one of a GOAWAY with its error (RFC 9113 §6.8); REFUSED_STREAM says it itself (§8.7).
+            if let Some(h2) = cause.downcast_ref::<h2::Error>()
+                && h2.is_remote()
+                && (h2.is_go_away() || h2.reason() == Some(h2::Reason::REFUSED_STREAM))
+            {
+                return Self::NotProcessed;
+            }
+        }
+        Self::Broken
+    }
+}
+
+/// An error in words: the innermost cause, for «transport error» alone helps nobody.
+pub(super) fn said(error: &(dyn Error + 'static)) -> Box<str> {
+    innermost(error).into()
+}

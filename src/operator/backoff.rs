@@ -1,0 +1,93 @@
+//! The one backoff for requests to the Kubernetes API server.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use kube::runtime::utils::Backoff;
+
+use super::api_error::ApiError;
+use crate::environment;
+
+/// First pause.
+const FIRST: Duration = Duration::from_secs(1);
+/// Longest pause of our own: an API server that works again is noticed within it.
+const LONGEST: Duration = Duration::from_secs(5);
+/// Longest pause that a `Retry-After` gets. A proxy that says an hour must not keep trunks from being registered.
+const LONGEST_ASKED: Duration = Duration::from_secs(10);
+
+/// The pause after `failures` failures in a row before this one, jittered by a fifth: 1 s, doubling to 5 s; what the API server
+/// asks for counts up to 10 s.
+pub fn pause(failures: u32, retry_after: Option<Duration>) -> Duration {
+    jittered(FIRST.saturating_mul(1 << failures.min(8)).min(LONGEST))
+        .max(retry_after.unwrap_or_default().min(LONGEST_ASKED))
+}
+
+/// Between a time and a fifth more.
+pub fn jittered(time: Duration) -> Duration {
+    time + time / 1_000 * u32::try_from(environment::random() % 200).unwrap_or(0)
+}
+
+/// The backoff of a watch. kube resets a backoff with each event, and a list that fails begins with one: this one is reset by
+/// what has really succeeded.
+#[derive(Clone, Debug, Default)]
+pub struct WatchBackoff(Arc<Mutex<Failures>>);
+
+#[derive(Debug, Default)]
+struct Failures {
+    in_a_row: u32,
+    retry_after: Option<Duration>,
+}
+
+impl WatchBackoff {
+    /// Notes a failure, which a pause follows.
+    pub fn failed(&self, error: &ApiError) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retry_after = error.retry_after;
+    }
+
+    /// Notes a list or a watch that succeeded.
+    pub fn succeeded(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Failures::default();
+    }
+}
+
+impl Iterator for WatchBackoff {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let pause = pause(failures.in_a_row, failures.retry_after.take());
+        failures.in_a_row = failures.in_a_row.saturating_add(1);
+        Some(pause)
+    }
+}
+
+impl Backoff for WatchBackoff {
+    fn reset(&mut self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn k1_pauses_grow_to_some_seconds_and_no_retry_after_makes_them_longer_than_ten() {
+        let mut backoff = WatchBackoff::default();
+        let pauses: Vec<Duration> = backoff.by_ref().take(20).collect();
+        assert!(pauses[0] >= FIRST && pauses[0] <= FIRST * 6 / 5, "{pauses:?}");
+        assert!(pauses[3..].iter().all(|pause| (LONGEST..=LONGEST * 6 / 5).contains(pause)), "{pauses:?}");
+        assert!(pauses[3..].iter().any(|pause| *pause != pauses[3]), "not jittered: {pauses:?}");
+        backoff.reset();
+        assert!(backoff.next().unwrap() >= LONGEST, "an event before a list is no success");
+        let status = json!({ "code": 429, "details": { "retryAfterSeconds": 90 } });
+        let status: Status = serde_json::from_value(status).unwrap();
+        backoff.failed(&ApiError::of_status(&status));
+        assert_eq!(backoff.next(), Some(LONGEST_ASKED));
+        backoff.succeeded();
+        assert!(backoff.next().unwrap() <= FIRST * 6 / 5);
+    }
+}

@@ -1,0 +1,207 @@
+//! Events about one Registry, for `kubectl describe`: each text once, and counted up when it comes back.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use k8s_openapi::{
+    api::{
+        core::v1::ObjectReference,
+        events::v1::{Event, EventSeries},
+    },
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+use super::{
+    api_error::ApiError,
+    health::Health,
+    status::{Notice, clean},
+    writer::MANAGER,
+};
+use crate::environment;
+
+/// The same event is not recorded more often.
+const BETWEEN_EQUALS: Duration = Duration::from_secs(30);
+/// No more different events than these are recorded in [`REMEMBERED`].
+const MAX_REMEMBERED: usize = 20;
+/// For this long an equal event is counted up instead of recorded again.
+const REMEMBERED: Duration = Duration::from_secs(300);
+/// Bytes of an object's name (RFC 1123 subdomain).
+const MAX_NAME: usize = 253;
+/// Bytes of `reportingInstance`.
+const MAX_INSTANCE: usize = 128;
+/// Digits of the hash that a shortened name ends with.
+const HASH_DIGITS: usize = 10;
+
+/// Who records events, as which instance. Clones share the client.
+#[derive(Clone)]
+pub struct Speaker {
+    client: Client,
+    instance: String,
+    health: Health,
+}
+
+impl Speaker {
+    /// `instance` is the name of the replica.
+    pub fn new(client: Client, instance: &str, health: Health) -> Self {
+        Self { client, instance: clean(instance, MAX_INSTANCE), health }
+    }
+
+    /// The client for the objects that events are about.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) fn health(&self) -> &Health {
+        &self.health
+    }
+}
+
+/// Records the events about one object.
+pub struct Recorder {
+    speaker: Speaker,
+    reference: ObjectReference,
+    recent: Mutex<HashMap<(&'static str, String), Recent>>,
+}
+
+/// An event that was recorded.
+struct Recent {
+    name: String,
+    count: i32,
+    at: Instant,
+}
+
+/// What is to be sent.
+enum Send {
+    Create(Box<Event>),
+    Count { name: String, count: i32 },
+}
+
+impl Recorder {
+    /// For the object that is referred to.
+    pub fn new(speaker: Speaker, reference: ObjectReference) -> Self {
+        Self { speaker, reference, recent: Mutex::default() }
+    }
+
+    /// Records an event, at most every half minute the same one. It is worth no retry: the status says what counts.
+    pub async fn record(&self, notice: Notice) {
+        let Some(send) = self.next(&notice) else { return };
+        let namespace = self.reference.namespace.as_deref().unwrap_or("default");
+        let events: Api<Event> = Api::namespaced(self.speaker.client.clone(), namespace);
+        let sent = match &send {
+            Send::Create(event) => events.create(&PostParams::default(), event).await,
+            Send::Count { name, count } => {
+                let series = EventSeries { count: *count, last_observed_time: now() };
+                let patch = Patch::Merge(json!({ "series": series }));
+                events.patch(name, &PatchParams::default(), &patch).await
+            }
+        };
+        match sent {
+            Ok(_) => self.speaker.health.event_recorded(),
+            Err(error) => {
+                self.recent().remove(&(notice.reason, notice.message));
+                let error = ApiError::from(error);
+                if !self.speaker.health.request_failed(&error) {
+                    self.speaker.health.event_failed(&error);
+                }
+            }
+        }
+    }
+
+    fn recent(&self) -> std::sync::MutexGuard<'_, HashMap<(&'static str, String), Recent>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next(&self, notice: &Notice) -> Option<Send> {
+        let mut recent = self.recent();
+        let at = Instant::now();
+        recent.retain(|_, event| at.duration_since(event.at) < REMEMBERED);
+        let key = (notice.reason, notice.message.clone());
+        if let Some(event) = recent.get_mut(&key) {
+            if at.duration_since(event.at) < BETWEEN_EQUALS {
+                return None;
+            }
+            event.at = at;
+            event.count += 1;
+            return Some(Send::Count { name: event.name.clone(), count: event.count });
+        }
+        if recent.len() >= MAX_REMEMBERED {
+            return None;
+        }
+        let event = self.event(notice);
+        let name = event.metadata.name.clone().unwrap_or_default();
+        recent.insert(key, Recent { name, count: 1, at });
+        Some(Send::Create(Box::new(event)))
+    }
+
+    fn event(&self, notice: &Notice) -> Event {
+        let name = event_name(self.reference.name.as_deref().unwrap_or(MANAGER), environment::random());
+        Event {
+            metadata: ObjectMeta {
+                name: Some(name),
+                namespace: self.reference.namespace.clone(),
+                ..ObjectMeta::default()
+            },
+            action: Some(notice.action.to_owned()),
+            reason: Some(notice.reason.to_owned()),
+            note: Some(notice.message.clone()),
+            type_: Some(if notice.warning { "Warning" } else { "Normal" }.to_owned()),
+            event_time: Some(now()),
+            regarding: Some(self.reference.clone()),
+            reporting_controller: Some(MANAGER.to_owned()),
+            reporting_instance: Some(self.speaker.instance.clone()),
+            ..Event::default()
+        }
+    }
+}
+
+fn now() -> MicroTime {
+    let ms = i64::try_from(environment::unix_ms()).unwrap_or(i64::MAX);
+    MicroTime(jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::MAX))
+}
+
+/// `NAME.UNIQUE`. A name that is too long for that is cut, and ends with a hash of the whole of it.
+fn event_name(name: &str, unique: u64) -> String {
+    let suffix = format!(".{unique:016x}");
+    let room = MAX_NAME - suffix.len();
+    if name.len() <= room {
+        return name.to_owned() + &suffix;
+    }
+    let hash: String = Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut cut = room - HASH_DIGITS - 1;
+    while !name.is_char_boundary(cut) {
+        cut -= 1;
+    }
+    // No part of a subdomain ends with a dash or is empty.
+    let beginning = name[..cut].trim_end_matches(['-', '.']);
+    format!("{beginning}-{}{suffix}", &hash[..HASH_DIGITS])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn k8_a_name_of_any_length_gives_an_event_a_name() {
+        assert_eq!(event_name("main", 0xabc), "main.0000000000000abc");
+        let longest = "a".repeat(236);
+        assert_eq!(event_name(&longest, 1).len(), 253);
+        assert!(event_name(&longest, 1).starts_with(&longest));
+        for name in ["b".repeat(237), "c".repeat(253), format!("{}.{}", "d".repeat(224), "e".repeat(28))] {
+            let event = event_name(&name, 1);
+            assert!(event.len() <= 253, "{event}");
+            assert!(!event.contains(".-") && !event.contains("-."), "{event}");
+        }
+        let [one, other] = ["x", "y"].map(|end| event_name(&format!("{}{end}", "a".repeat(252)), 1));
+        assert_ne!(one, other, "the hash tells them apart");
+    }
+}

@@ -1,0 +1,403 @@
+//! How the operator's own requests to the Kubernetes API server fare: one log line when a failure begins or changes, one when it is
+//! over, and what `/readyz` says meanwhile.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::api_error::{ApiError, Kind};
+use crate::environment;
+
+/// Failures that take turns are a line each only after this long.
+const BETWEEN_LINES: Duration = Duration::from_secs(10);
+/// Of many requests some fail and some succeed: a failure is over when none has failed for this long.
+const CALM: Duration = Duration::from_secs(5);
+/// Where the definition of the resource comes from.
+pub const UPGRADE: &str = "routr-registry crd | kubectl apply --server-side -f -";
+
+/// How bad a [`Finding`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// As it should be.
+    Ok,
+    /// Something does not work that takes a person, or that registrations outlive.
+    Degraded,
+    /// Nothing can begin before it works.
+    Failed,
+}
+
+/// One line of `/readyz`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Name of the check.
+    pub check: &'static str,
+    /// How bad it is.
+    pub severity: Severity,
+    /// In plain words; no time that moves on by itself.
+    pub message: String,
+    /// Since when, in milliseconds since the Unix epoch.
+    pub since_ms: Option<u64>,
+}
+
+/// The health of all requests but those for the Lease. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Health(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    watches: BTreeMap<String, Watch>,
+    requests: Trouble,
+    events: Trouble,
+    definition: Option<String>,
+}
+
+/// The list and the watch of one namespace, or of all.
+#[derive(Debug, Default)]
+struct Watch {
+    listed: bool,
+    trouble: Trouble,
+}
+
+/// A failure that may go on.
+#[derive(Debug, Default)]
+struct Trouble {
+    current: Option<(ApiError, u64)>,
+    failed_at: Option<Instant>,
+    logged: Option<((Kind, Option<u16>), Instant)>,
+}
+
+impl Trouble {
+    /// Notes a failure. Returns whether a line is due: it is the first one, or another one than before.
+    fn begin(&mut self, error: &ApiError) -> bool {
+        let now = Instant::now();
+        let key = (error.kind, error.code);
+        let since = self.current.as_ref().map_or_else(environment::unix_ms, |(_, since)| *since);
+        let first = self.current.is_none();
+        self.current = Some((error.clone(), since));
+        self.failed_at = Some(now);
+        let due = match self.logged {
+            Some((logged, at)) => first || (logged != key && now.duration_since(at) >= BETWEEN_LINES),
+            None => true,
+        };
+        if due {
+            self.logged = Some((key, now));
+        }
+        due
+    }
+
+    /// Notes a success. Returns for how many seconds it had failed, if it had.
+    fn end(&mut self) -> Option<u64> {
+        let (_, since) = self.current.take()?;
+        (self.failed_at, self.logged) = (None, None);
+        Some(environment::unix_ms().saturating_sub(since) / 1_000)
+    }
+
+    fn is_calm(&self) -> bool {
+        self.failed_at.is_none_or(|at| at.elapsed() >= CALM)
+    }
+}
+
+impl Health {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A term begins: Registries are listed in these namespaces; none: in all of them.
+    pub fn begin(&self, namespaces: &[String]) {
+        let mut state = self.state();
+        let places = if namespaces.is_empty() {
+            vec![place(None)]
+        } else {
+            namespaces.iter().map(|ns| place(Some(ns))).collect()
+        };
+        state.watches = places.into_iter().map(|place| (place, Watch::default())).collect();
+    }
+
+    /// A term has ended: nothing is listed or written any more.
+    pub fn end(&self) {
+        *self.state() = State::default();
+    }
+
+    /// A list or a watch has failed.
+    pub fn watch_failed(&self, namespace: Option<&str>, error: &ApiError) {
+        let place = place(namespace);
+        let mut state = self.state();
+        let Some(watch) = state.watches.get_mut(&place) else { return };
+        let due = watch.trouble.begin(error);
+        let listed = watch.listed;
+        drop(state);
+        let advice = watch_advice(error);
+        match (due, listed) {
+            (true, false) => tracing::warn!(
+                %error,
+                "cannot list Registries in {place}: none of them runs until that succeeds; trying again every few seconds{advice}"
+            ),
+            (true, true) => tracing::warn!(
+                %error,
+                "cannot watch Registries in {place}: engines continue, changes are not seen; trying again every few seconds{advice}"
+            ),
+            (false, _) => tracing::debug!(%error, "cannot watch Registries in {place}"),
+        }
+    }
+
+    /// All Registries of a namespace are listed.
+    pub fn listed(&self, namespace: Option<&str>) {
+        if let Some(watch) = self.state().watches.get_mut(&place(namespace)) {
+            watch.listed = true;
+        }
+    }
+
+    /// The API server has accepted a watch: its list has succeeded before.
+    pub fn watching(&self, namespace: Option<&str>) {
+        let place = place(namespace);
+        let failed = self.state().watches.get_mut(&place).and_then(|watch| watch.trouble.end());
+        if let Some(seconds) = failed {
+            tracing::info!(after_s = seconds, "Registries in {place} are watched again");
+        }
+    }
+
+    /// As [`Health::watching`], by the path of the request.
+    pub fn watching_path(&self, path: &str) {
+        let (_, rest) = path.split_once("/namespaces/").unzip();
+        self.watching(rest.and_then(|rest| rest.split('/').next()));
+    }
+
+    /// A request for an object has failed. Only what ails the API server itself is noted: what is wrong with one object is
+    /// logged and shown there. Returns whether it was noted.
+    pub fn request_failed(&self, error: &ApiError) -> bool {
+        if !error.is_unavailable() {
+            return false;
+        }
+        if self.state().requests.begin(error) {
+            tracing::warn!(
+                %error,
+                "requests to the Kubernetes API server fail: statuses, finalizers and Secrets wait; trying again every few seconds"
+            );
+        }
+        true
+    }
+
+    /// A request for an object has succeeded, or was refused for a reason of its own.
+    pub fn request_succeeded(&self) {
+        let failed = {
+            let mut state = self.state();
+            if state.requests.is_calm() { state.requests.end() } else { None }
+        };
+        if let Some(seconds) = failed {
+            tracing::info!(after_s = seconds, "requests to the Kubernetes API server succeed again");
+        }
+    }
+
+    /// An event could not be recorded.
+    pub fn event_failed(&self, error: &ApiError) {
+        if self.state().events.begin(error) {
+            tracing::warn!(
+                %error,
+                "cannot record events: `kubectl describe registry` shows none; statuses are written all the same"
+            );
+        } else {
+            tracing::debug!(%error, "cannot record an event");
+        }
+    }
+
+    /// An event was recorded.
+    pub fn event_recorded(&self) {
+        let failed = {
+            let mut state = self.state();
+            if state.events.is_calm() { state.events.end() } else { None }
+        };
+        if let Some(seconds) = failed {
+            tracing::info!(after_s = seconds, "events are recorded again");
+        }
+    }
+
+    /// The definition in the cluster does not take these parts of a status; none: it takes all. `newer`: it wants something that this
+    /// operator does not know.
+    pub fn definition_lacks(&self, parts: &[String], newer: bool) {
+        let message = (!parts.is_empty()).then(|| {
+            let upgrade = if newer {
+                "it is newer: upgrade the operator".to_owned()
+            } else {
+                format!("it is older: upgrade it with {UPGRADE}")
+            };
+            format!(
+                "the definition registries.routr.io in the cluster does not take {} of this operator ({}), and statuses are written \
+                 without; {upgrade}",
+                parts.join(", "),
+                env!("CARGO_PKG_VERSION"),
+            )
+        });
+        let before = std::mem::replace(&mut self.state().definition, message.clone());
+        match message {
+            Some(message) if before.as_ref() != Some(&message) => tracing::warn!("{message}"),
+            None if before.is_some() => {
+                tracing::info!("the definition registries.routr.io takes the whole status again");
+            }
+            _ => {}
+        }
+    }
+
+    /// What the definition in the cluster does not take, in plain words.
+    #[must_use]
+    pub fn definition(&self) -> Option<String> {
+        self.state().definition.clone()
+    }
+
+    /// What `/readyz` says. Empty where this replica does not lead.
+    #[must_use]
+    pub fn findings(&self) -> Vec<Finding> {
+        let state = self.state();
+        let mut all: Vec<Finding> = state.watches.iter().map(|(place, watch)| watch.finding(place)).collect();
+        if all.len() > 1 && all.iter().all(|finding| finding.severity == Severity::Ok) {
+            all.truncate(1);
+            let message = format!("Registries in {} namespaces are listed and watched", state.watches.len());
+            all.iter_mut().for_each(|finding| finding.message.clone_from(&message));
+        }
+        let degraded = |check, trouble: &Trouble, effect: &str| {
+            trouble.current.as_ref().map(|(error, since)| Finding {
+                check,
+                severity: Severity::Degraded,
+                message: format!("{error}; {effect}"),
+                since_ms: Some(*since),
+            })
+        };
+        all.extend(degraded("requests", &state.requests, "statuses, finalizers and Secrets wait"));
+        all.extend(degraded("events", &state.events, "no event is recorded"));
+        all.extend(state.definition.iter().map(|message| Finding {
+            check: "definition",
+            severity: Severity::Degraded,
+            message: message.clone(),
+            since_ms: None,
+        }));
+        all
+    }
+}
+
+impl Watch {
+    fn finding(&self, place: &str) -> Finding {
+        let (severity, message) = match (&self.trouble.current, self.listed) {
+            (None, true) => (Severity::Ok, format!("Registries in {place} are listed and watched")),
+            (None, false) => (Severity::Failed, format!("Registries in {place} are not listed yet")),
+            (Some((error, _)), true) => (
+                Severity::Degraded,
+                format!(
+                    "cannot watch Registries in {place}: {error}{}; engines continue",
+                    watch_advice(error)
+                ),
+            ),
+            // It takes a person, and no restart helps.
+            (Some((error, _)), false) => (
+                if takes_a_person(error) { Severity::Degraded } else { Severity::Failed },
+                format!(
+                    "cannot list Registries in {place}: {error}{}; none of them runs",
+                    watch_advice(error)
+                ),
+            ),
+        };
+        let since_ms = self.trouble.current.as_ref().map(|(_, since)| *since);
+        Finding { check: "watch", severity, message, since_ms }
+    }
+}
+
+fn takes_a_person(error: &ApiError) -> bool {
+    matches!(error.kind, Kind::Forbidden | Kind::NotFound)
+}
+
+fn watch_advice(error: &ApiError) -> String {
+    match error.kind {
+        Kind::Forbidden => {
+            "; it needs list, watch and patch on registries.routr.io, and patch on registries.routr.io/status"
+                .to_owned()
+        }
+        Kind::NotFound => {
+            format!("; the definition registries.routr.io is not installed, or of another version: {UPGRADE}")
+        }
+        _ => String::new(),
+    }
+}
+
+fn place(namespace: Option<&str>) -> String {
+    namespace.map_or_else(|| "all namespaces".to_owned(), |namespace| format!("namespace {namespace}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    fn error(code: u16) -> ApiError {
+        ApiError::of_status(&Status::failure("as it says", "Reason").with_code(code))
+    }
+
+    fn severities(health: &Health) -> Vec<(&'static str, Severity)> {
+        health.findings().iter().map(|finding| (finding.check, finding.severity)).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn k1_it_is_not_ready_before_the_first_list_and_degraded_afterwards() {
+        let health = Health::default();
+        assert_eq!(severities(&health), [], "who does not lead lists nothing");
+        health.begin(&[]);
+        assert_eq!(severities(&health), [("watch", Severity::Failed)]);
+        health.watch_failed(None, &error(503));
+        assert_eq!(severities(&health), [("watch", Severity::Failed)]);
+        assert!(health.findings()[0].message.contains("503 (Reason): as it says"), "{:?}", health.findings());
+        health.listed(None);
+        health.watching_path("/apis/routr.io/v2beta1/registries");
+        assert_eq!(severities(&health), [("watch", Severity::Ok)]);
+        health.watch_failed(None, &error(503));
+        assert_eq!(severities(&health), [("watch", Severity::Degraded)]);
+        health.end();
+        assert_eq!(severities(&health), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn k8_a_namespace_without_the_right_to_list_is_named_and_leaves_the_others_alone() {
+        let health = Health::default();
+        health.begin(&["a".to_owned(), "b".to_owned(), "c".to_owned()]);
+        for namespace in ["a", "c"] {
+            health.listed(Some(namespace));
+            health.watching_path(&format!("/apis/routr.io/v2beta1/namespaces/{namespace}/registries"));
+        }
+        health.watch_failed(Some("b"), &error(403));
+        let findings = health.findings();
+        assert_eq!(findings.iter().filter(|finding| finding.severity == Severity::Ok).count(), 2);
+        let b = findings.iter().find(|finding| finding.severity == Severity::Degraded).unwrap();
+        assert!(
+            b.message.contains("namespace b") && b.message.contains("list, watch and patch on"),
+            "{}",
+            b.message
+        );
+        health.listed(Some("b"));
+        health.watching(Some("b"));
+        assert_eq!(severities(&health), [("watch", Severity::Ok)], "one line for all");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_failure_is_a_line_when_it_begins_or_changes() {
+        let mut trouble = Trouble::default();
+        assert!(trouble.begin(&error(429)) && !trouble.begin(&error(429)));
+        assert!(!trouble.begin(&error(503)), "it takes turns");
+        tokio::time::advance(BETWEEN_LINES).await;
+        assert!(trouble.begin(&error(503)) && !trouble.begin(&error(503)));
+        assert!(trouble.end().is_some() && trouble.end().is_none());
+        assert!(trouble.begin(&error(503)), "it begins again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_among_successes_is_over_after_a_calm() {
+        let health = Health::default();
+        assert!(!health.request_failed(&error(422)), "that is the object's own");
+        assert!(health.request_failed(&error(503)));
+        health.request_succeeded();
+        assert_eq!(severities(&health), [("requests", Severity::Degraded)]);
+        tokio::time::advance(CALM).await;
+        health.request_succeeded();
+        assert_eq!(severities(&health), []);
+    }
+}

@@ -1,0 +1,123 @@
+//! 429, 503 and 504 from the API server, with and without `Retry-After`.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::kube_proxy::{Fault, KubeProxy};
+use super::{lines, plain, start_by};
+use crate::operator::stage::Stage;
+use crate::support::installation::{Installation, PACE, SOON};
+use crate::support::wait::wait_at_pace;
+
+/// Of a `Retry-After: 90`, and of kube's own retries, nothing may be left. The pauses of our own are some seconds.
+const WITHIN: Duration = Duration::from_secs(25);
+
+#[tokio::test]
+async fn k1_errors_at_the_start_are_said_and_engines_run_within_seconds_of_their_end() {
+    let stage = Stage::with(&["alice", "bob"]).await;
+    let cluster = Installation::shared("overloaded").await;
+    let proxy = KubeProxy::start(cluster.plane).await;
+    cluster.apply("main", &stage, "").await;
+    let mut turn = 0;
+    proxy.rule(move |seen| {
+        turn += usize::from(!seen.path.contains("/leases"));
+        let faults = [
+            Fault::Status(429, Some("90")),
+            Fault::Status(503, None),
+            Fault::Status(504, None),
+            Fault::Status(429, Some("1")),
+        ];
+        (!seen.path.contains("/leases")).then(|| faults[turn % faults.len()].clone())
+    });
+    let operator = start_by(&cluster, &proxy, "pod-a").await;
+    let answers = async |code: u16, parts: &[&str]| {
+        let look = async || match operator.public("/readyz").await? {
+            (status, body) if status == code && parts.iter().all(|part| body.contains(part)) => Ok(body),
+            (status, body) => Err(format!("{status}: {body}")),
+        };
+        wait_at_pace(PACE, look, SOON, &format!("{code} {parts:?}")).await
+    };
+    let body = answers(503, &["watch ", "failed", "cannot list Registries", "refused with"]).await;
+    plain(&body);
+    // Four lists, each refused.
+    let lists =
+        || proxy.seen().iter().filter(|seen| seen.path.ends_with("/registries") && !seen.watch).count();
+    let look = async || if lists() >= 4 { Ok(()) } else { Err(format!("{} lists", lists())) };
+    wait_at_pace(PACE, look, SOON, "the list to be tried again and again").await;
+    let failing = lines(&operator, "cannot list Registries");
+    assert!((1..=4).contains(&failing.len()), "{failing:#?}");
+    proxy.rule(|_| None);
+    let ended = Instant::now();
+    cluster.condition("main", "Ready", "True", "AllRegistered").await;
+    assert!(ended.elapsed() < WITHIN, "{:?}", ended.elapsed());
+    answers(200, &["watch ", "are listed and watched", "running: 1"]).await;
+    assert_eq!(lines(&operator, "are watched again").len(), 1, "{}", operator.service.output());
+
+    // One request of a deletion is refused.
+    let mut left = 2;
+    proxy.rule(move |seen| {
+        let refuse = seen.method == "PATCH" && seen.path.ends_with("/registries/main") && left > 0;
+        left -= usize::from(refuse);
+        refuse.then_some(Fault::Status(429, Some("90")))
+    });
+    let asked = Instant::now();
+    cluster.kubectl(&["delete", "registry", "main", "--timeout=60s"]).await.ok();
+    assert!(asked.elapsed() < WITHIN, "{:?}", asked.elapsed());
+    let refused = proxy.seen().iter().filter(|seen| seen.fault.is_some() && seen.method == "PATCH").count();
+    assert!(refused > 0, "nothing was refused");
+    let said = lines(&operator, "requests to the Kubernetes API server fail");
+    assert!(!said.is_empty(), "{}", operator.service.output());
+    assert!(said[0]["error"].as_str().unwrap().contains("429"), "{said:#?}");
+    plain(&operator.service.output());
+}
+
+#[tokio::test]
+async fn k9_every_request_names_the_program_and_no_text_has_rust_in_it() {
+    let stage = Stage::with(&["alice"]).await;
+    let cluster = Installation::shared("agent").await;
+    let proxy = KubeProxy::start(cluster.plane).await;
+    // Each status is refused for a reason of its own.
+    proxy.rule(|seen| seen.path.ends_with("/status").then_some(Fault::Status(418, None)));
+    let operator = start_by(&cluster, &proxy, "pod-a").await;
+    cluster.apply("main", &stage, "").await;
+    let look = async || {
+        let found = lines(&operator, "cannot write the status");
+        if found.is_empty() { Err(operator.service.output()) } else { Ok(found) }
+    };
+    let found = wait_at_pace(PACE, look, SOON, "the refusal to be said").await;
+    let error = found[0]["error"].as_str().unwrap().to_owned();
+    assert!(error.starts_with("the Kubernetes API server responds 418"), "{error}");
+    assert!(error.contains("refused with 418 by the test"), "{error}");
+    proxy.rule(|_| None);
+    cluster.condition("main", "Ready", "True", "AllRegistered").await;
+    let agent = concat!("routr-registry/", env!("CARGO_PKG_VERSION"));
+    let seen = proxy.seen();
+    for part in ["/leases", "/registries", "/status", "/events"] {
+        assert!(seen.iter().any(|request| request.path.contains(part)), "no request for {part}");
+    }
+    for request in seen {
+        assert_eq!(request.agent, agent, "{request:?}");
+    }
+    plain(&operator.service.output());
+}
+
+#[tokio::test]
+async fn k1_a_request_without_a_response_is_given_up_said_and_sent_again() {
+    let stage = Stage::with(&["alice"]).await;
+    let cluster = Installation::shared("silent").await;
+    let proxy = KubeProxy::start(cluster.plane).await;
+    let mut left = 1;
+    proxy.rule(move |seen| {
+        let silent = left > 0 && seen.path.ends_with("/status");
+        left -= usize::from(silent);
+        silent.then_some(Fault::Silence)
+    });
+    let operator = start_by(&cluster, &proxy, "pod-a").await;
+    cluster.apply("main", &stage, "").await;
+    cluster.condition("main", "Ready", "True", "AllRegistered").await;
+    let said = lines(&operator, "requests to the Kubernetes API server fail");
+    assert_eq!(said.len(), 1, "{}", operator.service.output());
+    let error = said[0]["error"].as_str().unwrap();
+    assert_eq!(error, "cannot reach the Kubernetes API server: no complete response within 10 s");
+}
