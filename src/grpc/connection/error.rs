@@ -69,6 +69,8 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
 pub(super) enum Fate {
     /// Surely not processed: it may be sent again at once.
     NotProcessed,
+    /// Its time was over.
+    Late,
     /// There was no connection to send it by.
     Unreachable,
     /// The connection broke.
@@ -79,6 +81,9 @@ impl Fate {
     /// Reads it from the error of a transport.
     pub fn of(error: &(dyn Error + 'static)) -> Self {
         for cause in causes(error) {
+            if cause.is::<tonic::TimeoutExpired>() {
+                return Self::Late;
+            }
             if cause.is::<tonic::ConnectError>() {
                 return Self::Unreachable;
             }
