@@ -41,13 +41,11 @@ use tonic::{
 };
 use tower::Service;
 
+pub(super) use self::error::Fate;
+use self::generation::{Generation, Health};
 pub use self::{
     error::CallError,
     stream::{Events, Guard, Watched},
-};
-use self::{
-    error::Fate,
-    generation::{Generation, Health},
 };
 use super::GrpcError;
 
@@ -186,6 +184,11 @@ impl Inner {
                 Err(error) => match Fate::of(&*error) {
                     Fate::Late => return Err(error),
                     Fate::NotProcessed => call.over = true,
+                    Fate::Reset => {
+                        call.over = true;
+                        self.responded(&call.generation, Response::OfACall);
+                        return Err(CallError::Reset(error::said(&*error)).into());
+                    }
                     Fate::Unreachable => {
                         call.over = true;
                         call.generation.ended();
