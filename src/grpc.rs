@@ -24,7 +24,7 @@ mod wire;
 
 use tonic::{Code, Status};
 
-use self::connection::CallError;
+use self::connection::{CallError, Fate};
 use crate::{telemetry::innermost, tls::TlsFileError};
 
 /// Why a gRPC neighbour cannot be used at all: nothing that trying again would mend.
@@ -91,6 +91,8 @@ fn ended(status: &Status) -> Ended {
     }
     match status.code() {
         Code::DeadlineExceeded => Ended::Late,
+        // Its message was on the way.
+        _ if source.is_some_and(|source| Fate::of(source) == Fate::Reset) => Ended::Failed,
         _ if source.is_some() => Ended::Broken,
         Code::Unavailable | Code::ResourceExhausted | Code::Aborted | Code::Cancelled => Ended::Failed,
         _ => Ended::Refused,

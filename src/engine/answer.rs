@@ -93,8 +93,20 @@ impl Engine {
         let error = answer.as_ref().err().map(ToString::to_string);
         let change = self.way.finished(result, flight.stalled, took_ms, error.as_deref(), now, &mut self.rng);
         self.note_requester(change, now);
+        for slot in self.way.take_row() {
+            self.shared_failure(slot, now);
+        }
         let outcome = verdict.map_or("late", |verdict| verdict.outcome());
         Some(Finished { registrar: flight.uri.host, outcome, took_ms })
+    }
+
+    /// The call of a trunk failed, and it turns out that the calls of others fail as well: it waits no longer than they.
+    fn shared_failure(&mut self, slot: u32, now: Now) {
+        let Some(entry) = self.fleet.get_mut(slot) else { return };
+        let shortened = entry.registration.shared_failure(now, &mut self.rng);
+        if shortened && !entry.queued() {
+            self.settle(slot, now);
+        }
     }
 
     /// What a response says of the registrar and the EdgePort.

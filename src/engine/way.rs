@@ -72,6 +72,8 @@ pub(super) struct Way {
     /// When so many were in flight last that what can wait had to wait.
     full_at: Option<Moment>,
     breaker: CircuitBreaker,
+    /// Trunks of the row that opened the breaker, until they are taken.
+    row: Vec<u32>,
     deadlines: u32,
     /// The connection is lost.
     lost: bool,
@@ -90,6 +92,7 @@ impl Way {
             climb: Climb::default(),
             full_at: None,
             breaker: CircuitBreaker::default(),
+            row: Vec::new(),
             deadlines: 0,
             lost: false,
             health: Health::default(),
@@ -172,6 +175,11 @@ impl Way {
         self.breaker.probe_at()
     }
 
+    /// The trunks whose failed calls have opened the breaker, once: it was not their own failure.
+    pub fn take_row(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.row)
+    }
+
     /// Whether the breaker is open or probing.
     pub fn is_open(&self) -> bool {
         self.breaker.probe_at().is_some()
@@ -232,7 +240,8 @@ impl Way {
                 return self.set_health(Some((Fault::Unreachable, message)), now);
             }
             CallResult::Failed(call) => {
-                if self.breaker.call_failed(call, now.at, rng) {
+                if let Some(row) = self.breaker.call_failed(call, now.at, rng) {
+                    self.row = row;
                     self.start_small();
                 }
                 if self.is_open() {

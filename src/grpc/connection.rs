@@ -10,12 +10,15 @@
 //!   [`Peer::quiet`], a health check is sent on it, which any gRPC server responds to at once, if only with UNIMPLEMENTED, however silent
 //!   registrars are. Where that, too, gets no response within [`Peer::check_timeout`], another connection takes its place for new calls.
 //!   Those under way on the old one may still finish; once the new one has had a response, and the old one none, they end
-//!   as on a connection that broke. Connections are replaced after 10 s, 20 s, ... up to 5 min, until one has a response.
+//!   as on a connection that broke. Where only the calls time out, [`TIMEOUTS`] in a row, those of silent registrars it may be, or of
+//!   what is behind a proxy that responds to the checks itself: another connection is tried as well, and the calls under way are left
+//!   alone. Connections are replaced after 10 s, 20 s, ... up to 5 min, until a call has a response.
 //!
 //! What it passes on: that no connection can be made, that one broke, a gRPC status, and the HTTP status of a proxy
 //! ([`CallError`]).
 
 mod error;
+mod generation;
 mod stream;
 
 use std::{
@@ -23,22 +26,22 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
 };
 
-use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tonic::{
     body::Body,
-    codegen::http::{self, HeaderMap, HeaderValue, Method, StatusCode, Uri, header::CONTENT_TYPE},
+    codegen::http::{self, HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE},
 };
-use tower::{Service, ServiceExt};
+use tower::Service;
 
-use self::error::Fate;
+pub(super) use self::error::Fate;
+use self::generation::{Generation, Health};
 pub use self::{
     error::CallError,
     stream::{Events, Guard, Watched},
@@ -50,17 +53,17 @@ use super::{GrpcError, channel::Channel};
 const REPEATS: u32 = 3;
 /// [`Peer::quiet`] is doubled after each health check that has a response, up to this.
 const MAX_QUIET: Duration = Duration::from_secs(40);
+/// So many calls in a row without a response, though the health checks have one, and another connection is tried: a proxy may
+/// respond to the checks itself.
+const TIMEOUTS: u32 = 3;
+/// Health checks on a connection that has just taken the place of another one, at most.
+const PROVING_CHECKS: u32 = 30;
 /// Between two looks at a connection that is used.
 const LOOK: Duration = Duration::from_secs(1);
 /// Looks without a call under way before the looking ends.
 const IDLE_LOOKS: u32 = 10;
 /// First and longest pause between two replacements.
 const REPLACE_PAUSE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
-/// Any gRPC server responds to it.
-const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
-/// A gRPC message of no bytes.
-const EMPTY_MESSAGE: &[u8] = &[0; 5];
-
 /// What is at the other end.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer {
@@ -105,19 +108,6 @@ struct State {
     /// Not before then is the current one replaced, and how long that pause was.
     replace_at: Option<Instant>,
     pause: Duration,
-}
-
-/// One of the connections that have followed each other.
-struct Generation {
-    channel: Channel,
-    guard: Guard,
-    /// Calls under way.
-    calls: AtomicU32,
-    /// Since when there have been calls and no response, in milliseconds since [`Inner::began`]; 0 where that is not so.
-    quiet_since: AtomicU64,
-    responses: AtomicU64,
-    /// A task looks at it.
-    watched: AtomicBool,
 }
 
 impl std::fmt::Debug for Connection {
@@ -182,20 +172,30 @@ impl Inner {
         let body = body.collect().await?.to_bytes();
         for _ in 0..=REPEATS {
             let request = http::Request::from_parts(head.clone(), Body::new(Full::new(body.clone())));
-            let call = UnderWay::begin(&self);
-            match call_by(&call.generation, request).await {
+            let mut call = UnderWay::begin(&self);
+            let result = call.generation.call(request).await;
+            match result {
                 Ok(response) => {
-                    call.responded();
+                    call.over = true;
+                    self.responded(&call.generation, Response::OfACall);
                     return Ok(self.check(response)?);
                 }
                 Err(error) => match Fate::of(&*error) {
-                    Fate::NotProcessed => {}
+                    Fate::Late => return Err(error),
+                    Fate::NotProcessed => call.over = true,
+                    Fate::Reset => {
+                        call.over = true;
+                        self.responded(&call.generation, Response::OfACall);
+                        return Err(CallError::Reset(error::said(&*error)).into());
+                    }
                     Fate::Unreachable => {
-                        call.generation.forget_quiet();
+                        call.over = true;
+                        call.generation.ended();
                         return Err(CallError::Unreachable(error::said(&*error)).into());
                     }
                     Fate::Broken => {
-                        call.generation.forget_quiet();
+                        call.over = true;
+                        call.generation.ended();
                         return Err(CallError::Broken(error::said(&*error)).into());
                     }
                 },
@@ -214,8 +214,9 @@ impl Inner {
     }
 
     /// A connection has had a response: the one that it replaced is given up, where that has had none since.
-    fn responded(&self, generation: &Arc<Generation>) {
-        generation.responded(self.now_ms());
+    fn responded(&self, generation: &Arc<Generation>, response: Response) {
+        let of_a_call = response == Response::OfACall;
+        generation.responded(self.now_ms(), of_a_call);
         if !self.has_replaced.load(Ordering::Relaxed) {
             return;
         }
@@ -223,8 +224,10 @@ impl Inner {
         if !Arc::ptr_eq(&state.current, generation) {
             return;
         }
-        self.has_replaced.store(false, Ordering::Relaxed);
-        state.pause = Duration::ZERO;
+        if of_a_call {
+            self.has_replaced.store(false, Ordering::Relaxed);
+            state.pause = Duration::ZERO;
+        }
         let old = state.replaced.take();
         drop(state);
         if let Some(old) = old.filter(|old| old.quiet_since.load(Ordering::Relaxed) != 0) {
@@ -232,10 +235,10 @@ impl Inner {
         }
     }
 
-    /// Another connection takes the place of one that hangs.
-    fn replace(&self, hung: &Arc<Generation>, quiet: Duration) -> Replaced {
+    /// Another connection takes the place of one that `hangs`, or may.
+    fn replace(&self, old: &Arc<Generation>, hangs: bool) -> Replaced {
         let mut state = self.state();
-        if !Arc::ptr_eq(&state.current, hung) {
+        if !Arc::ptr_eq(&state.current, old) {
             return Replaced::By(state.current.clone());
         }
         let now = Instant::now();
@@ -252,13 +255,14 @@ impl Inner {
         state.pause = (state.pause * 2).clamp(REPLACE_PAUSE.0, REPLACE_PAUSE.1);
         state.replace_at = Some(now + state.pause);
         let made = Arc::new(made);
-        state.replaced = Some(std::mem::replace(&mut state.current, made.clone()));
+        let old = std::mem::replace(&mut state.current, made.clone());
+        state.replaced = hangs.then_some(old);
         self.has_replaced.store(true, Ordering::Relaxed);
-        tracing::warn!(
-            seconds_without_a_response = quiet.as_secs(),
-            "the connection to the {} hangs: another one takes its place",
-            self.peer.name
-        );
+        if hangs {
+            tracing::warn!("the connection to the {} hangs: another one takes its place", self.peer.name);
+        } else {
+            tracing::debug!("calls to the {} have no response: trying another connection", self.peer.name);
+        }
         Replaced::By(made)
     }
 
@@ -281,29 +285,56 @@ impl Inner {
                 }
                 idle = 0;
             }
-            let quiet = generation.quiet(self.now_ms());
-            if quiet < wait {
+            if generation.timeouts.load(Ordering::Relaxed) >= TIMEOUTS
+                && let Replaced::By(_) = self.replace(&generation, false)
+            {
+                return;
+            }
+            if generation.quiet(self.now_ms()) < wait {
                 continue;
             }
-            match health_check(&generation, self.peer.check_timeout).await {
+            match generation.check(self.peer.check_timeout).await {
                 Health::Responds => {
-                    self.responded(&generation);
+                    self.responded(&generation, Response::OfACheck);
                     responses = generation.responses.load(Ordering::Relaxed);
                     wait = (wait * 2).min(MAX_QUIET);
                 }
                 Health::Hangs => {
-                    if let Replaced::By(other) = self.replace(&generation, quiet + self.peer.check_timeout) {
-                        // The calls under way need not wait for another call to prove it.
-                        if matches!(health_check(&other, self.peer.check_timeout).await, Health::Responds) {
-                            self.responded(&other);
-                        }
-                        return;
+                    if let Replaced::By(other) = self.replace(&generation, true) {
+                        return self.prove(&other).await;
                     }
                 }
                 Health::Unknown => {}
             }
         }
     }
+}
+
+impl Inner {
+    /// Sends health checks on a connection that has taken the place of another one, until it has a response: calls under way on
+    /// that need not wait for another call.
+    async fn prove(&self, other: &Arc<Generation>) {
+        for _ in 0..PROVING_CHECKS {
+            if other.check(self.peer.check_timeout).await == Health::Responds {
+                return self.responded(other, Response::OfACheck);
+            }
+            let wanted = {
+                let state = self.state();
+                Arc::ptr_eq(&state.current, other) && state.replaced.is_some()
+            };
+            if !wanted {
+                return;
+            }
+            sleep(LOOK).await;
+        }
+    }
+}
+
+/// What a response was to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Response {
+    OfACall,
+    OfACheck,
 }
 
 /// Whether a response speaks gRPC. Proxies respond to errors of their own with a page, or with nothing.
@@ -314,80 +345,17 @@ fn is_grpc(status: StatusCode, headers: &HeaderMap) -> bool {
             && content_type.is_none_or(|value| value.starts_with(b"application/grpc")))
 }
 
-async fn call_by(
-    generation: &Generation,
-    request: http::Request<Body>,
-) -> Result<http::Response<Body>, BoxError> {
-    let mut channel = generation.channel.clone();
-    Ok(channel.ready().await?.call(request).await?)
-}
-
 enum Replaced {
     /// This one is used now.
     By(Arc<Generation>),
     NotNow,
 }
 
-enum Health {
-    Responds,
-    Hangs,
-    /// The check was not written: there was no stream for it, or the connection ended.
-    Unknown,
-}
-
-async fn health_check(generation: &Generation, most: Duration) -> Health {
-    let mut request = http::Request::new(Body::new(Full::new(Bytes::from_static(EMPTY_MESSAGE))));
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = Uri::from_static(HEALTH_CHECK);
-    *request.version_mut() = http::Version::HTTP_2;
-    request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    request.headers_mut().insert("te", HeaderValue::from_static("trailers"));
-    let (written, responses) = (generation.guard.written(), generation.responses.load(Ordering::Relaxed));
-    match timeout(most, call_by(generation, request)).await {
-        Ok(Ok(_)) => Health::Responds,
-        Ok(Err(_)) => Health::Unknown,
-        Err(_) if generation.responses.load(Ordering::Relaxed) != responses => Health::Unknown,
-        Err(_) if generation.guard.written() == written => Health::Unknown,
-        Err(_) => Health::Hangs,
-    }
-}
-
-impl Generation {
-    fn new(make: &Make, events: &Arc<Events>) -> Result<Self, GrpcError> {
-        let guard = Guard::new(events);
-        Ok(Self {
-            channel: make(&guard)?,
-            guard,
-            calls: AtomicU32::new(0),
-            quiet_since: AtomicU64::new(0),
-            responses: AtomicU64::new(0),
-            watched: AtomicBool::new(false),
-        })
-    }
-
-    fn quiet(&self, now_ms: u64) -> Duration {
-        match self.quiet_since.load(Ordering::Relaxed) {
-            0 => Duration::ZERO,
-            since => Duration::from_millis(now_ms.saturating_sub(since)),
-        }
-    }
-
-    fn responded(&self, now_ms: u64) {
-        self.responses.fetch_add(1, Ordering::Relaxed);
-        let others = self.calls.load(Ordering::Relaxed) > 1;
-        self.quiet_since.store(if others { now_ms } else { 0 }, Ordering::Relaxed);
-    }
-
-    /// The stream has ended: how long it was quiet says nothing of the next one.
-    fn forget_quiet(&self) {
-        self.quiet_since.store(0, Ordering::Relaxed);
-    }
-}
-
 /// A call under way, for as long as it lives.
 struct UnderWay {
-    inner: Arc<Inner>,
     generation: Arc<Generation>,
+    /// It has a response, or an error; otherwise its time is over.
+    over: bool,
 }
 
 impl UnderWay {
@@ -400,17 +368,16 @@ impl UnderWay {
         if !generation.watched.swap(true, Ordering::SeqCst) {
             tokio::spawn(inner.clone().watch(generation.clone()));
         }
-        Self { inner: inner.clone(), generation }
-    }
-
-    fn responded(&self) {
-        self.inner.responded(&self.generation);
+        Self { generation, over: false }
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.generation.calls.fetch_sub(1, Ordering::SeqCst);
+        if !self.over {
+            self.generation.timeouts.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -35,7 +35,12 @@ impl Monitor {
                 events.ended().await;
                 let made = events.made();
                 sleep(SETTLE).await;
+                // Twice, for a proxy that is restarted is away for a moment.
                 if events.made() > made || listens(&address).await {
+                    continue;
+                }
+                sleep(RETRY).await;
+                if listens(&address).await {
                     continue;
                 }
                 link.send_modify(|link| link.lost = true);

@@ -153,6 +153,8 @@ fn errors_of_the_way_are_not_the_trunks() {
     assert_eq!(judge_error(SendError::Deadline(std::time::Duration::from_secs(40))), Verdict::Silent);
     assert_eq!(judge_error(SendError::Unavailable("refused".into())), Verdict::Unavailable);
     assert_eq!(judge_error(SendError::Refused("UNKNOWN".into())), Verdict::WayRefused);
+    assert_eq!(judge_error(SendError::Failed("HTTP 502".into())), Verdict::CallFailed { broken: false });
+    assert_eq!(judge_error(SendError::Disconnected("reset".into())), Verdict::CallFailed { broken: true });
 }
 
 fn local(code: u16, kind: LocalKind, at: Option<Hop>, phrase: &str) -> (Verdict, Cause) {

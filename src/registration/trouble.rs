@@ -331,6 +331,16 @@ impl Registration {
         self.wait(wait, now);
     }
 
+    /// A call that failed was not this trunk's own failure. Returns whether it waits less because of that.
+    pub fn shared_failure(&mut self, now: Now, rng: &mut impl Rng) -> bool {
+        let until = now.at.plus(schedule::after_shared_failure(rng));
+        let shorter = self.failed_calls() > 0 && self.flight.is_none() && until < self.due;
+        if shorter {
+            self.due = until;
+        }
+        shorter
+    }
+
     /// The call to the Requester brought a response, or timed out: no row of failed calls goes on.
     pub(super) fn call_succeeded(&mut self) {
         if let Some(trouble) = self.trouble.as_mut() {

@@ -85,7 +85,11 @@ impl State {
         let goes = self.rng.random_bool(0.5);
         if matches!(self.way.mode, Mode::Up | Mode::Slots(_) | Mode::Slow(_)) {
             if let Some(error) = self.call_failure(reference) {
-                return Fate::Fails(3, error, goes && self.rules.broken != Broken::Contagious);
+                // What is refused goes nowhere. With a Requester that does not say which binding is ours, nobody could know of
+                // the one that was made.
+                let ours = self.rules.field.is_some_and(|field| field.is_ours());
+                let goes = goes && ours && matches!(error, SendError::Failed(_) | SendError::Disconnected(_));
+                return Fate::Fails(3, error, goes);
             }
             if let Some(hung) = self.next_connection_hangs() {
                 return Fate::Stuck(hung, goes);

@@ -125,3 +125,16 @@ fn a_call_that_fails_costs_no_failure_of_the_trunk_and_is_named() {
     sim.run(2 * MINUTE);
     assert_eq!(sim.counts().registered, 1);
 }
+
+#[test]
+fn a_short_failure_of_all_calls_at_the_start_delays_none_by_a_wait_of_its_own() {
+    for seed in 0..20 {
+        let mut sim = sim(TRUNKS, seed, 0..TRUNKS);
+        sim.run(8 * SECOND);
+        assert!(requester_went_down(&sim));
+        sim.failing_calls.clear();
+        // 5 s between two probes, 10 s at most for a trunk that was one.
+        sim.run(16 * SECOND);
+        assert_eq!(sim.counts().registered, 20, "seed {seed}");
+    }
+}

@@ -95,8 +95,8 @@ impl CircuitBreaker {
         false
     }
 
-    /// A call failed. Returns whether that opened it.
-    pub fn call_failed(&mut self, call: FailedCall, now: Moment, rng: &mut impl Rng) -> bool {
+    /// A call failed. Returns the trunks of the row where that opened it: what they met with was not theirs.
+    pub fn call_failed(&mut self, call: FailedCall, now: Moment, rng: &mut impl Rng) -> Option<Vec<u32>> {
         let new = self.row.len() < MAX_ROW && self.row.insert(call.slot);
         self.new_in_row += usize::from(new && call.first);
         match self.state {
@@ -106,15 +106,18 @@ impl CircuitBreaker {
                 let all = self.row.len() >= call.trunks.max(least);
                 if several || all {
                     self.open(PROBE_PAUSE.0, now, rng);
+                    let mut row: Vec<u32> = self.row.iter().copied().collect();
+                    // In an order that does not depend on the hasher.
+                    row.sort_unstable();
                     self.forget_row();
-                    return true;
+                    return Some(row);
                 }
             }
             State::Probing { .. } if call.first => self.open(PROBE_PAUSE.0, now, rng),
             State::Probing { pause, .. } => self.open(longer(pause), now, rng),
             State::Open { .. } => {}
         }
-        false
+        None
     }
 
     /// A call timed out: as a probe it has failed, and otherwise it says nothing.
@@ -147,7 +150,7 @@ mod tests {
 
     fn fail(breaker: &mut CircuitBreaker, slot: u32, first: bool, trunks: usize) -> bool {
         let call = FailedCall { slot, first, trunks, responded: true };
-        breaker.call_failed(call, Moment(1_000), &mut SmallRng::seed_from_u64(slot.into()))
+        breaker.call_failed(call, Moment(1_000), &mut SmallRng::seed_from_u64(slot.into())).is_some()
     }
 
     #[test]

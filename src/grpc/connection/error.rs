@@ -19,6 +19,9 @@ pub enum CallError {
     /// The other side refused to process the request, and so it did when the request was repeated.
     #[error("each of {0} tries was refused unprocessed (REFUSED_STREAM or GOAWAY)")]
     NotProcessed(u32),
+    /// The other side ended the call without a status, and kept the connection: the request may have been processed.
+    #[error("the stream was reset: {0}")]
+    Reset(Box<str>),
     /// Something that does not speak gRPC responded, as proxies do.
     #[error("HTTP {} from the proxy in front of the {peer}{}", status.as_u16(), hint(*status))]
     Http {
@@ -66,9 +69,13 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
 
 /// What became of a request.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(in super::super) enum Fate {
     /// Surely not processed: it may be sent again at once.
     NotProcessed,
+    /// Its time was over.
+    Late,
+    /// The other side ended the call, and nothing else.
+    Reset,
     /// There was no connection to send it by.
     Unreachable,
     /// The connection broke.
@@ -79,6 +86,9 @@ impl Fate {
     /// Reads it from the error of a transport.
     pub fn of(error: &(dyn Error + 'static)) -> Self {
         for cause in causes(error) {
+            if cause.is::<tonic::TimeoutExpired>() {
+                return Self::Late;
+            }
             if cause.is::<tonic::ConnectError>() {
                 return Self::Unreachable;
             }
@@ -93,6 +103,9 @@ impl Fate {
             {
                 return Self::NotProcessed;
             }
+            if cause.downcast_ref::<h2::Error>().is_some_and(h2::Error::is_reset) {
+                return Self::Reset;
+            }
         }
         Self::Broken
     }
@@ -100,5 +113,12 @@ impl Fate {
 
 /// An error in words: the innermost cause, for «transport error» alone helps nobody.
 pub(super) fn said(error: &(dyn Error + 'static)) -> Box<str> {
-    innermost(error).into()
+    let said = innermost(error);
+    // What this side cannot read: HTTP/1.1, as a rule.
+    let unreadable = causes(error).find_map(|cause| cause.downcast_ref::<h2::Error>()).is_some_and(|h2| {
+        let garbled = [h2::Reason::FRAME_SIZE_ERROR, h2::Reason::PROTOCOL_ERROR];
+        h2.is_go_away() && h2.is_library() && h2.reason().is_some_and(|reason| garbled.contains(&reason))
+    });
+    let hint = "; what listens there does not seem to speak HTTP/2, which gRPC needs";
+    if unreadable { format!("{said}{hint}").into() } else { said.into() }
 }

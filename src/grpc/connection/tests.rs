@@ -37,6 +37,8 @@ enum Act {
     Respond,
     /// RST_STREAM with REFUSED_STREAM.
     Refuse,
+    /// RST_STREAM with another reason.
+    Reset,
     /// Responds, and then ends the connection in order.
     RespondAndEnd,
     /// Closes the connection without a word.
@@ -98,6 +100,7 @@ impl Fake {
                         connection.graceful_shutdown();
                     }
                     Act::Refuse => respond.send_reset(h2::Reason::REFUSED_STREAM),
+                    Act::Reset => respond.send_reset(h2::Reason::INTERNAL_ERROR),
                     Act::Break => return,
                     Act::KeepSilent => kept.push(respond),
                     Act::Hang => {
@@ -270,6 +273,32 @@ async fn a_connection_that_breaks_under_a_call_may_have_carried_it() {
     assert!(matches!(error, SendError::Disconnected(_)), "{error}");
     assert_eq!(requester.register(register(), PATIENCE).await.unwrap().code, Some(200));
     assert_eq!(*requester.link().borrow(), Link::default(), "another one could be made");
+}
+
+#[tokio::test]
+async fn g1_a_stream_that_is_reset_is_that_calls_failure_and_the_connection_stays() {
+    let peer = Fake::start(|_, register| if register % 2 == 0 { Act::Reset } else { Act::Respond }).await;
+    let requester = peer.requester();
+    for n in 0..8 {
+        match requester.register(register(), PATIENCE).await {
+            Ok(reply) => assert!(n % 2 == 1 && reply.code == Some(200)),
+            Err(error) => assert!(n % 2 == 0 && matches!(error, SendError::Failed(_)), "{error}"),
+        }
+    }
+    assert_eq!((peer.registers.load(Ordering::Relaxed), peer.connections.load(Ordering::Relaxed)), (8, 2));
+}
+
+#[tokio::test]
+async fn what_speaks_http_1_is_named() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let peer = Fake { address: listener.local_addr().unwrap(), ..Fake::start(|_, _| Act::Respond).await };
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
+        }
+    });
+    let error = peer.requester().register(register(), PATIENCE).await.unwrap_err();
+    assert!(error.to_string().contains("speaks HTTP/1, and gRPC needs HTTP/2"), "{error}");
 }
 
 #[tokio::test]

@@ -259,3 +259,36 @@ fn a_binding_does_not_lapse_during_a_back_off() {
     }
     assert!(bench.registration.failures() > 3);
 }
+
+#[test]
+fn g1_calls_that_fail_back_off_up_to_two_minutes_and_count_as_no_failure_of_the_trunk() {
+    let errors = [SendError::Failed("no upstream".into()), SendError::Refused("a bug".into())];
+    for error in errors {
+        let mut bench = Bench::new(1, 1);
+        for (least, most) in [(15_000, 30_000), (30_000, 60_000), (60_000, 120_000), (60_000, 120_000)] {
+            let attempt = bench.attempt();
+            bench.answer_with(&attempt, &Err(error.clone()));
+            between(bench.wait_of_next(), least, most);
+            assert_eq!(bench.registration.failures(), 0);
+        }
+        // Behind all others, whatever they wait for.
+        assert!(bench.registration.urgency().0);
+        let attempt = bench.attempt();
+        bench.answer(&attempt, ok(600));
+        assert_eq!(bench.registration.failed_calls(), 0);
+        assert!(!bench.registration.urgency().0, "a refresh like any other");
+    }
+}
+
+#[test]
+fn a_trunk_whose_connection_broke_keeps_its_place_once() {
+    let mut bench = Bench::new(1, 1);
+    let broken = Err(SendError::Disconnected("reset".into()));
+    let attempt = bench.attempt();
+    bench.answer_with(&attempt, &broken);
+    assert_eq!((bench.wait_of_next(), bench.registration.class()), (0, Class::First));
+    // Its call may be the reason.
+    let attempt = bench.attempt();
+    bench.answer_with(&attempt, &broken);
+    between(bench.wait_of_next(), 15_000, 30_000);
+}
