@@ -1,9 +1,14 @@
 //! Notices when a dependency cannot be reached any more, and when it can again: tonic makes a lost connection again only for the
-//! next call, which may be minutes away. A connection that ends, and of which another one can be made, is no event.
+//! next call, which may be minutes away. A connection that ends, and of which another one can be made, is no event; but what is
+//! there may be another one than before, so it is looked at.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::{sync::watch, task::JoinHandle, time::sleep};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, sleep, sleep_until},
+};
 
 use super::{channel::listens, connection::Events};
 use crate::{config::Target, ports::Link};
@@ -12,6 +17,8 @@ use crate::{config::Target, ports::Link};
 const RETRY: Duration = Duration::from_millis(500);
 /// A call may make another connection so soon by itself.
 const SETTLE: Duration = Duration::from_millis(100);
+/// Between two looks at a dependency whose connections end while nothing is sent: proxies end each of them after a while.
+const LOOK_PAUSE: Duration = Duration::from_secs(60);
 
 /// See the module.
 #[derive(Debug)]
@@ -19,28 +26,56 @@ pub struct Monitor {
     task: JoinHandle<()>,
 }
 
+/// What is found when a connection has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Another one can be made.
+    Reachable,
+    /// Another one could not be made for a while, and can again.
+    Back,
+}
+
 impl Monitor {
-    /// Begins; `back` runs when the dependency can be reached again.
+    /// Begins. `look` runs when a connection has ended and no call has made another one.
     pub fn start<F>(
         address: Target,
         events: Arc<Events>,
         link: Arc<watch::Sender<Link>>,
-        back: impl Fn() -> F + Send + 'static,
+        look: impl Fn(Found) -> F + Send + 'static,
     ) -> Self
     where
         F: Future<Output = ()> + Send,
     {
         let task = tokio::spawn(async move {
+            // When to look next, and how many streams had been made when one ended: whoever calls looks as well.
+            let mut due: Option<(Instant, u64)> = None;
+            let mut looked: Option<Instant> = None;
             loop {
-                events.ended().await;
+                let at = due.map_or_else(|| Instant::now() + LOOK_PAUSE, |(at, _)| at);
+                tokio::select! {
+                    () = events.ended() => {}
+                    () = sleep_until(at), if due.is_some() => {
+                        if due.take().is_some_and(|(_, made)| events.made() == made) {
+                            look(Found::Reachable).await;
+                            looked = Some(Instant::now());
+                        }
+                        continue;
+                    }
+                }
                 let made = events.made();
                 sleep(SETTLE).await;
-                // Twice, for a proxy that is restarted is away for a moment.
-                if events.made() > made || listens(&address).await {
+                if events.made() > made {
                     continue;
                 }
-                sleep(RETRY).await;
-                if listens(&address).await {
+                // Twice, for a proxy that is restarted is away for a moment.
+                let mut there = listens(&address).await;
+                if !there {
+                    sleep(RETRY).await;
+                    there = listens(&address).await;
+                }
+                if there {
+                    let now = Instant::now();
+                    due = Some((looked.map_or(now, |at| now.max(at + LOOK_PAUSE)), made));
                     continue;
                 }
                 link.send_modify(|link| link.lost = true);
@@ -48,7 +83,8 @@ impl Monitor {
                     sleep(RETRY).await;
                 }
                 link.send_modify(|link| link.lost = false);
-                back().await;
+                look(Found::Back).await;
+                (due, looked) = (None, Some(Instant::now()));
             }
         });
         Self { task }

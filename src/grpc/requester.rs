@@ -22,7 +22,7 @@ use super::{
     codec::{self, RegisterCodec},
     connection::{Connection, Events, Peer},
     ended,
-    monitor::Monitor,
+    monitor::{Found, Monitor},
     register::{Template, gateway_auth},
     restarts::{Restarts, hash},
     said, shortened,
@@ -89,7 +89,7 @@ impl GrpcRequester {
             config.requester.address.clone(),
             about.events.clone(),
             about.link.clone(),
-            move || back.clone().is_back(),
+            move |found| back.clone().look(found),
         );
         let client = |connection| {
             Grpc::new(connection)
@@ -159,8 +159,13 @@ impl About {
         Some(says)
     }
 
-    /// It could not be reached, and can again.
-    async fn is_back(self: Arc<Self>) {
+    /// A connection has ended, and another one can be made: perhaps to another Requester.
+    async fn look(self: Arc<Self>, found: Found) {
+        if found == Found::Reachable {
+            // Who does not say is judged by its Contact.
+            let _ = self.ask().await;
+            return;
+        }
         for _ in 0..INFO_TRIES {
             match self.ask().await {
                 Some(true) => return,

@@ -55,7 +55,7 @@ impl State {
     pub fn next_connection_hangs(&mut self) -> Option<CancellationToken> {
         let hung = self.call_faults.hung.clone()?;
         self.call_faults.turn += 1;
-        (self.call_faults.turn % 2 == 0).then_some(hung)
+        self.call_faults.turn.is_multiple_of(2).then_some(hung)
     }
 
     fn some_trunks(&self, rng: &mut SmallRng) -> BTreeSet<String> {

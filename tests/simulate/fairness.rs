@@ -123,6 +123,7 @@ impl State {
         let field = self.rules.field.filter(|field| field.is_ours())?;
         let registrar = self.hosts.get(host)?;
         let hindered = self.way.mode != Mode::Up
+            || self.call_faults.any()
             || book.paused
             || book.ending
             || book.farewell

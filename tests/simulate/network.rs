@@ -84,12 +84,12 @@ impl State {
     fn fate(&mut self, reference: &str) -> Fate {
         let goes = self.rng.random_bool(0.5);
         if matches!(self.way.mode, Mode::Up | Mode::Slots(_) | Mode::Slow(_)) {
+            // With a Requester that does not say which binding is ours, nobody could know of the one that was made.
+            let goes = goes && self.rules.field.is_some_and(|field| field.is_ours());
             if let Some(error) = self.call_failure(reference) {
-                // What is refused goes nowhere. With a Requester that does not say which binding is ours, nobody could know of
-                // the one that was made.
-                let ours = self.rules.field.is_some_and(|field| field.is_ours());
-                let goes = goes && ours && matches!(error, SendError::Failed(_) | SendError::Disconnected(_));
-                return Fate::Fails(3, error, goes);
+                // What is refused goes nowhere.
+                let sent_on = matches!(error, SendError::Failed(_) | SendError::Disconnected(_));
+                return Fate::Fails(3, error, goes && sent_on);
             }
             if let Some(hung) = self.next_connection_hangs() {
                 return Fate::Stuck(hung, goes);

@@ -39,7 +39,7 @@ fn requester_went_down(sim: &Sim) -> bool {
 
 #[test]
 fn g1_three_unavailable_trunks_stop_nobody_else() {
-    for seed in 0..20 {
+    for seed in 0..4 {
         for failing in [0..3, 8..11, 17..20] {
             let mut sim = sim(TRUNKS, seed, failing.clone());
             sim.run(2 * SECOND);
@@ -70,7 +70,7 @@ fn g1_the_first_of_three_that_fails_later_does_not_stop_the_others_either() {
 
 #[test]
 fn g1_the_one_trunk_of_twenty_whose_calls_succeed_is_registered_and_stays_so() {
-    for seed in 0..20 {
+    for seed in 0..4 {
         for good in [0, 7, 19] {
             let mut sim = sim(TRUNKS, seed, (0..TRUNKS).filter(|n| *n != good));
             sim.run(10 * SECOND);
@@ -90,7 +90,7 @@ fn one_good_trunk_among_many_is_found_within_a_quarter_of_a_second_for_each() {
 
 #[test]
 fn g1_when_all_calls_fail_one_at_a_time_probes_and_all_are_back_soon() {
-    for seed in 0..10 {
+    for seed in 0..4 {
         let mut sim = sim(TRUNKS, seed, 0..0);
         sim.run(10 * SECOND);
         assert_eq!(sim.counts().registered, 20);

@@ -14,7 +14,7 @@ use prost::Message;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{mpsc, watch},
 };
 
 use super::super::{api::ApiServer, register::tests::register, requester::GrpcRequester};
@@ -57,6 +57,8 @@ struct Fake {
     checks: Arc<AtomicUsize>,
     /// What it calls itself; it does not say where this is 0.
     instance: Arc<AtomicUsize>,
+    /// Ends all connections when it changes.
+    cut: watch::Sender<()>,
 }
 
 impl Fake {
@@ -69,6 +71,7 @@ impl Fake {
             connections: Arc::default(),
             checks: Arc::default(),
             instance: Arc::default(),
+            cut: watch::Sender::new(()),
         };
         let (serving, act) = (peer.clone(), Arc::new(act));
         tokio::spawn(async move {
@@ -87,8 +90,15 @@ impl Fake {
         act: Arc<impl Fn(usize, usize) -> Act + Send + Sync>,
     ) {
         let Ok(mut connection) = h2::server::handshake(stream).await else { return };
-        let (mut kept, mut hangs) = (Vec::new(), false);
-        while let Some(Ok((request, mut respond))) = connection.accept().await {
+        let (mut kept, mut hangs, mut cut) = (Vec::new(), false, self.cut.subscribe());
+        loop {
+            let (request, mut respond) = tokio::select! {
+                accepted = connection.accept() => match accepted {
+                    Some(Ok(accepted)) => accepted,
+                    _ => return,
+                },
+                _ = cut.changed() => return,
+            };
             let path = request.uri().path();
             if hangs {
                 kept.push(respond);
@@ -363,6 +373,22 @@ async fn list(address: SocketAddr) -> Result<(), SourceError> {
     let api = ApiServer::new(&endpoint, SyncBounds::default()).unwrap();
     let (sender, _batches) = mpsc::channel(1);
     api.list(sender).await.map(|_| ())
+}
+
+#[tokio::test]
+async fn g3_another_requester_is_noticed_while_nothing_is_sent() {
+    let peer = Fake::start(|_, _| Act::Respond).await;
+    peer.instance.store(1, Ordering::Relaxed);
+    let requester = peer.requester();
+    let mut link = requester.link();
+    requester.register(register(), PATIENCE).await.unwrap();
+    let known = link.wait_for(|link| link.capacity == Some(100));
+    tokio::time::timeout(PATIENCE, known).await.unwrap().unwrap();
+    peer.instance.store(2, Ordering::Relaxed);
+    peer.cut.send_replace(());
+    let noticed = link.wait_for(|link| link.restarts == 1);
+    tokio::time::timeout(PATIENCE, noticed).await.unwrap().unwrap();
+    assert!(!link.borrow().lost);
 }
 
 #[tokio::test]
