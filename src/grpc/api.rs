@@ -169,7 +169,7 @@ impl ApiServer {
                 return Err(SourceError::Malformed(what.into()).into());
             }
             if next == token || !seen.insert(self.take.hasher.hash_one(&next)) {
-                let shown: String = next.chars().take(60).collect();
+                let shown = super::shortened(&next);
                 let what = format!(
                     "nextPageToken {shown:?} came twice, so the pages have no end; each page must have a token of its own"
                 );

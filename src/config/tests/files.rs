@@ -143,6 +143,7 @@ spec:
   methods           INVITE, MESSAGE
   edgePorts         10.100.42.127:5060 (us-east1), edge:5060
   registration      expires 10m, up to 1000 in flight, 20 per second for each registrar
+  sync              up to 1000000 trunks, 10000 pages and 536870912 bytes within 5m; a trunk up to 262144 bytes
   require           gin
   userAgent         Routr Connect v2
 ",

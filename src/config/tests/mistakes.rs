@@ -146,14 +146,14 @@ fn durations() {
     expect(
         "  sync: {timeout: 3h, maxPages: 0, maxTrunks: 10000001, maxBytes: 1, maxTrunkBytes: 1MiB, maxBites: 1}",
         &[
+            "spec.sync.maxTrunkBytes (line 8): a text where a whole number belongs: \"1MiB\"; write a whole number \
+             from 1024 to 16777216",
+            "spec.sync.maxBites (line 8): unknown key; did you mean maxBytes?",
             "spec.sync.timeout (line 8): out of bounds: \"3h\"; write a duration from 1s to 2h, such as 5m, or a \
              number of seconds",
             "spec.sync.maxPages (line 8): out of bounds: 0; write a whole number from 1 to 1000000",
             "spec.sync.maxTrunks (line 8): out of bounds: 10000001; write a whole number from 1 to 10000000",
             "spec.sync.maxBytes (line 8): out of bounds: 1; write a whole number from 65536 to 17179869184",
-            "spec.sync.maxTrunkBytes (line 8): a text where a whole number belongs: \"1MiB\"; write a whole number \
-             from 1024 to 16777216",
-            "spec.sync.maxBites (line 8): unknown key; did you mean maxBytes?",
         ],
     );
     expect(

@@ -7,7 +7,7 @@ use hashbrown::DefaultHashBuilder;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
 use crate::{
-    grpc::trunk,
+    grpc::{shortened, trunk},
     ports::{SourceError, TrunkItem},
     trunk::{Trunk, TrunkProblem},
 };
@@ -17,8 +17,6 @@ use crate::{
 pub const MAX_REF: usize = 1_024;
 /// Fields of an oversize trunk that are looked at for its ref: they come in the order of their numbers, as a rule.
 const MAX_SEARCHED: usize = 10_000;
-/// Characters of an oversize trunk's name that are kept.
-const MAX_NAME: usize = 256;
 
 /// How trunks are taken off a listing.
 #[doc(hidden)] // public for fuzz/
@@ -148,7 +146,7 @@ impl TrunkItem for RawTrunk {
         let searched = if self.is_oversize() { MAX_SEARCHED } else { usize::MAX };
         let (head, _) = Head::read(self.bytes.clone(), searched);
         let name = std::str::from_utf8(&head.name).unwrap_or_default();
-        if self.is_oversize() { name.chars().take(MAX_NAME).collect() } else { name.to_owned() }
+        if self.is_oversize() { shortened(name).into() } else { name.to_owned() }
     }
 
     fn decode(&self) -> Result<Trunk, TrunkProblem> {
@@ -245,6 +243,11 @@ mod tests {
         assert_eq!((trunk.reference(), trunk.sends_register()), (Some("t1"), true));
     }
 
+    /// A trunk with this many empty URIs, two bytes each, without ever having them decoded.
+    fn full_of_nothing(uris: usize) -> Vec<u8> {
+        [trunk(0).encode_to_vec(), [0x5a, 0].repeat(uris)].concat()
+    }
+
     #[test]
     fn g4_a_trunk_that_is_too_large_is_refused_before_it_is_decoded() {
         for (uris, problem) in [
@@ -257,7 +260,7 @@ mod tests {
                 "the trunk is too large: it has more than 8192 fields; spec.sync.maxTrunkBytes allows one field",
             ),
         ] {
-            let taken = take_off(&trunk(uris).encode_to_vec());
+            let taken = take_off(&full_of_nothing(uris));
             assert_eq!(
                 (taken.reference(), taken.sends_register(), &*taken.name()),
                 (Some("t1"), true, "One")
@@ -265,22 +268,18 @@ mod tests {
             let said = taken.decode().unwrap_err().to_string();
             assert!(said.starts_with(problem), "{said}");
         }
-        assert!(
-            !take_off(&trunk(8_000).encode_to_vec()).decode().unwrap_err().to_string().contains("too large")
-        );
+        let said = take_off(&full_of_nothing(8_000)).decode().unwrap_err().to_string();
+        assert!(!said.contains("too large"), "{said}");
     }
 
     #[test]
     fn g4_an_oversize_trunk_whose_ref_comes_late_is_not_taken_for_one_that_is_gone() {
-        let big = pb::Trunk { uris: vec![pb::TrunkUri::default(); 200_000], ..pb::Trunk::default() };
-        let head = pb::Trunk { r#ref: "t1".into(), name: "n".repeat(999), ..pb::Trunk::default() };
-        let late = take_off(&[big.encode_to_vec(), head.encode_to_vec()].concat());
+        let (big, long) = ([0x5a, 0].repeat(200_000), pb::Trunk { name: "n".repeat(999), ..trunk(0) });
+        let late = take_off(&[big.clone(), long.encode_to_vec()].concat());
         assert_eq!((late.reference(), late.sends_register()), (None, true), "it is left out and reported");
-        let early = take_off(&[head.encode_to_vec(), big.encode_to_vec()].concat());
-        assert_eq!(
-            (early.reference(), early.sends_register(), early.name().len()),
-            (Some("t1"), true, MAX_NAME)
-        );
+        let early = take_off(&[long.encode_to_vec(), big].concat());
+        assert_eq!((early.reference(), early.sends_register()), (Some("t1"), true));
+        assert!(early.name().ends_with("n…") && early.name().len() < 400, "{}", early.name());
     }
 
     #[test]
