@@ -282,6 +282,7 @@ impl Entry {
 pub struct Listed {
     directory: Directory,
     name: RegistryName,
+    /// Itself, not its text, says whose the entry is: a resource may be listed again while the former listing ends.
     uid: Arc<str>,
 }
 
@@ -290,7 +291,7 @@ impl Listed {
     pub fn set(&self, state: RegistryState) {
         let mut entries = self.directory.write();
         if let Some((uid, shown)) = entries.get_mut(&self.name).and_then(|entry| entry.resource.as_mut())
-            && *uid == self.uid
+            && Arc::ptr_eq(uid, &self.uid)
         {
             *shown = state;
         }
@@ -306,7 +307,7 @@ impl Drop for Listed {
     fn drop(&mut self) {
         let mut entries = self.directory.write();
         let Some(entry) = entries.get_mut(&self.name) else { return };
-        if entry.resource.as_ref().is_some_and(|(uid, _)| *uid == self.uid) {
+        if entry.resource.as_ref().is_some_and(|(uid, _)| Arc::ptr_eq(uid, &self.uid)) {
             entry.resource = None;
             if entry.engine.is_none() {
                 entries.remove(&self.name);
@@ -345,7 +346,11 @@ mod tests {
         drop(first);
         assert_eq!(states(&directory), [("ns/main".to_owned(), Some("starting"))]);
         assert_eq!(second.count(), 1);
+        // The same one again.
+        let third = directory.list(&name, "2");
         drop(second);
+        assert_eq!(states(&directory).len(), 1);
+        drop(third);
         assert_eq!(states(&directory), []);
         assert_eq!(directory.choose(Some("ns/main")).expect_err("gone"), NoChoice::Empty);
     }

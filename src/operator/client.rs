@@ -41,8 +41,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 /// How long a list may take, its response included, and a watch until it is accepted.
 const LIST_LIMIT: Duration = Duration::from_secs(30);
-/// How long a watch may be silent: bookmarks come each minute.
-const WATCH_SILENCE: Duration = Duration::from_secs(150);
+/// How long a watch may be silent: the API server ends each after a minute.
+const WATCH_SILENCE: Duration = Duration::from_secs(90);
 /// Requests for one object at the same time, each of which takes a connection: thousands of Registries share them.
 const AT_ONCE: usize = 64;
 /// Bytes of a response that is an error; the rest is not read.

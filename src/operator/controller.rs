@@ -23,7 +23,7 @@ use super::{
     api_error::{ApiError, Kind},
     backoff::{self, WatchBackoff},
     found::Found,
-    health::Health,
+    health::{Area, Health},
     reconcile::{self, Context, ReconcileError},
 };
 use crate::telemetry;
@@ -35,7 +35,7 @@ const PAGE: u32 = 10_000;
 /// After so many failures in a row the status tells.
 const TELL_AFTER: u32 = 3;
 /// Seconds after which the API server ends a watch, so that one which is dead is noticed soon after that.
-const WATCH_SECONDS: u32 = 120;
+const WATCH_SECONDS: u32 = 60;
 /// A watch that was refused this often in a row begins with a list again.
 const LIST_AFTER: u32 = 5;
 /// What each Registry that waits for the API server adds to the pause of each of them, and the longest such pause: an API server that
@@ -70,7 +70,10 @@ async fn watch(api: Api<Found>, namespace: Option<&str>, context: Arc<Context>) 
     let policy = {
         let failures = failures.clone();
         move |registry: Arc<Found>, error: &ReconcileError, context: Arc<Context>| {
-            let noted = error.api_error().is_some_and(|error| context.health.request_failed(error));
+            let namespace = registry.namespace();
+            let noted = error
+                .api_error()
+                .is_some_and(|error| context.health.failed(Area::Finalizers, namespace.as_deref(), error));
             let (failures, pause) = failures.of(&registry, error, noted);
             if failures >= TELL_AFTER {
                 reconcile::tell(&registry, error, &context);
@@ -81,9 +84,15 @@ async fn watch(api: Api<Found>, namespace: Option<&str>, context: Arc<Context>) 
     let reconciled = |registry: Arc<Found>, context: Arc<Context>| {
         let (failures, counted) = (failures.clone(), context.clone());
         async move {
+            // All others ask the API server for nothing, which proves nothing.
+            let asks = registry.meta().deletion_timestamp.is_some()
+                || !registry.finalizers().iter().any(|finalizer| finalizer == reconcile::FINALIZER);
             let done = reconcile::reconcile(registry.clone(), context).await;
             if done.is_ok() {
                 failures.forget(&registry);
+                if asks {
+                    counted.health.succeeded(Area::Finalizers, registry.namespace().as_deref());
+                }
             }
             counted.metrics.operator().reconciled(if done.is_ok() { "ok" } else { "failed" });
             done
@@ -201,7 +210,8 @@ impl Failures {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let failing = u32::try_from(all.len()).unwrap_or(u32::MAX);
         let (failures, logged) = all.entry(registry.uid().unwrap_or_default()).or_default();
-        let pause = if noted {
+        let passes = error.api_error().is_some_and(ApiError::is_unavailable);
+        let pause = if passes {
             let wait = error.api_error().and_then(|error| error.retry_after);
             backoff::pause(*failures, wait).max(SHARE.saturating_mul(failing).min(LONGEST_SHARE))
         } else {

@@ -22,8 +22,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::{
-    api_error::ApiError,
-    health::Health,
+    health::{Area, Health},
     status::{Notice, clean},
     writer::MANAGER,
 };
@@ -106,13 +105,10 @@ impl Recorder {
             }
         };
         match sent {
-            Ok(_) => self.speaker.health.event_recorded(),
+            Ok(_) => self.speaker.health.succeeded(Area::Events, Some(namespace)),
             Err(error) => {
                 self.recent().remove(&(notice.reason, notice.message));
-                let error = ApiError::from(error);
-                if !self.speaker.health.request_failed(&error) {
-                    self.speaker.health.event_failed(&error);
-                }
+                self.speaker.health.failed(Area::Events, Some(namespace), &error.into());
             }
         }
     }

@@ -18,7 +18,7 @@ use super::{
     validate::Plan,
 };
 use crate::{
-    admin::{Directory, RegistryName},
+    admin::{Directory, Listed, RegistryName, RegistryPhase, RegistryState},
     engine::handle::{EngineHandle, EngineStopped, LeaveReport},
     environment,
     instance::{self, Identity, InstanceError, Permit, Reloads},
@@ -94,6 +94,8 @@ struct State {
     members: HashMap<String, Member>,
     /// Who has been seen off, and only waits for its finalizer to be removed.
     seen_off: HashSet<String>,
+    /// Who has nothing left to de-register, and is kept by finalizers of others.
+    lingering: HashMap<String, (RegistryName, Listed)>,
     /// Nobody is taken in any more.
     closed: bool,
 }
@@ -288,7 +290,12 @@ impl Fleet {
 
     /// The resource is gone: ends its engine, if one runs, and reports no more on it. Bindings stay as they are.
     pub async fn dismiss(&self, uid: &str) {
-        self.state().seen_off.remove(uid);
+        let lingering = {
+            let mut state = self.state();
+            state.seen_off.remove(uid);
+            state.lingering.remove(uid)
+        };
+        drop(lingering);
         self.end_of(uid).await;
     }
 
@@ -299,12 +306,28 @@ impl Fleet {
         }
     }
 
+    /// The resource goes on being shown until it is gone, though there is nothing more to do.
+    pub fn linger(&self, uid: &str, name: &RegistryName) {
+        let listed = self.common.directory.list(name, uid);
+        listed.set(RegistryState {
+            state: RegistryPhase::Deregistering,
+            ready: false,
+            reason: "Deregistering".to_owned(),
+            message: "it is being deleted, and finalizers of others keep it".to_owned(),
+        });
+        let mut state = self.state();
+        if !state.closed {
+            state.lingering.insert(uid.to_owned(), (name.clone(), listed));
+        }
+    }
+
     /// All that are known here under a namespace, or all of them.
     pub fn uids(&self, namespace: Option<&str>) -> Vec<String> {
         let state = self.state();
-        let here = |member: &Member| namespace.is_none_or(|ns| member.name.namespace.as_deref() == Some(ns));
-        let known = state.members.iter().filter(|(_, member)| here(member)).map(|(uid, _)| uid);
-        known.chain(&state.seen_off).cloned().collect()
+        let here = |name: &RegistryName| namespace.is_none_or(|ns| name.namespace.as_deref() == Some(ns));
+        let known = state.members.iter().filter(|(_, member)| here(&member.name)).map(|(uid, _)| uid);
+        let lingering = state.lingering.iter().filter(|(_, (name, _))| here(name)).map(|(uid, _)| uid);
+        known.chain(lingering).chain(&state.seen_off).cloned().collect()
     }
 
     /// Ends all engines, at the same time, and takes in no more. Bindings stay as they are.
@@ -312,6 +335,7 @@ impl Fleet {
         let members: Vec<Member> = {
             let mut state = self.state();
             state.closed = true;
+            state.lingering.clear();
             state.members.drain().map(|(_, member)| member).collect()
         };
         join_all(members.into_iter().map(|member| self.end(member))).await;

@@ -16,6 +16,8 @@ use crate::environment;
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
 /// Of many requests some fail and some succeed: a failure is over when none has failed for this long.
 const CALM: Duration = Duration::from_secs(5);
+/// Namespaces that `/readyz` names for each area.
+const MAX_NAMED: usize = 3;
 /// Where the definition of the resource comes from.
 pub const UPGRADE: &str = "routr-registry crd | kubectl apply --server-side -f -";
 
@@ -50,9 +52,45 @@ pub struct Health(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     watches: BTreeMap<String, Watch>,
-    requests: Trouble,
-    events: Trouble,
+    troubles: BTreeMap<(Area, Option<String>), Trouble>,
     definition: Option<String>,
+}
+
+/// What a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Area {
+    /// Any of them: the API server is unavailable.
+    Requests,
+    /// Finalizers of Registries.
+    Finalizers,
+    /// Statuses of Registries.
+    Statuses,
+    /// Events about Registries.
+    Events,
+}
+
+impl Area {
+    const ALL: [Self; 4] = [Self::Requests, Self::Finalizers, Self::Statuses, Self::Events];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Finalizers => "finalizers",
+            Self::Statuses => "statuses",
+            Self::Events => "events",
+        }
+    }
+
+    fn problem(self) -> &'static str {
+        match self {
+            Self::Requests => {
+                "requests to the Kubernetes API server fail: statuses, finalizers and Secrets wait"
+            }
+            Self::Finalizers => "cannot set finalizers: new Registries do not run, and deleted ones stay",
+            Self::Statuses => "cannot write statuses: they say what was so before",
+            Self::Events => "cannot record events: `kubectl describe registry` shows none",
+        }
+    }
 }
 
 /// The list and the watch of one namespace, or of all.
@@ -166,52 +204,40 @@ impl Health {
         self.watching(rest.and_then(|rest| rest.split('/').next()));
     }
 
-    /// A request for an object has failed. Only what ails the API server itself is noted: what is wrong with one object is
-    /// logged and shown there. Returns whether it was noted.
-    pub fn request_failed(&self, error: &ApiError) -> bool {
-        if !error.is_unavailable() {
-            return false;
-        }
-        if self.state().requests.begin(error) {
-            tracing::warn!(
-                %error,
-                "requests to the Kubernetes API server fail: statuses, finalizers and Secrets wait; trying again every few seconds"
-            );
+    /// A request has failed. Only what concerns many Registries at once is noted, an API server that is unavailable and a right that
+    /// is missing; what is wrong with one object is logged and shown there. Returns whether it was noted.
+    pub fn failed(&self, area: Area, namespace: Option<&str>, error: &ApiError) -> bool {
+        let key = match error.kind {
+            Kind::Unavailable | Kind::Unauthenticated => (Area::Requests, None),
+            Kind::Forbidden => (area, namespace.map(str::to_owned)),
+            _ if area == Area::Events => (area, namespace.map(str::to_owned)),
+            _ => return false,
+        };
+        let (area, place) = (key.0, place(key.1.as_deref()));
+        if self.state().troubles.entry(key).or_default().begin(error) {
+            tracing::warn!(%error, "{} in {place}; trying again", area.problem());
+        } else {
+            tracing::debug!(%error, "{} in {place}", area.problem());
         }
         true
     }
 
-    /// A request for an object has succeeded, or was refused for a reason of its own.
-    pub fn request_succeeded(&self) {
-        let failed = {
+    /// A request has succeeded, or was refused for a reason of its own.
+    pub fn succeeded(&self, area: Area, namespace: Option<&str>) {
+        for key in [(Area::Requests, None), (area, namespace.map(str::to_owned))] {
             let mut state = self.state();
-            if state.requests.is_calm() { state.requests.end() } else { None }
-        };
-        if let Some(seconds) = failed {
-            tracing::info!(after_s = seconds, "requests to the Kubernetes API server succeed again");
-        }
-    }
-
-    /// An event could not be recorded.
-    pub fn event_failed(&self, error: &ApiError) {
-        if self.state().events.begin(error) {
-            tracing::warn!(
-                %error,
-                "cannot record events: `kubectl describe registry` shows none; statuses are written all the same"
+            let Some(trouble) = state.troubles.get_mut(&key).filter(|trouble| trouble.is_calm()) else {
+                continue;
+            };
+            let seconds = trouble.end().unwrap_or_default();
+            state.troubles.remove(&key);
+            drop(state);
+            tracing::info!(
+                after_s = seconds,
+                "no longer so in {}: {}",
+                place(key.1.as_deref()),
+                key.0.problem()
             );
-        } else {
-            tracing::debug!(%error, "cannot record an event");
-        }
-    }
-
-    /// An event was recorded.
-    pub fn event_recorded(&self) {
-        let failed = {
-            let mut state = self.state();
-            if state.events.is_calm() { state.events.end() } else { None }
-        };
-        if let Some(seconds) = failed {
-            tracing::info!(after_s = seconds, "events are recorded again");
         }
     }
 
@@ -257,16 +283,19 @@ impl Health {
             let message = format!("Registries in {} namespaces are listed and watched", state.watches.len());
             all.iter_mut().for_each(|finding| finding.message.clone_from(&message));
         }
-        let degraded = |check, trouble: &Trouble, effect: &str| {
-            trouble.current.as_ref().map(|(error, since)| Finding {
-                check,
-                severity: Severity::Degraded,
-                message: format!("{error}; {effect}"),
-                since_ms: Some(*since),
-            })
-        };
-        all.extend(degraded("requests", &state.requests, "statuses, finalizers and Secrets wait"));
-        all.extend(degraded("events", &state.events, "no event is recorded"));
+        for area in Area::ALL {
+            let troubles = state.troubles.iter().filter(|((of, _), _)| *of == area);
+            let found = troubles.filter_map(|((_, namespace), trouble)| {
+                let (error, since) = trouble.current.as_ref()?;
+                Some(Finding {
+                    check: area.name(),
+                    severity: Severity::Degraded,
+                    message: format!("{} in {}: {error}", area.problem(), place(namespace.as_deref())),
+                    since_ms: Some(*since),
+                })
+            });
+            all.extend(found.take(MAX_NAMED));
+        }
         all.extend(state.definition.iter().map(|message| Finding {
             check: "definition",
             severity: Severity::Degraded,
@@ -392,12 +421,29 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_failure_among_successes_is_over_after_a_calm() {
         let health = Health::default();
-        assert!(!health.request_failed(&error(422)), "that is the object's own");
-        assert!(health.request_failed(&error(503)));
-        health.request_succeeded();
+        assert!(!health.failed(Area::Statuses, Some("a"), &error(422)), "that is the object's own");
+        assert!(health.failed(Area::Statuses, Some("a"), &error(503)));
+        health.succeeded(Area::Statuses, Some("b"));
         assert_eq!(severities(&health), [("requests", Severity::Degraded)]);
         tokio::time::advance(CALM).await;
-        health.request_succeeded();
+        health.succeeded(Area::Finalizers, Some("b"));
         assert_eq!(severities(&health), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn k8_a_right_that_is_missing_in_one_namespace_is_named_until_it_is_there() {
+        let health = Health::default();
+        assert!(health.failed(Area::Statuses, Some("a"), &error(403)));
+        assert!(health.failed(Area::Events, Some("a"), &error(403)));
+        tokio::time::advance(CALM).await;
+        health.succeeded(Area::Statuses, Some("b"));
+        assert_eq!(severities(&health), [("statuses", Severity::Degraded), ("events", Severity::Degraded)]);
+        assert!(
+            health.findings()[0].message.contains("in namespace a: the Kubernetes"),
+            "{:?}",
+            health.findings()
+        );
+        health.succeeded(Area::Statuses, Some("a"));
+        assert_eq!(severities(&health), [("events", Severity::Degraded)]);
     }
 }

@@ -118,8 +118,9 @@ pub async fn reconcile(found: Arc<Found>, context: Arc<Context>) -> Result<Actio
     let metadata = PartialObjectMeta { types: None, metadata: found.meta().clone(), _phantom: PhantomData };
     let (whose, what, with) = (&subject, &found, &context);
     if found.meta().deletion_timestamp.is_some() && !found.finalizers().iter().any(|name| name == FINALIZER) {
-        // Somebody took our finalizer off, and others are still there.
+        // It is off, by us or by somebody, and others are still there.
         context.fleet.dismiss(&subject.uid).await;
+        context.fleet.linger(&subject.uid, &subject.name);
         return Ok(Action::await_change());
     }
     if found.meta().deletion_timestamp.is_none() {
@@ -196,9 +197,6 @@ async fn apply(subject: &Subject, found: &Found, context: &Context) -> Result<Ac
     let read = dereference(&context.client, &subject.namespace, &registry.spec);
     let read = tokio::time::timeout(REQUEST, read).await;
     let read = read.map_err(|_| ReconcileError::Deadline(ApiError::timeout(REQUEST)))?;
-    if dereference::refers(&registry.spec) && !matches!(read, Err(DereferenceError::Kubernetes { .. })) {
-        context.health.request_succeeded();
-    }
     let secrets = match read {
         Ok(secrets) => secrets,
         Err(DereferenceError::Stalled(problem)) => return stall(problem).await,

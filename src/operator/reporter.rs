@@ -9,6 +9,7 @@ use tokio::{
 };
 
 use super::{
+    api_error::ApiError,
     backoff,
     status::{self, Difference, Phase, Situation, Snapshot, Stall},
     writer::{WriteError, Writer},
@@ -222,16 +223,16 @@ impl Reporter {
     }
 
     fn failed(&mut self, error: &WriteError) {
-        let (wait, noted) = match error {
-            // It is logged once for all Registries.
-            WriteError::Kubernetes(error) => (error.retry_after, error.is_unavailable()),
-            WriteError::NotLeading => (None, true),
-            WriteError::Gone => (None, false),
+        let (api_error, noted) = match error {
+            WriteError::Kubernetes(error) => (Some(error), false),
+            WriteError::Noted(error) => (Some(error), true),
+            WriteError::NotLeading | WriteError::Gone => (None, true),
         };
-        let pause = backoff::pause(self.failures, wait);
+        let pause = backoff::pause(self.failures, api_error.and_then(|error| error.retry_after));
+        let passes = api_error.is_none_or(ApiError::is_unavailable);
         // What is refused is refused the next time, too.
         let pause =
-            if noted { pause } else { (PERIOD * (1 << self.failures.min(8))).min(LONGEST_PAUSE).max(pause) };
+            if passes { pause } else { (PERIOD * (1 << self.failures.min(8))).min(LONGEST_PAUSE).max(pause) };
         self.failures = self.failures.saturating_add(1);
         self.not_before = Instant::now() + pause;
         let error = error.to_string();

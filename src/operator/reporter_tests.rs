@@ -13,7 +13,7 @@ use crate::{
         handle::Command,
         view::{Summary, Troubles},
     },
-    operator::{api_error::ApiError, status::Notice},
+    operator::status::Notice,
 };
 
 /// What was written, and how the next writes end.
@@ -176,7 +176,7 @@ async fn a_write_that_fails_is_tried_again_at_growing_pauses_with_what_is_true_b
 async fn k1_an_api_server_that_works_again_is_noticed_within_seconds() {
     let bench = bench(well(1), None);
     *bench.desk.refuse.lock().unwrap() =
-        Some(|| WriteError::Kubernetes(ApiError::timeout(Duration::from_secs(10))));
+        Some(|| WriteError::Noted(ApiError::timeout(Duration::from_secs(10))));
     pass(600).await;
     assert_eq!(bench.desk.writes(), 0);
     *bench.desk.refuse.lock().unwrap() = None;

@@ -14,6 +14,7 @@ use super::{
     api_error::ApiError,
     definition::{self, Definition},
     events::{Recorder, Speaker},
+    health::Area,
     status::{self, Notice},
 };
 use crate::{
@@ -39,12 +40,22 @@ pub enum WriteError {
     /// The API server refused or failed.
     #[error(transparent)]
     Kubernetes(#[from] ApiError),
+    /// The same, for a reason that concerns many Registries and is logged once for all of them.
+    #[error(transparent)]
+    Noted(ApiError),
 }
 
 impl From<kube::Error> for WriteError {
     fn from(error: kube::Error) -> Self {
         match error {
-            kube::Error::Api(answer) if matches!(answer.code, 404 | 409) => Self::Gone,
+            kube::Error::Api(answer) if answer.code == 409 => Self::Gone,
+            // Where it names no object, there is no such resource, or it has no status.
+            kube::Error::Api(answer)
+                if answer.code == 404
+                    && answer.details.as_ref().is_some_and(|details| !details.name.is_empty()) =>
+            {
+                Self::Gone
+            }
             error => Self::Kubernetes(error.into()),
         }
     }
@@ -99,6 +110,10 @@ impl KubeWriter {
         }
     }
 
+    fn namespace(&self) -> Option<&str> {
+        self.name.namespace.as_deref()
+    }
+
     async fn apply(&self, status: &RegistryStatus) -> Result<(), WriteError> {
         if !self.permit.holds() {
             return Err(WriteError::NotLeading);
@@ -108,7 +123,7 @@ impl KubeWriter {
         let reduced = self.definition.fit(&mut fits);
         match self.send(&fits).await {
             Ok(()) => {
-                self.speaker.health().request_succeeded();
+                self.speaker.health().succeeded(Area::Statuses, self.namespace());
                 if !reduced && self.definition.takes_all() {
                     self.speaker.health().definition_lacks(&[], false);
                 }
@@ -124,13 +139,14 @@ impl KubeWriter {
                 self.note(&parts, newer).await;
                 Ok(())
             }
-            Err(error) => {
-                let error = WriteError::from(error);
-                if let WriteError::Kubernetes(error) = &error {
-                    self.speaker.health().request_failed(error);
+            Err(error) => Err(match WriteError::from(error) {
+                WriteError::Kubernetes(error)
+                    if self.speaker.health().failed(Area::Statuses, self.namespace(), &error) =>
+                {
+                    WriteError::Noted(error)
                 }
-                Err(error)
-            }
+                error => error,
+            }),
         }
     }
 

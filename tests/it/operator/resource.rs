@@ -174,6 +174,7 @@ async fn set_ready(plane: &ControlPlane, namespace: &Namespace, ready: &str, gen
     let reason = if ready == "True" { "TrunksAtRisk" } else { "TrunksFailing" };
     let status = json!({ "status": {
         "observedGeneration": generation,
+        "observedTime": "2026-11-23T01:00:00Z",
         "conditions": [
             condition("Ready", ready, reason),
             condition("APIReachable", "True", "TrunksRead"),
@@ -217,7 +218,8 @@ async fn kubectl_get_says_in_one_line_how_they_are() {
 
     for what in ["registries", "registry", "reg", "routr", "registries.v2beta1.routr.io"] {
         let table = rows(&plane.kubectl(["get", what, &within]).await.ok());
-        assert_eq!(table[0], ["NAME", "READY", "TRUNKS", "REGISTERED", "FAILING", "REASON", "AGE"], "{what}");
+        let columns = ["NAME", "READY", "TRUNKS", "REGISTERED", "FAILING", "REASON", "OBSERVED", "AGE"];
+        assert_eq!(table[0], columns, "{what}");
         assert_eq!(table[1][..6], ["main", "False", "12", "7", "3", "TrunksFailing"], "{what}");
         assert_eq!(table.len(), 2);
     }
@@ -231,6 +233,7 @@ async fn kubectl_get_says_in_one_line_how_they_are() {
             "REGISTERED",
             "FAILING",
             "REASON",
+            "OBSERVED",
             "API",
             "REQUESTER",
             "CACHE",
@@ -239,7 +242,8 @@ async fn kubectl_get_says_in_one_line_how_they_are() {
             "AGE"
         ]
     );
-    assert_eq!(wide[1][5..10], ["TrunksFailing", "True", "False", "Unknown", "2126-11-23T04:05:06Z"]);
+    assert_eq!(wide[1][5], "TrunksFailing");
+    assert_eq!(wide[1][7..11], ["True", "False", "Unknown", "2126-11-23T04:05:06Z"]);
     assert!(!wide[1].iter().any(|cell| cell.contains("invalid")), "{wide:?}");
 }
 

@@ -83,7 +83,6 @@ async fn k5_a_status_is_written_whatever_version_the_definition_has() {
     );
 
     // One of a later version, which wants a count that this operator does not know.
-    plane.apply_crds().await;
     change(&plane, |status| {
         let trunks = &mut status["properties"]["trunks"];
         trunks["properties"]["drained"] = json!({ "type": "integer" });

@@ -34,7 +34,7 @@ async fn k8_without_the_right_to_record_events_it_warns_once_and_goes_on() {
     let operator = cluster.start("pod-a");
     cluster.apply("main", &stage, "").await;
     cluster.condition("main", "Ready", "True", "AllRegistered").await;
-    let body = answers(&operator, &["events ", "degraded", "403 (Forbidden)", "no event is recorded"]).await;
+    let body = answers(&operator, &["events ", "degraded", "403 (Forbidden)", "cannot record events"]).await;
     plain(&body);
     cluster.apply("main", &stage, "  suspend: true\n").await;
     cluster.condition("main", "Ready", "False", "Suspended").await;
@@ -69,6 +69,30 @@ async fn k8_without_the_right_to_list_it_warns_once_and_is_degraded_with_the_rea
     wait_at_pace(PACE, look, SOON, "three lists").await;
     assert_eq!(lines(&operator, "cannot list Registries").len(), 1, "{}", operator.service.output());
     plain(&operator.service.output());
+}
+
+#[tokio::test]
+async fn k8_without_the_right_to_write_statuses_it_warns_once_for_all_registries() {
+    let stage = Stage::with(&["alice"]).await;
+    let cluster = Installation::shared("no-status").await;
+    revoke(&cluster, "registries/status").await;
+    for name in ["a", "b", "c"] {
+        cluster.apply(name, &stage, "").await;
+    }
+    let operator = cluster.start("pod-a");
+    let body = answers(
+        &operator,
+        &["statuses ", "degraded", "cannot write statuses", "403 (Forbidden)", "running: "],
+    )
+    .await;
+    plain(&body);
+    let registered = async || {
+        let all = stage.registrar.log();
+        if all.iter().any(|seen| seen.code == Some(200)) { Ok(()) } else { Err("nothing is registered") }
+    };
+    wait_at_pace(PACE, registered, SOON, "registrations without statuses").await;
+    assert_eq!(lines(&operator, "cannot write statuses").len(), 1, "{}", operator.service.output());
+    assert_eq!(lines(&operator, "cannot write the status;").len(), 0, "{}", operator.service.output());
 }
 
 #[tokio::test]

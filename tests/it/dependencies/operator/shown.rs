@@ -72,8 +72,32 @@ async fn k10_a_registry_that_runs_nothing_is_shown_everywhere_as_in_its_status()
         assert!(shown.contains(part), "{part} in {shown}");
     }
 
+    // Deleted, and kept by a finalizer of somebody else.
+    let patch =
+        |finalizers: Value| serde_json::json!({ "metadata": { "finalizers": finalizers } }).to_string();
+    let ours =
+        cluster.registry("asleep").await["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+    let both: Vec<Value> = ours.into_iter().chain([Value::from("example.com/other")]).collect();
+    let set = async |finalizers: Value| {
+        let patch = patch(finalizers);
+        cluster.kubectl(&["patch", "registry", "asleep", "--type=merge", "--patch", &patch]).await.ok();
+    };
+    set(both.into()).await;
+    cluster.kubectl(&["delete", "registry", "asleep", "--wait=false"]).await.ok();
+    let kept = async || {
+        let registry = cluster.registry("asleep").await;
+        let alone = registry["metadata"]["finalizers"] == serde_json::json!(["example.com/other"]);
+        let (_, body) = http::get(&url).await?;
+        let all: Value = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
+        let shown = &all["registries"][0];
+        let shows = shown["name"] == "asleep" && shown["state"] == "deregistering";
+        if alone && shows { Ok(()) } else { Err(format!("{all:#}")) }
+    };
+    wait_at_pace(PACE, kept, SOON, "what is kept to be shown").await;
+    set(serde_json::json!([])).await;
+
     // Gone is gone.
-    for name in ["no-secret", "asleep", "good"] {
+    for name in ["no-secret", "good"] {
         cluster.kubectl(&["delete", "registry", name, "--timeout=60s"]).await.ok();
     }
     let look = async || {
