@@ -153,7 +153,6 @@ impl<T: Store> Keeper<T> {
     /// Takes the end of what was under way.
     pub fn take(&mut self, done: Done, engine: &mut Engine, clock: &Clock, observer: &impl Observer) {
         match done {
-            Done::TimeToCheck | Done::Rested if !self.store.is_durable() => self.checked(),
             Done::TimeToCheck | Done::Rested if self.unread => {
                 let store = self.store.clone();
                 self.state = State::Loading(tokio::spawn(async move { store.load().await }));
@@ -168,6 +167,7 @@ impl<T: Store> Keeper<T> {
                 }
             }
             Done::Loaded(Err(error)) => self.failed(&error, engine, clock),
+            Done::TimeToCheck | Done::Rested if !self.store.is_durable() => self.checked(),
             Done::TimeToCheck | Done::Rested => {
                 let store = self.store.clone();
                 self.state = State::Checking(tokio::spawn(async move { store.lost_data().await }));

@@ -51,7 +51,8 @@ async fn it_starts_without_any_neighbour_says_so_and_recovers_as_they_come() {
         let told = status == 503 && text.contains("requester failed   not working for ");
         if told { Ok(()) } else { Err(text) }
     };
-    wait_for(waiting, SOON, "/readyz to miss the Requester").await;
+    // Nothing is sent while the cache is awaited.
+    wait_for(waiting, 3 * SOON, "/readyz to miss the Requester").await;
     let (_, metrics) = stage.public("/metrics").await.unwrap();
     assert_eq!(
         metric(&metrics, "routr_registry_neighbour_up{neighbour=\"requester\"}"),
