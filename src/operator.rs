@@ -17,6 +17,7 @@ pub mod controller;
 pub mod dereference;
 pub mod fleet;
 pub mod found;
+pub mod kube_client;
 pub mod lease;
 pub mod reconcile;
 pub mod reporter;

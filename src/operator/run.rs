@@ -2,14 +2,15 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
-use kube::{Client, Config, client::ClientBuilder};
+use kube::Client;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    bounded::{Bounds, LISTING, OBJECT},
+    bounded::{LISTING, OBJECT},
     controller,
     fleet::Fleet,
+    kube_client::{ApiServerAccess, KubeClientError},
     lease::{Elector, LeaseSettings, Standing, Term},
     reconcile::Context,
     writer::{MANAGER, Speaker},
@@ -21,8 +22,6 @@ use crate::{
     metrics::Metrics,
 };
 
-/// How long a connection to the API server may take.
-const CONNECT: Duration = Duration::from_secs(5);
 /// An answer that takes longer does not come.
 const REQUESTS: Duration = Duration::from_secs(15);
 /// A watch is ended by the API server after less than five minutes, whatever happens.
@@ -70,14 +69,9 @@ pub struct OperatorArgs {
 /// Why the operator cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
-    /// There is neither a ServiceAccount nor a kubeconfig.
-    #[error(
-        "no way to a Kubernetes API server: run it in a pod with a ServiceAccount, or set KUBECONFIG: {0}"
-    )]
-    NoCluster(#[from] kube::config::InferConfigError),
-    /// The client cannot be set up.
-    #[error("the client of the Kubernetes API server cannot be set up: {0}")]
-    Client(#[from] kube::Error),
+    /// There is no way to an API server, or it is set up wrongly.
+    #[error(transparent)]
+    Client(#[from] KubeClientError),
     /// An HTTP port cannot be served.
     #[error(transparent)]
     Admin(#[from] AdminError),
@@ -90,11 +84,11 @@ pub enum OperatorError {
 pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), OperatorError> {
     let public = admin::bind(args.listen, "--listen").await?;
     let private = admin::bind(args.admin_listen, "--admin-listen").await?;
-    let config = Config::infer().await?;
-    let settings = lease_settings(&args, &config);
-    let server = config.cluster_url.to_string();
-    let client = client_of(&config, REQUESTS, OBJECT)?;
-    let watching = client_of(&config, WATCHES, LISTING)?;
+    let access = ApiServerAccess::infer()?;
+    let settings = lease_settings(&args, &access);
+    let server = access.server();
+    let client = access.client(REQUESTS, OBJECT)?;
+    let watching = access.client(WATCHES, LISTING)?;
     let names = args.namespaces.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
     // Each once: two controllers of one namespace would get into each other's way.
     let namespaces: Vec<String> = names.collect::<BTreeSet<_>>().into_iter().collect();
@@ -127,7 +121,7 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
         deregister_deadline: Duration::from_secs(args.deregister_deadline),
     };
     // In a pool of its own: connections that died with a node of the API server are not to cost it its term.
-    let mut elector = Elector::new(client_of(&config, REQUESTS, OBJECT)?, &settings);
+    let mut elector = Elector::new(access.client(REQUESTS, OBJECT)?, &settings);
     while let Some(term) = elector.next_term(&shutdown, &standing).await {
         replica.lead(&term, &shutdown).await;
         term.release().await;
@@ -140,25 +134,15 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
     Ok(())
 }
 
-fn lease_settings(args: &OperatorArgs, config: &Config) -> LeaseSettings {
+fn lease_settings(args: &OperatorArgs, access: &ApiServerAccess) -> LeaseSettings {
     let host =
         || hostname::get().map_or_else(|_| MANAGER.to_owned(), |name| name.to_string_lossy().into_owned());
     LeaseSettings {
-        namespace: args.lease_namespace.clone().unwrap_or_else(|| config.default_namespace.clone()),
+        namespace: args.lease_namespace.clone().unwrap_or_else(|| access.default_namespace().to_owned()),
         name: args.lease_name.clone(),
         identity: args.identity.clone().unwrap_or_else(host),
         duration: Duration::from_secs(args.lease_duration),
     }
-}
-
-/// A client that takes a connection for dead which says nothing for `silence`, and no answer of more than `answer` bytes.
-fn client_of(config: &Config, silence: Duration, answer: usize) -> Result<Client, kube::Error> {
-    let mut config = config.clone();
-    config.connect_timeout = Some(CONNECT);
-    config.read_timeout = Some(silence);
-    config.reset_reader_on_write = true;
-    let bounds = Bounds { answer, line: OBJECT };
-    Ok(ClientBuilder::try_from(config)?.with_layer(&bounds).build())
 }
 
 /// What outlives the terms of leadership.

@@ -1,1 +1,3 @@
 //! Thousands of Registries, and the settings of clients and charts.
+
+mod kube_client;
