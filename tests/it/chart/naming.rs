@@ -87,7 +87,7 @@ fn k7_odd_release_names_and_aliases_make_names_that_every_kind_takes() {
         "routr-registry.eu",
         &longest("a.b-"),
         &longest("9"),
-        &format!("{}.-x", "k".repeat(49)),
+        &format!("{}.x-y", "k".repeat(49)),
     ];
     for release in names {
         for object in rendered(release, CHART) {
