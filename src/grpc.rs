@@ -1,6 +1,7 @@
 //! The two gRPC neighbours behind the engine's ports: protobuf on this side, the domain on the other.
 //!
 //! * [`channel`] makes a connection: plain or TLS, reconnecting, with its reconnections counted;
+//! * [`shared`] shares connections between registries;
 //! * [`api`] lists trunks ([`crate::ports::TrunkSource`]), [`trunk`] reads one of them;
 //! * [`requester`] sends REGISTERs ([`crate::ports::Requester`]), [`register`] writes one of them.
 
@@ -10,6 +11,7 @@ mod codec;
 #[doc(hidden)] // public for fuzz/
 pub mod register;
 pub mod requester;
+pub mod shared;
 pub mod trunk;
 
 use tonic::{Code, Status};

@@ -129,6 +129,9 @@ pub trait Requester: Send + Sync + 'static {
     /// How the connection to the Requester fares. A number of reconnections that rises means that the Requester may have
     /// restarted, and its Contact changed.
     fn link(&self) -> watch::Receiver<Link>;
+
+    /// Closes what is open for this registry alone, until the next call: nothing is to be sent for a while.
+    fn rest(&self) {}
 }
 
 /// One trunk as it comes from the source, not yet decoded.
@@ -179,6 +182,9 @@ pub trait TrunkSource: Send + Sync + 'static {
         &self,
         batches: tokio::sync::mpsc::Sender<Vec<Self::Item>>,
     ) -> impl Future<Output = Result<(), SourceError>> + Send;
+
+    /// Closes what is open for this registry alone, until the next call.
+    fn rest(&self) {}
 }
 
 /// What is kept of one trunk's registration. Wall-clock times are milliseconds since the Unix epoch.

@@ -15,6 +15,7 @@ use crate::{
     config::{self, Cache, Config, ConfigError},
     engine::{Engine, handle::EngineHandle},
     environment,
+    grpc::shared::Connections,
     instance::{self, Identity, Instance, InstanceError, Life, Permit, Reloads},
     metrics::Metrics,
     ports::{Observer, StoreError},
@@ -147,7 +148,7 @@ pub async fn start<O: Observer>(
     shutdown: CancellationToken,
 ) -> Result<Running, StandaloneError> {
     let identity = Identity { id: identity(config).await, kept_as: Some(registry_key(config)) };
-    let life = Life { grace, paused: false, permit: Permit::always() };
+    let life = Life { grace, paused: false, permit: Permit::always(), connections: Connections::default() };
     let Instance { handle, reloads, task } = instance::start(config, &identity, observer, &life, shutdown)?;
     Ok(Running { handle, reloads, task, identity: identity.id })
 }
@@ -198,5 +199,10 @@ fn cache_name(cache: &Cache) -> &'static str {
 /// When a neighbour cannot be set up.
 fn reload(before: &Config, after: &Config, id: &RegistryId) -> Result<instance::Change, StandaloneError> {
     let identity = |config: &Config| Identity { id: id.clone(), kept_as: Some(registry_key(config)) };
-    Ok(instance::reload((before, &identity(before)), (after, &identity(after)), &Permit::always())?)
+    Ok(instance::reload(
+        (before, &identity(before)),
+        (after, &identity(after)),
+        &Permit::always(),
+        &Connections::default(),
+    )?)
 }

@@ -20,11 +20,13 @@ use tonic::{
     client::Grpc,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     codegen::http::uri::PathAndQuery,
-    transport::Channel,
 };
 
 pub use self::listing::{Part, RawTrunk, next_part};
-use super::{Failure, GrpcError, channel, describe, failure};
+use super::{
+    Failure, GrpcError, describe, failure,
+    shared::{ApiConnection, Connections, Shared},
+};
 use crate::{
     config::Endpoint,
     ports::{SourceError, TrunkSource},
@@ -55,21 +57,30 @@ enum Mode {
 /// The trunks of an API server.
 #[derive(Debug)]
 pub struct ApiServer {
-    channel: Channel,
+    connection: Shared<ApiConnection>,
     timeout: Duration,
     mode: AtomicU8,
     hasher: DefaultHashBuilder,
 }
 
 impl ApiServer {
-    /// Connects at the first listing.
+    /// Connects at the first listing, by a connection of its own.
     ///
     /// # Errors
-    /// When the address or the CA file is of no use.
+    /// When the address or the CA file cannot be used.
     pub fn new(endpoint: &Endpoint) -> Result<Self, GrpcError> {
-        let channel = channel::open(endpoint, None)?;
+        Self::sharing(endpoint, &Connections::default())
+    }
+
+    /// Connects at the first listing, by a connection that others may use too.
+    ///
+    /// # Errors
+    /// When the address or the CA file cannot be used.
+    pub fn sharing(endpoint: &Endpoint, connections: &Connections) -> Result<Self, GrpcError> {
+        let connection = connections.api(endpoint);
+        connection.get()?;
         let mode = AtomicU8::new(Mode::FindBy as u8);
-        Ok(Self { channel, timeout: endpoint.timeout, mode, hasher: DefaultHashBuilder::default() })
+        Ok(Self { connection, timeout: endpoint.timeout, mode, hasher: DefaultHashBuilder::default() })
     }
 
     fn mode(&self) -> Mode {
@@ -91,7 +102,10 @@ impl ApiServer {
         message: M,
         most: usize,
     ) -> Result<Bytes, Refusal> {
-        let mut client = Grpc::new(self.channel.clone()).max_decoding_message_size(most);
+        let unusable =
+            |error: GrpcError| Refusal::Error(SourceError::Unavailable(error.to_string().into_boxed_str()));
+        let connection = self.connection.get().map_err(unusable)?;
+        let mut client = Grpc::new(connection.0.clone()).max_decoding_message_size(most);
         let call = async {
             client.ready().await.map_err(|error| Status::from_error(Box::new(error)))?;
             client.unary(Request::new(message), PathAndQuery::from_static(method), RawCodec::default()).await
@@ -244,6 +258,10 @@ impl TrunkSource for ApiServer {
             }
             Err(refusal) => Err(refusal.into()),
         }
+    }
+
+    fn rest(&self) {
+        self.connection.rest();
     }
 }
 

@@ -1,20 +1,19 @@
 //! Sends REGISTERs through a Requester: domain -> protobuf, and back.
 
-use std::{
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
 use tonic::{Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
 
 use super::{
-    Failure, GrpcError, channel,
+    Failure, GrpcError,
     codec::RegisterCodec,
     failure,
     register::{Template, gateway_auth},
-    said, shortened,
+    said,
+    shared::{Connections, RequesterConnections, Shared},
+    shortened,
 };
 use crate::{
     config::Config,
@@ -23,14 +22,12 @@ use crate::{
     },
     proto::{
         extension::{self, Target},
-        requester_info::{GetRequest, requester_info_client::RequesterInfoClient},
+        requester_info::GetRequest,
         sipmessage as sip,
     },
     trunk::{Credentials, HostPort, Transport, is_host},
 };
 
-/// Connections to the Requester; more brought nothing.
-const CHANNELS: usize = 2;
 /// How long the Requester may take to say how much it takes at a time.
 const INFO_DEADLINE: Duration = Duration::from_secs(5);
 /// Targets of one redirection that are looked at.
@@ -41,59 +38,57 @@ const DEADLINE_MARGIN: Duration = Duration::from_secs(1);
 /// A Requester over gRPC.
 #[derive(Debug)]
 pub struct GrpcRequester {
-    clients: Vec<Grpc<Channel>>,
-    turn: AtomicUsize,
-    monitor: channel::Monitor,
-    /// Which connection the Requester was asked about itself on, by the number of reconnections before it.
-    asked_on: AtomicU64,
-    info: RequesterInfoClient<Channel>,
+    connections: Shared<RequesterConnections>,
     template: Template,
 }
 
 impl GrpcRequester {
-    /// Connects at the first request.
+    /// Connects at the first request, by connections of its own.
     ///
     /// # Errors
-    /// When the address or the CA file is of no use.
+    /// When the address or the CA file cannot be used.
     pub fn new(config: &Config) -> Result<Self, GrpcError> {
-        let monitor = channel::Monitor::start(&config.requester);
-        let channels = (0..CHANNELS)
-            .map(|_| channel::open(&config.requester, Some(&monitor)))
-            .collect::<Result<Vec<_>, _>>()?;
-        let info = RequesterInfoClient::new(channel::open(&config.requester, None)?);
-        let clients = channels.into_iter().map(Grpc::new).collect();
-        let template =
-            Template::new(&config.methods, &config.registration.user_agent, &config.registration.require);
-        let (turn, asked_on) = (AtomicUsize::new(0), AtomicU64::new(u64::MAX));
-        Ok(Self { clients, turn, monitor, asked_on, info, template })
+        Self::sharing(config, &Connections::default())
     }
 
-    /// Asks the Requester how much it takes at a time, once for each connection. Routr's own does not say.
-    fn ask_capacity(&self) {
-        let link = self.monitor.sender();
-        let connection = link.borrow().reconnections;
-        if self.asked_on.swap(connection, Ordering::Relaxed) == connection {
-            return;
-        }
-        let mut info = self.info.clone();
-        tokio::spawn(async move {
-            let mut request = Request::new(GetRequest {});
-            request.set_timeout(INFO_DEADLINE);
-            let told = tokio::time::timeout(INFO_DEADLINE, info.get(request)).await;
-            let capacity = match told {
-                Ok(Ok(info)) => Some(info.into_inner().capacity).filter(|capacity| *capacity > 0),
-                _ => None,
-            };
-            link.send_if_modified(|link| std::mem::replace(&mut link.capacity, capacity) != capacity);
-        });
+    /// Connects at the first request, by connections that others may use too.
+    ///
+    /// # Errors
+    /// When the address or the CA file cannot be used.
+    pub fn sharing(config: &Config, connections: &Connections) -> Result<Self, GrpcError> {
+        let connections = connections.requester(&config.requester);
+        connections.get()?;
+        // Who never sends holds none.
+        connections.rest();
+        let template =
+            Template::new(&config.methods, &config.registration.user_agent, &config.registration.require);
+        Ok(Self { connections, template })
     }
+}
+
+/// Asks the Requester how much it takes at a time, once for each connection. Routr's own does not say.
+fn ask_capacity(connections: &RequesterConnections) {
+    let Some((mut info, link)) = connections.question() else { return };
+    tokio::spawn(async move {
+        let mut request = Request::new(GetRequest {});
+        request.set_timeout(INFO_DEADLINE);
+        let told = tokio::time::timeout(INFO_DEADLINE, info.get(request)).await;
+        let capacity = match told {
+            Ok(Ok(info)) => Some(info.into_inner().capacity).filter(|capacity| *capacity > 0),
+            _ => None,
+        };
+        link.send_if_modified(|link| std::mem::replace(&mut link.capacity, capacity) != capacity);
+    });
 }
 
 impl Requester for GrpcRequester {
     async fn register(&self, request: Register, deadline: Duration) -> Result<Reply, SendError> {
-        self.ask_capacity();
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let client = self.clients[turn % self.clients.len()].clone();
+        let connections = match self.connections.get() {
+            Ok(connections) => connections,
+            Err(error) => return Err(SendError::Unavailable(error.to_string().into_boxed_str())),
+        };
+        ask_capacity(&connections);
+        let (client, _in_flight) = connections.client();
         let mut message = Request::new(self.template.encode(&request));
         // For the Requester to know when nobody waits any more. tonic, too, ends the call then, but says that it was
         // cancelled: so a little later than ours.
@@ -121,7 +116,11 @@ impl Requester for GrpcRequester {
     }
 
     fn link(&self) -> watch::Receiver<Link> {
-        self.monitor.link()
+        self.connections.link()
+    }
+
+    fn rest(&self) {
+        self.connections.rest();
     }
 }
 

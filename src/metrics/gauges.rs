@@ -11,6 +11,15 @@ use crate::engine::view::{Health, Summary, TrunkState};
 /// Fills a gauge with what one registry contributes.
 type Fill = fn(&mut Gauges, &Owner, &Summary, u64);
 
+/// Gauges that a resource without trunks has, too.
+const OF_EMPTY: [&str; 2] = ["sync_age", "neighbour_up"];
+
+/// Whether there is neither a trunk nor anything on its way.
+fn is_empty(summary: &Summary) -> bool {
+    TrunkState::ALL.iter().all(|state| summary.counts.of(*state) == 0)
+        && summary.waiting + summary.removals_held + summary.in_flight == 0
+}
+
 /// Registers the gauges of all registries. One that did not answer has none but a zero in `engine_up`, which only those of
 /// an operator have: outside, a silent engine fails the scrape as a whole.
 pub(super) fn register(registry: &mut Registry, all: &[(Owner, Option<Summary>)], now: u64) {
@@ -22,7 +31,11 @@ pub(super) fn register(registry: &mut Registry, all: &[(Owner, Option<Summary>)]
     let mut of_all = |name: &str, help: &str, unit: Option<Unit>, fill: Fill| {
         let mut gauges = Gauges::default();
         for (owner, summary) in all {
-            if let Some(summary) = summary {
+            // Of thousands of resources most may have nothing to register: then zeros in a dozen series tell nothing.
+            let about_trunks = !OF_EMPTY.contains(&name);
+            if let Some(summary) = summary
+                && !(about_trunks && owner.0.namespace.is_some() && is_empty(summary))
+            {
                 fill(&mut gauges, owner, summary, now);
             }
         }

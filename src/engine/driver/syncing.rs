@@ -84,6 +84,10 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
     fn end_sync(&mut self, result: Result<(), SourceError>, since: Instant, failures: u32) {
         let now = self.clock.now();
         self.observer.sync_finished(result.is_ok(), since.elapsed().as_secs_f64());
+        if self.engine.paused {
+            // Suspended: the next one may connect again.
+            self.ports.source.rest();
+        }
         match result {
             Ok(()) => {
                 let report = self.engine.finish_sync(now);

@@ -1,0 +1,325 @@
+//! Connections that registries share: all with the same place and the same TLS settings use the same ones.
+//!
+//! A connection is there for as long as somebody uses it. A registry that sends nothing for a while gives it back
+//! ([`Shared::rest`]), so that thousands of suspended ones hold none.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::watch, task::JoinHandle};
+use tonic::{client::Grpc, transport::Channel};
+
+use super::{
+    GrpcError,
+    channel::{self, Monitor},
+};
+use crate::{
+    config::Endpoint, ports::Link, proto::requester_info::requester_info_client::RequesterInfoClient,
+};
+
+/// REGISTERs in flight on a connection from which on one more is opened: proxies take 100 or 128 at a time on each, and what
+/// one registry waits for must not keep those of another waiting.
+const BUSY: usize = 64;
+/// Most connections to one Requester.
+const MAX_CHANNELS: usize = 32;
+
+/// The connections of a process, or of a part of it, by the place they go to. Clones share them.
+#[derive(Clone, Default)]
+pub struct Connections {
+    api: Pool<ApiConnection>,
+    requester: Pool<RequesterConnections>,
+}
+
+impl Connections {
+    /// The connection to an API server.
+    pub(super) fn api(&self, endpoint: &Endpoint) -> Shared<ApiConnection> {
+        self.api.shared(endpoint)
+    }
+
+    /// The connections to a Requester.
+    pub(super) fn requester(&self, endpoint: &Endpoint) -> Shared<RequesterConnections> {
+        self.requester.shared(endpoint)
+    }
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections").finish_non_exhaustive()
+    }
+}
+
+/// Places of one kind that are in use.
+struct Pool<T>(Arc<Mutex<Vec<Weak<Place<T>>>>>);
+
+impl<T> Clone for Pool<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Default for Pool<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<T> Pool<T> {
+    fn shared(&self, endpoint: &Endpoint) -> Shared<T> {
+        // A deadline is a matter of each call.
+        let endpoint = Endpoint { timeout: Duration::ZERO, ..endpoint.clone() };
+        let mut places = lock(&self.0);
+        places.retain(|place| place.strong_count() > 0);
+        let found = places.iter().filter_map(Weak::upgrade).find(|place| place.endpoint == endpoint);
+        let place = found.unwrap_or_else(|| {
+            let place = Arc::new(Place { endpoint, link: Arc::default(), opened: Mutex::default() });
+            places.push(Arc::downgrade(&place));
+            place
+        });
+        Shared { place, held: Mutex::default() }
+    }
+}
+
+/// One place, and its connections while somebody uses them.
+#[derive(Debug)]
+pub(super) struct Place<T> {
+    endpoint: Endpoint,
+    /// Outlives the connections: who follows it learns of those to come.
+    link: Arc<watch::Sender<Link>>,
+    opened: Mutex<Weak<T>>,
+}
+
+/// What is opened to a place.
+pub(super) trait Open: Sized {
+    /// Connects at the first call.
+    fn open(endpoint: &Endpoint, link: &Arc<watch::Sender<Link>>) -> Result<Self, GrpcError>;
+}
+
+/// One registry's part in the connections to a place.
+#[derive(Debug)]
+pub(super) struct Shared<T> {
+    place: Arc<Place<T>>,
+    held: Mutex<Option<Arc<T>>>,
+}
+
+impl<T: Open> Shared<T> {
+    /// The connections, opened where nobody uses them yet; kept until [`Shared::rest`].
+    ///
+    /// # Errors
+    /// When the address or the CA file cannot be used.
+    pub(super) fn get(&self) -> Result<Arc<T>, GrpcError> {
+        let mut held = lock(&self.held);
+        if let Some(held) = &*held {
+            return Ok(held.clone());
+        }
+        let mut opened = lock(&self.place.opened);
+        let found = match opened.upgrade() {
+            Some(found) => found,
+            None => {
+                let new = Arc::new(T::open(&self.place.endpoint, &self.place.link)?);
+                *opened = Arc::downgrade(&new);
+                new
+            }
+        };
+        *held = Some(found.clone());
+        Ok(found)
+    }
+}
+
+impl<T> Shared<T> {
+    /// Gives the connections back. They end when nobody else uses them, and with the last call under way.
+    pub(super) fn rest(&self) {
+        // Out of the lock: the last one to give them back closes them.
+        let held = lock(&self.held).take();
+        drop(held);
+    }
+
+    /// How the connections fare, from one set of them to the next.
+    pub(super) fn link(&self) -> watch::Receiver<Link> {
+        self.place.link.subscribe()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The connection to an API server.
+#[derive(Debug)]
+pub(super) struct ApiConnection(pub(super) Channel);
+
+impl Open for ApiConnection {
+    fn open(endpoint: &Endpoint, _: &Arc<watch::Sender<Link>>) -> Result<Self, GrpcError> {
+        channel::open(endpoint, None).map(Self)
+    }
+}
+
+/// The connections to a Requester: one, and more while many REGISTERs are in flight.
+#[derive(Debug)]
+pub(super) struct RequesterConnections {
+    endpoint: Endpoint,
+    // Dropped before the channels: what is closed on purpose is no loss.
+    monitor: Monitor,
+    follower: Follower,
+    channels: Mutex<Vec<Counted>>,
+    info: RequesterInfoClient<Channel>,
+    /// Which connection the Requester was asked about itself on, by the number of reconnections before it.
+    asked_on: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Counted {
+    client: Grpc<Channel>,
+    in_flight: Arc<AtomicUsize>,
+}
+
+impl Open for RequesterConnections {
+    fn open(endpoint: &Endpoint, link: &Arc<watch::Sender<Link>>) -> Result<Self, GrpcError> {
+        let monitor = Monitor::start(endpoint);
+        let first = counted(endpoint, &monitor)?;
+        let info = RequesterInfoClient::new(channel::open(endpoint, None)?);
+        Ok(Self {
+            endpoint: endpoint.clone(),
+            follower: Follower::start(&monitor, link),
+            monitor,
+            channels: Mutex::new(vec![first]),
+            info,
+            asked_on: AtomicU64::new(u64::MAX),
+        })
+    }
+}
+
+fn counted(endpoint: &Endpoint, monitor: &Monitor) -> Result<Counted, GrpcError> {
+    let client = Grpc::new(channel::open(endpoint, Some(monitor))?);
+    Ok(Counted { client, in_flight: Arc::default() })
+}
+
+impl RequesterConnections {
+    /// The connection with the fewest REGISTERs in flight. It counts one more until the second value is dropped.
+    pub(super) fn client(&self) -> (Grpc<Channel>, InFlight) {
+        let mut channels = lock(&self.channels);
+        let least = |channels: &[Counted]| {
+            let loads = channels.iter().map(|channel| channel.in_flight.load(Ordering::Relaxed));
+            loads.enumerate().min_by_key(|(_, load)| *load).unwrap_or_default()
+        };
+        let (mut place, load) = least(&channels);
+        // What could be opened once can be opened again, but for a CA file that is gone.
+        if load >= BUSY
+            && channels.len() < MAX_CHANNELS
+            && let Ok(more) = counted(&self.endpoint, &self.monitor)
+        {
+            channels.push(more);
+            place = channels.len() - 1;
+        }
+        let chosen = &channels[place];
+        chosen.in_flight.fetch_add(1, Ordering::Relaxed);
+        (chosen.client.clone(), InFlight(chosen.in_flight.clone()))
+    }
+
+    /// The client to ask the Requester about itself, and where the response goes, once for each connection.
+    pub(super) fn question(&self) -> Option<(RequesterInfoClient<Channel>, Arc<watch::Sender<Link>>)> {
+        let link = self.monitor.sender();
+        let connection = link.borrow().reconnections;
+        let asked = self.asked_on.swap(connection, Ordering::Relaxed) == connection;
+        (!asked).then(|| (self.info.clone(), link))
+    }
+}
+
+impl Drop for RequesterConnections {
+    fn drop(&mut self) {
+        // Nobody looks after them any more: the next ones begin without a loss.
+        self.follower.task.abort();
+        self.follower.link.send_if_modified(|link| std::mem::take(&mut link.lost));
+    }
+}
+
+/// A REGISTER on a connection, until it is dropped.
+#[derive(Debug)]
+pub(super) struct InFlight(Arc<AtomicUsize>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Adds what a monitor sees to what was seen by those before it.
+#[derive(Debug)]
+struct Follower {
+    link: Arc<watch::Sender<Link>>,
+    task: JoinHandle<()>,
+}
+
+impl Follower {
+    fn start(monitor: &Monitor, link: &Arc<watch::Sender<Link>>) -> Self {
+        let (mut own, all) = (monitor.link(), link.clone());
+        let before = link.borrow().reconnections;
+        let task = tokio::spawn(async move {
+            while own.changed().await.is_ok() {
+                let seen = *own.borrow_and_update();
+                all.send_replace(Link { reconnections: before + seen.reconnections, ..seen });
+            }
+        });
+        Self { link: link.clone(), task }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::trunk::HostPort;
+
+    fn endpoint(port: u16) -> Endpoint {
+        let address = HostPort::new("127.0.0.1", port);
+        Endpoint { address, tls: false, ca_file: None, timeout: Duration::from_secs(1) }
+    }
+
+    #[tokio::test]
+    async fn k2_the_same_place_is_connected_to_once_and_not_while_nobody_uses_it() {
+        let connections = Connections::default();
+        let first = connections.api(&endpoint(1));
+        let same = connections.api(&Endpoint { timeout: Duration::from_secs(9), ..endpoint(1) });
+        let other = [
+            connections.api(&endpoint(2)),
+            connections.api(&Endpoint { tls: true, ..endpoint(1) }),
+            Connections::default().api(&endpoint(1)),
+        ];
+        let opened = first.get().unwrap();
+        assert!(Arc::ptr_eq(&opened, &same.get().unwrap()));
+        assert!(other.iter().all(|other| !Arc::ptr_eq(&opened, &other.get().unwrap())));
+        let weak = Arc::downgrade(&opened);
+        drop(opened);
+        first.rest();
+        assert!(weak.strong_count() == 1, "the other one still uses it");
+        same.rest();
+        assert!(weak.upgrade().is_none());
+        assert!(first.get().is_ok());
+    }
+
+    #[tokio::test]
+    async fn k2_a_connection_is_added_when_the_others_are_busy_and_closing_is_no_loss() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connections = Connections::default();
+        let shared = connections.requester(&endpoint(listener.local_addr().unwrap().port()));
+        let link = shared.link();
+        let opened = shared.get().unwrap();
+        let busy: Vec<_> = (0..BUSY + 1).map(|_| opened.client()).collect();
+        assert_eq!(lock(&opened.channels).len(), 2);
+        drop(busy);
+        let (mut client, _place) = opened.client();
+        let (ready, accepted) = tokio::join!(client.ready(), listener.accept());
+        assert!(ready.is_ok() && accepted.is_ok());
+        assert_eq!(lock(&opened.channels).len(), 2);
+        drop((client, opened));
+        shared.rest();
+        drop(shared.get().unwrap());
+        assert_eq!(*link.borrow(), Link::default());
+    }
+}
