@@ -54,6 +54,7 @@ fn every_metric_is_explained_and_no_other() {
     metrics.operator().reconciled("ok");
     let mut summary = Summary { last_sync_ms: Some(NOW), next_lapse_ms: Some(NOW), ..Summary::default() };
     summary.api.ok = Some(true);
+    summary.counts.registered = 1;
     let registries = vec![(name, Some(summary))];
     let text = metrics.render(&Scrape { registries, leading: Some(true), now_unix_ms: NOW });
     let shown: BTreeSet<&str> =

@@ -78,7 +78,7 @@ impl ApiServer {
     /// When the address or the CA file cannot be used.
     pub fn sharing(endpoint: &Endpoint, connections: &Connections) -> Result<Self, GrpcError> {
         let connection = connections.api(endpoint);
-        connection.get()?;
+        connection.check()?;
         let mode = AtomicU8::new(Mode::FindBy as u8);
         Ok(Self { connection, timeout: endpoint.timeout, mode, hasher: DefaultHashBuilder::default() })
     }

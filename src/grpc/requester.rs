@@ -57,9 +57,8 @@ impl GrpcRequester {
     /// When the address or the CA file cannot be used.
     pub fn sharing(config: &Config, connections: &Connections) -> Result<Self, GrpcError> {
         let connections = connections.requester(&config.requester);
-        connections.get()?;
         // Who never sends holds none.
-        connections.rest();
+        connections.check()?;
         let template =
             Template::new(&config.methods, &config.registration.user_agent, &config.registration.require);
         Ok(Self { connections, template })

@@ -7,7 +7,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -77,7 +77,12 @@ impl<T> Pool<T> {
         places.retain(|place| place.strong_count() > 0);
         let found = places.iter().filter_map(Weak::upgrade).find(|place| place.endpoint == endpoint);
         let place = found.unwrap_or_else(|| {
-            let place = Arc::new(Place { endpoint, link: Arc::default(), opened: Mutex::default() });
+            let place = Arc::new(Place {
+                endpoint,
+                link: Arc::default(),
+                opened: Mutex::default(),
+                checked: AtomicBool::default(),
+            });
             places.push(Arc::downgrade(&place));
             place
         });
@@ -92,6 +97,8 @@ pub(super) struct Place<T> {
     /// Outlives the connections: who follows it learns of those to come.
     link: Arc<watch::Sender<Link>>,
     opened: Mutex<Weak<T>>,
+    /// It could be opened once, so that its address and its files are good.
+    checked: AtomicBool,
 }
 
 /// What is opened to a place.
@@ -108,6 +115,19 @@ pub(super) struct Shared<T> {
 }
 
 impl<T: Open> Shared<T> {
+    /// Checks that connections can be opened, once for each place, and holds none.
+    ///
+    /// # Errors
+    /// When the address or the CA file cannot be used.
+    pub(super) fn check(&self) -> Result<(), GrpcError> {
+        if !self.place.checked.load(Ordering::Relaxed) {
+            self.get()?;
+            self.rest();
+            self.place.checked.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
     /// The connections, opened where nobody uses them yet; kept until [`Shared::rest`].
     ///
     /// # Errors
@@ -271,10 +291,12 @@ impl Follower {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
+    use tokio::{io::AsyncReadExt as _, net::TcpListener};
+    use tonic::{Request, codegen::http::uri::PathAndQuery};
+    use tonic_prost::ProstCodec;
 
     use super::*;
-    use crate::trunk::HostPort;
+    use crate::{proto::requester_info::GetRequest, trunk::HostPort};
 
     fn endpoint(port: u16) -> Endpoint {
         let address = HostPort::new("127.0.0.1", port);
@@ -313,12 +335,20 @@ mod tests {
         let busy: Vec<_> = (0..BUSY + 1).map(|_| opened.client()).collect();
         assert_eq!(lock(&opened.channels).len(), 2);
         drop(busy);
-        let (mut client, _place) = opened.client();
-        let (ready, accepted) = tokio::join!(client.ready(), listener.accept());
-        assert!(ready.is_ok() && accepted.is_ok());
+        let (mut client, in_flight) = opened.client();
+        let call = tokio::spawn(async move {
+            let _in_flight = in_flight;
+            client.ready().await.unwrap();
+            let codec = ProstCodec::<GetRequest, GetRequest>::default();
+            drop(client.unary(Request::new(GetRequest {}), PathAndQuery::from_static("/a/b"), codec).await);
+        });
+        let (mut peer, _) = listener.accept().await.unwrap();
         assert_eq!(lock(&opened.channels).len(), 2);
-        drop((client, opened));
+        drop(opened);
         shared.rest();
+        call.abort();
+        // Closed on purpose: the other side sees it, and it counts as no loss.
+        peer.read_to_end(&mut Vec::new()).await.unwrap();
         drop(shared.get().unwrap());
         assert_eq!(*link.borrow(), Link::default());
     }

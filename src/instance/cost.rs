@@ -40,6 +40,53 @@ async fn cost() {
         >(),
         size_of::<Config>()
     );
+    let each = |what: &str, make: &mut dyn FnMut(usize) -> Box<dyn std::any::Any>| {
+        let before = resident();
+        let kept: Vec<_> = (0..1_000).map(|n| make(n)).collect();
+        println!("{what}: {}", (resident().saturating_sub(before)) / 1_000);
+        std::mem::forget(kept);
+    };
+    let config = Config::from_resource("x", &spec, &Secrets::default()).unwrap();
+    each("config", &mut |_| Box::new(Config::from_resource("x", &spec, &Secrets::default()).unwrap()));
+    each("engine", &mut |_| Box::new(Engine::new(RegistryId::new("x"), EngineSettings::from(&config), 1)));
+    each("metrics", &mut |n| Box::new(metrics.registry(RegistryName::of("a", &format!("x{n}")))));
+    each("api", &mut |_| Box::new(ApiServer::sharing(&config.api, &connections).unwrap()));
+    each("requester", &mut |_| Box::new(GrpcRequester::sharing(&config, &connections).unwrap()));
+    each("store", &mut |_| Box::new(AnyStore::open(&config.cache, "x", None).unwrap()));
+    each("span", &mut |_| Box::new(tracing::info_span!(parent: None, "engine", registry = "a")));
+    let make = |n: usize| {
+        let ports = Ports {
+            source: Arc::new(ApiServer::sharing(&config.api, &connections).unwrap()),
+            requester: Arc::new(Permitted::new(
+                GrpcRequester::sharing(&config, &connections).unwrap(),
+                &Permit::always(),
+            )),
+            store: Arc::new(Permitted::new(
+                AnyStore::open(&config.cache, "x", None).unwrap(),
+                &Permit::always(),
+            )),
+        };
+        let engine = Engine::new(RegistryId::new("x"), EngineSettings::from(&config), 1);
+        Driver::new(
+            engine,
+            ports,
+            metrics.registry(RegistryName::of("b", &format!("x{n}"))),
+            Clock::start(Arc::new(environment::System)),
+        )
+    };
+    each("driver", &mut |n| Box::new(make(n)));
+    each("run", &mut |n| {
+        let (driver, controls) = make(n);
+        let run = driver.run(CancellationToken::new(), Duration::ZERO);
+        if n == 0 {
+            println!("future {}", size_of_val(&run));
+        }
+        Box::new((controls, Box::pin(run)))
+    });
+    each("spawned", &mut |n| {
+        let (driver, controls) = make(n);
+        Box::new((controls, tokio::spawn(driver.run(end.clone(), Duration::ZERO).in_current_span())))
+    });
     let mut kept = Vec::new();
     let before = (resident(), descriptors());
     let count = 400;

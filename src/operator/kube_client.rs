@@ -13,6 +13,7 @@ mod proxy;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use kube::{Client, Config, client::ClientBuilder, config::InClusterError};
+use tower::limit::ConcurrencyLimitLayer;
 
 use self::exec_plugin::{ExecPlugin, ExecPluginError};
 pub use self::{kubeconfig::KubeconfigError, proxy::ProxyError};
@@ -20,6 +21,10 @@ use super::bounded::{Bounds, OBJECT};
 
 /// Longest wait for a connection to the API server.
 const CONNECT: Duration = Duration::from_secs(5);
+
+/// Most requests without a response at one time: each has a connection of its own (HTTP/1.1), and thousands of Registries may have
+/// something to write at the same moment.
+const MAX_IN_FLIGHT: usize = 32;
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +111,8 @@ impl ApiServerAccess {
 }
 
 fn build(config: Config, bounds: Bounds) -> Result<Client, kube::Error> {
-    Ok(ClientBuilder::try_from(config)?.with_layer(&bounds).build())
+    let limit = ConcurrencyLimitLayer::new(MAX_IN_FLIGHT);
+    Ok(ClientBuilder::try_from(config)?.with_layer(&bounds).with_layer(&limit).build())
 }
 
 impl From<ExecPluginError> for KubeconfigError {

@@ -102,7 +102,9 @@ pub(super) fn parse(variable: &str, value: &str) -> Result<Uri, ProxyError> {
     }
     let place = place.split(['/', '?', '#']).next().unwrap_or_default();
     let uri: Uri = format!("{scheme}://{credentials}{place}/").parse().map_err(|_| wrong())?;
-    if uri.host().is_none_or(str::is_empty) { Err(wrong()) } else { Ok(uri) }
+    let port_is_wrong =
+        place.rsplit(']').next().unwrap_or_default().contains(':') && uri.port_u16().is_none();
+    if uri.host().is_none_or(str::is_empty) || port_is_wrong { Err(wrong()) } else { Ok(uri) }
 }
 
 /// The URL without its user and password.

@@ -105,7 +105,7 @@ async fn crowd(plane: &ControlPlane, crowd: &Crowd, deadline: Duration) -> Cost 
     let (_, text) = operator.public("/metrics").await.unwrap();
     let up = text
         .lines()
-        .filter(|line| line.starts_with("routr_registry_engine_up{") && line.ends_with(" 1"))
+        .filter(|line| line.starts_with("routr_registry_engine_up{") && line.ends_with(" 1.0"))
         .count();
     assert_eq!(up, all);
     Cost {
