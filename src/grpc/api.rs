@@ -105,7 +105,9 @@ impl ApiServer {
         let unusable =
             |error: GrpcError| Refusal::Error(SourceError::Unavailable(error.to_string().into_boxed_str()));
         let connection = self.connection.get().map_err(unusable)?;
-        let mut client = Grpc::new(connection.0.clone()).max_decoding_message_size(most);
+        // Never closed. Waiting for a turn is no fault of the API server, and counts for no deadline.
+        let _turn = connection.lists.acquire().await.ok();
+        let mut client = Grpc::new(connection.channel.clone()).max_decoding_message_size(most);
         let call = async {
             client.ready().await.map_err(|error| Status::from_error(Box::new(error)))?;
             client.unary(Request::new(message), PathAndQuery::from_static(method), RawCodec::default()).await

@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::JoinHandle,
+};
 use tonic::{client::Grpc, transport::Channel};
 
 use super::{
@@ -169,13 +172,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Lists that are read from one API server at a time. Thousands of registries begin together when a leader starts.
+const MAX_LISTS: usize = 32;
+
 /// The connection to an API server.
 #[derive(Debug)]
-pub(super) struct ApiConnection(pub(super) Channel);
+pub(super) struct ApiConnection {
+    pub(super) channel: Channel,
+    /// Held while a list is read.
+    pub(super) lists: Semaphore,
+}
 
 impl Open for ApiConnection {
     fn open(endpoint: &Endpoint, _: &Arc<watch::Sender<Link>>) -> Result<Self, GrpcError> {
-        channel::open(endpoint, None).map(Self)
+        Ok(Self { channel: channel::open(endpoint, None)?, lists: Semaphore::new(MAX_LISTS) })
     }
 }
 

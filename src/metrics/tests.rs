@@ -324,7 +324,7 @@ fn the_bound_of_registrar_names_is_one_for_all_and_a_forgotten_registry_makes_ro
 fn k3_a_resource_without_trunks_has_few_series() {
     let (metrics, mut all) = (Metrics::new(NOW), Vec::new());
     for n in 0..100 {
-        let name = RegistryName::of("customers", &format!("registry-{n}"));
+        let name = RegistryName::of("customers", format!("registry-{n}"));
         metrics.registry(name.clone()).sync_finished(true, 0.01);
         let api = Health { ok: Some(true), message: None, since_ms: NOW, reason: None };
         all.push((name, Some(Summary { last_sync_ms: Some(NOW), api, ..Summary::default() })));

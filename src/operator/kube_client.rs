@@ -24,7 +24,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 
 /// Most requests without a response at one time: each has a connection of its own (HTTP/1.1), and thousands of Registries may have
 /// something to write at the same moment.
-const MAX_IN_FLIGHT: usize = 32;
+const MAX_IN_FLIGHT: usize = 16;
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]

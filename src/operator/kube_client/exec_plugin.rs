@@ -250,12 +250,15 @@ fn read_output(printed: &[u8], now: u64) -> Option<Credentials> {
 /// Makes the client for one set of credentials.
 type MakeClient = dyn Fn(&Credentials) -> Result<Client, kube::Error> + Send + Sync;
 
+/// A client, and the credentials that it was made with.
+type LastClient = (Arc<Credentials>, Client);
+
 /// Sends requests with the plugin's credentials: a service below kube's client.
 pub(super) struct Authenticated {
     plugin: Arc<ExecPlugin>,
     make: Arc<MakeClient>,
     /// The client of the credentials that were used last.
-    client: Arc<Mutex<Option<(Arc<Credentials>, Client)>>>,
+    client: Arc<Mutex<Option<LastClient>>>,
 }
 
 impl Authenticated {

@@ -371,7 +371,7 @@ mod tests {
             ),
         ];
         for (content, expected) in cases {
-            let error = read_all(&[content.clone()], &[]).map(|_| ()).expect_err(expected);
+            let error = read_all(std::slice::from_ref(&content), &[]).map(|_| ()).expect_err(expected);
             assert!(error.contains(expected), "{expected} is not in: {error}");
             assert!(!error.contains("s3cret"), "{error}");
         }
