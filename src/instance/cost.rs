@@ -44,7 +44,7 @@ async fn cost() {
     let config = Config::from_resource("x", &spec, &Secrets::default()).unwrap();
     type RealDriver = Driver<ApiServer, Permitted<GrpcRequester>, Permitted<AnyStore>, RegistryMetrics>;
     println!("driver: {}, of it engine: {}", size_of::<RealDriver>(), size_of::<Engine>());
-    let name = |n: usize| RegistryName::of("ns", &format!("registry-{n}"));
+    let name = |n: usize| RegistryName::of("ns", format!("registry-{n}"));
     let settings = || EngineSettings::from(&config);
     let parts = [
         each("configuration", |_| Box::new(Config::from_resource("x", &spec, &Secrets::default()).unwrap())),

@@ -118,6 +118,11 @@ impl KubeWriter {
         if !self.permit.holds() {
             return Err(WriteError::NotLeading);
         }
+        // A recorder keeps the whole event: not for ever, where nothing more happens.
+        self.told
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|_, told| told.at.elapsed() < REMEMBERED);
         let name = &self.name.name;
         let patch = serde_json::json!({
             "apiVersion": "routr.io/v2beta1",

