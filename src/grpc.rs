@@ -4,9 +4,11 @@
 //!   anything else;
 //! * [`connection`] is what calls go by: it replaces what ends or hangs, and repeats what was not processed; [`monitor`] notices
 //!   when none can be made;
+//! * [`shared`] shares connections between registries; [`about`] is what is known of a Requester;
 //! * [`api`] lists trunks ([`crate::ports::TrunkSource`]), [`trunk`] reads one of them;
 //! * [`requester`] sends REGISTERs ([`crate::ports::Requester`]), [`register`] writes one of them.
 
+mod about;
 pub mod api;
 mod balance;
 pub mod channel;
@@ -19,6 +21,7 @@ mod peer;
 pub mod register;
 pub mod requester;
 mod restarts;
+pub mod shared;
 pub mod trunk;
 mod wire;
 

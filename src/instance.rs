@@ -20,7 +20,7 @@ use crate::{
         handle::EngineHandle,
     },
     environment,
-    grpc::{GrpcError, api::ApiServer, requester::GrpcRequester},
+    grpc::{GrpcError, api::ApiServer, requester::GrpcRequester, shared::Connections},
     ports::{Environment, Observer},
     registration::identity::RegistryId,
     store::{AnyStore, RedisSettingsError},
@@ -43,7 +43,7 @@ pub enum InstanceError {
 pub type Reloads = mpsc::Sender<Change>;
 
 /// What a new configuration changes.
-pub type Change = Reload<ApiServer, Permitted<GrpcRequester>, Permitted<AnyStore>>;
+pub type Change = Box<Reload<ApiServer, Permitted<GrpcRequester>, Permitted<AnyStore>>>;
 
 /// What tells one registry from the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +68,8 @@ pub struct Life {
     pub paused: bool,
     /// Sends and writes only while it holds.
     pub permit: Permit,
+    /// Connections that it shares with others.
+    pub connections: Connections,
 }
 
 /// An engine that runs.
@@ -95,8 +97,8 @@ pub fn start<O: Observer>(
     shutdown: CancellationToken,
 ) -> Result<Instance, InstanceError> {
     let ports = Ports {
-        source: Arc::new(ApiServer::new(&config.api, config.sync)?),
-        requester: Arc::new(Permitted::new(GrpcRequester::new(config)?, &life.permit)),
+        source: Arc::new(ApiServer::sharing(&config.api, config.sync, &life.connections)?),
+        requester: Arc::new(Permitted::new(GrpcRequester::sharing(config, &life.connections)?, &life.permit)),
         store: Arc::new(Permitted::new(open_store(config, identity)?, &life.permit)),
     };
     let environment = Arc::new(environment::System);
@@ -116,9 +118,10 @@ pub fn reload(
     (before, identity_before): (&Config, &Identity),
     (after, identity): (&Config, &Identity),
     permit: &Permit,
+    connections: &Connections,
 ) -> Result<Change, InstanceError> {
     let source = ((&before.api, before.sync) != (&after.api, after.sync))
-        .then(|| ApiServer::new(&after.api, after.sync))
+        .then(|| ApiServer::sharing(&after.api, after.sync, connections))
         .transpose()?;
     // Its deadline is not a matter of the connection.
     let place = |config: &Config| Endpoint { timeout: Duration::ZERO, ..config.requester.clone() };
@@ -127,21 +130,25 @@ pub fn reload(
         let settings = &config.registration;
         (config.methods.clone(), settings.user_agent.clone(), settings.require.clone())
     };
-    let requester =
-        (moved || speaks(before) != speaks(after)).then(|| GrpcRequester::new(after)).transpose()?;
+    let requester = (moved || speaks(before) != speaks(after))
+        .then(|| GrpcRequester::sharing(after, connections))
+        .transpose()?;
     // A store that is opened keeps the id under the name that the registry has now.
     let store = (before.cache != after.cache || identity_before.kept_as != identity.kept_as)
         .then(|| open_store(after, identity))
         .transpose()?;
-    Ok(Reload {
+    Ok(Box::new(Reload {
         settings: EngineSettings::from(after),
         source: source.map(Arc::new),
         requester: requester.map(|port| Arc::new(Permitted::new(port, permit))),
         requester_moved: moved,
         store: store.map(|port| Arc::new(Permitted::new(port, permit))),
-    })
+    }))
 }
 
 fn open_store(config: &Config, identity: &Identity) -> Result<AnyStore, RedisSettingsError> {
     AnyStore::open(&config.cache, identity)
 }
+
+#[cfg(test)]
+mod cost;

@@ -5,6 +5,7 @@ pub mod client;
 pub mod config;
 pub mod connect;
 pub mod demo;
+pub mod descriptors;
 pub mod devstack;
 pub mod engine;
 pub mod environment;

@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Parser;
 use routr_registry::{
     cli::{Cli, Command},
-    client, config, demo,
+    client, config, demo, descriptors,
     devstack::field::command as devstack,
     operator, requester,
     spec::crd,
@@ -32,6 +32,8 @@ fn main() -> ExitCode {
         Ok(log) => log,
         Err(error) => return fail(&error),
     };
+    let open_files = descriptors::raise_limit();
+    tracing::debug!(open_files, "limit on open files");
     match dispatch(cli) {
         Ok(code) => code,
         // Whoever collects a service's lines as JSON gets the last one so, too.

@@ -7,7 +7,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
 };
 
 use prometheus_client::{
@@ -61,6 +61,9 @@ pub struct Metrics {
     started_unix_ms: u64,
     registrars: Arc<registrars::Named>,
     registries: Arc<RwLock<BTreeMap<Arc<RegistryName>, Arc<Counts>>>>,
+    /// Of all registries together: thousands of them would make a dozen series each, for what `syncs` and `sync_age` say
+    /// of each.
+    sync_seconds: Arc<Series<Outcome, Histogram>>,
     operator: OperatorMetrics,
 }
 
@@ -69,6 +72,7 @@ pub struct Metrics {
 pub struct RegistryMetrics {
     registrars: Arc<registrars::Named>,
     counts: Arc<Counts>,
+    sync_seconds: Arc<Series<Outcome, Histogram>>,
 }
 
 #[derive(Debug)]
@@ -77,9 +81,9 @@ struct Counts {
     hosts: RwLock<HashSet<Arc<str>>>,
     registers: Arc<Series<OutcomeAndRegistrar, Counter>>,
     register_seconds: Arc<Series<Outcome, Histogram>>,
-    refresh_delay: Histogram,
+    /// From the first refresh on.
+    refresh_delay: OnceLock<Histogram>,
     syncs: Arc<Series<Outcome, Counter>>,
-    sync_seconds: Arc<Series<Outcome, Histogram>>,
     store_writes: Arc<Series<Outcome, Counter>>,
 }
 
@@ -110,7 +114,14 @@ impl Metrics {
         for ok in [true, false] {
             let _: Counter = operator.status_writes.get_or_create_owned(&outcome_of(ok));
         }
-        Self { started_unix_ms, registrars: Arc::default(), registries: Arc::default(), operator }
+        let sync_seconds = Arc::new(Series::new(|| Histogram::new(SYNC_BUCKETS)));
+        Self {
+            started_unix_ms,
+            registrars: Arc::default(),
+            registries: Arc::default(),
+            sync_seconds,
+            operator,
+        }
     }
 
     /// Where the registry of this name counts. Asked again, it goes on with the same counters, until [`Metrics::forget`].
@@ -118,8 +129,13 @@ impl Metrics {
     /// A name without namespace gives no labels, so there can be only one such registry in a process.
     pub fn registry(&self, name: RegistryName) -> RegistryMetrics {
         let mut registries = self.registries.write().unwrap_or_else(PoisonError::into_inner);
-        let counts = registries.entry(Arc::new(name)).or_insert_with(|| Arc::new(Counts::new()));
-        RegistryMetrics { registrars: Arc::clone(&self.registrars), counts: Arc::clone(counts) }
+        let is_resource = name.namespace.is_some();
+        let counts = registries.entry(Arc::new(name)).or_insert_with(|| Arc::new(Counts::new(is_resource)));
+        RegistryMetrics {
+            registrars: Arc::clone(&self.registrars),
+            counts: Arc::clone(counts),
+            sync_seconds: Arc::clone(&self.sync_seconds),
+        }
     }
 
     /// Drops all series of a registry that runs here no more. What its engine still counts while it ends is not shown.
@@ -166,9 +182,12 @@ impl Metrics {
         Joined(registries.iter().map(each).collect())
     }
 
-    fn histograms(&self, of: impl Fn(&Counts) -> &Histogram) -> Plain {
+    fn histograms(&self, of: impl Fn(&Counts) -> Option<&Histogram>) -> Plain {
         let registries = self.registries.read().unwrap_or_else(PoisonError::into_inner);
-        Plain(registries.iter().map(|(name, counts)| (Owner(Arc::clone(name)), of(counts).clone())).collect())
+        let each = |(name, counts): (&Arc<RegistryName>, &Arc<Counts>)| {
+            Some((Owner(Arc::clone(name)), of(counts)?.clone()))
+        };
+        Plain(registries.iter().filter_map(each).collect())
     }
 
     fn register_counters(&self, registry: &mut Registry) {
@@ -187,7 +206,7 @@ impl Metrics {
             "refresh_delay",
             "How long after the moment chosen for it a refresh went out: time in which it waited for its turn",
             Unit::Seconds,
-            self.histograms(|counts| &counts.refresh_delay),
+            self.histograms(|counts| counts.refresh_delay.get()),
         );
         registry.register(
             "syncs",
@@ -198,7 +217,7 @@ impl Metrics {
             "sync_duration",
             "Time that a reading of the trunks took",
             Unit::Seconds,
-            self.joined(|counts| &counts.sync_seconds),
+            Joined(vec![(Owner(Arc::new(RegistryName::plain(""))), Arc::clone(&self.sync_seconds))]),
         );
         registry.register("store_writes", "Writes to the cache", self.joined(|counts| &counts.store_writes));
     }
@@ -215,20 +234,20 @@ impl Metrics {
 }
 
 impl Counts {
-    fn new() -> Self {
+    /// Of a resource, series appear with the first event of their kind: there may be thousands that never have one.
+    fn new(is_resource: bool) -> Self {
         let counts = Self {
             hosts: RwLock::default(),
             registers: Arc::new(Series::new(Counter::default)),
             register_seconds: Arc::new(Series::new(|| Histogram::new(LATENCY_BUCKETS))),
-            refresh_delay: Histogram::new(DELAY_BUCKETS),
+            refresh_delay: OnceLock::new(),
             syncs: Arc::new(Series::new(Counter::default)),
-            sync_seconds: Arc::new(Series::new(|| Histogram::new(SYNC_BUCKETS))),
             store_writes: Arc::new(Series::new(Counter::default)),
         };
-        // Both outcomes are there from the start: a rate over a series that appears late misses its first step.
-        for ok in [true, false] {
-            let _: Counter = counts.syncs.of(&outcome_of(ok));
-            let _: Counter = counts.store_writes.of(&outcome_of(ok));
+        if !is_resource {
+            counts.refresh_delay.get_or_init(|| Histogram::new(DELAY_BUCKETS));
+            both(&counts.syncs);
+            both(&counts.store_writes);
         }
         counts
     }
@@ -260,17 +279,19 @@ impl Observer for RegistryMetrics {
 
     /// Counts one refresh that went out, `seconds` after the moment chosen for it.
     fn refresh_sent(&self, seconds: f64) {
-        self.counts.refresh_delay.observe(seconds);
+        self.counts.refresh_delay.get_or_init(|| Histogram::new(DELAY_BUCKETS)).observe(seconds);
     }
 
     /// Counts one reading of the trunks, which took `seconds`.
     fn sync_finished(&self, ok: bool, seconds: f64) {
+        both(&self.counts.syncs);
         self.counts.syncs.of(&outcome_of(ok)).inc();
-        self.counts.sync_seconds.of(&outcome_of(ok)).observe(seconds);
+        self.sync_seconds.of(&outcome_of(ok)).observe(seconds);
     }
 
     /// Counts one write to the cache.
     fn store_write(&self, ok: bool) {
+        both(&self.counts.store_writes);
         self.counts.store_writes.of(&outcome_of(ok)).inc();
     }
 }
@@ -294,6 +315,13 @@ impl OperatorMetrics {
         );
         registry.register("status_writes", "Writes of the status of a Registry", self.status_writes.clone());
         registry.register("reconciles", "Reconciles of a Registry, by outcome", self.reconciles.clone());
+    }
+}
+
+/// Makes the series of both outcomes, at zero: a rate over a series that appears late misses its first step.
+fn both(series: &Series<Outcome, Counter>) {
+    for ok in [true, false] {
+        let _: Counter = series.of(&outcome_of(ok));
     }
 }
 

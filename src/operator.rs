@@ -25,6 +25,7 @@ pub mod events;
 pub mod fleet;
 pub mod found;
 pub mod health;
+pub mod kube_client;
 pub mod lease;
 pub mod reconcile;
 pub mod reporter;

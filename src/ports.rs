@@ -139,6 +139,9 @@ pub trait Requester: Send + Sync + 'static {
 
     /// The connections to the Requester. A number of restarts that rises means that its Contact may have changed.
     fn link(&self) -> watch::Receiver<Link>;
+
+    /// Closes what is open for this registry alone, until the next call: nothing is to be sent for a while.
+    fn rest(&self) {}
 }
 
 /// One trunk as it comes from the source, not yet decoded.
@@ -212,6 +215,9 @@ pub trait TrunkSource: Send + Sync + 'static {
         drop((references, batches));
         std::future::ready(Ok(false))
     }
+
+    /// Closes what is open for this registry alone, until the next call.
+    fn rest(&self) {}
 }
 
 /// What is kept of one trunk's registration. Wall-clock times are milliseconds since the Unix epoch.

@@ -15,6 +15,7 @@ use crate::{
     config::{self, Cache, Config, ConfigError},
     engine::{Engine, handle::EngineHandle},
     environment,
+    grpc::shared::Connections,
     instance::{self, Identity, Instance, InstanceError, Life, Permit, Reloads},
     metrics::Metrics,
     ports::Observer,
@@ -167,7 +168,7 @@ pub fn start<O: Observer>(
     shutdown: CancellationToken,
 ) -> Result<Running, StandaloneError> {
     let identity = identity(config);
-    let life = Life { grace, paused: false, permit: Permit::always() };
+    let life = Life { grace, paused: false, permit: Permit::always(), connections: Connections::default() };
     let Instance { handle, reloads, identity: kept, task } =
         instance::start(config, &identity, observer, &life, shutdown)?;
     let identity = InstanceId { first: identity.id, proposed: identity.proposed, kept };
@@ -211,5 +212,10 @@ fn cache_name(cache: &Cache) -> &'static str {
 /// # Errors
 /// When a neighbour cannot be set up.
 fn reload(before: &Config, after: &Config, id: &InstanceId) -> Result<instance::Change, StandaloneError> {
-    Ok(instance::reload((before, &id.of(before)), (after, &id.of(after)), &Permit::always())?)
+    Ok(instance::reload(
+        (before, &id.of(before)),
+        (after, &id.of(after)),
+        &Permit::always(),
+        &Connections::default(),
+    )?)
 }

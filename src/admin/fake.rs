@@ -101,7 +101,7 @@ pub(crate) fn engine(trunks: Vec<TrunkView>) -> (EngineHandle, Arc<Mutex<World>>
     let shared = Arc::clone(&world);
     let task = tokio::spawn(async move {
         while let Some(command) = commands.recv().await {
-            answer(command, &mut shared.lock().unwrap());
+            answer(*command, &mut shared.lock().unwrap());
         }
     });
     (handle, world, task)

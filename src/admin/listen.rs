@@ -1,7 +1,7 @@
 //! Accepts connections and serves HTTP/1.1 on them, within bounds: a client that says nothing, or too many of them,
 //! must not take the sockets that registrations need.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, io, time::Duration};
 
 use axum::Router;
 use hyper_util::{
@@ -14,6 +14,8 @@ use tokio::{
     task::{AbortHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
+
+use crate::descriptors::{self, Reserve};
 
 /// Connections served at one time on one port. One more ends the oldest: an answer takes milliseconds, so whoever is there for
 /// longer has been served, or says nothing; and a probe must not wait behind those.
@@ -32,13 +34,29 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 pub(super) async fn run(listener: TcpListener, router: Router, shutdown: CancellationToken) {
     let mut connections = JoinSet::new();
     let mut places = VecDeque::with_capacity(CONNECTIONS);
+    // A probe must be heard when registrations have all other descriptors.
+    let mut reserve = Reserve::default();
     loop {
+        reserve.fill();
         let next = tokio::select! {
             () = shutdown.cancelled() => break,
+            // A connection that has ended gives its descriptor back to the reserve.
             Some(_) = connections.join_next() => continue,
-            next = accept(&listener) => next,
+            next = accept(&listener, &mut reserve) => next,
         };
-        let Some(stream) = next else { continue };
+        let stream = match next {
+            Ok(stream) => stream,
+            Err(problem) if descriptors::is_exhausted(&problem) && end_oldest(&mut places) => {
+                // Its descriptor is for the one that waits.
+                let _ = tokio::time::timeout(ACCEPT_PAUSE, connections.join_next()).await;
+                continue;
+            }
+            Err(problem) => {
+                tracing::warn!(%problem, "cannot accept an HTTP connection; raise the limit on open files where it is too low");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
         make_room(&mut places);
         places.push_back(connections.spawn(converse(stream, router.clone(), shutdown.clone())));
     }
@@ -53,23 +71,24 @@ fn make_room(places: &mut VecDeque<AbortHandle>) {
     if places.len() >= CONNECTIONS {
         places.retain(|connection| !connection.is_finished());
     }
-    if places.len() >= CONNECTIONS
-        && let Some(oldest) = places.pop_front()
-    {
+    if places.len() >= CONNECTIONS && end_oldest(places) {
         tracing::debug!("more HTTP connections than places: the oldest is ended");
-        oldest.abort();
     }
 }
 
-async fn accept(listener: &TcpListener) -> Option<TcpStream> {
-    match listener.accept().await {
-        Ok((stream, _)) => Some(stream),
-        Err(problem) => {
-            tracing::warn!(%problem, "an HTTP connection could not be accepted");
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            None
-        }
+/// Ends the connection that is there for the longest time; `false`: there is none.
+fn end_oldest(places: &mut VecDeque<AbortHandle>) -> bool {
+    places.retain(|connection| !connection.is_finished());
+    let oldest = places.pop_front();
+    oldest.inspect(AbortHandle::abort).is_some()
+}
+
+async fn accept(listener: &TcpListener, reserve: &mut Reserve) -> io::Result<TcpStream> {
+    let mut accepted = listener.accept().await;
+    while accepted.as_ref().is_err_and(descriptors::is_exhausted) && reserve.release() {
+        accepted = listener.accept().await;
     }
+    accepted.map(|(stream, _)| stream)
 }
 
 async fn converse(stream: TcpStream, router: Router, shutdown: CancellationToken) {

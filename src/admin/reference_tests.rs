@@ -55,6 +55,7 @@ fn every_metric_is_explained_and_no_other() {
     let mut summary = Summary { last_sync_ms: Some(NOW), next_lapse_ms: Some(NOW), ..Summary::default() };
     summary.api.ok = Some(true);
     let states = vec![(name.clone(), RegistryState::default())];
+    summary.counts.registered = 1;
     let registries = vec![(name, Some(summary))];
     let text = metrics.render(&Scrape { states, registries, leading: Some(true), now_unix_ms: NOW });
     let shown: BTreeSet<&str> =

@@ -85,8 +85,8 @@ pub struct Driver<S: TrunkSource, R: Requester, T: Store, O: Observer> {
     observer: O,
     clock: Clock,
     interval: Duration,
-    commands: mpsc::Receiver<Command>,
-    reloads: mpsc::Receiver<Reload<S, R, T>>,
+    commands: mpsc::Receiver<Box<Command>>,
+    reloads: mpsc::Receiver<Box<Reload<S, R, T>>>,
     answers: Answers,
     sync: Sync<S::Item>,
     keeper: Keeper<T>,
@@ -113,7 +113,7 @@ pub struct Driver<S: TrunkSource, R: Requester, T: Store, O: Observer> {
     rng: SmallRng,
 }
 
-type Answer = (Ticket, Result<Reply, SendError>);
+type Answer = Box<(Ticket, Result<Reply, SendError>)>;
 
 #[derive(Debug)]
 struct Answers {
@@ -126,7 +126,7 @@ pub struct Controls<S, R, T> {
     /// Asks and commands.
     pub handle: EngineHandle,
     /// New configurations.
-    pub reload: mpsc::Sender<Reload<S, R, T>>,
+    pub reload: mpsc::Sender<Box<Reload<S, R, T>>>,
     /// The instance id that the store keeps, once it has said so; `None` for ever where it is known without.
     pub identity: watch::Receiver<Option<RegistryId>>,
 }
@@ -175,7 +175,16 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
 
     /// Runs until the shutdown, then waits up to `grace` for the answers in flight and writes what changed. Nothing is
     /// de-registered. Returns the engine as it was left.
-    pub async fn run(mut self, shutdown: CancellationToken, grace: Duration) -> Engine {
+    pub fn run(self, shutdown: CancellationToken, grace: Duration) -> impl Future<Output = Engine> + Send {
+        // A future keeps its arguments beside what they become: thousands of drivers would be there twice.
+        let mut driver = Box::new(self);
+        async move {
+            driver.run_until(&shutdown, grace).await;
+            driver.engine
+        }
+    }
+
+    async fn run_until(&mut self, shutdown: &CancellationToken, grace: Duration) {
         self.read_first();
         self.first_sync = (Instant::now() + CSEQ_PAUSE, Instant::now() + FIRST_READ);
         self.sync = Sync::Due(self.first_sync.1, 0);
@@ -186,14 +195,13 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         while !shutdown.is_cancelled() {
             self.send_what_is_due();
             self.keeper.write(&mut self.engine, &self.clock);
-            self.turn(&shutdown).await;
+            self.turn(shutdown).await;
             self.end_reading();
             self.listings.go_on(&self.engine, &self.clock);
             self.say_farewell();
             self.telling.tell(&mut self.engine);
         }
-        self.wind_down(grace).await;
-        self.engine
+        Box::pin(self.wind_down(grace)).await;
     }
 
     fn send_what_is_due(&mut self) {
@@ -206,7 +214,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
                 let deadline = Duration::from_millis(send.deadline_ms);
                 let answer = requester.register(send.register, deadline).await;
                 // Nobody is there to hear it only after the end.
-                let _ = answers.send((send.ticket, answer));
+                let _ = answers.send(Box::new((send.ticket, answer)));
             }));
             self.calls.began(send.ticket, call.abort_handle());
         }
@@ -227,12 +235,12 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
-            Some(reload) = self.reloads.recv() => self.reload(reload),
+            Some(reload) = self.reloads.recv() => self.reload(*reload),
             written = self.keeper.next() => self.take_from_store(written),
             Ok(()) = self.rival.changed() => self.take_rival(),
             Ok(()) = self.link.changed() => self.take_link(),
             event = next_of_sync(&mut self.sync) => self.take_sync_event(event).await,
-            Some(command) = self.commands.recv() => return self.obey_and_listen(command),
+            Some(command) = self.commands.recv() => return self.obey_and_listen(*command),
             _ = self.answers.receiver.recv_many(&mut answers, ANSWERS) => {}
             () = sleep_until(wakeup.unwrap_or_else(|| far_away(&self.clock))) => {}
             // Each turn goes on with a listing.
@@ -240,7 +248,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         }
         self.take_answers(answers);
         match self.commands.try_recv() {
-            Ok(command) => self.obey_and_listen(command),
+            Ok(command) => self.obey_and_listen(*command),
             Err(_) => self.take_waiting_answers(),
         }
     }
@@ -258,7 +266,8 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
     }
 
     fn take_answers(&mut self, answers: Vec<Answer>) {
-        for (ticket, answer) in answers {
+        for answer in answers {
+            let (ticket, answer) = *answer;
             self.calls.ended(ticket);
             self.proven |= answer.is_ok();
             if let Some(finished) = self.engine.answered(ticket, &answer, self.clock.now()) {
@@ -299,7 +308,14 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
                 Sync::Over => {}
             },
             Command::Troubles { most, answer } => drop(answer.send(self.engine.troubles(most, now))),
-            Command::Pause(paused) => self.engine.pause(paused),
+            Command::Pause(paused) => {
+                self.engine.pause(paused);
+                if paused {
+                    // A sync under way still has its own.
+                    self.ports.requester.rest();
+                    self.ports.source.rest();
+                }
+            }
             Command::Leave { presume, answer } => self.farewell.ask(presume, answer),
         }
     }
@@ -350,7 +366,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
                 biased;
                 () = sleep_until(deadline) => break,
                 _ = self.answers.receiver.recv_many(&mut answers, ANSWERS) => self.take_answers(answers),
-                Some(command) = self.commands.recv() => self.obey(command),
+                Some(command) = self.commands.recv() => self.obey(*command),
                 () = std::future::ready(()), if self.listings.wait() => self.listings.go_on(&self.engine, &self.clock),
             }
         }

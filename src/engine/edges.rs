@@ -71,7 +71,7 @@ impl Edge {
 
 impl Edges {
     pub fn new(edge_ports: &[EdgePort]) -> Self {
-        let mut edges = Self { all: Vec::new(), configured: Vec::new() };
+        let mut edges = Self { all: Vec::with_capacity(edge_ports.len()), configured: Vec::new() };
         edges.configure(edge_ports);
         edges
     }

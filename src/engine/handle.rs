@@ -58,12 +58,14 @@ pub(crate) enum Command {
 /// A cheap, cloneable way to talk to one engine.
 #[derive(Clone, Debug)]
 pub struct EngineHandle {
-    commands: mpsc::Sender<Command>,
+    /// Boxed, as all that a channel of the engine carries: a channel has room for 32 values from the start, and there may be
+    /// thousands of engines.
+    commands: mpsc::Sender<Box<Command>>,
 }
 
 impl EngineHandle {
     /// A handle and the receiving end that the loop reads.
-    pub(crate) fn new() -> (Self, mpsc::Receiver<Command>) {
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Box<Command>>) {
         let (commands, receiver) = mpsc::channel(64);
         (Self { commands }, receiver)
     }
@@ -75,7 +77,7 @@ impl EngineHandle {
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, EngineStopped> {
         let (answer, answered) = oneshot::channel();
-        self.commands.send(command(answer)).await.map_err(|_| EngineStopped)?;
+        self.commands.send(Box::new(command(answer))).await.map_err(|_| EngineStopped)?;
         answered.await.map_err(|_| EngineStopped)
     }
 
@@ -130,7 +132,7 @@ impl EngineHandle {
     /// # Errors
     /// When the engine has stopped.
     pub async fn pause(&self, paused: bool) -> Result<(), EngineStopped> {
-        self.commands.send(Command::Pause(paused)).await.map_err(|_| EngineStopped)
+        self.commands.send(Box::new(Command::Pause(paused))).await.map_err(|_| EngineStopped)
     }
 
     /// Removes the bindings of all trunks, and returns when that is done: each was removed, or given up after its tries, and
@@ -150,6 +152,6 @@ impl EngineHandle {
     /// # Errors
     /// When the engine has stopped.
     pub async fn sync_now(&self) -> Result<(), EngineStopped> {
-        self.commands.send(Command::SyncNow).await.map_err(|_| EngineStopped)
+        self.commands.send(Box::new(Command::SyncNow)).await.map_err(|_| EngineStopped)
     }
 }

@@ -14,7 +14,7 @@ mod tests;
 use std::{
     collections::HashSet,
     hash::BuildHasher,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -30,8 +30,8 @@ use self::{
     methods::{Method, Methods},
 };
 use super::{
-    GrpcError, channel,
-    connection::{Connection, Events, Peer},
+    GrpcError,
+    shared::{ApiConnection, Connections, Shared},
 };
 use crate::{
     config::{Endpoint, SyncBounds},
@@ -51,7 +51,7 @@ const LOOK_UPS: usize = 8;
 /// The trunks of an API server.
 #[derive(Debug)]
 pub struct ApiServer {
-    connection: Connection,
+    connection: Shared<ApiConnection>,
     timeout: Duration,
     bounds: SyncBounds,
     methods: Mutex<Methods>,
@@ -59,15 +59,25 @@ pub struct ApiServer {
 }
 
 impl ApiServer {
-    /// Connects at the first listing.
+    /// Connects at the first listing, by a connection of its own.
     ///
     /// # Errors
-    /// When the address or the CA file is of no use.
+    /// When the address or a file of TLS cannot be used.
     pub fn new(endpoint: &Endpoint, bounds: SyncBounds) -> Result<Self, GrpcError> {
-        let opened = endpoint.clone();
-        let connection = Connection::new(Peer::API_SERVER, &Arc::new(Events::default()), move |guard| {
-            channel::open(&opened, guard)
-        })?;
+        Self::sharing(endpoint, bounds, &Connections::default())
+    }
+
+    /// Connects at the first listing, by a connection that others may use too.
+    ///
+    /// # Errors
+    /// When the address or a file of TLS cannot be used.
+    pub fn sharing(
+        endpoint: &Endpoint,
+        bounds: SyncBounds,
+        connections: &Connections,
+    ) -> Result<Self, GrpcError> {
+        let connection = connections.api(endpoint);
+        connection.check()?;
         let max_trunk_bytes = usize::try_from(bounds.max_trunk_bytes).unwrap_or(usize::MAX);
         let take = Take { max_trunk_bytes, ..Take::default() };
         Ok(Self { connection, timeout: endpoint.timeout, bounds, methods: Mutex::default(), take })
@@ -333,5 +343,9 @@ impl TrunkSource for ApiServer {
         let timeout = self.bounds.timeout;
         let all = tokio::time::timeout(timeout, self.look_up_all(&references, &batches)).await;
         all.unwrap_or(Err(SourceError::Deadline(timeout)))
+    }
+
+    fn rest(&self) {
+        self.connection.rest();
     }
 }

@@ -1,31 +1,21 @@
 //! Sends REGISTERs through a Requester: domain -> protobuf, and back.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::{
-    sync::watch,
-    time::{sleep, timeout},
-};
-use tonic::{
-    Code, Request, Status, client::Grpc, codec::CompressionEncoding, codegen::http::uri::PathAndQuery,
-};
+use tokio::{sync::watch, time::timeout};
+use tonic::{Request, Status, client::Grpc, codegen::http::uri::PathAndQuery};
 
 use super::{
-    Ended, GrpcError, channel,
-    codec::{self, RegisterCodec},
-    connection::{Connection, Events, Peer},
+    Ended, GrpcError,
+    codec::RegisterCodec,
+    connection::Connection,
     ended,
-    monitor::{Found, Monitor},
     register::{Template, gateway_auth},
-    restarts::{Restarts, hash},
-    said, shortened,
+    restarts::hash,
+    said,
+    shared::{Connections, RequesterConnections, Shared},
+    shortened,
 };
 use crate::{
     config::Config,
@@ -34,20 +24,11 @@ use crate::{
     },
     proto::{
         extension::{self, Target},
-        requester_info::{GetRequest, requester_info_client::RequesterInfoClient},
         sipmessage as sip,
     },
     trunk::{Credentials, HostPort, Transport, is_host},
 };
 
-/// Connections to the Requester; more brought nothing.
-const CHANNELS: usize = 2;
-/// How long the Requester may take to say how much it takes at a time.
-const INFO_DEADLINE: Duration = Duration::from_secs(5);
-/// Between two times that it is asked about itself, where it has not responded or connections follow each other fast.
-const INFO_PAUSE: Duration = Duration::from_secs(1);
-/// How often a Requester that is back is asked who it is, before it counts as one that does not say.
-const INFO_TRIES: u32 = 30;
 /// Targets of one redirection that are looked at.
 const MAX_TARGETS: usize = 16;
 /// See [`GrpcRequester::register`].
@@ -56,140 +37,40 @@ const DEADLINE_MARGIN: Duration = Duration::from_secs(1);
 /// A Requester over gRPC.
 #[derive(Debug)]
 pub struct GrpcRequester {
-    clients: Vec<Grpc<Connection>>,
-    turn: AtomicUsize,
-    about: Arc<About>,
-    _monitor: Monitor,
+    connections: Shared<RequesterConnections>,
     template: Template,
 }
 
 impl GrpcRequester {
-    /// Connects at the first request.
+    /// Connects at the first request, by connections of its own.
     ///
     /// # Errors
-    /// When the address or the CA file is of no use.
+    /// When the address or a file of TLS cannot be used.
     pub fn new(config: &Config) -> Result<Self, GrpcError> {
-        let events = Arc::new(Events::default());
-        let connect = |_| {
-            let endpoint = config.requester.clone();
-            Connection::new(Peer::REQUESTER, &events, move |guard| channel::open(&endpoint, guard))
-        };
-        let connections = (0..CHANNELS).map(connect).collect::<Result<Vec<_>, _>>()?;
-        let about = Arc::new(About {
-            info: RequesterInfoClient::new(connections[0].clone())
-                .accept_compressed(CompressionEncoding::Gzip),
-            link: Arc::default(),
-            events,
-            asked_on: AtomicU64::new(0),
-            asking: AtomicBool::new(false),
-            restarts: Restarts::default(),
-        });
-        let back = about.clone();
-        let monitor = Monitor::start(
-            config.requester.address.clone(),
-            about.events.clone(),
-            about.link.clone(),
-            move |found| back.clone().look(found),
-        );
-        let client = |connection| {
-            Grpc::new(connection)
-                .max_decoding_message_size(codec::MAX_RESPONSE)
-                .accept_compressed(CompressionEncoding::Gzip)
-        };
-        let clients = connections.into_iter().map(client).collect();
+        Self::sharing(config, &Connections::default())
+    }
+
+    /// Connects at the first request, by connections that others may use too.
+    ///
+    /// # Errors
+    /// When the address or a file of TLS cannot be used.
+    pub fn sharing(config: &Config, connections: &Connections) -> Result<Self, GrpcError> {
+        let connections = connections.requester(&config.requester);
+        // One that never sends holds none.
+        connections.check()?;
         let template =
             Template::new(&config.methods, &config.registration.user_agent, &config.registration.require);
-        Ok(Self { clients, turn: AtomicUsize::new(0), about, _monitor: monitor, template })
-    }
-}
-
-/// What is known of the Requester itself.
-#[derive(Debug)]
-struct About {
-    info: RequesterInfoClient<Connection>,
-    link: Arc<watch::Sender<Link>>,
-    events: Arc<Events>,
-    /// How many streams had been made when it was asked last; on another one there may be another Requester.
-    asked_on: AtomicU64,
-    asking: AtomicBool,
-    restarts: Restarts,
-}
-
-impl About {
-    /// Asks the Requester who it is and how much it takes at a time, once for each stream. Routr's own does not say.
-    fn ask_once(self: &Arc<Self>) {
-        let made = self.events.made();
-        let known = self.asked_on.load(Ordering::Relaxed);
-        if (known == made && known > 0) || self.asking.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        let about = self.clone();
-        tokio::spawn(async move {
-            if about.ask().await.is_some() {
-                // The question may have made the first stream of all.
-                about.asked_on.store(made.max(1), Ordering::Relaxed);
-            }
-            sleep(INFO_PAUSE).await;
-            about.asking.store(false, Ordering::Relaxed);
-        });
-    }
-
-    /// Returns whether it says who it is; `None` where there was no response.
-    async fn ask(&self) -> Option<bool> {
-        let mut request = Request::new(GetRequest {});
-        request.set_timeout(INFO_DEADLINE);
-        let mut info = self.info.clone();
-        let (capacity, instance) = match timeout(INFO_DEADLINE, info.get(request)).await.ok()? {
-            Ok(said) => {
-                let said = said.into_inner();
-                (Some(said.capacity).filter(|capacity| *capacity > 0), said.instance)
-            }
-            Err(status) if status.code() == Code::Unimplemented => (None, String::new()),
-            // A proxy, or nothing.
-            Err(_) => return None,
-        };
-        let says = !instance.is_empty();
-        let restarted = says && self.restarts.instance(&instance);
-        self.link.send_if_modified(|link| {
-            let before = *link;
-            link.capacity = capacity;
-            link.restarts += u64::from(restarted);
-            *link != before
-        });
-        Some(says)
-    }
-
-    /// A connection has ended, and another one can be made: perhaps to another Requester.
-    async fn look(self: Arc<Self>, found: Found) {
-        if found == Found::Reachable {
-            // Who does not say is judged by its Contact.
-            let _ = self.ask().await;
-            return;
-        }
-        for _ in 0..INFO_TRIES {
-            match self.ask().await {
-                Some(true) => return,
-                Some(false) => break,
-                None => sleep(INFO_PAUSE).await,
-            }
-        }
-        if self.restarts.was_away() {
-            self.link.send_modify(|link| link.restarts += 1);
-        }
-    }
-
-    fn saw_contact(&self, contact: u64, call_id: &str) {
-        if self.restarts.contact(contact, call_id) {
-            self.link.send_modify(|link| link.restarts += 1);
-        }
+        Ok(Self { connections, template })
     }
 }
 
 impl Requester for GrpcRequester {
     async fn register(&self, request: Register, deadline: Duration) -> Result<Reply, SendError> {
-        self.about.ask_once();
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let client = self.clients[turn % self.clients.len()].clone();
+        let connections =
+            self.connections.get().map_err(|error| SendError::Unavailable(error.to_string().into()))?;
+        let about = connections.about();
+        about.ask_once();
+        let (client, _in_flight) = connections.client();
         let mut message = Request::new(self.template.encode(&request));
         // For the Requester to know when nobody waits any more. tonic, too, ends the call then, but says that it was
         // cancelled: so a little later than ours.
@@ -199,7 +80,7 @@ impl Requester for GrpcRequester {
             Err(_) => Err(SendError::Deadline(deadline)),
             Ok(Ok(mut reply)) => {
                 if let (Some(200), Some(contact)) = (reply.code, reply.requester_contact) {
-                    self.about.saw_contact(contact, &request.call_id);
+                    about.saw_contact(contact, &request.call_id);
                 }
                 // A phrase is shown when it says why there is no binding.
                 if reply.code != Some(200) {
@@ -222,7 +103,11 @@ impl Requester for GrpcRequester {
     }
 
     fn link(&self) -> watch::Receiver<Link> {
-        self.about.link.subscribe()
+        self.connections.link()
+    }
+
+    fn rest(&self) {
+        self.connections.rest();
     }
 }
 

@@ -62,6 +62,10 @@ impl<R: Requester> Requester for Permitted<R> {
     fn link(&self) -> watch::Receiver<Link> {
         self.port.link()
     }
+
+    fn rest(&self) {
+        self.port.rest();
+    }
 }
 
 impl<S: Store> Store for Permitted<S> {

@@ -39,6 +39,15 @@ pub(super) fn register_states(registry: &mut Registry, states: &[(RegistryName, 
     );
 }
 
+/// Gauges that a resource without trunks has, too.
+const OF_EMPTY: [&str; 2] = ["sync_age", "neighbour_up"];
+
+/// Whether there is neither a trunk nor anything on its way.
+fn is_empty(summary: &Summary) -> bool {
+    TrunkState::ALL.iter().all(|state| summary.counts.of(*state) == 0)
+        && summary.waiting + summary.removals_held + summary.in_flight == 0
+}
+
 /// Registers the gauges of all registries. One that did not answer has none but a zero in `engine_up`, which only those of
 /// an operator have: outside, a silent engine fails the scrape as a whole.
 pub(super) fn register(registry: &mut Registry, all: &[(Owner, Option<Summary>)], now: u64) {
@@ -50,7 +59,11 @@ pub(super) fn register(registry: &mut Registry, all: &[(Owner, Option<Summary>)]
     let mut of_all = |name: &str, help: &str, unit: Option<Unit>, fill: Fill| {
         let mut gauges = Gauges::default();
         for (owner, summary) in all {
-            if let Some(summary) = summary {
+            // Of thousands of resources most may have nothing to register: then zeros in a dozen series tell nothing.
+            let about_trunks = !OF_EMPTY.contains(&name);
+            if let Some(summary) = summary
+                && !(about_trunks && owner.0.namespace.is_some() && is_empty(summary))
+            {
                 fill(&mut gauges, owner, summary, now);
             }
         }

@@ -227,10 +227,7 @@ fn series_of_resources_carry_their_names_and_each_metric_is_described_once() {
             "routr_registry_registers_total{namespace=\"paris\",registry=\"main\",outcome=\"ok\",registrar=\"sip.example\"}",
             1.0,
         ),
-        (
-            "routr_registry_sync_duration_seconds_sum{namespace=\"paris\",registry=\"main\",outcome=\"ok\"}",
-            0.4,
-        ),
+        ("routr_registry_sync_duration_seconds_sum{outcome=\"ok\"}", 0.8),
         ("routr_registry_waiting{namespace=\"berlin\",registry=\"main\"}", 6.0),
         ("routr_registry_trunks{namespace=\"berlin\",registry=\"main\",state=\"failing\"}", 3.0),
         ("routr_registry_engine_up{namespace=\"berlin\",registry=\"main\"}", 1.0),
@@ -323,4 +320,35 @@ fn the_bound_of_registrar_names_is_one_for_all_and_a_forgotten_registry_makes_ro
     // p0 and b0 kept their places.
     assert!(of(&metrics, "b1.example") && of(&metrics, &format!("b{}.example", NAMED_REGISTRARS - 2)));
     assert!(!of(&metrics, &format!("b{}.example", NAMED_REGISTRARS - 1)));
+}
+
+#[test]
+fn k3_a_resource_without_trunks_has_few_series() {
+    let (metrics, mut all) = (Metrics::new(NOW), Vec::new());
+    for n in 0..100 {
+        let name = RegistryName::of("customers", format!("registry-{n}"));
+        metrics.registry(name.clone()).sync_finished(true, 0.01);
+        let api = Health { ok: Some(true), message: None, since_ms: NOW, reason: None };
+        all.push((name, Some(Summary { last_sync_ms: Some(NOW), api, ..Summary::default() })));
+    }
+    let of_none = metrics.render(&scrape(Vec::new())).lines().count();
+    let text = metrics.render(&scrape(all.clone()));
+    let owned = samples(&text).into_keys().filter(|name| name.contains("registry-7\""));
+    let owned: Vec<_> = owned.collect();
+    assert!(owned.iter().any(|name| name.contains("engine_up")), "{owned:?}");
+    assert!(owned.iter().any(|name| name.contains("sync_age")), "{owned:?}");
+    assert!(owned.len() <= 5 && text.lines().count() - of_none <= 400, "{owned:?}");
+    // What has a trunk is shown in full.
+    if let Some(summary) = &mut all[7].1 {
+        summary.counts.failing = 1;
+    }
+    metrics.registry(all[7].0.clone()).refresh_sent(0.01);
+    let found = samples(&metrics.render(&scrape(all)));
+    for name in [
+        "trunks{namespace=\"customers\",registry=\"registry-7\",state=\"pending\"}",
+        "waiting{namespace=\"customers\",registry=\"registry-7\"}",
+    ] {
+        assert_eq!(found.get(&format!("routr_registry_{name}")), Some(&0.0), "{name} in {found:#?}");
+    }
+    assert_eq!(found.keys().filter(|name| name.contains("refresh_delay_seconds_count")).count(), 1);
 }

@@ -44,52 +44,58 @@ const LIST_LIMIT: Duration = Duration::from_secs(30);
 /// How long a watch may be silent: the API server ends each after a minute.
 const WATCH_SILENCE: Duration = Duration::from_secs(90);
 /// Requests for one object at the same time, each of which takes a connection: thousands of Registries share them.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 32;
 /// Bytes of a response that is an error; the rest is not read.
 const MAX_ERROR: usize = 64 << 10;
 
 /// Called with the path of a watch that the API server has accepted.
 pub type OnWatch = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// Makes a client for single objects.
-///
-/// # Errors
-/// When TLS or the credentials cannot be set up.
-pub fn for_objects(config: &Config) -> Result<Client, kube::Error> {
-    let guard =
-        Guard { limit: REQUEST_LIMIT, at_once: Some(Arc::new(Semaphore::new(AT_ONCE))), on_watch: None };
-    build(config, REQUEST_LIMIT, OBJECT, &guard)
+/// What a client is for: its bounds.
+#[derive(Clone)]
+pub struct ClientKind {
+    /// How long a connection may say nothing.
+    silence: Duration,
+    /// Bytes of the largest response.
+    response: usize,
+    guard: Guard,
 }
 
-/// Makes a client for lists and watches.
-///
-/// # Errors
-/// When TLS or the credentials cannot be set up.
-pub fn for_watches(config: &Config, on_watch: OnWatch) -> Result<Client, kube::Error> {
-    let guard = Guard { limit: LIST_LIMIT, at_once: None, on_watch: Some(on_watch) };
-    build(config, WATCH_SILENCE, LISTING, &guard)
-}
+impl ClientKind {
+    /// For single objects.
+    pub fn objects() -> Self {
+        let at_once = Some(Arc::new(Semaphore::new(AT_ONCE)));
+        let guard = Guard { limit: REQUEST_LIMIT, at_once, on_watch: None };
+        Self { silence: REQUEST_LIMIT, response: OBJECT, guard }
+    }
 
-/// Makes a client for the Lease. Its connections are its own: those that died with a node of the API server must not cost it its
-/// term. The election limits each request by what is left of the term.
-///
-/// # Errors
-/// When TLS or the credentials cannot be set up.
-pub fn for_lease(config: &Config) -> Result<Client, kube::Error> {
-    let guard = Guard { limit: LIST_LIMIT, at_once: None, on_watch: None };
-    build(config, LIST_LIMIT, OBJECT, &guard)
-}
+    /// For lists and watches.
+    pub fn watches(on_watch: OnWatch) -> Self {
+        let guard = Guard { limit: LIST_LIMIT, at_once: None, on_watch: Some(on_watch) };
+        Self { silence: WATCH_SILENCE, response: LISTING, guard }
+    }
 
-fn build(config: &Config, silence: Duration, answer: usize, guard: &Guard) -> Result<Client, kube::Error> {
-    let mut config = config.clone();
-    config.connect_timeout = Some(CONNECT);
-    config.read_timeout = Some(silence);
-    config.reset_reader_on_write = true;
-    config.default_retry = false;
-    config.headers.retain(|(name, _)| *name != USER_AGENT);
-    config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
-    let bounds = Bounds { answer, line: OBJECT };
-    Ok(ClientBuilder::try_from(config)?.with_layer(&bounds).with_layer(guard).build())
+    /// For the Lease. Its connections are its own: those that died with a node of the API server must not cost it its term. The
+    /// election limits each request by what is left of the term.
+    pub fn lease() -> Self {
+        let guard = Guard { limit: LIST_LIMIT, at_once: None, on_watch: None };
+        Self { silence: LIST_LIMIT, response: OBJECT, guard }
+    }
+
+    /// Makes the client.
+    ///
+    /// # Errors
+    /// When TLS or the credentials cannot be set up.
+    pub(super) fn build(&self, mut config: Config) -> Result<Client, kube::Error> {
+        config.connect_timeout = Some(CONNECT);
+        config.read_timeout = Some(self.silence);
+        config.reset_reader_on_write = true;
+        config.default_retry = false;
+        config.headers.retain(|(name, _)| *name != USER_AGENT);
+        config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
+        let bounds = Bounds { answer: self.response, line: OBJECT };
+        Ok(ClientBuilder::try_from(config)?.with_layer(&bounds).with_layer(&self.guard).build())
+    }
 }
 
 /// There was no complete response in time.

@@ -21,6 +21,7 @@ use crate::{
     admin::{Directory, Listed, RegistryName, RegistryPhase, RegistryState},
     engine::handle::{EngineHandle, EngineStopped, LeaveReport},
     environment,
+    grpc::shared::Connections,
     instance::{self, Identity, InstanceError, Permit, Reloads},
     metrics::Metrics,
 };
@@ -87,6 +88,8 @@ struct Common {
     metrics: Metrics,
     permit: Permit,
     grace: Duration,
+    /// Registries with the same neighbours share the connections to them.
+    connections: Connections,
 }
 
 #[derive(Default)]
@@ -119,7 +122,10 @@ impl Fleet {
     /// Without any engine. Engines that it starts are entered into the directory and counted in the metrics, and act only
     /// while the permit holds; `grace` is what each of them may take at its end.
     pub fn new(directory: Directory, metrics: Metrics, permit: Permit, grace: Duration) -> Self {
-        Self { state: Mutex::default(), common: Common { directory, metrics, permit, grace } }
+        Self {
+            state: Mutex::default(),
+            common: Common { directory, metrics, permit, grace, connections: Connections::default() },
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -191,7 +197,9 @@ impl Fleet {
             Step::Change { before, reloads, handle } => {
                 let (was, is) = ((&before.config, &before.identity), (&plan.config, &plan.identity));
                 let differs = before.config != plan.config;
-                let change = differs.then(|| instance::reload(was, is, &self.common.permit)).transpose()?;
+                let change = differs
+                    .then(|| instance::reload(was, is, &self.common.permit, &self.common.connections))
+                    .transpose()?;
                 let suspend = (before.suspend != plan.suspend).then_some(plan.suspend);
                 self.state().goes_on(uid, generation, plan);
                 // An engine that has ended is found so by the next reconcile.

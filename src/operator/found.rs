@@ -10,12 +10,15 @@ use serde_json::Value;
 
 use crate::spec::{Registry, RegistrySpec};
 
+/// Where kubectl keeps what it applied last.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 /// See the module.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(from = "Raw")]
 pub struct Found {
     metadata: ObjectMeta,
-    /// The resource, or why its spec cannot be read; that may quote a value. A status that cannot be read is as good as
+    /// The resource, of its metadata the name, the namespace and the UID; or why its spec cannot be read; that may quote a value. A status that cannot be read is as good as
     /// none: it is written anew.
     pub registry: Result<Registry, String>,
 }
@@ -34,8 +37,19 @@ impl From<Raw> for Found {
         let mut metadata = raw.metadata;
         // Nobody reads who wrote which field, and it is the larger part of a resource.
         metadata.managed_fields = None;
+        // Nor what kubectl applied last: as large as the spec, and thousands of them are kept.
+        if let Some(annotations) = &mut metadata.annotations {
+            annotations.remove(LAST_APPLIED);
+        }
+        metadata.annotations = metadata.annotations.filter(|annotations| !annotations.is_empty());
+        let named = ObjectMeta {
+            name: metadata.name.clone(),
+            namespace: metadata.namespace.clone(),
+            uid: metadata.uid.clone(),
+            ..ObjectMeta::default()
+        };
         let registry = RegistrySpec::deserialize(raw.spec).map(|spec| Registry {
-            metadata: metadata.clone(),
+            metadata: named,
             spec,
             status: Deserialize::deserialize(raw.status).ok(),
         });
@@ -79,7 +93,8 @@ mod tests {
     use super::*;
 
     fn found(spec: Value, status: Value) -> Found {
-        let metadata = json!({"name": "main", "uid": "1", "managedFields": [{"manager": "kubectl"}]});
+        let metadata = json!({"name": "main", "uid": "1", "managedFields": [{"manager": "kubectl"}],
+            "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}"}});
         serde_json::from_value(json!({"metadata": metadata, "spec": spec, "status": status})).unwrap()
     }
 
@@ -92,7 +107,8 @@ mod tests {
         let found = found(spec(), json!({"observedGeneration": 3, "conditions": []}));
         let registry = found.registry.as_ref().unwrap();
         assert_eq!(registry.status.as_ref().unwrap().observed_generation, Some(3));
-        assert_eq!((registry.meta(), &found.meta().managed_fields), (found.meta(), &None));
+        assert_eq!((&registry.meta().name, &registry.meta().uid), (&found.meta().name, &found.meta().uid));
+        assert_eq!((&found.meta().managed_fields, &found.meta().annotations), (&None, &None));
     }
 
     #[test]

@@ -81,9 +81,9 @@ pub enum Work {
 pub struct Reporter {
     writer: Arc<dyn Writer>,
     /// As computed last; at the start as the resource had it.
-    current: Option<RegistryStatus>,
+    current: Option<Arc<RegistryStatus>>,
     /// As written last, and when.
-    written: Option<(RegistryStatus, Instant)>,
+    written: Option<(Arc<RegistryStatus>, Instant)>,
     /// When the write before that was.
     earlier: Option<Instant>,
     metrics: Metrics,
@@ -99,6 +99,7 @@ impl Reporter {
     /// Goes on from the status that the resource has.
     pub fn new(writer: Arc<dyn Writer>, before: Option<RegistryStatus>, metrics: Metrics) -> Self {
         let now = Instant::now();
+        let before = before.map(Arc::new);
         Self {
             writer,
             written: before.clone().map(|status| (status, now.checked_sub(BETWEEN_WRITES).unwrap_or(now))),
@@ -130,8 +131,9 @@ impl Reporter {
                 changed = assigned.changed() => if changed.is_err() { return },
             }
             let assignment = assigned.borrow_and_update().clone();
-            if let Some(situation) = self.look(assignment).await {
-                self.report(&situation).await;
+            // Boxed: between two looks nothing is kept but what was written.
+            if let Some(situation) = Box::pin(self.look(assignment)).await {
+                Box::pin(self.report(situation)).await;
             }
         }
     }
@@ -166,14 +168,19 @@ impl Reporter {
         told && silent && self.began.elapsed() < SETTLING
     }
 
-    async fn report(&mut self, situation: &Situation) {
-        let after = status::status(self.current.as_ref(), situation);
-        for notice in status::notices(self.current.as_ref(), &after) {
+    async fn report(&mut self, situation: Situation) {
+        let before = self.current.as_deref();
+        let after = status::status(before, &situation);
+        for notice in status::notices(before, &after) {
             self.writer.tell(notice).await;
         }
         if let Some(listed) = &self.listed {
-            listed.set(status::registry_state(situation, &after));
+            listed.set(status::registry_state(&situation, &after));
         }
+        // One that is the same is kept once.
+        let same = [self.current.as_ref(), self.written.as_ref().map(|(written, _)| written)];
+        let same = same.into_iter().flatten().find(|known| ***known == after).cloned();
+        let after = same.unwrap_or_else(|| Arc::new(after));
         self.current = Some(after.clone());
         if self.is_due(&after) {
             self.write(after).await;
@@ -201,15 +208,15 @@ impl Reporter {
         (BETWEEN_SLIGHT_WRITES + share).min(LONGEST_BETWEEN_SLIGHT_WRITES)
     }
 
-    async fn write(&mut self, mut status: RegistryStatus) {
+    async fn write(&mut self, status: Arc<RegistryStatus>) {
+        let mut status = RegistryStatus::clone(&status);
         status.observed_time = status::time_of(environment::unix_ms());
         let written = self.writer.write(&status).await;
         self.metrics.operator().status_write(written.is_ok());
         match written {
             Ok(()) => {
-                if let Some(current) = &mut self.current {
-                    current.observed_time.clone_from(&status.observed_time);
-                }
+                let status = Arc::new(status);
+                self.current = Some(status.clone());
                 self.earlier = self.written.as_ref().map(|(_, at)| *at);
                 self.written = Some((status, Instant::now()));
                 self.failures = 0;

@@ -87,7 +87,7 @@ fn bench(summary: Summary, before: Option<RegistryStatus>) -> Bench {
     let said = summary.clone();
     tokio::spawn(async move {
         while let Some(command) = commands.recv().await {
-            match command {
+            match *command {
                 Command::Summary(answer) => drop(answer.send(said.lock().unwrap().clone())),
                 Command::Troubles { answer, .. } => drop(answer.send(Troubles::default())),
                 other => panic!("a reporter only looks: {other:?}"),

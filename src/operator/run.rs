@@ -2,17 +2,18 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
-use kube::{Client, Config};
+use kube::Client;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    api_error::ApiError,
-    client, controller,
+    client::ClientKind,
+    controller,
     definition::Definition,
     events::Speaker,
     fleet::Fleet,
     health::Health,
+    kube_client::{ApiServerAccess, KubeClientError},
     lease::{Elector, LeaseSettings, Standing, Term},
     reconcile::Context,
     writer::MANAGER,
@@ -66,23 +67,12 @@ pub struct OperatorArgs {
 /// Why the operator cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
-    /// There is neither a ServiceAccount nor a kubeconfig.
-    #[error(
-        "no way to a Kubernetes API server: run it in a pod with a ServiceAccount, or set KUBECONFIG: {0}"
-    )]
-    NoCluster(#[from] kube::config::InferConfigError),
-    /// The client cannot be set up.
-    #[error("the client of the Kubernetes API server cannot be set up: {0}")]
-    Client(ApiError),
+    /// There is no way to an API server, or it is set up wrongly.
+    #[error(transparent)]
+    Client(#[from] KubeClientError),
     /// An HTTP port cannot be served.
     #[error(transparent)]
     Admin(#[from] AdminError),
-}
-
-impl From<kube::Error> for OperatorError {
-    fn from(error: kube::Error) -> Self {
-        Self::Client(error.into())
-    }
 }
 
 /// Runs the subcommand until `shutdown` is cancelled.
@@ -92,13 +82,14 @@ impl From<kube::Error> for OperatorError {
 pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), OperatorError> {
     let public = admin::bind(args.listen, "--listen").await?;
     let private = admin::bind(args.admin_listen, "--admin-listen").await?;
-    let config = Config::infer().await?;
-    let settings = lease_settings(&args, &config);
-    let server = config.cluster_url.to_string();
+    let access = ApiServerAccess::infer()?;
+    let settings = lease_settings(&args, &access);
+    let server = access.server();
     let health = Health::default();
-    let client = client::for_objects(&config)?;
+    let client = access.client(&ClientKind::objects())?;
     let accepted = health.clone();
-    let watching = client::for_watches(&config, Arc::new(move |path| accepted.watching_path(path)))?;
+    let on_watch = Arc::new(move |path: &str| accepted.watching_path(path));
+    let watching = access.client(&ClientKind::watches(on_watch))?;
     let names = args.namespaces.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
     // Each once: two controllers of one namespace would get into each other's way.
     let namespaces: Vec<String> = names.collect::<BTreeSet<_>>().into_iter().collect();
@@ -133,7 +124,7 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
         grace: Duration::from_secs(args.grace) * 4 / 5,
         deregister_deadline: Duration::from_secs(args.deregister_deadline),
     };
-    let mut elector = Elector::new(client::for_lease(&config)?, &settings);
+    let mut elector = Elector::new(access.client(&ClientKind::lease())?, &settings);
     while let Some(term) = elector.next_term(&shutdown, &standing).await {
         replica.lead(&term, &shutdown).await;
         term.release().await;
@@ -146,11 +137,11 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
     Ok(())
 }
 
-fn lease_settings(args: &OperatorArgs, config: &Config) -> LeaseSettings {
+fn lease_settings(args: &OperatorArgs, access: &ApiServerAccess) -> LeaseSettings {
     let host =
         || hostname::get().map_or_else(|_| MANAGER.to_owned(), |name| name.to_string_lossy().into_owned());
     LeaseSettings {
-        namespace: args.lease_namespace.clone().unwrap_or_else(|| config.default_namespace.clone()),
+        namespace: args.lease_namespace.clone().unwrap_or_else(|| access.default_namespace().to_owned()),
         name: args.lease_name.clone(),
         identity: args.identity.clone().unwrap_or_else(host),
         duration: Duration::from_secs(args.lease_duration),

@@ -212,5 +212,5 @@ async fn reload(world: &Arc<World>, reach: &process::Reach, replaces: bool) {
     };
     // It waits for an engine that is frozen: settings that are in the file do not go by.
     let reloads = reach.reloads.clone();
-    tokio::spawn(async move { drop(reloads.send(reload).await) });
+    tokio::spawn(async move { drop(reloads.send(Box::new(reload)).await) });
 }

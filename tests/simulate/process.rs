@@ -49,7 +49,7 @@ pub struct Reach {
     pub life: Arc<Life>,
     pub permit: Permit,
     pub handle: EngineHandle,
-    pub reloads: mpsc::Sender<SimReload>,
+    pub reloads: mpsc::Sender<Box<SimReload>>,
     pub link: watch::Sender<Link>,
 }
 

@@ -1,20 +1,31 @@
-{{/* The chart's name. */}}
-{{- define "routr-registry.name" -}}
-{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{/* A DNS label of at most `length` characters: release names may have dots, a parent chart's alias capitals and underscores. */}}
+{{- define "routr-registry.dnsLabel" -}}
+{{- regexReplaceAll "[^a-z0-9-]+" (lower .name) "-" | trimAll "-" | trunc .length | trimAll "-" }}
 {{- end }}
 
-{{/* What the objects are called: 52 characters at most, so that a suffix fits. */}}
+{{/* The chart's name. */}}
+{{- define "routr-registry.name" -}}
+{{- $name := default .Chart.Name .Values.nameOverride }}
+{{- default "routr-registry" (include "routr-registry.dnsLabel" (dict "name" $name "length" 63)) }}
+{{- end }}
+
+{{/* The name of the objects: 52 characters at most, so that a suffix fits. */}}
 {{- define "routr-registry.fullname" -}}
-{{- if .Values.fullnameOverride }}
-{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" }}
-{{- else }}
 {{- $name := include "routr-registry.name" . }}
-{{- if contains $name .Release.Name }}
-{{- .Release.Name | trunc 52 | trimSuffix "-" }}
-{{- else }}
-{{- printf "%s-%s" .Release.Name $name | trunc 52 | trimSuffix "-" }}
+{{- $full := printf "%s-%s" .Release.Name $name }}
+{{- if .Values.fullnameOverride }}
+{{- $full = .Values.fullnameOverride }}
+{{- else if contains $name .Release.Name }}
+{{- $full = .Release.Name }}
 {{- end }}
+{{- include "routr-registry.dnsLabel" (dict "name" $full "length" 52) }}
 {{- end }}
+
+{{/* The name of the Service, which must begin with a letter. */}}
+{{- define "routr-registry.serviceName" -}}
+{{- $full := include "routr-registry.fullname" . }}
+{{- if regexMatch "^[0-9]" $full }}{{ $full = printf "r-%s" $full }}{{ end }}
+{{- printf "%s-metrics" $full }}
 {{- end }}
 
 {{/* Objects of the cluster tell by their name which namespace they belong to. */}}
@@ -23,12 +34,12 @@
 {{- end }}
 
 {{- define "routr-registry.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "routr-registry.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "routr-registry.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "routr-registry.labels" -}}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+helm.sh/chart: {{ printf "%s-%s" (.Chart.Name | trimAll "-_.") .Chart.Version | replace "+" "_" | trunc 63 | trimAll "-_." | quote }}
 {{ include "routr-registry.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/component: operator

@@ -127,6 +127,10 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         let now = self.clock.now();
         let (since, failures) = (running.since, running.failures);
         self.observer.sync_finished(result.is_ok(), since.elapsed().as_secs_f64());
+        if self.engine.paused {
+            // Suspended: the next one may connect again.
+            self.ports.source.rest();
+        }
         match result {
             Ok(absence) => {
                 let report = self.engine.finish_sync(absence, now);

@@ -311,20 +311,20 @@ async fn a_new_configuration_changes_only_what_it_concerns() {
     let rig = rig(10);
     pass(5).await;
     rig.phone.forget();
-    rig.controls.reload.send(reload(rig.settings.clone())).await.ok().unwrap();
+    rig.controls.reload.send(Box::new(reload(rig.settings.clone()))).await.ok().unwrap();
     pass(60).await;
     assert_eq!((rig.registered().await, rig.phone.count()), (10, 0));
     // Another interval.
     let mut settings = rig.settings.clone();
     settings.registration.interval_ms = 10 * SECOND;
     let since = Instant::now();
-    rig.controls.reload.send(reload(settings.clone())).await.ok().unwrap();
+    rig.controls.reload.send(Box::new(reload(settings.clone()))).await.ok().unwrap();
     pass(101).await;
     assert!((9..=12).contains(&rig.source.asked_since(since)));
     // Another EdgePort: calls must arrive there soon.
     settings.edge_ports = vec![EdgePort { address: HostPort::new("new-edge.example", 5060), region: None }];
     rig.phone.forget();
-    rig.controls.reload.send(reload(settings.clone())).await.ok().unwrap();
+    rig.controls.reload.send(Box::new(reload(settings.clone()))).await.ok().unwrap();
     pass(150).await;
     {
         let sent = rig.phone.sent.lock().unwrap();
@@ -341,7 +341,7 @@ async fn a_new_configuration_changes_only_what_it_concerns() {
         store: Some(shelf.clone()),
         ..reload(settings)
     };
-    rig.controls.reload.send(changed).await.ok().unwrap();
+    rig.controls.reload.send(Box::new(changed)).await.ok().unwrap();
     pass(1).await;
     assert_eq!((rig.registered().await, shelf.len()), (12, 12));
     pass(150).await;

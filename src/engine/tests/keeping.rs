@@ -17,7 +17,7 @@ async fn a_write_to_the_store_before_a_reload_does_not_overwrite_what_came_after
     let other = rig.shelf.beside();
     let before = other.records.lock().unwrap()["t003"].cseq;
     let changed = Reload { store: Some(other.clone()), ..reload(rig.settings.clone()) };
-    rig.controls.reload.send(changed).await.ok().unwrap();
+    rig.controls.reload.send(Box::new(changed)).await.ok().unwrap();
     pass(2).await;
     assert_eq!(rig.controls.handle.refresh("t003".to_owned()).await.unwrap(), Refresh::Queued);
     pass(2).await;
@@ -40,7 +40,7 @@ async fn what_was_being_forgotten_at_a_reload_is_forgotten() {
     let other = rig.shelf.beside();
     assert_eq!(other.len(), 10);
     let changed = Reload { store: Some(other.clone()), ..reload(rig.settings.clone()) };
-    rig.controls.reload.send(changed).await.ok().unwrap();
+    rig.controls.reload.send(Box::new(changed)).await.ok().unwrap();
     pass(2).await;
     assert_eq!(other.len(), 9);
 }

@@ -11,7 +11,7 @@ use tonic::{
 
 use super::{ApiServer, methods::Method};
 use crate::{
-    grpc::{Failure, connection::CallError, describe, failure},
+    grpc::{Failure, GrpcError, connection::CallError, describe, failure},
     ports::SourceError,
 };
 
@@ -83,7 +83,11 @@ impl ApiServer {
         message: M,
         most: usize,
     ) -> Result<Bytes, Refusal> {
-        let mut client = Grpc::new(self.connection.clone())
+        let unusable = |error: GrpcError| Refusal::Error(SourceError::Unavailable(error.to_string().into()));
+        let connection = self.connection.get().map_err(unusable)?;
+        // Never closed. Waiting for a turn is no fault of the API server, and counts for no deadline of a call.
+        let _turn = connection.lists.acquire().await.ok();
+        let mut client = Grpc::new(connection.connection.clone())
             .max_decoding_message_size(most)
             .accept_compressed(CompressionEncoding::Gzip);
         let call = async {

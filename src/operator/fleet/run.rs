@@ -33,7 +33,12 @@ impl Run {
         succeeds: bool,
         common: &Common,
     ) -> Result<Self, InstanceError> {
-        let life = Life { grace: common.grace, paused: plan.suspend, permit: common.permit.clone() };
+        let life = Life {
+            grace: common.grace,
+            paused: plan.suspend,
+            permit: common.permit.clone(),
+            connections: common.connections.clone(),
+        };
         let stop = CancellationToken::new();
         let observer = common.metrics.registry(name.clone());
         let span = tracing::info_span!(parent: None, "engine", registry = %name);

@@ -4,6 +4,7 @@
 mod cluster;
 mod default_registry;
 mod fresh;
+mod naming;
 mod rendered;
 mod rights;
 mod schema;

@@ -80,8 +80,28 @@ impl<'a> Installation<'a> {
         self.start_as(&self.kubeconfig, pod, more)
     }
 
+    /// The same, with more environment variables.
+    pub fn start_in(&self, pod: &str, more: &[(&str, &str)]) -> Operator {
+        self.start_fully(&self.kubeconfig, pod, &[], more)
+    }
+
+    /// The kubeconfig of its ServiceAccount.
+    pub fn kubeconfig(&self) -> &str {
+        &self.kubeconfig
+    }
+
     /// The same, with this kubeconfig instead of that of the ServiceAccount.
     pub fn start_as(&self, kubeconfig: &str, pod: &str, more: &[&str]) -> Operator {
+        self.start_fully(kubeconfig, pod, more, &[])
+    }
+
+    fn start_fully(
+        &self,
+        kubeconfig: &str,
+        pod: &str,
+        more: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Operator {
         let (public, private) = (ports::free(), ports::free());
         let mut args: Vec<String> = self.container["args"]
             .as_array()
@@ -103,7 +123,8 @@ impl<'a> Installation<'a> {
             };
             env.push((variable["name"].as_str().unwrap().to_owned(), value.to_owned()));
         }
-        let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let env = env.iter().map(|(name, value)| (&**name, &**value));
+        let env: Vec<(&str, &str)> = env.chain(variables.iter().copied()).collect();
         Operator { service: Service::start(args, &env), public, private }
     }
 

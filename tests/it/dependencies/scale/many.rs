@@ -1,0 +1,196 @@
+//! Many Registries: what each of them costs, and what happens when descriptors run out.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+use crate::standalone::stage::Stage;
+use crate::support::control_plane::ControlPlane;
+use crate::support::installation::Installation;
+use crate::support::process::{self, Process};
+use crate::support::wait::{wait_at_pace, wait_for, wait_until};
+use crate::support::{http, ports};
+
+const SOON: Duration = Duration::from_secs(40);
+
+/// Sets both limits on open files of a process.
+fn limit(process: &Process, descriptors: u64) {
+    let limit = Some(descriptors);
+    let pid = Pid::from_raw(process.pid());
+    prlimit(pid, Resource::Nofile, Rlimit { current: limit, maximum: limit }).expect("set a limit");
+}
+
+/// The numbers of its open files.
+fn descriptors(process: &Process) -> Vec<u64> {
+    let folder = fs::read_dir(format!("/proc/{}/fd", process.pid())).expect("it runs");
+    folder.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Bytes of memory that it has.
+fn resident(process: &Process) -> usize {
+    let text = fs::read_to_string(format!("/proc/{}/statm", process.pid())).expect("it runs");
+    text.split(' ').nth(1).expect("a second field").parse::<usize>().expect("a number") * 4096
+}
+
+fn registries(client: kube::Client, namespace: &str) -> Api<DynamicObject> {
+    let kind = GroupVersionKind::gvk("routr.io", "v2beta1", "Registry");
+    Api::namespaced_with(client, namespace, &ApiResource::from_gvk_with_plural(&kind, "registries"))
+}
+
+/// How many Registries are to be.
+struct Crowd {
+    suspended: usize,
+    running: usize,
+    /// What the operator may have open.
+    descriptors: u64,
+}
+
+/// What they came to cost.
+#[derive(Debug)]
+struct Cost {
+    /// Bytes of memory for each Registry.
+    memory: usize,
+    /// Open files in all.
+    descriptors: usize,
+    /// Bytes of `/metrics` for each Registry.
+    metrics: usize,
+}
+
+/// Creates them, and waits until the status of each says that it runs, or is suspended.
+async fn crowd(plane: &ControlPlane, crowd: &Crowd, deadline: Duration) -> Cost {
+    let cluster = Installation::on(plane, "crowd", &[]).await;
+    let stage = Stage::with(&[]).await;
+    let operator = cluster.start("pod-a");
+    limit(&operator.service, crowd.descriptors);
+    let leads = async || match operator.public("/metrics").await {
+        Ok((200, text)) if text.contains("routr_registry_leader 1") => Ok(text.len()),
+        seen => Err(format!("{seen:?}")),
+    };
+    let of_none = wait_for(leads, SOON, "the operator to lead").await;
+    let before = resident(&operator.service);
+
+    let api = registries(plane.client().await, cluster.namespace.name());
+    let all = crowd.suspended + crowd.running;
+    let create = |n: usize| {
+        let spec = json!({
+            "requesterAddr": format!("127.0.0.1:{}", stage.requester_port), "apiAddr": format!("127.0.0.1:{}", stage.api_port),
+            "edgePorts": [{ "address": "10.0.0.1:5060" }], "suspend": n < crowd.suspended, "registerInterval": "20s",
+        });
+        let object = json!({ "apiVersion": "routr.io/v2beta1", "kind": "Registry", "metadata": { "name": format!("r{n}") }, "spec": spec });
+        let (api, object) = (api.clone(), serde_json::from_value::<DynamicObject>(object).unwrap());
+        async move { drop(api.create(&Default::default(), &object).await.expect("create a Registry")) }
+    };
+    stream::iter(0..all).map(create).buffer_unordered(16).collect::<Vec<()>>().await;
+    let settled = async || {
+        let listed = api.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+        let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
+        for registry in listed.items {
+            *reasons.entry(reason(&registry.data)).or_default() += 1;
+        }
+        let done = reasons.get("Suspended").copied() == Some(crowd.suspended)
+            && reasons.get("NoTrunks").copied() == Some(crowd.running);
+        if done { Ok(()) } else { Err(format!("{reasons:?}")) }
+    };
+    wait_at_pace(Duration::from_secs(1), settled, deadline, "each Registry to be looked at").await;
+
+    // Probes are served in time all the while.
+    assert_eq!(operator.public("/livez").await.map(|(status, _)| status), Ok(200));
+    let (_, text) = operator.public("/metrics").await.unwrap();
+    let up = text
+        .lines()
+        .filter(|line| line.starts_with("routr_registry_engine_up{") && line.ends_with(" 1.0"))
+        .count();
+    assert_eq!(up, all);
+    Cost {
+        memory: resident(&operator.service).saturating_sub(before) / all,
+        descriptors: descriptors(&operator.service).len(),
+        metrics: (text.len() - of_none) / all,
+    }
+}
+
+/// The reason of the condition Ready.
+fn reason(registry: &Value) -> String {
+    let conditions = registry["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let ready = conditions.into_iter().find(|condition| condition["type"] == "Ready").unwrap_or_default();
+    ready["reason"].as_str().unwrap_or("none").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn k2_k3_three_hundred_registries_need_few_descriptors_little_memory_and_few_series() {
+    let few = Crowd { suspended: 280, running: 20, descriptors: 100 };
+    let cost = crowd(ControlPlane::shared().await, &few, Duration::from_secs(120)).await;
+    println!("{cost:?}");
+    assert!(cost.descriptors < 80, "{cost:?}");
+    assert!(cost.metrics < 1_200, "{cost:?}");
+    // With what is there once, the connections and the traces of the rush, spread over few: 3,000 cost half of it each.
+    assert!(cost.memory < 90_000, "{cost:?}");
+}
+
+/// The figures of the documentation. Takes some minutes:
+/// `make test ARGS='--test it k3_three_thousand -- --ignored --nocapture'`.
+#[ignore = "takes minutes, and prints figures"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn k3_three_thousand_registries() {
+    for (suspended, running) in [(3_000, 38), (0, 1_000)] {
+        let plane = ControlPlane::start().await;
+        plane.apply_crds().await;
+        let many = Crowd { suspended, running, descriptors: 300 };
+        let cost = crowd(&plane, &many, Duration::from_secs(900)).await;
+        println!("{suspended} suspended, {running} running: {cost:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn k2_a_probe_is_served_when_no_descriptor_is_left() {
+    let stage = Stage::with(&["a"]).await;
+    stage.write(&stage.config(""));
+    let service = stage.run(&[]);
+    let url = format!("http://127.0.0.1:{}/livez", stage.public);
+    let ready = async || matches!(http::get(&url).await, Ok((status, _)) if status == 200);
+    wait_until(ready, SOON, "the service to answer").await;
+    let last = descriptors(&service).into_iter().max().expect("some");
+    limit(&service, last + 1);
+    // They say nothing, and take all that is left, and what is kept back.
+    let mut idle = Vec::new();
+    for _ in 0..60 {
+        idle.push(TcpStream::connect(("127.0.0.1", stage.public)).await.unwrap());
+    }
+    for _ in 0..20 {
+        let (status, _) = http::get(&url).await.expect("an answer");
+        assert_eq!(status, 200);
+    }
+    assert!(descriptors(&service).into_iter().all(|number| number <= last));
+    drop(idle);
+}
+
+#[tokio::test]
+async fn k2_the_soft_limit_on_open_files_is_raised_at_the_start() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let mut script = fs::File::create(dir.path().join("start")).unwrap();
+    let port = ports::free();
+    let program = env!("CARGO_BIN_EXE_routr-registry");
+    write!(script, "ulimit -Sn 64; exec {program} requester --listen 127.0.0.1:{port}").unwrap();
+    drop(script);
+    let mut command = process::command("sh");
+    command.arg(dir.path().join("start"));
+    let service = Process::spawn("requester", command, &dir.path().join("output.log"));
+    let raised = async || {
+        let text =
+            fs::read_to_string(format!("/proc/{}/limits", service.pid())).map_err(|e| e.to_string())?;
+        let line = text.lines().find(|line| line.starts_with("Max open files")).unwrap_or_default();
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        if fields[3] == fields[4] && fields[3] != "64" {
+            Ok(())
+        } else {
+            Err(format!("{line} {}", service.output()))
+        }
+    };
+    wait_for(raised, SOON, "the limit to be raised").await;
+}
