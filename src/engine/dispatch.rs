@@ -67,9 +67,13 @@ impl Engine {
 
     fn next_edge_probe(&mut self, now: Moment) -> Option<u32> {
         let fleet = &self.fleet;
-        self.edges.next_probe(now, |slot, stamp| {
-            fleet.get(slot).is_some_and(|entry| entry.queued() && entry.stamp == stamp)
-        })
+        let waits = |slot, stamp| fleet.get(slot).is_some_and(|entry| entry.queued() && entry.stamp == stamp);
+        let registrar = |slot| {
+            let Some(entry) = fleet.get(slot) else { return String::new() };
+            let trunk = entry.trunk.open();
+            next_target(&entry.registration, &trunk, &trunk.order(), now).shown()
+        };
+        self.edges.next_probe(now, waits, registrar)
     }
 
     /// When to call [`Engine::poll_send`] again, unless something else happens before.

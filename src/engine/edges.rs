@@ -4,7 +4,10 @@
 //! row do, and what the Requester says of an EdgePort itself. Then trunks pass it over; where there is no other, they wait for it, and
 //! one trunk in 5 to 10 s tries whether it has recovered.
 
-use std::{cmp::Reverse, collections::BinaryHeap};
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashSet},
+};
 
 use rand::Rng;
 
@@ -23,6 +26,8 @@ use crate::{
 const PASSED_OVER_FOR: (u64, u64) = (30_000, 300_000);
 /// EdgePorts beyond the configured ones that are remembered: bindings of a configuration before.
 const MAX_FORMER: usize = 1_000;
+/// Trunks that are passed over for one towards another registrar, when an EdgePort is probed.
+const MAX_PASSED: usize = 1_000;
 
 #[derive(Clone, Debug)]
 struct Edge {
@@ -36,6 +41,8 @@ struct Edge {
     responded: Option<Moment>,
     /// Those that wait for it: urgency, slot and stamp.
     waiting: BinaryHeap<Reverse<(Urgency, u32, u32)>>,
+    /// Registrars that have been probed through it while it has been down.
+    probed: HashSet<String>,
     /// The slot that was let through to probe it, and until when it is awaited: it may be held up elsewhere, or be gone.
     candidate: Option<(u32, Moment)>,
     /// What the last trunk met with when it went down.
@@ -59,6 +66,36 @@ pub(super) enum Passage {
 }
 
 impl Edge {
+    fn choose_probe(
+        &mut self,
+        waits: impl Fn(u32, u32) -> bool,
+        registrar: impl Fn(u32) -> String,
+    ) -> Option<u32> {
+        let mut passed = Vec::new();
+        let mut chosen = None;
+        while passed.len() < MAX_PASSED
+            && let Some(Reverse((urgency, slot, stamp))) = self.waiting.pop()
+        {
+            if !waits(slot, stamp) {
+                continue;
+            }
+            if self.probed.insert(registrar(slot)) {
+                chosen = Some(slot);
+                break;
+            }
+            passed.push(Reverse((urgency, slot, stamp)));
+        }
+        if chosen.is_none() && !passed.is_empty() {
+            // Each has had its turn.
+            self.probed.clear();
+            let Reverse((_, slot, _)) = passed.remove(0);
+            self.probed.insert(registrar(slot));
+            chosen = Some(slot);
+        }
+        self.waiting.extend(passed);
+        chosen
+    }
+
     fn awaits(&self, slot: u32) -> bool {
         self.candidate.is_some_and(|(candidate, _)| candidate == slot)
     }
@@ -95,6 +132,7 @@ impl Edges {
             pause: 0,
             responded: None,
             waiting: BinaryHeap::new(),
+            probed: HashSet::new(),
             candidate: None,
             down_message: "".into(),
         });
@@ -177,18 +215,22 @@ impl Edges {
         }
     }
 
-    /// A trunk whose turn it is to probe an EdgePort that is down: the most urgent of those who wait for it. `waits` tells by slot
-    /// and stamp whether an entry still counts.
-    pub fn next_probe(&mut self, now: Moment, waits: impl Fn(u32, u32) -> bool) -> Option<u32> {
+    /// A trunk whose turn it is to probe an EdgePort that is down: the most urgent of those who wait for it, but no registrar twice
+    /// before each has had its turn, for it may be the registrars that are silent. `waits` tells by slot and stamp whether an entry
+    /// still counts, `registrar` where a slot's request goes.
+    pub fn next_probe(
+        &mut self,
+        now: Moment,
+        waits: impl Fn(u32, u32) -> bool,
+        registrar: impl Fn(u32) -> String,
+    ) -> Option<u32> {
         for edge in &mut self.all {
             if edge.opens_at() > now {
                 continue;
             }
-            while let Some(Reverse((_, slot, stamp))) = edge.waiting.pop() {
-                if waits(slot, stamp) {
-                    edge.candidate = Some((slot, now.plus(PROBE_PAUSE.1)));
-                    return Some(slot);
-                }
+            if let Some(slot) = edge.choose_probe(&waits, &registrar) {
+                edge.candidate = Some((slot, now.plus(PROBE_PAUSE.1)));
+                return Some(slot);
             }
         }
         None
@@ -220,6 +262,7 @@ impl Edges {
         let edge = self.get_mut(id)?;
         edge.responded = edge.responded.max(Some(sent_at));
         (edge.pause, edge.candidate) = (0, None);
+        edge.probed.clear();
         let since = edge.outage.alive()?;
         let mut waiting: Vec<_> = self.all.iter_mut().flat_map(|edge| edge.waiting.drain()).collect();
         // Most urgent first.
@@ -356,6 +399,33 @@ mod tests {
         assert_eq!(edges.choose(&trunk.open(), 0, Moment(180_001)), EdgeId(0));
     }
 
+    fn own(slot: u32) -> String {
+        slot.to_string()
+    }
+
+    #[test]
+    fn no_registrar_is_probed_through_an_edge_port_twice_before_each_has_had_its_turn() {
+        let only = EdgePort { address: HostPort::new("10.0.0.1", 5060), region: None };
+        let (mut edges, rng) = (Edges::new(&[only]), &mut SmallRng::seed_from_u64(3));
+        [1, 2, 3].into_iter().for_each(|registrar| fail(&mut edges, registrar, 0));
+        // Two silent registrars have the most urgent trunks, and they come back at once.
+        let registrar =
+            |slot: u32| if slot < 20 { format!("silent{}", slot % 2) } else { format!("good{slot}") };
+        let urgency = |slot: u32| (false, Moment(u64::from(slot)), crate::registration::Class::Refresh);
+        let all = (0..10).chain(30..33);
+        all.for_each(|slot| edges.wait(EdgeId(0), urgency(slot), slot, 0));
+        let mut probed = Vec::new();
+        for _ in 0..7 {
+            let at = edges.next_at().unwrap();
+            let slot = edges.next_probe(at, |_, _| true, registrar).unwrap();
+            edges.sent(EdgeId(0), slot, at, rng);
+            edges.ended(EdgeId(0), true);
+            edges.wait(EdgeId(0), urgency(slot), slot, 0);
+            probed.push(registrar(slot));
+        }
+        assert_eq!(probed, ["silent0", "silent1", "good30", "good31", "good32", "silent0", "silent1"]);
+    }
+
     #[test]
     fn where_there_is_no_other_trunks_wait_and_one_probes() {
         let only = EdgePort { address: HostPort::new("10.0.0.1", 5060), region: None };
@@ -366,11 +436,11 @@ mod tests {
             assert_eq!(edges.passage(EdgeId(0), slot, Moment(1)), Passage::Closed);
             edges.wait(EdgeId(0), urgency(u64::from(10 - slot)), slot, 0);
         }
-        assert_eq!(edges.next_probe(Moment(1), |_, _| true), None);
+        assert_eq!(edges.next_probe(Moment(1), |_, _| true, own), None);
         let at = edges.next_at().unwrap();
         assert!((5_000..=10_000).contains(&at.0));
-        assert_eq!(edges.next_probe(at, |_, _| true), Some(3), "not the most urgent one");
-        assert_eq!(edges.next_probe(at, |_, _| true), None, "one at a time");
+        assert_eq!(edges.next_probe(at, |_, _| true, own), Some(3), "not the most urgent one");
+        assert_eq!(edges.next_probe(at, |_, _| true, own), None, "one at a time");
         assert_eq!(edges.passage(EdgeId(0), 3, at), Passage::Open);
         assert!(edges.sent(EdgeId(0), 3, at, rng));
         let (_, waiting) = edges.responded(EdgeId(0), at.plus(20)).unwrap();

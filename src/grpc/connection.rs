@@ -170,6 +170,7 @@ impl Inner {
     async fn send(self: Arc<Self>, request: http::Request<Body>) -> Result<http::Response<Body>, BoxError> {
         let (head, body) = request.into_parts();
         let body = body.collect().await?.to_bytes();
+        let mut sent = false;
         for _ in 0..=REPEATS {
             let request = http::Request::from_parts(head.clone(), Body::new(Full::new(body.clone())));
             let mut call = UnderWay::begin(&self);
@@ -182,7 +183,10 @@ impl Inner {
                 }
                 Err(error) => match Fate::of(&*error) {
                     Fate::Late => return Err(error),
-                    Fate::NotProcessed => call.over = true,
+                    fate @ (Fate::NotProcessed | Fate::NotSent) => {
+                        call.over = true;
+                        sent |= fate == Fate::NotProcessed;
+                    }
                     Fate::Reset => {
                         call.over = true;
                         self.responded(&call.generation, Response::OfACall);
@@ -201,7 +205,13 @@ impl Inner {
                 },
             }
         }
-        Err(CallError::NotProcessed(1 + REPEATS).into())
+        let tries = 1 + REPEATS;
+        Err(if sent {
+            CallError::NotProcessed(tries)
+        } else {
+            CallError::Unreachable(error::never_sent(tries))
+        }
+        .into())
     }
 
     /// Whether it is a gRPC response.

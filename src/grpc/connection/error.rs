@@ -72,6 +72,8 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
 pub(in super::super) enum Fate {
     /// Surely not processed: it may be sent again at once.
     NotProcessed,
+    /// The connection ended before it was sent: the same.
+    NotSent,
     /// Its time was over.
     Late,
     /// The other side ended the call, and nothing else.
@@ -94,7 +96,7 @@ impl Fate {
             }
             // Only of requests that never left: hyper had them in its queue when the connection ended.
             if cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled) {
-                return Self::NotProcessed;
+                return Self::NotSent;
             }
             // h2 ends only streams above the last one of a GOAWAY with its error (RFC 9113 §6.8); REFUSED_STREAM says it itself (§8.7).
             if let Some(h2) = cause.downcast_ref::<h2::Error>()
@@ -111,6 +113,13 @@ impl Fate {
     }
 }
 
+/// What to say of connections that end before a request is sent.
+pub(super) fn never_sent(tries: u32) -> Box<str> {
+    format!("each of {tries} connections ended before the request was sent; {NO_HTTP_2}").into()
+}
+
+const NO_HTTP_2: &str = "what listens there does not seem to speak HTTP/2, which gRPC needs";
+
 /// An error in words: the innermost cause, for «transport error» alone helps nobody.
 pub(super) fn said(error: &(dyn Error + 'static)) -> Box<str> {
     let said = innermost(error);
@@ -119,6 +128,5 @@ pub(super) fn said(error: &(dyn Error + 'static)) -> Box<str> {
         let garbled = [h2::Reason::FRAME_SIZE_ERROR, h2::Reason::PROTOCOL_ERROR];
         h2.is_go_away() && h2.is_library() && h2.reason().is_some_and(|reason| garbled.contains(&reason))
     });
-    let hint = "; what listens there does not seem to speak HTTP/2, which gRPC needs";
-    if unreadable { format!("{said}{hint}").into() } else { said.into() }
+    if unreadable { format!("{said}; {NO_HTTP_2}").into() } else { said.into() }
 }

@@ -309,6 +309,7 @@ async fn what_speaks_http_1_is_named() {
     });
     let error = peer.requester().register(register(), PATIENCE).await.unwrap_err();
     assert!(error.to_string().contains("speaks HTTP/1, and gRPC needs HTTP/2"), "{error}");
+    assert!(matches!(error, SendError::Unavailable(_)), "nothing was sent: {error}");
 }
 
 #[tokio::test]
