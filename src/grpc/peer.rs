@@ -165,10 +165,10 @@ impl Peer {
 
     /// Joins those who wait for the connection, or begins to make it, which goes on without a caller.
     pub(super) fn connect(self: &Arc<Self>) -> Connecting {
-        if let Some(connection) = self.open() {
-            return ready(Ok(connection)).boxed().shared();
-        }
         let mut state = self.state();
+        if let Some(connection) = state.connection.as_ref().filter(|open| !open.sender.is_closed()) {
+            return ready(Ok(connection.clone())).boxed().shared();
+        }
         if let Some(connecting) = &state.connecting {
             return connecting.clone();
         }

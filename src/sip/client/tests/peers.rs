@@ -108,3 +108,14 @@ async fn d6_over_tcp_a_closed_connection_is_made_again_to_the_address_that_answe
     let error = within(client.send_to(register(4), &to, &again)).await.unwrap_err();
     assert!(matches!(&error, ClientError::Transport(text) if text.contains("127.0.0.1")), "{error}");
 }
+
+#[tokio::test]
+async fn g5_over_tcp_an_address_that_answers_no_syn_holds_nothing_up() {
+    let listener = TcpListener::bind("127.0.0.2:0").await.unwrap();
+    let good = listener.local_addr().unwrap();
+    tcp_server(listener, 202, 9);
+    let _silent = crate::connect::tests::Silent::at("127.0.0.1", good.port()).await;
+    let client = rotating(Timers::default());
+    let (response, peer) = within(client.send(register(1), &two(good.port(), Transport::Tcp))).await.unwrap();
+    assert_eq!((response.code, peer.address()), (202, good));
+}
