@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, path::Path};
 
-use super::{Cache, Config, Endpoint, RedisSettings, duration, load};
+use super::{Cache, Config, Endpoint, RedisDeployment, RedisSettings, duration, load};
 
 /// What [`check`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +84,18 @@ fn tls(wanted: bool, ca_file: Option<&Path>) -> String {
 }
 
 fn cache(cache: &Cache) -> String {
-    let RedisSettings { address, username, password, secure, ca_file, .. } = match cache {
+    let RedisSettings {
+        address,
+        socket,
+        deployment,
+        username,
+        password,
+        database,
+        prefix,
+        secure,
+        ca_file,
+        client_certificate,
+    } = match cache {
         Cache::Memory => return "memory".to_owned(),
         Cache::Redis(settings) => settings,
     };
@@ -93,5 +104,26 @@ fn cache(cache: &Cache) -> String {
         (None, Some(_)) => "with a password".to_owned(),
         (None, None) => "without a password".to_owned(),
     };
-    format!("redis at {address}, {user}, {}", tls(*secure, ca_file.as_deref()))
+    let list = |addresses: &[crate::trunk::HostPort]| {
+        addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
+    let place = match (deployment, socket) {
+        (RedisDeployment::Sentinel { sentinels, master, .. }, _) => {
+            format!("redis, the master {master} of the sentinels {}", list(sentinels))
+        }
+        (RedisDeployment::Cluster { nodes }, _) => format!("a redis cluster with {}", list(nodes)),
+        (RedisDeployment::Single, Some(socket)) => format!("redis at {}", socket.display()),
+        (RedisDeployment::Single, None) => format!("redis at {address}"),
+    };
+    let mut text = format!("{place}, {user}, {}", tls(*secure, ca_file.as_deref()));
+    if let Some((certificate, _)) = client_certificate {
+        text += &format!(", with the certificate of {}", certificate.display());
+    }
+    if *database != 0 {
+        text += &format!(", database {database}");
+    }
+    if !prefix.is_empty() {
+        text += &format!(", prefix {prefix}");
+    }
+    text
 }

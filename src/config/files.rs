@@ -19,6 +19,8 @@ pub(super) trait Files {
     fn resolve(&self, given: &str) -> PathBuf;
     /// Whether the PEM file holds authorities; else what is wrong with it.
     fn authorities(&self, path: &Path) -> Result<(), String>;
+    /// Whether the file can be read; else what is wrong with it.
+    fn readable(&self, path: &Path) -> Result<(), String>;
     /// The password in the file; else what is wrong with it.
     fn password(&self, path: &Path) -> Result<Option<Secret>, String>;
 }
@@ -32,6 +34,10 @@ impl Files for Unread {
     }
 
     fn authorities(&self, _: &Path) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn readable(&self, _: &Path) -> Result<(), String> {
         Ok(())
     }
 
@@ -63,6 +69,10 @@ impl Files for Cluster {
         Err(format!("a resource can only name files below {CLUSTER_CA_FOLDER} of the operator's pod"))
     }
 
+    fn readable(&self, path: &Path) -> Result<(), String> {
+        self.authorities(path)
+    }
+
     fn password(&self, _: &Path) -> Result<Option<Secret>, String> {
         Err("cannot be used in a resource".to_owned())
     }
@@ -86,6 +96,10 @@ impl Files for Disk<'_> {
             count += 1;
         }
         if count == 0 { Err("holds no certificate".to_owned()) } else { Ok(()) }
+    }
+
+    fn readable(&self, path: &Path) -> Result<(), String> {
+        read(path).map(drop).map_err(|error| format!("cannot be read ({error})"))
     }
 
     fn password(&self, path: &Path) -> Result<Option<Secret>, String> {
