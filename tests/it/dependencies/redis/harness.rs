@@ -37,8 +37,8 @@ pub struct Registered {
 }
 
 impl Registered {
-    /// Registers that many trunks with these parameters of the cache; `kept` is the Redis where they are found.
-    pub async fn start(count: usize, parameters: &str, kept: &Redis) -> Self {
+    /// Registers that many trunks with these parameters of the cache; `kept` is the Redis where they are found, if that is to be waited for.
+    pub async fn start(count: usize, parameters: &str, kept: Option<&Redis>) -> Self {
         let refs = refs(count);
         let stage = Stage::with(&refs.iter().map(String::as_str).collect::<Vec<_>>()).await;
         stage.write(&config(&stage, parameters));
@@ -46,6 +46,7 @@ impl Registered {
         let mut this = Self { stage, service, refs, call_ids: BTreeMap::new() };
         this.all_registered().await;
         let all_kept = async || {
+            let Some(kept) = kept else { return Ok(()) };
             let dump = kept.dump().await;
             let missing = this.refs.iter().filter(|reference| !dump.contains(reference.as_str())).count();
             if missing == 0 { Ok(()) } else { Err(format!("{missing} are not kept")) }
