@@ -11,6 +11,8 @@ use super::ports;
 use super::process::{self, Process};
 use super::wait::{wait_for, wait_until};
 
+/// After which a reply that has begun has ended.
+const MOMENT: Duration = Duration::from_millis(100);
 const START: Duration = Duration::from_secs(10);
 
 /// How a Redis is to be.
@@ -142,9 +144,16 @@ fn flat(value: &redis::Value) -> String {
 pub async fn all(port: u16, line: &str) -> Result<String, String> {
     let exchange = async {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-        stream.write_all(format!("{line}\r\nQUIT\r\n").as_bytes()).await?;
-        let mut reply = Vec::new();
-        stream.read_to_end(&mut reply).await?;
+        stream.write_all(format!("{line}\r\n").as_bytes()).await?;
+        let mut reply = vec![0; 64 << 10];
+        let mut read = stream.read(&mut reply).await?;
+        while let Ok(more) = tokio::time::timeout(MOMENT, stream.read(&mut reply[read..])).await {
+            match more? {
+                0 => break,
+                more => read += more,
+            }
+        }
+        reply.truncate(read);
         Ok::<_, std::io::Error>(String::from_utf8_lossy(&reply).into_owned())
     };
     tokio::time::timeout(Duration::from_secs(2), exchange)

@@ -213,7 +213,8 @@ async fn s2_what_cannot_be_is_refused_with_a_word() {
         ("sentinels=a,sentinelMaster=m,cluster", "both sentinels and cluster are given"),
         ("prefix=a{b}", "prefix is wrong"),
         ("http://a", "the URL is wrong: its scheme is none of"),
-        ("redis://a,host=b", "host is given twice, once in the URL"),
+        ("redis://a,host=b", "host is given twice"),
+        ("host=b,redis://a", "host is given twice, once in the URL"),
         ("certFile=a,secure", "certFile is given without keyFile"),
         ("socket=/x,host=a", "socket is given with host"),
     ] {

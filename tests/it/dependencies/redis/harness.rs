@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::standalone::stage::Stage;
+use crate::support::process::tail;
 use crate::support::redis::{Options, Redis};
 use crate::support::service::Service;
 use crate::support::wait::wait_for;
@@ -71,7 +72,11 @@ impl Registered {
     pub async fn cache_works(&self) {
         let works = async || {
             let summary = self.stage.private("/summary").await?;
-            if summary["cache"]["ok"] == true { Ok(()) } else { Err(summary["cache"].to_string()) }
+            if summary["cache"]["ok"] == true {
+                Ok(())
+            } else {
+                Err(format!("{}; {}", summary["cache"], tail(&self.service.output())))
+            }
         };
         wait_for(works, SOON, "the cache to work").await;
     }
