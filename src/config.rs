@@ -10,6 +10,7 @@ use crate::{secret::Secret, spec::RegistrySpec, tls::TlsFiles, trunk::HostPort};
 
 pub mod address;
 mod cache;
+mod cache_url;
 mod check;
 mod document;
 pub mod duration;

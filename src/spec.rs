@@ -144,7 +144,10 @@ pub struct CacheSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<CacheProvider>,
     /// For Redis: `key=value` pairs with commas between them, of `host` (localhost), `port` (6379), `username`,
-    /// `password`, `passwordFile` (in a file only, in Kubernetes there is `passwordSecretRef`), `secure`, `caFile`.
+    /// `password`, `passwordFile` (in a file only, in Kubernetes there is `passwordSecretRef`), `secure`, `caFile`, `certFile` and
+    /// `keyFile` (a client certificate), `db` (0), `prefix` (of all keys), `socket` (in a file only); `sentinels` (host:port;host:port),
+    /// `sentinelMaster`, `sentinelUsername`, `sentinelPassword`; `cluster`, `nodes` (host:port;host:port); or `url`, or a URL alone:
+    /// redis://USER:PASSWORD@HOST:PORT/DB, rediss:// with TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub parameters: Option<CacheParameters>,

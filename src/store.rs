@@ -29,6 +29,7 @@ mod memory;
 mod owner;
 mod process;
 mod redis_store;
+mod servers;
 mod stream;
 
 pub use any::AnyStore;

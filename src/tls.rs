@@ -55,7 +55,7 @@ pub fn client_config(roots: impl Into<Arc<RootCertStore>>) -> Result<Arc<ClientC
 }
 
 /// A client that trusts these, without a word on its own certificate yet.
-fn trusting(
+pub(crate) fn trusting(
     roots: impl Into<Arc<RootCertStore>>,
 ) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());

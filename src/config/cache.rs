@@ -1,5 +1,7 @@
 //! `spec.cache`: where its parameters and its password come from, and what they say.
 
+use std::path::PathBuf;
+
 use crate::{
     secret::Secret,
     spec::{CacheProvider, CacheSpec, SecretKeyRef},
@@ -7,7 +9,7 @@ use crate::{
 };
 
 use super::{
-    Cache, RedisSettings,
+    Cache, RedisDeployment, RedisSettings,
     address::{self, AddressError},
     files,
     interpret::Interpreter,
@@ -70,17 +72,65 @@ impl Interpreter<'_> {
         });
         let password = self.password(spec, &source, found.password, found.password_file.as_deref());
         let ca_file = found.ca_file.as_deref().and_then(|file| self.authorities(source.path, file));
+        let client_certificate = found.cert_file.as_deref().zip(found.key_file.as_deref());
+        let client_certificate =
+            client_certificate.and_then(|(cert, key)| self.client_certificate(&source, cert, key));
+        let socket = found.socket.as_deref().map(|socket| self.files.resolve(socket));
+        if socket.is_some() && self.secrets.is_some() {
+            let problem = format!("{}socket names a file of the operator's own pod", source.before);
+            self.wrong(source.path, problem, None, "write host=NAME and port=NUMBER");
+        }
         if redis {
+            let deployment = if !found.sentinels.is_empty() {
+                RedisDeployment::Sentinel {
+                    sentinels: found.sentinels,
+                    master: found.sentinel_master.unwrap_or_default(),
+                    username: found.sentinel_username,
+                    password: found.sentinel_password,
+                }
+            } else if found.cluster {
+                let nodes = if found.nodes.is_empty() { vec![address.clone()] } else { found.nodes };
+                RedisDeployment::Cluster { nodes }
+            } else {
+                RedisDeployment::Single
+            };
             Cache::Redis(RedisSettings {
+                socket,
+                deployment,
                 username: found.username,
                 password,
+                database: found.database,
+                prefix: found.prefix,
                 secure: found.secure,
                 ca_file,
+                client_certificate,
                 ..RedisSettings::new(address)
             })
         } else {
             Cache::Memory
         }
+    }
+
+    /// The files of the certificate to show, and of its key.
+    fn client_certificate(&mut self, source: &Source, cert: &str, key: &str) -> Option<(PathBuf, PathBuf)> {
+        let (cert, key) = (self.files.resolve(cert), self.files.resolve(key));
+        let checked = [
+            ("certFile", "a PEM file with a certificate", self.files.authorities(&cert)),
+            ("keyFile", "a PEM file with the key of the certificate", self.files.key(&key)),
+        ];
+        let mut good = true;
+        for (name, right, checked) in checked {
+            if let Err(problem) = checked {
+                good = false;
+                self.wrong(
+                    source.path,
+                    format!("{}{name} {problem}", source.before),
+                    None,
+                    &format!("name {right}"),
+                );
+            }
+        }
+        good.then_some((cert, key))
     }
 
     /// What only Redis could use.

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, path::Path};
 
-use super::{Cache, Config, Endpoint, RedisSettings, SyncBounds, duration, load};
+use super::{Cache, Config, Endpoint, RedisDeployment, RedisSettings, SyncBounds, duration, load};
 use crate::tls::TlsFiles;
 
 /// What [`check`] found.
@@ -103,7 +103,18 @@ fn tls(wanted: bool, files: &TlsFiles) -> String {
 }
 
 fn cache(cache: &Cache) -> String {
-    let RedisSettings { address, username, password, secure, ca_file, .. } = match cache {
+    let RedisSettings {
+        address,
+        socket,
+        deployment,
+        username,
+        password,
+        database,
+        prefix,
+        secure,
+        ca_file,
+        client_certificate,
+    } = match cache {
         Cache::Memory => return "memory".to_owned(),
         Cache::Redis(settings) => settings,
     };
@@ -113,5 +124,26 @@ fn cache(cache: &Cache) -> String {
         (None, None) => "without a password".to_owned(),
     };
     let files = TlsFiles { authorities: ca_file.clone(), certificate: None };
-    format!("redis at {address}, {user}, {}", tls(*secure, &files))
+    let list = |addresses: &[crate::trunk::HostPort]| {
+        addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
+    let place = match (deployment, socket) {
+        (RedisDeployment::Sentinel { sentinels, master, .. }, _) => {
+            format!("redis, the master {master} of the sentinels {}", list(sentinels))
+        }
+        (RedisDeployment::Cluster { nodes }, _) => format!("a redis cluster with {}", list(nodes)),
+        (RedisDeployment::Single, Some(socket)) => format!("redis at {}", socket.display()),
+        (RedisDeployment::Single, None) => format!("redis at {address}"),
+    };
+    let mut text = format!("{place}, {user}, {}", tls(*secure, &files));
+    if let Some((certificate, _)) = client_certificate {
+        text += &format!(", with the certificate of {}", certificate.display());
+    }
+    if *database != 0 {
+        text += &format!(", database {database}");
+    }
+    if !prefix.is_empty() {
+        text += &format!(", prefix {prefix}");
+    }
+    text
 }

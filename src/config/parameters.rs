@@ -1,16 +1,43 @@
 //! `cache.parameters`: `key=value` pairs with commas between them. A password stands in the middle of it, and whatever
 //! follows a slip may be a piece of one: so what is quoted in a message comes only from before that.
 
-use crate::secret::Secret;
+use crate::{secret::Secret, trunk::HostPort};
 
 use super::{
+    address, cache_url,
     mistake::{show, suggest},
     rules::REDIS_PORT,
 };
 
 /// All keys.
-pub(super) const KEYS: [&str; 7] =
-    ["host", "port", "username", "password", "passwordFile", "secure", "caFile"];
+pub(super) const KEYS: [&str; 19] = [
+    "host",
+    "port",
+    "username",
+    "password",
+    "passwordFile",
+    "secure",
+    "caFile",
+    "certFile",
+    "keyFile",
+    "db",
+    "prefix",
+    "url",
+    "socket",
+    "sentinels",
+    "sentinelMaster",
+    "sentinelUsername",
+    "sentinelPassword",
+    "cluster",
+    "nodes",
+];
+
+/// The port of a sentinel.
+const SENTINEL_PORT: u16 = 26379;
+/// The highest number of a database that is taken; Redis has 16 unless it is told otherwise.
+const MAX_DATABASE: u32 = 65_535;
+/// Longest prefix, in characters.
+const MAX_PREFIX: usize = 64;
 
 /// What the text says, before anything is looked up.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,6 +49,17 @@ pub(super) struct Parameters {
     pub(super) password_file: Option<String>,
     pub(super) secure: bool,
     pub(super) ca_file: Option<String>,
+    pub(super) cert_file: Option<String>,
+    pub(super) key_file: Option<String>,
+    pub(super) database: u32,
+    pub(super) prefix: String,
+    pub(super) socket: Option<String>,
+    pub(super) sentinels: Vec<HostPort>,
+    pub(super) sentinel_master: Option<String>,
+    pub(super) sentinel_username: Option<String>,
+    pub(super) sentinel_password: Option<Secret>,
+    pub(super) cluster: bool,
+    pub(super) nodes: Vec<HostPort>,
 }
 
 impl Default for Parameters {
@@ -34,6 +72,17 @@ impl Default for Parameters {
             password_file: None,
             secure: false,
             ca_file: None,
+            cert_file: None,
+            key_file: None,
+            database: 0,
+            prefix: String::new(),
+            socket: None,
+            sentinels: Vec::new(),
+            sentinel_master: None,
+            sentinel_username: None,
+            sentinel_password: None,
+            cluster: false,
+            nodes: Vec::new(),
         }
     }
 }
@@ -81,6 +130,10 @@ impl Reader {
     }
 
     fn part(&mut self, number: usize, part: &str) {
+        if cache_url::is_url(part) {
+            self.url(part.trim());
+            return;
+        }
         let (key, value) = match part.split_once('=') {
             Some((key, value)) => (key.trim(), Some(value)),
             None => (part.trim(), None),
@@ -93,27 +146,36 @@ impl Reader {
             self.wrong(format!("{known} is given twice"), None, "keep one of them");
         }
         self.seen.push(known);
-        if known == "password" {
+        if matches!(known, "password" | "sentinelPassword") {
             self.trusted = false;
-            match value.filter(|value| !value.is_empty()) {
-                Some(value) => self.found.password = Some(Secret::new(value)),
+            match value.filter(|value| !value.is_empty()).map(Secret::new) {
+                Some(password) if known == "password" => self.found.password = Some(password),
+                Some(password) => self.found.sentinel_password = Some(password),
                 None => {
-                    self.wrong("password is empty".to_owned(), None, "write password=... or leave it out")
+                    self.wrong(
+                        format!("{known} is empty"),
+                        None,
+                        &format!("write {known}=... or leave it out"),
+                    );
                 }
             }
             return;
         }
         let value = value.map(str::trim);
-        if known == "secure" {
-            self.found.secure = true;
-            match value {
-                None | Some("true") => {}
-                Some("false") => self.found.secure = false,
-                Some(other) => self.wrong(
-                    "secure is neither true nor false".to_owned(),
-                    Some(other),
-                    "write secure=true or secure=false",
-                ),
+        if matches!(known, "secure" | "cluster") {
+            let set = match value {
+                None | Some("true") => true,
+                Some("false") => false,
+                Some(other) => {
+                    let right = format!("write {known}=true or {known}=false");
+                    self.wrong(format!("{known} is neither true nor false"), Some(other), &right);
+                    known == "secure"
+                }
+            };
+            if known == "secure" {
+                self.found.secure = set
+            } else {
+                self.found.cluster = set
             }
             return;
         }
@@ -129,8 +191,96 @@ impl Reader {
             },
             "username" => self.found.username = Some(value.to_owned()),
             "passwordFile" => self.found.password_file = Some(value.to_owned()),
+            "certFile" => self.found.cert_file = Some(value.to_owned()),
+            "keyFile" => self.found.key_file = Some(value.to_owned()),
+            "db" => self.database(value),
+            "prefix" => {
+                let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'{' | b'}');
+                if value.len() <= MAX_PREFIX && value.bytes().all(plain) {
+                    value.clone_into(&mut self.found.prefix);
+                } else {
+                    let right = format!(
+                        "write up to {MAX_PREFIX} visible ASCII characters without braces, such as prefix=routr:"
+                    );
+                    self.wrong("prefix is wrong".to_owned(), Some(value), &right);
+                }
+            }
+            "url" => self.url(value),
+            "socket" => self.found.socket = Some(value.to_owned()),
+            "sentinels" => self.found.sentinels = self.addresses(known, value, SENTINEL_PORT),
+            "sentinelMaster" => self.found.sentinel_master = Some(value.to_owned()),
+            "sentinelUsername" => self.found.sentinel_username = Some(value.to_owned()),
+            "nodes" => {
+                self.found.nodes = self.addresses(known, value, REDIS_PORT);
+                self.found.cluster = true;
+            }
             _ => self.found.ca_file = Some(value.to_owned()),
         }
+    }
+
+    fn database(&mut self, value: &str) {
+        match value.parse() {
+            Ok(number) if number <= MAX_DATABASE => self.found.database = number,
+            _ => self.wrong(
+                "db is wrong".to_owned(),
+                Some(value),
+                "write the number of a database, such as db=0",
+            ),
+        }
+    }
+
+    /// Addresses with semicolons or blanks between them.
+    fn addresses(&mut self, key: &str, value: &str, port: u16) -> Vec<HostPort> {
+        let mut addresses = Vec::new();
+        for text in value.split([';', ' ']).filter(|text| !text.is_empty()) {
+            match address::host_port(text, port) {
+                Ok(address) => addresses.push(address),
+                Err(error) => {
+                    let right = format!("write {key}=HOST:PORT;HOST:PORT");
+                    self.wrong(format!("{key} is wrong: {error}"), Some(text), &right);
+                }
+            }
+        }
+        addresses
+    }
+
+    /// What a URL says is as if it were said by the keys. None of it is ever shown.
+    fn url(&mut self, text: &str) {
+        let trusted = std::mem::replace(&mut self.trusted, false);
+        let url = match cache_url::parse(text) {
+            Ok(url) => url,
+            Err(problem) => {
+                let right = "write redis://USER:PASSWORD@HOST:PORT/DB, rediss:// with TLS, or redis+unix:///PATH?db=DB, with %xx for \
+                             other characters";
+                self.wrong(format!("the URL is wrong: {problem}"), None, right);
+                return;
+            }
+        };
+        let said = [
+            ("host", url.host.is_some()),
+            ("port", url.port.is_some()),
+            ("username", url.username.is_some()),
+            ("password", url.password.is_some()),
+            ("db", url.database.is_some()),
+            ("socket", url.socket.is_some()),
+            ("secure", url.secure),
+        ];
+        for (key, _) in said.into_iter().filter(|(_, said)| *said) {
+            if self.seen.contains(&key) {
+                self.wrong(format!("{key} is given twice, once in the URL"), None, "keep one of them");
+            }
+            self.seen.push(key);
+        }
+        // Without a password in it, what follows can be no piece of one.
+        self.trusted = trusted && url.password.is_none();
+        let found = &mut self.found;
+        found.host = url.host.or(found.host.take());
+        found.port = url.port.unwrap_or(found.port);
+        found.username = url.username.or(found.username.take());
+        found.password = url.password.or(found.password.take());
+        found.socket = url.socket.or(found.socket.take());
+        found.database = url.database.unwrap_or(found.database);
+        found.secure |= url.secure;
     }
 
     fn unknown(&mut self, number: usize, key: &str, value: Option<&str>) {
@@ -168,12 +318,55 @@ impl Reader {
         if self.found.password.is_some() && self.found.password_file.is_some() {
             self.wrong("both password and passwordFile are given".to_owned(), None, "keep one of them");
         }
-        if self.found.ca_file.is_some() && !self.found.secure {
+        for (key, given) in
+            [("caFile", self.found.ca_file.is_some()), ("certFile", self.found.cert_file.is_some())]
+        {
+            if given && !self.found.secure {
+                let right = format!("add secure=true, or remove {key}");
+                self.wrong(format!("{key} is given without secure"), None, &right);
+            }
+        }
+        if self.found.cert_file.is_some() != self.found.key_file.is_some() {
+            let (one, other) = if self.found.cert_file.is_some() {
+                ("certFile", "keyFile")
+            } else {
+                ("keyFile", "certFile")
+            };
             self.wrong(
-                "caFile is given without secure".to_owned(),
+                format!("{one} is given without {other}"),
                 None,
-                "add secure=true, or remove caFile",
+                &format!("add {other}, or remove {one}"),
             );
+        }
+        self.deployments();
+    }
+
+    /// What excludes each other.
+    fn deployments(&mut self) {
+        let sentinel = !self.found.sentinels.is_empty();
+        let named = self.found.sentinel_master.is_some();
+        let credentials = self.found.sentinel_username.is_some() || self.found.sentinel_password.is_some();
+        if sentinel && !named {
+            let right = "add sentinelMaster=NAME, such as sentinelMaster=mymaster";
+            self.wrong("sentinels is given without sentinelMaster".to_owned(), None, right);
+        } else if !sentinel && (named || credentials) && !self.seen.contains(&"sentinels") {
+            let right = "add sentinels=HOST:PORT;HOST:PORT";
+            self.wrong("sentinelMaster is given without sentinels".to_owned(), None, right);
+        }
+        if sentinel && self.found.cluster {
+            self.wrong("both sentinels and cluster are given".to_owned(), None, "keep one of them");
+        }
+        if self.found.cluster && self.found.database != 0 {
+            self.wrong("a cluster has the database 0 alone".to_owned(), None, "remove db, or cluster");
+        }
+        let place = self.found.host.is_some();
+        if place && (sentinel || !self.found.nodes.is_empty()) {
+            let right = "remove host: the sentinels, or the nodes, say where Redis is";
+            self.wrong("host is given with sentinels or nodes".to_owned(), None, right);
+        }
+        if self.found.socket.is_some() && (place || sentinel || self.found.cluster || self.found.secure) {
+            let right = "keep the socket, or remove it";
+            self.wrong("socket is given with host, secure, sentinels or cluster".to_owned(), None, right);
         }
     }
 }

@@ -167,10 +167,11 @@ pub(super) mod cache {
 
     pub(in super::super) fn known_parameters() -> Rule {
         Rule::new(
-            r"!has(self.parameters) || self.parameters.trim() == '' || self.parameters.split(',').all(p, p.matches(r'(?s)^\s*(secure|(host|port|username|password|passwordFile|secure|caFile)\s*=.*)\s*$'))",
+            r"!has(self.parameters) || self.parameters.trim() == '' || self.parameters.split(',').all(p, p.matches(r'(?s)^\s*(secure|cluster|(redis|rediss)://.*|(host|port|username|password|passwordFile|secure|caFile|certFile|keyFile|db|prefix|url|sentinels|sentinelMaster|sentinelUsername|sentinelPassword|cluster|nodes)\s*=.*)\s*$'))",
         )
         .message(
-            "write key=value pairs with commas between them, of host, port, username, password, secure, caFile; a password \
+            "write key=value pairs with commas between them, of host, port, username, password, secure, caFile, certFile, keyFile, \
+             db, prefix, url, sentinels, sentinelMaster, sentinelUsername, sentinelPassword, cluster, nodes; a password \
              that holds a comma goes into a Secret, named by passwordSecretRef",
         )
         .field_path(".parameters")

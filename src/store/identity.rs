@@ -26,7 +26,6 @@ pub(super) struct Instance {
 }
 
 /// An instance id that may have to be read first.
-#[derive(Debug)]
 pub(super) struct InstanceCell {
     prefix: Box<str>,
     /// Key under which Redis keeps the id.
@@ -36,6 +35,8 @@ pub(super) struct InstanceCell {
     known: OnceLock<Instance>,
     /// The id comes from Redis.
     proposed: bool,
+    /// Where the id is kept, if not where everything else is.
+    own_link: Option<Link>,
 }
 
 impl InstanceCell {
@@ -47,6 +48,7 @@ impl InstanceCell {
             proposal: id.into(),
             known: OnceLock::new(),
             proposed: false,
+            own_link: None,
         };
         cell.settle(id);
         cell
@@ -60,12 +62,18 @@ impl InstanceCell {
             proposal: proposal.into(),
             known: OnceLock::new(),
             proposed: true,
+            own_link: None,
         }
     }
 
     /// Keeps the id under `registry_key`, too.
     pub(super) fn keep_as(&mut self, registry_key: &str) {
         self.kept_at = Some(keys::identity(&self.prefix, registry_key));
+    }
+
+    /// Reads and keeps the id through this connection.
+    pub(super) fn keep_through(&mut self, link: Link) {
+        self.own_link = Some(link);
     }
 
     /// The id that Redis said it keeps; `None` before that, and where the id was given.
@@ -82,7 +90,7 @@ impl InstanceCell {
             return Ok(known);
         }
         let Some(key) = &self.kept_at else { return Ok(self.settle(&self.proposal)) };
-        let id = read_or_propose(link, key, &self.proposal).await?;
+        let id = read_or_propose(self.own_link.as_ref().unwrap_or(link), key, &self.proposal).await?;
         Ok(self.settle(&id))
     }
 
@@ -95,7 +103,7 @@ impl InstanceCell {
         let (Some(key), Some(known)) = (&self.kept_at, self.known.get()) else { return Ok(()) };
         let mut pipeline = redis::pipe();
         keep(&mut pipeline, key, &known.id);
-        link.run::<()>(&pipeline, 0).await
+        self.own_link.as_ref().unwrap_or(link).run::<()>(&pipeline, 0).await
     }
 }
 

@@ -15,11 +15,17 @@ use redis::{
 };
 use tokio::{sync::Mutex, time::timeout};
 
-use super::stream::Dialer;
-use crate::{config::RedisSettings, ports::StoreError, secret::Secret, trunk::HostPort};
+use super::{
+    servers::{self, Login, Servers},
+    stream::{Dialer, Place},
+};
+use crate::{config::RedisSettings, ports::StoreError, trunk::HostPort};
 
 /// How long connecting may take (name look-up, TCP, TLS and log-in together), and how long one answer may.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Nodes of a cluster that one call follows from one to the next.
+const MAX_REDIRECTS: u32 = 5;
 
 /// Why settings cannot be used, before anything is sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +41,14 @@ pub enum RedisSettingsError {
     /// The file with the authorities has none that is usable.
     #[error("the CA file of the cache, {}, has no usable certificate; it must be PEM: {cause}", path.display())]
     BadCa {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: Box<str>,
+    },
+    /// The client certificate or its key cannot be used.
+    #[error("the client certificate of the cache cannot be used ({}): {cause}", path.display())]
+    ClientCertificate {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
@@ -58,22 +72,28 @@ struct Failure {
     discard: bool,
     /// It broke before the answer came, as a connection does that was idle while Redis was restarted.
     broken: bool,
+    /// In a cluster: the node that has the keys.
+    moved_to: Option<HostPort>,
+}
+
+impl Failure {
+    fn new(error: StoreError, discard: bool, broken: bool) -> Self {
+        Self { error, discard, broken, moved_to: None }
+    }
 }
 
 /// One connection, shared by all calls.
 pub(super) struct Link {
     dialer: Dialer,
-    address: HostPort,
+    servers: Servers,
+    /// The servers in words.
+    address: String,
     login: Option<Login>,
+    database: u32,
     patience: Duration,
     current: Mutex<Current>,
     /// Connections up to this generation are not used again.
     discarded: AtomicU64,
-}
-
-struct Login {
-    username: Option<String>,
-    password: Secret,
 }
 
 #[derive(Default)]
@@ -86,20 +106,12 @@ struct Current {
 impl Link {
     /// Reads the CA file, if there is one, and does nothing else.
     pub(super) fn new(settings: &RedisSettings) -> Result<Self, RedisSettingsError> {
-        let address = settings.address.clone();
-        let dialer = Dialer::new(&address, settings.secure, settings.ca_file.as_deref())?;
-        let login = match (&settings.username, &settings.password) {
-            (None, None) => None,
-            // A user that needs no password is let in with any.
-            (username, password) => Some(Login {
-                username: username.clone(),
-                password: password.clone().unwrap_or_else(|| Secret::new("")),
-            }),
-        };
         Ok(Self {
-            dialer,
-            address,
-            login,
+            dialer: Dialer::new(settings)?,
+            servers: Servers::new(settings),
+            address: servers::name(settings),
+            login: Login::new(settings.username.as_deref(), settings.password.as_ref()),
+            database: settings.database,
             patience: PATIENCE,
             current: Mutex::default(),
             discarded: AtomicU64::new(0),
@@ -121,16 +133,22 @@ impl Link {
     ) -> Result<T, StoreError> {
         let patience =
             self.patience.saturating_mul(u32::try_from(slack).unwrap_or(u32::MAX).saturating_add(1));
-        let (failure, fresh) = match self.attempt(pipeline, patience).await {
-            Ok(values) => return self.read(values),
-            Err(failed) => failed,
-        };
-        if !failure.broken || fresh {
-            return Err(failure.error);
-        }
-        match self.attempt(pipeline, patience).await {
-            Ok(values) => self.read(values),
-            Err((failure, _)) => Err(failure.error),
+        let (mut redirects, mut again) = (0, false);
+        loop {
+            let (failure, fresh) = match self.attempt(pipeline, patience).await {
+                Ok(values) => return self.read(values),
+                Err(failed) => failed,
+            };
+            if let Some(node) = failure.moved_to
+                && redirects < MAX_REDIRECTS
+            {
+                redirects += 1;
+                self.servers.moved_to(node);
+            } else if failure.broken && !fresh && !again {
+                again = true;
+            } else {
+                return Err(failure.error);
+            }
         }
     }
 
@@ -178,8 +196,65 @@ impl Link {
             .unwrap_or_else(|_| Err(self.silent("no connection", self.patience)))
     }
 
+    /// Connects to the server that serves now.
     async fn connect(&self) -> Result<MultiplexedConnection, Failure> {
-        let stream = self.dialer.dial().await.map_err(|e| self.explain(&e.into()))?;
+        match &self.servers {
+            Servers::One(place) => self.open(place, self.login.as_ref(), self.database).await,
+            Servers::Nodes { .. } => {
+                let mut last = None;
+                for node in self.servers.nodes() {
+                    match self.briefly(self.open(&Place::Tcp(node), self.login.as_ref(), 0)).await {
+                        Err(failure) if matches!(failure.error, StoreError::Unavailable(_)) => {
+                            last = Some(failure)
+                        }
+                        other => return other,
+                    }
+                }
+                Err(last.unwrap_or_else(|| self.silent("no connection", self.patience)))
+            }
+            Servers::Sentinels { sentinels, master, login } => {
+                let mut last = None;
+                for sentinel in sentinels {
+                    let sentinel = Place::Tcp(sentinel.clone());
+                    match self.briefly(self.master(&sentinel, login.as_ref(), master)).await {
+                        Ok(place) => return self.open(&place, self.login.as_ref(), self.database).await,
+                        Err(failure) => last = Some(failure),
+                    }
+                }
+                Err(last.unwrap_or_else(|| self.silent("no sentinel", self.patience)))
+            }
+        }
+    }
+
+    /// One of several servers may be silent.
+    async fn briefly<V>(&self, what: impl Future<Output = Result<V, Failure>>) -> Result<V, Failure> {
+        let patience = self.patience / 4;
+        timeout(patience, what).await.unwrap_or_else(|_| Err(self.silent("no connection", patience)))
+    }
+
+    /// The server that a sentinel says is the master.
+    async fn master(&self, sentinel: &Place, login: Option<&Login>, master: &str) -> Result<Place, Failure> {
+        let mut connection = self.open(sentinel, login, 0).await?;
+        let mut command = redis::cmd("SENTINEL");
+        command.arg("get-master-addr-by-name").arg(master);
+        let found: Result<Option<(String, u16)>, _> = command.query_async(&mut connection).await;
+        match found {
+            Ok(Some((host, port))) => Ok(Place::Tcp(HostPort::new(&host, port))),
+            Ok(None) => {
+                let text = format!("{}: the sentinel {sentinel} knows no master of that name", self.address);
+                Err(Failure::new(StoreError::Refused(text.into()), true, false))
+            }
+            Err(error) => Err(self.explain(&error)),
+        }
+    }
+
+    async fn open(
+        &self,
+        place: &Place,
+        login: Option<&Login>,
+        database: u32,
+    ) -> Result<MultiplexedConnection, Failure> {
+        let stream = self.dialer.dial(place).await.map_err(|e| self.explain(&e.into()))?;
         // Log-in is done below: the library hides why it was refused. Its greeting (CLIENT SETINFO) would only ask for
         // one more permission.
         let session =
@@ -190,7 +265,7 @@ impl Link {
             .map_err(|e| self.explain(&e))?;
         // It ends with the last clone of the connection.
         tokio::spawn(driver);
-        if let Some(login) = &self.login {
+        if let Some(login) = login {
             let mut auth = redis::cmd("AUTH");
             if let Some(username) = &login.username {
                 auth.arg(username);
@@ -198,12 +273,17 @@ impl Link {
             auth.arg(login.password.expose());
             auth.exec_async(&mut connection).await.map_err(|e| self.explain_login(&e))?;
         }
+        // A user without the permission for SELECT is in the first database anyway.
+        if database != 0 {
+            let mut select = redis::cmd("SELECT");
+            select.arg(database).exec_async(&mut connection).await.map_err(|e| self.explain(&e))?;
+        }
         Ok(connection)
     }
 
     fn silent(&self, what: &str, patience: Duration) -> Failure {
         let text = format!("{}: {what} within {} s", self.address, patience.as_secs_f32());
-        Failure { error: StoreError::Unavailable(text.into()), discard: true, broken: false }
+        Failure::new(StoreError::Unavailable(text.into()), true, false)
     }
 
     fn explain(&self, error: &RedisError) -> Failure {
@@ -214,25 +294,35 @@ impl Link {
             let broken = error.is_io_error();
             // Whatever else the library says of itself (an answer that is not Redis') is no reason to stay connected.
             return if broken || error.kind() == ErrorKind::Parse {
-                Failure { error: StoreError::Unavailable(text), discard: true, broken }
+                Failure::new(StoreError::Unavailable(text), true, broken)
             } else {
-                Failure { error: StoreError::Refused(text), discard: true, broken }
+                Failure::new(StoreError::Refused(text), true, broken)
             };
         };
         let details = first.details().unwrap_or_default();
         let text: Box<str> = format!("{}: {} {details}", self.address, first.code()).trim_end().into();
         match first.code() {
-            "WRONGPASS" | "NOAUTH" | "NOPERM" => {
-                Failure { error: StoreError::Denied(text), discard: true, broken: false }
+            "WRONGPASS" | "NOAUTH" | "NOPERM" => Failure::new(StoreError::Denied(text), true, false),
+            // In a cluster: another node has the keys, for good.
+            "MOVED" => {
+                let moved_to = servers::moved(details).filter(|_| self.servers.is_cluster());
+                let error = if moved_to.is_some() {
+                    StoreError::Unavailable(text)
+                } else {
+                    StoreError::Refused(format!("{text}; this is a cluster: write cluster=true").into())
+                };
+                Failure { moved_to, ..Failure::new(error, true, false) }
             }
+            // It is on the way to another node: for as long as that takes, registrations go on from memory.
+            "ASK" => Failure::new(StoreError::Unavailable(text), true, false),
             // Another server may have taken over: the name is looked up again.
             "LOADING" | "CLUSTERDOWN" | "READONLY" | "MASTERDOWN" | "TRYAGAIN" | "NOREPLICAS" | "BUSY" => {
-                Failure { error: StoreError::Unavailable(text), discard: true, broken: false }
+                Failure::new(StoreError::Unavailable(text), true, false)
             }
             "ERR" if details.starts_with("max number of clients reached") => {
-                Failure { error: StoreError::Unavailable(text), discard: true, broken: false }
+                Failure::new(StoreError::Unavailable(text), true, false)
             }
-            _ => Failure { error: StoreError::Refused(text), discard: false, broken: false },
+            _ => Failure::new(StoreError::Refused(text), false, false),
         }
     }
 
@@ -255,12 +345,12 @@ impl Link {
             }
             "ERR" if !speaks_of_login(details) => {
                 let error = StoreError::Unavailable(format!("{}: AUTH failed (ERR)", self.address).into());
-                return Failure { error, discard: true, broken: false };
+                return Failure::new(error, true, false);
             }
             code => &format!("AUTH was refused ({code})"),
         };
         let error = StoreError::Denied(format!("{}: {cause}", self.address).into());
-        Failure { error, discard: true, broken: false }
+        Failure::new(error, true, false)
     }
 }
 

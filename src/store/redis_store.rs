@@ -20,7 +20,7 @@ use super::{
     owner::Owner,
 };
 use crate::{
-    config::RedisSettings,
+    config::{RedisDeployment, RedisSettings},
     environment,
     ports::{Change, Record, Rival, Store, StoreError},
 };
@@ -83,7 +83,11 @@ impl RedisStore {
         Self::of(settings, InstanceCell::proposed(&settings.prefix, registry_key, proposal))
     }
 
-    fn of(settings: &RedisSettings, instance: InstanceCell) -> Result<Self, RedisSettingsError> {
+    fn of(settings: &RedisSettings, mut instance: InstanceCell) -> Result<Self, RedisSettingsError> {
+        if matches!(settings.deployment, RedisDeployment::Cluster { .. }) {
+            // The id may be on another node than what it names.
+            instance.keep_through(Link::new(settings)?);
+        }
         Ok(Self {
             link: Arc::new(Link::new(settings)?),
             instance: Arc::new(instance),

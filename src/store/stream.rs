@@ -1,8 +1,9 @@
 //! The bytes between here and Redis: TCP or TLS, and an end to answers that have none.
 
 use std::{
-    io,
-    path::Path,
+    fmt, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -10,14 +11,18 @@ use std::{
 };
 
 use rustls::{
-    RootCertStore,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpStream, UnixStream},
+};
 use tokio_rustls::TlsConnector;
 
 use super::link::RedisSettingsError;
 use crate::{
+    config::RedisSettings,
     connect::{self, Resolver, SocketOptions},
     tls,
     trunk::HostPort,
@@ -30,43 +35,102 @@ const MOST: usize = 64 << 20;
 /// A Redis that acknowledges nothing for this long is gone.
 const PEER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How to reach one Redis.
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// By TCP.
+    Tcp(HostPort),
+    /// By a Unix socket.
+    Socket(PathBuf),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Socket(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// How to reach the servers of one Redis.
 pub(super) struct Dialer {
-    address: HostPort,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    tls: Option<TlsFiles>,
+}
+
+/// TLS, with what it is made of: files are read for each connection, so that a certificate that was renewed is used.
+struct TlsFiles {
+    ca: Option<PathBuf>,
+    client: Option<(PathBuf, PathBuf)>,
+    /// As it was at the start: for good where there are no files.
+    first: Arc<ClientConfig>,
 }
 
 impl Dialer {
-    /// Reads the CA file, if there is one, and does nothing else.
-    pub(super) fn new(
-        address: &HostPort,
-        secure: bool,
-        ca_file: Option<&Path>,
-    ) -> Result<Self, RedisSettingsError> {
-        let unusable =
-            |cause: String| RedisSettingsError::Address { address: address.clone(), cause: cause.into() };
-        let tls = if secure {
-            let name = ServerName::try_from(address.host.to_string()).map_err(|e| unusable(e.to_string()))?;
-            // Where the system has no authority, no certificate is trusted, and each attempt to connect says so.
-            let roots = ca_file.map_or_else(|| Ok(tls::system().0), |file| read_ca(file).map(Arc::new))?;
-            let config = tls::client_config(roots).map_err(|e| unusable(e.to_string()))?;
-            Some((TlsConnector::from(config), name))
-        } else {
-            None
-        };
-        Ok(Self { address: address.clone(), tls })
+    /// Reads the files, and does nothing else.
+    pub(super) fn new(settings: &RedisSettings) -> Result<Self, RedisSettingsError> {
+        if !settings.secure {
+            return Ok(Self { tls: None });
+        }
+        server_name(&settings.address).map_err(|cause| RedisSettingsError::Address {
+            address: settings.address.clone(),
+            cause: cause.to_string().into(),
+        })?;
+        let (ca, client) = (settings.ca_file.clone(), settings.client_certificate.clone());
+        let first = client_config(ca.as_deref(), client.as_ref())?;
+        Ok(Self { tls: Some(TlsFiles { ca, client, first }) })
     }
 
     /// A new connection. Takes as long as the network does.
-    pub(super) async fn dial(&self) -> io::Result<Bounded> {
-        let tcp =
-            connect::dial(&self.address, &Resolver::system(), &SocketOptions::within(PEER_TIMEOUT)).await?;
-        let stream: Box<dyn Stream> = match &self.tls {
-            None => Box::new(tcp),
-            Some((connector, name)) => Box::new(connector.connect(name.clone(), tcp).await?),
+    pub(super) async fn dial(&self, place: &Place) -> io::Result<Bounded> {
+        let stream: Box<dyn Stream> = match (place, &self.tls) {
+            (Place::Socket(path), _) => Box::new(UnixStream::connect(path).await?),
+            (Place::Tcp(address), None) => Box::new(tcp(address).await?),
+            (Place::Tcp(address), Some(files)) => {
+                let (config, name) = (files.config()?, server_name(address)?);
+                Box::new(TlsConnector::from(config).connect(name, tcp(address).await?).await?)
+            }
         };
         Ok(Bounded { stream, came: 0 })
     }
+}
+
+impl TlsFiles {
+    fn config(&self) -> io::Result<Arc<ClientConfig>> {
+        if self.ca.is_none() && self.client.is_none() {
+            return Ok(self.first.clone());
+        }
+        client_config(self.ca.as_deref(), self.client.as_ref()).map_err(io::Error::other)
+    }
+}
+
+fn server_name(address: &HostPort) -> io::Result<ServerName<'static>> {
+    ServerName::try_from(address.host.to_string()).map_err(io::Error::other)
+}
+
+async fn tcp(address: &HostPort) -> io::Result<TcpStream> {
+    connect::dial(address, &Resolver::system(), &SocketOptions::within(PEER_TIMEOUT)).await
+}
+
+fn client_config(
+    ca: Option<&Path>,
+    client: Option<&(PathBuf, PathBuf)>,
+) -> Result<Arc<ClientConfig>, RedisSettingsError> {
+    // Where the system has no authority, no certificate is trusted, and each attempt to connect says so.
+    let roots = ca.map_or_else(|| Ok(tls::system().0), |file| read_ca(file).map(Arc::new))?;
+    let unusable = |path: &Path, cause: String| RedisSettingsError::ClientCertificate {
+        path: path.to_owned(),
+        cause: cause.into(),
+    };
+    let builder = tls::trusting(roots).map_err(|error| unusable(Path::new("TLS"), error.to_string()))?;
+    let Some((cert, key)) = client else { return Ok(Arc::new(builder.with_no_client_auth())) };
+    let read = |path: &Path| crate::config::files::read(path).map_err(|e| unusable(path, e.to_string()));
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(cert)?).collect();
+    let chain = chain.map_err(|error| unusable(cert, error.to_string()))?;
+    let private =
+        PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| unusable(key, error.to_string()))?;
+    let config = builder.with_client_auth_cert(chain, private);
+    config.map(Arc::new).map_err(|error| unusable(cert, error.to_string()))
 }
 
 /// What a connection is made of.

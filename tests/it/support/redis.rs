@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use super::ports;
 use super::process::{self, Process};
 use super::wait::{wait_for, wait_until};
 
+/// After which a reply that has begun has ended.
+const MOMENT: Duration = Duration::from_millis(100);
 const START: Duration = Duration::from_secs(10);
 
 /// How a Redis is to be.
@@ -136,6 +138,28 @@ fn flat(value: &redis::Value) -> String {
         redis::Value::Array(values) => values.iter().map(flat).collect::<Vec<_>>().join(" "),
         other => format!("{other:?}"),
     }
+}
+
+/// Sends one command by Redis' inline protocol to the Redis on a port, and returns all that comes within a moment.
+pub async fn all(port: u16, line: &str) -> Result<String, String> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        stream.write_all(format!("{line}\r\n").as_bytes()).await?;
+        let mut reply = vec![0; 64 << 10];
+        let mut read = stream.read(&mut reply).await?;
+        while let Ok(more) = tokio::time::timeout(MOMENT, stream.read(&mut reply[read..])).await {
+            match more? {
+                0 => break,
+                more => read += more,
+            }
+        }
+        reply.truncate(read);
+        Ok::<_, std::io::Error>(String::from_utf8_lossy(&reply).into_owned())
+    };
+    tokio::time::timeout(Duration::from_secs(2), exchange)
+        .await
+        .map_err(|_| "no answer in 2 s".to_owned())?
+        .map_err(|error| error.to_string())
 }
 
 /// Sends one command by Redis' inline protocol to the Redis on a port, and returns the first line of the reply.

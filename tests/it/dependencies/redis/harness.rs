@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::standalone::stage::Stage;
+use crate::support::process::tail;
 use crate::support::redis::{Options, Redis};
 use crate::support::service::Service;
 use crate::support::wait::wait_for;
@@ -37,8 +38,8 @@ pub struct Registered {
 }
 
 impl Registered {
-    /// Registers that many trunks with these parameters of the cache; `kept` is the Redis where they are found.
-    pub async fn start(count: usize, parameters: &str, kept: &Redis) -> Self {
+    /// Registers that many trunks with these parameters of the cache; `kept` is the Redis where they are found, if that is to be waited for.
+    pub async fn start(count: usize, parameters: &str, kept: Option<&Redis>) -> Self {
         let refs = refs(count);
         let stage = Stage::with(&refs.iter().map(String::as_str).collect::<Vec<_>>()).await;
         stage.write(&config(&stage, parameters));
@@ -46,6 +47,7 @@ impl Registered {
         let mut this = Self { stage, service, refs, call_ids: BTreeMap::new() };
         this.all_registered().await;
         let all_kept = async || {
+            let Some(kept) = kept else { return Ok(()) };
             let dump = kept.dump().await;
             let missing = this.refs.iter().filter(|reference| !dump.contains(reference.as_str())).count();
             if missing == 0 { Ok(()) } else { Err(format!("{missing} are not kept")) }
@@ -70,7 +72,11 @@ impl Registered {
     pub async fn cache_works(&self) {
         let works = async || {
             let summary = self.stage.private("/summary").await?;
-            if summary["cache"]["ok"] == true { Ok(()) } else { Err(summary["cache"].to_string()) }
+            if summary["cache"]["ok"] == true {
+                Ok(())
+            } else {
+                Err(format!("{}; {}", summary["cache"], tail(&self.service.output())))
+            }
         };
         wait_for(works, SOON, "the cache to work").await;
     }

@@ -27,7 +27,7 @@ async fn readyz(port: u16) -> Result<(u16, String), String> {
 #[tokio::test]
 async fn s3_the_second_of_two_names_the_first_sends_nothing_and_takes_over_when_that_is_killed() {
     let redis = redis(&[]).await;
-    let mut first = Registered::start(50, &at(redis.port()), &redis).await;
+    let mut first = Registered::start(50, &at(redis.port()), Some(&redis)).await;
     let sent = first.stage.registrar.log().len();
     let (second, port) = second(&first.stage);
     tells(&second, "standing by", 1).await;

@@ -15,7 +15,7 @@ const WHILE: Duration = Duration::from_secs(4);
 /// Ends the registry, does `harm` to Redis, starts the registry, and undoes it after a while.
 async fn restarted_during(args: &[&str], harm: &[&str], undo: &[&str]) {
     let redis = redis(args).await;
-    let mut registered = Registered::start(TRUNKS, &at(redis.port()), &redis).await;
+    let mut registered = Registered::start(TRUNKS, &at(redis.port()), Some(&redis)).await;
     registered.service.terminate(SOON).await;
     all_ok(&redis, harm).await;
     registered.service.restart();
@@ -40,7 +40,7 @@ async fn all_ok(redis: &Redis, commands: &[&str]) {
 #[tokio::test]
 async fn s1_a_restart_while_redis_is_late_sends_nothing() {
     let mut redis = redis(&[]).await;
-    let mut registered = Registered::start(TRUNKS, &at(redis.port()), &redis).await;
+    let mut registered = Registered::start(TRUNKS, &at(redis.port()), Some(&redis)).await;
     registered.service.kill().await;
     redis.stop().await;
     registered.service.restart();
@@ -57,7 +57,7 @@ async fn s1_a_restart_while_redis_is_late_sends_nothing() {
 #[tokio::test]
 async fn s1_a_restart_while_redis_loads_its_data_sends_nothing() {
     let redis = redis(&[]).await;
-    let mut registered = Registered::start(TRUNKS, &at(redis.port()), &redis).await;
+    let mut registered = Registered::start(TRUNKS, &at(redis.port()), Some(&redis)).await;
     registered.service.terminate(SOON).await;
     let error = "-LOADING Redis is loading the dataset in memory\r\n";
     let front = Front::start(redis.port(), error, WHILE).await;
@@ -88,7 +88,7 @@ async fn s1_a_restart_while_redis_misses_its_replicas_sends_nothing() {
 async fn s1_a_restart_while_redis_cannot_save_sends_nothing() {
     let gone = tempfile::tempdir().unwrap().keep();
     let redis = redis(&["--enable-protected-configs", "local"]).await;
-    let mut registered = Registered::start(TRUNKS, &at(redis.port()), &redis).await;
+    let mut registered = Registered::start(TRUNKS, &at(redis.port()), Some(&redis)).await;
     registered.service.terminate(SOON).await;
     let dir = format!("CONFIG SET dir {}", gone.display());
     all_ok(&redis, &[&dir, "CONFIG SET save '3600 1'"]).await;
@@ -113,7 +113,7 @@ async fn s1_a_restart_while_set_is_forbidden_sends_nothing() {
 #[tokio::test]
 async fn s1_a_restart_while_redis_hangs_sends_nothing() {
     let mut redis = redis(&[]).await;
-    let mut registered = Registered::start(TRUNKS, &at(redis.port()), &redis).await;
+    let mut registered = Registered::start(TRUNKS, &at(redis.port()), Some(&redis)).await;
     registered.service.kill().await;
     redis.pause();
     registered.service.restart();
@@ -126,7 +126,7 @@ async fn s1_a_restart_while_redis_hangs_sends_nothing() {
 #[tokio::test]
 async fn s1_a_redis_that_comes_after_the_registry_has_gone_on_without_it_changes_no_call_id() {
     let mut redis = redis(&[]).await;
-    let mut registered = Registered::start(20, &at(redis.port()), &redis).await;
+    let mut registered = Registered::start(20, &at(redis.port()), Some(&redis)).await;
     registered.service.kill().await;
     redis.stop().await;
     registered.service.restart();

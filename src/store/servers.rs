@@ -1,0 +1,110 @@
+//! Which servers a Redis consists of, and which of them is asked: the one there is, the master that a sentinel names, or the
+//! node of a cluster that has the keys of a registry. They are all in one slot, so one node is enough.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::stream::Place;
+use crate::{
+    config::{RedisDeployment, RedisSettings},
+    secret::Secret,
+    trunk::HostPort,
+};
+
+/// Credentials of a server.
+pub(super) struct Login {
+    pub(super) username: Option<String>,
+    pub(super) password: Secret,
+}
+
+impl Login {
+    /// `None` where neither is given.
+    pub(super) fn new(username: Option<&str>, password: Option<&Secret>) -> Option<Self> {
+        if username.is_none() && password.is_none() {
+            return None;
+        }
+        // A user that needs no password is let in with any.
+        let password = password.cloned().unwrap_or_else(|| Secret::new(""));
+        Some(Self { username: username.map(str::to_owned), password })
+    }
+}
+
+/// The servers.
+pub(super) enum Servers {
+    /// One.
+    One(Place),
+    /// Sentinels, which say who the master is. They are asked for each connection.
+    Sentinels {
+        /// They are asked in their order.
+        sentinels: Vec<HostPort>,
+        /// Its name.
+        master: String,
+        /// Of the sentinels.
+        login: Option<Login>,
+    },
+    /// Nodes of a cluster.
+    Nodes {
+        /// As they are configured.
+        seeds: Vec<HostPort>,
+        /// The one that has the keys, as far as is known.
+        home: Mutex<Option<HostPort>>,
+    },
+}
+
+impl Servers {
+    /// As configured.
+    pub(super) fn new(settings: &RedisSettings) -> Self {
+        match (&settings.deployment, &settings.socket) {
+            (RedisDeployment::Single, Some(socket)) => Self::One(Place::Socket(socket.clone())),
+            (RedisDeployment::Single, None) => Self::One(Place::Tcp(settings.address.clone())),
+            (RedisDeployment::Sentinel { sentinels, master, username, password }, _) => Self::Sentinels {
+                sentinels: sentinels.clone(),
+                master: master.clone(),
+                login: Login::new(username.as_deref(), password.as_ref()),
+            },
+            (RedisDeployment::Cluster { nodes }, _) => {
+                Self::Nodes { seeds: nodes.clone(), home: Mutex::new(None) }
+            }
+        }
+    }
+
+    /// Whether they are a cluster.
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self, Self::Nodes { .. })
+    }
+
+    /// The nodes of a cluster, the one that is known to have the keys first. That one is forgotten: a node that does not have
+    /// them says which one does.
+    pub(super) fn nodes(&self) -> Vec<HostPort> {
+        let Self::Nodes { seeds, home } = self else { return Vec::new() };
+        let home = home.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let others = seeds.iter().filter(|seed| Some(*seed) != home.as_ref()).cloned();
+        home.clone().into_iter().chain(others).collect()
+    }
+
+    /// A node of a cluster said which one has the keys.
+    pub(super) fn moved_to(&self, node: HostPort) {
+        if let Self::Nodes { home, .. } = self {
+            *home.lock().unwrap_or_else(PoisonError::into_inner) = Some(node);
+        }
+    }
+}
+
+/// The servers in a few words, for messages.
+pub(super) fn name(settings: &RedisSettings) -> String {
+    let first = |addresses: &[HostPort]| addresses.first().map(ToString::to_string).unwrap_or_default();
+    match (&settings.deployment, &settings.socket) {
+        (RedisDeployment::Single, Some(socket)) => socket.display().to_string(),
+        (RedisDeployment::Single, None) => settings.address.to_string(),
+        (RedisDeployment::Sentinel { sentinels, master, .. }, _) => {
+            format!("master {master} of the sentinel {}", first(sentinels))
+        }
+        (RedisDeployment::Cluster { nodes }, _) => format!("cluster of {}", first(nodes)),
+    }
+}
+
+/// The node in the words of a MOVED: `3999 127.0.0.1:6381`. One without a host means the node that said so, which is no other.
+pub(super) fn moved(details: &str) -> Option<HostPort> {
+    let (host, port) = details.split_whitespace().nth(1)?.rsplit_once(':')?;
+    let port = port.parse().ok().filter(|port| *port > 0)?;
+    (!host.is_empty() && host != "?").then(|| HostPort::new(host, port))
+}
