@@ -51,9 +51,16 @@ impl Definition {
         news
     }
 
-    /// The definition takes a whole status. Returns whether that is news.
-    pub fn takes_all(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().is_some()
+    /// The definition has taken this status. Returns whether that is news: it has one of the parts that were left out.
+    pub fn takes(&self, status: &Value) -> bool {
+        let mut lacking = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reduced = status.clone();
+        lacking.iter().flat_map(|lacking| &lacking.parts).for_each(|part| remove(&mut reduced, part));
+        let news = reduced != *status;
+        if news {
+            *lacking = None;
+        }
+        news
     }
 }
 
@@ -150,6 +157,7 @@ mod tests {
         let mut status = json!({"a": 1});
         assert!(!definition.fit(&mut status) && status == json!({"a": 1}), "one tries");
         assert!(definition.fit(&mut status), "one alone");
-        assert!(definition.takes_all() && !definition.takes_all());
+        assert!(!definition.takes(&json!({"b": 1})), "it proves nothing");
+        assert!(definition.takes(&json!({"a": 1})) && !definition.takes(&json!({"a": 1})));
     }
 }

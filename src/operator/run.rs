@@ -9,7 +9,6 @@ use tokio_util::sync::CancellationToken;
 use super::{
     client::ClientKind,
     controller,
-    definition::Definition,
     events::Speaker,
     fleet::Fleet,
     health::Health,
@@ -113,7 +112,6 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
     let ports = tokio::spawn(admin::serve(Some(public), Some(private), state, ports_end.clone()));
     let replica = Replica {
         speaker: Speaker::new(client.clone(), &settings.identity, health.clone()),
-        definition: Arc::default(),
         health,
         client,
         watching,
@@ -154,7 +152,6 @@ struct Replica {
     watching: Client,
     speaker: Speaker,
     health: Health,
-    definition: Arc<Definition>,
     namespaces: Vec<String>,
     directory: Directory,
     metrics: Metrics,
@@ -170,7 +167,7 @@ impl Replica {
         let context = Arc::new(Context {
             client: self.client.clone(),
             health: self.health.clone(),
-            definition: self.definition.clone(),
+            definition: Arc::default(),
             metrics: self.metrics.clone(),
             fleet: Fleet::new(self.directory.clone(), self.metrics.clone(), permit.clone(), self.grace),
             speaker: self.speaker.clone(),

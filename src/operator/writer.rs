@@ -124,7 +124,7 @@ impl KubeWriter {
         match self.send(&fits).await {
             Ok(()) => {
                 self.speaker.health().succeeded(Area::Statuses, self.namespace());
-                if !reduced && self.definition.takes_all() {
+                if !reduced && self.definition.takes(&whole) {
                     self.speaker.health().definition_lacks(&[], false);
                 }
                 Ok(())
