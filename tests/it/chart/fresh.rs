@@ -143,8 +143,9 @@ fn the_schema_knows_each_value() {
             let path = format!("{path}.{key}");
             compare(value, known.get(key).unwrap_or_else(|| panic!("{path} is not in the schema")), &path);
         }
-        // `global` is Helm's own, for a chart above this one.
-        for key in known.keys().filter(|key| path.contains('.') || *key != "global") {
+        // These are for a chart above this one.
+        let of_parent = |key: &str| !path.contains('.') && ["global", "enabled", "tags"].contains(&key);
+        for key in known.keys().filter(|key| !of_parent(key.as_str())) {
             let optional =
                 ["initialDelaySeconds", "successThreshold", "terminationGracePeriodSeconds", "claims"];
             let optional = optional.contains(&key.as_str()) || path.ends_with(".affinity");
