@@ -169,9 +169,11 @@ impl Engine {
         self.sync.last_complete_ms.is_some()
     }
 
-    /// The listing failed. An error is never a removal.
-    pub fn abort_sync(&mut self, error: &SourceError, now: Now) {
+    /// The listing failed. An error is never a removal. Returns whether it failed in another way than the one before.
+    pub fn abort_sync(&mut self, error: &SourceError, now: Now) -> bool {
+        let before = self.api.reason;
         self.api.update(Some((error.into(), error.to_string())), now);
+        before != self.api.reason
     }
 
     /// How the cache fares: `None` where it works.

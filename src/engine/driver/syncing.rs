@@ -21,7 +21,7 @@ const BATCHES: usize = 4;
 const SYNC_RETRY: Duration = Duration::from_secs(1);
 /// Trunks that a list does not have and that are asked for one by one, at most. With more of them missing, it is the list that is
 /// asked for again.
-const MAX_LOOK_UPS: usize = 256;
+const MAX_LOOK_UPS: usize = 1_000;
 
 /// Where the reading of trunks stands.
 pub(super) enum Sync<I> {
@@ -148,18 +148,18 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
                 log_report(&report, absence);
             }
             Err(error) => {
-                self.engine.abort_sync(&error, now);
+                let news = self.engine.abort_sync(&error, now);
                 let pause = SYNC_RETRY.saturating_mul(1 << failures.min(16)).min(self.interval);
                 let pause = pause.mul_f64(self.rng.random_range(0.5..=1.0));
-                match (failures, self.engine.has_list()) {
-                    (0, true) => {
+                match (failures == 0 || news, self.engine.has_list()) {
+                    (true, true) => {
                         tracing::warn!(%error, "cannot read the trunks: the last good list stays in use");
                     }
-                    (0, false) => tracing::warn!(
+                    (true, false) => tracing::warn!(
                         %error,
                         "cannot read the trunks, and there is no earlier list: nothing is registered or refreshed until one is read"
                     ),
-                    _ => tracing::debug!(%error, failures, "cannot read the trunks"),
+                    (false, _) => tracing::debug!(%error, failures, "cannot read the trunks"),
                 }
                 self.sync = Sync::Due(Instant::now() + pause, failures + 1);
             }

@@ -1,6 +1,6 @@
 //! How much of a list one sync has read, and how much it may.
 
-use std::time::Instant;
+use tokio::time::Instant;
 
 use crate::{config::SyncBounds, ports::SourceError};
 

@@ -226,8 +226,9 @@ async fn g4_lists_without_end_leave_the_last_one_in_use() {
             _ => endless(ask, 500, &next),
         });
         let line = async || {
-            let lines = log(&service).into_iter().filter(|line| line["message"] == LAST_LIST);
-            let found = lines.last().filter(|line| line["error"].as_str().is_some_and(|e| e.contains(said)));
+            let mut lines = log(&service).into_iter().filter(|line| line["message"] == LAST_LIST);
+            let found =
+                lines.next_back().filter(|line| line["error"].as_str().is_some_and(|e| e.contains(said)));
             found.ok_or_else(|| tail(&service.output()))
         };
         wait_for(line, SOON, said).await;
