@@ -74,7 +74,7 @@ impl Interpreter<'_> {
         let ca_file = found.ca_file.as_deref().and_then(|file| self.authorities(source.path, file));
         let client_certificate = found.cert_file.as_deref().zip(found.key_file.as_deref());
         let client_certificate =
-            client_certificate.and_then(|(cert, key)| self.client_certificate(&source, cert, key));
+            client_certificate.and_then(|(cert, key)| self.cache_certificate(&source, cert, key));
         let socket = found.socket.as_deref().map(|socket| self.files.resolve(socket));
         if socket.is_some() && self.secrets.is_some() {
             let problem = format!("{}socket names a file of the operator's own pod", source.before);
@@ -112,7 +112,7 @@ impl Interpreter<'_> {
     }
 
     /// The files of the certificate to show, and of its key.
-    fn client_certificate(&mut self, source: &Source, cert: &str, key: &str) -> Option<(PathBuf, PathBuf)> {
+    fn cache_certificate(&mut self, source: &Source, cert: &str, key: &str) -> Option<(PathBuf, PathBuf)> {
         let (cert, key) = (self.files.resolve(cert), self.files.resolve(key));
         let checked = [
             ("certFile", "a PEM file with a certificate", self.files.authorities(&cert)),

@@ -2,7 +2,6 @@
 
 use std::{
     fmt, io,
-    net::SocketAddr,
     path::{Path, PathBuf},
     pin::Pin,
     sync::Arc,
@@ -109,7 +108,8 @@ fn server_name(address: &HostPort) -> io::Result<ServerName<'static>> {
 }
 
 async fn tcp(address: &HostPort) -> io::Result<TcpStream> {
-    connect::dial(address, &Resolver::system(), &SocketOptions::within(PEER_TIMEOUT)).await
+    let options = SocketOptions::within(PEER_TIMEOUT);
+    Ok(connect::dial(address, &Resolver::system(), &options).await?)
 }
 
 fn client_config(
