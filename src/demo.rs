@@ -161,8 +161,7 @@ impl Stage {
         let metrics = Metrics::new(environment::unix_ms());
         let name = RegistryName::plain(&config.name);
         let observer = metrics.registry(name.clone());
-        let running =
-            standalone::start(&config, observer, Duration::from_millis(500), shutdown.clone())?;
+        let running = standalone::start(&config, observer, Duration::from_millis(500), shutdown.clone())?;
         let private = match TcpListener::bind(admin::DEFAULT_PRIVATE).await {
             Ok(listener) => listener,
             Err(_) => loopback().await?,

@@ -19,9 +19,9 @@
 //! An ACL user needs `~routr-registry:* +ping +get +set +expire +hset +hdel +hgetall +hlen +multi +exec`. Redis 6 or later.
 
 mod any;
-mod identity;
 #[doc(hidden)] // for fuzz/
 pub mod codec;
+mod identity;
 #[doc(hidden)] // for fuzz/
 pub mod keys;
 mod link;

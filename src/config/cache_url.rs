@@ -77,8 +77,11 @@ fn authority(place: &str, url: &mut CacheUrl) -> Result<(), String> {
     if !address.is_empty() {
         let host = address::host_port(address, super::rules::REDIS_PORT);
         let host = host.map_err(|error| format!("its host is wrong ({error})"))?;
-        url.host = Some(if host.host.contains(':') { format!("[{}]", host.host) } else { host.host.to_string() });
-        let has_port = address.rsplit_once(':').is_some_and(|(before, _)| !before.contains('[') || before.ends_with(']'));
+        url.host =
+            Some(if host.host.contains(':') { format!("[{}]", host.host) } else { host.host.to_string() });
+        let has_port = address
+            .rsplit_once(':')
+            .is_some_and(|(before, _)| !before.contains('[') || before.ends_with(']'));
         url.port = has_port.then_some(host.port);
     }
     if !path.is_empty() {
@@ -94,7 +97,11 @@ fn database(text: &str) -> Result<u32, String> {
 
 fn decoded(text: &str) -> Result<String, String> {
     let decoded = percent_decode_str(text).decode_utf8().map_err(|_| "it is not UTF-8".to_owned())?;
-    if decoded.contains(char::is_control) { Err("it has control characters".to_owned()) } else { Ok(decoded.into()) }
+    if decoded.contains(char::is_control) {
+        Err("it has control characters".to_owned())
+    } else {
+        Ok(decoded.into())
+    }
 }
 
 #[cfg(test)]
@@ -104,14 +111,19 @@ mod tests {
     #[test]
     fn urls_are_read_as_other_clients_read_them() {
         let url = parse("rediss://us%40er:p%2Cw@redis.example:6380/3").ok().unwrap();
-        assert_eq!((url.host.as_deref(), url.port, url.database), (Some("redis.example"), Some(6380), Some(3)));
+        assert_eq!(
+            (url.host.as_deref(), url.port, url.database),
+            (Some("redis.example"), Some(6380), Some(3))
+        );
         assert_eq!((url.username.as_deref(), url.password.unwrap().expose()), (Some("us@er"), "p,w"));
         assert!(url.secure);
         let url = parse("redis://:pw@[::1]").ok().unwrap();
         assert_eq!((url.host.as_deref(), url.port, url.username), (Some("[::1]"), None, None));
         let url = parse("redis+unix:///run/redis.sock?db=2&pass=x").ok().unwrap();
         assert_eq!((url.socket.as_deref(), url.database), (Some("/run/redis.sock"), Some(2)));
-        for bad in ["http://a", "redis://a/x", "redis://a:b:c", "unix://x", "redis://a?x=1", "redis://u:%ff@a"] {
+        for bad in
+            ["http://a", "redis://a/x", "redis://a:b:c", "unix://x", "redis://a?x=1", "redis://u:%ff@a"]
+        {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

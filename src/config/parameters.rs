@@ -152,7 +152,11 @@ impl Reader {
                 Some(password) if known == "password" => self.found.password = Some(password),
                 Some(password) => self.found.sentinel_password = Some(password),
                 None => {
-                    self.wrong(format!("{known} is empty"), None, &format!("write {known}=... or leave it out"));
+                    self.wrong(
+                        format!("{known} is empty"),
+                        None,
+                        &format!("write {known}=... or leave it out"),
+                    );
                 }
             }
             return;
@@ -168,7 +172,11 @@ impl Reader {
                     known == "secure"
                 }
             };
-            if known == "secure" { self.found.secure = set } else { self.found.cluster = set }
+            if known == "secure" {
+                self.found.secure = set
+            } else {
+                self.found.cluster = set
+            }
             return;
         }
         let Some(value) = value.filter(|value| !value.is_empty()) else {
@@ -191,8 +199,9 @@ impl Reader {
                 if value.len() <= MAX_PREFIX && value.bytes().all(plain) {
                     value.clone_into(&mut self.found.prefix);
                 } else {
-                    let right =
-                        format!("write up to {MAX_PREFIX} visible ASCII characters without braces, such as prefix=routr:");
+                    let right = format!(
+                        "write up to {MAX_PREFIX} visible ASCII characters without braces, such as prefix=routr:"
+                    );
                     self.wrong("prefix is wrong".to_owned(), Some(value), &right);
                 }
             }
@@ -212,7 +221,11 @@ impl Reader {
     fn database(&mut self, value: &str) {
         match value.parse() {
             Ok(number) if number <= MAX_DATABASE => self.found.database = number,
-            _ => self.wrong("db is wrong".to_owned(), Some(value), "write the number of a database, such as db=0"),
+            _ => self.wrong(
+                "db is wrong".to_owned(),
+                Some(value),
+                "write the number of a database, such as db=0",
+            ),
         }
     }
 
@@ -305,7 +318,8 @@ impl Reader {
         if self.found.password.is_some() && self.found.password_file.is_some() {
             self.wrong("both password and passwordFile are given".to_owned(), None, "keep one of them");
         }
-        for (key, given) in [("caFile", self.found.ca_file.is_some()), ("certFile", self.found.cert_file.is_some())]
+        for (key, given) in
+            [("caFile", self.found.ca_file.is_some()), ("certFile", self.found.cert_file.is_some())]
         {
             if given && !self.found.secure {
                 let right = format!("add secure=true, or remove {key}");
@@ -313,9 +327,16 @@ impl Reader {
             }
         }
         if self.found.cert_file.is_some() != self.found.key_file.is_some() {
-            let (one, other) =
-                if self.found.cert_file.is_some() { ("certFile", "keyFile") } else { ("keyFile", "certFile") };
-            self.wrong(format!("{one} is given without {other}"), None, &format!("add {other}, or remove {one}"));
+            let (one, other) = if self.found.cert_file.is_some() {
+                ("certFile", "keyFile")
+            } else {
+                ("keyFile", "certFile")
+            };
+            self.wrong(
+                format!("{one} is given without {other}"),
+                None,
+                &format!("add {other}, or remove {one}"),
+            );
         }
         self.deployments();
     }
@@ -345,11 +366,7 @@ impl Reader {
         }
         if self.found.socket.is_some() && (place || sentinel || self.found.cluster || self.found.secure) {
             let right = "keep the socket, or remove it";
-            self.wrong(
-                "socket is given with host, secure, sentinels or cluster".to_owned(),
-                None,
-                right,
-            );
+            self.wrong("socket is given with host, secure, sentinels or cluster".to_owned(), None, right);
         }
     }
 }

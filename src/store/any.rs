@@ -29,9 +29,7 @@ impl AnyStore {
                 Some(key) if identity.proposed => {
                     RedisStore::proposing(settings, key, id)?.with_owner(identity.exclusive)
                 }
-                Some(key) => {
-                    RedisStore::new(settings, id)?.with_identity(key).with_owner(identity.exclusive)
-                }
+                Some(key) => RedisStore::new(settings, id)?.with_identity(key).with_owner(identity.exclusive),
                 None => RedisStore::new(settings, id)?.with_owner(identity.exclusive),
             })),
         })

@@ -118,7 +118,10 @@ async fn read_or_propose(link: &Link, key: &str, proposal: &str) -> Result<Strin
         },
         Ok((None,)) => {}
         Err(StoreError::Refused(text)) if text.contains("WRONGTYPE") => {
-            tracing::warn!(key, "the key of the instance id in Redis holds something else: using another one");
+            tracing::warn!(
+                key,
+                "the key of the instance id in Redis holds something else: using another one"
+            );
         }
         Err(error) => return Err(error),
     }

@@ -204,7 +204,9 @@ impl Link {
                 let mut last = None;
                 for node in self.servers.nodes() {
                     match self.briefly(self.open(&Place::Tcp(node), self.login.as_ref(), 0)).await {
-                        Err(failure) if matches!(failure.error, StoreError::Unavailable(_)) => last = Some(failure),
+                        Err(failure) if matches!(failure.error, StoreError::Unavailable(_)) => {
+                            last = Some(failure)
+                        }
                         other => return other,
                     }
                 }
@@ -231,12 +233,7 @@ impl Link {
     }
 
     /// The server that a sentinel says is the master.
-    async fn master(
-        &self,
-        sentinel: &Place,
-        login: Option<&Login>,
-        master: &str,
-    ) -> Result<Place, Failure> {
+    async fn master(&self, sentinel: &Place, login: Option<&Login>, master: &str) -> Result<Place, Failure> {
         let mut connection = self.open(sentinel, login, 0).await?;
         let mut command = redis::cmd("SENTINEL");
         command.arg("get-master-addr-by-name").arg(master);
@@ -305,9 +302,7 @@ impl Link {
         let details = first.details().unwrap_or_default();
         let text: Box<str> = format!("{}: {} {details}", self.address, first.code()).trim_end().into();
         match first.code() {
-            "WRONGPASS" | "NOAUTH" | "NOPERM" => {
-                Failure::new(StoreError::Denied(text), true, false)
-            }
+            "WRONGPASS" | "NOAUTH" | "NOPERM" => Failure::new(StoreError::Denied(text), true, false),
             // In a cluster: another node has the keys, for good.
             "MOVED" => {
                 let moved_to = servers::moved(details).filter(|_| self.servers.is_cluster());

@@ -107,8 +107,7 @@ fn server_name(address: &HostPort) -> io::Result<ServerName<'static>> {
 
 /// Connects to the first address of the name that accepts: the next one is tried when one fails, or is silent for a while.
 async fn tcp(address: &HostPort) -> io::Result<TcpStream> {
-    let addresses: Vec<SocketAddr> =
-        tokio::net::lookup_host((&*address.host, address.port)).await?.collect();
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((&*address.host, address.port)).await?.collect();
     let mut attempts = FuturesUnordered::new();
     let mut addresses = addresses.into_iter();
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
@@ -118,9 +117,7 @@ async fn tcp(address: &HostPort) -> io::Result<TcpStream> {
         if let Some(next) = next {
             attempts.push(TcpStream::connect(next));
         }
-        let delay = async {
-            if more { sleep(ATTEMPT_DELAY).await } else { std::future::pending().await }
-        };
+        let delay = async { if more { sleep(ATTEMPT_DELAY).await } else { std::future::pending().await } };
         tokio::select! {
             attempt = attempts.next() => match attempt {
                 Some(Ok(stream)) => {
@@ -153,7 +150,8 @@ fn client_config(
     let read = |path: &Path| crate::config::files::read(path).map_err(|e| unusable(path, e.to_string()));
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(cert)?).collect();
     let chain = chain.map_err(|error| unusable(cert, error.to_string()))?;
-    let private = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| unusable(key, error.to_string()))?;
+    let private =
+        PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| unusable(key, error.to_string()))?;
     let config = builder.with_client_auth_cert(chain, private);
     config.map(Arc::new).map_err(|error| unusable(cert, error.to_string()))
 }

@@ -107,7 +107,8 @@ pub fn start(world: &Arc<World>, life: &Arc<Life>, permit: &Permit) -> Started {
     let requester = Arc::new(phone(world, life, run, permit, link.clone()));
     let keep = Arc::new(store(world, life, run, permit));
     let ports = Ports { source, requester, store: keep };
-    let (driver, Controls { handle, reload, .. }) = Driver::new(engine, ports, (), Clock::start(life.clone()));
+    let (driver, Controls { handle, reload, .. }) =
+        Driver::new(engine, ports, (), Clock::start(life.clone()));
     let stop = CancellationToken::new();
     let main = driver.run(stop.clone(), GRACE);
     let (of, spoke) = (world.clone(), run);

@@ -104,7 +104,10 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         let Some(id) = self.ports.store.instance_id() else { return };
         let id = RegistryId::new(&id);
         if self.engine.adopt(id.clone()) {
-            tracing::info!(instance_id = id.as_str(), "the cache keeps this instance id: Call-IDs are made of it");
+            tracing::info!(
+                instance_id = id.as_str(),
+                "the cache keeps this instance id: Call-IDs are made of it"
+            );
         }
         self.identity.send_if_modified(|known| {
             let differs = known.as_ref() != Some(&id);

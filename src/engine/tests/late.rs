@@ -68,7 +68,9 @@ async fn what_the_store_says_after_the_registry_began_is_merged() {
     let kept = RegistryId::new("kept");
     for register in later {
         assert!(register.cseq > 1_000_000, "{}", register.cseq);
-        assert!((0..10).any(|n| *register.call_id == kept.call_id(&format!("t{n:03}"), "h0", &format!("u{n}"))));
+        assert!(
+            (0..10).any(|n| *register.call_id == kept.call_id(&format!("t{n:03}"), "h0", &format!("u{n}")))
+        );
     }
     assert_eq!(*rig.controls.identity.borrow(), Some(kept));
 }

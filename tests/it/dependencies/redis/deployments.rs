@@ -34,7 +34,10 @@ async fn s2_a_database_and_a_prefix_are_used_and_nothing_else_is_touched() {
     let client = ::redis::Client::open(format!("redis://127.0.0.1:{}/3", redis.port())).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     let keys: Vec<String> = ::redis::cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
-    assert!(keys.len() > 3 && keys.iter().all(|key| key.starts_with("telephony:routr-registry:")), "{keys:?}");
+    assert!(
+        keys.len() > 3 && keys.iter().all(|key| key.starts_with("telephony:routr-registry:")),
+        "{keys:?}"
+    );
 }
 
 #[tokio::test]
@@ -71,7 +74,8 @@ async fn s2_a_client_certificate_is_shown_and_a_renewed_one_is_used() {
     let issuer = Issuer::new(params, key);
     let leaf = || {
         let key = KeyPair::generate().unwrap();
-        let leaf = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+        let leaf =
+            CertificateParams::new(["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
         (leaf.pem(), key.serialize_pem())
     };
     let (cert, key) = leaf();
@@ -79,8 +83,16 @@ async fn s2_a_client_certificate_is_shown_and_a_renewed_one_is_used() {
     let tls = ports::free();
     let port = tls.to_string();
     let redis = redis(&[
-        "--tls-port", &port, "--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-ca-cert-file", &ca,
-        "--tls-auth-clients", "yes",
+        "--tls-port",
+        &port,
+        "--tls-cert-file",
+        &cert,
+        "--tls-key-file",
+        &key,
+        "--tls-ca-cert-file",
+        &ca,
+        "--tls-auth-clients",
+        "yes",
     ])
     .await;
     let (mine, my_key) = leaf();
@@ -158,16 +170,20 @@ async fn s2_sentinels_name_the_master_and_after_a_failover_the_next_one() {
 #[tokio::test]
 async fn s2_a_cluster_of_three_keeps_what_is_anywhere_in_it_and_a_slot_may_move() {
     let dir = TempDir::new().unwrap();
-    let nodes = [(); 3].map(|()| loop {
-        // The nodes talk to each other on a port that is 10,000 higher.
-        let port = ports::free();
-        if port < 32_000 && ports::is_free(port + 10_000) {
-            break port;
+    let nodes = [(); 3].map(|()| {
+        loop {
+            // The nodes talk to each other on a port that is 10,000 higher.
+            let port = ports::free();
+            if port < 32_000 && ports::is_free(port + 10_000) {
+                break port;
+            }
         }
     });
     let _servers: Vec<Process> = nodes
         .iter()
-        .map(|port| server(&dir, *port, &["--save", "", "--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]))
+        .map(|port| {
+            server(&dir, *port, &["--save", "", "--cluster-enabled", "yes", "--cluster-node-timeout", "2000"])
+        })
         .collect();
     let slots = ["0 5460", "5461 10922", "10923 16383"];
     for (port, slots) in nodes.iter().zip(slots) {
