@@ -169,7 +169,7 @@ async fn s2_sentinels_name_the_master_and_after_a_failover_the_next_one() {
 }
 
 #[tokio::test]
-async fn s2_a_cluster_of_three_keeps_what_is_anywhere_in_it_and_a_slot_may_move() {
+async fn s2_a_cluster_of_three_is_used_whichever_node_has_the_keys() {
     let dir = TempDir::new().unwrap();
     let nodes = [(); 3].map(|()| {
         loop {
