@@ -288,8 +288,10 @@ impl Reader {
             true => "a password that holds a comma goes into a Secret, named by passwordSecretRef",
             false => "a password that holds a comma goes to a file: passwordFile=/path",
         };
-        let known: Vec<&str> =
-            KEYS.into_iter().filter(|key| !self.cluster || *key != "passwordFile").collect();
+        let known: Vec<&str> = KEYS
+            .into_iter()
+            .filter(|key| !self.cluster || !matches!(*key, "passwordFile" | "socket"))
+            .collect();
         match value {
             None => {
                 let right = if self.trusted {

@@ -357,7 +357,8 @@ fn cache_parameters() {
         (
             "password=a,b=c",
             &[
-                "part 2 has an unknown key; known here: host, port, username, password, passwordFile, secure, caFile; a \
+                "part 2 has an unknown key; known here: host, port, username, password, passwordFile, secure, caFile, certFile, \
+                 keyFile, db, prefix, url, socket, sentinels, sentinelMaster, sentinelUsername, sentinelPassword, cluster, nodes; a \
              password that holds a comma goes to a file: passwordFile=/path",
             ],
         ),

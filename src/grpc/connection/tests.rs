@@ -295,7 +295,7 @@ async fn g1_a_stream_that_is_reset_is_that_calls_failure_and_the_connection_stay
             Err(error) => assert!(n % 2 == 0 && matches!(error, SendError::Failed(_)), "{error}"),
         }
     }
-    assert_eq!((peer.registers.load(Ordering::Relaxed), peer.connections.load(Ordering::Relaxed)), (8, 2));
+    assert_eq!((peer.registers.load(Ordering::Relaxed), peer.connections.load(Ordering::Relaxed)), (8, 1));
 }
 
 #[tokio::test]
@@ -303,8 +303,11 @@ async fn what_speaks_http_1_is_named() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let peer = Fake { address: listener.local_addr().unwrap(), ..Fake::start(|_, _| Act::Respond).await };
     tokio::spawn(async move {
+        let mut open = Vec::new();
         while let Ok((mut stream, _)) = listener.accept().await {
             let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
+            // Closed with bytes unread, it would be a reset, which may overtake the response.
+            open.push(stream);
         }
     });
     let error = peer.requester().register(register(), PATIENCE).await.unwrap_err();
@@ -314,8 +317,7 @@ async fn what_speaks_http_1_is_named() {
 
 #[tokio::test]
 async fn g2_a_connection_that_hangs_is_replaced_and_its_calls_end_before_their_deadline() {
-    // Those of the first two connections, one for each channel.
-    let peer = Fake::start(|connection, _| if connection < 2 { Act::Hang } else { Act::Respond }).await;
+    let peer = Fake::start(|connection, _| if connection < 1 { Act::Hang } else { Act::Respond }).await;
     let requester = peer.requester();
     let calls = [(); 4].map(|()| {
         let requester = requester.clone();
@@ -328,7 +330,7 @@ async fn g2_a_connection_that_hangs_is_replaced_and_its_calls_end_before_their_d
     for _ in 0..4 {
         assert_eq!(requester.register(register(), PATIENCE).await.unwrap().code, Some(200));
     }
-    assert_eq!(peer.connections.load(Ordering::Relaxed), 4);
+    assert_eq!(peer.connections.load(Ordering::Relaxed), 2);
     assert_eq!(*requester.link().borrow(), Link::default(), "no restart, and never out of reach");
 }
 
@@ -343,8 +345,8 @@ async fn g2_silent_registrars_are_no_reason_to_replace_a_connection() {
     for call in calls {
         assert_eq!(call.await.unwrap(), Err(SendError::Deadline(PATIENCE)));
     }
-    assert!(peer.checks.load(Ordering::Relaxed) >= 2, "nobody looked");
-    assert_eq!(peer.connections.load(Ordering::Relaxed), 2);
+    assert!(peer.checks.load(Ordering::Relaxed) >= 1, "no health check was sent");
+    assert_eq!(peer.connections.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test]

@@ -165,6 +165,7 @@ const CUTS: [(&str, usize, &str); 19] = [
     ("sip/grammar.rs", 1, "value"),
     ("sip/headers.rs", 1, "value"),
     ("sip/uri.rs", 1, "value"),
+    ("store/owner.rs", 1, "value"),
     ("table.rs", 3, "this module"),
     ("table/outages.rs", 1, "a name; this module"),
     ("table/registries.rs", 1, "a name, which then stands whole under its row"),
