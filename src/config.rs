@@ -124,7 +124,7 @@ pub enum Cache {
     /// In this process only.
     Memory,
     /// In Redis.
-    Redis(RedisSettings),
+    Redis(Box<RedisSettings>),
 }
 
 /// How to reach Redis.

@@ -94,7 +94,7 @@ impl Interpreter<'_> {
             } else {
                 RedisDeployment::Single
             };
-            Cache::Redis(RedisSettings {
+            Cache::Redis(Box::new(RedisSettings {
                 socket,
                 deployment,
                 username: found.username,
@@ -105,7 +105,7 @@ impl Interpreter<'_> {
                 ca_file,
                 client_certificate,
                 ..RedisSettings::new(address)
-            })
+            }))
         } else {
             Cache::Memory
         }

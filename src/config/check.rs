@@ -116,7 +116,7 @@ fn cache(cache: &Cache) -> String {
         client_certificate,
     } = match cache {
         Cache::Memory => return "memory".to_owned(),
-        Cache::Redis(settings) => settings,
+        Cache::Redis(settings) => &**settings,
     };
     let user = match (username, password) {
         (Some(user), _) => format!("as {user}"),

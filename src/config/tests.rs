@@ -38,7 +38,7 @@ fn good(lines: &str) -> Config {
 
 fn redis(parameters: &str) -> RedisSettings {
     match good(&format!("  cache:\n    provider: redis\n    parameters: {parameters}")).cache {
-        Cache::Redis(settings) => settings,
+        Cache::Redis(settings) => *settings,
         Cache::Memory => panic!("memory"),
     }
 }
@@ -256,7 +256,7 @@ fn redis_without_parameters_is_the_local_one() {
     let expected = RedisSettings::new(HostPort::new("localhost", 6379));
     assert_eq!(redis(""), expected);
     assert_eq!(redis("'host=localhost,port=6379,secure=false'"), expected);
-    assert_eq!(good("  cache: {provider: redis}").cache, Cache::Redis(expected));
+    assert_eq!(good("  cache: {provider: redis}").cache, Cache::Redis(Box::new(expected)));
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn secrets(parameters: Option<&str>, password: Option<&str>) -> Secrets {
 
 fn redis(cache: Value, secrets: &Secrets) -> RedisSettings {
     match Config::from_resource("name", &spec(cache), secrets).map(|config| config.cache) {
-        Ok(Cache::Redis(settings)) => settings,
+        Ok(Cache::Redis(settings)) => *settings,
         other => panic!("{other:?}"),
     }
 }
