@@ -437,7 +437,7 @@ impl Registrars {
         rng: &mut impl Rng,
     ) -> Option<Vec<u32>> {
         let registrar = self.get_mut(id)?;
-        let row = registrar.outage.failed(slot, Some(slot), PROBE_PAUSE, now, rng)?;
+        let row = registrar.outage.failed(slot, Some(slot), false, PROBE_PAUSE, now, rng)?;
         registrar.went_down(message);
         self.place(id, now);
         Some(row)

@@ -7,6 +7,7 @@ mod ending;
 mod fakes;
 mod field;
 mod keeping;
+mod outages;
 mod random;
 mod sending;
 mod sharing;

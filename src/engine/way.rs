@@ -26,9 +26,9 @@ const PROMPT_MS: u64 = 1_000;
 const HALVE_PAUSE: u64 = 1_000;
 /// First and longest pause between two probes, in milliseconds.
 const PROBE_PAUSE: (u64, u64) = (250, 5_000);
-/// Probes of one registrar at a time, of a Requester that takes many: one on a connection that has gone silent lasts for half a
-/// minute, and the next one may have a better one.
-const PROBES_EACH: u32 = 4;
+/// Probes of one registrar, or of one EdgePort, at a time, of a Requester that takes many: one on a connection that has gone silent
+/// lasts for half a minute, and the next one may have a better one. So many that the first has ended when the last one goes out.
+const PROBES_EACH: u32 = 7;
 /// So many refusals in a row, and the breaker opens. One alone may be one trunk's (a transport that is not set up).
 const REFUSALS: u32 = 5;
 /// So many calls in a row without an answer, and the Requester is reported as not answering.

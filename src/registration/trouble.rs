@@ -61,6 +61,9 @@ pub(super) struct Trouble {
     pub silent: Vec<(u8, Moment)>,
     /// What it waits for is an outage of its target.
     pub outage_wait: bool,
+    /// When the first request of this round was sent that failed, and the same of the round before.
+    pub round_sent_at: Option<Moment>,
+    pub last_round_sent_at: Option<Moment>,
     /// Position of the URI whose registrar refused credentials or account last, why, and since when.
     pub refused_at: Option<u8>,
     pub refused_for: Option<Reason>,
@@ -141,6 +144,7 @@ impl Trouble {
     fn end_round(&mut self) {
         self.tried = 0;
         (self.edge_tried, self.silenced) = (false, false);
+        self.last_round_sent_at = self.round_sent_at.take();
         self.not_before = Moment::default();
         self.leave_target();
     }
