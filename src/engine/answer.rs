@@ -133,8 +133,9 @@ impl Engine {
         if let Some(since) = self.registrars.revived(registrar, now.at) {
             let after_ms = now.at.since(since);
             let name = self.registrars.shown(registrar).to_owned();
-            self.notice(Notice::RegistrarBack { registrar: name, after_ms });
+            self.notice(Notice::RegistrarBack { registrar: name.clone(), after_ms });
             self.note_all_blocked(registrar, now);
+            self.turn_to(&name, now);
         }
     }
 

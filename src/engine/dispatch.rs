@@ -208,6 +208,22 @@ impl Engine {
         }
     }
 
+    /// A registrar is back: those that wait for another one, and may go there as well, do.
+    pub(super) fn turn_to(&mut self, registrar: &str, now: Now) {
+        for (slot, stamp) in self.registrars.waiting_for_a_return() {
+            let Some(entry) = self.fleet.get_mut(slot) else { continue };
+            if !entry.queued() || entry.stamp != stamp || entry.registration.probes_next() {
+                continue;
+            }
+            let trunk = entry.trunk.open();
+            let mut uris = (0..trunk.uris()).filter_map(|position| trunk.uri(position));
+            if uris.any(|uri| Target::of(uri).shown() == registrar) {
+                entry.registration.begin_again(now.at);
+                self.enqueue(slot, now);
+            }
+        }
+    }
+
     /// Something is down: those that have backed off because it failed, or would go to it next, wait for its end.
     pub(super) fn join_outage(&mut self, now: Now) {
         for slot in std::mem::take(&mut self.backing_off) {

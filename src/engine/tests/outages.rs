@@ -79,3 +79,26 @@ fn a_trunk_whose_next_edge_port_is_down_waits_for_one_that_is_back() {
         assert_eq!(unregistered(&sim, 60), [""; 0], "seed {seed}");
     }
 }
+
+#[test]
+fn who_waits_for_a_registrar_goes_to_the_other_one_when_that_is_back() {
+    for (seed, back) in [(1, "a"), (2, "a"), (3, "b"), (4, "b")] {
+        let mut sim = sim(1, seed);
+        for n in 0..60 {
+            let uris = ["a", "b"].map(|host| format!("u{n}@{host}"));
+            sim.put(&trunk(&format!("t{n:03}"), &[&uris[0], &uris[1]]));
+        }
+        (0..20).for_each(|n| sim.put(&trunk(&format!("w{n:03}"), &[&format!("u{n}@w{n}")])));
+        sim.run(5 * MINUTE);
+        let before = sim.registrar("a").policy.clone();
+        sim.policy("a", Policy::Silent);
+        sim.policy("b", Policy::Silent);
+        sim.run(10 * MINUTE);
+        sim.registrar(back).policy = before;
+        sim.run(15 * SECOND);
+        let left = unregistered(&sim, 60);
+        assert!(left.len() <= 14, "seed {seed}: only what is under way may be left: {left:?}");
+        sim.run(2 * SILENCE + 25 * SECOND);
+        assert_eq!(unregistered(&sim, 60), [""; 0], "seed {seed}");
+    }
+}
