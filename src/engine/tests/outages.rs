@@ -4,7 +4,7 @@ use super::{
     sim::{MINUTE, SECOND, Sim, settings},
     world::{Policy, SILENCE, trunk},
 };
-use crate::engine::view::TrunkState;
+use crate::{engine::view::TrunkState, trunk::Trunk};
 
 /// A Requester that says how much it takes, and sends through EdgePorts.
 fn sim(edges: u8, seed: u64) -> Sim {
@@ -45,7 +45,8 @@ fn an_edge_port_is_back_though_what_was_sent_before_is_unanswered() {
 fn a_registrar_that_came_back_while_the_backup_was_tried_is_asked_after_that() {
     for seed in 0..30 {
         let mut sim = sim(1, seed);
-        sim.put(&trunk("t000", &["u@a", "u@b"]));
+        // Without a password: silence cannot be a refused one.
+        sim.put(&Trunk { credentials: None, ..trunk("t000", &["u@a", "u@b"]) });
         (1..7).for_each(|n| sim.put(&trunk(&format!("t{n:03}"), &[&format!("u{n}@a")])));
         // The EdgePort works.
         (0..20).for_each(|n| sim.put(&trunk(&format!("w{n:03}"), &[&format!("u{n}@w{n}")])));
