@@ -42,6 +42,8 @@ mod way;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+
 use rand::{SeedableRng, rngs::SmallRng};
 
 use self::{
@@ -174,6 +176,8 @@ pub struct Engine {
     stands_by: bool,
     /// The first lapse to come, and when it was looked for.
     first_lapse: Option<(Moment, Moment)>,
+    /// Slots that back off because of an outage that was not noticed as one: they wait for its end should it be.
+    backing_off: BTreeSet<u32>,
     /// Of the last queue entry.
     stamp: u32,
     rng: SmallRng,
@@ -204,6 +208,7 @@ impl Engine {
             paused: false,
             stands_by: false,
             first_lapse: None,
+            backing_off: BTreeSet::new(),
             stamp: 0,
             rng: SmallRng::seed_from_u64(seed),
             settings,
@@ -251,6 +256,9 @@ impl Engine {
             return self.queue(slot, now);
         }
         let Some(entry) = self.fleet.get(slot) else { return };
+        if entry.registration.waits_out_an_outage() {
+            self.backing_off.insert(slot);
+        }
         self.timers.arm(due, slot);
         // A wait that is longer than the binding lasts: its expiry is a change of state.
         if let Some(left) = entry.registration.left(now.at)

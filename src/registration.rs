@@ -364,6 +364,11 @@ impl Registration {
             && self.trouble.as_ref().is_some_and(|trouble| trouble.outage_wait)
     }
 
+    /// When the first request of the last round was sent, where that has failed.
+    pub fn round_sent_at(&self) -> Option<Moment> {
+        self.trouble.as_ref().and_then(|trouble| trouble.last_round_sent_at)
+    }
+
     fn start_over(&mut self, now: Moment) {
         (self.uri, self.edge, self.probe_next) = (0, 0, false);
         if let Some(trouble) = self.trouble.as_mut() {

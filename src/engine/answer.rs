@@ -150,6 +150,7 @@ impl Engine {
         let registrar = self.registrars.shown(flight.registrar).to_owned();
         self.notice(Notice::RegistrarDown { registrar, message: message.to_owned() });
         self.settle_waiting(row, now);
+        self.join_outage(now);
         self.note_all_blocked(flight.registrar, now);
     }
 
@@ -157,8 +158,9 @@ impl Engine {
         if let Some(since) = self.registrars.revived(registrar, now.at) {
             let after_ms = now.at.since(since);
             let name = self.registrars.shown(registrar).to_owned();
-            self.notice(Notice::RegistrarBack { registrar: name, after_ms });
+            self.notice(Notice::RegistrarBack { registrar: name.clone(), after_ms });
             self.note_all_blocked(registrar, now);
+            self.turn_to(&name, now);
         }
     }
 
@@ -172,16 +174,22 @@ impl Engine {
     }
 
     fn edge_failed(&mut self, flight: &Flight, registrar: Option<u32>, message: &str, now: Now) {
-        let row = self.edges.failed(flight.edge, flight.slot, registrar, now.at, &mut self.rng);
+        let row = {
+            let expected = registrar.is_some() && flight.probes_registrar;
+            self.edges.failed(flight.edge, flight.slot, registrar, expected, now.at, &mut self.rng)
+        };
         let Some(row) = row else { return };
         let edge_port = self.edges.shown(flight.edge).to_owned();
         self.edges.note_down(flight.edge, message);
         self.notice(Notice::EdgePortDown { edge_port, message: message.to_owned() });
         self.settle_waiting(row, now);
+        self.join_outage(now);
     }
 
     fn edge_responded(&mut self, flight: &Flight, now: Now) {
-        let Some((since, waiting)) = self.edges.responded(flight.edge, flight.sent_at) else { return };
+        let Some((since, waiting)) = self.edges.responded(flight.edge, flight.sent_at, now.at) else {
+            return;
+        };
         let edge_port = self.edges.shown(flight.edge).to_owned();
         self.notice(Notice::EdgePortBack { edge_port, after_ms: now.at.since(since) });
         for (slot, stamp) in waiting {

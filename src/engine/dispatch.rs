@@ -33,6 +33,8 @@ impl Engine {
         while let Some(slot) = self.timers.pop(now.at) {
             self.look(slot, now);
         }
+        let (probes_each, probes) = self.way.probes();
+        self.edges.set_probes(probes_each.min(probes));
         while let Some(slot) = self.next_edge_probe(now.at) {
             self.queue(slot, now);
         }
@@ -48,7 +50,6 @@ impl Engine {
             let fleet = &self.fleet;
             let waits =
                 |slot, stamp| fleet.get(slot).is_some_and(|slot| slot.queued() && slot.stamp == stamp);
-            let (probes_each, probes) = self.way.probes();
             let admission = Admission { urgent_only, probes_each, probes };
             let (slot, registrar) = self.registrars.next(admission, now.at, waits, &mut self.rng)?;
             match self.send(slot, registrar, now) {
@@ -144,6 +145,7 @@ impl Engine {
         let trunk = entry.trunk.open();
         let target = next_target(&entry.registration, &trunk, &trunk.order(), now.at);
         // Never used twice, so that an entry of a slot's former owner does not count for the next one.
+        self.backing_off.remove(&slot);
         self.stamp = self.stamp.wrapping_add(1);
         entry.stamp = self.stamp;
         let (urgency, stamp) = (urgency.unwrap_or(entry.registration.urgency()), entry.stamp);
@@ -200,10 +202,45 @@ impl Engine {
         if entry.queued() || !entry.registration.waits_out_an_outage() {
             return;
         }
+        // The round that has failed: its next one begins with a target that was tried before the last one.
+        let since = entry.registration.round_sent_at().map_or(sent_at, |first| first.min(sent_at));
         let trunk = entry.trunk.open();
         let target = next_target(&entry.registration, &trunk, &trunk.order(), now.at);
-        if self.registrars.is_target_back_since(&target, sent_at) {
+        let edge = self.edges.choose(&trunk, entry.registration.ranks().1, now.at);
+        if self.registrars.is_target_back_since(&target, since) || self.edges.is_back_since(edge, since) {
             self.queue(slot, now);
+        }
+    }
+
+    /// A registrar is back: those that wait for another one, and may go there as well, do.
+    pub(super) fn turn_to(&mut self, registrar: &str, now: Now) {
+        for (slot, stamp) in self.registrars.waiting_for_a_return() {
+            let Some(entry) = self.fleet.get_mut(slot) else { continue };
+            if !entry.queued() || entry.stamp != stamp || entry.registration.probes_next() {
+                continue;
+            }
+            let trunk = entry.trunk.open();
+            let mut uris = (0..trunk.uris()).filter_map(|position| trunk.uri(position));
+            if uris.any(|uri| Target::of(uri).shown() == registrar) {
+                entry.registration.begin_again(now.at);
+                self.enqueue(slot, now);
+            }
+        }
+    }
+
+    /// Something is down: those that have backed off because it failed, or would go to it next, wait for its end.
+    pub(super) fn join_outage(&mut self, now: Now) {
+        for slot in std::mem::take(&mut self.backing_off) {
+            let idle = self.fleet.get(slot).is_some_and(|entry| {
+                !entry.queued()
+                    && entry.registration.waits_out_an_outage()
+                    && entry.registration.due() > now.at
+            });
+            if idle && self.waits_for_a_return(slot, now) {
+                self.settle(slot, now);
+            } else if idle {
+                self.backing_off.insert(slot);
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! One trunk's silence proves nothing about an EdgePort: its registrar may be dead. Silences towards several registrars in a
 //! row do, and what the Requester says of an EdgePort itself. Then trunks pass it over; where there is no other, they wait for it, and
-//! one trunk in 5 to 10 s tries whether it has recovered.
+//! one trunk in 5 to 10 s tries whether it has recovered, while those before may still be unanswered.
 
 use std::{
     cmp::Reverse,
@@ -39,6 +39,8 @@ struct Edge {
     pause: u64,
     /// When the latest request was sent that was answered through it.
     responded: Option<Moment>,
+    /// When it came back last.
+    back_at: Option<Moment>,
     /// Those that wait for it: urgency, slot and stamp.
     waiting: BinaryHeap<Reverse<(Urgency, u32, u32)>>,
     /// Registrars that have been probed through it while it has been down.
@@ -55,6 +57,8 @@ pub(super) struct Edges {
     all: Vec<Edge>,
     /// Those of the configuration, in its order.
     configured: Vec<EdgeId>,
+    /// Probes at one time through an EdgePort that is down, where no other can be used.
+    probes_each: u32,
 }
 
 /// Whether a request may go through an EdgePort now.
@@ -100,15 +104,16 @@ impl Edge {
         self.candidate.is_some_and(|(candidate, _)| candidate == slot)
     }
 
-    /// When the next of those who wait may probe it.
-    fn opens_at(&self) -> Moment {
-        self.outage.opens_at(1).max(self.candidate.map_or(Moment::default(), |(_, until)| until))
+    /// When the next of those who wait may probe it; `most` probes at a time.
+    fn opens_at(&self, most: u32) -> Moment {
+        self.outage.opens_at(most).max(self.candidate.map_or(Moment::default(), |(_, until)| until))
     }
 }
 
 impl Edges {
     pub fn new(edge_ports: &[EdgePort]) -> Self {
-        let mut edges = Self { all: Vec::with_capacity(edge_ports.len()), configured: Vec::new() };
+        let mut edges =
+            Self { all: Vec::with_capacity(edge_ports.len()), configured: Vec::new(), probes_each: 1 };
         edges.configure(edge_ports);
         edges
     }
@@ -131,6 +136,7 @@ impl Edges {
             outage: Outage::default(),
             pause: 0,
             responded: None,
+            back_at: None,
             waiting: BinaryHeap::new(),
             probed: HashSet::new(),
             candidate: None,
@@ -175,7 +181,8 @@ impl Edges {
 
     /// The one of a rank for a trunk. Those that are down are passed over, but for one trunk now and then.
     pub fn choose(&self, trunk: &TrunkView<'_>, rank: u8, now: Moment) -> EdgeId {
-        self.choose_among(trunk, rank, |edge| edge.outage.opens_at(1) <= now)
+        let most = self.most_probes();
+        self.choose_among(trunk, rank, |edge| edge.outage.opens_at(most) <= now)
     }
 
     /// The one of a rank for a trunk, as if all were well.
@@ -190,10 +197,24 @@ impl Edges {
         self.configured.get(position).copied().unwrap_or_default()
     }
 
+    /// How many probes of one EdgePort may be under way: one silent probe lasts for half a minute, and while no EdgePort can be
+    /// used, all trunks wait for the first that is back. Where another one can be used, each probe is a trunk that could have used that.
+    fn most_probes(&self) -> u32 {
+        let none_left = self.configured.iter().all(|id| self.is_down(*id));
+        if none_left { self.probes_each } else { 1 }
+    }
+
+    /// Changes how many probes of one EdgePort may be under way where no other can be used.
+    pub fn set_probes(&mut self, each: u32) {
+        self.probes_each = each.max(1);
+    }
+
     /// Whether a trunk may go through an EdgePort. Where it may not, it is to wait ([`Edges::wait`]).
     pub fn passage(&self, id: EdgeId, slot: u32, now: Moment) -> Passage {
         match self.get(id) {
-            Some(edge) if edge.outage.opens_at(1) > now && !edge.awaits(slot) => Passage::Closed,
+            Some(edge) if edge.outage.opens_at(self.most_probes()) > now && !edge.awaits(slot) => {
+                Passage::Closed
+            }
             _ => Passage::Open,
         }
     }
@@ -224,8 +245,9 @@ impl Edges {
         waits: impl Fn(u32, u32) -> bool,
         registrar: impl Fn(u32) -> String,
     ) -> Option<u32> {
+        let most = self.most_probes();
         for edge in &mut self.all {
-            if edge.opens_at() > now {
+            if edge.opens_at(most) > now {
                 continue;
             }
             if let Some(slot) = edge.choose_probe(&waits, &registrar) {
@@ -239,7 +261,8 @@ impl Edges {
     /// When [`Edges::next_probe`] may have one.
     pub fn next_at(&self) -> Option<Moment> {
         let waited_for = self.all.iter().filter(|edge| !edge.waiting.is_empty());
-        waited_for.map(Edge::opens_at).filter(|at| *at != Moment::NEVER).min()
+        let most = self.most_probes();
+        waited_for.map(|edge| edge.opens_at(most)).filter(|at| *at != Moment::NEVER).min()
     }
 
     /// A request of a slot goes through an EdgePort. Returns whether it is a probe.
@@ -258,25 +281,32 @@ impl Edges {
 
     /// The answer to a request that was sent then came through it. Where it was down, returns since when, and those who wait
     /// for it or for another one, by slot and stamp: they can go through this one now.
-    pub fn responded(&mut self, id: EdgeId, sent_at: Moment) -> Option<(Moment, Vec<(u32, u32)>)> {
+    pub fn responded(
+        &mut self,
+        id: EdgeId,
+        sent_at: Moment,
+        now: Moment,
+    ) -> Option<(Moment, Vec<(u32, u32)>)> {
         let edge = self.get_mut(id)?;
         edge.responded = edge.responded.max(Some(sent_at));
         (edge.pause, edge.candidate) = (0, None);
         edge.probed.clear();
         let since = edge.outage.alive()?;
+        edge.back_at = Some(now);
         let mut waiting: Vec<_> = self.all.iter_mut().flat_map(|edge| edge.waiting.drain()).collect();
         // Most urgent first.
         waiting.sort_unstable_by(|one, other| other.cmp(one));
         Some((since, waiting.into_iter().map(|Reverse((_, slot, stamp))| (slot, stamp)).collect()))
     }
 
-    /// Silence through it towards a registrar, or, without one, a failure that is surely its own. Where that makes an outage,
-    /// returns the slots that met with it before.
+    /// Silence through it towards a registrar, or, without one, a failure that is surely its own. `expected`: the registrar was known
+    /// to be silent. Where that makes an outage, returns the slots that met with it before.
     pub fn failed(
         &mut self,
         id: EdgeId,
         slot: u32,
         registrar: Option<u32>,
+        expected: bool,
         now: Moment,
         rng: &mut impl Rng,
     ) -> Option<Vec<u32>> {
@@ -289,7 +319,7 @@ impl Edges {
         } else {
             PROBE_PAUSE
         };
-        let row = edge.outage.failed(slot, registrar, pause, now, rng)?;
+        let row = edge.outage.failed(slot, registrar, expected, pause, now, rng)?;
         // None is left that could be used instead of one that was passed over: its return counts as well now.
         if !replaceable {
             for other in self.all.iter_mut().filter(|edge| edge.outage.is_down()) {
@@ -302,6 +332,11 @@ impl Edges {
     /// When the latest request was sent that was answered through an EdgePort.
     pub fn last_response(&self, id: EdgeId) -> Option<Moment> {
         self.get(id)?.responded
+    }
+
+    /// Whether an EdgePort has come back since then.
+    pub fn is_back_since(&self, id: EdgeId, sent_at: Moment) -> bool {
+        self.get(id).is_some_and(|edge| edge.back_at >= Some(sent_at))
     }
 
     /// How an EdgePort stands, for one that sent a request through it then.
@@ -370,7 +405,7 @@ mod tests {
 
     fn fail(edges: &mut Edges, registrar: u32, at: u64) {
         let rng = &mut SmallRng::seed_from_u64(at);
-        edges.failed(EdgeId(0), registrar, Some(registrar), Moment(at), rng);
+        edges.failed(EdgeId(0), registrar, Some(registrar), false, Moment(at), rng);
     }
 
     #[test]
@@ -394,7 +429,7 @@ mod tests {
         fail(&mut edges, 1, 152_000);
         edges.ended(EdgeId(0), true);
         assert_eq!(edges.choose(&trunk.open(), 0, Moment(170_000)), EdgeId(1));
-        let (since, waiting) = edges.responded(EdgeId(0), Moment(180_000)).unwrap();
+        let (since, waiting) = edges.responded(EdgeId(0), Moment(180_000), Moment(180_020)).unwrap();
         assert_eq!((since, waiting.len()), (Moment(0), 0));
         assert_eq!(edges.choose(&trunk.open(), 0, Moment(180_001)), EdgeId(0));
     }
@@ -443,8 +478,49 @@ mod tests {
         assert_eq!(edges.next_probe(at, |_, _| true, own), None, "one at a time");
         assert_eq!(edges.passage(EdgeId(0), 3, at), Passage::Open);
         assert!(edges.sent(EdgeId(0), 3, at, rng));
-        let (_, waiting) = edges.responded(EdgeId(0), at.plus(20)).unwrap();
+        let (_, waiting) = edges.responded(EdgeId(0), at, at.plus(20)).unwrap();
         assert_eq!(waiting, [(2, 0), (1, 0)]);
+    }
+
+    #[test]
+    fn silences_of_registrars_that_are_known_to_be_silent_say_nothing_of_the_edge_port() {
+        let (trunk, mut edges) = (trunk(), edges());
+        let rng = &mut SmallRng::seed_from_u64(1);
+        for at in 0..50_u32 {
+            assert!(edges.failed(EdgeId(0), 1, Some(at % 5), true, Moment(at.into()), rng).is_none());
+        }
+        assert_eq!(edges.choose(&trunk.open(), 0, Moment(50)), EdgeId(0));
+        fail(&mut edges, 9, 51);
+        assert!(edges.is_down(EdgeId(0)), "one that was not known to be silent is silent as well");
+    }
+
+    #[test]
+    fn a_probe_without_a_response_does_not_keep_the_next_one_from_the_only_edge_port() {
+        let (trunk, mut edges) = (trunk(), edges());
+        let rng = &mut SmallRng::seed_from_u64(7);
+        edges.set_probes(4);
+        [1, 2, 1].into_iter().for_each(|registrar| fail(&mut edges, registrar, 0));
+        // While another one can be used, one probe at a time is enough.
+        edges.sent(EdgeId(0), 7, Moment(40_000), rng);
+        assert_eq!(edges.choose(&trunk.open(), 0, Moment(60_000)), EdgeId(1));
+        edges.ended(EdgeId(0), true);
+        for registrar in [1, 2, 1] {
+            edges.failed(EdgeId(1), registrar, Some(registrar), false, Moment(60_000), rng);
+        }
+        let (mut at, mut sent) = (Moment(70_000), 0);
+        let urgency = (true, Moment(0), crate::registration::Class::Retry);
+        edges.wait(EdgeId(0), urgency, 100, 0);
+        while let Some(next) = edges.next_at().filter(|next| *next <= Moment(110_000)) {
+            at = at.max(next);
+            let slot = edges.next_probe(at, |_, _| true, own).expect("it waits");
+            edges.sent(EdgeId(0), slot, at, rng);
+            edges.wait(EdgeId(0), urgency, slot + 1, 0);
+            sent += 1;
+        }
+        assert_eq!(sent, 4, "as many as may be under way, and none has ended");
+        assert!(at <= Moment(100_010), "10 s apart at most: {at:?}");
+        edges.ended(EdgeId(0), true);
+        assert!(edges.next_at().is_some());
     }
 
     #[test]
@@ -453,7 +529,7 @@ mod tests {
         let rng = &mut SmallRng::seed_from_u64(5);
         [1, 2, 1].into_iter().for_each(|registrar| fail(&mut edges, registrar, 0));
         for registrar in [1, 2, 1] {
-            edges.failed(EdgeId(1), registrar, Some(registrar), Moment(100), rng);
+            edges.failed(EdgeId(1), registrar, Some(registrar), false, Moment(100), rng);
         }
         let urgency = (true, Moment(0), crate::registration::Class::Retry);
         edges.wait(EdgeId(0), urgency, 1, 0);
@@ -465,7 +541,7 @@ mod tests {
                 "{id:?} is probed within ten seconds"
             );
         }
-        let (_, mut waiting) = edges.responded(EdgeId(1), Moment(10_100)).unwrap();
+        let (_, mut waiting) = edges.responded(EdgeId(1), Moment(10_100), Moment(10_120)).unwrap();
         waiting.sort_unstable();
         assert_eq!(waiting, [(1, 0), (2, 0)]);
         assert_eq!(edges.choose(&trunk.open(), 0, Moment(200)), EdgeId(1));

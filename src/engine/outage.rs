@@ -20,6 +20,8 @@ pub(super) struct Outage {
     /// The source of the last of them, and whether there was another one in the row.
     last: Option<u32>,
     several: bool,
+    /// One of them at least was not to be expected.
+    unexpected: bool,
     /// The slots that failed in the row.
     row: Vec<u32>,
     down: Option<Down>,
@@ -45,12 +47,13 @@ impl Outage {
         self.down.map(|down| down.since)
     }
 
-    /// A failure, met with by a slot. Failures of one `source` alone are no outage; without a source it is certain. Returns the slots
-    /// of the row where that is what makes an outage.
+    /// A failure, met with by a slot. Failures of one `source` alone are no outage; without a source it is certain. Nor are such as
+    /// were all `expected`: what they went to is known to be down. Returns the slots of the row where that is what makes an outage.
     pub fn failed(
         &mut self,
         slot: u32,
         source: Option<u32>,
+        expected: bool,
         pause: (u64, u64),
         now: Moment,
         rng: &mut impl Rng,
@@ -58,6 +61,7 @@ impl Outage {
         self.failures = self.failures.saturating_add(1);
         self.several |= source.is_none() || self.last.is_some_and(|last| Some(last) != source);
         self.last = source;
+        self.unexpected |= !expected;
         if let Some(down) = &mut self.down {
             // The pause between probes counts from their start; a longer one, where others can be used instead, from their end.
             if pause.0 > PROBE_PAUSE.0 {
@@ -68,7 +72,7 @@ impl Outage {
         if !self.row.contains(&slot) && self.row.len() < MAX_ROW {
             self.row.push(slot);
         }
-        if self.failures < FAILURES || !self.several {
+        if self.failures < FAILURES || !self.several || !self.unexpected {
             return None;
         }
         self.down = Some(Down { since: now, probe_at: now.plus(jittered(pause, rng)), probes: 0 });
@@ -133,7 +137,7 @@ mod tests {
     use super::*;
 
     fn fail(outage: &mut Outage, slot: u32, at: u64) -> Option<Vec<u32>> {
-        outage.failed(slot, Some(slot), PROBE_PAUSE, Moment(at), &mut SmallRng::seed_from_u64(at))
+        outage.failed(slot, Some(slot), false, PROBE_PAUSE, Moment(at), &mut SmallRng::seed_from_u64(at))
     }
 
     #[test]

@@ -248,6 +248,13 @@ impl Registrars {
         queue.into_iter().flatten().map(|Reverse((_, slot, stamp))| (*slot, *stamp)).collect()
     }
 
+    /// Those in the queues of all that are down, by slot and stamp.
+    pub fn waiting_for_a_return(&self) -> Vec<(u32, u32)> {
+        let down = self.all.iter().flatten().filter(|registrar| registrar.outage.is_down());
+        let queues = down.flat_map(|registrar| registrar.queue.iter());
+        queues.map(|Reverse((_, slot, stamp))| (*slot, *stamp)).collect()
+    }
+
     /// A person wants to know how a registrar is: the next probe may go at once.
     pub fn probe_now(&mut self, target: &Target, now: Moment) {
         let Some(id) = self.by_target.get(&*target.shown()).copied() else { return };
@@ -437,7 +444,7 @@ impl Registrars {
         rng: &mut impl Rng,
     ) -> Option<Vec<u32>> {
         let registrar = self.get_mut(id)?;
-        let row = registrar.outage.failed(slot, Some(slot), PROBE_PAUSE, now, rng)?;
+        let row = registrar.outage.failed(slot, Some(slot), false, PROBE_PAUSE, now, rng)?;
         registrar.went_down(message);
         self.place(id, now);
         Some(row)

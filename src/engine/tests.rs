@@ -10,6 +10,7 @@ mod field;
 mod keeping;
 mod late;
 mod missing;
+mod outages;
 mod random;
 mod sending;
 mod sharing;

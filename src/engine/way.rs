@@ -27,9 +27,9 @@ const AT_ONCE_MS: f64 = 10.0;
 const PROMPT_MS: u64 = 1_000;
 /// The bound is halved at most once in so many milliseconds.
 const HALVE_PAUSE: u64 = 1_000;
-/// Probes of one registrar at a time, of a Requester that takes many: one on a connection that has gone silent lasts for half a
-/// minute, and the next one may have a better one.
-const PROBES_EACH: u32 = 4;
+/// Probes of one registrar, or of one EdgePort, at a time, of a Requester that takes many: one on a connection that has gone silent
+/// lasts for half a minute, and the next one may have a better one. So many that the first has ended when the last one goes out.
+const PROBES_EACH: u32 = 7;
 /// So many calls in a row without an answer, and the Requester is reported as not answering.
 const DEADLINES: u32 = 3;
 

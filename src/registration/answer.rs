@@ -38,7 +38,10 @@ impl Registration {
         now: Now,
         rng: &mut impl Rng,
     ) -> (Verdict, Effect) {
-        let held = self.binding.filter(|binding| binding.expires_at > sent.at).map(|binding| Held {
+        let held = self
+            .binding
+            .filter(|binding| binding.expires_at > sent.at && sent.same.contains(binding.position));
+        let held = held.map(|binding| Held {
             left_then: binding.expires_at.since(sent.at),
             left_now: binding.expires_at.since(now.at),
             granted_s: binding.granted_s.get(),
@@ -55,6 +58,10 @@ impl Registration {
                 let here = trouble.silent.iter().find(|(position, _)| *position == sent.position);
                 here.map(|(_, since)| *since)
             }),
+            silent_elsewhere: self.binding.is_some()
+                && self.trouble.as_ref().is_some_and(|trouble| {
+                    trouble.silent.iter().any(|(position, _)| !sent.same.contains(*position))
+                }),
             refused_before: self.trouble.as_ref().is_some_and(|trouble| trouble.rejections > 0),
             around: sent.around,
         };
@@ -207,6 +214,7 @@ impl Registration {
             return;
         }
         let reason = cause.reason;
+        self.trouble_mut().round_sent_at.get_or_insert(sent.at);
         self.trouble_mut().blame(cause, now.unix_ms);
         match verdict {
             Verdict::Registered { .. } => {}

@@ -37,6 +37,8 @@ pub struct Asked<'a> {
     pub never_registered: bool,
     /// The attempt before this one met with silence: when the first of those in a row was sent.
     pub silent_since: Option<Moment>,
+    /// Since its last success it has met with silence at another registrar, and it was registered at another one.
+    pub silent_elsewhere: bool,
     /// The attempt before this one was refused, or taken for that.
     pub refused_before: bool,
     /// What others have met with.
@@ -208,7 +210,9 @@ fn judge_silence(at: Option<Hop>, asked: Asked<'_>) -> Verdict {
         since(around.others_registered) && since(around.edge_responded)
     };
     // A trunk that has never registered may as well have the wrong password from the start.
-    let never = asked.never_registered && worked_since(asked.sent_at.minus(SAME_TIME));
+    // But where it met with silence elsewhere first, where it was registered, that may be an outage that has only begun: once is not enough.
+    let outage = asked.silent_elsewhere && asked.silent_since.is_none();
+    let never = asked.never_registered && !outage && worked_since(asked.sent_at.minus(SAME_TIME));
     let never_alone = asked.never_registered && asked.silent_since.is_some() && around.alone;
     let this_trunks = worked_since(asked.silent_since.unwrap_or(asked.sent_at));
     let its_own = this_trunks || never || never_alone || asked.refused_before;

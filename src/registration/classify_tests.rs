@@ -270,6 +270,18 @@ fn f4_a_timeout_that_is_this_trunks_alone_is_taken_for_refused_credentials() {
         asked.around.edge_responded = Some(Moment(990_000));
         asked.never_registered = true;
     }));
+    let failed_over = |asked: &mut Asked<'_>| {
+        asked.around.others_registered = Some(Moment(990_000));
+        asked.around.edge_responded = Some(Moment(990_000));
+        (asked.never_registered, asked.silent_elsewhere) = (true, true);
+    };
+    assert!(!inferred(failed_over), "an outage of both may have begun a moment ago");
+    assert!(inferred(|asked| {
+        asked.around.others_registered = Some(Moment(990_000));
+        asked.around.edge_responded = Some(Moment(990_000));
+        (asked.never_registered, asked.silent_elsewhere) = (true, true);
+        asked.silent_since = Some(Moment(980_000));
+    }));
     let twice = |asked: &mut Asked<'_>| {
         (asked.silent_since, asked.never_registered) = (Some(Moment(900_000)), true);
     };

@@ -3,7 +3,7 @@
 use rand::Rng;
 
 use super::{
-    Binding, Class, Plan, Refusal, Registration, bit,
+    Binding, Class, Phase, Plan, Refusal, Registration, bit,
     failover::{other, other_way},
     redirect::Redirect,
     refusal::RefusedUris,
@@ -66,6 +66,9 @@ pub(super) struct Trouble {
     pub failed_calls: u8,
     /// The connection of its last call broke.
     pub disconnected: bool,
+    /// When the first request of this round was sent that failed, and the same of the round before.
+    pub round_sent_at: Option<Moment>,
+    pub last_round_sent_at: Option<Moment>,
     /// Position of the URI whose registrar refused credentials or account last, why, and since when.
     pub refused_at: Option<u8>,
     pub refused_for: Option<Reason>,
@@ -146,6 +149,7 @@ impl Trouble {
     fn end_round(&mut self) {
         self.tried = 0;
         (self.edge_tried, self.silenced) = (false, false);
+        self.last_round_sent_at = self.round_sent_at.take();
         self.not_before = Moment::default();
         self.leave_target();
     }
@@ -354,6 +358,18 @@ impl Registration {
         let shut = self.trouble_mut().shut_until(0) > now;
         (self.uri, self.edge) = if shut { (self.uri, self.edge) } else { (0, 0) };
         self.trouble_mut().end_round();
+    }
+
+    /// Begins another round now: a target that failed in this one is back. Not while a target of this round wants to be left alone.
+    pub fn begin_again(&mut self, now: Moment) {
+        let asked = self.trouble.as_ref().is_some_and(|trouble| trouble.not_before > now);
+        if asked || self.probe_next || self.flight.is_some() || self.phase != Phase::Active {
+            return;
+        }
+        let failures = self.failures;
+        self.round_failed(now);
+        self.failures = failures;
+        self.due = self.due.min(now);
     }
 
     fn next_at(&mut self, moment: Moment, now: Now) {

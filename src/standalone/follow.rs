@@ -132,7 +132,11 @@ impl Follower {
             && self.identity.is_settled()
             && let Cache::Redis(settings) = &new.cache
         {
-            tokio::spawn(keep_identity(RedisSettings::clone(settings), registry_key(&new), self.identity.now()));
+            tokio::spawn(keep_identity(
+                RedisSettings::clone(settings),
+                registry_key(&new),
+                self.identity.now(),
+            ));
         }
         self.reloads.send(change).await.map_err(|_| Ended)?;
         self.directory.rename(&RegistryName::plain(&self.config.name), RegistryName::plain(&new.name));

@@ -1,5 +1,7 @@
 //! What each answer means for the next REGISTER.
 
+use std::collections::BTreeMap;
+
 use routr_registry::ports::{Authentication, Reply, SendError};
 
 use crate::{
@@ -184,7 +186,15 @@ impl State {
         let code = answer.as_ref().ok().and_then(|reply| reply.code);
         let timed_out = timed_out(answer);
         let proxied = !self.is_direct();
-        let looks_refused = timed_out && proxied && self.looks_refused(flight, at);
+        let own = self.looks_refused(flight, at)
+            || self.can_tell(flight, at)
+            || self.may_look_never_registered(flight, at)
+            || self.is_loop(flight);
+        let looks_refused = timed_out && proxied && own;
+        let none = BTreeMap::new();
+        let holds = self.book.runs.get(&flight.run).map_or(&none, |run| &run.holds);
+        // A circle of redirections, or one to where nothing is registered.
+        let astray = matches!(code, Some(300..=399)) && !self.serves(&flight.target.host, 0, holds, at);
         let before = self.silent_before(flight);
         let call = self.book.call(&flight.call);
         if before == 0 {
@@ -206,6 +216,7 @@ impl State {
             _ if refused || looks_refused || matches!(code, Some(404 | 410 | 604)) => HOUR * 11 / 10,
             Err(SendError::Refused(_) | SendError::Failed(_) | SendError::Disconnected(_)) => OWN_WAIT,
             Ok(reply) if reply.retry_after.is_some() => HOUR,
+            _ if astray => 31 * MINUTE,
             // These say how to ask instead.
             Ok(reply) if matches!(reply.code, Some(300..=399 | 400 | 420 | 423 | 408 | 500..=599)) => 0,
             Ok(_) => 31 * MINUTE,

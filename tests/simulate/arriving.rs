@@ -121,6 +121,7 @@ impl State {
         }
         if loops {
             self.count("loops of EdgePorts");
+            self.book.call(&request.call_id).looped = sent;
             return Arrival::Loop;
         }
         Arrival::Response(reply)

@@ -127,6 +127,8 @@ pub struct CallBook {
     /// Timeouts in a row, and the run that met with them; when the first of them was sent.
     pub timeouts: (u32, u32),
     pub silent_from: u64,
+    /// When the last of its requests was sent that an EdgePort went on with without end: nothing comes back.
+    pub looped: u64,
     /// It was registered at some time.
     pub registered: bool,
     /// Since the last grant, other EdgePorts may have made a binding that nobody confirmed.

@@ -12,6 +12,8 @@ use crate::{book::Run, field::Path, network::Mode, registrar::Policy, rules::SEC
 const WITHIN: u64 = 3 * SECOND + 500;
 /// After a registrar, an EdgePort or the Requester was in trouble: what is in flight ends, and a probe is sent.
 const RECOVERY: u64 = 60 * SECOND;
+/// Between two requests to a registrar that leaves one unanswered: it may be silent, or what came back was kept by an EdgePort.
+const UNANSWERED: u64 = 8 * SECOND + 500;
 /// The Requester proves what it can do within this.
 const WARM_UP: u64 = 500;
 
@@ -93,7 +95,12 @@ impl State {
         let from = since.max(due.asked_at);
         let Some(free) = self.unhindered_since(book, host) else { return };
         let from = from.max(free);
-        let late = at > from + WITHIN && self.is_still_due(run, &call, since);
+        let unanswered =
+            self.book.flights.values().any(|flight| {
+                flight.run == run && *flight.target.host == *host && flight.sent + SECOND <= at
+            });
+        let gap = if unanswered { due.asked_at + UNANSWERED } else { 0 };
+        let late = at > (from + WITHIN).max(gap) && self.is_still_due(run, &call, since);
         self.check("fair", !late, |state| {
             let name = state.book.call_name(&state.catalogue, &call);
             format!("{name} is due since {since} ms, {host} could be asked since {from} ms, and is not until {at} ms")
@@ -129,7 +136,7 @@ impl State {
             || book.farewell
             || book.life.is_frozen()
             || book.life.is_dead()
-            || registrar.is_hindered()
+            || registrar.is_hindered(self.edge_ports_loop())
             // An EdgePort that looks down is passed over, or probed.
             || book.outages.an_edge_looks_down();
         if hindered || self.book.settings.max_in_flight <= 2 {
@@ -164,8 +171,9 @@ impl State {
 }
 
 impl crate::registrar::Host {
-    /// Whether it keeps requests waiting, or wants to.
-    pub fn is_hindered(&self) -> bool {
+    /// Whether it keeps requests waiting, or wants to. Where EdgePorts go on with a refused password without end (`loops`), nothing
+    /// comes back from one that refuses all.
+    pub fn is_hindered(&self, loops: bool) -> bool {
         let silent = matches!(
             self.policy,
             Policy::Silent
@@ -174,6 +182,7 @@ impl crate::registrar::Host {
                 | Policy::Code(408 | 500..=599)
                 | Policy::Provisional
         );
-        silent || !self.is_reached()
+        let refuses = matches!(self.policy, Policy::StaleForever | Policy::Code(401 | 407));
+        silent || loops && refuses || !self.is_reached()
     }
 }

@@ -147,12 +147,14 @@ impl State {
     /// Whether an engine can tell that a timeout is a refused password: registrar and EdgePort have both worked for others since the
     /// trunk met with silence first; or, for one that never registered, in the same minutes, or there are no others and it is the
     /// second time.
-    fn can_tell(&self, flight: &Flight, at: u64) -> bool {
+    pub fn can_tell(&self, flight: &Flight, at: u64) -> bool {
         let Some(call) = self.book.calls.get(&flight.call) else { return false };
         let Some(run) = self.book.runs.get(&flight.run) else { return false };
         let responded = run.responded.get(&flight.edge_port.host).copied().unwrap_or(0);
-        let never = !call.registered;
         let silent_before = self.silent_before(flight) > 0;
+        // Silence elsewhere first, then here: an outage may have begun a moment ago.
+        let begun = self.is_silent_elsewhere(flight) && !silent_before;
+        let never = !call.registered && !begun;
         let since = if silent_before { call.silent_from } else { flight.sent };
         let since = if never { since.min(flight.sent.saturating_sub(SAME_MINUTES)) } else { since };
         let works = responded >= since && self.may_look_refused(flight, flight.sent - since, at);
@@ -163,6 +165,29 @@ impl State {
         };
         let alone = self.catalogue.entries.values().find(elsewhere).is_none();
         works || never && silent_before && alone && at >= flight.sent + 30 * SECOND
+    }
+
+    /// Whether another URI of the trunk has met with silence last.
+    fn is_silent_elsewhere(&self, flight: &Flight) -> bool {
+        let Some(entry) = self.catalogue.entries.get(&flight.reference) else { return false };
+        let mut others = entry.calls.iter().filter(|other| **other != flight.call);
+        others.any(|other| {
+            let call = self.book.calls.get(other);
+            call.is_some_and(|call| call.timeouts.0 > 0 && call.timeouts.1 == flight.run)
+        })
+    }
+
+    /// Whether an EdgePort kept this request: the registrar responded, and nobody was told.
+    pub fn is_loop(&self, flight: &Flight) -> bool {
+        self.book.calls.get(&flight.call).is_some_and(|call| call.looped == flight.sent && call.looped > 0)
+    }
+
+    /// Whether it may look refused where the trunk was registered elsewhere last: other trunks registered in the same minutes.
+    pub fn may_look_never_registered(&self, flight: &Flight, at: u64) -> bool {
+        let trunk = self.book.trunks.get(&flight.reference);
+        trunk.is_some_and(|trunk| *trunk.last_call != *flight.call)
+            && self.silent_before(flight) > 0
+            && self.may_look_refused(flight, 2 * MINUTE, at)
     }
 
     /// How often in a row this run met with silence before, for this trunk as it is.

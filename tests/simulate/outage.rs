@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use routr_registry::ports::{Register, Reply, SendError};
+use routr_registry::ports::{Hop, LocalKind, Register, Reply, SendError};
 
 use crate::{
     book::Flight,
@@ -19,7 +19,9 @@ const TRUNKS: usize = 3;
 /// Between two probes, in milliseconds; a little less where a timer fires early.
 const PROBE_PAUSE: u64 = 5 * SECOND - 10;
 /// Probes of one registrar at a time: a new one every 5 to 10 s, while the others last until their deadline.
-const PROBES_EACH: u64 = 4;
+const PROBES_EACH: u64 = 7;
+/// With so many places for each there is a pause until the first of them ends.
+const FEW_PROBES: u64 = 4;
 /// Within so many milliseconds of its return all are registered, budgets and open calls apart.
 const BACK_WITHIN: u64 = 15 * SECOND;
 /// For the responses themselves, one that asks to be asked in another way among them.
@@ -34,6 +36,8 @@ pub struct Failing {
     failures: u32,
     /// Something else may be the reason: the Requester, or an EdgePort.
     unclear: bool,
+    /// The failure is surely an EdgePort's own.
+    broken: bool,
     /// When it was clear that it is down.
     pub noticed_at: Option<u64>,
     /// The last REGISTER since then.
@@ -55,7 +59,8 @@ pub struct Outages {
 impl Failing {
     /// Whether an engine may take this EdgePort for down.
     fn looks_down(&self) -> bool {
-        self.noticed_at.is_some() || (self.failures as usize >= TRUNKS && self.hosts.len() >= 2)
+        self.noticed_at.is_some()
+            || (self.failures as usize >= TRUNKS && (self.hosts.len() >= 2 || self.broken))
     }
 }
 
@@ -86,11 +91,17 @@ impl State {
         // A call that ends at the deadline says nothing of who was silent.
         let mut unclear = !self.is_way_proven(at) || looks_refused || answer.is_err();
         let direct = self.is_direct();
+        let loops = self.is_loop(flight);
         let Some(run) = self.book.runs.get_mut(&flight.run) else { return };
         if silent {
             let edge = run.outages.edges.entry(name).or_default();
             edge.failures += 1;
-            edge.trunks.insert(flight.reference.clone());
+            if !loops {
+                edge.trunks.insert(flight.reference.clone());
+            }
+            let local = answer.as_ref().ok().and_then(|reply| reply.local.as_ref());
+            edge.broken |= local
+                .is_some_and(|local| local.at == Some(Hop::EdgePort) && local.kind != LocalKind::Timeout);
             edge.hosts.insert(flight.target.host.clone());
             // It may as well be the EdgePort.
             unclear |= !direct && edge.hosts.len() >= 2;
@@ -120,6 +131,10 @@ impl State {
         if run.outages.back.get(&registrar).is_some_and(|back| flight.sent <= *back) {
             return;
         }
+        // Nor does what an EdgePort keeps to itself: the registrar has responded.
+        if loops {
+            return;
+        }
         // What an EdgePort swallows says nothing of the registrar, though it may look so.
         let host = run.outages.hosts.entry(registrar).or_default();
         let again = !host.trunks.insert(flight.reference.clone()) && host.noticed_at.is_none();
@@ -130,6 +145,11 @@ impl State {
         if again {
             self.book.trunk(&flight.reference).own_wait = at + 31 * MINUTE;
         }
+    }
+
+    /// Whether the EdgePorts go on with a refused password without end.
+    pub fn edge_ports_loop(&self) -> bool {
+        self.rules.field.is_some_and(|field| field.path == Path::LoopingEdgePorts)
     }
 
     /// Whether EdgePorts are only named in Contacts.
@@ -148,13 +168,15 @@ impl State {
         let wish = self.book.trunk(reference).wish_at;
         let proven = self.is_way_proven(at);
         let direct = self.is_direct();
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let turn = self.book.settings.rate_per_registrar.map_or(0.0, |rate| 1_000.0 / rate) as u64;
         let Some(run) = self.book.runs.get_mut(&run) else { return };
         // What is silent may be the EdgePort as well.
         let edge = run.outages.edges.get(&request.edge_port.host);
         let proven = proven && (direct || edge.is_none_or(|edge| edge.noticed_at.is_none()));
-        // What an EdgePort that is back leads to is probed at once.
+        // What an EdgePort that is back leads to is probed at once, as the budget allows.
         let back = run.outages.edge_back_at;
-        let freed = back > 0 && at < back + SECOND;
+        let freed = back > 0 && at < back + SECOND + turn;
         let Some(host) = run.outages.hosts.get_mut(&*request.target.to_string()) else { return };
         let Some(noticed) = host.noticed_at else { return };
         let last = host.last_sent.replace(at);
@@ -239,6 +261,9 @@ impl State {
         let places = u64::from(self.most_in_flight() / 2).max(1);
         if down * PROBES_EACH <= places {
             return 0;
+        }
+        if down * FEW_PROBES <= places {
+            return TRANSACTION - FEW_PROBES * 5 * SECOND;
         }
         down.div_ceil(places) * self.book.settings.registration.deadline_ms
     }

@@ -57,8 +57,9 @@ impl State {
 
     /// Since when a registrar, the EdgePorts and the Requester have been well.
     fn look_at_registrars(&mut self, at: u64) {
+        let loops = self.edge_ports_loop();
         for host in self.hosts.values_mut() {
-            let hindered = host.is_hindered();
+            let hindered = host.is_hindered(loops);
             if std::mem::replace(&mut host.hindered, hindered) && !hindered {
                 host.well_since = at;
             }
@@ -144,7 +145,7 @@ impl State {
     }
 
     /// Whether a registrar registers those that it knows.
-    fn serves(
+    pub fn serves(
         &self,
         host: &str,
         hops: u32,

@@ -3,6 +3,7 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use super::*;
+use crate::ports::ReportedBinding;
 
 #[test]
 fn a_backup_holds_until_a_probe_finds_the_preferred_one_well() {
@@ -26,6 +27,21 @@ fn a_backup_holds_until_a_probe_finds_the_preferred_one_well() {
     bench.answer(&probe, ok(600));
     let refresh = bench.attempt();
     assert_eq!((refresh.purpose, refresh.uri), (Purpose::Register, UriChoice::Rank(0)), "not back");
+}
+
+#[test]
+fn an_expiry_that_equals_what_is_left_elsewhere_is_still_the_registrars() {
+    let mut bench = Bench::new(2, 1);
+    bench.round(500, 0);
+    let attempt = bench.attempt();
+    bench.answer(&attempt, ok(600));
+    let probe = bench.attempt();
+    let left = u32::try_from(bench.registration.left(Moment(bench.at)).unwrap() / 1_000).unwrap();
+    let binding = |expires| ReportedBinding { expires: Some(expires), own: false };
+    let bindings = vec![binding(left), binding(600)];
+    bench.answer(&probe, Reply { bindings, ..reply(200) });
+    let held = bench.registration.left(Moment(bench.at)).unwrap() / 1_000;
+    assert_eq!((bench.registration.bound_at(Moment(bench.at)), held), (Some(0), u64::from(left)));
 }
 
 #[test]

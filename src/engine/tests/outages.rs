@@ -1,0 +1,109 @@
+//! The end of an outage: who waited for it goes on at once, wherever its last try went.
+
+use super::{
+    sim::{MINUTE, SECOND, Sim, settings},
+    world::{self, Policy, SILENCE},
+};
+use crate::{engine::view::TrunkState, trunk::Trunk};
+
+/// A Requester that says how much it takes, and sends through EdgePorts.
+fn sim(edges: u8, seed: u64) -> Sim {
+    let mut settings = settings(edges, None);
+    settings.registration.expires_s = 60;
+    let mut sim = Sim::new(settings, seed).with_ours();
+    sim.ours = false;
+    sim
+}
+
+/// Without a password: silence cannot be a refused one.
+fn trunk(reference: &str, uris: &[&str]) -> Trunk {
+    Trunk { credentials: None, ..world::trunk(reference, uris) }
+}
+
+fn unregistered(sim: &Sim, count: usize) -> Vec<String> {
+    let all = (0..count).map(|n| format!("t{n:03}"));
+    all.filter(|reference| sim.state(reference) != TrunkState::Registered).collect()
+}
+
+#[test]
+fn an_edge_port_is_back_though_what_was_sent_before_is_unanswered() {
+    for seed in 0..8 {
+        let mut sim = sim(1, seed);
+        (0..100).for_each(|n| sim.put(&trunk(&format!("t{n:03}"), &[&format!("u{n}@h{}", n % 30)])));
+        sim.run(5 * MINUTE);
+        sim.dead_edges.insert("edge-0.example".to_owned());
+        sim.run(3 * MINUTE + seed * 4 * SECOND);
+        sim.forget_log();
+        sim.run(2 * MINUTE);
+        assert!(sim.log.len() <= 24, "{} REGISTERs into the outage within two minutes", sim.log.len());
+        // Nothing is sent again of what is under way: it went by TCP.
+        sim.dead_edges.clear();
+        sim.run(15 * SECOND);
+        let left = unregistered(&sim, 100);
+        assert!(left.len() <= 7, "seed {seed}: only what is under way may be left: {left:?}");
+        sim.run(SILENCE);
+        assert_eq!(unregistered(&sim, 100), [""; 0], "seed {seed}");
+    }
+}
+
+#[test]
+fn a_registrar_that_came_back_while_the_backup_was_tried_is_asked_after_that() {
+    for seed in 0..30 {
+        let mut sim = sim(1, seed);
+        sim.put(&trunk("t000", &["u@a", "u@b"]));
+        (1..7).for_each(|n| sim.put(&trunk(&format!("t{n:03}"), &[&format!("u{n}@a")])));
+        // The EdgePort works.
+        (0..20).for_each(|n| sim.put(&trunk(&format!("w{n:03}"), &[&format!("u{n}@w{n}")])));
+        sim.policy("b", Policy::Silent);
+        sim.run(5 * MINUTE);
+        let before = sim.registrar("a").policy.clone();
+        sim.policy("a", Policy::Silent);
+        sim.run(10 * MINUTE + seed * 3 * SECOND);
+        sim.registrar("a").policy = before;
+        // One that is under way to a, a pause, and one to b.
+        sim.run(2 * SILENCE + 25 * SECOND);
+        assert_eq!(unregistered(&sim, 7), [""; 0], "seed {seed}: {:?}", sim.view("t000"));
+    }
+}
+
+#[test]
+fn a_trunk_whose_next_edge_port_is_down_waits_for_one_that_is_back() {
+    for seed in 0..10 {
+        let mut sim = sim(3, seed);
+        (0..60).for_each(|n| sim.put(&trunk(&format!("t{n:03}"), &[&format!("u{n}@h{}", n % 20)])));
+        sim.run(5 * MINUTE);
+        for edge in ["edge-0.example", "edge-1.example"] {
+            sim.dead_edges.insert(edge.to_owned());
+            sim.run(MINUTE);
+        }
+        sim.run(MINUTE);
+        sim.dead_edges.insert("edge-2.example".to_owned());
+        sim.run(10 * MINUTE);
+        sim.dead_edges.clear();
+        sim.run(15 * SECOND + SILENCE);
+        assert_eq!(unregistered(&sim, 60), [""; 0], "seed {seed}");
+    }
+}
+
+#[test]
+fn who_waits_for_a_registrar_goes_to_the_other_one_when_that_is_back() {
+    for (seed, back) in [(1, "a"), (2, "a"), (3, "b"), (4, "b")] {
+        let mut sim = sim(1, seed);
+        for n in 0..60 {
+            let uris = ["a", "b"].map(|host| format!("u{n}@{host}"));
+            sim.put(&trunk(&format!("t{n:03}"), &[&uris[0], &uris[1]]));
+        }
+        (0..20).for_each(|n| sim.put(&trunk(&format!("w{n:03}"), &[&format!("u{n}@w{n}")])));
+        sim.run(5 * MINUTE);
+        let before = sim.registrar("a").policy.clone();
+        sim.policy("a", Policy::Silent);
+        sim.policy("b", Policy::Silent);
+        sim.run(10 * MINUTE);
+        sim.registrar(back).policy = before;
+        sim.run(15 * SECOND);
+        let left = unregistered(&sim, 60);
+        assert!(left.len() <= 14, "seed {seed}: only what is under way may be left: {left:?}");
+        sim.run(2 * SILENCE + 25 * SECOND);
+        assert_eq!(unregistered(&sim, 60), [""; 0], "seed {seed}");
+    }
+}
