@@ -342,6 +342,9 @@ impl Registration {
         if let Some(trouble) = self.trouble.as_mut() {
             trouble.earlier = trouble.earlier.drain(..).filter_map(moved).collect();
             trouble.refused_uris.changed(&keeps);
+            // Nor does silence of a registrar that is offered the same as before begin again.
+            let silent = trouble.silent.drain(..);
+            trouble.silent = silent.filter_map(|(at, since)| Some((keeps(at)?.0, since))).collect();
             same_account = trouble.refused_at.and_then(&keeps).is_some_and(|(_, rank)| rank == 0);
             trouble.refused_at = trouble.refused_at.and_then(&locate);
         }

@@ -234,6 +234,14 @@ impl Registrars {
         self.get(id).map_or((None, false), of)
     }
 
+    /// A slot has no URI at a registrar any more.
+    pub fn left_by(&mut self, target: &Target, slot: u32) {
+        let id = self.by_target.get(&*target.shown()).copied();
+        if let Some(registrar) = id.and_then(|id| self.get_mut(id)) {
+            registrar.left_by(slot);
+        }
+    }
+
     /// Puts a trunk into the queue of a registrar.
     pub fn wait(&mut self, id: u32, urgency: Urgency, slot: u32, stamp: u32, now: Moment) {
         if let Some(registrar) = self.get_mut(id) {

@@ -8,6 +8,7 @@ use crate::{
     registration::{
         Binding, Refusal, Registration,
         reply::Reason,
+        schedule,
         time::{Moment, Now},
     },
 };
@@ -121,7 +122,14 @@ impl Engine {
             if edited || trunk.username().unwrap_or_default() != &*refusal.username {
                 continue;
             }
-            let left = time_left(refusal.until_ms, at_least, now).min(MAX_REFUSAL);
+            // Another clock may have written it. Nothing lasts longer than its whole wait, from when it was read.
+            let longest = if refusal.unknown_account {
+                MAX_REFUSAL
+            } else {
+                schedule::longest_after_rejection(refusal.times.into())
+            };
+            let longest = longest.saturating_sub(now.at.since(at_least.1));
+            let left = time_left(refusal.until_ms, at_least, now).min(longest);
             let refused = Refusal {
                 position,
                 reason: if refusal.unknown_account {

@@ -1,7 +1,12 @@
 //! Slots of one trunk that may send under the same Call-ID: the trunk that is there, and removals of what it was before.
 //! Of those that share a Call-ID one at a time has a request in flight, and each goes on after the numbers of the others.
 
-use super::{Engine, packed::UriKey, position};
+use super::{
+    Engine,
+    packed::{TrunkView, UriKey},
+    position,
+    registrars::Target,
+};
 use crate::registration::{Positions, Registration, time::Now};
 
 impl Engine {
@@ -111,10 +116,23 @@ impl Engine {
     pub(super) fn drop_removal(&mut self, slot: u32) {
         let Some(entry) = self.fleet.get(slot) else { return };
         let cseq = entry.registration.cseq();
+        let targets = targets_of(&entry.trunk.open(), |_| true);
         let successor = self.fleet.find(entry.trunk.reference()).filter(|other| *other != slot);
         if let Some(successor) = successor.and_then(|successor| self.fleet.get_mut(successor)) {
             successor.registration.raise_cseq(cseq);
         }
+        self.leave_registrars(slot, &targets);
         self.fleet.remove(slot);
     }
+
+    /// A slot has no URI at these registrars any more: whether one of them has a single trunk left is learnt again.
+    pub(super) fn leave_registrars(&mut self, slot: u32, targets: &[Target]) {
+        targets.iter().for_each(|target| self.registrars.left_by(target, slot));
+    }
+}
+
+/// The registrars of those URIs of a trunk, by their position.
+pub(super) fn targets_of(trunk: &TrunkView<'_>, which: impl Fn(u8) -> bool) -> Vec<Target> {
+    let positions = (0..trunk.uris()).filter(|position| which(*position));
+    positions.filter_map(|position| trunk.uri(position)).map(Target::of).collect()
 }

@@ -4,6 +4,8 @@ use super::{
     Engine,
     fleet::Slot,
     packed::{PackedTrunk, TrunkView, UriKey},
+    registrars::Target,
+    rivals,
     view::Health,
 };
 use crate::{
@@ -266,10 +268,13 @@ impl Engine {
             same_credentials.then_some((order[rank], u8::try_from(rank).ok()?))
         };
         let uris = u8::try_from(order.len()).unwrap_or(u8::MAX);
+        let (before, kept) = (rivals::targets_of(&old, |_| true), rivals::targets_of(&new, |_| true));
+        let left: Vec<Target> = before.into_iter().filter(|target| !kept.contains(target)).collect();
         entry.registration.changed(locate, keeps, uris, now.at);
         let cseq = entry.registration.cseq();
         entry.invalid = false;
         let old = std::mem::replace(&mut entry.trunk, packed);
+        self.leave_registrars(slot, &left);
         self.settle(slot, now);
         if !lost.is_empty() || !orphans.is_empty() {
             let removal = Registration::removal(lost, orphans, cseq, now.at);
@@ -344,8 +349,10 @@ impl Engine {
             return;
         }
         let ended = entry.registration.leave(now);
+        let targets = rivals::targets_of(&entry.trunk.open(), |_| true);
         self.fleet.unlist(slot);
         if ended {
+            self.leave_registrars(slot, &targets);
             self.fleet.remove(slot);
         } else {
             self.settle(slot, now);

@@ -59,15 +59,15 @@ impl RefusedUris {
 }
 
 impl Registration {
-    /// The waits after refusals that are not over, at most four: first that of [`Registration::refusal`].
+    /// The refusals that still count, at most four: first that of [`Registration::refusal`], then by the end of their waits, the
+    /// latest first. A wait that is over counts as well: the next refusal at that URI is one more in a row.
     pub fn refusals(&self, now: Moment) -> Vec<Refusal> {
         let mut all: Vec<Refusal> = self.refusal(now).into_iter().collect();
         let refused = self.trouble.as_ref().map_or(&[][..], |trouble| &trouble.refused_uris.0);
-        for (_, refusal) in refused.iter().filter(|(_, refusal)| refusal.until > now) {
-            if !all.iter().any(|known| known.position == refusal.position) {
-                all.push(*refusal);
-            }
-        }
+        let is_new = |refusal: &Refusal| !all.iter().any(|known| known.position == refusal.position);
+        let mut others: Vec<Refusal> = refused.iter().map(|(_, refusal)| *refusal).filter(is_new).collect();
+        others.sort_by_key(|refusal| std::cmp::Reverse(refusal.until));
+        all.extend(others);
         all.truncate(MAX_KEPT);
         all
     }

@@ -77,6 +77,12 @@ pub fn after_shared_failure(rng: &mut impl Rng) -> u64 {
     uniform(rng, 5 * SECOND, 10 * SECOND)
 }
 
+/// The longest wait after so many rejections in a row, the last one counted, in milliseconds.
+pub fn longest_after_rejection(times: u32) -> u64 {
+    let base = REJECTED_BASE.saturating_mul(1 << times.saturating_sub(1).min(8)).min(REJECTED_MAX);
+    base + base / 10
+}
+
 /// Retry-After in milliseconds, at most an hour.
 pub fn retry_after(seconds: u32) -> u64 {
     (u64::from(seconds) * SECOND).min(RETRY_AFTER_MAX)
@@ -144,6 +150,7 @@ mod tests {
             let wait = after_rejection(times, &mut SmallRng::seed_from_u64(seed));
             let base = [300, 600, 1_200, 2_400, 3_600][times.min(4) as usize] * SECOND;
             prop_assert!(wait >= base && wait <= base + base / 10);
+            prop_assert_eq!(longest_after_rejection(times + 1), base + base / 10);
         }
     }
 

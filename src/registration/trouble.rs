@@ -129,11 +129,13 @@ impl Trouble {
     pub fn forget_all_but_the_cause(&mut self) {
         let earlier = std::mem::take(&mut self.earlier);
         let refused_uris = std::mem::take(&mut self.refused_uris);
+        let silent = std::mem::take(&mut self.silent);
         *self = Self {
             cause: self.cause.take(),
             since_unix_ms: self.since_unix_ms,
             earlier,
             refused_uris,
+            silent,
             ..Self::default()
         };
     }

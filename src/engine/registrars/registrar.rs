@@ -152,8 +152,19 @@ impl Registrar {
         others.map(|(_, at)| *at).max()
     }
 
-    /// Whether no other slot has ever used it.
+    /// Whether no other slot uses it, as far as known.
     pub fn is_only_of(&self, slot: u32) -> bool {
-        self.only == Some(slot)
+        self.only == Some(slot) && self.others_registered(slot).is_none()
+    }
+
+    /// A slot does not use it any longer: which ones do is learnt again.
+    pub fn left_by(&mut self, slot: u32) {
+        for registered in &mut self.registered {
+            *registered = registered.filter(|(other, _)| *other != slot);
+        }
+        if self.registered[0].is_none() {
+            self.registered.swap(0, 1);
+        }
+        (self.only, self.several) = (None, false);
     }
 }

@@ -477,3 +477,34 @@ fn a_failover_and_the_failback_are_counted_and_have_a_line_each() {
     sim.run(HOUR);
     assert_eq!(over(&mut sim), 0);
 }
+
+#[test]
+fn a_trunk_whose_registrar_the_others_have_left_has_that_to_itself() {
+    let mut sim = Sim::new(settings(2, Some(20.0)), 4);
+    sim.put(&trunk("gone", &["u@own"]));
+    sim.policy("own", Policy::SilentUnless("right"));
+    sim.run(10 * MINUTE);
+    assert_eq!(sim.state("gone"), TrunkState::Registered);
+    sim.remove("gone");
+    sim.sync();
+    sim.run(5 * MINUTE);
+    sim.put(&with_password("alone", &["w@own"], "wrong"));
+    sim.sync();
+    sim.run(5 * MINUTE);
+    assert_eq!(sim.reason("alone").as_deref(), Some("CredentialsRejected"), "{:?}", sim.of("alone"));
+}
+
+#[test]
+fn a_refusal_that_a_clock_ahead_wrote_waits_no_longer_than_any_other() {
+    let mut sim = Sim::with(&[with_password("t", &["u@h"], "wrong")]);
+    sim.policy("h", Policy::Password("right"));
+    sim.skew = 48 * i64::try_from(HOUR).unwrap();
+    sim.run(5 * SECOND);
+    assert_eq!(sim.of("t").len(), 1);
+    sim.skew = 0;
+    sim.restart(2 * SECOND, 0);
+    sim.run(4 * MINUTE);
+    assert_eq!(sim.of("t").len(), 1);
+    sim.run(2 * MINUTE);
+    assert_eq!(sim.of("t").len(), 2);
+}

@@ -292,3 +292,54 @@ fn a_trunk_whose_connection_broke_keeps_its_place_once() {
     bench.answer_with(&attempt, &broken);
     between(bench.wait_of_next(), 15_000, 30_000);
 }
+
+#[test]
+fn what_is_left_of_a_binding_at_another_registrar_says_nothing_of_a_grant() {
+    let mut bench = Bench::new(2, 1).registered(600);
+    bench.at = START + 300_000;
+    let attempt = bench.attempt_now();
+    bench.answer(&attempt, reply(500));
+    let attempt = bench.attempt();
+    assert_eq!(attempt.uri, UriChoice::Rank(1));
+    // As long as what is left at the other one, and a grant all the same.
+    bench.answer(&attempt, ok(300));
+    assert_eq!(bench.registration.left(Moment(bench.at)), Some(300_000));
+    // At the same one it is what is left of the binding before: the first of several that are listed.
+    let mut bench = Bench::new(2, 1).registered(600);
+    bench.at = START + 300_000;
+    let attempt = bench.attempt_now();
+    bench.answer(&attempt, ok(300));
+    assert_eq!(bench.registration.left(Moment(bench.at)), Some(600_000));
+}
+
+#[test]
+fn a_refusal_counts_for_the_next_one_when_its_wait_is_over_and_after_a_restart() {
+    let mut bench = Bench::new(2, 1);
+    bench.round(403, 0);
+    bench.at += bench.wait_of_next() + 60_000;
+    let kept = bench.registration.refusals(Moment(bench.at));
+    assert_eq!(kept.iter().map(|refusal| (refusal.position, refusal.times)).collect::<Vec<_>>(), [(0, 1)]);
+    let mut resumed = Bench::new(2, 1);
+    resumed.at = bench.at;
+    let (settings, now) = (resumed.settings.clone(), Moment(bench.at));
+    resumed.registration = Registration::resume(7, None, &settings, now, &mut resumed.rng);
+    resumed.registration.remember_refusal(0, kept[0]);
+    resumed.registration.resume_refusal(kept[0], false);
+    assert_eq!(resumed.wait_of_next(), 0);
+    resumed.round(403, 0);
+    between(resumed.wait_of_next(), 600_000, 660_000);
+}
+
+#[test]
+fn silence_counts_on_when_something_else_is_edited_than_what_is_offered() {
+    for (same_account, reason) in [(true, "CredentialsRejected"), (false, "NoAnswer")] {
+        let mut bench = Bench::new(1, 1);
+        bench.around = Around { alone: true, has_credentials: true, ..Around::default() };
+        bench.round(408, 32_500);
+        assert_eq!(bench.reason(), Some("NoAnswer"));
+        let now = bench.now();
+        bench.registration.changed(Some, |position| same_account.then_some((position, position)), 1, now.at);
+        bench.round(408, 32_500);
+        assert_eq!(bench.reason(), Some(reason));
+    }
+}
