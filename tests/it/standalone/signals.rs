@@ -88,7 +88,7 @@ async fn ctrl_c_ends_the_clients_at_once() {
         client.signal(Signal::SIGINT);
         let ended =
             wait_for(async || client.status().ok_or("still runs"), SOON, "the end of the client").await;
-        // By the signal, not by its own deadline for a response.
-        assert_eq!(ended.signal(), Some(2), "{args:?}");
+        // By the signal, not by its own deadline for a response, which is an error; `--watch` ends its screen in order.
+        assert!(ended.signal() == Some(2) || ended.success(), "{args:?}: {ended:?}: {}", client.output());
     }
 }
