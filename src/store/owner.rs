@@ -54,13 +54,22 @@ pub(super) struct Owner {
     link: Arc<Link>,
     instance: Arc<InstanceCell>,
     rival: watch::Sender<Option<Rival>>,
-    /// One claim at a time, with the looks in a row that found no owner.
-    absences: tokio::sync::Mutex<u32>,
+    /// One claim at a time.
+    looks: tokio::sync::Mutex<Looks>,
+}
+
+/// What looks in a row have found.
+#[derive(Debug, Default)]
+struct Looks {
+    /// No owner, so often.
+    absences: u32,
+    /// What cannot be read; it has an end now.
+    unreadable: bool,
 }
 
 impl Owner {
     pub(super) fn new(link: Arc<Link>, instance: Arc<InstanceCell>) -> Self {
-        Self { link, instance, rival: watch::Sender::new(None), absences: tokio::sync::Mutex::new(0) }
+        Self { link, instance, rival: watch::Sender::new(None), looks: tokio::sync::Mutex::default() }
     }
 
     pub(super) fn rival(&self) -> watch::Receiver<Option<Rival>> {
@@ -75,33 +84,43 @@ impl Owner {
     /// Claims the registry, or renews the claim. After an error everything stays as it was: without Redis there is no rival
     /// to hear of.
     pub(super) async fn claim(&self) -> Result<(), StoreError> {
-        let mut absences = self.absences.lock().await;
+        let mut looks = self.looks.lock().await;
         let key = self.instance.get(&self.link).await?.keys.owner();
-        let found = self.read(&key).await?;
+        let found = match self.read(&key).await? {
+            Found::Nothing => None,
+            Found::Owner(record) => Some(record),
+            Found::Unreadable => {
+                // Left without an end, it would be in the way for ever; who owns it renews it.
+                if !std::mem::replace(&mut looks.unreadable, true) {
+                    self.ask(redis::cmd("EXPIRE").arg(&key).arg(LEASE_S)).await?;
+                }
+                let what = format!("{key} does not hold what names the process that acts for this registry");
+                return Err(StoreError::Refused(what.into()));
+            }
+        };
+        looks.unreadable = false;
         let me = process::this();
         let fence = match &found {
             None => 0,
-            Some(Found::Owner(record)) if record.run == me.run => {
+            Some(record) if record.run == me.run => {
                 self.ask(redis::cmd("EXPIRE").arg(&key).arg(LEASE_S)).await?;
                 self.stand_by(None);
                 return Ok(());
             }
-            Some(Found::Owner(record)) if process::is_gone(&record.namespace, record.pid, record.started) => {
-                record.fence
-            }
-            Some(found) => {
+            Some(record) if process::is_gone(&record.namespace, record.pid, record.started) => record.fence,
+            Some(record) => {
                 if !self.stands_by() {
                     // Whatever left it there without an end: who owns it renews it.
                     self.ask(redis::cmd("EXPIRE").arg(&key).arg(LEASE_S)).await?;
                 }
-                *absences = 0;
-                self.stand_by(Some(found.rival()));
+                looks.absences = 0;
+                self.stand_by(Some(record.rival()));
                 return Ok(());
             }
         };
         if found.is_none() && self.stands_by() {
-            *absences += 1;
-            if *absences < ABSENCES {
+            looks.absences += 1;
+            if looks.absences < ABSENCES {
                 return Ok(());
             }
         }
@@ -122,11 +141,13 @@ impl Owner {
             set.arg("NX");
         }
         let taken = self.ask(&set).await? != redis::Value::Nil;
-        *absences = 0;
+        looks.absences = 0;
         if taken {
             self.stand_by(None);
-        } else if let Some(found) = self.read(&key).await? {
-            self.stand_by(Some(found.rival()));
+        } else if let Found::Owner(record) = self.read(&key).await?
+            && record.run != me.run
+        {
+            self.stand_by(Some(record.rival()));
         }
         Ok(())
     }
@@ -147,7 +168,7 @@ impl Owner {
         // One that was never looked for is not this process's.
         let Ok(instance) = self.instance.get(&self.link).await else { return };
         let key = instance.keys.owner();
-        if let Ok(Some(Found::Owner(record))) = self.read(&key).await
+        if let Ok(Found::Owner(record)) = self.read(&key).await
             && record.run == process::this().run
         {
             // EXPIRE with 0 deletes, and needs no further permission.
@@ -155,14 +176,13 @@ impl Owner {
         }
     }
 
-    async fn read(&self, key: &str) -> Result<Option<Found>, StoreError> {
-        let value = self.ask(redis::cmd("GET").arg(key)).await?;
-        Ok(match value {
-            redis::Value::Nil => None,
+    async fn read(&self, key: &str) -> Result<Found, StoreError> {
+        Ok(match self.ask(redis::cmd("GET").arg(key)).await? {
+            redis::Value::Nil => Found::Nothing,
             redis::Value::BulkString(bytes) => {
-                Some(serde_json::from_slice(&bytes).map_or(Found::Unreadable, Found::Owner))
+                serde_json::from_slice(&bytes).map_or(Found::Unreadable, Found::Owner)
             }
-            _ => Some(Found::Unreadable),
+            _ => Found::Unreadable,
         })
     }
 
@@ -187,26 +207,16 @@ impl Owner {
 /// What was found in the key.
 #[derive(Debug)]
 enum Found {
+    Nothing,
     Owner(OwnerRecord),
-    /// Of a later version, or of other hands.
+    /// It names no rival: a Redis that is confused must not stop a registry that is well.
     Unreadable,
 }
 
-impl Found {
+impl OwnerRecord {
     fn rival(&self) -> Rival {
-        match self {
-            Self::Owner(record) => {
-                // Whatever is in Redis, a line of text must stay one.
-                let host: String =
-                    record.host.chars().take(253).flat_map(char::escape_debug).collect::<String>();
-                Rival {
-                    who: format!("process {} on host {host}", record.pid).into(),
-                    since_ms: record.since_ms,
-                }
-            }
-            Self::Unreadable => {
-                Rival { who: "a process of another version, which left no name".into(), since_ms: 0 }
-            }
-        }
+        // Whatever is in Redis, a line of text must stay one.
+        let host: String = self.host.chars().take(253).flat_map(char::escape_debug).collect();
+        Rival { who: format!("process {} on host {host}", self.pid).into(), since_ms: self.since_ms }
     }
 }

@@ -71,16 +71,35 @@ async fn s3_an_owner_on_another_host_is_waited_for_until_its_lease_has_expired()
     stage.write(&format!("{}  instanceId: fixed\n", config(&stage, &at(redis.port()))));
     let owner = r#"{\"run\":\"r\",\"host\":\"elsewhere\",\"pid\":1,\"namespace\":\"n\",\"started\":5,\"since_ms\":1,\"fence\":1}"#;
     // Without an end, as no process leaves it: it gets one.
-    for value in [owner, "garbage"] {
-        let reply = redis.command(&format!("SET routr-registry:{{fixed}}:owner \"{value}\"")).await;
-        assert_eq!(reply.as_deref(), Ok("+OK"));
-        let mut service = stage.run(&[]);
-        tells(&service, "standing by", 1).await;
-        assert_eq!(service.output().contains("process 1 on host elsewhere"), value == owner);
-        tells(&service, "taking over", 1).await;
-        stage.settles(&[("a", "registered")]).await;
-        service.terminate(SOON).await;
-        let gone = redis.command("EXISTS routr-registry:{fixed}:owner").await;
-        assert_eq!(gone.as_deref(), Ok(":0"), "an orderly end leaves the place");
-    }
+    let reply = redis.command(&format!("SET routr-registry:{{fixed}}:owner \"{owner}\"")).await;
+    assert_eq!(reply.as_deref(), Ok("+OK"));
+    let mut service = stage.run(&[]);
+    tells(&service, "standing by", 1).await;
+    assert!(service.output().contains("process 1 on host elsewhere"));
+    tells(&service, "taking over", 1).await;
+    stage.settles(&[("a", "registered")]).await;
+    service.terminate(SOON).await;
+    let gone = redis.command("EXISTS routr-registry:{fixed}:owner").await;
+    assert_eq!(gone.as_deref(), Ok(":0"), "an orderly end leaves the place");
+}
+
+#[tokio::test]
+async fn s3_what_names_no_owner_stops_no_process() {
+    let redis = redis(&[]).await;
+    let stage = Stage::with(&["a"]).await;
+    stage.write(&format!("{}  instanceId: fixed\n", config(&stage, &at(redis.port()))));
+    let reply = redis.command("SET routr-registry:{fixed}:owner garbage").await;
+    assert_eq!(reply.as_deref(), Ok("+OK"));
+    let mut service = stage.run(&[]);
+    stage.settles(&[("a", "registered")]).await;
+    // It gets an end, and then an owner.
+    let owned = async || {
+        // A record is longer than that.
+        let length = redis.command("STRLEN routr-registry:{fixed}:owner").await?;
+        let bytes = length.trim_start_matches(':').parse::<u32>().unwrap_or_default();
+        if bytes > 50 { Ok(()) } else { Err(length) }
+    };
+    wait_for(owned, SOON, "the process to own the registry").await;
+    assert_eq!(told(&service, "standing by"), [""; 0]);
+    service.terminate(SOON).await;
 }
