@@ -82,7 +82,7 @@ const SPOILT: [(&str, &str, Spoil); 13] = [
     ("bad-transport", "transport", |trunk| trunk.uris[0].transport = "carrier-pigeon".to_owned()),
     ("no-user", "user", |trunk| trunk.uris[0].user.clear()),
     ("giant-user", "user", |trunk| trunk.uris[0].user = "u".repeat(1 << 20)),
-    ("bad-user", "user", |trunk| trunk.uris[0].user = "a@b>".to_owned()),
+    ("bad-user", "user", |trunk| trunk.uris[0].user = "a\r\nX-Evil: 1".to_owned()),
     ("all-disabled", "", |trunk| trunk.uris[0].enabled = false),
     ("bad-username", "username", |trunk| {
         if let Some(credentials) = &mut trunk.outbound_credentials {
