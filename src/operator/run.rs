@@ -125,6 +125,10 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
     let mut elector = Elector::new(access.client(&ClientKind::lease())?, &settings);
     while let Some(term) = elector.next_term(&shutdown, &standing).await {
         replica.lead(&term, &shutdown).await;
+        // The release of a Lease that cannot be reached takes seconds, in which this replica no longer leads.
+        if !shutdown.is_cancelled() {
+            standing.send_replace(Standing::Starting);
+        }
         term.release().await;
     }
     ports_end.cancel();
