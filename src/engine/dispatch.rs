@@ -69,11 +69,8 @@ impl Engine {
     fn next_edge_probe(&mut self, now: Moment) -> Option<u32> {
         let fleet = &self.fleet;
         let waits = |slot, stamp| fleet.get(slot).is_some_and(|entry| entry.queued() && entry.stamp == stamp);
-        let registrar = |slot| {
-            let Some(entry) = fleet.get(slot) else { return String::new() };
-            let trunk = entry.trunk.open();
-            next_target(&entry.registration, &trunk, &trunk.order(), now).shown()
-        };
+        let registrar =
+            |slot| fleet.get(slot).map_or_else(String::new, |entry| next_target_of(entry, now).shown());
         self.edges.next_probe(now, waits, registrar)
     }
 
@@ -142,8 +139,7 @@ impl Engine {
         if entry.registration.in_flight() || entry.trunk.open().uris() == 0 {
             return;
         }
-        let trunk = entry.trunk.open();
-        let target = next_target(&entry.registration, &trunk, &trunk.order(), now.at);
+        let target = next_target_of(entry, now.at);
         // Never used twice, so that an entry of a slot's former owner does not count for the next one.
         self.backing_off.remove(&slot);
         self.stamp = self.stamp.wrapping_add(1);
@@ -171,13 +167,12 @@ impl Engine {
 
     /// What the next attempt of a trunk needs and is down: the EdgePort, else the registrar. Reason and words.
     pub(super) fn what_is_down(&self, entry: &Slot, now: Now) -> Option<(Reason, String)> {
-        let trunk = entry.trunk.open();
-        let edge = self.edges.choose(&trunk, entry.registration.ranks().1, now.at);
+        let edge = self.next_edge_of(entry, now.at);
         if self.edges.is_down(edge) {
             let what = format!("EdgePort {} is down", self.edges.shown(edge));
             return Some((Reason::EdgePortFailed, what));
         }
-        let target = next_target(&entry.registration, &trunk, &trunk.order(), now.at);
+        let target = next_target_of(entry, now.at);
         let (_, message) = self.registrars.down(&target)?;
         Some((Reason::RegistrarDown, format!("registrar {} is down: {message}", target.shown())))
     }
@@ -189,10 +184,8 @@ impl Engine {
         else {
             return false;
         };
-        let trunk = entry.trunk.open();
-        let target = next_target(&entry.registration, &trunk, &trunk.order(), now.at);
-        let edge = self.edges.choose(&trunk, entry.registration.ranks().1, now.at);
-        self.registrars.down(&target).is_some() || self.edges.is_down(edge)
+        self.registrars.down(&next_target_of(entry, now.at)).is_some()
+            || self.edges.is_down(self.next_edge_of(entry, now.at))
     }
 
     /// A trunk that met with an outage goes on at once where its next target has come back since its request was sent: it did
@@ -204,9 +197,7 @@ impl Engine {
         }
         // The round that has failed: its next one begins with a target that was tried before the last one.
         let since = entry.registration.round_sent_at().map_or(sent_at, |first| first.min(sent_at));
-        let trunk = entry.trunk.open();
-        let target = next_target(&entry.registration, &trunk, &trunk.order(), now.at);
-        let edge = self.edges.choose(&trunk, entry.registration.ranks().1, now.at);
+        let (target, edge) = (next_target_of(entry, now.at), self.next_edge_of(entry, now.at));
         if self.registrars.is_target_back_since(&target, since) || self.edges.is_back_since(edge, since) {
             self.queue(slot, now);
         }
@@ -247,12 +238,11 @@ impl Engine {
     /// What a queued trunk waits for, where it is down: for a person.
     pub(super) fn waiting_for(&self, slot: u32, now: Now) -> Option<String> {
         let entry = self.fleet.get(slot)?;
-        let trunk = entry.trunk.open();
-        let target = next_target(&entry.registration, &trunk, &trunk.order(), now.at);
-        let edge = self.edges.choose(&trunk, entry.registration.ranks().1, now.at);
+        let edge = self.next_edge_of(entry, now.at);
         if self.edges.is_down(edge) {
             return Some(format!("EdgePort {}, which is down", self.edges.shown(edge)));
         }
+        let target = next_target_of(entry, now.at);
         self.registrars.down(&target).map(|_| format!("registrar {}, which is down", target.shown()))
     }
 
@@ -272,8 +262,7 @@ impl Engine {
             return None;
         }
         // A redirection that held when it was queued may have ended: another registrar's budget counts.
-        let trunk = entry.trunk.open();
-        let target = next_target(&entry.registration, &trunk, &trunk.order(), now.at);
+        let target = next_target_of(entry, now.at);
         if self.registrars.id_of(&target, now.at) != registrar {
             self.enqueue(slot, now);
             return None;
@@ -338,10 +327,19 @@ impl Engine {
     /// The EdgePort that the next attempt of a slot goes through.
     fn next_edge(&self, slot: u32, now: Now) -> Option<EdgeId> {
         let entry = self.fleet.get(slot)?;
-        let trunk = entry.trunk.open();
-        let bound = entry.registration.next_bound_edge();
-        Some(bound.unwrap_or_else(|| self.edges.choose(&trunk, entry.registration.ranks().1, now.at)))
+        Some(entry.registration.next_bound_edge().unwrap_or_else(|| self.next_edge_of(entry, now.at)))
     }
+
+    /// The EdgePort of the rank that a trunk uses, or tries next.
+    pub(super) fn next_edge_of(&self, entry: &Slot, now: Moment) -> EdgeId {
+        self.edges.choose(&entry.trunk.open(), entry.registration.ranks().1, now)
+    }
+}
+
+/// As [`next_target`], of a slot.
+pub(super) fn next_target_of(entry: &Slot, now: Moment) -> Target {
+    let trunk = entry.trunk.open();
+    next_target(&entry.registration, &trunk, &trunk.order(), now)
 }
 
 /// Where the next attempt goes, which may be where it is redirected to.

@@ -52,9 +52,8 @@ impl Engine {
 
     /// Since when what a trunk waits for has been down, in milliseconds since the Unix epoch.
     fn down_since_ms(&self, entry: &Slot, now: Now) -> u64 {
-        let trunk = entry.trunk.open();
-        let edge = self.edges.choose(&trunk, entry.registration.ranks().1, now.at);
-        let target = super::dispatch::next_target(&entry.registration, &trunk, &trunk.order(), now.at);
+        let edge = self.next_edge_of(entry, now.at);
+        let target = super::dispatch::next_target_of(entry, now.at);
         let since = self.edges.down_since(edge).or_else(|| self.registrars.down(&target)?.0.since());
         now.unix_ms_of(since.unwrap_or(now.at))
     }

@@ -3,7 +3,7 @@
 use super::{
     driver::{rig, trunks},
     fakes::{Lists, Rig, pass},
-    sim::{MINUTE, SECOND, Sim, settings},
+    sim::{MINUTE, SECOND, Sim},
     world::trunk,
 };
 use crate::{
@@ -11,18 +11,10 @@ use crate::{
     ports::{Absence, SourceError},
 };
 
-fn fleet(count: usize) -> Sim {
-    let mut sim = Sim::new(settings(1, None), 1);
-    (0..count).for_each(|n| sim.put(&trunk(&format!("t{n:05}"), &[&format!("u{n}@h0")])));
-    sim.run(2 * MINUTE);
-    sim.forget_log();
-    sim
-}
-
 #[test]
 fn g4_what_an_unsure_list_lacks_is_removed_when_a_second_one_says_the_same() {
     for (of, gone) in [(40, 1), (40, 25), (3, 3)] {
-        let mut sim = fleet(of);
+        let mut sim = Sim::registered(of);
         sim.absence = Absence::Unconfirmed;
         let all = sim.trunks.clone();
         (0..gone).for_each(|n| sim.remove(&format!("t{n:05}")));
@@ -45,7 +37,7 @@ fn g4_what_an_unsure_list_lacks_is_removed_when_a_second_one_says_the_same() {
 
 #[test]
 fn g4_records_of_the_store_outlive_a_first_list_that_is_unsure() {
-    let mut sim = fleet(5);
+    let mut sim = Sim::registered(5);
     let all = std::mem::take(&mut sim.trunks);
     sim.absence = Absence::Unconfirmed;
     sim.restart(5 * SECOND, 0);
@@ -59,7 +51,7 @@ fn g4_records_of_the_store_outlive_a_first_list_that_is_unsure() {
 
 #[test]
 fn what_is_missing_is_what_the_next_removal_would_take() {
-    let mut sim = fleet(20);
+    let mut sim = Sim::registered(20);
     sim.engine.begin_sync();
     assert_eq!((sim.engine.missing(19), sim.engine.missing(20).map(|all| all.len())), (None, Some(20)));
     let now = sim.now();
@@ -89,7 +81,7 @@ fn what_is_missing_is_what_the_next_removal_would_take() {
 
 #[test]
 fn two_trunks_of_one_ref_that_differ_are_reported() {
-    let mut sim = fleet(2);
+    let mut sim = Sim::registered(2);
     sim.engine.begin_sync();
     let now = sim.now();
     let (first, second) = (sim.trunks["t00000"].clone(), sim.trunks["t00001"].clone());
@@ -104,7 +96,7 @@ fn two_trunks_of_one_ref_that_differ_are_reported() {
 
 #[test]
 fn g4_lists_that_fail_each_with_other_trunks_do_not_add_up() {
-    let mut sim = fleet(20);
+    let mut sim = Sim::registered(20);
     sim.settings.max_trunks = 30;
     sim.reconfigure(sim.settings.clone());
     let all = sim.trunks.clone();

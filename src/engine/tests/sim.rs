@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 use super::{
     checks::Checks,
-    world::{Policy, Registrar, SILENCE, Way, code},
+    world::{Policy, Registrar, SILENCE, Way, code, trunk},
 };
 use crate::{
     config::EdgePort,
@@ -190,6 +190,15 @@ impl Sim {
     pub fn with(trunks: &[Trunk]) -> Self {
         let mut sim = Self::new(settings(1, Some(20.0)), 1);
         trunks.iter().for_each(|trunk| sim.put(trunk));
+        sim
+    }
+
+    /// So many trunks of one registrar, registered, without a budget; what it took is not in the log.
+    pub fn registered(count: usize) -> Self {
+        let mut sim = Self::new(settings(1, None), 1);
+        (0..count).for_each(|n| sim.put(&trunk(&format!("t{n:05}"), &[&format!("u{n}@h0")])));
+        sim.run(2 * MINUTE);
+        sim.forget_log();
         sim
     }
 

@@ -254,17 +254,9 @@ fn a_trunk_with_all_uris_disabled_is_de_registered() {
     assert_eq!(sim.state("t"), TrunkState::Registered);
 }
 
-fn fleet(count: usize) -> Sim {
-    let mut sim = Sim::new(settings(1, None), 1);
-    (0..count).for_each(|n| sim.put(&trunk(&format!("t{n:05}"), &[&format!("u{n}@h0")])));
-    sim.run(2 * MINUTE);
-    sim.forget_log();
-    sim
-}
-
 #[test]
 fn losing_most_trunks_at_once_takes_a_second_sync() {
-    let mut sim = fleet(40);
+    let mut sim = Sim::registered(40);
     (0..25).for_each(|n| sim.remove(&format!("t{n:05}")));
     let report = sim.sync();
     assert_eq!((report.held, report.removed), (25, 0));
@@ -284,7 +276,7 @@ fn losing_most_trunks_at_once_takes_a_second_sync() {
 
 #[test]
 fn trunks_that_come_back_in_the_second_sync_were_never_touched() {
-    let mut sim = fleet(40);
+    let mut sim = Sim::registered(40);
     let kept = sim.trunks.clone();
     sim.trunks.clear();
     assert_eq!(sim.sync().held, 40);
@@ -300,7 +292,7 @@ fn trunks_that_come_back_in_the_second_sync_were_never_touched() {
 #[test]
 fn losing_few_or_less_than_half_acts_at_once() {
     for (of, lost) in [(12, 10), (40, 20)] {
-        let mut sim = fleet(of);
+        let mut sim = Sim::registered(of);
         (0..lost).for_each(|n| sim.remove(&format!("t{n:05}")));
         let report = sim.sync();
         assert_eq!((report.held, report.removed), (0, lost as u64));
@@ -311,7 +303,7 @@ fn losing_few_or_less_than_half_acts_at_once() {
 
 #[test]
 fn the_cache_is_not_forgotten_because_the_first_list_is_empty() {
-    let mut sim = fleet(40);
+    let mut sim = Sim::registered(40);
     let kept = sim.trunks.clone();
     sim.trunks.clear();
     sim.restart(5 * SECOND, 0);
@@ -325,7 +317,7 @@ fn the_cache_is_not_forgotten_because_the_first_list_is_empty() {
 
 #[test]
 fn an_api_error_is_never_a_removal_and_refreshes_go_on() {
-    let mut sim = fleet(30);
+    let mut sim = Sim::registered(30);
     sim.api_up = false;
     sim.run(12 * HOUR);
     assert_eq!(sim.counts().registered, 30);
@@ -337,7 +329,7 @@ fn an_api_error_is_never_a_removal_and_refreshes_go_on() {
 
 #[test]
 fn leaving_all_de_registers_everything_within_the_budgets() {
-    let mut sim = fleet(30);
+    let mut sim = Sim::registered(30);
     let now = sim.now();
     // The driver reads no trunks any more: none comes back.
     (0..30).for_each(|n| sim.remove(&format!("t{n:05}")));
@@ -400,7 +392,7 @@ fn the_silence_of_an_edge_port_that_is_gone_is_not_its_successors() {
 
 #[test]
 fn what_was_not_kept_while_nothing_was_durable_is_written_afterwards() {
-    let mut sim = fleet(5);
+    let mut sim = Sim::registered(5);
     sim.store_up = false;
     for n in 0..5 {
         sim.refresh(&format!("t{n:05}"));

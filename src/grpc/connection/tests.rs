@@ -349,15 +349,21 @@ async fn g2_silent_registrars_are_no_reason_to_replace_a_connection() {
     assert_eq!(peer.connections.load(Ordering::Relaxed), 1);
 }
 
-#[tokio::test]
-async fn g3_a_requester_has_restarted_when_it_is_another_one() {
-    let peer = Fake::start(|_, _| Act::RespondAndEnd).await;
+/// A client that knows which Requester, the first one, it speaks to.
+async fn known(peer: &Fake) -> (Arc<GrpcRequester>, watch::Receiver<Link>) {
     peer.instance.store(1, Ordering::Relaxed);
     let requester = peer.requester();
     let mut link = requester.link();
     requester.register(register(), PATIENCE).await.unwrap();
     let known = link.wait_for(|link| link.capacity == Some(100));
     tokio::time::timeout(PATIENCE, known).await.unwrap().unwrap();
+    (requester, link)
+}
+
+#[tokio::test]
+async fn g3_a_requester_has_restarted_when_it_is_another_one() {
+    let peer = Fake::start(|_, _| Act::RespondAndEnd).await;
+    let (requester, link) = known(&peer).await;
     assert_eq!(link.borrow().restarts, 0);
     peer.instance.store(2, Ordering::Relaxed);
     // It is asked on another connection, but not more than once a second.
@@ -381,12 +387,7 @@ async fn list(address: SocketAddr) -> Result<(), SourceError> {
 #[tokio::test]
 async fn g3_another_requester_is_noticed_while_nothing_is_sent() {
     let peer = Fake::start(|_, _| Act::Respond).await;
-    peer.instance.store(1, Ordering::Relaxed);
-    let requester = peer.requester();
-    let mut link = requester.link();
-    requester.register(register(), PATIENCE).await.unwrap();
-    let known = link.wait_for(|link| link.capacity == Some(100));
-    tokio::time::timeout(PATIENCE, known).await.unwrap().unwrap();
+    let (_requester, mut link) = known(&peer).await;
     peer.instance.store(2, Ordering::Relaxed);
     peer.cut.send_replace(());
     let noticed = link.wait_for(|link| link.restarts == 1);

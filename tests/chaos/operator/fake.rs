@@ -4,9 +4,6 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, crypto};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -37,7 +34,7 @@ pub struct Fake {
 impl Fake {
     pub async fn start(kind: Kind, plane: &ControlPlane) -> Self {
         let (port, end) = (ports::free(), CancellationToken::new());
-        let (ended, acceptor) = (end.clone(), acceptor(plane));
+        let (ended, acceptor) = (end.clone(), plane.acceptor());
         let (ready, listening) = oneshot::channel();
         std::thread::spawn(move || {
             let runtime =
@@ -52,20 +49,6 @@ impl Fake {
         listening.await.expect("the fake starts");
         Self { port, _end: end.drop_guard() }
     }
-}
-
-fn acceptor(plane: &ControlPlane) -> TlsAcceptor {
-    let (certificate, key) = plane.server_identity();
-    let certificates: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(certificate).expect("the certificate").collect();
-    let key = PrivateKeyDer::from_pem_file(key).expect("the key");
-    let config = ServerConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("versions of TLS")
-        .with_no_client_auth()
-        .with_single_cert(certificates.expect("a certificate"), key)
-        .expect("a server's configuration");
-    TlsAcceptor::from(Arc::new(config))
 }
 
 async fn run(kind: Kind, listener: TcpListener, acceptor: TlsAcceptor) {

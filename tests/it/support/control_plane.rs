@@ -24,6 +24,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::{Mutex, OnceCell};
+use tokio_rustls::TlsAcceptor;
 
 pub use self::audit::Access;
 pub use self::kubectl::Output;
@@ -299,9 +300,9 @@ impl ControlPlane {
         self.port
     }
 
-    /// Files with the certificate and the key of the API server, for somebody in its place.
-    pub fn server_identity(&self) -> (PathBuf, PathBuf) {
-        (self.dir.path().join(pki::SERVER_CERTIFICATE), self.dir.path().join(pki::SERVER_KEY))
+    /// Takes connections by TLS as the API server does, with its certificate, for what stands in its place.
+    pub fn acceptor(&self) -> TlsAcceptor {
+        pki::acceptor(self.dir.path())
     }
 
     /// The certificate of the authority that has signed all others, in DER.

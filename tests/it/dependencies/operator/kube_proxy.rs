@@ -13,12 +13,8 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use kube::client::ClientBuilder;
 use kube::{Client, Config};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, crypto};
 use tokio::net::TcpListener;
 use tokio::time::sleep;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::service_fn;
 
@@ -60,7 +56,7 @@ impl KubeProxy {
     pub async fn start(plane: &ControlPlane) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
-        let acceptor = acceptor(plane);
+        let acceptor = plane.acceptor();
         let none: Rule = Box::new(|_| None);
         let (rule, seen) = (Arc::new(Mutex::new(none)), Arc::<Mutex<Vec<Seen>>>::default());
         let upstream = upstream(plane).await;
@@ -151,17 +147,4 @@ async fn upstream(plane: &ControlPlane) -> Client {
     config.default_retry = false;
     (config.read_timeout, config.write_timeout) = (None, None);
     ClientBuilder::try_from(config).unwrap().build()
-}
-
-fn acceptor(plane: &ControlPlane) -> TlsAcceptor {
-    let (certificate, key) = plane.server_identity();
-    let certificates: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(certificate).expect("the certificate").collect();
-    let key = PrivateKeyDer::from_pem_file(key).expect("the key");
-    let config = ServerConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("versions of TLS")
-        .with_no_client_auth()
-        .with_single_cert(certificates.expect("a certificate"), key);
-    TlsAcceptor::from(Arc::new(config.expect("a server's configuration")))
 }

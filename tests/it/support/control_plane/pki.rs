@@ -2,11 +2,15 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose,
 };
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls::{ServerConfig, crypto};
+use tokio_rustls::TlsAcceptor;
 
 /// Names of the files in the folder that [`write`] fills.
 pub const CA: &str = "ca.crt";
@@ -16,6 +20,20 @@ pub const SERVER_KEY: &str = "server.key";
 pub const ACCOUNTS_KEY: &str = "accounts.key";
 /// Tells whether a token is good.
 pub const ACCOUNTS_PUBLIC_KEY: &str = "accounts.pub";
+
+/// Accepts TLS with the server's certificate in the folder that [`write`] has filled.
+pub fn acceptor(folder: &Path) -> TlsAcceptor {
+    let certificates: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(folder.join(SERVER_CERTIFICATE)).expect("the certificate").collect();
+    let key = PrivateKeyDer::from_pem_file(folder.join(SERVER_KEY)).expect("the key");
+    let config = ServerConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions of TLS")
+        .with_no_client_auth()
+        .with_single_cert(certificates.expect("a certificate"), key)
+        .expect("a server's configuration");
+    TlsAcceptor::from(Arc::new(config))
+}
 
 /// Writes the authority, the server's certificate and, for each of `clients` (file name, user, group), a certificate and
 /// key as `NAME.crt` and `NAME.key`.
