@@ -10,6 +10,7 @@ mod dependencies;
 mod fairness;
 mod field;
 mod fuzz_corpus;
+mod hostile;
 mod kamailio_harness;
 mod operator;
 mod process_harness;
