@@ -13,25 +13,35 @@ use routr_registry::{
     standalone,
     telemetry::{self, Lines},
 };
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::{
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
     sync::mpsc,
 };
 use tokio_util::sync::CancellationToken;
+use zeroizing_alloc::ZeroAlloc;
 
 /// Trunks stay for months between buffers of calls that last milliseconds: the allocator of glibc scatters the ones between the
 /// holes of the others, and its threads wait for each other.
+///
+/// Memory is cleared when it is freed: a password passes through buffers of gRPC, HTTP and Kubernetes clients that clear nothing.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: ZeroAlloc<mimalloc::MiMalloc> = ZeroAlloc(mimalloc::MiMalloc);
 
 fn main() -> ExitCode {
+    // First of all: no core file and no other process of this user gets at the passwords. Where the system has no such
+    // protection, everything else works without it.
+    let protected = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let cli = Cli::parse();
     let service = matches!(cli.command, Command::Run(_) | Command::Operator(_) | Command::Requester(_));
     let log = match start_log(&cli, service) {
         Ok(log) => log,
         Err(error) => return fail(&error),
     };
+    if let Err(error) = protected {
+        tracing::warn!(%error, "memory is not protected from core dumps: prctl(PR_SET_DUMPABLE) failed");
+    }
     let open_files = descriptors::raise_limit();
     tracing::debug!(open_files, "limit on open files");
     match dispatch(cli) {

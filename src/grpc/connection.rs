@@ -73,15 +73,25 @@ pub struct Peer {
     pub quiet: Duration,
     /// How long the response to a health check may take.
     pub check_timeout: Duration,
+    /// The connection ends when it has not been used for about 10 s: the buffers of one that carries passwords still hold them.
+    pub ends_idle: bool,
 }
 
 impl Peer {
     /// Calls take milliseconds, but those to silent registrars; a binding of a minute must not expire.
-    pub const REQUESTER: Self =
-        Self { name: "Requester", quiet: Duration::from_secs(4), check_timeout: Duration::from_secs(4) };
+    pub const REQUESTER: Self = Self {
+        name: "Requester",
+        quiet: Duration::from_secs(4),
+        check_timeout: Duration::from_secs(4),
+        ends_idle: false,
+    };
     /// It may be busy with a long list for a while, and do nothing else meanwhile.
-    pub const API_SERVER: Self =
-        Self { name: "API server", quiet: Duration::from_secs(10), check_timeout: Duration::from_secs(10) };
+    pub const API_SERVER: Self = Self {
+        name: "API server",
+        quiet: Duration::from_secs(10),
+        check_timeout: Duration::from_secs(10),
+        ends_idle: true,
+    };
 }
 
 type Make = Box<dyn Fn(&Guard) -> Result<Channel, GrpcError> + Send + Sync>;
@@ -276,6 +286,19 @@ impl Inner {
         Replaced::By(made)
     }
 
+    /// Drops a connection that is not used, where its peer says so: the next call makes one. A call that has just taken it keeps it.
+    fn end_idle(&self, generation: &Arc<Generation>) {
+        if !self.peer.ends_idle {
+            return;
+        }
+        let mut state = self.state();
+        if Arc::ptr_eq(&state.current, generation)
+            && let Ok(made) = Generation::new(&self.make, &self.events)
+        {
+            (state.current, state.replaced) = (Arc::new(made), None);
+        }
+    }
+
     /// Looks after a connection for as long as it is used.
     async fn watch(self: Arc<Self>, generation: Arc<Generation>) {
         let (mut idle, mut wait, mut responses) = (0, self.peer.quiet, 0);
@@ -291,7 +314,7 @@ impl Inner {
                 if generation.calls.load(Ordering::SeqCst) == 0
                     || generation.watched.swap(true, Ordering::SeqCst)
                 {
-                    return;
+                    return self.end_idle(&generation);
                 }
                 idle = 0;
             }

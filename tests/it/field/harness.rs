@@ -104,6 +104,7 @@ pub fn trunk(reference: &str, user: &str, at: SocketAddr, transport: &str) -> Tr
 pub struct Setup {
     /// YAML of `spec.edgePorts`.
     pub edge_ports: String,
+    pub register_interval: &'static str,
     /// Further lines of `spec`, indented by two.
     pub more: String,
     /// Further arguments of the Requester.
@@ -118,6 +119,7 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             edge_ports: "[{ address: 10.0.0.1:5060 }]".to_owned(),
+            register_interval: "1s",
             more: "  registration: { ratePerRegistrar: unlimited }\n".to_owned(),
             requester: Vec::new(),
             name_server: None,
@@ -303,8 +305,8 @@ impl Drop for Chain {
 fn config(setup: &Setup, api: u16, requester: u16) -> String {
     format!(
         "kind: Registry\napiVersion: v2beta1\nmetadata:\n  name: field\nspec:\n  instanceId: field\n  apiAddr: 127.0.0.1:{api}\n  \
-         requesterAddr: 127.0.0.1:{requester}\n  registerInterval: 1s\n  edgePorts: {}\n{}",
-        setup.edge_ports, setup.more
+         requesterAddr: 127.0.0.1:{requester}\n  registerInterval: {}\n  edgePorts: {}\n{}",
+        setup.register_interval, setup.edge_ports, setup.more
     )
 }
 
@@ -375,6 +377,10 @@ impl Requester {
 
     pub fn output(&self) -> String {
         self.process.output()
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.process.pid()
     }
 
     /// Kills it and starts another one at the same gRPC port, which sends SIP from another port.
