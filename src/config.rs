@@ -4,9 +4,9 @@
 //! good. The way of a document: text, tree (`tree`), types of [`crate::spec`] (`document`), [`Config`] (`interpret`).
 //! All of them collect mistakes instead of stopping at the first, and show no secret in any.
 
-use std::{collections::HashMap, path::PathBuf, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use crate::{secret::Secret, spec::RegistrySpec, tls::TlsFiles, trunk::HostPort};
+use crate::{addresses::AddressPolicy, secret::Secret, spec::RegistrySpec, tls::TlsFiles, trunk::HostPort};
 
 pub mod address;
 mod cache;
@@ -87,6 +87,42 @@ impl Config {
         let config = interpreter.spec(name, spec);
         Mistakes::none_or(interpreter.mistakes, config)
     }
+
+    /// The addresses that it names as numbers, each with its field; those of names are seen when they are resolved.
+    pub fn named_addresses(&self) -> Vec<(&'static str, SocketAddr)> {
+        let of = |target: &Target| match target {
+            Target::Host(host) => Vec::from_iter(host.as_socket_addr()),
+            Target::Addresses(all) => all.clone(),
+            Target::Unix(_) => Vec::new(),
+        };
+        let cache = match &self.cache {
+            Cache::Memory => Vec::new(),
+            Cache::Redis(settings) => {
+                let named = match &settings.deployment {
+                    RedisDeployment::Single if settings.socket.is_some() => &[],
+                    RedisDeployment::Single => std::slice::from_ref(&settings.address),
+                    RedisDeployment::Sentinel { sentinels: all, .. }
+                    | RedisDeployment::Cluster { nodes: all } => all.as_slice(),
+                };
+                named.iter().filter_map(HostPort::as_socket_addr).collect()
+            }
+        };
+        let of_field = [
+            ("spec.apiAddr", of(&self.api.address)),
+            ("spec.requesterAddr", of(&self.requester.address)),
+            ("spec.cache.parameters", cache),
+        ];
+        of_field.into_iter().flat_map(|(field, all)| all.into_iter().map(move |one| (field, one))).collect()
+    }
+
+    /// Lets it connect only to addresses that `policy` allows.
+    pub fn limit_to(&mut self, policy: &Arc<AddressPolicy>) {
+        self.api.policy = policy.clone();
+        self.requester.policy = policy.clone();
+        if let Cache::Redis(settings) = &mut self.cache {
+            settings.policy = policy.clone();
+        }
+    }
 }
 
 /// What the Secrets hold that a resource refers to; `None` where it refers to none, or where there is no such key.
@@ -109,12 +145,20 @@ pub struct Endpoint {
     pub files: TlsFiles,
     /// How long one call may take.
     pub timeout: Duration,
+    /// The addresses that may be connected to.
+    pub policy: Arc<AddressPolicy>,
 }
 
 impl Endpoint {
     /// One without TLS.
     pub fn plain(address: impl Into<Target>, timeout: Duration) -> Self {
-        Self { address: address.into(), tls: false, files: TlsFiles::default(), timeout }
+        Self {
+            address: address.into(),
+            tls: false,
+            files: TlsFiles::default(),
+            timeout,
+            policy: Arc::default(),
+        }
     }
 }
 
@@ -150,6 +194,8 @@ pub struct RedisSettings {
     pub ca_file: Option<PathBuf>,
     /// PEM files of the certificate to show, and of its key.
     pub client_certificate: Option<(PathBuf, PathBuf)>,
+    /// The addresses that may be connected to.
+    pub policy: Arc<AddressPolicy>,
 }
 
 /// How Redis is run.
@@ -189,6 +235,7 @@ impl RedisSettings {
             secure: false,
             ca_file: None,
             client_certificate: None,
+            policy: Arc::default(),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A [`Trunk`] is parsed, not validated: what could not be used is already gone or reported as a [`TrunkProblem`].
 
-use std::fmt;
+use std::{fmt, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -93,6 +93,11 @@ impl HostPort {
     pub fn new(host: &str, port: u16) -> Self {
         let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
         Self { host: bare.to_ascii_lowercase().into(), port }
+    }
+
+    /// The address where the host is one, not a name.
+    pub fn as_socket_addr(&self) -> Option<SocketAddr> {
+        Some(SocketAddr::new(self.host.parse().ok()?, self.port))
     }
 }
 

@@ -114,6 +114,7 @@ fn cache(cache: &Cache) -> String {
         secure,
         ca_file,
         client_certificate,
+        policy: _,
     } = match cache {
         Cache::Memory => return "memory".to_owned(),
         Cache::Redis(settings) => &**settings,

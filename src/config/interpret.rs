@@ -143,7 +143,7 @@ impl Interpreter<'_> {
                 (nowhere(), text.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://")))
             }
         };
-        Endpoint { address, tls, files: TlsFiles::default(), timeout }
+        Endpoint { tls, ..Endpoint::plain(address, timeout) }
     }
 
     fn address(&mut self, path: &str, text: &str, error: AddressError, right: &str) {

@@ -3,14 +3,17 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
 
+use crate::addresses::AddressPolicy;
+
 /// How a socket is set up. Nagle's algorithm is always off: a small request would wait for it beside a large one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketOptions {
     /// The local address; `None` for any.
     pub bind: Option<IpAddr>,
@@ -22,17 +25,20 @@ pub struct SocketOptions {
     pub keepalive_retries: Option<u32>,
     /// A peer that acknowledges nothing for this long is gone (Linux only).
     pub user_timeout: Duration,
+    /// The addresses that may be connected to.
+    pub policy: Arc<AddressPolicy>,
 }
 
 impl SocketOptions {
-    /// For a dependency that must be found out to be gone within `timeout`.
-    pub fn within(timeout: Duration) -> Self {
+    /// For a dependency that must be found out to be gone within `timeout`, at an address that `policy` allows.
+    pub fn within(timeout: Duration, policy: &Arc<AddressPolicy>) -> Self {
         Self {
             bind: None,
             keepalive_time: timeout / 2,
             keepalive_interval: timeout / 4,
             keepalive_retries: Some(2),
             user_timeout: timeout,
+            policy: policy.clone(),
         }
     }
 }
@@ -40,8 +46,10 @@ impl SocketOptions {
 /// Connects to one address.
 ///
 /// # Errors
-/// The operating system's.
+/// The operating system's, or `PermissionDenied` with the rule that denies the address.
 pub async fn tcp(address: SocketAddr, options: &SocketOptions) -> io::Result<TcpStream> {
+    let denied = |denied| io::Error::new(io::ErrorKind::PermissionDenied, denied);
+    options.policy.check(address).map_err(denied)?;
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     if let Some(local) = options.bind {
         socket.bind(SocketAddr::new(local, 0))?;

@@ -1,9 +1,6 @@
 //! Makes channels to a gRPC dependency.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::atomic::AtomicBool,
-};
+use std::sync::atomic::AtomicBool;
 
 use tokio::{net::UnixStream, time::timeout};
 use tonic::codegen::http::uri::{Authority, Scheme};
@@ -20,13 +17,12 @@ use crate::{
     connect::{self, CONNECT_TIMEOUT, Resolver, SocketOptions},
     environment,
     tls::Followed,
-    trunk::HostPort,
 };
 
 /// Whether one of the addresses takes a connection.
-pub(super) async fn listens(target: &Target) -> bool {
-    let options = SocketOptions::within(CONNECT_TIMEOUT);
-    match &source(target, &Resolver::system()) {
+pub(super) async fn listens(endpoint: &Endpoint) -> bool {
+    let options = SocketOptions::within(CONNECT_TIMEOUT, &endpoint.policy);
+    match &source(&endpoint.address, &Resolver::system()) {
         Source::Name(host, resolver) => connect::dial(host, resolver, &options).await.is_ok(),
         Source::Given(all) => {
             let attempt = async |at: &At| match at {
@@ -75,6 +71,7 @@ pub(super) fn open_with(
     };
     let dialing = Dialing {
         tls,
+        policy: endpoint.policy.clone(),
         guard: guard.cloned(),
         several: AtomicBool::new(false),
         doubtful: AtomicBool::new(false),
@@ -85,9 +82,8 @@ pub(super) fn open_with(
 }
 
 fn source(target: &Target, resolver: &Resolver) -> Source {
-    let ip = |host: &HostPort| host.host.parse().ok().map(|ip: IpAddr| SocketAddr::new(ip, host.port));
     match target {
-        Target::Host(host) => match ip(host) {
+        Target::Host(host) => match host.as_socket_addr() {
             Some(address) => Source::Given(vec![At::Ip(address)]),
             None => Source::Name(host.clone(), resolver.clone()),
         },

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{channel::listens, connection::Events};
-use crate::{config::Target, ports::Link};
+use crate::{config::Endpoint, ports::Link};
 
 /// Between two attempts to reach a dependency that was lost.
 const RETRY: Duration = Duration::from_millis(500);
@@ -38,7 +38,7 @@ pub enum Found {
 impl Monitor {
     /// Begins. `look` runs when a connection has ended and no call has made another one.
     pub fn start<F>(
-        address: Target,
+        endpoint: Endpoint,
         events: Arc<Events>,
         link: Arc<watch::Sender<Link>>,
         look: impl Fn(Found) -> F + Send + 'static,
@@ -68,10 +68,10 @@ impl Monitor {
                     continue;
                 }
                 // Twice, for a proxy that is restarted is away for a moment.
-                let mut there = listens(&address).await;
+                let mut there = listens(&endpoint).await;
                 if !there {
                     sleep(RETRY).await;
-                    there = listens(&address).await;
+                    there = listens(&endpoint).await;
                 }
                 if there {
                     let now = Instant::now();
@@ -79,7 +79,7 @@ impl Monitor {
                     continue;
                 }
                 link.send_modify(|link| link.lost = true);
-                while !listens(&address).await {
+                while !listens(&endpoint).await {
                     sleep(RETRY).await;
                 }
                 link.send_modify(|link| link.lost = false);

@@ -31,6 +31,7 @@ use super::{
     noting::{Began, Notes, Noting, Stream},
 };
 use crate::{
+    addresses::AddressPolicy,
     connect::{self, CONNECT_TIMEOUT, ConnectError, SocketOptions, io_cause, no_connection_within},
     tls::{
         Followed, Noticed,
@@ -75,6 +76,8 @@ impl fmt::Display for At {
 pub(super) struct Dialing {
     /// TLS, and the name that the certificate must have.
     pub(super) tls: Option<(Followed, Box<str>)>,
+    /// The addresses that may be connected to.
+    pub(super) policy: Arc<AddressPolicy>,
     /// Looks after the streams.
     pub(super) guard: Option<Guard>,
     /// There is more than one address.
@@ -247,7 +250,7 @@ impl Peer {
         let late = |_| transport(no_connection_within(CONNECT_TIMEOUT));
         let stream: Box<dyn Stream> = match &*self.at {
             At::Ip(address) => {
-                let options = SocketOptions::within(PEER_TIMEOUT);
+                let options = SocketOptions::within(PEER_TIMEOUT, &self.dialing.policy);
                 let tcp = timeout_at(until, connect::tcp(*address, &options)).await.map_err(late)?;
                 self.guarded(tcp.map_err(|error| transport(io_cause(&error)))?)
             }

@@ -226,7 +226,7 @@ impl Open for RequesterConnections {
         let look = move |found| seen.clone().look(found);
         Ok(Self {
             endpoint: endpoint.clone(),
-            _monitor: Monitor::start(endpoint.address.clone(), events.clone(), link.clone(), look),
+            _monitor: Monitor::start(endpoint.clone(), events.clone(), link.clone(), look),
             events,
             about,
             connections: Mutex::new(vec![Counted::new(first)]),

@@ -33,8 +33,8 @@ use super::{
     writer::{KubeWriter, Writer},
 };
 use crate::{
-    admin::RegistryName, engine::handle::LeaveReport, environment, instance::Permit, metrics::Metrics,
-    spec::Registry,
+    addresses::AddressPolicy, admin::RegistryName, engine::handle::LeaveReport, environment,
+    instance::Permit, metrics::Metrics, spec::Registry,
 };
 
 /// Keeps a deleted Registry until its trunks are de-registered.
@@ -62,6 +62,8 @@ pub struct Context {
     pub fleet: Fleet,
     /// How requests to the API server fare.
     pub health: Health,
+    /// The addresses that Registries may name.
+    pub addresses: Arc<AddressPolicy>,
     /// What the definition in the cluster takes.
     pub definition: Arc<Definition>,
     /// Counts.
@@ -202,7 +204,7 @@ async fn apply(subject: &Subject, found: &Found, context: &Context) -> Result<Ac
         Err(DereferenceError::Stalled(problem)) => return stall(problem).await,
         Err(error) => return Err(ReconcileError::Dereference(error)),
     };
-    let plan = match validate(registry, &secrets) {
+    let plan = match validate(registry, &secrets, &context.addresses) {
         Ok(plan) => plan,
         Err(problem) => return stall(problem).await,
     };

@@ -18,6 +18,7 @@ use super::{
     writer::MANAGER,
 };
 use crate::{
+    addresses::{AddressPolicy, AddressRule, LOOPBACK, NEVER},
     admin::{self, AdminError, AdminState, Directory},
     environment,
     instance::Permit,
@@ -61,6 +62,14 @@ pub struct OperatorArgs {
     /// Seconds that the trunks of a deleted Registry may take to be de-registered; after that it goes in any case.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub deregister_deadline: u64,
+    /// Networks that Registries may name as API server, Requester and Redis though they are denied: 127.0.0.0/8, or
+    /// 10.0.0.0/8:6379 with a port. Loopback, link-local, multicast and the metadata services of clouds are denied by default. What
+    /// counts is the address that a name resolves to, and the narrowest rule that it is in.
+    #[arg(long, value_name = "NETWORKS", env = "ALLOW_ADDRESSES", value_delimiter = ',')]
+    pub allow_address: Vec<AddressRule>,
+    /// Networks that Registries may not name, in the same form; any means all.
+    #[arg(long, value_name = "NETWORKS", env = "DENY_ADDRESSES", value_delimiter = ',')]
+    pub deny_address: Vec<AddressRule>,
 }
 
 /// Why the operator cannot run.
@@ -121,6 +130,11 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
         // An engine may take a quarter more for its last writes.
         grace: Duration::from_secs(args.grace) * 4 / 5,
         deregister_deadline: Duration::from_secs(args.deregister_deadline),
+        addresses: Arc::new(AddressPolicy::new(
+            NEVER.iter().chain(LOOPBACK),
+            args.allow_address,
+            args.deny_address,
+        )),
     };
     let mut elector = Elector::new(access.client(&ClientKind::lease())?, &settings);
     while let Some(term) = elector.next_term(&shutdown, &standing).await {
@@ -161,6 +175,7 @@ struct Replica {
     metrics: Metrics,
     grace: Duration,
     deregister_deadline: Duration,
+    addresses: Arc<AddressPolicy>,
 }
 
 impl Replica {
@@ -177,6 +192,7 @@ impl Replica {
             speaker: self.speaker.clone(),
             permit,
             deregister_deadline: self.deregister_deadline,
+            addresses: self.addresses.clone(),
         });
         self.health.begin(&self.namespaces);
         tokio::select! {

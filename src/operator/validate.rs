@@ -1,12 +1,17 @@
 //! Second step of a reconcile: from a resource and its Secrets to what is to run. Pure.
 
+use std::sync::Arc;
+
 use kube::ResourceExt;
 
 use super::{
     dereference::Secrets,
     status::{Stall, reasons},
 };
-use crate::{config::Config, instance::Identity, registration::identity::RegistryId, spec::Registry};
+use crate::{
+    addresses::AddressPolicy, config::Config, instance::Identity, registration::identity::RegistryId,
+    spec::Registry,
+};
 
 /// What is to run for a Registry.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,14 +28,34 @@ pub struct Plan {
 ///
 /// # Errors
 /// All mistakes at once, each with its field; none shows a secret.
-pub fn validate(registry: &Registry, secrets: &Secrets) -> Result<Plan, Stall> {
-    let config = Config::from_resource(&registry.name_any(), &registry.spec, secrets)
+pub fn validate(
+    registry: &Registry,
+    secrets: &Secrets,
+    addresses: &Arc<AddressPolicy>,
+) -> Result<Plan, Stall> {
+    let mut config = Config::from_resource(&registry.name_any(), &registry.spec, secrets)
         .map_err(|mistakes| Stall { reason: reasons::INVALID_SPEC, message: mistakes.to_string() })?;
+    let denied = denied(&config, addresses);
+    if !denied.is_empty() {
+        return Err(Stall { reason: reasons::INVALID_SPEC, message: denied });
+    }
+    config.limit_to(addresses);
     Ok(Plan {
         identity: identity(registry, &config)?,
         suspend: registry.spec.suspend.unwrap_or(false),
         config,
     })
+}
+
+/// What is wrong with the addresses that it names: one line for each that is denied.
+fn denied(config: &Config, addresses: &AddressPolicy) -> String {
+    let problems = config.named_addresses().into_iter().filter_map(|(field, address)| {
+        let denied = addresses.check(address).err()?;
+        Some(format!(
+            "{field}: {denied}; the operator's --allow-address decides which addresses Registries may name"
+        ))
+    });
+    problems.collect::<Vec<_>>().join("\n")
 }
 
 /// The instance id where one is given, which is how a registration moves from elsewhere, else the resource's UID.

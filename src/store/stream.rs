@@ -21,6 +21,7 @@ use tokio_rustls::TlsConnector;
 
 use super::link::RedisSettingsError;
 use crate::{
+    addresses::AddressPolicy,
     config::RedisSettings,
     connect::{self, Resolver, SocketOptions},
     tls,
@@ -55,6 +56,8 @@ impl fmt::Display for Place {
 /// How to reach the servers of one Redis.
 pub(super) struct Dialer {
     tls: Option<TlsFiles>,
+    /// The addresses that may be connected to: those that Sentinel and Cluster name as well.
+    policy: Arc<AddressPolicy>,
 }
 
 /// TLS, with what it is made of: files are read for each connection, so that a certificate that was renewed is used.
@@ -68,8 +71,9 @@ struct TlsFiles {
 impl Dialer {
     /// Reads the files, and does nothing else.
     pub(super) fn new(settings: &RedisSettings) -> Result<Self, RedisSettingsError> {
+        let policy = settings.policy.clone();
         if !settings.secure {
-            return Ok(Self { tls: None });
+            return Ok(Self { tls: None, policy });
         }
         server_name(&settings.address).map_err(|cause| RedisSettingsError::Address {
             address: settings.address.clone(),
@@ -77,20 +81,25 @@ impl Dialer {
         })?;
         let (ca, client) = (settings.ca_file.clone(), settings.client_certificate.clone());
         let first = client_config(ca.as_deref(), client.as_ref())?;
-        Ok(Self { tls: Some(TlsFiles { ca, client, first }) })
+        Ok(Self { tls: Some(TlsFiles { ca, client, first }), policy })
     }
 
     /// A new connection. Takes as long as the network does.
     pub(super) async fn dial(&self, place: &Place) -> io::Result<Bounded> {
         let stream: Box<dyn Stream> = match (place, &self.tls) {
             (Place::Socket(path), _) => Box::new(UnixStream::connect(path).await?),
-            (Place::Tcp(address), None) => Box::new(tcp(address).await?),
+            (Place::Tcp(address), None) => Box::new(self.tcp(address).await?),
             (Place::Tcp(address), Some(files)) => {
                 let (config, name) = (files.config()?, server_name(address)?);
-                Box::new(TlsConnector::from(config).connect(name, tcp(address).await?).await?)
+                Box::new(TlsConnector::from(config).connect(name, self.tcp(address).await?).await?)
             }
         };
         Ok(Bounded { stream, came: 0 })
+    }
+
+    async fn tcp(&self, address: &HostPort) -> io::Result<TcpStream> {
+        let options = SocketOptions::within(PEER_TIMEOUT, &self.policy);
+        Ok(connect::dial(address, &Resolver::system(), &options).await?)
     }
 }
 
@@ -105,11 +114,6 @@ impl TlsFiles {
 
 fn server_name(address: &HostPort) -> io::Result<ServerName<'static>> {
     ServerName::try_from(address.host.to_string()).map_err(io::Error::other)
-}
-
-async fn tcp(address: &HostPort) -> io::Result<TcpStream> {
-    let options = SocketOptions::within(PEER_TIMEOUT);
-    Ok(connect::dial(address, &Resolver::system(), &options).await?)
 }
 
 fn client_config(

@@ -42,6 +42,7 @@ pub(super) fn options(settings: &Settings) -> SocketOptions {
         keepalive_interval: Duration::from_secs(10),
         keepalive_retries: None,
         user_timeout: settings.grace,
+        policy: Arc::default(),
     }
 }
 

@@ -75,7 +75,8 @@ fn the_program_is_told_what_it_is_to_do() {
     }
 
     let objects = render(json!({
-        "operator": {"leaseDurationSeconds": 15, "graceSeconds": 20, "deregisterDeadlineSeconds": 60},
+        "operator": {"leaseDurationSeconds": 15, "graceSeconds": 20, "deregisterDeadlineSeconds": 60,
+                     "allowAddresses": ["127.0.0.0/8", "10.0.0.0/8:6379"], "denyAddresses": ["any"]},
         "terminationGracePeriodSeconds": 40,
         "http": {"address": "[::]", "port": 9000},
         "log": {"level": "debug", "format": "text"},
@@ -86,8 +87,10 @@ fn the_program_is_told_what_it_is_to_do() {
     }));
     let container = objects.container();
     let flags = ["--listen=[::]:9000", "--lease-duration=15", "--grace=20", "--deregister-deadline=60"];
-    let more = "--admin-listen=0.0.0.0:8081";
-    assert_eq!(container["args"], json!(["operator", flags[0], flags[1], flags[2], flags[3], more]));
+    let more =
+        ["--allow-address=127.0.0.0/8,10.0.0.0/8:6379", "--deny-address=any", "--admin-listen=0.0.0.0:8081"];
+    let args = [&["operator"], &flags[..], &more].concat();
+    assert_eq!(container["args"], json!(args));
     assert_eq!(container["ports"], json!([{"name": "http", "containerPort": 9000, "protocol": "TCP"}]));
     for (name, value) in [
         ("LEASE_NAME", "keeper"),

@@ -123,6 +123,8 @@ impl<'a> Installation<'a> {
             };
             env.push((variable["name"].as_str().unwrap().to_owned(), value.to_owned()));
         }
+        // The dependencies of tests are on loopback.
+        env.push(("ALLOW_ADDRESSES".to_owned(), "127.0.0.0/8,::1".to_owned()));
         let env = env.iter().map(|(name, value)| (&**name, &**value));
         let env: Vec<(&str, &str)> = env.chain(variables.iter().copied()).collect();
         Operator { service: Service::start(args, &env), public, private }
