@@ -107,7 +107,11 @@ impl Cluster {
         args.push(format!("--listen=127.0.0.1:{public}"));
         args.push(format!("--admin-listen=127.0.0.1:{private}"));
         let kubeconfig = self.plane.service_account_kubeconfig(NAMESPACE, &account).await;
-        let mut env = vec![("KUBECONFIG".to_owned(), kubeconfig.display().to_string())];
+        let mut env = vec![
+            ("KUBECONFIG".to_owned(), kubeconfig.display().to_string()),
+            // The demo's dependencies are on this machine.
+            ("ALLOW_ADDRESSES".to_owned(), "127.0.0.0/8".to_owned()),
+        ];
         for variable in list("env") {
             let value = match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
                 Some("metadata.name") => "routr-registry-demo".to_owned(),
