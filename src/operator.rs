@@ -27,6 +27,7 @@ pub mod found;
 pub mod health;
 pub mod kube_client;
 pub mod lease;
+pub mod listing;
 pub mod reconcile;
 pub mod reporter;
 mod run;

@@ -30,7 +30,7 @@ use tokio::{
 };
 use tower::{BoxError, Layer, Service};
 
-use super::bounded::{Bounds, LISTING, OBJECT, is_watch};
+use super::bounded::{Bounds, OBJECT, PAGE, is_watch};
 
 /// The `User-Agent` of every request, by which audit logs and flow schemas know the operator.
 pub const AGENT: &str = concat!("routr-registry/", env!("CARGO_PKG_VERSION"));
@@ -72,7 +72,7 @@ impl ClientKind {
     /// For lists and watches.
     pub fn watches(on_watch: OnWatch) -> Self {
         let guard = Guard { limit: LIST_LIMIT, at_once: None, on_watch: Some(on_watch) };
-        Self { silence: WATCH_SILENCE, response: LISTING, guard }
+        Self { silence: WATCH_SILENCE, response: PAGE, guard }
     }
 
     /// For the Lease. Its connections are its own: those that died with a node of the API server must not cost it its term. The
@@ -179,13 +179,11 @@ fn timed(body: Bounded, deadline: Instant, limit: Duration, slot: Option<OwnedSe
     Bounded::from_stream(pieces)
 }
 
-/// An error as a `Status` with its HTTP code and the `Retry-After` of its header, which kube does not hand on. What a proxy says in HTML
-/// or in no known encoding is its message.
+/// An error as a `Status` with its HTTP code and the `Retry-After` of its header, which kube does not hand on.
 async fn completed(response: Response<Bounded>, deadline: Instant) -> Response<Bounded> {
     let (mut parts, body) = response.into_parts();
     let text = beginning(body, deadline).await;
-    let mut status: Status = serde_json::from_slice(&text)
-        .unwrap_or_else(|_| Status::failure(&String::from_utf8_lossy(&text), ""));
+    let mut status = status(&text, &parts.headers);
     if status.code == 0 {
         status.code = parts.status.as_u16();
     }
@@ -197,6 +195,39 @@ async fn completed(response: Response<Bounded>, deadline: Instant) -> Response<B
     parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     // What is made of strings and numbers can be written.
     Response::from_parts(parts, Bounded::from(serde_json::to_vec(&status).unwrap_or_default()))
+}
+
+/// What the API server itself says in plain text, where it has no time for a `Status`.
+const PLAIN: [&str; 2] = ["Too many requests, please try again later.", "Unauthorized"];
+
+/// The `Status` of a response. What is none does not come from an API server, and is described instead of quoted: it may be any page of any
+/// server that an address leads to.
+fn status(text: &[u8], headers: &HeaderMap) -> Status {
+    if let Ok(status) = serde_json::from_slice::<Status>(text)
+        && serde_json::from_slice::<Kind>(text).is_ok_and(|of| of.kind == "Status")
+    {
+        return status;
+    }
+    let said = String::from_utf8_lossy(text);
+    if let Some(known) = PLAIN.iter().find(|known| **known == said.trim()) {
+        return Status::failure(known, "");
+    }
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = match kind.split(';').next().unwrap_or_default().trim() {
+        "text/html" => "HTML",
+        "application/json" => "JSON",
+        "text/plain" => "text",
+        _ => "no known type",
+    };
+    let length =
+        if text.len() < MAX_ERROR { text.len().to_string() } else { format!("at least {MAX_ERROR}") };
+    Status::failure(&format!("{length} bytes of {kind}, which are no Status of Kubernetes"), "")
+}
+
+/// The kind of an object.
+#[derive(serde::Deserialize)]
+struct Kind {
+    kind: String,
 }
 
 fn details() -> StatusDetails {
@@ -266,9 +297,10 @@ mod tests {
         let status =
             error(503, None, br#"{"kind":"Status","message":"no","reason":"ServiceUnavailable"}"#).await;
         assert_eq!((status.code, &*status.message, status.details), (503, "no", None));
-        for odd in [&b"\xff\xfe\x00"[..], b"{}", b"", b"[1]"] {
+        for odd in [&b"\xff\xfe\x00"[..], b"{}", b"", b"[1]", b"<html>s3cret", br#"{"message":"s3cret"}"#] {
             let status = error(504, Some("Wed, 21 Oct 2015 07:28:00 GMT"), odd).await;
-            assert_eq!((status.code, status.details), (504, None), "{odd:?}");
+            assert_eq!((status.code, &status.details), (504, &None), "{odd:?}");
+            assert!(status.message.ends_with("which are no Status of Kubernetes"), "{}", status.message);
         }
         assert_eq!(error(429, Some("99999999999"), b"").await.details.unwrap().retry_after_seconds, u32::MAX);
     }

@@ -146,7 +146,7 @@ impl TrunkItem for RawTrunk {
         let searched = if self.is_oversize() { MAX_SEARCHED } else { usize::MAX };
         let (head, _) = Head::read(self.bytes.clone(), searched);
         let name = std::str::from_utf8(&head.name).unwrap_or_default();
-        if self.is_oversize() { shortened(name).into() } else { name.to_owned() }
+        shortened(name).into()
     }
 
     fn decode(&self) -> Result<Trunk, TrunkProblem> {
