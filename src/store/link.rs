@@ -18,6 +18,7 @@ use tokio::{sync::Mutex, time::timeout};
 use super::{
     servers::{self, Login, Servers},
     stream::{Dialer, Place},
+    words,
 };
 use crate::{config::RedisSettings, ports::StoreError, trunk::HostPort};
 
@@ -290,7 +291,7 @@ impl Link {
         // The first one is the cause: EXECABORT, which only says that something was wrong before, comes after it.
         let server = error.clone().into_server_errors();
         let Some((_, first)) = server.as_deref().and_then(<[_]>::first) else {
-            let text = format!("{}: {}", self.address, text(error)).into();
+            let text = format!("{}: {}", self.address, words::of_library(error)).into();
             let broken = error.is_io_error();
             // Whatever else the library says of itself (an answer that is not Redis') is no reason to stay connected.
             return if broken || error.kind() == ErrorKind::Parse {
@@ -300,7 +301,7 @@ impl Link {
             };
         };
         let details = first.details().unwrap_or_default();
-        let text: Box<str> = format!("{}: {} {details}", self.address, first.code()).trim_end().into();
+        let text: Box<str> = format!("{}: {}", self.address, words::of_server(first)).into();
         match first.code() {
             "WRONGPASS" | "NOAUTH" | "NOPERM" => Failure::new(StoreError::Denied(text), true, false),
             // In a cluster: another node has the keys, for good.
@@ -347,7 +348,7 @@ impl Link {
                 let error = StoreError::Unavailable(format!("{}: AUTH failed (ERR)", self.address).into());
                 return Failure::new(error, true, false);
             }
-            code => &format!("AUTH was refused ({code})"),
+            _ => &format!("AUTH was refused ({})", words::of_server(first)),
         };
         let error = StoreError::Denied(format!("{}: {cause}", self.address).into());
         Failure::new(error, true, false)
@@ -358,8 +359,4 @@ impl Link {
 fn speaks_of_login(details: &str) -> bool {
     let details = details.to_ascii_lowercase();
     ["auth", "pass", "user", "credential", "permission", "denied"].iter().any(|word| details.contains(word))
-}
-
-fn text(error: &RedisError) -> Box<str> {
-    error.to_string().into()
 }

@@ -1,1 +1,4 @@
 //! Attacks: hostile tenants, providers and pods, against the real program. Each test is one that once broke through, or its kind.
+
+mod leader;
+mod truth;
