@@ -31,6 +31,7 @@ pub mod listing;
 pub mod reconcile;
 pub mod reporter;
 mod run;
+mod slots;
 pub mod status;
 pub mod validate;
 pub mod writer;

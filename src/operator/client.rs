@@ -24,13 +24,13 @@ use kube::{
     client::{Body, ClientBuilder},
     core::{Status, response::StatusDetails},
 };
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 use tower::{BoxError, Layer, Service};
 
-use super::bounded::{Bounds, OBJECT, PAGE, is_watch};
+use super::{
+    bounded::{Bounds, OBJECT, PAGE, is_watch},
+    slots::{Slot, Slots},
+};
 
 /// The `User-Agent` of every request, by which audit logs and flow schemas know the operator.
 pub const AGENT: &str = concat!("routr-registry/", env!("CARGO_PKG_VERSION"));
@@ -45,6 +45,8 @@ const LIST_LIMIT: Duration = Duration::from_secs(30);
 const WATCH_SILENCE: Duration = Duration::from_secs(90);
 /// Requests for one object at the same time, each of which takes a connection: thousands of Registries share them.
 const AT_ONCE: usize = 32;
+/// Of these, those for one namespace.
+const AT_ONCE_FOR_EACH: usize = 8;
 /// Bytes of a response that is an error; the rest is not read.
 const MAX_ERROR: usize = 64 << 10;
 
@@ -64,7 +66,7 @@ pub struct ClientKind {
 impl ClientKind {
     /// For single objects.
     pub fn objects() -> Self {
-        let at_once = Some(Arc::new(Semaphore::new(AT_ONCE)));
+        let at_once = Some(Slots::new(AT_ONCE, AT_ONCE_FOR_EACH));
         let guard = Guard { limit: REQUEST_LIMIT, at_once, on_watch: None };
         Self { silence: REQUEST_LIMIT, response: OBJECT, guard }
     }
@@ -107,7 +109,7 @@ pub struct Slow(Duration);
 #[derive(Clone)]
 struct Guard {
     limit: Duration,
-    at_once: Option<Arc<Semaphore>>,
+    at_once: Option<Slots>,
     on_watch: Option<OnWatch>,
 }
 
@@ -148,7 +150,7 @@ where
         let response = self.inner.call(request);
         Box::pin(async move {
             let slot = match at_once {
-                Some(at_once) => at_once.acquire_owned().await.ok(),
+                Some(at_once) => Some(at_once.acquire(&path).await),
                 None => None,
             };
             let deadline = Instant::now() + limit;
@@ -169,7 +171,7 @@ where
 }
 
 /// The body, until the deadline.
-fn timed(body: Bounded, deadline: Instant, limit: Duration, slot: Option<OwnedSemaphorePermit>) -> Bounded {
+fn timed(body: Bounded, deadline: Instant, limit: Duration, slot: Option<Slot>) -> Bounded {
     let pieces = stream::unfold((body.into_data_stream(), slot), move |(mut pieces, slot)| async move {
         match timeout_at(deadline, pieces.next()).await {
             Ok(piece) => piece.map(|piece| (piece.map_err(BoxError::from), (pieces, slot))),
@@ -271,7 +273,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(10);
 
     fn guard() -> Guard {
-        Guard { limit: LIMIT, at_once: Some(Arc::new(Semaphore::new(1))), on_watch: None }
+        Guard { limit: LIMIT, at_once: Some(Slots::new(1, 1)), on_watch: None }
     }
 
     /// The error that a response comes to.

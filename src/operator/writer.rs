@@ -148,7 +148,7 @@ impl KubeWriter {
                 Err(WriteError::Kubernetes(error)) if may_be_text(&error) => error,
                 Err(error) => return Err(error),
             };
-            if self.apply(&status::without_foreign_text(status)).await.is_err() {
+            if self.write_plain(status).await.is_err() {
                 return Err(WriteError::Kubernetes(refusal));
             }
             if self.refused().replace(says).is_none() {
@@ -161,7 +161,19 @@ impl KubeWriter {
             }
             return Ok(Form::Plain);
         }
-        self.apply(&status::without_foreign_text(status)).await.map(|()| Form::Plain)
+        self.write_plain(status).await.map(|()| Form::Plain)
+    }
+
+    /// Writes it in our own words; where that is refused too, without single failures.
+    async fn write_plain(&self, status: &RegistryStatus) -> Result<(), WriteError> {
+        let mut plain = status::without_foreign_text(status);
+        match self.apply(&plain).await {
+            Err(WriteError::Kubernetes(error)) if may_be_text(&error) && !plain.failures.is_empty() => {
+                plain.failures.clear();
+                self.apply(&plain).await
+            }
+            done => done,
+        }
     }
 
     async fn apply(&self, status: &RegistryStatus) -> Result<(), WriteError> {

@@ -279,7 +279,7 @@ mod tests {
         assert_eq!((late.reference(), late.sends_register()), (None, true), "it is left out and reported");
         let early = take_off(&[long.encode_to_vec(), big].concat());
         assert_eq!((early.reference(), early.sends_register()), (Some("t1"), true));
-        assert!(early.name().ends_with("n…") && early.name().len() < 400, "{}", early.name());
+        assert!(early.name().ends_with("n... (cut)") && early.name().len() <= 400, "{}", early.name());
     }
 
     #[test]

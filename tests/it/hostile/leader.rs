@@ -64,12 +64,11 @@ async fn registries_with_megabytes_of_labels_do_not_stop_the_next_leader() {
     let plane = ControlPlane::start().await;
     plane.apply_crds().await;
     let stage = Stage::with(&["alice"]).await;
-    let cluster = Installation::on(&plane, "labels", &[]).await;
-    let api: Api<DynamicObject> = Api::namespaced_with(
-        plane.client().await,
-        cluster.namespace.name(),
-        &ApiResource::erase::<Registry>(&()),
-    );
+    let (namespace, tenant) = (plane.namespace("honest").await, plane.namespace("labels").await);
+    let watch = format!("watchNamespaces={{{},{}}}", namespace.name(), tenant.name());
+    let cluster = Installation::install(&plane, namespace, &["crds.install=false".to_owned(), watch]).await;
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(plane.client().await, tenant.name(), &ApiResource::erase::<Registry>(&()));
     let sizes: Vec<usize> = stream::iter(0..125)
         .map(|n| create(&api, with_labels(&format!("large-{n:03}"), 600_000, &stage)))
         .buffer_unordered(4)
@@ -88,27 +87,28 @@ async fn registries_with_megabytes_of_labels_do_not_stop_the_next_leader() {
     cluster.condition("honest", "Ready", "True", "AllRegistered").await;
     assert_eq!(cluster.leader().await.as_deref(), Some("pod-a"));
     says(&operator, 200, &["leads", "are listed and watched"]).await;
-    let status = cluster.condition("spoilt", "Stalled", "True", "InvalidSpec").await;
-    let message = condition(&status, "Stalled")["message"].as_str().unwrap().to_owned();
-    assert!(message.starts_with("metadata.finalizers has "), "{message}");
-    for name in ["large-000", "large-124"] {
-        cluster.condition(name, "Ready", "False", "Suspended").await;
+    // Those of the tenant, too: one after the other.
+    for (name, kind, reason) in [
+        ("spoilt", "Stalled", "InvalidSpec"),
+        ("large-000", "Ready", "Suspended"),
+        ("large-124", "Ready", "Suspended"),
+    ] {
+        let look = async || {
+            let shown =
+                plane.kubectl(["get", "registry", name, "--output=json", "--namespace", tenant.name()]).await;
+            let registry: Value = serde_json::from_str(&shown.stdout).map_err(|_| shown.stderr.clone())?;
+            let found = condition(&registry["status"], kind);
+            if found["reason"] == reason { Ok(found) } else { Err(found.to_string()) }
+        };
+        let found = wait_at_pace(PACE, look, SOON, &format!("{kind} of {name} to be {reason}")).await;
+        if name == "spoilt" {
+            let message = found["message"].as_str().unwrap();
+            assert!(message.starts_with("metadata.finalizers has "), "{message}");
+        }
     }
     let peak = peak(&operator);
     eprintln!("{} MiB of Registries, {} MiB at the most", total >> 20, peak >> 20);
     assert!(peak < MOST_MEMORY, "{} MiB", peak >> 20);
-    // Its finalizers would keep it, and the namespace.
-    cluster
-        .kubectl(&[
-            "patch",
-            "registry",
-            "spoilt",
-            "--type=merge",
-            "--patch",
-            r#"{"metadata":{"finalizers":null}}"#,
-        ])
-        .await
-        .ok();
 }
 
 /// Replaces the rules of the Role.

@@ -122,7 +122,7 @@ fn policy(namespace: &str) -> String {
           "spec": {
             "matchConstraints": { "resourceRules": [{ "apiGroups": ["routr.io"], "apiVersions": ["*"], "operations": ["UPDATE"],
                 "resources": ["registries/status"] }] },
-            "validations": [{ "expression": "!has(object.status.failures) || !object.status.failures.exists(f, f.message.contains('Frozen'))",
+            "validations": [{ "expression": "!has(object.status.failures) || !object.status.failures.exists(f, has(f.message) && f.message.contains('Frozen'))",
                 "message": "no such word" }] } },
         { "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding", "metadata": { "name": namespace },
           "spec": { "policyName": namespace, "validationActions": ["Deny"],
@@ -222,7 +222,7 @@ async fn the_api_server_takes_all_of_unicode_as_it_is_sanitised() {
     let api: Api<Registry> = Api::namespaced(plane.client().await, namespace.name());
     let parameters = PatchParams::apply("routr-registry").force();
     let send = async |status: &Value| api.patch_status("main", &parameters, &Patch::Apply(status)).await;
-    for refused in ["\u{ffff}", "\u{fffe}", "\u{feff}", "\u{7f}"] {
+    for refused in ["\u{ffff}", "\u{fffe}"] {
         // What is not sanitised is refused: the test can fail.
         let error = send(&status_of(&[refused.to_owned()])).await.expect_err("an untouched character");
         let kube::Error::Api(refusal) = error else { panic!("{error}") };
