@@ -188,6 +188,6 @@ where
     if json {
         Box::new(builder.json().flatten_event(true).with_span_list(false).finish())
     } else {
-        Box::new(builder.with_ansi(colour).finish())
+        Box::new(builder.with_ansi(false).finish())
     }
 }

@@ -266,6 +266,7 @@ impl Link {
             .map_err(|e| self.explain(&e))?;
         // It ends with the last clone of the connection.
         tokio::spawn(driver);
+        self.is_redis(&mut connection).await?;
         if let Some(login) = login {
             let mut auth = redis::cmd("AUTH");
             if let Some(username) = &login.username {
@@ -280,6 +281,24 @@ impl Link {
             select.arg(database).exec_async(&mut connection).await.map_err(|e| self.explain(&e))?;
         }
         Ok(connection)
+    }
+
+    /// Nothing that comes from a configuration is sent before what listens there has shown that it is a Redis: any other server would take
+    /// a user's name, a password or a key for a line of its own protocol.
+    async fn is_redis(&self, connection: &mut MultiplexedConnection) -> Result<(), Failure> {
+        match redis::cmd("PING").query_async::<redis::Value>(connection).await {
+            Ok(redis::Value::SimpleString(pong)) if pong == "PONG" => Ok(()),
+            Ok(_) => {
+                let text = format!(
+                    "{}: what listens there is no Redis: its response to PING is none of Redis's",
+                    self.address
+                );
+                Err(Failure::new(StoreError::Unavailable(text.into()), true, false))
+            }
+            // It wants a log-in first, is loading, or lets this user do less: what comes next says so.
+            Err(error) if words::is_of_redis(&error) => Ok(()),
+            Err(error) => Err(self.explain(&error)),
+        }
     }
 
     fn silent(&self, what: &str, patience: Duration) -> Failure {

@@ -69,6 +69,15 @@ pub(super) fn of_server(error: &ServerError) -> String {
     }
 }
 
+/// Whether an error is one that Redis sends and after which a connection goes on.
+pub(super) fn is_of_redis(error: &RedisError) -> bool {
+    let server = error.clone().into_server_errors();
+    server.as_deref().and_then(<[_]>::first).is_some_and(|(_, first)| match first.code() {
+        "ERR" => !first.details().unwrap_or_default().starts_with("max number of clients"),
+        code => CODES.iter().any(|(known, _)| *known == code),
+    })
+}
+
 /// A failure that no server named: of the connection, or of what came by it.
 pub(super) fn of_library(error: &RedisError) -> String {
     match error.kind() {

@@ -11,7 +11,7 @@ use super::is_plain;
 pub struct LogLine<W> {
     inner: W,
     json: bool,
-    /// Whether the formatter colours its lines. It escapes ESC in what it writes, so that an ESC here is its own.
+    /// Whether lines of text are coloured. That is done here: a formatter that does it leaves ESC in the `Display` of its fields.
     colour: bool,
 }
 
@@ -24,12 +24,16 @@ impl<W> LogLine<W> {
     /// The line with what is not plain escaped; `None` where all of it is.
     fn safe(&self, line: &[u8]) -> Option<String> {
         let body = line.strip_suffix(b"\n").unwrap_or(line);
-        if body.iter().all(|byte| matches!(byte, b' '..=b'~') && *byte != b'\\') {
+        let colour = self.colour && !self.json;
+        if !colour && body.iter().all(|byte| matches!(byte, b' '..=b'~') && *byte != b'\\') {
             return None;
         }
         // A formatter writes whole lines of UTF-8.
         let text = String::from_utf8_lossy(body);
-        let mut out = if self.json { json(&text) } else { plain(&text, self.colour) };
+        let mut out = if self.json { json(&text) } else { plain(&text) };
+        if colour {
+            out = coloured(&out);
+        }
         if body.len() < line.len() {
             out.push('\n');
         }
@@ -56,18 +60,29 @@ fn is_shown(c: char) -> bool {
 }
 
 /// A line of text. What follows a line end is indented: no line begins as one of the log that is none.
-fn plain(text: &str, colour: bool) -> String {
+fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
             '\n' => out.push_str("\n    "),
             '\t' => out.push('\t'),
-            '\u{1b}' if colour => out.push(c),
             c if is_shown(c) => out.push(c),
             c => out.extend(c.escape_unicode()),
         }
     }
     out
+}
+
+/// A line whose time is dim and whose level has its colour.
+fn coloured(line: &str) -> String {
+    const LEVELS: [(&str, u8); 5] = [("ERROR", 31), ("WARN", 33), ("INFO", 32), ("DEBUG", 34), ("TRACE", 35)];
+    let Some((time, rest)) = line.split_once(' ') else { return line.to_owned() };
+    let level = rest.trim_start();
+    let space = &rest[..rest.len() - level.len()];
+    let Some((name, colour)) = LEVELS.iter().find(|(name, _)| level.starts_with(name)) else {
+        return line.to_owned();
+    };
+    format!("\u{1b}[2m{time}\u{1b}[0m {space}\u{1b}[{colour}m{name}\u{1b}[0m{}", &level[name.len()..])
 }
 
 /// An object of JSON: characters that are not plain stand in strings alone. They are escaped as text, `\\u{202e}`, so that who decodes the

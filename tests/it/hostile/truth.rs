@@ -17,6 +17,7 @@ use tokio::net::UdpSocket;
 use crate::operator::stage::{Installation, Operator, PACE, Stage, condition, manifest};
 use crate::standalone::stage::{log, trunk};
 use crate::support::control_plane::ControlPlane;
+use crate::support::http;
 use crate::support::redis::{Options, Redis};
 use crate::support::wait::wait_at_pace;
 
@@ -55,13 +56,15 @@ impl Registrar {
     }
 }
 
-/// Three trunks at that registrar, with hostile names.
-async fn stage_at(registrar: &Registrar) -> Stage {
+/// Three trunks at that registrar, with hostile names or plain ones.
+async fn stage_at(registrar: &Registrar, hostile: bool) -> Stage {
     let stage = Stage::with(&[]).await;
     let mut trunks: Vec<_> =
         ["a", "b", "c"].iter().map(|name| trunk(name, "127.0.0.1", registrar.address.port())).collect();
-    trunks[0].name = format!("First {HOSTILE}");
-    trunks[1].r#ref = format!("b{HOSTILE}");
+    if hostile {
+        trunks[0].name = format!("First {HOSTILE}");
+        trunks[1].r#ref = format!("b{HOSTILE}");
+    }
     stage.api.set_trunks(trunks);
     stage
 }
@@ -85,7 +88,7 @@ async fn writes(operator: &Operator, outcome: &str) -> u64 {
 #[tokio::test]
 async fn a_phrase_and_names_that_no_sink_takes_do_not_freeze_the_status() {
     let registrar = Registrar::start(&format!("Forbidden{}", HOSTILE.replace('\u{85}', ""))).await;
-    let stage = stage_at(&registrar).await;
+    let stage = stage_at(&registrar, true).await;
     let cluster = Installation::shared("truth").await;
     let operator = cluster.start("pod-a");
     cluster.apply("main", &stage, "").await;
@@ -134,7 +137,7 @@ fn policy(namespace: &str) -> String {
 #[tokio::test]
 async fn a_status_that_is_refused_all_the_same_follows_in_our_own_words() {
     let registrar = Registrar::start("Not now").await;
-    let stage = stage_at(&registrar).await;
+    let stage = stage_at(&registrar, false).await;
     let cluster = Installation::shared("refused").await;
     let namespace = cluster.namespace.name().to_owned();
     cluster.plane.kubectl_stdin(["apply", "--server-side", "-f", "-"], &policy(&namespace)).await.ok();
@@ -190,6 +193,11 @@ async fn a_status_that_is_refused_all_the_same_follows_in_our_own_words() {
 
     // What it says changes: the whole is tried again, and taken.
     *registrar.phrase.lock().unwrap() = "Another word".to_owned();
+    for reference in ["a", "b", "c"] {
+        let url = format!("http://127.0.0.1:{}/registrations/{reference}/refresh", operator.private);
+        let (code, _) = http::post(&url, String::new()).await.unwrap();
+        assert!(code.is_success(), "{code}");
+    }
     let whole = |status: &Value| status["failures"].to_string().contains("403 Another word");
     let status = cluster.status("main", "the whole status", whole).await;
     assert!(status["failures"].to_string().contains("127.0.0.1"), "{status:#}");
