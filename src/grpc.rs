@@ -28,7 +28,7 @@ mod wire;
 use tonic::{Code, Status};
 
 use self::connection::{CallError, Fate};
-use crate::{telemetry::innermost, tls::TlsFileError};
+use crate::{text::clean, tls::TlsFileError};
 
 /// Why a gRPC neighbour cannot be used at all: nothing that trying again would mend.
 #[derive(Debug, thiserror::Error)]
@@ -107,30 +107,20 @@ fn describe(status: &Status) -> Box<str> {
     shortened(&said(status))
 }
 
-/// Characters of a text from outside that are shown.
-const MAX_SHOWN: usize = 300;
-/// Characters of a status's own message, in front of its cause.
+/// Bytes of a text from outside that are shown.
+const MAX_SHOWN: usize = 400;
+/// Bytes of a status's own message, in front of its cause.
 const MAX_BEFORE_CAUSE: usize = 120;
 
-/// As much of a text as is shown, with a mark where something was cut off.
+/// As much of a text as is shown, on one line.
 fn shortened(text: &str) -> Box<str> {
-    first(text, MAX_SHOWN).into()
+    clean(text, MAX_SHOWN).into()
 }
 
-fn first(text: &str, most: usize) -> String {
-    if text.chars().count() <= most {
-        return text.to_owned();
-    }
-    let kept: String = text.chars().take(most.saturating_sub(1)).collect();
-    format!("{kept}…")
-}
-
-/// What a status says, with the innermost cause: «tcp connect error» alone helps nobody at 3 a.m.
+/// What a status says, whole and as it came, with the innermost cause: «tcp connect error» alone helps nobody at 3 a.m.
 fn said(status: &Status) -> String {
     if let Some(error) = CallError::find(status) {
-        let mut text = error.to_string();
-        text.retain(|c| !c.is_control());
-        return text;
+        return error.to_string();
     }
     let mut text = match status.code() {
         Code::Unavailable => status.message().to_owned(),
@@ -138,12 +128,11 @@ fn said(status: &Status) -> String {
         code if status.message().is_empty() => format!("{code:?}: {}", code.description()),
         code => format!("{code:?}: {}", status.message()),
     };
-    let cause = innermost(status);
+    let cause = connection::cause(status);
     // A status shows itself with all that it has.
     if std::error::Error::source(status).is_some() && !text.contains(&cause) {
-        text = format!("{}: {cause}", first(&text, MAX_BEFORE_CAUSE));
+        text = format!("{}: {cause}", clean(&text, MAX_BEFORE_CAUSE));
     }
-    text.retain(|c| !c.is_control());
     text
 }
 
@@ -172,10 +161,13 @@ mod status_tests {
         let long = "x".repeat(5_000);
         let mut broken = Status::unknown(&long);
         broken.set_source(std::sync::Arc::new(std::io::Error::other("certificate expired")));
-        assert!(describe(&broken).ends_with("…: certificate expired"), "{}", describe(&broken));
+        assert!(describe(&broken).ends_with("... (cut): certificate expired"), "{}", describe(&broken));
         let refused = describe(&Status::internal(format!("database is down {long}")));
-        assert!(refused.starts_with("Internal: database is down x") && refused.ends_with('…'), "{refused}");
-        assert_eq!(refused.chars().count(), MAX_SHOWN);
+        assert!(
+            refused.starts_with("Internal: database is down x") && refused.ends_with("... (cut)"),
+            "{refused}"
+        );
+        assert!(refused.len() <= MAX_SHOWN);
         assert_eq!(&*shortened("short"), "short");
     }
 }

@@ -25,5 +25,6 @@ pub mod standalone;
 pub mod store;
 pub mod table;
 pub mod telemetry;
+pub mod text;
 pub mod tls;
 pub mod trunk;

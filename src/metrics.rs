@@ -111,8 +111,8 @@ impl Metrics {
     /// Nothing counted yet. `started_unix_ms` is when the process started, in milliseconds since the Unix epoch.
     pub fn new(started_unix_ms: u64) -> Self {
         let operator = OperatorMetrics { status_writes: Family::default(), reconciles: Family::default() };
-        for ok in [true, false] {
-            let _: Counter = operator.status_writes.get_or_create_owned(&outcome_of(ok));
+        for outcome in ["ok", "plain", "failed"] {
+            let _: Counter = operator.status_writes.get_or_create_owned(&[("outcome", outcome)]);
         }
         let sync_seconds = Arc::new(Series::new(|| Histogram::new(SYNC_BUCKETS)));
         Self {
@@ -297,9 +297,9 @@ impl Observer for RegistryMetrics {
 }
 
 impl OperatorMetrics {
-    /// Counts one write of a status.
-    pub fn status_write(&self, ok: bool) {
-        self.status_writes.get_or_create(&outcome_of(ok)).inc();
+    /// Counts one write of a status: `ok`, `plain` (without texts from outside, which the API server refused) or `failed`.
+    pub fn status_write(&self, outcome: &'static str) {
+        self.status_writes.get_or_create(&[("outcome", outcome)]).inc();
     }
 
     /// Counts one reconcile that is over; `outcome` is one of a fixed set.

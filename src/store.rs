@@ -31,6 +31,7 @@ mod process;
 mod redis_store;
 mod servers;
 mod stream;
+mod words;
 
 pub use any::AnyStore;
 pub use identity::instance_id;

@@ -6,6 +6,7 @@
 
 use std::io::{self, IsTerminal};
 
+use crate::text::LogLine;
 use tracing::Subscriber;
 use tracing_subscriber::{EnvFilter, filter::ParseError, fmt::MakeWriter, util::TryInitError};
 
@@ -159,14 +160,34 @@ fn directives(logs_level: &str) -> Result<String, TelemetryError> {
     Ok(std::iter::once(level.to_owned()).chain(libraries).chain(silenced).collect())
 }
 
+/// Makes writers of lines whose control characters are visible.
+struct Escaping<W> {
+    writer: W,
+    json: bool,
+    colour: bool,
+}
+
+impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for Escaping<W> {
+    type Writer = LogLine<W::Writer>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        LogLine::new(self.writer.make_writer(), self.json, self.colour)
+    }
+
+    fn make_writer_for(&'a self, metadata: &tracing::Metadata<'_>) -> Self::Writer {
+        LogLine::new(self.writer.make_writer_for(metadata), self.json, self.colour)
+    }
+}
+
 fn subscriber<W>(json: bool, colour: bool, filter: EnvFilter, writer: W) -> Box<dyn Subscriber + Send + Sync>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter);
+    let builder = builder.with_writer(Escaping { writer, json, colour });
     if json {
         Box::new(builder.json().flatten_event(true).with_span_list(false).finish())
     } else {
-        Box::new(builder.with_ansi(colour).finish())
+        Box::new(builder.with_ansi(false).finish())
     }
 }

@@ -370,7 +370,7 @@ async fn k10_each_registry_is_shown_with_its_state_and_reason_whether_it_runs_or
 #[tokio::test]
 async fn a_follower_is_scraped_too() {
     let replica = replica(Standing::Following { leader: None }, Vec::new()).await;
-    replica.ports.metrics.operator().status_write(true);
+    replica.ports.metrics.operator().status_write("ok");
     let name = RegistryName::of("paris", "main");
     replica.ports.metrics.registry(name.clone()).store_write(true);
     let body = get(replica.ports.public, "/metrics").await.body;

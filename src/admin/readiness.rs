@@ -8,8 +8,8 @@
 //! what is behind it.
 //!
 //! A replica of an operator answers for itself: whether it leads, or could. A registry that is not ready is reported, and
-//! leaves the replica ready: it must not take the leader of all the others out of service, nor block a rollout. A leader that has
-//! not listed the Registries yet is not ready, unless it takes a person to let it list them.
+//! leaves the replica ready: it must not take the leader of all the others out of service, nor block a rollout. A replica that has
+//! not listed the Registries yet is not ready, and no candidate for the Lease.
 
 use std::fmt;
 

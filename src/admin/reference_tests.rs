@@ -50,7 +50,7 @@ fn every_metric_is_explained_and_no_other() {
     observer.refresh_sent(0.1);
     observer.sync_finished(true, 0.1);
     observer.store_write(true);
-    metrics.operator().status_write(true);
+    metrics.operator().status_write("ok");
     metrics.operator().reconciled("ok");
     let mut summary = Summary { last_sync_ms: Some(NOW), next_lapse_ms: Some(NOW), ..Summary::default() };
     summary.api.ok = Some(true);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::{
     secret::Secret,
     spec::{CacheProvider, CacheSpec, SecretKeyRef},
+    text,
     trunk::HostPort,
 };
 
@@ -34,7 +35,7 @@ impl Source {
     /// The key of a Secret. None of its content is ever shown.
     fn secret(path: &'static str, at: &SecretKeyRef) -> Self {
         // Kubernetes takes no such names (see the CRD), but a line of text must stay one.
-        let shown = |name: &str| name.chars().take(253).flat_map(char::escape_debug).collect::<String>();
+        let shown = |name: &str| text::escaped(name, 253);
         Self {
             path,
             before: format!("key {} of the Secret {}: ", shown(&at.key), shown(&at.name)),

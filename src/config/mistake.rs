@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::text::escaped;
+
 /// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
@@ -96,11 +98,7 @@ pub(super) fn show(text: &str) -> String {
         Some((before, _)) => (before, "=***"),
         None => (text, ""),
     };
-    let mut shown: String = text.chars().take(SHOWN).collect();
-    if shown.len() < text.len() {
-        shown.push_str("...");
-    }
-    format!("{:?}", format!("{user}{shown}{value}"))
+    format!("\"{user}{}{value}\"", escaped(text, SHOWN))
 }
 
 /// The known word that was probably meant, if any is near.

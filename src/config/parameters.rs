@@ -114,6 +114,8 @@ pub(super) fn parse(text: &str, cluster: bool) -> (Parameters, Vec<Problem>) {
         problems: Vec::new(),
         trusted: true,
     };
+    // A block of YAML ends with a line end, which is no part of what it says.
+    let text = text.trim_end_matches(['\n', '\r']);
     if !text.trim().is_empty() {
         for (index, part) in text.split(',').enumerate() {
             reader.part(index + 1, part.trim_start());
@@ -130,8 +132,18 @@ impl Reader {
     }
 
     fn part(&mut self, number: usize, part: &str) {
-        if cache_url::is_url(part) {
+        if cache_url::is_url(part) && !part.trim_end().contains(char::is_control) {
             self.url(part.trim());
+            return;
+        }
+        // Whatever the server is, it would take what follows a line end for a line of its own.
+        let is_password =
+            matches!(part.split('=').next().map(str::trim), Some("password" | "sentinelPassword"));
+        let kept = if is_password { part } else { part.trim_end() };
+        if kept.contains(char::is_control) {
+            let right = "write each value on one line, without tabs and other control characters";
+            self.wrong(format!("part {number} has a control character"), None, right);
+            self.trusted = false;
             return;
         }
         let (key, value) = match part.split_once('=') {

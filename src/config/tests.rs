@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::spec::RegistryDocument;
 
+mod control_characters;
 mod files;
 mod mistakes;
 mod properties;

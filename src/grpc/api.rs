@@ -37,6 +37,7 @@ use crate::{
     config::{Endpoint, SyncBounds},
     ports::{Absence, SourceError, TrunkItem, TrunkSource},
     proto::trunks as pb,
+    text,
 };
 
 /// Trunks in one batch to the engine: small enough that handling it delays no refresh.
@@ -179,9 +180,9 @@ impl ApiServer {
                 return Err(SourceError::Malformed(what.into()).into());
             }
             if next == token || !seen.insert(self.take.hasher.hash_one(&next)) {
-                let shown = super::shortened(&next);
+                let shown = text::quoted(&next, 60);
                 let what = format!(
-                    "nextPageToken {shown:?} came twice, so the pages have no end; each page must have a token of its own"
+                    "nextPageToken {shown} came twice, so the pages have no end; each page must have a token of its own"
                 );
                 return Err(SourceError::Malformed(what.into()).into());
             }

@@ -40,7 +40,7 @@ use tonic::{
 };
 use tower::Service;
 
-pub(super) use self::error::Fate;
+pub(super) use self::error::{Fate, cause};
 use self::generation::{Generation, Health};
 pub use self::{
     error::CallError,

@@ -26,6 +26,7 @@ use crate::{
         extension::{self, Target},
         sipmessage as sip,
     },
+    text,
     trunk::{Credentials, HostPort, Transport, is_host},
 };
 
@@ -123,7 +124,11 @@ fn redact(text: &str, credentials: Option<&Credentials>) -> Box<str> {
     let Some(credentials) = credentials.filter(|c| !c.password.expose().is_empty()) else {
         return text.into();
     };
-    text.replace(&gateway_auth(credentials), "***").replace(credentials.password.expose(), "***").into()
+    let password = credentials.password.expose();
+    // The Requester sanitises phrases before they get here, and may have changed what they quote.
+    let sanitised = text::one_line(password);
+    let hidden = text.replace(&gateway_auth(credentials), "***").replace(password, "***");
+    if sanitised.is_empty() { hidden.into() } else { hidden.replace(&sanitised, "***").into() }
 }
 
 /// What a Requester's answer says.

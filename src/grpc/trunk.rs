@@ -7,9 +7,14 @@ use crate::{
     proto::trunks as pb,
     secret::Secret,
     sip::uri::unescape,
+    text,
     trunk::{Credentials, HostPort, MAX_HOST, Transport, Trunk, TrunkProblem, TrunkUri, is_host},
 };
 
+/// Bytes of a name that are kept.
+const MAX_NAME: usize = 512;
+/// Characters of a value that an error shows.
+const MAX_SHOWN: usize = 60;
 /// More URIs than this are not looked at.
 const MAX_URIS: usize = 64;
 
@@ -61,7 +66,8 @@ pub fn parse(trunk: pb::Trunk) -> Result<Trunk, TrunkProblem> {
     }
     let problem = (!problems.is_empty()).then(|| problems.join("; ").into());
     let updated_at_s = u32::try_from(trunk.updated_at).unwrap_or(0);
-    let (reference, name) = (trunk.r#ref.into(), trunk.name.into());
+    // A ref is a key, and stays as it is; a name is only shown.
+    let (reference, name) = (trunk.r#ref.into(), text::clean(&trunk.name, MAX_NAME).into());
     Ok(Trunk { reference, name, region, uris, credentials, problem, updated_at_s })
 }
 
@@ -96,12 +102,12 @@ fn uri(uri: &pb::TrunkUri) -> Result<TrunkUri, String> {
         return Err(format!("host: it has {} characters; at most {MAX_HOST} are allowed", host.len()));
     }
     if !is_host(host) {
-        return Err(format!("host: {:?} is neither a host name nor an IP address", clip(host)));
+        return Err(format!("host: {} is neither a host name nor an IP address", shown(host)));
     }
     let transport = match uri.transport.as_str() {
         "" => Transport::Udp,
         name => Transport::parse(name).ok_or_else(|| {
-            format!("transport: {:?} is unknown; one of UDP, TCP, TLS, SCTP, WS, WSS is needed", clip(name))
+            format!("transport: {} is unknown; one of UDP, TCP, TLS, SCTP, WS, WSS is needed", shown(name))
         })?,
     };
     let port = match uri.port {
@@ -128,9 +134,9 @@ fn user(given: &str) -> Result<String, String> {
         return Err("it is empty; the user of the address of record is needed".to_owned());
     }
     let user = unescape(given)
-        .ok_or_else(|| format!("{:?} has escapes of what is not UTF-8; UTF-8 is needed", clip(given)))?;
+        .ok_or_else(|| format!("{} has escapes of what is not UTF-8; UTF-8 is needed", shown(given)))?;
     if user.chars().any(char::is_control) {
-        return Err(format!("{:?} has control characters, which no SIP user can have", clip(given)));
+        return Err(format!("{} has control characters, which no SIP user can have", shown(given)));
     }
     if user.len() > MAX_USER {
         return Err(format!("it has {} bytes; at most {MAX_USER} are allowed", user.len()));
@@ -150,7 +156,7 @@ fn credentials(
     // X-Gateway-Auth is base64 of username:password, so the first colon ends the username.
     if username.is_empty() || username.chars().any(|c| c.is_control() || c == ':') {
         let right = "it must not be empty and must have neither colons nor control characters";
-        return Err(malformed(format!("outboundCredentials.username: {:?}; {right}", clip(&username))));
+        return Err(malformed(format!("outboundCredentials.username: {}; {right}", shown(&username))));
     }
     if password.expose().chars().any(char::is_control) {
         let problem = "outboundCredentials.password: it has control characters, which no digest can carry";
@@ -169,8 +175,8 @@ fn region(trunk: &pb::Trunk) -> Option<Box<str>> {
 }
 
 /// A value as an error message shows it.
-fn clip(value: &str) -> String {
-    value.chars().take(60).collect()
+fn shown(value: &str) -> String {
+    text::quoted(value, MAX_SHOWN)
 }
 
 #[cfg(test)]

@@ -263,7 +263,7 @@ fn the_operator_counts_its_own() {
     let found = samples(&metrics.render(&scrape(Vec::new())));
     assert_eq!(found["routr_registry_leader"], 1.0);
     assert_eq!(found["routr_registry_status_writes_total{outcome=\"failed\"}"], 0.0);
-    metrics.operator().status_write(false);
+    metrics.operator().status_write("failed");
     metrics.operator().reconciled("ok");
     metrics.operator().reconciled("ok");
     metrics.operator().reconciled("stalled");

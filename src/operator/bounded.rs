@@ -16,8 +16,8 @@ use tower::{BoxError, Layer, Service};
 
 /// Bytes of one answer, or of one event of a watch. The API server itself takes no object of more than 3 MiB.
 pub const OBJECT: usize = 16 << 20;
-/// Bytes of a listing: all Registries in one answer. With a status of some kilobytes each these are ten thousand.
-pub const LISTING: usize = 128 << 20;
+/// Bytes of a page of a list of Registries. It is decoded at once: a page that is longer is asked for again with fewer of them.
+pub const PAGE: usize = 16 << 20;
 
 /// Bounds the answers of a client.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +34,14 @@ pub struct Bounds {
 pub struct TooLong {
     most: usize,
     watch: bool,
+}
+
+impl TooLong {
+    /// Of an answer that may have `most` bytes.
+    #[cfg(test)]
+    pub(super) fn answer(most: usize) -> Self {
+        Self { most, watch: false }
+    }
 }
 
 impl<S> Layer<S> for Bounds {

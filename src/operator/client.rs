@@ -24,13 +24,13 @@ use kube::{
     client::{Body, ClientBuilder},
     core::{Status, response::StatusDetails},
 };
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 use tower::{BoxError, Layer, Service};
 
-use super::bounded::{Bounds, LISTING, OBJECT, is_watch};
+use super::{
+    bounded::{Bounds, OBJECT, PAGE, is_watch},
+    slots::{Slot, Slots},
+};
 
 /// The `User-Agent` of every request, by which audit logs and flow schemas know the operator.
 pub const AGENT: &str = concat!("routr-registry/", env!("CARGO_PKG_VERSION"));
@@ -45,6 +45,8 @@ const LIST_LIMIT: Duration = Duration::from_secs(30);
 const WATCH_SILENCE: Duration = Duration::from_secs(90);
 /// Requests for one object at the same time, each of which takes a connection: thousands of Registries share them.
 const AT_ONCE: usize = 32;
+/// Of these, those for one namespace.
+const AT_ONCE_FOR_EACH: usize = 8;
 /// Bytes of a response that is an error; the rest is not read.
 const MAX_ERROR: usize = 64 << 10;
 
@@ -64,7 +66,7 @@ pub struct ClientKind {
 impl ClientKind {
     /// For single objects.
     pub fn objects() -> Self {
-        let at_once = Some(Arc::new(Semaphore::new(AT_ONCE)));
+        let at_once = Some(Slots::new(AT_ONCE, AT_ONCE_FOR_EACH));
         let guard = Guard { limit: REQUEST_LIMIT, at_once, on_watch: None };
         Self { silence: REQUEST_LIMIT, response: OBJECT, guard }
     }
@@ -72,7 +74,7 @@ impl ClientKind {
     /// For lists and watches.
     pub fn watches(on_watch: OnWatch) -> Self {
         let guard = Guard { limit: LIST_LIMIT, at_once: None, on_watch: Some(on_watch) };
-        Self { silence: WATCH_SILENCE, response: LISTING, guard }
+        Self { silence: WATCH_SILENCE, response: PAGE, guard }
     }
 
     /// For the Lease. Its connections are its own: those that died with a node of the API server must not cost it its term. The
@@ -107,7 +109,7 @@ pub struct Slow(Duration);
 #[derive(Clone)]
 struct Guard {
     limit: Duration,
-    at_once: Option<Arc<Semaphore>>,
+    at_once: Option<Slots>,
     on_watch: Option<OnWatch>,
 }
 
@@ -148,7 +150,7 @@ where
         let response = self.inner.call(request);
         Box::pin(async move {
             let slot = match at_once {
-                Some(at_once) => at_once.acquire_owned().await.ok(),
+                Some(at_once) => Some(at_once.acquire(&path).await),
                 None => None,
             };
             let deadline = Instant::now() + limit;
@@ -169,7 +171,7 @@ where
 }
 
 /// The body, until the deadline.
-fn timed(body: Bounded, deadline: Instant, limit: Duration, slot: Option<OwnedSemaphorePermit>) -> Bounded {
+fn timed(body: Bounded, deadline: Instant, limit: Duration, slot: Option<Slot>) -> Bounded {
     let pieces = stream::unfold((body.into_data_stream(), slot), move |(mut pieces, slot)| async move {
         match timeout_at(deadline, pieces.next()).await {
             Ok(piece) => piece.map(|piece| (piece.map_err(BoxError::from), (pieces, slot))),
@@ -179,13 +181,11 @@ fn timed(body: Bounded, deadline: Instant, limit: Duration, slot: Option<OwnedSe
     Bounded::from_stream(pieces)
 }
 
-/// An error as a `Status` with its HTTP code and the `Retry-After` of its header, which kube does not hand on. What a proxy says in HTML
-/// or in no known encoding is its message.
+/// An error as a `Status` with its HTTP code and the `Retry-After` of its header, which kube does not hand on.
 async fn completed(response: Response<Bounded>, deadline: Instant) -> Response<Bounded> {
     let (mut parts, body) = response.into_parts();
     let text = beginning(body, deadline).await;
-    let mut status: Status = serde_json::from_slice(&text)
-        .unwrap_or_else(|_| Status::failure(&String::from_utf8_lossy(&text), ""));
+    let mut status = status(&text, &parts.headers);
     if status.code == 0 {
         status.code = parts.status.as_u16();
     }
@@ -197,6 +197,39 @@ async fn completed(response: Response<Bounded>, deadline: Instant) -> Response<B
     parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     // What is made of strings and numbers can be written.
     Response::from_parts(parts, Bounded::from(serde_json::to_vec(&status).unwrap_or_default()))
+}
+
+/// What the API server itself says in plain text, where it has no time for a `Status`.
+const PLAIN: [&str; 2] = ["Too many requests, please try again later.", "Unauthorized"];
+
+/// The `Status` of a response. What is none does not come from an API server, and is described instead of quoted: it may be any page of any
+/// server that an address leads to.
+fn status(text: &[u8], headers: &HeaderMap) -> Status {
+    if let Ok(status) = serde_json::from_slice::<Status>(text)
+        && serde_json::from_slice::<Kind>(text).is_ok_and(|of| of.kind == "Status")
+    {
+        return status;
+    }
+    let said = String::from_utf8_lossy(text);
+    if let Some(known) = PLAIN.iter().find(|known| **known == said.trim()) {
+        return Status::failure(known, "");
+    }
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = match kind.split(';').next().unwrap_or_default().trim() {
+        "text/html" => "HTML",
+        "application/json" => "JSON",
+        "text/plain" => "text",
+        _ => "no known type",
+    };
+    let length =
+        if text.len() < MAX_ERROR { text.len().to_string() } else { format!("at least {MAX_ERROR}") };
+    Status::failure(&format!("{length} bytes of {kind}, which are no Status of Kubernetes"), "")
+}
+
+/// The kind of an object.
+#[derive(serde::Deserialize)]
+struct Kind {
+    kind: String,
 }
 
 fn details() -> StatusDetails {
@@ -240,7 +273,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(10);
 
     fn guard() -> Guard {
-        Guard { limit: LIMIT, at_once: Some(Arc::new(Semaphore::new(1))), on_watch: None }
+        Guard { limit: LIMIT, at_once: Some(Slots::new(1, 1)), on_watch: None }
     }
 
     /// The error that a response comes to.
@@ -266,9 +299,10 @@ mod tests {
         let status =
             error(503, None, br#"{"kind":"Status","message":"no","reason":"ServiceUnavailable"}"#).await;
         assert_eq!((status.code, &*status.message, status.details), (503, "no", None));
-        for odd in [&b"\xff\xfe\x00"[..], b"{}", b"", b"[1]"] {
+        for odd in [&b"\xff\xfe\x00"[..], b"{}", b"", b"[1]", b"<html>s3cret", br#"{"message":"s3cret"}"#] {
             let status = error(504, Some("Wed, 21 Oct 2015 07:28:00 GMT"), odd).await;
-            assert_eq!((status.code, status.details), (504, None), "{odd:?}");
+            assert_eq!((status.code, &status.details), (504, &None), "{odd:?}");
+            assert!(status.message.ends_with("which are no Status of Kubernetes"), "{}", status.message);
         }
         assert_eq!(error(429, Some("99999999999"), b"").await.details.unwrap().retry_after_seconds, u32::MAX);
     }

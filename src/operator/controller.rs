@@ -24,14 +24,13 @@ use super::{
     backoff::{self, WatchBackoff},
     found::Found,
     health::{Area, Health},
+    listing::PageSize,
     reconcile::{self, Context, ReconcileError},
 };
 use crate::telemetry;
 
 /// First and longest pause after a failed reconcile.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// Registries in one answer of a listing: all of them, so that none is looked at before the listing is complete.
-const PAGE: u32 = 10_000;
 /// After so many failures in a row the status tells.
 const TELL_AFTER: u32 = 3;
 /// Seconds after which the API server ends a watch, so that one which is dead is noticed soon after that.
@@ -117,9 +116,12 @@ fn observed(
 ) -> impl Stream<Item = watcher::Result<watcher::Event<Found>>> + use<> {
     let backoff = WatchBackoff::default();
     let (health, namespace, pace) = (health.clone(), namespace.map(str::to_owned), backoff.clone());
+    // Nothing is looked at before the last page is there: the controller waits for that.
+    let pages = PageSize::default();
     let begin = move || {
-        let config = watcher::Config::default().page_size(PAGE).timeout(WATCH_SECONDS);
-        watcher(api.clone(), config).scan(Start::default(), |start, event| ready(start.passes(event)))
+        let config = watcher::Config::default().page_size(pages.get()).timeout(WATCH_SECONDS);
+        let start = Start { pages: pages.clone(), refused: 0 };
+        watcher(api.clone(), config).scan(start, |start, event| ready(start.passes(event)))
     };
     let note = move |event: &watcher::Result<watcher::Event<Found>>| match event {
         Ok(watcher::Event::InitDone) => {
@@ -140,9 +142,11 @@ fn observed(
 }
 
 /// kube begins a watch that is refused again and again from the same version. One that the API server has forgotten, or does not
-/// know since its data came from a backup, is never accepted: everything is listed again instead.
+/// know since its data came from a backup, is never accepted: everything is listed again instead. So it is in smaller pages where a page was
+/// too long, which is no failure.
 #[derive(Debug, Default)]
 struct Start {
+    pages: PageSize,
     refused: u32,
 }
 
@@ -157,6 +161,7 @@ impl Start {
                 self.refused = LIST_AFTER;
             }
             Err(watcher::Error::WatchStartFailed(_)) => self.refused += 1,
+            Err(watcher::Error::InitialListFailed(error)) if self.pages.shrinks_for(error) => return None,
             Ok(_) => self.refused = 0,
             Err(_) => {}
         }

@@ -97,7 +97,12 @@ impl Recorder {
         let namespace = self.reference.namespace.as_deref().unwrap_or("default");
         let events: Api<Event> = Api::namespaced(self.speaker.client.clone(), namespace);
         let sent = match &send {
-            Send::Create(event) => events.create(&PostParams::default(), event).await,
+            Send::Create(event) => match events.create(&PostParams::default(), event).await {
+                Err(kube::Error::Api(refusal)) if matches!(refusal.code, 400 | 422) => {
+                    events.create(&PostParams::default(), &without_foreign_text(event)).await
+                }
+                sent => sent,
+            },
             Send::Count { name, count } => {
                 let series = EventSeries { count: *count, last_observed_time: now() };
                 let patch = Patch::Merge(json!({ "series": series }));
@@ -158,6 +163,12 @@ impl Recorder {
             ..Event::default()
         }
     }
+}
+
+/// The same event in our own words, for an API server that refuses what others said.
+fn without_foreign_text(event: &Event) -> Event {
+    let note = "the API server refuses the whole message, so names and what others said are left out; see the status";
+    Event { note: Some(note.to_owned()), ..event.clone() }
 }
 
 fn now() -> MicroTime {

@@ -189,6 +189,19 @@ impl Health {
         }
     }
 
+    /// A candidate has listed all Registries of a namespace.
+    pub fn proven(&self, namespace: Option<&str>) {
+        let place = place(namespace);
+        let mut state = self.state();
+        let Some(watch) = state.watches.get_mut(&place) else { return };
+        watch.listed = true;
+        let failed = watch.trouble.end();
+        drop(state);
+        if let Some(seconds) = failed {
+            tracing::info!(after_s = seconds, "Registries in {place} can be listed");
+        }
+    }
+
     /// The API server has accepted a watch: its list has succeeded before.
     pub fn watching(&self, namespace: Option<&str>) {
         let place = place(namespace);
@@ -277,7 +290,9 @@ impl Health {
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
         let state = self.state();
-        let mut all: Vec<Finding> = state.watches.iter().map(|(place, watch)| watch.finding(place)).collect();
+        let listed = state.watches.values().any(|watch| watch.listed);
+        let watches = state.watches.iter();
+        let mut all: Vec<Finding> = watches.map(|(place, watch)| watch.finding(place, listed)).collect();
         if all.len() > 1 && all.iter().all(|finding| finding.severity == Severity::Ok) {
             all.truncate(1);
             let message = format!("Registries in {} namespaces are listed and watched", state.watches.len());
@@ -307,7 +322,8 @@ impl Health {
 }
 
 impl Watch {
-    fn finding(&self, place: &str) -> Finding {
+    /// `others`: any namespace is listed.
+    fn finding(&self, place: &str, others: bool) -> Finding {
         let (severity, message) = match (&self.trouble.current, self.listed) {
             (None, true) => (Severity::Ok, format!("Registries in {place} are listed and watched")),
             (None, false) => (Severity::Failed, format!("Registries in {place} are not listed yet")),
@@ -318,9 +334,9 @@ impl Watch {
                     watch_advice(error)
                 ),
             ),
-            // It takes a person, and no restart helps.
+            // Who has listed nothing is not ready. Of one namespace among others it takes a person, and no restart helps.
             (Some((error, _)), false) => (
-                if takes_a_person(error) { Severity::Degraded } else { Severity::Failed },
+                if others && takes_a_person(error) { Severity::Degraded } else { Severity::Failed },
                 format!(
                     "cannot list Registries in {place}: {error}{}; none of them runs",
                     watch_advice(error)

@@ -25,7 +25,7 @@ use super::{
     dereference::{self, DereferenceError, dereference},
     events::Speaker,
     fleet::{Farewell, Fleet},
-    found::Found,
+    found::{Found, Unreadable},
     health::Health,
     reporter::Reporter,
     status::{self, Stall},
@@ -128,6 +128,11 @@ pub async fn reconcile(found: Arc<Found>, context: Arc<Context>) -> Result<Actio
     if found.meta().deletion_timestamp.is_none() {
         report_on(&subject, &found, &context);
     }
+    if let Err(problem @ Unreadable::TooLarge { what: "metadata.finalizers", .. }) = &found.registry {
+        // Ours cannot be added to finalizers that are not known.
+        stall_and_tell(&subject, unreadable_stall(problem), &context);
+        return Ok(Action::requeue(PERIOD));
+    }
     let outcome = finalizer(&api, FINALIZER, Arc::new(metadata), |event| async move {
         match event {
             Event::Apply(_) => apply(whose, what, with).await,
@@ -180,10 +185,8 @@ impl Subject {
 async fn apply(subject: &Subject, found: &Found, context: &Context) -> Result<Action, ReconcileError> {
     let registry = match &found.registry {
         Ok(registry) => registry,
-        // What is wrong may quote a value of the resource, so it is not told.
-        Err(_) => {
-            let stall = Stall { reason: status::reasons::INVALID_SPEC, message: UNREADABLE.to_owned() };
-            stall_and_tell(subject, stall, context);
+        Err(unreadable) => {
+            stall_and_tell(subject, unreadable_stall(unreadable), context);
             return Ok(Action::requeue(PERIOD));
         }
     };
@@ -212,6 +215,15 @@ async fn apply(subject: &Subject, found: &Found, context: &Context) -> Result<Ac
         Ok(()) => Ok(Action::requeue(again)),
         Err(error) => stall(error.stall()).await,
     }
+}
+
+fn unreadable_stall(unreadable: &Unreadable) -> Stall {
+    let message = match unreadable {
+        // What is wrong may quote a value of the resource, so it is not shown.
+        Unreadable::Spec(_) => UNREADABLE.to_owned(),
+        Unreadable::TooLarge { .. } => format!("{unreadable}; make it smaller"),
+    };
+    Stall { reason: status::reasons::INVALID_SPEC, message }
 }
 
 /// A Secret that is missing is looked for every few seconds, which is no news.

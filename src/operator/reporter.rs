@@ -12,7 +12,7 @@ use super::{
     api_error::ApiError,
     backoff,
     status::{self, Difference, Phase, Situation, Snapshot, Stall},
-    writer::{WriteError, Writer},
+    writer::{Form, WriteError, Writer},
 };
 use crate::{
     admin::Listed,
@@ -212,9 +212,13 @@ impl Reporter {
         let mut status = RegistryStatus::clone(&status);
         status.observed_time = status::time_of(environment::unix_ms());
         let written = self.writer.write(&status).await;
-        self.metrics.operator().status_write(written.is_ok());
+        self.metrics.operator().status_write(match written {
+            Ok(Form::Whole) => "ok",
+            Ok(Form::Plain) => "plain",
+            Err(_) => "failed",
+        });
         match written {
-            Ok(()) => {
+            Ok(_) => {
                 let status = Arc::new(status);
                 self.current = Some(status.clone());
                 self.earlier = self.written.as_ref().map(|(_, at)| *at);

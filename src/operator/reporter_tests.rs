@@ -50,14 +50,14 @@ impl Writer for Desk {
         &self.name
     }
 
-    fn write<'a>(&'a self, status: &'a RegistryStatus) -> BoxFuture<'a, Result<(), WriteError>> {
+    fn write<'a>(&'a self, status: &'a RegistryStatus) -> BoxFuture<'a, Result<Form, WriteError>> {
         Box::pin(async move {
             self.attempts.lock().unwrap().push(Instant::now());
             if let Some(error) = *self.refuse.lock().unwrap() {
                 return Err(error());
             }
             self.written.lock().unwrap().push((Instant::now(), status.clone()));
-            Ok(())
+            Ok(Form::Whole)
         })
     }
 

@@ -14,6 +14,7 @@ use super::{
     health::Health,
     kube_client::{ApiServerAccess, KubeClientError},
     lease::{Elector, LeaseSettings, Standing, Term},
+    listing,
     reconcile::Context,
     writer::MANAGER,
 };
@@ -137,7 +138,10 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
         )),
     };
     let mut elector = Elector::new(access.client(&ClientKind::lease())?, &settings);
-    while let Some(term) = elector.next_term(&shutdown, &standing).await {
+    // A candidate has to see what it would run.
+    while listing::proven(&replica.watching, &replica.namespaces, &replica.health, &shutdown).await
+        && let Some(term) = elector.next_term(&shutdown, &standing).await
+    {
         replica.lead(&term, &shutdown).await;
         // The release of a Lease that cannot be reached takes seconds, in which this replica no longer leads.
         if !shutdown.is_cancelled() {

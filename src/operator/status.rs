@@ -32,6 +32,7 @@ mod difference;
 mod failures;
 mod notices;
 mod outages;
+mod plain;
 mod ready;
 pub mod reasons;
 mod words;
@@ -44,6 +45,7 @@ pub use self::{
     difference::difference,
     failures::MAX_FAILURES,
     notices::{definition_differs, deregistered, not_deregistered, notices},
+    plain::{fingerprint, without_foreign_text},
     words::{clean, known_time as time_of},
 };
 use crate::{

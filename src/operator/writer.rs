@@ -1,6 +1,9 @@
 //! Writes the status of one Registry, and its events.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use futures_util::future::BoxFuture;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -8,6 +11,7 @@ use kube::{
     Api,
     api::{ApiResource, DynamicObject, Patch, PatchParams, ValidationDirective},
 };
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::{
@@ -61,12 +65,21 @@ impl From<kube::Error> for WriteError {
     }
 }
 
+/// How much of a status was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// All of it.
+    Whole,
+    /// What it says in our own words; the API server refused the others.
+    Plain,
+}
+
 /// Where a reporter's findings go.
 pub trait Writer: Send + Sync + 'static {
     /// Whose status it is.
     fn name(&self) -> &RegistryName;
-    /// Writes the status.
-    fn write<'a>(&'a self, status: &'a RegistryStatus) -> BoxFuture<'a, Result<(), WriteError>>;
+    /// Writes the status, if need be without texts from outside.
+    fn write<'a>(&'a self, status: &'a RegistryStatus) -> BoxFuture<'a, Result<Form, WriteError>>;
     /// Records an event. It is worth no retry.
     fn tell(&self, notice: Notice) -> BoxFuture<'_, ()>;
 }
@@ -85,6 +98,8 @@ pub struct KubeWriter {
     definition: Arc<Definition>,
     /// Writes only while it holds.
     permit: Permit,
+    /// What a status said that the API server refused last; it is not tried again.
+    refused: Mutex<Option<u64>>,
 }
 
 impl KubeWriter {
@@ -107,11 +122,58 @@ impl KubeWriter {
             speaker,
             definition,
             permit,
+            refused: Mutex::default(),
         }
     }
 
     fn namespace(&self) -> Option<&str> {
         self.name.namespace.as_deref()
+    }
+
+    fn refused(&self) -> MutexGuard<'_, Option<u64>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes the status; where it is refused for what it says, one of our own words, until it says something else.
+    async fn write_some_form(&self, status: &RegistryStatus) -> Result<Form, WriteError> {
+        let says = status::fingerprint(status);
+        if *self.refused() != Some(says) {
+            let refusal = match self.apply(status).await {
+                Ok(()) => {
+                    if self.refused().take().is_some() {
+                        tracing::info!(registry = %self.name, "the API server takes the whole status again");
+                    }
+                    return Ok(Form::Whole);
+                }
+                Err(WriteError::Kubernetes(error)) if may_be_text(&error) => error,
+                Err(error) => return Err(error),
+            };
+            if self.write_plain(status).await.is_err() {
+                return Err(WriteError::Kubernetes(refusal));
+            }
+            if self.refused().replace(says).is_none() {
+                let error = refusal.to_string();
+                tracing::warn!(
+                    registry = %self.name,
+                    error,
+                    "the API server refuses the status: writing it without names and what others said; see /readyz and the log for these"
+                );
+            }
+            return Ok(Form::Plain);
+        }
+        self.write_plain(status).await.map(|()| Form::Plain)
+    }
+
+    /// Writes it in our own words; where that is refused too, without single failures.
+    async fn write_plain(&self, status: &RegistryStatus) -> Result<(), WriteError> {
+        let mut plain = status::without_foreign_text(status);
+        match self.apply(&plain).await {
+            Err(WriteError::Kubernetes(error)) if may_be_text(&error) && !plain.failures.is_empty() => {
+                plain.failures.clear();
+                self.apply(&plain).await
+            }
+            done => done,
+        }
     }
 
     async fn apply(&self, status: &RegistryStatus) -> Result<(), WriteError> {
@@ -158,7 +220,11 @@ impl KubeWriter {
             "status": status,
         });
         let parameters = PatchParams::apply(MANAGER).force();
-        self.api.patch_status(&self.name.name, &parameters, &Patch::Apply(patch)).await.map(drop)
+        let request = kube::core::Request::new(self.api.resource_url());
+        let request = request.patch_subresource("status", &self.name.name, &parameters, &Patch::Apply(patch));
+        let request = request.map_err(kube::Error::BuildRequest)?;
+        // The resource comes back, with all that its owner keeps in it: nothing of it is used.
+        self.speaker.client().request::<IgnoredAny>(request).await.map(drop)
     }
 
     /// Which parts of a status the definition does not take, and whether it is newer than this operator; `None` where that is
@@ -206,6 +272,11 @@ impl KubeWriter {
     }
 }
 
+/// Whether a refusal may come from what a status says, or from how much that is.
+fn may_be_text(error: &ApiError) -> bool {
+    matches!(error.code, Some(400 | 413 | 422 | 500))
+}
+
 /// A status for a merge patch: fields that it does not have are removed.
 fn replaced(status: &Value) -> Value {
     const OPTIONAL: [&str; 5] = ["trunks", "lastSync", "nextLapse", "failures", "observedTime"];
@@ -223,8 +294,8 @@ impl Writer for KubeWriter {
         &self.name
     }
 
-    fn write<'a>(&'a self, status: &'a RegistryStatus) -> BoxFuture<'a, Result<(), WriteError>> {
-        Box::pin(self.apply(status))
+    fn write<'a>(&'a self, status: &'a RegistryStatus) -> BoxFuture<'a, Result<Form, WriteError>> {
+        Box::pin(self.write_some_form(status))
     }
 
     fn tell(&self, notice: Notice) -> BoxFuture<'_, ()> {

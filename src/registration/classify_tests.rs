@@ -139,7 +139,7 @@ fn a_failure_is_told_in_plain_words() {
     let cause = verdict_of(reply, 600, 0).1;
     assert_eq!(cause.reason.name(), "CredentialsRejected");
     assert_eq!(cause.code, Some(403));
-    assert_eq!(&*cause.message, "the registrar answered 403 Go away; check username and password");
+    assert_eq!(&*cause.message, "the registrar answered 403 Go\\u{7} away; check username and password");
     let waiting =
         Reply { code: Some(503), phrase: "Busy".into(), retry_after: Some(120), ..Reply::default() };
     let cause = verdict_of(waiting, 600, 0).1;

@@ -4,11 +4,14 @@ use super::{
     classify::{Asked, EdgeStanding, MADE_UP_FROM, made_up},
     reply::{Cause, Reason, Verdict},
 };
-use crate::ports::{Authentication, Hop, Local, LocalKind, Reply};
+use crate::{
+    ports::{Authentication, Hop, Local, LocalKind, Reply},
+    text::clean,
+};
 
-/// Characters of a registrar's phrase that are shown.
+/// Bytes of a registrar's phrase that are shown.
 const MAX_PHRASE: usize = 200;
-/// Characters of what our own Requester says that are shown: a TLS error names two certificates.
+/// Bytes of what our own Requester says that are shown: a TLS error names two certificates.
 const MAX_LOCAL: usize = 600;
 
 pub(super) fn explain(reply: &Reply, verdict: &Verdict, asked: Asked<'_>) -> Cause {
@@ -171,9 +174,4 @@ fn of_requester(reply: &Reply, local: Local, asked: Asked<'_>) -> Cause {
         (Some(_), why) => why.to_owned(),
     };
     Cause { reason, code: None, message: message.into() }
-}
-
-/// A text from outside: bounded, and without control characters.
-fn clean(text: &str, most: usize) -> String {
-    text.chars().filter(|c| !c.is_control()).take(most).collect()
 }

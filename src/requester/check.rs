@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::trunk::is_host;
+use crate::{text, trunk::is_host};
 
 /// Why a request is refused before anything is sent.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,12 +30,7 @@ impl RequestError {
 
 /// A value as an error may show it: escaped, and cut where it is long.
 pub fn shown(value: &str) -> String {
-    const LONGEST: usize = 64;
-    let mut text: String = value.chars().take(LONGEST).flat_map(char::escape_debug).collect();
-    if value.chars().nth(LONGEST).is_some() {
-        text.push_str("...");
-    }
-    format!("\"{text}\"")
+    text::quoted(value, 64)
 }
 
 /// A `token` of RFC 3261 §25.1.

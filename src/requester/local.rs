@@ -12,6 +12,7 @@ use crate::{
         client::{ClientError, Destination},
         message::{Request, Response},
     },
+    text,
     trunk::HostPort,
 };
 
@@ -54,7 +55,7 @@ impl Failure {
             error => format!("{error} ({peer}, {transport})"),
         };
         // A reason phrase is one line, whatever an operating system's words are.
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+        text::one_line(&text)
     }
 }
 

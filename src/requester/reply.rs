@@ -15,6 +15,7 @@ use crate::{
         uri::{NameAddr, SipUri},
         via::Via,
     },
+    text,
 };
 
 /// Header fields that have a field of their own in `SIPMessage`, and so are no extensions.
@@ -175,8 +176,7 @@ fn extension(name: &str, value: &str) -> proto::Extension {
 
 /// A reason phrase as it can be shown: one line of a bounded length.
 fn phrase(reason: &str) -> String {
-    let shown = reason.chars().take(MAX_PHRASE).map(|c| if c.is_control() { ' ' } else { c });
-    shown.collect::<String>().trim().to_owned()
+    text::clean(reason, MAX_PHRASE)
 }
 
 /// What does not fit becomes the greatest number that does.

@@ -286,7 +286,7 @@ impl Challenge {
 
 /// A name as an error shows it.
 fn shortened(name: &str) -> String {
-    name.chars().take(40).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    crate::text::escaped(name, 40)
 }
 
 #[cfg(test)]

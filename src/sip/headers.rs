@@ -190,7 +190,7 @@ impl Headers {
 
 fn checked_field(name: &str, value: HeaderValue) -> Result<Field, BuildError> {
     if !is_token(name) {
-        return Err(BuildError::Name(name.chars().take(60).collect()));
+        return Err(BuildError::Name(crate::text::escaped(name, 60)));
     }
     if !is_one_line(value.as_str()) {
         return Err(BuildError::Value(name.to_owned()));

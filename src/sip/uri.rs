@@ -42,7 +42,7 @@ impl SipUri {
         let secure = match scheme {
             s if s.eq_ignore_ascii_case("sip") => false,
             s if s.eq_ignore_ascii_case("sips") => true,
-            other => return Err(ParseError::Scheme(other.chars().take(20).collect())),
+            other => return Err(ParseError::Scheme(crate::text::escaped(other, 20))),
         };
         let (user, rest) = match user_end(rest) {
             Some(at) => (parse_user(&rest[..at])?, &rest[at + 1..]),

@@ -111,12 +111,14 @@ impl InstanceCell {
 async fn read_or_propose(link: &Link, key: &str, proposal: &str) -> Result<String, StoreError> {
     let mut pipeline = redis::pipe();
     pipeline.cmd("GET").arg(key);
-    match link.run::<(Option<Vec<u8>>,)>(&pipeline, 0).await {
-        Ok((Some(kept),)) => match usable(kept) {
+    match link.run::<(redis::Value,)>(&pipeline, 0).await {
+        Ok((redis::Value::Nil,)) => {}
+        // Redis has no other response to GET.
+        Ok((redis::Value::BulkString(kept),)) => match usable(kept) {
             Some(id) => return Ok(id),
             None => tracing::warn!(key, "the instance id that Redis keeps is unusable: using another one"),
         },
-        Ok((None,)) => {}
+        Ok(_) => tracing::warn!(key, "the response to GET is none of Redis's: using another instance id"),
         Err(StoreError::Refused(text)) if text.contains("WRONGTYPE") => {
             tracing::warn!(
                 key,

@@ -18,6 +18,7 @@ use tokio::{sync::Mutex, time::timeout};
 use super::{
     servers::{self, Login, Servers},
     stream::{Dialer, Place},
+    words,
 };
 use crate::{config::RedisSettings, ports::StoreError, trunk::HostPort};
 
@@ -265,6 +266,7 @@ impl Link {
             .map_err(|e| self.explain(&e))?;
         // It ends with the last clone of the connection.
         tokio::spawn(driver);
+        self.is_redis(&mut connection).await?;
         if let Some(login) = login {
             let mut auth = redis::cmd("AUTH");
             if let Some(username) = &login.username {
@@ -281,6 +283,24 @@ impl Link {
         Ok(connection)
     }
 
+    /// Nothing that comes from a configuration is sent before what listens there has shown that it is a Redis: any other server would take
+    /// a user's name, a password or a key for a line of its own protocol.
+    async fn is_redis(&self, connection: &mut MultiplexedConnection) -> Result<(), Failure> {
+        match redis::cmd("PING").query_async::<redis::Value>(connection).await {
+            Ok(redis::Value::SimpleString(pong)) if pong == "PONG" => Ok(()),
+            Ok(_) => {
+                let text = format!(
+                    "{}: what listens there is no Redis: its response to PING is none of Redis's",
+                    self.address
+                );
+                Err(Failure::new(StoreError::Unavailable(text.into()), true, false))
+            }
+            // It wants a log-in first, is loading, or lets this user do less: what comes next says so.
+            Err(error) if words::is_of_redis(&error) => Ok(()),
+            Err(error) => Err(self.explain(&error)),
+        }
+    }
+
     fn silent(&self, what: &str, patience: Duration) -> Failure {
         let text = format!("{}: {what} within {} s", self.address, patience.as_secs_f32());
         Failure::new(StoreError::Unavailable(text.into()), true, false)
@@ -290,7 +310,7 @@ impl Link {
         // The first one is the cause: EXECABORT, which only says that something was wrong before, comes after it.
         let server = error.clone().into_server_errors();
         let Some((_, first)) = server.as_deref().and_then(<[_]>::first) else {
-            let text = format!("{}: {}", self.address, text(error)).into();
+            let text = format!("{}: {}", self.address, words::of_library(error)).into();
             let broken = error.is_io_error();
             // Whatever else the library says of itself (an answer that is not Redis') is no reason to stay connected.
             return if broken || error.kind() == ErrorKind::Parse {
@@ -300,7 +320,7 @@ impl Link {
             };
         };
         let details = first.details().unwrap_or_default();
-        let text: Box<str> = format!("{}: {} {details}", self.address, first.code()).trim_end().into();
+        let text: Box<str> = format!("{}: {}", self.address, words::of_server(first)).into();
         match first.code() {
             "WRONGPASS" | "NOAUTH" | "NOPERM" => Failure::new(StoreError::Denied(text), true, false),
             // In a cluster: another node has the keys, for good.
@@ -347,7 +367,7 @@ impl Link {
                 let error = StoreError::Unavailable(format!("{}: AUTH failed (ERR)", self.address).into());
                 return Failure::new(error, true, false);
             }
-            code => &format!("AUTH was refused ({code})"),
+            _ => &format!("AUTH was refused ({})", words::of_server(first)),
         };
         let error = StoreError::Denied(format!("{}: {cause}", self.address).into());
         Failure::new(error, true, false)
@@ -358,8 +378,4 @@ impl Link {
 fn speaks_of_login(details: &str) -> bool {
     let details = details.to_ascii_lowercase();
     ["auth", "pass", "user", "credential", "permission", "denied"].iter().any(|word| details.contains(word))
-}
-
-fn text(error: &RedisError) -> Box<str> {
-    error.to_string().into()
 }

@@ -18,6 +18,7 @@ use super::{identity::InstanceCell, link::Link, process};
 use crate::{
     environment,
     ports::{Rival, StoreError},
+    text,
 };
 
 /// Seconds that the key lives after its last renewal.
@@ -216,7 +217,7 @@ enum Found {
 impl OwnerRecord {
     fn rival(&self) -> Rival {
         // Whatever is in Redis, a line of text must stay one.
-        let host: String = self.host.chars().take(253).flat_map(char::escape_debug).collect();
+        let host = text::escaped(&self.host, 253);
         Rival { who: format!("process {} on host {host}", self.pid).into(), since_ms: self.since_ms }
     }
 }

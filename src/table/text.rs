@@ -2,30 +2,12 @@
 
 use super::outages;
 use crate::engine::view::{Counts, Health, Summary, TrunkState, TrunkView};
+pub use crate::text::one_line as clean;
 
 /// Stands where there is nothing to say.
 pub(super) const NOTHING: &str = "-";
 /// What comes next begins with it where nothing can be sent now.
 const WAITING: &str = "waiting";
-
-/// Makes text from outside fit for a terminal and for one line: line breaks and tabs become spaces, other control
-/// characters, and those that reorder or hide text, become the replacement character.
-pub fn clean(text: &str) -> String {
-    text.chars()
-        .map(|c| match c {
-            '\n' | '\r' | '\t' | '\u{2028}' | '\u{2029}' => ' ',
-            c if c.is_control() || is_invisible(c) => '\u{FFFD}',
-            c => c,
-        })
-        .collect()
-}
-
-/// Characters that take no room of their own, but hide others, turn them round, or tell texts apart that look the same.
-fn is_invisible(c: char) -> bool {
-    matches!(c,
-        '\u{AD}' | '\u{61C}' | '\u{180E}' | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}'
-        | '\u{2060}'..='\u{206F}' | '\u{FEFF}' | '\u{FFF9}'..='\u{FFFB}' | '\u{E0000}'..='\u{E0FFF}')
-}
 
 /// A length of time with its two largest units: `4 m 12 s`, `3 m`, `1 d 2 h`. Given in milliseconds, rounded down to
 /// seconds.

@@ -136,6 +136,40 @@ fn text_is_one_line_even_when_a_registrar_sends_escapes() {
     assert_eq!(line.matches('\n').count(), 1, "{line:?}");
 }
 
+/// U+202E and its kind, and all else that is no plain text, in messages, fields, `Display` and `Debug`.
+#[test]
+fn what_is_invisible_is_escaped_in_text_and_in_json_with_and_without_colour() {
+    let hostile = "a\u{202e}b\u{2066}c\u{200f}d\u{200b}e\u{2028}f\u{ffff}g\u{e0041}h\u{1b}[31mi\u{9b}j\u{feff}k\u{7f}l\rm";
+    for (json, colour) in [(true, false), (false, false), (false, true)] {
+        let lines = Lines::default();
+        let sink = lines.clone();
+        let subscriber = subscriber(json, colour, filter(None, None).unwrap(), move || sink.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(field = hostile, shown = %hostile, debug = ?hostile, "{hostile}");
+            tracing::warn!(hostile, error = &io::Error::other(hostile) as &dyn std::error::Error, "fixed");
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.matches('\n').count(), 2, "{text:?}");
+        let hidden = |c: char| !crate::text::is_plain(c) && c != '\n' && !(colour && c == '\u{1b}');
+        assert!(!text.contains(hidden), "{text:?}");
+        // Those of each line's time and level.
+        assert_eq!(text.matches('\u{1b}').count(), if colour { 8 } else { 0 }, "{text:?}");
+        assert!(!text.contains("\u{1b}[31mi"), "{text:?}");
+        if json {
+            for line in text.lines() {
+                let line: serde_json::Value = serde_json::from_str(line).unwrap();
+                let decoded = format!(
+                    "{}{}",
+                    line["message"].as_str().unwrap(),
+                    line["field"].as_str().unwrap_or_default()
+                );
+                assert!(decoded.chars().all(crate::text::is_plain), "{decoded:?}");
+            }
+            assert!(text.contains("a\\\\u{202e}b"), "{text}");
+        }
+    }
+}
+
 #[test]
 fn auto_is_json_unless_somebody_watches() {
     assert!(!is_json(LogFormat::Auto, true));

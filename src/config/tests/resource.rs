@@ -91,7 +91,7 @@ fn what_is_wrong_in_a_secret_is_told_by_its_key() {
     assert!(wrong(of_parameters(), &Secrets::default()).contains("it is not there; create the Secret"));
     let strange = json!({ "provider": "redis", "passwordSecretRef": at("a\u{0}b\n") });
     assert!(
-        wrong(strange, &Secrets::default()).contains("key a\\0b\\n of the Secret redis: it is not there")
+        wrong(strange, &Secrets::default()).contains("key a\\u{0}b\\n of the Secret redis: it is not there")
     );
     assert!(wrong(of_password(), &Secrets::default()).contains("it is not there; create the Secret"));
 }

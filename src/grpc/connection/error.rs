@@ -120,9 +120,21 @@ pub(super) fn never_sent(tries: u32) -> Box<str> {
 
 const NO_HTTP_2: &str = "what listens there does not seem to speak HTTP/2, which gRPC needs";
 
+/// The innermost cause of an error. Of a GOAWAY only its reason is shown: what else is in it may be anything, from any server.
+pub(in super::super) fn cause(error: &(dyn Error + 'static)) -> String {
+    let h2 = causes(error).last().and_then(|last| last.downcast_ref::<h2::Error>());
+    match h2.filter(|h2| h2.is_go_away()).map(|h2| (h2, h2.reason())) {
+        Some((h2, Some(reason))) => {
+            let by = if h2.is_remote() { "received" } else { "detected" };
+            format!("connection error {by}: {reason}")
+        }
+        _ => innermost(error),
+    }
+}
+
 /// An error in words: the innermost cause, for «transport error» alone helps nobody.
 pub(super) fn said(error: &(dyn Error + 'static)) -> Box<str> {
-    let said = innermost(error);
+    let said = cause(error);
     // What this side cannot read: HTTP/1.1, as a rule.
     let unreadable = causes(error).find_map(|cause| cause.downcast_ref::<h2::Error>()).is_some_and(|h2| {
         let garbled = [h2::Reason::FRAME_SIZE_ERROR, h2::Reason::PROTOCOL_ERROR];

@@ -158,7 +158,7 @@ impl Incoming {
                 return;
             }
         }
-        let method: String = method.chars().take(32).collect();
+        let method = crate::text::escaped(method, 32);
         tracing::warn!(
             source = %host,
             method,

@@ -124,8 +124,9 @@ async fn only_what_speaks_of_a_login_counts_as_refused_credentials() {
         let address = crate::trunk::HostPort::new("127.0.0.1", listener.local_addr().unwrap().port());
         let serving = tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                let _ = stream.read(&mut [0; 512]).await;
-                let _ = stream.write_all(reply.as_bytes()).await;
+                while stream.read(&mut [0; 512]).await.is_ok_and(|length| length > 0) {
+                    let _ = stream.write_all(reply.as_bytes()).await;
+                }
             }
         });
         let password = Some(crate::secret::Secret::new(PASSWORD));
@@ -209,5 +210,50 @@ fn a_bad_ca_file_is_reported_before_anything_is_sent() {
     for text in ["", "no PEM", broken, no_certificate] {
         let error = with(server.write("bad.pem", text)).err();
         assert!(matches!(error, Some(RedisSettingsError::BadCa { .. })), "{text:?}: {error:?}");
+    }
+}
+
+/// What listens there is another server, and gets nothing of a configuration but a PING.
+#[tokio::test]
+async fn a_server_that_is_no_redis_gets_a_ping_and_is_not_quoted() {
+    use std::sync::{Arc, Mutex};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    for says in [
+        "220 internal.example ESMTP s3cretly\r\n",
+        "+OK s3cretly POP3\r\n",
+        "+s3cretly\r\n",
+        "HTTP/1.1 400 s3cretly\r\n\r\n",
+        "-S3CRETLY s3cretly\r\n",
+        "$8\r\ns3cretly\r\n",
+        "ERROR s3cretly\r\n",
+        "SSH-2.0-s3cretly\r\n",
+    ] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = crate::trunk::HostPort::new("127.0.0.1", listener.local_addr().unwrap().port());
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let all = heard.clone();
+        let serving = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut buffer = [0; 512];
+                while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+                    all.lock().unwrap().extend_from_slice(&buffer[..length]);
+                    let _ = stream.write_all(says.as_bytes()).await;
+                }
+            }
+        });
+        let settings = RedisSettings {
+            address,
+            username: Some("HELO example".to_owned()),
+            password: Some(crate::secret::Secret::new("DELETE everything")),
+            prefix: "QUIT".to_owned(),
+            ..RedisServer::stopped(&[]).settings()
+        };
+        let error = store(&settings).ping().await.expect_err("no Redis").to_string();
+        assert!(!error.to_lowercase().contains("s3cret") && !error.contains("internal"), "{says:?}: {error}");
+        let heard = String::from_utf8(heard.lock().unwrap().clone()).unwrap();
+        assert!(heard.starts_with("*1\r\n$4\r\nPING\r\n"), "{heard:?}");
+        assert_eq!(heard.replace("*1\r\n$4\r\nPING\r\n", ""), "", "{says:?}");
+        serving.abort();
     }
 }
