@@ -30,6 +30,7 @@ pub mod lease;
 pub mod reconcile;
 pub mod reporter;
 mod run;
+pub mod runtime;
 pub mod status;
 pub mod validate;
 pub mod writer;

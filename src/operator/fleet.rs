@@ -14,6 +14,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use self::run::Run;
 use super::{
     reporter::{Assignment, Reporter, Work},
+    runtime::EngineThreads,
     status::{Stall, reasons},
     validate::Plan,
 };
@@ -87,6 +88,8 @@ struct Common {
     directory: Directory,
     metrics: Metrics,
     permit: Permit,
+    /// Where engines run.
+    engines: EngineThreads,
     grace: Duration,
     /// Registries with the same neighbours share the connections to them.
     connections: Connections,
@@ -121,10 +124,23 @@ enum Step {
 impl Fleet {
     /// Without any engine. Engines that it starts are entered into the directory and counted in the metrics, and act only
     /// while the permit holds; `grace` is what each of them may take at its end.
-    pub fn new(directory: Directory, metrics: Metrics, permit: Permit, grace: Duration) -> Self {
+    pub fn new(
+        directory: Directory,
+        metrics: Metrics,
+        permit: Permit,
+        engines: EngineThreads,
+        grace: Duration,
+    ) -> Self {
         Self {
             state: Mutex::default(),
-            common: Common { directory, metrics, permit, grace, connections: Connections::default() },
+            common: Common {
+                directory,
+                metrics,
+                permit,
+                engines,
+                grace,
+                connections: Connections::default(),
+            },
         }
     }
 
@@ -197,9 +213,12 @@ impl Fleet {
             Step::Change { before, reloads, handle } => {
                 let (was, is) = ((&before.config, &before.identity), (&plan.config, &plan.identity));
                 let differs = before.config != plan.config;
-                let change = differs
-                    .then(|| instance::reload(was, is, &self.common.permit, &self.common.connections))
-                    .transpose()?;
+                let change = {
+                    let _threads = self.common.engines.enter();
+                    differs
+                        .then(|| instance::reload(was, is, &self.common.permit, &self.common.connections))
+                        .transpose()?
+                };
                 let suspend = (before.suspend != plan.suspend).then_some(plan.suspend);
                 self.state().goes_on(uid, generation, plan);
                 // An engine that has ended is found so by the next reconcile.

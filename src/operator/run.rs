@@ -15,6 +15,7 @@ use super::{
     kube_client::{ApiServerAccess, KubeClientError},
     lease::{Elector, LeaseSettings, Standing, Term},
     reconcile::Context,
+    runtime::{EngineRuntime, EngineThreads},
     writer::MANAGER,
 };
 use crate::{
@@ -69,6 +70,9 @@ pub enum OperatorError {
     /// There is no way to an API server, or it is set up wrongly.
     #[error(transparent)]
     Client(#[from] KubeClientError),
+    /// The threads of the engines cannot be started.
+    #[error("cannot start the threads of the engines: {0}")]
+    Threads(#[source] std::io::Error),
     /// An HTTP port cannot be served.
     #[error(transparent)]
     Admin(#[from] AdminError),
@@ -85,6 +89,7 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
     let settings = lease_settings(&args, &access);
     let server = access.server();
     let health = Health::default();
+    let engines = EngineRuntime::start().map_err(OperatorError::Threads)?;
     let client = access.client(&ClientKind::objects())?;
     let accepted = health.clone();
     let on_watch = Arc::new(move |path: &str| accepted.watching_path(path));
@@ -107,7 +112,8 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
     let state = AdminState::new(directory.clone(), metrics.clone(), Arc::new(environment::System))
         .with_healthz(healthz)
         .with_standing(stands)
-        .with_health(health.clone());
+        .with_health(health.clone())
+        .with_heartbeat(engines.heartbeat());
     let ports_end = CancellationToken::new();
     let ports = tokio::spawn(admin::serve(Some(public), Some(private), state, ports_end.clone()));
     let replica = Replica {
@@ -118,6 +124,7 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
         namespaces,
         directory,
         metrics,
+        engines: engines.threads(),
         // An engine may take a quarter more for its last writes.
         grace: Duration::from_secs(args.grace) * 4 / 5,
         deregister_deadline: Duration::from_secs(args.deregister_deadline),
@@ -159,6 +166,7 @@ struct Replica {
     namespaces: Vec<String>,
     directory: Directory,
     metrics: Metrics,
+    engines: EngineThreads,
     grace: Duration,
     deregister_deadline: Duration,
 }
@@ -173,7 +181,13 @@ impl Replica {
             health: self.health.clone(),
             definition: Arc::default(),
             metrics: self.metrics.clone(),
-            fleet: Fleet::new(self.directory.clone(), self.metrics.clone(), permit.clone(), self.grace),
+            fleet: Fleet::new(
+                self.directory.clone(),
+                self.metrics.clone(),
+                permit.clone(),
+                self.engines.clone(),
+                self.grace,
+            ),
             speaker: self.speaker.clone(),
             permit,
             deregister_deadline: self.deregister_deadline,

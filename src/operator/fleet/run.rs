@@ -42,6 +42,7 @@ impl Run {
         let stop = CancellationToken::new();
         let observer = common.metrics.registry(name.clone());
         let span = tracing::info_span!(parent: None, "engine", registry = %name);
+        let _threads = common.engines.enter();
         let Instance { handle, reloads, task, .. } =
             span.in_scope(|| instance::start(&plan.config, &plan.identity, observer, &life, stop.clone()))?;
         tracing::info!(
