@@ -43,6 +43,8 @@ fn summary() -> Summary {
         requester: Health { ok: Some(false), message: Some("refused".into()), since_ms: NOW, reason: None },
         cache: Health::default(),
         last_sync_ms: Some(NOW - 12_500),
+        left_out: 0,
+        over_limits: Vec::new(),
         removals_held: 11,
         next_lapse_ms: Some(NOW + 42_000),
         paused: false,

@@ -23,6 +23,7 @@ use crate::{
     environment,
     instance::Permit,
     metrics::Metrics,
+    quota::{Limits, Quotas},
 };
 
 /// Run the Registry resources of a Kubernetes cluster.
@@ -62,6 +63,9 @@ pub struct OperatorArgs {
     /// Seconds that the trunks of a deleted Registry may take to be de-registered; after that it goes in any case.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub deregister_deadline: u64,
+    /// What all Registries may use together.
+    #[command(flatten)]
+    pub limits: Limits,
 }
 
 /// Why the operator cannot run.
@@ -125,6 +129,7 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
         directory,
         metrics,
         engines: engines.threads(),
+        quotas: Quotas::new(args.limits),
         // An engine may take a quarter more for its last writes.
         grace: Duration::from_secs(args.grace) * 4 / 5,
         deregister_deadline: Duration::from_secs(args.deregister_deadline),
@@ -167,6 +172,7 @@ struct Replica {
     directory: Directory,
     metrics: Metrics,
     engines: EngineThreads,
+    quotas: Quotas,
     grace: Duration,
     deregister_deadline: Duration,
 }
@@ -186,6 +192,7 @@ impl Replica {
                 self.metrics.clone(),
                 permit.clone(),
                 self.engines.clone(),
+                self.quotas.clone(),
                 self.grace,
             ),
             speaker: self.speaker.clone(),

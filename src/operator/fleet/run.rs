@@ -21,6 +21,8 @@ pub(super) struct Run {
     pub(super) succeeds: bool,
     pub(super) handle: EngineHandle,
     pub(super) reloads: Reloads,
+    /// How it runs.
+    pub(super) life: Life,
     task: JoinHandle<Engine>,
     stop: DropGuard,
 }
@@ -38,6 +40,7 @@ impl Run {
             paused: plan.suspend,
             permit: common.permit.clone(),
             connections: common.connections.clone(),
+            quota: common.quotas.registry(name.namespace.as_deref().unwrap_or_default()),
         };
         let stop = CancellationToken::new();
         let observer = common.metrics.registry(name.clone());
@@ -52,7 +55,7 @@ impl Run {
             suspended = plan.suspend,
             "running"
         );
-        Ok(Self { plan, succeeds, handle, reloads, task, stop: stop.drop_guard() })
+        Ok(Self { plan, succeeds, handle, reloads, life, task, stop: stop.drop_guard() })
     }
 
     /// Whether it ended without being told to, which is a defect.
