@@ -36,7 +36,7 @@ use series::{Joined, Owner, Plain, Series};
 pub const NAMED_REGISTRARS: usize = 50;
 
 /// How many of them one registry of many may name.
-const NAMED_BY_EACH: usize = 10;
+const NAMED_BY_EACH: usize = NAMED_REGISTRARS / 2;
 
 /// The `registrar` label of every host past the first [`NAMED_REGISTRARS`].
 pub const OTHER_REGISTRAR: &str = "other";

@@ -216,6 +216,12 @@ impl Quota {
         }
     }
 
+    /// Whether others have a part, too.
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        self.shared.is_some()
+    }
+
     /// Bytes of the largest response.
     #[must_use]
     pub fn max_response(&self) -> usize {

@@ -40,7 +40,7 @@ use super::{
 };
 use crate::{
     ports::{Link, Observer, Reply, Requester, Rival, SendError, Store, TrunkSource},
-    quota::Quota,
+    quota::{Excess, Quota},
     registration::{
         identity::{CSEQ_SETTLED_MS, RegistryId},
         time::Now,
@@ -185,6 +185,9 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
     #[must_use]
     pub fn within(mut self, quota: &Arc<Quota>) -> Self {
         self.engine.within(quota.clone());
+        if quota.is_limited() {
+            self.telling.share();
+        }
         self.quota = quota.clone();
         self
     }
@@ -223,6 +226,9 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             self.listings.go_on(&self.engine, &self.clock);
             self.say_farewell();
             self.telling.tell(&mut self.engine);
+            if self.telling.is_loud() {
+                self.quota.note(Excess::Log);
+            }
         }
         Box::pin(self.wind_down(grace)).await;
     }

@@ -306,7 +306,7 @@ pub struct Summary {
     #[serde(default)]
     pub left_out: u64,
     /// What the registry exceeds, or has exceeded in the last minutes, of what the operator allows it; in plain words.
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    #[serde(default)]
     pub over_limits: Vec<String>,
     /// Whether it was told to send nothing.
     #[serde(default)]

@@ -8,6 +8,7 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep_until},
 };
+use tracing::Instrument as _;
 
 use super::Driver;
 use crate::{
@@ -72,7 +73,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             SyncEvent::Begin(failures) => {
                 let (sender, batches) = mpsc::channel(BATCHES);
                 let source = self.ports.source.clone();
-                let task = tokio::spawn(async move { source.list(sender).await });
+                let task = tokio::spawn(async move { source.list(sender).await }.in_current_span());
                 self.engine.begin_sync();
                 let since = Instant::now();
                 self.sync = Sync::Running(Running { batches, task, since, failures, found: None });
@@ -119,10 +120,13 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
     ) -> Running<S::Item> {
         let (sender, batches) = mpsc::channel(BATCHES);
         let source = self.ports.source.clone();
-        let task = tokio::spawn(async move {
-            let certain = source.look_up(missing, sender).await?;
-            Ok(if certain { Absence::Certain } else { absence })
-        });
+        let task = tokio::spawn(
+            async move {
+                let certain = source.look_up(missing, sender).await?;
+                Ok(if certain { Absence::Certain } else { absence })
+            }
+            .in_current_span(),
+        );
         Running { batches, task, since: listed.since, failures: listed.failures, found: Some(0) }
     }
 
