@@ -27,7 +27,7 @@ use crate::{
         view::Summary,
     },
     metrics::Metrics,
-    operator::{health::Health, lease::Standing},
+    operator::{health::Health, lease::Standing, runtime::Heartbeat},
     ports::Environment,
 };
 
@@ -69,6 +69,7 @@ pub struct AdminState {
     healthz: bool,
     standing: Option<watch::Receiver<Standing>>,
     health: Health,
+    heartbeat: Option<Heartbeat>,
 }
 
 /// One registry, as it is found at one moment.
@@ -84,7 +85,15 @@ struct Told {
 impl AdminState {
     /// Answers from these registries and these metrics, by this clock.
     pub fn new(directory: Directory, metrics: Metrics, environment: Arc<dyn Environment>) -> Self {
-        Self { directory, metrics, environment, healthz: true, standing: None, health: Health::default() }
+        Self {
+            directory,
+            metrics,
+            environment,
+            healthz: true,
+            standing: None,
+            health: Health::default(),
+            heartbeat: None,
+        }
     }
 
     /// Whether `/healthz` is served, see [`healthz_wanted`]. The other paths stay in any case.
@@ -106,6 +115,13 @@ impl AdminState {
     #[must_use]
     pub fn with_health(mut self, health: Health) -> Self {
         self.health = health;
+        self
+    }
+
+    /// Lets `/livez` of an operator fail when the threads of the engines are stuck.
+    #[must_use]
+    pub fn with_heartbeat(mut self, heartbeat: Heartbeat) -> Self {
+        self.heartbeat = Some(heartbeat);
         self
     }
 

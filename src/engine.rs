@@ -42,7 +42,7 @@ mod way;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use rand::{SeedableRng, rngs::SmallRng};
 
@@ -61,7 +61,7 @@ use self::{
 };
 use crate::{
     config::{Config, EdgePort},
-    ports::{Change, Link, Record, Register},
+    ports::{Change, Link, Record, Register, TrunkRoom},
     registration::{
         Settings, UriChoice,
         identity::RegistryId,
@@ -181,6 +181,8 @@ pub struct Engine {
     /// Of the last queue entry.
     stamp: u32,
     rng: SmallRng,
+    /// What it may keep; `None`: as much as its settings say.
+    room: Option<Arc<dyn TrunkRoom>>,
 }
 
 /// Transitions that are kept for whoever logs them.
@@ -211,8 +213,14 @@ impl Engine {
             backing_off: BTreeSet::new(),
             stamp: 0,
             rng: SmallRng::seed_from_u64(seed),
+            room: None,
             settings,
         }
+    }
+
+    /// Keeps no more than there is room for.
+    pub fn within(&mut self, room: Arc<dyn TrunkRoom>) {
+        self.room = Some(room);
     }
 
     /// What the store kept. Trunks that turn up in a sync go on from there.

@@ -5,6 +5,7 @@
 //! * [`connection`] is what calls go by: it replaces what ends or hangs, and repeats what was not processed; [`monitor`] notices
 //!   when none can be made;
 //! * [`shared`] shares connections between registries; [`about`] is what is known of a Requester;
+//! * `wire` checks messages before they are decoded, `metered` counts their bytes while they arrive;
 //! * [`api`] lists trunks ([`crate::ports::TrunkSource`]), [`trunk`] reads one of them;
 //! * [`requester`] sends REGISTERs ([`crate::ports::Requester`]), [`register`] writes one of them.
 
@@ -14,6 +15,7 @@ mod balance;
 pub mod channel;
 mod codec;
 pub mod connection;
+mod metered;
 mod monitor;
 mod noting;
 mod peer;

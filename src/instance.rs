@@ -22,6 +22,7 @@ use crate::{
     environment,
     grpc::{GrpcError, api::ApiServer, requester::GrpcRequester, shared::Connections},
     ports::{Environment, Observer},
+    quota::Quota,
     registration::identity::RegistryId,
     store::{AnyStore, RedisSettingsError},
 };
@@ -70,6 +71,8 @@ pub struct Life {
     pub permit: Permit,
     /// Connections that it shares with others.
     pub connections: Connections,
+    /// What it may use of the process.
+    pub quota: Arc<Quota>,
 }
 
 /// An engine that runs.
@@ -97,32 +100,38 @@ pub fn start<O: Observer>(
     shutdown: CancellationToken,
 ) -> Result<Instance, InstanceError> {
     let ports = Ports {
-        source: Arc::new(ApiServer::sharing(&config.api, config.sync, &life.connections)?),
-        requester: Arc::new(Permitted::new(GrpcRequester::sharing(config, &life.connections)?, &life.permit)),
+        source: Arc::new(
+            ApiServer::sharing(&config.api, config.sync, &life.connections)?.within(&life.quota),
+        ),
+        requester: Arc::new(Permitted::new(
+            GrpcRequester::sharing(config, &life.connections)?.within(&life.quota),
+            &life.permit,
+        )),
         store: Arc::new(Permitted::new(open_store(config, identity)?, &life.permit)),
     };
     let environment = Arc::new(environment::System);
     let mut engine = Engine::new(identity.id.clone(), EngineSettings::from(config), environment.seed());
     engine.pause(life.paused);
     let (driver, controls) = Driver::new(engine, ports, observer, Clock::start(environment));
+    let driver = driver.within(&life.quota);
     // Whoever runs several tells their lines apart by its span.
     let task = tokio::spawn(driver.run(shutdown, life.grace).in_current_span());
     Ok(Instance { handle: controls.handle, reloads: controls.reload, identity: controls.identity, task })
 }
 
-/// What a new configuration changes in a running engine; parts that stay the same are not touched.
+/// What a new configuration changes in an engine that runs by `life`; parts that stay the same are not touched.
 ///
 /// # Errors
 /// When a neighbour cannot be set up.
 pub fn reload(
     (before, identity_before): (&Config, &Identity),
     (after, identity): (&Config, &Identity),
-    permit: &Permit,
-    connections: &Connections,
+    life: &Life,
 ) -> Result<Change, InstanceError> {
     let source = ((&before.api, before.sync) != (&after.api, after.sync))
-        .then(|| ApiServer::sharing(&after.api, after.sync, connections))
-        .transpose()?;
+        .then(|| ApiServer::sharing(&after.api, after.sync, &life.connections))
+        .transpose()?
+        .map(|source| source.within(&life.quota));
     // Its deadline is not a matter of the connection.
     let place = |config: &Config| Endpoint { timeout: Duration::ZERO, ..config.requester.clone() };
     let moved = place(before) != place(after);
@@ -131,8 +140,9 @@ pub fn reload(
         (config.methods.clone(), settings.user_agent.clone(), settings.require.clone())
     };
     let requester = (moved || speaks(before) != speaks(after))
-        .then(|| GrpcRequester::sharing(after, connections))
-        .transpose()?;
+        .then(|| GrpcRequester::sharing(after, &life.connections))
+        .transpose()?
+        .map(|requester| requester.within(&life.quota));
     // A store that is opened keeps the id under the name that the registry has now.
     let store = (before.cache != after.cache || identity_before.kept_as != identity.kept_as)
         .then(|| open_store(after, identity))
@@ -140,9 +150,9 @@ pub fn reload(
     Ok(Box::new(Reload {
         settings: EngineSettings::from(after),
         source: source.map(Arc::new),
-        requester: requester.map(|port| Arc::new(Permitted::new(port, permit))),
+        requester: requester.map(|port| Arc::new(Permitted::new(port, &life.permit))),
         requester_moved: moved,
-        store: store.map(|port| Arc::new(Permitted::new(port, permit))),
+        store: store.map(|port| Arc::new(Permitted::new(port, &life.permit))),
     }))
 }
 

@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod operator;
 pub mod ports;
 pub mod proto;
+pub mod quota;
 pub mod registration;
 pub mod requester;
 pub mod secret;

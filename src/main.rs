@@ -15,7 +15,7 @@ use routr_registry::{
 };
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::{
-    runtime::Runtime,
+    runtime::{Builder, Runtime},
     signal::unix::{SignalKind, signal},
     sync::mpsc,
 };
@@ -67,8 +67,15 @@ fn start_log(cli: &Cli, service: bool) -> anyhow::Result<Option<Lines>> {
     Ok((service || asked).then(|| telemetry::init(cli.log_format)).transpose()?)
 }
 
+/// A thread for each processor, but never one alone: what keeps it busy for a moment, such as a scrape of thousands of Registries, must
+/// not delay a renewal of the Lease.
+fn start_runtime() -> std::io::Result<Runtime> {
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    Builder::new_multi_thread().worker_threads(threads.max(2)).enable_all().build()
+}
+
 fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
-    let runtime = Runtime::new().context("cannot start the runtime")?;
+    let runtime = start_runtime().context("cannot start the runtime")?;
     let result = runtime.block_on(async {
         let shutdown = CancellationToken::new();
         match &cli.command {

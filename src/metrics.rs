@@ -35,6 +35,9 @@ use series::{Joined, Owner, Plain, Series};
 /// [`OTHER_REGISTRAR`]. The first come keep their place until the last registry that uses them is forgotten.
 pub const NAMED_REGISTRARS: usize = 50;
 
+/// How many of them one registry of many may name.
+const NAMED_BY_EACH: usize = NAMED_REGISTRARS / 2;
+
 /// The `registrar` label of every host past the first [`NAMED_REGISTRARS`].
 pub const OTHER_REGISTRAR: &str = "other";
 
@@ -79,6 +82,8 @@ pub struct RegistryMetrics {
 struct Counts {
     /// The names among the registrar labels.
     hosts: RwLock<HashSet<Arc<str>>>,
+    /// How many there may be: one registry must not take all.
+    most_hosts: usize,
     registers: Arc<Series<OutcomeAndRegistrar, Counter>>,
     register_seconds: Arc<Series<Outcome, Histogram>>,
     /// From the first refresh on.
@@ -238,6 +243,7 @@ impl Counts {
     fn new(is_resource: bool) -> Self {
         let counts = Self {
             hosts: RwLock::default(),
+            most_hosts: if is_resource { NAMED_BY_EACH } else { NAMED_REGISTRARS + 1 },
             registers: Arc::new(Series::new(Counter::default)),
             register_seconds: Arc::new(Series::new(|| Histogram::new(LATENCY_BUCKETS))),
             refresh_delay: OnceLock::new(),
@@ -259,6 +265,11 @@ impl Counts {
 
 impl RegistryMetrics {
     fn registrar_label(&self, host: &str) -> Arc<str> {
+        let full =
+            self.counts.hosts.read().unwrap_or_else(PoisonError::into_inner).len() >= self.counts.most_hosts;
+        if full && !self.counts.names(&Arc::from(host.to_ascii_lowercase())) {
+            return Arc::from(OTHER_REGISTRAR);
+        }
         let label = self.registrars.label(host);
         if !self.counts.names(&label) {
             self.counts.hosts.write().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(&label));

@@ -31,6 +31,7 @@ pub mod listing;
 pub mod reconcile;
 pub mod reporter;
 mod run;
+pub mod runtime;
 mod slots;
 pub mod status;
 pub mod validate;

@@ -9,6 +9,7 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 pub use crate::proto::extension::{Authentication, Hop, Local, LocalKind, ReportedBinding};
+use crate::quota::Excess;
 use crate::trunk::{Credentials, HostPort, Transport, Trunk, TrunkProblem};
 
 /// One REGISTER, complete but for what is the same for all of them (Allow, User-Agent, ...), which the port knows.
@@ -356,6 +357,17 @@ pub struct Rival {
     pub who: Box<str>,
     /// Since when it acts, in milliseconds since the Unix epoch.
     pub since_ms: u64,
+}
+
+/// What an engine may keep in memory, beside its configuration's own bound on trunks.
+pub trait TrunkRoom: fmt::Debug + Send + Sync + 'static {
+    /// Whether there is room for more trunks, of so many bytes together.
+    ///
+    /// # Errors
+    /// What there is too little of.
+    fn fits(&self, trunks: u64, bytes: u64) -> Result<(), Excess>;
+    /// Takes note of how many trunks there are now, and their bytes.
+    fn uses(&self, trunks: u64, bytes: u64);
 }
 
 /// Is told what happens, for metrics. All methods must be quick.

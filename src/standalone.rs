@@ -19,6 +19,7 @@ use crate::{
     instance::{self, Identity, Instance, InstanceError, Life, Permit, Reloads},
     metrics::Metrics,
     ports::Observer,
+    quota::Quota,
     registration::identity::RegistryId,
 };
 
@@ -168,7 +169,7 @@ pub fn start<O: Observer>(
     shutdown: CancellationToken,
 ) -> Result<Running, StandaloneError> {
     let identity = identity(config);
-    let life = Life { grace, paused: false, permit: Permit::always(), connections: Connections::default() };
+    let life = life(grace);
     let Instance { handle, reloads, identity: kept, task } =
         instance::start(config, &identity, observer, &life, shutdown)?;
     let identity = InstanceId { first: identity.id, proposed: identity.proposed, kept };
@@ -212,10 +213,16 @@ fn cache_name(cache: &Cache) -> &'static str {
 /// # Errors
 /// When a neighbour cannot be set up.
 fn reload(before: &Config, after: &Config, id: &InstanceId) -> Result<instance::Change, StandaloneError> {
-    Ok(instance::reload(
-        (before, &id.of(before)),
-        (after, &id.of(after)),
-        &Permit::always(),
-        &Connections::default(),
-    )?)
+    Ok(instance::reload((before, &id.of(before)), (after, &id.of(after)), &life(Duration::ZERO))?)
+}
+
+/// It has the process to itself.
+fn life(grace: Duration) -> Life {
+    Life {
+        grace,
+        paused: false,
+        permit: Permit::always(),
+        connections: Connections::default(),
+        quota: Quota::unlimited(),
+    }
 }

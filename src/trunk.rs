@@ -172,6 +172,18 @@ pub struct Trunk {
     pub updated_at_s: u32,
 }
 
+impl Trunk {
+    /// Bytes of all its texts, and a few for each URI.
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
+        let credentials = self.credentials.as_ref();
+        let credentials = credentials.map_or(0, |one| one.username.len() + one.password.expose().len());
+        let optional = [&self.region, &self.problem].into_iter().flatten().map(|text| text.len());
+        let uris = self.uris.iter().map(|uri| uri.user.len() + uri.registrar.host.len() + 8);
+        self.reference.len() + self.name.len() + credentials + optional.sum::<usize>() + uris.sum::<usize>()
+    }
+}
+
 /// Why a trunk as a whole cannot be registered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TrunkProblem {

@@ -8,7 +8,7 @@ use axum::{
     routing::get,
 };
 
-use super::{AdminState, EngineSilent, Readiness, Refusal, Told};
+use super::{AdminState, Readiness, Refusal, Told};
 use crate::{
     metrics::{self, Scrape},
     operator::lease::Standing,
@@ -33,14 +33,20 @@ async fn healthz() -> &'static str {
     "OK"
 }
 
-/// Fails when an engine's loop is stuck, or the only one gone, which only a restart mends. Knows nothing of the API server or the Lease.
+/// Fails when the only engine is stuck or gone, which only a restart corrects. Knows nothing of the API server or the Lease.
+///
+/// An operator asks no engine here: one Registry, however slow it makes its engine, is no reason to restart those of all the others.
 async fn livez(State(state): State<AdminState>) -> Result<&'static str, Response> {
-    let mut told = state.summaries().await;
     if state.standing().is_some() {
-        // The operator starts an engine that has ended again: no reason to end all the others.
-        told.retain(|one| !matches!(one.answer, Some(Err(EngineSilent::Stopped(_)))));
+        return match state.heartbeat.and_then(|heartbeat| heartbeat.stuck_for()) {
+            Some(silent) => {
+                let text = format!("the engines' threads have done nothing for {} s\n", silent.as_secs());
+                Err((StatusCode::SERVICE_UNAVAILABLE, text).into_response())
+            }
+            None => Ok("OK"),
+        };
     }
-    silence(&told).map_or(Ok("OK"), Err)
+    silence(&state.summaries().await).map_or(Ok("OK"), Err)
 }
 
 /// The answer where an engine, or several, left a question without one.

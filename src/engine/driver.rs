@@ -36,10 +36,15 @@ use super::{
     clock::Clock,
     handle::{Command, EngineHandle},
     keeper::Keeper,
+    view::Summary,
 };
 use crate::{
     ports::{Link, Observer, Reply, Requester, Rival, SendError, Store, TrunkSource},
-    registration::identity::{CSEQ_SETTLED_MS, RegistryId},
+    quota::{Excess, Quota},
+    registration::{
+        identity::{CSEQ_SETTLED_MS, RegistryId},
+        time::Now,
+    },
 };
 
 /// Answers that are handled in one turn.
@@ -111,6 +116,8 @@ pub struct Driver<S: TrunkSource, R: Requester, T: Store, O: Observer> {
     /// Nothing that was begun may go on after the end: another process may act for the same trunks by then.
     calls: calls::Calls,
     rng: SmallRng,
+    /// What the registry may use of the process.
+    quota: Arc<Quota>,
 }
 
 type Answer = Box<(Ticket, Result<Reply, SendError>)>;
@@ -167,10 +174,29 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             telling: Telling::new(),
             calls: calls::Calls::default(),
             rng: SmallRng::seed_from_u64(clock.environment().seed()),
+            quota: Quota::unlimited(),
             clock,
             ports,
         };
         (driver, Controls { handle, reload, identity: identity_known })
+    }
+
+    /// Keeps to a Registry's quota, and shows what exceeds it.
+    #[must_use]
+    pub fn within(mut self, quota: &Arc<Quota>) -> Self {
+        self.engine.within(quota.clone());
+        if quota.is_limited() {
+            self.telling.share();
+        }
+        self.quota = quota.clone();
+        self
+    }
+
+    fn summary(&mut self, now: Now) -> Summary {
+        let mut summary = self.engine.summary(now);
+        let exceeded = self.quota.exceeds().into_iter().map(|excess| excess.to_string());
+        summary.over_limits.extend(exceeded);
+        summary
     }
 
     /// Runs until the shutdown, then waits up to `grace` for the answers in flight and writes what changed. Nothing is
@@ -200,6 +226,9 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             self.listings.go_on(&self.engine, &self.clock);
             self.say_farewell();
             self.telling.tell(&mut self.engine);
+            if self.telling.is_loud() {
+                self.quota.note(Excess::Log);
+            }
         }
         Box::pin(self.wind_down(grace)).await;
     }
@@ -295,7 +324,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         let (now, earliest_sync) = (self.clock.now(), self.earliest_sync());
         match command {
             // Whoever asked may have gone; that is no concern of the engine's.
-            Command::Summary(answer) => drop(answer.send(self.engine.summary(now))),
+            Command::Summary(answer) => drop(answer.send(self.summary(now))),
             Command::List { filter, after, limit, answer } => {
                 self.listings.begin(filter, after, limit, answer);
                 self.listings.go_on(&self.engine, &self.clock);

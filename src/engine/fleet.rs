@@ -47,10 +47,20 @@ pub(super) struct Slot {
     state: TrunkState,
 }
 
+/// What a slot takes beside itself: its places in the index, the timers and a queue.
+const BESIDE_SLOT: usize = 64;
+
+/// Bytes of memory for a slot with this trunk.
+fn footprint(trunk: &PackedTrunk) -> u64 {
+    (size_of::<Slot>() + BESIDE_SLOT + trunk.bytes()) as u64
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Fleet {
     slots: Slab<Slot>,
+    /// Bytes of all slots and what they own.
+    bytes: u64,
     /// Slots of trunks that are there, by ref.
     index: HashTable<u32>,
     /// Slots of registrations that are being removed, by ref.
@@ -82,6 +92,18 @@ impl Fleet {
                 entry.dirty = false;
             }
         }
+    }
+
+    /// Bytes of memory that all trunks take, with their registrations.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Replaces the trunk of a slot by another version of it.
+    pub fn replace_trunk(&mut self, slot: u32, trunk: PackedTrunk) -> Option<PackedTrunk> {
+        let entry = self.slots.get_mut(slot as usize)?;
+        self.bytes = self.bytes - footprint(&entry.trunk) + footprint(&trunk);
+        Some(std::mem::replace(&mut entry.trunk, trunk))
     }
 
     pub fn len(&self) -> usize {
@@ -176,6 +198,7 @@ impl Fleet {
         let hash = self.hasher.hash_one(trunk.reference());
         let state = if invalid { TrunkState::Invalid } else { TrunkState::Pending };
         *self.counts.of_mut(state) += 1;
+        self.bytes += footprint(&trunk);
         let slot = u32::try_from(self.slots.insert(Slot {
             trunk,
             registration,
@@ -222,6 +245,7 @@ impl Fleet {
     pub fn remove(&mut self, slot: u32) {
         let Some(entry) = self.slots.try_remove(slot as usize) else { return };
         *self.counts.of_mut(entry.state) -= 1;
+        self.bytes -= footprint(&entry.trunk);
         self.waiting -= usize::from(entry.queued);
         self.failed_over -= u64::from(entry.failed_over);
         self.troubled.remove(&slot);

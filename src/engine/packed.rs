@@ -153,6 +153,11 @@ impl PackedTrunk {
         Self(postcard::to_allocvec(layout).unwrap_or_default().into_boxed_slice())
     }
 
+    /// Its bytes.
+    pub fn bytes(&self) -> usize {
+        self.0.len()
+    }
+
     /// Opens it.
     pub fn open(&self) -> TrunkView<'_> {
         TrunkView(postcard::from_bytes(&self.0).unwrap_or_default())

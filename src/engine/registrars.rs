@@ -54,6 +54,11 @@ pub(super) type Urgency = (bool, Moment, Class);
 
 /// A registrar that nothing was sent to for this long is forgotten, in milliseconds.
 const FORGET_AFTER: u64 = 25 * 3_600 * 1_000;
+/// The same where there are many, in milliseconds.
+const FORGET_MANY_AFTER: u64 = 60_000;
+/// Registrars that a trunk has at most, as a rule, and some more: beyond that there are many.
+const USED_BY_EACH: usize = 2;
+const FEW: usize = 1_000;
 /// Nobody goes elsewhere because of a registrar that wants to be left alone no longer than this, in milliseconds.
 pub(super) const BRIEF: u64 = 1_000;
 
@@ -492,15 +497,23 @@ impl Registrars {
         }
     }
 
-    /// Forgets registrars that are not used any more.
-    pub fn forget_unused(&mut self, now: Moment) {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_target.len()
+    }
+
+    /// Forgets registrars that are not used any more: sooner where there are many more than these trunks need, as when a list names
+    /// others each time.
+    pub fn forget_unused(&mut self, now: Moment, trunks: usize) {
+        let many = self.len() > trunks.saturating_mul(USED_BY_EACH) + FEW;
+        let after = if many { FORGET_MANY_AFTER } else { FORGET_AFTER };
         for id in 0..self.all.len() {
             let unused = self.all[id].as_ref().is_some_and(|registrar| {
                 let held = self.hosts.get(registrar.host as usize).and_then(Option::as_ref);
                 registrar.queue.is_empty()
                     && registrar.in_flight == 0
                     && held.is_none_or(|host| host.hold_until < now)
-                    && now.since(registrar.used_at) > FORGET_AFTER
+                    && now.since(registrar.used_at) > after
             });
             if let (true, Ok(number)) = (unused, u32::try_from(id))
                 && let Some(registrar) = self.all[id].take()

@@ -32,6 +32,8 @@ impl Engine {
             cache: self.cache.clone(),
             last_sync_ms: self.sync.last_complete_ms,
             removals_held: self.sync.held,
+            left_out: self.sync.left_out.0,
+            over_limits: self.sync.left_out.1.iter().map(ToString::to_string).collect(),
             next_lapse_ms: next.map(|moment| now.unix_ms_of(moment)),
             paused: self.paused || self.stands_by,
             in_flight: u64::from(self.way.in_flight()),

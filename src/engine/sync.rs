@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     ports::{Absence, SourceError, StoreError, TrunkItem},
+    quota::Excess,
     registration::{
         Positions, Registration,
         reply::{Cause, Reason},
@@ -35,7 +36,16 @@ pub(super) struct SyncState {
     /// Trunks that were listed a second time, as they were or differently.
     repeated: u64,
     surplus: u64,
+    /// Why the last of these was left out, where it was not the configuration's own bound.
+    excess: Option<Excess>,
+    /// Trunks that the last complete list had and that were left out, and why.
+    pub left_out: (u64, Option<Excess>),
 }
+
+/// What a registrar takes, with its host: one that is named by many trunks is there once.
+const REGISTRAR_BYTES: u64 = 512;
+/// What is kept of a trunk that cannot be used: why.
+const MAX_PROBLEM: usize = 512;
 
 /// What a complete sync came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,8 +61,11 @@ pub struct SyncReport {
     /// Trunks that share their ref with an earlier one of the same listing and differ from it: they are left out. The same trunk
     /// twice, as in pages between which it moved, is none.
     pub duplicates: u64,
-    /// New trunks that were left out, because there are as many as [`super::EngineSettings::max_trunks`] allows.
+    /// Trunks, new or larger than before, that were left out, because there are as many as [`super::EngineSettings::max_trunks`]
+    /// allows, or
     pub surplus: u64,
+    /// because of this.
+    pub excess: Option<Excess>,
 }
 
 impl Engine {
@@ -62,6 +75,7 @@ impl Engine {
         self.sync.before = self.fleet.present() + self.known.len() - self.spoilt();
         (self.sync.listed, self.sync.nameless) = (0, 0);
         (self.sync.duplicates, self.sync.repeated, self.sync.surplus) = (0, 0, 0);
+        self.sync.excess = None;
     }
 
     /// The listing has this trunk. What is new or changed registers at once.
@@ -89,15 +103,44 @@ impl Engine {
             if entry.fingerprint == fingerprint {
                 return;
             }
-            entry.fingerprint = fingerprint;
         }
-        let slot = match (found, item.decode()) {
+        let decoded = item.decode();
+        if let Err(excess) = self.has_room(found, &decoded) {
+            (self.sync.surplus, self.sync.excess) = (self.sync.surplus + 1, Some(excess));
+            return;
+        }
+        let slot = match (found, decoded) {
             (Some(slot), Ok(trunk)) => self.update(slot, &trunk, now),
             (None, Ok(trunk)) => Some(self.add(&trunk, fingerprint, now)),
             (found, Err(problem)) => Some(self.invalid(found, (reference, &item.name()), &problem, now)),
         };
         if let Some(entry) = slot.and_then(|slot| self.fleet.get_mut(slot)) {
             (entry.seen, entry.fingerprint) = (number, fingerprint);
+        }
+        self.note_room();
+    }
+
+    /// Whether there is room for a trunk that is new, or larger than it was.
+    fn has_room(&self, found: Option<u32>, decoded: &Result<Trunk, TrunkProblem>) -> Result<(), Excess> {
+        let Some(room) = &self.room else { return Ok(()) };
+        let after = decoded.as_ref().map_or(MAX_PROBLEM, Trunk::text_bytes);
+        let before = found.and_then(|slot| self.fleet.get(slot)).map(|entry| entry.trunk.bytes());
+        let more = match before {
+            Some(before) => after.saturating_sub(before),
+            None => after + size_of::<Slot>(),
+        };
+        // What shrinks always fits.
+        if before.is_some() && more == 0 {
+            return Ok(());
+        }
+        room.fits(u64::from(before.is_none()), more as u64)
+    }
+
+    /// Says how much is kept.
+    fn note_room(&self) {
+        if let Some(room) = &self.room {
+            let registrars = self.registrars.len() as u64 * REGISTRAR_BYTES;
+            room.uses(self.fleet.len() as u64, self.fleet.bytes() + registrars);
         }
     }
 
@@ -138,6 +181,7 @@ impl Engine {
             nameless: self.sync.nameless,
             duplicates: self.sync.duplicates,
             surplus: self.sync.surplus,
+            excess: self.sync.excess,
             ..SyncReport::default()
         };
         for slot in gone {
@@ -152,7 +196,9 @@ impl Engine {
                 self.forget_known(&reference);
             }
         }
-        if !doubted || self.sync.held > 0 {
+        self.sync.left_out = (report.surplus, report.excess);
+        // What was left out is no more missing than what the store keeps of it.
+        if report.surplus == 0 && (!doubted || self.sync.held > 0) {
             // What is listed but spoilt goes on from its record when it is good again.
             let fleet = &self.fleet;
             let mut unclaimed = self.known.retain(|reference| fleet.find(reference).is_some());
@@ -161,7 +207,8 @@ impl Engine {
             unclaimed.into_iter().for_each(|reference| self.fleet.forget(reference));
         }
         self.sync.held = if doubted { report.held.max(u64::from(unclaimed > 0)) } else { 0 };
-        self.registrars.forget_unused(now.at);
+        self.registrars.forget_unused(now.at, self.fleet.len());
+        self.note_room();
         self.api.update(None, now);
         report
     }
@@ -238,8 +285,8 @@ impl Engine {
             return Some(self.add(trunk, 0, now));
         }
         if entry.trunk.open().registers_as(&packed.open()) {
-            let entry = self.fleet.get_mut(slot)?;
-            (entry.trunk, entry.invalid) = (packed, false);
+            self.fleet.replace_trunk(slot, packed);
+            self.fleet.get_mut(slot)?.invalid = false;
             self.recount(slot, now);
             return Some(slot);
         }
@@ -273,7 +320,7 @@ impl Engine {
         entry.registration.changed(locate, keeps, uris, now.at);
         let cseq = entry.registration.cseq();
         entry.invalid = false;
-        let old = std::mem::replace(&mut entry.trunk, packed);
+        let old = self.fleet.replace_trunk(slot, packed)?;
         self.leave_registrars(slot, &left);
         self.settle(slot, now);
         if !lost.is_empty() || !orphans.is_empty() {
@@ -311,8 +358,9 @@ impl Engine {
             // Its last good version stays registered.
             (Some(slot), TrunkProblem::Malformed { .. }) => {
                 if let Some(entry) = self.fleet.get_mut(slot) {
-                    entry.trunk = entry.trunk.with_problem(Some(&message));
                     entry.invalid = true;
+                    let spoilt = entry.trunk.with_problem(Some(&message));
+                    self.fleet.replace_trunk(slot, spoilt);
                 }
                 self.recount(slot, now);
                 return slot;

@@ -158,6 +158,8 @@ pub enum Fault {
     Denied,
     /// What it answers makes no sense.
     Malformed,
+    /// It answers with more than a limit allows.
+    TooMuch,
     /// Another process acts for this registry: this one waits, and sends nothing.
     Taken,
 }
@@ -168,7 +170,8 @@ impl From<&SourceError> for Fault {
             SourceError::Unavailable(_) | SourceError::Abandoned => Self::Unreachable,
             SourceError::Deadline(_) => Self::NoAnswer,
             SourceError::Refused(_) => Self::Refused,
-            SourceError::Malformed(_) | SourceError::TooMuch(_) => Self::Malformed,
+            SourceError::Malformed(_) => Self::Malformed,
+            SourceError::TooMuch(_) => Self::TooMuch,
         }
     }
 }
@@ -299,6 +302,12 @@ pub struct Summary {
     pub removals_held: u64,
     /// When the next binding lapses if nothing is done, in milliseconds since the Unix epoch.
     pub next_lapse_ms: Option<u64>,
+    /// How many trunks of the last list are left out, because a limit leaves no room for them.
+    #[serde(default)]
+    pub left_out: u64,
+    /// What the registry exceeds, or has exceeded in the last minutes, of what the operator allows it; in plain words.
+    #[serde(default)]
+    pub over_limits: Vec<String>,
     /// Whether it was told to send nothing.
     #[serde(default)]
     pub paused: bool,

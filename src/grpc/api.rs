@@ -14,7 +14,7 @@ mod tests;
 use std::{
     collections::HashSet,
     hash::BuildHasher,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -37,13 +37,19 @@ use crate::{
     config::{Endpoint, SyncBounds},
     ports::{Absence, SourceError, TrunkItem, TrunkSource},
     proto::trunks as pb,
+    quota::Quota,
     text,
 };
 
 /// Trunks in one batch to the engine: small enough that handling it delays no refresh.
 const BATCH: usize = 256;
-/// Trunks that are skipped or taken before other tasks get their turn.
+/// Bytes of trunks in one batch, by the same reason.
+const BATCH_BYTES: usize = 256 << 10;
+/// Trunks, and bytes, that are skipped or taken before other tasks get their turn.
 const TURN: usize = 1_024;
+const TURN_BYTES: usize = 256 << 10;
+/// What receiving a byte counts for, in nanoseconds of processor time: HTTP/2, gRPC and copies.
+const RECEIVING_NS: u64 = 2;
 /// Bytes of the longest page token.
 const MAX_TOKEN: usize = 64 << 10;
 /// `Get` calls at a time.
@@ -57,6 +63,7 @@ pub struct ApiServer {
     bounds: SyncBounds,
     methods: Mutex<Methods>,
     take: Take,
+    quota: Arc<Quota>,
 }
 
 impl ApiServer {
@@ -81,7 +88,20 @@ impl ApiServer {
         connection.check()?;
         let max_trunk_bytes = usize::try_from(bounds.max_trunk_bytes).unwrap_or(usize::MAX);
         let take = Take { max_trunk_bytes, ..Take::default() };
-        Ok(Self { connection, timeout: endpoint.timeout, bounds, methods: Mutex::default(), take })
+        Ok(Self {
+            connection,
+            timeout: endpoint.timeout,
+            bounds,
+            methods: Mutex::default(),
+            take,
+            quota: Quota::unlimited(),
+        })
+    }
+
+    /// Takes what it needs from a Registry's quota.
+    #[must_use]
+    pub fn within(self, quota: &Arc<Quota>) -> Self {
+        Self { quota: quota.clone(), ..self }
     }
 
     /// What is known of the server's methods. Never held across an `await`.
@@ -131,7 +151,8 @@ impl ApiServer {
     ) -> Result<Absence, Refusal> {
         const METHOD: &str = "/fonoster.routr.connect.trunks.v2beta1.Trunks/FindBy";
         let request = pb::FindByRequest { field_name: "sendRegister".into(), field_value: "true".into() };
-        let message = self.call(METHOD, request, progress.room(usize::MAX)).await?;
+        let received = self.quota.response();
+        let message = self.call(METHOD, request, progress.room(self.quota.max_response()), &received).await?;
         self.hand_over(message, progress, batches).await?;
         // An empty message is what is left of a good one when something between goes wrong.
         Ok(if progress.trunks() > 0 { Absence::Certain } else { Absence::Unconfirmed })
@@ -150,10 +171,12 @@ impl ApiServer {
         loop {
             progress.page()?;
             let request = pb::ListTrunkRequest { page_size, page_token: token.clone() };
-            let room = progress.room(MAX_PAGE);
-            let message = match self.call(METHOD, request, room).await {
+            let most = MAX_PAGE.min(self.quota.max_response());
+            let room = progress.room(most);
+            let received = self.quota.response();
+            let message = match self.call(METHOD, request, room, &received).await {
                 Ok(message) => message,
-                Err(Refusal::TooLarge { found, .. }) if found.is_some() && room < MAX_PAGE => {
+                Err(Refusal::TooLarge { found, .. }) if found.is_some() && room < most => {
                     return Err(progress.too_many_bytes(found).into());
                 }
                 // A page of fewer trunks may fit.
@@ -219,14 +242,31 @@ impl ApiServer {
         progress: &mut Progress<'_>,
         batches: &Sender<Vec<RawTrunk>>,
     ) -> Result<Taken, SourceError> {
+        let receiving = u64::try_from(message.len()).unwrap_or(u64::MAX).saturating_mul(RECEIVING_NS);
+        let turn = self.quota.decode_turn().await;
+        let began = Instant::now();
+        let taken = self.take_apart(message, progress, batches).await;
+        drop(turn);
+        self.quota.spent(began.elapsed() + Duration::from_nanos(receiving)).await;
+        taken
+    }
+
+    /// As [`ApiServer::hand_over`], without accounting for it.
+    async fn take_apart(
+        &self,
+        message: Bytes,
+        progress: &mut Progress<'_>,
+        batches: &Sender<Vec<RawTrunk>>,
+    ) -> Result<Taken, SourceError> {
         let mut taken = Taken::default();
-        let mut batch = Vec::new();
+        let (mut batch, mut batch_bytes) = (Vec::new(), 0);
         progress.response(message.len())?;
         let mut rest = message;
-        let (mut parts, mut last_ref) = (0_usize, Bytes::new());
+        let (mut parts, mut last_ref, mut turn_ends) = (0_usize, Bytes::new(), rest.len());
         while let Some(part) = next_part(&mut rest, &self.take)? {
             parts += 1;
-            if parts.is_multiple_of(TURN) {
+            if parts.is_multiple_of(TURN) || turn_ends - rest.len() > TURN_BYTES {
+                turn_ends = rest.len();
                 tokio::task::yield_now().await;
             }
             match part {
@@ -235,13 +275,15 @@ impl ApiServer {
                     taken.items += 1;
                     last_ref = trunk.reference_bytes();
                     if trunk.sends_register() {
+                        batch_bytes += trunk.decoded_bytes();
                         batch.push(trunk);
                     }
                 }
                 Part::NextPage(token) => taken.next_page_token = token,
                 Part::Other => {}
             }
-            if batch.len() == BATCH {
+            if batch.len() == BATCH || batch_bytes >= BATCH_BYTES {
+                batch_bytes = 0;
                 let full = std::mem::replace(&mut batch, Vec::with_capacity(BATCH));
                 batches.send(full).await.map_err(|_| SourceError::Abandoned)?;
             }
@@ -254,10 +296,12 @@ impl ApiServer {
         Ok(taken)
     }
 
+    /// A trunk that is looked up is small: what it holds is given back at once.
     async fn get(&self, reference: &str) -> Result<Bytes, Refusal> {
         const METHOD: &str = "/fonoster.routr.connect.trunks.v2beta1.Trunks/Get";
         let most = self.take.max_trunk_bytes.saturating_add(1 << 10);
-        self.call(METHOD, pb::GetTrunkRequest { r#ref: reference.to_owned() }, most).await
+        let received = self.quota.response();
+        self.call(METHOD, pb::GetTrunkRequest { r#ref: reference.to_owned() }, most, &received).await
     }
 
     /// Asks for one trunk. A trunk that is there comes back, whatever its state.

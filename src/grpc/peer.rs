@@ -42,8 +42,8 @@ use crate::{
 /// A peer that acknowledges nothing for this long is gone. HTTP/2 pings are not used: grpc-java takes more than one in
 /// five minutes for an attack and hangs up.
 const PEER_TIMEOUT: Duration = Duration::from_secs(20);
-/// Room for the large responses of an API server.
-const WINDOW: u32 = 4 << 20;
+/// Room for the large responses of an API server. It is also what a peer can make each of its connections hold that nobody reads.
+const WINDOW: u32 = 1 << 20;
 /// The rest of an address after its first failure; it doubles with each further one.
 const FIRST_REST: Duration = Duration::from_secs(1);
 /// The longest rest.

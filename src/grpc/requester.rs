@@ -1,20 +1,19 @@
 //! Sends REGISTERs through a Requester: domain -> protobuf, and back.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{sync::watch, time::timeout};
-use tonic::{Request, Status, client::Grpc, codegen::http::uri::PathAndQuery};
+use tonic::{Request, Status, codegen::http::uri::PathAndQuery};
 
 use super::{
     Ended, GrpcError,
     codec::RegisterCodec,
-    connection::Connection,
     ended,
     register::{Template, gateway_auth},
     restarts::hash,
     said,
-    shared::{Connections, RequesterConnections, Shared},
+    shared::{Client, Connections, RequesterConnections, Shared},
     shortened,
 };
 use crate::{
@@ -26,6 +25,7 @@ use crate::{
         extension::{self, Target},
         sipmessage as sip,
     },
+    quota::{Quota, Received},
     text,
     trunk::{Credentials, HostPort, Transport, is_host},
 };
@@ -40,6 +40,7 @@ const DEADLINE_MARGIN: Duration = Duration::from_secs(1);
 pub struct GrpcRequester {
     connections: Shared<RequesterConnections>,
     template: Template,
+    quota: Arc<Quota>,
 }
 
 impl GrpcRequester {
@@ -61,7 +62,13 @@ impl GrpcRequester {
         connections.check()?;
         let template =
             Template::new(&config.methods, &config.registration.user_agent, &config.registration.require);
-        Ok(Self { connections, template })
+        Ok(Self { connections, template, quota: Quota::unlimited() })
+    }
+
+    /// Takes what it needs from a Registry's quota.
+    #[must_use]
+    pub fn within(self, quota: &Arc<Quota>) -> Self {
+        Self { quota: quota.clone(), ..self }
     }
 }
 
@@ -77,7 +84,8 @@ impl Requester for GrpcRequester {
         // cancelled: so a little later than ours.
         message.set_timeout(deadline + DEADLINE_MARGIN);
         // tonic keeps the timeout for the answer only; connecting counts as well.
-        match timeout(deadline, send(client, message)).await {
+        let received = self.quota.reply();
+        match timeout(deadline, send(client, message, &received)).await {
             Err(_) => Err(SendError::Deadline(deadline)),
             Ok(Ok(mut reply)) => {
                 if let (Some(200), Some(contact)) = (reply.code, reply.requester_contact) {
@@ -112,8 +120,9 @@ impl Requester for GrpcRequester {
     }
 }
 
-async fn send(mut client: Grpc<Connection>, message: Request<Bytes>) -> Result<Reply, Status> {
+async fn send(client: Client, message: Request<Bytes>, received: &Arc<Received>) -> Result<Reply, Status> {
     const METHOD: &str = "/fonoster.routr.requester.v2beta1.Requester/SendMessage";
+    let mut client = client.grpc(received);
     client.ready().await.map_err(Status::from_error)?;
     let codec = RegisterCodec { read: decode };
     Ok(client.unary(message, PathAndQuery::from_static(METHOD), codec).await?.into_inner())

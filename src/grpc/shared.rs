@@ -20,9 +20,10 @@ use super::{
     about::About,
     channel, codec,
     connection::{Connection, Events, Peer},
+    metered::Metered,
     monitor::Monitor,
 };
-use crate::{config::Endpoint, ports::Link};
+use crate::{config::Endpoint, ports::Link, quota::Received};
 
 /// REGISTERs in flight on a connection from which on one more is opened: proxies take 100 or 128 at a time on each, and what
 /// one registry waits for must not keep those of another waiting.
@@ -204,16 +205,26 @@ pub(super) struct RequesterConnections {
 
 #[derive(Debug)]
 struct Counted {
-    client: Grpc<Connection>,
+    client: Client,
     in_flight: Arc<AtomicUsize>,
+}
+
+/// A connection to a Requester, for calls.
+#[derive(Clone, Debug)]
+pub(super) struct Client(Connection);
+
+impl Client {
+    /// What one call is made by, whose response counts as `received`.
+    pub(super) fn grpc(self, received: &Arc<Received>) -> Grpc<Metered<Connection>> {
+        Grpc::new(Metered::new(self.0, received))
+            .max_decoding_message_size(codec::MAX_RESPONSE)
+            .accept_compressed(CompressionEncoding::Gzip)
+    }
 }
 
 impl Counted {
     fn new(connection: Connection) -> Self {
-        let client = Grpc::new(connection)
-            .max_decoding_message_size(codec::MAX_RESPONSE)
-            .accept_compressed(CompressionEncoding::Gzip);
-        Self { client, in_flight: Arc::default() }
+        Self { client: Client(connection), in_flight: Arc::default() }
     }
 }
 
@@ -242,7 +253,7 @@ fn connect(endpoint: &Endpoint, events: &Arc<Events>) -> Result<Connection, Grpc
 
 impl RequesterConnections {
     /// The connection with the fewest REGISTERs in flight. It counts one more until the second value is dropped.
-    pub(super) fn client(&self) -> (Grpc<Connection>, InFlight) {
+    pub(super) fn client(&self) -> (Client, InFlight) {
         let mut connections = lock(&self.connections);
         let least = |connections: &[Counted]| {
             let loads = connections.iter().map(|one| one.in_flight.load(Ordering::Relaxed));
@@ -292,7 +303,7 @@ mod tests {
     use tonic_prost::ProstCodec;
 
     use super::*;
-    use crate::{proto::requester_info::GetRequest, trunk::HostPort};
+    use crate::{proto::requester_info::GetRequest, quota::Quota, trunk::HostPort};
 
     fn endpoint(port: u16) -> Endpoint {
         let address = HostPort::new("127.0.0.1", port);
@@ -331,7 +342,8 @@ mod tests {
         let busy: Vec<_> = (0..BUSY + 1).map(|_| opened.client()).collect();
         assert_eq!(lock(&opened.connections).len(), 2);
         drop(busy);
-        let (mut client, in_flight) = opened.client();
+        let (client, in_flight) = opened.client();
+        let mut client = client.grpc(&Quota::unlimited().reply());
         let call = tokio::spawn(async move {
             let _in_flight = in_flight;
             client.ready().await.unwrap();

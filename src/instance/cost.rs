@@ -62,7 +62,8 @@ async fn cost() {
             exclusive: false,
         };
         let (permit, connections) = (Permit::always(), connections.clone());
-        let life = Life { grace: Duration::ZERO, paused: true, permit, connections };
+        let life =
+            Life { grace: Duration::ZERO, paused: true, permit, connections, quota: Quota::unlimited() };
         let instance = start(&config, &identity, metrics.registry(name(n)), &life, end.clone()).unwrap();
         handles.push(instance.handle.clone());
         Box::new(instance)

@@ -14,6 +14,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use self::run::Run;
 use super::{
     reporter::{Assignment, Reporter, Work},
+    runtime::EngineThreads,
     status::{Stall, reasons},
     validate::Plan,
 };
@@ -22,8 +23,9 @@ use crate::{
     engine::handle::{EngineHandle, EngineStopped, LeaveReport},
     environment,
     grpc::shared::Connections,
-    instance::{self, Identity, InstanceError, Permit, Reloads},
+    instance::{self, Identity, InstanceError, Life, Permit, Reloads},
     metrics::Metrics,
+    quota::Quotas,
 };
 
 /// How long an engine may take to say how it is.
@@ -42,6 +44,12 @@ pub enum FleetError {
         .0.as_ref().map_or_else(|| "a Registry of another namespace".to_owned(), |name| format!("Registry {name}"))
     )]
     InstanceIdInUse(Option<RegistryName>),
+    /// As many run as the operator allows, and this one is newer than each of them.
+    #[error(
+        "the operator runs {0} Registries, the limit of its --max-registries (in the chart: operator.limits.registries), all of \
+         them older than this one: it waits until one of them is deleted, or the limit is raised"
+    )]
+    TooManyRegistries(u64),
     /// It would change all Call-IDs.
     #[error(
         "spec.instanceId: it cannot change while the registry runs, since every Call-ID hangs on it; delete the Registry and \
@@ -56,6 +64,7 @@ impl FleetError {
         let reason = match self {
             Self::Instance(_) => reasons::CANNOT_START,
             Self::InstanceIdInUse(_) => reasons::INSTANCE_ID_IN_USE,
+            Self::TooManyRegistries(_) => reasons::TOO_MANY_REGISTRIES,
             Self::InstanceIdChanged => reasons::INVALID_SPEC,
         };
         Stall { reason, message: self.to_string() }
@@ -87,6 +96,9 @@ struct Common {
     directory: Directory,
     metrics: Metrics,
     permit: Permit,
+    /// Where engines run.
+    engines: EngineThreads,
+    quotas: Quotas,
     grace: Duration,
     /// Registries with the same neighbours share the connections to them.
     connections: Connections,
@@ -115,16 +127,31 @@ struct Member {
 /// What is to be done for a plan.
 enum Step {
     Start(RegistryName),
-    Change { before: Box<Plan>, reloads: Reloads, handle: EngineHandle },
+    Change { before: Box<Plan>, reloads: Reloads, handle: EngineHandle, life: Box<Life> },
 }
 
 impl Fleet {
     /// Without any engine. Engines that it starts are entered into the directory and counted in the metrics, and act only
     /// while the permit holds; `grace` is what each of them may take at its end.
-    pub fn new(directory: Directory, metrics: Metrics, permit: Permit, grace: Duration) -> Self {
+    pub fn new(
+        directory: Directory,
+        metrics: Metrics,
+        permit: Permit,
+        engines: EngineThreads,
+        quotas: Quotas,
+        grace: Duration,
+    ) -> Self {
         Self {
             state: Mutex::default(),
-            common: Common { directory, metrics, permit, grace, connections: Connections::default() },
+            common: Common {
+                directory,
+                metrics,
+                permit,
+                engines,
+                quotas,
+                grace,
+                connections: Connections::default(),
+            },
         }
     }
 
@@ -181,7 +208,14 @@ impl Fleet {
     ///
     /// # Errors
     /// See [`FleetError`]; an engine that runs goes on as it is.
-    pub async fn run(&self, uid: &str, generation: i64, plan: Plan, has_run: bool) -> Result<(), FleetError> {
+    pub async fn run(
+        &self,
+        uid: &str,
+        generation: i64,
+        mut plan: Plan,
+        has_run: bool,
+    ) -> Result<(), FleetError> {
+        self.common.quotas.limits().apply(&mut plan.config);
         if let Some((name, run)) = self.displace(uid, &plan)? {
             run.end(&name, &self.common).await;
         }
@@ -189,17 +223,21 @@ impl Fleet {
         // Reading CA files and roots takes its time: nothing is locked meanwhile.
         match step {
             Step::Start(name) => {
+                if let Some((name, run)) = self.make_way(uid)? {
+                    run.end(&name, &self.common).await;
+                }
                 let run = Run::start(&name, plan, has_run, &self.common)?;
                 if !self.state().begin(uid, generation, run, &self.common.directory) {
                     return Err(FleetError::InstanceIdInUse(None));
                 }
             }
-            Step::Change { before, reloads, handle } => {
+            Step::Change { before, reloads, handle, life } => {
                 let (was, is) = ((&before.config, &before.identity), (&plan.config, &plan.identity));
                 let differs = before.config != plan.config;
-                let change = differs
-                    .then(|| instance::reload(was, is, &self.common.permit, &self.common.connections))
-                    .transpose()?;
+                let change = {
+                    let _threads = self.common.engines.enter();
+                    differs.then(|| instance::reload(was, is, &life)).transpose()?
+                };
                 let suspend = (before.suspend != plan.suspend).then_some(plan.suspend);
                 self.state().goes_on(uid, generation, plan);
                 // An engine that has ended is found so by the next reconcile.
@@ -239,6 +277,30 @@ impl Fleet {
         Ok(member.run.take().map(|run| (name, run)))
     }
 
+    /// Room for one more engine: there is some, or a Registry that is newer than this one gives way.
+    fn make_way(&self, uid: &str) -> Result<Option<(RegistryName, Run)>, FleetError> {
+        let mut state = self.state();
+        let most = self.common.quotas.limits().registries;
+        let order = |(uid, member): (&String, &Member)| (member.age, member.name.clone(), uid.clone());
+        let running = state.members.iter().filter(|(other, member)| *other != uid && member.run.is_some());
+        let (running, newest) =
+            running.fold((0, None), |(count, newest), one| (count + 1, newest.max(Some(order(one)))));
+        if running < most {
+            return Ok(None);
+        }
+        let me = state.members.get_key_value(uid).map(order);
+        let Some((_, name, other)) = newest.filter(|newest| me.is_some_and(|me| me < *newest)) else {
+            return Err(FleetError::TooManyRegistries(most));
+        };
+        let Some(member) = state.members.get_mut(&other) else { return Ok(None) };
+        tracing::warn!(registry = %name, limit = most, "stopped: an older Registry needs its place under --max-registries");
+        member.assignment.send_modify(|assignment| {
+            assignment.stall = Some(FleetError::TooManyRegistries(most).stall());
+            assignment.work = Work::Undecided;
+        });
+        Ok(member.run.take().map(|run| (name, run)))
+    }
+
     fn step(&self, uid: &str, plan: &Plan) -> Result<Option<Step>, FleetError> {
         let state = self.state();
         let Some(member) = state.members.get(uid).filter(|_| !state.closed) else { return Ok(None) };
@@ -251,7 +313,8 @@ impl Fleet {
             return Err(FleetError::InstanceIdChanged);
         }
         let (reloads, handle) = (run.reloads.clone(), run.handle.clone());
-        Ok(Some(Step::Change { before: Box::new(run.plan.clone()), reloads, handle }))
+        let (before, life) = (Box::new(run.plan.clone()), Box::new(run.life.clone()));
+        Ok(Some(Step::Change { before, reloads, handle, life }))
     }
 
     /// Whether an engine runs for this Registry.

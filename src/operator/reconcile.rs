@@ -194,7 +194,8 @@ async fn apply(subject: &Subject, found: &Found, context: &Context) -> Result<Ac
     let again = if dereference::refers(&registry.spec) { spread(SECRETS_PERIOD) } else { spread(PERIOD) };
     let stall = async |stall: Stall| {
         // It goes by itself as soon as the other one has gone.
-        let again = if stall.reason == status::reasons::INSTANCE_ID_IN_USE { CONFLICT_PERIOD } else { again };
+        let waits = [status::reasons::INSTANCE_ID_IN_USE, status::reasons::TOO_MANY_REGISTRIES];
+        let again = if waits.contains(&stall.reason) { CONFLICT_PERIOD } else { again };
         stall_and_tell(subject, stall, context);
         context.fleet.suspend(&subject.uid, registry.spec.suspend == Some(true)).await;
         Ok(Action::requeue(again))

@@ -16,6 +16,7 @@ use super::{
     lease::{Elector, LeaseSettings, Standing, Term},
     listing,
     reconcile::Context,
+    runtime::{EngineRuntime, EngineThreads},
     writer::MANAGER,
 };
 use crate::{
@@ -24,6 +25,7 @@ use crate::{
     environment,
     instance::Permit,
     metrics::Metrics,
+    quota::{Limits, Quotas},
 };
 
 /// Run the Registry resources of a Kubernetes cluster.
@@ -71,6 +73,9 @@ pub struct OperatorArgs {
     /// Networks that Registries may not name, in the same form; any means all.
     #[arg(long, value_name = "NETWORKS", env = "DENY_ADDRESSES", value_delimiter = ',')]
     pub deny_address: Vec<AddressRule>,
+    /// What all Registries may use together.
+    #[command(flatten)]
+    pub limits: Limits,
 }
 
 /// Why the operator cannot run.
@@ -79,6 +84,9 @@ pub enum OperatorError {
     /// There is no way to an API server, or it is set up wrongly.
     #[error(transparent)]
     Client(#[from] KubeClientError),
+    /// The threads of the engines cannot be started.
+    #[error("cannot start the threads of the engines: {0}")]
+    Threads(#[source] std::io::Error),
     /// An HTTP port cannot be served.
     #[error(transparent)]
     Admin(#[from] AdminError),
@@ -95,6 +103,7 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
     let settings = lease_settings(&args, &access);
     let server = access.server();
     let health = Health::default();
+    let engines = EngineRuntime::start().map_err(OperatorError::Threads)?;
     let client = access.client(&ClientKind::objects())?;
     let accepted = health.clone();
     let on_watch = Arc::new(move |path: &str| accepted.watching_path(path));
@@ -117,7 +126,8 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
     let state = AdminState::new(directory.clone(), metrics.clone(), Arc::new(environment::System))
         .with_healthz(healthz)
         .with_standing(stands)
-        .with_health(health.clone());
+        .with_health(health.clone())
+        .with_heartbeat(engines.heartbeat());
     let ports_end = CancellationToken::new();
     let ports = tokio::spawn(admin::serve(Some(public), Some(private), state, ports_end.clone()));
     let replica = Replica {
@@ -128,6 +138,8 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
         namespaces,
         directory,
         metrics,
+        engines: engines.threads(),
+        quotas: Quotas::new(args.limits),
         // An engine may take a quarter more for its last writes.
         grace: Duration::from_secs(args.grace) * 4 / 5,
         deregister_deadline: Duration::from_secs(args.deregister_deadline),
@@ -177,6 +189,8 @@ struct Replica {
     namespaces: Vec<String>,
     directory: Directory,
     metrics: Metrics,
+    engines: EngineThreads,
+    quotas: Quotas,
     grace: Duration,
     deregister_deadline: Duration,
     addresses: Arc<AddressPolicy>,
@@ -192,7 +206,14 @@ impl Replica {
             health: self.health.clone(),
             definition: Arc::default(),
             metrics: self.metrics.clone(),
-            fleet: Fleet::new(self.directory.clone(), self.metrics.clone(), permit.clone(), self.grace),
+            fleet: Fleet::new(
+                self.directory.clone(),
+                self.metrics.clone(),
+                permit.clone(),
+                self.engines.clone(),
+                self.quotas.clone(),
+                self.grace,
+            ),
             speaker: self.speaker.clone(),
             permit,
             deregister_deadline: self.deregister_deadline,

@@ -14,6 +14,7 @@
 //! | the Requester does not work | False | RequesterUnreachable |
 //! | trunks without a binding whose last attempt failed | False | TrunksFailing |
 //! | trunks that cannot be registered as configured | False | InvalidTrunks |
+//! | trunks are left out, because a limit leaves no room for them | False | OverLimit |
 //! | trunks wait for their first answer | False | Registering |
 //! | the last refresh of trunks failed, their bindings hold | True | TrunksAtRisk |
 //! | registrars with more trunks than their budget can refresh | True | BudgetTooSmall |

@@ -2,9 +2,10 @@
 //! say, which swaps a symbolic link) counts from the next connection on.
 
 use std::{
+    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use rustls::{
@@ -14,6 +15,12 @@ use rustls::{
 use sha2::{Digest, Sha256};
 
 use crate::config::files;
+
+/// The configurations in use, by what they are made of: each has a cache of sessions of some hundred kilobytes.
+static SHARED: Mutex<BTreeMap<Key, Weak<ClientConfig>>> = Mutex::new(BTreeMap::new());
+
+/// What a configuration is made of: the content of its files, whether there are any, and the protocols.
+type Key = ([u8; 32], bool, bool, Vec<Vec<u8>>);
 
 /// The files that TLS towards a dependency needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,7 +86,7 @@ impl Followed {
     pub fn new(files: TlsFiles, path: &'static str, protocols: &[&[u8]]) -> Result<Self, TlsFileError> {
         let protocols: Vec<_> = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         let content = read(&files, path)?;
-        let config = build(&files, &content, path, &protocols)?;
+        let config = shared(&files, &content, path, &protocols)?;
         let loaded = Loaded { fingerprint: content.fingerprint(), config, wrong: None };
         Ok(Self { files, path, protocols, loaded: Mutex::new(loaded) })
     }
@@ -93,7 +100,8 @@ impl Followed {
             if fingerprint == loaded.fingerprint {
                 return Ok(None);
             }
-            build(&self.files, &content, self.path, &self.protocols).map(|config| Some((fingerprint, config)))
+            shared(&self.files, &content, self.path, &self.protocols)
+                .map(|config| Some((fingerprint, config)))
         });
         match changed {
             Ok(None) => loaded.wrong = None,
@@ -146,6 +154,26 @@ fn read(files: &TlsFiles, path: &str) -> Result<Content, TlsFileError> {
         }
     };
     Ok(Content { authorities, certificate })
+}
+
+/// The configuration of these files: one that is in use already, where there is an equal one.
+fn shared(
+    files: &TlsFiles,
+    content: &Content,
+    path: &str,
+    protocols: &[Vec<u8>],
+) -> Result<Arc<ClientConfig>, TlsFileError> {
+    let (authorities, certificate) = (content.authorities.is_some(), content.certificate.is_some());
+    let key: Key = (content.fingerprint(), authorities, certificate, protocols.to_vec());
+    let lock = || SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(found) = lock().get(&key).and_then(Weak::upgrade) {
+        return Ok(found);
+    }
+    let built = build(files, content, path, protocols)?;
+    let mut all = lock();
+    all.retain(|_, config| config.strong_count() > 0);
+    all.insert(key, Arc::downgrade(&built));
+    Ok(built)
 }
 
 fn build(
@@ -248,6 +276,27 @@ mod tests {
         );
         fs::write(&key, &second.1).unwrap();
         assert!(!Arc::ptr_eq(&replaced, &followed.config()));
+    }
+
+    #[test]
+    fn equal_settings_share_one_configuration() {
+        let folder = tempfile::tempdir().unwrap();
+        let [one, same, other] = ["1.pem", "2.pem", "3.pem"].map(|name| folder.path().join(name));
+        let (first, second) = (made(), made());
+        for (file, text) in [(&one, &first.0), (&same, &first.0), (&other, &second.0)] {
+            fs::write(file, text).unwrap();
+        }
+        let of = |authorities: Option<&PathBuf>, protocols: &[&[u8]]| {
+            let files = TlsFiles { authorities: authorities.cloned(), certificate: None };
+            Followed::new(files, "spec.tls", protocols).unwrap().config()
+        };
+        let config = of(Some(&one), &[b"h2"]);
+        assert!(Arc::ptr_eq(&config, &of(Some(&same), &[b"h2"])));
+        for different in [of(Some(&other), &[b"h2"]), of(Some(&one), &[]), of(None, &[b"h2"])] {
+            assert!(!Arc::ptr_eq(&config, &different));
+        }
+        let system = of(None, &[b"h2"]);
+        assert!(Arc::ptr_eq(&system, &of(None, &[b"h2"])));
     }
 
     #[test]

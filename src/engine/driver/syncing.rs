@@ -8,6 +8,7 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep_until},
 };
+use tracing::Instrument as _;
 
 use super::Driver;
 use crate::{
@@ -19,6 +20,9 @@ use crate::{
 const BATCHES: usize = 4;
 /// First pause after a failed sync; it doubles up to the interval.
 const SYNC_RETRY: Duration = Duration::from_secs(1);
+/// Longest pause after a sync whose list made no sense or was too large, unless the interval is longer: each of them costs processor
+/// time and memory that others need.
+const COSTLY_RETRY: Duration = Duration::from_secs(600);
 /// Trunks that a list does not have and that are asked for one by one, at most. With more of them missing, it is the list that is
 /// asked for again.
 const MAX_LOOK_UPS: usize = 1_000;
@@ -69,7 +73,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             SyncEvent::Begin(failures) => {
                 let (sender, batches) = mpsc::channel(BATCHES);
                 let source = self.ports.source.clone();
-                let task = tokio::spawn(async move { source.list(sender).await });
+                let task = tokio::spawn(async move { source.list(sender).await }.in_current_span());
                 self.engine.begin_sync();
                 let since = Instant::now();
                 self.sync = Sync::Running(Running { batches, task, since, failures, found: None });
@@ -116,10 +120,13 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
     ) -> Running<S::Item> {
         let (sender, batches) = mpsc::channel(BATCHES);
         let source = self.ports.source.clone();
-        let task = tokio::spawn(async move {
-            let certain = source.look_up(missing, sender).await?;
-            Ok(if certain { Absence::Certain } else { absence })
-        });
+        let task = tokio::spawn(
+            async move {
+                let certain = source.look_up(missing, sender).await?;
+                Ok(if certain { Absence::Certain } else { absence })
+            }
+            .in_current_span(),
+        );
         Running { batches, task, since: listed.since, failures: listed.failures, found: Some(0) }
     }
 
@@ -149,7 +156,11 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             }
             Err(error) => {
                 let news = self.engine.abort_sync(&error, now);
-                let pause = SYNC_RETRY.saturating_mul(1 << failures.min(16)).min(self.interval);
+                let longest = match error {
+                    SourceError::Malformed(_) | SourceError::TooMuch(_) => COSTLY_RETRY.max(self.interval),
+                    _ => self.interval,
+                };
+                let pause = SYNC_RETRY.saturating_mul(1 << failures.min(16)).min(longest);
                 let pause = pause.mul_f64(self.rng.random_range(0.5..=1.0));
                 match (failures == 0 || news, self.engine.has_list()) {
                     (true, true) => {
@@ -182,10 +193,13 @@ fn log_report(report: &SyncReport, absence: Absence) {
         );
     }
     if report.surplus > 0 {
-        tracing::warn!(
-            trunks = report.surplus,
-            "new trunks are left out, because there are as many as spec.sync.maxTrunks allows"
-        );
+        match report.excess {
+            Some(excess) => tracing::warn!(trunks = report.surplus, "trunks are left out: {excess}"),
+            None => tracing::warn!(
+                trunks = report.surplus,
+                "new trunks are left out, because there are as many as spec.sync.maxTrunks allows"
+            ),
+        }
     }
     if report.nameless + report.duplicates > 0 {
         tracing::warn!(

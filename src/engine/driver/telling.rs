@@ -5,33 +5,65 @@ use tokio::time::{Duration, Instant};
 
 use crate::engine::{Engine, Transition, notice::Notice, view::Counts};
 
-/// Lines in each [`WINDOW`]; what comes beyond is counted, and told one by one at debug level only.
+/// Lines in each window; what comes beyond is counted, and logged one by one at debug level only.
 const LINES: u32 = 100;
+/// The window of a registry that has the log to itself, and that of one of many.
 const WINDOW: Duration = Duration::from_secs(1);
+const WINDOW_OF_MANY: Duration = Duration::from_secs(20);
+/// A registry that has more to log in each of so many windows in a row has more than its share.
+const LOUD: u32 = 3;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Telling {
+    window: Duration,
     until: Instant,
     lines: u32,
+    /// Windows in a row that were too short for all lines.
+    loud: u32,
+    /// Notices without a line.
+    notices: u64,
     /// Changes without a line, by the state that they led to.
     untold: Counts,
 }
 
 impl Telling {
     pub(super) fn new() -> Self {
-        Self { until: Instant::now(), lines: 0, untold: Counts::default() }
+        Self {
+            window: WINDOW,
+            until: Instant::now(),
+            lines: 0,
+            loud: 0,
+            notices: 0,
+            untold: Counts::default(),
+        }
+    }
+
+    /// Shares the log with many others.
+    pub(super) fn share(&mut self) {
+        self.window = WINDOW_OF_MANY;
+    }
+
+    /// Whether there is more to log than the registry's share, for a while.
+    pub(super) fn is_loud(&self) -> bool {
+        self.loud >= LOUD
     }
 
     /// Tells what changed since the last call.
     pub(super) fn tell(&mut self, engine: &mut Engine) {
         let transitions = engine.take_transitions();
         if Instant::now() >= self.until {
+            self.loud = if self.is_over() { self.loud.saturating_add(1) } else { 0 };
             self.sum_up();
-            (self.until, self.lines) = (Instant::now() + WINDOW, 0);
+            (self.until, self.lines) = (Instant::now() + self.window, 0);
         }
         for notice in engine.take_notices() {
-            log(&notice);
+            if self.lines < LINES {
+                self.lines += 1;
+                log(&notice);
+            } else {
+                self.notices += 1;
+            }
         }
         for transition in transitions {
             if self.lines < LINES {
@@ -47,12 +79,17 @@ impl Telling {
 
     /// When [`Telling::tell`] has something to say though nothing changes.
     pub(super) fn at(&self) -> Option<Instant> {
-        (self.untold != Counts::default()).then_some(self.until)
+        self.is_over().then_some(self.until)
+    }
+
+    fn is_over(&self) -> bool {
+        self.notices > 0 || self.untold != Counts::default()
     }
 
     /// Tells how many changed without a line of their own.
     pub(super) fn sum_up(&mut self) {
-        if self.untold != Counts::default() {
+        if self.is_over() {
+            let notices = std::mem::take(&mut self.notices);
             let Counts { pending, registered, at_risk, failing, invalid, leaving } =
                 std::mem::take(&mut self.untold);
             tracing::info!(
@@ -62,6 +99,7 @@ impl Telling {
                 invalid,
                 leaving,
                 pending,
+                notices,
                 "more registrations changed their state than are told one by one"
             );
         }

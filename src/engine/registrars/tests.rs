@@ -209,9 +209,9 @@ fn what_no_longer_waits_is_passed_over() {
 fn unused_registrars_are_forgotten() {
     let mut bench = Bench::new(Some(1.0));
     bench.registrars.id_of(&at("old"), Moment(0));
-    bench.registrars.forget_unused(Moment(FORGET_AFTER));
+    bench.registrars.forget_unused(Moment(FORGET_AFTER), 1);
     assert_eq!(bench.registrars.by_target.len(), 1);
-    bench.registrars.forget_unused(Moment(FORGET_AFTER + 1));
+    bench.registrars.forget_unused(Moment(FORGET_AFTER + 1), 1);
     assert!(bench.registrars.by_host.is_empty());
     let (a, b) = (bench.registrars.id_of(&at("a"), Moment(1)), bench.registrars.id_of(&at("b"), Moment(1)));
     assert_ne!(a, b);

@@ -1,5 +1,7 @@
 //! One call of the Trunks service, and what a refusal of it means for the list.
 
+use std::sync::Arc;
+
 use bytes::{Buf, Bytes};
 use prost::Message;
 use tonic::{
@@ -11,8 +13,9 @@ use tonic::{
 
 use super::{ApiServer, methods::Method};
 use crate::{
-    grpc::{Failure, GrpcError, connection::CallError, describe, failure},
+    grpc::{Failure, GrpcError, connection::CallError, describe, failure, metered::Metered},
     ports::SourceError,
+    quota::{Excess, Received},
 };
 
 /// Bytes of the largest page.
@@ -27,8 +30,10 @@ pub(super) enum Refusal {
     TooLarge {
         /// What the server says, or what was found.
         why: Box<str>,
-        /// Its bytes, where it was this side that did not take it.
+        /// Its bytes, where it was this side that did not take it because of its size.
         found: Option<u64>,
+        /// It was this side that did not take it.
+        ours: bool,
     },
     /// It failed for this time.
     Error(SourceError),
@@ -67,7 +72,7 @@ impl From<SourceError> for Refusal {
 pub(super) fn all_refused(refusals: &[(Method, Refusal)]) -> SourceError {
     let all: Vec<String> = refusals.iter().map(|(method, refusal)| refusal.describe(*method)).collect();
     let text = all.join("; ").into();
-    let ours = |refusal: &Refusal| matches!(refusal, Refusal::TooLarge { found: Some(_), .. });
+    let ours = |refusal: &Refusal| matches!(refusal, Refusal::TooLarge { ours: true, .. });
     if refusals.iter().any(|(_, refusal)| ours(refusal)) {
         SourceError::TooMuch(text)
     } else {
@@ -76,18 +81,19 @@ pub(super) fn all_refused(refusals: &[(Method, Refusal)]) -> SourceError {
 }
 
 impl ApiServer {
-    /// Calls a method whose response has at most `most` bytes.
+    /// Calls a method whose response has at most `most` bytes, and counts them as `received`, to be held for as long as the response.
     pub(super) async fn call<M: Message + 'static>(
         &self,
         method: &'static str,
         message: M,
         most: usize,
+        received: &Arc<Received>,
     ) -> Result<Bytes, Refusal> {
         let unusable = |error: GrpcError| Refusal::Error(SourceError::Unavailable(error.to_string().into()));
         let connection = self.connection.get().map_err(unusable)?;
         // Never closed. Waiting for a turn is no fault of the API server, and counts for no deadline of a call.
         let _turn = connection.lists.acquire().await.ok();
-        let mut client = Grpc::new(connection.connection.clone())
+        let mut client = Grpc::new(Metered::new(connection.connection.clone(), received))
             .max_decoding_message_size(most)
             .accept_compressed(CompressionEncoding::Gzip);
         let call = async {
@@ -97,14 +103,31 @@ impl ApiServer {
         let late = || Refusal::Error(SourceError::Deadline(self.timeout));
         let status = match tokio::time::timeout(self.timeout, call).await {
             Err(_) => return Err(late()),
-            Ok(Ok(response)) => return Ok(response.into_inner()),
+            Ok(Ok(response)) => {
+                let message = response.into_inner();
+                // Of one that came compressed, not all is counted yet.
+                let more =
+                    message.len().saturating_sub(usize::try_from(received.bytes()).unwrap_or(usize::MAX));
+                return match received.grow(more) {
+                    Ok(()) => Ok(message),
+                    Err(excess) => Err(no_room(excess)),
+                };
+            }
             Ok(Err(status)) => status,
         };
+        if let Some(excess) = received.refused() {
+            return Err(no_room(excess));
+        }
         if let Some(found) = found_too_large(&status, most) {
-            let setting = if most < MAX_PAGE { "spec.sync.maxBytes" } else { "the largest page" };
-            let setting = if method.ends_with("/FindBy") { "spec.sync.maxBytes" } else { setting };
+            let setting = if most == self.quota.max_response() {
+                "the operator's --max-response-memory"
+            } else if most < MAX_PAGE || method.ends_with("/FindBy") {
+                "spec.sync.maxBytes"
+            } else {
+                "the largest page"
+            };
             let why = format!("a response of {found} bytes; {setting} allows {most}");
-            return Err(Refusal::TooLarge { why: why.into(), found: Some(found) });
+            return Err(Refusal::TooLarge { why: why.into(), found: Some(found), ours: true });
         }
         // A proxy's error page becomes a status, too: that says nothing of the list.
         let by_server = CallError::find(&status).is_none();
@@ -112,7 +135,7 @@ impl ApiServer {
             (Failure::Unavailable | Failure::Refused, Code::ResourceExhausted | Code::OutOfRange)
                 if by_server =>
             {
-                Refusal::TooLarge { why: describe(&status), found: None }
+                Refusal::TooLarge { why: describe(&status), found: None, ours: false }
             }
             (Failure::Unavailable, _) => Refusal::Error(SourceError::Unavailable(describe(&status))),
             (Failure::Deadline, _) => late(),
@@ -121,6 +144,11 @@ impl ApiServer {
             (Failure::Refused, _) => Refusal::Error(SourceError::Refused(describe(&status))),
         })
     }
+}
+
+/// There is no room for the response among those that are being read. A smaller page may fit.
+fn no_room(excess: Excess) -> Refusal {
+    Refusal::TooLarge { why: excess.to_string().into(), found: None, ours: true }
 }
 
 /// The bytes of a response that tonic did not take because of its size. It has no other way to say so than its text.

@@ -120,6 +120,11 @@ impl RawTrunk {
         self.reference.clone()
     }
 
+    /// Its bytes, as far as they are decoded.
+    pub(super) fn decoded_bytes(&self) -> usize {
+        if self.is_oversize() { 0 } else { self.length }
+    }
+
     fn is_oversize(&self) -> bool {
         self.length > self.max_bytes
     }

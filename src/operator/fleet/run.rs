@@ -21,6 +21,8 @@ pub(super) struct Run {
     pub(super) succeeds: bool,
     pub(super) handle: EngineHandle,
     pub(super) reloads: Reloads,
+    /// How it runs.
+    pub(super) life: Life,
     task: JoinHandle<Engine>,
     stop: DropGuard,
 }
@@ -38,10 +40,12 @@ impl Run {
             paused: plan.suspend,
             permit: common.permit.clone(),
             connections: common.connections.clone(),
+            quota: common.quotas.registry(name.namespace.as_deref().unwrap_or_default()),
         };
         let stop = CancellationToken::new();
         let observer = common.metrics.registry(name.clone());
         let span = tracing::info_span!(parent: None, "engine", registry = %name);
+        let _threads = common.engines.enter();
         let Instance { handle, reloads, task, .. } =
             span.in_scope(|| instance::start(&plan.config, &plan.identity, observer, &life, stop.clone()))?;
         tracing::info!(
@@ -51,7 +55,7 @@ impl Run {
             suspended = plan.suspend,
             "running"
         );
-        Ok(Self { plan, succeeds, handle, reloads, task, stop: stop.drop_guard() })
+        Ok(Self { plan, succeeds, handle, reloads, life, task, stop: stop.drop_guard() })
     }
 
     /// Whether it ended without being told to, which is a defect.

@@ -135,7 +135,11 @@ fn stalled(situation: &Situation) -> Finding {
         }
         (Some(stall), phase) => {
             let goes_on = match phase {
-                Phase::Idle if stall.reason == reasons::CANNOT_START => "; nothing runs meanwhile",
+                Phase::Idle
+                    if [reasons::CANNOT_START, reasons::TOO_MANY_REGISTRIES].contains(&stall.reason) =>
+                {
+                    "; nothing runs meanwhile"
+                }
                 Phase::Idle => "; nothing runs until that is corrected",
                 _ => "; the last good specification is followed meanwhile",
             };
@@ -196,6 +200,7 @@ fn api(situation: &Situation) -> Finding {
                 Some(Fault::NoAnswer) => "NoAnswer",
                 Some(Fault::Refused | Fault::Denied | Fault::Taken) => "Refused",
                 Some(Fault::Malformed) => "MalformedAnswer",
+                Some(Fault::TooMuch) => "OverLimit",
                 Some(Fault::Unreachable) | None => "Unreachable",
             };
             let effect = if snapshot.summary.last_sync_ms.is_some() {
@@ -220,7 +225,9 @@ fn requester(situation: &Situation) -> Finding {
         (Some(false), fault) => {
             let reason = match fault {
                 Some(Fault::NoAnswer) => "NoAnswer",
-                Some(Fault::Refused | Fault::Denied | Fault::Malformed | Fault::Taken) => "Refused",
+                Some(Fault::Refused | Fault::Denied | Fault::Malformed | Fault::TooMuch | Fault::Taken) => {
+                    "Refused"
+                }
                 Some(Fault::Unreachable) | None => "Unreachable",
             };
             let effect =

@@ -97,6 +97,15 @@ fn running(snapshot: &Snapshot) -> Finding {
         let list = list(TrunkState::Invalid, counts.invalid);
         return not("InvalidTrunks", format!("{} not valid{list}", of(counts.invalid)));
     }
+    if summary.left_out > 0 {
+        let why = summary.over_limits.first();
+        let why = why.map_or(
+            "there are as many as spec.sync.maxTrunks, or the operator's --max-trunks, allows",
+            |why| why,
+        );
+        let left_out = summary.left_out;
+        return not("OverLimit", format!("{} {} left out: {why}", count(left_out, "trunk"), are(left_out)));
+    }
     if counts.pending > 0 {
         let verb = if counts.pending == 1 { "waits" } else { "wait" };
         let message = format!(
@@ -144,6 +153,8 @@ fn asides(situation: &Situation, snapshot: &Snapshot) -> Vec<String> {
     if summary.requester.ok != Some(false) {
         asides.extend(over_budget(&summary.over_budget));
     }
+    // What left trunks out is said above.
+    asides.extend(summary.over_limits.iter().skip(usize::from(summary.left_out > 0)).cloned());
     if summary.removals_held > 0 {
         asides.push(removals_held(summary.removals_held));
     }

@@ -27,18 +27,26 @@ pub const INVALID_SPEC: &str = "InvalidSpec";
 pub const SECRET_NOT_FOUND: &str = "SecretNotFound";
 /// A Secret cannot be read, or what is in it cannot be used.
 pub const SECRET_UNREADABLE: &str = "SecretUnreadable";
+/// The operator runs as many Registries as it may, all of them older.
+pub const TOO_MANY_REGISTRIES: &str = "TooManyRegistries";
 /// Another Registry has the same `spec.instanceId`.
 pub const INSTANCE_ID_IN_USE: &str = "InstanceIdInUse";
 /// A neighbour cannot be set up with what the spec says.
 pub const CANNOT_START: &str = "CannotStart";
 
 /// Why a spec may not be followed: what [`super::Stall::reason`] may be.
-pub const STALLS: [&str; 5] =
-    [INVALID_SPEC, SECRET_NOT_FOUND, SECRET_UNREADABLE, INSTANCE_ID_IN_USE, CANNOT_START];
+pub const STALLS: [&str; 6] = [
+    INVALID_SPEC,
+    SECRET_NOT_FOUND,
+    SECRET_UNREADABLE,
+    INSTANCE_ID_IN_USE,
+    TOO_MANY_REGISTRIES,
+    CANNOT_START,
+];
 
 /// Every status and reason that a condition can have, but for [`STALLS`], which Ready (False) and Stalled (True) can have
 /// besides.
-pub const REASONS: [(&str, Truth, &str); 51] = [
+pub const REASONS: [(&str, Truth, &str); 53] = [
     (READY, True, "AllRegistered"),
     (READY, True, "TrunksAtRisk"),
     (READY, True, "BudgetTooSmall"),
@@ -46,6 +54,7 @@ pub const REASONS: [(&str, Truth, &str); 51] = [
     (READY, True, "NoTrunks"),
     (READY, False, "TrunksFailing"),
     (READY, False, "InvalidTrunks"),
+    (READY, False, "OverLimit"),
     (READY, False, "Registering"),
     (READY, False, "RequesterUnreachable"),
     (READY, False, "APIUnreachable"),
@@ -69,6 +78,7 @@ pub const REASONS: [(&str, Truth, &str); 51] = [
     (API_REACHABLE, False, "NoAnswer"),
     (API_REACHABLE, False, "Refused"),
     (API_REACHABLE, False, "MalformedAnswer"),
+    (API_REACHABLE, False, "OverLimit"),
     (API_REACHABLE, Unknown, "NotTried"),
     (API_REACHABLE, Unknown, "NotRunning"),
     (REQUESTER_REACHABLE, True, "Reachable"),

@@ -62,8 +62,16 @@ fn by_default() {
 fn the_program_is_told_what_it_is_to_do() {
     let objects = render(json!({}));
     let container = objects.container();
-    let flags = ["--listen=0.0.0.0:8080", "--lease-duration=10", "--grace=1", "--deregister-deadline=30"];
-    assert_eq!(container["args"], json!(["operator", flags[0], flags[1], flags[2], flags[3]]));
+    let flags =
+        ["operator", "--listen=0.0.0.0:8080", "--lease-duration=10", "--grace=1", "--deregister-deadline=30"];
+    let limits = [
+        "--max-registries=4000",
+        "--max-trunks=1000000",
+        "--max-trunk-memory=256",
+        "--max-response-memory=64",
+        "--max-in-flight=1000",
+    ];
+    assert_eq!(container["args"], json!([&flags[..], &limits].concat()));
     assert_eq!(container.get("command"), None, "the image's own entry point");
     let field = |name: &str| environment(container, name)["valueFrom"]["fieldRef"]["fieldPath"].clone();
     assert_eq!(field("POD_NAME"), "metadata.name");
@@ -75,8 +83,11 @@ fn the_program_is_told_what_it_is_to_do() {
     }
 
     let objects = render(json!({
-        "operator": {"leaseDurationSeconds": 15, "graceSeconds": 20, "deregisterDeadlineSeconds": 60,
-                     "allowAddresses": ["127.0.0.0/8", "10.0.0.0/8:6379"], "denyAddresses": ["any"]},
+        "operator": {
+            "leaseDurationSeconds": 15, "graceSeconds": 20, "deregisterDeadlineSeconds": 60,
+            "allowAddresses": ["127.0.0.0/8", "10.0.0.0/8:6379"], "denyAddresses": ["any"],
+            "limits": {"trunks": 20_000_000, "inFlight": 50},
+        },
         "terminationGracePeriodSeconds": 40,
         "http": {"address": "[::]", "port": 9000},
         "log": {"level": "debug", "format": "text"},
@@ -86,11 +97,18 @@ fn the_program_is_told_what_it_is_to_do() {
         "extraEnv": [{"name": "RUST_LOG", "value": "trace"}],
     }));
     let container = objects.container();
-    let flags = ["--listen=[::]:9000", "--lease-duration=15", "--grace=20", "--deregister-deadline=60"];
-    let more =
-        ["--allow-address=127.0.0.0/8,10.0.0.0/8:6379", "--deny-address=any", "--admin-listen=0.0.0.0:8081"];
-    let args = [&["operator"], &flags[..], &more].concat();
-    assert_eq!(container["args"], json!(args));
+    let flags =
+        ["operator", "--listen=[::]:9000", "--lease-duration=15", "--grace=20", "--deregister-deadline=60"];
+    let addresses = ["--allow-address=127.0.0.0/8,10.0.0.0/8:6379", "--deny-address=any"];
+    let limits = [
+        "--max-registries=4000",
+        "--max-trunks=20000000",
+        "--max-trunk-memory=256",
+        "--max-response-memory=64",
+        "--max-in-flight=50",
+    ];
+    let more = ["--admin-listen=0.0.0.0:8081"];
+    assert_eq!(container["args"], json!([&flags[..], &addresses, &limits, &more].concat()));
     assert_eq!(container["ports"], json!([{"name": "http", "containerPort": 9000, "protocol": "TCP"}]));
     for (name, value) in [
         ("LEASE_NAME", "keeper"),
@@ -121,6 +139,9 @@ fn the_program_takes_the_arguments_and_the_schema_has_the_programs_bounds() {
     let args = parsed(json!({"http": {"address": "[::]", "port": 9000}}));
     assert_eq!(args.listen, "[::]:9000".parse::<SocketAddr>().unwrap());
     assert_eq!((args.lease_duration, args.grace, args.deregister_deadline), (10, 1, 30));
+    let program = Cli::try_parse_from(["routr-registry", "operator"]).unwrap();
+    let Command::Operator(program) = program.command else { panic!("another command") };
+    assert_eq!(args.limits, program.limits, "the chart's limits are the program's");
     let settings = |lease: u64, grace: u64, deregister: u64| {
         json!({
             "operator": {"leaseDurationSeconds": lease, "graceSeconds": grace, "deregisterDeadlineSeconds": deregister},

@@ -3,4 +3,5 @@
 mod addresses;
 mod leader;
 mod memory;
+mod tenants;
 mod truth;

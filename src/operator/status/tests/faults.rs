@@ -51,6 +51,7 @@ fn neighbours() -> Vec<Case> {
         ("API down", None, running(api(Fault::Unreachable)), but([(3, "False/Unreachable")])),
         ("API slow", None, running(api(Fault::NoAnswer)), but([(3, "False/NoAnswer")])),
         ("API refuses", None, running(api(Fault::Refused)), but([(3, "False/Refused")])),
+        ("API sends too much", None, running(api(Fault::TooMuch)), but([(3, "False/OverLimit")])),
         ("API is no API", None, running(api(Fault::Malformed)), but([(3, "False/MalformedAnswer")])),
         ("Requester down", None, running(requester(Fault::Unreachable)), lost("False/Unreachable")),
         ("Requester hangs", None, running(requester(Fault::NoAnswer)), lost("False/NoAnswer")),
@@ -168,6 +169,12 @@ fn phases() -> Vec<Case> {
             [ready, "True/ReadingTrunks", "False/NotStalled", api, was, was, "True/Accepted"]
         }),
         (
+            "no room for all trunks",
+            None,
+            running(with(twenty(), |summary| summary.left_out = 2)),
+            but([(0, "False/OverLimit")]),
+        ),
+        (
             "suspended",
             None,
             situation(Phase::Suspended(twenty())),
@@ -198,6 +205,7 @@ fn phases() -> Vec<Case> {
         "True/SecretNotFound",
         "True/SecretUnreadable",
         "True/InstanceIdInUse",
+        "True/TooManyRegistries",
         "True/CannotStart",
     ];
     for (reason, wrong) in reasons::STALLS.into_iter().zip(wrong) {

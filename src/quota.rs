@@ -1,0 +1,366 @@
+//! What one Registry, and the Registries of one namespace, may use of a process that serves many tenants.
+//!
+//! * [`Limits`] are the operator's, by its flags: no Registry can raise them;
+//! * [`Quotas`] is what the process has in use, [`Quota`] is one Registry's part in it;
+//! * [`pool`] divides memory between tenants, [`pace`] divides processor time.
+//!
+//! A stand-alone registry has the machine to itself: its [`Quota`] is unlimited, and its own configuration bounds it.
+
+pub mod pace;
+pub mod pool;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::Instant,
+};
+
+use self::{
+    pace::Pace,
+    pool::{Pool, Used},
+};
+use crate::{
+    config::{Config, SyncBounds},
+    ports::TrunkRoom,
+};
+
+/// How long a Registry is shown to exceed a limit after it did so last.
+const SHOWN: Duration = Duration::from_secs(300);
+/// Bytes of a response that are free for each Registry: lists of a few hundred trunks never wait for those of others.
+const FREE_RESPONSE: u64 = 256 << 10;
+/// Bytes of a response to a REGISTER that are free: a SIP response over UDP rarely has more than 2 KiB.
+pub const FREE_REPLY: u64 = 4 << 10;
+/// One response has at most this part of the memory for all.
+const RESPONSE_PART: u64 = 4;
+/// The bytes of one sync are at most this many times the memory for responses.
+const SYNC_FACTOR: u64 = 8;
+/// The bytes of one trunk are at most this part of the memory for responses.
+const TRUNK_PART: u64 = 128;
+/// Pages of one sync.
+const MAX_PAGES: u32 = 100_000;
+
+/// What all Registries of a process may use together. The defaults fit into 512 MiB, the chart's limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Args)]
+pub struct Limits {
+    /// Registries that run at the same time, 1 to 100,000. The newer ones wait.
+    #[arg(long = "max-registries", value_name = "NUMBER", default_value_t = 4_000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub registries: u64,
+    /// Trunks of all Registries together, 1 to 100,000,000. Those of one namespace have at most as many as are left for the others.
+    #[arg(long = "max-trunks", value_name = "NUMBER", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    pub trunks: u64,
+    /// Memory for all trunks together, in MiB, 1 to 1,048,576. Those of one namespace have at most as much as is left for the others.
+    #[arg(long = "max-trunk-memory", value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    pub trunk_mib: u64,
+    /// Memory for the responses that are read at the same time from API servers and Requesters, in MiB, 4 to 65,536. One response has
+    /// a quarter of it at most.
+    #[arg(long = "max-response-memory", value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(4..=65_536))]
+    pub response_mib: u64,
+    /// REGISTERs in flight of one Registry, 1 to 100,000, whatever its spec.registration.maxInFlight says.
+    #[arg(long = "max-in-flight", value_name = "NUMBER", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub in_flight: u32,
+}
+
+impl Limits {
+    fn response_bytes(&self) -> u64 {
+        self.response_mib << 20
+    }
+
+    /// Lowers what a Registry asks for to what the operator allows.
+    pub fn apply(&self, config: &mut Config) {
+        let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        let SyncBounds { max_pages, max_trunks, max_bytes, max_trunk_bytes, .. } = &mut config.sync;
+        *max_pages = MAX_PAGES.min(*max_pages);
+        *max_trunks = narrow(self.trunks).min(*max_trunks);
+        *max_bytes = (self.response_bytes() * SYNC_FACTOR).min(*max_bytes);
+        *max_trunk_bytes = narrow(self.response_bytes() / TRUNK_PART).min(*max_trunk_bytes);
+        let in_flight = &mut config.registration.max_in_flight;
+        *in_flight = self.in_flight.min(*in_flight);
+    }
+}
+
+/// What a Registry exceeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Excess {
+    /// The number of trunks.
+    Trunks,
+    /// The memory of trunks.
+    TrunkMemory,
+    /// The memory of responses that are being read.
+    ResponseMemory,
+    /// The processor time.
+    Processor,
+    /// The lines of the log.
+    Log,
+}
+
+impl Excess {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Trunks, Self::TrunkMemory, Self::ResponseMemory, Self::Processor, Self::Log];
+}
+
+impl fmt::Display for Excess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Trunks => {
+                "the operator's --max-trunks leaves no room for more trunks of this namespace"
+            }
+            Self::TrunkMemory => {
+                "the operator's --max-trunk-memory leaves no room for more trunks of this namespace"
+            }
+            Self::ResponseMemory => {
+                "responses are larger than the operator's --max-response-memory allows this namespace at the moment"
+            }
+            Self::Processor => {
+                "its lists take more than a Registry's share of processor time: they are read more slowly"
+            }
+            Self::Log => "it logs more than a Registry's share of lines: the rest is counted, not written",
+        })
+    }
+}
+
+/// What a process has in use. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Quotas(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    limits: Limits,
+    trunks: Pool,
+    trunk_bytes: Pool,
+    responses: Pool,
+    /// Lists that are taken apart at the same time.
+    decoding: Semaphore,
+    tenants: Mutex<HashMap<String, Weak<Tenant>>>,
+}
+
+/// What the Registries of one namespace have in use together.
+#[derive(Debug, Default)]
+struct Tenant {
+    trunks: Used,
+    trunk_bytes: Used,
+    responses: Used,
+}
+
+impl Quotas {
+    /// Nothing in use yet.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self(Arc::new(Inner {
+            trunks: Pool::new(limits.trunks),
+            trunk_bytes: Pool::new(limits.trunk_mib << 20),
+            responses: Pool::new(limits.response_bytes()),
+            decoding: Semaphore::new((processors / 2).max(1)),
+            tenants: Mutex::default(),
+            limits,
+        }))
+    }
+
+    /// The limits.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// One Registry's part, of those that its namespace has.
+    #[must_use]
+    pub fn registry(&self, namespace: &str) -> Arc<Quota> {
+        let mut tenants = self.0.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        let tenant = tenants.get(namespace).and_then(Weak::upgrade).unwrap_or_else(|| {
+            tenants.retain(|_, tenant| tenant.strong_count() > 0);
+            let tenant = Arc::<Tenant>::default();
+            tenants.insert(namespace.to_owned(), Arc::downgrade(&tenant));
+            tenant
+        });
+        drop(tenants);
+        Arc::new(Quota::of(Some((self.clone(), tenant))))
+    }
+}
+
+/// One Registry's part in what the process has. What it holds is given back when it is dropped.
+#[derive(Debug)]
+pub struct Quota {
+    /// `None` where there is no limit.
+    shared: Option<(Quotas, Arc<Tenant>)>,
+    trunks: AtomicU64,
+    trunk_bytes: AtomicU64,
+    pace: Pace,
+    /// When each of [`Excess::ALL`] was noted last.
+    exceeded: Mutex<[Option<Instant>; Excess::ALL.len()]>,
+}
+
+impl Quota {
+    /// No limit.
+    #[must_use]
+    pub fn unlimited() -> Arc<Self> {
+        Arc::new(Self::of(None))
+    }
+
+    fn of(shared: Option<(Quotas, Arc<Tenant>)>) -> Self {
+        Self {
+            shared,
+            trunks: AtomicU64::new(0),
+            trunk_bytes: AtomicU64::new(0),
+            pace: Pace::default(),
+            exceeded: Mutex::default(),
+        }
+    }
+
+    /// Whether others have a part, too.
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    /// Bytes of the largest response.
+    #[must_use]
+    pub fn max_response(&self) -> usize {
+        let Some((quotas, _)) = &self.shared else { return usize::MAX };
+        usize::try_from(quotas.limits().response_bytes() / RESPONSE_PART).unwrap_or(usize::MAX)
+    }
+
+    /// Room for a list that is about to be received; it grows as bytes arrive.
+    #[must_use]
+    pub fn response(self: &Arc<Self>) -> Arc<Received> {
+        self.received(FREE_RESPONSE)
+    }
+
+    /// Room for the response to a REGISTER.
+    #[must_use]
+    pub fn reply(self: &Arc<Self>) -> Arc<Received> {
+        self.received(FREE_REPLY)
+    }
+
+    fn received(self: &Arc<Self>, free: u64) -> Arc<Received> {
+        Arc::new(Received {
+            quota: self.clone(),
+            free,
+            bytes: AtomicU64::new(0),
+            refused: AtomicBool::default(),
+        })
+    }
+
+    /// Waits for a turn to take a list apart: a few of a process do so at the same time.
+    pub async fn decode_turn(&self) -> Option<SemaphorePermit<'_>> {
+        let (Quotas(process), _) = self.shared.as_ref()?;
+        // It is never closed.
+        process.decoding.acquire().await.ok()
+    }
+
+    /// Accounts for processor time, and waits while the Registry has used more than its share.
+    pub async fn spent(&self, busy: Duration) {
+        if self.shared.is_none() {
+            return;
+        }
+        if let Some(pause) = self.pace.spend(busy, Instant::now()) {
+            self.note(Excess::Processor);
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Notes that the Registry exceeds something: its status shows it for some minutes.
+    pub fn note(&self, excess: Excess) {
+        let mut exceeded = self.exceeded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = Excess::ALL.iter().position(|one| *one == excess) {
+            exceeded[place] = Some(Instant::now());
+        }
+    }
+
+    /// What the Registry has exceeded in the last minutes.
+    #[must_use]
+    pub fn exceeds(&self) -> Vec<Excess> {
+        let exceeded = self.exceeded.lock().unwrap_or_else(PoisonError::into_inner);
+        let lately = |at: &Option<Instant>| at.is_some_and(|at| at.elapsed() < SHOWN);
+        let noted = Excess::ALL.into_iter().zip(exceeded.iter());
+        noted.filter(|(_, at)| lately(at)).map(|(excess, _)| excess).collect()
+    }
+}
+
+impl TrunkRoom for Quota {
+    fn fits(&self, trunks: u64, bytes: u64) -> Result<(), Excess> {
+        let Some((Quotas(process), tenant)) = &self.shared else { return Ok(()) };
+        let checks = [
+            (Excess::Trunks, process.trunks.fits(&tenant.trunks, trunks)),
+            (Excess::TrunkMemory, process.trunk_bytes.fits(&tenant.trunk_bytes, bytes)),
+        ];
+        checks.into_iter().find(|(_, fits)| !fits).map_or(Ok(()), |(excess, _)| Err(excess))
+    }
+
+    fn uses(&self, trunks: u64, bytes: u64) {
+        let Some((Quotas(process), tenant)) = &self.shared else { return };
+        let before = self.trunks.swap(trunks, Ordering::Relaxed);
+        process.trunks.change(&tenant.trunks, before, trunks);
+        let before = self.trunk_bytes.swap(bytes, Ordering::Relaxed);
+        process.trunk_bytes.change(&tenant.trunk_bytes, before, bytes);
+    }
+}
+
+impl Drop for Quota {
+    fn drop(&mut self) {
+        self.uses(0, 0);
+    }
+}
+
+/// What a response holds of the memory for responses. Given back when it is dropped.
+#[derive(Debug)]
+pub struct Received {
+    quota: Arc<Quota>,
+    free: u64,
+    bytes: AtomicU64,
+    refused: AtomicBool,
+}
+
+impl Received {
+    /// So many bytes have been received, or are made of what was.
+    ///
+    /// # Errors
+    /// [`Excess::ResponseMemory`]: there is no room for them.
+    pub fn grow(&self, by: usize) -> Result<(), Excess> {
+        let Some((Quotas(process), tenant)) = &self.quota.shared else { return Ok(()) };
+        let by = u64::try_from(by).unwrap_or(u64::MAX);
+        let before = self.bytes.load(Ordering::Relaxed);
+        let after = before.saturating_add(by);
+        let counted = |bytes: u64| bytes.saturating_sub(self.free);
+        if !process.responses.take(&tenant.responses, counted(after) - counted(before)) {
+            self.refused.store(true, Ordering::Relaxed);
+            self.quota.note(Excess::ResponseMemory);
+            return Err(Excess::ResponseMemory);
+        }
+        self.bytes.store(after, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// How many bytes are counted.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// What there was too little of, where there was.
+    #[must_use]
+    pub fn refused(&self) -> Option<Excess> {
+        self.refused.load(Ordering::Relaxed).then_some(Excess::ResponseMemory)
+    }
+}
+
+impl Drop for Received {
+    fn drop(&mut self) {
+        if let Some((Quotas(process), tenant)) = &self.quota.shared {
+            let counted = self.bytes.load(Ordering::Relaxed).saturating_sub(self.free);
+            process.responses.change(&tenant.responses, counted, 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
