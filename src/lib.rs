@@ -1,4 +1,5 @@
 //! Keeps the SIP registrations of Routr's trunks alive.
+pub mod addresses;
 pub mod admin;
 pub mod cli;
 pub mod client;
