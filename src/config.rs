@@ -23,6 +23,7 @@ mod parameters;
 pub(crate) mod rules;
 #[cfg(test)]
 mod tests;
+mod token;
 mod tree;
 
 pub use address::Target;
@@ -96,6 +97,8 @@ pub struct Secrets {
     pub parameters: Option<Secret>,
     /// The value of `cache.passwordSecretRef`: one line, a newline at its end does not count.
     pub password: Option<Secret>,
+    /// The value of `requesterTokenSecretRef`: one line, as the password.
+    pub requester_token: Option<Secret>,
 }
 
 /// A gRPC neighbour.
@@ -107,6 +110,8 @@ pub struct Endpoint {
     pub tls: bool,
     /// What TLS needs; empty without.
     pub files: TlsFiles,
+    /// Sent with each call as a bearer token.
+    pub token: Option<Secret>,
     /// How long one call may take.
     pub timeout: Duration,
 }
@@ -114,7 +119,7 @@ pub struct Endpoint {
 impl Endpoint {
     /// One without TLS.
     pub fn plain(address: impl Into<Target>, timeout: Duration) -> Self {
-        Self { address: address.into(), tls: false, files: TlsFiles::default(), timeout }
+        Self { address: address.into(), tls: false, files: TlsFiles::default(), token: None, timeout }
     }
 }
 

@@ -23,7 +23,7 @@ pub mod requester;
 mod restarts;
 pub mod shared;
 pub mod trunk;
-mod wire;
+pub(crate) mod wire;
 
 use tonic::{Code, Status};
 
@@ -114,10 +114,11 @@ const MAX_BEFORE_CAUSE: usize = 120;
 
 /// As much of a text as is shown, with a mark where something was cut off.
 fn shortened(text: &str) -> Box<str> {
-    first(text, MAX_SHOWN).into()
+    shortened_to(text, MAX_SHOWN).into()
 }
 
-fn first(text: &str, most: usize) -> String {
+/// As [`shortened`], to so many characters.
+fn shortened_to(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.to_owned();
     }
@@ -141,7 +142,7 @@ fn said(status: &Status) -> String {
     let cause = innermost(status);
     // A status shows itself with all that it has.
     if std::error::Error::source(status).is_some() && !text.contains(&cause) {
-        text = format!("{}: {cause}", first(&text, MAX_BEFORE_CAUSE));
+        text = format!("{}: {cause}", shortened_to(&text, MAX_BEFORE_CAUSE));
     }
     text.retain(|c| !c.is_control());
     text

@@ -95,6 +95,7 @@ impl Interpreter<'_> {
         let mut api =
             self.endpoint("spec.apiAddr", &spec.api_addr, rules::API_PORT, right::API_ADDR, api_timeout);
         self.tls(spec, [&mut requester, &mut api]);
+        requester.token = self.requester_token(spec);
         Config {
             name: name.to_owned(),
             instance_id: self.instance_id(spec.instance_id.as_deref()),
@@ -143,7 +144,7 @@ impl Interpreter<'_> {
                 (nowhere(), text.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://")))
             }
         };
-        Endpoint { address, tls, files: TlsFiles::default(), timeout }
+        Endpoint { address, tls, files: TlsFiles::default(), token: None, timeout }
     }
 
     fn address(&mut self, path: &str, text: &str, error: AddressError, right: &str) {
