@@ -27,6 +27,10 @@ const TOKEN_VARIABLE: &str = "REQUESTER_TOKEN";
 
 const PORT: u16 = 51909;
 
+/// Headings of the help.
+const CALLERS: &str = "Who may call";
+const RULES: &str = "What callers may ask for";
+
 /// Which way requests take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
@@ -75,48 +79,48 @@ impl fmt::Display for AdvertisedContact {
 #[derive(Args, Clone, Debug)]
 pub struct RequesterArgs {
     /// Address and port of the gRPC server; 0.0.0.0:51909 is reached from elsewhere: then set --token-file or --client-ca.
-    #[arg(long, value_name = "ADDRESS", env = "BIND_ADDR", default_value = "127.0.0.1:51909", value_parser = listen_address)]
+    #[arg(long, value_name = "ADDRESS", env = "BIND_ADDR", default_value = "127.0.0.1:51909", value_parser = listen_address, help_heading = CALLERS)]
     pub listen: SocketAddr,
 
     /// File with the token that each call has to bring (authorization: Bearer TOKEN), one on each line: while two are there, both
     /// are taken. Followed when it changes [default: the environment variable REQUESTER_TOKEN, else none].
-    #[arg(long, value_name = "FILE", env = "REQUESTER_TOKEN_FILE")]
+    #[arg(long, value_name = "FILE", env = "REQUESTER_TOKEN_FILE", help_heading = CALLERS)]
     pub token_file: Option<PathBuf>,
 
     /// PEM file with the certificate of the gRPC server, for TLS. Followed when it changes [default: no TLS].
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = CALLERS)]
     pub tls_cert: Option<PathBuf>,
 
     /// PEM file with the private key of --tls-cert.
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = CALLERS)]
     pub tls_key: Option<PathBuf>,
 
     /// PEM file with the authorities of callers' certificates: each caller has to show one then.
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = CALLERS)]
     pub client_ca: Option<PathBuf>,
 
     /// Most gRPC connections at a time [default: 1024, or a quarter of the open files that are allowed].
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = CALLERS)]
     pub max_connections: Option<u32>,
 
     /// A method that may be sent, or any; may be repeated [default: any, but REGISTER where --listen is not loopback and callers
     /// need neither token nor certificate].
-    #[arg(long, value_name = "METHOD", value_delimiter = ',')]
+    #[arg(long, value_name = "METHOD", value_delimiter = ',', help_heading = RULES)]
     pub allow_method: Vec<MethodRule>,
 
     /// A header field that callers may write though it says who somebody is or changes where requests go: P-Asserted-Identity
     /// and all that begin with P-, Privacy, Diversion, Path and the like; or any; may be repeated [default: none of these].
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', help_heading = RULES)]
     pub allow_header: Vec<HeaderRule>,
 
     /// Where requests may not go, checked after name resolution: a network and perhaps ports (10.0.0.0/8, [fd00::/8]:5060,
     /// any:25); may be repeated. Where several rules match, the narrowest decides. Link-local, multicast and metadata addresses are
     /// always denied, unless an --allow-target as narrow says otherwise.
-    #[arg(long, value_name = "NETWORK[:PORTS]", value_delimiter = ',')]
+    #[arg(long, value_name = "NETWORK[:PORTS]", value_delimiter = ',', help_heading = RULES)]
     pub deny_target: Vec<AddressRule>,
 
     /// Where requests may go in spite of a wider --deny-target; with --deny-target any, nowhere else; may be repeated.
-    #[arg(long, value_name = "NETWORK[:PORTS]", value_delimiter = ',')]
+    #[arg(long, value_name = "NETWORK[:PORTS]", value_delimiter = ',', help_heading = RULES)]
     pub allow_target: Vec<AddressRule>,
 
     /// Most TCP and TLS connections to registrars at a time; one more ends the one that was idle for the longest time
@@ -213,7 +217,8 @@ fn door(args: &RequesterArgs) -> Result<Door, Error> {
         _ => None,
     };
     let variable = std::env::var_os(TOKEN_VARIABLE).filter(|value| !value.is_empty());
-    let token = match (&args.token_file, variable) {
+    let file = args.token_file.as_ref().filter(|file| !file.as_os_str().is_empty());
+    let token = match (file, variable) {
         (Some(_), Some(_)) => {
             return Err(Error::Flags("--token-file and REQUESTER_TOKEN are both given; keep one of them"));
         }
@@ -238,6 +243,10 @@ fn rules(args: &RequesterArgs, door: &Door) -> Rules {
 /// Reads `IP:PORT`, or what other programs take for it: `:PORT` for all addresses, `localhost:PORT`, an IP address or a port alone.
 fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let text = text.trim();
+    if text.is_empty() {
+        // A variable that is there and empty says nothing.
+        return Ok(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), PORT));
+    }
     let any = IpAddr::from(Ipv4Addr::UNSPECIFIED);
     let with = |host: &str, port: &str| {
         let host = match host {
@@ -309,6 +318,7 @@ mod tests {
     fn an_address_to_listen_on_is_read_as_people_write_it() {
         for (text, read) in [
             ("0.0.0.0:51909", "0.0.0.0:51909"),
+            ("", "127.0.0.1:51909"),
             (":5000", "0.0.0.0:5000"),
             ("*:5000", "0.0.0.0:5000"),
             ("localhost:5000", "127.0.0.1:5000"),
@@ -318,7 +328,7 @@ mod tests {
         ] {
             assert_eq!(listen_address(text).map(|read| read.to_string()), Ok(read.to_owned()));
         }
-        for bad in ["", "registrar.test:5060", "10.0.0.1:99999", ":"] {
+        for bad in ["registrar.test:5060", "10.0.0.1:99999", ":"] {
             assert!(listen_address(bad).unwrap_err().contains("127.0.0.1:51909"), "{bad:?}");
         }
     }

@@ -1,1 +1,3 @@
 //! Attacks: hostile tenants, providers and pods, against the real program. Each test is one that once broke through, or its kind.
+
+mod door;
