@@ -23,6 +23,7 @@ mod parameters;
 pub(crate) mod rules;
 #[cfg(test)]
 mod tests;
+mod token;
 mod tree;
 
 pub use address::Target;
@@ -132,6 +133,8 @@ pub struct Secrets {
     pub parameters: Option<Secret>,
     /// The value of `cache.passwordSecretRef`: one line, a newline at its end does not count.
     pub password: Option<Secret>,
+    /// The value of `requesterTokenSecretRef`: one line, as the password.
+    pub requester_token: Option<Secret>,
 }
 
 /// A gRPC neighbour.
@@ -143,6 +146,8 @@ pub struct Endpoint {
     pub tls: bool,
     /// What TLS needs; empty without.
     pub files: TlsFiles,
+    /// Sent with each call as a bearer token.
+    pub token: Option<Secret>,
     /// How long one call may take.
     pub timeout: Duration,
     /// The addresses that may be connected to.
@@ -156,6 +161,7 @@ impl Endpoint {
             address: address.into(),
             tls: false,
             files: TlsFiles::default(),
+            token: None,
             timeout,
             policy: Arc::default(),
         }

@@ -21,6 +21,11 @@ pub fn raise_limit() -> Option<u64> {
     }
 }
 
+/// Returns the limit on open files that counts now; `None`: there is none.
+pub fn limit() -> Option<u64> {
+    getrlimit(Resource::Nofile).current
+}
+
 /// Whether an error says that no descriptor is left, in this process or in the system.
 pub fn is_exhausted(error: &io::Error) -> bool {
     let code = error.raw_os_error();

@@ -25,7 +25,7 @@ pub mod requester;
 mod restarts;
 pub mod shared;
 pub mod trunk;
-mod wire;
+pub(crate) mod wire;
 
 use tonic::{Code, Status};
 

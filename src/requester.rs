@@ -17,6 +17,7 @@
 //!   and names the registrar or EdgePort; a response without it is the registrar's own (a header field of that name in
 //!   a registrar's response is dropped).
 //! * A REGISTER whose connection breaks before the response is sent once more, with the next CSeq number.
+//! * Who may call, what for and how much of it is bounded: see [`Door`] and [`Rules`].
 //! * A second service, `RequesterInfo`, says how many requests are taken at a time; one beyond gets `RESOURCE_EXHAUSTED`.
 //! * A request that comes to where REGISTER is sent from gets a response: OPTIONS 200, others an error, and a line in the
 //!   log.
@@ -42,6 +43,7 @@ mod challenge;
 pub mod check;
 #[doc(hidden)] // for fuzz/
 pub mod credentials;
+mod door;
 #[doc(hidden)] // for fuzz/
 pub mod draft;
 mod exchange;
@@ -50,29 +52,34 @@ mod local;
 pub mod reply;
 mod resend;
 mod response_type;
+mod rules;
 mod service;
 mod tls;
 
 use std::{net::IpAddr, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::{Router, TcpIncoming};
+use tonic::transport::server::Router;
 
-use self::capacity::{Bounded, Info, MAX_STREAMS};
 pub use self::{
     args::{AdvertisedContact, Mode, RequesterArgs, run},
     capacity::CAPACITY,
+    door::{Door, Token, TokenError},
     local::HEADER as LOCAL_REPLY,
+    rules::{HeaderRule, MethodRule, Rules},
     service::RequesterService,
     tls::client_config,
 };
+use self::{
+    capacity::{Info, MAX_STREAMS},
+    door::{Gate, SendMessage, accept, with_login},
+};
 use crate::{
-    proto::{
-        requester::requester_server::RequesterServer,
-        requester_info::requester_info_server::RequesterInfoServer,
-    },
-    sip::client::{Client, ClientError, ClientOptions, KeepAlive},
+    proto::requester_info::requester_info_server::RequesterInfoServer,
+    sip::client::{Client, ClientError, ClientOptions, ConnectionBounds, KeepAlive},
+    tls::TlsFileError,
 };
 
 /// How long calls under way may go on by default once the server is to stop.
@@ -113,12 +120,18 @@ pub struct Options {
     pub answer_within: Duration,
     /// How long nothing may come over a TCP or TLS connection until a keep-alive is sent (RFC 5626 §3.5.1). `None`: none.
     pub keep_alive: Option<Duration>,
+    /// What callers may ask for.
+    pub rules: Rules,
+    /// Who may call.
+    pub door: Door,
+    /// Bounds on connections to registrars.
+    pub connections: ConnectionBounds,
     /// How long calls under way may go on once the server is to stop; then they get `UNAVAILABLE`.
     pub grace: Duration,
 }
 
 impl Default for Options {
-    /// Direct, from any IPv4 address and port, without TLS and keep-alives, [`ANSWER_WITHIN`], [`GRACE`].
+    /// Direct, from any IPv4 address and port, without TLS and keep-alives, [`ANSWER_WITHIN`], [`GRACE`]; an open door.
     fn default() -> Self {
         Self {
             mode: Mode::Direct,
@@ -128,6 +141,9 @@ impl Default for Options {
             tls: None,
             answer_within: ANSWER_WITHIN,
             keep_alive: None,
+            rules: Rules::default(),
+            door: Door::default(),
+            connections: ConnectionBounds::default(),
             grace: GRACE,
         }
     }
@@ -160,6 +176,15 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// A file of the gRPC side's TLS cannot be used.
+    #[error(transparent)]
+    ServedTls(#[from] TlsFileError),
+    /// The token cannot be used.
+    #[error("token: {0}")]
+    Token(#[from] TokenError),
+    /// Flags that do not go together.
+    #[error("{0}")]
+    Flags(&'static str),
     /// TLS as such.
     #[error("TLS: {0}")]
     Tls(String),
@@ -176,6 +201,8 @@ impl Options {
             udp_port: self.sip_port,
             tls: self.tls.clone(),
             keep_alive: self.keep_alive.map(KeepAlive::every),
+            targets: self.rules.targets.clone(),
+            connections: self.connections,
             incoming_note: match self.mode {
                 Mode::Direct => CALL_IN_DIRECT_MODE,
                 Mode::Proxied => CALL_IN_PROXIED_MODE,
@@ -185,12 +212,31 @@ impl Options {
     }
 }
 
+/// Bytes of one request, and of all of a connection, that may come before they are read.
+const WINDOWS: (u32, u32) = (64 << 10, 128 << 10);
+
+/// Bytes of the header fields of one HTTP/2 request.
+const MAX_HEADER_LIST: u32 = 8 << 10;
+
+/// A caller that is gone without a word is noticed after so long, and so long again.
+const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
+
+/// Bytes of a request to `RequesterInfo`, which has no fields.
+const MAX_INFO_REQUEST: usize = 1 << 10;
+
 /// The contract, and beside it what this Requester says of itself.
-fn router(service: RequesterService, capacity: u32) -> Router {
+fn router(service: RequesterService, capacity: u32, door: &Door) -> Router {
+    let gate = Gate::new(door.token.clone(), capacity);
+    let info = RequesterInfoServer::new(Info::new(capacity)).max_decoding_message_size(MAX_INFO_REQUEST);
     tonic::transport::Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
-        .add_service(RequesterServer::new(Bounded::new(service, capacity)))
-        .add_service(RequesterInfoServer::new(Info::new(capacity)))
+        .initial_stream_window_size(WINDOWS.0)
+        .initial_connection_window_size(WINDOWS.1)
+        .http2_max_header_list_size(MAX_HEADER_LIST)
+        .http2_keepalive_interval(Some(PING.0))
+        .http2_keepalive_timeout(Some(PING.1))
+        .add_service(SendMessage::new(&gate, service))
+        .add_service(with_login(&gate, info))
 }
 
 /// Serves the contract on a listener until `shutdown` is cancelled; calls under way get [`Options::grace`] to finish.
@@ -205,11 +251,12 @@ pub async fn serve(
     let address = SocketAddr::new(options.sip_bind, options.sip_port);
     let client = Client::start(options.client()).map_err(|source| Error::Sip { address, source })?;
     let (grace, abandon) = (options.grace, CancellationToken::new());
+    let door = options.door.clone();
     let service = RequesterService::new(client, options).abandoned_by(abandon.clone());
-    let server = router(service, CAPACITY).serve_with_incoming_shutdown(
-        TcpIncoming::from(listener).with_nodelay(Some(true)),
-        shutdown.clone().cancelled_owned(),
-    );
+    let router = router(service, CAPACITY, &door);
+    let incoming = accept(listener, door, shutdown.clone());
+    let server = router
+        .serve_with_incoming_shutdown(ReceiverStream::new(incoming), shutdown.clone().cancelled_owned());
     let last = async {
         shutdown.cancelled().await;
         tokio::time::sleep(grace).await;

@@ -71,6 +71,7 @@ pub struct Metadata {
 )]
 #[x_kube(validation = cel::tls_file_needs_https("caFile"))]
 #[x_kube(validation = cel::tls_file_needs_https("certFile"))]
+#[x_kube(validation = cel::no_token_file())]
 #[x_kube(validation = cel::instance_id_stays())]
 // Each column has a type and a path, which clippy takes for repetitions.
 #[allow(clippy::duplicated_attributes)]
@@ -85,6 +86,14 @@ pub struct RegistrySpec {
     #[schemars(length(max = 253))]
     #[x_kube(validation = cel::service_address(right::API_ADDR))]
     pub api_addr: String,
+    /// In a file only, in Kubernetes there is `requesterTokenSecretRef`: file with the token that the Requester wants of each call, on
+    /// one line. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub requester_token_file: Option<String>,
+    /// In Kubernetes only: the key of a Secret that holds the token that the Requester wants of each call, and nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requester_token_secret_ref: Option<SecretKeyRef>,
     /// How often the trunks are read again, also the lead of a refresh: a duration (`60s`, `1m30s`) or a number of
     /// seconds, 1 s to 24 h. Default: 60s.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -2,11 +2,13 @@
 //!
 //! * [`cause`] has the words for a failure;
 //! * [`followed`] follows the files that a connection needs;
+//! * [`served`] follows the files of a server's own TLS;
 //! * [`noticed`] notices that a peer asks for a client certificate.
 
 pub mod cause;
 pub mod followed;
 pub mod noticed;
+pub mod served;
 
 use std::sync::{Arc, LazyLock};
 
@@ -19,6 +21,7 @@ use rustls::{
 pub use self::{
     followed::{Followed, TlsFileError, TlsFiles},
     noticed::Noticed,
+    served::{ServedFiles, ServedTls},
 };
 
 /// The authorities of a PEM file; there may be none.

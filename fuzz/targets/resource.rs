@@ -16,8 +16,12 @@ pub fn run(data: &[u8]) {
     let text = text(data);
     let mut parts = text.splitn(3, "\n---\n");
     let document = parts.next().unwrap_or_default();
-    let secrets =
-        Secrets { parameters: parts.next().map(Secret::new), password: parts.next().map(Secret::new) };
+    let secrets = Secrets {
+        parameters: parts.next().map(Secret::new),
+        password: parts.next().map(Secret::new),
+        requester_token: None,
+    };
+    let secrets = Secrets { requester_token: secrets.password.clone(), ..secrets };
     let Ok(found) = serde_json::from_str::<Found>(document) else { return };
     // Why a spec cannot be read may quote a value of it, so the operator tells nobody.
     let Ok(registry) = found.registry else { return };

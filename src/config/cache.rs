@@ -23,17 +23,17 @@ const PARAMETERS_REF: &str = "spec.cache.parametersSecretRef";
 const PASSWORD_REF: &str = "spec.cache.passwordSecretRef";
 
 /// Where a text stands that may hold a password.
-struct Source {
+pub(super) struct Source {
     path: &'static str,
     /// Said before every problem.
-    before: String,
+    pub(super) before: String,
     /// Whether pieces of it may be shown at all.
     shown: bool,
 }
 
 impl Source {
     /// The key of a Secret. None of its content is ever shown.
-    fn secret(path: &'static str, at: &SecretKeyRef) -> Self {
+    pub(super) fn secret(path: &'static str, at: &SecretKeyRef) -> Self {
         // Kubernetes takes no such names (see the CRD), but a line of text must stay one.
         let shown = |name: &str| text::escaped(name, 253);
         Self {
@@ -220,7 +220,7 @@ impl Interpreter<'_> {
     }
 
     /// What a reference names was not handed in.
-    fn not_there(&mut self, source: &Source) {
+    pub(super) fn not_there(&mut self, source: &Source) {
         if self.secrets.is_some() {
             self.wrong(source.path, format!("{}it is not there", source.before), None, right::SECRET);
         }

@@ -81,9 +81,10 @@ fn joined(all: impl Iterator<Item = String>) -> String {
 
 fn endpoint(endpoint: &Endpoint) -> String {
     format!(
-        "{}, {}, at most {} for a call",
+        "{}, {}, {}at most {} for a call",
         endpoint.address,
         tls(endpoint.tls, &endpoint.files),
+        if endpoint.token.is_some() { "with a token, " } else { "" },
         duration::show(endpoint.timeout)
     )
 }

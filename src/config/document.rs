@@ -29,9 +29,12 @@ pub(super) fn read(findings: &mut Findings, node: Node) -> Option<RegistryDocume
 
 fn spec(fields: &mut Fields<'_>) -> RegistrySpec {
     fields.only_in_kubernetes("suspend");
+    fields.only_in_kubernetes("requesterTokenSecretRef");
     RegistrySpec {
         requester_addr: fields.required_text("requesterAddr", right::REQUESTER_ADDR),
         api_addr: fields.required_text("apiAddr", right::API_ADDR),
+        requester_token_file: fields.text("requesterTokenFile", right::TOKEN_FILE),
+        requester_token_secret_ref: None,
         register_interval: fields.quantity("registerInterval", &rules::REGISTER_INTERVAL.right()),
         cache: fields.mapping("cache", cache),
         methods: fields.texts("methods", right::METHODS, right::METHOD),

@@ -95,6 +95,7 @@ impl Interpreter<'_> {
         let mut api =
             self.endpoint("spec.apiAddr", &spec.api_addr, rules::API_PORT, right::API_ADDR, api_timeout);
         self.tls(spec, [&mut requester, &mut api]);
+        requester.token = self.requester_token(spec);
         Config {
             name: name.to_owned(),
             instance_id: self.instance_id(spec.instance_id.as_deref()),

@@ -79,6 +79,9 @@ pub(crate) const REDIS_PORT: u16 = 6379;
 /// What is wrong with a key that belongs to a resource.
 pub(crate) const ONLY_IN_KUBERNETES: &str = "only in Kubernetes";
 
+/// What is wrong with a file of a token in a resource.
+pub(crate) const TOKEN_FILE_OF_THE_POD: &str = "names a file of the operator's own pod";
+
 /// What would be right, for each value that is not a duration.
 pub(crate) mod right {
     pub(crate) const KIND: &str = "write kind: Registry";
@@ -112,6 +115,12 @@ pub(crate) mod right {
         "write the path of a file that can be read and holds the password on one line";
     pub(crate) const PASSWORD_SECRET: &str =
         "put the password into a Secret and name it by passwordSecretRef";
+    pub(crate) const TOKEN_FILE: &str =
+        "write the path of a file that can be read and holds the token of the Requester on one line";
+    pub(crate) const TOKEN_SECRET: &str =
+        "put the token into a Secret and name it by requesterTokenSecretRef";
+    pub(crate) const TOKEN: &str =
+        "put the token of the Requester there: 1 to 4096 visible ASCII characters on one line";
     pub(crate) const SECRET: &str = "create the Secret in the namespace of the Registry, with that key";
     pub(crate) const ONLY_IN_KUBERNETES: &str = "remove it; a file has no use for it";
 }

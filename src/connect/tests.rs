@@ -1,4 +1,7 @@
-use std::{net::SocketAddr, sync::Mutex};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
 
 use tokio::{
     net::{TcpListener, TcpSocket},
@@ -98,7 +101,7 @@ async fn g5_a_first_address_that_answers_no_syn_does_not_stop_a_connection() {
     let silent = Silent::at("127.0.0.2", port).await;
     let addresses = vec![silent.address, good.local_addr().unwrap()];
     let resolver = Resolver::scripted(move |_| Ok(addresses.clone()));
-    let options = SocketOptions::within(Duration::from_secs(20));
+    let options = SocketOptions::within(Duration::from_secs(20), &Arc::default());
     let stream = dial(&HostPort::new("pods.test", port), &resolver, &options).await.unwrap();
     assert_eq!(stream.peer_addr().unwrap(), good.local_addr().unwrap());
 }
@@ -106,7 +109,7 @@ async fn g5_a_first_address_that_answers_no_syn_does_not_stop_a_connection() {
 #[tokio::test]
 async fn g5_a_name_that_is_unknown_is_named() {
     let resolver = Resolver::scripted(|_| Err(std::io::Error::other("Name or service not known")));
-    let options = SocketOptions::within(Duration::from_secs(20));
+    let options = SocketOptions::within(Duration::from_secs(20), &Arc::default());
     let error = dial(&HostPort::new("nowhere.test", 1), &resolver, &options).await.unwrap_err();
     assert_eq!(error.to_string(), "nowhere.test cannot be looked up: Name or service not known");
 }

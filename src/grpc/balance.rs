@@ -29,15 +29,18 @@ use tonic::{
         Service,
         http::{
             HeaderValue, Request, Response, Uri,
-            header::USER_AGENT,
+            header::{AUTHORIZATION, USER_AGENT},
             uri::{Authority, Scheme},
         },
     },
 };
 
+use zeroize::Zeroizing;
+
 use super::peer::{At, Connection, Dialing, Peer};
 use crate::{
     connect::{ATTEMPT_DELAY, ConnectError, Resolver},
+    secret::Secret,
     trunk::HostPort,
 };
 
@@ -71,6 +74,8 @@ struct Balance {
     source: Source,
     scheme: Scheme,
     authority: Authority,
+    /// Sent with each request.
+    authorization: Option<HeaderValue>,
     dialing: Arc<Dialing>,
     peers: Mutex<Peers>,
     turn: AtomicUsize,
@@ -102,7 +107,23 @@ impl Channel {
         dialing.several.store(all.len() > 1, Ordering::Relaxed);
         let peers = Mutex::new(Peers { all, ..Peers::default() });
         let turn = AtomicUsize::new(turn);
-        Self { shared: Arc::new(Balance { source, scheme, authority, dialing, peers, turn }) }
+        let authorization = None;
+        Self { shared: Arc::new(Balance { source, scheme, authority, authorization, dialing, peers, turn }) }
+    }
+
+    /// Sends a bearer token with each request.
+    ///
+    /// # Errors
+    /// It has characters that no header field may have.
+    pub(super) fn with_token(self, token: &Secret) -> Result<Self, &'static str> {
+        let value = Zeroizing::new(format!("Bearer {}", token.expose()));
+        let mut value = HeaderValue::from_str(&value).map_err(|_| "the token cannot be sent")?;
+        // Neither shown nor kept in the table of a connection (RFC 7541 §7.1.3).
+        value.set_sensitive(true);
+        let mut shared = self.shared;
+        let Some(unused) = Arc::get_mut(&mut shared) else { return Err("the channel is in use") };
+        unused.authorization = Some(value);
+        Ok(Self { shared })
     }
 }
 
@@ -138,6 +159,9 @@ impl Balance {
         parts.authority = Some(self.authority.clone());
         *request.uri_mut() = Uri::from_parts(parts).map_err(|error| Status::internal(error.to_string()))?;
         request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(AGENT));
+        if let Some(authorization) = &self.authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        }
         Ok(())
     }
 

@@ -78,7 +78,11 @@ pub(super) fn open_with(
     };
     // Many registries must not all begin with the same address.
     let turn = usize::try_from(environment::random() % 1024).unwrap_or_default();
-    Ok(Channel::new(source(&endpoint.address, resolver), scheme, authority, dialing, turn))
+    let channel = Channel::new(source(&endpoint.address, resolver), scheme, authority, dialing, turn);
+    match &endpoint.token {
+        Some(token) => channel.with_token(token).map_err(|problem| wrong(problem.to_owned())),
+        None => Ok(channel),
+    }
 }
 
 fn source(target: &Target, resolver: &Resolver) -> Source {

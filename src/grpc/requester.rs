@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{sync::watch, time::timeout};
-use tonic::{Request, Status, codegen::http::uri::PathAndQuery};
+use tonic::{Code, Request, Status, codegen::http::uri::PathAndQuery};
 
 use super::{
     Ended, GrpcError,
@@ -32,6 +32,11 @@ use crate::{
 
 /// Targets of one redirection that are looked at.
 const MAX_TARGETS: usize = 16;
+/// What to do about a Requester that does not let this registry in.
+const LOGIN_HINT: &str = "; give the registry the Requester's token by spec.requesterTokenSecretRef, or in a file by \
+                          spec.requesterTokenFile";
+/// Characters of what the Requester says in front of it.
+const MAX_BEFORE_HINT: usize = 180;
 /// See [`GrpcRequester::register`].
 const DEADLINE_MARGIN: Duration = Duration::from_secs(1);
 
@@ -99,7 +104,7 @@ impl Requester for GrpcRequester {
             }
             Ok(Err(status)) => {
                 // An error text may quote what was sent. What is cut off in the middle would not be recognised.
-                let said = || shortened(&redact(&said(&status), request.credentials.as_ref()));
+                let said = || with_hint(&status, &redact(&said(&status), request.credentials.as_ref()));
                 Err(match ended(&status) {
                     Ended::Unreachable => SendError::Unavailable(said()),
                     Ended::Broken => SendError::Disconnected(said()),
@@ -117,6 +122,14 @@ impl Requester for GrpcRequester {
 
     fn rest(&self) {
         self.connections.rest();
+    }
+}
+
+/// What a status says, and what to do about it where the Requester does not let this registry in.
+fn with_hint(status: &Status, said: &str) -> Box<str> {
+    match status.code() {
+        Code::Unauthenticated => format!("{}{LOGIN_HINT}", text::clean(said, MAX_BEFORE_HINT)).into(),
+        _ => shortened(said),
     }
 }
 

@@ -144,6 +144,9 @@ static SIP_MESSAGE: Shape = Shape(&[
 /// `SendMessageResponse`.
 pub static SEND_MESSAGE_RESPONSE: Shape = Shape(&[(1, &SIP_MESSAGE)]);
 
+/// `SendMessageRequest`.
+pub static SEND_MESSAGE_REQUEST: Shape = Shape(&[(4, &SIP_MESSAGE)]);
+
 #[cfg(test)]
 mod tests {
     use prost::Message;

@@ -31,9 +31,11 @@ pub enum DereferenceError {
 
 /// Whether the spec refers to any Secret.
 pub fn refers(spec: &RegistrySpec) -> bool {
-    spec.cache
-        .as_ref()
-        .is_some_and(|cache| cache.parameters_secret_ref.is_some() || cache.password_secret_ref.is_some())
+    spec.requester_token_secret_ref.is_some()
+        || spec
+            .cache
+            .as_ref()
+            .is_some_and(|cache| cache.parameters_secret_ref.is_some() || cache.password_secret_ref.is_some())
 }
 
 /// Reads the Secrets that the spec refers to, all in the Registry's own namespace.
@@ -45,16 +47,21 @@ pub async fn dereference(
     namespace: &str,
     spec: &RegistrySpec,
 ) -> Result<Secrets, DereferenceError> {
-    let Some(cache) = &spec.cache else { return Ok(Secrets::default()) };
     let api = Api::namespaced(client.clone(), namespace);
-    let parameters = (&cache.parameters_secret_ref, "spec.cache.parametersSecretRef");
-    let password = (&cache.password_secret_ref, "spec.cache.passwordSecretRef");
-    Ok(Secrets { parameters: read(&api, parameters).await?, password: read(&api, password).await? })
+    let cache = spec.cache.as_ref();
+    let parameters = cache.and_then(|cache| cache.parameters_secret_ref.as_ref());
+    let password = cache.and_then(|cache| cache.password_secret_ref.as_ref());
+    let token = spec.requester_token_secret_ref.as_ref();
+    Ok(Secrets {
+        parameters: read(&api, (parameters, "spec.cache.parametersSecretRef")).await?,
+        password: read(&api, (password, "spec.cache.passwordSecretRef")).await?,
+        requester_token: read(&api, (token, "spec.requesterTokenSecretRef")).await?,
+    })
 }
 
 async fn read(
     api: &Api<KubeSecret>,
-    (reference, field): (&Option<SecretKeyRef>, &'static str),
+    (reference, field): (Option<&SecretKeyRef>, &'static str),
 ) -> Result<Option<Secret>, DereferenceError> {
     let Some(SecretKeyRef { name, key }) = reference else { return Ok(None) };
     let stalled = |reason, message| DereferenceError::Stalled(Stall { reason, message });

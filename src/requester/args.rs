@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     str::FromStr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,8 +13,23 @@ use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, Options, check, client_config, serve};
-use crate::trunk::UriHost;
+use super::{Door, Error, HeaderRule, MethodRule, Options, Rules, Token, check, client_config, serve};
+use crate::{
+    addresses::AddressRule,
+    proto::processor::Method,
+    sip::client::ConnectionBounds,
+    tls::{ServedFiles, ServedTls},
+    trunk::UriHost,
+};
+
+/// The environment variable that holds the token, where no file does.
+const TOKEN_VARIABLE: &str = "REQUESTER_TOKEN";
+
+const PORT: u16 = 51909;
+
+/// Headings of the help.
+const CALLERS: &str = "Who may call";
+const RULES: &str = "What callers may ask for";
 
 /// Which way requests take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -62,9 +78,59 @@ impl fmt::Display for AdvertisedContact {
 /// registrar's final response.
 #[derive(Args, Clone, Debug)]
 pub struct RequesterArgs {
-    /// Address and port of the gRPC server.
-    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:51909")]
+    /// Address and port of the gRPC server; 0.0.0.0:51909 is reached from elsewhere: then set --token-file or --client-ca.
+    #[arg(long, value_name = "ADDRESS", env = "BIND_ADDR", default_value = "127.0.0.1:51909", value_parser = listen_address, help_heading = CALLERS)]
     pub listen: SocketAddr,
+
+    /// File with the token that each call has to bring (authorization: Bearer TOKEN), one on each line: while two are there, both
+    /// are taken. Followed when it changes [default: the environment variable REQUESTER_TOKEN, else none].
+    #[arg(long, value_name = "FILE", env = "REQUESTER_TOKEN_FILE", help_heading = CALLERS)]
+    pub token_file: Option<PathBuf>,
+
+    /// PEM file with the certificate of the gRPC server, for TLS. Followed when it changes [default: no TLS].
+    #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = CALLERS)]
+    pub tls_cert: Option<PathBuf>,
+
+    /// PEM file with the private key of --tls-cert.
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = CALLERS)]
+    pub tls_key: Option<PathBuf>,
+
+    /// PEM file with the authorities of callers' certificates: each caller has to show one then.
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = CALLERS)]
+    pub client_ca: Option<PathBuf>,
+
+    /// Most gRPC connections at a time [default: 1024, or a quarter of the open files that are allowed].
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = CALLERS)]
+    pub max_connections: Option<u32>,
+
+    /// A method that may be sent, or any; may be repeated [default: any, but REGISTER where --listen is not loopback and callers
+    /// need neither token nor certificate].
+    #[arg(long, value_name = "METHOD", value_delimiter = ',', help_heading = RULES)]
+    pub allow_method: Vec<MethodRule>,
+
+    /// A header field that callers may write though it says who somebody is or changes where requests go: P-Asserted-Identity
+    /// and all that begin with P-, Privacy, Diversion, Path and the like; or any; may be repeated [default: none of these].
+    #[arg(long, value_name = "NAME", value_delimiter = ',', help_heading = RULES)]
+    pub allow_header: Vec<HeaderRule>,
+
+    /// Where requests may not go, checked after name resolution: a network and perhaps ports (10.0.0.0/8, [fd00::/8]:5060,
+    /// any:25); may be repeated. Where several rules match, the narrowest decides. Link-local, multicast and metadata addresses are
+    /// always denied, unless an --allow-target as narrow says otherwise.
+    #[arg(long, value_name = "NETWORK[:PORTS]", value_delimiter = ',', help_heading = RULES)]
+    pub deny_target: Vec<AddressRule>,
+
+    /// Where requests may go in spite of a wider --deny-target; with --deny-target any, nowhere else; may be repeated.
+    #[arg(long, value_name = "NETWORK[:PORTS]", value_delimiter = ',', help_heading = RULES)]
+    pub allow_target: Vec<AddressRule>,
+
+    /// Most TCP and TLS connections to registrars at a time; one more ends the one that was idle for the longest time
+    /// [default: 16384, or half of the open files that are allowed].
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_sip_connections: Option<u32>,
+
+    /// How long a TCP or TLS connection to a registrar may have no request.
+    #[arg(long, value_name = "SECONDS", default_value_t = 1200, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub sip_idle: u64,
 
     /// Which way requests take.
     #[arg(long, value_enum, default_value_t)]
@@ -102,10 +168,29 @@ pub struct RequesterArgs {
 pub async fn run(args: RequesterArgs, shutdown: CancellationToken) -> Result<(), Error> {
     let tls = client_config(args.ca_file.as_deref())?;
     let address = args.listen;
+    let door = door(&args)?;
+    let rules = rules(&args, &door);
+    let connections = ConnectionBounds::default();
+    let connections = ConnectionBounds {
+        most: args
+            .max_sip_connections
+            .and_then(|most| usize::try_from(most).ok())
+            .unwrap_or(connections.most),
+        idle: Duration::from_secs(args.sip_idle),
+        ..connections
+    };
     let listen = |source| Error::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(listen)?;
     let bound = listener.local_addr().map_err(listen)?;
-    tracing::info!(listen = %bound, mode = ?args.mode, "the Requester is listening");
+    let (who, open) = door.who(bound);
+    tracing::info!(listen = %bound, mode = ?args.mode, methods = %rules, "the Requester is listening: {who}");
+    if open {
+        tracing::warn!(
+            "{who}, from this machine's addresses, and nothing asks who it is: set --token-file (or REQUESTER_TOKEN) or --client-ca \
+             with --tls-cert, or listen on loopback (--listen 127.0.0.1:{})",
+            bound.port()
+        );
+    }
     let options = Options {
         mode: args.mode,
         sip_bind: args.sip_bind.unwrap_or_else(any_address),
@@ -113,9 +198,79 @@ pub async fn run(args: RequesterArgs, shutdown: CancellationToken) -> Result<(),
         contact: args.contact,
         tls: Some(tls),
         keep_alive: (args.keep_alive > 0).then(|| Duration::from_secs(args.keep_alive)),
+        door,
+        rules,
+        connections,
         ..Options::default()
     };
     serve(listener, options, shutdown).await
+}
+
+/// Who may call.
+fn door(args: &RequesterArgs) -> Result<Door, Error> {
+    let tls = match (&args.tls_cert, &args.tls_key) {
+        (Some(certificate), Some(key)) => {
+            let (certificate, key) = (certificate.clone(), key.clone());
+            let files = ServedFiles { certificate, key, client_authorities: args.client_ca.clone() };
+            Some(Arc::new(ServedTls::new(files, ["--tls-cert", "--tls-key", "--client-ca"])?))
+        }
+        _ => None,
+    };
+    let variable = std::env::var_os(TOKEN_VARIABLE).filter(|value| !value.is_empty());
+    let file = args.token_file.as_ref().filter(|file| !file.as_os_str().is_empty());
+    let token = match (file, variable) {
+        (Some(_), Some(_)) => {
+            return Err(Error::Flags("--token-file and REQUESTER_TOKEN are both given; keep one of them"));
+        }
+        (Some(file), None) => Some(Token::from_file(file.clone())?),
+        (None, Some(value)) => Some(Token::from_variable(TOKEN_VARIABLE, &value.to_string_lossy())?),
+        (None, None) => None,
+    };
+    let door = Door { tls, token: token.map(Arc::new), ..Door::default() };
+    let most =
+        args.max_connections.and_then(|most| usize::try_from(most).ok()).unwrap_or(door.max_connections);
+    Ok(Door { max_connections: most, ..door })
+}
+
+/// What callers may ask for. Where anybody may call from elsewhere, no flag means REGISTER alone, which is what a registry sends.
+fn rules(args: &RequesterArgs, door: &Door) -> Rules {
+    let open = !door.has_login() && !args.listen.ip().to_canonical().is_loopback();
+    let by_default = [if open { MethodRule::One(Method::Register) } else { MethodRule::Any }];
+    let methods = if args.allow_method.is_empty() { &by_default[..] } else { &args.allow_method };
+    Rules::new(methods, &args.allow_header, args.allow_target.clone(), args.deny_target.clone())
+}
+
+/// Reads `IP:PORT`, or what other programs take for it: `:PORT` for all addresses, `localhost:PORT`, an IP address or a port alone.
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let text = text.trim();
+    if text.is_empty() {
+        // A variable that is there and empty says nothing.
+        return Ok(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), PORT));
+    }
+    let any = IpAddr::from(Ipv4Addr::UNSPECIFIED);
+    let with = |host: &str, port: &str| {
+        let host = match host {
+            "" | "*" => any,
+            _ if host.eq_ignore_ascii_case("localhost") => Ipv4Addr::LOCALHOST.into(),
+            _ => return None,
+        };
+        Some(SocketAddr::new(host, port.parse().ok()?))
+    };
+    let bare = || {
+        text.trim_start_matches('[')
+            .trim_end_matches(']')
+            .parse()
+            .ok()
+            .map(|ip: IpAddr| SocketAddr::new(ip, PORT))
+    };
+    let read = text
+        .parse()
+        .ok()
+        .or_else(bare)
+        .or_else(|| text.rsplit_once(':').and_then(|(host, port)| with(host, port)));
+    read.ok_or_else(|| {
+        format!("expected an IP address and a port, such as 127.0.0.1:{PORT} or 0.0.0.0:{PORT}")
+    })
 }
 
 /// Every local address: of both families, where this machine has IPv6.
@@ -146,7 +301,7 @@ mod tests {
     #[test]
     fn defaults_and_flags() {
         let args = parse(&[]).unwrap();
-        assert_eq!((args.listen.to_string().as_str(), args.mode), ("0.0.0.0:51909", Mode::Direct));
+        assert_eq!((args.listen.to_string().as_str(), args.mode), ("127.0.0.1:51909", Mode::Direct));
         let args =
             parse(&["--mode", "proxied", "--contact", "[2001:db8::1]:5080", "--sip-port", "5090"]).unwrap();
         assert_eq!((args.mode, args.sip_port), (Mode::Proxied, 5090));
@@ -157,6 +312,60 @@ mod tests {
         }
         assert_eq!(args.contact.unwrap().to_string(), "[2001:db8::1]:5080");
         assert_eq!(parse(&["--contact", "edge.example.com"]).unwrap().contact.unwrap().port, None);
+    }
+
+    #[test]
+    fn an_address_to_listen_on_is_read_as_people_write_it() {
+        for (text, read) in [
+            ("0.0.0.0:51909", "0.0.0.0:51909"),
+            ("", "127.0.0.1:51909"),
+            (":5000", "0.0.0.0:5000"),
+            ("*:5000", "0.0.0.0:5000"),
+            ("localhost:5000", "127.0.0.1:5000"),
+            ("10.0.0.1", "10.0.0.1:51909"),
+            ("::1", "[::1]:51909"),
+            ("[::]:5000", "[::]:5000"),
+        ] {
+            assert_eq!(listen_address(text).map(|read| read.to_string()), Ok(read.to_owned()));
+        }
+        for bad in ["registrar.test:5060", "10.0.0.1:99999", ":"] {
+            assert!(listen_address(bad).unwrap_err().contains("127.0.0.1:51909"), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_door_and_its_rules_are_read() {
+        let args = parse(&[
+            "--deny-target",
+            "10.0.0.0/8,any:25",
+            "--allow-target",
+            "10.0.0.9",
+            "--allow-header",
+            "Path",
+        ]);
+        let args = args.unwrap();
+        assert_eq!((args.deny_target.len(), args.allow_target.len(), args.allow_header.len()), (2, 1, 1));
+        for (flags, named) in [
+            (&["--tls-cert", "c"][..], "--tls-key"),
+            (&["--client-ca", "c"], "--tls-cert"),
+            (&["--deny-target", "registrar.test"], "names are no rules"),
+            (&["--allow-method", "INVITE"], "INVITE transactions"),
+            (&["--allow-header", "a b"], "no name of a header field"),
+        ] {
+            let text = parse(flags).unwrap_err().to_string();
+            assert!(text.contains(named), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_open_door_beyond_loopback_lets_only_registers_through() {
+        let methods = |flags: &[&str], door: &Door| rules(&parse(flags).unwrap(), door).to_string();
+        let closed = Door { token: Some(Arc::new(Token::given("x".repeat(32)))), ..Door::default() };
+        assert_eq!(methods(&["--listen", "0.0.0.0:1"], &Door::default()), "REGISTER");
+        assert_eq!(methods(&["--listen", "0.0.0.0:1"], &closed), "any");
+        assert_eq!(methods(&["--listen", "127.0.0.1:1"], &Door::default()), "any");
+        let flags = ["--listen", "0.0.0.0:1", "--allow-method", "register,MESSAGE"];
+        assert_eq!(methods(&flags, &Door::default()), "REGISTER, MESSAGE");
     }
 
     #[test]

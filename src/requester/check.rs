@@ -19,6 +19,9 @@ pub enum RequestError {
     /// The request is fine, but asks for something that is not offered here.
     #[error("{0}")]
     Unsupported(String),
+    /// The request is fine, but asks for something that the rules do not allow: the field, and the flag that allows it.
+    #[error("{0}")]
+    Denied(String),
 }
 
 impl RequestError {

@@ -92,6 +92,8 @@ pub fn from_client(error: ClientError) -> Result<Failure, ClientError> {
         ClientError::Transport(_) | ClientError::ConnectionLost(_) | ClientError::Unreadable(_) => {
             LocalKind::Transport
         }
+        // As if it could not be reached: it is one target's matter, and no fault of the request.
+        ClientError::Denied(_) => LocalKind::Transport,
         ClientError::Tls(_) => LocalKind::Tls,
         ClientError::Resolve(_) => LocalKind::UnknownHost,
         ClientError::UnsupportedTransport(_) | ClientError::TooLarge { .. } | ClientError::Invalid(_) => {

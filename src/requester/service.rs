@@ -133,7 +133,10 @@ impl Requester for RequesterService {
         &self,
         request: Request<SendMessageRequest>,
     ) -> Result<Response<SendMessageResponse>, Status> {
+        self.options.rules.check(request.get_ref())?;
         let draft = Draft::read(request.get_ref(), self.options.mode)?;
+        // It may be many times as large as what was made of it, and the response may take long.
+        drop(request);
         tokio::select! {
             answer = self.answer(draft) => answer.map(Response::new),
             () = self.abandon.cancelled() => Err(Status::unavailable("the Requester is stopping")),
@@ -146,6 +149,7 @@ impl From<RequestError> for Status {
         match error {
             RequestError::Invalid { .. } => Self::invalid_argument(error.to_string()),
             RequestError::Unsupported(_) => Self::unimplemented(error.to_string()),
+            RequestError::Denied(_) => Self::permission_denied(error.to_string()),
         }
     }
 }

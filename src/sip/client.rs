@@ -3,6 +3,7 @@
 //! One UDP socket, one connection for each TCP or TLS target, one table of open transactions with one timer queue: a
 //! request in flight costs an entry there, not a task. Everything ends when the last clone of the [`Client`] is dropped.
 
+mod bounds;
 mod connect;
 mod connection;
 mod error;
@@ -25,7 +26,7 @@ use std::{
 use bytes::Bytes;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use self::{error::ClientError, keep_alive::KeepAlive, peer::Peer};
+pub use self::{bounds::ConnectionBounds, error::ClientError, keep_alive::KeepAlive, peer::Peer};
 use self::{
     incoming::Incoming,
     pool::{Connections, Settings},
@@ -38,7 +39,10 @@ use super::{
     transaction::Timers,
     via::Via,
 };
-use crate::trunk::{Transport, UriHost};
+use crate::{
+    addresses::AddressPolicy,
+    trunk::{Transport, UriHost},
+};
 
 /// Most bytes of a request over UDP. RFC 3261 §18.1.1 wants TCP from 1,300 bytes on; here what is said to go by UDP
 /// goes by UDP, and IP fragments it: the registrar's transport is the trunk's to choose.
@@ -62,6 +66,10 @@ pub struct ClientOptions {
     pub connect_timeout: Duration,
     /// How long looking up a host name may take.
     pub resolve_timeout: Duration,
+    /// Where requests may go.
+    pub targets: AddressPolicy,
+    /// How many connections there may be, and for how long.
+    pub connections: ConnectionBounds,
     /// Keep-alives on connections; `None` for none.
     pub keep_alive: Option<KeepAlive>,
     /// What the log says of it, as the end of a sentence, when a call comes to where requests are sent from.
@@ -81,6 +89,8 @@ impl Default for ClientOptions {
             timers: Timers::default(),
             connect_timeout: Duration::from_secs(5),
             resolve_timeout: Duration::from_secs(5),
+            targets: AddressPolicy::default(),
+            connections: ConnectionBounds::default(),
             keep_alive: None,
             incoming_note: "there is no server here",
         }
@@ -136,6 +146,7 @@ impl Client {
 
     fn start_with(options: ClientOptions, names: Names) -> Result<Self, ClientError> {
         let stop = CancellationToken::new();
+        let names = names.restricted(options.targets, options.connections.look_ups);
         let transactions = Arc::new(TransactionLayer::new(options.timers));
         let (names, incoming) = (Arc::new(names), Arc::new(Incoming::new(options.incoming_note)));
         let udp = Arc::new(Udp::bind(SocketAddr::new(options.bind, options.udp_port))?);
@@ -145,6 +156,7 @@ impl Client {
             connect_within: options.connect_timeout,
             grace: options.timers.f(),
             keep_alive: options.keep_alive,
+            bounds: options.connections,
             stop: stop.clone(),
         };
         let connections =
@@ -255,6 +267,7 @@ impl Client {
                 Some(connection) => connection,
                 None => connections.get(to, peer.map(Peer::address)).await?,
             };
+            let _in_use = connection.start_use();
             let branch = transactions.branch();
             let bytes = with_via(request, to.transport, connection.local(), branch)?;
             let flow = Flow::Stream(connection.clone());

@@ -187,6 +187,14 @@ pub(super) fn ca_file_of_the_pod() -> Rule {
     .message(&*format!("write the path of a PEM file below {folder} of the operator's pod, such as routr.pem"))
 }
 
+/// A tenant must not be able to have a token of the operator's pod sent to a Requester of its own.
+pub(super) fn no_token_file() -> Rule {
+    Rule::new("!has(self.requesterTokenFile)")
+        .message(&*format!("{}; {}", rules::TOKEN_FILE_OF_THE_POD, right::TOKEN_SECRET))
+        .reason(Reason::FieldValueForbidden)
+        .field_path(".requesterTokenFile")
+}
+
 /// All Call-IDs hang on it.
 pub(super) fn instance_id_stays() -> Rule {
     Rule::new(

@@ -292,7 +292,7 @@ edgePorts: []",
         &[
             "spec.registerIntervall (line 8): unknown key; did you mean registerInterval?",
             "spec.edgeports (line 9): unknown key; did you mean edgePorts?",
-            "spec.frobnicate (line 10): unknown key; known here: requesterAddr, apiAddr, registerInterval, cache, \
+            "spec.frobnicate (line 10): unknown key; known here: requesterAddr, apiAddr, requesterTokenFile, registerInterval, cache, \
              methods, edgePorts, instanceId, registration, tls, apiTimeout, sync",
             "spec.cache.provder (line 11): unknown key; did you mean provider?",
             "spec.apiTimeout (line 13): given twice, before in line 12; keep one of them",

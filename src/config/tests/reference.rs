@@ -89,15 +89,19 @@ fn table_has_every_key_and_no_other() {
 fn the_example_of_a_resource_is_good() {
     let example = blocks("yaml")[2];
     let document: RegistryDocument = serde_saphyr::from_str(example).unwrap();
-    let secrets = Secrets { parameters: None, password: Some(Secret::new("x")) };
+    let secrets = Secrets {
+        password: Some(Secret::new("x")),
+        requester_token: Some(Secret::new("t")),
+        ..Secrets::default()
+    };
     Config::from_resource("europe", &document.spec, &secrets).unwrap();
     let mistakes: BTreeSet<String> = read(example)
         .mistakes
         .into_iter()
         .map(|mistake| format!("{}: {}", mistake.path, mistake.problem))
         .collect();
-    let expected =
-        ["spec.cache.passwordSecretRef", "spec.suspend"].map(|key| format!("{key}: only in Kubernetes"));
+    let expected = ["spec.cache.passwordSecretRef", "spec.requesterTokenSecretRef", "spec.suspend"]
+        .map(|key| format!("{key}: only in Kubernetes"));
     assert_eq!(mistakes, BTreeSet::from(expected));
 }
 

@@ -19,7 +19,11 @@ fn at(key: &str) -> Value {
 }
 
 fn secrets(parameters: Option<&str>, password: Option<&str>) -> Secrets {
-    Secrets { parameters: parameters.map(Secret::new), password: password.map(Secret::new) }
+    Secrets {
+        parameters: parameters.map(Secret::new),
+        password: password.map(Secret::new),
+        ..Secrets::default()
+    }
 }
 
 fn redis(cache: Value, secrets: &Secrets) -> RedisSettings {
@@ -158,4 +162,33 @@ fn a_file_has_no_use_for_what_is_of_a_cluster() {
     assert!(mistakes.lines().all(|line| line.contains("only in Kubernetes")), "{mistakes}");
     assert_eq!(mistakes.lines().count(), 2);
     Config::from_resource("name", &spec, &secrets(None, Some("p"))).unwrap();
+}
+
+#[test]
+fn a_token_comes_from_a_secret_and_never_from_a_file_of_the_pod() {
+    let with = |key: &str, value: Value, token: Option<&str>| {
+        let mut document = json!({ "requesterAddr": "r", "apiAddr": "a", "edgePorts": [{ "address": "e" }] });
+        document[key] = value;
+        let secrets = Secrets { requester_token: token.map(Secret::new), ..Secrets::default() };
+        Config::from_resource("name", &serde_json::from_value(document).unwrap(), &secrets)
+    };
+    let given = |token: Option<&str>| with("requesterTokenSecretRef", at("token"), token);
+    let config = given(Some("abc.DEF-123\n")).unwrap();
+    assert_eq!(config.requester.token, Some(Secret::new("abc.DEF-123")));
+    assert_eq!(config.api.token, None, "the API server is not shown it");
+    assert!(!format!("{config:?}").contains("abc.DEF"));
+    for (token, problem) in [
+        (None, "it is not there"),
+        (Some(""), "it is empty"),
+        (Some("Zq7xKw9vJtB\nZq7xKw9vJtB"), "it has more than one line"),
+        (Some("Zq7xKw9vJtB Zq7xKw9vJtB"), "it is no token"),
+        (Some("Zq7xKw9vJtB\u{e9}"), "it is no token"),
+    ] {
+        let text = given(token).unwrap_err().to_string();
+        let start = "spec.requesterTokenSecretRef: key token of the Secret redis: ";
+        assert!(text.contains(start) && text.contains(problem), "{text}");
+        assert!(!text.contains("Zq7xKw"), "{text}");
+    }
+    let text = with("requesterTokenFile", json!("/etc/routr/ca/token"), None).unwrap_err().to_string();
+    assert!(text.contains("a file of the operator's own pod; put the token into a Secret"), "{text}");
 }

@@ -5,9 +5,11 @@ use std::{net::IpAddr, time::Duration};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha2::Digest as _;
 use tokio::{net::TcpListener, task::JoinHandle};
-use tonic::transport::{Channel, server::TcpIncoming};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
 
-use super::super::{CAPACITY, Mode, Options, RequesterService, router};
+use super::super::{CAPACITY, Mode, Options, RequesterService, accept, router};
 use crate::{
     proto::{
         common::Transport,
@@ -71,8 +73,10 @@ pub async fn start_with_hosts(options: Options, hosts: &str) -> Service {
 async fn start_sip(options: Options, sip: Client, capacity: u32) -> Service {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = router(RequesterService::new(sip, options), capacity)
-        .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
+    let door = options.door.clone();
+    let router = router(RequesterService::new(sip, options), capacity, &door);
+    let incoming = accept(listener, door, CancellationToken::new());
+    let server = router.serve_with_incoming(ReceiverStream::new(incoming));
     let task = tokio::spawn(async move { server.await.unwrap() });
     let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
     Service { client: RequesterClient::new(channel.clone()), channel, task }

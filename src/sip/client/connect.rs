@@ -71,11 +71,13 @@ pub(super) async fn finish(
                 )))
             })?;
             let connection = connection();
+            pool.open().add(&connection);
             tokio::spawn(drive(pool.clone(), tls, connection.clone(), queue, Some(asked)));
             Ok(connection)
         }
         _ => {
             let connection = connection();
+            pool.open().add(&connection);
             tokio::spawn(drive(pool.clone(), tcp, connection.clone(), queue, None));
             Ok(connection)
         }

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -81,6 +81,12 @@ pub(super) struct Connection {
     answered_ms: AtomicU64,
     /// How often bytes of any kind came.
     reads: AtomicU64,
+    /// Ends it at once.
+    closing: CancellationToken,
+    /// Requests that wait for their response.
+    users: AtomicUsize,
+    /// Milliseconds after `opened` at which a request began or ended last.
+    used_ms: AtomicU64,
     /// What was wrong with the first message that could not be read and names no transaction.
     garbled: OnceLock<ParseError>,
 }
@@ -109,6 +115,9 @@ impl Connection {
             opened: Instant::now(),
             answered_ms: AtomicU64::new(0),
             reads: AtomicU64::new(0),
+            closing: CancellationToken::new(),
+            users: AtomicUsize::new(0),
+            used_ms: AtomicU64::new(0),
             garbled: OnceLock::new(),
         }
     }
@@ -131,7 +140,7 @@ impl Connection {
 
     /// Whether requests may go over it: it is open, and not suspected to be dead.
     pub(super) fn is_usable(&self) -> bool {
-        self.end.get().is_none() && !self.draining.is_cancelled()
+        self.end.get().is_none() && !self.draining.is_cancelled() && !self.is_closing()
     }
 
     /// Why it ended, once it has.
@@ -142,6 +151,50 @@ impl Connection {
     /// Lets no further request go over it.
     pub(super) fn drain(&self) {
         self.draining.cancel();
+    }
+
+    /// Ends it at once: nothing is open on it.
+    pub(super) fn close(&self) {
+        self.closing.cancel();
+    }
+
+    /// It was ended.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.is_cancelled()
+    }
+
+    /// A request uses it, until what this returns is dropped.
+    pub(super) fn start_use(self: &Arc<Self>) -> InUse {
+        self.users.fetch_add(1, Ordering::Relaxed);
+        self.touch();
+        InUse(self.clone())
+    }
+
+    /// Whether a request uses it.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.users.load(Ordering::Relaxed) > 0
+    }
+
+    /// For how long no request began or ended.
+    pub(super) fn unused_for(&self) -> Duration {
+        (self.opened + Duration::from_millis(self.used_ms.load(Ordering::Relaxed))).elapsed()
+    }
+
+    fn touch(&self) {
+        let elapsed = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.used_ms.store(elapsed, Ordering::Relaxed);
+    }
+
+    /// Waits until no request has used it for that long.
+    async fn idle(&self, limit: Duration) {
+        loop {
+            let left = limit.saturating_sub(self.unused_for());
+            if left.is_zero() && !self.is_in_use() {
+                return;
+            }
+            // A request under way ends, and then it counts from there.
+            tokio::time::sleep(left.max(Duration::from_secs(1))).await;
+        }
     }
 
     /// Queues a request for writing, waiting for room. An error means that nothing of it was sent.
@@ -177,6 +230,17 @@ impl Connection {
     }
 }
 
+/// A request on a connection.
+#[derive(Debug)]
+pub(super) struct InUse(Arc<Connection>);
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.touch();
+        self.0.users.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Why a connection ended.
 enum End {
     /// The peer closed it, or it broke.
@@ -185,6 +249,8 @@ enum End {
     Tls(String),
     /// Nothing was open on it any more, or had had its time.
     Drained,
+    /// No request used it for a while, or another connection needed its place.
+    Idle,
     Stopped,
 }
 
@@ -227,6 +293,8 @@ pub(super) async fn drive<S>(
                 }
             }
             () = drained => End::Drained,
+            () = connection.closing.cancelled() => End::Idle,
+            () = connection.idle(settings.bounds.idle) => End::Idle,
             () = keep_alive::run(&pool, &connection) => End::Drained,
             () = settings.stop.cancelled() => End::Stopped,
         }
@@ -235,11 +303,13 @@ pub(super) async fn drive<S>(
         End::Lost(cause) => ClientError::ConnectionLost(cause.into()),
         End::Tls(cause) => ClientError::Tls(cause.into()),
         End::Drained => ClientError::ConnectionLost("nothing came over it any more".into()),
+        End::Idle => ClientError::ConnectionLost("it was idle".into()),
         End::Stopped => ClientError::stopped(),
     };
     // In this order: a request that is opened from here on finds the connection closed, one before that is failed here.
     let _ = connection.end.set(error.clone());
     pool.remove(&connection.target, connection.id);
+    pool.open().remove(connection.id);
     unsent(&mut queue, pool.transactions());
     tracing::debug!(to = %connection.target, %error, "connection closed");
     pool.transactions().fail_connection(&connection, &error);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 pub(super) use crate::connect::io_cause;
 use crate::{
+    addresses::DeniedAddress,
     sip::{headers::BuildError, message::MAX_MESSAGE},
     trunk::Transport,
 };
@@ -36,6 +37,9 @@ pub enum ClientError {
     /// The host name has no address, or cannot be looked up.
     #[error("{0}")]
     Resolve(Arc<str>),
+    /// All addresses of the destination are denied; this is the first of them.
+    #[error("{0}; see --deny-target and --allow-target of the Requester")]
+    Denied(DeniedAddress),
     /// Not UDP or TCP, nor TLS where that is set up.
     #[error("SIP over {0} is not available here; expected UDP, TCP or, where it is set up, TLS")]
     UnsupportedTransport(Transport),

@@ -12,13 +12,14 @@ use std::{
 
 use futures_util::{
     FutureExt as _,
-    future::{BoxFuture, Shared},
+    future::{BoxFuture, Shared, ready},
 };
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Destination,
+    bounds::{ConnectionBounds, Open},
     connect::{self, ConnectError},
     connection::{Connection, Target},
     error::ClientError,
@@ -28,7 +29,13 @@ use super::{
     transactions::TransactionLayer,
     udp::Udp,
 };
-use crate::connect::{no_connection_within, race, tcp};
+use crate::{
+    connect::{no_connection_within, race, tcp},
+    descriptors,
+};
+
+/// How long the task of a connection may take to close it.
+const FREED_WITHIN: Duration = Duration::from_millis(50);
 
 type Connecting = Shared<BoxFuture<'static, Result<Arc<Connection>, ClientError>>>;
 
@@ -42,6 +49,7 @@ pub(super) struct Connections {
     udp: Arc<Udp>,
     settings: Settings,
     pings: Unanswered,
+    open: Arc<Open>,
 }
 
 /// What connecting needs to know.
@@ -54,6 +62,7 @@ pub(super) struct Settings {
     /// How long a connection that is out of use lives on: Timer F.
     pub(super) grace: Duration,
     pub(super) keep_alive: Option<KeepAlive>,
+    pub(super) bounds: ConnectionBounds,
     pub(super) stop: CancellationToken,
 }
 
@@ -66,7 +75,8 @@ impl Connections {
         settings: Settings,
     ) -> Arc<Self> {
         let (slots, last, pings) = (Mutex::default(), AtomicU64::new(0), Unanswered::default());
-        Arc::new(Self { slots, last, transactions, incoming, names, udp, settings, pings })
+        let open = Open::new(settings.bounds);
+        Arc::new(Self { slots, last, transactions, incoming, names, udp, settings, pings, open })
     }
 
     pub(super) fn settings(&self) -> &Settings {
@@ -83,6 +93,10 @@ impl Connections {
 
     pub(super) fn pings(&self) -> &Unanswered {
         &self.pings
+    }
+
+    pub(super) fn open(&self) -> &Open {
+        &self.open
     }
 
     /// Whether TLS is set up.
@@ -129,12 +143,26 @@ impl Connections {
         if let Some((_, connecting)) = slots.get(target) {
             return connecting.clone();
         }
+        let Some((place, goes)) = self.open.place() else {
+            let most = self.open.bounds().most;
+            let text = format!(
+                "{most} connections to registrars are in use, which is the Requester's bound (--max-sip-connections)"
+            );
+            return ready(Err(ClientError::transport(text))).boxed().shared();
+        };
+        if let Some(goes) = goes
+            && slots.get(goes.target()).is_some_and(|(current, _)| *current == goes.id())
+        {
+            slots.remove(goes.target());
+        }
         let id = self.last.fetch_add(1, Ordering::Relaxed);
         let (this, key) = (self.clone(), target.clone());
         // A task of its own: it goes on when the caller that began it gives up.
         let task = tokio::spawn(async move {
+            // From here on, or from when it is open, it counts.
+            let _place = place;
             let connected = tokio::select! {
-                connected = this.open(id, &key) => connected,
+                connected = this.dial(id, &key) => connected,
                 () = this.settings.stop.cancelled() => Err(ClientError::stopped()),
             };
             if connected.is_err() {
@@ -175,13 +203,14 @@ impl Connections {
     }
 
     /// Races the addresses (RFC 8305), with TLS where that is the transport. The error has the cause at each.
-    async fn open(self: &Arc<Self>, id: u64, target: &Target) -> Result<Arc<Connection>, ClientError> {
+    async fn dial(self: &Arc<Self>, id: u64, target: &Target) -> Result<Arc<Connection>, ClientError> {
         let Target { destination, pinned } = target;
         let usable = |address| self.udp.reaches(address);
         let addresses = match pinned {
             Some(address) => vec![*address],
             None => self.names.addresses(&destination.host, destination.port, usable).await?,
         };
+        let _turn = self.open.turn().await;
         let until = Instant::now() + self.settings.connect_within;
         let attempt = |address| self.open_address(id, target, address, until);
         let errors = match race(&addresses, attempt).await {
@@ -210,10 +239,15 @@ impl Connections {
         until: Instant,
     ) -> Result<Arc<Connection>, ConnectError> {
         let within = self.settings.connect_within;
-        let tcp = match timeout_at(until, tcp(address, &connect::options(&self.settings))).await {
-            Ok(connected) => connected?,
-            Err(_) => return Err(ConnectError::Transport(no_connection_within(within))),
-        };
+        let options = connect::options(&self.settings);
+        let late = |_| ConnectError::Transport(no_connection_within(within));
+        let mut connected = timeout_at(until, tcp(address, &options)).await.map_err(late)?;
+        if connected.as_ref().is_err_and(descriptors::is_exhausted) && self.open.close_idle().is_some() {
+            // Its descriptor is there in a moment.
+            tokio::time::sleep(FREED_WITHIN).await;
+            connected = timeout_at(until, tcp(address, &options)).await.map_err(late)?;
+        }
+        let tcp = connected?;
         connect::finish(self, id, target, tcp, until, within).await
     }
 }

@@ -13,13 +13,16 @@ use hickory_resolver::{
     net::{DnsError, NetError, runtime::TokioRuntimeProvider},
     proto::op::ResponseCode,
 };
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 
 use super::error::{ClientError, io_cause};
-use crate::connect::interleave;
+use crate::{addresses::AddressPolicy, connect::interleave};
 
 /// Most addresses of one name that are looked at.
 const MAX_ADDRESSES: usize = 4;
+
+/// Most names that are looked up at a time.
+const MAX_LOOK_UPS: usize = 4096;
 
 /// Most name servers that an error names.
 const MAX_SERVERS: usize = 3;
@@ -30,6 +33,10 @@ pub(super) struct Names {
     /// The name servers, for error texts; `None` where there are none.
     servers: Option<String>,
     searches: bool,
+    /// Which addresses may be used.
+    targets: AddressPolicy,
+    /// Each look-up has a socket.
+    looking_up: Semaphore,
 }
 
 impl Names {
@@ -55,7 +62,13 @@ impl Names {
         let resolver = builder
             .build()
             .map_err(|error| ClientError::resolve(format!("the resolver cannot be set up: {error}")))?;
-        Ok(Self { resolver, within, servers, searches })
+        let (targets, looking_up) = (AddressPolicy::default(), Semaphore::new(MAX_LOOK_UPS));
+        Ok(Self { resolver, within, servers, searches, targets, looking_up })
+    }
+
+    /// Uses no other addresses than these, and looks up so many names at a time.
+    pub(super) fn restricted(self, targets: AddressPolicy, look_ups: usize) -> Self {
+        Self { targets, looking_up: Semaphore::new(look_ups.clamp(1, MAX_LOOK_UPS)), ..self }
     }
 
     /// With a hosts file of this text and no name servers.
@@ -80,8 +93,17 @@ impl Names {
             Ok(address) => vec![address],
             Err(_) => self.look_up(host).await?,
         };
-        let usable = all.iter().filter(|a| usable(**a)).map(|address| SocketAddr::new(*address, port));
+        let mut denied = None;
+        // Each address is checked each time, wherever its name came from: what a name stands for changes.
+        let usable =
+            all.iter().filter(|a| usable(**a)).map(|address| SocketAddr::new(*address, port)).filter(|at| {
+                let checked = self.targets.check(*at);
+                checked.map_err(|error| denied.get_or_insert(error).address).is_ok()
+            });
         let fit: Vec<_> = interleave(usable.collect()).into_iter().take(MAX_ADDRESSES).collect();
+        if let (true, Some(denied)) = (fit.is_empty(), denied) {
+            return Err(ClientError::Denied(denied));
+        }
         if fit.is_empty() {
             let text = format!("no address of the family that SIP is sent from here (it has {all:?})");
             return Err(ClientError::resolve(text));
@@ -90,6 +112,8 @@ impl Names {
     }
 
     async fn look_up(&self, host: &str) -> Result<Vec<IpAddr>, ClientError> {
+        // It is never closed.
+        let _turn = self.looking_up.acquire().await;
         match timeout(self.within, self.lookup_ip(host)).await {
             Ok(Ok(found)) => Ok(found.iter().collect()),
             Ok(Err(error)) => Err(ClientError::resolve(self.cause(&error))),

@@ -76,6 +76,7 @@ fn interpret(patch: &Value) -> Result<Config, String> {
     let secrets = Secrets {
         parameters: cache.parameters_secret_ref.map(|_| Secret::new("host=r")),
         password: cache.password_secret_ref.map(|_| Secret::new("p")),
+        requester_token: spec.requester_token_secret_ref.as_ref().map(|_| Secret::new("t")),
     };
     Config::from_resource("name", &spec, &secrets).map_err(|mistakes| mistakes.to_string())
 }

@@ -150,6 +150,11 @@ fn refused() -> Vec<(Value, &'static str, &'static str)> {
             "spec.cache.provider",
             r#"supported values: "memory", "redis""#,
         ),
+        (
+            json!({ "requesterTokenFile": "token" }),
+            "spec.requesterTokenFile",
+            "names a file of the operator's own pod; put the token into a Secret",
+        ),
         (json!({ "cache": { "parameters": "host=r" } }), "spec.cache.parameters", no_use),
         (json!({ "cache": { "parametersSecretRef": key("s") } }), "spec.cache.parametersSecretRef", no_use),
         (json!({ "cache": { "passwordSecretRef": key("s") } }), "spec.cache.passwordSecretRef", no_use),

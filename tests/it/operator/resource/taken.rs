@@ -39,6 +39,8 @@ async fn what_is_good_is_taken_and_good_for_the_operator() {
             "edgePorts": [{ "address": "e", "region": null }],
         }),
         json!({ "cache": {}, "registration": {}, "tls": {} }),
+        json!({ "requesterTokenSecretRef": key("s") }),
+        json!({ "requesterTokenSecretRef": null, "requesterTokenFile": null }),
         json!({ "cache": { "parameters": "" } }),
         redis(json!({})),
         redis(
