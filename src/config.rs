@@ -6,7 +6,10 @@
 
 use std::{collections::HashMap, path::PathBuf, time::Duration};
 
-use crate::{secret::Secret, spec::RegistrySpec, tls::TlsFiles, trunk::HostPort};
+use crate::{
+    registration::redirect_policy::RedirectPolicy, secret::Secret, sip::digest::DigestMinimum,
+    spec::RegistrySpec, tls::TlsFiles, trunk::HostPort,
+};
 
 pub mod address;
 mod cache;
@@ -243,4 +246,8 @@ pub struct RegistrationSettings {
     pub user_agent: String,
     /// Option tags sent in Require and Proxy-Require; at most 32.
     pub require: Vec<String>,
+    /// Which redirections are followed.
+    pub redirects: RedirectPolicy,
+    /// What a digest challenge has to offer at least.
+    pub digest: DigestMinimum,
 }

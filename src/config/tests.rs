@@ -65,6 +65,8 @@ fn least_gets_every_default() {
                 rate_per_registrar: Some(20.0),
                 user_agent: "Routr Connect v2".into(),
                 require: vec!["gin".into()],
+                redirects: RedirectPolicy::default(),
+                digest: DigestMinimum::default(),
             },
             sync: SyncBounds {
                 timeout: Duration::from_secs(300),
@@ -226,6 +228,8 @@ fn registration_as_given() {
         rate_per_registrar: None,
         user_agent: "Ours/1.0 (x = y)".into(),
         require: vec![],
+        redirects: RedirectPolicy::default(),
+        digest: DigestMinimum::default(),
     };
     assert_eq!(config.registration, expected);
     for (given, rate) in [("0.5", 0.5), ("3", 3.0), ("\"2.5\"", 2.5)] {

@@ -6,7 +6,7 @@ use super::wire;
 use crate::{
     proto::trunks as pb,
     secret::Secret,
-    sip::uri::unescape,
+    sip::{digest::DigestMinimum, uri::unescape},
     trunk::{Credentials, HostPort, MAX_HOST, Transport, Trunk, TrunkProblem, TrunkUri, is_host},
 };
 
@@ -40,6 +40,7 @@ pub fn parse(trunk: pb::Trunk) -> Result<Trunk, TrunkProblem> {
         return Err(malformed(format!("uris: there are none; {right}")));
     }
     let region = region(&trunk);
+    let digest = digest(&trunk)?;
     let credentials = credentials(trunk.outbound_credentials)?;
     let enabled = trunk.uris.iter().take(MAX_URIS).enumerate().filter(|(_, uri)| uri.enabled);
     let (mut uris, mut problems, mut any) = (Vec::new(), Vec::new(), false);
@@ -62,7 +63,7 @@ pub fn parse(trunk: pb::Trunk) -> Result<Trunk, TrunkProblem> {
     let problem = (!problems.is_empty()).then(|| problems.join("; ").into());
     let updated_at_s = u32::try_from(trunk.updated_at).unwrap_or(0);
     let (reference, name) = (trunk.r#ref.into(), trunk.name.into());
-    Ok(Trunk { reference, name, region, uris, credentials, problem, updated_at_s })
+    Ok(Trunk { reference, name, region, uris, credentials, digest, problem, updated_at_s })
 }
 
 /// A trunk that is not decoded, because of its size.
@@ -166,6 +167,32 @@ fn region(trunk: &pb::Trunk) -> Option<Box<str>> {
         }
         _ => None,
     }
+}
+
+/// `extended.digest`: a mapping with `minAlgorithm` (`MD5` or `SHA-256`) and `requireQop`. What cannot be understood is a mistake, for
+/// a minimum that is passed over protects no password.
+fn digest(trunk: &pb::Trunk) -> Result<DigestMinimum, TrunkProblem> {
+    use prost_types::value::Kind;
+    let given = trunk.extended.as_ref().and_then(|extended| extended.fields.get("digest"));
+    let right = "a mapping such as {minAlgorithm: SHA-256, requireQop: true} is needed";
+    let fields = match given.and_then(|given| given.kind.as_ref()) {
+        None | Some(Kind::NullValue(_)) => return Ok(DigestMinimum::default()),
+        Some(Kind::StructValue(given)) => &given.fields,
+        Some(_) => return Err(malformed(format!("extended.digest: it is no mapping; {right}"))),
+    };
+    let mut minimum = DigestMinimum::default();
+    for (key, value) in fields {
+        match (key.as_str(), value.kind.as_ref()) {
+            (_, None | Some(Kind::NullValue(_))) => {}
+            ("minAlgorithm", Some(Kind::StringValue(name))) if name.eq_ignore_ascii_case("SHA-256") => {
+                minimum.sha256 = true;
+            }
+            ("minAlgorithm", Some(Kind::StringValue(name))) if name.eq_ignore_ascii_case("MD5") => {}
+            ("requireQop", Some(Kind::BoolValue(required))) => minimum.qop = *required,
+            (key, _) => return Err(malformed(format!("extended.digest.{}: {right}", clip(key)))),
+        }
+    }
+    Ok(minimum)
 }
 
 /// A value as an error message shows it.

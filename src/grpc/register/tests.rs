@@ -1,5 +1,5 @@
 use super::*;
-use crate::{proto::requester::SendMessageRequest, trunk::HostPort};
+use crate::{proto::requester::SendMessageRequest, sip::digest::DigestMinimum, trunk::HostPort};
 
 pub fn register() -> Register {
     Register {
@@ -16,6 +16,7 @@ pub fn register() -> Register {
         edge_port: HostPort::new("10.0.0.9", 5060),
         without_tags: 0,
         credentials: Some(Credentials { username: "bob".into(), password: Secret::new("pass:word") }),
+        digest: DigestMinimum::default(),
     }
 }
 
