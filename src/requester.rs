@@ -72,7 +72,7 @@ use crate::{
         requester::requester_server::RequesterServer,
         requester_info::requester_info_server::RequesterInfoServer,
     },
-    sip::client::{Client, ClientError, ClientOptions, KeepAlive},
+    sip::client::{Client, ClientError, ClientOptions, KeepAlive, ResponseOrigin},
 };
 
 /// How long calls under way may go on by default once the server is to stop.
@@ -113,6 +113,8 @@ pub struct Options {
     pub answer_within: Duration,
     /// How long nothing may come over a TCP or TLS connection until a keep-alive is sent (RFC 5626 §3.5.1). `None`: none.
     pub keep_alive: Option<Duration>,
+    /// Where a response over UDP may come from.
+    pub responses_from: ResponseOrigin,
     /// How long calls under way may go on once the server is to stop; then they get `UNAVAILABLE`.
     pub grace: Duration,
 }
@@ -128,6 +130,7 @@ impl Default for Options {
             tls: None,
             answer_within: ANSWER_WITHIN,
             keep_alive: None,
+            responses_from: ResponseOrigin::default(),
             grace: GRACE,
         }
     }
@@ -176,6 +179,7 @@ impl Options {
             udp_port: self.sip_port,
             tls: self.tls.clone(),
             keep_alive: self.keep_alive.map(KeepAlive::every),
+            responses_from: self.responses_from,
             incoming_note: match self.mode {
                 Mode::Direct => CALL_IN_DIRECT_MODE,
                 Mode::Proxied => CALL_IN_PROXIED_MODE,

@@ -101,7 +101,9 @@ fn assert_sendable(trunk: &Trunk, position: u8) {
         match (Draft::read(&request, mode), mode, uri.transport) {
             (Ok(draft), ..) => assert_says(&draft, &register, mode),
             // The EdgePort, which answers challenges then, knows no minimum.
-            (Err(error), Mode::Proxied, _) if !open.digest().is_none() => assert_presentable(&error),
+            (Err(error), Mode::Proxied, _) if !open.digest().is_none() => {
+                assert_presentable(&error);
+            }
             (Err(error), Mode::Direct, Transport::Sctp | Transport::Ws | Transport::Wss)
             | (Err(error), Mode::Proxied, Transport::Sctp | Transport::Ws | Transport::Wss) => {
                 assert_presentable(&error);

@@ -239,6 +239,23 @@ fn registration_as_given() {
 }
 
 #[test]
+fn redirects_and_digest_as_given() {
+    let config = good(
+        "  registration:
+    redirects: {domains: [Provider.NET, '*.example.org', 192.0.2.7, '2001:db8::/32'], credentials: true, maxTime: 5m}
+    digest: {minAlgorithm: SHA-256, requireQop: true}",
+    );
+    let shown: Vec<String> = config.registration.redirects.domains.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["provider.net", "example.org", "192.0.2.7/32", "2001:db8::/32"]);
+    assert!(config.registration.redirects.credentials);
+    assert_eq!(config.registration.redirects.max_s, 300);
+    assert_eq!(config.registration.digest, DigestMinimum { sha256: true, qop: true });
+    let config = good("  registration: {digest: {minAlgorithm: MD5}, redirects: {}}");
+    assert_eq!(config.registration.digest, DigestMinimum::default());
+    assert_eq!(config.registration.redirects, RedirectPolicy::default());
+}
+
+#[test]
 fn bounds_of_a_sync_as_given() {
     assert_eq!(yaml(LEAST).unwrap().sync, SyncBounds::default());
     let given =

@@ -344,6 +344,30 @@ mod tests {
     }
 
     #[test]
+    fn a_minimum_for_digest_is_in_extended() {
+        use prost_types::{Struct, Value, value::Kind};
+        let value = |kind| Value { kind: Some(kind) };
+        let with = |fields: Vec<(&str, Kind)>| {
+            let fields = fields.into_iter().map(|(key, kind)| (key.to_owned(), value(kind))).collect();
+            let digest = value(Kind::StructValue(Struct { fields }));
+            let extended = Some(Struct { fields: [("digest".to_owned(), digest)].into() });
+            parse(pb::Trunk { extended, ..sample() })
+        };
+        let text = |text: &str| Kind::StringValue(text.to_owned());
+        let strict = with(vec![("minAlgorithm", text("sha-256")), ("requireQop", Kind::BoolValue(true))]);
+        assert_eq!(strict.unwrap().digest, DigestMinimum { sha256: true, qop: true });
+        assert_eq!(with(vec![("minAlgorithm", text("MD5"))]).unwrap().digest, DigestMinimum::default());
+        for (key, kind) in [
+            ("minAlgorithm", text("SHA-1")),
+            ("requireQop", text("yes")),
+            ("minAlgoritm", Kind::BoolValue(true)),
+        ] {
+            let error = with(vec![(key, kind)]).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("extended.digest.{key}: ")), "{error}");
+        }
+    }
+
+    #[test]
     fn garbage_is_reported() {
         assert!(decode(&[0xff; 9], 1_024).unwrap_err().to_string().contains("not a valid protobuf message"));
     }

@@ -107,6 +107,19 @@ mod tests {
     }
 
     #[test]
+    fn credentials_stay_at_home_where_they_may_not_be_offered() {
+        let credentials = Credentials { username: "a".into(), password: crate::secret::Secret::new("b") };
+        let uri = UriView { user: "alice", host: "sip.example.com", port: 5070, transport: Transport::Udp };
+        for without_credentials in [false, true] {
+            let attempt = Attempt { without_credentials, ..attempt(None) };
+            let offered = (Some(credentials.clone()), DigestMinimum::default());
+            let edge = HostPort::new("10.0.0.1", 5060);
+            let request = register(&RegistryId::new("r"), "t1", uri, offered, edge, &attempt, 1);
+            assert_eq!(request.credentials.is_none(), without_credentials);
+        }
+    }
+
+    #[test]
     fn a_redirection_moves_the_target_and_keeps_the_identity() {
         let to = RedirectTarget {
             address: HostPort::new("Other.example.net", 5080),

@@ -4,7 +4,7 @@
 mod challenges;
 mod command;
 mod fairness;
-mod harness;
+pub mod harness;
 mod reaching;
 mod responses;
 mod words;

@@ -1,1 +1,8 @@
 //! Attacks: hostile tenants, providers and pods, against the real program. Each test is one that once broke through, or its kind.
+
+mod impersonation;
+
+use std::time::Duration;
+
+/// For what happens at once, on a busy machine.
+const SOON: Duration = Duration::from_secs(15);
