@@ -114,6 +114,7 @@ fn request(transport: Transport) -> SendMessageRequest {
         expires: 600,
         edge_port: HostPort::new("10.0.0.1", 5060),
         without_tags: 0,
+        digest: Default::default(),
         credentials: Some(trunk::Credentials {
             username: "alice".into(),
             password: routr_registry::secret::Secret::new("swordfish-77"),
@@ -182,6 +183,7 @@ fn shown_page() -> String {
         registrar: "sip.example.com:5060/UDP".into(),
         edge_port: "10.0.0.1:5060".into(),
         failed_over: false,
+        redirected: None,
         omitted_option_tags: Vec::new(),
         expires_at_ms: Some(1_790_000_095_000),
         next_at_ms: Some(1_790_000_042_000),

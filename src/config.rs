@@ -6,7 +6,10 @@
 
 use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use crate::{addresses::AddressPolicy, secret::Secret, spec::RegistrySpec, tls::TlsFiles, trunk::HostPort};
+use crate::{
+    addresses::AddressPolicy, registration::redirect_policy::RedirectPolicy, secret::Secret,
+    sip::digest::DigestMinimum, spec::RegistrySpec, tls::TlsFiles, trunk::HostPort,
+};
 
 pub mod address;
 mod cache;
@@ -296,4 +299,8 @@ pub struct RegistrationSettings {
     pub user_agent: String,
     /// Option tags sent in Require and Proxy-Require; at most 32.
     pub require: Vec<String>,
+    /// Which redirections are followed.
+    pub redirects: RedirectPolicy,
+    /// What a digest challenge has to offer at least.
+    pub digest: DigestMinimum,
 }

@@ -67,6 +67,7 @@ use crate::{
         identity::RegistryId,
         time::{Moment, Now},
     },
+    sip::digest::DigestMinimum,
 };
 
 /// Names a request in flight.
@@ -83,6 +84,8 @@ pub struct EngineSettings {
     pub max_in_flight: u32,
     /// REGISTERs per second for each registrar host.
     pub rate_per_registrar: Option<f64>,
+    /// What a digest challenge has to offer at least, for all trunks.
+    pub digest: DigestMinimum,
     /// Trunks at most, those that are being deregistered included.
     pub max_trunks: usize,
 }
@@ -96,10 +99,12 @@ impl From<&Config> for EngineSettings {
                 expires_s: config.registration.expires,
                 deadline_ms: ms(config.requester.timeout),
                 tags: config.registration.require.clone(),
+                redirects: config.registration.redirects.clone(),
             },
             edge_ports: config.edge_ports.clone(),
             max_in_flight: config.registration.max_in_flight,
             rate_per_registrar: config.registration.rate_per_registrar,
+            digest: config.registration.digest,
             max_trunks: usize::try_from(config.sync.max_trunks).unwrap_or(usize::MAX),
         }
     }
@@ -144,6 +149,8 @@ pub struct Transition {
     pub edge_port: String,
     /// Whether these are not the trunk's preferred URI and EdgePort.
     pub failed_over: bool,
+    /// Where a redirection led from that registrar, `host:port/TRANSPORT`.
+    pub redirected_to: Option<String>,
     /// Why, where it is not well.
     pub reason: Option<(&'static str, String)>,
 }
@@ -308,6 +315,9 @@ impl Engine {
         let change = self.fleet.recount(slot, now.at);
         let failed_over = self.fleet.get(slot).is_some_and(|entry| self.holds_elsewhere(entry, now));
         let moved = self.fleet.set_failed_over(slot, failed_over);
+        let redirected =
+            self.fleet.get(slot).is_some_and(|entry| entry.registration.redirected(now.at).is_some());
+        self.fleet.set_redirected(slot, redirected);
         let Some(entry) = self.fleet.get(slot).filter(|_| self.transitions.len() < MAX_TRANSITIONS) else {
             return;
         };

@@ -9,8 +9,11 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 pub use crate::proto::extension::{Authentication, Hop, Local, LocalKind, ReportedBinding};
-use crate::quota::Excess;
-use crate::trunk::{Credentials, HostPort, Transport, Trunk, TrunkProblem};
+use crate::{
+    quota::Excess,
+    sip::digest::DigestMinimum,
+    trunk::{Credentials, HostPort, Transport, Trunk, TrunkProblem},
+};
 
 /// One REGISTER, complete but for what is the same for all of them (Allow, User-Agent, ...), which the port knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +44,8 @@ pub struct Register {
     pub without_tags: u32,
     /// For the digest challenge.
     pub credentials: Option<Credentials>,
+    /// What a digest challenge has to offer to be answered with them.
+    pub digest: DigestMinimum,
 }
 
 /// A final answer to a REGISTER, as far as a registration cares.

@@ -23,6 +23,7 @@ pub mod identity;
 mod leaving;
 mod positions;
 mod redirect;
+pub mod redirect_policy;
 mod refusal;
 pub mod reply;
 pub mod request;
@@ -36,8 +37,10 @@ use rand::Rng;
 pub use self::{
     attempt::{Attempt, Binding, Class, EdgeId, Effect, Plan, Purpose, Refusal, Sent, Settings, UriChoice},
     positions::Positions,
+    redirect::Redirected,
 };
 use self::{
+    classify::MAX_EXPIRES,
     identity::{CSEQ_RESERVE, next_cseq},
     reply::{Cause, Reason},
     time::{Moment, Now},
@@ -305,6 +308,8 @@ impl Registration {
             Phase::Leaving | Phase::Finished => Purpose::Leave,
         };
         let redirect = self.redirect(now.at).cloned();
+        let followed = self.trouble.as_ref().and_then(|trouble| trouble.redirect.as_ref());
+        let without_credentials = redirect.is_some() && followed.is_some_and(|to| to.without_credentials);
         let unkept = if std::mem::take(&mut self.resumed) { 1 + CSEQ_RESERVE } else { 0 };
         self.cseq = next_cseq(self.cseq.saturating_add(unkept), now.unix_ms);
         self.flight = Some((purpose, self.cseq));
@@ -316,12 +321,12 @@ impl Registration {
         let expires = if purpose == Purpose::Leave {
             0
         } else {
-            let wanted = self.trouble.as_ref().map_or(0, |trouble| trouble.ask_s);
-            plan.settings.expires_s.max(min_expires_s).max(wanted).min(86_400)
+            let wanted = self.trouble.as_ref().map_or(0, |trouble| trouble.ask_s.max(trouble.guessed_s));
+            plan.settings.expires_s.max(min_expires_s).max(wanted).min(MAX_EXPIRES)
         };
         let bound_edge = if purpose == Purpose::Leave { self.leaves_through() } else { None };
         let (cseq, without_tags) = (self.cseq, self.without_tags);
-        Attempt { purpose, uri, edge, bound_edge, redirect, expires, cseq, without_tags }
+        Attempt { purpose, uri, edge, bound_edge, redirect, without_credentials, expires, cseq, without_tags }
     }
 
     /// The trunk changed, and has `uris` URIs now: everything learnt about it is void but refusals, and it registers at once, unless what

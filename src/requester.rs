@@ -78,7 +78,7 @@ use self::{
 };
 use crate::{
     proto::requester_info::requester_info_server::RequesterInfoServer,
-    sip::client::{Client, ClientError, ClientOptions, ConnectionBounds, KeepAlive},
+    sip::client::{Client, ClientError, ClientOptions, ConnectionBounds, KeepAlive, ResponseOrigin},
     tls::TlsFileError,
 };
 
@@ -126,6 +126,8 @@ pub struct Options {
     pub door: Door,
     /// Bounds on connections to registrars.
     pub connections: ConnectionBounds,
+    /// Where a response over UDP may come from.
+    pub responses_from: ResponseOrigin,
     /// How long calls under way may go on once the server is to stop; then they get `UNAVAILABLE`.
     pub grace: Duration,
 }
@@ -144,6 +146,7 @@ impl Default for Options {
             rules: Rules::default(),
             door: Door::default(),
             connections: ConnectionBounds::default(),
+            responses_from: ResponseOrigin::default(),
             grace: GRACE,
         }
     }
@@ -203,6 +206,7 @@ impl Options {
             keep_alive: self.keep_alive.map(KeepAlive::every),
             targets: self.rules.targets.clone(),
             connections: self.connections,
+            responses_from: self.responses_from,
             incoming_note: match self.mode {
                 Mode::Direct => CALL_IN_DIRECT_MODE,
                 Mode::Proxied => CALL_IN_PROXIED_MODE,

@@ -260,6 +260,56 @@ pub struct RegistrationSpec {
     #[x_kube(validation = cel::tokens(right::OPTION_TAG))]
     #[x_kube(validation = cel::distinct_tokens("option tags"))]
     pub require: Option<Vec<String>>,
+    /// Which redirections (300, 301, 302, 305) are followed. Default: those to the registrar's own host or domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirects: Option<RedirectsSpec>,
+    /// What a digest challenge has to offer to be answered; a trunk's `extended.digest` can demand more. The Requester of this
+    /// project enforces it in direct mode. Default: anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<DigestSpec>,
+}
+
+/// Which redirections are followed. Those to the registrar's own host, or to another name of its registrable domain, always are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RedirectsSpec {
+    /// Where else redirections may lead: domains (with all names below them), IP addresses, networks such as 192.0.2.0/24, or
+    /// `*` for anywhere; at most 64. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
+    #[x_kube(validation = cel::redirect_domains())]
+    pub domains: Option<Vec<String>>,
+    /// `true` offers the credentials there, too. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<bool>,
+    /// How long a redirection holds at most, a 301 too; then the registrar itself is asked again: a duration or a number of
+    /// seconds, 1 s to 24 h. Default: 3600s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = cel::duration(&rules::REDIRECT_TIME, true))]
+    pub max_time: Option<Quantity>,
+}
+
+/// What a digest challenge has to offer to be answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DigestSpec {
+    /// `MD5` for any algorithm, `SHA-256` for that and SHA-512-256. Default: MD5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_algorithm: Option<DigestAlgorithm>,
+    /// `true` demands a qop. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require_qop: Option<bool>,
+}
+
+/// The weakest algorithm of a challenge that is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DigestAlgorithm {
+    /// Any.
+    #[serde(rename = "MD5")]
+    Md5,
+    /// SHA-256 or SHA-512-256.
+    #[serde(rename = "SHA-256")]
+    Sha256,
 }
 
 /// Bounds on one sync, in which all trunks are read.

@@ -174,6 +174,9 @@ pub fn line(trunk: &TrunkView, now_ms: u64) -> String {
     if !trunk.edge_port.is_empty() {
         line += &format!(" through EdgePort {}", clean(&trunk.edge_port));
     }
+    if let Some(redirection) = text::redirection(trunk, now_ms) {
+        line += &format!(" ({redirection})");
+    }
     if trunk.failed_over {
         line += " (failed over)";
     }

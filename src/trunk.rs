@@ -6,7 +6,7 @@ use std::{fmt, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::secret::Secret;
+use crate::{secret::Secret, sip::digest::DigestMinimum};
 
 /// How a SIP message travels (RFC 3261 §18, RFC 4168 for SCTP, RFC 7118 for WebSocket).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -165,6 +165,8 @@ pub struct Trunk {
     pub uris: Vec<TrunkUri>,
     /// Digest credentials, where the trunk has them.
     pub credentials: Option<Credentials>,
+    /// What a digest challenge has to offer at least (`extended.digest`).
+    pub digest: DigestMinimum,
     /// What was wrong with the URIs that were left out, in plain words.
     pub problem: Option<Box<str>>,
     /// When the API server says that it was changed last, in seconds since the Unix epoch; 0 where it does not say. It does not

@@ -14,11 +14,13 @@ use routr_registry::{
         Attempt, EdgeId, Effect, Plan, Positions, Purpose, Registration, Sent, Settings, UriChoice,
         classify::Around,
         identity::RegistryId,
+        redirect_policy::{Permission, RedirectPolicy},
         reply::Verdict,
         request::{self, UriView},
         time::{Moment, Now},
     },
     requester::{Mode, draft::Draft},
+    sip::digest::DigestMinimum,
     trunk::{HostPort, Transport},
 };
 
@@ -57,6 +59,7 @@ pub fn run(data: &[u8]) {
             expires_s: [600, 10, 3_600, 86_400][usize::from(shape >> 4 & 3)],
             deadline_ms: 40_000,
             tags: tags.map(str::to_owned).collect(),
+            redirects: RedirectPolicy::default(),
         },
         uris: 1 + (shape & 3),
         edges: 1 + (shape >> 2 & 3),
@@ -146,8 +149,13 @@ impl World {
         let transport = TRANSPORTS[usize::from(what >> 6).min(2)];
         self.assert_sendable(&attempt, &host, transport);
         let target = attempt.redirect.clone();
+        if let Some(to) = &target {
+            let permission = self.settings.redirects.permission(&host.host, &to.address.host);
+            assert_eq!(permission, Permission::Follow, "{attempt:?}");
+        }
         let sent = Sent {
             address: target.as_ref().map_or(&host, |to| &to.address),
+            registrar: &host.host,
             transport: target.as_ref().and_then(|to| to.transport).unwrap_or(transport),
             position: u8::try_from(uri).unwrap(),
             same: Positions::from_iter([u8::try_from(uri).unwrap()]),
@@ -186,7 +194,7 @@ impl World {
     fn assert_sendable(&self, attempt: &Attempt, host: &HostPort, transport: Transport) {
         let uri = UriView { user: "alice", host: &host.host, port: host.port, transport };
         let (id, edge) = (RegistryId::new("r"), HostPort::new("10.0.0.1", 5060));
-        let register = request::register(&id, "t1", uri, None, edge, attempt, 1);
+        let register = request::register(&id, "t1", uri, (None, DigestMinimum::default()), edge, attempt, 1);
         let template = Template::new(&[], "Routr Connect v2", &self.settings.tags);
         let request = SendMessageRequest::decode(template.encode(&register)).expect("it is a message");
         let draft = Draft::read(&request, Mode::Direct);
@@ -206,7 +214,7 @@ impl World {
             assert_presentable(&cause.message);
         }
         if let Some(ask) = effect.min_expires {
-            assert!(ask > attempt.expires && ask <= 86_400);
+            assert!(ask > self.settings.expires_s && ask <= attempt.expires.min(3_600));
             self.min_expires = ask;
         }
         assert!(

@@ -49,7 +49,13 @@ fn assert_safe(text: &str) {
 
 /// A record that makes no sense does no harm: what is resumed from it is due some time.
 fn assert_resumes(record: &Record) {
-    let settings = Settings { interval_ms: 60_000, expires_s: 600, deadline_ms: 40_000, tags: Vec::new() };
+    let settings = Settings {
+        interval_ms: 60_000,
+        expires_s: 600,
+        deadline_ms: 40_000,
+        tags: Vec::new(),
+        redirects: routr_registry::registration::redirect_policy::RedirectPolicy::default(),
+    };
     let now = Moment(5_000);
     let mut rng = SmallRng::seed_from_u64(record.expires_at_ms);
     let granted_s = NonZeroU32::new(record.granted_s.min(86_400)).unwrap_or(NonZeroU32::MIN);

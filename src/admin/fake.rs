@@ -58,6 +58,7 @@ pub(crate) fn trunk(reference: &str, name: &str) -> TrunkView {
         registrar: "sip.example:5060/UDP".to_owned(),
         edge_port: "edge.example:5060".to_owned(),
         failed_over: false,
+        redirected: None,
         omitted_option_tags: Vec::new(),
         expires_at_ms: Some(NOW + 600_000),
         next_at_ms: Some(NOW + 485_000),

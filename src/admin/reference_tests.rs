@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::fake::{NOW, failing};
 use crate::{
     admin::{RegistryName, RegistryState},
-    engine::view::{Down, Summary, TrunkView},
+    engine::view::{Down, RedirectedTrunk, Redirection, Summary, TrunkView},
     metrics::{Metrics, Scrape},
     ports::Observer,
 };
@@ -28,6 +28,7 @@ fn every_field_of_a_trunk_is_explained_and_no_other() {
     let trunk = TrunkView {
         omitted_option_tags: vec!["gin".to_owned()],
         expires_at_ms: Some(NOW),
+        redirected: Some(Redirection::default()),
         ..failing("t", "North")
     };
     let shown = serde_json::to_value(trunk).unwrap();
@@ -36,7 +37,9 @@ fn every_field_of_a_trunk_is_explained_and_no_other() {
 
 #[test]
 fn every_field_of_a_summary_is_explained_and_no_other() {
-    let shown = serde_json::to_value(Summary { down: vec![Down::default()], ..Summary::default() }).unwrap();
+    let redirections = vec![RedirectedTrunk::default()];
+    let summary = Summary { down: vec![Down::default()], redirections, ..Summary::default() };
+    let shown = serde_json::to_value(summary).unwrap();
     assert_eq!(rows("The summary"), keys(&shown));
     assert_eq!(keys(&shown["down"][0]), BTreeSet::from(["what", "name", "sinceMs", "message"]));
 }

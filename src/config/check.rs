@@ -1,9 +1,9 @@
 //! The `check` subcommand: says whether a configuration is good, and what it comes to.
 
-use std::{fmt::Write, path::Path};
+use std::{fmt::Write, path::Path, time::Duration};
 
 use super::{Cache, Config, Endpoint, RedisDeployment, RedisSettings, SyncBounds, duration, load};
-use crate::tls::TlsFiles;
+use crate::{registration::redirect_policy::RedirectPolicy, tls::TlsFiles};
 
 /// What [`check`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +54,8 @@ fn table(config: &Config) -> String {
         ("sync", sync(&config.sync)),
         ("require", joined(registration.require.iter().cloned())),
         ("userAgent", registration.user_agent.clone()),
+        ("redirects", redirects(&registration.redirects)),
+        ("digest", format!("minimum {}", registration.digest.words())),
     ];
     let mut text = String::new();
     for (key, value) in rows {
@@ -71,6 +73,18 @@ fn sync(bounds: &SyncBounds) -> String {
         bounds.max_bytes,
         duration::show(bounds.timeout),
         bounds.max_trunk_bytes
+    )
+}
+
+fn redirects(policy: &RedirectPolicy) -> String {
+    let time = duration::show(Duration::from_secs(policy.max_s.into()));
+    if policy.domains.is_empty() {
+        return format!("within the registrar's own domain, for {time} at most");
+    }
+    let domains = joined(policy.domains.iter().map(ToString::to_string));
+    let credentials = if policy.credentials { "with" } else { "without" };
+    format!(
+        "within the registrar's own domain, and {credentials} credentials to {domains}; for {time} at most"
     )
 }
 

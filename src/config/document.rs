@@ -1,8 +1,8 @@
 //! From the tree to the types of [`crate::spec`]: every key of the document is named here.
 
 use crate::spec::{
-    CacheProvider, CacheSpec, EdgePortSpec, Metadata, RegistrationSpec, RegistryDocument, RegistrySpec,
-    SyncSpec, TlsSpec,
+    CacheProvider, CacheSpec, DigestAlgorithm, DigestSpec, EdgePortSpec, Metadata, RedirectsSpec,
+    RegistrationSpec, RegistryDocument, RegistrySpec, SyncSpec, TlsSpec,
 };
 
 use super::{
@@ -91,5 +91,15 @@ fn registration(fields: &mut Fields<'_>) -> RegistrationSpec {
         timeout: fields.quantity("timeout", &rules::REGISTER_TIMEOUT.right()),
         user_agent: fields.text("userAgent", right::USER_AGENT),
         require: fields.texts("require", right::REQUIRE, right::OPTION_TAG),
+        redirects: fields.mapping("redirects", |fields| RedirectsSpec {
+            domains: fields.texts("domains", right::REDIRECT_DOMAINS, right::REDIRECT_DOMAIN),
+            credentials: fields.flag("credentials"),
+            max_time: fields.quantity("maxTime", &rules::REDIRECT_TIME.right()),
+        }),
+        digest: fields.mapping("digest", |fields| DigestSpec {
+            min_algorithm: fields
+                .word("minAlgorithm", &[("MD5", DigestAlgorithm::Md5), ("SHA-256", DigestAlgorithm::Sha256)]),
+            require_qop: fields.flag("requireQop"),
+        }),
     }
 }

@@ -7,7 +7,8 @@ use crate::spec::Quantity;
 
 use super::{
     mistake::{Mistake, nearest, show, suggest},
-    parameters, rules,
+    parameters,
+    rules::{self, right},
     tree::{Entry, Node, Value},
 };
 
@@ -176,6 +177,19 @@ impl<'d> Fields<'d> {
             Value::Whole(number) => Some(number),
             _ => {
                 self.wrong_type(&path, &node, "a whole number", right);
+                None
+            }
+        }
+    }
+
+    /// `true` or `false`.
+    pub(super) fn flag(&mut self, name: &'static str) -> Option<bool> {
+        let (path, node) = self.take(name);
+        let node = node?;
+        match node.value {
+            Value::Bool(flag) => Some(flag),
+            _ => {
+                self.wrong_type(&path, &node, "true or false", right::TRUE_OR_FALSE);
                 None
             }
         }

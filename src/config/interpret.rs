@@ -7,9 +7,11 @@ use std::{
 };
 
 use crate::{
+    registration::redirect_policy::{RedirectDomain, RedirectPolicy},
+    sip::digest::DigestMinimum,
     spec::{
-        CacheSpec, EdgePortSpec, Quantity, RegistrationSpec, RegistryDocument, RegistrySpec, SyncSpec,
-        TlsSpec,
+        CacheSpec, DigestAlgorithm, EdgePortSpec, Quantity, RedirectsSpec, RegistrationSpec,
+        RegistryDocument, RegistrySpec, SyncSpec, TlsSpec,
     },
     tls::{TlsFiles, followed::ClientCertificate},
     trunk::HostPort,
@@ -360,6 +362,36 @@ impl Interpreter<'_> {
             rate_per_registrar: self.rate(spec.rate_per_registrar.as_ref()),
             user_agent: user_agent.to_owned(),
             require: self.require(spec.require.as_deref()),
+            redirects: self.redirects(&spec.redirects.clone().unwrap_or_default()),
+            digest: spec.digest.as_ref().map_or_else(DigestMinimum::default, |digest| DigestMinimum {
+                sha256: digest.min_algorithm == Some(DigestAlgorithm::Sha256),
+                qop: digest.require_qop.unwrap_or(false),
+            }),
+        }
+    }
+
+    fn redirects(&mut self, spec: &RedirectsSpec) -> RedirectPolicy {
+        let path = "spec.registration.redirects.domains";
+        let given = spec.domains.as_deref().unwrap_or_default();
+        if given.len() > rules::MAX_REDIRECT_DOMAINS {
+            self.wrong(path, "too many", Some(given.len().to_string()), right::REDIRECT_DOMAINS);
+        }
+        let mut domains = Vec::with_capacity(given.len());
+        for (index, text) in given.iter().enumerate() {
+            match RedirectDomain::parse(text) {
+                Some(domain) => domains.push(domain),
+                None => {
+                    let path = format!("{path}[{index}]");
+                    self.wrong(&path, "not a domain", Some(show(text)), right::REDIRECT_DOMAIN);
+                }
+            }
+        }
+        let path = "spec.registration.redirects.maxTime";
+        let max = self.duration(path, spec.max_time.as_ref(), &rules::REDIRECT_TIME);
+        RedirectPolicy {
+            domains,
+            credentials: spec.credentials.unwrap_or(false),
+            max_s: u32::try_from(max.as_secs()).unwrap_or(u32::MAX),
         }
     }
 

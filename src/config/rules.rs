@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::duration;
+use crate::registration::redirect_policy;
 
 /// What a duration may be.
 pub(crate) struct Span {
@@ -48,6 +49,8 @@ impl WholeRange {
 pub(crate) const REGISTER_INTERVAL: Span = Span::of(60, 1, 86_400);
 pub(crate) const EXPIRES: Span = Span::of(600, 10, 86_400);
 pub(crate) const REGISTER_TIMEOUT: Span = Span::of(40, 1, 120);
+/// How long a redirection holds.
+pub(crate) const REDIRECT_TIME: Span = Span::of(redirect_policy::DEFAULT_MAX_S as u64, 1, 86_400);
 pub(crate) const API_TIMEOUT: Span = Span::of(30, 1, 600);
 /// The default follows `apiTimeout`, see [`SYNC_TIMEOUT_FACTOR`]; the one here is that of its default.
 pub(crate) const SYNC_TIMEOUT: Span = Span::of(300, 1, 7_200);
@@ -64,6 +67,7 @@ pub(crate) const NAME: &str = "registry";
 pub(crate) const USER_AGENT: &str = "Routr Connect v2";
 pub(crate) const REQUIRE: [&str; 1] = ["gin"];
 pub(crate) const MAX_REQUIRE: usize = 32;
+pub(crate) const MAX_REDIRECT_DOMAINS: usize = 64;
 pub(crate) const MAX_METHODS: usize = 64;
 pub(crate) const IN_FLIGHT: u32 = 1_000;
 pub(crate) const IN_FLIGHT_RANGE: WholeRange =
@@ -106,6 +110,10 @@ pub(crate) mod right {
         "write a text of 1 to 256 characters without line breaks or other control characters";
     pub(crate) const REQUIRE: &str = "write a list of at most 32 SIP option tags, such as [gin], or []";
     pub(crate) const OPTION_TAG: &str = "write a SIP option tag, such as gin";
+    pub(crate) const REDIRECT_DOMAINS: &str = "write a list of at most 64 domains, such as [provider.net]";
+    pub(crate) const REDIRECT_DOMAIN: &str =
+        "write a domain such as provider.net, an IP address, a network such as 192.0.2.0/24, or * for all";
+    pub(crate) const TRUE_OR_FALSE: &str = "write true or false";
     pub(crate) const CA_FILE: &str =
         "write the path of a PEM file that can be read and holds the authorities to trust";
     pub(crate) const CERT_FILE: &str =

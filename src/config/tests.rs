@@ -66,6 +66,8 @@ fn least_gets_every_default() {
                 rate_per_registrar: Some(20.0),
                 user_agent: "Routr Connect v2".into(),
                 require: vec!["gin".into()],
+                redirects: RedirectPolicy::default(),
+                digest: DigestMinimum::default(),
             },
             sync: SyncBounds {
                 timeout: Duration::from_secs(300),
@@ -227,12 +229,31 @@ fn registration_as_given() {
         rate_per_registrar: None,
         user_agent: "Ours/1.0 (x = y)".into(),
         require: vec![],
+        redirects: RedirectPolicy::default(),
+        digest: DigestMinimum::default(),
     };
     assert_eq!(config.registration, expected);
     for (given, rate) in [("0.5", 0.5), ("3", 3.0), ("\"2.5\"", 2.5)] {
         let config = good(&format!("  registration: {{ratePerRegistrar: {given}}}"));
         assert_eq!(config.registration.rate_per_registrar, Some(rate));
     }
+}
+
+#[test]
+fn redirects_and_digest_as_given() {
+    let config = good(
+        "  registration:
+    redirects: {domains: [Provider.NET, '*.example.org', 192.0.2.7, '2001:db8::/32'], credentials: true, maxTime: 5m}
+    digest: {minAlgorithm: SHA-256, requireQop: true}",
+    );
+    let shown: Vec<String> = config.registration.redirects.domains.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["provider.net", "example.org", "192.0.2.7/32", "2001:db8::/32"]);
+    assert!(config.registration.redirects.credentials);
+    assert_eq!(config.registration.redirects.max_s, 300);
+    assert_eq!(config.registration.digest, DigestMinimum { sha256: true, qop: true });
+    let config = good("  registration: {digest: {minAlgorithm: MD5}, redirects: {}}");
+    assert_eq!(config.registration.digest, DigestMinimum::default());
+    assert_eq!(config.registration.redirects, RedirectPolicy::default());
 }
 
 #[test]

@@ -235,6 +235,7 @@ impl Engine {
         };
         let sent = Sent {
             address: &flight.sent_to,
+            registrar: &flight.uri.host,
             transport: flight.transport,
             position,
             same: trunk.same_as(position),
@@ -254,8 +255,11 @@ impl Engine {
             let registrar = flight.uri.host.to_string();
             self.notice(Notice::OptionTagsDropped { reference, registrar, tags });
         }
+        if effect.redirection_changed {
+            self.note_redirection(flight.slot, now);
+        }
         if let Some(seconds) = effect.min_expires {
-            self.registrars.learn_min_expires(flight.registrar, seconds);
+            self.registrars.learn_min_expires(flight.registrar, seconds, now.at);
         }
         if let Some(until) = effect.hold_registrar_until {
             self.hold(flight.registrar, until, now);
@@ -275,6 +279,17 @@ impl Engine {
             self.settle(flight.slot, now);
         }
         (Some(verdict), message)
+    }
+
+    /// A binding was made by another redirection than before, or by none again: a line in the log, however many there are.
+    fn note_redirection(&mut self, slot: u32, now: Now) {
+        let Some(entry) = self.fleet.get(slot) else { return };
+        let reference = entry.trunk.reference().to_owned();
+        let notice = match self.redirection(entry, now) {
+            Some(redirection) => Notice::Redirected { reference, redirection },
+            None => Notice::NotRedirected { reference },
+        };
+        self.notice(notice);
     }
 
     /// The configured option tags of these bits.

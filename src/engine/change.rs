@@ -91,6 +91,13 @@ impl Engine {
                 address(&before) != address(&engine.edges)
             });
         }
+        if before.registration.redirects != self.settings.registration.redirects {
+            for slot in self.fleet.all() {
+                if let Some(entry) = self.fleet.get_mut(slot) {
+                    entry.registration.forget_redirections();
+                }
+            }
+        }
         if before.registration.tags != self.settings.registration.tags {
             for slot in self.fleet.all() {
                 if let Some(entry) = self.fleet.get_mut(slot) {

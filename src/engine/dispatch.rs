@@ -285,7 +285,7 @@ impl Engine {
             self.note_blocked(slot, now);
             return None;
         }
-        let min_expires = self.registrars.min_expires(registrar);
+        let min_expires = self.registrars.min_expires(registrar, now.at);
         self.fleet.set_queued(slot, false);
         let entry = self.fleet.get_mut(slot)?;
         let trunk = entry.trunk.open();
@@ -300,7 +300,7 @@ impl Engine {
             &self.registry,
             trunk.reference(),
             uri,
-            trunk.credentials(),
+            (trunk.credentials(), trunk.digest().and(self.settings.digest)),
             edge_port,
             &attempt,
             tag,

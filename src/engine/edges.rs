@@ -390,6 +390,7 @@ mod tests {
                 weight: 1,
             }],
             credentials: None,
+            digest: crate::sip::digest::DigestMinimum::default(),
             problem: None,
             updated_at_s: 0,
         })

@@ -1,7 +1,7 @@
 //! All trunks of an engine, by slot and by ref.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -71,6 +71,8 @@ pub(super) struct Fleet {
     waiting: usize,
     /// How many hold a binding elsewhere than where they are preferred.
     failed_over: u64,
+    /// Slots that are redirected.
+    redirected: BTreeSet<u32>,
     /// Slots of trunks that are not well: few of a million, and asked for every second.
     troubled: HashSet<u32>,
     dirty: Vec<u32>,
@@ -138,6 +140,20 @@ impl Fleet {
         if let Some(entry) = self.slots.get_mut(slot as usize) {
             entry.blocked = blocked;
         }
+    }
+
+    /// Notes whether it is redirected.
+    pub fn set_redirected(&mut self, slot: u32, redirected: bool) {
+        if redirected {
+            self.redirected.insert(slot);
+        } else {
+            self.redirected.remove(&slot);
+        }
+    }
+
+    /// Those that are, or were a moment ago, redirected.
+    pub fn redirected(&self) -> impl Iterator<Item = &Slot> {
+        self.redirected.iter().filter_map(|slot| self.get(*slot))
     }
 
     /// Notes whether it holds a binding elsewhere than at its preferred URI and EdgePort. Returns whether that changed.
@@ -249,6 +265,7 @@ impl Fleet {
         self.waiting -= usize::from(entry.queued);
         self.failed_over -= u64::from(entry.failed_over);
         self.troubled.remove(&slot);
+        self.redirected.remove(&slot);
         self.last_cseq = self.last_cseq.max(entry.registration.cseq());
         let reference = entry.trunk.reference();
         let hash = self.hasher.hash_one(reference);

@@ -1,5 +1,7 @@
 //! What the engine notices and a log should say: changes of what many trunks share, one line for each.
 
+use super::view::Redirection;
+
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
@@ -40,6 +42,18 @@ pub enum Notice {
     RequesterBack {
         /// How long it failed, in milliseconds.
         after_ms: u64,
+    },
+    /// A trunk was registered elsewhere than at its registrar, because of a redirection.
+    Redirected {
+        /// The trunk.
+        reference: String,
+        /// From where to where, until when.
+        redirection: Redirection,
+    },
+    /// A trunk that was redirected is registered at its own registrar again.
+    NotRedirected {
+        /// The trunk.
+        reference: String,
     },
     /// A registrar that answered 400 takes the REGISTER without these option tags: they are left out from now on.
     OptionTagsDropped {

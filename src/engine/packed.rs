@@ -12,6 +12,7 @@ use crate::{
         target::{UriRank, uri_order},
     },
     secret::Secret,
+    sip::digest::DigestMinimum,
     trunk::{Credentials, Transport, Trunk},
 };
 
@@ -51,11 +52,13 @@ enum CredentialsLayout<'a> {
 struct Rare<'a> {
     region: Option<&'a str>,
     problem: Option<&'a str>,
+    digest: DigestMinimum,
 }
 
 impl<'a> Rare<'a> {
-    fn of(region: Option<&'a str>, problem: Option<&'a str>) -> Option<Self> {
-        (region.is_some() || problem.is_some()).then_some(Self { region, problem })
+    fn of(region: Option<&'a str>, problem: Option<&'a str>, digest: DigestMinimum) -> Option<Self> {
+        let any = region.is_some() || problem.is_some() || !digest.is_none();
+        any.then_some(Self { region, problem, digest })
     }
 }
 
@@ -131,20 +134,21 @@ impl PackedTrunk {
             name: &trunk.name,
             uris,
             credentials,
-            rare: Rare::of(trunk.region.as_deref(), trunk.problem.as_deref()),
+            rare: Rare::of(trunk.region.as_deref(), trunk.problem.as_deref(), trunk.digest),
         })
     }
 
     /// Packs what is known of a trunk that cannot be used.
     pub fn unusable(reference: &str, name: &str, problem: &str) -> Self {
-        let rare = Rare::of(None, Some(problem));
+        let rare = Rare::of(None, Some(problem), DigestMinimum::default());
         Self::pack(&Layout { reference, name, rare, ..Layout::default() })
     }
 
     /// The same trunk with another word on what is wrong with it.
     pub fn with_problem(&self, problem: Option<&str>) -> Self {
         let mut layout = self.open().0;
-        layout.rare = Rare::of(layout.rare.and_then(|rare| rare.region), problem);
+        let rare = layout.rare.unwrap_or_default();
+        layout.rare = Rare::of(rare.region, problem, rare.digest);
         Self::pack(&layout)
     }
 
@@ -200,6 +204,11 @@ impl<'a> TrunkView<'a> {
     /// What is wrong with it, or with some of its URIs.
     pub fn problem(&self) -> Option<&'a str> {
         self.0.rare?.problem
+    }
+
+    /// What a digest challenge has to offer at least.
+    pub fn digest(&self) -> DigestMinimum {
+        self.0.rare.map_or_else(DigestMinimum::default, |rare| rare.digest)
     }
 
     /// How many URIs there are, 64 at most.
@@ -276,6 +285,7 @@ impl<'a> TrunkView<'a> {
             && self.0.uris.iter().zip(&other.0.uris).all(same_uri)
             && self.username_and_password() == other.username_and_password()
             && self.region() == other.region()
+            && self.digest() == other.digest()
     }
 }
 
@@ -297,6 +307,7 @@ mod tests {
                 weight: 9,
             }],
             credentials: Some(Credentials { username: "a".into(), password: Secret::new("swordfish-77") }),
+            digest: DigestMinimum::default(),
             problem: None,
             updated_at_s: 0,
         }

@@ -59,6 +59,10 @@ const FORGET_MANY_AFTER: u64 = 60_000;
 /// Registrars that a trunk has at most, as a rule, and some more: beyond that there are many.
 const USED_BY_EACH: usize = 2;
 const FEW: usize = 1_000;
+/// The longest expiry, in seconds, that one trunk's 423 has all others ask for.
+const MAX_MIN_EXPIRES: u32 = 3_600;
+/// For how long, in milliseconds.
+const FORGET_MIN_EXPIRES_AFTER: u64 = 3_600 * 1_000;
 /// Nobody goes elsewhere because of a registrar that wants to be left alone no longer than this, in milliseconds.
 pub(super) const BRIEF: u64 = 1_000;
 
@@ -229,8 +233,8 @@ impl Registrars {
     }
 
     /// The shortest expiry that a registrar accepts, as far as known; in seconds.
-    pub fn min_expires(&self, id: u32) -> u32 {
-        self.host_of(id).map_or(0, |host| host.min_expires_s)
+    pub fn min_expires(&self, id: u32, now: Moment) -> u32 {
+        self.host_of(id).filter(|host| host.min_expires_until > now).map_or(0, |host| host.min_expires_s)
     }
 
     /// When the latest request was sent by which another slot registered there, and whether no other one uses it.
@@ -490,10 +494,13 @@ impl Registrars {
         waiting.into_iter().map(|Reverse((_, slot, stamp))| (slot, stamp)).collect()
     }
 
-    /// It wants at least this expiry, in seconds.
-    pub fn learn_min_expires(&mut self, id: u32, seconds: u32) {
+    /// It wants at least this expiry, in seconds, an hour at most. That is forgotten after an hour, and learned again where it is still
+    /// so.
+    pub fn learn_min_expires(&mut self, id: u32, seconds: u32, now: Moment) {
         if let Some(host) = self.host_of_mut(id) {
-            host.min_expires_s = host.min_expires_s.max(seconds.min(86_400));
+            let known = if host.min_expires_until > now { host.min_expires_s } else { 0 };
+            host.min_expires_s = known.max(seconds.min(MAX_MIN_EXPIRES));
+            host.min_expires_until = now.plus(FORGET_MIN_EXPIRES_AFTER);
         }
     }
 

@@ -6,17 +6,23 @@ use super::{
     Engine, Transition,
     fleet::Slot,
     packed,
-    view::{Down, Summary, Trouble, Troubles, TrunkState, TrunkView},
+    view::{Down, RedirectedTrunk, Redirection, Summary, Trouble, Troubles, TrunkState, TrunkView},
 };
-use crate::registration::{
-    Class, EdgeId, UriChoice, schedule,
-    time::{Moment, Now},
+use crate::{
+    ports::RedirectTarget,
+    registration::{
+        Class, EdgeId, UriChoice, schedule,
+        time::{Moment, Now},
+    },
+    trunk::{Transport, UriHost},
 };
 
 /// Most registrars that are named as over budget.
 const MAX_OVER_BUDGET: usize = 20;
 /// Most registrars and EdgePorts that are named as down.
 const MAX_DOWN: usize = 20;
+/// Most redirected trunks that are named.
+const MAX_REDIRECTIONS: usize = 10;
 /// Trunks that may be looked through for each second, which takes a millisecond or two.
 const LOOKED_THROUGH: u64 = 50_000;
 
@@ -25,6 +31,7 @@ impl Engine {
     pub fn summary(&mut self, now: Now) -> Summary {
         let next = self.next_lapse(now.at);
         let (down, registrars_down, edge_ports_down) = self.down(now);
+        let (redirected, redirections) = self.redirections(now);
         Summary {
             counts: *self.fleet.counts(),
             api: self.api.clone(),
@@ -49,7 +56,42 @@ impl Engine {
             edge_ports_down,
             down,
             failed_over: self.fleet.failed_over(),
+            redirected,
+            redirections,
         }
+    }
+
+    /// How many trunks are redirected, and some of them.
+    fn redirections(&self, now: Now) -> (u64, Vec<RedirectedTrunk>) {
+        let (mut count, mut some) = (0, Vec::new());
+        for entry in self.fleet.redirected() {
+            if entry.registration.redirected(now.at).is_none() {
+                continue;
+            }
+            count += 1;
+            if some.len() < MAX_REDIRECTIONS
+                && let Some(redirection) = self.redirection(entry, now)
+            {
+                some.push(RedirectedTrunk { reference: entry.trunk.reference().to_owned(), redirection });
+            }
+        }
+        (count, some)
+    }
+
+    /// From where to where a trunk is redirected, and until when.
+    pub(super) fn redirection(&self, entry: &Slot, now: Now) -> Option<Redirection> {
+        let redirected = entry.registration.redirected(now.at)?;
+        let trunk = entry.trunk.open();
+        let position = self.in_use(entry, &trunk, &trunk.order(), now).uri;
+        let uri = trunk.uri(position)?;
+        let shown =
+            |host: &str, port: u16, transport: Transport| format!("{}:{port}/{transport}", UriHost(host));
+        let RedirectTarget { address, transport } = redirected.to;
+        Some(Redirection {
+            from: shown(uri.host, uri.port, uri.transport),
+            to: shown(&address.host, address.port, transport.unwrap_or(uri.transport)),
+            until_ms: now.unix_ms_of(redirected.until),
+        })
     }
 
     /// Since when what a trunk waits for has been down, in milliseconds since the Unix epoch.
@@ -215,6 +257,7 @@ impl Engine {
             }),
             edge_port: if invalid { String::new() } else { self.edges.shown(edge_in_use).to_owned() },
             failed_over,
+            redirected: self.redirection(entry, now),
             omitted_option_tags: self.tags(registration.without_tags()),
             expires_at_ms: registration
                 .left(now.at)
@@ -305,6 +348,7 @@ impl Engine {
             registrar: trunk.uri(in_use.uri).map_or_else(String::new, |uri| uri.host.to_owned()),
             edge_port: if usable { self.edges.shown(in_use.edge).to_owned() } else { String::new() },
             failed_over: in_use.failed_over,
+            redirected_to: self.redirection(entry, now).map(|redirection| redirection.to),
             reason: if entry.invalid { problem.or(cause) } else { cause.or(problem) },
         }
     }

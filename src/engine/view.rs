@@ -69,6 +69,29 @@ pub struct Trouble {
     pub since_ms: u64,
 }
 
+/// A redirection that is followed. Times are milliseconds since the Unix epoch.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Redirection {
+    /// The trunk's own registrar, `host:port/TRANSPORT`.
+    pub from: String,
+    /// Where it is registered instead, written likewise.
+    pub to: String,
+    /// Until when; then the trunk's own registrar is asked again.
+    pub until_ms: u64,
+}
+
+/// A trunk that is redirected.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RedirectedTrunk {
+    /// The trunk's ref.
+    pub reference: String,
+    /// From where to where, until when.
+    #[serde(flatten)]
+    pub redirection: Redirection,
+}
+
 /// One trunk's registration. Times are milliseconds since the Unix epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -88,6 +111,9 @@ pub struct TrunkView {
     /// Whether the binding, or the next attempt, is not at the preferred URI and EdgePort.
     #[serde(default)]
     pub failed_over: bool,
+    /// Where a redirection led from `registrar`; absent where none is followed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub redirected: Option<Redirection>,
     /// Option tags that are left out because the registrar does not take them.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub omitted_option_tags: Vec<String>,
@@ -322,6 +348,12 @@ pub struct Summary {
     /// How many trunks hold a binding elsewhere than at their preferred URI and EdgePort.
     #[serde(default)]
     pub failed_over: u64,
+    /// How many trunks are registered elsewhere because of a redirection, or are about to be.
+    #[serde(default)]
+    pub redirected: u64,
+    /// Of these at most 10.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub redirections: Vec<RedirectedTrunk>,
     /// How many registrars are down.
     #[serde(default)]
     pub registrars_down: u64,

@@ -9,7 +9,7 @@ use prost::Message;
 
 use crate::{
     ports::Register,
-    proto::{common, processor, sipmessage as sip},
+    proto::{common, extension, processor, sipmessage as sip},
     secret::Secret,
     sip::uri::escape_user,
     trunk::{Credentials, Transport, UriHost},
@@ -71,6 +71,9 @@ impl Template {
         }
         if let Some(credentials) = &register.credentials {
             message.extend(encoded(vec![header("X-Gateway-Auth", gateway_auth(credentials))]));
+        }
+        if !register.digest.is_none() {
+            message.extend(encoded(vec![header(extension::DIGEST, register.digest.to_string())]));
         }
         let envelope = Envelope {
             target: register.target.to_string(),

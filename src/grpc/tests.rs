@@ -33,6 +33,7 @@ use crate::{
         sipmessage as sip, trunks as pb,
     },
     secret::Secret,
+    sip::digest::DigestMinimum,
     trunk::{Credentials, HostPort, Transport},
 };
 
@@ -324,6 +325,7 @@ fn register() -> Register {
         edge_port: HostPort::new("10.0.0.1", 5060),
         without_tags: 0,
         credentials: Some(Credentials { username: "alice".into(), password: Secret::new("swordfish-77") }),
+        digest: DigestMinimum::default(),
     }
 }
 

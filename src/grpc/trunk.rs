@@ -6,7 +6,7 @@ use super::wire;
 use crate::{
     proto::trunks as pb,
     secret::Secret,
-    sip::uri::unescape,
+    sip::{digest::DigestMinimum, uri::unescape},
     text,
     trunk::{Credentials, HostPort, MAX_HOST, Transport, Trunk, TrunkProblem, TrunkUri, is_host},
 };
@@ -45,6 +45,7 @@ pub fn parse(trunk: pb::Trunk) -> Result<Trunk, TrunkProblem> {
         return Err(malformed(format!("uris: there are none; {right}")));
     }
     let region = region(&trunk);
+    let digest = digest(&trunk)?;
     let credentials = credentials(trunk.outbound_credentials)?;
     let enabled = trunk.uris.iter().take(MAX_URIS).enumerate().filter(|(_, uri)| uri.enabled);
     let (mut uris, mut problems, mut any) = (Vec::new(), Vec::new(), false);
@@ -68,7 +69,7 @@ pub fn parse(trunk: pb::Trunk) -> Result<Trunk, TrunkProblem> {
     let updated_at_s = u32::try_from(trunk.updated_at).unwrap_or(0);
     // A ref is a key, and stays as it is; a name is only shown.
     let (reference, name) = (trunk.r#ref.into(), text::clean(&trunk.name, MAX_NAME).into());
-    Ok(Trunk { reference, name, region, uris, credentials, problem, updated_at_s })
+    Ok(Trunk { reference, name, region, uris, credentials, digest, problem, updated_at_s })
 }
 
 /// A trunk that is not decoded, because of its size.
@@ -172,6 +173,32 @@ fn region(trunk: &pb::Trunk) -> Option<Box<str>> {
         }
         _ => None,
     }
+}
+
+/// `extended.digest`: a mapping with `minAlgorithm` (`MD5` or `SHA-256`) and `requireQop`. What cannot be understood is a mistake, for
+/// a minimum that is passed over protects no password.
+fn digest(trunk: &pb::Trunk) -> Result<DigestMinimum, TrunkProblem> {
+    use prost_types::value::Kind;
+    let given = trunk.extended.as_ref().and_then(|extended| extended.fields.get("digest"));
+    let right = "a mapping such as {minAlgorithm: SHA-256, requireQop: true} is needed";
+    let fields = match given.and_then(|given| given.kind.as_ref()) {
+        None | Some(Kind::NullValue(_)) => return Ok(DigestMinimum::default()),
+        Some(Kind::StructValue(given)) => &given.fields,
+        Some(_) => return Err(malformed(format!("extended.digest: it is no mapping; {right}"))),
+    };
+    let mut minimum = DigestMinimum::default();
+    for (key, value) in fields {
+        match (key.as_str(), value.kind.as_ref()) {
+            (_, None | Some(Kind::NullValue(_))) => {}
+            ("minAlgorithm", Some(Kind::StringValue(name))) if name.eq_ignore_ascii_case("SHA-256") => {
+                minimum.sha256 = true;
+            }
+            ("minAlgorithm", Some(Kind::StringValue(name))) if name.eq_ignore_ascii_case("MD5") => {}
+            ("requireQop", Some(Kind::BoolValue(required))) => minimum.qop = *required,
+            (key, _) => return Err(malformed(format!("extended.digest.{}: {right}", shown(key)))),
+        }
+    }
+    Ok(minimum)
 }
 
 /// A value as an error message shows it.
@@ -320,6 +347,30 @@ mod tests {
         let fields = [("region".to_owned(), value)].into();
         let trunk = pb::Trunk { extended: Some(prost_types::Struct { fields }), ..sample() };
         assert_eq!(parse(trunk).unwrap().region.as_deref(), Some("eu"));
+    }
+
+    #[test]
+    fn a_minimum_for_digest_is_in_extended() {
+        use prost_types::{Struct, Value, value::Kind};
+        let value = |kind| Value { kind: Some(kind) };
+        let with = |fields: Vec<(&str, Kind)>| {
+            let fields = fields.into_iter().map(|(key, kind)| (key.to_owned(), value(kind))).collect();
+            let digest = value(Kind::StructValue(Struct { fields }));
+            let extended = Some(Struct { fields: [("digest".to_owned(), digest)].into() });
+            parse(pb::Trunk { extended, ..sample() })
+        };
+        let text = |text: &str| Kind::StringValue(text.to_owned());
+        let strict = with(vec![("minAlgorithm", text("sha-256")), ("requireQop", Kind::BoolValue(true))]);
+        assert_eq!(strict.unwrap().digest, DigestMinimum { sha256: true, qop: true });
+        assert_eq!(with(vec![("minAlgorithm", text("MD5"))]).unwrap().digest, DigestMinimum::default());
+        for (key, kind) in [
+            ("minAlgorithm", text("SHA-1")),
+            ("requireQop", text("yes")),
+            ("minAlgoritm", Kind::BoolValue(true)),
+        ] {
+            let error = with(vec![(key, kind)]).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("extended.digest.{key}: ")), "{error}");
+        }
     }
 
     #[test]

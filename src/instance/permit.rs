@@ -182,6 +182,7 @@ mod tests {
             edge_port: place,
             without_tags: 0,
             credentials: None,
+            digest: crate::sip::digest::DigestMinimum::default(),
         }
     }
 

@@ -115,6 +115,12 @@ pub(super) fn register(registry: &mut Registry, all: &[(Owner, Option<Summary>)]
         |gauges, owner, summary, _| gauges.add(owner, None, count(summary.failed_over)),
     );
     of_all(
+        "trunks_redirected",
+        "Trunks that are registered elsewhere than at their registrar because of a redirection, or are about to be",
+        None,
+        |gauges, owner, summary, _| gauges.add(owner, None, count(summary.redirected)),
+    );
+    of_all(
         "registrars_down",
         "Registrars that are down: they fail for several trunks in a row, and one trunk at a time probes them",
         None,

@@ -145,15 +145,17 @@ pub fn status(before: Option<&RegistryStatus>, situation: &Situation) -> Registr
     let Some(snapshot) = conditions::snapshot(situation) else { return status };
     let summary = &snapshot.summary;
     if let Some(ms) = summary.last_sync_ms {
-        status.trunks = Some(failures::counts(&summary.counts, summary.failed_over));
+        status.trunks = Some(failures::counts(summary));
         status.last_sync = words::known_time(ms);
         status.next_lapse = summary.next_lapse_ms.and_then(words::known_time);
         status.failures = failures::failures(snapshot);
+        status.redirections = failures::redirections(summary);
     } else if let Some(before) = before.filter(|_| summary.api.ok != Some(false)) {
         // An engine that has just started knows nothing yet. What the last one knew is shown for so long.
         status.trunks = before.trunks;
         status.next_lapse = before.next_lapse.clone();
         status.failures = before.failures.clone();
+        status.redirections = before.redirections.clone();
     }
     status
 }

@@ -16,8 +16,12 @@ pub const TARGET: &str = "X-Routr-Target";
 /// What became of the challenge, on a 401, 403 or 407: see [`Authentication`].
 pub const AUTHENTICATION: &str = "X-Routr-Authentication";
 
+/// In a request: what a digest challenge has to offer to be answered, see [`crate::sip::digest::DigestMinimum`]. It is not sent
+/// on.
+pub const DIGEST: &str = "X-Routr-Digest";
+
 /// All of them.
-pub const ALL: [&str; 5] = [LOCAL, STATUS, BINDINGS, TARGET, AUTHENTICATION];
+pub const ALL: [&str; 6] = [LOCAL, STATUS, BINDINGS, TARGET, AUTHENTICATION, DIGEST];
 
 /// Why there is no response of a registrar. Written as `KIND` or `KIND;at=PART`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -192,6 +196,8 @@ pub enum Authentication {
     Stale,
     /// None were sent; the words say what was asked for, or that nothing was: `not-sent;WORDS`.
     NotSent(String),
+    /// The challenge offers less than is demanded, so none were sent to it; the words say what it offers: `too-weak;WORDS`.
+    TooWeak(String),
 }
 
 impl fmt::Display for Authentication {
@@ -200,6 +206,7 @@ impl fmt::Display for Authentication {
             Self::Refused => f.write_str("sent"),
             Self::Stale => f.write_str("stale"),
             Self::NotSent(asked) => write!(f, "not-sent;{asked}"),
+            Self::TooWeak(offered) => write!(f, "too-weak;{offered}"),
         }
     }
 }
@@ -212,6 +219,7 @@ impl Authentication {
             "sent" => Some(Self::Refused),
             "stale" => Some(Self::Stale),
             "not-sent" => Some(Self::NotSent(rest.trim().to_owned())),
+            "too-weak" => Some(Self::TooWeak(rest.trim().to_owned())),
             _ => None,
         }
     }
@@ -264,6 +272,7 @@ mod tests {
             Authentication::Stale,
             Authentication::NotSent("Digest algorithm \"X; y\"".to_owned()),
             Authentication::NotSent(String::new()),
+            Authentication::TooWeak("Digest with MD5 without qop".to_owned()),
         ] {
             assert_eq!(Authentication::parse(&all.to_string()), Some(all));
         }

@@ -6,7 +6,7 @@ use rand::Rng;
 
 use super::{
     Attempt, Binding, Class, Effect, Phase, Plan, Positions, Purpose, Registration, Sent,
-    classify::{Asked, Held, judge},
+    classify::{Around, Asked, Held, judge},
     identity::CSEQ_RESERVE,
     refresh,
     reply::{Cause, Verdict},
@@ -16,6 +16,10 @@ use super::{
 };
 use crate::ports::{Reply, SendError};
 
+/// The longest expiry, in seconds, that is asked for at first when a 423 wants more: a registrar may reject nothing that lasts an hour
+/// (RFC 3261 §10.3). One that says so again gets what it wants, but each binding of that kind is counted on, and refreshed,
+/// as if it lasted an hour: a 423 that somebody forged must not keep a registration from being looked after for a day.
+const LONGEST_AT_FIRST: u32 = 3_600;
 /// Most times in a row that a 423 is answered by asking for more.
 const MAX_TOO_BRIEF: u8 = 2;
 /// The longest expiry, in seconds, that is remembered for a registrar which said «too brief» and not how long would do. It may say
@@ -63,7 +67,17 @@ impl Registration {
                     trouble.silent.iter().any(|(position, _)| !sent.same.contains(*position))
                 }),
             refused_before: self.trouble.as_ref().is_some_and(|trouble| trouble.rejections > 0),
-            around: sent.around,
+            around: Around {
+                has_credentials: sent.around.has_credentials && !attempt.without_credentials,
+                ..sent.around
+            },
+            redirects: Some((sent.registrar, &plan.settings.redirects)),
+            without_credentials: attempt.without_credentials,
+            longest_s: if attempt.expires > plan.settings.expires_s {
+                plan.settings.expires_s.max(LONGEST_AT_FIRST)
+            } else {
+                0
+            },
         };
         let (verdict, cause) = judge(answer, asked);
         if self.flight != Some((attempt.purpose, attempt.cseq)) {
@@ -83,9 +97,9 @@ impl Registration {
         let mut effect = Effect { persist: true, ..Effect::default() };
         // What the registrar asks of everybody holds whatever the request was for.
         match verdict {
-            Verdict::TooBrief { ask, told } => {
-                let least = if told { ask } else { ask.min(LONGEST_GUESS) };
-                effect.min_expires = (least > attempt.expires).then_some(least);
+            Verdict::Registered { expires_s } => {
+                let configured_s = plan.settings.expires_s;
+                effect.min_expires = self.confirmed_min_expires(expires_s, attempt.expires, configured_s);
             }
             Verdict::Failed { retry_after_s: Some(seconds), whole_registrar: true, .. } => {
                 let until = now.at.plus(schedule::retry_after(seconds));
@@ -99,6 +113,7 @@ impl Registration {
             trouble.silent.retain(|(position, _)| *position != sent.position);
         }
         let guessed = self.trouble.as_ref().map_or(0, |trouble| trouble.guessed_tags);
+        let bound_redirect = self.trouble.as_ref().and_then(|trouble| trouble.bound_redirect.clone());
         if matches!(verdict, Verdict::Registered { .. }) {
             effect.dropped_tags = guessed;
         }
@@ -119,6 +134,10 @@ impl Registration {
                 self.register_answered(&verdict, cause, sent, plan, now, rng);
             }
         }
+        if matches!(verdict, Verdict::Registered { .. }) && attempt.purpose != Purpose::Leave {
+            effect.redirection_changed =
+                self.note_redirection(bound_redirect.as_ref(), attempt.redirect.as_ref());
+        }
         if self.outdated && self.phase == Phase::Active {
             self.start_over(now.at);
         }
@@ -126,6 +145,16 @@ impl Registration {
             self.refresh_early(now.at, rng);
         }
         (verdict, effect)
+    }
+
+    /// What a 423 has asked for before this success, which grants that much: it was no forgery, for a registrar that rejects less does not
+    /// grant less.
+    fn confirmed_min_expires(&self, granted_s: u32, asked_s: u32, configured_s: u32) -> Option<u32> {
+        let trouble = self.trouble.as_ref()?;
+        let wanted_s = trouble.told_s.unwrap_or_else(|| trouble.ask_s.max(trouble.guessed_s));
+        // Others begin with no more than an hour, too.
+        let shared_s = wanted_s.min(LONGEST_AT_FIRST);
+        (shared_s > configured_s && asked_s >= wanted_s && granted_s >= shared_s).then_some(shared_s)
     }
 
     /// A Requester that answers a challenge uses further CSeq numbers; where no answer tells how many, some are reserved.
@@ -253,9 +282,15 @@ impl Registration {
     /// again at once. That is no failure yet.
     pub(super) fn goes_on(&mut self, verdict: &Verdict, sent: Sent<'_>, now: Now) -> bool {
         match verdict {
-            Verdict::TooBrief { ask, .. } => {
+            Verdict::TooBrief { ask, told } => {
                 let trouble = self.trouble_mut();
-                (trouble.too_brief, trouble.ask_s) = (trouble.too_brief + 1, *ask);
+                trouble.too_brief += 1;
+                let again = trouble.told_s.is_some();
+                trouble.ask_s = if *told && !again { (*ask).min(LONGEST_AT_FIRST) } else { *ask };
+                trouble.told_s = told.then_some(*ask);
+                if !told {
+                    trouble.guessed_s = trouble.guessed_s.max((*ask).min(LONGEST_GUESS));
+                }
                 trouble.too_brief <= MAX_TOO_BRIEF
             }
             Verdict::BadExtension { tags, guessed } => {

@@ -2,7 +2,9 @@
 
 use std::num::NonZeroU32;
 
-use super::{classify::Around, positions::Positions, reply::Reason, time::Moment};
+use super::{
+    classify::Around, positions::Positions, redirect_policy::RedirectPolicy, reply::Reason, time::Moment,
+};
 use crate::{
     ports::RedirectTarget,
     trunk::{HostPort, Transport},
@@ -19,6 +21,8 @@ pub struct Settings {
     pub deadline_ms: u64,
     /// Option tags sent in Require.
     pub tags: Vec<String>,
+    /// Which redirections are followed.
+    pub redirects: RedirectPolicy,
 }
 
 /// What a decision about one trunk depends on besides its registration.
@@ -67,6 +71,8 @@ pub struct Attempt {
     pub bound_edge: Option<EdgeId>,
     /// Where it was redirected to.
     pub redirect: Option<RedirectTarget>,
+    /// It was redirected to another domain, where the credentials are not offered.
+    pub without_credentials: bool,
     /// Requested expiry in seconds.
     pub expires: u32,
     /// CSeq number.
@@ -84,6 +90,8 @@ pub struct EdgeId(pub u16);
 pub struct Sent<'a> {
     /// Host and port.
     pub address: &'a HostPort,
+    /// Host of the trunk's URI, which is another one than that of `address` after a redirection.
+    pub registrar: &'a str,
     /// How.
     pub transport: Transport,
     /// Position of its URI in the trunk as it is now.
@@ -142,8 +150,10 @@ pub struct Refusal {
 /// What an answer changes outside the registration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Effect {
-    /// The registrar wants at least this expiry, in seconds.
+    /// The registrar wants at least this expiry, in seconds: it said so, and has then granted that much.
     pub min_expires: Option<u32>,
+    /// Where the registration is redirected to has changed.
+    pub redirection_changed: bool,
     /// The registrar wants no request of any trunk before this moment.
     pub hold_registrar_until: Option<Moment>,
     /// The registration has ended: forget it.

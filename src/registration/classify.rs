@@ -2,10 +2,11 @@
 
 use super::{
     explain::explain,
-    reply::{Cause, Hold, Reason, Verdict},
+    redirect_policy::{Permission, RedirectPolicy},
+    reply::{Cause, Hold, Reason, RedirectOffer, Verdict},
     time::Moment,
 };
-use crate::ports::{Authentication, Hop, Local, LocalKind, Reply, SendError};
+use crate::ports::{Authentication, Hop, Local, LocalKind, RedirectContact, Reply, SendError};
 
 /// The longest expiry that is believed, in seconds.
 pub(super) const MAX_EXPIRES: u32 = 86_400;
@@ -43,6 +44,12 @@ pub struct Asked<'a> {
     pub refused_before: bool,
     /// What others have met with.
     pub around: Around<'a>,
+    /// Host of the trunk's URI, and where that may redirect to; `None`: nowhere.
+    pub redirects: Option<(&'a str, &'a RedirectPolicy)>,
+    /// It was redirected to another domain, where its credentials were not offered.
+    pub without_credentials: bool,
+    /// The longest expiry that is counted on, in seconds, because a 423 asked for more than is configured; 0 for no bound.
+    pub longest_s: u32,
 }
 
 /// The binding before a refresh.
@@ -164,14 +171,18 @@ fn judge_reply(reply: &Reply, asked: Asked<'_>) -> Verdict {
             Some(expires_s) => Verdict::Registered { expires_s },
             None => failed,
         },
-        300 | 301 | 302 | 305 if !reply.targets.is_empty() => {
-            let hold = |expires| hold(code, expires, reply);
-            let targets = reply.targets.iter().map(|one| (one.to.clone(), hold(one.expires)));
-            Verdict::Redirected { targets: targets.collect() }
+        300 | 301 | 302 | 305 => {
+            let targets = offers(code, reply, asked);
+            if targets.is_empty() { failed } else { Verdict::Redirected { targets } }
         }
+        // What is asked for there is not offered there.
+        401 | 403 | 407 if asked.without_credentials => failed,
         // No credentials were sent, or the password is right: other targets may be wiser, and no account is at risk.
         401 | 403 | 407
-            if matches!(reply.authentication, Some(Authentication::NotSent(_) | Authentication::Stale)) =>
+            if matches!(
+                reply.authentication,
+                Some(Authentication::NotSent(_) | Authentication::TooWeak(_) | Authentication::Stale)
+            ) =>
         {
             failed
         }
@@ -253,7 +264,8 @@ fn granted(reply: &Reply, asked: Asked<'_>) -> Option<u32> {
             _ => positive.into_iter().min().unwrap_or(header.unwrap_or(0)),
         }
     };
-    (expires > 0).then(|| expires.min(asked.expires).min(MAX_EXPIRES))
+    let longest = if asked.longest_s > 0 { asked.longest_s } else { MAX_EXPIRES };
+    (expires > 0).then(|| expires.min(asked.expires).min(longest))
 }
 
 fn is_what_is_left(seconds: u32, held: Option<Held>) -> bool {
@@ -262,11 +274,26 @@ fn is_what_is_left(seconds: u32, held: Option<Held>) -> bool {
     (least.saturating_sub(SAME_BINDING)..=most + SAME_BINDING).contains(&u64::from(seconds))
 }
 
-fn hold(code: u16, expires: Option<u32>, reply: &Reply) -> Hold {
+/// The targets of a redirection that are followed.
+fn offers(code: u16, reply: &Reply, asked: Asked<'_>) -> Vec<RedirectOffer> {
+    let Some((from, policy)) = asked.redirects else { return Vec::new() };
+    let offer = |one: &RedirectContact| {
+        let permission = policy.permission(from, &one.to.address.host);
+        (permission != Permission::Refuse).then(|| RedirectOffer {
+            to: one.to.clone(),
+            hold: hold(code, one.expires, reply, policy.max_s),
+            without_credentials: permission == Permission::WithoutCredentials,
+        })
+    };
+    reply.targets.iter().filter_map(offer).collect()
+}
+
+/// How long a redirection holds. A 301 says for ever, and may be forged or out of date: it holds no longer than others.
+fn hold(code: u16, expires: Option<u32>, reply: &Reply, max_s: u32) -> Hold {
     let of_message = || reply.contact_expires.or(reply.expires).and_then(|s| u32::try_from(s).ok());
     match (code, expires.or_else(of_message).filter(|seconds| *seconds > 0)) {
-        (301, _) => Hold::Lasting,
-        (302, Some(seconds)) => Hold::Seconds(seconds.min(MAX_EXPIRES)),
+        (301, None) => Hold::Seconds(max_s),
+        (301 | 302, Some(seconds)) => Hold::Seconds(seconds.min(max_s)),
         _ => Hold::Once,
     }
 }

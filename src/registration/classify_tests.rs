@@ -8,7 +8,9 @@ const TAGS: [&str; 3] = ["path", "gin", "outbound"];
 
 fn verdict_of(reply: Reply, expires: u32, without_tags: u32) -> (Verdict, Cause) {
     let tags = TAGS.map(String::from);
-    judge(&Ok(reply), Asked { expires, tags: &tags, without_tags, ..Asked::default() })
+    let policy = RedirectPolicy::default();
+    let redirects = Some(("sip.example.com", &policy));
+    judge(&Ok(reply), Asked { expires, tags: &tags, without_tags, redirects, ..Asked::default() })
 }
 
 fn verdict(code: u16, change: impl FnOnce(&mut Reply)) -> Verdict {
@@ -82,6 +84,43 @@ fn a_420_names_tags_or_means_gin() {
 }
 
 #[test]
+fn a_redirection_to_another_domain_is_a_failure_that_names_the_target_and_the_setting() {
+    let contact = |host: &str| {
+        let to = RedirectTarget { address: HostPort::new(host, 5060), transport: None };
+        RedirectContact { to, expires: None }
+    };
+    let reply = |hosts: &[&str]| Reply {
+        code: Some(302),
+        targets: hosts.iter().map(|host| contact(host)).collect(),
+        ..Reply::default()
+    };
+    let (verdict, cause) = verdict_of(reply(&["evil.example.net", "192.0.2.7"]), 600, 0);
+    assert!(matches!(verdict, Verdict::Failed { .. }), "{verdict:?}");
+    assert_eq!(cause.reason, Reason::RedirectNotAllowed);
+    for part in
+        ["evil.example.net:5060, 192.0.2.7:5060", "sip.example.com", "spec.registration.redirects.domains"]
+    {
+        assert!(cause.message.contains(part), "{}", cause.message);
+    }
+    // Beside one that is allowed, the others are passed over.
+    let (verdict, _) = verdict_of(reply(&["evil.example.net", "b.example.com"]), 600, 0);
+    let Verdict::Redirected { targets } = verdict else { panic!("{verdict:?}") };
+    assert_eq!(targets.iter().map(|one| &*one.to.address.host).collect::<Vec<_>>(), ["b.example.com"]);
+}
+
+#[test]
+fn a_challenge_where_no_credentials_may_be_offered_is_no_refusal_of_them() {
+    for code in [401, 403, 407] {
+        let asked = Asked { expires: 600, without_credentials: true, ..Asked::default() };
+        let reply = Reply { code: Some(code), ..Reply::default() };
+        let (verdict, cause) = judge(&Ok(reply), asked);
+        assert!(matches!(verdict, Verdict::Failed { .. }), "{code}: {verdict:?}");
+        assert_eq!(cause.reason, Reason::RedirectNotAllowed);
+        assert!(cause.message.contains("redirects.credentials"), "{}", cause.message);
+    }
+}
+
+#[test]
 fn redirections_hold_as_long_as_they_say() {
     let to = RedirectTarget { address: HostPort::new("other.example.com", 5070), transport: None };
     let with = |code, expires| {
@@ -90,11 +129,20 @@ fn redirections_hold_as_long_as_they_say() {
             reply.contact_expires = expires;
         })
     };
-    assert_eq!(with(301, None), Verdict::Redirected { targets: vec![(to.clone(), Hold::Lasting)] });
-    assert_eq!(with(302, Some(90)), Verdict::Redirected { targets: vec![(to.clone(), Hold::Seconds(90))] });
-    assert_eq!(with(302, None), Verdict::Redirected { targets: vec![(to.clone(), Hold::Once)] });
-    assert_eq!(with(305, Some(90)), Verdict::Redirected { targets: vec![(to.clone(), Hold::Once)] });
-    assert_eq!(with(300, None), Verdict::Redirected { targets: vec![(to.clone(), Hold::Once)] });
+    let held = |hold| {
+        let offer = RedirectOffer { to: to.clone(), hold, without_credentials: false };
+        Verdict::Redirected { targets: vec![offer] }
+    };
+    // A 301 may be forged as well as a 302: neither holds for ever.
+    assert_eq!(with(301, None), held(Hold::Seconds(3_600)));
+    assert_eq!(with(301, Some(90)), held(Hold::Seconds(90)));
+    for code in [301, 302] {
+        assert_eq!(with(code, Some(i32::MAX)), held(Hold::Seconds(3_600)));
+    }
+    assert_eq!(with(302, Some(90)), held(Hold::Seconds(90)));
+    assert_eq!(with(302, None), held(Hold::Once));
+    assert_eq!(with(305, Some(90)), held(Hold::Once));
+    assert_eq!(with(300, None), held(Hold::Once));
     assert!(matches!(verdict(302, |_| {}), Verdict::Failed { .. }));
 }
 

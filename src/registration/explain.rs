@@ -11,6 +11,8 @@ use crate::{
 
 /// Bytes of a registrar's phrase that are shown.
 const MAX_PHRASE: usize = 200;
+/// Targets of a redirection that are named.
+const MAX_TARGETS: usize = 3;
 /// Bytes of what our own Requester says that are shown: a TLS error names two certificates.
 const MAX_LOCAL: usize = 600;
 
@@ -29,7 +31,7 @@ pub(super) fn explain(reply: &Reply, verdict: &Verdict, asked: Asked<'_>) -> Cau
         (Some(code), phrase) => format!("the registrar answered {code} {}", clean(phrase, MAX_PHRASE)),
         (None, _) => "the response has no response type that is known".to_owned(),
     };
-    let (reason, hint) = hint(reply, verdict);
+    let (reason, hint) = redirected(reply, verdict, asked).unwrap_or_else(|| hint(reply, verdict));
     let wait = match verdict {
         Verdict::Failed { retry_after_s: Some(seconds), .. } => {
             format!(", and asked to wait {seconds} s")
@@ -37,6 +39,33 @@ pub(super) fn explain(reply: &Reply, verdict: &Verdict, asked: Asked<'_>) -> Cau
         _ => String::new(),
     };
     Cause { reason, code: reply.code, message: format!("{said}{hint}{wait}").into() }
+}
+
+/// What a redirection to another domain comes to, where that is the reason.
+fn redirected(reply: &Reply, verdict: &Verdict, asked: Asked<'_>) -> Option<(Reason, String)> {
+    if !matches!(verdict, Verdict::Failed { .. }) {
+        return None;
+    }
+    if asked.without_credentials && matches!(reply.code, Some(401 | 403 | 407)) {
+        let hint = format!(
+            "; a redirection led from the trunk's registrar to {}, which is of another domain, so no credentials were offered \
+             there: set spec.registration.redirects.credentials: true if it may have them",
+            asked.around.registrar
+        );
+        return Some((Reason::RedirectNotAllowed, hint));
+    }
+    let (from, _) = asked.redirects.filter(|_| matches!(reply.code, Some(300 | 301 | 302 | 305)))?;
+    let targets: Vec<String> =
+        reply.targets.iter().take(MAX_TARGETS).map(|target| target.to.to_string()).collect();
+    if targets.is_empty() {
+        return None;
+    }
+    let hint = format!(
+        ": the redirection to {} is not followed, for it leads to another domain than that of {from}; add the target to \
+         spec.registration.redirects.domains if the provider meant that",
+        clean(&targets.join(", "), MAX_PHRASE)
+    );
+    Some((Reason::RedirectNotAllowed, hint))
 }
 
 fn hint(reply: &Reply, verdict: &Verdict) -> (Reason, String) {
@@ -48,6 +77,14 @@ fn hint(reply: &Reply, verdict: &Verdict) -> (Reason, String) {
              their nonces",
         ),
         (Verdict::Failed { .. }, Some(Authentication::NotSent(asked))) => not_sent(reply.code, asked),
+        (Verdict::Failed { .. }, Some(Authentication::TooWeak(offered))) => (
+            Reason::DigestTooWeak,
+            format!(
+                "; no credentials were sent to this challenge: {}; ask the provider for more, or lower spec.registration.digest or the \
+                 trunk's extended.digest",
+                clean(offered, MAX_PHRASE)
+            ),
+        ),
         (Verdict::Rejected { .. }, _) => plain(Reason::CredentialsRejected, "; check username and password"),
         (Verdict::UnknownAccount { .. }, _) => {
             plain(Reason::UnknownAccount, "; check user and host of the trunk's URI")

@@ -2,7 +2,7 @@
 
 use super::{
     Class, MAX_HOPS, Registration, Sent,
-    reply::Hold,
+    reply::{Hold, RedirectOffer},
     schedule,
     time::{Moment, Now},
 };
@@ -19,14 +19,25 @@ pub(super) struct Redirect {
     pub until: Moment,
     /// Holds for the request at hand only.
     pub once: bool,
+    /// The credentials are not offered there.
+    pub without_credentials: bool,
+}
+
+/// Where a registration is redirected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Redirected<'a> {
+    /// Where to.
+    pub to: &'a RedirectTarget,
+    /// Until when the redirection, or the binding that it led to, holds; then the configured registrar is asked again.
+    pub until: Moment,
 }
 
 impl Registration {
     /// Follows a redirection to the first of its targets that was not asked yet. Returns whether there is one.
-    pub(super) fn follow(&mut self, from: Sent<'_>, targets: &[(RedirectTarget, Hold)], now: Now) -> bool {
+    pub(super) fn follow(&mut self, from: Sent<'_>, targets: &[RedirectOffer], now: Now) -> bool {
         let trouble = self.trouble_mut();
         trouble.hops.push((from.address.clone(), from.transport));
-        let redirects = targets.iter().filter_map(|(to, hold)| redirect(from.transport, to, *hold, now));
+        let redirects = targets.iter().filter_map(|offer| redirect(from.transport, offer, now));
         // Those of the last response first: the others are what is left when all of these fail.
         let earlier = std::mem::take(&mut trouble.redirects);
         trouble.redirects = redirects.chain(earlier).collect();
@@ -51,6 +62,41 @@ impl Registration {
         false
     }
 
+    /// Where it is redirected to: where its binding is, or the next attempt goes, because of a redirection.
+    pub fn redirected(&self, now: Moment) -> Option<Redirected<'_>> {
+        let trouble = self.trouble.as_ref()?;
+        let binding = self.binding.filter(|binding| binding.expires_at > now);
+        let until_binding_ends = binding.map_or(now, |binding| binding.expires_at);
+        let followed = trouble.redirect.as_ref().filter(|followed| followed.until > now);
+        let followed = followed.map(|followed| Redirected {
+            to: &followed.to,
+            until: if followed.once { until_binding_ends } else { followed.until },
+        });
+        let bound = trouble.bound_redirect.as_ref().filter(|_| binding.is_some());
+        followed.or(bound.map(|to| Redirected { to, until: until_binding_ends }))
+    }
+
+    /// Notes by which redirection the binding was made. Returns whether that is another one than before.
+    pub(super) fn note_redirection(
+        &mut self,
+        before: Option<&RedirectTarget>,
+        to: Option<&RedirectTarget>,
+    ) -> bool {
+        if let Some(to) = to {
+            self.trouble_mut().bound_redirect = Some(to.clone());
+        } else if let Some(trouble) = self.trouble.as_mut() {
+            trouble.bound_redirect = None;
+        }
+        before != to
+    }
+
+    /// Which redirections are allowed has changed: the configured registrar is asked first again.
+    pub fn forget_redirections(&mut self) {
+        if let Some(trouble) = self.trouble.as_mut() {
+            (trouble.redirect, trouble.redirects) = (None, Vec::new());
+        }
+    }
+
     /// The target of a redirection failed: the next one, if there is one, after `pause_ms`. Returns whether there is one.
     pub(super) fn next_redirect_after(&mut self, from: Sent<'_>, pause_ms: u64, now: Now) -> bool {
         let Some(trouble) = self.trouble.as_mut().filter(|trouble| trouble.redirect.is_some()) else {
@@ -67,7 +113,8 @@ impl Registration {
 }
 
 /// A target as it is to be asked; `None` where that would leave TLS: `sips:` must not (RFC 3261 §26.2.2).
-fn redirect(from: Transport, to: &RedirectTarget, hold: Hold, now: Now) -> Option<Redirect> {
+fn redirect(from: Transport, offer: &RedirectOffer, now: Now) -> Option<Redirect> {
+    let RedirectOffer { to, hold, without_credentials } = offer;
     let transport = to.transport.unwrap_or(from);
     if from.is_secure() && !transport.is_secure() {
         return None;
@@ -79,8 +126,9 @@ fn redirect(from: Transport, to: &RedirectTarget, hold: Hold, now: Now) -> Optio
     };
     let to = RedirectTarget { address: HostPort { port, ..to.address.clone() }, transport: Some(transport) };
     let until = match hold {
-        Hold::Seconds(seconds) => now.at.plus(u64::from(seconds) * schedule::SECOND),
-        Hold::Once | Hold::Lasting => Moment::NEVER,
+        Hold::Seconds(seconds) => now.at.plus(u64::from(*seconds) * schedule::SECOND),
+        Hold::Once => Moment::NEVER,
     };
-    Some(Redirect { to, until, once: hold == Hold::Once })
+    let (once, without_credentials) = (*hold == Hold::Once, *without_credentials);
+    Some(Redirect { to, until, once, without_credentials })
 }

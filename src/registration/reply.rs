@@ -19,6 +19,8 @@ pub enum Reason {
     BadExtension,
     /// Redirected in a circle, or too often, or to nowhere.
     RedirectFailed,
+    /// Redirected to another domain, which the configuration does not allow, or without the credentials that are asked for there.
+    RedirectNotAllowed,
     /// The Requester could not deliver the request: no connection.
     Unreachable,
     /// The host name has no address, or cannot be looked up.
@@ -31,6 +33,8 @@ pub enum Reason {
     RegistrarDown,
     /// The challenge cannot be answered, or there was none: no credentials were sent.
     ChallengeNotSupported,
+    /// The challenge offers less than the configured minimum: no credentials were sent.
+    DigestTooWeak,
     /// 403 to a REGISTER that carried no credentials.
     Forbidden,
     /// The registrar rejects each nonce as too old, and not the password.
@@ -64,12 +68,14 @@ impl Reason {
             Self::IntervalTooBrief => "IntervalTooBrief",
             Self::BadExtension => "BadExtension",
             Self::RedirectFailed => "RedirectFailed",
+            Self::RedirectNotAllowed => "RedirectNotAllowed",
             Self::Unreachable => "Unreachable",
             Self::UnknownHost => "UnknownHost",
             Self::TlsFailed => "TlsFailed",
             Self::EdgePortFailed => "EdgePortFailed",
             Self::RegistrarDown => "RegistrarDown",
             Self::ChallengeNotSupported => "ChallengeNotSupported",
+            Self::DigestTooWeak => "DigestTooWeak",
             Self::Forbidden => "Forbidden",
             Self::StaleNonce => "StaleNonce",
             Self::AskedToWait => "AskedToWait",
@@ -100,10 +106,19 @@ pub struct Cause {
 pub enum Hold {
     /// For this request only (302 without an expiry, 305).
     Once,
-    /// For so many seconds (302 with an expiry, RFC 3261 §21.3.3).
+    /// For so many seconds (301, and 302 with an expiry, RFC 3261 §21.3.3).
     Seconds(u32),
-    /// Until the target fails or the trunk changes (301).
-    Lasting,
+}
+
+/// One target of a redirection that is followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedirectOffer {
+    /// Where to.
+    pub to: RedirectTarget,
+    /// For how long.
+    pub hold: Hold,
+    /// It leads to another domain, where the credentials are not offered.
+    pub without_credentials: bool,
 }
 
 /// What a reply means.
@@ -128,10 +143,10 @@ pub enum Verdict {
         /// A 400, which names no option tag: they may not be the reason.
         guessed: bool,
     },
-    /// Try there instead: the targets in order (RFC 3261 §8.1.3.4), and how long each holds.
+    /// Try there instead: the targets in order (RFC 3261 §8.1.3.4), those that the configuration allows.
     Redirected {
         /// At least one.
-        targets: Vec<(RedirectTarget, Hold)>,
+        targets: Vec<RedirectOffer>,
     },
     /// The credentials are refused: other targets will refuse them too.
     Rejected {

@@ -3,6 +3,7 @@
 use super::{Attempt, identity::RegistryId};
 use crate::{
     ports::Register,
+    sip::digest::DigestMinimum,
     trunk::{Credentials, HostPort, Transport},
 };
 
@@ -27,7 +28,7 @@ pub fn register(
     registry: &RegistryId,
     trunk: &str,
     uri: UriView<'_>,
-    credentials: Option<Credentials>,
+    (credentials, digest): (Option<Credentials>, DigestMinimum),
     edge_port: HostPort,
     attempt: &Attempt,
     tag: u64,
@@ -49,7 +50,8 @@ pub fn register(
         expires: attempt.expires,
         edge_port,
         without_tags: attempt.without_tags,
-        credentials,
+        credentials: credentials.filter(|_| !attempt.without_credentials),
+        digest,
     }
 }
 
@@ -69,6 +71,7 @@ mod tests {
             edge: 0,
             bound_edge: None,
             redirect,
+            without_credentials: false,
             expires: 600,
             cseq: 7,
             without_tags: 2,
@@ -78,7 +81,15 @@ mod tests {
     fn build(transport: Transport, redirect: Option<RedirectTarget>) -> Register {
         let uri = UriView { user: "alice", host: "sip.example.com", port: 5070, transport };
         let edge = HostPort::new("10.0.0.1", 5060);
-        register(&RegistryId::new("r"), "t1", uri, None, edge, &attempt(redirect), 0xabc)
+        register(
+            &RegistryId::new("r"),
+            "t1",
+            uri,
+            (None, DigestMinimum::default()),
+            edge,
+            &attempt(redirect),
+            0xabc,
+        )
     }
 
     #[test]
@@ -93,6 +104,19 @@ mod tests {
         assert_eq!(&*request.from_tag, "0000000000000abc");
         assert!(!request.secure);
         assert!(build(Transport::Tls, None).secure);
+    }
+
+    #[test]
+    fn credentials_stay_at_home_where_they_may_not_be_offered() {
+        let credentials = Credentials { username: "a".into(), password: crate::secret::Secret::new("b") };
+        let uri = UriView { user: "alice", host: "sip.example.com", port: 5070, transport: Transport::Udp };
+        for without_credentials in [false, true] {
+            let attempt = Attempt { without_credentials, ..attempt(None) };
+            let offered = (Some(credentials.clone()), DigestMinimum::default());
+            let edge = HostPort::new("10.0.0.1", 5060);
+            let request = register(&RegistryId::new("r"), "t1", uri, offered, edge, &attempt, 1);
+            assert_eq!(request.credentials.is_none(), without_credentials);
+        }
     }
 
     #[test]

@@ -10,7 +10,12 @@ mod waits;
 
 use rand::{SeedableRng, rngs::SmallRng};
 
-use super::{classify::Around, reply::Verdict, *};
+use super::{
+    classify::Around,
+    redirect_policy::{RedirectDomain, RedirectPolicy},
+    reply::Verdict,
+    *,
+};
 use crate::{
     ports::{RedirectContact, Reply, SendError},
     trunk::{HostPort, Transport},
@@ -42,6 +47,7 @@ impl Bench {
             expires_s: 600,
             deadline_ms: 40_000,
             tags: vec!["gin".into(), "path".into()],
+            redirects: anywhere(),
         };
         let registration = Registration::new(Moment(START));
         let rng = SmallRng::seed_from_u64(11);
@@ -99,7 +105,18 @@ impl Bench {
         let same = if self.one_address { (0..self.uris).collect() } else { Positions::from_iter([position]) };
         let edge = attempt.bound_edge.unwrap_or(EdgeId(u16::from(attempt.edge)));
         let around = self.around;
-        let sent = Sent { address: &to, transport, position, same, preferred_edge, edge, around, at };
+        let registrar = format!("host-{position}");
+        let sent = Sent {
+            address: &to,
+            registrar: &registrar,
+            transport,
+            position,
+            same,
+            preferred_edge,
+            edge,
+            around,
+            at,
+        };
         self.registration.answered(attempt, sent, answer, &plan, now, &mut self.rng)
     }
 
@@ -128,6 +145,11 @@ impl Bench {
     fn reason(&self) -> Option<&'static str> {
         self.registration.cause().map(|(cause, _)| cause.reason.name())
     }
+}
+
+/// Redirections are followed wherever they lead, with credentials, as long as they say.
+fn anywhere() -> RedirectPolicy {
+    RedirectPolicy { domains: vec![RedirectDomain::Any], credentials: true, max_s: MAX_EXPIRES }
 }
 
 fn reply(code: u16) -> Reply {

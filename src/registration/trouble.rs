@@ -11,7 +11,10 @@ use super::{
     schedule,
     time::{Moment, Now},
 };
-use crate::trunk::{HostPort, Transport};
+use crate::{
+    ports::RedirectTarget,
+    trunk::{HostPort, Transport},
+};
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
@@ -28,8 +31,11 @@ pub(super) struct Trouble {
     pub silenced: bool,
     /// 423s in a row.
     pub too_brief: u8,
-    /// What the target is asked for at least after those, in seconds.
+    /// What the target is asked for at least after those, in seconds, and what the last of them said, where it did.
     pub ask_s: u32,
+    pub told_s: Option<u32>,
+    /// What was asked for after a 423 that did not say how much it takes, in seconds: the next round begins there.
+    pub guessed_s: u32,
     /// Option tags were dropped in this round.
     pub extension_dropped: bool,
     /// Not before this moment, a target of this round asked: the next round keeps to it.
@@ -51,6 +57,8 @@ pub(super) struct Trouble {
     pub asked: Vec<(u8, Moment)>,
     /// The redirection that is followed.
     pub redirect: Option<Redirect>,
+    /// Where the redirection led that the binding was made by.
+    pub bound_redirect: Option<RedirectTarget>,
     /// The other targets of redirections of this round, in the order to try them.
     pub redirects: Vec<Redirect>,
     /// Where redirections of this round came from, and led to.
@@ -133,6 +141,7 @@ impl Trouble {
         *self = Self {
             cause: self.cause.take(),
             since_unix_ms: self.since_unix_ms,
+            bound_redirect: self.bound_redirect.take(),
             earlier,
             refused_uris,
             silent,
@@ -181,7 +190,7 @@ impl Trouble {
 
     /// What was learnt on the way to one target says nothing of the next one.
     pub fn leave_target(&mut self) {
-        (self.too_brief, self.ask_s) = (0, 0);
+        (self.too_brief, self.ask_s, self.told_s) = (0, 0, None);
         self.extension_dropped = false;
         self.hops.clear();
         (self.redirect, self.redirects) = (None, Vec::new());

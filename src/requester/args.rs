@@ -17,7 +17,7 @@ use super::{Door, Error, HeaderRule, MethodRule, Options, Rules, Token, check, c
 use crate::{
     addresses::AddressRule,
     proto::processor::Method,
-    sip::client::ConnectionBounds,
+    sip::client::{ConnectionBounds, ResponseOrigin},
     tls::{ServedFiles, ServedTls},
     trunk::UriHost,
 };
@@ -159,6 +159,11 @@ pub struct RequesterArgs {
     /// silent connections without a word.
     #[arg(long, value_name = "SECONDS", default_value_t = 0, allow_negative_numbers = true, value_parser = clap::value_parser!(u64).range(0..=3600))]
     pub keep_alive: u64,
+
+    /// Where a response over UDP may come from: the registrar's addresses and the port that the request went to; any port of
+    /// these addresses; or anywhere, for registrars that respond from another address than that of their name.
+    #[arg(long, value_enum, default_value_t, value_name = "WHERE")]
+    pub responses_from: ResponseOrigin,
 }
 
 /// Runs the subcommand until `shutdown` is cancelled.
@@ -201,6 +206,7 @@ pub async fn run(args: RequesterArgs, shutdown: CancellationToken) -> Result<(),
         door,
         rules,
         connections,
+        responses_from: args.responses_from,
         ..Options::default()
     };
     serve(listener, options, shutdown).await
@@ -306,6 +312,9 @@ mod tests {
             parse(&["--mode", "proxied", "--contact", "[2001:db8::1]:5080", "--sip-port", "5090"]).unwrap();
         assert_eq!((args.mode, args.sip_port), (Mode::Proxied, 5090));
         assert_eq!((args.keep_alive, parse(&["--keep-alive", "30"]).unwrap().keep_alive), (0, 30));
+        assert_eq!(args.responses_from, ResponseOrigin::Registrar);
+        let anywhere = parse(&["--responses-from", "anywhere"]).unwrap();
+        assert_eq!(anywhere.responses_from, ResponseOrigin::Anywhere);
         for bad in ["-1", "3601", "soon"] {
             let text = parse(&["--keep-alive", bad]).unwrap_err().to_string();
             assert!(text.contains("--keep-alive") && text.contains(bad), "{text}");

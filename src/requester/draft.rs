@@ -11,9 +11,10 @@ use super::{
     credentials,
 };
 use crate::{
-    proto::{common, processor::Method, requester::SendMessageRequest, sipmessage as proto},
+    proto::{common, extension, processor::Method, requester::SendMessageRequest, sipmessage as proto},
     sip::{
         client::Destination,
+        digest::DigestMinimum,
         message::Request,
         uri::{NameAddr, SipUri},
     },
@@ -43,6 +44,8 @@ pub struct Draft {
     pub contact: ContactPlan,
     /// Number of the CSeq in `request`.
     pub cseq: u32,
+    /// What a challenge has to offer to be answered here.
+    pub minimum: DigestMinimum,
 }
 
 /// What Contact is to say.
@@ -105,6 +108,11 @@ impl Draft {
         for (field, name, value) in extensions.fields {
             put(&field, name, value.to_owned())?;
         }
+        if mode == Mode::Proxied && !extensions.minimum.is_none() {
+            let problem = "a minimum for digest is demanded, but in proxied mode the EdgePort answers challenges, which knows none: \
+                           run the Requester with --mode direct, or remove the minimum";
+            return Err(RequestError::Unsupported(format!("{}: {problem}", extension::DIGEST)));
+        }
         let credentials = match (extensions.gateway_auth, mode, route.is_empty()) {
             (None, ..) => None,
             (Some((field, value)), Mode::Direct, _) => Some(credentials::decode(field, value)?),
@@ -121,7 +129,8 @@ impl Draft {
         };
         request.body = message.body.clone().into_bytes();
         let contact = plan_contact(&request, mode, route.first(), user, transport, &destination);
-        Ok(Self { request, destination, credentials, contact, cseq: extensions.cseq })
+        let (cseq, minimum) = (extensions.cseq, extensions.minimum);
+        Ok(Self { request, destination, credentials, contact, cseq, minimum })
     }
 }
 
@@ -131,6 +140,7 @@ struct Extensions<'a> {
     fields: Vec<(Path<'a>, &'a str, &'a str)>,
     gateway_auth: Option<(Path<'a>, &'a str)>,
     cseq: u32,
+    minimum: DigestMinimum,
 }
 
 /// Where the value of an extension stands, for an error. The number alone says little where the field is one of many.
@@ -146,6 +156,7 @@ impl fmt::Display for Path<'_> {
 impl<'a> Extensions<'a> {
     fn read(extensions: &'a [proto::Extension], method: &str) -> Result<Self, RequestError> {
         let (mut fields, mut gateway_auth, mut cseq) = (Vec::new(), None, None);
+        let mut minimum = DigestMinimum::default();
         for (at, proto::Extension { name, value }) in extensions.iter().enumerate() {
             check::token(format_args!("message.extensions[{at}].name"), name)?;
             let blame = |problem: String| {
@@ -167,6 +178,11 @@ impl<'a> Extensions<'a> {
                 }
                 continue;
             }
+            if name.eq_ignore_ascii_case(extension::DIGEST) {
+                let read = value.parse().map_err(|error| RequestError::invalid(path, format!("{error}")));
+                minimum = minimum.and(read?);
+                continue;
+            }
             if name.eq_ignore_ascii_case("CSeq") && cseq.replace(read_cseq(path, value, method)?).is_some() {
                 return Err(twice());
             }
@@ -174,7 +190,7 @@ impl<'a> Extensions<'a> {
         }
         let missing =
             || RequestError::invalid("message.extensions", format!("no CSeq; expected `CSeq: <n> {method}`"));
-        Ok(Self { fields, gateway_auth, cseq: cseq.ok_or_else(missing)? })
+        Ok(Self { fields, gateway_auth, cseq: cseq.ok_or_else(missing)?, minimum })
     }
 }
 

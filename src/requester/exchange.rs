@@ -8,6 +8,7 @@ use crate::{
     proto::extension::Authentication,
     sip::{
         client::{Client, ClientError, Destination, Peer},
+        digest::DigestMinimum,
         message::{Request, Response},
     },
     trunk::Credentials,
@@ -24,6 +25,8 @@ pub struct Exchange {
     pub destination: Destination,
     /// Who answers a challenge.
     pub authenticates: Authenticates,
+    /// What a challenge has to offer to be answered here.
+    pub minimum: DigestMinimum,
 }
 
 /// Who answers a challenge.
@@ -54,7 +57,7 @@ impl Exchange {
     /// # Errors
     /// As [`Client::send`].
     pub async fn run(&mut self, client: &Client) -> Result<Finished, ClientError> {
-        let mut authenticator = Authenticator::new(&self.request);
+        let mut authenticator = Authenticator::new(&self.request, self.minimum);
         let (mut response, mut peer) = self.send(client, None).await?;
         let authentication = loop {
             match self.answer(&response, &mut authenticator) {

@@ -99,12 +99,12 @@ impl RequesterService {
             Mode::Direct => Hop::Registrar,
             Mode::Proxied => Hop::EdgePort,
         };
-        let Draft { request, destination, credentials, contact, cseq } = draft;
+        let Draft { request, destination, credentials, contact, cseq, minimum } = draft;
         let authenticates = match self.options.mode {
             Mode::Direct => Authenticates::Requester(credentials),
             Mode::Proxied => Authenticates::EdgePort,
         };
-        let mut exchange = Exchange { request, cseq, destination, authenticates };
+        let mut exchange = Exchange { request, cseq, destination, authenticates, minimum };
         let sent = timeout(self.options.answer_within, self.send(&mut exchange, contact)).await;
         let host = &exchange.destination.host;
         let message = match sent.unwrap_or(Err(ClientError::Timeout)) {

@@ -9,6 +9,7 @@ mod connection;
 mod error;
 mod incoming;
 mod keep_alive;
+mod origin;
 mod peer;
 mod pool;
 mod resolve;
@@ -26,12 +27,14 @@ use std::{
 use bytes::Bytes;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use self::{bounds::ConnectionBounds, error::ClientError, keep_alive::KeepAlive, peer::Peer};
+pub use self::{
+    bounds::ConnectionBounds, error::ClientError, keep_alive::KeepAlive, origin::ResponseOrigin, peer::Peer,
+};
 use self::{
     incoming::Incoming,
     pool::{Connections, Settings},
     resolve::Names,
-    transactions::{Branch, Due, Failure, Flow, TransactionLayer},
+    transactions::{Branch, Datagram, Due, Failure, Flow, TransactionLayer},
     udp::Udp,
 };
 use super::{
@@ -72,6 +75,8 @@ pub struct ClientOptions {
     pub connections: ConnectionBounds,
     /// Keep-alives on connections; `None` for none.
     pub keep_alive: Option<KeepAlive>,
+    /// Where a response over UDP may come from.
+    pub responses_from: ResponseOrigin,
     /// What the log says of it, as the end of a sentence, when a call comes to where requests are sent from.
     pub incoming_note: &'static str,
 }
@@ -92,6 +97,7 @@ impl Default for ClientOptions {
             targets: AddressPolicy::default(),
             connections: ConnectionBounds::default(),
             keep_alive: None,
+            responses_from: ResponseOrigin::default(),
             incoming_note: "there is no server here",
         }
     }
@@ -147,7 +153,7 @@ impl Client {
     fn start_with(options: ClientOptions, names: Names) -> Result<Self, ClientError> {
         let stop = CancellationToken::new();
         let names = names.restricted(options.targets, options.connections.look_ups);
-        let transactions = Arc::new(TransactionLayer::new(options.timers));
+        let transactions = Arc::new(TransactionLayer::new(options.timers, options.responses_from));
         let (names, incoming) = (Arc::new(names), Arc::new(Incoming::new(options.incoming_note)));
         let udp = Arc::new(Udp::bind(SocketAddr::new(options.bind, options.udp_port))?);
         let settings = Settings {
@@ -234,21 +240,26 @@ impl Client {
         peer: Option<&Peer>,
     ) -> Result<(Response, Peer), ClientError> {
         let Inner { transactions, udp, .. } = &*self.inner;
-        let address = match peer {
-            Some(peer) => peer.address(),
-            None => self.address(to).await?,
+        // All addresses of the name: a response may come from another one than that which the request goes to.
+        let (address, registrar) = match peer {
+            Some(peer) => (peer.address(), peer.registrar().clone()),
+            None => {
+                let all = self.addresses(to).await?;
+                (all.first().copied().ok_or_else(|| ClientError::resolve("no address"))?, all.into())
+            }
         };
         let branch = transactions.branch();
-        let bytes = with_via(request, to.transport, udp.local_for(address.ip())?, branch)?;
+        let local = udp.local_for(address.ip())?;
+        let bytes = with_via(request, to.transport, local, branch)?;
         if bytes.len() > MAX_DATAGRAM {
             let (size, transport) = (bytes.len(), to.transport);
             return Err(ClientError::TooLarge { size, limit: MAX_DATAGRAM, transport });
         }
-        let flow = Flow::Datagram(address);
+        let flow = Flow::Datagram(Datagram { address, local, registrar: registrar.clone() });
         let mut pending = transactions.open(branch, &request.method, flow, bytes.clone());
         udp.send(&bytes, address).await?;
         match pending.outcome().await {
-            Ok(response) => Ok((response, Peer::datagram(address))),
+            Ok(response) => Ok((response, Peer::datagram(address, registrar))),
             Err(Failure::Failed(error)) => Err(error),
             Err(Failure::Unsent) => Err(ClientError::transport("not sent")),
         }
@@ -310,15 +321,23 @@ impl Client {
         self.inner.udp.local_for(address.ip())
     }
 
+    /// How many responses over UDP were dropped because they came from elsewhere than the registrar, or were meant for another sender.
+    pub fn dropped_responses(&self) -> u64 {
+        self.inner.transactions.dropped()
+    }
+
     /// How many requests wait for their final response.
     pub fn in_flight(&self) -> usize {
         self.inner.transactions.len()
     }
 
     async fn address(&self, to: &Destination) -> Result<SocketAddr, ClientError> {
+        self.addresses(to).await?.first().copied().ok_or_else(|| ClientError::resolve("no address"))
+    }
+
+    async fn addresses(&self, to: &Destination) -> Result<Vec<SocketAddr>, ClientError> {
         let Inner { names, udp, .. } = &*self.inner;
-        let addresses = names.addresses(&to.host, to.port, |address| udp.reaches(address)).await?;
-        addresses.first().copied().ok_or_else(|| ClientError::resolve("no address"))
+        names.addresses(&to.host, to.port, |address| udp.reaches(address)).await
     }
 }
 

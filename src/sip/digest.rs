@@ -6,6 +6,7 @@
 
 mod algorithm;
 mod answer;
+mod minimum;
 mod offer;
 mod quoted;
 mod scan;
@@ -16,6 +17,7 @@ use std::fmt;
 pub use self::{
     algorithm::Algorithm,
     answer::Answer,
+    minimum::{DigestMinimum, UnknownMinimum},
     offer::Offer,
     quoted::QuotedText,
     scan::{Scheme, schemes},

@@ -225,6 +225,11 @@ impl Headers {
         Via::branch_of(self.list("Via").next()?)
     }
 
+    /// The topmost Via; `None` where it is missing or malformed.
+    pub fn via_sent_by(&self) -> Option<Via> {
+        Via::parse(self.list("Via").next()?).ok()
+    }
+
     /// Expires in seconds.
     pub fn expires(&self) -> Option<u32> {
         self.get("Expires").and_then(grammar::seconds)

@@ -91,6 +91,15 @@ pub(super) fn distinct_tokens(what: &str) -> Rule {
         .message(format!("two {what} are the same; remove one of them").as_str())
 }
 
+/// Domains, addresses and networks that redirections may lead to.
+pub(super) fn redirect_domains() -> Rule {
+    let name = format!(r"([*][.])?{LABEL}([.]{LABEL})*[.]?");
+    Rule::new(format!(
+        r"self.all(d, d == '*' || (d.matches(r'^{name}$') && !d.matches(r'(^|[.])(0x[0-9A-Fa-f]*|[0-9]+)[.]?$')) || isIP(d) || isCIDR(d))"
+    ))
+    .message(right::REDIRECT_DOMAIN)
+}
+
 /// Visible ASCII.
 pub(super) fn visible() -> Rule {
     Rule::new("self.matches('^[!-~]+$')").message(right::INSTANCE_ID)

@@ -34,6 +34,25 @@ pub struct RegistryStatus {
     /// The worst failures, at most 50: without a binding first, the oldest of those first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<TrunkFailure>,
+    /// Trunks that are registered elsewhere than at their registrar because of a redirection, or are about to be: at most 10.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub redirections: Vec<TrunkRedirection>,
+}
+
+/// One trunk that is redirected.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TrunkRedirection {
+    /// The trunk's ref at the API server.
+    #[serde(rename = "ref")]
+    pub reference: String,
+    /// The trunk's own registrar, host:port/TRANSPORT.
+    pub from: String,
+    /// Where it is registered instead, written likewise.
+    pub to: String,
+    /// Until when; then the trunk's own registrar is asked again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_time: Option<Time>,
 }
 
 /// How many trunks there are in each state; each trunk is in one.
@@ -57,6 +76,9 @@ pub struct TrunkCounts {
     /// Of all these, how many hold a binding elsewhere than at their preferred URI and EdgePort.
     #[serde(default)]
     pub failed_over: i64,
+    /// Of all these, how many are registered elsewhere because of a redirection, or are about to be.
+    #[serde(default)]
+    pub redirected: i64,
 }
 
 /// One trunk that is not simply registered.

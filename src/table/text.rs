@@ -1,7 +1,7 @@
 //! The words of the table.
 
 use super::outages;
-use crate::engine::view::{Counts, Health, Summary, TrunkState, TrunkView};
+use crate::engine::view::{Counts, Health, Redirection, Summary, TrunkState, TrunkView};
 pub use crate::text::one_line as clean;
 
 /// Stands where there is nothing to say.
@@ -83,7 +83,11 @@ fn totals(summary: &Summary, now: u64) -> String {
                 0 => String::new(),
                 failed_over => format!("; {failed_over} failed over"),
             };
-            format!("{states}{over}{}", lapse(summary.next_lapse_ms, now))
+            let redirected = match summary.redirected {
+                0 => String::new(),
+                redirected => format!("; {redirected} redirected"),
+            };
+            format!("{states}{over}{redirected}{}", lapse(summary.next_lapse_ms, now))
         }
         (None, Some(_)) => "No trunks: the API server lists none with sendRegister: true.".to_owned(),
         (None, None) => "No trunks: the API server has not been read yet.".to_owned(),
@@ -208,7 +212,15 @@ pub(super) fn reason(trunk: &TrunkView, now: u64) -> String {
 /// The reason, then where the trunk is or is tried if that is not the usual place: `usual` is the EdgePort that needs no mention; without
 /// it none is mentioned. Empty where there is nothing to say.
 pub(super) fn remark(trunk: &TrunkView, usual: Option<&str>, now: u64) -> String {
-    and_place(reason(trunk, now), trunk, usual)
+    let place = redirection(trunk, now);
+    let said = and_place(reason(trunk, now), trunk, usual);
+    [Some(said).filter(|said| !said.is_empty()), place].into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+/// Where a redirection led: `redirected to b.example.com:5060/UDP for 59 m`.
+pub(super) fn redirection(trunk: &TrunkView, now: u64) -> Option<String> {
+    let Redirection { to, until_ms, .. } = trunk.redirected.as_ref()?;
+    Some(format!("redirected to {} for {}", clean(to), duration(until_ms.saturating_sub(now))))
 }
 
 /// The same where there is room for a few words: the message alone, for it begins with the cause.
@@ -216,7 +228,10 @@ pub(super) fn brief_remark(trunk: &TrunkView, usual: Option<&str>) -> String {
     let trouble = trunk.trouble.as_ref();
     let said =
         trouble.map(|trouble| if trouble.message.is_empty() { &trouble.reason } else { &trouble.message });
-    and_place(said.map_or_else(String::new, |said| clean(said)), trunk, usual)
+    let said = and_place(said.map_or_else(String::new, |said| clean(said)), trunk, usual);
+    let place =
+        trunk.redirected.as_ref().map(|redirection| format!("redirected to {}", clean(&redirection.to)));
+    [Some(said).filter(|said| !said.is_empty()), place].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 fn and_place(reason: String, trunk: &TrunkView, usual: Option<&str>) -> String {

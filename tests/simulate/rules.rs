@@ -3,7 +3,16 @@
 use std::time::Duration;
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
-use routr_registry::{config::EdgePort, engine::EngineSettings, registration::Settings, trunk::HostPort};
+use routr_registry::{
+    config::EdgePort,
+    engine::EngineSettings,
+    registration::{
+        Settings,
+        redirect_policy::{RedirectDomain, RedirectPolicy},
+    },
+    sip::digest::DigestMinimum,
+    trunk::HostPort,
+};
 
 use crate::{broken::Broken, field::Field};
 
@@ -63,7 +72,14 @@ impl Rules {
                 tags: [vec![], vec!["gin".to_owned()], vec!["path".to_owned(), "gin".to_owned()]]
                     [rng.random_range(0..3)]
                 .clone(),
+                // The hosts of a simulation have names without dots: each is a domain of its own.
+                redirects: RedirectPolicy {
+                    domains: vec![RedirectDomain::Any],
+                    credentials: true,
+                    ..RedirectPolicy::default()
+                },
             },
+            digest: DigestMinimum::default(),
             edge_ports,
             max_in_flight: u32::try_from(pick(&mut rng, &[2, 8, 200])).unwrap_or(8),
             rate_per_registrar: [None, Some(20.0), Some(2.0), Some(0.5)][rng.random_range(0..4)],

@@ -94,6 +94,7 @@ impl Catalogue {
             region: ["eu", "us"].get(rng.random_range(0..4)).map(|region| (*region).into()),
             uris: Vec::new(),
             credentials: None,
+            digest: routr_registry::sip::digest::DigestMinimum::default(),
             problem: None,
             updated_at_s: 0,
         };

@@ -140,6 +140,7 @@ fn register(slot: usize, registrar: u16) -> Register {
         edge_port: HostPort::new("198.51.100.7", 5060),
         without_tags: 0,
         credentials: Some(Credentials { username: user, password: Secret::new(PASSWORD) }),
+        digest: routr_registry::sip::digest::DigestMinimum::default(),
     }
 }
 

@@ -146,6 +146,8 @@ spec:
   sync              up to 1000000 trunks, 10000 pages and 536870912 bytes within 5m; a trunk up to 262144 bytes
   require           gin
   userAgent         Routr Connect v2
+  redirects         within the registrar's own domain, for 1h at most
+  digest            minimum none
 ",
         path.display()
     );

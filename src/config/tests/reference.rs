@@ -142,7 +142,7 @@ fn defaults_are_those_of_the_code() {
         let config = set(key, code(default)[0]).unwrap_or_else(|mistakes| panic!("{key}: {mistakes}"));
         assert_eq!(config, yaml(LEAST).unwrap(), "{key}");
     }
-    assert_eq!(seen, 15, "rows with a default in code");
+    assert_eq!(seen, 20, "rows with a default in code");
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn bounds_are_those_of_the_code() {
             assert!(set(key, &bad).is_err(), "{key}: {bad} loads");
         }
     }
-    assert_eq!(seen, 11, "rows with two bounds");
+    assert_eq!(seen, 12, "rows with two bounds");
 }
 
 #[test]

@@ -132,6 +132,16 @@ fn log(notice: &Notice) {
         Notice::RequesterBack { after_ms } => {
             tracing::info!(failed_for_seconds = seconds(after_ms), "Requester responds again");
         }
+        Notice::Redirected { reference, redirection } => tracing::warn!(
+            trunk = reference,
+            from = redirection.from,
+            to = redirection.to,
+            until = time(redirection.until_ms),
+            "registration was redirected: it is held elsewhere than at its registrar, which is asked again when that ends"
+        ),
+        Notice::NotRedirected { reference } => {
+            tracing::info!(trunk = reference, "registration is held at the trunk's own registrar again");
+        }
         Notice::OptionTagsDropped { reference, registrar, tags } => tracing::info!(
             trunk = reference,
             registrar,
@@ -141,15 +151,32 @@ fn log(notice: &Notice) {
     }
 }
 
+/// RFC 3339, in UTC.
+fn time(unix_ms: u64) -> String {
+    let time = i64::try_from(unix_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    time.map_or_else(|| "unknown".to_owned(), |time| time.to_string())
+}
+
 fn line(transition: &Transition) {
     let trunk = &*transition.reference;
     let (from, to, registrar) = (transition.from.name(), transition.to.name(), &*transition.registrar);
     let (edge_port, failed_over) = (&*transition.edge_port, transition.failed_over);
+    let redirected_to = transition.redirected_to.as_deref();
     match (transition.to.is_trouble(), &transition.reason) {
         (true, Some((reason, message)))
         // One of its URIs cannot be used.
         | (_, Some((reason @ "InvalidTrunk", message))) => {
-            tracing::warn!(trunk, from, to, registrar, edge_port, failed_over, reason, "{message}");
+            tracing::warn!(
+                trunk,
+                from,
+                to,
+                registrar,
+                edge_port,
+                failed_over,
+                redirected_to,
+                reason,
+                "{message}"
+            );
         }
         (true, None) => {
             tracing::warn!(trunk, from, to, registrar, edge_port, failed_over, "registration in trouble");
@@ -160,6 +187,15 @@ fn line(transition: &Transition) {
         _ if from == to => {
             tracing::info!(trunk, registrar, edge_port, "registration is back at its preferred target");
         }
-        _ => tracing::info!(trunk, from, to, registrar, edge_port, failed_over, "registration changed its state"),
+        _ => tracing::info!(
+            trunk,
+            from,
+            to,
+            registrar,
+            edge_port,
+            failed_over,
+            redirected_to,
+            "registration changed its state"
+        ),
     }
 }

@@ -10,6 +10,7 @@ pub(super) struct Host {
     pub budget: Budget,
     pub hold_until: Moment,
     pub min_expires_s: u32,
+    pub min_expires_until: Moment,
     /// Its registrars.
     pub members: Vec<u32>,
 }
@@ -21,6 +22,7 @@ impl Host {
             budget: Budget::new(rate, now),
             hold_until: Moment(0),
             min_expires_s: 0,
+            min_expires_until: Moment(0),
             members: Vec::new(),
         }
     }

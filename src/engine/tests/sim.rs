@@ -27,6 +27,7 @@ use crate::{
     registration::{
         Purpose, Settings,
         identity::RegistryId,
+        redirect_policy::{RedirectDomain, RedirectPolicy},
         time::{Moment, Now},
     },
     trunk::{HostPort, Trunk, TrunkProblem},
@@ -142,10 +143,16 @@ pub fn settings(edges: u8, rate: Option<f64>) -> EngineSettings {
             expires_s: 600,
             deadline_ms: 40_000,
             tags: vec!["gin".into(), "path".into()],
+            redirects: RedirectPolicy {
+                domains: vec![RedirectDomain::Any],
+                credentials: true,
+                ..RedirectPolicy::default()
+            },
         },
         edge_ports: (0..edges).map(edge).collect(),
         max_in_flight: 256,
         rate_per_registrar: rate,
+        digest: crate::sip::digest::DigestMinimum::default(),
     }
 }
 

@@ -202,6 +202,7 @@ pub fn trunk(reference: &str, uris: &[&str]) -> Trunk {
         region: None,
         uris: uris.collect(),
         credentials: Some(Credentials { username: "user".into(), password: Secret::new("right") }),
+        digest: crate::sip::digest::DigestMinimum::default(),
         problem: None,
         updated_at_s: 0,
     }

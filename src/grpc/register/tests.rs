@@ -1,5 +1,5 @@
 use super::*;
-use crate::{proto::requester::SendMessageRequest, trunk::HostPort};
+use crate::{proto::requester::SendMessageRequest, sip::digest::DigestMinimum, trunk::HostPort};
 
 pub fn register() -> Register {
     Register {
@@ -16,6 +16,7 @@ pub fn register() -> Register {
         edge_port: HostPort::new("10.0.0.9", 5060),
         without_tags: 0,
         credentials: Some(Credentials { username: "bob".into(), password: Secret::new("pass:word") }),
+        digest: DigestMinimum::default(),
     }
 }
 
@@ -95,4 +96,17 @@ fn dropped_option_tags_and_absent_credentials_are_left_out() {
     let headers = headers(&reduced);
     assert!(headers.contains(&"Require: outbound".to_owned()));
     assert!(!headers.iter().any(|header| header.contains("gin") || header.contains("X-Gateway-Auth")));
+}
+
+#[test]
+fn a_minimum_for_digest_is_sent_where_there_is_one() {
+    let template = Template::new(&[], "ua", &[]);
+    let values = |digest| -> Vec<String> {
+        let encoded = template.encode(&Register { digest, ..register() });
+        let message = SendMessageRequest::decode(encoded).unwrap().message.unwrap();
+        let named = message.extensions.into_iter().filter(|one| one.name == extension::DIGEST);
+        named.map(|one| one.value).collect()
+    };
+    assert!(values(DigestMinimum::default()).is_empty());
+    assert_eq!(values(DigestMinimum { sha256: true, qop: true }), ["sha-256, qop"]);
 }

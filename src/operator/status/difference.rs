@@ -11,7 +11,8 @@ pub fn difference(before: &RegistryStatus, after: &RegistryStatus) -> Difference
     let same = before.observed_generation == after.observed_generation
         && before.trunks == after.trunks
         && conditions(before).eq(conditions(after))
-        && failures(before) == failures(after);
+        && failures(before) == failures(after)
+        && redirections(before).eq(redirections(after));
     if same { Difference::Slight } else { Difference::Real }
 }
 
@@ -22,6 +23,11 @@ fn conditions(status: &RegistryStatus) -> impl Iterator<Item = impl PartialEq> {
         let words = (c.type_ == reasons::STALLED).then_some(&*c.message);
         (&*c.type_, &*c.status, &*c.reason, c.observed_generation, &c.last_transition_time, words)
     })
+}
+
+/// Which trunks are redirected and where to, whatever the time.
+fn redirections(status: &RegistryStatus) -> impl Iterator<Item = impl PartialEq> {
+    status.redirections.iter().map(|one| (&*one.reference, &*one.from, &*one.to))
 }
 
 /// Which trunks fail and why, in an order that does not depend on which of them was tried last.

@@ -5,12 +5,14 @@ use super::{
     words::{clean, known_time, signed},
 };
 use crate::{
-    engine::view::{Counts, TrunkState, TrunkView},
-    spec::status::{TrunkCounts, TrunkFailure},
+    engine::view::{Counts, RedirectedTrunk, Summary, TrunkState, TrunkView},
+    spec::status::{TrunkCounts, TrunkFailure, TrunkRedirection},
 };
 
 /// Most failures that are shown.
 pub const MAX_FAILURES: usize = 50;
+/// Most redirected trunks that are shown.
+const MAX_REDIRECTIONS: usize = 10;
 /// Bytes of a ref or a name, as JSON.
 const MAX_NAME: usize = 128;
 /// Bytes of a registrar (the longest host name, port and transport) or an EdgePort.
@@ -23,7 +25,8 @@ pub(super) fn total(counts: &Counts) -> u64 {
     counts.registered + counts.at_risk + counts.failing + counts.invalid + counts.pending
 }
 
-pub(super) fn counts(counts: &Counts, failed_over: u64) -> TrunkCounts {
+pub(super) fn counts(summary: &Summary) -> TrunkCounts {
+    let counts = &summary.counts;
     TrunkCounts {
         total: signed(total(counts)),
         registered: signed(counts.registered),
@@ -32,7 +35,8 @@ pub(super) fn counts(counts: &Counts, failed_over: u64) -> TrunkCounts {
         invalid: signed(counts.invalid),
         pending: signed(counts.pending),
         leaving: signed(counts.leaving),
-        failed_over: signed(failed_over),
+        failed_over: signed(summary.failed_over),
+        redirected: signed(summary.redirected),
     }
 }
 
@@ -40,6 +44,17 @@ pub(super) fn failures(snapshot: &Snapshot) -> Vec<TrunkFailure> {
     let bad = [TrunkState::AtRisk, TrunkState::Failing, TrunkState::Invalid];
     let worst = snapshot.troubles.worst.iter().filter(|trunk| bad.contains(&trunk.state));
     worst.take(MAX_FAILURES).map(failure).collect()
+}
+
+/// Trunks that are redirected.
+pub(super) fn redirections(summary: &Summary) -> Vec<TrunkRedirection> {
+    let one = |trunk: &RedirectedTrunk| TrunkRedirection {
+        reference: clean(&trunk.reference, MAX_NAME),
+        from: clean(&trunk.redirection.from, MAX_TARGET),
+        to: clean(&trunk.redirection.to, MAX_TARGET),
+        until_time: known_time(trunk.redirection.until_ms),
+    };
+    summary.redirections.iter().take(MAX_REDIRECTIONS).map(one).collect()
 }
 
 fn failure(trunk: &TrunkView) -> TrunkFailure {

@@ -60,6 +60,7 @@ pub(super) fn trunk(reference: &str, state: TrunkState, reason: &str, message: &
         registrar: "sip.provider.net:5060/UDP".to_owned(),
         edge_port: "edge:5060".to_owned(),
         failed_over: false,
+        redirected: None,
         omitted_option_tags: Vec::new(),
         expires_at_ms: (state == TrunkState::AtRisk).then_some(NOW + 90_000),
         next_at_ms: Some(NOW + 30_000),

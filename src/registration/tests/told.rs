@@ -7,12 +7,10 @@ fn a_423_is_answered_by_what_it_asks_at_once_and_twice_at_most() {
     let mut bench = Bench::new(1, 1);
     let attempt = bench.attempt();
     let effect = bench.answer(&attempt, Reply { min_expires: Some(1_800), ..reply(423) });
-    assert_eq!(effect.min_expires, Some(1_800), "not remembered for the registrar");
+    assert_eq!(effect.min_expires, None, "nothing has confirmed it so far");
     assert_eq!((bench.wait_of_next(), bench.registration.class()), (0, Class::Refresh));
-    bench.min_expires = 1_800;
     let attempt = bench.attempt();
     assert_eq!(attempt.expires, 1_800);
-    bench.min_expires = 3_600;
     bench.answer(&attempt, reply(423));
     assert_eq!(bench.wait_of_next(), 0);
     let attempt = bench.attempt();
@@ -23,23 +21,64 @@ fn a_423_is_answered_by_what_it_asks_at_once_and_twice_at_most() {
 }
 
 #[test]
-fn a_guess_after_a_423_is_remembered_up_to_an_hour() {
+fn a_423_counts_for_others_once_the_registrar_has_granted_that_much() {
+    for (min_expires, granted, learned) in [
+        (Some(1_800), 1_800, Some(1_800)),
+        (Some(1_800), 3_000, Some(1_800)),
+        // A registrar that rejects less than that would not grant less.
+        (Some(1_800), 900, None),
+        (None, 1_200, Some(1_200)),
+        (None, 900, None),
+    ] {
+        let mut bench = Bench::new(1, 1);
+        let attempt = bench.attempt();
+        assert_eq!(bench.answer(&attempt, Reply { min_expires, ..reply(423) }).min_expires, None);
+        let attempt = bench.attempt();
+        let effect = bench.answer(&attempt, ok(granted));
+        assert_eq!(effect.min_expires, learned, "{min_expires:?} {granted}");
+        // Its own next request asks for what is configured: the 423 is forgotten.
+        assert_eq!(bench.attempt().expires, 600);
+    }
+}
+
+#[test]
+fn a_423_of_a_day_is_bounded_by_an_hour_unless_it_comes_again() {
+    let day = || Reply { min_expires: Some(86_400), ..reply(423) };
     let mut bench = Bench::new(1, 1);
+    let attempt = bench.attempt();
+    bench.answer(&attempt, day());
+    let attempt = bench.attempt();
+    assert_eq!(attempt.expires, 3_600, "a forged one makes it no longer");
+    assert_eq!(bench.answer(&attempt, ok(86_400)).min_expires, None, "nor is it passed on to others");
+    assert!(bench.registration.left(Moment(bench.at)).unwrap() <= 3_600_000);
+
+    let mut bench = Bench::new(1, 1);
+    for _ in 0..2 {
+        let attempt = bench.attempt();
+        bench.answer(&attempt, day());
+    }
+    let attempt = bench.attempt();
+    assert_eq!(attempt.expires, 86_400, "a registrar that insists gets it");
+    assert_eq!(bench.answer(&attempt, ok(86_400)).min_expires, Some(3_600), "others begin with an hour");
+    assert!(
+        bench.registration.left(Moment(bench.at)).unwrap() <= 3_600_000,
+        "it is refreshed within an hour"
+    );
+}
+
+#[test]
+fn a_guess_after_a_423_goes_on_in_the_next_round_up_to_an_hour() {
+    let mut bench = Bench::new(1, 1);
+    let mut first = 600;
     for _ in 0..10 {
-        let first = bench.min_expires.max(600);
-        let mut learnt = 0;
         for doublings in 0..3 {
             let attempt = bench.attempt();
             assert_eq!(attempt.expires, first << doublings);
-            learnt = bench.answer(&attempt, reply(423)).min_expires.unwrap_or(learnt);
+            assert_eq!(bench.answer(&attempt, reply(423)).min_expires, None);
         }
         between(bench.wait_of_next(), 15_000, 1_800_000);
-        bench.min_expires = bench.min_expires.max(learnt);
+        first = 3_600;
     }
-    assert_eq!(bench.min_expires, 3_600);
-    let attempt = bench.attempt();
-    let told = bench.answer(&attempt, Reply { min_expires: Some(86_400), ..reply(423) }).min_expires;
-    assert_eq!(told, Some(86_400), "what it says itself is no guess");
 }
 
 #[test]
@@ -199,8 +238,10 @@ fn a_guess_below_what_was_asked_is_no_knowledge() {
         let mut bench = Bench::new(1, 1);
         bench.settings.expires_s = expires;
         let attempt = bench.attempt();
-        assert_eq!(bench.answer(&attempt, reply(423)).min_expires, learnt);
-        assert_eq!(bench.attempt().expires, 2 * expires, "the trunk itself asks for more");
+        bench.answer(&attempt, reply(423));
+        let attempt = bench.attempt();
+        assert_eq!(attempt.expires, 2 * expires, "the trunk itself asks for more");
+        assert_eq!(bench.answer(&attempt, ok(86_400)).min_expires, learnt);
     }
 }
 
@@ -290,4 +331,74 @@ fn r9_without_its_option_tags_a_400_is_asked_once_and_remembered_where_that_work
     between(bench.wait_of_next(), 30_000, 60_000);
     assert_eq!(bench.reason(), Some("Refused"));
     assert_eq!(bench.attempt().without_tags, 0);
+}
+
+#[test]
+fn a_301_ends_in_time_and_the_configured_registrar_is_asked_again() {
+    let mut bench = Bench::new(1, 1);
+    bench.settings.redirects.max_s = 900;
+    let attempt = bench.attempt();
+    bench.answer(&attempt, redirect(301, "elsewhere", Some(86_400)));
+    let began = bench.at;
+    let mut elsewhere = 0;
+    let home = loop {
+        let attempt = bench.attempt();
+        if redirected_to(&attempt).is_none() {
+            break attempt;
+        }
+        elsewhere += 1;
+        let effect = bench.answer(&attempt, ok(600));
+        assert_eq!(effect.redirection_changed, elsewhere == 1);
+        let shown = bench.registration.redirected(Moment(bench.at)).unwrap();
+        assert_eq!((&*shown.to.address.host, shown.until), ("elsewhere", Moment(began + 900_000)));
+    };
+    assert!(elsewhere >= 2 && bench.at >= began + 900_000, "{elsewhere} within {} ms", bench.at - began);
+    assert!(bench.registration.redirected(Moment(bench.at)).is_some(), "the binding is there still");
+    assert!(bench.answer(&home, ok(600)).redirection_changed);
+    assert_eq!(bench.registration.redirected(Moment(bench.at)), None);
+}
+
+#[test]
+fn a_redirection_for_one_request_shows_as_long_as_its_binding() {
+    let mut bench = Bench::new(1, 1);
+    let attempt = bench.attempt();
+    bench.answer(&attempt, redirect(302, "elsewhere", None));
+    let attempt = bench.attempt();
+    bench.answer(&attempt, ok(600));
+    let until = bench.registration.binding().unwrap().expires_at;
+    let shown = bench.registration.redirected(Moment(bench.at)).unwrap();
+    assert_eq!((&*shown.to.address.host, shown.until), ("elsewhere", until));
+    assert_eq!(bench.registration.redirected(until), None);
+}
+
+#[test]
+fn a_redirection_to_another_domain_is_followed_only_where_it_is_allowed() {
+    let attempt_after = |policy: RedirectPolicy| {
+        let mut bench = Bench::new(1, 1);
+        bench.settings.redirects = policy;
+        let attempt = bench.attempt();
+        bench.answer(&attempt, redirect(301, "evil.example.net", None));
+        let reason = bench.reason();
+        let attempt = bench.attempt();
+        (reason, redirected_to(&attempt).map(str::to_owned), attempt.without_credentials)
+    };
+    let refused = attempt_after(RedirectPolicy::default());
+    assert_eq!(refused, (Some("RedirectNotAllowed"), None, false));
+    let followed = attempt_after(RedirectPolicy { credentials: false, ..anywhere() });
+    assert_eq!(followed, (None, Some("evil.example.net".to_owned()), true));
+    let followed = attempt_after(anywhere());
+    assert_eq!(followed, (None, Some("evil.example.net".to_owned()), false));
+}
+
+#[test]
+fn a_redirection_that_is_allowed_no_longer_is_forgotten() {
+    let mut bench = Bench::new(1, 1);
+    let attempt = bench.attempt();
+    bench.answer(&attempt, redirect(301, "elsewhere", None));
+    let attempt = bench.attempt();
+    assert_eq!(redirected_to(&attempt), Some("elsewhere"));
+    bench.answer(&attempt, ok(600));
+    bench.settings.redirects = RedirectPolicy::default();
+    bench.registration.forget_redirections();
+    assert_eq!(redirected_to(&bench.attempt()), None);
 }

@@ -4,7 +4,7 @@ use crate::{
     environment,
     proto::extension::Authentication,
     sip::{
-        digest::{Answer, Challenge, Login, Offer, Signed},
+        digest::{Answer, Challenge, DigestMinimum, Login, Offer, Signed},
         headers::BuildError,
         message::{Request, Response},
     },
@@ -25,6 +25,8 @@ pub(super) struct Authenticator {
     rounds: u8,
     /// The request carried credentials of the caller's own.
     given: bool,
+    /// What a challenge has to offer to be answered.
+    minimum: DigestMinimum,
 }
 
 #[derive(Debug)]
@@ -42,9 +44,9 @@ struct Realm {
 
 impl Authenticator {
     /// For a request that is not sent yet.
-    pub(super) fn new(request: &Request) -> Self {
+    pub(super) fn new(request: &Request, minimum: DigestMinimum) -> Self {
         let has = |name| request.headers.get(name).is_some();
-        Self { given: has("Authorization") || has("Proxy-Authorization"), ..Self::default() }
+        Self { given: has("Authorization") || has("Proxy-Authorization"), minimum, ..Self::default() }
     }
 
     /// Takes the challenges of a response in, which are to be answered then. Each realm is answered once, and a few times
@@ -68,7 +70,14 @@ impl Authenticator {
             403 => self.given || self.rounds > 0,
             code => self.given || self.realms.iter().any(|realm| realm.challenge.proxy == (code == 407)),
         };
-        let offer = Offer::of(response).unwrap_or_default();
+        let offer = Offer::of_at_least(response, self.minimum).unwrap_or_default();
+        // Whatever was sent before: a second challenge may be the forged one.
+        if offer.challenges.is_empty() && !offer.weak.is_empty() {
+            let (weak, minimum) = (offer.weak.join(", "), self.minimum.words());
+            return Err(Some(Authentication::TooWeak(format!(
+                "Digest with {weak}, where the minimum is {minimum}"
+            ))));
+        }
         if offer.challenges.is_empty() && sent {
             return Err(Some(Authentication::Refused));
         }

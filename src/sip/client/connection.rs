@@ -368,7 +368,7 @@ async fn read(
                 }
                 Err(error) => {
                     tracing::debug!(peer = %connection.remote, %error, "ignored a message that cannot be read");
-                    if !transactions.on_unreadable(&recent, &error) {
+                    if !transactions.on_unreadable(&recent, &error, None) {
                         let _ = connection.garbled.set(error);
                     }
                     complete = true;

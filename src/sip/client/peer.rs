@@ -16,21 +16,29 @@ use super::connection::Connection;
 #[derive(Clone)]
 pub struct Peer {
     address: SocketAddr,
+    /// Over UDP all addresses that the registrar's name had.
+    registrar: Arc<[SocketAddr]>,
     connection: Option<Weak<Connection>>,
 }
 
 impl Peer {
-    pub(super) fn datagram(address: SocketAddr) -> Self {
-        Self { address, connection: None }
+    pub(super) fn datagram(address: SocketAddr, registrar: Arc<[SocketAddr]>) -> Self {
+        Self { address, registrar, connection: None }
     }
 
     pub(super) fn stream(connection: &Arc<Connection>) -> Self {
-        Self { address: connection.remote(), connection: Some(Arc::downgrade(connection)) }
+        let registrar = Arc::new([]);
+        Self { address: connection.remote(), registrar, connection: Some(Arc::downgrade(connection)) }
     }
 
     /// Its IP address and port.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Over UDP all addresses that the registrar's name had.
+    pub(super) fn registrar(&self) -> &Arc<[SocketAddr]> {
+        &self.registrar
     }
 
     /// The connection, while it is open and trusted.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
 };
@@ -11,15 +11,20 @@ use bytes::Bytes;
 use tokio::{sync::oneshot, time::Instant};
 use tokio_util::time::{DelayQueue, delay_queue::Key};
 
-use super::{connection::Connection, error::ClientError};
+use super::{
+    connection::Connection,
+    error::ClientError,
+    origin::{Dropped, ResponseOrigin},
+};
 use crate::{
     environment,
     sip::{
         message::Response,
         transaction::{ClientTransaction, OnResponse, OnTimer, Timers},
         uri::ParseError,
-        via::MAGIC_COOKIE,
+        via::{MAGIC_COOKIE, Via},
     },
+    trunk::Transport,
 };
 
 /// Names a transaction. The number finds it; the random part makes sure that a branch cannot be guessed.
@@ -56,8 +61,18 @@ impl Branch {
 /// What a request travels over.
 #[derive(Clone, Debug)]
 pub(super) enum Flow {
-    Datagram(SocketAddr),
+    Datagram(Datagram),
     Stream(Arc<Connection>),
+}
+
+/// Where a request went over UDP.
+#[derive(Clone, Debug)]
+pub(super) struct Datagram {
+    pub(super) address: SocketAddr,
+    /// The sent-by of our Via.
+    pub(super) local: SocketAddr,
+    /// All addresses of the registrar.
+    pub(super) registrar: Arc<[SocketAddr]>,
 }
 
 /// What a timer brought about.
@@ -151,12 +166,19 @@ impl State {
 /// All open transactions of one client. Each call takes the lock for a moment only, never across a wait.
 pub(super) struct TransactionLayer {
     timers: Timers,
+    origin: ResponseOrigin,
+    dropped: Dropped,
     state: Mutex<State>,
 }
 
 impl TransactionLayer {
-    pub(super) fn new(timers: Timers) -> Self {
-        Self { timers, state: Mutex::default() }
+    pub(super) fn new(timers: Timers, origin: ResponseOrigin) -> Self {
+        Self { timers, origin, dropped: Dropped::default(), state: Mutex::default() }
+    }
+
+    /// How many responses over UDP were dropped.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.count()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -201,6 +223,29 @@ impl TransactionLayer {
         PendingResponse { layer: self, number: branch.number, outcome, watch: false }
     }
 
+    /// Hands a response that came over UDP to the transaction that it belongs to, where it comes from the registrar and its topmost Via is
+    /// ours (RFC 3261 §18.1.2). Whoever has seen a request can make up the rest.
+    pub(super) fn on_datagram(&self, response: Response, from: SocketAddr) -> bool {
+        let Some(branch) = response.headers.via_branch().as_deref().and_then(Branch::parse) else {
+            return false;
+        };
+        let refused = self.lock().get_mut(branch).and_then(|entry| {
+            let Flow::Datagram(sent) = &entry.flow else {
+                return Some((Arc::default(), "to a request over another transport"));
+            };
+            if !self.origin.allows(from, &sent.registrar) {
+                return Some((sent.registrar.clone(), "which does not come from where the request went"));
+            }
+            let ours = response.headers.via_sent_by().is_none_or(|via| is_ours(&via, sent.local));
+            (!ours).then(|| (sent.registrar.clone(), "whose Via names another sender"))
+        });
+        if let Some((expected, why)) = refused {
+            self.dropped.note(from, &expected, why);
+            return false;
+        }
+        self.on_response(response)
+    }
+
     /// Hands a response to the transaction that it belongs to (RFC 3261 §17.1.3), whatever it came over, and returns
     /// whether there is one. A response that belongs to none (late, sent twice, made up) is dropped: a transaction is
     /// forgotten with its final response, which spares keeping it for Timer K and shows the same to the user.
@@ -229,11 +274,16 @@ impl TransactionLayer {
 
     /// Notes, for the transactions named in bytes that are no message, that a response came and could not be read. They
     /// go on: a better one may follow. Returns whether there is such a transaction.
-    pub(super) fn on_unreadable(&self, bytes: &[u8], error: &ParseError) -> bool {
+    pub(super) fn on_unreadable(&self, bytes: &[u8], error: &ParseError, from: Option<SocketAddr>) -> bool {
         let branches = Branch::find_all(bytes);
         let (mut state, mut named) = (self.lock(), false);
         for branch in branches {
-            if let Some(entry) = state.get_mut(branch) {
+            let trusted = |entry: &&mut Entry| match (&entry.flow, from) {
+                (Flow::Datagram(sent), Some(from)) => self.origin.allows(from, &sent.registrar),
+                (Flow::Stream(_), None) => true,
+                _ => false,
+            };
+            if let Some(entry) = state.get_mut(branch).filter(trusted) {
                 entry.unreadable = Some(error.clone());
                 named = true;
             }
@@ -292,7 +342,7 @@ impl TransactionLayer {
                 entry.timer = timer;
             }
             return Poll::Ready(match resend {
-                Some((bytes, Flow::Datagram(to))) => Some(Due::Retransmit(bytes, to)),
+                Some((bytes, Flow::Datagram(sent))) => Some(Due::Retransmit(bytes, sent.address)),
                 _ => None,
             });
         }
@@ -325,6 +375,13 @@ impl TransactionLayer {
         // After the lock is given back: it may hold the last reference to a connection.
         drop(dropped);
     }
+}
+
+/// Whether a sent-by names the address that a request was sent from, its port by default 5060.
+fn is_ours(via: &Via, local: SocketAddr) -> bool {
+    let address = via.host.parse::<IpAddr>().ok().map(|address| address.to_canonical());
+    let port = via.port.unwrap_or(Transport::Udp.default_port());
+    address == Some(local.ip().to_canonical()) && port == local.port()
 }
 
 /// The right to wait for one transaction's outcome.

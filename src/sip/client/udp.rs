@@ -109,7 +109,7 @@ impl Udp {
             match self.socket.recv_from(&mut buffer).await {
                 Ok((length, from)) => match Message::parse_datagram(&buffer[..length]) {
                     Ok(Message::Response(response)) => {
-                        transactions.on_response(response);
+                        transactions.on_datagram(response, from);
                     }
                     Ok(Message::Request(request)) => {
                         if let Some(response) = incoming.respond(&request, from) {
@@ -120,7 +120,7 @@ impl Udp {
                     Err(_) if length <= 4 => {}
                     Err(error) => {
                         tracing::debug!(%from, %error, "ignored a datagram that cannot be read");
-                        transactions.on_unreadable(&buffer[..length], &error);
+                        transactions.on_unreadable(&buffer[..length], &error, Some(from));
                     }
                 },
                 Err(error) => {

@@ -1,6 +1,6 @@
 //! What a response asks for.
 
-use super::{Challenge, DigestError, scan::schemes};
+use super::{Challenge, DigestError, DigestMinimum, scan::schemes};
 use crate::sip::message::Response;
 
 /// Most realms of one response that are looked at.
@@ -16,6 +16,8 @@ pub struct Offer {
     pub challenges: Vec<Challenge>,
     /// Why others cannot be answered, in their order.
     pub refused: Vec<DigestError>,
+    /// What others are that offer less than is demanded, in their order.
+    pub weak: Vec<String>,
     /// The header field that belongs to the code is missing, the other one is there.
     pub misplaced: bool,
 }
@@ -25,6 +27,11 @@ impl Offer {
     /// is there the other one does too: forking proxies put the challenges of several into one response
     /// (RFC 3261 §16.7). `None` where the response is another one, or carries no challenge.
     pub fn of(response: &Response) -> Option<Self> {
+        Self::of_at_least(response, DigestMinimum::default())
+    }
+
+    /// As [`Offer::of`], of those challenges that offer the minimum.
+    pub fn of_at_least(response: &Response, minimum: DigestMinimum) -> Option<Self> {
         let (own, other) = match response.code {
             401 => (("WWW-Authenticate", false), ("Proxy-Authenticate", true)),
             407 => (("Proxy-Authenticate", true), ("WWW-Authenticate", false)),
@@ -40,7 +47,7 @@ impl Offer {
         let mut offer = Self::default();
         for (name, proxy) in [own, other] {
             for value in response.headers.get_all_bytes(name) {
-                of_value(value, proxy).into_iter().for_each(|challenge| offer.add(challenge));
+                of_value(value, proxy).into_iter().for_each(|challenge| offer.add(challenge, minimum));
             }
             if offer.challenges.is_empty() {
                 break;
@@ -50,8 +57,15 @@ impl Offer {
         Some(offer)
     }
 
-    fn add(&mut self, challenge: Result<Challenge, DigestError>) {
+    fn add(&mut self, challenge: Result<Challenge, DigestError>, minimum: DigestMinimum) {
         match challenge {
+            Ok(challenge) if !minimum.allows(&challenge) => {
+                let qop = challenge.qop.map_or("without qop", |_| "with qop");
+                let weak = format!("{} {qop}", challenge.algorithm.name());
+                if self.weak.len() < MAX_REFUSED && !self.weak.contains(&weak) {
+                    self.weak.push(weak);
+                }
+            }
             Ok(challenge) => {
                 let full = self.challenges.len() >= MAX_REALMS;
                 let same =

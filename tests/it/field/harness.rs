@@ -129,6 +129,13 @@ impl Default for Setup {
 }
 
 impl Setup {
+    /// With redirections between the nodes of a play, each of which has an address, and so a domain, of its own.
+    pub fn redirecting() -> Self {
+        let redirects = "redirects: { domains: [127.0.0.0/8], credentials: true }";
+        let more = format!("  registration: {{ ratePerRegistrar: unlimited, {redirects} }}\n");
+        Self { more, ..Self::default() }
+    }
+
     /// Through these EdgePorts, which answer challenges.
     pub fn proxied(edge_ports: &[String]) -> Self {
         let list = edge_ports.iter().map(|address| format!("{{ address: \"{address}\" }}"));
@@ -202,6 +209,11 @@ impl Chain {
         let text = config(&self.setup, self.api_port, self.requester_port);
         fs::write(self.dir.path().join("registry.yaml"), text).unwrap();
         self.registry.signal(nix::sys::signal::Signal::SIGHUP);
+    }
+
+    /// Where the private port listens.
+    pub fn private_address(&self) -> String {
+        format!("127.0.0.1:{}", self.private)
     }
 
     /// The program as Requester.

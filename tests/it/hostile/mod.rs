@@ -2,7 +2,13 @@
 
 mod addresses;
 mod door;
+mod impersonation;
 mod leader;
 mod memory;
 mod tenants;
 mod truth;
+
+use std::time::Duration;
+
+/// For what happens at once, on a busy machine.
+const SOON: Duration = Duration::from_secs(15);

@@ -386,7 +386,7 @@ fn counts_times_and_failures_are_shown() {
         shown["trunks"],
         serde_json::json!({
             "total": 20, "registered": 15, "atRisk": 1, "failing": 1, "invalid": 1, "pending": 2, "leaving": 4,
-            "failedOver": 3
+            "failedOver": 3, "redirected": 0
         })
     );
     assert_eq!(shown["lastSync"], "2026-09-21T14:13:10Z");

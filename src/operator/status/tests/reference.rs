@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::registration::reply::Reason;
+use crate::{engine::view::RedirectedTrunk, registration::reply::Reason};
 
 const TEXT: &str = include_str!("../../../../docs/status.md");
 
@@ -59,13 +59,15 @@ fn after(reason: &Reason) -> Option<Reason> {
         Reason::OutcomeUnknown => Reason::IntervalTooBrief,
         Reason::IntervalTooBrief => Reason::BadExtension,
         Reason::BadExtension => Reason::RedirectFailed,
-        Reason::RedirectFailed => Reason::Unreachable,
+        Reason::RedirectFailed => Reason::RedirectNotAllowed,
+        Reason::RedirectNotAllowed => Reason::Unreachable,
         Reason::Unreachable => Reason::UnknownHost,
         Reason::UnknownHost => Reason::TlsFailed,
         Reason::TlsFailed => Reason::EdgePortFailed,
         Reason::EdgePortFailed => Reason::RegistrarDown,
         Reason::RegistrarDown => Reason::ChallengeNotSupported,
-        Reason::ChallengeNotSupported => Reason::Forbidden,
+        Reason::ChallengeNotSupported => Reason::DigestTooWeak,
+        Reason::DigestTooWeak => Reason::Forbidden,
         Reason::Forbidden => Reason::StaleNonce,
         Reason::StaleNonce => Reason::AskedToWait,
         Reason::AskedToWait => Reason::RegistrarFailed,
@@ -102,6 +104,7 @@ fn every_field_is_explained() {
     now.summary.counts.leaving = 4;
     let at_risk = trunk("b", TrunkState::AtRisk, "NoAnswer", "no answer in time");
     now.troubles.worst = vec![TrunkView { failed_over: true, ..at_risk }];
+    now.summary.redirections = vec![RedirectedTrunk::default()];
     let mut status = status(None, &running(now));
     // Each write sets it.
     status.observed_time = status.last_sync.clone();

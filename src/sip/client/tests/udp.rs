@@ -183,3 +183,69 @@ async fn our_own_address_is_that_of_the_route() {
     let taken = ClientOptions { udp_port: udp.port(), ..ClientOptions::default() };
     assert!(matches!(Client::start(taken), Err(ClientError::Transport(_))));
 }
+
+#[tokio::test]
+async fn a_response_from_elsewhere_or_for_another_sender_is_dropped_and_counted() {
+    for (origin, expected, dropped) in [
+        (ResponseOrigin::Registrar, 200, 3),
+        (ResponseOrigin::AnyPort, 503, 1),
+        (ResponseOrigin::Anywhere, 501, 0),
+    ] {
+        let (registrar, to) = socket().await;
+        let elsewhere = UdpSocket::bind("127.0.0.77:0").await.unwrap();
+        let other_port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let bind = Ipv4Addr::LOCALHOST.into();
+        let options = ClientOptions { bind, responses_from: origin, ..ClientOptions::default() };
+        let client = Client::start(options).unwrap();
+        let sending = tokio::spawn({
+            let client = client.clone();
+            async move { client.send(register(1), &to).await }
+        });
+        let (bytes, from) = receive(&registrar).await;
+        let asked = request(&bytes);
+        elsewhere.send_to(&answer(&asked, 501), from).await.unwrap();
+        other_port.send_to(&answer(&asked, 503), from).await.unwrap();
+        // As if it were meant for another port of this host.
+        let ours = format!("127.0.0.1:{}", from.port());
+        let foreign = String::from_utf8(answer(&asked, 502)).unwrap().replace(&ours, "127.0.0.1:9");
+        registrar.send_to(foreign.as_bytes(), from).await.unwrap();
+        registrar.send_to(&answer(&asked, 200), from).await.unwrap();
+        let (response, peer) = within(sending).await.unwrap().unwrap();
+        assert_eq!((response.code, client.dropped_responses()), (expected, dropped), "{origin:?}");
+        assert_eq!(peer.address(), registrar.local_addr().unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_response_may_come_from_another_address_of_the_name() {
+    let registrar = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let port = registrar.local_addr().unwrap().port();
+    let other = UdpSocket::bind(("127.0.0.78", port)).await.unwrap();
+    let options = ClientOptions { bind: Ipv4Addr::LOCALHOST.into(), ..ClientOptions::default() };
+    let hosts = "127.0.0.1 registrar.test\n127.0.0.78 registrar.test\n";
+    let client = Client::start_with_hosts(options, hosts).unwrap();
+    let to = Destination { host: "registrar.test".to_owned(), port, transport: Transport::Udp };
+    let sending = tokio::spawn({
+        let client = client.clone();
+        async move { client.send(register(1), &to).await }
+    });
+    // Whichever it asks, the other one responds.
+    let mut buffer = vec![0; 65_536];
+    let (length, from, responds) = {
+        let mut second = vec![0; 65_536];
+        tokio::select! {
+            received = registrar.recv_from(&mut buffer) => {
+                let (length, from) = received.unwrap();
+                (length, from, &other)
+            }
+            received = other.recv_from(&mut second) => {
+                let (length, from) = received.unwrap();
+                buffer[..length].copy_from_slice(&second[..length]);
+                (length, from, &registrar)
+            }
+        }
+    };
+    responds.send_to(&answer(&request(&buffer[..length]), 200), from).await.unwrap();
+    assert_eq!(within(sending).await.unwrap().unwrap().0.code, 200);
+    assert_eq!(client.dropped_responses(), 0);
+}
