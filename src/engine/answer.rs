@@ -246,8 +246,10 @@ impl Engine {
         let (verdict, effect) =
             entry.registration.answered(&flight.attempt, sent, answer, &plan, now, &mut self.rng);
         let gave_up = entry.registration.gave_up();
-        let message =
-            entry.registration.cause().map_or_else(String::new, |(cause, _)| cause.message.to_string());
+        // A removal and a probe leave no cause with their trunk.
+        let said = effect.outage.as_deref();
+        let said = said.or(entry.registration.cause().map(|(cause, _)| &*cause.message));
+        let message = said.unwrap_or_default().to_owned();
         let reference = (effect.dropped_tags != 0).then(|| trunk.reference().to_owned());
         if let Some(reference) = reference {
             let tags = self.tags(effect.dropped_tags);

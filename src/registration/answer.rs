@@ -6,7 +6,7 @@ use rand::Rng;
 
 use super::{
     Attempt, Binding, Class, Effect, Phase, Plan, Positions, Purpose, Registration, Sent,
-    classify::{Asked, Held, judge},
+    classify::{Asked, Held, judge, may_last_longer},
     identity::CSEQ_RESERVE,
     refresh,
     reply::{Cause, Verdict},
@@ -70,6 +70,7 @@ impl Registration {
             return (verdict, Effect::default());
         }
         self.flight = None;
+        let longer = attempt.purpose != Purpose::Leave && may_last_longer(answer, &verdict, attempt.expires);
         if !verdict.is_requesters() {
             self.call_succeeded();
         }
@@ -81,6 +82,7 @@ impl Registration {
             self.note_nothing_granted(answer, &verdict, sent, now);
         }
         let mut effect = Effect { persist: true, ..Effect::default() };
+        effect.outage = verdict.is_outage().then(|| cause.message.clone());
         // What the registrar asks of everybody holds whatever the request was for.
         match verdict {
             Verdict::TooBrief { ask, told } => {
@@ -106,6 +108,9 @@ impl Registration {
             Purpose::Leave => effect.finished = self.left_answered(&verdict, sent, now, rng),
             _ if self.phase == Phase::Leaving => {
                 self.note_binding(&verdict, sent);
+                if longer {
+                    self.maybe_bound.insert(sent.position);
+                }
                 effect.finished = self.leave_after(&verdict, now, rng);
             }
             Purpose::Probe if !verdict.tells_how() => {
@@ -118,6 +123,10 @@ impl Registration {
                 }
                 self.register_answered(&verdict, cause, sent, plan, now, rng);
             }
+        }
+        if longer && self.phase == Phase::Active {
+            // What is believed to have expired is removed with the trunk all the same.
+            self.maybe_bound.insert(sent.position);
         }
         if self.outdated && self.phase == Phase::Active {
             self.start_over(now.at);

@@ -152,4 +152,6 @@ pub struct Effect {
     pub persist: bool,
     /// Option tags that turned out to be what a 400 was about, one bit for each: they are left out from now on.
     pub dropped_tags: u32,
+    /// What failed, in plain words, where it may be an outage of what others need as well: whatever the request was for.
+    pub outage: Option<Box<str>>,
 }

@@ -256,6 +256,17 @@ fn granted(reply: &Reply, asked: Asked<'_>) -> Option<u32> {
     (expires > 0).then(|| expires.min(asked.expires).min(MAX_EXPIRES))
 }
 
+/// Whether a registrar may hold a binding for longer than a success seems to grant: the expiry is that of a Contact of which nothing
+/// says that it is ours, and more was asked.
+pub fn may_last_longer(answer: &Result<Reply, SendError>, verdict: &Verdict, asked_s: u32) -> bool {
+    let Verdict::Registered { expires_s } = verdict else { return false };
+    let guessed = |reply: &Reply| {
+        let listed = !reply.bindings.is_empty() || reply.contact_expires.is_some();
+        listed && !reply.bindings.iter().any(|binding| binding.own)
+    };
+    *expires_s < asked_s && answer.as_ref().is_ok_and(guessed)
+}
+
 fn is_what_is_left(seconds: u32, held: Option<Held>) -> bool {
     let Some(held) = held else { return false };
     let (least, most) = (held.left_now / 1_000, held.left_then.div_ceil(1_000));

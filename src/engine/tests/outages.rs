@@ -4,7 +4,10 @@ use super::{
     sim::{MINUTE, SECOND, Sim, settings},
     world::{self, Policy, SILENCE},
 };
-use crate::{engine::view::TrunkState, trunk::Trunk};
+use crate::{
+    engine::{notice::Notice, view::TrunkState},
+    trunk::Trunk,
+};
 
 /// A Requester that says how much it takes, and sends through EdgePorts.
 fn sim(edges: u8, seed: u64) -> Sim {
@@ -106,4 +109,20 @@ fn who_waits_for_a_registrar_goes_to_the_other_one_when_that_is_back() {
         sim.run(2 * SILENCE + 25 * SECOND);
         assert_eq!(unregistered(&sim, 60), [""; 0], "seed {seed}");
     }
+}
+
+#[test]
+fn an_outage_that_only_removals_meet_with_is_reported_with_what_they_were_told() {
+    let mut sim = sim(1, 4);
+    (0..40).for_each(|n| sim.put(&trunk(&format!("t{n:03}"), &[&format!("u{n}@a")])));
+    sim.run(MINUTE);
+    sim.policy("a", Policy::Code(503));
+    (0..8).for_each(|n| sim.remove(&format!("t{n:03}")));
+    sim.sync();
+    sim.run(SECOND);
+    let message = sim.notices.iter().find_map(|notice| match notice {
+        Notice::RegistrarDown { message, .. } => Some(message.as_str()),
+        _ => None,
+    });
+    assert!(message.is_some_and(|message| message.contains("503")), "{:?}", sim.notices);
 }
