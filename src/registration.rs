@@ -45,6 +45,8 @@ use self::{
 };
 use crate::{engine::view::TrunkState, ports::RedirectTarget};
 
+/// Where a registrar has only said how to ask, or where, what asks again counts as a refresh of what expires so soon, in milliseconds.
+const FOLLOW_UP: u64 = 30_000;
 /// Most redirections in a row (RFC 3261 §8.1.3.4 leaves the bound to the client).
 const MAX_HOPS: usize = 5;
 
@@ -148,6 +150,8 @@ impl Registration {
         match (self.class, self.binding) {
             _ if self.failed_calls() > 0 => (true, self.due, Class::Retry),
             (Class::Refresh, Some(binding)) => (false, binding.expires_at, Class::Refresh),
+            // Its registrar has just said how to ask, and where nothing is bound yet it must not wait behind those that are silent.
+            (Class::Refresh, None) => (false, self.due.plus(FOLLOW_UP), Class::Refresh),
             (class, _) => (true, self.due, class),
         }
     }
