@@ -14,6 +14,8 @@ const WITHIN: u64 = 3 * SECOND + 500;
 const RECOVERY: u64 = 60 * SECOND;
 /// Between two requests to a registrar that leaves one unanswered: it may be silent, or what came back was kept by an EdgePort.
 const UNANSWERED: u64 = 8 * SECOND + 500;
+/// So long a run waits for a store that does not say what it kept.
+const UNREAD: u64 = 20 * SECOND;
 /// The Requester proves what it can do within this.
 const WARM_UP: u64 = 500;
 
@@ -155,7 +157,10 @@ impl State {
         let budget = self.book.settings.rate_per_registrar.map_or(0.0, |rate| 1_000.0 / rate);
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let budget = budget as u64;
+        // Nothing is sent before the store has said what it kept, or that is given up.
+        let unread = book.began + UNREAD;
         let all = [
+            book.loaded_at.map_or(unread, |at| at.min(unread)),
             edges,
             recovered(registrar.well_since),
             recovered(self.book.way_since),
