@@ -209,6 +209,11 @@ impl Registration {
         self.binding.filter(|binding| binding.expires_at > now).map(|binding| binding.position)
     }
 
+    /// As [`Registration::bound_at`], of a binding that the registrar may hold for longer than is believed, too.
+    pub fn may_be_bound_at(&self, now: Moment) -> Option<u8> {
+        self.binding.filter(|binding| binding.may_last(now)).map(|binding| binding.position)
+    }
+
     /// Positions of the URIs where the registrars may hold bindings that nobody confirmed.
     pub fn maybe_bound(&self) -> Positions {
         self.maybe_bound
@@ -341,7 +346,7 @@ impl Registration {
     ) {
         self.maybe_bound = self.maybe_bound.iter().filter_map(&locate).collect();
         let moved = |binding: Binding| Some(Binding { position: locate(binding.position)?, ..binding });
-        self.binding = self.binding.filter(|binding| binding.expires_at > now).and_then(moved);
+        self.binding = self.binding.filter(|binding| binding.may_last(now)).and_then(moved);
         let mut same_account = false;
         if let Some(trouble) = self.trouble.as_mut() {
             trouble.earlier = trouble.earlier.drain(..).filter_map(moved).collect();

@@ -175,7 +175,10 @@ impl Engine {
 
     fn edge_failed(&mut self, flight: &Flight, registrar: Option<u32>, message: &str, now: Now) {
         let row = {
-            let expected = registrar.is_some() && flight.probes_registrar;
+            // One that has never responded may be silent itself, where the EdgePort has worked for others.
+            let unknown = self.edges.last_response(flight.edge).is_some()
+                && !self.registrars.has_responded(flight.registrar);
+            let expected = registrar.is_some() && (flight.probes_registrar || unknown);
             self.edges.failed(flight.edge, flight.slot, registrar, expected, now.at, &mut self.rng)
         };
         let Some(row) = row else { return };

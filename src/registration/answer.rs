@@ -108,9 +108,7 @@ impl Registration {
             Purpose::Leave => effect.finished = self.left_answered(&verdict, sent, now, rng),
             _ if self.phase == Phase::Leaving => {
                 self.note_binding(&verdict, sent);
-                if longer {
-                    self.maybe_bound.insert(sent.position);
-                }
+                self.note_longer(longer);
                 effect.finished = self.leave_after(&verdict, now, rng);
             }
             Purpose::Probe if !verdict.tells_how() => {
@@ -124,10 +122,7 @@ impl Registration {
                 self.register_answered(&verdict, cause, sent, plan, now, rng);
             }
         }
-        if longer && self.phase == Phase::Active {
-            // What is believed to have expired is removed with the trunk all the same.
-            self.maybe_bound.insert(sent.position);
-        }
+        self.note_longer(longer);
         if self.outdated && self.phase == Phase::Active {
             self.start_over(now.at);
         }
@@ -172,8 +167,15 @@ impl Registration {
         if success && matches!(verdict, Verdict::Failed { .. }) {
             self.binding = self.binding.map(|held| {
                 let here = held.position == sent.position && held.expires_at > now.at;
-                if here { Binding { expires_at: now.at, ..held } } else { held }
+                if here { Binding { expires_at: now.at, longer: false, ..held } } else { held }
             });
+        }
+    }
+
+    /// What is believed to have expired is removed with the trunk all the same.
+    fn note_longer(&mut self, longer: bool) {
+        if let Some(binding) = self.binding.as_mut().filter(|_| longer) {
+            binding.longer = true;
         }
     }
 
@@ -182,7 +184,8 @@ impl Registration {
             Verdict::Registered { expires_s } => {
                 let expires_at = sent.at.plus(u64::from(expires_s) * schedule::SECOND);
                 let granted_s = NonZeroU32::new(expires_s).unwrap_or(NonZeroU32::MIN);
-                let binding = Binding { expires_at, granted_s, position: sent.position, edge: sent.edge };
+                let (position, edge) = (sent.position, sent.edge);
+                let binding = Binding { expires_at, granted_s, position, edge, longer: false };
                 self.note_earlier(binding, sent);
                 self.binding = Some(binding);
                 self.maybe_bound = Positions::default();

@@ -122,6 +122,15 @@ pub struct Binding {
     pub position: u8,
     /// The EdgePort that it was made through.
     pub edge: EdgeId,
+    /// The registrar may hold it for longer: the expiry is that of a Contact of which nothing says that it is ours.
+    pub longer: bool,
+}
+
+impl Binding {
+    /// Whether the registrar may hold it still, as far as a removal is concerned.
+    pub fn may_last(&self, now: Moment) -> bool {
+        self.longer || self.expires_at > now
+    }
 }
 
 /// A wait after refused credentials or an unknown account, which outlives the process.

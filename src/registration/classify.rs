@@ -213,7 +213,9 @@ fn judge_silence(at: Option<Hop>, asked: Asked<'_>) -> Verdict {
     // But where it met with silence elsewhere first, where it was registered, that may be an outage that has only begun: once is not enough.
     let outage = asked.silent_elsewhere && asked.silent_since.is_none();
     let never = asked.never_registered && !outage && worked_since(asked.sent_at.minus(SAME_TIME));
-    let never_alone = asked.never_registered && asked.silent_since.is_some() && around.alone;
+    // Nor does an EdgePort that is down to one that was registered elsewhere tell anything of its password.
+    let edge_is_down = around.edge == EdgeStanding::Silent && asked.silent_elsewhere;
+    let never_alone = asked.never_registered && asked.silent_since.is_some() && around.alone && !edge_is_down;
     let this_trunks = worked_since(asked.silent_since.unwrap_or(asked.sent_at));
     let its_own = this_trunks || never || never_alone || asked.refused_before;
     if through_an_edge_port && asked.took_ms >= MADE_UP_FROM && its_own {

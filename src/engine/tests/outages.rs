@@ -126,3 +126,23 @@ fn an_outage_that_only_removals_meet_with_is_reported_with_what_they_were_told()
     });
     assert!(message.is_some_and(|message| message.contains("503")), "{:?}", sim.notices);
 }
+
+#[test]
+fn registrars_that_are_silent_from_the_start_are_no_edge_port_that_is_down() {
+    for seed in 0..10 {
+        let mut sim = Sim::new(settings(1, None), seed);
+        for n in 0..18 {
+            sim.put(&trunk(&format!("s{n:02}"), &[&format!("u@s{n}")]));
+            sim.policy(&format!("s{n}"), Policy::Silent);
+        }
+        // One that the EdgePort is seen to work for, and others that are asked later.
+        let good = ["a00".to_owned()].into_iter().chain((0..10).map(|n| format!("w{n:02}")));
+        let good: Vec<String> = good.collect();
+        good.iter().for_each(|name| sim.put(&trunk(name, &[&format!("u@{name}")])));
+        sim.run(4 * MINUTE);
+        let down = sim.notices.iter().find(|notice| matches!(notice, Notice::EdgePortDown { .. }));
+        assert!(down.is_none(), "seed {seed}: {down:?}");
+        let left: Vec<_> = good.iter().filter(|name| sim.state(name) != TrunkState::Registered).collect();
+        assert!(left.is_empty(), "seed {seed}: {left:?}");
+    }
+}

@@ -107,6 +107,7 @@ fn a_resumed_registration_is_not_sent_before_its_time() {
         granted_s: NonZeroU32::new(600).unwrap(),
         position: 0,
         edge: EdgeId(0),
+        longer: false,
     };
     let valid = Registration::resume(77, Some((binding(400_000), 0)), &settings, now, &mut rng);
     between(valid.due().since(now), 280_000, 340_000);
@@ -118,6 +119,7 @@ fn a_resumed_registration_is_not_sent_before_its_time() {
         granted_s: NonZeroU32::new(600).unwrap(),
         position: 0,
         edge: EdgeId(0),
+        longer: false,
     };
     let lapsed = Registration::resume(77, Some((lapsed, 0)), &settings, now, &mut rng);
     assert_eq!((lapsed.due(), lapsed.class()), (now.minus(5_000), Class::Retry));

@@ -249,6 +249,7 @@ fn a_binding_that_may_last_longer_than_is_believed_is_removed_after_that_time_to
             assert!(!bench.registration.give_up_leaving(now.at));
             let attempt = bench.attempt();
             assert_eq!((attempt.purpose, attempt.expires), (Purpose::Leave, 0));
+            assert_eq!(attempt.bound_edge, Some(EdgeId(0)), "the EdgePort that it was made through");
             assert!(bench.answer(&attempt, ok(0)).finished, "one REGISTER removes it");
         }
     }
