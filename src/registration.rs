@@ -48,6 +48,8 @@ use self::{
 };
 use crate::{engine::view::TrunkState, ports::RedirectTarget};
 
+/// Where a registrar has only said how to ask, or where, what asks again counts as a refresh of what expires so soon, in milliseconds.
+const FOLLOW_UP: u64 = 30_000;
 /// Most redirections in a row (RFC 3261 §8.1.3.4 leaves the bound to the client).
 const MAX_HOPS: usize = 5;
 
@@ -151,6 +153,8 @@ impl Registration {
         match (self.class, self.binding) {
             _ if self.failed_calls() > 0 => (true, self.due, Class::Retry),
             (Class::Refresh, Some(binding)) => (false, binding.expires_at, Class::Refresh),
+            // Its registrar has just said how to ask, and where nothing is bound yet it must not wait behind those that are silent.
+            (Class::Refresh, None) => (false, self.due.plus(FOLLOW_UP), Class::Refresh),
             (class, _) => (true, self.due, class),
         }
     }
@@ -206,6 +210,11 @@ impl Registration {
     /// Position of the URI where the registrar holds a binding.
     pub fn bound_at(&self, now: Moment) -> Option<u8> {
         self.binding.filter(|binding| binding.expires_at > now).map(|binding| binding.position)
+    }
+
+    /// As [`Registration::bound_at`], of a binding that the registrar may hold for longer than is believed, too.
+    pub fn may_be_bound_at(&self, now: Moment) -> Option<u8> {
+        self.binding.filter(|binding| binding.may_last(now)).map(|binding| binding.position)
     }
 
     /// Positions of the URIs where the registrars may hold bindings that nobody confirmed.
@@ -342,7 +351,7 @@ impl Registration {
     ) {
         self.maybe_bound = self.maybe_bound.iter().filter_map(&locate).collect();
         let moved = |binding: Binding| Some(Binding { position: locate(binding.position)?, ..binding });
-        self.binding = self.binding.filter(|binding| binding.expires_at > now).and_then(moved);
+        self.binding = self.binding.filter(|binding| binding.may_last(now)).and_then(moved);
         let mut same_account = false;
         if let Some(trouble) = self.trouble.as_mut() {
             trouble.earlier = trouble.earlier.drain(..).filter_map(moved).collect();

@@ -175,7 +175,10 @@ impl Engine {
 
     fn edge_failed(&mut self, flight: &Flight, registrar: Option<u32>, message: &str, now: Now) {
         let row = {
-            let expected = registrar.is_some() && flight.probes_registrar;
+            // One that has never responded may be silent itself, where the EdgePort has worked for others.
+            let unknown = self.edges.last_response(flight.edge).is_some()
+                && !self.registrars.has_responded(flight.registrar);
+            let expected = registrar.is_some() && (flight.probes_registrar || unknown);
             self.edges.failed(flight.edge, flight.slot, registrar, expected, now.at, &mut self.rng)
         };
         let Some(row) = row else { return };
@@ -247,8 +250,10 @@ impl Engine {
         let (verdict, effect) =
             entry.registration.answered(&flight.attempt, sent, answer, &plan, now, &mut self.rng);
         let gave_up = entry.registration.gave_up();
-        let message =
-            entry.registration.cause().map_or_else(String::new, |(cause, _)| cause.message.to_string());
+        // A removal and a probe leave no cause with their trunk.
+        let said = effect.outage.as_deref();
+        let said = said.or(entry.registration.cause().map(|(cause, _)| &*cause.message));
+        let message = said.unwrap_or_default().to_owned();
         let reference = (effect.dropped_tags != 0).then(|| trunk.reference().to_owned());
         if let Some(reference) = reference {
             let tags = self.tags(effect.dropped_tags);

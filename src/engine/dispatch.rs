@@ -144,7 +144,7 @@ impl Engine {
         self.backing_off.remove(&slot);
         self.stamp = self.stamp.wrapping_add(1);
         entry.stamp = self.stamp;
-        let (urgency, stamp) = (urgency.unwrap_or(entry.registration.urgency()), entry.stamp);
+        let (urgency, stamp) = (urgency.unwrap_or(waits_since(entry, now.at)), entry.stamp);
         if let Some(left) = entry.registration.left(now.at) {
             self.timers.arm(now.at.plus(left), slot);
         }
@@ -281,7 +281,7 @@ impl Engine {
         if self.edges.passage(edge, slot, now.at) == Passage::Closed {
             // It stays queued, at the EdgePort.
             let entry = self.fleet.get(slot)?;
-            self.edges.wait(edge, entry.registration.urgency(), slot, entry.stamp);
+            self.edges.wait(edge, waits_since(entry, now.at), slot, entry.stamp);
             self.note_blocked(slot, now);
             return None;
         }
@@ -333,6 +333,15 @@ impl Engine {
     /// The EdgePort of the rank that a trunk uses, or tries next.
     pub(super) fn next_edge_of(&self, entry: &Slot, now: Moment) -> EdgeId {
         self.edges.choose(&entry.trunk.open(), entry.registration.ranks().1, now)
+    }
+}
+
+/// How urgent a trunk is that begins to wait. One that waits for a return does so from now on, however late it would be due by
+/// itself: else those that fail for another reason, and are due soon again and again, would have all the probes.
+fn waits_since(entry: &Slot, now: Moment) -> Urgency {
+    match entry.registration.urgency() {
+        (true, due, class) => (true, due.min(now), class),
+        urgency => urgency,
     }
 }
 

@@ -224,6 +224,11 @@ impl Registrars {
         self.get(id).is_some_and(|registrar| registrar.is_unproven(now) || registrar.outage.is_down())
     }
 
+    /// Whether it has responded since the start, or since its last outage.
+    pub fn has_responded(&self, id: u32) -> bool {
+        self.get(id).is_some_and(Registrar::has_responded)
+    }
+
     /// Whether a probe of a registrar may go at once, with none else in line for it.
     pub fn wants_a_probe(&self, target: &Target, now: Moment) -> bool {
         self.held_until(&target.host) <= now

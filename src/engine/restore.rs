@@ -95,7 +95,8 @@ impl Engine {
             let edge = self.edges.of_address(&record.edge_port);
             let edge = edge.unwrap_or_else(|| self.edges.prefer(trunk, 0));
             let rank = order.iter().position(|other| *other == position).unwrap_or(0);
-            (Binding { expires_at, granted_s, position, edge }, u8::try_from(rank).unwrap_or(0))
+            let binding = Binding { expires_at, granted_s, position, edge, longer: false };
+            (binding, u8::try_from(rank).unwrap_or(0))
         });
         let bound_at = binding.map(|(binding, _)| binding.position);
         let settings = &self.settings.registration;
@@ -110,6 +111,7 @@ impl Engine {
                     .unwrap_or(NonZeroU32::MIN),
                 position: position_of(&earlier.aor)?,
                 edge: edges.of_address(&earlier.edge_port)?,
+                longer: false,
             })
         });
         registration.resume_earlier(earlier.filter(|binding| binding.expires_at > now.at).collect());

@@ -337,7 +337,7 @@ impl Engine {
     fn loses_a_binding(&self, slot: u32, new: &TrunkView<'_>, now: Now) -> bool {
         let Some(entry) = self.fleet.get(slot) else { return false };
         let old = entry.trunk.open();
-        let bound = entry.registration.bound_at(now.at).and_then(|position| old.uri(position));
+        let bound = entry.registration.may_be_bound_at(now.at).and_then(|position| old.uri(position));
         let lost = bound.is_some_and(|uri| new.position_of(uri.user, uri.host).is_none());
         let in_flight =
             || self.flights.iter().any(|flight| flight.slot == slot && flight.uri.locate(new).is_none());

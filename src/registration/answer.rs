@@ -6,7 +6,7 @@ use rand::Rng;
 
 use super::{
     Attempt, Binding, Class, Effect, Phase, Plan, Positions, Purpose, Registration, Sent,
-    classify::{Around, Asked, Held, judge},
+    classify::{Around, Asked, Held, judge, may_last_longer},
     identity::CSEQ_RESERVE,
     refresh,
     reply::{Cause, Verdict},
@@ -84,6 +84,7 @@ impl Registration {
             return (verdict, Effect::default());
         }
         self.flight = None;
+        let longer = attempt.purpose != Purpose::Leave && may_last_longer(answer, &verdict, attempt.expires);
         if !verdict.is_requesters() {
             self.call_succeeded();
         }
@@ -95,6 +96,7 @@ impl Registration {
             self.note_nothing_granted(answer, &verdict, sent, now);
         }
         let mut effect = Effect { persist: true, ..Effect::default() };
+        effect.outage = verdict.is_outage().then(|| cause.message.clone());
         // What the registrar asks of everybody holds whatever the request was for.
         match verdict {
             Verdict::Registered { expires_s } => {
@@ -121,6 +123,7 @@ impl Registration {
             Purpose::Leave => effect.finished = self.left_answered(&verdict, sent, now, rng),
             _ if self.phase == Phase::Leaving => {
                 self.note_binding(&verdict, sent);
+                self.note_longer(longer);
                 effect.finished = self.leave_after(&verdict, now, rng);
             }
             Purpose::Probe if !verdict.tells_how() => {
@@ -138,6 +141,7 @@ impl Registration {
             effect.redirection_changed =
                 self.note_redirection(bound_redirect.as_ref(), attempt.redirect.as_ref());
         }
+        self.note_longer(longer);
         if self.outdated && self.phase == Phase::Active {
             self.start_over(now.at);
         }
@@ -192,8 +196,15 @@ impl Registration {
         if success && matches!(verdict, Verdict::Failed { .. }) {
             self.binding = self.binding.map(|held| {
                 let here = held.position == sent.position && held.expires_at > now.at;
-                if here { Binding { expires_at: now.at, ..held } } else { held }
+                if here { Binding { expires_at: now.at, longer: false, ..held } } else { held }
             });
+        }
+    }
+
+    /// What is believed to have expired is removed with the trunk all the same.
+    fn note_longer(&mut self, longer: bool) {
+        if let Some(binding) = self.binding.as_mut().filter(|_| longer) {
+            binding.longer = true;
         }
     }
 
@@ -202,7 +213,8 @@ impl Registration {
             Verdict::Registered { expires_s } => {
                 let expires_at = sent.at.plus(u64::from(expires_s) * schedule::SECOND);
                 let granted_s = NonZeroU32::new(expires_s).unwrap_or(NonZeroU32::MIN);
-                let binding = Binding { expires_at, granted_s, position: sent.position, edge: sent.edge };
+                let (position, edge) = (sent.position, sent.edge);
+                let binding = Binding { expires_at, granted_s, position, edge, longer: false };
                 self.note_earlier(binding, sent);
                 self.binding = Some(binding);
                 self.maybe_bound = Positions::default();

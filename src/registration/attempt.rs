@@ -130,6 +130,15 @@ pub struct Binding {
     pub position: u8,
     /// The EdgePort that it was made through.
     pub edge: EdgeId,
+    /// The registrar may hold it for longer: the expiry is that of a Contact of which nothing says that it is ours.
+    pub longer: bool,
+}
+
+impl Binding {
+    /// Whether the registrar may hold it still, as far as a removal is concerned.
+    pub fn may_last(&self, now: Moment) -> bool {
+        self.longer || self.expires_at > now
+    }
 }
 
 /// A wait after refused credentials or an unknown account, which outlives the process.
@@ -162,4 +171,6 @@ pub struct Effect {
     pub persist: bool,
     /// Option tags that turned out to be what a 400 was about, one bit for each: they are left out from now on.
     pub dropped_tags: u32,
+    /// What failed, in plain words, where it may be an outage of what others need as well: whatever the request was for.
+    pub outage: Option<Box<str>>,
 }

@@ -224,7 +224,9 @@ fn judge_silence(at: Option<Hop>, asked: Asked<'_>) -> Verdict {
     // But where it met with silence elsewhere first, where it was registered, that may be an outage that has only begun: once is not enough.
     let outage = asked.silent_elsewhere && asked.silent_since.is_none();
     let never = asked.never_registered && !outage && worked_since(asked.sent_at.minus(SAME_TIME));
-    let never_alone = asked.never_registered && asked.silent_since.is_some() && around.alone;
+    // Nor does an EdgePort that is down to one that was registered elsewhere tell anything of its password.
+    let edge_is_down = around.edge == EdgeStanding::Silent && asked.silent_elsewhere;
+    let never_alone = asked.never_registered && asked.silent_since.is_some() && around.alone && !edge_is_down;
     let this_trunks = worked_since(asked.silent_since.unwrap_or(asked.sent_at));
     let its_own = this_trunks || never || never_alone || asked.refused_before;
     if through_an_edge_port && asked.took_ms >= MADE_UP_FROM && its_own {
@@ -266,6 +268,17 @@ fn granted(reply: &Reply, asked: Asked<'_>) -> Option<u32> {
     };
     let longest = if asked.longest_s > 0 { asked.longest_s } else { MAX_EXPIRES };
     (expires > 0).then(|| expires.min(asked.expires).min(longest))
+}
+
+/// Whether a registrar may hold a binding for longer than a success seems to grant: the expiry is that of a Contact of which nothing
+/// says that it is ours, and more was asked.
+pub fn may_last_longer(answer: &Result<Reply, SendError>, verdict: &Verdict, asked_s: u32) -> bool {
+    let Verdict::Registered { expires_s } = verdict else { return false };
+    let guessed = |reply: &Reply| {
+        let listed = !reply.bindings.is_empty() || reply.contact_expires.is_some();
+        listed && !reply.bindings.iter().any(|binding| binding.own)
+    };
+    *expires_s < asked_s && answer.as_ref().is_ok_and(guessed)
 }
 
 fn is_what_is_left(seconds: u32, held: Option<Held>) -> bool {

@@ -60,9 +60,7 @@ impl Registration {
             trouble.leave_target();
             trouble.redirect = redirect;
         }
-        if self.left(now.at).is_none() {
-            self.binding = None;
-        }
+        self.binding = self.binding.filter(|binding| binding.may_last(now.at));
         self.leave_next(now.at)
     }
 
@@ -151,7 +149,7 @@ impl Registration {
 
     /// Forgets a binding that has lapsed. Returns whether nothing can be left of it where it was.
     fn forget_lapsed(&mut self, now: Moment) -> bool {
-        let Some(lapsed) = self.binding.take_if(|binding| binding.expires_at <= now) else { return false };
+        let Some(lapsed) = self.binding.take_if(|binding| !binding.may_last(now)) else { return false };
         if self.leaves_at() != Some(lapsed.position) {
             self.trouble_mut().leaves = 0;
         }

@@ -22,6 +22,8 @@ const FULL: u64 = 5_000;
 pub struct Run {
     pub life: Arc<Life>,
     pub began: u64,
+    /// When the store said what it kept.
+    pub loaded_at: Option<u64>,
     /// The versions of trunks that a listing told it of.
     pub known: BTreeMap<String, u64>,
     /// The Call-IDs of the last good version of each trunk that a listing told it of.
@@ -50,7 +52,7 @@ pub struct Run {
     pub seen: BTreeSet<String>,
     pub dues: Dues,
     pub outages: Outages,
-    /// By EdgePort: when something came through it last.
+    /// By EdgePort: when the latest request was sent that something came back for.
     pub responded: BTreeMap<Box<str>, u64>,
     /// By registrar and trunk: when the last request was sent that succeeded.
     pub successes: BTreeMap<Box<str>, BTreeMap<String, u64>>,
@@ -61,6 +63,7 @@ impl Run {
         Self {
             life,
             began,
+            loaded_at: None,
             known: BTreeMap::new(),
             good: BTreeMap::new(),
             numbers: BTreeMap::new(),

@@ -12,8 +12,11 @@ use crate::{book::Run, field::Path, network::Mode, registrar::Policy, rules::SEC
 const WITHIN: u64 = 3 * SECOND + 500;
 /// After a registrar, an EdgePort or the Requester was in trouble: what is in flight ends, and a probe is sent.
 const RECOVERY: u64 = 60 * SECOND;
-/// Between two requests to a registrar that leaves one unanswered: it may be silent, or what came back was kept by an EdgePort.
-const UNANSWERED: u64 = 8 * SECOND + 500;
+/// Between two requests to a registrar that leaves one unanswered: it may be silent, or what came back was kept by an EdgePort. Where
+/// several trunks met with that it looks down, and is probed every 5 to 10 s.
+const UNANSWERED: u64 = 10 * SECOND + 500;
+/// So long a run waits for a store that does not say what it kept.
+const UNREAD: u64 = 20 * SECOND;
 /// The Requester proves what it can do within this.
 const WARM_UP: u64 = 500;
 
@@ -155,7 +158,10 @@ impl State {
         let budget = self.book.settings.rate_per_registrar.map_or(0.0, |rate| 1_000.0 / rate);
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let budget = budget as u64;
+        // Nothing is sent before the store has said what it kept, or that is given up.
+        let unread = book.began + UNREAD;
         let all = [
+            book.loaded_at.map_or(unread, |at| at.min(unread)),
             edges,
             recovered(registrar.well_since),
             recovered(self.book.way_since),

@@ -1,6 +1,6 @@
 //! What a run is told of trunks and records, and what nobody can know after a death, a loss or a wrong clock.
 
-use routr_registry::{ports::Record, trunk::TrunkProblem};
+use routr_registry::{ports::Record, registration::schedule::longest_after_rejection, trunk::TrunkProblem};
 
 use crate::{
     neighbours::Shelf,
@@ -174,6 +174,10 @@ impl State {
     /// A run was told what the store kept.
     pub fn loaded(&mut self, run: u32, records: &[Record]) {
         self.say(format_args!("~{run} loaded {} records", records.len()));
+        let at = self.now();
+        if let Some(book) = self.book.runs.get_mut(&run) {
+            book.loaded_at.get_or_insert(at);
+        }
         self.offers_resumed(Some(records));
         self.outdated(run, records);
         if !self.rules.clock_jumps {
@@ -181,10 +185,12 @@ impl State {
         }
         let others: Vec<u32> = self.book.runs.keys().filter(|other| **other != run).copied().collect();
         self.lose_numbers(&others);
-        // By a clock that is wrong, a binding may be believed to last for the whole of what was granted.
-        let at = self.now();
+        // By a clock that is wrong, a binding may be believed to last for the whole of what was granted, and a wait after a refusal,
+        // which outlives a restart, for the whole of that: nobody knows how much of it has gone by since.
         for record in records {
-            let until = at + u64::from(record.granted_s) * SECOND;
+            let refusals = record.more.iter().flat_map(|more| &more.refusals);
+            let refused = refusals.map(|one| longest_after_rejection(one.times.into())).max().unwrap_or(0);
+            let until = at + (u64::from(record.granted_s) * SECOND).max(refused);
             let trunk = self.book.trunk(&record.reference);
             trunk.patience = trunk.patience.max(until);
             trunk.fair_patience = trunk.fair_patience.max(until);

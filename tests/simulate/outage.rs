@@ -24,6 +24,8 @@ const PROBES_EACH: u64 = 7;
 const FEW_PROBES: u64 = 4;
 /// Within so many milliseconds of its return all are registered, budgets and open calls apart.
 const BACK_WITHIN: u64 = 15 * SECOND;
+/// Between two probes, in milliseconds, at the most.
+const LONGEST_PAUSE: u64 = 10 * SECOND;
 /// For the responses themselves, one that asks to be asked in another way among them.
 const ROUND_TRIPS: u64 = 3 * SECOND;
 
@@ -110,7 +112,9 @@ impl State {
                 edge.noticed_at.get_or_insert(at);
             }
         } else {
-            run.responded.insert(name.clone(), at);
+            // What was sent before a moment, though it was answered after it, does not show that all of the way worked then.
+            let responded = run.responded.entry(name.clone()).or_default();
+            *responded = flight.sent.max(*responded);
             if run.outages.edges.remove(&name).is_some_and(|edge| edge.looks_down()) {
                 run.outages.edge_back_at = at;
             }
@@ -291,15 +295,24 @@ pub struct Owed {
 impl State {
     /// Looks whether the registrations that were owed until now are there.
     pub fn check_returns(&mut self, at: u64) {
-        let (due, later): (Vec<Owed>, _) =
-            std::mem::take(&mut self.book.owed).into_iter().partition(|owed| owed.until <= at);
+        let all = std::mem::take(&mut self.book.owed);
+        let (due, later): (Vec<Owed>, _) = all.into_iter().partition(|owed| self.owed_until(owed) <= at);
         self.book.owed = later;
         for owed in due {
             self.check_return(&owed);
         }
     }
 
+    /// While calls of other trunks fail, the Requester is probed by one trunk at a time, and a call that fails says nothing of the
+    /// registrar: each of the others may have its turn before.
+    fn owed_until(&self, owed: &Owed) -> u64 {
+        let fail = self.book.way_ill || self.book.way_since >= owed.from;
+        let others = if fail { self.catalogue.entries.len() as u64 } else { 0 };
+        owed.until + others * LONGEST_PAUSE
+    }
+
     fn check_return(&mut self, owed: &Owed) {
+        let until = self.owed_until(owed);
         let changed = self.book.changed_at >= owed.from;
         let trunk = self.book.trunk(&owed.reference);
         let undisturbed = trunk.well_since.is_some_and(|since| since <= owed.from)
@@ -311,8 +324,7 @@ impl State {
         let registered =
             self.book.trunks.get(&owed.reference).into_iter().flat_map(|trunk| &trunk.registered);
         let first = registered.copied().find(|at| *at > owed.from);
-        let in_time =
-            bare.is_none_or(|since| since > owed.from) && first.is_none_or(|made| made <= owed.until);
+        let in_time = bare.is_none_or(|since| since > owed.from) && first.is_none_or(|made| made <= until);
         self.check("back after an outage", in_time || !undisturbed || entry.is_none(), |_| {
             format!("{owed:?}: unregistered since {bare:?}, registered at {first:?} ms")
         });

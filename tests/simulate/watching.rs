@@ -317,7 +317,9 @@ impl State {
                 let asked = call.asked.iter().any(|(target, (by, until, sent))| {
                     *target.host == **host && *by == run && *sent >= gone && *until + bound > at
                 });
-                let due = since.max(gone).max(began) + bound;
+                // One that is down is probed by one trunk at a time, and refreshes go first: the others wait for its return.
+                let back = if registrar.hindered { u64::MAX - bound } else { registrar.well_since };
+                let due = since.max(gone).max(began).max(back) + bound;
                 // Another EdgePort may have made a binding that nobody confirmed; a Requester that was started again cannot name
                 // the Contact of before.
                 let undone = !call.unconfirmed

@@ -78,6 +78,11 @@ impl Registrar {
         self.in_flight > 0 && (!self.answered || quiet)
     }
 
+    /// Whether it has responded since the start, or since the last outage.
+    pub fn has_responded(&self) -> bool {
+        self.answered
+    }
+
     /// When the next request may go, as far as the registrar itself is concerned; `most` probes at a time while it is down.
     pub fn opens_at(&self, most: u32, now: Moment) -> Moment {
         let mut at = self.outage.opens_at(most);

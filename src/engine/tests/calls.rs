@@ -2,7 +2,7 @@
 
 use super::{
     sim::{MINUTE, SECOND, Sim, settings},
-    world::trunk,
+    world::{Policy, trunk},
 };
 use crate::engine::notice::Notice;
 
@@ -136,5 +136,22 @@ fn a_short_failure_of_all_calls_at_the_start_delays_none_by_a_wait_of_its_own() 
         // 5 s between two probes, 10 s at most for a trunk that was one.
         sim.run(16 * SECOND);
         assert_eq!(sim.counts().registered, 20, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_registrar_that_was_down_is_probed_by_those_too_whose_calls_succeed() {
+    for seed in 0..8 {
+        let mut sim = sim(6, seed, 0..0).with_ours();
+        sim.run(MINUTE);
+        sim.policy("one", Policy::Code(503));
+        // Long enough for a wait of its own of half an hour.
+        sim.run(2 * 60 * MINUTE);
+        sim.failing_calls = (1..6).map(name).collect();
+        sim.run(5 * MINUTE);
+        sim.policy("one", Policy::Grants(600));
+        // Each of the others may have its turn first.
+        sim.run(MINUTE + 15 * SECOND);
+        assert!(sim.bound(&name(0), "u0@one"), "seed {seed}: {:?}", sim.of(&name(0)).last());
     }
 }

@@ -4,7 +4,10 @@ use super::{
     sim::{MINUTE, SECOND, Sim, settings},
     world::{self, Policy, SILENCE},
 };
-use crate::{engine::view::TrunkState, trunk::Trunk};
+use crate::{
+    engine::{notice::Notice, view::TrunkState},
+    trunk::Trunk,
+};
 
 /// A Requester that says how much it takes, and sends through EdgePorts.
 fn sim(edges: u8, seed: u64) -> Sim {
@@ -105,5 +108,41 @@ fn who_waits_for_a_registrar_goes_to_the_other_one_when_that_is_back() {
         assert!(left.len() <= 14, "seed {seed}: only what is under way may be left: {left:?}");
         sim.run(2 * SILENCE + 25 * SECOND);
         assert_eq!(unregistered(&sim, 60), [""; 0], "seed {seed}");
+    }
+}
+
+#[test]
+fn an_outage_that_only_removals_meet_with_is_reported_with_what_they_were_told() {
+    let mut sim = sim(1, 4);
+    (0..40).for_each(|n| sim.put(&trunk(&format!("t{n:03}"), &[&format!("u{n}@a")])));
+    sim.run(MINUTE);
+    sim.policy("a", Policy::Code(503));
+    (0..8).for_each(|n| sim.remove(&format!("t{n:03}")));
+    sim.sync();
+    sim.run(SECOND);
+    let message = sim.notices.iter().find_map(|notice| match notice {
+        Notice::RegistrarDown { message, .. } => Some(message.as_str()),
+        _ => None,
+    });
+    assert!(message.is_some_and(|message| message.contains("503")), "{:?}", sim.notices);
+}
+
+#[test]
+fn registrars_that_are_silent_from_the_start_are_no_edge_port_that_is_down() {
+    for seed in 0..10 {
+        let mut sim = Sim::new(settings(1, None), seed);
+        for n in 0..18 {
+            sim.put(&trunk(&format!("s{n:02}"), &[&format!("u@s{n}")]));
+            sim.policy(&format!("s{n}"), Policy::Silent);
+        }
+        // One that the EdgePort is seen to work for, and others that are asked later.
+        let good = ["a00".to_owned()].into_iter().chain((0..10).map(|n| format!("w{n:02}")));
+        let good: Vec<String> = good.collect();
+        good.iter().for_each(|name| sim.put(&trunk(name, &[&format!("u@{name}")])));
+        sim.run(4 * MINUTE);
+        let down = sim.notices.iter().find(|notice| matches!(notice, Notice::EdgePortDown { .. }));
+        assert!(down.is_none(), "seed {seed}: {down:?}");
+        let left: Vec<_> = good.iter().filter(|name| sim.state(name) != TrunkState::Registered).collect();
+        assert!(left.is_empty(), "seed {seed}: {left:?}");
     }
 }

@@ -107,6 +107,7 @@ fn a_resumed_registration_is_not_sent_before_its_time() {
         granted_s: NonZeroU32::new(600).unwrap(),
         position: 0,
         edge: EdgeId(0),
+        longer: false,
     };
     let valid = Registration::resume(77, Some((binding(400_000), 0)), &settings, now, &mut rng);
     between(valid.due().since(now), 280_000, 340_000);
@@ -118,6 +119,7 @@ fn a_resumed_registration_is_not_sent_before_its_time() {
         granted_s: NonZeroU32::new(600).unwrap(),
         position: 0,
         edge: EdgeId(0),
+        longer: false,
     };
     let lapsed = Registration::resume(77, Some((lapsed, 0)), &settings, now, &mut rng);
     assert_eq!((lapsed.due(), lapsed.class()), (now.minus(5_000), Class::Retry));
@@ -155,4 +157,20 @@ fn after_a_reconnection_refreshes_come_early_and_spread() {
 #[test]
 fn a_registration_is_small() {
     assert!(size_of::<Registration>() <= 64, "{} bytes", size_of::<Registration>());
+}
+
+#[test]
+fn what_a_registrar_wants_to_be_asked_in_another_way_waits_behind_nobody_who_was_not_answered() {
+    let too_brief = Reply { min_expires: Some(900), ..reply(423) };
+    let redirected = redirect(302, "elsewhere", None);
+    for answer in [too_brief, reply(420), redirected] {
+        let mut bench = Bench::new(1, 1);
+        let attempt = bench.attempt();
+        let answer = Reply { unsupported: vec!["gin".into()], ..answer };
+        bench.answer(&attempt, answer.clone());
+        assert_eq!(bench.wait_of_next(), 0, "{answer:?}");
+        let (can_wait, moment, _) = bench.registration.urgency();
+        // A refresh of what expires within half a minute goes before.
+        assert_eq!((can_wait, moment), (false, Moment(START + 30_000)), "{answer:?}");
+    }
 }

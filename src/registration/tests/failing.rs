@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use super::*;
+use super::{super::classify::EdgeStanding, *};
 
 #[test]
 fn refused_credentials_wait_five_minutes_doubling_to_an_hour() {
@@ -183,8 +183,8 @@ fn a_request_of_unknown_outcome_may_have_shortened_the_binding_that_it_was_to_re
     let resumed = |position| {
         let mut bench = Bench::new(2, 1);
         let expires_at = Moment(START + 70_000_000);
-        let binding =
-            Binding { expires_at, granted_s: NonZeroU32::new(76_800).unwrap(), position, edge: EdgeId(0) };
+        let granted_s = NonZeroU32::new(76_800).unwrap();
+        let binding = Binding { expires_at, granted_s, position, edge: EdgeId(0), longer: false };
         let (settings, now) = (bench.settings.clone(), Moment(START));
         bench.registration =
             Registration::resume(7, Some((binding, position)), &settings, now, &mut bench.rng);
@@ -341,5 +341,21 @@ fn silence_counts_on_when_something_else_is_edited_than_what_is_offered() {
         bench.registration.changed(Some, |position| same_account.then_some((position, position)), 1, now.at);
         bench.round(408, 32_500);
         assert_eq!(bench.reason(), Some(reason));
+    }
+}
+
+#[test]
+fn an_edge_port_that_is_down_is_no_refused_password_at_a_backup() {
+    for (edge, is_refused) in [(EdgeStanding::Silent, false), (EdgeStanding::Unknown, true)] {
+        let mut bench = Bench::new(2, 1).registered(600);
+        bench.around = Around { has_credentials: true, alone: true, edge, ..Around::default() };
+        bench.at += 600_000;
+        let refused = (0..6).any(|_| {
+            let attempt = bench.attempt();
+            bench.at += 32_500;
+            let (verdict, _) = bench.answer_with(&attempt, &Ok(reply(408)));
+            attempt.uri == UriChoice::Rank(1) && matches!(verdict, Verdict::Rejected { .. })
+        });
+        assert_eq!(refused, is_refused, "{edge:?}");
     }
 }

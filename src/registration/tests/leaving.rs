@@ -1,6 +1,7 @@
 //! Bindings are removed: where, how often that is tried, and what may be bound besides.
 
 use super::*;
+use crate::ports::ReportedBinding;
 
 #[test]
 fn leaving_removes_the_binding_where_it_is() {
@@ -229,4 +230,27 @@ fn f3_a_removal_goes_through_the_edge_port_that_the_binding_was_made_through() {
     let second = bench.attempt();
     assert_eq!((second.purpose, second.bound_edge), (Purpose::Leave, Some(EdgeId(0))));
     assert!(bench.answer(&second, reply(200)).finished);
+}
+
+#[test]
+fn a_binding_that_may_last_longer_than_is_believed_is_removed_after_that_time_too() {
+    let listed = |expires, own| ReportedBinding { expires: Some(expires), own };
+    let not_ours = Reply { bindings: vec![listed(42, false), listed(600, false)], ..reply(200) };
+    let ours = Reply { bindings: vec![listed(42, true), listed(600, false)], ..reply(200) };
+    let all = ok(600);
+    for (granted, is_removed) in [(not_ours, true), (ok(42), true), (ours, false), (all, false)] {
+        let mut bench = Bench::new(1, 1);
+        let attempt = bench.attempt();
+        bench.answer(&attempt, granted.clone());
+        bench.at += 601_000;
+        let now = bench.now();
+        assert_eq!(bench.registration.leave(now), !is_removed, "{granted:?}");
+        if is_removed {
+            assert!(!bench.registration.give_up_leaving(now.at));
+            let attempt = bench.attempt();
+            assert_eq!((attempt.purpose, attempt.expires), (Purpose::Leave, 0));
+            assert_eq!(attempt.bound_edge, Some(EdgeId(0)), "the EdgePort that it was made through");
+            assert!(bench.answer(&attempt, ok(0)).finished, "one REGISTER removes it");
+        }
+    }
 }

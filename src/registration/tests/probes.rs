@@ -53,6 +53,7 @@ fn a_backup_found_after_a_restart_is_left_again_too() {
         granted_s: NonZeroU32::new(600).unwrap(),
         position: 1,
         edge: EdgeId(0),
+        longer: false,
     };
     let settings = bench.settings.clone();
     bench.registration = Registration::resume(7, Some((binding, 1)), &settings, now, &mut bench.rng);
