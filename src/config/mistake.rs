@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::text::escaped;
+use crate::text::{escaped, one_line};
 
 /// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,11 +21,12 @@ pub struct Mistake {
 
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.path)?;
+        // A key may be any text.
+        f.write_str(&one_line(&self.path))?;
         if let Some(line) = self.line {
             write!(f, " (line {line})")?;
         }
-        write!(f, ": {}", self.problem)?;
+        write!(f, ": {}", one_line(&self.problem))?;
         if let Some(value) = &self.value {
             write!(f, ": {value}")?;
         }

@@ -68,7 +68,8 @@ impl ClientKind {
     pub fn objects() -> Self {
         let at_once = Some(Slots::new(AT_ONCE, AT_ONCE_FOR_EACH));
         let guard = Guard { limit: REQUEST_LIMIT, at_once, on_watch: None };
-        Self { silence: REQUEST_LIMIT, response: OBJECT, guard }
+        // Of two limits that end together, the one with the better words comes first.
+        Self { silence: REQUEST_LIMIT + CONNECT, response: OBJECT, guard }
     }
 
     /// For lists and watches.

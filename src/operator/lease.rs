@@ -44,7 +44,7 @@ use self::{
     requests::{RequestError, Requests},
     runner::Runner,
 };
-use crate::environment;
+use crate::{environment, text::clean};
 
 pub mod election;
 pub mod requests;
@@ -53,6 +53,8 @@ pub mod term;
 
 pub use self::term::{Term, Validity};
 
+/// Bytes of a holder's name that are shown: a pod has no longer one.
+const MAX_HOLDER: usize = 253;
 /// For how many polls in a row the Lease may be unusable before a replica says that it could not take over.
 const PATIENCE: u32 = 6;
 /// Another problem with the Lease, while it cannot be used, is a line in the log after this long.
@@ -203,7 +205,7 @@ impl Speaker<'_> {
     }
 
     fn follows(&self, leader: Option<&str>) {
-        let leader = leader.map(|holder| display_name(holder).to_owned());
+        let leader = leader.map(|holder| clean(display_name(holder), MAX_HOLDER));
         let new = Standing::Following { leader };
         self.standing.send_if_modified(|old| {
             if *old == new {

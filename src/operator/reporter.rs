@@ -84,6 +84,8 @@ pub struct Reporter {
     current: Option<Arc<RegistryStatus>>,
     /// As written last, and when.
     written: Option<(Arc<RegistryStatus>, Instant)>,
+    /// How much of it was written.
+    form: Form,
     /// When the write before that was.
     earlier: Option<Instant>,
     metrics: Metrics,
@@ -105,6 +107,7 @@ impl Reporter {
             written: before.clone().map(|status| (status, now.checked_sub(BETWEEN_WRITES).unwrap_or(now))),
             current: before,
             earlier: None,
+            form: Form::Whole,
             metrics,
             listed: None,
             failures: 0,
@@ -190,6 +193,12 @@ impl Reporter {
     fn is_due(&self, after: &RegistryStatus) -> bool {
         let Some((written, at)) = &self.written else { return Instant::now() >= self.not_before };
         let pause = match status::difference(written, after) {
+            // What the API server refused is said otherwise by now: it may take that.
+            Difference::Slight
+                if self.form == Form::Plain && status::fingerprint(written) != status::fingerprint(after) =>
+            {
+                BETWEEN_WRITES
+            }
             Difference::None | Difference::Slight => self.between_slight_writes(),
             // The second of two may come at once: an engine that has begun is soon ready.
             Difference::Real
@@ -218,7 +227,8 @@ impl Reporter {
             Err(_) => "failed",
         });
         match written {
-            Ok(_) => {
+            Ok(form) => {
+                self.form = form;
                 let status = Arc::new(status);
                 self.current = Some(status.clone());
                 self.earlier = self.written.as_ref().map(|(_, at)| *at);

@@ -150,10 +150,9 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
         )),
     };
     let mut elector = Elector::new(access.client(&ClientKind::lease())?, &settings);
-    // A candidate has to see what it would run.
-    while listing::proven(&replica.watching, &replica.namespaces, &replica.health, &shutdown).await
-        && let Some(term) = elector.next_term(&shutdown, &standing).await
-    {
+    // A candidate has to have seen what it would run. Once: an API server that went away meanwhile must not be listed first when it is back.
+    let proven = listing::proven(&replica.watching, &replica.namespaces, &replica.health, &shutdown).await;
+    while proven && let Some(term) = elector.next_term(&shutdown, &standing).await {
         replica.lead(&term, &shutdown).await;
         // The release of a Lease that cannot be reached takes seconds, in which this replica no longer leads.
         if !shutdown.is_cancelled() {

@@ -13,7 +13,10 @@ use super::{
     LeaseSettings,
     election::{Observed, Record, Times, Unwritten},
 };
-use crate::operator::api_error::ApiError;
+use crate::{operator::api_error::ApiError, text::clean};
+
+/// Bytes of what the API server says that are kept.
+const MAX_SAID: usize = 500;
 
 /// A request that failed.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -147,6 +150,7 @@ impl Requests {
     fn refusal(&self, verb: Verb, status: &Status) -> (Unwritten, String) {
         let (namespace, name) = (&self.namespace, &self.name);
         let said = if status.message.is_empty() { &status.reason } else { &status.message };
+        let said = &*clean(said, MAX_SAID);
         let about_namespace = status.details.as_ref().is_some_and(|details| details.kind == "namespaces");
         let terminating = status
             .details

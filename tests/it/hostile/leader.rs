@@ -1,6 +1,6 @@
 //! "The next leader always comes up": whatever a tenant's Registries are like, they are listed, and nobody leads who cannot.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use kube::Api;
@@ -8,6 +8,7 @@ use kube::api::{DynamicObject, PostParams};
 use kube::core::ApiResource;
 use routr_registry::spec::Registry;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::operator::stage::{Installation, Operator, PACE, RELEASE, Stage, condition};
 use crate::support::control_plane::ControlPlane;

@@ -151,7 +151,7 @@ async fn killed(plane: &ControlPlane, stage: &Stage, other: &Stage, cluster: &In
     let span = began + Duration::from_millis(300)..began + GOES_ON;
     let busy = stage.registrar.log().iter().filter(|seen| span.contains(&seen.at)).count();
     assert!(busy > 0, "it stopped with the API server");
-    let blind = late.answers(503, "cannot be read").await;
+    let blind = late.answers(503, "cannot list Registries").await;
     plane.compact().await;
     plane.start_api_server().await;
     // No waiting: the edit comes while the watch is being set up again.
