@@ -107,7 +107,7 @@ pub fn start<O: Observer>(
             GrpcRequester::sharing(config, &life.connections)?.within(&life.quota),
             &life.permit,
         )),
-        store: Arc::new(Permitted::new(open_store(config, identity)?, &life.permit)),
+        store: Arc::new(Permitted::new(open_store(config, identity, life)?, &life.permit)),
     };
     let environment = Arc::new(environment::System);
     let mut engine = Engine::new(identity.id.clone(), EngineSettings::from(config), environment.seed());
@@ -145,7 +145,7 @@ pub fn reload(
         .map(|requester| requester.within(&life.quota));
     // A store that is opened keeps the id under the name that the registry has now.
     let store = (before.cache != after.cache || identity_before.kept_as != identity.kept_as)
-        .then(|| open_store(after, identity))
+        .then(|| open_store(after, identity, life))
         .transpose()?;
     Ok(Box::new(Reload {
         settings: EngineSettings::from(after),
@@ -156,8 +156,8 @@ pub fn reload(
     }))
 }
 
-fn open_store(config: &Config, identity: &Identity) -> Result<AnyStore, RedisSettingsError> {
-    AnyStore::open(&config.cache, identity)
+fn open_store(config: &Config, identity: &Identity, life: &Life) -> Result<AnyStore, RedisSettingsError> {
+    Ok(AnyStore::open(&config.cache, identity)?.within(life.quota.clone()))
 }
 
 #[cfg(test)]

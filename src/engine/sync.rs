@@ -107,6 +107,8 @@ impl Engine {
         let decoded = item.decode();
         if let Err(excess) = self.has_room(found, &decoded) {
             (self.sync.surplus, self.sync.excess) = (self.sync.surplus + 1, Some(excess));
+            // One that is new is not there after all.
+            self.sync.listed -= u64::from(found.is_none());
             return;
         }
         let slot = match (found, decoded) {

@@ -4,8 +4,9 @@ use super::{MemoryStore, RedisSettingsError, RedisStore};
 use crate::{
     config::Cache,
     instance::Identity,
-    ports::{Change, Record, Rival, Store, StoreError},
+    ports::{Change, Record, Rival, Store, StoreError, TrunkRoom},
 };
+use std::sync::Arc;
 use tokio::sync::watch;
 
 /// Memory or Redis, as configured.
@@ -33,6 +34,17 @@ impl AnyStore {
                 None => RedisStore::new(settings, id)?.with_owner(identity.exclusive),
             })),
         })
+    }
+}
+
+impl AnyStore {
+    /// Reads no more than there is room for.
+    #[must_use]
+    pub fn within(self, room: Arc<dyn TrunkRoom>) -> Self {
+        match self {
+            Self::Memory(store) => Self::Memory(store),
+            Self::Redis(store) => Self::Redis(Box::new(store.within(room))),
+        }
     }
 }
 

@@ -22,11 +22,15 @@ use super::{
 use crate::{
     config::{RedisDeployment, RedisSettings},
     environment,
-    ports::{Change, Record, Rival, Store, StoreError},
+    ports::{Change, Record, Rival, Store, StoreError, TrunkRoom},
 };
 
 /// Records that one round trip reads at least, where there are as many.
-const READ_AT_ONCE: u64 = 20_000;
+const READ_AT_ONCE: u64 = 5_000;
+/// What a record takes in memory, at least.
+const RECORD_BYTES: u64 = 128;
+/// Records that room is made for before any has been read: Redis may claim to have more than there are.
+const ROOM_AT_FIRST: u64 = 1 << 16;
 /// Changes that one round trip writes at most.
 const WRITE_AT_ONCE: usize = 5_000;
 /// Shortest time that a bucket is kept after its last write. No binding outlives its own record, because no expiry of
@@ -50,6 +54,8 @@ pub struct RedisStore {
     mark: Mutex<Mark>,
     /// Longest expiry that was granted to any trunk, in seconds.
     longest_granted: AtomicU32,
+    /// What may be read; `None`: all there is.
+    room: Option<Arc<dyn TrunkRoom>>,
 }
 
 /// The mark is the run's token and a number that rises each time that it is looked at. What is found must be the last
@@ -96,7 +102,15 @@ impl RedisStore {
             token: format!("{:016x}{:016x}", environment::random(), environment::random()),
             mark: Mutex::default(),
             longest_granted: AtomicU32::new(0),
+            room: None,
         })
+    }
+
+    /// Reads no more than there is room for.
+    #[must_use]
+    pub fn within(mut self, room: Arc<dyn TrunkRoom>) -> Self {
+        self.room = Some(room);
+        self
     }
 
     /// Keeps the instance id alive as well, under the key that [`super::instance_id`] found it with: each
@@ -172,6 +186,14 @@ impl RedisStore {
     }
 
     /// Reads whole buckets, and returns how many records in them could not be understood.
+    /// Whether there is room for so many records, and their bytes.
+    fn has_room(&self, records: u64, bytes: u64) -> Result<(), StoreError> {
+        let Some(room) = &self.room else { return Ok(()) };
+        room.fits(records, bytes).map_err(|excess| {
+            StoreError::Refused(format!("it has {records} registrations or more, and {excess}").into())
+        })
+    }
+
     async fn read(
         &self,
         buckets: &[u8],
@@ -197,6 +219,8 @@ impl RedisStore {
                 None => unreadable += 1,
             }
         }
+        let bytes = |record: &Record| RECORD_BYTES + (record.reference.len() + record.aor.len()) as u64;
+        self.has_room(into.len() as u64, into.iter().map(bytes).sum())?;
         Ok(unreadable)
     }
 
@@ -276,8 +300,9 @@ impl Store for RedisStore {
                 let _ = self.write_mark(&mut mark).await;
             }
         }
-        let total: u64 = lengths.iter().sum();
-        let mut records = Vec::with_capacity(usize::try_from(total).unwrap_or(0));
+        let total = lengths.iter().fold(0, |total: u64, length| total.saturating_add(*length));
+        self.has_room(total, total.saturating_mul(RECORD_BYTES))?;
+        let mut records = Vec::with_capacity(usize::try_from(total.min(ROOM_AT_FIRST)).unwrap_or(0));
 
         let (mut unreadable, mut decoder) = (0, codec::Decoder::default());
         let mut chunk = Vec::new();
@@ -285,7 +310,7 @@ impl Store for RedisStore {
         let buckets = (0..=u8::MAX).zip(lengths).filter(|(_, length)| *length > 0);
         for (bucket, length) in buckets {
             chunk.push(bucket);
-            chunk_total += length;
+            chunk_total = length.saturating_add(chunk_total);
             if chunk_total >= READ_AT_ONCE {
                 unreadable += self.read(&chunk, slack_for(chunk_total), &mut decoder, &mut records).await?;
                 chunk.clear();
@@ -348,7 +373,7 @@ impl Store for RedisStore {
     }
 }
 
-/// How many times the usual patience a large answer takes on top: once for each 20,000 records.
+/// How many times the usual patience a large answer takes on top: once for each 20,000 records, and a minute's at most.
 fn slack_for(records: u64) -> usize {
-    usize::try_from(records / READ_AT_ONCE).unwrap_or(usize::MAX)
+    usize::try_from((records / 20_000).min(12)).unwrap_or(usize::MAX)
 }

@@ -1,5 +1,10 @@
 //! Trunks that a complete list does not have, though they are there: the list came in pages, or was cut short.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
 use super::{
     driver::{rig, trunks},
     fakes::{Lists, Rig, pass},
@@ -8,7 +13,8 @@ use super::{
 };
 use crate::{
     engine::view::TrunkState,
-    ports::{Absence, SourceError},
+    ports::{Absence, SourceError, TrunkRoom},
+    quota::Excess,
 };
 
 #[test]
@@ -114,6 +120,47 @@ fn g4_lists_that_fail_each_with_other_trunks_do_not_add_up() {
     sim.put(&trunk("one-more", &["u@h1"]));
     sim.run(3 * MINUTE);
     assert_eq!((sim.counts().registered, sim.last_sync.surplus), (21, 0));
+}
+
+/// Room for so many trunks.
+#[derive(Debug)]
+struct Room {
+    most: AtomicU64,
+    used: AtomicU64,
+}
+
+impl TrunkRoom for Room {
+    fn fits(&self, trunks: u64, _: u64) -> Result<(), Excess> {
+        let fits = self.used.load(Relaxed) + trunks <= self.most.load(Relaxed);
+        if fits { Ok(()) } else { Err(Excess::Trunks) }
+    }
+
+    fn uses(&self, trunks: u64, bytes: u64) {
+        assert!(bytes >= trunks * 100, "{bytes} bytes of {trunks} trunks");
+        self.used.store(trunks, Relaxed);
+    }
+}
+
+#[test]
+fn what_there_is_no_room_for_is_left_out_and_nothing_that_is_there_goes() {
+    let mut sim = Sim::registered(5);
+    let room = Arc::new(Room { most: AtomicU64::new(7), used: AtomicU64::new(5) });
+    sim.engine.within(room.clone());
+    (0..5).for_each(|n| sim.put(&trunk(&format!("new-{n}"), &[&format!("n{n}@h1")])));
+    let report = sim.sync();
+    assert_eq!((report.listed, report.surplus, report.excess), (7, 3, Some(Excess::Trunks)));
+    sim.run(30 * SECOND);
+    let summary = sim.engine.summary(sim.now());
+    assert_eq!((summary.counts.registered, summary.left_out, room.used.load(Relaxed)), (7, 3, 7));
+    assert!(summary.over_limits[0].contains("--max-trunks"), "{:?}", summary.over_limits);
+    // What is there may change, and one that goes makes room for another.
+    sim.put(&trunk("t00000", &["other@h0"]));
+    sim.remove("t00001");
+    sim.run(3 * MINUTE);
+    assert_eq!((sim.counts().registered, sim.last_sync.surplus), (7, 2));
+    room.most.store(100, Relaxed);
+    sim.run(3 * MINUTE);
+    assert_eq!((sim.counts().registered, sim.engine.summary(sim.now()).left_out), (9, 0));
 }
 
 fn set(rig: &Rig, lists: Lists) {
