@@ -41,7 +41,7 @@ async fn a_call_whose_message_does_not_come_keeps_its_place_for_a_moment_only() 
     assert!(service.client.clone().send_message(register(&target)).await.is_ok(), "the place is free again");
 }
 
-const MARK: &str = "zzzz";
+const MARK: &str = "mark";
 
 /// A request with that mark in all texts that may hold any.
 fn marked() -> SendMessageRequest {
@@ -84,7 +84,7 @@ fn marked() -> SendMessageRequest {
         nonce_count: 1,
     });
     message.extensions.push(extension(MARK, MARK));
-    message.extensions.push(extension("X-A", "a zzzz"));
+    message.extensions.push(extension("X-A", "a mark"));
     request
 }
 

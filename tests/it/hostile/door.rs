@@ -261,7 +261,7 @@ async fn a_call_needs_the_token_and_nothing_shows_it() {
     let long = "x".repeat(3_000);
     for (refused, problem) in [
         (Request::new(request()), "no token"),
-        (with_token(request(), ""), "Bearer"),
+        (with_token(request(), ""), "wrong token"),
         (with_token(request(), "wrong"), "wrong token"),
         (with_token(request(), &TOKEN[1..]), "wrong token"),
         (with_token(request(), &long), "wrong token"),
