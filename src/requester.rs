@@ -230,7 +230,7 @@ const MAX_INFO_REQUEST: usize = 1 << 10;
 
 /// The contract, and beside it what this Requester says of itself.
 fn router(service: RequesterService, capacity: u32, door: &Door) -> Router {
-    let gate = Gate::new(door.token.clone(), capacity);
+    let gate = Gate::new(door, capacity);
     let info = RequesterInfoServer::new(Info::new(capacity)).max_decoding_message_size(MAX_INFO_REQUEST);
     tonic::transport::Server::builder()
         .max_concurrent_streams(MAX_STREAMS)

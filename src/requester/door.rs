@@ -39,13 +39,13 @@ pub struct Door {
     pub idle: Duration,
     /// How long a connection may have no call before its first one that is let in.
     pub first_call: Duration,
-    /// How long the TLS handshake may take, and then the first bytes of HTTP/2.
-    pub handshake: Duration,
+    /// How long a caller may take for the TLS handshake, then for the first bytes of HTTP/2, and for the message of each call.
+    pub patience: Duration,
 }
 
 impl Default for Door {
-    /// Open: no TLS, no token. [`MAX_CONNECTIONS`] or a quarter of the descriptors, 10 min idle, 1 min until the first call, 10 s for
-    /// a handshake.
+    /// Open: no TLS, no token. [`MAX_CONNECTIONS`] or a quarter of the descriptors, 10 min idle, 1 min until the first call, 10 s of
+    /// patience.
     fn default() -> Self {
         Self {
             tls: None,
@@ -53,7 +53,7 @@ impl Default for Door {
             max_connections: max_connections(crate::descriptors::limit()),
             idle: Duration::from_secs(600),
             first_call: Duration::from_secs(60),
-            handshake: Duration::from_secs(10),
+            patience: Duration::from_secs(10),
         }
     }
 }

@@ -6,6 +6,7 @@ mod challenges;
 mod contacts;
 mod digest;
 mod direct;
+mod door;
 mod failures;
 mod healing;
 mod load;

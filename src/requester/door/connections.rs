@@ -92,7 +92,7 @@ impl Usage {
         let said_nothing = self.bytes.load(Ordering::Relaxed) < PREFACE;
         let limit = if self.known.load(Ordering::Relaxed) { door.idle } else { door.first_call };
         match self.is_idle() {
-            true if said_nothing && self.opened.elapsed() >= door.handshake => {
+            true if said_nothing && self.opened.elapsed() >= door.patience => {
                 Some("it does not begin as HTTP/2")
             }
             true if self.quiet_for() >= limit => Some("it is idle"),

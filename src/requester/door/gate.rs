@@ -29,7 +29,7 @@ use tonic::{
     server::{Grpc, NamedService, UnaryService},
 };
 
-use super::{Token, connections::Usage};
+use super::{Door, Token, connections::Usage};
 use crate::{
     grpc::wire,
     proto::requester::{
@@ -48,9 +48,6 @@ const PREFIX: usize = 5;
 /// Bytes of all requests under way: an eighth of a pod of 256 MiB, since each byte is held some four times in all.
 const BYTES_IN_FLIGHT: usize = 32 << 20;
 
-/// How long the message of a call may take to come.
-const READ_WITHIN: Duration = Duration::from_secs(10);
-
 /// Between two warnings about calls that were not let in.
 const WARN_EVERY: Duration = Duration::from_secs(30);
 
@@ -63,6 +60,8 @@ pub(crate) struct Gate(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     token: Option<Arc<Token>>,
+    /// How long the message of a call may take to come.
+    patience: Duration,
     places: Arc<Semaphore>,
     capacity: u32,
     bytes: Arc<Semaphore>,
@@ -73,10 +72,11 @@ struct Inner {
 }
 
 impl Gate {
-    pub(crate) fn new(token: Option<Arc<Token>>, capacity: u32) -> Self {
+    pub(crate) fn new(door: &Door, capacity: u32) -> Self {
         let places = usize::try_from(capacity).unwrap_or(Semaphore::MAX_PERMITS);
         Self(Arc::new(Inner {
-            token,
+            token: door.token.clone(),
+            patience: door.patience,
             places: Arc::new(Semaphore::new(places)),
             capacity,
             bytes: Arc::new(Semaphore::new(BYTES_IN_FLIGHT)),
@@ -136,10 +136,10 @@ impl Gate {
     /// Reads a message, within its bounds. Its bytes count until the permit is dropped.
     async fn read(&self, body: Body) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Status> {
         let late = |_| {
-            let seconds = READ_WITHIN.as_secs();
+            let seconds = self.0.patience.as_secs_f32();
             Status::deadline_exceeded(format!("the request did not come within {seconds} s"))
         };
-        timeout(READ_WITHIN, self.collect(body)).await.map_err(late)?
+        timeout(self.0.patience, self.collect(body)).await.map_err(late)?
     }
 
     async fn collect(&self, mut body: Body) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Status> {

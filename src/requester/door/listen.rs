@@ -121,7 +121,7 @@ async fn run(
     all: &Arc<Connections>,
     sender: &mpsc::Sender<io::Result<Admitted>>,
 ) {
-    let mut sweep = interval(SWEEP.min(door.handshake));
+    let mut sweep = interval(SWEEP.min(door.patience));
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // Who calls must be heard when registrars have all other descriptors.
     let mut reserve = Reserve::default();
@@ -177,7 +177,7 @@ async fn greet(
             None => Admitted::new(stream, usage),
             Some(tls) => {
                 let acceptor = TlsAcceptor::from(tls.config());
-                let stream = match timeout(door.handshake, acceptor.accept(stream)).await {
+                let stream = match timeout(door.patience, acceptor.accept(stream)).await {
                     Ok(Ok(stream)) => stream,
                     Ok(Err(error)) => {
                         tracing::debug!(%from, error = io_cause(&error), "a TLS handshake of a caller failed");

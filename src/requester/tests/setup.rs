@@ -32,6 +32,7 @@ pub const PASSWORD: &str = "correct:horse/battery";
 pub struct Service {
     pub client: RequesterClient<Channel>,
     pub channel: Channel,
+    pub address: std::net::SocketAddr,
     task: JoinHandle<()>,
 }
 
@@ -79,7 +80,7 @@ async fn start_sip(options: Options, sip: Client, capacity: u32) -> Service {
     let server = router.serve_with_incoming(ReceiverStream::new(incoming));
     let task = tokio::spawn(async move { server.await.unwrap() });
     let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
-    Service { client: RequesterClient::new(channel.clone()), channel, task }
+    Service { client: RequesterClient::new(channel.clone()), channel, address, task }
 }
 
 impl Service {

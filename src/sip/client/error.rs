@@ -39,7 +39,7 @@ pub enum ClientError {
     Resolve(Arc<str>),
     /// All addresses of the destination are denied; this is the first of them.
     #[error("{0}; see --deny-target and --allow-target of the Requester")]
-    Denied(DeniedAddress),
+    Denied(Box<DeniedAddress>),
     /// Not UDP or TCP, nor TLS where that is set up.
     #[error("SIP over {0} is not available here; expected UDP, TCP or, where it is set up, TLS")]
     UnsupportedTransport(Transport),

@@ -102,7 +102,7 @@ impl Names {
             });
         let fit: Vec<_> = interleave(usable.collect()).into_iter().take(MAX_ADDRESSES).collect();
         if let (true, Some(denied)) = (fit.is_empty(), denied) {
-            return Err(ClientError::Denied(denied));
+            return Err(ClientError::Denied(Box::new(denied)));
         }
         if fit.is_empty() {
             let text = format!("no address of the family that SIP is sent from here (it has {all:?})");

@@ -249,7 +249,7 @@ async fn a_call_needs_the_token_and_nothing_shows_it() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("token");
     fs::write(&file, format!("{TOKEN}\n")).unwrap();
-    let door = Door::open(&["--token-file", file.to_str().unwrap()], &[("LOGS_LEVEL", "trace")]).await;
+    let door = Door::open(&["--token-file", file.to_str().unwrap()], &[("RUST_LOG", "trace")]).await;
     let (registrar, seen) = registrar().await;
     let request = || register(&format!("127.0.0.1:{registrar}"), Transport::Udp);
     let mut client = door.client().await;
@@ -261,7 +261,7 @@ async fn a_call_needs_the_token_and_nothing_shows_it() {
     let long = "x".repeat(3_000);
     for (refused, problem) in [
         (Request::new(request()), "no token"),
-        (with_token(request(), ""), "Bearer"),
+        (with_token(request(), ""), "wrong token"),
         (with_token(request(), "wrong"), "wrong token"),
         (with_token(request(), &TOKEN[1..]), "wrong token"),
         (with_token(request(), &long), "wrong token"),
@@ -646,4 +646,69 @@ async fn idle_callers_lock_nobody_out() {
         }
     }
     assert!(ended >= 9 * PLACES, "{ended} of {} idle connections were ended", idle.len());
+}
+
+/// Takes connections and says nothing.
+async fn silent() -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, requests) = (listener.local_addr().unwrap().to_string(), Arc::new(AtomicUsize::new(0)));
+    let counted = requests.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let counted = counted.clone();
+            tokio::spawn(async move {
+                while let Ok(1..) = stream.read(&mut [0; 4096]).await {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    (address, requests)
+}
+
+#[tokio::test]
+async fn connections_in_use_stay_and_idle_ones_are_closed() {
+    let door = Door::open(&["--max-sip-connections", "1", "--sip-idle", "1"], &[]).await;
+    let mut client = door.client().await;
+    // It closes once the other side has, and says so.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let good = listener.local_addr().unwrap().to_string();
+    let open = Arc::new(AtomicUsize::new(0));
+    tokio::spawn({
+        let open = open.clone();
+        async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                open.fetch_add(1, Ordering::Relaxed);
+                let mut buffer = [0; 4096];
+                while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+                    let response = granted(&buffer[..length]).unwrap();
+                    stream.write_all(response.as_bytes()).await.unwrap();
+                }
+                open.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    });
+    for _ in 0..2 {
+        let response = client.send_message(register(&good, Transport::Tcp)).await.unwrap().into_inner();
+        assert_eq!(outcome(response).0, ResponseType::Ok);
+        let closed = async || open.load(Ordering::Relaxed) == 0;
+        wait_until(closed, SOON, "the idle connection to be closed").await;
+    }
+    let (quiet, requests) = silent().await;
+    let waiting = tokio::spawn({
+        let mut client = client.clone();
+        async move { client.send_message(register(&quiet, Transport::Tcp)).await }
+    });
+    wait_until(async || requests.load(Ordering::Relaxed) > 0, SOON, "the request to be sent").await;
+    let response = client.send_message(register(&good, Transport::Tcp)).await.unwrap().into_inner();
+    let (code, phrase) = outcome(response);
+    assert_eq!(code, ResponseType::ServiceUnavailable);
+    assert!(phrase.contains("--max-sip-connections"), "{phrase}");
+    waiting.abort();
+    let again = async || {
+        let sent = client.send_message(register(&good, Transport::Tcp)).await.unwrap().into_inner();
+        let (code, phrase) = outcome(sent);
+        if code == ResponseType::Ok { Ok(()) } else { Err(phrase) }
+    };
+    wait_for(again, SOON, "the place to be free").await;
 }

@@ -122,7 +122,19 @@ async fn every_subcommand_explains_itself() {
         ("trunks", &["--state", "--registrar", "--search", "--limit", "--json", "--watch", "--url"]),
         ("refresh", &["<REF>", "--url"]),
         ("demo", &["--once", "--resources"]),
-        ("requester", &["--listen", "--mode", "--sip-bind", "--contact", "--ca-file"]),
+        (
+            "requester",
+            &[
+                "--listen",
+                "--mode",
+                "--sip-bind",
+                "--contact",
+                "--ca-file",
+                "--token-file",
+                "--deny-target",
+                "BIND_ADDR",
+            ],
+        ),
     ];
     for (subcommand, expected) in flags {
         let args = if subcommand == "--log-format" { vec!["--help"] } else { vec![subcommand, "--help"] };
