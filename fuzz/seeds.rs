@@ -115,10 +115,10 @@ fn request(transport: Transport) -> SendMessageRequest {
         edge_port: HostPort::new("10.0.0.1", 5060),
         without_tags: 0,
         credentials: Some(trunk::Credentials {
-        digest: routr_registry::sip::digest::DigestMinimum::default(),
             username: "alice".into(),
             password: routr_registry::secret::Secret::new("swordfish-77"),
         }),
+        digest: routr_registry::sip::digest::DigestMinimum::default(),
     };
     let template = Template::new(&["INVITE".into()], "Routr Connect v2", &["gin".into()]);
     SendMessageRequest::decode(template.encode(&register)).unwrap()
