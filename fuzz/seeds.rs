@@ -119,6 +119,7 @@ fn request(transport: Transport) -> SendMessageRequest {
             username: "alice".into(),
             password: routr_registry::secret::Secret::new("swordfish-77"),
         }),
+        digest: routr_registry::sip::digest::DigestMinimum::default(),
     };
     let template = Template::new(&["INVITE".into()], "Routr Connect v2", &["gin".into()]);
     SendMessageRequest::decode(template.encode(&register)).unwrap()

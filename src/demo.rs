@@ -316,9 +316,11 @@ fn say(line: &str) -> Result<(), DemoError> {
 }
 
 fn configuration(api: SocketAddr, requester: SocketAddr) -> Result<Config, DemoError> {
+    // One provider's registrar redirects to another's, which is another domain.
     let text = format!(
         "kind: Registry\napiVersion: v2beta1\nmetadata: {{ name: demo }}\nspec:\n  apiAddr: {api}\n  requesterAddr: {requester}\n  \
-         registerInterval: 2s\n  edgePorts: [{{ address: 127.0.0.1:5060 }}]\n"
+         registerInterval: 2s\n  edgePorts: [{{ address: 127.0.0.1:5060 }}]\n  registration:\n    redirects: {{ domains: [127.0.0.0/8], \
+         credentials: true }}\n"
     );
     config::parse(&text, Format::Yaml).map_err(DemoError::part("the registry"))
 }

@@ -147,6 +147,9 @@ async fn apply(screen: &Screen, cluster: &Cluster, neighbours: &Neighbours) -> D
         line("  registerInterval: 2s", "short, for a demo"),
         "  registration:\n".to_owned(),
         line("    expires: 12s", "short, for a demo"),
+        "    redirects:\n".to_owned(),
+        line("      domains: [127.0.0.0/8]", "Acme redirects a trunk to Globex"),
+        line("      credentials: true", "which may have its password"),
     ]
     .concat();
     let file = cluster.folder().join("registry.yaml");

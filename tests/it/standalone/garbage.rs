@@ -214,7 +214,8 @@ async fn a_requester_that_answers_at_random() {
         any_message(&mut SmallRng::seed_from_u64(seed.fetch_add(1, Ordering::Relaxed)))
     })
     .await;
-    stage.write(&stage.config("  registration:\n    ratePerRegistrar: unlimited\n    timeout: 1s\n"));
+    let more = "  registration:\n    ratePerRegistrar: unlimited\n    timeout: 1s\n    redirects: { domains: ['*'], credentials: true }\n";
+    stage.write(&stage.config(more));
     let service = stage.run(&[]);
     let listed = async || stage.views().await.is_ok_and(|views| views.len() == refs.len());
     wait_until(listed, SOON, "the trunks to be read").await;

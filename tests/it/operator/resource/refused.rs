@@ -72,6 +72,26 @@ fn refused() -> Vec<(Value, &'static str, &'static str)> {
             "write a text of 1 to 256 characters",
         ),
         (
+            registration("redirects", json!({ "domains": ["sip:a"] })),
+            "spec.registration.redirects.domains",
+            "write a domain such as provider.net, an IP address",
+        ),
+        (
+            registration("redirects", json!({ "domains": ["192.0.2.300"] })),
+            "spec.registration.redirects.domains",
+            "write a domain such as provider.net, an IP address",
+        ),
+        (
+            registration("redirects", json!({ "maxTime": "25h" })),
+            "spec.registration.redirects.maxTime",
+            "write a duration from 1s to 24h",
+        ),
+        (
+            registration("digest", json!({ "minAlgorithm": "SHA-1" })),
+            "spec.registration.digest.minAlgorithm",
+            "supported values: \"MD5\", \"SHA-256\"",
+        ),
+        (
             registration("require", json!(["gin", "a b"])),
             "spec.registration.require",
             "write a SIP option tag, such as gin",

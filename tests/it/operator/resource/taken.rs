@@ -24,6 +24,14 @@ async fn what_is_good_is_taken_and_good_for_the_operator() {
         json!({ "tls": { "caFile": "/etc/routr/ca/ca.pem" }, "requesterAddr": "HTTPS://r" }),
         json!({ "tls": { "certFile": "a/tls.crt", "keyFile": "a/tls.key" }, "apiAddr": "https://a" }),
         json!({ "registration": { "userAgent": "Ünser Agent/1.0 (x = y)", "maxInFlight": 100_000 } }),
+        json!({ "registration": {
+            "redirects": {
+                "domains": ["*", "Provider.net", "*.example.org", "192.0.2.7", "192.0.2.0/24", "2001:db8::/32"],
+                "credentials": true, "maxTime": "1s",
+            },
+            "digest": { "minAlgorithm": "SHA-256", "requireQop": true },
+        } }),
+        json!({ "registration": { "redirects": { "domains": [], "maxTime": "24h" }, "digest": {} } }),
         // null is as good as absent.
         json!({
             "registerInterval": null, "apiTimeout": null, "cache": null, "methods": null, "instanceId": null,
