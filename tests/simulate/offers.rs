@@ -7,7 +7,7 @@ use routr_registry::{
 };
 
 use crate::{
-    book::{CallBook, Flight, Rejected},
+    book::{Flight, Rejected},
     life::EPOCH_MS,
     neighbours::Shelf,
     outage::Failing,
@@ -165,12 +165,11 @@ impl State {
                 && entry.trunk.uris.iter().any(|uri| uri.registrar.host == *host)
         };
         // Nor is one being removed there.
-        let removed = |(id, call): (&Box<str>, &CallBook)| {
+        let removed = self.book.calls.iter().any(|(id, call)| {
             let there = self.catalogue.calls.get(id).is_some_and(|call| *call.domain == **host);
             there && **id != *flight.call && call.unwanted_since.is_some_and(|since| since + HOUR > at)
-        };
-        let alone =
-            self.catalogue.entries.values().find(elsewhere).is_none() && !self.book.calls.iter().any(removed);
+        });
+        let alone = self.catalogue.entries.values().find(elsewhere).is_none() && !removed;
         // Where the EdgePort looks down, and the trunk was registered elsewhere, it is no password's.
         let edge = run.outages.edges.get(&flight.edge_port.host);
         let alone = alone && !(self.is_silent_elsewhere(flight) && edge.is_some_and(Failing::looks_down));
