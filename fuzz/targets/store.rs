@@ -60,8 +60,8 @@ fn assert_resumes(record: &Record) {
     let mut rng = SmallRng::seed_from_u64(record.expires_at_ms);
     let granted_s = NonZeroU32::new(record.granted_s.min(86_400)).unwrap_or(NonZeroU32::MIN);
     let expires_at = now.plus(record.expires_at_ms.min(u64::from(granted_s.get()) * 1_000));
-    let binding =
-        Binding { expires_at, granted_s, position: 0, edge: EdgeId::default(), longer: Default::default() };
+    let (position, edge) = (0, EdgeId::default());
+    let binding = Binding { expires_at, granted_s, position, edge, longer: false };
     let resumed = Registration::resume(record.cseq, Some((binding, 0)), &settings, now, &mut rng);
     assert!(resumed.due() <= expires_at.max(now), "{record:?}");
     assert!(resumed.cseq() >= record.cseq);

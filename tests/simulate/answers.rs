@@ -186,7 +186,12 @@ impl State {
         let code = answer.as_ref().ok().and_then(|reply| reply.code);
         let timed_out = timed_out(answer);
         let proxied = !self.is_direct();
-        let own = self.looks_refused(flight, at)
+        let users = self.book.runs.get(&flight.run).and_then(|run| run.users.get(&flight.target.host));
+        let alone = users.is_none_or(|users| users.len() <= 1) && self.silent_before(flight) > 0;
+        let call = self.book.call(&flight.call);
+        call.looked_refused = !succeeded && (call.looked_refused || (alone && timed_out && !call.registered));
+        let own = self.book.call(&flight.call).looked_refused
+            || self.looks_refused(flight, at)
             || self.can_tell(flight, at)
             || self.may_look_never_registered(flight, at)
             || self.is_loop(flight);

@@ -112,6 +112,9 @@ impl State {
             request.target.host, request.expires
         ));
         let Some(reply) = reply else { return Arrival::Silence };
+        if request.expires == 0 && reply.code == Some(200) {
+            self.book.call(&request.call_id).taken_away = at;
+        }
         let refused = reply.authentication == Some(Authentication::Refused);
         let answered_again = matches!(reply.code, Some(401 | 407)) && rounds > 0;
         let loops = answered_again && field.is_some_and(|field| field.path == Path::LoopingEdgePorts);

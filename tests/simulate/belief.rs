@@ -65,7 +65,9 @@ pub fn granted(
     let Some(least) = listed.iter().copied().min() else { return sure(None) };
     // What is granted in full is no remainder of anything.
     if !certain && least < asked {
-        let most = listed.iter().copied().max().unwrap_or(0).min(asked);
+        // It may look like what is left of the binding before: then the last grant is kept.
+        let before = held.map_or(0, |held| u32::try_from(held.granted_ms / SECOND).unwrap_or(asked));
+        let most = listed.iter().copied().max().unwrap_or(0).max(before).min(asked);
         return Granted { unsure: true, border: true, most, ..sure(Some(least)) };
     }
     // What was left of it is somewhere between the two; further off by so much, it is another one.

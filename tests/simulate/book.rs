@@ -54,6 +54,8 @@ pub struct Run {
     pub outages: Outages,
     /// By EdgePort: when the latest request was sent that something came back for.
     pub responded: BTreeMap<Box<str>, u64>,
+    /// By registrar: the trunks that have asked it.
+    pub users: BTreeMap<Box<str>, BTreeSet<String>>,
     /// By registrar and trunk: when the last request was sent that succeeded.
     pub successes: BTreeMap<Box<str>, BTreeMap<String, u64>>,
 }
@@ -82,6 +84,7 @@ impl Run {
             dues: Dues::new(),
             outages: Outages::default(),
             responded: BTreeMap::new(),
+            users: BTreeMap::new(),
             successes: BTreeMap::new(),
         }
     }
@@ -132,6 +135,11 @@ pub struct CallBook {
     pub silent_from: u64,
     /// When the last of its requests was sent that an EdgePort went on with without end: nothing comes back.
     pub looped: u64,
+    /// When a removal reached its registrar last.
+    pub taken_away: u64,
+    /// The second silence in a row of a trunk that never registered and had its registrar to itself until then: as a refused password,
+    /// until it succeeds.
+    pub looked_refused: bool,
     /// It was registered at some time.
     pub registered: bool,
     /// Since the last grant, other EdgePorts may have made a binding that nobody confirmed.

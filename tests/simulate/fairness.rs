@@ -74,6 +74,7 @@ impl State {
         self.check_fair(run, host, at);
         let reference = self.reference(call);
         let Some(book) = self.book.runs.get_mut(&run) else { return };
+        book.users.entry(host.into()).or_default().insert(reference.clone());
         let calls = &self.catalogue.calls;
         for due in book.dues.values_mut() {
             due.trunks.retain(|other, _| calls.get(other).is_some_and(|call| call.reference != reference));

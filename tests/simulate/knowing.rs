@@ -158,8 +158,12 @@ impl State {
         for record in records {
             let outdated = self.calls_of(&record.reference).iter().any(|id| {
                 let grant = self.book.calls.get(id).and_then(|call| call.grant.as_ref());
+                // A removal that was not confirmed before the process ended: the store has the binding still. Nothing is lost for
+                // longer than its own validity.
+                let taken_away = self.book.calls.get(id).map_or(0, |call| call.taken_away);
                 grant.is_some_and(|grant| {
-                    grant.run != run && grant.cseq > record.cseq && grant.sent <= missed_until
+                    let unwritten = grant.cseq > record.cseq && grant.sent <= missed_until;
+                    grant.run != run && (unwritten || taken_away > grant.sent)
                 })
             });
             if outdated {

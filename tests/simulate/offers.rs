@@ -10,6 +10,7 @@ use crate::{
     book::{Flight, Rejected},
     life::EPOCH_MS,
     neighbours::Shelf,
+    outage::Failing,
     rules::{HOUR, MINUTE, SECOND},
     trunks::Entry,
     world::State,
@@ -157,13 +158,21 @@ impl State {
         let never = !call.registered && !begun;
         let since = if silent_before { call.silent_from } else { flight.sent };
         let since = if never { since.min(flight.sent.saturating_sub(SAME_MINUTES)) } else { since };
-        let works = responded >= since && self.may_look_refused(flight, flight.sent - since, at);
+        let works = responded >= since && self.must_look_refused(flight, flight.sent - since, at);
         let host = &flight.target.host;
         let elsewhere = |entry: &&Entry| {
             *entry.trunk.reference != *flight.reference
                 && entry.trunk.uris.iter().any(|uri| uri.registrar.host == *host)
         };
-        let alone = self.catalogue.entries.values().find(elsewhere).is_none();
+        // Nor is one being removed there.
+        let removed = self.book.calls.iter().any(|(id, call)| {
+            let there = self.catalogue.calls.get(id).is_some_and(|call| *call.domain == **host);
+            there && **id != *flight.call && call.unwanted_since.is_some_and(|since| since + HOUR > at)
+        });
+        let alone = self.catalogue.entries.values().find(elsewhere).is_none() && !removed;
+        // Where the EdgePort looks down, and the trunk was registered elsewhere, it is no password's.
+        let edge = run.outages.edges.get(&flight.edge_port.host);
+        let alone = alone && !(self.is_silent_elsewhere(flight) && edge.is_some_and(Failing::looks_down));
         works || never && silent_before && alone && at >= flight.sent + 30 * SECOND
     }
 
@@ -206,6 +215,19 @@ impl State {
             *reference != flight.reference && *sent + minutes >= flight.sent
         };
         at >= flight.sent + 30 * SECOND && successes.into_iter().any(others)
+    }
+
+    /// As [`State::may_look_refused`], as far as an engine remembers: the last two that registered, unless they are gone.
+    fn must_look_refused(&self, flight: &Flight, minutes: u64, at: u64) -> bool {
+        let Some(run) = self.book.runs.get(&flight.run) else { return false };
+        let Some(successes) = run.successes.get(&flight.target.host) else { return false };
+        let mut latest: Vec<_> = successes.iter().collect();
+        latest.sort_unstable_by_key(|(_, sent)| std::cmp::Reverse(**sent));
+        let here = |(reference, _): &&(&String, &u64)| {
+            run.known.contains_key(*reference) && **reference != flight.reference
+        };
+        let latest = latest.iter().take(2).filter(here);
+        at >= flight.sent + 30 * SECOND && latest.into_iter().any(|(_, sent)| **sent + minutes >= flight.sent)
     }
 
     /// Whether it must look so: another trunk registered after this one met with silence first.

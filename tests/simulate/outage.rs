@@ -60,7 +60,7 @@ pub struct Outages {
 
 impl Failing {
     /// Whether an engine may take this EdgePort for down.
-    fn looks_down(&self) -> bool {
+    pub fn looks_down(&self) -> bool {
         self.noticed_at.is_some()
             || (self.failures as usize >= TRUNKS && (self.hosts.len() >= 2 || self.broken))
     }

@@ -158,9 +158,9 @@ impl State {
             Policy::AtLeast(_)
             | Policy::AtLeastUntold(_)
             | Policy::RefusesTags(_)
-            | Policy::RefusesRequire => true,
+            | Policy::RefusesRequire => self.affords(host, u32::MAX),
             Policy::Moved(_, to, _) => hops < 4 && self.serves(&to.to_lowercase(), hops + 1, holds, at),
-            Policy::GrantsAges => true,
+            Policy::GrantsAges => self.affords(host, u32::MAX),
             _ => false,
         };
         answers && registrar.is_reached() && holds.get(host).is_none_or(|until| *until <= at)
@@ -172,11 +172,21 @@ impl State {
     fn affords(&self, host: &str, most: u32) -> bool {
         let Some(rate) = self.book.settings.rate_per_registrar else { return true };
         let settings = &self.book.settings.registration;
-        let granted = u64::from(most.min(settings.expires_s)) * SECOND;
-        let lead = settings.interval_ms.max(5 * SECOND).min(granted / 2);
-        let at = |entry: &&Entry| entry.trunk.uris.iter().any(|uri| *uri.registrar.host == *host);
-        let trunks = self.catalogue.entries.values().filter(at).count();
-        2_000.0 * trunks as f64 / rate <= (granted - lead - granted / 10) as f64
+        let least = u64::from(most.min(settings.expires_s)) * SECOND;
+        // What another device's Contact is read as counts as granted.
+        let granted = |call: &str| {
+            let grant = self.book.calls.get(call).and_then(|call| call.grant.as_ref());
+            grant.map_or(least, |grant| grant.granted_ms.min(least))
+        };
+        let between = |granted: u64| {
+            let lead = settings.interval_ms.max(5 * SECOND).min(granted / 2);
+            granted - lead - granted / 10
+        };
+        let calls =
+            self.catalogue.entries.values().flat_map(|entry| entry.trunk.uris.iter().zip(&entry.calls));
+        let here = calls.filter(|(uri, _)| *uri.registrar.host == *host);
+        let a_second: f64 = here.map(|(_, call)| 1_000.0 / between(granted(call)).max(1) as f64).sum();
+        2.0 * a_second <= rate
     }
 
     fn knows_password(&self, entry: &Entry, uri: &TrunkUri) -> bool {
@@ -194,7 +204,11 @@ impl State {
         let policy = self.hosts.get(&*uri.registrar.host).map(|host| &host.policy);
         let code =
             matches!(policy, Some(Policy::Code(401 | 403 | 404 | 407 | 410 | 604) | Policy::Later(404, _)));
-        code || !self.knows_password(entry, uri)
+        // A Requester that does not say what became of the challenge: credentials count as sent.
+        let told = self.rules.field.is_none_or(|field| field.is_ours());
+        let unseen =
+            matches!(policy, Some(Policy::UnknownChallenge | Policy::StaleForever | Policy::ForbidsUnseen));
+        code || (unseen && !told) || !self.knows_password(entry, uri)
     }
 
     /// How long after a way has become well a trunk may still be unregistered, beyond the waits it met before: what was in
