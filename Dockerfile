@@ -8,8 +8,9 @@
 #
 # For another architecture the compiler runs on the builder's own and cross-compiles: nothing is emulated.
 
-# The tag follows rust-version in Cargo.toml; its Debian is that of the last stage, so that both have the same libc.
-FROM --platform=$BUILDPLATFORM rust:1.95-trixie AS build
+# The tag follows rust-version in Cargo.toml; its Debian is that of the last stage, so that both have the same libc. The digests are what
+# is used, whatever the tags lead to: `docker buildx imagetools inspect NAME:TAG` shows that of today.
+FROM --platform=$BUILDPLATFORM rust:1.95-trixie@sha256:f49565f188ee00bc2a18dd418183f2c5f23ef7d6e691890517ed341a598f67c3 AS build
 # Set by BuildKit; a default here would win over it.
 ARG TARGETARCH
 WORKDIR /src
@@ -39,7 +40,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     && install -m 755 "target/$target/release/routr-registry" /routr-registry
 
 # glibc, libgcc and the authorities for TLS.
-FROM gcr.io/distroless/cc-debian13:nonroot
+FROM gcr.io/distroless/cc-debian13:nonroot@sha256:a77defd6fedbb3392b175ba8ea3d1c22be963c1597c248c3ba987ddd80bfb512
 LABEL org.opencontainers.image.title="routr-registry" \
       org.opencontainers.image.description="Keeps the SIP registrations of Routr's trunks alive" \
       org.opencontainers.image.source="https://github.com/fonoster/routr" \

@@ -55,7 +55,7 @@ fuzz-corpus: ## take what `make fuzz` has found into fuzz/corpus, as little of i
 	@scripts/setup.sh cc c++
 	@scripts/fuzz.sh corpus $(TARGET)
 
-deny: ## licences, banned crates and sources of the dependencies; advisories too with ADVISORIES=1 (needs the network)
+deny: ## licences, banned crates, sources, known vulnerabilities; ADVISORIES=1 fails where their database cannot be had
 	@scripts/setup.sh cc
 	@scripts/deny.sh $(if $(ADVISORIES),advisories)
 

@@ -279,7 +279,11 @@ fn narrow(reasons: Reasons, trunks: &[TrunkView], now: u64, width: u16, colour: 
     let mut lines: Vec<String> = rows.next().into_iter().collect();
     let usual = usual_edge_port(trunks);
     for (trunk, row) in trunks.iter().zip(rows) {
-        let reason = text::remark(trunk, usual, now);
+        let reason = match reasons {
+            Reasons::Whole => text::remark(trunk, usual, now),
+            // Without room for more, the line under the table alone says how many are redirected.
+            Reasons::Cut => text::unredirected_remark(trunk, usual, now),
+        };
         if reasons == Reasons::Cut && !reason.is_empty() {
             lines.push(row);
             lines.push(cut(&reason, INDENT, width));

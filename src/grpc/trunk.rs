@@ -195,7 +195,9 @@ fn digest(trunk: &pb::Trunk) -> Result<DigestMinimum, TrunkProblem> {
             }
             ("minAlgorithm", Some(Kind::StringValue(name))) if name.eq_ignore_ascii_case("MD5") => {}
             ("requireQop", Some(Kind::BoolValue(required))) => minimum.qop = *required,
-            (key, _) => return Err(malformed(format!("extended.digest.{}: {right}", shown(key)))),
+            (key, _) => {
+                return Err(malformed(format!("extended.digest.{}: {right}", text::clean(key, MAX_SHOWN))));
+            }
         }
     }
     Ok(minimum)

@@ -213,8 +213,13 @@ pub(super) fn reason(trunk: &TrunkView, now: u64) -> String {
 /// it none is mentioned. Empty where there is nothing to say.
 pub(super) fn remark(trunk: &TrunkView, usual: Option<&str>, now: u64) -> String {
     let place = redirection(trunk, now);
-    let said = and_place(reason(trunk, now), trunk, usual);
+    let said = unredirected_remark(trunk, usual, now);
     [Some(said).filter(|said| !said.is_empty()), place].into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+/// [`remark`] without where a redirection led.
+pub(super) fn unredirected_remark(trunk: &TrunkView, usual: Option<&str>, now: u64) -> String {
+    and_place(reason(trunk, now), trunk, usual)
 }
 
 /// Where a redirection led: `redirected to b.example.com:5060/UDP for 59 m`.

@@ -478,14 +478,14 @@ fn redirects_and_digest() {
         "  registration:\n    redirects: {domains: ['sip:a', 192.0.2.300], credentials: 1, maxTime: 2d}\n    digest: {minAlgorithm: SHA1, requireQop: maybe}",
         &[
             "spec.registration.redirects.credentials (line 9): a number where true or false belongs: 1; write true or false",
-            "spec.registration.digest.minAlgorithm (line 10): unknown: \"SHA1\"; write MD5 or SHA-256",
-            "spec.registration.digest.requireQop (line 10): a text where true or false belongs: \"maybe\"; write true or false",
             &format!("spec.registration.redirects.domains[0] (line 9): not a domain: \"sip:a\"; {domain}"),
             &format!(
                 "spec.registration.redirects.domains[1] (line 9): not a domain: \"192.0.2.300\"; {domain}"
             ),
             "spec.registration.redirects.maxTime (line 9): not a duration: \"2d\"; write a duration from 1s to 24h, such as 1h, or a \
              number of seconds",
+            "spec.registration.digest.minAlgorithm (line 10): unknown: \"SHA1\"; write MD5 or SHA-256",
+            "spec.registration.digest.requireQop (line 10): a text where true or false belongs: \"maybe\"; write true or false",
         ],
     );
 }
