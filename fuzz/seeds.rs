@@ -114,7 +114,6 @@ fn request(transport: Transport) -> SendMessageRequest {
         expires: 600,
         edge_port: HostPort::new("10.0.0.1", 5060),
         without_tags: 0,
-        digest: Default::default(),
         credentials: Some(trunk::Credentials {
             username: "alice".into(),
             password: routr_registry::secret::Secret::new("swordfish-77"),

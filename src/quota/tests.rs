@@ -40,7 +40,7 @@ fn no_spec_raises_what_the_operator_allows() {
     assert_eq!((config.sync.max_bytes, config.sync.max_trunk_bytes), (512 << 20, 512 << 10));
     assert_eq!(config.registration.max_in_flight, 1_000);
     // What a Registry asks for by default is what it gets.
-    assert!(rules::SYNC_BYTES.default <= 512 << 20 && rules::TRUNK_BYTES.default <= 512 << 10);
+    const { assert!(rules::SYNC_BYTES.default <= 512 << 20 && rules::TRUNK_BYTES.default <= 512 << 10) };
     let more = limits(&["--max-trunks=20000000", "--max-response-memory=65536", "--max-in-flight=100000"]);
     let mut config = asked.clone();
     more.apply(&mut config);
