@@ -306,15 +306,56 @@ fn the_network_policy() {
     assert_eq!(policy["ingress"], json!([{"ports": [{"port": "http", "protocol": "TCP"}], "from": from}]));
     assert_eq!(policy.get("egress"), None);
 
-    let rule = json!({"ports": [{"port": 51909}]});
-    let egress = json!({"enabled": true, "apiServerPorts": [6443], "rules": [rule]});
+    let api_server_peers = json!([{"ipBlock": {"cidr": "192.0.2.7/32"}}]);
+    let rule =
+        json!({"ports": [{"port": 51909}], "to": [{"podSelector": {"matchLabels": {"app": "requester"}}}]});
+    let egress =
+        json!({"enabled": true, "apiServer": {"to": api_server_peers, "ports": [6443]}, "rules": [rule]});
     let objects = render(json!({"networkPolicy": {"enabled": true, "egress": egress}}));
     let policy = &objects.only("NetworkPolicy")["spec"];
     assert_eq!(policy["policyTypes"], json!(["Ingress", "Egress"]));
-    let dns = json!({"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]});
-    let api_server = json!({"ports": [{"port": 6443, "protocol": "TCP"}]});
+    let dns = json!({
+        "ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}],
+        "to": [{
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
+            "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
+        }],
+    });
+    let api_server = json!({"ports": [{"port": 6443, "protocol": "TCP"}], "to": api_server_peers});
     assert_eq!(policy["egress"], json!([dns, api_server, rule]));
     assert_eq!(policy["ingress"][0].get("from"), None);
+
+    // Its own DNS, the default ports, and no DNS at all.
+    let dns_peers = json!([{"ipBlock": {"cidr": "169.254.20.10/32"}}]);
+    let egress =
+        |dns: &Value| json!({"enabled": true, "dns": {"to": dns}, "apiServer": {"to": api_server_peers}});
+    let objects = render(json!({"networkPolicy": {"enabled": true, "egress": egress(&dns_peers)}}));
+    let rules = &objects.only("NetworkPolicy")["spec"]["egress"];
+    assert_eq!(rules[0]["to"], dns_peers);
+    assert_eq!(
+        rules[1]["ports"],
+        json!([{"port": 443, "protocol": "TCP"}, {"port": 6443, "protocol": "TCP"}])
+    );
+    let objects = render(json!({"networkPolicy": {"enabled": true, "egress": egress(&json!([]))}}));
+    let rules = objects.only("NetworkPolicy")["spec"]["egress"].as_array().unwrap();
+    assert_eq!(rules.len(), 1, "{rules:?}");
+    assert_eq!(rules[0]["to"], api_server_peers);
+}
+
+#[test]
+fn no_egress_rule_opens_a_port_to_any_address() {
+    let said = |egress: Value| refusal(json!({"networkPolicy": {"enabled": true, "egress": egress}}));
+    let text = said(json!({"enabled": true}));
+    assert!(text.contains("networkPolicy.egress.apiServer.to is empty"), "{text}");
+
+    let api_server = json!({"to": [{"ipBlock": {"cidr": "192.0.2.7/32"}}]});
+    let good = json!({"to": [{"podSelector": {}}]});
+    for open in [json!({"ports": [{"port": 51909}]}), json!({"to": []}), json!({"to": null}), json!({})] {
+        let text = said(json!({"enabled": true, "apiServer": api_server, "rules": [good, open]}));
+        assert!(text.contains("networkPolicy.egress.rules[1] has no `to`"), "{open}: {text}");
+    }
+    // Nothing is asked for where egress is free.
+    render(json!({"networkPolicy": {"enabled": true, "egress": {"rules": [{}]}}}));
 }
 
 #[test]

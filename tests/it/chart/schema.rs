@@ -19,6 +19,10 @@ fn a_mistyped_key_is_refused_at_each_level() {
     refused(json!({"rbac": {"secrets": {"name": ["a"]}}}), "rbac.secrets");
     refused(json!({"metrics": {"serviceMonitor": {"enable": true}}}), "enable");
     refused(json!({"networkPolicy": {"egress": {"rule": []}}}), "networkPolicy.egress");
+    refused(
+        json!({"networkPolicy": {"egress": {"apiServer": {"from": []}}}}),
+        "networkPolicy.egress.apiServer",
+    );
     refused(json!({"probes": {"readiness": {"path": "/healthz"}}}), "probes.readiness");
     refused(json!({"affinity": {"podAffinty": {}}}), "affinity");
 }
@@ -47,6 +51,11 @@ fn a_value_out_of_its_bounds_is_refused() {
     refused(json!({"http": {"address": "::"}}), "http.address");
     refused(json!({"podDisruptionBudget": {"maxUnavailable": 0}}), "podDisruptionBudget.maxUnavailable");
     refused(json!({"metrics": {"serviceMonitor": {"interval": "30"}}}), "metrics.serviceMonitor.interval");
+    refused(
+        json!({"networkPolicy": {"egress": {"apiServer": {"ports": []}}}}),
+        "networkPolicy.egress.apiServer.ports",
+    );
+    refused(json!({"networkPolicy": {"egress": {"dns": {"to": [{}]}}}}), "networkPolicy.egress.dns.to");
 }
 
 #[test]
