@@ -4,6 +4,7 @@
 #   docker build -t routr-registry .
 #   docker run -v ./registry.yaml:/etc/routr/registry.yaml routr-registry        # runs from a configuration file
 #   docker run -v ./registry.yaml:/etc/routr/registry.yaml routr-registry check  # or any other subcommand
+#   docker run -e BIND_ADDR=0.0.0.0:51909 -e REQUESTER_TOKEN -p 51909:51909 routr-registry requester  # loopback without BIND_ADDR
 #   docker buildx build --platform linux/amd64,linux/arm64 -t REGISTRY/routr-registry:0.1.0 --push .
 #
 # For another architecture the compiler runs on the builder's own and cross-compiles: nothing is emulated.
