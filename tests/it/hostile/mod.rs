@@ -5,6 +5,7 @@ mod door;
 mod impersonation;
 mod leader;
 mod memory;
+mod policies;
 mod tenants;
 mod truth;
 
