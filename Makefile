@@ -5,7 +5,7 @@ SHELL := /bin/bash
 # Where rustup puts cargo, where Debian puts kamailio, and where go.dev says to put Go.
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin:/usr/local/sbin:/usr/local/go/bin
 
-.PHONY: help setup demo demo-k8s test simulate chaos bench bench-quick lint fmt deny fuzz fuzz-corpus crds chart-readme
+.PHONY: help setup demo demo-k8s test simulate chaos attack bench bench-quick lint fmt deny fuzz fuzz-corpus crds chart-readme
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1|\2/p' Makefile | while IFS='|' read -r target text; do printf 'make %-12s %s\n' "$$target" "$$text"; done
@@ -31,6 +31,9 @@ simulate: ## simulated days with every fault; SEEDS=1000 FROM=1 says how many, S
 chaos: ## kill, stop, cut off and lie to everything around 1,000 trunks; ARGS=--quick, --list or a scenario's name
 	@scripts/setup.sh
 	@scripts/chaos.sh $(ARGS)
+
+attack: setup ## hostile tenants, providers and pods against the real program and a real control plane (a part of make test), 3 min
+	@RUST_TEST_THREADS=8 scripts/test.sh --test it hostile:: $(ARGS)
 
 bench: ## what a million trunks cost, beside references (27 min); ARGS=memory is one section, SAVE=1 writes BENCHMARKS.md
 	@scripts/bench.sh $(ARGS) $(if $(SAVE),--save)

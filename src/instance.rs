@@ -132,14 +132,15 @@ pub fn reload(
         .then(|| ApiServer::sharing(&after.api, after.sync, &life.connections))
         .transpose()?
         .map(|source| source.within(&life.quota));
-    // Its deadline is not a matter of the connection.
-    let place = |config: &Config| Endpoint { timeout: Duration::ZERO, ..config.requester.clone() };
+    // Its deadline is not a matter of the connection; and what it is shown, a token or a certificate, makes it no other Requester.
+    let way = |config: &Config| Endpoint { timeout: Duration::ZERO, ..config.requester.clone() };
+    let place = |config: &Config| (config.requester.address.clone(), config.requester.tls);
     let moved = place(before) != place(after);
     let speaks = |config: &Config| {
         let settings = &config.registration;
         (config.methods.clone(), settings.user_agent.clone(), settings.require.clone())
     };
-    let requester = (moved || speaks(before) != speaks(after))
+    let requester = (way(before) != way(after) || speaks(before) != speaks(after))
         .then(|| GrpcRequester::sharing(after, &life.connections))
         .transpose()?
         .map(|requester| requester.within(&life.quota));

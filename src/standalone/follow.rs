@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{InstanceId, registry_key, reload};
 use crate::{
     admin::{Directory, RegistryName},
-    config::{self, Cache, Config, RedisSettings},
+    config::{self, Cache, Config, Endpoint, RedisSettings},
     instance::Reloads,
     registration::identity::RegistryId,
     store,
@@ -184,11 +184,17 @@ fn identity_changes(before: &Config, after: &Config) -> bool {
 
 /// Which parts differ, by their keys in the document.
 fn changes(before: &Config, after: &Config) -> Vec<&'static str> {
+    let place = |endpoint: &Endpoint| (endpoint.address.clone(), endpoint.tls);
+    let files = |config: &Config| (config.api.files.clone(), config.requester.files.clone());
+    let bounds = |config: &Config| (config.sync, config.api.timeout);
     let parts = [
         ("metadata.name", before.name != after.name),
         ("spec.instanceId", before.instance_id != after.instance_id),
-        ("spec.apiAddr", before.api != after.api),
-        ("spec.requesterAddr", before.requester != after.requester),
+        ("spec.apiAddr", place(&before.api) != place(&after.api)),
+        ("spec.requesterAddr", place(&before.requester) != place(&after.requester)),
+        ("spec.requesterTokenFile", before.requester.token != after.requester.token),
+        ("spec.tls", files(before) != files(after)),
+        ("spec.sync", bounds(before) != bounds(after)),
         ("spec.registerInterval", before.register_interval != after.register_interval),
         ("spec.cache", before.cache != after.cache),
         ("spec.methods", before.methods != after.methods),

@@ -259,7 +259,8 @@ async fn redis_keeps_all_of_unicode_as_it_came() {
     let record = |some: &[char]| Record {
         reference: String::from_iter(some).into(),
         cseq: 1,
-        aor: String::from_iter(some).into(),
+        // Not all of it: a load of more than 8 MiB is no registry's.
+        aor: String::from_iter(&some[some.len() / 2..]).into(),
         expires_at_ms: 0,
         granted_s: 60,
         edge_port: "".into(),

@@ -50,8 +50,10 @@ async fn what_concerns_no_binding_sends_no_register() {
             "spec.edgePorts, spec.registration",
         ),
         (fast.clone() + "  methods: [INVITE]\n", "spec.methods, spec.edgePorts"),
-        (fast.replace("name: test", "name: other"), "metadata.name, spec.methods"),
+        (fast.clone() + "  requesterTokenFile: token\n", "spec.requesterTokenFile, spec.methods"),
+        (fast.replace("name: test", "name: other"), "metadata.name, spec.requesterTokenFile"),
     ];
+    std::fs::write(stage.dir.path().join("token"), "0123456789abcdef0123\n").unwrap();
     for (config, changed) in &edits {
         assert_eq!(&reload(&stage, &mut service, config).await, changed);
         syncs(&stage.api, 1).await;
