@@ -20,8 +20,8 @@ use crate::{
 const BATCHES: usize = 4;
 /// First pause after a failed sync; it doubles up to the interval.
 const SYNC_RETRY: Duration = Duration::from_secs(1);
-/// Longest pause after a sync whose list made no sense or was too large, unless the interval is longer: each of them costs processor
-/// time and memory that others need.
+/// Longest pause after a sync whose list was too large, unless the interval is longer: each of them costs processor time and memory that
+/// others need. (One that cannot be decoded costs little: it may be right again in a second.)
 const COSTLY_RETRY: Duration = Duration::from_secs(600);
 /// Trunks that a list does not have and that are asked for one by one, at most. With more of them missing, it is the list that is
 /// asked for again.
@@ -157,7 +157,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             Err(error) => {
                 let news = self.engine.abort_sync(&error, now);
                 let longest = match error {
-                    SourceError::Malformed(_) | SourceError::TooMuch(_) => COSTLY_RETRY.max(self.interval),
+                    SourceError::TooMuch(_) => COSTLY_RETRY.max(self.interval),
                     _ => self.interval,
                 };
                 let pause = SYNC_RETRY.saturating_mul(1 << failures.min(16)).min(longest);
