@@ -277,14 +277,21 @@ impl State {
         let noticed = |failing: &&Failing| failing.noticed_at.is_some();
         let down =
             run.outages.hosts.values().chain(run.outages.edges.values()).filter(noticed).count() as u64;
+        // One trunk in 5 to 10 s tries an EdgePort that looks down. It may be the registrars that are silent: each of them has its turn.
+        let looks_down = run.outages.edges.values().any(|edge| edge.noticed_at.is_some());
+        let turns = if looks_down { run.outages.silences.len() as u64 * LONGEST_PAUSE } else { 0 };
         let places = u64::from(self.most_in_flight() / 2).max(1);
+        turns + Self::probes_of(down, places, self.book.settings.registration.deadline_ms)
+    }
+
+    fn probes_of(down: u64, places: u64, deadline_ms: u64) -> u64 {
         if down * PROBES_EACH <= places {
             return 0;
         }
         if down * FEW_PROBES <= places {
             return TRANSACTION - FEW_PROBES * 5 * SECOND;
         }
-        down.div_ceil(places) * self.book.settings.registration.deadline_ms
+        down.div_ceil(places) * deadline_ms
     }
 
     /// How long the trunks of a registrar take, one after the other, within its budget, in milliseconds.
