@@ -36,6 +36,7 @@ mod rivals;
 mod search;
 mod sync;
 mod timers;
+mod users;
 pub mod view;
 mod way;
 
@@ -281,11 +282,13 @@ impl Engine {
         {
             self.timers.arm(now.at.plus(left), slot);
         }
-        let fleet = &self.fleet;
+        let (fleet, settings) = (&self.fleet, &self.settings.registration);
         self.timers.compact(fleet.len(), |moment, slot| {
             fleet.get(slot).is_some_and(|entry| {
-                let expiry = entry.registration.binding().map(|binding| binding.expires_at);
-                entry.registration.due() == moment || expiry == Some(moment)
+                let registration = &entry.registration;
+                let expiry = registration.binding().map(|binding| binding.expires_at);
+                let probe = registration.probe_may_wait_until(settings);
+                registration.due() == moment || [expiry, probe].contains(&Some(moment))
             })
         });
     }
@@ -307,6 +310,8 @@ impl Engine {
         let Some(entry) = self.fleet.get_mut(slot) else { return };
         if !entry.queued() && entry.registration.due() <= now.at {
             self.enqueue(slot, now);
+        } else if entry.queued() && self.is_probe_too_late(slot, now) {
+            return self.skip_probe(slot, now);
         }
         self.recount(slot, now);
     }

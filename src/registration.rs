@@ -148,15 +148,26 @@ impl Registration {
     }
 
     /// How urgent it is, and since when: what a queue sorts by, smallest first. A refresh goes by the time of its expiry. A trunk whose last
-    /// call failed goes behind those that never failed, and behind those that failed before it: no few trunks are always first.
+    /// call failed goes behind those that never failed, and behind those that failed before it: no few trunks are always first. A
+    /// probe of the preferred target is in no hurry: the trunk is registered.
     pub fn urgency(&self) -> (bool, Moment, Class) {
         match (self.class, self.binding) {
             _ if self.failed_calls() > 0 => (true, self.due, Class::Retry),
+            (_, Some(_)) if self.probe_next => (true, self.due, Class::First),
             (Class::Refresh, Some(binding)) => (false, binding.expires_at, Class::Refresh),
             // Its registrar has just said how to ask, and where nothing is bound yet it must not wait behind those that are silent.
             (Class::Refresh, None) => (false, self.due.plus(FOLLOW_UP), Class::Refresh),
             (class, _) => (true, self.due, class),
         }
+    }
+
+    /// Until when the probe that is next may wait for its turn, where it is due: then the binding is refreshed without it.
+    pub fn probe_may_wait_until(&self, settings: &Settings) -> Option<Moment> {
+        let binding = self.binding.filter(|_| self.probe_next)?;
+        let worst = settings.deadline_ms + schedule::PROBE_MARGIN;
+        let granted_ms = u64::from(binding.granted_s.get()) * schedule::SECOND;
+        let latest = schedule::refresh_by(binding.expires_at, granted_ms, settings.interval_ms);
+        Some(if self.due.plus(worst) < latest { latest } else { binding.expires_at.minus(worst) })
     }
 
     /// Calls to the Requester that failed in a row.

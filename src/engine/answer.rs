@@ -219,7 +219,8 @@ impl Engine {
         answer: &Result<Reply, SendError>,
         now: Now,
     ) -> (Option<Verdict>, String) {
-        let (others_registered, alone) = self.registrars.company(flight.registrar, flight.slot);
+        let others_registered = self.registrars.others_registered(flight.registrar, flight.slot);
+        let alone = others_registered.is_none() && self.is_alone(flight);
         let Some(entry) = self.fleet.get_mut(flight.slot) else { return (None, String::new()) };
         let trunk = entry.trunk.open();
         let plan =
@@ -284,6 +285,16 @@ impl Engine {
             self.settle(flight.slot, now);
         }
         (Some(verdict), message)
+    }
+
+    /// Whether no other trunk uses the registrar of a request, nor that which redirected there: others may be redirected as well.
+    fn is_alone(&self, flight: &Flight) -> bool {
+        let registrars = [(&*flight.sent_to.host, flight.sent_to.port), (&*flight.uri.host, flight.uri.port)];
+        let entry = self.fleet.get(flight.slot);
+        entry.is_some_and(|entry| {
+            let trunk = entry.trunk.open();
+            registrars.into_iter().all(|registrar| self.fleet.is_alone(&trunk, registrar))
+        })
     }
 
     /// A binding was made by another redirection than before, or by none again: a line in the log, however many there are.

@@ -13,7 +13,7 @@ use super::{
     way::Gate,
 };
 use crate::registration::{
-    EdgeId, Plan, Registration, UriChoice,
+    Class, EdgeId, Plan, Registration, UriChoice,
     reply::Reason,
     request, schedule,
     time::{Moment, Now},
@@ -144,10 +144,13 @@ impl Engine {
         self.backing_off.remove(&slot);
         self.stamp = self.stamp.wrapping_add(1);
         entry.stamp = self.stamp;
-        let (urgency, stamp) = (urgency.unwrap_or(waits_since(entry, now.at)), entry.stamp);
-        if let Some(left) = entry.registration.left(now.at) {
-            self.timers.arm(now.at.plus(left), slot);
-        }
+        // While calls fail, one that was never tried goes first: its call may succeed. Once, for then it has been tried.
+        let untried = entry.registration.class() == Class::First && self.way.is_open();
+        let own = if untried { (true, Moment::default(), Class::First) } else { waits_since(entry, now.at) };
+        let (urgency, stamp) = (urgency.unwrap_or(own), entry.stamp);
+        let probe = entry.registration.probe_may_wait_until(&self.settings.registration);
+        let expiry = entry.registration.left(now.at).map(|left| now.at.plus(left));
+        [probe, expiry].into_iter().flatten().for_each(|at| self.timers.arm(at, slot));
         self.fleet.set_queued(slot, true);
         let registrar = self.registrars.id_of(&target, now.at);
         self.registrars.wait(registrar, urgency, slot, stamp, now.at);
@@ -244,6 +247,13 @@ impl Engine {
         }
         let target = next_target_of(entry, now.at);
         self.registrars.down(&target).map(|_| format!("registrar {}, which is down", target.shown()))
+    }
+
+    /// Whether a probe has waited for its turn until the binding has to be refreshed.
+    pub(super) fn is_probe_too_late(&self, slot: u32, now: Now) -> bool {
+        let settings = &self.settings.registration;
+        let until = self.fleet.get(slot).and_then(|entry| entry.registration.probe_may_wait_until(settings));
+        until.is_some_and(|until| until <= now.at)
     }
 
     /// See [`Registration::skip_probe`].

@@ -10,7 +10,8 @@ use slab::Slab;
 
 use super::{
     edges::Edges,
-    packed::PackedTrunk,
+    packed::{PackedTrunk, TrunkView},
+    users::Users,
     view::{Counts, TrunkState},
 };
 use crate::{
@@ -63,6 +64,8 @@ pub(super) struct Fleet {
     bytes: u64,
     /// Slots of trunks that are there, by ref.
     index: HashTable<u32>,
+    /// How many of those use each registrar.
+    users: Users,
     /// Slots of registrations that are being removed, by ref.
     leaving: HashMap<Box<str>, Vec<u32>>,
     hasher: DefaultHashBuilder,
@@ -101,11 +104,18 @@ impl Fleet {
         self.bytes
     }
 
-    /// Replaces the trunk of a slot by another version of it.
+    /// Replaces the trunk of a slot, which is in the index, by another version of it.
     pub fn replace_trunk(&mut self, slot: u32, trunk: PackedTrunk) -> Option<PackedTrunk> {
         let entry = self.slots.get_mut(slot as usize)?;
         self.bytes = self.bytes - footprint(&entry.trunk) + footprint(&trunk);
+        self.users.leave(&entry.trunk.open());
+        self.users.enter(&trunk.open());
         Some(std::mem::replace(&mut entry.trunk, trunk))
+    }
+
+    /// Whether no other trunk that is there uses a registrar.
+    pub fn is_alone(&self, trunk: &TrunkView<'_>, registrar: (&str, u16)) -> bool {
+        self.users.is_alone(trunk, registrar)
     }
 
     pub fn len(&self) -> usize {
@@ -215,6 +225,7 @@ impl Fleet {
         let state = if invalid { TrunkState::Invalid } else { TrunkState::Pending };
         *self.counts.of_mut(state) += 1;
         self.bytes += footprint(&trunk);
+        self.users.enter(&trunk.open());
         let slot = u32::try_from(self.slots.insert(Slot {
             trunk,
             registration,
@@ -245,6 +256,7 @@ impl Fleet {
         let hash = self.hasher.hash_one(reference);
         if let Ok(found) = self.index.find_entry(hash, |other| *other == slot) {
             found.remove();
+            self.users.leave(&entry.trunk.open());
         }
         self.leaving.entry(reference.into()).or_default().push(slot);
     }
@@ -271,6 +283,7 @@ impl Fleet {
         let hash = self.hasher.hash_one(reference);
         if let Ok(found) = self.index.find_entry(hash, |other| *other == slot) {
             found.remove();
+            self.users.leave(&entry.trunk.open());
         }
         if let Some(leaving) = self.leaving.get_mut(reference) {
             leaving.retain(|other| *other != slot);

@@ -87,7 +87,7 @@ pub struct TrunkView<'a>(Layout<'a>);
 pub(super) struct UriKey {
     pub user: Box<str>,
     pub host: Box<str>,
-    port: u16,
+    pub port: u16,
     transport: Transport,
 }
 

@@ -242,10 +242,9 @@ impl Registrars {
         self.host_of(id).filter(|host| host.min_expires_until > now).map_or(0, |host| host.min_expires_s)
     }
 
-    /// When the latest request was sent by which another slot registered there, and whether no other one uses it.
-    pub fn company(&self, id: u32, slot: u32) -> (Option<Moment>, bool) {
-        let of = |one: &Registrar| (one.others_registered(slot), one.is_only_of(slot));
-        self.get(id).map_or((None, false), of)
+    /// When the latest request was sent by which another slot registered there.
+    pub fn others_registered(&self, id: u32, slot: u32) -> Option<Moment> {
+        self.get(id)?.others_registered(slot)
     }
 
     /// A slot has no URI at a registrar any more.
@@ -347,7 +346,7 @@ impl Registrars {
                 continue;
             }
             let Some(Reverse((_, slot, _))) = registrar.queue.pop() else { continue };
-            registrar.sent(slot, now);
+            registrar.sent(now);
             self.probes += u32::from(registrar.outage.sent(now, rng));
             if registrar.queue.is_empty() {
                 registrar.queue.shrink_to(64);
@@ -542,7 +541,9 @@ impl Registrars {
     pub fn over_budget(&self, now: Moment, most: usize) -> Vec<String> {
         let Some(rate) = self.rate else { return Vec::new() };
         let late = |registrar: &&Registrar| {
-            let Some(Reverse(((false, expiry, _), _, _))) = registrar.queue.peek() else { return false };
+            let Some(Reverse(((false, expiry, _), _, _))) = registrar.queue.peek() else {
+                return false;
+            };
             #[allow(clippy::cast_precision_loss)]
             let (seconds, left) = (registrar.queue.len() as f64 / rate, expiry.since(now) as f64 / 1_000.0);
             let held = self.hosts.get(registrar.host as usize).and_then(Option::as_ref);

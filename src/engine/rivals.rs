@@ -125,7 +125,7 @@ impl Engine {
         self.fleet.remove(slot);
     }
 
-    /// A slot has no URI at these registrars any more: whether one of them has a single trunk left is learnt again.
+    /// A slot has no URI at these registrars any more.
     pub(super) fn leave_registrars(&mut self, slot: u32, targets: &[Target]) {
         targets.iter().for_each(|target| self.registrars.left_by(target, slot));
     }

@@ -37,10 +37,14 @@ pub fn refresh_at(
     now: Moment,
     rng: &mut impl Rng,
 ) -> Moment {
-    let lead = interval_ms.max(LEAST_LEAD).min(granted_ms / 2);
-    let latest = expires_at.minus(lead);
+    let latest = refresh_by(expires_at, granted_ms, interval_ms);
     let earliest = latest.minus(granted_ms / 10);
     Moment(uniform(rng, earliest.0, latest.0)).max(now).min(expires_at.max(now))
+}
+
+/// The end of the time to refresh a binding in: see [`refresh_at`].
+pub fn refresh_by(expires_at: Moment, granted_ms: u64, interval_ms: u64) -> Moment {
+    expires_at.minus(interval_ms.max(LEAST_LEAD).min(granted_ms / 2))
 }
 
 /// How long to wait after `failures` failed rounds in a row, the last one counted: `30 s × 2^failures`, at most 1800 s,

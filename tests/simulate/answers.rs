@@ -34,11 +34,12 @@ impl State {
         let before = self.book.calls.get(&call_id);
         let certain = before.is_none_or(|call| !call.unsure);
         let held = before.and_then(|call| call.grant.as_ref());
+        let longest = belief::longest(asked, self.book.settings.registration.expires_s);
         let read = answer
             .as_ref()
             .ok()
             .filter(|reply| reply.code == Some(200))
-            .map(|reply| belief::granted(reply, asked, held, certain, (sent, at)));
+            .map(|reply| belief::granted(reply, (asked, longest), held, certain, (sent, at)));
         let (granted, unsure) = read.map_or((None, false), |read| (read.seconds, read.unsure));
         let (border, most) = read.map_or((false, 0), |read| (read.border, u64::from(read.most) * SECOND));
         let refused = self.refusal_told(&flight, &answer, at);
@@ -51,6 +52,8 @@ impl State {
         if granted.is_some() && asked > 0 {
             trunk.last_call.clone_from(&call_id);
         }
+        // A run which acts no more, and was frozen for hours: the one that acts hears nothing of what that is told.
+        let elsewhere = self.book.acting().is_some_and(|(acting, _)| acting != run);
         let before = self.refused_before(&call_id, password.as_deref().unwrap_or_default(), &reference);
         let proxied = !self.is_direct();
         let call = self.book.call(&call_id);
@@ -70,7 +73,9 @@ impl State {
                 call.refused_from = call.refused_from.filter(|_| asked == 0);
                 (call.rejected, call.leaves) = (None, if asked == 0 { call.leaves } else { 0 });
                 (call.unsure, call.border, call.most_until) = (unsure, border, sent + most);
-                let until = sent + most.max(u64::from(granted) * SECOND);
+                // The registrar may hold for longer what is believed to last an hour.
+                let held = if asked > longest { asked } else { granted };
+                let until = sent + most.max(u64::from(held) * SECOND);
                 call.bound_through.insert(flight.edge_port.clone(), until);
                 call.grant = (asked > 0).then(|| Grant {
                     run,
@@ -81,6 +86,9 @@ impl State {
                     edge_port: flight.edge_port.clone(),
                 });
                 patience = 0;
+            }
+            _ if elsewhere && (refused || matches!(code, Some(404 | 410 | 604))) => {
+                patience = (at + HOUR * 11 / 10).max(asks);
             }
             _ if refused || matches!(code, Some(404 | 410 | 604)) => {
                 let before = before.filter(|rejected| Some(&rejected.password) == password.as_ref());
@@ -126,9 +134,8 @@ impl State {
         if granted.is_none() {
             trunk.reason_at = at;
         }
-        // That a former address has been removed does not end the wait that the new one met. Nor does a success that is told to a
-        // run which acts no more, and was frozen for hours: the one that acts does not hear of it.
-        let elsewhere = self.book.acting().is_some_and(|(acting, _)| acting != run);
+        // That a former address has been removed does not end the wait that the new one met. Nor does a success that is told
+        // elsewhere.
         let removed = granted.is_some() && (asked == 0 || elsewhere);
         let trunk = self.book.trunk(&reference);
         let (well, fair) = (trunk.well_since, trunk.fair_since);
@@ -186,8 +193,7 @@ impl State {
         let code = answer.as_ref().ok().and_then(|reply| reply.code);
         let timed_out = timed_out(answer);
         let proxied = !self.is_direct();
-        let users = self.book.runs.get(&flight.run).and_then(|run| run.users.get(&flight.target.host));
-        let alone = users.is_none_or(|users| users.len() <= 1) && self.silent_before(flight) > 0;
+        let alone = self.may_be_alone(flight) && self.silent_before(flight) > 0;
         let call = self.book.call(&flight.call);
         call.looked_refused = !succeeded && (call.looked_refused || (alone && timed_out && !call.registered));
         let own = self.book.call(&flight.call).looked_refused

@@ -19,8 +19,15 @@ use crate::{
 const TAKEN_WITHIN: u64 = 100;
 /// An expiry is that of another binding if it differs from what is left of that by no more than this, in seconds.
 const SAME_EXPIRY: u64 = 2;
-/// The longest expiry that is believed, in seconds.
+/// The longest expiry that is believed, in seconds; and the same of what is longer than the configured one, which a 423 wanted: a
+/// registrar may reject nothing that lasts an hour (RFC 3261 §10.3), and a forged 423 must not have a registration looked after once a day.
 const MAX_EXPIRES: u32 = 86_400;
+const MAX_WANTED: u32 = 3_600;
+
+/// The longest expiry that is believed where so much was asked, in seconds.
+pub fn longest(asked: u32, configured: u32) -> u32 {
+    if asked > configured { configured.max(MAX_WANTED) } else { MAX_EXPIRES }
+}
 
 /// What a 2xx grants, as a reader of the specification has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,17 +42,16 @@ pub struct Granted {
     pub border: bool,
 }
 
-/// Reads what is granted: never more than what was asked. `held` is the grant of before, if it is certain.
+/// Reads what is granted: never more than what was asked, or `longest`. `held` is the grant of before, if it is certain.
 pub fn granted(
     reply: &Reply,
-    asked: u32,
+    (asked, longest): (u32, u32),
     held: Option<&Grant>,
     certain: bool,
     (sent, at): (u64, u64),
 ) -> Granted {
     let sure = |seconds: Option<u32>| {
-        let seconds =
-            seconds.filter(|seconds| *seconds > 0).map(|seconds| seconds.min(asked).min(MAX_EXPIRES));
+        let seconds = seconds.filter(|seconds| *seconds > 0).map(|seconds| seconds.min(asked).min(longest));
         Granted { seconds, most: seconds.unwrap_or(0), unsure: false, border: false }
     };
     if asked == 0 {

@@ -54,8 +54,6 @@ pub struct Run {
     pub outages: Outages,
     /// By EdgePort: when the latest request was sent that something came back for.
     pub responded: BTreeMap<Box<str>, u64>,
-    /// By registrar: the trunks that have asked it.
-    pub users: BTreeMap<Box<str>, BTreeSet<String>>,
     /// By registrar and trunk: when the last request was sent that succeeded.
     pub successes: BTreeMap<Box<str>, BTreeMap<String, u64>>,
 }
@@ -84,7 +82,6 @@ impl Run {
             dues: Dues::new(),
             outages: Outages::default(),
             responded: BTreeMap::new(),
-            users: BTreeMap::new(),
             successes: BTreeMap::new(),
         }
     }

@@ -12,9 +12,10 @@ use crate::{book::Run, field::Path, network::Mode, registrar::Policy, rules::SEC
 const WITHIN: u64 = 3 * SECOND + 500;
 /// After a registrar, an EdgePort or the Requester was in trouble: what is in flight ends, and a probe is sent.
 const RECOVERY: u64 = 60 * SECOND;
-/// Between two requests to a registrar that leaves one unanswered: it may be silent, or what came back was kept by an EdgePort. Where
-/// several trunks met with that it looks down, and is probed every 5 to 10 s.
-const UNANSWERED: u64 = 10 * SECOND + 500;
+/// Between two requests to a registrar that leaves one unanswered: it may be silent, or what came back was kept by an EdgePort.
+const UNANSWERED: u64 = 8 * SECOND + 500;
+/// The same where several trunks met with that: it looks down, and is probed every 5 to 10 s.
+const PROBED: u64 = 10 * SECOND + 500;
 /// So long a run waits for a store that does not say what it kept.
 const UNREAD: u64 = 20 * SECOND;
 /// The Requester proves what it can do within this.
@@ -74,7 +75,6 @@ impl State {
         self.check_fair(run, host, at);
         let reference = self.reference(call);
         let Some(book) = self.book.runs.get_mut(&run) else { return };
-        book.users.entry(host.into()).or_default().insert(reference.clone());
         let calls = &self.catalogue.calls;
         for due in book.dues.values_mut() {
             due.trunks.retain(|other, _| calls.get(other).is_some_and(|call| call.reference != reference));
@@ -103,7 +103,11 @@ impl State {
             self.book.flights.values().any(|flight| {
                 flight.run == run && *flight.target.host == *host && flight.sent + SECOND <= at
             });
-        let gap = if unanswered { due.asked_at + UNANSWERED } else { 0 };
+        let gap = match unanswered {
+            true if book.outages.may_look_down(host) => due.asked_at + PROBED,
+            true => due.asked_at + UNANSWERED,
+            false => 0,
+        };
         let late = at > (from + WITHIN).max(gap) && self.is_still_due(run, &call, since);
         self.check("fair", !late, |state| {
             let name = state.book.call_name(&state.catalogue, &call);

@@ -159,14 +159,14 @@ impl State {
         let since = if silent_before { call.silent_from } else { flight.sent };
         let since = if never { since.min(flight.sent.saturating_sub(SAME_MINUTES)) } else { since };
         let works = responded >= since && self.must_look_refused(flight, flight.sent - since, at);
-        let host = &flight.target.host;
+        let hosts = self.hosts_of(flight);
         let elsewhere = |entry: &&Entry| {
             *entry.trunk.reference != *flight.reference
-                && entry.trunk.uris.iter().any(|uri| uri.registrar.host == *host)
+                && entry.trunk.uris.iter().any(|uri| hosts.contains(&&*uri.registrar.host))
         };
-        // Nor is one being removed there.
+        // Nor is one being removed there, nor was one a moment ago.
         let removed = self.book.calls.iter().any(|(id, call)| {
-            let there = self.catalogue.calls.get(id).is_some_and(|call| *call.domain == **host);
+            let there = self.catalogue.calls.get(id).is_some_and(|call| hosts.contains(&&*call.domain));
             there && **id != *flight.call && call.unwanted_since.is_some_and(|since| since + HOUR > at)
         });
         let alone = self.catalogue.entries.values().find(elsewhere).is_none() && !removed;
@@ -174,6 +174,26 @@ impl State {
         let edge = run.outages.edges.get(&flight.edge_port.host);
         let alone = alone && !(self.is_silent_elsewhere(flight) && edge.is_some_and(Failing::looks_down));
         works || never && silent_before && alone && at >= flight.sent + 30 * SECOND
+    }
+
+    /// The registrar of a request, and that which redirected there.
+    fn hosts_of<'a>(&'a self, flight: &'a Flight) -> [&'a str; 2] {
+        let domain = self.catalogue.calls.get(&flight.call).map_or("", |call| &*call.domain);
+        [&*flight.target.host, domain]
+    }
+
+    /// Whether a trunk may have its registrar to itself, as far as the run knows: no other one that it was told of, as it is now, uses that.
+    pub fn may_be_alone(&self, flight: &Flight) -> bool {
+        let Some(run) = self.book.runs.get(&flight.run) else { return true };
+        let hosts = self.hosts_of(flight);
+        let known = |entry: &&Entry| {
+            let reference = &*entry.trunk.reference;
+            *reference != *flight.reference
+                && entry.problem.is_none()
+                && run.known.get(reference) == Some(&entry.revision)
+        };
+        let mut others = self.catalogue.entries.values().filter(known);
+        !others.any(|entry| entry.trunk.uris.iter().any(|uri| hosts.contains(&&*uri.registrar.host)))
     }
 
     /// Whether another URI of the trunk has met with silence last.

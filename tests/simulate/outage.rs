@@ -8,6 +8,7 @@ use crate::{
     book::Flight,
     field::Path,
     network::Mode,
+    registrar::{Host, Policy},
     rules::{MINUTE, SECOND},
     travel::TRANSACTION,
     trunks::Entry,
@@ -25,7 +26,7 @@ const FEW_PROBES: u64 = 4;
 /// Within so many milliseconds of its return all are registered, budgets and open calls apart.
 const BACK_WITHIN: u64 = 15 * SECOND;
 /// Between two probes, in milliseconds, at the most.
-const LONGEST_PAUSE: u64 = 10 * SECOND;
+pub const LONGEST_PAUSE: u64 = 10 * SECOND;
 /// For the responses themselves, one that asks to be asked in another way among them.
 const ROUND_TRIPS: u64 = 3 * SECOND;
 
@@ -54,6 +55,8 @@ pub struct Outages {
     pub edges: BTreeMap<Box<str>, Failing>,
     /// When a registrar was heard from that was known to be down, by host and port.
     back: BTreeMap<Box<str>, u64>,
+    /// The trunks that met with silence or failures of a registrar in a row, by host and port, whatever was the reason.
+    silences: BTreeMap<Box<str>, BTreeSet<String>>,
     /// When an EdgePort was heard from last that looked down.
     pub edge_back_at: u64,
 }
@@ -67,6 +70,12 @@ impl Failing {
 }
 
 impl Outages {
+    /// Whether an engine may take a registrar of this host for down.
+    pub fn may_look_down(&self, host: &str) -> bool {
+        let here = |name: &str| name.rsplit_once(':').is_some_and(|(name, _)| name == host);
+        self.silences.iter().any(|(name, trunks)| here(name) && trunks.len() >= 2)
+    }
+
     /// Whether a run may pass over an EdgePort.
     pub fn an_edge_looks_down(&self) -> bool {
         self.edges.values().any(Failing::looks_down)
@@ -120,6 +129,12 @@ impl State {
             }
         }
         let registrar = flight.target.to_string().into_boxed_str();
+        if works {
+            run.outages.silences.remove(&registrar);
+        } else {
+            let trunks = run.outages.silences.entry(registrar.clone()).or_default();
+            trunks.insert(flight.reference.clone());
+        }
         if works {
             let failing = run.outages.hosts.remove(&registrar).unwrap_or_default();
             if failing.noticed_at.is_some() {
@@ -262,14 +277,21 @@ impl State {
         let noticed = |failing: &&Failing| failing.noticed_at.is_some();
         let down =
             run.outages.hosts.values().chain(run.outages.edges.values()).filter(noticed).count() as u64;
+        // One trunk in 5 to 10 s tries an EdgePort that looks down. It may be the registrars that are silent: each of them has its turn.
+        let looks_down = run.outages.edges.values().any(|edge| edge.noticed_at.is_some());
+        let turns = if looks_down { run.outages.silences.len() as u64 * LONGEST_PAUSE } else { 0 };
         let places = u64::from(self.most_in_flight() / 2).max(1);
+        turns + Self::probes_of(down, places, self.book.settings.registration.deadline_ms)
+    }
+
+    fn probes_of(down: u64, places: u64, deadline_ms: u64) -> u64 {
         if down * PROBES_EACH <= places {
             return 0;
         }
         if down * FEW_PROBES <= places {
             return TRANSACTION - FEW_PROBES * 5 * SECOND;
         }
-        down.div_ceil(places) * self.book.settings.registration.deadline_ms
+        down.div_ceil(places) * deadline_ms
     }
 
     /// How long the trunks of a registrar take, one after the other, within its budget, in milliseconds.
@@ -277,9 +299,25 @@ impl State {
         let Some(rate) = self.book.settings.rate_per_registrar else { return 0 };
         let at = |entry: &&Entry| entry.trunk.uris.iter().any(|uri| *uri.registrar.host == *host);
         let trunks = self.catalogue.entries.values().filter(at).count() + 1;
+        // What wants to be asked in another way costs one more of each.
+        let each = if self.hosts.get(host).is_some_and(Host::asks_twice) { 2.0 } else { 1.0 };
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let ms = (trunks as f64 * 1_000.0 / rate) as u64;
+        let ms = (trunks as f64 * each * 1_000.0 / rate) as u64;
         ms
+    }
+}
+
+impl Host {
+    /// Whether it accepts no REGISTER as the engine begins.
+    fn asks_twice(&self) -> bool {
+        matches!(
+            self.policy,
+            Policy::AtLeast(_)
+                | Policy::AtLeastUntold(_)
+                | Policy::RefusesRequire
+                | Policy::RefusesTags(_)
+                | Policy::Code(420 | 423)
+        )
     }
 }
 

@@ -6,6 +6,7 @@ use routr_registry::{config::EdgePort, trunk::TrunkUri};
 
 use crate::{
     network::Mode,
+    outage::LONGEST_PAUSE,
     registrar::{Bound, Policy},
     rules::{HOUR, MINUTE, SECOND},
     trunks::Entry,
@@ -228,7 +229,9 @@ impl State {
     /// * where one of them is, and none refuses the account: in addition one back-off, a round of two silent targets and a
     ///   pause between them for each URI and each EdgePort.
     fn check_registered(&mut self, at: u64) {
-        let slack = self.slack();
+        // The Requester is probed by one trunk at a time while calls fail: each of the others may have its turn before.
+        let turns = if self.call_faults.failing.is_empty() { 0 } else { self.catalogue.entries.len() as u64 };
+        let slack = self.slack() + turns * LONGEST_PAUSE;
         let name = if self.call_faults.failing.is_empty() {
             "registered in time"
         } else {

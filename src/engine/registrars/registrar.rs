@@ -38,9 +38,6 @@ pub(super) struct Registrar {
     latency_ms: u64,
     /// The last two slots that registered, and when their requests were sent.
     registered: [Option<(u32, Moment)>; 2],
-    /// The slot that has used it, where there was one alone.
-    only: Option<u32>,
-    several: bool,
     /// What it stands under among the ready ones, if it does.
     pub ready_as: Option<Key>,
     /// When it stands among the blocked ones for, if it does.
@@ -63,8 +60,6 @@ impl Registrar {
             answered: false,
             latency_ms: 0,
             registered: [None; 2],
-            only: None,
-            several: false,
             ready_as: None,
             blocked_for: None,
         }
@@ -101,16 +96,11 @@ impl Registrar {
         Some(Key { second: self.is_unproven(now), can_wait, moment, class, id })
     }
 
-    pub fn sent(&mut self, slot: u32, now: Moment) {
+    pub fn sent(&mut self, now: Moment) {
         self.in_flight += 1;
         self.used_at = now;
         self.unanswered += 1;
         self.unanswered_since.get_or_insert(now);
-        match self.only {
-            None if !self.several => self.only = Some(slot),
-            Some(other) if other != slot => (self.only, self.several) = (None, true),
-            _ => {}
-        }
     }
 
     /// A request is over, or was not sent after all.
@@ -157,12 +147,7 @@ impl Registrar {
         others.map(|(_, at)| *at).max()
     }
 
-    /// Whether no other slot uses it, as far as known.
-    pub fn is_only_of(&self, slot: u32) -> bool {
-        self.only == Some(slot) && self.others_registered(slot).is_none()
-    }
-
-    /// A slot does not use it any longer: which ones do is learnt again.
+    /// A slot does not use it any longer: that it registered there says nothing any more.
     pub fn left_by(&mut self, slot: u32) {
         for registered in &mut self.registered {
             *registered = registered.filter(|(other, _)| *other != slot);
@@ -170,6 +155,5 @@ impl Registrar {
         if self.registered[0].is_none() {
             self.registered.swap(0, 1);
         }
-        (self.only, self.several) = (None, false);
     }
 }

@@ -218,28 +218,14 @@ fn unused_registrars_are_forgotten() {
 }
 
 #[test]
-fn whether_a_registrar_has_one_trunk_alone_is_learnt_again_when_others_have_left() {
+fn what_another_trunk_registered_counts_until_that_has_left() {
     let mut bench = Bench::new(None);
     let id = bench.well("one");
-    let send = |bench: &mut Bench, slot: u32, now: u64| {
-        let now = Moment(now);
-        bench.registrars.wait(id, later(now.0, Class::Retry), slot, 0, now);
-        assert_eq!(bench.next(now), Some((slot, id)));
-        bench.registrars.ended(id, false, now);
-        bench.registrars.heard(id, 5, now);
-    };
-    for (at, slot) in [(1, 1), (2, 2), (3, 3)] {
-        send(&mut bench, slot, at * 1_000);
-    }
     bench.registrars.registered(id, 2, Moment(2_000));
     bench.registrars.registered(id, 3, Moment(3_000));
+    assert_eq!(bench.registrars.others_registered(id, 3), Some(Moment(2_000)));
     bench.registrars.left_by(&at("one"), 3);
-    send(&mut bench, 1, 4_000);
-    assert_eq!(bench.registrars.company(id, 1), (Some(Moment(2_000)), false), "2 is there still");
+    assert_eq!(bench.registrars.others_registered(id, 1), Some(Moment(2_000)), "2 is there still");
     bench.registrars.left_by(&at("one"), 2);
-    assert!(!bench.registrars.company(id, 1).1, "nothing has been sent since");
-    send(&mut bench, 1, 5_000);
-    assert_eq!(bench.registrars.company(id, 1), (None, true));
-    send(&mut bench, 4, 6_000);
-    assert!(!bench.registrars.company(id, 1).1);
+    assert_eq!(bench.registrars.others_registered(id, 1), None);
 }

@@ -155,3 +155,16 @@ fn a_registrar_that_was_down_is_probed_by_those_too_whose_calls_succeed() {
         assert!(sim.bound(&name(0), "u0@one"), "seed {seed}: {:?}", sim.of(&name(0)).last());
     }
 }
+
+#[test]
+fn a_new_trunk_probes_first_while_the_calls_of_all_others_fail() {
+    for seed in 0..4 {
+        let mut sim = sim(200, seed, 0..200);
+        sim.run(10 * MINUTE);
+        assert!(requester_went_down(&sim));
+        sim.put(&trunk(&name(200), &["u200@one"]));
+        sim.sync();
+        sim.run(MINUTE);
+        assert!(sim.bound(&name(200), "u200@one"), "seed {seed}: each of the others went before it");
+    }
+}

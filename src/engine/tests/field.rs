@@ -508,3 +508,46 @@ fn a_refusal_that_a_clock_ahead_wrote_waits_no_longer_than_any_other() {
     sim.run(2 * MINUTE);
     assert_eq!(sim.of("t").len(), 2);
 }
+
+#[test]
+fn a_registrar_that_is_another_trunks_backup_is_not_a_trunks_own() {
+    let mut sim = Sim::new(settings(1, Some(20.0)), 4);
+    sim.put(&trunk("other", &["u@its", "u@shared"]));
+    sim.put(&trunk("t", &["w@shared"]));
+    sim.policy("shared", Policy::Silent);
+    sim.run(10 * MINUTE);
+    assert_eq!(sim.state("other"), TrunkState::Registered);
+    assert_ne!(sim.reason("t").as_deref(), Some("CredentialsRejected"), "{:?}", sim.of("t"));
+    // Nor is it by another spelling.
+    sim.put(&trunk("other", &["u@its", "u@SHARED"]));
+    sim.sync();
+    sim.run(HOUR);
+    assert_ne!(sim.reason("t").as_deref(), Some("CredentialsRejected"), "{:?}", sim.of("t"));
+}
+
+#[test]
+fn a_probe_of_the_preferred_edge_port_waits_for_new_trunks_and_never_too_long() {
+    for seed in 0..4 {
+        let mut sim = Sim::new(settings(2, Some(0.5)), seed);
+        sim.put(&trunk("t", &["u@h"]));
+        sim.run(MINUTE);
+        let edge = |sim: &Sim| sim.of("t").last().map(|sent| sent.edge.clone()).unwrap();
+        let preferred = edge(&sim);
+        sim.dead_edges.insert(preferred.clone());
+        while sim.state("t") != TrunkState::Registered || edge(&sim) == preferred {
+            sim.run(SECOND);
+        }
+        sim.dead_edges.clear();
+        // Seven minutes' worth of the budget.
+        (0..200).for_each(|n| sim.put(&trunk(&format!("n{n:03}"), &[&format!("u{n}@h")])));
+        sim.sync();
+        sim.forget_log();
+        for _ in 0..200 {
+            sim.run(10 * SECOND);
+            assert_eq!(sim.state("t"), TrunkState::Registered, "seed {seed}");
+        }
+        let early = sim.log.iter().take(100).filter(|sent| sent.trunk == "t").count();
+        assert_eq!(early, 0, "seed {seed}: it is registered, and others are not");
+        assert_eq!(edge(&sim), preferred, "seed {seed}");
+    }
+}

@@ -13,6 +13,7 @@ fn a_backup_holds_until_a_probe_finds_the_preferred_one_well() {
     assert_eq!(attempt.uri, UriChoice::Rank(1));
     bench.answer(&attempt, ok(600));
     assert_eq!(bench.state(), TrunkState::Registered);
+    assert!(bench.registration.urgency().0, "it is in no hurry");
     // The preferred one is probed while the backup's binding has plenty of time left.
     between(bench.wait_of_next(), 14_000, 60_000);
     let probe = bench.attempt();
