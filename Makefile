@@ -32,8 +32,8 @@ chaos: ## kill, stop, cut off and lie to everything around 1,000 trunks; ARGS=--
 	@scripts/setup.sh
 	@scripts/chaos.sh $(ARGS)
 
-attack: setup ## hostile tenants, providers and pods against the real program and a real control plane (a part of make test), 3 min
-	@RUST_TEST_THREADS=8 scripts/test.sh --test it hostile:: $(ARGS)
+attack: setup ## hostile tenants, providers and pods against the real program and a real control plane (a part of make test), 3 min; SECONDS=600 attacks for longer
+	@ATTACK_SECONDS=$(if $(filter command line,$(origin SECONDS)),$(SECONDS),30) RUST_TEST_THREADS=8 scripts/test.sh --test it hostile:: $(ARGS)
 
 bench: ## what a million trunks cost, beside references (27 min); ARGS=memory is one section, SAVE=1 writes BENCHMARKS.md
 	@scripts/bench.sh $(ARGS) $(if $(SAVE),--save)
