@@ -173,7 +173,10 @@ impl State {
         // Where the EdgePort looks down, and the trunk was registered elsewhere, it is no password's.
         let edge = run.outages.edges.get(&flight.edge_port.host);
         let alone = alone && !(self.is_silent_elsewhere(flight) && edge.is_some_and(Failing::looks_down));
-        works || never && silent_before && alone && at >= flight.sent + 30 * SECOND
+        // A trunk that is registered at another registrar probes its preferred one about once an hour. To an engine the silence of the
+        // probe before is no silence in a row, and the password is right somewhere.
+        let elsewhere = run.successes.values().any(|sent| sent.contains_key(&flight.reference));
+        !elsewhere && (works || never && silent_before && alone && at >= flight.sent + 30 * SECOND)
     }
 
     /// The registrar of a request, and that which redirected there.
