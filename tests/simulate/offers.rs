@@ -175,8 +175,9 @@ impl State {
         let alone = alone && !(self.is_silent_elsewhere(flight) && edge.is_some_and(Failing::looks_down));
         // A trunk that is registered at another registrar probes its preferred one about once an hour. To an engine the silence of the
         // probe before is no silence in a row, and the password is right somewhere.
-        let elsewhere = run.successes.values().any(|sent| sent.contains_key(&flight.reference));
-        !elsewhere && (works || never && silent_before && alone && at >= flight.sent + 30 * SECOND)
+        let mut others = run.successes.iter().filter(|(host, _)| **host != flight.target.host);
+        let registered_elsewhere = others.any(|(_, sent)| sent.contains_key(&flight.reference));
+        !registered_elsewhere && (works || never && silent_before && alone && at >= flight.sent + 30 * SECOND)
     }
 
     /// The registrar of a request, and that which redirected there.
