@@ -15,7 +15,7 @@ use super::{
     AdminState, Refusal, RegistryState, Told,
     directory::NoChoice,
     guard,
-    query::{self, ListQuery, Pair},
+    query::{ListQuery, OnlyRegistry},
 };
 use crate::{
     engine::{
@@ -100,36 +100,22 @@ pub(super) fn router(state: AdminState, listening_on: IpAddr) -> Router {
         .with_state(state)
 }
 
-type Pairs = Result<Query<Vec<Pair>>, QueryRejection>;
+type Parameters<T> = Result<Query<T>, QueryRejection>;
 
-/// The engine that a request is about, and the parameters that are not about that.
-fn choose(state: &AdminState, pairs: Pairs) -> Result<(Chosen, Vec<Pair>), Refusal> {
-    let Query(pairs) = pairs.map_err(|bad| Refusal(StatusCode::BAD_REQUEST, bad.body_text()))?;
-    let (registry, rest) = query::registry(pairs)?;
-    Ok((Chosen { engine: state.directory.choose(registry.as_deref()), standing: state.standing() }, rest))
-}
-
-/// A choice that may have failed: other mistakes of a request are told first.
-struct Chosen {
-    engine: Result<EngineHandle, NoChoice>,
-    standing: Option<Standing>,
-}
-
-impl Chosen {
-    fn engine(self) -> Result<EngineHandle, Refusal> {
-        self.engine.map_err(|problem| {
-            let status = match problem {
-                NoChoice::Several(_) | NoChoice::Ambiguous { .. } => StatusCode::BAD_REQUEST,
-                NoChoice::NotRunning { .. } => StatusCode::CONFLICT,
-                NoChoice::Empty | NoChoice::Unknown { .. } => StatusCode::NOT_FOUND,
-            };
-            let text = match (&problem, self.standing) {
-                (NoChoice::Empty, Some(standing)) => format!("{problem}: it {}", said(&standing)),
-                _ => problem.to_string(),
-            };
-            Refusal(status, text)
-        })
-    }
+/// The engine that a request is about.
+fn choose(state: &AdminState, registry: Option<&str>) -> Result<EngineHandle, Refusal> {
+    state.directory.choose(registry).map_err(|problem| {
+        let status = match problem {
+            NoChoice::Several(_) | NoChoice::Ambiguous { .. } => StatusCode::BAD_REQUEST,
+            NoChoice::NotRunning { .. } => StatusCode::CONFLICT,
+            NoChoice::Empty | NoChoice::Unknown { .. } => StatusCode::NOT_FOUND,
+        };
+        let text = match (&problem, state.standing()) {
+            (NoChoice::Empty, Some(standing)) => format!("{problem}: it {}", said(&standing)),
+            _ => problem.to_string(),
+        };
+        Refusal(status, text)
+    })
 }
 
 /// What follows "this replica" for whoever looks for registries in vain.
@@ -164,33 +150,28 @@ async fn registries(State(state): State<AdminState>) -> Json<RegistriesAnswer> {
     })
 }
 
-async fn summary(State(state): State<AdminState>, pairs: Pairs) -> Result<Json<SummaryAnswer>, Refusal> {
-    let engine = choose_only(&state, pairs)?;
+async fn summary(
+    State(state): State<AdminState>,
+    query: Parameters<OnlyRegistry>,
+) -> Result<Json<SummaryAnswer>, Refusal> {
+    let engine = choose(&state, query?.registry.as_deref())?;
     let summary = state.ask(engine.summary()).await?;
     let now_ms = state.environment.unix_ms();
     Ok(Json(SummaryAnswer { now_ms, version: env!("CARGO_PKG_VERSION").to_owned(), summary }))
 }
 
-async fn list(State(state): State<AdminState>, pairs: Pairs) -> Result<Json<Page>, Refusal> {
-    let (chosen, pairs) = choose(&state, pairs)?;
-    let ListQuery { filter, after, limit } = ListQuery::parse(pairs)?;
-    let engine = chosen.engine()?;
-    Ok(Json(state.ask(engine.list(filter, after, limit)).await?))
-}
-
-/// For paths with no parameter but `registry`.
-fn choose_only(state: &AdminState, pairs: Pairs) -> Result<EngineHandle, Refusal> {
-    let (chosen, rest) = choose(state, pairs)?;
-    query::no_more(&rest)?;
-    chosen.engine()
+async fn list(State(state): State<AdminState>, query: Parameters<ListQuery>) -> Result<Json<Page>, Refusal> {
+    let Query(query) = query?;
+    let engine = choose(&state, query.registry.as_deref())?;
+    Ok(Json(state.ask(engine.list(query.filter(), query.page, query.limit)).await?))
 }
 
 async fn one(
     State(state): State<AdminState>,
     Path(reference): Path<String>,
-    pairs: Pairs,
+    query: Parameters<OnlyRegistry>,
 ) -> Result<Json<TrunkView>, Refusal> {
-    let engine = choose_only(&state, pairs)?;
+    let engine = choose(&state, query?.registry.as_deref())?;
     let trunk = state.ask(engine.get(reference.clone())).await?;
     trunk.map(Json).ok_or_else(|| no_such_trunk(&reference))
 }
@@ -198,9 +179,9 @@ async fn one(
 async fn refresh(
     State(state): State<AdminState>,
     Path(reference): Path<String>,
-    pairs: Pairs,
+    query: Parameters<OnlyRegistry>,
 ) -> Result<(StatusCode, Json<RefreshAnswer>), Refusal> {
-    let engine = choose_only(&state, pairs)?;
+    let engine = choose(&state, query?.registry.as_deref())?;
     let message = match state.ask(engine.refresh(reference.clone())).await? {
         Refresh::Queued => "queued: the REGISTER goes out as soon as the budgets allow",
         Refresh::InFlight => "a REGISTER is under way already: its answer is awaited",
