@@ -8,7 +8,7 @@ use std::{
 use clap::Args;
 
 use crate::{
-    admin::RegistriesAnswer,
+    admin_api::RegistriesAnswer,
     engine::view::{Filter, TrunkState},
     table::{self, Terminal},
 };

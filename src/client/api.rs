@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::ClientError;
 use crate::{
-    admin::{ErrorAnswer, RefreshAnswer, RegistriesAnswer, SummaryAnswer},
+    admin_api::{ErrorAnswer, RefreshAnswer, RegistriesAnswer, SummaryAnswer},
     engine::{
         handle::MAX_PAGE,
         view::{Filter, Page, TrunkState, TrunkView},

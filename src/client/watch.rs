@@ -9,8 +9,9 @@ use tokio::time::MissedTickBehavior;
 
 use super::{ClientError, REDRAW, Sight, TrunksArgs, api::Listing, notes, registry_notes};
 use crate::{
-    admin::{RegistriesAnswer, RegistryAnswer, RegistryPhase},
+    admin_api::{RegistriesAnswer, RegistryAnswer},
     engine::view::{Counts, Summary, TrunkState, TrunkView},
+    registry::RegistryPhase,
     table::{self, Screen, Terminal},
 };
 
