@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     client::ClientKind,
     controller,
+    events::MANAGER,
     events::Speaker,
     fleet::Fleet,
     health::Health,
@@ -17,7 +18,6 @@ use super::{
     listing,
     reconcile::Context,
     runtime::{EngineRuntime, EngineThreads},
-    writer::MANAGER,
 };
 use crate::{
     addresses::{AddressPolicy, AddressRule, LOOPBACK, NEVER},
