@@ -17,7 +17,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::future::join_all;
-use serde::{Deserialize, Serialize};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +26,7 @@ use crate::{
         view::Summary,
     },
     metrics::Metrics,
-    operator::{health::Health, lease::Standing, runtime::Heartbeat},
+    operator::lease::Standing,
     ports::Environment,
 };
 
@@ -47,9 +46,13 @@ mod reference_tests;
 #[cfg(test)]
 mod tests;
 
-pub use directory::{Directory, Listed, Listing, RegistryName, RegistryPhase, RegistryState};
-pub use private::{RefreshAnswer, RegistriesAnswer, RegistryAnswer, SummaryAnswer};
-pub use readiness::{Check, CheckState, Readiness};
+pub use directory::{Directory, Listed, Listing};
+pub use readiness::{Check, CheckState, Finding, Readiness};
+
+pub use crate::{
+    admin_api::{ErrorAnswer, RefreshAnswer, RegistriesAnswer, RegistryAnswer, SummaryAnswer},
+    registry::{RegistryName, RegistryPhase, RegistryState},
+};
 
 /// Where the public port listens unless told otherwise.
 pub const DEFAULT_PUBLIC: &str = "0.0.0.0:8080";
@@ -68,8 +71,8 @@ pub struct AdminState {
     environment: Arc<dyn Environment>,
     healthz: bool,
     standing: Option<watch::Receiver<Standing>>,
-    health: Health,
-    heartbeat: Option<Heartbeat>,
+    findings: Arc<dyn Fn() -> Vec<Finding> + Send + Sync>,
+    stuck_for: Arc<dyn Fn() -> Option<Duration> + Send + Sync>,
 }
 
 /// One registry, as it is found at one moment.
@@ -91,8 +94,8 @@ impl AdminState {
             environment,
             healthz: true,
             standing: None,
-            health: Health::default(),
-            heartbeat: None,
+            findings: Arc::new(Vec::new),
+            stuck_for: Arc::new(|| None),
         }
     }
 
@@ -111,17 +114,20 @@ impl AdminState {
         self
     }
 
-    /// Shows on `/readyz` how the operator's requests to its API server fare.
+    /// Shows on `/readyz` what `findings` returns: how the operator's requests to its API server fare.
     #[must_use]
-    pub fn with_health(mut self, health: Health) -> Self {
-        self.health = health;
+    pub fn with_findings(mut self, findings: impl Fn() -> Vec<Finding> + Send + Sync + 'static) -> Self {
+        self.findings = Arc::new(findings);
         self
     }
 
-    /// Lets `/livez` of an operator fail when the threads of the engines are stuck.
+    /// Lets `/livez` of an operator fail while `stuck_for` returns how long the threads of the engines have been stuck.
     #[must_use]
-    pub fn with_heartbeat(mut self, heartbeat: Heartbeat) -> Self {
-        self.heartbeat = Some(heartbeat);
+    pub fn with_stuck_for(
+        mut self,
+        stuck_for: impl Fn() -> Option<Duration> + Send + Sync + 'static,
+    ) -> Self {
+        self.stuck_for = Arc::new(stuck_for);
         self
     }
 
@@ -248,13 +254,6 @@ pub async fn serve(
         },
     );
     Ok(())
-}
-
-/// An answer that says what went wrong, as JSON.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ErrorAnswer {
-    /// In plain words.
-    pub error: String,
 }
 
 /// A status and what to say with it.

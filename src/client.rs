@@ -8,7 +8,7 @@ use std::{
 use clap::Args;
 
 use crate::{
-    admin::RegistriesAnswer,
+    admin_api::RegistriesAnswer,
     engine::view::{Filter, TrunkState},
     table::{self, Terminal},
 };
@@ -138,9 +138,6 @@ pub enum ClientError {
     /// The answer cannot be written as JSON.
     #[error("cannot write the output: {0}")]
     Json(#[from] serde_json::Error),
-    /// The request was abandoned.
-    #[error("the request was abandoned")]
-    Abandoned,
 }
 
 /// Runs `routr-registry trunks` on standard output.
@@ -150,10 +147,8 @@ pub enum ClientError {
 pub async fn trunks(args: TrunksArgs) -> Result<(), ClientError> {
     let result = match (args.watch, args.json) {
         (true, _) => watch::run(args).await,
-        (false, true) => blocking(move || print_json(&args, &mut io::stdout().lock())).await,
-        (false, false) => {
-            blocking(move || print_table(&args, Terminal::detect(), &mut io::stdout().lock())).await
-        }
+        (false, true) => print_json(&args, &mut io::stdout()).await,
+        (false, false) => print_table(&args, Terminal::detect(), &mut io::stdout()).await,
     };
     quiet_pipe(result)
 }
@@ -163,13 +158,7 @@ pub async fn trunks(args: TrunksArgs) -> Result<(), ClientError> {
 /// # Errors
 /// When the service cannot be asked, knows no such trunk, or cannot register it.
 pub async fn refresh(args: RefreshArgs) -> Result<(), ClientError> {
-    quiet_pipe(blocking(move || print_refresh(&args, &mut io::stdout().lock())).await)
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ClientError> + Send + 'static,
-) -> Result<T, ClientError> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| ClientError::Abandoned)?
+    quiet_pipe(print_refresh(&args, &mut io::stdout()).await)
 }
 
 /// A reader that has seen enough, such as `head`, is no failure.
@@ -183,8 +172,8 @@ fn quiet_pipe(result: Result<(), ClientError>) -> Result<(), ClientError> {
     }
 }
 
-fn print_table(args: &TrunksArgs, terminal: Terminal, out: &mut impl Write) -> Result<(), ClientError> {
-    let listing = match args.service.api().look(&args.filter(), args.limit.unwrap_or(TABLE_LIMIT))? {
+async fn print_table(args: &TrunksArgs, terminal: Terminal, out: &mut impl Write) -> Result<(), ClientError> {
+    let listing = match args.service.api().look(&args.filter(), args.limit.unwrap_or(TABLE_LIMIT)).await? {
         Sight::Trunks(listing) => listing,
         Sight::Registries(all) => return print_registries(&all, args, terminal, out),
     };
@@ -256,7 +245,7 @@ fn notes(listing: &Listing, filter: &Filter) -> Vec<String> {
 }
 
 /// Streams: a million trunks need not fit into memory.
-fn print_json(args: &TrunksArgs, out: &mut impl Write) -> Result<(), ClientError> {
+async fn print_json(args: &TrunksArgs, out: &mut impl Write) -> Result<(), ClientError> {
     let mut first = true;
     let limit = args.limit.unwrap_or(usize::MAX);
     let api = args.service.api();
@@ -267,19 +256,20 @@ fn print_json(args: &TrunksArgs, out: &mut impl Write) -> Result<(), ClientError
             serde_json::to_writer(&mut *out, &trunk)?;
         }
         Ok(())
-    })?;
+    })
+    .await?;
     out.write_all(if first { b"[]\n" } else { b"\n]\n" })?;
     Ok(out.flush()?)
 }
 
-fn print_refresh(args: &RefreshArgs, out: &mut impl Write) -> Result<(), ClientError> {
+async fn print_refresh(args: &RefreshArgs, out: &mut impl Write) -> Result<(), ClientError> {
     let api = args.service.api();
     let name = &args.reference;
-    let (reference, answer) = match api.refresh(name) {
+    let (reference, answer) = match api.refresh(name).await {
         Err(unknown @ ClientError::Refused { status: 404, .. }) => {
-            let mut refs = api.refs_named(name)?;
+            let mut refs = api.refs_named(name).await?;
             match (refs.len(), refs.pop()) {
-                (1, Some(reference)) => api.refresh(&reference).map(|answer| (reference, answer))?,
+                (1, Some(reference)) => api.refresh(&reference).await.map(|answer| (reference, answer))?,
                 (0, _) | (_, None) => return Err(unknown),
                 (_, Some(last)) => {
                     refs.push(last);
@@ -312,7 +302,7 @@ fn parse_url(text: &str) -> Result<String, String> {
     let text = text.trim();
     let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let url = url.trim_end_matches('/').to_owned();
-    let parsed: Result<ureq::http::Uri, _> = url.parse();
+    let parsed: Result<hyper::Uri, _> = url.parse();
     match parsed {
         Ok(uri)
             if uri.scheme_str() == Some("http")

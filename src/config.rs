@@ -7,8 +7,13 @@
 use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
-    addresses::AddressPolicy, registration::redirect_policy::RedirectPolicy, secret::Secret,
-    sip::digest::DigestMinimum, spec::RegistrySpec, tls::TlsFiles, trunk::HostPort,
+    addresses::AddressPolicy,
+    registration::redirect_policy::RedirectPolicy,
+    secret::Secret,
+    sip::digest::DigestMinimum,
+    spec::{RegistrySpec, duration, rules},
+    tls::TlsFiles,
+    trunk::HostPort,
 };
 
 pub mod address;
@@ -16,14 +21,12 @@ mod cache;
 mod cache_url;
 mod check;
 mod document;
-pub mod duration;
 mod fields;
 pub mod files;
 mod interpret;
 mod load;
 mod mistake;
 mod parameters;
-pub(crate) mod rules;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -71,7 +74,7 @@ impl Config {
     }
 
     /// Makes a configuration of a resource of Kubernetes, with what the Secrets hold that it refers to. Its CA files have
-    /// to be below [`files::CLUSTER_CA_FOLDER`]; they are not looked at.
+    /// to be below [`rules::CLUSTER_CA_FOLDER`]; they are not looked at.
     ///
     /// # Errors
     /// All mistakes at once, with paths that begin at `spec`. What is wrong in a Secret is told by its name and key; none

@@ -13,7 +13,8 @@ mod about;
 pub mod api;
 mod balance;
 pub mod channel;
-mod codec;
+#[doc(hidden)] // public for tests
+pub mod codec;
 pub mod connection;
 mod metered;
 mod monitor;

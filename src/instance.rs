@@ -43,22 +43,10 @@ pub enum InstanceError {
 /// A configuration's way into a running engine.
 pub type Reloads = mpsc::Sender<Change>;
 
+pub use crate::store::Identity;
+
 /// What a new configuration changes.
 pub type Change = Box<Reload<ApiServer, Permitted<GrpcRequester>, Permitted<AnyStore>>>;
-
-/// What tells one registry from the others.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// What its Call-IDs are made of, and its keys in Redis.
-    pub id: RegistryId,
-    /// Under what name Redis keeps the id for the next start; `None` where it is known without.
-    pub kept_as: Option<String>,
-    /// `id` counts only until Redis says which one it keeps, or where it keeps none.
-    pub proposed: bool,
-    /// One process at a time acts for the registry, and Redis says which. Where a Lease of Kubernetes says so, Redis is not
-    /// asked.
-    pub exclusive: bool,
-}
 
 /// How an engine begins and ends.
 #[derive(Clone, Debug)]

@@ -1,6 +1,7 @@
 //! Keeps the SIP registrations of Routr's trunks alive.
 pub mod addresses;
 pub mod admin;
+pub mod admin_api;
 pub mod cli;
 pub mod client;
 pub mod config;
@@ -18,6 +19,7 @@ pub mod ports;
 pub mod proto;
 pub mod quota;
 pub mod registration;
+pub mod registry;
 pub mod requester;
 pub mod secret;
 pub mod sip;

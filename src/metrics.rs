@@ -17,9 +17,9 @@ use prometheus_client::{
 };
 
 use crate::{
-    admin::{RegistryName, RegistryState},
     engine::view::Summary,
     ports::Observer,
+    registry::{RegistryName, RegistryState},
 };
 
 mod gauges;

@@ -6,17 +6,16 @@
 
 mod cel;
 pub mod crd;
+pub mod duration;
+pub(crate) mod rules;
 pub mod status;
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::status::RegistryStatus;
-use crate::{
-    config::rules::{self, right},
-    secret::Secret,
-};
+use self::{rules::right, status::RegistryStatus};
+use crate::secret::Secret;
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -33,7 +33,7 @@ mod servers;
 mod stream;
 mod words;
 
-pub use any::AnyStore;
+pub use any::{AnyStore, Identity};
 pub use identity::instance_id;
 pub use link::RedisSettingsError;
 pub use memory::MemoryStore;

@@ -24,7 +24,7 @@ const LEVELS: [(&str, &str); 6] = [
 ];
 
 /// Libraries that say much below `warn`. A name covers every target that starts with it.
-const LIBRARIES: [&str; 9] = ["h2", "hickory", "hyper", "kube", "redis", "rustls", "tonic", "tower", "ureq"];
+const LIBRARIES: [&str; 8] = ["h2", "hickory", "hyper", "kube", "redis", "rustls", "tonic", "tower"];
 
 /// Targets that repeat what their caller reports, with less of the cause: one line for each request that fails (`client error (Connect)`),
 /// or a whole response of the Kubernetes API server that it cannot read, passwords included. Every failure comes back

@@ -30,8 +30,12 @@
 //! `tests` feeds all of Unicode through their real parsers; so does `tests/it/hostile/truth.rs`.
 
 mod log_line;
+mod words;
 
-pub use self::log_line::LogLine;
+pub use self::{
+    log_line::LogLine,
+    words::{agree, count, duration, hex, plural},
+};
 
 /// Ends a text that was cut.
 pub const CUT: &str = "... (cut)";

@@ -1,13 +1,14 @@
 //! Addresses and durations as a configuration or a command line has them, and as they are passed on.
 
 use routr_registry::{
-    config::{address, duration},
+    config::address,
     proto::{
         common, processor,
         requester::SendMessageRequest,
         sipmessage::{self as sip, sip_message::MessageType},
     },
     requester::{AdvertisedContact, Mode, draft::Draft},
+    spec::duration,
     trunk::{HostPort, Transport},
 };
 

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use routr_registry::{
-    config::{self, Cache, Config, Format, Mistakes, address, duration},
+    config::{self, Cache, Config, Format, Mistakes, address},
     secret::Secret,
     spec::RegistryDocument,
+    spec::duration,
 };
 
 use super::support::{SECRET, assert_presentable, count, text};

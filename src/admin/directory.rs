@@ -3,103 +3,16 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
-use serde::{Deserialize, Serialize};
-
-use crate::engine::handle::EngineHandle;
+use crate::{
+    engine::handle::EngineHandle,
+    registry::{RegistryName, RegistryState},
+};
 
 /// How many names an error lists.
 const LISTED: usize = 20;
-
-/// What a registry is called.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RegistryName {
-    /// Namespace of the resource; `None` where there is no Kubernetes.
-    pub namespace: Option<String>,
-    /// `metadata.name`.
-    pub name: String,
-}
-
-impl RegistryName {
-    /// The name of a registry outside Kubernetes.
-    pub fn plain(name: impl Into<String>) -> Self {
-        Self { namespace: None, name: name.into() }
-    }
-
-    /// The name of a resource.
-    pub fn of(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { namespace: Some(namespace.into()), name: name.into() }
-    }
-}
-
-impl fmt::Display for RegistryName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.namespace {
-            Some(namespace) => write!(f, "{namespace}/{}", self.name),
-            None => f.write_str(&self.name),
-        }
-    }
-}
-
-/// What an operator does about a Registry.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum RegistryPhase {
-    /// Nothing is decided yet.
-    #[default]
-    Starting,
-    /// Its engine runs.
-    Running,
-    /// Its engine sends nothing, as the spec says.
-    Suspended,
-    /// Its spec cannot be followed; an engine may run by the last good one.
-    Stalled,
-    /// It is being deleted, and its bindings are being removed.
-    Deregistering,
-}
-
-impl RegistryPhase {
-    /// As it is written everywhere.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Running => "running",
-            Self::Suspended => "suspended",
-            Self::Stalled => "stalled",
-            Self::Deregistering => "deregistering",
-        }
-    }
-}
-
-/// The state of a Registry resource, as its status has it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RegistryState {
-    /// What is done about it.
-    pub state: RegistryPhase,
-    /// Whether its condition Ready is True.
-    pub ready: bool,
-    /// The reason of its condition Ready; of Stalled while it is.
-    pub reason: String,
-    /// The message of the same condition.
-    pub message: String,
-}
-
-impl fmt::Display for RegistryState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.state.name())?;
-        if !self.reason.is_empty() && !self.reason.eq_ignore_ascii_case(self.state.name()) {
-            write!(f, " ({})", self.reason)?;
-        }
-        if !self.message.is_empty() {
-            write!(f, ": {}", self.message)?;
-        }
-        Ok(())
-    }
-}
 
 /// Why no registry was chosen.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -319,6 +232,7 @@ impl Drop for Listed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::RegistryPhase;
 
     fn states(directory: &Directory) -> Vec<(String, Option<&'static str>)> {
         let all = directory.all();

@@ -118,7 +118,7 @@ async fn a_choice_that_means_none_or_several_is_refused_with_the_names() {
             format!("registry: there is no \"rome/main\"; write NAMESPACE/NAME of one that runs here: {all}"),
         ),
         ("?registry=", 400, "registry: \"\" is empty; give NAMESPACE/NAME".to_owned()),
-        ("?registry=spare&registry=spare", 400, "registry: is given twice; give it once".to_owned()),
+        ("?registry=spare&registry=spare", 400, "duplicate field `registry`; give it once".to_owned()),
     ] {
         for path in [
             "GET /summary",
@@ -133,7 +133,7 @@ async fn a_choice_that_means_none_or_several_is_refused_with_the_names() {
     let typo = request(replica.ports.private, "POST /registrations/t-1/refresh?regsitry=spare", &[]).await;
     assert_eq!(
         (typo.status, typo.json()),
-        (400, json!({"error": "regsitry: is not a parameter here; use registry alone, or none"}))
+        (400, json!({"error": "regsitry: unknown field `regsitry`, expected `registry`"}))
     );
     // Both mistakes at once: the one that the other registries would show too.
     let limit = get(replica.ports.private, "/registrations?limit=0").await;

@@ -9,82 +9,24 @@ use axum::{
     middleware,
     routing::{get, post},
 };
-use serde::{Deserialize, Serialize};
 
 use super::{
-    AdminState, Refusal, RegistryState, Told,
+    AdminState, Refusal, Told,
     directory::NoChoice,
     guard,
-    query::{self, ListQuery, Pair},
+    query::{ListQuery, OnlyRegistry},
 };
 use crate::{
+    admin_api::{RefreshAnswer, RegistriesAnswer, RegistryAnswer, SummaryAnswer},
     engine::{
         handle::{EngineHandle, Refresh},
-        view::{Page, Summary, TrunkView},
+        view::{Page, TrunkView},
     },
     operator::lease::Standing,
 };
 
 const PATHS: &str =
     "/registries, /summary, /registrations, /registrations/{ref} or POST /registrations/{ref}/refresh";
-
-/// The answer of `GET /summary`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SummaryAnswer {
-    /// The service's clock in milliseconds since the Unix epoch, so that a client with another clock shows right times.
-    pub now_ms: u64,
-    /// The version that runs.
-    pub version: String,
-    /// The engine at one glance.
-    #[serde(flatten)]
-    pub summary: Summary,
-}
-
-/// The answer of `GET /registries`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RegistriesAnswer {
-    /// The service's clock in milliseconds since the Unix epoch.
-    pub now_ms: u64,
-    /// The version that runs.
-    pub version: String,
-    /// How this replica of an operator stands, in plain words; absent outside Kubernetes.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub standing: Option<String>,
-    /// Whether this replica of an operator leads; absent outside Kubernetes.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub leads: Option<bool>,
-    /// All that there are here, by name, whether an engine runs or not.
-    pub registries: Vec<RegistryAnswer>,
-}
-
-/// One registry of [`RegistriesAnswer`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RegistryAnswer {
-    /// Namespace of the resource; absent outside Kubernetes.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub namespace: Option<String>,
-    /// Its name.
-    pub name: String,
-    /// `state`, `ready`, `reason` and `message` of the resource, as in its status; absent outside Kubernetes.
-    #[serde(flatten, skip_serializing_if = "Option::is_none", default)]
-    pub state: Option<RegistryState>,
-    /// The engine at one glance; absent where none runs, or where it does not answer.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub summary: Option<Summary>,
-    /// Why there is no summary though an engine runs, in plain words.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub problem: Option<String>,
-}
-
-/// The answer of `POST /registrations/{ref}/refresh` with status 202.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RefreshAnswer {
-    /// What happens, in plain words.
-    pub message: String,
-}
 
 /// `listening_on` is the address of the port, see [`guard`].
 pub(super) fn router(state: AdminState, listening_on: IpAddr) -> Router {
@@ -100,36 +42,22 @@ pub(super) fn router(state: AdminState, listening_on: IpAddr) -> Router {
         .with_state(state)
 }
 
-type Pairs = Result<Query<Vec<Pair>>, QueryRejection>;
+type Parameters<T> = Result<Query<T>, QueryRejection>;
 
-/// The engine that a request is about, and the parameters that are not about that.
-fn choose(state: &AdminState, pairs: Pairs) -> Result<(Chosen, Vec<Pair>), Refusal> {
-    let Query(pairs) = pairs.map_err(|bad| Refusal(StatusCode::BAD_REQUEST, bad.body_text()))?;
-    let (registry, rest) = query::registry(pairs)?;
-    Ok((Chosen { engine: state.directory.choose(registry.as_deref()), standing: state.standing() }, rest))
-}
-
-/// A choice that may have failed: other mistakes of a request are told first.
-struct Chosen {
-    engine: Result<EngineHandle, NoChoice>,
-    standing: Option<Standing>,
-}
-
-impl Chosen {
-    fn engine(self) -> Result<EngineHandle, Refusal> {
-        self.engine.map_err(|problem| {
-            let status = match problem {
-                NoChoice::Several(_) | NoChoice::Ambiguous { .. } => StatusCode::BAD_REQUEST,
-                NoChoice::NotRunning { .. } => StatusCode::CONFLICT,
-                NoChoice::Empty | NoChoice::Unknown { .. } => StatusCode::NOT_FOUND,
-            };
-            let text = match (&problem, self.standing) {
-                (NoChoice::Empty, Some(standing)) => format!("{problem}: it {}", said(&standing)),
-                _ => problem.to_string(),
-            };
-            Refusal(status, text)
-        })
-    }
+/// The engine that a request is about.
+fn choose(state: &AdminState, registry: Option<&str>) -> Result<EngineHandle, Refusal> {
+    state.directory.choose(registry).map_err(|problem| {
+        let status = match problem {
+            NoChoice::Several(_) | NoChoice::Ambiguous { .. } => StatusCode::BAD_REQUEST,
+            NoChoice::NotRunning { .. } => StatusCode::CONFLICT,
+            NoChoice::Empty | NoChoice::Unknown { .. } => StatusCode::NOT_FOUND,
+        };
+        let text = match (&problem, state.standing()) {
+            (NoChoice::Empty, Some(standing)) => format!("{problem}: it {}", said(&standing)),
+            _ => problem.to_string(),
+        };
+        Refusal(status, text)
+    })
 }
 
 /// What follows "this replica" for whoever looks for registries in vain.
@@ -164,33 +92,28 @@ async fn registries(State(state): State<AdminState>) -> Json<RegistriesAnswer> {
     })
 }
 
-async fn summary(State(state): State<AdminState>, pairs: Pairs) -> Result<Json<SummaryAnswer>, Refusal> {
-    let engine = choose_only(&state, pairs)?;
+async fn summary(
+    State(state): State<AdminState>,
+    query: Parameters<OnlyRegistry>,
+) -> Result<Json<SummaryAnswer>, Refusal> {
+    let engine = choose(&state, query?.registry.as_deref())?;
     let summary = state.ask(engine.summary()).await?;
     let now_ms = state.environment.unix_ms();
     Ok(Json(SummaryAnswer { now_ms, version: env!("CARGO_PKG_VERSION").to_owned(), summary }))
 }
 
-async fn list(State(state): State<AdminState>, pairs: Pairs) -> Result<Json<Page>, Refusal> {
-    let (chosen, pairs) = choose(&state, pairs)?;
-    let ListQuery { filter, after, limit } = ListQuery::parse(pairs)?;
-    let engine = chosen.engine()?;
-    Ok(Json(state.ask(engine.list(filter, after, limit)).await?))
-}
-
-/// For paths with no parameter but `registry`.
-fn choose_only(state: &AdminState, pairs: Pairs) -> Result<EngineHandle, Refusal> {
-    let (chosen, rest) = choose(state, pairs)?;
-    query::no_more(&rest)?;
-    chosen.engine()
+async fn list(State(state): State<AdminState>, query: Parameters<ListQuery>) -> Result<Json<Page>, Refusal> {
+    let Query(query) = query?;
+    let engine = choose(&state, query.registry.as_deref())?;
+    Ok(Json(state.ask(engine.list(query.filter(), query.page, query.limit)).await?))
 }
 
 async fn one(
     State(state): State<AdminState>,
     Path(reference): Path<String>,
-    pairs: Pairs,
+    query: Parameters<OnlyRegistry>,
 ) -> Result<Json<TrunkView>, Refusal> {
-    let engine = choose_only(&state, pairs)?;
+    let engine = choose(&state, query?.registry.as_deref())?;
     let trunk = state.ask(engine.get(reference.clone())).await?;
     trunk.map(Json).ok_or_else(|| no_such_trunk(&reference))
 }
@@ -198,9 +121,9 @@ async fn one(
 async fn refresh(
     State(state): State<AdminState>,
     Path(reference): Path<String>,
-    pairs: Pairs,
+    query: Parameters<OnlyRegistry>,
 ) -> Result<(StatusCode, Json<RefreshAnswer>), Refusal> {
-    let engine = choose_only(&state, pairs)?;
+    let engine = choose(&state, query?.registry.as_deref())?;
     let message = match state.ask(engine.refresh(reference.clone())).await? {
         Refresh::Queued => "queued: the REGISTER goes out as soon as the budgets allow",
         Refresh::InFlight => "a REGISTER is under way already: its answer is awaited",

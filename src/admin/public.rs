@@ -38,7 +38,7 @@ async fn healthz() -> &'static str {
 /// An operator asks no engine here: one Registry, however slow it makes its engine, is no reason to restart those of all the others.
 async fn livez(State(state): State<AdminState>) -> Result<&'static str, Response> {
     if state.standing().is_some() {
-        return match state.heartbeat.and_then(|heartbeat| heartbeat.stuck_for()) {
+        return match (state.stuck_for)() {
             Some(silent) => {
                 let text = format!("the engines' threads have done nothing for {} s\n", silent.as_secs());
                 Err((StatusCode::SERVICE_UNAVAILABLE, text).into_response())
@@ -71,7 +71,7 @@ fn silence(told: &[Told]) -> Option<Response> {
 async fn readyz(State(state): State<AdminState>, headers: HeaderMap) -> Response {
     let (told, now) = (state.summaries().await, state.environment.unix_ms());
     let readiness = match state.standing() {
-        Some(standing) => Readiness::of_replica(&standing, &state.health.findings(), &told, now),
+        Some(standing) => Readiness::of_replica(&standing, &(state.findings)(), &told, now),
         None => Readiness::of_registries(&told, now),
     };
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -1,6 +1,9 @@
-//! The parameters of the private port.
+//! The parameters of the private port, as [`axum::extract::Query`] reads them.
 
-use axum::http::StatusCode;
+use std::{error::Error, net::Ipv6Addr};
+
+use axum::{extract::rejection::QueryRejection, http::StatusCode};
+use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::Refusal;
 use crate::engine::{
@@ -8,124 +11,110 @@ use crate::engine::{
     view::{Filter, TrunkState},
 };
 
-/// How many trunks a page holds where nothing is said.
+/// Trunks in a page where nothing is said.
 const DEFAULT_LIMIT: usize = 100;
 
-/// What is asked for.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// The parameter that every path understands.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OnlyRegistry {
+    /// Which registry is meant.
+    #[serde(default, deserialize_with = "registry")]
+    pub registry: Option<String>,
+}
+
+/// The parameters of `/registrations`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
-    pub filter: Filter,
-    pub after: Option<String>,
+    /// Which registry is meant.
+    #[serde(default, deserialize_with = "registry")]
+    pub registry: Option<String>,
+    #[serde(default, deserialize_with = "states")]
+    state: Vec<TrunkState>,
+    #[serde(default, deserialize_with = "host")]
+    registrar: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    q: Option<String>,
+    /// Trunks in a page.
+    #[serde(default = "default_limit", deserialize_with = "limit")]
     pub limit: usize,
-}
-
-/// Why a parameter is refused.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{name}: {problem}")]
-pub(super) struct BadParameter {
-    name: String,
-    problem: String,
-}
-
-impl From<BadParameter> for Refusal {
-    fn from(bad: BadParameter) -> Self {
-        Self(StatusCode::BAD_REQUEST, bad.to_string())
-    }
-}
-
-/// A parameter's name and value, decoded.
-pub(super) type Pair = (String, String);
-
-/// Takes `registry` out of decoded name-value pairs, which every path understands.
-pub(super) fn registry(mut pairs: Vec<Pair>) -> Result<(Option<String>, Vec<Pair>), BadParameter> {
-    let mut named = pairs.extract_if(.., |(name, _)| name == "registry").map(|(_, value)| value);
-    let bad = |problem: &str| BadParameter { name: "registry".to_owned(), problem: problem.to_owned() };
-    let registry = named.next();
-    if registry.as_deref() == Some("") {
-        return Err(bad("\"\" is empty; give NAMESPACE/NAME"));
-    }
-    if named.next().is_some() {
-        return Err(bad("is given twice; give it once"));
-    }
-    drop(named);
-    Ok((registry, pairs))
-}
-
-/// For paths with no parameter but `registry`.
-pub(super) fn no_more(pairs: &[Pair]) -> Result<(), BadParameter> {
-    match pairs.first() {
-        None => Ok(()),
-        Some((name, _)) => Err(BadParameter {
-            name: name.clone(),
-            problem: "is not a parameter here; use registry alone, or none".to_owned(),
-        }),
-    }
+    /// `nextPageToken` of the page before.
+    #[serde(default, deserialize_with = "page")]
+    pub page: Option<String>,
 }
 
 impl ListQuery {
-    /// Reads decoded name-value pairs, without `registry`.
-    pub(super) fn parse(pairs: Vec<Pair>) -> Result<Self, BadParameter> {
-        let mut query = Self { limit: DEFAULT_LIMIT, ..Self::default() };
-        let mut seen = Vec::new();
-        for (name, value) in pairs {
-            let bad = |problem: String| BadParameter { name: name.clone(), problem };
-            if seen.contains(&name) {
-                return Err(bad(
-                    "is given twice; give it once (state takes several, with commas between)".to_owned()
-                ));
-            }
-            match name.as_str() {
-                "state" => query.filter.states = states(&value).map_err(bad)?,
-                "registrar" => query.filter.registrar = Some(host(&value).map_err(bad)?),
-                "q" => {
-                    query.filter.text = Some(some(value, "a part of a ref, name or address").map_err(bad)?)
-                }
-                "limit" => query.limit = limit(&value).map_err(bad)?,
-                "page" => query.after = Some(some(value, "nextPageToken of the page before").map_err(bad)?),
-                _ => {
-                    return Err(bad(
-                        "is not a parameter; use registry, state, registrar, q, limit or page".to_owned()
-                    ));
-                }
-            }
-            seen.push(name);
-        }
-        Ok(query)
+    /// Which trunks are asked for.
+    pub(super) fn filter(&self) -> Filter {
+        Filter { states: self.state.clone(), registrar: self.registrar.clone(), text: self.q.clone() }
     }
 }
 
-fn states(value: &str) -> Result<Vec<TrunkState>, String> {
-    let known = || TrunkState::ALL.map(TrunkState::name).join(", ");
-    let mut states = Vec::new();
-    for name in value.split(',') {
-        let name = name.trim();
-        let state = TrunkState::parse(name)
-            .ok_or_else(|| format!("{name:?} is not a state; use one or more of {}", known()))?;
-        if !states.contains(&state) {
-            states.push(state);
-        }
+impl From<QueryRejection> for Refusal {
+    /// The parameter's name and what is wrong with it, without axum's words before.
+    fn from(rejection: QueryRejection) -> Self {
+        let problem = rejection.source().map_or_else(|| rejection.body_text(), ToString::to_string);
+        let hint = if problem.contains("duplicate field") { "; give it once" } else { "" };
+        Self(StatusCode::BAD_REQUEST, format!("{problem}{hint}"))
     }
-    Ok(states)
+}
+
+/// Reads a text with `read`, whose error says what is wrong with it and what would be right.
+fn value<'de, D: Deserializer<'de>, T>(
+    deserializer: D,
+    read: impl FnOnce(String) -> Result<T, String>,
+) -> Result<T, D::Error> {
+    read(String::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+fn registry<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    value(deserializer, |value| some(value, "NAMESPACE/NAME"))
+}
+
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    value(deserializer, |value| some(value, "a part of a ref, name or address, or leave it out"))
+}
+
+fn page<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    value(deserializer, |value| some(value, "nextPageToken of the page before, or leave it out"))
+}
+
+fn some(value: String, right: &str) -> Result<Option<String>, String> {
+    if value.is_empty() { Err(format!("\"\" is empty; give {right}")) } else { Ok(Some(value)) }
+}
+
+fn states<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<TrunkState>, D::Error> {
+    value(deserializer, |value| {
+        let known = || TrunkState::ALL.map(TrunkState::name).join(", ");
+        let state = |name: &str| {
+            TrunkState::parse(name)
+                .ok_or_else(|| format!("{name:?} is not a state; use one or more of {}", known()))
+        };
+        value.split(',').map(|name| state(name.trim())).collect()
+    })
 }
 
 /// A registrar's host; a port is refused rather than quietly matching nothing.
-fn host(value: &str) -> Result<String, String> {
-    let host = value.trim();
-    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
-    let is_v6 = bare.parse::<std::net::Ipv6Addr>().is_ok();
-    if bare.is_empty() || (!is_v6 && bare.contains([':', '/', ' ', '[', ']', '@'])) {
-        return Err(format!("{value:?} is not a host; use a host name or an IP address, without port"));
-    }
-    Ok(bare.to_owned())
+fn host<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    value(deserializer, |value| {
+        let host = value.trim();
+        let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+        let is_v6 = bare.parse::<Ipv6Addr>().is_ok();
+        if bare.is_empty() || (!is_v6 && bare.contains([':', '/', ' ', '[', ']', '@'])) {
+            return Err(format!("{value:?} is not a host; use a host name or an IP address, without port"));
+        }
+        Ok(Some(bare.to_owned()))
+    })
 }
 
-fn limit(value: &str) -> Result<usize, String> {
-    match value.parse::<usize>() {
+fn default_limit() -> usize {
+    DEFAULT_LIMIT
+}
+
+fn limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    value(deserializer, |value| match value.parse() {
         Ok(limit @ 1..=MAX_PAGE) => Ok(limit),
         _ => Err(format!("{value:?} is not a page size; use a number from 1 to {MAX_PAGE}")),
-    }
-}
-
-fn some(value: String, right: &str) -> Result<String, String> {
-    if value.is_empty() { Err(format!("\"\" is empty; give {right}, or leave it out")) } else { Ok(value) }
+    })
 }

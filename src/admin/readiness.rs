@@ -18,11 +18,9 @@ use serde::{Deserialize, Serialize};
 use super::{RegistryPhase, RegistryState, Told};
 use crate::{
     engine::view::{Fault, Health, Summary},
-    operator::{
-        health::{Finding, Severity},
-        lease::Standing,
-    },
-    table::{self, duration},
+    operator::lease::Standing,
+    table,
+    text::{duration, plural},
 };
 
 /// How many registries in trouble are named.
@@ -70,6 +68,19 @@ pub struct Check {
     pub message: String,
 }
 
+/// One line of `/readyz` that is not about a registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Name of the check.
+    pub check: &'static str,
+    /// How it came out.
+    pub severity: CheckState,
+    /// In plain words; no time that moves on by itself.
+    pub message: String,
+    /// Since when, in milliseconds since the Unix epoch.
+    pub since_ms: Option<u64>,
+}
+
 /// The answer of `/readyz`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -114,13 +125,8 @@ impl fmt::Display for Readiness {
 }
 
 fn of_finding(finding: &Finding, now: u64) -> Check {
-    let state = match finding.severity {
-        Severity::Ok => CheckState::Ok,
-        Severity::Degraded => CheckState::Degraded,
-        Severity::Failed => CheckState::Failed,
-    };
     let since = finding.since_ms.map(|since| format!("for {}: ", duration(now.saturating_sub(since))));
-    check(finding.check, state, since.unwrap_or_default() + &finding.message)
+    check(finding.check, finding.severity, since.unwrap_or_default() + &finding.message)
 }
 
 /// All about one registry.
@@ -252,7 +258,7 @@ fn requester(summary: &Summary, now: u64) -> Check {
             CheckState::Degraded,
             format!(
                 "no response so far, and no REGISTER is under way; {}",
-                trunks_that(counts.failing + counts.at_risk, "fails", "fail")
+                plural(counts.failing + counts.at_risk, "trunk fails", "trunks fail")
             ),
         ),
         None => (CheckState::Ok, "not needed so far".to_owned()),
@@ -262,10 +268,7 @@ fn requester(summary: &Summary, now: u64) -> Check {
 
 /// What is known of a Requester that has not responded yet.
 fn awaiting(summary: &Summary) -> String {
-    let registers = match summary.in_flight {
-        1 => "1 REGISTER is under way".to_owned(),
-        n => format!("{n} REGISTERs are under way"),
-    };
+    let registers = plural(summary.in_flight, "REGISTER is under way", "REGISTERs are under way");
     // Those that are due, or else those that have had no response yet.
     let waiting = match summary.waiting {
         0 => summary.counts.pending.saturating_sub(summary.in_flight),
@@ -273,13 +276,9 @@ fn awaiting(summary: &Summary) -> String {
     };
     let waiting = match waiting {
         0 => String::new(),
-        n => format!(", {}", trunks_that(n, "waits for its turn", "wait for their turn")),
+        n => format!(", {}", plural(n, "trunk waits for its turn", "trunks wait for their turn")),
     };
     format!("no response so far: {registers}{waiting}")
-}
-
-fn trunks_that(n: u64, one: &str, many: &str) -> String {
-    if n == 1 { format!("1 trunk {one}") } else { format!("{n} trunks {many}") }
 }
 
 /// EdgePorts, or registrars, that are down; `None` where there are none. They leave it ready: a restart would not bring them back.

@@ -345,15 +345,15 @@ async fn every_bad_parameter_is_named_with_its_value_and_what_is_right() {
         ),
         (
             "limit=5&limit=6",
-            "limit: is given twice; give it once (state takes several, with commas between)".to_owned(),
+            "duplicate field `limit`; give it once".to_owned(),
         ),
         (
             "colour=red",
-            "colour: is not a parameter; use registry, state, registrar, q, limit or page".to_owned(),
+            "colour: unknown field `colour`, expected one of `registry`, `state`, `registrar`, `q`, `limit`, `page`".to_owned(),
         ),
         (
             "State=failing",
-            "State: is not a parameter; use registry, state, registrar, q, limit or page".to_owned(),
+            "State: unknown field `State`, expected one of `registry`, `state`, `registrar`, `q`, `limit`, `page`".to_owned(),
         ),
     ] {
         let answer = get(ports.private, &format!("/registrations?{query}")).await;

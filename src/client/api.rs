@@ -1,14 +1,20 @@
 //! Requests to the private port.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, error::Error, io, iter, time::Duration};
 
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
-use ureq::{Agent, Body, RequestBuilder, http::Response, typestate::WithoutBody};
 
 use super::ClientError;
 use crate::{
-    admin::{ErrorAnswer, RefreshAnswer, RegistriesAnswer, SummaryAnswer},
+    admin_api::{ErrorAnswer, RefreshAnswer, RegistriesAnswer, SummaryAnswer},
     engine::{
         handle::MAX_PAGE,
         view::{Filter, Page, TrunkState, TrunkView},
@@ -19,8 +25,11 @@ use crate::{
 /// For one request. The service itself gives up after two seconds.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// What may stand in a path segment as it is (RFC 3986 §2.3).
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// Bytes of a response's body. A page has at most [`MAX_PAGE`] trunks; a list of thousands of registries, some megabytes.
+const MAX_BODY: usize = 64 << 20;
+
+/// What may stand in a path segment and in a parameter as it is (RFC 3986 §2.3).
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// What somebody has to look at.
 const TROUBLED: [TrunkState; 3] = [TrunkState::Failing, TrunkState::Invalid, TrunkState::AtRisk];
@@ -28,11 +37,15 @@ const TROUBLED: [TrunkState; 3] = [TrunkState::Failing, TrunkState::Invalid, Tru
 /// The private port at one URL.
 #[derive(Clone, Debug)]
 pub(super) struct Api {
-    agent: Agent,
+    /// Knows no proxy, which would be shown the trunks, and follows no redirection.
+    client: Client<HttpConnector, Empty<Bytes>>,
     url: String,
     /// Which of the registries that run there; `None` for the only one.
     registry: Option<String>,
 }
+
+/// The parameters of a request.
+type Parameters<'a> = Vec<(&'static str, &'a str)>;
 
 /// What there is to show.
 #[derive(Debug)]
@@ -56,29 +69,22 @@ pub(super) struct Listing {
 impl Api {
     /// `url` without a slash at its end.
     pub(super) fn new(url: &str, registry: Option<&str>) -> Self {
-        let agent = Agent::config_builder()
-            .timeout_global(Some(DEADLINE))
-            .http_status_as_error(false)
-            // A proxy is of no use on loopback, and would be shown the trunks.
-            .proxy(None)
-            .max_redirects(0)
-            .build()
-            .new_agent();
-        Self { agent, url: url.to_owned(), registry: registry.map(str::to_owned) }
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        Self { client, url: url.to_owned(), registry: registry.map(str::to_owned) }
     }
 
     /// The trunks of the registry that was named, or of the only one; else the registries.
-    pub(super) fn look(&self, filter: &Filter, limit: usize) -> Result<Sight, ClientError> {
+    pub(super) async fn look(&self, filter: &Filter, limit: usize) -> Result<Sight, ClientError> {
         if self.registry.is_some() {
-            return self.listing(filter, limit);
+            return self.listing(filter, limit).await;
         }
-        let mut answer: RegistriesAnswer = self.read(self.get("/registries").call())?;
+        let mut answer: RegistriesAnswer = self.get("/registries", Vec::new()).await?;
         if let [only] = answer.registries.as_slice()
             && (only.summary.is_some() || only.problem.is_some())
         {
             // By its name: a second one may appear any time.
             let of_one = Self { registry: Some(table::registry_label(only)), ..self.clone() };
-            return of_one.listing(filter, limit);
+            return of_one.listing(filter, limit).await;
         }
         if answer.registries.is_empty() && answer.leads == Some(false) {
             let standing = table::clean(answer.standing.as_deref().unwrap_or("does not lead"));
@@ -88,43 +94,31 @@ impl Api {
         Ok(Sight::Registries(answer))
     }
 
-    pub(super) fn summary(&self) -> Result<SummaryAnswer, ClientError> {
-        self.read(self.get("/summary").call())
+    pub(super) async fn summary(&self) -> Result<SummaryAnswer, ClientError> {
+        self.get("/summary", Vec::new()).await
     }
 
-    fn get(&self, path: &str) -> RequestBuilder<WithoutBody> {
-        self.about(self.agent.get(format!("{}{path}", self.url)))
-    }
-
-    /// Says which registry is meant.
-    fn about<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
-        match &self.registry {
-            Some(registry) => request.query("registry", registry),
-            None => request,
-        }
-    }
-
-    pub(super) fn refresh(&self, reference: &str) -> Result<RefreshAnswer, ClientError> {
-        let segment = utf8_percent_encode(reference, SEGMENT);
-        let request = self.agent.post(format!("{}/registrations/{segment}/refresh", self.url));
-        self.read(self.about(request).send_empty())
+    pub(super) async fn refresh(&self, reference: &str) -> Result<RefreshAnswer, ClientError> {
+        let segment = utf8_percent_encode(reference, UNRESERVED);
+        self.send(Method::POST, &format!("/registrations/{segment}/refresh"), Vec::new()).await
     }
 
     /// Refs of the trunks with exactly this name.
-    pub(super) fn refs_named(&self, name: &str) -> Result<Vec<String>, ClientError> {
+    pub(super) async fn refs_named(&self, name: &str) -> Result<Vec<String>, ClientError> {
         let filter = Filter { text: Some(name.to_owned()), ..Filter::default() };
         let mut refs = Vec::new();
         self.each_page(&filter, usize::MAX, |trunks| {
             refs.extend(trunks.into_iter().filter(|trunk| trunk.name == name).map(|trunk| trunk.reference));
             Ok(())
-        })?;
+        })
+        .await?;
         Ok(refs)
     }
 
     /// At most `limit` trunks. Those in trouble are asked for first, so that a limit never hides them behind healthy
     /// ones.
-    fn listing(&self, filter: &Filter, limit: usize) -> Result<Sight, ClientError> {
-        let summary = self.summary()?;
+    async fn listing(&self, filter: &Filter, limit: usize) -> Result<Sight, ClientError> {
+        let summary = self.summary().await?;
         let mut trunks: Vec<TrunkView> = Vec::new();
         let mut seen = HashSet::new();
         let mut more = false;
@@ -143,7 +137,8 @@ impl Api {
                 // A trunk that changed its state between two requests may come twice.
                 trunks.extend(page.into_iter().filter(|trunk| seen.insert(trunk.reference.clone())));
                 Ok(())
-            })?;
+            })
+            .await?;
             if trunks.len() > limit {
                 trunks.truncate(limit);
                 more = true;
@@ -155,7 +150,7 @@ impl Api {
     }
 
     /// Hands over up to `limit` trunks, page by page, ordered by ref.
-    pub(super) fn each_page(
+    pub(super) async fn each_page(
         &self,
         filter: &Filter,
         limit: usize,
@@ -164,7 +159,7 @@ impl Api {
         let mut left = limit;
         let mut token: Option<String> = None;
         while left > 0 {
-            let page = self.page(filter, left.min(MAX_PAGE), token.as_deref())?;
+            let page = self.page(filter, left.min(MAX_PAGE), token.as_deref()).await?;
             left = left.saturating_sub(page.items.len());
             take(page.items)?;
             if page.next_page_token.is_none() || page.next_page_token == token {
@@ -175,38 +170,47 @@ impl Api {
         Ok(())
     }
 
-    fn page(&self, filter: &Filter, limit: usize, token: Option<&str>) -> Result<Page, ClientError> {
-        let mut request = self.get("/registrations").query("limit", limit.to_string());
-        if !filter.states.is_empty() {
-            let names: Vec<&str> = filter.states.iter().map(|state| state.name()).collect();
-            request = request.query("state", names.join(","));
-        }
-        if let Some(registrar) = &filter.registrar {
-            request = request.query("registrar", registrar);
-        }
-        if let Some(text) = &filter.text {
-            request = request.query("q", text);
-        }
-        if let Some(token) = token {
-            request = request.query("page", token);
-        }
-        self.read(request.call())
+    async fn page(&self, filter: &Filter, limit: usize, token: Option<&str>) -> Result<Page, ClientError> {
+        let limit = limit.to_string();
+        let states = filter.states.iter().map(|state| state.name()).collect::<Vec<_>>().join(",");
+        let mut parameters = vec![("limit", limit.as_str())];
+        parameters.extend((!states.is_empty()).then_some(("state", states.as_str())));
+        parameters.extend(filter.registrar.as_deref().map(|registrar| ("registrar", registrar)));
+        parameters.extend(filter.text.as_deref().map(|text| ("q", text)));
+        parameters.extend(token.map(|token| ("page", token)));
+        self.get("/registrations", parameters).await
     }
 
-    fn read<T: DeserializeOwned>(
+    async fn get<T: DeserializeOwned>(
         &self,
-        response: Result<Response<Body>, ureq::Error>,
+        path: &str,
+        parameters: Parameters<'_>,
     ) -> Result<T, ClientError> {
-        let mut response = response.map_err(|problem| self.no_answer(problem))?;
-        let status = response.status();
+        self.send(Method::GET, path, parameters).await
+    }
+
+    /// Sends a request about the registry that is meant, and reads what comes back.
+    async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        mut parameters: Parameters<'_>,
+    ) -> Result<T, ClientError> {
+        parameters.extend(self.registry.as_deref().map(|registry| ("registry", registry)));
+        let mut uri = format!("{}{path}", self.url);
+        for (n, (name, value)) in parameters.iter().enumerate() {
+            uri.push(if n == 0 { '?' } else { '&' });
+            uri.extend([*name, "="].into_iter().chain(utf8_percent_encode(value, UNRESERVED)));
+        }
+        let (status, body) = tokio::time::timeout(DEADLINE, self.exchange(method, &uri))
+            .await
+            .unwrap_or_else(|_| Err(format!("no answer within {} s", DEADLINE.as_secs()).into()))
+            .map_err(|problem| self.no_answer(&*problem))?;
         let not_a_registry = |problem: String| ClientError::NotARegistry { url: self.url.clone(), problem };
         if status.is_success() {
-            return response.body_mut().read_json().map_err(|problem| match problem {
-                ureq::Error::Json(json) if !json.is_io() => not_a_registry(json.to_string()),
-                other => self.no_answer(other),
-            });
+            return serde_json::from_slice(&body).map_err(|problem| not_a_registry(problem.to_string()));
         }
-        match response.body_mut().read_json::<ErrorAnswer>() {
+        match serde_json::from_slice::<ErrorAnswer>(&body) {
             Ok(answer) => {
                 Err(ClientError::Refused { status: status.as_u16(), message: table::clean(&answer.error) })
             }
@@ -214,12 +218,28 @@ impl Api {
         }
     }
 
-    fn no_answer(&self, problem: ureq::Error) -> ClientError {
-        let problem = match problem {
-            ureq::Error::Io(io) => io.to_string(),
-            ureq::Error::Timeout(_) => format!("no answer within {} s", DEADLINE.as_secs()),
-            ureq::Error::HostNotFound => "unknown host name".to_owned(),
-            other => other.to_string(),
+    async fn exchange(
+        &self,
+        method: Method,
+        uri: &str,
+    ) -> Result<(StatusCode, Bytes), Box<dyn Error + Send + Sync>> {
+        let request = Request::builder().method(method).uri(uri).body(Empty::new())?;
+        let response = self.client.request(request).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_BODY).collect().await?;
+        Ok((status, body.to_bytes()))
+    }
+
+    /// The system's own words where it has some: what stands around them names functions.
+    fn no_answer(&self, problem: &(dyn Error + 'static)) -> ClientError {
+        let mut causes = iter::successors(Some(problem), |&problem| problem.source());
+        let cause = causes.clone().find(|cause| cause.is::<io::Error>()).or_else(|| causes.clone().last());
+        let problem = match cause {
+            _ if causes.any(|cause| cause.is::<LengthLimitError>()) => {
+                format!("its response is larger than {} MiB", MAX_BODY >> 20)
+            }
+            Some(cause) => cause.to_string(),
+            None => problem.to_string(),
         };
         ClientError::NoAnswer { url: self.url.clone(), problem: table::clean(&problem) }
     }

@@ -28,26 +28,24 @@ fn trunks_args(ports: &Ports, words: &str) -> TrunksArgs {
     }
 }
 
+/// What is written to the output.
 async fn written(
-    work: impl FnOnce(&mut Vec<u8>) -> Result<(), ClientError> + Send + 'static,
+    work: impl AsyncFnOnce(&mut Vec<u8>) -> Result<(), ClientError>,
 ) -> Result<String, ClientError> {
-    blocking(move || {
-        let mut out = Vec::new();
-        work(&mut out)?;
-        Ok(String::from_utf8(out).unwrap())
-    })
-    .await
+    let mut out = Vec::new();
+    work(&mut out).await?;
+    Ok(String::from_utf8(out).unwrap())
 }
 
 async fn table_of(ports: &Ports, words: &str) -> String {
     let args = trunks_args(ports, words);
-    written(move |out| print_table(&args, Terminal::default(), out)).await.unwrap()
+    written(async |out| print_table(&args, Terminal::default(), out).await).await.unwrap()
 }
 
 async fn refresh_of(ports: &Ports, reference: &str) -> Result<String, ClientError> {
     let service = ServiceArgs { url: ports.url(), registry: None };
     let args = RefreshArgs { reference: reference.to_owned(), service };
-    written(move |out| print_refresh(&args, out)).await
+    written(async |out| print_refresh(&args, out).await).await
 }
 
 fn many(count: usize) -> Vec<TrunkView> {
@@ -108,17 +106,17 @@ async fn a_limit_never_hides_the_troubled_and_says_so() {
 async fn json_is_one_array_over_all_pages() {
     let ports = start(many(1234)).await;
     let args = trunks_args(&ports, "--json");
-    let text = written(move |out| print_json(&args, out)).await.unwrap();
+    let text = written(async |out| print_json(&args, out).await).await.unwrap();
     let all: Vec<TrunkView> = serde_json::from_str(&text).unwrap();
     assert_eq!(all, many(1234));
     assert_eq!(ports.world.lock().unwrap().lists, 3);
 
     let args = trunks_args(&ports, "--json --limit 7");
-    let text = written(move |out| print_json(&args, out)).await.unwrap();
+    let text = written(async |out| print_json(&args, out).await).await.unwrap();
     assert_eq!(serde_json::from_str::<Vec<TrunkView>>(&text).unwrap().len(), 7);
 
     let args = trunks_args(&ports, "--json --search nobody");
-    assert_eq!(written(move |out| print_json(&args, out)).await.unwrap(), "[]\n");
+    assert_eq!(written(async |out| print_json(&args, out).await).await.unwrap(), "[]\n");
 }
 
 #[tokio::test]
@@ -161,14 +159,14 @@ async fn nothing_listening_is_said_with_what_to_do() {
 async fn the_wrong_port_is_recognised() {
     let ports = start(Vec::new()).await;
     let api = Api::new(&format!("http://{}", ports.public), None);
-    let problem = blocking(move || api.summary()).await.unwrap_err();
+    let problem = api.summary().await.unwrap_err();
     // The public port answers in the same manner, so its own hint is shown.
     assert_eq!(
         problem.to_string(),
         "there is nothing here; try /livez, /readyz or /metrics (trunks are on the private port)"
     );
     let api = Api::new(&format!("http://{}/readyz?", ports.public), None);
-    let problem = blocking(move || api.summary()).await.unwrap_err();
+    let problem = api.summary().await.unwrap_err();
     assert!(matches!(problem, ClientError::NotARegistry { .. }), "{problem:?}");
 }
 
@@ -202,7 +200,7 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
 /// Asks the served fake as `trunks --watch` does, and gives the lines it would print.
 async fn tick(ports: &Ports, changes: &mut Changes) -> Vec<String> {
     let api = Api::new(&ports.url(), None);
-    let answer = blocking(move || api.look(&Filter::default(), usize::MAX)).await;
+    let answer = api.look(&Filter::default(), usize::MAX).await;
     changes.of(answer).unwrap()
 }
 
@@ -323,7 +321,7 @@ async fn one_of_several_is_shown_as_if_it_were_alone() {
     assert!(table.contains("2 trunks: 1 registered, 1 failing"), "{table}");
     assert!(table_of(&replica.ports, "--registry spare").await.starts_with("No trunks: "));
     let args = trunks_args(&replica.ports, "--json --registry berlin/main");
-    let json = written(move |out| print_json(&args, out)).await.unwrap();
+    let json = written(async |out| print_json(&args, out).await).await.unwrap();
     assert_eq!(serde_json::from_str::<Vec<TrunkView>>(&json).unwrap().len(), 2);
 }
 
@@ -331,7 +329,7 @@ async fn one_of_several_is_shown_as_if_it_were_alone() {
 async fn what_needs_one_registry_says_how_to_name_it() {
     let replica = three().await;
     let args = trunks_args(&replica.ports, "--json");
-    let json = written(move |out| print_json(&args, out)).await.unwrap_err().to_string();
+    let json = written(async |out| print_json(&args, out).await).await.unwrap_err().to_string();
     let refresh = refresh_of(&replica.ports, "t-1").await.unwrap_err().to_string();
     for problem in [json, refresh] {
         assert_eq!(
@@ -341,7 +339,7 @@ async fn what_needs_one_registry_says_how_to_name_it() {
         );
     }
     let args = trunks_args(&replica.ports, "--registry rome/main");
-    let unknown = written(move |out| print_table(&args, Terminal::default(), out)).await.unwrap_err();
+    let unknown = written(async |out| print_table(&args, Terminal::default(), out).await).await.unwrap_err();
     assert!(unknown.to_string().starts_with("registry: there is no \"rome/main\"; "), "{unknown}");
 }
 
@@ -351,7 +349,7 @@ async fn refresh_reaches_the_registry_that_is_named() {
     let of = async |registry: &str, reference: &str| {
         let service = ServiceArgs { url: replica.ports.url(), registry: Some(registry.to_owned()) };
         let args = RefreshArgs { reference: reference.to_owned(), service };
-        written(move |out| print_refresh(&args, out)).await
+        written(async |out| print_refresh(&args, out).await).await
     };
     assert!(of("paris/main", "Sud").await.unwrap().starts_with("t-9: queued"));
     assert_eq!(replica.worlds[1].lock().unwrap().refreshed, ["Sud", "t-9"]);
@@ -373,8 +371,10 @@ async fn the_only_registry_of_a_leader_needs_no_name() {
 async fn a_replica_that_follows_sends_to_the_leader_and_an_empty_leader_says_so() {
     let replica = replica(Standing::Following { leader: Some("registry-0".to_owned()) }, Vec::new()).await;
     let args = trunks_args(&replica.ports, "");
-    let problem =
-        written(move |out| print_table(&args, Terminal::default(), out)).await.unwrap_err().to_string();
+    let problem = written(async |out| print_table(&args, Terminal::default(), out).await)
+        .await
+        .unwrap_err()
+        .to_string();
     assert_eq!(
         problem,
         format!(

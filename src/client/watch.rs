@@ -7,10 +7,11 @@ use std::{
 
 use tokio::time::MissedTickBehavior;
 
-use super::{ClientError, REDRAW, Sight, TrunksArgs, api::Listing, blocking, notes, registry_notes};
+use super::{ClientError, REDRAW, Sight, TrunksArgs, api::Listing, notes, registry_notes};
 use crate::{
-    admin::{RegistriesAnswer, RegistryAnswer, RegistryPhase},
+    admin_api::{RegistriesAnswer, RegistryAnswer},
     engine::view::{Counts, Summary, TrunkState, TrunkView},
+    registry::RegistryPhase,
     table::{self, Screen, Terminal},
 };
 
@@ -34,8 +35,7 @@ async fn redraw(args: TrunksArgs) -> Result<(), ClientError> {
         seconds.tick().await;
         let terminal = Terminal::detect();
         let limit = args.limit.unwrap_or(terminal.size.map_or(usize::MAX, |(_, height)| usize::from(height)));
-        let (asked, filter) = (api.clone(), args.filter());
-        let answer = blocking(move || asked.look(&filter, limit)).await;
+        let answer = api.look(&args.filter(), limit).await;
         match terminal.size {
             Some((width, height)) => view.draw(answer, &args, (width, height), terminal.colour)?,
             None => view.print(answer, &mut io::stdout().lock())?,

@@ -8,6 +8,7 @@ use std::{
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
+use super::rules::{CLUSTER_CA_FOLDER, CLUSTER_SOCKET_FOLDER};
 use crate::secret::Secret;
 
 /// More than any configuration, certificate bundle or password file needs.
@@ -51,13 +52,6 @@ impl Files for Unread {
         Ok(given.to_owned())
     }
 }
-
-/// Where CA files of Registry resources are: whoever writes a resource must not make the operator read any other file of
-/// its pod.
-pub const CLUSTER_CA_FOLDER: &str = "/etc/routr/ca";
-
-/// Where unix sockets of Registry resources are, for the same reason.
-pub const CLUSTER_SOCKET_FOLDER: &str = "/run/routr";
 
 /// Whether `path` is something below `folder`, and leads nowhere else.
 fn is_below(path: &Path, folder: &str) -> bool {

@@ -16,6 +16,7 @@ use super::{
     mistake::{Mistake, Mistakes},
     tree::{self, Format},
 };
+use crate::text::count;
 
 /// Names the file where `--config` does not.
 pub const CONFIG_PATH: &str = "CONFIG_PATH";
@@ -60,10 +61,7 @@ fn list(paths: &[PathBuf]) -> String {
 }
 
 fn counted(mistakes: &Mistakes) -> String {
-    let mut text = match mistakes.len() {
-        1 => "has 1 mistake:".to_owned(),
-        many => format!("has {many} mistakes:"),
-    };
+    let mut text = format!("has {}:", count(mistakes.len() as u64, "mistake"));
     for mistake in mistakes.iter() {
         // Writing to a String cannot fail.
         let _ = write!(text, "\n  {mistake}");

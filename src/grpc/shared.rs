@@ -18,7 +18,7 @@ use tonic::{client::Grpc, codec::CompressionEncoding};
 use super::{
     GrpcError,
     about::About,
-    channel, codec,
+    channel,
     connection::{Connection, Events, Peer},
     metered::Metered,
     monitor::Monitor,
@@ -28,6 +28,8 @@ use crate::{config::Endpoint, ports::Link, quota::Received};
 /// REGISTERs in flight on a connection from which on one more is opened: proxies take 100 or 128 at a time on each, and what
 /// one registry waits for must not keep those of another waiting.
 const BUSY: usize = 64;
+/// Bytes of the largest response that is taken.
+pub(super) const MAX_RESPONSE: usize = 256 << 10;
 /// Most connections to one Requester.
 const MAX_CONNECTIONS: usize = 32;
 
@@ -217,7 +219,7 @@ impl Client {
     /// What one call is made by, whose response counts as `received`.
     pub(super) fn grpc(self, received: &Arc<Received>) -> Grpc<Metered<Connection>> {
         Grpc::new(Metered::new(self.0, received))
-            .max_decoding_message_size(codec::MAX_RESPONSE)
+            .max_decoding_message_size(MAX_RESPONSE)
             .accept_compressed(CompressionEncoding::Gzip)
     }
 }

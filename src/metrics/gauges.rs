@@ -10,8 +10,8 @@ use super::{
     series::{Gauges, Owner},
 };
 use crate::{
-    admin::{RegistryName, RegistryState},
     engine::view::{Health, Summary, TrunkState},
+    registry::{RegistryName, RegistryState},
 };
 
 /// Fills a gauge with what one registry contributes.

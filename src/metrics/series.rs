@@ -14,7 +14,7 @@ use prometheus_client::{
     metrics::{MetricType, TypedMetric, histogram::Histogram},
 };
 
-use crate::admin::RegistryName;
+use crate::registry::RegistryName;
 
 /// The labels that tell of which registry a series is: none outside Kubernetes.
 #[derive(Clone, Debug)]

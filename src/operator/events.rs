@@ -24,9 +24,11 @@ use tokio::time::Instant;
 use super::{
     health::{Area, Health},
     status::{Notice, clean},
-    writer::MANAGER,
 };
 use crate::environment;
+
+/// Who writes: the field manager of server-side apply, and the controller that reports events.
+pub const MANAGER: &str = "routr-registry";
 
 /// The same event is not recorded more often.
 const BETWEEN_EQUALS: Duration = Duration::from_secs(30);

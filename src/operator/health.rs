@@ -10,7 +10,10 @@ use std::{
 use tokio::time::Instant;
 
 use super::api_error::{ApiError, Kind};
-use crate::environment;
+use crate::{
+    admin::{CheckState as Severity, Finding},
+    environment,
+};
 
 /// Failures that take turns are a line each only after this long.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
@@ -20,30 +23,6 @@ const CALM: Duration = Duration::from_secs(5);
 const MAX_NAMED: usize = 3;
 /// Where the definition of the resource comes from.
 pub const UPGRADE: &str = "routr-registry crd | kubectl apply --server-side -f -";
-
-/// How bad a [`Finding`] is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Severity {
-    /// As it should be.
-    Ok,
-    /// Something does not work that takes a person, or that registrations outlive.
-    Degraded,
-    /// Nothing can begin before it works.
-    Failed,
-}
-
-/// One line of `/readyz`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// Name of the check.
-    pub check: &'static str,
-    /// How bad it is.
-    pub severity: Severity,
-    /// In plain words; no time that moves on by itself.
-    pub message: String,
-    /// Since when, in milliseconds since the Unix epoch.
-    pub since_ms: Option<u64>,
-}
 
 /// The health of all requests but those for the Lease. Clones share it.
 #[derive(Clone, Debug, Default)]

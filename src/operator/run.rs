@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     client::ClientKind,
     controller,
+    events::MANAGER,
     events::Speaker,
     fleet::Fleet,
     health::Health,
@@ -17,7 +18,6 @@ use super::{
     listing,
     reconcile::Context,
     runtime::{EngineRuntime, EngineThreads},
-    writer::MANAGER,
 };
 use crate::{
     addresses::{AddressPolicy, AddressRule, LOOPBACK, NEVER},
@@ -126,8 +126,14 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
     let state = AdminState::new(directory.clone(), metrics.clone(), Arc::new(environment::System))
         .with_healthz(healthz)
         .with_standing(stands)
-        .with_health(health.clone())
-        .with_heartbeat(engines.heartbeat());
+        .with_findings({
+            let health = health.clone();
+            move || health.findings()
+        })
+        .with_stuck_for({
+            let heartbeat = engines.heartbeat();
+            move || heartbeat.stuck_for()
+        });
     let ports_end = CancellationToken::new();
     let ports = tokio::spawn(admin::serve(Some(public), Some(private), state, ports_end.clone()));
     let replica = Replica {

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::{
     api_error::ApiError,
     definition::{self, Definition},
-    events::{Recorder, Speaker},
+    events::{MANAGER, Recorder, Speaker},
     health::Area,
     status::{self, Notice},
 };
@@ -27,8 +27,6 @@ use crate::{
     spec::{Registry, status::RegistryStatus},
 };
 
-/// Who writes: the field manager of server-side apply.
-pub const MANAGER: &str = "routr-registry";
 /// Dry runs after one refusal: each takes out fields that the definition wants otherwise.
 const MAX_PROBES: usize = 8;
 

@@ -1,8 +1,8 @@
 use clap::Parser as _;
 
 use super::*;
-use crate::config::{Secrets, rules};
 use crate::spec::RegistrySpec;
+use crate::{config::Secrets, spec::rules};
 
 #[derive(clap::Parser)]
 struct Flags {

@@ -2,6 +2,8 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::text::hex;
+
 /// CSeq numbers count the half seconds since this moment, 2026-01-01T00:00:00Z, so that they rise across restarts even when
 /// nothing was kept: a REGISTER that is challenged takes two of them, and no restart takes less than a second. They reach
 /// 2^31, the bound of RFC 3261 §8.1.1.5, in 2060.
@@ -55,16 +57,6 @@ fn hash(parts: &[&str]) -> [u8; 32] {
         sha.update(part.as_bytes());
     }
     sha.finalize().into()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-    text
 }
 
 /// The CSeq number after `last`: the half seconds since a fixed epoch, or `last + 1` where that is higher.

@@ -6,7 +6,7 @@
 
 use kube::core::{Reason, Rule};
 
-use crate::config::rules::{self, Span, right};
+use super::rules::{self, Span, right};
 
 /// A label of a host name, and a whole name.
 const LABEL: &str = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?";
@@ -33,7 +33,7 @@ pub(super) fn service_address(right: &str) -> Rule {
     let v4 = format!(r"self.matches(r'^(?i:ipv4):{octets}(,{octets})*$')");
     let v6 =
         format!(r"self.matches(r'^(?i:ipv6):\[[0-9A-Fa-f:.]+\](:{PORT})?(,\[[0-9A-Fa-f:.]+\](:{PORT})?)*$')");
-    let folder = crate::config::files::CLUSTER_SOCKET_FOLDER;
+    let folder = rules::CLUSTER_SOCKET_FOLDER;
     let unix = format!(
         r"self.matches(r'^(?i:unix):(//)?{folder}/[^/]+(/[^/]+)*$') && !self.split('/').exists(part, part == '.' || part == '..')"
     );
@@ -189,7 +189,7 @@ pub(super) mod cache {
 
 /// No other file of the operator's pod.
 pub(super) fn ca_file_of_the_pod() -> Rule {
-    let folder = crate::config::files::CLUSTER_CA_FOLDER;
+    let folder = rules::CLUSTER_CA_FOLDER;
     Rule::new(format!(
         "self.matches(r'^({folder}/)?[^/]+(/[^/]+)*$') && !self.split('/').exists(part, part == '.' || part == '..')"
     ))

@@ -5,7 +5,7 @@ use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
 use super::Registry;
-use crate::config::rules::{self, Span};
+use super::rules::{self, Span};
 
 /// Why there is no definition, which is a defect.
 #[derive(Debug, thiserror::Error)]

@@ -3,11 +3,25 @@
 use super::{MemoryStore, RedisSettingsError, RedisStore};
 use crate::{
     config::Cache,
-    instance::Identity,
     ports::{Change, Record, Rival, Store, StoreError, TrunkRoom},
+    registration::identity::RegistryId,
 };
 use std::sync::Arc;
 use tokio::sync::watch;
+
+/// What tells one registry from the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// What its Call-IDs are made of, and its keys in Redis.
+    pub id: RegistryId,
+    /// Under what name Redis keeps the id for the next start; `None` where it is known without.
+    pub kept_as: Option<String>,
+    /// `id` counts only until Redis says which one it keeps, or where it keeps none.
+    pub proposed: bool,
+    /// One process at a time acts for the registry, and Redis says which. Where a Lease of Kubernetes says so, Redis is not
+    /// asked.
+    pub exclusive: bool,
+}
 
 /// Memory or Redis, as configured.
 pub enum AnyStore {

@@ -1,8 +1,8 @@
 //! The names of the keys in Redis. They are a format: a later version must find what an earlier one wrote.
 
-use std::fmt::Write;
-
 use sha2::{Digest, Sha256};
+
+use crate::text::hex;
 
 /// How many hashes the registrations of one registry are spread over.
 pub const BUCKETS: usize = 256;
@@ -21,7 +21,8 @@ impl Keys {
     pub fn new(before: &str, instance: &str) -> Self {
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
         let readable = !instance.is_empty() && instance.len() <= 64 && instance.bytes().all(plain);
-        let name = if readable { instance.to_owned() } else { format!("sha256:{}", hex_sha256(instance)) };
+        let name =
+            if readable { instance.to_owned() } else { format!("sha256:{}", hex(&Sha256::digest(instance))) };
         Self { prefix: format!("{before}routr-registry:{{{name}}}:") }
     }
 
@@ -49,16 +50,7 @@ pub fn bucket_of(reference: &str) -> u8 {
 
 /// Where the instance id of a registry is kept, with the user's own prefix before it.
 pub fn identity(before: &str, registry_key: &str) -> String {
-    format!("{before}routr-registry:instance:{}", hex_sha256(registry_key))
-}
-
-fn hex_sha256(text: &str) -> String {
-    let digest: [u8; 32] = Sha256::digest(text).into();
-    digest.iter().fold(String::with_capacity(64), |mut hex, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    format!("{before}routr-registry:instance:{}", hex(&Sha256::digest(registry_key)))
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! Registrars and EdgePorts that are down, in words: what, for how long, why, and what happens next.
 
-use super::text::{clean, duration, plural};
-use crate::engine::view::{Down, Summary};
+use crate::{
+    engine::view::{Down, Summary},
+    text::{duration, one_line as clean, plural},
+};
 
 /// EdgePorts, and registrars, that have a line of their own; the others share one.
 const LINES: usize = 3;

@@ -4,8 +4,9 @@ use comfy_table::{Cell, CellAlignment, Color, ColumnConstraint, Row};
 
 use super::{INDENT, NARROWEST, clean, duration, heading, lines_of, new_table, text, wrapped};
 use crate::{
-    admin::{RegistryAnswer, RegistryPhase},
+    admin_api::RegistryAnswer,
     engine::view::{Counts, Health, Summary, TrunkState},
+    registry::RegistryPhase,
 };
 
 /// From this width on, in columns, each state has a column; below, the less usual ones stand on a line under their registry.

@@ -2,31 +2,12 @@
 
 use super::outages;
 use crate::engine::view::{Counts, Health, Redirection, Summary, TrunkState, TrunkView};
-pub use crate::text::one_line as clean;
+pub use crate::text::{duration, one_line as clean, plural};
 
 /// Stands where there is nothing to say.
 pub(super) const NOTHING: &str = "-";
 /// What comes next begins with it where nothing can be sent now.
 const WAITING: &str = "waiting";
-
-/// A length of time with its two largest units: `4 m 12 s`, `3 m`, `1 d 2 h`. Given in milliseconds, rounded down to
-/// seconds.
-pub fn duration(milliseconds: u64) -> String {
-    const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
-    let seconds = milliseconds / 1000;
-    let Some(largest) = UNITS.iter().position(|(length, _)| seconds >= *length) else {
-        return "0 s".to_owned();
-    };
-    let mut rest = seconds;
-    let mut parts = Vec::with_capacity(2);
-    for (length, unit) in UNITS.iter().skip(largest).take(2) {
-        if rest >= *length {
-            parts.push(format!("{} {unit}", rest / length));
-            rest %= length;
-        }
-    }
-    parts.join(" ")
-}
 
 /// The lines under a table: trunks by state and the next lapse, then what is wrong around them.
 /// `room` is how many characters the name of what is down may take.
@@ -115,10 +96,6 @@ pub(super) fn lapse(at: Option<u64>, now: u64) -> String {
 fn trouble_with(health: &Health, now: u64) -> String {
     let message = health.message.as_deref().map_or_else(|| "does not work".to_owned(), clean);
     format!("not working for {}: {message}", duration(now.saturating_sub(health.since_ms)))
-}
-
-pub(super) fn plural(n: u64, one: &str, many: &str) -> String {
-    format!("{n} {}", if n == 1 { one } else { many })
 }
 
 pub(super) fn state(state: TrunkState) -> &'static str {

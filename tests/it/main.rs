@@ -12,6 +12,7 @@ mod field;
 mod fuzz_corpus;
 mod hostile;
 mod kamailio_harness;
+mod modules;
 mod operator;
 mod process_harness;
 mod standalone;

@@ -2,18 +2,15 @@
 
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use prost::Message;
 use tonic::{
-    Code, Request, Status,
-    client::Grpc,
-    codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder},
-    codegen::http::uri::PathAndQuery,
+    Code, Request, Status, client::Grpc, codec::CompressionEncoding, codegen::http::uri::PathAndQuery,
 };
 
 use super::{ApiServer, methods::Method};
 use crate::{
-    grpc::{Failure, GrpcError, connection::CallError, describe, failure, metered::Metered},
+    grpc::{Failure, GrpcError, codec::RawCodec, connection::CallError, describe, failure, metered::Metered},
     ports::SourceError,
     quota::{Excess, Received},
 };
@@ -82,10 +79,10 @@ pub(super) fn all_refused(refusals: &[(Method, Refusal)]) -> SourceError {
 
 impl ApiServer {
     /// Calls a method whose response has at most `most` bytes, and counts them as `received`, to be held for as long as the response.
-    pub(super) async fn call<M: Message + 'static>(
+    pub(super) async fn call(
         &self,
         method: &'static str,
-        message: M,
+        message: impl Message,
         most: usize,
         received: &Arc<Received>,
     ) -> Result<Bytes, Refusal> {
@@ -98,6 +95,7 @@ impl ApiServer {
             .accept_compressed(CompressionEncoding::Gzip);
         let call = async {
             client.ready().await.map_err(Status::from_error)?;
+            let message = Bytes::from(message.encode_to_vec());
             client.unary(Request::new(message), PathAndQuery::from_static(method), RawCodec::default()).await
         };
         let late = || Refusal::Error(SourceError::Deadline(self.timeout));
@@ -163,50 +161,4 @@ fn found_too_large(status: &Status, most: usize) -> Option<u64> {
     let compressed = status.code() == Code::ResourceExhausted
         && text.contains(&format!("size limit, of {limit} bytes, exceeded while decompressing"));
     compressed.then(|| u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1))
-}
-
-/// Encodes as prost does, and leaves what comes back as it is.
-#[derive(Debug)]
-struct RawCodec<M>(std::marker::PhantomData<M>);
-
-impl<M> Default for RawCodec<M> {
-    fn default() -> Self {
-        Self(std::marker::PhantomData)
-    }
-}
-
-impl<M: Message + 'static> Codec for RawCodec<M> {
-    type Encode = M;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = RawDecoder;
-
-    fn encoder(&mut self) -> Self::Encoder {
-        Self::default()
-    }
-
-    fn decoder(&mut self) -> Self::Decoder {
-        RawDecoder
-    }
-}
-
-impl<M: Message + 'static> Encoder for RawCodec<M> {
-    type Item = M;
-    type Error = Status;
-
-    fn encode(&mut self, item: M, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        item.encode(buffer).map_err(|error| Status::internal(error.to_string()))
-    }
-}
-
-#[derive(Debug)]
-struct RawDecoder;
-
-impl Decoder for RawDecoder {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
-    }
 }

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{
     Phase, Situation, Snapshot, Stall, reasons,
-    words::{are, clean, count, time},
+    words::{agree, clean, count, time},
 };
 use crate::{
     engine::view::{Fault, Health, TrunkView},
@@ -270,12 +270,15 @@ fn credentials(before: Option<&RegistryStatus>, situation: &Situation) -> Findin
     if rejected + unknown > 0 {
         let mut parts = Vec::new();
         if rejected > 0 {
-            let whose =
-                if rejected == 1 { "its user name or password" } else { "their user names or passwords" };
-            parts.push(format!("{} {} refused for {whose}", count(rejected, "trunk"), are(rejected)));
+            let whose = agree(rejected, "its user name or password", "their user names or passwords");
+            parts.push(format!(
+                "{} {} refused for {whose}",
+                count(rejected, "trunk"),
+                agree(rejected, "is", "are")
+            ));
         }
         if unknown > 0 {
-            let verb = if unknown == 1 { "has" } else { "have" };
+            let verb = agree(unknown, "has", "have");
             parts.push(format!(
                 "{} {verb} an account that the registrar does not know",
                 count(unknown, "trunk")

@@ -10,7 +10,7 @@ use super::{
     conditions::{NAMED, REJECTIONS, find, named},
     failures::MAX_FAILURES,
     reasons,
-    words::{are, clean, count},
+    words::{agree, clean, count},
 };
 use crate::spec::status::{RegistryStatus, TrunkFailure};
 
@@ -51,7 +51,7 @@ pub fn not_deregistered(left: u64, why: &str) -> Notice {
     let bindings = if left == 0 {
         "bindings may be left at the registrars".to_owned()
     } else {
-        format!("{} {} left at the registrars", count(left, "binding"), are(left))
+        format!("{} {} left at the registrars", count(left, "binding"), agree(left, "is", "are"))
     };
     let message = format!("{bindings}, and will lapse in their time: {why}");
     notice(true, "NotDeregistered", "Deregister", message)
@@ -179,7 +179,7 @@ impl<'a> Change<'a> {
             _ if new.len() >= MAX_FAILURES => "; and more, see status.failures".to_owned(),
             n => format!("; and {n} more, see status.failures"),
         };
-        let verb = are(new.len() as u64);
+        let verb = agree(new.len() as u64, "is", "are");
         let many = if new.len() >= MAX_FAILURES {
             format!("at least {MAX_FAILURES} trunks")
         } else {

@@ -1,6 +1,6 @@
 //! Registrars and EdgePorts that are down: what a message says of them, in front of the trunks that wait for them.
 
-use super::words::{at, clean, count};
+use super::words::{agree, at, clean, count};
 use crate::engine::view::{Down, Summary};
 
 /// Outages that a message names.
@@ -23,7 +23,7 @@ pub(super) fn outages(summary: &Summary) -> Option<String> {
     {
         let more = all.saturating_sub(shown(edge_port));
         if more > 0 {
-            let verb = if more == 1 { "is" } else { "are" };
+            let verb = agree(more, "is", "are");
             let which =
                 if shown(edge_port) > 0 { count(more, &format!("more {what}")) } else { count(more, what) };
             parts.push(format!("{which} {verb} down"));

@@ -6,7 +6,7 @@ use super::{
     failures::total,
     outages::outages,
     reasons,
-    words::{are, at, clean, count, time},
+    words::{agree, at, clean, count, time},
 };
 use crate::{engine::view::TrunkState, spec::status::RegistryStatus};
 
@@ -69,8 +69,13 @@ fn running(snapshot: &Snapshot) -> Finding {
     let not = |reason: &str, message: String| Finding::new(Truth::False, reason, message);
     let fine = |reason: &str, message: String| Finding::new(Truth::True, reason, message);
     // `0 of 1 trunk is`, `0 of 2 trunks are`.
-    let of =
-        |n: u64| format!("{n} of {} {}", count(total, "trunk"), if n == 0 { are(total) } else { are(n) });
+    let of = |n: u64| {
+        format!(
+            "{n} of {} {}",
+            count(total, "trunk"),
+            if n == 0 { agree(total, "is", "are") } else { agree(n, "is", "are") }
+        )
+    };
     if summary.requester.ok == Some(false) {
         let said = summary.requester.message.as_deref().unwrap_or("it does not say what is wrong");
         let bound = counts.registered + counts.at_risk;
@@ -104,10 +109,13 @@ fn running(snapshot: &Snapshot) -> Finding {
             |why| why,
         );
         let left_out = summary.left_out;
-        return not("OverLimit", format!("{} {} left out: {why}", count(left_out, "trunk"), are(left_out)));
+        return not(
+            "OverLimit",
+            format!("{} {} left out: {why}", count(left_out, "trunk"), agree(left_out, "is", "are")),
+        );
     }
     if counts.pending > 0 {
-        let verb = if counts.pending == 1 { "waits" } else { "wait" };
+        let verb = agree(counts.pending, "waits", "wait");
         let message = format!(
             "{} registered, {} {verb} for the first answer{down}",
             of(counts.registered + counts.at_risk),
@@ -178,7 +186,7 @@ pub(super) fn removals_held(n: u64) -> String {
     format!(
         "{} {} no longer listed; a second sync must say the same before they are deregistered",
         count(n, "trunk"),
-        are(n)
+        agree(n, "is", "are")
     )
 }
 
@@ -215,11 +223,7 @@ fn suspended(snapshot: &Snapshot) -> String {
     let counts = &snapshot.summary.counts;
     let total = total(counts);
     let bound = counts.registered + counts.at_risk;
-    format!(
-        "{why}; {bound} of {} still {} one",
-        count(total, "trunk"),
-        if bound == 1 { "has" } else { "have" }
-    )
+    format!("{why}; {bound} of {} still {} one", count(total, "trunk"), agree(bound, "has", "have"))
 }
 
 fn deregistering(snapshot: &Snapshot, deadline_ms: u64) -> String {

@@ -4,16 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 pub use crate::text::clean;
-
-/// `1 trunk`, `2 trunks`.
-pub(super) fn count(n: u64, what: &str) -> String {
-    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
-}
-
-/// `is` or `are`.
-pub(super) fn are(n: u64) -> &'static str {
-    if n == 1 { "is" } else { "are" }
-}
+pub(super) use crate::text::{agree, count};
 
 /// A number for a field that Kubernetes wants signed.
 pub(super) fn signed(n: u64) -> i64 {

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use http_body_util::{BodyExt as _, Full};
 use prost::Message as _;
@@ -21,7 +21,6 @@ use tokio::{
 use tonic::{
     Status,
     body::Body,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     codegen::{
         InterceptedService, Service,
         http::{HeaderMap, Request, Response, header::AUTHORIZATION},
@@ -31,9 +30,9 @@ use tonic::{
 
 use super::{Door, Token, connections::Usage};
 use crate::{
-    grpc::wire,
+    grpc::{codec::RawCodec, wire},
     proto::requester::{
-        SendMessageRequest, SendMessageResponse,
+        SendMessageRequest,
         requester_server::{self, Requester as _},
     },
     requester::RequesterService,
@@ -218,7 +217,7 @@ impl SendMessage {
         let place = self.gate.place()?;
         let (bytes, held) = self.gate.read(body).await?;
         let request = Request::from_parts(head, Full::new(bytes));
-        let mut grpc = Grpc::new(BoundedCodec);
+        let mut grpc = Grpc::new(RawCodec::default());
         let response = grpc.unary(Unary(self.inner), request).await;
         if let Some(call) = &mut call {
             call.respond();
@@ -253,58 +252,27 @@ impl Service<Request<Body>> for SendMessage {
     }
 }
 
+/// Decodes a request once its fields are counted.
 struct Unary(RequesterService);
 
-impl UnaryService<SendMessageRequest> for Unary {
-    type Response = SendMessageResponse;
-    type Future = BoxFuture<'static, Result<tonic::Response<SendMessageResponse>, Status>>;
+impl UnaryService<Bytes> for Unary {
+    type Response = Bytes;
+    type Future = BoxFuture<'static, Result<tonic::Response<Bytes>, Status>>;
 
-    fn call(&mut self, request: tonic::Request<SendMessageRequest>) -> Self::Future {
+    fn call(&mut self, request: tonic::Request<Bytes>) -> Self::Future {
         let inner = self.0.clone();
-        Box::pin(async move { inner.send_message(request).await })
-    }
-}
-
-/// Decodes a request once its fields are counted.
-#[derive(Clone, Copy, Debug, Default)]
-struct BoundedCodec;
-
-impl Codec for BoundedCodec {
-    type Encode = SendMessageResponse;
-    type Decode = SendMessageRequest;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for BoundedCodec {
-    type Item = SendMessageResponse;
-    type Error = Status;
-
-    fn encode(&mut self, message: SendMessageResponse, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.reserve(message.encoded_len());
-        message.encode(buffer).map_err(|error| Status::internal(error.to_string()))
-    }
-}
-
-impl Decoder for BoundedCodec {
-    type Item = SendMessageRequest;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<SendMessageRequest>, Status> {
-        let request = buffer.copy_to_bytes(buffer.remaining());
-        wire::check(&request, &wire::SEND_MESSAGE_REQUEST, &LIMITS)
-            .map_err(|excess| Status::out_of_range(format!("the request is too large: {excess}")))?;
-        let decoded = SendMessageRequest::decode(request);
-        decoded.map(Some).map_err(|error| {
-            Status::invalid_argument(format!("the request is no SendMessageRequest: {error}"))
+        Box::pin(async move {
+            let (metadata, extensions, request) = request.into_parts();
+            let request = tonic::Request::from_parts(metadata, extensions, decode(request)?);
+            let response = inner.send_message(request).await?;
+            Ok(response.map(|message| message.encode_to_vec().into()))
         })
     }
+}
+
+fn decode(request: Bytes) -> Result<SendMessageRequest, Status> {
+    wire::check(&request, &wire::SEND_MESSAGE_REQUEST, &LIMITS)
+        .map_err(|excess| Status::out_of_range(format!("the request is too large: {excess}")))?;
+    SendMessageRequest::decode(request)
+        .map_err(|error| Status::invalid_argument(format!("the request is no SendMessageRequest: {error}")))
 }

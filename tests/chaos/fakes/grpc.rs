@@ -8,17 +8,16 @@ use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
-use bytes::{Buf, BufMut};
 use futures_util::{StreamExt, stream};
 use prost::Message;
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
+use routr_registry::grpc::codec::RawCodec;
 use routr_registry::proto::requester::SendMessageResponse;
 use routr_registry::proto::sipmessage::sip_message::MessageType;
 use routr_registry::proto::sipmessage::{Address, Contact, Expires, Extension, SipMessage};
 use tokio::net::TcpListener;
 use tonic::Status;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 
@@ -48,9 +47,9 @@ async fn answer(kind: Kind, trunks: &[u8], turn: u64, request: Request) -> Respo
     let message = message(kind, trunks, turn, request.uri());
     let service = tower::service_fn(move |_: tonic::Request<Bytes>| {
         let message = message.clone();
-        async move { message.map(tonic::Response::new) }
+        async move { message.map(|message| tonic::Response::new(Bytes::from(message))) }
     });
-    tonic::server::Grpc::new(Raw).unary(service, request).await.into_response()
+    tonic::server::Grpc::new(RawCodec::default()).unary(service, request).await.into_response()
 }
 
 /// A message whose head promises 4 GiB.
@@ -120,43 +119,5 @@ fn absurd(rng: &mut SmallRng) -> Option<SipMessage> {
             extensions: extensions.to_vec(),
             ..SipMessage::default()
         }),
-    }
-}
-
-/// Messages as they are.
-#[derive(Clone, Copy, Debug, Default)]
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Vec<u8>;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn encode(&mut self, item: Vec<u8>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put_slice(&item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
     }
 }

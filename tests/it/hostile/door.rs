@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use prost::bytes::{BufMut, Bytes};
+use prost::bytes::Bytes;
 use routr_registry::descriptors::raise_limit;
+use routr_registry::grpc::codec::RawCodec;
 use routr_registry::proto::common::Transport;
 use routr_registry::proto::processor::Method;
 use routr_registry::proto::requester::requester_client::RequesterClient;
@@ -23,7 +24,6 @@ use routr_registry::proto::sipmessage::{
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
@@ -161,49 +161,11 @@ async fn serve_tcp(listener: TcpListener) {
     }
 }
 
-/// Sends bytes as they are.
-#[derive(Clone, Copy, Default)]
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Bytes;
-    type Decode = ();
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, message: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put(message);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = ();
-    type Error = Status;
-
-    fn decode(&mut self, _: &mut DecodeBuf<'_>) -> Result<Option<()>, Status> {
-        Ok(Some(()))
-    }
-}
-
 async fn send_raw(channel: Channel, message: Bytes) -> Status {
     let mut grpc = tonic::client::Grpc::new(channel);
     grpc.ready().await.unwrap();
     let path = "/fonoster.routr.requester.v2beta1.Requester/SendMessage".parse().unwrap();
-    grpc.unary(Request::new(message), path, Raw).await.unwrap_err()
+    grpc.unary(Request::new(message), path, RawCodec::default()).await.unwrap_err()
 }
 
 /// A request whose message is so many bytes of that field, which is empty each time.

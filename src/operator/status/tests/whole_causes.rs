@@ -10,7 +10,7 @@ use super::{
     outages::{edge_port, registrar},
     *,
 };
-use crate::{admin::RegistryAnswer, table};
+use crate::{admin_api::RegistryAnswer, table};
 
 /// Short enough for the narrowest table.
 const CAUSE: &str = "cert expired";

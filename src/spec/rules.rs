@@ -80,6 +80,13 @@ pub(crate) const REQUESTER_PORT: u16 = 51909;
 pub(crate) const API_PORT: u16 = 51907;
 pub(crate) const REDIS_PORT: u16 = 6379;
 
+/// Where CA files of Registry resources are: whoever writes a resource must not make the operator read any other file of
+/// its pod.
+pub const CLUSTER_CA_FOLDER: &str = "/etc/routr/ca";
+
+/// Where unix sockets of Registry resources are, for the same reason.
+pub const CLUSTER_SOCKET_FOLDER: &str = "/run/routr";
+
 /// What is wrong with a key that belongs to a resource.
 pub(crate) const ONLY_IN_KUBERNETES: &str = "only in Kubernetes";
 

@@ -1,0 +1,70 @@
+//! What the private port sends as JSON: [`crate::admin`] writes it, [`crate::client`] reads it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{engine::view::Summary, registry::RegistryState};
+
+/// The answer of `GET /summary`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SummaryAnswer {
+    /// The service's clock in milliseconds since the Unix epoch, so that a client with another clock shows right times.
+    pub now_ms: u64,
+    /// The version that runs.
+    pub version: String,
+    /// The engine at one glance.
+    #[serde(flatten)]
+    pub summary: Summary,
+}
+
+/// The answer of `GET /registries`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistriesAnswer {
+    /// The service's clock in milliseconds since the Unix epoch.
+    pub now_ms: u64,
+    /// The version that runs.
+    pub version: String,
+    /// How this replica of an operator stands, in plain words; absent outside Kubernetes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub standing: Option<String>,
+    /// Whether this replica of an operator leads; absent outside Kubernetes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub leads: Option<bool>,
+    /// All that there are here, by name, whether an engine runs or not.
+    pub registries: Vec<RegistryAnswer>,
+}
+
+/// One registry of [`RegistriesAnswer`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistryAnswer {
+    /// Namespace of the resource; absent outside Kubernetes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// `state`, `ready`, `reason` and `message` of the resource, as in its status; absent outside Kubernetes.
+    #[serde(flatten, skip_serializing_if = "Option::is_none", default)]
+    pub state: Option<RegistryState>,
+    /// The engine at one glance; absent where none runs, or where it does not answer.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub summary: Option<Summary>,
+    /// Why there is no summary though an engine runs, in plain words.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub problem: Option<String>,
+}
+
+/// The answer of `POST /registrations/{ref}/refresh` with status 202.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefreshAnswer {
+    /// What happens, in plain words.
+    pub message: String,
+}
+
+/// An answer that says what went wrong, as JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorAnswer {
+    /// In plain words.
+    pub error: String,
+}
