@@ -73,7 +73,7 @@ impl Engine {
     }
 
     /// Where no EdgePort can be used and one may be probed, those who come first at each registrar wait for theirs: else the probes
-    /// were only by those few whose turn came while nobody probed.
+    /// were only by those few whose turn came between two probes.
     fn wait_at_edge_ports(&mut self, now: Now) {
         if !self.edges.seek_a_probe(now.at) {
             return;

@@ -428,7 +428,7 @@ impl Registrars {
         }
     }
 
-    /// A request ended without a response of the registrar, whoever was the reason.
+    /// A request ended without a response of the registrar, for whatever reason.
     pub fn silent(&mut self, id: u32, now: Moment) {
         if let Some(registrar) = self.get_mut(id) {
             registrar.silent();
