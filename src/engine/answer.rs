@@ -73,6 +73,8 @@ impl Engine {
         if origin == Origin::Registrar {
             self.registrars.heard(flight.registrar, took_ms, now.at);
             self.edge_responded(&flight, now);
+        } else if origin != Origin::Requester {
+            self.registrars.silent(flight.registrar, now.at);
         }
         let failed = FailedCall {
             slot: flight.slot,

@@ -4,7 +4,7 @@ use rand::RngExt;
 
 use super::{
     Engine, Send,
-    edges::Passage,
+    edges::{Edges, Passage},
     fleet::Slot,
     in_flight::Flight,
     packed::{TrunkView, UriKey},
@@ -23,6 +23,8 @@ use crate::registration::{
 const COLLISION_PAUSE: u64 = 500;
 /// A call that still holds its place is checked again after so many milliseconds.
 const STALL_CHECK: u64 = 3_000;
+/// Trunks of one registrar at a time that turn to their EdgePorts, where those are down.
+const MOST_HEADS: usize = 100;
 /// A trunk that goes elsewhere because its registrar is down looks again after so many milliseconds whether it is back.
 const DOWN_PAUSE: u64 = 30_000;
 
@@ -35,11 +37,15 @@ impl Engine {
         }
         let (probes_each, probes) = self.way.probes();
         self.edges.set_probes(probes_each.min(probes));
-        while let Some(slot) = self.next_edge_probe(now.at) {
-            self.queue(slot, now);
-        }
         if self.paused || self.stands_by {
             return None;
+        }
+        // Behind a shut gate a turn would be over before it can be used.
+        if self.way.gate(now.at) != Gate::Shut {
+            self.wait_at_edge_ports(now);
+            while let Some(slot) = self.next_edge_probe(now.at) {
+                self.queue(slot, now);
+            }
         }
         loop {
             let urgent_only = match self.way.gate(now.at) {
@@ -66,12 +72,31 @@ impl Engine {
         self.flights.check(now, again, |sent_at| way.stall(sent_at));
     }
 
-    fn next_edge_probe(&mut self, now: Moment) -> Option<u32> {
-        let fleet = &self.fleet;
+    /// Where no EdgePort can be used and one may be probed, those who come first at each registrar wait for theirs: else the probes
+    /// were only by those few whose turn came between two probes.
+    fn wait_at_edge_ports(&mut self, now: Now) {
+        if !self.edges.seek_a_probe(now.at) {
+            return;
+        }
+        let (fleet, edges) = (&self.fleet, &self.edges);
         let waits = |slot, stamp| fleet.get(slot).is_some_and(|entry| entry.queued() && entry.stamp == stamp);
-        let registrar =
-            |slot| fleet.get(slot).map_or_else(String::new, |entry| next_target_of(entry, now).shown());
-        self.edges.next_probe(now, waits, registrar)
+        let barred = |slot| fleet.get(slot).is_some_and(|entry| edges.is_down(edge_of(edges, entry, now.at)));
+        for (registrar, slot) in self.registrars.take_heads(MOST_HEADS, now.at, waits, barred) {
+            let Some(entry) = self.fleet.get(slot) else { continue };
+            let edge = edge_of(&self.edges, entry, now.at);
+            self.edges.wait(edge, registrar, waits_since(entry, now.at), slot, entry.stamp);
+            self.note_blocked(slot, now);
+        }
+    }
+
+    fn next_edge_probe(&mut self, now: Moment) -> Option<u32> {
+        let (fleet, registrars) = (&self.fleet, &self.registrars);
+        let waits = |slot, stamp| fleet.get(slot).is_some_and(|entry| entry.queued() && entry.stamp == stamp);
+        // A call that fails before it gets there says nothing of the EdgePort.
+        let failed_calls =
+            |slot| fleet.get(slot).map_or(0, |entry| u32::from(entry.registration.failed_calls()));
+        let tries = |registrar, slot| registrars.fruitless(registrar, now).saturating_add(failed_calls(slot));
+        self.edges.next_probe(now, waits, tries)
     }
 
     /// When to call [`Engine::poll_send`] again, unless something else happens before.
@@ -87,7 +112,8 @@ impl Engine {
         let open = self.way.gate(now.at) != Gate::Shut;
         let budgets = open.then(|| self.registrars.next_at()).flatten();
         let breaker = self.way.opens_at().filter(|moment| *moment > now.at);
-        let waking = [budgets, breaker, self.edges.next_at()];
+        let edges = open.then(|| self.edges.next_at()).flatten();
+        let waking = [budgets, breaker, edges];
         always.into_iter().chain(waking).flatten().min()
     }
 
@@ -291,7 +317,7 @@ impl Engine {
         if self.edges.passage(edge, slot, now.at) == Passage::Closed {
             // It stays queued, at the EdgePort.
             let entry = self.fleet.get(slot)?;
-            self.edges.wait(edge, waits_since(entry, now.at), slot, entry.stamp);
+            self.edges.wait(edge, registrar, waits_since(entry, now.at), slot, entry.stamp);
             self.note_blocked(slot, now);
             return None;
         }
@@ -336,14 +362,19 @@ impl Engine {
 
     /// The EdgePort that the next attempt of a slot goes through.
     fn next_edge(&self, slot: u32, now: Now) -> Option<EdgeId> {
-        let entry = self.fleet.get(slot)?;
-        Some(entry.registration.next_bound_edge().unwrap_or_else(|| self.next_edge_of(entry, now.at)))
+        self.fleet.get(slot).map(|entry| edge_of(&self.edges, entry, now.at))
     }
 
     /// The EdgePort of the rank that a trunk uses, or tries next.
     pub(super) fn next_edge_of(&self, entry: &Slot, now: Moment) -> EdgeId {
         self.edges.choose(&entry.trunk.open(), entry.registration.ranks().1, now)
     }
+}
+
+/// The EdgePort that the next attempt of a slot goes through.
+fn edge_of(edges: &Edges, entry: &Slot, now: Moment) -> EdgeId {
+    let preferred = || edges.choose(&entry.trunk.open(), entry.registration.ranks().1, now);
+    entry.registration.next_bound_edge().unwrap_or_else(preferred)
 }
 
 /// How urgent a trunk is that begins to wait. One that waits for a return does so from now on, however late it would be due by

@@ -6,7 +6,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashSet},
+    collections::{BTreeMap, BinaryHeap},
 };
 
 use rand::Rng;
@@ -26,8 +26,9 @@ use crate::{
 const PASSED_OVER_FOR: (u64, u64) = (30_000, 300_000);
 /// EdgePorts beyond the configured ones that are remembered: bindings of a configuration before.
 const MAX_FORMER: usize = 1_000;
-/// Trunks that are passed over for one towards another registrar, when an EdgePort is probed.
-const MAX_PASSED: usize = 1_000;
+
+/// Those that wait for an EdgePort and go to one registrar: urgency, slot and stamp.
+type Waiting = BinaryHeap<Reverse<(Urgency, u32, u32)>>;
 
 #[derive(Clone, Debug)]
 struct Edge {
@@ -41,10 +42,8 @@ struct Edge {
     responded: Option<Moment>,
     /// When it came back last.
     back_at: Option<Moment>,
-    /// Those that wait for it: urgency, slot and stamp.
-    waiting: BinaryHeap<Reverse<(Urgency, u32, u32)>>,
-    /// Registrars that have been probed through it while it has been down.
-    probed: HashSet<String>,
+    /// Those that wait for it, by the number of the registrar that they go to.
+    waiting: BTreeMap<u32, Waiting>,
     /// The slot that was let through to probe it, and until when it is awaited: it may be held up elsewhere, or be gone.
     candidate: Option<(u32, Moment)>,
     /// What the last trunk met with when it went down.
@@ -70,34 +69,26 @@ pub(super) enum Passage {
 }
 
 impl Edge {
+    /// The one of those who wait that has the best chance of a response: see [`Edges::next_probe`].
     fn choose_probe(
         &mut self,
         waits: impl Fn(u32, u32) -> bool,
-        registrar: impl Fn(u32) -> String,
+        tries: impl Fn(u32, u32) -> u32,
     ) -> Option<u32> {
-        let mut passed = Vec::new();
-        let mut chosen = None;
-        while passed.len() < MAX_PASSED
-            && let Some(Reverse((urgency, slot, stamp))) = self.waiting.pop()
-        {
-            if !waits(slot, stamp) {
-                continue;
+        for waiting in self.waiting.values_mut() {
+            // Entries that no longer count.
+            while waiting.peek().is_some_and(|Reverse((_, slot, stamp))| !waits(*slot, *stamp)) {
+                waiting.pop();
             }
-            if self.probed.insert(registrar(slot)) {
-                chosen = Some(slot);
-                break;
-            }
-            passed.push(Reverse((urgency, slot, stamp)));
         }
-        if chosen.is_none() && !passed.is_empty() {
-            // Each has had its turn.
-            self.probed.clear();
-            let Reverse((_, slot, _)) = passed.remove(0);
-            self.probed.insert(registrar(slot));
-            chosen = Some(slot);
-        }
-        self.waiting.extend(passed);
-        chosen
+        self.waiting.retain(|_, waiting| !waiting.is_empty());
+        let heads = self.waiting.iter().filter_map(|(registrar, waiting)| {
+            let Reverse((urgency, slot, _)) = *waiting.peek()?;
+            Some((tries(*registrar, slot), urgency, slot, *registrar))
+        });
+        let (_, _, slot, registrar) = heads.min()?;
+        self.waiting.get_mut(&registrar).and_then(BinaryHeap::pop);
+        Some(slot)
     }
 
     fn awaits(&self, slot: u32) -> bool {
@@ -137,8 +128,7 @@ impl Edges {
             pause: 0,
             responded: None,
             back_at: None,
-            waiting: BinaryHeap::new(),
-            probed: HashSet::new(),
+            waiting: BTreeMap::new(),
             candidate: None,
             down_message: "".into(),
         });
@@ -200,8 +190,17 @@ impl Edges {
     /// How many probes of one EdgePort may be under way: one silent probe lasts for half a minute, and while no EdgePort can be
     /// used, all trunks wait for the first that is back. Where another one can be used, each probe is a trunk that could have used that.
     fn most_probes(&self) -> u32 {
-        let none_left = self.configured.iter().all(|id| self.is_down(*id));
-        if none_left { self.probes_each } else { 1 }
+        if self.are_all_down() { self.probes_each } else { 1 }
+    }
+
+    fn are_all_down(&self) -> bool {
+        self.configured.iter().all(|id| self.is_down(*id))
+    }
+
+    /// Whether no EdgePort can be used, and one may be probed now: who does that is to be chosen among all that would have to wait for it.
+    pub fn seek_a_probe(&self, now: Moment) -> bool {
+        let most = self.most_probes();
+        self.are_all_down() && self.all.iter().any(|edge| edge.outage.is_down() && edge.opens_at(most) <= now)
     }
 
     /// Changes how many probes of one EdgePort may be under way where no other can be used.
@@ -229,28 +228,29 @@ impl Edges {
         self.get(id)?.outage.since()
     }
 
-    /// A trunk waits for an EdgePort.
-    pub fn wait(&mut self, id: EdgeId, urgency: Urgency, slot: u32, stamp: u32) {
+    /// A trunk that goes to a registrar waits for an EdgePort.
+    pub fn wait(&mut self, id: EdgeId, registrar: u32, urgency: Urgency, slot: u32, stamp: u32) {
         if let Some(edge) = self.get_mut(id) {
-            edge.waiting.push(Reverse((urgency, slot, stamp)));
+            edge.waiting.entry(registrar).or_default().push(Reverse((urgency, slot, stamp)));
         }
     }
 
-    /// A trunk whose turn it is to probe an EdgePort that is down: the most urgent of those who wait for it, but no registrar twice
-    /// before each has had its turn, for it may be the registrars that are silent. `waits` tells by slot and stamp whether an entry
-    /// still counts, `registrar` where a slot's request goes.
+    /// A trunk whose turn it is to probe an EdgePort that is down. It may be the registrars that are silent, so it is one towards the
+    /// registrar that left the fewest requests in a row without a response: one that responded last, as long as there is one, and
+    /// never the same few. Of these the most urgent. `waits` tells by slot and stamp whether an entry still counts, `tries` by
+    /// registrar and slot how many requests brought nothing.
     pub fn next_probe(
         &mut self,
         now: Moment,
         waits: impl Fn(u32, u32) -> bool,
-        registrar: impl Fn(u32) -> String,
+        tries: impl Fn(u32, u32) -> u32,
     ) -> Option<u32> {
         let most = self.most_probes();
         for edge in &mut self.all {
             if edge.opens_at(most) > now {
                 continue;
             }
-            if let Some(slot) = edge.choose_probe(&waits, &registrar) {
+            if let Some(slot) = edge.choose_probe(&waits, &tries) {
                 edge.candidate = Some((slot, now.plus(PROBE_PAUSE.1)));
                 return Some(slot);
             }
@@ -260,7 +260,8 @@ impl Edges {
 
     /// When [`Edges::next_probe`] may have one.
     pub fn next_at(&self) -> Option<Moment> {
-        let waited_for = self.all.iter().filter(|edge| !edge.waiting.is_empty());
+        let waited_for =
+            self.all.iter().filter(|edge| edge.waiting.values().any(|waiting| !waiting.is_empty()));
         let most = self.most_probes();
         waited_for.map(|edge| edge.opens_at(most)).filter(|at| *at != Moment::NEVER).min()
     }
@@ -290,10 +291,10 @@ impl Edges {
         let edge = self.get_mut(id)?;
         edge.responded = edge.responded.max(Some(sent_at));
         (edge.pause, edge.candidate) = (0, None);
-        edge.probed.clear();
         let since = edge.outage.alive()?;
         edge.back_at = Some(now);
-        let mut waiting: Vec<_> = self.all.iter_mut().flat_map(|edge| edge.waiting.drain()).collect();
+        let waiting = self.all.iter_mut().flat_map(|edge| std::mem::take(&mut edge.waiting).into_values());
+        let mut waiting: Vec<_> = waiting.flatten().collect();
         // Most urgent first.
         waiting.sort_unstable_by(|one, other| other.cmp(one));
         Some((since, waiting.into_iter().map(|Reverse((_, slot, stamp))| (slot, stamp)).collect()))
@@ -435,31 +436,33 @@ mod tests {
         assert_eq!(edges.choose(&trunk.open(), 0, Moment(180_001)), EdgeId(0));
     }
 
-    fn own(slot: u32) -> String {
-        slot.to_string()
+    fn none(_: u32, _: u32) -> u32 {
+        0
     }
 
     #[test]
-    fn no_registrar_is_probed_through_an_edge_port_twice_before_each_has_had_its_turn() {
+    fn an_edge_port_is_probed_towards_the_registrar_that_left_the_fewest_unanswered() {
         let only = EdgePort { address: HostPort::new("10.0.0.1", 5060), region: None };
         let (mut edges, rng) = (Edges::new(&[only]), &mut SmallRng::seed_from_u64(3));
         [1, 2, 3].into_iter().for_each(|registrar| fail(&mut edges, registrar, 0));
         // Two silent registrars have the most urgent trunks, and they come back at once.
-        let registrar =
-            |slot: u32| if slot < 20 { format!("silent{}", slot % 2) } else { format!("good{slot}") };
+        let registrar = |slot: u32| if slot < 20 { slot % 2 } else { slot };
         let urgency = |slot: u32| (false, Moment(u64::from(slot)), crate::registration::Class::Refresh);
         let all = (0..10).chain(30..33);
-        all.for_each(|slot| edges.wait(EdgeId(0), urgency(slot), slot, 0));
+        all.for_each(|slot| edges.wait(EdgeId(0), registrar(slot), urgency(slot), slot, 0));
+        let mut tries = std::collections::HashMap::from([(0, 1), (1, 1)]);
         let mut probed = Vec::new();
         for _ in 0..7 {
             let at = edges.next_at().unwrap();
-            let slot = edges.next_probe(at, |_, _| true, registrar).unwrap();
+            let of = |registrar, _| tries.get(&registrar).copied().unwrap_or(0);
+            let slot = edges.next_probe(at, |_, _| true, of).unwrap();
+            *tries.entry(registrar(slot)).or_insert(0) += 1;
             edges.sent(EdgeId(0), slot, at, rng);
             edges.ended(EdgeId(0), true);
-            edges.wait(EdgeId(0), urgency(slot), slot, 0);
+            edges.wait(EdgeId(0), registrar(slot), urgency(slot), slot, 0);
             probed.push(registrar(slot));
         }
-        assert_eq!(probed, ["silent0", "silent1", "good30", "good31", "good32", "silent0", "silent1"]);
+        assert_eq!(probed, [30, 31, 32, 0, 1, 30, 31]);
     }
 
     #[test]
@@ -470,13 +473,13 @@ mod tests {
         let urgency = |at| (true, Moment(at), crate::registration::Class::Retry);
         for slot in 1..=3 {
             assert_eq!(edges.passage(EdgeId(0), slot, Moment(1)), Passage::Closed);
-            edges.wait(EdgeId(0), urgency(u64::from(10 - slot)), slot, 0);
+            edges.wait(EdgeId(0), slot, urgency(u64::from(10 - slot)), slot, 0);
         }
-        assert_eq!(edges.next_probe(Moment(1), |_, _| true, own), None);
+        assert_eq!(edges.next_probe(Moment(1), |_, _| true, none), None);
         let at = edges.next_at().unwrap();
         assert!((5_000..=10_000).contains(&at.0));
-        assert_eq!(edges.next_probe(at, |_, _| true, own), Some(3), "not the most urgent one");
-        assert_eq!(edges.next_probe(at, |_, _| true, own), None, "one at a time");
+        assert_eq!(edges.next_probe(at, |_, _| true, none), Some(3), "not the most urgent one");
+        assert_eq!(edges.next_probe(at, |_, _| true, none), None, "one at a time");
         assert_eq!(edges.passage(EdgeId(0), 3, at), Passage::Open);
         assert!(edges.sent(EdgeId(0), 3, at, rng));
         let (_, waiting) = edges.responded(EdgeId(0), at, at.plus(20)).unwrap();
@@ -510,12 +513,12 @@ mod tests {
         }
         let (mut at, mut sent) = (Moment(70_000), 0);
         let urgency = (true, Moment(0), crate::registration::Class::Retry);
-        edges.wait(EdgeId(0), urgency, 100, 0);
+        edges.wait(EdgeId(0), 1, urgency, 100, 0);
         while let Some(next) = edges.next_at().filter(|next| *next <= Moment(110_000)) {
             at = at.max(next);
-            let slot = edges.next_probe(at, |_, _| true, own).expect("it waits");
+            let slot = edges.next_probe(at, |_, _| true, none).expect("it waits");
             edges.sent(EdgeId(0), slot, at, rng);
-            edges.wait(EdgeId(0), urgency, slot + 1, 0);
+            edges.wait(EdgeId(0), 1, urgency, slot + 1, 0);
             sent += 1;
         }
         assert_eq!(sent, 4, "as many as may be under way, and none has ended");
@@ -533,8 +536,8 @@ mod tests {
             edges.failed(EdgeId(1), registrar, Some(registrar), false, Moment(100), rng);
         }
         let urgency = (true, Moment(0), crate::registration::Class::Retry);
-        edges.wait(EdgeId(0), urgency, 1, 0);
-        edges.wait(EdgeId(1), urgency, 2, 0);
+        edges.wait(EdgeId(0), 1, urgency, 1, 0);
+        edges.wait(EdgeId(1), 1, urgency, 2, 0);
         for id in [EdgeId(0), EdgeId(1)] {
             assert_eq!(
                 edges.passage(id, 9, Moment(10_100)),

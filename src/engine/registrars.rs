@@ -73,6 +73,8 @@ struct Key {
     second: bool,
     /// Its most urgent trunk has no binding that could expire.
     can_wait: bool,
+    /// That one has, and the registrar left its last request without a response.
+    doubtful: bool,
     moment: Moment,
     class: Class,
     id: u32,
@@ -424,6 +426,54 @@ impl Registrars {
             registrar.heard(took_ms, now);
             self.place(id, now);
         }
+    }
+
+    /// A request ended without a response of the registrar, for whatever reason.
+    pub fn silent(&mut self, id: u32, now: Moment) {
+        if let Some(registrar) = self.get_mut(id) {
+            registrar.silent();
+            self.place(id, now);
+        }
+    }
+
+    /// How many requests in a row a registrar has left without a response, those under way included: a great many where it cannot be
+    /// asked at the moment.
+    pub fn fruitless(&self, id: u32, now: Moment) -> u32 {
+        let Some(registrar) = self.get(id) else { return u32::MAX };
+        let held = self.host_of(id).is_some_and(|host| host.hold_until > now);
+        let shut = held || registrar.opens_at(self.probes_each, now) > now;
+        if shut { u32::MAX } else { registrar.fruitless() }
+    }
+
+    /// Takes those out of the queues that come first at registrars that may be asked now, at most `most` of each, for as long as they are
+    /// `taken`, by slot. Returns registrar and slot.
+    pub fn take_heads(
+        &mut self,
+        most: usize,
+        now: Moment,
+        waits: impl Fn(u32, u32) -> bool,
+        taken: impl Fn(u32) -> bool,
+    ) -> Vec<(u32, u32)> {
+        self.unblock(now);
+        let ids: Vec<u32> = self.ready.iter().map(|key| key.id).collect();
+        let mut heads = Vec::new();
+        for id in ids {
+            let Some(registrar) = self.get_mut(id) else { continue };
+            let mut left = most;
+            while let Some(Reverse((_, slot, stamp))) = registrar.queue.peek().copied() {
+                let counts = waits(slot, stamp);
+                if counts && (left == 0 || !taken(slot)) {
+                    break;
+                }
+                registrar.queue.pop();
+                if counts {
+                    left -= 1;
+                    heads.push((id, slot));
+                }
+            }
+            self.place(id, now);
+        }
+        heads
     }
 
     /// A registrar does its work. Returns since when it was down, where it was: all that wait for it may go.

@@ -207,10 +207,14 @@ impl State {
         // A circle of redirections, or one to where nothing is registered.
         let astray = matches!(code, Some(300..=399)) && !self.serves(&flight.target.host, 0, holds, at);
         let before = self.silent_before(flight);
+        let taken = self.book.call(&flight.call).looked_refused
+            || self.looks_refused(flight, at)
+            || self.may_look_refused(flight, 2 * MINUTE, at);
         let call = self.book.call(&flight.call);
         if before == 0 {
-            call.silent_from = flight.sent;
+            (call.silent_from, call.row_ends) = (flight.sent, false);
         }
+        call.row_ends |= taken;
         call.timeouts = (if timed_out && !refused { before + 1 } else { 0 }, flight.run);
         let unknown = timed_out
             || code.is_some_and(|code| code < 200)
@@ -221,6 +225,11 @@ impl State {
         call.unconfirmed |= unknown && flight.asked > 0;
         if succeeded && flight.asked > 0 {
             (call.registered, call.unconfirmed) = (true, false);
+            // An engine forgets the silences of a trunk that is registered, wherever: the one that a probe of its preferred target met an
+            // hour ago is the first of no row.
+            for other in self.calls_of(&flight.reference) {
+                self.book.call(&other).timeouts = (0, flight.run);
+            }
         }
         let wait = match answer {
             _ if succeeded => 0,
@@ -241,6 +250,7 @@ impl State {
             host.insert(flight.reference.clone(), flight.sent);
         }
         let trunk = self.book.trunk(&flight.reference);
+        trunk.tells_how = matches!(code, Some(300..=399 | 400 | 420 | 423)).then_some(at);
         if succeeded && flight.asked > 0 {
             trunk.registered.retain(|before| before + HOUR > at);
             trunk.registered.push(at);

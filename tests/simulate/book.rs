@@ -130,6 +130,8 @@ pub struct CallBook {
     /// Timeouts in a row, and the run that met with them; when the first of them was sent.
     pub timeouts: (u32, u32),
     pub silent_from: u64,
+    /// One of them may have been taken for a refused password: then the next one is the first of another row.
+    pub row_ends: bool,
     /// When the last of its requests was sent that an EdgePort went on with without end: nothing comes back.
     pub looped: u64,
     /// When a removal reached its registrar last.
@@ -185,6 +187,9 @@ pub struct TrunkBook {
     pub excuses: Vec<u64>,
     /// Until when it may wait for what its registrar said to it alone.
     pub own_wait: u64,
+    /// When its last REGISTER was answered by how to ask instead, and nothing has been sent since: it does not wait for a registrar's
+    /// return, but has asked often enough and backs off.
+    pub tells_how: Option<u64>,
     /// When it was registered within the last hour.
     pub registered: Vec<u64>,
     /// Its last failure was a refusal of its credentials.

@@ -152,9 +152,9 @@ impl State {
         let Some(call) = self.book.calls.get(&flight.call) else { return false };
         let Some(run) = self.book.runs.get(&flight.run) else { return false };
         let responded = run.responded.get(&flight.edge_port.host).copied().unwrap_or(0);
-        let silent_before = self.silent_before(flight) > 0;
-        // Silence elsewhere first, then here: an outage may have begun a moment ago.
-        let begun = self.is_silent_elsewhere(flight) && !silent_before;
+        let silent_before = self.silent_before(flight) > 0 && !call.row_ends;
+        // Silence elsewhere first, where it may have been registered, then here: an outage may have begun a moment ago.
+        let begun = self.is_silent_elsewhere(flight) && self.was_registered(flight) && !silent_before;
         let never = !call.registered && !begun;
         let since = if silent_before { call.silent_from } else { flight.sent };
         let since = if never { since.min(flight.sent.saturating_sub(SAME_MINUTES)) } else { since };
@@ -173,11 +173,13 @@ impl State {
         // Where the EdgePort looks down, and the trunk was registered elsewhere, it is no password's.
         let edge = run.outages.edges.get(&flight.edge_port.host);
         let alone = alone && !(self.is_silent_elsewhere(flight) && edge.is_some_and(Failing::looks_down));
-        // A trunk that is registered at another registrar probes its preferred one about once an hour. To an engine the silence of the
-        // probe before is no silence in a row, and the password is right somewhere.
-        let mut others = run.successes.iter().filter(|(host, _)| **host != flight.target.host);
-        let registered_elsewhere = others.any(|(_, sent)| sent.contains_key(&flight.reference));
-        !registered_elsewhere && (works || never && silent_before && alone && at >= flight.sent + 30 * SECOND)
+        works || never && silent_before && alone && at >= flight.sent + 30 * SECOND
+    }
+
+    /// Whether the trunk of a request was ever registered.
+    fn was_registered(&self, flight: &Flight) -> bool {
+        let calls = self.calls_of(&flight.reference);
+        calls.iter().any(|call| self.book.calls.get(call).is_some_and(|call| call.registered))
     }
 
     /// The registrar of a request, and that which redirected there.

@@ -238,7 +238,8 @@ impl State {
         let mut owed = Vec::new();
         for (reference, entry) in &self.catalogue.entries {
             let Some(trunk) = self.book.trunks.get(reference) else { continue };
-            if trunk.well_since != Some(at) || trunk.bare_since.is_none() || trunk.own_wait > at {
+            let own = trunk.own_wait > at || trunk.tells_how.is_some_and(|since| since + 31 * MINUTE > at);
+            if trunk.well_since != Some(at) || trunk.bare_since.is_none() || own {
                 continue;
             }
             let hosts: Vec<Box<str>> =

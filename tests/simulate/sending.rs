@@ -50,6 +50,7 @@ impl State {
             self.check_window(run, &name, request, &reference, at);
         }
         let preferred = self.is_preferred(run, &reference, request);
+        self.book.trunk(&reference).tells_how = None;
         self.book.next += 1;
         let id = self.book.next;
         let call = self.book.call(&request.call_id);

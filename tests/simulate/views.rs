@@ -122,16 +122,16 @@ pub async fn settle(world: &Arc<World>) {
 
 impl State {
     fn check_states(&mut self, views: &[TrunkView]) {
-        let expected: Vec<(String, bool)> = self
-            .catalogue
-            .entries
-            .iter()
-            .map(|(reference, entry)| (reference.clone(), entry.problem.is_none()))
+        let entries = self.catalogue.entries.iter();
+        let expected: Vec<(String, bool, bool)> = entries
+            .map(|(reference, entry)| {
+                (reference.clone(), entry.problem.is_none(), self.may_wait_for_ever(entry))
+            })
             .collect();
-        for (reference, good) in &expected {
+        for (reference, good, waits) in &expected {
             let shown = views.iter().find(|view| view.reference == *reference).map(|view| view.state);
             let right = if *good {
-                shown == Some(TrunkState::Registered)
+                shown == Some(TrunkState::Registered) || (*waits && shown.is_some())
             } else {
                 shown == Some(TrunkState::Invalid)
             };

@@ -33,6 +33,8 @@ pub(super) struct Registrar {
     unanswered_since: Option<Moment>,
     /// Requests sent since the last response.
     unanswered: u32,
+    /// Requests that ended without a response since the last one, not counting those that never left the Requester.
+    silences: u32,
     /// It has responded since the start, or since the last outage.
     answered: bool,
     latency_ms: u64,
@@ -57,6 +59,7 @@ impl Registrar {
             back_at: None,
             unanswered_since: None,
             unanswered: 0,
+            silences: 0,
             answered: false,
             latency_ms: 0,
             registered: [None; 2],
@@ -93,7 +96,19 @@ impl Registrar {
         let Reverse(((can_wait, moment, class), _, _)) = *self.queue.peek()?;
         // Refreshes by their expiry. The others by age, but no registrar twice before each has had its turn.
         let moment = if can_wait { moment.max(self.used_at) } else { moment };
-        Some(Key { second: self.is_unproven(now), can_wait, moment, class, id })
+        // One that left its last request without a response saves no binding while the others wait for it.
+        let doubtful = !can_wait && self.silences > 0;
+        Some(Key { second: self.is_unproven(now), can_wait, doubtful, moment, class, id })
+    }
+
+    /// Requests in a row that had no response, those under way included.
+    pub fn fruitless(&self) -> u32 {
+        self.silences.saturating_add(self.in_flight)
+    }
+
+    /// A request ended without a response.
+    pub fn silent(&mut self) {
+        self.silences = self.silences.saturating_add(1);
     }
 
     pub fn sent(&mut self, now: Moment) {
@@ -120,7 +135,7 @@ impl Registrar {
     /// It responded, whatever it said.
     pub fn heard(&mut self, took_ms: u64, now: Moment) {
         self.answered = true;
-        self.unanswered = 0;
+        (self.unanswered, self.silences) = (0, 0);
         self.latency_ms = took_ms;
         self.unanswered_since = (self.in_flight > 0).then_some(now);
     }

@@ -195,6 +195,23 @@ fn one_that_is_down_gets_a_probe_in_five_to_ten_seconds_until_it_responds() {
 }
 
 #[test]
+fn a_refresh_at_a_registrar_that_left_the_last_request_unanswered_goes_behind_the_others() {
+    let mut bench = Bench::new(None);
+    let now = Moment(1_000);
+    let (silent, well) = (bench.well("silent"), bench.well("well"));
+    bench.registrars.silent(silent, now);
+    bench.registrars.wait(silent, refresh(5_000), 1, 0, now);
+    bench.registrars.wait(well, refresh(9_000), 2, 0, now);
+    bench.registrars.wait(well, later(0, Class::Retry), 3, 0, now);
+    let order: Vec<u32> = std::iter::from_fn(|| bench.next(now).map(|(slot, _)| slot)).collect();
+    assert_eq!(order, [2, 1, 3], "but before what has no binding to lose");
+    bench.registrars.heard(silent, 5, now);
+    bench.registrars.wait(silent, refresh(5_000), 4, 0, now);
+    bench.registrars.wait(well, refresh(9_000), 5, 0, now);
+    assert_eq!(bench.next(now), Some((4, silent)));
+}
+
+#[test]
 fn what_no_longer_waits_is_passed_over() {
     let mut bench = Bench::new(None);
     let now = Moment(0);

@@ -146,3 +146,26 @@ fn registrars_that_are_silent_from_the_start_are_no_edge_port_that_is_down() {
         assert!(left.is_empty(), "seed {seed}: {left:?}");
     }
 }
+
+#[test]
+fn no_few_silent_registrars_have_all_the_probes_of_edge_ports_while_the_others_expire() {
+    for seed in 0..6 {
+        let mut settings = settings(2, None);
+        settings.registration.interval_ms = 5 * MINUTE;
+        settings.max_in_flight = 2;
+        let mut sim = Sim::new(settings, seed);
+        // The silent ones are due first, and so are their next tries.
+        for (kind, count) in [("s", 14), ("w", 16)] {
+            (0..count).for_each(|n| sim.put(&trunk(&format!("{kind}{n:03}"), &[&format!("u@{kind}{n}")])));
+            sim.sync();
+            sim.run(20 * SECOND);
+        }
+        (0..14).for_each(|n| sim.policy(&format!("s{n}"), Policy::Silent));
+        for step in 0..200 {
+            sim.run(10 * SECOND);
+            let expired = (0..16).filter(|n| !sim.bound(&format!("w{n:03}"), &format!("u@w{n}")));
+            let expired: Vec<i32> = expired.collect();
+            assert!(expired.is_empty(), "seed {seed}, after {step}0 s: {expired:?}");
+        }
+    }
+}
