@@ -4,6 +4,7 @@
 mod connect;
 mod grpc;
 mod operator;
+mod proxies;
 mod redis;
 mod scale;
 mod sync;

@@ -182,8 +182,14 @@ pub async fn command(port: u16, password: &str, line: &str) -> Result<String, St
         .map_err(|error| error.to_string())
 }
 
+/// The server that the tests use: `redis-server` of the system, or that of the variable `REDIS_SERVER`, of another version, or
+/// Valkey.
+pub fn program() -> String {
+    std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned())
+}
+
 fn spawn(options: &Options, args: &[String], port: u16, dir: &TempDir) -> Process {
-    let mut command = process::command("redis-server");
+    let mut command = process::command(&program());
     command.current_dir(dir.path()).args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", ""]);
     if options.persistent {
         command.args(["--appendonly", "yes", "--appendfsync", "always"]);
