@@ -197,7 +197,7 @@ pub struct Shelf {
     pub mode: Mutex<Mode>,
     pub records: Arc<Mutex<HashMap<Box<str>, Record>>>,
     pub calls: Mutex<Vec<Instant>>,
-    lost: Mutex<bool>,
+    pub lost: Mutex<bool>,
     /// The instance id that it keeps.
     pub instance_id: Mutex<Option<Box<str>>>,
     pub rival: watch::Sender<Option<Rival>>,
