@@ -375,7 +375,7 @@ impl Link {
         };
         let details = first.details().unwrap_or_default();
         let text: Box<str> = format!("{}: {}", self.address, words::of_server(first, &self.keys)).into();
-        match first.code() {
+        match words::code(first) {
             "WRONGPASS" | "NOAUTH" | "NOPERM" => Failure::new(StoreError::Denied(text), true, false),
             // In a cluster: another node has the keys, for good.
             "MOVED" => {

@@ -48,9 +48,15 @@ const COMMANDS: [&str; 15] = [
     "sentinel", "set", "exists",
 ];
 
+/// The code of an error. Where EXEC itself is refused, the reason comes after another one.
+pub(super) fn code(error: &ServerError) -> &str {
+    let refused = error.details().unwrap_or_default().contains("because of: NOPERM ");
+    if error.code() == "EXECABORT" && refused { "NOPERM" } else { error.code() }
+}
+
 /// An error that a server sent; all keys begin with `keys`.
 pub(super) fn of_server(error: &ServerError, keys: &str) -> String {
-    let (code, details) = (error.code(), error.details().unwrap_or_default());
+    let (code, details) = (code(error), error.details().unwrap_or_default());
     let bytes = code.len() + details.len();
     if code == "ERR" {
         let known = ERRORS.iter().find(|(begin, _)| details.starts_with(begin)).map(|(_, words)| *words);
@@ -123,6 +129,10 @@ mod tests {
         assert_eq!(
             words(b"-NOPERM User registry has no permissions to run the 'hset' command\r\n"),
             "NOPERM: the user lacks a permission: the command hset; add +hset to its ACL"
+        );
+        assert_eq!(
+            words(b"-EXECABORT Transaction discarded because of: NOPERM User a has no permissions to run the 'exec' command\r\n"),
+            "NOPERM: the user lacks a permission: the command exec; add +exec to its ACL"
         );
         for wire in [
             &b"-NOPERM No permissions to access a key\r\n"[..],
