@@ -9,11 +9,10 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use prost::Message as _;
 use routr_registry::proto::requester::SendMessageResponse;
 use tokio::net::TcpStream;
-use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::codegen::http::{HeaderMap, HeaderValue, Response};
 
-use super::grpc::{all_registered, granting, names, run_through};
+use super::grpc::{all_registered, granting, run_through};
 use crate::standalone::fake::ok;
 use crate::standalone::stage::{listen, told};
 
@@ -64,8 +63,11 @@ async fn serve(stream: TcpStream, end: End, granted: Arc<AtomicUsize>) -> Option
             HeaderMap::from_iter([("grpc-status".parse().unwrap(), HeaderValue::from_static("0"))]);
         body.send_trailers(trailers).ok()?;
         granted.fetch_add(1, Ordering::Relaxed);
-        // Long enough to write it; no other request is answered.
-        let written = tokio::time::sleep(Duration::from_millis(5));
+        // No other request is answered. A reset discards what the other side has not read by then: it is given the time.
+        let written = tokio::time::sleep(match end {
+            End::Closed => Duration::from_millis(5),
+            End::Reset => Duration::from_millis(200),
+        });
         tokio::select! {
             () = written => {}
             _ = std::future::poll_fn(|context| connection.poll_closed(context)) => {}
@@ -81,11 +83,10 @@ async fn g3_a_requester_whose_connection_breaks_after_each_response_is_used_at_t
         let (stage, _end) = granting(60).await;
         let granted = Arc::new(AtomicUsize::new(0));
         let _requester = breaking(stage.requester_port, end, granted.clone()).await;
-        let began = Instant::now();
         let service = run_through(&stage, stage.requester_port);
         all_registered(&stage, &BTreeSet::new()).await;
-        println!("{:?} {} of {}", began.elapsed(), granted.load(Ordering::Relaxed), names().len());
-        println!("{}", service.output());
+        // A trunk whose connection broke has its turn on the next one: some are granted twice, none waits for a back-off.
+        assert!((20..=60).contains(&granted.load(Ordering::Relaxed)), "{granted:?}");
         assert_eq!(told(&service, "Requester fails"), Vec::<String>::new());
     }
 }

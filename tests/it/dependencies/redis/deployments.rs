@@ -124,7 +124,7 @@ async fn s2_sentinels_name_the_master_and_after_a_failover_the_next_one() {
     let [one, two, sentinel] = [(); 3].map(|()| ports::free());
     let mut first = server(&dir, one, &["--save", ""]);
     says(one, "PING", "PONG").await;
-    let _second = server(&dir, two, &["--save", "", "--replicaof", &format!("127.0.0.1 {one}")]);
+    let _second = server(&dir, two, &["--save", "", "--replicaof", "127.0.0.1", &one.to_string()]);
     says(two, "INFO replication", "master_link_status:up").await;
     let conf = dir.path().join("sentinel.conf");
     let text = format!(

@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::dependencies::grpc::start_requester;
 use crate::standalone::stage::Stage;
 use crate::support::process::{self, Process, tail};
 use crate::support::redis::{self as support_redis, Options, Redis};
@@ -36,16 +37,21 @@ pub struct Registered {
     refs: Vec<String>,
     /// Call-IDs by user, as they were first seen.
     call_ids: BTreeMap<String, String>,
+    /// Patient with a registrar on a busy machine: nothing is sent again for want of time.
+    _requester: DropGuard,
 }
 
 impl Registered {
     /// Registers that many trunks with these parameters of the cache; `kept` is the Redis where they are found, if that is to be waited for.
     pub async fn start(count: usize, parameters: &str, kept: Option<&Redis>) -> Self {
         let refs = refs(count);
-        let stage = Stage::with(&refs.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        let mut stage = Stage::bare().await;
+        stage.trunks(&refs.iter().map(String::as_str).collect::<Vec<_>>());
+        stage.start_api().await;
+        let requester = start_requester(&stage).await;
         stage.write(&config(&stage, parameters));
         let service = stage.run(&[]);
-        let mut this = Self { stage, service, refs, call_ids: BTreeMap::new() };
+        let mut this = Self { stage, service, refs, call_ids: BTreeMap::new(), _requester: requester };
         this.all_registered().await;
         let all_kept = async || {
             let Some(kept) = kept else { return Ok(()) };
