@@ -306,6 +306,9 @@ pub enum StoreError {
     /// Another process acts for this registry.
     #[error("another process acts for this registry: {0}")]
     Taken(Box<str>),
+    /// Another process writes the same keys: both act for this registry.
+    #[error("another process writes the same keys of the cache: {0}")]
+    Shared(Box<str>),
 }
 
 /// Keeps registrations beyond the life of the process. One store serves one registry (one instance id).
@@ -349,6 +352,12 @@ pub trait Store: Send + Sync + 'static {
         watch::channel(None).1
     }
 
+    /// Returns the process that had written in this one's place when [`Store::lost_data`] last looked: both act for this
+    /// registry. It is no loss of data.
+    fn other_writer(&self) -> Option<Rival> {
+        None
+    }
+
     /// Lets another process act for this registry at once. The last call of all.
     fn release(&self) -> impl Future<Output = ()> + Send {
         std::future::ready(())
@@ -362,6 +371,17 @@ pub struct Rival {
     pub who: Box<str>,
     /// Since when it acts, in milliseconds since the Unix epoch.
     pub since_ms: u64,
+}
+
+impl fmt::Display for Rival {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.who)?;
+        let since = i64::try_from(self.since_ms).ok().filter(|since| *since > 0);
+        match since.and_then(|since| jiff::Timestamp::from_millisecond(since).ok()) {
+            Some(since) => write!(f, ", since {}", since.strftime("%Y-%m-%dT%H:%M:%SZ")),
+            None => Ok(()),
+        }
+    }
 }
 
 /// What an engine may keep in memory, beside its configuration's own bound on trunks.

@@ -7,7 +7,7 @@
 //! | key | type | holds | TTL |
 //! |---|---|---|---|
 //! | `routr-registry:{<instance>}:regs:<00..ff>` | hash | trunk ref → one registration | 24 h, or twice the longest expiry granted, from the last write |
-//! | `routr-registry:{<instance>}:alive` | string | a mark by which a loss of data is noticed | 24 h |
+//! | `routr-registry:{<instance>}:alive` | string | a mark by which a loss of data is noticed, and another process | 24 h |
 //! | `routr-registry:{<instance>}:owner` | string | the process that acts for the registry, where no Lease of Kubernetes says so | 5 s |
 //! | `routr-registry:instance:<hash>` | string | the instance id that a registry has had since its first start | 90 days |
 //!
@@ -16,7 +16,8 @@
 //! The bucket of a trunk is the first byte of the SHA-256 of its ref, so it is the same in every version. The braces
 //! keep all keys of a registry in one slot, where Redis is a cluster; its instance id may be in another one.
 //!
-//! An ACL user needs `~routr-registry:* +ping +get +set +expire +hset +hdel +hgetall +hlen +multi +exec`. Redis 6 or later.
+//! An ACL user needs `~routr-registry:* +ping +get +set +expire +hset +hdel +hgetall +hlen +multi +exec`, and `+asking` in a
+//! cluster. Redis 6 or later, or Valkey.
 
 mod any;
 #[doc(hidden)] // for fuzz/
@@ -25,7 +26,9 @@ mod identity;
 #[doc(hidden)] // for fuzz/
 pub mod keys;
 mod link;
+mod mark;
 mod memory;
+mod migration;
 mod owner;
 mod process;
 mod redis_store;

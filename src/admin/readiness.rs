@@ -302,9 +302,16 @@ fn cache(summary: &Summary, now: u64) -> Check {
             let message = format!("{message}; this process stands by and sends nothing until that one ends");
             check("cache", CheckState::Degraded, message)
         }
+        (Some(Fault::Shared), Some(message)) => {
+            check("cache", CheckState::Degraded, format!("{message}; {SHARED}"))
+        }
         _ => reported("cache", &summary.cache, "registrations go on from memory", now),
     }
 }
+
+/// What to do where another process writes the same keys.
+const SHARED: &str = "both send REGISTERs for the same trunks: end one of the two, or give one of them another spec.instanceId, or another \
+                      prefix in spec.cache.parameters";
 
 fn reported(name: &str, health: &Health, effect: &str, now: u64) -> Check {
     match health.ok {

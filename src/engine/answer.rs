@@ -81,6 +81,7 @@ impl Engine {
             first: self.fleet.get(flight.slot).is_none_or(|entry| entry.registration.failed_calls() == 0),
             trunks: self.fleet.present(),
             responded: !matches!(answer, Err(SendError::Disconnected(_))),
+            among_others: self.flights.was_among_others(&flight),
         };
         let (verdict, message) = self.apply_answer(&flight, answer, now);
         self.note_way(&flight, origin, verdict.as_ref(), &message, now);
@@ -238,6 +239,7 @@ impl Engine {
             alone,
             has_credentials: trunk.has_credentials(),
             requester_down: self.way.is_open(),
+            among_others: self.flights.was_among_others(flight),
         };
         let sent = Sent {
             address: &flight.sent_to,

@@ -44,6 +44,8 @@ pub(super) struct Flights {
     all: Slab<Flight>,
     checks: VecDeque<Check>,
     last: u64,
+    /// When the latest one was sent while another one was under way.
+    joined_at: Option<Moment>,
 }
 
 impl Flights {
@@ -51,6 +53,9 @@ impl Flights {
     pub fn insert(&mut self, flight: Flight, check_at: Moment) -> Ticket {
         self.last += 1;
         let number = self.last;
+        if !self.all.is_empty() {
+            self.joined_at = Some(flight.sent_at);
+        }
         let ticket = self.all.insert(Flight { number, ..flight });
         self.checks.push_back(Check { at: check_at, ticket, number });
         ticket
@@ -63,6 +68,11 @@ impl Flights {
             self.checks.pop_front();
         }
         flight
+    }
+
+    /// Whether one that is over was at some time not the only one.
+    pub fn was_among_others(&self, flight: &Flight) -> bool {
+        self.joined_at.is_some_and(|at| at >= flight.sent_at)
     }
 
     fn current(&self, check: Check) -> Option<&Flight> {

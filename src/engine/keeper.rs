@@ -12,7 +12,7 @@ use super::{
     clock::{CLOCKS_DIFFER, Clock},
     driver::READ_RETRIES,
 };
-use crate::ports::{Change, Observer, Record, Store, StoreError};
+use crate::ports::{Change, Observer, Record, Rival, Store, StoreError};
 
 /// Changes in one batch.
 const BATCH: usize = 2_000;
@@ -45,6 +45,8 @@ pub(super) struct Keeper<T> {
     unread_since: Instant,
     /// Another process acts for the registry: nothing is written, and nothing asked.
     stands_by: bool,
+    /// Another process that acts for the registry as well.
+    other: Option<Rival>,
     /// How far the wall clock was ahead of the engine's when everything was written by it, in milliseconds.
     wall_ahead: Option<i64>,
 }
@@ -85,6 +87,7 @@ impl<T: Store> Keeper<T> {
             unread,
             unread_since: check_at,
             stands_by: false,
+            other: None,
             wall_ahead: None,
         }
     }
@@ -173,12 +176,16 @@ impl<T: Store> Keeper<T> {
                 self.state = State::Checking(tokio::spawn(async move { store.lost_data().await }));
             }
             Done::Checked(Ok(lost)) => {
-                if self.clock_was_set(clock) || lost || self.failing {
+                let other = self.store.other_writer();
+                // Two that wrote everything again at each look at the other's mark would never end.
+                let overwritten = other.is_some() && self.other.is_some();
+                if self.clock_was_set(clock) || (lost && !overwritten) || self.failing {
                     engine.write_everything();
                 }
-                if lost && self.proven && !self.failing {
+                if lost && other.is_none() && self.proven && !self.failing {
                     tracing::warn!("the cache has lost what it was given: writing everything again");
                 }
+                self.note_other(other);
                 self.checked();
                 self.works(engine, clock);
             }
@@ -194,6 +201,25 @@ impl<T: Store> Keeper<T> {
                 }
             }
         }
+    }
+
+    /// Takes note of another process that writes the same keys, or of its end.
+    fn note_other(&mut self, other: Option<Rival>) {
+        match (&self.other, &other) {
+            (before, Some(rival)) if before.as_ref() != Some(rival) => {
+                let error = StoreError::Shared(rival.to_string().into());
+                tracing::error!(
+                    %error,
+                    "both processes send REGISTERs for the same trunks, and each overwrites what the other one keeps; nothing is lost: end \
+                     one of the two, or give one of them another spec.instanceId, or another prefix in spec.cache.parameters"
+                );
+            }
+            (Some(rival), None) => {
+                tracing::info!(other = %rival, "the other process no longer writes the same keys of the cache");
+            }
+            _ => {}
+        }
+        self.other = other;
     }
 
     /// Whether the wall clock was set since this last said so. It counts from there, so that many small steps count too.
@@ -220,7 +246,8 @@ impl<T: Store> Keeper<T> {
         }
         (self.retry, self.proven) = (RETRY.0, true);
         self.state = State::Idle;
-        engine.set_cache_health(None, clock.now());
+        let shared = self.other.as_ref().map(|rival| StoreError::Shared(rival.to_string().into()));
+        engine.set_cache_health(shared.as_ref(), clock.now());
     }
 
     /// It failed: the engine goes on from memory.

@@ -188,6 +188,8 @@ pub enum Fault {
     TooMuch,
     /// Another process acts for this registry: this one waits, and sends nothing.
     Taken,
+    /// Another process writes the same keys of the cache.
+    Shared,
 }
 
 impl From<&SourceError> for Fault {
@@ -209,6 +211,7 @@ impl From<&StoreError> for Fault {
             StoreError::Denied(_) => Self::Denied,
             StoreError::Refused(_) => Self::Refused,
             StoreError::Taken(_) => Self::Taken,
+            StoreError::Shared(_) => Self::Shared,
         }
     }
 }

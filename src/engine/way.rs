@@ -3,6 +3,8 @@
 //! * The bound on requests in flight starts small, grows while answers come as quickly as before or that brings more of
 //!   them (see [`climb`]), halves when answers stay away, and starts again where the Requester is unavailable. Registrars that
 //!   do not answer must not lower it: one place that is held for half a minute again and again serves nobody else.
+//! * Where a connection breaks that carried several calls, one call at a time is sent for a while: a Requester that ends its
+//!   connection after each response, or breaks it at one REGISTER, fails nobody else then.
 //! * The breaker opens when no connection can be made, or calls of several trunks fail in a row (see [`circuit_breaker`]);
 //!   then one request at a time probes it.
 
@@ -32,6 +34,11 @@ const HALVE_PAUSE: u64 = 1_000;
 const PROBES_EACH: u32 = 7;
 /// So many calls in a row without an answer, and the Requester is reported as not answering.
 const DEADLINES: u32 = 3;
+
+/// First and longest time in which one call at a time is sent, in milliseconds, after a connection broke that carried several.
+const SINGLY: (u64, u64) = (2_000, 60_000);
+/// Without such a break for so long after that time, in milliseconds, it begins with the first again.
+const CALM: u64 = 120_000;
 
 /// What came of a call, as far as the Requester itself is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +81,8 @@ pub(super) struct Way {
     breaker: CircuitBreaker,
     /// Trunks of the row that opened the breaker, until they are taken.
     row: Vec<u32>,
+    /// Until when one call at a time is sent, and for how long that is, in milliseconds.
+    singly: Option<(Moment, u64)>,
     deadlines: u32,
     /// The connection is lost.
     lost: bool,
@@ -93,6 +102,7 @@ impl Way {
             full_at: None,
             breaker: CircuitBreaker::default(),
             row: Vec::new(),
+            singly: None,
             deadlines: 0,
             lost: false,
             health: Health::default(),
@@ -121,10 +131,14 @@ impl Way {
             }
             None => {
                 let active = f64::from(self.places.active());
-                let limit = self.limit.floor() + f64::from(self.places.doubt());
+                let doubt = f64::from(self.places.doubt());
+                if self.is_single(now) {
+                    return if active >= 1.0 + doubt || self.is_full() { Gate::Shut } else { Gate::All };
+                }
+                let limit = self.limit.floor() + doubt;
                 if active >= limit || self.is_full() {
                     Gate::Shut
-                } else if active >= self.for_all() + f64::from(self.places.doubt()) {
+                } else if active >= self.for_all() + doubt {
                     Gate::Urgent
                 } else {
                     Gate::All
@@ -239,6 +253,9 @@ impl Way {
                 }
                 return self.set_health(Some((Fault::Unreachable, message)), now);
             }
+            CallResult::Failed(call) if call.broke_among_others() && !self.is_open() => {
+                self.send_singly(now.at)
+            }
             CallResult::Failed(call) => {
                 if let Some(row) = self.breaker.call_failed(call, now.at, rng) {
                     self.row = row;
@@ -250,6 +267,20 @@ impl Way {
             }
         }
         None
+    }
+
+    fn is_single(&self, now: Moment) -> bool {
+        self.singly.is_some_and(|(until, _)| now < until)
+    }
+
+    /// A connection broke that carried several calls. Those that broke with it say no more.
+    fn send_singly(&mut self, now: Moment) {
+        let pause = match self.singly {
+            Some((until, _)) if now < until => return,
+            Some((until, pause)) if now.since(until) < CALM => (pause * 2).min(SINGLY.1),
+            _ => SINGLY.0,
+        };
+        self.singly = Some((now.plus(pause), pause));
     }
 
     #[allow(clippy::cast_precision_loss)]

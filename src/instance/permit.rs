@@ -109,6 +109,10 @@ impl<S: Store> Store for Permitted<S> {
         self.port.rival()
     }
 
+    fn other_writer(&self) -> Option<Rival> {
+        self.port.other_writer()
+    }
+
     async fn release(&self) {
         self.port.release().await;
     }

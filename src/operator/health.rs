@@ -17,6 +17,8 @@ use crate::{
 
 /// Failures that take turns are a line each only after this long.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
+/// A failure that goes on is said again this often.
+const REMIND_EVERY: Duration = Duration::from_secs(20);
 /// Of many requests some fail and some succeed: a failure is over when none has failed for this long.
 const CALM: Duration = Duration::from_secs(5);
 /// Namespaces that `/readyz` names for each area.
@@ -88,7 +90,7 @@ struct Trouble {
 }
 
 impl Trouble {
-    /// Notes a failure. Returns whether a line is due: it is the first one, or another one than before.
+    /// Notes a failure. Returns whether a line is due: it is the first one, another one than before, or goes on for long.
     fn begin(&mut self, error: &ApiError) -> bool {
         let now = Instant::now();
         let key = (error.kind, error.code);
@@ -97,13 +99,21 @@ impl Trouble {
         self.current = Some((error.clone(), since));
         self.failed_at = Some(now);
         let due = match self.logged {
-            Some((logged, at)) => first || (logged != key && now.duration_since(at) >= BETWEEN_LINES),
+            Some((logged, at)) => {
+                let pause = if logged == key { REMIND_EVERY } else { BETWEEN_LINES };
+                first || now.duration_since(at) >= pause
+            }
             None => true,
         };
         if due {
             self.logged = Some((key, now));
         }
         due
+    }
+
+    /// For how many seconds it has failed.
+    fn failing_s(&self) -> u64 {
+        self.current.as_ref().map_or(0, |(_, since)| environment::unix_ms().saturating_sub(*since) / 1_000)
     }
 
     /// Notes a success. Returns for how many seconds it had failed, if it had.
@@ -145,15 +155,18 @@ impl Health {
         let mut state = self.state();
         let Some(watch) = state.watches.get_mut(&place) else { return };
         let due = watch.trouble.begin(error);
+        let failing_s = watch.trouble.failing_s();
         let listed = watch.listed;
         drop(state);
         let advice = watch_advice(error);
         match (due, listed) {
             (true, false) => tracing::warn!(
+                failing_s,
                 %error,
                 "cannot list Registries in {place}: none of them runs until that succeeds; trying again every few seconds{advice}"
             ),
             (true, true) => tracing::warn!(
+                failing_s,
                 %error,
                 "cannot watch Registries in {place}: engines continue, changes are not seen; trying again every few seconds{advice}"
             ),
@@ -206,8 +219,12 @@ impl Health {
             _ => return false,
         };
         let (area, place) = (key.0, place(key.1.as_deref()));
-        if self.state().troubles.entry(key).or_default().begin(error) {
-            tracing::warn!(%error, "{} in {place}; trying again", area.problem());
+        let mut state = self.state();
+        let trouble = state.troubles.entry(key).or_default();
+        let (due, failing_s) = (trouble.begin(error), trouble.failing_s());
+        drop(state);
+        if due {
+            tracing::warn!(failing_s, %error, "{} in {place}; trying again", area.problem());
         } else {
             tracing::debug!(%error, "{} in {place}", area.problem());
         }
@@ -408,6 +425,11 @@ mod tests {
         assert!(trouble.begin(&error(429)) && !trouble.begin(&error(429)));
         assert!(!trouble.begin(&error(503)), "it takes turns");
         tokio::time::advance(BETWEEN_LINES).await;
+        assert!(trouble.begin(&error(503)) && !trouble.begin(&error(503)));
+        // What goes on is said again every so often.
+        tokio::time::advance(REMIND_EVERY - Duration::from_millis(1)).await;
+        assert!(!trouble.begin(&error(503)));
+        tokio::time::advance(Duration::from_millis(1)).await;
         assert!(trouble.begin(&error(503)) && !trouble.begin(&error(503)));
         assert!(trouble.end().is_some() && trouble.end().is_none());
         assert!(trouble.begin(&error(503)), "it begins again");

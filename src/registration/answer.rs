@@ -285,7 +285,7 @@ impl Registration {
             Verdict::Unavailable => self.due = self.due.min(now.at),
             Verdict::CallFailed { .. } | Verdict::WayRefused => {
                 let broken = *verdict == Verdict::CallFailed { broken: true };
-                self.call_failed(broken, sent.around.requester_down, now, rng);
+                self.call_failed(broken, sent.around.among_others, sent.around.requester_down, now, rng);
             }
         }
     }

@@ -82,6 +82,8 @@ pub struct Around<'a> {
     pub has_credentials: bool,
     /// Calls of several trunks fail in a row, or no connection can be made: a call that fails is not this trunk's own failure.
     pub requester_down: bool,
+    /// Other calls were under way at the same time: of a connection that breaks, any of them may be the reason.
+    pub among_others: bool,
 }
 
 /// How an EdgePort stands.

@@ -16,6 +16,9 @@ use crate::{
     trunk::{HostPort, Transport},
 };
 
+/// Connections that may break in a row under a trunk's calls, with those of others, before that counts as its own failure.
+const BREAKS_AMONG_OTHERS: u8 = 3;
+
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Trouble {
@@ -72,8 +75,8 @@ pub(super) struct Trouble {
     /// Calls to the Requester that failed in a row: at least 1 after one did, more only for those that were this trunk's own failure
     /// and found no valid binding.
     pub failed_calls: u8,
-    /// The connection of its last call broke.
-    pub disconnected: bool,
+    /// The connections of so many of its calls in a row broke.
+    pub disconnects: u8,
     /// When the first request of this round was sent that failed, and the same of the round before.
     pub round_sent_at: Option<Moment>,
     pub last_round_sent_at: Option<Moment>,
@@ -325,13 +328,22 @@ impl Registration {
     }
 
     /// The call to the Requester failed, which says nothing of the registrar. `shared` where the calls of others fail as well.
-    /// Where only its connection broke, the trunk keeps its place the first time.
-    pub(super) fn call_failed(&mut self, broken: bool, shared: bool, now: Now, rng: &mut impl Rng) {
+    /// Where only its connection broke, the trunk keeps its place: the first time, and some times more where calls of others were
+    /// under way by it (`among_others`), as where a Requester ends its connection after each response.
+    pub(super) fn call_failed(
+        &mut self,
+        broken: bool,
+        among_others: bool,
+        shared: bool,
+        now: Now,
+        rng: &mut impl Rng,
+    ) {
         let left = self.left(now.at);
         let due = self.due;
         let trouble = self.trouble_mut();
-        let again = std::mem::replace(&mut trouble.disconnected, broken) || trouble.failed_calls > 0;
-        if broken && !again {
+        trouble.disconnects = if broken { trouble.disconnects.saturating_add(1) } else { 0 };
+        let forgiven = if among_others { BREAKS_AMONG_OTHERS } else { 1 };
+        if broken && trouble.failed_calls == 0 && trouble.disconnects <= forgiven {
             self.due = due.min(now.at);
             return;
         }
@@ -359,7 +371,7 @@ impl Registration {
     /// The call to the Requester brought a response, or timed out: no row of failed calls goes on.
     pub(super) fn call_succeeded(&mut self) {
         if let Some(trouble) = self.trouble.as_mut() {
-            (trouble.failed_calls, trouble.disconnected) = (0, false);
+            (trouble.failed_calls, trouble.disconnects) = (0, 0);
         }
     }
 

@@ -112,6 +112,13 @@ impl Store for AnyStore {
         }
     }
 
+    fn other_writer(&self) -> Option<Rival> {
+        match self {
+            Self::Memory(store) => store.other_writer(),
+            Self::Redis(store) => store.other_writer(),
+        }
+    }
+
     async fn release(&self) {
         match self {
             Self::Memory(store) => store.release().await,

@@ -48,6 +48,11 @@ pub fn bucket_of(reference: &str) -> u8 {
     first
 }
 
+/// What all keys begin with, with the user's own prefix before it.
+pub fn root(before: &str) -> String {
+    format!("{before}routr-registry:")
+}
+
 /// Where the instance id of a registry is kept, with the user's own prefix before it.
 pub fn identity(before: &str, registry_key: &str) -> String {
     format!("{before}routr-registry:instance:{}", hex(&Sha256::digest(registry_key)))

@@ -16,6 +16,8 @@ use redis::{
 use tokio::{sync::Mutex, time::timeout};
 
 use super::{
+    keys,
+    migration::Units,
     servers::{self, Login, Servers},
     stream::{Dialer, Place},
     words,
@@ -75,11 +77,13 @@ struct Failure {
     broken: bool,
     /// In a cluster: the node that has the keys.
     moved_to: Option<HostPort>,
+    /// In a cluster: some keys are on their way to another node.
+    ask: bool,
 }
 
 impl Failure {
     fn new(error: StoreError, discard: bool, broken: bool) -> Self {
-        Self { error, discard, broken, moved_to: None }
+        Self { error, discard, broken, moved_to: None, ask: false }
     }
 }
 
@@ -89,6 +93,8 @@ pub(super) struct Link {
     servers: Servers,
     /// The servers in words.
     address: String,
+    /// What all keys begin with.
+    keys: String,
     login: Option<Login>,
     database: u32,
     patience: Duration,
@@ -111,6 +117,7 @@ impl Link {
             dialer: Dialer::new(settings)?,
             servers: Servers::new(settings),
             address: servers::name(settings),
+            keys: keys::root(&settings.prefix),
             login: Login::new(settings.username.as_deref(), settings.password.as_ref()),
             database: settings.database,
             patience: PATIENCE,
@@ -144,6 +151,14 @@ impl Link {
                 && redirects < MAX_REDIRECTS
             {
                 redirects += 1;
+                // The one that has the keys is down, and the others have not yet agreed on another one.
+                if let Some(cause) = self.servers.cause(&node).filter(|_| redirects > 1) {
+                    let text = format!(
+                        "{}: the node that has the keys, {node}, cannot be reached: {cause}",
+                        self.address
+                    );
+                    return Err(StoreError::Unavailable(text.into()));
+                }
                 self.servers.moved_to(node);
             } else if failure.broken && !fresh && !again {
                 again = true;
@@ -167,13 +182,41 @@ impl Link {
         let failure = match timeout(patience, pipeline.query_async::<redis::Value>(&mut connection)).await {
             // The library also finds the errors inside the answer to EXEC.
             Ok(Ok(values)) => return Ok(values),
-            Ok(Err(e)) => self.explain(&e),
+            Ok(Err(e)) => match self.explain(&e) {
+                failure if failure.ask => {
+                    match timeout(patience, self.migrating(&mut connection, pipeline)).await {
+                        Ok(Ok(values)) => return Ok(values),
+                        Ok(Err(failure)) => failure,
+                        Err(_) => self.silent("no answer", patience),
+                    }
+                }
+                failure => failure,
+            },
             Err(_) => self.silent("no answer", patience),
         };
         if failure.discard {
             self.discarded.fetch_max(generation, Ordering::Relaxed);
         }
         Err((failure, fresh))
+    }
+
+    /// Sends a pipeline again while the keys are on their way from one node of a cluster to another: what the one no longer has
+    /// goes to the other.
+    async fn migrating(
+        &self,
+        connection: &mut MultiplexedConnection,
+        pipeline: &Pipeline,
+    ) -> Result<redis::Value, Failure> {
+        let mut units = Units::of(pipeline);
+        let said = units.pipeline(None).query_async(connection).await.map_err(|e| self.explain(&e))?;
+        units.note(None, said).map_err(|e| self.explain(&e))?;
+        while let Some(node) = units.asked() {
+            let mut target = self.open(&Place::Tcp(node.clone()), self.login.as_ref(), 0).await?;
+            let pipeline = units.pipeline(Some(&node));
+            let said = pipeline.query_async(&mut target).await.map_err(|e| self.explain(&e))?;
+            units.note(Some(&node), said).map_err(|e| self.explain(&e))?;
+        }
+        Ok(units.values())
     }
 
     /// The connection there is, or a new one: with its generation, and whether it is new. Callers that come while one is
@@ -204,9 +247,10 @@ impl Link {
             Servers::Nodes { .. } => {
                 let mut last = None;
                 for node in self.servers.nodes() {
-                    match self.briefly(self.open(&Place::Tcp(node), self.login.as_ref(), 0)).await {
+                    match self.briefly(self.open(&Place::Tcp(node.clone()), self.login.as_ref(), 0)).await {
                         Err(failure) if matches!(failure.error, StoreError::Unavailable(_)) => {
-                            last = Some(failure)
+                            self.servers.is_unreachable(&node, &self.cause(&failure.error));
+                            last = Some(failure);
                         }
                         other => return other,
                     }
@@ -301,6 +345,16 @@ impl Link {
         }
     }
 
+    /// An error without the name of the whole.
+    fn cause(&self, error: &StoreError) -> String {
+        let (StoreError::Unavailable(text)
+        | StoreError::Refused(text)
+        | StoreError::Denied(text)
+        | StoreError::Taken(text)
+        | StoreError::Shared(text)) = error;
+        text.strip_prefix(&*self.address).map_or(&**text, |rest| rest.trim_start_matches(": ")).to_owned()
+    }
+
     fn silent(&self, what: &str, patience: Duration) -> Failure {
         let text = format!("{}: {what} within {} s", self.address, patience.as_secs_f32());
         Failure::new(StoreError::Unavailable(text.into()), true, false)
@@ -320,8 +374,8 @@ impl Link {
             };
         };
         let details = first.details().unwrap_or_default();
-        let text: Box<str> = format!("{}: {}", self.address, words::of_server(first)).into();
-        match first.code() {
+        let text: Box<str> = format!("{}: {}", self.address, words::of_server(first, &self.keys)).into();
+        match words::code(first) {
             "WRONGPASS" | "NOAUTH" | "NOPERM" => Failure::new(StoreError::Denied(text), true, false),
             // In a cluster: another node has the keys, for good.
             "MOVED" => {
@@ -333,8 +387,11 @@ impl Link {
                 };
                 Failure { moved_to, ..Failure::new(error, true, false) }
             }
-            // It is on the way to another node: for as long as that takes, registrations go on from memory.
-            "ASK" => Failure::new(StoreError::Unavailable(text), true, false),
+            // Some keys are on their way to another node.
+            "ASK" => {
+                let ask = self.servers.is_cluster();
+                Failure { ask, ..Failure::new(StoreError::Unavailable(text), !ask, false) }
+            }
             // Another server may have taken over: the name is looked up again.
             "LOADING" | "CLUSTERDOWN" | "READONLY" | "MASTERDOWN" | "TRYAGAIN" | "NOREPLICAS" | "BUSY" => {
                 Failure::new(StoreError::Unavailable(text), true, false)
@@ -367,7 +424,7 @@ impl Link {
                 let error = StoreError::Unavailable(format!("{}: AUTH failed (ERR)", self.address).into());
                 return Failure::new(error, true, false);
             }
-            _ => &format!("AUTH was refused ({})", words::of_server(first)),
+            _ => &format!("AUTH was refused ({})", words::of_server(first, &self.keys)),
         };
         let error = StoreError::Denied(format!("{}: {cause}", self.address).into());
         Failure::new(error, true, false)

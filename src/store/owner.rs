@@ -2,7 +2,10 @@
 //! the second one stands by, and names the first.
 //!
 //! The key is a lease of [`LEASE_S`] seconds. An owner that ends in order removes it. One that was killed leaves it to
-//! expire, unless its successor can see that it is gone: on the same machine, in the same PID namespace. The commands are
+//! expire, unless its successor can see that it is gone: on the same machine, in the same PID namespace. A successor in another
+//! one, such as the next container, waits for some 8 s, the lease and two looks. That cannot safely be less: an owner that is cut
+//! off from Redis goes on sending, and nothing that a container sees of itself (its host name, the paths of its mounts, its network
+//! namespace) is not shared by others that run beside it. The commands are
 //! those that the store uses anyway (GET, SET, EXPIRE), so no ACL has to grow: EXPIRE is what a full Redis takes, too.
 //!
 //! Without a script the key cannot be compared and set at once. So it is only ever taken where it is absent (SET NX), or

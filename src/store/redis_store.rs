@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -17,6 +17,7 @@ use super::{
     identity::InstanceCell,
     keys::{self, BUCKETS, Keys},
     link::{Link, RedisSettingsError},
+    mark::{Found, Mark},
     owner::Owner,
 };
 use crate::{
@@ -51,20 +52,15 @@ pub struct RedisStore {
     renewal: OnceLock<AbortOnDropHandle<()>>,
     /// Random text that tells this run from any other.
     token: String,
+    /// When it began, in milliseconds since the Unix epoch.
+    since_ms: u64,
     mark: Mutex<Mark>,
+    /// Another process that acts for the registry, as of the last look.
+    other_writer: std::sync::Mutex<Option<Rival>>,
     /// Longest expiry that was granted to any trunk, in seconds.
     longest_granted: AtomicU32,
     /// What may be read; `None`: all there is.
     room: Option<Arc<dyn TrunkRoom>>,
-}
-
-/// The mark is the run's token and a number that rises each time that it is looked at. What is found must be the last
-/// number written, or a later one whose confirmation was lost: an older one, another run's, or none means that Redis has
-/// lost something.
-#[derive(Debug, Default)]
-struct Mark {
-    attempted: u64,
-    confirmed: Option<u64>,
 }
 
 impl RedisStore {
@@ -100,7 +96,9 @@ impl RedisStore {
             owner: None,
             renewal: OnceLock::new(),
             token: format!("{:016x}{:016x}", environment::random(), environment::random()),
+            since_ms: environment::unix_ms(),
             mark: Mutex::default(),
+            other_writer: std::sync::Mutex::default(),
             longest_granted: AtomicU32::new(0),
             room: None,
         })
@@ -166,26 +164,21 @@ impl RedisStore {
     async fn write_mark(&self, mark: &mut Mark) -> Result<(), StoreError> {
         mark.attempted += 1;
         let next = mark.attempted;
+        let now = environment::unix_ms();
         let mut pipeline = redis::pipe();
         pipeline
             .cmd("SET")
             .arg(self.keys().await?.alive())
-            .arg(format!("{}:{next}", self.token))
+            .arg(Mark::text(&self.token, next, self.since_ms, now))
             .arg("EX")
             .arg(ALIVE_TTL);
         self.link.run::<()>(&pipeline, 0).await?;
         // By itself: in a cluster it may be elsewhere.
         self.instance.renew(&self.link).await?;
-        mark.confirmed = Some(next);
+        (mark.confirmed, mark.confirmed_at_ms) = (Some(next), now);
         Ok(())
     }
 
-    /// The number in a mark of this run.
-    fn number_in(&self, mark: &[u8]) -> Option<u64> {
-        std::str::from_utf8(mark).ok()?.strip_prefix(&*self.token)?.strip_prefix(':')?.parse().ok()
-    }
-
-    /// Reads whole buckets, and returns how many records in them could not be understood.
     /// Whether there is room for so many records, and their bytes.
     fn has_room(&self, records: u64, bytes: u64) -> Result<(), StoreError> {
         let Some(room) = &self.room else { return Ok(()) };
@@ -194,6 +187,7 @@ impl RedisStore {
         })
     }
 
+    /// Reads whole buckets, and returns how many records in them could not be understood.
     async fn read(
         &self,
         buckets: &[u8],
@@ -348,8 +342,12 @@ impl Store for RedisStore {
         let mut pipeline = redis::pipe();
         pipeline.cmd("GET").arg(self.keys().await?.alive());
         let (found,): (Option<Vec<u8>>,) = self.link.run(&pipeline, 0).await?;
-        let found = found.as_deref().and_then(|m| self.number_in(m));
-        let kept = mark.confirmed.is_some_and(|confirmed| found.is_some_and(|n| n >= confirmed));
+        let found = mark.judge(&self.token, found.as_deref());
+        let kept = found == Found::Kept;
+        *self.other_writer.lock().unwrap_or_else(PoisonError::into_inner) = match found {
+            Found::Other(rival) => Some(rival),
+            Found::Kept | Found::Lost => None,
+        };
         if !kept {
             // Before the mark is written: whoever abandons this call here is told at the next one.
             mark.confirmed = None;
@@ -364,6 +362,10 @@ impl Store for RedisStore {
 
     fn rival(&self) -> watch::Receiver<Option<Rival>> {
         self.owner.as_ref().map_or_else(|| watch::channel(None).1, |owner| owner.rival())
+    }
+
+    fn other_writer(&self) -> Option<Rival> {
+        self.other_writer.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn release(&self) {

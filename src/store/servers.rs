@@ -45,9 +45,23 @@ pub(super) enum Servers {
     Nodes {
         /// As they are configured.
         seeds: Vec<HostPort>,
-        /// The one that has the keys, as far as is known.
-        home: Mutex<Option<HostPort>>,
+        /// What nodes have said of each other.
+        known: Mutex<Known>,
     },
+}
+
+/// Nodes that others named, which are kept at most: a node that the configuration does not name may be the only one left.
+const MOST_NAMED: usize = 8;
+
+/// What is known of a cluster beyond its configuration.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// The node that has the keys.
+    home: Option<HostPort>,
+    /// Nodes that had the keys, the latest one last.
+    named: Vec<HostPort>,
+    /// The node that could not be reached last, and why.
+    unreachable: Option<(HostPort, Box<str>)>,
 }
 
 impl Servers {
@@ -62,7 +76,7 @@ impl Servers {
                 login: Login::new(username.as_deref(), password.as_ref()),
             },
             (RedisDeployment::Cluster { nodes }, _) => {
-                Self::Nodes { seeds: nodes.clone(), home: Mutex::new(None) }
+                Self::Nodes { seeds: nodes.clone(), known: Mutex::default() }
             }
         }
     }
@@ -72,20 +86,47 @@ impl Servers {
         matches!(self, Self::Nodes { .. })
     }
 
-    /// The nodes of a cluster, the one that is known to have the keys first. That one is forgotten: a node that does not have
-    /// them says which one does.
+    /// The nodes of a cluster in the order in which they are tried: the one that is known to have the keys, those of the
+    /// configuration, those that others have named. The first one is forgotten: a node that does not have them says which one
+    /// does.
     pub(super) fn nodes(&self) -> Vec<HostPort> {
-        let Self::Nodes { seeds, home } = self else { return Vec::new() };
-        let home = home.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let others = seeds.iter().filter(|seed| Some(*seed) != home.as_ref()).cloned();
-        home.clone().into_iter().chain(others).collect()
+        let Self::Nodes { seeds, known } = self else { return Vec::new() };
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut nodes: Vec<HostPort> = Vec::new();
+        let home = known.home.take();
+        for node in home.iter().chain(seeds).chain(known.named.iter().rev()) {
+            if !nodes.contains(node) {
+                nodes.push(node.clone());
+            }
+        }
+        nodes
     }
 
-    /// A node of a cluster said which one has the keys.
-    pub(super) fn moved_to(&self, node: HostPort) {
-        if let Self::Nodes { home, .. } = self {
-            *home.lock().unwrap_or_else(PoisonError::into_inner) = Some(node);
+    /// Notes that a node of a cluster cannot be reached.
+    pub(super) fn is_unreachable(&self, node: &HostPort, cause: &str) {
+        if let Self::Nodes { known, .. } = self {
+            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.unreachable = Some((node.clone(), cause.into()));
         }
+    }
+
+    /// Why that node could not be reached, where it was the last one that could not.
+    pub(super) fn cause(&self, node: &HostPort) -> Option<Box<str>> {
+        let Self::Nodes { known, .. } = self else { return None };
+        let known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.unreachable.as_ref().filter(|(other, _)| other == node).map(|(_, cause)| cause.clone())
+    }
+
+    /// Notes that a node of a cluster said which one has the keys.
+    pub(super) fn moved_to(&self, node: HostPort) {
+        let Self::Nodes { known, .. } = self else { return };
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.named.retain(|other| *other != node);
+        known.named.push(node.clone());
+        if known.named.len() > MOST_NAMED {
+            known.named.remove(0);
+        }
+        known.home = Some(node);
     }
 }
 
@@ -102,7 +143,7 @@ pub(super) fn name(settings: &RedisSettings) -> String {
     }
 }
 
-/// The node in the words of a MOVED: `3999 127.0.0.1:6381`. One without a host means the node that said so, which is no other.
+/// The node in the words of a MOVED or an ASK: `3999 127.0.0.1:6381`. One without a host means the node that said so, which is no other.
 pub(super) fn moved(details: &str) -> Option<HostPort> {
     let (host, port) = details.split_whitespace().nth(1)?.rsplit_once(':')?;
     let port = port.parse().ok().filter(|port| *port > 0)?;

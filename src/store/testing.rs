@@ -74,7 +74,9 @@ impl RedisServer {
     pub(super) async fn run(&mut self) {
         assert!(self.child.is_none(), "it runs already");
         let (plain, tls) = if self.tls { (0, self.port) } else { (self.port, 0) };
-        let child = Command::new("redis-server")
+        // Another version, or Valkey.
+        let program = std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
+        let child = Command::new(program)
             .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
             .args(["--port", &plain.to_string(), "--tls-port", &tls.to_string()])
             .arg("--dir")

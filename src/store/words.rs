@@ -43,14 +43,20 @@ const ERRORS: [(&str, &str); 11] = [
 ];
 
 /// Commands that a permission may be missing for.
-const COMMANDS: [&str; 14] = [
-    "auth", "exec", "expire", "get", "hdel", "hgetall", "hlen", "hset", "multi", "ping", "select",
+const COMMANDS: [&str; 15] = [
+    "asking", "auth", "exec", "expire", "get", "hdel", "hgetall", "hlen", "hset", "multi", "ping", "select",
     "sentinel", "set", "exists",
 ];
 
-/// An error that a server sent.
-pub(super) fn of_server(error: &ServerError) -> String {
-    let (code, details) = (error.code(), error.details().unwrap_or_default());
+/// The code of an error. Where EXEC itself is refused, the reason comes after another one.
+pub(super) fn code(error: &ServerError) -> &str {
+    let refused = error.details().unwrap_or_default().contains("because of: NOPERM ");
+    if error.code() == "EXECABORT" && refused { "NOPERM" } else { error.code() }
+}
+
+/// An error that a server sent; all keys begin with `keys`.
+pub(super) fn of_server(error: &ServerError, keys: &str) -> String {
+    let (code, details) = (code(error), error.details().unwrap_or_default());
     let bytes = code.len() + details.len();
     if code == "ERR" {
         let known = ERRORS.iter().find(|(begin, _)| details.starts_with(begin)).map(|(_, words)| *words);
@@ -64,7 +70,13 @@ pub(super) fn of_server(error: &ServerError) -> String {
     };
     let command = COMMANDS.iter().find(|name| details.to_ascii_lowercase().contains(&format!("'{name}'")));
     match (*code, command) {
-        ("NOPERM", Some(command)) => format!("{code}: {words}: the command {command}"),
+        ("NOPERM", Some(command)) => {
+            format!("{code}: {words}: the command {command}; add +{command} to its ACL")
+        }
+        // Redis 6: `one of the keys used as arguments`; 7 and later: `access a key`.
+        ("NOPERM", None) if details.contains("key") => {
+            format!("{code}: {words}: the keys of routr-registry; add ~{keys}* to its ACL")
+        }
         _ => format!("{code}: {words}"),
     }
 }
@@ -105,7 +117,7 @@ mod tests {
         server
             .as_deref()
             .and_then(<[_]>::first)
-            .map_or_else(|| of_library(&error), |(_, first)| of_server(first))
+            .map_or_else(|| of_library(&error), |(_, first)| of_server(first, "p:routr-registry:"))
     }
 
     #[test]
@@ -116,8 +128,19 @@ mod tests {
         );
         assert_eq!(
             words(b"-NOPERM User registry has no permissions to run the 'hset' command\r\n"),
-            "NOPERM: the user lacks a permission: the command hset"
+            "NOPERM: the user lacks a permission: the command hset; add +hset to its ACL"
         );
+        assert_eq!(
+            words(b"-EXECABORT Transaction discarded because of: NOPERM User a has no permissions to run the 'exec' command\r\n"),
+            "NOPERM: the user lacks a permission: the command exec; add +exec to its ACL"
+        );
+        for wire in [
+            &b"-NOPERM No permissions to access a key\r\n"[..],
+            b"-NOPERM this user has no permissions to access one of the keys used as arguments\r\n",
+        ] {
+            let said = "NOPERM: the user lacks a permission: the keys of routr-registry; add ~p:routr-registry:* to its ACL";
+            assert_eq!(words(wire), said);
+        }
         assert_eq!(words(b"-ERR max number of clients reached\r\n"), "ERR: max number of clients reached");
     }
 

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{super::keeper::Done, Driver, syncing::Sync};
 use crate::{
-    ports::{Observer, Requester, Rival, Store, StoreError, TrunkSource},
+    ports::{Observer, Requester, Store, StoreError, TrunkSource},
     registration::identity::RegistryId,
 };
 
@@ -121,7 +121,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         let rival = self.rival.borrow_and_update().clone();
         match (rival, self.standing) {
             (Some(rival), standing) => {
-                let error = StoreError::Taken(words(&rival).into());
+                let error = StoreError::Taken(rival.to_string().into());
                 if standing != Standing::StandsBy {
                     tracing::error!(
                         %error,
@@ -142,13 +142,5 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             }
             (None, Standing::Acts | Standing::Reads(_)) => {}
         }
-    }
-}
-
-fn words(rival: &Rival) -> String {
-    let since = i64::try_from(rival.since_ms).ok().filter(|since| *since > 0);
-    match since.and_then(|since| jiff::Timestamp::from_millisecond(since).ok()) {
-        Some(since) => format!("{}, since {}", rival.who, since.strftime("%Y-%m-%dT%H:%M:%SZ")),
-        None => rival.who.to_string(),
     }
 }

@@ -197,10 +197,11 @@ pub struct Shelf {
     pub mode: Mutex<Mode>,
     pub records: Arc<Mutex<HashMap<Box<str>, Record>>>,
     pub calls: Mutex<Vec<Instant>>,
-    lost: Mutex<bool>,
+    pub lost: Mutex<bool>,
     /// The instance id that it keeps.
     pub instance_id: Mutex<Option<Box<str>>>,
     pub rival: watch::Sender<Option<Rival>>,
+    pub other_writer: Mutex<Option<Rival>>,
 }
 
 impl Shelf {
@@ -222,6 +223,7 @@ impl Shelf {
             lost: Mutex::new(false),
             instance_id: Mutex::default(),
             rival: watch::Sender::new(None),
+            other_writer: Mutex::default(),
         })
     }
 
@@ -288,6 +290,10 @@ impl Store for Shelf {
 
     fn rival(&self) -> watch::Receiver<Option<Rival>> {
         self.rival.subscribe()
+    }
+
+    fn other_writer(&self) -> Option<Rival> {
+        self.other_writer.lock().unwrap().clone()
     }
 }
 
@@ -390,6 +396,7 @@ pub fn neighbours() -> (Arc<Source>, Arc<Phone>, Arc<Shelf>) {
         lost: Mutex::new(false),
         instance_id: Mutex::default(),
         rival: watch::Sender::new(None),
+        other_writer: Mutex::default(),
     };
     (Arc::new(source), Arc::new(phone), Arc::new(shelf))
 }

@@ -114,3 +114,36 @@ async fn a_process_whose_place_is_taken_stops_sending() {
     pass(3_600).await;
     assert_eq!((rig.phone.count(), rig.shelf.calls.lock().unwrap().len()), (0, written));
 }
+
+#[tokio::test(start_paused = true)]
+async fn another_process_that_writes_the_same_keys_is_named_and_is_no_loss_of_data() {
+    let rig = rig(10);
+    pass(10).await;
+    let other = Rival { who: "process 7 on host a".into(), since_ms: 1_790_000_000_000 };
+    let found = |rig: &Rig, other: Option<&Rival>| {
+        *rig.shelf.other_writer.lock().unwrap() = other.cloned();
+        *rig.shelf.lost.lock().unwrap() = other.is_some();
+    };
+    found(&rig, Some(&other));
+    pass(11).await;
+    let summary = rig.controls.handle.summary().await.unwrap();
+    assert_eq!((summary.cache.ok, summary.cache.reason), (Some(false), Some(Fault::Shared)));
+    let message = summary.cache.message.unwrap();
+    assert!(message.contains("another process writes the same keys"), "{message}");
+    assert!(message.contains("process 7 on host a, since 2026-"), "{message}");
+    // It stays so; and everything is written again once, not at each look.
+    assert_eq!(rig.shelf.len(), 10);
+    rig.shelf.records.lock().unwrap().clear();
+    for _ in 0..5 {
+        found(&rig, Some(&other));
+        pass(10).await;
+    }
+    assert_eq!(rig.shelf.len(), 0);
+    let summary = rig.controls.handle.summary().await.unwrap();
+    assert_eq!(summary.cache.reason, Some(Fault::Shared));
+    found(&rig, None);
+    pass(11).await;
+    let summary = rig.controls.handle.summary().await.unwrap();
+    assert_eq!((summary.cache.ok, summary.cache.reason), (Some(true), None));
+    assert_eq!((rig.registered().await, rig.phone.count()), (10, 10), "it goes on sending");
+}

@@ -38,6 +38,15 @@ pub(in super::super) struct FailedCall {
     pub trunks: usize,
     /// A response came, rather than that the connection broke.
     pub responded: bool,
+    /// Other calls were under way at the same time.
+    pub among_others: bool,
+}
+
+impl FailedCall {
+    /// Whether it broke with a connection that carried other calls as well: none of them is known to be the reason.
+    pub fn broke_among_others(&self) -> bool {
+        !self.responded && self.among_others
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -149,7 +158,7 @@ mod tests {
     use super::*;
 
     fn fail(breaker: &mut CircuitBreaker, slot: u32, first: bool, trunks: usize) -> bool {
-        let call = FailedCall { slot, first, trunks, responded: true };
+        let call = FailedCall { slot, first, trunks, responded: true, among_others: true };
         breaker.call_failed(call, Moment(1_000), &mut SmallRng::seed_from_u64(slot.into())).is_some()
     }
 

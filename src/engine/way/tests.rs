@@ -254,7 +254,7 @@ fn a_probe_that_is_not_answered_is_followed_by_another() {
 }
 
 fn refused(slot: u32) -> CallResult {
-    CallResult::Failed(FailedCall { slot, first: true, trunks: 100, responded: true })
+    CallResult::Failed(FailedCall { slot, first: true, trunks: 100, responded: true, among_others: true })
 }
 
 #[test]
@@ -317,4 +317,35 @@ fn another_requester_is_got_to_know_anew() {
     bench.way.replaced();
     assert_eq!((bench.way.limit(), bench.way.in_flight(), bench.way.health().ok), (4, 1, None));
     assert_eq!(bench.way.gate(Moment(bench.at)), Gate::All);
+}
+
+#[test]
+fn after_a_break_among_several_calls_they_go_one_at_a_time_for_a_while() {
+    let mut way = Way::new(1_000);
+    let mut rng = SmallRng::seed_from_u64(1);
+    let at = |ms| Now { at: Moment(ms), unix_ms: 0 };
+    let broken = |slot| {
+        CallResult::Failed(FailedCall { slot, first: true, trunks: 20, responded: false, among_others: true })
+    };
+    let answered = CallResult::Answered { brisk: true };
+    (0..4).for_each(|_| way.sent(Moment(1_000)));
+    way.finished(answered, false, 5, None, at(1_005), &mut rng);
+    for slot in 1..4 {
+        way.finished(broken(slot), false, 6, None, at(1_006), &mut rng);
+    }
+    assert!(!way.is_open(), "they are no row");
+    assert_eq!(way.gate(Moment(1_006)), Gate::All);
+    way.sent(Moment(1_006));
+    assert_eq!(way.gate(Moment(1_006)), Gate::Shut);
+    way.finished(answered, false, 5, None, at(1_011), &mut rng);
+    assert_eq!(way.gate(Moment(1_011)), Gate::All);
+    way.sent(Moment(1_011));
+    assert_eq!(way.gate(Moment(3_000)), Gate::Shut);
+    assert_ne!(way.gate(Moment(3_010)), Gate::Shut, "two seconds are over");
+    // By itself, a call is the reason; five of those and it opens.
+    for slot in 0..5 {
+        let alone = FailedCall { slot, first: true, trunks: 20, responded: false, among_others: false };
+        way.finished(CallResult::Failed(alone), false, 5, None, at(4_000), &mut rng);
+    }
+    assert!(way.is_open());
 }

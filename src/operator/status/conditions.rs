@@ -198,7 +198,7 @@ fn api(situation: &Situation) -> Finding {
         (Some(false), fault) => {
             let reason = match fault {
                 Some(Fault::NoAnswer) => "NoAnswer",
-                Some(Fault::Refused | Fault::Denied | Fault::Taken) => "Refused",
+                Some(Fault::Refused | Fault::Denied | Fault::Taken | Fault::Shared) => "Refused",
                 Some(Fault::Malformed) => "MalformedAnswer",
                 Some(Fault::TooMuch) => "OverLimit",
                 Some(Fault::Unreachable) | None => "Unreachable",
@@ -225,9 +225,14 @@ fn requester(situation: &Situation) -> Finding {
         (Some(false), fault) => {
             let reason = match fault {
                 Some(Fault::NoAnswer) => "NoAnswer",
-                Some(Fault::Refused | Fault::Denied | Fault::Malformed | Fault::TooMuch | Fault::Taken) => {
-                    "Refused"
-                }
+                Some(
+                    Fault::Refused
+                    | Fault::Denied
+                    | Fault::Malformed
+                    | Fault::TooMuch
+                    | Fault::Taken
+                    | Fault::Shared,
+                ) => "Refused",
                 Some(Fault::Unreachable) | None => "Unreachable",
             };
             let effect =
@@ -253,9 +258,15 @@ fn cache(situation: &Situation) -> Finding {
             let reason = match fault {
                 Some(Fault::Denied) => "CredentialsRejected",
                 Some(Fault::Refused) => "Refused",
+                Some(Fault::Shared) => "SharedKeys",
                 _ => "Unreachable",
             };
-            let effect = "registrations go on from memory, and everything is written when it works again";
+            let effect = if fault == Some(Fault::Shared) {
+                "both send REGISTERs for the same trunks; end one of the two, or give one of them another spec.instanceId, or \
+                 another prefix in spec.cache.parameters"
+            } else {
+                "registrations go on from memory, and everything is written when it works again"
+            };
             (Truth::False, reason, format!("{}; {effect}", said(health)))
         }
     };

@@ -110,6 +110,35 @@ async fn the_documented_permissions_are_enough_and_fewer_are_reported() {
 }
 
 #[tokio::test]
+async fn each_missing_permission_is_named_with_what_to_add_to_the_acl() {
+    let server = RedisServer::start(&[]).await;
+    let mut admin = server.admin(None);
+    let password = format!(">{PASSWORD}");
+    let commands = PERMISSIONS.iter().filter_map(|permission| permission.strip_prefix('+'));
+    let all =
+        commands.map(|name| (format!("-{name}"), format!("the command {name}; add +{name} to its ACL")));
+    let keys =
+        ("resetkeys".to_owned(), "the keys of routr-registry; add ~routr-registry:* to its ACL".to_owned());
+    for (n, (taken, named)) in all.chain([keys]).enumerate() {
+        let user = format!("user{n}");
+        let () = admin.ask(&[&["ACL", "SETUSER", &user, &password][..], &PERMISSIONS, &[&taken]].concat());
+        let settings = server.settings_for(Some(&user), Some(PASSWORD));
+        let mut said = Vec::new();
+        let mut note = |result: Result<(), StoreError>| said.extend(result.err());
+        note(instance_id(&settings, &user, "proposed").await.map(drop));
+        let store = RedisStore::new(&settings, &user).unwrap();
+        note(store.ping().await);
+        note(store.apply(vec![put("a", 1), put("b", 1), super::forget("c")]).await);
+        note(store.load().await.map(drop));
+        note(store.lost_data().await.map(drop));
+        assert!(!said.is_empty(), "{taken}: nothing is said");
+        for error in said {
+            assert_denied(Err(error), &format!("NOPERM: the user lacks a permission: {named}"));
+        }
+    }
+}
+
+#[tokio::test]
 async fn only_what_speaks_of_a_login_counts_as_refused_credentials() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     for (reply, denied) in [

@@ -25,16 +25,22 @@ const SOON: Duration = Duration::from_secs(30);
 /// What the registrar grants, in seconds. With `registerInterval: 1s` the refresh comes after 4 to 5 s of it.
 const GRANTED: u32 = 10;
 
-fn names() -> Vec<String> {
+/// The names of the twenty trunks.
+pub fn names() -> Vec<String> {
     (0..20).map(|n| format!("t{n:02}")).collect()
 }
 
 /// A registrar that grants 10 s, an API server, twenty trunks.
 async fn stage() -> (Stage, DropGuard) {
+    granting(GRANTED).await
+}
+
+/// A registrar that grants so many seconds, an API server, twenty trunks.
+pub async fn granting(seconds: u32) -> (Stage, DropGuard) {
     let end = CancellationToken::new();
     let mut options = RegistrarOptions::default().account("nobody", PASSWORD);
-    options.expiry.max = GRANTED;
-    options.expiry.default = GRANTED;
+    options.expiry.max = seconds;
+    options.expiry.default = seconds;
     let mut stage = Stage::bare().await;
     stage.registrar = Registrar::start(options, end.clone()).await.unwrap();
     let names = names();
@@ -44,7 +50,7 @@ async fn stage() -> (Stage, DropGuard) {
 }
 
 /// A Requester that is patient with a registrar on a busy machine, until this is dropped.
-async fn start_requester(stage: &Stage) -> DropGuard {
+pub async fn start_requester(stage: &Stage) -> DropGuard {
     let end = CancellationToken::new();
     let options = requester::Options {
         answer_within: Duration::from_secs(20),
@@ -57,7 +63,7 @@ async fn start_requester(stage: &Stage) -> DropGuard {
 }
 
 /// Runs a registry that reaches the Requester by another port.
-fn run_through(stage: &Stage, port: u16) -> Service {
+pub fn run_through(stage: &Stage, port: u16) -> Service {
     let direct = format!("requesterAddr: 127.0.0.1:{}", stage.requester_port);
     let text = stage.config("  registration: {ratePerRegistrar: unlimited}\n");
     assert!(text.contains(&direct));
@@ -65,7 +71,8 @@ fn run_through(stage: &Stage, port: u16) -> Service {
     stage.run(&[])
 }
 
-async fn all_registered(stage: &Stage, but: &BTreeSet<String>) {
+/// Waits until all trunks but these are registered.
+pub async fn all_registered(stage: &Stage, but: &BTreeSet<String>) {
     let look = async || {
         let views = stage.views().await?;
         let states = |wanted: &str| {

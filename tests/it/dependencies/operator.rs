@@ -5,6 +5,7 @@ mod kube_proxy;
 mod lease;
 mod overloaded;
 mod rights;
+mod shared_keys;
 mod shown;
 
 use serde_json::Value;

@@ -182,8 +182,22 @@ pub async fn command(port: u16, password: &str, line: &str) -> Result<String, St
         .map_err(|error| error.to_string())
 }
 
+/// The server that the tests use: `redis-server` of the system, or that of the variable `REDIS_SERVER`, of another version, or
+/// Valkey.
+pub fn program() -> String {
+    std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned())
+}
+
+/// The major version of that server.
+pub fn major() -> u32 {
+    let output = std::process::Command::new(program()).arg("--version").output().expect("it runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let version = text.split_whitespace().find_map(|word| word.strip_prefix("v=")).expect("v=7.0.15");
+    version.split('.').next().and_then(|major| major.parse().ok()).expect("a number")
+}
+
 fn spawn(options: &Options, args: &[String], port: u16, dir: &TempDir) -> Process {
-    let mut command = process::command("redis-server");
+    let mut command = process::command(&program());
     command.current_dir(dir.path()).args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", ""]);
     if options.persistent {
         command.args(["--appendonly", "yes", "--appendfsync", "always"]);

@@ -75,6 +75,37 @@ async fn k1_errors_at_the_start_are_said_and_engines_run_within_seconds_of_their
 }
 
 #[tokio::test]
+async fn k1_45_seconds_of_errors_at_the_start_are_outlived_and_what_it_waits_for_is_said_every_20_seconds() {
+    let stage = Stage::with(&["alice"]).await;
+    let cluster = Installation::shared("outage").await;
+    let proxy = KubeProxy::start(cluster.plane).await;
+    cluster.apply("main", &stage, "").await;
+    let mut turn = 0;
+    // Leases too.
+    proxy.rule(move |_| {
+        turn += 1;
+        Some(Fault::Status(if turn % 2 == 0 { 503 } else { 429 }, None))
+    });
+    let operator = start_by(&cluster, &proxy, "pod-a").await;
+    let waits = async || {
+        let lines = lines(&operator, "none of them runs until that succeeds");
+        let failing = lines.iter().filter_map(|line| line["failing_s"].as_u64()).max();
+        if failing >= Some(38) { Ok(lines.len()) } else { Err(format!("{lines:?}")) }
+    };
+    let said = wait_at_pace(PACE, waits, Duration::from_secs(120), "a line after 40 s of errors").await;
+    // Each 10 s where the errors take turns.
+    assert!((3..=12).contains(&said), "{said} lines");
+    let (code, body) = operator.public("/readyz").await.unwrap();
+    assert_eq!(code, 503);
+    assert!(body.contains("cannot list Registries"), "{body}");
+    proxy.rule(|_| None);
+    let ended = Instant::now();
+    cluster.condition("main", "Ready", "True", "AllRegistered").await;
+    assert!(ended.elapsed() < WITHIN, "{:?}", ended.elapsed());
+    assert_eq!(lines(&operator, "can be listed").len(), 1, "{}", operator.service.output());
+}
+
+#[tokio::test]
 async fn k9_every_request_names_the_program_and_no_text_has_rust_in_it() {
     let stage = Stage::with(&["alice"]).await;
     let cluster = Installation::shared("agent").await;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
-use super::harness::{Registered, SOON, at, config, redis};
+use super::cluster::Cluster;
+use super::harness::{Registered, SOON, at, config, redis, says, server};
 use crate::standalone::stage::Stage;
 use crate::support::ports;
 use crate::support::process::{self, Process};
@@ -117,30 +118,13 @@ async fn s2_a_client_certificate_is_shown_and_a_renewed_one_is_used() {
     registered.service.terminate(SOON).await;
 }
 
-/// A `redis-server` on a port of its own, with these options.
-fn server(dir: &TempDir, port: u16, args: &[&str]) -> Process {
-    let home = dir.path().join(port.to_string());
-    std::fs::create_dir(&home).unwrap();
-    let mut command = process::command("redis-server");
-    command.current_dir(&home).args(args).args(["--bind", "127.0.0.1", "--port", &port.to_string()]);
-    Process::spawn("redis-server", command, &home.join("output.log"))
-}
-
-async fn says(port: u16, command: &str, wanted: &str) {
-    let look = async || {
-        let reply = redis::all(port, command).await?;
-        if reply.contains(wanted) { Ok(()) } else { Err(reply) }
-    };
-    wait_for(look, SOON, &format!("{command} to say {wanted}")).await;
-}
-
 #[tokio::test]
 async fn s2_sentinels_name_the_master_and_after_a_failover_the_next_one() {
     let dir = TempDir::new().unwrap();
     let [one, two, sentinel] = [(); 3].map(|()| ports::free());
     let mut first = server(&dir, one, &["--save", ""]);
     says(one, "PING", "PONG").await;
-    let _second = server(&dir, two, &["--save", "", "--replicaof", &format!("127.0.0.1 {one}")]);
+    let _second = server(&dir, two, &["--save", "", "--replicaof", "127.0.0.1", &one.to_string()]);
     says(two, "INFO replication", "master_link_status:up").await;
     let conf = dir.path().join("sentinel.conf");
     let text = format!(
@@ -149,7 +133,7 @@ async fn s2_sentinels_name_the_master_and_after_a_failover_the_next_one() {
         dir.path().display()
     );
     std::fs::write(&conf, text).unwrap();
-    let mut command = process::command("redis-server");
+    let mut command = process::command(&redis::program());
     command.arg(&conf).arg("--sentinel");
     let _sentinel = Process::spawn("redis-server", command, &dir.path().join("sentinel.log"));
     says(sentinel, "SENTINEL replicas mymaster", &two.to_string()).await;
@@ -170,34 +154,10 @@ async fn s2_sentinels_name_the_master_and_after_a_failover_the_next_one() {
 
 #[tokio::test]
 async fn s2_a_cluster_of_three_is_used_whichever_node_has_the_keys() {
-    let dir = TempDir::new().unwrap();
-    let nodes = [(); 3].map(|()| {
-        loop {
-            // The nodes talk to each other on a port that is 10,000 higher.
-            let port = ports::free();
-            if port < 32_000 && ports::is_free(port + 10_000) {
-                break port;
-            }
-        }
-    });
-    let _servers: Vec<Process> = nodes
-        .iter()
-        .map(|port| {
-            server(&dir, *port, &["--save", "", "--cluster-enabled", "yes", "--cluster-node-timeout", "2000"])
-        })
-        .collect();
-    let slots = ["0 5460", "5461 10922", "10923 16383"];
-    for (port, slots) in nodes.iter().zip(slots) {
-        says(*port, "PING", "PONG").await;
-        says(*port, &format!("CLUSTER ADDSLOTSRANGE {slots}"), "+OK").await;
-        says(nodes[0], &format!("CLUSTER MEET 127.0.0.1 {port}"), "+OK").await;
-    }
-    for port in nodes {
-        says(port, "CLUSTER INFO", "cluster_state:ok").await;
-        says(port, "CLUSTER INFO", "cluster_known_nodes:3").await;
-    }
+    let cluster = Cluster::start(0).await;
+    let nodes = cluster.nodes.clone();
     // Whichever node is named, and whichever instance id there is.
-    for port in nodes {
+    for port in &nodes {
         let mut registered = keeps(&format!("cluster=true,host=127.0.0.1,port={port}")).await;
         registered.service.terminate(SOON).await;
     }
@@ -207,8 +167,8 @@ async fn s2_a_cluster_of_three_is_used_whichever_node_has_the_keys() {
     // Without a word of the cluster, it is said what is missing.
     let stage = Stage::with(&["a"]).await;
     let mut said = 0;
-    for port in nodes {
-        stage.write(&config(&stage, &at(port)));
+    for port in &nodes {
+        stage.write(&config(&stage, &at(*port)));
         let mut service = stage.run(&[]);
         let look = async || {
             let summary = stage.private("/summary").await?;

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::dependencies::grpc::start_requester;
 use crate::standalone::stage::Stage;
-use crate::support::process::tail;
-use crate::support::redis::{Options, Redis};
+use crate::support::process::{self, Process, tail};
+use crate::support::redis::{self as support_redis, Options, Redis};
 use crate::support::service::Service;
 use crate::support::wait::wait_for;
 
@@ -35,16 +37,21 @@ pub struct Registered {
     refs: Vec<String>,
     /// Call-IDs by user, as they were first seen.
     call_ids: BTreeMap<String, String>,
+    /// Patient with a registrar on a busy machine: nothing is sent again for want of time.
+    _requester: DropGuard,
 }
 
 impl Registered {
     /// Registers that many trunks with these parameters of the cache; `kept` is the Redis where they are found, if that is to be waited for.
     pub async fn start(count: usize, parameters: &str, kept: Option<&Redis>) -> Self {
         let refs = refs(count);
-        let stage = Stage::with(&refs.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        let mut stage = Stage::bare().await;
+        stage.trunks(&refs.iter().map(String::as_str).collect::<Vec<_>>());
+        stage.start_api().await;
+        let requester = start_requester(&stage).await;
         stage.write(&config(&stage, parameters));
         let service = stage.run(&[]);
-        let mut this = Self { stage, service, refs, call_ids: BTreeMap::new() };
+        let mut this = Self { stage, service, refs, call_ids: BTreeMap::new(), _requester: requester };
         this.all_registered().await;
         let all_kept = async || {
             let Some(kept) = kept else { return Ok(()) };
@@ -178,6 +185,24 @@ impl Front {
         }));
         Self { port: front, _end: end.drop_guard() }
     }
+}
+
+/// A `redis-server` on a port of its own, with these options.
+pub fn server(dir: &TempDir, port: u16, args: &[&str]) -> Process {
+    let home = dir.path().join(port.to_string());
+    std::fs::create_dir(&home).unwrap();
+    let mut command = process::command(&support_redis::program());
+    command.current_dir(&home).args(args).args(["--bind", "127.0.0.1", "--port", &port.to_string()]);
+    Process::spawn("redis-server", command, &home.join("output.log"))
+}
+
+/// Waits until what a server says to a command contains this.
+pub async fn says(port: u16, command: &str, wanted: &str) {
+    let look = async || {
+        let reply = support_redis::all(port, command).await?;
+        if reply.contains(wanted) { Ok(()) } else { Err(reply) }
+    };
+    wait_for(look, SOON, &format!("{command} to say {wanted}")).await;
 }
 
 /// Lets the condition of a test last.
