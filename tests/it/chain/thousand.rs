@@ -5,15 +5,17 @@ use std::time::Duration;
 use super::looks::{all_refreshed, assert_discreet, one_contact_each};
 use super::rig::{Api, Registry, Requester, Settings, kamailio, redis, trunks, users};
 use crate::support::redis::Redis;
-use crate::support::wait::wait_at_pace;
+use crate::support::wait::{PATIENCE, wait_at_pace};
 
 const TRUNKS: usize = 1_000;
-/// Long enough for a loaded machine to refresh all of them in time, short enough for a test to wait for it: with an
-/// interval of 1 s they are refreshed after 11.2 to 13 s.
-const EXPIRES: u32 = 18;
+/// Long enough for a busy machine to refresh all of them in time, short enough for a test to wait for it: with an interval of 15 s they
+/// are refreshed after 12 to 15 s.
+const EXPIRES: u32 = 30;
+/// REGISTERs in a second: so many that the middle lasts for some seconds, in which a look finds it however late it comes.
+const RATE: &str = "250";
 /// Between two looks at so many bindings.
 const PACE: Duration = Duration::from_millis(200);
-const LONG: Duration = Duration::from_secs(40);
+const LONG: Duration = PATIENCE;
 
 #[tokio::test]
 async fn killed_in_the_middle_of_a_thousand_trunks_with_the_memory_store() {
@@ -29,7 +31,7 @@ async fn killed_in_the_middle(redis: Option<Redis>) {
     let accounts = users("many", TRUNKS);
     let kamailio = kamailio(&accounts).await;
     let (api, requester) = (Api::start(trunks(&accounts, &kamailio)).await, Requester::start().await);
-    let settings = Settings { expires: EXPIRES, ..Settings::default() };
+    let settings = Settings { expires: EXPIRES, interval: 15, rate: RATE, ..Settings::default() };
     let settings = redis.as_ref().map_or(settings.clone(), |redis| settings.redis(redis));
     let mut registry = Registry::start(&settings, &api, &requester);
 
@@ -40,7 +42,7 @@ async fn killed_in_the_middle(redis: Option<Redis>) {
     wait_at_pace(Duration::from_millis(10), some, LONG, "a good part of the trunks to be registered").await;
     registry.kill().await;
     let held = kamailio.bindings().await;
-    assert!((300..TRUNKS - 50).contains(&held.len()), "{} is not the middle", held.len());
+    assert!((300..TRUNKS).contains(&held.len()), "{} is not the middle", held.len());
     registry.restart();
 
     // What the first run has registered stays there while the second one does the rest.

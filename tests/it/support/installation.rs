@@ -6,17 +6,19 @@ use serde_json::Value;
 
 use super::control_plane::{ControlPlane, Namespace, Output};
 use super::service::Service;
-use super::wait::wait_at_pace;
+use super::wait::{PATIENCE, wait_at_pace};
 use super::{http, ports};
 
 /// What should need no more than some seconds; generous, for a loaded machine.
-pub const SOON: Duration = Duration::from_secs(40);
+pub const SOON: Duration = PATIENCE;
 /// Between two looks by kubectl, each of which is a process.
 pub const PACE: Duration = Duration::from_millis(250);
 /// The chart, relative to where kubectl and helm run.
 pub const CHART: &str = "charts/routr-registry";
 /// The release, and so the name of the ServiceAccount and of the Lease.
 pub const RELEASE: &str = "routr-registry";
+/// A lease duration that no busy machine uses up.
+pub const LASTING: &str = "operator.leaseDurationSeconds=30";
 
 /// The chart, installed in a namespace of its own, which it watches and nothing else.
 pub struct Installation<'a> {
@@ -28,8 +30,14 @@ pub struct Installation<'a> {
 }
 
 impl<'a> Installation<'a> {
-    /// On the shared control plane.
+    /// On the shared control plane, with terms so long that a busy machine ends none of them.
     pub async fn shared(prefix: &str) -> Installation<'static> {
+        Installation::on(ControlPlane::shared().await, prefix, &[LASTING]).await
+    }
+
+    /// On the shared control plane, with the lease duration of the chart: for a test that kills or freezes a leader, and waits for
+    /// the end of its term.
+    pub async fn with_short_terms(prefix: &str) -> Installation<'static> {
         Installation::on(ControlPlane::shared().await, prefix, &[]).await
     }
 
