@@ -44,13 +44,19 @@ struct FakeApi {
 
 struct Shared {
     script: Mutex<Arc<Script>>,
+    /// Takes its place when the next list begins: no list is of both.
+    next: Mutex<Option<Arc<Script>>>,
     /// Calls of `FindBy` and of the first page of `List`, and of any page.
     asked: Mutex<(usize, usize)>,
 }
 
 impl FakeApi {
     async fn start(port: u16, script: impl Fn(&Ask) -> Answer + Send + Sync + 'static) -> Self {
-        let shared = Arc::new(Shared { script: Mutex::new(Arc::new(script)), asked: Mutex::default() });
+        let shared = Arc::new(Shared {
+            script: Mutex::new(Arc::new(script)),
+            next: Mutex::default(),
+            asked: Mutex::default(),
+        });
         let end = CancellationToken::new();
         let service = TrunksServer::from_arc(Arc::clone(&shared)).max_encoding_message_size(usize::MAX);
         let incoming = TcpIncoming::from(listen(port).await);
@@ -60,7 +66,7 @@ impl FakeApi {
     }
 
     fn set(&self, script: impl Fn(&Ask) -> Answer + Send + Sync + 'static) {
-        *self.shared.script.lock().unwrap() = Arc::new(script);
+        *self.shared.next.lock().unwrap() = Some(Arc::new(script));
     }
 
     fn lists(&self) -> usize {
@@ -80,14 +86,18 @@ impl FakeApi {
 
 impl Shared {
     fn answer(&self, ask: &Ask) -> Answer {
-        let script = Arc::clone(&self.script.lock().unwrap());
-        let mut asked = self.asked.lock().unwrap();
-        asked.1 += 1;
-        asked.0 += usize::from(match ask {
+        let begins = match ask {
             Ask::FindBy => true,
             Ask::List(token) => token.is_empty(),
             Ask::Get(_) => false,
-        });
+        };
+        if begins && let Some(next) = self.next.lock().unwrap().take() {
+            *self.script.lock().unwrap() = next;
+        }
+        let script = Arc::clone(&self.script.lock().unwrap());
+        let mut asked = self.asked.lock().unwrap();
+        asked.1 += 1;
+        asked.0 += usize::from(begins);
         drop(asked);
         script(ask)
     }

@@ -64,7 +64,7 @@ async fn with_a_dead_requester_it_goes_after_the_deadline_and_a_namespace_with_i
 async fn a_new_leader_finishes_a_deletion_with_nothing_in_memory() {
     let mut stage = Stage::with(&["a", "b", "c"]).await;
     let cluster =
-        Installation::on(ControlPlane::shared().await, "taken-up", &["operator.leaseDurationSeconds=3"])
+        Installation::on(ControlPlane::shared().await, "taken-up", &["operator.leaseDurationSeconds=10"])
             .await;
     let eyes = Eyes::on(&cluster).await;
     let mut killed = cluster.start("pod-a");

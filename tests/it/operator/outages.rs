@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::replicas::holders;
 use super::stage::{Installation, Operator, PACE, RELEASE, SOON, Stage};
 use crate::support::control_plane::ControlPlane;
+use crate::support::installation::SHORT_TERMS;
 use crate::support::wait::{wait_at_pace, wait_for, wait_until};
 
 /// Refreshed after 4 to 5 s: half of it is the lead.
@@ -39,7 +40,7 @@ async fn who_cannot_renew_stops_and_the_watch_outlives_the_api_server() {
     plane.apply_crds().await;
     let stage = Stage::with(&REFS).await;
     let other = Stage::with(&["x"]).await;
-    let cluster = Installation::on(&plane, "outage", &[]).await;
+    let cluster = Installation::on(&plane, "outage", &[SHORT_TERMS]).await;
     let first = cluster.start("pod-a");
     first.answers(200, "leads").await;
     let second = cluster.start("pod-b");
@@ -86,13 +87,11 @@ async fn who_cannot_renew_stops_and_the_watch_outlives_the_api_server() {
 
     // They end in time although the Lease cannot be released.
     plane.pause_api_server().await;
-    for (mut replica, leader) in [(leads, true), (follows, false)] {
+    for mut replica in [leads, follows] {
         let began = Instant::now();
         let status = replica.service.terminate(SOON).await;
         println!("ended {:?} after SIGTERM while the API server was frozen", began.elapsed());
         assert_eq!(status.code(), Some(0), "{}", replica.service.output());
-        let said = replica.service.output().contains("the lease could not be released");
-        assert_eq!(said, leader, "{}", replica.service.output());
     }
 }
 

@@ -139,9 +139,12 @@ async fn draws(columns: u16, rows: u16) {
     let text = shown.join("\n");
     assert!(shown.len() <= usize::from(rows), "{text}");
     assert!(shown.iter().all(|line| line.chars().count() <= usize::from(columns)), "{text}");
+    // The sick ones come first. Where the lines below the table are long, and the screen is small, it says that there is more.
+    let more = rows < 30 && shown.iter().any(|line| line == "…");
     for sample in SAMPLES {
         let name = sample.name;
-        assert!(shown.iter().any(|line| line.starts_with(name)), "{name} is not in:\n{text}");
+        let there = shown.iter().any(|line| line.starts_with(name));
+        assert!(there || sample.healthy && more, "{name} is not in:\n{text}");
     }
     assert_eq!(shown.last().map(String::as_str), Some("Ctrl-C ends."));
     let pid = std::fs::read_to_string(dir.path().join("pid")).unwrap().trim().parse().unwrap();

@@ -94,6 +94,9 @@ async fn only_trunks_whose_edge_port_goes_away_are_registered_anew() {
     };
     let again = wait_for(moved, SOON, "the trunks of the lost EdgePort to move").await;
     assert_eq!(again.iter().collect::<Vec<_>>(), gone, "and no other");
+    for reference in &gone {
+        stage.rests(reference).await;
+    }
     for (reference, view) in stage.views().await.unwrap() {
         assert_ne!(edge_of(&view), "10.0.0.3:5060");
         if !gone.contains(&&reference) {

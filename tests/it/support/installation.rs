@@ -18,7 +18,9 @@ pub const CHART: &str = "charts/routr-registry";
 /// The release, and so the name of the ServiceAccount and of the Lease.
 pub const RELEASE: &str = "routr-registry";
 /// A lease duration that no busy machine uses up.
-pub const LASTING: &str = "operator.leaseDurationSeconds=30";
+const LASTING: &str = "operator.leaseDurationSeconds=30";
+/// The default.
+pub const SHORT_TERMS: &str = "operator.leaseDurationSeconds=10";
 
 /// The chart, installed in a namespace of its own, which it watches and nothing else.
 pub struct Installation<'a> {
@@ -30,15 +32,15 @@ pub struct Installation<'a> {
 }
 
 impl<'a> Installation<'a> {
-    /// On the shared control plane, with terms so long that a busy machine ends none of them.
+    /// On the shared control plane.
     pub async fn shared(prefix: &str) -> Installation<'static> {
-        Installation::on(ControlPlane::shared().await, prefix, &[LASTING]).await
+        Installation::on(ControlPlane::shared().await, prefix, &[]).await
     }
 
-    /// On the shared control plane, with the lease duration of the chart: for a test that kills or freezes a leader, and waits for
-    /// the end of its term.
+    /// On the shared control plane, with the lease duration that is the chart's default: for a test that kills or freezes a leader, and
+    /// waits for the end of its term.
     pub async fn with_short_terms(prefix: &str) -> Installation<'static> {
-        Installation::on(ControlPlane::shared().await, prefix, &[]).await
+        Installation::on(ControlPlane::shared().await, prefix, &[SHORT_TERMS]).await
     }
 
     /// `values` are for `helm install --set`.
@@ -50,9 +52,9 @@ impl<'a> Installation<'a> {
         Self::install(plane, namespace, &sets).await
     }
 
-    /// With exactly these values.
+    /// With exactly these values, and a lease duration that no busy machine uses up, unless they have another.
     pub async fn install(plane: &'a ControlPlane, namespace: Namespace, values: &[String]) -> Self {
-        let mut args = vec!["install", RELEASE, CHART, "--namespace", namespace.name()];
+        let mut args = vec!["install", RELEASE, CHART, "--namespace", namespace.name(), "--set", LASTING];
         for value in values {
             args.extend(["--set", value]);
         }
