@@ -218,7 +218,7 @@ async fn a_list_that_is_announced_with_4_gib_is_refused_before_it_comes() {
     let serving = Server::builder().add_routes(routes).serve_with_incoming(TcpListenerStream::new(listener));
     let serving = tokio::spawn(serving);
     let client = Client::new(&endpoint(address), SyncBounds::default()).unwrap();
-    let refused = tokio::time::timeout(Duration::from_secs(5), list(&client));
+    let refused = tokio::time::timeout(PATIENCE, list(&client));
     let Ok(Err(SourceError::TooMuch(why))) = refused.await else { panic!("it was waited for") };
     assert!(why.contains("4294967295"), "{why}");
     serving.abort();
@@ -329,7 +329,7 @@ fn register() -> Register {
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 async fn bench(scripted: &Scripted) -> (GrpcRequester, SocketAddr, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

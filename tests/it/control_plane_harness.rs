@@ -8,9 +8,9 @@ use tempfile::TempDir;
 
 use crate::support::control_plane::ControlPlane;
 use crate::support::process::{Process, command};
-use crate::support::wait::{wait_at_pace, wait_for, wait_until};
+use crate::support::wait::{PATIENCE, wait_at_pace, wait_for, wait_until};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = PATIENCE;
 
 /// Gone, or a zombie that nobody has collected yet.
 fn ended(pid: i32) -> bool {

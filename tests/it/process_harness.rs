@@ -7,10 +7,10 @@ use tempfile::TempDir;
 use crate::support::process::{Process, command, left};
 use crate::support::redis::{Options, Redis};
 use crate::support::service::Service;
-use crate::support::wait::{wait_for, wait_until};
+use crate::support::wait::{PATIENCE, wait_for, wait_until};
 use crate::support::{http, ports};
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = PATIENCE;
 
 fn shell(script: &str, dir: &TempDir) -> Process {
     let mut command = command("sh");
@@ -98,7 +98,7 @@ async fn redis_keeps_its_port_and_its_data_only_when_asked_to() {
 async fn a_paused_redis_says_nothing() {
     let mut redis = Redis::start(Options::default()).await;
     redis.pause();
-    assert_eq!(redis.command("PING").await, Err("no answer in 2 s".to_owned()));
+    assert!(redis.is_silent().await);
     redis.resume();
     assert_eq!(redis.command("PING").await.as_deref(), Ok("+PONG"));
     redis.pause();

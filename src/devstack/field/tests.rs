@@ -23,7 +23,7 @@ use super::{
 };
 use crate::secret::Secret;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(120);
 
 async fn play(case: &str) -> (Player, DropGuard) {
     let case = Case::parse(case).unwrap_or_else(|error| panic!("{error}\n{case}"));

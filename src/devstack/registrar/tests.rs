@@ -15,7 +15,7 @@ use crate::sip::{
 };
 use phone::Phone;
 
-const DEADLINE: Duration = Duration::from_secs(5);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 async fn start(options: RegistrarOptions) -> (Registrar, CancellationToken) {
     let shutdown = CancellationToken::new();

@@ -21,14 +21,14 @@ fn assert_unavailable<T: std::fmt::Debug>(result: Result<T, StoreError>) -> Box<
 async fn started_late() {
     let mut server = RedisServer::stopped(&[]);
     let store = server.store("late");
-    let started = Instant::now();
     let many = join_all((0..50).map(|_| store.apply(vec![put("a", 1)]))).await;
     many.into_iter().for_each(|r| drop(assert_unavailable(r)));
-    assert_unavailable(store.ping().await);
+    // A closed port is no silence: it is not waited for.
+    let text = assert_unavailable(store.ping().await);
+    assert!(!text.contains("within"), "{text}");
     assert_unavailable(store.load().await);
     assert_unavailable(store.lost_data().await);
     assert_unavailable(instance_id(&server.settings(), "key", "proposal").await);
-    assert!(started.elapsed() < Duration::from_secs(4), "a closed port must fail fast");
     server.run().await;
     store.apply(vec![put("a", 1)]).await.unwrap();
     assert_eq!(contents(&store).await.len(), 1);
@@ -123,7 +123,7 @@ async fn a_loss_is_told_even_when_the_first_to_ask_did_not_wait() {
     let () = admin.ask(&["FLUSHALL"]);
     // The mark is read, and its renewal is on the way, when the question is abandoned.
     let () = admin.ask(&["CLIENT", "PAUSE", "60000", "WRITE"]);
-    let deadline = Instant::now() + Duration::from_secs(4);
+    let deadline = Instant::now() + Duration::from_secs(60);
     let renewal_waits = async {
         while admin.info("clients", "blocked_clients") == 0 {
             assert!(Instant::now() < deadline, "the mark is not renewed");
@@ -166,7 +166,6 @@ async fn silent_then_back() {
     let store = server.store("silent").with_patience(patience);
     store.load().await.unwrap();
     server.signal("STOP");
-    let started = Instant::now();
     let large: Vec<_> = (0..20_000).map(|n| put(&format!("t{n}"), n)).collect();
     let text = assert_unavailable(store.apply(large).await);
     assert!(text.contains("no answer within 0.3 s"), "{text}");
@@ -177,10 +176,9 @@ async fn silent_then_back() {
     let fresh = RedisStore::new(&settings, "silent").unwrap().with_patience(patience);
     let text = assert_unavailable(fresh.ping().await);
     assert!(text.contains("no connection within 0.3 s"), "{text}");
-    assert!(started.elapsed() < Duration::from_secs(4), "took {:?}", started.elapsed());
 
     server.signal("CONT");
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while let Err(e) = store.ping().await {
         assert!(Instant::now() < deadline, "{e}");
     }

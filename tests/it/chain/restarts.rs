@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use routr_registry::environment::unix_ms;
-use tokio::time::Instant;
 
 use super::looks::{all_refreshed, assert_discreet, one_contact_each, one_contact_each_soon};
 use super::rig::{Api, Registry, Requester, SOON, Settings, kamailio, redis, trunk, trunks, users};
@@ -12,8 +11,8 @@ use crate::support::kamailio::Binding;
 use crate::support::redis::Redis;
 use crate::support::wait::{wait_for, wait_until};
 
-/// Less than a refresh leaves of it: with an interval of 1 s the lead is 5 s, so it is refreshed after 9.4 to 11 s.
-const EXPIRES: u32 = 16;
+/// With an interval of 5 s it is refreshed after 20 to 25 s. A restart takes far less.
+const EXPIRES: u32 = 30;
 
 fn cseqs(bindings: &BTreeMap<String, Binding>) -> Vec<u64> {
     bindings.values().map(|binding| binding.cseq).collect()
@@ -25,7 +24,7 @@ async fn after_a_restart_with_redis_nothing_is_sent_before_its_time() {
     let kamailio = kamailio(&accounts).await;
     let redis = redis().await;
     let (api, requester) = (Api::start(trunks(&accounts, &kamailio)).await, Requester::start().await);
-    let settings = Settings { expires: EXPIRES, ..Settings::default() }.redis(&redis);
+    let settings = Settings { expires: EXPIRES, interval: 5, ..Settings::default() }.redis(&redis);
     let mut registry = Registry::start(&settings, &api, &requester);
     let before = one_contact_each_soon(&kamailio, &accounts, &registry, SOON).await;
     registry.all_registered(accounts.len(), SOON).await;
@@ -38,7 +37,7 @@ async fn after_a_restart_with_redis_nothing_is_sent_before_its_time() {
     let still = one_contact_each(&kamailio, &accounts, &registry).await.unwrap();
     assert_eq!(cseqs(&still), cseqs(&before));
 
-    all_refreshed(&kamailio, &before, &registry, Duration::from_secs(EXPIRES.into()) + SOON).await;
+    all_refreshed(&kamailio, &before, &registry, SOON).await;
     assert_discreet(&[&registry], &requester, Some(&redis), &accounts).await;
 }
 
@@ -73,7 +72,7 @@ async fn a_redis_that_comes_back_empty_is_filled_again() {
     let kamailio = kamailio(&accounts).await;
     let mut redis = redis().await;
     let (api, requester) = (Api::start(trunks(&accounts, &kamailio)).await, Requester::start().await);
-    let settings = Settings { expires: 120, ..Settings::default() }.redis(&redis);
+    let settings = Settings { expires: 600, ..Settings::default() }.redis(&redis);
     let mut registry = Registry::start(&settings, &api, &requester);
     registry.all_registered(accounts.len(), SOON).await;
     let before = one_contact_each(&kamailio, &accounts, &registry).await.unwrap();
@@ -83,7 +82,7 @@ async fn a_redis_that_comes_back_empty_is_filled_again() {
     registry.summary_says("the cache to be reported", |summary| summary.cache.ok == Some(false)).await;
     redis.restart().await;
     assert_eq!(redis.dump().await, "");
-    all_kept(&redis, &accounts, Duration::from_secs(30)).await;
+    all_kept(&redis, &accounts, SOON).await;
     registry.summary_says("the cache to be well", |summary| summary.cache.ok == Some(true)).await;
 
     let counts = kamailio.register_counts().await;
@@ -113,26 +112,22 @@ async fn sigterm_ends_it_in_time_with_requests_in_flight_and_removes_nothing() {
     list.push(trunk(&accounts[7], &kamailio, "UDP"));
     api.set_trunks(list);
     registry.summary_says("a request in flight", |summary| summary.in_flight == 1).await;
-    let began = Instant::now();
+    let given_up =
+        |registry: &Registry| registry.output().matches("not waiting any longer for answers").count();
     let status = registry.terminate(SOON).await;
     assert_eq!(status.code(), Some(0), "{}", registry.output());
-    let took = began.elapsed();
-    assert!((1.9..4.0).contains(&took.as_secs_f64()), "{took:?} with a grace period of 2 s");
+    // Its grace has ended it, not the deadline of the request.
+    assert_eq!(given_up(&registry), 1, "{}", registry.output());
     requester.resume();
 
     // With nothing in flight it ends at once.
     registry.restart();
     registry.all_registered(8, SOON).await;
-    let began = Instant::now();
     assert_eq!(registry.terminate(SOON).await.code(), Some(0), "{}", registry.output());
-    assert!(
-        began.elapsed() < Duration::from_millis(1_900),
-        "{:?} without anything to wait for",
-        began.elapsed()
-    );
+    assert_eq!(given_up(&registry), 1, "nothing was to be waited for: {}", registry.output());
 
     let after = one_contact_each(&kamailio, &accounts, &registry).await.unwrap();
     for (user, binding) in before {
-        assert!(after[&user].expires_s > 40, "{user}: {binding:?}");
+        assert!(after[&user].cseq > binding.cseq, "{user} was not registered again: {binding:?}");
     }
 }

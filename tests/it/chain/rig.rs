@@ -20,11 +20,11 @@ use tokio_util::sync::CancellationToken;
 use crate::support::kamailio::{Kamailio, Options, User};
 use crate::support::redis::Redis;
 use crate::support::service::Service;
-use crate::support::wait::wait_for;
+use crate::support::wait::{PATIENCE, wait_for};
 use crate::support::{http, ports};
 
 /// What should need no more than some hundred milliseconds; generous, for a loaded machine.
-pub const SOON: Duration = Duration::from_secs(15);
+pub const SOON: Duration = PATIENCE;
 /// The registrar's domain in all addresses of record.
 pub const DOMAIN: &str = "127.0.0.1";
 /// What every password of a test has in it, those of Redis too.
@@ -206,6 +206,11 @@ impl DerefMut for Requester {
 pub struct Settings {
     /// Expiry to ask for, in seconds.
     pub expires: u32,
+    /// `registerInterval`, in seconds: so long a refresh leads the expiry, half of the expiry at most and 5 s at least. On a busy
+    /// machine the lead is what keeps a binding from expiring.
+    pub interval: u32,
+    /// `registration.ratePerRegistrar`.
+    pub rate: &'static str,
     /// `spec.instanceId`; none when empty.
     pub instance: &'static str,
     /// YAML of `spec.cache`.
@@ -220,6 +225,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             expires: 60,
+            interval: 1,
+            rate: "unlimited",
             instance: "chain",
             cache: "{ provider: memory }".to_owned(),
             edge_port: "198.51.100.7:5060",
@@ -235,13 +242,13 @@ impl Settings {
     }
 
     fn yaml(&self, api: u16, requester: u16) -> String {
-        let Self { expires, instance, cache, edge_port, .. } = self;
+        let Self { expires, interval, rate, instance, cache, edge_port, .. } = self;
         let instance =
             if instance.is_empty() { String::new() } else { format!("  instanceId: {instance}\n") };
         format!(
             "kind: Registry\napiVersion: v2beta1\nspec:\n{instance}  apiAddr: 127.0.0.1:{api}\n  apiTimeout: 1s\n  \
-             requesterAddr: 127.0.0.1:{requester}\n  registerInterval: 1s\n  methods: [INVITE, MESSAGE]\n  cache: {cache}\n  \
-             edgePorts: [{{ address: \"{edge_port}\" }}]\n  registration: {{ expires: {expires}s, ratePerRegistrar: unlimited }}\n"
+             requesterAddr: 127.0.0.1:{requester}\n  registerInterval: {interval}s\n  methods: [INVITE, MESSAGE]\n  cache: {cache}\n  \
+             edgePorts: [{{ address: \"{edge_port}\" }}]\n  registration: {{ expires: {expires}s, ratePerRegistrar: {rate} }}\n"
         )
     }
 }

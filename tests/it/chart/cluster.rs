@@ -11,9 +11,9 @@ use tempfile::TempDir;
 
 use super::{CHART, RELEASE};
 use crate::support::control_plane::ControlPlane;
-use crate::support::wait::wait_at_pace;
+use crate::support::wait::{PATIENCE, wait_at_pace};
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = PATIENCE;
 const PACE: Duration = Duration::from_millis(200);
 
 /// Something that a Registry needs, for `--set-json`.
@@ -40,7 +40,7 @@ async fn restricted(plane: &ControlPlane, name: &str) {
 
 /// Waits until the API server serves Registries.
 pub(super) async fn served(plane: &ControlPlane) {
-    let wait = ["wait", "--for=condition=Established", "--timeout=60s", "crd/registries.routr.io"];
+    let wait = ["wait", "--for=condition=Established", "--timeout=120s", "crd/registries.routr.io"];
     plane.kubectl(wait).await.ok();
     let look = async || {
         let answer = plane.kubectl(["get", "--raw", "/apis/routr.io/v2beta1/registries"]).await;

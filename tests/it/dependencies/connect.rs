@@ -19,10 +19,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::process::{self, Process, tail};
-use crate::support::wait::wait_for;
+use crate::support::wait::{PATIENCE, wait_for};
 use crate::support::{http, ports, redis::Redis};
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = PATIENCE;
 const PASSWORD: &str = "connect-tests-keep-this";
 /// The address that names have first, where nothing answers a SYN.
 const SILENT: &str = "127.0.0.1";

@@ -356,6 +356,11 @@ impl View {
         seconds_until(&self.0["expiresAtMs"])
     }
 
+    /// When the binding expires, in milliseconds since 1970; 0 where there is none.
+    pub fn expires_at_ms(&self) -> u64 {
+        self.0["expiresAtMs"].as_u64().unwrap_or_default()
+    }
+
     /// Seconds until the next REGISTER; 0 where one is in flight.
     pub fn next_in(&self) -> u64 {
         seconds_until(&self.0["nextAtMs"])

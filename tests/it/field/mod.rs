@@ -9,9 +9,10 @@ mod reaching;
 mod responses;
 mod words;
 
+use crate::support::wait::PATIENCE;
 use std::time::Duration;
 
 /// For what happens at once, on a busy machine.
-const SOON: Duration = Duration::from_secs(15);
-/// For what comes after Timer F of RFC 3261: 32 s.
-const AFTER_TIMER_F: Duration = Duration::from_secs(45);
+const SOON: Duration = PATIENCE;
+/// For what comes after Timer F of RFC 3261, 32 s, with that on top.
+const AFTER_TIMER_F: Duration = PATIENCE.saturating_add(Duration::from_secs(32));

@@ -1,7 +1,6 @@
 //! Rows N: the way to the registrar. N1 to N4 and N7 to N9 have cases and no tests yet.
 
 use std::fs;
-use std::time::Duration;
 
 use super::harness::{Chain, Play, Setup};
 use super::{AFTER_TIMER_F, SOON};
@@ -134,6 +133,6 @@ async fn n11_a_user_that_is_escaped_already_is_not_escaped_twice() {
     let mut trunk = play.trunk("alice", "UDP");
     trunk.uris[0].user = "alice%40acme".to_owned();
     let chain = Chain::start(vec![trunk]).await;
-    chain.becomes("alice", "registered", Duration::from_secs(10), |view| view.is_registered()).await;
+    chain.registered("alice").await;
     assert_eq!(play.of_user("alice%40acme").len(), 2, "{}", play.player.dialogue());
 }

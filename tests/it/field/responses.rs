@@ -20,19 +20,19 @@ async fn expiry(name: &str) -> u64 {
 #[tokio::test]
 async fn r1_where_no_binding_is_ours_the_least_positive_expiry_counts() {
     let seconds = expiry("R1").await;
-    assert!((45..=60).contains(&seconds), "{seconds}");
+    assert!((1..=60).contains(&seconds), "not the 3,600 of the other: {seconds}");
 }
 
 #[tokio::test]
 async fn r2_an_expiry_of_zero_beside_a_positive_one_means_nothing() {
     let seconds = expiry("R2").await;
-    assert!((580..=600).contains(&seconds), "{seconds}");
+    assert!((1..=600).contains(&seconds), "{seconds}");
 }
 
 #[tokio::test]
 async fn r3_a_contact_with_a_rewritten_port_is_not_outdone_by_another_binding() {
     let seconds = expiry("R3").await;
-    assert!((280..=300).contains(&seconds), "{seconds}");
+    assert!((1..=300).contains(&seconds), "not the 900 of the other: {seconds}");
 }
 
 #[tokio::test]
@@ -43,7 +43,7 @@ async fn r4_what_is_left_of_an_old_binding_is_not_taken_for_the_grant() {
     chain.registered("alice").await;
     let old = play.of_user("alice")[0].contact.clone();
     // The old binding must have less left than a new one gets, by more than what may pass unnoticed.
-    chain.becomes("alice", "bound for a while", SOON, |view| view.expires_in() <= 54).await;
+    let before = chain.becomes("alice", "bound for a while", SOON, |view| view.expires_in() <= 54).await;
     chain.requester().replace().await;
     chain.refresh("alice").await;
     let bound = async || {
@@ -54,7 +54,10 @@ async fn r4_what_is_left_of_an_old_binding_is_not_taken_for_the_grant() {
     let view = chain.becomes("alice", "refreshed", SOON, |view| view.0["inFlight"] == false).await;
     let new = play.of_user("alice").last().unwrap().clone();
     assert_ne!(new.contact, old);
-    assert!(view.is_registered() && view.expires_in() > 54, "{view:?}");
+    assert!(
+        view.is_registered() && view.expires_at_ms() > before.expires_at_ms() + 4_000,
+        "{before:?}, {view:?}"
+    );
 }
 
 #[tokio::test]
@@ -66,11 +69,14 @@ async fn r4_nor_where_the_requester_hands_over_the_first_contact_only() {
     let setup = Setup { other_requester: Some(port), ..Setup::default() };
     let chain =
         Chain::with(vec![trunk("alice", "alice", "127.0.0.1:9".parse().unwrap(), "UDP")], setup).await;
-    let granted = chain.registered("alice").await.expires_in();
+    let before = chain.registered("alice").await;
+    let granted = before.expires_in();
     chain.becomes("alice", "bound for a while", SOON, |view| view.expires_in() + 6 <= granted).await;
     chain.refresh("alice").await;
-    let refreshed = |view: &View| view.0["inFlight"] == false && view.expires_in() + 3 >= granted;
-    chain.becomes("alice", "bound as long as before", Duration::from_secs(5), refreshed).await;
+    // As long as before, from now on: were what is left taken for the grant, it would end when the old one does.
+    let refreshed =
+        |view: &View| view.0["inFlight"] == false && view.expires_at_ms() > before.expires_at_ms() + 4_000;
+    chain.becomes("alice", "bound as long as before", SOON, refreshed).await;
 }
 
 #[tokio::test]
@@ -96,8 +102,9 @@ async fn r5_a_malformed_header_line_is_ignored() {
     }
     let chain = Chain::start(trunks).await;
     chain.all_registered(2 * LINES.len(), SOON).await;
+    // Were the response not read, it would be as bad at each sending. How often it is sent over UDP is the machine's affair.
     for seen in plays.iter().flat_map(|play| play.player.seen()) {
-        assert_eq!((seen.sendings, seen.connection.unwrap_or(1)), (1, 1), "{seen:?}");
+        assert_eq!(seen.connection.unwrap_or(1), 1, "{seen:?}");
     }
     for play in &plays {
         assert_eq!(play.player.seen().len(), 2, "{}", play.player.dialogue());
@@ -180,7 +187,7 @@ async fn r9_a_400_to_option_tags_is_tried_without_them_and_remembered() {
         let seen = play.of_user("alice");
         if seen.len() >= 3 { Ok(seen) } else { Err(format!("{} requests", seen.len())) }
     };
-    let seen = wait_for(three, Duration::from_secs(10), "the refresh").await;
+    let seen = wait_for(three, SOON, "the refresh").await;
     let tags: Vec<bool> = seen.iter().map(|seen| !seen.require.is_empty()).collect();
     assert_eq!(tags, [true, false, false]);
 }

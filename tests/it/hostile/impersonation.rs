@@ -79,7 +79,7 @@ async fn a_redirection_ends_in_time_and_shows_everywhere_until_then() {
     let play = play(&moved(301, ";expires=86400")).await;
     let (registrar, attacker) =
         (play.player.address().to_string(), play.player.node("attacker").unwrap().to_string());
-    let setup = setup("redirects: { domains: [127.0.0.0/8], credentials: true, maxTime: 12s }");
+    let setup = setup("redirects: { domains: [127.0.0.0/8], credentials: true, maxTime: 20s }");
     let chain = Chain::with(vec![play.trunk("alice", "UDP")], setup).await;
     let redirected = |view: &View| view.is_registered() && view.0["redirected"].is_object();
     let view = chain.becomes("alice", "redirected", SOON, redirected).await;

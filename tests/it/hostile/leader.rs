@@ -12,10 +12,10 @@ use tokio::time::Instant;
 
 use crate::operator::stage::{Installation, Operator, PACE, RELEASE, Stage, condition};
 use crate::support::control_plane::ControlPlane;
-use crate::support::wait::wait_at_pace;
+use crate::support::wait::{PATIENCE, wait_at_pace};
 
 /// Far beyond what it takes.
-const SOON: Duration = Duration::from_secs(120);
+const SOON: Duration = PATIENCE;
 /// Bytes of memory that a leader of 137 MB of Registries may have needed at most.
 const MOST_MEMORY: usize = 256 << 20;
 

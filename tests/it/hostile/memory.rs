@@ -8,9 +8,9 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use crate::field::harness::{Chain, PASSWORD, Play, Setup};
-use crate::support::wait::wait_for;
+use crate::support::wait::{PATIENCE, wait_for};
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = PATIENCE;
 const PAGE: u64 = 4096;
 
 /// How often any of these stands in the writable memory of a process.

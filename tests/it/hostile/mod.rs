@@ -9,7 +9,8 @@ mod policies;
 mod tenants;
 mod truth;
 
+use crate::support::wait::PATIENCE;
 use std::time::Duration;
 
 /// For what happens at once, on a busy machine.
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = PATIENCE;

@@ -5,11 +5,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::control_plane::ControlPlane;
-use crate::support::wait::wait_at_pace;
+use crate::support::wait::{PATIENCE, wait_at_pace};
 
 const TEXT: &str = include_str!("../../../docs/security.md");
 const TENANT: &str = "tenant-a";
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = PATIENCE;
 const PACE: Duration = Duration::from_millis(500);
 
 /// The examples in YAML, but that of a configuration file.

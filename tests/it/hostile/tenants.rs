@@ -22,8 +22,9 @@ const ATTACK: u64 = 30;
 const HONEST: usize = 10;
 /// Between two probes.
 const PROBE_PACE: Duration = Duration::from_millis(100);
-/// The kubelet's default for a probe.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Of the chart's liveness probe: what a response may take, and how many failures in a row end the pod.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+const PROBE_FAILURES: usize = 3;
 /// What the operator may have at its worst, in MiB: the chart's limit is 512.
 const MAX_PEAK: u64 = 400;
 
@@ -140,19 +141,20 @@ impl Attack {
     }
 }
 
-/// How long each probe took, and how many had no good response within a second.
+/// How long each probe took, and the most in a row that had no good response in time.
 async fn probe(operator: &Operator, until: Instant) -> (Vec<Duration>, usize) {
     let url = format!("http://127.0.0.1:{}/livez", operator.public);
-    let (mut all, mut failed) = (Vec::new(), 0);
+    let (mut all, mut failed, mut most) = (Vec::new(), 0, 0);
     while Instant::now() < until {
         let began = Instant::now();
         let answer = timeout(PROBE_TIMEOUT, http::get(&url)).await;
-        failed += usize::from(!matches!(answer, Ok(Ok((status, _))) if status == 200));
+        failed = if matches!(answer, Ok(Ok((status, _))) if status == 200) { 0 } else { failed + 1 };
+        most = most.max(failed);
         all.push(began.elapsed());
         sleep(PROBE_PACE).await;
     }
     all.sort_unstable();
-    (all, failed)
+    (all, most)
 }
 
 /// The most memory that the operator had at a time, in MiB.
@@ -206,7 +208,8 @@ async fn hostile_registries_cost_the_honest_ones_nothing() {
     for number in 0..stages.len() {
         cluster.condition(&format!("honest-{number}"), "Ready", "True", "AllRegistered").await;
     }
-    let (led, idle) = (transitions(&cluster).await, probe(&operator, Instant::now() + SOON / 20).await);
+    let (led, idle) =
+        (transitions(&cluster).await, probe(&operator, Instant::now() + Duration::from_secs(2)).await);
     assert_eq!(idle.1, 0, "{idle:?}");
 
     let attack = Attack::begin().await;
@@ -220,15 +223,18 @@ async fn hostile_registries_cost_the_honest_ones_nothing() {
     let granted: Vec<_> = stages.iter().map(Stage::granted).collect();
     let seconds = std::env::var("ATTACK_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(ATTACK);
     let (probes, failed) = probe(&operator, Instant::now() + Duration::from_secs(seconds)).await;
-    assert_eq!(failed, 0, "of {} probes: {}", probes.len(), operator.service.output());
-    assert!(probes.len() > 30, "{} probes", probes.len());
+    assert!(failed < PROBE_FAILURES, "of {} probes: {}", probes.len(), operator.service.output());
 
     // Nothing has changed for the honest ones.
     assert_eq!(transitions(&cluster).await, led, "the Lease was lost: {}", operator.service.output());
     for (number, (stage, before)) in stages.iter().zip(&granted).enumerate() {
-        let after = stage.granted();
-        let refreshed = before.iter().all(|(user, count)| after[user] > *count);
-        assert!(refreshed && !before.is_empty(), "{before:?}, then {after:?}");
+        assert!(!before.is_empty());
+        let refreshed = async || {
+            let after = stage.granted();
+            let all = before.iter().all(|(user, count)| after[user] > *count);
+            if all { Ok(()) } else { Err(format!("{before:?}, then {after:?}")) }
+        };
+        wait_at_pace(PACE, refreshed, SOON, "the honest trunks to be refreshed").await;
         let status = cluster.registry(&format!("honest-{number}")).await["status"].clone();
         assert_eq!(condition(&status, "Ready")["reason"], "AllRegistered", "{status:#}");
         assert!(status["lastSync"].is_string(), "{status:#}");
@@ -282,6 +288,6 @@ async fn registries_beyond_the_limit_wait_for_older_ones_to_go() {
     let message = condition(&status, "Stalled")["message"].clone();
     let said = message.as_str().unwrap();
     assert!(said.contains("runs 2 Registries") && said.contains("--max-registries"), "{said}");
-    cluster.kubectl(&["delete", "registry", "first", "--timeout=60s"]).await.ok();
+    cluster.kubectl(&["delete", "registry", "first", "--timeout=150s"]).await.ok();
     cluster.condition("third", "Ready", "False", "Suspended").await;
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::eyes::{Eyes, brief, message, spec, spec_with};
 use super::stage::{Installation, Stage, condition};
 use super::table;
-use crate::support::wait::wait_for;
+use crate::support::wait::{PATIENCE, wait_for};
 
 const CROWD: usize = 10_000;
 
@@ -39,7 +39,7 @@ async fn ten_thousand_failing_trunks_fit_in_a_small_status() {
         let status = eyes.now("main").await;
         if status["trunks"]["failing"] == CROWD { Ok(status) } else { Err(brief(&status)) }
     };
-    let status = wait_for(all, Duration::from_secs(150), "all of them to fail").await;
+    let status = wait_for(all, 2 * PATIENCE, "all of them to fail").await;
     let took = began.elapsed();
     table::row("10,000 trunks are refused", &status);
     let size = serde_json::to_string(&eyes.registry("main").await).unwrap().len();
@@ -83,15 +83,17 @@ async fn flapping_trunks_are_written_every_few_seconds_and_what_was_tampered_wit
             let more = (flips % 2 == 1).then(|| broken.clone());
             stage.api.set_trunks([stage.trunk("a")].into_iter().chain(more).collect());
         }
-        if began.elapsed() > Duration::from_secs(15) { Ok(()) } else { Err("flapping") }
+        // And three writes more than the one that was there before.
+        let enough = began.elapsed() > Duration::from_secs(15) && history.of("main").len() > 3;
+        if enough { Ok(()) } else { Err("flapping") }
     };
-    wait_for(flaps, Duration::from_secs(40), "fifteen seconds to pass").await;
+    wait_for(flaps, PATIENCE, "fifteen seconds and four writes").await;
     let writes = history.of("main");
     let gaps: Vec<Duration> = writes.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
     println!("{gaps:?}");
-    assert!((3..=8).contains(&writes.len()), "{} writes: {gaps:?}", writes.len());
-    // The first one seen is what was there before.
-    assert!(gaps.iter().skip(1).all(|gap| *gap > Duration::from_millis(2_500)), "{gaps:?}");
+    // Three seconds between two of them, from the first on, and what was there before. When each of them is seen is another matter.
+    let took = began.elapsed();
+    assert!(writes.len() as f64 <= took.as_secs_f64() / 3.0 + 2.0, "{} in {took:?}: {gaps:?}", writes.len());
     let events = eyes.events("main").await;
     assert!(events.len() <= 6, "few events: {events:?}");
 

@@ -43,21 +43,18 @@ async fn with_a_dead_requester_it_goes_after_the_deadline_and_a_namespace_with_i
     }
     stage.stop_requester().await;
     eyes.conditions("first", &[("RequesterReachable", "False", "Unreachable")]).await;
-    let began = Instant::now();
     eyes.delete("first").await;
     let status = eyes.conditions("first", &[("Ready", "False", "Deregistering")]).await;
     table::row("deleted, and the Requester is down", &status);
     eyes.gone("first").await;
-    let took = began.elapsed();
-    // The deletion's time, from which the deadline counts, is told in whole seconds.
-    assert!(took >= Duration::from_secs(5) && took < Duration::from_secs(15), "{took:?}");
     let note = eyes.event("first", "NotDeregistered").await;
     assert!(note.contains("2 bindings are left at the registrars"), "{note}");
+    assert!(note.contains("the deadline has passed"), "{note}");
     assert!(removals(&stage).is_empty());
 
     // A whole namespace, by kubectl.
     let began = Instant::now();
-    plane.kubectl(["delete", "namespace", team.name(), "--timeout=60s"]).await.ok();
+    plane.kubectl(["delete", "namespace", team.name(), "--timeout=150s"]).await.ok();
     println!("the namespace was gone after {:?}", began.elapsed());
     assert_eq!(told(&operator.service, "not all trunks could be de-registered in time").len(), 3);
     assert_eq!(told(&operator.service, "deleted while suspended").len(), 1);
@@ -67,7 +64,7 @@ async fn with_a_dead_requester_it_goes_after_the_deadline_and_a_namespace_with_i
 async fn a_new_leader_finishes_a_deletion_with_nothing_in_memory() {
     let mut stage = Stage::with(&["a", "b", "c"]).await;
     let cluster =
-        Installation::on(ControlPlane::shared().await, "taken-up", &["operator.leaseDurationSeconds=3"])
+        Installation::on(ControlPlane::shared().await, "taken-up", &["operator.leaseDurationSeconds=10"])
             .await;
     let eyes = Eyes::on(&cluster).await;
     let mut killed = cluster.start("pod-a");
@@ -108,10 +105,10 @@ async fn one_that_never_ran_goes_at_once_and_one_whose_finalizer_was_taken_away_
     eyes.create("never-ran", spec_with(&stage, json!({ "cache": missing }))).await;
     eyes.create("forced", spec(&stage)).await;
     eyes.conditions("never-ran", &[("Stalled", "True", "SecretNotFound")]).await;
-    let began = Instant::now();
     eyes.delete("never-ran").await;
     eyes.gone("never-ran").await;
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    // Not by a deadline: nothing was waited for.
+    assert_eq!(told(&operator.service, "not all trunks could be de-registered in time"), [""; 0]);
 
     // While it is not being deleted, the finalizer comes back.
     eyes.conditions("forced", &[("Ready", "True", "AllRegistered")]).await;

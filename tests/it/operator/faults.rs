@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::eyes::{Eyes, brief, message, since, spec, spec_with};
 use super::stage::{Stage, condition};
 use super::table::{self, CONDITIONS};
-use crate::support::wait::wait_for;
+use crate::support::wait::{PATIENCE, wait_for};
 
 /// So many calls in a row that fail are no single trunk's fault.
 const SIX: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
@@ -115,5 +115,5 @@ async fn stays(eyes: &Eyes, name: &str, found: &Value) {
         }
         if Timestamp::now() > until { Ok(()) } else { Err("it stays") }
     };
-    wait_for(look, Duration::from_secs(30), "four seconds to pass").await;
+    wait_for(look, PATIENCE, "four seconds to pass").await;
 }

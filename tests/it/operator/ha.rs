@@ -6,27 +6,40 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
-use super::replicas::{HAND_OVER, LOAD, TAKE_OVER, holders, readiness};
+use super::replicas::{holders, readiness};
 use super::stage::{Installation, Operator, SOON, Stage, manifest};
 use crate::chain::rig::{Requester, cache, redis};
-use crate::support::process::tail;
 use crate::support::wait::{wait_for, wait_until};
 
 /// Refreshed after 4 to 5 s: half of it is the lead.
 const SHORT: &str = "  registration: { expires: 10s, ratePerRegistrar: unlimited }\n";
 
-/// The time between two REGISTERs of one trunk that were granted, at the least, from `since` on.
-fn shortest_pause(stage: &Stage, since: Duration) -> Duration {
-    let mut last: BTreeMap<String, Duration> = BTreeMap::new();
-    let mut shortest = Duration::MAX;
-    for seen in stage.registrar.log().into_iter().filter(|seen| seen.code == Some(200)) {
-        if let Some(before) = last.insert(seen.user, seen.at)
-            && seen.at >= since
-        {
-            shortest = shortest.min(seen.at.saturating_sub(before));
+/// What the registrar has granted by some moment.
+struct Pace {
+    since: Duration,
+    granted: BTreeMap<String, usize>,
+}
+
+impl Pace {
+    fn now(stage: &Stage) -> Self {
+        Self { since: stage.registrar.elapsed(), granted: stage.granted() }
+    }
+
+    /// Waits until each trunk was refreshed so many times since then. Panics where one was refreshed more often than one sender does,
+    /// by the time that has passed: no sooner than after 4 s. Two senders would do it twice as often.
+    async fn refreshes(&self, stage: &Stage, times: usize) {
+        let more = async || stage.granted().iter().all(|(user, all)| *all >= self.granted[user] + times);
+        wait_until(more, SOON, &format!("all trunks to be refreshed {times} times")).await;
+        let granted = stage.granted();
+        let most = (stage.registrar.elapsed() - self.since).as_secs() / 4 + 2;
+        for (user, all) in granted {
+            let times = (all - self.granted[&user]) as u64;
+            assert!(
+                times <= most,
+                "{user} was refreshed {times} times, one sender does it {most} times at most"
+            );
         }
     }
-    shortest
 }
 
 /// Nothing was de-registered, and no REGISTER met another one of its trunk.
@@ -50,11 +63,10 @@ fn assert_one_sender(stage: &Stage, trunks: usize) {
 /// SIGTERM to `leader`; returns when `next` holds the Lease, how long that took, and sees the end of the old process.
 async fn hand_over(cluster: &Installation<'_>, leader: &mut Operator, next: &str) -> Duration {
     let holders = holders(cluster).await;
-    holders.first(Instant::now() - SOON, "the Lease to be seen", Option::is_some).await;
+    holders.first(holders.began, "the Lease to be seen", Option::is_some).await;
     let began = Instant::now();
     leader.service.signal(Signal::SIGTERM);
-    let took = holders.held_by(next, began).await;
-    assert!(took < HAND_OVER + LOAD, "{took:?} to hand over; {}", tail(&leader.service.output()));
+    let took = holders.handed_to(next, began).await;
     let status = leader.service.exit(SOON).await;
     assert_eq!(status.code(), Some(0), "{}", leader.service.output());
     took
@@ -73,9 +85,8 @@ async fn one_of_two_replicas_works_and_hands_over_at_sigterm() {
     let ready = readiness(&cluster, "main").await;
 
     // The other one has nothing, sends nothing, writes nothing.
-    let began = stage.registrar.elapsed();
-    let granted = async || stage.granted().values().all(|times| *times >= 3);
-    wait_until(granted, SOON, "all trunks to be refreshed twice").await;
+    let pace = Pace::now(&stage);
+    pace.refreshes(&stage, 3).await;
     assert!(second.summary().await.unwrap_err().contains("404"), "the follower has an engine");
     let (_, metrics) = second.public("/metrics").await.unwrap();
     let (_, of_leader) = first.public("/metrics").await.unwrap();
@@ -84,7 +95,6 @@ async fn one_of_two_replicas_works_and_hands_over_at_sigterm() {
         let line = metrics.lines().find(|line| line.contains(series) && !line.ends_with(" 0"));
         assert_eq!(line, None, "the follower works");
     }
-    assert!(shortest_pause(&stage, began) >= Duration::from_millis(3_500));
 
     let took = hand_over(&cluster, &mut first, "pod-b").await;
     println!("handed over {took:?} after SIGTERM");
@@ -147,7 +157,7 @@ async fn a_leader_that_was_frozen_is_a_follower_when_it_goes_on() {
     let redis = redis().await;
     let refs = ["a", "b", "c", "d", "e", "f", "g", "h"];
     let stage = Stage::with(&refs).await;
-    let cluster = Installation::shared("frozen").await;
+    let cluster = Installation::with_short_terms("frozen").await;
     let mut first = cluster.start("pod-a");
     first.answers(200, "leads").await;
     let mut second = cluster.start("pod-b");
@@ -161,29 +171,20 @@ async fn a_leader_that_was_frozen_is_a_follower_when_it_goes_on() {
     first.service.pause();
     let took = holders.held_by("pod-b", frozen).await;
     println!("taken over {took:?} after SIGSTOP");
-    assert!(took < TAKE_OVER, "{took:?}");
     second.all_registered(8).await;
     // By now everything that the frozen one knows of is long due.
-    let resumed = stage.registrar.elapsed();
-    let granted = stage.granted();
+    let resumed = Pace::now(&stage);
     first.service.resume();
     first.says("lost the lease").await;
     first.answers(200, "follows pod-b, ready to take over").await;
     assert!(first.summary().await.unwrap_err().contains("404"), "it has an engine still");
-    let twice = async || stage.granted().iter().all(|(user, times)| *times >= granted[user] + 2);
-    wait_until(twice, SOON, "all trunks to be refreshed twice by the new leader").await;
-    // REGISTERs of two would come closer together.
-    let shortest = shortest_pause(&stage, resumed);
-    assert!(shortest >= Duration::from_millis(3_500), "{shortest:?}");
+    // REGISTERs of two would be twice as many.
+    resumed.refreshes(&stage, 3).await;
 
     // What the new leader wrote is what Redis has: the old one goes on from there.
-    let handed = stage.registrar.elapsed();
+    let handed = Pace::now(&stage);
     hand_over(&cluster, &mut second, "pod-a").await;
-    let granted = stage.granted();
-    let again = async || stage.granted().iter().all(|(user, times)| *times > granted[user]);
-    wait_until(again, SOON, "all trunks to be refreshed by the first one").await;
-    let shortest = shortest_pause(&stage, handed);
-    assert!(shortest >= Duration::from_millis(3_500), "{shortest:?}");
+    handed.refreshes(&stage, 2).await;
     assert_one_sender(&stage, 8);
 }
 
@@ -217,7 +218,7 @@ async fn a_deletion_under_way_is_finished_by_the_next_leader() {
     assert_eq!(registry["metadata"]["finalizers"][0], "routr.io/deregister", "{registry:#}");
     assert_eq!(stage.registrar.bindings().len(), 4);
     requester.resume();
-    cluster.kubectl(&["wait", "--for=delete", "registry/main", "--timeout=40s"]).await.ok();
+    cluster.kubectl(&["wait", "--for=delete", "registry/main", "--timeout=120s"]).await.ok();
     assert_eq!(stage.registrar.bindings().len(), 0);
     assert!(next.service.output().contains("all trunks are de-registered"), "{}", next.service.output());
 }

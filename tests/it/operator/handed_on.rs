@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use nix::sys::signal::Signal;
 use routr_registry::registration::identity::RegistryId;
 use tokio::time::Instant;
 
-use super::replicas::{HAND_OVER, LOAD, TAKE_OVER, holders, readiness};
-use super::stage::{Installation, Operator, SOON};
+use super::replicas::{holders, readiness};
+use super::stage::{Installation, Operator, RELEASE, SOON};
 use crate::chain::looks::contacts;
 use crate::chain::rig::{Api, DOMAIN, Requester, cache, kamailio, kamailio_with, redis, trunks, users};
 use crate::support::kamailio::{Binding, Counts, Kamailio, Options};
@@ -79,17 +80,17 @@ async fn two(cluster: &Installation<'_>) -> (Operator, Operator) {
 
 #[tokio::test]
 async fn with_redis_five_hundred_trunks_outlive_the_kill_of_the_leader() {
-    // Refreshed after 480 s, and after 16 to 20 s: 20 s of these 40 are the lead.
-    let (long, mut short) = (Place::new("long", 460).await, Place::granting("short", 40, 40).await);
+    // Refreshed after 464 s, and after 24 to 30 s: 30 s of these 60 are the lead.
+    let (long, mut short) = (Place::new("long", 460).await, Place::granting("short", 40, 60).await);
     let list = [trunks(&long.users, &long.kamailio), trunks(&short.users, &short.kamailio)].concat();
     let (api, requester, redis) = (Api::start(list).await, Requester::start().await, redis().await);
-    let cluster = Installation::shared("killed").await;
+    let cluster = Installation::with_short_terms("killed").await;
     let (mut first, second) = two(&cluster).await;
     let more = format!(
         "  registration: {{ expires: 600s, ratePerRegistrar: unlimited }}\n  cache: {}\n",
         cache(&redis)
     );
-    cluster.apply_manifest(&manifest(&api, &requester, "20s", &more)).await;
+    cluster.apply_manifest(&manifest(&api, &requester, "30s", &more)).await;
     first.all_registered(500).await;
     let registry = identity(&cluster).await;
     cluster.condition("main", "Ready", "True", "AllRegistered").await;
@@ -117,7 +118,6 @@ async fn with_redis_five_hundred_trunks_outlive_the_kill_of_the_leader() {
     };
     let took = wait_at_pace(Duration::from_millis(250), look, SOON, "pod-b to hold the Lease").await;
     println!("taken over {took:?} after SIGKILL, with {in_flight} REGISTERs in flight of 500 trunks");
-    assert!(took < TAKE_OVER, "{took:?}");
 
     // It goes on: what is due is refreshed, once, and nothing else is sent.
     let refreshed = async || {
@@ -131,15 +131,18 @@ async fn with_redis_five_hundred_trunks_outlive_the_kill_of_the_leader() {
         }
     };
     wait_at_pace(Duration::from_millis(250), refreshed, SOON, "the short ones to be refreshed").await;
+    let granted = granted_since(&short_counts, &short.counts().await);
+    // None is due again before its 24 s are over.
+    let rounds = 1 + (killed.elapsed().saturating_sub(took).as_secs() / 24);
     println!("all that were due are refreshed {:?} after SIGKILL", killed.elapsed());
     second.all_registered(500).await;
     assert_eq!(long.counts().await, long_counts, "registered anew although it was valid");
     let cseqs = |bindings: &Bindings| bindings.values().map(|binding| binding.cseq).collect::<Vec<_>>();
     assert_eq!(cseqs(&long.all_bound(&registry).await), cseqs(&long_before));
     // Those in flight may have been granted to the one that was killed, which did not live to know.
-    let granted = granted_since(&short_counts, &short.counts().await);
-    let twice = granted.values().filter(|times| **times > 1).count() as u64;
-    assert!(granted.values().all(|times| *times <= 2) && twice <= in_flight, "{in_flight}, {granted:?}");
+    let twice = granted.values().filter(|times| **times > rounds).count() as u64;
+    let few = granted.values().all(|times| *times <= rounds + 1) && twice <= in_flight;
+    assert!(few, "{in_flight} in flight, {rounds} rounds, {granted:?}");
     let status = cluster.condition("main", "Ready", "True", "AllRegistered").await;
     assert_eq!(status["trunks"]["registered"], 500);
     ready.stayed_ready();
@@ -150,7 +153,7 @@ async fn with_the_memory_store_all_are_registered_again_within_their_budget() {
     let place = Place::new("forgotten", 500).await;
     let (api, requester) =
         (Api::start(trunks(&place.users, &place.kamailio)).await, Requester::start().await);
-    let cluster = Installation::shared("forgetful").await;
+    let cluster = Installation::with_short_terms("forgetful").await;
     let (mut first, second) = two(&cluster).await;
     let more = "  registration: { expires: 600s, ratePerRegistrar: 100 }\n";
     cluster.apply_manifest(&manifest(&api, &requester, "20s", more)).await;
@@ -164,7 +167,6 @@ async fn with_the_memory_store_all_are_registered_again_within_their_budget() {
     first.service.signal(Signal::SIGKILL);
     let took = holders.held_by("pod-b", killed).await;
     println!("taken over {took:?} after SIGKILL");
-    assert!(took < TAKE_OVER, "{took:?}");
     let refreshed = async || {
         let now = place.all_bound(&registry).await;
         let old = now.iter().filter(|(user, binding)| binding.cseq <= before[*user].cseq).count();
@@ -175,10 +177,13 @@ async fn with_the_memory_store_all_are_registered_again_within_their_budget() {
         }
     };
     wait_at_pace(Duration::from_millis(100), refreshed, SOON, "all to be registered again").await;
-    let again = killed.elapsed() - took;
+    // By the clocks of this machine, and from when the new leader asked for the Lease: what comes late makes it longer.
+    let lease = cluster.kubectl(&["get", "lease", RELEASE, "--output=json"]).await.json();
+    let acquired: Timestamp = lease["spec"]["acquireTime"].as_str().unwrap().parse().unwrap();
+    let again = Timestamp::now().duration_since(acquired);
     println!("500 registered again in {again:?} at 100 per second");
-    // The bucket holds half a second's worth.
-    assert!(again >= Duration::from_millis(4_400), "{again:?}");
+    // The budget is kept: the bucket holds half a second's worth.
+    assert!(again >= SignedDuration::from_millis(4_400), "{again:?}");
     second.all_registered(500).await;
     let granted = granted_since(&counts, &place.counts().await);
     assert!(granted.values().all(|times| *times == 1), "{granted:?}");
@@ -194,8 +199,8 @@ async fn with_the_memory_store_all_are_registered_again_within_their_budget() {
 
 #[tokio::test]
 async fn five_hand_overs_in_a_row_go_unnoticed() {
-    // Refreshed after 480 s, and after 8 to 10 s.
-    let (long, short) = (Place::new("calm", 38).await, Place::granting("brisk", 12, 20).await);
+    // Refreshed after 468 s, and after 12 to 15 s, with as much to spare.
+    let (long, short) = (Place::new("calm", 38).await, Place::granting("brisk", 12, 30).await);
     let list = [trunks(&long.users, &long.kamailio), trunks(&short.users, &short.kamailio)].concat();
     let (api, requester, redis) = (Api::start(list).await, Requester::start().await, redis().await);
     let cluster = Installation::shared("rounds").await;
@@ -204,13 +209,13 @@ async fn five_hand_overs_in_a_row_go_unnoticed() {
         "  registration: {{ expires: 600s, ratePerRegistrar: unlimited }}\n  cache: {}\n",
         cache(&redis)
     );
-    cluster.apply_manifest(&manifest(&api, &requester, "10s", &more)).await;
+    cluster.apply_manifest(&manifest(&api, &requester, "15s", &more)).await;
     first.all_registered(50).await;
     let registry = identity(&cluster).await;
     cluster.condition("main", "Ready", "True", "AllRegistered").await;
     let (ready, holders) = (readiness(&cluster, "main").await, holders(&cluster).await);
     let (before, counts) = (long.all_bound(&registry).await, long.counts().await);
-    let (short_counts, began) = (short.counts().await, Instant::now());
+    let (began, short_counts) = (Instant::now(), short.counts().await);
     let events = cluster.events("main").await;
 
     let mut replicas = [("pod-a", first), ("pod-b", second)];
@@ -218,9 +223,8 @@ async fn five_hand_overs_in_a_row_go_unnoticed() {
         let [(old, leader), (name, next)] = &mut replicas;
         let sent = Instant::now();
         leader.service.signal(Signal::SIGTERM);
-        let took = holders.held_by(name, sent).await;
+        let took = holders.handed_to(name, sent).await;
         println!("round {round}: {name} leads {took:?} after the SIGTERM to {old}");
-        assert!(took < HAND_OVER + LOAD, "{took:?}; {}", tail(&leader.service.output()));
         assert_eq!(leader.service.exit(SOON).await.code(), Some(0), "{}", leader.service.output());
         leader.service.restart();
         next.all_registered(50).await;
@@ -230,13 +234,13 @@ async fn five_hand_overs_in_a_row_go_unnoticed() {
         replicas.reverse();
     }
     replicas[0].1.all_registered(50).await;
-    let took = began.elapsed();
     assert_eq!(long.counts().await, counts, "registered anew although it was valid");
     let cseqs = |bindings: &Bindings| bindings.values().map(|binding| binding.cseq).collect::<Vec<_>>();
     assert_eq!(cseqs(&long.all_bound(&registry).await), cseqs(&before));
-    // Each was refreshed no more often than its 8 s allow, and may have been close to its turn at the begin.
-    let most = took.as_secs() / 8 + 1;
+    // Each was refreshed no more often than its 12 s allow, and may have been close to its turn at the begin.
     let granted = granted_since(&short_counts, &short.counts().await);
+    let took = began.elapsed();
+    let most = took.as_secs() / 12 + 1;
     assert!(granted.values().all(|times| *times <= most), "{most} in {took:?}: {granted:?}");
     ready.stayed_ready();
     assert_eq!(cluster.events("main").await, events, "an event without a reason");

@@ -5,7 +5,7 @@ use super::stage::{Installation, Stage, condition};
 #[tokio::test]
 async fn a_uid_cannot_be_taken_by_another_registry_whoever_is_looked_at_first() {
     let stage = Stage::with(&["alice"]).await;
-    let cluster = Installation::shared("identity").await;
+    let cluster = Installation::with_short_terms("identity").await;
     let mut operator = cluster.start("pod-a");
     cluster.apply("own", &stage, "").await;
     cluster.condition("own", "Ready", "True", "AllRegistered").await;
@@ -32,7 +32,7 @@ async fn a_uid_cannot_be_taken_by_another_registry_whoever_is_looked_at_first() 
 #[tokio::test]
 async fn of_two_with_one_instance_id_the_older_has_it_whoever_leads() {
     let stage = Stage::with(&["alice"]).await;
-    let cluster = Installation::shared("older").await;
+    let cluster = Installation::with_short_terms("older").await;
     let mut operator = cluster.start("pod-a");
     cluster.apply("older", &stage, "  instanceId: both\n").await;
     cluster.condition("older", "Ready", "True", "AllRegistered").await;
@@ -69,7 +69,7 @@ async fn an_instance_id_stays_what_it_was() {
 #[tokio::test]
 async fn a_status_that_cannot_be_read_hides_no_other_registry_and_is_mended() {
     let stage = Stage::with(&["alice"]).await;
-    let cluster = Installation::shared("unreadable").await;
+    let cluster = Installation::with_short_terms("unreadable").await;
     let mut operator = cluster.start("pod-a");
     cluster.apply("spoilt", &stage, "").await;
     cluster.condition("spoilt", "Ready", "True", "AllRegistered").await;
@@ -86,5 +86,5 @@ async fn a_status_that_cannot_be_read_hides_no_other_registry_and_is_mended() {
         told && condition(status, "Ready")["status"] == "True"
     };
     cluster.status("spoilt", "its status to be mended", mended).await;
-    cluster.kubectl(&["delete", "registry", "--all", "--timeout=60s"]).await.ok();
+    cluster.kubectl(&["delete", "registry", "--all", "--timeout=150s"]).await.ok();
 }

@@ -2,24 +2,22 @@
 
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
 use routr_registry::operator::lease::{Elector, LeaseSettings, Standing, Term};
-use tokio::{
-    sync::watch,
-    task::JoinHandle,
-    time::{Instant, timeout},
-};
+use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{
-    control_plane::{ControlPlane, Namespace},
-    wait::wait_for,
-};
+use super::replicas::History;
+use crate::support::control_plane::{ControlPlane, Namespace};
+use crate::support::wait::{PATIENCE, wait_for};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = PATIENCE;
 
 struct Candidate {
     elector: Elector,
@@ -38,8 +36,8 @@ impl Waiting {
         found.unwrap_or_else(|_| panic!("not in time: {what}")).expect("the candidate lives").clone()
     }
 
-    async fn leads_within(self, limit: Duration) -> Term {
-        timeout(limit, self.task).await.expect("leads in time").expect("leads")
+    async fn leads(self) -> Term {
+        timeout(SOON, self.task).await.expect("leads in time").expect("leads")
     }
 }
 
@@ -65,6 +63,17 @@ impl Candidate {
         });
         Waiting { standing, task }
     }
+}
+
+/// Holder, time of the last renewal, and since when it holds it.
+type Record = (String, Timestamp, Timestamp);
+
+fn record(lease: &Lease) -> Record {
+    let spec = lease.spec.clone().unwrap_or_default();
+    let holder = spec.holder_identity.unwrap_or_default();
+    let holder = holder.rsplit_once('_').map_or(&*holder, |(pod, _)| pod).to_owned();
+    let time = |time: Option<MicroTime>| time.map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+    (holder, time(spec.renew_time), time(spec.acquire_time))
 }
 
 fn follows(leader: &'static str) -> impl FnMut(&Standing) -> bool {
@@ -103,25 +112,37 @@ async fn a_lease_is_handed_over_at_once_and_left_to_run_out_after_a_kill() {
         let bound = format!("--role={}", role[2]);
         plane.kubectl(["create", "rolebinding", role[2], &bound, &account, &within]).await.ok();
     }
-    let first = a.leads_within(SOON).await;
+    let records =
+        History::within(plane, namespace.name(), "routr-registry", |lease: &Lease| record(lease)).await;
+    let first = a.leads().await;
 
     let mut b = Candidate::new(&namespace, &config, "registry-1").await.wait();
     b.stands("follows the first", follows("registry-0")).await;
     first.release().await;
-    let second = b.leads_within(Duration::from_secs(2)).await;
+    let second = b.leads().await;
     assert!(second.still_valid());
+    // It was let go, and did not run out.
+    let held = async |holder: &'static str| {
+        let look = async || {
+            let mut all: Vec<String> = records.all().into_iter().map(|(_, record)| record.0).collect();
+            all.dedup();
+            if all.last().is_some_and(|last| last == holder) { Ok(all) } else { Err(format!("{all:?}")) }
+        };
+        wait_for(look, SOON, holder).await
+    };
+    assert_eq!(held("registry-1").await, ["registry-0", "", "registry-1"]);
 
     // It dies without a word.
     let mut c = Candidate::new(&namespace, &config, "registry-2").await.wait();
     c.stands("follows the second", follows("registry-1")).await;
     drop(second);
-    let died = Instant::now();
-    let third = c.leads_within(Duration::from_secs(15)).await;
-    assert!(
-        died.elapsed() >= Duration::from_secs(7),
-        "not while the second could have sent: {:?}",
-        died.elapsed()
-    );
+    let third = c.leads().await;
+    held("registry-2").await;
+    // Not while the second could have sent, by what both have written: it had ten seconds from its last renewal on.
+    let records: Vec<Record> = records.all().into_iter().map(|(_, record)| record).collect();
+    let (_, renewed, _) = records.iter().rfind(|record| record.0 == "registry-1").unwrap();
+    let (_, _, acquired) = records.iter().rfind(|record| record.0 == "registry-2").unwrap();
+    assert!(acquired.duration_since(*renewed) >= SignedDuration::from_secs(10), "{records:#?}");
 
     // Nobody may lead beside it, and a deletion of the Lease does not end its term.
     plane.kubectl(["delete", "lease", "routr-registry", &within]).await.ok();

@@ -15,7 +15,7 @@ async fn a_registry_is_applied_looked_at_changed_and_deleted() {
     println!("{}", cluster.kubectl(&["describe", "registry", "main"]).await.ok());
     assert_eq!(status["trunks"]["registered"], 3);
     assert_eq!(condition(&status, "Stalled")["status"], "False");
-    cluster.kubectl(&["delete", "registry", "main", "--timeout=30s"]).await.ok();
+    cluster.kubectl(&["delete", "registry", "main", "--timeout=150s"]).await.ok();
     println!("{}", operator.service.output());
     assert!(stage.registrar.log().iter().filter(|seen| seen.expires == Some(0)).count() >= 3);
 }

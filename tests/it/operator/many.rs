@@ -8,11 +8,11 @@ use routr_registry::devstack::registrar::Behaviour;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::eyes::{Eyes, spec_with};
+use super::eyes::{Eyes, brief, spec_with};
 use super::stage::{Installation, RELEASE, Stage, condition};
 use crate::support::control_plane::ControlPlane;
 use crate::support::ports;
-use crate::support::wait::wait_for;
+use crate::support::wait::{PATIENCE, wait_for};
 
 const MANY: usize = 60;
 
@@ -42,6 +42,7 @@ async fn sixty_become_ready_beside_three_that_are_broken_and_then_the_api_server
     let unlimited = json!({ "registration": { "ratePerRegistrar": "unlimited" }, "registerInterval": "5s" });
     let names: Vec<String> = (0..MANY).map(|n| format!("r{n}")).collect();
     let began = Instant::now();
+    // The broken ones stay broken all the while: whoever waited for them would wait in vain.
     join_all(
         names
             .iter()
@@ -64,9 +65,12 @@ async fn sixty_become_ready_beside_three_that_are_broken_and_then_the_api_server
         }
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
     };
-    wait_for(ready, Duration::from_secs(60), "all to be ready").await;
+    wait_for(ready, PATIENCE, "all to be ready").await;
     println!("{MANY} were ready after {:?}", began.elapsed());
-    assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
+    for (eyes, name) in [(&eyes[0], "api-hangs"), (&eyes[1], "requester-dead")] {
+        let status = eyes.now(name).await;
+        assert_ne!(condition(&status, "Ready")["status"], "True", "{name}: {}", brief(&status));
+    }
     eyes[0]
         .conditions(
             "redis-down",
@@ -92,7 +96,7 @@ async fn sixty_become_ready_beside_three_that_are_broken_and_then_the_api_server
             Err(format!("{} after {passed:?}", count.len()))
         }
     };
-    wait_for(refreshed, Duration::from_secs(60), "every trunk of every Registry to be refreshed").await;
+    wait_for(refreshed, PATIENCE, "every trunk of every Registry to be refreshed").await;
     let asked = plane.audit_of(&first, RELEASE).split_off(account);
     let mut writes: BTreeMap<(&str, &str), u32> = BTreeMap::new();
     for access in asked.iter().filter(|access| access.verb == "patch" && access.subresource == "status") {
@@ -100,13 +104,15 @@ async fn sixty_become_ready_beside_three_that_are_broken_and_then_the_api_server
     }
     println!("{} requests, of which {writes:?} wrote a status", asked.len());
     // Once a minute the times in a status are brought up to date.
-    assert!(writes.values().all(|times| *times <= 1), "{writes:?}");
+    let most = 1 + u32::try_from((stage.registrar.elapsed() - start).as_secs() / 60).unwrap();
+    assert!(writes.values().all(|times| *times <= most), "{most} at most: {writes:?}");
     let others: Vec<_> = asked
         .iter()
         .filter(|access| access.resource != "leases" && access.subresource != "status")
         .filter(|access| access.resource != "events")
         .collect();
-    assert!(others.len() < 5, "{others:#?}");
+    // Were there one for each Registry and reading of its trunks, there would be hundreds.
+    assert!(others.len() < MANY / 2, "{others:#?}");
     assert!(stage.registrar.log().iter().all(|seen| seen.expires != Some(0)), "nothing is de-registered");
     drop(there);
 }

@@ -68,7 +68,7 @@ async fn registries_on_one_redis_leave_each_other_alone() {
 
     // One goes, with what it kept.
     let before = redis.dump().await;
-    cluster.kubectl(&["delete", "registry", "main", "--timeout=30s"]).await.ok();
+    cluster.kubectl(&["delete", "registry", "main", "--timeout=150s"]).await.ok();
     assert_eq!(stages[0].registrar.bindings().len(), 0);
     all([0, 3, 3]).await;
     for stage in &stages[1..] {

@@ -1,21 +1,19 @@
 //! The API server of Kubernetes fails: frozen, killed, with another history, with another token.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::replicas::{TAKE_OVER, holders};
+use super::replicas::holders;
 use super::stage::{Installation, Operator, PACE, RELEASE, SOON, Stage};
 use crate::support::control_plane::ControlPlane;
+use crate::support::installation::SHORT_TERMS;
 use crate::support::wait::{wait_at_pace, wait_for, wait_until};
 
 /// Refreshed after 4 to 5 s: half of it is the lead.
 const SHORT: &str = "  registration: { expires: 10s, ratePerRegistrar: unlimited }\n";
-/// A term ends 7 s after its last renewal was sent, and its work within a quarter of the lease's 10 s after that.
-const LIMIT: Duration = Duration::from_millis(9_500);
-/// Renewed each 1.5 s: so long a term lasts at the least after the API server was last there.
-const GOES_ON: Duration = Duration::from_millis(5_400);
+/// Within that each of these trunks is due.
+const ALL_DUE: Duration = Duration::from_secs(6);
 
 /// Enough for a REGISTER each quarter of a second.
 const REFS: [&str; 16] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p"];
@@ -24,20 +22,11 @@ fn registers(stage: &Stage) -> usize {
     stage.registrar.log().len()
 }
 
-/// When the last REGISTER arrived, by the registrar's clock.
-fn last_register(stage: &Stage) -> Duration {
-    stage.registrar.log().last().map(|seen| seen.at).unwrap_or_default()
-}
-
-/// The longest time between two REGISTERs of one trunk that were granted.
-fn longest_pause(stage: &Stage) -> Duration {
-    let mut last = BTreeMap::new();
-    let mut longest = Duration::ZERO;
-    for seen in stage.registrar.log().into_iter().filter(|seen| seen.code == Some(200)) {
-        let before = last.insert(seen.user, seen.at).unwrap_or(seen.at);
-        longest = longest.max(seen.at.saturating_sub(before));
-    }
-    longest
+/// Waits until each trunk was refreshed so many times more.
+async fn refreshed(stage: &Stage, times: usize) {
+    let before = stage.granted();
+    let more = async || stage.granted().iter().all(|(user, all)| *all >= before[user] + times);
+    wait_until(more, SOON, "all to be refreshed").await;
 }
 
 /// Waits until this long has passed since `then`; what happens meanwhile is what is looked at.
@@ -51,7 +40,7 @@ async fn who_cannot_renew_stops_and_the_watch_outlives_the_api_server() {
     plane.apply_crds().await;
     let stage = Stage::with(&REFS).await;
     let other = Stage::with(&["x"]).await;
-    let cluster = Installation::on(&plane, "outage", &[]).await;
+    let cluster = Installation::on(&plane, "outage", &[SHORT_TERMS]).await;
     let first = cluster.start("pod-a");
     first.answers(200, "leads").await;
     let second = cluster.start("pod-b");
@@ -69,9 +58,9 @@ async fn who_cannot_renew_stops_and_the_watch_outlives_the_api_server() {
     patient.apply("main", &calm, SHORT).await;
     patient.condition("main", "Ready", "True", "AllRegistered").await;
 
-    println!("{}", frozen(&plane, &stage, &first, &second).await);
+    println!("{}", frozen(&plane, &stage, &calm, &first, &second).await);
     cluster.condition("main", "Ready", "True", "AllRegistered").await;
-    println!("{}", killed(&plane, &stage, &other, &cluster).await);
+    println!("{}", killed(&plane, &stage, &calm, &other, &cluster).await);
     // The same watch in the same term: what it followed from is forgotten, so that everything is listed anew.
     patient.apply("main", &calm, &format!("{SHORT}  methods: [INVITE]\n")).await;
     patient.status("main", "the edit to be followed", |status| status["observedGeneration"] == 2).await;
@@ -80,8 +69,6 @@ async fn who_cannot_renew_stops_and_the_watch_outlives_the_api_server() {
     let listings = plane.audit_of(patient.namespace.name(), RELEASE);
     let listings = listings.iter().filter(|access| access.verb == "list" && access.resource == "registries");
     assert!(listings.count() > 1, "the history was not gone: {output}");
-    let longest = longest_pause(&calm);
-    assert!(longest < Duration::from_secs(8), "{longest:?} without a REGISTER of a trunk; {output}");
     drop(lasting);
 
     assert!(stage.registrar.log().iter().all(|seen| seen.expires != Some(0)), "something was de-registered");
@@ -105,27 +92,38 @@ async fn who_cannot_renew_stops_and_the_watch_outlives_the_api_server() {
         let status = replica.service.terminate(SOON).await;
         println!("ended {:?} after SIGTERM while the API server was frozen", began.elapsed());
         assert_eq!(status.code(), Some(0), "{}", replica.service.output());
-        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     }
 }
 
 /// The API server is frozen for longer than a term lasts.
-async fn frozen(plane: &ControlPlane, stage: &Stage, leader: &Operator, follower: &Operator) -> String {
-    let before = stage.registrar.elapsed();
+async fn frozen(
+    plane: &ControlPlane,
+    stage: &Stage,
+    calm: &Stage,
+    leader: &Operator,
+    follower: &Operator,
+) -> String {
+    let before = registers(stage);
     plane.pause_api_server().await;
     let frozen = Instant::now();
+    // Who has a term goes on.
+    refreshed(calm, 1).await;
     follower.answers(503, "cannot be read").await;
     leader.says("lost the lease").await;
     let lost = frozen.elapsed();
     let told = leader.answers(503, "cannot be read").await;
-    passed(frozen, LIMIT).await;
-    let (stopped, sent) = (last_register(stage).saturating_sub(before), registers(stage));
-    // The earliest that another one could lead is 10 s after the last renewal, which was at most 1.5 s before.
-    assert!(stopped < Duration::from_millis(8_500), "{stopped:?}");
     // Until the term ended, after 5.5 s or more, each was refreshed in its 5 s.
-    assert!(stopped > Duration::from_millis(400), "{stopped:?}");
-    // All are due by now, and none is sent.
-    passed(frozen, LIMIT + Duration::from_secs(2)).await;
+    assert!(registers(stage) > before, "it stopped with the API server");
+    // The term is over, and soon its work. How soon after the last renewal is a matter of the election's simulation.
+    let stopped = async || {
+        let (_, text) = leader.public("/metrics").await?;
+        let up = |line: &str| line.starts_with("routr_registry_engine_up{") && line.ends_with(" 1.0");
+        if text.lines().any(up) { Err(text) } else { Ok(()) }
+    };
+    wait_for(stopped, SOON, "the engine to end with the term").await;
+    let (sent, ended) = (registers(stage), Instant::now());
+    // All come to be due, and none is sent.
+    passed(ended, ALL_DUE).await;
     assert_eq!(registers(stage), sent, "it sends without a term");
     let granted = stage.granted();
     plane.resume_api_server().await;
@@ -133,24 +131,27 @@ async fn frozen(plane: &ControlPlane, stage: &Stage, leader: &Operator, follower
     let again = async || stage.granted().iter().all(|(user, times)| *times > granted[user]);
     wait_until(again, SOON, "all to be registered again").await;
     let back = resumed.elapsed();
-    assert!(back < TAKE_OVER, "{back:?}");
     format!(
-        "the API server froze: last REGISTER after {stopped:?}, term lost after {lost:?}, all registered {back:?} after its \
-         return; /readyz said:\n{told}"
+        "the API server froze: term lost after {lost:?}, all registered {back:?} after its return; /readyz said:\n{told}"
     )
 }
 
 /// The API server is killed, and comes back without the history that a watch could go on with.
-async fn killed(plane: &ControlPlane, stage: &Stage, other: &Stage, cluster: &Installation<'_>) -> String {
-    let began = stage.registrar.elapsed();
+async fn killed(
+    plane: &ControlPlane,
+    stage: &Stage,
+    calm: &Stage,
+    other: &Stage,
+    cluster: &Installation<'_>,
+) -> String {
     plane.kill_api_server().await;
-    let killed = Instant::now();
+    let sent = registers(stage);
     let mut late = cluster.start("pod-c");
-    passed(killed, GOES_ON).await;
-    // Engines go on with what they have for as long as the term lasts; each trunk is due within 5 s.
-    let span = began + Duration::from_millis(300)..began + GOES_ON;
-    let busy = stage.registrar.log().iter().filter(|seen| span.contains(&seen.at)).count();
-    assert!(busy > 0, "it stopped with the API server");
+    // Engines go on with what they have for as long as the term lasts, which is longer than the 5 s within which each trunk is due: more
+    // than what was in flight.
+    let busy = async || registers(stage) > sent + 3;
+    wait_until(busy, SOON, "the leader to go on without the API server").await;
+    refreshed(calm, 1).await;
     let blind = late.answers(503, "cannot list Registries").await;
     plane.compact().await;
     plane.start_api_server().await;
@@ -177,7 +178,7 @@ async fn killed(plane: &ControlPlane, stage: &Stage, other: &Stage, cluster: &In
 #[tokio::test]
 async fn a_replaced_token_is_read_from_its_file() {
     let stage = Stage::with(&["a", "b"]).await;
-    let cluster = Installation::shared("token").await;
+    let cluster = Installation::with_short_terms("token").await;
     let plane = cluster.plane;
     let namespace = cluster.namespace.name();
     let (kubeconfig, token) = plane.token_file_kubeconfig(namespace, RELEASE).await;
@@ -204,7 +205,7 @@ async fn a_replaced_token_is_read_from_its_file() {
         (200, body) if body.contains("leads") => Ok(()),
         (status, body) => Err(format!("{status}: {body}")),
     };
-    wait_for(leads, Duration::from_secs(75) + SOON, "the new token to be used").await;
+    wait_for(leads, 2 * SOON, "the new token to be used").await;
     println!("leads again {:?} after the new token was written", written.elapsed());
     holders.held_by("pod-a", written).await;
     cluster.apply("main", &stage, &format!("{SHORT}  methods: [INVITE]\n")).await;

@@ -6,13 +6,12 @@ use std::time::Duration;
 use routr_registry::devstack::api::{ApiServer, Rpc};
 use routr_registry::devstack::registrar::{Behaviour, Seen};
 use serde_json::json;
-use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::eyes::{Eyes, brief, message, spec, spec_with, starts};
 use super::stage::{Installation, SOON, Stage, condition};
 use super::table;
-use crate::standalone::stage::{listen, log, told};
+use crate::standalone::stage::{ANSWER_WITHIN, listen, log, told};
 use crate::support::ports;
 use crate::support::redis::{Options, Redis};
 use crate::support::wait::{wait_for, wait_until};
@@ -102,8 +101,8 @@ async fn another_way_out_is_taken_early_by_the_same_registrations() {
     let refs: Vec<String> = (0..30).map(|n| format!("t{n}")).collect();
     let refs: Vec<&str> = refs.iter().map(String::as_str).collect();
     let stage = Stage::with(&refs).await;
-    // An early refresh comes within a quarter of that, the usual one after two thirds.
-    stage.registrar.behave_all(Behaviour::ClaimExpires(40));
+    // An early refresh comes within a quarter of that, the usual one after 44 s or more.
+    stage.registrar.behave_all(Behaviour::ClaimExpires(60));
     let cluster = Installation::shared("moved").await;
     let eyes = Eyes::on(&cluster).await;
     let operator = cluster.start("pod-a");
@@ -113,7 +112,6 @@ async fn another_way_out_is_taken_early_by_the_same_registrations() {
     let first = registrations(&stage);
 
     // The EdgePort that all have goes away.
-    let changed = Instant::now();
     eyes.change("main", json!({ "edgePorts": [{ "address": "10.0.0.9:5060" }] })).await;
     let moved = async || {
         let log = stage.registrar.log();
@@ -123,13 +121,12 @@ async fn another_way_out_is_taken_early_by_the_same_registrations() {
         if moved.len() == refs.len() { Ok(()) } else { Err(format!("{} moved", moved.len())) }
     };
     wait_for(moved, SOON, "every trunk to be registered through the only EdgePort").await;
-    assert!(changed.elapsed() < Duration::from_secs(20), "early: {:?}", changed.elapsed());
+    all_early(&stage);
 
     // Another Requester.
     let before = registrations(&stage);
     let port = ports::free();
     let _requester = requester(port).await;
-    let changed = Instant::now();
     eyes.change("main", json!({ "requesterAddr": format!("127.0.0.1:{port}") })).await;
     let again = async || {
         let now = registrations(&stage);
@@ -137,13 +134,13 @@ async fn another_way_out_is_taken_early_by_the_same_registrations() {
         if left == 0 { Ok(()) } else { Err(format!("{left} left")) }
     };
     wait_for(again, SOON, "every trunk to be refreshed through the other Requester").await;
-    assert!(changed.elapsed() < Duration::from_secs(20), "early: {:?}", changed.elapsed());
+    all_early(&stage);
 
     let after = registrations(&stage);
     assert!(refs.iter().all(|user| after[*user].0 == first[*user].0), "the Call-IDs stay");
     assert!(stage.registrar.log().iter().all(|seen| seen.expires != Some(0)), "nothing is de-registered");
     assert_eq!(starts(&operator.service), 1, "one engine from start to end");
-    // Spread over ten seconds. At the start all of them went within one, as no rate forbids it.
+    // Spread over fifteen seconds. At the start all of them went within one, as no rate forbids it.
     let log = stage.registrar.log();
     let start = log.iter().map(|seen| seen.at).nth(2 * refs.len()).unwrap();
     let later: Vec<Duration> = log.iter().map(|seen| seen.at).filter(|at| *at > start).collect();
@@ -156,11 +153,24 @@ async fn another_way_out_is_taken_early_by_the_same_registrations() {
     assert_eq!(condition(&status, "Ready")["status"], "True", "{}", brief(&status));
 }
 
+/// Panics where a trunk was refreshed as late as usual: no sooner than 44 s after it was last granted its 60 s.
+fn all_early(stage: &Stage) {
+    let mut last: BTreeMap<String, Duration> = BTreeMap::new();
+    for seen in stage.registrar.log().into_iter().filter(|seen| seen.code == Some(200)) {
+        let before = last.insert(seen.user.clone(), seen.at).unwrap_or(seen.at);
+        assert!(
+            seen.at.saturating_sub(before) < Duration::from_secs(44),
+            "{} waited for its usual turn",
+            seen.user
+        );
+    }
+}
+
 /// One more Requester.
 async fn requester(port: u16) -> DropGuard {
     let (listener, end) = (listen(port).await, CancellationToken::new());
     let options = routr_registry::requester::Options {
-        answer_within: Duration::from_millis(400),
+        answer_within: ANSWER_WITHIN,
         grace: Duration::ZERO,
         ..Default::default()
     };
@@ -187,7 +197,9 @@ async fn an_invalid_spec_that_got_past_the_schema_waits_for_a_change() {
     assert_eq!(condition(&status, "Reconciling")["status"], "False", "kstatus: waiting makes no sense");
     table::row("the spec got past the schema and is invalid", &status);
     assert!(eyes.event("never-good", "InvalidSpec").await.contains("spec.edgePorts[1].address"));
-    assert!(stage.registrar.log().len() <= 4, "nothing is sent for it");
+    let registrations: BTreeSet<String> =
+        stage.registrar.log().into_iter().map(|seen| seen.call_id).collect();
+    assert!(registrations.len() <= 2, "nothing is sent for it: {registrations:?}");
 
     // One that runs goes on with the last good one.
     eyes.conditions("once-good", &[("Ready", "True", "AllRegistered")]).await;
@@ -206,7 +218,9 @@ async fn an_invalid_spec_that_got_past_the_schema_waits_for_a_change() {
     // No loop: each change was looked at once.
     let looked = reconciles(&operator).await;
     syncs(&stage.api, 6).await;
-    assert_eq!(reconciles(&operator).await, looked, "it waits for a change");
+    // Were it looked at with each reading, it would be six times for each of the two.
+    let more = reconciles(&operator).await - looked;
+    assert!(more < 3, "it waits for a change: looked at {more} times more");
     assert_eq!(told(&operator.service, "not followed").len(), 2);
 
     // A correction is enough.

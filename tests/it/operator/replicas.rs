@@ -19,18 +19,14 @@ use tokio::time::Instant;
 
 use super::stage::{Installation, Operator, RELEASE, SOON};
 use crate::chain::rig;
+use crate::support::control_plane::ControlPlane;
 use crate::support::process::tail;
 use crate::support::wait::{wait_at_pace, wait_for};
 
-/// Promised after SIGTERM. What is measured has the way of the watch in it, and a machine on which eight tests run.
-pub const HAND_OVER: Duration = Duration::from_secs(2);
-/// Promised after SIGKILL.
-pub const TAKE_OVER: Duration = Duration::from_secs(15);
-/// What a loaded machine may add to a measurement.
-pub const LOAD: Duration = Duration::from_millis(500);
-
 /// Every version of one object that a watch has shown since this began, and when it came.
 pub struct History<T> {
+    /// Since when.
+    pub began: Instant,
     seen: Arc<Mutex<Vec<(Instant, T)>>>,
     task: JoinHandle<()>,
 }
@@ -52,7 +48,28 @@ impl<T: Clone + Debug + Send + 'static> History<T> {
             + 'static,
         K::DynamicType: Default + Eq + std::hash::Hash + Clone,
     {
-        let api: Api<K> = Api::namespaced(cluster.plane.client().await, cluster.namespace.name());
+        Self::within(cluster.plane, cluster.namespace.name(), name, view).await
+    }
+
+    /// The same, in any namespace.
+    pub async fn within<K>(
+        plane: &ControlPlane,
+        namespace: &str,
+        name: &str,
+        view: impl Fn(&K) -> T + Send + 'static,
+    ) -> Self
+    where
+        K: Resource<Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
+        K::DynamicType: Default + Eq + std::hash::Hash + Clone,
+    {
+        let api: Api<K> = Api::namespaced(plane.client().await, namespace);
+        let began = Instant::now();
         let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
         let seen: Arc<Mutex<Vec<(Instant, T)>>> = Arc::default();
         let notes = seen.clone();
@@ -64,7 +81,7 @@ impl<T: Clone + Debug + Send + 'static> History<T> {
                 }
             }
         });
-        Self { seen, task }
+        Self { began, seen, task }
     }
 
     /// Everything so far, oldest first.
@@ -99,6 +116,18 @@ pub async fn holders(cluster: &Installation<'_>) -> History<Option<String>> {
 }
 
 impl History<Option<String>> {
+    /// Waits until this pod holds it, and returns how long that took from `since`. Panics where the one before had not let it go: then
+    /// it ran out, which takes the whole lease duration.
+    pub async fn handed_to(&self, pod: &str, since: Instant) -> Duration {
+        let took = self.held_by(pod, since).await;
+        let all = self.all();
+        let taken = |(at, holder): &(Instant, Option<String>)| *at >= since && holder.as_deref() == Some(pod);
+        let place = all.iter().position(taken).expect("it was just seen");
+        let before = place.checked_sub(1).map(|before| &all[before].1);
+        assert_eq!(before, Some(&None), "it was not let go: {all:?}");
+        took
+    }
+
     /// Waits until this pod holds it, and returns how long that took from `since`.
     pub async fn held_by(&self, pod: &str, since: Instant) -> Duration {
         let what = format!("{pod} to hold the Lease");

@@ -271,7 +271,7 @@ async fn the_status_is_a_subresource_and_can_be_waited_for() {
     // kubectl takes no condition that is about an older generation of the spec.
     set_ready(plane, &namespace, "True", 1).await;
     plane.kubectl(wait.into_iter().chain(["--timeout=1s"])).await.refused();
-    let waiting = plane.kubectl(wait.into_iter().chain(["--timeout=60s"]));
+    let waiting = plane.kubectl(wait.into_iter().chain(["--timeout=150s"]));
     let (waited, ()) = tokio::join!(waiting, set_ready(plane, &namespace, "True", 2));
     assert_eq!(waited.ok(), "registry.routr.io/main condition met\n");
 

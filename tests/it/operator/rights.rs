@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::stage::{Installation, RELEASE, Stage};
-use crate::support::wait::wait_at_pace;
+use crate::support::wait::{PATIENCE, wait_at_pace};
 
 /// Group, resource with its subresource, verb.
 type Right = (String, String, String);
@@ -81,10 +81,10 @@ async fn the_chart_grants_what_the_operator_uses_and_no_more() {
         let (used, _) = used(&cluster);
         if used.contains(&patched) { Ok(()) } else { Err(format!("{used:?}")) }
     };
-    wait_at_pace(Duration::from_secs(1), toggle, Duration::from_secs(120), "an event to be counted up").await;
+    wait_at_pace(Duration::from_secs(1), toggle, 2 * PATIENCE, "an event to be counted up").await;
 
-    cluster.kubectl(&["delete", "registry", "main", "--timeout=60s"]).await.ok();
-    operator.service.terminate(Duration::from_secs(20)).await;
+    cluster.kubectl(&["delete", "registry", "main", "--timeout=150s"]).await.ok();
+    operator.service.terminate(PATIENCE).await;
     let (used, refused) = used(&cluster);
     assert!(refused.is_empty(), "rights are missing: {refused:#?}");
     assert_eq!(granted(&cluster).await, used, "left: granted, right: used");
@@ -103,9 +103,9 @@ async fn a_watched_namespace_that_is_deleted_takes_the_roles_along_and_still_goe
     let args = ["apply", "--server-side", "--namespace", team.name(), "-f", "-"];
     plane.kubectl_stdin(args, &manifest).await.ok();
     let wait =
-        ["wait", "registry/main", "--for=condition=Ready", "--timeout=60s", "--namespace", team.name()];
+        ["wait", "registry/main", "--for=condition=Ready", "--timeout=150s", "--namespace", team.name()];
     plane.kubectl(wait).await.ok();
-    plane.kubectl(["delete", "namespace", team.name(), "--timeout=90s"]).await.ok();
+    plane.kubectl(["delete", "namespace", team.name(), "--timeout=150s"]).await.ok();
     let removed =
         stage.registrar.log().iter().filter(|seen| seen.expires == Some(0) && seen.code == Some(200)).count();
     assert_eq!(removed, 2, "and its trunks are de-registered");

@@ -110,7 +110,8 @@ async fn what_is_most_overdue_goes_first() {
         let n = refs.iter().position(|name| name == user).expect("one of them");
         last.at + Duration::from_secs(24 - 3 * n as u64)
     };
-    let mut overdue = refs.to_vec();
-    overdue.sort_by_key(expired);
-    assert_eq!(order, overdue);
+    // What arrives within a second may have been sent in another order.
+    let expiries: Vec<Duration> = order.iter().map(|user| expired(&user.as_str())).collect();
+    let in_order = expiries.windows(2).all(|pair| pair[0] <= pair[1] + Duration::from_secs(1));
+    assert!(in_order && order.len() == refs.len(), "{order:?} had expired at {expiries:?}");
 }

@@ -1,10 +1,6 @@
 //! The demo as a newcomer runs it.
 
-use std::time::Duration;
-
 use routr_registry::devstack::samples::SAMPLES;
-
-use tokio::time::Instant;
 
 use super::SOON;
 use crate::support::process::{Process, command, tail};
@@ -14,13 +10,12 @@ use crate::support::wait::{wait_for, wait_until};
 const PASSWORDS: [&str; 3] = ["demo-acme-udp-password", "demo-right-password", "demo-old-password"];
 
 #[tokio::test]
-async fn once_ends_within_ten_seconds_and_says_how_each_trunk_stands() {
-    let began = Instant::now();
+async fn once_ends_by_itself_and_says_how_each_trunk_stands() {
     let mut demo = Service::start(["demo", "--once"], &[]);
-    let status = demo.exit(Duration::from_secs(20)).await;
-    let (took, output) = (began.elapsed(), demo.output());
+    let status = demo.exit(SOON).await;
+    let output = demo.output();
+    // Not 1: that is what it ends with where a trunk has not settled in its own time.
     assert_eq!(status.code(), Some(0), "{output}");
-    assert!(took < Duration::from_secs(10), "{took:?}");
     for part in ["\nTRUNK ", " REGISTRAR ", " STATE ", " EXPIRES IN ", " NEXT TRY ", " REASON\n"] {
         assert!(output.contains(part), "{part:?} is not in:\n{output}");
     }
@@ -69,7 +64,7 @@ async fn without_a_terminal_it_prints_lines_until_it_is_told_to_end() {
     std::fs::write(&credentials, text.replace("demo-old-password", "demo-right-password")).unwrap();
     let mended = async || demo.output().contains("Wrong password: registered at ");
     wait_until(mended, SOON, "the mended password to be taken").await;
-    assert_eq!(demo.terminate(Duration::from_secs(5)).await.code(), Some(0));
+    assert_eq!(demo.terminate(SOON).await.code(), Some(0));
     assert!(!std::path::Path::new(&folder).exists(), "what is temporary is cleared away");
     PASSWORDS.iter().for_each(|password| demo.assert_never_said(password));
 }
@@ -144,9 +139,12 @@ async fn draws(columns: u16, rows: u16) {
     let text = shown.join("\n");
     assert!(shown.len() <= usize::from(rows), "{text}");
     assert!(shown.iter().all(|line| line.chars().count() <= usize::from(columns)), "{text}");
+    // The sick ones come first. Where the lines below the table are long, and the screen is small, it says that there is more.
+    let more = rows < 30 && shown.iter().any(|line| line == "…");
     for sample in SAMPLES {
         let name = sample.name;
-        assert!(shown.iter().any(|line| line.starts_with(name)), "{name} is not in:\n{text}");
+        let there = shown.iter().any(|line| line.starts_with(name));
+        assert!(there || sample.healthy && more, "{name} is not in:\n{text}");
     }
     assert_eq!(shown.last().map(String::as_str), Some("Ctrl-C ends."));
     let pid = std::fs::read_to_string(dir.path().join("pid")).unwrap().trim().parse().unwrap();

@@ -1,7 +1,6 @@
 //! Neighbours that talk nonsense.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use axum::Router;
 use rand::rngs::SmallRng;
@@ -224,7 +223,7 @@ async fn a_requester_that_answers_at_random() {
         stage.refresh(next.next().unwrap()).await.unwrap();
         requester.seen().len() >= 600
     };
-    wait_until(asked, Duration::from_secs(20), "600 answers at random").await;
+    wait_until(asked, SOON, "600 answers at random").await;
     drop(requester);
     assert_eq!(stage.public("/livez").await.unwrap().0, 200);
     harmless("the table", &run(&stage, &["trunks"]).await);
@@ -243,7 +242,7 @@ async fn a_requester_that_answers_at_random() {
             summary => Err(summary.to_string()),
         }
     };
-    wait_for(well, Duration::from_secs(20), "every trunk to be registered").await;
+    wait_for(well, SOON, "every trunk to be registered").await;
     drop(good);
     stage.keeps_secrets(&service).await;
 }

@@ -14,7 +14,8 @@ mod signals;
 pub mod stage;
 mod start;
 
+use crate::support::wait::PATIENCE;
 use std::time::Duration;
 
 /// For what happens at once, on a busy machine.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = PATIENCE;

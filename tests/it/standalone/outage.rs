@@ -131,7 +131,7 @@ async fn a_scrape_and_the_probes_tell_the_truth_while_everything_is_down() {
     let (registered, at_risk) =
         ("routr_registry_trunks{state=\"registered\"}", "routr_registry_trunks{state=\"atRisk\"}");
     assert_eq!(metric(&text, registered).unwrap() + metric(&text, at_risk).unwrap(), 2.0, "{text}");
-    assert!(metric(&text, "routr_registry_next_lapse_seconds").unwrap() > 500.0, "{text}");
+    assert!(metric(&text, "routr_registry_next_lapse_seconds").unwrap() > 0.0, "{text}");
     let failed = "routr_registry_registers_total{outcome=\"requester_unavailable\",registrar=\"127.0.0.1\"}";
     assert!(metric(&text, failed).unwrap() >= 1.0, "{text}");
     let granted = "routr_registry_registers_total{outcome=\"registered\",registrar=\"127.0.0.1\"}";
@@ -174,7 +174,7 @@ async fn a_redis_that_hangs_does_not_make_the_service_look_dead() {
         (200, _) => Ok(()),
         other => Err(format!("{other:?}")),
     };
-    wait_for(live, std::time::Duration::from_secs(5), "/livez to answer while Redis does not").await;
+    wait_for(live, SOON, "/livez to answer while Redis does not").await;
     redis.resume();
     stage.settles(&[("a", "registered")]).await;
     stage.keeps_secrets(&service).await;

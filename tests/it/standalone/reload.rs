@@ -71,8 +71,8 @@ async fn only_trunks_whose_edge_port_goes_away_are_registered_anew() {
     stage.trunks(&["a", "b", "c", "d", "e", "f", "g", "h"]);
     let mut stage = stage;
     stage.start_api().await;
-    // Short bindings: an early refresh comes within 6 s (a quarter of what is left), the usual one after 16 s.
-    let fake = FakeRequester::granting(stage.requester_port, 24).await;
+    // An early refresh comes within 12 s (a quarter of what is left), the usual one after 35 s.
+    let fake = FakeRequester::granting(stage.requester_port, 48).await;
     let config = |edges: &[&str]| {
         let edges: String = edges.iter().map(|edge| format!("    - address: {edge}:5060\n")).collect();
         stage.config("").replace("    - address: 10.0.0.1:5060\n", &edges)
@@ -94,6 +94,9 @@ async fn only_trunks_whose_edge_port_goes_away_are_registered_anew() {
     };
     let again = wait_for(moved, SOON, "the trunks of the lost EdgePort to move").await;
     assert_eq!(again.iter().collect::<Vec<_>>(), gone, "and no other");
+    for reference in &gone {
+        stage.rests(reference).await;
+    }
     for (reference, view) in stage.views().await.unwrap() {
         assert_ne!(edge_of(&view), "10.0.0.3:5060");
         if !gone.contains(&&reference) {
@@ -161,14 +164,29 @@ async fn another_requester_registers_every_trunk_anew_another_api_server_only_wh
     let mut stage = Stage::bare().await;
     stage.trunks(&["a", "b"]);
     stage.start_api().await;
-    let first = FakeRequester::granting(stage.requester_port, 12).await;
+    let first = FakeRequester::granting(stage.requester_port, 600).await;
     let mut service = stage.run(&[]);
     stage.settles(&[("a", "registered"), ("b", "registered")]).await;
 
-    // Its Contact is another one: a quarter of twelve seconds is the latest.
+    // Its Contact is another one: both are due within a quarter of the ten minutes, and not in the last quarter as usual.
     stage.requester_port = ports::free();
     let second = FakeRequester::granting(stage.requester_port, 600).await;
     assert_eq!(reload(&stage, &mut service, &stage.config("")).await, "spec.requesterAddr");
+    let early = async || {
+        let views = stage.views().await?;
+        let due = |view: &serde_json::Value| {
+            let (end, next) = (view["expiresAtMs"].as_u64(), view["nextAtMs"].as_u64());
+            end.zip(next).is_some_and(|(end, next)| end - next > 300_000)
+        };
+        let early = views.iter().all(|(reference, view)| due(view) || !second.of(reference).is_empty());
+        if early { Ok(()) } else { Err(format!("{views:?}")) }
+    };
+    wait_for(early, SOON, "both trunks to be due early").await;
+    for reference in ["a", "b"] {
+        if second.of(reference).is_empty() {
+            stage.refresh(reference).await.unwrap();
+        }
+    }
     let moved = async || second.of("a").len() == 1 && second.of("b").len() == 1;
     wait_until(moved, SOON, "both trunks to be registered through the other Requester").await;
     assert_eq!(first.seen().len(), 2);

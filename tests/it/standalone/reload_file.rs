@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use routr_registry::devstack::api::Rpc;
+use tokio::time::Instant;
 
 use super::SOON;
 use super::stage::{Stage, log, tells, told};
@@ -12,6 +14,8 @@ use crate::support::service::Service;
 use crate::support::wait::wait_until;
 
 const TOOK_OVER: &str = "took over the new configuration";
+/// How often the service looks at its file.
+const LOOK: Duration = Duration::from_secs(1);
 const KEPT: &str = "keeping the old configuration: ";
 
 /// A configuration that differs from the others in its interval.
@@ -128,19 +132,23 @@ async fn a_file_that_keeps_changing_is_taken_when_it_stays() {
     let service = running(&stage).await;
     // Good YAML at every moment, and another configuration each time; only the last one stays.
     let lines: Vec<String> = (2..200).map(|n| interval(&stage, n)).collect();
-    let (mut taken, draft) = (0, stage.dir.path().join("draft.yaml"));
+    let (mut taken, mut paused, mut last) = (0, 0, Instant::now());
+    let draft = stage.dir.path().join("draft.yaml");
     let mut texts = lines.iter().cycle();
     let goal = stage.api.calls(Rpc::FindBy) + 4;
     let keep_writing = async || {
         // In one step: what is on trial is that two looks must agree, not what an empty file means.
         fs::write(&draft, texts.next().unwrap()).unwrap();
         fs::rename(&draft, stage.path()).unwrap();
+        // Where this thread is held up for so long, one version may have been there at two looks.
+        paused += usize::from(last.elapsed() > LOOK / 2);
+        last = Instant::now();
         taken = told(&service, TOOK_OVER).len();
         stage.api.calls(Rpc::FindBy) >= goal
     };
     wait_until(keep_writing, SOON, "four seconds of writing").await;
-    assert_eq!(taken, 0, "no version was taken that did not stay");
+    assert!(taken <= paused, "{taken} versions were taken, {paused} may have stayed");
     stage.write(&interval(&stage, 777));
-    tells(&service, TOOK_OVER, 1).await;
+    tells(&service, TOOK_OVER, taken + 1).await;
     assert!(log(&service).iter().all(|line| line["level"] != "ERROR"));
 }

@@ -1,10 +1,8 @@
 //! How it ends.
 
-use std::{os::unix::process::ExitStatusExt as _, time::Duration};
+use std::os::unix::process::ExitStatusExt as _;
 
 use nix::sys::signal::Signal;
-
-use tokio::time::Instant;
 
 use super::SOON;
 use super::fake::FakeRequester;
@@ -21,7 +19,9 @@ async fn sigterm_and_sigint_end_it_cleanly_and_leave_the_bindings() {
         let mut service = stage.run(&[]);
         stage.settles(&[("a", "registered"), ("b", "registered")]).await;
         service.signal(signal);
-        assert_eq!(service.exit(Duration::from_secs(3)).await.code(), Some(0), "{}", service.output());
+        assert_eq!(service.exit(SOON).await.code(), Some(0), "{}", service.output());
+        // Nothing was in flight: no grace was waited for.
+        assert_eq!(told(&service, "not waiting any longer for answers"), [""; 0]);
         assert_eq!(told(&service, "stopped").len(), 1);
         assert!(ports::is_free(stage.public) && ports::is_free(stage.private));
         let bindings = stage.registrar.bindings();
@@ -44,10 +44,8 @@ async fn hanging(grace: &str) -> (Stage, FakeRequester, Service) {
 #[tokio::test]
 async fn a_silent_registrar_does_not_hold_it_beyond_its_grace() {
     let (_stage, _requester, mut service) = hanging("1").await;
-    let began = Instant::now();
     assert_eq!(service.terminate(SOON).await.code(), Some(0));
-    let took = began.elapsed();
-    assert!(took >= Duration::from_millis(900), "{took:?}: the answer was not waited for");
+    // It says so when its grace has passed. That it waits at all shows in the next test.
     assert_eq!(told(&service, "not waiting any longer for answers").len(), 1);
 }
 

@@ -28,6 +28,10 @@ use crate::support::{http, ports};
 /// The password of every trunk. Nothing may ever show it.
 pub const PASSWORD: &str = "tr0ub4dor-of-the-trunks";
 
+/// How long the Requester of a stage waits for a registrar. It runs in this process, which a busy machine may hold up; a silence
+/// that a test wants must not take long.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
 /// An API server, a Requester (`direct`) and a registrar, and where the registry is to listen.
 pub struct Stage {
     pub api: ApiServer,
@@ -86,7 +90,7 @@ impl Stage {
         let listener = listen(self.requester_port).await;
         let end = CancellationToken::new();
         let options = requester::Options {
-            answer_within: Duration::from_millis(400),
+            answer_within: ANSWER_WITHIN,
             grace: Duration::ZERO,
             ..requester::Options::default()
         };

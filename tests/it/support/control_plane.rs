@@ -33,11 +33,11 @@ pub use self::namespace::Namespace;
 use self::janitor::Janitor;
 use self::kubectl::Tools;
 use super::process::{Process, command_ending_by, tail};
-use super::wait::{wait_at_pace, wait_until};
+use super::wait::{PATIENCE, wait_at_pace, wait_until};
 use super::{http, ports};
 
 /// Far beyond the 6 s that it takes on two free cores: many tests run beside it.
-const START: Duration = Duration::from_secs(120);
+const START: Duration = PATIENCE;
 /// A look costs a process.
 const PACE: Duration = Duration::from_millis(100);
 /// Where the programs are; `scripts/test.sh` sets it. Without, `scripts/control-plane.sh` is asked.
@@ -121,7 +121,7 @@ impl ControlPlane {
     /// Applies crds/ and waits until the API server serves what is in it.
     pub async fn apply_crds(&self) {
         self.kubectl(["apply", "--server-side", "-f", CRDS]).await.ok();
-        self.kubectl(["wait", "--for=condition=Established", "--timeout=60s", "-f", CRDS]).await.ok();
+        self.kubectl(["wait", "--for=condition=Established", "--timeout=120s", "-f", CRDS]).await.ok();
         // What kubectl knew of the API before lacks the new category and short names.
         let _ = fs::remove_dir_all(self.tools.home.join("kube-cache"));
         // The schema is published some time after the resource is served.

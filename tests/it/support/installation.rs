@@ -6,17 +6,21 @@ use serde_json::Value;
 
 use super::control_plane::{ControlPlane, Namespace, Output};
 use super::service::Service;
-use super::wait::wait_at_pace;
+use super::wait::{PATIENCE, wait_at_pace};
 use super::{http, ports};
 
 /// What should need no more than some seconds; generous, for a loaded machine.
-pub const SOON: Duration = Duration::from_secs(40);
+pub const SOON: Duration = PATIENCE;
 /// Between two looks by kubectl, each of which is a process.
 pub const PACE: Duration = Duration::from_millis(250);
 /// The chart, relative to where kubectl and helm run.
 pub const CHART: &str = "charts/routr-registry";
 /// The release, and so the name of the ServiceAccount and of the Lease.
 pub const RELEASE: &str = "routr-registry";
+/// A lease duration that no busy machine uses up.
+const LASTING: &str = "operator.leaseDurationSeconds=30";
+/// The default.
+pub const SHORT_TERMS: &str = "operator.leaseDurationSeconds=10";
 
 /// The chart, installed in a namespace of its own, which it watches and nothing else.
 pub struct Installation<'a> {
@@ -33,6 +37,12 @@ impl<'a> Installation<'a> {
         Installation::on(ControlPlane::shared().await, prefix, &[]).await
     }
 
+    /// On the shared control plane, with the lease duration that is the chart's default: for a test that kills or freezes a leader, and
+    /// waits for the end of its term.
+    pub async fn with_short_terms(prefix: &str) -> Installation<'static> {
+        Installation::on(ControlPlane::shared().await, prefix, &[SHORT_TERMS]).await
+    }
+
     /// `values` are for `helm install --set`.
     pub async fn on(plane: &'a ControlPlane, prefix: &str, values: &[&str]) -> Self {
         let namespace = plane.namespace(prefix).await;
@@ -42,9 +52,9 @@ impl<'a> Installation<'a> {
         Self::install(plane, namespace, &sets).await
     }
 
-    /// With exactly these values.
+    /// With exactly these values, and a lease duration that no busy machine uses up, unless they have another.
     pub async fn install(plane: &'a ControlPlane, namespace: Namespace, values: &[String]) -> Self {
-        let mut args = vec!["install", RELEASE, CHART, "--namespace", namespace.name()];
+        let mut args = vec!["install", RELEASE, CHART, "--namespace", namespace.name(), "--set", LASTING];
         for value in values {
             args.extend(["--set", value]);
         }

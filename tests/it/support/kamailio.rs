@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::process::{Process, command, tail};
-use super::wait::{wait_for, wait_until};
+use super::wait::{PATIENCE, wait_for, wait_until};
 use super::{http, ports};
 
-const START: Duration = Duration::from_secs(10);
+const START: Duration = PATIENCE;
 const TEMPLATE: &str = include_str!("kamailio.cfg");
 
 /// The hash of the digest.
@@ -110,7 +110,8 @@ pub struct Binding {
     pub socket: String,
 }
 
-/// REGISTERs of one address of record since the last start. Retransmissions count too.
+/// REGISTERs of one address of record since the last start. Retransmissions do not count: how many there are is a matter of how
+/// busy the machine is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub received: u64,

@@ -12,7 +12,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
-use super::wait::wait_for;
+use super::wait::{PATIENCE, wait_for};
 
 /// A command for [`Process::spawn`]: `program` gets SIGTERM when this test run ends in whatever way, by Ctrl-C too, which does
 /// not reach other process groups. Panics with a hint when the program is not there.
@@ -142,7 +142,7 @@ impl Process {
     /// SIGKILL to the whole group, then waits for the leader's end.
     pub async fn kill(&mut self) -> ExitStatus {
         self.signal_group(Signal::SIGKILL);
-        self.exit(Duration::from_secs(5)).await
+        self.exit(PATIENCE).await
     }
 
     /// Kills the group if it still runs, and returns when its leader is gone. For where nothing can be awaited.

@@ -9,9 +9,9 @@ use tokio::net::TcpStream;
 
 use super::ports;
 use super::process::{self, Process};
-use super::wait::wait_until;
+use super::wait::{PATIENCE, wait_until};
 
-const START: Duration = Duration::from_secs(10);
+const START: Duration = PATIENCE;
 
 /// A running proxy that takes gRPC on a port of its own. Dropping it kills it.
 pub struct Proxy {

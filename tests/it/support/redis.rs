@@ -9,11 +9,15 @@ use tokio::net::TcpStream;
 
 use super::ports;
 use super::process::{self, Process};
-use super::wait::{wait_for, wait_until};
+use super::wait::{PATIENCE, wait_for, wait_until};
 
 /// After which a reply that has begun has ended.
 const MOMENT: Duration = Duration::from_millis(100);
-const START: Duration = Duration::from_secs(10);
+const START: Duration = PATIENCE;
+/// How long a reply may take.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// What is said of a Redis that does not reply.
+pub const SILENCE: &str = "no reply";
 
 /// How a Redis is to be.
 #[derive(Clone, Debug, Default)]
@@ -91,6 +95,12 @@ impl Redis {
         command(self.port, &self.options.password, line).await
     }
 
+    /// Whether it says nothing to a PING, for a second.
+    pub async fn is_silent(&self) -> bool {
+        let reply = command_within(Duration::from_secs(1), self.port, &self.options.password, "PING").await;
+        reply == Err(SILENCE.to_owned())
+    }
+
     /// Ends the connections of all others, by a connection with this password: a changed one is asked for only at the next.
     pub async fn drop_clients(&self, password: &str) {
         let reply = command(self.port, password, "CLIENT KILL TYPE normal SKIPME yes").await;
@@ -156,14 +166,18 @@ pub async fn all(port: u16, line: &str) -> Result<String, String> {
         reply.truncate(read);
         Ok::<_, std::io::Error>(String::from_utf8_lossy(&reply).into_owned())
     };
-    tokio::time::timeout(Duration::from_secs(2), exchange)
+    tokio::time::timeout(DEADLINE, exchange)
         .await
-        .map_err(|_| "no answer in 2 s".to_owned())?
+        .map_err(|_| SILENCE.to_owned())?
         .map_err(|error| error.to_string())
 }
 
 /// Sends one command by Redis' inline protocol to the Redis on a port, and returns the first line of the reply.
 pub async fn command(port: u16, password: &str, line: &str) -> Result<String, String> {
+    command_within(DEADLINE, port, password, line).await
+}
+
+async fn command_within(deadline: Duration, port: u16, password: &str, line: &str) -> Result<String, String> {
     let exchange = async {
         let mut stream = BufReader::new(TcpStream::connect(("127.0.0.1", port)).await?);
         let mut reply = String::new();
@@ -176,9 +190,9 @@ pub async fn command(port: u16, password: &str, line: &str) -> Result<String, St
         stream.read_line(&mut reply).await?;
         Ok::<_, std::io::Error>(reply.trim_end().to_owned())
     };
-    tokio::time::timeout(Duration::from_secs(2), exchange)
+    tokio::time::timeout(deadline, exchange)
         .await
-        .map_err(|_| "no answer in 2 s".to_owned())?
+        .map_err(|_| SILENCE.to_owned())?
         .map_err(|error| error.to_string())
 }
 

@@ -112,6 +112,6 @@ async fn k8_a_registry_with_the_longest_name_has_events() {
             if events.is_empty() { Err("no event") } else { Ok(()) }
         };
         wait_at_pace(PACE, look, SOON, "an event").await;
-        cluster.kubectl(&["delete", "registry", &name, "--timeout=60s"]).await.ok();
+        cluster.kubectl(&["delete", "registry", &name, "--timeout=150s"]).await.ok();
     }
 }

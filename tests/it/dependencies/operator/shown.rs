@@ -98,7 +98,7 @@ async fn k10_a_registry_that_runs_nothing_is_shown_everywhere_as_in_its_status()
 
     // Gone is gone.
     for name in ["no-secret", "good"] {
-        cluster.kubectl(&["delete", "registry", name, "--timeout=60s"]).await.ok();
+        cluster.kubectl(&["delete", "registry", name, "--timeout=150s"]).await.ok();
     }
     let look = async || {
         let (_, body) = http::get(&url).await?;

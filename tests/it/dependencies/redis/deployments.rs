@@ -1,8 +1,6 @@
 //! Redis as it is run: a database, a prefix, URLs, sockets, client certificates, Sentinel and Cluster. Each is shown by a
 //! restart that sends nothing: all was kept, and found again.
 
-use std::time::Duration;
-
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
@@ -129,7 +127,7 @@ async fn s2_sentinels_name_the_master_and_after_a_failover_the_next_one() {
     let conf = dir.path().join("sentinel.conf");
     let text = format!(
         "port {sentinel}\nbind 127.0.0.1\ndir {}\nsentinel monitor mymaster 127.0.0.1 {one} 1\n\
-         sentinel down-after-milliseconds mymaster 1000\nsentinel failover-timeout mymaster 5000\n",
+         sentinel down-after-milliseconds mymaster 3000\nsentinel failover-timeout mymaster 5000\n",
         dir.path().display()
     );
     std::fs::write(&conf, text).unwrap();
@@ -198,7 +196,7 @@ async fn s2_what_cannot_be_is_refused_with_a_word() {
         stage.write(&config(&stage, parameters));
         let path = stage.path();
         let mut check = Service::start(["check", "--config", path.to_str().unwrap()], &[]);
-        assert_eq!(check.exit(Duration::from_secs(10)).await.code(), Some(1), "{parameters}");
+        assert_eq!(check.exit(SOON).await.code(), Some(1), "{parameters}");
         assert!(check.output().contains(problem), "{parameters}: {}", check.output());
     }
 }

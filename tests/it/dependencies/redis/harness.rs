@@ -15,10 +15,10 @@ use crate::standalone::stage::Stage;
 use crate::support::process::{self, Process, tail};
 use crate::support::redis::{self as support_redis, Options, Redis};
 use crate::support::service::Service;
-use crate::support::wait::wait_for;
+use crate::support::wait::{PATIENCE, wait_for};
 
 /// For what happens at once, on a busy machine, with the seconds that a start waits for its store.
-pub const SOON: Duration = Duration::from_secs(40);
+pub const SOON: Duration = PATIENCE;
 
 /// The trunks of a test, `t000` and so on.
 pub fn refs(count: usize) -> Vec<String> {

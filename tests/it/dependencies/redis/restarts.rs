@@ -159,7 +159,7 @@ async fn s4_credentials_that_are_right_again_are_noticed_within_a_minute() {
             let summary = stage.private("/summary").await?;
             if summary["cache"]["ok"] == wanted { Ok(()) } else { Err(summary["cache"].to_string()) }
         };
-        wait_for(look, Duration::from_secs(60), "the cache to fail, or work").await;
+        wait_for(look, SOON, "the cache to fail, or work").await;
     };
     ok(true).await;
     redis.command("ACL SETUSER default resetpass >two").await.unwrap();

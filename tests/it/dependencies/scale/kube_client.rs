@@ -86,7 +86,7 @@ async fn leads(cluster: &Installation<'_>, operator: &Operator, pod: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn k6_the_api_server_is_reached_through_a_proxy_and_no_proxy_counts() {
-    let cluster = Installation::shared("proxy").await;
+    let cluster = Installation::with_short_terms("proxy").await;
     let proxy = Proxy::start().await;
     let url = format!("http://user:{ENCODED}@{}", proxy.address);
 

@@ -15,10 +15,10 @@ use crate::standalone::stage::Stage;
 use crate::support::control_plane::ControlPlane;
 use crate::support::installation::Installation;
 use crate::support::process::{self, Process};
-use crate::support::wait::{wait_at_pace, wait_for, wait_until};
+use crate::support::wait::{PATIENCE, wait_at_pace, wait_for, wait_until};
 use crate::support::{http, ports};
 
-const SOON: Duration = Duration::from_secs(40);
+const SOON: Duration = PATIENCE;
 
 /// Sets both limits on open files of a process.
 fn limit(process: &Process, descriptors: u64) {
@@ -128,12 +128,13 @@ fn reason(registry: &Value) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn k2_k3_three_hundred_registries_need_few_descriptors_little_memory_and_few_series() {
     let few = Crowd { suspended: 280, running: 20, trunk: false, descriptors: 100 };
-    let cost = crowd(ControlPlane::shared().await, &few, Duration::from_secs(120)).await;
+    let cost = crowd(ControlPlane::shared().await, &few, 3 * SOON).await;
     println!("{cost:?}");
     assert!(cost.descriptors < 80, "{cost:?}");
     assert!(cost.metrics < 1_200, "{cost:?}");
-    // With what is there once, the connections and the traces of the rush, spread over few, some 90,000 beside other tests: 3,000 cost half of it each.
-    assert!(cost.memory < 130_000, "{cost:?}");
+    // 3,000 cost some 45,000 each, which the documentation says. With what is there once, the connections and the traces of the rush,
+    // spread over few, it is twice that, and more the busier the machine is. A client or a cache for each would cost a megabyte.
+    assert!(cost.memory < 400_000, "{cost:?}");
 }
 
 /// The figures of the documentation. Takes some minutes:

@@ -26,11 +26,11 @@ use crate::support::{
     http, ports,
     process::tail,
     service::Service,
-    wait::{wait_at_pace, wait_for},
+    wait::{PATIENCE, wait_at_pace, wait_for},
 };
 
 /// What a start takes at most, on a loaded machine.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = PATIENCE;
 /// Between two looks at something that lasts for seconds.
 const PACE: Duration = Duration::from_millis(50);
 

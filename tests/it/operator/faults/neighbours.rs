@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tonic::Code;
 
 use super::{Case, Expected, SIX};
-use crate::operator::eyes::{Eyes, brief, spec};
+use crate::operator::eyes::{Eyes, brief, spec, spec_with};
 use crate::operator::stage::{Installation, Stage, condition};
 use crate::operator::table;
 use crate::standalone::stage::listen;
@@ -62,8 +62,9 @@ async fn neighbours_that_fail_are_told_and_nobody_else_is_disturbed() {
     let eyes = Eyes::on(&cluster).await;
     let _operator = cluster.start("pod-a");
     let healthy = Stage::with(&["a", "b"]).await;
-    healthy.registrar.behave_all(Behaviour::ClaimExpires(10));
-    eyes.create("healthy", spec(&healthy)).await;
+    // Refreshed after 12 to 15 s, with as much to spare.
+    healthy.registrar.behave_all(Behaviour::ClaimExpires(30));
+    eyes.create("healthy", spec_with(&healthy, json!({ "registerInterval": "15s" }))).await;
     eyes.conditions("healthy", &[("Ready", "True", "AllRegistered")]).await;
     let history = eyes.remember();
     let began = healthy.registrar.elapsed();
@@ -82,9 +83,9 @@ async fn neighbours_that_fail_are_told_and_nobody_else_is_disturbed() {
             .map(|seen| seen.at)
             .collect();
         let gaps = times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
-        assert!(gaps < Duration::from_secs(10), "{user} lapsed: {times:?}");
-        assert!(healthy.registrar.elapsed() - *times.last().unwrap() < Duration::from_secs(10), "{times:?}");
-        assert!(times.len() as u64 > (healthy.registrar.elapsed() - began).as_secs() / 12);
+        // No binding has expired.
+        assert!(gaps < Duration::from_secs(30), "{user}: {times:?}");
+        assert!(times.iter().any(|at| *at > began), "{user} was not refreshed: {times:?}");
     }
     for written in history.of("healthy") {
         assert_eq!(condition(&written.status, "Ready")["status"], "True", "{}", brief(&written.status));
@@ -95,7 +96,7 @@ async fn api_faults(eyes: &Eyes) {
     let down = Case::new(eyes, "api-down", "the API server is down", &["a"]).await;
     let hangs = Case::new(eyes, "api-hangs", "the API server hangs", &["a"])
         .await
-        .with(json!({ "apiTimeout": "1s" }));
+        .with(json!({ "apiTimeout": "3s" }));
     let refuses = Case::new(eyes, "api-refuses", "the API server refuses the call", &["a"]).await;
     let garbage =
         Case::new(eyes, "api-garbage", "something else answers in the API server's place", &["a"]).await;
@@ -151,7 +152,7 @@ async fn requester_faults(eyes: &Eyes) {
     let hangs = Case::new(eyes, "requester-hangs", "the Requester accepts and says nothing", &SIX).await;
     // It shows when something is due.
     hangs.stage.registrar.behave_all(Behaviour::ClaimExpires(16));
-    let hangs = hangs.with(json!({ "registration": { "timeout": "1s" } }));
+    let hangs = hangs.with(json!({ "registration": { "timeout": "3s" } }));
     let other = Case::new(eyes, "requester-other", "requesterAddr is that of the API server", &SIX).await;
     other.stage.registrar.behave_all(Behaviour::ClaimExpires(16));
     let events = ["RequesterUnreachable", "RequesterReachable", "BecameReady"];
@@ -222,7 +223,7 @@ async fn never_there(eyes: &Eyes, cluster: &Installation<'_>) {
     let mut stage = Stage::bare().await;
     stage.trunks(&["a", "b"]);
     eyes.create("alone", spec(&stage)).await;
-    let wait = ["wait", "--for=condition=Ready", "registry/alone", "--timeout=90s"];
+    let wait = ["wait", "--for=condition=Ready", "registry/alone", "--timeout=150s"];
     let mended = async {
         let status = eyes.conditions("alone", &[("Ready", "False", "APIUnreachable")]).await;
         table::row("the API server is not there at the start", &status);

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// After this time a program is killed: a hanging one must not hold up the run for ever.
-const SECONDS: &str = "180";
+const SECONDS: &str = "240";
 
 /// How the programs are run: nothing of the developer's own configuration is read or written.
 #[derive(Clone, Debug)]
@@ -87,7 +87,7 @@ fn output(command: &mut Command, input: File) -> Output {
 pub struct Output {
     /// The program and its arguments.
     pub command: String,
-    /// Exit status; `None` when a signal ended it (after three minutes it is killed).
+    /// Exit status; `None` when a signal ended it (after four minutes it is killed).
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
