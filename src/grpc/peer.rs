@@ -33,6 +33,7 @@ use super::{
 use crate::{
     addresses::AddressPolicy,
     connect::{self, CONNECT_TIMEOUT, ConnectError, SocketOptions, io_cause, no_connection_within},
+    quota::sockets::Payers,
     tls::{
         Followed, Noticed,
         cause::{self, Asked},
@@ -78,6 +79,8 @@ pub(super) struct Dialing {
     pub(super) tls: Option<(Followed, Box<str>)>,
     /// The addresses that may be connected to.
     pub(super) policy: Arc<AddressPolicy>,
+    /// Whom the sockets count for.
+    pub(super) payers: Payers,
     /// Looks after the streams.
     pub(super) guard: Option<Guard>,
     /// There is more than one address.
@@ -248,15 +251,16 @@ impl Peer {
         let until = Instant::now() + CONNECT_TIMEOUT;
         let transport = |cause: String| ConnectError::Transport(cause.into());
         let late = |_| transport(no_connection_within(CONNECT_TIMEOUT));
+        let socket = self.dialing.payers.socket().map_err(ConnectError::OverLimit)?;
         let stream: Box<dyn Stream> = match &*self.at {
             At::Ip(address) => {
                 let options = SocketOptions::within(PEER_TIMEOUT, &self.dialing.policy);
                 let tcp = timeout_at(until, connect::tcp(*address, &options)).await.map_err(late)?;
-                self.guarded(tcp.map_err(|error| transport(io_cause(&error)))?)
+                self.guarded(socket.hold(tcp.map_err(|error| transport(io_cause(&error)))?))
             }
             At::Unix(path) => {
                 let stream = timeout_at(until, UnixStream::connect(path)).await.map_err(late)?;
-                self.guarded(stream.map_err(|error| transport(io_cause(&error)))?)
+                self.guarded(socket.hold(stream.map_err(|error| transport(io_cause(&error)))?))
             }
         };
         let asked = Noticed::default();

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     addresses::{AddressPolicy, AddressRule, LOOPBACK, NEVER},
     admin::{self, AdminError, AdminState, Directory},
-    environment,
+    descriptors, environment,
     instance::Permit,
     metrics::Metrics,
     quota::{Limits, Quotas},
@@ -139,7 +139,7 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
         directory,
         metrics,
         engines: engines.threads(),
-        quotas: Quotas::new(args.limits),
+        quotas: Quotas::new(args.limits.within_open_files(descriptors::limit())),
         // An engine may take a quarter more for its last writes.
         grace: Duration::from_secs(args.grace) * 4 / 5,
         deregister_deadline: Duration::from_secs(args.deregister_deadline),

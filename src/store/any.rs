@@ -4,7 +4,8 @@ use super::{MemoryStore, RedisSettingsError, RedisStore};
 use crate::{
     config::Cache,
     instance::Identity,
-    ports::{Change, Record, Rival, Store, StoreError, TrunkRoom},
+    ports::{Change, Record, Rival, Store, StoreError},
+    quota::Quota,
 };
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -38,12 +39,12 @@ impl AnyStore {
 }
 
 impl AnyStore {
-    /// Reads no more than there is room for.
+    /// Reads no more than a Registry's quota has room for, and connects within it.
     #[must_use]
-    pub fn within(self, room: Arc<dyn TrunkRoom>) -> Self {
+    pub fn within(self, quota: &Arc<Quota>) -> Self {
         match self {
             Self::Memory(store) => Self::Memory(store),
-            Self::Redis(store) => Self::Redis(Box::new(store.within(room))),
+            Self::Redis(store) => Self::Redis(Box::new(store.paid_by(quota).within(quota.clone()))),
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::{
     config::{RedisDeployment, RedisSettings},
     environment,
     ports::{Change, Record, Rival, Store, StoreError, TrunkRoom},
+    quota::Quota,
 };
 
 /// Records that one round trip reads at least, where there are as many.
@@ -104,6 +105,16 @@ impl RedisStore {
             longest_granted: AtomicU32::new(0),
             room: None,
         })
+    }
+
+    /// Its connections count for this Registry.
+    #[must_use]
+    pub fn paid_by(self, quota: &Arc<Quota>) -> Self {
+        self.link.payers().add(quota);
+        if let Some(link) = self.instance.own_link() {
+            link.payers().add(quota);
+        }
+        self
     }
 
     /// Reads no more than there is room for.
