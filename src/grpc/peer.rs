@@ -25,6 +25,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 use tonic::body::Body;
+use tracing::Instrument as _;
 
 use super::{
     connection::Guard,
@@ -180,11 +181,14 @@ impl Peer {
         }
         state.connections += 1;
         let (this, id) = (self.clone(), state.connections);
-        let task = tokio::spawn(async move {
-            let connected = this.dial(id).await;
-            this.connected(&connected);
-            connected
-        });
+        let task = tokio::spawn(
+            async move {
+                let connected = this.dial(id).await;
+                this.connected(&connected);
+                connected
+            }
+            .in_current_span(),
+        );
         let stopped = || ConnectError::Transport("this process is stopping".into());
         let connecting = async move { task.await.unwrap_or_else(|_| Err(stopped())) }.boxed().shared();
         state.connecting = Some(connecting.clone());

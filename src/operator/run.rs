@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use kube::Client;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -26,7 +26,11 @@ use crate::{
     instance::Permit,
     metrics::Metrics,
     quota::{Limits, Quotas},
+    telemetry::share,
 };
+
+/// Registries whose lines were left out that are named at a time.
+const NAMED_LEFT_OUT: usize = 20;
 
 /// Run the Registry resources of a Kubernetes cluster.
 #[derive(Clone, Debug, clap::Args)]
@@ -179,6 +183,28 @@ fn lease_settings(args: &OperatorArgs, access: &ApiServerAccess) -> LeaseSetting
     }
 }
 
+/// Says, for as long as it runs, of which Registries lines were left out of the log.
+async fn sum_up_lines(fleet: &Fleet) {
+    let mut ticks = tokio::time::interval(share::WINDOW);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let mut left_out = share::left_out();
+        if left_out.is_empty() {
+            continue;
+        }
+        fleet.note_left_out(&left_out);
+        left_out.sort_unstable_by_key(|(_, lines)| std::cmp::Reverse(*lines));
+        for (registry, lines) in left_out.iter().take(NAMED_LEFT_OUT) {
+            tracing::warn!(target: share::SUM, registry, lines, "lines were left out: they were more than a Registry's share of the log");
+        }
+        if let Some(more) = left_out.get(NAMED_LEFT_OUT..).filter(|more| !more.is_empty()) {
+            let lines: u64 = more.iter().map(|(_, lines)| lines).sum();
+            tracing::warn!(target: share::SUM, registries = more.len(), lines, "lines of more Registries were left out");
+        }
+    }
+}
+
 /// What outlives the terms of leadership.
 struct Replica {
     client: Client,
@@ -222,6 +248,7 @@ impl Replica {
         tokio::select! {
             () = controller::run(&self.watching, context.clone(), &self.namespaces) => {}
             () = term.lost.cancelled() => {}
+            () = sum_up_lines(&context.fleet) => {}
             () = shutdown.cancelled() => tracing::info!("shutting down; bindings stay with their registrars"),
         }
         context.fleet.dismiss_all().await;

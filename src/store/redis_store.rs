@@ -11,6 +11,7 @@ use std::{
 use redis::Pipeline;
 use tokio::sync::{Mutex, watch};
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 
 use super::{
     codec,
@@ -164,7 +165,9 @@ impl RedisStore {
         let _ = owner.claim().await;
         let owner = owner.clone();
         self.renewal.get_or_init(|| {
-            AbortOnDropHandle::new(tokio::spawn(async move { owner.renew_for_ever().await }))
+            AbortOnDropHandle::new(tokio::spawn(
+                async move { owner.renew_for_ever().await }.in_current_span(),
+            ))
         });
     }
 
