@@ -23,12 +23,15 @@ pub use self::{
     resolve::{Resolver, interleave},
     socket::{SocketOptions, tcp},
 };
-use crate::trunk::HostPort;
+use crate::{
+    quota::sockets::{Held, Payers},
+    trunk::HostPort,
+};
 
 /// Longest wait for a connection to one address.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Connects to a host: looks it up, then races its addresses for [`CONNECT_TIMEOUT`] each.
+/// Connects to a host: looks it up, then races its addresses for [`CONNECT_TIMEOUT`] each. Sockets count for the `payers`.
 ///
 /// # Errors
 /// Where the host cannot be looked up, or no address takes the connection: the cause at each.
@@ -36,11 +39,13 @@ pub async fn dial(
     host: &HostPort,
     resolver: &Resolver,
     options: &SocketOptions,
-) -> Result<TcpStream, ConnectError> {
-    let addresses = resolver.resolve(host).await?;
+    payers: &Payers,
+) -> Result<Held<TcpStream>, ConnectError> {
+    let addresses = resolver.resolve(host, payers).await?;
     let attempt = |address| async move {
+        let socket = payers.socket().map_err(|excess| excess.to_string())?;
         match timeout(CONNECT_TIMEOUT, tcp(address, options)).await {
-            Ok(connected) => connected.map_err(|error| io_cause(&error)),
+            Ok(connected) => connected.map(|stream| socket.hold(stream)).map_err(|error| io_cause(&error)),
             Err(_) => Err(no_connection_within(CONNECT_TIMEOUT)),
         }
     };

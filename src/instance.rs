@@ -146,7 +146,7 @@ pub fn reload(
 }
 
 fn open_store(config: &Config, identity: &Identity, life: &Life) -> Result<AnyStore, RedisSettingsError> {
-    Ok(AnyStore::open(&config.cache, identity)?.within(life.quota.clone()))
+    Ok(AnyStore::open(&config.cache, identity)?.within(&life.quota))
 }
 
 #[cfg(test)]

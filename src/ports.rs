@@ -185,6 +185,9 @@ pub enum SourceError {
     /// The list exceeds a bound of the configuration, which the text names.
     #[error("the API server's list exceeds a bound: {0}")]
     TooMuch(Box<str>),
+    /// The operator's limits leave no room for a connection.
+    #[error("no connection to the API server: {0}")]
+    NoRoom(Box<str>),
     /// The receiving side went away.
     #[error("the sync was abandoned")]
     Abandoned,

@@ -2,12 +2,13 @@
 //!
 //! * [`Limits`] are the operator's, by its flags: no Registry can raise them;
 //! * [`Quotas`] is what the process has in use, [`Quota`] is one Registry's part in it;
-//! * [`pool`] divides memory between tenants, [`pace`] divides processor time.
+//! * [`pool`] divides memory between tenants, [`pace`] divides processor time, [`sockets`] counts connections.
 //!
 //! A stand-alone registry has the machine to itself: its [`Quota`] is unlimited, and its own configuration bounds it.
 
 pub mod pace;
 pub mod pool;
+pub mod sockets;
 
 use std::{
     collections::HashMap,
@@ -45,6 +46,8 @@ const RESPONSE_PART: u64 = 4;
 const SYNC_FACTOR: u64 = 8;
 /// The bytes of one trunk are at most this part of the memory for responses.
 const TRUNK_PART: u64 = 128;
+/// Open files that are left for other things than connections of Registries: look-ups of names, the API server of Kubernetes, the admin ports.
+const KEPT_FILES: u64 = 1_024;
 /// Pages of one sync.
 const MAX_PAGES: u32 = 100_000;
 
@@ -64,6 +67,10 @@ pub struct Limits {
     /// a quarter of it at most.
     #[arg(long = "max-response-memory", value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(4..=65_536))]
     pub response_mib: u64,
+    /// Connections of all Registries together to API servers, Requesters and Redis, 64 to 1,000,000, and at most what the limit on open
+    /// files leaves. Those of one namespace have at most as many as are left for the others.
+    #[arg(long = "max-connections", value_name = "NUMBER", default_value_t = 8_192, value_parser = clap::value_parser!(u64).range(64..=1_000_000))]
+    pub connections: u64,
     /// REGISTERs in flight of one Registry, 1 to 100,000, whatever its spec.registration.maxInFlight says.
     #[arg(long = "max-in-flight", value_name = "NUMBER", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub in_flight: u32,
@@ -72,6 +79,21 @@ pub struct Limits {
 impl Limits {
     fn response_bytes(&self) -> u64 {
         self.response_mib << 20
+    }
+
+    /// Lowers the number of connections to what the limit on open files leaves: a half of it at least, and all but 1,024.
+    #[must_use]
+    pub fn within_open_files(mut self, open_files: Option<u64>) -> Self {
+        let most = open_files.map_or(u64::MAX, |files| files - (files / 2).min(KEPT_FILES));
+        if most < self.connections {
+            tracing::warn!(
+                open_files,
+                "--max-connections={} is more than the limit on open files allows: {most} connections are made at most",
+                self.connections
+            );
+            self.connections = most;
+        }
+        self
     }
 
     /// Lowers what a Registry asks for to what the operator allows.
@@ -96,6 +118,8 @@ pub enum Excess {
     TrunkMemory,
     /// The memory of responses that are being read.
     ResponseMemory,
+    /// The number of open connections.
+    Connections,
     /// The processor time.
     Processor,
     /// The lines of the log.
@@ -104,8 +128,14 @@ pub enum Excess {
 
 impl Excess {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Trunks, Self::TrunkMemory, Self::ResponseMemory, Self::Processor, Self::Log];
+    pub const ALL: [Self; 6] = [
+        Self::Trunks,
+        Self::TrunkMemory,
+        Self::ResponseMemory,
+        Self::Connections,
+        Self::Processor,
+        Self::Log,
+    ];
 }
 
 impl fmt::Display for Excess {
@@ -119,6 +149,9 @@ impl fmt::Display for Excess {
             }
             Self::ResponseMemory => {
                 "responses are larger than the operator's --max-response-memory allows this namespace at the moment"
+            }
+            Self::Connections => {
+                "the operator's --max-connections leaves no room for more connections of this namespace"
             }
             Self::Processor => {
                 "its lists take more than a Registry's share of processor time: they are read more slowly"
@@ -138,6 +171,9 @@ struct Inner {
     trunks: Pool,
     trunk_bytes: Pool,
     responses: Pool,
+    sockets: Pool,
+    /// Names that are looked up at the same time.
+    look_ups: Arc<Semaphore>,
     /// Lists that are taken apart at the same time.
     decoding: Semaphore,
     tenants: Mutex<HashMap<String, Weak<Tenant>>>,
@@ -149,6 +185,8 @@ struct Tenant {
     trunks: Used,
     trunk_bytes: Used,
     responses: Used,
+    sockets: Used,
+    look_ups: sockets::LookUps,
 }
 
 impl Quotas {
@@ -160,6 +198,8 @@ impl Quotas {
             trunks: Pool::new(limits.trunks),
             trunk_bytes: Pool::new(limits.trunk_mib << 20),
             responses: Pool::new(limits.response_bytes()),
+            sockets: Pool::new(limits.connections),
+            look_ups: Arc::new(Semaphore::new(sockets::LOOK_UPS)),
             decoding: Semaphore::new((processors / 2).max(1)),
             tenants: Mutex::default(),
             limits,
@@ -274,6 +314,14 @@ impl Quota {
         if let Some(place) = Excess::ALL.iter().position(|one| *one == excess) {
             exceeded[place] = Some(Instant::now());
         }
+    }
+
+    /// Whether something was exceeded at this moment or later.
+    #[must_use]
+    pub fn exceeded_since(&self, excess: Excess, since: Instant) -> bool {
+        let exceeded = self.exceeded.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = Excess::ALL.iter().position(|one| *one == excess);
+        place.and_then(|place| exceeded[place]).is_some_and(|at| at >= since)
     }
 
     /// What the Registry has exceeded in the last minutes.

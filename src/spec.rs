@@ -147,6 +147,7 @@ pub struct RegistrySpec {
 #[x_kube(validation = cel::cache::parameters_ref_needs_redis())]
 #[x_kube(validation = cel::cache::parameters_need_redis())]
 #[x_kube(validation = cel::cache::known_parameters())]
+#[x_kube(validation = cel::cache::parameters_without_control_characters())]
 pub struct CacheSpec {
     /// `memory` (a restart begins anew) or `redis` (a server of version 6 or later). Default: memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]

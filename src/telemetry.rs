@@ -8,8 +8,11 @@ use std::io::{self, IsTerminal};
 
 use crate::text::LogLine;
 use tracing::Subscriber;
-use tracing_subscriber::{EnvFilter, filter::ParseError, fmt::MakeWriter, util::TryInitError};
+use tracing_subscriber::{
+    EnvFilter, filter::ParseError, fmt::MakeWriter, layer::SubscriberExt as _, util::TryInitError,
+};
 
+pub mod share;
 #[cfg(test)]
 mod tests;
 
@@ -186,8 +189,8 @@ where
     let builder = tracing_subscriber::fmt().with_env_filter(filter);
     let builder = builder.with_writer(Escaping { writer, json, colour });
     if json {
-        Box::new(builder.json().flatten_event(true).with_span_list(false).finish())
+        Box::new(builder.json().flatten_event(true).with_span_list(false).finish().with(share::Shares))
     } else {
-        Box::new(builder.with_ansi(false).finish())
+        Box::new(builder.with_ansi(false).finish().with(share::Shares))
     }
 }

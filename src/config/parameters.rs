@@ -6,7 +6,7 @@ use crate::{secret::Secret, trunk::HostPort};
 use super::{
     address, cache_url,
     mistake::{show, suggest},
-    rules::REDIS_PORT,
+    rules::{self, REDIS_PORT},
 };
 
 /// All keys.
@@ -141,8 +141,7 @@ impl Reader {
             matches!(part.split('=').next().map(str::trim), Some("password" | "sentinelPassword"));
         let kept = if is_password { part } else { part.trim_end() };
         if kept.contains(char::is_control) {
-            let right = "write each value on one line, without tabs and other control characters";
-            self.wrong(format!("part {number} has a control character"), None, right);
+            self.wrong(format!("part {number} has a control character"), None, rules::right::ONE_LINE);
             self.trusted = false;
             return;
         }

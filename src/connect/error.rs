@@ -2,6 +2,8 @@
 
 use std::{fmt::Display, io};
 
+use crate::quota::Excess;
+
 /// Why there is no connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
@@ -16,6 +18,9 @@ pub enum ConnectError {
     /// No address takes the connection; the cause at each.
     #[error("{0}")]
     Transport(Box<str>),
+    /// The operator's limits leave no room for it.
+    #[error("{0}")]
+    OverLimit(Excess),
     /// TLS, or the protocol over it, cannot be spoken with the peer.
     #[error("{0}")]
     Tls(Box<str>),

@@ -3,15 +3,15 @@
 use std::{
     collections::HashSet,
     fmt, io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
     sync::Arc,
     time::Duration,
 };
 
-use tokio::{net::lookup_host, time::timeout};
+use tokio::time::timeout;
 
 use super::ConnectError;
-use crate::trunk::HostPort;
+use crate::{quota::sockets::Payers, trunk::HostPort};
 
 /// Longest wait for a name. The system asks a second name server only after the first was silent for 5 s.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -38,18 +38,19 @@ impl Resolver {
         Self { script: Some(Arc::new(script)) }
     }
 
-    /// Returns all addresses of a host, each once, the families in turn; at least one. An IP address is itself.
+    /// Returns all addresses of a host, each once, the families in turn; at least one. An IP address is itself. It waits for the turn of
+    /// the `payers`.
     ///
     /// # Errors
     /// [`ConnectError::Resolve`], also after 15 s of silence.
-    pub async fn resolve(&self, host: &HostPort) -> Result<Vec<SocketAddr>, ConnectError> {
+    pub async fn resolve(&self, host: &HostPort, payers: &Payers) -> Result<Vec<SocketAddr>, ConnectError> {
         if let Ok(address) = host.host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, host.port)]);
         }
         let found = match &self.script {
             Some(script) => script(host),
-            None => match timeout(RESOLVE_TIMEOUT, lookup_host((&*host.host, host.port))).await {
-                Ok(found) => found.map(Iterator::collect),
+            None => match timeout(RESOLVE_TIMEOUT, look_up(host, payers)).await {
+                Ok(found) => found,
                 Err(_) => {
                     let cause =
                         format!("no response from the name servers within {} s", RESOLVE_TIMEOUT.as_secs());
@@ -61,6 +62,17 @@ impl Resolver {
         let addresses = interleave(found.map_err(|error| fail(words(&error)))?);
         if addresses.is_empty() { Err(fail("it has no address".to_owned())) } else { Ok(addresses) }
     }
+}
+
+/// Asks the system. The turn is held for as long as a thread is busy with it, also when the caller has given up.
+async fn look_up(host: &HostPort, payers: &Payers) -> io::Result<Vec<SocketAddr>> {
+    let (turn, host) = (payers.look_up().await, host.clone());
+    let looking = tokio::task::spawn_blocking(move || {
+        let found = (&*host.host, host.port).to_socket_addrs().map(Iterator::collect);
+        drop(turn);
+        found
+    });
+    looking.await.unwrap_or_else(|_| Err(io::Error::other("this process is stopping")))
 }
 
 impl fmt::Debug for Resolver {

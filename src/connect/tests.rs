@@ -102,14 +102,16 @@ async fn g5_a_first_address_that_answers_no_syn_does_not_stop_a_connection() {
     let addresses = vec![silent.address, good.local_addr().unwrap()];
     let resolver = Resolver::scripted(move |_| Ok(addresses.clone()));
     let options = SocketOptions::within(Duration::from_secs(20), &Arc::default());
-    let stream = dial(&HostPort::new("pods.test", port), &resolver, &options).await.unwrap();
-    assert_eq!(stream.peer_addr().unwrap(), good.local_addr().unwrap());
+    let stream =
+        dial(&HostPort::new("pods.test", port), &resolver, &options, &Payers::default()).await.unwrap();
+    assert_eq!(stream.stream().peer_addr().unwrap(), good.local_addr().unwrap());
 }
 
 #[tokio::test]
 async fn g5_a_name_that_is_unknown_is_named() {
     let resolver = Resolver::scripted(|_| Err(std::io::Error::other("Name or service not known")));
     let options = SocketOptions::within(Duration::from_secs(20), &Arc::default());
-    let error = dial(&HostPort::new("nowhere.test", 1), &resolver, &options).await.unwrap_err();
+    let error =
+        dial(&HostPort::new("nowhere.test", 1), &resolver, &options, &Payers::default()).await.unwrap_err();
     assert_eq!(error.to_string(), "nowhere.test cannot be looked up: Name or service not known");
 }

@@ -22,6 +22,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 pub(super) use self::restoring::READ_RETRIES;
 use self::{
@@ -239,12 +240,14 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             if let Some(late) = send.late_ms {
                 self.observer.refresh_sent(seconds(late));
             }
-            let call = tokio::spawn(Box::pin(async move {
+            let call = Box::pin(async move {
                 let deadline = Duration::from_millis(send.deadline_ms);
                 let answer = requester.register(send.register, deadline).await;
                 // Nobody is there to hear it only after the end.
                 let _ = answers.send(Box::new((send.ticket, answer)));
-            }));
+            });
+            // Its lines are this registry's.
+            let call = tokio::spawn(call.in_current_span());
             self.calls.began(send.ticket, call.abort_handle());
         }
     }

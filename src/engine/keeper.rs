@@ -6,6 +6,7 @@ use tokio::{
     task::{JoinError, JoinHandle},
     time::{Instant, sleep_until},
 };
+use tracing::Instrument as _;
 
 use super::{
     Engine,
@@ -129,7 +130,10 @@ impl<T: Store> Keeper<T> {
             return;
         }
         let (store, written) = (self.store.clone(), changes.clone());
-        self.state = State::Writing(changes, tokio::spawn(async move { store.apply(written).await }));
+        self.state = State::Writing(
+            changes,
+            tokio::spawn(async move { store.apply(written).await }.in_current_span()),
+        );
     }
 
     /// Waits for the end of what is under way.
@@ -158,7 +162,8 @@ impl<T: Store> Keeper<T> {
         match done {
             Done::TimeToCheck | Done::Rested if self.unread => {
                 let store = self.store.clone();
-                self.state = State::Loading(tokio::spawn(async move { store.load().await }));
+                self.state =
+                    State::Loading(tokio::spawn(async move { store.load().await }.in_current_span()));
             }
             Done::Loaded(Ok(records)) => {
                 self.unread = false;
@@ -173,7 +178,8 @@ impl<T: Store> Keeper<T> {
             Done::TimeToCheck | Done::Rested if !self.store.is_durable() => self.checked(),
             Done::TimeToCheck | Done::Rested => {
                 let store = self.store.clone();
-                self.state = State::Checking(tokio::spawn(async move { store.lost_data().await }));
+                self.state =
+                    State::Checking(tokio::spawn(async move { store.lost_data().await }.in_current_span()));
             }
             Done::Checked(Ok(lost)) => {
                 let other = self.store.other_writer();

@@ -199,7 +199,7 @@ impl From<&SourceError> for Fault {
             SourceError::Deadline(_) => Self::NoAnswer,
             SourceError::Refused(_) => Self::Refused,
             SourceError::Malformed(_) => Self::Malformed,
-            SourceError::TooMuch(_) => Self::TooMuch,
+            SourceError::TooMuch(_) | SourceError::NoRoom(_) => Self::TooMuch,
         }
     }
 }

@@ -101,6 +101,7 @@ impl ApiServer {
     /// Takes what it needs from a Registry's quota.
     #[must_use]
     pub fn within(self, quota: &Arc<Quota>) -> Self {
+        self.connection.paid_by(quota);
         Self { quota: quota.clone(), ..self }
     }
 
@@ -227,9 +228,9 @@ impl ApiServer {
                 let what = "a trunk was deleted while the pages were read, so the list is not complete";
                 Err(SourceError::Malformed(what.into()).into())
             }
-            Err(Refusal::Error(error @ (SourceError::Unavailable(_) | SourceError::Deadline(_)))) => {
-                Err(error.into())
-            }
+            Err(Refusal::Error(
+                error @ (SourceError::Unavailable(_) | SourceError::NoRoom(_) | SourceError::Deadline(_)),
+            )) => Err(error.into()),
             // It cannot be asked for one trunk. The next list has to confirm what this one lacks.
             Ok(_) | Err(_) => Ok(()),
         }
@@ -320,9 +321,9 @@ impl ApiServer {
             Err(Refusal::TooLarge { found, .. }) => {
                 Ok(Presence::There(RawTrunk::oversize(reference, found, &self.take)))
             }
-            Err(Refusal::Error(error @ (SourceError::Unavailable(_) | SourceError::Deadline(_)))) => {
-                Err(error)
-            }
+            Err(Refusal::Error(
+                error @ (SourceError::Unavailable(_) | SourceError::NoRoom(_) | SourceError::Deadline(_)),
+            )) => Err(error),
             Err(_) => Ok(Presence::Unknown),
         }
     }

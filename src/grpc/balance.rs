@@ -228,6 +228,11 @@ impl Balance {
         if let ([_], Source::Given(_)) = (peers, &self.source) {
             return causes.into_iter().next().unwrap_or(ConnectError::Transport("no address".into()));
         }
+        if let Some(ConnectError::OverLimit(excess)) = causes.first()
+            && causes.iter().all(|cause| matches!(cause, ConnectError::OverLimit(_)))
+        {
+            return ConnectError::OverLimit(*excess);
+        }
         let named: Vec<_> = peers.iter().map(|peer| peer.at.clone()).zip(causes).collect();
         ConnectError::at_each(&named)
     }
@@ -260,7 +265,7 @@ impl Balance {
         self.dialing.doubtful.store(false, Ordering::Relaxed);
         let (this, host, resolver) = (self.clone(), host.clone(), resolver.clone());
         let task = tokio::spawn(async move {
-            let found = resolver.resolve(&host).await;
+            let found = resolver.resolve(&host, &this.dialing.payers).await;
             this.take_over(found)
         });
         let stopped = || ConnectError::Transport("this process is stopping".into());

@@ -16,18 +16,22 @@ use crate::{
     config::{Endpoint, Target},
     connect::{self, CONNECT_TIMEOUT, Resolver, SocketOptions},
     environment,
+    quota::sockets::Payers,
     tls::Followed,
 };
 
-/// Whether one of the addresses takes a connection.
-pub(super) async fn listens(endpoint: &Endpoint) -> bool {
+/// Whether one of the addresses takes a connection, which counts for the `payers`.
+pub(super) async fn listens(endpoint: &Endpoint, payers: &Payers) -> bool {
     let options = SocketOptions::within(CONNECT_TIMEOUT, &endpoint.policy);
     match &source(&endpoint.address, &Resolver::system()) {
-        Source::Name(host, resolver) => connect::dial(host, resolver, &options).await.is_ok(),
+        Source::Name(host, resolver) => connect::dial(host, resolver, &options, payers).await.is_ok(),
         Source::Given(all) => {
-            let attempt = async |at: &At| match at {
-                At::Ip(address) => connect::tcp(*address, &options).await.is_ok(),
-                At::Unix(path) => UnixStream::connect(path).await.is_ok(),
+            let attempt = async |at: &At| {
+                let Ok(_socket) = payers.socket() else { return false };
+                match at {
+                    At::Ip(address) => connect::tcp(*address, &options).await.is_ok(),
+                    At::Unix(path) => UnixStream::connect(path).await.is_ok(),
+                }
             };
             for at in all {
                 if timeout(CONNECT_TIMEOUT, attempt(at)).await == Ok(true) {
@@ -39,12 +43,13 @@ pub(super) async fn listens(endpoint: &Endpoint) -> bool {
     }
 }
 
-/// Opens a channel that connects at its first call, and again after each loss; `guard` looks after its streams.
+/// Opens a channel that connects at its first call, and again after each loss; `guard` looks after its streams, which count for the
+/// `payers`.
 ///
 /// # Errors
 /// When the address or a file of TLS cannot be used.
-pub fn open(endpoint: &Endpoint, guard: &Guard) -> Result<Channel, GrpcError> {
-    open_with(endpoint, Some(guard), &Resolver::system())
+pub fn open(endpoint: &Endpoint, guard: &Guard, payers: &Payers) -> Result<Channel, GrpcError> {
+    open_with(endpoint, Some(guard), &Resolver::system(), payers)
 }
 
 /// As [`open`], with another way to look names up.
@@ -52,6 +57,7 @@ pub(super) fn open_with(
     endpoint: &Endpoint,
     guard: Option<&Guard>,
     resolver: &Resolver,
+    payers: &Payers,
 ) -> Result<Channel, GrpcError> {
     let wrong = |problem: String| GrpcError::Address { address: endpoint.address.to_string(), problem };
     let scheme = if endpoint.tls { Scheme::HTTPS } else { Scheme::HTTP };
@@ -73,6 +79,7 @@ pub(super) fn open_with(
         tls,
         policy: endpoint.policy.clone(),
         guard: guard.cloned(),
+        payers: payers.clone(),
         several: AtomicBool::new(false),
         doubtful: AtomicBool::new(false),
     };

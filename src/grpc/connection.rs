@@ -39,6 +39,7 @@ use tonic::{
     codegen::http::{self, HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE},
 };
 use tower::Service;
+use tracing::Instrument as _;
 
 pub(super) use self::error::{Fate, cause};
 use self::generation::{Generation, Health};
@@ -399,7 +400,8 @@ impl UnderWay {
         // Only where there was none: what is quiet stays quiet when calls time out.
         _ = generation.quiet_since.compare_exchange(0, began, Ordering::Relaxed, Ordering::Relaxed);
         if !generation.watched.swap(true, Ordering::SeqCst) {
-            tokio::spawn(inner.clone().watch(generation.clone()));
+            // Its lines are those of the registry that was the first to call.
+            tokio::spawn(inner.clone().watch(generation.clone()).in_current_span());
         }
         Self { generation, over: false }
     }

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{channel::listens, connection::Events};
-use crate::{config::Endpoint, ports::Link};
+use crate::{config::Endpoint, ports::Link, quota::sockets::Payers};
 
 /// Between two attempts to reach a dependency that was lost.
 const RETRY: Duration = Duration::from_millis(500);
@@ -39,6 +39,7 @@ impl Monitor {
     /// Begins. `look` runs when a connection has ended and no call has made another one.
     pub fn start<F>(
         endpoint: Endpoint,
+        payers: Payers,
         events: Arc<Events>,
         link: Arc<watch::Sender<Link>>,
         look: impl Fn(Found) -> F + Send + 'static,
@@ -68,10 +69,10 @@ impl Monitor {
                     continue;
                 }
                 // Twice, for a proxy that is restarted is away for a moment.
-                let mut there = listens(&endpoint).await;
+                let mut there = listens(&endpoint, &payers).await;
                 if !there {
                     sleep(RETRY).await;
-                    there = listens(&endpoint).await;
+                    there = listens(&endpoint, &payers).await;
                 }
                 if there {
                     let now = Instant::now();
@@ -79,7 +80,7 @@ impl Monitor {
                     continue;
                 }
                 link.send_modify(|link| link.lost = true);
-                while !listens(&endpoint).await {
+                while !listens(&endpoint, &payers).await {
                     sleep(RETRY).await;
                 }
                 link.send_modify(|link| link.lost = false);

@@ -25,6 +25,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 use tonic::body::Body;
+use tracing::Instrument as _;
 
 use super::{
     connection::Guard,
@@ -33,6 +34,7 @@ use super::{
 use crate::{
     addresses::AddressPolicy,
     connect::{self, CONNECT_TIMEOUT, ConnectError, SocketOptions, io_cause, no_connection_within},
+    quota::sockets::Payers,
     tls::{
         Followed, Noticed,
         cause::{self, Asked},
@@ -78,6 +80,8 @@ pub(super) struct Dialing {
     pub(super) tls: Option<(Followed, Box<str>)>,
     /// The addresses that may be connected to.
     pub(super) policy: Arc<AddressPolicy>,
+    /// Whom the sockets count for.
+    pub(super) payers: Payers,
     /// Looks after the streams.
     pub(super) guard: Option<Guard>,
     /// There is more than one address.
@@ -177,11 +181,14 @@ impl Peer {
         }
         state.connections += 1;
         let (this, id) = (self.clone(), state.connections);
-        let task = tokio::spawn(async move {
-            let connected = this.dial(id).await;
-            this.connected(&connected);
-            connected
-        });
+        let task = tokio::spawn(
+            async move {
+                let connected = this.dial(id).await;
+                this.connected(&connected);
+                connected
+            }
+            .in_current_span(),
+        );
         let stopped = || ConnectError::Transport("this process is stopping".into());
         let connecting = async move { task.await.unwrap_or_else(|_| Err(stopped())) }.boxed().shared();
         state.connecting = Some(connecting.clone());
@@ -248,15 +255,16 @@ impl Peer {
         let until = Instant::now() + CONNECT_TIMEOUT;
         let transport = |cause: String| ConnectError::Transport(cause.into());
         let late = |_| transport(no_connection_within(CONNECT_TIMEOUT));
+        let socket = self.dialing.payers.socket().map_err(ConnectError::OverLimit)?;
         let stream: Box<dyn Stream> = match &*self.at {
             At::Ip(address) => {
                 let options = SocketOptions::within(PEER_TIMEOUT, &self.dialing.policy);
                 let tcp = timeout_at(until, connect::tcp(*address, &options)).await.map_err(late)?;
-                self.guarded(tcp.map_err(|error| transport(io_cause(&error)))?)
+                self.guarded(socket.hold(tcp.map_err(|error| transport(io_cause(&error)))?))
             }
             At::Unix(path) => {
                 let stream = timeout_at(until, UnixStream::connect(path)).await.map_err(late)?;
-                self.guarded(stream.map_err(|error| transport(io_cause(&error)))?)
+                self.guarded(socket.hold(stream.map_err(|error| transport(io_cause(&error)))?))
             }
         };
         let asked = Noticed::default();

@@ -83,6 +83,7 @@ impl GrpcRequester {
     /// Takes what it needs from a Registry's quota.
     #[must_use]
     pub fn within(self, quota: &Arc<Quota>) -> Self {
+        self.connections.paid_by(quota);
         Self { quota: quota.clone(), ..self }
     }
 }

@@ -23,7 +23,11 @@ use super::{
     metered::Metered,
     monitor::Monitor,
 };
-use crate::{config::Endpoint, ports::Link, quota::Received};
+use crate::{
+    config::Endpoint,
+    ports::Link,
+    quota::{Quota, Received, sockets::Payers},
+};
 
 /// REGISTERs in flight on a connection from which on one more is opened: proxies take 100 or 128 at a time on each, and what
 /// one registry waits for must not keep those of another waiting.
@@ -86,6 +90,7 @@ impl<T> Pool<T> {
                 link: Arc::default(),
                 opened: Mutex::default(),
                 checked: AtomicBool::default(),
+                payers: Payers::default(),
             });
             places.push(Arc::downgrade(&place));
             place
@@ -103,12 +108,15 @@ pub(super) struct Place<T> {
     opened: Mutex<Weak<T>>,
     /// It could be opened once, so that its address and its files are good.
     checked: AtomicBool,
+    /// The Registries that use it.
+    payers: Payers,
 }
 
 /// What is opened to a place.
 pub(super) trait Open: Sized {
     /// Connects at the first call.
-    fn open(endpoint: &Endpoint, link: &Arc<watch::Sender<Link>>) -> Result<Self, GrpcError>;
+    fn open(endpoint: &Endpoint, link: &Arc<watch::Sender<Link>>, payers: &Payers)
+    -> Result<Self, GrpcError>;
 }
 
 /// One registry's part in the connections to a place.
@@ -145,7 +153,7 @@ impl<T: Open> Shared<T> {
         let found = match opened.upgrade() {
             Some(found) => found,
             None => {
-                let new = Arc::new(T::open(&self.place.endpoint, &self.place.link)?);
+                let new = Arc::new(T::open(&self.place.endpoint, &self.place.link, &self.place.payers)?);
                 *opened = Arc::downgrade(&new);
                 new
             }
@@ -156,6 +164,11 @@ impl<T: Open> Shared<T> {
 }
 
 impl<T> Shared<T> {
+    /// What is opened counts for this Registry, too.
+    pub(super) fn paid_by(&self, quota: &Arc<Quota>) {
+        self.place.payers.add(quota);
+    }
+
     /// Gives the connections back. They end when nobody else uses them, and with the last call under way.
     pub(super) fn rest(&self) {
         // Out of the lock: the last one to give them back closes them.
@@ -185,9 +198,9 @@ pub(super) struct ApiConnection {
 }
 
 impl Open for ApiConnection {
-    fn open(endpoint: &Endpoint, _: &Arc<watch::Sender<Link>>) -> Result<Self, GrpcError> {
-        let opened = endpoint.clone();
-        let make = move |guard: &_| channel::open(&opened, guard);
+    fn open(endpoint: &Endpoint, _: &Arc<watch::Sender<Link>>, payers: &Payers) -> Result<Self, GrpcError> {
+        let (opened, payers) = (endpoint.clone(), payers.clone());
+        let make = move |guard: &_| channel::open(&opened, guard, &payers);
         let connection = Connection::new(Peer::API_SERVER, &Arc::default(), make)?;
         Ok(Self { connection, lists: Semaphore::new(MAX_LISTS) })
     }
@@ -200,6 +213,7 @@ pub(super) struct RequesterConnections {
     // Dropped before the connections: what is closed on purpose is no loss.
     _monitor: Monitor,
     events: Arc<Events>,
+    payers: Payers,
     about: Arc<About>,
     connections: Mutex<Vec<Counted>>,
     link: Arc<watch::Sender<Link>>,
@@ -231,16 +245,21 @@ impl Counted {
 }
 
 impl Open for RequesterConnections {
-    fn open(endpoint: &Endpoint, link: &Arc<watch::Sender<Link>>) -> Result<Self, GrpcError> {
+    fn open(
+        endpoint: &Endpoint,
+        link: &Arc<watch::Sender<Link>>,
+        payers: &Payers,
+    ) -> Result<Self, GrpcError> {
         let events = Arc::new(Events::default());
-        let first = connect(endpoint, &events)?;
+        let first = connect(endpoint, &events, payers)?;
         let about = Arc::new(About::new(first.clone(), events.clone(), link.clone()));
         let seen = about.clone();
         let look = move |found| seen.clone().look(found);
         Ok(Self {
             endpoint: endpoint.clone(),
-            _monitor: Monitor::start(endpoint.clone(), events.clone(), link.clone(), look),
+            _monitor: Monitor::start(endpoint.clone(), payers.clone(), events.clone(), link.clone(), look),
             events,
+            payers: payers.clone(),
             about,
             connections: Mutex::new(vec![Counted::new(first)]),
             link: link.clone(),
@@ -248,9 +267,9 @@ impl Open for RequesterConnections {
     }
 }
 
-fn connect(endpoint: &Endpoint, events: &Arc<Events>) -> Result<Connection, GrpcError> {
-    let endpoint = endpoint.clone();
-    Connection::new(Peer::REQUESTER, events, move |guard| channel::open(&endpoint, guard))
+fn connect(endpoint: &Endpoint, events: &Arc<Events>, payers: &Payers) -> Result<Connection, GrpcError> {
+    let (endpoint, payers) = (endpoint.clone(), payers.clone());
+    Connection::new(Peer::REQUESTER, events, move |guard| channel::open(&endpoint, guard, &payers))
 }
 
 impl RequesterConnections {
@@ -265,7 +284,7 @@ impl RequesterConnections {
         // What could be opened once can be opened again, but for a CA file that is gone.
         if load >= BUSY
             && connections.len() < MAX_CONNECTIONS
-            && let Ok(more) = connect(&self.endpoint, &self.events)
+            && let Ok(more) = connect(&self.endpoint, &self.events, &self.payers)
         {
             connections.push(Counted::new(more));
             place = connections.len() - 1;

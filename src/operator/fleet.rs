@@ -25,7 +25,7 @@ use crate::{
     grpc::shared::Connections,
     instance::{self, Identity, InstanceError, Life, Permit, Reloads},
     metrics::Metrics,
-    quota::Quotas,
+    quota::{Excess, Quotas},
 };
 
 /// How long an engine may take to say how it is.
@@ -158,6 +158,19 @@ impl Fleet {
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing is left half done while it is held.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Registries (by namespace and name, with a slash between them) had lines left out of the log: their status shows it.
+    pub fn note_left_out(&self, registries: &[(String, u64)]) {
+        let state = self.state();
+        for member in state.members.values() {
+            let name = member.name.to_string();
+            if let Some(run) = &member.run
+                && registries.iter().any(|(registry, _)| *registry == name)
+            {
+                run.life.quota.note(Excess::Log);
+            }
+        }
     }
 
     /// Sees to it that somebody reports on this Registry. `age` orders Registries by when they were created.

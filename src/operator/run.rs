@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use kube::Client;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -22,11 +22,15 @@ use super::{
 use crate::{
     addresses::{AddressPolicy, AddressRule, LOOPBACK, NEVER},
     admin::{self, AdminError, AdminState, Directory},
-    environment,
+    descriptors, environment,
     instance::Permit,
     metrics::Metrics,
     quota::{Limits, Quotas},
+    telemetry::share,
 };
+
+/// Registries whose lines were left out that are named at a time.
+const NAMED_LEFT_OUT: usize = 20;
 
 /// Run the Registry resources of a Kubernetes cluster.
 #[derive(Clone, Debug, clap::Args)]
@@ -145,7 +149,7 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
         directory,
         metrics,
         engines: engines.threads(),
-        quotas: Quotas::new(args.limits),
+        quotas: Quotas::new(args.limits.within_open_files(descriptors::limit())),
         // An engine may take a quarter more for its last writes.
         grace: Duration::from_secs(args.grace) * 4 / 5,
         deregister_deadline: Duration::from_secs(args.deregister_deadline),
@@ -182,6 +186,28 @@ fn lease_settings(args: &OperatorArgs, access: &ApiServerAccess) -> LeaseSetting
         name: args.lease_name.clone(),
         identity: args.identity.clone().unwrap_or_else(host),
         duration: Duration::from_secs(args.lease_duration),
+    }
+}
+
+/// Says, for as long as it runs, of which Registries lines were left out of the log.
+async fn sum_up_lines(fleet: &Fleet) {
+    let mut ticks = tokio::time::interval(share::WINDOW);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let mut left_out = share::left_out();
+        if left_out.is_empty() {
+            continue;
+        }
+        fleet.note_left_out(&left_out);
+        left_out.sort_unstable_by_key(|(_, lines)| std::cmp::Reverse(*lines));
+        for (registry, lines) in left_out.iter().take(NAMED_LEFT_OUT) {
+            tracing::warn!(target: share::SUM, registry, lines, "lines were left out: they were more than a Registry's share of the log");
+        }
+        if let Some(more) = left_out.get(NAMED_LEFT_OUT..).filter(|more| !more.is_empty()) {
+            let lines: u64 = more.iter().map(|(_, lines)| lines).sum();
+            tracing::warn!(target: share::SUM, registries = more.len(), lines, "lines of more Registries were left out");
+        }
     }
 }
 
@@ -228,6 +254,7 @@ impl Replica {
         tokio::select! {
             () = controller::run(&self.watching, context.clone(), &self.namespaces) => {}
             () = term.lost.cancelled() => {}
+            () = sum_up_lines(&context.fleet) => {}
             () = shutdown.cancelled() => tracing::info!("shutting down; bindings stay with their registrars"),
         }
         context.fleet.dismiss_all().await;

@@ -8,6 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug, Default)]
 pub struct Used(AtomicU64);
 
+impl Used {
+    /// How much it is.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Something that there is so much of.
 #[derive(Debug)]
 pub struct Pool {

@@ -1,6 +1,6 @@
 use clap::Parser as _;
 
-use super::*;
+use super::{sockets::Payers, *};
 use crate::spec::RegistrySpec;
 use crate::{config::Secrets, spec::rules};
 
@@ -91,4 +91,53 @@ async fn what_is_exceeded_is_shown_for_some_minutes() {
     assert_eq!(quota.exceeds(), [Excess::Trunks, Excess::Log]);
     tokio::time::advance(SHOWN / 2).await;
     assert_eq!(quota.exceeds(), [Excess::Trunks]);
+}
+
+#[tokio::test]
+async fn a_shared_socket_counts_for_one_that_has_room_and_a_namespace_leaves_some_for_the_others() {
+    let quotas = Quotas::new(limits(&["--max-connections=64"]));
+    let (greedy, modest) = (quotas.registry("a"), quotas.registry("b"));
+    let (own, both) = (Payers::default(), Payers::default());
+    own.add(&greedy);
+    for quota in [&greedy, &modest, &Quota::unlimited()] {
+        both.add(quota);
+    }
+    let held: Vec<_> = std::iter::from_fn(|| own.socket().ok()).collect();
+    assert_eq!((held.len(), greedy.exceeds(), modest.exceeds()), (32, vec![Excess::Connections], vec![]));
+    let shared: Vec<_> = std::iter::from_fn(|| both.socket().ok()).collect();
+    assert_eq!(shared.len(), 16, "half of the rest: the greedy one may not have them");
+    let last = quotas.registry("c");
+    let late = Payers::default();
+    late.add(&last);
+    assert!(late.socket().is_ok(), "something is left for one that comes late");
+    drop((held, shared));
+    drop(modest);
+    assert_eq!(std::iter::from_fn(|| both.socket().ok().map(std::mem::forget)).count(), 32);
+    assert!((0..10_000).all(|_| Payers::default().socket().map(std::mem::forget).is_ok()), "nobody pays");
+}
+
+#[tokio::test]
+async fn a_namespace_whose_names_are_not_found_leaves_turns_for_the_others() {
+    use futures_util::FutureExt as _;
+    let quotas = Quotas::new(limits(&[]));
+    let pays = |namespace: &str| {
+        let (payers, quota) = (Payers::default(), quotas.registry(namespace));
+        payers.add(&quota);
+        (payers, quota)
+    };
+    let (silent, other) = (pays("silent"), pays("other"));
+    let turns: Vec<_> = std::iter::from_fn(|| silent.0.look_up().now_or_never()).collect();
+    assert_eq!(turns.len(), sockets::LOOK_UPS_OF_ONE);
+    assert!(other.0.look_up().now_or_never().is_some());
+    drop(turns);
+    assert!(silent.0.look_up().now_or_never().is_some());
+}
+
+#[test]
+fn connections_fit_into_the_limit_on_open_files() {
+    let with = |files| limits(&[]).within_open_files(files).connections;
+    assert_eq!(
+        [Some(256), Some(1_024), Some(4_096), Some(1 << 20), None].map(with),
+        [128, 512, 3_072, 8_192, 8_192]
+    );
 }

@@ -3,11 +3,13 @@
 //! * [`listen`] takes connections, within bounds, and does TLS;
 //! * [`connections`] counts them, and chooses which one has to go;
 //! * [`gate`] lets calls in: the token, a place, and a message within its bounds;
+//! * [`places`] divides the places between callers and targets;
 //! * [`token`] is the token.
 
 mod connections;
 mod gate;
 mod listen;
+mod places;
 mod token;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};

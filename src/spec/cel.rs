@@ -16,6 +16,12 @@ const OCTET: &str = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
 /// `token` of RFC 3261 §25.1.
 const TOKEN: &str = "^[A-Za-z0-9.!%*_+`'~-]+$";
 
+/// An expression that is true of a text without control characters: no value of a Registry has any within it, and a line end would begin a
+/// line of its own wherever the value is sent.
+fn no_control(text: &str) -> String {
+    format!(r"!{text}.matches(r'\p{{Cc}}')")
+}
+
 /// A host and a port, with `before` (a regular expression) before them and `after` behind.
 fn address(before: &str, after: &str) -> String {
     let name = format!(r"{LABEL}(\.{LABEL})*\.?");
@@ -35,7 +41,8 @@ pub(super) fn service_address(right: &str) -> Rule {
         format!(r"self.matches(r'^(?i:ipv6):\[[0-9A-Fa-f:.]+\](:{PORT})?(,\[[0-9A-Fa-f:.]+\](:{PORT})?)*$')");
     let folder = rules::CLUSTER_SOCKET_FOLDER;
     let unix = format!(
-        r"self.matches(r'^(?i:unix):(//)?{folder}/[^/]+(/[^/]+)*$') && !self.split('/').exists(part, part == '.' || part == '..')"
+        r"self.matches(r'^(?i:unix):(//)?{folder}/[^/]+(/[^/]+)*$') && !self.split('/').exists(part, part == '.' || part == '..') && {}",
+        no_control("self")
     );
     Rule::new(format!("({host}) || {v4} || {v6} || ({unix})")).message(right)
 }
@@ -107,7 +114,7 @@ pub(super) fn visible() -> Rule {
 
 /// Something to read, that cannot break a header field.
 pub(super) fn text(right: &str) -> Rule {
-    Rule::new(r"self.trim() != '' && !self.matches(r'\p{Cc}')").message(right)
+    Rule::new(format!("self.trim() != '' && {}", no_control("self"))).message(right)
 }
 
 /// The key of a Secret, as Kubernetes has it.
@@ -124,7 +131,7 @@ pub(super) fn object_name() -> Rule {
 
 /// The rules of `spec.cache`.
 pub(super) mod cache {
-    use super::{Reason, Rule};
+    use super::{Reason, Rule, rules};
 
     const PARAMETERS: &str = "(has(self.parameters) && self.parameters.trim() != '')";
     const REDIS: &str = "(has(self.provider) && self.provider == 'redis')";
@@ -172,6 +179,16 @@ pub(super) mod cache {
             )
             .reason(Reason::FieldValueForbidden)
             .field_path(".parameters")
+    }
+
+    /// Line ends around the parts are those of a block of YAML.
+    pub(in super::super) fn parameters_without_control_characters() -> Rule {
+        Rule::new(format!(
+            "!has(self.parameters) || self.parameters.split(',').all(p, {})",
+            super::no_control("p.trim()")
+        ))
+        .message(rules::right::ONE_LINE)
+        .field_path(".parameters")
     }
 
     pub(in super::super) fn known_parameters() -> Rule {

@@ -110,6 +110,8 @@ pub(crate) mod right {
     pub(crate) const METHOD: &str = "write a SIP method, such as INVITE";
     pub(crate) const INSTANCE_ID: &str = "write 1 to 128 visible ASCII characters without blanks";
     pub(crate) const PARAMETERS: &str = "write key=value pairs, such as host=localhost,port=6379";
+    pub(crate) const ONE_LINE: &str =
+        "write each value on one line, without tabs and other control characters";
     pub(crate) const IN_FLIGHT: &str = "write a whole number from 1 to 100000";
     pub(crate) const RATE: &str =
         "write a number of REGISTERs per second from 0.001 to 1000000, or the word unlimited";

@@ -3,7 +3,8 @@
 use super::{MemoryStore, RedisSettingsError, RedisStore};
 use crate::{
     config::Cache,
-    ports::{Change, Record, Rival, Store, StoreError, TrunkRoom},
+    ports::{Change, Record, Rival, Store, StoreError},
+    quota::Quota,
     registration::identity::RegistryId,
 };
 use std::sync::Arc;
@@ -52,12 +53,12 @@ impl AnyStore {
 }
 
 impl AnyStore {
-    /// Reads no more than there is room for.
+    /// Reads no more than a Registry's quota has room for, and connects within it.
     #[must_use]
-    pub fn within(self, room: Arc<dyn TrunkRoom>) -> Self {
+    pub fn within(self, quota: &Arc<Quota>) -> Self {
         match self {
             Self::Memory(store) => Self::Memory(store),
-            Self::Redis(store) => Self::Redis(Box::new(store.within(room))),
+            Self::Redis(store) => Self::Redis(Box::new(store.paid_by(quota).within(quota.clone()))),
         }
     }
 }

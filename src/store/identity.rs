@@ -76,6 +76,11 @@ impl InstanceCell {
         self.own_link = Some(link);
     }
 
+    /// Its link, where it has one of its own.
+    pub(super) fn own_link(&self) -> Option<&Link> {
+        self.own_link.as_ref()
+    }
+
     /// The id that Redis said it keeps; `None` before that, and where the id was given.
     pub(super) fn found(&self) -> Option<&str> {
         self.known.get().filter(|_| self.proposed).map(|instance| &*instance.id)

@@ -22,7 +22,7 @@ use super::{
     stream::{Dialer, Place},
     words,
 };
-use crate::{config::RedisSettings, ports::StoreError, trunk::HostPort};
+use crate::{config::RedisSettings, ports::StoreError, quota::sockets::Payers, trunk::HostPort};
 
 /// How long connecting may take (name look-up, TCP, TLS and log-in together), and how long one answer may.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -124,6 +124,11 @@ impl Link {
             current: Mutex::default(),
             discarded: AtomicU64::new(0),
         })
+    }
+
+    /// Whom its connections count for.
+    pub(super) fn payers(&self) -> &Payers {
+        &self.dialer.payers
     }
 
     /// Waits for less than [`PATIENCE`], so that a test of silence is quick.

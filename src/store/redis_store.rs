@@ -11,6 +11,7 @@ use std::{
 use redis::Pipeline;
 use tokio::sync::{Mutex, watch};
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 
 use super::{
     codec,
@@ -24,6 +25,7 @@ use crate::{
     config::{RedisDeployment, RedisSettings},
     environment,
     ports::{Change, Record, Rival, Store, StoreError, TrunkRoom},
+    quota::Quota,
 };
 
 /// Records that one round trip reads at least, where there are as many.
@@ -104,6 +106,16 @@ impl RedisStore {
         })
     }
 
+    /// Its connections count for this Registry.
+    #[must_use]
+    pub fn paid_by(self, quota: &Arc<Quota>) -> Self {
+        self.link.payers().add(quota);
+        if let Some(link) = self.instance.own_link() {
+            link.payers().add(quota);
+        }
+        self
+    }
+
     /// Reads no more than there is room for.
     #[must_use]
     pub fn within(mut self, room: Arc<dyn TrunkRoom>) -> Self {
@@ -151,7 +163,9 @@ impl RedisStore {
         let _ = owner.claim().await;
         let owner = owner.clone();
         self.renewal.get_or_init(|| {
-            AbortOnDropHandle::new(tokio::spawn(async move { owner.renew_for_ever().await }))
+            AbortOnDropHandle::new(tokio::spawn(
+                async move { owner.renew_for_ever().await }.in_current_span(),
+            ))
         });
     }
 

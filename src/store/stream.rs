@@ -24,6 +24,7 @@ use crate::{
     addresses::AddressPolicy,
     config::RedisSettings,
     connect::{self, Resolver, SocketOptions},
+    quota::sockets::{Held, Payers},
     tls,
     trunk::HostPort,
 };
@@ -59,6 +60,8 @@ pub(super) struct Dialer {
     tls: Option<TlsFiles>,
     /// The addresses that may be connected to: those that Sentinel and Cluster name as well.
     policy: Arc<AddressPolicy>,
+    /// Whom the sockets count for.
+    pub(super) payers: Payers,
 }
 
 /// TLS, with what it is made of: files are read for each connection, so that a certificate that was renewed is used.
@@ -74,7 +77,7 @@ impl Dialer {
     pub(super) fn new(settings: &RedisSettings) -> Result<Self, RedisSettingsError> {
         let policy = settings.policy.clone();
         if !settings.secure {
-            return Ok(Self { tls: None, policy });
+            return Ok(Self { tls: None, policy, payers: Payers::default() });
         }
         server_name(&settings.address).map_err(|cause| RedisSettingsError::Address {
             address: settings.address.clone(),
@@ -82,13 +85,16 @@ impl Dialer {
         })?;
         let (ca, client) = (settings.ca_file.clone(), settings.client_certificate.clone());
         let first = client_config(ca.as_deref(), client.as_ref())?;
-        Ok(Self { tls: Some(TlsFiles { ca, client, first }), policy })
+        Ok(Self { tls: Some(TlsFiles { ca, client, first }), policy, payers: Payers::default() })
     }
 
     /// A new connection. Takes as long as the network does.
     pub(super) async fn dial(&self, place: &Place) -> io::Result<Bounded> {
         let stream: Box<dyn Stream> = match (place, &self.tls) {
-            (Place::Socket(path), _) => Box::new(UnixStream::connect(path).await?),
+            (Place::Socket(path), _) => {
+                let socket = self.payers.socket().map_err(|excess| io::Error::other(excess.to_string()))?;
+                Box::new(socket.hold(UnixStream::connect(path).await?))
+            }
             (Place::Tcp(address), None) => Box::new(self.tcp(address).await?),
             (Place::Tcp(address), Some(files)) => {
                 let (config, name) = (files.config()?, server_name(address)?);
@@ -98,9 +104,9 @@ impl Dialer {
         Ok(Bounded { stream, came: 0 })
     }
 
-    async fn tcp(&self, address: &HostPort) -> io::Result<TcpStream> {
+    async fn tcp(&self, address: &HostPort) -> io::Result<Held<TcpStream>> {
         let options = SocketOptions::within(PEER_TIMEOUT, &self.policy);
-        Ok(connect::dial(address, &Resolver::system(), &options).await?)
+        Ok(connect::dial(address, &Resolver::system(), &options, &self.payers).await?)
     }
 }
 

@@ -177,3 +177,37 @@ fn auto_is_json_unless_somebody_watches() {
     assert!(is_json(LogFormat::Json, true));
     assert!(!is_json(LogFormat::Text, false));
 }
+
+#[test]
+fn a_registry_has_its_share_of_lines_wherever_they_are_written() {
+    let act = || {
+        let span = tracing::info_span!(parent: None, "engine", registry = %"share/loud");
+        for n in 0..60 {
+            span.in_scope(|| tracing::info!(n, "by its engine"));
+            tracing::warn!(registry = %"share/loud", "by its reconcile");
+            tracing::warn!(namespace = "share", registry = "loud", "by the controller");
+        }
+        span.in_scope(|| {
+            tracing::info_span!("deeper").in_scope(|| tracing::error!("beyond its share"));
+            tracing::info!(target: share::SUM, "many in one");
+            tracing::debug!("for who wants them all");
+        });
+        tracing::info!(registry = "share/quiet", "of another one");
+        (0..200).for_each(|_| tracing::info!("of nobody"));
+    };
+    for json in [true, false] {
+        let text = written(json, EnvFilter::new("debug"), act);
+        let lines = |said: &str| text.lines().filter(|line| line.contains(said)).count();
+        let counted = ["by its engine", "by its reconcile", "by the controller"].map(lines);
+        // The window of the first turn goes on in the second.
+        let share = if json { [34, 33, 33] } else { [0, 0, 0] };
+        assert_eq!(counted, share);
+        let others =
+            ["beyond its share", "many in one", "for who wants", "of another one", "of nobody"].map(lines);
+        assert_eq!(others, [0, 1, 1, 1, 200]);
+    }
+    let left_out = share::left_out();
+    let (_, lines) = left_out.iter().find(|(registry, _)| registry == "share/loud").unwrap();
+    assert_eq!(*lines, 2 * 181 - 100);
+    assert!(left_out.iter().all(|(registry, _)| registry != "share/quiet"), "{left_out:?}");
+}

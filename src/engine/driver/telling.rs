@@ -3,13 +3,15 @@
 
 use tokio::time::{Duration, Instant};
 
-use crate::engine::{Engine, Transition, notice::Notice, view::Counts};
+use crate::{
+    engine::{Engine, Transition, notice::Notice, view::Counts},
+    telemetry::share::{self, SUM},
+};
 
 /// Lines in each window; what comes beyond is counted, and logged one by one at debug level only.
 const LINES: u32 = 100;
-/// The window of a registry that has the log to itself, and that of one of many.
+/// The window of a registry that has the log to itself.
 const WINDOW: Duration = Duration::from_secs(1);
-const WINDOW_OF_MANY: Duration = Duration::from_secs(20);
 /// A registry that has more to log in each of so many windows in a row has more than its share.
 const LOUD: u32 = 3;
 
@@ -41,7 +43,7 @@ impl Telling {
 
     /// Shares the log with many others.
     pub(super) fn share(&mut self) {
-        self.window = WINDOW_OF_MANY;
+        self.window = share::WINDOW;
     }
 
     /// Whether there is more to log than the registry's share, for a while.
@@ -93,6 +95,7 @@ impl Telling {
             let Counts { pending, registered, at_risk, failing, invalid, leaving } =
                 std::mem::take(&mut self.untold);
             tracing::info!(
+                target: SUM,
                 registered,
                 at_risk,
                 failing,

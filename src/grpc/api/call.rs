@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
+use tokio::time::Instant;
 use tonic::{
     Code, Request, Status, client::Grpc, codec::CompressionEncoding, codegen::http::uri::PathAndQuery,
 };
@@ -87,7 +88,7 @@ impl ApiServer {
         received: &Arc<Received>,
     ) -> Result<Bytes, Refusal> {
         let unusable = |error: GrpcError| Refusal::Error(SourceError::Unavailable(error.to_string().into()));
-        let connection = self.connection.get().map_err(unusable)?;
+        let (connection, began) = (self.connection.get().map_err(unusable)?, Instant::now());
         // Never closed. Waiting for a turn is no fault of the API server, and counts for no deadline of a call.
         let _turn = connection.lists.acquire().await.ok();
         let mut client = Grpc::new(Metered::new(connection.connection.clone(), received))
@@ -134,6 +135,9 @@ impl ApiServer {
                 if by_server =>
             {
                 Refusal::TooLarge { why: describe(&status), found: None, ours: false }
+            }
+            (Failure::Unavailable, _) if self.quota.exceeded_since(Excess::Connections, began) => {
+                Refusal::Error(SourceError::NoRoom(describe(&status)))
             }
             (Failure::Unavailable, _) => Refusal::Error(SourceError::Unavailable(describe(&status))),
             (Failure::Deadline, _) => late(),

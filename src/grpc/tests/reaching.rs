@@ -16,6 +16,7 @@ use super::*;
 use crate::{
     connect::{Resolver, tests::Silent},
     grpc::channel::{Channel, open_with},
+    quota::sockets::Payers,
     tls::{TlsFiles, followed::ClientCertificate},
 };
 
@@ -37,7 +38,7 @@ impl Dns {
         let addresses = self.0.clone();
         let resolver = Resolver::scripted(move |_| Ok(addresses.lock().unwrap().clone()));
         let endpoint = Endpoint::plain(HostPort::new("pods.test", 1), PATIENCE);
-        open_with(&endpoint, None, &resolver).unwrap()
+        open_with(&endpoint, None, &resolver, &Payers::default()).unwrap()
     }
 }
 
@@ -197,7 +198,7 @@ async fn g5_where_no_address_answers_the_cause_at_each_is_named() {
     assert_eq!(status.message(), expected);
     let nameless = Resolver::scripted(|_| Err(std::io::Error::other("Name or service not known")));
     let endpoint = Endpoint::plain(HostPort::new("pods.test", 1), PATIENCE);
-    let status = call(&open_with(&endpoint, None, &nameless).unwrap()).await.unwrap_err();
+    let status = call(&open_with(&endpoint, None, &nameless, &Payers::default()).unwrap()).await.unwrap_err();
     assert_eq!(status.message(), "pods.test cannot be looked up: Name or service not known");
 }
 
@@ -265,7 +266,7 @@ async fn secure(by: &Authority, clients: Option<&Authority>) -> u16 {
 fn over_tls(port: u16, files: TlsFiles) -> Channel {
     let address = HostPort::new("localhost", port).into();
     let endpoint = Endpoint { tls: true, files, ..Endpoint::plain(HostPort::new("", 1), PATIENCE) };
-    open_with(&Endpoint { address, ..endpoint }, None, &Resolver::system()).unwrap()
+    open_with(&Endpoint { address, ..endpoint }, None, &Resolver::system(), &Payers::default()).unwrap()
 }
 
 #[tokio::test]
@@ -320,7 +321,8 @@ async fn g7_an_authority_that_is_replaced_counts_from_the_next_connection_on() {
 async fn g7_a_demand_for_tls_and_a_peer_without_it_are_said() {
     let port = secure(&Authority::new("servers"), None).await;
     let plain = Endpoint::plain(HostPort::new("127.0.0.1", port), PATIENCE);
-    let said = call(&open_with(&plain, None, &Resolver::system()).unwrap()).await.unwrap_err();
+    let said =
+        call(&open_with(&plain, None, &Resolver::system(), &Payers::default()).unwrap()).await.unwrap_err();
     assert!(said.message().contains("demands TLS: write https://"), "{}", said.message());
     let pod = Pod::start(1).await;
     let said = call(&over_tls(pod.address.port(), TlsFiles::default())).await.unwrap_err();

@@ -50,6 +50,11 @@ pub(super) struct Call {
 }
 
 impl Usage {
+    /// Where it comes from.
+    pub(super) fn from(&self) -> IpAddr {
+        self.from
+    }
+
     /// Cancelled, the connection has to end.
     pub(super) fn close(&self) -> &CancellationToken {
         &self.close

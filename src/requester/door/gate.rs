@@ -2,8 +2,9 @@
 
 use std::{
     convert::Infallible,
+    net::{IpAddr, Ipv4Addr},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -28,7 +29,11 @@ use tonic::{
     server::{Grpc, NamedService, UnaryService},
 };
 
-use super::{Door, Token, connections::Usage};
+use super::{
+    Door, Token,
+    connections::Usage,
+    places::{Place, Places},
+};
 use crate::{
     grpc::{codec::RawCodec, wire},
     proto::requester::{
@@ -61,8 +66,7 @@ struct Inner {
     token: Option<Arc<Token>>,
     /// How long the message of a call may take to come.
     patience: Duration,
-    places: Arc<Semaphore>,
-    capacity: u32,
+    places: Arc<Places>,
     bytes: Arc<Semaphore>,
     began: Instant,
     /// Milliseconds after `began`, and one, at which the last warning was.
@@ -72,12 +76,10 @@ struct Inner {
 
 impl Gate {
     pub(crate) fn new(door: &Door, capacity: u32) -> Self {
-        let places = usize::try_from(capacity).unwrap_or(Semaphore::MAX_PERMITS);
         Self(Arc::new(Inner {
             token: door.token.clone(),
             patience: door.patience,
-            places: Arc::new(Semaphore::new(places)),
-            capacity,
+            places: Places::new(capacity),
             bytes: Arc::new(Semaphore::new(BYTES_IN_FLIGHT)),
             began: Instant::now(),
             warned_ms: AtomicU64::new(0),
@@ -123,13 +125,9 @@ impl Gate {
         }
     }
 
-    fn place(&self) -> Result<OwnedSemaphorePermit, Status> {
-        self.0.places.clone().try_acquire_owned().map_err(|_| {
-            let capacity = self.0.capacity;
-            Status::resource_exhausted(format!(
-                "{capacity} requests are in flight, which is the Requester's capacity"
-            ))
-        })
+    fn place(&self, usage: Option<&Arc<Usage>>) -> Result<Place, Status> {
+        let from = usage.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |usage| usage.from());
+        self.0.places.take(from)
     }
 
     /// Reads a message, within its bounds. Its bytes count until the permit is dropped.
@@ -210,15 +208,16 @@ impl SendMessage {
         if head.uri.path() != SEND_MESSAGE {
             return Err(Status::unimplemented("the Requester service has one method, SendMessage"));
         }
+        let place = self.gate.place(usage.as_ref())?;
         let mut call = usage.as_ref().map(Usage::begin);
         if let Some(usage) = usage.filter(|_| self.gate.0.token.is_none()) {
             usage.is_known();
         }
-        let place = self.gate.place()?;
         let (bytes, held) = self.gate.read(body).await?;
         let request = Request::from_parts(head, Full::new(bytes));
         let mut grpc = Grpc::new(RawCodec::default());
-        let response = grpc.unary(Unary(self.inner), request).await;
+        let place = Arc::new(Mutex::new(place));
+        let response = grpc.unary(Unary(self.inner, place.clone()), request).await;
         if let Some(call) = &mut call {
             call.respond();
         }
@@ -253,7 +252,7 @@ impl Service<Request<Body>> for SendMessage {
 }
 
 /// Decodes a request once its fields are counted.
-struct Unary(RequesterService);
+struct Unary(RequesterService, Arc<Mutex<Place>>);
 
 impl UnaryService<Bytes> for Unary {
     type Response = Bytes;
@@ -261,9 +260,11 @@ impl UnaryService<Bytes> for Unary {
 
     fn call(&mut self, request: tonic::Request<Bytes>) -> Self::Future {
         let inner = self.0.clone();
+        let place = self.1.clone();
         Box::pin(async move {
             let (metadata, extensions, request) = request.into_parts();
             let request = tonic::Request::from_parts(metadata, extensions, decode(request)?);
+            place.lock().unwrap_or_else(PoisonError::into_inner).goes_to(&request.get_ref().target)?;
             let response = inner.send_message(request).await?;
             Ok(response.map(|message| message.encode_to_vec().into()))
         })

@@ -21,11 +21,12 @@ async fn the_capacity_and_the_process_are_said() {
 }
 
 #[tokio::test]
-async fn one_beyond_the_capacity_is_refused_at_once_and_the_others_keep_their_places() {
+async fn a_silent_target_has_half_of_the_places_at_most_and_the_others_theirs() {
     let silent = Peer::udp(|_, _| Vec::<String>::new()).await;
+    let good = Peer::udp(|raw, _| vec![raw.ok()]).await;
     let options = options(Mode::Direct);
     let client = crate::sip::client::ClientOptions { timers: short(), ..options.client() };
-    let service = start_client(options, client, 2).await;
+    let service = start_client(options, client, 4).await;
     let target = silent.address.to_string();
     let in_flight = [1, 2].map(|_| {
         let (mut client, target) = (service.client.clone(), target.clone());
@@ -34,7 +35,9 @@ async fn one_beyond_the_capacity_is_refused_at_once_and_the_others_keep_their_pl
     silent.wait_for(2).await;
     let status = service.refused(register(&target)).await;
     assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status:?}");
-    assert!(status.message().contains("2 requests"), "{status:?}");
+    let said = format!("2 requests to \"{target}\"");
+    assert!(status.message().contains(&said), "{status:?}");
+    assert_eq!(response_type(&service.send(register(&good.address.to_string())).await), ResponseType::Ok);
     for call in in_flight {
         let reply = call.await.unwrap().unwrap().into_inner().message.unwrap();
         assert_eq!(response_type(&reply), ResponseType::RequestTimeout);

@@ -69,6 +69,7 @@ fn the_program_is_told_what_it_is_to_do() {
         "--max-trunks=1000000",
         "--max-trunk-memory=256",
         "--max-response-memory=64",
+        "--max-connections=8192",
         "--max-in-flight=1000",
     ];
     assert_eq!(container["args"], json!([&flags[..], &limits].concat()));
@@ -105,6 +106,7 @@ fn the_program_is_told_what_it_is_to_do() {
         "--max-trunks=20000000",
         "--max-trunk-memory=256",
         "--max-response-memory=64",
+        "--max-connections=8192",
         "--max-in-flight=50",
     ];
     let more = ["--admin-listen=0.0.0.0:8081"];

@@ -9,6 +9,7 @@ const INTERVAL: &str = "write a duration from 1s to 24h, such as 1m, or a number
 const API: &str = "write the host and port of the API server, such as localhost:51907, [::1]:51907";
 const REQUESTER: &str = "write the host and port of the Requester, such as localhost:51909";
 const EDGE: &str = "write the host and port of an EdgePort, such as 10.0.0.5:5060 or [2001:db8::5]:5060";
+const ONE_LINE: &str = "write each value on one line, without tabs and other control characters";
 const COMMA: &str = "a password that holds a comma goes into a Secret, named by passwordSecretRef";
 
 /// Each rule: a patch that breaks it, the field and what is said.
@@ -193,6 +194,31 @@ fn refused() -> Vec<(Value, &'static str, &'static str)> {
             "spec.cache.parameters",
             "passwordFile names a file of the operator's own pod; put the password into a Secret",
         ),
+        (json!({ "apiAddr": "unix:///run/routr/a\nb.sock" }), "spec.apiAddr", API),
+        (json!({ "apiAddr": "a:50\r\nQUIT" }), "spec.apiAddr", API),
+        (json!({ "requesterAddr": "r\u{85}" }), "spec.requesterAddr", REQUESTER),
+        (json!({ "edgePorts": [{ "address": "e\n" }] }), "spec.edgePorts[0].address", EDGE),
+        (
+            json!({ "instanceId": "a\tb" }),
+            "spec.instanceId",
+            "write 1 to 128 visible ASCII characters without blanks",
+        ),
+        (json!({ "methods": ["INVITE\r\n"] }), "spec.methods", "write a SIP method, such as INVITE"),
+        (
+            registration("redirects", json!({ "domains": ["a.net\n"] })),
+            "spec.registration.redirects.domains",
+            "write a domain such as provider.net",
+        ),
+        (
+            json!({ "apiAddr": "https://a", "tls": { "caFile": "a\tb.pem" } }),
+            "spec.tls.caFile",
+            "write the path of a PEM file",
+        ),
+        (redis(json!({ "parameters": "host=r\r\nFLUSHALL" })), "spec.cache.parameters", ONE_LINE),
+        (redis(json!({ "parameters": "host=r,prefix=a\tb" })), "spec.cache.parameters", ONE_LINE),
+        (redis(json!({ "parameters": "username=a\u{0}b,host=r" })), "spec.cache.parameters", ONE_LINE),
+        (redis(json!({ "parameters": "password=Zq7xKw\nQUIT" })), "spec.cache.parameters", ONE_LINE),
+        (redis(json!({ "parameters": "redis://h\n/1" })), "spec.cache.parameters", ONE_LINE),
         (redis(json!({ "parameters": "password=Zq7xKw9vJtB,Zq7xKw" })), "spec.cache.parameters", COMMA),
         (redis(json!({ "parameters": "password=Zq7xKw9vJtB,hots=r" })), "spec.cache.parameters", COMMA),
     ]

@@ -55,6 +55,7 @@ async fn what_is_good_is_taken_and_good_for_the_operator() {
             json!({ "parameters": "host=::1,port=1,username=passwordFile,password=a=b passwordFile=c,secure,caFile=x" }),
         ),
         redis(json!({ "parameters": " host = r , secure=false" })),
+        redis(json!({ "parameters": "host=r,\n  db=1,\r\n  prefix=p\n" })),
         redis(json!({ "parametersSecretRef": key("s.t"), "passwordSecretRef": key("s") })),
         redis(json!({ "parameters": "host=r", "passwordSecretRef": { "name": "s", "key": "A.b_c-d" } })),
     ];
