@@ -48,6 +48,6 @@ awk -v table="$table" '
 if [[ -z $check ]]; then
     cp "$readme" "$chart/README.md"
 elif ! diff -u "$chart/README.md" "$readme" >&2; then
-    echo "chart: the README is stale: \`make chart-readme\` writes it anew" >&2
+    echo "chart: the README is stale: \`make chart-readme\` regenerates it" >&2
     exit 1
 fi

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the demo on Kubernetes, and the control plane where none was built yet, then becomes it: Ctrl-C reaches nobody else.
+# Builds the demo on Kubernetes, and the control plane where none was built yet, then becomes it, so that Ctrl-C reaches only it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Feeds the parsers with inputs that libFuzzer makes of those in fuzz/corpus, led by coverage.
+# Feeds the parsers with inputs that libFuzzer derives from those in fuzz/corpus, guided by coverage.
 #
-#   fuzz.sh run SECONDS [TARGET]     each target for so long, as many at a time as there are cores; then a table
+#   fuzz.sh run SECONDS [TARGET]     each target for that long, as many at a time as there are cores; then a table
 #                                    FUZZ_SEED=N makes the same inputs each time
-#   fuzz.sh corpus [TARGET]          takes what the runs have found, as little of it as reaches as much, into fuzz/corpus
+#   fuzz.sh corpus [TARGET]          adds the inputs that reach new code to fuzz/corpus
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 
@@ -22,7 +22,7 @@ kept_inputs=100 kept_bytes=14000
 
 build() {
     echo 'fuzz: building with coverage instrumentation (minutes at the first time)' >&2
-    # Its own folder: all is built anew where the flags differ, and cargo test need not notice.
+    # A folder of its own: other flags rebuild everything, and `cargo test` must not notice.
     RUSTC_WRAPPER=$PWD/scripts/fuzz-rustc.sh RUSTFLAGS='--cfg fuzzing' \
         cargo build --locked --profile fuzz --example fuzz --target "$host" --target-dir "$work" \
         --message-format json-render-diagnostics |
@@ -96,7 +96,7 @@ tell() {
         return
     fi
     printf '  the input: %s\n  again, without a fuzzer: cargo run --example fuzz -- %s %s\n' "$input" "$1" "$input"
-    printf '  when that is mended: mv %s fuzz/regressions/%s/NAME, and a line in fuzz/regressions/README.md\n' "$input" "$1"
+    printf '  once that is fixed: mv %s fuzz/regressions/%s/NAME, and a line in fuzz/regressions/README.md\n' "$input" "$1"
 }
 
 # Inputs that were found are named by their hash, those that a person wrote are not: these stay.

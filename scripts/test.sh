@@ -9,8 +9,7 @@ if [[ -t 1 ]]; then export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-always}"; fi
 
 run() { cargo test --locked --no-fail-fast "$@"; }
 
-# The tests ask for the programs of a control plane when they need them and find no folder here. Asked now, whoever waits
-# for their build sees its lines.
+# The tests build the programs of a control plane when they need them. Built now, their build is visible.
 prepare() {
     [[ -n ${CONTROL_PLANE_BIN:-} ]] || CONTROL_PLANE_BIN=$(scripts/control-plane.sh) || return
     export CONTROL_PLANE_BIN
@@ -28,7 +27,7 @@ all() {
     prepare || failed=1
     RUST_TEST_THREADS="${RUST_TEST_THREADS:-$((cores < 8 ? 8 : cores))}" run --test it || failed=1
     run --doc || failed=1
-    # The same inputs each time, as far as four seconds go: a change is judged, not luck.
+    # The same inputs each time, as far as four seconds go: this judges the change, not luck.
     FUZZ_SEED=1 scripts/fuzz.sh run 4 || failed=1
     return "$failed"
 }
