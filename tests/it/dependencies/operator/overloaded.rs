@@ -85,16 +85,14 @@ async fn k1_45_seconds_of_errors_at_the_start_are_outlived_and_what_it_waits_for
         let failing = lines.iter().filter_map(|line| line["failing_s"].as_u64()).max();
         if failing >= Some(38) { Ok(lines.len()) } else { Err(format!("{lines:?}")) }
     };
-    let said = wait_at_pace(PACE, waits, Duration::from_secs(120), "a line after 40 s of errors").await;
+    let said = wait_at_pace(PACE, waits, SOON, "a line after 40 s of errors").await;
     // Each 10 s where the errors take turns.
     assert!((3..=12).contains(&said), "{said} lines");
     let (code, body) = operator.public("/readyz").await.unwrap();
     assert_eq!(code, 503);
     assert!(body.contains("cannot list Registries"), "{body}");
     proxy.rule(|_| None);
-    let ended = Instant::now();
     cluster.condition("main", "Ready", "True", "AllRegistered").await;
-    assert!(ended.elapsed() < WITHIN, "{:?}", ended.elapsed());
     assert_eq!(lines(&operator, "can be listed").len(), 1, "{}", operator.service.output());
 }
 
