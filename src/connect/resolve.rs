@@ -16,6 +16,9 @@ use crate::{quota::sockets::Payers, trunk::HostPort};
 /// Longest wait for a name. The system asks a second name server only after the first was silent for 5 s.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// Addresses of one name that are used. A response of a name server may have thousands.
+pub const MAX_ADDRESSES: usize = 64;
+
 /// What a script says of a name.
 type Script = dyn Fn(&HostPort) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
@@ -38,7 +41,7 @@ impl Resolver {
         Self { script: Some(Arc::new(script)) }
     }
 
-    /// Returns all addresses of a host, each once, the families in turn; at least one. An IP address is itself. It waits for the turn of
+    /// Returns the addresses of a host, each once, the families in turn; at least one, at most [`MAX_ADDRESSES`]. An IP address is itself. It waits for the turn of
     /// the `payers`.
     ///
     /// # Errors
@@ -59,7 +62,8 @@ impl Resolver {
             },
         };
         let fail = |cause: String| ConnectError::Resolve { host: host.host.clone(), cause: cause.into() };
-        let addresses = interleave(found.map_err(|error| fail(words(&error)))?);
+        let mut addresses = interleave(found.map_err(|error| fail(words(&error)))?);
+        addresses.truncate(MAX_ADDRESSES);
         if addresses.is_empty() { Err(fail("it has no address".to_owned())) } else { Ok(addresses) }
     }
 }

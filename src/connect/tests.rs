@@ -115,3 +115,17 @@ async fn g5_a_name_that_is_unknown_is_named() {
         dial(&HostPort::new("nowhere.test", 1), &resolver, &options, &Payers::default()).await.unwrap_err();
     assert_eq!(error.to_string(), "nowhere.test cannot be looked up: Name or service not known");
 }
+
+#[tokio::test]
+async fn of_thousands_of_addresses_some_are_used() {
+    let all: Vec<SocketAddr> =
+        (0..4_000_u32).map(|n| SocketAddr::new((0x7f40_0000 + n).to_be_bytes().into(), 1)).collect();
+    let resolver = Resolver::scripted(move |_| Ok(all.clone()));
+    let found = resolver.resolve(&HostPort::new("many.test", 1), &Payers::default()).await.unwrap();
+    assert_eq!(found.len(), super::resolve::MAX_ADDRESSES);
+    // None of them takes the connection: what is said stays short.
+    let options = SocketOptions::within(Duration::from_secs(20), &Arc::default());
+    let error =
+        dial(&HostPort::new("many.test", 1), &resolver, &options, &Payers::default()).await.unwrap_err();
+    assert!(error.to_string().len() < 64 * 60, "{error}");
+}

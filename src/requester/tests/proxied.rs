@@ -67,3 +67,18 @@ async fn credentials_never_go_straight_to_the_registrar() {
     assert_eq!(response_type(&service.send(request).await), ResponseType::Ok);
     assert_eq!(registrar.requests().len(), 1);
 }
+
+#[tokio::test]
+async fn a_minimum_for_digest_that_the_edge_port_cannot_keep_is_refused() {
+    let edge = Peer::udp(|raw, _| vec![raw.ok()]).await;
+    let service = start(Mode::Proxied).await;
+    let mut request = register("registrar.test:5060");
+    edit(&mut request).route = vec![route("127.0.0.1", edge.address.port().into())];
+    edit(&mut request).extensions.push(extension(crate::proto::extension::DIGEST, "sha-256, qop"));
+    let status = service.refused(request.clone()).await;
+    assert_eq!(status.code(), tonic::Code::Unimplemented, "{status:?}");
+    assert!(status.message().contains("--mode direct"), "{status:?}");
+    assert_eq!(edge.received(), 0);
+    drop_extension(&mut request, crate::proto::extension::DIGEST);
+    assert_eq!(response_type(&service.send(request).await), ResponseType::Ok);
+}

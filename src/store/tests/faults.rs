@@ -1,14 +1,26 @@
 //! Redis that is not there, comes late, goes away, falls silent, or is full.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::future::join_all;
-use tokio::time::Instant;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    time::Instant,
+};
 
 use super::{contents, forget, put};
 use crate::{
+    config::RedisSettings,
     ports::{Store, StoreError},
     store::{RedisStore, instance_id, testing::RedisServer},
+    trunk::HostPort,
 };
 
 fn assert_unavailable<T: std::fmt::Debug>(result: Result<T, StoreError>) -> Box<str> {
@@ -221,5 +233,62 @@ async fn a_replica_and_a_crowd_are_waited_out() {
     let crowded = [None, Some("any")].map(|password| server.settings_for(None, password));
     for settings in crowded {
         assert_unavailable(RedisStore::new(&settings, "x").unwrap().ping().await);
+    }
+}
+
+/// What answers every request but PING with so much of the same.
+async fn flood(once: &'static [u8], again: &'static [u8]) -> (RedisSettings, Arc<AtomicU64>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let sent = Arc::<AtomicU64>::default();
+    let counted = sent.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let sent = counted.clone();
+            tokio::spawn(async move {
+                let mut asked = [0; 4_096];
+                while let Ok(length @ 1..) = stream.read(&mut asked).await {
+                    if asked[..length].windows(4).any(|bytes| bytes == b"PING") {
+                        stream.write_all(b"+PONG\r\n").await.unwrap();
+                        continue;
+                    }
+                    let many = again.repeat((1 << 20) / again.len().max(1));
+                    drop(stream.write_all(once).await);
+                    // Four gigabytes, where they are taken.
+                    while sent.load(Ordering::Relaxed) < 4 << 30 && stream.write_all(&many).await.is_ok() {
+                        sent.fetch_add(many.len() as u64, Ordering::Relaxed);
+                        if many.is_empty() {
+                            break;
+                        }
+                    }
+                }
+            });
+        }
+    });
+    (RedisSettings::new(HostPort::new("127.0.0.1", address.port())), sent)
+}
+
+#[tokio::test]
+async fn one_that_sends_gigabytes_or_nests_without_end_is_left() {
+    let floods: [(&'static [u8], &'static [u8]); 8] = [
+        (b"$2147483647\r\n", b"x"),
+        (b"*2147483647\r\n", b"$0\r\n\r\n"),
+        (b"*1000000\r\n", b"*2147483647\r\n"),
+        (b"", b"*1\r\n"),
+        (b"", b"+OK\r\n"),
+        (b"*-2\r\n", b""),
+        (b"$99999999999999999999\r\n", b""),
+        (b"*2147483647\r\n", b""),
+    ];
+    for (once, again) in floods {
+        let (settings, sent) = flood(once, again).await;
+        let store = RedisStore::new(&settings, "flood").unwrap().with_patience(Duration::from_secs(2));
+        let shown = String::from_utf8_lossy(once).into_owned();
+        // A server that says OK to everything may be believed.
+        assert!(store.load().await.is_err() || again == b"+OK\r\n", "{shown:?}");
+        drop(store.apply(vec![put("a", 1)]).await);
+        // A connection that took 8 MiB too much is ended; a call makes two at most, and the kernel has some.
+        let sent = sent.load(Ordering::Relaxed) >> 20;
+        assert!(sent < 128, "{shown:?}: {sent} MiB were taken");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use prost_types::{Struct, value::Kind};
 use routr_registry::devstack::field::{Case, PlayOptions, Seen};
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
@@ -148,6 +149,20 @@ async fn a_challenge_below_the_minimum_gets_no_credentials() {
         assert!(view.message().contains("SHA-256 or better with qop"), "{view:?}");
         assert_eq!(play.offers(), 0, "{weak}");
     }
+    // A trunk asks for more than its Registry.
+    let weak = play(&challenge(", algorithm=MD5, qop=\"auth\"")).await;
+    let mut strict_trunk = weak.trunk("alice", "UDP");
+    let text = |text: &str| prost_types::Value { kind: Some(Kind::StringValue(text.to_owned())) };
+    let digest = Struct { fields: [("minAlgorithm".to_owned(), text("SHA-256"))].into() };
+    let digest = prost_types::Value { kind: Some(Kind::StructValue(digest)) };
+    strict_trunk.extended = Some(Struct { fields: [("digest".to_owned(), digest)].into() });
+    let chain = Chain::with(vec![strict_trunk], setup("digest: { minAlgorithm: MD5 }")).await;
+    let view = chain.failing("alice", SOON).await;
+    assert_eq!(view.reason(), "DigestTooWeak", "{view:?}");
+    assert_eq!(weak.offers(), 0);
+    let chain = Chain::with(vec![weak.trunk("bob", "UDP")], setup("digest: { minAlgorithm: MD5 }")).await;
+    chain.registered("bob").await;
+
     let play = play(&challenge(", algorithm=SHA-256, qop=\"auth\"")).await;
     let chain = Chain::with(vec![play.trunk("alice", "UDP")], strict()).await;
     chain.registered("alice").await;

@@ -14,8 +14,8 @@ use crate::operator::stage::{Installation, Operator, PACE, RELEASE, Stage, condi
 use crate::support::control_plane::ControlPlane;
 use crate::support::wait::{PATIENCE, wait_at_pace};
 
-/// Far beyond what it takes.
-const SOON: Duration = PATIENCE;
+/// Far beyond what it takes: an API server with so much in it is slow.
+const SOON: Duration = PATIENCE.saturating_mul(3);
 /// Bytes of memory that a leader of 137 MB of Registries may have needed at most.
 const MOST_MEMORY: usize = 256 << 20;
 

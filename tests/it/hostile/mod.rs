@@ -6,6 +6,7 @@ mod impersonation;
 mod leader;
 mod memory;
 mod policies;
+mod secrets;
 mod sockets;
 mod tenants;
 mod truth;
