@@ -33,9 +33,8 @@ fn no_circle_between_modules_of_the_same_level() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut sources = vec![("", root.join("src"))];
     let crates = fs::read_dir(root.join("crates")).into_iter().flatten().flatten();
-    let crates: Vec<(String, PathBuf)> = crates
-        .map(|entry| (format!("{}/", entry.file_name().display()), entry.path().join("src")))
-        .collect();
+    let crates: Vec<(String, PathBuf)> =
+        crates.map(|entry| (format!("{}/", entry.file_name().display()), entry.path().join("src"))).collect();
     sources.extend(crates.iter().map(|(name, path)| (name.as_str(), path.clone())));
 
     let mut uses = Uses::new();
@@ -50,7 +49,10 @@ fn no_circle_between_modules_of_the_same_level() {
         .iter()
         .filter(|((from, to), _)| leads(&kept, to, from))
         .map(|((from, to), file)| {
-            format!("{from} uses {to} ({}), which leads back to it", file.strip_prefix(root).unwrap_or(file).display())
+            format!(
+                "{from} uses {to} ({}), which leads back to it",
+                file.strip_prefix(root).unwrap_or(file).display()
+            )
         })
         .collect();
     assert!(circles.is_empty(), "circles between modules:\n{}", circles.join("\n"));
@@ -213,10 +215,7 @@ fn absolute(module: &[String], path: &[String]) -> Option<Vec<String>> {
 fn paths_are_read() {
     let text = "use crate::{a::{self, B}, c as d, e::*}; fn f() { super::super::g::h(); $crate::i::j(); }";
     let read: Vec<String> = paths(text).iter().map(|path| path.join("::")).collect();
-    assert_eq!(
-        read,
-        ["crate::a::self", "crate::a::B", "crate::c", "crate::e", "super::super::g::h"]
-    );
+    assert_eq!(read, ["crate::a::self", "crate::a::B", "crate::c", "crate::e", "super::super::g::h"]);
     let module = ["x", "y", "z"].map(str::to_owned);
     assert_eq!(absolute(&module, &paths(text)[4]).unwrap().join("::"), "x::g::h");
 }
