@@ -7,9 +7,10 @@ use std::{
     collections::HashMap,
     fmt::{self, Write as _},
     sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use tokio::time::Instant;
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},
