@@ -130,5 +130,5 @@ pub(crate) mod right {
     pub(crate) const TOKEN: &str =
         "put the token of the Requester there: 1 to 4096 visible ASCII characters on one line";
     pub(crate) const SECRET: &str = "create the Secret in the namespace of the Registry, with that key";
-    pub(crate) const ONLY_IN_KUBERNETES: &str = "remove it; a file has no use for it";
+    pub(crate) const ONLY_IN_KUBERNETES: &str = "remove it: it has no effect in a file";
 }

@@ -194,7 +194,7 @@ async fn an_invalid_spec_that_got_past_the_schema_waits_for_a_change() {
     let sent = stage.registrar.counters().registers;
     let status = eyes.follows("once-good", json!({ "edgePorts": twice })).await;
     assert_eq!(condition(&status, "Stalled")["reason"], "InvalidSpec", "{}", brief(&status));
-    assert!(message(&status, "Stalled").contains("last good specification"), "{}", brief(&status));
+    assert!(message(&status, "Stalled").contains("last valid spec"), "{}", brief(&status));
     assert_eq!(condition(&status, "Ready")["status"], "True", "{}", brief(&status));
     assert!(message(&status, "Ready").contains("see Stalled"), "{}", brief(&status));
     table::row("a running Registry's spec becomes invalid", &status);
@@ -207,7 +207,7 @@ async fn an_invalid_spec_that_got_past_the_schema_waits_for_a_change() {
     let looked = reconciles(&operator).await;
     syncs(&stage.api, 6).await;
     assert_eq!(reconciles(&operator).await, looked, "it waits for a change");
-    assert_eq!(told(&operator.service, "not followed").len(), 2);
+    assert_eq!(told(&operator.service, "spec not applied").len(), 2);
 
     // A correction is enough.
     for name in ["never-good", "once-good"] {
