@@ -116,8 +116,8 @@ pub(crate) mod right {
     pub(crate) const TRUE_OR_FALSE: &str = "write true or false";
     pub(crate) const CA_FILE: &str =
         "write the path of a PEM file that can be read and holds the authorities to trust";
-    pub(crate) const CERT_FILE: &str =
-        "write the path of a PEM file that can be read and holds the certificate to show, beside keyFile";
+    pub(crate) const CERT_FILE: &str = "write the path of a PEM file that can be read and holds the certificate to present, together with \
+         keyFile";
     pub(crate) const KEY_FILE: &str = "write the path of a PEM file that can be read and holds the private key of certFile, without a passphrase";
     pub(crate) const PASSWORD_FILE: &str =
         "write the path of a file that can be read and holds the password on one line";
