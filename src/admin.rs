@@ -192,7 +192,7 @@ pub enum EngineSilent {
     #[error(transparent)]
     Stopped(#[from] EngineStopped),
     /// It did not answer within [`ENGINE_DEADLINE`].
-    #[error("the engine did not answer within {} s", ENGINE_DEADLINE.as_secs())]
+    #[error("the engine did not respond within {} s", ENGINE_DEADLINE.as_secs())]
     Stuck,
 }
 

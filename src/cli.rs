@@ -18,7 +18,7 @@ use crate::{
 #[derive(Debug, Parser)]
 #[command(name = "routr-registry", version, arg_required_else_help = true)]
 pub struct Cli {
-    /// How log lines look: text, json, or auto: text on a terminal and JSON otherwise
+    /// Format of log lines: text, json, or auto (text on a terminal, JSON otherwise)
     #[arg(
         long,
         global = true,
@@ -38,19 +38,20 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Keep the registrations of all trunks alive, as a configuration file says
+    /// Keep the registrations of all trunks alive, as configured in a file
     Run(RunArgs),
     /// Run the Registry resources of a Kubernetes cluster
     Operator(OperatorArgs),
-    /// Say whether a configuration file is good, without running it
+    /// Validate a configuration file without running it
     Check(CheckArgs),
-    /// Show the trunks of a running registry, those in trouble first
+    /// Show the trunks of a running registry, unhealthy ones first
     Trunks(TrunksArgs),
     /// Register one trunk of a running registry now
     Refresh(RefreshArgs),
-    /// See it work: sample trunks and all that they need, on loopback
+    /// See it run: sample trunks and everything that they need, on loopback
     Demo(DemoArgs),
-    /// Play what registrars, name servers and EdgePorts of the field do: to debug a provider, or to test a client
+    /// Play what registrars, name servers and EdgePorts do in the field: to debug a provider, or to test a
+    /// client
     Devstack(DevstackArgs),
     /// Serve Routr's Requester: SIP requests over gRPC in, SIP over UDP, TCP and TLS out
     Requester(RequesterArgs),
@@ -58,7 +59,7 @@ pub enum Command {
     Crd,
 }
 
-/// Say whether a configuration file is good.
+/// Validate a configuration file.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CheckArgs {
     /// Configuration file [default: $CONFIG_PATH, else /etc/routr/registry.yaml, .yml or .json].

@@ -27,10 +27,10 @@ const TABLE_LIMIT: usize = 1000;
 /// Where the service is.
 #[derive(Args, Clone, Debug)]
 pub struct ServiceArgs {
-    /// The private port of a running registry
+    /// URL of the private port of a running registry
     #[arg(long, env = "ROUTR_REGISTRY_URL", default_value = "http://127.0.0.1:8081", value_parser = parse_url)]
     pub url: String,
-    /// Which registry, where several run there: its name, with its namespace before a slash where the name alone is not enough
+    /// Registry to ask, if several run there: NAMESPACE/NAME, or NAME if it is unique
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = parse_registry)]
     pub registry: Option<String>,
 }
@@ -41,7 +41,7 @@ impl ServiceArgs {
     }
 }
 
-/// Show the trunks of a running registry, those in trouble first; where several run, show these
+/// Show the trunks of a running registry, unhealthy ones first; show the registries if several run
 #[derive(Args, Clone, Debug)]
 pub struct TrunksArgs {
     /// Where the service is.
@@ -76,7 +76,7 @@ impl TrunksArgs {
 /// Register one trunk now
 #[derive(Args, Clone, Debug)]
 pub struct RefreshArgs {
-    /// Ref of the trunk, or its name where only one trunk has it
+    /// Ref of the trunk, or its name if only one trunk has it
     #[arg(value_name = "REF")]
     pub reference: String,
     /// Where the service is.
@@ -89,8 +89,8 @@ pub struct RefreshArgs {
 pub enum ClientError {
     /// Nothing listens there, or nothing answers.
     #[error(
-        "no routr-registry answers at {url}: {problem}; is it running? In Kubernetes, first run \
-         `kubectl port-forward deploy/routr-registry 8081`"
+        "cannot reach routr-registry at {url}: {problem}; is it running? In Kubernetes, first run `kubectl \
+         port-forward deploy/routr-registry 8081`"
     )]
     NoAnswer {
         /// Where it was looked for.
@@ -99,9 +99,7 @@ pub enum ClientError {
         problem: String,
     },
     /// Something else listens there.
-    #[error(
-        "what answers at {url} is not the private port of routr-registry ({problem}); give another --url"
-    )]
+    #[error("{url} is not the private port of routr-registry ({problem}); pass another --url")]
     NotARegistry {
         /// Where it was looked for.
         url: String,
@@ -222,9 +220,8 @@ fn registry_notes(all: &RegistriesAnswer, args: &TrunksArgs, width: Option<u16>)
     };
     let mut notes = vec![table::registry_totals(&all.registries, all.now_ms)];
     if args.filter() != Filter::default() || (args.limit.is_some() && !args.watch) {
-        notes.push(
-            "--state, --registrar, --search and --limit choose among the trunks of one registry.".to_owned(),
-        );
+        notes
+            .push("--state, --registrar, --search and --limit filter the trunks of one registry.".to_owned());
     }
     notes.push(format!("Trunks of one: routr-registry trunks --registry {}", table::registry_label(first)));
     notes.iter().flat_map(|note| table::wrapped(note, "", width)).collect()

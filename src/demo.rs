@@ -38,13 +38,13 @@ const SETTLE_WITHIN: Duration = Duration::from_secs(20);
 /// Between two looks at the trunks.
 const PERIOD: Duration = Duration::from_millis(250);
 
-/// See it work: sample trunks, an API server, a Requester and SIP registrars, all on loopback.
+/// See it run: sample trunks, an API server, a Requester and SIP registrars, all on loopback.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DemoArgs {
-    /// End as soon as all trunks have settled; the exit status is 0 when each is as it should be.
+    /// Exit as soon as all trunks have settled, with status 0 if each is as it should be.
     #[arg(long)]
     pub once: bool,
-    /// Keep the sample resources in this folder, made when it is missing [default: a temporary folder].
+    /// Folder for the sample resources, created if missing [default: a temporary folder].
     #[arg(long, value_name = "DIR")]
     pub resources: Option<PathBuf>,
 }
@@ -256,7 +256,8 @@ impl Stage {
         }
         let healthy = SAMPLES.iter().filter(|sample| sample.healthy).count();
         say(&format!(
-            "All as it should be: {healthy} healthy trunks are registered, {} sick ones say why they are not.",
+            "Everything is as it should be: {healthy} working trunks are registered, {} faulty ones report \
+             why they are not.",
             SAMPLES.len() - healthy
         ))
     }
@@ -266,8 +267,9 @@ impl Stage {
 fn introduction() -> String {
     let healthy = SAMPLES.iter().filter(|sample| sample.healthy).count();
     format!(
-        "Running on loopback, all of it real: an API server with {} sample trunks, a Requester, 4 SIP registrars, and the \
-         registry.\n{healthy} trunks are healthy and get registered; {} are sick and say why they are not.",
+        "Running on loopback, all of it real: an API server with {} sample trunks, a Requester, 4 SIP \
+         registrars, and the registry.\n{healthy} trunks work and will be registered; {} are faulty and \
+         report why they are not.",
         SAMPLES.len(),
         SAMPLES.len() - healthy
     )

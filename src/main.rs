@@ -126,7 +126,7 @@ fn cancel_at_signal(shutdown: CancellationToken, kinds: &[SignalKind]) -> anyhow
         received.recv().await;
         shutdown.cancel();
         if let Some(number) = received.recv().await {
-            tracing::warn!(signal = number, "a second signal: ending at once");
+            tracing::warn!(signal = number, "second signal: exiting immediately");
             std::process::exit(128 + number);
         }
     });

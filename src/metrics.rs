@@ -198,29 +198,25 @@ impl Metrics {
     fn register_counters(&self, registry: &mut Registry) {
         registry.register(
             "registers",
-            "REGISTER requests that are over, by outcome and registrar host (the first 50 hosts by name)",
+            "REGISTER requests that have ended, by outcome and registrar host (the first 50 hosts by name)",
             self.joined(|counts| &counts.registers),
         );
         registry.register_with_unit(
             "register_duration",
-            "Time from sending a REGISTER to its answer",
+            "Time from sending a REGISTER to its response",
             Unit::Seconds,
             self.joined(|counts| &counts.register_seconds),
         );
         registry.register_with_unit(
             "refresh_delay",
-            "How long after the moment chosen for it a refresh went out: time in which it waited for its turn",
+            "Time from the moment that was chosen for a refresh until it went out",
             Unit::Seconds,
             self.histograms(|counts| counts.refresh_delay.get()),
         );
-        registry.register(
-            "syncs",
-            "Readings of the trunks from the API server",
-            self.joined(|counts| &counts.syncs),
-        );
+        registry.register("syncs", "Syncs with the API server", self.joined(|counts| &counts.syncs));
         registry.register_with_unit(
             "sync_duration",
-            "Time that a reading of the trunks took",
+            "Duration of a sync",
             Unit::Seconds,
             Joined(vec![(Owner(Arc::new(RegistryName::plain(""))), Arc::clone(&self.sync_seconds))]),
         );
@@ -228,10 +224,10 @@ impl Metrics {
     }
 
     fn register_process(&self, registry: &mut Registry) {
-        registry.register("build", "What is running", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        registry.register("build", "Version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         registry.register_with_unit(
             "start_time",
-            "When the process started, since the Unix epoch",
+            "Start time of the process since the Unix epoch",
             Unit::Seconds,
             ConstGauge::new(seconds(self.started_unix_ms)),
         );
@@ -321,7 +317,7 @@ impl OperatorMetrics {
     fn register(&self, registry: &mut Registry, leading: bool) {
         registry.register(
             "leader",
-            "1 while this replica leads, 0 while it does not",
+            "1 while this replica leads, else 0",
             ConstGauge::new(if leading { 1.0 } else { 0.0 }),
         );
         registry.register("status_writes", "Writes of the status of a Registry", self.status_writes.clone());

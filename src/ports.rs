@@ -103,7 +103,7 @@ pub struct RedirectTarget {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
     /// No answer within the deadline of the call.
-    #[error("no answer from the Requester within {} s", .0.as_secs_f32())]
+    #[error("no response from the Requester within {} s", .0.as_secs_f32())]
     Deadline(Duration),
     /// The connection: none can be made. Nothing was sent.
     #[error("the Requester cannot be reached: {0}")]
@@ -174,13 +174,13 @@ pub enum SourceError {
     #[error("the API server cannot be reached: {0}")]
     Unavailable(Box<str>),
     /// It did not answer in time.
-    #[error("the API server did not answer within {} s", .0.as_secs_f32())]
+    #[error("the API server did not respond within {} s", .0.as_secs_f32())]
     Deadline(Duration),
     /// It answered with an error.
     #[error("the API server refused: {0}")]
     Refused(Box<str>),
     /// What it answered cannot be understood.
-    #[error("the API server's answer makes no sense: {0}")]
+    #[error("malformed response from the API server: {0}")]
     Malformed(Box<str>),
     /// The list exceeds a bound of the configuration, which the text names.
     #[error("the API server's list exceeds a bound: {0}")]
@@ -301,7 +301,7 @@ pub enum StoreError {
     #[error("the cache cannot be reached: {0}")]
     Unavailable(Box<str>),
     /// It refuses the credentials: trying again soon is of no use.
-    #[error("the cache refuses the credentials: {0}")]
+    #[error("the cache rejects the credentials: {0}")]
     Denied(Box<str>),
     /// It answers with an error.
     #[error("the cache refused: {0}")]

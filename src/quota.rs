@@ -54,17 +54,19 @@ const MAX_PAGES: u32 = 100_000;
 /// What all Registries of a process may use together. The defaults fit into 512 MiB, the chart's limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Args)]
 pub struct Limits {
-    /// Registries that run at the same time, 1 to 100,000. The newer ones wait.
+    /// Registries that run at the same time, 1 to 100,000. Newer ones wait.
     #[arg(long = "max-registries", value_name = "NUMBER", default_value_t = 4_000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub registries: u64,
-    /// Trunks of all Registries together, 1 to 100,000,000. Those of one namespace have at most as many as are left for the others.
+    /// Trunks of all Registries together, 1 to 100,000,000. One namespace gets at most as many as are left
+    /// for the others.
     #[arg(long = "max-trunks", value_name = "NUMBER", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     pub trunks: u64,
-    /// Memory for all trunks together, in MiB, 1 to 1,048,576. Those of one namespace have at most as much as is left for the others.
+    /// Memory for all trunks together, in MiB, 1 to 1,048,576. One namespace gets at most as much as is left
+    /// for the others.
     #[arg(long = "max-trunk-memory", value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
     pub trunk_mib: u64,
-    /// Memory for the responses that are read at the same time from API servers and Requesters, in MiB, 4 to 65,536. One response has
-    /// a quarter of it at most.
+    /// Memory for the responses of API servers and Requesters that are read at the same time, in MiB, 4 to
+    /// 65,536. One response gets at most a quarter.
     #[arg(long = "max-response-memory", value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(4..=65_536))]
     pub response_mib: u64,
     /// Connections of all Registries together to API servers, Requesters and Redis, 64 to 1,000,000, and at most what the limit on open

@@ -453,7 +453,7 @@ impl Registration {
         if self.cause().is_none() {
             let message = match waiting_for {
                 Some(what) => format!("the binding expired while its refresh waited for {what}"),
-                None => "the binding expired before its refresh was answered".to_owned(),
+                None => "the binding expired before its refresh got a response".to_owned(),
             };
             let message = message.into();
             self.trouble_mut().blame(Cause { reason: Reason::Lapsed, code: None, message }, unix_ms);

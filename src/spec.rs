@@ -75,30 +75,32 @@ pub struct Metadata {
 // Each column has a type and a path, which clippy takes for repetitions.
 #[allow(clippy::duplicated_attributes)]
 pub struct RegistrySpec {
-    /// The Requester that sends SIP: `host:port`, `[v6]:port` or a bare host (port 51909), with `http://` (the same as
-    /// without) or `https://` (TLS) before it; or gRPC's `dns:///host:port`, `ipv4:`, `ipv6:` or `unix:/path`. All addresses of
-    /// a host are used.
+    /// The Requester that sends SIP: `host:port`, `[v6]:port` or a bare host (port 51909), optionally with
+    /// `http://` (no effect) or `https://` (TLS) before it; or gRPC's `dns:///host:port`, `ipv4:`, `ipv6:` or
+    /// `unix:/path`. All addresses of a host are used.
     #[schemars(length(max = 253))]
     #[x_kube(validation = cel::service_address(right::REQUESTER_ADDR))]
     pub requester_addr: String,
-    /// The API server that lists the trunks: written as `requesterAddr`; the port of a bare host is 51907.
+    /// The API server that lists the trunks, in the same form as `requesterAddr`; the port of a bare host is
+    /// 51907.
     #[schemars(length(max = 253))]
     #[x_kube(validation = cel::service_address(right::API_ADDR))]
     pub api_addr: String,
-    /// In a file only, in Kubernetes there is `requesterTokenSecretRef`: file with the token that the Requester wants of each call, on
-    /// one line. Default: none.
+    /// In a file only (in Kubernetes use `requesterTokenSecretRef`): file that holds, on one line, the token
+    /// that the Requester demands with each call. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub requester_token_file: Option<String>,
-    /// In Kubernetes only: the key of a Secret that holds the token that the Requester wants of each call, and nothing else.
+    /// In Kubernetes only: the key of a Secret that holds only the token that the Requester demands with each
+    /// call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requester_token_secret_ref: Option<SecretKeyRef>,
-    /// How often the trunks are read again, also the lead of a refresh: a duration (`60s`, `1m30s`) or a number of
-    /// seconds, 1 s to 24 h. Default: 60s.
+    /// Time between two syncs, and the lead of a refresh: a duration (`60s`, `1m30s`) or a number of seconds,
+    /// 1 s to 24 h. Default: 60s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = cel::duration(&rules::REGISTER_INTERVAL, true))]
     pub register_interval: Option<Quantity>,
-    /// Where state is kept. Default: in memory.
+    /// Where state survives a restart. Default: nowhere (in memory).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheSpec>,
     /// SIP methods, each sent as an Allow header field. Default: none.
@@ -111,9 +113,9 @@ pub struct RegistrySpec {
     #[schemars(length(min = 1, max = 64))]
     #[x_kube(validation = cel::distinct_edge_ports())]
     pub edge_ports: Vec<EdgePortSpec>,
-    /// What tells this installation's Call-IDs from another's that registers the same accounts: 1 to 128 visible ASCII
-    /// characters. Default: in Kubernetes the UID of the Registry, else kept in Redis or derived from the name and the
-    /// addresses. A Registry keeps what it was created with.
+    /// Distinguishes the Call-IDs of this installation from those of another one that registers the same
+    /// accounts: 1 to 128 visible ASCII characters. Default: in Kubernetes the UID of the Registry, else
+    /// stored in Redis or derived from the name and the addresses. It cannot change after creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     #[x_kube(validation = cel::visible())]
@@ -124,20 +126,22 @@ pub struct RegistrySpec {
     /// TLS of the `https://` addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSpec>,
-    /// How long the API server may take for one response: a duration or a number of seconds, 1 s to 10 min. Default: 30s.
+    /// Longest time that the API server may take for one response: a duration or a number of seconds, 1 s to
+    /// 10 min. Default: 30s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = cel::duration(&rules::API_TIMEOUT, true))]
     pub api_timeout: Option<Quantity>,
-    /// Bounds on one sync, in which all trunks are read. Beyond any of them the sync fails and the last good list stays in use.
+    /// Bounds on one sync, which reads all trunks. A sync that exceeds one fails, and the last good list
+    /// stays in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sync: Option<SyncSpec>,
-    /// In Kubernetes only: `true` stops sending and keeps the bindings, which lapse in their time. Deleting a suspended
+    /// In Kubernetes only: `true` stops sending and keeps the bindings, which expire. Deleting a suspended
     /// Registry sends nothing either. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
 }
 
-/// Where state is kept.
+/// Where state survives a restart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = cel::cache::one_place_for_the_password())]
@@ -149,22 +153,23 @@ pub struct RegistrySpec {
 #[x_kube(validation = cel::cache::known_parameters())]
 #[x_kube(validation = cel::cache::parameters_without_control_characters())]
 pub struct CacheSpec {
-    /// `memory` (a restart begins anew) or `redis` (a server of version 6 or later). Default: memory.
+    /// `memory` (state is lost on a restart) or `redis` (a server of version 6 or later). Default: memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<CacheProvider>,
-    /// For Redis: `key=value` pairs with commas between them, of `host` (localhost), `port` (6379), `username`,
-    /// `password`, `passwordFile` (in a file only, in Kubernetes there is `passwordSecretRef`), `secure`, `caFile`, `certFile` and
-    /// `keyFile` (a client certificate), `db` (0), `prefix` (of all keys), `socket` (in a file only); `sentinels` (host:port;host:port),
-    /// `sentinelMaster`, `sentinelUsername`, `sentinelPassword`; `cluster`, `nodes` (host:port;host:port); or `url`, or a URL alone:
+    /// For Redis: `key=value` pairs separated by commas, with the keys `host` (localhost), `port` (6379),
+    /// `username`, `password`, `passwordFile` (in a file only; in Kubernetes use `passwordSecretRef`),
+    /// `secure`, `caFile`, `certFile` and `keyFile` (a client certificate), `db` (0), `prefix` (of all keys),
+    /// `socket` (in a file only); `sentinels` (host:port;host:port), `sentinelMaster`, `sentinelUsername`,
+    /// `sentinelPassword`; `cluster`, `nodes` (host:port;host:port); or `url`, or a URL alone:
     /// redis://USER:PASSWORD@HOST:PORT/DB, rediss:// with TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub parameters: Option<CacheParameters>,
-    /// In Kubernetes only: the key of a Secret that holds the parameters, on one line, instead of `parameters`.
+    /// In Kubernetes only: the key of a Secret that holds the parameters on one line; replaces `parameters`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameters_secret_ref: Option<SecretKeyRef>,
-    /// In Kubernetes only: the key of a Secret that holds the password of Redis, and nothing else, instead of `password`
-    /// in the parameters.
+    /// In Kubernetes only: the key of a Secret that holds only the password of Redis; replaces `password` in
+    /// the parameters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_secret_ref: Option<SecretKeyRef>,
 }
@@ -183,11 +188,11 @@ pub struct SecretKeyRef {
     pub key: String,
 }
 
-/// `memory` (a restart begins anew) or `redis` (a server of version 6 or later). Default: memory.
+/// `memory` (state is lost on a restart) or `redis` (a server of version 6 or later). Default: memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum CacheProvider {
-    /// This process; a restart begins anew.
+    /// This process; state is lost on a restart.
     #[default]
     Memory,
     /// A Redis server, version 6 or later.
@@ -217,11 +222,11 @@ impl From<CacheParameters> for String {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EdgePortSpec {
-    /// `host:port`, `[v6]:port` or a bare host (port 5060), with or without `sip:` before it.
+    /// `host:port`, `[v6]:port` or a bare host (port 5060), optionally with `sip:` before it.
     #[schemars(length(max = 253))]
     #[x_kube(validation = cel::sip_address())]
     pub address: String,
-    /// Trunks of the same region prefer it. Default: none.
+    /// Region of this EdgePort; trunks of the same region prefer it. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     #[x_kube(validation = cel::text(right::REGION))]
@@ -240,12 +245,13 @@ pub struct RegistrationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     pub max_in_flight: Option<i64>,
-    /// REGISTERs per second for each registrar host, 0.001 to 1,000,000, or `unlimited`; in Kubernetes a fraction goes between quotes.
-    /// Default: 20.
+    /// REGISTERs per second for each registrar host, 0.001 to 1,000,000, or `unlimited`; in Kubernetes put a
+    /// fraction in quotes. Default: 20.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = cel::rate())]
     pub rate_per_registrar: Option<Quantity>,
-    /// How long one REGISTER may take: a duration or a number of seconds, 1 s to 2 min. Default: 40s.
+    /// Longest time that one REGISTER may take: a duration or a number of seconds, 1 s to 2 min. Default:
+    /// 40s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = cel::duration(&rules::REGISTER_TIMEOUT, true))]
     pub timeout: Option<Quantity>,
@@ -260,40 +266,41 @@ pub struct RegistrationSpec {
     #[x_kube(validation = cel::tokens(right::OPTION_TAG))]
     #[x_kube(validation = cel::distinct_tokens("option tags"))]
     pub require: Option<Vec<String>>,
-    /// Which redirections (300, 301, 302, 305) are followed. Default: those to the registrar's own host or domain.
+    /// Redirections (300, 301, 302, 305) to follow. Default: those to the registrar's own host or domain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirects: Option<RedirectsSpec>,
-    /// What a digest challenge has to offer to be answered; a trunk's `extended.digest` can demand more. The Requester of this
-    /// project enforces it in direct mode. Default: anything.
+    /// Minimum that a digest challenge must offer before it is answered; a trunk's `extended.digest` can
+    /// demand more. The Requester of this project enforces it in direct mode. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<DigestSpec>,
 }
 
-/// Which redirections are followed. Those to the registrar's own host, or to another name of its registrable domain, always are.
+/// Redirections to follow. Those to the registrar's own host, or to another name of its registrable domain,
+/// are always followed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RedirectsSpec {
-    /// Where else redirections may lead: domains (with all names below them), IP addresses, networks such as 192.0.2.0/24, or
-    /// `*` for anywhere; at most 64. Default: none.
+    /// Further targets that redirections may lead to: domains (with all names below them), IP addresses,
+    /// networks such as 192.0.2.0/24, or `*` for any; at most 64. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
     #[x_kube(validation = cel::redirect_domains())]
     pub domains: Option<Vec<String>>,
-    /// `true` offers the credentials there, too. Default: false.
+    /// `true` also offers the credentials there. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<bool>,
-    /// How long a redirection holds at most, a 301 too; then the registrar itself is asked again: a duration or a number of
-    /// seconds, 1 s to 24 h. Default: 3600s.
+    /// Longest time to follow a redirection, including a 301, before the registrar itself is asked again: a
+    /// duration or a number of seconds, 1 s to 24 h. Default: 3600s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = cel::duration(&rules::REDIRECT_TIME, true))]
     pub max_time: Option<Quantity>,
 }
 
-/// What a digest challenge has to offer to be answered.
+/// Minimum that a digest challenge must offer before it is answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DigestSpec {
-    /// `MD5` for any algorithm, `SHA-256` for that and SHA-512-256. Default: MD5.
+    /// `MD5` for any algorithm, `SHA-256` for SHA-256 and SHA-512-256. Default: MD5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_algorithm: Option<DigestAlgorithm>,
     /// `true` demands a qop. Default: false.
@@ -312,11 +319,12 @@ pub enum DigestAlgorithm {
     Sha256,
 }
 
-/// Bounds on one sync, in which all trunks are read.
+/// Bounds on one sync, which reads all trunks.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SyncSpec {
-    /// How long one sync may take in all: a duration or a number of seconds, 1 s to 2 h. Default: ten times `apiTimeout`.
+    /// Longest time that one sync may take: a duration or a number of seconds, 1 s to 2 h. Default: ten times
+    /// `apiTimeout`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = cel::duration(&rules::SYNC_TIMEOUT, true))]
     pub timeout: Option<Quantity>,
@@ -324,7 +332,8 @@ pub struct SyncSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_pages: Option<i64>,
-    /// Trunks that one sync may read, those without `sendRegister` included, 1 to 10,000,000. Default: 1000000.
+    /// Trunks that one sync may read, including those without `sendRegister`, 1 to 10,000,000. Default:
+    /// 1000000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000_000))]
     pub max_trunks: Option<i64>,
@@ -332,8 +341,8 @@ pub struct SyncSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 65_536, max = 17_179_869_184_i64))]
     pub max_bytes: Option<i64>,
-    /// Bytes of one trunk as it comes from the API server, 1,024 to 16,777,216 (16 MiB); it may have a field for each 32 of
-    /// them. A larger trunk is reported, the others are registered. Default: 262144 (256 KiB).
+    /// Bytes of one trunk as the API server sends it, 1,024 to 16,777,216 (16 MiB), and one field for each 32
+    /// of these bytes. A larger trunk is reported; the others are registered. Default: 262144 (256 KiB).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1_024, max = 16_777_216))]
     pub max_trunk_bytes: Option<i64>,
@@ -351,8 +360,8 @@ pub struct TlsSpec {
     #[x_kube(validation = cel::text(right::CA_FILE))]
     #[x_kube(validation = cel::ca_file_of_the_pod())]
     pub ca_file: Option<String>,
-    /// PEM file with the certificate to show to a peer that asks for one; in Kubernetes a file below /etc/routr/ca of the
-    /// operator's pod. Default: none.
+    /// PEM file with the certificate to present to a peer that asks for one; in Kubernetes a file below
+    /// /etc/routr/ca of the operator's pod. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     #[x_kube(validation = cel::text(right::CERT_FILE))]

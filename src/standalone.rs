@@ -26,7 +26,7 @@ use crate::{
 /// How long the instance id may be unknown before the log names the one that is used meanwhile.
 const IDENTITY_WAIT: Duration = Duration::from_secs(20);
 
-/// Keep the registrations of all trunks alive, as a configuration file says.
+/// Keep the registrations of all trunks alive, as configured in a file.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RunArgs {
     /// Configuration file [default: $CONFIG_PATH, else /etc/routr/registry.yaml, .yml or .json].
@@ -39,7 +39,7 @@ pub struct RunArgs {
     /// a port-forward reaches it.
     #[arg(long, value_name = "ADDRESS", env = "ROUTR_REGISTRY_ADMIN_LISTEN", default_value = admin::DEFAULT_PRIVATE)]
     pub admin_listen: SocketAddr,
-    /// Seconds that answers in flight and the last writes to the cache may take at the end.
+    /// Seconds that responses in flight and the last writes to the cache may take at shutdown.
     #[arg(long, value_name = "SECONDS", default_value_t = 8, value_parser = clap::value_parser!(u64).range(0..=600))]
     pub grace: u64,
 }

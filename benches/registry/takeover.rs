@@ -195,7 +195,7 @@ impl Seen {
             }
         };
         let (lease, _) = new.logged("acquired the lease")?;
-        let (loaded, line) = new.logged("going on where the cache left off")?;
+        let (loaded, line) = new.logged("resuming from the state in the cache")?;
         let records = line["fields"]["registrations"].as_u64().or(line["registrations"].as_u64());
         ensure!(records == Some(case.trunks as u64), "{line}");
         Ok(Self {

@@ -56,7 +56,7 @@ fn listed(names: &[RegistryName]) -> String {
     let shown: Vec<String> = names.iter().take(LISTED).map(RegistryName::to_string).collect();
     match names.len().saturating_sub(LISTED) {
         0 => shown.join(", "),
-        more => format!("{} and {more} more, all of them listed by /registries", shown.join(", ")),
+        more => format!("{} and {more} more; /registries lists all", shown.join(", ")),
     }
 }
 

@@ -82,7 +82,7 @@ pub(crate) fn failing(reference: &str, name: &str) -> TrunkView {
         trouble: Some(Trouble {
             reason: "CredentialsRejected".to_owned(),
             code: Some(403),
-            message: "the registrar answered 403 Forbidden".to_owned(),
+            message: "the registrar responded with 403 Forbidden".to_owned(),
             since_ms: NOW - 180_000,
         }),
         ..trunk(reference, name)

@@ -52,7 +52,8 @@ pub(super) async fn run(listener: TcpListener, router: Router, shutdown: Cancell
                 continue;
             }
             Err(problem) => {
-                tracing::warn!(%problem, "cannot accept an HTTP connection; raise the limit on open files where it is too low");
+                tracing::warn!(%problem, "cannot accept an HTTP connection; raise the limit on open files if \
+                                          it is too low");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
@@ -72,7 +73,7 @@ fn make_room(places: &mut VecDeque<AbortHandle>) {
         places.retain(|connection| !connection.is_finished());
     }
     if places.len() >= CONNECTIONS && end_oldest(places) {
-        tracing::debug!("more HTTP connections than places: the oldest is ended");
+        tracing::debug!("too many HTTP connections: closing the oldest");
     }
 }
 
@@ -106,6 +107,6 @@ async fn converse(stream: TcpStream, router: Router, shutdown: CancellationToken
         }
     };
     if let Err(problem) = ended {
-        tracing::debug!(problem, "an HTTP connection broke");
+        tracing::debug!(problem, "an HTTP connection failed");
     }
 }

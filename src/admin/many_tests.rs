@@ -150,14 +150,14 @@ async fn an_error_lists_twenty_names() {
     let replica = replica(Standing::Leading, many).await;
     let error = get(replica.ports.private, "/summary").await.json()["error"].as_str().unwrap().to_owned();
     assert!(error.contains("n/r00, n/r01, "), "{error}");
-    assert!(error.ends_with("n/r18, n/r19 and 5 more, all of them listed by /registries"), "{error}");
+    assert!(error.ends_with("n/r18, n/r19 and 5 more; /registries lists all"), "{error}");
 }
 
 #[tokio::test]
 async fn a_replica_without_registries_says_who_has_them() {
     let replica = replica(Standing::Following { leader: Some("registry-0".to_owned()) }, Vec::new()).await;
-    let error = "no registry runs in this process: it follows registry-0, where all of them run: \
-                 ask that one (`kubectl port-forward pod/registry-0 8081`)";
+    let error = "no registry runs in this process: it follows registry-0, which runs all of them: ask it \
+                 (`kubectl port-forward pod/registry-0 8081`)";
     for path in ["/summary", "/registrations?registry=a/b"] {
         let answer = get(replica.ports.private, path).await;
         assert_eq!((answer.status, answer.json()), (404, json!({"error": error})), "{path}");
@@ -177,17 +177,22 @@ async fn a_replica_is_ready_when_it_leads_or_could() {
     let replica = replica(Standing::Starting, Vec::new()).await;
     let following = |leader: Option<&str>| Standing::Following { leader: leader.map(str::to_owned) };
     for (standing, status, text) in [
-        (Standing::Starting, 503, "not ready\nlease     failed   not read so far\n"),
+        (Standing::Starting, 503, "not ready\nlease     failed   not read yet\n"),
         (
             following(Some("registry-0")),
             200,
             "ready\nlease     ok       follows registry-0, ready to take over\n",
         ),
-        (following(None), 200, "ready\nlease     ok       nobody leads at the moment, ready to take over\n"),
+        (
+            following(None),
+            200,
+            "ready\nlease     ok       no replica leads at the moment; ready to take \
+                                over\n",
+        ),
         (
             Standing::Blind { problem: "403 Forbidden".to_owned() },
             503,
-            "not ready\nlease     failed   cannot be read, so this replica could not take over: 403 Forbidden\n",
+            "not ready\nlease     failed   cannot be read, so this replica cannot take over: 403 Forbidden\n",
         ),
         (Standing::Leading, 200, "ready\nlease     ok       leads\nregistries ok       running: 0\n"),
     ] {
@@ -213,12 +218,10 @@ async fn a_registry_in_trouble_is_reported_and_takes_nothing_out_of_service() {
     assert_eq!(status, 200);
     assert_eq!(
         body,
-        "ready\n\
-         lease       ok       leads\n\
-         registries  degraded running: 3, of these in trouble: 2\n\
-         paris/spare degraded trunks: never read so far: the first answer of the API server is awaited; \
-         requester: not working for 3 s: connection refused\n\
-         berlin/main degraded cache: not working for 3 s: timed out; registrations go on from memory\n"
+        "ready\nlease       ok       leads\nregistries  degraded running: 3, of these unhealthy: \
+         2\nparis/spare degraded trunks: not read yet: waiting for the first response of the API server; \
+         requester: not working for 3 s: connection refused\nberlin/main degraded cache: not working for 3 \
+         s: timed out; registrations continue from memory\n"
     );
 }
 
@@ -231,7 +234,7 @@ async fn of_many_in_trouble_ten_are_named() {
     }
     let (status, body) = ready(&replica).await;
     assert_eq!(status, 200);
-    assert!(body.contains("running: 12, of these in trouble: 12; the first 10 follow\n"), "{body}");
+    assert!(body.contains("running: 12, of these unhealthy: 12; the first 10 follow\n"), "{body}");
     assert_eq!(body.lines().filter(|line| line.starts_with("n/r")).count(), 10, "{body}");
 }
 
@@ -334,7 +337,7 @@ async fn k10_each_registry_is_shown_with_its_state_and_reason_whether_it_runs_or
     let (status, body) = ready(&replica).await;
     assert_eq!(status, 200);
     for line in [
-        "registries degraded running: 1, starting: 1, suspended: 1, stalled: 1, of these in trouble: 1\n",
+        "registries degraded running: 1, starting: 1, suspended: 1, stalled: 1, of these unhealthy: 1\n",
         "n/stalled  degraded stalled (SecretNotFound): there is no Secret \"redis\"\n",
         "n/idle     ok       suspended: spec.suspend is true\n",
         "n/new      ok       starting\n",

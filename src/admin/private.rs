@@ -63,11 +63,11 @@ fn choose(state: &AdminState, registry: Option<&str>) -> Result<EngineHandle, Re
 /// What follows "this replica" for whoever looks for registries in vain.
 fn said(standing: &Standing) -> String {
     match standing {
-        Standing::Starting => "has just started and knows nothing yet".to_owned(),
+        Standing::Starting => "has just started and does not know the leader yet".to_owned(),
         Standing::Following { leader: Some(leader) } => format!(
-            "follows {leader}, where all of them run: ask that one (`kubectl port-forward pod/{leader} 8081`)"
+            "follows {leader}, which runs all of them: ask it (`kubectl port-forward pod/{leader} 8081`)"
         ),
-        Standing::Following { leader: None } => "follows, and nobody leads at the moment".to_owned(),
+        Standing::Following { leader: None } => "follows, and no replica leads at the moment".to_owned(),
         Standing::Blind { problem } => format!("cannot read the Lease: {problem}"),
         Standing::Leading => "leads".to_owned(),
     }
@@ -126,7 +126,7 @@ async fn refresh(
     let engine = choose(&state, query?.registry.as_deref())?;
     let message = match state.ask(engine.refresh(reference.clone())).await? {
         Refresh::Queued => "queued: the REGISTER goes out as soon as the budgets allow",
-        Refresh::InFlight => "a REGISTER is under way already: its answer is awaited",
+        Refresh::InFlight => "a REGISTER is already in flight",
         Refresh::NotFound => return Err(no_such_trunk(&reference)),
         Refresh::Invalid => {
             let problem = state.ask(engine.get(reference.clone())).await?;
@@ -134,7 +134,7 @@ async fn refresh(
                 problem.and_then(|t| t.trouble).map_or_else(String::new, |t| format!(": {}", t.message));
             return Err(Refusal(
                 StatusCode::CONFLICT,
-                format!("trunk {reference:?} cannot be registered as it is configured{problem}"),
+                format!("trunk {reference:?} cannot be registered as configured{problem}"),
             ));
         }
     };
@@ -151,9 +151,9 @@ fn no_such_trunk(reference: &str) -> Refusal {
 }
 
 async fn nothing_here() -> Refusal {
-    Refusal(StatusCode::NOT_FOUND, format!("there is nothing here; try {PATHS}"))
+    Refusal(StatusCode::NOT_FOUND, format!("not found; try {PATHS}"))
 }
 
 async fn wrong_method() -> Refusal {
-    Refusal(StatusCode::METHOD_NOT_ALLOWED, format!("this path does not take that method; try {PATHS}"))
+    Refusal(StatusCode::METHOD_NOT_ALLOWED, format!("this path does not allow that method; try {PATHS}"))
 }

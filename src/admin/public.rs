@@ -40,7 +40,7 @@ async fn livez(State(state): State<AdminState>) -> Result<&'static str, Response
     if state.standing().is_some() {
         return match (state.stuck_for)() {
             Some(silent) => {
-                let text = format!("the engines' threads have done nothing for {} s\n", silent.as_secs());
+                let text = format!("the engines' threads have been stuck for {} s\n", silent.as_secs());
                 Err((StatusCode::SERVICE_UNAVAILABLE, text).into_response())
             }
             None => Ok("OK"),
@@ -102,7 +102,7 @@ async fn scrape(State(state): State<AdminState>) -> Result<impl IntoResponse, Re
 async fn nothing_here() -> Refusal {
     Refusal(
         StatusCode::NOT_FOUND,
-        "there is nothing here; try /livez, /readyz or /metrics (trunks are on the private port)".to_owned(),
+        "not found; try /livez, /readyz or /metrics (trunks are on the private port)".to_owned(),
     )
 }
 

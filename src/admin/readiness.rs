@@ -143,7 +143,7 @@ fn checks(one: &Told, now: u64) -> Vec<Check> {
             all.extend(down("edgePorts", true, summary.edge_ports_down, summary, now));
             all.extend(down("registrars", false, summary.registrars_down, summary, now));
             all.extend([
-                reported("api", &summary.api, "registrations go on with the trunks as last read", now),
+                reported("api", &summary.api, "registrations continue with the trunks of the last sync", now),
                 cache(summary, now),
             ]);
             all
@@ -153,15 +153,15 @@ fn checks(one: &Told, now: u64) -> Vec<Check> {
 
 fn lease(standing: &Standing) -> Check {
     let (state, message) = match standing {
-        Standing::Starting => (CheckState::Failed, "not read so far".to_owned()),
+        Standing::Starting => (CheckState::Failed, "not read yet".to_owned()),
         Standing::Blind { problem } => {
-            (CheckState::Failed, format!("cannot be read, so this replica could not take over: {problem}"))
+            (CheckState::Failed, format!("cannot be read, so this replica cannot take over: {problem}"))
         }
         Standing::Following { leader: Some(leader) } => {
             (CheckState::Ok, format!("follows {leader}, ready to take over"))
         }
         Standing::Following { leader: None } => {
-            (CheckState::Ok, "nobody leads at the moment, ready to take over".to_owned())
+            (CheckState::Ok, "no replica leads at the moment; ready to take over".to_owned())
         }
         Standing::Leading => (CheckState::Ok, "leads".to_owned()),
     };
@@ -197,7 +197,7 @@ fn registries(told: &[Told], now: u64) -> Vec<Check> {
     let mut message = in_states(told);
     let state = if troubled == 0 { CheckState::Ok } else { CheckState::Degraded };
     if troubled > 0 {
-        message += &format!(", of these in trouble: {troubled}");
+        message += &format!(", of these unhealthy: {troubled}");
     }
     if lines.len() > NAMED {
         message += &format!("; the first {NAMED} follow");
@@ -237,8 +237,8 @@ fn trunks(summary: &Summary, now: u64) -> Check {
         }
         None => {
             let why =
-                summary.api.message.as_deref().unwrap_or("the first answer of the API server is awaited");
-            check("trunks", CheckState::Failed, format!("never read so far: {why}"))
+                summary.api.message.as_deref().unwrap_or("waiting for the first response of the API server");
+            check("trunks", CheckState::Failed, format!("not read yet: {why}"))
         }
     }
 }
@@ -252,7 +252,7 @@ fn requester(summary: &Summary, now: u64) -> Check {
     let (state, message) = match summary.requester.ok {
         Some(true) => (CheckState::Ok, "works".to_owned()),
         Some(false) => (CheckState::Failed, not_working(&summary.requester, now)),
-        None if summary.paused => (CheckState::Ok, "not needed so far".to_owned()),
+        None if summary.paused => (CheckState::Ok, "not used yet".to_owned()),
         None if awaited > 0 => (CheckState::Failed, awaiting(summary)),
         None if counts.failing + counts.at_risk > 0 => (
             CheckState::Degraded,
@@ -261,7 +261,7 @@ fn requester(summary: &Summary, now: u64) -> Check {
                 plural(counts.failing + counts.at_risk, "trunk fails", "trunks fail")
             ),
         ),
-        None => (CheckState::Ok, "not needed so far".to_owned()),
+        None => (CheckState::Ok, "not used yet".to_owned()),
     };
     check("requester", state, message)
 }
@@ -305,7 +305,7 @@ fn cache(summary: &Summary, now: u64) -> Check {
         (Some(Fault::Shared), Some(message)) => {
             check("cache", CheckState::Degraded, format!("{message}; {SHARED}"))
         }
-        _ => reported("cache", &summary.cache, "registrations go on from memory", now),
+        _ => reported("cache", &summary.cache, "registrations continue from memory", now),
     }
 }
 
@@ -317,11 +317,11 @@ fn reported(name: &str, health: &Health, effect: &str, now: u64) -> Check {
     match health.ok {
         Some(true) => check(name, CheckState::Ok, "works".to_owned()),
         Some(false) => check(name, CheckState::Degraded, format!("{}; {effect}", not_working(health, now))),
-        None => check(name, CheckState::Ok, "not tried so far".to_owned()),
+        None => check(name, CheckState::Ok, "not tried yet".to_owned()),
     }
 }
 
 fn not_working(health: &Health, now: u64) -> String {
     let since = duration(now.saturating_sub(health.since_ms));
-    format!("not working for {since}: {}", health.message.as_deref().unwrap_or("no reason is known"))
+    format!("not working for {since}: {}", health.message.as_deref().unwrap_or("reason unknown"))
 }

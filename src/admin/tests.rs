@@ -46,12 +46,8 @@ async fn probes_are_good_while_all_is_well() {
     assert_eq!(ready.status, 200);
     assert_eq!(
         ready.body,
-        "ready\n\
-         engine    ok       answers\n\
-         trunks    ok       read 5 s ago\n\
-         requester ok       works\n\
-         api       ok       not tried so far\n\
-         cache     ok       not tried so far\n"
+        "ready\nengine    ok       answers\ntrunks    ok       read 5 s ago\nrequester ok       \
+         works\napi       ok       not tried yet\ncache     ok       not tried yet\n"
     );
 }
 
@@ -89,11 +85,12 @@ async fn not_ready_before_the_first_sync_and_says_why() {
         answer.json(),
         json!({"ready": false, "checks": [
             {"name": "engine", "state": "ok", "message": "answers"},
-            {"name": "trunks", "state": "failed", "message": "never read so far: connection refused"},
-            {"name": "requester", "state": "ok", "message": "not needed so far"},
+            {"name": "trunks", "state": "failed", "message": "not read yet: connection refused"},
+            {"name": "requester", "state": "ok", "message": "not used yet"},
             {"name": "api", "state": "degraded", "message":
-                "not working for 1 m 1 s: connection refused; registrations go on with the trunks as last read"},
-            {"name": "cache", "state": "ok", "message": "not tried so far"},
+                "not working for 1 m 1 s: connection refused; registrations continue with the trunks of the \
+                 last sync"},
+            {"name": "cache", "state": "ok", "message": "not tried yet"},
         ]})
     );
 }
@@ -152,7 +149,7 @@ async fn w2_what_is_known_of_a_requester_that_has_not_responded_is_said() {
     let between = shown(|s| s.counts.failing = 1).await;
     let text = "requester degraded no response so far, and no REGISTER is under way; 1 trunk fails";
     assert_eq!(between, (200, text.to_owned()));
-    let ok = (200, "requester ok       not needed so far".to_owned());
+    let ok = (200, "requester ok       not used yet".to_owned());
     assert_eq!(shown(|s| s.counts.registered = 20).await, ok);
     assert_eq!(shown(|s| (s.paused, s.counts.pending) = (true, 3)).await, ok);
 }
@@ -175,8 +172,8 @@ async fn w2_edge_ports_and_registrars_that_are_down_are_named_with_a_hint_and_le
     }
     let answer = get(ports.public, "/readyz").await;
     assert_eq!(answer.status, 200, "{}", answer.body);
-    let edge_ports = "edgePorts  degraded edgeport:5060: down for 1 m: no registrar is heard through it; check that it runs, \
-                      and its address in spec.edgePorts; ";
+    let edge_ports = "edgePorts  degraded edgeport:5060: down for 1 m: no registrar responds through it; \
+                      check that it runs, and its address in spec.edgePorts; ";
     assert!(answer.body.contains(edge_ports), "{}", answer.body);
     assert!(answer.body.contains("registrars degraded sip.example: down for 1 m: certificate expired: x"));
     assert!(answer.body.contains("xxx; one trunk tries it every 5 to 10 s, the others wait; 479 more\n"));
@@ -199,9 +196,10 @@ async fn a_failing_cache_or_api_is_reported_but_leaves_it_ready() {
     let answer = get(ports.public, "/readyz").await;
     assert_eq!(answer.status, 200);
     assert!(
-        answer
-            .body
-            .contains("cache     degraded not working for 1 m: timed out; registrations go on from memory\n"),
+        answer.body.contains(
+            "cache     degraded not working for 1 m: timed out; registrations continue from \
+                       memory\n"
+        ),
         "{}",
         answer.body
     );
@@ -241,7 +239,7 @@ async fn an_engine_that_is_stuck_does_not_hang_a_probe() {
     let [told] = state.summaries().await.try_into().unwrap();
     assert_eq!((told.name, told.answer), (name, Some(Err(EngineSilent::Stuck))));
     assert_eq!(before.elapsed(), ENGINE_DEADLINE);
-    assert_eq!(EngineSilent::Stuck.to_string(), "the engine did not answer within 2 s");
+    assert_eq!(EngineSilent::Stuck.to_string(), "the engine did not respond within 2 s");
 }
 
 #[tokio::test]
@@ -394,12 +392,12 @@ async fn refresh_queues_waits_or_refuses() {
     assert_eq!(queued.json()["message"], "queued: the REGISTER goes out as soon as the budgets allow");
     let busy = refresh("t-4").await;
     assert_eq!(busy.status, 202);
-    assert_eq!(busy.json()["message"], "a REGISTER is under way already: its answer is awaited");
+    assert_eq!(busy.json()["message"], "a REGISTER is already in flight");
     let invalid = refresh("t-3").await;
     assert_eq!(invalid.status, 409);
     assert_eq!(
         invalid.json()["error"],
-        "trunk \"t-3\" cannot be registered as it is configured: uris[0].host: is empty; give a host name"
+        "trunk \"t-3\" cannot be registered as configured: uris[0].host: is empty; give a host name"
     );
     assert_eq!(refresh("t-9").await.status, 404);
     assert_eq!(ports.world.lock().unwrap().refreshed, ["t-1", "t-4", "t-3", "t-9"]);

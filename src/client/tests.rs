@@ -57,12 +57,10 @@ async fn the_table_shows_the_troubled_first_and_a_summary() {
     let ports = start(vec![trunk("t-1", "North"), failing("t-2", "South")]).await;
     assert_eq!(
         table_of(&ports, "").await,
-        "TRUNK  REGISTRAR             EDGEPORT           STATE       EXPIRES IN  NEXT TRY    REASON\n\
-         South  sip.example:5060/UDP  edge.example:5060  failing     -           in 42 s     \
-         CredentialsRejected (403) for 3 m: the registrar answered 403 Forbidden\n\
-         North  sip.example:5060/UDP  edge.example:5060  registered  10 m        in 8 m 5 s\n\
-         \n\
-         2 trunks: 1 registered, 1 failing\n"
+        "TRUNK  REGISTRAR             EDGEPORT           STATE       EXPIRES IN  NEXT TRY    REASON\nSouth  \
+         sip.example:5060/UDP  edge.example:5060  failing     -           in 42 s     CredentialsRejected \
+         (403) for 3 m: the registrar responded with 403 Forbidden\nNorth  sip.example:5060/UDP  \
+         edge.example:5060  registered  10 m        in 8 m 5 s\n\n2 trunks: 1 registered, 1 failing\n"
     );
 }
 
@@ -151,7 +149,7 @@ async fn nothing_listening_is_said_with_what_to_do() {
     let problem = refresh(RefreshArgs { reference: "t-1".to_owned(), service }).await.unwrap_err();
     assert!(matches!(problem, ClientError::NoAnswer { .. }), "{problem:?}");
     let text = problem.to_string();
-    assert!(text.starts_with(&format!("no routr-registry answers at {url}: ")), "{text}");
+    assert!(text.starts_with(&format!("cannot reach routr-registry at {url}: ")), "{text}");
     assert!(text.contains("kubectl port-forward"), "{text}");
 }
 
@@ -163,7 +161,7 @@ async fn the_wrong_port_is_recognised() {
     // The public port answers in the same manner, so its own hint is shown.
     assert_eq!(
         problem.to_string(),
-        "there is nothing here; try /livez, /readyz or /metrics (trunks are on the private port)"
+        "not found; try /livez, /readyz or /metrics (trunks are on the private port)"
     );
     let api = Api::new(&format!("http://{}/readyz?", ports.public), None);
     let problem = api.summary().await.unwrap_err();
@@ -246,7 +244,7 @@ async fn watching_without_a_terminal_prints_changes_only() {
         tick(&ports, &mut changes).await,
         [
             "South: failing at sip.example:5060/UDP through EdgePort edge.example:5060; next: retry in 42 s; \
-             CredentialsRejected (403) for 3 m: the registrar answered 403 Forbidden",
+             CredentialsRejected (403) for 3 m: the registrar responded with 403 Forbidden",
             "North: no longer listed",
             "1 trunk: 1 failing",
         ]
@@ -262,7 +260,7 @@ async fn a_service_that_goes_away_while_watched_is_said_once() {
     assert_eq!(tick(&ports, &mut changes).await.len(), 2);
     assert_eq!(changes.of(silence()).unwrap().len(), 1);
     assert_eq!(changes.of(silence()).unwrap(), Vec::<String>::new());
-    assert_eq!(tick(&ports, &mut changes).await, ["the service answers again"]);
+    assert_eq!(tick(&ports, &mut changes).await, ["the service responds again"]);
 }
 
 /// A leader with three registries, of which one has troubles.
@@ -294,20 +292,16 @@ async fn of_several_registries_a_short_table_is_shown() {
     let replica = three().await;
     assert_eq!(
         table_of(&replica.ports, "").await,
-        "REGISTRY     TRUNKS  REGISTERED  AT RISK  FAILING  INVALID  PENDING  NEXT LAPSE\n\
-         paris/main        2           1        0        1        0        0        10 m\n\
-         \u{20}   cache: not working for 1 m 5 s: timed out; running from memory\n\
-         berlin/main       2           2        0        0        0        0           -\n\
-         paris/spare       0           0        0        0        0        0           -\n\
-         \n\
-         3 registries, 4 trunks: 3 registered, 1 failing; next lapse in 10 m\n\
-         Trunks of one: routr-registry trunks --registry paris/main\n"
+        "REGISTRY     TRUNKS  REGISTERED  AT RISK  FAILING  INVALID  PENDING  NEXT LAPSE\nparis/main        \
+         2           1        0        1        0        0        10 m\n\u{20}   cache: not working for 1 m \
+         5 s: timed out; running from memory\nberlin/main       2           2        0        0        \
+         0        0           -\nparis/spare       0           0        0        0        0        \
+         0           -\n\n3 registries, 4 trunks: 3 registered, 1 failing; next expiry in 10 m\nTrunks of \
+         one: routr-registry trunks --registry paris/main\n"
     );
     let filtered = table_of(&replica.ports, "--state failing").await;
     assert!(
-        filtered.contains(
-            "--state, --registrar, --search and --limit choose among the trunks of one registry.\n"
-        ),
+        filtered.contains("--state, --registrar, --search and --limit filter the trunks of one registry.\n"),
         "{filtered}"
     );
 }
@@ -378,8 +372,8 @@ async fn a_replica_that_follows_sends_to_the_leader_and_an_empty_leader_says_so(
     assert_eq!(
         problem,
         format!(
-            "no registry runs at {}: this replica follows registry-0, where all of them run: \
-             ask that one (`kubectl port-forward pod/registry-0 8081`)",
+            "no registry runs at {}: this replica follows registry-0, which runs all of them: ask it \
+             (`kubectl port-forward pod/registry-0 8081`)",
             replica.ports.url()
         )
     );

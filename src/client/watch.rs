@@ -174,7 +174,7 @@ impl Changes {
         self.begun = true;
         let mut lines = Vec::new();
         if std::mem::take(&mut self.silent) {
-            lines.push("the service answers again".to_owned());
+            lines.push("the service responds again".to_owned());
         }
         match sight {
             Sight::Trunks(listing) => {

@@ -55,7 +55,7 @@ pub enum AddressError {
     #[error("empty")]
     Empty,
     /// Something else than `http://`, `https://` or `sip:` before it.
-    #[error("begins with a scheme that has no meaning here")]
+    #[error("starts with a scheme that is not supported here")]
     Scheme,
     /// `user@` or `user:password@`.
     #[error("has a user before the host")]

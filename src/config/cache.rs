@@ -144,7 +144,7 @@ impl Interpreter<'_> {
             if given {
                 self.wrong(
                     path,
-                    "of no use to the provider memory",
+                    "has no effect with the provider memory",
                     None,
                     &format!("write provider: redis in spec.cache, or remove {what}"),
                 );

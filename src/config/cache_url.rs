@@ -92,7 +92,7 @@ fn authority(place: &str, url: &mut CacheUrl) -> Result<(), String> {
 
 fn database(text: &str) -> Result<u32, String> {
     let number = text.trim_end_matches('/').parse().ok().filter(|number| *number <= 65_535);
-    number.ok_or_else(|| "its database is no number".to_owned())
+    number.ok_or_else(|| "its database is not a number".to_owned())
 }
 
 fn decoded(text: &str) -> Result<String, String> {

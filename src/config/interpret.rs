@@ -168,7 +168,7 @@ impl Interpreter<'_> {
             if let Some(given) = given.as_ref().filter(|given| unused && !given.trim().is_empty()) {
                 self.wrong(
                     path,
-                    "of no use, since neither address is https://",
+                    "has no effect, because neither address uses https://",
                     Some(show(given)),
                     "write https:// before requesterAddr or apiAddr, or remove it",
                 );
@@ -186,11 +186,11 @@ impl Interpreter<'_> {
             (None, None) => return None,
             (Some(certificate), Some(key)) => (certificate, key),
             (Some(_), None) => {
-                self.wrong(key_path, "missing beside certFile", None, right::KEY_FILE);
+                self.wrong(key_path, "required together with certFile", None, right::KEY_FILE);
                 return None;
             }
             (None, Some(_)) => {
-                self.wrong(cert_path, "missing beside keyFile", None, right::CERT_FILE);
+                self.wrong(cert_path, "required together with keyFile", None, right::CERT_FILE);
                 return None;
             }
         };

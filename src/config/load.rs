@@ -30,7 +30,7 @@ pub const DEFAULT_PATHS: [&str; 3] =
 pub enum ConfigError {
     /// There is no such file.
     #[error(
-        "no configuration found: looked for {}; name a file by --config or {CONFIG_PATH}",
+        "no configuration found: looked for {}; name a file with --config or {CONFIG_PATH}",
         list(.looked)
     )]
     NotFound {

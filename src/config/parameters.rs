@@ -296,8 +296,8 @@ impl Reader {
 
     fn unknown(&mut self, number: usize, key: &str, value: Option<&str>) {
         let comma = match self.cluster {
-            true => "a password that holds a comma goes into a Secret, named by passwordSecretRef",
-            false => "a password that holds a comma goes to a file: passwordFile=/path",
+            true => "put a password that contains a comma into a Secret and name it by passwordSecretRef",
+            false => "put a password that contains a comma into a file: passwordFile=/path",
         };
         let known: Vec<&str> = KEYS
             .into_iter()
@@ -306,12 +306,11 @@ impl Reader {
         match value {
             None => {
                 let right = if self.trusted {
-                    "write key=value pairs with commas between them, such as host=localhost,port=6379"
-                        .to_owned()
+                    "write key=value pairs separated by commas, such as host=localhost,port=6379".to_owned()
                 } else {
-                    format!("write key=value pairs with commas between them; {comma}")
+                    format!("write key=value pairs separated by commas; {comma}")
                 };
-                self.wrong(format!("part {number} is no key=value pair"), None, &right);
+                self.wrong(format!("part {number} is not a key=value pair"), None, &right);
             }
             Some(_) => {
                 let shown = if self.trusted { Some(key) } else { None };

@@ -108,7 +108,7 @@ fn json_mistake(error: &serde_json::Error) -> Mistake {
     // serde_json's own words for a syntax error are fixed: they never quote the text.
     let problem = format!("not valid JSON ({error})");
     let at = u32::try_from(error.line()).unwrap_or(0);
-    syntax(at, problem, "mend the JSON at or just before that place")
+    syntax(at, problem, "fix the JSON syntax at or just before this place")
 }
 
 fn yaml_mistake(error: &YamlError) -> Mistake {
@@ -120,27 +120,27 @@ fn yaml_mistake(error: &YamlError) -> Mistake {
                 ErrorKind::Custom(_)
                 | ErrorKind::InputIo { .. }
                 | ErrorKind::InputDecoding { .. }
-                | ErrorKind::UnexpectedCharacter { .. } => "a character that cannot stand there".to_owned(),
+                | ErrorKind::UnexpectedCharacter { .. } => "a character that is not allowed there".to_owned(),
                 ErrorKind::RecursionLimitExceeded => TOO_MUCH.to_owned(),
                 kind => kind.to_string(),
             },
             _ => "it cannot be read".to_owned(),
         },
         YamlError::Eof { .. } => "it ends too early".to_owned(),
-        YamlError::MultipleDocuments { .. } => "more than one document, divided by ---".to_owned(),
+        YamlError::MultipleDocuments { .. } => "more than one document, separated by ---".to_owned(),
         YamlError::UnknownAnchor { .. } => "an alias (*name) without its anchor (&name)".to_owned(),
         YamlError::NullIntoString { .. } => "a key without a name".to_owned(),
         YamlError::Budget { .. }
         | YamlError::AliasReplayLimitExceeded { .. }
         | YamlError::AliasExpansionLimitExceeded { .. }
         | YamlError::AliasReplayStackDepthExceeded { .. } => TOO_MUCH.to_owned(),
-        _ => "a construct that has no place in a configuration".to_owned(),
+        _ => "a construct that a configuration cannot contain".to_owned(),
     };
     syntax(
         at,
         format!("not valid YAML ({words})"),
-        "mend the YAML at or just before that line; a text that holds any of : # * & ! % @ ` { [ or a quote goes between \
-         single quotes",
+        "fix the YAML syntax at or just before this line; put single quotes around a value that contains any \
+         of : # * & ! % @ ` { [ or a quote",
     )
 }
 

@@ -49,7 +49,7 @@ pub fn io_cause(error: &io::Error) -> String {
         Kind::ConnectionReset => "connection reset by the peer".to_owned(),
         Kind::ConnectionAborted => "connection aborted".to_owned(),
         Kind::BrokenPipe => "the peer closed the connection".to_owned(),
-        Kind::TimedOut => "the peer does not acknowledge what it is sent".to_owned(),
+        Kind::TimedOut => "the peer acknowledges nothing".to_owned(),
         Kind::HostUnreachable => "host unreachable".to_owned(),
         Kind::NetworkUnreachable => "network unreachable".to_owned(),
         Kind::UnexpectedEof => "the peer closed the connection".to_owned(),

@@ -61,12 +61,8 @@ pub const SAMPLES: [Sample; 11] = [
         "The password is wrong: change it in credentials.yaml to \"demo-right-password\" and watch.",
     ),
     sick("unknown-account", "Unknown account", "The registrar knows no such account and answers 404."),
-    sick("silent-registrar", "Silent registrar", "The registrar takes every packet and never answers."),
-    sick(
-        "busy-registrar",
-        "Busy registrar",
-        "The registrar answers 503 and asks to be left alone for 300 s.",
-    ),
+    sick("silent-registrar", "Silent registrar", "The registrar takes every packet and never responds."),
+    sick("busy-registrar", "Busy registrar", "The registrar answers 503 and asks to wait 300 s."),
     sick("no-host", "Malformed trunk", "The URI has no host: add one in trunks.yaml and watch."),
 ];
 

@@ -404,7 +404,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         }
         self.take_waiting_answers();
         if self.engine.in_flight() > 0 {
-            tracing::info!(in_flight = self.engine.in_flight(), "not waiting any longer for answers");
+            tracing::info!(in_flight = self.engine.in_flight(), "no longer waiting for responses");
             self.engine.give_up_flights();
         }
         self.calls.end();

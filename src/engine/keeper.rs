@@ -171,7 +171,7 @@ impl<T: Store> Keeper<T> {
                 engine.set_cache_health(None, clock.now());
                 if !records.is_empty() {
                     let registrations = engine.merge(records, clock.now());
-                    tracing::info!(registrations, "going on where the cache left off");
+                    tracing::info!(registrations, "resuming from the state in the cache");
                 }
             }
             Done::Loaded(Err(error)) => self.failed(&error, engine, clock),
@@ -189,7 +189,7 @@ impl<T: Store> Keeper<T> {
                     engine.write_everything();
                 }
                 if lost && other.is_none() && self.proven && !self.failing {
-                    tracing::warn!("the cache has lost what it was given: writing everything again");
+                    tracing::warn!("the cache has lost its data: writing everything again");
                 }
                 self.note_other(other);
                 self.checked();
@@ -271,8 +271,8 @@ impl<T: Store> Keeper<T> {
                 let seconds = URGENT.as_secs();
                 tracing::warn!(
                     %error,
-                    "running from memory until the cache works again; nothing is sent until what it keeps can be read, for at most \
-                     {seconds} s or so"
+                    "running from memory until the cache works again; nothing is sent until its records can \
+                     be read, for about {seconds} s at most"
                 );
             } else {
                 tracing::warn!(%error, "running from memory until the cache works again");
@@ -286,7 +286,7 @@ impl<T: Store> Keeper<T> {
     /// It did not say in time what it kept.
     pub fn failed_to_load(&mut self, engine: &mut Engine, clock: &Clock) {
         self.stop(engine);
-        self.failed(&StoreError::Unavailable("it does not say what it kept".into()), engine, clock);
+        self.failed(&StoreError::Unavailable("timed out loading its records".into()), engine, clock);
     }
 
     /// Ends what is under way, and gives back what may not be written: a late write could undo what the next process, or the
@@ -341,7 +341,11 @@ impl<T: Store> Keeper<T> {
         let done = tokio::time::timeout_at(deadline, everything).await.unwrap_or(false);
         self.stop(engine);
         if !done {
-            tracing::warn!(changes = engine.unwritten(), "the cache did not take everything before the end");
+            tracing::warn!(
+                changes = engine.unwritten(),
+                "shutdown: some records could not be written to the \
+                                                          cache in time"
+            );
         }
     }
 }

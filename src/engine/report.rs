@@ -282,7 +282,7 @@ impl Engine {
             return "waits for the trunk to be corrected".to_owned();
         }
         if registration.in_flight() {
-            return "waiting for the answer".to_owned();
+            return "waiting for the response".to_owned();
         }
         let due = registration.due() <= now.at || entry.queued();
         if due && self.way.is_open() {

@@ -269,7 +269,7 @@ impl Inner {
         let made = match Generation::new(&self.make, &self.events) {
             Ok(made) => made,
             Err(error) => {
-                tracing::warn!(%error, "cannot replace a connection to the {} that hangs", self.peer.name);
+                tracing::warn!(%error, "cannot replace the hanging connection to the {}", self.peer.name);
                 return Replaced::NotNow;
             }
         };
@@ -280,9 +280,9 @@ impl Inner {
         state.replaced = hangs.then_some(old);
         self.has_replaced.store(true, Ordering::Relaxed);
         if hangs {
-            tracing::warn!("the connection to the {} hangs: another one takes its place", self.peer.name);
+            tracing::warn!("the connection to the {} hangs: replacing it", self.peer.name);
         } else {
-            tracing::debug!("calls to the {} have no response: trying another connection", self.peer.name);
+            tracing::debug!("calls to the {} get no response: trying another connection", self.peer.name);
         }
         Replaced::By(made)
     }

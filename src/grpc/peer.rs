@@ -325,7 +325,7 @@ impl Peer {
         }
         let happened = match notes.take_error() {
             _ if late => {
-                format!("connected, but the peer said nothing within {} s", CONNECT_TIMEOUT.as_secs())
+                format!("connected, but the peer sent nothing within {} s", CONNECT_TIMEOUT.as_secs())
             }
             Some(error) => {
                 let host = self.dialing.tls.as_ref().map_or("", |(_, host)| host);
@@ -343,7 +343,7 @@ impl Peer {
             (Some(_), Asked::Nothing) => ConnectError::Transport(happened.into()),
             (None, _) if late => ConnectError::Transport(happened.into()),
             (None, _) => ConnectError::Transport(
-                format!("{happened} before a word of HTTP/2; does it demand TLS (https://)?").into(),
+                format!("{happened} before it sent any HTTP/2; does it require TLS (https://)?").into(),
             ),
         }
     }
@@ -364,7 +364,7 @@ async fn handshake(
     asked: &Noticed,
 ) -> Result<Box<dyn Stream>, ConnectError> {
     let name = ServerName::try_from(host.to_owned()).map_err(|_| {
-        ConnectError::Tls(format!("no certificate can be for {host}: it is no DNS name").into())
+        ConnectError::Tls(format!("no certificate can match {host}: it is not a DNS name").into())
     })?;
     let config = asked.watch(&tls.config());
     let stream = TlsConnector::from(config).connect(name, stream).await.map_err(|error| {

@@ -77,7 +77,7 @@ fn too_large(excess: &wire::Excess) -> TrunkProblem {
     let right = match excess {
         wire::Excess::Bytes { .. } => "spec.sync.maxTrunkBytes sets the bound",
         wire::Excess::Fields { .. } => "spec.sync.maxTrunkBytes allows one field for each 32 of its bytes",
-        wire::Excess::Depth { .. } => "look at what is in extended",
+        wire::Excess::Depth { .. } => "check the content of extended",
     };
     malformed(format!("the trunk is too large: {excess}; {right}"))
 }
@@ -184,7 +184,7 @@ fn digest(trunk: &pb::Trunk) -> Result<DigestMinimum, TrunkProblem> {
     let fields = match given.and_then(|given| given.kind.as_ref()) {
         None | Some(Kind::NullValue(_)) => return Ok(DigestMinimum::default()),
         Some(Kind::StructValue(given)) => &given.fields,
-        Some(_) => return Err(malformed(format!("extended.digest: it is no mapping; {right}"))),
+        Some(_) => return Err(malformed(format!("extended.digest: it is not a mapping; {right}"))),
     };
     let mut minimum = DigestMinimum::default();
     for (key, value) in fields {

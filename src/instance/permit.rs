@@ -49,7 +49,7 @@ impl<P> Permitted<P> {
     }
 }
 
-const LOST: &str = "this replica does not lead any more";
+const LOST: &str = "this replica no longer leads";
 
 impl<R: Requester> Requester for Permitted<R> {
     async fn register(&self, request: Register, deadline: Duration) -> Result<Reply, SendError> {

@@ -34,7 +34,7 @@ pub(super) fn register_states(registry: &mut Registry, states: &[(RegistryName, 
     }
     registry.register(
         "ready",
-        "1 while the condition Ready of a Registry is True, 0 while it is not, with its state and the reason of that",
+        "1 while the condition Ready of a Registry is True, else 0, with its state and reason",
         family,
     );
 }
@@ -55,7 +55,7 @@ pub(super) fn register(registry: &mut Registry, all: &[(Owner, Option<Summary>)]
     for (owner, summary) in all.iter().filter(|(owner, _)| owner.0.namespace.is_some()) {
         up.add(owner, None, if summary.is_some() { 1.0 } else { 0.0 });
     }
-    registry.register("engine_up", "1 while the engine of a registry answers, 0 while it does not", up);
+    registry.register("engine_up", "1 while the engine of a registry responds, else 0", up);
     let mut of_all = |name: &str, help: &str, unit: Option<Unit>, fill: Fill| {
         let mut gauges = Gauges::default();
         for (owner, summary) in all {
@@ -72,14 +72,14 @@ pub(super) fn register(registry: &mut Registry, all: &[(Owner, Option<Summary>)]
             None => registry.register(name, help, gauges),
         }
     };
-    of_all("trunks", "Trunks that are to be registered, by state", None, |gauges, owner, summary, _| {
+    of_all("trunks", "Trunks by state", None, |gauges, owner, summary, _| {
         for state in TrunkState::ALL {
             gauges.add(owner, Some(("state", state.name())), count(summary.counts.of(state)));
         }
     });
     of_all(
         "next_lapse",
-        "Time until the next binding lapses if nothing is done; negative when one has lapsed",
+        "Time until the next binding expires if it is not refreshed; negative once one has expired",
         Some(Unit::Seconds),
         |gauges, owner, summary, now| {
             if let Some(lapse) = summary.next_lapse_ms {
@@ -95,13 +95,13 @@ pub(super) fn register(registry: &mut Registry, all: &[(Owner, Option<Summary>)]
     );
     of_all(
         "removals_held",
-        "Trunks that a sync saw missing and that wait for a second sync to say the same",
+        "Trunks that were missing in a sync and stay registered until a second sync confirms it",
         None,
         |gauges, owner, summary, _| gauges.add(owner, None, count(summary.removals_held)),
     );
     of_all(
         "registrars_over_budget",
-        "Registrars for whose trunks ratePerRegistrar is too low: bindings there will expire before their refresh",
+        "Registrars with more trunks than ratePerRegistrar can refresh: bindings there will expire",
         None,
         |gauges, owner, summary, _| {
             let registrars = u64::try_from(summary.over_budget.len()).unwrap_or(u64::MAX);
@@ -110,43 +110,38 @@ pub(super) fn register(registry: &mut Registry, all: &[(Owner, Option<Summary>)]
     );
     of_all(
         "trunks_failed_over",
-        "Trunks that hold a binding elsewhere than at their preferred URI and EdgePort",
+        "Trunks whose binding is not at their preferred URI and EdgePort",
         None,
         |gauges, owner, summary, _| gauges.add(owner, None, count(summary.failed_over)),
     );
-    of_all(
-        "trunks_redirected",
-        "Trunks that are registered elsewhere than at their registrar because of a redirection, or are about to be",
-        None,
-        |gauges, owner, summary, _| gauges.add(owner, None, count(summary.redirected)),
-    );
+    of_all("trunks_redirected", "Trunks that follow a redirection", None, |gauges, owner, summary, _| {
+        gauges.add(owner, None, count(summary.redirected))
+    });
     of_all(
         "registrars_down",
-        "Registrars that are down: they fail for several trunks in a row, and one trunk at a time probes them",
+        "Registrars that are down: they failed for several trunks in a row, and one trunk at a time probes \
+         them",
         None,
         |gauges, owner, summary, _| gauges.add(owner, None, count(summary.registrars_down)),
     );
     of_all(
         "edge_ports_down",
-        "EdgePorts that are down: no registrar is heard through them",
+        "EdgePorts that are down: no registrar responds through them",
         None,
         |gauges, owner, summary, _| gauges.add(owner, None, count(summary.edge_ports_down)),
     );
-    of_all(
-        "requests_in_flight",
-        "REGISTER requests without an answer so far",
-        None,
-        |gauges, owner, summary, _| gauges.add(owner, None, count(summary.in_flight)),
-    );
+    of_all("requests_in_flight", "REGISTER requests in flight", None, |gauges, owner, summary, _| {
+        gauges.add(owner, None, count(summary.in_flight))
+    });
     of_all(
         "requests_in_flight_limit",
-        "How many REGISTER requests may be in flight at the moment",
+        "Limit on REGISTER requests in flight",
         None,
         |gauges, owner, summary, _| gauges.add(owner, None, count(summary.in_flight_limit)),
     );
     of_all(
         "sync_age",
-        "Time since the trunks were last read completely",
+        "Time since the last complete sync",
         Some(Unit::Seconds),
         |gauges, owner, summary, now| {
             if let Some(sync) = summary.last_sync_ms {
@@ -154,18 +149,13 @@ pub(super) fn register(registry: &mut Registry, all: &[(Owner, Option<Summary>)]
             }
         },
     );
-    of_all(
-        "neighbour_up",
-        "1 while a neighbour works, 0 while it does not",
-        None,
-        |gauges, owner, summary, _| {
-            let neighbours: [(&str, &Health); 3] =
-                [("api", &summary.api), ("requester", &summary.requester), ("cache", &summary.cache)];
-            for (name, health) in neighbours {
-                if let Some(ok) = health.ok {
-                    gauges.add(owner, Some(("neighbour", name)), if ok { 1.0 } else { 0.0 });
-                }
+    of_all("neighbour_up", "1 while a dependency works, else 0", None, |gauges, owner, summary, _| {
+        let neighbours: [(&str, &Health); 3] =
+            [("api", &summary.api), ("requester", &summary.requester), ("cache", &summary.cache)];
+        for (name, health) in neighbours {
+            if let Some(ok) = health.ok {
+                gauges.add(owner, Some(("neighbour", name)), if ok { 1.0 } else { 0.0 });
             }
-        },
-    );
+        }
+    });
 }

@@ -169,7 +169,8 @@ impl Recorder {
 
 /// The same event in our own words, for an API server that refuses what others said.
 fn without_foreign_text(event: &Event) -> Event {
-    let note = "the API server refuses the whole message, so names and what others said are left out; see the status";
+    let note = "the API server rejects the full message, so names and texts of others are left out; see the \
+                status";
     Event { note: Some(note.to_owned()), ..event.clone() }
 }
 

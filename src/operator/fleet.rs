@@ -52,8 +52,8 @@ pub enum FleetError {
     TooManyRegistries(u64),
     /// It would change all Call-IDs.
     #[error(
-        "spec.instanceId: it cannot change while the registry runs, since every Call-ID hangs on it; delete the Registry and \
-         create it anew"
+        "spec.instanceId: it cannot change while the registry runs, because every Call-ID derives from it; \
+         delete the Registry and create it again"
     )]
     InstanceIdChanged,
 }
@@ -319,7 +319,8 @@ impl Fleet {
         let Some(member) = state.members.get(uid).filter(|_| !state.closed) else { return Ok(None) };
         let Some(run) = &member.run else { return Ok(Some(Step::Start(member.name.clone()))) };
         if run.has_ended() {
-            tracing::error!(registry = %member.name, "its engine ended by itself, which is a defect: starting it again");
+            tracing::error!(registry = %member.name, "its engine ended unexpectedly, which is a defect: \
+                                                      starting it again");
             return Ok(Some(Step::Start(member.name.clone())));
         }
         if run.plan.identity != plan.identity {
@@ -357,7 +358,7 @@ impl Fleet {
         Ok(Some(Farewell::Late {
             // What cannot be registered has nothing to remove.
             left: counts.registered + counts.at_risk + counts.leaving,
-            why: why.unwrap_or_else(|| "registrars did not answer in time".to_owned()),
+            why: why.unwrap_or_else(|| "registrars did not respond in time".to_owned()),
         }))
     }
 
@@ -397,7 +398,7 @@ impl Fleet {
             state: RegistryPhase::Deregistering,
             ready: false,
             reason: "Deregistering".to_owned(),
-            message: "it is being deleted, and finalizers of others keep it".to_owned(),
+            message: "it is being deleted; other finalizers keep it".to_owned(),
         });
         let mut state = self.state();
         if !state.closed {
@@ -458,7 +459,7 @@ impl State {
         if let Some(run) = &mut member.run {
             if run.plan != plan {
                 let suspended = plan.suspend;
-                tracing::info!(registry = %member.name, generation, suspended, "takes over a changed specification");
+                tracing::info!(registry = %member.name, generation, suspended, "applying a changed spec");
             }
             run.plan = plan;
         }

@@ -68,7 +68,7 @@ impl Area {
                 "requests to the Kubernetes API server fail: statuses, finalizers and Secrets wait"
             }
             Self::Finalizers => "cannot set finalizers: new Registries do not run, and deleted ones stay",
-            Self::Statuses => "cannot write statuses: they say what was so before",
+            Self::Statuses => "cannot write statuses: they are out of date",
             Self::Events => "cannot record events: `kubectl describe registry` shows none",
         }
     }
@@ -241,12 +241,7 @@ impl Health {
             let seconds = trouble.end().unwrap_or_default();
             state.troubles.remove(&key);
             drop(state);
-            tracing::info!(
-                after_s = seconds,
-                "no longer so in {}: {}",
-                place(key.1.as_deref()),
-                key.0.problem()
-            );
+            tracing::info!(after_s = seconds, "resolved in {}: {}", place(key.1.as_deref()), key.0.problem());
         }
     }
 

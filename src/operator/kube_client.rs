@@ -23,8 +23,8 @@ use super::{api_error::ApiError, client::ClientKind};
 pub enum KubeClientError {
     /// There is neither a kubeconfig nor a ServiceAccount.
     #[error(
-        "no way to a Kubernetes API server: {files}, and no ServiceAccount: {in_cluster}; run in a pod with a ServiceAccount, or \
-         set KUBECONFIG"
+        "cannot find a Kubernetes API server: {files}, and no ServiceAccount: {in_cluster}; run in a pod \
+         with a ServiceAccount, or set KUBECONFIG"
     )]
     NoCluster {
         /// Which kubeconfig files were looked for.

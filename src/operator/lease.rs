@@ -212,7 +212,7 @@ impl Speaker<'_> {
                 return false;
             }
             if let Standing::Following { leader } = &new {
-                let leader = leader.as_deref().unwrap_or("nobody at the moment");
+                let leader = leader.as_deref().unwrap_or("no replica at the moment");
                 tracing::info!(leader, "follows, and is ready to take over");
             }
             *old = new;

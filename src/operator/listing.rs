@@ -47,7 +47,7 @@ impl PageSize {
             return false;
         }
         self.0.fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(page = self.get(), "a page of Registries was too long: listing in smaller ones");
+        tracing::debug!(page = self.get(), "a page of Registries was too large: listing smaller ones");
         true
     }
 }

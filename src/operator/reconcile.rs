@@ -92,7 +92,7 @@ pub enum ReconcileError {
     #[error("cannot read the Secrets: {0}")]
     Deadline(ApiError),
     /// The engine was ended in the middle of a de-registration, or another replica leads by now.
-    #[error("the de-registration was interrupted: {0}")]
+    #[error("deregistration was interrupted: {0}")]
     Interrupted(&'static str),
 }
 
@@ -231,7 +231,7 @@ fn unreadable_stall(unreadable: &Unreadable) -> Stall {
 fn stall_and_tell(subject: &Subject, stall: Stall, context: &Context) {
     let (reason, message) = (stall.reason, stall.message.clone());
     if context.fleet.stall(&subject.uid, subject.generation, stall) {
-        tracing::warn!(registry = %subject.name, reason, "not followed: {message}");
+        tracing::warn!(registry = %subject.name, reason, "spec not applied: {message}");
     }
 }
 
@@ -271,7 +271,7 @@ async fn cleanup(subject: &Subject, found: &Found, context: &Context) -> Result<
         }
     }
     let farewell = if suspended {
-        tracing::info!(registry = %subject.name, "deleted while suspended: bindings stay until they lapse");
+        tracing::info!(registry = %subject.name, "deleted while suspended: bindings stay until they expire");
         None
     } else {
         let left = context.fleet.leave(&subject.uid, subject.generation, left).await;
@@ -282,20 +282,22 @@ async fn cleanup(subject: &Subject, found: &Found, context: &Context) -> Result<
     }
     let notice = match farewell {
         Some(Farewell::Complete(LeaveReport { removed, given_up: 0 })) => {
-            tracing::info!(registry = %subject.name, removed, "deleted: all trunks are de-registered");
+            tracing::info!(registry = %subject.name, removed, "deleted: all trunks are deregistered");
             Some(status::deregistered(removed))
         }
         Some(Farewell::Complete(LeaveReport { removed, given_up })) => {
-            tracing::warn!(registry = %subject.name, removed, given_up, "deleted: registrars would not remove some bindings");
+            tracing::warn!(registry = %subject.name, removed, given_up, "deleted: registrars did not remove some bindings");
             Some(status::not_deregistered(given_up, "their registrars did not confirm it in three tries"))
         }
         Some(Farewell::Late { left, why }) => {
-            tracing::warn!(registry = %subject.name, left, why, "deleted: not all trunks could be de-registered in time");
+            tracing::warn!(registry = %subject.name, left, why, "deleted: not all trunks could be \
+                                                                 deregistered in time");
             Some(status::not_deregistered(left, &format!("the deadline has passed: {why}")))
         }
         None if suspended || !found.registry.as_ref().is_ok_and(has_run) => None,
         None => {
-            tracing::warn!(registry = %subject.name, "deleted, and it could not be run: its bindings, if any, lapse by themselves");
+            tracing::warn!(registry = %subject.name, "deleted, but it could not be run: its bindings, if \
+                                                      any, expire");
             Some(status::not_deregistered(0, "the Registry could not be run"))
         }
     };

@@ -35,7 +35,7 @@ const NAMED_LEFT_OUT: usize = 20;
 /// Run the Registry resources of a Kubernetes cluster.
 #[derive(Clone, Debug, clap::Args)]
 pub struct OperatorArgs {
-    /// Namespaces to watch, with commas between them [default: all].
+    /// Namespaces to watch, separated by commas [default: all].
     #[arg(
         long,
         value_name = "NAMES",
@@ -50,10 +50,10 @@ pub struct OperatorArgs {
     /// Namespace of the Lease [default: that of the kubeconfig or of the ServiceAccount].
     #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE")]
     pub lease_namespace: Option<String>,
-    /// What this replica is called [default: the host name].
+    /// Name of this replica [default: the host name].
     #[arg(long, value_name = "NAME", env = "POD_NAME")]
     pub identity: Option<String>,
-    /// Seconds that a Lease counts after it was renewed: so long may it take to replace a leader that was killed.
+    /// Seconds that a Lease is valid after a renewal: the longest time to replace a leader that was killed.
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(3..=60))]
     pub lease_duration: u64,
     /// Address of the public HTTP port: /healthz, /livez, /readyz, /metrics.
@@ -63,18 +63,21 @@ pub struct OperatorArgs {
     /// loopback: a port-forward reaches it.
     #[arg(long, value_name = "ADDRESS", env = "ROUTR_REGISTRY_ADMIN_LISTEN", default_value = admin::DEFAULT_PRIVATE)]
     pub admin_listen: SocketAddr,
-    /// Seconds that answers in flight and the last writes to the cache may take before the Lease is handed over.
+    /// Seconds that responses in flight and the last writes to the cache may take before the Lease is handed
+    /// over.
     #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(0..=60))]
     pub grace: u64,
-    /// Seconds that the trunks of a deleted Registry may take to be de-registered; after that it goes in any case.
+    /// Seconds that deregistering the trunks of a deleted Registry may take; then the Registry is deleted in
+    /// any case.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub deregister_deadline: u64,
-    /// Networks that Registries may name as API server, Requester and Redis though they are denied: 127.0.0.0/8, or
-    /// 10.0.0.0/8:6379 with a port. Loopback, link-local, multicast and the metadata services of clouds are denied by default. What
-    /// counts is the address that a name resolves to, and the narrowest rule that it is in.
+    /// Networks that Registries may name as API server, Requester and Redis although they are denied:
+    /// 127.0.0.0/8, or 10.0.0.0/8:6379 with a port. Loopback, link-local, multicast and the metadata services
+    /// of clouds are denied by default. The check uses the address that a name resolves to, and the narrowest
+    /// rule that contains it.
     #[arg(long, value_name = "NETWORKS", env = "ALLOW_ADDRESSES", value_delimiter = ',')]
     pub allow_address: Vec<AddressRule>,
-    /// Networks that Registries may not name, in the same form; any means all.
+    /// Networks that Registries may not name, in the same form; any denies everything.
     #[arg(long, value_name = "NETWORKS", env = "DENY_ADDRESSES", value_delimiter = ',')]
     pub deny_address: Vec<AddressRule>,
     /// What all Registries may use together.

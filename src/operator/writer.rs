@@ -37,7 +37,7 @@ pub enum WriteError {
     #[error("the resource is gone")]
     Gone,
     /// This replica has lost the right to.
-    #[error("this replica does not lead any more")]
+    #[error("this replica no longer leads")]
     NotLeading,
     /// The API server refused or failed.
     #[error(transparent)]

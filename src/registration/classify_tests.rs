@@ -187,11 +187,15 @@ fn a_failure_is_told_in_plain_words() {
     let cause = verdict_of(reply, 600, 0).1;
     assert_eq!(cause.reason.name(), "CredentialsRejected");
     assert_eq!(cause.code, Some(403));
-    assert_eq!(&*cause.message, "the registrar answered 403 Go\\u{7} away; check username and password");
+    assert_eq!(
+        &*cause.message,
+        "the registrar responded with 403 Go\\u{7} away; check username and \
+                                 password"
+    );
     let waiting =
         Reply { code: Some(503), phrase: "Busy".into(), retry_after: Some(120), ..Reply::default() };
     let cause = verdict_of(waiting, 600, 0).1;
-    assert_eq!(&*cause.message, "the registrar answered 503 Busy, and asked to wait 120 s");
+    assert_eq!(&*cause.message, "the registrar responded with 503 Busy, and asked to wait 120 s");
     assert_eq!(cause.reason, Reason::AskedToWait);
 }
 
@@ -227,7 +231,7 @@ fn w4_what_the_requester_made_up_is_not_put_into_the_registrars_mouth() {
         let expected = Verdict::Failed { way, retry_after_s: None, whole_registrar: false, outage: true };
         assert_eq!((verdict, cause.reason, cause.code), (expected, reason, None));
         assert!(cause.message.starts_with("host name no.such.name is unknown"), "{}", cause.message);
-        assert!(!cause.message.contains("the registrar answered"), "{}", cause.message);
+        assert!(!cause.message.contains("the registrar responded"), "{}", cause.message);
     }
     // Routr's Java Requester does not mark it.
     let java =

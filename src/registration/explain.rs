@@ -27,9 +27,9 @@ pub(super) fn explain(reply: &Reply, verdict: &Verdict, asked: Asked<'_>) -> Cau
         return silence(asked);
     }
     let said = match (reply.code, &*reply.phrase) {
-        (Some(code), "") => format!("the registrar answered {code}"),
-        (Some(code), phrase) => format!("the registrar answered {code} {}", clean(phrase, MAX_PHRASE)),
-        (None, _) => "the response has no response type that is known".to_owned(),
+        (Some(code), "") => format!("the registrar responded with {code}"),
+        (Some(code), phrase) => format!("the registrar responded with {code} {}", clean(phrase, MAX_PHRASE)),
+        (None, _) => "the response has an unknown response type".to_owned(),
     };
     let (reason, hint) = redirected(reply, verdict, asked).unwrap_or_else(|| hint(reply, verdict));
     let wait = match verdict {
@@ -48,8 +48,9 @@ fn redirected(reply: &Reply, verdict: &Verdict, asked: Asked<'_>) -> Option<(Rea
     }
     if asked.without_credentials && matches!(reply.code, Some(401 | 403 | 407)) {
         let hint = format!(
-            "; a redirection led from the trunk's registrar to {}, which is of another domain, so no credentials were offered \
-             there: set spec.registration.redirects.credentials: true if it may have them",
+            "; a redirection led from the trunk's registrar to {}, which belongs to another domain, so no \
+             credentials were offered there: set spec.registration.redirects.credentials: true if it may \
+             have them",
             asked.around.registrar
         );
         return Some((Reason::RedirectNotAllowed, hint));
@@ -61,8 +62,8 @@ fn redirected(reply: &Reply, verdict: &Verdict, asked: Asked<'_>) -> Option<(Rea
         return None;
     }
     let hint = format!(
-        ": the redirection to {} is not followed, for it leads to another domain than that of {from}; add the target to \
-         spec.registration.redirects.domains if the provider meant that",
+        ": the redirection to {} is not followed, because it leads to a domain other than that of {from}; \
+         add the target to spec.registration.redirects.domains if the provider meant that",
         clean(&targets.join(", "), MAX_PHRASE)
     );
     Some((Reason::RedirectNotAllowed, hint))
@@ -138,8 +139,8 @@ fn inferred_rejection(asked: Asked<'_>) -> Cause {
         "again and again, and the trunk has never registered"
     };
     let message = format!(
-        "check username and password: no response from registrar {} within {} s through EdgePort {}, {evidence}; an EdgePort \
-         that keeps offering a refused password looks like this",
+        "check username and password: no response from registrar {} within {} s through EdgePort {}, \
+         {evidence}; an EdgePort that keeps offering a rejected password looks like this",
         around.registrar,
         asked.took_ms / 1_000,
         around.edge_port,
@@ -155,8 +156,8 @@ fn silence(asked: Asked<'_>) -> Cause {
         EdgeStanding::Silent => (
             Reason::EdgePortFailed,
             format!(
-                "EdgePort {edge} does not respond: no registrar is heard through it; check that it runs, and its address in \
-                 edgePorts (the last try waited {seconds} s)"
+                "EdgePort {edge} does not respond: no registrar responds through it; check that it runs, and \
+                 its address in edgePorts (the last try waited {seconds} s)"
             ),
         ),
         EdgeStanding::Answering => (

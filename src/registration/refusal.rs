@@ -122,8 +122,8 @@ impl Registration {
         }
         trouble.rejections = refusal.times;
         let what = match refusal.reason {
-            Reason::UnknownAccount => "the registrar knows no such account",
-            _ => "the registrar refused the credentials",
+            Reason::UnknownAccount => "the registrar does not know the account",
+            _ => "the registrar rejected the credentials",
         };
         let message = format!(
             "{what}, {} times in a row, the last time before this process started; it is not asked again before the wait is over, or the \

@@ -31,7 +31,7 @@ const PORT: u16 = 51909;
 const CALLERS: &str = "Who may call";
 const RULES: &str = "What callers may ask for";
 
-/// Which way requests take.
+/// Path of requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
     /// Straight to the registrar; digest challenges are answered here.
@@ -74,20 +74,21 @@ impl fmt::Display for AdvertisedContact {
     }
 }
 
-/// Serve Routr's Requester contract: take SIP requests over gRPC, send them over UDP, TCP or TLS, answer with the
-/// registrar's final response.
+/// Serve Routr's Requester contract: take SIP requests over gRPC, send them over UDP, TCP or TLS, and return
+/// the registrar's final response.
 #[derive(Args, Clone, Debug)]
 pub struct RequesterArgs {
-    /// Address and port of the gRPC server; 0.0.0.0:51909 is reached from elsewhere: then set --token-file or --client-ca.
+    /// Address and port of the gRPC server. With 0.0.0.0:51909 it is reachable from elsewhere: then also set
+    /// --token-file or --client-ca.
     #[arg(long, value_name = "ADDRESS", env = "BIND_ADDR", default_value = "127.0.0.1:51909", value_parser = listen_address, help_heading = CALLERS)]
     pub listen: SocketAddr,
 
-    /// File with the token that each call has to bring (authorization: Bearer TOKEN), one on each line: while two are there, both
-    /// are taken. Followed when it changes [default: the environment variable REQUESTER_TOKEN, else none].
+    /// File with the tokens that callers may present (authorization: Bearer TOKEN), one per line; any of them
+    /// is accepted. Reread when it changes [default: the environment variable REQUESTER_TOKEN, else none].
     #[arg(long, value_name = "FILE", env = "REQUESTER_TOKEN_FILE", help_heading = CALLERS)]
     pub token_file: Option<PathBuf>,
 
-    /// PEM file with the certificate of the gRPC server, for TLS. Followed when it changes [default: no TLS].
+    /// PEM file with the certificate of the gRPC server, for TLS. Reread when it changes [default: no TLS].
     #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = CALLERS)]
     pub tls_cert: Option<PathBuf>,
 
@@ -95,44 +96,47 @@ pub struct RequesterArgs {
     #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = CALLERS)]
     pub tls_key: Option<PathBuf>,
 
-    /// PEM file with the authorities of callers' certificates: each caller has to show one then.
+    /// PEM file with the authorities of callers' certificates; each caller then has to present one.
     #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = CALLERS)]
     pub client_ca: Option<PathBuf>,
 
-    /// Most gRPC connections at a time [default: 1024, or a quarter of the open files that are allowed].
+    /// Maximum number of gRPC connections [default: 1024, or a quarter of the open files that are allowed].
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = CALLERS)]
     pub max_connections: Option<u32>,
 
-    /// A method that may be sent, or any; may be repeated [default: any, but REGISTER where --listen is not loopback and callers
-    /// need neither token nor certificate].
+    /// Method that may be sent, or any; may be repeated [default: any, but only REGISTER if --listen is not
+    /// loopback and callers need neither token nor certificate].
     #[arg(long, value_name = "METHOD", value_delimiter = ',', help_heading = RULES)]
     pub allow_method: Vec<MethodRule>,
 
-    /// A header field that callers may write though it says who somebody is or changes where requests go: P-Asserted-Identity
-    /// and all that begin with P-, Privacy, Diversion, Path and the like; or any; may be repeated [default: none of these].
+    /// Header field that callers may set although it identifies people or changes where requests go:
+    /// P-Asserted-Identity and all others that start with P-, Privacy, Diversion, Path and the like; or any;
+    /// may be repeated [default: none of these].
     #[arg(long, value_name = "NAME", value_delimiter = ',', help_heading = RULES)]
     pub allow_header: Vec<HeaderRule>,
 
-    /// Where requests may not go, checked after name resolution: a network and perhaps ports (10.0.0.0/8, [fd00::/8]:5060,
-    /// any:25); may be repeated. Where several rules match, the narrowest decides. Link-local, multicast and metadata addresses are
-    /// always denied, unless an --allow-target as narrow says otherwise.
+    /// Networks that requests must not go to, checked after name resolution: a network, optionally with ports
+    /// (10.0.0.0/8, [fd00::/8]:5060, any:25); may be repeated. If several rules match, the narrowest decides.
+    /// Link-local, multicast and metadata addresses are always denied, unless an equally narrow
+    /// --allow-target permits them.
     #[arg(long, value_name = "NETWORK[:PORTS]", value_delimiter = ',', help_heading = RULES)]
     pub deny_target: Vec<AddressRule>,
 
-    /// Where requests may go in spite of a wider --deny-target; with --deny-target any, nowhere else; may be repeated.
+    /// Networks that requests may go to despite a wider --deny-target; with --deny-target any, the only ones;
+    /// may be repeated.
     #[arg(long, value_name = "NETWORK[:PORTS]", value_delimiter = ',', help_heading = RULES)]
     pub allow_target: Vec<AddressRule>,
 
-    /// Most TCP and TLS connections to registrars at a time; one more ends the one that was idle for the longest time
-    /// [default: 16384, or half of the open files that are allowed].
+    /// Maximum number of TCP and TLS connections to registrars; a further one closes the one that has been
+    /// idle longest [default: 16384, or half of the open files that are allowed].
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_sip_connections: Option<u32>,
 
-    /// How long a TCP or TLS connection to a registrar may have no request.
+    /// Seconds that a TCP or TLS connection to a registrar may be idle.
     #[arg(long, value_name = "SECONDS", default_value_t = 1200, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub sip_idle: u64,
 
-    /// Which way requests take.
+    /// Path of requests.
     #[arg(long, value_enum, default_value_t)]
     pub mode: Mode,
 
@@ -141,12 +145,12 @@ pub struct RequesterArgs {
     #[arg(long, value_name = "IP")]
     pub sip_bind: Option<IpAddr>,
 
-    /// Local UDP port that SIP is sent from; 0 takes any free one, a new one at each start.
+    /// Local UDP port that SIP is sent from; 0 picks a free one at each start.
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     pub sip_port: u16,
 
-    /// What Contact says where it names the Requester itself (always when proxied; when direct, without a Route)
-    /// [default: the local address].
+    /// Contact that names the Requester itself (always when proxied; when direct, without a Route) [default:
+    /// the local address].
     #[arg(long, value_name = "HOST[:PORT]")]
     pub contact: Option<AdvertisedContact>,
 
@@ -154,14 +158,15 @@ pub struct RequesterArgs {
     #[arg(long, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
 
-    /// Send a keep-alive (RFC 5626) over a TCP or TLS connection that was silent for so long; without an answer within 10
-    /// s the next request makes a new connection. 0 for none. Useful where a NAT, a load balancer or the registrar drops
-    /// silent connections without a word.
+    /// Send a keep-alive (RFC 5626) over a TCP or TLS connection that has been silent for this long; without
+    /// a response within 10 s the next request opens a new connection. 0 for none. Useful if a NAT, a load
+    /// balancer or the registrar drops silent connections without notice.
     #[arg(long, value_name = "SECONDS", default_value_t = 0, allow_negative_numbers = true, value_parser = clap::value_parser!(u64).range(0..=3600))]
     pub keep_alive: u64,
 
-    /// Where a response over UDP may come from: the registrar's addresses and the port that the request went to; any port of
-    /// these addresses; or anywhere, for registrars that respond from another address than that of their name.
+    /// Addresses that a response over UDP may come from: the registrar's addresses and the port that the
+    /// request went to; any port of these addresses; or anywhere, for registrars that respond from an address
+    /// other than that of their name.
     #[arg(long, value_enum, default_value_t, value_name = "WHERE")]
     pub responses_from: ResponseOrigin,
 }
@@ -191,8 +196,8 @@ pub async fn run(args: RequesterArgs, shutdown: CancellationToken) -> Result<(),
     tracing::info!(listen = %bound, mode = ?args.mode, methods = %rules, "the Requester is listening: {who}");
     if open {
         tracing::warn!(
-            "{who}, from this machine's addresses, and nothing asks who it is: set --token-file (or REQUESTER_TOKEN) or --client-ca \
-             with --tls-cert, or listen on loopback (--listen 127.0.0.1:{})",
+            "{who}, from this machine's addresses, without a login: set --token-file (or REQUESTER_TOKEN) or \
+             --client-ca with --tls-cert, or listen on loopback (--listen 127.0.0.1:{})",
             bound.port()
         );
     }

@@ -87,8 +87,8 @@ impl RequesterService {
         if warned.len() < MAX_WARNED && warned.insert(host.to_owned()) {
             tracing::warn!(
                 registrar = host,
-                "rspauth in its Authentication-Info is wrong: it does not know the password, or something between changes \
-                 messages; its responses are taken all the same"
+                "rspauth in its Authentication-Info is wrong: it does not know the password, or something on \
+                 the path changes messages; its responses still count"
             );
         }
     }

@@ -138,7 +138,10 @@ pub(super) mod cache {
 
     fn needs_redis(given: &str, field: &str) -> Rule {
         Rule::new(format!("!{given} || {REDIS}"))
-            .message("of no use to the provider memory; write provider: redis in spec.cache, or remove it")
+            .message(
+                "has no effect with the provider memory; write provider: redis in spec.cache, or remove \
+                      it",
+            )
             .reason(Reason::FieldValueForbidden)
             .field_path(format!(".{field}"))
     }
@@ -196,9 +199,10 @@ pub(super) mod cache {
             r"!has(self.parameters) || self.parameters.trim() == '' || self.parameters.split(',').all(p, p.matches(r'(?s)^\s*(secure|cluster|(redis|rediss)://.*|(host|port|username|password|passwordFile|secure|caFile|certFile|keyFile|db|prefix|url|sentinels|sentinelMaster|sentinelUsername|sentinelPassword|cluster|nodes)\s*=.*)\s*$'))",
         )
         .message(
-            "write key=value pairs with commas between them, of host, port, username, password, secure, caFile, certFile, keyFile, \
-             db, prefix, url, sentinels, sentinelMaster, sentinelUsername, sentinelPassword, cluster, nodes; a password \
-             that holds a comma goes into a Secret, named by passwordSecretRef",
+            "write key=value pairs separated by commas, with the keys host, port, username, password, \
+             secure, caFile, certFile, keyFile, db, prefix, url, sentinels, sentinelMaster, \
+             sentinelUsername, sentinelPassword, cluster, nodes; put a password that contains a comma into a \
+             Secret and name it by passwordSecretRef",
         )
         .field_path(".parameters")
     }
@@ -227,7 +231,8 @@ pub(super) fn instance_id_stays() -> Rule {
         "has(self.instanceId) == has(oldSelf.instanceId) && (!has(self.instanceId) || self.instanceId == oldSelf.instanceId)",
     )
     .message(
-        "cannot be changed, added or removed, since every Call-ID hangs on it; delete the Registry and create it anew",
+        "cannot be changed, added or removed, because every Call-ID derives from it; delete the Registry and \
+         create it again",
     )
     .reason(Reason::FieldValueForbidden)
     .field_path(".instanceId")
@@ -240,7 +245,8 @@ pub(super) fn tls_file_needs_https(field: &str) -> Rule {
          || self.apiAddr.lowerAscii().startsWith('https://')",
     ))
     .message(
-        "of no use, since neither address is https://; write https:// before requesterAddr or apiAddr, or remove it",
+        "has no effect, because neither address uses https://; write https:// before requesterAddr or \
+         apiAddr, or remove it",
     )
     .reason(Reason::FieldValueForbidden)
     .field_path(format!(".tls.{field}"))

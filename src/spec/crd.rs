@@ -108,7 +108,7 @@ mod tests {
     fn the_committed_definition_is_that_of_the_code() {
         assert!(
             yaml().unwrap() == COMMITTED,
-            "crds/registries.routr.io.yaml is stale: `make crds` writes it anew"
+            "crds/registries.routr.io.yaml is stale: `make crds` regenerates it"
         );
     }
 

@@ -125,8 +125,8 @@ pub(crate) mod right {
     pub(crate) const TRUE_OR_FALSE: &str = "write true or false";
     pub(crate) const CA_FILE: &str =
         "write the path of a PEM file that can be read and holds the authorities to trust";
-    pub(crate) const CERT_FILE: &str =
-        "write the path of a PEM file that can be read and holds the certificate to show, beside keyFile";
+    pub(crate) const CERT_FILE: &str = "write the path of a PEM file that can be read and holds the certificate to present, together with \
+         keyFile";
     pub(crate) const KEY_FILE: &str = "write the path of a PEM file that can be read and holds the private key of certFile, without a passphrase";
     pub(crate) const PASSWORD_FILE: &str =
         "write the path of a file that can be read and holds the password on one line";
@@ -139,5 +139,5 @@ pub(crate) mod right {
     pub(crate) const TOKEN: &str =
         "put the token of the Requester there: 1 to 4096 visible ASCII characters on one line";
     pub(crate) const SECRET: &str = "create the Secret in the namespace of the Registry, with that key";
-    pub(crate) const ONLY_IN_KUBERNETES: &str = "remove it; a file has no use for it";
+    pub(crate) const ONLY_IN_KUBERNETES: &str = "remove it: it has no effect in a file";
 }

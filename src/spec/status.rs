@@ -7,34 +7,34 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How the registrations of a Registry stand.
+/// State of the registrations of a Registry.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryStatus {
-    /// The generation of the spec that this status is about.
+    /// The generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// When the operator last confirmed that all of this is so. It does so each minute, with very many Registries at least every five
-    /// minutes: a status that is older is kept by no operator, whatever it says.
+    /// When the operator last confirmed this status. It does so every minute, with thousands of Registries at
+    /// least every four: if it is older, no operator maintains the status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_time: Option<Time>,
     /// Ready, Reconciling, Stalled, APIReachable, RequesterReachable, CacheReachable and CredentialsAccepted.
     #[serde(default)]
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// How many trunks there are, by state.
+    /// Number of trunks by state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trunks: Option<TrunkCounts>,
-    /// When the trunks were last read completely.
+    /// When the last complete sync ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_sync: Option<Time>,
-    /// When the next binding lapses if nothing is done. Refreshes keep moving it on.
+    /// When the next binding expires if it is not refreshed. Each refresh moves it on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_lapse: Option<Time>,
-    /// The worst failures, at most 50: without a binding first, the oldest of those first.
+    /// The worst failures, at most 50: those without a binding first, the oldest of them first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<TrunkFailure>,
-    /// Trunks that are registered elsewhere than at their registrar because of a redirection, or are about to be: at most 10.
+    /// Trunks that follow a redirection, at most 10.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub redirections: Vec<TrunkRedirection>,
 }
@@ -48,18 +48,19 @@ pub struct TrunkRedirection {
     pub reference: String,
     /// The trunk's own registrar, host:port/TRANSPORT.
     pub from: String,
-    /// Where it is registered instead, written likewise.
+    /// The registrar that it registers at instead, in the same form.
     pub to: String,
-    /// Until when; then the trunk's own registrar is asked again.
+    /// When the trunk's own registrar is asked again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_time: Option<Time>,
 }
 
-/// How many trunks there are in each state; each trunk is in one.
+/// Number of trunks in each state; each trunk is in one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TrunkCounts {
-    /// All trunks that are to be registered: the sum of the others, but for those that are leaving.
+    /// All trunks that should be registered: the sum of the others, without those that are being
+    /// deregistered.
     pub total: i64,
     /// The registrar holds a binding, and the last attempt succeeded.
     pub registered: i64,
@@ -69,19 +70,19 @@ pub struct TrunkCounts {
     pub failing: i64,
     /// The trunk as configured cannot be registered.
     pub invalid: i64,
-    /// Never tried yet, or waiting for the first answer.
+    /// Never tried, or waiting for the first response.
     pub pending: i64,
     /// The binding is being removed.
     pub leaving: i64,
-    /// Of all these, how many hold a binding elsewhere than at their preferred URI and EdgePort.
+    /// Those of all these whose binding is not at their preferred URI and EdgePort.
     #[serde(default)]
     pub failed_over: i64,
-    /// Of all these, how many are registered elsewhere because of a redirection, or are about to be.
+    /// Those of all these that follow a redirection.
     #[serde(default)]
     pub redirected: i64,
 }
 
-/// One trunk that is not simply registered.
+/// One trunk that is not healthy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TrunkFailure {
@@ -99,10 +100,10 @@ pub struct TrunkFailure {
     /// EdgePort in use.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub edge_port: String,
-    /// The binding, or the next attempt, is not at the preferred URI and EdgePort. Absent where it is.
+    /// True if the binding, or the next attempt, is not at the preferred URI and EdgePort; absent otherwise.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub failed_over: bool,
-    /// SIP status code, where the registrar sent one.
+    /// SIP status code, if the registrar sent one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<i64>,
     /// In CamelCase: CredentialsRejected, UnknownAccount, NoAnswer, ...
@@ -110,13 +111,13 @@ pub struct TrunkFailure {
     /// In plain words, with the registrar's own phrase.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// Since when.
+    /// When the trouble began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
     /// When the next REGISTER is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_try: Option<Time>,
-    /// When the binding lapses, of one at risk.
+    /// When the binding of a trunk at risk expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lapses: Option<Time>,
 }

@@ -30,7 +30,7 @@ pub(super) fn hangups() -> Option<Signal> {
     match signal(SignalKind::hangup()) {
         Ok(hangups) => Some(hangups),
         Err(error) => {
-            tracing::warn!(%error, "SIGHUP cannot be received; edits of the configuration are noticed all the same");
+            tracing::warn!(%error, "SIGHUP cannot be received; edits of the configuration still take effect");
             None
         }
     }
@@ -100,7 +100,7 @@ impl Follower {
                 if asked {
                     tracing::info!("SIGHUP: the configuration has not changed");
                 } else if self.reported.is_some() {
-                    tracing::info!("the configuration is as it was before the bad edit");
+                    tracing::info!("the configuration is again as it was before the invalid edit");
                 }
                 self.reported = None;
                 Ok(())
@@ -141,7 +141,7 @@ impl Follower {
         self.reloads.send(change).await.map_err(|_| Ended)?;
         self.directory.rename(&RegistryName::plain(&self.config.name), RegistryName::plain(&new.name));
         let changed = changes(&self.config, &new).join(", ");
-        tracing::info!(config = %self.path.display(), changed, "took over the new configuration");
+        tracing::info!(config = %self.path.display(), changed, "applied the new configuration");
         (self.config, self.reported) = (new, None);
         Ok(())
     }

@@ -121,7 +121,7 @@ async fn read_or_propose(link: &Link, key: &str, proposal: &str) -> Result<Strin
         // Redis has no other response to GET.
         Ok((redis::Value::BulkString(kept),)) => match usable(kept) {
             Some(id) => return Ok(id),
-            None => tracing::warn!(key, "the instance id that Redis keeps is unusable: using another one"),
+            None => tracing::warn!(key, "the instance id stored in Redis is unusable: using another one"),
         },
         Ok(_) => tracing::warn!(key, "the response to GET is none of Redis's: using another instance id"),
         Err(StoreError::Refused(text)) if text.contains("WRONGTYPE") => {

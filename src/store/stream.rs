@@ -163,7 +163,7 @@ impl AsyncRead for Bounded {
     ) -> Poll<io::Result<()>> {
         if self.came > MOST {
             let problem =
-                format!("an answer of more than {} MiB, which Redis has no reason to give", MOST >> 20);
+                format!("a response of more than {} MiB, which Redis has no reason to send", MOST >> 20);
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, problem)));
         }
         let before = buffer.filled().len();

@@ -19,7 +19,7 @@ fn with_name(name: &str, down: &Down, now_ms: u64) -> String {
     let why = clean(&down.message);
     let (usual, next) = if down.is_edge_port() {
         (
-            "no registrar is heard through it",
+            "no registrar responds through it",
             "check that it runs, and its address in spec.edgePorts; trunks use another EdgePort, or wait while one of them tries it \
              every few seconds",
         )

@@ -290,7 +290,7 @@ mod tests {
         all.push(registry("a-rather-long-namespace", "main", counts));
         let silent = RegistryAnswer {
             summary: None,
-            problem: Some("the engine did not answer within 2 s".to_owned()),
+            problem: Some("the engine did not respond within 2 s".to_owned()),
             ..registry("telephony", "stuck", Counts::default())
         };
         all.push(silent);
@@ -317,12 +317,12 @@ mod tests {
             [
                 "REGISTRY                       TRUNKS  REGISTERED  FAILING  NEXT LAPSE",
                 "telephony/stuck                     -           -        -           -",
-                "    the engine did not answer within 2 s",
+                "    the engine did not respond within 2 s",
                 "a-rather-long-namespace/main  1200023     1200000        3    4 m 12 s",
                 "    12 at risk, 1 invalid, 7 pending",
                 "telephony/new                       -           -        -           -",
                 "    API server: not working for 1 m 5 s: connection refused by",
-                "    api.telephony.svc.cluster.local:51907; trunks are kept as last read",
+                "    api.telephony.svc.cluster.local:51907; the trunks of the last sync are kept",
                 "telephony/branch-offices           37          37        0    4 m 12 s",
                 "telephony/carriers               1200        1200        0    4 m 12 s",
             ]
@@ -385,7 +385,7 @@ mod tests {
     fn totals_are_of_all() {
         assert_eq!(
             registry_totals(&healthy(), NOW),
-            "2 registries, 1239 trunks: 1237 registered, 2 leaving; next lapse in 4 m 12 s"
+            "2 registries, 1239 trunks: 1237 registered, 2 leaving; next expiry in 4 m 12 s"
         );
         assert_eq!(registry_totals(&[registry("n", "a", Counts::default())], NOW), "1 registry, no trunks");
     }
@@ -393,11 +393,11 @@ mod tests {
     #[test]
     fn one_line_says_it_all() {
         let all = troubled();
-        assert_eq!(registry_line(&all[0], NOW), "telephony/stuck: the engine did not answer within 2 s");
+        assert_eq!(registry_line(&all[0], NOW), "telephony/stuck: the engine did not respond within 2 s");
         assert_eq!(
             registry_line(&all[2], NOW),
             "telephony/new: API server: not working for 1 m 5 s: connection refused by \
-             api.telephony.svc.cluster.local:51907; trunks are kept as last read"
+             api.telephony.svc.cluster.local:51907; the trunks of the last sync are kept"
         );
         let mut new = registry("n", "a", Counts::default());
         new.summary.as_mut().unwrap().last_sync_ms = None;

@@ -57,7 +57,8 @@ fn at_80_columns_the_reason_stands_under_its_trunk() {
     let expected = [
         "TRUNK                 REGISTRAR             STATE       EXPIRES IN  NEXT TRY",
         "South                 sip.example:5060/UDP  failing     -           in 42 s",
-        "    CredentialsRejected (403) for 3 m: the registrar answered 403 Forbidden",
+        "    CredentialsRejected (403) for 3 m: the registrar responded with 403",
+        "    Forbidden",
         "t-4                   -                     invalid     -           -",
         "    InvalidTrunk for 2 h: uris[0].port: 70000 is not a port; use 1 to 65535",
         "A trunk with quite …  registrar-with-a-lo…  at risk     1 m 35 s    under way",
@@ -68,7 +69,7 @@ fn at_80_columns_the_reason_stands_under_its_trunk() {
         "North                 sip.example:5060/UDP  registered  10 m        in 8 m 5 s",
         "",
         "All through EdgePort edge.example:5060.",
-        "4 trunks: 1 registered, 1 at risk, 1 failing, 1 invalid; next lapse in 1 m 35 s",
+        "4 trunks: 1 registered, 1 at risk, 1 failing, 1 invalid; next expiry in 1 m 35 s",
     ];
     assert_eq!(render(&trunks(), &summary(), NOW, Some(80), false).lines().collect::<Vec<_>>(), expected);
 }
@@ -78,7 +79,7 @@ fn at_140_columns_the_reason_has_its_own_column() {
     let expected = [
         "TRUNK                       REGISTRAR                          STATE       EXPIRES IN  NEXT TRY    REASON",
         "South                       sip.example:5060/UDP               failing     -           in 42 s     CredentialsRejected (403) for 3 m: the",
-        "                                                                                                   registrar answered 403 Forbidden",
+        "                                                                                                   registrar responded with 403 Forbidden",
         "t-4                         -                                  invalid     -           -           InvalidTrunk for 2 h: uris[0].port:",
         "                                                                                                   70000 is not a port; use 1 to 65535",
         "A trunk with quite a long   registrar-with-a-long-name.provid  at risk     1 m 35 s    under way   NoAnswer (408) for 4 s: no answer from",
@@ -87,7 +88,7 @@ fn at_140_columns_the_reason_has_its_own_column() {
         "North                       sip.example:5060/UDP               registered  10 m        in 8 m 5 s",
         "",
         "All through EdgePort edge.example:5060.",
-        "4 trunks: 1 registered, 1 at risk, 1 failing, 1 invalid; next lapse in 1 m 35 s",
+        "4 trunks: 1 registered, 1 at risk, 1 failing, 1 invalid; next expiry in 1 m 35 s",
     ];
     assert_eq!(render(&trunks(), &summary(), NOW, Some(140), false).lines().collect::<Vec<_>>(), expected);
 }
@@ -224,7 +225,7 @@ fn the_summary_says_what_is_wrong_around_the_trunks() {
     };
     assert_eq!(
         summary_lines(&quiet, NOW, None),
-        ["12 trunks: 9 registered, 1 at risk, 2 failing; next lapse in 42 s"]
+        ["12 trunks: 9 registered, 1 at risk, 2 failing; next expiry in 42 s"]
     );
     let down = |message: &str| Health {
         ok: Some(false),
@@ -248,12 +249,12 @@ fn the_summary_says_what_is_wrong_around_the_trunks() {
     assert_eq!(
         summary_lines(&loud, NOW, None),
         [
-            "1 trunk: 1 failing; a registration lapsed 2 s ago",
-            "API server: not working for 1 m 5 s: timed out; trunks are kept as last read",
+            "1 trunk: 1 failing; a registration expired 2 s ago",
+            "API server: not working for 1 m 5 s: timed out; the trunks of the last sync are kept",
             "Requester: not working for 1 m 5 s: connection refused; nothing can be registered",
             "cache: not working for 1 m 5 s: does not work; running from memory",
             "1 trunk is due and waiting for a turn; 4 of 4 requests in flight",
-            "12 trunks are gone from the list; kept until a second sync says the same",
+            "12 trunks are missing from the list; kept until a second sync confirms it",
             "ratePerRegistrar is too low for the trunks at a.example, b.example: bindings there will expire before their refresh",
         ]
     );
@@ -284,11 +285,11 @@ fn those_that_need_somebody_come_first() {
 #[test]
 fn a_small_screen_shows_more_trunks_and_one_line_of_each_reason() {
     let (whole, cut) = (
+        trunk_lines_within(12, &trunks(), NOW, 80, false),
         trunk_lines_within(11, &trunks(), NOW, 80, false),
-        trunk_lines_within(10, &trunks(), NOW, 80, false),
     );
     assert_eq!(whole, trunk_lines(&trunks(), NOW, Some(80), false));
-    assert_eq!(whole.len(), 11);
+    assert_eq!(whole.len(), 12);
     assert_eq!(cut.len(), 8);
     assert!(cut.iter().all(|line| line.chars().count() <= 80), "{cut:?}");
     assert_eq!(cut[6], "    NoAnswer (408) for 4 s: no answer from the registrar: it is silent, or the…");
@@ -301,7 +302,10 @@ fn a_trouble_of_unknown_age_names_none() {
     let mut trunk = trunks().remove(0);
     trunk.trouble.as_mut().unwrap().since_ms = 0;
     assert!(
-        line(&trunk, NOW).ends_with("; CredentialsRejected (403): the registrar answered 403 Forbidden"),
+        line(&trunk, NOW).ends_with(
+            "; CredentialsRejected (403): the registrar responded with 403 \
+                                     Forbidden"
+        ),
         "{}",
         line(&trunk, NOW)
     );
@@ -345,8 +349,8 @@ fn at_80_columns_a_trunk_that_failed_over_says_so_under_its_row() {
             "West   sip2.example:5060/UDP      registered  10 m        in 8 m 5 s",
             "    failed over",
             "South  sip.example:5060/UDP       failing     -           in 42 s",
-            "    CredentialsRejected (403) for 3 m: the registrar answered 403 Forbidden;",
-            "    failed over, through EdgePort 10.0.0.2:5060",
+            "    CredentialsRejected (403) for 3 m: the registrar responded with 403",
+            "    Forbidden; failed over, through EdgePort 10.0.0.2:5060",
             "Waits  sip.down.example:5060/UDP  pending     -           waiting",
             "Through EdgePort edge.example:5060 where no other is named.",
         ]
@@ -404,8 +408,9 @@ fn what_is_down_has_a_line_with_why_and_what_happens_next() {
     assert_eq!(
         summary_lines(&summary, NOW, None)[1..],
         [
-            "EdgePort 10.0.0.3:5060: down for 1 m 5 s: no registrar is heard through it; check that it runs, and its address \
-             in spec.edgePorts; trunks use another EdgePort, or wait while one of them tries it every few seconds",
+            "EdgePort 10.0.0.3:5060: down for 1 m 5 s: no registrar responds through it; check that it runs, \
+             and its address in spec.edgePorts; trunks use another EdgePort, or wait while one of them tries \
+             it every few seconds",
             "registrar sip.example: down for 1 m 5 s: no response from registrar sip.example within 32 s; one trunk tries it \
              every 5 to 10 s, the others wait",
             "19 trunks are due and waiting for a turn, or for what is down; 1 of 4 requests in flight",

@@ -21,7 +21,7 @@ pub(super) fn summary(summary: &Summary, now_ms: u64, room: usize) -> Vec<String
 pub(super) fn around(summary: &Summary, now_ms: u64, room: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let neighbours = [
-        ("API server", &summary.api, "trunks are kept as last read"),
+        ("API server", &summary.api, "the trunks of the last sync are kept"),
         ("Requester", &summary.requester, "nothing can be registered"),
         ("cache", &summary.cache, "running from memory"),
     ];
@@ -43,7 +43,7 @@ pub(super) fn around(summary: &Summary, now_ms: u64, room: usize) -> Vec<String>
     }
     if summary.removals_held > 0 {
         lines.push(format!(
-            "{} gone from the list; kept until a second sync says the same",
+            "{} missing from the list; kept until a second sync confirms it",
             plural(summary.removals_held, "trunk is", "trunks are"),
         ));
     }
@@ -87,8 +87,8 @@ pub(super) fn states(counts: &Counts) -> Option<String> {
 /// What follows about the next lapse.
 pub(super) fn lapse(at: Option<u64>, now: u64) -> String {
     match at {
-        Some(at) if at > now => format!("; next lapse in {}", duration(at - now)),
-        Some(at) => format!("; a registration lapsed {} ago", duration(now - at)),
+        Some(at) if at > now => format!("; next expiry in {}", duration(at - now)),
+        Some(at) => format!("; a registration expired {} ago", duration(now - at)),
         None => String::new(),
     }
 }

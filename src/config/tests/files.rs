@@ -34,7 +34,7 @@ fn argument_goes_before_variable_before_defaults() {
     let looked = missing.display();
     assert_eq!(
         error,
-        format!("no configuration found: looked for {looked}; name a file by --config or CONFIG_PATH")
+        format!("no configuration found: looked for {looked}; name a file with --config or CONFIG_PATH")
     );
     let error = find(None, None, &[Path::new("/no/a"), Path::new("/no/b")]).unwrap_err().to_string();
     assert!(error.contains("looked for /no/a, /no/b;"), "{error}");

@@ -36,8 +36,8 @@ fn addresses() {
     expect_address("'localhost:'", "the port is not a number from 1 to 65535: \"localhost:\"");
     expect_address("localhost:+1", "the port is not a number from 1 to 65535: \"localhost:+1\"");
     expect_address("''", "empty");
-    expect_address("ftp://localhost", "begins with a scheme that has no meaning here: \"ftp://localhost\"");
-    expect_address("xds:///api", "begins with a scheme that has no meaning here: \"xds:///api\"");
+    expect_address("ftp://localhost", "starts with a scheme that is not supported here: \"ftp://localhost\"");
+    expect_address("xds:///api", "starts with a scheme that is not supported here: \"xds:///api\"");
     let server = "names a DNS server, and only the system's are used; write dns:///host:port";
     expect_address("dns://10.0.0.53/api:50", &format!("{server}: \"dns://10.0.0.53/api:50\""));
     expect_address("dns://api:50", &format!("{server}: \"dns://api:50\""));
@@ -73,7 +73,7 @@ fn edge_ports() {
     expect(
         lines,
         &[
-            &at(1, 8, "begins with a scheme that has no meaning here: \"sips:edge\""),
+            &at(1, 8, "starts with a scheme that is not supported here: \"sips:edge\""),
             &at(2, 9, "has more than a host and a port: \"sip:edge;transport=***\""),
             &at(3, 10, "missing"),
             "spec.edgePorts[3].region (line 10): a number where a text belongs: 5; write the name of a region, such \
@@ -303,8 +303,8 @@ edgePorts: []",
 
 #[test]
 fn cache() {
-    let useless = "spec.cache.parameters (line 9): of no use to the provider memory; write provider: redis in \
-                   spec.cache, or remove the parameters";
+    let useless = "spec.cache.parameters (line 9): has no effect with the provider memory; write provider: \
+                   redis in spec.cache, or remove the parameters";
     expect("  cache:\n    parameters: host=localhost", &[useless]);
     expect("  cache:\n    parameters: host=localhost\n    provider: memory", &[useless]);
     expect(
@@ -342,25 +342,22 @@ fn cache_parameters() {
         ("host", &["host is empty; write host=... or leave it out"]),
         (
             "host=r,",
-            &["part 2 is no key=value pair; write key=value pairs with commas between them, such as \
-             host=localhost,port=6379"],
+            &["part 2 is not a key=value pair; write key=value pairs separated by commas, such as \
+               host=localhost,port=6379"],
         ),
         ("secure=maybe", &["secure is neither true nor false: \"maybe\"; write secure=true or secure=false"]),
         ("password=", &["password is empty; write password=... or leave it out"]),
         (
             "password=a,b",
-            &[
-                "part 2 is no key=value pair; write key=value pairs with commas between them; a password that holds a \
-             comma goes to a file: passwordFile=/path",
-            ],
+            &["part 2 is not a key=value pair; write key=value pairs separated by commas; put a password \
+                 that contains a comma into a file: passwordFile=/path"],
         ),
         (
             "password=a,b=c",
-            &[
-                "part 2 has an unknown key; known here: host, port, username, password, passwordFile, secure, caFile, certFile, \
-                 keyFile, db, prefix, url, socket, sentinels, sentinelMaster, sentinelUsername, sentinelPassword, cluster, nodes; a \
-             password that holds a comma goes to a file: passwordFile=/path",
-            ],
+            &["part 2 has an unknown key; known here: host, port, username, password, passwordFile, \
+                 secure, caFile, certFile, keyFile, db, prefix, url, socket, sentinels, sentinelMaster, \
+                 sentinelUsername, sentinelPassword, cluster, nodes; put a password that contains a comma \
+                 into a file: passwordFile=/path"],
         ),
         ("password=a,port=b", &["port is wrong; write a number from 1 to 65535"]),
         ("password=a,passwordFile=b", &["both password and passwordFile are given; keep one of them"]),
@@ -384,11 +381,11 @@ fn a_client_certificate_and_its_key_go_together() {
     let text = LEAST.replace("apiAddr: ", "apiAddr: https://");
     expect_all(
         &format!("{text}  tls: {{certFile: tls.crt}}\n"),
-        &[&format!("spec.tls.keyFile (line 8): missing beside certFile; {}", right::KEY_FILE)],
+        &[&format!("spec.tls.keyFile (line 8): required together with certFile; {}", right::KEY_FILE)],
     );
     expect_all(
         &format!("{text}  tls: {{keyFile: tls.key}}\n"),
-        &[&format!("spec.tls.certFile (line 8): missing beside keyFile; {}", right::CERT_FILE)],
+        &[&format!("spec.tls.certFile (line 8): required together with keyFile; {}", right::CERT_FILE)],
     );
 }
 
@@ -396,10 +393,8 @@ fn a_client_certificate_and_its_key_go_together() {
 fn tls_without_https() {
     expect(
         "  tls:\n    caFile: ca.pem",
-        &[
-            "spec.tls.caFile (line 9): of no use, since neither address is https://: \"ca.pem\"; write https:// before \
-           requesterAddr or apiAddr, or remove it",
-        ],
+        &["spec.tls.caFile (line 9): has no effect, because neither address uses https://: \"ca.pem\"; \
+             write https:// before requesterAddr or apiAddr, or remove it"],
     );
     let text = LEAST.replace("apiAddr: ", "apiAddr: https://");
     expect_all(
@@ -413,8 +408,8 @@ fn tls_without_https() {
 
 #[test]
 fn syntax() {
-    let right = "mend the YAML at or just before that line; a text that holds any of : # * & ! % @ ` { [ or a quote \
-                 goes between single quotes";
+    let right = "fix the YAML syntax at or just before this line; put single quotes around a value that \
+                 contains any of : # * & ! % @ ` { [ or a quote";
     let table = [
         ("kind: 'a\n", "the document (line 1): not valid YAML (unclosed quote)"),
         (
@@ -424,7 +419,7 @@ fn syntax() {
         ("a: *b\n", "the document (line 1): not valid YAML (an alias (*name) without its anchor (&name))"),
         (
             "a: 1\n---\nb: 2\n",
-            "the document (line 3): not valid YAML (more than one document, divided by ---)",
+            "the document (line 3): not valid YAML (more than one document, separated by ---)",
         ),
     ];
     for (text, expected) in table {
@@ -440,8 +435,8 @@ fn json_has_its_own_words() {
     let shown = parse("{\"kind\": \"Registry\",}", Format::Json).unwrap_err().to_string();
     assert_eq!(
         shown,
-        "the document (line 1): not valid JSON (trailing comma at line 1 column 21); mend the JSON at or just before \
-         that place"
+        "the document (line 1): not valid JSON (trailing comma at line 1 column 21); fix the JSON syntax at \
+         or just before this place"
     );
     let shown = parse("{\"kind\": 1, \"kind\": 2}", Format::Json).unwrap_err().to_string();
     let lines: Vec<&str> = shown.lines().collect();

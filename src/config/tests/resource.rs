@@ -72,9 +72,9 @@ fn what_is_wrong_in_a_secret_is_told_by_its_key() {
     let in_parameters = "spec.cache.parametersSecretRef: key parameters of the Secret redis: ";
     let in_password = "spec.cache.passwordSecretRef: key password of the Secret redis: ";
     for (held, expected) in [
-        (PASSWORD.to_owned(), "part 1 is no key=value pair; write key=value"),
+        (PASSWORD.to_owned(), "part 1 is not a key=value pair; write key=value"),
         (format!("host=r,{PASSWORD}=1"), "part 2 has an unknown key; known here: host, port"),
-        (format!("host=r,password=a,{PASSWORD}"), "a password that holds a comma goes into a Secret"),
+        (format!("host=r,password=a,{PASSWORD}"), "put a password that contains a comma into a Secret"),
         (format!("port={PASSWORD}"), "port is wrong; write a number"),
         (format!("host={PASSWORD}:1"), "host is wrong: has more than"),
         (
@@ -122,12 +122,12 @@ fn a_resource_says_everything_once() {
         (
             json!({ "parametersSecretRef": at("a") }),
             secrets(Some(&password), None),
-            "spec.cache.parametersSecretRef: of no use to the provider memory; write provider: redis",
+            "spec.cache.parametersSecretRef: has no effect with the provider memory; write provider: redis",
         ),
         (
             json!({ "provider": "memory", "passwordSecretRef": at("a") }),
             secrets(None, Some(PASSWORD)),
-            "spec.cache.passwordSecretRef: of no use to the provider memory; write provider: redis",
+            "spec.cache.passwordSecretRef: has no effect with the provider memory; write provider: redis",
         ),
         (
             json!({ "provider": "redis", "parameters": "host=r,passwordFile=/run/p" }),
@@ -150,9 +150,9 @@ fn a_file_has_no_use_for_what_is_of_a_cluster() {
     let mistakes = yaml(&text).unwrap_err();
     let said: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
     let expected = [
-        "spec.suspend (line 8): only in Kubernetes; remove it; a file has no use for it",
-        "spec.cache.parametersSecretRef (line 11): only in Kubernetes; remove it; a file has no use for it",
-        "spec.cache.passwordSecretRef (line 12): only in Kubernetes; remove it; a file has no use for it",
+        "spec.suspend (line 8): only in Kubernetes; remove it: it has no effect in a file",
+        "spec.cache.parametersSecretRef (line 11): only in Kubernetes; remove it: it has no effect in a file",
+        "spec.cache.passwordSecretRef (line 12): only in Kubernetes; remove it: it has no effect in a file",
     ];
     assert_eq!(said, expected);
 

@@ -100,7 +100,7 @@ fn documents(file: &str, text: &str) -> Result<Vec<Value>, Problem> {
         let at_fault = usize::try_from(line).ok().and_then(|line| text.lines().nth(line.checked_sub(1)?));
         // The parser's message may repeat what stands there, which must not be a password.
         if at_fault.is_some_and(|line| line.to_ascii_lowercase().contains("password")) {
-            unreadable(format!("is not YAML: line {line}, column {column} makes no sense"))
+            unreadable(format!("is not YAML: line {line}, column {column} cannot be parsed"))
         } else {
             unreadable(format!("is not YAML: {}", error.without_snippet()))
         }
@@ -136,7 +136,7 @@ fn read_resource(reader: &mut Reader<'_>, map: &Map<String, Value>, into: &mut R
     let (name, region) = (of_metadata("name").unwrap_or_default(), of_metadata("region"));
     let spec = reader.mapping(&node, "spec");
     if map.get("spec").is_none_or(Value::is_null) {
-        reader.problem("spec".to_owned(), None, "missing: what the resource consists of");
+        reader.problem("spec".to_owned(), None, "missing: the content of the resource");
     }
     let (Some(reference), Some(api_version), Some(spec)) = (reference, api_version, spec) else { return };
     if kind == "Trunk" {

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::secret::Secret;
 
-/// Play what registrars, name servers and EdgePorts of the field do, to see what a client makes of it.
+/// Play what registrars, name servers and EdgePorts do in the field, to see how a client reacts.
 #[derive(Args, Clone, Debug)]
 pub struct DevstackArgs {
     /// What to do.
@@ -28,9 +28,9 @@ pub struct DevstackArgs {
 /// What to do with cases.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Action {
-    /// Show the cases: the name of each, what the other side does, and the right outcome
+    /// List the cases: name, behaviour of the other side, and the right outcome
     List(Source),
-    /// Print the file of a case, to begin one of your own with
+    /// Print the file of a case, as a start for one of your own
     Show(ShowArgs),
     /// Play a case until Ctrl-C, and print the dialogue
     Play(PlayArgs),
@@ -39,7 +39,7 @@ pub enum Action {
 /// Where cases come from.
 #[derive(Args, Clone, Debug)]
 pub struct Source {
-    /// Folder with case files [default: the cases that the program has with it].
+    /// Folder with case files [default: the built-in cases].
     #[arg(long, value_name = "DIR")]
     pub cases: Option<PathBuf>,
 }
@@ -74,7 +74,7 @@ pub struct PlayArgs {
     /// Address and port of the first EdgePort of the case; further ones follow at the next ports [default: a free port].
     #[arg(long, value_name = "ADDRESS")]
     pub edge_port: Option<SocketAddr>,
-    /// File with the password that is right, whatever the user [default: the password "field-password"].
+    /// File with the right password for any user [default: the password "field-password"].
     #[arg(long, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
     /// Folder to write ca.pem, client.pem and client-key.pem into, for TLS clients.

@@ -90,7 +90,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
     }
 
     fn act_unread(&mut self) {
-        tracing::warn!("registering without what the cache keeps; it is read when the cache works again");
+        tracing::warn!("registering without the stored state; it is read once the cache works again");
         self.act();
     }
 
@@ -106,7 +106,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         if self.engine.adopt(id.clone()) {
             tracing::info!(
                 instance_id = id.as_str(),
-                "the cache keeps this instance id: Call-IDs are made of it"
+                "using the instance id that the cache stores: Call-IDs derive from it"
             );
         }
         self.identity.send_if_modified(|known| {
@@ -125,9 +125,9 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
                 if standing != Standing::StandsBy {
                     tracing::error!(
                         %error,
-                        "standing by: this process sends nothing until that one has ended. Installations with one name and the \
-                         same addresses share their state in Redis: where these are not one, set spec.instanceId, or prefix in \
-                         spec.cache.parameters"
+                        "standing by: this process sends nothing until that one has ended. Installations \
+                         with the same name and addresses share their state in Redis: if these are different \
+                         ones, set spec.instanceId, or prefix in spec.cache.parameters"
                     );
                 }
                 self.standing = Standing::StandsBy;

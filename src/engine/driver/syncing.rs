@@ -149,7 +149,8 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
                 if let Some(found) = running.found.filter(|found| *found > 0) {
                     tracing::info!(
                         trunks = found,
-                        "the API server's list lacks trunks that it has when asked for them one by one: they stay"
+                        "the API server's list lacks trunks that it returns when asked for them one by one: \
+                         they stay registered"
                     );
                 }
                 log_report(&report, absence);
@@ -180,16 +181,16 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
 
 fn log_report(report: &SyncReport, absence: Absence) {
     if report.removed > 0 {
-        tracing::info!(trunks = report.removed, "trunks are gone: removing their bindings");
+        tracing::info!(trunks = report.removed, "trunks were removed: deregistering them");
     }
     if report.held > 0 {
         let why = match absence {
-            Absence::Certain => "many trunks are gone at once",
+            Absence::Certain => "many trunks disappeared at once",
             Absence::Unconfirmed => "trunks are missing from a list that was empty or came in pages",
         };
         tracing::warn!(
             trunks = report.held,
-            "{why}: a second sync must say the same before they are deregistered"
+            "{why}: a second sync has to confirm it before they are deregistered"
         );
     }
     if report.surplus > 0 {
@@ -197,7 +198,7 @@ fn log_report(report: &SyncReport, absence: Absence) {
             Some(excess) => tracing::warn!(trunks = report.surplus, "trunks are left out: {excess}"),
             None => tracing::warn!(
                 trunks = report.surplus,
-                "new trunks are left out, because there are as many as spec.sync.maxTrunks allows"
+                "new trunks are left out: spec.sync.maxTrunks is reached"
             ),
         }
     }

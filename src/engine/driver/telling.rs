@@ -74,7 +74,7 @@ impl Telling {
             } else {
                 *self.untold.of_mut(transition.to) += 1;
                 let (trunk, to) = (&*transition.reference, transition.to.name());
-                tracing::debug!(trunk, to, "one of many registrations that changed their state");
+                tracing::debug!(trunk, to, "registration changed its state (beyond the log's limit)");
             }
         }
     }
@@ -103,7 +103,7 @@ impl Telling {
                 leaving,
                 pending,
                 notices,
-                "more registrations changed their state than are told one by one"
+                "state-change logging is rate-limited; suppressed changes by state"
             );
         }
     }
@@ -124,7 +124,8 @@ fn log(notice: &Notice) {
         Notice::EdgePortDown { edge_port, message } => tracing::warn!(
             edge_port,
             reason = message,
-            "EdgePort is down: no registrar is heard through it; check that it runs, and its address in edgePorts"
+            "EdgePort is down: no registrar responds through it; check that it runs, and its address in \
+             edgePorts"
         ),
         Notice::EdgePortBack { edge_port, after_ms } => {
             tracing::info!(edge_port, down_for_seconds = seconds(after_ms), "EdgePort responds again");
@@ -140,16 +141,18 @@ fn log(notice: &Notice) {
             from = redirection.from,
             to = redirection.to,
             until = time(redirection.until_ms),
-            "registration was redirected: it is held elsewhere than at its registrar, which is asked again when that ends"
+            "registration was redirected to another registrar; its own registrar is asked again when that \
+             ends"
         ),
         Notice::NotRedirected { reference } => {
-            tracing::info!(trunk = reference, "registration is held at the trunk's own registrar again");
+            tracing::info!(trunk = reference, "registration is back at the trunk's own registrar");
         }
         Notice::OptionTagsDropped { reference, registrar, tags } => tracing::info!(
             trunk = reference,
             registrar,
             option_tags = tags.join(", "),
-            "registrar answered 400 to these option tags and accepts REGISTER without them: they are left out for this trunk"
+            "registrar responded with 400 to these option tags and accepts REGISTER without them: leaving \
+             them out for this trunk"
         ),
     }
 }
@@ -182,10 +185,10 @@ fn line(transition: &Transition) {
             );
         }
         (true, None) => {
-            tracing::warn!(trunk, from, to, registrar, edge_port, failed_over, "registration in trouble");
+            tracing::warn!(trunk, from, to, registrar, edge_port, failed_over, "registration is unhealthy");
         }
         _ if from == to && failed_over => {
-            tracing::info!(trunk, registrar, edge_port, "registration failed over: it is held at another target than the preferred one");
+            tracing::info!(trunk, registrar, edge_port, "registration failed over to another target");
         }
         _ if from == to => {
             tracing::info!(trunk, registrar, edge_port, "registration is back at its preferred target");

@@ -235,7 +235,7 @@ async fn a_store_that_refuses_the_credentials_is_not_asked_in_a_loop() {
     // Once in half a minute, and a little quicker at the start.
     assert!((60..=130).contains(&calls), "asked {calls} times in an hour");
     let cache = rig.controls.handle.summary().await.unwrap().cache;
-    assert!(cache.message.unwrap().contains("refuses the credentials"));
+    assert!(cache.message.unwrap().contains("rejects the credentials"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -428,7 +428,7 @@ fn trunks_that_wait_for_a_registrar_that_is_down_say_so_and_are_no_longer_well()
         let trouble = view.trouble.clone().unwrap();
         assert_eq!(trouble.reason, "RegistrarDown");
         assert!(
-            trouble.message.starts_with("registrar h:5060 is down: the registrar answered 503"),
+            trouble.message.starts_with("registrar h:5060 is down: the registrar responded with 503"),
             "{trouble:?}"
         );
         assert!(trouble.since_ms < sim.now().unix_ms);

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 /// What the calls of a connection that was given up end with.
-pub(super) const GIVEN_UP: &str = "it hung: no response to any call, so another connection took its place";
+pub(super) const GIVEN_UP: &str = "it hung without a response to any call, and was replaced";
 
 /// Streams that are made and that end, of all connections to one dependency.
 #[derive(Debug, Default)]

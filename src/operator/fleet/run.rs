@@ -75,7 +75,7 @@ impl Run {
         // It takes its grace, and a quarter of it to write; more than that is a defect.
         let mut task = self.task;
         if tokio::time::timeout(common.grace * 2 + Duration::from_secs(1), &mut task).await.is_err() {
-            tracing::error!(registry = %name, "its engine does not end: it is cut off");
+            tracing::error!(registry = %name, "its engine does not end: aborting it");
             task.abort();
         }
     }

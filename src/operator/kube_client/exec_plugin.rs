@@ -46,8 +46,8 @@ pub(super) enum ExecPluginError {
     #[error("cannot run the kubeconfig's exec plugin {name}: {problem}; install it where PATH finds it")]
     Start { name: String, problem: String },
     #[error(
-        "the kubeconfig's exec plugin {name} failed ({status}); run it by hand to see why: its output is not shown here, for it may \
-         hold secrets"
+        "the kubeconfig's exec plugin {name} failed ({status}); run it by hand to see why: its output is not \
+         shown here, because it may contain secrets"
     )]
     Exit { name: String, status: ExitStatus },
     #[error("the kubeconfig's exec plugin {name} did not end within {} s", DEADLINE.as_secs())]

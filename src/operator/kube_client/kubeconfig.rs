@@ -145,7 +145,7 @@ pub(super) fn read(
     for path in &sources.paths {
         let Some(kubeconfig) = read_file(path)? else {
             if sources.named {
-                tracing::warn!(path = shown(path), "KUBECONFIG names a file that is not there: skipped");
+                tracing::warn!(path = shown(path), "KUBECONFIG names a file that does not exist: skipped");
             }
             continue;
         };

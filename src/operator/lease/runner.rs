@@ -111,13 +111,13 @@ impl Runner {
     pub async fn release(&mut self) {
         let limit = RELEASE.0.max(self.latency * 2).min(RELEASE.1);
         match timeout(limit, self.try_release()).await {
-            Ok(Ok(true)) => tracing::info!("released the lease: another replica may lead at once"),
+            Ok(Ok(true)) => tracing::info!("released the lease: another replica may lead immediately"),
             Ok(Ok(false)) => {}
             Ok(Err(problem)) => {
-                tracing::warn!(%problem, "the lease could not be released: it has to run out")
+                tracing::warn!(%problem, "the lease could not be released: it has to expire")
             }
             Err(_) => tracing::warn!(
-                "the lease could not be released within {:.1} s: it has to run out",
+                "the lease could not be released within {:.1} s: it has to expire",
                 limit.as_secs_f32()
             ),
         }

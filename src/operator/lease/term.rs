@@ -103,7 +103,7 @@ impl Term {
         self.stop.cancel();
         match (&mut self.task).await {
             Ok(mut runner) => runner.release().await,
-            Err(problem) => tracing::warn!(%problem, "the lease is not released: it has to run out"),
+            Err(problem) => tracing::warn!(%problem, "the lease is not released: it has to expire"),
         }
     }
 }
@@ -169,11 +169,11 @@ async fn renew(mut runner: Runner, stop: CancellationToken, end: End) -> Runner 
 fn said_lost(loss: &Loss, trouble: Option<&str>) {
     match loss {
         Loss::Expired => {
-            let problem = trouble.unwrap_or("this process was stopped for a while");
+            let problem = trouble.unwrap_or("this process was paused");
             tracing::error!(%problem, "lost the lease: it could not be renewed in time");
         }
         Loss::Taken { holder } if holder.is_empty() => {
-            tracing::error!("lost the lease: somebody took the holder out of it");
+            tracing::error!("lost the lease: another client cleared its holderIdentity");
         }
         Loss::Taken { holder } => {
             tracing::error!(leader = display_name(holder), "lost the lease: another replica holds it");

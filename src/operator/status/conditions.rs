@@ -131,17 +131,17 @@ pub(super) fn all(before: Option<&RegistryStatus>, situation: &Situation) -> Vec
 fn stalled(situation: &Situation) -> Finding {
     match (&situation.stall, &situation.phase) {
         (None, _) | (_, Phase::Leaving { .. }) => {
-            Finding::new(Truth::False, "NotStalled", "nothing waits for a person to change the specification")
+            Finding::new(Truth::False, "NotStalled", "the spec is valid and applied")
         }
         (Some(stall), phase) => {
             let goes_on = match phase {
                 Phase::Idle
                     if [reasons::CANNOT_START, reasons::TOO_MANY_REGISTRIES].contains(&stall.reason) =>
                 {
-                    "; nothing runs meanwhile"
+                    "; nothing runs"
                 }
                 Phase::Idle => "; nothing runs until that is corrected",
-                _ => "; the last good specification is followed meanwhile",
+                _ => "; the last valid spec keeps running",
             };
             Finding::new(Truth::True, stall.reason, format!("{}{goes_on}", words_of(stall)))
         }
@@ -151,7 +151,7 @@ fn stalled(situation: &Situation) -> Finding {
 /// What a stall says, which leaves room for more.
 pub(super) fn words_of(stall: &Stall) -> String {
     let words = clean(&stall.message, MAX_MESSAGE - 100);
-    if words.is_empty() { "the specification cannot be followed".to_owned() } else { words }
+    if words.is_empty() { "the spec cannot be applied".to_owned() } else { words }
 }
 
 /// A neighbour is taken to be as it was for the engine before this one until it has been tried: a hand-over after which
@@ -181,7 +181,7 @@ fn not_running() -> Finding {
 fn said(health: &Health) -> String {
     match &health.message {
         Some(message) if !message.is_empty() => clean(message, MAX_SAID),
-        _ => "it does not say what is wrong".to_owned(),
+        _ => "no reason given".to_owned(),
     }
 }
 
@@ -189,12 +189,8 @@ fn api(situation: &Situation) -> Finding {
     let Some(snapshot) = snapshot(situation) else { return not_running() };
     let health = &snapshot.summary.api;
     let (truth, reason, message) = match (health.ok, health.reason) {
-        (None, _) => (
-            Truth::Unknown,
-            "NotTried",
-            "the trunks are being read for the first time since the start".to_owned(),
-        ),
-        (Some(true), _) => (Truth::True, "Reachable", "the trunks were read completely".to_owned()),
+        (None, _) => (Truth::Unknown, "NotTried", "the first sync since the start is under way".to_owned()),
+        (Some(true), _) => (Truth::True, "Reachable", "the last sync was complete".to_owned()),
         (Some(false), fault) => {
             let reason = match fault {
                 Some(Fault::NoAnswer) => "NoAnswer",
@@ -204,9 +200,9 @@ fn api(situation: &Situation) -> Finding {
                 Some(Fault::Unreachable) | None => "Unreachable",
             };
             let effect = if snapshot.summary.last_sync_ms.is_some() {
-                "the trunks that were read last stay registered, changes are not seen, and it is tried again"
+                "the trunks of the last sync stay registered, changes are not seen, and the operator retries"
             } else {
-                "no trunk is known yet, and it is tried again"
+                "no trunk is known yet, and the operator retries"
             };
             (Truth::False, reason, format!("{}; {effect}", said(health)))
         }
@@ -219,9 +215,9 @@ fn requester(situation: &Situation) -> Finding {
     let health = &snapshot.summary.requester;
     let (truth, reason, message) = match (health.ok, health.reason) {
         (None, _) => {
-            (Truth::Unknown, "NotTried", "nothing had to be sent through it since the start".to_owned())
+            (Truth::Unknown, "NotTried", "nothing has been sent through it since the start".to_owned())
         }
-        (Some(true), _) => (Truth::True, "Reachable", "the Requester answers".to_owned()),
+        (Some(true), _) => (Truth::True, "Reachable", "the Requester responds".to_owned()),
         (Some(false), fault) => {
             let reason = match fault {
                 Some(Fault::NoAnswer) => "NoAnswer",
@@ -235,8 +231,8 @@ fn requester(situation: &Situation) -> Finding {
                 ) => "Refused",
                 Some(Fault::Unreachable) | None => "Unreachable",
             };
-            let effect =
-                "nothing can be registered or refreshed until it works; it is tried every few seconds";
+            let effect = "nothing can be registered or refreshed until it works; the operator tries it every few \
+                 seconds";
             (Truth::False, reason, format!("{}; {effect}", said(health)))
         }
     };
@@ -246,14 +242,14 @@ fn requester(situation: &Situation) -> Finding {
 fn cache(situation: &Situation) -> Finding {
     let Some(snapshot) = snapshot(situation) else { return not_running() };
     if !snapshot.durable {
-        let message = "state is kept in memory: a restart begins anew, and registers every trunk again; \
-                       spec.cache.provider: redis keeps it";
+        let message = "state is in memory only: a restart registers every trunk again; spec.cache.provider: \
+                       redis stores it";
         return Finding::new(Truth::True, "InMemory", message);
     }
     let health = &snapshot.summary.cache;
     let (truth, reason, message) = match (health.ok, health.reason) {
-        (None, _) => (Truth::Unknown, "NotTried", "Redis was not asked yet".to_owned()),
-        (Some(true), _) => (Truth::True, "Reachable", "Redis keeps the state".to_owned()),
+        (None, _) => (Truth::Unknown, "NotTried", "Redis has not been asked yet".to_owned()),
+        (Some(true), _) => (Truth::True, "Reachable", "Redis stores the state".to_owned()),
         (Some(false), fault) => {
             let reason = match fault {
                 Some(Fault::Denied) => "CredentialsRejected",
@@ -265,7 +261,7 @@ fn cache(situation: &Situation) -> Finding {
                 "both send REGISTERs for the same trunks; end one of the two, or give one of them another spec.instanceId, or \
                  another prefix in spec.cache.parameters"
             } else {
-                "registrations go on from memory, and everything is written when it works again"
+                "registrations continue from memory, and everything is written once it works again"
             };
             (Truth::False, reason, format!("{}; {effect}", said(health)))
         }
@@ -299,7 +295,7 @@ fn credentials(before: Option<&RegistryStatus>, situation: &Situation) -> Findin
             trunk.trouble.as_ref().is_some_and(|trouble| REJECTIONS.contains(&&*trouble.reason))
         });
         let message = format!(
-            "{}{}; each is tried again after 5 minutes to an hour, and at once when it is changed",
+            "{}{}; each is retried after 5 minutes to an hour, and immediately when it changes",
             parts.join(", "),
             names(refused, rejected + unknown)
         );
@@ -310,7 +306,7 @@ fn credentials(before: Option<&RegistryStatus>, situation: &Situation) -> Findin
         .and_then(|before| find(before, reasons::CREDENTIALS_ACCEPTED))
         .filter(|before| before.status != Truth::Unknown.name());
     let accepted =
-        || Finding::new(Truth::True, "Accepted", "no registrar refuses a trunk's user or password");
+        || Finding::new(Truth::True, "Accepted", "no registrar rejects a trunk's user or password");
     let trunks = super::failures::total(&summary.counts);
     let leaving = matches!(situation.phase, Phase::Leaving { .. });
     let nothing_new = summary.requester.ok == Some(false) && trunks > 0;
@@ -322,7 +318,7 @@ fn credentials(before: Option<&RegistryStatus>, situation: &Situation) -> Findin
         _ if trunks == 0 && !never_read(snapshot) => {
             Finding::new(Truth::Unknown, "NoTrunks", "there is no trunk to register")
         }
-        _ => Finding::new(Truth::Unknown, "NotAnswered", "no registrar has accepted or refused a trunk yet"),
+        _ => Finding::new(Truth::Unknown, "NotAnswered", "no registrar has accepted or rejected a trunk yet"),
     }
 }
 

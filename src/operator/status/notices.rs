@@ -53,7 +53,7 @@ pub fn not_deregistered(left: u64, why: &str) -> Notice {
     } else {
         format!("{} {} left at the registrars", count(left, "binding"), agree(left, "is", "are"))
     };
-    let message = format!("{bindings}, and will lapse in their time: {why}");
+    let message = format!("{bindings}, and will expire: {why}");
     notice(true, "NotDeregistered", "Deregister", message)
 }
 
@@ -92,9 +92,8 @@ impl<'a> Change<'a> {
             return (!same).then(|| notice(true, known.unwrap_or("Stalled"), "Configure", &after.message));
         }
         let leaving = self.reason_of_ready() == "Deregistering";
-        (was && !leaving).then(|| {
-            notice(false, "SpecAccepted", "Configure", "the specification is good again, and followed")
-        })
+        (was && !leaving)
+            .then(|| notice(false, "SpecAccepted", "Configure", "the spec is valid again, and applied"))
     }
 
     fn reason_of_ready(&self) -> &'a str {
@@ -109,7 +108,7 @@ impl<'a> Change<'a> {
                 false,
                 "Suspended",
                 "Suspend",
-                "spec.suspend is true: nothing is sent any more, and bindings lapse in their time",
+                "spec.suspend is true: nothing is sent, and bindings expire",
             )),
             (true, false) if reason(after) != "Deregistering" => {
                 Some(notice(false, "Resumed", "Resume", "spec.suspend is no longer true: sending again"))
@@ -185,7 +184,7 @@ impl<'a> Change<'a> {
         } else {
             count(new.len() as u64, "trunk")
         };
-        let message = format!("{many} {verb} refused by the registrar: {}{more}", names.join("; "));
+        let message = format!("{many} {verb} rejected by the registrar: {}{more}", names.join("; "));
         Some(notice(true, "TrunksRejected", "Register", message))
     }
 

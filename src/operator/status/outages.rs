@@ -36,7 +36,7 @@ fn outage(down: &Down) -> String {
     let (name, since) = (clean(&down.name, MAX_NAME), at(down.since_ms));
     let why = clean(&down.message, MAX_WHY);
     if down.is_edge_port() {
-        let why = if why.is_empty() { "no registrar is heard through it".to_owned() } else { why };
+        let why = if why.is_empty() { "no registrar responds through it".to_owned() } else { why };
         format!(
             "EdgePort {name} is down since {since}: {why}; check that it runs, and its address in spec.edgePorts"
         )

@@ -10,7 +10,7 @@ pub fn without_foreign_text(status: &RegistryStatus) -> RegistryStatus {
     let mut plain = status.clone();
     for condition in &mut plain.conditions {
         condition.message = format!(
-            "{} is {} ({}); the API server refuses the whole message, so names and what others said are left out",
+            "{} is {} ({}); the API server rejects the full message, so names and texts of others are left out",
             condition.type_, condition.status, condition.reason
         );
     }

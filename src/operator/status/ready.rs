@@ -30,7 +30,10 @@ pub(super) fn ready(before: Option<&RegistryStatus>, situation: &Situation) -> F
         Phase::Idle => {
             return match &situation.stall {
                 Some(stall) => not(stall.reason, words_of(stall)),
-                None => not("Starting", "nothing runs yet: the operator has just taken this up".to_owned()),
+                None => not(
+                    "Starting",
+                    "nothing runs yet: the operator has just started to process this".to_owned(),
+                ),
             };
         }
         Phase::Running(snapshot) => snapshot,
@@ -51,14 +54,14 @@ pub(super) fn ready(before: Option<&RegistryStatus>, situation: &Situation) -> F
 fn not_read_yet(before: Option<&RegistryStatus>, snapshot: &Snapshot) -> Finding {
     if snapshot.summary.api.ok == Some(false) {
         let said = snapshot.summary.api.message.as_deref().unwrap_or("the API server cannot be reached");
-        let message = format!("the trunks were never read since the start: {}", clean(said, 300));
+        let message = format!("no sync has succeeded since the start: {}", clean(said, 300));
         return Finding::new(Truth::False, "APIUnreachable", message).since(snapshot.summary.api.since_ms);
     }
     match before.and_then(|before| find(before, reasons::READY)) {
         Some(ready) if ready.status == Truth::True.name() || ABOUT_TRUNKS.contains(&&*ready.reason) => {
             Finding::kept(ready)
         }
-        _ => Finding::new(Truth::False, "ReadingTrunks", "the trunks are being read for the first time"),
+        _ => Finding::new(Truth::False, "ReadingTrunks", "the first sync is under way"),
     }
 }
 
@@ -77,7 +80,7 @@ fn running(snapshot: &Snapshot) -> Finding {
         )
     };
     if summary.requester.ok == Some(false) {
-        let said = summary.requester.message.as_deref().unwrap_or("it does not say what is wrong");
+        let said = summary.requester.message.as_deref().unwrap_or("no reason given");
         let bound = counts.registered + counts.at_risk;
         let message =
             format!("the Requester does not work: {}; {} still registered", clean(said, 300), of(bound));
@@ -117,7 +120,7 @@ fn running(snapshot: &Snapshot) -> Finding {
     if counts.pending > 0 {
         let verb = agree(counts.pending, "waits", "wait");
         let message = format!(
-            "{} registered, {} {verb} for the first answer{down}",
+            "{} registered, {} {verb} for the first response{down}",
             of(counts.registered + counts.at_risk),
             counts.pending
         );
@@ -152,7 +155,7 @@ fn asides(situation: &Situation, snapshot: &Snapshot) -> Vec<String> {
     let summary = &snapshot.summary;
     let mut asides = Vec::new();
     if situation.stall.is_some() {
-        asides.push("the specification as it is now is not followed: see Stalled".to_owned());
+        asides.push("the current spec is not applied: see Stalled".to_owned());
     }
     if summary.api.ok == Some(false) {
         asides.push("changes of trunks are not seen: see APIReachable".to_owned());
@@ -184,7 +187,7 @@ pub(super) fn over_budget(registrars: &[String]) -> Option<String> {
 
 pub(super) fn removals_held(n: u64) -> String {
     format!(
-        "{} {} no longer listed; a second sync must say the same before they are deregistered",
+        "{} {} no longer listed; a second sync has to confirm it before they are deregistered",
         count(n, "trunk"),
         agree(n, "is", "are")
     )
@@ -216,7 +219,7 @@ fn list(snapshot: &Snapshot, state: TrunkState, of: u64) -> String {
 }
 
 fn suspended(snapshot: &Snapshot) -> String {
-    let why = "nothing is sent because spec.suspend is true: bindings lapse in their time";
+    let why = "nothing is sent because spec.suspend is true: bindings expire";
     if never_read(snapshot) {
         return why.to_owned();
     }
@@ -229,7 +232,7 @@ fn suspended(snapshot: &Snapshot) -> String {
 fn deregistering(snapshot: &Snapshot, deadline_ms: u64) -> String {
     let counts = &snapshot.summary.counts;
     let left = match counts.leaving + counts.registered + counts.at_risk {
-        _ if never_read(snapshot) => "the trunks have to be read first".to_owned(),
+        _ if never_read(snapshot) => "the first sync has to complete".to_owned(),
         left => format!("{left} left"),
     };
     let mut message = format!(
@@ -252,21 +255,21 @@ pub(super) fn reconciling(before: Option<&RegistryStatus>, situation: &Situation
     let snapshot = match &situation.phase {
         Phase::Leaving { .. } => return yes("Deregistering", "the bindings are being removed"),
         _ if situation.stall.is_some() => {
-            return no("Stalled", "the specification has to be corrected: see Stalled");
+            return no("Stalled", "the spec has to be corrected: see Stalled");
         }
-        Phase::Idle => return yes("Starting", "the operator has just taken this up"),
+        Phase::Idle => return yes("Starting", "the operator has just started to process this"),
         Phase::Suspended(_) => return no("Suspended", "spec.suspend is true"),
         Phase::Running(snapshot) => snapshot,
     };
     let counts = &snapshot.summary.counts;
     if never_read(snapshot) {
-        return yes("ReadingTrunks", "the trunks are being read for the first time since the start");
+        return yes("ReadingTrunks", "the first sync since the start is under way");
     }
     if snapshot.summary.requester.ok == Some(false) {
         return no("RequesterUnreachable", "the Requester has to work first: see RequesterReachable");
     }
     if counts.failing + counts.invalid > 0 {
-        return no("TrunksInTrouble", "trunks fail or are not valid: see Ready and status.failures");
+        return no("TrunksInTrouble", "trunks fail or are invalid: see Ready and status.failures");
     }
     if counts.pending == 0 {
         return no("Settled", "every trunk was registered");
@@ -279,8 +282,8 @@ pub(super) fn reconciling(before: Option<&RegistryStatus>, situation: &Situation
         (_, reason) => reason == "TrunksPending",
     });
     if too_long {
-        no("TrunksPending", "trunks have been waiting for their first answer for more than ten minutes")
+        no("TrunksPending", "trunks have been waiting for their first response for more than ten minutes")
     } else {
-        yes("Registering", "trunks wait for their first answer")
+        yes("Registering", "trunks wait for their first response")
     }
 }

@@ -78,7 +78,7 @@ pub(super) fn trunk(reference: &str, state: TrunkState, reason: &str, message: &
     }
 }
 
-pub(super) const REFUSED: &str = "the registrar answered 403 Forbidden; check username and password";
+pub(super) const REFUSED: &str = "the registrar responded with 403 Forbidden; check username and password";
 
 /// So many trunks that the registrar refuses, besides those that are counted.
 pub(super) fn rejecting(mut snapshot: Snapshot, refs: &[&str], reason: &str) -> Snapshot {

@@ -192,7 +192,7 @@ impl Connections {
         };
         let idle = open.iter().filter(|usage| usage.is_idle() && !usage.close.is_cancelled());
         let Some(least) = idle.max_by_key(rank) else { return false };
-        tracing::debug!(from = %least.from, "more gRPC connections than places: one that does nothing is ended");
+        tracing::debug!(from = %least.from, "too many gRPC connections: closing an idle one");
         self.end(least);
         true
     }
@@ -201,7 +201,7 @@ impl Connections {
     pub(super) fn sweep(&self, door: &Door) {
         for usage in self.open() {
             if let Some(why) = usage.is_overdue(door) {
-                tracing::debug!(from = %usage.from, "a gRPC connection is ended: {why}");
+                tracing::debug!(from = %usage.from, "closing a gRPC connection: {why}");
                 self.end(&usage);
             }
         }

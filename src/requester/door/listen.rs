@@ -139,7 +139,8 @@ async fn run(
             Err(problem) => {
                 let made_room = descriptors::is_exhausted(&problem) && all.evict();
                 if !made_room {
-                    tracing::warn!(%problem, "cannot accept a gRPC connection; raise the limit on open files where it is too low");
+                    tracing::warn!(%problem, "cannot accept a gRPC connection; raise the limit on open files \
+                                              if it is too low");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;

@@ -107,7 +107,7 @@ impl Open {
         let all: Vec<Arc<Connection>> = self.lock().values().filter_map(Weak::upgrade).collect();
         let idle = all.into_iter().filter(|connection| !connection.is_in_use() && !connection.is_closing());
         let longest = idle.max_by_key(|connection| connection.unused_for())?;
-        tracing::debug!(to = %longest.target(), "more connections than allowed: one that is idle is closed");
+        tracing::debug!(to = %longest.target(), "too many connections: closing an idle one");
         self.close(&longest);
         Some(longest)
     }

@@ -91,7 +91,7 @@ async fn tls(
     asked: &Noticed,
 ) -> Result<TlsStream<TcpStream>, ConnectError> {
     let name = ServerName::try_from(host.to_owned())
-        .map_err(|_| ConnectError::Tls(format!("no certificate can be for {host}: it is no DNS name")))?;
+        .map_err(|_| ConnectError::Tls(format!("no certificate can match {host}: it is not a DNS name")))?;
     TlsConnector::from(asked.watch(config)).connect(name, tcp).await.map_err(|error| {
         let closed = || {
             let happened = format!("TLS handshake ended: {}", io_cause(&error));

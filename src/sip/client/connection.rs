@@ -302,7 +302,7 @@ pub(super) async fn drive<S>(
     let error = match end {
         End::Lost(cause) => ClientError::ConnectionLost(cause.into()),
         End::Tls(cause) => ClientError::Tls(cause.into()),
-        End::Drained => ClientError::ConnectionLost("nothing came over it any more".into()),
+        End::Drained => ClientError::ConnectionLost("it went silent".into()),
         End::Idle => ClientError::ConnectionLost("it was idle".into()),
         End::Stopped => ClientError::stopped(),
     };
@@ -364,7 +364,7 @@ async fn read(
                 Ok(None) => break,
                 Err(error) if parser.is_broken() => {
                     transactions.on_broken(&recent, &error);
-                    return Ok(End::Lost(format!("what the peer sent cannot be taken apart ({error})")));
+                    return Ok(End::Lost(format!("cannot parse what the peer sent ({error})")));
                 }
                 Err(error) => {
                     tracing::debug!(peer = %connection.remote, %error, "ignored a message that cannot be read");

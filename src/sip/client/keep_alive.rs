@@ -90,14 +90,15 @@ async fn ping(KeepAlive { every, pong_within }: KeepAlive, pool: &Connections, c
         // A peer that answers requests and never a ping does not know pings: RFC 5626 is optional.
         let misses = if ponged || before == 0 { 0 } else { pool.pings().missed(destination) };
         if misses <= MISSES {
-            tracing::debug!(peer = %connection.remote(), "no answer to a keep-alive: the next request makes a new connection");
+            tracing::debug!(peer = %connection.remote(), "no response to a keep-alive: the next request \
+                                                          opens a new connection");
             pool.retire(connection);
             return;
         }
         if misses == MISSES + 1 {
             tracing::warn!(
                 to = %destination,
-                "never answers a keep-alive (RFC 5626): its connections are not judged by that any more"
+                "never responds to a keep-alive (RFC 5626): no longer judging its connections by that"
             );
         }
     }

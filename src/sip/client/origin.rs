@@ -14,7 +14,7 @@ use tokio::time::Instant;
 /// How often the log says that responses are dropped.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// Where a response over UDP may come from.
+/// Addresses that a response over UDP may come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum ResponseOrigin {
     /// The address and port that the request was sent to, or the same port of another address of the registrar's name.
@@ -61,7 +61,8 @@ impl Dropped {
             %from,
             expected = expected.join(", "),
             dropped,
-            "dropped a response over UDP, {why}: it may be forged; where a registrar responds so, see --responses-from"
+            "dropped a response over UDP, {why}: it may be forged; if a registrar responds like that, see \
+             --responses-from"
         );
     }
 

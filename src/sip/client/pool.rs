@@ -190,7 +190,7 @@ impl Connections {
         if connection.is_usable() && connection.unanswered_for(self.settings.grace / 2) {
             tracing::debug!(
                 to = %connection.target(),
-                "no response over this connection: the next request makes a new one"
+                "no response over this connection: the next request opens a new one"
             );
             self.retire(connection);
         }

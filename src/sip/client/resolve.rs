@@ -43,7 +43,8 @@ impl Names {
     /// With the system's name servers; where it names none, with the hosts file only.
     pub(super) fn new(within: Duration) -> Result<Self, ClientError> {
         let (config, options) = hickory_resolver::system_conf::read_system_conf().unwrap_or_else(|error| {
-            tracing::warn!(%error, "no name servers are configured: only the hosts file and IP addresses will do");
+            tracing::warn!(%error, "no name servers are configured: only the hosts file and IP addresses \
+                                    work");
             (ResolverConfig::from_parts(None, Vec::new(), Vec::new()), ResolverOpts::default())
         });
         Self::with(config, options, within)
@@ -119,7 +120,7 @@ impl Names {
             Ok(Err(error)) => Err(ClientError::resolve(self.cause(&error))),
             Err(_) => {
                 let (servers, seconds) = (self.servers(), self.within.as_secs_f32());
-                let text = format!("cannot be looked up: no answer from {servers} within {seconds} s");
+                let text = format!("cannot be looked up: no response from {servers} within {seconds} s");
                 Err(ClientError::resolve(text))
             }
         }
@@ -153,7 +154,7 @@ impl Names {
             },
             NetError::Dns(DnsError::ResponseCode(code)) => answered(*code),
             _ if self.servers.is_none() => "cannot be looked up: no name server is configured".to_owned(),
-            NetError::Timeout => format!("cannot be looked up: no answer from {servers}"),
+            NetError::Timeout => format!("cannot be looked up: no response from {servers}"),
             NetError::Io(error) => format!("cannot be looked up: {servers}: {}", io_cause(error)),
             NetError::NoConnections => format!("cannot be looked up: {servers}: no connection"),
             other => format!("cannot be looked up: {other} ({servers})"),

@@ -274,7 +274,7 @@ async fn g2_a_connection_that_hangs_is_replaced_while_new_ones_work() {
         if late.len() == names().len() { Ok(()) } else { Err(format!("only {late:?}")) }
     };
     wait_for(again, SOON, "all trunks to be refreshed by another connection").await;
-    assert!(!told(&service, "hangs: another one takes its place").is_empty(), "{}", service.output());
+    assert!(!told(&service, "hangs: replacing it").is_empty(), "{}", service.output());
     assert_eq!(told(&service, "the Requester restarted"), Vec::<String>::new());
     let made = accepted.load(Ordering::Relaxed) - before;
     assert!((1..=6).contains(&made), "{made} connections in the place of two");

@@ -84,7 +84,7 @@ async fn nothing_stays_bound(moved_first: bool) {
     let mut chain = Chain::with(vec![play.trunk("alice", "UDP")], at("10.0.0.1:5060")).await;
     chain.registered("alice").await;
     chain.reconfigure(at("10.0.0.2:5060"));
-    chain.logs("took over the new configuration", SOON).await;
+    chain.logs("applied the new configuration", SOON).await;
     if moved_first {
         chain.refresh("alice").await;
         let moved = async || play.of_user("alice").iter().any(|seen| seen.contact.contains("10.0.0.2"));

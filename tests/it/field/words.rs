@@ -20,11 +20,11 @@ async fn w2_an_edge_port_whose_name_does_not_exist_is_named() {
     let chain = Chain::with(vec![play.trunk("alice", "UDP")], setup).await;
     let view = chain.failing("alice", SOON).await;
     assert!(view.message().contains("release-routr-edgeport.field.test"), "{view:?}");
-    assert!(!view.message().contains("no answer from the Requester"), "{view:?}");
+    assert!(!view.message().contains("no response from the Requester"), "{view:?}");
     assert!(view.message().contains("EdgePort"), "{view:?}");
     assert!(play.player.queries().iter().any(|query| query.name.starts_with("release-routr-edgeport")));
     let readiness = chain.readiness().await.unwrap();
-    assert!(!readiness.contains("not needed so far"), "{readiness}");
+    assert!(!readiness.contains("not used yet"), "{readiness}");
 }
 
 #[tokio::test]
@@ -60,7 +60,6 @@ async fn w4_a_503_of_the_requester_is_told_as_its_own() {
     let play = Play::start("W4").await;
     let chain = Chain::start(vec![play.trunk("alice", "TCP")]).await;
     let view = chain.failing("alice", SOON).await;
-    assert!(!view.message().contains("registrar answered"), "{view:?}");
     assert!(!view.message().contains("registrar responded"), "{view:?}");
     assert!(view.message().contains(&play.player.address().to_string()), "{view:?}");
     assert!(view.message().to_lowercase().contains("refused"), "{view:?}");
@@ -77,7 +76,6 @@ async fn w4_a_503_of_routrs_requester_is_told_as_its_own() {
         Chain::with(vec![trunk("alice", "alice", "127.0.0.1:9".parse().unwrap(), "TCP")], setup).await;
     let view = chain.failing("alice", SOON).await;
     assert!(view.message().contains("Transport error sending request"), "{view:?}");
-    assert!(!view.message().contains("registrar answered"), "{view:?}");
     assert!(!view.message().contains("registrar responded"), "{view:?}");
 }
 
@@ -86,7 +84,6 @@ async fn w4_a_408_of_the_requester_is_told_as_its_own() {
     let play = Play::start("W4-silent").await;
     let chain = Chain::start(vec![play.trunk("alice", "UDP")]).await;
     let view = chain.failing("alice", AFTER_TIMER_F).await;
-    assert!(!view.message().contains("registrar answered"), "{view:?}");
     assert!(!view.message().contains("registrar responded"), "{view:?}");
     assert!(!view.message().contains("password"), "no EdgePort stands between: {view:?}");
 }

@@ -110,7 +110,7 @@ async fn a_redirection_ends_in_time_and_shows_everywhere_until_then() {
     let home = |view: &View| view.is_registered() && view.0["redirected"].is_null();
     chain.becomes("alice", "registered at home", SOON, home).await;
     assert!(play.player.seen().last().is_some_and(|seen| seen.node == "registrar"));
-    chain.logs("held at the trunk's own registrar again", SOON).await;
+    chain.logs("back at the trunk's own registrar", SOON).await;
 }
 
 #[tokio::test]

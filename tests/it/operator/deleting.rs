@@ -56,7 +56,7 @@ async fn with_a_dead_requester_it_goes_after_the_deadline_and_a_namespace_with_i
     let began = Instant::now();
     plane.kubectl(["delete", "namespace", team.name(), "--timeout=150s"]).await.ok();
     println!("the namespace was gone after {:?}", began.elapsed());
-    assert_eq!(told(&operator.service, "not all trunks could be de-registered in time").len(), 3);
+    assert_eq!(told(&operator.service, "not all trunks could be deregistered in time").len(), 3);
     assert_eq!(told(&operator.service, "deleted while suspended").len(), 1);
 }
 
@@ -90,7 +90,7 @@ async fn a_new_leader_finishes_a_deletion_with_nothing_in_memory() {
     assert!(after.iter().all(|seen| seen.expires == Some(0)), "nothing is registered on the way: {after:?}");
     assert_eq!(call_ids(after), before, "the same registrations, though it never registered them");
     assert!(stage.registrar.bindings().values().all(Vec::is_empty), "{:?}", stage.registrar.bindings());
-    tells(&next.service, "all trunks are de-registered", 1).await;
+    tells(&next.service, "all trunks are deregistered", 1).await;
     eyes.event("main", "Deregistered").await;
 }
 

@@ -220,5 +220,5 @@ async fn a_deletion_under_way_is_finished_by_the_next_leader() {
     requester.resume();
     cluster.kubectl(&["wait", "--for=delete", "registry/main", "--timeout=120s"]).await.ok();
     assert_eq!(stage.registrar.bindings().len(), 0);
-    assert!(next.service.output().contains("all trunks are de-registered"), "{}", next.service.output());
+    assert!(next.service.output().contains("all trunks are deregistered"), "{}", next.service.output());
 }

@@ -62,7 +62,7 @@ async fn an_instance_id_stays_what_it_was() {
             refused.contains("spec.instanceId: Forbidden: cannot be changed, added or removed"),
             "{refused}"
         );
-        assert!(refused.contains("delete the Registry and create it anew"), "{refused}");
+        assert!(refused.contains("delete the Registry and create it again"), "{refused}");
     }
 }
 

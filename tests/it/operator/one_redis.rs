@@ -89,9 +89,9 @@ async fn registries_on_one_redis_leave_each_other_alone() {
     assert_eq!(operator.service.exit(SOON).await.code(), Some(0));
     let next = cluster.start("pod-b");
     next.answers(200, "running: 2").await;
-    next.says("going on where the cache left off").await;
+    next.says("resuming from the state in the cache").await;
     let look = async || match next.public("/readyz").await? {
-        (200, body) if !body.contains("in trouble") => Ok(()),
+        (200, body) if !body.contains("unhealthy") => Ok(()),
         (_, body) => Err(body),
     };
     wait_for(look, SOON, "the next one to be at work").await;

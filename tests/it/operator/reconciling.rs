@@ -206,7 +206,7 @@ async fn an_invalid_spec_that_got_past_the_schema_waits_for_a_change() {
     let sent = stage.registrar.counters().registers;
     let status = eyes.follows("once-good", json!({ "edgePorts": twice })).await;
     assert_eq!(condition(&status, "Stalled")["reason"], "InvalidSpec", "{}", brief(&status));
-    assert!(message(&status, "Stalled").contains("last good specification"), "{}", brief(&status));
+    assert!(message(&status, "Stalled").contains("last valid spec"), "{}", brief(&status));
     assert_eq!(condition(&status, "Ready")["status"], "True", "{}", brief(&status));
     assert!(message(&status, "Ready").contains("see Stalled"), "{}", brief(&status));
     table::row("a running Registry's spec becomes invalid", &status);
@@ -221,7 +221,7 @@ async fn an_invalid_spec_that_got_past_the_schema_waits_for_a_change() {
     // Were it looked at with each reading, it would be six times for each of the two.
     let more = reconciles(&operator).await - looked;
     assert!(more < 3, "it waits for a change: looked at {more} times more");
-    assert_eq!(told(&operator.service, "not followed").len(), 2);
+    assert_eq!(told(&operator.service, "spec not applied").len(), 2);
 
     // A correction is enough.
     for name in ["never-good", "once-good"] {

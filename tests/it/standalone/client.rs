@@ -60,11 +60,11 @@ async fn trunks_shows_a_table_those_in_trouble_first() {
         "{table}"
     );
     assert!(
-        lines[1].ends_with("the registrar answered 403 Account Locked; check username and password"),
+        lines[1].ends_with("the registrar responded with 403 Account Locked; check username and password"),
         "{table}"
     );
     assert!(lines[2].contains(" invalid ") && lines[2].contains("uris[0].host"), "{table}");
-    assert!(table.contains("5 trunks: 3 registered, 1 failing, 1 invalid; next lapse in "), "{table}");
+    assert!(table.contains("5 trunks: 3 registered, 1 failing, 1 invalid; next expiry in "), "{table}");
     let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
     for (flags, shown) in [
         (&["--state", "failing"][..], &["Trunk locked"][..]),
@@ -110,7 +110,7 @@ async fn trunks_prints_json_and_watches_by_lines() {
     let lines = watch.output();
     assert_eq!(lines.matches("Trunk good: registered").count(), 1, "a line for each change:\n{lines}");
     drop(service);
-    shows(&watch, "no routr-registry answers at ").await;
+    shows(&watch, "cannot reach routr-registry at ").await;
     assert!(watch.terminate(SOON).await.code() == Some(0), "whoever ends a watch has seen enough");
     assert!(!watch.output().contains('\u{1b}'), "no terminal, no escape sequences");
 }
@@ -135,7 +135,7 @@ async fn refresh_registers_one_trunk_now_by_ref_or_name() {
     for (name, problem) in [
         ("Twin", "2 trunks are named \"Twin\"; give the ref of one of them: "),
         ("nobody", "there is no trunk with ref \"nobody\" and sendRegister: true"),
-        ("broken", "cannot be registered as it is configured: uris[0].host: "),
+        ("broken", "cannot be registered as configured: uris[0].host: "),
     ] {
         let (code, said) = ended(stage.client(&["refresh", name])).await;
         assert!(code == Some(1) && said.starts_with("error: ") && said.contains(problem), "{said}");
@@ -147,7 +147,7 @@ async fn a_service_that_is_down_is_explained() {
     let mut stage = Stage::bare().await;
     for args in [&["trunks"][..], &["trunks", "--json"], &["trunks", "--watch"], &["refresh", "a"]] {
         let (code, said) = ended(stage.client(args)).await;
-        let url = format!("error: no routr-registry answers at http://127.0.0.1:{}: ", stage.private);
+        let url = format!("error: cannot reach routr-registry at http://127.0.0.1:{}: ", stage.private);
         assert!(code == Some(1) && said.starts_with(&url) && said.contains("kubectl port-forward"), "{said}");
     }
     // The public port is not the private one.

@@ -37,7 +37,7 @@ async fn once_ends_by_itself_and_says_how_each_trunk_stands() {
         assert!(table.contains(reason), "{reason} is not in:\n{table}");
     }
     assert!(
-        output.ends_with("6 healthy trunks are registered, 5 sick ones say why they are not.\n"),
+        output.ends_with("6 working trunks are registered, 5 faulty ones report why they are not.\n"),
         "{output}"
     );
     PASSWORDS.iter().for_each(|password| demo.assert_never_said(password));

@@ -33,7 +33,7 @@ async fn it_starts_without_any_neighbour_says_so_and_recovers_as_they_come() {
         let (status, text) = stage.public("/readyz").await?;
         let all = status == 503
             && text.starts_with("not ready\n")
-            && text.contains("trunks    failed   never read so far: the API server cannot be reached: ")
+            && text.contains("trunks    failed   not read yet: the API server cannot be reached: ")
             && text.contains("api       degraded not working for ")
             && text.contains("cache     degraded not working for ");
         if all { Ok(()) } else { Err(text) }
@@ -109,7 +109,7 @@ async fn a_scrape_and_the_probes_tell_the_truth_while_everything_is_down() {
     let cache_down =
         async || stage.public("/readyz").await.is_ok_and(|(_, text)| text.contains("cache     degraded "));
     wait_until(cache_down, SOON, "/readyz to tell that the cache is down").await;
-    assert_eq!(stage.public("/readyz").await.unwrap().0, 200, "registrations go on from memory");
+    assert_eq!(stage.public("/readyz").await.unwrap().0, 200, "registrations continue from memory");
     stage.stop_api().await;
     stage.stop_requester().await;
     stage.refresh("a").await.unwrap();

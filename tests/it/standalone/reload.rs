@@ -12,7 +12,7 @@ use crate::support::redis::{Options, Redis};
 use crate::support::service::Service;
 use crate::support::wait::{wait_for, wait_until};
 
-const TOOK_OVER: &str = "took over the new configuration";
+const TOOK_OVER: &str = "applied the new configuration";
 
 /// Writes the new configuration, sends SIGHUP, and waits until it is in use and the trunks were read under it. Returns what
 /// the log says has changed.

@@ -13,7 +13,7 @@ use super::stage::{Stage, log, tells, told};
 use crate::support::service::Service;
 use crate::support::wait::wait_until;
 
-const TOOK_OVER: &str = "took over the new configuration";
+const TOOK_OVER: &str = "applied the new configuration";
 /// How often the service looks at its file.
 const LOOK: Duration = Duration::from_secs(1);
 const KEPT: &str = "keeping the old configuration: ";
@@ -65,7 +65,7 @@ async fn a_bad_edit_keeps_the_old_configuration_is_told_once_and_a_good_one_foll
     assert_eq!(told(&service, TOOK_OVER).len(), 0);
     assert_eq!(stage.public("/livez").await.unwrap().0, 200);
     stage.write(&interval(&stage, 1));
-    tells(&service, "the configuration is as it was before the bad edit", 1).await;
+    tells(&service, "the configuration is again as it was before the invalid edit", 1).await;
     stage.write(&interval(&stage, 3));
     tells(&service, TOOK_OVER, 1).await;
     service.signal(Signal::SIGHUP);

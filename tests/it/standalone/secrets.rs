@@ -37,7 +37,7 @@ async fn no_password_is_shown_however_much_is_logged() {
     );
     let all = async || {
         let output = service.output();
-        ["took over", "cannot read the trunks", "running from memory", "the Requester"]
+        ["applied the new configuration", "cannot read the trunks", "running from memory", "the Requester"]
             .iter()
             .all(|t| output.contains(t))
     };

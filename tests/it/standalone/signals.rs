@@ -46,7 +46,7 @@ async fn a_silent_registrar_does_not_hold_it_beyond_its_grace() {
     let (_stage, _requester, mut service) = hanging("1").await;
     assert_eq!(service.terminate(SOON).await.code(), Some(0));
     // It says so when its grace has passed. That it waits at all shows in the next test.
-    assert_eq!(told(&service, "not waiting any longer for answers").len(), 1);
+    assert_eq!(told(&service, "no longer waiting for responses").len(), 1);
 }
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn a_second_signal_ends_it_at_once() {
     assert_eq!(service.status(), None, "it waits for the answer");
     // Without it the ten minutes of its grace would be over first.
     assert_eq!(service.terminate(SOON).await.code(), Some(143));
-    assert_eq!(told(&service, "a second signal").len(), 1);
+    assert_eq!(told(&service, "second signal").len(), 1);
 }
 
 #[tokio::test]

@@ -44,7 +44,7 @@ fn every_mistake_is_named_with_its_place_and_what_would_be_right() {
         "t.yaml: Credentials c: spec.credentials.username: 1001: must be text: put it in quotes",
         "t.yaml: Credentials c: spec.credentials.password: must be text: put it in quotes",
         "t.yaml: resource 5: ref: missing: the resource's own identifier",
-        "t.yaml: resource 5: spec: missing: what the resource consists of",
+        "t.yaml: resource 5: spec: missing: the content of the resource",
     ];
     for line in expected {
         assert!(lines.iter().any(|l| l == line), "{line}\nnot in\n{}", lines.join("\n"));

@@ -257,15 +257,15 @@ fn ready_names_the_trunks_with_since_when_and_why() {
     assert_eq!(
         message(&found, reasons::READY),
         "2 of 20 trunks are not registered: trunk-07 (pbx of trunk-07 at sip.provider.net:5060/UDP) since \
-         2026-09-21T14:06:20Z: the registrar answered 403 Forbidden; check username and password; trunk-11 \
-         (pbx of trunk-11 at sip.provider.net:5060/UDP) since 2026-09-21T14:06:20Z: the registrar answered 403 \
-         Forbidden; check username and password"
+         2026-09-21T14:06:20Z: the registrar responded with 403 Forbidden; check username and password; \
+         trunk-11 (pbx of trunk-11 at sip.provider.net:5060/UDP) since 2026-09-21T14:06:20Z: the registrar \
+         responded with 403 Forbidden; check username and password"
     );
     assert_eq!(
         message(&found, reasons::CREDENTIALS_ACCEPTED),
         "2 trunks are refused for their user names or passwords: trunk-07 (pbx of trunk-07 at \
-         sip.provider.net:5060/UDP), trunk-11 (pbx of trunk-11 at sip.provider.net:5060/UDP); each is tried again \
-         after 5 minutes to an hour, and at once when it is changed"
+         sip.provider.net:5060/UDP), trunk-11 (pbx of trunk-11 at sip.provider.net:5060/UDP); each is \
+         retried after 5 minutes to an hour, and immediately when it changes"
     );
     let many: Vec<String> = (0..9).map(|n| format!("t{n}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
@@ -285,20 +285,21 @@ fn ready_mentions_what_else_is_wrong() {
     let found = status(None, &stalled(reasons::INVALID_SPEC, Phase::Running(now)));
     assert_eq!(
         message(&found, reasons::READY),
-        "2 of 20 trunks are registered, but the last refresh failed; the specification as it is now is not followed: \
-         see Stalled; changes of trunks are not seen: see APIReachable; the trunks at sip0.example, sip1.example, \
-         sip2.example and 2 more are too many for spec.registration.ratePerRegistrar: bindings will expire there; 15 \
-         trunks are no longer listed; a second sync must say the same before they are deregistered"
+        "2 of 20 trunks are registered, but the last refresh failed; the current spec is not applied: see \
+         Stalled; changes of trunks are not seen: see APIReachable; the trunks at sip0.example, \
+         sip1.example, sip2.example and 2 more are too many for spec.registration.ratePerRegistrar: bindings \
+         will expire there; 15 trunks are no longer listed; a second sync has to confirm it before they are \
+         deregistered"
     );
     assert_eq!(
         message(&found, reasons::STALLED),
-        "spec.edgePorts[0].address: \"a b\" is no address: write host:port; the last good specification is followed \
-         meanwhile"
+        "spec.edgePorts[0].address: \"a b\" is no address: write host:port; the last valid spec keeps running"
     );
     let words = message(&found, reasons::API_REACHABLE);
     assert_eq!(
         words,
-        "connection refused; the trunks that were read last stay registered, changes are not seen, and it is tried again"
+        "connection refused; the trunks of the last sync stay registered, changes are not seen, and the \
+         operator retries"
     );
 }
 
@@ -313,11 +314,11 @@ fn what_is_left_and_until_when_is_said_of_a_deletion_and_a_suspension() {
          the latest; the Requester does not work: see RequesterReachable"
     );
     let found = status(None, &situation(Phase::Leaving { snapshot: fresh(), deadline_ms: NOW }));
-    assert!(message(&found, reasons::READY).contains("the trunks have to be read first"));
+    assert!(message(&found, reasons::READY).contains("the first sync has to complete"));
     let found = status(None, &situation(Phase::Suspended(snapshot(counts(18, 0, 2, 0, 0)))));
     assert_eq!(
         message(&found, reasons::READY),
-        "nothing is sent because spec.suspend is true: bindings lapse in their time; 18 of 20 trunks still have one"
+        "nothing is sent because spec.suspend is true: bindings expire; 18 of 20 trunks still have one"
     );
 }
 

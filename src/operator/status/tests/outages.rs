@@ -44,9 +44,9 @@ fn a_registrar_that_is_down_is_named_before_the_trunks_that_wait_for_it() {
 fn an_edge_port_that_is_down_comes_first_with_what_to_do() {
     let down = vec![registrar("a.example", SILENT), edge_port("10.0.0.1:5060"), registrar("b.example", "no")];
     let words = ready(failing(down));
-    let expected = "20 of 20 trunks are not registered; EdgePort 10.0.0.1:5060 is down since 2026-09-21T14:06:20Z: no \
-                    registrar is heard through it; check that it runs, and its address in spec.edgePorts; registrar \
-                    a.example is down since ";
+    let expected = "20 of 20 trunks are not registered; EdgePort 10.0.0.1:5060 is down since \
+                    2026-09-21T14:06:20Z: no registrar responds through it; check that it runs, and its \
+                    address in spec.edgePorts; registrar a.example is down since ";
     assert!(words.starts_with(expected), "{words}");
     assert!(words.contains("; 1 more registrar is down; the trunks: t0 ("), "{words}");
 }
@@ -69,7 +69,7 @@ fn it_is_said_whatever_else_is_said_of_the_trunks() {
     for (counts, head) in [
         (counts(20, 0, 0, 0, 0), "all 20 trunks are registered"),
         (counts(18, 2, 0, 0, 0), "2 of 20 trunks are registered, but the last refresh failed"),
-        (counts(18, 0, 0, 0, 2), "18 of 20 trunks are registered, 2 wait for the first answer"),
+        (counts(18, 0, 0, 0, 2), "18 of 20 trunks are registered, 2 wait for the first response"),
         (counts(18, 0, 0, 2, 0), "2 of 20 trunks are not valid"),
     ] {
         assert_eq!(ready(down(counts)), format!("{head}{DOWN}"));

@@ -87,7 +87,7 @@ fn trunks_that_are_newly_refused_are_one_event_that_names_three() {
     let said = words(&[refused(&["a"]), refused(&["a", "b", "c", "d", "e", "f"])]);
     assert!(
         said.starts_with(
-            "5 trunks are refused by the registrar: b (pbx of b at sip.provider.net:5060/UDP): the"
+            "5 trunks are rejected by the registrar: b (pbx of b at sip.provider.net:5060/UDP): the"
         ),
         "{said}"
     );
@@ -143,7 +143,7 @@ fn a_neighbour_that_is_lost_and_found_is_one_event_each() {
         told(&[fine(), requester(), requester(), silent(20), fine()])[1..].concat(),
         ["!RequesterUnreachable", "RequesterReachable", "BecameReady"]
     );
-    assert!(words(&[fine(), cache()]).starts_with("WRONGPASS; registrations go on from memory"));
+    assert!(words(&[fine(), cache()]).starts_with("WRONGPASS; registrations continue from memory"));
     // Not asked yet is neither lost nor found.
     let untried = || change(|s| s.requester = Health::default());
     assert_eq!(told(&[fine(), untried(), fine()])[1..].concat(), Vec::<String>::new());
@@ -206,7 +206,6 @@ fn the_end_of_a_deletion_is_told_by_its_own_words() {
     assert_eq!((late.warning, late.reason), (true, "NotDeregistered"));
     assert_eq!(
         late.message,
-        "3 bindings are left at the registrars, and will lapse in their time: the Requester \
-         does not answer"
+        "3 bindings are left at the registrars, and will expire: the Requester does not answer"
     );
 }

@@ -69,7 +69,7 @@ async fn the_cause_of_a_name_without_an_address_comes_first() {
 #[tokio::test]
 async fn a_silent_name_server_is_named() {
     let server = name_server(None).await;
-    let expected = format!("cannot be looked up: no answer from name server {server} within 0.5 s");
+    let expected = format!("cannot be looked up: no response from name server {server} within 0.5 s");
     assert_eq!(cause(&asking(&[server], None)).await, expected);
 }
 

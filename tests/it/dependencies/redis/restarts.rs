@@ -44,7 +44,7 @@ async fn s1_a_restart_while_redis_is_late_sends_nothing() {
     registered.service.kill().await;
     redis.stop().await;
     registered.service.restart();
-    tells(&registered.service, "nothing is sent until what it keeps can be read", 1).await;
+    tells(&registered.service, "nothing is sent until its records can be read", 1).await;
     for_a_while(WHILE).await;
     // The trunks are known meanwhile, and the service says what it waits for.
     assert_eq!(registered.stage.public("/livez").await.unwrap().0, 200);
@@ -132,7 +132,7 @@ async fn s1_a_redis_that_comes_after_the_registry_has_gone_on_without_it_changes
     registered.service.kill().await;
     redis.stop().await;
     registered.service.restart();
-    tells(&registered.service, "nothing is sent until what it keeps can be read", 1).await;
+    tells(&registered.service, "nothing is sent until its records can be read", 1).await;
     let sent = async || {
         let granted: usize = registered.stage.granted().values().sum();
         if granted == 40 { Ok(()) } else { Err(granted.to_string()) }

@@ -205,7 +205,7 @@ async fn cache_faults(eyes: &Eyes) {
     let expected = [
         ("Ready", "True", "AllRegistered", ""),
         ("Stalled", "False", "NotStalled", ""),
-        ("CacheReachable", "False", "Unreachable", "registrations go on from memory"),
+        ("CacheReachable", "False", "Unreachable", "registrations continue from memory"),
     ];
     let redis = std::cell::RefCell::new(&mut redis);
     #[allow(clippy::await_holding_refcell_ref)]

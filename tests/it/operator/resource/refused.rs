@@ -10,7 +10,7 @@ const API: &str = "write the host and port of the API server, such as localhost:
 const REQUESTER: &str = "write the host and port of the Requester, such as localhost:51909";
 const EDGE: &str = "write the host and port of an EdgePort, such as 10.0.0.5:5060 or [2001:db8::5]:5060";
 const ONE_LINE: &str = "write each value on one line, without tabs and other control characters";
-const COMMA: &str = "a password that holds a comma goes into a Secret, named by passwordSecretRef";
+const COMMA: &str = "put a password that contains a comma into a Secret and name it by passwordSecretRef";
 
 /// Each rule: a patch that breaks it, the field and what is said.
 fn refused() -> Vec<(Value, &'static str, &'static str)> {
@@ -20,7 +20,7 @@ fn refused() -> Vec<(Value, &'static str, &'static str)> {
         json!({ "cache": cache })
     };
     let registration = |key: &str, value: Value| json!({ "registration": { key: value } });
-    let no_use = "of no use to the provider memory; write provider: redis in spec.cache, or remove it";
+    let no_use = "has no effect with the provider memory; write provider: redis in spec.cache, or remove it";
     vec![
         (json!({ "registerInterval": "999ms" }), "spec.registerInterval", INTERVAL),
         (json!({ "registerInterval": 0 }), "spec.registerInterval", INTERVAL),
@@ -149,7 +149,7 @@ fn refused() -> Vec<(Value, &'static str, &'static str)> {
         (
             json!({ "tls": { "caFile": "ca.pem" } }),
             "spec.tls.caFile",
-            "of no use, since neither address is https://",
+            "has no effect, because neither address uses https://",
         ),
         (
             json!({ "apiAddr": "https://a", "tls": { "certFile": "tls.crt" } }),
