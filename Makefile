@@ -41,10 +41,13 @@ bench: ## what a million trunks cost, beside references (27 min); ARGS=memory is
 bench-quick: ## the same with smaller sizes, in a minute; ARGS=first-wave is one section
 	@scripts/bench.sh --quick $(ARGS)
 
-lint: ## formatting and clippy, warnings are errors
+lint: ## formatting, spelling, phrases, clippy and documentation; warnings are errors
 	@scripts/setup.sh cc
 	cargo fmt --all --check
+	@scripts/words.sh
+	@scripts/typos.sh
 	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps
 
 fmt: ## format the code
 	cargo fmt --all
