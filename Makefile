@@ -41,10 +41,13 @@ bench: ## measure the cost of a million trunks (27 min); ARGS=memory is one sect
 bench-quick: ## the same with smaller sizes (1 min); ARGS=first-wave is one section
 	@scripts/bench.sh --quick $(ARGS)
 
-lint: ## check formatting and clippy; warnings are errors
+lint: ## check formatting, spelling, phrases, clippy and documentation; warnings are errors
 	@scripts/setup.sh cc
 	cargo fmt --all --check
+	@scripts/words.sh
+	@scripts/typos.sh
 	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps
 
 fmt: ## format the code
 	cargo fmt --all

@@ -21,7 +21,7 @@ async fn sigterm_and_sigint_end_it_cleanly_and_leave_the_bindings() {
         service.signal(signal);
         assert_eq!(service.exit(SOON).await.code(), Some(0), "{}", service.output());
         // Nothing was in flight: no grace was waited for.
-        assert_eq!(told(&service, "not waiting any longer for answers"), [""; 0]);
+        assert_eq!(told(&service, "no longer waiting for responses"), [""; 0]);
         assert_eq!(told(&service, "stopped").len(), 1);
         assert!(ports::is_free(stage.public) && ports::is_free(stage.private));
         let bindings = stage.registrar.bindings();
