@@ -75,6 +75,8 @@ impl Engine {
             self.edge_responded(&flight, now);
         } else if origin != Origin::Requester {
             self.registrars.silent(flight.registrar, now.at);
+        } else if flight.probes_edge {
+            self.registrars.wasted(flight.registrar);
         }
         let failed = FailedCall {
             slot: flight.slot,

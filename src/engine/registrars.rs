@@ -436,6 +436,13 @@ impl Registrars {
         }
     }
 
+    /// A probe of an EdgePort, towards a registrar, never left the Requester.
+    pub fn wasted(&mut self, id: u32) {
+        if let Some(registrar) = self.get_mut(id) {
+            registrar.wasted();
+        }
+    }
+
     /// How many requests in a row a registrar has left without a response, those under way included: a great many where it cannot be
     /// asked at the moment.
     pub fn fruitless(&self, id: u32, now: Moment) -> u32 {

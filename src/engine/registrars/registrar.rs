@@ -35,6 +35,8 @@ pub(super) struct Registrar {
     unanswered: u32,
     /// Requests that ended without a response since the last one, not counting those that never left the Requester.
     silences: u32,
+    /// Requests of those that never left the Requester, though they were to probe an EdgePort as well.
+    wasted: u32,
     /// It has responded since the start, or since the last outage.
     answered: bool,
     latency_ms: u64,
@@ -60,6 +62,7 @@ impl Registrar {
             unanswered_since: None,
             unanswered: 0,
             silences: 0,
+            wasted: 0,
             answered: false,
             latency_ms: 0,
             registered: [None; 2],
@@ -101,9 +104,14 @@ impl Registrar {
         Some(Key { second: self.is_unproven(now), can_wait, doubtful, moment, class, id })
     }
 
-    /// Requests in a row that had no response, those under way included.
+    /// Requests in a row that had no response, those under way included, and probes of an EdgePort that did not get there.
     pub fn fruitless(&self) -> u32 {
-        self.silences.saturating_add(self.in_flight)
+        self.silences.saturating_add(self.wasted).saturating_add(self.in_flight)
+    }
+
+    /// A probe of an EdgePort never left the Requester: another registrar has the next turn.
+    pub fn wasted(&mut self) {
+        self.wasted = self.wasted.saturating_add(1);
     }
 
     /// A request ended without a response.
@@ -135,7 +143,7 @@ impl Registrar {
     /// It responded, whatever it said.
     pub fn heard(&mut self, took_ms: u64, now: Moment) {
         self.answered = true;
-        (self.unanswered, self.silences) = (0, 0);
+        (self.unanswered, self.silences, self.wasted) = (0, 0, 0);
         self.latency_ms = took_ms;
         self.unanswered_since = (self.in_flight > 0).then_some(now);
     }

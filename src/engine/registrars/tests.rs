@@ -212,6 +212,21 @@ fn a_refresh_at_a_registrar_that_left_the_last_request_unanswered_goes_behind_th
 }
 
 #[test]
+fn probes_that_never_left_the_requester_cost_a_registrar_its_turn_and_its_refreshes_nothing() {
+    let mut bench = Bench::new(None);
+    let now = Moment(1_000);
+    let (failing, other) = (bench.well("failing"), bench.well("other"));
+    bench.registrars.wasted(failing);
+    assert_eq!([failing, other].map(|id| bench.registrars.fruitless(id, now)), [1, 0]);
+    bench.registrars.wait(failing, refresh(5_000), 1, 0, now);
+    bench.registrars.wait(other, refresh(9_000), 2, 0, now);
+    assert_eq!(bench.next(now), Some((1, failing)));
+    bench.registrars.heard(failing, 5, now);
+    bench.registrars.ended(failing, false, now);
+    assert_eq!(bench.registrars.fruitless(failing, now), 0);
+}
+
+#[test]
 fn what_no_longer_waits_is_passed_over() {
     let mut bench = Bench::new(None);
     let now = Moment(0);
