@@ -29,7 +29,7 @@ impl Backoff {
 }
 
 /// Makes a time longer by a random part of so many percent of it; `random` is any number.
-pub fn jittered(time: Duration, percent: u32, random: u64) -> Duration {
+fn jittered(time: Duration, percent: u32, random: u64) -> Duration {
     let steps = u64::from(percent) * 10 + 1;
     time + time / 1_000 * u32::try_from(random % steps).unwrap_or(0)
 }

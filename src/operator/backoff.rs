@@ -8,15 +8,11 @@ use std::{
 use kube::runtime::utils;
 
 use super::api_error::ApiError;
-use crate::{
-    backoff::{self, Backoff},
-    environment,
-};
+use crate::{backoff::Backoff, environment};
 
 /// Longest pause of our own, without jitter: an API server that works again is noticed within it.
 const LONGEST: Duration = Duration::from_secs(5);
-const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), LONGEST).with_jitter(JITTER_PERCENT);
-const JITTER_PERCENT: u32 = 20;
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), LONGEST).with_jitter(20);
 /// Longest pause that a `Retry-After` gets. A proxy that says an hour must not keep trunks from being registered.
 const LONGEST_ASKED: Duration = Duration::from_secs(10);
 
@@ -24,11 +20,6 @@ const LONGEST_ASKED: Duration = Duration::from_secs(10);
 /// asks for counts up to 10 s.
 pub fn pause(failures: u32, retry_after: Option<Duration>) -> Duration {
     BACKOFF.pause(failures, environment::random()).max(retry_after.unwrap_or_default().min(LONGEST_ASKED))
-}
-
-/// Between a time and a fifth more.
-pub fn jittered(time: Duration) -> Duration {
-    backoff::jittered(time, JITTER_PERCENT, environment::random())
 }
 
 /// The backoff of a watch. kube resets a backoff with each event, and a list that fails begins with one: this one is reset by
