@@ -2,6 +2,7 @@
 pub mod addresses;
 pub mod admin;
 pub mod admin_api;
+pub mod backoff;
 pub mod cli;
 pub mod client;
 pub mod config;

@@ -33,6 +33,7 @@ use super::{
 };
 use crate::{
     addresses::AddressPolicy,
+    backoff::Backoff,
     connect::{self, CONNECT_TIMEOUT, ConnectError, SocketOptions, io_cause, no_connection_within},
     quota::sockets::Payers,
     tls::{
@@ -46,10 +47,8 @@ use crate::{
 const PEER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Room for the large responses of an API server. It is also what a peer can make each of its connections hold that nobody reads.
 const WINDOW: u32 = 1 << 20;
-/// The rest of an address after its first failure; it doubles with each further one.
-const FIRST_REST: Duration = Duration::from_secs(1);
-/// The longest rest.
-const LONGEST_REST: Duration = Duration::from_secs(15);
+/// How long an address rests after failures in a row.
+const REST: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(15));
 /// So many calls in a row without a response, and a connection is taken for hung.
 const HUNG_AFTER: usize = 3;
 /// A connection that ends sooner counts as a failure of its address.
@@ -351,7 +350,7 @@ impl Peer {
 
 impl State {
     fn rest(&mut self) {
-        let rest = FIRST_REST.saturating_mul(1 << self.failures.min(8)).min(LONGEST_REST);
+        let rest = REST.pause(self.failures, 0);
         self.failures = self.failures.saturating_add(1);
         self.rests_until = Some(Instant::now() + rest);
     }

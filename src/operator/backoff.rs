@@ -5,28 +5,21 @@ use std::{
     time::Duration,
 };
 
-use kube::runtime::utils::Backoff;
+use kube::runtime::utils;
 
 use super::api_error::ApiError;
-use crate::environment;
+use crate::{backoff::Backoff, environment};
 
-/// First pause.
-const FIRST: Duration = Duration::from_secs(1);
-/// Longest pause of our own: an API server that works again is noticed within it.
+/// Longest pause of our own, without jitter: an API server that works again is noticed within it.
 const LONGEST: Duration = Duration::from_secs(5);
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), LONGEST).with_jitter(20);
 /// Longest pause that a `Retry-After` gets. A proxy that says an hour must not keep trunks from being registered.
 const LONGEST_ASKED: Duration = Duration::from_secs(10);
 
 /// The pause after `failures` failures in a row before this one, jittered by a fifth: 1 s, doubling to 5 s; what the API server
 /// asks for counts up to 10 s.
 pub fn pause(failures: u32, retry_after: Option<Duration>) -> Duration {
-    jittered(FIRST.saturating_mul(1 << failures.min(8)).min(LONGEST))
-        .max(retry_after.unwrap_or_default().min(LONGEST_ASKED))
-}
-
-/// Between a time and a fifth more.
-pub fn jittered(time: Duration) -> Duration {
-    time + time / 1_000 * u32::try_from(environment::random() % 200).unwrap_or(0)
+    BACKOFF.pause(failures, environment::random()).max(retry_after.unwrap_or_default().min(LONGEST_ASKED))
 }
 
 /// The backoff of a watch. kube resets a backoff with each event, and a list that fails begins with one: this one is reset by
@@ -63,16 +56,18 @@ impl Iterator for WatchBackoff {
     }
 }
 
-impl Backoff for WatchBackoff {
+impl utils::Backoff for WatchBackoff {
     fn reset(&mut self) {}
 }
 
 #[cfg(test)]
 mod tests {
-    use kube::core::Status;
+    use kube::{core::Status, runtime::utils::Backoff as _};
     use serde_json::json;
 
     use super::*;
+
+    const FIRST: Duration = Duration::from_secs(1);
 
     #[test]
     fn k1_pauses_grow_to_some_seconds_and_no_retry_after_makes_them_longer_than_ten() {

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::backoff::Backoff;
+
 /// Trunks in one page of `List`.
 const PAGE: i32 = 1_000;
 /// From this many trunks on, pages are preferred.
 const LARGE: usize = 10_000;
-/// How long a refused method is not the first choice; it doubles with each refusal in a row.
-const RETRY_AFTER: Duration = Duration::from_mins(5);
-/// The longest of these times.
-const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
+/// How long a method is not the first choice after refusals in a row.
+const RETRY_AFTER: Backoff = Backoff::new(Duration::from_mins(5), Duration::from_hours(1));
 
 /// A way to read the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +113,7 @@ impl Setback {
     }
 
     fn add(&mut self, now: Instant) {
-        let wait = RETRY_AFTER.saturating_mul(1 << self.times.min(8)).min(MAX_RETRY_AFTER);
+        let wait = RETRY_AFTER.pause(self.times, 0);
         // A list may take both methods, and the second one before its time: that is no news.
         if !self.holds(now) {
             self.times = self.times.saturating_add(1);
