@@ -112,8 +112,7 @@ async fn sigterm_ends_it_in_time_with_requests_in_flight_and_removes_nothing() {
     list.push(trunk(&accounts[7], &kamailio, "UDP"));
     api.set_trunks(list);
     registry.summary_says("a request in flight", |summary| summary.in_flight == 1).await;
-    let given_up =
-        |registry: &Registry| registry.output().matches("no longer waiting for responses").count();
+    let given_up = |registry: &Registry| registry.output().matches("no longer waiting for responses").count();
     let status = registry.terminate(SOON).await;
     assert_eq!(status.code(), Some(0), "{}", registry.output());
     // Its grace has ended it, not the deadline of the request.
