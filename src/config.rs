@@ -1,6 +1,6 @@
 //! A configuration that is ready to use: every value parsed, every default filled in.
 //!
-//! [`load`] finds and reads the file, [`parse`] and [`Config::from_spec`] do no IO, [`check()`] says whether a file is
+//! [`load()`] finds and reads the file, [`parse`] and [`Config::from_spec`] do no IO, [`check()`] says whether a file is
 //! good. The way of a document: text, tree (`tree`), types of [`crate::spec`] (`document`), [`Config`] (`interpret`).
 //! All of them collect mistakes instead of stopping at the first, and show no secret in any.
 

@@ -1,7 +1,7 @@
 //! How a TCP connection is made, to dependencies and registrars alike: at all addresses of a name, raced as RFC 8305 says.
 //!
 //! * [`resolve`] looks a name up, again for each connection, and puts the families in turn;
-//! * [`race`] tries one address after the other, 250 ms apart or as soon as one fails; the first to succeed wins;
+//! * [`race()`] tries one address after the other, 250 ms apart or as soon as one fails; the first to succeed wins;
 //! * [`tcp`] makes one connection with its [`SocketOptions`]; [`dial`] does all three.
 //!
 //! Its own race, for hyper-util's takes the addresses of one family one after the other, each for the whole of the timeout.

@@ -14,7 +14,7 @@ pub struct Checked {
     pub text: String,
 }
 
-/// Looks for the configuration as [`load`] does and reports on it.
+/// Looks for the configuration as [`load()`] does and reports on it.
 pub fn check(path: Option<&Path>) -> Checked {
     match load(path) {
         Ok((path, config)) => {

@@ -1,8 +1,8 @@
 //! One look at one Registry. It reads as its steps:
 //!
 //! 1. the finalizer is there before anything is registered (`kube::runtime::finalizer`),
-//! 2. [`dereference`](super::dereference): its Secrets are read,
-//! 3. [`validate`](super::validate): spec and Secrets become a plan, or a stall that names the field,
+//! 2. [`super::dereference`]: its Secrets are read,
+//! 3. [`super::validate`]: spec and Secrets become a plan, or a stall that names the field,
 //! 4. run: the fleet starts an engine by the plan, or changes in its engine what differs.
 //!
 //! For one that is being deleted: de-register within the deadline, then let it go. The status is not written here: a

@@ -113,7 +113,7 @@ pub struct Sent<'a> {
 /// How an [`Attempt`] names a URI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UriChoice {
-    /// By its rank in [`target::uri_order`].
+    /// By its rank in [`super::target::uri_order`].
     Rank(u8),
     /// By its position in the trunk, where the binding is.
     Position(u8),

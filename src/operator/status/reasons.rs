@@ -102,7 +102,7 @@ pub const REASONS: [(&str, Truth, &str); 53] = [
     (CREDENTIALS_ACCEPTED, Unknown, "NotRunning"),
 ];
 
-/// Every reason of an event that [`super::notices`], [`super::deregistered`], [`super::not_deregistered`] and
+/// Every reason of an event that [`super::notices()`], [`super::deregistered`], [`super::not_deregistered`] and
 /// [`super::definition_differs`] give, but for [`STALLS`].
 pub const EVENTS: [&str; 19] = [
     "BecameReady",
