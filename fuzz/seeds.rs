@@ -4,11 +4,11 @@ use std::{fs, path::Path};
 
 use prost::Message as _;
 use routr_registry::{
-    engine::view::{Health, Page, Summary, Trouble, TrunkState, TrunkView},
+    engine::view::{Health, Page, Summary, TrunkFailure, TrunkState, TrunkView},
     grpc::register::Template,
-    ports::{Record, Register},
+    ports::{Record, RegisterRequest},
     proto::{credentials::Credentials, requester::SendMessageRequest, sipmessage as sip, trunks as pb},
-    requester::reply,
+    requester::response,
     sip::message::{Message, Response},
     store::codec,
     trunk::{self, HostPort, Transport},
@@ -101,7 +101,7 @@ fn trunks() -> Vec<(&'static str, pb::Trunk)> {
 }
 
 fn request(transport: Transport) -> SendMessageRequest {
-    let register = Register {
+    let register = RegisterRequest {
         target: HostPort::new("sip.example.com", 5060),
         transport,
         request_host: "sip.example.com".into(),
@@ -190,18 +190,18 @@ fn shown_page() -> String {
         in_flight: false,
         next: "refresh".into(),
         failures: 0,
-        trouble: None,
+        failure: None,
         call_id: "1".into(),
         cseq: 7,
     };
-    let trouble = Trouble {
-        reason: "NoAnswer".into(),
+    let trouble = TrunkFailure {
+        reason: "Timeout".into(),
         code: Some(408),
         message: "no answer \u{202e} in time".into(),
         since_ms: 1_789_999_990_000,
     };
     let bad =
-        TrunkView { state: TrunkState::Failing, trouble: Some(trouble), name: String::new(), ..good.clone() };
+        TrunkView { state: TrunkState::Failing, failure: Some(trouble), name: String::new(), ..good.clone() };
     serde_json::to_string(&Page { items: vec![good, bad], ..Page::default() }).unwrap()
 }
 
@@ -261,7 +261,7 @@ fn history(shape: u8, answers: &[&str]) -> Vec<u8> {
 }
 
 fn message(response: &Response) -> Vec<u8> {
-    reply::write(response, None).encode_to_vec()
+    response::write(response, None).encode_to_vec()
 }
 
 fn step(bytes: &mut Vec<u8>, what: u8, answer: &[u8]) {

@@ -1,11 +1,13 @@
 //! Rules for the addresses that may be connected to, enforced on the address itself, after name resolution.
 //!
-//! A rule is a network and perhaps ports: `10.0.0.0/8`, `192.0.2.7:5060`, `[2001:db8::/32]:5060-5070`, `any:25`. Where several rules
-//! match an address, the narrowest decides: the longest prefix, then the fewest ports; of two that are alike, the refusal. What no rule
-//! matches is allowed. So `any` denied and `203.0.113.0/24:5060` allowed leaves that network at that port, and nothing else.
+//! A rule is a network and perhaps ports: `10.0.0.0/8`, `192.0.2.7:5060`, `[2001:db8::/32]:5060-5070`,
+//! `any:25`. Where several rules match an address, the narrowest decides: the longest prefix, then the fewest
+//! ports; of two that are alike, the refusal. What no rule matches is allowed. So `any` denied and
+//! `203.0.113.0/24:5060` allowed leaves that network at that port, and nothing else.
 //!
-//! An address has several spellings, and each must pass: an IPv6 address that holds an IPv4 address (IPv4-mapped or -compatible,
-//! NAT64, 6to4) is checked as that one, too, and the unspecified address, which Linux connects to itself, as loopback.
+//! An address has several spellings, and each must pass: an IPv6 address that holds an IPv4 address
+//! (IPv4-mapped or -compatible, NAT64, 6to4) is checked as that one, too, and the unspecified address, which
+//! Linux connects to itself, as loopback.
 
 use std::{
     fmt,
@@ -26,7 +28,8 @@ const fn v6(first: u16, second: u16, third: u16, last: u16, prefix: u8) -> IpNet
     IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(first, second, third, 0, 0, 0, 0, last), prefix))
 }
 
-/// Networks that nothing here has a reason to connect to, and why: denied unless a rule as narrow allows them.
+/// Networks that nothing here has a reason to connect to, and why: denied unless a rule as narrow allows
+/// them.
 pub const NEVER: &[(IpNet, &str)] = &[
     (v4(169, 254, 169, 254, 32), "a cloud's metadata service"),
     (v4(100, 100, 100, 200, 32), "a cloud's metadata service"),
@@ -74,8 +77,8 @@ impl AddressRule {
 impl FromStr for AddressRule {
     type Err = String;
 
-    /// Reads `NETWORK` or `NETWORK:PORT` or `NETWORK:PORT-PORT`; a network is `any`, an address, or an address, `/` and the length of
-    /// its prefix, with brackets around IPv6 where a port follows.
+    /// Reads `NETWORK` or `NETWORK:PORT` or `NETWORK:PORT-PORT`; a network is `any`, an address, or an
+    /// address, `/` and the length of its prefix, with brackets around IPv6 where a port follows.
     ///
     /// # Errors
     /// The text, and what is expected.
@@ -199,8 +202,8 @@ pub struct AddressPolicy {
 }
 
 impl AddressPolicy {
-    /// Makes a policy of networks that are denied by default, such as [`NEVER`], and of rules. A rule that allows an address goes before
-    /// a default as narrow.
+    /// Makes a policy of networks that are denied by default, such as [`NEVER`], and of rules. A rule that
+    /// allows an address goes before a default as narrow.
     pub fn new<'a>(
         defaults: impl IntoIterator<Item = &'a (IpNet, &'static str)>,
         allowed: impl IntoIterator<Item = AddressRule>,
@@ -218,7 +221,7 @@ impl AddressPolicy {
         Self { entries }
     }
 
-    /// Whether an address may be connected to.
+    /// Returns whether an address may be connected to.
     pub fn permits(&self, address: SocketAddr) -> bool {
         self.check(address).is_ok()
     }

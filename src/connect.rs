@@ -1,10 +1,13 @@
-//! How a TCP connection is made, to dependencies and registrars alike: at all addresses of a name, raced as RFC 8305 says.
+//! How a TCP connection is made, to dependencies and registrars alike: at all addresses of a name, raced as
+//! RFC 8305 says.
 //!
 //! * [`resolve`] looks a name up, again for each connection, and puts the families in turn;
-//! * [`race()`] tries one address after the other, 250 ms apart or as soon as one fails; the first to succeed wins;
+//! * [`race()`] tries one address after the other, 250 ms apart or as soon as one fails; the first to succeed
+//!   wins;
 //! * [`tcp`] makes one connection with its [`SocketOptions`]; [`dial`] does all three.
 //!
-//! Its own race, for hyper-util's takes the addresses of one family one after the other, each for the whole of the timeout.
+//! Its own race, for hyper-util's takes the addresses of one family one after the other, each for the whole
+//! of the timeout.
 
 mod error;
 mod race;
@@ -31,7 +34,8 @@ use crate::{
 /// Longest wait for a connection to one address.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Connects to a host: looks it up, then races its addresses for [`CONNECT_TIMEOUT`] each. Sockets count for the `payers`.
+/// Connects to a host: looks it up, then races its addresses for [`CONNECT_TIMEOUT`] each. Sockets count for
+/// the `payers`.
 ///
 /// # Errors
 /// Where the host cannot be looked up, or no address takes the connection: the cause at each.

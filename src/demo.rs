@@ -1,5 +1,5 @@
-//! `routr-registry demo`: everything that a registry needs, on loopback and real: an API server over resource files, a
-//! Requester, SIP registrars, and sample trunks of which some fail in instructive ways.
+//! `routr-registry demo`: everything that a registry needs, on loopback and real: an API server over resource
+//! files, a Requester, SIP registrars, and sample trunks of which some fail in instructive ways.
 
 use std::{
     collections::HashMap,
@@ -31,12 +31,13 @@ use crate::{
     table::{self, Screen, Terminal},
 };
 
-/// A silent registrar is given up after this long, so that nobody has to wait for the 32 s of RFC 3261's Timer F.
-const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// A silent registrar is given up after this long, so that no one has to wait for the 32 s of RFC 3261's
+/// Timer F.
+const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 /// `--once` gives up after this long.
-const SETTLE_WITHIN: Duration = Duration::from_secs(20);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Between two looks at the trunks.
-const PERIOD: Duration = Duration::from_millis(250);
+const POLL_PERIOD: Duration = Duration::from_millis(250);
 
 /// See it run: sample trunks, an API server, a Requester and SIP registrars, all on loopback.
 #[derive(Clone, Debug, clap::Args)]
@@ -95,7 +96,7 @@ impl DemoError {
 /// # Errors
 /// When a part does not start, or, with `--once`, when a trunk is not as it should be.
 pub async fn run(args: DemoArgs, shutdown: CancellationToken) -> Result<(), DemoError> {
-    let stage = Stage::set(&args, shutdown.clone()).await?;
+    let stage = Demo::set(&args, shutdown.clone()).await?;
     let result = match (args.once, Terminal::detect().size) {
         (true, _) => stage.settle(&shutdown).await,
         (false, Some(_)) => stage.live(&shutdown).await,
@@ -115,7 +116,7 @@ pub async fn run(args: DemoArgs, shutdown: CancellationToken) -> Result<(), Demo
 }
 
 /// All parts, running.
-struct Stage {
+struct Demo {
     handle: EngineHandle,
     engine: tokio::task::JoinHandle<crate::engine::Engine>,
     resources: PathBuf,
@@ -123,7 +124,7 @@ struct Stage {
     admin: SocketAddr,
 }
 
-impl Stage {
+impl Demo {
     async fn set(args: &DemoArgs, shutdown: CancellationToken) -> Result<Self, DemoError> {
         let registrars = samples::start_registrars(shutdown.clone())
             .await
@@ -139,7 +140,7 @@ impl Stage {
             .write(&resources)
             .map_err(DemoError::io(format!("cannot write into {folder}")))?;
 
-        let options = ApiOptions { paged: false, poll_interval: PERIOD };
+        let options = ApiOptions { paged: false, poll_interval: POLL_PERIOD };
         let api = ApiServer::load_with(&resources, options).map_err(DemoError::part("the API server"))?;
         let api_listener = loopback().await?;
         let api_addr = address_of(&api_listener)?;
@@ -152,7 +153,7 @@ impl Stage {
         let requester_addr = address_of(&requester_listener)?;
         let options = requester::Options {
             sip_bind: Ipv4Addr::UNSPECIFIED.into(),
-            answer_within: ANSWER_WITHIN,
+            answer_within: CALL_TIMEOUT,
             ..requester::Options::default()
         };
         tokio::spawn(requester::serve(requester_listener, options, shutdown.clone()));
@@ -205,7 +206,7 @@ impl Stage {
             let (body, footer) = table::page(&trunks, footer, now, (width, height), terminal.colour);
             screen.draw(&body, &footer, height).map_err(DemoError::io("cannot draw on the terminal"))?;
             tokio::select! {
-                () = tokio::time::sleep(PERIOD) => {}
+                () = tokio::time::sleep(POLL_PERIOD) => {}
                 () = shutdown.cancelled() => return Ok(()),
             }
         }
@@ -222,14 +223,14 @@ impl Stage {
             let (trunks, _) = self.look().await;
             say_changes(&trunks, &mut shown)?;
             tokio::select! {
-                () = tokio::time::sleep(PERIOD) => {}
+                () = tokio::time::sleep(POLL_PERIOD) => {}
                 () = shutdown.cancelled() => return Ok(()),
             }
         }
     }
 
     async fn settle(&self, shutdown: &CancellationToken) -> Result<(), DemoError> {
-        let deadline = Instant::now() + SETTLE_WITHIN;
+        let deadline = Instant::now() + SETTLE_TIMEOUT;
         say(&introduction())?;
         let mut shown = HashMap::new();
         let (mut trunks, mut summary) = self.look().await;
@@ -237,7 +238,7 @@ impl Stage {
             if !io::stdout().is_terminal() {
                 say_changes(&trunks, &mut shown)?;
             }
-            tokio::time::sleep(PERIOD).await;
+            tokio::time::sleep(POLL_PERIOD).await;
             (trunks, summary) = self.look().await;
         }
         let terminal = Terminal::detect();
@@ -263,7 +264,7 @@ impl Stage {
     }
 }
 
-/// What is to be seen.
+/// Returns what is to be seen.
 fn introduction() -> String {
     let healthy = SAMPLES.iter().filter(|sample| sample.healthy).count();
     format!(
@@ -286,7 +287,7 @@ fn unsettled(trunks: &[TrunkView]) -> Vec<String> {
             let right = match (sample.healthy, state) {
                 (true, Some(TrunkState::Registered)) => true,
                 (false, Some(TrunkState::Failing | TrunkState::Invalid)) => {
-                    trunk.is_some_and(|trunk| trunk.trouble.is_some())
+                    trunk.is_some_and(|trunk| trunk.failure.is_some())
                 }
                 _ => false,
             };
@@ -301,7 +302,7 @@ fn say_changes(
     shown: &mut HashMap<String, (TrunkState, Option<String>)>,
 ) -> Result<(), DemoError> {
     for trunk in trunks {
-        let stands = (trunk.state, trunk.trouble.as_ref().map(|trouble| trouble.message.clone()));
+        let stands = (trunk.state, trunk.failure.as_ref().map(|failure| failure.message.clone()));
         if shown.get(&trunk.reference) != Some(&stands) {
             say(&table::line(trunk, environment::unix_ms()))?;
             shown.insert(trunk.reference.clone(), stands);

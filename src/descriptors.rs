@@ -1,14 +1,15 @@
-//! File descriptors: the limit on open ones, and some that are kept back for those who must be heard when none is left.
+//! File descriptors: the limit on open ones, and some that are kept back for those who must be heard when
+//! none is left.
 
 use std::{fs::File, io};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors that a [`Reserve`] keeps back.
-const KEPT_BACK: usize = 4;
+const RESERVED_DESCRIPTORS: usize = 4;
 
-/// Raises the soft limit on open files to the hard one, as Go's programs do: a shell's 1,024 are for programs that use `select`.
-/// Returns the limit that counts now; `None`: there is none.
+/// Raises the soft limit on open files to the hard one, as Go's programs do: a shell's 1,024 are for programs
+/// that use `select`. Returns the limit that counts now; `None`: there is none.
 pub fn raise_limit() -> Option<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current == maximum {
@@ -26,7 +27,7 @@ pub fn limit() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
-/// Whether an error says that no descriptor is left, in this process or in the system.
+/// Returns whether an error says that no descriptor is left, in this process or in the system.
 pub fn is_exhausted(error: &io::Error) -> bool {
     let code = error.raw_os_error();
     [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE]
@@ -41,7 +42,7 @@ pub struct Reserve(Vec<File>);
 impl Reserve {
     /// Takes as many as there are, up to the full reserve.
     pub fn fill(&mut self) {
-        while self.0.len() < KEPT_BACK {
+        while self.0.len() < RESERVED_DESCRIPTORS {
             match File::open("/dev/null") {
                 Ok(file) => self.0.push(file),
                 Err(_) => return,
@@ -72,7 +73,7 @@ mod tests {
         assert!(!reserve.release());
         reserve.fill();
         reserve.fill();
-        assert_eq!((0..).take_while(|_| reserve.release()).count(), KEPT_BACK);
+        assert_eq!((0..).take_while(|_| reserve.release()).count(), RESERVED_DESCRIPTORS);
         assert!(is_exhausted(&io::Error::from(rustix::io::Errno::MFILE)));
         assert!(!is_exhausted(&io::Error::from(rustix::io::Errno::CONNRESET)));
     }

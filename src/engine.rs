@@ -1,5 +1,5 @@
-//! Many registrations and what they share: a timer queue, budgets, the bound on requests in flight, the health of the
-//! Requester and of the EdgePorts.
+//! Many registrations and what they share: a timer queue, budgets, the bound on requests in flight, the
+//! health of the Requester and of the EdgePorts.
 //!
 //! [`Engine`] does no IO and reads no clock. [`driver`] runs it:
 //!
@@ -15,30 +15,31 @@
 //!
 //! Nothing is a task, a channel or a timer of its own for each trunk: a million trunks are a million slots.
 
-mod answer;
-mod change;
+mod call_id_conflicts;
+mod circuit_breaker;
 pub mod clock;
-mod dispatch;
+mod commands;
+mod concurrency;
 pub mod driver;
-mod edges;
-mod fleet;
+mod edge_ports;
 pub mod handle;
 mod in_flight;
-mod keeper;
-mod known;
 pub mod notice;
 mod outage;
-pub mod packed;
+pub mod packed_trunk;
+mod persister;
+mod registrar_users;
 mod registrars;
 mod report;
+mod response;
 mod restore;
-mod rivals;
+mod restored;
+mod scheduler;
 mod search;
+mod slots;
 mod sync;
 mod timers;
-mod users;
 pub mod view;
-mod way;
 
 #[cfg(test)]
 mod tests;
@@ -48,21 +49,21 @@ use std::{collections::BTreeSet, sync::Arc};
 use rand::{SeedableRng, rngs::SmallRng};
 
 use self::{
-    edges::Edges,
-    fleet::{EdgeNames, Fleet},
-    handle::LeaveReport,
-    in_flight::Flights,
-    known::Known,
+    concurrency::ConcurrencyLimit,
+    edge_ports::EdgePorts,
+    handle::DeregistrationReport,
+    in_flight::InFlightRequests,
     notice::{MAX_NOTICES, Notice},
     registrars::Registrars,
+    restored::RestoredRecords,
+    slots::{EdgePortNames, Slots},
     sync::SyncState,
     timers::Timers,
     view::{Health, TrunkState},
-    way::Way,
 };
 use crate::{
     config::{Config, EdgePort},
-    ports::{Change, Link, Record, Register, TrunkRoom},
+    ports::{Change, Link, MemoryBudget, Record, RegisterRequest},
     registration::{
         Settings, UriChoice,
         identity::RegistryId,
@@ -113,11 +114,11 @@ impl From<&Config> for EngineSettings {
 
 /// A REGISTER to send now.
 #[derive(Debug)]
-pub struct Send {
+pub struct Transmit {
     /// Give it back with the answer.
     pub ticket: Ticket,
     /// What to send.
-    pub register: Register,
+    pub register: RegisterRequest,
     /// How long to wait for the answer, in milliseconds.
     pub deadline_ms: u64,
     /// How long after its chosen moment it goes out, in milliseconds, where it refreshes a valid binding.
@@ -161,19 +162,20 @@ pub struct Transition {
 pub struct Engine {
     registry: RegistryId,
     settings: EngineSettings,
-    fleet: Fleet,
+    slots: Slots,
     timers: Timers,
     registrars: Registrars,
-    way: Way,
-    edges: Edges,
-    flights: Flights,
+    concurrency: ConcurrencyLimit,
+    edge_ports: EdgePorts,
+    in_flight: InFlightRequests,
     sync: SyncState,
     /// What became of the bindings that were removed.
-    left: LeaveReport,
+    deregistration: DeregistrationReport,
     /// What the store knew at the start, until the trunks turn up.
-    known: Known,
-    /// The latest time, in Unix milliseconds, at which a binding of `known` was granted, and when that was read. A clock that
-    /// shows less, and what has passed since then, is behind the one that they were written by.
+    restored: RestoredRecords,
+    /// The latest time, in Unix milliseconds, at which a binding of `restored` was granted, and when that was
+    /// read. A clock that shows less, and what has passed since then, is behind the one that they were
+    /// written by.
     at_least: (u64, Moment),
     transitions: Vec<Transition>,
     notices: Vec<Notice>,
@@ -182,18 +184,19 @@ pub struct Engine {
     paused: bool,
     /// Another process acts for the registry.
     stands_by: bool,
-    /// The first lapse to come, and when it was looked for.
-    first_lapse: Option<(Moment, Moment)>,
-    /// Slots that back off because of an outage that was not noticed as one: they wait for its end should it be.
+    /// The first expiry to come, and when it was looked for.
+    first_expiry: Option<(Moment, Moment)>,
+    /// Slots that back off because of an outage that was not noticed as one: they wait for its end should it
+    /// be.
     backing_off: BTreeSet<u32>,
     /// Of the last queue entry.
     stamp: u32,
     rng: SmallRng,
     /// What it may keep; `None`: as much as its settings say.
-    room: Option<Arc<dyn TrunkRoom>>,
+    room: Option<Arc<dyn MemoryBudget>>,
 }
 
-/// Transitions that are kept for whoever logs them.
+/// Transitions that are kept for anyone who logs them.
 const MAX_TRANSITIONS: usize = 10_000;
 
 impl Engine {
@@ -201,15 +204,15 @@ impl Engine {
     pub fn new(registry: RegistryId, settings: EngineSettings, seed: u64) -> Self {
         Self {
             registry,
-            fleet: Fleet::default(),
+            slots: Slots::default(),
             timers: Timers::default(),
             registrars: Registrars::new(settings.rate_per_registrar),
-            way: Way::new(settings.max_in_flight),
-            edges: Edges::new(&settings.edge_ports),
-            flights: Flights::default(),
+            concurrency: ConcurrencyLimit::new(settings.max_in_flight),
+            edge_ports: EdgePorts::new(&settings.edge_ports),
+            in_flight: InFlightRequests::default(),
             sync: SyncState::default(),
-            left: LeaveReport::default(),
-            known: Known::default(),
+            deregistration: DeregistrationReport::default(),
+            restored: RestoredRecords::default(),
             at_least: (0, Moment::default()),
             transitions: Vec::new(),
             notices: Vec::new(),
@@ -217,7 +220,7 @@ impl Engine {
             cache: Health::default(),
             paused: false,
             stands_by: false,
-            first_lapse: None,
+            first_expiry: None,
             backing_off: BTreeSet::new(),
             stamp: 0,
             rng: SmallRng::seed_from_u64(seed),
@@ -227,14 +230,14 @@ impl Engine {
     }
 
     /// Keeps no more than there is room for.
-    pub fn within(&mut self, room: Arc<dyn TrunkRoom>) {
+    pub fn within(&mut self, room: Arc<dyn MemoryBudget>) {
         self.room = Some(room);
     }
 
     /// What the store kept. Trunks that turn up in a sync go on from there.
     pub fn resume(&mut self, records: Vec<Record>, now: Moment) {
-        self.at_least = (restore::granted_last(&records), now);
-        self.known = Known::new(records);
+        self.at_least = (restore::latest_grant(&records), now);
+        self.restored = RestoredRecords::new(records);
     }
 
     /// Sends nothing any more; bindings stay.
@@ -247,7 +250,8 @@ impl Engine {
         self.stands_by = stands_by;
     }
 
-    /// Makes the Call-IDs of this id from the next REGISTER on: the store keeps it. Returns whether it is another one.
+    /// Makes the Call-IDs of this id from the next REGISTER on: the store keeps it. Returns whether it is
+    /// another one.
     pub fn adopt(&mut self, registry: RegistryId) -> bool {
         let differs = self.registry != registry;
         self.registry = registry;
@@ -255,36 +259,36 @@ impl Engine {
     }
 
     /// After any change of a registration: arms its timer, or queues it when it is due, and counts it again.
-    fn settle(&mut self, slot: u32, now: Now) {
-        self.fleet.set_queued(slot, false);
-        self.fleet.set_blocked(slot, false);
+    fn reschedule(&mut self, slot: u32, now: Now) {
+        self.slots.set_queued(slot, false);
+        self.slots.set_blocked(slot, false);
         self.schedule(slot, now);
-        self.recount(slot, now);
+        self.update_state(slot, now);
     }
 
     fn schedule(&mut self, slot: u32, now: Now) {
-        let Some(entry) = self.fleet.get_mut(slot) else { return };
+        let Some(entry) = self.slots.get_mut(slot) else { return };
         let due = entry.registration.due();
         if due <= now.at {
             return self.enqueue(slot, now);
         }
-        if self.waits_for_a_return(slot, now) {
+        if self.waits_out_outage(slot, now) {
             return self.queue(slot, now);
         }
-        let Some(entry) = self.fleet.get(slot) else { return };
-        if entry.registration.waits_out_an_outage() {
+        let Some(entry) = self.slots.get(slot) else { return };
+        if entry.registration.waits_for_recovery() {
             self.backing_off.insert(slot);
         }
         self.timers.arm(due, slot);
         // A wait that is longer than the binding lasts: its expiry is a change of state.
-        if let Some(left) = entry.registration.left(now.at)
+        if let Some(left) = entry.registration.remaining_ms(now.at)
             && due > now.at.plus(left)
         {
             self.timers.arm(now.at.plus(left), slot);
         }
-        let (fleet, settings) = (&self.fleet, &self.settings.registration);
-        self.timers.compact(fleet.len(), |moment, slot| {
-            fleet.get(slot).is_some_and(|entry| {
+        let (slots, settings) = (&self.slots, &self.settings.registration);
+        self.timers.compact(slots.len(), |moment, slot| {
+            slots.get(slot).is_some_and(|entry| {
                 let registration = &entry.registration;
                 let expiry = registration.binding().map(|binding| binding.expires_at);
                 let probe = registration.probe_may_wait_until(settings);
@@ -294,36 +298,37 @@ impl Engine {
     }
 
     /// A timer fired: whatever is due, is done.
-    fn look(&mut self, slot: u32, now: Now) {
-        let Some(entry) = self.fleet.get_mut(slot) else { return };
-        let lapsed = entry.registration.left(now.at).is_none() && entry.registration.binding().is_some();
-        if lapsed && entry.registration.is_leaving() {
-            if entry.registration.give_up_leaving(now.at) {
-                self.left.given_up += 1;
+    fn on_timer(&mut self, slot: u32, now: Now) {
+        let Some(entry) = self.slots.get_mut(slot) else { return };
+        let expired =
+            entry.registration.remaining_ms(now.at).is_none() && entry.registration.binding().is_some();
+        if expired && entry.registration.is_deregistering() {
+            if entry.registration.abandon_deregistration(now.at) {
+                self.deregistration.abandoned += 1;
                 return self.drop_removal(slot);
             }
-        } else if lapsed {
+        } else if expired {
             let waiting_for = self.waiting_for(slot, now);
-            let Some(entry) = self.fleet.get_mut(slot) else { return };
-            entry.registration.lapsed(waiting_for.as_deref(), now.unix_ms);
+            let Some(entry) = self.slots.get_mut(slot) else { return };
+            entry.registration.expired_while_waiting(waiting_for.as_deref(), now.unix_ms);
         }
-        let Some(entry) = self.fleet.get_mut(slot) else { return };
+        let Some(entry) = self.slots.get_mut(slot) else { return };
         if !entry.queued() && entry.registration.due() <= now.at {
             self.enqueue(slot, now);
         } else if entry.queued() && self.is_probe_too_late(slot, now) {
             return self.skip_probe(slot, now);
         }
-        self.recount(slot, now);
+        self.update_state(slot, now);
     }
 
-    fn recount(&mut self, slot: u32, now: Now) {
-        let change = self.fleet.recount(slot, now.at);
-        let failed_over = self.fleet.get(slot).is_some_and(|entry| self.holds_elsewhere(entry, now));
-        let moved = self.fleet.set_failed_over(slot, failed_over);
+    fn update_state(&mut self, slot: u32, now: Now) {
+        let change = self.slots.update_state(slot, now.at);
+        let failed_over = self.slots.get(slot).is_some_and(|entry| self.is_failed_over(entry, now));
+        let moved = self.slots.set_failed_over(slot, failed_over);
         let redirected =
-            self.fleet.get(slot).is_some_and(|entry| entry.registration.redirected(now.at).is_some());
-        self.fleet.set_redirected(slot, redirected);
-        let Some(entry) = self.fleet.get(slot).filter(|_| self.transitions.len() < MAX_TRANSITIONS) else {
+            self.slots.get(slot).is_some_and(|entry| entry.registration.redirected(now.at).is_some());
+        self.slots.set_redirected(slot, redirected);
+        let Some(entry) = self.slots.get(slot).filter(|_| self.transitions.len() < MAX_TRANSITIONS) else {
             return;
         };
         // Another target is worth a line of its own while the trunk is well.
@@ -333,12 +338,12 @@ impl Engine {
         }
     }
 
-    /// What changed its state since the last call.
+    /// Returns what changed its state since the last call.
     pub fn take_transitions(&mut self) -> Vec<Transition> {
         std::mem::take(&mut self.transitions)
     }
 
-    /// What changed since the last call that many trunks share, for the log.
+    /// Returns what changed since the last call that many trunks share, for the log.
     pub fn take_notices(&mut self) -> Vec<Notice> {
         std::mem::take(&mut self.notices)
     }
@@ -351,15 +356,15 @@ impl Engine {
 
     /// The connection to the Requester was lost, or is back, or the Requester says what it takes at a time.
     pub fn requester_link_changed(&mut self, link: Link, now: Now) {
-        self.way.set_capacity(link.capacity);
-        let change = self.way.link_changed(link.lost, now);
-        self.note_requester(change, now);
+        self.concurrency.set_capacity(link.capacity);
+        let change = self.concurrency.link_changed(link.lost, now);
+        self.log_requester_health(change, now);
     }
 
     /// The Requester's health changed: the log says so.
-    fn note_requester(&mut self, since_ms: Option<u64>, now: Now) {
+    fn log_requester_health(&mut self, since_ms: Option<u64>, now: Now) {
         let Some(since_ms) = since_ms else { return };
-        let health = self.way.health();
+        let health = self.concurrency.health();
         let message = health.message.clone().unwrap_or_default();
         match (health.ok, since_ms) {
             // The first response of all.
@@ -371,53 +376,54 @@ impl Engine {
         }
     }
 
-    /// Whether the trunks have been read completely at least once.
+    /// Returns whether the trunks have been read completely at least once.
     pub fn has_synced(&self) -> bool {
         self.sync.last_complete_ms.is_some()
     }
 
-    /// Whether no trunk is left.
+    /// Returns whether no trunk is left.
     pub fn is_empty(&self) -> bool {
-        self.fleet.len() == 0
+        self.slots.len() == 0
     }
 
     /// REGISTERs in flight.
     pub fn in_flight(&self) -> u32 {
-        self.way.in_flight()
+        self.concurrency.in_flight()
     }
 
-    /// How many changes wait to be written to the store.
+    /// Returns how many changes wait to be written to the store.
     pub fn unwritten(&self) -> usize {
-        self.fleet.unwritten()
+        self.slots.unwritten()
     }
 
-    /// At most `most` changes to write to the store. [`Engine::put_back`] takes back what could not be written.
+    /// At most `most` changes to write to the store. [`Engine::return_changes`] takes back what could not be
+    /// written.
     pub fn take_changes(&mut self, most: usize, now: Now) -> Vec<Change> {
-        let (known, at_least) = (&self.known, self.at_least);
+        let (known, at_least) = (&self.restored, self.at_least);
         let known = |reference: &str| Some(restore::by_this_clock(known.get(reference)?, at_least, now));
-        self.fleet.take_changes(most, known, &mut EdgeNames::new(&self.edges), now)
+        self.slots.take_changes(most, known, &mut EdgePortNames::new(&self.edge_ports), now)
     }
 
     /// These changes were not written after all.
-    pub fn put_back(&mut self, changes: Vec<Change>) {
-        self.fleet.put_back(changes);
+    pub fn return_changes(&mut self, changes: Vec<Change>) {
+        self.slots.return_changes(changes);
     }
 
     /// Whether anything is kept at all.
     pub fn keep(&mut self, durable: bool) {
-        self.fleet.keep(durable);
+        self.slots.keep(durable);
     }
 
     /// What a request in flight has used up must be kept even if its answer never comes.
-    pub fn give_up_flights(&mut self) {
-        for slot in self.flights.iter().map(|flight| flight.slot) {
-            self.fleet.mark_dirty(slot);
+    pub fn give_up_in_flight(&mut self) {
+        for slot in self.in_flight.iter().map(|flight| flight.slot) {
+            self.slots.mark_dirty(slot);
         }
     }
 
     /// The store lost what it had: everything is written again.
-    pub fn write_everything(&mut self) {
-        self.fleet.mark_all_dirty();
+    pub fn mark_all_for_writing(&mut self) {
+        self.slots.mark_all_dirty();
     }
 }
 

@@ -1,5 +1,6 @@
-//! The wall clock and the random source of the running process. They are read here and nowhere else (clippy.toml bans
-//! the calls), so that everything else can be tested on simulated time and seeded randomness.
+//! The wall clock and the random source of the running process. They are read here and nowhere else
+//! (clippy.toml bans the calls), so that everything else can be tested on simulated time and seeded
+//! randomness.
 #![allow(clippy::disallowed_methods)]
 
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -15,9 +15,10 @@ use crate::{
     trunk::{Credentials, HostPort, Transport, Trunk, TrunkProblem},
 };
 
-/// One REGISTER, complete but for what is the same for all of them (Allow, User-Agent, ...), which the port knows.
+/// One REGISTER, complete but for what is the same for all of them (Allow, User-Agent, ...), which the port
+/// knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Register {
+pub struct RegisterRequest {
     /// Where the request goes: the registrar, or where it redirected to.
     pub target: HostPort,
     /// How it travels there.
@@ -50,7 +51,7 @@ pub struct Register {
 
 /// A final answer to a REGISTER, as far as a registration cares.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Reply {
+pub struct RegisterResponse {
     /// SIP status code; `None` where the answer carried no response type that makes sense.
     pub code: Option<u16>,
     /// The registrar's own words.
@@ -73,10 +74,11 @@ pub struct Reply {
     pub cseq: Option<u32>,
     /// The Requester's own Contact, as a hash, where the response lists one that is recognised as such.
     pub requester_contact: Option<u64>,
-    /// Set where the Requester made this up itself, because no registrar answered (408) or none could be reached (503).
-    /// The Java Requester makes up the same responses without saying so.
+    /// Set where the Requester made this up itself, because no registrar answered (408) or none could be
+    /// reached (503). The Java Requester makes up the same responses without saying so.
     pub local: Option<Local>,
-    /// What became of a challenge, on a 401, 403 or 407; `None` where the Requester does not say, as Routr's own pair.
+    /// What became of a challenge, on a 401, 403 or 407; `None` where the Requester does not say, as Routr's
+    /// own pair.
     pub authentication: Option<Authentication>,
 }
 
@@ -98,8 +100,8 @@ pub struct RedirectTarget {
     pub transport: Option<Transport>,
 }
 
-/// Why there is no response. A connection concerns all trunks, a call its own trunk alone; what calls of many trunks say
-/// together is the engine's to judge.
+/// Why there is no response. A connection concerns all trunks, a call its own trunk alone; what calls of many
+/// trunks say together is the engine's to judge.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
     /// No answer within the deadline of the call.
@@ -111,8 +113,8 @@ pub enum SendError {
     /// The connection: it broke while the call was under way. The request may have been sent on.
     #[error("the connection to the Requester broke: {0}")]
     Disconnected(Box<str>),
-    /// The call: the Requester, or a proxy in front of it, says that it cannot serve this one now. The request may have been
-    /// sent on.
+    /// The call: the Requester, or a proxy in front of it, says that it cannot serve this one now. The
+    /// request may have been sent on.
     #[error("the call to the Requester failed: {0}")]
     Failed(Box<str>),
     /// The call: the Requester responded with an error instead of a SIP response.
@@ -120,13 +122,14 @@ pub enum SendError {
     Refused(Box<str>),
 }
 
-/// The connections to the Requester. One that ends in order and is made again is no event, and changes nothing here.
+/// The connections to the Requester. One that ends in order and is made again is no event, and changes
+/// nothing here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Link {
     /// None can be made.
     pub lost: bool,
-    /// Restarts of the Requester that were noticed: it has another identity, or another Contact. Where it says neither, it
-    /// counts as restarted when it could not be reached for a while.
+    /// Restarts of the Requester that were noticed: it has another identity, or another Contact. Where it
+    /// says neither, it counts as restarted when it could not be reached for a while.
     pub restarts: u64,
     /// Requests that the Requester says it takes at a time; `None` where it does not say, as Routr's own.
     pub capacity: Option<u32>,
@@ -139,11 +142,12 @@ pub trait Requester: Send + Sync + 'static {
     /// An implementation must resolve in every case: the engine keeps a place for the request until it does.
     fn register(
         &self,
-        request: Register,
+        request: RegisterRequest,
         deadline: Duration,
-    ) -> impl Future<Output = Result<Reply, SendError>> + Send;
+    ) -> impl Future<Output = Result<RegisterResponse, SendError>> + Send;
 
-    /// The connections to the Requester. A number of restarts that rises means that its Contact may have changed.
+    /// The connections to the Requester. A number of restarts that rises means that its Contact may have
+    /// changed.
     fn link(&self) -> watch::Receiver<Link>;
 
     /// Closes what is open for this registry alone, until the next call: nothing is to be sent for a while.
@@ -154,7 +158,8 @@ pub trait Requester: Send + Sync + 'static {
 pub trait TrunkItem: Send {
     /// The API server's identifier; `None` where it is missing or empty.
     fn reference(&self) -> Option<&str>;
-    /// A hash of the item's bytes, stable within this process: equal means unchanged, unequal means «look closer».
+    /// A hash of the item's bytes, stable within this process: equal means unchanged, unequal means «look
+    /// closer».
     fn fingerprint(&self) -> u64;
     /// The trunk's name, for one that [`TrunkItem::decode`] refuses; empty where it cannot be read.
     fn name(&self) -> String {
@@ -198,7 +203,8 @@ pub enum SourceError {
 pub enum Absence {
     /// The list shows one moment, or the API server was asked for the trunk by its ref.
     Certain,
-    /// The list was read in pages, between which trunks may have moved, or it was empty: a second list has to say the same.
+    /// The list was read in pages, between which trunks may have moved, or it was empty: a second list has to
+    /// say the same.
     Unconfirmed,
 }
 
@@ -207,15 +213,15 @@ pub trait TrunkSource: Send + Sync + 'static {
     /// What a listing consists of.
     type Item: TrunkItem + 'static;
 
-    /// Reads all trunks with `sendRegister: true` and hands them over in batches. `Ok` means that the list was
-    /// complete; on an error whatever was handed over is only a part of it.
+    /// Reads all trunks with `sendRegister: true` and hands them over in batches. `Ok` means that the list
+    /// was complete; on an error whatever was handed over is only a part of it.
     fn list(
         &self,
         batches: tokio::sync::mpsc::Sender<Vec<Self::Item>>,
     ) -> impl Future<Output = Result<Absence, SourceError>> + Send;
 
-    /// Asks for trunks that a list did not have, one by one, and hands those over that are there with `sendRegister: true`.
-    /// Returns whether all others are surely gone; `false` where the source cannot say.
+    /// Asks for trunks that a list did not have, one by one, and hands those over that are there with
+    /// `sendRegister: true`. Returns whether all others are surely gone; `false` where the source cannot say.
     fn look_up(
         &self,
         references: Vec<Box<str>>,
@@ -238,20 +244,22 @@ pub struct Record {
     pub cseq: u32,
     /// The address of record of the binding, `user@host`.
     pub aor: Box<str>,
-    /// When the binding lapses; 0 where there is none.
+    /// When the binding expires; 0 where there is none.
     pub expires_at_ms: u64,
     /// What the registrar granted, in seconds.
     pub granted_s: u32,
-    /// The EdgePort that the binding was made through, `host:port`: its removal goes the same way. Empty where it is not known.
+    /// The EdgePort that the binding was made through, `host:port`: its removal goes the same way. Empty
+    /// where it is not known.
     pub edge_port: Arc<str>,
     /// What few trunks have.
-    pub more: Option<Box<MoreOfRecord>>,
+    pub more: Option<Box<RecordExtras>>,
 }
 
 /// What is kept of a trunk that is, or was, not simply registered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct MoreOfRecord {
-    /// The waits after refused credentials, or an unknown account, one for each URI: first the one that the trunk waits for.
+pub struct RecordExtras {
+    /// The waits after refused credentials, or an unknown account, one for each URI: first the one that the
+    /// trunk waits for.
     pub refusals: Vec<RefusalRecord>,
     /// Bindings made before the current one, elsewhere, that may still be valid.
     pub earlier: Vec<EarlierBinding>,
@@ -300,7 +308,7 @@ pub enum StoreError {
     /// It cannot be reached, or does not answer: try again later.
     #[error("the cache cannot be reached: {0}")]
     Unavailable(Box<str>),
-    /// It refuses the credentials: trying again soon is of no use.
+    /// It refuses the credentials: trying again soon does not help.
     #[error("the cache rejects the credentials: {0}")]
     Denied(Box<str>),
     /// It answers with an error.
@@ -316,47 +324,48 @@ pub enum StoreError {
 
 /// Keeps registrations beyond the life of the process. One store serves one registry (one instance id).
 pub trait Store: Send + Sync + 'static {
-    /// Everything that is kept for this registry, in any order. A record that cannot be read is left out, and said so
-    /// in the log.
+    /// Everything that is kept for this registry, in any order. A record that cannot be read is left out, and
+    /// said so in the log.
     fn load(&self) -> impl Future<Output = Result<Vec<Record>, StoreError>> + Send;
 
-    /// Whether anything outlives the process. Where it does not, nothing needs to be written.
+    /// Returns whether anything outlives the process. Where it does not, nothing needs to be written.
     fn is_durable(&self) -> bool;
 
-    /// Applies the changes in their order. After an error any part of them may have been applied; applying them again
-    /// is harmless.
+    /// Applies the changes in their order. After an error any part of them may have been applied; applying
+    /// them again is harmless.
     fn apply(&self, changes: Vec<Change>) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Whether the store is there at all: answers as soon as one round trip succeeded.
+    /// Returns whether the store is there at all: answers as soon as one round trip succeeded.
     fn ping(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Whether the store may have lost writes of this process (it was emptied, restarted without its data or with an
-    /// older copy of it, or nothing was ever loaded from it) since the last [`Store::load`] or the last `Ok` of this
-    /// method. `true` is said once: whoever hears it writes everything again, and remembers to until it has succeeded.
+    /// Returns whether the store may have lost writes of this process (it was emptied, restarted without its
+    /// data or with an older copy of it, or nothing was ever loaded from it) since the last [`Store::load`]
+    /// or the last `Ok` of this method. `true` is said once: anyone who hears it writes everything again, and
+    /// remembers to until it has succeeded.
     ///
-    /// To be called every few seconds and after every failure; where the store is remote it takes two round trips, so
-    /// it does for a [`Store::ping`] as well.
-    fn lost_data(&self) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// To be called every few seconds and after every failure; where the store is remote it takes two round
+    /// trips, so it does for a [`Store::ping`] as well.
+    fn detect_data_loss(&self) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// How often [`Store::lost_data`] is called, whatever else there is to do.
+    /// Returns how often [`Store::detect_data_loss`] is called, whatever else there is to do.
     fn check_every(&self) -> Duration {
         Duration::from_secs(10)
     }
 
-    /// The instance id that the store keeps for this registry, once it has said so: the Call-IDs are made of it from then
-    /// on. `None` where the id is known without the store.
+    /// The instance id that the store keeps for this registry, once it has said so: the Call-IDs are made of
+    /// it from then on. `None` where the id is known without the store.
     fn instance_id(&self) -> Option<Box<str>> {
         None
     }
 
-    /// Another process that acts for this registry already; `None` where this one may. It is read before the first
-    /// [`Store::load`] returns, and followed from then on.
+    /// Another process that acts for this registry already; `None` where this one may. It is read before the
+    /// first [`Store::load`] returns, and followed from then on.
     fn rival(&self) -> watch::Receiver<Option<Rival>> {
         watch::channel(None).1
     }
 
-    /// Returns the process that had written in this one's place when [`Store::lost_data`] last looked: both act for this
-    /// registry. It is no loss of data.
+    /// Returns the process that had written in this one's place when [`Store::detect_data_loss`] last looked:
+    /// both act for this registry. It is no loss of data.
     fn other_writer(&self) -> Option<Rival> {
         None
     }
@@ -388,8 +397,8 @@ impl fmt::Display for Rival {
 }
 
 /// What an engine may keep in memory, beside its configuration's own bound on trunks.
-pub trait TrunkRoom: fmt::Debug + Send + Sync + 'static {
-    /// Whether there is room for more trunks, of so many bytes together.
+pub trait MemoryBudget: fmt::Debug + Send + Sync + 'static {
+    /// Returns whether there is room for more trunks, of so many bytes together.
     ///
     /// # Errors
     /// What there is too little of.

@@ -1,5 +1,5 @@
-//! A small SIP layer (RFC 3261): what a client that registers needs, and what a server that tests it needs. It knows
-//! nothing of gRPC, of Routr or of trunks beyond the name of a transport.
+//! A small SIP layer (RFC 3261): what a client that registers needs, and what a server that tests it needs.
+//! It knows nothing of gRPC, of Routr or of trunks beyond the name of a transport.
 //!
 //! ```text
 //!   caller --Request + Destination-->  client  --Response or ClientError--> caller
@@ -12,9 +12,9 @@
 //!                    message  <-  parser, headers, via, uri, grammar
 //! ```
 //!
-//! Reading order: [`message`] (what is sent), [`uri`] and [`headers`] (what it is made of), [`parser`] (how it is
-//! read), [`transaction`] (pure: when to send again, when to give up), [`client`] (sockets and names), [`digest`]
-//! (both sides of the password).
+//! Reading order: [`message`] (what is sent), [`uri`] and [`headers`] (what it is made of), [`parser`] (how
+//! it is read), [`transaction`] (pure: when to send again, when to give up), [`client`] (sockets and names),
+//! [`digest`] (both sides of the password).
 //!
 //! What holds everywhere here:
 //! * Any bytes lead to a message or an error, never to a panic; every size has a bound.

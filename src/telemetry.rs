@@ -1,8 +1,8 @@
 //! Logs: who reads them decides their form, two environment variables decide how much there is.
 //!
 //! * `RUST_LOG`, where it is set and not empty, is taken as it stands (the syntax of tracing's `EnvFilter`).
-//! * Otherwise `LOGS_LEVEL` names a level as Routr's other services have it; the libraries underneath stay at `warn`, and
-//!   those at `error` or silent whose lines repeat what is logged here.
+//! * Otherwise `LOGS_LEVEL` names a level as Routr's other services have it; the libraries underneath stay at
+//!   `warn`, and those at `error` or silent whose lines repeat what is logged here.
 
 use std::io::{self, IsTerminal};
 
@@ -29,9 +29,10 @@ const LEVELS: [(&str, &str); 6] = [
 /// Libraries that say much below `warn`. A name covers every target that starts with it.
 const LIBRARIES: [&str; 8] = ["h2", "hickory", "hyper", "kube", "redis", "rustls", "tonic", "tower"];
 
-/// Targets that repeat what their caller reports, with less of the cause: one line for each request that fails (`client error (Connect)`),
-/// or a whole response of the Kubernetes API server that it cannot read, passwords included. Every failure comes back
-/// to this program as an error too, which is logged once, when it changes. What TLS settings come to is said nowhere else.
+/// Targets that repeat what their caller reports, with less of the cause: one line for each request that
+/// fails (`client error (Connect)`), or a whole response of the Kubernetes API server that it cannot read,
+/// passwords included. Every failure comes back to this program as an error too, which is logged once, when
+/// it changes. What TLS settings come to is said nowhere else.
 const SILENCED: [(&str, &str); 3] =
     [("kube_client", "off"), ("kube_client::client::tls", "warn"), ("kube_runtime", "error")];
 
@@ -88,8 +89,8 @@ pub enum TelemetryError {
     Twice(#[from] TryInitError),
 }
 
-/// Sends log lines to standard error, as `format`, `RUST_LOG` and `LOGS_LEVEL` say, and tells how they look. Call it once,
-/// at the start.
+/// Sends log lines to standard error, as `format`, `RUST_LOG` and `LOGS_LEVEL` say, and tells how they look.
+/// Call it once, at the start.
 ///
 /// # Errors
 /// When one of the variables cannot be understood, or when it is called a second time.
@@ -107,7 +108,7 @@ pub fn init(format: LogFormat) -> Result<Lines, TelemetryError> {
 }
 
 /// The error with its causes; many an error tells its cause itself, and it is not said twice.
-pub fn told(error: &dyn std::error::Error) -> String {
+pub fn error_chain(error: &dyn std::error::Error) -> String {
     std::iter::successors(error.source(), |cause| cause.source()).fold(error.to_string(), |text, cause| {
         let cause = cause.to_string();
         if text.contains(&cause) { text } else { format!("{text}: {cause}") }
@@ -149,7 +150,7 @@ fn filter(rust_log: Option<&str>, logs_level: Option<&str>) -> Result<EnvFilter,
         .map_err(|problem| TelemetryError::Filter { value: directives, problem })
 }
 
-/// What `LOGS_LEVEL` means as a filter: that level here, and no more than `warn` from the libraries.
+/// Returns what `LOGS_LEVEL` means as a filter: that level here, and no more than `warn` from the libraries.
 fn directives(logs_level: &str) -> Result<String, TelemetryError> {
     let wanted = logs_level.trim();
     let level = LEVELS

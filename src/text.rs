@@ -1,5 +1,5 @@
-//! Foreign text made harmless: phrases of registrars, names and refs of trunks, messages of gRPC, Redis and Kubernetes, values of a
-//! configuration. The one sanitiser of the program; it is pure.
+//! Foreign text made harmless: phrases of registrars, names and refs of trunks, messages of gRPC, Redis and
+//! Kubernetes, values of a configuration. The one sanitiser of the program; it is pure.
 //!
 //! # What passes, what is escaped
 //!
@@ -13,14 +13,15 @@
 //! | noncharacters (U+FFFE and U+FFFF of each plane, U+FDD0 to U+FDEF), private use, unassigned | `\u{ffff}` |
 //! | a combining mark with nothing in front of it, or the fifth and further ones in a row | `\u{301}` |
 //!
-//! An escape is visible: who reads it knows that something was there. A backslash is not doubled, so that text that passes twice is the same
-//! as text that passes once; an escape may therefore also be what the other side wrote. Emoji that consist of several characters with U+200D
-//! between them are taken apart.
+//! An escape is visible: who reads it knows that something was there. A backslash is not doubled, so that
+//! text that passes twice is the same as text that passes once; an escape may therefore also be what the
+//! other side wrote. Emoji that consist of several characters with U+200D between them are taken apart.
 //!
 //! # What each sink refuses
 //!
-//! * Kubernetes: its server-side apply reads a body as YAML, which has no C0 (but TAB, LF, CR), no DEL, no C1 (but U+0085), no U+FEFF, no
-//!   U+FFFE and no U+FFFF: it responds 400 for ever. A message of a condition has at most 32 KiB, a note of an event less than 1 KiB.
+//! * Kubernetes: its server-side apply reads a body as YAML, which has no C0 (but TAB, LF, CR), no DEL, no C1
+//!   (but U+0085), no U+FEFF, no U+FFFE and no U+FFFF: it responds 400 for ever. A message of a condition has
+//!   at most 32 KiB, a note of an event less than 1 KiB.
 //! * JSON has no unpaired surrogates. `str` cannot hold any.
 //! * OpenMetrics escapes backslash, quote and LF in a label's value, which the encoder does.
 //! * Terminals act on C0 and C1, reorder by bidirectional controls, and draw marks over the lines above.
@@ -42,7 +43,7 @@ pub const CUT: &str = "... (cut)";
 /// Combining marks in a row that pass.
 const MAX_MARKS: usize = 4;
 
-/// Whether a character is shown as it is; white space but U+0020 is not.
+/// Returns whether a character is shown as it is; white space but U+0020 is not.
 pub fn is_plain(c: char) -> bool {
     match c {
         ' '..='~' => true,
@@ -65,7 +66,8 @@ pub fn is_plain(c: char) -> bool {
     }
 }
 
-/// What Rust shows in `Debug` of a text: no control, format, private, unassigned character, and no white space. It has the tables of Unicode.
+/// Returns what Rust shows in `Debug` of a text: no control, format, private, unassigned character, and no
+/// white space. It has the tables of Unicode.
 fn is_printable(c: char) -> bool {
     // Behind a letter, for a combining mark at the beginning is escaped.
     let mut bytes = [b'a'; 5];
@@ -73,7 +75,7 @@ fn is_printable(c: char) -> bool {
     std::str::from_utf8(&bytes[..end]).is_ok_and(|text| text.escape_debug().nth(1) == Some(c))
 }
 
-/// Whether a printable character is drawn upon the one before.
+/// Returns whether a printable character is drawn upon the one before.
 fn is_mark(c: char) -> bool {
     c > '\u{2ff}' && c.escape_debug().next() == Some('\\')
 }
@@ -109,7 +111,7 @@ impl Shown {
     }
 }
 
-/// How each character is shown.
+/// Returns how each character is shown.
 fn characters(text: &str) -> impl Iterator<Item = Shown> {
     // At the beginning there is nothing to draw a mark upon.
     let mut marks = MAX_MARKS;
@@ -128,8 +130,8 @@ fn characters(text: &str) -> impl Iterator<Item = Shown> {
     })
 }
 
-/// Makes a text fit for every sink (see the module): one line that takes at most `most` bytes as JSON, with [`CUT`] at its end where
-/// something is missing.
+/// Makes a text fit for every sink (see the module): one line that takes at most `most` bytes as JSON, with
+/// [`CUT`] at its end where something is missing.
 pub fn clean(text: &str, most: usize) -> String {
     let mut out = String::new();
     // Up to where the mark still fits behind it.
@@ -164,8 +166,8 @@ pub fn one_line(text: &str) -> String {
     clean(text, usize::MAX)
 }
 
-/// A value within an error, in quotes, of at most `most` characters: nothing is left out or made a space, for the value is what is
-/// wrong.
+/// A value within an error, in quotes, of at most `most` characters: nothing is left out or made a space, for
+/// the value is what is wrong.
 pub fn quoted(text: &str, most: usize) -> String {
     format!("\"{}\"", escaped(text, most))
 }

@@ -1,4 +1,5 @@
-//! TLS towards all that are connected to: whose certificates are trusted, which certificate is shown, and why it failed.
+//! TLS towards all that are connected to: whose certificates are trusted, which certificate is shown, and why
+//! it failed.
 //!
 //! * [`cause`] has the words for a failure;
 //! * [`followed`] follows the files that a connection needs;

@@ -1,6 +1,7 @@
 //! Trunks as the registry sees them: where to register, as whom, with what. No protobuf here.
 //!
-//! A [`Trunk`] is parsed, not validated: what could not be used is already gone or reported as a [`TrunkProblem`].
+//! A [`Trunk`] is parsed, not validated: what could not be used is already gone or reported as a
+//! [`TrunkProblem`].
 
 use std::{fmt, net::SocketAddr};
 
@@ -67,7 +68,7 @@ impl Transport {
         }
     }
 
-    /// Whether the transport is protected by TLS.
+    /// Returns whether the transport is protected by TLS.
     pub fn is_secure(self) -> bool {
         matches!(self, Self::Tls | Self::Wss)
     }
@@ -110,8 +111,8 @@ impl fmt::Display for HostPort {
 /// The longest host name, in characters (RFC 1035 §2.3.4, written with dots).
 pub const MAX_HOST: usize = 253;
 
-/// Whether a text is a host name (in the letters, digits and signs of one; underscores are let through) of [`MAX_HOST`]
-/// characters at most, or an IP address, without brackets.
+/// Returns whether a text is a host name (in the letters, digits and signs of one; underscores are let
+/// through) of [`MAX_HOST`] characters at most, or an IP address, without brackets.
 pub fn is_host(text: &str) -> bool {
     let in_name = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
     let is_name = (1..=MAX_HOST).contains(&text.len()) && text.bytes().all(in_name);
@@ -152,7 +153,8 @@ pub struct TrunkUri {
     pub weight: u16,
 }
 
-/// One trunk with `sendRegister`, as parsed: at least one usable URI, in the order in which the API server gave them.
+/// One trunk with `sendRegister`, as parsed: at least one usable URI, in the order in which the API server
+/// gave them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trunk {
     /// The API server's identifier of the trunk; never empty.
@@ -169,8 +171,8 @@ pub struct Trunk {
     pub digest: DigestMinimum,
     /// What was wrong with the URIs that were left out, in plain words.
     pub problem: Option<Box<str>>,
-    /// When the API server says that it was changed last, in seconds since the Unix epoch; 0 where it does not say. It does not
-    /// move with every change.
+    /// When the API server says that it was changed last, in seconds since the Unix epoch; 0 where it does
+    /// not say. It does not move with every change.
     pub updated_at_s: u32,
 }
 
@@ -189,8 +191,8 @@ impl Trunk {
 /// Why a trunk as a whole cannot be registered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TrunkProblem {
-    /// The trunk has no URI at all, or none that is usable; `message` names the field at fault, its value and what
-    /// would be right. An earlier registration of it is kept.
+    /// The trunk has no URI at all, or none that is usable; `message` names the field at fault, its value and
+    /// what would be right. An earlier registration of it is kept.
     #[error("{message}")]
     Malformed {
         /// Plain words.

@@ -69,6 +69,6 @@ fn authorize(given: &proto::Authorization, data: &[u8]) {
     let opaque = read.opaque.as_ref().map(|opaque| opaque.plain()).unwrap_or_default();
     assert_eq!((&read.uri, opaque), (&given.uri, given.opaque.clone()));
     assert!(read.nonce_count().is_none_or(|count| i64::from(count) == i64::from(given.nonce_count)));
-    // Nobody has found a password by chance.
+    // No one has found a password by chance.
     assert!(!verify(&read, &Secret::new(super::SECRET), "REGISTER") || given.response.len() >= 32);
 }

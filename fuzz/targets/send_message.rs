@@ -1,11 +1,12 @@
-//! What a caller asks the Requester to send: refused with the field at fault, or a SIP request that says just that.
+//! What a caller asks the Requester to send: refused with the field at fault, or a SIP request that says just
+//! that.
 
 use prost::Message as _;
 use routr_registry::{
     proto::requester::SendMessageRequest,
     requester::{
         Mode,
-        draft::{ContactPlan, Draft},
+        outgoing_request::{ContactPlan, OutgoingRequest},
     },
     sip::{
         headers::BuildError,
@@ -26,8 +27,8 @@ pub fn run(data: &[u8]) {
     };
     unseen(&format!("{request:?}"), &format!("{other:?}"));
     for mode in [Mode::Direct, Mode::Proxied] {
-        let other = Draft::read(&other, mode);
-        match Draft::read(&request, mode) {
+        let other = OutgoingRequest::read(&other, mode);
+        match OutgoingRequest::read(&request, mode) {
             Err(error) => {
                 let other = other.err().map_or_else(String::new, |error| error.to_string());
                 unseen(&assert_presentable(&error), &other);
@@ -67,7 +68,7 @@ fn with_other_secrets(request: &SendMessageRequest) -> SendMessageRequest {
 }
 
 /// What goes out is read again as what was asked for: nothing of it ended its field early.
-fn assert_says(draft: &Draft, request: &SendMessageRequest, mode: Mode) {
+fn assert_says(draft: &OutgoingRequest, request: &SendMessageRequest, mode: Mode) {
     let message = request.message.as_ref().unwrap();
     let written = match draft.request.to_bytes() {
         Ok(written) => written,

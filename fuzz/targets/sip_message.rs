@@ -1,7 +1,7 @@
 //! A SIP datagram: read, written, and read again.
 
 use routr_registry::{
-    requester::reply,
+    requester::response,
     sip::{
         digest::{Authorization, Challenge},
         grammar::seconds,
@@ -83,7 +83,8 @@ fn assert_headers(message: &Message, data: &[u8]) {
     if let Message::Response(response) = message {
         let _ = Challenge::from_response(response).map_err(|error| assert_presentable(&error));
         for register in [false, true] {
-            let _ = reply::write_final(response, &reply::Sent { register, ..reply::Sent::default() });
+            let _ =
+                response::write_final(response, &response::Sent { register, ..response::Sent::default() });
         }
     }
 }

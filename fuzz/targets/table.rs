@@ -1,4 +1,5 @@
-//! What a service says of its trunks, shown in a terminal: the width, then a page of trunks, then the summary, a line each.
+//! What a service says of its trunks, shown in a terminal: the width, then a page of trunks, then the
+//! summary, a line each.
 
 use routr_registry::{
     engine::view::{Page, Summary},

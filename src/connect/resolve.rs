@@ -22,7 +22,8 @@ pub const MAX_ADDRESSES: usize = 64;
 /// What a script says of a name.
 type Script = dyn Fn(&HostPort) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
-/// Looks names up: by the system, with its hosts file, search domains and order of addresses (RFC 6724), or by a script.
+/// Looks names up: by the system, with its hosts file, search domains and order of addresses (RFC 6724), or
+/// by a script.
 #[derive(Clone, Default)]
 pub struct Resolver {
     script: Option<Arc<Script>>,
@@ -41,8 +42,8 @@ impl Resolver {
         Self { script: Some(Arc::new(script)) }
     }
 
-    /// Returns the addresses of a host, each once, the families in turn; at least one, at most [`MAX_ADDRESSES`]. An IP address is itself. It waits for the turn of
-    /// the `payers`.
+    /// Returns the addresses of a host, each once, the families in turn; at least one, at most
+    /// [`MAX_ADDRESSES`]. An IP address is itself. It waits for the turn of the `payers`.
     ///
     /// # Errors
     /// [`ConnectError::Resolve`], also after 15 s of silence.
@@ -68,7 +69,8 @@ impl Resolver {
     }
 }
 
-/// Asks the system. The turn is held for as long as a thread is busy with it, also when the caller has given up.
+/// Asks the system. The turn is held for as long as a thread is busy with it, also when the caller has given
+/// up.
 async fn look_up(host: &HostPort, payers: &Payers) -> io::Result<Vec<SocketAddr>> {
     let (turn, host) = (payers.look_up().await, host.clone());
     let looking = tokio::task::spawn_blocking(move || {
@@ -91,7 +93,8 @@ fn words(error: &io::Error) -> String {
     text.strip_prefix("failed to lookup address information: ").unwrap_or(&text).to_owned()
 }
 
-/// Puts IPv4 and IPv6 in turn, beginning with the family of the first address (RFC 8305 §4), and leaves repetitions out.
+/// Puts IPv4 and IPv6 in turn, beginning with the family of the first address (RFC 8305 §4), and leaves
+/// repetitions out.
 pub fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let mut seen = HashSet::new();
     let first_is_v4 = addresses.first().is_some_and(SocketAddr::is_ipv4);

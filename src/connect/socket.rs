@@ -12,7 +12,8 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::addresses::AddressPolicy;
 
-/// How a socket is set up. Nagle's algorithm is always off: a small request would wait for it beside a large one.
+/// How a socket is set up. Nagle's algorithm is always off: a small request would wait for it beside a large
+/// one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketOptions {
     /// The local address; `None` for any.
@@ -21,7 +22,8 @@ pub struct SocketOptions {
     pub keepalive_time: Duration,
     /// Between two such questions.
     pub keepalive_interval: Duration,
-    /// How many of them remain unanswered before the connection counts as broken; `None` for the system's number.
+    /// How many of them remain unanswered before the connection counts as broken; `None` for the system's
+    /// number.
     pub keepalive_retries: Option<u32>,
     /// A peer that acknowledges nothing for this long is gone (Linux only).
     pub user_timeout: Duration,
@@ -30,7 +32,8 @@ pub struct SocketOptions {
 }
 
 impl SocketOptions {
-    /// For a dependency that must be found out to be gone within `timeout`, at an address that `policy` allows.
+    /// For a dependency that must be found out to be gone within `timeout`, at an address that `policy`
+    /// allows.
     pub fn within(timeout: Duration, policy: &Arc<AddressPolicy>) -> Self {
         Self {
             bind: None,

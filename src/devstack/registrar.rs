@@ -1,5 +1,5 @@
-//! A SIP registrar for demos and tests: UDP and TCP, digest with nonces that need no table, the binding rules of
-//! RFC 3261 §10.3, and a number of ways to misbehave ([`Behaviour`]). It keeps a journal of what it saw.
+//! A SIP registrar for demos and tests: UDP and TCP, digest with nonces that need no table, the binding rules
+//! of RFC 3261 §10.3, and a number of ways to misbehave ([`Behaviour`]). It keeps a journal of what it saw.
 
 mod answer;
 mod behaviour;
@@ -59,7 +59,8 @@ pub enum RegistrarError {
     Transport(Transport),
 }
 
-/// A registrar that is running. Clones share it; it ends with its `shutdown` token, or by [`Registrar::stop`].
+/// A registrar that is running. Clones share it; it ends with its `shutdown` token, or by
+/// [`Registrar::stop`].
 #[derive(Clone)]
 pub struct Registrar {
     shared: Arc<Shared>,
@@ -140,7 +141,7 @@ impl Registrar {
         &self.addresses
     }
 
-    /// Where it listens for that transport.
+    /// Returns where it listens for that transport.
     pub fn address(&self, transport: Transport) -> Option<SocketAddr> {
         self.addresses.iter().find(|(t, _)| *t == transport).map(|(_, address)| *address)
     }
@@ -188,7 +189,7 @@ impl Registrar {
         self.state().nonces = Nonces::new(self.shared.options.nonce_lifetime);
     }
 
-    /// The bindings that have not lapsed, by address of record (`user@host`).
+    /// The bindings that have not expired, by address of record (`user@host`).
     pub fn bindings(&self) -> BTreeMap<String, Vec<Binding>> {
         let now = self.elapsed();
         self.state().bindings.snapshot(now)
@@ -298,8 +299,8 @@ fn launch(
 
 type Bound = Vec<(Transport, SocketAddr, Socket)>;
 
-/// Binds all addresses. Port 0 of one IP address becomes the same port for each transport: a free one for UDP need not
-/// be free for TCP, so that several are tried.
+/// Binds all addresses. Port 0 of one IP address becomes the same port for each transport: a free one for UDP
+/// need not be free for TCP, so that several are tried.
 async fn bind_all(listen: &[(Transport, SocketAddr)]) -> Result<Bound, RegistrarError> {
     let mut tries = 0;
     loop {

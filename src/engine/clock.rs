@@ -9,14 +9,14 @@ use crate::{
     registration::time::{Moment, Now},
 };
 
-/// The engine's clock does not start at zero, so that moments before its start can be told apart: what lapsed while the
-/// process was down is overdue by different times. In milliseconds, a year.
-const ORIGIN: u64 = 365 * 24 * 3_600 * 1_000;
+/// The engine's clock does not start at zero, so that moments before its start can be told apart: what
+/// expired while the process was down is overdue by different times. In milliseconds, a year.
+const CLOCK_ORIGIN_MS: u64 = 365 * 24 * 3_600 * 1_000;
 
-/// From so many milliseconds on two wall clocks, or one before and after it was set, differ by more than right ones do. What
-/// was written to the store by the other one is written again: by it the next process would take lapsed bindings for valid
-/// ones, or the other way round.
-pub(super) const CLOCKS_DIFFER: u64 = 1_000;
+/// From so many milliseconds on two wall clocks, or one before and after it was set, differ by more than
+/// right ones do. What was written to the store by the other one is written again: by it the next process
+/// would take expired bindings for valid ones, or the other way round.
+pub(super) const MIN_CLOCK_DIFFERENCE_MS: u64 = 1_000;
 
 /// See the module. Tests pause tokio's clock, and bring an [`Environment`] of their own.
 #[derive(Clone)]
@@ -33,14 +33,14 @@ impl Clock {
 
     /// The present.
     pub fn now(&self) -> Now {
-        let elapsed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX - ORIGIN);
-        Now { at: Moment(ORIGIN + elapsed), unix_ms: self.environment.unix_ms() }
+        let elapsed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX - CLOCK_ORIGIN_MS);
+        Now { at: Moment(CLOCK_ORIGIN_MS + elapsed), unix_ms: self.environment.unix_ms() }
     }
 
-    /// When tokio's clock reaches a moment.
+    /// Returns when tokio's clock reaches a moment.
     pub fn instant(&self, moment: Moment) -> Instant {
         // A millisecond more: the clock counts whole ones, and must not wake before its time.
-        self.start + Duration::from_millis(moment.0.saturating_sub(ORIGIN) + 1)
+        self.start + Duration::from_millis(moment.0.saturating_sub(CLOCK_ORIGIN_MS) + 1)
     }
 
     /// The environment that it reads the wall clock from.

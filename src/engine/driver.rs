@@ -2,17 +2,18 @@
 //!
 //! [`Driver::run`] is one loop. Each turn it
 //!
-//! 1. sends all REGISTERs that the engine wants sent (each call is a task of its own, for as long as it lasts),
+//! 1. sends all REGISTERs that the engine wants sent (each call is a task of its own, for as long as it
+//!    lasts),
 //! 2. hands changes to the store, one batch at a time,
-//! 3. waits for the first of: answers, a batch of trunks, the end of a sync or of a write, a command, a new configuration,
-//!    the engine's next timer, the shutdown.
+//! 3. waits for the first of: answers, a batch of trunks, the end of a sync or of a write, a command, a new
+//!    configuration, the engine's next timer, the shutdown.
 
-mod calls;
-mod farewell;
-mod listing;
+mod deregister_all;
+mod in_flight;
+mod list;
 mod restoring;
+mod state_log;
 mod syncing;
-mod telling;
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,21 +27,21 @@ use tracing::Instrument as _;
 
 pub(super) use self::restoring::READ_RETRIES;
 use self::{
-    farewell::Farewell,
-    listing::Listings,
+    deregister_all::DeregisterAll,
+    list::RunningLists,
     restoring::Standing,
-    syncing::{Sync, next_of_sync},
-    telling::Telling,
+    state_log::StateLog,
+    syncing::{SyncTask, next_of_sync},
 };
 use super::{
     Engine, EngineSettings, Ticket,
     clock::Clock,
     handle::{Command, EngineHandle},
-    keeper::Keeper,
+    persister::Persister,
     view::Summary,
 };
 use crate::{
-    ports::{Link, Observer, Reply, Requester, Rival, SendError, Store, TrunkSource},
+    ports::{Link, Observer, RegisterResponse, Requester, Rival, SendError, Store, TrunkSource},
     quota::{Excess, Quota},
     registration::{
         identity::{CSEQ_SETTLED_MS, RegistryId},
@@ -49,18 +50,19 @@ use crate::{
 };
 
 /// Answers that are handled in one turn.
-const ANSWERS: usize = 512;
-/// The first sync waits for so long, while the store is read: a process that was killed a moment ago, or a leader that could not
-/// write any more, may have used the CSeq numbers of this half second and the next ones. What the store kept does not tell.
+const MAX_RESPONSES_PER_TURN: usize = 512;
+/// The first sync waits for so long, while the store is read: a process that was killed a moment ago, or a
+/// leader that could not write any more, may have used the CSeq numbers of this half second and the next
+/// ones. What the store kept does not tell.
 const CSEQ_PAUSE: Duration = Duration::from_millis(CSEQ_SETTLED_MS);
-/// How long the first sync waits for a store that is a little late: what it kept is known before the trunks then. Later, the trunks
-/// are read while nothing is sent.
-const FIRST_READ: Duration = Duration::from_secs(3);
+/// How long the first sync waits for a store that is a little late: what it kept is known before the trunks
+/// then. Later, the trunks are read while nothing is sent.
+const FIRST_SYNC_WAIT: Duration = Duration::from_secs(3);
 
 /// What the store gets to take the last changes, whatever the grace.
-const LAST_WORDS: Duration = Duration::from_millis(250);
+const FINAL_FLUSH: Duration = Duration::from_millis(250);
 
-/// The neighbours.
+/// The dependencies.
 pub struct Ports<S, R, T> {
     /// Lists the trunks.
     pub source: Arc<S>,
@@ -93,40 +95,41 @@ pub struct Driver<S: TrunkSource, R: Requester, T: Store, O: Observer> {
     interval: Duration,
     commands: mpsc::Receiver<Box<Command>>,
     reloads: mpsc::Receiver<Box<Reload<S, R, T>>>,
-    answers: Answers,
-    sync: Sync<S::Item>,
-    keeper: Keeper<T>,
+    completions: Completions,
+    sync: SyncTask<S::Item>,
+    persister: Persister<T>,
     link: watch::Receiver<Link>,
     /// Another process that acts for the registry.
     rival: watch::Receiver<Option<Rival>>,
     /// Whether anything is sent.
     standing: Standing,
-    /// The trunks are not read before the first of them; not before the second one while what the store kept is not known.
+    /// The trunks are not read before the first of them; not before the second one while what the store kept
+    /// is not known.
     first_sync: (Instant, Instant),
     /// The instance id, once the store has said which one it keeps.
     identity: watch::Sender<Option<RegistryId>>,
     /// The Requester responded since it restarted last: what listens there is really a Requester.
-    proven: bool,
+    has_responded: bool,
     /// Restarts of the Requester when they were looked at last.
     restarts: u64,
-    /// Somebody asked for a sync while one was running: it may have read what it has before the change.
+    /// Someone asked for a sync while one was running: it may have read what it has before the change.
     sync_again: bool,
-    farewell: Farewell,
-    listings: Listings,
-    telling: Telling,
+    deregister_all: DeregisterAll,
+    lists: RunningLists,
+    state_log: StateLog,
     /// Nothing that was begun may go on after the end: another process may act for the same trunks by then.
-    calls: calls::Calls,
+    in_flight: in_flight::InFlightTasks,
     rng: SmallRng,
     /// What the registry may use of the process.
     quota: Arc<Quota>,
 }
 
-type Answer = Box<(Ticket, Result<Reply, SendError>)>;
+type Completion = Box<(Ticket, Result<RegisterResponse, SendError>)>;
 
 #[derive(Debug)]
-struct Answers {
-    sender: mpsc::UnboundedSender<Answer>,
-    receiver: mpsc::UnboundedReceiver<Answer>,
+struct Completions {
+    sender: mpsc::UnboundedSender<Completion>,
+    receiver: mpsc::UnboundedReceiver<Completion>,
 }
 
 /// How to reach a running driver.
@@ -159,21 +162,21 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             observer,
             commands,
             reloads,
-            answers: Answers { sender, receiver },
-            sync: Sync::Due(Instant::now(), 0),
-            keeper: Keeper::new(ports.store.clone(), true),
+            completions: Completions { sender, receiver },
+            sync: SyncTask::Due(Instant::now(), 0),
+            persister: Persister::new(ports.store.clone(), true),
             link: ports.requester.link(),
             rival: ports.store.rival(),
             standing: Standing::Acts,
             first_sync: (Instant::now(), Instant::now()),
             identity,
-            proven: false,
+            has_responded: false,
             restarts: 0,
             sync_again: false,
-            farewell: Farewell::No,
-            listings: Listings::default(),
-            telling: Telling::new(),
-            calls: calls::Calls::default(),
+            deregister_all: DeregisterAll::NotRequested,
+            lists: RunningLists::default(),
+            state_log: StateLog::new(),
+            in_flight: in_flight::InFlightTasks::default(),
             rng: SmallRng::seed_from_u64(clock.environment().seed()),
             quota: Quota::unlimited(),
             clock,
@@ -187,7 +190,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
     pub fn within(mut self, quota: &Arc<Quota>) -> Self {
         self.engine.within(quota.clone());
         if quota.is_limited() {
-            self.telling.share();
+            self.state_log.share();
         }
         self.quota = quota.clone();
         self
@@ -200,8 +203,8 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         summary
     }
 
-    /// Runs until the shutdown, then waits up to `grace` for the answers in flight and writes what changed. Nothing is
-    /// de-registered. Returns the engine as it was left.
+    /// Runs until the shutdown, then waits up to `grace` for the answers in flight and writes what changed.
+    /// Nothing is de-registered. Returns the engine as it was left.
     pub fn run(self, shutdown: CancellationToken, grace: Duration) -> impl Future<Output = Engine> + Send {
         // A future keeps its arguments beside what they become: thousands of drivers would be there twice.
         let mut driver = Box::new(self);
@@ -213,96 +216,100 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
 
     async fn run_until(&mut self, shutdown: &CancellationToken, grace: Duration) {
         self.read_first();
-        self.first_sync = (Instant::now() + CSEQ_PAUSE, Instant::now() + FIRST_READ);
-        self.sync = Sync::Due(self.first_sync.1, 0);
+        self.first_sync = (Instant::now() + CSEQ_PAUSE, Instant::now() + FIRST_SYNC_WAIT);
+        self.sync = SyncTask::Due(self.first_sync.1, 0);
         // What is known of the Requester already is no change.
         let link = *self.link.borrow_and_update();
         self.restarts = link.restarts;
         self.engine.requester_link_changed(link, self.clock.now());
         while !shutdown.is_cancelled() {
-            self.send_what_is_due();
-            self.keeper.write(&mut self.engine, &self.clock);
-            self.turn(shutdown).await;
-            self.end_reading();
-            self.listings.go_on(&self.engine, &self.clock);
-            self.say_farewell();
-            self.telling.tell(&mut self.engine);
-            if self.telling.is_loud() {
+            self.transmit_due();
+            self.persister.write(&mut self.engine, &self.clock);
+            self.run_once(shutdown).await;
+            self.give_up_reading();
+            self.lists.step(&self.engine, &self.clock);
+            self.step_deregister_all();
+            self.state_log.log_changes(&mut self.engine);
+            if self.state_log.is_loud() {
                 self.quota.note(Excess::Log);
             }
         }
-        Box::pin(self.wind_down(grace)).await;
+        Box::pin(self.shut_down(grace)).await;
     }
 
-    fn send_what_is_due(&mut self) {
-        while let Some(send) = self.engine.poll_send(self.clock.now()) {
-            let (requester, answers) = (self.ports.requester.clone(), self.answers.sender.clone());
-            if let Some(late) = send.late_ms {
+    fn transmit_due(&mut self) {
+        while let Some(transmit) = self.engine.poll_transmit(self.clock.now()) {
+            let (requester, completions) = (self.ports.requester.clone(), self.completions.sender.clone());
+            if let Some(late) = transmit.late_ms {
                 self.observer.refresh_sent(seconds(late));
             }
             let call = Box::pin(async move {
-                let deadline = Duration::from_millis(send.deadline_ms);
-                let answer = requester.register(send.register, deadline).await;
-                // Nobody is there to hear it only after the end.
-                let _ = answers.send(Box::new((send.ticket, answer)));
+                let deadline = Duration::from_millis(transmit.deadline_ms);
+                let result = requester.register(transmit.register, deadline).await;
+                // No one is there to hear it only after the end.
+                let _ = completions.send(Box::new((transmit.ticket, result)));
             });
             // Its lines are this registry's.
             let call = tokio::spawn(call.in_current_span());
-            self.calls.began(send.ticket, call.abort_handle());
+            self.in_flight.began(transmit.ticket, call.abort_handle());
         }
     }
 
-    /// Waits for the first thing to happen, and takes it; with it one command and the answers that are there already.
+    /// Waits for the first thing to happen, and takes it; with it one command and the answers that are there
+    /// already.
     ///
-    /// The order is fixed, so that a simulated history can be repeated. It starves nobody:
+    /// The order is fixed, so that a simulated history can be repeated. It starves no one:
     ///
-    /// * shutdown, reloads and the link are rare; the keeper has one thing under way at a time and pauses when it fails;
-    /// * a sync may be ready for thousands of turns in a row, and commands may come without end. So each turn, whatever it was
-    ///   for, takes a command that waits, and the answers that wait, and before each turn all that is due is sent;
+    /// * shutdown, reloads and the link are rare; the keeper has one thing under way at a time and pauses
+    ///   when it fails;
+    /// * a sync may be ready for thousands of turns in a row, and commands may come without end. So each
+    ///   turn, whatever it was for, takes a command that waits, and the answers that wait, and before each
+    ///   turn all that is due is sent;
     /// * a flood of commands cannot hold up a sync, which goes before them.
-    async fn turn(&mut self, shutdown: &CancellationToken) {
+    async fn run_once(&mut self, shutdown: &CancellationToken) {
         let timer = self.engine.next_wakeup(self.clock.now()).map(|moment| self.clock.instant(moment));
-        let wakeup = [timer, self.telling.at(), self.standing.changes_at()].into_iter().flatten().min();
-        let mut answers = Vec::new();
+        let wakeup =
+            [timer, self.state_log.next_due(), self.standing.next_change()].into_iter().flatten().min();
+        let mut completions = Vec::new();
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
             Some(reload) = self.reloads.recv() => self.reload(*reload),
-            written = self.keeper.next() => self.take_from_store(written),
-            Ok(()) = self.rival.changed() => self.take_rival(),
-            Ok(()) = self.link.changed() => self.take_link(),
-            event = next_of_sync(&mut self.sync) => self.take_sync_event(event).await,
-            Some(command) = self.commands.recv() => return self.obey_and_listen(*command),
-            _ = self.answers.receiver.recv_many(&mut answers, ANSWERS) => {}
-            () = sleep_until(wakeup.unwrap_or_else(|| far_away(&self.clock))) => {}
+            written = self.persister.next() => self.handle_store_event(written),
+            Ok(()) = self.rival.changed() => self.handle_rival(),
+            Ok(()) = self.link.changed() => self.handle_link(),
+            event = next_of_sync(&mut self.sync) => self.handle_sync_event(event).await,
+            Some(command) = self.commands.recv() => return self.handle_command_and_responses(*command),
+            _ = self.completions.receiver.recv_many(&mut completions, MAX_RESPONSES_PER_TURN) => {}
+            () = sleep_until(wakeup.unwrap_or_else(|| far_future(&self.clock))) => {}
             // Each turn goes on with a listing.
-            () = std::future::ready(()), if self.listings.wait() => {}
+            () = std::future::ready(()), if self.lists.is_pending() => {}
         }
-        self.take_answers(answers);
+        self.handle_responses(completions);
         match self.commands.try_recv() {
-            Ok(command) => self.obey_and_listen(*command),
-            Err(_) => self.take_waiting_answers(),
+            Ok(command) => self.handle_command_and_responses(*command),
+            Err(_) => self.handle_ready_responses(),
         }
     }
 
-    fn obey_and_listen(&mut self, command: Command) {
-        self.obey(command);
-        self.take_waiting_answers();
+    fn handle_command_and_responses(&mut self, command: Command) {
+        self.handle_command(command);
+        self.handle_ready_responses();
     }
 
     /// Takes the answers that are there, without waiting for more.
-    fn take_waiting_answers(&mut self) {
-        let waiting = self.answers.receiver.len().min(ANSWERS);
-        let answers = (0..waiting).map_while(|_| self.answers.receiver.try_recv().ok()).collect();
-        self.take_answers(answers);
+    fn handle_ready_responses(&mut self) {
+        let waiting = self.completions.receiver.len().min(MAX_RESPONSES_PER_TURN);
+        let completions = (0..waiting).map_while(|_| self.completions.receiver.try_recv().ok()).collect();
+        self.handle_responses(completions);
     }
 
-    fn take_answers(&mut self, answers: Vec<Answer>) {
-        for answer in answers {
-            let (ticket, answer) = *answer;
-            self.calls.ended(ticket);
-            self.proven |= answer.is_ok();
-            if let Some(finished) = self.engine.answered(ticket, &answer, self.clock.now()) {
+    fn handle_responses(&mut self, completions: Vec<Completion>) {
+        for completion in completions {
+            let (ticket, result) = *completion;
+            self.in_flight.ended(ticket);
+            self.has_responded |= result.is_ok();
+            if let Some(finished) = self.engine.handle_response(ticket, &result, self.clock.now()) {
                 self.observer.register_finished(
                     &finished.registrar,
                     finished.outcome,
@@ -312,34 +319,38 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         }
     }
 
-    fn take_link(&mut self) {
+    fn handle_link(&mut self) {
         let link = *self.link.borrow_and_update();
         let now = self.clock.now();
         self.engine.requester_link_changed(link, now);
         let restarted = std::mem::replace(&mut self.restarts, link.restarts) != link.restarts;
-        if restarted && std::mem::take(&mut self.proven) {
+        if restarted && std::mem::take(&mut self.has_responded) {
             tracing::info!("the Requester restarted: refreshing early, because its Contact may have changed");
             self.engine.requester_restarted(now);
         }
     }
 
-    fn obey(&mut self, command: Command) {
+    fn handle_command(&mut self, command: Command) {
         let (now, earliest_sync) = (self.clock.now(), self.earliest_sync());
         match command {
-            // Whoever asked may have gone; that is no concern of the engine's.
-            Command::Summary(answer) => drop(answer.send(self.summary(now))),
-            Command::List { filter, after, limit, answer } => {
-                self.listings.begin(filter, after, limit, answer);
-                self.listings.go_on(&self.engine, &self.clock);
+            // Anyone who asked may have gone; that is no concern of the engine's.
+            Command::Summary(respond_to) => drop(respond_to.send(self.summary(now))),
+            Command::List { filter, after, limit, respond_to } => {
+                self.lists.begin(filter, after, limit, respond_to);
+                self.lists.step(&self.engine, &self.clock);
             }
-            Command::Get { reference, answer } => drop(answer.send(self.engine.get(&reference, now))),
-            Command::Refresh { reference, answer } => drop(answer.send(self.engine.refresh(&reference, now))),
+            Command::Get { reference, respond_to } => drop(respond_to.send(self.engine.get(&reference, now))),
+            Command::Refresh { reference, respond_to } => {
+                drop(respond_to.send(self.engine.refresh(&reference, now)))
+            }
             Command::SyncNow => match &mut self.sync {
-                Sync::Due(at, _) => *at = earliest_sync,
-                Sync::Running { .. } => self.sync_again = true,
-                Sync::Over => {}
+                SyncTask::Due(at, _) => *at = earliest_sync,
+                SyncTask::Running { .. } => self.sync_again = true,
+                SyncTask::Over => {}
             },
-            Command::Troubles { most, answer } => drop(answer.send(self.engine.troubles(most, now))),
+            Command::FailureSummary { most, respond_to } => {
+                drop(respond_to.send(self.engine.failures(most, now)))
+            }
             Command::Pause(paused) => {
                 self.engine.pause(paused);
                 if paused {
@@ -348,7 +359,9 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
                     self.ports.source.rest();
                 }
             }
-            Command::Leave { presume, answer } => self.farewell.ask(presume, answer),
+            Command::DeregisterAll { assume_bound, respond_to } => {
+                self.deregister_all.ask(assume_bound, respond_to)
+            }
         }
     }
 
@@ -358,10 +371,10 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         self.engine.reconfigure(reload.settings, now);
         if let Some(source) = reload.source {
             self.ports.source = source;
-            if !matches!(self.sync, Sync::Over) {
-                self.sync = Sync::Due(Instant::now(), 0);
+            if !matches!(self.sync, SyncTask::Over) {
+                self.sync = SyncTask::Due(Instant::now(), 0);
             }
-        } else if let Sync::Due(at, _) = &mut self.sync {
+        } else if let SyncTask::Due(at, _) = &mut self.sync {
             *at = (*at).min(Instant::now() + self.interval);
         }
         if let Some(requester) = reload.requester {
@@ -375,45 +388,45 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         }
         if let Some(store) = reload.store {
             // It may be the same one by other words, and get an older record after a newer one.
-            self.keeper.stop(&mut self.engine);
+            self.persister.stop(&mut self.engine);
             self.ports.store = store.clone();
             self.engine.keep(store.is_durable());
             // What was said of the old one does not hold for the new one.
             self.engine.forget_cache_health();
             self.rival = store.rival();
-            let unread = self.keeper.is_unread() || self.standing != Standing::Acts;
-            self.keeper = Keeper::new(store, unread);
-            self.engine.write_everything();
-            // Of this store nobody has said yet that another process acts.
-            self.take_rival();
+            let unread = self.persister.is_unread() || self.standing != Standing::Acts;
+            self.persister = Persister::new(store, unread);
+            self.engine.mark_all_for_writing();
+            // Of this store no one has said yet that another process acts.
+            self.handle_rival();
         }
     }
 
-    async fn wind_down(&mut self, grace: Duration) {
+    async fn shut_down(&mut self, grace: Duration) {
         let deadline = Instant::now() + grace;
         self.engine.pause(true);
         while self.engine.in_flight() > 0 {
-            let mut answers = Vec::new();
+            let mut completions = Vec::new();
             tokio::select! {
                 biased;
                 () = sleep_until(deadline) => break,
-                _ = self.answers.receiver.recv_many(&mut answers, ANSWERS) => self.take_answers(answers),
-                Some(command) = self.commands.recv() => self.obey(*command),
-                () = std::future::ready(()), if self.listings.wait() => self.listings.go_on(&self.engine, &self.clock),
+                _ = self.completions.receiver.recv_many(&mut completions, MAX_RESPONSES_PER_TURN) => self.handle_responses(completions),
+                Some(command) = self.commands.recv() => self.handle_command(*command),
+                () = std::future::ready(()), if self.lists.is_pending() => self.lists.step(&self.engine, &self.clock),
             }
         }
-        self.take_waiting_answers();
+        self.handle_ready_responses();
         if self.engine.in_flight() > 0 {
             tracing::info!(in_flight = self.engine.in_flight(), "no longer waiting for responses");
-            self.engine.give_up_flights();
+            self.engine.give_up_in_flight();
         }
-        self.calls.end();
-        self.telling.tell(&mut self.engine);
-        self.telling.sum_up();
-        let last_words = (grace / 4).max(LAST_WORDS);
-        self.keeper.finish(&mut self.engine, &self.clock, &self.observer, deadline + last_words).await;
+        self.in_flight.end();
+        self.state_log.log_changes(&mut self.engine);
+        self.state_log.log_suppressed();
+        let last_words = (grace / 4).max(FINAL_FLUSH);
+        self.persister.finish(&mut self.engine, &self.clock, &self.observer, deadline + last_words).await;
         if self.standing == Standing::Acts {
-            let _ = tokio::time::timeout(LAST_WORDS, self.ports.store.release()).await;
+            let _ = tokio::time::timeout(FINAL_FLUSH, self.ports.store.release()).await;
         }
     }
 }
@@ -424,6 +437,6 @@ fn seconds(milliseconds: u64) -> f64 {
 }
 
 /// Far enough for «until something happens».
-fn far_away(clock: &Clock) -> Instant {
+fn far_future(clock: &Clock) -> Instant {
     clock.instant(clock.now().at.plus(3_600_000))
 }

@@ -2,7 +2,7 @@
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::view::{Filter, Page, Summary, Troubles, TrunkView};
+use super::view::{FailureSummary, Filter, Page, Summary, TrunkView};
 
 /// Most trunks that one [`Page`] holds.
 pub const MAX_PAGE: usize = 500;
@@ -20,13 +20,13 @@ pub enum Refresh {
     NotFound,
 }
 
-/// What became of the bindings that [`EngineHandle::leave`] removed.
+/// What became of the bindings that [`EngineHandle::deregister_all`] removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LeaveReport {
+pub struct DeregistrationReport {
     /// The registrar says that they are gone.
     pub removed: u64,
     /// It did not say so in any of the tries.
-    pub given_up: u64,
+    pub abandoned: u64,
 }
 
 /// The engine is no longer there to answer.
@@ -40,26 +40,26 @@ pub(crate) enum Command {
     /// See [`EngineHandle::summary`].
     Summary(oneshot::Sender<Summary>),
     /// See [`EngineHandle::list`].
-    List { filter: Filter, after: Option<String>, limit: usize, answer: oneshot::Sender<Page> },
+    List { filter: Filter, after: Option<String>, limit: usize, respond_to: oneshot::Sender<Page> },
     /// See [`EngineHandle::get`].
-    Get { reference: String, answer: oneshot::Sender<Option<TrunkView>> },
+    Get { reference: String, respond_to: oneshot::Sender<Option<TrunkView>> },
     /// See [`EngineHandle::refresh`].
-    Refresh { reference: String, answer: oneshot::Sender<Refresh> },
+    Refresh { reference: String, respond_to: oneshot::Sender<Refresh> },
     /// See [`EngineHandle::sync_now`].
     SyncNow,
-    /// See [`EngineHandle::troubles`].
-    Troubles { most: usize, answer: oneshot::Sender<Troubles> },
+    /// See [`EngineHandle::failures`].
+    FailureSummary { most: usize, respond_to: oneshot::Sender<FailureSummary> },
     /// See [`EngineHandle::pause`].
     Pause(bool),
-    /// See [`EngineHandle::leave`].
-    Leave { presume: bool, answer: oneshot::Sender<LeaveReport> },
+    /// See [`EngineHandle::deregister_all`].
+    DeregisterAll { assume_bound: bool, respond_to: oneshot::Sender<DeregistrationReport> },
 }
 
 /// A cheap, cloneable way to talk to one engine.
 #[derive(Clone, Debug)]
 pub struct EngineHandle {
-    /// Boxed, as all that a channel of the engine carries: a channel has room for 32 values from the start, and there may be
-    /// thousands of engines.
+    /// Boxed, as all that a channel of the engine carries: a channel has room for 32 values from the start,
+    /// and there may be thousands of engines.
     commands: mpsc::Sender<Box<Command>>,
 }
 
@@ -70,18 +70,18 @@ impl EngineHandle {
         (Self { commands }, receiver)
     }
 
-    /// Whether both talk to the same engine.
+    /// Returns whether both talk to the same engine.
     pub fn is_same(&self, other: &Self) -> bool {
         self.commands.same_channel(&other.commands)
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, EngineStopped> {
-        let (answer, answered) = oneshot::channel();
-        self.commands.send(Box::new(command(answer))).await.map_err(|_| EngineStopped)?;
+        let (respond_to, answered) = oneshot::channel();
+        self.commands.send(Box::new(command(respond_to))).await.map_err(|_| EngineStopped)?;
         answered.await.map_err(|_| EngineStopped)
     }
 
-    /// The engine at one glance.
+    /// The engine at a glance.
     ///
     /// # Errors
     /// When the engine has stopped.
@@ -100,7 +100,7 @@ impl EngineHandle {
         limit: usize,
     ) -> Result<Page, EngineStopped> {
         let limit = limit.clamp(1, MAX_PAGE);
-        self.ask(|answer| Command::List { filter, after, limit, answer }).await
+        self.ask(|respond_to| Command::List { filter, after, limit, respond_to }).await
     }
 
     /// One trunk, by its ref; `None` where there is no such trunk.
@@ -108,7 +108,7 @@ impl EngineHandle {
     /// # Errors
     /// When the engine has stopped.
     pub async fn get(&self, reference: String) -> Result<Option<TrunkView>, EngineStopped> {
-        self.ask(|answer| Command::Get { reference, answer }).await
+        self.ask(|respond_to| Command::Get { reference, respond_to }).await
     }
 
     /// Registers one trunk now.
@@ -116,15 +116,15 @@ impl EngineHandle {
     /// # Errors
     /// When the engine has stopped.
     pub async fn refresh(&self, reference: String) -> Result<Refresh, EngineStopped> {
-        self.ask(|answer| Command::Refresh { reference, answer }).await
+        self.ask(|respond_to| Command::Refresh { reference, respond_to }).await
     }
 
     /// The worst `most` troubles, and how many there are of each kind.
     ///
     /// # Errors
     /// When the engine has stopped.
-    pub async fn troubles(&self, most: usize) -> Result<Troubles, EngineStopped> {
-        self.ask(|answer| Command::Troubles { most, answer }).await
+    pub async fn failures(&self, most: usize) -> Result<FailureSummary, EngineStopped> {
+        self.ask(|respond_to| Command::FailureSummary { most, respond_to }).await
     }
 
     /// `true`: sends nothing any more, while bindings stay and trunks are still read; `false`: goes on.
@@ -135,16 +135,16 @@ impl EngineHandle {
         self.commands.send(Box::new(Command::Pause(paused))).await.map_err(|_| EngineStopped)
     }
 
-    /// Removes the bindings of all trunks, and returns when that is done: each was removed, or given up after its tries, and
-    /// the store knows. With `presume`, trunks that this engine has sent nothing for are removed too: a predecessor without a
-    /// cache may have registered them.
+    /// Removes the bindings of all trunks, and returns when that is done: each was removed, or given up after
+    /// its tries, and the store knows. With `assume_bound`, trunks that this engine has sent nothing for are
+    /// removed too: a predecessor without a cache may have registered them.
     ///
     /// An engine that has not read its trunks yet reads them first. The trunks are not read again afterwards.
     ///
     /// # Errors
     /// When the engine has stopped.
-    pub async fn leave(&self, presume: bool) -> Result<LeaveReport, EngineStopped> {
-        self.ask(|answer| Command::Leave { presume, answer }).await
+    pub async fn deregister_all(&self, assume_bound: bool) -> Result<DeregistrationReport, EngineStopped> {
+        self.ask(|respond_to| Command::DeregisterAll { assume_bound, respond_to }).await
     }
 
     /// Reads the trunks again without waiting for the interval.

@@ -4,27 +4,27 @@ use std::collections::VecDeque;
 
 use slab::Slab;
 
-use super::{Ticket, packed::UriKey};
+use super::{Ticket, packed_trunk::UriKey};
 use crate::{
-    registration::{Attempt, EdgeId, time::Moment},
+    registration::{Attempt, EdgePortId, time::Moment},
     trunk::{HostPort, Transport},
 };
 
 /// One REGISTER under way.
 #[derive(Debug)]
-pub(super) struct Flight {
+pub(super) struct InFlightRequest {
     pub slot: u32,
     pub attempt: Attempt,
     pub sent_to: HostPort,
     pub transport: Transport,
     pub uri: UriKey,
     pub registrar: u32,
-    pub edge: EdgeId,
+    pub edge: EdgePortId,
     pub sent_at: Moment,
     /// It probes a registrar, or an EdgePort, that is down.
     pub probes_registrar: bool,
     pub probes_edge: bool,
-    /// It holds no place any more ([`super::way::Way::stall`]).
+    /// It holds no place any more ([`super::concurrency::ConcurrencyLimit::stall`]).
     pub stalled: bool,
     /// Tells it from an earlier one of the same ticket.
     pub number: u64,
@@ -40,29 +40,29 @@ struct Check {
 
 /// All of them.
 #[derive(Debug, Default)]
-pub(super) struct Flights {
-    all: Slab<Flight>,
+pub(super) struct InFlightRequests {
+    all: Slab<InFlightRequest>,
     checks: VecDeque<Check>,
     last: u64,
     /// When the latest one was sent while another one was under way.
     joined_at: Option<Moment>,
 }
 
-impl Flights {
+impl InFlightRequests {
     /// Takes one that has just been sent, to be checked at `check_at`.
-    pub fn insert(&mut self, flight: Flight, check_at: Moment) -> Ticket {
+    pub fn insert(&mut self, flight: InFlightRequest, check_at: Moment) -> Ticket {
         self.last += 1;
         let number = self.last;
         if !self.all.is_empty() {
             self.joined_at = Some(flight.sent_at);
         }
-        let ticket = self.all.insert(Flight { number, ..flight });
+        let ticket = self.all.insert(InFlightRequest { number, ..flight });
         self.checks.push_back(Check { at: check_at, ticket, number });
         ticket
     }
 
     /// Takes one out that is over.
-    pub fn remove(&mut self, ticket: Ticket) -> Option<Flight> {
+    pub fn remove(&mut self, ticket: Ticket) -> Option<InFlightRequest> {
         let flight = self.all.try_remove(ticket);
         while self.checks.front().is_some_and(|check| self.current(*check).is_none()) {
             self.checks.pop_front();
@@ -70,22 +70,22 @@ impl Flights {
         flight
     }
 
-    /// Whether one that is over was at some time not the only one.
-    pub fn was_among_others(&self, flight: &Flight) -> bool {
+    /// Returns whether one that is over was at some time not the only one.
+    pub fn was_among_others(&self, flight: &InFlightRequest) -> bool {
         self.joined_at.is_some_and(|at| at >= flight.sent_at)
     }
 
-    fn current(&self, check: Check) -> Option<&Flight> {
+    fn current(&self, check: Check) -> Option<&InFlightRequest> {
         self.all.get(check.ticket).filter(|flight| flight.number == check.number)
     }
 
-    /// When the next check is due.
+    /// Returns when the next check is due.
     pub fn next_check(&self) -> Option<Moment> {
         self.checks.front().map(|check| check.at)
     }
 
-    /// Checks those whose time has come: `stall` is told when each was sent, and says whether it leaves its place. One that
-    /// does not is checked again after `again_ms`.
+    /// Checks those whose time has come: `stall` is told when each was sent, and says whether it leaves its
+    /// place. One that does not is checked again after `again_ms`.
     pub fn check(&mut self, now: Moment, again_ms: u64, mut stall: impl FnMut(Moment) -> bool) {
         // Each once: those that are to be checked again go to the end.
         for _ in 0..self.checks.len() {
@@ -100,13 +100,13 @@ impl Flights {
         }
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Flight> {
+    pub fn iter(&self) -> impl Iterator<Item = &InFlightRequest> {
         self.all.iter().map(|(_, flight)| flight)
     }
 
     /// One that is under way.
     #[cfg(test)]
-    pub fn get(&self, ticket: Ticket) -> Option<&Flight> {
+    pub fn get(&self, ticket: Ticket) -> Option<&InFlightRequest> {
         self.all.get(ticket)
     }
 }

@@ -55,7 +55,8 @@ pub enum Notice {
         /// The trunk.
         reference: String,
     },
-    /// A registrar that answered 400 takes the REGISTER without these option tags: they are left out from now on.
+    /// A registrar that answered 400 takes the REGISTER without these option tags: they are left out from now
+    /// on.
     OptionTagsDropped {
         /// The trunk.
         reference: String,

@@ -1,16 +1,17 @@
-//! Outages of what several trunks share: a registrar, or an EdgePort. One trunk's failure is its own; several in a row, with
-//! no sign of life between them, are an outage. Then one trunk at a time probes, and the first sign of life ends it for all.
+//! Outages of what several trunks share: a registrar, or an EdgePort. One trunk's failure is its own; several
+//! in a row, with no sign of life between them, are an outage. Then one trunk at a time probes, and the first
+//! sign of life ends it for all.
 
 use rand::{Rng, RngExt};
 
 use crate::registration::time::Moment;
 
 /// Failures in a row, of two sources at least, that make an outage.
-const FAILURES: u32 = 3;
+const FAILURES_TO_OUTAGE: u32 = 3;
 /// Between two probes, in milliseconds, drawn evenly.
-pub(super) const PROBE_PAUSE: (u64, u64) = (5_000, 10_000);
+pub(super) const PROBE_PERIOD_MS: (u64, u64) = (5_000, 10_000);
 /// Trunks of the row before an outage was noticed that are remembered: they wait for its end like all others.
-const MAX_ROW: usize = 8;
+const MAX_REMEMBERED_TRUNKS: usize = 8;
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
@@ -37,7 +38,7 @@ struct Down {
 }
 
 impl Outage {
-    /// Whether it is down.
+    /// Returns whether it is down.
     pub fn is_down(&self) -> bool {
         self.down.is_some()
     }
@@ -47,8 +48,9 @@ impl Outage {
         self.down.map(|down| down.since)
     }
 
-    /// A failure, met with by a slot. Failures of one `source` alone are no outage; without a source it is certain. Nor are such as
-    /// were all `expected`: what they went to is known to be down. Returns the slots of the row where that is what makes an outage.
+    /// A failure, met with by a slot. Failures of one `source` alone are no outage; without a source it is
+    /// certain. Nor are such as were all `expected`: what they went to is known to be down. Returns the slots
+    /// of the row where that is what makes an outage.
     pub fn failed(
         &mut self,
         slot: u32,
@@ -63,16 +65,17 @@ impl Outage {
         self.last = source;
         self.unexpected |= !expected;
         if let Some(down) = &mut self.down {
-            // The pause between probes counts from their start; a longer one, where others can be used instead, from their end.
-            if pause.0 > PROBE_PAUSE.0 {
+            // The pause between probes counts from their start; a longer one, where others can be used
+            // instead, from their end.
+            if pause.0 > PROBE_PERIOD_MS.0 {
                 down.probe_at = down.probe_at.max(now.plus(jittered(pause, rng)));
             }
             return None;
         }
-        if !self.row.contains(&slot) && self.row.len() < MAX_ROW {
+        if !self.row.contains(&slot) && self.row.len() < MAX_REMEMBERED_TRUNKS {
             self.row.push(slot);
         }
-        if self.failures < FAILURES || !self.several || !self.unexpected {
+        if self.failures < FAILURES_TO_OUTAGE || !self.several || !self.unexpected {
             return None;
         }
         self.down = Some(Down { since: now, probe_at: now.plus(jittered(pause, rng)), probes: 0 });
@@ -89,7 +92,7 @@ impl Outage {
     /// A request goes out. Returns whether it is a probe.
     pub fn sent(&mut self, now: Moment, rng: &mut impl Rng) -> bool {
         if let Some(down) = &mut self.down {
-            down.probe_at = now.plus(jittered(PROBE_PAUSE, rng));
+            down.probe_at = now.plus(jittered(PROBE_PERIOD_MS, rng));
             down.probes += 1;
         }
         self.is_down()
@@ -102,7 +105,8 @@ impl Outage {
         }
     }
 
-    /// When the next request may go: any time where it is not down, [`Moment::NEVER`] while `most` probes are under way.
+    /// Returns when the next request may go: any time where it is not down, [`Moment::NEVER`] while `most`
+    /// probes are under way.
     pub fn opens_at(&self, most: u32) -> Moment {
         match self.down {
             None => Moment::default(),
@@ -112,9 +116,9 @@ impl Outage {
     }
 
     /// The next probe goes within the usual pause, where it would have been later.
-    pub fn probe_by(&mut self, now: Moment, rng: &mut impl Rng) {
+    pub fn probe_no_later_than(&mut self, now: Moment, rng: &mut impl Rng) {
         if let Some(down) = &mut self.down {
-            down.probe_at = down.probe_at.min(now.plus(jittered(PROBE_PAUSE, rng)));
+            down.probe_at = down.probe_at.min(now.plus(jittered(PROBE_PERIOD_MS, rng)));
         }
     }
 
@@ -137,7 +141,7 @@ mod tests {
     use super::*;
 
     fn fail(outage: &mut Outage, slot: u32, at: u64) -> Option<Vec<u32>> {
-        outage.failed(slot, Some(slot), false, PROBE_PAUSE, Moment(at), &mut SmallRng::seed_from_u64(at))
+        outage.failed(slot, Some(slot), false, PROBE_PERIOD_MS, Moment(at), &mut SmallRng::seed_from_u64(at))
     }
 
     #[test]

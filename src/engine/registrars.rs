@@ -1,15 +1,17 @@
 //! Registrars: who waits for which, and how fast each may be asked.
 //!
-//! A registrar is a host with a port, whatever the transport; each has a queue of trunks whose REGISTER is due. What a provider counts by
-//! host, its registrars share: a budget (a token bucket), and what it said that concerns all trunks, Retry-After and Min-Expires.
+//! A registrar is a host with a port, whatever the transport; each has a queue of trunks whose REGISTER is
+//! due. What a provider counts by host, its registrars share: a budget (a token bucket), and what it said
+//! that concerns all trunks, Retry-After and Min-Expires.
 //!
 //! No registrar delays another's trunks, for these reasons:
 //!
-//! * One that has not responded holds one place; a second only after a second, the next ones after 2, 4, 8 s, and only
-//!   when no other registrar wants the place. So silent ones hold few places, and one trunk that is never answered does not stop its
-//!   registrar's others.
+//! * One that has not responded holds one place; a second only after a second, the next ones after 2, 4, 8 s,
+//!   and only when no other registrar wants the place. So silent ones hold few places, and one trunk that is
+//!   never answered does not stop its registrar's others.
 //! * Of what can wait, the registrar whose turn was longest ago comes first, however many trunks each has.
-//! * One that fails for several trunks in a row is down ([`super::outage`]): one probe in 5 to 10 s, until it responds.
+//! * One that fails for several trunks in a row is down ([`super::outage`]): one probe in 5 to 10 s, until it
+//!   responds.
 //! * The places themselves do not run out: see [`super::way`].
 
 mod budget;
@@ -24,9 +26,9 @@ use std::{
 use rand::Rng;
 
 use self::{host::Host, registrar::Registrar};
-use super::outage::{Outage, PROBE_PAUSE};
+use super::outage::{Outage, PROBE_PERIOD_MS};
 use crate::{
-    registration::{Class, request::UriView, time::Moment},
+    registration::{Priority, request::UriView, time::Moment},
     trunk::UriHost,
 };
 
@@ -50,21 +52,22 @@ impl Target {
 }
 
 /// How urgent a trunk is, smallest first: refreshes by their expiry, then the others by their age.
-pub(super) type Urgency = (bool, Moment, Class);
+pub(super) type Urgency = (bool, Moment, Priority);
 
 /// A registrar that nothing was sent to for this long is forgotten, in milliseconds.
-const FORGET_AFTER: u64 = 25 * 3_600 * 1_000;
+const FORGET_AFTER_MS: u64 = 25 * 3_600 * 1_000;
 /// The same where there are many, in milliseconds.
-const FORGET_MANY_AFTER: u64 = 60_000;
+const FORGET_MANY_AFTER_MS: u64 = 60_000;
 /// Registrars that a trunk has at most, as a rule, and some more: beyond that there are many.
-const USED_BY_EACH: usize = 2;
-const FEW: usize = 1_000;
+const REGISTRARS_PER_TRUNK: usize = 2;
+const MIN_REGISTRARS_KEPT: usize = 1_000;
 /// The longest expiry, in seconds, that one trunk's 423 has all others ask for.
-const MAX_MIN_EXPIRES: u32 = 3_600;
+const MAX_MIN_EXPIRES_S: u32 = 3_600;
 /// For how long, in milliseconds.
-const FORGET_MIN_EXPIRES_AFTER: u64 = 3_600 * 1_000;
-/// Nobody goes elsewhere because of a registrar that wants to be left alone no longer than this, in milliseconds.
-pub(super) const BRIEF: u64 = 1_000;
+const FORGET_MIN_EXPIRES_AFTER_MS: u64 = 3_600 * 1_000;
+/// No one goes elsewhere because of a registrar that wants to be left alone no longer than this, in
+/// milliseconds.
+pub(super) const IGNORED_HOLD_MS: u64 = 1_000;
 
 /// What ready registrars are sorted by, smallest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,13 +79,13 @@ struct Key {
     /// That one has, and the registrar left its last request without a response.
     doubtful: bool,
     moment: Moment,
-    class: Class,
+    class: Priority,
     id: u32,
 }
 
 /// What may be sent at the moment.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Admission {
+pub(super) struct SendLimits {
     /// Nothing that can wait.
     pub urgent_only: bool,
     /// Probes of registrars that are down, at one time, for each of them
@@ -216,23 +219,23 @@ impl Registrars {
         all.filter_map(|one| Some((&*one.shown, one.outage.since()?, &*one.down_message)))
     }
 
-    /// Whether its outage is the reason that nothing is sent to it.
+    /// Returns whether its outage is the reason that nothing is sent to it.
     pub fn is_down(&self, id: u32) -> bool {
         self.get(id).is_some_and(|registrar| registrar.outage.is_down())
     }
 
-    /// Whether requests to it are left unanswered at the moment.
+    /// Returns whether requests to it are left unanswered at the moment.
     pub fn is_unproven(&self, id: u32, now: Moment) -> bool {
         self.get(id).is_some_and(|registrar| registrar.is_unproven(now) || registrar.outage.is_down())
     }
 
-    /// Whether it has responded since the start, or since its last outage.
+    /// Returns whether it has responded since the start, or since its last outage.
     pub fn has_responded(&self, id: u32) -> bool {
         self.get(id).is_some_and(Registrar::has_responded)
     }
 
-    /// Whether a probe of a registrar may go at once, with none else in line for it.
-    pub fn wants_a_probe(&self, target: &Target, now: Moment) -> bool {
+    /// Returns whether a probe of a registrar may go at once, with none else in line for it.
+    pub fn needs_probe(&self, target: &Target, now: Moment) -> bool {
         self.held_until(&target.host) <= now
             && self
                 .of_target(target)
@@ -244,16 +247,16 @@ impl Registrars {
         self.host_of(id).filter(|host| host.min_expires_until > now).map_or(0, |host| host.min_expires_s)
     }
 
-    /// When the latest request was sent by which another slot registered there.
+    /// Returns when the latest request was sent by which another slot registered there.
     pub fn others_registered(&self, id: u32, slot: u32) -> Option<Moment> {
         self.get(id)?.others_registered(slot)
     }
 
     /// A slot has no URI at a registrar any more.
-    pub fn left_by(&mut self, target: &Target, slot: u32) {
+    pub fn stop_use_by(&mut self, target: &Target, slot: u32) {
         let id = self.by_target.get(&*target.shown()).copied();
         if let Some(registrar) = id.and_then(|id| self.get_mut(id)) {
-            registrar.left_by(slot);
+            registrar.stop_use_by(slot);
         }
     }
 
@@ -287,8 +290,8 @@ impl Registrars {
         }
     }
 
-    /// Where a registrar belongs now: among the ready ones, among those that wait for a token, a probe or the end of a
-    /// hold, or nowhere.
+    /// Where a registrar belongs now: among the ready ones, among those that wait for a token, a probe or the
+    /// end of a hold, or nowhere.
     fn place(&mut self, id: u32, now: Moment) {
         let opens_at = self.opens_at(id, now);
         let Some(registrar) = self.all.get_mut(id as usize).and_then(Option::as_mut) else { return };
@@ -312,16 +315,16 @@ impl Registrars {
         }
     }
 
-    /// The most urgent trunk that may be sent now, with its registrar; it has left the queue and taken its token.
-    /// `waits` tells by slot and stamp whether an entry still counts.
+    /// The most urgent trunk that may be sent now, with its registrar; it has left the queue and taken its
+    /// token. `waits` tells by slot and stamp whether an entry still counts.
     pub fn next(
         &mut self,
-        admission: Admission,
+        limits: SendLimits,
         now: Moment,
         waits: impl Fn(u32, u32) -> bool,
         rng: &mut impl Rng,
     ) -> Option<(u32, u32)> {
-        self.probes_each = admission.probes_each;
+        self.probes_each = limits.probes_each;
         self.unblock(now);
         while let Some(key) = self.ready.first().copied() {
             let open = self.opens_at(key.id, now) <= now;
@@ -338,10 +341,10 @@ impl Registrars {
                 self.place(key.id, now);
                 continue;
             }
-            if admission.urgent_only && (key.can_wait || key.second) {
+            if limits.urgent_only && (key.can_wait || key.second) {
                 return None;
             }
-            if registrar.outage.is_down() && self.probes >= admission.probes {
+            if registrar.outage.is_down() && self.probes >= limits.probes {
                 registrar.ready_as = None;
                 self.ready.remove(&key);
                 self.without_probe.push(key.id);
@@ -376,13 +379,13 @@ impl Registrars {
         }
     }
 
-    /// When the next blocked registrar may become ready.
+    /// Returns when the next blocked registrar may become ready.
     pub fn next_at(&self) -> Option<Moment> {
         self.blocked.peek().map(|Reverse((moment, _))| *moment)
     }
 
-    /// A request is over, whatever came of it: see [`Registrars::heard`] and [`Registrars::failed`]. `probe` as
-    /// [`Registrars::is_down`] was when it was sent.
+    /// A request is over, whatever came of it: see [`Registrars::responded`] and [`Registrars::failed`].
+    /// `probe` as [`Registrars::is_down`] was when it was sent.
     pub fn ended(&mut self, id: u32, probe: bool, now: Moment) {
         if let Some(registrar) = self.get_mut(id) {
             registrar.ended();
@@ -421,9 +424,9 @@ impl Registrars {
     }
 
     /// A registrar responded, whatever it said.
-    pub fn heard(&mut self, id: u32, took_ms: u64, now: Moment) {
+    pub fn responded(&mut self, id: u32, took_ms: u64, now: Moment) {
         if let Some(registrar) = self.get_mut(id) {
-            registrar.heard(took_ms, now);
+            registrar.responded(took_ms, now);
             self.place(id, now);
         }
     }
@@ -443,8 +446,8 @@ impl Registrars {
         }
     }
 
-    /// How many requests in a row a registrar has left without a response, those under way included: a great many where it cannot be
-    /// asked at the moment.
+    /// Returns how many requests in a row a registrar has left without a response, those under way included:
+    /// a great many where it cannot be asked at the moment.
     pub fn fruitless(&self, id: u32, now: Moment) -> u32 {
         let Some(registrar) = self.get(id) else { return u32::MAX };
         let held = self.host_of(id).is_some_and(|host| host.hold_until > now);
@@ -452,8 +455,8 @@ impl Registrars {
         if shut { u32::MAX } else { registrar.fruitless() }
     }
 
-    /// Takes those out of the queues that come first at registrars that may be asked now, at most `most` of each, for as long as they are
-    /// `taken`, by slot. Returns registrar and slot.
+    /// Takes those out of the queues that come first at registrars that may be asked now, at most `most` of
+    /// each, for as long as they are `taken`, by slot. Returns registrar and slot.
     pub fn take_heads(
         &mut self,
         most: usize,
@@ -484,7 +487,7 @@ impl Registrars {
     }
 
     /// A registrar does its work. Returns since when it was down, where it was: all that wait for it may go.
-    pub fn revived(&mut self, id: u32, now: Moment) -> Option<Moment> {
+    pub fn recovered(&mut self, id: u32, now: Moment) -> Option<Moment> {
         let registrar = self.get_mut(id)?;
         let since = registrar.outage.alive();
         if since.is_some() {
@@ -494,7 +497,8 @@ impl Registrars {
         since
     }
 
-    /// Whether a registrar has come back since then: what a request that was sent before met with says nothing of it any more.
+    /// Returns whether a registrar has come back since then: what a request that was sent before met with
+    /// says nothing of it any more.
     pub fn is_back_since(&self, id: u32, sent_at: Moment) -> bool {
         self.get(id).is_some_and(|registrar| registrar.back_at >= Some(sent_at))
     }
@@ -511,8 +515,8 @@ impl Registrars {
         }
     }
 
-    /// A registrar was silent, out of reach, or answered 5xx. Where that makes an outage, returns the slots that met with it
-    /// before: they wait for its end like all others.
+    /// A registrar was silent, out of reach, or answered 5xx. Where that makes an outage, returns the slots
+    /// that met with it before: they wait for its end like all others.
     pub fn failed(
         &mut self,
         id: u32,
@@ -522,7 +526,7 @@ impl Registrars {
         rng: &mut impl Rng,
     ) -> Option<Vec<u32>> {
         let registrar = self.get_mut(id)?;
-        let row = registrar.outage.failed(slot, Some(slot), false, PROBE_PAUSE, now, rng)?;
+        let row = registrar.outage.failed(slot, Some(slot), false, PROBE_PERIOD_MS, now, rng)?;
         registrar.went_down(message);
         self.place(id, now);
         Some(row)
@@ -538,11 +542,12 @@ impl Registrars {
         }
     }
 
-    /// It wants no request before that moment. Where that is news, and lasts longer than [`BRIEF`], returns those who wait
-    /// for it, by slot and stamp: they have left the queue and may want to go elsewhere.
+    /// It wants no request before that moment. Where that is news, and lasts longer than [`IGNORED_HOLD_MS`],
+    /// returns those who wait for it, by slot and stamp: they have left the queue and may want to go
+    /// elsewhere.
     pub fn hold(&mut self, id: u32, until: Moment, now: Moment) -> Vec<(u32, u32)> {
         let Some(host) = self.host_of_mut(id) else { return Vec::new() };
-        let brief = now.plus(BRIEF);
+        let brief = now.plus(IGNORED_HOLD_MS);
         let news = host.hold_until <= brief && until > brief;
         host.hold_until = host.hold_until.max(until);
         let mut waiting = Vec::new();
@@ -555,26 +560,26 @@ impl Registrars {
         waiting.into_iter().map(|Reverse((_, slot, stamp))| (slot, stamp)).collect()
     }
 
-    /// It wants at least this expiry, in seconds, an hour at most. That is forgotten after an hour, and learned again where it is still
-    /// so.
+    /// It wants at least this expiry, in seconds, an hour at most. That is forgotten after an hour, and
+    /// learned again where it is still so.
     pub fn learn_min_expires(&mut self, id: u32, seconds: u32, now: Moment) {
         if let Some(host) = self.host_of_mut(id) {
             let known = if host.min_expires_until > now { host.min_expires_s } else { 0 };
-            host.min_expires_s = known.max(seconds.min(MAX_MIN_EXPIRES));
-            host.min_expires_until = now.plus(FORGET_MIN_EXPIRES_AFTER);
+            host.min_expires_s = known.max(seconds.min(MAX_MIN_EXPIRES_S));
+            host.min_expires_until = now.plus(FORGET_MIN_EXPIRES_AFTER_MS);
         }
     }
 
-    /// How many there are.
+    /// Returns how many there are.
     pub fn len(&self) -> usize {
         self.by_target.len()
     }
 
-    /// Forgets registrars that are not used any more: sooner where there are many more than these trunks need, as when a list names
-    /// others each time.
+    /// Forgets registrars that are not used any more: sooner where there are many more than these trunks
+    /// need, as when a list names others each time.
     pub fn forget_unused(&mut self, now: Moment, trunks: usize) {
-        let many = self.len() > trunks.saturating_mul(USED_BY_EACH) + FEW;
-        let after = if many { FORGET_MANY_AFTER } else { FORGET_AFTER };
+        let many = self.len() > trunks.saturating_mul(REGISTRARS_PER_TRUNK) + MIN_REGISTRARS_KEPT;
+        let after = if many { FORGET_MANY_AFTER_MS } else { FORGET_AFTER_MS };
         for id in 0..self.all.len() {
             let unused = self.all[id].as_ref().is_some_and(|registrar| {
                 let held = self.hosts.get(registrar.host as usize).and_then(Option::as_ref);
@@ -593,8 +598,8 @@ impl Registrars {
         }
     }
 
-    /// Registrars whose budget cannot send what waits in time: refreshes of which the first expires before its turn. Not
-    /// those that are down, wanted to be left alone, or do not respond: no budget would help.
+    /// Registrars whose budget cannot send what waits in time: refreshes of which the first expires before
+    /// its turn. Not those that are down, wanted to be left alone, or do not respond: no budget would help.
     pub fn over_budget(&self, now: Moment, most: usize) -> Vec<String> {
         let Some(rate) = self.rate else { return Vec::new() };
         let late = |registrar: &&Registrar| {

@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BinaryHeap};
 
 use super::{
-    Engine, Transition,
-    fleet::Slot,
-    packed,
-    view::{Down, RedirectedTrunk, Redirection, Summary, Trouble, Troubles, TrunkState, TrunkView},
+    Engine, Transition, packed_trunk,
+    slots::Slot,
+    view::{
+        Down, FailureSummary, RedirectedTrunk, Redirection, Summary, TrunkFailure, TrunkState, TrunkView,
+    },
 };
 use crate::{
     ports::RedirectTarget,
     registration::{
-        Class, EdgeId, UriChoice, schedule,
+        EdgePortId, Priority, UriChoice, schedule,
         time::{Moment, Now},
     },
     trunk::{Transport, UriHost},
@@ -24,30 +25,30 @@ const MAX_DOWN: usize = 20;
 /// Most redirected trunks that are named.
 const MAX_REDIRECTIONS: usize = 10;
 /// Trunks that may be looked through for each second, which takes a millisecond or two.
-const LOOKED_THROUGH: u64 = 50_000;
+const MAX_SCANNED_PER_S: u64 = 50_000;
 
 impl Engine {
-    /// The engine at one glance.
+    /// The engine at a glance.
     pub fn summary(&mut self, now: Now) -> Summary {
-        let next = self.next_lapse(now.at);
+        let next = self.next_expiry(now.at);
         let (down, registrars_down, edge_ports_down) = self.down(now);
         let (redirected, redirections) = self.redirections(now);
         Summary {
-            counts: *self.fleet.counts(),
+            counts: *self.slots.counts(),
             api: self.api.clone(),
-            requester: self.way.health().clone(),
+            requester: self.concurrency.health().clone(),
             cache: self.cache.clone(),
             last_sync_ms: self.sync.last_complete_ms,
-            removals_held: self.sync.held,
+            removals_pending_confirmation: self.sync.held,
             left_out: self.sync.left_out.0,
             over_limits: self.sync.left_out.1.iter().map(ToString::to_string).collect(),
-            next_lapse_ms: next.map(|moment| now.unix_ms_of(moment)),
+            next_expiry_ms: next.map(|moment| now.unix_ms_of(moment)),
             paused: self.paused || self.stands_by,
-            in_flight: u64::from(self.way.in_flight()),
-            in_flight_limit: u64::from(self.way.limit()),
-            waiting: self.fleet.waiting() as u64,
+            in_flight: u64::from(self.concurrency.in_flight()),
+            in_flight_limit: u64::from(self.concurrency.limit()),
+            waiting: self.slots.waiting() as u64,
             // Where the Requester is what is missing, no budget would help.
-            over_budget: if self.way.is_open() {
+            over_budget: if self.concurrency.is_open() {
                 Vec::new()
             } else {
                 self.registrars.over_budget(now.at, MAX_OVER_BUDGET)
@@ -55,16 +56,16 @@ impl Engine {
             registrars_down,
             edge_ports_down,
             down,
-            failed_over: self.fleet.failed_over(),
+            failed_over: self.slots.failed_over(),
             redirected,
             redirections,
         }
     }
 
-    /// How many trunks are redirected, and some of them.
+    /// Returns how many trunks are redirected, and some of them.
     fn redirections(&self, now: Now) -> (u64, Vec<RedirectedTrunk>) {
         let (mut count, mut some) = (0, Vec::new());
-        for entry in self.fleet.redirected() {
+        for entry in self.slots.redirected() {
             if entry.registration.redirected(now.at).is_none() {
                 continue;
             }
@@ -81,7 +82,7 @@ impl Engine {
     /// From where to where a trunk is redirected, and until when.
     pub(super) fn redirection(&self, entry: &Slot, now: Now) -> Option<Redirection> {
         let redirected = entry.registration.redirected(now.at)?;
-        let trunk = entry.trunk.open();
+        let trunk = entry.trunk.view();
         let position = self.in_use(entry, &trunk, &trunk.order(), now).uri;
         let uri = trunk.uri(position)?;
         let shown =
@@ -97,17 +98,17 @@ impl Engine {
     /// Since when what a trunk waits for has been down, in milliseconds since the Unix epoch.
     fn down_since_ms(&self, entry: &Slot, now: Now) -> u64 {
         let edge = self.next_edge_of(entry, now.at);
-        let target = super::dispatch::next_target_of(entry, now.at);
-        let since = self.edges.down_since(edge).or_else(|| self.registrars.down(&target)?.0.since());
+        let target = super::scheduler::next_target_of(entry, now.at);
+        let since = self.edge_ports.down_since(edge).or_else(|| self.registrars.down(&target)?.0.since());
         now.unix_ms_of(since.unwrap_or(now.at))
     }
 
-    /// The EdgePorts and registrars that are down, those that have been so for longest first, as far as they are named; and how
-    /// many registrars and EdgePorts there are of them in all.
+    /// The EdgePorts and registrars that are down, those that have been so for longest first, as far as they
+    /// are named; and how many registrars and EdgePorts there are of them in all.
     fn down(&self, now: Now) -> (Vec<Down>, u64, u64) {
         let since_ms = |since: Moment| now.unix_ms_of(since);
         let mut all: Vec<Down> = self
-            .edges
+            .edge_ports
             .down()
             .map(|(name, since, message)| Down {
                 what: "edgePort".to_owned(),
@@ -129,33 +130,34 @@ impl Engine {
         (all, counts.0, counts.1)
     }
 
-    /// When the next binding lapses if nothing is done. Where there are many trunks that are asked about often, it may be what
-    /// was found some seconds ago (one for each [`LOOKED_THROUGH`] trunks): it then is the lapse of a binding that has been
-    /// refreshed since, so never too late by more than what is new.
-    fn next_lapse(&mut self, now: Moment) -> Option<Moment> {
-        let fresh = self.fleet.len() as u64 / LOOKED_THROUGH * schedule::SECOND;
-        if let Some((lapse, found)) = self.first_lapse
-            && lapse > now
+    /// Returns when the next binding expires if nothing is done. Where there are many trunks that are asked
+    /// about often, it may be what was found some seconds ago (one for each [`MAX_SCANNED_PER_S`] trunks): it
+    /// then is the expiry of a binding that has been refreshed since, so never too late by more than what is
+    /// new.
+    fn next_expiry(&mut self, now: Moment) -> Option<Moment> {
+        let fresh = self.slots.len() as u64 / MAX_SCANNED_PER_S * schedule::SECOND_MS;
+        if let Some((expiry, found)) = self.first_expiry
+            && expiry > now
             && now.since(found) < fresh
         {
-            return Some(lapse);
+            return Some(expiry);
         }
-        let lapses = self.fleet.iter().map(|(_, entry)| &entry.registration);
-        let lapse = lapses
-            .filter(|registration| !registration.is_leaving())
+        let expiries = self.slots.iter().map(|(_, entry)| &entry.registration);
+        let expiry = expiries
+            .filter(|registration| !registration.is_deregistering())
             .filter_map(|registration| registration.binding().map(|binding| binding.expires_at))
-            .filter(|lapse| *lapse > now)
+            .filter(|expiry| *expiry > now)
             .min();
-        self.first_lapse = lapse.map(|lapse| (lapse, now));
-        lapse
+        self.first_expiry = expiry.map(|expiry| (expiry, now));
+        expiry
     }
 
     /// The worst troubles, and how many there are of each kind.
-    pub fn troubles(&self, most: usize, now: Now) -> Troubles {
+    pub fn failures(&self, most: usize, now: Now) -> FailureSummary {
         let mut by_reason = BTreeMap::<&'static str, u64>::new();
         // The least bad on top.
         let mut worst: BinaryHeap<(u8, u64, u32)> = BinaryHeap::new();
-        for (slot, entry) in self.fleet.troubled() {
+        for (slot, entry) in self.slots.unhealthy() {
             let rank = match entry.state() {
                 TrunkState::Failing => 0,
                 TrunkState::Invalid => 1,
@@ -185,10 +187,10 @@ impl Engine {
             }
         }
         let worst = worst.into_sorted_vec();
-        Troubles {
+        FailureSummary {
             worst: worst
                 .iter()
-                .filter_map(|(_, _, slot)| self.fleet.get(*slot))
+                .filter_map(|(_, _, slot)| self.slots.get(*slot))
                 .map(|entry| self.view(entry, now))
                 .collect(),
             by_reason: by_reason.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect(),
@@ -197,18 +199,20 @@ impl Engine {
 
     /// One trunk.
     pub fn get(&self, reference: &str, now: Now) -> Option<TrunkView> {
-        let slot = self.fleet.find(reference)?;
-        self.fleet.get(slot).map(|entry| self.view(entry, now))
+        let slot = self.slots.find(reference)?;
+        self.slots.get(slot).map(|entry| self.view(entry, now))
     }
 
     pub(super) fn view(&self, entry: &Slot, now: Now) -> TrunkView {
-        let trunk = entry.trunk.open();
+        let trunk = entry.trunk.view();
         let registration = &entry.registration;
         let order = trunk.order();
         let choice = registration.ranks().0;
         // A probe does not change where the trunk is registered.
-        let bound =
-            registration.left(now.at).and(registration.binding()).filter(|_| registration.probes_next());
+        let bound = registration
+            .remaining_ms(now.at)
+            .and(registration.binding())
+            .filter(|_| registration.probes_next());
         let uri = match (bound, choice) {
             (Some(binding), _) => trunk.uri(binding.position),
             (None, choice) => trunk.uri(super::position(&choice, &order)),
@@ -216,8 +220,8 @@ impl Engine {
         let InUse { edge: edge_in_use, failed_over, .. } = self.in_use(entry, &trunk, &order, now);
         let due = registration.due();
         let invalid = trunk.uris() == 0;
-        let trouble = match (trunk.problem(), registration.cause()) {
-            (Some(problem), _) if entry.invalid => Some(Trouble {
+        let failure = match (trunk.problem(), registration.cause()) {
+            (Some(problem), _) if entry.invalid => Some(TrunkFailure {
                 reason: "InvalidTrunk".to_owned(),
                 code: None,
                 message: if invalid {
@@ -227,19 +231,19 @@ impl Engine {
                 },
                 since_ms: registration.cause().map_or(0, |(_, since)| since),
             }),
-            (Some(problem), None) => Some(Trouble {
+            (Some(problem), None) => Some(TrunkFailure {
                 reason: "InvalidTrunk".to_owned(),
                 code: None,
                 message: format!("{problem} (its other URIs are used)"),
                 since_ms: 0,
             }),
-            (_, Some((cause, since_ms))) => Some(Trouble {
+            (_, Some((cause, since_ms))) => Some(TrunkFailure {
                 reason: cause.reason.name().to_owned(),
                 code: cause.code,
                 message: cause.message.to_string(),
                 since_ms,
             }),
-            _ if entry.blocked() => self.what_is_down(entry, now).map(|(reason, message)| Trouble {
+            _ if entry.blocked() => self.what_is_down(entry, now).map(|(reason, message)| TrunkFailure {
                 reason: reason.name().to_owned(),
                 code: None,
                 message,
@@ -255,12 +259,12 @@ impl Engine {
             registrar: uri.map_or_else(String::new, |uri| {
                 format!("{}:{}/{}", crate::trunk::UriHost(uri.host), uri.port, uri.transport)
             }),
-            edge_port: if invalid { String::new() } else { self.edges.shown(edge_in_use).to_owned() },
+            edge_port: if invalid { String::new() } else { self.edge_ports.shown(edge_in_use).to_owned() },
             failed_over,
             redirected: self.redirection(entry, now),
             omitted_option_tags: self.tags(registration.without_tags()),
             expires_at_ms: registration
-                .left(now.at)
+                .remaining_ms(now.at)
                 .and(registration.binding())
                 .map(|binding| now.unix_ms_of(binding.expires_at)),
             next_at_ms: (!invalid && !registration.in_flight())
@@ -268,7 +272,7 @@ impl Engine {
             in_flight: registration.in_flight(),
             next: self.next_step(entry, choice, now),
             failures: registration.failures(),
-            trouble,
+            failure,
             call_id: uri
                 .map_or_else(String::new, |uri| self.registry.call_id(trunk.reference(), uri.host, uri.user)),
             cseq: registration.cseq(),
@@ -277,7 +281,7 @@ impl Engine {
 
     fn next_step(&self, entry: &Slot, choice: UriChoice, now: Now) -> String {
         let registration = &entry.registration;
-        let trunk = entry.trunk.open();
+        let trunk = entry.trunk.view();
         if trunk.uris() == 0 {
             return "waits for the trunk to be corrected".to_owned();
         }
@@ -285,7 +289,7 @@ impl Engine {
             return "waiting for the response".to_owned();
         }
         let due = registration.due() <= now.at || entry.queued();
-        if due && self.way.is_open() {
+        if due && self.concurrency.is_open() {
             return "waiting for the Requester".to_owned();
         }
         let held = trunk
@@ -294,46 +298,53 @@ impl Engine {
         if due && held {
             return "waiting as the registrar asked".to_owned();
         }
-        if let Some(slot) = self.fleet.find(trunk.reference()).filter(|_| due && entry.queued())
+        if let Some(slot) = self.slots.find(trunk.reference()).filter(|_| due && entry.queued())
             && let Some(what) = self.waiting_for(slot, now)
         {
             return format!("waiting for {what}");
         }
-        let what = match (registration.is_leaving(), registration.probes_next(), registration.class()) {
+        let what = match (registration.is_deregistering(), registration.probes_next(), registration.class()) {
             (true, _, _) => "de-register",
             (_, true, _) => "probe the preferred registrar",
-            (_, _, Class::Refresh) if registration.left(now.at).is_some() => "refresh",
-            (_, _, Class::First) => "register",
+            (_, _, Priority::Refresh) if registration.remaining_ms(now.at).is_some() => "refresh",
+            (_, _, Priority::First) => "register",
             _ => "retry",
         };
         if due { format!("{what}, queued") } else { what.to_owned() }
     }
 
-    /// Where the binding is, else where the next attempt goes.
-    fn in_use(&self, entry: &Slot, trunk: &packed::TrunkView<'_>, order: &[u8], now: Now) -> InUse {
+    /// Returns where the binding is, else where the next attempt goes.
+    fn in_use(
+        &self,
+        entry: &Slot,
+        trunk: &packed_trunk::PackedTrunkRef<'_>,
+        order: &[u8],
+        now: Now,
+    ) -> InUse {
         let registration = &entry.registration;
         let (choice, rank) = registration.ranks();
-        let (uri, edge) = match registration.left(now.at).and(registration.binding()) {
+        let (uri, edge) = match registration.remaining_ms(now.at).and(registration.binding()) {
             Some(binding) => (binding.position, binding.edge),
-            None => (super::position(&choice, order), self.edges.choose(trunk, rank, now.at)),
+            None => (super::position(&choice, order), self.edge_ports.choose(trunk, rank, now.at)),
         };
-        let preferred = (order.first().copied().unwrap_or(0), self.edges.prefer(trunk, 0));
-        let counts = trunk.uris() > 0 && !registration.is_leaving();
+        let preferred = (order.first().copied().unwrap_or(0), self.edge_ports.prefer(trunk, 0));
+        let counts = trunk.uris() > 0 && !registration.is_deregistering();
         InUse { uri, edge, failed_over: counts && (uri, edge) != preferred }
     }
 
-    /// Whether it holds a binding elsewhere than at its preferred URI and EdgePort.
-    pub(super) fn holds_elsewhere(&self, entry: &Slot, now: Now) -> bool {
-        let trunk = entry.trunk.open();
-        let only_one = trunk.uris() <= 1 && self.edges.len() <= 1;
-        let bound = entry.registration.left(now.at).is_some();
-        // With one of each there may still be a binding by an EdgePort that is no longer configured: not for long.
+    /// Returns whether it holds a binding elsewhere than at its preferred URI and EdgePort.
+    pub(super) fn is_failed_over(&self, entry: &Slot, now: Now) -> bool {
+        let trunk = entry.trunk.view();
+        let only_one = trunk.uris() <= 1 && self.edge_ports.len() <= 1;
+        let bound = entry.registration.remaining_ms(now.at).is_some();
+        // With one of each there may still be a binding by an EdgePort that is no longer configured: not for
+        // long.
         bound && !only_one && self.in_use(entry, &trunk, &trunk.order(), now).failed_over
     }
 
     /// A change of state, for the log.
     pub(super) fn transition(&self, entry: &Slot, from: TrunkState, to: TrunkState, now: Now) -> Transition {
-        let trunk = entry.trunk.open();
+        let trunk = entry.trunk.view();
         let in_use = self.in_use(entry, &trunk, &trunk.order(), now);
         let blocked = entry.blocked().then(|| self.what_is_down(entry, now)).flatten();
         let cause =
@@ -346,7 +357,7 @@ impl Engine {
             from,
             to,
             registrar: trunk.uri(in_use.uri).map_or_else(String::new, |uri| uri.host.to_owned()),
-            edge_port: if usable { self.edges.shown(in_use.edge).to_owned() } else { String::new() },
+            edge_port: if usable { self.edge_ports.shown(in_use.edge).to_owned() } else { String::new() },
             failed_over: in_use.failed_over,
             redirected_to: self.redirection(entry, now).map(|redirection| redirection.to),
             reason: if entry.invalid { problem.or(cause) } else { cause.or(problem) },
@@ -358,6 +369,6 @@ impl Engine {
 struct InUse {
     /// Position of its URI in the trunk.
     uri: u8,
-    edge: EdgeId,
+    edge: EdgePortId,
     failed_over: bool,
 }

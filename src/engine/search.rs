@@ -4,13 +4,13 @@ use std::collections::BinaryHeap;
 
 use super::{
     Engine,
-    fleet::Slot,
+    slots::Slot,
     view::{Filter, Page, TrunkView},
 };
 use crate::registration::time::Now;
 
-/// A listing under way: trunks that pass a filter, by ref, after a page token. A trunk that comes, goes or changes meanwhile
-/// may be in it or not.
+/// A listing under way: trunks that pass a filter, by ref, after a page token. A trunk that comes, goes or
+/// changes meanwhile may be in it or not.
 #[derive(Debug)]
 pub struct Search {
     /// Its text is in lower case.
@@ -19,7 +19,8 @@ pub struct Search {
     limit: usize,
     /// The next slot to look at.
     next: u32,
-    /// The smallest refs so far, one more than asked for, largest on top; the slot tells two entries of a ref apart.
+    /// The smallest refs so far, one more than asked for, largest on top; the slot tells two entries of a ref
+    /// apart.
     first: BinaryHeap<(Box<str>, u32)>,
 }
 
@@ -53,7 +54,7 @@ impl Search {
         if filter.registrar.is_none() && filter.text.is_none() {
             return true;
         }
-        let trunk = entry.trunk.open();
+        let trunk = entry.trunk.view();
         let order = trunk.order();
         let uri = trunk.uri(super::position(&entry.registration.ranks().0, &order));
         let registrar = filter
@@ -70,11 +71,11 @@ impl Search {
 
 impl Engine {
     /// Looks at `most` more slots. Returns whether that were the last ones.
-    pub fn look_through(&self, search: &mut Search, most: u32) -> bool {
-        let end = self.fleet.slots();
+    pub fn scan(&self, search: &mut Search, most: u32) -> bool {
+        let end = self.slots.slot_bound();
         let until = search.next.saturating_add(most).min(end);
         for slot in search.next..until {
-            if let Some(entry) = self.fleet.get(slot) {
+            if let Some(entry) = self.slots.get(slot) {
                 search.offer(slot, entry);
             }
         }
@@ -82,15 +83,15 @@ impl Engine {
         until == end
     }
 
-    /// What was found. Those that have gone since are left out.
-    pub fn found(&self, search: Search, now: Now) -> Page {
+    /// Returns what was found. Those that have gone since are left out.
+    pub fn search_result(&self, search: Search, now: Now) -> Page {
         let found = search.first.into_sorted_vec();
         let more = found.len() > search.limit;
         let shown = &found[..found.len().min(search.limit)];
         let items: Vec<TrunkView> = shown
             .iter()
             .filter_map(|(reference, slot)| {
-                self.fleet.get(*slot).filter(|entry| entry.trunk.reference() == &**reference)
+                self.slots.get(*slot).filter(|entry| entry.trunk.reference() == &**reference)
             })
             .map(|entry| self.view(entry, now))
             .collect();
@@ -102,7 +103,7 @@ impl Engine {
     #[cfg(test)]
     pub fn list(&self, filter: &Filter, after: Option<&str>, limit: usize, now: Now) -> Page {
         let mut search = Search::new(filter.clone(), after.map(str::to_owned), limit);
-        while !self.look_through(&mut search, 7) {}
-        self.found(search, now)
+        while !self.scan(&mut search, 7) {}
+        self.search_result(search, now)
     }
 }

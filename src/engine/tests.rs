@@ -1,23 +1,23 @@
 //! The engine on simulated time, with faults; and its driver on paused tokio time.
 
-mod calls;
+mod call_failures;
 mod checks;
-mod doubts;
+mod concurrency;
 mod driver;
-mod ending;
 mod fakes;
 mod field;
-mod keeping;
-mod late;
+mod invalid_trunks;
+mod late_store;
 mod leaving_driver;
-mod missing;
 mod missing_driver;
+mod missing_trunks;
+mod operator_commands;
 mod outages;
 mod random;
-mod sending;
-mod sharing;
+mod scheduling;
+mod shared_registrar;
 mod sim;
-mod spoilt;
+mod store_change;
 mod trunks;
-mod way;
+mod unconfirmed_bindings;
 mod world;

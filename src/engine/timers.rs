@@ -1,7 +1,7 @@
 //! When to look at which trunk again.
 //!
-//! A timer means no more than «look at this slot»: one that fires in vain is harmless, so nothing is ever cancelled. What
-//! is out of date is thrown away in bulk when it outweighs what is not.
+//! A timer means no more than «look at this slot»: one that fires in vain is harmless, so nothing is ever
+//! cancelled. What is out of date is thrown away in bulk when it outweighs what is not.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -14,7 +14,8 @@ pub(super) struct Timers {
     compact_at: usize,
 }
 
-/// A moment and a slot in 12 bytes, where a tuple of them takes 16: a million trunks have a timer or two each.
+/// A moment and a slot in 12 bytes, where a tuple of them takes 16: a million trunks have a timer or two
+/// each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Timer {
     // First what is compared first.
@@ -53,12 +54,13 @@ impl Timers {
         self.heap.pop().map(|Reverse(timer)| timer.slot)
     }
 
-    /// When the next one fires.
+    /// Returns when the next one fires.
     pub fn next(&self) -> Option<Moment> {
         self.heap.peek().map(|Reverse(timer)| timer.moment())
     }
 
-    /// Throws away what `current` says is out of date, when there is enough of it (`live` slots have a timer or two).
+    /// Throws away what `current` says is out of date, when there is enough of it (`live` slots have a timer
+    /// or two).
     pub fn compact(&mut self, live: usize, current: impl Fn(Moment, u32) -> bool) {
         self.compact_at = self.compact_at.max(COMPACT_FROM).max(live * 2);
         if self.heap.len() > self.compact_at {

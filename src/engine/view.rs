@@ -1,4 +1,5 @@
-//! What the engine shows of itself: to the admin port, the metrics, the demo and the operator's status. No secrets.
+//! What the engine shows of itself: to the admin port, the metrics, the demo and the operator's status. No
+//! secrets.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,24 +16,25 @@ pub enum TrunkState {
     Pending,
     /// The registrar holds a binding, and the last attempt succeeded.
     Registered,
-    /// The registrar still holds a binding, but the last attempt to refresh it failed, or waits for a registrar or an EdgePort that
-    /// is down.
+    /// The registrar still holds a binding, but the last attempt to refresh it failed, or waits for a
+    /// registrar or an EdgePort that is down.
     AtRisk,
-    /// There is no binding, and the last attempt failed, or the next one waits for a registrar or an EdgePort that is down.
+    /// There is no binding, and the last attempt failed, or the next one waits for a registrar or an EdgePort
+    /// that is down.
     Failing,
     /// The trunk as configured cannot be registered.
     Invalid,
     /// The binding is being removed.
-    Leaving,
+    Deregistering,
 }
 
 impl TrunkState {
     /// All states, in the order in which a person wants to read them.
     pub const ALL: [Self; 6] =
-        [Self::Registered, Self::AtRisk, Self::Failing, Self::Invalid, Self::Pending, Self::Leaving];
+        [Self::Registered, Self::AtRisk, Self::Failing, Self::Invalid, Self::Pending, Self::Deregistering];
 
-    /// Whether somebody may have to do something about it.
-    pub fn is_trouble(self) -> bool {
+    /// Returns whether someone may have to do something about it.
+    pub fn is_unhealthy(self) -> bool {
         matches!(self, Self::AtRisk | Self::Failing | Self::Invalid)
     }
 
@@ -44,7 +46,7 @@ impl TrunkState {
             Self::AtRisk => "atRisk",
             Self::Failing => "failing",
             Self::Invalid => "invalid",
-            Self::Leaving => "leaving",
+            Self::Deregistering => "deregistering",
         }
     }
 
@@ -57,8 +59,8 @@ impl TrunkState {
 /// Why an attempt failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Trouble {
-    /// In CamelCase, one of a fixed set: `CredentialsRejected`, `UnknownAccount`, `NoAnswer`, ...
+pub struct TrunkFailure {
+    /// In CamelCase, one of a fixed set: `CredentialsRejected`, `UnknownAccount`, `Timeout`, ...
     pub reason: String,
     /// SIP status code, where the registrar sent one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -117,7 +119,7 @@ pub struct TrunkView {
     /// Option tags that are left out because the registrar does not take them.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub omitted_option_tags: Vec<String>,
-    /// When the binding lapses.
+    /// When the binding expires.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub expires_at_ms: Option<u64>,
     /// When the next REGISTER is due; absent while one is in flight.
@@ -131,7 +133,7 @@ pub struct TrunkView {
     pub failures: u32,
     /// Why it is not simply registered.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub trouble: Option<Trouble>,
+    pub failure: Option<TrunkFailure>,
     /// Call-ID in use.
     pub call_id: String,
     /// Last CSeq number sent.
@@ -141,8 +143,9 @@ pub struct TrunkView {
 /// The worst troubles, and how many there are of each kind.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Troubles {
-    /// Trunks without a binding first, then those that are invalid, then those at risk; among equals the oldest first.
+pub struct FailureSummary {
+    /// Trunks without a binding first, then those that are invalid, then those at risk; among equals the
+    /// oldest first.
     pub worst: Vec<TrunkView>,
     /// How many trunks that fail or are at risk there are of each reason.
     pub by_reason: std::collections::BTreeMap<String, u64>,
@@ -170,19 +173,19 @@ pub struct Page {
     pub next_page_token: Option<String>,
 }
 
-/// In which way a neighbour fails.
+/// In which way a dependency fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Fault {
+pub enum DependencyFailure {
     /// There is no connection, or it is not able to answer now.
     Unreachable,
     /// It did not answer in time.
-    NoAnswer,
+    Timeout,
     /// It answers with an error.
     Refused,
     /// It refuses the credentials.
-    Denied,
-    /// What it answers makes no sense.
+    Unauthorized,
+    /// What it answers is malformed.
     Malformed,
     /// It answers with more than a limit allows.
     TooMuch,
@@ -192,11 +195,11 @@ pub enum Fault {
     Shared,
 }
 
-impl From<&SourceError> for Fault {
+impl From<&SourceError> for DependencyFailure {
     fn from(error: &SourceError) -> Self {
         match error {
             SourceError::Unavailable(_) | SourceError::Abandoned => Self::Unreachable,
-            SourceError::Deadline(_) => Self::NoAnswer,
+            SourceError::Deadline(_) => Self::Timeout,
             SourceError::Refused(_) => Self::Refused,
             SourceError::Malformed(_) => Self::Malformed,
             SourceError::TooMuch(_) | SourceError::NoRoom(_) => Self::TooMuch,
@@ -204,11 +207,11 @@ impl From<&SourceError> for Fault {
     }
 }
 
-impl From<&StoreError> for Fault {
+impl From<&StoreError> for DependencyFailure {
     fn from(error: &StoreError) -> Self {
         match error {
             StoreError::Unavailable(_) => Self::Unreachable,
-            StoreError::Denied(_) => Self::Denied,
+            StoreError::Denied(_) => Self::Unauthorized,
             StoreError::Refused(_) => Self::Refused,
             StoreError::Taken(_) => Self::Taken,
             StoreError::Shared(_) => Self::Shared,
@@ -216,7 +219,7 @@ impl From<&StoreError> for Fault {
     }
 }
 
-/// How a neighbour (API server, Requester, cache) fares.
+/// How a dependency (API server, Requester, cache) fares.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Health {
@@ -227,15 +230,15 @@ pub struct Health {
     pub message: Option<String>,
     /// In which way it fails.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub reason: Option<Fault>,
+    pub reason: Option<DependencyFailure>,
     /// Since when it is as it is, in milliseconds since the Unix epoch; 0 until it has been tried.
     pub since_ms: u64,
 }
 
 impl Health {
-    /// Takes what is known now; `wrong` is how it fails. Returns since when (Unix milliseconds; 0: never tried) it stood
-    /// otherwise, where that changed.
-    pub(super) fn update(&mut self, wrong: Option<(Fault, String)>, now: Now) -> Option<u64> {
+    /// Takes what is known now; `wrong` is how it fails. Returns since when (Unix milliseconds; 0: never
+    /// tried) it stood otherwise, where that changed.
+    pub(super) fn update(&mut self, wrong: Option<(DependencyFailure, String)>, now: Now) -> Option<u64> {
         let ok = Some(wrong.is_none());
         let before = (self.ok != ok).then_some(self.since_ms);
         if before.is_some() {
@@ -262,8 +265,8 @@ pub struct Counts {
     pub failing: u64,
     /// See [`TrunkState::Invalid`].
     pub invalid: u64,
-    /// See [`TrunkState::Leaving`].
-    pub leaving: u64,
+    /// See [`TrunkState::Deregistering`].
+    pub deregistering: u64,
 }
 
 impl Counts {
@@ -275,7 +278,7 @@ impl Counts {
             TrunkState::AtRisk => self.at_risk,
             TrunkState::Failing => self.failing,
             TrunkState::Invalid => self.invalid,
-            TrunkState::Leaving => self.leaving,
+            TrunkState::Deregistering => self.deregistering,
         }
     }
 
@@ -287,7 +290,7 @@ impl Counts {
             TrunkState::AtRisk => &mut self.at_risk,
             TrunkState::Failing => &mut self.failing,
             TrunkState::Invalid => &mut self.invalid,
-            TrunkState::Leaving => &mut self.leaving,
+            TrunkState::Deregistering => &mut self.deregistering,
         }
     }
 }
@@ -307,13 +310,13 @@ pub struct Down {
 }
 
 impl Down {
-    /// Whether it is an EdgePort, else a registrar.
+    /// Returns whether it is an EdgePort, else a registrar.
     pub fn is_edge_port(&self) -> bool {
         self.what == "edgePort"
     }
 }
 
-/// The engine at one glance.
+/// The engine at a glance.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
@@ -328,13 +331,14 @@ pub struct Summary {
     /// When trunks were last read completely, in milliseconds since the Unix epoch.
     pub last_sync_ms: Option<u64>,
     /// How many trunks a sync saw missing that it does not de-register before a second sync says the same.
-    pub removals_held: u64,
-    /// When the next binding lapses if nothing is done, in milliseconds since the Unix epoch.
-    pub next_lapse_ms: Option<u64>,
+    pub removals_pending_confirmation: u64,
+    /// When the next binding expires if nothing is done, in milliseconds since the Unix epoch.
+    pub next_expiry_ms: Option<u64>,
     /// How many trunks of the last list are left out, because a limit leaves no room for them.
     #[serde(default)]
     pub left_out: u64,
-    /// What the registry exceeds, or has exceeded in the last minutes, of what the operator allows it; in plain words.
+    /// What the registry exceeds, or has exceeded in the last minutes, of what the operator allows it; in
+    /// plain words.
     #[serde(default)]
     pub over_limits: Vec<String>,
     /// Whether it was told to send nothing.
@@ -363,8 +367,8 @@ pub struct Summary {
     /// How many EdgePorts are down.
     #[serde(default)]
     pub edge_ports_down: u64,
-    /// Registrars and EdgePorts that are down: at most 20, EdgePorts first, among equals the one that has been down for
-    /// longest.
+    /// Registrars and EdgePorts that are down: at most 20, EdgePorts first, among equals the one that has
+    /// been down for longest.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub down: Vec<Down>,
 }

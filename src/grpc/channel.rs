@@ -20,7 +20,7 @@ use crate::{
     tls::Followed,
 };
 
-/// Whether one of the addresses takes a connection, which counts for the `payers`.
+/// Returns whether one of the addresses takes a connection, which counts for the `payers`.
 pub(super) async fn listens(endpoint: &Endpoint, payers: &Payers) -> bool {
     let options = SocketOptions::within(CONNECT_TIMEOUT, &endpoint.policy);
     match &source(&endpoint.address, &Resolver::system()) {
@@ -43,8 +43,8 @@ pub(super) async fn listens(endpoint: &Endpoint, payers: &Payers) -> bool {
     }
 }
 
-/// Opens a channel that connects at its first call, and again after each loss; `guard` looks after its streams, which count for the
-/// `payers`.
+/// Opens a channel that connects at its first call, and again after each loss; `guard` looks after its
+/// streams, which count for the `payers`.
 ///
 /// # Errors
 /// When the address or a file of TLS cannot be used.

@@ -1,8 +1,8 @@
-//! Failed requests to the Kubernetes API server, in words: the one place that words a [`kube::Error`], and that says whether
-//! waiting helps.
+//! Failed requests to the Kubernetes API server, in words: the one place that words a [`kube::Error`], and
+//! that says whether waiting helps.
 //!
-//! `Display` of [`kube::Error`] shows whole Rust values, and of a credential plugin also its environment. Neither reaches a
-//! log, a condition, an event or `/readyz`.
+//! `Display` of [`kube::Error`] shows whole Rust values, and of a credential plugin also its environment.
+//! Neither reaches a log, a condition, an event or `/readyz`.
 
 use std::{error::Error, fmt, time::Duration};
 
@@ -12,7 +12,7 @@ use super::status::clean;
 use crate::telemetry;
 
 /// Bytes of what the API server, or a proxy in its place, says that are kept.
-const MAX_SAID: usize = 500;
+const MAX_QUOTED_BYTES: usize = 500;
 /// The reason that kube gives a response which is no `Status`.
 const NO_STATUS: &str = "Failed to parse error data";
 
@@ -101,11 +101,11 @@ impl ApiError {
         if let Some(code) = code {
             message += &format!(" {code}");
         }
-        let reason = clean(&status.reason, MAX_SAID);
+        let reason = clean(&status.reason, MAX_QUOTED_BYTES);
         if !reason.is_empty() && reason != NO_STATUS {
             message += &format!(" ({reason})");
         }
-        let said = clean(&status.message, MAX_SAID);
+        let said = clean(&status.message, MAX_QUOTED_BYTES);
         message += &if said.is_empty() { " without saying why".to_owned() } else { format!(": {said}") };
         if let Some(wait) = retry_after {
             message += &format!("; it asks to wait for {} s", wait.as_secs());
@@ -120,14 +120,14 @@ impl ApiError {
         Self { kind, code: None, retry_after: None, message }
     }
 
-    /// Whether it passes by itself.
+    /// Returns whether it passes by itself.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         self.kind == Kind::Unavailable
     }
 }
 
-/// What a person could do, where the API server's own words do not say it.
+/// Returns what a person could do, where the API server's own words do not say it.
 fn advice(kind: Kind, code: u16) -> Option<&'static str> {
     match (kind, code) {
         (_, 429) => Some("it is overloaded"),
@@ -160,13 +160,16 @@ impl From<&kube::Error> for ApiError {
             ),
             kube::Error::BuildRequest(_) | kube::Error::HttpError(_) => Self::without_code(
                 Kind::Refused,
-                format!("cannot build the request: {}", clean(&telemetry::innermost(error), MAX_SAID)),
+                format!(
+                    "cannot build the request: {}",
+                    clean(&telemetry::innermost(error), MAX_QUOTED_BYTES)
+                ),
             ),
             _ => Self::without_code(
                 Kind::Unavailable,
                 format!(
                     "cannot reach the Kubernetes API server: {}",
-                    clean(&telemetry::innermost(error), MAX_SAID)
+                    clean(&telemetry::innermost(error), MAX_QUOTED_BYTES)
                 ),
             ),
         }
@@ -179,7 +182,7 @@ impl From<kube::Error> for ApiError {
     }
 }
 
-/// Where JSON cannot be read. The error's own words may quote what is there.
+/// Returns where JSON cannot be read. The error's own words may quote what is there.
 fn place(error: &serde_json::Error) -> String {
     let what = if error.is_eof() {
         "it ends in the middle"
@@ -191,7 +194,7 @@ fn place(error: &serde_json::Error) -> String {
     format!("{what} (line {}, column {})", error.line(), error.column())
 }
 
-/// Why there are no credentials, without what a credential plugin was given or has printed.
+/// Returns why there are no credentials, without what a credential plugin was given or has printed.
 fn credentials(error: &AuthError) -> String {
     match error {
         AuthError::AuthExecRun { out, .. } => match out.status.code() {

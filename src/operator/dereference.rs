@@ -1,4 +1,5 @@
-//! First step of a reconcile: the Secrets that the spec refers to are read. Nothing is judged here but whether they can be.
+//! First step of a reconcile: the Secrets that the spec refers to are read. Nothing is judged here but
+//! whether they can be.
 
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
 use kube::{Api, Client};
@@ -16,7 +17,7 @@ use crate::{
 /// Why a Secret could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum DereferenceError {
-    /// It takes a person to mend it.
+    /// It takes a person to fix it.
     #[error("{}: {}", .0.reason, .0.message)]
     Stalled(Stall),
     /// The API server failed: it is tried again.
@@ -29,7 +30,7 @@ pub enum DereferenceError {
     },
 }
 
-/// Whether the spec refers to any Secret.
+/// Returns whether the spec refers to any Secret.
 pub fn refers(spec: &RegistrySpec) -> bool {
     spec.requester_token_secret_ref.is_some()
         || spec

@@ -9,12 +9,12 @@ use tokio_util::sync::CancellationToken;
 use super::{
     client::ClientKind,
     controller,
+    engines::EngineManager,
+    events::EventReporter,
     events::MANAGER,
-    events::Speaker,
-    fleet::Fleet,
     health::Health,
     kube_client::{ApiServerAccess, KubeClientError},
-    lease::{Elector, LeaseSettings, Standing, Term},
+    lease::{LeaderElector, Leadership, LeadershipStatus, LeaseSettings},
     listing,
     reconcile::Context,
     runtime::{EngineRuntime, EngineThreads},
@@ -23,7 +23,7 @@ use crate::{
     addresses::{AddressPolicy, AddressRule, LOOPBACK, NEVER},
     admin::{self, AdminError, AdminState, Directory},
     descriptors, environment,
-    instance::Permit,
+    instance::Fence,
     metrics::Metrics,
     quota::{Limits, Quotas},
     telemetry::share,
@@ -59,8 +59,8 @@ pub struct OperatorArgs {
     /// Address of the public HTTP port: /healthz, /livez, /readyz, /metrics.
     #[arg(long, value_name = "ADDRESS", env = "ROUTR_REGISTRY_LISTEN", default_value = admin::DEFAULT_PUBLIC)]
     pub listen: SocketAddr,
-    /// Address of the private HTTP port: /registries, /registrations and /summary, for `trunks` and `refresh`. Keep it on
-    /// loopback: a port-forward reaches it.
+    /// Address of the private HTTP port: /registries, /registrations and /summary, for `trunks` and
+    /// `refresh`. Keep it on loopback: a port-forward reaches it.
     #[arg(long, value_name = "ADDRESS", env = "ROUTR_REGISTRY_ADMIN_LISTEN", default_value = admin::DEFAULT_PRIVATE)]
     pub admin_listen: SocketAddr,
     /// Seconds that responses in flight and the last writes to the cache may take before the Lease is handed
@@ -126,7 +126,7 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
         identity = settings.identity,
         "starting"
     );
-    let (standing, stands) = watch::channel(Standing::default());
+    let (standing, stands) = watch::channel(LeadershipStatus::default());
     let metrics = Metrics::new(environment::unix_ms());
     let directory = Directory::default();
     let healthz = admin::healthz_wanted(std::env::var("ENABLE_HEALTHCHECKS").ok().as_deref());
@@ -143,8 +143,8 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
         });
     let ports_end = CancellationToken::new();
     let ports = tokio::spawn(admin::serve(Some(public), Some(private), state, ports_end.clone()));
-    let replica = Replica {
-        speaker: Speaker::new(client.clone(), &settings.identity, health.clone()),
+    let replica = OperatorRuntime {
+        events: EventReporter::new(client.clone(), &settings.identity, health.clone()),
         health,
         client,
         watching,
@@ -162,14 +162,15 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
             args.deny_address,
         )),
     };
-    let mut elector = Elector::new(access.client(&ClientKind::lease())?, &settings);
-    // A candidate has to have seen what it would run. Once: an API server that went away meanwhile must not be listed first when it is back.
+    let mut elector = LeaderElector::new(access.client(&ClientKind::lease())?, &settings);
+    // A candidate has to have seen what it would run. Once: an API server that went away meanwhile must not
+    // be listed first when it is back.
     let proven = listing::proven(&replica.watching, &replica.namespaces, &replica.health, &shutdown).await;
-    while proven && let Some(term) = elector.next_term(&shutdown, &standing).await {
-        replica.lead(&term, &shutdown).await;
+    while proven && let Some(term) = elector.acquire(&shutdown, &standing).await {
+        replica.run_as_leader(&term, &shutdown).await;
         // The release of a Lease that cannot be reached takes seconds, in which this replica no longer leads.
         if !shutdown.is_cancelled() {
-            standing.send_replace(Standing::Starting);
+            standing.send_replace(LeadershipStatus::Starting);
         }
         term.release().await;
     }
@@ -193,7 +194,7 @@ fn lease_settings(args: &OperatorArgs, access: &ApiServerAccess) -> LeaseSetting
 }
 
 /// Says, for as long as it runs, of which Registries lines were left out of the log.
-async fn sum_up_lines(fleet: &Fleet) {
+async fn sum_up_lines(fleet: &EngineManager) {
     let mut ticks = tokio::time::interval(share::WINDOW);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -215,10 +216,10 @@ async fn sum_up_lines(fleet: &Fleet) {
 }
 
 /// What outlives the terms of leadership.
-struct Replica {
+struct OperatorRuntime {
     client: Client,
     watching: Client,
-    speaker: Speaker,
+    events: EventReporter,
     health: Health,
     namespaces: Vec<String>,
     directory: Directory,
@@ -230,26 +231,26 @@ struct Replica {
     addresses: Arc<AddressPolicy>,
 }
 
-impl Replica {
+impl OperatorRuntime {
     /// Leads until the term is lost or the shutdown. When it returns, nothing is sent any more.
-    async fn lead(&self, term: &Term, shutdown: &CancellationToken) {
+    async fn run_as_leader(&self, term: &Leadership, shutdown: &CancellationToken) {
         let valid = term.validity();
-        let permit = Permit::when(move || valid.holds());
+        let fence = Fence::when(move || valid.holds());
         let context = Arc::new(Context {
             client: self.client.clone(),
             health: self.health.clone(),
             definition: Arc::default(),
             metrics: self.metrics.clone(),
-            fleet: Fleet::new(
+            engines: EngineManager::new(
                 self.directory.clone(),
                 self.metrics.clone(),
-                permit.clone(),
+                fence.clone(),
                 self.engines.clone(),
                 self.quotas.clone(),
                 self.grace,
             ),
-            speaker: self.speaker.clone(),
-            permit,
+            events: self.events.clone(),
+            fence,
             deregister_deadline: self.deregister_deadline,
             addresses: self.addresses.clone(),
         });
@@ -257,10 +258,10 @@ impl Replica {
         tokio::select! {
             () = controller::run(&self.watching, context.clone(), &self.namespaces) => {}
             () = term.lost.cancelled() => {}
-            () = sum_up_lines(&context.fleet) => {}
+            () = sum_up_lines(&context.engines) => {}
             () = shutdown.cancelled() => tracing::info!("shutting down; bindings stay with their registrars"),
         }
-        context.fleet.dismiss_all().await;
+        context.engines.stop_all().await;
         self.health.end();
     }
 }

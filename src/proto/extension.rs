@@ -1,7 +1,8 @@
 //! Header extensions by which our Requester tells the registry what Routr's `SIPMessage` has no field for.
 //!
-//! Routr's own services ignore them, and its Java Requester sends none: each is optional for the reader. A header field
-//! of one of these names in a registrar's response is dropped by the Requester, so that nobody else can speak for it.
+//! Routr's own services ignore them, and its Java Requester sends none: each is optional for the reader. A
+//! header field of one of these names in a registrar's response is dropped by the Requester, so that no one
+//! else can speak for it.
 
 use std::fmt;
 
@@ -16,8 +17,8 @@ pub const TARGET: &str = "X-Routr-Target";
 /// What became of the challenge, on a 401, 403 or 407: see [`Authentication`].
 pub const AUTHENTICATION: &str = "X-Routr-Authentication";
 
-/// In a request: what a digest challenge has to offer to be answered, see [`crate::sip::digest::DigestMinimum`]. It is not sent
-/// on.
+/// In a request: what a digest challenge has to offer to be answered, see
+/// [`crate::sip::digest::DigestMinimum`]. It is not sent on.
 pub const DIGEST: &str = "X-Routr-Digest";
 
 /// All of them.
@@ -100,7 +101,8 @@ impl Local {
 /// One Contact of a 2xx to a REGISTER.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReportedBinding {
-    /// Its expiry in seconds: its own `expires`, else the Expires header field; `None` where there is neither.
+    /// Its expiry in seconds: its own `expires`, else the Expires header field; `None` where there is
+    /// neither.
     pub expires: Option<u32>,
     /// It is the Contact that was sent: host, port, user and transport are equal.
     pub own: bool,
@@ -192,11 +194,13 @@ impl Target {
 pub enum Authentication {
     /// Credentials were sent, and refused: `sent`.
     Refused,
-    /// Credentials were sent, and the registrar says again and again that only the nonce was too old: `stale`.
+    /// Credentials were sent, and the registrar says again and again that only the nonce was too old:
+    /// `stale`.
     Stale,
     /// None were sent; the words say what was asked for, or that nothing was: `not-sent;WORDS`.
     NotSent(String),
-    /// The challenge offers less than is demanded, so none were sent to it; the words say what it offers: `too-weak;WORDS`.
+    /// The challenge offers less than is demanded, so none were sent to it; the words say what it offers:
+    /// `too-weak;WORDS`.
     TooWeak(String),
 }
 

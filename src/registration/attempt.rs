@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use super::{
-    classify::Around, positions::Positions, redirect_policy::RedirectPolicy, reply::Reason, time::Moment,
+    classify::RouteHealth, outcome::Reason, redirect_policy::RedirectPolicy, time::Moment, uri_set::UriSet,
 };
 use crate::{
     ports::RedirectTarget,
@@ -25,9 +25,9 @@ pub struct Settings {
     pub redirects: RedirectPolicy,
 }
 
-/// What a decision about one trunk depends on besides its registration.
+/// What a decision about one trunk depends on as well its registration.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan<'a> {
+pub struct Targets<'a> {
     /// How many URIs the trunk has; ranks go from 0 to one less.
     pub uris: u8,
     /// How many EdgePorts there are.
@@ -38,8 +38,8 @@ pub struct Plan<'a> {
 
 /// In which order waiting registrations are served, most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Class {
-    /// A binding exists and must not lapse, or a reply told what to send at once.
+pub enum Priority {
+    /// A binding exists and must not expire, or a reply told what to send at once.
     Refresh,
     /// There is none, and an earlier attempt failed.
     Retry,
@@ -55,7 +55,7 @@ pub enum Purpose {
     /// To find out whether the preferred target has recovered, while another one holds a valid binding.
     Probe,
     /// To remove the binding.
-    Leave,
+    Deregister,
 }
 
 /// One REGISTER to send, in terms of ranks.
@@ -67,8 +67,9 @@ pub struct Attempt {
     pub uri: UriChoice,
     /// Rank of the EdgePort.
     pub edge: u8,
-    /// The EdgePort that the binding was made through, which a removal goes through whatever the rank: a Contact names it.
-    pub bound_edge: Option<EdgeId>,
+    /// The EdgePort that the binding was made through, which a removal goes through whatever the rank: a
+    /// Contact names it.
+    pub bound_edge: Option<EdgePortId>,
     /// Where it was redirected to.
     pub redirect: Option<RedirectTarget>,
     /// It was redirected to another domain, where the credentials are not offered.
@@ -83,11 +84,11 @@ pub struct Attempt {
 
 /// An EdgePort that is, or was, in the configuration; the engine numbers them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct EdgeId(pub u16);
+pub struct EdgePortId(pub u16);
 
 /// Where an attempt went.
 #[derive(Clone, Copy, Debug)]
-pub struct Sent<'a> {
+pub struct SentTo<'a> {
     /// Host and port.
     pub address: &'a HostPort,
     /// Host of the trunk's URI, which is another one than that of `address` after a redirection.
@@ -96,17 +97,18 @@ pub struct Sent<'a> {
     pub transport: Transport,
     /// Position of its URI in the trunk as it is now.
     pub position: u8,
-    /// Positions of all URIs of the same address of record, this one included: by whatever way, they bind the same.
-    pub same: Positions,
-    /// By the EdgePort that is the preferred one at the moment, as whatever rank it was tried: others may be passed over, or may
-    /// have been then.
+    /// Positions of all URIs of the same address of record, this one included: by whatever way, they bind the
+    /// same.
+    pub same: UriSet,
+    /// By the EdgePort that is the preferred one at the moment, as whatever rank it was tried: others may be
+    /// passed over, or may have been then.
     pub preferred_edge: bool,
     /// The EdgePort that it went through.
-    pub edge: EdgeId,
+    pub edge: EdgePortId,
     /// What others have met with on the same way.
-    pub around: Around<'a>,
-    /// When it was sent. What is granted counts from here: an answer that was slow to come must not make a binding look
-    /// longer than it is.
+    pub route: RouteHealth<'a>,
+    /// When it was sent. What is granted counts from here: an answer that was slow to come must not make a
+    /// binding look longer than it is.
     pub at: Moment,
 }
 
@@ -122,21 +124,22 @@ pub enum UriChoice {
 /// A binding that the registrar holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Binding {
-    /// When it lapses.
+    /// When it expires.
     pub expires_at: Moment,
     /// What was granted, in seconds.
     pub granted_s: NonZeroU32,
     /// Position of its URI in the trunk.
     pub position: u8,
     /// The EdgePort that it was made through.
-    pub edge: EdgeId,
-    /// The registrar may hold it for longer: the expiry is that of a Contact of which nothing says that it is ours.
+    pub edge: EdgePortId,
+    /// The registrar may hold it for longer: the expiry is that of a Contact of which nothing says that it is
+    /// ours.
     pub longer: bool,
 }
 
 impl Binding {
-    /// Whether the registrar may hold it still, as far as a removal is concerned.
-    pub fn may_last(&self, now: Moment) -> bool {
+    /// Returns whether the registrar may hold it still, as far as a removal is concerned.
+    pub fn may_still_exist(&self, now: Moment) -> bool {
         self.longer || self.expires_at > now
     }
 }
@@ -158,7 +161,7 @@ pub struct Refusal {
 
 /// What an answer changes outside the registration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Effect {
+pub struct Effects {
     /// The registrar wants at least this expiry, in seconds: it said so, and has then granted that much.
     pub min_expires: Option<u32>,
     /// Where the registration is redirected to has changed.
@@ -169,8 +172,10 @@ pub struct Effect {
     pub finished: bool,
     /// Something changed that must outlive the process.
     pub persist: bool,
-    /// Option tags that turned out to be what a 400 was about, one bit for each: they are left out from now on.
+    /// Option tags that turned out to be what a 400 was about, one bit for each: they are left out from now
+    /// on.
     pub dropped_tags: u32,
-    /// What failed, in plain words, where it may be an outage of what others need as well: whatever the request was for.
+    /// What failed, in plain words, where it may be an outage of what others need as well: whatever the
+    /// request was for.
     pub outage: Option<Box<str>>,
 }

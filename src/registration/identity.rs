@@ -1,21 +1,22 @@
-//! The identity of a registration: its Call-ID, its CSeq, and the stable choices that hang on it.
+//! The identity of a registration: its Call-ID, its CSeq, and the stable choices that depend on it.
 
 use sha2::{Digest, Sha256};
 
 use crate::text::hex;
 
-/// CSeq numbers count the half seconds since this moment, 2026-01-01T00:00:00Z, so that they rise across restarts even when
-/// nothing was kept: a REGISTER that is challenged takes two of them, and no restart takes less than a second. They reach
-/// 2^31, the bound of RFC 3261 §8.1.1.5, in 2060.
+/// CSeq numbers count the half seconds since this moment, 2026-01-01T00:00:00Z, so that they rise across
+/// restarts even when nothing was kept: a REGISTER that is challenged takes two of them, and no restart takes
+/// less than a second. They reach 2^31, the bound of RFC 3261 §8.1.1.5, in 2060.
 const CSEQ_EPOCH_MS: u64 = 1_767_225_600_000;
 /// Milliseconds for each CSeq number.
 const CSEQ_TICK_MS: u64 = 500;
 /// The highest CSeq number (RFC 3261 §8.1.1.5: less than 2^31).
 const CSEQ_MAX: u32 = (1 << 31) - 1;
-/// What one REGISTER may use up beyond its own number when its answer is lost: a digest challenge and a stale nonce are
-/// each answered by the Requester with the next number.
+/// What one REGISTER may use up beyond its own number when its answer is lost: a digest challenge and a stale
+/// nonce are each answered by the Requester with the next number.
 pub const CSEQ_RESERVE: u32 = 2;
-/// After so many milliseconds the numbers of the clock are higher than any that one REGISTER, sent before, has used.
+/// After so many milliseconds the numbers of the clock are higher than any that one REGISTER, sent before,
+/// has used.
 pub const CSEQ_SETTLED_MS: u64 = (CSEQ_RESERVE as u64 + 1) * CSEQ_TICK_MS;
 
 /// What tells this registry's Call-IDs from those of every other installation.
@@ -28,8 +29,8 @@ impl RegistryId {
         Self(id.into())
     }
 
-    /// Where nothing else is known: from what the installation is called and talks to. Two installations with the same
-    /// name and addresses get the same one, so it is the last resort.
+    /// Returns where nothing else is known: from what the installation is called and talks to. Two
+    /// installations with the same name and addresses get the same one, so it is the last resort.
     pub fn derived(name: &str, api: &str, requester: &str) -> Self {
         Self(hex(&hash(&["instance", name, api, requester])[..16]).into())
     }
@@ -39,9 +40,9 @@ impl RegistryId {
         &self.0
     }
 
-    /// The Call-ID of one registration, for life: the same registry, trunk, registrar domain and address of record give
-    /// the same one, after a restart, on a new leader, with an empty cache (RFC 3261 §10.2.4: «SHOULD use the same
-    /// Call-ID for registrations sent to a particular registrar»).
+    /// The Call-ID of one registration, for life: the same registry, trunk, registrar domain and address of
+    /// record give the same one, after a restart, on a new leader, with an empty cache (RFC 3261 §10.2.4:
+    /// «SHOULD use the same Call-ID for registrations sent to a particular registrar»).
     pub fn call_id(&self, trunk: &str, domain: &str, user: &str) -> String {
         // The host of a domain is compared without case (RFC 3261 §19.1.4); the user is not.
         let domain = domain.to_ascii_lowercase();
@@ -66,8 +67,8 @@ pub fn next_cseq(last: u32, unix_ms: u64) -> u32 {
     ticks.max(last.saturating_add(1)).clamp(1, CSEQ_MAX)
 }
 
-/// A 64-bit hash that stays the same across processes, machines and versions (FNV-1a, mixed by SplitMix64's last step):
-/// choices that hang on it survive a restart.
+/// A 64-bit hash that stays the same across processes, machines and versions (FNV-1a, mixed by SplitMix64's
+/// last step): choices that depend on it survive a restart.
 pub fn stable_hash(parts: &[&[u8]]) -> u64 {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     for part in parts {

@@ -1,8 +1,9 @@
 //! Which redirections are followed, for how long, and where the credentials may go along.
 //!
-//! A redirection stays within the provider where it leads to the same host, or to a name of the same registrable domain
-//! (`sip.example.com` and `backup.example.com` are both of `example.com`, by the Public Suffix List). An IP address is
-//! a domain of its own. Whatever leads elsewhere may be forged, and is followed only where the configuration allows it.
+//! A redirection stays within the provider where it leads to the same host, or to a name of the same
+//! registrable domain (`sip.example.com` and `backup.example.com` are both of `example.com`, by the Public
+//! Suffix List). An IP address is a domain of its own. Whatever leads elsewhere may be forged, and is
+//! followed only where the configuration allows it.
 
 use std::{fmt, net::IpAddr};
 
@@ -14,7 +15,7 @@ pub const DEFAULT_MAX_S: u32 = 3_600;
 /// What is allowed beyond the registrar's own domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedirectPolicy {
-    /// Where redirections may lead besides the registrar's own domain.
+    /// Where redirections may lead as well the registrar's own domain.
     pub domains: Vec<RedirectDomain>,
     /// Whether the credentials are offered there.
     pub credentials: bool,
@@ -52,7 +53,8 @@ impl Default for RedirectPolicy {
 }
 
 impl RedirectPolicy {
-    /// What may be done with a redirection of a trunk's registrar `from` to the host `to`. Both are hosts without brackets.
+    /// Returns what may be done with a redirection of a trunk's registrar `from` to the host `to`. Both are
+    /// hosts without brackets.
     pub fn permission(&self, from: &str, to: &str) -> Permission {
         if same_provider(from, to) {
             return Permission::Follow;
@@ -66,8 +68,8 @@ impl RedirectPolicy {
 }
 
 impl RedirectDomain {
-    /// Reads `*`, an IP address, a network such as `192.0.2.0/24`, or a domain name, with or without `*.` before it.
-    /// `None` where it is none of these.
+    /// Reads `*`, an IP address, a network such as `192.0.2.0/24`, or a domain name, with or without `*.`
+    /// before it. `None` where it is none of these.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         if text == "*" {
@@ -111,7 +113,7 @@ impl fmt::Display for RedirectDomain {
     }
 }
 
-/// Whether two hosts belong to one provider: they are the same, or names of one registrable domain.
+/// Returns whether two hosts belong to one provider: they are the same, or names of one registrable domain.
 fn same_provider(one: &str, other: &str) -> bool {
     match (address(one), address(other)) {
         (Some(one), Some(other)) => one == other,
@@ -133,7 +135,7 @@ fn normalized(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 
-/// Whether the last label is a number: resolvers read such a name as an IPv4 address.
+/// Returns whether the last label is a number: resolvers read such a name as an IPv4 address.
 fn is_numeric(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or_default();
     let hexadecimal =
@@ -141,7 +143,8 @@ fn is_numeric(name: &str) -> bool {
     hexadecimal || last.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The registrable domain of a name in lower case; `None` where it has none, as a public suffix or a single label.
+/// The registrable domain of a name in lower case; `None` where it has none, as a public suffix or a single
+/// label.
 fn registrable(name: &str) -> Option<&str> {
     if is_numeric(name) {
         return None;

@@ -2,7 +2,7 @@
 
 use super::{Attempt, identity::RegistryId};
 use crate::{
-    ports::Register,
+    ports::RegisterRequest,
     sip::digest::DigestMinimum,
     trunk::{Credentials, HostPort, Transport},
 };
@@ -22,8 +22,8 @@ pub struct UriView<'a> {
 
 /// The REGISTER of an attempt.
 ///
-/// To, From, Call-ID and the registrar domain stay those of the trunk's URI when the attempt is redirected; only the
-/// Request-URI and the target follow the redirection (RFC 3261 §8.1.3.4).
+/// To, From, Call-ID and the registrar domain stay those of the trunk's URI when the attempt is redirected;
+/// only the Request-URI and the target follow the redirection (RFC 3261 §8.1.3.4).
 pub fn register(
     registry: &RegistryId,
     trunk: &str,
@@ -32,12 +32,12 @@ pub fn register(
     edge_port: HostPort,
     attempt: &Attempt,
     tag: u64,
-) -> Register {
+) -> RegisterRequest {
     let (target, transport) = match &attempt.redirect {
         Some(to) => (to.address.clone(), to.transport.unwrap_or(uri.transport)),
         None => (HostPort { host: uri.host.into(), port: uri.port }, uri.transport),
     };
-    Register {
+    RegisterRequest {
         request_host: target.host.clone(),
         target,
         transport,
@@ -78,7 +78,7 @@ mod tests {
         }
     }
 
-    fn build(transport: Transport, redirect: Option<RedirectTarget>) -> Register {
+    fn build(transport: Transport, redirect: Option<RedirectTarget>) -> RegisterRequest {
         let uri = UriView { user: "alice", host: "sip.example.com", port: 5070, transport };
         let edge = HostPort::new("10.0.0.1", 5060);
         register(

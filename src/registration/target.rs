@@ -1,7 +1,7 @@
 //! Where to register: URIs by priority and weight, EdgePorts by region and rendezvous hashing.
 //!
-//! Both orders hang on nothing but the trunk and the configuration, so they are the same after a restart and for every
-//! replica; a rank in them (0 is preferred) is all that a registration has to remember.
+//! Both orders depend only on the trunk and the configuration, so they are the same after a restart and for
+//! every replica; a rank in them (0 is preferred) is all that a registration has to remember.
 
 use super::identity::stable_hash;
 
@@ -14,10 +14,11 @@ pub struct UriRank {
     pub weight: u16,
 }
 
-/// Positions in `uris`, preferred first: by priority; among equals at random by weight, but always the same for a trunk.
+/// Positions in `uris`, preferred first: by priority; among equals at random by weight, but always the same
+/// for a trunk.
 ///
-/// The draw is weighted rendezvous hashing: `-weight / ln(u)`, `u` uniform in (0, 1) by hash, highest first. A change of
-/// one URI's weight moves only trunks from or to that URI.
+/// The draw is weighted rendezvous hashing: `-weight / ln(u)`, `u` uniform in (0, 1) by hash, highest first.
+/// A change of one URI's weight moves only trunks from or to that URI.
 pub fn uri_order(trunk: &str, uris: impl ExactSizeIterator<Item = UriRank>) -> Vec<u8> {
     if uris.len() <= 1 {
         return vec![0; uris.len()];
@@ -43,9 +44,9 @@ fn unit(hash: u64) -> f64 {
     ((hash >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
 }
 
-/// The EdgePort of rank `rank` (0 is preferred) for a trunk: those of the trunk's region first, then by rendezvous
-/// hashing, so that an EdgePort that comes or goes moves only its own share of the trunks. `usable` leaves out the ones
-/// that are known to be silent; where none is usable, all are.
+/// The EdgePort of rank `rank` (0 is preferred) for a trunk: those of the trunk's region first, then by
+/// rendezvous hashing, so that an EdgePort that comes or goes moves only its own share of the trunks.
+/// `usable` leaves out the ones that are known to be silent; where none is usable, all are.
 ///
 /// Returns a position in `edge_ports`; 0 where there are none.
 pub fn edge_port<'a>(

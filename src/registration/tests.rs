@@ -1,28 +1,28 @@
 //! The state machine, line by line of the table of replies, and its properties.
 
-mod course;
-mod failing;
-mod leaving;
+mod deregistration;
+mod failures;
+mod lifecycle;
 mod probes;
 mod random;
-mod told;
+mod retry_hints;
 mod waits;
 
 use rand::{SeedableRng, rngs::SmallRng};
 
 use super::{
-    classify::Around,
+    classify::RouteHealth,
+    outcome::Outcome,
     redirect_policy::{RedirectDomain, RedirectPolicy},
-    reply::Verdict,
     *,
 };
 use crate::{
-    ports::{RedirectContact, Reply, SendError},
+    ports::{RedirectContact, RegisterResponse, SendError},
     trunk::{HostPort, Transport},
 };
 
 /// One registration, its clock and its answers.
-struct Bench {
+struct Harness {
     registration: Registration,
     settings: Settings,
     uris: u8,
@@ -35,12 +35,12 @@ struct Bench {
     /// All URIs are ways to one address of record.
     one_address: bool,
     /// What others meet with.
-    around: Around<'static>,
+    route: RouteHealth<'static>,
 }
 
 const START: u64 = 1_000_000_000;
 
-impl Bench {
+impl Harness {
     fn new(uris: u8, edges: u8) -> Self {
         let settings = Settings {
             interval_ms: 60_000,
@@ -62,7 +62,7 @@ impl Bench {
             min_expires: 0,
             transport: Transport::Udp,
             one_address: false,
-            around: Around::default(),
+            route: RouteHealth::default(),
         }
     }
 
@@ -84,13 +84,17 @@ impl Bench {
     fn attempt_now(&mut self) -> Attempt {
         self.sent_at = self.at;
         let settings = self.settings.clone();
-        let plan = Plan { uris: self.uris, edges: self.edges, settings: &settings };
+        let plan = Targets { uris: self.uris, edges: self.edges, settings: &settings };
         self.registration.attempt(self.min_expires, &plan, self.now())
     }
 
-    fn answer_with(&mut self, attempt: &Attempt, answer: &Result<Reply, SendError>) -> (Verdict, Effect) {
+    fn answer_with(
+        &mut self,
+        attempt: &Attempt,
+        answer: &Result<RegisterResponse, SendError>,
+    ) -> (Outcome, Effects) {
         let settings = self.settings.clone();
-        let plan = Plan { uris: self.uris, edges: self.edges, settings: &settings };
+        let plan = Targets { uris: self.uris, edges: self.edges, settings: &settings };
         let position = match attempt.uri {
             UriChoice::Rank(rank) | UriChoice::Position(rank) => rank,
         };
@@ -102,11 +106,11 @@ impl Bench {
         let transport = attempt.redirect.as_ref().and_then(|to| to.transport).unwrap_or(self.transport);
         let preferred_edge = attempt.edge == 0;
         let at = Moment(self.sent_at);
-        let same = if self.one_address { (0..self.uris).collect() } else { Positions::from_iter([position]) };
-        let edge = attempt.bound_edge.unwrap_or(EdgeId(u16::from(attempt.edge)));
-        let around = self.around;
+        let same = if self.one_address { (0..self.uris).collect() } else { UriSet::from_iter([position]) };
+        let edge = attempt.bound_edge.unwrap_or(EdgePortId(u16::from(attempt.edge)));
+        let route = self.route;
         let registrar = format!("host-{position}");
-        let sent = Sent {
+        let sent = SentTo {
             address: &to,
             registrar: &registrar,
             transport,
@@ -114,21 +118,21 @@ impl Bench {
             same,
             preferred_edge,
             edge,
-            around,
+            route,
             at,
         };
-        self.registration.answered(attempt, sent, answer, &plan, now, &mut self.rng)
+        self.registration.on_response(attempt, sent, answer, &plan, now, &mut self.rng)
     }
 
-    fn answer(&mut self, attempt: &Attempt, reply: Reply) -> Effect {
-        self.answer_with(attempt, &Ok(reply)).1
+    fn answer(&mut self, attempt: &Attempt, response: RegisterResponse) -> Effects {
+        self.answer_with(attempt, &Ok(response)).1
     }
 
     /// The next attempt, answered by a code after `took` milliseconds.
     fn round(&mut self, code: u16, took: u64) -> Attempt {
         let attempt = self.attempt();
         self.at += took;
-        self.answer(&attempt, reply(code));
+        self.answer(&attempt, response(code));
         attempt
     }
 
@@ -149,20 +153,24 @@ impl Bench {
 
 /// Redirections are followed wherever they lead, with credentials, as long as they say.
 fn anywhere() -> RedirectPolicy {
-    RedirectPolicy { domains: vec![RedirectDomain::Any], credentials: true, max_s: MAX_EXPIRES }
+    RedirectPolicy { domains: vec![RedirectDomain::Any], credentials: true, max_s: MAX_EXPIRES_S }
 }
 
-fn reply(code: u16) -> Reply {
-    Reply { code: Some(code), phrase: "Because".into(), ..Reply::default() }
+fn response(code: u16) -> RegisterResponse {
+    RegisterResponse { code: Some(code), phrase: "Because".into(), ..RegisterResponse::default() }
 }
 
-fn ok(expires: i32) -> Reply {
-    Reply { contact_expires: Some(expires), ..reply(200) }
+fn ok(expires: i32) -> RegisterResponse {
+    RegisterResponse { contact_expires: Some(expires), ..response(200) }
 }
 
-fn redirect(code: u16, host: &str, expires: Option<i32>) -> Reply {
+fn redirect(code: u16, host: &str, expires: Option<i32>) -> RegisterResponse {
     let to = RedirectTarget { address: HostPort::new(host, 5060), transport: None };
-    Reply { targets: vec![RedirectContact { to, expires: None }], contact_expires: expires, ..reply(code) }
+    RegisterResponse {
+        targets: vec![RedirectContact { to, expires: None }],
+        contact_expires: expires,
+        ..response(code)
+    }
 }
 
 fn between(value: u64, low: u64, high: u64) {

@@ -24,7 +24,8 @@ impl Moment {
     }
 }
 
-/// The present, on both clocks. The wall clock may jump; only what must outlive the process or be shown depends on it.
+/// The present, on both clocks. The wall clock may jump; only what must outlive the process or be shown
+/// depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
     /// Monotonic.
@@ -34,7 +35,7 @@ pub struct Now {
 }
 
 impl Now {
-    /// What the wall clock shows at a moment, by what it shows now.
+    /// Returns what the wall clock shows at a moment, by what it shows now.
     pub fn unix_ms_of(&self, moment: Moment) -> u64 {
         if moment >= self.at {
             self.unix_ms.saturating_add(moment.since(self.at))

@@ -60,7 +60,8 @@ pub fn read_uri(field: &str, uri: &proto::SipUri, place: Place) -> Result<SipUri
     })
 }
 
-/// Reads a user, which Routr's `SipURI` has as it stands in a URI: `a%40b` is `a@b`. A `%` that begins no escape is one.
+/// Reads a user, which Routr's `SipURI` has as it stands in a URI: `a%40b` is `a@b`. A `%` that begins no
+/// escape is one.
 fn user(field: &str, user: &str) -> Result<String, RequestError> {
     let user = uri::unescape(user).ok_or_else(|| {
         RequestError::invalid(field, format!("{} has escapes of what is not UTF-8", check::shown(user)))

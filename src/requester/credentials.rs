@@ -11,7 +11,8 @@ use crate::{secret::Secret, trunk::Credentials};
 /// The header field that carries base64 of `username:password`.
 pub const HEADER: &str = "X-Gateway-Auth";
 
-/// Reads the value of the header field: the username ends at the first colon, so a password may contain colons.
+/// Reads the value of the header field: the username ends at the first colon, so a password may contain
+/// colons.
 ///
 /// # Errors
 /// When it is not base64 of `username:password`. The value is not shown.

@@ -1,7 +1,8 @@
 //! The SIP client: sends a request, brings back the final response.
 //!
-//! One UDP socket, one connection for each TCP or TLS target, one table of open transactions with one timer queue: a
-//! request in flight costs an entry there, not a task. Everything ends when the last clone of the [`Client`] is dropped.
+//! One UDP socket, one connection for each TCP or TLS target, one table of open transactions with one timer
+//! queue: a request in flight costs an entry there, not a task. Everything ends when the last clone of the
+//! [`Client`] is dropped.
 
 mod bounds;
 mod connect;
@@ -47,17 +48,19 @@ use crate::{
     trunk::{Transport, UriHost},
 };
 
-/// Most bytes of a request over UDP. RFC 3261 §18.1.1 wants TCP from 1,300 bytes on; here what is said to go by UDP
-/// goes by UDP, and IP fragments it: the registrar's transport is the trunk's to choose.
+/// Most bytes of a request over UDP. RFC 3261 §18.1.1 wants TCP from 1,300 bytes on; here what is said to go
+/// by UDP goes by UDP, and IP fragments it: the registrar's transport is the trunk's to choose.
 pub const MAX_DATAGRAM: usize = 65_000;
 
-/// Most connections that one request is queued for: the next one each time that the last went before it was written.
+/// Most connections that one request is queued for: the next one each time that the last went before it was
+/// written.
 const MAX_CONNECTIONS: usize = 2;
 
 /// How a [`Client`] is set up.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
-    /// The local address of the UDP socket and of connections. `0.0.0.0` reaches IPv4 only, `::` both families.
+    /// The local address of the UDP socket and of connections. `0.0.0.0` reaches IPv4 only, `::` both
+    /// families.
     pub bind: IpAddr,
     /// The local port of the UDP socket; 0 for any.
     pub udp_port: u16,
@@ -82,10 +85,11 @@ pub struct ClientOptions {
 }
 
 impl Default for ClientOptions {
-    /// Any IPv4 address and port, no TLS, the timers of RFC 3261, 5 s to connect, 5 s to look up, no keep-alives.
+    /// Any IPv4 address and port, no TLS, the timers of RFC 3261, 5 s to connect, 5 s to look up, no
+    /// keep-alives.
     ///
-    /// No keep-alives, for RFC 5626 is optional and a registrar may take them for garbage; TCP's own go out after a minute
-    /// of silence in any case.
+    /// No keep-alives, for RFC 5626 is optional and a registrar may take them for garbage; TCP's own go out
+    /// after a minute of silence in any case.
     fn default() -> Self {
         Self {
             bind: Ipv4Addr::UNSPECIFIED.into(),
@@ -187,13 +191,14 @@ impl Client {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Sends a request and waits for its final response; provisional ones are awaited, never returned. The topmost Via
-    /// is added here; Max-Forwards, CSeq and all the rest are the caller's. Returns the peer that answered too.
+    /// Sends a request and waits for its final response; provisional ones are awaited, never returned. The
+    /// topmost Via is added here; Max-Forwards, CSeq and all the rest are the caller's. Returns the peer that
+    /// answered too.
     ///
-    /// It ends after Timer F at the latest, plus, where a name is looked up and a connection made, the time that
-    /// [`ClientOptions`] gives to these; again so where a connection is taken for dead before the request was written to
-    /// it. Dropping the future gives up the response, and nothing else: a connection that stays silent until Timer F is
-    /// found out all the same.
+    /// It ends after Timer F at the latest, plus, where a name is looked up and a connection made, the time
+    /// that [`ClientOptions`] gives to these; again so where a connection is taken for dead before the
+    /// request was written to it. Dropping the future gives up the response, and nothing else: a connection
+    /// that stays silent until Timer F is found out all the same.
     ///
     /// # Errors
     /// When there is no final response: see [`ClientError`].
@@ -205,8 +210,8 @@ impl Client {
         self.send_maybe_to(request.borrow(), destination, None).await
     }
 
-    /// Sends a request to the peer that answered another one to the same destination: over TCP and TLS on the same
-    /// connection while that is open and trusted, else on a new one to the same address.
+    /// Sends a request to the peer that answered another one to the same destination: over TCP and TLS on the
+    /// same connection while that is open and trusted, else on a new one to the same address.
     ///
     /// # Errors
     /// As [`Client::send`].
@@ -240,7 +245,8 @@ impl Client {
         peer: Option<&Peer>,
     ) -> Result<(Response, Peer), ClientError> {
         let Inner { transactions, udp, .. } = &*self.inner;
-        // All addresses of the name: a response may come from another one than that which the request goes to.
+        // All addresses of the name: a response may come from another one than that which the request goes
+        // to.
         let (address, registrar) = match peer {
             Some(peer) => (peer.address(), peer.registrar().clone()),
             None => {
@@ -288,7 +294,8 @@ impl Client {
             let outcome = tokio::select! {
                 biased;
                 () = std::future::ready(()), if !connection.is_usable() => Err(Failure::Unsent),
-                // The queue of a peer that does not read is full: Timer F holds for those who wait for room, too.
+                // The queue of a peer that does not read is full: Timer F holds for those who wait for room,
+                // too.
                 outcome = pending.outcome() => outcome,
                 written = connection.write(number, bytes) => match written {
                     Ok(()) => {
@@ -311,8 +318,8 @@ impl Client {
         Err(end.unwrap_or_else(|| ClientError::transport("no connection takes the request")))
     }
 
-    /// Our own address as that destination sees it (but for NAT), with the port of the UDP socket whatever the
-    /// transport: for Contact, which must stay the same when a connection is made again.
+    /// Our own address as that destination sees it (but for NAT), with the port of the UDP socket whatever
+    /// the transport: for Contact, which must stay the same when a connection is made again.
     ///
     /// # Errors
     /// When the host is unknown, or there is no way to it.
@@ -321,12 +328,13 @@ impl Client {
         self.inner.udp.local_for(address.ip())
     }
 
-    /// How many responses over UDP were dropped because they came from elsewhere than the registrar, or were meant for another sender.
+    /// Returns how many responses over UDP were dropped because they came from elsewhere than the registrar,
+    /// or were meant for another sender.
     pub fn dropped_responses(&self) -> u64 {
         self.inner.transactions.dropped()
     }
 
-    /// How many requests wait for their final response.
+    /// Returns how many requests wait for their final response.
     pub fn in_flight(&self) -> usize {
         self.inner.transactions.len()
     }

@@ -1,8 +1,8 @@
 //! Digest authentication, both sides (RFC 3261 §22, RFC 2617, RFC 7616, RFC 8760).
 //!
-//! MD5, SHA-256 and SHA-512-256, each with and without `-sess`; `qop` `auth`, `auth-int` or none. [`Offer`] is what a
-//! response asks for, [`Challenge`] one that can be answered, [`Answer`] the header field that does so. [`Authorization`]
-//! is the side of a server.
+//! MD5, SHA-256 and SHA-512-256, each with and without `-sess`; `qop` `auth`, `auth-int` or none. [`Offer`]
+//! is what a response asks for, [`Challenge`] one that can be answered, [`Answer`] the header field that does
+//! so. [`Authorization`] is the side of a server.
 
 mod algorithm;
 mod answer;
@@ -45,7 +45,7 @@ pub enum DigestError {
 }
 
 impl DigestError {
-    /// What was asked for, in a few words.
+    /// Returns what was asked for, in a few words.
     pub fn asked(&self) -> String {
         match self {
             Self::Scheme(scheme) if scheme.is_empty() => "a challenge without a scheme".to_owned(),
@@ -57,7 +57,7 @@ impl DigestError {
     }
 }
 
-/// What is protected besides the Request-URI: the quality of protection (RFC 7616 §3.3).
+/// What is protected as well the Request-URI: the quality of protection (RFC 7616 §3.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Qop {
     /// Nothing.
@@ -75,7 +75,8 @@ impl Qop {
         }
     }
 
-    /// Reads a list of names in any case, with or without quotes; `auth` goes before `auth-int`. An empty list is none.
+    /// Reads a list of names in any case, with or without quotes; `auth` goes before `auth-int`. An empty
+    /// list is none.
     fn parse_list(names: &str) -> Result<Option<Self>, DigestError> {
         let names = || names.split(',').map(|name| name.trim_matches([' ', '\t', '"']));
         let offered = |qop: &Self| names().any(|name| name.eq_ignore_ascii_case(qop.name()));
@@ -140,8 +141,8 @@ impl fmt::Debug for Signed<'_> {
 }
 
 impl Challenge {
-    /// Reads the value of one WWW-Authenticate or Proxy-Authenticate; of several challenges in it the strongest that can
-    /// be answered, among equals the first.
+    /// Reads the value of one WWW-Authenticate or Proxy-Authenticate; of several challenges in it the
+    /// strongest that can be answered, among equals the first.
     ///
     /// # Errors
     /// When none can be answered: why not, for the first one.
@@ -183,8 +184,9 @@ impl Challenge {
 
     /// The challenge with the other reading of an escaped realm; `None` where it has no escapes.
     ///
-    /// Servers disagree on what they hash of `realm="a \"b\""`: what it says, as RFC 9110 §5.6.4 reads a quoted string, or
-    /// the bytes between the quotes, as RFC 2617 can be read and several SIP stacks do. What is sent back is the same.
+    /// Servers disagree on what they hash of `realm="a \"b\""`: what it says, as RFC 9110 §5.6.4 reads a
+    /// quoted string, or the bytes between the quotes, as RFC 2617 can be read and several SIP stacks do.
+    /// What is sent back is the same.
     pub fn as_written(&self) -> Option<Self> {
         self.realm.as_bytes().contains(&b'\\').then(|| Self { with_escapes: true, ..self.clone() })
     }
@@ -202,8 +204,8 @@ impl Challenge {
         }
     }
 
-    /// Answers the challenge. `cnonce` is a random text of token characters, the same for all requests that use this
-    /// nonce; `nc` says how many have, this one included.
+    /// Answers the challenge. `cnonce` is a random text of token characters, the same for all requests that
+    /// use this nonce; `nc` says how many have, this one included.
     pub fn authorize(&self, login: Login<'_>, signed: Signed<'_>, cnonce: &str, nc: u32) -> Answer {
         let Self { realm, nonce, algorithm, qop, .. } = self;
         let hashed = |text: &QuotedText| match self.with_escapes {

@@ -1,9 +1,10 @@
-//! The lexical ground of RFC 3261 §25: tokens, quoted strings, lists and parameters. Shared by the other files here.
+//! The lexical ground of RFC 3261 §25: tokens, quoted strings, lists and parameters. Shared by the other
+//! files here.
 
 /// Why a text is not what it should be.
 ///
-/// The excerpt of the value is short and never holds a secret: the user part of a URI and the values of header fields
-/// are left out of it.
+/// The excerpt of the value is short and never holds a secret: the user part of a URI and the values of
+/// header fields are left out of it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
     /// A part does not follow the grammar.
@@ -53,12 +54,13 @@ pub type Params = Vec<(String, Option<String>)>;
 /// Most parameters that one URI, header field value or credential may have.
 pub const MAX_PARAMS: usize = 64;
 
-/// The value of a parameter by name, in any case: `None` where it is missing, `Some(None)` where it has no value.
+/// The value of a parameter by name, in any case: `None` where it is missing, `Some(None)` where it has no
+/// value.
 pub(super) fn find_param<'a>(params: &'a Params, name: &str) -> Option<Option<&'a str>> {
     params.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_deref())
 }
 
-/// Whether all of it is a `token` (and at least one character).
+/// Returns whether all of it is a `token` (and at least one character).
 pub(super) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(is_token_byte)
 }
@@ -67,14 +69,14 @@ pub(super) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte)
 }
 
-/// Whether the text is safe to stand in a header field or start line: no CR, LF or NUL.
+/// Returns whether the text is safe to stand in a header field or start line: no CR, LF or NUL.
 pub(super) fn is_one_line(text: &str) -> bool {
     !text.bytes().any(|b| matches!(b, b'\r' | b'\n' | 0))
 }
 
-/// Splits at a separator that stands outside quoted strings and outside `<...>`. Pieces are trimmed; an empty text has
-/// one empty piece. From a quote or `<` on that nothing ends, quotes and `<...>` have no meaning: one odd item of a list
-/// does not swallow those after it.
+/// Splits at a separator that stands outside quoted strings and outside `<...>`. Pieces are trimmed; an empty
+/// text has one empty piece. From a quote or `<` on that nothing ends, quotes and `<...>` have no meaning:
+/// one odd item of a list does not swallow those after it.
 pub(super) fn split(text: &str, separator: u8) -> impl Iterator<Item = &str> {
     let (mut rest, mut enclosed) = (Some(text), true);
     std::iter::from_fn(move || {
@@ -105,7 +107,7 @@ pub fn list(text: &str) -> impl Iterator<Item = &str> {
 /// A quote or `<` that nothing ends.
 struct Unterminated;
 
-/// Where an ASCII separator first stands outside quoted strings and `<...>`.
+/// Returns where an ASCII separator first stands outside quoted strings and `<...>`.
 fn position_outside(text: &str, separator: u8) -> Result<Option<usize>, Unterminated> {
     let (mut quoted, mut escaped, mut angle) = (false, false, false);
     for (at, byte) in text.bytes().enumerate() {
@@ -131,8 +133,8 @@ fn position_outside(text: &str, separator: u8) -> Result<Option<usize>, Untermin
     if quoted || angle { Err(Unterminated) } else { Ok(None) }
 }
 
-/// Reads a quoted string at the start of the text: what it says, and what follows it. `None` where there is none, or
-/// where it does not end.
+/// Reads a quoted string at the start of the text: what it says, and what follows it. `None` where there is
+/// none, or where it does not end.
 pub(super) fn take_quoted(text: &str) -> Option<(String, &str)> {
     let inner = text.strip_prefix('"')?;
     let mut said = String::new();
@@ -161,8 +163,8 @@ pub(super) fn quote(text: &str) -> String {
     quoted
 }
 
-/// Reads the value of a parameter: a quoted string (what follows it is passed over), or text as it stands. A quote that
-/// nothing ends is left out.
+/// Reads the value of a parameter: a quoted string (what follows it is passed over), or text as it stands. A
+/// quote that nothing ends is left out.
 fn param_value(text: &str) -> Option<String> {
     match take_quoted(text) {
         Some((said, _)) => Some(said),
@@ -173,8 +175,8 @@ fn param_value(text: &str) -> Option<String> {
     }
 }
 
-/// Reads `;name=value;name` as it follows an address or a Via: what stands before the first `;`, and parameters that are
-/// malformed, are passed over, and so is what comes after [`MAX_PARAMS`].
+/// Reads `;name=value;name` as it follows an address or a Via: what stands before the first `;`, and
+/// parameters that are malformed, are passed over, and so is what comes after [`MAX_PARAMS`].
 pub(super) fn header_params(text: &str) -> Params {
     let pieces = split(text, b';').skip(1).filter(|piece| !piece.is_empty());
     let parsed = pieces.filter_map(|piece| {
@@ -204,8 +206,9 @@ fn is_plain_value(value: &str) -> bool {
     !value.is_empty() && value.bytes().all(|b| is_token_byte(b) || b"[]:".contains(&b))
 }
 
-/// Reads the number that a text begins with; what follows it (a unit, a fraction, a comment) is passed over. A number too
-/// great for 32 bits becomes the greatest one (a duration beyond 136 years is «for ever»); a negative one is none.
+/// Reads the number that a text begins with; what follows it (a unit, a fraction, a comment) is passed over.
+/// A number too great for 32 bits becomes the greatest one (a duration beyond 136 years is «for ever»); a
+/// negative one is none.
 pub fn seconds(text: &str) -> Option<u32> {
     let text = text.trim_start();
     let end = text.bytes().take_while(u8::is_ascii_digit).count();

@@ -40,7 +40,8 @@ type Field = (Cow<'static, str>, HeaderValue);
 
 /// Header fields in their order. Names are compared in any case and compact forms count as the long ones.
 ///
-/// No value holds CR, LF or NUL; bytes that are not UTF-8 are kept. `Debug` leaves out the values of fields that hold credentials.
+/// No value holds CR, LF or NUL; bytes that are not UTF-8 are kept. `Debug` leaves out the values of fields
+/// that hold credentials.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Headers {
     fields: Vec<Field>,
@@ -73,8 +74,8 @@ impl Headers {
         self.fields.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(&name)).map(|(_, value)| value)
     }
 
-    /// The items of all fields of that name, with comma-separated lists taken apart. Not for WWW-Authenticate and its
-    /// kin, whose values contain commas.
+    /// The items of all fields of that name, with comma-separated lists taken apart. Not for WWW-Authenticate
+    /// and its kin, whose values contain commas.
     pub fn list<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> + use<'a> {
         self.get_all(name).flat_map(grammar::list)
     }
@@ -125,12 +126,12 @@ impl Headers {
         self.fields.iter().map(|(name, value)| (name.as_ref(), value.as_str()))
     }
 
-    /// How many fields there are.
+    /// Returns how many fields there are.
     pub fn len(&self) -> usize {
         self.fields.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
         self.fields.is_empty()
     }
@@ -140,9 +141,9 @@ impl Headers {
         self.fields.iter().map(|(name, value)| (name.as_ref(), value.as_bytes()))
     }
 
-    /// Appends a field that was read. Beyond [`MAX_HEADERS`] the items of a list join the field of that name before
-    /// them, other fields that are known take the place of one that is not, and unknown ones are passed over: whatever
-    /// else a message has, what it says is not lost.
+    /// Appends a field that was read. Beyond [`MAX_HEADERS`] the items of a list join the field of that name
+    /// before them, other fields that are known take the place of one that is not, and unknown ones are
+    /// passed over: whatever else a message has, what it says is not lost.
     pub(super) fn push_read(&mut self, name: &str, value: HeaderValue) {
         let Ok((name, value)) = checked_field(name, value) else { return };
         if self.fields.len() >= MAX_HEADERS {
@@ -198,8 +199,8 @@ fn checked_field(name: &str, value: HeaderValue) -> Result<Field, BuildError> {
     Ok((canonical(name), value))
 }
 
-/// What the fields say, as far as this project needs it. A field that is missing or malformed reads as `None`; of
-/// several the first counts.
+/// What the fields say, as far as this project needs it. A field that is missing or malformed reads as
+/// `None`; of several the first counts.
 impl Headers {
     /// CSeq: the number and the method.
     pub fn cseq(&self) -> Option<(u32, &str)> {
@@ -219,8 +220,8 @@ impl Headers {
         Via::parse(self.list("Via").next()?).ok()
     }
 
-    /// The branch of the topmost Via, whatever else is odd about that: with the method of CSeq it names the transaction
-    /// (RFC 3261 §17.1.3).
+    /// The branch of the topmost Via, whatever else is odd about that: with the method of CSeq it names the
+    /// transaction (RFC 3261 §17.1.3).
     pub fn via_branch(&self) -> Option<String> {
         Via::branch_of(self.list("Via").next()?)
     }
@@ -267,7 +268,8 @@ impl fmt::Debug for Headers {
     }
 }
 
-/// Whether the field may come several times instead of as one list (RFC 3261 §7.3.1), by its canonical name.
+/// Returns whether the field may come several times instead of as one list (RFC 3261 §7.3.1), by its
+/// canonical name.
 fn is_list(name: &str) -> bool {
     const LISTS: [&str; 16] = [
         "Via",
@@ -291,7 +293,7 @@ fn is_list(name: &str) -> bool {
     LISTS.contains(&name)
 }
 
-/// Whether the value of that field must never be shown.
+/// Returns whether the value of that field must never be shown.
 pub fn is_secret(name: &str) -> bool {
     SECRET.iter().any(|secret| secret.eq_ignore_ascii_case(name))
 }

@@ -84,8 +84,8 @@ impl Request {
 }
 
 impl Response {
-    /// The response to a request, with Via, From, To, Call-ID and CSeq copied from it (RFC 3261 §8.2.6.2). The To tag
-    /// that a final response needs, and `received` and `rport`, are the caller's to add.
+    /// The response to a request, with Via, From, To, Call-ID and CSeq copied from it (RFC 3261 §8.2.6.2).
+    /// The To tag that a final response needs, and `received` and `rport`, are the caller's to add.
     pub fn to_request(request: &Request, code: u16, reason: &str) -> Self {
         let mut headers = Headers::new();
         for name in ["Via", "From", "To", "Call-ID", "CSeq"] {
@@ -124,8 +124,8 @@ impl Response {
 
 impl Message {
     /// Reads the message of one datagram. What follows the body by Content-Length is passed over; without a
-    /// Content-Length that fits, the body is all the rest (RFC 3261 §18.3). Lines that are no header field are passed
-    /// over.
+    /// Content-Length that fits, the body is all the rest (RFC 3261 §18.3). Lines that are no header field
+    /// are passed over.
     ///
     /// # Errors
     /// When it is not a SIP/2.0 message, its header fields are cut off, or it exceeds a bound.

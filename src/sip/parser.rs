@@ -1,8 +1,8 @@
 //! Reads messages: from a datagram, or from a stream by their Content-Length (RFC 3261 §7 and §18.3).
 //!
-//! Total and bounded: any bytes lead to a message or to an error. Tolerant, since refusing costs a registration: a line
-//! that is no header field is passed over, and so is what makes up one message of a stream when the next can be found.
-//! Only what cannot be framed ends a stream.
+//! Total and bounded: any bytes lead to a message or to an error. Tolerant, since refusing costs a
+//! registration: a line that is no header field is passed over, and so is what makes up one message of a
+//! stream when the next can be found. Only what cannot be framed ends a stream.
 
 use std::borrow::Cow;
 
@@ -37,14 +37,15 @@ pub(super) fn parse_datagram(bytes: &[u8]) -> Result<Message, ParseError> {
 
 /// Takes a stream apart into messages.
 ///
-/// Line ends between messages (keep-alives, RFC 5626 §4.4.1) are skipped. A message without Content-Length is taken to
-/// have no body. Never holds more than one message of [`MAX_MESSAGE`] and what was pushed last.
+/// Line ends between messages (keep-alives, RFC 5626 §4.4.1) are skipped. A message without Content-Length is
+/// taken to have no body. Never holds more than one message of [`MAX_MESSAGE`] and what was pushed last.
 #[derive(Debug, Default)]
 pub struct StreamParser {
     buffer: Vec<u8>,
     /// Before this there is no end of the header fields, so that nothing is searched twice.
     searched: usize,
-    /// Bytes that the next message has, once its header fields have told; 0 before. They are not read again until then.
+    /// Bytes that the next message has, once its header fields have told; 0 before. They are not read again
+    /// until then.
     awaited: usize,
     /// Something that was SIP has come.
     spoken: bool,
@@ -64,13 +65,13 @@ impl StreamParser {
         }
     }
 
-    /// The next message, or `None` until more has been pushed. One whose body has no end that is known comes without it,
-    /// and breaks the stream.
+    /// The next message, or `None` until more has been pushed. One whose body has no end that is known comes
+    /// without it, and breaks the stream.
     ///
     /// # Errors
-    /// When a message is malformed. Where its end is known, or the start of the next one, it is skipped and the stream
-    /// goes on; otherwise the stream is [broken](StreamParser::is_broken), and this error is what every later call
-    /// returns.
+    /// When a message is malformed. Where its end is known, or the start of the next one, it is skipped and
+    /// the stream goes on; otherwise the stream is [broken](StreamParser::is_broken), and this error is what
+    /// every later call returns.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<Option<Message>, ParseError> {
         if let Some(error) = &self.broken {
@@ -118,7 +119,7 @@ impl StreamParser {
         (self.searched, self.awaited) = (0, 0);
     }
 
-    /// Whether the stream can no longer be taken apart: it is to be closed.
+    /// Returns whether the stream can no longer be taken apart: it is to be closed.
     pub fn is_broken(&self) -> bool {
         self.broken.is_some()
     }
@@ -135,7 +136,8 @@ impl StreamParser {
             self.searched = self.buffer.len().saturating_sub(3);
             return Ok(Frame::Partial);
         };
-        // Where the body is still to come, the header fields are read once more when it is there: bodies are rare here.
+        // Where the body is still to come, the header fields are read once more when it is there: bodies are
+        // rare here.
         self.searched = end.saturating_sub(4);
         if let Some(junk) = junk_before_start_line(&self.buffer[..end]) {
             return Ok(Frame::Junk(junk));
@@ -166,7 +168,7 @@ enum Frame {
     Junk(usize),
 }
 
-/// How many bytes stand before the first start line, where that is not at the front.
+/// Returns how many bytes stand before the first start line, where that is not at the front.
 fn junk_before_start_line(head: &[u8]) -> Option<usize> {
     let mut at = 0;
     for line in head.split_inclusive(|b| *b == b'\n') {
@@ -186,7 +188,7 @@ fn junk_before_start_line(head: &[u8]) -> Option<usize> {
     None
 }
 
-/// How many bytes of line ends there are at the start.
+/// Returns how many bytes of line ends there are at the start.
 fn line_ends(bytes: &[u8]) -> usize {
     bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count()
 }
@@ -238,7 +240,8 @@ impl Head {
         Self { start, headers }
     }
 
-    /// What all Content-Length fields agree on. A number counts whatever follows it; an empty field says nothing.
+    /// Returns what all Content-Length fields agree on. A number counts whatever follows it; an empty field
+    /// says nothing.
     fn content_length(&self) -> Result<Option<usize>, ParseError> {
         let mut agreed = None;
         for value in self.headers.list("Content-Length") {

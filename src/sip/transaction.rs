@@ -1,5 +1,5 @@
-//! The non-INVITE client transaction (RFC 3261 §17.1.2). Pure: it reads no clock and sends nothing; time comes in with
-//! every call, and what has to be done comes out.
+//! The non-INVITE client transaction (RFC 3261 §17.1.2). Pure: it reads no clock and sends nothing; time
+//! comes in with every call, and what has to be done comes out.
 //!
 //! ```text
 //!             request sent
@@ -100,7 +100,8 @@ pub struct ClientTransaction {
 }
 
 impl ClientTransaction {
-    /// The request is sent at `now`; `reliable` says whether over TCP or the like, where nothing is sent again.
+    /// The request is sent at `now`; `reliable` says whether over TCP or the like, where nothing is sent
+    /// again.
     pub fn start(timers: Timers, reliable: bool, now: Instant) -> Self {
         Self {
             state: State::Trying,
@@ -113,17 +114,17 @@ impl ClientTransaction {
         }
     }
 
-    /// How far it has come.
+    /// Returns how far it has come.
     pub fn state(&self) -> State {
         self.state
     }
 
-    /// When the request was first sent.
+    /// Returns when the request was first sent.
     pub fn started(&self) -> Instant {
         self.started
     }
 
-    /// When [`ClientTransaction::on_timer`] has to be called next; `None` when it is over.
+    /// Returns when [`ClientTransaction::on_timer`] has to be called next; `None` when it is over.
     pub fn deadline(&self) -> Option<Instant> {
         match self.state {
             State::Terminated => None,

@@ -8,8 +8,8 @@ use crate::trunk::UriHost;
 
 /// A `sip:` or `sips:` URI.
 ///
-/// The password of the user information (deprecated by RFC 3261 §19.1.1) and the header part (`?subject=...`) are
-/// dropped when a URI is read. Parts are held decoded and percent-escaped where they are written.
+/// The password of the user information (deprecated by RFC 3261 §19.1.1) and the header part (`?subject=...`)
+/// are dropped when a URI is read. Parts are held decoded and percent-escaped where they are written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SipUri {
     /// `sips:`.
@@ -62,19 +62,19 @@ impl SipUri {
         find_param(&self.params, name)
     }
 
-    /// Whether what is written from these parts can be read again: the host is one.
+    /// Returns whether what is written from these parts can be read again: the host is one.
     pub(super) fn is_writable(&self) -> bool {
         is_host(&self.host) && self.params.iter().all(|(name, _)| !name.is_empty())
     }
 }
 
-/// What follows the `@`: the part of a URI that holds no password, for an error message.
+/// Returns what follows the `@`: the part of a URI that holds no password, for an error message.
 fn without_user(text: &str) -> &str {
     text.rsplit_once('@').map_or(text, |(_, after)| after)
 }
 
-/// Where the `@` stands that ends the user part: the last one before the host, so that a user may have one that is not
-/// escaped; one among the parameters or header fields is none.
+/// Returns where the `@` stands that ends the user part: the last one before the host, so that a user may
+/// have one that is not escaped; one among the parameters or header fields is none.
 fn user_end(text: &str) -> Option<usize> {
     let first = text.find('@')?;
     let host = &text[first + 1..];
@@ -253,12 +253,12 @@ impl NameAddr {
         Self { display_name: None, uri, params: Vec::new() }
     }
 
-    /// Reads one address. Without `<>` all parameters belong to the header field (RFC 3261 §20). What stands between
-    /// `>` and the parameters, and parameters that are malformed, are passed over.
+    /// Reads one address. Without `<>` all parameters belong to the header field (RFC 3261 §20). What stands
+    /// between `>` and the parameters, and parameters that are malformed, are passed over.
     ///
     /// # Errors
-    /// When it is malformed, its URI is neither `sip` nor `sips`, or more follows than one address. The Contact `*` is
-    /// an error here: it is the caller's to treat.
+    /// When it is malformed, its URI is neither `sip` nor `sips`, or more follows than one address. The
+    /// Contact `*` is an error here: it is the caller's to treat.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         let text = text.trim();
         let (display_name, rest) = match grammar::take_quoted(text) {
@@ -298,7 +298,8 @@ impl NameAddr {
             .collect()
     }
 
-    /// The value of a header field parameter by name: `None` where it is missing, `Some(None)` where it has no value.
+    /// The value of a header field parameter by name: `None` where it is missing, `Some(None)` where it has
+    /// no value.
     pub fn param(&self, name: &str) -> Option<Option<&str>> {
         find_param(&self.params, name)
     }

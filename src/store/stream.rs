@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::link::RedisSettingsError;
+use super::connection::RedisSettingsError;
 use crate::{
     addresses::AddressPolicy,
     config::RedisSettings,
@@ -29,10 +29,10 @@ use crate::{
     trunk::HostPort,
 };
 
-/// Bytes that may come between two requests. The largest response that is asked for, 5,000 records and one more bucket, has
-/// a million or two. Without a bound, whatever listens in Redis' place could fill the memory: decoded, an empty value of four bytes takes
-/// some fifty.
-const MOST: usize = 8 << 20;
+/// Bytes that may come between two requests. The largest response that is asked for, 5,000 records and one
+/// more bucket, has a million or two. Without a bound, whatever listens in Redis' place could fill the
+/// memory: decoded, an empty value of four bytes takes some fifty.
+const MAX_RESPONSE_BYTES: usize = 8 << 20;
 
 /// A Redis that acknowledges nothing for this long is gone.
 const PEER_TIMEOUT: Duration = Duration::from_secs(20);
@@ -64,7 +64,8 @@ pub(super) struct Dialer {
     pub(super) payers: Payers,
 }
 
-/// TLS, with what it is made of: files are read for each connection, so that a certificate that was renewed is used.
+/// TLS, with what it is made of: files are read for each connection, so that a certificate that was renewed
+/// is used.
 struct TlsFiles {
     ca: Option<PathBuf>,
     client: Option<(PathBuf, PathBuf)>,
@@ -148,7 +149,7 @@ fn client_config(
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// See [`MOST`].
+/// See [`MAX_RESPONSE_BYTES`].
 pub(super) struct Bounded {
     stream: Box<dyn Stream>,
     /// Bytes since the last request.
@@ -161,9 +162,11 @@ impl AsyncRead for Bounded {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.came > MOST {
-            let problem =
-                format!("a response of more than {} MiB, which Redis has no reason to send", MOST >> 20);
+        if self.came > MAX_RESPONSE_BYTES {
+            let problem = format!(
+                "a response of more than {} MiB, which Redis has no reason to send",
+                MAX_RESPONSE_BYTES >> 20
+            );
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, problem)));
         }
         let before = buffer.filled().len();
@@ -239,7 +242,7 @@ mod tests {
                 Err(error) => break error,
             }
         };
-        assert!(came > MOST && came <= MOST + answer.len(), "{came}");
+        assert!(came > MAX_RESPONSE_BYTES && came <= MAX_RESPONSE_BYTES + answer.len(), "{came}");
         assert!(error.to_string().contains("more than 8 MiB"), "{error}");
         drop(stream);
         peer.await.unwrap();

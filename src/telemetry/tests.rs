@@ -18,7 +18,7 @@ impl Write for Lines {
     }
 }
 
-/// What is written when `act` logs through a subscriber made as asked.
+/// Returns what is written when `act` logs through a subscriber made as asked.
 fn written(json: bool, filter: EnvFilter, act: impl FnOnce()) -> String {
     let lines = Lines::default();
     let sink = lines.clone();
@@ -92,7 +92,7 @@ fn the_innermost_cause_is_what_an_operating_system_said() {
     let refused = io::Error::from_raw_os_error(111);
     let error = Outer(refused);
     assert!(innermost(&error).contains("refused"), "{}", innermost(&error));
-    assert_eq!(told(&error), format!("client error (Connect): {}", innermost(&error)));
+    assert_eq!(error_chain(&error), format!("client error (Connect): {}", innermost(&error)));
 }
 
 #[test]

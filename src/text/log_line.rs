@@ -1,4 +1,5 @@
-//! The last door before a log: whatever a line is made of, what leaves the program shows its control characters.
+//! The last door before a log: whatever a line is made of, what leaves the program shows its control
+//! characters.
 
 use std::{fmt::Write as _, io};
 
@@ -11,7 +12,8 @@ use super::is_plain;
 pub struct LogLine<W> {
     inner: W,
     json: bool,
-    /// Whether lines of text are coloured. That is done here: a formatter that does it leaves ESC in the `Display` of its fields.
+    /// Whether lines of text are coloured. That is done here: a formatter that does it leaves ESC in the
+    /// `Display` of its fields.
     colour: bool,
 }
 
@@ -85,8 +87,9 @@ fn coloured(line: &str) -> String {
     format!("\u{1b}[2m{time}\u{1b}[0m {space}\u{1b}[{colour}m{name}\u{1b}[0m{}", &level[name.len()..])
 }
 
-/// An object of JSON: characters that are not plain stand in strings alone. They are escaped as text, `\\u{202e}`, so that who decodes the
-/// line gets the escape and not the character; those that JSON has escaped itself, too.
+/// An object of JSON: characters that are not plain stand in strings alone. They are escaped as text,
+/// `\\u{202e}`, so that who decodes the line gets the escape and not the character; those that JSON has
+/// escaped itself, too.
 fn json(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text.chars();

@@ -204,7 +204,8 @@ fn a_log_line_of_all_of_unicode_is_one_line_of_plain_text() {
     assert_eq!(logged(true, "{}\n"), "{}\n");
 }
 
-/// Reads a text in the format of OpenMetrics as its grammar has it, as far as labels go; returns their values.
+/// Reads a text in the format of OpenMetrics as its grammar has it, as far as labels go; returns their
+/// values.
 fn label_values(text: &str) -> Vec<String> {
     let mut values = Vec::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {

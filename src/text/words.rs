@@ -1,7 +1,7 @@
 //! Numbers, lengths of time and bytes for people.
 
-/// A length of time with its two largest units: `4 m 12 s`, `3 m`, `1 d 2 h`. Given in milliseconds, rounded down to
-/// seconds.
+/// A length of time with its two largest units: `4 m 12 s`, `3 m`, `1 d 2 h`. Given in milliseconds, rounded
+/// down to seconds.
 pub fn duration(milliseconds: u64) -> String {
     const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
     let seconds = milliseconds / 1000;

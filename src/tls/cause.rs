@@ -151,7 +151,8 @@ fn alert_words(alert: AlertDescription, asked: Asked, settings: &Settings) -> St
     match alert {
         A::CertificateRequired => settings.demanded(&said),
         _ if certificate && asked == Asked::None => settings.demanded(&said),
-        // Each of them is said of what was shown: our own verification of the peer ends a handshake by itself.
+        // Each of them is said of what was shown: our own verification of the peer ends a handshake by
+        // itself.
         A::UnknownCA
         | A::CertificateExpired
         | A::CertificateRevoked

@@ -1,5 +1,5 @@
-//! The files of a client's TLS, read again when they change: an authority or a certificate that is replaced (by cert-manager,
-//! say, which swaps a symbolic link) counts from the next connection on.
+//! The files of a client's TLS, read again when they change: an authority or a certificate that is replaced
+//! (by cert-manager, say, which swaps a symbolic link) counts from the next connection on.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,8 @@ use sha2::{Digest, Sha256};
 
 use crate::config::files;
 
-/// The configurations in use, by what they are made of: each has a cache of sessions of some hundred kilobytes.
+/// The configurations in use, by what they are made of: each has a cache of sessions of some hundred
+/// kilobytes.
 static SHARED: Mutex<BTreeMap<Key, Weak<ClientConfig>>> = Mutex::new(BTreeMap::new());
 
 /// What a configuration is made of: the content of its files, whether there are any, and the protocols.
@@ -42,7 +43,7 @@ pub struct ClientCertificate {
 
 /// Why a file of TLS cannot be used. Shows nothing of its content.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {}: {problem}; {right}", path.display())]
+#[error("{field}: {}: {problem}; {hint}", path.display())]
 pub struct TlsFileError {
     /// The setting that names it.
     pub field: String,
@@ -51,7 +52,7 @@ pub struct TlsFileError {
     /// What is wrong with it.
     pub problem: String,
     /// What would be right.
-    pub right: &'static str,
+    pub hint: &'static str,
 }
 
 /// A client's TLS, as its files have it.
@@ -79,7 +80,8 @@ struct Content {
 }
 
 impl Followed {
-    /// Reads the files. Settings are named by `path` (`spec.tls`) and the key; `protocols` are offered by ALPN.
+    /// Reads the files. Settings are named by `path` (`spec.tls`) and the key; `protocols` are offered by
+    /// ALPN.
     ///
     /// # Errors
     /// A file cannot be read or used.
@@ -91,8 +93,8 @@ impl Followed {
         Ok(Self { files, path, protocols, loaded: Mutex::new(loaded) })
     }
 
-    /// Returns the configuration for a new connection: of the files as they are now, or as they were when they could be used
-    /// last, with one warning.
+    /// Returns the configuration for a new connection: of the files as they are now, or as they were when
+    /// they could be used last, with one warning.
     pub fn config(&self) -> Arc<ClientConfig> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = read(&self.files, self.path).and_then(|content| {
@@ -141,8 +143,8 @@ const CERTIFICATE: &str = "a PEM file with the client's certificate is needed";
 const KEY: &str = "a PEM file with the private key of tls.certFile, without a passphrase, is needed";
 
 fn read(files: &TlsFiles, path: &str) -> Result<Content, TlsFileError> {
-    let load = |file: &Path, key: &str, right| {
-        let wrong = |error: io::Error| wrong(path, key, file, format!("cannot be read: {error}"), right);
+    let load = |file: &Path, key: &str, hint| {
+        let wrong = |error: io::Error| wrong(path, key, file, format!("cannot be read: {error}"), hint);
         files::read(file).map_err(wrong)
     };
     let authorities =
@@ -225,8 +227,8 @@ fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     if chain.is_empty() { Err("there is no BEGIN CERTIFICATE in it".to_owned()) } else { Ok(chain) }
 }
 
-fn wrong(path: &str, key: &str, file: &Path, problem: String, right: &'static str) -> TlsFileError {
-    TlsFileError { field: format!("{path}.{key}"), path: file.to_owned(), problem, right }
+fn wrong(path: &str, key: &str, file: &Path, problem: String, hint: &'static str) -> TlsFileError {
+    TlsFileError { field: format!("{path}.{key}"), path: file.to_owned(), problem, hint }
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ impl Noticed {
         Arc::new(config)
     }
 
-    /// What was asked so far.
+    /// Returns what was asked so far.
     pub fn get(&self) -> Asked {
         match self.0.load(Ordering::Relaxed) {
             0 => Asked::Nothing,

@@ -19,7 +19,7 @@ use super::TlsFileError;
 use crate::config::files;
 
 /// Between two looks at the files: a caller must not be able to have them read as often as it likes.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const RELOAD_PERIOD: Duration = Duration::from_secs(1);
 
 const CERTIFICATE: &str =
     "a PEM file with the server's certificate, and those between it and its root, is needed";
@@ -69,16 +69,16 @@ impl ServedTls {
         Ok(Self { files, settings, loaded: Mutex::new(loaded) })
     }
 
-    /// Whether a client has to show a certificate.
+    /// Returns whether a client has to show a certificate.
     pub fn demands_certificates(&self) -> bool {
         self.files.client_authorities.is_some()
     }
 
-    /// Returns the configuration for a new connection: of the files as they are now, or as they were when they could be used
-    /// last, with one warning.
+    /// Returns the configuration for a new connection: of the files as they are now, or as they were when
+    /// they could be used last, with one warning.
     pub fn config(&self) -> Arc<ServerConfig> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        if loaded.looked.elapsed() < LOOK_EVERY {
+        if loaded.looked.elapsed() < RELOAD_PERIOD {
             return loaded.config.clone();
         }
         loaded.looked = Instant::now();
@@ -115,8 +115,8 @@ struct Content {
 
 impl Content {
     fn read(files: &ServedFiles, [certificate, key, ca]: ServedSettings) -> Result<Self, TlsFileError> {
-        let load = |file: &Path, field: &str, right| {
-            files::read(file).map_err(|error| wrong(field, file, format!("cannot be read: {error}"), right))
+        let load = |file: &Path, field: &str, hint| {
+            files::read(file).map_err(|error| wrong(field, file, format!("cannot be read: {error}"), hint))
         };
         let client_authorities =
             files.client_authorities.as_deref().map(|file| load(file, ca, AUTHORITIES)).transpose()?;
@@ -180,8 +180,8 @@ impl Content {
     }
 }
 
-fn wrong(field: &str, file: &Path, problem: String, right: &'static str) -> TlsFileError {
-    TlsFileError { field: field.to_owned(), path: file.to_owned(), problem, right }
+fn wrong(field: &str, file: &Path, problem: String, hint: &'static str) -> TlsFileError {
+    TlsFileError { field: field.to_owned(), path: file.to_owned(), problem, hint }
 }
 
 #[cfg(test)]
@@ -218,12 +218,12 @@ mod tests {
         // Half of a rotation: the certificate is new, its key is not.
         put((&second.0, &first.1));
         assert!(Arc::ptr_eq(&began, &served.config()), "not looked at so soon");
-        tokio::time::advance(LOOK_EVERY).await;
+        tokio::time::advance(RELOAD_PERIOD).await;
         assert!(Arc::ptr_eq(&began, &served.config()), "the last good ones");
         let wrong = served.loaded.lock().unwrap().wrong.clone().unwrap();
         assert!(wrong.starts_with("--tls-key: ") && wrong.contains("not that of the certificate"), "{wrong}");
         put((&second.0, &second.1));
-        tokio::time::advance(LOOK_EVERY).await;
+        tokio::time::advance(RELOAD_PERIOD).await;
         assert!(!Arc::ptr_eq(&began, &served.config()));
         assert_eq!(served.loaded.lock().unwrap().wrong, None);
     }

@@ -1,4 +1,5 @@
-//! What the administrator knows: the trunks as they are at the API server, and every Call-ID that any version of them has had.
+//! What the administrator knows: the trunks as they are at the API server, and every Call-ID that any version
+//! of them has had.
 
 use std::collections::BTreeMap;
 
@@ -151,7 +152,8 @@ impl Catalogue {
 }
 
 impl Entry {
-    /// Whether it is to be registered: a spoilt one stays registered as it was, one that is wholly disabled does not.
+    /// Whether it is to be registered: a spoilt one stays registered as it was, one that is wholly disabled
+    /// does not.
     pub fn is_wanted(&self) -> bool {
         !matches!(self.problem, Some(TrunkProblem::AllDisabled))
     }

@@ -1,4 +1,5 @@
-//! Those that ask for REGISTERs: through gRPC as the product does, or in the process of the SIP client itself.
+//! Those that ask for REGISTERs: through gRPC as the product does, or in the process of the SIP client
+//! itself.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -12,7 +13,7 @@ use std::{
 use routr_registry::{
     config::Config,
     grpc::requester::GrpcRequester,
-    ports::{Register, Requester as _},
+    ports::{RegisterRequest, Requester as _},
     proto::{
         requester::{
             SendMessageRequest, SendMessageResponse,
@@ -124,9 +125,9 @@ fn product_port(port: u16) -> anyhow::Result<GrpcRequester> {
     Ok(GrpcRequester::new(&config)?)
 }
 
-fn register(slot: usize, registrar: u16) -> Register {
+fn register(slot: usize, registrar: u16) -> RegisterRequest {
     let user: Box<str> = format!("user-{slot:06}").into();
-    Register {
+    RegisterRequest {
         target: HostPort::new("127.0.0.1", registrar),
         transport: Transport::Udp,
         request_host: "127.0.0.1".into(),
@@ -145,7 +146,7 @@ fn register(slot: usize, registrar: u16) -> Register {
 }
 
 /// The message that the product makes of a REGISTER.
-async fn as_sent(register: Register) -> anyhow::Result<SendMessageRequest> {
+async fn as_sent(register: RegisterRequest) -> anyhow::Result<SendMessageRequest> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let port = product_port(listener.local_addr()?.port())?;
     let pong = Pong::default();

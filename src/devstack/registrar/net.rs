@@ -91,7 +91,7 @@ async fn send_udp(socket: &UdpSocket, bytes: &[u8], to: SocketAddr) {
     }
 }
 
-/// Where the answer to a datagram goes: RFC 3261 §18.2.2, RFC 3581 §4.
+/// Returns where the answer to a datagram goes: RFC 3261 §18.2.2, RFC 3581 §4.
 fn reply_address(request: &Request, source: SocketAddr) -> SocketAddr {
     match request.headers.via() {
         Some(via) if via.param("rport").is_none() => SocketAddr::new(source.ip(), via.port.unwrap_or(5060)),

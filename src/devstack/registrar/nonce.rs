@@ -38,7 +38,7 @@ impl Nonces {
         time.iter().chain(tag.as_ref().iter().take(TAG)).map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// What `nonce` is worth at `now`.
+    /// Returns what `nonce` is worth at `now`.
     pub(super) fn check(&self, nonce: &str, now: Duration) -> Worth {
         let issued =
             nonce.get(..16).and_then(|time| u64::from_str_radix(time, 16).ok()).map(Duration::from_millis);

@@ -18,8 +18,8 @@ pub struct Account {
     pub password: Secret,
 }
 
-/// How a registrar is set up. [`RegistrarOptions::default`] is a sound one, open to everybody, on a free loopback port
-/// over UDP.
+/// How a registrar is set up. [`RegistrarOptions::default`] is a sound one, open to everybody, on a free
+/// loopback port over UDP.
 #[derive(Clone, Debug)]
 pub struct RegistrarOptions {
     /// Where to listen; UDP and TCP only. Port 0 takes a free one.

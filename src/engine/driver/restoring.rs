@@ -1,18 +1,18 @@
-//! When this process acts for its registry: once what the store kept has been read, which is tried for some seconds before
-//! it begins without; and as long as no other process does.
+//! When this process acts for its registry: once what the store kept has been read, which is tried for some
+//! seconds before it begins without; and as long as no other process does.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{super::keeper::Done, Driver, syncing::Sync};
+use super::{super::persister::Done, Driver, syncing::SyncTask};
 use crate::{
     ports::{Observer, Requester, Store, StoreError, TrunkSource},
     registration::identity::RegistryId,
 };
 
-/// How long a store that fails is tried again before anything is sent: one that starts, or loads its data, at the same time as
-/// this process.
+/// How long a store that fails is tried again before anything is sent: one that starts, or loads its data, at
+/// the same time as this process.
 pub(in crate::engine) const READ_RETRIES: Duration = Duration::from_secs(15);
 /// How long a store may take to say what it kept before the engine starts without; it is read later then.
 const READ_DEADLINE: Duration = Duration::from_secs(20);
@@ -29,8 +29,8 @@ pub(super) enum Standing {
 }
 
 impl Standing {
-    /// When it changes by itself.
-    pub(super) fn changes_at(self) -> Option<Instant> {
+    /// Returns when it changes by itself.
+    pub(super) fn next_change(self) -> Option<Instant> {
         match self {
             Self::Reads(since) => Some(since + READ_DEADLINE),
             Self::Acts | Self::StandsBy => None,
@@ -46,61 +46,61 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
     }
 
     /// Takes the end of what the store was asked.
-    pub(super) fn take_from_store(&mut self, done: Done) {
+    pub(super) fn handle_store_event(&mut self, done: Done) {
         let read = match &done {
             Done::Loaded(result) => Some(result.is_ok()),
             _ => None,
         };
-        self.keeper.take(done, &mut self.engine, &self.clock, &self.observer);
+        self.persister.take(done, &mut self.engine, &self.clock, &self.observer);
         let Some(read) = read else { return };
         // To read it is to claim the registry, too.
         if self.rival.has_changed().unwrap_or(false) {
-            self.take_rival();
+            self.handle_rival();
         }
         if read {
-            self.take_identity();
+            self.handle_identity();
         }
         if let Standing::Reads(since) = self.standing {
             if read {
-                self.act();
+                self.activate();
                 // It need not wait any longer.
                 if self.first_sync.1 > Instant::now()
-                    && let Sync::Due(at, _) = &mut self.sync
+                    && let SyncTask::Due(at, _) = &mut self.sync
                 {
                     *at = self.first_sync.0.max(Instant::now());
                 }
             } else if since.elapsed() >= READ_RETRIES {
-                self.act_unread();
+                self.activate_unread();
             }
         }
     }
 
-    /// When the trunks may be read.
+    /// Returns when the trunks may be read.
     pub(super) fn earliest_sync(&self) -> Instant {
-        let first = if self.keeper.is_unread() { self.first_sync.1 } else { self.first_sync.0 };
+        let first = if self.persister.is_unread() { self.first_sync.1 } else { self.first_sync.0 };
         first.max(Instant::now())
     }
 
     /// Ends the wait for a store that does not say what it kept.
-    pub(super) fn end_reading(&mut self) {
-        if self.standing.changes_at().is_some_and(|at| at <= Instant::now()) {
-            self.keeper.failed_to_load(&mut self.engine, &self.clock);
-            self.act_unread();
+    pub(super) fn give_up_reading(&mut self) {
+        if self.standing.next_change().is_some_and(|at| at <= Instant::now()) {
+            self.persister.failed_to_load(&mut self.engine, &self.clock);
+            self.activate_unread();
         }
     }
 
-    fn act_unread(&mut self) {
+    fn activate_unread(&mut self) {
         tracing::warn!("registering without the stored state; it is read once the cache works again");
-        self.act();
+        self.activate();
     }
 
-    fn act(&mut self) {
+    fn activate(&mut self) {
         self.standing = Standing::Acts;
         self.engine.stand_by(false);
     }
 
     /// Takes the instance id that the store keeps.
-    fn take_identity(&mut self) {
+    fn handle_identity(&mut self) {
         let Some(id) = self.ports.store.instance_id() else { return };
         let id = RegistryId::new(&id);
         if self.engine.adopt(id.clone()) {
@@ -117,7 +117,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
     }
 
     /// Another process acts for the registry, or no longer does.
-    pub(super) fn take_rival(&mut self) {
+    pub(super) fn handle_rival(&mut self) {
         let rival = self.rival.borrow_and_update().clone();
         match (rival, self.standing) {
             (Some(rival), standing) => {
@@ -132,13 +132,13 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
                 }
                 self.standing = Standing::StandsBy;
                 self.engine.stand_by(true);
-                self.keeper.stand_by(&mut self.engine);
+                self.persister.stand_by(&mut self.engine);
                 self.engine.set_cache_health(Some(&error), self.clock.now());
             }
             (None, Standing::StandsBy) => {
                 tracing::warn!("the other process has ended: taking over");
                 self.read_first();
-                self.keeper.take_over();
+                self.persister.take_over();
             }
             (None, Standing::Acts | Standing::Reads(_)) => {}
         }

@@ -17,18 +17,19 @@ use crate::{
 };
 
 /// Batches of trunks that may wait; each is small.
-const BATCHES: usize = 4;
+const MAX_QUEUED_BATCHES: usize = 4;
 /// First pause after a failed sync; it doubles up to the interval.
 const SYNC_RETRY: Duration = Duration::from_secs(1);
-/// Longest pause after a sync whose list was too large, unless the interval is longer: each of them costs processor time and memory that
-/// others need. (One that cannot be decoded costs little: it may be right again in a second.)
-const COSTLY_RETRY: Duration = Duration::from_secs(600);
-/// Trunks that a list does not have and that are asked for one by one, at most. With more of them missing, it is the list that is
-/// asked for again.
+/// Longest pause after a sync whose list was too large, unless the interval is longer: each of them costs
+/// processor time and memory that others need. (One that cannot be decoded costs little: it may be right
+/// again in a second.)
+const MAX_OVERSIZE_RETRY: Duration = Duration::from_secs(600);
+/// Trunks that a list does not have and that are asked for one by one, at most. With more of them missing, it
+/// is the list that is asked for again.
 const MAX_LOOK_UPS: usize = 1_000;
 
 /// Where the reading of trunks stands.
-pub(super) enum Sync<I> {
+pub(super) enum SyncTask<I> {
     /// The next one is due then, after so many failures.
     Due(Instant, u32),
     /// The list is being read, or what it lacks is being looked up.
@@ -43,7 +44,8 @@ pub(super) struct Running<I> {
     task: JoinHandle<Result<Absence, SourceError>>,
     since: Instant,
     failures: u32,
-    /// Trunks that the list did not have and that were found when they were looked up; `None` while the list is being read.
+    /// Trunks that the list did not have and that were found when they were looked up; `None` while the list
+    /// is being read.
     found: Option<usize>,
 }
 
@@ -55,41 +57,41 @@ pub(super) enum SyncEvent<I> {
 }
 
 /// The next of them.
-pub(super) async fn next_of_sync<I>(sync: &mut Sync<I>) -> SyncEvent<I> {
+pub(super) async fn next_of_sync<I>(sync: &mut SyncTask<I>) -> SyncEvent<I> {
     match sync {
-        Sync::Due(at, failures) => {
+        SyncTask::Due(at, failures) => {
             let failures = *failures;
             sleep_until(*at).await;
             SyncEvent::Begin(failures)
         }
-        Sync::Over => std::future::pending().await,
-        Sync::Running(running) => running.batches.recv().await.map_or(SyncEvent::End, SyncEvent::Batch),
+        SyncTask::Over => std::future::pending().await,
+        SyncTask::Running(running) => running.batches.recv().await.map_or(SyncEvent::End, SyncEvent::Batch),
     }
 }
 
 impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
-    pub(super) async fn take_sync_event(&mut self, event: SyncEvent<S::Item>) {
+    pub(super) async fn handle_sync_event(&mut self, event: SyncEvent<S::Item>) {
         match event {
             SyncEvent::Begin(failures) => {
-                let (sender, batches) = mpsc::channel(BATCHES);
+                let (sender, batches) = mpsc::channel(MAX_QUEUED_BATCHES);
                 let source = self.ports.source.clone();
                 let task = tokio::spawn(async move { source.list(sender).await }.in_current_span());
                 self.engine.begin_sync();
                 let since = Instant::now();
-                self.sync = Sync::Running(Running { batches, task, since, failures, found: None });
+                self.sync = SyncTask::Running(Running { batches, task, since, failures, found: None });
             }
             SyncEvent::Batch(batch) => {
                 let now = self.clock.now();
                 for item in &batch {
                     self.engine.offer(item, now);
                 }
-                if let Sync::Running(Running { found: Some(found), .. }) = &mut self.sync {
+                if let SyncTask::Running(Running { found: Some(found), .. }) = &mut self.sync {
                     *found += batch.len();
                 }
             }
             SyncEvent::End => {
-                let next = Sync::Due(Instant::now() + self.interval, 0);
-                if let Sync::Running(mut running) = std::mem::replace(&mut self.sync, next) {
+                let next = SyncTask::Due(Instant::now() + self.interval, 0);
+                if let SyncTask::Running(mut running) = std::mem::replace(&mut self.sync, next) {
                     let result = (&mut running.task).await.unwrap_or(Err(SourceError::Abandoned));
                     self.list_ended(result, running);
                 }
@@ -102,23 +104,24 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         if let (Ok(absence), None) = (&result, running.found)
             && let Some(missing) = self.engine.missing(MAX_LOOK_UPS).filter(|missing| !missing.is_empty())
         {
-            self.sync = Sync::Running(self.look_up(missing, *absence, &running));
+            self.sync = SyncTask::Running(self.look_up(missing, *absence, &running));
             return;
         }
         self.end_sync(result, &running);
-        if let (true, Sync::Due(at, _)) = (std::mem::take(&mut self.sync_again), &mut self.sync) {
+        if let (true, SyncTask::Due(at, _)) = (std::mem::take(&mut self.sync_again), &mut self.sync) {
             *at = Instant::now();
         }
     }
 
-    /// Looks up what the list does not have. Where the API server cannot say, the absence counts for as much as it did.
+    /// Looks up what the list does not have. Where the API server cannot say, the absence counts for as much
+    /// as it did.
     fn look_up(
         &self,
         missing: Vec<Box<str>>,
         absence: Absence,
         listed: &Running<S::Item>,
     ) -> Running<S::Item> {
-        let (sender, batches) = mpsc::channel(BATCHES);
+        let (sender, batches) = mpsc::channel(MAX_QUEUED_BATCHES);
         let source = self.ports.source.clone();
         let task = tokio::spawn(
             async move {
@@ -141,7 +144,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         match result {
             Ok(absence) => {
                 let report = self.engine.finish_sync(absence, now);
-                self.sync = Sync::Due(since + self.interval, 0);
+                self.sync = SyncTask::Due(since + self.interval, 0);
                 tracing::debug!(?report, "trunks read");
                 if failures > 0 {
                     tracing::info!(trunks = report.listed, "the API server is back");
@@ -158,7 +161,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             Err(error) => {
                 let news = self.engine.abort_sync(&error, now);
                 let longest = match error {
-                    SourceError::TooMuch(_) => COSTLY_RETRY.max(self.interval),
+                    SourceError::TooMuch(_) => MAX_OVERSIZE_RETRY.max(self.interval),
                     _ => self.interval,
                 };
                 let pause = SYNC_RETRY.saturating_mul(1 << failures.min(16)).min(longest);
@@ -173,7 +176,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
                     ),
                     (false, _) => tracing::debug!(%error, failures, "cannot read the trunks"),
                 }
-                self.sync = Sync::Due(Instant::now() + pause, failures + 1);
+                self.sync = SyncTask::Due(Instant::now() + pause, failures + 1);
             }
         }
     }

@@ -15,7 +15,7 @@ impl Budget {
         Self { tokens: rate.map_or(1.0, burst), refilled_at: now }
     }
 
-    /// When the next token is there.
+    /// Returns when the next token is there.
     pub fn token_at(&mut self, rate: Option<f64>, now: Moment) -> Moment {
         let Some(rate) = rate else { return now };
         self.refill(rate, now);

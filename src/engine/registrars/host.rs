@@ -27,7 +27,7 @@ impl Host {
         }
     }
 
-    /// When it may be asked next.
+    /// Returns when it may be asked next.
     pub fn opens_at(&mut self, rate: Option<f64>, now: Moment) -> Moment {
         self.budget.token_at(rate, now).max(self.hold_until)
     }

@@ -8,12 +8,14 @@ use crate::{engine::outage::Outage, registration::time::Moment};
 /// A waiting trunk: its urgency, its slot, and the stamp that says whether it still waits.
 pub(super) type Waiting = Reverse<(Urgency, u32, u32)>;
 
-/// So long, in milliseconds, and twice the time of its last response, a registrar may take before the next request waits.
-const PATIENCE: u64 = 1_000;
+/// So long, in milliseconds, and twice the time of its last response, a registrar may take before the next
+/// request waits.
+const RESPONSE_GRACE_MS: u64 = 1_000;
 /// The longest response time that counts for that, in milliseconds.
-const MAX_LATENCY: u64 = 5_000;
-/// Between two requests to a registrar that responds to none of them, in milliseconds: doubled from the first to the second.
-const UNANSWERED_GAP: (u64, u64) = (1_000, 8_000);
+const MAX_LATENCY_MS: u64 = 5_000;
+/// Between two requests to a registrar that responds to none of them, in milliseconds: doubled from the first
+/// to the second.
+const UNANSWERED_PAUSE_MS: (u64, u64) = (1_000, 8_000);
 
 /// See the module.
 #[derive(Debug)]
@@ -33,7 +35,8 @@ pub(super) struct Registrar {
     unanswered_since: Option<Moment>,
     /// Requests sent since the last response.
     unanswered: u32,
-    /// Requests that ended without a response since the last one, not counting those that never left the Requester.
+    /// Requests that ended without a response since the last one, not counting those that never left the
+    /// Requester.
     silences: u32,
     /// Requests of those that never left the Requester, though they were to probe an EdgePort as well.
     wasted: u32,
@@ -71,30 +74,31 @@ impl Registrar {
         }
     }
 
-    /// Whether it holds a place without having shown that it responds: at the start with its first request, later when it
-    /// has left requests unanswered for longer than it usually takes.
+    /// Returns whether it holds a place without having shown that it responds: at the start with its first
+    /// request, later when it has left requests unanswered for longer than it usually takes.
     pub fn is_unproven(&self, now: Moment) -> bool {
-        let patience = PATIENCE + 2 * self.latency_ms.min(MAX_LATENCY);
+        let patience = RESPONSE_GRACE_MS + 2 * self.latency_ms.min(MAX_LATENCY_MS);
         let quiet = self.unanswered_since.is_some_and(|since| now.since(since) > patience);
         self.in_flight > 0 && (!self.answered || quiet)
     }
 
-    /// Whether it has responded since the start, or since the last outage.
+    /// Returns whether it has responded since the start, or since the last outage.
     pub fn has_responded(&self) -> bool {
         self.answered
     }
 
-    /// When the next request may go, as far as the registrar itself is concerned; `most` probes at a time while it is down.
+    /// Returns when the next request may go, as far as the registrar itself is concerned; `most` probes at a
+    /// time while it is down.
     pub fn opens_at(&self, most: u32, now: Moment) -> Moment {
         let mut at = self.outage.opens_at(most);
         if !self.outage.is_down() && self.is_unproven(now) {
-            let gap = UNANSWERED_GAP.0 << self.unanswered.saturating_sub(1).min(3);
-            at = at.max(self.used_at.plus(gap.min(UNANSWERED_GAP.1)));
+            let gap = UNANSWERED_PAUSE_MS.0 << self.unanswered.saturating_sub(1).min(3);
+            at = at.max(self.used_at.plus(gap.min(UNANSWERED_PAUSE_MS.1)));
         }
         at
     }
 
-    /// What the most urgent of those who wait stands under.
+    /// Returns what the most urgent of those who wait stands under.
     pub fn key(&self, id: u32, now: Moment) -> Option<Key> {
         let Reverse(((can_wait, moment, class), _, _)) = *self.queue.peek()?;
         // Refreshes by their expiry. The others by age, but no registrar twice before each has had its turn.
@@ -104,7 +108,8 @@ impl Registrar {
         Some(Key { second: self.is_unproven(now), can_wait, doubtful, moment, class, id })
     }
 
-    /// Requests in a row that had no response, those under way included, and probes of an EdgePort that did not get there.
+    /// Requests in a row that had no response, those under way included, and probes of an EdgePort that did
+    /// not get there.
     pub fn fruitless(&self) -> u32 {
         self.silences.saturating_add(self.wasted).saturating_add(self.in_flight)
     }
@@ -141,7 +146,7 @@ impl Registrar {
     }
 
     /// It responded, whatever it said.
-    pub fn heard(&mut self, took_ms: u64, now: Moment) {
+    pub fn responded(&mut self, took_ms: u64, now: Moment) {
         self.answered = true;
         (self.unanswered, self.silences, self.wasted) = (0, 0, 0);
         self.latency_ms = took_ms;
@@ -164,14 +169,14 @@ impl Registrar {
         self.registered[0] = Some((slot, latest));
     }
 
-    /// When the latest request was sent by which another slot registered.
+    /// Returns when the latest request was sent by which another slot registered.
     pub fn others_registered(&self, slot: u32) -> Option<Moment> {
         let others = self.registered.iter().flatten().filter(|(other, _)| *other != slot);
         others.map(|(_, at)| *at).max()
     }
 
     /// A slot does not use it any longer: that it registered there says nothing any more.
-    pub fn left_by(&mut self, slot: u32) {
+    pub fn stop_use_by(&mut self, slot: u32) {
         for registered in &mut self.registered {
             *registered = registered.filter(|(other, _)| *other != slot);
         }

@@ -8,7 +8,7 @@ use crate::{
         Engine, EngineSettings,
         view::{Counts, TrunkState},
     },
-    ports::{Reply, SendError},
+    ports::{RegisterResponse, SendError},
     registration::{Purpose, time::Now},
 };
 
@@ -62,18 +62,18 @@ impl Checks {
         }
     }
 
-    pub fn sending(&mut self, sent: &Sent, answer: &Result<Reply, SendError>, engine: &Engine) {
+    pub fn sending(&mut self, sent: &Sent, answer: &Result<RegisterResponse, SendError>, engine: &Engine) {
         assert!(self.in_flight.insert(sent.call_id.clone()), "two in flight for one Call-ID: {sent:?}");
         let last = self.cseq.insert(sent.call_id.clone(), sent.cseq).unwrap_or(0);
         assert!(sent.cseq > last && sent.cseq < 1 << 31, "CSeq {} after {last}: {sent:?}", sent.cseq);
         let tag = self.tags.insert(sent.call_id.clone(), sent.from_tag.clone());
         assert!(tag.as_ref() != Some(&sent.from_tag), "a From tag was used again: {sent:?}");
-        if let Ok(Reply { cseq: Some(told), .. }) = answer {
-            self.cseq.insert(sent.call_id.clone(), *told);
+        if let Ok(RegisterResponse { cseq: Some(seen), .. }) = answer {
+            self.cseq.insert(sent.call_id.clone(), *seen);
         }
         assert!(engine.in_flight() <= self.max_in_flight, "{} in flight", engine.in_flight());
-        if !engine.way.is_open() {
-            let (active, limit) = engine.way.active();
+        if !engine.concurrency.is_open() {
+            let (active, limit) = engine.concurrency.active();
             assert!(active <= limit.max(1), "above the bound: {active}");
         }
         self.within_the_budget(sent);
@@ -107,10 +107,10 @@ impl Checks {
         *tokens -= 1.0;
     }
 
-    pub fn answered(&mut self, sent: &Sent, answer: &Result<Reply, SendError>, at: u64) {
+    pub fn answered(&mut self, sent: &Sent, answer: &Result<RegisterResponse, SendError>, at: u64) {
         self.in_flight.remove(&sent.call_id);
-        let fine = matches!(answer, Ok(Reply { code: Some(200), .. }));
-        let next = matches!(answer, Ok(Reply { code: Some(300..=399 | 420 | 423), .. }));
+        let fine = matches!(answer, Ok(RegisterResponse { code: Some(200), .. }));
+        let next = matches!(answer, Ok(RegisterResponse { code: Some(300..=399 | 420 | 423), .. }));
         if fine {
             self.early.remove(&sent.call_id);
         } else if sent.purpose == Purpose::Register || next {
@@ -121,27 +121,27 @@ impl Checks {
             answer,
             Err(SendError::Unavailable(_) | SendError::Disconnected(_) | SendError::Failed(_))
         );
-        if sent.purpose == Purpose::Leave && !unsent {
+        if sent.purpose == Purpose::Deregister && !unsent {
             // A redirection is followed, an option tag is left out: that is still the same try.
             let tries = self.leaves.entry(sent.call_id.clone()).or_default();
             *tries += u32::from(!next);
             assert!(*tries <= 3, "the {tries}th try to remove a binding: {sent:?}");
         }
-        let Ok(reply) = answer else { return };
-        if let (Some(503), Some(seconds)) = (reply.code, reply.retry_after) {
+        let Ok(response) = answer else { return };
+        if let (Some(503), Some(seconds)) = (response.code, response.retry_after) {
             let until = at + u64::from(seconds.min(3_600)) * 1_000;
             let hold = self.holds.entry(sent.host.clone()).or_default();
             *hold = until.max(*hold);
-            // Whoever it concerns may go back to where he was registered before.
+            // Anyone who it concerns may go back to where he was registered before.
             self.early.clear();
         }
         // What was edited meanwhile is another offer.
         let edited = self.edits.get(&sent.trunk).is_some_and(|edit| *edit >= sent.at);
-        if matches!(reply.code, Some(401 | 403 | 407)) && sent.expires > 0 && !edited {
+        if matches!(response.code, Some(401 | 403 | 407)) && sent.expires > 0 && !edited {
             let way = if sent.purpose == Purpose::Probe { probed(sent) } else { String::new() };
             self.rejected.insert((sent.trunk.clone(), way), (sent.password.clone(), at));
         }
-        if let (Some(200), Some(granted)) = (reply.code, reply.contact_expires)
+        if let (Some(200), Some(granted)) = (response.code, response.contact_expires)
             && sent.expires > 0
             && self.edits.get(&sent.trunk).is_none_or(|edit| *edit < sent.at)
             && (self.reconfigured_at == 0 || sent.at > self.reconfigured_at)
@@ -153,7 +153,7 @@ impl Checks {
         }
     }
 
-    /// The trunk was edited, or somebody asked for a refresh: it registers at once.
+    /// The trunk was edited, or someone asked for a refresh: it registers at once.
     pub fn edited(&mut self, reference: &str, at: u64) {
         self.edits.insert(reference.to_owned(), at);
         self.early.retain(|_, (trunk, _)| trunk != reference);
@@ -196,42 +196,42 @@ impl Checks {
 
     /// The engine as a whole, after each step.
     pub fn step(&mut self, engine: &Engine, now: Now) {
-        assert_eq!(engine.flights.iter().count(), engine.in_flight() as usize);
+        assert_eq!(engine.in_flight.iter().count(), engine.in_flight() as usize);
         // Thousands are counted now and then only.
         self.steps += 1;
-        if !self.steps.is_multiple_of(1 + engine.fleet.len() / 50) {
+        if !self.steps.is_multiple_of(1 + engine.slots.len() / 50) {
             return;
         }
         let mut counts = Counts::default();
-        let queued = engine.fleet.iter().filter(|(_, slot)| slot.queued()).count();
-        assert_eq!(queued, engine.fleet.waiting(), "the number of those that wait");
-        let troubled: HashSet<u32> = engine.fleet.troubled().map(|(slot, _)| slot).collect();
-        for (number, slot) in engine.fleet.iter() {
-            let leaving = slot.registration.is_leaving();
+        let queued = engine.slots.iter().filter(|(_, slot)| slot.queued()).count();
+        assert_eq!(queued, engine.slots.waiting(), "the number of those that wait");
+        let unhealthy: HashSet<u32> = engine.slots.unhealthy().map(|(slot, _)| slot).collect();
+        for (number, slot) in engine.slots.iter() {
+            let deregistering = slot.registration.is_deregistering();
             let state = match slot.registration.state(now.at) {
-                state if leaving => state,
+                state if deregistering => state,
                 _ if slot.invalid => TrunkState::Invalid,
                 TrunkState::Registered if slot.blocked() => TrunkState::AtRisk,
                 TrunkState::Pending if slot.blocked() => TrunkState::Failing,
                 state => state,
             };
             *counts.of_mut(state) += 1;
-            assert_eq!(state.is_trouble(), troubled.contains(&number), "{:?} is in trouble", slot.trunk);
+            assert_eq!(state.is_unhealthy(), unhealthy.contains(&number), "{:?} is in trouble", slot.trunk);
             assert!(
                 slot.registration.in_flight()
                     || slot.queued()
                     || slot.registration.due() > now.at
-                    || slot.trunk.open().uris() == 0
+                    || slot.trunk.view().uris() == 0
                     || engine.timers.next().is_some(),
                 "nothing will wake {:?}",
                 slot.trunk
             );
         }
-        assert_eq!(counts, *engine.fleet.counts(), "the counts are not what a recount gives");
+        assert_eq!(counts, *engine.slots.counts(), "the counts are not what a recount gives");
     }
 }
 
-/// What one probe says something of.
+/// Returns what one probe says something of.
 fn probed(sent: &Sent) -> String {
     format!("{} {} {}", sent.call_id, sent.port, sent.edge)
 }

@@ -1,4 +1,4 @@
-//! Neighbours of a driver that fail as they are told.
+//! Dependencies of a driver that fail as they are told.
 
 use std::{
     collections::HashMap,
@@ -25,14 +25,14 @@ use crate::{
         view::TrunkView,
     },
     ports::{
-        Absence, Change, Environment, Link, Record, Register, Reply, Requester, Rival, SendError,
-        SourceError, Store, StoreError, TrunkSource,
+        Absence, Change, Environment, Link, Record, RegisterRequest, RegisterResponse, Requester, Rival,
+        SendError, SourceError, Store, StoreError, TrunkSource,
     },
     registration::identity::RegistryId,
     trunk::Trunk,
 };
 
-/// What a neighbour does when it is asked.
+/// What a dependency does when it is asked.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Mode {
     Up,
@@ -88,7 +88,7 @@ impl Source {
         *self.mode.lock().unwrap() = mode;
     }
 
-    /// How often it was asked since then.
+    /// Returns how often it was asked since then.
     pub fn asked_since(&self, since: Instant) -> usize {
         self.asked.lock().unwrap().iter().filter(|at| **at >= since).count()
     }
@@ -140,13 +140,13 @@ impl TrunkSource for Source {
 }
 
 /// Sends nothing, and answers at once.
-pub struct Phone {
+pub struct FakeRequester {
     pub mode: Mutex<Mode>,
-    pub sent: Mutex<Vec<(Instant, Register)>>,
+    pub sent: Mutex<Vec<(Instant, RegisterRequest)>>,
     link: watch::Sender<Link>,
 }
 
-impl Phone {
+impl FakeRequester {
     pub fn set(&self, mode: Mode) {
         *self.mode.lock().unwrap() = mode;
     }
@@ -169,15 +169,19 @@ impl Phone {
     }
 }
 
-impl Requester for Phone {
-    async fn register(&self, request: Register, deadline: Duration) -> Result<Reply, SendError> {
+impl Requester for FakeRequester {
+    async fn register(
+        &self,
+        request: RegisterRequest,
+        deadline: Duration,
+    ) -> Result<RegisterResponse, SendError> {
         let expires = i32::try_from(request.expires).unwrap();
         self.sent.lock().unwrap().push((Instant::now(), request));
         let mode = *self.mode.lock().unwrap();
         match mode {
             Mode::Up => {
                 tokio::time::sleep(Duration::from_millis(20)).await;
-                Ok(Reply { contact_expires: Some(expires), ..code(200) })
+                Ok(RegisterResponse { contact_expires: Some(expires), ..code(200) })
             }
             Mode::Down | Mode::Denying => Err(SendError::Unavailable("down".into())),
             Mode::Hanging | Mode::Slow => {
@@ -193,7 +197,7 @@ impl Requester for Phone {
 }
 
 /// Keeps records in a map that outlives the driver.
-pub struct Shelf {
+pub struct FakeStore {
     pub mode: Mutex<Mode>,
     pub records: Arc<Mutex<HashMap<Box<str>, Record>>>,
     pub calls: Mutex<Vec<Instant>>,
@@ -204,7 +208,7 @@ pub struct Shelf {
     pub other_writer: Mutex<Option<Rival>>,
 }
 
-impl Shelf {
+impl FakeStore {
     pub fn set(&self, mode: Mode) {
         *self.mode.lock().unwrap() = mode;
     }
@@ -253,7 +257,7 @@ impl Shelf {
     }
 }
 
-impl Store for Shelf {
+impl Store for FakeStore {
     async fn load(&self) -> Result<Vec<Record>, StoreError> {
         self.call().await?;
         Ok(self.records.lock().unwrap().values().cloned().collect())
@@ -279,7 +283,7 @@ impl Store for Shelf {
         self.call().await
     }
 
-    async fn lost_data(&self) -> Result<bool, StoreError> {
+    async fn detect_data_loss(&self) -> Result<bool, StoreError> {
         self.call().await?;
         Ok(std::mem::take(&mut *self.lost.lock().unwrap()))
     }
@@ -311,13 +315,13 @@ impl Environment for PausedClock {
     }
 }
 
-/// A driver and its neighbours. Time is tokio's, paused: it jumps to whatever is next.
-pub struct Rig {
+/// A driver and its dependencies. Time is tokio's, paused: it jumps to whatever is next.
+pub struct DriverHarness {
     pub source: Arc<Source>,
-    pub phone: Arc<Phone>,
-    pub shelf: Arc<Shelf>,
+    pub phone: Arc<FakeRequester>,
+    pub shelf: Arc<FakeStore>,
     pub settings: EngineSettings,
-    pub controls: Controls<Source, Phone, Shelf>,
+    pub controls: Controls<Source, FakeRequester, FakeStore>,
     pub shutdown: CancellationToken,
     pub task: JoinHandle<Engine>,
     /// How far its wall clock is ahead, in milliseconds.
@@ -327,19 +331,19 @@ pub struct Rig {
 
 pub const GRACE: Duration = Duration::from_secs(8);
 
-impl Rig {
+impl DriverHarness {
     pub fn start(settings: EngineSettings, trunks: &[Trunk]) -> Self {
-        let (source, phone, shelf) = neighbours();
+        let (source, phone, shelf) = dependencies();
         source.put(trunks);
         Self::start_with(settings, source, phone, shelf, Instant::now())
     }
 
-    /// Starts with these neighbours.
+    /// Starts with these dependencies.
     pub fn start_on(
         settings: EngineSettings,
         source: Arc<Source>,
-        phone: Arc<Phone>,
-        shelf: Arc<Shelf>,
+        phone: Arc<FakeRequester>,
+        shelf: Arc<FakeStore>,
     ) -> Self {
         Self::start_with(settings, source, phone, shelf, Instant::now())
     }
@@ -347,8 +351,8 @@ impl Rig {
     fn start_with(
         settings: EngineSettings,
         source: Arc<Source>,
-        phone: Arc<Phone>,
-        shelf: Arc<Shelf>,
+        phone: Arc<FakeRequester>,
+        shelf: Arc<FakeStore>,
         started: Instant,
     ) -> Self {
         let engine = Engine::new(RegistryId::new("rig"), settings.clone(), 5);
@@ -361,7 +365,7 @@ impl Rig {
         Self { source, phone, shelf, settings, controls, shutdown, task, wall_ahead, started }
     }
 
-    /// Ends the process, and starts another one with the same neighbours.
+    /// Ends the process, and starts another one with the same dependencies.
     pub async fn restart(self) -> Self {
         self.shutdown.cancel();
         self.task.await.unwrap();
@@ -384,12 +388,13 @@ impl Rig {
     }
 }
 
-pub fn neighbours() -> (Arc<Source>, Arc<Phone>, Arc<Shelf>) {
+pub fn dependencies() -> (Arc<Source>, Arc<FakeRequester>, Arc<FakeStore>) {
     let up = || Mutex::new(Mode::Up);
     let source =
         Source { mode: up(), items: Mutex::default(), asked: Mutex::default(), lists: Mutex::default() };
-    let phone = Phone { mode: up(), sent: Mutex::default(), link: watch::Sender::new(Link::default()) };
-    let shelf = Shelf {
+    let phone =
+        FakeRequester { mode: up(), sent: Mutex::default(), link: watch::Sender::new(Link::default()) };
+    let shelf = FakeStore {
         mode: up(),
         records: Arc::default(),
         calls: Mutex::default(),

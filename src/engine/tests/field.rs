@@ -1,8 +1,8 @@
 //! What the field does: rows of the table of field cases that concern many trunks, on simulated time.
 
 use super::{
-    sim::{HOUR, MINUTE, SECOND, Sim, settings},
-    world::{Policy, Way, trunk},
+    sim::{HOUR, MINUTE, SECOND_MS, Sim, settings},
+    world::{ConcurrencyLimit, Policy, trunk},
 };
 use crate::{
     engine::{notice::Notice, registrars::Target, view::TrunkState},
@@ -14,7 +14,7 @@ fn at(host: &str) -> Target {
     Target { host: host.into(), port: 5060 }
 }
 
-/// When each host was asked for the first time since `from`.
+/// Returns when each host was asked for the first time since `from`.
 fn first_asked(sim: &Sim, from: u64, hosts: impl Iterator<Item = String>) -> Vec<Option<u64>> {
     hosts
         .map(|host| {
@@ -50,10 +50,10 @@ fn well(count: usize) -> impl Iterator<Item = String> {
 fn f1_every_registrar_that_answers_is_asked_within_three_seconds_of_the_start() {
     for (silent, trunks_each, healthy) in [(3, 1, 12), (6, 1, 12), (50, 20, 500), (200, 3, 200)] {
         let mut sim = silent_first(silent, trunks_each, healthy, true);
-        sim.run(10 * SECOND);
+        sim.run(10 * SECOND_MS);
         let asked = first_asked(&sim, 0, well(healthy));
         let last = asked.iter().map(|at| at.unwrap_or(u64::MAX)).max().unwrap();
-        assert!(last <= 3 * SECOND, "{silent} silent ones: the last one was asked after {last} ms");
+        assert!(last <= 3 * SECOND_MS, "{silent} silent ones: the last one was asked after {last} ms");
         assert_eq!(sim.counts().registered as usize, healthy);
     }
 }
@@ -66,8 +66,8 @@ fn f1_with_two_places_no_registrar_has_a_second_one_before_each_has_had_one() {
             sim.put(&trunk(&format!("t-{registrar:02}-{n}"), &[&format!("u{n}@r{registrar:02}")]));
         }
     }
-    sim.way = Way::java();
-    sim.run(30 * SECOND);
+    sim.concurrency = ConcurrencyLimit::java();
+    sim.run(30 * SECOND_MS);
     let first: Vec<u64> =
         first_asked(&sim, 0, (0..12).map(|n| format!("r{n:02}"))).into_iter().flatten().collect();
     assert_eq!(first.len(), 12);
@@ -93,14 +93,14 @@ fn in_the_middle_of_a_day_silent_registrars_delay_nobody() {
         worst = worst.max(late.max().unwrap_or(0));
         sim.forget_log();
     }
-    assert!(worst <= 3 * SECOND, "a refresh of a healthy trunk went out {worst} ms late");
+    assert!(worst <= 3 * SECOND_MS, "a refresh of a healthy trunk went out {worst} ms late");
     let healthy_now =
         (0..healthy).filter(|n| sim.state(&format!("b-{n:03}")) == TrunkState::Registered).count();
     assert_eq!(healthy_now, healthy);
 }
 
-/// A registrar with so many trunks goes down for a minute. Returns the requests that it saw meanwhile, after it was noticed, and
-/// how long it took after its return until all were registered.
+/// A registrar with so many trunks goes down for a minute. Returns the requests that it saw meanwhile, after
+/// it was noticed, and how long it took after its return until all were registered.
 fn outage(trunks: usize, down: Policy, ours: bool) -> (usize, u64) {
     let mut settings = settings(1, None);
     settings.registration.expires_s = 60;
@@ -145,7 +145,7 @@ fn a_registrar_that_is_back_has_its_trunks_back_within_fifteen_seconds() {
                 during <= 12,
                 "{trunks} trunks, {down:?}: {during} REGISTERs into the outage within a minute"
             );
-            assert!(took <= 15 * SECOND, "{trunks} trunks, {down:?}: back after {took} ms");
+            assert!(took <= 15 * SECOND_MS, "{trunks} trunks, {down:?}: back after {took} ms");
         }
     }
     let (during, _) = outage(20, Policy::Silent, false);
@@ -165,9 +165,9 @@ fn a_probe_that_ends_after_its_registrar_is_back_waits_for_no_time_of_its_own() 
     assert!(sim.engine.registrars.down(&at("h")).is_some());
     // Nothing is sent again of what is under way: its connection is lost.
     sim.registrar("h").policy = before;
-    sim.run(12 * SECOND);
+    sim.run(12 * SECOND_MS);
     assert!(sim.engine.registrars.down(&at("h")).is_none());
-    sim.run(25 * SECOND);
+    sim.run(25 * SECOND_MS);
     assert_eq!(sim.counts().registered, 20);
 }
 
@@ -187,7 +187,7 @@ fn an_edge_port_that_is_back_has_its_trunks_back_within_fifteen_seconds() {
     assert!(sim.view("t0000").next.contains("EdgePort edge-0.example:5060"), "{:?}", sim.view("t0000"));
     sim.dead_edges.clear();
     sim.retransmit();
-    sim.run(15 * SECOND);
+    sim.run(15 * SECOND_MS);
     let all: Vec<_> = (0..100)
         .map(|n| sim.view(&format!("t{n:04}")))
         .filter(|v| v.state != TrunkState::Registered)
@@ -204,10 +204,10 @@ fn with_password(reference: &str, uris: &[&str], password: &str) -> crate::trunk
 fn f2_a_refused_password_is_not_offered_again_by_restarts_and_edits() {
     let mut sim = Sim::with(&[with_password("t", &["u@h"], "wrong")]);
     sim.policy("h", Policy::Password("right"));
-    sim.run(5 * SECOND);
+    sim.run(5 * SECOND_MS);
     for _ in 0..5 {
-        sim.restart(2 * SECOND, 0);
-        sim.run(SECOND);
+        sim.restart(2 * SECOND_MS, 0);
+        sim.run(SECOND_MS);
     }
     assert_eq!(sim.of("t").len(), 1, "offered again by a restart");
     assert_eq!(sim.reason("t").as_deref(), Some("CredentialsRejected"));
@@ -216,18 +216,18 @@ fn f2_a_refused_password_is_not_offered_again_by_restarts_and_edits() {
     edited.uris[0].weight = 77;
     sim.put(&edited);
     sim.sync();
-    sim.run(SECOND);
+    sim.run(SECOND_MS);
     assert_eq!(sim.of("t").len(), 1, "offered again by an edit of the weight");
     // After the five minutes, once, and then after ten.
     sim.run(6 * MINUTE);
     assert_eq!(sim.of("t").len(), 2);
-    sim.restart(SECOND, 0);
+    sim.restart(SECOND_MS, 0);
     sim.run(9 * MINUTE);
     assert_eq!(sim.of("t").len(), 2, "the doubled wait did not outlive the restart");
     // The right password, and it is tried at once.
     sim.put(&with_password("t", &["u@h"], "right"));
     sim.sync();
-    sim.run(SECOND);
+    sim.run(SECOND_MS);
     assert_eq!((sim.of("t").len(), sim.state("t")), (3, TrunkState::Registered));
     let kept = format!("{:?}", sim.store);
     assert!(!kept.contains("wrong") && !kept.contains("right"), "{kept}");
@@ -239,21 +239,21 @@ fn f2_another_user_registrar_or_a_later_edit_is_tried_at_once() {
         let mut sim = Sim::with(&[with_password("t", &["u@h"], "wrong")]);
         sim.policy("h", Policy::Password("right"));
         sim.policy("other", Policy::Password("right"));
-        sim.run(5 * SECOND);
+        sim.run(5 * SECOND_MS);
         sim.put(&edit);
         sim.sync();
-        sim.run(SECOND);
+        sim.run(SECOND_MS);
         assert_eq!(sim.of("t").len(), 2);
     }
     // While the process was away, as the API server says.
     let mut sim = Sim::with(&[with_password("t", &["u@h"], "wrong")]);
     sim.policy("h", Policy::Password("right"));
-    sim.run(5 * SECOND);
+    sim.run(5 * SECOND_MS);
     let mut edited = with_password("t", &["u@h"], "right");
     edited.updated_at_s = u32::try_from(sim.now().unix_ms / 1_000).unwrap() + 1;
     sim.put(&edited);
-    sim.restart(2 * SECOND, 0);
-    sim.run(SECOND);
+    sim.restart(2 * SECOND_MS, 0);
+    sim.run(SECOND_MS);
     assert_eq!(sim.state("t"), TrunkState::Registered);
 }
 
@@ -270,7 +270,7 @@ fn f3_what_is_removed_is_what_was_bound() {
         sim.run(MINUTE);
         if restart {
             sim.settings = other.clone();
-            sim.restart(SECOND, 0);
+            sim.restart(SECOND_MS, 0);
             sim.sync();
         } else {
             sim.reconfigure(other.clone());
@@ -286,8 +286,8 @@ fn f3_what_is_removed_is_what_was_bound() {
     sim.reconfigure(other);
     sim.run(3 * MINUTE);
     assert!(sim.of("t").iter().any(|sent| sent.edge == "edge-new.example"));
-    sim.restart(SECOND, 0);
-    sim.run(SECOND);
+    sim.restart(SECOND_MS, 0);
+    sim.run(SECOND_MS);
     sim.forget_log();
     sim.remove("t");
     sim.sync();
@@ -333,12 +333,12 @@ fn f5_an_outage_is_no_matter_of_the_budget() {
         trunks.iter().for_each(|trunk| sim.put(trunk));
         sim.run(5 * MINUTE);
         if requester_down {
-            sim.way = Way::Down
+            sim.concurrency = ConcurrencyLimit::Down
         } else {
             sim.policy("h", Policy::Silent)
         }
         for _ in 0..60 {
-            sim.run(2 * SECOND);
+            sim.run(2 * SECOND_MS);
             let summary = sim.engine.summary(sim.now());
             assert!(summary.over_budget.is_empty(), "{:?} at {}", summary.over_budget, sim.t);
         }
@@ -350,7 +350,7 @@ fn f5_an_outage_is_no_matter_of_the_budget() {
     trunks.iter().for_each(|trunk| sim.put(trunk));
     let mut said = false;
     for _ in 0..60 {
-        sim.run(5 * SECOND);
+        sim.run(5 * SECOND_MS);
         said |= sim.engine.summary(sim.now()).over_budget == ["h"];
     }
     assert!(said);
@@ -365,10 +365,10 @@ fn changes_of_what_is_shared_are_said_once() {
     sim.run(20 * MINUTE);
     sim.policy("h", Policy::Grants(600));
     sim.run(MINUTE);
-    sim.way = Way::Down;
+    sim.concurrency = ConcurrencyLimit::Down;
     sim.refresh("t00");
     sim.run(MINUTE);
-    sim.way = Way::Up;
+    sim.concurrency = ConcurrencyLimit::Up;
     sim.run(MINUTE);
     let said: Vec<_> = sim.notices.iter().map(std::mem::discriminant).collect();
     assert_eq!(said.len(), 4, "{:?}", sim.notices);
@@ -418,23 +418,23 @@ fn trunks_that_wait_for_a_registrar_that_is_down_say_so_and_are_no_longer_well()
     (0..20).for_each(|n| sim.put(&trunk(&format!("t{n:02}"), &[&format!("u{n}@h")])));
     sim.run(5 * MINUTE);
     sim.policy("h", Policy::Code(503));
-    sim.run(40 * SECOND);
+    sim.run(40 * SECOND_MS);
     let counts = sim.counts();
     assert_eq!((counts.registered, counts.at_risk + counts.failing), (0, 20), "{counts:?}");
     let views: Vec<_> = (0..20).map(|n| sim.view(&format!("t{n:02}"))).collect();
     let waiting: Vec<_> = views.iter().filter(|view| view.failures == 0 && !view.in_flight).collect();
     assert!(waiting.len() >= 10, "{views:?}");
     for view in waiting {
-        let trouble = view.trouble.clone().unwrap();
-        assert_eq!(trouble.reason, "RegistrarDown");
+        let failure = view.failure.clone().unwrap();
+        assert_eq!(failure.reason, "RegistrarDown");
         assert!(
-            trouble.message.starts_with("registrar h:5060 is down: the registrar responded with 503"),
-            "{trouble:?}"
+            failure.message.starts_with("registrar h:5060 is down: the registrar responded with 503"),
+            "{failure:?}"
         );
-        assert!(trouble.since_ms < sim.now().unix_ms);
+        assert!(failure.since_ms < sim.now().unix_ms);
         assert_eq!(view.next, "waiting for registrar h:5060, which is down");
     }
-    let by_reason = sim.engine.troubles(50, sim.now()).by_reason;
+    let by_reason = sim.engine.failures(50, sim.now()).by_reason;
     assert!(by_reason["RegistrarDown"] >= 10, "{by_reason:?}");
     // A person's wish goes out at once.
     sim.forget_log();
@@ -442,7 +442,7 @@ fn trunks_that_wait_for_a_registrar_that_is_down_say_so_and_are_no_longer_well()
     sim.run(100);
     assert_eq!((sim.log.len(), sim.of("t07").len()), (1, 1));
     sim.policy("h", Policy::Grants(600));
-    sim.run(15 * SECOND);
+    sim.run(15 * SECOND_MS);
     assert_eq!(sim.counts().registered, 20);
 }
 
@@ -451,7 +451,7 @@ fn a_failover_and_the_failback_are_counted_and_have_a_line_each() {
     let mut sim = Sim::new(settings(1, None), 5);
     sim.put(&trunk("t", &["u@first", "u@second"]));
     sim.put(&trunk("other", &["u@third"]));
-    sim.run(10 * SECOND);
+    sim.run(10 * SECOND_MS);
     let over = |sim: &mut Sim| sim.engine.summary(sim.now()).failed_over;
     assert_eq!(over(&mut sim), 0);
     sim.transitions.clear();
@@ -499,10 +499,10 @@ fn a_refusal_that_a_clock_ahead_wrote_waits_no_longer_than_any_other() {
     let mut sim = Sim::with(&[with_password("t", &["u@h"], "wrong")]);
     sim.policy("h", Policy::Password("right"));
     sim.skew = 48 * i64::try_from(HOUR).unwrap();
-    sim.run(5 * SECOND);
+    sim.run(5 * SECOND_MS);
     assert_eq!(sim.of("t").len(), 1);
     sim.skew = 0;
-    sim.restart(2 * SECOND, 0);
+    sim.restart(2 * SECOND_MS, 0);
     sim.run(4 * MINUTE);
     assert_eq!(sim.of("t").len(), 1);
     sim.run(2 * MINUTE);
@@ -535,7 +535,7 @@ fn a_probe_of_the_preferred_edge_port_waits_for_new_trunks_and_never_too_long() 
         let preferred = edge(&sim);
         sim.dead_edges.insert(preferred.clone());
         while sim.state("t") != TrunkState::Registered || edge(&sim) == preferred {
-            sim.run(SECOND);
+            sim.run(SECOND_MS);
         }
         sim.dead_edges.clear();
         // Seven minutes' worth of the budget.
@@ -543,7 +543,7 @@ fn a_probe_of_the_preferred_edge_port_waits_for_new_trunks_and_never_too_long() 
         sim.sync();
         sim.forget_log();
         for _ in 0..200 {
-            sim.run(10 * SECOND);
+            sim.run(10 * SECOND_MS);
             assert_eq!(sim.state("t"), TrunkState::Registered, "seed {seed}");
         }
         let early = sim.log.iter().take(100).filter(|sent| sent.trunk == "t").count();

@@ -1,7 +1,7 @@
 //! The end of an outage: who waited for it goes on at once, wherever its last try went.
 
 use super::{
-    sim::{MINUTE, SECOND, Sim, settings},
+    sim::{MINUTE, SECOND_MS, Sim, settings},
     world::{self, Policy, SILENCE},
 };
 use crate::{
@@ -35,13 +35,13 @@ fn an_edge_port_is_back_though_what_was_sent_before_is_unanswered() {
         (0..100).for_each(|n| sim.put(&trunk(&format!("t{n:03}"), &[&format!("u{n}@h{}", n % 30)])));
         sim.run(5 * MINUTE);
         sim.dead_edges.insert("edge-0.example".to_owned());
-        sim.run(3 * MINUTE + seed * 4 * SECOND);
+        sim.run(3 * MINUTE + seed * 4 * SECOND_MS);
         sim.forget_log();
         sim.run(2 * MINUTE);
         assert!(sim.log.len() <= 24, "{} REGISTERs into the outage within two minutes", sim.log.len());
         // Nothing is sent again of what is under way: it went by TCP.
         sim.dead_edges.clear();
-        sim.run(15 * SECOND);
+        sim.run(15 * SECOND_MS);
         let left = unregistered(&sim, 100);
         assert!(left.len() <= 7, "seed {seed}: only what is under way may be left: {left:?}");
         sim.run(SILENCE);
@@ -61,10 +61,10 @@ fn a_registrar_that_came_back_while_the_backup_was_tried_is_asked_after_that() {
         sim.run(5 * MINUTE);
         let before = sim.registrar("a").policy.clone();
         sim.policy("a", Policy::Silent);
-        sim.run(10 * MINUTE + seed * 3 * SECOND);
+        sim.run(10 * MINUTE + seed * 3 * SECOND_MS);
         sim.registrar("a").policy = before;
         // One that is under way to a, a pause, and one to b.
-        sim.run(2 * SILENCE + 25 * SECOND);
+        sim.run(2 * SILENCE + 25 * SECOND_MS);
         assert_eq!(unregistered(&sim, 7), [""; 0], "seed {seed}: {:?}", sim.view("t000"));
     }
 }
@@ -83,7 +83,7 @@ fn a_trunk_whose_next_edge_port_is_down_waits_for_one_that_is_back() {
         sim.dead_edges.insert("edge-2.example".to_owned());
         sim.run(10 * MINUTE);
         sim.dead_edges.clear();
-        sim.run(15 * SECOND + SILENCE);
+        sim.run(15 * SECOND_MS + SILENCE);
         assert_eq!(unregistered(&sim, 60), [""; 0], "seed {seed}");
     }
 }
@@ -103,10 +103,10 @@ fn who_waits_for_a_registrar_goes_to_the_other_one_when_that_is_back() {
         sim.policy("b", Policy::Silent);
         sim.run(10 * MINUTE);
         sim.registrar(back).policy = before;
-        sim.run(15 * SECOND);
+        sim.run(15 * SECOND_MS);
         let left = unregistered(&sim, 60);
         assert!(left.len() <= 14, "seed {seed}: only what is under way may be left: {left:?}");
-        sim.run(2 * SILENCE + 25 * SECOND);
+        sim.run(2 * SILENCE + 25 * SECOND_MS);
         assert_eq!(unregistered(&sim, 60), [""; 0], "seed {seed}");
     }
 }
@@ -119,7 +119,7 @@ fn an_outage_that_only_removals_meet_with_is_reported_with_what_they_were_told()
     sim.policy("a", Policy::Code(503));
     (0..8).for_each(|n| sim.remove(&format!("t{n:03}")));
     sim.sync();
-    sim.run(SECOND);
+    sim.run(SECOND_MS);
     let message = sim.notices.iter().find_map(|notice| match notice {
         Notice::RegistrarDown { message, .. } => Some(message.as_str()),
         _ => None,
@@ -158,11 +158,11 @@ fn no_few_silent_registrars_have_all_the_probes_of_edge_ports_while_the_others_e
         for (kind, count) in [("s", 14), ("w", 16)] {
             (0..count).for_each(|n| sim.put(&trunk(&format!("{kind}{n:03}"), &[&format!("u@{kind}{n}")])));
             sim.sync();
-            sim.run(20 * SECOND);
+            sim.run(20 * SECOND_MS);
         }
         (0..14).for_each(|n| sim.policy(&format!("s{n}"), Policy::Silent));
         for step in 0..200 {
-            sim.run(10 * SECOND);
+            sim.run(10 * SECOND_MS);
             let expired = (0..16).filter(|n| !sim.bound(&format!("w{n:03}"), &format!("u@w{n}")));
             let expired: Vec<i32> = expired.collect();
             assert!(expired.is_empty(), "seed {seed}, after {step}0 s: {expired:?}");

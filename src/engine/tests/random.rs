@@ -1,11 +1,11 @@
-//! Random faults and edits for hours, then everything is healed: whatever happened, each trunk must be registered in the
-//! end, and what must always hold held all along.
+//! Random faults and edits for hours, then everything is healed: whatever happened, each trunk must be
+//! registered in the end, and what must always hold held all along.
 
 use rand::{Rng, RngExt, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 
 use super::{
-    sim::{MINUTE, SECOND, Sim, settings},
-    world::{Policy, Way, trunk},
+    sim::{MINUTE, SECOND_MS, Sim, settings},
+    world::{ConcurrencyLimit, Policy, trunk},
 };
 use crate::{
     engine::view::TrunkState,
@@ -47,7 +47,7 @@ fn one(seed: u64) {
     let rng = &mut SmallRng::seed_from_u64(seed);
     let rate = *[None, Some(1.0), Some(5.0), Some(20.0)].choose(rng).unwrap();
     let mut settings = settings(rng.random_range(1..4), rate);
-    settings.registration.interval_ms = *[10 * SECOND, MINUTE].choose(rng).unwrap();
+    settings.registration.interval_ms = *[10 * SECOND_MS, MINUTE].choose(rng).unwrap();
     settings.registration.expires_s = *[60, 300, 600].choose(rng).unwrap();
     settings.max_in_flight = *[2, 8, 256].choose(rng).unwrap();
     let mut sim = Sim::new(settings, seed);
@@ -55,7 +55,7 @@ fn one(seed: u64) {
         sim.put(&any_trunk(&format!("t{n}"), rng));
     }
     for _ in 0..rng.random_range(5..40) {
-        sim.run(rng.random_range(SECOND..6 * MINUTE));
+        sim.run(rng.random_range(SECOND_MS..6 * MINUTE));
         disturb(&mut sim, rng);
     }
     heal(&mut sim);
@@ -69,7 +69,7 @@ fn one(seed: u64) {
         .map(|view| format!("{view:?}"))
         .collect();
     assert!(broken.is_empty(), "not registered: {broken:#?}");
-    assert_eq!(sim.counts().leaving, 0);
+    assert_eq!(sim.counts().deregistering, 0);
     sim.wakeups = 0;
     sim.forget_log();
     sim.run(20 * MINUTE);
@@ -131,10 +131,19 @@ fn disturb(sim: &mut Sim, rng: &mut SmallRng) {
         8 => sim.registrar(host).loss = *[0.0, 0.3, 0.9].choose(rng).unwrap(),
         9..12 => {
             let before = std::mem::replace(
-                &mut sim.way,
-                [Way::Up, Way::Down, Way::Refusing, Way::Hanging, Way::java()].choose(rng).unwrap().clone(),
+                &mut sim.concurrency,
+                [
+                    ConcurrencyLimit::Up,
+                    ConcurrencyLimit::Down,
+                    ConcurrencyLimit::Refusing,
+                    ConcurrencyLimit::Hanging,
+                    ConcurrencyLimit::java(),
+                ]
+                .choose(rng)
+                .unwrap()
+                .clone(),
             );
-            if before == Way::Down && sim.way.passes() {
+            if before == ConcurrencyLimit::Down && sim.concurrency.passes() {
                 sim.reconnected();
             }
         }
@@ -148,7 +157,7 @@ fn disturb(sim: &mut Sim, rng: &mut SmallRng) {
         16 => sim.remove(&reference),
         17 => sim.list(&reference, Err(TrunkProblem::AllDisabled)),
         18 => sim.list(&reference, Err(TrunkProblem::Malformed { message: "uris: none".into() })),
-        19 => sim.restart(rng.random_range(3..200) * SECOND, rng.random_range(0..3)),
+        19 => sim.restart(rng.random_range(3..200) * SECOND_MS, rng.random_range(0..3)),
         20 => sim.api_up = !sim.api_up,
         21 => sim.store_up = !sim.store_up,
         22 => {
@@ -172,6 +181,6 @@ fn heal(sim: &mut Sim) {
             ..Default::default()
         };
     }
-    (sim.api_up, sim.store_up, sim.way) = (true, true, Way::Up);
+    (sim.api_up, sim.store_up, sim.concurrency) = (true, true, ConcurrencyLimit::Up);
     sim.dead_edges.clear();
 }

@@ -1,5 +1,5 @@
-//! A discrete-event simulation of one engine: days take milliseconds. Everything that must always hold is checked at each
-//! step (see [`super::checks`]); the tests say what must hold besides.
+//! A discrete-event simulation of one engine: days take milliseconds. Everything that must always hold is
+//! checked at each step (see [`super::checks`]); the tests say what must hold as well.
 
 use std::{
     cmp::Reverse,
@@ -10,19 +10,19 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 use super::{
     checks::Checks,
-    world::{Policy, Registrar, SILENCE, Way, code, trunk},
+    world::{ConcurrencyLimit, Policy, Registrar, SILENCE, code, trunk},
 };
 use crate::{
     config::EdgePort,
     engine::{
-        Engine, EngineSettings, Send, Ticket, Transition,
+        Engine, EngineSettings, Ticket, Transition, Transmit,
         notice::Notice,
         sync::SyncReport,
         view::{TrunkState, TrunkView},
     },
     ports::{
-        Absence, Change, Hop, Link, Local, LocalKind, Record, Register, Reply, SendError, SourceError,
-        TrunkItem,
+        Absence, Change, Hop, Link, Local, LocalKind, Record, RegisterRequest, RegisterResponse, SendError,
+        SourceError, TrunkItem,
     },
     registration::{
         Purpose, Settings,
@@ -33,11 +33,11 @@ use crate::{
     trunk::{HostPort, Trunk, TrunkProblem},
 };
 
-pub const SECOND: u64 = 1_000;
-pub const MINUTE: u64 = 60 * SECOND;
+pub const SECOND_MS: u64 = 1_000;
+pub const MINUTE: u64 = 60 * SECOND_MS;
 pub const HOUR: u64 = 60 * MINUTE;
 /// As the driver's clock has it.
-const ORIGIN: u64 = 365 * 24 * HOUR;
+const CLOCK_ORIGIN_MS: u64 = 365 * 24 * HOUR;
 const UNIX: u64 = 1_790_000_000_000;
 
 /// What the API server lists.
@@ -88,9 +88,9 @@ pub struct Sent {
 /// A call under way, and what will come of it.
 struct Open {
     number: u64,
-    answer: Result<Reply, SendError>,
+    answer: Result<RegisterResponse, SendError>,
     sent: Sent,
-    request: Register,
+    request: RegisterRequest,
 }
 
 /// See the module.
@@ -103,7 +103,7 @@ pub struct Sim {
     pub skew: i64,
     pub trunks: BTreeMap<String, Item>,
     pub registrars: HashMap<String, Registrar>,
-    pub way: Way,
+    pub concurrency: ConcurrencyLimit,
     /// The Requester is ours, in direct mode: it says how much it takes and whom it asked.
     pub ours: bool,
     pub dead_edges: HashSet<String>,
@@ -168,7 +168,7 @@ impl Sim {
             skew: 0,
             trunks: BTreeMap::new(),
             registrars: HashMap::new(),
-            way: Way::Up,
+            concurrency: ConcurrencyLimit::Up,
             ours: false,
             dead_edges: HashSet::new(),
             failing_calls: HashSet::new(),
@@ -219,7 +219,10 @@ impl Sim {
     }
 
     pub fn now(&self) -> Now {
-        Now { at: Moment(ORIGIN + self.t), unix_ms: (UNIX + self.t).saturating_add_signed(self.skew) }
+        Now {
+            at: Moment(CLOCK_ORIGIN_MS + self.t),
+            unix_ms: (UNIX + self.t).saturating_add_signed(self.skew),
+        }
     }
 
     /// Lists a trunk, from the next sync on.
@@ -245,27 +248,27 @@ impl Sim {
         self.retransmit();
     }
 
-    /// The Requester sends again every four seconds what was not answered (Timer E): what is answered from now on comes
-    /// back by then.
+    /// The Requester sends again every four seconds what was not answered (Timer E): what is answered from
+    /// now on comes back by then.
     pub fn retransmit(&mut self) {
-        if self.way != Way::Up {
+        if self.concurrency != ConcurrencyLimit::Up {
             return;
         }
         let mut tickets: Vec<Ticket> = self.answers.keys().copied().collect();
         tickets.sort_unstable();
         for ticket in tickets {
             let Some(open) = self.answers.get_mut(&ticket) else { continue };
-            let silent = matches!(&open.answer, Ok(reply) if reply.code == Some(408));
+            let silent = matches!(&open.answer, Ok(response) if response.code == Some(408));
             if !silent || self.dead_edges.contains(&open.sent.edge) {
                 continue;
             }
             let again = self.t + self.rng.random_range(0..4_000);
             let registrar = self.registrars.entry(open.sent.host.clone()).or_default();
-            let (reply, took) = registrar.answer(&open.request, again, &mut self.rng);
-            if reply.code != Some(408) && again + took < open.sent.answered_at {
+            let (response, took) = registrar.answer(&open.request, again, &mut self.rng);
+            if response.code != Some(408) && again + took < open.sent.answered_at {
                 open.sent.answered_at = again + took;
-                open.sent.code = reply.code;
-                open.answer = Ok(reply);
+                open.sent.code = response.code;
+                open.answer = Ok(response);
                 self.pending.push(Reverse((again + took, ticket, open.number)));
             }
         }
@@ -310,7 +313,7 @@ impl Sim {
             let now = self.now();
             let wakeup = self.engine.next_wakeup(now).map(|moment| {
                 assert!(moment > now.at, "it would spin: {moment:?} at {:?}", now.at);
-                moment.0.saturating_sub(ORIGIN)
+                moment.0.saturating_sub(CLOCK_ORIGIN_MS)
             });
             let answer = self.pending.peek().map(|Reverse((at, _, _))| *at);
             let next =
@@ -336,13 +339,13 @@ impl Sim {
         let Open { answer, sent, .. } = self.answers.remove(&ticket).unwrap();
         self.checks.answered(&sent, &answer, self.t);
         let now = self.now();
-        self.engine.answered(ticket, &answer, now);
+        self.engine.handle_response(ticket, &answer, now);
         self.pump();
     }
 
     /// Sends what is due, and writes what changed.
     pub fn pump(&mut self) {
-        while let Some(send) = self.engine.poll_send(self.now()) {
+        while let Some(send) = self.engine.poll_transmit(self.now()) {
             self.carry(send);
         }
         self.transitions.extend(self.engine.take_transitions());
@@ -364,28 +367,29 @@ impl Sim {
         self.checks.step(&self.engine, self.now());
     }
 
-    fn carry(&mut self, send: Send) {
+    fn carry(&mut self, send: Transmit) {
         let request = &send.register;
         let host = request.target.host.to_string();
-        let flight = self.engine.flights.get(send.ticket).unwrap();
+        let flight = self.engine.in_flight.get(send.ticket).unwrap();
         let fails =
-            self.failing_calls.contains(self.engine.fleet.get(flight.slot).unwrap().trunk.reference());
-        let outcome = if fails || !self.way.passes() || self.dead_edges.contains(&*request.edge_port.host) {
-            (code(408), SILENCE)
-        } else {
-            let registrar = self.registrars.entry(host.clone()).or_default();
-            registrar.answer(request, self.t, &mut self.rng)
-        };
-        let (mut reply, took) = outcome;
-        if self.ours && reply.code == Some(408) && took == SILENCE {
-            reply.local = Some(Local { kind: LocalKind::Timeout, at: Some(Hop::Registrar) });
+            self.failing_calls.contains(self.engine.slots.get(flight.slot).unwrap().trunk.reference());
+        let outcome =
+            if fails || !self.concurrency.passes() || self.dead_edges.contains(&*request.edge_port.host) {
+                (code(408), SILENCE)
+            } else {
+                let registrar = self.registrars.entry(host.clone()).or_default();
+                registrar.answer(request, self.t, &mut self.rng)
+            };
+        let (mut response, took) = outcome;
+        if self.ours && response.code == Some(408) && took == SILENCE {
+            response.local = Some(Local { kind: LocalKind::Timeout, at: Some(Hop::Registrar) });
         }
-        let (mut answer, mut at) = self.way.carry((reply, took), self.t, send.deadline_ms);
-        if fails && self.way.passes() {
+        let (mut answer, mut at) = self.concurrency.carry((response, took), self.t, send.deadline_ms);
+        if fails && self.concurrency.passes() {
             (answer, at) = (Err(SendError::Failed("Unavailable: no upstream".into())), self.t + 1);
         }
-        let flight = self.engine.flights.get(send.ticket).unwrap();
-        let slot = self.engine.fleet.get(flight.slot).unwrap();
+        let flight = self.engine.in_flight.get(send.ticket).unwrap();
+        let slot = self.engine.slots.get(flight.slot).unwrap();
         let sent = Sent {
             at: self.t,
             trunk: slot.trunk.reference().to_owned(),
@@ -400,7 +404,7 @@ impl Sim {
             purpose: flight.attempt.purpose,
             late_ms: send.late_ms,
             password: request.credentials.as_ref().map_or("", |own| own.password.expose()).to_owned(),
-            code: answer.as_ref().ok().and_then(|reply| reply.code),
+            code: answer.as_ref().ok().and_then(|response| response.code),
             answered_at: at,
         };
         self.checks.sending(&sent, &answer, &self.engine);
@@ -411,7 +415,8 @@ impl Sim {
         self.pending.push(Reverse((at, send.ticket, number)));
     }
 
-    /// The process is killed, and started again after `down` milliseconds; the last `lost` writes never arrived.
+    /// The process is killed, and started again after `down` milliseconds; the last `lost` writes never
+    /// arrived.
     pub fn restart(&mut self, down: u64, lost: usize) {
         for _ in 0..lost {
             if let Some((reference, before)) = self.undo.pop() {
@@ -465,11 +470,11 @@ impl Sim {
     }
 
     pub fn reason(&self, reference: &str) -> Option<String> {
-        self.view(reference).trouble.map(|trouble| trouble.reason)
+        self.view(reference).failure.map(|failure| failure.reason)
     }
 
     pub fn counts(&self) -> super::super::view::Counts {
-        *self.engine.fleet.counts()
+        *self.engine.slots.counts()
     }
 
     /// What was sent from now on.
@@ -482,7 +487,7 @@ impl Sim {
         self.log.iter().filter(|sent| sent.trunk == reference).collect()
     }
 
-    /// Whether a registrar holds the binding of a trunk's address of record.
+    /// Returns whether a registrar holds the binding of a trunk's address of record.
     pub fn bound(&self, reference: &str, aor: &str) -> bool {
         let (user, host) = aor.split_once('@').unwrap();
         let call_id = self.engine.registry.call_id(reference, host, user);

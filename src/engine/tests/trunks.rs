@@ -1,12 +1,12 @@
 //! Trunks that come, change and go.
 
 use super::{
-    sim::{HOUR, MINUTE, SECOND, Sim, settings},
-    world::{Policy, Way, trunk},
+    sim::{HOUR, MINUTE, SECOND_MS, Sim, settings},
+    world::{ConcurrencyLimit, Policy, trunk},
 };
 use crate::{
     engine::view::TrunkState,
-    registration::{EdgeId, Purpose},
+    registration::{EdgePortId, Purpose},
     trunk::{HostPort, TrunkProblem},
 };
 
@@ -27,11 +27,11 @@ fn a_trunk_that_is_gone_is_de_registered_with_the_same_call_id() {
     let call_id = sim.view("t").call_id;
     sim.remove("t");
     sim.sync();
-    sim.run(SECOND);
+    sim.run(SECOND_MS);
     let sent: Vec<_> = sim.of("t").iter().map(|s| (s.expires, s.purpose, s.call_id.clone())).collect();
-    assert_eq!(sent, [(0, Purpose::Leave, call_id)]);
+    assert_eq!(sent, [(0, Purpose::Deregister, call_id)]);
     assert!(!sim.bound("t", "u@h0") && sim.bound("other", "o@h0"));
-    assert_eq!((sim.counts().leaving, sim.store.contains_key("t")), (0, false));
+    assert_eq!((sim.counts().deregistering, sim.store.contains_key("t")), (0, false));
 }
 
 #[test]
@@ -42,24 +42,24 @@ fn a_removal_is_tried_three_times_then_forgotten() {
         sim.remove("t");
         sim.run(3 * MINUTE);
         assert_eq!(sim.of("t").len(), 3, "{policy:?}");
-        assert_eq!((sim.counts().leaving, sim.store.contains_key("t")), (0, false), "{policy:?}");
+        assert_eq!((sim.counts().deregistering, sim.store.contains_key("t")), (0, false), "{policy:?}");
     }
 }
 
 #[test]
-fn a_removal_is_over_when_the_binding_has_lapsed() {
+fn a_removal_is_over_when_the_binding_has_expiryd() {
     let mut sim = registered();
     sim.policy("h0", Policy::Busy(3_600));
     sim.refresh("other");
-    sim.run(SECOND);
+    sim.run(SECOND_MS);
     sim.remove("t");
     sim.run(12 * MINUTE);
-    assert_eq!(sim.counts().leaving, 0, "it waits for a registrar that wants no request");
+    assert_eq!(sim.counts().deregistering, 0, "it waits for a registrar that wants no request");
     let mut sim = registered();
-    sim.way = Way::Down;
+    sim.concurrency = ConcurrencyLimit::Down;
     sim.remove("t");
     sim.run(12 * MINUTE);
-    assert_eq!(sim.counts().leaving, 0);
+    assert_eq!(sim.counts().deregistering, 0);
 }
 
 #[test]
@@ -70,21 +70,21 @@ fn a_removal_follows_a_redirection_and_leaves_refused_tags_out() {
     assert!(sim.bound("t", "u@h0"));
     sim.remove("t");
     sim.sync();
-    sim.run(5 * SECOND);
+    sim.run(5 * SECOND_MS);
     assert!(!sim.bound("t", "u@h0"), "the binding is still there");
     let mut sim = Sim::with(&[trunk("t", &["u@h0"])]);
     sim.run(MINUTE);
     sim.policy("h0", Policy::RefusesTags);
     sim.remove("t");
     sim.sync();
-    sim.run(5 * SECOND);
+    sim.run(5 * SECOND_MS);
     assert!(!sim.bound("t", "u@h0"));
 }
 
 #[test]
 fn a_removal_that_waited_until_its_trunk_was_back_is_not_made() {
     let mut sim = registered();
-    sim.way = Way::Down;
+    sim.concurrency = ConcurrencyLimit::Down;
     sim.remove("t");
     sim.sync();
     sim.run(MINUTE);
@@ -92,34 +92,34 @@ fn a_removal_that_waited_until_its_trunk_was_back_is_not_made() {
     sim.sync();
     sim.run(MINUTE);
     sim.forget_log();
-    sim.way = Way::Up;
+    sim.concurrency = ConcurrencyLimit::Up;
     sim.run(MINUTE);
     let sent: Vec<u32> =
         sim.of("t").iter().filter(|sent| sent.code.is_some()).map(|sent| sent.expires).collect();
     assert_eq!(sent, [600], "the trunk that is there was de-registered");
     assert!(sim.bound("t", "u@h0"));
-    assert_eq!(sim.counts().leaving, 0);
+    assert_eq!(sim.counts().deregistering, 0);
 }
 
 #[test]
 fn a_request_that_nobody_answered_may_have_bound_and_is_undone_where_it_went() {
     let mut sim = Sim::with(&[trunk("t", &["u@a", "u@b"])]);
     sim.policy("a", Policy::Provisional);
-    sim.run(SECOND);
+    sim.run(SECOND_MS);
     assert!(sim.bound("t", "u@a"));
     sim.policy("a", Policy::Grants(600));
     sim.remove("t");
     sim.sync();
-    sim.run(5 * SECOND);
+    sim.run(5 * SECOND_MS);
     assert!(!sim.bound("t", "u@a"));
     // The same when its address of record changes.
     let mut sim = Sim::with(&[trunk("t", &["u@a"])]);
     sim.policy("a", Policy::Provisional);
-    sim.run(SECOND);
+    sim.run(SECOND_MS);
     sim.policy("a", Policy::Grants(600));
     sim.put(&trunk("t", &["v@a"]));
     sim.sync();
-    sim.run(5 * SECOND);
+    sim.run(5 * SECOND_MS);
     assert!(!sim.bound("t", "u@a") && sim.bound("t", "v@a"));
 }
 
@@ -128,10 +128,10 @@ fn a_changed_address_of_record_removes_the_old_binding_and_makes_the_new_one() {
     let mut sim = registered();
     sim.put(&trunk("t", &["new@h0"]));
     sim.sync();
-    sim.run(SECOND);
+    sim.run(SECOND_MS);
     assert!(!sim.bound("t", "u@h0") && sim.bound("t", "new@h0"));
     assert_eq!(sim.state("t"), TrunkState::Registered);
-    assert_eq!(sim.counts().leaving, 0);
+    assert_eq!(sim.counts().deregistering, 0);
 }
 
 #[test]
@@ -141,9 +141,9 @@ fn an_address_that_a_trunk_lost_is_removed_though_it_keeps_another() {
     sim.policy("a", Policy::Code(500));
     sim.put(&trunk("t", &["u@b"]));
     sim.sync();
-    sim.run(SECOND);
+    sim.run(SECOND_MS);
     sim.policy("a", Policy::Grants(600));
-    sim.run(30 * SECOND);
+    sim.run(30 * SECOND_MS);
     assert!(!sim.bound("t", "u@a"), "the first try failed, and then it was dropped");
     assert!(sim.bound("t", "u@b"));
 }
@@ -161,7 +161,7 @@ fn a_trunk_that_returns_before_it_has_left_keeps_its_call_id_and_its_numbers() {
         // The checks see to one in flight and to a rising CSeq.
         sim.run(2 * MINUTE);
         assert!(sim.bound("t", "u@h0"));
-        assert_eq!((sim.state("t"), sim.counts().leaving), (TrunkState::Registered, 0));
+        assert_eq!((sim.state("t"), sim.counts().deregistering), (TrunkState::Registered, 0));
     }
 }
 
@@ -173,15 +173,15 @@ fn changes_while_a_request_is_in_flight_end_in_the_last_state() {
             let mut sim = Sim::with(&[trunk("t", versions[first])]);
             sim.checks.hasty = true;
             sim.registrar("h0").delay = 3_000;
-            sim.run(SECOND);
+            sim.run(SECOND_MS);
             sim.put(&trunk("t", versions[second]));
             sim.sync();
-            sim.run(SECOND);
+            sim.run(SECOND_MS);
             sim.put(&trunk("t", versions[first]));
             sim.sync();
             sim.run(2 * MINUTE);
             let view = sim.view("t");
-            assert_eq!((view.state, sim.counts().leaving), (TrunkState::Registered, 0));
+            assert_eq!((view.state, sim.counts().deregistering), (TrunkState::Registered, 0));
             assert!(sim.bound("t", &view.aor));
             let lost = ["u@h0", "v@h0", "v@h1"]
                 .into_iter()
@@ -197,14 +197,14 @@ fn the_same_address_by_another_way_is_removed_by_that_way() {
     sim.policy("h0", Policy::Code(500));
     sim.run(100);
     sim.policy("h0", Policy::Grants(600));
-    sim.run(SECOND);
+    sim.run(SECOND_MS);
     sim.refresh("t");
-    sim.run(SECOND);
+    sim.run(SECOND_MS);
     let bound_by = sim.log.iter().rfind(|s| s.code == Some(200)).unwrap().port;
     sim.forget_log();
     sim.remove("t");
     sim.sync();
-    sim.run(SECOND);
+    sim.run(SECOND_MS);
     assert_eq!(sim.log[0].port, bound_by);
 }
 
@@ -219,9 +219,9 @@ fn a_malformed_trunk_is_reported_and_its_last_good_version_stays_registered() {
         (sim.state("t"), sim.state("never"), sim.counts().invalid),
         (TrunkState::Invalid, TrunkState::Invalid, 2)
     );
-    let trouble = sim.view("t").trouble.unwrap();
-    assert_eq!(trouble.reason, "InvalidTrunk");
-    assert!(trouble.message.contains("uris[0].port") && trouble.message.contains("last good version"));
+    let failure = sim.view("t").failure.unwrap();
+    assert_eq!(failure.reason, "InvalidTrunk");
+    assert!(failure.message.contains("uris[0].port") && failure.message.contains("last good version"));
     assert!(sim.of("t").iter().all(|sent| sent.expires == 600));
     sim.put(&trunk("t", &["u@h0"]));
     sim.put(&trunk("never", &["n@h0"]));
@@ -260,8 +260,8 @@ fn losing_most_trunks_at_once_takes_a_second_sync() {
     (0..25).for_each(|n| sim.remove(&format!("t{n:05}")));
     let report = sim.sync();
     assert_eq!((report.held, report.removed), (25, 0));
-    assert_eq!(sim.engine.summary(sim.now()).removals_held, 25);
-    sim.run(30 * SECOND);
+    assert_eq!(sim.engine.summary(sim.now()).removals_pending_confirmation, 25);
+    sim.run(30 * SECOND_MS);
     assert!(sim.log.is_empty());
     // An error in between says nothing.
     sim.api_up = false;
@@ -270,7 +270,7 @@ fn losing_most_trunks_at_once_takes_a_second_sync() {
     sim.api_up = true;
     let report = sim.sync();
     assert_eq!((report.held, report.removed), (0, 25));
-    sim.run(5 * SECOND);
+    sim.run(5 * SECOND_MS);
     assert_eq!((sim.counts().registered, sim.log.len()), (15, 25));
 }
 
@@ -284,7 +284,7 @@ fn trunks_that_come_back_in_the_second_sync_were_never_touched() {
     assert_eq!(sim.sync().held, 0);
     sim.run(MINUTE);
     assert!(sim.log.is_empty());
-    // Absent once more: the count starts anew.
+    // Absent once more: the count starts again.
     sim.trunks.clear();
     assert_eq!(sim.sync().held, 40);
 }
@@ -296,7 +296,7 @@ fn losing_few_or_less_than_half_acts_at_once() {
         (0..lost).for_each(|n| sim.remove(&format!("t{n:05}")));
         let report = sim.sync();
         assert_eq!((report.held, report.removed), (0, lost as u64));
-        sim.run(5 * SECOND);
+        sim.run(5 * SECOND_MS);
         assert_eq!(sim.counts().registered, (of - lost) as u64);
     }
 }
@@ -306,11 +306,11 @@ fn the_cache_is_not_forgotten_because_the_first_list_is_empty() {
     let mut sim = Sim::registered(40);
     let kept = sim.trunks.clone();
     sim.trunks.clear();
-    sim.restart(5 * SECOND, 0);
-    sim.run(SECOND);
+    sim.restart(5 * SECOND_MS, 0);
+    sim.run(SECOND_MS);
     sim.trunks = kept;
     sim.sync();
-    sim.run(SECOND);
+    sim.run(SECOND_MS);
     assert!(sim.log.is_empty(), "{} were registered again", sim.log.len());
     assert_eq!((sim.counts().registered, sim.store.len()), (40, 40));
 }
@@ -333,9 +333,9 @@ fn leaving_all_de_registers_everything_within_the_budgets() {
     let now = sim.now();
     // The driver reads no trunks any more: none comes back.
     (0..30).for_each(|n| sim.remove(&format!("t{n:05}")));
-    sim.engine.leave_all(false, now);
-    sim.run(10 * SECOND);
-    assert!(sim.engine.is_empty() || sim.counts().leaving == 0);
+    sim.engine.deregister_all(false, now);
+    sim.run(10 * SECOND_MS);
+    assert!(sim.engine.is_empty() || sim.counts().deregistering == 0);
     assert!((0..30).all(
         |n| !sim.bound(&format!("t{n:05}"), &format!("u{n}@h0")) || sim.of(&format!("t{n:05}")).len() > 1
     ));
@@ -369,7 +369,7 @@ fn the_silence_of_an_edge_port_that_is_gone_is_not_its_successors() {
     let mut sim = Sim::new(settings(1, None), 7);
     (0..3).for_each(|n| sim.put(&trunk(&format!("t{n:05}"), &[&format!("u{n}@h{n}")])));
     sim.dead_edges.insert("edge-0.example".to_owned());
-    sim.run(5 * SECOND);
+    sim.run(5 * SECOND_MS);
     assert!(sim.engine.in_flight() == 3, "{:?}", sim.counts());
     let mut other = sim.settings.clone();
     other.edge_ports[0].address = HostPort::new("edge-8.example", 5060);
@@ -377,14 +377,16 @@ fn the_silence_of_an_edge_port_that_is_gone_is_not_its_successors() {
     other.edge_ports[1].address = HostPort::new("edge-9.example", 5060);
     sim.reconfigure(other);
     let first = |sim: &Sim| {
-        let of = |n| sim.engine.fleet.get(sim.engine.fleet.find(&format!("t{n:05}")).unwrap()).unwrap();
-        (0..3).filter(|n| sim.engine.edges.choose(&of(*n).trunk.open(), 0, sim.now().at) == EdgeId(1)).count()
+        let of = |n| sim.engine.slots.get(sim.engine.slots.find(&format!("t{n:05}")).unwrap()).unwrap();
+        (0..3)
+            .filter(|n| sim.engine.edge_ports.choose(&of(*n).trunk.view(), 0, sim.now().at) == EdgePortId(1))
+            .count()
     };
     let before = first(&sim);
     assert!(before > 0);
     // Until what was in flight has had no answer.
     for _ in 0..60 {
-        sim.run(SECOND);
+        sim.run(SECOND_MS);
         assert_eq!(first(&sim), before, "passed over");
     }
     assert_eq!(sim.counts().registered, 3);
@@ -397,11 +399,11 @@ fn what_was_not_kept_while_nothing_was_durable_is_written_afterwards() {
     for n in 0..5 {
         sim.refresh(&format!("t{n:05}"));
     }
-    sim.run(SECOND);
+    sim.run(SECOND_MS);
     // A configuration without a durable cache, and back.
     sim.engine.keep(false);
     sim.engine.keep(true);
-    sim.engine.write_everything();
+    sim.engine.mark_all_for_writing();
     sim.store.clear();
     sim.store_up = true;
     sim.pump();

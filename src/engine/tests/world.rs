@@ -1,11 +1,12 @@
-//! What is around a simulated engine: registrars, a Requester, EdgePorts. Deterministic; all faults are switches.
+//! What is around a simulated engine: registrars, a Requester, EdgePorts. Deterministic; all faults are
+//! switches.
 
 use std::{collections::HashMap, time::Duration};
 
 use rand::{RngExt, rngs::SmallRng};
 
 use crate::{
-    ports::{RedirectContact, RedirectTarget, Register, Reply, SendError},
+    ports::{RedirectContact, RedirectTarget, RegisterRequest, RegisterResponse, SendError},
     secret::Secret,
     trunk::{Credentials, HostPort, Transport, Trunk, TrunkUri},
 };
@@ -50,9 +51,9 @@ pub struct Registrar {
     pub policy: Policy,
     /// Milliseconds to answer in.
     pub delay: u64,
-    /// Share of requests that nobody answers.
+    /// Share of requests that no one answers.
     pub loss: f64,
-    /// Call-ID -> (CSeq, when it lapses).
+    /// Call-ID -> (CSeq, when it expires).
     pub bindings: HashMap<String, (u32, u64)>,
 }
 
@@ -63,28 +64,35 @@ impl Default for Registrar {
 }
 
 impl Registrar {
-    /// Whether it holds a binding for a Call-ID at that time.
+    /// Returns whether it holds a binding for a Call-ID at that time.
     pub fn holds(&self, call_id: &str, at: u64) -> bool {
-        self.bindings.get(call_id).is_some_and(|(_, lapse)| *lapse > at)
+        self.bindings.get(call_id).is_some_and(|(_, expiry)| *expiry > at)
     }
 
     /// The reply to a request, and after how many milliseconds it comes.
-    pub fn answer(&mut self, request: &Register, at: u64, rng: &mut SmallRng) -> (Reply, u64) {
+    pub fn answer(
+        &mut self,
+        request: &RegisterRequest,
+        at: u64,
+        rng: &mut SmallRng,
+    ) -> (RegisterResponse, u64) {
         let silent = (code(408), SILENCE);
         if self.loss > 0.0 && rng.random_bool(self.loss) {
             return silent;
         }
         let asked = request.expires;
-        let reply = match &self.policy {
+        let response = match &self.policy {
             Policy::Grants(most) => self.bind(request, at, *most),
             Policy::AtLeast(least) if asked > 0 && asked < *least => {
-                Reply { min_expires: Some(*least), ..code(423) }
+                RegisterResponse { min_expires: Some(*least), ..code(423) }
             }
             Policy::AtLeastUntold(least) if asked > 0 && asked < *least => code(423),
             Policy::AtLeast(_) | Policy::AtLeastUntold(_) => self.bind(request, at, 86_400),
-            Policy::Busy(seconds) => Reply { retry_after: Some(*seconds), ..code(503) },
-            Policy::Later(number, seconds) => Reply { retry_after: Some(*seconds), ..code(*number) },
-            Policy::Moved(number, to, expires) => Reply {
+            Policy::Busy(seconds) => RegisterResponse { retry_after: Some(*seconds), ..code(503) },
+            Policy::Later(number, seconds) => {
+                RegisterResponse { retry_after: Some(*seconds), ..code(*number) }
+            }
+            Policy::Moved(number, to, expires) => RegisterResponse {
                 targets: vec![RedirectContact {
                     to: RedirectTarget { address: HostPort::new(to, 5060), transport: None },
                     expires: None,
@@ -93,7 +101,7 @@ impl Registrar {
                 ..code(*number)
             },
             Policy::RefusesTags if request.without_tags & 1 == 0 => {
-                Reply { unsupported: vec!["gin".into()], ..code(420) }
+                RegisterResponse { unsupported: vec!["gin".into()], ..code(420) }
             }
             Policy::RefusesTags => self.bind(request, at, 86_400),
             Policy::Password(right) => {
@@ -115,27 +123,27 @@ impl Registrar {
                 self.bind(request, at, 86_400);
                 code(100)
             }
-            Policy::Nonsense => Reply::default(),
+            Policy::Nonsense => RegisterResponse::default(),
         };
-        (reply, self.delay)
+        (response, self.delay)
     }
 
-    fn bind(&mut self, request: &Register, at: u64, most: i32) -> Reply {
+    fn bind(&mut self, request: &RegisterRequest, at: u64, most: i32) -> RegisterResponse {
         let granted = i32::try_from(request.expires).unwrap_or(i32::MAX).min(most);
-        let lapse = at + u64::try_from(granted).unwrap_or(0) * 1_000;
-        self.bindings.insert(request.call_id.to_string(), (request.cseq, lapse));
+        let expiry = at + u64::try_from(granted).unwrap_or(0) * 1_000;
+        self.bindings.insert(request.call_id.to_string(), (request.cseq, expiry));
         // The Requester answered a challenge with the next number.
-        Reply { contact_expires: Some(granted), cseq: Some(request.cseq + 1), ..code(200) }
+        RegisterResponse { contact_expires: Some(granted), cseq: Some(request.cseq + 1), ..code(200) }
     }
 }
 
-pub fn code(code: u16) -> Reply {
-    Reply { code: Some(code), phrase: "Because".into(), ..Reply::default() }
+pub fn code(code: u16) -> RegisterResponse {
+    RegisterResponse { code: Some(code), phrase: "Because".into(), ..RegisterResponse::default() }
 }
 
 /// How the Requester behaves.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Way {
+pub enum ConcurrencyLimit {
     /// Takes any number at a time.
     Up,
     /// Cannot be reached.
@@ -148,7 +156,7 @@ pub enum Way {
     Slots(Vec<u64>, u64),
 }
 
-impl Way {
+impl ConcurrencyLimit {
     /// As measured: two slots, 500 ms.
     pub fn java() -> Self {
         Self::Slots(vec![0, 0], 500)
@@ -157,26 +165,26 @@ impl Way {
     /// When the answer to a request comes back, given what the other side made of it and how long that took.
     pub fn carry(
         &mut self,
-        (reply, took): (Reply, u64),
+        (response, took): (RegisterResponse, u64),
         at: u64,
         deadline: u64,
-    ) -> (Result<Reply, SendError>, u64) {
+    ) -> (Result<RegisterResponse, SendError>, u64) {
         let late = || (Err(SendError::Deadline(Duration::from_millis(deadline))), at + deadline);
         match self {
             Self::Down => (Err(SendError::Unavailable("connection refused".into())), at + 1),
             Self::Refusing => (Err(SendError::Refused("no".into())), at + 2),
             Self::Hanging => late(),
             Self::Up if took >= deadline => late(),
-            Self::Up => (Ok(reply), at + took.max(1)),
+            Self::Up => (Ok(response), at + took.max(1)),
             Self::Slots(slots, period) => {
                 let Some(slot) = slots.iter_mut().min() else { return late() };
                 *slot = (*slot).max(at) + took.div_ceil(*period).max(1) * *period;
-                if *slot - at >= deadline { late() } else { (Ok(reply), *slot) }
+                if *slot - at >= deadline { late() } else { (Ok(response), *slot) }
             }
         }
     }
 
-    /// Whether a request reaches the registrar at all.
+    /// Returns whether a request reaches the registrar at all.
     pub fn passes(&self) -> bool {
         !matches!(self, Self::Down | Self::Refusing | Self::Hanging)
     }

@@ -114,7 +114,7 @@ impl Harness {
         result.map(|certain| (refs, certain))
     }
 
-    /// What was asked since the last time.
+    /// Returns what was asked since the last time.
     fn asked(&self) -> Vec<Ask> {
         std::mem::take(&mut self.asked.lock().unwrap())
     }

@@ -1,5 +1,5 @@
-//! The election as a state machine: no requests, no clock. It is told what was read and what became of a write, each with
-//! the moment on this machine's monotonic clock, and says what to do next.
+//! The election as a state machine: no requests, no clock. It is told what was read and what became of a
+//! write, each with the moment on this machine's monotonic clock, and says what to do next.
 
 mod times;
 
@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use self::times::LONGEST;
-pub use self::times::Times;
+pub use self::times::LeaseTimes;
+use self::times::MAX_LEASE_DURATION_S;
 
-/// What the Lease says, as far as the election goes. Times are compared for being the same, never with a clock.
+/// What the Lease says, as far as the election goes. Times are compared for being the same, never with a
+/// clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
-    /// Who holds it; empty: nobody.
+pub struct LeaseRecord {
+    /// Who holds it; empty: no one.
     pub holder: String,
     /// How long the holder asks the others to wait, in seconds.
     pub seconds: Option<i32>,
@@ -29,33 +30,33 @@ pub struct Record {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observed {
     /// What it says.
-    pub record: Record,
+    pub record: LeaseRecord,
     /// The resourceVersion; never empty.
     pub version: String,
 }
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Act {
+pub enum ElectionAction {
     /// Nothing until then.
     Wait(Instant),
     /// Read the Lease.
     Read,
-    /// Write [`Election::claim`]: in the place of this version, or create the Lease.
+    /// Write [`ElectionState::acquire_or_renew`]: in the place of this version, or create the Lease.
     Write {
         /// The version that it replaces; `None`: there must be no Lease.
         over: Option<String>,
     },
     /// Stop leading at once.
-    Lose(Loss),
+    Lose(LostReason),
 }
 
 /// Why a term ended without this replica's will.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Loss {
+pub enum LostReason {
     /// It could not be renewed in time.
     Expired,
-    /// Another one has it; empty: somebody took the holder out of the Lease.
+    /// Another one has it; empty: someone took the holder out of the Lease.
     Taken {
         /// As the record names it.
         holder: String,
@@ -64,7 +65,7 @@ pub enum Loss {
 
 /// Why a write did not succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unwritten {
+pub enum WriteFailure {
     /// The Lease is not the one that was to be replaced, or exists already.
     Conflict,
     /// There is no Lease to replace.
@@ -75,7 +76,7 @@ pub enum Unwritten {
     Unknown,
 }
 
-impl Unwritten {
+impl WriteFailure {
     /// Another one was quicker: nothing is wrong with the API server.
     #[must_use]
     pub fn is_race(self) -> bool {
@@ -85,7 +86,7 @@ impl Unwritten {
 
 /// What the next write builds on.
 #[derive(Clone, Debug)]
-enum Known {
+enum WriteBase {
     Nothing,
     Missing,
     Lease(Observed),
@@ -94,7 +95,7 @@ enum Known {
 /// A foreign record (or that there is none any more), and since when this replica sees it unchanged.
 #[derive(Clone, Debug)]
 struct Seen {
-    what: Option<Record>,
+    what: Option<LeaseRecord>,
     since: Instant,
     lasts: Duration,
 }
@@ -108,15 +109,15 @@ struct Held {
 
 /// One replica's part in the election.
 #[derive(Clone, Debug)]
-pub struct Election {
+pub struct ElectionState {
     me: String,
-    times: Times,
-    known: Known,
+    times: LeaseTimes,
+    known: WriteBase,
     seen: Option<Seen>,
     /// Nothing is done before.
     wake: Instant,
     held: Option<Held>,
-    loss: Option<Loss>,
+    loss: Option<LostReason>,
     /// The newest renewal time that was put into a record.
     stamp: i64,
     /// The last write met a conflict.
@@ -126,14 +127,14 @@ pub struct Election {
     unsure: Option<Option<String>>,
 }
 
-impl Election {
+impl ElectionState {
     /// A replica that knows nothing yet and goes under this name, which no other process may ever use.
     #[must_use]
-    pub fn new(me: String, times: Times, now: Instant) -> Self {
+    pub fn new(me: String, times: LeaseTimes, now: Instant) -> Self {
         Self {
             me,
             times,
-            known: Known::Nothing,
+            known: WriteBase::Nothing,
             seen: None,
             wake: now,
             held: None,
@@ -149,27 +150,27 @@ impl Election {
     pub fn stand(&mut self, now: Instant) {
         self.held = None;
         self.loss = None;
-        self.known = Known::Nothing;
+        self.known = WriteBase::Nothing;
         self.wake = now;
         self.clashed = false;
     }
 
-    /// What to do now.
-    pub fn next(&mut self, now: Instant) -> Act {
+    /// Returns what to do now.
+    pub fn next(&mut self, now: Instant) -> ElectionAction {
         if let Some(loss) = &self.loss {
-            return Act::Lose(loss.clone());
+            return ElectionAction::Lose(loss.clone());
         }
         if self.held.is_some_and(|held| now >= held.until) {
-            self.loss = Some(Loss::Expired);
-            return Act::Lose(Loss::Expired);
+            self.loss = Some(LostReason::Expired);
+            return ElectionAction::Lose(LostReason::Expired);
         }
         if now < self.wake {
-            return Act::Wait(self.held.map_or(self.wake, |held| held.until.min(self.wake)));
+            return ElectionAction::Wait(self.held.map_or(self.wake, |held| held.until.min(self.wake)));
         }
         match &self.known {
-            Known::Nothing => Act::Read,
-            Known::Missing => Act::Write { over: None },
-            Known::Lease(lease) => Act::Write { over: Some(lease.version.clone()) },
+            WriteBase::Nothing => ElectionAction::Read,
+            WriteBase::Missing => ElectionAction::Write { over: None },
+            WriteBase::Lease(lease) => ElectionAction::Write { over: Some(lease.version.clone()) },
         }
     }
 
@@ -182,7 +183,7 @@ impl Election {
     /// The next step is to write: the Lease is there to be taken, or this replica's own.
     #[must_use]
     pub fn takes(&self) -> bool {
-        !matches!(self.known, Known::Nothing)
+        !matches!(self.known, WriteBase::Nothing)
     }
 
     /// The other one that holds the Lease, as far as is known.
@@ -195,7 +196,8 @@ impl Election {
     /// The Lease may carry this replica's name, or a request that is under way may yet put it there.
     #[must_use]
     pub fn may_hold(&self) -> bool {
-        self.unsure.is_some() || matches!(&self.known, Known::Lease(lease) if lease.record.holder == self.me)
+        self.unsure.is_some()
+            || matches!(&self.known, WriteBase::Lease(lease) if lease.record.holder == self.me)
     }
 
     /// The Lease was read; `None`: there is none.
@@ -204,10 +206,10 @@ impl Election {
             self.unsure = None;
         }
         match (lease, self.held.is_some()) {
-            (Some(lease), _) if lease.record.holder == self.me => self.build_on(Known::Lease(lease), now),
-            (Some(lease), true) => self.loss = Some(Loss::Taken { holder: lease.record.holder }),
-            // Nobody else can hold what does not exist: whoever creates it leads.
-            (None, true) => self.build_on(Known::Missing, now),
+            (Some(lease), _) if lease.record.holder == self.me => self.build_on(WriteBase::Lease(lease), now),
+            (Some(lease), true) => self.loss = Some(LostReason::Taken { holder: lease.record.holder }),
+            // No one else can hold what does not exist: anyone who creates it leads.
+            (None, true) => self.build_on(WriteBase::Missing, now),
             (Some(lease), false) => self.judge(lease, now),
             (None, false) => self.judge_missing(now),
         }
@@ -215,12 +217,14 @@ impl Election {
 
     /// The Lease could not be read.
     pub fn unread(&mut self, now: Instant) {
-        self.wake = now + if self.held.is_some() { self.times.retry } else { self.times.poll };
+        self.wake = now + if self.held.is_some() { self.times.retry_period } else { self.times.poll_period };
     }
 
-    /// What to write. `wall`: microseconds since the Unix epoch by the wall clock, for those who read the Lease.
-    pub fn claim(&mut self, wall: i64) -> Record {
-        if let Known::Lease(Observed { record: Record { holder, renewed: Some(last), .. }, .. }) = &self.known
+    /// Returns what to write. `wall`: microseconds since the Unix epoch by the wall clock, for those who read
+    /// the Lease.
+    pub fn acquire_or_renew(&mut self, wall: i64) -> LeaseRecord {
+        if let WriteBase::Lease(Observed { record: LeaseRecord { holder, renewed: Some(last), .. }, .. }) =
+            &self.known
             && *holder == self.me
         {
             self.stamp = self.stamp.max(*last);
@@ -228,14 +232,14 @@ impl Election {
         let renewed = self.stamped(wall);
         let (acquired, transitions) = match (&self.known, self.held) {
             (_, Some(held)) => (held.acquired, held.transitions),
-            (Known::Lease(old), None) if old.record.holder == self.me => {
+            (WriteBase::Lease(old), None) if old.record.holder == self.me => {
                 (old.record.acquired.unwrap_or(renewed), old.record.transitions)
             }
-            (Known::Lease(old), None) => (renewed, old.record.transitions.saturating_add(1).max(0)),
+            (WriteBase::Lease(old), None) => (renewed, old.record.transitions.saturating_add(1).max(0)),
             (_, None) => (renewed, 0),
         };
         self.sent = Some((acquired, transitions));
-        Record {
+        LeaseRecord {
             holder: self.me.clone(),
             seconds: Some(self.times.seconds()),
             acquired: Some(acquired),
@@ -244,11 +248,12 @@ impl Election {
         }
     }
 
-    /// What to write at the end of a term, in the place of which version; `None` where the Lease has to be read first.
-    pub fn give_up(&mut self, wall: i64) -> Option<(Record, String)> {
+    /// Returns what to write at the end of a term, in the place of which version; `None` where the Lease has
+    /// to be read first.
+    pub fn give_up(&mut self, wall: i64) -> Option<(LeaseRecord, String)> {
         let renewed = self.stamped(wall);
-        let Known::Lease(lease) = &self.known else { return None };
-        let record = Record {
+        let WriteBase::Lease(lease) = &self.known else { return None };
+        let record = LeaseRecord {
             holder: String::new(),
             seconds: Some(1),
             acquired: Some(renewed),
@@ -260,13 +265,13 @@ impl Election {
 
     /// A claim was written; `sent`: when the request began.
     pub fn wrote(&mut self, lease: Observed, sent: Instant, now: Instant) {
-        let until = sent + self.times.valid;
+        let until = sent + self.times.renew_deadline;
         self.unsure = None;
         self.clashed = false;
-        self.wake = sent + self.times.renew;
+        self.wake = sent + self.times.renew_period;
         let (acquired, transitions) = self.sent.take().unwrap_or((self.stamp, lease.record.transitions));
-        self.note(Some(lease.record.clone()), self.times.duration, now);
-        self.known = Known::Lease(lease);
+        self.note(Some(lease.record.clone()), self.times.lease_duration, now);
+        self.known = WriteBase::Lease(lease);
         if now < until || self.held.is_some() {
             self.held = Some(Held { until, acquired, transitions });
         } else {
@@ -275,84 +280,88 @@ impl Election {
         }
     }
 
-    /// The claim was sent several times, and one of them may have been written though another one met a conflict.
+    /// The claim was sent several times, and one of them may have been written though another one met a
+    /// conflict.
     pub fn doubt(&mut self) {
         self.unsure = Some(match &self.known {
-            Known::Lease(lease) => Some(lease.version.clone()),
-            Known::Missing | Known::Nothing => None,
+            WriteBase::Lease(lease) => Some(lease.version.clone()),
+            WriteBase::Missing | WriteBase::Nothing => None,
         });
     }
 
     /// A claim was not written.
-    pub fn unwritten(&mut self, why: Unwritten, now: Instant) {
+    pub fn unwritten(&mut self, why: WriteFailure, now: Instant) {
         let leads = self.held.is_some();
         let over = match &self.known {
-            Known::Lease(lease) => Some(lease.version.clone()),
-            Known::Missing | Known::Nothing => None,
+            WriteBase::Lease(lease) => Some(lease.version.clone()),
+            WriteBase::Missing | WriteBase::Nothing => None,
         };
         // A conflict is looked into at once; a server that says nothing else is not asked without a pause.
         let clashes = why.is_race();
         let pause = match (leads, why) {
             _ if clashes && !self.clashed => Duration::ZERO,
-            (true, _) => self.times.retry,
-            (false, _) => self.times.poll,
+            (true, _) => self.times.retry_period,
+            (false, _) => self.times.poll_period,
         };
         self.clashed = clashes;
         self.wake = now + pause;
         match why {
-            Unwritten::Conflict => self.known = Known::Nothing,
-            Unwritten::Missing if leads => self.known = Known::Missing,
-            Unwritten::Unknown => {
+            WriteFailure::Conflict => self.known = WriteBase::Nothing,
+            WriteFailure::Missing if leads => self.known = WriteBase::Missing,
+            WriteFailure::Unknown => {
                 self.unsure = Some(over);
-                // A leader goes on at once with the same version: was the write done after all, a conflict tells.
+                // A leader goes on at once with the same version: was the write done after all, a conflict
+                // tells.
                 if !leads {
-                    self.known = Known::Nothing;
+                    self.known = WriteBase::Nothing;
                 }
             }
-            Unwritten::Refused if leads => {}
-            Unwritten::Missing | Unwritten::Refused => self.known = Known::Nothing,
+            WriteFailure::Refused if leads => {}
+            WriteFailure::Missing | WriteFailure::Refused => self.known = WriteBase::Nothing,
         }
     }
 
-    fn build_on(&mut self, known: Known, now: Instant) {
+    fn build_on(&mut self, known: WriteBase, now: Instant) {
         self.known = known;
         self.wake = now;
     }
 
     fn judge(&mut self, lease: Observed, now: Instant) {
         let lasts = match lease.record.seconds {
-            Some(seconds @ 1..=LONGEST) => Duration::from_secs(u64::from(seconds.unsigned_abs())),
-            _ => self.times.duration,
+            Some(seconds @ 1..=MAX_LEASE_DURATION_S) => {
+                Duration::from_secs(u64::from(seconds.unsigned_abs()))
+            }
+            _ => self.times.lease_duration,
         };
         let dead = self.note(Some(lease.record.clone()), lasts, now);
         if lease.record.holder.is_empty() || now >= dead {
-            self.build_on(Known::Lease(lease), now);
+            self.build_on(WriteBase::Lease(lease), now);
         } else {
             self.look_again(dead, now);
         }
     }
 
-    /// There is no Lease. Where there never was one, it is created at once. Where there was one, its holder may be at work
-    /// still and create it anew with its next renewal: it is given the time.
+    /// There is no Lease. Where there never was one, it is created at once. Where there was one, its holder
+    /// may be at work still and create it again with its next renewal: it is given the time.
     fn judge_missing(&mut self, now: Instant) {
-        let Some(seen) = &self.seen else { return self.build_on(Known::Missing, now) };
-        let lasts = seen.lasts.max(self.times.duration);
+        let Some(seen) = &self.seen else { return self.build_on(WriteBase::Missing, now) };
+        let lasts = seen.lasts.max(self.times.lease_duration);
         let dead = self.note(None, lasts, now);
         if now >= dead {
-            self.build_on(Known::Missing, now);
+            self.build_on(WriteBase::Missing, now);
         } else {
             self.look_again(dead, now);
         }
     }
 
     fn look_again(&mut self, dead: Instant, now: Instant) {
-        self.known = Known::Nothing;
+        self.known = WriteBase::Nothing;
         self.clashed = false;
-        self.wake = dead.min(now + self.times.poll);
+        self.wake = dead.min(now + self.times.poll_period);
     }
 
     /// Notes what is to be seen; returns when it counts no longer.
-    fn note(&mut self, what: Option<Record>, lasts: Duration, now: Instant) -> Instant {
+    fn note(&mut self, what: Option<LeaseRecord>, lasts: Duration, now: Instant) -> Instant {
         match &self.seen {
             Some(seen) if seen.what == what => seen.since + seen.lasts,
             _ => {
@@ -362,8 +371,8 @@ impl Election {
         }
     }
 
-    /// A renewal time that no earlier record of this replica carried, whatever the wall clock does: the others tell by it
-    /// that there was a renewal.
+    /// A renewal time that no earlier record of this replica carried, whatever the wall clock does: the
+    /// others tell by it that there was a renewal.
     fn stamped(&mut self, wall: i64) -> i64 {
         self.stamp = wall.max(self.stamp.saturating_add(1));
         self.stamp

@@ -173,8 +173,8 @@ impl Fake {
 }
 
 struct Replica {
-    elector: Elector,
-    standing: watch::Sender<Standing>,
+    elector: LeaderElector,
+    standing: watch::Sender<LeadershipStatus>,
     shutdown: CancellationToken,
 }
 
@@ -186,34 +186,34 @@ impl Replica {
             identity: identity.into(),
             duration: Duration::from_secs(10),
         };
-        let elector = Elector::new(fake.client(), &settings);
+        let elector = LeaderElector::new(fake.client(), &settings);
         Self { elector, standing: watch::Sender::default(), shutdown: CancellationToken::new() }
     }
 
     /// Fails when it does not lead within that time.
-    async fn leads_within(&mut self, seconds: f64) -> Term {
-        let term = self.elector.next_term(&self.shutdown, &self.standing);
+    async fn leads_within(&mut self, seconds: f64) -> Leadership {
+        let term = self.elector.acquire(&self.shutdown, &self.standing);
         let term = timeout(Duration::from_secs_f64(seconds), term).await;
         term.expect("leads in time").expect("no shutdown")
     }
 
     /// Follows for that time.
     async fn follows_for(&mut self, seconds: f64) {
-        let term = self.elector.next_term(&self.shutdown, &self.standing);
+        let term = self.elector.acquire(&self.shutdown, &self.standing);
         let term = timeout(Duration::from_secs_f64(seconds), term).await;
         assert!(term.is_err(), "must not lead: {:?}", self.standing.borrow());
     }
 
-    fn stands(&self) -> Standing {
+    fn stands(&self) -> LeadershipStatus {
         self.standing.borrow().clone()
     }
 }
 
 const ALL: [Method; 3] = [Method::GET, Method::POST, Method::PUT];
 
-async fn lost_within(term: &Term, seconds: f64) {
+async fn lost_within(term: &Leadership, seconds: f64) {
     timeout(Duration::from_secs_f64(seconds), term.lost.cancelled()).await.expect("lost in time");
-    assert!(!term.still_valid());
+    assert!(!term.is_valid());
 }
 
 #[tokio::test(start_paused = true)]
@@ -221,13 +221,13 @@ async fn the_first_one_leads_at_once_and_goes_on() {
     let fake = Fake::default();
     let mut a = Replica::new(&fake, "registry-0");
     let term = a.leads_within(0.1).await;
-    assert_eq!(a.stands(), Standing::Leading);
+    assert_eq!(a.stands(), LeadershipStatus::Leading);
     assert_eq!(fake.spec("holderIdentity"), a.elector.holder());
     assert!(a.elector.holder().starts_with("registry-0_"));
     assert_eq!(fake.spec("leaseDurationSeconds"), 10);
     let first = fake.spec("renewTime");
     sleep(Duration::from_secs(60)).await;
-    assert!(term.still_valid() && !term.lost.is_cancelled());
+    assert!(term.is_valid() && !term.lost.is_cancelled());
     assert_ne!(fake.spec("renewTime"), first);
     assert_eq!(fake.spec("leaseTransitions"), 0);
     let log = fake.0.lock().unwrap().log.clone();
@@ -243,7 +243,7 @@ async fn a_released_lease_is_taken_within_two_seconds() {
     let mut b = Replica::new(&fake, "registry-1");
     let term = a.leads_within(0.1).await;
     b.follows_for(20.0).await;
-    assert_eq!(b.stands(), Standing::Following { leader: Some("registry-0".into()) });
+    assert_eq!(b.stands(), LeadershipStatus::Following { leader: Some("registry-0".into()) });
     let (validity, lost) = (term.validity(), term.lost.clone());
     let waits = tokio::spawn(async move { b.leads_within(2.0).await });
     sleep(Duration::from_millis(300)).await;
@@ -251,7 +251,7 @@ async fn a_released_lease_is_taken_within_two_seconds() {
     assert!(!validity.holds() && lost.is_cancelled());
     assert_eq!((fake.spec("holderIdentity"), fake.spec("leaseDurationSeconds")), (json!(""), json!(1)));
     let term = waits.await.expect("leads");
-    assert!(term.still_valid());
+    assert!(term.is_valid());
     assert_eq!(fake.spec("leaseTransitions"), 1);
 }
 
@@ -284,7 +284,7 @@ async fn who_cannot_renew_stops_three_seconds_before_another_could_start() {
         timeout(Duration::from_secs(7), term.lost.cancelled()).await.expect("lost");
         let kept = before.elapsed().as_secs_f64();
         assert!((5.55..=5.75).contains(&kept), "{fate:?}: {kept}");
-        assert!(!term.still_valid());
+        assert!(!term.is_valid());
     }
 }
 
@@ -302,7 +302,7 @@ async fn an_outage_of_some_seconds_loses_nothing() {
             fake.rule(None);
             // Each time at another moment between two renewals.
             sleep(Duration::from_millis(4130)).await;
-            assert!(term.still_valid(), "{fate:?}");
+            assert!(term.is_valid(), "{fate:?}");
         }
     }
 }
@@ -317,7 +317,7 @@ async fn a_claim_whose_answer_is_lost_is_made_good() {
     // The same for a renewal: a conflict with itself is none.
     fake.plan(Method::PUT, &[Fate::AnswerLost]);
     sleep(Duration::from_secs(30)).await;
-    assert!(term.still_valid());
+    assert!(term.is_valid());
 }
 
 #[tokio::test(start_paused = true)]
@@ -335,7 +335,7 @@ async fn another_holder_ends_the_term_at_once() {
     let term = a.leads_within(1.2).await;
     fake.edit(|lease| lease["metadata"]["labels"] = json!({ "team": "voice" }));
     sleep(Duration::from_secs(20)).await;
-    assert!(term.still_valid());
+    assert!(term.is_valid());
     let state = fake.0.lock().unwrap();
     assert_eq!(state.lease.as_ref().unwrap()["metadata"]["labels"]["team"], "voice");
 }
@@ -349,7 +349,7 @@ async fn a_deleted_lease_comes_back_with_its_leader() {
     b.follows_for(3.5).await;
     fake.0.lock().unwrap().lease = None;
     b.follows_for(30.0).await;
-    assert!(term.still_valid());
+    assert!(term.is_valid());
     assert_eq!(fake.spec("holderIdentity"), a.elector.holder());
     drop(term);
     fake.0.lock().unwrap().lease = None;
@@ -368,9 +368,9 @@ async fn what_is_forbidden_is_said_with_the_rule_that_is_missing() {
         let mut a = Replica::new(&fake, "registry-0");
         fake.rule(Some((&[method], Fate::Answer(StatusCode::FORBIDDEN))));
         a.follows_for(1.5).await;
-        assert_eq!(a.stands(), Standing::Starting, "not at once");
+        assert_eq!(a.stands(), LeadershipStatus::Starting, "not at once");
         a.follows_for(5.0).await;
-        let Standing::Blind { problem } = a.stands() else { panic!("{:?}", a.stands()) };
+        let LeadershipStatus::LeaseUnavailable { problem } = a.stands() else { panic!("{:?}", a.stands()) };
         assert!(problem.starts_with(does) && problem.contains(rule), "{problem}");
         assert!(problem.contains("needs a Role in voice with: apiGroups [coordination.k8s.io]"), "{problem}");
         fake.rule(None);
@@ -380,14 +380,14 @@ async fn what_is_forbidden_is_said_with_the_rule_that_is_missing() {
     let mut b = Replica::new(&fake, "registry-1");
     fake.rule(Some((&[Method::PUT], Fate::Answer(StatusCode::FORBIDDEN))));
     b.follows_for(5.0).await;
-    assert_eq!(b.stands(), Standing::Following { leader: Some("registry-0".into()) });
+    assert_eq!(b.stands(), LeadershipStatus::Following { leader: Some("registry-0".into()) });
     drop(term);
     b.follows_for(15.0).await;
-    let Standing::Blind { problem } = b.stands() else { panic!("{:?}", b.stands()) };
+    let LeadershipStatus::LeaseUnavailable { problem } = b.stands() else { panic!("{:?}", b.stands()) };
     assert!(problem.starts_with("updating the Lease"), "{problem}");
     fake.rule(None);
     b.leads_within(1.2).await;
-    assert_eq!(b.stands(), Standing::Leading);
+    assert_eq!(b.stands(), LeadershipStatus::Leading);
 }
 
 #[tokio::test(start_paused = true)]
@@ -397,7 +397,7 @@ async fn a_namespace_that_is_not_there_is_named() {
     let mut a = Replica::new(&fake, "registry-0");
     a.follows_for(5.0).await;
     let problem = "there is no namespace voice to keep the Lease routr-registry in".to_owned();
-    assert_eq!(a.stands(), Standing::Blind { problem });
+    assert_eq!(a.stands(), LeadershipStatus::LeaseUnavailable { problem });
     fake.0.lock().unwrap().no_namespace = false;
     a.leads_within(1.2).await;
 }
@@ -421,10 +421,10 @@ async fn an_api_server_that_is_silent_or_gone_makes_a_follower_blind() {
         (Fate::Answer(StatusCode::UNAUTHORIZED), "the API server does not accept the credentials (401)"),
     ] {
         b.follows_for(1.5).await;
-        assert_eq!(b.stands(), Standing::Following { leader: Some("registry-0".into()) });
+        assert_eq!(b.stands(), LeadershipStatus::Following { leader: Some("registry-0".into()) });
         fake.rule(Some((&[Method::GET], fate)));
         b.follows_for(8.0).await;
-        let Standing::Blind { problem } = b.stands() else { panic!("{:?}", b.stands()) };
+        let LeadershipStatus::LeaseUnavailable { problem } = b.stands() else { panic!("{:?}", b.stands()) };
         assert!(problem.starts_with(says), "{problem}");
         fake.rule(None);
     }
@@ -438,10 +438,10 @@ async fn k4_requests_that_take_seconds_cost_no_term() {
         let mut a = Replica::new(&fake, "registry-0");
         let term = a.leads_within(12.0).await;
         sleep(Duration::from_secs(120)).await;
-        assert!(term.still_valid(), "{way} ms each way");
+        assert!(term.is_valid(), "{way} ms each way");
         let mut b = Replica::new(&fake, "registry-1");
         b.follows_for(20.0).await;
-        assert_eq!(b.stands(), Standing::Following { leader: Some("registry-0".into()) });
+        assert_eq!(b.stands(), LeadershipStatus::Following { leader: Some("registry-0".into()) });
         term.release().await;
         let term = b.leads_within(25.0).await;
         // Slower than any term allows: it says so, with the setting.
@@ -449,7 +449,7 @@ async fn k4_requests_that_take_seconds_cost_no_term() {
         timeout(Duration::from_secs(10), term.lost.cancelled()).await.expect("lost");
         drop(term);
         b.follows_for(12.0).await;
-        let Standing::Blind { problem } = b.stands() else { panic!("{:?}", b.stands()) };
+        let LeadershipStatus::LeaseUnavailable { problem } = b.stands() else { panic!("{:?}", b.stands()) };
         assert!(problem.contains("within 3.5 s; a lease duration of 10 s leaves 3.5 s"), "{problem}");
         assert!(problem.contains("--lease-duration (operator.leaseDurationSeconds"), "{problem}");
     }
@@ -462,7 +462,7 @@ async fn a_shutdown_ends_the_waiting_and_leaves_no_claim_behind() {
     let term = a.leads_within(0.1).await;
     let mut b = Replica::new(&fake, "registry-1");
     let shutdown = b.shutdown.clone();
-    let waits = tokio::spawn(async move { b.elector.next_term(&b.shutdown, &b.standing).await.is_none() });
+    let waits = tokio::spawn(async move { b.elector.acquire(&b.shutdown, &b.standing).await.is_none() });
     sleep(Duration::from_secs(3)).await;
     shutdown.cancel();
     assert!(timeout(Duration::from_millis(10), waits).await.expect("at once").expect("ends"));
@@ -473,8 +473,7 @@ async fn a_shutdown_ends_the_waiting_and_leaves_no_claim_behind() {
         let mut c = Replica::new(&fake, "registry-2");
         fake.plan(Method::PUT, &[fate]);
         let (shutdown, holder) = (c.shutdown.clone(), c.elector.holder().to_owned());
-        let waits =
-            tokio::spawn(async move { c.elector.next_term(&c.shutdown, &c.standing).await.is_none() });
+        let waits = tokio::spawn(async move { c.elector.acquire(&c.shutdown, &c.standing).await.is_none() });
         while fake.spec("holderIdentity") != holder {
             sleep(Duration::from_millis(1)).await;
         }
@@ -510,6 +509,6 @@ async fn a_process_that_was_stopped_knows_before_its_timers_do() {
     // No task runs meanwhile: neither the one that renews nor the one that would say that the term is lost.
     tokio::time::advance(Duration::from_secs(7)).await;
     let lost = term.lost.is_cancelled();
-    assert!(!validity.holds() && !term.still_valid(), "lost was said: {lost}");
+    assert!(!validity.holds() && !term.is_valid(), "lost was said: {lost}");
     lost_within(&term, 0.1).await;
 }

@@ -14,7 +14,7 @@ async fn info(service: &Service) -> GetResponse {
 async fn the_capacity_and_the_process_are_said() {
     let (one, other) = (start(Mode::Direct).await, start(Mode::Direct).await);
     let said = info(&one).await;
-    assert_eq!(said.capacity, super::super::CAPACITY);
+    assert_eq!(said.capacity, super::super::DEFAULT_CAPACITY);
     assert!(said.instance.len() >= 16, "{said:?}");
     assert_eq!(info(&one).await, said);
     assert_ne!(info(&other).await.instance, said.instance);

@@ -22,8 +22,8 @@ const MAX_DIALING: usize = 4096;
 /// Bounds on connections over TCP and TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionBounds {
-    /// Most of them at a time, from 1 on. One more ends the one that was idle for the longest time; where all are in use, it is
-    /// refused.
+    /// Most of them at a time, from 1 on. One more ends the one that was idle for the longest time; where all
+    /// are in use, it is refused.
     pub most: usize,
     /// How long one may have no request.
     pub idle: Duration,
@@ -34,8 +34,8 @@ pub struct ConnectionBounds {
 }
 
 impl Default for ConnectionBounds {
-    /// Shares of the descriptors that this process may have: half for connections, an eighth for the sockets of those that are made, a
-    /// sixteenth for look-ups; 20 min idle.
+    /// Shares of the descriptors that this process may have: half for connections, an eighth for the sockets
+    /// of those that are made, a sixteenth for look-ups; 20 min idle.
     fn default() -> Self {
         Self::within(descriptors::limit())
     }

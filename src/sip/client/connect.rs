@@ -11,7 +11,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
-    connection::{Connection, Target, WRITE_QUEUE, drive},
+    connection::{Connection, MAX_QUEUED_MESSAGES, Target, drive},
     error::io_cause,
     pool::{Connections, Settings},
 };
@@ -33,8 +33,8 @@ impl From<io::Error> for ConnectError {
     }
 }
 
-/// A peer that vanished without a word, or a NAT that forgot, is found out between two refreshes; and so is one that
-/// acknowledges nothing of what it is sent.
+/// A peer that vanished without a word, or a NAT that forgot, is found out between two refreshes; and so is
+/// one that acknowledges nothing of what it is sent.
 pub(super) fn options(settings: &Settings) -> SocketOptions {
     SocketOptions {
         bind: (!settings.bind.is_unspecified()).then_some(settings.bind),
@@ -56,7 +56,7 @@ pub(super) async fn finish(
     within: Duration,
 ) -> Result<Arc<Connection>, ConnectError> {
     let addresses = (tcp.local_addr()?, tcp.peer_addr()?);
-    let (outgoing, queue) = mpsc::channel(WRITE_QUEUE);
+    let (outgoing, queue) = mpsc::channel(MAX_QUEUED_MESSAGES);
     let connection = || Arc::new(Connection::new(id, target.clone(), addresses, outgoing));
     match (target.destination.transport, &pool.settings().tls) {
         (Transport::Tls, Some(config)) => {

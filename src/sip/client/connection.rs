@@ -35,14 +35,14 @@ use crate::{
 };
 
 /// Messages that wait for their turn to be written to one connection; further senders wait.
-pub(super) const WRITE_QUEUE: usize = 1024;
+pub(super) const MAX_QUEUED_MESSAGES: usize = 1024;
 
 /// Time to read what the peer said before it closed, once writing has failed.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const FINAL_READ_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a connection takes requests that was made for one address of its destination: time for the answer to a
-/// challenge. Without that, each address that a name ever had could keep one.
-const PINNED_FOR: Duration = Duration::from_secs(60);
+/// How long a connection takes requests that was made for one address of its destination: time for the answer
+/// to a challenge. Without that, each address that a name ever had could keep one.
+const PINNED_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The endpoint of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -138,12 +138,12 @@ impl Connection {
         self.remote
     }
 
-    /// Whether requests may go over it: it is open, and not suspected to be dead.
+    /// Returns whether requests may go over it: it is open, and not suspected to be dead.
     pub(super) fn is_usable(&self) -> bool {
         self.end.get().is_none() && !self.draining.is_cancelled() && !self.is_closing()
     }
 
-    /// Why it ended, once it has.
+    /// Returns why it ended, once it has.
     pub(super) fn end(&self) -> Option<&ClientError> {
         self.end.get()
     }
@@ -170,7 +170,7 @@ impl Connection {
         InUse(self.clone())
     }
 
-    /// Whether a request uses it.
+    /// Returns whether a request uses it.
     pub(super) fn is_in_use(&self) -> bool {
         self.users.load(Ordering::Relaxed) > 0
     }
@@ -208,12 +208,12 @@ impl Connection {
         self.outgoing.try_send(Outgoing { transaction: None, bytes }).is_ok()
     }
 
-    /// How often bytes of any kind came.
+    /// Returns how often bytes of any kind came.
     pub(super) fn reads(&self) -> u64 {
         self.reads.load(Ordering::Relaxed)
     }
 
-    /// What was wrong with what came, where nothing that came could be read.
+    /// Returns what was wrong with what came, where nothing that came could be read.
     pub(super) fn garbled(&self) -> Option<&ParseError> {
         self.garbled.get().filter(|_| self.answered_ms.load(Ordering::Relaxed) == 0)
     }
@@ -223,7 +223,7 @@ impl Connection {
         self.answered_ms.store(elapsed.max(1), Ordering::Relaxed);
     }
 
-    /// Whether no transaction was answered over it for that long.
+    /// Returns whether no transaction was answered over it for that long.
     pub(super) fn unanswered_for(&self, time: Duration) -> bool {
         let last = self.opened + Duration::from_millis(self.answered_ms.load(Ordering::Relaxed));
         last.elapsed() >= time
@@ -270,7 +270,7 @@ pub(super) async fn drive<S>(
         let pinned = connection.target.pinned.is_some();
         tokio::select! {
             () = connection.draining.cancelled() => (),
-            () = tokio::time::sleep(PINNED_FOR), if pinned => pool.retire(&connection),
+            () = tokio::time::sleep(PINNED_TIMEOUT), if pinned => pool.retire(&connection),
         }
         tokio::time::sleep(settings.grace).await;
     };
@@ -287,7 +287,7 @@ pub(super) async fn drive<S>(
         tokio::select! {
             end = &mut reading => end.unwrap_or_else(ended),
             error = write(writer, &mut queue, &connection, pool.transactions()) => {
-                match timeout(LAST_WORDS, &mut reading).await {
+                match timeout(FINAL_READ_TIMEOUT, &mut reading).await {
                     Ok(end) => end.unwrap_or_else(ended),
                     Err(_) => ended(error),
                 }
@@ -306,7 +306,8 @@ pub(super) async fn drive<S>(
         End::Idle => ClientError::ConnectionLost("it was idle".into()),
         End::Stopped => ClientError::stopped(),
     };
-    // In this order: a request that is opened from here on finds the connection closed, one before that is failed here.
+    // In this order: a request that is opened from here on finds the connection closed, one before that is
+    // failed here.
     let _ = connection.end.set(error.clone());
     pool.remove(&connection.target, connection.id);
     pool.open().remove(connection.id);
@@ -334,7 +335,8 @@ async fn read(
 ) -> io::Result<End> {
     let mut parser = StreamParser::new();
     let mut buffer = vec![0; 16 * 1024];
-    // What came since the last message ended, roughly: where a message cannot be read, it names the transaction.
+    // What came since the last message ended, roughly: where a message cannot be read, it names the
+    // transaction.
     let mut recent = Vec::new();
     loop {
         let chunk = match reader.read(&mut buffer).await? {
@@ -384,8 +386,8 @@ async fn read(
     }
 }
 
-/// Writes what is queued, as much at a time as there is; returns the error that ended it. A connection that drains
-/// gives back what has not been written, and stays as it is.
+/// Writes what is queued, as much at a time as there is; returns the error that ended it. A connection that
+/// drains gives back what has not been written, and stays as it is.
 async fn write(
     mut writer: impl AsyncWrite + Unpin,
     queue: &mut mpsc::Receiver<Outgoing>,

@@ -11,8 +11,8 @@ use crate::{
 
 /// Why a request got no final response. Whatever a server answered is a response, not an error.
 ///
-/// Each text begins with the cause, so that it survives wherever a text is cut; it does not name the destination, which
-/// the caller knows.
+/// Each text begins with the cause, so that it survives wherever a text is cut; it does not name the
+/// destination, which the caller knows.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
     /// Nothing came within Timer F (RFC 3261 §17.1.2.2).
@@ -27,8 +27,8 @@ pub enum ClientError {
     /// The other side cannot be reached, or refused the connection. The request was not sent.
     #[error("{0}")]
     Transport(Arc<str>),
-    /// The connection broke before the response came: the request may have been processed. It may be sent again, with a
-    /// higher CSeq (RFC 3261 §10.3, step 7): the next one makes a new connection.
+    /// The connection broke before the response came: the request may have been processed. It may be sent
+    /// again, with a higher CSeq (RFC 3261 §10.3, step 7): the next one makes a new connection.
     #[error("connection lost before the response: {0}")]
     ConnectionLost(Arc<str>),
     /// The TLS handshake failed, or the peer ended the connection for a reason of TLS.

@@ -1,5 +1,5 @@
-//! Requests that come to where ours came from. There is no server here: each gets one response, made without a
-//! transaction (RFC 3261 §8.2.7), so that the peer learns where it stands and a log line says what to set.
+//! Requests that come to where ours came from. There is no server here: each gets one response, made without
+//! a transaction (RFC 3261 §8.2.7), so that the peer learns where it stands and a log line says what to set.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -19,12 +19,13 @@ use crate::sip::{
     via::Via,
 };
 
-/// Most responses to one source in a [`WINDOW`]; what comes beyond gets none. A provider that probes each of thousands
-/// of trunks stays below; a response is hardly longer than its request, so that there is nothing to be amplified.
-const PER_SOURCE: u32 = 100;
+/// Most responses to one source in a [`WINDOW`]; what comes beyond gets none. A provider that probes each of
+/// thousands of trunks stays below; a response is hardly longer than its request, so that there is nothing to
+/// be amplified.
+const MAX_PER_SOURCE: u32 = 100;
 
 /// Most responses in a [`WINDOW`], to all sources together.
-const IN_ALL: u32 = 2000;
+const MAX_TOTAL: u32 = 2000;
 
 const WINDOW: Duration = Duration::from_secs(1);
 
@@ -64,13 +65,13 @@ impl Limits {
         if self.since.is_none_or(|since| now.duration_since(since) >= WINDOW) {
             *self = Self { since: Some(now), ..Self::default() };
         }
-        if self.total >= IN_ALL
+        if self.total >= MAX_TOTAL
             || (self.by_source.len() >= MAX_SOURCES && !self.by_source.contains_key(&source))
         {
             return false;
         }
         let used = self.by_source.entry(source).or_default();
-        if *used >= PER_SOURCE {
+        if *used >= MAX_PER_SOURCE {
             return false;
         }
         (*used, self.total) = (*used + 1, self.total + 1);
@@ -83,8 +84,8 @@ impl Incoming {
         Self { note, tags: RandomState::new(), limits: Mutex::default(), warned: Mutex::default() }
     }
 
-    /// The response to a request from that address; `None` for an ACK, for one that cannot be answered (RFC 3261 §8.1.1
-    /// has what each must have), and for one too many.
+    /// The response to a request from that address; `None` for an ACK, for one that cannot be answered (RFC
+    /// 3261 §8.1.1 has what each must have), and for one too many.
     pub(super) fn respond(&self, request: &Request, from: SocketAddr) -> Option<Answer> {
         let host = from.ip().to_canonical();
         let (code, reason) = judge(request)?;
@@ -192,9 +193,9 @@ fn judge(request: &Request) -> Option<(u16, &'static str)> {
     })
 }
 
-/// Notes in the topmost Via where the request came from (RFC 3261 §18.2.1, RFC 3581 §4), and returns where a datagram with
-/// the response goes: to that host, never to another one, whatever Via names. The port is that of Via where the peer
-/// names one and does not ask for the one that it sent from.
+/// Notes in the topmost Via where the request came from (RFC 3261 §18.2.1, RFC 3581 §4), and returns where a
+/// datagram with the response goes: to that host, never to another one, whatever Via names. The port is that
+/// of Via where the peer names one and does not ask for the one that it sent from.
 fn mark_source(via: &mut Via, host: IpAddr, from: SocketAddr) -> SocketAddr {
     let rport = via.param("rport").is_some();
     let named_here = via.host.parse() == Ok(host);
@@ -211,7 +212,8 @@ fn mark_source(via: &mut Via, host: IpAddr, from: SocketAddr) -> SocketAddr {
     to
 }
 
-/// What stands for a source when responses are counted: an IPv6 host can have any address of its network.
+/// Returns what stands for a source when responses are counted: an IPv6 host can have any address of its
+/// network.
 fn counted(host: IpAddr) -> IpAddr {
     match host {
         IpAddr::V4(_) => host,

@@ -15,8 +15,9 @@ use crate::environment;
 pub(super) const PING: &[u8] = b"\r\n\r\n";
 pub(super) const PONG: &[u8] = b"\r\n";
 
-/// How many connections in a row must live without ever a pong until the peer is taken for one that knows none.
-const MISSES: u32 = 2;
+/// How many connections in a row must live without ever a pong until the peer is taken for one that knows
+/// none.
+const MAX_MISSED_PONGS: u32 = 2;
 
 /// Most destinations that are remembered.
 const MAX_DESTINATIONS: usize = 1024;
@@ -24,7 +25,8 @@ const MAX_DESTINATIONS: usize = 1024;
 /// Keep-alives as they are set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeepAlive {
-    /// A ping goes out when nothing came for this long, shortened at random by up to a fifth (RFC 5626 §4.4.1).
+    /// A ping goes out when nothing came for this long, shortened at random by up to a fifth (RFC 5626
+    /// §4.4.1).
     pub every: Duration,
     /// When nothing comes for this long after a ping, the connection counts as dead: 10 s in RFC 5626 §4.4.1.
     pub pong_within: Duration,
@@ -60,7 +62,8 @@ impl Unanswered {
     }
 }
 
-/// Sends pings for as long as the connection is in use, and takes it out of use when nothing comes back. Never ends.
+/// Sends pings for as long as the connection is in use, and takes it out of use when nothing comes back.
+/// Never ends.
 pub(super) async fn run(pool: &Connections, connection: &Connection) {
     if let Some(settings) = pool.settings().keep_alive {
         ping(settings, pool, connection).await;
@@ -89,13 +92,13 @@ async fn ping(KeepAlive { every, pong_within }: KeepAlive, pool: &Connections, c
         }
         // A peer that answers requests and never a ping does not know pings: RFC 5626 is optional.
         let misses = if ponged || before == 0 { 0 } else { pool.pings().missed(destination) };
-        if misses <= MISSES {
+        if misses <= MAX_MISSED_PONGS {
             tracing::debug!(peer = %connection.remote(), "no response to a keep-alive: the next request \
                                                           opens a new connection");
             pool.retire(connection);
             return;
         }
-        if misses == MISSES + 1 {
+        if misses == MAX_MISSED_PONGS + 1 {
             tracing::warn!(
                 to = %destination,
                 "never responds to a keep-alive (RFC 5626): no longer judging its connections by that"

@@ -1,4 +1,4 @@
-//! Where a response over UDP may come from: whoever can send a datagram can make one up.
+//! Where a response over UDP may come from: anyone who can send a datagram can make one up.
 
 use std::{
     net::SocketAddr,
@@ -12,12 +12,13 @@ use std::{
 use tokio::time::Instant;
 
 /// How often the log says that responses are dropped.
-const LOG_EVERY: Duration = Duration::from_secs(10);
+const LOG_PERIOD: Duration = Duration::from_secs(10);
 
 /// Addresses that a response over UDP may come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum ResponseOrigin {
-    /// The address and port that the request was sent to, or the same port of another address of the registrar's name.
+    /// The address and port that the request was sent to, or the same port of another address of the
+    /// registrar's name.
     #[default]
     Registrar,
     /// Any port of these addresses.
@@ -27,7 +28,7 @@ pub enum ResponseOrigin {
 }
 
 impl ResponseOrigin {
-    /// Whether a response from `from` is taken to a request that was sent to one of `targets`.
+    /// Returns whether a response from `from` is taken to a request that was sent to one of `targets`.
     pub(super) fn allows(self, from: SocketAddr, targets: &[SocketAddr]) -> bool {
         let address = from.ip().to_canonical();
         let same_address = |target: &&SocketAddr| target.ip().to_canonical() == address;
@@ -51,7 +52,7 @@ impl Dropped {
     pub(super) fn note(&self, from: SocketAddr, expected: &[SocketAddr], why: &'static str) {
         let dropped = self.count.fetch_add(1, Ordering::Relaxed) + 1;
         let mut logged_at = self.logged_at.lock().unwrap_or_else(PoisonError::into_inner);
-        if logged_at.is_some_and(|at| at.elapsed() < LOG_EVERY) {
+        if logged_at.is_some_and(|at| at.elapsed() < LOG_PERIOD) {
             return;
         }
         *logged_at = Some(Instant::now());
@@ -66,7 +67,7 @@ impl Dropped {
         );
     }
 
-    /// How many were dropped so far.
+    /// Returns how many were dropped so far.
     pub(super) fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }

@@ -1,4 +1,5 @@
-//! The connections over TCP and TLS: one for each destination, made by the first request and shared by all that follow.
+//! The connections over TCP and TLS: one for each destination, made by the first request and shared by all
+//! that follow.
 
 use std::{
     collections::HashMap,
@@ -35,7 +36,7 @@ use crate::{
 };
 
 /// How long the task of a connection may take to close it.
-const FREED_WITHIN: Duration = Duration::from_millis(50);
+const DESCRIPTOR_WAIT: Duration = Duration::from_millis(50);
 
 type Connecting = Shared<BoxFuture<'static, Result<Arc<Connection>, ClientError>>>;
 
@@ -99,7 +100,7 @@ impl Connections {
         &self.open
     }
 
-    /// Whether TLS is set up.
+    /// Returns whether TLS is set up.
     pub(super) fn has_tls(&self) -> bool {
         self.settings.tls.is_some()
     }
@@ -108,8 +109,8 @@ impl Connections {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The connection to a destination, or to one address of it. Callers that come while it is being made share it, and
-    /// its failure too; the next one after a failure tries again.
+    /// The connection to a destination, or to one address of it. Callers that come while it is being made
+    /// share it, and its failure too; the next one after a failure tries again.
     pub(super) async fn get(
         self: &Arc<Self>,
         destination: &Destination,
@@ -130,7 +131,7 @@ impl Connections {
         self.connect(&target).await
     }
 
-    /// Whether the connection to a target is open, and to that address.
+    /// Returns whether the connection to a target is open, and to that address.
     fn leads_to(&self, target: &Target, address: SocketAddr) -> bool {
         let slots = self.slots();
         let open = slots.get(target).and_then(|(_, connecting)| connecting.peek());
@@ -183,9 +184,9 @@ impl Connections {
         }
     }
 
-    /// A transaction on that connection timed out. Where nothing was answered in the second half of its wait, the
-    /// connection is taken for dead and the next request makes another; one that answers others stays, for then it was
-    /// that request which the peer left unanswered. What is open on it keeps its time.
+    /// A transaction on that connection timed out. Where nothing was answered in the second half of its wait,
+    /// the connection is taken for dead and the next request makes another; one that answers others stays,
+    /// for then it was that request which the peer left unanswered. What is open on it keeps its time.
     pub(super) fn on_timeout(&self, connection: &Connection) {
         if connection.is_usable() && connection.unanswered_for(self.settings.grace / 2) {
             tracing::debug!(
@@ -244,7 +245,7 @@ impl Connections {
         let mut connected = timeout_at(until, tcp(address, &options)).await.map_err(late)?;
         if connected.as_ref().is_err_and(descriptors::is_exhausted) && self.open.close_idle().is_some() {
             // Its descriptor is there in a moment.
-            tokio::time::sleep(FREED_WITHIN).await;
+            tokio::time::sleep(DESCRIPTOR_WAIT).await;
             connected = timeout_at(until, tcp(address, &options)).await.map_err(late)?;
         }
         let tcp = connected?;

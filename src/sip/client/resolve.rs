@@ -1,5 +1,5 @@
-//! Host names to addresses: A and AAAA records, cached, and the hosts file. No NAPTR or SRV: a destination always has a
-//! transport and a port.
+//! Host names to addresses: A and AAAA records, cached, and the hosts file. No NAPTR or SRV: a destination
+//! always has a transport and a port.
 
 use std::{
     net::{IpAddr, SocketAddr},

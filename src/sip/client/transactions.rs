@@ -112,7 +112,7 @@ struct Entry {
 }
 
 impl Entry {
-    /// Why there is no final response when Timer F fires.
+    /// Returns why there is no final response when Timer F fires.
     fn timeout(&self) -> ClientError {
         let garbled = match &self.flow {
             Flow::Stream(connection) => connection.garbled(),
@@ -176,7 +176,7 @@ impl TransactionLayer {
         Self { timers, origin, dropped: Dropped::default(), state: Mutex::default() }
     }
 
-    /// How many responses over UDP were dropped.
+    /// Returns how many responses over UDP were dropped.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped.count()
     }
@@ -185,7 +185,7 @@ impl TransactionLayer {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many have a user who waits.
+    /// Returns how many have a user who waits.
     pub(super) fn len(&self) -> usize {
         let state = self.lock();
         state.entries.len() - state.abandoned
@@ -223,8 +223,9 @@ impl TransactionLayer {
         PendingResponse { layer: self, number: branch.number, outcome, watch: false }
     }
 
-    /// Hands a response that came over UDP to the transaction that it belongs to, where it comes from the registrar and its topmost Via is
-    /// ours (RFC 3261 §18.1.2). Whoever has seen a request can make up the rest.
+    /// Hands a response that came over UDP to the transaction that it belongs to, where it comes from the
+    /// registrar and its topmost Via is ours (RFC 3261 §18.1.2). Anyone who has seen a request can make up
+    /// the rest.
     pub(super) fn on_datagram(&self, response: Response, from: SocketAddr) -> bool {
         let Some(branch) = response.headers.via_branch().as_deref().and_then(Branch::parse) else {
             return false;
@@ -246,9 +247,10 @@ impl TransactionLayer {
         self.on_response(response)
     }
 
-    /// Hands a response to the transaction that it belongs to (RFC 3261 §17.1.3), whatever it came over, and returns
-    /// whether there is one. A response that belongs to none (late, sent twice, made up) is dropped: a transaction is
-    /// forgotten with its final response, which spares keeping it for Timer K and shows the same to the user.
+    /// Hands a response to the transaction that it belongs to (RFC 3261 §17.1.3), whatever it came over, and
+    /// returns whether there is one. A response that belongs to none (late, sent twice, made up) is dropped:
+    /// a transaction is forgotten with its final response, which spares keeping it for Timer K and shows the
+    /// same to the user.
     pub(super) fn on_response(&self, response: Response) -> bool {
         let branch = response.headers.via_branch().as_deref().and_then(Branch::parse);
         let Some(branch) = branch else { return false };
@@ -272,8 +274,8 @@ impl TransactionLayer {
         true
     }
 
-    /// Notes, for the transactions named in bytes that are no message, that a response came and could not be read. They
-    /// go on: a better one may follow. Returns whether there is such a transaction.
+    /// Notes, for the transactions named in bytes that are no message, that a response came and could not be
+    /// read. They go on: a better one may follow. Returns whether there is such a transaction.
     pub(super) fn on_unreadable(&self, bytes: &[u8], error: &ParseError, from: Option<SocketAddr>) -> bool {
         let branches = Branch::find_all(bytes);
         let (mut state, mut named) = (self.lock(), false);
@@ -291,8 +293,8 @@ impl TransactionLayer {
         named
     }
 
-    /// Ends the transactions named in bytes after which a stream cannot be taken apart any more: one of them was
-    /// answered so, and would be again.
+    /// Ends the transactions named in bytes after which a stream cannot be taken apart any more: one of them
+    /// was answered so, and would be again.
     pub(super) fn on_broken(&self, bytes: &[u8], error: &ParseError) {
         let branches = Branch::find_all(bytes);
         let mut state = self.lock();
@@ -358,8 +360,8 @@ impl TransactionLayer {
         Poll::Ready(due)
     }
 
-    /// The user has gone away. With `watch` the transaction goes on without a user until its response or Timer F: an
-    /// outer deadline that is shorter must not hide that a connection is dead.
+    /// The user has gone away. With `watch` the transaction goes on without a user until its response or
+    /// Timer F: an outer deadline that is shorter must not hide that a connection is dead.
     fn abandon(&self, number: u64, watch: bool) {
         let mut state = self.lock();
         let Some(entry) = state.entries.get_mut(&number) else { return };
@@ -377,7 +379,7 @@ impl TransactionLayer {
     }
 }
 
-/// Whether a sent-by names the address that a request was sent from, its port by default 5060.
+/// Returns whether a sent-by names the address that a request was sent from, its port by default 5060.
 fn is_ours(via: &Via, local: SocketAddr) -> bool {
     let address = via.host.parse::<IpAddr>().ok().map(|address| address.to_canonical());
     let port = via.port.unwrap_or(Transport::Udp.default_port());
@@ -397,7 +399,8 @@ impl PendingResponse<'_> {
         self.number
     }
 
-    /// The request is on its way over a connection: whatever becomes of the user, silence speaks against that.
+    /// The request is on its way over a connection: whatever becomes of the user, silence speaks against
+    /// that.
     pub(super) fn keep_watch(&mut self) {
         self.watch = true;
     }

@@ -19,10 +19,10 @@ use super::{
 use crate::sip::message::Message;
 
 /// What the kernel is asked to hold of what has not been read yet; it may grant less (`net.core.rmem_max`).
-const RECEIVE_BUFFER: usize = 8 * 1024 * 1024;
+const RECEIVE_BUFFER_BYTES: usize = 8 * 1024 * 1024;
 
 /// How long the local address for a destination is remembered, and for how many.
-const ROUTE_AGE: Duration = Duration::from_secs(30);
+const MAX_ROUTE_AGE: Duration = Duration::from_secs(30);
 const MAX_ROUTES: usize = 4096;
 
 pub(super) struct Udp {
@@ -39,7 +39,7 @@ impl Udp {
                 socket.set_only_v6(!address.ip().is_unspecified())?;
             }
             socket.set_nonblocking(true)?;
-            if let Err(error) = socket.set_recv_buffer_size(RECEIVE_BUFFER) {
+            if let Err(error) = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES) {
                 tracing::debug!(%error, "the UDP receive buffer stays as it is");
             }
             socket.bind(&address.into())?;
@@ -50,7 +50,7 @@ impl Udp {
         bound().map_err(|error| ClientError::transport(format!("UDP {address} cannot be bound: {error}")))
     }
 
-    /// Whether an address is of a family that the socket can reach.
+    /// Returns whether an address is of a family that the socket can reach.
     pub(super) fn reaches(&self, to: IpAddr) -> bool {
         match self.local.ip() {
             IpAddr::V4(_) => to.is_ipv4(),
@@ -89,7 +89,7 @@ impl Udp {
         let now = Instant::now();
         let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((address, found)) = routes.get(&to)
-            && now.duration_since(*found) < ROUTE_AGE
+            && now.duration_since(*found) < MAX_ROUTE_AGE
         {
             return Ok(SocketAddr::new(*address, port));
         }

@@ -38,12 +38,13 @@ impl Algorithm {
         }
     }
 
-    /// Whether the key belongs to one session.
+    /// Returns whether the key belongs to one session.
     pub fn is_session(self) -> bool {
         matches!(self, Self::Md5Sess | Self::Sha256Sess | Self::Sha512_256Sess)
     }
 
-    /// The place among all: a greater number is a stronger hash (RFC 8760 §2.4); a session key makes no difference.
+    /// The place among all: a greater number is a stronger hash (RFC 8760 §2.4); a session key makes no
+    /// difference.
     pub fn strength(self) -> u8 {
         match self {
             Self::Md5 | Self::Md5Sess => 0,

@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 use super::{Algorithm, Qop, scan};
 use crate::sip::headers::HeaderValue;
 
-/// An answer to a challenge: a header field, and what proves later that the server knows the password too. `Debug` shows
-/// nothing of it.
+/// An answer to a challenge: a header field, and what proves later that the server knows the password too.
+/// `Debug` shows nothing of it.
 #[derive(Clone)]
 pub struct Answer {
     pub(super) proxy: bool,
@@ -29,9 +29,10 @@ impl Answer {
         (if self.proxy { "Proxy-Authorization" } else { "Authorization" }, self.value.clone())
     }
 
-    /// Whether the server proves that it knows the password: `info` is the value of an Authentication-Info (for a proxy:
-    /// Proxy-Authentication-Info) of the response to the request that carried this answer, `body` that of the response
-    /// (RFC 7616 §3.5). `None` where it says nothing about that.
+    /// Returns whether the server proves that it knows the password: `info` is the value of an
+    /// Authentication-Info (for a proxy: Proxy-Authentication-Info) of the response to the request that
+    /// carried this answer, `body` that of the response (RFC 7616 §3.5). `None` where it says nothing about
+    /// that.
     pub fn is_proven_by(&self, info: &[u8], body: &[u8]) -> Option<bool> {
         let info = scan::parameters(info);
         let rspauth = Zeroizing::new(info.text("rspauth")?.to_ascii_lowercase());
@@ -45,7 +46,7 @@ impl Answer {
         Some(same && bool::from(expected.as_bytes().ct_eq(rspauth.as_bytes())))
     }
 
-    /// Whether it is for a proxy.
+    /// Returns whether it is for a proxy.
     pub fn is_for_proxy(&self) -> bool {
         self.proxy
     }
@@ -67,8 +68,8 @@ pub(super) struct Protected<'a> {
 }
 
 impl Protected<'_> {
-    /// KD(H(A1), nonce [: nc : cnonce : qop] : H(A2)) of RFC 7616 §3.4.1, with H(A1) given. Without a method it is the
-    /// `rspauth` of §3.5.
+    /// KD(H(A1), nonce [: nc : cnonce : qop] : H(A2)) of RFC 7616 §3.4.1, with H(A1) given. Without a method
+    /// it is the `rspauth` of §3.5.
     pub(super) fn digest(&self, key: &str, method: &[u8], uri: &[u8], body: &[u8]) -> Zeroizing<String> {
         let Self { algorithm, nonce, qop, nc, cnonce } = self;
         let request = match qop {

@@ -1,4 +1,4 @@
-//! The least that a challenge has to offer: what is weaker is not answered, whoever asks for it.
+//! The least that a challenge has to offer: what is weaker is not answered, no matter who asks for it.
 
 use std::{fmt, str::FromStr};
 
@@ -16,18 +16,18 @@ pub struct DigestMinimum {
 }
 
 impl DigestMinimum {
-    /// Whether anything will do.
+    /// Returns whether anything will do.
     pub fn is_none(self) -> bool {
         self == Self::default()
     }
 
-    /// What satisfies both.
+    /// Returns what satisfies both.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self { sha256: self.sha256 || other.sha256, qop: self.qop || other.qop }
     }
 
-    /// Whether a challenge offers that much.
+    /// Returns whether a challenge offers that much.
     pub fn allows(self, challenge: &Challenge) -> bool {
         let strong = challenge.algorithm.strength() >= Algorithm::Sha256.strength();
         (strong || !self.sha256) && (challenge.qop.is_some() || !self.qop)

@@ -11,8 +11,8 @@ const MAX_REFUSED: usize = 8;
 /// The challenges of a response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Offer {
-    /// Those that can be answered: the strongest for each realm of the registrar and of each proxy, the strongest first
-    /// (RFC 3261 §22.3, RFC 8760 §2.4).
+    /// Those that can be answered: the strongest for each realm of the registrar and of each proxy, the
+    /// strongest first (RFC 3261 §22.3, RFC 8760 §2.4).
     pub challenges: Vec<Challenge>,
     /// Why others cannot be answered, in their order.
     pub refused: Vec<DigestError>,
@@ -23,9 +23,9 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// Reads WWW-Authenticate and Proxy-Authenticate of a 401 or 407. The one that belongs to the code counts; where it
-    /// is there the other one does too: forking proxies put the challenges of several into one response
-    /// (RFC 3261 §16.7). `None` where the response is another one, or carries no challenge.
+    /// Reads WWW-Authenticate and Proxy-Authenticate of a 401 or 407. The one that belongs to the code
+    /// counts; where it is there the other one does too: forking proxies put the challenges of several into
+    /// one response (RFC 3261 §16.7). `None` where the response is another one, or carries no challenge.
     pub fn of(response: &Response) -> Option<Self> {
         Self::of_at_least(response, DigestMinimum::default())
     }
@@ -82,7 +82,7 @@ impl Offer {
         }
     }
 
-    /// What was asked for that cannot be answered, in a few words.
+    /// Returns what was asked for that cannot be answered, in a few words.
     pub fn asked(&self) -> String {
         let mut asked: Vec<String> = self.refused.iter().map(DigestError::asked).collect();
         asked.dedup();
@@ -92,8 +92,8 @@ impl Offer {
 }
 
 impl Challenge {
-    /// The strongest challenge of a 401 or 407 that can be answered; among equals the first. `None` where the response
-    /// is another one, or carries no challenge.
+    /// The strongest challenge of a 401 or 407 that can be answered; among equals the first. `None` where the
+    /// response is another one, or carries no challenge.
     ///
     /// # Errors
     /// When there are challenges and none of them can be answered: why not, for the first one.

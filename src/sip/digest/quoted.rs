@@ -2,7 +2,8 @@
 
 use std::{borrow::Cow, fmt};
 
-/// The inside of a quoted string byte by byte, its escapes and what is not UTF-8 included: it is sent back as it came.
+/// The inside of a quoted string byte by byte, its escapes and what is not UTF-8 included: it is sent back as
+/// it came.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct QuotedText(Box<[u8]>);
 
@@ -27,12 +28,12 @@ impl QuotedText {
         &self.0
     }
 
-    /// What the text says, byte by byte: without escapes.
+    /// Returns what the text says, byte by byte: without escapes.
     pub(super) fn said(&self) -> Cow<'_, [u8]> {
         unescaped(&self.0)
     }
 
-    /// What the text says: without escapes, U+FFFD for what is not UTF-8.
+    /// Returns what the text says: without escapes, U+FFFD for what is not UTF-8.
     pub fn plain(&self) -> String {
         String::from_utf8_lossy(&self.said()).into_owned()
     }

@@ -1,7 +1,8 @@
-//! Takes the values of WWW-Authenticate, Authorization and Authentication-Info apart (RFC 7235 §2.1, RFC 3261 §25.1).
+//! Takes the values of WWW-Authenticate, Authorization and Authentication-Info apart (RFC 7235 §2.1, RFC 3261
+//! §25.1).
 //!
-//! A value may be a list of challenges whose own parts are lists: a word that no `=` follows begins the next one. Any
-//! bytes are read, in time in proportion to their number; what is no parameter is passed over.
+//! A value may be a list of challenges whose own parts are lists: a word that no `=` follows begins the next
+//! one. Any bytes are read, in time in proportion to their number; what is no parameter is passed over.
 
 use std::borrow::Cow;
 
@@ -46,7 +47,8 @@ struct Param<'a> {
 }
 
 impl<'a> Scheme<'a> {
-    /// The bytes of a parameter, as they stand between the quotes. Of a name that comes twice the first counts.
+    /// The bytes of a parameter, as they stand between the quotes. Of a name that comes twice the first
+    /// counts.
     fn get(&self, name: &str) -> Option<&Param<'a>> {
         self.params.iter().find(|param| param.name.eq_ignore_ascii_case(name))
     }
@@ -56,7 +58,7 @@ impl<'a> Scheme<'a> {
         self.get(name).map(|param| QuotedText::read(&param.value))
     }
 
-    /// What a parameter says, as bytes.
+    /// Returns what a parameter says, as bytes.
     pub(super) fn bytes(&self, name: &str) -> Option<Cow<'_, [u8]>> {
         self.get(name).map(|param| if param.quoted { unescaped(&param.value) } else { (*param.value).into() })
     }
@@ -66,12 +68,12 @@ impl<'a> Scheme<'a> {
         self.name
     }
 
-    /// What a parameter says, as text, without quotes and escapes; U+FFFD for what is not UTF-8.
+    /// Returns what a parameter says, as text, without quotes and escapes; U+FFFD for what is not UTF-8.
     pub fn text(&self, name: &str) -> Option<String> {
         self.bytes(name).map(|said| String::from_utf8_lossy(&said).trim().to_owned())
     }
 
-    /// Whether it is of that scheme.
+    /// Returns whether it is of that scheme.
     pub fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name)
     }
@@ -146,8 +148,8 @@ fn parameter<'a>(name: &'a str, value: &'a [u8], schemes: &mut Vec<Scheme<'a>>) 
     rest
 }
 
-/// The inside of a quoted string whose first quote is read already, and what follows it. One that nothing ends goes to the
-/// end.
+/// The inside of a quoted string whose first quote is read already, and what follows it. One that nothing
+/// ends goes to the end.
 fn quoted_string(inside: &[u8]) -> (&[u8], &[u8]) {
     let mut escaped = false;
     let end = inside.iter().position(|byte| {
@@ -158,7 +160,7 @@ fn quoted_string(inside: &[u8]) -> (&[u8], &[u8]) {
     end.map_or((inside, &[]), |end| (&inside[..end], &inside[end + 1..]))
 }
 
-/// Where a value without quotes ends: at a comma, or where a blank and another parameter follow.
+/// Returns where a value without quotes ends: at a comma, or where a blank and another parameter follow.
 fn bare_end(value: &[u8]) -> usize {
     let mut at = 0;
     while let Some(byte) = value.get(at) {

@@ -77,13 +77,13 @@ impl Authorization {
         Ok(authorization)
     }
 
-    /// How many requests have used the nonce, this one included; `None` without a `qop`.
+    /// Returns how many requests have used the nonce, this one included; `None` without a `qop`.
     pub fn nonce_count(&self) -> Option<u32> {
         let digits = self.nc.len() == 8 && self.nc.bytes().all(|b| b.is_ascii_hexdigit());
         digits.then(|| u32::from_str_radix(&self.nc, 16).ok()).flatten()
     }
 
-    /// Whether a `qop` is used.
+    /// Returns whether a `qop` is used.
     pub fn has_qop(&self) -> bool {
         self.qop.is_some()
     }
@@ -94,14 +94,16 @@ fn text(params: &Scheme<'_>, name: &'static str) -> Result<String, DigestError> 
     Ok(String::from_utf8_lossy(&said).into_owned())
 }
 
-/// Whether the credentials were made with that password for that method, without a body: see [`verify_signed`].
+/// Returns whether the credentials were made with that password for that method, without a body: see
+/// [`verify_signed`].
 pub fn verify(authorization: &Authorization, password: &Secret, method: &str) -> bool {
     let signed = Signed { method, uri: &authorization.uri, body: b"" };
     verify_signed(authorization, &authorization.username, password, signed)
 }
 
-/// Whether the credentials were made with that username and password for that request. Takes the same time wherever they
-/// differ. Realm and nonce are taken as the credentials have them: the caller compares them with its own first.
+/// Returns whether the credentials were made with that username and password for that request. Takes the same
+/// time wherever they differ. Realm and nonce are taken as the credentials have them: the caller compares
+/// them with its own first.
 pub fn verify_signed(
     authorization: &Authorization,
     username: &str,

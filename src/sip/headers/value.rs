@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// Text, and the bytes that came where these are not UTF-8: a realm in Latin-1 has to be hashed and sent back byte by
-/// byte.
+/// Text, and the bytes that came where these are not UTF-8: a realm in Latin-1 has to be hashed and sent back
+/// byte by byte.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct HeaderValue {
     text: String,

@@ -286,7 +286,7 @@ fn mutate(seed: &[u8], random: &mut SmallRng) -> Vec<u8> {
     bytes
 }
 
-/// Reads everything that can be read of a message: what is written anew must be read again, the same.
+/// Reads everything that can be read of a message: what is written again must be read again, the same.
 fn exercise(message: &Message) {
     let headers = message.headers();
     let _ = (headers.cseq(), headers.via(), headers.expires(), headers.min_expires(), headers.retry_after());

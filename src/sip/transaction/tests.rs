@@ -72,7 +72,8 @@ fn a_late_call_sends_once() {
 }
 
 proptest! {
-    /// Whatever comes in whatever order: it ends by Timer F or K, one outcome at most, nothing sent after that.
+    /// Whatever comes in whatever order: it ends by Timer F or K, one outcome at most, nothing sent after
+    /// that.
     #[test]
     fn it_always_ends_with_one_outcome(
         reliable: bool,

@@ -53,7 +53,7 @@ async fn a_password_lets_in_and_a_wrong_one_does_not() {
     assert_denied(bad.ping().await, "WRONGPASS");
     assert_denied(bad.load().await.map(drop), "WRONGPASS");
     assert_denied(bad.apply(vec![put("a", 2)]).await, "WRONGPASS");
-    assert_denied(bad.lost_data().await.map(drop), "WRONGPASS");
+    assert_denied(bad.detect_data_loss().await.map(drop), "WRONGPASS");
     assert_denied(store(&server.settings()).ping().await, "NOAUTH");
     assert_denied(
         instance_id(&server.settings_for(None, Some(WRONG)), "k", "p").await.map(drop),
@@ -94,10 +94,10 @@ async fn the_documented_permissions_are_enough_and_fewer_are_reported() {
     store.ping().await.unwrap();
     assert_eq!(contents(&store).await.len(), 0);
     store.apply(vec![put("a", 1), put("b", 1), super::forget("c")]).await.unwrap();
-    assert_eq!(store.lost_data().await, Ok(false));
+    assert_eq!(store.detect_data_loss().await, Ok(false));
     assert_eq!(contents(&store).await.len(), 2);
 
-    // The connection that is open loses a permission: said at once, and mended at once.
+    // The connection that is open loses a permission: said at once, and fixed at once.
     for command in ["hset", "multi", "hdel"] {
         let () = admin.ask(&["ACL", "SETUSER", "registry", &format!("-{command}")]);
         assert_denied(store.apply(vec![put("a", 2), super::forget("b")]).await, "NOPERM");
@@ -130,7 +130,7 @@ async fn each_missing_permission_is_named_with_what_to_add_to_the_acl() {
         note(store.ping().await);
         note(store.apply(vec![put("a", 1), put("b", 1), super::forget("c")]).await);
         note(store.load().await.map(drop));
-        note(store.lost_data().await.map(drop));
+        note(store.detect_data_loss().await.map(drop));
         assert!(!said.is_empty(), "{taken}: nothing is said");
         for error in said {
             assert_denied(Err(error), &format!("NOPERM: the user lacks a permission: {named}"));
@@ -145,7 +145,8 @@ async fn only_what_speaks_of_a_login_counts_as_refused_credentials() {
         ("-ERR invalid password\r\n", true),
         ("-ERR unknown command 'AUTH'\r\n", true),
         ("-WRONGPASS invalid username-password pair or user is disabled.\r\n", true),
-        // As a proxy says that has lost its Redis: it would stay away for minutes were it taken for a refusal.
+        // As a proxy says that has lost its Redis: it would stay away for minutes were it taken for a
+        // refusal.
         ("-ERR upstream failure\r\n", false),
         ("-LOADING Redis is loading the dataset in memory\r\n", false),
     ] {
@@ -222,7 +223,7 @@ async fn tls_to_a_plain_server_fails_and_does_not_hang() {
     let server = RedisServer::start(&[]).await;
     let settings = RedisSettings { secure: true, ..server.settings() };
     // Redis takes the TLS greeting for half a command, and waits for the rest.
-    let result = store(&settings).with_patience(Duration::from_millis(300)).ping().await;
+    let result = store(&settings).with_timeout(Duration::from_millis(300)).ping().await;
     assert!(matches!(result, Err(StoreError::Unavailable(_))), "{result:?}");
 }
 

@@ -1,5 +1,6 @@
-//! Random histories of some replicas and one API server: clocks of different rates and nonsense on the wall, slow, late and
-//! lost requests and answers, processes that are stopped, killed and started again, outages, deletions of the Lease.
+//! Random histories of some replicas and one API server: clocks of different rates and nonsense on the wall,
+//! slow, late and lost requests and answers, processes that are stopped, killed and started again, outages,
+//! deletions of the Lease.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -18,7 +19,7 @@ const CALM: Micros = 45 * SECOND;
 /// What is checked, and what may be broken to see that the check finds it.
 #[derive(Clone, Copy)]
 struct Rules {
-    times: Times,
+    times: LeaseTimes,
     /// How long the work of a leader goes on after the end of its term.
     stopping: Micros,
     /// The server looks at preconditions.
@@ -32,7 +33,7 @@ struct Rules {
 impl Rules {
     fn right() -> Self {
         Self {
-            times: Times::of(Duration::from_secs(10)),
+            times: LeaseTimes::of(Duration::from_secs(10)),
             // Of the 3 s, 1 % of two clocks is taken off.
             stopping: 2_800_000,
             preconditions: true,
@@ -45,10 +46,10 @@ impl Rules {
 #[derive(Clone, Debug)]
 enum Request {
     Read,
-    Write(Option<String>, Record),
+    Write(Option<String>, LeaseRecord),
 }
 
-type Answer = Result<Option<Observed>, Unwritten>;
+type Answer = Result<Option<Observed>, WriteFailure>;
 
 #[derive(Clone, Debug)]
 enum Event {
@@ -66,7 +67,7 @@ struct Call {
 }
 
 struct Replica {
-    election: Election,
+    election: ElectionState,
     /// Changes with each start of the process.
     life: u32,
     alive: bool,
@@ -115,7 +116,7 @@ impl World {
         for at in 0..3 {
             let rate = world.rng.random_range(0.99..=1.01);
             let offset = Duration::from_micros(world.rng.random_range(0..100 * SECOND));
-            let election = Election::new(format!("replica-{at}_0"), rules.times, world.base + offset);
+            let election = ElectionState::new(format!("replica-{at}_0"), rules.times, world.base + offset);
             world.replicas.push(Replica {
                 election,
                 life: 0,
@@ -144,7 +145,7 @@ impl World {
         self.base + offset + Duration::from_micros((self.now as f64 * rate) as u64)
     }
 
-    /// When the clock of a replica shows that.
+    /// Returns when the clock of a replica shows that.
     fn when(&self, replica: usize, local: Instant) -> Micros {
         let Replica { rate, offset, .. } = self.replicas[replica];
         (local.saturating_duration_since(self.base + offset).as_micros() as f64 / rate).ceil() as Micros
@@ -217,10 +218,10 @@ impl World {
     fn serve(&mut self, request: Request) -> Answer {
         let Request::Write(over, record) = request else { return Ok(self.lease.clone()) };
         match (&self.lease, over) {
-            (None, Some(_)) => return Err(Unwritten::Missing),
-            (Some(_), None) if self.rules.preconditions => return Err(Unwritten::Conflict),
+            (None, Some(_)) => return Err(WriteFailure::Missing),
+            (Some(_), None) if self.rules.preconditions => return Err(WriteFailure::Conflict),
             (Some(lease), Some(over)) if self.rules.preconditions && lease.version != over => {
-                return Err(Unwritten::Conflict);
+                return Err(WriteFailure::Conflict);
             }
             _ => {}
         }
@@ -236,21 +237,21 @@ impl World {
         let local = self.local(at);
         let act = self.replicas[at].election.next(local);
         match act {
-            Act::Wait(until) => {
+            ElectionAction::Wait(until) => {
                 let late = self.rng.random_range(0..20_000);
                 let (when, life) = (self.when(at, until) + late, self.replicas[at].life);
                 self.at(when, Event::Step { replica: at, life });
             }
-            Act::Read => self.send(at, Request::Read),
-            Act::Write { over } => {
+            ElectionAction::Read => self.send(at, Request::Read),
+            ElectionAction::Write { over } => {
                 let wall = self.wall();
-                let mut record = self.replicas[at].election.claim(wall);
+                let mut record = self.replicas[at].election.acquire_or_renew(wall);
                 if self.rules.unsteady_stamps {
                     record.renewed = Some(0);
                 }
                 self.send(at, Request::Write(over, record));
             }
-            Act::Lose(_) => {
+            ElectionAction::Lose(_) => {
                 self.end_term(at, self.now, self.rules.stopping);
                 let local = self.local(at);
                 self.replicas[at].election.stand(local);
@@ -264,7 +265,7 @@ impl World {
         self.numbers += 1;
         let (id, sent) = (self.numbers, self.local(at));
         self.replicas[at].call = Some(Call { id, write: matches!(request, Request::Write(..)), sent });
-        let mut deadline = sent + self.rules.times.request;
+        let mut deadline = sent + self.rules.times.hedge_delay;
         if let Some(until) = self.replicas[at].election.leads_until() {
             deadline = deadline.min(until);
         }
@@ -290,7 +291,7 @@ impl World {
             Some(Ok(Some(lease))) if call.write => election.wrote(lease, call.sent, now),
             Some(Ok(lease)) => election.read(lease, now),
             Some(Err(why)) => election.unwritten(why, now),
-            None if call.write => election.unwritten(Unwritten::Unknown, now),
+            None if call.write => election.unwritten(WriteFailure::Unknown, now),
             None => election.unread(now),
         }
         if let Some(until) = election.leads_until() {
@@ -356,7 +357,7 @@ impl World {
         replica.call = None;
         replica.stopped_until = 0;
         let wakes = local + Duration::from_micros(later);
-        replica.election = Election::new(format!("replica-{at}_{}", replica.life), times, wakes);
+        replica.election = ElectionState::new(format!("replica-{at}_{}", replica.life), times, wakes);
         let life = replica.life;
         self.at(self.now + later, Event::Step { replica: at, life });
     }
@@ -413,9 +414,12 @@ fn a_deleted_lease_makes_no_second_leader() {
 #[test]
 fn the_simulation_sees_what_would_be_wrong() {
     let right = Rules::right();
-    let valid = right.times.duration * 11 / 10;
+    let valid = right.times.lease_duration * 11 / 10;
     let wrong = [
-        ("terms as long as the lease", Rules { times: Times { valid, ..right.times }, ..right }),
+        (
+            "terms as long as the lease",
+            Rules { times: LeaseTimes { renew_deadline: valid, ..right.times }, ..right },
+        ),
         ("a stop that takes longer than the margin", Rules { stopping: 3_500_000, ..right }),
         ("no preconditions", Rules { preconditions: false, ..right }),
         ("renewals that look alike", Rules { unsteady_stamps: true, ..right }),

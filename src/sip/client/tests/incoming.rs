@@ -119,7 +119,8 @@ async fn n10_other_requests_get_the_code_that_the_rfc_names() {
 
 #[tokio::test]
 async fn n10_one_line_for_each_source_host() {
-    // See requester/tests/secrecy.rs: with one subscriber alone, a line that another thread reaches first is lost.
+    // See requester/tests/secrecy.rs: with one subscriber alone, a line that another thread reaches first is
+    // lost.
     let _second = tracing::Dispatch::new(tracing_subscriber::fmt().with_writer(io::sink).finish());
     let captured = Captured::default();
     let _guard = tracing::subscriber::set_default(

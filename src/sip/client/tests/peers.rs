@@ -43,7 +43,8 @@ async fn d6_over_udp_the_next_request_goes_to_the_address_that_answered() {
     assert_eq!(within(client.send(register(9), &to)).await.unwrap().0.code, 201);
 }
 
-/// Answers `per_connection` requests on each connection, then closes it; says how many connections there were.
+/// Answers `per_connection` requests on each connection, then closes it; says how many connections there
+/// were.
 fn tcp_server(listener: TcpListener, code: u16, per_connection: usize) -> JoinHandle<()> {
     tokio::spawn(async move {
         loop {
@@ -96,7 +97,8 @@ async fn d6_over_tcp_a_closed_connection_is_made_again_to_the_address_that_answe
     assert_eq!((response.code, again.address()), (201, peer.address()));
     assert_ne!(again, peer);
 
-    // The first address is gone: others go to the second, and the pinned request fails rather than follow them.
+    // The first address is gone: others go to the second, and the pinned request fails rather than follow
+    // them.
     serving.abort();
     within(async {
         while again.connection().is_some() || !serving.is_finished() {

@@ -4,7 +4,8 @@ use super::*;
 
 const BOTH: [Transport; 2] = [Transport::Tcp, Transport::Tls];
 
-/// A server whose first connection answers one request and is silent after that; the client has sent that request.
+/// A server whose first connection answers one request and is silent after that; the client has sent that
+/// request.
 async fn half_open(transport: Transport) -> (Server, Client, Peer, (Reader, Writer)) {
     let server = Server::start(transport, quick()).await;
     let client = server.client();
@@ -59,8 +60,8 @@ async fn n5_a_caller_that_goes_away_does_not_hide_a_dead_connection() {
         let (server, client, peer, (mut requests, _writer)) = half_open(transport).await;
         // The outer deadline is a fraction of Timer F, and there are several.
         for number in 2..5 {
-            let given_up = timeout(quick().f() / 16, client.send(register(number), &server.to)).await;
-            assert!(given_up.is_err());
+            let abandoned = timeout(quick().f() / 16, client.send(register(number), &server.to)).await;
+            assert!(abandoned.is_err());
             assert_eq!(requests.next().await.unwrap().headers.call_id(), Some(&*format!("call-{number}")));
         }
         assert_eq!(client.in_flight(), 0);
