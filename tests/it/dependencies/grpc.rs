@@ -145,7 +145,7 @@ async fn g6_a_proxy_that_responds_502_is_named_with_its_status() {
     let named = async || {
         let views = stage.views().await?;
         let message =
-            |view: &serde_json::Value| view["trouble"]["message"].as_str().unwrap_or_default().to_owned();
+            |view: &serde_json::Value| view["failure"]["message"].as_str().unwrap_or_default().to_owned();
         let said: Vec<String> = views.values().map(message).filter(|said| !said.is_empty()).collect();
         match said.first() {
             Some(said) if said.contains("HTTP 502 from the proxy in front of the Requester") => Ok(()),

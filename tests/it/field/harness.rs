@@ -337,15 +337,15 @@ impl View {
     }
 
     pub fn reason(&self) -> &str {
-        self.0["trouble"]["reason"].as_str().unwrap_or_default()
+        self.0["failure"]["reason"].as_str().unwrap_or_default()
     }
 
     pub fn message(&self) -> &str {
-        self.0["trouble"]["message"].as_str().unwrap_or_default()
+        self.0["failure"]["message"].as_str().unwrap_or_default()
     }
 
     pub fn code(&self) -> u64 {
-        self.0["trouble"]["code"].as_u64().unwrap_or_default()
+        self.0["failure"]["code"].as_u64().unwrap_or_default()
     }
 
     pub fn edge_port(&self) -> &str {

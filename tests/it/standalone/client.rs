@@ -96,7 +96,7 @@ async fn trunks_prints_json_and_watches_by_lines() {
     let trunks: Vec<Value> = serde_json::from_str(&json).unwrap();
     let refs: Vec<&str> = trunks.iter().map(|trunk| trunk["reference"].as_str().unwrap()).collect();
     assert_eq!((code, &refs[..]), (Some(0), &["broken", "good", "locked", "twin-1", "twin-2"][..]));
-    assert_eq!(trunks[2]["trouble"]["code"], 403);
+    assert_eq!(trunks[2]["failure"]["code"], 403);
 
     let mut watch = stage.client(&["trunks", "--watch"]);
     let shows = async |watch: &Service, text: &str| {

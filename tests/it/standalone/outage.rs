@@ -66,7 +66,7 @@ async fn it_starts_without_any_dependency_says_so_and_recovers_as_they_come() {
     assert_eq!(metric(&metrics, "routr_registry_trunks{state=\"registered\"}"), Some(0.0), "{metrics}");
     let views = stage.views().await.unwrap();
     assert_eq!(views.len(), 2);
-    assert!(views.values().any(|view| view["trouble"]["reason"] == "RequesterUnavailable"), "{views:?}");
+    assert!(views.values().any(|view| view["failure"]["reason"] == "RequesterUnavailable"), "{views:?}");
     assert!(views.values().all(|view| view["failures"] == 0), "the way is broken, not a trunk: {views:?}");
 
     stage.start_requester().await;

@@ -160,7 +160,7 @@ async fn wrong_flags_are_refused_with_what_would_be_right() {
         (&["rnu"], "unrecognized subcommand"),
         (&["run", "--listen", "8080"], "invalid socket address"),
         (&["run", "--grace", "1h"], "invalid digit"),
-        (&["trunks", "--state", "broken"], "registered, atRisk, failing, invalid, pending, leaving"),
+        (&["trunks", "--state", "broken"], "registered, atRisk, failing, invalid, pending, deregistering"),
         (&["trunks", "--url", "https://x"], "use http://HOST:PORT"),
         (&["trunks", "--json", "--watch"], "cannot be used with"),
         (&["refresh"], "<REF>"),
