@@ -31,7 +31,7 @@ const MAX_REMEMBERED_TRUNKS: usize = 64;
 
 /// A call that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) struct FailedCall {
+pub(super) struct FailedCall {
     /// Whose it was.
     pub slot: u32,
     /// The trunk's call before this one did not fail.
