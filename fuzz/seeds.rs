@@ -3,16 +3,20 @@
 use std::{fs, path::Path};
 
 use prost::Message as _;
+use routr_registration::{
+    engine::view::{Health, Page, Summary, TrunkFailure, TrunkView},
+    model::{Record, RegisterRequest},
+    registration::state::TrunkState,
+    trunk::{self},
+};
 use routr_registry::{
-    engine::view::{Health, Page, Summary, TrunkFailure, TrunkState, TrunkView},
     grpc::register::Template,
-    ports::{Record, RegisterRequest},
     proto::{credentials::Credentials, requester::SendMessageRequest, sipmessage as sip, trunks as pb},
     requester::response,
-    sip::message::{Message, Response},
     store::codec,
-    trunk::{self, HostPort, Transport},
 };
+use routr_sip::message::{Message, Response};
+use routr_types::host::{HostPort, Transport};
 
 /// Writes them all.
 pub fn write() {
@@ -116,9 +120,9 @@ fn request(transport: Transport) -> SendMessageRequest {
         without_tags: 0,
         credentials: Some(trunk::Credentials {
             username: "alice".into(),
-            password: routr_registry::secret::Secret::new("swordfish-77"),
+            password: routr_types::secret::Secret::new("swordfish-77"),
         }),
-        digest: routr_registry::sip::digest::DigestMinimum::default(),
+        digest: routr_types::digest_minimum::DigestMinimum::default(),
     };
     let template = Template::new(&["INVITE".into()], "Routr Connect v2", &["gin".into()]);
     SendMessageRequest::decode(template.encode(&register)).unwrap()

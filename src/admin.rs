@@ -7,7 +7,7 @@
 //!   run, `?registry=NAMESPACE/NAME` says which is meant. It has no login: it listens on loopback, where a
 //!   port-forward reaches it, and [`guard`] keeps web pages in a local browser out.
 //!
-//! No answer carries a secret: all of them are made of [`crate::engine::view`].
+//! No answer carries a secret: all of them are made of [`routr_registration::engine::view`].
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -21,14 +21,14 @@ use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    engine::{
-        handle::{EngineHandle, EngineStopped},
-        view::Summary,
-    },
     metrics::Metrics,
-    operator::lease::LeadershipStatus,
-    ports::Environment,
+    runtime::{
+        handle::{EngineHandle, EngineStopped},
+        ports::Environment,
+    },
 };
+use routr_leader_election::LeadershipStatus;
+use routr_registration::engine::view::Summary;
 
 mod directory;
 #[cfg(test)]

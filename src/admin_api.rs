@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{engine::view::Summary, registry::RegistryState};
+use crate::registry::RegistryState;
+use routr_registration::engine::view::Summary;
 
 /// The answer of `GET /summary`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

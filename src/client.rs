@@ -9,9 +9,9 @@ use clap::Args;
 
 use crate::{
     admin_api::RegistriesResponse,
-    engine::view::{Filter, TrunkState},
     table::{self, Terminal},
 };
+use routr_registration::{engine::view::Filter, registration::state::TrunkState};
 
 mod api;
 mod watch;

@@ -5,17 +5,13 @@
 //! [`Config`] (`validator`). All of them collect mistakes instead of stopping at the first, and show no
 //! secret in any.
 
+use routr_registration::{engine::EngineSettings, model::EdgePort, registration::Settings};
 use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use crate::{
-    addresses::AddressPolicy,
-    registration::redirect_policy::RedirectPolicy,
-    secret::Secret,
-    sip::digest::DigestMinimum,
-    spec::{RegistrySpec, duration, rules},
-    tls::TlsFiles,
-    trunk::HostPort,
-};
+use crate::spec::{RegistrySpec, duration, rules};
+use routr_net::{addresses::AddressPolicy, tls::TlsFiles};
+use routr_registration::registration::redirect_policy::RedirectPolicy;
+use routr_types::{digest_minimum::DigestMinimum, host::HostPort, secret::Secret};
 
 pub mod address;
 mod cache;
@@ -26,6 +22,26 @@ pub mod files;
 mod load;
 mod map_reader;
 mod parameters;
+impl From<&Config> for EngineSettings {
+    fn from(config: &Config) -> Self {
+        let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            registration: Settings {
+                interval_ms: ms(config.register_interval),
+                expires_s: config.registration.expires,
+                deadline_ms: ms(config.requester.timeout),
+                tags: config.registration.require.clone(),
+                redirects: config.registration.redirects.clone(),
+            },
+            edge_ports: config.edge_ports.clone(),
+            max_in_flight: config.registration.max_in_flight,
+            rate_per_registrar: config.registration.rate_per_registrar,
+            digest: config.registration.digest,
+            max_trunks: usize::try_from(config.sync.max_trunks).unwrap_or(usize::MAX),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;
 mod token;
@@ -261,15 +277,6 @@ impl RedisSettings {
             policy: Arc::default(),
         }
     }
-}
-
-/// A SIP server at the edge that REGISTERs go through.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EdgePort {
-    /// SIP address, port 5060 by default.
-    pub address: HostPort,
-    /// Preferred by trunks of the same region.
-    pub region: Option<String>,
 }
 
 /// Bounds on one sync, in which all trunks are read from the API server.

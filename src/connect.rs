@@ -10,29 +10,16 @@
 //! of the timeout.
 
 mod error;
-mod race;
 mod resolve;
-mod socket;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::time::Duration;
-
 use tokio::{net::TcpStream, time::timeout};
 
-pub use self::{
-    error::{ConnectError, io_cause},
-    race::{ATTEMPT_DELAY, race},
-    resolve::{Resolver, interleave},
-    socket::{SocketOptions, tcp},
-};
-use crate::{
-    quota::sockets::{Held, Payers},
-    trunk::HostPort,
-};
-
-/// Longest wait for a connection to one address.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub use self::{error::ConnectError, resolve::Resolver};
+use crate::quota::sockets::{Held, Payers};
+use routr_net::connect::{CONNECT_TIMEOUT, SocketOptions, io_cause, no_connection_within, race, tcp};
+use routr_types::host::HostPort;
 
 /// Connects to a host: looks it up, then races its addresses for [`CONNECT_TIMEOUT`] each. Sockets count for
 /// the `payers`.
@@ -54,9 +41,4 @@ pub async fn dial(
         }
     };
     race(&addresses, attempt).await.map_err(|causes| ConnectError::at_each(&causes))
-}
-
-/// The words for an address that answers nothing.
-pub fn no_connection_within(limit: Duration) -> String {
-    format!("no connection within {} s", limit.as_secs_f32())
 }

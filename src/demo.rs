@@ -20,15 +20,15 @@ use crate::{
         api::{ApiOptions, ApiServer},
         samples::{self, SAMPLES},
     },
-    engine::{
-        handle::{EngineHandle, MAX_PAGE},
-        view::{Filter, Summary, TrunkState, TrunkView},
-    },
-    environment,
     metrics::Metrics,
     requester,
+    runtime::handle::{EngineHandle, MAX_PAGE},
     standalone::{self, StandaloneError},
     table::{self, Screen, Terminal},
+};
+use routr_registration::{
+    engine::view::{Filter, Summary, TrunkView},
+    registration::state::TrunkState,
 };
 
 /// A silent registrar is given up after this long, so that no one has to wait for the 32 s of RFC 3261's
@@ -118,7 +118,7 @@ pub async fn run(args: DemoArgs, shutdown: CancellationToken) -> Result<(), Demo
 /// All parts, running.
 struct Demo {
     handle: EngineHandle,
-    engine: tokio::task::JoinHandle<crate::engine::Engine>,
+    engine: tokio::task::JoinHandle<routr_registration::engine::Engine>,
     resources: PathBuf,
     temporary: bool,
     admin: SocketAddr,
@@ -131,7 +131,7 @@ impl Demo {
             .map_err(DemoError::part("the SIP registrars"))?;
         let temporary = args.resources.is_none();
         let resources = args.resources.clone().unwrap_or_else(|| {
-            std::env::temp_dir().join(format!("routr-registry-demo-{:016x}", environment::random()))
+            std::env::temp_dir().join(format!("routr-registry-demo-{:016x}", routr_environment::random()))
         });
         let folder = resources.display().to_string();
         std::fs::create_dir_all(&resources).map_err(DemoError::io(format!("cannot make {folder}")))?;
@@ -159,7 +159,7 @@ impl Demo {
         tokio::spawn(requester::serve(requester_listener, options, shutdown.clone()));
 
         let config = configuration(api_addr, requester_addr)?;
-        let metrics = Metrics::new(environment::unix_ms());
+        let metrics = Metrics::new(routr_environment::unix_ms());
         let name = RegistryName::plain(&config.name);
         let observer = metrics.registry(name.clone());
         let running = standalone::start(&config, observer, Duration::from_millis(500), shutdown.clone())?;
@@ -169,7 +169,7 @@ impl Demo {
         };
         let admin = address_of(&private)?;
         let directory = Directory::of_one(name, running.handle.clone());
-        let state = AdminState::new(directory, metrics, Arc::new(environment::System));
+        let state = AdminState::new(directory, metrics, Arc::new(routr_environment::System));
         tokio::spawn(admin::serve(None, Some(private), state, shutdown));
         Ok(Self { handle: running.handle, engine: running.task, resources, temporary, admin })
     }
@@ -197,7 +197,7 @@ impl Demo {
             let (trunks, summary) = self.look().await;
             let terminal = Terminal::detect();
             let (width, height) = terminal.size.unwrap_or((80, 24));
-            let now = environment::unix_ms();
+            let now = routr_environment::unix_ms();
             let mut footer = table::summary_lines_within(usize::from(height) / 2, &summary, now, width);
             for hint in self.hints() {
                 footer.extend(table::wrapped(&hint, "", Some(width)));
@@ -242,7 +242,7 @@ impl Demo {
             (trunks, summary) = self.look().await;
         }
         let terminal = Terminal::detect();
-        let now = environment::unix_ms();
+        let now = routr_environment::unix_ms();
         if !io::stdout().is_terminal() {
             say_changes(&trunks, &mut shown)?;
             say("")?;
@@ -304,7 +304,7 @@ fn say_changes(
     for trunk in trunks {
         let stands = (trunk.state, trunk.failure.as_ref().map(|failure| failure.message.clone()));
         if shown.get(&trunk.reference) != Some(&stands) {
-            say(&table::line(trunk, environment::unix_ms()))?;
+            say(&table::line(trunk, routr_environment::unix_ms()))?;
             shown.insert(trunk.reference.clone(), stands);
         }
     }

@@ -6,8 +6,8 @@
 //!   [`monitor`] notices when none can be made;
 //! * [`shared`] shares connections between registries; [`requester_status`] is what is known of a Requester;
 //! * `wire` checks messages before they are decoded, `metered` counts their bytes while they arrive;
-//! * [`api`] lists trunks ([`crate::ports::TrunkSource`]), [`trunk`] reads one of them;
-//! * [`requester`] sends REGISTERs ([`crate::ports::Requester`]), [`register`] writes one of them.
+//! * [`api`] lists trunks ([`crate::runtime::ports::TrunkSource`]), [`trunk`] reads one of them;
+//! * [`requester`] sends REGISTERs ([`crate::runtime::ports::Requester`]), [`register`] writes one of them.
 
 pub mod api;
 mod balance;
@@ -31,7 +31,8 @@ pub(crate) mod wire;
 use tonic::{Code, Status};
 
 use self::connection::{CallError, Fate};
-use crate::{text::clean, tls::TlsFileError};
+use routr_net::tls::TlsFileError;
+use routr_types::text::clean;
 
 /// Why a gRPC dependency cannot be used at all: nothing that trying again would fix.
 #[derive(Debug, thiserror::Error)]

@@ -14,18 +14,19 @@ use tracing::Instrument;
 
 use crate::{
     config::{Config, Endpoint},
-    engine::{
-        Engine, EngineSettings,
+    grpc::{GrpcError, api::ApiServer, requester::GrpcRequester, shared::Connections},
+    quota::Quota,
+    runtime::{
         clock::Clock,
         driver::{Driver, Ports, Reload},
         handle::EngineHandle,
+        ports::{Environment, Observer},
     },
-    environment,
-    grpc::{GrpcError, api::ApiServer, requester::GrpcRequester, shared::Connections},
-    ports::{Environment, Observer},
-    quota::Quota,
-    registration::identity::RegistryId,
     store::{AnyStore, RedisSettingsError},
+};
+use routr_registration::{
+    engine::{Engine, EngineSettings},
+    registration::identity::RegistryId,
 };
 
 pub use fence::{Fence, Fenced};
@@ -99,7 +100,7 @@ pub fn start<O: Observer>(
         )),
         store: Arc::new(Fenced::new(open_store(config, identity, options)?, &options.fence)),
     };
-    let environment = Arc::new(environment::System);
+    let environment = Arc::new(routr_environment::System);
     let mut engine = Engine::new(identity.id.clone(), EngineSettings::from(config), environment.seed());
     engine.pause(options.paused);
     let (driver, controls) = Driver::new(engine, ports, observer, Clock::start(environment));

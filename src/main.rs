@@ -4,9 +4,10 @@ use std::{io::Write, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::Parser;
+use routr_net::descriptors;
 use routr_registry::{
     cli::{Cli, Command},
-    client, config, demo, descriptors,
+    client, config, demo,
     devstack::field::command as devstack,
     operator, requester,
     spec::crd,

@@ -18,10 +18,10 @@ use prometheus_client::{
 };
 
 use crate::{
-    engine::view::Summary,
-    ports::Observer,
     registry::{RegistryName, RegistryState},
+    runtime::ports::Observer,
 };
+use routr_registration::engine::view::Summary;
 
 mod gauges;
 mod registrars;

@@ -2,20 +2,19 @@
 //! holds the lease.
 //!
 //! ```text
-//!   watch --> controller --> reconcile: dereference, validate, run --> fleet: one engine for each Registry
+//!   watch --> controller --> reconcile: dereference, validate, run --> engines: one for each Registry
 //!                                |                                       |
-//!   lease                        +--> cleanup (deletion)                 +--> reporter --> status, events
+//!   lease                        +--> cleanup (deletion)                 +--> status_updater --> status
 //! ```
 //!
-//! * [`lease`]: who leads; a leader that cannot renew stops before another could start,
+//! * [`routr_leader_election`]: who leads; a leader that cannot renew stops before another could start,
 //! * [`controller`]: watches, and has each Registry looked at when it changes,
 //! * [`reconcile`]: one look, as named steps ([`dereference`], [`validate`], the [`engines`]),
 //! * [`client`]: clients without hidden retries, [`backoff`]: when to try again, [`health`]: what is logged
-//!   of failures and shown by `/readyz`, [`api_error`]: failures in words,
+//!   of failures and shown by `/readyz`, [`routr_kube_errors`]: failures in words,
 //! * [`status_updater`]: one for each Registry, from what its engine says of itself ([`status`], pure) to
 //!   what is written ([`status_writer`]).
 
-pub mod api_error;
 mod backoff;
 mod bounded;
 mod client;
@@ -26,7 +25,6 @@ pub mod engines;
 pub mod events;
 pub mod health;
 pub mod kube_client;
-pub mod lease;
 pub mod lenient_registry;
 pub mod listing;
 pub mod reconcile;

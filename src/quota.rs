@@ -12,9 +12,9 @@ pub mod pace;
 pub mod pool;
 pub mod sockets;
 
+use routr_registration::model::Excess;
 use std::{
     collections::HashMap,
-    fmt,
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -31,10 +31,8 @@ use self::{
     pace::Pace,
     pool::{Pool, Used},
 };
-use crate::{
-    config::{Config, SyncBounds},
-    ports::MemoryBudget,
-};
+use crate::config::{Config, SyncBounds};
+use routr_registration::model::MemoryBudget;
 
 /// How long a Registry is shown to exceed a limit after it did so last.
 const SHOWN_FOR: Duration = Duration::from_secs(300);
@@ -114,58 +112,6 @@ impl Limits {
         *max_trunk_bytes = narrow(self.response_bytes() / MAX_TRUNK_FRACTION).min(*max_trunk_bytes);
         let in_flight = &mut config.registration.max_in_flight;
         *in_flight = self.in_flight.min(*in_flight);
-    }
-}
-
-/// What a Registry exceeds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Excess {
-    /// The number of trunks.
-    Trunks,
-    /// The memory of trunks.
-    TrunkMemory,
-    /// The memory of responses that are being read.
-    ResponseMemory,
-    /// The number of open connections.
-    Connections,
-    /// The processor time.
-    Processor,
-    /// The lines of the log.
-    Log,
-}
-
-impl Excess {
-    /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::Trunks,
-        Self::TrunkMemory,
-        Self::ResponseMemory,
-        Self::Connections,
-        Self::Processor,
-        Self::Log,
-    ];
-}
-
-impl fmt::Display for Excess {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Trunks => {
-                "the operator's --max-trunks leaves no room for more trunks of this namespace"
-            }
-            Self::TrunkMemory => {
-                "the operator's --max-trunk-memory leaves no room for more trunks of this namespace"
-            }
-            Self::ResponseMemory => {
-                "responses are larger than the operator's --max-response-memory allows this namespace at the moment"
-            }
-            Self::Connections => {
-                "the operator's --max-connections leaves no room for more connections of this namespace"
-            }
-            Self::Processor => {
-                "its lists take more than a Registry's share of processor time: they are read more slowly"
-            }
-            Self::Log => "it logs more than a Registry's share of lines: the rest is counted, not written",
-        })
     }
 }
 

@@ -13,7 +13,7 @@
 //!
 //! * Every call is answered. Where no registrar answered, the response is made up here: `REQUEST_TIMEOUT`
 //!   after silence, `SERVICE_UNAVAILABLE` where the request could not be sent or the host name is unknown.
-//!   Such a response has the extension `X-Routr-Local` (see [`crate::proto::extension::Local`]) and a reason
+//!   Such a response has the extension `X-Routr-Local` (see [`routr_types::extension::Local`]) and a reason
 //!   phrase that begins with the cause and names the registrar or EdgePort; a response without it is the
 //!   registrar's own (a header field of that name in a registrar's response is dropped).
 //! * A REGISTER whose connection breaks before the response is sent once more, with the next CSeq number.
@@ -78,11 +78,9 @@ use self::{
     access::{AdmissionControl, SendMessage, accept, with_login},
     capacity::{Info, MAX_STREAMS},
 };
-use crate::{
-    proto::requester_info::requester_info_server::RequesterInfoServer,
-    sip::client::{Client, ClientError, ClientOptions, ConnectionBounds, KeepAlive, ResponseOrigin},
-    tls::TlsFileError,
-};
+use crate::proto::requester_info::requester_info_server::RequesterInfoServer;
+use routr_net::tls::TlsFileError;
+use routr_sip::client::{Client, ClientError, ClientOptions, ConnectionBounds, KeepAlive, ResponseOrigin};
 
 /// How long calls under way may go on by default once the server is to stop.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);

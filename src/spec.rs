@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::{rules::hint, status::RegistryStatus};
-use crate::secret::Secret;
+use routr_types::secret::Secret;
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

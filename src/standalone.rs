@@ -14,15 +14,13 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admin::{self, AdminError, AdminState, Directory, RegistryName},
     config::{self, Cache, Config, ConfigError},
-    engine::{Engine, handle::EngineHandle},
-    environment,
     grpc::shared::Connections,
     instance::{self, Fence, Identity, Instance, InstanceError, Reloads, RunOptions},
     metrics::Metrics,
-    ports::Observer,
     quota::Quota,
-    registration::identity::RegistryId,
+    runtime::{handle::EngineHandle, ports::Observer},
 };
+use routr_registration::{engine::Engine, registration::identity::RegistryId};
 
 /// How long the instance id may be unknown before the log names the one that is used meanwhile.
 const IDENTITY_WAIT: Duration = Duration::from_secs(20);
@@ -119,15 +117,15 @@ pub async fn run(args: RunArgs, shutdown: CancellationToken) -> Result<(), Stand
         cache = cache_name(&config.cache),
         "starting"
     );
-    let metrics = Metrics::new(environment::unix_ms());
+    let metrics = Metrics::new(routr_environment::unix_ms());
     let name = RegistryName::plain(&config.name);
     let observer = metrics.registry(name.clone());
     let mut engine = start(&config, observer, Duration::from_secs(args.grace), shutdown.clone())?;
     tokio::spawn(log_identity(engine.identity.clone()));
     let healthz = admin::healthz_wanted(std::env::var("ENABLE_HEALTHCHECKS").ok().as_deref());
     let directory = Directory::of_one(name, engine.handle.clone());
-    let state =
-        AdminState::new(directory.clone(), metrics, Arc::new(environment::System)).with_healthz(healthz);
+    let state = AdminState::new(directory.clone(), metrics, Arc::new(routr_environment::System))
+        .with_healthz(healthz);
     // The ports answer until the engine has written its last changes.
     let ports_end = CancellationToken::new();
     let ports = tokio::spawn(admin::serve(Some(public), Some(private), state, ports_end.clone()));

@@ -8,7 +8,10 @@ use std::{cmp::Reverse, collections::BTreeMap};
 
 use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Row, Table, Width, presets};
 
-use crate::engine::view::{Summary, TrunkState, TrunkView};
+use routr_registration::{
+    engine::view::{Summary, TrunkView},
+    registration::state::TrunkState,
+};
 
 mod outages;
 mod registries;

@@ -4,9 +4,10 @@
 //! * Otherwise `LOGS_LEVEL` names a level as Routr's other services have it; the libraries underneath stay at
 //!   `warn`, and those at `error` or silent whose lines repeat what is logged here.
 
+pub use routr_types::error_text::{error_chain, innermost};
 use std::io::{self, IsTerminal};
 
-use crate::text::LogLine;
+use routr_types::text::LogLine;
 use tracing::Subscriber;
 use tracing_subscriber::{
     EnvFilter, filter::ParseError, fmt::MakeWriter, layer::SubscriberExt as _, util::TryInitError,
@@ -105,23 +106,6 @@ pub fn init(format: LogFormat) -> Result<Lines, TelemetryError> {
     let json = is_json(format, terminal);
     subscriber(json, colour, filter, io::stderr).try_init()?;
     Ok(if json { Lines::Json } else { Lines::Text })
-}
-
-/// The error with its causes; many an error tells its cause itself, and it is not said twice.
-pub fn error_chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(error.source(), |cause| cause.source()).fold(error.to_string(), |text, cause| {
-        let cause = cause.to_string();
-        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
-    })
-}
-
-/// The innermost cause of an error: `Connection refused (os error 111)` rather than `client error (Connect)`.
-pub fn innermost(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
 }
 
 fn variable(name: &'static str, right: &'static str) -> Result<Option<String>, TelemetryError> {

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
-use routr_registry::environment::unix_ms;
+use routr_environment::unix_ms;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{

@@ -3,14 +3,13 @@
 use routr_registry::{
     config::address,
     proto::{
-        common, processor,
-        requester::SendMessageRequest,
-        sipmessage::{self as sip, sip_message::MessageType},
+        common, processor, requester::SendMessageRequest, sipmessage as sip,
+        sipmessage::sip_message::MessageType,
     },
     requester::{AdvertisedContact, Mode, outgoing_request::OutgoingRequest},
     spec::duration,
-    trunk::{HostPort, Transport},
 };
+use routr_types::host::{HostPort, Transport};
 
 use super::support::{assert_presentable, text};
 

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use routr_registry::{
     config::{self, Cache, Config, Format, ValidationErrors, address},
-    secret::Secret,
-    spec::RegistryDocument,
-    spec::duration,
+    spec::{RegistryDocument, duration},
 };
+use routr_types::secret::Secret;
 
 use super::support::{SECRET, assert_presentable, count, text};
 

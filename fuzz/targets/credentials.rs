@@ -2,13 +2,13 @@
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use prost::Message as _;
+use routr_registration::trunk::Credentials;
 use routr_registry::{
     proto::sipmessage as proto,
     requester::{authorization, credentials},
-    secret::Secret,
-    sip::digest::{Authorization, verify},
-    trunk::Credentials,
 };
+use routr_sip::digest::{Authorization, verify};
+use routr_types::secret::Secret;
 
 use super::support::{assert_presentable, is_distinct, is_one_line, shows, text};
 

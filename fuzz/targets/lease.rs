@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
-use routr_registry::operator::lease::{
+use routr_leader_election::{
     api,
     election::{ElectionAction, ElectionState, LeaseTimes, Observed, WriteFailure},
 };

@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use prost::Message as _;
+use routr_registration::model::{SourceError, TrunkItem as _};
 use routr_registry::{
     grpc::api::{MAX_REF_BYTES, Part, RawTrunk, Take, next_part},
-    ports::{SourceError, TrunkItem as _},
     proto::trunks as pb,
-    text,
 };
+use routr_types::text;
 
 use super::support::assert_presentable;
 

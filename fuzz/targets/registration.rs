@@ -7,10 +7,8 @@ use std::time::Duration;
 
 use prost::Message as _;
 use rand::{SeedableRng as _, rngs::SmallRng};
-use routr_registry::{
-    grpc::{register::Template, requester::decode},
-    ports::{RegisterResponse, SendError},
-    proto::{requester::SendMessageRequest, sipmessage::SipMessage},
+use routr_registration::{
+    model::{RegisterResponse, SendError},
     registration::{
         Attempt, EdgePortId, Effects, Purpose, Registration, SentTo, Settings, Targets, UriChoice, UriSet,
         classify::RouteHealth,
@@ -20,9 +18,15 @@ use routr_registry::{
         request::{self, UriView},
         time::{Moment, Now},
     },
+};
+use routr_registry::{
+    grpc::{register::Template, requester::decode},
+    proto::{requester::SendMessageRequest, sipmessage::SipMessage},
     requester::{Mode, outgoing_request::OutgoingRequest},
-    sip::digest::DigestMinimum,
-    trunk::{HostPort, Transport},
+};
+use routr_types::{
+    digest_minimum::DigestMinimum,
+    host::{HostPort, Transport},
 };
 
 use super::support::{Input, assert_presentable, text};

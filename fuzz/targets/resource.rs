@@ -4,9 +4,9 @@
 use routr_registry::{
     config::{Config, Secrets},
     operator::lenient_registry::LenientRegistry,
-    secret::Secret,
     spec::{Registry, status::RegistryStatus},
 };
+use routr_types::secret::Secret;
 
 use super::{
     config::{assert_good, assert_told},

@@ -8,11 +8,11 @@ use routr_registry::{
         Mode,
         outgoing_request::{ContactPlan, OutgoingRequest},
     },
-    sip::{
-        headers::BuildError,
-        message::{MAX_MESSAGE, Message},
-        uri::{NameAddr, SipUri, unescape},
-    },
+};
+use routr_sip::{
+    headers::BuildError,
+    message::{MAX_MESSAGE, Message},
+    uri::{NameAddr, SipUri, unescape},
 };
 
 use super::support::{assert_presentable, is_distinct, is_one_line, shows};
@@ -45,7 +45,7 @@ pub fn run(data: &[u8]) {
 fn secrets(request: &SendMessageRequest) -> Vec<&str> {
     let Some(message) = &request.message else { return Vec::new() };
     let extensions = message.extensions.iter();
-    let auth = extensions.filter(|extension| routr_registry::sip::headers::is_secret(&extension.name));
+    let auth = extensions.filter(|extension| routr_sip::headers::is_secret(&extension.name));
     auth.map(|extension| extension.value.as_str())
         .chain(message.authorization.iter().map(|authorization| authorization.response.as_str()))
         .take(8)
@@ -57,7 +57,7 @@ fn with_other_secrets(request: &SendMessageRequest) -> SendMessageRequest {
     let mut other = request.clone();
     let Some(message) = &mut other.message else { return other };
     for extension in &mut message.extensions {
-        if routr_registry::sip::headers::is_secret(&extension.name) {
+        if routr_sip::headers::is_secret(&extension.name) {
             extension.value = "another".into();
         }
     }

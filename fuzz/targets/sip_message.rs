@@ -1,15 +1,13 @@
 //! A SIP datagram: read, written, and read again.
 
-use routr_registry::{
-    requester::response,
-    sip::{
-        digest::{Authorization, Challenge},
-        grammar::seconds,
-        headers::{BuildError, is_secret},
-        message::{MAX_HEADERS, MAX_MESSAGE, Message},
-        uri::NameAddr,
-        via::Via,
-    },
+use routr_registry::requester::response;
+use routr_sip::{
+    digest::{Authorization, Challenge},
+    grammar::seconds,
+    headers::{BuildError, is_secret},
+    message::{MAX_HEADERS, MAX_MESSAGE, Message},
+    uri::NameAddr,
+    via::Via,
 };
 
 use super::support::{assert_presentable, is_distinct, is_one_line, shows};

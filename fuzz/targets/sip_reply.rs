@@ -2,25 +2,23 @@
 //! verdict.
 
 use prost::Message as _;
+use routr_registration::registration::{
+    classify::{RequestContext, classify},
+    outcome::Outcome,
+};
 use routr_registry::{
     grpc::requester::decode,
-    proto::{
-        extension::{self, Authentication},
-        sipmessage::SipMessage,
-    },
-    registration::{
-        classify::{RequestContext, classify},
-        outcome::Outcome,
-    },
+    proto::sipmessage::SipMessage,
     requester::{
         LOCAL_REPLY,
         response::{self, Sent},
     },
-    sip::{
-        message::{Message, Response},
-        uri::SipUri,
-    },
 };
+use routr_sip::{
+    message::{Message, Response},
+    uri::SipUri,
+};
+use routr_types::extension::{self, Authentication};
 
 use super::support::assert_presentable;
 

@@ -3,13 +3,13 @@
 use std::num::NonZeroU32;
 
 use rand::{SeedableRng as _, rngs::SmallRng};
-use routr_registry::{
-    ports::Record,
+use routr_registration::{
+    model::Record,
     registration::{Binding, EdgePortId, Registration, Settings, time::Moment},
-    store::{
-        codec::{self, Decoder},
-        keys,
-    },
+};
+use routr_registry::store::{
+    codec::{self, Decoder},
+    keys,
 };
 
 use super::support::{Input, text};
@@ -54,7 +54,7 @@ fn assert_resumes(record: &Record) {
         expires_s: 600,
         deadline_ms: 40_000,
         tags: Vec::new(),
-        redirects: routr_registry::registration::redirect_policy::RedirectPolicy::default(),
+        redirects: routr_registration::registration::redirect_policy::RedirectPolicy::default(),
     };
     let now = Moment(5_000);
     let mut rng = SmallRng::seed_from_u64(record.expires_at_ms);

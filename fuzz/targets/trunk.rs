@@ -2,16 +2,19 @@
 //! sent.
 
 use prost::Message as _;
-use routr_registry::{
+use routr_registration::{
     engine::packed_trunk::PackedTrunk,
-    grpc::{register::Template, trunk},
-    ports::RegisterRequest,
-    proto::requester::SendMessageRequest,
+    model::RegisterRequest,
     registration::{Attempt, Purpose, UriChoice, identity::RegistryId, request},
-    requester::{Mode, outgoing_request::OutgoingRequest},
-    sip::message::Message,
-    trunk::{HostPort, Transport, Trunk},
+    trunk::Trunk,
 };
+use routr_registry::{
+    grpc::{register::Template, trunk},
+    proto::requester::SendMessageRequest,
+    requester::{Mode, outgoing_request::OutgoingRequest},
+};
+use routr_sip::message::Message;
+use routr_types::host::{HostPort, Transport};
 
 use super::support::{assert_presentable, is_distinct};
 
@@ -125,7 +128,7 @@ fn assert_says(draft: &OutgoingRequest, register: &RegisterRequest, mode: Mode) 
         (Some(600), Some(&*register.from_tag))
     );
     for name in ["From", "To"] {
-        let address = routr_registry::sip::uri::NameAddr::parse(read.headers.get(name).unwrap()).unwrap();
+        let address = routr_sip::uri::NameAddr::parse(read.headers.get(name).unwrap()).unwrap();
         assert_eq!(address.uri.user.as_deref(), Some(&*register.user));
         assert_eq!((&*address.uri.host, address.uri.secure), (&*register.domain, register.secure));
     }

@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::{
-    engine::handle::EngineHandle,
     registry::{RegistryName, RegistryState},
+    runtime::handle::EngineHandle,
 };
 
 /// How many names an error lists.

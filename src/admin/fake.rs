@@ -15,13 +15,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::{AdminState, Directory, RegistryName, serve};
 use crate::{
-    engine::{
-        handle::{Command, DeregistrationReport, EngineHandle, Refresh},
-        view::{FailureSummary, Filter, Page, Summary, TrunkFailure, TrunkState, TrunkView},
-    },
     metrics::Metrics,
-    operator::lease::LeadershipStatus,
-    ports::Environment,
+    runtime::{
+        handle::{Command, EngineHandle},
+        ports::Environment,
+    },
+};
+use routr_leader_election::LeadershipStatus;
+use routr_registration::{
+    engine::view::{
+        DeregistrationReport, FailureSummary, Filter, Page, Refresh, Summary, TrunkFailure, TrunkView,
+    },
+    registration::state::TrunkState,
 };
 
 /// The time in all these tests: milliseconds since the Unix epoch.

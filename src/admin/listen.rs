@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::descriptors::{self, Reserve};
+use routr_net::descriptors::{self, Reserve};
 
 /// Connections served at one time on one port. One more ends the oldest: an answer takes milliseconds, so
 /// anyone who is there for longer has been served, or says nothing; and a probe must not wait behind those.

@@ -6,7 +6,8 @@ use super::{
     fake::{NOW, Replica, Still, failing, get, replica, request, trunk},
     *,
 };
-use crate::{engine::view::Health, ports::Observer};
+use crate::runtime::ports::Observer;
+use routr_registration::engine::view::Health;
 
 /// Two that share a name, and one that is alone with its own.
 async fn three() -> Replica {

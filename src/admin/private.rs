@@ -18,12 +18,10 @@ use super::{
 };
 use crate::{
     admin_api::{RefreshResponse, RegistriesResponse, RegistryResponse, SummaryResponse},
-    engine::{
-        handle::{EngineHandle, Refresh},
-        view::{Page, TrunkView},
-    },
-    operator::lease::LeadershipStatus,
+    runtime::handle::EngineHandle,
 };
+use routr_leader_election::LeadershipStatus;
+use routr_registration::engine::view::{Page, Refresh, TrunkView};
 
 const PATHS: &str =
     "/registries, /summary, /registrations, /registrations/{ref} or POST /registrations/{ref}/refresh";

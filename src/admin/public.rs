@@ -9,10 +9,8 @@ use axum::{
 };
 
 use super::{AdminState, EngineReport, ErrorResponse, Readiness};
-use crate::{
-    metrics::{self, Scrape},
-    operator::lease::LeadershipStatus,
-};
+use crate::metrics::{self, Scrape};
+use routr_leader_election::LeadershipStatus;
 
 /// How many silent engines are named.
 const MAX_NAMED_ENGINES: usize = 10;

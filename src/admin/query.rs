@@ -6,10 +6,8 @@ use axum::{extract::rejection::QueryRejection, http::StatusCode};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::ErrorResponse;
-use crate::engine::{
-    handle::MAX_PAGE,
-    view::{Filter, TrunkState},
-};
+use crate::runtime::handle::MAX_PAGE;
+use routr_registration::{engine::view::Filter, registration::state::TrunkState};
 
 /// Trunks in a page where nothing is said.
 const DEFAULT_LIMIT: usize = 100;

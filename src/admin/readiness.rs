@@ -17,12 +17,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{EngineReport, RegistryPhase, RegistryState};
-use crate::{
-    engine::view::{DependencyFailure, Health, Summary},
-    operator::lease::LeadershipStatus,
-    table,
-    text::{duration, plural},
-};
+use crate::table;
+use routr_leader_election::LeadershipStatus;
+use routr_registration::engine::view::{DependencyFailure, Health, Summary};
+use routr_types::text::{duration, plural};
 
 /// How many registries in trouble are named.
 const MAX_NAMED_REGISTRIES: usize = 10;

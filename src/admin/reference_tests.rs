@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use super::fake::{NOW, failing};
 use crate::{
     admin::{RegistryName, RegistryState},
-    engine::view::{Down, RedirectedTrunk, Redirection, Summary, TrunkView},
     metrics::{Metrics, Scrape},
-    ports::Observer,
+    runtime::ports::Observer,
 };
+use routr_registration::engine::view::{Down, RedirectedTrunk, Redirection, Summary, TrunkView};
 
 const TEXT: &str = include_str!("../../docs/admin.md");
 

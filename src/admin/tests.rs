@@ -10,12 +10,13 @@ use super::{
     fake::{NOW, Still, engine, failing, get, request, start, start_with, trunk},
     *,
 };
-use crate::{
-    engine::view::{Down, Health, TrunkFailure, TrunkState},
-    ports::Observer,
+use crate::runtime::ports::Observer;
+use routr_registration::{
+    engine::view::{Down, Health, TrunkFailure},
+    registration::state::TrunkState,
 };
 
-fn sample() -> Vec<crate::engine::view::TrunkView> {
+fn sample() -> Vec<routr_registration::engine::view::TrunkView> {
     let mut invalid = failing("t-3", "Nowhere");
     invalid.state = TrunkState::Invalid;
     invalid.registrar = String::new();

@@ -15,11 +15,12 @@ use serde::de::DeserializeOwned;
 use super::ClientError;
 use crate::{
     admin_api::{ErrorBody, RefreshResponse, RegistriesResponse, SummaryResponse},
-    engine::{
-        handle::MAX_PAGE,
-        view::{Filter, Page, TrunkState, TrunkView},
-    },
+    runtime::handle::MAX_PAGE,
     table,
+};
+use routr_registration::{
+    engine::view::{Filter, Page, TrunkView},
+    registration::state::TrunkState,
 };
 
 /// For one request. The service itself gives up after two seconds.

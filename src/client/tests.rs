@@ -1,14 +1,12 @@
 use clap::Parser;
 
 use super::{watch::Changes, *};
-use crate::{
-    admin::{
-        RegistryName,
-        fake::{NOW, Ports, Replica, engine, failing, replica, start, trunk},
-    },
-    engine::view::{Down, Health, TrunkView},
-    operator::lease::LeadershipStatus,
+use crate::admin::{
+    RegistryName,
+    fake::{NOW, Ports, Replica, engine, failing, replica, start, trunk},
 };
+use routr_leader_election::LeadershipStatus;
+use routr_registration::engine::view::{Down, Health, TrunkView};
 
 #[derive(Parser)]
 enum Cli {

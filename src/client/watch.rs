@@ -10,9 +10,12 @@ use tokio::time::MissedTickBehavior;
 use super::{ClientError, Listing, REDRAW_PERIOD, TrunksArgs, api::TrunkList, notes, registry_notes};
 use crate::{
     admin_api::{RegistriesResponse, RegistryResponse},
-    engine::view::{Counts, Summary, TrunkState, TrunkView},
     registry::RegistryPhase,
     table::{self, Screen, Terminal},
+};
+use routr_registration::{
+    engine::view::{Counts, Summary, TrunkView},
+    registration::state::TrunkState,
 };
 
 /// Watches until Ctrl-C or SIGTERM. Only a service that does not answer the first time is an error: later it

@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
 };
 
-use crate::trunk::HostPort;
+use routr_types::host::HostPort;
 
 /// Most bytes of a unix socket's path (`sun_path`, less the zero at its end).
 const MAX_SOCKET_PATH: usize = 107;

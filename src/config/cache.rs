@@ -2,12 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::{
-    secret::Secret,
-    spec::{CacheProvider, CacheSpec, SecretKeyRef},
-    text,
-    trunk::HostPort,
-};
+use crate::spec::{CacheProvider, CacheSpec, SecretKeyRef};
+use routr_types::{host::HostPort, secret::Secret, text};
 
 use super::{
     Cache, RedisDeployment, RedisSettings,

@@ -2,7 +2,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use crate::secret::Secret;
+use routr_types::secret::Secret;
 
 use super::address;
 

@@ -1,18 +1,12 @@
 //! The files that a configuration points to.
 
-use std::{
-    fs::File,
-    io::{self, Read},
-    path::{Component, Path, PathBuf},
-};
+use std::path::{Component, Path, PathBuf};
 
+pub(super) use routr_net::files::read;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use super::rules::{CLUSTER_CA_FOLDER, CLUSTER_SOCKET_FOLDER};
-use crate::secret::Secret;
-
-/// More than any configuration, certificate bundle or password file needs.
-const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
+use routr_types::secret::Secret;
 
 /// What the interpretation asks of files.
 pub(super) trait Files {
@@ -148,20 +142,4 @@ pub(super) fn one_line(text: &str) -> Result<Secret, String> {
         return Err("has more than one line".to_owned());
     }
     Ok(Secret::new(line))
-}
-
-/// Reads a file that is not absurdly large.
-///
-/// # Errors
-/// What the system says; also for what is no regular file and might never end.
-pub fn read(path: &Path) -> io::Result<Vec<u8>> {
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 16 MiB"));
-    }
-    Ok(bytes)
 }

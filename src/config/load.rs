@@ -16,7 +16,7 @@ use super::{
     validation_error::{ValidationError, ValidationErrors},
     validator::Validator,
 };
-use crate::text::count;
+use routr_types::text::count;
 
 /// Names the file where `--config` does not.
 pub const CONFIG_PATH: &str = "CONFIG_PATH";

@@ -1,5 +1,5 @@
 //! Reads keys out of a mapping and collects what is wrong with their shape: unknown, repeated and missing
-//! keys, and values of the wrong type. What the values mean is the business of [`super::interpret`].
+//! keys, and values of the wrong type. What the values mean is the business of [`super::validator`].
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 

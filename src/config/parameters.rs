@@ -1,7 +1,7 @@
 //! `cache.parameters`: `key=value` pairs with commas between them. A password stands in the middle of it, and
 //! whatever follows a slip may be a piece of one: so what is quoted in a message comes only from before that.
 
-use crate::{secret::Secret, trunk::HostPort};
+use routr_types::{host::HostPort, secret::Secret};
 
 use super::{
     address, cache_url,

@@ -1,6 +1,7 @@
 //! The token that a Requester wants of each call: from a file, or from a Secret.
 
-use crate::{secret::Secret, spec::RegistrySpec};
+use crate::spec::RegistrySpec;
+use routr_types::secret::Secret;
 
 use super::{
     cache::Source,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::text::{escaped, one_line};
+use routr_types::text::{escaped, one_line};
 
 /// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]

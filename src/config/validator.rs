@@ -7,25 +7,23 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    registration::redirect_policy::{RedirectDomain, RedirectPolicy},
-    sip::digest::DigestMinimum,
-    spec::{
-        CacheSpec, DigestAlgorithm, EdgePortSpec, Quantity, RedirectsSpec, RegistrationSpec,
-        RegistryDocument, RegistrySpec, SyncSpec, TlsSpec,
-    },
-    tls::{TlsFiles, followed::ClientCertificate},
-    trunk::HostPort,
+use crate::spec::{
+    CacheSpec, DigestAlgorithm, EdgePortSpec, Quantity, RedirectsSpec, RegistrationSpec, RegistryDocument,
+    RegistrySpec, SyncSpec, TlsSpec,
 };
+use routr_net::tls::{TlsFiles, followed::ClientCertificate};
+use routr_registration::registration::redirect_policy::{RedirectDomain, RedirectPolicy};
+use routr_types::{digest_minimum::DigestMinimum, host::HostPort};
 
 use super::{
-    Config, EdgePort, Endpoint, RegistrationSettings, Secrets, SyncBounds,
+    Config, Endpoint, RegistrationSettings, Secrets, SyncBounds,
     address::{self, AddressError, Target},
     duration::{self, DurationError},
     files::Files,
     rules::{self, DurationRange, WholeRange, hint},
     validation_error::{ValidationError, show},
 };
+use routr_registration::model::EdgePort;
 
 /// Collects what is wrong with the values.
 pub(super) struct Validator<'a> {

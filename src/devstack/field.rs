@@ -5,7 +5,7 @@
 //! format; a contributor adds a case without Rust. [`Library`] finds cases, [`Player`] plays one, [`command`]
 //! is the subcommand.
 //!
-//! Requests are read and digests are checked here, independently of [`crate::sip`]: the code under test must
+//! Requests are read and digests are checked here, independently of [`routr_sip`]: the code under test must
 //! not judge itself.
 
 mod bindings;

@@ -30,13 +30,14 @@ pub use bindings::{Binding, ExpiryBounds};
 pub use journal::{Counters, Seen};
 pub use options::{Account, RegistrarOptions};
 
-use crate::{secret::Secret, sip::message::Request, trunk::Transport};
 use answer::{Delivery, answer};
 use behaviour::Rules;
 use bindings::Bindings;
 use journal::Journal;
 use net::Run;
 use nonce::Nonces;
+use routr_sip::message::Request;
+use routr_types::{host::Transport, secret::Secret};
 
 /// How often a free port is tried that UDP and TCP can share.
 const PORT_TRIES: usize = 50;

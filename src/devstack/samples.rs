@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 pub use files::Samples;
 
 use super::registrar::{Behaviour, ExpiryBounds, Registrar, RegistrarError, RegistrarOptions};
-use crate::{sip::digest::Algorithm, trunk::Transport};
+use routr_sip::digest::Algorithm;
+use routr_types::host::Transport;
 
 /// What the registrar that is busy asks for with Retry-After, in seconds.
 const BUSY_FOR: u32 = 300;

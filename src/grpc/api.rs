@@ -36,11 +36,12 @@ use super::{
 };
 use crate::{
     config::{Endpoint, SyncBounds},
-    ports::{Absence, SourceError, TrunkItem, TrunkSource},
     proto::trunks as pb,
     quota::Quota,
-    text,
+    runtime::ports::TrunkSource,
 };
+use routr_registration::model::{Absence, SourceError, TrunkItem};
+use routr_types::text;
 
 /// Trunks in one batch to the engine: small enough that handling it delays no refresh.
 const MAX_TRUNKS_PER_BATCH: usize = 256;

@@ -39,11 +39,9 @@ use tonic::{
 use zeroize::Zeroizing;
 
 use super::peer::{At, Connection, Dialing, Peer};
-use crate::{
-    connect::{ATTEMPT_DELAY, ConnectError, Resolver},
-    secret::Secret,
-    trunk::HostPort,
-};
+use crate::connect::{ConnectError, Resolver};
+use routr_net::connect::ATTEMPT_DELAY;
+use routr_types::{host::HostPort, secret::Secret};
 
 /// Most addresses of one dependency that are used.
 const MAX_PEERS: usize = 32;

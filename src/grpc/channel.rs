@@ -14,9 +14,11 @@ use super::{
 };
 use crate::{
     config::{Endpoint, Target},
-    connect::{self, CONNECT_TIMEOUT, Resolver, SocketOptions},
-    environment,
+    connect::{self, Resolver},
     quota::sockets::Payers,
+};
+use routr_net::{
+    connect::{CONNECT_TIMEOUT, SocketOptions},
     tls::Followed,
 };
 
@@ -29,7 +31,7 @@ pub(super) async fn listens(endpoint: &Endpoint, payers: &Payers) -> bool {
             let attempt = async |at: &At| {
                 let Ok(_socket) = payers.socket() else { return false };
                 match at {
-                    At::Ip(address) => connect::tcp(*address, &options).await.is_ok(),
+                    At::Ip(address) => routr_net::connect::tcp(*address, &options).await.is_ok(),
                     At::Unix(path) => UnixStream::connect(path).await.is_ok(),
                 }
             };
@@ -84,7 +86,7 @@ pub(super) fn open_with(
         doubtful: AtomicBool::new(false),
     };
     // Many registries must not all begin with the same address.
-    let turn = usize::try_from(environment::random() % 1024).unwrap_or_default();
+    let turn = usize::try_from(routr_environment::random() % 1024).unwrap_or_default();
     let channel = Channel::new(source(&endpoint.address, resolver), scheme, authority, dialing, turn);
     match &endpoint.token {
         Some(token) => channel.with_token(token).map_err(|problem| wrong(problem.to_owned())),

@@ -11,7 +11,8 @@ use tokio::{
 };
 
 use super::{channel::listens, connection::Events};
-use crate::{config::Endpoint, ports::Link, quota::sockets::Payers};
+use crate::{config::Endpoint, quota::sockets::Payers};
+use routr_registration::model::Link;
 
 /// Between two attempts to reach a dependency that was lost.
 const RETRY: Duration = Duration::from_millis(500);

@@ -31,11 +31,10 @@ use super::{
     connection::Guard,
     recorded_stream::{PeerPreface, RecordedStream, Stream, StreamRecord},
 };
-use crate::{
+use crate::{backoff::Backoff, connect::ConnectError, quota::sockets::Payers};
+use routr_net::{
     addresses::AddressPolicy,
-    backoff::Backoff,
-    connect::{self, CONNECT_TIMEOUT, ConnectError, SocketOptions, io_cause, no_connection_within},
-    quota::sockets::Payers,
+    connect::{CONNECT_TIMEOUT, SocketOptions, io_cause, no_connection_within},
     tls::{
         Followed, Noticed,
         cause::{self, Asked},
@@ -260,7 +259,8 @@ impl Peer {
         let stream: Box<dyn Stream> = match &*self.at {
             At::Ip(address) => {
                 let options = SocketOptions::within(PEER_TIMEOUT, &self.dialing.policy);
-                let tcp = timeout_at(until, connect::tcp(*address, &options)).await.map_err(late)?;
+                let tcp =
+                    timeout_at(until, routr_net::connect::tcp(*address, &options)).await.map_err(late)?;
                 self.guarded(socket.hold(tcp.map_err(|error| transport(io_cause(&error)))?))
             }
             At::Unix(path) => {

@@ -7,12 +7,13 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use prost::Message;
 
-use crate::{
-    ports::RegisterRequest,
-    proto::{common, extension, processor, sipmessage as sip},
+use crate::proto::{common, processor, sipmessage as sip};
+use routr_registration::{model::RegisterRequest, trunk::Credentials};
+use routr_sip::uri::escape_user;
+use routr_types::{
+    extension,
+    host::{Transport, UriHost},
     secret::Secret,
-    sip::uri::escape_user,
-    trunk::{Credentials, Transport, UriHost},
 };
 
 /// Max-Forwards of each REGISTER (RFC 3261 §8.1.1.6).

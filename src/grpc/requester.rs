@@ -19,18 +19,18 @@ use super::{
 };
 use crate::{
     config::Config,
-    ports::{
-        Authentication, Link, Local, RedirectContact, RedirectTarget, RegisterRequest, RegisterResponse,
-        Requester, SendError,
-    },
-    proto::{
-        extension::{self, Target},
-        requester::SendMessageResponse,
-        sipmessage as sip,
-    },
+    proto::{requester::SendMessageResponse, sipmessage as sip},
     quota::{Quota, Received},
+    runtime::ports::Requester,
+};
+use routr_registration::{
+    model::{Link, RedirectContact, RedirectTarget, RegisterRequest, RegisterResponse, SendError},
+    trunk::Credentials,
+};
+use routr_types::{
+    extension::{self, Authentication, Local, Target},
+    host::{HostPort, Transport, is_host},
     text,
-    trunk::{Credentials, HostPort, Transport, is_host},
 };
 
 /// Bytes of the buffer for a REGISTER: holds one with gRPC's prefix, as a rule, and is small enough for the

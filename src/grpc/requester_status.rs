@@ -19,10 +19,8 @@ use super::{
     monitor::ConnectionChange,
     restarts::Restarts,
 };
-use crate::{
-    ports::Link,
-    proto::requester_info::{GetRequest, requester_info_client::RequesterInfoClient},
-};
+use crate::proto::requester_info::{GetRequest, requester_info_client::RequesterInfoClient};
+use routr_registration::model::Link;
 
 /// How long the Requester may take to say how much it takes at a time.
 const INFO_TIMEOUT: Duration = Duration::from_secs(5);

@@ -24,9 +24,9 @@ use super::{
 };
 use crate::{
     config::Endpoint,
-    ports::Link,
     quota::{Quota, Received, sockets::Payers},
 };
+use routr_registration::model::Link;
 
 /// REGISTERs in flight on a connection from which on one more is opened: proxies take 100 or 128 at a time on
 /// each, and what one registry waits for must not keep those of another waiting.
@@ -325,7 +325,8 @@ mod tests {
     use tonic_prost::ProstCodec;
 
     use super::*;
-    use crate::{proto::requester_info::GetRequest, quota::Quota, trunk::HostPort};
+    use crate::{proto::requester_info::GetRequest, quota::Quota};
+    use routr_types::host::HostPort;
 
     fn endpoint(port: u16) -> Endpoint {
         let address = HostPort::new("127.0.0.1", port);

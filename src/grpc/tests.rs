@@ -24,9 +24,6 @@ use super::{api::ApiServer as Client, requester::GrpcRequester};
 use crate::{
     config::{self, Config, Endpoint, Format, SyncBounds},
     devstack::api::{ApiOptions, ApiServer, Fault, Rpc, SizeCode},
-    ports::{
-        Link, RegisterRequest, RegisterResponse, Requester, SendError, SourceError, TrunkItem, TrunkSource,
-    },
     proto::{
         requester::{
             SendMessageRequest, SendMessageResponse,
@@ -34,9 +31,16 @@ use crate::{
         },
         sipmessage as sip, trunks as pb,
     },
+    runtime::ports::{Requester, TrunkSource},
+};
+use routr_registration::{
+    model::{Link, RegisterRequest, RegisterResponse, SendError, SourceError, TrunkItem},
+    trunk::Credentials,
+};
+use routr_types::{
+    digest_minimum::DigestMinimum,
+    host::{HostPort, Transport},
     secret::Secret,
-    sip::digest::DigestMinimum,
-    trunk::{Credentials, HostPort, Transport},
 };
 
 fn trunk(number: usize) -> pb::Trunk {

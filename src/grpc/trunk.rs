@@ -4,12 +4,14 @@
 use prost::Message;
 
 use super::wire;
-use crate::{
-    proto::trunks as pb,
+use crate::proto::trunks as pb;
+use routr_registration::trunk::{Credentials, Trunk, TrunkProblem, TrunkUri};
+use routr_sip::uri::unescape;
+use routr_types::{
+    digest_minimum::DigestMinimum,
+    host::{HostPort, MAX_HOST, Transport, is_host},
     secret::Secret,
-    sip::{digest::DigestMinimum, uri::unescape},
     text,
-    trunk::{Credentials, HostPort, MAX_HOST, Transport, Trunk, TrunkProblem, TrunkUri, is_host},
 };
 
 /// Bytes of a name that are kept.

@@ -5,8 +5,9 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-use crate::ports::{
-    Change, Link, Record, RegisterRequest, RegisterResponse, Requester, Rival, SendError, Store, StoreError,
+use crate::runtime::ports::{Requester, Store};
+use routr_registration::model::{
+    Change, Link, Record, RegisterRequest, RegisterResponse, Rival, SendError, StoreError,
 };
 
 /// Asked before each REGISTER and each write. An engine stops when it is told to; this is for the moment
@@ -129,7 +130,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     use super::*;
-    use crate::trunk::{HostPort, Transport};
+    use routr_types::host::{HostPort, Transport};
 
     /// Counts what reaches it.
     #[derive(Default)]
@@ -192,7 +193,7 @@ mod tests {
             edge_port: place,
             without_tags: 0,
             credentials: None,
-            digest: crate::sip::digest::DigestMinimum::default(),
+            digest: routr_types::digest_minimum::DigestMinimum::default(),
         }
     }
 

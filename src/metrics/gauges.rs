@@ -9,9 +9,10 @@ use super::{
     count, seconds,
     series::{Gauges, Owner},
 };
-use crate::{
-    engine::view::{Health, Summary, TrunkState},
-    registry::{RegistryName, RegistryState},
+use crate::registry::{RegistryName, RegistryState};
+use routr_registration::{
+    engine::view::{Health, Summary},
+    registration::state::TrunkState,
 };
 
 /// Fills a gauge with what one registry contributes.

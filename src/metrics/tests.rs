@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::engine::view::{Counts, Health};
+use routr_registration::engine::view::{Counts, Health};
 
 const NOW: u64 = 1_800_000_000_000;
 

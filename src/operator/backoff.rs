@@ -7,8 +7,8 @@ use std::{
 
 use kube::runtime::utils;
 
-use super::api_error::ApiError;
-use crate::{backoff::Backoff, environment};
+use crate::backoff::Backoff;
+use routr_kube_errors::ApiError;
 
 /// Longest pause of our own, without jitter: an API server that works again is noticed within it.
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
@@ -20,7 +20,9 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// The pause after `failures` failures in a row before this one, jittered by a fifth: 1 s, doubling to 5 s;
 /// what the API server asks for counts up to 10 s.
 pub fn pause(failures: u32, retry_after: Option<Duration>) -> Duration {
-    BACKOFF.pause(failures, environment::random()).max(retry_after.unwrap_or_default().min(MAX_RETRY_AFTER))
+    BACKOFF
+        .pause(failures, routr_environment::random())
+        .max(retry_after.unwrap_or_default().min(MAX_RETRY_AFTER))
 }
 
 /// The backoff of a watch. kube resets a backoff with each event, and a list that fails begins with one: this

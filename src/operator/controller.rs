@@ -20,7 +20,6 @@ use kube::{
 use tokio::sync::mpsc;
 
 use super::{
-    api_error::{ApiError, Kind},
     backoff::{self, WatchBackoff},
     health::{Area, Health},
     lenient_registry::LenientRegistry,
@@ -28,6 +27,7 @@ use super::{
     reconcile::{self, Context, ReconcileError},
 };
 use crate::telemetry;
+use routr_kube_errors::{ApiError, Kind};
 
 /// First and longest pause after a failed reconcile.
 const RETRY_PERIOD: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));

@@ -4,15 +4,11 @@
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
 use kube::{Api, Client};
 
-use super::{
-    api_error::ApiError,
-    status::{Stall, reasons},
-};
+use super::status::{Stall, reasons};
 pub use crate::config::Secrets;
-use crate::{
-    secret::Secret,
-    spec::{RegistrySpec, SecretKeyRef},
-};
+use crate::spec::{RegistrySpec, SecretKeyRef};
+use routr_kube_errors::ApiError;
+use routr_types::secret::Secret;
 
 /// Why a Secret could not be read.
 #[derive(Debug, thiserror::Error)]

@@ -20,13 +20,13 @@ use super::{
 };
 use crate::{
     admin::{Directory, Listed, RegistryName, RegistryPhase, RegistryState},
-    engine::handle::{DeregistrationReport, EngineHandle, EngineStopped},
-    environment,
     grpc::shared::Connections,
     instance::{self, Fence, Identity, InstanceError, Reloads, RunOptions},
     metrics::Metrics,
-    quota::{Excess, Quotas},
+    quota::Quotas,
+    runtime::handle::{EngineHandle, EngineStopped},
 };
+use routr_registration::{engine::view::DeregistrationReport, model::Excess};
 
 /// How long an engine may take to say how it is.
 const ENGINE_QUERY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -500,7 +500,7 @@ impl State {
         let run = entry.run.as_ref()?;
         let millis = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX / 2);
         let (handle, durable, succeeds) = (run.handle.clone(), run.is_durable(), run.succeeds);
-        let deadline_ms = environment::unix_ms().saturating_add(millis);
+        let deadline_ms = routr_environment::unix_ms().saturating_add(millis);
         let work = Work::Deregister { handle: handle.clone(), durable, deadline_ms };
         entry.assignment.send_replace(StatusTarget { generation, stall: None, work });
         Some((handle, succeeds))

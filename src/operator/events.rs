@@ -23,9 +23,9 @@ use tokio::time::Instant;
 
 use super::{
     health::{Area, Health},
-    status::{StatusEvent, clean},
+    status::StatusEvent,
 };
-use crate::environment;
+use routr_types::text::clean;
 
 /// Who writes: the field manager of server-side apply, and the controller that reports events.
 pub const MANAGER: &str = "routr-registry";
@@ -148,7 +148,7 @@ impl EventRecorder {
     }
 
     fn event(&self, notice: &StatusEvent) -> Event {
-        let name = event_name(self.reference.name.as_deref().unwrap_or(MANAGER), environment::random());
+        let name = event_name(self.reference.name.as_deref().unwrap_or(MANAGER), routr_environment::random());
         Event {
             metadata: ObjectMeta {
                 name: Some(name),
@@ -176,7 +176,7 @@ fn without_foreign_text(event: &Event) -> Event {
 }
 
 fn now() -> MicroTime {
-    let ms = i64::try_from(environment::unix_ms()).unwrap_or(i64::MAX);
+    let ms = i64::try_from(routr_environment::unix_ms()).unwrap_or(i64::MAX);
     MicroTime(jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::MAX))
 }
 

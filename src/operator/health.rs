@@ -9,11 +9,8 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::api_error::{ApiError, Kind};
-use crate::{
-    admin::{CheckState as Severity, Finding},
-    environment,
-};
+use crate::admin::{CheckState as Severity, Finding};
+use routr_kube_errors::{ApiError, Kind};
 
 /// Failures that take turns are a line each only after this long.
 const LOG_PERIOD: Duration = Duration::from_secs(10);
@@ -95,7 +92,7 @@ impl Trouble {
     fn begin(&mut self, error: &ApiError) -> bool {
         let now = Instant::now();
         let key = (error.kind, error.code);
-        let since = self.current.as_ref().map_or_else(environment::unix_ms, |(_, since)| *since);
+        let since = self.current.as_ref().map_or_else(routr_environment::unix_ms, |(_, since)| *since);
         let first = self.current.is_none();
         self.current = Some((error.clone(), since));
         self.failed_at = Some(now);
@@ -114,14 +111,16 @@ impl Trouble {
 
     /// For how many seconds it has failed.
     fn failing_s(&self) -> u64 {
-        self.current.as_ref().map_or(0, |(_, since)| environment::unix_ms().saturating_sub(*since) / 1_000)
+        self.current
+            .as_ref()
+            .map_or(0, |(_, since)| routr_environment::unix_ms().saturating_sub(*since) / 1_000)
     }
 
     /// Notes a success. Returns for how many seconds it had failed, if it had.
     fn end(&mut self) -> Option<u64> {
         let (_, since) = self.current.take()?;
         (self.failed_at, self.logged) = (None, None);
-        Some(environment::unix_ms().saturating_sub(since) / 1_000)
+        Some(routr_environment::unix_ms().saturating_sub(since) / 1_000)
     }
 
     fn is_calm(&self) -> bool {

@@ -16,7 +16,8 @@ use kube::{Client, Config, config::InClusterError};
 
 use self::exec_plugin::{ExecPlugin, ExecPluginError};
 pub use self::{kubeconfig::KubeconfigError, proxy::ProxyError};
-use super::{api_error::ApiError, client::ClientKind};
+use super::client::ClientKind;
+use routr_kube_errors::ApiError;
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]

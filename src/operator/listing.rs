@@ -4,7 +4,7 @@
 //! A page has [`PAGE_SIZES`] Registries at most, first many. Where one has more bytes than
 //! [`super::bounded::MAX_PAGE_BYTES`] (Registries with a megabyte of labels each), it is not read to its end,
 //! and the list begins again with smaller pages; the smallest holds whatever the API server stores. Of each
-//! object only what is used is kept, see [`super::found`].
+//! object only what is used is kept, see [`super::lenient_registry`].
 
 use std::{
     error::Error,
@@ -18,13 +18,8 @@ use std::{
 use kube::{Api, Client, api::ListParams};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    api_error::{ApiError, Kind},
-    backoff,
-    bounded::TooLong,
-    health::Health,
-    lenient_registry::LenientRegistry,
-};
+use super::{backoff, bounded::TooLong, health::Health, lenient_registry::LenientRegistry};
+use routr_kube_errors::{ApiError, Kind};
 
 /// Registries in a page, tried in this order. Four objects of 3 MiB, the largest that the API server takes,
 /// fit in one.

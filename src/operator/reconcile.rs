@@ -20,7 +20,6 @@ use kube::{
 };
 
 use super::{
-    api_error::ApiError,
     definition::Definition,
     dereference::{self, DereferenceError, dereference},
     engines::{DeregistrationResult, EngineManager},
@@ -32,10 +31,10 @@ use super::{
     status_writer::{KubeStatusWriter, StatusWriter},
     validate::validate,
 };
-use crate::{
-    addresses::AddressPolicy, admin::RegistryName, engine::handle::DeregistrationReport, environment,
-    instance::Fence, metrics::Metrics, spec::Registry,
-};
+use crate::{admin::RegistryName, instance::Fence, metrics::Metrics, spec::Registry};
+use routr_kube_errors::ApiError;
+use routr_net::addresses::AddressPolicy;
+use routr_registration::engine::view::DeregistrationReport;
 
 /// Keeps a deleted Registry until its trunks are de-registered.
 pub const FINALIZER: &str = "routr.io/deregister";
@@ -321,14 +320,14 @@ async fn cleanup(
 
 /// Something between four fifths of a time and all of it.
 fn jitter(period: Duration) -> Duration {
-    period - period / 1_000 * u32::try_from(environment::random() % 200).unwrap_or(0)
+    period - period / 1_000 * u32::try_from(routr_environment::random() % 200).unwrap_or(0)
 }
 
 /// Returns what is left of the deadline, which began when the deletion was asked for, no matter who led then.
 fn time_left(found: &LenientRegistry, context: &Context) -> Duration {
     let asked_ms = found.meta().deletion_timestamp.as_ref().map_or(0, |time| time.0.as_millisecond());
     let asked_ms = u64::try_from(asked_ms).unwrap_or(0);
-    let gone = Duration::from_millis(environment::unix_ms().saturating_sub(asked_ms));
+    let gone = Duration::from_millis(routr_environment::unix_ms().saturating_sub(asked_ms));
     let least = MIN_DEREGISTER_DEADLINE.min(context.deregister_deadline);
     context.deregister_deadline.saturating_sub(gone).max(least)
 }

@@ -10,23 +10,24 @@ use super::{
     client::ClientKind,
     controller,
     engines::EngineManager,
-    events::EventReporter,
-    events::MANAGER,
+    events::{EventReporter, MANAGER},
     health::Health,
     kube_client::{ApiServerAccess, KubeClientError},
-    lease::{LeaderElector, Leadership, LeadershipStatus, LeaseSettings},
     listing,
     reconcile::Context,
     runtime::{EngineRuntime, EngineThreads},
 };
 use crate::{
-    addresses::{AddressPolicy, AddressRule, LOOPBACK, NEVER},
     admin::{self, AdminError, AdminState, Directory},
-    descriptors, environment,
     instance::Fence,
     metrics::Metrics,
     quota::{Limits, Quotas},
     telemetry::share,
+};
+use routr_leader_election::{LeaderElector, Leadership, LeadershipStatus, LeaseSettings};
+use routr_net::{
+    addresses::{AddressPolicy, AddressRule, LOOPBACK, NEVER},
+    descriptors,
 };
 
 /// Registries whose lines were left out that are named at a time.
@@ -127,10 +128,10 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
         "starting"
     );
     let (standing, stands) = watch::channel(LeadershipStatus::default());
-    let metrics = Metrics::new(environment::unix_ms());
+    let metrics = Metrics::new(routr_environment::unix_ms());
     let directory = Directory::default();
     let healthz = admin::healthz_wanted(std::env::var("ENABLE_HEALTHCHECKS").ok().as_deref());
-    let state = AdminState::new(directory.clone(), metrics.clone(), Arc::new(environment::System))
+    let state = AdminState::new(directory.clone(), metrics.clone(), Arc::new(routr_environment::System))
         .with_healthz(healthz)
         .with_standing(stands)
         .with_findings({

@@ -52,9 +52,9 @@ pub use self::{
 };
 use crate::{
     admin::{RegistryPhase, RegistryState},
-    engine::view::{FailureSummary, Summary},
     spec::status::RegistryStatus,
 };
+use routr_registration::engine::view::{FailureSummary, Summary};
 
 /// What is known of one Registry at one moment.
 #[derive(Clone, Debug, PartialEq)]

@@ -9,18 +9,17 @@ use tokio::{
 };
 
 use super::{
-    api_error::ApiError,
     backoff,
     status::{self, Diff, Phase, Situation, Snapshot, Stall},
     status_writer::{StatusForm, StatusWriter, WriteError},
 };
 use crate::{
     admin::Listed,
-    engine::handle::{EngineHandle, EngineStopped},
-    environment,
     metrics::Metrics,
+    runtime::handle::{EngineHandle, EngineStopped},
     spec::status::RegistryStatus,
 };
+use routr_kube_errors::ApiError;
 
 /// How often an engine is looked at.
 const POLL_PERIOD: Duration = Duration::from_secs(1);
@@ -161,7 +160,7 @@ impl StatusUpdater {
                 Phase::Deregistering { snapshot: snapshot(&handle, durable).await.ok()??, deadline_ms }
             }
         };
-        Some(Situation { generation, now_ms: environment::unix_ms(), stall, phase })
+        Some(Situation { generation, now_ms: routr_environment::unix_ms(), stall, phase })
     }
 
     /// Returns whether an engine has only begun, for a spec whose status another replica has told.
@@ -220,7 +219,7 @@ impl StatusUpdater {
 
     async fn write(&mut self, status: Arc<RegistryStatus>) {
         let mut status = RegistryStatus::clone(&status);
-        status.observed_time = status::time_of(environment::unix_ms());
+        status.observed_time = status::time_of(routr_environment::unix_ms());
         let written = self.writer.write(&status).await;
         self.metrics.operator().status_write(match written {
             Ok(StatusForm::Whole) => "success",
@@ -275,7 +274,7 @@ fn ended(generation: i64) -> Situation {
     let message = "its engine ended unexpectedly, which is a defect: please report it with the operator's log; it is \
                    started again within half a minute";
     let stall = Stall { reason: status::reasons::CANNOT_START, message: message.to_owned() };
-    Situation { generation, now_ms: environment::unix_ms(), stall: Some(stall), phase: Phase::Idle }
+    Situation { generation, now_ms: routr_environment::unix_ms(), stall: Some(stall), phase: Phase::Idle }
 }
 
 /// Returns what an engine says; `None` where it is busy.

@@ -9,12 +9,10 @@ use kube::core::Status;
 use super::*;
 use crate::{
     admin::{Directory, RegistryName},
-    engine::{
-        handle::Command,
-        view::{FailureSummary, Summary},
-    },
     operator::status::StatusEvent,
+    runtime::handle::Command,
 };
+use routr_registration::engine::view::{FailureSummary, Summary};
 
 /// What was written, and how the next writes end.
 struct Desk {

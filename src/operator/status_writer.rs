@@ -15,7 +15,6 @@ use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::{
-    api_error::ApiError,
     definition::{self, Definition},
     events::{EventRecorder, EventReporter, MANAGER},
     health::Area,
@@ -26,6 +25,7 @@ use crate::{
     instance::Fence,
     spec::{Registry, status::RegistryStatus},
 };
+use routr_kube_errors::ApiError;
 
 /// Dry runs after one refusal: each takes out fields that the definition wants otherwise.
 const MAX_DRY_RUNS: usize = 8;

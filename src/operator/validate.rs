@@ -8,10 +8,9 @@ use super::{
     dereference::Secrets,
     status::{Stall, reasons},
 };
-use crate::{
-    addresses::AddressPolicy, config::Config, instance::Identity, registration::identity::RegistryId,
-    spec::Registry,
-};
+use crate::{config::Config, instance::Identity, spec::Registry};
+use routr_net::addresses::AddressPolicy;
+use routr_registration::registration::identity::RegistryId;
 
 /// What is to run for a Registry.
 #[derive(Clone, Debug, PartialEq)]

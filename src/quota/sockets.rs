@@ -15,7 +15,8 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 
-use super::{Excess, Quota, Quotas, Tenant};
+use super::{Quota, Quotas, Tenant};
+use routr_registration::model::Excess;
 
 /// Names that are looked up at the same time, each by a thread and a socket of its own.
 pub(super) const LOOK_UPS: usize = 256;

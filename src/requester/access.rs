@@ -19,7 +19,7 @@ pub(super) use self::{
     admission::{AdmissionControl, SendMessage, with_login},
     listen::accept,
 };
-use crate::tls::ServedTls;
+use routr_net::tls::ServedTls;
 
 /// Most gRPC connections at a time, where descriptors allow as many.
 pub const MAX_CONNECTIONS: usize = 1024;
@@ -53,7 +53,7 @@ impl Default for AccessOptions {
         Self {
             tls: None,
             token: None,
-            max_connections: max_connections(crate::descriptors::limit()),
+            max_connections: max_connections(routr_net::descriptors::limit()),
             idle: Duration::from_secs(600),
             first_call: Duration::from_secs(60),
             patience: Duration::from_secs(10),

@@ -16,13 +16,13 @@ use tokio_util::sync::CancellationToken;
 use super::{
     AccessOptions, Error, HeaderRule, MethodRule, Options, Rules, Token, check, client_config, serve,
 };
-use crate::{
+use crate::proto::processor::Method;
+use routr_net::{
     addresses::AddressRule,
-    proto::processor::Method,
-    sip::client::{ConnectionBounds, ResponseOrigin},
     tls::{ServedFiles, ServedTls},
-    trunk::UriHost,
 };
+use routr_sip::client::{ConnectionBounds, ResponseOrigin};
+use routr_types::host::UriHost;
 
 /// The environment variable that holds the token, where no file does.
 const TOKEN_VARIABLE: &str = "REQUESTER_TOKEN";

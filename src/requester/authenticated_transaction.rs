@@ -4,15 +4,12 @@ mod authenticator;
 
 use self::authenticator::Authenticator;
 use super::{outgoing_request::MAX_CSEQ, resend};
-use crate::{
-    proto::extension::Authentication,
-    sip::{
-        client::{Client, ClientError, Destination, Peer},
-        digest::DigestMinimum,
-        message::{Request, Response},
-    },
-    trunk::Credentials,
+use routr_registration::trunk::Credentials;
+use routr_sip::{
+    client::{Client, ClientError, Destination, Peer},
+    message::{Request, Response},
 };
+use routr_types::{digest_minimum::DigestMinimum, extension::Authentication};
 
 /// A request under way. After [`AuthenticatedTransaction::run`], or when that was abandoned, `request` is the
 /// one that was sent last.

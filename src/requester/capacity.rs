@@ -2,10 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use crate::{
-    environment,
-    proto::requester_info::{GetRequest, GetResponse, requester_info_server::RequesterInfo},
-};
+use crate::proto::requester_info::{GetRequest, GetResponse, requester_info_server::RequesterInfo};
 
 /// Most requests at a time from one caller; one beyond gets `RESOURCE_EXHAUSTED` at once: the caller knows
 /// best what is urgent, and those in flight keep their places. All other callers have as many again, and one
@@ -29,7 +26,7 @@ pub(super) struct Info {
 impl Info {
     /// With an identity that no other process has.
     pub(super) fn new(capacity: u32) -> Self {
-        let instance = format!("{:016x}{:016x}", environment::random(), environment::random());
+        let instance = format!("{:016x}{:016x}", routr_environment::random(), routr_environment::random());
         Self { capacity, instance }
     }
 }

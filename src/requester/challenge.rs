@@ -1,11 +1,9 @@
 //! The challenge of a 401 as Routr's `WWWAuthenticate`.
 
-use crate::{
-    proto::sipmessage::WwwAuthenticate,
-    sip::{
-        digest::{Scheme, schemes},
-        message::Response,
-    },
+use crate::proto::sipmessage::WwwAuthenticate;
+use routr_sip::{
+    digest::{Scheme, schemes},
+    message::Response,
 };
 
 /// The challenge that comes back as a field, and the number of the WWW-Authenticate that says nothing else:

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::{text, trunk::is_host};
+use routr_types::{host::is_host, text};
 
 /// Why a request is refused before anything is sent.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

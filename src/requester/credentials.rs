@@ -6,7 +6,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
 use super::check::RequestError;
-use crate::{secret::Secret, trunk::Credentials};
+use routr_registration::trunk::Credentials;
+use routr_types::secret::Secret;
 
 /// The header field that carries base64 of `username:password`.
 pub const HEADER: &str = "X-Gateway-Auth";

@@ -10,15 +10,17 @@ use super::{
     check::{self, RequestError},
     credentials,
 };
-use crate::{
-    proto::{common, extension, processor::Method, requester::SendMessageRequest, sipmessage as proto},
-    sip::{
-        client::Destination,
-        digest::DigestMinimum,
-        message::Request,
-        uri::{NameAddr, SipUri},
-    },
-    trunk::{Credentials, HostPort, Transport},
+use crate::proto::{common, processor::Method, requester::SendMessageRequest, sipmessage as proto};
+use routr_registration::trunk::Credentials;
+use routr_sip::{
+    client::Destination,
+    message::Request,
+    uri::{NameAddr, SipUri},
+};
+use routr_types::{
+    digest_minimum::DigestMinimum,
+    extension,
+    host::{HostPort, Transport},
 };
 
 /// Header fields that are made from fields of their own, or here: an extension of that name would contradict

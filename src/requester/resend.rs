@@ -1,7 +1,7 @@
 //! A request once more, where the connection broke before its response came.
 
 use super::outgoing_request::MAX_CSEQ;
-use crate::sip::{
+use routr_sip::{
     client::{Client, ClientError, Destination, Peer},
     message::{Request, Response},
 };

@@ -4,17 +4,15 @@ mod contacts;
 
 use self::contacts::Contacts;
 use super::{address, challenge, response_type};
-use crate::{
-    proto::{
-        extension::{self, Authentication},
-        sipmessage as proto,
-    },
-    sip::{
-        grammar,
-        message::Response,
-        uri::{NameAddr, SipUri},
-        via::Via,
-    },
+use crate::proto::sipmessage as proto;
+use routr_sip::{
+    grammar,
+    message::Response,
+    uri::{NameAddr, SipUri},
+    via::Via,
+};
+use routr_types::{
+    extension::{self, Authentication},
     text,
 };
 
@@ -54,7 +52,7 @@ pub struct Sent<'a> {
 }
 
 /// Writes a final response of a registrar, with what Routr's message has no field for in extensions
-/// ([`crate::proto::extension`]).
+/// ([`routr_types::extension`]).
 pub fn write_final(response: &Response, sent: &Sent<'_>) -> proto::SipMessage {
     let reason = phrase(&response.reason);
     let status = format!("{} {reason}", response.code);

@@ -2,10 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{
-    addresses::{AddressPolicy, AddressRule, NEVER},
-    proto::{processor::Method, requester::SendMessageRequest},
-};
+use crate::proto::{processor::Method, requester::SendMessageRequest};
+use routr_net::addresses::{AddressPolicy, AddressRule, NEVER};
 
 use super::check::RequestError;
 

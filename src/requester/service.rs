@@ -16,16 +16,12 @@ use super::{
     outgoing_request::{ContactPlan, OutgoingRequest},
     response, synthetic_response,
 };
-use crate::{
-    proto::{
-        extension::Hop,
-        requester::{SendMessageRequest, SendMessageResponse, requester_server::Requester},
-    },
-    sip::{
-        client::{Client, ClientError, Destination},
-        uri::{NameAddr, SipUri},
-    },
+use crate::proto::requester::{SendMessageRequest, SendMessageResponse, requester_server::Requester};
+use routr_sip::{
+    client::{Client, ClientError, Destination},
+    uri::{NameAddr, SipUri},
 };
+use routr_types::extension::Hop;
 
 /// Most hosts that are remembered as warned about.
 const MAX_WARNED: usize = 1024;

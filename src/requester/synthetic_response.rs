@@ -3,17 +3,15 @@
 use std::time::Duration;
 
 use super::response;
-use crate::{
-    proto::{
-        extension::{self, Hop, Local, LocalKind},
-        sipmessage as proto,
-    },
-    sip::{
-        client::{ClientError, Destination},
-        message::{Request, Response},
-    },
+use crate::proto::sipmessage as proto;
+use routr_sip::{
+    client::{ClientError, Destination},
+    message::{Request, Response},
+};
+use routr_types::{
+    extension::{self, Hop, Local, LocalKind},
+    host::HostPort,
     text,
-    trunk::HostPort,
 };
 
 /// The extension by which a response made up here differs from a registrar's own; its value is a [`Local`].

@@ -8,7 +8,7 @@ use rustls::{
 };
 
 use super::Error;
-use crate::tls;
+use routr_net::tls;
 
 /// TLS towards registrars: certificates are checked against the authorities of `ca_file` (PEM), or else
 /// against the system's.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::duration;
-use crate::registration::redirect_policy;
+use routr_registration::registration::redirect_policy;
 
 /// What a duration may be.
 pub(crate) struct DurationRange {

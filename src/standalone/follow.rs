@@ -17,9 +17,9 @@ use crate::{
     admin::{Directory, RegistryName},
     config::{self, Cache, Config, Endpoint, RedisSettings},
     instance::Reloads,
-    registration::identity::RegistryId,
     store,
 };
+use routr_registration::registration::identity::RegistryId;
 
 /// How often the file is read again. Reading it, rather than waiting for the file system to tell, also works
 /// for mounted ConfigMaps and bind mounts.

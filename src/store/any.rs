@@ -1,10 +1,9 @@
 //! The store that the configuration asks for.
 
 use super::{MemoryStore, RedisSettingsError, RedisStore};
-use crate::{
-    config::Cache,
-    ports::{Change, Record, Rival, Store, StoreError},
-    quota::Quota,
+use crate::{config::Cache, quota::Quota, runtime::ports::Store};
+use routr_registration::{
+    model::{Change, Record, Rival, StoreError},
     registration::identity::RegistryId,
 };
 use std::sync::Arc;

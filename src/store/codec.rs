@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::ports::{Record, RecordExtras};
+use routr_registration::model::{Record, RecordExtras};
 
 /// First byte of the encoding written today. A version that is not known is left alone.
 const VERSION: u8 = 2;

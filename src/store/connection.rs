@@ -23,7 +23,9 @@ use super::{
     servers::{self, Login, Servers},
     stream::{Dialer, Place},
 };
-use crate::{config::RedisSettings, ports::StoreError, quota::sockets::Payers, trunk::HostPort};
+use crate::{config::RedisSettings, quota::sockets::Payers};
+use routr_registration::model::StoreError;
+use routr_types::host::HostPort;
 
 /// How long connecting may take (name look-up, TCP, TLS and log-in together), and how long one answer may.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -11,7 +11,8 @@ use super::{
     connection::{RedisConnection, RedisSettingsError},
     keys::{self, Keys},
 };
-use crate::{config::RedisSettings, ports::StoreError};
+use crate::config::RedisSettings;
+use routr_registration::model::StoreError;
 
 /// How long an instance id is kept after the registry was last seen, in seconds.
 const IDENTITY_TTL_S: u64 = 90 * 24 * 60 * 60;

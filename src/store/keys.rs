@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::text::hex;
+use routr_types::text::hex;
 
 /// How many hashes the registrations of one registry are spread over.
 pub const BUCKETS: usize = 256;

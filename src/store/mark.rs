@@ -8,7 +8,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::process;
-use crate::{ports::Rival, text};
+use routr_registration::model::Rival;
+use routr_types::text;
 
 /// What this run knows of its mark.
 #[derive(Debug, Default)]

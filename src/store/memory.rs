@@ -9,7 +9,8 @@ use std::{
 use hashbrown::{HashTable, hash_table::Entry};
 
 use super::codec::{self, Decoder};
-use crate::ports::{Change, Record, Store, StoreError};
+use crate::runtime::ports::Store;
+use routr_registration::model::{Change, Record, StoreError};
 
 /// Keeps records in this process, packed: a million of them take about 100 bytes each.
 #[derive(Debug, Default)]

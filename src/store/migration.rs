@@ -8,7 +8,7 @@
 use redis::{Cmd, Pipeline, RedisError, ServerError, Value};
 
 use super::servers;
-use crate::trunk::HostPort;
+use routr_types::host::HostPort;
 
 /// How often a unit follows an ASK: to the new node, and once more where the keys have gone on from there
 /// meanwhile.

@@ -19,11 +19,8 @@ use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, time::sleep};
 
 use super::{connection::RedisConnection, identity::InstanceCell, process};
-use crate::{
-    environment,
-    ports::{Rival, StoreError},
-    text,
-};
+use routr_registration::model::{Rival, StoreError};
+use routr_types::text;
 
 /// Seconds that the key lives after its last renewal.
 const OWNER_TTL_S: u64 = 5;
@@ -129,7 +126,7 @@ impl Owner {
                 return Ok(());
             }
         }
-        let since_ms = environment::unix_ms();
+        let since_ms = routr_environment::unix_ms();
         let record = OwnerRecord {
             run: me.run.clone(),
             host: me.host.clone(),

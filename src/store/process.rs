@@ -3,8 +3,6 @@
 
 use std::{fs, sync::OnceLock};
 
-use crate::environment;
-
 /// This process.
 #[derive(Debug)]
 pub(super) struct This {
@@ -23,7 +21,7 @@ pub(super) struct This {
 pub(super) fn this() -> &'static This {
     static THIS: OnceLock<This> = OnceLock::new();
     THIS.get_or_init(|| This {
-        run: format!("{:016x}{:016x}", environment::random(), environment::random()),
+        run: format!("{:016x}{:016x}", routr_environment::random(), routr_environment::random()),
         host: hostname::get().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
         pid: std::process::id(),
         namespace: namespace().unwrap_or_default(),

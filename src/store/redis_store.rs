@@ -23,10 +23,10 @@ use super::{
 };
 use crate::{
     config::{RedisDeployment, RedisSettings},
-    environment,
-    ports::{Change, MemoryBudget, Record, Rival, Store, StoreError},
     quota::Quota,
+    runtime::ports::Store,
 };
+use routr_registration::model::{Change, MemoryBudget, Record, Rival, StoreError};
 
 /// Records that one round trip reads at least, where there are as many.
 const MIN_RECORDS_PER_READ: u64 = 5_000;
@@ -98,8 +98,8 @@ impl RedisStore {
             instance: Arc::new(instance),
             owner: None,
             renewal: OnceLock::new(),
-            token: format!("{:016x}{:016x}", environment::random(), environment::random()),
-            since_ms: environment::unix_ms(),
+            token: format!("{:016x}{:016x}", routr_environment::random(), routr_environment::random()),
+            since_ms: routr_environment::unix_ms(),
             mark: Mutex::default(),
             other_writer: std::sync::Mutex::default(),
             longest_granted: AtomicU32::new(0),
@@ -179,7 +179,7 @@ impl RedisStore {
     async fn write_mark(&self, mark: &mut Mark) -> Result<(), StoreError> {
         mark.attempted += 1;
         let next = mark.attempted;
-        let now = environment::unix_ms();
+        let now = routr_environment::unix_ms();
         let mut pipeline = redis::pipe();
         pipeline
             .cmd("SET")

@@ -5,11 +5,8 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::stream::Place;
-use crate::{
-    config::{RedisDeployment, RedisSettings},
-    secret::Secret,
-    trunk::HostPort,
-};
+use crate::config::{RedisDeployment, RedisSettings};
+use routr_types::{host::HostPort, secret::Secret};
 
 /// Credentials of a server.
 pub(super) struct Login {

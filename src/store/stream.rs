@@ -21,13 +21,12 @@ use tokio_rustls::TlsConnector;
 
 use super::connection::RedisSettingsError;
 use crate::{
-    addresses::AddressPolicy,
     config::RedisSettings,
-    connect::{self, Resolver, SocketOptions},
+    connect::{self, Resolver},
     quota::sockets::{Held, Payers},
-    tls,
-    trunk::HostPort,
 };
+use routr_net::{addresses::AddressPolicy, connect::SocketOptions, tls};
+use routr_types::host::HostPort;
 
 /// Bytes that may come between two requests. The largest response that is asked for, 5,000 records and one
 /// more bucket, has a million or two. Without a bound, whatever listens in Redis' place could fill the
@@ -136,7 +135,7 @@ fn client_config(
     };
     let builder = tls::trusting(roots).map_err(|error| unusable(Path::new("TLS"), error.to_string()))?;
     let Some((cert, key)) = client else { return Ok(Arc::new(builder.with_no_client_auth())) };
-    let read = |path: &Path| crate::config::files::read(path).map_err(|e| unusable(path, e.to_string()));
+    let read = |path: &Path| routr_net::files::read(path).map_err(|e| unusable(path, e.to_string()));
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(cert)?).collect();
     let chain = chain.map_err(|error| unusable(cert, error.to_string()))?;
     let private =
@@ -196,7 +195,7 @@ impl AsyncWrite for Bounded {
 }
 
 fn read_ca(path: &Path) -> Result<RootCertStore, RedisSettingsError> {
-    let pem = crate::config::files::read(path).map_err(|e| RedisSettingsError::UnreadableCa {
+    let pem = routr_net::files::read(path).map_err(|e| RedisSettingsError::UnreadableCa {
         path: path.to_owned(),
         cause: e.to_string().into(),
     })?;

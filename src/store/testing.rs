@@ -17,7 +17,8 @@ use tokio::{
 };
 
 use super::RedisStore;
-use crate::{config::RedisSettings, secret::Secret, trunk::HostPort};
+use crate::config::RedisSettings;
+use routr_types::{host::HostPort, secret::Secret};
 
 /// How long anything here may take before the test fails.
 const DEADLINE: Duration = Duration::from_secs(20);

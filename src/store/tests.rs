@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::{MemoryStore, codec, testing::RedisServer};
-use crate::ports::{Change, EarlierBinding, Record, RecordExtras, RefusalRecord, Store};
+use crate::runtime::ports::Store;
+use routr_registration::model::{Change, EarlierBinding, Record, RecordExtras, RefusalRecord};
 
 fn decode(reference: Box<str>, bytes: &[u8]) -> Option<Record> {
     codec::Decoder::default().decode(reference, bytes)

@@ -1,9 +1,7 @@
 //! Registrars and EdgePorts that are down, in words: what, for how long, why, and what happens next.
 
-use crate::{
-    engine::view::{Down, Summary},
-    text::{duration, one_line as clean, plural},
-};
+use routr_registration::engine::view::{Down, Summary};
+use routr_types::text::{duration, one_line as clean, plural};
 
 /// EdgePorts, and registrars, that have a line of their own; the others share one.
 const MAX_LINES: usize = 3;

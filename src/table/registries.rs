@@ -3,10 +3,10 @@
 use comfy_table::{Cell, CellAlignment, Color, ColumnConstraint, Row};
 
 use super::{INDENT, MIN_WIDTH, clean, duration, heading, lines_of, new_table, text, wrapped};
-use crate::{
-    admin_api::RegistryResponse,
-    engine::view::{Counts, Health, Summary, TrunkState},
-    registry::RegistryPhase,
+use crate::{admin_api::RegistryResponse, registry::RegistryPhase};
+use routr_registration::{
+    engine::view::{Counts, Health, Summary},
+    registration::state::TrunkState,
 };
 
 /// From this width on, in columns, each state has a column; below, the less usual ones stand on a line under

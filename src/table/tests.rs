@@ -1,8 +1,6 @@
 use super::*;
-use crate::{
-    admin::fake::{NOW, failing, trunk},
-    engine::view::{Counts, Down, Health, TrunkFailure},
-};
+use crate::admin::fake::{NOW, failing, trunk};
+use routr_registration::engine::view::{Counts, Down, Health, TrunkFailure};
 
 fn at_risk() -> TrunkView {
     TrunkView {

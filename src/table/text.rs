@@ -1,8 +1,11 @@
 //! The words of the table.
 
 use super::outages;
-use crate::engine::view::{Counts, Health, Redirection, Summary, TrunkState, TrunkView};
-pub use crate::text::{duration, one_line as clean, plural};
+use routr_registration::{
+    engine::view::{Counts, Health, Redirection, Summary, TrunkView},
+    registration::state::TrunkState,
+};
+pub use routr_types::text::{duration, one_line as clean, plural};
 
 /// Stands where there is nothing to say.
 pub(super) const NOTHING: &str = "-";

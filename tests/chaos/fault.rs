@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use routr_registry::environment::unix_ms;
+use routr_environment::unix_ms;
 
 use crate::datagrams::Weather;
 use crate::fakes::{Fake, Kind};

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use routr_registry::engine::view::TrunkState;
+use routr_registration::registration::state::TrunkState;
 use tokio::time::{Instant, sleep_until};
 
 use crate::fault::{self, Broken, Fault};

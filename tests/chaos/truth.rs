@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use routr_registration::registration::state::TrunkState;
 use routr_registry::admin::CheckState;
-use routr_registry::engine::view::TrunkState;
 
 use crate::parts::{DOMAIN, EXPIRES, MARK};
 use crate::vitals::Vitals;

@@ -6,9 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::Bytes;
+use routr_environment::unix_ms;
+use routr_registration::{
+    engine::view::{Page, Summary, TrunkView},
+    registration::state::TrunkState,
+};
 use routr_registry::admin::{CheckState, Readiness};
-use routr_registry::engine::view::{Page, Summary, TrunkState, TrunkView};
-use routr_registry::environment::unix_ms;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};

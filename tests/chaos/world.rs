@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use routr_registry::engine::view::TrunkState;
-use routr_registry::environment::unix_ms;
+use routr_environment::unix_ms;
+use routr_registration::registration::identity::RegistryId;
+use routr_registration::registration::state::TrunkState;
 use routr_registry::proto::trunks::Trunk;
-use routr_registry::registration::identity::RegistryId;
 use tokio::time::Instant;
 
 use crate::datagrams::Datagrams;

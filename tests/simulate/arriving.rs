@@ -1,6 +1,7 @@
 //! A REGISTER at its registrar: challenge, password, response.
 
-use routr_registry::ports::{Authentication, RegisterRequest, RegisterResponse};
+use routr_registration::model::{RegisterRequest, RegisterResponse};
+use routr_types::extension::Authentication;
 
 use crate::{
     field::{Path, RequesterKind},

@@ -3,10 +3,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use routr_registry::{
-    engine::view::{TrunkState, TrunkView},
-    ports::{Authentication, RegisterResponse, SendError},
+use routr_registration::{
+    engine::view::TrunkView,
+    model::{RegisterResponse, SendError},
+    registration::state::TrunkState,
 };
+use routr_types::extension::Authentication;
 use tokio::time::{sleep, timeout};
 
 use crate::{

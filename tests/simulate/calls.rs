@@ -5,7 +5,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
-use routr_registry::ports::SendError;
+use routr_registration::model::SendError;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 

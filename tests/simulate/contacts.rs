@@ -2,7 +2,8 @@
 //! field.
 
 use rand::{RngExt, rngs::SmallRng};
-use routr_registry::ports::{RegisterResponse, ReportedBinding};
+use routr_registration::model::RegisterResponse;
+use routr_types::extension::ReportedBinding;
 
 use crate::registrar::{Bound, code};
 

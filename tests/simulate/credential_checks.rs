@@ -1,10 +1,11 @@
 //! How often a password that is refused reaches a registrar: never more often than the 5 minutes that double
 //! to an hour allow, whatever restarts, hand-overs, failovers and edits of other things there are.
 
-use routr_registry::{
-    ports::{Authentication, Record, RegisterRequest, RegisterResponse, SendError},
+use routr_registration::{
+    model::{Record, RegisterRequest, RegisterResponse, SendError},
     trunk::Trunk,
 };
+use routr_types::extension::Authentication;
 
 use crate::{
     dependencies::StoreMode,

@@ -10,7 +10,8 @@ use std::{
 };
 
 use rand::RngExt;
-use routr_registry::ports::{Absence, Change, Record, SourceError, Store, StoreError, TrunkSource};
+use routr_registration::model::{Absence, Change, Record, SourceError, StoreError};
+use routr_registry::runtime::ports::{Store, TrunkSource};
 use tokio::{sync::mpsc, time::sleep};
 
 use crate::{

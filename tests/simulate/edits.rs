@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use rand::RngExt;
-use routr_registry::trunk::{HostPort, TrunkProblem};
+use routr_registration::trunk::TrunkProblem;
+use routr_types::host::HostPort;
 use tokio::time::timeout;
 
 use crate::{

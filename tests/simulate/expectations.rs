@@ -1,6 +1,8 @@
 //! What a run is told of trunks and records, and what no one can know after a death, a loss or a wrong clock.
 
-use routr_registry::{ports::Record, registration::schedule::longest_after_rejection, trunk::TrunkProblem};
+use routr_registration::{
+    model::Record, registration::schedule::longest_after_rejection, trunk::TrunkProblem,
+};
 
 use crate::{
     credential_checks::signature,

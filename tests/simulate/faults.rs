@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rand::RngExt;
-use routr_registry::ports::Link;
+use routr_registration::model::Link;
 use tokio_util::sync::CancellationToken;
 
 use crate::{

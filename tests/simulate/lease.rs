@@ -10,12 +10,10 @@ use std::{
 };
 
 use rand::RngExt;
-use routr_registry::{
-    instance::Fence,
-    operator::lease::election::{
-        ElectionAction, ElectionState, LeaseRecord, LeaseTimes, Observed, WriteFailure,
-    },
+use routr_leader_election::election::{
+    ElectionAction, ElectionState, LeaseRecord, LeaseTimes, Observed, WriteFailure,
 };
+use routr_registry::instance::Fence;
 use tokio::{
     sync::oneshot,
     time::{Instant, sleep, sleep_until, timeout},

@@ -5,7 +5,8 @@ use std::{
     sync::Arc,
 };
 
-use routr_registry::{engine::EngineSettings, trunk::HostPort};
+use routr_registration::engine::EngineSettings;
+use routr_types::host::HostPort;
 
 use crate::{
     credential_checks::Offer,

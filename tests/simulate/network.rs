@@ -4,7 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use rand::RngExt;
-use routr_registry::ports::{Link, RegisterRequest, RegisterResponse, Requester, SendError};
+use routr_registration::model::{Link, RegisterRequest, RegisterResponse, SendError};
+use routr_registry::runtime::ports::Requester;
 use tokio::{
     sync::{oneshot, watch},
     time::{sleep, timeout},

@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use routr_registry::ports::{Hop, LocalKind, RegisterRequest, RegisterResponse, SendError};
+use routr_registration::model::{RegisterRequest, RegisterResponse, SendError};
+use routr_types::extension::{Hop, LocalKind};
 
 use crate::{
     field::Path,
@@ -231,7 +232,7 @@ impl State {
             })
         };
         let edges = &self.model.settings.edge_ports;
-        let edge_down = |edge: &routr_registry::config::EdgePort| {
+        let edge_down = |edge: &routr_registration::model::EdgePort| {
             run.outages.edges.get(&edge.address.host).is_some_and(|edge| edge.noticed_at.is_some())
         };
         hosts.iter().all(|host| down(host)) || edges.iter().all(edge_down)

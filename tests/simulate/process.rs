@@ -2,15 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
+use routr_registration::{engine::Engine, model::Link};
 use routr_registry::{
-    engine::{
-        Engine,
+    instance::{Fence, Fenced},
+    runtime::{
         clock::Clock,
         driver::{Controls, Driver, Ports, Reload},
         handle::EngineHandle,
+        ports::Environment,
     },
-    instance::{Fence, Fenced},
-    ports::{Environment, Link},
 };
 use tokio::{sync::mpsc, sync::watch, task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;

@@ -13,10 +13,10 @@ use std::{
     time::Duration,
 };
 
-use routr_registry::ports::{
-    Change, Environment, Link, Record, RegisterRequest, RegisterResponse, Requester, SendError, Store,
-    StoreError,
+use routr_registration::model::{
+    Change, Link, Record, RegisterRequest, RegisterResponse, SendError, StoreError,
 };
+use routr_registry::runtime::ports::{Environment, Requester, Store};
 use tokio::{sync::watch, time::Instant};
 
 use crate::history;

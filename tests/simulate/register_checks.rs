@@ -1,6 +1,7 @@
 //! The checks of each REGISTER as it leaves the registry.
 
-use routr_registry::{ports::RegisterRequest, registration::target, trunk::HostPort};
+use routr_registration::{model::RegisterRequest, registration::target};
+use routr_types::host::HostPort;
 
 use crate::{
     model::Flight,
@@ -190,7 +191,8 @@ impl State {
 
     /// A trunk that nothing has happened to is refreshed in [E - lead - E/10, E - lead], and not before.
     fn check_window(&mut self, run: u32, name: &str, request: &RegisterRequest, reference: &str, at: u64) {
-        let interval = |settings: &routr_registry::engine::EngineSettings| settings.registration.interval_ms;
+        let interval =
+            |settings: &routr_registration::engine::EngineSettings| settings.registration.interval_ms;
         let lead = interval(&self.model.settings).max(5 * SECOND);
         let reason = self.model.trunk(reference).reason_at;
         let Some(grant) =

@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 
 use rand::{RngExt, rngs::SmallRng};
-use routr_registry::{
-    ports::{Authentication, RedirectContact, RedirectTarget, RegisterRequest, RegisterResponse},
-    trunk::HostPort,
-};
+use routr_registration::model::{RedirectContact, RedirectTarget, RegisterRequest, RegisterResponse};
+use routr_types::{extension::Authentication, host::HostPort};
 
 use crate::{contacts::Listing, field::Field};
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use routr_registry::{config::EdgePort, trunk::TrunkUri};
+use routr_registration::{model::EdgePort, trunk::TrunkUri};
 
 use crate::{
     network::Mode,

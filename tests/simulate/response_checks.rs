@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use routr_registry::ports::{Authentication, RegisterResponse, SendError};
+use routr_registration::model::{RegisterResponse, SendError};
+use routr_types::extension::Authentication;
 
 use crate::{
     binding_checks,

@@ -3,16 +3,15 @@
 use std::time::Duration;
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
-use routr_registry::{
-    config::EdgePort,
+use routr_registration::{
     engine::EngineSettings,
+    model::EdgePort,
     registration::{
         Settings,
         redirect_policy::{RedirectDomain, RedirectPolicy},
     },
-    sip::digest::DigestMinimum,
-    trunk::HostPort,
 };
+use routr_types::{digest_minimum::DigestMinimum, host::HostPort};
 
 use crate::{field::Field, mutants::Mutant};
 

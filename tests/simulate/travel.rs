@@ -4,9 +4,10 @@
 use std::{sync::Arc, time::Duration};
 
 use rand::RngExt;
-use routr_registry::{
-    ports::{Hop, Local, LocalKind, RegisterRequest, RegisterResponse},
-    trunk::Transport,
+use routr_registration::model::{RegisterRequest, RegisterResponse};
+use routr_types::{
+    extension::{Hop, Local, LocalKind},
+    host::Transport,
 };
 use tokio::{sync::oneshot, time::sleep};
 

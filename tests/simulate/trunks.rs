@@ -4,14 +4,17 @@
 use std::collections::BTreeMap;
 
 use rand::{RngExt, rngs::SmallRng};
-use routr_registry::{
-    ports::TrunkItem,
+use routr_registration::{
+    model::TrunkItem,
     registration::{
         identity::RegistryId,
         target::{UriRank, uri_order},
     },
+    trunk::{Credentials, Trunk, TrunkProblem, TrunkUri},
+};
+use routr_types::{
+    host::{HostPort, Transport},
     secret::Secret,
-    trunk::{Credentials, HostPort, Transport, Trunk, TrunkProblem, TrunkUri},
 };
 
 use crate::history::SECRET;
@@ -95,7 +98,7 @@ impl Catalogue {
             region: ["eu", "us"].get(rng.random_range(0..4)).map(|region| (*region).into()),
             uris: Vec::new(),
             credentials: None,
-            digest: routr_registry::sip::digest::DigestMinimum::default(),
+            digest: routr_types::digest_minimum::DigestMinimum::default(),
             problem: None,
             updated_at_s: 0,
         };

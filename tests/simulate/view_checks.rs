@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use routr_registry::engine::view::{Filter, Summary, TrunkState, TrunkView};
+use routr_registration::{
+    engine::view::{Filter, Summary, TrunkView},
+    registration::state::TrunkState,
+};
 use tokio::time::{sleep, timeout};
 
 use crate::{

@@ -10,10 +10,10 @@ use std::{
     time::Duration,
 };
 
+use routr_registration::{model::RegisterRequest, trunk::Credentials};
 use routr_registry::{
     config::Config,
     grpc::requester::GrpcRequester,
-    ports::{RegisterRequest, Requester as _},
     proto::{
         requester::{
             SendMessageRequest, SendMessageResponse,
@@ -22,9 +22,12 @@ use routr_registry::{
         sipmessage::{Contact, Extension, ResponseType, SipMessage, sip_message::MessageType},
     },
     requester::{Mode, Options, RequesterService},
+    runtime::ports::Requester as _,
+};
+use routr_sip::client::{Client, ClientOptions};
+use routr_types::{
+    host::{HostPort, Transport},
     secret::Secret,
-    sip::client::{Client, ClientOptions},
-    trunk::{Credentials, HostPort, Transport},
 };
 use serde_json::json;
 use tokio::{net::TcpListener, task::JoinSet};
@@ -141,7 +144,7 @@ fn register(slot: usize, registrar: u16) -> RegisterRequest {
         edge_port: HostPort::new("198.51.100.7", 5060),
         without_tags: 0,
         credentials: Some(Credentials { username: user, password: Secret::new(PASSWORD) }),
-        digest: routr_registry::sip::digest::DigestMinimum::default(),
+        digest: routr_types::digest_minimum::DigestMinimum::default(),
     }
 }
 

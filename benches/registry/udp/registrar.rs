@@ -6,10 +6,8 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use routr_registry::{
-    secret::Secret,
-    sip::digest::{Authorization, verify},
-};
+use routr_sip::digest::{Authorization, verify};
+use routr_types::secret::Secret;
 use serde::{Deserialize, Serialize};
 
 use super::{PASSWORD, pingpong, pingpong::Sizes, serve};

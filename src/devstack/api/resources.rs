@@ -9,7 +9,8 @@ use super::{
     problem::Problem,
     reader::{Node, Reader},
 };
-use crate::{proto::trunks::TrunkUri, secret::Secret};
+use crate::proto::trunks::TrunkUri;
+use routr_types::secret::Secret;
 
 /// What this server reads; everything else is passed over.
 const KINDS: [&str; 2] = ["Trunk", "Credentials"];

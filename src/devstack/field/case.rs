@@ -12,7 +12,7 @@ use super::{
     tls::Certificate,
     when::{Pause, Span, When},
 };
-use crate::trunk::Transport;
+use routr_types::host::Transport;
 
 /// Most nodes of one case.
 const MAX_NODES: usize = 100;

@@ -15,7 +15,7 @@ use super::{
     library::{Library, LibraryError},
     player::{DEFAULT_PASSWORD, PlayError, PlayOptions, Player},
 };
-use crate::secret::Secret;
+use routr_types::secret::Secret;
 
 /// Play what registrars, name servers and EdgePorts do in the field, to see how a client reacts.
 #[derive(Args, Clone, Debug)]

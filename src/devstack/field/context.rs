@@ -9,7 +9,7 @@ use super::{
     template::{Part, Slot, Template},
     wire::{Wire, is_field, param, uri, user_and_host},
 };
-use crate::{environment, secret::Secret};
+use routr_types::secret::Secret;
 
 /// One node that listens, or does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub(super) struct Context {
 
 /// 32 hexadecimal digits.
 pub(super) fn random() -> String {
-    format!("{:016x}{:016x}", environment::random(), environment::random())
+    format!("{:016x}{:016x}", routr_environment::random(), routr_environment::random())
 }
 
 /// Returns what a placeholder for a node stands for; nothing for any other placeholder.

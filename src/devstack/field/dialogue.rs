@@ -10,7 +10,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::case::Over;
-use crate::secret::Secret;
+use routr_types::secret::Secret;
 
 /// Most entries that are kept.
 const MAX_KEPT: usize = 400;

@@ -1,5 +1,5 @@
 //! Digest authentication over bytes (RFC 7616, RFC 8760): all algorithms, `-sess`, `auth-int`. Not that of
-//! `crate::sip`, which it judges.
+//! `routr_sip`, which it judges.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use super::wire::Wire;
-use crate::secret::Secret;
+use routr_types::secret::Secret;
 
 /// What the credentials of a request are worth.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]

@@ -23,7 +23,7 @@ use super::{
     when::Pause,
     wire::{Wire, is_field, port, user_and_host},
 };
-use crate::secret::Secret;
+use routr_types::secret::Secret;
 
 /// Most client transactions that one EdgePort remembers, those of its loops included.
 const MAX_TRANSACTIONS: usize = 4096;

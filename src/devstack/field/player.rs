@@ -22,7 +22,7 @@ use super::{
     script::Script,
     tls::{Authority, Identities, TlsError},
 };
-use crate::secret::Secret;
+use routr_types::secret::Secret;
 
 /// The password that a case demands where none is given.
 pub const DEFAULT_PASSWORD: &str = "field-password";

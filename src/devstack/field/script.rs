@@ -18,7 +18,7 @@ use super::{
     when::Facts,
     wire::{Wire, uri, user_and_host},
 };
-use crate::secret::Secret;
+use routr_types::secret::Secret;
 
 /// Most transactions, Call-IDs and nonces that are remembered, each.
 const MAX_REMEMBERED: usize = 20_000;

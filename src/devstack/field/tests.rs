@@ -21,7 +21,7 @@ use super::{
     wire::Wire,
     *,
 };
-use crate::secret::Secret;
+use routr_types::secret::Secret;
 
 const TIMEOUT: Duration = Duration::from_secs(120);
 

@@ -10,14 +10,12 @@ use super::{
     nonce::Worth,
     options::RegistrarOptions,
 };
-use crate::{
-    sip::{
-        digest::{Authorization, Challenge, Qop, verify},
-        message::{Request, Response},
-        uri::{NameAddr, SipUri},
-    },
-    trunk::Transport,
+use routr_sip::{
+    digest::{Authorization, Challenge, Qop, verify},
+    message::{Request, Response},
+    uri::{NameAddr, SipUri},
 };
+use routr_types::host::Transport;
 
 /// What goes back.
 pub(super) enum Delivery {

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use crate::sip::uri::NameAddr;
+use routr_sip::uri::NameAddr;
 
 /// One contact that an address of record is bound to.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::trunk::Transport;
+use routr_types::host::Transport;
 
 /// One REGISTER that arrived, retransmissions included.
 #[derive(Clone, Debug, PartialEq, Eq)]

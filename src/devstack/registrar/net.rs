@@ -12,13 +12,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
 use super::{Shared, answer::Delivery};
-use crate::{
-    sip::{
-        message::{Message, Request, Response, StreamParser},
-        via::Via,
-    },
-    trunk::Transport,
+use routr_sip::{
+    message::{Message, Request, Response, StreamParser},
+    via::Via,
 };
+use routr_types::host::Transport;
 
 /// Most connections that one listener serves at a time.
 const MAX_CONNECTIONS: usize = 4096;

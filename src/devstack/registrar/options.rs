@@ -7,7 +7,8 @@ use std::{
 };
 
 use super::bindings::ExpiryBounds;
-use crate::{secret::Secret, sip::digest::Algorithm, trunk::Transport};
+use routr_sip::digest::Algorithm;
+use routr_types::{host::Transport, secret::Secret};
 
 /// One account.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::sip::{
+use routr_sip::{
     digest::{Algorithm, Challenge, Login, Qop, Signed},
     message::{Message, StreamParser},
 };

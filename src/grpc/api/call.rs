@@ -12,9 +12,9 @@ use tonic::{
 use super::{ApiServer, methods::Method};
 use crate::{
     grpc::{Failure, GrpcError, codec::RawCodec, connection::CallError, describe, failure, metered::Metered},
-    ports::SourceError,
-    quota::{Excess, Received},
+    quota::Received,
 };
+use routr_registration::model::{Excess, SourceError};
 
 /// Bytes of the largest page.
 pub(super) const MAX_PAGE_BYTES: usize = 64 << 20;

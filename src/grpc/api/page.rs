@@ -7,9 +7,9 @@ use bytes::{Buf, Bytes};
 use hashbrown::DefaultHashBuilder;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
-use crate::{
-    grpc::{shortened, trunk},
-    ports::{SourceError, TrunkItem},
+use crate::grpc::{shortened, trunk};
+use routr_registration::{
+    model::{SourceError, TrunkItem},
     trunk::{Trunk, TrunkProblem},
 };
 

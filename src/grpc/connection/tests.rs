@@ -20,14 +20,15 @@ use tokio::{
 use super::super::{api::ApiServer, register::tests::register, requester::GrpcRequester};
 use crate::{
     config::{self, Endpoint, Format, SyncBounds},
-    ports::{Link, Requester, SendError, SourceError, TrunkSource},
     proto::{
         requester::SendMessageResponse,
         requester_info::GetResponse,
         sipmessage::{ResponseType, SipMessage, sip_message::MessageType},
     },
-    trunk::HostPort,
+    runtime::ports::{Requester, TrunkSource},
 };
+use routr_registration::model::{Link, SendError, SourceError};
+use routr_types::host::HostPort;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 

@@ -1,5 +1,6 @@
 use super::*;
-use crate::{proto::requester::SendMessageRequest, sip::digest::DigestMinimum, trunk::HostPort};
+use crate::proto::requester::SendMessageRequest;
+use routr_types::{digest_minimum::DigestMinimum, host::HostPort};
 
 pub fn register() -> RegisterRequest {
     RegisterRequest {

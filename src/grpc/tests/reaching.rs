@@ -12,13 +12,15 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
+use routr_net::testing::Silent;
+
 use super::*;
 use crate::{
-    connect::{Resolver, tests::Silent},
+    connect::Resolver,
     grpc::channel::{Channel, open_with},
     quota::sockets::Payers,
-    tls::{TlsFiles, followed::ClientCertificate},
 };
+use routr_net::tls::{TlsFiles, followed::ClientCertificate};
 
 /// Addresses of a name, which a test changes.
 #[derive(Clone, Default)]

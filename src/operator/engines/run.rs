@@ -9,10 +9,11 @@ use super::Common;
 use crate::{
     admin::RegistryName,
     config::Cache,
-    engine::{Engine, handle::EngineHandle},
     instance::{self, Instance, InstanceError, Reloads, RunOptions},
     operator::validate::Plan,
+    runtime::handle::EngineHandle,
 };
+use routr_registration::engine::Engine;
 
 /// An engine that runs by a plan. Dropping it tells the engine to end.
 pub(super) struct Run {

@@ -27,7 +27,7 @@ use serde::Deserialize;
 use tokio::{io::AsyncReadExt as _, process::Command, time::Instant};
 use tower::{BoxError, Service};
 
-use crate::{environment, secret::Secret};
+use routr_types::secret::Secret;
 
 /// Longest run of the command.
 const RUN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -131,7 +131,7 @@ impl ExecPlugin {
     /// Returns credentials that serve now; runs the command where there are none. Where they will expire
     /// soon, it runs beside.
     async fn credentials(self: &Arc<Self>) -> Result<Arc<Credentials>, ExecPluginError> {
-        let now = environment::unix_ms();
+        let now = routr_environment::unix_ms();
         match self.current() {
             Some(current) if !current.is_due(now) => Ok(current),
             Some(current) if !current.has_expired(now) => {
@@ -154,7 +154,8 @@ impl ExecPlugin {
                 Err(_) => return Err(ExecPluginError::Deadline { name: self.name.clone() }),
             }
         };
-        if let Some(current) = self.current().filter(|current| !current.is_due(environment::unix_ms())) {
+        if let Some(current) = self.current().filter(|current| !current.is_due(routr_environment::unix_ms()))
+        {
             return Ok(current);
         }
         if let Some((at, error)) = failure.as_ref()
@@ -196,7 +197,7 @@ impl ExecPlugin {
         if !status.success() {
             return Err(ExecPluginError::Exit { name: name(), status });
         }
-        read_output(&printed, environment::unix_ms()).ok_or_else(|| ExecPluginError::Output(name()))
+        read_output(&printed, routr_environment::unix_ms()).ok_or_else(|| ExecPluginError::Output(name()))
     }
 
     fn command(&self) -> Command {

@@ -6,10 +6,8 @@ use super::{
     Phase, Situation, Snapshot, Stall, reasons,
     text::{agree, clean, count, time},
 };
-use crate::{
-    engine::view::{DependencyFailure, Health, TrunkView},
-    spec::status::RegistryStatus,
-};
+use crate::spec::status::RegistryStatus;
+use routr_registration::engine::view::{DependencyFailure, Health, TrunkView};
 
 /// Bytes of a condition's message.
 const MAX_MESSAGE_BYTES: usize = 1_000;

@@ -4,9 +4,10 @@ use super::{
     Snapshot,
     text::{clean, known_time, signed},
 };
-use crate::{
-    engine::view::{Counts, RedirectedTrunk, Summary, TrunkState, TrunkView},
-    spec::status::{TrunkCounts, TrunkFailure, TrunkRedirection},
+use crate::spec::status::{TrunkCounts, TrunkFailure, TrunkRedirection};
+use routr_registration::{
+    engine::view::{Counts, RedirectedTrunk, Summary, TrunkView},
+    registration::state::TrunkState,
 };
 
 /// Most failures that are shown.

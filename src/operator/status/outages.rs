@@ -2,7 +2,7 @@
 //! them.
 
 use super::text::{agree, at, clean, count};
-use crate::engine::view::{Down, Summary};
+use routr_registration::engine::view::{Down, Summary};
 
 /// Outages that a message names.
 const MAX_NAMED_OUTAGES: usize = 2;

@@ -8,7 +8,8 @@ use super::{
     reasons,
     text::{agree, at, clean, count, time},
 };
-use crate::{engine::view::TrunkState, spec::status::RegistryStatus};
+use crate::spec::status::RegistryStatus;
+use routr_registration::registration::state::TrunkState;
 
 /// Bytes of a trunk's trouble, within a message.
 const MAX_FAILURE_BYTES: usize = 120;

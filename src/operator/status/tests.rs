@@ -9,7 +9,10 @@ mod transition_times;
 mod whole_causes;
 
 use super::*;
-use crate::engine::view::{Counts, DependencyFailure, Down, Health, TrunkFailure, TrunkState, TrunkView};
+use routr_registration::{
+    engine::view::{Counts, DependencyFailure, Down, Health, TrunkFailure, TrunkView},
+    registration::state::TrunkState,
+};
 
 /// 2026-09-21T14:13:20Z.
 pub(super) const NOW: u64 = 1_790_000_000_000;

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-pub use crate::text::clean;
-pub(super) use crate::text::{agree, count};
+pub use routr_types::text::clean;
+pub(super) use routr_types::text::{agree, count};
 
 /// A number for a field that Kubernetes wants signed.
 pub(super) fn signed(n: u64) -> i64 {

@@ -24,7 +24,7 @@ use super::{
     AccessOptions,
     connections::{Connections, Usage},
 };
-use crate::{
+use routr_net::{
     connect::io_cause,
     descriptors::{self, Reserve},
 };

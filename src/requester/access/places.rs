@@ -11,10 +11,8 @@ use std::{
 
 use tonic::Status;
 
-use crate::{
-    quota::pool::{Pool, Used},
-    text,
-};
+use crate::quota::pool::{Pool, Used};
+use routr_types::text;
 
 /// Characters of a target that a refusal shows.
 const SHOWN: usize = 80;

@@ -12,7 +12,7 @@ use subtle::ConstantTimeEq as _;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use crate::config::files;
+use routr_net::files;
 
 /// Between two looks at the file.
 const RELOAD_PERIOD: Duration = Duration::from_secs(1);

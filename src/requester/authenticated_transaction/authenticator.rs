@@ -1,15 +1,12 @@
 //! Which challenges are answered, and how often (RFC 3261 §22.2, §22.3).
 
-use crate::{
-    environment,
-    proto::extension::Authentication,
-    sip::{
-        digest::{Answer, Challenge, DigestMinimum, Login, Offer, Signed},
-        headers::BuildError,
-        message::{Request, Response},
-    },
-    trunk::Credentials,
+use routr_registration::trunk::Credentials;
+use routr_sip::{
+    digest::{Answer, Challenge, Login, Offer, Signed},
+    headers::BuildError,
+    message::{Request, Response},
 };
+use routr_types::{digest_minimum::DigestMinimum, extension::Authentication};
 
 /// Most realms that are answered for one request, those of proxies included.
 const MAX_REALMS: usize = 5;
@@ -182,7 +179,7 @@ impl Authenticator {
 
 impl Realm {
     fn new(challenge: Challenge, answers: u8) -> Self {
-        let cnonce = format!("{:016x}{:016x}", environment::random(), environment::random());
+        let cnonce = format!("{:016x}{:016x}", routr_environment::random(), routr_environment::random());
         Self { challenge, cnonce, used: 0, answers, answer: None }
     }
 }

@@ -2,14 +2,14 @@
 
 use std::net::IpAddr;
 
-use crate::{
-    proto::extension::{ReportedBinding, Target},
-    sip::{
-        grammar,
-        message::Response,
-        uri::{NameAddr, ParseError, SipUri},
-    },
-    trunk::{Transport, is_host},
+use routr_sip::{
+    grammar,
+    message::Response,
+    uri::{NameAddr, ParseError, SipUri},
+};
+use routr_types::{
+    extension::{ReportedBinding, Target},
+    host::{Transport, is_host},
 };
 
 /// Most targets of one redirection that are handed over.

@@ -10,20 +10,18 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use super::super::{DEFAULT_CAPACITY, Mode, Options, RequesterService, accept, router};
-use crate::{
-    proto::{
-        common::Transport,
-        processor::Method,
-        requester::{SendMessageRequest, requester_client::RequesterClient},
-        sipmessage::{
-            Address, CallId, ContentLength, Expires, Extension, From, MaxForwards, ResponseType, Route,
-            SipMessage, SipUri, To, sip_message::MessageType,
-        },
+use crate::proto::{
+    common::Transport,
+    processor::Method,
+    requester::{SendMessageRequest, requester_client::RequesterClient},
+    sipmessage::{
+        Address, CallId, ContentLength, Expires, Extension, From, MaxForwards, ResponseType, Route,
+        SipMessage, SipUri, To, sip_message::MessageType,
     },
-    sip::{
-        client::{Client, ClientOptions},
-        transaction::Timers,
-    },
+};
+use routr_sip::{
+    client::{Client, ClientOptions},
+    transaction::Timers,
 };
 
 pub const PASSWORD: &str = "correct:horse/battery";

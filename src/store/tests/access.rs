@@ -5,12 +5,13 @@ use std::time::Duration;
 use super::{contents, put};
 use crate::{
     config::RedisSettings,
-    ports::{Store, StoreError},
+    runtime::ports::Store,
     store::{
         RedisSettingsError, RedisStore, instance_id,
         testing::{RedisServer, authority},
     },
 };
+use routr_registration::model::StoreError;
 
 const PASSWORD: &str = "s3cret=with,odd chars";
 const WRONG: &str = "wr0ng-passw0rd";
@@ -151,7 +152,7 @@ async fn only_what_speaks_of_a_login_counts_as_refused_credentials() {
         ("-LOADING Redis is loading the dataset in memory\r\n", false),
     ] {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = crate::trunk::HostPort::new("127.0.0.1", listener.local_addr().unwrap().port());
+        let address = routr_types::host::HostPort::new("127.0.0.1", listener.local_addr().unwrap().port());
         let serving = tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 while stream.read(&mut [0; 512]).await.is_ok_and(|length| length > 0) {
@@ -159,7 +160,7 @@ async fn only_what_speaks_of_a_login_counts_as_refused_credentials() {
                 }
             }
         });
-        let password = Some(crate::secret::Secret::new(PASSWORD));
+        let password = Some(routr_types::secret::Secret::new(PASSWORD));
         let settings = RedisSettings { address, password, ..RedisServer::stopped(&[]).settings() };
         match store(&settings).ping().await {
             Err(StoreError::Denied(_)) => assert!(denied, "{reply}"),
@@ -211,7 +212,7 @@ async fn tls_works_with_the_right_ca_only() {
         let Err(StoreError::Unavailable(text)) = store.ping().await else { panic!("let in") };
         assert!(text.contains("certificate"), "{text}");
     }
-    let by_name = crate::trunk::HostPort::new("localhost", settings.address.port);
+    let by_name = routr_types::host::HostPort::new("localhost", settings.address.port);
     let error = store(&RedisSettings { address: by_name, ..settings.clone() }).ping().await.unwrap_err();
     assert!(error.to_string().contains("certificate"), "{error}");
     let plain = RedisSettings { secure: false, ..settings };
@@ -260,7 +261,7 @@ async fn a_server_that_is_no_redis_gets_a_ping_and_is_not_quoted() {
         "SSH-2.0-s3cretly\r\n",
     ] {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = crate::trunk::HostPort::new("127.0.0.1", listener.local_addr().unwrap().port());
+        let address = routr_types::host::HostPort::new("127.0.0.1", listener.local_addr().unwrap().port());
         let heard = Arc::new(Mutex::new(Vec::new()));
         let all = heard.clone();
         let serving = tokio::spawn(async move {
@@ -275,7 +276,7 @@ async fn a_server_that_is_no_redis_gets_a_ping_and_is_not_quoted() {
         let settings = RedisSettings {
             address,
             username: Some("HELO example".to_owned()),
-            password: Some(crate::secret::Secret::new("DELETE everything")),
+            password: Some(routr_types::secret::Secret::new("DELETE everything")),
             prefix: "QUIT".to_owned(),
             ..RedisServer::stopped(&[]).settings()
         };

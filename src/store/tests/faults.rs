@@ -18,10 +18,11 @@ use tokio::{
 use super::{contents, forget, put};
 use crate::{
     config::RedisSettings,
-    ports::{Store, StoreError},
+    runtime::ports::Store,
     store::{RedisStore, instance_id, testing::RedisServer},
-    trunk::HostPort,
 };
+use routr_registration::model::StoreError;
+use routr_types::host::HostPort;
 
 fn assert_unavailable<T: std::fmt::Debug>(result: Result<T, StoreError>) -> Box<str> {
     let Err(StoreError::Unavailable(text)) = result else { panic!("not unavailable: {result:?}") };

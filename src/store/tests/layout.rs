@@ -8,9 +8,10 @@ use std::{
 
 use super::{contents, forget, put, record};
 use crate::{
-    ports::{Change, Record, Store},
+    runtime::ports::Store,
     store::{RedisStore, instance_id, keys, testing::RedisServer},
 };
+use routr_registration::model::{Change, Record};
 
 const DAY: i64 = 24 * 60 * 60;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use prost::Message;
-use routr_registry::engine::view::TrunkState;
+use routr_registration::registration::state::TrunkState;
 use routr_registry::proto::trunks::{FindByResponse, Trunk};
 
 use self::registrars::Registrars;

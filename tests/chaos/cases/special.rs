@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use prost::Message;
-use routr_registry::engine::view::TrunkState;
+use routr_registration::registration::state::TrunkState;
 use routr_registry::proto::trunks::{FindByResponse, Trunk, TrunkUri};
 use tokio::time::Instant;
 
@@ -37,7 +37,8 @@ async fn password_of_redis(world: &mut World) -> Result<(), String> {
         change_password(world, from, to).await?;
         let denied = |sample: &Sample| {
             let reason = sample.summary.as_ref().ok().and_then(|summary| summary.cache.reason);
-            if reason == Some(routr_registry::engine::view::Fault::Unauthorized) && sample.says_down("cache")
+            if reason == Some(routr_registration::engine::view::Fault::Unauthorized)
+                && sample.says_down("cache")
             {
                 Ok(())
             } else {

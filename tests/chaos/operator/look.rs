@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use routr_registration::{engine::view::Summary, registration::state::TrunkState};
 use routr_registry::admin::{CheckState, Readiness, RegistriesResponse};
-use routr_registry::engine::view::{Summary, TrunkState};
 use routr_registry::spec::status::RegistryStatus;
 use tokio::time::Instant;
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use routr_registry::environment::unix_ms;
+use routr_environment::unix_ms;
 use serde_json::json;
 
 use super::look::{NAME, PODS, Sample};

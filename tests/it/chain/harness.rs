@@ -6,11 +6,14 @@ use std::net::Ipv4Addr;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
+use routr_registration::registration::identity::RegistryId;
+use routr_registration::{
+    engine::view::{Page, Summary, TrunkView},
+    registration::state::TrunkState,
+};
 use routr_registry::devstack::api::ApiServer;
-use routr_registry::engine::view::{Page, Summary, TrunkState, TrunkView};
 use routr_registry::proto::credentials::Credentials;
 use routr_registry::proto::trunks::{Trunk, TrunkUri};
-use routr_registry::registration::identity::RegistryId;
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};

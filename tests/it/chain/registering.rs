@@ -1,6 +1,6 @@
 //! Registering, de-registering, and what a registrar refuses.
 
-use routr_registry::engine::view::TrunkState;
+use routr_registration::registration::state::TrunkState;
 use routr_registry::proto::trunks::Trunk;
 
 use super::harness::{
@@ -136,7 +136,7 @@ async fn what_is_removed_switched_off_or_renamed_leaves_the_registrar() {
     let bindings = wait_for(left, SOON, "three bindings to be removed and one to be made").await;
     assert_eq!(
         bindings[0].call_id,
-        routr_registry::registration::identity::RegistryId::new("chain").call_id(
+        routr_registration::registration::identity::RegistryId::new("chain").call_id(
             "trunk-user3",
             "127.0.0.1",
             "renamed",

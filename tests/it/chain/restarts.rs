@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use routr_registry::environment::unix_ms;
+use routr_environment::unix_ms;
 
 use super::harness::{Api, Registry, Requester, SOON, Settings, kamailio, redis, trunk, trunks, users};
 use super::observe::{all_refreshed, assert_discreet, one_contact_each, one_contact_each_soon};

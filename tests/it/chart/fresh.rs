@@ -98,7 +98,7 @@ fn the_dockerfile_agrees_with_the_tree() {
     assert!(lines.contains(&"USER 65532:65532"), "by number, or Kubernetes cannot tell that it is not root");
     // Whatever the build reads is let in.
     let let_in = read(format!("{ROOT}/.dockerignore"));
-    for path in ["Cargo.toml", "Cargo.lock", "build.rs", "proto", "src"] {
+    for path in ["Cargo.toml", "Cargo.lock", "build.rs", "crates", "proto", "src"] {
         assert!(let_in.lines().any(|line| line == format!("!{path}")), "{path}");
     }
 }

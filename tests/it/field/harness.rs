@@ -12,7 +12,7 @@ use routr_registry::devstack::api::ApiServer;
 use routr_registry::devstack::field::{Case, Library, PlayOptions, Player, Seen};
 use routr_registry::proto::credentials::Credentials;
 use routr_registry::proto::trunks::{Trunk, TrunkUri};
-use routr_registry::secret::Secret;
+use routr_types::secret::Secret;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};

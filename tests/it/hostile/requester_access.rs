@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use prost::bytes::Bytes;
-use routr_registry::descriptors::raise_limit;
+use routr_net::descriptors::raise_limit;
 use routr_registry::grpc::codec::RawCodec;
 use routr_registry::proto::common::Transport;
 use routr_registry::proto::processor::Method;

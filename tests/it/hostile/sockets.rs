@@ -192,7 +192,7 @@ async fn whoever_writes_them_a_registry_has_its_share_of_the_logs_lines() {
     };
     cluster.status("loud", "what it exceeds", shown).await;
     let output = operator.service.output();
-    let times = output.lines().filter(|line| line.contains("takes over a changed")).map(|line| {
+    let times = output.lines().filter(|line| line.contains("applying a changed spec")).map(|line| {
         let line: Value = serde_json::from_str(line).unwrap();
         line["timestamp"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_second()
     });

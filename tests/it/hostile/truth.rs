@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex};
 
 use kube::Api;
 use kube::api::{Patch, PatchParams};
+use routr_registration::model::{Change, Record};
 use routr_registry::config::RedisSettings;
-use routr_registry::ports::{Change, Record, Store};
+use routr_registry::runtime::ports::Store;
 use routr_registry::spec::Registry;
 use routr_registry::store::RedisStore;
-use routr_registry::text;
-use routr_registry::trunk::HostPort;
+use routr_types::host::HostPort;
+use routr_types::text;
 use serde_json::{Value, json};
 use tokio::net::UdpSocket;
 

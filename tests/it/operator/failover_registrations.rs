@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use nix::sys::signal::Signal;
-use routr_registry::registration::identity::RegistryId;
+use routr_registration::registration::identity::RegistryId;
 use tokio::time::Instant;
 
 use super::harness::{Installation, Operator, RELEASE, SOON};

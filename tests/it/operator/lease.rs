@@ -9,7 +9,7 @@ use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
-use routr_registry::operator::lease::{LeaderElector, Leadership, LeadershipStatus, LeaseSettings};
+use routr_leader_election::{LeaderElector, Leadership, LeadershipStatus, LeaseSettings};
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 

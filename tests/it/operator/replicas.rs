@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::core::NamespaceResourceScope;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Resource};
-use routr_registry::engine::view::{Summary, TrunkState};
+use routr_registration::{engine::view::Summary, registration::state::TrunkState};
 use routr_registry::spec::Registry;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinHandle;

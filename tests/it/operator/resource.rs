@@ -7,8 +7,8 @@ mod taken;
 use std::collections::BTreeMap;
 
 use routr_registry::config::{Config, Secrets};
-use routr_registry::secret::Secret;
 use routr_registry::spec::RegistrySpec;
+use routr_types::secret::Secret;
 use serde_json::{Value, json};
 
 use crate::support::control_plane::{ControlPlane, Namespace};
@@ -144,9 +144,9 @@ async fn kubectl_explains_every_key() {
         ("registries.spec.suspend", "stops sending and keeps the bindings"),
         ("registries.spec.cache.provider", "ENUM: memory redis DESCRIPTION:"),
         ("registries.spec.cache.provider", "Default: memory."),
-        ("registries.spec.cache.passwordSecretRef", "the password of Redis, and nothing else"),
+        ("registries.spec.cache.passwordSecretRef", "holds only the password of Redis"),
         ("registries.spec.cache.passwordSecretRef.key", "Key in its data"),
-        ("reg.spec.edgePorts.address", "with or without `sip:` before it"),
+        ("reg.spec.edgePorts.address", "optionally with `sip:` before it"),
         ("reg.spec.registration.require", "`[]` for none"),
         ("registries.status.trunks.atRisk", "the last attempt to refresh it failed"),
         ("registries.status.failures.nextAttemptTime", "When the next REGISTER is due"),
@@ -239,7 +239,7 @@ async fn kubectl_get_says_in_one_line_how_they_are() {
             "API",
             "REQUESTER",
             "CACHE",
-            "NEXT LAPSE",
+            "NEXT EXPIRY",
             "LAST SYNC",
             "AGE"
         ]

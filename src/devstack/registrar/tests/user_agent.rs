@@ -4,16 +4,13 @@ use std::time::Duration;
 
 use tokio::{net::UdpSocket, time::timeout};
 
-use crate::{
-    devstack::registrar::Registrar,
-    secret::Secret,
-    sip::{
-        digest::{Challenge, Login, Signed},
-        message::{Message, Request, Response},
-        uri::SipUri,
-    },
-    trunk::Transport,
+use crate::devstack::registrar::Registrar;
+use routr_sip::{
+    digest::{Challenge, Login, Signed},
+    message::{Message, Request, Response},
+    uri::SipUri,
 };
+use routr_types::{host::Transport, secret::Secret};
 
 const DEADLINE: Duration = Duration::from_secs(5);
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::{engine::view::RedirectedTrunk, registration::outcome::Reason};
+use routr_registration::{engine::view::RedirectedTrunk, registration::outcome::Reason};
 
 const TEXT: &str = include_str!("../../../../docs/status.md");
 

@@ -190,7 +190,7 @@ async fn k6_a_missing_file_of_the_kubeconfig_list_is_skipped() {
     let list = format!("{0}:{1}::{0}/below", missing.display(), cluster.kubeconfig());
     let operator = cluster.start_as(&list, "pod-a", &[]);
     leads(&cluster, &operator, "pod-a").await;
-    assert!(operator.service.output().contains("is not there"), "{}", operator.service.output());
+    assert!(operator.service.output().contains("does not exist: skipped"), "{}", operator.service.output());
     drop(operator);
     let mut operator = cluster.start_as(missing.to_str().unwrap(), "pod-b", &[]);
     wait_until(async || operator.service.status().is_some(), SOON, "the operator to end").await;

@@ -6,9 +6,9 @@ mod registrars;
 
 use std::{fs, net::Ipv4Addr, ops::Range, time::Duration};
 
+use routr_registration::engine::view::Summary;
 use routr_registry::{
     devstack::api::ApiServer,
-    engine::view::Summary,
     proto::trunks::{Trunk, TrunkUri},
 };
 use tempfile::TempDir;
