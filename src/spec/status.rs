@@ -111,7 +111,7 @@ pub struct TrunkFailure {
     /// In plain words, with the registrar's own phrase.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// When the trouble began.
+    /// When the failure began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since_time: Option<Time>,
     /// When the next REGISTER is due.
