@@ -44,9 +44,10 @@ bench-quick: ## the same with smaller sizes (1 min); ARGS=first-wave is one sect
 lint: ## check formatting, spelling, phrases, clippy and documentation; warnings are errors
 	@scripts/setup.sh cc
 	cargo fmt --all --check
+	@scripts/words.sh
 	@scripts/typos.sh
-	cargo clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --document-private-items
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --workspace --no-deps --document-private-items
 
 fmt: ## format the code
 	cargo fmt --all

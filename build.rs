@@ -1,4 +1,5 @@
-//! Compiles Routr's protobuf contract with protox, so that no protoc has to be installed, and lists the field cases.
+//! Compiles Routr's protobuf contract with protox, so that no protoc has to be installed, and lists the field
+//! cases.
 
 use std::{env, error::Error, fs, path::Path};
 
@@ -16,7 +17,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     field_cases()
 }
 
-/// Lists the case files of `devstack::field` for its library: a file that is put there is part of the program.
+/// Lists the case files of `devstack::field` for its library: a file that is put there is part of the
+/// program.
 fn field_cases() -> Result<(), Box<dyn Error>> {
     let folder = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("src/devstack/field/cases");
     println!("cargo:rerun-if-changed={}", folder.display());

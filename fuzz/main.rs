@@ -1,5 +1,6 @@
-//! Runs the fuzz targets. Built by `make fuzz` (`--cfg fuzzing`), libFuzzer has `main` and the environment's `FUZZ_TARGET`
-//! names the target. Built as usual, it takes the inputs that are named, without a C++ compiler and with backtraces:
+//! Runs the fuzz targets. Built by `make fuzz` (`--cfg fuzzing`), libFuzzer has `main` and the environment's
+//! `FUZZ_TARGET` names the target. Built as usual, it takes the inputs that are named, without a C++ compiler
+//! and with backtraces:
 //!
 //! ```sh
 //! cargo run --example fuzz -- TARGET FILE...

@@ -3,16 +3,20 @@
 use std::{fs, path::Path};
 
 use prost::Message as _;
-use routr_registry::{
-    engine::view::{Health, Page, Summary, Trouble, TrunkState, TrunkView},
-    grpc::register::Template,
-    ports::{Record, Register},
-    proto::{credentials::Credentials, requester::SendMessageRequest, sipmessage as sip, trunks as pb},
-    requester::reply,
-    sip::message::{Message, Response},
-    store::codec,
-    trunk::{self, HostPort, Transport},
+use routr_registration::{
+    engine::view::{Health, Page, Summary, TrunkFailure, TrunkView},
+    model::{Record, RegisterRequest},
+    registration::state::TrunkState,
+    trunk::{self},
 };
+use routr_registry::{
+    grpc::register::Template,
+    proto::{credentials::Credentials, requester::SendMessageRequest, sipmessage as sip, trunks as pb},
+    requester::response,
+    store::codec,
+};
+use routr_sip::message::{Message, Response};
+use routr_types::host::{HostPort, Transport};
 
 /// Writes them all.
 pub fn write() {
@@ -101,7 +105,7 @@ fn trunks() -> Vec<(&'static str, pb::Trunk)> {
 }
 
 fn request(transport: Transport) -> SendMessageRequest {
-    let register = Register {
+    let register = RegisterRequest {
         target: HostPort::new("sip.example.com", 5060),
         transport,
         request_host: "sip.example.com".into(),
@@ -116,9 +120,9 @@ fn request(transport: Transport) -> SendMessageRequest {
         without_tags: 0,
         credentials: Some(trunk::Credentials {
             username: "alice".into(),
-            password: routr_registry::secret::Secret::new("swordfish-77"),
+            password: routr_types::secret::Secret::new("swordfish-77"),
         }),
-        digest: routr_registry::sip::digest::DigestMinimum::default(),
+        digest: routr_types::digest_minimum::DigestMinimum::default(),
     };
     let template = Template::new(&["INVITE".into()], "Routr Connect v2", &["gin".into()]);
     SendMessageRequest::decode(template.encode(&register)).unwrap()
@@ -190,18 +194,18 @@ fn shown_page() -> String {
         in_flight: false,
         next: "refresh".into(),
         failures: 0,
-        trouble: None,
+        failure: None,
         call_id: "1".into(),
         cseq: 7,
     };
-    let trouble = Trouble {
-        reason: "NoAnswer".into(),
+    let trouble = TrunkFailure {
+        reason: "Timeout".into(),
         code: Some(408),
         message: "no answer \u{202e} in time".into(),
         since_ms: 1_789_999_990_000,
     };
     let bad =
-        TrunkView { state: TrunkState::Failing, trouble: Some(trouble), name: String::new(), ..good.clone() };
+        TrunkView { state: TrunkState::Failing, failure: Some(trouble), name: String::new(), ..good.clone() };
     serde_json::to_string(&Page { items: vec![good, bad], ..Page::default() }).unwrap()
 }
 
@@ -261,7 +265,7 @@ fn history(shape: u8, answers: &[&str]) -> Vec<u8> {
 }
 
 fn message(response: &Response) -> Vec<u8> {
-    reply::write(response, None).encode_to_vec()
+    response::write(response, None).encode_to_vec()
 }
 
 fn step(bytes: &mut Vec<u8>, what: u8, answer: &[u8]) {

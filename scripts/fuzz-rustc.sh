@@ -11,7 +11,7 @@ for argument; do
 done
 flags=()
 case $crate in
-routr_registry | fuzz | serde_saphyr | granit_parser)
+routr_* | fuzz | serde_saphyr | granit_parser)
     # What cargo-fuzz sets, but for the address sanitizer, which needs a nightly compiler: unsafe code is forbidden here.
     flags=(-Cpasses=sancov-module)
     for flag in level=4 inline-8bit-counters pc-table trace-compares; do

@@ -20,13 +20,14 @@ prepare() {
 all() {
     local failed=0 cores
     cores=$(nproc)
-    run --lib --bins || failed=1
+    run --workspace --lib --bins || failed=1
     # Nearly all that it does is done by these two.
     cargo run --locked --config profile.dev.package.tokio.opt-level=2 \
-        --config profile.dev.package.routr-registry.opt-level=1 --example simulate || failed=1
+        --config profile.dev.package.routr-registry.opt-level=1 \
+        --config profile.dev.package.routr-registration.opt-level=1 --example simulate || failed=1
     prepare || failed=1
     RUST_TEST_THREADS="${RUST_TEST_THREADS:-$((cores < 8 ? 8 : cores))}" run --test it || failed=1
-    run --doc || failed=1
+    run --workspace --doc || failed=1
     # The same inputs each time, as far as four seconds go: this judges the change, not luck.
     FUZZ_SEED=1 scripts/fuzz.sh run 4 || failed=1
     return "$failed"

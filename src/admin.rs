@@ -1,13 +1,13 @@
 //! The HTTP side of the registries that run in this process, on two ports.
 //!
-//! * The public one (default 8080) is for probes and for Prometheus: `/healthz`, `/livez`, `/readyz`, `/metrics`. It
-//!   shows numbers, never a trunk.
-//! * The private one (default 127.0.0.1:8081) shows trunks and acts: `/registries`, `/summary`, `/registrations`,
-//!   `/registrations/{ref}`, `POST /registrations/{ref}/refresh`. Where several registries run, `?registry=NAMESPACE/NAME`
-//!   says which is meant. It has no login: it listens on loopback, where a port-forward reaches it, and [`guard`] keeps web
-//!   pages in a local browser out.
+//! * The public one (default 8080) is for probes and for Prometheus: `/healthz`, `/livez`, `/readyz`,
+//!   `/metrics`. It shows numbers, never a trunk.
+//! * The private one (default 127.0.0.1:8081) shows trunks and acts: `/registries`, `/summary`,
+//!   `/registrations`, `/registrations/{ref}`, `POST /registrations/{ref}/refresh`. Where several registries
+//!   run, `?registry=NAMESPACE/NAME` says which is meant. It has no login: it listens on loopback, where a
+//!   port-forward reaches it, and [`guard`] keeps web pages in a local browser out.
 //!
-//! No answer carries a secret: all of them are made of [`crate::engine::view`].
+//! No answer carries a secret: all of them are made of [`routr_registration::engine::view`].
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -21,14 +21,14 @@ use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    engine::{
-        handle::{EngineHandle, EngineStopped},
-        view::Summary,
-    },
     metrics::Metrics,
-    operator::lease::Standing,
-    ports::Environment,
+    runtime::{
+        handle::{EngineHandle, EngineStopped},
+        ports::Environment,
+    },
 };
+use routr_leader_election::LeadershipStatus;
+use routr_registration::engine::view::Summary;
 
 mod directory;
 #[cfg(test)]
@@ -50,7 +50,7 @@ pub use directory::{Directory, Listed, Listing};
 pub use readiness::{Check, CheckState, Finding, Readiness};
 
 pub use crate::{
-    admin_api::{ErrorAnswer, RefreshAnswer, RegistriesAnswer, RegistryAnswer, SummaryAnswer},
+    admin_api::{ErrorBody, RefreshResponse, RegistriesResponse, RegistryResponse, SummaryResponse},
     registry::{RegistryName, RegistryPhase, RegistryState},
 };
 
@@ -61,7 +61,7 @@ pub const DEFAULT_PUBLIC: &str = "0.0.0.0:8080";
 pub const DEFAULT_PRIVATE: &str = "127.0.0.1:8081";
 
 /// How long the engine may take to answer before it counts as stuck.
-pub const ENGINE_DEADLINE: Duration = Duration::from_secs(2);
+pub const ENGINE_QUERY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the two ports answer from. Clones share it.
 #[derive(Clone)]
@@ -70,19 +70,19 @@ pub struct AdminState {
     metrics: Metrics,
     environment: Arc<dyn Environment>,
     healthz: bool,
-    standing: Option<watch::Receiver<Standing>>,
+    standing: Option<watch::Receiver<LeadershipStatus>>,
     findings: Arc<dyn Fn() -> Vec<Finding> + Send + Sync>,
     stuck_for: Arc<dyn Fn() -> Option<Duration> + Send + Sync>,
 }
 
 /// One registry, as it is found at one moment.
 #[derive(Debug)]
-struct Told {
+struct EngineReport {
     name: RegistryName,
     /// The state of its resource; `None` outside an operator.
     state: Option<RegistryState>,
     /// What its engine says of itself, or that it says nothing; `None` where none runs.
-    answer: Option<Result<Summary, EngineSilent>>,
+    answer: Option<Result<Summary, EngineUnresponsive>>,
 }
 
 impl AdminState {
@@ -99,17 +99,17 @@ impl AdminState {
         }
     }
 
-    /// Whether `/healthz` is served, see [`healthz_wanted`]. The other paths stay in any case.
+    /// Returns whether `/healthz` is served, see [`healthz_wanted`]. The other paths stay in any case.
     #[must_use]
     pub fn with_healthz(mut self, healthz: bool) -> Self {
         self.healthz = healthz;
         self
     }
 
-    /// Answers for one of an operator's replicas: `/readyz` is about this replica, and a registry in trouble is reported but
-    /// leaves it ready; `/metrics` has the operator's own.
+    /// Answers for one of an operator's replicas: `/readyz` is about this replica, and a registry in trouble
+    /// is reported but leaves it ready; `/metrics` has the operator's own.
     #[must_use]
-    pub fn with_standing(mut self, standing: watch::Receiver<Standing>) -> Self {
+    pub fn with_standing(mut self, standing: watch::Receiver<LeadershipStatus>) -> Self {
         self.standing = Some(standing);
         self
     }
@@ -121,7 +121,8 @@ impl AdminState {
         self
     }
 
-    /// Lets `/livez` of an operator fail while `stuck_for` returns how long the threads of the engines have been stuck.
+    /// Lets `/livez` of an operator fail while `stuck_for` returns how long the threads of the engines have
+    /// been stuck.
     #[must_use]
     pub fn with_stuck_for(
         mut self,
@@ -131,24 +132,24 @@ impl AdminState {
         self
     }
 
-    /// How this replica stands; `None` outside an operator.
-    fn standing(&self) -> Option<Standing> {
+    /// Returns how this replica stands; `None` outside an operator.
+    fn standing(&self) -> Option<LeadershipStatus> {
         self.standing.as_ref().map(|standing| standing.borrow().clone())
     }
 
-    /// Asks an engine, for at most [`ENGINE_DEADLINE`].
+    /// Asks an engine, for at most [`ENGINE_QUERY_TIMEOUT`].
     async fn ask<T>(
         &self,
         answer: impl Future<Output = Result<T, EngineStopped>>,
-    ) -> Result<T, EngineSilent> {
-        match tokio::time::timeout(ENGINE_DEADLINE, answer).await {
+    ) -> Result<T, EngineUnresponsive> {
+        match tokio::time::timeout(ENGINE_QUERY_TIMEOUT, answer).await {
             Ok(answer) => Ok(answer?),
-            Err(_) => Err(EngineSilent::Stuck),
+            Err(_) => Err(EngineUnresponsive::Stuck),
         }
     }
 
-    /// Asks all registries at the same time, for at most [`ENGINE_DEADLINE`]. Ordered by name.
-    async fn summaries(&self) -> Vec<Told> {
+    /// Asks all registries at the same time, for at most [`ENGINE_QUERY_TIMEOUT`]. Ordered by name.
+    async fn summaries(&self) -> Vec<EngineReport> {
         let ask = async |Listing { name, engine, state }: Listing| {
             let answer = match engine {
                 // A resource goes on being shown while its engine is being replaced.
@@ -158,13 +159,13 @@ impl AdminState {
                 },
                 None => None,
             };
-            Some(Told { name, state, answer })
+            Some(EngineReport { name, state, answer })
         };
         join_all(self.directory.all().into_iter().map(ask)).await.into_iter().flatten().collect()
     }
 
-    /// `None` where the registry has left the directory: an engine that was stopped and replaced between the look into the
-    /// directory and the question is not broken.
+    /// `None` where the registry has left the directory: an engine that was stopped and replaced between the
+    /// look into the directory and the question is not broken.
     async fn current_summary(
         &self,
         name: &RegistryName,
@@ -180,19 +181,20 @@ impl AdminState {
     }
 }
 
-/// The meaning of Routr's `ENABLE_HEALTHCHECKS`: only `false` turns `/healthz` off. It turns off nothing else.
+/// The meaning of Routr's `ENABLE_HEALTHCHECKS`: only `false` turns `/healthz` off. It turns off nothing
+/// else.
 pub fn healthz_wanted(variable: Option<&str>) -> bool {
     variable.is_none_or(|value| !value.trim().eq_ignore_ascii_case("false"))
 }
 
 /// Why an engine gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum EngineSilent {
+pub enum EngineUnresponsive {
     /// It has ended.
     #[error(transparent)]
     Stopped(#[from] EngineStopped),
-    /// It did not answer within [`ENGINE_DEADLINE`].
-    #[error("the engine did not respond within {} s", ENGINE_DEADLINE.as_secs())]
+    /// It did not answer within [`ENGINE_QUERY_TIMEOUT`].
+    #[error("the engine did not respond within {} s", ENGINE_QUERY_TIMEOUT.as_secs())]
     Stuck,
 }
 
@@ -222,7 +224,8 @@ pub async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener
     TcpListener::bind(address).await.map_err(|problem| AdminError::Bind { address, flag, problem })
 }
 
-/// Serves the ports that are given until `shutdown` is cancelled; requests under way may then end, for a few seconds.
+/// Serves the ports that are given until `shutdown` is cancelled; requests under way may then end, for a few
+/// seconds.
 ///
 /// # Errors
 /// When a listener does not know its own address.
@@ -258,16 +261,16 @@ pub async fn serve(
 
 /// A status and what to say with it.
 #[derive(Debug)]
-struct Refusal(StatusCode, String);
+struct ErrorResponse(StatusCode, String);
 
-impl IntoResponse for Refusal {
+impl IntoResponse for ErrorResponse {
     fn into_response(self) -> Response {
-        (self.0, Json(ErrorAnswer { error: self.1 })).into_response()
+        (self.0, Json(ErrorBody { error: self.1 })).into_response()
     }
 }
 
-impl From<EngineSilent> for Refusal {
-    fn from(silent: EngineSilent) -> Self {
+impl From<EngineUnresponsive> for ErrorResponse {
+    fn from(silent: EngineUnresponsive) -> Self {
         Self(StatusCode::SERVICE_UNAVAILABLE, silent.to_string())
     }
 }

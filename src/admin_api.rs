@@ -2,17 +2,19 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{engine::view::Summary, registry::RegistryState};
+use crate::registry::RegistryState;
+use routr_registration::engine::view::Summary;
 
 /// The answer of `GET /summary`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct SummaryAnswer {
-    /// The service's clock in milliseconds since the Unix epoch, so that a client with another clock shows right times.
+pub struct SummaryResponse {
+    /// The service's clock in milliseconds since the Unix epoch, so that a client with another clock shows
+    /// right times.
     pub now_ms: u64,
     /// The version that runs.
     pub version: String,
-    /// The engine at one glance.
+    /// The engine at a glance.
     #[serde(flatten)]
     pub summary: Summary,
 }
@@ -20,7 +22,7 @@ pub struct SummaryAnswer {
 /// The answer of `GET /registries`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct RegistriesAnswer {
+pub struct RegistriesResponse {
     /// The service's clock in milliseconds since the Unix epoch.
     pub now_ms: u64,
     /// The version that runs.
@@ -32,13 +34,13 @@ pub struct RegistriesAnswer {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub leads: Option<bool>,
     /// All that there are here, by name, whether an engine runs or not.
-    pub registries: Vec<RegistryAnswer>,
+    pub registries: Vec<RegistryResponse>,
 }
 
-/// One registry of [`RegistriesAnswer`].
+/// One registry of [`RegistriesResponse`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct RegistryAnswer {
+pub struct RegistryResponse {
     /// Namespace of the resource; absent outside Kubernetes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub namespace: Option<String>,
@@ -47,7 +49,7 @@ pub struct RegistryAnswer {
     /// `state`, `ready`, `reason` and `message` of the resource, as in its status; absent outside Kubernetes.
     #[serde(flatten, skip_serializing_if = "Option::is_none", default)]
     pub state: Option<RegistryState>,
-    /// The engine at one glance; absent where none runs, or where it does not answer.
+    /// The engine at a glance; absent where none runs, or where it does not answer.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub summary: Option<Summary>,
     /// Why there is no summary though an engine runs, in plain words.
@@ -57,14 +59,14 @@ pub struct RegistryAnswer {
 
 /// The answer of `POST /registrations/{ref}/refresh` with status 202.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RefreshAnswer {
+pub struct RefreshResponse {
     /// What happens, in plain words.
     pub message: String,
 }
 
 /// An answer that says what went wrong, as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ErrorAnswer {
+pub struct ErrorBody {
     /// In plain words.
     pub error: String,
 }

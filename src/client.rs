@@ -8,10 +8,10 @@ use std::{
 use clap::Args;
 
 use crate::{
-    admin_api::RegistriesAnswer,
-    engine::view::{Filter, TrunkState},
+    admin_api::RegistriesResponse,
     table::{self, Terminal},
 };
+use routr_registration::{engine::view::Filter, registration::state::TrunkState};
 
 mod api;
 mod watch;
@@ -19,7 +19,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-use api::{Api, Listing, Sight};
+use api::{Api, Listing, TrunkList};
 
 /// Most trunks in a table unless told otherwise: more is no longer read by a person.
 const TABLE_LIMIT: usize = 1000;
@@ -92,7 +92,7 @@ pub enum ClientError {
         "cannot reach routr-registry at {url}: {problem}; is it running? In Kubernetes, first run `kubectl \
          port-forward deploy/routr-registry 8081`"
     )]
-    NoAnswer {
+    NoResponse {
         /// Where it was looked for.
         url: String,
         /// What the system says.
@@ -171,9 +171,9 @@ fn quiet_pipe(result: Result<(), ClientError>) -> Result<(), ClientError> {
 }
 
 async fn print_table(args: &TrunksArgs, terminal: Terminal, out: &mut impl Write) -> Result<(), ClientError> {
-    let listing = match args.service.api().look(&args.filter(), args.limit.unwrap_or(TABLE_LIMIT)).await? {
-        Sight::Trunks(listing) => listing,
-        Sight::Registries(all) => return print_registries(&all, args, terminal, out),
+    let listing = match args.service.api().fetch(&args.filter(), args.limit.unwrap_or(TABLE_LIMIT)).await? {
+        Listing::Trunks(listing) => listing,
+        Listing::Registries(all) => return print_registries(&all, args, terminal, out),
     };
     let now = listing.summary.now_ms;
     for line in table::trunk_lines(&listing.trunks, now, terminal.width(), terminal.colour) {
@@ -195,7 +195,7 @@ async fn print_table(args: &TrunksArgs, terminal: Terminal, out: &mut impl Write
 }
 
 fn print_registries(
-    all: &RegistriesAnswer,
+    all: &RegistriesResponse,
     args: &TrunksArgs,
     terminal: Terminal,
     out: &mut impl Write,
@@ -213,8 +213,8 @@ fn print_registries(
     Ok(out.flush()?)
 }
 
-/// What stands under a table of registries.
-fn registry_notes(all: &RegistriesAnswer, args: &TrunksArgs, width: Option<u16>) -> Vec<String> {
+/// Returns what stands under a table of registries.
+fn registry_notes(all: &RegistriesResponse, args: &TrunksArgs, width: Option<u16>) -> Vec<String> {
     let Some(first) = all.registries.first() else {
         return vec!["No registries: there is no Registry resource here.".to_owned()];
     };
@@ -227,8 +227,8 @@ fn registry_notes(all: &RegistriesAnswer, args: &TrunksArgs, width: Option<u16>)
     notes.iter().flat_map(|note| table::wrapped(note, "", width)).collect()
 }
 
-/// What a reader of a filtered or cut table has to know.
-fn notes(listing: &Listing, filter: &Filter) -> Vec<String> {
+/// Returns what a reader of a filtered or cut table has to know.
+fn notes(listing: &TrunkList, filter: &Filter) -> Vec<String> {
     if listing.more {
         return vec![format!(
             "Only {} trunks are shown; narrow with --state, --registrar or --search, or raise --limit.",
@@ -314,4 +314,4 @@ fn parse_url(text: &str) -> Result<String, String> {
 }
 
 /// How often a watched table is drawn.
-const REDRAW: Duration = Duration::from_secs(1);
+const REDRAW_PERIOD: Duration = Duration::from_secs(1);

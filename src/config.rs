@@ -1,42 +1,59 @@
 //! A configuration that is ready to use: every value parsed, every default filled in.
 //!
-//! [`load()`] finds and reads the file, [`parse`] and [`Config::from_spec`] do no IO, [`check()`] says whether a file is
-//! good. The way of a document: text, tree (`tree`), types of [`crate::spec`] (`document`), [`Config`] (`interpret`).
-//! All of them collect mistakes instead of stopping at the first, and show no secret in any.
+//! [`load()`] finds and reads the file, [`parse`] and [`Config::from_spec`] do no IO, [`check()`] says
+//! whether a file is good. The way of a document: text, tree (`tree`), types of [`crate::spec`] (`document`),
+//! [`Config`] (`validator`). All of them collect mistakes instead of stopping at the first, and show no
+//! secret in any.
 
+use routr_registration::{engine::EngineSettings, model::EdgePort, registration::Settings};
 use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use crate::{
-    addresses::AddressPolicy,
-    registration::redirect_policy::RedirectPolicy,
-    secret::Secret,
-    sip::digest::DigestMinimum,
-    spec::{RegistrySpec, duration, rules},
-    tls::TlsFiles,
-    trunk::HostPort,
-};
+use crate::spec::{RegistrySpec, duration, rules};
+use routr_net::{addresses::AddressPolicy, tls::TlsFiles};
+use routr_registration::registration::redirect_policy::RedirectPolicy;
+use routr_types::{digest_minimum::DigestMinimum, host::HostPort, secret::Secret};
 
 pub mod address;
 mod cache;
 mod cache_url;
 mod check;
 mod document;
-mod fields;
 pub mod files;
-mod interpret;
 mod load;
-mod mistake;
+mod map_reader;
 mod parameters;
+impl From<&Config> for EngineSettings {
+    fn from(config: &Config) -> Self {
+        let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            registration: Settings {
+                interval_ms: ms(config.register_interval),
+                expires_s: config.registration.expires,
+                deadline_ms: ms(config.requester.timeout),
+                tags: config.registration.require.clone(),
+                redirects: config.registration.redirects.clone(),
+            },
+            edge_ports: config.edge_ports.clone(),
+            max_in_flight: config.registration.max_in_flight,
+            rate_per_registrar: config.registration.rate_per_registrar,
+            digest: config.registration.digest,
+            max_trunks: usize::try_from(config.sync.max_trunks).unwrap_or(usize::MAX),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;
 mod token;
 mod tree;
+mod validation_error;
+mod validator;
 
 pub use address::Target;
 pub use check::{Checked, check};
 pub use load::{CONFIG_PATH, ConfigError, DEFAULT_PATHS, load, parse};
-pub use mistake::{Mistake, Mistakes};
 pub use tree::Format;
+pub use validation_error::{ValidationError, ValidationErrors};
 
 /// Everything that one registry needs to run.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,38 +81,47 @@ pub struct Config {
 }
 
 impl Config {
-    /// Makes a configuration of a spec that is no resource of Kubernetes and was not read from a file. Paths in it are not
-    /// checked, and a password in a `passwordFile` is left out.
+    /// Makes a configuration of a spec that is no resource of Kubernetes and was not read from a file. Paths
+    /// in it are not checked, and a password in a `passwordFile` is left out.
     ///
     /// # Errors
     /// All mistakes at once, with paths that begin at `spec`; none shows a secret.
-    pub fn from_spec(name: &str, spec: &RegistrySpec) -> Result<Self, Mistakes> {
+    pub fn from_spec(name: &str, spec: &RegistrySpec) -> Result<Self, ValidationErrors> {
         Self::interpret(name, spec, None)
     }
 
-    /// Makes a configuration of a resource of Kubernetes, with what the Secrets hold that it refers to. Its CA files have
-    /// to be below [`rules::CLUSTER_CA_FOLDER`]; they are not looked at.
+    /// Makes a configuration of a resource of Kubernetes, with what the Secrets hold that it refers to. Its
+    /// CA files have to be below [`rules::CLUSTER_CA_FOLDER`]; they are not looked at.
     ///
     /// # Errors
-    /// All mistakes at once, with paths that begin at `spec`. What is wrong in a Secret is told by its name and key; none
-    /// of its content is shown.
-    pub fn from_resource(name: &str, spec: &RegistrySpec, secrets: &Secrets) -> Result<Self, Mistakes> {
+    /// All mistakes at once, with paths that begin at `spec`. What is wrong in a Secret is told by its name
+    /// and key; none of its content is shown.
+    pub fn from_resource(
+        name: &str,
+        spec: &RegistrySpec,
+        secrets: &Secrets,
+    ) -> Result<Self, ValidationErrors> {
         Self::interpret(name, spec, Some(secrets))
     }
 
-    fn interpret(name: &str, spec: &RegistrySpec, secrets: Option<&Secrets>) -> Result<Self, Mistakes> {
-        let mut interpreter = interpret::Interpreter {
+    fn interpret(
+        name: &str,
+        spec: &RegistrySpec,
+        secrets: Option<&Secrets>,
+    ) -> Result<Self, ValidationErrors> {
+        let mut interpreter = validator::Validator {
             files: if secrets.is_some() { &files::Cluster } else { &files::Unread },
             secrets,
             blamed: Default::default(),
             lines: HashMap::new(),
-            mistakes: Vec::new(),
+            errors: Vec::new(),
         };
         let config = interpreter.spec(name, spec);
-        Mistakes::none_or(interpreter.mistakes, config)
+        ValidationErrors::none_or(interpreter.errors, config)
     }
 
-    /// The addresses that it names as numbers, each with its field; those of names are seen when they are resolved.
+    /// The addresses that it names as numbers, each with its field; those of names are seen when they are
+    /// resolved.
     pub fn named_addresses(&self) -> Vec<(&'static str, SocketAddr)> {
         let of = |target: &Target| match target {
             Target::Host(host) => Vec::from_iter(host.as_socket_addr()),
@@ -132,7 +158,8 @@ impl Config {
     }
 }
 
-/// What the Secrets hold that a resource refers to; `None` where it refers to none, or where there is no such key.
+/// What the Secrets hold that a resource refers to; `None` where it refers to none, or where there is no such
+/// key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Secrets {
     /// The value of `cache.parametersSecretRef`.
@@ -143,7 +170,7 @@ pub struct Secrets {
     pub requester_token: Option<Secret>,
 }
 
-/// A gRPC neighbour.
+/// A gRPC dependency.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// Where it listens.
@@ -250,15 +277,6 @@ impl RedisSettings {
             policy: Arc::default(),
         }
     }
-}
-
-/// A SIP server at the edge that REGISTERs go through.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EdgePort {
-    /// SIP address, port 5060 by default.
-    pub address: HostPort,
-    /// Preferred by trunks of the same region.
-    pub region: Option<String>,
 }
 
 /// Bounds on one sync, in which all trunks are read from the API server.

@@ -1,37 +1,28 @@
-//! How a TCP connection is made, to dependencies and registrars alike: at all addresses of a name, raced as RFC 8305 says.
+//! How a TCP connection is made, to dependencies and registrars alike: at all addresses of a name, raced as
+//! RFC 8305 says.
 //!
 //! * [`resolve`] looks a name up, again for each connection, and puts the families in turn;
-//! * [`race()`] tries one address after the other, 250 ms apart or as soon as one fails; the first to succeed wins;
+//! * [`race()`] tries one address after the other, 250 ms apart or as soon as one fails; the first to succeed
+//!   wins;
 //! * [`tcp`] makes one connection with its [`SocketOptions`]; [`dial`] does all three.
 //!
-//! Its own race, for hyper-util's takes the addresses of one family one after the other, each for the whole of the timeout.
+//! Its own race, for hyper-util's takes the addresses of one family one after the other, each for the whole
+//! of the timeout.
 
 mod error;
-mod race;
 mod resolve;
-mod socket;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::time::Duration;
-
 use tokio::{net::TcpStream, time::timeout};
 
-pub use self::{
-    error::{ConnectError, io_cause},
-    race::{ATTEMPT_DELAY, race},
-    resolve::{Resolver, interleave},
-    socket::{SocketOptions, tcp},
-};
-use crate::{
-    quota::sockets::{Held, Payers},
-    trunk::HostPort,
-};
+pub use self::{error::ConnectError, resolve::Resolver};
+use crate::quota::sockets::{Held, Payers};
+use routr_net::connect::{CONNECT_TIMEOUT, SocketOptions, io_cause, no_connection_within, race, tcp};
+use routr_types::host::HostPort;
 
-/// Longest wait for a connection to one address.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Connects to a host: looks it up, then races its addresses for [`CONNECT_TIMEOUT`] each. Sockets count for the `payers`.
+/// Connects to a host: looks it up, then races its addresses for [`CONNECT_TIMEOUT`] each. Sockets count for
+/// the `payers`.
 ///
 /// # Errors
 /// Where the host cannot be looked up, or no address takes the connection: the cause at each.
@@ -50,9 +41,4 @@ pub async fn dial(
         }
     };
     race(&addresses, attempt).await.map_err(|causes| ConnectError::at_each(&causes))
-}
-
-/// The words for an address that answers nothing.
-pub fn no_connection_within(limit: Duration) -> String {
-    format!("no connection within {} s", limit.as_secs_f32())
 }

@@ -1,5 +1,5 @@
-//! `routr-registry demo`: everything that a registry needs, on loopback and real: an API server over resource files, a
-//! Requester, SIP registrars, and sample trunks of which some fail in instructive ways.
+//! `routr-registry demo`: everything that a registry needs, on loopback and real: an API server over resource
+//! files, a Requester, SIP registrars, and sample trunks of which some fail in instructive ways.
 
 use std::{
     collections::HashMap,
@@ -20,23 +20,24 @@ use crate::{
         api::{ApiOptions, ApiServer},
         samples::{self, SAMPLES},
     },
-    engine::{
-        handle::{EngineHandle, MAX_PAGE},
-        view::{Filter, Summary, TrunkState, TrunkView},
-    },
-    environment,
     metrics::Metrics,
     requester,
+    runtime::handle::{EngineHandle, MAX_PAGE},
     standalone::{self, StandaloneError},
     table::{self, Screen, Terminal},
 };
+use routr_registration::{
+    engine::view::{Filter, Summary, TrunkView},
+    registration::state::TrunkState,
+};
 
-/// A silent registrar is given up after this long, so that nobody has to wait for the 32 s of RFC 3261's Timer F.
-const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// A silent registrar is given up after this long, so that no one has to wait for the 32 s of RFC 3261's
+/// Timer F.
+const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 /// `--once` gives up after this long.
-const SETTLE_WITHIN: Duration = Duration::from_secs(20);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Between two looks at the trunks.
-const PERIOD: Duration = Duration::from_millis(250);
+const POLL_PERIOD: Duration = Duration::from_millis(250);
 
 /// See it run: sample trunks, an API server, a Requester and SIP registrars, all on loopback.
 #[derive(Clone, Debug, clap::Args)]
@@ -95,7 +96,7 @@ impl DemoError {
 /// # Errors
 /// When a part does not start, or, with `--once`, when a trunk is not as it should be.
 pub async fn run(args: DemoArgs, shutdown: CancellationToken) -> Result<(), DemoError> {
-    let stage = Stage::set(&args, shutdown.clone()).await?;
+    let stage = Demo::set(&args, shutdown.clone()).await?;
     let result = match (args.once, Terminal::detect().size) {
         (true, _) => stage.settle(&shutdown).await,
         (false, Some(_)) => stage.live(&shutdown).await,
@@ -115,22 +116,22 @@ pub async fn run(args: DemoArgs, shutdown: CancellationToken) -> Result<(), Demo
 }
 
 /// All parts, running.
-struct Stage {
+struct Demo {
     handle: EngineHandle,
-    engine: tokio::task::JoinHandle<crate::engine::Engine>,
+    engine: tokio::task::JoinHandle<routr_registration::engine::Engine>,
     resources: PathBuf,
     temporary: bool,
     admin: SocketAddr,
 }
 
-impl Stage {
+impl Demo {
     async fn set(args: &DemoArgs, shutdown: CancellationToken) -> Result<Self, DemoError> {
         let registrars = samples::start_registrars(shutdown.clone())
             .await
             .map_err(DemoError::part("the SIP registrars"))?;
         let temporary = args.resources.is_none();
         let resources = args.resources.clone().unwrap_or_else(|| {
-            std::env::temp_dir().join(format!("routr-registry-demo-{:016x}", environment::random()))
+            std::env::temp_dir().join(format!("routr-registry-demo-{:016x}", routr_environment::random()))
         });
         let folder = resources.display().to_string();
         std::fs::create_dir_all(&resources).map_err(DemoError::io(format!("cannot make {folder}")))?;
@@ -139,7 +140,7 @@ impl Stage {
             .write(&resources)
             .map_err(DemoError::io(format!("cannot write into {folder}")))?;
 
-        let options = ApiOptions { paged: false, poll_interval: PERIOD };
+        let options = ApiOptions { paged: false, poll_interval: POLL_PERIOD };
         let api = ApiServer::load_with(&resources, options).map_err(DemoError::part("the API server"))?;
         let api_listener = loopback().await?;
         let api_addr = address_of(&api_listener)?;
@@ -152,13 +153,13 @@ impl Stage {
         let requester_addr = address_of(&requester_listener)?;
         let options = requester::Options {
             sip_bind: Ipv4Addr::UNSPECIFIED.into(),
-            answer_within: ANSWER_WITHIN,
+            answer_within: CALL_TIMEOUT,
             ..requester::Options::default()
         };
         tokio::spawn(requester::serve(requester_listener, options, shutdown.clone()));
 
         let config = configuration(api_addr, requester_addr)?;
-        let metrics = Metrics::new(environment::unix_ms());
+        let metrics = Metrics::new(routr_environment::unix_ms());
         let name = RegistryName::plain(&config.name);
         let observer = metrics.registry(name.clone());
         let running = standalone::start(&config, observer, Duration::from_millis(500), shutdown.clone())?;
@@ -168,7 +169,7 @@ impl Stage {
         };
         let admin = address_of(&private)?;
         let directory = Directory::of_one(name, running.handle.clone());
-        let state = AdminState::new(directory, metrics, Arc::new(environment::System));
+        let state = AdminState::new(directory, metrics, Arc::new(routr_environment::System));
         tokio::spawn(admin::serve(None, Some(private), state, shutdown));
         Ok(Self { handle: running.handle, engine: running.task, resources, temporary, admin })
     }
@@ -196,7 +197,7 @@ impl Stage {
             let (trunks, summary) = self.look().await;
             let terminal = Terminal::detect();
             let (width, height) = terminal.size.unwrap_or((80, 24));
-            let now = environment::unix_ms();
+            let now = routr_environment::unix_ms();
             let mut footer = table::summary_lines_within(usize::from(height) / 2, &summary, now, width);
             for hint in self.hints() {
                 footer.extend(table::wrapped(&hint, "", Some(width)));
@@ -205,7 +206,7 @@ impl Stage {
             let (body, footer) = table::page(&trunks, footer, now, (width, height), terminal.colour);
             screen.draw(&body, &footer, height).map_err(DemoError::io("cannot draw on the terminal"))?;
             tokio::select! {
-                () = tokio::time::sleep(PERIOD) => {}
+                () = tokio::time::sleep(POLL_PERIOD) => {}
                 () = shutdown.cancelled() => return Ok(()),
             }
         }
@@ -222,14 +223,14 @@ impl Stage {
             let (trunks, _) = self.look().await;
             say_changes(&trunks, &mut shown)?;
             tokio::select! {
-                () = tokio::time::sleep(PERIOD) => {}
+                () = tokio::time::sleep(POLL_PERIOD) => {}
                 () = shutdown.cancelled() => return Ok(()),
             }
         }
     }
 
     async fn settle(&self, shutdown: &CancellationToken) -> Result<(), DemoError> {
-        let deadline = Instant::now() + SETTLE_WITHIN;
+        let deadline = Instant::now() + SETTLE_TIMEOUT;
         say(&introduction())?;
         let mut shown = HashMap::new();
         let (mut trunks, mut summary) = self.look().await;
@@ -237,11 +238,11 @@ impl Stage {
             if !io::stdout().is_terminal() {
                 say_changes(&trunks, &mut shown)?;
             }
-            tokio::time::sleep(PERIOD).await;
+            tokio::time::sleep(POLL_PERIOD).await;
             (trunks, summary) = self.look().await;
         }
         let terminal = Terminal::detect();
-        let now = environment::unix_ms();
+        let now = routr_environment::unix_ms();
         if !io::stdout().is_terminal() {
             say_changes(&trunks, &mut shown)?;
             say("")?;
@@ -263,7 +264,7 @@ impl Stage {
     }
 }
 
-/// What is to be seen.
+/// Returns what is to be seen.
 fn introduction() -> String {
     let healthy = SAMPLES.iter().filter(|sample| sample.healthy).count();
     format!(
@@ -286,7 +287,7 @@ fn unsettled(trunks: &[TrunkView]) -> Vec<String> {
             let right = match (sample.healthy, state) {
                 (true, Some(TrunkState::Registered)) => true,
                 (false, Some(TrunkState::Failing | TrunkState::Invalid)) => {
-                    trunk.is_some_and(|trunk| trunk.trouble.is_some())
+                    trunk.is_some_and(|trunk| trunk.failure.is_some())
                 }
                 _ => false,
             };
@@ -301,9 +302,9 @@ fn say_changes(
     shown: &mut HashMap<String, (TrunkState, Option<String>)>,
 ) -> Result<(), DemoError> {
     for trunk in trunks {
-        let stands = (trunk.state, trunk.trouble.as_ref().map(|trouble| trouble.message.clone()));
+        let stands = (trunk.state, trunk.failure.as_ref().map(|failure| failure.message.clone()));
         if shown.get(&trunk.reference) != Some(&stands) {
-            say(&table::line(trunk, environment::unix_ms()))?;
+            say(&table::line(trunk, routr_environment::unix_ms()))?;
             shown.insert(trunk.reference.clone(), stands);
         }
     }

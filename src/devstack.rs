@@ -1,7 +1,7 @@
-//! The neighbours of a registry, small enough to run on a laptop and in a test, and real on the wire: an API server
-//! that serves Routr's resource files ([`api`]) and a SIP registrar that can be told to misbehave ([`registrar`]),
-//! with sample resources that show what a registry does with them ([`samples`]). [`field`] plays by name what registrars, name
-//! servers and EdgePorts of the field do.
+//! The dependencies of a registry, small enough to run on a laptop and in a test, and real on the wire: an
+//! API server that serves Routr's resource files ([`api`]) and a SIP registrar that can be told to misbehave
+//! ([`registrar`]), with sample resources that show what a registry does with them ([`samples`]). [`field`]
+//! plays by name what registrars, name servers and EdgePorts of the field do.
 
 pub mod api;
 pub mod field;

@@ -1,15 +1,14 @@
-//! The two gRPC neighbours behind the engine's ports: protobuf on this side, the domain on the other.
+//! The two gRPC dependencies behind the engine's ports: protobuf on this side, the domain on the other.
 //!
-//! * [`channel`] opens a channel: `balance` spreads calls over all addresses, `peer` is one of them, `noting` tells HTTP/2 from
-//!   anything else;
-//! * [`connection`] is what calls go by: it replaces what ends or hangs, and repeats what was not processed; [`monitor`] notices
-//!   when none can be made;
-//! * [`shared`] shares connections between registries; [`about`] is what is known of a Requester;
+//! * [`channel`] opens a channel: `balance` spreads calls over all addresses, `peer` is one of them,
+//!   `recorded_stream` tells HTTP/2 from anything else;
+//! * [`connection`] is what calls go by: it replaces what ends or hangs, and repeats what was not processed;
+//!   [`monitor`] notices when none can be made;
+//! * [`shared`] shares connections between registries; [`requester_status`] is what is known of a Requester;
 //! * `wire` checks messages before they are decoded, `metered` counts their bytes while they arrive;
-//! * [`api`] lists trunks ([`crate::ports::TrunkSource`]), [`trunk`] reads one of them;
-//! * [`requester`] sends REGISTERs ([`crate::ports::Requester`]), [`register`] writes one of them.
+//! * [`api`] lists trunks ([`crate::runtime::ports::TrunkSource`]), [`trunk`] reads one of them;
+//! * [`requester`] sends REGISTERs ([`crate::runtime::ports::Requester`]), [`register`] writes one of them.
 
-mod about;
 pub mod api;
 mod balance;
 pub mod channel;
@@ -18,11 +17,12 @@ pub mod codec;
 pub mod connection;
 mod metered;
 mod monitor;
-mod noting;
 mod peer;
+mod recorded_stream;
 #[doc(hidden)] // public for fuzz/
 pub mod register;
 pub mod requester;
+mod requester_status;
 mod restarts;
 pub mod shared;
 pub mod trunk;
@@ -31,9 +31,10 @@ pub(crate) mod wire;
 use tonic::{Code, Status};
 
 use self::connection::{CallError, Fate};
-use crate::{text::clean, tls::TlsFileError};
+use routr_net::tls::TlsFileError;
+use routr_types::text::clean;
 
-/// Why a gRPC neighbour cannot be used at all: nothing that trying again would mend.
+/// Why a gRPC dependency cannot be used at all: nothing that trying again would fix.
 #[derive(Debug, thiserror::Error)]
 pub enum GrpcError {
     /// The address makes no URI.
@@ -52,7 +53,7 @@ pub enum GrpcError {
 /// How a failed call has to be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Failure {
-    /// The neighbour is not there, the connection to it broke, or it says that it cannot respond now.
+    /// The dependency is not there, the connection to it broke, or it says that it cannot respond now.
     Unavailable,
     /// It did not answer in time.
     Deadline,
@@ -90,7 +91,8 @@ fn ended(status: &Status) -> Ended {
         Some(error) => return if error.is_temporary() { Ended::Failed } else { Ended::Refused },
         None => {}
     }
-    // A status that the neighbour sent has no source; one that tonic made up, because the connection broke, has.
+    // A status that the dependency sent has no source; one that tonic made up, because the connection broke,
+    // has.
     let source = std::error::Error::source(status);
     if source.is_some_and(|source| source.is::<tonic::TimeoutExpired>()) {
         return Ended::Late;
@@ -105,7 +107,7 @@ fn ended(status: &Status) -> Ended {
     }
 }
 
-/// What a status says, as much of it as is shown.
+/// Returns what a status says, as much of it as is shown.
 fn describe(status: &Status) -> Box<str> {
     shortened(&said(status))
 }
@@ -120,14 +122,15 @@ fn shortened(text: &str) -> Box<str> {
     clean(text, MAX_SHOWN).into()
 }
 
-/// What a status says, whole and as it came, with the innermost cause: «tcp connect error» alone helps nobody at 3 a.m.
+/// Returns what a status says, whole and as it came, with the innermost cause: «tcp connect error» alone
+/// helps no one at 3 a.m.
 fn said(status: &Status) -> String {
     if let Some(error) = CallError::find(status) {
         return error.to_string();
     }
     let mut text = match status.code() {
         Code::Unavailable => status.message().to_owned(),
-        // Whoever does not know the method says no more than that.
+        // Anyone who does not know the method says no more than that.
         code if status.message().is_empty() => format!("{code:?}: {}", code.description()),
         code => format!("{code:?}: {}", status.message()),
     };

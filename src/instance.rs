@@ -1,6 +1,7 @@
-//! One registry that runs: an engine with the neighbours that a [`Config`] names. Both modes start theirs here.
+//! One registry that runs: an engine with the dependencies that a [`Config`] names. Both modes start theirs
+//! here.
 
-mod permit;
+mod fence;
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,26 +14,28 @@ use tracing::Instrument;
 
 use crate::{
     config::{Config, Endpoint},
-    engine::{
-        Engine, EngineSettings,
+    grpc::{GrpcError, api::ApiServer, requester::GrpcRequester, shared::Connections},
+    quota::Quota,
+    runtime::{
         clock::Clock,
         driver::{Driver, Ports, Reload},
         handle::EngineHandle,
+        ports::{Environment, Observer},
     },
-    environment,
-    grpc::{GrpcError, api::ApiServer, requester::GrpcRequester, shared::Connections},
-    ports::{Environment, Observer},
-    quota::Quota,
-    registration::identity::RegistryId,
     store::{AnyStore, RedisSettingsError},
 };
+use routr_registration::{
+    engine::{Engine, EngineSettings},
+    registration::identity::RegistryId,
+};
 
-pub use permit::{Permit, Permitted};
+pub use fence::{Fence, Fenced};
 
-/// Why a registry cannot run as it is configured. A neighbour that is merely down is none of these: it is waited for.
+/// Why a registry cannot run as it is configured. A dependency that is merely down is none of these: it is
+/// waited for.
 #[derive(Debug, thiserror::Error)]
 pub enum InstanceError {
-    /// A gRPC neighbour cannot be set up.
+    /// A gRPC dependency cannot be set up.
     #[error(transparent)]
     Grpc(#[from] GrpcError),
     /// The Redis client cannot be set up.
@@ -46,17 +49,17 @@ pub type Reloads = mpsc::Sender<Change>;
 pub use crate::store::Identity;
 
 /// What a new configuration changes.
-pub type Change = Box<Reload<ApiServer, Permitted<GrpcRequester>, Permitted<AnyStore>>>;
+pub type Change = Box<Reload<ApiServer, Fenced<GrpcRequester>, Fenced<AnyStore>>>;
 
 /// How an engine begins and ends.
 #[derive(Clone, Debug)]
-pub struct Life {
+pub struct RunOptions {
     /// How long answers in flight and the last writes to the cache may take at the end.
     pub grace: Duration,
     /// It begins without sending anything, until [`EngineHandle::pause`] says otherwise.
     pub paused: bool,
     /// Sends and writes only while it holds.
-    pub permit: Permit,
+    pub fence: Fence,
     /// Connections that it shares with others.
     pub connections: Connections,
     /// What it may use of the process.
@@ -75,52 +78,54 @@ pub struct Instance {
     pub task: JoinHandle<Engine>,
 }
 
-/// Starts an engine with the neighbours that the configuration names. It runs until `shutdown` is cancelled, then takes
-/// up to [`Life::grace`].
+/// Starts an engine with the dependencies that the configuration names. It runs until `shutdown` is
+/// cancelled, then takes up to [`RunOptions::grace`].
 ///
 /// # Errors
-/// When a neighbour cannot be set up at all.
+/// When a dependency cannot be set up at all.
 pub fn start<O: Observer>(
     config: &Config,
     identity: &Identity,
     observer: O,
-    life: &Life,
+    options: &RunOptions,
     shutdown: CancellationToken,
 ) -> Result<Instance, InstanceError> {
     let ports = Ports {
         source: Arc::new(
-            ApiServer::sharing(&config.api, config.sync, &life.connections)?.within(&life.quota),
+            ApiServer::sharing(&config.api, config.sync, &options.connections)?.within(&options.quota),
         ),
-        requester: Arc::new(Permitted::new(
-            GrpcRequester::sharing(config, &life.connections)?.within(&life.quota),
-            &life.permit,
+        requester: Arc::new(Fenced::new(
+            GrpcRequester::sharing(config, &options.connections)?.within(&options.quota),
+            &options.fence,
         )),
-        store: Arc::new(Permitted::new(open_store(config, identity, life)?, &life.permit)),
+        store: Arc::new(Fenced::new(open_store(config, identity, options)?, &options.fence)),
     };
-    let environment = Arc::new(environment::System);
+    let environment = Arc::new(routr_environment::System);
     let mut engine = Engine::new(identity.id.clone(), EngineSettings::from(config), environment.seed());
-    engine.pause(life.paused);
+    engine.pause(options.paused);
     let (driver, controls) = Driver::new(engine, ports, observer, Clock::start(environment));
-    let driver = driver.within(&life.quota);
-    // Whoever runs several tells their lines apart by its span.
-    let task = tokio::spawn(driver.run(shutdown, life.grace).in_current_span());
+    let driver = driver.within(&options.quota);
+    // Anyone who runs several tells their lines apart by its span.
+    let task = tokio::spawn(driver.run(shutdown, options.grace).in_current_span());
     Ok(Instance { handle: controls.handle, reloads: controls.reload, identity: controls.identity, task })
 }
 
-/// What a new configuration changes in an engine that runs by `life`; parts that stay the same are not touched.
+/// Returns what a new configuration changes in an engine that runs by `options`; parts that stay the same are
+/// not touched.
 ///
 /// # Errors
-/// When a neighbour cannot be set up.
+/// When a dependency cannot be set up.
 pub fn reload(
     (before, identity_before): (&Config, &Identity),
     (after, identity): (&Config, &Identity),
-    life: &Life,
+    options: &RunOptions,
 ) -> Result<Change, InstanceError> {
     let source = ((&before.api, before.sync) != (&after.api, after.sync))
-        .then(|| ApiServer::sharing(&after.api, after.sync, &life.connections))
+        .then(|| ApiServer::sharing(&after.api, after.sync, &options.connections))
         .transpose()?
-        .map(|source| source.within(&life.quota));
-    // Its deadline is not a matter of the connection; and what it is shown, a token or a certificate, makes it no other Requester.
+        .map(|source| source.within(&options.quota));
+    // Its deadline is not a matter of the connection; and what it is shown, a token or a certificate, makes
+    // it no other Requester.
     let way = |config: &Config| Endpoint { timeout: Duration::ZERO, ..config.requester.clone() };
     let place = |config: &Config| (config.requester.address.clone(), config.requester.tls);
     let moved = place(before) != place(after);
@@ -129,24 +134,28 @@ pub fn reload(
         (config.methods.clone(), settings.user_agent.clone(), settings.require.clone())
     };
     let requester = (way(before) != way(after) || speaks(before) != speaks(after))
-        .then(|| GrpcRequester::sharing(after, &life.connections))
+        .then(|| GrpcRequester::sharing(after, &options.connections))
         .transpose()?
-        .map(|requester| requester.within(&life.quota));
+        .map(|requester| requester.within(&options.quota));
     // A store that is opened keeps the id under the name that the registry has now.
     let store = (before.cache != after.cache || identity_before.kept_as != identity.kept_as)
-        .then(|| open_store(after, identity, life))
+        .then(|| open_store(after, identity, options))
         .transpose()?;
     Ok(Box::new(Reload {
         settings: EngineSettings::from(after),
         source: source.map(Arc::new),
-        requester: requester.map(|port| Arc::new(Permitted::new(port, &life.permit))),
+        requester: requester.map(|port| Arc::new(Fenced::new(port, &options.fence))),
         requester_moved: moved,
-        store: store.map(|port| Arc::new(Permitted::new(port, &life.permit))),
+        store: store.map(|port| Arc::new(Fenced::new(port, &options.fence))),
     }))
 }
 
-fn open_store(config: &Config, identity: &Identity, life: &Life) -> Result<AnyStore, RedisSettingsError> {
-    Ok(AnyStore::open(&config.cache, identity)?.within(&life.quota))
+fn open_store(
+    config: &Config,
+    identity: &Identity,
+    options: &RunOptions,
+) -> Result<AnyStore, RedisSettingsError> {
+    Ok(AnyStore::open(&config.cache, identity)?.within(&options.quota))
 }
 
 #[cfg(test)]

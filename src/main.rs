@@ -4,9 +4,10 @@ use std::{io::Write, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::Parser;
+use routr_net::descriptors;
 use routr_registry::{
     cli::{Cli, Command},
-    client, config, demo, descriptors,
+    client, config, demo,
     devstack::field::command as devstack,
     operator, requester,
     spec::crd,
@@ -22,16 +23,17 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use zeroizing_alloc::ZeroAlloc;
 
-/// Trunks stay for months between buffers of calls that last milliseconds: the allocator of glibc scatters the ones between the
-/// holes of the others, and its threads wait for each other.
+/// Trunks stay for months between buffers of calls that last milliseconds: the allocator of glibc scatters
+/// the ones between the holes of the others, and its threads wait for each other.
 ///
-/// Memory is cleared when it is freed: a password passes through buffers of gRPC, HTTP and Kubernetes clients that clear nothing.
+/// Memory is cleared when it is freed: a password passes through buffers of gRPC, HTTP and Kubernetes clients
+/// that clear nothing.
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<mimalloc::MiMalloc> = ZeroAlloc(mimalloc::MiMalloc);
 
 fn main() -> ExitCode {
-    // First of all: no core file and no other process of this user gets at the passwords. Where the system has no such
-    // protection, everything else works without it.
+    // First of all: no core file and no other process of this user gets at the passwords. Where the system
+    // has no such protection, everything else works without it.
     let protected = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let cli = Cli::parse();
     let service = matches!(cli.command, Command::Run(_) | Command::Operator(_) | Command::Requester(_));
@@ -46,9 +48,9 @@ fn main() -> ExitCode {
     tracing::debug!(open_files, "limit on open files");
     match dispatch(cli) {
         Ok(code) => code,
-        // Whoever collects a service's lines as JSON gets the last one so, too.
+        // Anyone who collects a service's lines as JSON gets the last one so, too.
         Err(error) if service && log == Some(Lines::Json) && tracing::enabled!(tracing::Level::ERROR) => {
-            tracing::error!("{}", telemetry::told(error.as_ref()));
+            tracing::error!("{}", telemetry::error_chain(error.as_ref()));
             ExitCode::FAILURE
         }
         Err(error) => fail(&error),
@@ -57,7 +59,7 @@ fn main() -> ExitCode {
 
 fn fail(error: &anyhow::Error) -> ExitCode {
     // There is nowhere left to report a standard error that is gone.
-    let _ = writeln!(std::io::stderr(), "error: {}", telemetry::told(error.as_ref()));
+    let _ = writeln!(std::io::stderr(), "error: {}", telemetry::error_chain(error.as_ref()));
     ExitCode::FAILURE
 }
 
@@ -67,8 +69,8 @@ fn start_log(cli: &Cli, service: bool) -> anyhow::Result<Option<Lines>> {
     Ok((service || asked).then(|| telemetry::init(cli.log_format)).transpose()?)
 }
 
-/// A thread for each processor, but never one alone: what keeps it busy for a moment, such as a scrape of thousands of Registries, must
-/// not delay a renewal of the Lease.
+/// A thread for each processor, but never one alone: what keeps it busy for a moment, such as a scrape of
+/// thousands of Registries, must not delay a renewal of the Lease.
 fn start_runtime() -> std::io::Result<Runtime> {
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     Builder::new_multi_thread().worker_threads(threads.max(2)).enable_all().build()
@@ -80,11 +82,13 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         let shutdown = CancellationToken::new();
         match &cli.command {
             Command::Run(_) | Command::Operator(_) | Command::Requester(_) => {
-                cancel_at_signal(shutdown.clone(), &ENDING)?;
+                shutdown_on_signal(shutdown.clone(), &SHUTDOWN_SIGNALS)?;
             }
             // Its terminal may be closed: it has a folder to clear away.
-            Command::Devstack(_) => cancel_at_signal(shutdown.clone(), &ENDING)?,
-            Command::Demo(_) => cancel_at_signal(shutdown.clone(), &[ENDING[0], ENDING[1], HANGUP])?,
+            Command::Devstack(_) => shutdown_on_signal(shutdown.clone(), &SHUTDOWN_SIGNALS)?,
+            Command::Demo(_) => {
+                shutdown_on_signal(shutdown.clone(), &[SHUTDOWN_SIGNALS[0], SHUTDOWN_SIGNALS[1], HANGUP])?
+            }
             // Nothing of the others needs an orderly end.
             Command::Check(_) | Command::Trunks(_) | Command::Refresh(_) | Command::Crd => {}
         }
@@ -110,11 +114,11 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
 }
 
 /// What ends a process in an orderly way.
-const ENDING: [SignalKind; 2] = [SignalKind::terminate(), SignalKind::interrupt()];
+const SHUTDOWN_SIGNALS: [SignalKind; 2] = [SignalKind::terminate(), SignalKind::interrupt()];
 const HANGUP: SignalKind = SignalKind::hangup();
 
 /// The first of these signals ends the process in an orderly way; the next one, at once.
-fn cancel_at_signal(shutdown: CancellationToken, kinds: &[SignalKind]) -> anyhow::Result<()> {
+fn shutdown_on_signal(shutdown: CancellationToken, kinds: &[SignalKind]) -> anyhow::Result<()> {
     let (sender, mut received) = mpsc::unbounded_channel();
     for kind in kinds {
         let number = kind.as_raw_value();

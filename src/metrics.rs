@@ -1,9 +1,10 @@
-//! What Prometheus scrapes. Counters and histograms grow as the engines' drivers report; gauges are filled from the
-//! engines' summaries when somebody asks, so that they are never older than the scrape.
+//! What Prometheus scrapes. Counters and histograms grow as the engines' drivers report; gauges are filled
+//! from the engines' summaries when someone asks, so that they are never older than the scrape.
 //!
-//! No label grows with the number of trunks: states, outcomes and neighbours are fixed sets, and only the first
-//! [`NAMED_REGISTRARS`] registrar hosts keep their own name. The series of a registry that is a Kubernetes resource carry its
-//! `namespace` and its name as `registry`; where there is no Kubernetes there is one registry, and no such labels.
+//! No label grows with the number of trunks: states, outcomes and dependencies are fixed sets, and only the
+//! first [`MAX_NAMED_REGISTRARS`] registrar hosts keep their own name. The series of a registry that is a
+//! Kubernetes resource carry its `namespace` and its name as `registry`; where there is no Kubernetes there
+//! is one registry, and no such labels.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -17,10 +18,10 @@ use prometheus_client::{
 };
 
 use crate::{
-    engine::view::Summary,
-    ports::Observer,
     registry::{RegistryName, RegistryState},
+    runtime::ports::Observer,
 };
+use routr_registration::engine::view::Summary;
 
 mod gauges;
 mod registrars;
@@ -31,14 +32,15 @@ mod tests;
 
 use series::{Joined, Owner, Plain, Series};
 
-/// How many registrar hosts have a label value of their own, in the whole process; all that come later are counted as
-/// [`OTHER_REGISTRAR`]. The first come keep their place until the last registry that uses them is forgotten.
-pub const NAMED_REGISTRARS: usize = 50;
+/// How many registrar hosts have a label value of their own, in the whole process; all that come later are
+/// counted as [`OTHER_REGISTRAR`]. The first come keep their place until the last registry that uses them is
+/// forgotten.
+pub const MAX_NAMED_REGISTRARS: usize = 50;
 
 /// How many of them one registry of many may name.
-const NAMED_BY_EACH: usize = NAMED_REGISTRARS / 2;
+const MAX_NAMED_PER_REGISTRY: usize = MAX_NAMED_REGISTRARS / 2;
 
-/// The `registrar` label of every host past the first [`NAMED_REGISTRARS`].
+/// The `registrar` label of every host past the first [`MAX_NAMED_REGISTRARS`].
 pub const OTHER_REGISTRAR: &str = "other";
 
 /// The content type of [`Metrics::render`].
@@ -64,8 +66,8 @@ pub struct Metrics {
     started_unix_ms: u64,
     registrars: Arc<registrars::Named>,
     registries: Arc<RwLock<BTreeMap<Arc<RegistryName>, Arc<Counts>>>>,
-    /// Of all registries together: thousands of them would make a dozen series each, for what `syncs` and `sync_age` say
-    /// of each.
+    /// Of all registries together: thousands of them would make a dozen series each, for what `syncs` and
+    /// `sync_age` say of each.
     sync_seconds: Arc<Series<Outcome, Histogram>>,
     operator: OperatorMetrics,
 }
@@ -92,14 +94,14 @@ struct Counts {
     store_writes: Arc<Series<Outcome, Counter>>,
 }
 
-/// What an operator counts besides. Clones share it.
+/// What an operator counts as well. Clones share it.
 #[derive(Clone, Debug)]
 pub struct OperatorMetrics {
     status_writes: Family<Outcome, Counter>,
     reconciles: Family<Outcome, Counter>,
 }
 
-/// What a scrape is made of besides counters.
+/// What a scrape is made of as well counters.
 #[derive(Clone, Debug, Default)]
 pub struct Scrape {
     /// The state of each Registry resource, whether an engine runs for it or not.
@@ -113,11 +115,12 @@ pub struct Scrape {
 }
 
 impl Metrics {
-    /// Nothing counted yet. `started_unix_ms` is when the process started, in milliseconds since the Unix epoch.
+    /// Nothing counted yet. `started_unix_ms` is when the process started, in milliseconds since the Unix
+    /// epoch.
     pub fn new(started_unix_ms: u64) -> Self {
         let operator = OperatorMetrics { status_writes: Family::default(), reconciles: Family::default() };
-        for outcome in ["ok", "plain", "failed"] {
-            let _: Counter = operator.status_writes.get_or_create_owned(&[("outcome", outcome)]);
+        for result in ["success", "reduced", "error"] {
+            let _: Counter = operator.status_writes.get_or_create_owned(&[("result", result)]);
         }
         let sync_seconds = Arc::new(Series::new(|| Histogram::new(SYNC_BUCKETS)));
         Self {
@@ -129,7 +132,8 @@ impl Metrics {
         }
     }
 
-    /// Where the registry of this name counts. Asked again, it goes on with the same counters, until [`Metrics::forget`].
+    /// Returns where the registry of this name counts. Asked again, it goes on with the same counters, until
+    /// [`Metrics::forget`].
     ///
     /// A name without namespace gives no labels, so there can be only one such registry in a process.
     pub fn registry(&self, name: RegistryName) -> RegistryMetrics {
@@ -143,37 +147,40 @@ impl Metrics {
         }
     }
 
-    /// Drops all series of a registry that runs here no more. What its engine still counts while it ends is not shown.
+    /// Drops all series of a registry that runs here no more. What its engine still counts while it ends is
+    /// not shown.
     pub fn forget(&self, name: &RegistryName) {
         let mut registries = self.registries.write().unwrap_or_else(PoisonError::into_inner);
         registries.remove(name);
         self.registrars.keep(|host| registries.values().any(|counts| counts.names(host)));
     }
 
-    /// Where the operator counts.
+    /// Returns where the operator counts.
     pub fn operator(&self) -> &OperatorMetrics {
         &self.operator
     }
 
-    /// All metrics as OpenMetrics text. A gauge whose value is not known (no sync yet, no binding, a neighbour never tried)
-    /// is left out rather than made up.
+    /// All metrics as OpenMetrics text. A gauge whose value is not known (no sync yet, no binding, a
+    /// dependency never tried) is left out rather than made up.
     pub fn render(&self, scrape: &Scrape) -> String {
-        let mut registry = Registry::with_prefix("routr_registry");
-        self.register_counters(&mut registry);
-        self.register_process(&mut registry);
+        let mut all_metrics = Registry::default();
+        self.register_process(&mut all_metrics);
+        let registry = all_metrics.sub_registry_with_prefix("routr_registry");
+        registry.register("build", "Version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        self.register_counters(registry);
         let all: Vec<(Owner, Option<Summary>)> = scrape
             .registries
             .iter()
             .map(|(name, summary)| (Owner(Arc::new(name.clone())), summary.clone()))
             .collect();
-        gauges::register(&mut registry, &all, scrape.now_unix_ms);
-        gauges::register_states(&mut registry, &scrape.states);
+        gauges::register(registry, &all);
+        gauges::register_states(registry, &scrape.states);
         if let Some(leading) = scrape.leading {
-            self.operator.register(&mut registry, leading);
+            self.operator.register(registry, leading);
         }
         let mut text = String::new();
         // Writing to a String cannot fail; if it did, a scrape without the end mark is refused by Prometheus.
-        if encode(&mut text, &registry).is_err() {
+        if encode(&mut text, &all_metrics).is_err() {
             text.clear();
         }
         text
@@ -197,7 +204,7 @@ impl Metrics {
 
     fn register_counters(&self, registry: &mut Registry) {
         registry.register(
-            "registers",
+            "register_requests",
             "REGISTER requests that have ended, by outcome and registrar host (the first 50 hosts by name)",
             self.joined(|counts| &counts.registers),
         );
@@ -224,9 +231,8 @@ impl Metrics {
     }
 
     fn register_process(&self, registry: &mut Registry) {
-        registry.register("build", "Version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         registry.register_with_unit(
-            "start_time",
+            "process_start_time",
             "Start time of the process since the Unix epoch",
             Unit::Seconds,
             ConstGauge::new(seconds(self.started_unix_ms)),
@@ -235,11 +241,12 @@ impl Metrics {
 }
 
 impl Counts {
-    /// Of a resource, series appear with the first event of their kind: there may be thousands that never have one.
+    /// Of a resource, series appear with the first event of their kind: there may be thousands that never
+    /// have one.
     fn new(is_resource: bool) -> Self {
         let counts = Self {
             hosts: RwLock::default(),
-            most_hosts: if is_resource { NAMED_BY_EACH } else { NAMED_REGISTRARS + 1 },
+            most_hosts: if is_resource { MAX_NAMED_PER_REGISTRY } else { MAX_NAMED_REGISTRARS + 1 },
             registers: Arc::new(Series::new(Counter::default)),
             register_seconds: Arc::new(Series::new(|| Histogram::new(LATENCY_BUCKETS))),
             refresh_delay: OnceLock::new(),
@@ -275,8 +282,8 @@ impl RegistryMetrics {
 }
 
 impl Observer for RegistryMetrics {
-    /// Counts one REGISTER that is over. `registrar` is the host alone, without port; `outcome` is one of a fixed set,
-    /// such as `registered`, `rejected`; `seconds` is the time from sending to the answer.
+    /// Counts one REGISTER that is over. `registrar` is the host alone, without port; `outcome` is one of a
+    /// fixed set, such as `registered`, `rejected`; `seconds` is the time from sending to the answer.
     fn register_finished(&self, registrar: &str, outcome: &'static str, seconds: f64) {
         let registrar = self.registrar_label(registrar);
         let outcome = [("outcome", outcome)];
@@ -292,48 +299,49 @@ impl Observer for RegistryMetrics {
     /// Counts one reading of the trunks, which took `seconds`.
     fn sync_finished(&self, ok: bool, seconds: f64) {
         both(&self.counts.syncs);
-        self.counts.syncs.of(&outcome_of(ok)).inc();
-        self.sync_seconds.of(&outcome_of(ok)).observe(seconds);
+        self.counts.syncs.of(&result_of(ok)).inc();
+        self.sync_seconds.of(&result_of(ok)).observe(seconds);
     }
 
     /// Counts one write to the cache.
     fn store_write(&self, ok: bool) {
         both(&self.counts.store_writes);
-        self.counts.store_writes.of(&outcome_of(ok)).inc();
+        self.counts.store_writes.of(&result_of(ok)).inc();
     }
 }
 
 impl OperatorMetrics {
-    /// Counts one write of a status: `ok`, `plain` (without texts from outside, which the API server refused) or `failed`.
-    pub fn status_write(&self, outcome: &'static str) {
-        self.status_writes.get_or_create(&[("outcome", outcome)]).inc();
+    /// Counts one write of a status: `success`, `reduced` (without foreign text, which the API server
+    /// refused) or `error`.
+    pub fn status_write(&self, result: &'static str) {
+        self.status_writes.get_or_create(&[("result", result)]).inc();
     }
 
-    /// Counts one reconcile that is over; `outcome` is one of a fixed set.
-    pub fn reconciled(&self, outcome: &'static str) {
-        self.reconciles.get_or_create(&[("outcome", outcome)]).inc();
+    /// Counts one reconcile that is over; `result` is one of a fixed set.
+    pub fn reconciled(&self, result: &'static str) {
+        self.reconciles.get_or_create(&[("result", result)]).inc();
     }
 
     fn register(&self, registry: &mut Registry, leading: bool) {
         registry.register(
-            "leader",
+            "leader_election_is_leader",
             "1 while this replica leads, else 0",
             ConstGauge::new(if leading { 1.0 } else { 0.0 }),
         );
         registry.register("status_writes", "Writes of the status of a Registry", self.status_writes.clone());
-        registry.register("reconciles", "Reconciles of a Registry, by outcome", self.reconciles.clone());
+        registry.register("reconciles", "Reconciles of a Registry, by result", self.reconciles.clone());
     }
 }
 
 /// Makes the series of both outcomes, at zero: a rate over a series that appears late misses its first step.
 fn both(series: &Series<Outcome, Counter>) {
     for ok in [true, false] {
-        let _: Counter = series.of(&outcome_of(ok));
+        let _: Counter = series.of(&result_of(ok));
     }
 }
 
-fn outcome_of(ok: bool) -> Outcome {
-    [("outcome", if ok { "ok" } else { "failed" })]
+fn result_of(ok: bool) -> Outcome {
+    [("result", if ok { "success" } else { "error" })]
 }
 
 #[allow(clippy::cast_precision_loss)] // Counts and milliseconds stay far below 2^53.

@@ -1,40 +1,39 @@
-//! Mode 2: Registry resources of a Kubernetes API server. One engine for each, run by the one replica that holds the lease.
+//! Mode 2: Registry resources of a Kubernetes API server. One engine for each, run by the one replica that
+//! holds the lease.
 //!
 //! ```text
-//!   watch --> controller --> reconcile: dereference, validate, run --> fleet: one engine for each Registry
+//!   watch --> controller --> reconcile: dereference, validate, run --> engines: one for each Registry
 //!                                |                                       |
-//!   lease                        +--> cleanup (deletion)                 +--> reporter --> status, events
+//!   lease                        +--> cleanup (deletion)                 +--> status_updater --> status
 //! ```
 //!
-//! * [`lease`]: who leads; a leader that cannot renew stops before another could start,
+//! * [`routr_leader_election`]: who leads; a leader that cannot renew stops before another could start,
 //! * [`controller`]: watches, and has each Registry looked at when it changes,
-//! * [`reconcile`]: one look, as named steps ([`dereference`], [`validate`], the [`fleet`]),
-//! * [`client`]: clients without hidden retries, [`backoff`]: when to try again, [`health`]: what is logged of failures and shown by
-//!   `/readyz`, [`api_error`]: failures in words,
-//! * [`reporter`]: one for each Registry, from what its engine says of itself ([`status`], pure) to what is written
-//!   ([`writer`]).
+//! * [`reconcile`]: one look, as named steps ([`dereference`], [`validate`], the [`engines`]),
+//! * [`client`]: clients without hidden retries, [`backoff`]: when to try again, [`health`]: what is logged
+//!   of failures and shown by `/readyz`, [`routr_kube_errors`]: failures in words,
+//! * [`status_updater`]: one for each Registry, from what its engine says of itself ([`status`], pure) to
+//!   what is written ([`status_writer`]).
 
-pub mod api_error;
 mod backoff;
 mod bounded;
 mod client;
 pub mod controller;
 pub mod definition;
 pub mod dereference;
+pub mod engines;
 pub mod events;
-pub mod fleet;
-pub mod found;
 pub mod health;
 pub mod kube_client;
-pub mod lease;
+pub mod lenient_registry;
 pub mod listing;
 pub mod reconcile;
-pub mod reporter;
+mod request_limiter;
 mod run;
 pub mod runtime;
-mod slots;
 pub mod status;
+pub mod status_updater;
+pub mod status_writer;
 pub mod validate;
-pub mod writer;
 
 pub use run::{OperatorArgs, OperatorError, run};

@@ -48,8 +48,6 @@ pub mod requester_info {
     tonic::include_proto!("routr.registry.requester.v1");
 }
 
-pub mod extension;
-
 pub use fonoster::routr::common::v2beta1 as common;
 pub use fonoster::routr::connect::credentials::v2beta1 as credentials;
 pub use fonoster::routr::connect::trunks::v2beta1 as trunks;
@@ -70,7 +68,7 @@ impl fmt::Debug for credentials::Credentials {
 
 impl fmt::Debug for sipmessage::Extension {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = if crate::sip::headers::is_secret(&self.name) { "***" } else { &self.value };
+        let value = if routr_sip::headers::is_secret(&self.name) { "***" } else { &self.value };
         f.debug_struct("Extension").field("name", &self.name).field("value", &value).finish()
     }
 }

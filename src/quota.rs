@@ -2,17 +2,19 @@
 //!
 //! * [`Limits`] are the operator's, by its flags: no Registry can raise them;
 //! * [`Quotas`] is what the process has in use, [`Quota`] is one Registry's part in it;
-//! * [`pool`] divides memory between tenants, [`pace`] divides processor time, [`sockets`] counts connections.
+//! * [`pool`] divides memory between tenants, [`pace`] divides processor time, [`sockets`] counts
+//!   connections.
 //!
-//! A stand-alone registry has the machine to itself: its [`Quota`] is unlimited, and its own configuration bounds it.
+//! A stand-alone registry has the machine to itself: its [`Quota`] is unlimited, and its own configuration
+//! bounds it.
 
 pub mod pace;
 pub mod pool;
 pub mod sockets;
 
+use routr_registration::model::Excess;
 use std::{
     collections::HashMap,
-    fmt,
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -29,24 +31,24 @@ use self::{
     pace::Pace,
     pool::{Pool, Used},
 };
-use crate::{
-    config::{Config, SyncBounds},
-    ports::TrunkRoom,
-};
+use crate::config::{Config, SyncBounds};
+use routr_registration::model::MemoryBudget;
 
 /// How long a Registry is shown to exceed a limit after it did so last.
-const SHOWN: Duration = Duration::from_secs(300);
-/// Bytes of a response that are free for each Registry: lists of a few hundred trunks never wait for those of others.
-const FREE_RESPONSE: u64 = 256 << 10;
+const SHOWN_FOR: Duration = Duration::from_secs(300);
+/// Bytes of a response that are free for each Registry: lists of a few hundred trunks never wait for those of
+/// others.
+const FREE_RESPONSE_BYTES: u64 = 256 << 10;
 /// Bytes of a response to a REGISTER that are free: a SIP response over UDP rarely has more than 2 KiB.
-pub const FREE_REPLY: u64 = 4 << 10;
+pub const FREE_REGISTER_RESPONSE_BYTES: u64 = 4 << 10;
 /// One response has at most this part of the memory for all.
-const RESPONSE_PART: u64 = 4;
+const MAX_RESPONSE_FRACTION: u64 = 4;
 /// The bytes of one sync are at most this many times the memory for responses.
 const SYNC_FACTOR: u64 = 8;
 /// The bytes of one trunk are at most this part of the memory for responses.
-const TRUNK_PART: u64 = 128;
-/// Open files that are left for other things than connections of Registries: look-ups of names, the API server of Kubernetes, the admin ports.
+const MAX_TRUNK_FRACTION: u64 = 128;
+/// Open files that are left for other things than connections of Registries: look-ups of names, the API
+/// server of Kubernetes, the admin ports.
 const KEPT_FILES: u64 = 1_024;
 /// Pages of one sync.
 const MAX_PAGES: u32 = 100_000;
@@ -69,8 +71,9 @@ pub struct Limits {
     /// 65,536. One response gets at most a quarter.
     #[arg(long = "max-response-memory", value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(4..=65_536))]
     pub response_mib: u64,
-    /// Connections of all Registries together to API servers, Requesters and Redis, 64 to 1,000,000, and at most what the limit on open
-    /// files leaves. Those of one namespace have at most as many as are left for the others.
+    /// Connections of all Registries together to API servers, Requesters and Redis, 64 to 1,000,000, and at
+    /// most what the limit on open files leaves. Those of one namespace have at most as many as are left for
+    /// the others.
     #[arg(long = "max-connections", value_name = "NUMBER", default_value_t = 8_192, value_parser = clap::value_parser!(u64).range(64..=1_000_000))]
     pub connections: u64,
     /// REGISTERs in flight of one Registry, 1 to 100,000, whatever its spec.registration.maxInFlight says.
@@ -83,7 +86,8 @@ impl Limits {
         self.response_mib << 20
     }
 
-    /// Lowers the number of connections to what the limit on open files leaves: a half of it at least, and all but 1,024.
+    /// Lowers the number of connections to what the limit on open files leaves: a half of it at least, and
+    /// all but 1,024.
     #[must_use]
     pub fn within_open_files(mut self, open_files: Option<u64>) -> Self {
         let most = open_files.map_or(u64::MAX, |files| files - (files / 2).min(KEPT_FILES));
@@ -105,61 +109,9 @@ impl Limits {
         *max_pages = MAX_PAGES.min(*max_pages);
         *max_trunks = narrow(self.trunks).min(*max_trunks);
         *max_bytes = (self.response_bytes() * SYNC_FACTOR).min(*max_bytes);
-        *max_trunk_bytes = narrow(self.response_bytes() / TRUNK_PART).min(*max_trunk_bytes);
+        *max_trunk_bytes = narrow(self.response_bytes() / MAX_TRUNK_FRACTION).min(*max_trunk_bytes);
         let in_flight = &mut config.registration.max_in_flight;
         *in_flight = self.in_flight.min(*in_flight);
-    }
-}
-
-/// What a Registry exceeds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Excess {
-    /// The number of trunks.
-    Trunks,
-    /// The memory of trunks.
-    TrunkMemory,
-    /// The memory of responses that are being read.
-    ResponseMemory,
-    /// The number of open connections.
-    Connections,
-    /// The processor time.
-    Processor,
-    /// The lines of the log.
-    Log,
-}
-
-impl Excess {
-    /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::Trunks,
-        Self::TrunkMemory,
-        Self::ResponseMemory,
-        Self::Connections,
-        Self::Processor,
-        Self::Log,
-    ];
-}
-
-impl fmt::Display for Excess {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Trunks => {
-                "the operator's --max-trunks leaves no room for more trunks of this namespace"
-            }
-            Self::TrunkMemory => {
-                "the operator's --max-trunk-memory leaves no room for more trunks of this namespace"
-            }
-            Self::ResponseMemory => {
-                "responses are larger than the operator's --max-response-memory allows this namespace at the moment"
-            }
-            Self::Connections => {
-                "the operator's --max-connections leaves no room for more connections of this namespace"
-            }
-            Self::Processor => {
-                "its lists take more than a Registry's share of processor time: they are read more slowly"
-            }
-            Self::Log => "it logs more than a Registry's share of lines: the rest is counted, not written",
-        })
     }
 }
 
@@ -258,7 +210,7 @@ impl Quota {
         }
     }
 
-    /// Whether others have a part, too.
+    /// Returns whether others have a part, too.
     #[must_use]
     pub fn is_limited(&self) -> bool {
         self.shared.is_some()
@@ -268,19 +220,19 @@ impl Quota {
     #[must_use]
     pub fn max_response(&self) -> usize {
         let Some((quotas, _)) = &self.shared else { return usize::MAX };
-        usize::try_from(quotas.limits().response_bytes() / RESPONSE_PART).unwrap_or(usize::MAX)
+        usize::try_from(quotas.limits().response_bytes() / MAX_RESPONSE_FRACTION).unwrap_or(usize::MAX)
     }
 
     /// Room for a list that is about to be received; it grows as bytes arrive.
     #[must_use]
     pub fn response(self: &Arc<Self>) -> Arc<Received> {
-        self.received(FREE_RESPONSE)
+        self.received(FREE_RESPONSE_BYTES)
     }
 
     /// Room for the response to a REGISTER.
     #[must_use]
     pub fn reply(self: &Arc<Self>) -> Arc<Received> {
-        self.received(FREE_REPLY)
+        self.received(FREE_REGISTER_RESPONSE_BYTES)
     }
 
     fn received(self: &Arc<Self>, free: u64) -> Arc<Received> {
@@ -318,7 +270,7 @@ impl Quota {
         }
     }
 
-    /// Whether something was exceeded at this moment or later.
+    /// Returns whether something was exceeded at this moment or later.
     #[must_use]
     pub fn exceeded_since(&self, excess: Excess, since: Instant) -> bool {
         let exceeded = self.exceeded.lock().unwrap_or_else(PoisonError::into_inner);
@@ -326,17 +278,17 @@ impl Quota {
         place.and_then(|place| exceeded[place]).is_some_and(|at| at >= since)
     }
 
-    /// What the Registry has exceeded in the last minutes.
+    /// Returns what the Registry has exceeded in the last minutes.
     #[must_use]
     pub fn exceeds(&self) -> Vec<Excess> {
         let exceeded = self.exceeded.lock().unwrap_or_else(PoisonError::into_inner);
-        let lately = |at: &Option<Instant>| at.is_some_and(|at| at.elapsed() < SHOWN);
+        let lately = |at: &Option<Instant>| at.is_some_and(|at| at.elapsed() < SHOWN_FOR);
         let noted = Excess::ALL.into_iter().zip(exceeded.iter());
         noted.filter(|(_, at)| lately(at)).map(|(excess, _)| excess).collect()
     }
 }
 
-impl TrunkRoom for Quota {
+impl MemoryBudget for Quota {
     fn fits(&self, trunks: u64, bytes: u64) -> Result<(), Excess> {
         let Some((Quotas(process), tenant)) = &self.shared else { return Ok(()) };
         let checks = [
@@ -390,13 +342,13 @@ impl Received {
         Ok(())
     }
 
-    /// How many bytes are counted.
+    /// Returns how many bytes are counted.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// What there was too little of, where there was.
+    /// Returns what there was too little of, where there was.
     #[must_use]
     pub fn refused(&self) -> Option<Excess> {
         self.refused.load(Ordering::Relaxed).then_some(Excess::ResponseMemory)

@@ -1,40 +1,44 @@
-//! A Requester: takes a SIP request over gRPC, sends it, and answers with the final response. It speaks the contract of
-//! Routr's Java Requester and can stand in for it.
+//! A Requester: takes a SIP request over gRPC, sends it, and answers with the final response. It speaks the
+//! contract of Routr's Java Requester and can stand in for it.
 //!
 //! Two ways, see [`Mode`]:
 //!
 //! * **direct**: straight to `target`. A digest challenge is answered here, once, with the credentials of the
-//!   `X-Gateway-Auth` extension; neither that nor Route is sent on. Contact names the EdgePort of the Route, so that
-//!   calls arrive there.
-//! * **proxied**: through the EdgePort of the first Route, `X-Gateway-Auth` passed on to it, Contact naming the
-//!   Requester itself: what the Java Requester does.
+//!   `X-Gateway-Auth` extension; neither that nor Route is sent on. Contact names the EdgePort of the Route,
+//!   so that calls arrive there.
+//! * **proxied**: through the EdgePort of the first Route, `X-Gateway-Auth` passed on to it, Contact naming
+//!   the Requester itself: what the Java Requester does.
 //!
 //! How it differs from the Java one:
 //!
-//! * Every call is answered. Where no registrar answered, the response is made up here: `REQUEST_TIMEOUT` after silence,
-//!   `SERVICE_UNAVAILABLE` where the request could not be sent or the host name is unknown. Such a response has the
-//!   extension `X-Routr-Local` (see [`crate::proto::extension::Local`]) and a reason phrase that begins with the cause
-//!   and names the registrar or EdgePort; a response without it is the registrar's own (a header field of that name in
-//!   a registrar's response is dropped).
+//! * Every call is answered. Where no registrar answered, the response is made up here: `REQUEST_TIMEOUT`
+//!   after silence, `SERVICE_UNAVAILABLE` where the request could not be sent or the host name is unknown.
+//!   Such a response has the extension `X-Routr-Local` (see [`routr_types::extension::Local`]) and a reason
+//!   phrase that begins with the cause and names the registrar or EdgePort; a response without it is the
+//!   registrar's own (a header field of that name in a registrar's response is dropped).
 //! * A REGISTER whose connection breaks before the response is sent once more, with the next CSeq number.
-//! * Who may call, what for and how much of it is bounded: see [`Door`] and [`Rules`].
-//! * A second service, `RequesterInfo`, says how many requests are taken at a time; one beyond gets `RESOURCE_EXHAUSTED`.
-//! * A request that comes to where REGISTER is sent from gets a response: OPTIONS 200, others an error, and a line in the
-//!   log.
+//! * Who may call, what for and how much of it is bounded: see [`AccessOptions`] and [`Rules`].
+//! * A second service, `RequesterInfo`, says how many requests are taken at a time; one beyond gets
+//!   `RESOURCE_EXHAUSTED`.
+//! * A request that comes to where REGISTER is sent from gets a response: OPTIONS 200, others an error, and a
+//!   line in the log.
 //! * A provisional response is never the answer.
 //! * A code without a `ResponseType` comes back as that of its class, with the code before the reason phrase:
 //!   `CLIENT_ERROR`, `433 Anonymity Disallowed`.
 //! * Of several Contacts in a response, the one comes back that the request had.
-//! * A request that cannot be sent as it is gets gRPC `INVALID_ARGUMENT` with the field at fault, one for a transport
-//!   or method that is not offered `UNIMPLEMENTED` (offered: UDP, TCP, TLS; no INVITE transactions).
-//! * The `method` and routing parameters of a URI are left out where RFC 3261 §19.1.1 forbids them. `contact`, `via`,
-//!   `record_route`, `content_length` and `www_authenticate` of a request are passed over: they are written here, or
-//!   mean nothing in a request.
+//! * A request that cannot be sent as it is gets gRPC `INVALID_ARGUMENT` with the field at fault, one for a
+//!   transport or method that is not offered `UNIMPLEMENTED` (offered: UDP, TCP, TLS; no INVITE
+//!   transactions).
+//! * The `method` and routing parameters of a URI are left out where RFC 3261 §19.1.1 forbids them.
+//!   `contact`, `via`, `record_route`, `content_length` and `www_authenticate` of a request are passed over:
+//!   they are written here, or mean nothing in a request.
 //!
 //! No thread and no poll belongs to a request: one waits as a future, and a caller that goes away drops it.
 
+mod access;
 mod address;
 mod args;
+mod authenticated_transaction;
 #[doc(hidden)] // for fuzz/
 pub mod authorization;
 mod capacity;
@@ -43,17 +47,15 @@ mod challenge;
 pub mod check;
 #[doc(hidden)] // for fuzz/
 pub mod credentials;
-mod door;
 #[doc(hidden)] // for fuzz/
-pub mod draft;
-mod exchange;
-mod local;
-#[doc(hidden)] // for fuzz/
-pub mod reply;
+pub mod outgoing_request;
 mod resend;
+#[doc(hidden)] // for fuzz/
+pub mod response;
 mod response_type;
 mod rules;
 mod service;
+mod synthetic_response;
 mod tls;
 
 use std::{net::IpAddr, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -64,34 +66,32 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Router;
 
 pub use self::{
+    access::{AccessOptions, Token, TokenError},
     args::{AdvertisedContact, Mode, RequesterArgs, run},
-    capacity::CAPACITY,
-    door::{Door, Token, TokenError},
-    local::HEADER as LOCAL_REPLY,
+    capacity::DEFAULT_CAPACITY,
     rules::{HeaderRule, MethodRule, Rules},
     service::RequesterService,
+    synthetic_response::HEADER as LOCAL_REPLY,
     tls::client_config,
 };
 use self::{
+    access::{AdmissionControl, SendMessage, accept, with_login},
     capacity::{Info, MAX_STREAMS},
-    door::{Gate, SendMessage, accept, with_login},
 };
-use crate::{
-    proto::requester_info::requester_info_server::RequesterInfoServer,
-    sip::client::{Client, ClientError, ClientOptions, ConnectionBounds, KeepAlive, ResponseOrigin},
-    tls::TlsFileError,
-};
+use crate::proto::requester_info::requester_info_server::RequesterInfoServer;
+use routr_net::tls::TlsFileError;
+use routr_sip::client::{Client, ClientError, ClientOptions, ConnectionBounds, KeepAlive, ResponseOrigin};
 
 /// How long calls under way may go on by default once the server is to stop.
-pub const GRACE: Duration = Duration::from_secs(5);
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
 /// How long the server then waits for its connections to close.
-const CLOSING: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a call takes at most by default: Timer F of RFC 3261 §17.1.2.2, which is 32 s, and room for looking up the
-/// name, connecting and what came before a challenge. So a silence ends with Timer F, not here. The registry waits for
-/// 40 s by default.
-pub const ANSWER_WITHIN: Duration = Duration::from_secs(38);
+/// How long a call takes at most by default: Timer F of RFC 3261 §17.1.2.2, which is 32 s, and room for
+/// looking up the name, connecting and what came before a challenge. So a silence ends with Timer F, not
+/// here. The registry waits for 40 s by default.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(38);
 
 /// What the log says when a call comes to where REGISTER is sent from, in direct mode.
 const CALL_IN_DIRECT_MODE: &str = "this provider routes calls by the source address of the REGISTER rather than by its \
@@ -115,15 +115,16 @@ pub struct Options {
     pub contact: Option<AdvertisedContact>,
     /// Checks the certificates of registrars; see [`client_config`]. `None`: no TLS.
     pub tls: Option<Arc<rustls::ClientConfig>>,
-    /// How long a call may take, all answers to challenges included; then it is answered with `REQUEST_TIMEOUT`. What is
-    /// found out about a connection that stays silent, is found out all the same.
+    /// How long a call may take, all answers to challenges included; then it is answered with
+    /// `REQUEST_TIMEOUT`. What is found out about a connection that stays silent, is found out all the same.
     pub answer_within: Duration,
-    /// How long nothing may come over a TCP or TLS connection until a keep-alive is sent (RFC 5626 §3.5.1). `None`: none.
+    /// How long nothing may come over a TCP or TLS connection until a keep-alive is sent (RFC 5626 §3.5.1).
+    /// `None`: none.
     pub keep_alive: Option<Duration>,
     /// What callers may ask for.
     pub rules: Rules,
     /// Who may call.
-    pub door: Door,
+    pub access: AccessOptions,
     /// Bounds on connections to registrars.
     pub connections: ConnectionBounds,
     /// Where a response over UDP may come from.
@@ -133,7 +134,8 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// Direct, from any IPv4 address and port, without TLS and keep-alives, [`ANSWER_WITHIN`], [`GRACE`]; an open door.
+    /// Direct, from any IPv4 address and port, without TLS and keep-alives, [`CALL_TIMEOUT`],
+    /// [`SHUTDOWN_GRACE`]; an open door.
     fn default() -> Self {
         Self {
             mode: Mode::Direct,
@@ -141,13 +143,13 @@ impl Default for Options {
             sip_port: 0,
             contact: None,
             tls: None,
-            answer_within: ANSWER_WITHIN,
+            answer_within: CALL_TIMEOUT,
             keep_alive: None,
             rules: Rules::default(),
-            door: Door::default(),
+            access: AccessOptions::default(),
             connections: ConnectionBounds::default(),
             responses_from: ResponseOrigin::default(),
-            grace: GRACE,
+            grace: SHUTDOWN_GRACE,
         }
     }
 }
@@ -197,7 +199,7 @@ pub enum Error {
 }
 
 impl Options {
-    /// How the SIP client is set up for them.
+    /// Returns how the SIP client is set up for them.
     fn client(&self) -> ClientOptions {
         ClientOptions {
             bind: self.sip_bind,
@@ -217,33 +219,34 @@ impl Options {
 }
 
 /// Bytes of one request, and of all of a connection, that may come before they are read.
-const WINDOWS: (u32, u32) = (64 << 10, 128 << 10);
+const WINDOW_BYTES: (u32, u32) = (64 << 10, 128 << 10);
 
 /// Bytes of the header fields of one HTTP/2 request.
-const MAX_HEADER_LIST: u32 = 8 << 10;
+const MAX_HEADER_LIST_BYTES: u32 = 8 << 10;
 
 /// A caller that is gone without a word is noticed after so long, and so long again.
-const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
 
 /// Bytes of a request to `RequesterInfo`, which has no fields.
 const MAX_INFO_REQUEST: usize = 1 << 10;
 
 /// The contract, and beside it what this Requester says of itself.
-fn router(service: RequesterService, capacity: u32, door: &Door) -> Router {
-    let gate = Gate::new(door, capacity);
+fn router(service: RequesterService, capacity: u32, access: &AccessOptions) -> Router {
+    let admission = AdmissionControl::new(access, capacity);
     let info = RequesterInfoServer::new(Info::new(capacity)).max_decoding_message_size(MAX_INFO_REQUEST);
     tonic::transport::Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
-        .initial_stream_window_size(WINDOWS.0)
-        .initial_connection_window_size(WINDOWS.1)
-        .http2_max_header_list_size(MAX_HEADER_LIST)
-        .http2_keepalive_interval(Some(PING.0))
-        .http2_keepalive_timeout(Some(PING.1))
-        .add_service(SendMessage::new(&gate, service))
-        .add_service(with_login(&gate, info))
+        .initial_stream_window_size(WINDOW_BYTES.0)
+        .initial_connection_window_size(WINDOW_BYTES.1)
+        .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .http2_keepalive_interval(Some(KEEPALIVE.0))
+        .http2_keepalive_timeout(Some(KEEPALIVE.1))
+        .add_service(SendMessage::new(&admission, service))
+        .add_service(with_login(&admission, info))
 }
 
-/// Serves the contract on a listener until `shutdown` is cancelled; calls under way get [`Options::grace`] to finish.
+/// Serves the contract on a listener until `shutdown` is cancelled; calls under way get [`Options::grace`] to
+/// finish.
 ///
 /// # Errors
 /// When the SIP side cannot start, or the gRPC server breaks.
@@ -255,17 +258,17 @@ pub async fn serve(
     let address = SocketAddr::new(options.sip_bind, options.sip_port);
     let client = Client::start(options.client()).map_err(|source| Error::Sip { address, source })?;
     let (grace, abandon) = (options.grace, CancellationToken::new());
-    let door = options.door.clone();
+    let access = options.access.clone();
     let service = RequesterService::new(client, options).abandoned_by(abandon.clone());
-    let router = router(service, CAPACITY, &door);
-    let incoming = accept(listener, door, shutdown.clone());
+    let router = router(service, DEFAULT_CAPACITY, &access);
+    let incoming = accept(listener, access, shutdown.clone());
     let server = router
         .serve_with_incoming_shutdown(ReceiverStream::new(incoming), shutdown.clone().cancelled_owned());
     let last = async {
         shutdown.cancelled().await;
         tokio::time::sleep(grace).await;
         abandon.cancel();
-        tokio::time::sleep(CLOSING).await;
+        tokio::time::sleep(CLOSE_TIMEOUT).await;
     };
     tokio::select! {
         served = server => Ok(served?),

@@ -1,8 +1,8 @@
 //! The configuration document as it is written: plain serde types, nothing checked and no default filled in.
 //!
-//! [`crate::config`] makes a [`crate::config::Config`] of it. A configuration file and a [`Registry`] resource of
-//! Kubernetes share [`RegistrySpec`]; the schema of the resource is derived from it, see [`crd`]. docs/configuration.md
-//! has every key in one table.
+//! [`crate::config`] makes a [`crate::config::Config`] of it. A configuration file and a [`Registry`]
+//! resource of Kubernetes share [`RegistrySpec`]; the schema of the resource is derived from it, see [`crd`].
+//! docs/configuration.md has every key in one table.
 
 mod cel;
 pub mod crd;
@@ -14,8 +14,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::{rules::right, status::RegistryStatus};
-use crate::secret::Secret;
+use self::{rules::hint, status::RegistryStatus};
+use routr_types::secret::Secret;
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,8 +63,8 @@ pub struct Metadata {
     printcolumn = r#"{"name": "API", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"APIReachable\")].status", "priority": 1}"#,
     printcolumn = r#"{"name": "Requester", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"RequesterReachable\")].status", "priority": 1}"#,
     printcolumn = r#"{"name": "Cache", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"CacheReachable\")].status", "priority": 1}"#,
-    printcolumn = r#"{"name": "Next Lapse", "type": "string", "jsonPath": ".status.nextLapse", "priority": 1}"#,
-    printcolumn = r#"{"name": "Last Sync", "type": "date", "jsonPath": ".status.lastSync", "priority": 1}"#,
+    printcolumn = r#"{"name": "Next Expiry", "type": "string", "jsonPath": ".status.nextExpiryTime", "priority": 1}"#,
+    printcolumn = r#"{"name": "Last Sync", "type": "date", "jsonPath": ".status.lastSyncTime", "priority": 1}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#,
     doc = "Keeps the SIP registrations of Routr's trunks alive: reads the trunks with sendRegister: true from an API server, and registers each through a Requester."
 )]
@@ -79,12 +79,12 @@ pub struct RegistrySpec {
     /// `http://` (no effect) or `https://` (TLS) before it; or gRPC's `dns:///host:port`, `ipv4:`, `ipv6:` or
     /// `unix:/path`. All addresses of a host are used.
     #[schemars(length(max = 253))]
-    #[x_kube(validation = cel::service_address(right::REQUESTER_ADDR))]
+    #[x_kube(validation = cel::service_address(hint::REQUESTER_ADDR))]
     pub requester_addr: String,
     /// The API server that lists the trunks, in the same form as `requesterAddr`; the port of a bare host is
     /// 51907.
     #[schemars(length(max = 253))]
-    #[x_kube(validation = cel::service_address(right::API_ADDR))]
+    #[x_kube(validation = cel::service_address(hint::API_ADDR))]
     pub api_addr: String,
     /// In a file only (in Kubernetes use `requesterTokenSecretRef`): file that holds, on one line, the token
     /// that the Requester demands with each call. Default: none.
@@ -106,7 +106,7 @@ pub struct RegistrySpec {
     /// SIP methods, each sent as an Allow header field. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 64)))]
-    #[x_kube(validation = cel::tokens(right::METHOD))]
+    #[x_kube(validation = cel::tokens(hint::METHOD))]
     #[x_kube(validation = cel::distinct_tokens("methods"))]
     pub methods: Option<Vec<String>>,
     /// The EdgePorts that REGISTERs go through; at least one.
@@ -199,8 +199,8 @@ pub enum CacheProvider {
     Redis,
 }
 
-/// The text of `cache.parameters`. It may hold a password: `Debug` does not show it. Serialization does, because what is
-/// read from Kubernetes is written back there.
+/// The text of `cache.parameters`. It may hold a password: `Debug` does not show it. Serialization does,
+/// because what is read from Kubernetes is written back there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(from = "String", into = "String")]
 #[schemars(with = "String")]
@@ -229,7 +229,7 @@ pub struct EdgePortSpec {
     /// Region of this EdgePort; trunks of the same region prefer it. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
-    #[x_kube(validation = cel::text(right::REGION))]
+    #[x_kube(validation = cel::text(hint::REGION))]
     pub region: Option<String>,
 }
 
@@ -258,12 +258,12 @@ pub struct RegistrationSpec {
     /// The User-Agent header field, 1 to 256 characters. Default: `Routr Connect v2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
-    #[x_kube(validation = cel::text(right::USER_AGENT))]
+    #[x_kube(validation = cel::text(hint::USER_AGENT))]
     pub user_agent: Option<String>,
     /// Option tags for Require and Proxy-Require, at most 32; `[]` for none. Default: `[gin]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 64)))]
-    #[x_kube(validation = cel::tokens(right::OPTION_TAG))]
+    #[x_kube(validation = cel::tokens(hint::OPTION_TAG))]
     #[x_kube(validation = cel::distinct_tokens("option tags"))]
     pub require: Option<Vec<String>>,
     /// Redirections (300, 301, 302, 305) to follow. Default: those to the registrar's own host or domain.
@@ -353,25 +353,25 @@ pub struct SyncSpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = cel::certificate_and_key())]
 pub struct TlsSpec {
-    /// PEM file with the authorities to trust; in Kubernetes a file below /etc/routr/ca of the operator's pod. Default: the
-    /// system's roots.
+    /// PEM file with the authorities to trust; in Kubernetes a file below /etc/routr/ca of the operator's
+    /// pod. Default: the system's roots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
-    #[x_kube(validation = cel::text(right::CA_FILE))]
+    #[x_kube(validation = cel::text(hint::CA_FILE))]
     #[x_kube(validation = cel::ca_file_of_the_pod())]
     pub ca_file: Option<String>,
     /// PEM file with the certificate to present to a peer that asks for one; in Kubernetes a file below
     /// /etc/routr/ca of the operator's pod. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
-    #[x_kube(validation = cel::text(right::CERT_FILE))]
+    #[x_kube(validation = cel::text(hint::CERT_FILE))]
     #[x_kube(validation = cel::ca_file_of_the_pod())]
     pub cert_file: Option<String>,
-    /// PEM file with the private key of `certFile`, without a passphrase; in Kubernetes a file below /etc/routr/ca of the
-    /// operator's pod. Default: none.
+    /// PEM file with the private key of `certFile`, without a passphrase; in Kubernetes a file below
+    /// /etc/routr/ca of the operator's pod. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
-    #[x_kube(validation = cel::text(right::KEY_FILE))]
+    #[x_kube(validation = cel::text(hint::KEY_FILE))]
     #[x_kube(validation = cel::ca_file_of_the_pod())]
     pub key_file: Option<String>,
 }
@@ -397,7 +397,8 @@ impl JsonSchema for Quantity {
         true
     }
 
-    /// A structural schema knows no other type that is a number or a text; a fraction has to be written as a text there.
+    /// A structural schema knows no other type that is a number or a text; a fraction has to be written as a
+    /// text there.
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({ "x-kubernetes-int-or-string": true })
     }

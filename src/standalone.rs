@@ -1,7 +1,8 @@
 //! Mode 1: one configuration file, one engine, until shutdown. No Kubernetes.
 //!
-//! [`run`] is the subcommand: it reads the file, starts the engine and the HTTP ports, follows edits of the file, and ends
-//! at SIGTERM or Ctrl-C. [`start`] starts an engine from a [`Config`] alone; the demo does so too.
+//! [`run`] is the subcommand: it reads the file, starts the engine and the HTTP ports, follows edits of the
+//! file, and ends at SIGTERM or Ctrl-C. [`start`] starts an engine from a [`Config`] alone; the demo does so
+//! too.
 
 mod follow;
 
@@ -13,15 +14,13 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admin::{self, AdminError, AdminState, Directory, RegistryName},
     config::{self, Cache, Config, ConfigError},
-    engine::{Engine, handle::EngineHandle},
-    environment,
     grpc::shared::Connections,
-    instance::{self, Identity, Instance, InstanceError, Life, Permit, Reloads},
+    instance::{self, Fence, Identity, Instance, InstanceError, Reloads, RunOptions},
     metrics::Metrics,
-    ports::Observer,
     quota::Quota,
-    registration::identity::RegistryId,
+    runtime::{handle::EngineHandle, ports::Observer},
 };
+use routr_registration::{engine::Engine, registration::identity::RegistryId};
 
 /// How long the instance id may be unknown before the log names the one that is used meanwhile.
 const IDENTITY_WAIT: Duration = Duration::from_secs(20);
@@ -35,8 +34,8 @@ pub struct RunArgs {
     /// Address of the public HTTP port: /healthz, /livez, /readyz, /metrics.
     #[arg(long, value_name = "ADDRESS", env = "ROUTR_REGISTRY_LISTEN", default_value = admin::DEFAULT_PUBLIC)]
     pub listen: SocketAddr,
-    /// Address of the private HTTP port: /registrations and /summary, for `trunks` and `refresh`. Keep it on loopback:
-    /// a port-forward reaches it.
+    /// Address of the private HTTP port: /registrations and /summary, for `trunks` and `refresh`. Keep it on
+    /// loopback: a port-forward reaches it.
     #[arg(long, value_name = "ADDRESS", env = "ROUTR_REGISTRY_ADMIN_LISTEN", default_value = admin::DEFAULT_PRIVATE)]
     pub admin_listen: SocketAddr,
     /// Seconds that responses in flight and the last writes to the cache may take at shutdown.
@@ -50,7 +49,7 @@ pub enum StandaloneError {
     /// The configuration is not usable.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A neighbour cannot be set up.
+    /// A dependency cannot be set up.
     #[error(transparent)]
     Instance(#[from] InstanceError),
     /// An HTTP port cannot be served.
@@ -89,7 +88,7 @@ impl InstanceId {
         self.kept.borrow().clone().unwrap_or_else(|| self.first.clone())
     }
 
-    /// Whether it stays as it is until the end.
+    /// Returns whether it stays as it is until the end.
     fn is_settled(&self) -> bool {
         !self.proposed || self.kept.borrow().is_some()
     }
@@ -118,15 +117,15 @@ pub async fn run(args: RunArgs, shutdown: CancellationToken) -> Result<(), Stand
         cache = cache_name(&config.cache),
         "starting"
     );
-    let metrics = Metrics::new(environment::unix_ms());
+    let metrics = Metrics::new(routr_environment::unix_ms());
     let name = RegistryName::plain(&config.name);
     let observer = metrics.registry(name.clone());
     let mut engine = start(&config, observer, Duration::from_secs(args.grace), shutdown.clone())?;
     tokio::spawn(log_identity(engine.identity.clone()));
     let healthz = admin::healthz_wanted(std::env::var("ENABLE_HEALTHCHECKS").ok().as_deref());
     let directory = Directory::of_one(name, engine.handle.clone());
-    let state =
-        AdminState::new(directory.clone(), metrics, Arc::new(environment::System)).with_healthz(healthz);
+    let state = AdminState::new(directory.clone(), metrics, Arc::new(routr_environment::System))
+        .with_healthz(healthz);
     // The ports answer until the engine has written its last changes.
     let ports_end = CancellationToken::new();
     let ports = tokio::spawn(admin::serve(Some(public), Some(private), state, ports_end.clone()));
@@ -161,7 +160,7 @@ pub async fn run(args: RunArgs, shutdown: CancellationToken) -> Result<(), Stand
 /// then takes up to `grace`.
 ///
 /// # Errors
-/// When a neighbour cannot be set up at all; one that is merely down is waited for.
+/// When a dependency cannot be set up at all; one that is merely down is waited for.
 pub fn start<O: Observer>(
     config: &Config,
     observer: O,
@@ -169,20 +168,20 @@ pub fn start<O: Observer>(
     shutdown: CancellationToken,
 ) -> Result<Running, StandaloneError> {
     let identity = identity(config);
-    let life = life(grace);
+    let options = options(grace);
     let Instance { handle, reloads, identity: kept, task } =
-        instance::start(config, &identity, observer, &life, shutdown)?;
+        instance::start(config, &identity, observer, &options, shutdown)?;
     let identity = InstanceId { first: identity.id, proposed: identity.proposed, kept };
     Ok(Running { handle, reloads, task, identity })
 }
 
-/// What this installation is called and talks to: where its instance id is kept, or made from.
+/// Returns what this installation is called and talks to: where its instance id is kept, or made from.
 fn registry_key(config: &Config) -> String {
     format!("{}|{}|{}", config.name, config.api.address, config.requester.address)
 }
 
-/// `instanceId` from the configuration, else the one that Redis keeps, else derived from the name and the addresses. Redis is
-/// given the derived one to keep: a start without Redis makes the same Call-IDs then.
+/// `instanceId` from the configuration, else the one that Redis keeps, else derived from the name and the
+/// addresses. Redis is given the derived one to keep: a start without Redis makes the same Call-IDs then.
 fn identity(config: &Config) -> Identity {
     let derived = || {
         let (api, requester) = (config.api.address.to_string(), config.requester.address.to_string());
@@ -193,7 +192,8 @@ fn identity(config: &Config) -> Identity {
     Identity { id, kept_as: Some(registry_key(config)), proposed, exclusive: true }
 }
 
-/// Logs the instance id, as soon as Redis has said it or has had the time to: with it, a move to Kubernetes keeps the Call-IDs.
+/// Logs the instance id, as soon as Redis has said it or has had the time to: with it, a move to Kubernetes
+/// keeps the Call-IDs.
 async fn log_identity(mut identity: InstanceId) {
     if identity.proposed {
         let _ = tokio::time::timeout(IDENTITY_WAIT, identity.kept.changed()).await;
@@ -208,20 +208,20 @@ fn cache_name(cache: &Cache) -> &'static str {
     }
 }
 
-/// What a new configuration changes in a running engine.
+/// Returns what a new configuration changes in a running engine.
 ///
 /// # Errors
-/// When a neighbour cannot be set up.
+/// When a dependency cannot be set up.
 fn reload(before: &Config, after: &Config, id: &InstanceId) -> Result<instance::Change, StandaloneError> {
-    Ok(instance::reload((before, &id.of(before)), (after, &id.of(after)), &life(Duration::ZERO))?)
+    Ok(instance::reload((before, &id.of(before)), (after, &id.of(after)), &options(Duration::ZERO))?)
 }
 
 /// It has the process to itself.
-fn life(grace: Duration) -> Life {
-    Life {
+fn options(grace: Duration) -> RunOptions {
+    RunOptions {
         grace,
         paused: false,
-        permit: Permit::always(),
+        fence: Fence::always(),
         connections: Connections::default(),
         quota: Quota::unlimited(),
     }

@@ -13,19 +13,21 @@
 //!
 //! With `prefix` among the parameters, that stands before each of them.
 //!
-//! The bucket of a trunk is the first byte of the SHA-256 of its ref, so it is the same in every version. The braces
-//! keep all keys of a registry in one slot, where Redis is a cluster; its instance id may be in another one.
+//! The bucket of a trunk is the first byte of the SHA-256 of its ref, so it is the same in every version. The
+//! braces keep all keys of a registry in one slot, where Redis is a cluster; its instance id may be in
+//! another one.
 //!
-//! An ACL user needs `~routr-registry:* +ping +get +set +expire +hset +hdel +hgetall +hlen +multi +exec`, and `+asking` in a
-//! cluster. Redis 6 or later, or Valkey.
+//! An ACL user needs `~routr-registry:* +ping +get +set +expire +hset +hdel +hgetall +hlen +multi +exec`, and
+//! `+asking` in a cluster. Redis 6 or later, or Valkey.
 
 mod any;
 #[doc(hidden)] // for fuzz/
 pub mod codec;
+mod connection;
+mod error_text;
 mod identity;
 #[doc(hidden)] // for fuzz/
 pub mod keys;
-mod link;
 mod mark;
 mod memory;
 mod migration;
@@ -34,11 +36,10 @@ mod process;
 mod redis_store;
 mod servers;
 mod stream;
-mod words;
 
 pub use any::{AnyStore, Identity};
+pub use connection::RedisSettingsError;
 pub use identity::instance_id;
-pub use link::RedisSettingsError;
 pub use memory::MemoryStore;
 pub use redis_store::RedisStore;
 

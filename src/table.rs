@@ -1,13 +1,17 @@
 //! Trunks for people: a table, a summary under it, and a one-line form for logs and pipes.
 //!
-//! It answers, for somebody woken at night: which trunk is down, since when, why, and what happens next. Names and
-//! phrases come from outside, so whatever could move a cursor or colour a terminal is made harmless first.
+//! It answers, for someone woken at night: which trunk is down, since when, why, and what happens next. Names
+//! and phrases come from outside, so whatever could move a cursor or colour a terminal is made harmless
+//! first.
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
 use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Row, Table, Width, presets};
 
-use crate::engine::view::{Summary, TrunkState, TrunkView};
+use routr_registration::{
+    engine::view::{Summary, TrunkView},
+    registration::state::TrunkState,
+};
 
 mod outages;
 mod registries;
@@ -22,15 +26,16 @@ pub use registries::{registry_label, registry_line, registry_lines, registry_tot
 pub use screen::{Screen, Terminal};
 pub use text::{clean, duration, label};
 
-/// From this width on, in columns, the reason has a column of its own. Below, it stands on lines under its trunk.
-const ROOM_FOR_REASON: u16 = 120;
+/// From this width on, in columns, the reason has a column of its own. Below, it stands on lines under its
+/// trunk.
+const MIN_WIDTH_FOR_REASON: u16 = 120;
 
-/// From this width on, in columns, the EdgePort has one, too. Below, the usual one is named under the table, and another one with
-/// the reason.
-const ROOM_FOR_EDGE_PORT: u16 = 160;
+/// From this width on, in columns, the EdgePort has one, too. Below, the usual one is named under the table,
+/// and another one with the reason.
+const MIN_WIDTH_FOR_EDGE_PORT: u16 = 160;
 
 /// The narrowest table that is drawn, in columns.
-const NARROWEST: u16 = 60;
+const MIN_WIDTH: u16 = 60;
 
 /// Before the lines under a trunk.
 const INDENT: &str = "    ";
@@ -40,8 +45,8 @@ const EDGE_PORT: &str = "EDGEPORT";
 
 /// Draws the table and the summary under it, without a line break at the end. Trunks stay in the order given.
 ///
-/// `width` is the terminal's in columns; `None` draws as wide as the content, one line for each trunk. `colour` allows
-/// ANSI colours. `now_ms` is in milliseconds since the Unix epoch.
+/// `width` is the terminal's in columns; `None` draws as wide as the content, one line for each trunk.
+/// `colour` allows ANSI colours. `now_ms` is in milliseconds since the Unix epoch.
 pub fn render(
     trunks: &[TrunkView],
     summary: &Summary,
@@ -58,8 +63,8 @@ pub fn render(
     lines.join("\n")
 }
 
-/// What stands under a table that has no column for the EdgePort: the one that most of these trunks use. `None` where there is
-/// such a column, or no EdgePort.
+/// Returns what stands under a table that has no column for the EdgePort: the one that most of these trunks
+/// use. `None` where there is such a column, or no EdgePort.
 pub fn edge_port_line(trunks: &[TrunkView], width: Option<u16>) -> Option<String> {
     let usual = usual_edge_port(trunks).filter(|_| !has_edge_port_column(width))?;
     let others = trunks.iter().any(|trunk| !trunk.edge_port.is_empty() && trunk.edge_port != usual);
@@ -72,7 +77,7 @@ pub fn edge_port_line(trunks: &[TrunkView], width: Option<u16>) -> Option<String
 }
 
 fn has_edge_port_column(width: Option<u16>) -> bool {
-    width.is_none_or(|width| width >= ROOM_FOR_EDGE_PORT)
+    width.is_none_or(|width| width >= MIN_WIDTH_FOR_EDGE_PORT)
 }
 
 /// The EdgePort that most of these trunks use; among equals the first by its name.
@@ -89,8 +94,8 @@ pub fn trunk_lines(trunks: &[TrunkView], now_ms: u64, width: Option<u16>, colour
     lines_with(Reasons::Whole, trunks, now_ms, width, colour)
 }
 
-/// As [`trunk_lines`], for a screen with room for so many `rows`: where they do not suffice, each reason is cut to one line,
-/// so that more trunks are to be seen.
+/// As [`trunk_lines`], for a screen with room for so many `rows`: where they do not suffice, each reason is
+/// cut to one line, so that more trunks are to be seen.
 pub fn trunk_lines_within(
     rows: usize,
     trunks: &[TrunkView],
@@ -102,8 +107,8 @@ pub fn trunk_lines_within(
     if whole.len() <= rows { whole } else { lines_with(Reasons::Cut, trunks, now_ms, Some(width), colour) }
 }
 
-/// What a screen of this width and height shows of the trunks above `footer`, and the footer: with [`edge_port_line`] in front of it where
-/// that hides no trunk.
+/// Returns what a screen of this width and height shows of the trunks above `footer`, and the footer: with
+/// [`edge_port_line`] in front of it where that hides no trunk.
 pub fn page(
     trunks: &[TrunkView],
     mut footer: Vec<String>,
@@ -118,7 +123,7 @@ pub fn page(
         let with_line = rows.saturating_sub(1);
         let body = body(with_line);
         if body.len() <= with_line {
-            footer.insert(0, cut(&line, "", width.max(NARROWEST)));
+            footer.insert(0, cut(&line, "", width.max(MIN_WIDTH)));
             return (body, footer);
         }
     }
@@ -141,26 +146,28 @@ fn lines_with(
     width: Option<u16>,
     colour: bool,
 ) -> Vec<String> {
-    match width.map(|w| w.max(NARROWEST)) {
+    match width.map(|w| w.max(MIN_WIDTH)) {
         _ if trunks.is_empty() => Vec::new(),
-        Some(width) if width < ROOM_FOR_REASON => narrow(reasons, trunks, now, width, colour),
+        Some(width) if width < MIN_WIDTH_FOR_REASON => narrow(reasons, trunks, now, width, colour),
         width => wide(reasons, trunks, now, width, colour),
     }
 }
 
-/// The lower part of [`render`], line by line: trunks by state and the next lapse, then what is wrong around them.
+/// The lower part of [`render`], line by line: trunks by state and the next expiry, then what is wrong around
+/// them.
 pub fn summary_lines(summary: &Summary, now_ms: u64, width: Option<u16>) -> Vec<String> {
-    let width = width.map(|w| w.max(NARROWEST));
+    let width = width.map(|w| w.max(MIN_WIDTH));
     text::summary(summary, now_ms, usize::MAX).iter().flat_map(|line| wrapped(line, "", width)).collect()
 }
 
-/// As [`summary_lines`], for a screen with room for so many `rows`: where they do not suffice, each line is cut to one row.
+/// As [`summary_lines`], for a screen with room for so many `rows`: where they do not suffice, each line is
+/// cut to one row.
 pub fn summary_lines_within(rows: usize, summary: &Summary, now_ms: u64, width: u16) -> Vec<String> {
     let whole = summary_lines(summary, now_ms, Some(width));
     if whole.len() <= rows {
         return whole;
     }
-    let width = width.max(NARROWEST);
+    let width = width.max(MIN_WIDTH);
     let names = usize::from(width / 4);
     text::summary(summary, now_ms, names).iter().map(|line| cut(line, "", width)).collect()
 }
@@ -182,7 +189,7 @@ pub fn line(trunk: &TrunkView, now_ms: u64) -> String {
     }
     match trunk.expires_at_ms {
         Some(expires) if expires > now_ms => line += &format!(", expires in {}", duration(expires - now_ms)),
-        Some(expires) => line += &format!(", lapsed {} ago", duration(now_ms - expires)),
+        Some(expires) => line += &format!(", expired {} ago", duration(now_ms - expires)),
         None => {}
     }
     let next = text::next(trunk, now_ms);
@@ -196,7 +203,8 @@ pub fn line(trunk: &TrunkView, now_ms: u64) -> String {
     line
 }
 
-/// Puts the trunks that need somebody first: failing, invalid, at risk; then the others. Equals by name, then ref.
+/// Puts the trunks that need someone first: failing, invalid, at risk; then the others. Equals by name, then
+/// ref.
 pub fn sort_by_urgency(trunks: &mut [TrunkView]) {
     trunks.sort_by(|a, b| {
         (urgency(a.state), &a.name, &a.reference).cmp(&(urgency(b.state), &b.name, &b.reference))
@@ -209,7 +217,7 @@ fn urgency(state: TrunkState) -> u8 {
         TrunkState::Invalid => 1,
         TrunkState::AtRisk => 2,
         TrunkState::Pending => 3,
-        TrunkState::Leaving => 4,
+        TrunkState::Deregistering => 4,
         TrunkState::Registered => 5,
     }
 }
@@ -258,8 +266,8 @@ fn wide(reasons: Reasons, trunks: &[TrunkView], now: u64, width: Option<u16>, co
     lines_of(&mut table)
 }
 
-/// Five columns cut to one line for each trunk; under a trunk in trouble, or away from its usual place, what was cut off and the
-/// reason, indented.
+/// Five columns cut to one line for each trunk; under a trunk in trouble, or away from its usual place, what
+/// was cut off and the reason, indented.
 fn narrow(reasons: Reasons, trunks: &[TrunkView], now: u64, width: u16, colour: bool) -> Vec<String> {
     let mut table = new_table(Some(width), colour);
     table.set_header(HEADERS.into_iter().map(|header| heading(header, colour)));
@@ -339,7 +347,7 @@ fn paint(state: TrunkState) -> Color {
         TrunkState::Registered => Color::Green,
         TrunkState::AtRisk => Color::Yellow,
         TrunkState::Failing | TrunkState::Invalid => Color::Red,
-        TrunkState::Pending | TrunkState::Leaving => Color::Cyan,
+        TrunkState::Pending | TrunkState::Deregistering => Color::Cyan,
     }
 }
 
@@ -362,7 +370,8 @@ fn lines_of(table: &mut Table) -> Vec<String> {
     table.lines().map(|line| line.trim_end().to_owned()).collect()
 }
 
-/// Breaks a text between words to fit `width` columns, each line after `indent`. Without a width it stays whole.
+/// Breaks a text between words to fit `width` columns, each line after `indent`. Without a width it stays
+/// whole.
 pub fn wrapped(text: &str, indent: &str, width: Option<u16>) -> Vec<String> {
     let room = width.map(|w| w.saturating_sub(u16::try_from(indent.len()).unwrap_or(0)));
     let mut table = new_table(room, false);

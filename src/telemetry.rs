@@ -1,12 +1,13 @@
 //! Logs: who reads them decides their form, two environment variables decide how much there is.
 //!
 //! * `RUST_LOG`, where it is set and not empty, is taken as it stands (the syntax of tracing's `EnvFilter`).
-//! * Otherwise `LOGS_LEVEL` names a level as Routr's other services have it; the libraries underneath stay at `warn`, and
-//!   those at `error` or silent whose lines repeat what is logged here.
+//! * Otherwise `LOGS_LEVEL` names a level as Routr's other services have it; the libraries underneath stay at
+//!   `warn`, and those at `error` or silent whose lines repeat what is logged here.
 
+pub use routr_types::error_text::{error_chain, innermost};
 use std::io::{self, IsTerminal};
 
-use crate::text::LogLine;
+use routr_types::text::LogLine;
 use tracing::Subscriber;
 use tracing_subscriber::{
     EnvFilter, filter::ParseError, fmt::MakeWriter, layer::SubscriberExt as _, util::TryInitError,
@@ -29,9 +30,10 @@ const LEVELS: [(&str, &str); 6] = [
 /// Libraries that say much below `warn`. A name covers every target that starts with it.
 const LIBRARIES: [&str; 8] = ["h2", "hickory", "hyper", "kube", "redis", "rustls", "tonic", "tower"];
 
-/// Targets that repeat what their caller reports, with less of the cause: one line for each request that fails (`client error (Connect)`),
-/// or a whole response of the Kubernetes API server that it cannot read, passwords included. Every failure comes back
-/// to this program as an error too, which is logged once, when it changes. What TLS settings come to is said nowhere else.
+/// Targets that repeat what their caller reports, with less of the cause: one line for each request that
+/// fails (`client error (Connect)`), or a whole response of the Kubernetes API server that it cannot read,
+/// passwords included. Every failure comes back to this program as an error too, which is logged once, when
+/// it changes. What TLS settings come to is said nowhere else.
 const SILENCED: [(&str, &str); 3] =
     [("kube_client", "off"), ("kube_client::client::tls", "warn"), ("kube_runtime", "error")];
 
@@ -88,8 +90,8 @@ pub enum TelemetryError {
     Twice(#[from] TryInitError),
 }
 
-/// Sends log lines to standard error, as `format`, `RUST_LOG` and `LOGS_LEVEL` say, and tells how they look. Call it once,
-/// at the start.
+/// Sends log lines to standard error, as `format`, `RUST_LOG` and `LOGS_LEVEL` say, and tells how they look.
+/// Call it once, at the start.
 ///
 /// # Errors
 /// When one of the variables cannot be understood, or when it is called a second time.
@@ -104,23 +106,6 @@ pub fn init(format: LogFormat) -> Result<Lines, TelemetryError> {
     let json = is_json(format, terminal);
     subscriber(json, colour, filter, io::stderr).try_init()?;
     Ok(if json { Lines::Json } else { Lines::Text })
-}
-
-/// The error with its causes; many an error tells its cause itself, and it is not said twice.
-pub fn told(error: &dyn std::error::Error) -> String {
-    std::iter::successors(error.source(), |cause| cause.source()).fold(error.to_string(), |text, cause| {
-        let cause = cause.to_string();
-        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
-    })
-}
-
-/// The innermost cause of an error: `Connection refused (os error 111)` rather than `client error (Connect)`.
-pub fn innermost(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
 }
 
 fn variable(name: &'static str, right: &'static str) -> Result<Option<String>, TelemetryError> {
@@ -149,7 +134,7 @@ fn filter(rust_log: Option<&str>, logs_level: Option<&str>) -> Result<EnvFilter,
         .map_err(|problem| TelemetryError::Filter { value: directives, problem })
 }
 
-/// What `LOGS_LEVEL` means as a filter: that level here, and no more than `warn` from the libraries.
+/// Returns what `LOGS_LEVEL` means as a filter: that level here, and no more than `warn` from the libraries.
 fn directives(logs_level: &str) -> Result<String, TelemetryError> {
     let wanted = logs_level.trim();
     let level = LEVELS

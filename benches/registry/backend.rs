@@ -1,5 +1,5 @@
-//! The backend of the benchmarks, a process of its own: an API server that lists generated trunks, and a Requester that answers
-//! each REGISTER at once with 200 and what was asked. It counts what it is sent.
+//! The backend of the benchmarks, a process of its own: an API server that lists generated trunks, and a
+//! Requester that answers each REGISTER at once with 200 and what was asked. It counts what it is sent.
 
 mod listing;
 mod service;
@@ -22,7 +22,8 @@ use crate::role::Role;
 /// How trunks are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mode {
-    /// By `List`, page after page; `FindBy` refuses the size, as a server does that keeps to the 4 MB of gRPC.
+    /// By `List`, page after page; `FindBy` refuses the size, as a server does that keeps to the 4 MB of
+    /// gRPC.
     Pages,
     /// By `FindBy`, all in one message; there is no `List`.
     AllInOne,
@@ -37,8 +38,9 @@ pub struct Settings {
     pub registrars: usize,
     /// How they are listed.
     pub mode: Mode,
-    /// The first REGISTER of a trunk is granted a time between this and what it asks, evenly spread, so that the
-    /// refreshes that follow are spread as evenly as in a fleet that has been up for long. `None`: all get what they ask.
+    /// The first REGISTER of a trunk is granted a time between this and what it asks, evenly spread, so that
+    /// the refreshes that follow are spread as evenly as in a fleet that has been up for long. `None`: all
+    /// get what they ask.
     pub first_grant_s: Option<u32>,
     /// Some trunks are never granted more than this.
     #[serde(default)]
@@ -84,7 +86,7 @@ impl Backend {
         self.role.ask("reset").map(drop)
     }
 
-    /// Counts anew, and remembers who is registered: [`Tally::trunks`] goes on.
+    /// Counts again, and remembers who is registered: [`Tally::trunks`] goes on.
     pub fn mark(&mut self) -> anyhow::Result<()> {
         self.role.ask("mark").map(drop)
     }
@@ -99,8 +101,8 @@ impl Backend {
         self.role.ask("sample")
     }
 
-    /// The least that is left of any registration, in milliseconds; negative for one that has lapsed and did not come
-    /// back.
+    /// The least that is left of any registration, in milliseconds; negative for one that has expired and did
+    /// not come back.
     pub fn least_left_ms(&mut self) -> anyhow::Result<i64> {
         Ok(self.role.ask("least-left")?.parse()?)
     }

@@ -1,25 +1,27 @@
-//! Fairness with real processes: what silent registrars cost the healthy ones, at the start and in the middle of a day, and
-//! how soon a registrar that is back has its trunks back.
+//! Fairness with real processes: what silent registrars cost the healthy ones, at the start and in the middle
+//! of a day, and how soon a registrar that is back has its trunks back.
 //!
-//! The real program runs as registry and as Requester in direct mode, over UDP, to registrars at loopback addresses of their
-//! own. The API server lists the trunks of the silent registrars first. The reference is the same run in which all respond.
+//! The real program runs as registry and as Requester in direct mode, over UDP, to registrars at loopback
+//! addresses of their own. The API server lists the trunks of the silent registrars first. The reference is
+//! the same run in which all respond.
 
+#[path = "../../tests/it/fairness/harness/mod.rs"]
+#[allow(dead_code)]
+mod harness;
 mod midday;
 mod recovery;
-#[path = "../../tests/it/fairness/stage/mod.rs"]
-#[allow(dead_code)]
-mod stage;
 
 use std::time::Duration;
 
-use self::stage::{Group, Stage};
+use self::harness::{FairnessHarness, Group};
 use crate::report::{Bench, Figure, Goal, grouped};
 
 const SECTION: &str = "fairness";
 /// The silent registrars come first in the list.
 const SILENT: usize = 0;
 const HEALTHY: usize = 1;
-/// What a phase takes at most before the run fails: twice what a transaction without a response takes, and more.
+/// What a phase takes at most before the run fails: twice what a transaction without a response takes, and
+/// more.
 const DEADLINE: Duration = Duration::from_secs(100);
 
 /// How large a run is.
@@ -58,9 +60,9 @@ const QUICK: Plan = Plan {
 };
 
 impl Plan {
-    /// Both groups, with grants of `expires_s` seconds; `spec` as in [`stage::Plan`].
-    fn stage(&self, expires_s: u32, spec: String) -> stage::Plan {
-        stage::Plan { groups: vec![self.silent, self.healthy], expires: expires_s, spec }
+    /// Both groups, with grants of `expires_s` seconds; `spec` as in [`harness::Plan`].
+    fn stage(&self, expires_s: u32, spec: String) -> harness::Plan {
+        harness::Plan { groups: vec![self.silent, self.healthy], expires: expires_s, spec }
     }
 
     fn words(&self) -> String {
@@ -104,7 +106,7 @@ async fn starts(bench: &mut Bench, plan: &Plan) {
 async fn start(plan: &Plan, some_silent: bool) -> Duration {
     let stage = plan.stage(3_600, String::new());
     let silent = if some_silent { stage.registrars(SILENT) } else { 0..0 };
-    let stage = Stage::start(stage, silent).await;
+    let stage = FairnessHarness::start(stage, silent).await;
     let (first, last) = stage.all_asked(HEALTHY, DEADLINE).await;
     last - first
 }

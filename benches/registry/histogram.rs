@@ -17,7 +17,8 @@ impl Histogram {
         self.0.last().map_or(0, |(_, count)| *count)
     }
 
-    /// The value that this part of all is not above: the upper bound of its bucket. 1.0 gives a bound of the largest.
+    /// The value that this part of all is not above: the upper bound of its bucket. 1.0 gives a bound of the
+    /// largest.
     pub fn at_most(&self, part: f64) -> f64 {
         let rank = (part * self.count() as f64).ceil() as u64;
         self.0.iter().find(|(_, count)| *count >= rank).map_or(0.0, |(bound, _)| *bound)

@@ -1,13 +1,14 @@
-//! What the operator asks of the Kubernetes API server, and what it costs: idle, and with 100 trunks that fail and recover in
-//! each second.
+//! What the operator asks of the Kubernetes API server, and what it costs: idle, and with 100 trunks that
+//! fail and recover in each second.
 //!
-//! The chart with its defaults (two replicas of the real binary as pods) on a real control plane. Idle: one Registry, whose
-//! trunks are registered for two hours. Flapping: a second one besides, whose trunks are granted 10 s, so that each is refreshed
-//! all 4 to 5 s; its backend refuses 100 registered trunks in each second with a 503, each once. They come back at their next
-//! try, so that 200 trunks change their state in each second. Requests are counted in the audit log of the API server.
+//! The chart with its defaults (two replicas of the real binary as pods) on a real control plane. Idle: one
+//! Registry, whose trunks are registered for two hours. Flapping: a second one as well, whose trunks are
+//! granted 10 s, so that each is refreshed all 4 to 5 s; its backend refuses 100 registered trunks in each
+//! second with a 503, each once. They come back at their next try, so that 200 trunks change their state in
+//! each second. Requests are counted in the audit log of the API server.
 //!
-//! The reference is the least that could be: what two replicas need for the Lease, and one watch of Registries that the API
-//! server ends after 295 s or more.
+//! The reference is the least that could be: what two replicas need for the Lease, and one watch of
+//! Registries that the API server ends after 295 s or more.
 
 pub mod cluster;
 
@@ -52,7 +53,8 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let seen = look(bench, IDLE, &cluster, [&leader, &follower], window).await?;
     take(bench, IDLE, &seen, "");
 
-    // Asked for 20 s, so that the first grants can be spread: refreshes that come in a lump leave nobody to refuse between.
+    // Asked for 20 s, so that the first grants can be spread: refreshes that come in a lump leave no one to
+    // refuse between.
     let mut restless = backend(Some(Short { every: 1, seconds: 10 }))?;
     registered(&cluster, "restless", &restless, "20s").await;
     restless.flap(FLAPS)?;
@@ -62,7 +64,7 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let what = format!("{FLAPS} trunks flapping each second");
     let seen = look(bench, &what, &cluster, [&leader, &follower], window).await?;
     let tally = restless.tally()?;
-    ensure!(tally.strange == 0 && tally.lapsed == 0, "{tally:?}");
+    ensure!(tally.strange == 0 && tally.expired == 0, "{tally:?}");
     let (registers, refused) = (tally.registers as f64 / seen.seconds, tally.refused as f64 / seen.seconds);
     ensure!(refused > 0.8 * f64::from(FLAPS), "only {refused} in each second: {tally:?}");
     take(bench, &what, &seen, &format!("{registers:.0} REGISTER/s, {refused:.0} of them refused"));

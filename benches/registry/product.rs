@@ -13,7 +13,8 @@ use crate::{
     usage::{self, Memory},
 };
 
-/// What of the configuration differs between measurements. All else is the default, but for the budgets, which are lifted.
+/// What of the configuration differs between measurements. All else is the default, but for the budgets,
+/// which are lifted.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// `registration.expires`, in seconds.
@@ -85,7 +86,8 @@ impl Product {
         Ok(Samples(String::from_utf8(body.to_vec())?))
     }
 
-    /// Waits until the backend has had a REGISTER of `trunks` different trunks. Looks rarely: looking costs processor time.
+    /// Waits until the backend has had a REGISTER of `trunks` different trunks. Looks rarely: looking costs
+    /// processor time.
     pub async fn registers(
         &mut self,
         backend: &mut Backend,

@@ -20,7 +20,8 @@ struct Plan {
     trunks: usize,
     expires: u32,
     interval: u32,
-    /// The shortest first grant: refreshes begin soon after the first wave, at the rate of a fleet that has been up for long.
+    /// The shortest first grant: refreshes begin soon after the first wave, at the rate of a fleet that has
+    /// been up for long.
     first_grant_s: u32,
     /// Times that a stretch with a sync and one without follow each other.
     rounds: u32,
@@ -135,7 +136,7 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     bench.figure(Figure {
         section: "punctuality",
         what: "refreshes past expiry, as the backend sees it".into(),
-        value: tally.lapsed as f64 + f64::from(u8::from(least_left < 0)),
+        value: tally.expired as f64 + f64::from(u8::from(least_left < 0)),
         unit: "",
         reference: None,
         goal: Some(Goal::AtMost(0.0)),

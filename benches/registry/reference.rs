@@ -1,5 +1,6 @@
-//! The reference: a bare tonic client that sends the same REGISTER to the same backend over as many connections as the product
-//! uses, a process of its own. It keeps nothing, schedules nothing and looks at no answer.
+//! The reference: a bare tonic client that sends the same REGISTER to the same backend over as many
+//! connections as the product uses, a process of its own. It keeps nothing, schedules nothing and looks at no
+//! answer.
 
 use std::{
     io::{BufRead, Write},

@@ -92,7 +92,8 @@ impl Bench {
         self.figures.push(figure);
     }
 
-    /// Whether figures of this section were taken already: sections that need the same million trunks share them.
+    /// Whether figures of this section were taken already: sections that need the same million trunks share
+    /// them.
     pub fn has(&self, section: &str) -> bool {
         self.figures.iter().any(|figure| figure.section == section)
     }

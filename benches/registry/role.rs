@@ -1,5 +1,5 @@
-//! A role: this program again as a process of its own, led by lines on its standard input. It ends when that ends, and so
-//! with whoever started it, however that came to its end.
+//! A role: this program again as a process of its own, led by lines on its standard input. It ends when that
+//! ends, and so with anyone who started it, however that came to its end.
 
 use std::{
     io::{BufRead, BufReader, Write},

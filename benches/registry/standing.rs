@@ -1,4 +1,5 @@
-//! A million trunks that are registered: their memory, and what it costs to read them again when nothing has changed.
+//! A million trunks that are registered: their memory, and what it costs to read them again when nothing has
+//! changed.
 
 use std::time::Duration;
 
@@ -34,8 +35,8 @@ impl Plan {
 
 const MIB: f64 = (1 << 20) as f64;
 
-/// The section: by itself it makes its own wave; after the first waves it only adds what a server costs that lists all in
-/// one message.
+/// The section: by itself it makes its own wave; after the first waves it only adds what a server costs that
+/// lists all in one message.
 pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let trunks = if bench.quick { 10_000 } else { FROM };
     let name = grouped(trunks as u64);
@@ -132,7 +133,8 @@ async fn syncs(backend: &mut Backend, product: &mut Product) -> anyhow::Result<D
     Ok(each)
 }
 
-/// Waits until a listing has been read to its end, and then until the last part of it has been worked up, too.
+/// Waits until a listing has been read to its end, and then until the last part of it has been worked up,
+/// too.
 pub async fn next_sync(backend: &mut Backend, rest: Duration) -> anyhow::Result<()> {
     let before = backend.tally()?.syncs;
     let end = Instant::now() + Duration::from_secs(180);

@@ -1,13 +1,14 @@
 //! A leader is killed, and the other replica takes over, with the state in Redis.
 //!
-//! Two replicas of the real binary on a real control plane, one Registry, a real Redis. Most trunks are granted two hours and
-//! are not due; the others are granted little, so that some are due at each moment, and a backlog of them when the Lease has run
-//! out. The leader gets SIGKILL. From the moment that the new one says that it has the Lease: when the cache is loaded, when the
-//! first REGISTER arrives, when the trunks are read, when nothing that was due is waiting any more. For half a minute the
-//! backend looks for REGISTERs of trunks that were not due, and for registrations that lapsed.
+//! Two replicas of the real binary on a real control plane, one Registry, a real Redis. Most trunks are
+//! granted two hours and are not due; the others are granted little, so that some are due at each moment, and
+//! a backlog of them when the Lease has run out. The leader gets SIGKILL. From the moment that the new one
+//! says that it has the Lease: when the cache is loaded, when the first REGISTER arrives, when the trunks are
+//! read, when nothing that was due is waiting any more. For half a minute the backend looks for REGISTERs of
+//! trunks that were not due, and for registrations that expired.
 //!
-//! The reference is a bare client in this process that reads the same records from the same Redis (HGETALL of each key, in
-//! pipelines), and the same list page by page, without keeping any of it.
+//! The reference is a bare client in this process that reads the same records from the same Redis (HGETALL of
+//! each key, in pipelines), and the same list page by page, without keeping any of it.
 
 mod reading;
 
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
-use routr_registry::environment::unix_ms;
+use routr_environment::unix_ms;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
@@ -49,7 +50,8 @@ struct Case {
 }
 
 impl Case {
-    /// REGISTERs per second when all is well: a refresh comes at random in the tenth of the time before the lead.
+    /// REGISTERs per second when all is well: a refresh comes at random in the tenth of the time before the
+    /// lead.
     fn rate(self) -> f64 {
         let granted = f64::from(self.short.seconds);
         let pause = granted - self.interval as f64 - granted / 20.0;
@@ -102,7 +104,7 @@ async fn measure(bench: &mut Bench, plane: &ControlPlane, case: Case) -> anyhow:
     sleep_until(Instant::now() + Duration::from_secs(pause)).await;
     let reference = reading::all(&redis, &backend, case.trunks).await?;
     let before = backend.tally()?;
-    ensure!(before.needless == 0 && before.lapsed == 0, "before anything was killed: {before:?}");
+    ensure!(before.needless == 0 && before.expired == 0, "before anything was killed: {before:?}");
 
     bench.progress(&format!("take-over of {trunks} trunks: SIGKILL to the leader"));
     let killed = unix_ms() as f64;
@@ -209,7 +211,8 @@ impl Seen {
     }
 }
 
-/// When REGISTERs began to come no faster than twice as fast as ever, for a quarter of a second; and how many there were.
+/// When REGISTERs began to come no faster than twice as fast as ever, for a quarter of a second; and how many
+/// there were.
 fn end_of_burst(counts: &[(f64, u64)], rate: f64) -> Option<(f64, u64)> {
     const WINDOW: f64 = 250.0;
     let (now, all) = *counts.last()?;
@@ -255,5 +258,5 @@ fn figures(
         Some(Goal::AtMost(0.0)),
         watched,
     );
-    figure("lapsed meanwhile", after.lapsed as f64, "trunks", None, Some(Goal::AtMost(0.0)), String::new());
+    figure("expired meanwhile", after.expired as f64, "trunks", None, Some(Goal::AtMost(0.0)), String::new());
 }

@@ -1,15 +1,17 @@
-//! The embedded Requester over UDP: SIP transactions per second, beside a bare ping-pong of datagrams of the same sizes.
+//! The embedded Requester over UDP: SIP transactions per second, beside a bare ping-pong of datagrams of the
+//! same sizes.
 //!
 //! Four pairs of processes, one after the other, each with so many requests under way:
 //!
 //! * `ping-pong` (the reference, before and after the others): two processes, one socket each, no SIP.
-//! * `SIP alone`: the Requester's service and its SIP client in the process of the load; the registrar is another.
-//! * `through gRPC`: the real binary (`routr-registry requester`) between a load, which uses the product's own gRPC port, and
-//!   the registrar: three processes, as it is in production.
+//! * `SIP alone`: the Requester's service and its SIP client in the process of the load; the registrar is
+//!   another.
+//! * `through gRPC`: the real binary (`routr-registry requester`) between a load, which uses the product's
+//!   own gRPC port, and the registrar: three processes, as it is in production.
 //! * `gRPC alone`: the same load, and a server that answers without sending anything: what of it is gRPC.
 //!
-//! A REGISTER that is challenged is two SIP transactions (REGISTER and 401, REGISTER with credentials and 200). Rates are of
-//! transactions; the ping-pong then takes the sizes of both in turn.
+//! A REGISTER that is challenged is two SIP transactions (REGISTER and 401, REGISTER with credentials and
+//! 200). Rates are of transactions; the ping-pong then takes the sizes of both in turn.
 
 mod load;
 mod pingpong;
@@ -81,7 +83,8 @@ fn say(counted: anyhow::Result<Counted>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A server's own word: its port, then what it has counted at each line that it is told, until there is no more.
+/// A server's own word: its port, then what it has counted at each line that it is told, until there is no
+/// more.
 fn serve<T: Serialize>(port: u16, counted: impl Fn() -> T + Send + 'static) {
     println!("{port}");
     std::thread::spawn(move || {

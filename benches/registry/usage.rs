@@ -4,7 +4,8 @@ use std::{fs, time::Duration};
 
 use anyhow::Context;
 
-/// Processor time of all threads that a process has. Those of the runtimes measured here live as long as the process.
+/// Processor time of all threads that a process has. Those of the runtimes measured here live as long as the
+/// process.
 pub fn cpu(pid: u32) -> anyhow::Result<Duration> {
     let tasks =
         fs::read_dir(format!("/proc/{pid}/task")).with_context(|| format!("process {pid} has ended"))?;

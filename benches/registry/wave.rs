@@ -14,7 +14,7 @@ use crate::{
 
 /// Trunks are spread over so many registrars.
 pub const REGISTRARS: usize = 100;
-/// The reference runs no longer than so many calls: its rate does not hang on it.
+/// The reference runs no longer than so many calls: its rate does not depend on it.
 const REFERENCE_CALLS: usize = 200_000;
 
 /// Seconds that a wave of so many trunks may take.

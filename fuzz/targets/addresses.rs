@@ -3,14 +3,13 @@
 use routr_registry::{
     config::address,
     proto::{
-        common, processor,
-        requester::SendMessageRequest,
-        sipmessage::{self as sip, sip_message::MessageType},
+        common, processor, requester::SendMessageRequest, sipmessage as sip,
+        sipmessage::sip_message::MessageType,
     },
-    requester::{AdvertisedContact, Mode, draft::Draft},
+    requester::{AdvertisedContact, Mode, outgoing_request::OutgoingRequest},
     spec::duration,
-    trunk::{HostPort, Transport},
 };
+use routr_types::host::{HostPort, Transport};
 
 use super::support::{assert_presentable, text};
 
@@ -77,8 +76,8 @@ fn assert_taken_by_the_requester(edge_port: &HostPort) {
         message: Some(message),
     };
     for mode in [Mode::Direct, Mode::Proxied] {
-        let draft =
-            Draft::read(&request, mode).expect("an address of the configuration is one for the Requester");
+        let draft = OutgoingRequest::read(&request, mode)
+            .expect("an address of the configuration is one for the Requester");
         assert_eq!(
             (draft.destination.host.as_str(), draft.destination.port),
             (&*edge_port.host, edge_port.port)

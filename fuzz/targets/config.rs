@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use routr_registry::{
-    config::{self, Cache, Config, Format, Mistakes, address},
-    secret::Secret,
-    spec::RegistryDocument,
-    spec::duration,
+    config::{self, Cache, Config, Format, ValidationErrors, address},
+    spec::{RegistryDocument, duration},
 };
+use routr_types::secret::Secret;
 
 use super::support::{SECRET, assert_presentable, count, text};
 
@@ -44,10 +43,10 @@ fn hides_its_secrets(data: &[u8]) -> bool {
 }
 
 /// Every mistake says where, what, and what would be right.
-pub fn assert_told(mistakes: &Mistakes) -> String {
+pub fn assert_told(mistakes: &ValidationErrors) -> String {
     assert!(mistakes.len() > 0);
     for mistake in mistakes.iter() {
-        assert!(!mistake.path.is_empty() && !mistake.problem.is_empty() && !mistake.right.is_empty());
+        assert!(!mistake.path.is_empty() && !mistake.problem.is_empty() && !mistake.hint.is_empty());
         assert!(mistake.line != Some(0));
         assert_presentable(mistake);
     }

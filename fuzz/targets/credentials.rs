@@ -2,13 +2,13 @@
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use prost::Message as _;
+use routr_registration::trunk::Credentials;
 use routr_registry::{
     proto::sipmessage as proto,
     requester::{authorization, credentials},
-    secret::Secret,
-    sip::digest::{Authorization, verify},
-    trunk::Credentials,
 };
+use routr_sip::digest::{Authorization, verify};
+use routr_types::secret::Secret;
 
 use super::support::{assert_presentable, is_distinct, is_one_line, shows, text};
 
@@ -69,6 +69,6 @@ fn authorize(given: &proto::Authorization, data: &[u8]) {
     let opaque = read.opaque.as_ref().map(|opaque| opaque.plain()).unwrap_or_default();
     assert_eq!((&read.uri, opaque), (&given.uri, given.opaque.clone()));
     assert!(read.nonce_count().is_none_or(|count| i64::from(count) == i64::from(given.nonce_count)));
-    // Nobody has found a password by chance.
+    // No one has found a password by chance.
     assert!(!verify(&read, &Secret::new(super::SECRET), "REGISTER") || given.response.len() >= 32);
 }

@@ -1,12 +1,12 @@
-//! Leases as others may have written them, one on each line, through the election of one replica. `-` is an answer that
-//! never came, `x` a Lease that is gone, a number so many milliseconds.
+//! Leases as others may have written them, one on each line, through the election of one replica. `-` is an
+//! answer that never came, `x` a Lease that is gone, a number so many milliseconds.
 
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
-use routr_registry::operator::lease::{
-    election::{Act, Election, Observed, Times, Unwritten},
-    requests,
+use routr_leader_election::{
+    api,
+    election::{ElectionAction, ElectionState, LeaseTimes, Observed, WriteFailure},
 };
 use tokio::time::Instant;
 
@@ -17,9 +17,9 @@ const MAX_STEPS: usize = 64;
 
 pub fn run(data: &[u8]) {
     let text = text(data);
-    let times = Times::of(Duration::from_secs(10));
+    let times = LeaseTimes::of(Duration::from_secs(10));
     let mut now = Instant::now();
-    let mut election = Election::new("me".to_owned(), times, now);
+    let mut election = ElectionState::new("me".to_owned(), times, now);
     let (mut wall, mut renewed, mut last) = (1_790_000_000_000_000_i64, i64::MIN, None);
     for line in text.lines().take(MAX_STEPS) {
         if let Ok(ms) = line.parse::<u16>() {
@@ -28,9 +28,9 @@ pub fn run(data: &[u8]) {
         }
         let read = serde_json::from_str::<Lease>(line).ok();
         let observed = read.map(|lease| {
-            let record = requests::record(&lease);
+            let record = api::record(&lease);
             for time in [record.acquired, record.renewed].into_iter().flatten() {
-                let written = requests::time(time).expect("a time that was read can be written");
+                let written = api::time(time).expect("a time that was read can be written");
                 assert_eq!(written.0.as_microsecond(), time);
             }
             let version = lease.metadata.resource_version.filter(|version| !version.is_empty());
@@ -38,14 +38,14 @@ pub fn run(data: &[u8]) {
         });
         last = observed.clone().or(last);
         match election.next(now) {
-            Act::Wait(until) => assert!(until > now),
-            Act::Read => match line {
+            ElectionAction::Wait(until) => assert!(until > now),
+            ElectionAction::Read => match line {
                 "-" => election.unread(now),
                 "x" => election.read(None, now),
                 _ => election.read(last.clone(), now),
             },
-            Act::Write { over } => {
-                let record = election.claim(wall);
+            ElectionAction::Write { over } => {
+                let record = election.acquire_or_renew(wall);
                 assert_eq!(record.holder, "me");
                 assert!(record.transitions >= 0 || last.is_some(), "{record:?}");
                 assert!(
@@ -55,17 +55,17 @@ pub fn run(data: &[u8]) {
                 renewed = record.renewed.unwrap();
                 let version = format!("{}+", over.unwrap_or_default());
                 match line {
-                    "-" => election.unwritten(Unwritten::Unknown, now),
-                    "x" => election.unwritten(Unwritten::Missing, now),
-                    line if line.starts_with('{') => election.unwritten(Unwritten::Conflict, now),
+                    "-" => election.unwritten(WriteFailure::Unknown, now),
+                    "x" => election.unwritten(WriteFailure::Missing, now),
+                    line if line.starts_with('{') => election.unwritten(WriteFailure::Conflict, now),
                     _ => election.wrote(Observed { record, version }, now, now),
                 }
             }
-            Act::Lose(_) => election.stand(now),
+            ElectionAction::Lose(_) => election.stand(now),
         }
-        assert!(election.leads_until().is_none_or(|until| until <= now + times.valid));
-        if let Act::Wait(until) = election.next(now) {
-            assert!(until <= now + times.duration, "no replica looks away for longer than a term");
+        assert!(election.leads_until().is_none_or(|until| until <= now + times.renew_deadline));
+        if let ElectionAction::Wait(until) = election.next(now) {
+            assert!(until <= now + times.lease_duration, "no replica looks away for longer than a term");
         }
     }
 }

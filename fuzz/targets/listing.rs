@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use prost::Message as _;
+use routr_registration::model::{SourceError, TrunkItem as _};
 use routr_registry::{
-    grpc::api::{MAX_REF, Part, RawTrunk, Take, next_part},
-    ports::{SourceError, TrunkItem as _},
+    grpc::api::{MAX_REF_BYTES, Part, RawTrunk, Take, next_part},
     proto::trunks as pb,
-    text,
 };
+use routr_types::text;
 
 use super::support::assert_presentable;
 
@@ -25,7 +25,7 @@ pub fn run(data: &[u8]) {
     assert_eq!(token, whole.next_page_token);
     assert_eq!(trunks.len(), whole.items.len());
     for (taken, decoded) in trunks.iter().zip(&whole.items) {
-        let reference = if decoded.r#ref.len() > MAX_REF { "" } else { &*decoded.r#ref };
+        let reference = if decoded.r#ref.len() > MAX_REF_BYTES { "" } else { &*decoded.r#ref };
         assert_eq!(taken.reference().unwrap_or_default(), reference);
         assert_eq!(taken.sends_register(), decoded.send_register);
         assert_eq!(taken.name(), text::clean(&decoded.name, SHOWN));

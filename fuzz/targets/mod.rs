@@ -1,7 +1,9 @@
-//! The fuzz targets: plain functions from bytes to nothing, which panic when something that must hold does not.
+//! The fuzz targets: plain functions from bytes to nothing, which panic when something that must hold does
+//! not.
 //!
-//! One way in, many callers: `make fuzz` calls them from libFuzzer, `tests/it` with every input that is kept in the tree,
-//! and `cargo run --example fuzz -- TARGET FILE...` with the files that are named. Nothing here knows which of them calls.
+//! One way in, many callers: `make fuzz` calls them from libFuzzer, `tests/it` with every input that is kept
+//! in the tree, and `cargo run --example fuzz -- TARGET FILE...` with the files that are named. Nothing here
+//! knows which of them calls.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod addresses;
@@ -34,10 +36,11 @@ pub struct Target {
 }
 
 impl Target {
-    /// Takes one input, in time; of some inputs a long one is made, which must be taken in a time in proportion.
+    /// Takes one input, in time; of some inputs a long one is made, which must be taken in a time in
+    /// proportion.
     pub fn check(&self, data: &[u8]) {
         support::check_short(data, self.run);
-        // Which ones hangs on the input alone, so that a failure can be repeated.
+        // Which ones depends on the input alone, so that a failure can be repeated.
         if support::Choices::of(data).below(256) == 0 {
             support::check_stretched(data, self.run);
         }

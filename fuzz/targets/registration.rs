@@ -1,27 +1,32 @@
 //! What a Requester answers, one answer after the other, through the state machine of one trunk.
 //!
-//! An input is a byte of settings, then steps: what happens (a byte), the length of an answer (two bytes), the answer.
+//! An input is a byte of settings, then steps: what happens (a byte), the length of an answer (two bytes),
+//! the answer.
 
 use std::time::Duration;
 
 use prost::Message as _;
 use rand::{SeedableRng as _, rngs::SmallRng};
-use routr_registry::{
-    grpc::{register::Template, requester::decode},
-    ports::{Reply, SendError},
-    proto::{requester::SendMessageRequest, sipmessage::SipMessage},
+use routr_registration::{
+    model::{RegisterResponse, SendError},
     registration::{
-        Attempt, EdgeId, Effect, Plan, Positions, Purpose, Registration, Sent, Settings, UriChoice,
-        classify::Around,
+        Attempt, EdgePortId, Effects, Purpose, Registration, SentTo, Settings, Targets, UriChoice, UriSet,
+        classify::RouteHealth,
         identity::RegistryId,
+        outcome::Outcome,
         redirect_policy::{Permission, RedirectPolicy},
-        reply::Verdict,
         request::{self, UriView},
         time::{Moment, Now},
     },
-    requester::{Mode, draft::Draft},
-    sip::digest::DigestMinimum,
-    trunk::{HostPort, Transport},
+};
+use routr_registry::{
+    grpc::{register::Template, requester::decode},
+    proto::{requester::SendMessageRequest, sipmessage::SipMessage},
+    requester::{Mode, outgoing_request::OutgoingRequest},
+};
+use routr_types::{
+    digest_minimum::DigestMinimum,
+    host::{HostPort, Transport},
 };
 
 use super::support::{Input, assert_presentable, text};
@@ -30,8 +35,8 @@ use super::support::{Input, assert_presentable, text};
 const MAX_STEPS: usize = 64;
 const HOSTS: [&str; 4] = ["sip.example.com", "b.example.com", "192.0.2.7", "2001:db8::7"];
 const TRANSPORTS: [Transport; 3] = [Transport::Udp, Transport::Tcp, Transport::Tls];
-/// A quick round asks each URI once, another EdgePort for one of them, and each may send it on: six targets of redirections, two
-/// 423, a 420 and a 400.
+/// A quick round asks each URI once, another EdgePort for one of them, and each may send it on: six targets
+/// of redirections, two 423, a 420 and a 400.
 const MOST_AT_ONCE: usize = 5 * 11;
 
 /// The trunk, and what its registrar and its engine remember.
@@ -77,8 +82,8 @@ pub fn run(data: &[u8]) {
 }
 
 impl World {
-    fn plan(&self) -> Plan<'_> {
-        Plan { uris: self.uris, edges: self.edges, settings: &self.settings }
+    fn plan(&self) -> Targets<'_> {
+        Targets { uris: self.uris, edges: self.edges, settings: &self.settings }
     }
 
     /// Takes one step; `false` where the registration has ended.
@@ -118,14 +123,19 @@ impl World {
                 self.uris,
                 now.at,
             ),
-            1 => drop(self.registration.leave(now)),
+            1 => drop(self.registration.deregister(now)),
             2 => self.registration.refresh_now(now.at),
             3 => self.registration.refresh_early(now.at, &mut self.rng),
             4 => self.registration.reschedule(&self.settings, now.at, &mut self.rng),
-            5 => self.registration.lapsed(None, now.unix_ms),
+            5 => self.registration.expired_while_waiting(None, now.unix_ms),
             6 => {
                 let until = now.at.plus(u64::from(length) * 100);
-                self.registration.divert(until, |rank| position & (1 << (rank % 8)) != 0, self.uris, now.at);
+                self.registration.fail_over(
+                    until,
+                    |rank| position & (1 << (rank % 8)) != 0,
+                    self.uris,
+                    now.at,
+                );
             }
             // The wall clock jumps back, the other one goes on.
             _ => {
@@ -135,11 +145,11 @@ impl World {
         }
     }
 
-    fn exchange(&mut self, answer: &Result<Reply, SendError>, what: u8) {
+    fn exchange(&mut self, answer: &Result<RegisterResponse, SendError>, what: u8) {
         let waited = self.registration.due().since(self.now.at);
         self.now = Now { at: self.now.at.plus(waited), unix_ms: self.now.unix_ms + waited };
         self.at_once = if waited > 0 { 0 } else { self.at_once + 1 };
-        let plan = Plan { uris: self.uris, edges: self.edges, settings: &self.settings };
+        let plan = Targets { uris: self.uris, edges: self.edges, settings: &self.settings };
         let attempt = self.registration.attempt(self.min_expires, &plan, self.now);
         self.assert_attempt(&attempt);
         let uri = match attempt.uri {
@@ -153,28 +163,28 @@ impl World {
             let permission = self.settings.redirects.permission(&host.host, &to.address.host);
             assert_eq!(permission, Permission::Follow, "{attempt:?}");
         }
-        let sent = Sent {
+        let sent = SentTo {
             address: target.as_ref().map_or(&host, |to| &to.address),
             registrar: &host.host,
             transport: target.as_ref().and_then(|to| to.transport).unwrap_or(transport),
             position: u8::try_from(uri).unwrap(),
-            same: Positions::from_iter([u8::try_from(uri).unwrap()]),
+            same: UriSet::from_iter([u8::try_from(uri).unwrap()]),
             preferred_edge: attempt.edge == 0,
-            edge: attempt.bound_edge.unwrap_or(EdgeId(attempt.edge.into())),
-            around: Around {
+            edge: attempt.bound_edge.unwrap_or(EdgePortId(attempt.edge.into())),
+            route: RouteHealth {
                 others_registered: (what & 16 != 0).then_some(self.now.at),
                 edge_responded: (what & 32 != 0).then_some(self.now.at),
                 has_credentials: true,
-                ..Around::default()
+                ..RouteHealth::default()
             },
             at: self.now.at,
         };
         // It takes its time.
         let late = u64::from(what >> 4 & 3) * 9_000;
         self.now = Now { at: self.now.at.plus(late), unix_ms: self.now.unix_ms + late };
-        let plan = Plan { uris: self.uris, edges: self.edges, settings: &self.settings };
+        let plan = Targets { uris: self.uris, edges: self.edges, settings: &self.settings };
         let (verdict, effect) =
-            self.registration.answered(&attempt, sent, answer, &plan, self.now, &mut self.rng);
+            self.registration.on_response(&attempt, sent, answer, &plan, self.now, &mut self.rng);
         self.assert_answered(&attempt, sent, &verdict, &effect);
     }
 
@@ -182,7 +192,7 @@ impl World {
     fn assert_attempt(&mut self, attempt: &Attempt) {
         assert!(attempt.cseq > self.last_cseq && attempt.cseq < 1 << 31, "CSeq rises: {attempt:?}");
         self.last_cseq = self.registration.cseq();
-        let expires = if attempt.purpose == Purpose::Leave { 0..=0 } else { 1..=86_400 };
+        let expires = if attempt.purpose == Purpose::Deregister { 0..=0 } else { 1..=86_400 };
         assert!(expires.contains(&attempt.expires), "{attempt:?}");
         let ranks = match attempt.uri {
             UriChoice::Rank(rank) | UriChoice::Position(rank) => rank < self.uris,
@@ -197,7 +207,7 @@ impl World {
         let register = request::register(&id, "t1", uri, (None, DigestMinimum::default()), edge, attempt, 1);
         let template = Template::new(&[], "Routr Connect v2", &self.settings.tags);
         let request = SendMessageRequest::decode(template.encode(&register)).expect("it is a message");
-        let draft = Draft::read(&request, Mode::Direct);
+        let draft = OutgoingRequest::read(&request, Mode::Direct);
         match (draft, register.transport) {
             (Ok(draft), _) => drop(draft.request.to_bytes().expect("it can be written")),
             (Err(_), Transport::Sctp | Transport::Ws | Transport::Wss) => {}
@@ -205,7 +215,7 @@ impl World {
         }
     }
 
-    fn assert_answered(&mut self, attempt: &Attempt, sent: Sent<'_>, verdict: &Verdict, effect: &Effect) {
+    fn assert_answered(&mut self, attempt: &Attempt, sent: SentTo<'_>, verdict: &Outcome, effect: &Effects) {
         let (registration, now) = (&self.registration, self.now);
         assert!(!registration.in_flight());
         assert!(registration.cseq() >= attempt.cseq && registration.cseq() - attempt.cseq <= 1_000);
@@ -224,7 +234,7 @@ impl World {
         );
         if let Some(binding) = registration.binding() {
             assert!(
-                (1..=86_400).contains(&binding.granted_s.get()) || attempt.purpose == Purpose::Leave,
+                (1..=86_400).contains(&binding.granted_s.get()) || attempt.purpose == Purpose::Deregister,
                 "{binding:?}"
             );
             assert!(binding.expires_at.since(now.at) <= 86_400_000 && binding.position < self.uris);
@@ -235,22 +245,22 @@ impl World {
         }
         let (due, registration) = (self.registration.due(), &self.registration);
         assert!(due.since(now.at) <= 86_400_000, "due in {} ms", due.since(now.at));
-        if matches!(verdict, Verdict::Unavailable | Verdict::CallFailed { broken: true }) {
+        if matches!(verdict, Outcome::RequesterUnavailable | Outcome::CallFailed { broken: true }) {
             // The breaker of the Requester decides when.
             self.at_once = 0;
             return;
         }
         assert!(due >= now.at, "the next REGISTER is never in the past");
         assert!(self.at_once <= MOST_AT_ONCE, "{} REGISTERs without a pause", self.at_once);
-        let active = attempt.purpose != Purpose::Leave && !registration.is_leaving();
+        let active = attempt.purpose != Purpose::Deregister && !registration.is_deregistering();
         match verdict {
-            Verdict::Registered { expires_s } if active => {
+            Outcome::Registered { expires_s } if active => {
                 assert!(*expires_s >= 1 && *expires_s <= attempt.expires);
-                let lapse = sent.at.plus(u64::from(*expires_s) * 1_000);
-                assert_eq!(registration.binding().map(|binding| binding.expires_at), Some(lapse));
-                assert!(due <= lapse.max(now.at), "refreshed before it lapses");
+                let expiry = sent.at.plus(u64::from(*expires_s) * 1_000);
+                assert_eq!(registration.binding().map(|binding| binding.expires_at), Some(expiry));
+                assert!(due <= expiry.max(now.at), "refreshed before it expires");
             }
-            Verdict::Rejected { .. } | Verdict::UnknownAccount { .. }
+            Outcome::CredentialsRejected { .. } | Outcome::UnknownAccount { .. }
                 if attempt.purpose == Purpose::Register && active =>
             {
                 assert!(due.since(now.at) >= 300_000, "a refused password waits");

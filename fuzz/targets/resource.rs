@@ -1,11 +1,12 @@
-//! A Registry as the Kubernetes API server has it, with what its Secrets hold, which follow it after a line of `---`.
+//! A Registry as the Kubernetes API server has it, with what its Secrets hold, which follow it after a line
+//! of `---`.
 
 use routr_registry::{
     config::{Config, Secrets},
-    operator::found::Found,
-    secret::Secret,
+    operator::lenient_registry::LenientRegistry,
     spec::{Registry, status::RegistryStatus},
 };
+use routr_types::secret::Secret;
 
 use super::{
     config::{assert_good, assert_told},
@@ -22,8 +23,8 @@ pub fn run(data: &[u8]) {
         requester_token: None,
     };
     let secrets = Secrets { requester_token: secrets.password.clone(), ..secrets };
-    let Ok(found) = serde_json::from_str::<Found>(document) else { return };
-    // Why a spec cannot be read may quote a value of it, so the operator tells nobody.
+    let Ok(found) = serde_json::from_str::<LenientRegistry>(document) else { return };
+    // Why a spec cannot be read may quote a value of it, so the operator tells no one.
     let Ok(registry) = found.registry else { return };
     assert_survives(&registry);
     let given = [Secrets::default(), secrets.clone()];

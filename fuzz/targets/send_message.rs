@@ -1,17 +1,18 @@
-//! What a caller asks the Requester to send: refused with the field at fault, or a SIP request that says just that.
+//! What a caller asks the Requester to send: refused with the field at fault, or a SIP request that says just
+//! that.
 
 use prost::Message as _;
 use routr_registry::{
     proto::requester::SendMessageRequest,
     requester::{
         Mode,
-        draft::{ContactPlan, Draft},
+        outgoing_request::{ContactPlan, OutgoingRequest},
     },
-    sip::{
-        headers::BuildError,
-        message::{MAX_MESSAGE, Message},
-        uri::{NameAddr, SipUri, unescape},
-    },
+};
+use routr_sip::{
+    headers::BuildError,
+    message::{MAX_MESSAGE, Message},
+    uri::{NameAddr, SipUri, unescape},
 };
 
 use super::support::{assert_presentable, is_distinct, is_one_line, shows};
@@ -26,8 +27,8 @@ pub fn run(data: &[u8]) {
     };
     unseen(&format!("{request:?}"), &format!("{other:?}"));
     for mode in [Mode::Direct, Mode::Proxied] {
-        let other = Draft::read(&other, mode);
-        match Draft::read(&request, mode) {
+        let other = OutgoingRequest::read(&other, mode);
+        match OutgoingRequest::read(&request, mode) {
             Err(error) => {
                 let other = other.err().map_or_else(String::new, |error| error.to_string());
                 unseen(&assert_presentable(&error), &other);
@@ -44,7 +45,7 @@ pub fn run(data: &[u8]) {
 fn secrets(request: &SendMessageRequest) -> Vec<&str> {
     let Some(message) = &request.message else { return Vec::new() };
     let extensions = message.extensions.iter();
-    let auth = extensions.filter(|extension| routr_registry::sip::headers::is_secret(&extension.name));
+    let auth = extensions.filter(|extension| routr_sip::headers::is_secret(&extension.name));
     auth.map(|extension| extension.value.as_str())
         .chain(message.authorization.iter().map(|authorization| authorization.response.as_str()))
         .take(8)
@@ -56,7 +57,7 @@ fn with_other_secrets(request: &SendMessageRequest) -> SendMessageRequest {
     let mut other = request.clone();
     let Some(message) = &mut other.message else { return other };
     for extension in &mut message.extensions {
-        if routr_registry::sip::headers::is_secret(&extension.name) {
+        if routr_sip::headers::is_secret(&extension.name) {
             extension.value = "another".into();
         }
     }
@@ -67,7 +68,7 @@ fn with_other_secrets(request: &SendMessageRequest) -> SendMessageRequest {
 }
 
 /// What goes out is read again as what was asked for: nothing of it ended its field early.
-fn assert_says(draft: &Draft, request: &SendMessageRequest, mode: Mode) {
+fn assert_says(draft: &OutgoingRequest, request: &SendMessageRequest, mode: Mode) {
     let message = request.message.as_ref().unwrap();
     let written = match draft.request.to_bytes() {
         Ok(written) => written,

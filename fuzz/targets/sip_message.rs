@@ -1,15 +1,13 @@
 //! A SIP datagram: read, written, and read again.
 
-use routr_registry::{
-    requester::reply,
-    sip::{
-        digest::{Authorization, Challenge},
-        grammar::seconds,
-        headers::{BuildError, is_secret},
-        message::{MAX_HEADERS, MAX_MESSAGE, Message},
-        uri::NameAddr,
-        via::Via,
-    },
+use routr_registry::requester::response;
+use routr_sip::{
+    digest::{Authorization, Challenge},
+    grammar::seconds,
+    headers::{BuildError, is_secret},
+    message::{MAX_HEADERS, MAX_MESSAGE, Message},
+    uri::NameAddr,
+    via::Via,
 };
 
 use super::support::{assert_presentable, is_distinct, is_one_line, shows};
@@ -83,7 +81,8 @@ fn assert_headers(message: &Message, data: &[u8]) {
     if let Message::Response(response) = message {
         let _ = Challenge::from_response(response).map_err(|error| assert_presentable(&error));
         for register in [false, true] {
-            let _ = reply::write_final(response, &reply::Sent { register, ..reply::Sent::default() });
+            let _ =
+                response::write_final(response, &response::Sent { register, ..response::Sent::default() });
         }
     }
 }

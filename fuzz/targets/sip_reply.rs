@@ -1,25 +1,24 @@
-//! A registrar's response on its way through the Requester and back into the registry: SIP -> protobuf -> verdict.
+//! A registrar's response on its way through the Requester and back into the registry: SIP -> protobuf ->
+//! verdict.
 
 use prost::Message as _;
+use routr_registration::registration::{
+    classify::{RequestContext, classify},
+    outcome::Outcome,
+};
 use routr_registry::{
     grpc::requester::decode,
-    proto::{
-        extension::{self, Authentication},
-        sipmessage::SipMessage,
-    },
-    registration::{
-        classify::{Asked, judge},
-        reply::Verdict,
-    },
+    proto::sipmessage::SipMessage,
     requester::{
         LOCAL_REPLY,
-        reply::{self, Sent},
-    },
-    sip::{
-        message::{Message, Response},
-        uri::SipUri,
+        response::{self, Sent},
     },
 };
+use routr_sip::{
+    message::{Message, Response},
+    uri::SipUri,
+};
+use routr_types::extension::{self, Authentication};
 
 use super::support::assert_presentable;
 
@@ -28,7 +27,7 @@ pub fn run(data: &[u8]) {
     let sent = SipUri { user: Some("alice".into()), port: Some(5060), ..SipUri::new("edge.example.com") };
     for contact in [None, Some(&sent)] {
         let authentication = Some(Authentication::NotSent("no challenge".to_owned()));
-        let written = reply::write_final(&response, &Sent { register: true, contact, authentication });
+        let written = response::write_final(&response, &Sent { register: true, contact, authentication });
         let encoded = written.encode_to_vec();
         let read = SipMessage::decode(&encoded[..]).expect("what is written is read");
         assert_eq!(read, written);
@@ -72,15 +71,15 @@ fn assert_means(response: &Response, message: SipMessage, received: usize) {
     assert!(reply.contact_expires.is_none_or(|seconds| seconds >= 0), "{:?}", reply.contact_expires);
     let tags = ["gin".to_owned(), "path".to_owned()];
     for expires in [0, 600, 86_400] {
-        let asked = Asked { expires, tags: &tags, ..Asked::default() };
-        let (verdict, cause) = judge(&Ok(reply.clone()), asked);
+        let asked = RequestContext { expires, tags: &tags, ..RequestContext::default() };
+        let (verdict, cause) = classify(&Ok(reply.clone()), asked);
         assert_presentable(&cause.message);
         match verdict {
-            Verdict::Registered { expires_s } => {
+            Outcome::Registered { expires_s } => {
                 assert!(response.code / 100 == 2 && expires_s <= expires && (expires_s > 0 || expires == 0));
             }
-            Verdict::TooBrief { ask, .. } => assert!(ask > expires && ask <= 86_400),
-            Verdict::BadExtension { tags, .. } => assert!(tags <= 3),
+            Outcome::IntervalTooBrief { ask, .. } => assert!(ask > expires && ask <= 86_400),
+            Outcome::BadExtension { tags, .. } => assert!(tags <= 3),
             _ => assert!(!(response.code / 100 == 2 && expires == 0), "a removal that succeeded has"),
         }
     }

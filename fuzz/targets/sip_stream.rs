@@ -1,6 +1,6 @@
 //! SIP over TCP: the same bytes are the same messages, however they are cut.
 
-use routr_registry::sip::message::{MAX_MESSAGE, Message, StreamParser};
+use routr_sip::message::{MAX_MESSAGE, Message, StreamParser};
 
 use super::support::Choices;
 

@@ -1,14 +1,12 @@
 //! One text, read as everything that may stand in a header field.
 
-use routr_registry::{
-    secret::Secret,
-    sip::{
-        digest::{Authorization, Challenge, Login, Signed, verify_signed},
-        grammar,
-        uri::{NameAddr, SipUri},
-        via::Via,
-    },
+use routr_sip::{
+    digest::{Authorization, Challenge, Login, Signed, verify_signed},
+    grammar,
+    uri::{NameAddr, SipUri},
+    via::Via,
 };
+use routr_types::secret::Secret;
 
 use super::support::{assert_presentable, is_one_line, text};
 

@@ -3,13 +3,13 @@
 use std::num::NonZeroU32;
 
 use rand::{SeedableRng as _, rngs::SmallRng};
-use routr_registry::{
-    ports::Record,
-    registration::{Binding, EdgeId, Registration, Settings, time::Moment},
-    store::{
-        codec::{self, Decoder},
-        keys,
-    },
+use routr_registration::{
+    model::Record,
+    registration::{Binding, EdgePortId, Registration, Settings, time::Moment},
+};
+use routr_registry::store::{
+    codec::{self, Decoder},
+    keys,
 };
 
 use super::support::{Input, text};
@@ -47,20 +47,20 @@ fn assert_safe(text: &str) {
     assert!(keys::identity("", text).bytes().all(|b| b.is_ascii_graphic()));
 }
 
-/// A record that makes no sense does no harm: what is resumed from it is due some time.
+/// A record that is malformed does no harm: what is resumed from it is due some time.
 fn assert_resumes(record: &Record) {
     let settings = Settings {
         interval_ms: 60_000,
         expires_s: 600,
         deadline_ms: 40_000,
         tags: Vec::new(),
-        redirects: routr_registry::registration::redirect_policy::RedirectPolicy::default(),
+        redirects: routr_registration::registration::redirect_policy::RedirectPolicy::default(),
     };
     let now = Moment(5_000);
     let mut rng = SmallRng::seed_from_u64(record.expires_at_ms);
     let granted_s = NonZeroU32::new(record.granted_s.min(86_400)).unwrap_or(NonZeroU32::MIN);
     let expires_at = now.plus(record.expires_at_ms.min(u64::from(granted_s.get()) * 1_000));
-    let (position, edge) = (0, EdgeId::default());
+    let (position, edge) = (0, EdgePortId::default());
     let binding = Binding { expires_at, granted_s, position, edge, longer: false };
     let resumed = Registration::resume(record.cseq, Some((binding, 0)), &settings, now, &mut rng);
     assert!(resumed.due() <= expires_at.max(now), "{record:?}");

@@ -4,7 +4,8 @@ use std::fmt::Display;
 
 use nix::time::{ClockId, clock_gettime};
 
-/// The password that the inputs in the tree have. Mutations keep it, so errors and `Debug` can be searched for it.
+/// The password that the inputs in the tree have. Mutations keep it, so errors and `Debug` can be searched
+/// for it.
 pub const SECRET: &str = "swordfish-77";
 
 /// How long what [`stretched`] makes is, in bytes.
@@ -58,14 +59,14 @@ pub fn count(hay: &[u8], needle: &[u8]) -> usize {
     hay.windows(needle.len()).filter(|window| *window == needle).count()
 }
 
-/// Whether a text is a secret that can be searched for: long enough not to be anywhere by chance, and only once in the
-/// input, so that it is in no other place from where it may be shown.
+/// Whether a text is a secret that can be searched for: long enough not to be anywhere by chance, and only
+/// once in the input, so that it is in no other place from where it may be shown.
 pub fn is_distinct(input: &[u8], secret: &str) -> bool {
     secret.len() >= 8 && count(input, secret.as_bytes()) == 1
 }
 
-/// Whether a text shows a secret, and not only because the secret is made of words that are always there, which the fuzzer finds:
-/// `others` are texts like it that were made of other secrets.
+/// Whether a text shows a secret, and not only because the secret is made of words that are always there,
+/// which the fuzzer finds: `others` are texts like it that were made of other secrets.
 pub fn shows<'a>(text: &str, secret: &str, others: impl IntoIterator<Item = &'a str>) -> bool {
     text.contains(secret) && !others.into_iter().any(|other| other.contains(secret))
 }
@@ -106,8 +107,9 @@ pub fn check_short(input: &[u8], work: impl Fn(&[u8])) {
     assert!(spent <= SHORT_US * slowness(), "{} bytes took {spent} us of processor time", input.len());
 }
 
-/// Runs `work` on a long input, which must take time in proportion to its size: where it takes more than any ought to, it
-/// is compared with a quarter of the same, so that neither a slow machine nor a costly kind of input is blamed.
+/// Runs `work` on a long input, which must take time in proportion to its size: where it takes more than any
+/// ought to, it is compared with a quarter of the same, so that neither a slow machine nor a costly kind of
+/// input is blamed.
 pub fn check_stretched(input: &[u8], work: impl Fn(&[u8])) {
     let long = stretched(input, STRETCHED);
     let spent = spent_on(&long, &work);
@@ -117,7 +119,8 @@ pub fn check_stretched(input: &[u8], work: impl Fn(&[u8])) {
     let quarter = stretched(input, STRETCHED / 4);
     let least = |input: &[u8]| (0..3).map(|_| spent_on(input, &work)).min().unwrap().max(1);
     let (spent, quarter_spent) = (least(&long), least(&quarter));
-    // Four times as much for what is in proportion, sixteen times for what takes a step for each pair of bytes.
+    // Four times as much for what is in proportion, sixteen times for what takes a step for each pair of
+    // bytes.
     assert!(
         spent * u128::try_from(quarter.len()).unwrap()
             <= 2 * quarter_spent * u128::try_from(long.len()).unwrap(),
@@ -144,8 +147,8 @@ fn processor_time_us() -> u128 {
     std::time::Duration::from(now).as_micros()
 }
 
-/// A long input from a short one: pieces of it again and again, the numbers in each copy counted on, so that what has to
-/// be different (keys, names) is.
+/// A long input from a short one: pieces of it again and again, the numbers in each copy counted on, so that
+/// what has to be different (keys, names) is.
 fn stretched(bytes: &[u8], size: usize) -> Vec<u8> {
     let mut choices = Choices::of(bytes);
     let (from, to) = (choices.below(bytes.len() + 1), choices.below(bytes.len() + 1));

@@ -1,9 +1,8 @@
-//! What a service says of its trunks, shown in a terminal: the width, then a page of trunks, then the summary, a line each.
+//! What a service says of its trunks, shown in a terminal: the width, then a page of trunks, then the
+//! summary, a line each.
 
-use routr_registry::{
-    engine::view::{Page, Summary},
-    table,
-};
+use routr_registration::engine::view::{Page, Summary};
+use routr_registry::table;
 
 use super::support::text;
 

@@ -1,16 +1,20 @@
-//! A trunk as the API server encodes it, up to the REGISTERs that are sent for it: what is taken in can be sent.
+//! A trunk as the API server encodes it, up to the REGISTERs that are sent for it: what is taken in can be
+//! sent.
 
 use prost::Message as _;
-use routr_registry::{
-    engine::packed::PackedTrunk,
-    grpc::{register::Template, trunk},
-    ports::Register,
-    proto::requester::SendMessageRequest,
+use routr_registration::{
+    engine::packed_trunk::PackedTrunk,
+    model::RegisterRequest,
     registration::{Attempt, Purpose, UriChoice, identity::RegistryId, request},
-    requester::{Mode, draft::Draft},
-    sip::message::Message,
-    trunk::{HostPort, Transport, Trunk},
+    trunk::Trunk,
 };
+use routr_registry::{
+    grpc::{register::Template, trunk},
+    proto::requester::SendMessageRequest,
+    requester::{Mode, outgoing_request::OutgoingRequest},
+};
+use routr_sip::message::Message;
+use routr_types::host::{HostPort, Transport};
 
 use super::support::{assert_presentable, is_distinct};
 
@@ -57,7 +61,7 @@ fn assert_usable(trunk: &Trunk) {
 /// A packed trunk says what the trunk says.
 fn assert_packs(trunk: &Trunk) {
     let packed = PackedTrunk::new(trunk);
-    let open = packed.open();
+    let open = packed.view();
     assert_eq!((packed.reference(), open.reference()), (&*trunk.reference, &*trunk.reference));
     assert_eq!((open.name(), open.region()), (&*trunk.name, trunk.region.as_deref()));
     assert_eq!((open.problem(), open.credentials()), (trunk.problem.as_deref(), trunk.credentials.clone()));
@@ -73,13 +77,13 @@ fn assert_packs(trunk: &Trunk) {
     let mut order = open.order();
     order.sort_unstable();
     assert!(order.into_iter().eq(0..open.uris()), "each URI is in the order once");
-    assert!(open.registers_as(&packed.with_problem(Some("x")).open()));
+    assert!(open.registers_as(&packed.with_problem(Some("x")).view()));
 }
 
 /// The Requester takes the REGISTER for that URI, and what it would send is read again as what was meant.
 fn assert_sendable(trunk: &Trunk, position: u8) {
     let packed = PackedTrunk::new(trunk);
-    let open = packed.open();
+    let open = packed.view();
     let attempt = Attempt {
         purpose: Purpose::Register,
         uri: UriChoice::Rank(0),
@@ -98,7 +102,7 @@ fn assert_sendable(trunk: &Trunk, position: u8) {
     let template = Template::new(&["INVITE".into()], "Routr Connect v2", &["gin".into()]);
     let request = SendMessageRequest::decode(template.encode(&register)).expect("it is a message");
     for mode in [Mode::Direct, Mode::Proxied] {
-        match (Draft::read(&request, mode), mode, uri.transport) {
+        match (OutgoingRequest::read(&request, mode), mode, uri.transport) {
             (Ok(draft), ..) => assert_says(&draft, &register, mode),
             // The EdgePort, which answers challenges then, knows no minimum.
             (Err(error), Mode::Proxied, _) if !open.digest().is_none() => {
@@ -113,7 +117,7 @@ fn assert_sendable(trunk: &Trunk, position: u8) {
     }
 }
 
-fn assert_says(draft: &Draft, register: &Register, mode: Mode) {
+fn assert_says(draft: &OutgoingRequest, register: &RegisterRequest, mode: Mode) {
     let bytes = draft.request.to_bytes().expect("a REGISTER fits into a message");
     let Ok(Message::Request(read)) = Message::parse_datagram(&bytes) else { panic!("it is read again") };
     assert_eq!((read.method.as_str(), read.headers.cseq()), ("REGISTER", Some((7, "REGISTER"))));
@@ -124,7 +128,7 @@ fn assert_says(draft: &Draft, register: &Register, mode: Mode) {
         (Some(600), Some(&*register.from_tag))
     );
     for name in ["From", "To"] {
-        let address = routr_registry::sip::uri::NameAddr::parse(read.headers.get(name).unwrap()).unwrap();
+        let address = routr_sip::uri::NameAddr::parse(read.headers.get(name).unwrap()).unwrap();
         assert_eq!(address.uri.user.as_deref(), Some(&*register.user));
         assert_eq!((&*address.uri.host, address.uri.secure), (&*register.domain, register.secure));
     }

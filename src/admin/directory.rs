@@ -1,5 +1,5 @@
-//! The registries of this process: one from a configuration file, or one for each resource of an operator, whether an engine runs for it
-//! or not.
+//! The registries of this process: one from a configuration file, or one for each resource of an operator,
+//! whether an engine runs for it or not.
 
 use std::{
     collections::BTreeMap,
@@ -7,16 +7,16 @@ use std::{
 };
 
 use crate::{
-    engine::handle::EngineHandle,
     registry::{RegistryName, RegistryState},
+    runtime::handle::EngineHandle,
 };
 
 /// How many names an error lists.
-const LISTED: usize = 20;
+const MAX_LISTED_NAMES: usize = 20;
 
 /// Why no registry was chosen.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NoChoice {
+pub(super) enum SelectError {
     /// None runs.
     #[error("no registry runs in this process")]
     Empty,
@@ -53,8 +53,8 @@ pub(super) enum NoChoice {
 }
 
 fn listed(names: &[RegistryName]) -> String {
-    let shown: Vec<String> = names.iter().take(LISTED).map(RegistryName::to_string).collect();
-    match names.len().saturating_sub(LISTED) {
+    let shown: Vec<String> = names.iter().take(MAX_LISTED_NAMES).map(RegistryName::to_string).collect();
+    match names.len().saturating_sub(MAX_LISTED_NAMES) {
         0 => shown.join(", "),
         more => format!("{} and {more} more; /registries lists all", shown.join(", ")),
     }
@@ -103,8 +103,8 @@ impl Directory {
         self.write().entry(name).or_default().engine = Some(handle);
     }
 
-    /// Takes an engine out. To be done before it is stopped: an engine that is entered here and has stopped counts as
-    /// broken.
+    /// Takes an engine out. To be done before it is stopped: an engine that is entered here and has stopped
+    /// counts as broken.
     ///
     /// The engine of a registry that has taken over the name since then stays.
     pub fn leave(&self, name: &RegistryName, handle: &EngineHandle) {
@@ -118,7 +118,8 @@ impl Directory {
         }
     }
 
-    /// Lists a resource, from now on until what this returns is dropped. One that has its name from before is replaced.
+    /// Lists a resource, from now on until what this returns is dropped. One that has its name from before is
+    /// replaced.
     pub fn list(&self, name: &RegistryName, uid: &str) -> Listed {
         let uid: Arc<str> = uid.into();
         let state = RegistryState { reason: "Starting".to_owned(), ..RegistryState::default() };
@@ -149,20 +150,20 @@ impl Directory {
         self.read().get(name).and_then(|entry| entry.engine.clone())
     }
 
-    /// The engine of the registry that `asked` means: `NAMESPACE/NAME`, or `NAME` where only one has it. `None` means the only
-    /// one.
+    /// The engine of the registry that `asked` means: `NAMESPACE/NAME`, or `NAME` where only one has it.
+    /// `None` means the only one.
     ///
     /// # Errors
     /// When it means none, several, or one without an engine.
-    pub(super) fn choose(&self, asked: Option<&str>) -> Result<EngineHandle, NoChoice> {
+    pub(super) fn select(&self, asked: Option<&str>) -> Result<EngineHandle, SelectError> {
         let entries = self.read();
         let names = || entries.keys().cloned().collect();
         let Some(asked) = asked else {
             let mut all = entries.iter();
             return match (all.next(), all.next()) {
                 (Some((name, only)), None) => only.engine(name),
-                (None, _) => Err(NoChoice::Empty),
-                (Some(_), Some(_)) => Err(NoChoice::Several(names())),
+                (None, _) => Err(SelectError::Empty),
+                (Some(_), Some(_)) => Err(SelectError::Several(names())),
             };
         };
         if let Some((name, entry)) = entries.iter().find(|(name, _)| name.to_string() == asked) {
@@ -171,19 +172,19 @@ impl Directory {
         let mut named = entries.iter().filter(|(name, _)| name.name == asked);
         match (named.next(), named.next()) {
             (Some((name, only)), None) => only.engine(name),
-            (Some(_), Some(_)) => Err(NoChoice::Ambiguous {
+            (Some(_), Some(_)) => Err(SelectError::Ambiguous {
                 asked: asked.to_owned(),
                 names: entries.keys().filter(|name| name.name == asked).cloned().collect(),
             }),
-            (None, _) if entries.is_empty() => Err(NoChoice::Empty),
-            (None, _) => Err(NoChoice::Unknown { asked: asked.to_owned(), names: names() }),
+            (None, _) if entries.is_empty() => Err(SelectError::Empty),
+            (None, _) => Err(SelectError::Unknown { asked: asked.to_owned(), names: names() }),
         }
     }
 }
 
 impl Entry {
-    fn engine(&self, name: &RegistryName) -> Result<EngineHandle, NoChoice> {
-        self.engine.clone().ok_or_else(|| NoChoice::NotRunning {
+    fn engine(&self, name: &RegistryName) -> Result<EngineHandle, SelectError> {
+        self.engine.clone().ok_or_else(|| SelectError::NotRunning {
             name: name.clone(),
             state: Box::new(self.resource.as_ref().map(|(_, state)| state.clone()).unwrap_or_default()),
         })
@@ -195,7 +196,8 @@ impl Entry {
 pub struct Listed {
     directory: Directory,
     name: RegistryName,
-    /// Itself, not its text, says whose the entry is: a resource may be listed again while the former listing ends.
+    /// Itself, not its text, says whose the entry is: a resource may be listed again while the former listing
+    /// ends.
     uid: Arc<str>,
 }
 
@@ -210,7 +212,7 @@ impl Listed {
         }
     }
 
-    /// How many registries the directory has.
+    /// Returns how many registries the directory has.
     pub fn count(&self) -> usize {
         self.directory.read().len()
     }
@@ -252,7 +254,7 @@ mod tests {
             reason: "SecretNotFound".to_owned(),
             message: "there is none".to_owned(),
         });
-        let error = directory.choose(None).expect_err("nothing runs").to_string();
+        let error = directory.select(None).expect_err("nothing runs").to_string();
         assert_eq!(error, "registry ns/main has no engine: it is stalled (SecretNotFound): there is none");
         // Deleted and created again under its name, before the first one has ended.
         let second = directory.list(&name, "2");
@@ -266,6 +268,6 @@ mod tests {
         assert_eq!(states(&directory).len(), 1);
         drop(third);
         assert_eq!(states(&directory), []);
-        assert_eq!(directory.choose(Some("ns/main")).expect_err("gone"), NoChoice::Empty);
+        assert_eq!(directory.select(Some("ns/main")).expect_err("gone"), SelectError::Empty);
     }
 }

@@ -15,13 +15,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::{AdminState, Directory, RegistryName, serve};
 use crate::{
-    engine::{
-        handle::{Command, EngineHandle, LeaveReport, Refresh},
-        view::{Filter, Page, Summary, Trouble, Troubles, TrunkState, TrunkView},
-    },
     metrics::Metrics,
-    operator::lease::Standing,
-    ports::Environment,
+    runtime::{
+        handle::{Command, EngineHandle},
+        ports::Environment,
+    },
+};
+use routr_leader_election::LeadershipStatus;
+use routr_registration::{
+    engine::view::{
+        DeregistrationReport, FailureSummary, Filter, Page, Refresh, Summary, TrunkFailure, TrunkView,
+    },
+    registration::state::TrunkState,
 };
 
 /// The time in all these tests: milliseconds since the Unix epoch.
@@ -41,7 +46,7 @@ impl Environment for Still {
 
 /// What the fake engine answers from, and what it was told.
 #[derive(Default)]
-pub(crate) struct World {
+pub(crate) struct FakeState {
     pub trunks: Vec<TrunkView>,
     pub summary: Summary,
     pub refreshed: Vec<String>,
@@ -65,7 +70,7 @@ pub(crate) fn trunk(reference: &str, name: &str) -> TrunkView {
         in_flight: false,
         next: "refresh".to_owned(),
         failures: 0,
-        trouble: None,
+        failure: None,
         call_id: format!("call-{reference}"),
         cseq: 42,
     }
@@ -79,7 +84,7 @@ pub(crate) fn failing(reference: &str, name: &str) -> TrunkView {
         next_at_ms: Some(NOW + 42_000),
         next: "retry".to_owned(),
         failures: 3,
-        trouble: Some(Trouble {
+        failure: Some(TrunkFailure {
             reason: "CredentialsRejected".to_owned(),
             code: Some(403),
             message: "the registrar responded with 403 Forbidden".to_owned(),
@@ -90,9 +95,9 @@ pub(crate) fn failing(reference: &str, name: &str) -> TrunkView {
 }
 
 /// An engine that answers from a world which the test can change.
-pub(crate) fn engine(trunks: Vec<TrunkView>) -> (EngineHandle, Arc<Mutex<World>>, JoinHandle<()>) {
+pub(crate) fn engine(trunks: Vec<TrunkView>) -> (EngineHandle, Arc<Mutex<FakeState>>, JoinHandle<()>) {
     let (handle, mut commands) = EngineHandle::new();
-    let mut world = World { trunks, ..World::default() };
+    let mut world = FakeState { trunks, ..FakeState::default() };
     for trunk in &world.trunks {
         *world.summary.counts.of_mut(trunk.state) += 1;
     }
@@ -108,16 +113,16 @@ pub(crate) fn engine(trunks: Vec<TrunkView>) -> (EngineHandle, Arc<Mutex<World>>
     (handle, world, task)
 }
 
-fn answer(command: Command, world: &mut World) {
+fn answer(command: Command, world: &mut FakeState) {
     match command {
-        Command::Summary(answer) => drop(answer.send(world.summary.clone())),
+        Command::Summary(respond_to) => drop(respond_to.send(world.summary.clone())),
         Command::SyncNow | Command::Pause(_) => {}
-        Command::Troubles { answer, .. } => drop(answer.send(Troubles::default())),
-        Command::Leave { answer, .. } => drop(answer.send(LeaveReport::default())),
-        Command::Get { reference, answer } => {
-            drop(answer.send(world.trunks.iter().find(|t| t.reference == reference).cloned()));
+        Command::FailureSummary { respond_to, .. } => drop(respond_to.send(FailureSummary::default())),
+        Command::DeregisterAll { respond_to, .. } => drop(respond_to.send(DeregistrationReport::default())),
+        Command::Get { reference, respond_to } => {
+            drop(respond_to.send(world.trunks.iter().find(|t| t.reference == reference).cloned()));
         }
-        Command::Refresh { reference, answer } => {
+        Command::Refresh { reference, respond_to } => {
             let trunk = world.trunks.iter().find(|t| t.reference == reference);
             let result = match trunk {
                 None => Refresh::NotFound,
@@ -126,9 +131,9 @@ fn answer(command: Command, world: &mut World) {
                 Some(_) => Refresh::Queued,
             };
             world.refreshed.push(reference);
-            let _ = answer.send(result);
+            let _ = respond_to.send(result);
         }
-        Command::List { filter, after, limit, answer } => {
+        Command::List { filter, after, limit, respond_to } => {
             world.lists += 1;
             let mut items: Vec<TrunkView> =
                 world.trunks.iter().filter(|t| passes(&filter, t)).cloned().collect();
@@ -137,7 +142,7 @@ fn answer(command: Command, world: &mut World) {
             let more = items.len() > limit;
             items.truncate(limit);
             let next_page_token = items.last().filter(|_| more).map(|t| t.reference.clone());
-            drop(answer.send(Page { items, next_page_token }));
+            drop(respond_to.send(Page { items, next_page_token }));
         }
     }
 }
@@ -158,7 +163,7 @@ fn passes(filter: &Filter, trunk: &TrunkView) -> bool {
 pub(crate) struct Ports {
     pub public: SocketAddr,
     pub private: SocketAddr,
-    pub world: Arc<Mutex<World>>,
+    pub world: Arc<Mutex<FakeState>>,
     pub directory: Directory,
     pub metrics: Metrics,
     pub engine: JoinHandle<()>,
@@ -236,13 +241,16 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> Answer {
 /// Ports of an operator's replica at which several registries run.
 pub(crate) struct Replica {
     pub ports: Ports,
-    pub worlds: Vec<Arc<Mutex<World>>>,
+    pub worlds: Vec<Arc<Mutex<FakeState>>>,
     pub engines: Vec<JoinHandle<()>>,
-    pub standing: watch::Sender<Standing>,
+    pub standing: watch::Sender<LeadershipStatus>,
 }
 
 /// Serves fake engines under these names, with these trunks.
-pub(crate) async fn replica(standing: Standing, registries: Vec<(RegistryName, Vec<TrunkView>)>) -> Replica {
+pub(crate) async fn replica(
+    standing: LeadershipStatus,
+    registries: Vec<(RegistryName, Vec<TrunkView>)>,
+) -> Replica {
     let (standing, seen) = watch::channel(standing);
     let ports = start_with(Vec::new(), |state| state.with_standing(seen)).await;
     ports.directory.leave(

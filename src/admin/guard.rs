@@ -1,7 +1,8 @@
 //! Keeps web pages in a browser on the same machine away from the private port.
 //!
-//! A page can make a browser send requests to 127.0.0.1, and by DNS rebinding even read the answers. Two signs give it
-//! away: it names its own host in `Host`, and it carries `Origin` when it posts. Command line clients do neither.
+//! A page can make a browser send requests to 127.0.0.1, and by DNS rebinding even read the answers. Two
+//! signs give it away: it names its own host in `Host`, and it carries `Origin` when it posts. Command line
+//! clients do neither.
 
 use std::net::IpAddr;
 
@@ -12,10 +13,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::Refusal;
+use super::ErrorResponse;
 
-/// Refuses what a web page may have sent. `listening_on` is the address of the port: the `Host` is only checked on
-/// loopback, for somebody who opened the port to a network also chose the names by which it is called.
+/// Refuses what a web page may have sent. `listening_on` is the address of the port: the `Host` is only
+/// checked on loopback, for someone who opened the port to a network also chose the names by which it is
+/// called.
 pub(super) async fn refuse_browsers(
     State(listening_on): State<IpAddr>,
     request: Request,
@@ -33,12 +35,12 @@ pub(super) async fn refuse_browsers(
     next.run(request).await
 }
 
-fn check_host(headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_host(headers: &HeaderMap) -> Result<(), ErrorResponse> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = hosts.next().map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());
     match host {
         Some(host) if is_local(&host) && hosts.next().is_none() => Ok(()),
-        host => Err(Refusal(
+        host => Err(ErrorResponse(
             StatusCode::FORBIDDEN,
             format!(
                 "Host: {:?} is not allowed on this port; use localhost or an IP address",
@@ -48,10 +50,10 @@ fn check_host(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-fn check_origin(headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_origin(headers: &HeaderMap) -> Result<(), ErrorResponse> {
     for sign in ["origin", "sec-fetch-site"] {
         if headers.contains_key(sign) {
-            return Err(Refusal(
+            return Err(ErrorResponse(
                 StatusCode::FORBIDDEN,
                 format!("{sign}: a web page cannot do this; use routr-registry refresh, or curl without it"),
             ));
@@ -60,7 +62,8 @@ fn check_origin(headers: &HeaderMap) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Whether a `Host` names this machine without asking DNS: `localhost`, or an IP address, each with or without port.
+/// Returns whether a `Host` names this machine without asking DNS: `localhost`, or an IP address, each with
+/// or without port.
 fn is_local(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if !port.contains(']') => {

@@ -1,5 +1,5 @@
-//! Accepts connections and serves HTTP/1.1 on them, within bounds: a client that says nothing, or too many of them,
-//! must not take the sockets that registrations need.
+//! Accepts connections and serves HTTP/1.1 on them, within bounds: a client that says nothing, or too many of
+//! them, must not take the sockets that registrations need.
 
 use std::{collections::VecDeque, io, time::Duration};
 
@@ -15,17 +15,17 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::descriptors::{self, Reserve};
+use routr_net::descriptors::{self, Reserve};
 
-/// Connections served at one time on one port. One more ends the oldest: an answer takes milliseconds, so whoever is there for
-/// longer has been served, or says nothing; and a probe must not wait behind those.
-pub(super) const CONNECTIONS: usize = 128;
+/// Connections served at one time on one port. One more ends the oldest: an answer takes milliseconds, so
+/// anyone who is there for longer has been served, or says nothing; and a probe must not wait behind those.
+pub(super) const MAX_CONNECTIONS: usize = 128;
 
 /// How long a client may take to send the head of a request, an idle connection included.
-pub(super) const HEAD_DEADLINE: Duration = Duration::from_secs(20);
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long requests under way may take to end after shutdown began.
-const GRACE: Duration = Duration::from_secs(3);
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 
 /// How long to wait after an accept failed, for example because no file descriptors are left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
@@ -33,7 +33,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 /// Serves until `shutdown` is cancelled.
 pub(super) async fn run(listener: TcpListener, router: Router, shutdown: CancellationToken) {
     let mut connections = JoinSet::new();
-    let mut places = VecDeque::with_capacity(CONNECTIONS);
+    let mut places = VecDeque::with_capacity(MAX_CONNECTIONS);
     // A probe must be heard when registrations have all other descriptors.
     let mut reserve = Reserve::default();
     loop {
@@ -59,20 +59,20 @@ pub(super) async fn run(listener: TcpListener, router: Router, shutdown: Cancell
             }
         };
         make_room(&mut places);
-        places.push_back(connections.spawn(converse(stream, router.clone(), shutdown.clone())));
+        places.push_back(connections.spawn(serve_connection(stream, router.clone(), shutdown.clone())));
     }
     drop(listener);
     let all_ended = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(GRACE, all_ended).await.is_err() {
+    if tokio::time::timeout(SHUTDOWN_GRACE, all_ended).await.is_err() {
         tracing::debug!("HTTP connections were cut at shutdown");
     }
 }
 
 fn make_room(places: &mut VecDeque<AbortHandle>) {
-    if places.len() >= CONNECTIONS {
+    if places.len() >= MAX_CONNECTIONS {
         places.retain(|connection| !connection.is_finished());
     }
-    if places.len() >= CONNECTIONS && end_oldest(places) {
+    if places.len() >= MAX_CONNECTIONS && end_oldest(places) {
         tracing::debug!("too many HTTP connections: closing the oldest");
     }
 }
@@ -92,11 +92,11 @@ async fn accept(listener: &TcpListener, reserve: &mut Reserve) -> io::Result<Tcp
     accepted.map(|(stream, _)| stream)
 }
 
-async fn converse(stream: TcpStream, router: Router, shutdown: CancellationToken) {
+async fn serve_connection(stream: TcpStream, router: Router, shutdown: CancellationToken) {
     // Without it, small answers wait for the peer's delayed ACK.
     let _ = stream.set_nodelay(true);
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     tokio::pin!(connection);
     let ended = tokio::select! {

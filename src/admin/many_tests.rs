@@ -6,12 +6,13 @@ use super::{
     fake::{NOW, Replica, Still, failing, get, replica, request, trunk},
     *,
 };
-use crate::{engine::view::Health, ports::Observer};
+use crate::runtime::ports::Observer;
+use routr_registration::engine::view::Health;
 
 /// Two that share a name, and one that is alone with its own.
 async fn three() -> Replica {
     replica(
-        Standing::Leading,
+        LeadershipStatus::Leading,
         vec![
             (RegistryName::of("berlin", "main"), vec![trunk("t-1", "North"), failing("t-2", "South")]),
             (RegistryName::of("paris", "main"), vec![trunk("t-9", "Ouest")]),
@@ -147,7 +148,7 @@ async fn a_choice_that_means_none_or_several_is_refused_with_the_names() {
 #[tokio::test]
 async fn an_error_lists_twenty_names() {
     let many = (0..25).map(|i| (RegistryName::of("n", format!("r{i:02}")), Vec::new())).collect();
-    let replica = replica(Standing::Leading, many).await;
+    let replica = replica(LeadershipStatus::Leading, many).await;
     let error = get(replica.ports.private, "/summary").await.json()["error"].as_str().unwrap().to_owned();
     assert!(error.contains("n/r00, n/r01, "), "{error}");
     assert!(error.ends_with("n/r18, n/r19 and 5 more; /registries lists all"), "{error}");
@@ -155,7 +156,8 @@ async fn an_error_lists_twenty_names() {
 
 #[tokio::test]
 async fn a_replica_without_registries_says_who_has_them() {
-    let replica = replica(Standing::Following { leader: Some("registry-0".to_owned()) }, Vec::new()).await;
+    let replica =
+        replica(LeadershipStatus::Following { leader: Some("registry-0".to_owned()) }, Vec::new()).await;
     let error = "no registry runs in this process: it follows registry-0, which runs all of them: ask it \
                  (`kubectl port-forward pod/registry-0 8081`)";
     for path in ["/summary", "/registrations?registry=a/b"] {
@@ -174,10 +176,10 @@ async fn ready(replica: &Replica) -> (u16, String) {
 
 #[tokio::test]
 async fn a_replica_is_ready_when_it_leads_or_could() {
-    let replica = replica(Standing::Starting, Vec::new()).await;
-    let following = |leader: Option<&str>| Standing::Following { leader: leader.map(str::to_owned) };
+    let replica = replica(LeadershipStatus::Starting, Vec::new()).await;
+    let following = |leader: Option<&str>| LeadershipStatus::Following { leader: leader.map(str::to_owned) };
     for (standing, status, text) in [
-        (Standing::Starting, 503, "not ready\nlease     failed   not read yet\n"),
+        (LeadershipStatus::Starting, 503, "not ready\nlease     failed   not read yet\n"),
         (
             following(Some("registry-0")),
             200,
@@ -190,11 +192,11 @@ async fn a_replica_is_ready_when_it_leads_or_could() {
                                 over\n",
         ),
         (
-            Standing::Blind { problem: "403 Forbidden".to_owned() },
+            LeadershipStatus::LeaseUnavailable { problem: "403 Forbidden".to_owned() },
             503,
             "not ready\nlease     failed   cannot be read, so this replica cannot take over: 403 Forbidden\n",
         ),
-        (Standing::Leading, 200, "ready\nlease     ok       leads\nregistries ok       running: 0\n"),
+        (LeadershipStatus::Leading, 200, "ready\nlease     ok       leads\nregistries ok       running: 0\n"),
     ] {
         replica.standing.send(standing.clone()).unwrap();
         let (found, body) = ready(&replica).await;
@@ -228,7 +230,7 @@ async fn a_registry_in_trouble_is_reported_and_takes_nothing_out_of_service() {
 #[tokio::test]
 async fn of_many_in_trouble_ten_are_named() {
     let many = (0..12).map(|i| (RegistryName::of("n", format!("r{i:02}")), Vec::new())).collect();
-    let replica = replica(Standing::Leading, many).await;
+    let replica = replica(LeadershipStatus::Leading, many).await;
     for world in &replica.worlds {
         world.lock().unwrap().summary.requester = down("refused");
     }
@@ -252,11 +254,11 @@ async fn stuck_engines_are_waited_for_together_and_hide_no_other() {
     directory.enter(RegistryName::of("n", "good"), good);
     let state = AdminState::new(directory, Metrics::new(NOW), Arc::new(Still));
     let before = tokio::time::Instant::now();
-    let told = state.summaries().await;
-    assert_eq!(before.elapsed(), ENGINE_DEADLINE);
-    let good = told.iter().find(|one| one.name.name == "good").unwrap();
+    let reports = state.summaries().await;
+    assert_eq!(before.elapsed(), ENGINE_QUERY_TIMEOUT);
+    let good = reports.iter().find(|one| one.name.name == "good").unwrap();
     assert_eq!(good.answer.as_ref().unwrap().as_ref().unwrap().counts.registered, 1);
-    assert_eq!(told.iter().filter(|one| one.answer == Some(Err(EngineSilent::Stuck))).count(), 40);
+    assert_eq!(reports.iter().filter(|one| one.answer == Some(Err(EngineUnresponsive::Stuck))).count(), 40);
 }
 
 #[tokio::test]
@@ -281,7 +283,7 @@ async fn an_engine_that_is_gone_is_told_of_and_is_no_reason_to_end_the_others() 
         "routr_registry_engine_up{namespace=\"berlin\",registry=\"main\"} 1.0\n",
         "routr_registry_engine_up{namespace=\"paris\",registry=\"main\"} 0.0\n",
         "routr_registry_trunks{namespace=\"berlin\",registry=\"main\",state=\"failing\"} 1.0\n",
-        "routr_registry_leader 1.0\n",
+        "routr_registry_leader_election_is_leader 1.0\n",
     ] {
         assert!(scraped.body.contains(line), "{line} in {}", scraped.body);
     }
@@ -311,16 +313,16 @@ async fn an_engine_that_is_replaced_while_it_is_asked_is_not_broken() {
     directory.enter(name.clone(), new);
     directory.leave(&gone, &directory.get(&gone).unwrap());
     drop(questions);
-    let told = asked.await.unwrap();
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!(told[0].name, name);
-    assert_eq!(told[0].answer.as_ref().unwrap().as_ref().unwrap().counts.registered, 1);
+    let reports = asked.await.unwrap();
+    assert_eq!(reports.len(), 1, "{reports:?}");
+    assert_eq!(reports[0].name, name);
+    assert_eq!(reports[0].answer.as_ref().unwrap().as_ref().unwrap().counts.registered, 1);
 }
 
 /// A Secret is missing, a spec suspends, a third one runs.
 #[tokio::test]
 async fn k10_each_registry_is_shown_with_its_state_and_reason_whether_it_runs_or_not() {
-    let replica = replica(Standing::Leading, vec![(RegistryName::of("n", "runs"), Vec::new())]).await;
+    let replica = replica(LeadershipStatus::Leading, vec![(RegistryName::of("n", "runs"), Vec::new())]).await;
     let directory = &replica.ports.directory;
     let list = |name: &str, state, ready, reason: &str, message: &str| {
         let listed = directory.list(&RegistryName::of("n", name), name);
@@ -372,15 +374,15 @@ async fn k10_each_registry_is_shown_with_its_state_and_reason_whether_it_runs_or
 
 #[tokio::test]
 async fn a_follower_is_scraped_too() {
-    let replica = replica(Standing::Following { leader: None }, Vec::new()).await;
-    replica.ports.metrics.operator().status_write("ok");
+    let replica = replica(LeadershipStatus::Following { leader: None }, Vec::new()).await;
+    replica.ports.metrics.operator().status_write("success");
     let name = RegistryName::of("paris", "main");
     replica.ports.metrics.registry(name.clone()).store_write(true);
     let body = get(replica.ports.public, "/metrics").await.body;
     for line in [
-        "routr_registry_leader 0.0\n",
-        "routr_registry_status_writes_total{outcome=\"ok\"} 1\n",
-        "routr_registry_store_writes_total{namespace=\"paris\",registry=\"main\",outcome=\"ok\"} 1\n",
+        "routr_registry_leader_election_is_leader 0.0\n",
+        "routr_registry_status_writes_total{result=\"success\"} 1\n",
+        "routr_registry_store_writes_total{namespace=\"paris\",registry=\"main\",result=\"success\"} 1\n",
     ] {
         assert!(body.contains(line), "{line} in {body}");
     }

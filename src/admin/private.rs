@@ -11,19 +11,17 @@ use axum::{
 };
 
 use super::{
-    AdminState, Refusal, Told,
-    directory::NoChoice,
+    AdminState, EngineReport, ErrorResponse,
+    directory::SelectError,
     guard,
     query::{ListQuery, OnlyRegistry},
 };
 use crate::{
-    admin_api::{RefreshAnswer, RegistriesAnswer, RegistryAnswer, SummaryAnswer},
-    engine::{
-        handle::{EngineHandle, Refresh},
-        view::{Page, TrunkView},
-    },
-    operator::lease::Standing,
+    admin_api::{RefreshResponse, RegistriesResponse, RegistryResponse, SummaryResponse},
+    runtime::handle::EngineHandle,
 };
+use routr_leader_election::LeadershipStatus;
+use routr_registration::engine::view::{Page, Refresh, TrunkView};
 
 const PATHS: &str =
     "/registries, /summary, /registrations, /registrations/{ref} or POST /registrations/{ref}/refresh";
@@ -45,48 +43,50 @@ pub(super) fn router(state: AdminState, listening_on: IpAddr) -> Router {
 type Parameters<T> = Result<Query<T>, QueryRejection>;
 
 /// The engine that a request is about.
-fn choose(state: &AdminState, registry: Option<&str>) -> Result<EngineHandle, Refusal> {
-    state.directory.choose(registry).map_err(|problem| {
+fn select(state: &AdminState, registry: Option<&str>) -> Result<EngineHandle, ErrorResponse> {
+    state.directory.select(registry).map_err(|problem| {
         let status = match problem {
-            NoChoice::Several(_) | NoChoice::Ambiguous { .. } => StatusCode::BAD_REQUEST,
-            NoChoice::NotRunning { .. } => StatusCode::CONFLICT,
-            NoChoice::Empty | NoChoice::Unknown { .. } => StatusCode::NOT_FOUND,
+            SelectError::Several(_) | SelectError::Ambiguous { .. } => StatusCode::BAD_REQUEST,
+            SelectError::NotRunning { .. } => StatusCode::CONFLICT,
+            SelectError::Empty | SelectError::Unknown { .. } => StatusCode::NOT_FOUND,
         };
         let text = match (&problem, state.standing()) {
-            (NoChoice::Empty, Some(standing)) => format!("{problem}: it {}", said(&standing)),
+            (SelectError::Empty, Some(standing)) => format!("{problem}: it {}", said(&standing)),
             _ => problem.to_string(),
         };
-        Refusal(status, text)
+        ErrorResponse(status, text)
     })
 }
 
-/// What follows "this replica" for whoever looks for registries in vain.
-fn said(standing: &Standing) -> String {
+/// Returns what follows "this replica" for anyone who looks for registries in vain.
+fn said(standing: &LeadershipStatus) -> String {
     match standing {
-        Standing::Starting => "has just started and does not know the leader yet".to_owned(),
-        Standing::Following { leader: Some(leader) } => format!(
+        LeadershipStatus::Starting => "has just started and does not know the leader yet".to_owned(),
+        LeadershipStatus::Following { leader: Some(leader) } => format!(
             "follows {leader}, which runs all of them: ask it (`kubectl port-forward pod/{leader} 8081`)"
         ),
-        Standing::Following { leader: None } => "follows, and no replica leads at the moment".to_owned(),
-        Standing::Blind { problem } => format!("cannot read the Lease: {problem}"),
-        Standing::Leading => "leads".to_owned(),
+        LeadershipStatus::Following { leader: None } => {
+            "follows, and no replica leads at the moment".to_owned()
+        }
+        LeadershipStatus::LeaseUnavailable { problem } => format!("cannot read the Lease: {problem}"),
+        LeadershipStatus::Leading => "leads".to_owned(),
     }
 }
 
-async fn registries(State(state): State<AdminState>) -> Json<RegistriesAnswer> {
-    let (told, standing) = (state.summaries().await, state.standing());
-    let registries = told.into_iter().map(|Told { name, state, answer }| {
+async fn registries(State(state): State<AdminState>) -> Json<RegistriesResponse> {
+    let (reports, standing) = (state.summaries().await, state.standing());
+    let registries = reports.into_iter().map(|EngineReport { name, state, answer }| {
         let (summary, problem) = match answer {
             Some(Ok(summary)) => (Some(summary), None),
             Some(Err(silent)) => (None, Some(silent.to_string())),
             None => (None, None),
         };
-        RegistryAnswer { namespace: name.namespace, name: name.name, state, summary, problem }
+        RegistryResponse { namespace: name.namespace, name: name.name, state, summary, problem }
     });
-    Json(RegistriesAnswer {
+    Json(RegistriesResponse {
         now_ms: state.environment.unix_ms(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        leads: standing.as_ref().map(|standing| *standing == Standing::Leading),
+        leads: standing.as_ref().map(|standing| *standing == LeadershipStatus::Leading),
         standing: standing.as_ref().map(said),
         registries: registries.collect(),
     })
@@ -95,16 +95,19 @@ async fn registries(State(state): State<AdminState>) -> Json<RegistriesAnswer> {
 async fn summary(
     State(state): State<AdminState>,
     query: Parameters<OnlyRegistry>,
-) -> Result<Json<SummaryAnswer>, Refusal> {
-    let engine = choose(&state, query?.registry.as_deref())?;
+) -> Result<Json<SummaryResponse>, ErrorResponse> {
+    let engine = select(&state, query?.registry.as_deref())?;
     let summary = state.ask(engine.summary()).await?;
     let now_ms = state.environment.unix_ms();
-    Ok(Json(SummaryAnswer { now_ms, version: env!("CARGO_PKG_VERSION").to_owned(), summary }))
+    Ok(Json(SummaryResponse { now_ms, version: env!("CARGO_PKG_VERSION").to_owned(), summary }))
 }
 
-async fn list(State(state): State<AdminState>, query: Parameters<ListQuery>) -> Result<Json<Page>, Refusal> {
+async fn list(
+    State(state): State<AdminState>,
+    query: Parameters<ListQuery>,
+) -> Result<Json<Page>, ErrorResponse> {
     let Query(query) = query?;
-    let engine = choose(&state, query.registry.as_deref())?;
+    let engine = select(&state, query.registry.as_deref())?;
     Ok(Json(state.ask(engine.list(query.filter(), query.page, query.limit)).await?))
 }
 
@@ -112,8 +115,8 @@ async fn one(
     State(state): State<AdminState>,
     Path(reference): Path<String>,
     query: Parameters<OnlyRegistry>,
-) -> Result<Json<TrunkView>, Refusal> {
-    let engine = choose(&state, query?.registry.as_deref())?;
+) -> Result<Json<TrunkView>, ErrorResponse> {
+    let engine = select(&state, query?.registry.as_deref())?;
     let trunk = state.ask(engine.get(reference.clone())).await?;
     trunk.map(Json).ok_or_else(|| no_such_trunk(&reference))
 }
@@ -122,8 +125,8 @@ async fn refresh(
     State(state): State<AdminState>,
     Path(reference): Path<String>,
     query: Parameters<OnlyRegistry>,
-) -> Result<(StatusCode, Json<RefreshAnswer>), Refusal> {
-    let engine = choose(&state, query?.registry.as_deref())?;
+) -> Result<(StatusCode, Json<RefreshResponse>), ErrorResponse> {
+    let engine = select(&state, query?.registry.as_deref())?;
     let message = match state.ask(engine.refresh(reference.clone())).await? {
         Refresh::Queued => "queued: the REGISTER goes out as soon as the budgets allow",
         Refresh::InFlight => "a REGISTER is already in flight",
@@ -131,18 +134,18 @@ async fn refresh(
         Refresh::Invalid => {
             let problem = state.ask(engine.get(reference.clone())).await?;
             let problem =
-                problem.and_then(|t| t.trouble).map_or_else(String::new, |t| format!(": {}", t.message));
-            return Err(Refusal(
+                problem.and_then(|t| t.failure).map_or_else(String::new, |t| format!(": {}", t.message));
+            return Err(ErrorResponse(
                 StatusCode::CONFLICT,
                 format!("trunk {reference:?} cannot be registered as configured{problem}"),
             ));
         }
     };
-    Ok((StatusCode::ACCEPTED, Json(RefreshAnswer { message: message.to_owned() })))
+    Ok((StatusCode::ACCEPTED, Json(RefreshResponse { message: message.to_owned() })))
 }
 
-fn no_such_trunk(reference: &str) -> Refusal {
-    Refusal(
+fn no_such_trunk(reference: &str) -> ErrorResponse {
+    ErrorResponse(
         StatusCode::NOT_FOUND,
         format!(
             "there is no trunk with ref {reference:?} and sendRegister: true; refs are listed by /registrations"
@@ -150,10 +153,13 @@ fn no_such_trunk(reference: &str) -> Refusal {
     )
 }
 
-async fn nothing_here() -> Refusal {
-    Refusal(StatusCode::NOT_FOUND, format!("not found; try {PATHS}"))
+async fn nothing_here() -> ErrorResponse {
+    ErrorResponse(StatusCode::NOT_FOUND, format!("not found; try {PATHS}"))
 }
 
-async fn wrong_method() -> Refusal {
-    Refusal(StatusCode::METHOD_NOT_ALLOWED, format!("this path does not allow that method; try {PATHS}"))
+async fn wrong_method() -> ErrorResponse {
+    ErrorResponse(
+        StatusCode::METHOD_NOT_ALLOWED,
+        format!("this path does not allow that method; try {PATHS}"),
+    )
 }

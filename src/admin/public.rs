@@ -8,14 +8,12 @@ use axum::{
     routing::get,
 };
 
-use super::{AdminState, Readiness, Refusal, Told};
-use crate::{
-    metrics::{self, Scrape},
-    operator::lease::Standing,
-};
+use super::{AdminState, EngineReport, ErrorResponse, Readiness};
+use crate::metrics::{self, Scrape};
+use routr_leader_election::LeadershipStatus;
 
 /// How many silent engines are named.
-const LINES: usize = 10;
+const MAX_NAMED_ENGINES: usize = 10;
 
 pub(super) fn router(state: AdminState) -> Router {
     let mut router = Router::new()
@@ -28,14 +26,16 @@ pub(super) fn router(state: AdminState) -> Router {
     router.fallback(nothing_here).with_state(state)
 }
 
-/// Says that the process serves HTTP, and no more: kept for whoever replaces Routr's own registry.
+/// Says that the process serves HTTP, and no more: kept for anyone who replaces Routr's own registry.
 async fn healthz() -> &'static str {
     "OK"
 }
 
-/// Fails when the only engine is stuck or gone, which only a restart corrects. Knows nothing of the API server or the Lease.
+/// Fails when the only engine is stuck or gone, which only a restart corrects. Knows nothing of the API
+/// server or the Lease.
 ///
-/// An operator asks no engine here: one Registry, however slow it makes its engine, is no reason to restart those of all the others.
+/// An operator asks no engine here: one Registry, however slow it makes its engine, is no reason to restart
+/// those of all the others.
 async fn livez(State(state): State<AdminState>) -> Result<&'static str, Response> {
     if state.standing().is_some() {
         return match (state.stuck_for)() {
@@ -50,10 +50,10 @@ async fn livez(State(state): State<AdminState>) -> Result<&'static str, Response
 }
 
 /// The answer where an engine, or several, left a question without one.
-fn silence(told: &[Told]) -> Option<Response> {
-    let silent: Vec<String> = told
+fn silence(reports: &[EngineReport]) -> Option<Response> {
+    let silent: Vec<String> = reports
         .iter()
-        .filter_map(|Told { name, answer, .. }| {
+        .filter_map(|EngineReport { name, answer, .. }| {
             let silent = answer.as_ref()?.as_ref().err()?;
             Some(match name.namespace {
                 Some(_) => format!("{name}: {silent}\n"),
@@ -61,18 +61,18 @@ fn silence(told: &[Told]) -> Option<Response> {
             })
         })
         .collect();
-    let mut text: String = silent.iter().take(LINES).map(String::as_str).collect();
-    if silent.len() > LINES {
-        text += &format!("and {} more\n", silent.len() - LINES);
+    let mut text: String = silent.iter().take(MAX_NAMED_ENGINES).map(String::as_str).collect();
+    if silent.len() > MAX_NAMED_ENGINES {
+        text += &format!("and {} more\n", silent.len() - MAX_NAMED_ENGINES);
     }
     (!silent.is_empty()).then(|| (StatusCode::SERVICE_UNAVAILABLE, text).into_response())
 }
 
 async fn readyz(State(state): State<AdminState>, headers: HeaderMap) -> Response {
-    let (told, now) = (state.summaries().await, state.environment.unix_ms());
+    let (reports, now) = (state.summaries().await, state.environment.unix_ms());
     let readiness = match state.standing() {
-        Some(standing) => Readiness::of_replica(&standing, &(state.findings)(), &told, now),
-        None => Readiness::of_registries(&told, now),
+        Some(standing) => Readiness::of_replica(&standing, &(state.findings)(), &reports, now),
+        None => Readiness::of_registries(&reports, now),
     };
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     if wants_json(&headers) {
@@ -83,24 +83,24 @@ async fn readyz(State(state): State<AdminState>, headers: HeaderMap) -> Response
 }
 
 async fn scrape(State(state): State<AdminState>) -> Result<impl IntoResponse, Response> {
-    let told = state.summaries().await;
-    let leading = state.standing().map(|standing| standing == Standing::Leading);
+    let reports = state.summaries().await;
+    let leading = state.standing().map(|standing| standing == LeadershipStatus::Leading);
     // One of many must not hide the others; the only one has nothing to say.
     if leading.is_none()
-        && let Some(silence) = silence(&told)
+        && let Some(silence) = silence(&reports)
     {
         return Err(silence);
     }
     let mut scrape = Scrape { leading, now_unix_ms: state.environment.unix_ms(), ..Scrape::default() };
-    for Told { name, state, answer } in told {
+    for EngineReport { name, state, answer } in reports {
         scrape.states.extend(state.map(|state| (name.clone(), state)));
         scrape.registries.extend(answer.map(|answer| (name, answer.ok())));
     }
     Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], state.metrics.render(&scrape)))
 }
 
-async fn nothing_here() -> Refusal {
-    Refusal(
+async fn nothing_here() -> ErrorResponse {
+    ErrorResponse(
         StatusCode::NOT_FOUND,
         "not found; try /livez, /readyz or /metrics (trunks are on the private port)".to_owned(),
     )

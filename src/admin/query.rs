@@ -5,11 +5,9 @@ use std::{error::Error, net::Ipv6Addr};
 use axum::{extract::rejection::QueryRejection, http::StatusCode};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use super::Refusal;
-use crate::engine::{
-    handle::MAX_PAGE,
-    view::{Filter, TrunkState},
-};
+use super::ErrorResponse;
+use crate::runtime::handle::MAX_PAGE;
+use routr_registration::{engine::view::Filter, registration::state::TrunkState};
 
 /// Trunks in a page where nothing is said.
 const DEFAULT_LIMIT: usize = 100;
@@ -45,13 +43,13 @@ pub(super) struct ListQuery {
 }
 
 impl ListQuery {
-    /// Which trunks are asked for.
+    /// Returns which trunks are asked for.
     pub(super) fn filter(&self) -> Filter {
         Filter { states: self.state.clone(), registrar: self.registrar.clone(), text: self.q.clone() }
     }
 }
 
-impl From<QueryRejection> for Refusal {
+impl From<QueryRejection> for ErrorResponse {
     /// The parameter's name and what is wrong with it, without axum's words before.
     fn from(rejection: QueryRejection) -> Self {
         let problem = rejection.source().map_or_else(|| rejection.body_text(), ToString::to_string);

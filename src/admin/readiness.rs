@@ -1,33 +1,32 @@
 //! What `/readyz` checks.
 //!
-//! Ready means: the trunks have been read at least once, and they can be registered. What the registry outlives without
-//! losing a registration, a failing cache or an API server that went away later, is reported but leaves it ready: a
-//! restart or a halted rollout would not mend it, and would cost what is in memory.
+//! Ready means: the trunks have been read at least once, and they can be registered. What the registry
+//! outlives without losing a registration, a failing cache or an API server that went away later, is reported
+//! but leaves it ready: a restart or a halted rollout would not fix it, and would cost what is in memory.
 //!
-//! Registrars and EdgePorts that are down are reported too, with what is known of them: a Requester that answers says nothing of
-//! what is behind it.
+//! Registrars and EdgePorts that are down are reported too, with what is known of them: a Requester that
+//! answers says nothing of what is behind it.
 //!
-//! A replica of an operator answers for itself: whether it leads, or could. A registry that is not ready is reported, and
-//! leaves the replica ready: it must not take the leader of all the others out of service, nor block a rollout. A replica that has
-//! not listed the Registries yet is not ready, and no candidate for the Lease.
+//! A replica of an operator answers for itself: whether it leads, or could. A registry that is not ready is
+//! reported, and leaves the replica ready: it must not take the leader of all the others out of service, nor
+//! block a rollout. A replica that has not listed the Registries yet is not ready, and no candidate for the
+//! Lease.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{RegistryPhase, RegistryState, Told};
-use crate::{
-    engine::view::{Fault, Health, Summary},
-    operator::lease::Standing,
-    table,
-    text::{duration, plural},
-};
+use super::{EngineReport, RegistryPhase, RegistryState};
+use crate::table;
+use routr_leader_election::LeadershipStatus;
+use routr_registration::engine::view::{DependencyFailure, Health, Summary};
+use routr_types::text::{duration, plural};
 
 /// How many registries in trouble are named.
-const NAMED: usize = 10;
+const MAX_NAMED_REGISTRIES: usize = 10;
 
 /// How many registrars or EdgePorts that are down are named.
-const NAMED_DOWN: usize = 3;
+const MAX_NAMED_OUTAGES: usize = 3;
 
 /// The narrowest column of names in the text.
 const NAME_WIDTH: usize = 9;
@@ -38,7 +37,7 @@ const NAME_WIDTH: usize = 9;
 pub enum CheckState {
     /// As it should be.
     Ok,
-    /// Somebody should look at it, but registrations go on.
+    /// Someone should look at it, but registrations go on.
     Degraded,
     /// This is why the registry is not ready.
     Failed,
@@ -58,9 +57,9 @@ impl CheckState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Check {
-    /// `engine`, `trunks`, `requester`, `api` or `cache`, and `edgePorts` or `registrars` where one is down; of an operator's replica,
-    /// `lease`, `watch`, `requests`, `events` or `definition` (its own requests to its API server), `registries`, or the name of a registry in
-    /// trouble or without an engine.
+    /// `engine`, `trunks`, `requester`, `api` or `cache`, and `edgePorts` or `registrars` where one is down;
+    /// of an operator's replica, `lease`, `watch`, `requests`, `events` or `definition` (its own requests to
+    /// its API server), `registries`, or the name of a registry in trouble or without an engine.
     pub name: String,
     /// How it came out.
     pub state: CheckState,
@@ -93,16 +92,21 @@ pub struct Readiness {
 
 impl Readiness {
     /// Judges a process that runs a registry by what that said, or by its silence.
-    pub(super) fn of_registries(told: &[Told], now_ms: u64) -> Self {
-        Self::of(told.iter().flat_map(|told| checks(told, now_ms)).collect())
+    pub(super) fn of_registries(reports: &[EngineReport], now_ms: u64) -> Self {
+        Self::of(reports.iter().flat_map(|reports| checks(reports, now_ms)).collect())
     }
 
     /// Judges a replica of an operator.
-    pub(super) fn of_replica(standing: &Standing, health: &[Finding], told: &[Told], now_ms: u64) -> Self {
+    pub(super) fn of_replica(
+        standing: &LeadershipStatus,
+        health: &[Finding],
+        reports: &[EngineReport],
+        now_ms: u64,
+    ) -> Self {
         let mut all = vec![lease(standing)];
         all.extend(health.iter().map(|finding| of_finding(finding, now_ms)));
-        if *standing == Standing::Leading || !told.is_empty() {
-            all.extend(registries(told, now_ms));
+        if *standing == LeadershipStatus::Leading || !reports.is_empty() {
+            all.extend(registries(reports, now_ms));
         }
         Self::of(all)
     }
@@ -130,7 +134,7 @@ fn of_finding(finding: &Finding, now: u64) -> Check {
 }
 
 /// All about one registry.
-fn checks(one: &Told, now: u64) -> Vec<Check> {
+fn checks(one: &EngineReport, now: u64) -> Vec<Check> {
     match &one.answer {
         None => Vec::new(),
         Some(Err(silent)) => vec![check("engine", CheckState::Failed, silent.to_string())],
@@ -151,29 +155,29 @@ fn checks(one: &Told, now: u64) -> Vec<Check> {
     }
 }
 
-fn lease(standing: &Standing) -> Check {
+fn lease(standing: &LeadershipStatus) -> Check {
     let (state, message) = match standing {
-        Standing::Starting => (CheckState::Failed, "not read yet".to_owned()),
-        Standing::Blind { problem } => {
+        LeadershipStatus::Starting => (CheckState::Failed, "not read yet".to_owned()),
+        LeadershipStatus::LeaseUnavailable { problem } => {
             (CheckState::Failed, format!("cannot be read, so this replica cannot take over: {problem}"))
         }
-        Standing::Following { leader: Some(leader) } => {
+        LeadershipStatus::Following { leader: Some(leader) } => {
             (CheckState::Ok, format!("follows {leader}, ready to take over"))
         }
-        Standing::Following { leader: None } => {
+        LeadershipStatus::Following { leader: None } => {
             (CheckState::Ok, "no replica leads at the moment; ready to take over".to_owned())
         }
-        Standing::Leading => (CheckState::Ok, "leads".to_owned()),
+        LeadershipStatus::Leading => (CheckState::Ok, "leads".to_owned()),
     };
     check("lease", state, message)
 }
 
-/// How many there are in each state, and a line for each one in trouble or without an engine; those that cannot register come
-/// first.
-fn registries(told: &[Told], now: u64) -> Vec<Check> {
+/// Returns how many there are in each state, and a line for each one in trouble or without an engine; those
+/// that cannot register come first.
+fn registries(reports: &[EngineReport], now: u64) -> Vec<Check> {
     let mut lines: Vec<(u8, Check)> = Vec::new();
     let mut troubled = 0_usize;
-    for one in told {
+    for one in reports {
         let wrong: Vec<Check> =
             checks(one, now).into_iter().filter(|check| check.state != CheckState::Ok).collect();
         let failed = wrong.iter().any(|check| check.state == CheckState::Failed);
@@ -194,20 +198,22 @@ fn registries(told: &[Told], now: u64) -> Vec<Check> {
         lines.push((rank, check(&one.name.to_string(), state, messages.join("; "))));
     }
     lines.sort_by_key(|(rank, _)| *rank);
-    let mut message = in_states(told);
+    let mut message = in_states(reports);
     let state = if troubled == 0 { CheckState::Ok } else { CheckState::Degraded };
     if troubled > 0 {
         message += &format!(", of these unhealthy: {troubled}");
     }
-    if lines.len() > NAMED {
-        message += &format!("; the first {NAMED} follow");
+    if lines.len() > MAX_NAMED_REGISTRIES {
+        message += &format!("; the first {MAX_NAMED_REGISTRIES} follow");
     }
     let first = check("registries", state, message);
-    std::iter::once(first).chain(lines.into_iter().take(NAMED).map(|(_, check)| check)).collect()
+    std::iter::once(first)
+        .chain(lines.into_iter().take(MAX_NAMED_REGISTRIES).map(|(_, check)| check))
+        .collect()
 }
 
 /// `running: 3, suspended: 1`.
-fn in_states(told: &[Told]) -> String {
+fn in_states(reports: &[EngineReport]) -> String {
     const OTHERS: [RegistryPhase; 4] = [
         RegistryPhase::Starting,
         RegistryPhase::Suspended,
@@ -215,11 +221,11 @@ fn in_states(told: &[Told]) -> String {
         RegistryPhase::Deregistering,
     ];
     let count = |phase| {
-        told.iter().filter(|one| one.state.as_ref().is_some_and(|state| state.state == phase)).count()
+        reports.iter().filter(|one| one.state.as_ref().is_some_and(|state| state.state == phase)).count()
     };
     let others: Vec<(RegistryPhase, usize)> =
         OTHERS.into_iter().map(|phase| (phase, count(phase))).filter(|(_, n)| *n > 0).collect();
-    let running = told.len() - others.iter().map(|(_, n)| n).sum::<usize>();
+    let running = reports.len() - others.iter().map(|(_, n)| n).sum::<usize>();
     others
         .iter()
         .fold(format!("running: {running}"), |text, (phase, n)| format!("{text}, {}: {n}", phase.name()))
@@ -243,9 +249,9 @@ fn trunks(summary: &Summary, now: u64) -> Check {
     }
 }
 
-/// A Requester that has not responded yet is good enough where nothing waits for it: there are no trunks, or all of them
-/// are still registered from before a restart. Where trunks fail and none is under way, they may be waiting out a refusal of before the
-/// restart.
+/// A Requester that has not responded yet is good enough where nothing waits for it: there are no trunks, or
+/// all of them are still registered from before a restart. Where trunks fail and none is under way, they may
+/// be waiting out a refusal of before the restart.
 fn requester(summary: &Summary, now: u64) -> Check {
     let counts = &summary.counts;
     let awaited = counts.pending.max(summary.in_flight).max(summary.waiting);
@@ -266,7 +272,7 @@ fn requester(summary: &Summary, now: u64) -> Check {
     check("requester", state, message)
 }
 
-/// What is known of a Requester that has not responded yet.
+/// Returns what is known of a Requester that has not responded yet.
 fn awaiting(summary: &Summary) -> String {
     let registers = plural(summary.in_flight, "REGISTER is under way", "REGISTERs are under way");
     // Those that are due, or else those that have had no response yet.
@@ -281,10 +287,11 @@ fn awaiting(summary: &Summary) -> String {
     format!("no response so far: {registers}{waiting}")
 }
 
-/// EdgePorts, or registrars, that are down; `None` where there are none. They leave it ready: a restart would not bring them back.
+/// EdgePorts, or registrars, that are down; `None` where there are none. They leave it ready: a restart would
+/// not bring them back.
 fn down(name: &str, edge_ports: bool, of: u64, summary: &Summary, now: u64) -> Option<Check> {
     let listed = summary.down.iter().filter(|down| down.is_edge_port() == edge_ports);
-    let mut parts: Vec<String> = listed.take(NAMED_DOWN).map(|down| table::down(down, now)).collect();
+    let mut parts: Vec<String> = listed.take(MAX_NAMED_OUTAGES).map(|down| table::down(down, now)).collect();
     let more = of.saturating_sub(u64::try_from(parts.len()).unwrap_or(u64::MAX));
     if more > 0 && !parts.is_empty() {
         parts.push(format!("{more} more"));
@@ -294,15 +301,15 @@ fn down(name: &str, edge_ports: bool, of: u64, summary: &Summary, now: u64) -> O
     (!parts.is_empty()).then(|| check(name, CheckState::Degraded, parts.join("; ")))
 }
 
-/// One that waits for another process to end is ready: a rollout that starts the next one before it ends the last one must not wait for
-/// this, and a restart would change nothing.
+/// One that waits for another process to end is ready: a rollout that starts the next one before it ends the
+/// last one must not wait for this, and a restart would change nothing.
 fn cache(summary: &Summary, now: u64) -> Check {
     match (&summary.cache.reason, &summary.cache.message) {
-        (Some(Fault::Taken), Some(message)) => {
+        (Some(DependencyFailure::Taken), Some(message)) => {
             let message = format!("{message}; this process stands by and sends nothing until that one ends");
             check("cache", CheckState::Degraded, message)
         }
-        (Some(Fault::Shared), Some(message)) => {
+        (Some(DependencyFailure::Shared), Some(message)) => {
             check("cache", CheckState::Degraded, format!("{message}; {SHARED}"))
         }
         _ => reported("cache", &summary.cache, "registrations continue from memory", now),

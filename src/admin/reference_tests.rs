@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use super::fake::{NOW, failing};
 use crate::{
     admin::{RegistryName, RegistryState},
-    engine::view::{Down, RedirectedTrunk, Redirection, Summary, TrunkView},
     metrics::{Metrics, Scrape},
-    ports::Observer,
+    runtime::ports::Observer,
 };
+use routr_registration::engine::view::{Down, RedirectedTrunk, Redirection, Summary, TrunkView};
 
 const TEXT: &str = include_str!("../../docs/admin.md");
 
-/// What the rows of the table under a heading are about.
+/// Returns what the rows of the table under a heading are about.
 fn rows(heading: &str) -> BTreeSet<&'static str> {
     let section = TEXT.split("\n## ").find(|section| section.starts_with(heading)).unwrap();
     let rows = section.lines().filter(|line| line.starts_with("| `"));
@@ -53,9 +53,9 @@ fn every_metric_is_explained_and_no_other() {
     observer.refresh_sent(0.1);
     observer.sync_finished(true, 0.1);
     observer.store_write(true);
-    metrics.operator().status_write("ok");
-    metrics.operator().reconciled("ok");
-    let mut summary = Summary { last_sync_ms: Some(NOW), next_lapse_ms: Some(NOW), ..Summary::default() };
+    metrics.operator().status_write("success");
+    metrics.operator().reconciled("success");
+    let mut summary = Summary { last_sync_ms: Some(NOW), next_expiry_ms: Some(NOW), ..Summary::default() };
     summary.api.ok = Some(true);
     let states = vec![(name.clone(), RegistryState::default())];
     summary.counts.registered = 1;

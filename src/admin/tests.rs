@@ -10,16 +10,17 @@ use super::{
     fake::{NOW, Still, engine, failing, get, request, start, start_with, trunk},
     *,
 };
-use crate::{
-    engine::view::{Down, Health, Trouble, TrunkState},
-    ports::Observer,
+use crate::runtime::ports::Observer;
+use routr_registration::{
+    engine::view::{Down, Health, TrunkFailure},
+    registration::state::TrunkState,
 };
 
-fn sample() -> Vec<crate::engine::view::TrunkView> {
+fn sample() -> Vec<routr_registration::engine::view::TrunkView> {
     let mut invalid = failing("t-3", "Nowhere");
     invalid.state = TrunkState::Invalid;
     invalid.registrar = String::new();
-    invalid.trouble = Some(Trouble {
+    invalid.failure = Some(TrunkFailure {
         reason: "InvalidTrunk".to_owned(),
         code: None,
         message: "uris[0].host: is empty; give a host name".to_owned(),
@@ -233,13 +234,13 @@ async fn an_engine_that_is_stuck_does_not_hang_a_probe() {
     let state =
         AdminState::new(Directory::of_one(name.clone(), handle.clone()), Metrics::new(NOW), Arc::new(Still));
     let before = tokio::time::Instant::now();
-    assert_eq!(state.ask(handle.summary()).await, Err(EngineSilent::Stuck));
-    assert_eq!(before.elapsed(), ENGINE_DEADLINE);
+    assert_eq!(state.ask(handle.summary()).await, Err(EngineUnresponsive::Stuck));
+    assert_eq!(before.elapsed(), ENGINE_QUERY_TIMEOUT);
     let before = tokio::time::Instant::now();
-    let [told] = state.summaries().await.try_into().unwrap();
-    assert_eq!((told.name, told.answer), (name, Some(Err(EngineSilent::Stuck))));
-    assert_eq!(before.elapsed(), ENGINE_DEADLINE);
-    assert_eq!(EngineSilent::Stuck.to_string(), "the engine did not respond within 2 s");
+    let [reports] = state.summaries().await.try_into().unwrap();
+    assert_eq!((reports.name, reports.answer), (name, Some(Err(EngineUnresponsive::Stuck))));
+    assert_eq!(before.elapsed(), ENGINE_QUERY_TIMEOUT);
+    assert_eq!(EngineUnresponsive::Stuck.to_string(), "the engine did not respond within 2 s");
 }
 
 #[tokio::test]
@@ -256,8 +257,8 @@ async fn metrics_are_scraped_from_the_live_engine() {
     for line in [
         "routr_registry_trunks{state=\"registered\"} 2.0\n",
         "routr_registry_trunks{state=\"invalid\"} 1.0\n",
-        "routr_registry_sync_age_seconds 5.0\n",
-        "routr_registry_registers_total{outcome=\"ok\",registrar=\"sip.example\"} 1\n",
+        "routr_registry_last_sync_timestamp_seconds 1799999995.0\n",
+        "routr_registry_register_requests_total{outcome=\"ok\",registrar=\"sip.example\"} 1\n",
     ] {
         assert!(answer.body.contains(line), "{line} in {}", answer.body);
     }
@@ -300,7 +301,7 @@ async fn registrations_are_filtered_and_paged() {
         ("registrar=PBX.example", vec!["t-4"]),
         ("q=nor", vec!["t-1"]),
         ("q=s%6Futh&state=failing", vec!["t-2"]),
-        ("state=leaving", vec![]),
+        ("state=deregistering", vec![]),
     ] {
         let page = get(ports.private, &format!("/registrations?{query}")).await;
         assert_eq!(refs(&page.json()), expected, "{query}");
@@ -316,7 +317,7 @@ async fn registrations_are_filtered_and_paged() {
 #[tokio::test]
 async fn every_bad_parameter_is_named_with_its_value_and_what_is_right() {
     let ports = start(sample()).await;
-    let states = "use one or more of registered, atRisk, failing, invalid, pending, leaving";
+    let states = "use one or more of registered, atRisk, failing, invalid, pending, deregistering";
     for (query, error) in [
         ("state=broken", format!("state: \"broken\" is not a state; {states}")),
         ("state=", format!("state: \"\" is not a state; {states}")),
@@ -468,8 +469,8 @@ async fn a_client_that_never_ends_its_request_is_cut() {
     slow.write_all(b"GET /livez HTTP/1.1\r\nHost:").await.unwrap();
     let before = tokio::time::Instant::now();
     let mut answer = Vec::new();
-    let _ = tokio::time::timeout(10 * listen::HEAD_DEADLINE, slow.read_to_end(&mut answer)).await.unwrap();
-    let (earliest, latest) = (listen::HEAD_DEADLINE, listen::HEAD_DEADLINE + Duration::from_secs(5));
+    let _ = tokio::time::timeout(10 * listen::HEAD_TIMEOUT, slow.read_to_end(&mut answer)).await.unwrap();
+    let (earliest, latest) = (listen::HEAD_TIMEOUT, listen::HEAD_TIMEOUT + Duration::from_secs(5));
     assert!((earliest..latest).contains(&before.elapsed()), "{:?}", before.elapsed());
     assert!(!answer.starts_with(b"HTTP/1.1 200"), "{answer:?}");
 }
@@ -478,14 +479,14 @@ async fn a_client_that_never_ends_its_request_is_cut() {
 async fn a_crowd_of_silent_connections_keeps_no_probe_waiting() {
     let ports = start(sample()).await;
     let mut idle = Vec::new();
-    for _ in 0..listen::CONNECTIONS + 10 {
+    for _ in 0..listen::MAX_CONNECTIONS + 10 {
         idle.push(tokio::net::TcpStream::connect(ports.public).await.unwrap());
     }
-    let probe = tokio::time::timeout(listen::HEAD_DEADLINE / 2, get(ports.public, "/livez"));
+    let probe = tokio::time::timeout(listen::HEAD_TIMEOUT / 2, get(ports.public, "/livez"));
     assert_eq!(probe.await.unwrap().status, 200);
     // The oldest had to go, the newest have not.
     let mut byte = [0];
-    let closed = tokio::time::timeout(listen::HEAD_DEADLINE / 2, idle[0].read(&mut byte));
+    let closed = tokio::time::timeout(listen::HEAD_TIMEOUT / 2, idle[0].read(&mut byte));
     assert!(matches!(closed.await.unwrap(), Ok(0) | Err(_)));
     let newest = idle.last_mut().unwrap();
     newest.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();

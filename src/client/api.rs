@@ -14,25 +14,27 @@ use serde::de::DeserializeOwned;
 
 use super::ClientError;
 use crate::{
-    admin_api::{ErrorAnswer, RefreshAnswer, RegistriesAnswer, SummaryAnswer},
-    engine::{
-        handle::MAX_PAGE,
-        view::{Filter, Page, TrunkState, TrunkView},
-    },
+    admin_api::{ErrorBody, RefreshResponse, RegistriesResponse, SummaryResponse},
+    runtime::handle::MAX_PAGE,
     table,
+};
+use routr_registration::{
+    engine::view::{Filter, Page, TrunkView},
+    registration::state::TrunkState,
 };
 
 /// For one request. The service itself gives up after two seconds.
-const DEADLINE: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Bytes of a response's body. A page has at most [`MAX_PAGE`] trunks; a list of thousands of registries, some megabytes.
+/// Bytes of a response's body. A page has at most [`MAX_PAGE`] trunks; a list of thousands of registries,
+/// some megabytes.
 const MAX_BODY: usize = 64 << 20;
 
 /// What may stand in a path segment and in a parameter as it is (RFC 3986 §2.3).
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// What somebody has to look at.
-const TROUBLED: [TrunkState; 3] = [TrunkState::Failing, TrunkState::Invalid, TrunkState::AtRisk];
+/// What someone has to look at.
+const UNHEALTHY_STATES: [TrunkState; 3] = [TrunkState::Failing, TrunkState::Invalid, TrunkState::AtRisk];
 
 /// The private port at one URL.
 #[derive(Clone, Debug)]
@@ -49,17 +51,17 @@ type Parameters<'a> = Vec<(&'static str, &'a str)>;
 
 /// What there is to show.
 #[derive(Debug)]
-pub(super) enum Sight {
+pub(super) enum Listing {
     /// The trunks of one registry.
-    Trunks(Box<Listing>),
+    Trunks(Box<TrunkList>),
     /// Several registries, and none was named; or none at all. Most urgent first.
-    Registries(RegistriesAnswer),
+    Registries(RegistriesResponse),
 }
 
 /// Trunks and the summary of about the same moment.
 #[derive(Debug)]
-pub(super) struct Listing {
-    pub summary: SummaryAnswer,
+pub(super) struct TrunkList {
+    pub summary: SummaryResponse,
     /// Most urgent first.
     pub trunks: Vec<TrunkView>,
     /// Whether there are more than were asked for.
@@ -74,11 +76,11 @@ impl Api {
     }
 
     /// The trunks of the registry that was named, or of the only one; else the registries.
-    pub(super) async fn look(&self, filter: &Filter, limit: usize) -> Result<Sight, ClientError> {
+    pub(super) async fn fetch(&self, filter: &Filter, limit: usize) -> Result<Listing, ClientError> {
         if self.registry.is_some() {
             return self.listing(filter, limit).await;
         }
-        let mut answer: RegistriesAnswer = self.get("/registries", Vec::new()).await?;
+        let mut answer: RegistriesResponse = self.get("/registries", Vec::new()).await?;
         if let [only] = answer.registries.as_slice()
             && (only.summary.is_some() || only.problem.is_some())
         {
@@ -91,14 +93,14 @@ impl Api {
             return Err(ClientError::NotTheLeader { url: self.url.clone(), standing });
         }
         table::sort_registries(&mut answer.registries);
-        Ok(Sight::Registries(answer))
+        Ok(Listing::Registries(answer))
     }
 
-    pub(super) async fn summary(&self) -> Result<SummaryAnswer, ClientError> {
+    pub(super) async fn summary(&self) -> Result<SummaryResponse, ClientError> {
         self.get("/summary", Vec::new()).await
     }
 
-    pub(super) async fn refresh(&self, reference: &str) -> Result<RefreshAnswer, ClientError> {
+    pub(super) async fn refresh(&self, reference: &str) -> Result<RefreshResponse, ClientError> {
         let segment = utf8_percent_encode(reference, UNRESERVED);
         self.send(Method::POST, &format!("/registrations/{segment}/refresh"), Vec::new()).await
     }
@@ -115,9 +117,9 @@ impl Api {
         Ok(refs)
     }
 
-    /// At most `limit` trunks. Those in trouble are asked for first, so that a limit never hides them behind healthy
-    /// ones.
-    async fn listing(&self, filter: &Filter, limit: usize) -> Result<Sight, ClientError> {
+    /// At most `limit` trunks. Those in trouble are asked for first, so that a limit never hides them behind
+    /// healthy ones.
+    async fn listing(&self, filter: &Filter, limit: usize) -> Result<Listing, ClientError> {
         let summary = self.summary().await?;
         let mut trunks: Vec<TrunkView> = Vec::new();
         let mut seen = HashSet::new();
@@ -125,7 +127,7 @@ impl Api {
         for troubled in [true, false] {
             let states: Vec<TrunkState> = TrunkState::ALL
                 .into_iter()
-                .filter(|s| TROUBLED.contains(s) == troubled)
+                .filter(|s| UNHEALTHY_STATES.contains(s) == troubled)
                 .filter(|s| filter.states.is_empty() || filter.states.contains(s))
                 .collect();
             if states.is_empty() {
@@ -146,7 +148,7 @@ impl Api {
             }
         }
         table::sort_by_urgency(&mut trunks);
-        Ok(Sight::Trunks(Box::new(Listing { summary, trunks, more })))
+        Ok(Listing::Trunks(Box::new(TrunkList { summary, trunks, more })))
     }
 
     /// Hands over up to `limit` trunks, page by page, ordered by ref.
@@ -202,15 +204,15 @@ impl Api {
             uri.push(if n == 0 { '?' } else { '&' });
             uri.extend([*name, "="].into_iter().chain(utf8_percent_encode(value, UNRESERVED)));
         }
-        let (status, body) = tokio::time::timeout(DEADLINE, self.exchange(method, &uri))
+        let (status, body) = tokio::time::timeout(REQUEST_TIMEOUT, self.exchange(method, &uri))
             .await
-            .unwrap_or_else(|_| Err(format!("no answer within {} s", DEADLINE.as_secs()).into()))
+            .unwrap_or_else(|_| Err(format!("no answer within {} s", REQUEST_TIMEOUT.as_secs()).into()))
             .map_err(|problem| self.no_answer(&*problem))?;
         let not_a_registry = |problem: String| ClientError::NotARegistry { url: self.url.clone(), problem };
         if status.is_success() {
             return serde_json::from_slice(&body).map_err(|problem| not_a_registry(problem.to_string()));
         }
-        match serde_json::from_slice::<ErrorAnswer>(&body) {
+        match serde_json::from_slice::<ErrorBody>(&body) {
             Ok(answer) => {
                 Err(ClientError::Refused { status: status.as_u16(), message: table::clean(&answer.error) })
             }
@@ -241,6 +243,6 @@ impl Api {
             Some(cause) => cause.to_string(),
             None => problem.to_string(),
         };
-        ClientError::NoAnswer { url: self.url.clone(), problem: table::clean(&problem) }
+        ClientError::NoResponse { url: self.url.clone(), problem: table::clean(&problem) }
     }
 }

@@ -1,14 +1,12 @@
 use clap::Parser;
 
 use super::{watch::Changes, *};
-use crate::{
-    admin::{
-        RegistryName,
-        fake::{NOW, Ports, Replica, engine, failing, replica, start, trunk},
-    },
-    engine::view::{Down, Health, TrunkView},
-    operator::lease::Standing,
+use crate::admin::{
+    RegistryName,
+    fake::{NOW, Ports, Replica, engine, failing, replica, start, trunk},
 };
+use routr_leader_election::LeadershipStatus;
+use routr_registration::engine::view::{Down, Health, TrunkView};
 
 #[derive(Parser)]
 enum Cli {
@@ -28,7 +26,7 @@ fn trunks_args(ports: &Ports, words: &str) -> TrunksArgs {
     }
 }
 
-/// What is written to the output.
+/// Returns what is written to the output.
 async fn written(
     work: impl AsyncFnOnce(&mut Vec<u8>) -> Result<(), ClientError>,
 ) -> Result<String, ClientError> {
@@ -147,7 +145,7 @@ async fn nothing_listening_is_said_with_what_to_do() {
     drop(listener);
     let service = ServiceArgs { url: url.clone(), registry: None };
     let problem = refresh(RefreshArgs { reference: "t-1".to_owned(), service }).await.unwrap_err();
-    assert!(matches!(problem, ClientError::NoAnswer { .. }), "{problem:?}");
+    assert!(matches!(problem, ClientError::NoResponse { .. }), "{problem:?}");
     let text = problem.to_string();
     assert!(text.starts_with(&format!("cannot reach routr-registry at {url}: ")), "{text}");
     assert!(text.contains("kubectl port-forward"), "{text}");
@@ -198,7 +196,7 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
 /// Asks the served fake as `trunks --watch` does, and gives the lines it would print.
 async fn tick(ports: &Ports, changes: &mut Changes) -> Vec<String> {
     let api = Api::new(&ports.url(), None);
-    let answer = api.look(&Filter::default(), usize::MAX).await;
+    let answer = api.fetch(&Filter::default(), usize::MAX).await;
     changes.of(answer).unwrap()
 }
 
@@ -253,7 +251,8 @@ async fn watching_without_a_terminal_prints_changes_only() {
 
 #[tokio::test]
 async fn a_service_that_goes_away_while_watched_is_said_once() {
-    let silence = || Err(ClientError::NoAnswer { url: "http://x".to_owned(), problem: "refused".to_owned() });
+    let silence =
+        || Err(ClientError::NoResponse { url: "http://x".to_owned(), problem: "refused".to_owned() });
     let mut changes = Changes::default();
     assert!(changes.of(silence()).is_err(), "at first it is an error");
     let ports = start(vec![trunk("t-1", "North")]).await;
@@ -266,7 +265,7 @@ async fn a_service_that_goes_away_while_watched_is_said_once() {
 /// A leader with three registries, of which one has troubles.
 async fn three() -> Replica {
     let replica = replica(
-        Standing::Leading,
+        LeadershipStatus::Leading,
         vec![
             (RegistryName::of("berlin", "main"), vec![trunk("t-1", "North"), trunk("t-2", "East")]),
             (RegistryName::of("paris", "main"), vec![trunk("t-7", "Ouest"), failing("t-9", "Sud")]),
@@ -276,7 +275,7 @@ async fn three() -> Replica {
     .await;
     {
         let mut paris = replica.worlds[1].lock().unwrap();
-        paris.summary.next_lapse_ms = Some(NOW + 600_000);
+        paris.summary.next_expiry_ms = Some(NOW + 600_000);
         paris.summary.cache = Health {
             ok: Some(false),
             message: Some("timed out".to_owned()),
@@ -356,14 +355,15 @@ async fn refresh_reaches_the_registry_that_is_named() {
 #[tokio::test]
 async fn the_only_registry_of_a_leader_needs_no_name() {
     let name = RegistryName::of("paris", "main");
-    let replica = replica(Standing::Leading, vec![(name, vec![trunk("t-1", "North")])]).await;
+    let replica = replica(LeadershipStatus::Leading, vec![(name, vec![trunk("t-1", "North")])]).await;
     assert!(table_of(&replica.ports, "").await.starts_with("TRUNK "));
     assert!(refresh_of(&replica.ports, "North").await.unwrap().starts_with("t-1: queued"));
 }
 
 #[tokio::test]
 async fn a_replica_that_follows_sends_to_the_leader_and_an_empty_leader_says_so() {
-    let replica = replica(Standing::Following { leader: Some("registry-0".to_owned()) }, Vec::new()).await;
+    let replica =
+        replica(LeadershipStatus::Following { leader: Some("registry-0".to_owned()) }, Vec::new()).await;
     let args = trunks_args(&replica.ports, "");
     let problem = written(async |out| print_table(&args, Terminal::default(), out).await)
         .await
@@ -377,7 +377,7 @@ async fn a_replica_that_follows_sends_to_the_leader_and_an_empty_leader_says_so(
             replica.ports.url()
         )
     );
-    replica.standing.send(Standing::Leading).unwrap();
+    replica.standing.send(LeadershipStatus::Leading).unwrap();
     assert_eq!(table_of(&replica.ports, "").await, "No registries: there is no Registry resource here.\n");
 }
 
@@ -394,8 +394,8 @@ async fn watching_several_registries_prints_changes_only() {
             "paris/spare: no trunks",
         ]
     );
-    // A lapse that moves on is no change.
-    replica.worlds[1].lock().unwrap().summary.next_lapse_ms = Some(NOW + 900_000);
+    // A expire that moves on is no change.
+    replica.worlds[1].lock().unwrap().summary.next_expiry_ms = Some(NOW + 900_000);
     assert_eq!(tick(&replica.ports, &mut changes).await, Vec::<String>::new());
     replica.worlds[1].lock().unwrap().summary.cache.ok = Some(true);
     replica.ports.directory.leave(

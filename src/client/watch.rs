@@ -7,16 +7,19 @@ use std::{
 
 use tokio::time::MissedTickBehavior;
 
-use super::{ClientError, REDRAW, Sight, TrunksArgs, api::Listing, notes, registry_notes};
+use super::{ClientError, Listing, REDRAW_PERIOD, TrunksArgs, api::TrunkList, notes, registry_notes};
 use crate::{
-    admin_api::{RegistriesAnswer, RegistryAnswer},
-    engine::view::{Counts, Summary, TrunkState, TrunkView},
+    admin_api::{RegistriesResponse, RegistryResponse},
     registry::RegistryPhase,
     table::{self, Screen, Terminal},
 };
+use routr_registration::{
+    engine::view::{Counts, Summary, TrunkView},
+    registration::state::TrunkState,
+};
 
-/// Watches until Ctrl-C or SIGTERM. Only a service that does not answer the first time is an error: later it may be
-/// restarting, and is waited for.
+/// Watches until Ctrl-C or SIGTERM. Only a service that does not answer the first time is an error: later it
+/// may be restarting, and is waited for.
 pub(super) async fn run(args: TrunksArgs) -> Result<(), ClientError> {
     let interrupted = interrupted()?;
     tokio::pin!(interrupted);
@@ -29,13 +32,13 @@ pub(super) async fn run(args: TrunksArgs) -> Result<(), ClientError> {
 async fn redraw(args: TrunksArgs) -> Result<(), ClientError> {
     let api = args.service.api();
     let mut view = View::default();
-    let mut seconds = tokio::time::interval(REDRAW);
+    let mut seconds = tokio::time::interval(REDRAW_PERIOD);
     seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         seconds.tick().await;
         let terminal = Terminal::detect();
         let limit = args.limit.unwrap_or(terminal.size.map_or(usize::MAX, |(_, height)| usize::from(height)));
-        let answer = api.look(&args.filter(), limit).await;
+        let answer = api.fetch(&args.filter(), limit).await;
         match terminal.size {
             Some((width, height)) => view.draw(answer, &args, (width, height), terminal.colour)?,
             None => view.print(answer, &mut io::stdout().lock())?,
@@ -47,14 +50,14 @@ async fn redraw(args: TrunksArgs) -> Result<(), ClientError> {
 #[derive(Default)]
 struct View {
     screen: Option<Screen<io::Stdout>>,
-    last: Option<Sight>,
+    last: Option<Listing>,
     lines: Changes,
 }
 
 impl View {
     fn draw(
         &mut self,
-        answer: Result<Sight, ClientError>,
+        answer: Result<Listing, ClientError>,
         args: &TrunksArgs,
         (width, height): (u16, u16),
         colour: bool,
@@ -67,7 +70,7 @@ impl View {
         }
         let (body, footer) = match &self.last {
             None => return Ok(()),
-            Some(Sight::Trunks(listing)) => {
+            Some(Listing::Trunks(listing)) => {
                 let now = listing.summary.now_ms;
                 if listing.trunks.is_empty() {
                     footer.extend(notes(listing, &args.filter()));
@@ -76,7 +79,7 @@ impl View {
                 footer.extend(table::summary_lines_within(half, &listing.summary.summary, now, width));
                 table::page(&listing.trunks, footer, now, (width, height), colour)
             }
-            Some(Sight::Registries(all)) => {
+            Some(Listing::Registries(all)) => {
                 footer.extend(registry_notes(all, args, Some(width)));
                 (table::registry_lines(&all.registries, all.now_ms, Some(width), colour), footer)
             }
@@ -88,7 +91,11 @@ impl View {
         Ok(screen.draw(&body, &footer, height)?)
     }
 
-    fn print(&mut self, answer: Result<Sight, ClientError>, out: &mut impl Write) -> Result<(), ClientError> {
+    fn print(
+        &mut self,
+        answer: Result<Listing, ClientError>,
+        out: &mut impl Write,
+    ) -> Result<(), ClientError> {
         for line in self.lines.of(answer)? {
             writeln!(out, "{line}")?;
         }
@@ -103,14 +110,14 @@ struct Key {
     registrar: String,
     /// Where the binding is; without one each try may go another way, which is no change.
     bound: Option<(String, bool)>,
-    trouble: Option<(String, Option<u16>, String)>,
+    failure: Option<(String, Option<u16>, String)>,
 }
 
 impl Key {
     fn of(trunk: &TrunkView) -> Self {
-        let trouble = trunk.trouble.as_ref().map(|t| (t.reason.clone(), t.code, t.message.clone()));
+        let failure = trunk.failure.as_ref().map(|t| (t.reason.clone(), t.code, t.message.clone()));
         let bound = trunk.expires_at_ms.map(|_| (trunk.edge_port.clone(), trunk.failed_over));
-        Self { state: trunk.state, registrar: trunk.registrar.clone(), bound, trouble }
+        Self { state: trunk.state, registrar: trunk.registrar.clone(), bound, failure }
     }
 }
 
@@ -121,20 +128,20 @@ struct RegistryKey {
     answers: bool,
     read: bool,
     counts: Counts,
-    neighbours: [Option<bool>; 3],
+    dependencies: [Option<bool>; 3],
     over_budget: Vec<String>,
     down: Vec<String>,
 }
 
 impl RegistryKey {
-    fn of(registry: &RegistryAnswer) -> Self {
+    fn of(registry: &RegistryResponse) -> Self {
         let summary = registry.summary.clone().unwrap_or_default();
         Self {
             state: registry.state.as_ref().map(|state| (state.state, state.reason.clone())),
             answers: registry.summary.is_some(),
             read: summary.last_sync_ms.is_some(),
             counts: summary.counts,
-            neighbours: [summary.api.ok, summary.requester.ok, summary.cache.ok]
+            dependencies: [summary.api.ok, summary.requester.ok, summary.cache.ok]
                 .map(|ok| ok.filter(|ok| !ok)),
             down: down(&summary),
             over_budget: summary.over_budget,
@@ -142,7 +149,7 @@ impl RegistryKey {
     }
 }
 
-/// What is down, by name.
+/// Returns what is down, by name.
 fn down(summary: &Summary) -> Vec<String> {
     summary.down.iter().map(|down| format!("{} {}", down.what, down.name)).collect()
 }
@@ -160,8 +167,9 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    /// The lines to print. An error is one only before the first look that succeeds; later it is a line, once.
-    pub(super) fn of(&mut self, answer: Result<Sight, ClientError>) -> Result<Vec<String>, ClientError> {
+    /// The lines to print. An error is one only before the first look that succeeds; later it is a line,
+    /// once.
+    pub(super) fn of(&mut self, answer: Result<Listing, ClientError>) -> Result<Vec<String>, ClientError> {
         let sight = match answer {
             Ok(sight) => sight,
             Err(problem) if !self.begun => return Err(problem),
@@ -177,11 +185,11 @@ impl Changes {
             lines.push("the service responds again".to_owned());
         }
         match sight {
-            Sight::Trunks(listing) => {
+            Listing::Trunks(listing) => {
                 self.registries.clear();
                 self.trunks(&listing, &mut lines);
             }
-            Sight::Registries(all) => {
+            Listing::Registries(all) => {
                 self.known.clear();
                 self.counts = None;
                 self.registries(&all, &mut lines);
@@ -190,7 +198,7 @@ impl Changes {
         Ok(lines)
     }
 
-    fn trunks(&mut self, listing: &Listing, lines: &mut Vec<String>) {
+    fn trunks(&mut self, listing: &TrunkList, lines: &mut Vec<String>) {
         let now = listing.summary.now_ms;
         let mut known = HashMap::with_capacity(listing.trunks.len());
         for trunk in &listing.trunks {
@@ -217,7 +225,7 @@ impl Changes {
         }
     }
 
-    fn registries(&mut self, all: &RegistriesAnswer, lines: &mut Vec<String>) {
+    fn registries(&mut self, all: &RegistriesResponse, lines: &mut Vec<String>) {
         let mut known = HashMap::with_capacity(all.registries.len());
         for registry in &all.registries {
             let (label, key) = (table::registry_label(registry), RegistryKey::of(registry));

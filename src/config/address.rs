@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
 };
 
-use crate::trunk::HostPort;
+use routr_types::host::HostPort;
 
 /// Most bytes of a unix socket's path (`sun_path`, less the zero at its end).
 const MAX_SOCKET_PATH: usize = 107;
@@ -92,9 +92,9 @@ pub enum AddressError {
     Port,
 }
 
-/// Reads the address of a gRPC service: a host, with or without `http://` or `https://`, or a target as gRPC writes them
-/// (<https://github.com/grpc/grpc/blob/master/doc/naming.md>): `dns:`, `unix:`, `ipv4:`, `ipv6:`. The flag says whether TLS
-/// is wanted.
+/// Reads the address of a gRPC service: a host, with or without `http://` or `https://`, or a target as gRPC
+/// writes them (<https://github.com/grpc/grpc/blob/master/doc/naming.md>): `dns:`, `unix:`, `ipv4:`, `ipv6:`.
+/// The flag says whether TLS is wanted.
 ///
 /// # Errors
 /// See [`AddressError`].

@@ -2,20 +2,15 @@
 
 use std::path::PathBuf;
 
-use crate::{
-    secret::Secret,
-    spec::{CacheProvider, CacheSpec, SecretKeyRef},
-    text,
-    trunk::HostPort,
-};
+use crate::spec::{CacheProvider, CacheSpec, SecretKeyRef};
+use routr_types::{host::HostPort, secret::Secret, text};
 
 use super::{
     Cache, RedisDeployment, RedisSettings,
     address::{self, AddressError},
-    files,
-    interpret::Interpreter,
-    parameters,
-    rules::right,
+    files, parameters,
+    rules::hint,
+    validator::Validator,
 };
 
 const PARAMETERS: &str = "spec.cache.parameters";
@@ -44,19 +39,19 @@ impl Source {
     }
 }
 
-impl Interpreter<'_> {
+impl Validator<'_> {
     pub(super) fn cache(&mut self, spec: &CacheSpec) -> Cache {
         let redis = spec.provider == Some(CacheProvider::Redis);
         let inline = spec.parameters.as_ref().map_or("", |parameters| parameters.0.expose());
         // A provider that is wrong has been reported, and may have been meant to be Redis.
         if !redis && !self.blamed.contains("spec.cache.provider") {
-            self.of_no_use(spec, inline);
+            self.reject_unused(spec, inline);
         }
         let (source, text) = self.parameters(spec, inline);
         let (found, problems) = parameters::parse(text.expose(), self.secrets.is_some());
         for problem in problems {
             let value = problem.value.filter(|_| source.shown);
-            self.wrong(source.path, format!("{}{}", source.before, problem.problem), value, &problem.right);
+            self.wrong(source.path, format!("{}{}", source.before, problem.problem), value, &problem.hint);
         }
         let address = found
             .host
@@ -120,14 +115,14 @@ impl Interpreter<'_> {
             ("keyFile", "a PEM file with the key of the certificate", self.files.key(&key)),
         ];
         let mut good = true;
-        for (name, right, checked) in checked {
+        for (name, hint, checked) in checked {
             if let Err(problem) = checked {
                 good = false;
                 self.wrong(
                     source.path,
                     format!("{}{name} {problem}", source.before),
                     None,
-                    &format!("name {right}"),
+                    &format!("name {hint}"),
                 );
             }
         }
@@ -135,7 +130,7 @@ impl Interpreter<'_> {
     }
 
     /// What only Redis could use.
-    fn of_no_use(&mut self, spec: &CacheSpec, inline: &str) {
+    fn reject_unused(&mut self, spec: &CacheSpec, inline: &str) {
         for (path, given, what) in [
             (PARAMETERS, !inline.trim().is_empty(), "the parameters"),
             (PARAMETERS_REF, spec.parameters_secret_ref.is_some(), "it"),
@@ -165,7 +160,7 @@ impl Interpreter<'_> {
         let text = match held.map(|held| files::one_line(held.expose())) {
             Some(Ok(line)) => line,
             Some(Err(problem)) => {
-                self.wrong(source.path, format!("{}it {problem}", source.before), None, right::PARAMETERS);
+                self.wrong(source.path, format!("{}it {problem}", source.before), None, hint::PARAMETERS);
                 Secret::new("")
             }
             None => {
@@ -192,11 +187,11 @@ impl Interpreter<'_> {
                     source.path,
                     format!("{}passwordFile names a file of the operator's own pod", source.before),
                     None,
-                    right::PASSWORD_SECRET,
+                    hint::PASSWORD_SECRET,
                 );
             } else {
                 password = self.files.password(&self.files.resolve(file)).unwrap_or_else(|problem| {
-                    self.wrong(source.path, format!("passwordFile {problem}"), None, right::PASSWORD_FILE);
+                    self.wrong(source.path, format!("passwordFile {problem}"), None, hint::PASSWORD_FILE);
                     None
                 });
             }
@@ -222,7 +217,7 @@ impl Interpreter<'_> {
     /// What a reference names was not handed in.
     pub(super) fn not_there(&mut self, source: &Source) {
         if self.secrets.is_some() {
-            self.wrong(source.path, format!("{}it is not there", source.before), None, right::SECRET);
+            self.wrong(source.path, format!("{}it is not there", source.before), None, hint::SECRET);
         }
     }
 }

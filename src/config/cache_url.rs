@@ -2,7 +2,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use crate::secret::Secret;
+use routr_types::secret::Secret;
 
 use super::address;
 
@@ -20,7 +20,7 @@ pub(super) struct CacheUrl {
     pub(super) secure: bool,
 }
 
-/// Whether the text begins as a URL does, of whatever scheme.
+/// Returns whether the text begins as a URL does, of whatever scheme.
 pub(super) fn is_url(text: &str) -> bool {
     let scheme = text.trim_start().split("://").next().unwrap_or_default();
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.');
@@ -51,7 +51,8 @@ pub(super) fn parse(text: &str) -> Result<CacheUrl, String> {
             "db" => url.database = Some(database(value)?),
             "user" | "username" => url.username = Some(decoded(value)?),
             "pass" | "password" => url.password = Some(Secret::new(decoded(value)?)),
-            // Clients of other languages write it; the version that is spoken here is the one that all servers know.
+            // Clients of other languages write it; the version that is spoken here is the one that all
+            // servers know.
             "protocol" => {}
             _ => return Err("its query has a key that is none of db, user and pass".to_owned()),
         }

@@ -3,7 +3,8 @@
 use std::{fmt::Write, path::Path, time::Duration};
 
 use super::{Cache, Config, Endpoint, RedisDeployment, RedisSettings, SyncBounds, duration, load};
-use crate::{registration::redirect_policy::RedirectPolicy, tls::TlsFiles};
+use routr_net::tls::TlsFiles;
+use routr_registration::registration::redirect_policy::RedirectPolicy;
 
 /// What [`check`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,7 +141,7 @@ fn cache(cache: &Cache) -> String {
         (None, None) => "without a password".to_owned(),
     };
     let files = TlsFiles { authorities: ca_file.clone(), certificate: None };
-    let list = |addresses: &[crate::trunk::HostPort]| {
+    let list = |addresses: &[routr_types::host::HostPort]| {
         addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
     };
     let place = match (deployment, socket) {

@@ -6,95 +6,95 @@ use crate::spec::{
 };
 
 use super::{
-    fields::{Fields, Findings},
-    rules::{self, right},
+    map_reader::{Findings, MapReader},
+    rules::{self, hint},
     tree::Node,
 };
 
 /// Reads the document; `None` where its shape leaves nothing to interpret. What is wrong goes to `findings`.
 pub(super) fn read(findings: &mut Findings, node: Node) -> Option<RegistryDocument> {
     findings.lines.insert(String::new(), node.line);
-    let mut top = Fields::of(findings, "", node)?;
-    let kind = top.required_text("kind", right::KIND);
-    let api_version = top.required_text("apiVersion", right::API_VERSION);
+    let mut top = MapReader::of(findings, "", node)?;
+    let kind = top.required_text("kind", hint::KIND);
+    let api_version = top.required_text("apiVersion", hint::API_VERSION);
     let metadata = top.mapping("metadata", |fields| {
-        let name = fields.text("name", right::NAME);
+        let name = fields.text("name", hint::NAME);
         fields.accept_rest();
         Metadata { name }
     });
-    let spec = top.required_mapping("spec", right::SPEC, spec);
+    let spec = top.required_mapping("spec", hint::SPEC, spec);
     top.finish();
     Some(RegistryDocument { kind, api_version, metadata, spec: spec? })
 }
 
-fn spec(fields: &mut Fields<'_>) -> RegistrySpec {
+fn spec(fields: &mut MapReader<'_>) -> RegistrySpec {
     fields.only_in_kubernetes("suspend");
     fields.only_in_kubernetes("requesterTokenSecretRef");
     RegistrySpec {
-        requester_addr: fields.required_text("requesterAddr", right::REQUESTER_ADDR),
-        api_addr: fields.required_text("apiAddr", right::API_ADDR),
-        requester_token_file: fields.text("requesterTokenFile", right::TOKEN_FILE),
+        requester_addr: fields.required_text("requesterAddr", hint::REQUESTER_ADDR),
+        api_addr: fields.required_text("apiAddr", hint::API_ADDR),
+        requester_token_file: fields.text("requesterTokenFile", hint::TOKEN_FILE),
         requester_token_secret_ref: None,
-        register_interval: fields.quantity("registerInterval", &rules::REGISTER_INTERVAL.right()),
+        register_interval: fields.quantity("registerInterval", &rules::REGISTER_INTERVAL.hint()),
         cache: fields.mapping("cache", cache),
-        methods: fields.texts("methods", right::METHODS, right::METHOD),
+        methods: fields.texts("methods", hint::METHODS, hint::METHOD),
         edge_ports: fields.mappings(
             "edgePorts",
-            right::EDGE_PORTS,
+            hint::EDGE_PORTS,
             || EdgePortSpec { address: String::new(), region: None },
             |fields| EdgePortSpec {
-                address: fields.required_text("address", right::EDGE_PORT),
-                region: fields.text("region", right::REGION),
+                address: fields.required_text("address", hint::EDGE_PORT),
+                region: fields.text("region", hint::REGION),
             },
         ),
-        instance_id: fields.text("instanceId", right::INSTANCE_ID),
+        instance_id: fields.text("instanceId", hint::INSTANCE_ID),
         registration: fields.mapping("registration", registration),
         tls: fields.mapping("tls", |fields| TlsSpec {
-            ca_file: fields.text("caFile", right::CA_FILE),
-            cert_file: fields.text("certFile", right::CERT_FILE),
-            key_file: fields.text("keyFile", right::KEY_FILE),
+            ca_file: fields.text("caFile", hint::CA_FILE),
+            cert_file: fields.text("certFile", hint::CERT_FILE),
+            key_file: fields.text("keyFile", hint::KEY_FILE),
         }),
-        api_timeout: fields.quantity("apiTimeout", &rules::API_TIMEOUT.right()),
+        api_timeout: fields.quantity("apiTimeout", &rules::API_TIMEOUT.hint()),
         sync: fields.mapping("sync", sync),
         suspend: None,
     }
 }
 
-fn cache(fields: &mut Fields<'_>) -> CacheSpec {
+fn cache(fields: &mut MapReader<'_>) -> CacheSpec {
     fields.hide_values();
     fields.only_in_kubernetes("parametersSecretRef");
     fields.only_in_kubernetes("passwordSecretRef");
     CacheSpec {
         provider: fields
             .word("provider", &[("memory", CacheProvider::Memory), ("redis", CacheProvider::Redis)]),
-        parameters: fields.text("parameters", right::PARAMETERS).map(Into::into),
+        parameters: fields.text("parameters", hint::PARAMETERS).map(Into::into),
         parameters_secret_ref: None,
         password_secret_ref: None,
     }
 }
 
-fn sync(fields: &mut Fields<'_>) -> SyncSpec {
+fn sync(fields: &mut MapReader<'_>) -> SyncSpec {
     SyncSpec {
-        timeout: fields.quantity("timeout", &rules::SYNC_TIMEOUT.right()),
-        max_pages: fields.whole("maxPages", &rules::SYNC_PAGES.right()),
-        max_trunks: fields.whole("maxTrunks", &rules::SYNC_TRUNKS.right()),
-        max_bytes: fields.whole("maxBytes", &rules::SYNC_BYTES.right()),
-        max_trunk_bytes: fields.whole("maxTrunkBytes", &rules::TRUNK_BYTES.right()),
+        timeout: fields.quantity("timeout", &rules::SYNC_TIMEOUT.hint()),
+        max_pages: fields.whole("maxPages", &rules::SYNC_PAGES.hint()),
+        max_trunks: fields.whole("maxTrunks", &rules::SYNC_TRUNKS.hint()),
+        max_bytes: fields.whole("maxBytes", &rules::SYNC_BYTES.hint()),
+        max_trunk_bytes: fields.whole("maxTrunkBytes", &rules::TRUNK_BYTES.hint()),
     }
 }
 
-fn registration(fields: &mut Fields<'_>) -> RegistrationSpec {
+fn registration(fields: &mut MapReader<'_>) -> RegistrationSpec {
     RegistrationSpec {
-        expires: fields.quantity("expires", &rules::EXPIRES.right()),
-        max_in_flight: fields.whole("maxInFlight", right::IN_FLIGHT),
-        rate_per_registrar: fields.quantity("ratePerRegistrar", right::RATE),
-        timeout: fields.quantity("timeout", &rules::REGISTER_TIMEOUT.right()),
-        user_agent: fields.text("userAgent", right::USER_AGENT),
-        require: fields.texts("require", right::REQUIRE, right::OPTION_TAG),
+        expires: fields.quantity("expires", &rules::EXPIRES.hint()),
+        max_in_flight: fields.whole("maxInFlight", hint::IN_FLIGHT),
+        rate_per_registrar: fields.quantity("ratePerRegistrar", hint::RATE),
+        timeout: fields.quantity("timeout", &rules::REGISTER_TIMEOUT.hint()),
+        user_agent: fields.text("userAgent", hint::USER_AGENT),
+        require: fields.texts("require", hint::REQUIRE, hint::OPTION_TAG),
         redirects: fields.mapping("redirects", |fields| RedirectsSpec {
-            domains: fields.texts("domains", right::REDIRECT_DOMAINS, right::REDIRECT_DOMAIN),
+            domains: fields.texts("domains", hint::REDIRECT_DOMAINS, hint::REDIRECT_DOMAIN),
             credentials: fields.flag("credentials"),
-            max_time: fields.quantity("maxTime", &rules::REDIRECT_TIME.right()),
+            max_time: fields.quantity("maxTime", &rules::REDIRECT_TIME.hint()),
         }),
         digest: fields.mapping("digest", |fields| DigestSpec {
             min_algorithm: fields

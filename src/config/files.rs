@@ -1,30 +1,25 @@
 //! The files that a configuration points to.
 
-use std::{
-    fs::File,
-    io::{self, Read},
-    path::{Component, Path, PathBuf},
-};
+use std::path::{Component, Path, PathBuf};
 
+pub(super) use routr_net::files::read;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use super::rules::{CLUSTER_CA_FOLDER, CLUSTER_SOCKET_FOLDER};
-use crate::secret::Secret;
-
-/// More than any configuration, certificate bundle or password file needs.
-const MAX_SIZE: u64 = 16 * 1024 * 1024;
+use routr_types::secret::Secret;
 
 /// What the interpretation asks of files.
 pub(super) trait Files {
     /// The path to use for one that was given.
     fn resolve(&self, given: &str) -> PathBuf;
-    /// Whether the PEM file holds authorities; else what is wrong with it.
+    /// Returns whether the PEM file holds authorities; else what is wrong with it.
     fn authorities(&self, path: &Path) -> Result<(), String>;
-    /// Whether the PEM file holds a private key; else what is wrong with it, without any of it.
+    /// Returns whether the PEM file holds a private key; else what is wrong with it, without any of it.
     fn key(&self, path: &Path) -> Result<(), String>;
     /// The password in the file; else what is wrong with it.
     fn password(&self, path: &Path) -> Result<Option<Secret>, String>;
-    /// The path to use for a unix socket that was given, which need not be there yet; else why it may not be used.
+    /// The path to use for a unix socket that was given, which need not be there yet; else why it may not be
+    /// used.
     fn socket(&self, given: &Path) -> Result<PathBuf, String>;
 }
 
@@ -53,14 +48,14 @@ impl Files for Unread {
     }
 }
 
-/// Whether `path` is something below `folder`, and leads nowhere else.
+/// Returns whether `path` is something below `folder`, and leads nowhere else.
 fn is_below(path: &Path, folder: &str) -> bool {
     let plain = |name: &Path| name.components().all(|part| matches!(part, Component::Normal(_)));
     path.strip_prefix(folder).is_ok_and(|name| plain(name) && name.components().next().is_some())
 }
 
-/// Of a resource of Kubernetes: looks at no file, and allows only files of TLS below [`CLUSTER_CA_FOLDER`] and sockets below
-/// [`CLUSTER_SOCKET_FOLDER`].
+/// Of a resource of Kubernetes: looks at no file, and allows only files of TLS below [`CLUSTER_CA_FOLDER`]
+/// and sockets below [`CLUSTER_SOCKET_FOLDER`].
 pub(super) struct Cluster;
 
 impl Files for Cluster {
@@ -135,8 +130,8 @@ impl Files for Disk<'_> {
     }
 }
 
-/// The one line of a text that is to be a secret; the newline that an editor leaves at its end does not count. Else what
-/// is wrong with the text, without any of it.
+/// The one line of a text that is to be a secret; the newline that an editor leaves at its end does not
+/// count. Else what is wrong with the text, without any of it.
 pub(super) fn one_line(text: &str) -> Result<Secret, String> {
     let line = text.strip_suffix('\n').unwrap_or(text);
     let line = line.strip_suffix('\r').unwrap_or(line);
@@ -147,20 +142,4 @@ pub(super) fn one_line(text: &str) -> Result<Secret, String> {
         return Err("has more than one line".to_owned());
     }
     Ok(Secret::new(line))
-}
-
-/// Reads a file that is not absurdly large.
-///
-/// # Errors
-/// What the system says; also for what is no regular file and might never end.
-pub fn read(path: &Path) -> io::Result<Vec<u8>> {
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_SIZE + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_SIZE {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 16 MiB"));
-    }
-    Ok(bytes)
 }

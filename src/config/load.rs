@@ -10,13 +10,13 @@ use std::{
 
 use super::{
     Config, document,
-    fields::Findings,
     files::{self, Disk, Files, Unread},
-    interpret::Interpreter,
-    mistake::{Mistake, Mistakes},
+    map_reader::Findings,
     tree::{self, Format},
+    validation_error::{ValidationError, ValidationErrors},
+    validator::Validator,
 };
-use crate::text::count;
+use routr_types::text::count;
 
 /// Names the file where `--config` does not.
 pub const CONFIG_PATH: &str = "CONFIG_PATH";
@@ -46,12 +46,12 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// The file is not good. Never shows a secret.
-    #[error("{} {}", .path.display(), counted(.mistakes))]
-    Mistakes {
+    #[error("{} {}", .path.display(), counted(.errors))]
+    Invalid {
         /// The file.
         path: PathBuf,
         /// All that is wrong with it.
-        mistakes: Mistakes,
+        errors: ValidationErrors,
     },
 }
 
@@ -60,17 +60,17 @@ fn list(paths: &[PathBuf]) -> String {
     shown.join(", ")
 }
 
-fn counted(mistakes: &Mistakes) -> String {
-    let mut text = format!("has {}:", count(mistakes.len() as u64, "mistake"));
-    for mistake in mistakes.iter() {
+fn counted(errors: &ValidationErrors) -> String {
+    let mut text = format!("has {}:", count(errors.len() as u64, "mistake"));
+    for mistake in errors.iter() {
         // Writing to a String cannot fail.
         let _ = write!(text, "\n  {mistake}");
     }
     text
 }
 
-/// Finds the file (`path`, else the environment's `CONFIG_PATH`, else [`DEFAULT_PATHS`]) and reads it, together with
-/// the files that it points to. Relative paths in it begin at its own directory.
+/// Finds the file (`path`, else the environment's `CONFIG_PATH`, else [`DEFAULT_PATHS`]) and reads it,
+/// together with the files that it points to. Relative paths in it begin at its own directory.
 ///
 /// # Errors
 /// See [`ConfigError`]; no text of it shows a secret.
@@ -102,20 +102,20 @@ fn read(path: &Path) -> Result<Config, ConfigError> {
     let base = path.parent().unwrap_or_else(|| Path::new(""));
     let parsed = match String::from_utf8(bytes) {
         Ok(text) => parse_with(&text, Format::of(path), &Disk { base }),
-        Err(error) => Err(Mistakes::one(not_utf8(&error))),
+        Err(error) => Err(ValidationErrors::one(not_utf8(&error))),
     };
-    parsed.map_err(|mistakes| ConfigError::Mistakes { path: path.to_path_buf(), mistakes })
+    parsed.map_err(|errors| ConfigError::Invalid { path: path.to_path_buf(), errors })
 }
 
-fn not_utf8(error: &std::string::FromUtf8Error) -> Mistake {
+fn not_utf8(error: &std::string::FromUtf8Error) -> ValidationError {
     let good = error.utf8_error().valid_up_to();
     let newlines = error.as_bytes().iter().take(good).filter(|byte| **byte == b'\n').count();
-    Mistake {
+    ValidationError {
         path: "the document".to_owned(),
         line: u32::try_from(newlines + 1).ok(),
         problem: "not UTF-8".to_owned(),
         value: None,
-        right: "save it as UTF-8".to_owned(),
+        hint: "save it as UTF-8".to_owned(),
     }
 }
 
@@ -127,24 +127,24 @@ impl Format {
     }
 }
 
-/// Makes a configuration of a document, without looking at any file: paths in it are not checked, and a password in a
-/// `passwordFile` is left out.
+/// Makes a configuration of a document, without looking at any file: paths in it are not checked, and a
+/// password in a `passwordFile` is left out.
 ///
 /// # Errors
 /// All mistakes at once; none shows a secret.
-pub fn parse(text: &str, format: Format) -> Result<Config, Mistakes> {
+pub fn parse(text: &str, format: Format) -> Result<Config, ValidationErrors> {
     parse_with(text, format, &Unread)
 }
 
-fn parse_with(text: &str, format: Format, files: &dyn Files) -> Result<Config, Mistakes> {
-    let tree = tree::read(text, format).map_err(Mistakes::one)?;
+fn parse_with(text: &str, format: Format, files: &dyn Files) -> Result<Config, ValidationErrors> {
+    let tree = tree::read(text, format).map_err(ValidationErrors::one)?;
     let mut findings = Findings::default();
     let document = document::read(&mut findings, tree);
-    let Findings { mistakes, blamed, lines, .. } = findings;
-    let mut interpreter = Interpreter { files, secrets: None, blamed, lines, mistakes };
+    let Findings { errors, blamed, lines, .. } = findings;
+    let mut interpreter = Validator { files, secrets: None, blamed, lines, errors };
     let config = document.map(|document| interpreter.document(&document));
     match config {
-        Some(config) => Mistakes::none_or(interpreter.mistakes, config),
-        None => Err(Mistakes::all(interpreter.mistakes)),
+        Some(config) => ValidationErrors::none_or(interpreter.errors, config),
+        None => Err(ValidationErrors::all(interpreter.errors)),
     }
 }

@@ -1,12 +1,12 @@
-//! `cache.parameters`: `key=value` pairs with commas between them. A password stands in the middle of it, and whatever
-//! follows a slip may be a piece of one: so what is quoted in a message comes only from before that.
+//! `cache.parameters`: `key=value` pairs with commas between them. A password stands in the middle of it, and
+//! whatever follows a slip may be a piece of one: so what is quoted in a message comes only from before that.
 
-use crate::{secret::Secret, trunk::HostPort};
+use routr_types::{host::HostPort, secret::Secret};
 
 use super::{
     address, cache_url,
-    mistake::{show, suggest},
     rules::{self, REDIS_PORT},
+    validation_error::{show, suggest},
 };
 
 /// All keys.
@@ -92,11 +92,12 @@ impl Default for Parameters {
 pub(super) struct Problem {
     pub(super) problem: String,
     pub(super) value: Option<String>,
-    pub(super) right: String,
+    pub(super) hint: String,
 }
 
 struct Reader {
-    /// Whether the text is that of a resource of Kubernetes, where the password has another place than a file.
+    /// Whether the text is that of a resource of Kubernetes, where the password has another place than a
+    /// file.
     cluster: bool,
     found: Parameters,
     seen: Vec<&'static str>,
@@ -126,9 +127,9 @@ pub(super) fn parse(text: &str, cluster: bool) -> (Parameters, Vec<Problem>) {
 }
 
 impl Reader {
-    fn wrong(&mut self, problem: String, value: Option<&str>, right: &str) {
+    fn wrong(&mut self, problem: String, value: Option<&str>, hint: &str) {
         let value = value.filter(|_| self.trusted).map(show);
-        self.problems.push(Problem { problem, value, right: right.to_owned() });
+        self.problems.push(Problem { problem, value, hint: hint.to_owned() });
     }
 
     fn part(&mut self, number: usize, part: &str) {
@@ -141,7 +142,7 @@ impl Reader {
             matches!(part.split('=').next().map(str::trim), Some("password" | "sentinelPassword"));
         let kept = if is_password { part } else { part.trim_end() };
         if kept.contains(char::is_control) {
-            self.wrong(format!("part {number} has a control character"), None, rules::right::ONE_LINE);
+            self.wrong(format!("part {number} has a control character"), None, rules::hint::ONE_LINE);
             self.trusted = false;
             return;
         }
@@ -178,8 +179,8 @@ impl Reader {
                 None | Some("true") => true,
                 Some("false") => false,
                 Some(other) => {
-                    let right = format!("write {known}=true or {known}=false");
-                    self.wrong(format!("{known} is neither true nor false"), Some(other), &right);
+                    let hint = format!("write {known}=true or {known}=false");
+                    self.wrong(format!("{known} is neither true nor false"), Some(other), &hint);
                     known == "secure"
                 }
             };
@@ -210,10 +211,10 @@ impl Reader {
                 if value.len() <= MAX_PREFIX && value.bytes().all(plain) {
                     value.clone_into(&mut self.found.prefix);
                 } else {
-                    let right = format!(
+                    let hint = format!(
                         "write up to {MAX_PREFIX} visible ASCII characters without braces, such as prefix=routr:"
                     );
-                    self.wrong("prefix is wrong".to_owned(), Some(value), &right);
+                    self.wrong("prefix is wrong".to_owned(), Some(value), &hint);
                 }
             }
             "url" => self.url(value),
@@ -247,8 +248,8 @@ impl Reader {
             match address::host_port(text, port) {
                 Ok(address) => addresses.push(address),
                 Err(error) => {
-                    let right = format!("write {key}=HOST:PORT;HOST:PORT");
-                    self.wrong(format!("{key} is wrong: {error}"), Some(text), &right);
+                    let hint = format!("write {key}=HOST:PORT;HOST:PORT");
+                    self.wrong(format!("{key} is wrong: {error}"), Some(text), &hint);
                 }
             }
         }
@@ -261,9 +262,9 @@ impl Reader {
         let url = match cache_url::parse(text) {
             Ok(url) => url,
             Err(problem) => {
-                let right = "write redis://USER:PASSWORD@HOST:PORT/DB, rediss:// with TLS, or redis+unix:///PATH?db=DB, with %xx for \
+                let hint = "write redis://USER:PASSWORD@HOST:PORT/DB, rediss:// with TLS, or redis+unix:///PATH?db=DB, with %xx for \
                              other characters";
-                self.wrong(format!("the URL is wrong: {problem}"), None, right);
+                self.wrong(format!("the URL is wrong: {problem}"), None, hint);
                 return;
             }
         };
@@ -305,21 +306,21 @@ impl Reader {
             .collect();
         match value {
             None => {
-                let right = if self.trusted {
+                let hint = if self.trusted {
                     "write key=value pairs separated by commas, such as host=localhost,port=6379".to_owned()
                 } else {
                     format!("write key=value pairs separated by commas; {comma}")
                 };
-                self.wrong(format!("part {number} is not a key=value pair"), None, &right);
+                self.wrong(format!("part {number} is not a key=value pair"), None, &hint);
             }
             Some(_) => {
                 let shown = if self.trusted { Some(key) } else { None };
-                let right = if self.trusted {
+                let hint = if self.trusted {
                     suggest(key, &known)
                 } else {
                     format!("known here: {}; {comma}", known.join(", "))
                 };
-                self.wrong(format!("part {number} has an unknown key"), shown, &right);
+                self.wrong(format!("part {number} has an unknown key"), shown, &hint);
             }
         }
         // The key may have been meant to be `password`, or this be the rest of one.
@@ -334,8 +335,8 @@ impl Reader {
             [("caFile", self.found.ca_file.is_some()), ("certFile", self.found.cert_file.is_some())]
         {
             if given && !self.found.secure {
-                let right = format!("add secure=true, or remove {key}");
-                self.wrong(format!("{key} is given without secure"), None, &right);
+                let hint = format!("add secure=true, or remove {key}");
+                self.wrong(format!("{key} is given without secure"), None, &hint);
             }
         }
         if self.found.cert_file.is_some() != self.found.key_file.is_some() {
@@ -359,11 +360,11 @@ impl Reader {
         let named = self.found.sentinel_master.is_some();
         let credentials = self.found.sentinel_username.is_some() || self.found.sentinel_password.is_some();
         if sentinel && !named {
-            let right = "add sentinelMaster=NAME, such as sentinelMaster=mymaster";
-            self.wrong("sentinels is given without sentinelMaster".to_owned(), None, right);
+            let hint = "add sentinelMaster=NAME, such as sentinelMaster=mymaster";
+            self.wrong("sentinels is given without sentinelMaster".to_owned(), None, hint);
         } else if !sentinel && (named || credentials) && !self.seen.contains(&"sentinels") {
-            let right = "add sentinels=HOST:PORT;HOST:PORT";
-            self.wrong("sentinelMaster is given without sentinels".to_owned(), None, right);
+            let hint = "add sentinels=HOST:PORT;HOST:PORT";
+            self.wrong("sentinelMaster is given without sentinels".to_owned(), None, hint);
         }
         if sentinel && self.found.cluster {
             self.wrong("both sentinels and cluster are given".to_owned(), None, "keep one of them");
@@ -373,12 +374,12 @@ impl Reader {
         }
         let place = self.found.host.is_some();
         if place && (sentinel || !self.found.nodes.is_empty()) {
-            let right = "remove host: the sentinels, or the nodes, say where Redis is";
-            self.wrong("host is given with sentinels or nodes".to_owned(), None, right);
+            let hint = "remove host: the sentinels, or the nodes, say where Redis is";
+            self.wrong("host is given with sentinels or nodes".to_owned(), None, hint);
         }
         if self.found.socket.is_some() && (place || sentinel || self.found.cluster || self.found.secure) {
-            let right = "keep the socket, or remove it";
-            self.wrong("socket is given with host, secure, sentinels or cluster".to_owned(), None, right);
+            let hint = "keep the socket, or remove it";
+            self.wrong("socket is given with host, secure, sentinels or cluster".to_owned(), None, hint);
         }
     }
 }

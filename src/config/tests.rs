@@ -1,4 +1,5 @@
-//! What loads, and to what. The other files: what does not, secrets, files, the reference table, arbitrary text.
+//! What loads, and to what. The other files: what does not, secrets, files, the reference table, arbitrary
+//! text.
 
 use std::time::Duration;
 
@@ -6,8 +7,8 @@ use super::*;
 use crate::spec::RegistryDocument;
 
 mod control_characters;
+mod errors;
 mod files;
-mod mistakes;
 mod properties;
 mod reference;
 mod resource;
@@ -24,17 +25,17 @@ spec:
     - address: 10.100.42.127
 ";
 
-fn yaml(text: &str) -> Result<Config, Mistakes> {
+fn yaml(text: &str) -> Result<Config, ValidationErrors> {
     parse(text, Format::Yaml)
 }
 
 /// [`LEAST`] with more lines in its spec, indented by two.
-fn with(lines: &str) -> Result<Config, Mistakes> {
+fn with(lines: &str) -> Result<Config, ValidationErrors> {
     yaml(&format!("{LEAST}{lines}\n"))
 }
 
 fn good(lines: &str) -> Config {
-    with(lines).unwrap_or_else(|mistakes| panic!("{lines}\n{mistakes}"))
+    with(lines).unwrap_or_else(|errors| panic!("{lines}\n{errors}"))
 }
 
 fn redis(parameters: &str) -> RedisSettings {
@@ -157,7 +158,7 @@ fn addresses_of_services() {
     ];
     for (given, address, tls) in table {
         let text = LEAST.replace("apiAddr: localhost:51907", &format!("apiAddr: {given}"));
-        let config = yaml(&text).unwrap_or_else(|mistakes| panic!("{given}: {mistakes}"));
+        let config = yaml(&text).unwrap_or_else(|errors| panic!("{given}: {errors}"));
         assert_eq!((config.api.address.to_string().as_str(), config.api.tls), (address, tls), "{given}");
     }
 }
@@ -323,7 +324,7 @@ fn a_spec_from_elsewhere_gives_the_same() {
     let mut spec = document.spec;
     spec.api_addr = "a:b".into();
     spec.edge_ports.clear();
-    let mistakes = Config::from_spec("registry", &spec).unwrap_err();
-    let paths: Vec<&str> = mistakes.iter().map(|mistake| mistake.path.as_str()).collect();
+    let errors = Config::from_spec("registry", &spec).unwrap_err();
+    let paths: Vec<&str> = errors.iter().map(|mistake| mistake.path.as_str()).collect();
     assert_eq!(paths, ["spec.apiAddr", "spec.edgePorts"]);
 }

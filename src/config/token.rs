@@ -1,12 +1,13 @@
 //! The token that a Requester wants of each call: from a file, or from a Secret.
 
-use crate::{secret::Secret, spec::RegistrySpec};
+use crate::spec::RegistrySpec;
+use routr_types::secret::Secret;
 
 use super::{
     cache::Source,
     files,
-    interpret::Interpreter,
-    rules::{self, right},
+    rules::{self, hint},
+    validator::Validator,
 };
 
 const FILE: &str = "spec.requesterTokenFile";
@@ -15,20 +16,20 @@ const SECRET_REF: &str = "spec.requesterTokenSecretRef";
 /// Bytes of the longest token: a header field of HTTP/2 has to hold it.
 const MAX_LENGTH: usize = 4096;
 
-impl Interpreter<'_> {
+impl Validator<'_> {
     /// The token, from the one place where it is.
     pub(super) fn requester_token(&mut self, spec: &RegistrySpec) -> Option<Secret> {
         if let Some(given) = &spec.requester_token_file {
             if self.secrets.is_some() {
-                self.wrong(FILE, rules::TOKEN_FILE_OF_THE_POD, None, right::TOKEN_SECRET);
+                self.wrong(FILE, rules::TOKEN_FILE_OF_THE_POD, None, hint::TOKEN_SECRET);
                 return None;
             }
             if given.trim().is_empty() {
-                self.wrong(FILE, "empty", None, right::TOKEN_FILE);
+                self.wrong(FILE, "empty", None, hint::TOKEN_FILE);
                 return None;
             }
             let token = self.files.password(&self.files.resolve(given)).unwrap_or_else(|problem| {
-                self.wrong(FILE, problem, None, right::TOKEN_FILE);
+                self.wrong(FILE, problem, None, hint::TOKEN_FILE);
                 None
             });
             return token.and_then(|token| self.good_token(FILE, "", token));
@@ -43,7 +44,7 @@ impl Interpreter<'_> {
         match files::one_line(held.expose()) {
             Ok(token) => self.good_token(SECRET_REF, &source.before, token),
             Err(problem) => {
-                self.wrong(SECRET_REF, format!("{}it {problem}", source.before), None, right::TOKEN);
+                self.wrong(SECRET_REF, format!("{}it {problem}", source.before), None, hint::TOKEN);
                 None
             }
         }
@@ -53,7 +54,7 @@ impl Interpreter<'_> {
         let good =
             token.expose().len() <= MAX_LENGTH && token.expose().bytes().all(|byte| byte.is_ascii_graphic());
         if !good {
-            self.wrong(path, format!("{before}it is no token"), None, right::TOKEN);
+            self.wrong(path, format!("{before}it is no token"), None, hint::TOKEN);
         }
         good.then_some(token)
     }

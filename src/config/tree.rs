@@ -1,4 +1,5 @@
-//! YAML or JSON as a tree that still has its lines and its repeated keys, so that every mistake in it can be reported.
+//! YAML or JSON as a tree that still has its lines and its repeated keys, so that every mistake in it can be
+//! reported.
 
 use std::fmt;
 
@@ -10,7 +11,7 @@ use serde_saphyr::{
     options::{DuplicateKeyPolicy, NonFiniteFloatPolicy},
 };
 
-use super::mistake::Mistake;
+use super::validation_error::ValidationError;
 
 /// How a document is written. JSON is YAML too; saying so gives better words for a slip in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +47,7 @@ pub(super) struct Entry {
 }
 
 impl Value {
-    /// What it is, in a message.
+    /// Returns what it is, in a message.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Null => "nothing",
@@ -67,7 +68,7 @@ const TOO_MUCH: &str = "too large or too deeply nested";
 ///
 /// # Errors
 /// The one mistake that keeps it from being read. It quotes nothing of the text, which may hold a password.
-pub(super) fn read(text: &str, format: Format) -> Result<Node, Mistake> {
+pub(super) fn read(text: &str, format: Format) -> Result<Node, ValidationError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     match format {
         Format::Json => serde_json::from_str::<Raw<false>>(text)
@@ -94,24 +95,24 @@ fn line(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(0)
 }
 
-fn syntax(line: u32, problem: String, right: &str) -> Mistake {
-    Mistake {
+fn syntax(line: u32, problem: String, hint: &str) -> ValidationError {
+    ValidationError {
         path: "the document".to_owned(),
         line: (line > 0).then_some(line),
         problem,
         value: None,
-        right: right.to_owned(),
+        hint: hint.to_owned(),
     }
 }
 
-fn json_mistake(error: &serde_json::Error) -> Mistake {
+fn json_mistake(error: &serde_json::Error) -> ValidationError {
     // serde_json's own words for a syntax error are fixed: they never quote the text.
     let problem = format!("not valid JSON ({error})");
     let at = u32::try_from(error.line()).unwrap_or(0);
     syntax(at, problem, "fix the JSON syntax at or just before this place")
 }
 
-fn yaml_mistake(error: &YamlError) -> Mistake {
+fn yaml_mistake(error: &YamlError) -> ValidationError {
     let at = error.location().map_or(0, |place| line(place.line()));
     let words = match error.without_snippet() {
         YamlError::ExternalMessage { source, .. } => match source.as_ref() {

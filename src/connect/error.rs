@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, io};
 
-use crate::quota::Excess;
+use routr_registration::model::Excess;
 
 /// Why there is no connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,21 +38,5 @@ impl ConnectError {
 impl From<ConnectError> for io::Error {
     fn from(error: ConnectError) -> Self {
         Self::other(error)
-    }
-}
-
-/// The words for an operating system's error, without its number where there are words.
-pub fn io_cause(error: &io::Error) -> String {
-    use io::ErrorKind as Kind;
-    match error.kind() {
-        Kind::ConnectionRefused => "connection refused".to_owned(),
-        Kind::ConnectionReset => "connection reset by the peer".to_owned(),
-        Kind::ConnectionAborted => "connection aborted".to_owned(),
-        Kind::BrokenPipe => "the peer closed the connection".to_owned(),
-        Kind::TimedOut => "the peer acknowledges nothing".to_owned(),
-        Kind::HostUnreachable => "host unreachable".to_owned(),
-        Kind::NetworkUnreachable => "network unreachable".to_owned(),
-        Kind::UnexpectedEof => "the peer closed the connection".to_owned(),
-        _ => error.to_string(),
     }
 }

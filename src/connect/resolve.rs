@@ -1,7 +1,6 @@
 //! Names to addresses.
 
 use std::{
-    collections::HashSet,
     fmt, io,
     net::{IpAddr, SocketAddr, ToSocketAddrs as _},
     sync::Arc,
@@ -10,8 +9,11 @@ use std::{
 
 use tokio::time::timeout;
 
+use routr_net::connect::interleave;
+
 use super::ConnectError;
-use crate::{quota::sockets::Payers, trunk::HostPort};
+use crate::quota::sockets::Payers;
+use routr_types::host::HostPort;
 
 /// Longest wait for a name. The system asks a second name server only after the first was silent for 5 s.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -22,7 +24,8 @@ pub const MAX_ADDRESSES: usize = 64;
 /// What a script says of a name.
 type Script = dyn Fn(&HostPort) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
-/// Looks names up: by the system, with its hosts file, search domains and order of addresses (RFC 6724), or by a script.
+/// Looks names up: by the system, with its hosts file, search domains and order of addresses (RFC 6724), or
+/// by a script.
 #[derive(Clone, Default)]
 pub struct Resolver {
     script: Option<Arc<Script>>,
@@ -41,8 +44,8 @@ impl Resolver {
         Self { script: Some(Arc::new(script)) }
     }
 
-    /// Returns the addresses of a host, each once, the families in turn; at least one, at most [`MAX_ADDRESSES`]. An IP address is itself. It waits for the turn of
-    /// the `payers`.
+    /// Returns the addresses of a host, each once, the families in turn; at least one, at most
+    /// [`MAX_ADDRESSES`]. An IP address is itself. It waits for the turn of the `payers`.
     ///
     /// # Errors
     /// [`ConnectError::Resolve`], also after 15 s of silence.
@@ -68,7 +71,8 @@ impl Resolver {
     }
 }
 
-/// Asks the system. The turn is held for as long as a thread is busy with it, also when the caller has given up.
+/// Asks the system. The turn is held for as long as a thread is busy with it, also when the caller has given
+/// up.
 async fn look_up(host: &HostPort, payers: &Payers) -> io::Result<Vec<SocketAddr>> {
     let (turn, host) = (payers.look_up().await, host.clone());
     let looking = tokio::task::spawn_blocking(move || {
@@ -89,21 +93,4 @@ impl fmt::Debug for Resolver {
 fn words(error: &io::Error) -> String {
     let text = error.to_string();
     text.strip_prefix("failed to lookup address information: ").unwrap_or(&text).to_owned()
-}
-
-/// Puts IPv4 and IPv6 in turn, beginning with the family of the first address (RFC 8305 §4), and leaves repetitions out.
-pub fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
-    let mut seen = HashSet::new();
-    let first_is_v4 = addresses.first().is_some_and(SocketAddr::is_ipv4);
-    let distinct = addresses.into_iter().filter(|address| seen.insert(*address));
-    let (first, second): (Vec<_>, Vec<_>) = distinct.partition(|address| address.is_ipv4() == first_is_v4);
-    let (mut first, mut second) = (first.into_iter(), second.into_iter());
-    let mut all = Vec::with_capacity(first.len() + second.len());
-    loop {
-        let pair = [first.next(), second.next()];
-        if pair == [None, None] {
-            return all;
-        }
-        all.extend(pair.into_iter().flatten());
-    }
 }

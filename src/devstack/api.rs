@@ -1,6 +1,6 @@
-//! An API server over Routr's own resource files: the `Trunks` service of the wire contract, answering as the real
-//! file-backed server does, or as the PostgreSQL-backed one with [`ApiOptions::paged`]. Tests fill it from memory and
-//! make it fail with [`ApiServer::set_fault`].
+//! An API server over Routr's own resource files: the `Trunks` service of the wire contract, answering as the
+//! real file-backed server does, or as the PostgreSQL-backed one with [`ApiOptions::paged`]. Tests fill it
+//! from memory and make it fail with [`ApiServer::set_fault`].
 
 mod faults;
 mod folder;
@@ -43,9 +43,11 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 /// How the server behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ApiOptions {
-    /// Offer `List` as the PostgreSQL-backed server does; without it `List` is `UNIMPLEMENTED`, as with files.
+    /// Offer `List` as the PostgreSQL-backed server does; without it `List` is `UNIMPLEMENTED`, as with
+    /// files.
     pub paged: bool,
-    /// How often the folder is looked at; at least 10 ms. An edit is taken once the folder looked the same twice.
+    /// How often the folder is looked at; at least 10 ms. An edit is taken once the folder looked the same
+    /// twice.
     pub poll_interval: Duration,
 }
 
@@ -105,7 +107,8 @@ impl fmt::Debug for ApiServer {
 }
 
 impl ApiServer {
-    /// Serves the resource files (`*.yaml`, `*.yml`, `*.json`) of a folder, as the real file-backed server does.
+    /// Serves the resource files (`*.yaml`, `*.yml`, `*.json`) of a folder, as the real file-backed server
+    /// does.
     ///
     /// # Errors
     /// When the folder cannot be read, or anything in it is wrong.
@@ -150,17 +153,18 @@ impl ApiServer {
         });
     }
 
-    /// How many trunks are served, whatever their `sendRegister`.
+    /// Returns how many trunks are served, whatever their `sendRegister`.
     pub fn len(&self) -> usize {
         self.shared.snapshot.borrow().trunks().len()
     }
 
-    /// Whether no trunk is served.
+    /// Returns whether no trunk is served.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How often what is served has been replaced: by an edit of the folder or by [`ApiServer::set_trunks`].
+    /// Returns how often what is served has been replaced: by an edit of the folder or by
+    /// [`ApiServer::set_trunks`].
     pub fn generation(&self) -> u64 {
         self.shared.snapshot.borrow().generation()
     }
@@ -180,13 +184,13 @@ impl ApiServer {
         self.shared.faults.set(rpc, fault);
     }
 
-    /// How many calls of `rpc` have arrived so far, failed ones included.
+    /// Returns how many calls of `rpc` have arrived so far, failed ones included.
     pub fn calls(&self, rpc: Rpc) -> u64 {
         self.shared.faults.calls(rpc)
     }
 
-    /// Serves gRPC on `listener` and follows the edits of the folder until `shutdown` is cancelled. Calls that are
-    /// still running then get two more seconds.
+    /// Serves gRPC on `listener` and follows the edits of the folder until `shutdown` is cancelled. Calls
+    /// that are still running then get two more seconds.
     ///
     /// # Errors
     /// When the gRPC server fails.

@@ -1,5 +1,5 @@
-//! A SIP registrar for demos and tests: UDP and TCP, digest with nonces that need no table, the binding rules of
-//! RFC 3261 §10.3, and a number of ways to misbehave ([`Behaviour`]). It keeps a journal of what it saw.
+//! A SIP registrar for demos and tests: UDP and TCP, digest with nonces that need no table, the binding rules
+//! of RFC 3261 §10.3, and a number of ways to misbehave ([`Behaviour`]). It keeps a journal of what it saw.
 
 mod answer;
 mod behaviour;
@@ -30,13 +30,14 @@ pub use bindings::{Binding, ExpiryBounds};
 pub use journal::{Counters, Seen};
 pub use options::{Account, RegistrarOptions};
 
-use crate::{secret::Secret, sip::message::Request, trunk::Transport};
 use answer::{Delivery, answer};
 use behaviour::Rules;
 use bindings::Bindings;
 use journal::Journal;
 use net::Run;
 use nonce::Nonces;
+use routr_sip::message::Request;
+use routr_types::{host::Transport, secret::Secret};
 
 /// How often a free port is tried that UDP and TCP can share.
 const PORT_TRIES: usize = 50;
@@ -59,7 +60,8 @@ pub enum RegistrarError {
     Transport(Transport),
 }
 
-/// A registrar that is running. Clones share it; it ends with its `shutdown` token, or by [`Registrar::stop`].
+/// A registrar that is running. Clones share it; it ends with its `shutdown` token, or by
+/// [`Registrar::stop`].
 #[derive(Clone)]
 pub struct Registrar {
     shared: Arc<Shared>,
@@ -140,7 +142,7 @@ impl Registrar {
         &self.addresses
     }
 
-    /// Where it listens for that transport.
+    /// Returns where it listens for that transport.
     pub fn address(&self, transport: Transport) -> Option<SocketAddr> {
         self.addresses.iter().find(|(t, _)| *t == transport).map(|(_, address)| *address)
     }
@@ -188,7 +190,7 @@ impl Registrar {
         self.state().nonces = Nonces::new(self.shared.options.nonce_lifetime);
     }
 
-    /// The bindings that have not lapsed, by address of record (`user@host`).
+    /// The bindings that have not expired, by address of record (`user@host`).
     pub fn bindings(&self) -> BTreeMap<String, Vec<Binding>> {
         let now = self.elapsed();
         self.state().bindings.snapshot(now)
@@ -298,8 +300,8 @@ fn launch(
 
 type Bound = Vec<(Transport, SocketAddr, Socket)>;
 
-/// Binds all addresses. Port 0 of one IP address becomes the same port for each transport: a free one for UDP need not
-/// be free for TCP, so that several are tried.
+/// Binds all addresses. Port 0 of one IP address becomes the same port for each transport: a free one for UDP
+/// need not be free for TCP, so that several are tried.
 async fn bind_all(listen: &[(Transport, SocketAddr)]) -> Result<Bound, RegistrarError> {
     let mut tries = 0;
     loop {

@@ -1,8 +1,8 @@
-//! Sample resources for a demo: trunks that register, each in another way, and trunks that cannot, each for another
-//! reason, with the registrars that make it so.
+//! Sample resources for a demo: trunks that register, each in another way, and trunks that cannot, each for
+//! another reason, with the registrars that make it so.
 //!
-//! Everything runs on loopback. Where the system has the whole of 127.0.0.0/8 each registrar gets an address of its
-//! own, as different providers have different hosts.
+//! Everything runs on loopback. Where the system has the whole of 127.0.0.0/8 each registrar gets an address
+//! of its own, as different providers have different hosts.
 
 mod files;
 #[cfg(test)]
@@ -18,12 +18,13 @@ use tokio_util::sync::CancellationToken;
 pub use files::Samples;
 
 use super::registrar::{Behaviour, ExpiryBounds, Registrar, RegistrarError, RegistrarOptions};
-use crate::{sip::digest::Algorithm, trunk::Transport};
+use routr_sip::digest::Algorithm;
+use routr_types::host::Transport;
 
 /// What the registrar that is busy asks for with Retry-After, in seconds.
 const BUSY_FOR: u32 = 300;
-/// What the registrar that wants long registrations asks for with Min-Expires, in seconds: more than the 600 that a
-/// registry asks for by default.
+/// What the registrar that wants long registrations asks for with Min-Expires, in seconds: more than the 600
+/// that a registry asks for by default.
 const LONG_EXPIRY: u32 = 900;
 
 /// One sample trunk.
@@ -173,7 +174,7 @@ impl SampleRegistrars {
     }
 }
 
-/// Where a registrar listens; the samples only ask for transports that theirs have.
+/// Returns where a registrar listens; the samples only ask for transports that theirs have.
 fn address(registrar: &Registrar, transport: Transport) -> SocketAddr {
     registrar.address(transport).unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0))
 }

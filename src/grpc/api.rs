@@ -1,13 +1,14 @@
 //! Lists trunks from an API server.
 //!
-//! `FindBy` has everything in one message, so that is taken apart without decoding it as a whole: an item stays a
-//! slice of the message until the engine asks for more than its ref. `List` reads page by page; it is used once the list is
-//! large, or where the server refuses the size, if the server offers it at all. A method that was refused is tried again later.
+//! `FindBy` has everything in one message, so that is taken apart without decoding it as a whole: an item
+//! stays a slice of the message until the engine asks for more than its ref. `List` reads page by page; it is
+//! used once the list is large, or where the server refuses the size, if the server offers it at all. A
+//! method that was refused is tried again later.
 
 mod bounds;
 mod call;
-mod listing;
 mod methods;
+mod page;
 #[cfg(test)]
 mod tests;
 
@@ -23,10 +24,10 @@ use futures_util::future::join_all;
 use tokio::{sync::mpsc::Sender, time::Instant};
 
 #[doc(hidden)] // public for fuzz/
-pub use self::listing::{MAX_REF, Part, RawTrunk, Take, next_part};
+pub use self::page::{MAX_REF_BYTES, Part, RawTrunk, Take, next_part};
 use self::{
     bounds::Progress,
-    call::{MAX_PAGE, Refusal},
+    call::{CallFailure, MAX_PAGE_BYTES},
     methods::{Method, Methods},
 };
 use super::{
@@ -35,25 +36,26 @@ use super::{
 };
 use crate::{
     config::{Endpoint, SyncBounds},
-    ports::{Absence, SourceError, TrunkItem, TrunkSource},
     proto::trunks as pb,
     quota::Quota,
-    text,
+    runtime::ports::TrunkSource,
 };
+use routr_registration::model::{Absence, SourceError, TrunkItem};
+use routr_types::text;
 
 /// Trunks in one batch to the engine: small enough that handling it delays no refresh.
-const BATCH: usize = 256;
+const MAX_TRUNKS_PER_BATCH: usize = 256;
 /// Bytes of trunks in one batch, by the same reason.
-const BATCH_BYTES: usize = 256 << 10;
+const MAX_BYTES_PER_BATCH: usize = 256 << 10;
 /// Trunks, and bytes, that are skipped or taken before other tasks get their turn.
-const TURN: usize = 1_024;
-const TURN_BYTES: usize = 256 << 10;
+const MAX_TRUNKS_PER_TURN: usize = 1_024;
+const MAX_BYTES_PER_TURN: usize = 256 << 10;
 /// What receiving a byte counts for, in nanoseconds of processor time: HTTP/2, gRPC and copies.
-const RECEIVING_NS: u64 = 2;
+const RECEIVE_NS_PER_BYTE: u64 = 2;
 /// Bytes of the longest page token.
-const MAX_TOKEN: usize = 64 << 10;
+const MAX_PAGE_TOKEN_BYTES: usize = 64 << 10;
 /// `Get` calls at a time.
-const LOOK_UPS: usize = 8;
+const MAX_LOOK_UPS: usize = 8;
 
 /// The trunks of an API server.
 #[derive(Debug)]
@@ -105,7 +107,7 @@ impl ApiServer {
         Self { quota: quota.clone(), ..self }
     }
 
-    /// What is known of the server's methods. Never held across an `await`.
+    /// Returns what is known of the server's methods. Never held across an `await`.
     fn methods(&self) -> MutexGuard<'_, Methods> {
         self.methods.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -128,7 +130,7 @@ impl ApiServer {
                     self.methods().worked(method, progress.trunks());
                     return Ok(absence);
                 }
-                Err(Refusal::Error(error)) => return Err(error),
+                Err(CallFailure::Error(error)) => return Err(error),
                 Err(refusal) => refusal,
             };
             let why = refusal.describe(method);
@@ -149,7 +151,7 @@ impl ApiServer {
         &self,
         progress: &mut Progress<'_>,
         batches: &Sender<Vec<RawTrunk>>,
-    ) -> Result<Absence, Refusal> {
+    ) -> Result<Absence, CallFailure> {
         const METHOD: &str = "/fonoster.routr.connect.trunks.v2beta1.Trunks/FindBy";
         let request = pb::FindByRequest { field_name: "sendRegister".into(), field_value: "true".into() };
         let received = self.quota.response();
@@ -163,7 +165,7 @@ impl ApiServer {
         &self,
         progress: &mut Progress<'_>,
         batches: &Sender<Vec<RawTrunk>>,
-    ) -> Result<Absence, Refusal> {
+    ) -> Result<Absence, CallFailure> {
         const METHOD: &str = "/fonoster.routr.connect.trunks.v2beta1.Trunks/List";
         // Hashes: a token may be long.
         let mut seen = HashSet::new();
@@ -172,16 +174,16 @@ impl ApiServer {
         loop {
             progress.page()?;
             let request = pb::ListTrunkRequest { page_size, page_token: token.clone() };
-            let most = MAX_PAGE.min(self.quota.max_response());
+            let most = MAX_PAGE_BYTES.min(self.quota.max_response());
             let room = progress.room(most);
             let received = self.quota.response();
             let message = match self.call(METHOD, request, room, &received).await {
                 Ok(message) => message,
-                Err(Refusal::TooLarge { found, .. }) if found.is_some() && room < most => {
+                Err(CallFailure::TooLarge { found, .. }) if found.is_some() && room < most => {
                     return Err(progress.too_many_bytes(found).into());
                 }
                 // A page of fewer trunks may fit.
-                Err(Refusal::TooLarge { .. }) if page_size > 1 => {
+                Err(CallFailure::TooLarge { .. }) if page_size > 1 => {
                     page_size = self.methods().shrink_pages();
                     continue;
                 }
@@ -199,8 +201,11 @@ impl ApiServer {
                 let whole = seen.is_empty() && page.items > 0;
                 return Ok(if whole { Absence::Certain } else { Absence::Unconfirmed });
             }
-            if next.len() > MAX_TOKEN {
-                let what = format!("nextPageToken has {} bytes; at most {MAX_TOKEN} are allowed", next.len());
+            if next.len() > MAX_PAGE_TOKEN_BYTES {
+                let what = format!(
+                    "nextPageToken has {} bytes; at most {MAX_PAGE_TOKEN_BYTES} are allowed",
+                    next.len()
+                );
                 return Err(SourceError::Malformed(what.into()).into());
             }
             if next == token || !seen.insert(self.take.hasher.hash_one(&next)) {
@@ -215,20 +220,22 @@ impl ApiServer {
         }
     }
 
-    /// An empty page is the end, unless the trunk that it begins after has been deleted meanwhile: then, too, the
-    /// page is empty, and what would have followed must not be taken for gone. Only where tokens are refs.
-    async fn confirm_end(&self, token: String, progress: &mut Progress<'_>) -> Result<(), Refusal> {
+    /// An empty page is the end, unless the trunk that it begins after has been deleted meanwhile: then, too,
+    /// the page is empty, and what would have followed must not be taken for gone. Only where tokens are
+    /// refs.
+    async fn confirm_end(&self, token: String, progress: &mut Progress<'_>) -> Result<(), CallFailure> {
         let cursor = self.take.hasher.hash_one(&token);
         progress.page()?;
         match self.get(&token).await {
-            // A trunk that is deleted is not listed the next time: this server's `Get` knows not all that its `List` does.
-            Err(Refusal::NotFound) if self.methods().deleted_before(cursor) => Ok(()),
-            Err(Refusal::NotFound) => {
+            // A trunk that is deleted is not listed the next time: this server's `Get` knows not all that its
+            // `List` does.
+            Err(CallFailure::NotFound) if self.methods().deleted_before(cursor) => Ok(()),
+            Err(CallFailure::NotFound) => {
                 self.methods().deleted(cursor);
                 let what = "a trunk was deleted while the pages were read, so the list is not complete";
                 Err(SourceError::Malformed(what.into()).into())
             }
-            Err(Refusal::Error(
+            Err(CallFailure::Error(
                 error @ (SourceError::Unavailable(_) | SourceError::NoRoom(_) | SourceError::Deadline(_)),
             )) => Err(error.into()),
             // It cannot be asked for one trunk. The next list has to confirm what this one lacks.
@@ -243,7 +250,7 @@ impl ApiServer {
         progress: &mut Progress<'_>,
         batches: &Sender<Vec<RawTrunk>>,
     ) -> Result<Taken, SourceError> {
-        let receiving = u64::try_from(message.len()).unwrap_or(u64::MAX).saturating_mul(RECEIVING_NS);
+        let receiving = u64::try_from(message.len()).unwrap_or(u64::MAX).saturating_mul(RECEIVE_NS_PER_BYTE);
         let turn = self.quota.decode_turn().await;
         let began = Instant::now();
         let taken = self.take_apart(message, progress, batches).await;
@@ -266,7 +273,7 @@ impl ApiServer {
         let (mut parts, mut last_ref, mut turn_ends) = (0_usize, Bytes::new(), rest.len());
         while let Some(part) = next_part(&mut rest, &self.take)? {
             parts += 1;
-            if parts.is_multiple_of(TURN) || turn_ends - rest.len() > TURN_BYTES {
+            if parts.is_multiple_of(MAX_TRUNKS_PER_TURN) || turn_ends - rest.len() > MAX_BYTES_PER_TURN {
                 turn_ends = rest.len();
                 tokio::task::yield_now().await;
             }
@@ -283,9 +290,9 @@ impl ApiServer {
                 Part::NextPage(token) => taken.next_page_token = token,
                 Part::Other => {}
             }
-            if batch.len() == BATCH || batch_bytes >= BATCH_BYTES {
+            if batch.len() == MAX_TRUNKS_PER_BATCH || batch_bytes >= MAX_BYTES_PER_BATCH {
                 batch_bytes = 0;
-                let full = std::mem::replace(&mut batch, Vec::with_capacity(BATCH));
+                let full = std::mem::replace(&mut batch, Vec::with_capacity(MAX_TRUNKS_PER_BATCH));
                 batches.send(full).await.map_err(|_| SourceError::Abandoned)?;
             }
         }
@@ -298,7 +305,7 @@ impl ApiServer {
     }
 
     /// A trunk that is looked up is small: what it holds is given back at once.
-    async fn get(&self, reference: &str) -> Result<Bytes, Refusal> {
+    async fn get(&self, reference: &str) -> Result<Bytes, CallFailure> {
         const METHOD: &str = "/fonoster.routr.connect.trunks.v2beta1.Trunks/Get";
         let most = self.take.max_trunk_bytes.saturating_add(1 << 10);
         let received = self.quota.response();
@@ -317,11 +324,11 @@ impl ApiServer {
                     _ => Presence::Unknown,
                 })
             }
-            Err(Refusal::NotFound) => Ok(Presence::Gone),
-            Err(Refusal::TooLarge { found, .. }) => {
+            Err(CallFailure::NotFound) => Ok(Presence::Gone),
+            Err(CallFailure::TooLarge { found, .. }) => {
                 Ok(Presence::There(RawTrunk::oversize(reference, found, &self.take)))
             }
-            Err(Refusal::Error(
+            Err(CallFailure::Error(
                 error @ (SourceError::Unavailable(_) | SourceError::NoRoom(_) | SourceError::Deadline(_)),
             )) => Err(error),
             Err(_) => Ok(Presence::Unknown),
@@ -334,7 +341,7 @@ impl ApiServer {
         batches: &Sender<Vec<RawTrunk>>,
     ) -> Result<bool, SourceError> {
         let mut certain = true;
-        for some in references.chunks(LOOK_UPS) {
+        for some in references.chunks(MAX_LOOK_UPS) {
             let mut there = Vec::new();
             for presence in join_all(some.iter().map(|reference| self.present(reference))).await {
                 match presence? {

@@ -1,8 +1,9 @@
 //! A gRPC dependency at all its addresses: each call goes to the next one that is connected.
 //!
-//! A name is looked up at the first call, then every 10 s while there are calls, and soon after a failure. New addresses are
-//! connected to in the background, those that are gone are left, and one that fails rests for a while. While no address is
-//! connected, calls wait for the first (RFC 8305: none of them holds the others up).
+//! A name is looked up at the first call, then every 10 s while there are calls, and soon after a failure.
+//! New addresses are connected to in the background, those that are gone are left, and one that fails rests
+//! for a while. While no address is connected, calls wait for the first (RFC 8305: none of them holds the
+//! others up).
 
 use std::{
     fmt,
@@ -38,20 +39,18 @@ use tonic::{
 use zeroize::Zeroizing;
 
 use super::peer::{At, Connection, Dialing, Peer};
-use crate::{
-    connect::{ATTEMPT_DELAY, ConnectError, Resolver},
-    secret::Secret,
-    trunk::HostPort,
-};
+use crate::connect::{ConnectError, Resolver};
+use routr_net::connect::ATTEMPT_DELAY;
+use routr_types::{host::HostPort, secret::Secret};
 
 /// Most addresses of one dependency that are used.
 const MAX_PEERS: usize = 32;
 /// How old what a name server said may become while there are calls.
-const LOOK_UP_EVERY: Duration = Duration::from_secs(10);
+const LOOK_UP_PERIOD: Duration = Duration::from_secs(10);
 /// Between two look-ups after failures.
-const LOOK_UP_PAUSE: Duration = Duration::from_secs(1);
+const LOOK_UP_RETRY_PERIOD: Duration = Duration::from_secs(1);
 /// Connections that one request is offered to: each may be closed before it is taken.
-const MAX_OFFERS: usize = 3;
+const MAX_CONNECTIONS_TRIED: usize = 3;
 /// What gRPC calls its client by.
 const AGENT: &str = concat!("routr-registry/", env!("CARGO_PKG_VERSION"));
 
@@ -146,7 +145,7 @@ impl Balance {
                 Ok(response) => return Ok(response.map(Body::new)),
                 Err(mut error) => match TrySendError::take_message(&mut error) {
                     // It never left.
-                    Some(unsent) if offers < MAX_OFFERS => request = unsent,
+                    Some(unsent) if offers < MAX_CONNECTIONS_TRIED => request = unsent,
                     _ => return Err(Status::from_error(Box::new(error.into_error()))),
                 },
             }
@@ -177,7 +176,8 @@ impl Balance {
             .enumerate()
             .map(|(index, peer)| peer.connect().map(move |connected| (index, connected)))
             .collect();
-        // All that can be had within a moment take part in the first calls, and one that says nothing does not hold them up.
+        // All that can be had within a moment take part in the first calls, and one that says nothing does
+        // not hold them up.
         let (mut open, mut causes) = (0, Vec::new());
         let moment = Instant::now() + ATTEMPT_DELAY;
         loop {
@@ -243,7 +243,7 @@ impl Balance {
         let (known, looking) = {
             let mut peers = self.peers();
             let doubtful = self.dialing.doubtful.load(Ordering::Relaxed);
-            let limit = if doubtful { LOOK_UP_PAUSE } else { LOOK_UP_EVERY };
+            let limit = if doubtful { LOOK_UP_RETRY_PERIOD } else { LOOK_UP_PERIOD };
             let due = peers.looking.is_none() && peers.looked_up.is_none_or(|at| at.elapsed() >= limit);
             let looking = (due || peers.all.is_empty()).then(|| self.look_up(&mut peers, host, resolver));
             (peers.all.clone(), looking)

@@ -14,13 +14,15 @@ use super::{
 };
 use crate::{
     config::{Endpoint, Target},
-    connect::{self, CONNECT_TIMEOUT, Resolver, SocketOptions},
-    environment,
+    connect::{self, Resolver},
     quota::sockets::Payers,
+};
+use routr_net::{
+    connect::{CONNECT_TIMEOUT, SocketOptions},
     tls::Followed,
 };
 
-/// Whether one of the addresses takes a connection, which counts for the `payers`.
+/// Returns whether one of the addresses takes a connection, which counts for the `payers`.
 pub(super) async fn listens(endpoint: &Endpoint, payers: &Payers) -> bool {
     let options = SocketOptions::within(CONNECT_TIMEOUT, &endpoint.policy);
     match &source(&endpoint.address, &Resolver::system()) {
@@ -29,7 +31,7 @@ pub(super) async fn listens(endpoint: &Endpoint, payers: &Payers) -> bool {
             let attempt = async |at: &At| {
                 let Ok(_socket) = payers.socket() else { return false };
                 match at {
-                    At::Ip(address) => connect::tcp(*address, &options).await.is_ok(),
+                    At::Ip(address) => routr_net::connect::tcp(*address, &options).await.is_ok(),
                     At::Unix(path) => UnixStream::connect(path).await.is_ok(),
                 }
             };
@@ -43,8 +45,8 @@ pub(super) async fn listens(endpoint: &Endpoint, payers: &Payers) -> bool {
     }
 }
 
-/// Opens a channel that connects at its first call, and again after each loss; `guard` looks after its streams, which count for the
-/// `payers`.
+/// Opens a channel that connects at its first call, and again after each loss; `guard` looks after its
+/// streams, which count for the `payers`.
 ///
 /// # Errors
 /// When the address or a file of TLS cannot be used.
@@ -84,7 +86,7 @@ pub(super) fn open_with(
         doubtful: AtomicBool::new(false),
     };
     // Many registries must not all begin with the same address.
-    let turn = usize::try_from(environment::random() % 1024).unwrap_or_default();
+    let turn = usize::try_from(routr_environment::random() % 1024).unwrap_or_default();
     let channel = Channel::new(source(&endpoint.address, resolver), scheme, authority, dialing, turn);
     match &endpoint.token {
         Some(token) => channel.with_token(token).map_err(|problem| wrong(problem.to_owned())),

@@ -1,9 +1,9 @@
 //! How messages pass through tonic: as bytes, encoded before a call and decoded after it.
 //!
-//! A `SipMessage` is some two kilobytes before anything it points to, and tonic moves what it is given through a dozen layers
-//! and takes two buffers of 8 KiB for each call. With a thousand calls in flight, each a task of its own, that was half of the
-//! processor time of a first wave. A response is checked against its bounds before it is decoded, and a page of trunks is decoded
-//! trunk by trunk.
+//! A `SipMessage` is some two kilobytes before anything it points to, and tonic moves what it is given
+//! through a dozen layers and takes two buffers of 8 KiB for each call. With a thousand calls in flight, each
+//! a task of its own, that was half of the processor time of a first wave. A response is checked against its
+//! bounds before it is decoded, and a page of trunks is decoded trunk by trunk.
 
 use bytes::{Buf, BufMut, Bytes};
 use tonic::{
@@ -14,7 +14,7 @@ use tonic::{
 /// Bytes of a buffer where nothing is known of the messages: tonic's own.
 const BUFFER: usize = 8 << 10;
 /// tonic's own; only a stream of messages could reach it.
-const YIELD: usize = 32 << 10;
+const YIELD_BYTES: usize = 32 << 10;
 
 /// Takes messages as they are, on either side of a call.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +61,7 @@ impl Encoder for RawCodec {
     }
 
     fn buffer_settings(&self) -> BufferSettings {
-        BufferSettings::new(self.encode, YIELD)
+        BufferSettings::new(self.encode, YIELD_BYTES)
     }
 }
 
@@ -74,6 +74,6 @@ impl Decoder for RawCodec {
     }
 
     fn buffer_settings(&self) -> BufferSettings {
-        BufferSettings::new(self.decode, YIELD)
+        BufferSettings::new(self.decode, YIELD_BYTES)
     }
 }

@@ -2,20 +2,22 @@
 //!
 //! What it hides, because it is no event:
 //!
-//! * It ends in order (GOAWAY, an idle or age limit, `keepalive_requests` of nginx): another stream is made for the next
-//!   call.
-//! * A request was surely not processed (REFUSED_STREAM, GOAWAY with a last stream below its own, or the stream ended before it was
-//!   written): it is sent again at once.
-//! * It hangs: something between passes nothing on any more, though TCP still acknowledges. Where no call has had a response for
-//!   [`Peer::quiet`], a health check is sent on it, which any gRPC server responds to at once, if only with UNIMPLEMENTED, however silent
-//!   registrars are. Where that, too, gets no response within [`Peer::check_timeout`], another connection takes its place for new calls.
-//!   Those under way on the old one may still finish; once the new one has had a response, and the old one none, they end
-//!   as on a connection that broke. Where only the calls time out, [`TIMEOUTS`] in a row, those of silent registrars it may be, or of
-//!   what is behind a proxy that responds to the checks itself: another connection is tried as well, and the calls under way are left
-//!   alone. Connections are replaced after 10 s, 20 s, ... up to 5 min, until a call has a response.
+//! * It ends in order (GOAWAY, an idle or age limit, `keepalive_requests` of nginx): another stream is made
+//!   for the next call.
+//! * A request was surely not processed (REFUSED_STREAM, GOAWAY with a last stream below its own, or the
+//!   stream ended before it was written): it is sent again at once.
+//! * It hangs: something between passes nothing on any more, though TCP still acknowledges. Where no call has
+//!   had a response for [`Peer::quiet`], a health check is sent on it, which any gRPC server responds to at
+//!   once, if only with UNIMPLEMENTED, however silent registrars are. Where that, too, gets no response
+//!   within [`Peer::check_timeout`], another connection takes its place for new calls. Those under way on the
+//!   old one may still finish; once the new one has had a response, and the old one none, they end as on a
+//!   connection that broke. Where only the calls time out, [`MAX_TIMEOUTS_IN_A_ROW`] in a row, those of
+//!   silent registrars it may be, or of what is behind a proxy that responds to the checks itself: another
+//!   connection is tried as well, and the calls under way are left alone. Connections are replaced after 10
+//!   s, 20 s, ... up to 5 min, until a call has a response.
 //!
-//! What it passes on: that no connection can be made, that one broke, a gRPC status, and the HTTP status of a proxy
-//! ([`CallError`]).
+//! What it passes on: that no connection can be made, that one broke, a gRPC status, and the HTTP status of a
+//! proxy ([`CallError`]).
 
 mod error;
 mod generation;
@@ -49,22 +51,22 @@ pub use self::{
 };
 use super::{GrpcError, channel::Channel};
 
-/// How often a request is sent again that was not processed. Three: a proxy that ends many connections in order may catch one
-/// request more than once.
-const REPEATS: u32 = 3;
+/// How often a request is sent again that was not processed. Three: a proxy that ends many connections in
+/// order may catch one request more than once.
+const MAX_RESENDS: u32 = 3;
 /// [`Peer::quiet`] is doubled after each health check that has a response, up to this.
-const MAX_QUIET: Duration = Duration::from_secs(40);
-/// So many calls in a row without a response, though the health checks have one, and another connection is tried: a proxy may
-/// respond to the checks itself.
-const TIMEOUTS: u32 = 3;
+const MAX_QUIET_PERIOD: Duration = Duration::from_secs(40);
+/// So many calls in a row without a response, though the health checks have one, and another connection is
+/// tried: a proxy may respond to the checks itself.
+const MAX_TIMEOUTS_IN_A_ROW: u32 = 3;
 /// Health checks on a connection that has just taken the place of another one, at most.
 const PROVING_CHECKS: u32 = 30;
 /// Between two looks at a connection that is used.
-const LOOK: Duration = Duration::from_secs(1);
+const WATCH_PERIOD: Duration = Duration::from_secs(1);
 /// Looks without a call under way before the looking ends.
-const IDLE_LOOKS: u32 = 10;
+const IDLE_PERIODS: u32 = 10;
 /// First and longest pause between two replacements.
-const REPLACE_PAUSE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
+const REPLACE_PERIOD: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
 /// What is at the other end.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer {
@@ -74,7 +76,8 @@ pub struct Peer {
     pub quiet: Duration,
     /// How long the response to a health check may take.
     pub check_timeout: Duration,
-    /// The connection ends when it has not been used for about 10 s: the buffers of one that carries passwords still hold them.
+    /// The connection ends when it has not been used for about 10 s: the buffers of one that carries
+    /// passwords still hold them.
     pub ends_idle: bool,
 }
 
@@ -128,8 +131,8 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// A connection to a `peer` by channels that `make` opens; their streams have to be given to the guard. It is made at the first
-    /// call.
+    /// A connection to a `peer` by channels that `make` opens; their streams have to be given to the guard.
+    /// It is made at the first call.
     ///
     /// # Errors
     /// Those of `make`.
@@ -182,7 +185,7 @@ impl Inner {
         let (head, body) = request.into_parts();
         let body = body.collect().await?.to_bytes();
         let mut sent = false;
-        for _ in 0..=REPEATS {
+        for _ in 0..=MAX_RESENDS {
             let request = http::Request::from_parts(head.clone(), Body::new(Full::new(body.clone())));
             let mut call = UnderWay::begin(&self);
             let result = call.generation.call(request).await;
@@ -216,7 +219,7 @@ impl Inner {
                 },
             }
         }
-        let tries = 1 + REPEATS;
+        let tries = 1 + MAX_RESENDS;
         Err(if sent {
             CallError::NotProcessed(tries)
         } else {
@@ -225,7 +228,7 @@ impl Inner {
         .into())
     }
 
-    /// Whether it is a gRPC response.
+    /// Returns whether it is a gRPC response.
     fn check(&self, response: http::Response<Body>) -> Result<http::Response<Body>, CallError> {
         if is_grpc(response.status(), response.headers()) {
             Ok(response)
@@ -273,7 +276,7 @@ impl Inner {
                 return Replaced::NotNow;
             }
         };
-        state.pause = (state.pause * 2).clamp(REPLACE_PAUSE.0, REPLACE_PAUSE.1);
+        state.pause = (state.pause * 2).clamp(REPLACE_PERIOD.0, REPLACE_PERIOD.1);
         state.replace_at = Some(now + state.pause);
         let made = Arc::new(made);
         let old = std::mem::replace(&mut state.current, made.clone());
@@ -287,7 +290,8 @@ impl Inner {
         Replaced::By(made)
     }
 
-    /// Drops a connection that is not used, where its peer says so: the next call makes one. A call that has just taken it keeps it.
+    /// Drops a connection that is not used, where its peer says so: the next call makes one. A call that has
+    /// just taken it keeps it.
     fn end_idle(&self, generation: &Arc<Generation>) {
         if !self.peer.ends_idle {
             return;
@@ -304,12 +308,12 @@ impl Inner {
     async fn watch(self: Arc<Self>, generation: Arc<Generation>) {
         let (mut idle, mut wait, mut responses) = (0, self.peer.quiet, 0);
         loop {
-            sleep(LOOK).await;
+            sleep(WATCH_PERIOD).await;
             if std::mem::replace(&mut responses, generation.responses.load(Ordering::Relaxed)) != responses {
                 wait = self.peer.quiet;
             }
             idle = if generation.calls.load(Ordering::Relaxed) == 0 { idle + 1 } else { 0 };
-            if idle >= IDLE_LOOKS {
+            if idle >= IDLE_PERIODS {
                 generation.watched.store(false, Ordering::SeqCst);
                 // One may have begun meanwhile, and taken it for watched.
                 if generation.calls.load(Ordering::SeqCst) == 0
@@ -319,7 +323,7 @@ impl Inner {
                 }
                 idle = 0;
             }
-            if generation.timeouts.load(Ordering::Relaxed) >= TIMEOUTS
+            if generation.timeouts.load(Ordering::Relaxed) >= MAX_TIMEOUTS_IN_A_ROW
                 && let Replaced::By(_) = self.replace(&generation, false)
             {
                 return;
@@ -331,7 +335,7 @@ impl Inner {
                 Health::Responds => {
                     self.responded(&generation, Response::OfACheck);
                     responses = generation.responses.load(Ordering::Relaxed);
-                    wait = (wait * 2).min(MAX_QUIET);
+                    wait = (wait * 2).min(MAX_QUIET_PERIOD);
                 }
                 Health::Hangs => {
                     if let Replaced::By(other) = self.replace(&generation, true) {
@@ -345,8 +349,8 @@ impl Inner {
 }
 
 impl Inner {
-    /// Sends health checks on a connection that has taken the place of another one, until it has a response: calls under way on
-    /// that need not wait for another call.
+    /// Sends health checks on a connection that has taken the place of another one, until it has a response:
+    /// calls under way on that need not wait for another call.
     async fn prove(&self, other: &Arc<Generation>) {
         for _ in 0..PROVING_CHECKS {
             if other.check(self.peer.check_timeout).await == Health::Responds {
@@ -359,7 +363,7 @@ impl Inner {
             if !wanted {
                 return;
             }
-            sleep(LOOK).await;
+            sleep(WATCH_PERIOD).await;
         }
     }
 }
@@ -371,7 +375,8 @@ enum Response {
     OfACheck,
 }
 
-/// Whether a response speaks gRPC. Proxies respond to errors of their own with a page, or with nothing.
+/// Returns whether a response speaks gRPC. Proxies respond to errors of their own with a page, or with
+/// nothing.
 fn is_grpc(status: StatusCode, headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     headers.contains_key("grpc-status")

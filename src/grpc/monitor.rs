@@ -1,6 +1,6 @@
-//! Notices when a dependency cannot be reached any more, and when it can again: tonic makes a lost connection again only for the
-//! next call, which may be minutes away. A connection that ends, and of which another one can be made, is no event; but what is
-//! there may be another one than before, so it is looked at.
+//! Notices when a dependency cannot be reached any more, and when it can again: tonic makes a lost connection
+//! again only for the next call, which may be minutes away. A connection that ends, and of which another one
+//! can be made, is no event; but what is there may be another one than before, so it is looked at.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -11,14 +11,16 @@ use tokio::{
 };
 
 use super::{channel::listens, connection::Events};
-use crate::{config::Endpoint, ports::Link, quota::sockets::Payers};
+use crate::{config::Endpoint, quota::sockets::Payers};
+use routr_registration::model::Link;
 
 /// Between two attempts to reach a dependency that was lost.
 const RETRY: Duration = Duration::from_millis(500);
 /// A call may make another connection so soon by itself.
 const SETTLE: Duration = Duration::from_millis(100);
-/// Between two looks at a dependency whose connections end while nothing is sent: proxies end each of them after a while.
-const LOOK_PAUSE: Duration = Duration::from_secs(60);
+/// Between two looks at a dependency whose connections end while nothing is sent: proxies end each of them
+/// after a while.
+const IDLE_CHECK_PERIOD: Duration = Duration::from_secs(60);
 
 /// See the module.
 #[derive(Debug)]
@@ -28,7 +30,7 @@ pub struct Monitor {
 
 /// What is found when a connection has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum ConnectionChange {
     /// Another one can be made.
     Reachable,
     /// Another one could not be made for a while, and can again.
@@ -42,22 +44,23 @@ impl Monitor {
         payers: Payers,
         events: Arc<Events>,
         link: Arc<watch::Sender<Link>>,
-        look: impl Fn(Found) -> F + Send + 'static,
+        look: impl Fn(ConnectionChange) -> F + Send + 'static,
     ) -> Self
     where
         F: Future<Output = ()> + Send,
     {
         let task = tokio::spawn(async move {
-            // When to look next, and how many streams had been made when one ended: whoever calls looks as well.
+            // When to look next, and how many streams had been made when one ended: anyone who calls looks as
+            // well.
             let mut due: Option<(Instant, u64)> = None;
             let mut looked: Option<Instant> = None;
             loop {
-                let at = due.map_or_else(|| Instant::now() + LOOK_PAUSE, |(at, _)| at);
+                let at = due.map_or_else(|| Instant::now() + IDLE_CHECK_PERIOD, |(at, _)| at);
                 tokio::select! {
                     () = events.ended() => {}
                     () = sleep_until(at), if due.is_some() => {
                         if due.take().is_some_and(|(_, made)| events.made() == made) {
-                            look(Found::Reachable).await;
+                            look(ConnectionChange::Reachable).await;
                             looked = Some(Instant::now());
                         }
                         continue;
@@ -76,7 +79,7 @@ impl Monitor {
                 }
                 if there {
                     let now = Instant::now();
-                    due = Some((looked.map_or(now, |at| now.max(at + LOOK_PAUSE)), made));
+                    due = Some((looked.map_or(now, |at| now.max(at + IDLE_CHECK_PERIOD)), made));
                     continue;
                 }
                 link.send_modify(|link| link.lost = true);
@@ -84,7 +87,7 @@ impl Monitor {
                     sleep(RETRY).await;
                 }
                 link.send_modify(|link| link.lost = false);
-                look(Found::Back).await;
+                look(ConnectionChange::Back).await;
                 (due, looked) = (None, Some(Instant::now()));
             }
         });

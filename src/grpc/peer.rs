@@ -29,30 +29,30 @@ use tracing::Instrument as _;
 
 use super::{
     connection::Guard,
-    noting::{Began, Notes, Noting, Stream},
+    recorded_stream::{PeerPreface, RecordedStream, Stream, StreamRecord},
 };
-use crate::{
+use crate::{backoff::Backoff, connect::ConnectError, quota::sockets::Payers};
+use routr_net::{
     addresses::AddressPolicy,
-    backoff::Backoff,
-    connect::{self, CONNECT_TIMEOUT, ConnectError, SocketOptions, io_cause, no_connection_within},
-    quota::sockets::Payers,
+    connect::{CONNECT_TIMEOUT, SocketOptions, io_cause, no_connection_within},
     tls::{
         Followed, Noticed,
         cause::{self, Asked},
     },
 };
 
-/// A peer that acknowledges nothing for this long is gone. HTTP/2 pings are not used: grpc-java takes more than one in
-/// five minutes for an attack and hangs up.
+/// A peer that acknowledges nothing for this long is gone. HTTP/2 pings are not used: grpc-java takes more
+/// than one in five minutes for an attack and hangs up.
 const PEER_TIMEOUT: Duration = Duration::from_secs(20);
-/// Room for the large responses of an API server. It is also what a peer can make each of its connections hold that nobody reads.
-const WINDOW: u32 = 1 << 20;
+/// Room for the large responses of an API server. It is also what a peer can make each of its connections
+/// hold that no one reads.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 /// How long an address rests after failures in a row.
 const REST: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(15));
 /// So many calls in a row without a response, and a connection is taken for hung.
-const HUNG_AFTER: usize = 3;
+const MAX_UNANSWERED_CALLS: usize = 3;
 /// A connection that ends sooner counts as a failure of its address.
-const BRIEF: Duration = Duration::from_secs(1);
+const MIN_CONNECTION_LIFETIME: Duration = Duration::from_secs(1);
 
 /// Where a peer listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,7 +122,8 @@ impl Waiting<'_> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if self.over || self.connection.unanswered.fetch_add(1, Ordering::Relaxed) + 1 < HUNG_AFTER {
+        if self.over || self.connection.unanswered.fetch_add(1, Ordering::Relaxed) + 1 < MAX_UNANSWERED_CALLS
+        {
             return;
         }
         if let Some(peer) = self.connection.peer.upgrade() {
@@ -164,7 +165,7 @@ impl Peer {
         self.state().connection.as_ref().filter(|connection| !connection.sender.is_closed()).cloned()
     }
 
-    /// Whether it failed, and is left alone for a while.
+    /// Returns whether it failed, and is left alone for a while.
     pub(super) fn rests(&self) -> bool {
         self.state().rests_until.is_some_and(|until| Instant::now() < until)
     }
@@ -217,8 +218,8 @@ impl Peer {
         state.connection = None;
     }
 
-    /// The connection `id` brings no responses: where there are other addresses, it is taken out of use, and this one rests.
-    /// Calls on it keep their time.
+    /// The connection `id` brings no responses: where there are other addresses, it is taken out of use, and
+    /// this one rests. Calls on it keep their time.
     fn hangs(&self, id: usize) {
         if !self.dialing.several.load(Ordering::Relaxed) {
             return;
@@ -227,7 +228,7 @@ impl Peer {
         if state.connection.take_if(|connection| connection.id == id).is_some() {
             state.rest();
             drop(state);
-            tracing::info!(at = %self.at, "no response to {HUNG_AFTER} calls in a row: the other addresses are used");
+            tracing::info!(at = %self.at, "no response to {MAX_UNANSWERED_CALLS} calls in a row: the other addresses are used");
         }
     }
 
@@ -235,7 +236,7 @@ impl Peer {
     fn ended(&self, id: usize) {
         let mut state = self.state();
         let Some(connection) = state.connection.take_if(|connection| connection.id == id) else { return };
-        if connection.since.elapsed() < BRIEF {
+        if connection.since.elapsed() < MIN_CONNECTION_LIFETIME {
             state.rest();
         } else {
             state.failures = 0;
@@ -258,7 +259,8 @@ impl Peer {
         let stream: Box<dyn Stream> = match &*self.at {
             At::Ip(address) => {
                 let options = SocketOptions::within(PEER_TIMEOUT, &self.dialing.policy);
-                let tcp = timeout_at(until, connect::tcp(*address, &options)).await.map_err(late)?;
+                let tcp =
+                    timeout_at(until, routr_net::connect::tcp(*address, &options)).await.map_err(late)?;
                 self.guarded(socket.hold(tcp.map_err(|error| transport(io_cause(&error)))?))
             }
             At::Unix(path) => {
@@ -278,12 +280,12 @@ impl Peer {
                 })?
             }
         };
-        let notes = Notes::default();
-        let stream = TokioIo::new(Noting::new(stream, &notes));
+        let notes = StreamRecord::default();
+        let stream = TokioIo::new(RecordedStream::new(stream, &notes));
         let (sender, connection) = Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
-            .initial_connection_window_size(WINDOW)
-            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(STREAM_WINDOW_BYTES)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .handshake(stream)
             .await
             .map_err(|error| transport(error.to_string()))?;
@@ -297,15 +299,15 @@ impl Peer {
                 peer.ended(id);
             }
         });
-        // A server of HTTP/2 says something at once (RFC 9113 §3.4). What does not is no peer: it may be of another kind, hung, or
-        // only now refuse the client's certificate.
+        // A server of HTTP/2 says something at once (RFC 9113 §3.4). What does not is no peer: it may be of
+        // another kind, hung, or only now refuse the client's certificate.
         let began = tokio::select! {
             biased;
             () = notes.heard() => notes.began(),
             _ = ended => notes.began(),
-            () = tokio::time::sleep_until(until) => Began::Not,
+            () = tokio::time::sleep_until(until) => PeerPreface::Not,
         };
-        if began != Began::Http2 {
+        if began != PeerPreface::Http2 {
             return Err(self.no_beginning(&notes, &asked, Instant::now() >= until));
         }
         Ok(Connection {
@@ -317,8 +319,8 @@ impl Peer {
         })
     }
 
-    /// Why a peer that took the connection did not begin as HTTP/2 does.
-    fn no_beginning(&self, notes: &Notes, asked: &Noticed, late: bool) -> ConnectError {
+    /// Returns why a peer that took the connection did not begin as HTTP/2 does.
+    fn no_beginning(&self, notes: &StreamRecord, asked: &Noticed, late: bool) -> ConnectError {
         if let Some(words) = notes.first_words() {
             return ConnectError::Tls(words.into());
         }

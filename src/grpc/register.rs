@@ -1,18 +1,19 @@
 //! A REGISTER as the protobuf message that asks a Requester to send it.
 //!
-//! Most of its header fields are the same in all of them. They are encoded once: making them anew was a third of what it takes to
-//! make a message.
+//! Most of its header fields are the same in all of them. They are encoded once: making them again was a
+//! third of what it takes to make a message.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use prost::Message;
 
-use crate::{
-    ports::Register,
-    proto::{common, extension, processor, sipmessage as sip},
+use crate::proto::{common, processor, sipmessage as sip};
+use routr_registration::{model::RegisterRequest, trunk::Credentials};
+use routr_sip::uri::escape_user;
+use routr_types::{
+    extension,
+    host::{Transport, UriHost},
     secret::Secret,
-    sip::uri::escape_user,
-    trunk::{Credentials, Transport, UriHost},
 };
 
 /// Max-Forwards of each REGISTER (RFC 3261 §8.1.1.6).
@@ -59,10 +60,10 @@ impl Template {
         template
     }
 
-    /// The message, encoded. Its header fields keep the order of the contract: a field that is repeated may be interrupted by
-    /// others, and its values stay in order.
+    /// The message, encoded. Its header fields keep the order of the contract: a field that is repeated may
+    /// be interrupted by others, and its values stay in order.
     #[doc(hidden)] // public for fuzz/
-    pub fn encode(&self, register: &Register) -> Bytes {
+    pub fn encode(&self, register: &RegisterRequest) -> Bytes {
         let mut message = self.before.clone();
         message.extend(variable(register).encode_to_vec());
         match register.without_tags {
@@ -103,10 +104,10 @@ impl Template {
     }
 }
 
-/// What differs from one REGISTER to the next. Out of line, so that the two kilobytes of such a message are no part of a call's
-/// future.
+/// Returns what differs from one REGISTER to the next. Out of line, so that the two kilobytes of such a
+/// message are no part of a call's future.
 #[inline(never)]
-fn variable(register: &Register) -> sip::SipMessage {
+fn variable(register: &RegisterRequest) -> sip::SipMessage {
     let transport_param = register.transport.parameter();
     // As it stands in a URI (RFC 3261 §25.1): Routr's Requester writes it as it is.
     let uri = |user: &str, host: &str, port: i32| sip::SipUri {
@@ -157,7 +158,7 @@ fn encoded(extensions: Vec<sip::Extension>) -> Vec<u8> {
     sip::SipMessage { extensions, ..sip::SipMessage::default() }.encode_to_vec()
 }
 
-/// What the Requester gets as credentials: Base64 of `username:password`.
+/// Returns what the Requester gets as credentials: Base64 of `username:password`.
 pub(super) fn gateway_auth(credentials: &Credentials) -> String {
     let plain = Secret::new(format!("{}:{}", credentials.username, credentials.password.expose()));
     BASE64_STANDARD.encode(plain.expose())

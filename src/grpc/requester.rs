@@ -19,26 +19,27 @@ use super::{
 };
 use crate::{
     config::Config,
-    ports::{
-        Authentication, Link, Local, RedirectContact, RedirectTarget, Register, Reply, Requester, SendError,
-    },
-    proto::{
-        extension::{self, Target},
-        requester::SendMessageResponse,
-        sipmessage as sip,
-    },
+    proto::{requester::SendMessageResponse, sipmessage as sip},
     quota::{Quota, Received},
+    runtime::ports::Requester,
+};
+use routr_registration::{
+    model::{Link, RedirectContact, RedirectTarget, RegisterRequest, RegisterResponse, SendError},
+    trunk::Credentials,
+};
+use routr_types::{
+    extension::{self, Authentication, Local, Target},
+    host::{HostPort, Transport, is_host},
     text,
-    trunk::{Credentials, HostPort, Transport, is_host},
 };
 
-/// Bytes of the buffer for a REGISTER: holds one with gRPC's prefix, as a rule, and is small enough for the quick lists of an allocator
-/// (glibc's go up to 1,032 bytes).
-const SENT: usize = 1_000;
+/// Bytes of the buffer for a REGISTER: holds one with gRPC's prefix, as a rule, and is small enough for the
+/// quick lists of an allocator (glibc's go up to 1,032 bytes).
+const SEND_BUFFER_BYTES: usize = 1_000;
 /// The same for a response.
-const RECEIVED: usize = 500;
-/// Bounds on a response, before it is decoded: a SIP message over UDP has 64 KiB at most. 4 MB of empty header fields would become
-/// 1 GB.
+const RECEIVE_BUFFER_BYTES: usize = 500;
+/// Bounds on a response, before it is decoded: a SIP message over UDP has 64 KiB at most. 4 MB of empty
+/// header fields would become 1 GB.
 const LIMITS: wire::Limits = wire::Limits { bytes: MAX_RESPONSE, fields: 4_096, depth: 16 };
 /// Targets of one redirection that are looked at.
 const MAX_TARGETS: usize = 16;
@@ -89,15 +90,19 @@ impl GrpcRequester {
 }
 
 impl Requester for GrpcRequester {
-    async fn register(&self, request: Register, deadline: Duration) -> Result<Reply, SendError> {
+    async fn register(
+        &self,
+        request: RegisterRequest,
+        deadline: Duration,
+    ) -> Result<RegisterResponse, SendError> {
         let connections =
             self.connections.get().map_err(|error| SendError::Unavailable(error.to_string().into()))?;
         let about = connections.about();
         about.ask_once();
         let (client, _in_flight) = connections.client();
         let mut message = Request::new(self.template.encode(&request));
-        // For the Requester to know when nobody waits any more. tonic, too, ends the call then, but says that it was
-        // cancelled: so a little later than ours.
+        // For the Requester to know when no one waits any more. tonic, too, ends the call then, but says that
+        // it was cancelled: so a little later than ours.
         message.set_timeout(deadline + DEADLINE_MARGIN);
         // tonic keeps the timeout for the answer only; connecting counts as well.
         let received = self.quota.reply();
@@ -114,7 +119,8 @@ impl Requester for GrpcRequester {
                 Ok(reply)
             }
             Ok(Err(status)) => {
-                // An error text may quote what was sent. What is cut off in the middle would not be recognised.
+                // An error text may quote what was sent. What is cut off in the middle would not be
+                // recognised.
                 let said = || with_hint(&status, &redact(&said(&status), request.credentials.as_ref()));
                 Err(match ended(&status) {
                     Ended::Unreachable => SendError::Unavailable(said()),
@@ -136,7 +142,7 @@ impl Requester for GrpcRequester {
     }
 }
 
-/// What a status says, and what to do about it where the Requester does not let this registry in.
+/// Returns what a status says, and what to do about it where the Requester does not let this registry in.
 fn with_hint(status: &Status, said: &str) -> Box<str> {
     match status.code() {
         Code::Unauthenticated => format!("{}{LOGIN_HINT}", text::clean(said, MAX_BEFORE_HINT)).into(),
@@ -144,11 +150,15 @@ fn with_hint(status: &Status, said: &str) -> Box<str> {
     }
 }
 
-async fn send(client: Client, message: Request<Bytes>, received: &Arc<Received>) -> Result<Reply, Status> {
+async fn send(
+    client: Client,
+    message: Request<Bytes>,
+    received: &Arc<Received>,
+) -> Result<RegisterResponse, Status> {
     const METHOD: &str = "/fonoster.routr.requester.v2beta1.Requester/SendMessage";
     let mut client = client.grpc(received);
     client.ready().await.map_err(Status::from_error)?;
-    let codec = RawCodec::with_buffers(SENT, RECEIVED);
+    let codec = RawCodec::with_buffers(SEND_BUFFER_BYTES, RECEIVE_BUFFER_BYTES);
     let response = client.unary(message, PathAndQuery::from_static(METHOD), codec).await?.into_inner();
     wire::check(&response, &wire::SEND_MESSAGE_RESPONSE, &LIMITS)
         .map_err(|excess| Status::out_of_range(format!("the response is too large: {excess}")))?;
@@ -169,9 +179,9 @@ fn redact(text: &str, credentials: Option<&Credentials>) -> Box<str> {
     if sanitised.is_empty() { hidden.into() } else { hidden.replace(&sanitised, "***").into() }
 }
 
-/// What a Requester's answer says.
+/// Returns what a Requester's answer says.
 #[doc(hidden)] // public for fuzz/
-pub fn decode(message: sip::SipMessage) -> Reply {
+pub fn decode(message: sip::SipMessage) -> RegisterResponse {
     let code = match &message.message_type {
         Some(sip::sip_message::MessageType::ResponseType(number)) => {
             sip::ResponseType::try_from(*number).ok().and_then(status_code)
@@ -200,7 +210,7 @@ pub fn decode(message: sip::SipMessage) -> Reply {
     let status = header(extension::STATUS).map(|status| status.split_once(' ').unwrap_or((status, "")));
     let sent = status.and_then(|(code, phrase)| Some((code.parse().ok()?, phrase)));
     let sent = sent.filter(|(code, _)| (100..700).contains(code));
-    Reply {
+    RegisterResponse {
         code: sent.map(|(code, _)| code).or(code),
         contact_expires,
         bindings: header(extension::BINDINGS).map(extension::parse_bindings).unwrap_or_default(),
@@ -223,7 +233,7 @@ pub fn decode(message: sip::SipMessage) -> Reply {
     }
 }
 
-/// Where the Contact is the Requester's own (RFC 6140 §5.1: `bnc`): its host and port, as a hash.
+/// Returns where the Contact is the Requester's own (RFC 6140 §5.1: `bnc`): its host and port, as a hash.
 fn own_contact(contact: &sip::Contact) -> Option<u64> {
     let uri = contact.address.as_ref()?.uri.as_ref().filter(|uri| uri.bnc_param)?;
     Some(hash((&*uri.host, uri.port)))
@@ -248,7 +258,8 @@ fn leading_number(value: &str) -> Option<u32> {
 
 fn redirect_target(uri: &sip::SipUri) -> Option<RedirectTarget> {
     let host = uri.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&uri.host);
-    // What is no host makes no REGISTER that could be sent: the Requester would be blamed for what a registrar said.
+    // What is no host makes no REGISTER that could be sent: the Requester would be blamed for what a
+    // registrar said.
     if !is_host(host) {
         return None;
     }
@@ -258,8 +269,8 @@ fn redirect_target(uri: &sip::SipUri) -> Option<RedirectTarget> {
     Some(RedirectTarget { address: HostPort::new(host, port), transport })
 }
 
-/// The status code of a response type; `None` for the one that says nothing. Where only the class is known, its first
-/// code stands for it (RFC 3261 §8.1.3.2).
+/// The status code of a response type; `None` for the one that says nothing. Where only the class is known,
+/// its first code stands for it (RFC 3261 §8.1.3.2).
 fn status_code(response_type: sip::ResponseType) -> Option<u16> {
     use sip::ResponseType as T;
     Some(match response_type {

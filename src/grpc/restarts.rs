@@ -1,9 +1,10 @@
 //! Whether a Requester has restarted: then its Contact may be another one, and calls no longer arrive.
 //!
-//! Ours says who it is (`RequesterInfo`). Routr's Java one shows itself by its Contact, which names another port after each start;
-//! that is recognised by its `bnc` parameter and by two registrations that have it, for a registrar may list what others
-//! registered. Connections say nothing: proxies and load balancers end them as they like. Of several Requesters behind one address
-//! each is known once it has been seen, and none restarts because another one responds.
+//! Ours says who it is (`RequesterInfo`). Routr's Java one shows itself by its Contact, which names another
+//! port after each start; that is recognised by its `bnc` parameter and by two registrations that have it,
+//! for a registrar may list what others registered. Connections say nothing: proxies and load balancers end
+//! them as they like. Of several Requesters behind one address each is known once it has been seen, and none
+//! restarts because another one responds.
 
 use std::{
     collections::VecDeque,

@@ -1,7 +1,7 @@
 //! Connections that registries share: all with the same place and the same TLS settings use the same ones.
 //!
-//! A connection is there for as long as somebody uses it. A registry that sends nothing for a while gives it back
-//! ([`Shared::rest`]), so that thousands of suspended ones hold none.
+//! A connection is there for as long as someone uses it. A registry that sends nothing for a while gives it
+//! back ([`Shared::rest`]), so that thousands of suspended ones hold none.
 
 use std::{
     fmt,
@@ -16,22 +16,21 @@ use tokio::sync::{Semaphore, watch};
 use tonic::{client::Grpc, codec::CompressionEncoding};
 
 use super::{
-    GrpcError,
-    about::About,
-    channel,
+    GrpcError, channel,
     connection::{Connection, Events, Peer},
     metered::Metered,
     monitor::Monitor,
+    requester_status::RequesterStatus,
 };
 use crate::{
     config::Endpoint,
-    ports::Link,
     quota::{Quota, Received, sockets::Payers},
 };
+use routr_registration::model::Link;
 
-/// REGISTERs in flight on a connection from which on one more is opened: proxies take 100 or 128 at a time on each, and what
-/// one registry waits for must not keep those of another waiting.
-const BUSY: usize = 64;
+/// REGISTERs in flight on a connection from which on one more is opened: proxies take 100 or 128 at a time on
+/// each, and what one registry waits for must not keep those of another waiting.
+const MAX_IN_FLIGHT_PER_CONNECTION: usize = 64;
 /// Bytes of the largest response that is taken.
 pub(super) const MAX_RESPONSE: usize = 256 << 10;
 /// Most connections to one Requester.
@@ -99,7 +98,7 @@ impl<T> Pool<T> {
     }
 }
 
-/// One place, and its connections while somebody uses them.
+/// One place, and its connections while someone uses them.
 #[derive(Debug)]
 pub(super) struct Place<T> {
     endpoint: Endpoint,
@@ -140,7 +139,7 @@ impl<T: Open> Shared<T> {
         Ok(())
     }
 
-    /// The connections, opened where nobody uses them yet; kept until [`Shared::rest`].
+    /// The connections, opened where no one uses them yet; kept until [`Shared::rest`].
     ///
     /// # Errors
     /// When the address or the CA file cannot be used.
@@ -169,14 +168,14 @@ impl<T> Shared<T> {
         self.place.payers.add(quota);
     }
 
-    /// Gives the connections back. They end when nobody else uses them, and with the last call under way.
+    /// Gives the connections back. They end when no one else uses them, and with the last call under way.
     pub(super) fn rest(&self) {
         // Out of the lock: the last one to give them back closes them.
         let held = lock(&self.held).take();
         drop(held);
     }
 
-    /// How the connections fare, from one set of them to the next.
+    /// Returns how the connections fare, from one set of them to the next.
     pub(super) fn link(&self) -> watch::Receiver<Link> {
         self.place.link.subscribe()
     }
@@ -186,7 +185,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Lists that are read from one API server at a time. Thousands of registries begin together when a leader starts.
+/// Lists that are read from one API server at a time. Thousands of registries begin together when a leader
+/// starts.
 const MAX_LISTS: usize = 32;
 
 /// The connection to an API server.
@@ -214,7 +214,7 @@ pub(super) struct RequesterConnections {
     _monitor: Monitor,
     events: Arc<Events>,
     payers: Payers,
-    about: Arc<About>,
+    about: Arc<RequesterStatus>,
     connections: Mutex<Vec<Counted>>,
     link: Arc<watch::Sender<Link>>,
 }
@@ -230,7 +230,7 @@ struct Counted {
 pub(super) struct Client(Connection);
 
 impl Client {
-    /// What one call is made by, whose response counts as `received`.
+    /// Returns what one call is made by, whose response counts as `received`.
     pub(super) fn grpc(self, received: &Arc<Received>) -> Grpc<Metered<Connection>> {
         Grpc::new(Metered::new(self.0, received))
             .max_decoding_message_size(MAX_RESPONSE)
@@ -252,7 +252,7 @@ impl Open for RequesterConnections {
     ) -> Result<Self, GrpcError> {
         let events = Arc::new(Events::default());
         let first = connect(endpoint, &events, payers)?;
-        let about = Arc::new(About::new(first.clone(), events.clone(), link.clone()));
+        let about = Arc::new(RequesterStatus::new(first.clone(), events.clone(), link.clone()));
         let seen = about.clone();
         let look = move |found| seen.clone().look(found);
         Ok(Self {
@@ -273,7 +273,8 @@ fn connect(endpoint: &Endpoint, events: &Arc<Events>, payers: &Payers) -> Result
 }
 
 impl RequesterConnections {
-    /// The connection with the fewest REGISTERs in flight. It counts one more until the second value is dropped.
+    /// The connection with the fewest REGISTERs in flight. It counts one more until the second value is
+    /// dropped.
     pub(super) fn client(&self) -> (Client, InFlight) {
         let mut connections = lock(&self.connections);
         let least = |connections: &[Counted]| {
@@ -282,7 +283,7 @@ impl RequesterConnections {
         };
         let (mut place, load) = least(&connections);
         // What could be opened once can be opened again, but for a CA file that is gone.
-        if load >= BUSY
+        if load >= MAX_IN_FLIGHT_PER_CONNECTION
             && connections.len() < MAX_CONNECTIONS
             && let Ok(more) = connect(&self.endpoint, &self.events, &self.payers)
         {
@@ -294,8 +295,8 @@ impl RequesterConnections {
         (chosen.client.clone(), InFlight(chosen.in_flight.clone()))
     }
 
-    /// What is known of the Requester.
-    pub(super) fn about(&self) -> &Arc<About> {
+    /// Returns what is known of the Requester.
+    pub(super) fn about(&self) -> &Arc<RequesterStatus> {
         &self.about
     }
 }
@@ -324,7 +325,8 @@ mod tests {
     use tonic_prost::ProstCodec;
 
     use super::*;
-    use crate::{proto::requester_info::GetRequest, quota::Quota, trunk::HostPort};
+    use crate::{proto::requester_info::GetRequest, quota::Quota};
+    use routr_types::host::HostPort;
 
     fn endpoint(port: u16) -> Endpoint {
         let address = HostPort::new("127.0.0.1", port);
@@ -360,7 +362,7 @@ mod tests {
         let shared = connections.requester(&endpoint(listener.local_addr().unwrap().port()));
         let link = shared.link();
         let opened = shared.get().unwrap();
-        let busy: Vec<_> = (0..BUSY + 1).map(|_| opened.client()).collect();
+        let busy: Vec<_> = (0..MAX_IN_FLIGHT_PER_CONNECTION + 1).map(|_| opened.client()).collect();
         assert_eq!(lock(&opened.connections).len(), 2);
         drop(busy);
         let (client, in_flight) = opened.client();

@@ -1,14 +1,17 @@
-//! One trunk: protobuf -> domain. Parsed, not validated: what cannot be used is reported with the field at fault.
+//! One trunk: protobuf -> domain. Parsed, not validated: what cannot be used is reported with the field at
+//! fault.
 
 use prost::Message;
 
 use super::wire;
-use crate::{
-    proto::trunks as pb,
+use crate::proto::trunks as pb;
+use routr_registration::trunk::{Credentials, Trunk, TrunkProblem, TrunkUri};
+use routr_sip::uri::unescape;
+use routr_types::{
+    digest_minimum::DigestMinimum,
+    host::{HostPort, MAX_HOST, Transport, is_host},
     secret::Secret,
-    sip::{digest::DigestMinimum, uri::unescape},
     text,
-    trunk::{Credentials, HostPort, MAX_HOST, Transport, Trunk, TrunkProblem, TrunkUri, is_host},
 };
 
 /// Bytes of a name that are kept.
@@ -128,8 +131,8 @@ fn uri(uri: &pb::TrunkUri) -> Result<TrunkUri, String> {
     })
 }
 
-/// The user of the address of record: given plain, or escaped as in a URI (`a%40b` is `a@b`; a `%` that begins no escape
-/// is one). Plain from here on: it is escaped where a URI is written.
+/// The user of the address of record: given plain, or escaped as in a URI (`a%40b` is `a@b`; a `%` that
+/// begins no escape is one). Plain from here on: it is escaped where a URI is written.
 fn user(given: &str) -> Result<String, String> {
     if given.is_empty() {
         return Err("it is empty; the user of the address of record is needed".to_owned());
@@ -175,8 +178,8 @@ fn region(trunk: &pb::Trunk) -> Option<Box<str>> {
     }
 }
 
-/// `extended.digest`: a mapping with `minAlgorithm` (`MD5` or `SHA-256`) and `requireQop`. What cannot be understood is a mistake, for
-/// a minimum that is passed over protects no password.
+/// `extended.digest`: a mapping with `minAlgorithm` (`MD5` or `SHA-256`) and `requireQop`. What cannot be
+/// understood is a mistake, for a minimum that is passed over protects no password.
 fn digest(trunk: &pb::Trunk) -> Result<DigestMinimum, TrunkProblem> {
     use prost_types::value::Kind;
     let given = trunk.extended.as_ref().and_then(|extended| extended.fields.get("digest"));

@@ -1,12 +1,13 @@
 //! Bounds on protobuf messages, checked on their bytes before prost decodes them.
 //!
-//! A field takes two bytes on the wire and up to some hundred when it is decoded: 12 MB of empty URIs become 1.2 GB. So the fields
-//! are counted first, without any allocation, in all messages that prost would decode.
+//! A field takes two bytes on the wire and up to some hundred when it is decoded: 12 MB of empty URIs become
+//! 1.2 GB. So the fields are counted first, without any allocation, in all messages that prost would decode.
 
 use bytes::Buf;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
-/// The fields of a message that are messages themselves, by their number. All others cost what they have on the wire.
+/// The fields of a message that are messages themselves, by their number. All others cost what they have on
+/// the wire.
 #[derive(Debug)]
 pub struct Shape(&'static [(u32, &'static Shape)]);
 
@@ -245,8 +246,8 @@ mod tests {
             ..Default::default()
         };
         let response = SendMessageResponse { message: Some(message) }.encode_to_vec();
-        // The message; the URI and its user; From, its address, URI, user, parameter, key and value; Contact with three
-        // below it; two routes with six below each.
+        // The message; the URI and its user; From, its address, URI, user, parameter, key and value; Contact
+        // with three below it; two routes with six below each.
         let fields = 1 + 2 + 7 + 4 + 2 * 7;
         let counted = |fields| check(&response, &SEND_MESSAGE_RESPONSE, &Limits { fields, ..LIMITS });
         assert_eq!(counted(fields), Ok(()));

@@ -1,5 +1,5 @@
-//! What a registry costs while it has no trunks. Prints figures, for whoever changes what an engine is made of:
-//! `make test ARGS='--lib instance::cost -- --ignored --nocapture'`.
+//! What a registry costs while it has no trunks. Prints figures, for anyone who changes what an engine is
+//! made of: `make test ARGS='--lib instance::cost -- --ignored --nocapture'`.
 
 use std::{any::Any, fs};
 
@@ -42,7 +42,7 @@ async fn cost() {
     .unwrap();
     let (metrics, connections) = (Metrics::new(0), Connections::default());
     let config = Config::from_resource("x", &spec, &Secrets::default()).unwrap();
-    type RealDriver = Driver<ApiServer, Permitted<GrpcRequester>, Permitted<AnyStore>, RegistryMetrics>;
+    type RealDriver = Driver<ApiServer, Fenced<GrpcRequester>, Fenced<AnyStore>, RegistryMetrics>;
     println!("driver: {}, of it engine: {}", size_of::<RealDriver>(), size_of::<Engine>());
     let name = |n: usize| RegistryName::of("ns", format!("registry-{n}"));
     let settings = || EngineSettings::from(&config);
@@ -61,10 +61,10 @@ async fn cost() {
             proposed: false,
             exclusive: false,
         };
-        let (permit, connections) = (Permit::always(), connections.clone());
-        let life =
-            Life { grace: Duration::ZERO, paused: true, permit, connections, quota: Quota::unlimited() };
-        let instance = start(&config, &identity, metrics.registry(name(n)), &life, end.clone()).unwrap();
+        let (fence, connections) = (Fence::always(), connections.clone());
+        let options =
+            RunOptions { grace: Duration::ZERO, paused: true, fence, connections, quota: Quota::unlimited() };
+        let instance = start(&config, &identity, metrics.registry(name(n)), &options, end.clone()).unwrap();
         handles.push(instance.handle.clone());
         Box::new(instance)
     });

@@ -9,15 +9,17 @@ use super::{
     count, seconds,
     series::{Gauges, Owner},
 };
-use crate::{
-    engine::view::{Health, Summary, TrunkState},
-    registry::{RegistryName, RegistryState},
+use crate::registry::{RegistryName, RegistryState};
+use routr_registration::{
+    engine::view::{Health, Summary},
+    registration::state::TrunkState,
 };
 
 /// Fills a gauge with what one registry contributes.
-type Fill = fn(&mut Gauges, &Owner, &Summary, u64);
+type Fill = fn(&mut Gauges, &Owner, &Summary);
 
-/// Registers the state of each resource: one series for each, which is all that there is of one without an engine.
+/// Registers the state of each resource: one series for each, which is all that there is of one without an
+/// engine.
 pub(super) fn register_states(registry: &mut Registry, states: &[(RegistryName, RegistryState)]) {
     if states.is_empty() {
         return;
@@ -40,17 +42,17 @@ pub(super) fn register_states(registry: &mut Registry, states: &[(RegistryName, 
 }
 
 /// Gauges that a resource without trunks has, too.
-const OF_EMPTY: [&str; 2] = ["sync_age", "neighbour_up"];
+const OF_EMPTY: [&str; 2] = ["last_sync_timestamp", "dependency_up"];
 
-/// Whether there is neither a trunk nor anything on its way.
+/// Returns whether there is neither a trunk nor anything on its way.
 fn is_empty(summary: &Summary) -> bool {
     TrunkState::ALL.iter().all(|state| summary.counts.of(*state) == 0)
-        && summary.waiting + summary.removals_held + summary.in_flight == 0
+        && summary.waiting + summary.removals_pending_confirmation + summary.in_flight == 0
 }
 
-/// Registers the gauges of all registries. One that did not answer has none but a zero in `engine_up`, which only those of
-/// an operator have: outside, a silent engine fails the scrape as a whole.
-pub(super) fn register(registry: &mut Registry, all: &[(Owner, Option<Summary>)], now: u64) {
+/// Registers the gauges of all registries. One that did not answer has none but a zero in `engine_up`, which
+/// only those of an operator have: outside, a silent engine fails the scrape as a whole.
+pub(super) fn register(registry: &mut Registry, all: &[(Owner, Option<Summary>)]) {
     let mut up = Gauges::default();
     for (owner, summary) in all.iter().filter(|(owner, _)| owner.0.namespace.is_some()) {
         up.add(owner, None, if summary.is_some() { 1.0 } else { 0.0 });
@@ -59,12 +61,13 @@ pub(super) fn register(registry: &mut Registry, all: &[(Owner, Option<Summary>)]
     let mut of_all = |name: &str, help: &str, unit: Option<Unit>, fill: Fill| {
         let mut gauges = Gauges::default();
         for (owner, summary) in all {
-            // Of thousands of resources most may have nothing to register: then zeros in a dozen series tell nothing.
+            // Of thousands of resources most may have nothing to register: then zeros in a dozen series tell
+            // nothing.
             let about_trunks = !OF_EMPTY.contains(&name);
             if let Some(summary) = summary
                 && !(about_trunks && owner.0.namespace.is_some() && is_empty(summary))
             {
-                fill(&mut gauges, owner, summary, now);
+                fill(&mut gauges, owner, summary);
             }
         }
         match unit {
@@ -72,38 +75,38 @@ pub(super) fn register(registry: &mut Registry, all: &[(Owner, Option<Summary>)]
             None => registry.register(name, help, gauges),
         }
     };
-    of_all("trunks", "Trunks by state", None, |gauges, owner, summary, _| {
+    of_all("trunks", "Trunks by state", None, |gauges, owner, summary| {
         for state in TrunkState::ALL {
             gauges.add(owner, Some(("state", state.name())), count(summary.counts.of(state)));
         }
     });
     of_all(
-        "next_lapse",
-        "Time until the next binding expires if it is not refreshed; negative once one has expired",
+        "next_expiry_timestamp",
+        "When the next binding expires unless it is refreshed, since the Unix epoch",
         Some(Unit::Seconds),
-        |gauges, owner, summary, now| {
-            if let Some(lapse) = summary.next_lapse_ms {
-                gauges.add(owner, None, seconds(lapse) - seconds(now));
+        |gauges, owner, summary| {
+            if let Some(expiry) = summary.next_expiry_ms {
+                gauges.add(owner, None, seconds(expiry));
             }
         },
     );
     of_all(
-        "waiting",
+        "registers_queued",
         "Trunks whose REGISTER is due and waits for its turn",
         None,
-        |gauges, owner, summary, _| gauges.add(owner, None, count(summary.waiting)),
+        |gauges, owner, summary| gauges.add(owner, None, count(summary.waiting)),
     );
     of_all(
-        "removals_held",
-        "Trunks that were missing in a sync and stay registered until a second sync confirms it",
+        "removals_pending_confirmation",
+        "Trunks that a sync did not list, and that are deregistered only when the next sync does not list them either",
         None,
-        |gauges, owner, summary, _| gauges.add(owner, None, count(summary.removals_held)),
+        |gauges, owner, summary| gauges.add(owner, None, count(summary.removals_pending_confirmation)),
     );
     of_all(
         "registrars_over_budget",
         "Registrars with more trunks than ratePerRegistrar can refresh: bindings there will expire",
         None,
-        |gauges, owner, summary, _| {
+        |gauges, owner, summary| {
             let registrars = u64::try_from(summary.over_budget.len()).unwrap_or(u64::MAX);
             gauges.add(owner, None, count(registrars));
         },
@@ -112,9 +115,9 @@ pub(super) fn register(registry: &mut Registry, all: &[(Owner, Option<Summary>)]
         "trunks_failed_over",
         "Trunks whose binding is not at their preferred URI and EdgePort",
         None,
-        |gauges, owner, summary, _| gauges.add(owner, None, count(summary.failed_over)),
+        |gauges, owner, summary| gauges.add(owner, None, count(summary.failed_over)),
     );
-    of_all("trunks_redirected", "Trunks that follow a redirection", None, |gauges, owner, summary, _| {
+    of_all("trunks_redirected", "Trunks that follow a redirection", None, |gauges, owner, summary| {
         gauges.add(owner, None, count(summary.redirected))
     });
     of_all(
@@ -122,39 +125,39 @@ pub(super) fn register(registry: &mut Registry, all: &[(Owner, Option<Summary>)]
         "Registrars that are down: they failed for several trunks in a row, and one trunk at a time probes \
          them",
         None,
-        |gauges, owner, summary, _| gauges.add(owner, None, count(summary.registrars_down)),
+        |gauges, owner, summary| gauges.add(owner, None, count(summary.registrars_down)),
     );
     of_all(
         "edge_ports_down",
         "EdgePorts that are down: no registrar responds through them",
         None,
-        |gauges, owner, summary, _| gauges.add(owner, None, count(summary.edge_ports_down)),
+        |gauges, owner, summary| gauges.add(owner, None, count(summary.edge_ports_down)),
     );
-    of_all("requests_in_flight", "REGISTER requests in flight", None, |gauges, owner, summary, _| {
+    of_all("requests_in_flight", "REGISTER requests in flight", None, |gauges, owner, summary| {
         gauges.add(owner, None, count(summary.in_flight))
     });
     of_all(
         "requests_in_flight_limit",
         "Limit on REGISTER requests in flight",
         None,
-        |gauges, owner, summary, _| gauges.add(owner, None, count(summary.in_flight_limit)),
+        |gauges, owner, summary| gauges.add(owner, None, count(summary.in_flight_limit)),
     );
     of_all(
-        "sync_age",
-        "Time since the last complete sync",
+        "last_sync_timestamp",
+        "When the trunks were last read completely, since the Unix epoch",
         Some(Unit::Seconds),
-        |gauges, owner, summary, now| {
+        |gauges, owner, summary| {
             if let Some(sync) = summary.last_sync_ms {
-                gauges.add(owner, None, seconds(now) - seconds(sync));
+                gauges.add(owner, None, seconds(sync));
             }
         },
     );
-    of_all("neighbour_up", "1 while a dependency works, else 0", None, |gauges, owner, summary, _| {
-        let neighbours: [(&str, &Health); 3] =
+    of_all("dependency_up", "1 while a dependency works, else 0", None, |gauges, owner, summary| {
+        let dependencies: [(&str, &Health); 3] =
             [("api", &summary.api), ("requester", &summary.requester), ("cache", &summary.cache)];
-        for (name, health) in neighbours {
+        for (name, health) in dependencies {
             if let Some(ok) = health.ok {
-                gauges.add(owner, Some(("neighbour", name)), if ok { 1.0 } else { 0.0 });
+                gauges.add(owner, Some(("dependency", name)), if ok { 1.0 } else { 0.0 });
             }
         }
     });

@@ -5,9 +5,9 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use super::{NAMED_REGISTRARS, OTHER_REGISTRAR};
+use super::{MAX_NAMED_REGISTRARS, OTHER_REGISTRAR};
 
-/// The names in use in the process, at most [`NAMED_REGISTRARS`].
+/// The names in use in the process, at most [`MAX_NAMED_REGISTRARS`].
 #[derive(Debug, Default)]
 pub(super) struct Named(RwLock<HashSet<Arc<str>>>);
 
@@ -20,7 +20,7 @@ impl Named {
             if let Some(label) = known.get(host.as_str()) {
                 return Arc::clone(label);
             }
-            if known.len() >= NAMED_REGISTRARS {
+            if known.len() >= MAX_NAMED_REGISTRARS {
                 return Arc::from(OTHER_REGISTRAR);
             }
         }
@@ -28,7 +28,7 @@ impl Named {
         if let Some(label) = known.get(host.as_str()) {
             return Arc::clone(label);
         }
-        if known.len() >= NAMED_REGISTRARS {
+        if known.len() >= MAX_NAMED_REGISTRARS {
             return Arc::from(OTHER_REGISTRAR);
         }
         let label: Arc<str> = Arc::from(host);

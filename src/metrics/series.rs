@@ -1,7 +1,8 @@
 //! Counters and gauges of many registries under one name.
 //!
-//! The crate's own `Family` writes HELP and TYPE once for each family, and OpenMetrics allows them once for each name. So
-//! each registry counts in maps of its own, which are dropped with it, and [`Joined`] writes those of all as one metric.
+//! The crate's own `Family` writes HELP and TYPE once for each family, and OpenMetrics allows them once for
+//! each name. So each registry counts in maps of its own, which are dropped with it, and [`Joined`] writes
+//! those of all as one metric.
 
 use std::{
     collections::BTreeMap,

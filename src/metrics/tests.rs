@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::engine::view::{Counts, Health};
+use routr_registration::engine::view::{Counts, Health};
 
 const NOW: u64 = 1_800_000_000_000;
 
@@ -11,7 +11,8 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
     let mut found = BTreeMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let (name, value) = line.rsplit_once(' ').unwrap();
-        assert!(name.starts_with("routr_registry_"), "{line}");
+        let standard = name == "process_start_time_seconds";
+        assert!(standard || name.starts_with("routr_registry_"), "{line}");
         assert!(found.insert(name.to_owned(), value.parse().unwrap()).is_none(), "twice: {line}");
     }
     found
@@ -38,15 +39,15 @@ impl One {
 
 fn summary() -> Summary {
     Summary {
-        counts: Counts { pending: 1, registered: 9, at_risk: 2, failing: 3, invalid: 4, leaving: 5 },
+        counts: Counts { pending: 1, registered: 9, at_risk: 2, failing: 3, invalid: 4, deregistering: 5 },
         api: Health { ok: Some(true), message: None, since_ms: NOW, reason: None },
         requester: Health { ok: Some(false), message: Some("refused".into()), since_ms: NOW, reason: None },
         cache: Health::default(),
         last_sync_ms: Some(NOW - 12_500),
         left_out: 0,
         over_limits: Vec::new(),
-        removals_held: 11,
-        next_lapse_ms: Some(NOW + 42_000),
+        removals_pending_confirmation: 11,
+        next_expiry_ms: Some(NOW + 42_000),
         paused: false,
         in_flight: 7,
         in_flight_limit: 16,
@@ -70,11 +71,11 @@ fn gauges_come_from_the_summary() {
         ("routr_registry_trunks{state=\"atRisk\"}", 2.0),
         ("routr_registry_trunks{state=\"failing\"}", 3.0),
         ("routr_registry_trunks{state=\"invalid\"}", 4.0),
-        ("routr_registry_trunks{state=\"leaving\"}", 5.0),
-        ("routr_registry_next_lapse_seconds", 42.0),
-        ("routr_registry_sync_age_seconds", 12.5),
-        ("routr_registry_waiting", 6.0),
-        ("routr_registry_removals_held", 11.0),
+        ("routr_registry_trunks{state=\"deregistering\"}", 5.0),
+        ("routr_registry_next_expiry_timestamp_seconds", 1_800_000_042.0),
+        ("routr_registry_last_sync_timestamp_seconds", 1_799_999_987.5),
+        ("routr_registry_registers_queued", 6.0),
+        ("routr_registry_removals_pending_confirmation", 11.0),
         ("routr_registry_registrars_over_budget", 2.0),
         ("routr_registry_trunks_failed_over", 7.0),
         ("routr_registry_trunks_redirected", 8.0),
@@ -82,9 +83,9 @@ fn gauges_come_from_the_summary() {
         ("routr_registry_edge_ports_down", 1.0),
         ("routr_registry_requests_in_flight", 7.0),
         ("routr_registry_requests_in_flight_limit", 16.0),
-        ("routr_registry_neighbour_up{neighbour=\"api\"}", 1.0),
-        ("routr_registry_neighbour_up{neighbour=\"requester\"}", 0.0),
-        ("routr_registry_start_time_seconds", 1_799_999_940.0),
+        ("routr_registry_dependency_up{dependency=\"api\"}", 1.0),
+        ("routr_registry_dependency_up{dependency=\"requester\"}", 0.0),
+        ("process_start_time_seconds", 1_799_999_940.0),
         (concat!("routr_registry_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1.0),
     ] {
         assert_eq!(found.get(name), Some(&expected), "{name} in {found:#?}");
@@ -94,17 +95,17 @@ fn gauges_come_from_the_summary() {
 #[test]
 fn what_is_not_known_is_left_out() {
     let found = samples(&One::new(NOW).render(&Summary::default(), NOW));
-    for absent in ["next_lapse", "sync_age", "neighbour_up"] {
+    for absent in ["next_expiry", "last_sync", "dependency_up"] {
         assert!(!found.keys().any(|name| name.contains(absent)), "{absent} in {found:#?}");
     }
     assert_eq!(found["routr_registry_trunks{state=\"failing\"}"], 0.0);
 }
 
 #[test]
-fn a_lapse_in_the_past_is_negative() {
-    let late = Summary { next_lapse_ms: Some(NOW - 3_000), ..Summary::default() };
+fn an_expiry_in_the_past_is_shown_as_it_is() {
+    let late = Summary { next_expiry_ms: Some(NOW - 3_000), ..Summary::default() };
     let found = samples(&One::new(NOW).render(&late, NOW));
-    assert_eq!(found["routr_registry_next_lapse_seconds"], -3.0);
+    assert_eq!(found["routr_registry_next_expiry_timestamp_seconds"], 1_799_999_997.0);
 }
 
 #[test]
@@ -113,10 +114,16 @@ fn registers_are_counted_by_outcome_and_registrar_and_timed_by_outcome() {
     let clone = one.metrics.registry(RegistryName::plain("registry"));
     one.registry.register_finished("sip.example", "ok", 0.02);
     clone.register_finished("SIP.example", "ok", 3.0);
-    clone.register_finished("pbx.example", "NoAnswer", 40.0);
+    clone.register_finished("pbx.example", "Timeout", 40.0);
     let found = samples(&one.render(&Summary::default(), NOW));
-    assert_eq!(found["routr_registry_registers_total{outcome=\"ok\",registrar=\"sip.example\"}"], 2.0);
-    assert_eq!(found["routr_registry_registers_total{outcome=\"NoAnswer\",registrar=\"pbx.example\"}"], 1.0);
+    assert_eq!(
+        found["routr_registry_register_requests_total{outcome=\"ok\",registrar=\"sip.example\"}"],
+        2.0
+    );
+    assert_eq!(
+        found["routr_registry_register_requests_total{outcome=\"Timeout\",registrar=\"pbx.example\"}"],
+        1.0
+    );
     assert_eq!(found["routr_registry_register_duration_seconds_count{outcome=\"ok\"}"], 2.0);
     assert_eq!(found["routr_registry_register_duration_seconds_sum{outcome=\"ok\"}"], 3.02);
     let bucket = |le: &str| {
@@ -153,38 +160,41 @@ fn the_delay_of_refreshes_is_counted_without_labels_and_by_registry() {
 #[test]
 fn syncs_and_store_writes_are_counted_from_zero() {
     let one = One::new(NOW);
-    let writes = |ok: &str| format!("routr_registry_store_writes_total{{outcome=\"{ok}\"}}");
-    let syncs = |ok: &str| format!("routr_registry_syncs_total{{outcome=\"{ok}\"}}");
+    let writes = |ok: &str| format!("routr_registry_store_writes_total{{result=\"{ok}\"}}");
+    let syncs = |ok: &str| format!("routr_registry_syncs_total{{result=\"{ok}\"}}");
     let before = samples(&one.render(&Summary::default(), NOW));
-    assert_eq!((before[&writes("failed")], before[&syncs("failed")]), (0.0, 0.0));
+    assert_eq!((before[&writes("error")], before[&syncs("error")]), (0.0, 0.0));
     one.registry.store_write(true);
     one.registry.store_write(false);
     one.registry.store_write(false);
     one.registry.sync_finished(true, 0.4);
     one.registry.sync_finished(false, 60.0);
     let after = samples(&one.render(&Summary::default(), NOW));
-    assert_eq!((after[&writes("ok")], after[&writes("failed")]), (1.0, 2.0));
-    assert_eq!((after[&syncs("ok")], after[&syncs("failed")]), (1.0, 1.0));
-    assert_eq!(after["routr_registry_sync_duration_seconds_sum{outcome=\"failed\"}"], 60.0);
+    assert_eq!((after[&writes("success")], after[&writes("error")]), (1.0, 2.0));
+    assert_eq!((after[&syncs("success")], after[&syncs("error")]), (1.0, 1.0));
+    assert_eq!(after["routr_registry_sync_duration_seconds_sum{result=\"error\"}"], 60.0);
 }
 
 #[test]
 fn only_the_first_registrars_keep_their_name() {
     let one = One::new(NOW);
-    for host in 0..NAMED_REGISTRARS + 1000 {
+    for host in 0..MAX_NAMED_REGISTRARS + 1000 {
         one.registry.register_finished(&format!("sip{host}.example"), "ok", 0.1);
     }
     one.registry.register_finished("sip0.example", "ok", 0.1);
     let found = samples(&one.render(&Summary::default(), NOW));
     let of = |host: &str| {
-        found.get(&format!("routr_registry_registers_total{{outcome=\"ok\",registrar=\"{host}\"}}")).copied()
+        found
+            .get(&format!("routr_registry_register_requests_total{{outcome=\"ok\",registrar=\"{host}\"}}"))
+            .copied()
     };
     assert_eq!(of("sip0.example"), Some(2.0));
     assert_eq!(of("sip49.example"), Some(1.0));
     assert_eq!(of("sip50.example"), None);
     assert_eq!(of(OTHER_REGISTRAR), Some(1000.0));
-    let series = found.keys().filter(|name| name.starts_with("routr_registry_registers_total")).count();
-    assert_eq!(series, NAMED_REGISTRARS + 1);
+    let series =
+        found.keys().filter(|name| name.starts_with("routr_registry_register_requests_total")).count();
+    assert_eq!(series, MAX_NAMED_REGISTRARS + 1);
 }
 
 #[test]
@@ -225,22 +235,22 @@ fn series_of_resources_carry_their_names_and_each_metric_is_described_once() {
     let found = samples(&text);
     for (name, expected) in [
         (
-            "routr_registry_registers_total{namespace=\"berlin\",registry=\"main\",outcome=\"ok\",registrar=\"sip.example\"}",
+            "routr_registry_register_requests_total{namespace=\"berlin\",registry=\"main\",outcome=\"ok\",registrar=\"sip.example\"}",
             2.0,
         ),
         (
-            "routr_registry_registers_total{namespace=\"paris\",registry=\"main\",outcome=\"ok\",registrar=\"sip.example\"}",
+            "routr_registry_register_requests_total{namespace=\"paris\",registry=\"main\",outcome=\"ok\",registrar=\"sip.example\"}",
             1.0,
         ),
-        ("routr_registry_sync_duration_seconds_sum{outcome=\"ok\"}", 0.8),
-        ("routr_registry_waiting{namespace=\"berlin\",registry=\"main\"}", 6.0),
+        ("routr_registry_sync_duration_seconds_sum{result=\"success\"}", 0.8),
+        ("routr_registry_registers_queued{namespace=\"berlin\",registry=\"main\"}", 6.0),
         ("routr_registry_trunks{namespace=\"berlin\",registry=\"main\",state=\"failing\"}", 3.0),
         ("routr_registry_engine_up{namespace=\"berlin\",registry=\"main\"}", 1.0),
         ("routr_registry_engine_up{namespace=\"paris\",registry=\"main\"}", 0.0),
     ] {
         assert_eq!(found.get(name), Some(&expected), "{name} in {found:#?}");
     }
-    assert!(!found.contains_key("routr_registry_waiting{namespace=\"paris\",registry=\"main\"}"));
+    assert!(!found.contains_key("routr_registry_registers_queued{namespace=\"paris\",registry=\"main\"}"));
     let described = descriptions(&text);
     for line in &described {
         let name = line.split(' ').nth(2).unwrap();
@@ -249,7 +259,7 @@ fn series_of_resources_carry_their_names_and_each_metric_is_described_once() {
         assert_eq!(same, 1, "{line}");
     }
     assert_eq!(
-        described.iter().filter(|line| line.starts_with("# HELP routr_registry_registers ")).count(),
+        described.iter().filter(|line| line.starts_with("# HELP routr_registry_register_requests ")).count(),
         1
     );
 }
@@ -266,17 +276,17 @@ fn outside_an_operator_nothing_is_added() {
 fn the_operator_counts_its_own() {
     let metrics = Metrics::new(NOW);
     let found = samples(&metrics.render(&scrape(Vec::new())));
-    assert_eq!(found["routr_registry_leader"], 1.0);
-    assert_eq!(found["routr_registry_status_writes_total{outcome=\"failed\"}"], 0.0);
-    metrics.operator().status_write("failed");
-    metrics.operator().reconciled("ok");
-    metrics.operator().reconciled("ok");
+    assert_eq!(found["routr_registry_leader_election_is_leader"], 1.0);
+    assert_eq!(found["routr_registry_status_writes_total{result=\"error\"}"], 0.0);
+    metrics.operator().status_write("error");
+    metrics.operator().reconciled("success");
+    metrics.operator().reconciled("success");
     metrics.operator().reconciled("stalled");
     let found = samples(&metrics.render(&Scrape { leading: Some(false), ..scrape(Vec::new()) }));
-    assert_eq!(found["routr_registry_leader"], 0.0);
-    assert_eq!(found["routr_registry_status_writes_total{outcome=\"failed\"}"], 1.0);
-    assert_eq!(found["routr_registry_reconciles_total{outcome=\"ok\"}"], 2.0);
-    assert_eq!(found["routr_registry_reconciles_total{outcome=\"stalled\"}"], 1.0);
+    assert_eq!(found["routr_registry_leader_election_is_leader"], 0.0);
+    assert_eq!(found["routr_registry_status_writes_total{result=\"error\"}"], 1.0);
+    assert_eq!(found["routr_registry_reconciles_total{result=\"success\"}"], 2.0);
+    assert_eq!(found["routr_registry_reconciles_total{result=\"stalled\"}"], 1.0);
 }
 
 #[test]
@@ -290,12 +300,13 @@ fn a_forgotten_registry_leaves_no_series_and_counts_anew_when_it_is_back() {
     before.register_finished("sip.example", "ok", 0.1);
     let found = samples(&metrics.render(&scrape(Vec::new())));
     assert!(!found.keys().any(|name| name.contains("paris")), "{found:#?}");
-    let writes = "routr_registry_store_writes_total{namespace=\"berlin\",registry=\"main\",outcome=\"ok\"}";
+    let writes =
+        "routr_registry_store_writes_total{namespace=\"berlin\",registry=\"main\",result=\"success\"}";
     assert_eq!(found[writes], 1.0);
     metrics.registry(paris()).sync_finished(true, 0.1);
     let found = samples(&metrics.render(&scrape(Vec::new())));
     assert_eq!(
-        found["routr_registry_syncs_total{namespace=\"paris\",registry=\"main\",outcome=\"ok\"}"],
+        found["routr_registry_syncs_total{namespace=\"paris\",registry=\"main\",result=\"success\"}"],
         1.0
     );
     assert!(!found.keys().any(|name| name.contains("paris") && name.contains("registers")), "{found:#?}");
@@ -305,7 +316,7 @@ fn a_forgotten_registry_leaves_no_series_and_counts_anew_when_it_is_back() {
 fn the_bound_of_registrar_names_is_one_for_all_and_a_forgotten_registry_makes_room() {
     let metrics = Metrics::new(NOW);
     let (first, second) = (metrics.registry(paris()), metrics.registry(berlin()));
-    let half = NAMED_REGISTRARS / 2;
+    let half = MAX_NAMED_REGISTRARS / 2;
     for (counts, name) in [(&first, "p"), (&metrics.registry(RegistryName::of("rome", "main")), "r")] {
         for host in 0..half + 10 {
             counts.register_finished(&format!("{name}{host}.example"), "ok", 0.1);
@@ -316,12 +327,12 @@ fn the_bound_of_registrar_names_is_one_for_all_and_a_forgotten_registry_makes_ro
     second.register_finished("p0.example", "ok", 0.1);
     let of = |metrics: &Metrics, host: &str| {
         samples(&metrics.render(&scrape(Vec::new()))).contains_key(&format!(
-            "routr_registry_registers_total{{namespace=\"berlin\",registry=\"main\",outcome=\"ok\",registrar=\"{host}\"}}"
+            "routr_registry_register_requests_total{{namespace=\"berlin\",registry=\"main\",outcome=\"ok\",registrar=\"{host}\"}}"
         ))
     };
     assert!(!of(&metrics, "b0.example") && of(&metrics, "p0.example") && of(&metrics, OTHER_REGISTRAR));
     metrics.forget(&paris());
-    for host in 1..NAMED_REGISTRARS {
+    for host in 1..MAX_NAMED_REGISTRARS {
         second.register_finished(&format!("b{host}.example"), "ok", 0.1);
     }
     // It has p0, which kept its place, and the label of those without a name.
@@ -343,7 +354,7 @@ fn k3_a_resource_without_trunks_has_few_series() {
     let owned = samples(&text).into_keys().filter(|name| name.contains("registry-7\""));
     let owned: Vec<_> = owned.collect();
     assert!(owned.iter().any(|name| name.contains("engine_up")), "{owned:?}");
-    assert!(owned.iter().any(|name| name.contains("sync_age")), "{owned:?}");
+    assert!(owned.iter().any(|name| name.contains("last_sync")), "{owned:?}");
     assert!(owned.len() <= 5 && text.lines().count() - of_none <= 400, "{owned:?}");
     // What has a trunk is shown in full.
     if let Some(summary) = &mut all[7].1 {
@@ -353,7 +364,7 @@ fn k3_a_resource_without_trunks_has_few_series() {
     let found = samples(&metrics.render(&scrape(all)));
     for name in [
         "trunks{namespace=\"customers\",registry=\"registry-7\",state=\"pending\"}",
-        "waiting{namespace=\"customers\",registry=\"registry-7\"}",
+        "registers_queued{namespace=\"customers\",registry=\"registry-7\"}",
     ] {
         assert_eq!(found.get(&format!("routr_registry_{name}")), Some(&0.0), "{name} in {found:#?}");
     }

@@ -1,5 +1,5 @@
-//! A bound on what the API server of Kubernetes may answer: kube's client reads whatever comes, and who is in the API server's place, or a
-//! broken one, must not fill the memory that all engines share.
+//! A bound on what the API server of Kubernetes may answer: kube's client reads whatever comes, and who is in
+//! the API server's place, or a broken one, must not fill the memory that all engines share.
 
 use std::{
     pin::Pin,
@@ -15,9 +15,10 @@ use kube::client::Body;
 use tower::{BoxError, Layer, Service};
 
 /// Bytes of one answer, or of one event of a watch. The API server itself takes no object of more than 3 MiB.
-pub const OBJECT: usize = 16 << 20;
-/// Bytes of a page of a list of Registries. It is decoded at once: a page that is longer is asked for again with fewer of them.
-pub const PAGE: usize = 16 << 20;
+pub const MAX_OBJECT_BYTES: usize = 16 << 20;
+/// Bytes of a page of a list of Registries. It is decoded at once: a page that is longer is asked for again
+/// with fewer of them.
+pub const MAX_PAGE_BYTES: usize = 16 << 20;
 
 /// Bounds the answers of a client.
 #[derive(Clone, Copy, Debug)]
@@ -85,7 +86,7 @@ where
     }
 }
 
-/// Whether a request asks for a watch.
+/// Returns whether a request asks for a watch.
 pub(super) fn is_watch(uri: &Uri) -> bool {
     let mut pairs = uri.query().unwrap_or_default().split('&');
     pairs.any(|pair| pair == "watch=true" || pair == "watch=1")
@@ -147,7 +148,7 @@ mod tests {
 
     const BOUNDS: Bounds = Bounds { answer: 10 << 20, line: 1 << 20 };
 
-    /// What comes of an answer of so many of these pieces.
+    /// Returns what comes of an answer of so many of these pieces.
     async fn answer(uri: &str, piece: &'static [u8], pieces: usize) -> Result<usize, String> {
         let inner = service_fn(move |_: Request<Body>| async move {
             let pieces = stream::repeat(Ok::<_, Infallible>(Bytes::from_static(piece))).take(pieces);
@@ -161,12 +162,12 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_is_cut_off_beyond_its_bound() {
-        const PIECE: &[u8] = &[b'\n'; 1 << 20];
-        assert_eq!(answer("/a", PIECE, 10).await, Ok(10 << 20));
-        let error = answer("/a?watch=false&limit=1", PIECE, 11).await.expect_err("too long");
+        const CHUNK: &[u8] = &[b'\n'; 1 << 20];
+        assert_eq!(answer("/a", CHUNK, 10).await, Ok(10 << 20));
+        let error = answer("/a?watch=false&limit=1", CHUNK, 11).await.expect_err("too long");
         assert!(error.contains("more than 10 MiB in one answer"), "{error}");
         // Without an end: it is not read further.
-        answer("/a", PIECE, usize::MAX).await.expect_err("too long");
+        answer("/a", CHUNK, usize::MAX).await.expect_err("too long");
     }
 
     #[tokio::test]

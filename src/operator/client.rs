@@ -1,8 +1,8 @@
 //! Clients of the Kubernetes API server.
 //!
-//! kube's own client retries 429, 503 and 504 up to fifteen times, for as long as `Retry-After` says, and logs nothing. Here nothing
-//! is retried below the callers: each request has a time limit, each failure reaches its caller at once, and the callers'
-//! [`super::backoff`] says when the next attempt is.
+//! kube's own client retries 429, 503 and 504 up to fifteen times, for as long as `Retry-After` says, and
+//! logs nothing. Here nothing is retried below the callers: each request has a time limit, each failure
+//! reaches its caller at once, and the callers' [`super::backoff`] says when the next attempt is.
 
 use std::{
     pin::Pin,
@@ -28,27 +28,28 @@ use tokio::time::{Instant, timeout_at};
 use tower::{BoxError, Layer, Service};
 
 use super::{
-    bounded::{Bounds, OBJECT, PAGE, is_watch},
-    slots::{Slot, Slots},
+    bounded::{Bounds, MAX_OBJECT_BYTES, MAX_PAGE_BYTES, is_watch},
+    request_limiter::{RequestLimiter, RequestPermit},
 };
 
 /// The `User-Agent` of every request, by which audit logs and flow schemas know the operator.
 pub const AGENT: &str = concat!("routr-registry/", env!("CARGO_PKG_VERSION"));
 
 /// How long a connection to the API server may take.
-const CONNECT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request for one object may take, its response included.
-const REQUEST_LIMIT: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a list may take, its response included, and a watch until it is accepted.
-const LIST_LIMIT: Duration = Duration::from_secs(30);
+const LIST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a watch may be silent: the API server ends each after a minute.
-const WATCH_SILENCE: Duration = Duration::from_secs(90);
-/// Requests for one object at the same time, each of which takes a connection: thousands of Registries share them.
-const AT_ONCE: usize = 32;
+const WATCH_IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+/// Requests for one object at the same time, each of which takes a connection: thousands of Registries share
+/// them.
+const MAX_REQUESTS: usize = 32;
 /// Of these, those for one namespace.
-const AT_ONCE_FOR_EACH: usize = 8;
+const MAX_REQUESTS_PER_NAMESPACE: usize = 8;
 /// Bytes of a response that is an error; the rest is not read.
-const MAX_ERROR: usize = 64 << 10;
+const MAX_ERROR_BYTES: usize = 64 << 10;
 
 /// Called with the path of a watch that the API server has accepted.
 pub type OnWatch = Arc<dyn Fn(&str) + Send + Sync>;
@@ -66,23 +67,23 @@ pub struct ClientKind {
 impl ClientKind {
     /// For single objects.
     pub fn objects() -> Self {
-        let at_once = Some(Slots::new(AT_ONCE, AT_ONCE_FOR_EACH));
-        let guard = Guard { limit: REQUEST_LIMIT, at_once, on_watch: None };
+        let at_once = Some(RequestLimiter::new(MAX_REQUESTS, MAX_REQUESTS_PER_NAMESPACE));
+        let guard = Guard { limit: REQUEST_TIMEOUT, at_once, on_watch: None };
         // Of two limits that end together, the one with the better words comes first.
-        Self { silence: REQUEST_LIMIT + CONNECT, response: OBJECT, guard }
+        Self { silence: REQUEST_TIMEOUT + CONNECT_TIMEOUT, response: MAX_OBJECT_BYTES, guard }
     }
 
     /// For lists and watches.
     pub fn watches(on_watch: OnWatch) -> Self {
-        let guard = Guard { limit: LIST_LIMIT, at_once: None, on_watch: Some(on_watch) };
-        Self { silence: WATCH_SILENCE, response: PAGE, guard }
+        let guard = Guard { limit: LIST_TIMEOUT, at_once: None, on_watch: Some(on_watch) };
+        Self { silence: WATCH_IDLE_TIMEOUT, response: MAX_PAGE_BYTES, guard }
     }
 
-    /// For the Lease. Its connections are its own: those that died with a node of the API server must not cost it its term. The
-    /// election limits each request by what is left of the term.
+    /// For the Lease. Its connections are its own: those that died with a node of the API server must not
+    /// cost it its term. The election limits each request by what is left of the term.
     pub fn lease() -> Self {
-        let guard = Guard { limit: LIST_LIMIT, at_once: None, on_watch: None };
-        Self { silence: LIST_LIMIT, response: OBJECT, guard }
+        let guard = Guard { limit: LIST_TIMEOUT, at_once: None, on_watch: None };
+        Self { silence: LIST_TIMEOUT, response: MAX_OBJECT_BYTES, guard }
     }
 
     /// Makes the client.
@@ -90,13 +91,13 @@ impl ClientKind {
     /// # Errors
     /// When TLS or the credentials cannot be set up.
     pub(super) fn build(&self, mut config: Config) -> Result<Client, kube::Error> {
-        config.connect_timeout = Some(CONNECT);
+        config.connect_timeout = Some(CONNECT_TIMEOUT);
         config.read_timeout = Some(self.silence);
         config.reset_reader_on_write = true;
         config.default_retry = false;
         config.headers.retain(|(name, _)| *name != USER_AGENT);
         config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
-        let bounds = Bounds { answer: self.response, line: OBJECT };
+        let bounds = Bounds { answer: self.response, line: MAX_OBJECT_BYTES };
         Ok(ClientBuilder::try_from(config)?.with_layer(&bounds).with_layer(&self.guard).build())
     }
 }
@@ -104,13 +105,13 @@ impl ClientKind {
 /// There was no complete response in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no complete response within {} s", .0.as_secs())]
-pub struct Slow(Duration);
+pub struct ResponseTimeout(Duration);
 
 /// Limits the time of each request, and completes responses that are errors.
 #[derive(Clone)]
 struct Guard {
     limit: Duration,
-    at_once: Option<Slots>,
+    at_once: Option<RequestLimiter>,
     on_watch: Option<OnWatch>,
 }
 
@@ -155,8 +156,10 @@ where
                 None => None,
             };
             let deadline = Instant::now() + limit;
-            let response =
-                timeout_at(deadline, response).await.map_err(|_| Slow(limit))?.map_err(Into::into)?;
+            let response = timeout_at(deadline, response)
+                .await
+                .map_err(|_| ResponseTimeout(limit))?
+                .map_err(Into::into)?;
             if response.status().is_client_error() || response.status().is_server_error() {
                 return Ok(completed(response, deadline).await);
             }
@@ -172,17 +175,18 @@ where
 }
 
 /// The body, until the deadline.
-fn timed(body: Bounded, deadline: Instant, limit: Duration, slot: Option<Slot>) -> Bounded {
+fn timed(body: Bounded, deadline: Instant, limit: Duration, slot: Option<RequestPermit>) -> Bounded {
     let pieces = stream::unfold((body.into_data_stream(), slot), move |(mut pieces, slot)| async move {
         match timeout_at(deadline, pieces.next()).await {
             Ok(piece) => piece.map(|piece| (piece.map_err(BoxError::from), (pieces, slot))),
-            Err(_) => Some((Err(Slow(limit).into()), (pieces, slot))),
+            Err(_) => Some((Err(ResponseTimeout(limit).into()), (pieces, slot))),
         }
     });
     Bounded::from_stream(pieces)
 }
 
-/// An error as a `Status` with its HTTP code and the `Retry-After` of its header, which kube does not hand on.
+/// An error as a `Status` with its HTTP code and the `Retry-After` of its header, which kube does not hand
+/// on.
 async fn completed(response: Response<Bounded>, deadline: Instant) -> Response<Bounded> {
     let (mut parts, body) = response.into_parts();
     let text = beginning(body, deadline).await;
@@ -203,8 +207,8 @@ async fn completed(response: Response<Bounded>, deadline: Instant) -> Response<B
 /// What the API server itself says in plain text, where it has no time for a `Status`.
 const PLAIN: [&str; 2] = ["Too many requests, please try again later.", "Unauthorized"];
 
-/// The `Status` of a response. What is none does not come from an API server, and is described instead of quoted: it may be any page of any
-/// server that an address leads to.
+/// The `Status` of a response. What is none does not come from an API server, and is described instead of
+/// quoted: it may be any page of any server that an address leads to.
 fn status(text: &[u8], headers: &HeaderMap) -> Status {
     if let Ok(status) = serde_json::from_slice::<Status>(text)
         && serde_json::from_slice::<Kind>(text).is_ok_and(|of| of.kind == "Status")
@@ -222,8 +226,11 @@ fn status(text: &[u8], headers: &HeaderMap) -> Status {
         "text/plain" => "text",
         _ => "no known type",
     };
-    let length =
-        if text.len() < MAX_ERROR { text.len().to_string() } else { format!("at least {MAX_ERROR}") };
+    let length = if text.len() < MAX_ERROR_BYTES {
+        text.len().to_string()
+    } else {
+        format!("at least {MAX_ERROR_BYTES}")
+    };
     Status::failure(&format!("{length} bytes of {kind}, which are no Status of Kubernetes"), "")
 }
 
@@ -247,15 +254,16 @@ fn details() -> StatusDetails {
 async fn beginning(body: Bounded, deadline: Instant) -> Vec<u8> {
     let mut pieces = body.into_data_stream();
     let mut text: Vec<u8> = Vec::new();
-    while text.len() < MAX_ERROR {
+    while text.len() < MAX_ERROR_BYTES {
         let Ok(Some(Ok(piece))) = timeout_at(deadline, pieces.next()).await else { break };
         let piece: Bytes = piece;
-        text.extend_from_slice(&piece[..piece.len().min(MAX_ERROR - text.len())]);
+        text.extend_from_slice(&piece[..piece.len().min(MAX_ERROR_BYTES - text.len())]);
     }
     text
 }
 
-/// Seconds. A date, which the API server never sends, is not read: the caller's own backoff then says how long to wait.
+/// Seconds. A date, which the API server never sends, is not read: the caller's own backoff then says how
+/// long to wait.
 fn retry_after(headers: &HeaderMap) -> Option<u32> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let seconds: u64 = text.parse().ok()?;
@@ -274,7 +282,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(10);
 
     fn guard() -> Guard {
-        Guard { limit: LIMIT, at_once: Some(Slots::new(1, 1)), on_watch: None }
+        Guard { limit: LIMIT, at_once: Some(RequestLimiter::new(1, 1)), on_watch: None }
     }
 
     /// The error that a response comes to.
@@ -331,7 +339,7 @@ mod tests {
             let began = Instant::now();
             let response = client.call(Request::new(Body::empty())).await.expect("it begins");
             let error = to_bytes(response.into_body(), usize::MAX).await.expect_err("too slow");
-            assert!(format!("{error:?}").contains("Slow"), "{error:?}");
+            assert!(format!("{error:?}").contains("ResponseTimeout"), "{error:?}");
             assert_eq!(began.elapsed(), LIMIT, "and its place is free again");
         }
     }

@@ -20,27 +20,27 @@ use kube::{
 use tokio::sync::mpsc;
 
 use super::{
-    api_error::{ApiError, Kind},
     backoff::{self, WatchBackoff},
-    found::Found,
     health::{Area, Health},
+    lenient_registry::LenientRegistry,
     listing::PageSize,
     reconcile::{self, Context, ReconcileError},
 };
 use crate::telemetry;
+use routr_kube_errors::{ApiError, Kind};
 
 /// First and longest pause after a failed reconcile.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const RETRY_PERIOD: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// After so many failures in a row the status tells.
-const TELL_AFTER: u32 = 3;
+const REPORT_AFTER_FAILURES: u32 = 3;
 /// Seconds after which the API server ends a watch, so that one which is dead is noticed soon after that.
-const WATCH_SECONDS: u32 = 60;
+const WATCH_TIMEOUT_S: u32 = 60;
 /// A watch that was refused this often in a row begins with a list again.
-const LIST_AFTER: u32 = 5;
-/// What each Registry that waits for the API server adds to the pause of each of them, and the longest such pause: an API server that
-/// is overloaded is not asked by thousands at once.
-const SHARE: Duration = Duration::from_millis(20);
-const LONGEST_SHARE: Duration = Duration::from_secs(20);
+const RELIST_AFTER_FAILURES: u32 = 5;
+/// What each Registry that waits for the API server adds to the pause of each of them, and the longest such
+/// pause: an API server that is overloaded is not asked by thousands at once.
+const RETRY_PERIOD_PER_REGISTRY: Duration = Duration::from_millis(20);
+const MAX_RETRY_PERIOD_SHARE: Duration = Duration::from_secs(20);
 
 /// Watches by `client` until it is dropped. Without namespaces: in all of them.
 pub async fn run(client: &Client, context: Arc<Context>, namespaces: &[String]) {
@@ -54,33 +54,33 @@ pub async fn run(client: &Client, context: Arc<Context>, namespaces: &[String]) 
     join_all(all).await;
 }
 
-async fn watch(api: Api<Found>, namespace: Option<&str>, context: Arc<Context>) {
+async fn watch(api: Api<LenientRegistry>, namespace: Option<&str>, context: Arc<Context>) {
     let (reader, writer) = reflector::store();
     let (gone, vanished) = mpsc::unbounded_channel();
-    let mut census = Census { listed: HashSet::new(), gone };
-    let fleet = context.clone();
+    let mut deletions = DeletionDetector { listed: HashSet::new(), gone };
+    let shared = context.clone();
     let scope = namespace.map(str::to_owned);
     let stream = observed(api, namespace, &context.health)
-        .inspect_ok(move |event| census.take(event, || fleet.fleet.uids(scope.as_deref())))
+        .inspect_ok(move |event| deletions.take(event, || shared.engines.uids(scope.as_deref())))
         .reflect(writer)
         .applied_objects()
         .predicate_filter(predicates::generation.combine(predicates::finalizers), Default::default());
     let failures = Arc::new(Failures::default());
     let policy = {
         let failures = failures.clone();
-        move |registry: Arc<Found>, error: &ReconcileError, context: Arc<Context>| {
+        move |registry: Arc<LenientRegistry>, error: &ReconcileError, context: Arc<Context>| {
             let namespace = registry.namespace();
             let noted = error
                 .api_error()
                 .is_some_and(|error| context.health.failed(Area::Finalizers, namespace.as_deref(), error));
             let (failures, pause) = failures.of(&registry, error, noted);
-            if failures >= TELL_AFTER {
-                reconcile::tell(&registry, error, &context);
+            if failures >= REPORT_AFTER_FAILURES {
+                reconcile::report_finalizer_error(&registry, error, &context);
             }
             Action::requeue(pause)
         }
     };
-    let reconciled = |registry: Arc<Found>, context: Arc<Context>| {
+    let reconciled = |registry: Arc<LenientRegistry>, context: Arc<Context>| {
         let (failures, counted) = (failures.clone(), context.clone());
         async move {
             // All others ask the API server for nothing, which proves nothing.
@@ -93,7 +93,7 @@ async fn watch(api: Api<Found>, namespace: Option<&str>, context: Arc<Context>) 
                     counted.health.succeeded(Area::Finalizers, registry.namespace().as_deref());
                 }
             }
-            counted.metrics.operator().reconciled(if done.is_ok() { "ok" } else { "failed" });
+            counted.metrics.operator().reconciled(if done.is_ok() { "success" } else { "error" });
             done
         }
     };
@@ -101,29 +101,29 @@ async fn watch(api: Api<Found>, namespace: Option<&str>, context: Arc<Context>) 
     let work =
         Controller::for_stream(stream, reader).run(reconciled, policy, context.clone()).for_each(|result| {
             if let Err(error @ controller::Error::RunnerError(_)) = result {
-                tracing::debug!(error = telemetry::told(&error), "the controller's queue failed");
+                tracing::debug!(error = telemetry::error_chain(&error), "the controller's queue failed");
             }
             std::future::ready(())
         });
-    tokio::join!(work, dismiss_vanished(vanished, &context));
+    tokio::join!(work, stop_deleted(vanished, &context));
 }
 
-/// What a watch shows, with the failures in between, each of which is noted and followed by a pause.
+/// Returns what a watch shows, with the failures in between, each of which is noted and followed by a pause.
 fn observed(
-    api: Api<Found>,
+    api: Api<LenientRegistry>,
     namespace: Option<&str>,
     health: &Health,
-) -> impl Stream<Item = watcher::Result<watcher::Event<Found>>> + use<> {
+) -> impl Stream<Item = watcher::Result<watcher::Event<LenientRegistry>>> + use<> {
     let backoff = WatchBackoff::default();
     let (health, namespace, pace) = (health.clone(), namespace.map(str::to_owned), backoff.clone());
     // Nothing is looked at before the last page is there: the controller waits for that.
     let pages = PageSize::default();
     let begin = move || {
-        let config = watcher::Config::default().page_size(pages.get()).timeout(WATCH_SECONDS);
+        let config = watcher::Config::default().page_size(pages.get()).timeout(WATCH_TIMEOUT_S);
         let start = Start { pages: pages.clone(), refused: 0 };
         watcher(api.clone(), config).scan(start, |start, event| ready(start.passes(event)))
     };
-    let note = move |event: &watcher::Result<watcher::Event<Found>>| match event {
+    let note = move |event: &watcher::Result<watcher::Event<LenientRegistry>>| match event {
         Ok(watcher::Event::InitDone) => {
             health.listed(namespace.as_deref());
             pace.succeeded();
@@ -141,9 +141,9 @@ fn observed(
     stream::repeat_with(begin).flatten().inspect(note).backoff(backoff)
 }
 
-/// kube begins a watch that is refused again and again from the same version. One that the API server has forgotten, or does not
-/// know since its data came from a backup, is never accepted: everything is listed again instead. So it is in smaller pages where a page was
-/// too long, which is no failure.
+/// kube begins a watch that is refused again and again from the same version. One that the API server has
+/// forgotten, or does not know since its data came from a backup, is never accepted: everything is listed
+/// again instead. So it is in smaller pages where a page was too long, which is no failure.
 #[derive(Debug, Default)]
 struct Start {
     pages: PageSize,
@@ -153,12 +153,12 @@ struct Start {
 impl Start {
     /// `None` ends this watcher; the next one begins with a list.
     fn passes<T>(&mut self, event: watcher::Result<T>) -> Option<watcher::Result<T>> {
-        if self.refused >= LIST_AFTER {
+        if self.refused >= RELIST_AFTER_FAILURES {
             return None;
         }
         match &event {
             Err(watcher::Error::WatchStartFailed(error)) if ApiError::from(error).kind == Kind::Expired => {
-                self.refused = LIST_AFTER;
+                self.refused = RELIST_AFTER_FAILURES;
             }
             Err(watcher::Error::WatchStartFailed(_)) => self.refused += 1,
             Err(watcher::Error::InitialListFailed(error)) if self.pages.shrinks_for(error) => return None,
@@ -169,24 +169,24 @@ impl Start {
     }
 }
 
-/// A Registry that is gone without its finalizer having run: somebody took the finalizer away. Its bindings are left alone,
-/// for a successor may have the same contacts.
-async fn dismiss_vanished(mut vanished: mpsc::UnboundedReceiver<String>, context: &Arc<Context>) {
+/// A Registry that is gone without its finalizer having run: someone took the finalizer away. Its bindings
+/// are left alone, for a successor may have the same contacts.
+async fn stop_deleted(mut vanished: mpsc::UnboundedReceiver<String>, context: &Arc<Context>) {
     while let Some(uid) = vanished.recv().await {
         let context = context.clone();
         // Each takes its grace: they end side by side.
-        tokio::spawn(async move { context.fleet.dismiss(&uid).await });
+        tokio::spawn(async move { context.engines.stop(&uid).await });
     }
 }
 
 /// Notices what is not there any more.
-struct Census {
+struct DeletionDetector {
     listed: HashSet<String>,
     gone: mpsc::UnboundedSender<String>,
 }
 
-impl Census {
-    fn take(&mut self, event: &watcher::Event<Found>, here: impl FnOnce() -> Vec<String>) {
+impl DeletionDetector {
+    fn take(&mut self, event: &watcher::Event<LenientRegistry>, here: impl FnOnce() -> Vec<String>) {
         match event {
             watcher::Event::Init => self.listed.clear(),
             watcher::Event::InitApply(registry) => self.listed.extend(registry.uid()),
@@ -200,7 +200,7 @@ impl Census {
     }
 
     fn report(&self, uid: String) {
-        // Nobody listens only at the end.
+        // No one listens only at the end.
         let _ = self.gone.send(uid);
     }
 }
@@ -210,21 +210,23 @@ impl Census {
 struct Failures(Mutex<HashMap<String, (u32, String)>>);
 
 impl Failures {
-    /// Logs a failure unless the one before it was the same, or is `noted` elsewhere for all Registries at once.
-    fn of(&self, registry: &Found, error: &ReconcileError, noted: bool) -> (u32, Duration) {
+    /// Logs a failure unless the one before it was the same, or is `noted` elsewhere for all Registries at
+    /// once.
+    fn of(&self, registry: &LenientRegistry, error: &ReconcileError, noted: bool) -> (u32, Duration) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let failing = u32::try_from(all.len()).unwrap_or(u32::MAX);
         let (failures, logged) = all.entry(registry.uid().unwrap_or_default()).or_default();
         let passes = error.api_error().is_some_and(ApiError::is_unavailable);
         let pause = if passes {
             let wait = error.api_error().and_then(|error| error.retry_after);
-            backoff::pause(*failures, wait).max(SHARE.saturating_mul(failing).min(LONGEST_SHARE))
+            backoff::pause(*failures, wait)
+                .max(RETRY_PERIOD_PER_REGISTRY.saturating_mul(failing).min(MAX_RETRY_PERIOD_SHARE))
         } else {
-            RETRY.0.saturating_mul(1 << (*failures).min(10)).min(RETRY.1)
+            RETRY_PERIOD.0.saturating_mul(1 << (*failures).min(10)).min(RETRY_PERIOD.1)
         };
         *failures += 1;
         let count = *failures;
-        let (name, error) = (registry.object_ref(&()), telemetry::told(error));
+        let (name, error) = (registry.object_ref(&()), telemetry::error_chain(error));
         let (namespace, registry, again_s) = (name.namespace, name.name, pause.as_secs());
         if noted || *logged == error {
             tracing::debug!(namespace, registry, error, again_s, "cannot reconcile");
@@ -235,7 +237,7 @@ impl Failures {
         (count, pause)
     }
 
-    fn forget(&self, registry: &Found) {
+    fn forget(&self, registry: &LenientRegistry) {
         let Some(uid) = registry.uid() else { return };
         let failed = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
         if let Some((failures, _)) = failed.filter(|(_, logged)| !logged.is_empty()) {
@@ -267,7 +269,7 @@ mod tests {
         let mut start = Start::default();
         assert!(start.passes(refused(410)).is_some() && start.passes(Ok(())).is_none());
         let mut start = Start::default();
-        assert!((0..LIST_AFTER).all(|_| start.passes(refused(504)).is_some()));
+        assert!((0..RELIST_AFTER_FAILURES).all(|_| start.passes(refused(504)).is_some()));
         assert!(start.passes(refused(504)).is_none());
         let mut start = Start::default();
         for _ in 0..100 {

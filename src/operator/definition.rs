@@ -1,7 +1,8 @@
 //! A definition of the resource in the cluster that is older or newer than this operator.
 //!
-//! Server-side apply refuses a whole status for one field that the definition does not have. What the definition takes is found out by a
-//! patch that changes nothing (a dry run drops what is unknown), and what it does not take is left out of the next writes.
+//! Server-side apply refuses a whole status for one field that the definition does not have. What the
+//! definition takes is found out by a patch that changes nothing (a dry run drops what is unknown), and what
+//! it does not take is left out of the next writes.
 
 use std::{
     collections::BTreeSet,
@@ -29,8 +30,8 @@ struct Lacking {
 }
 
 impl Definition {
-    /// Takes out of a status what the definition does not take. Returns whether anything is left out; once in a while nothing is, by
-    /// one of the writers, to see whether the definition was upgraded.
+    /// Takes out of a status what the definition does not take. Returns whether anything is left out; once in
+    /// a while nothing is, by one of the writers, to see whether the definition was upgraded.
     pub fn fit(&self, status: &mut Value) -> bool {
         let mut lacking = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(lacking) = lacking.as_mut() else { return false };
@@ -51,7 +52,8 @@ impl Definition {
         news
     }
 
-    /// The definition has taken this status. Returns whether that is news: it has one of the parts that were left out.
+    /// The definition has taken this status. Returns whether that is news: it has one of the parts that were
+    /// left out.
     pub fn takes(&self, status: &Value) -> bool {
         let mut lacking = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut reduced = status.clone();
@@ -64,12 +66,12 @@ impl Definition {
     }
 }
 
-/// Whether a refusal may come from the definition rather than from the API server's state or a right.
+/// Returns whether a refusal may come from the definition rather than from the API server's state or a right.
 pub fn may_be_definition(refusal: &Status) -> bool {
     matches!(refusal.code, 400 | 422 | 500)
 }
 
-/// What of `sent` is not in `stored`, as `observedTime` or `failures[].name`.
+/// Returns what of `sent` is not in `stored`, as `observedTime` or `failures[].name`.
 pub fn dropped(sent: &Value, stored: &Value) -> BTreeSet<String> {
     let mut parts = BTreeSet::new();
     compare(sent, stored, "", &mut parts);
@@ -95,7 +97,8 @@ fn compare(sent: &Value, stored: &Value, path: &str, parts: &mut BTreeSet<String
     }
 }
 
-/// The fields of the status at fault, by the causes of a refusal: what the definition wants otherwise than it is sent.
+/// The fields of the status at fault, by the causes of a refusal: what the definition wants otherwise than it
+/// is sent.
 pub fn at_fault(refusal: &Status) -> BTreeSet<String> {
     let causes = refusal.details.iter().flat_map(|details| &details.causes);
     let fields = causes.filter_map(|cause| cause.field.strip_prefix("status."));

@@ -1,22 +1,19 @@
-//! First step of a reconcile: the Secrets that the spec refers to are read. Nothing is judged here but whether they can be.
+//! First step of a reconcile: the Secrets that the spec refers to are read. Nothing is judged here but
+//! whether they can be.
 
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
 use kube::{Api, Client};
 
-use super::{
-    api_error::ApiError,
-    status::{Stall, reasons},
-};
+use super::status::{Stall, reasons};
 pub use crate::config::Secrets;
-use crate::{
-    secret::Secret,
-    spec::{RegistrySpec, SecretKeyRef},
-};
+use crate::spec::{RegistrySpec, SecretKeyRef};
+use routr_kube_errors::ApiError;
+use routr_types::secret::Secret;
 
 /// Why a Secret could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum DereferenceError {
-    /// It takes a person to mend it.
+    /// It takes a person to fix it.
     #[error("{}: {}", .0.reason, .0.message)]
     Stalled(Stall),
     /// The API server failed: it is tried again.
@@ -29,7 +26,7 @@ pub enum DereferenceError {
     },
 }
 
-/// Whether the spec refers to any Secret.
+/// Returns whether the spec refers to any Secret.
 pub fn refers(spec: &RegistrySpec) -> bool {
     spec.requester_token_secret_ref.is_some()
         || spec

@@ -23,21 +23,21 @@ use tokio::time::Instant;
 
 use super::{
     health::{Area, Health},
-    status::{Notice, clean},
+    status::StatusEvent,
 };
-use crate::environment;
+use routr_types::text::clean;
 
 /// Who writes: the field manager of server-side apply, and the controller that reports events.
 pub const MANAGER: &str = "routr-registry";
 
 /// The same event is not recorded more often.
-const BETWEEN_EQUALS: Duration = Duration::from_secs(30);
-/// No more different events than these are recorded in [`REMEMBERED`].
-const MAX_REMEMBERED: usize = 20;
+const REPEAT_PERIOD: Duration = Duration::from_secs(30);
+/// No more different events than these are recorded in [`SERIES_PERIOD`].
+const MAX_EVENTS_PER_PERIOD: usize = 20;
 /// For this long an equal event is counted up instead of recorded again.
-const REMEMBERED: Duration = Duration::from_secs(300);
+const SERIES_PERIOD: Duration = Duration::from_secs(300);
 /// Bytes of an object's name (RFC 1123 subdomain).
-const MAX_NAME: usize = 253;
+const MAX_NAME_BYTES: usize = 253;
 /// Bytes of `reportingInstance`.
 const MAX_INSTANCE: usize = 128;
 /// Digits of the hash that a shortened name ends with.
@@ -45,13 +45,13 @@ const HASH_DIGITS: usize = 10;
 
 /// Who records events, as which instance. Clones share the client.
 #[derive(Clone)]
-pub struct Speaker {
+pub struct EventReporter {
     client: Client,
     instance: String,
     health: Health,
 }
 
-impl Speaker {
+impl EventReporter {
     /// `instance` is the name of the replica.
     pub fn new(client: Client, instance: &str, health: Health) -> Self {
         Self { client, instance: clean(instance, MAX_INSTANCE), health }
@@ -68,86 +68,87 @@ impl Speaker {
 }
 
 /// Records the events about one object.
-pub struct Recorder {
-    speaker: Speaker,
+pub struct EventRecorder {
+    reporter: EventReporter,
     reference: ObjectReference,
-    recent: Mutex<HashMap<(&'static str, String), Recent>>,
+    recent: Mutex<HashMap<(&'static str, String), RecentEvent>>,
 }
 
 /// An event that was recorded.
-struct Recent {
+struct RecentEvent {
     name: String,
     count: i32,
     at: Instant,
 }
 
 /// What is to be sent.
-enum Send {
+enum EventRequest {
     Create(Box<Event>),
     Count { name: String, count: i32 },
 }
 
-impl Recorder {
+impl EventRecorder {
     /// For the object that is referred to.
-    pub fn new(speaker: Speaker, reference: ObjectReference) -> Self {
-        Self { speaker, reference, recent: Mutex::default() }
+    pub fn new(reporter: EventReporter, reference: ObjectReference) -> Self {
+        Self { reporter, reference, recent: Mutex::default() }
     }
 
-    /// Records an event, at most every half minute the same one. It is worth no retry: the status says what counts.
-    pub async fn record(&self, notice: Notice) {
+    /// Records an event, at most every half minute the same one. It is worth no retry: the status says what
+    /// counts.
+    pub async fn record(&self, notice: StatusEvent) {
         let Some(send) = self.next(&notice) else { return };
         let namespace = self.reference.namespace.as_deref().unwrap_or("default");
-        let events: Api<Event> = Api::namespaced(self.speaker.client.clone(), namespace);
+        let events: Api<Event> = Api::namespaced(self.reporter.client.clone(), namespace);
         let sent = match &send {
-            Send::Create(event) => match events.create(&PostParams::default(), event).await {
+            EventRequest::Create(event) => match events.create(&PostParams::default(), event).await {
                 Err(kube::Error::Api(refusal)) if matches!(refusal.code, 400 | 422) => {
                     events.create(&PostParams::default(), &without_foreign_text(event)).await
                 }
                 sent => sent,
             },
-            Send::Count { name, count } => {
+            EventRequest::Count { name, count } => {
                 let series = EventSeries { count: *count, last_observed_time: now() };
                 let patch = Patch::Merge(json!({ "series": series }));
                 events.patch(name, &PatchParams::default(), &patch).await
             }
         };
         match sent {
-            Ok(_) => self.speaker.health.succeeded(Area::Events, Some(namespace)),
+            Ok(_) => self.reporter.health.succeeded(Area::Events, Some(namespace)),
             Err(error) => {
                 self.recent().remove(&(notice.reason, notice.message));
-                self.speaker.health.failed(Area::Events, Some(namespace), &error.into());
+                self.reporter.health.failed(Area::Events, Some(namespace), &error.into());
             }
         }
     }
 
-    fn recent(&self) -> std::sync::MutexGuard<'_, HashMap<(&'static str, String), Recent>> {
+    fn recent(&self) -> std::sync::MutexGuard<'_, HashMap<(&'static str, String), RecentEvent>> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn next(&self, notice: &Notice) -> Option<Send> {
+    fn next(&self, notice: &StatusEvent) -> Option<EventRequest> {
         let mut recent = self.recent();
         let at = Instant::now();
-        recent.retain(|_, event| at.duration_since(event.at) < REMEMBERED);
+        recent.retain(|_, event| at.duration_since(event.at) < SERIES_PERIOD);
         let key = (notice.reason, notice.message.clone());
         if let Some(event) = recent.get_mut(&key) {
-            if at.duration_since(event.at) < BETWEEN_EQUALS {
+            if at.duration_since(event.at) < REPEAT_PERIOD {
                 return None;
             }
             event.at = at;
             event.count += 1;
-            return Some(Send::Count { name: event.name.clone(), count: event.count });
+            return Some(EventRequest::Count { name: event.name.clone(), count: event.count });
         }
-        if recent.len() >= MAX_REMEMBERED {
+        if recent.len() >= MAX_EVENTS_PER_PERIOD {
             return None;
         }
         let event = self.event(notice);
         let name = event.metadata.name.clone().unwrap_or_default();
-        recent.insert(key, Recent { name, count: 1, at });
-        Some(Send::Create(Box::new(event)))
+        recent.insert(key, RecentEvent { name, count: 1, at });
+        Some(EventRequest::Create(Box::new(event)))
     }
 
-    fn event(&self, notice: &Notice) -> Event {
-        let name = event_name(self.reference.name.as_deref().unwrap_or(MANAGER), environment::random());
+    fn event(&self, notice: &StatusEvent) -> Event {
+        let name = event_name(self.reference.name.as_deref().unwrap_or(MANAGER), routr_environment::random());
         Event {
             metadata: ObjectMeta {
                 name: Some(name),
@@ -161,7 +162,7 @@ impl Recorder {
             event_time: Some(now()),
             regarding: Some(self.reference.clone()),
             reporting_controller: Some(MANAGER.to_owned()),
-            reporting_instance: Some(self.speaker.instance.clone()),
+            reporting_instance: Some(self.reporter.instance.clone()),
             ..Event::default()
         }
     }
@@ -175,14 +176,14 @@ fn without_foreign_text(event: &Event) -> Event {
 }
 
 fn now() -> MicroTime {
-    let ms = i64::try_from(environment::unix_ms()).unwrap_or(i64::MAX);
+    let ms = i64::try_from(routr_environment::unix_ms()).unwrap_or(i64::MAX);
     MicroTime(jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::MAX))
 }
 
 /// `NAME.UNIQUE`. A name that is too long for that is cut, and ends with a hash of the whole of it.
 fn event_name(name: &str, unique: u64) -> String {
     let suffix = format!(".{unique:016x}");
-    let room = MAX_NAME - suffix.len();
+    let room = MAX_NAME_BYTES - suffix.len();
     if name.len() <= room {
         return name.to_owned() + &suffix;
     }

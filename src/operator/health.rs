@@ -1,5 +1,5 @@
-//! How the operator's own requests to the Kubernetes API server fare: one log line when a failure begins or changes, one when it is
-//! over, and what `/readyz` says meanwhile.
+//! How the operator's own requests to the Kubernetes API server fare: one log line when a failure begins or
+//! changes, one when it is over, and what `/readyz` says meanwhile.
 
 use std::{
     collections::BTreeMap,
@@ -9,18 +9,15 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::api_error::{ApiError, Kind};
-use crate::{
-    admin::{CheckState as Severity, Finding},
-    environment,
-};
+use crate::admin::{CheckState as Severity, Finding};
+use routr_kube_errors::{ApiError, Kind};
 
 /// Failures that take turns are a line each only after this long.
-const BETWEEN_LINES: Duration = Duration::from_secs(10);
+const LOG_PERIOD: Duration = Duration::from_secs(10);
 /// A failure that goes on is said again this often.
 const REMIND_EVERY: Duration = Duration::from_secs(20);
 /// Of many requests some fail and some succeed: a failure is over when none has failed for this long.
-const CALM: Duration = Duration::from_secs(5);
+const QUIET_PERIOD: Duration = Duration::from_secs(5);
 /// Namespaces that `/readyz` names for each area.
 const MAX_NAMED: usize = 3;
 /// Where the definition of the resource comes from.
@@ -33,7 +30,7 @@ pub struct Health(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     watches: BTreeMap<String, Watch>,
-    troubles: BTreeMap<(Area, Option<String>), Trouble>,
+    failures: BTreeMap<(Area, Option<String>), Trouble>,
     definition: Option<String>,
 }
 
@@ -90,17 +87,18 @@ struct Trouble {
 }
 
 impl Trouble {
-    /// Notes a failure. Returns whether a line is due: it is the first one, another one than before, or goes on for long.
+    /// Notes a failure. Returns whether a line is due: it is the first one, another one than before, or goes
+    /// on for long.
     fn begin(&mut self, error: &ApiError) -> bool {
         let now = Instant::now();
         let key = (error.kind, error.code);
-        let since = self.current.as_ref().map_or_else(environment::unix_ms, |(_, since)| *since);
+        let since = self.current.as_ref().map_or_else(routr_environment::unix_ms, |(_, since)| *since);
         let first = self.current.is_none();
         self.current = Some((error.clone(), since));
         self.failed_at = Some(now);
         let due = match self.logged {
             Some((logged, at)) => {
-                let pause = if logged == key { REMIND_EVERY } else { BETWEEN_LINES };
+                let pause = if logged == key { REMIND_EVERY } else { LOG_PERIOD };
                 first || now.duration_since(at) >= pause
             }
             None => true,
@@ -113,18 +111,20 @@ impl Trouble {
 
     /// For how many seconds it has failed.
     fn failing_s(&self) -> u64 {
-        self.current.as_ref().map_or(0, |(_, since)| environment::unix_ms().saturating_sub(*since) / 1_000)
+        self.current
+            .as_ref()
+            .map_or(0, |(_, since)| routr_environment::unix_ms().saturating_sub(*since) / 1_000)
     }
 
     /// Notes a success. Returns for how many seconds it had failed, if it had.
     fn end(&mut self) -> Option<u64> {
         let (_, since) = self.current.take()?;
         (self.failed_at, self.logged) = (None, None);
-        Some(environment::unix_ms().saturating_sub(since) / 1_000)
+        Some(routr_environment::unix_ms().saturating_sub(since) / 1_000)
     }
 
     fn is_calm(&self) -> bool {
-        self.failed_at.is_none_or(|at| at.elapsed() >= CALM)
+        self.failed_at.is_none_or(|at| at.elapsed() >= QUIET_PERIOD)
     }
 }
 
@@ -209,8 +209,9 @@ impl Health {
         self.watching(rest.and_then(|rest| rest.split('/').next()));
     }
 
-    /// A request has failed. Only what concerns many Registries at once is noted, an API server that is unavailable and a right that
-    /// is missing; what is wrong with one object is logged and shown there. Returns whether it was noted.
+    /// A request has failed. Only what concerns many Registries at once is noted, an API server that is
+    /// unavailable and a right that is missing; what is wrong with one object is logged and shown there.
+    /// Returns whether it was noted.
     pub fn failed(&self, area: Area, namespace: Option<&str>, error: &ApiError) -> bool {
         let key = match error.kind {
             Kind::Unavailable | Kind::Unauthenticated => (Area::Requests, None),
@@ -220,7 +221,7 @@ impl Health {
         };
         let (area, place) = (key.0, place(key.1.as_deref()));
         let mut state = self.state();
-        let trouble = state.troubles.entry(key).or_default();
+        let trouble = state.failures.entry(key).or_default();
         let (due, failing_s) = (trouble.begin(error), trouble.failing_s());
         drop(state);
         if due {
@@ -235,18 +236,18 @@ impl Health {
     pub fn succeeded(&self, area: Area, namespace: Option<&str>) {
         for key in [(Area::Requests, None), (area, namespace.map(str::to_owned))] {
             let mut state = self.state();
-            let Some(trouble) = state.troubles.get_mut(&key).filter(|trouble| trouble.is_calm()) else {
+            let Some(trouble) = state.failures.get_mut(&key).filter(|trouble| trouble.is_calm()) else {
                 continue;
             };
             let seconds = trouble.end().unwrap_or_default();
-            state.troubles.remove(&key);
+            state.failures.remove(&key);
             drop(state);
             tracing::info!(after_s = seconds, "resolved in {}: {}", place(key.1.as_deref()), key.0.problem());
         }
     }
 
-    /// The definition in the cluster does not take these parts of a status; none: it takes all. `newer`: it wants something that this
-    /// operator does not know.
+    /// The definition in the cluster does not take these parts of a status; none: it takes all. `newer`: it
+    /// wants something that this operator does not know.
     pub fn definition_lacks(&self, parts: &[String], newer: bool) {
         let message = (!parts.is_empty()).then(|| {
             let upgrade = if newer {
@@ -271,13 +272,13 @@ impl Health {
         }
     }
 
-    /// What the definition in the cluster does not take, in plain words.
+    /// Returns what the definition in the cluster does not take, in plain words.
     #[must_use]
     pub fn definition(&self) -> Option<String> {
         self.state().definition.clone()
     }
 
-    /// What `/readyz` says. Empty where this replica does not lead.
+    /// Returns what `/readyz` says. Empty where this replica does not lead.
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
         let state = self.state();
@@ -290,8 +291,8 @@ impl Health {
             all.iter_mut().for_each(|finding| finding.message.clone_from(&message));
         }
         for area in Area::ALL {
-            let troubles = state.troubles.iter().filter(|((of, _), _)| *of == area);
-            let found = troubles.filter_map(|((_, namespace), trouble)| {
+            let failures = state.failures.iter().filter(|((of, _), _)| *of == area);
+            let found = failures.filter_map(|((_, namespace), trouble)| {
                 let (error, since) = trouble.current.as_ref()?;
                 Some(Finding {
                     check: area.name(),
@@ -325,7 +326,8 @@ impl Watch {
                     watch_advice(error)
                 ),
             ),
-            // Who has listed nothing is not ready. Of one namespace among others it takes a person, and no restart helps.
+            // Who has listed nothing is not ready. Of one namespace among others it takes a person, and no
+            // restart helps.
             (Some((error, _)), false) => (
                 if others && takes_a_person(error) { Severity::Degraded } else { Severity::Failed },
                 format!(
@@ -419,7 +421,7 @@ mod tests {
         let mut trouble = Trouble::default();
         assert!(trouble.begin(&error(429)) && !trouble.begin(&error(429)));
         assert!(!trouble.begin(&error(503)), "it takes turns");
-        tokio::time::advance(BETWEEN_LINES).await;
+        tokio::time::advance(LOG_PERIOD).await;
         assert!(trouble.begin(&error(503)) && !trouble.begin(&error(503)));
         // What goes on is said again every so often.
         tokio::time::advance(REMIND_EVERY - Duration::from_millis(1)).await;
@@ -437,7 +439,7 @@ mod tests {
         assert!(health.failed(Area::Statuses, Some("a"), &error(503)));
         health.succeeded(Area::Statuses, Some("b"));
         assert_eq!(severities(&health), [("requests", Severity::Degraded)]);
-        tokio::time::advance(CALM).await;
+        tokio::time::advance(QUIET_PERIOD).await;
         health.succeeded(Area::Finalizers, Some("b"));
         assert_eq!(severities(&health), []);
     }
@@ -447,7 +449,7 @@ mod tests {
         let health = Health::default();
         assert!(health.failed(Area::Statuses, Some("a"), &error(403)));
         assert!(health.failed(Area::Events, Some("a"), &error(403)));
-        tokio::time::advance(CALM).await;
+        tokio::time::advance(QUIET_PERIOD).await;
         health.succeeded(Area::Statuses, Some("b"));
         assert_eq!(severities(&health), [("statuses", Severity::Degraded), ("events", Severity::Degraded)]);
         assert!(

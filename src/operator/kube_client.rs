@@ -1,8 +1,8 @@
-//! Clients of the Kubernetes API server: from the kubeconfig or the pod's ServiceAccount, through a proxy, with the credentials of
-//! an exec plugin.
+//! Clients of the Kubernetes API server: from the kubeconfig or the pod's ServiceAccount, through a proxy,
+//! with the credentials of an exec plugin.
 //!
-//! * [`kubeconfig`]: which files are read, and the connection that the current context names; the messages name a file and a
-//!   field, never a value that may be a secret,
+//! * [`kubeconfig`]: which files are read, and the connection that the current context names; the messages
+//!   name a file and a field, never a value that may be a secret,
 //! * [`proxy`]: `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` as kubectl reads them,
 //! * [`exec_plugin`]: the command that prints credentials.
 
@@ -16,7 +16,8 @@ use kube::{Client, Config, config::InClusterError};
 
 use self::exec_plugin::{ExecPlugin, ExecPluginError};
 pub use self::{kubeconfig::KubeconfigError, proxy::ProxyError};
-use super::{api_error::ApiError, client::ClientKind};
+use super::client::ClientKind;
+use routr_kube_errors::ApiError;
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
@@ -57,8 +58,8 @@ impl ApiServerAccess {
     /// Reads `KUBECONFIG`, else `~/.kube/config`, else the ServiceAccount of the pod.
     ///
     /// # Errors
-    /// When there is none of them, or the kubeconfig is wrong. An API server that is down, and an exec plugin that fails, are
-    /// found at the first request.
+    /// When there is none of them, or the kubeconfig is wrong. An API server that is down, and an exec plugin
+    /// that fails, are found at the first request.
     pub fn infer() -> Result<Self, KubeClientError> {
         let environment = |name: &str| std::env::var_os(name);
         let sources = kubeconfig::Sources::of(&environment);

@@ -1,8 +1,10 @@
-//! Lists of Registries, page by page: how large they are altogether is nothing that the operator has to take at once.
+//! Lists of Registries, page by page: how large they are altogether is nothing that the operator has to take
+//! at once.
 //!
-//! A page has [`PAGES`] Registries at most, first many. Where one has more bytes than [`super::bounded::PAGE`] (Registries with a megabyte
-//! of labels each), it is not read to its end, and the list begins again with smaller pages; the smallest holds whatever the API server
-//! stores. Of each object only what is used is kept, see [`super::found`].
+//! A page has [`PAGE_SIZES`] Registries at most, first many. Where one has more bytes than
+//! [`super::bounded::MAX_PAGE_BYTES`] (Registries with a megabyte of labels each), it is not read to its end,
+//! and the list begins again with smaller pages; the smallest holds whatever the API server stores. Of each
+//! object only what is used is kept, see [`super::lenient_registry`].
 
 use std::{
     error::Error,
@@ -16,18 +18,14 @@ use std::{
 use kube::{Api, Client, api::ListParams};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    api_error::{ApiError, Kind},
-    backoff,
-    bounded::TooLong,
-    found::Found,
-    health::Health,
-};
+use super::{backoff, bounded::TooLong, health::Health, lenient_registry::LenientRegistry};
+use routr_kube_errors::{ApiError, Kind};
 
-/// Registries in a page, tried in this order. Four objects of 3 MiB, the largest that the API server takes, fit in one.
-const PAGES: [u32; 4] = [500, 50, 4, 1];
+/// Registries in a page, tried in this order. Four objects of 3 MiB, the largest that the API server takes,
+/// fit in one.
+const PAGE_SIZES: [u32; 4] = [500, 50, 4, 1];
 /// Shortest pause after a list that was refused.
-const PAUSE: Duration = Duration::from_secs(1);
+const MIN_RETRY_PERIOD: Duration = Duration::from_secs(1);
 
 /// How large the pages of one list are. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -36,10 +34,11 @@ pub struct PageSize(Arc<AtomicUsize>);
 impl PageSize {
     /// Registries in a page.
     pub fn get(&self) -> u32 {
-        PAGES.get(self.0.load(Ordering::Relaxed)).copied().unwrap_or(1)
+        PAGE_SIZES.get(self.0.load(Ordering::Relaxed)).copied().unwrap_or(1)
     }
 
-    /// Makes the pages smaller where an error says that one was too long. Returns whether the list is to begin again at once.
+    /// Makes the pages smaller where an error says that one was too long. Returns whether the list is to
+    /// begin again at once.
     pub fn shrinks_for(&self, error: &(dyn Error + 'static)) -> bool {
         let mut causes = std::iter::successors(Some(error), |&error| error.source());
         let too_long = causes.any(|cause| cause.is::<TooLong>());
@@ -56,7 +55,7 @@ impl PageSize {
 ///
 /// # Errors
 /// What the API server says.
-pub async fn count(api: &Api<Found>) -> Result<usize, kube::Error> {
+pub async fn count(api: &Api<LenientRegistry>) -> Result<usize, kube::Error> {
     let size = PageSize::default();
     'again: loop {
         let (mut count, mut token) = (0, None);
@@ -76,8 +75,9 @@ pub async fn count(api: &Api<Found>) -> Result<usize, kube::Error> {
     }
 }
 
-/// Lists the Registries of these namespaces (none: of all) until that succeeds: a replica that cannot see what it would run is no candidate
-/// for the Lease, and is not ready. One of several namespaces may be forbidden. Returns `false` where `shutdown` came first.
+/// Lists the Registries of these namespaces (none: of all) until that succeeds: a replica that cannot see
+/// what it would run is no candidate for the Lease, and is not ready. One of several namespaces may be
+/// forbidden. Returns `false` where `shutdown` came first.
 pub async fn proven(
     client: &Client,
     namespaces: &[String],
@@ -93,7 +93,7 @@ pub async fn proven(
     let all = async {
         let mut failures = 0;
         loop {
-            let (mut listed, mut pause, mut waits) = (0, PAUSE, false);
+            let (mut listed, mut pause, mut waits) = (0, MIN_RETRY_PERIOD, false);
             for place in &places {
                 let api = match place {
                     Some(namespace) => Api::namespaced(client.clone(), namespace),

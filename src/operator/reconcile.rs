@@ -5,8 +5,8 @@
 //! 3. [`super::validate`]: spec and Secrets become a plan, or a stall that names the field,
 //! 4. run: the fleet starts an engine by the plan, or changes in its engine what differs.
 //!
-//! For one that is being deleted: de-register within the deadline, then let it go. The status is not written here: a
-//! [`Reporter`] does that for as long as the Registry exists.
+//! For one that is being deleted: de-register within the deadline, then let it go. The status is not written
+//! here: a [`StatusUpdater`] does that for as long as the Registry exists.
 
 use std::{marker::PhantomData, sync::Arc, time::Duration};
 
@@ -20,22 +20,21 @@ use kube::{
 };
 
 use super::{
-    api_error::ApiError,
     definition::Definition,
     dereference::{self, DereferenceError, dereference},
-    events::Speaker,
-    fleet::{Farewell, Fleet},
-    found::{Found, Unreadable},
+    engines::{DeregistrationResult, EngineManager},
+    events::EventReporter,
     health::Health,
-    reporter::Reporter,
+    lenient_registry::{LenientRegistry, Unreadable},
     status::{self, Stall},
+    status_updater::StatusUpdater,
+    status_writer::{KubeStatusWriter, StatusWriter},
     validate::validate,
-    writer::{KubeWriter, Writer},
 };
-use crate::{
-    addresses::AddressPolicy, admin::RegistryName, engine::handle::LeaveReport, environment,
-    instance::Permit, metrics::Metrics, spec::Registry,
-};
+use crate::{admin::RegistryName, instance::Fence, metrics::Metrics, spec::Registry};
+use routr_kube_errors::ApiError;
+use routr_net::addresses::AddressPolicy;
+use routr_registration::engine::view::DeregistrationReport;
 
 /// Keeps a deleted Registry until its trunks are de-registered.
 pub const FINALIZER: &str = "routr.io/deregister";
@@ -47,19 +46,20 @@ const UNREADABLE: &str = "the specification cannot be read by this version of th
 const SECRETS_PERIOD: Duration = Duration::from_secs(15);
 /// How often it is looked whether another Registry still has the same instance id.
 const CONFLICT_PERIOD: Duration = Duration::from_secs(5);
-/// How often a Registry is looked at when nothing happens, which asks nobody: an engine that has ended is started again.
-const PERIOD: Duration = Duration::from_secs(20);
+/// How often a Registry is looked at when nothing happens, which asks no one: an engine that has ended is
+/// started again.
+const RECONCILE_PERIOD: Duration = Duration::from_secs(20);
 /// What a de-registration gets at least, however long ago the deletion was asked for.
-const LEAST_DEADLINE: Duration = Duration::from_secs(5);
+const MIN_DEREGISTER_DEADLINE: Duration = Duration::from_secs(5);
 /// How long one request may take.
-const REQUEST: Duration = Duration::from_secs(20);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What a reconcile needs.
 pub struct Context {
     /// The API server.
     pub client: Client,
     /// The engines.
-    pub fleet: Fleet,
+    pub engines: EngineManager,
     /// How requests to the API server fare.
     pub health: Health,
     /// The addresses that Registries may name.
@@ -69,14 +69,15 @@ pub struct Context {
     /// Counts.
     pub metrics: Metrics,
     /// Publishes events.
-    pub speaker: Speaker,
+    pub events: EventReporter,
     /// Acts only while it holds.
-    pub permit: Permit,
+    pub fence: Fence,
     /// How long the trunks of a deleted Registry may take to be de-registered.
     pub deregister_deadline: Duration,
 }
 
-/// Why a reconcile failed. It is tried again later; what only a person can mend is a stall in the status instead.
+/// Why a reconcile failed. It is tried again later; what only a person can fix is a stall in the status
+/// instead.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
     /// A resource of an API server has both.
@@ -113,25 +114,25 @@ impl ReconcileError {
 ///
 /// # Errors
 /// What is worth another try soon, see [`ReconcileError`].
-pub async fn reconcile(found: Arc<Found>, context: Arc<Context>) -> Result<Action, ReconcileError> {
-    let subject = Subject::of(&found)?;
+pub async fn reconcile(found: Arc<LenientRegistry>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+    let registry_ref = RegistryRef::of(&found)?;
     // The finalizer is a matter of the metadata alone.
-    let api = Api::<PartialObjectMeta<Registry>>::namespaced(context.client.clone(), &subject.namespace);
+    let api = Api::<PartialObjectMeta<Registry>>::namespaced(context.client.clone(), &registry_ref.namespace);
     let metadata = PartialObjectMeta { types: None, metadata: found.meta().clone(), _phantom: PhantomData };
-    let (whose, what, with) = (&subject, &found, &context);
+    let (whose, what, with) = (&registry_ref, &found, &context);
     if found.meta().deletion_timestamp.is_some() && !found.finalizers().iter().any(|name| name == FINALIZER) {
-        // It is off, by us or by somebody, and others are still there.
-        context.fleet.dismiss(&subject.uid).await;
-        context.fleet.linger(&subject.uid, &subject.name);
+        // It is off, by us or by someone, and others are still there.
+        context.engines.stop(&registry_ref.uid).await;
+        context.engines.keep_listed(&registry_ref.uid, &registry_ref.name);
         return Ok(Action::await_change());
     }
     if found.meta().deletion_timestamp.is_none() {
-        report_on(&subject, &found, &context);
+        report_on(&registry_ref, &found, &context);
     }
     if let Err(problem @ Unreadable::TooLarge { what: "metadata.finalizers", .. }) = &found.registry {
         // Ours cannot be added to finalizers that are not known.
-        stall_and_tell(&subject, unreadable_stall(problem), &context);
-        return Ok(Action::requeue(PERIOD));
+        report_stalled(&registry_ref, stall_of_unreadable(problem), &context);
+        return Ok(Action::requeue(RECONCILE_PERIOD));
     }
     let outcome = finalizer(&api, FINALIZER, Arc::new(metadata), |event| async move {
         match event {
@@ -143,11 +144,11 @@ pub async fn reconcile(found: Arc<Found>, context: Arc<Context>) -> Result<Actio
     match outcome {
         Ok(action) => Ok(action),
         Err(finalizer::Error::ApplyFailed(error) | finalizer::Error::CleanupFailed(error)) => Err(error),
-        // Deleted in the meantime, with its finalizers taken away by somebody.
+        // Deleted in the meantime, with its finalizers taken away by someone.
         Err(finalizer::Error::AddFinalizer(error) | finalizer::Error::RemoveFinalizer(error))
             if is_gone(&error) =>
         {
-            context.fleet.dismiss(&subject.uid).await;
+            context.engines.stop(&registry_ref.uid).await;
             Ok(Action::await_change())
         }
         Err(finalizer::Error::AddFinalizer(error) | finalizer::Error::RemoveFinalizer(error)) => {
@@ -164,15 +165,15 @@ fn is_gone(error: &kube::Error) -> bool {
 }
 
 /// Whose turn it is.
-struct Subject {
+struct RegistryRef {
     namespace: String,
     uid: String,
     name: RegistryName,
     generation: i64,
 }
 
-impl Subject {
-    fn of(registry: &Found) -> Result<Self, ReconcileError> {
+impl RegistryRef {
+    fn of(registry: &LenientRegistry) -> Result<Self, ReconcileError> {
         let (Some(namespace), Some(uid)) = (registry.namespace(), registry.uid()) else {
             return Err(ReconcileError::Anonymous);
         };
@@ -182,27 +183,32 @@ impl Subject {
     }
 }
 
-async fn apply(subject: &Subject, found: &Found, context: &Context) -> Result<Action, ReconcileError> {
+async fn apply(
+    registry_ref: &RegistryRef,
+    found: &LenientRegistry,
+    context: &Context,
+) -> Result<Action, ReconcileError> {
     let registry = match &found.registry {
         Ok(registry) => registry,
         Err(unreadable) => {
-            stall_and_tell(subject, unreadable_stall(unreadable), context);
-            return Ok(Action::requeue(PERIOD));
+            report_stalled(registry_ref, stall_of_unreadable(unreadable), context);
+            return Ok(Action::requeue(RECONCILE_PERIOD));
         }
     };
     // After a hand-over all begin at once: they are not to go on in step.
-    let again = if dereference::refers(&registry.spec) { spread(SECRETS_PERIOD) } else { spread(PERIOD) };
+    let again =
+        if dereference::refers(&registry.spec) { jitter(SECRETS_PERIOD) } else { jitter(RECONCILE_PERIOD) };
     let stall = async |stall: Stall| {
         // It goes by itself as soon as the other one has gone.
         let waits = [status::reasons::INSTANCE_ID_IN_USE, status::reasons::TOO_MANY_REGISTRIES];
         let again = if waits.contains(&stall.reason) { CONFLICT_PERIOD } else { again };
-        stall_and_tell(subject, stall, context);
-        context.fleet.suspend(&subject.uid, registry.spec.suspend == Some(true)).await;
+        report_stalled(registry_ref, stall, context);
+        context.engines.suspend(&registry_ref.uid, registry.spec.suspend == Some(true)).await;
         Ok(Action::requeue(again))
     };
-    let read = dereference(&context.client, &subject.namespace, &registry.spec);
-    let read = tokio::time::timeout(REQUEST, read).await;
-    let read = read.map_err(|_| ReconcileError::Deadline(ApiError::timeout(REQUEST)))?;
+    let read = dereference(&context.client, &registry_ref.namespace, &registry.spec);
+    let read = tokio::time::timeout(REQUEST_TIMEOUT, read).await;
+    let read = read.map_err(|_| ReconcileError::Deadline(ApiError::timeout(REQUEST_TIMEOUT)))?;
     let secrets = match read {
         Ok(secrets) => secrets,
         Err(DereferenceError::Stalled(problem)) => return stall(problem).await,
@@ -212,13 +218,13 @@ async fn apply(subject: &Subject, found: &Found, context: &Context) -> Result<Ac
         Ok(plan) => plan,
         Err(problem) => return stall(problem).await,
     };
-    match context.fleet.run(&subject.uid, subject.generation, plan, has_run(registry)).await {
+    match context.engines.run(&registry_ref.uid, registry_ref.generation, plan, has_run(registry)).await {
         Ok(()) => Ok(Action::requeue(again)),
         Err(error) => stall(error.stall()).await,
     }
 }
 
-fn unreadable_stall(unreadable: &Unreadable) -> Stall {
+fn stall_of_unreadable(unreadable: &Unreadable) -> Stall {
     let message = match unreadable {
         // What is wrong may quote a value of the resource, so it is not shown.
         Unreadable::Spec(_) => UNREADABLE.to_owned(),
@@ -228,112 +234,117 @@ fn unreadable_stall(unreadable: &Unreadable) -> Stall {
 }
 
 /// A Secret that is missing is looked for every few seconds, which is no news.
-fn stall_and_tell(subject: &Subject, stall: Stall, context: &Context) {
+fn report_stalled(registry_ref: &RegistryRef, stall: Stall, context: &Context) {
     let (reason, message) = (stall.reason, stall.message.clone());
-    if context.fleet.stall(&subject.uid, subject.generation, stall) {
-        tracing::warn!(registry = %subject.name, reason, "spec not applied: {message}");
+    if context.engines.stall(&registry_ref.uid, registry_ref.generation, stall) {
+        tracing::warn!(registry = %registry_ref.name, reason, "spec not applied: {message}");
     }
 }
 
-fn report_on(subject: &Subject, found: &Found, context: &Context) {
+fn report_on(registry_ref: &RegistryRef, found: &LenientRegistry, context: &Context) {
     let age = found.meta().creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_second());
-    context.fleet.report_on(&subject.uid, &subject.name, age, || {
+    context.engines.report_on(&registry_ref.uid, &registry_ref.name, age, || {
         let writer = writer(found, context);
         let before = found.registry.as_ref().ok().and_then(|registry| registry.status.clone());
-        Reporter::new(Arc::new(writer), before, context.metrics.clone())
+        StatusUpdater::new(Arc::new(writer), before, context.metrics.clone())
     });
 }
 
-fn writer(registry: &Found, context: &Context) -> KubeWriter {
-    let (speaker, permit) = (context.speaker.clone(), context.permit.clone());
-    KubeWriter::new(speaker, permit, context.definition.clone(), registry.object_ref(&()))
+fn writer(registry: &LenientRegistry, context: &Context) -> KubeStatusWriter {
+    let (events, fence) = (context.events.clone(), context.fence.clone());
+    KubeStatusWriter::new(events, fence, context.definition.clone(), registry.object_ref(&()))
 }
 
-/// The Registry is being deleted: its trunks are de-registered, unless it is suspended or was never runnable. Whatever comes
-/// of it, the Registry goes when the deadline has passed.
-async fn cleanup(subject: &Subject, found: &Found, context: &Context) -> Result<Action, ReconcileError> {
-    if context.fleet.is_seen_off(&subject.uid) {
+/// The Registry is being deleted: its trunks are de-registered, unless it is suspended or was never runnable.
+/// Whatever comes of it, the Registry goes when the deadline has passed.
+async fn cleanup(
+    registry_ref: &RegistryRef,
+    found: &LenientRegistry,
+    context: &Context,
+) -> Result<Action, ReconcileError> {
+    if context.engines.is_deregistration_finished(&registry_ref.uid) {
         // Only the finalizer could not be removed the last time.
         return Ok(Action::await_change());
     }
     let suspended = found.registry.as_ref().is_ok_and(|registry| registry.spec.suspend == Some(true));
     let left = time_left(found, context);
     // A new leader, or a restart: the trunks and their credentials have to be read first.
-    let successor = !suspended && !context.fleet.runs(&subject.uid);
+    let successor = !suspended && !context.engines.runs(&registry_ref.uid);
     if successor {
-        report_on(subject, found, context);
-        match apply(subject, found, context).await {
+        report_on(registry_ref, found, context);
+        match apply(registry_ref, found, context).await {
             Ok(_) => {}
-            Err(error) if left > LEAST_DEADLINE => return Err(error),
+            Err(error) if left > MIN_DEREGISTER_DEADLINE => return Err(error),
             Err(error) => {
-                tracing::warn!(registry = %subject.name, %error, "deleted, and it cannot be run any more")
+                tracing::warn!(registry = %registry_ref.name, %error, "deleted, and it cannot be run any more")
             }
         }
     }
-    let farewell = if suspended {
-        tracing::info!(registry = %subject.name, "deleted while suspended: bindings stay until they expire");
+    let result = if suspended {
+        tracing::info!(registry = %registry_ref.name, "deleted while suspended: bindings stay until they expire");
         None
     } else {
-        let left = context.fleet.leave(&subject.uid, subject.generation, left).await;
+        let left = context.engines.deregister(&registry_ref.uid, registry_ref.generation, left).await;
         left.map_err(|_| ReconcileError::Interrupted("its engine was ended"))?
     };
-    if !context.permit.holds() {
+    if !context.fence.holds() {
         return Err(ReconcileError::Interrupted("another replica may lead by now"));
     }
-    let notice = match farewell {
-        Some(Farewell::Complete(LeaveReport { removed, given_up: 0 })) => {
-            tracing::info!(registry = %subject.name, removed, "deleted: all trunks are deregistered");
+    let notice = match result {
+        Some(DeregistrationResult::Complete(DeregistrationReport { removed, abandoned: 0 })) => {
+            tracing::info!(registry = %registry_ref.name, removed, "deleted: all trunks are deregistered");
             Some(status::deregistered(removed))
         }
-        Some(Farewell::Complete(LeaveReport { removed, given_up })) => {
-            tracing::warn!(registry = %subject.name, removed, given_up, "deleted: registrars did not remove some bindings");
-            Some(status::not_deregistered(given_up, "their registrars did not confirm it in three tries"))
+        Some(DeregistrationResult::Complete(DeregistrationReport { removed, abandoned })) => {
+            tracing::warn!(registry = %registry_ref.name, removed, abandoned, "deleted: registrars did not remove some bindings");
+            Some(status::not_deregistered(abandoned, "their registrars did not confirm it in three tries"))
         }
-        Some(Farewell::Late { left, why }) => {
-            tracing::warn!(registry = %subject.name, left, why, "deleted: not all trunks could be \
+        Some(DeregistrationResult::DeadlineExceeded { left, why }) => {
+            tracing::warn!(registry = %registry_ref.name, left, why, "deleted: not all trunks could be \
                                                                  deregistered in time");
             Some(status::not_deregistered(left, &format!("the deadline has passed: {why}")))
         }
         None if suspended || !found.registry.as_ref().is_ok_and(has_run) => None,
         None => {
-            tracing::warn!(registry = %subject.name, "deleted, but it could not be run: its bindings, if \
+            tracing::warn!(registry = %registry_ref.name, "deleted, but it could not be run: its bindings, if \
                                                       any, expire");
             Some(status::not_deregistered(0, "the Registry could not be run"))
         }
     };
     if let Some(notice) = notice {
-        writer(found, context).tell(notice).await;
+        writer(found, context).record_event(notice).await;
     }
-    context.fleet.see_off(&subject.uid).await;
+    context.engines.finish_deregistration(&registry_ref.uid).await;
     Ok(Action::await_change())
 }
 
 /// Something between four fifths of a time and all of it.
-fn spread(period: Duration) -> Duration {
-    period - period / 1_000 * u32::try_from(environment::random() % 200).unwrap_or(0)
+fn jitter(period: Duration) -> Duration {
+    period - period / 1_000 * u32::try_from(routr_environment::random() % 200).unwrap_or(0)
 }
 
-/// What is left of the deadline, which began when the deletion was asked for, whoever led then.
-fn time_left(found: &Found, context: &Context) -> Duration {
+/// Returns what is left of the deadline, which began when the deletion was asked for, no matter who led then.
+fn time_left(found: &LenientRegistry, context: &Context) -> Duration {
     let asked_ms = found.meta().deletion_timestamp.as_ref().map_or(0, |time| time.0.as_millisecond());
     let asked_ms = u64::try_from(asked_ms).unwrap_or(0);
-    let gone = Duration::from_millis(environment::unix_ms().saturating_sub(asked_ms));
-    let least = LEAST_DEADLINE.min(context.deregister_deadline);
+    let gone = Duration::from_millis(routr_environment::unix_ms().saturating_sub(asked_ms));
+    let least = MIN_DEREGISTER_DEADLINE.min(context.deregister_deadline);
     context.deregister_deadline.saturating_sub(gone).max(least)
 }
 
-/// Whether trunks were ever read for it: one that has never run has nothing that a predecessor could have registered.
+/// Returns whether trunks were ever read for it: one that has never run has nothing that a predecessor could
+/// have registered.
 fn has_run(registry: &Registry) -> bool {
-    registry.status.as_ref().is_some_and(|status| status.last_sync.is_some())
+    registry.status.as_ref().is_some_and(|status| status.last_sync_time.is_some())
 }
 
-/// Tells in the status that the finalizer is refused, again and again: by rights or by a webhook, which takes a person. What
-/// ails the API server itself passes, and could not be written there.
-pub fn tell(found: &Found, error: &ReconcileError, context: &Context) {
-    if let (Ok(subject), ReconcileError::Finalizer(problem)) = (Subject::of(found), error)
+/// Tells in the status that the finalizer is refused, again and again: by rights or by a webhook, which takes
+/// a person. What ails the API server itself passes, and could not be written there.
+pub fn report_finalizer_error(found: &LenientRegistry, error: &ReconcileError, context: &Context) {
+    if let (Ok(registry_ref), ReconcileError::Finalizer(problem)) = (RegistryRef::of(found), error)
         && !problem.is_unavailable()
     {
         let stall = Stall { reason: status::reasons::CANNOT_START, message: error.to_string() };
-        context.fleet.stall(&subject.uid, subject.generation, stall);
+        context.engines.stall(&registry_ref.uid, registry_ref.generation, stall);
     }
 }

@@ -9,24 +9,25 @@ use tokio_util::sync::CancellationToken;
 use super::{
     client::ClientKind,
     controller,
-    events::MANAGER,
-    events::Speaker,
-    fleet::Fleet,
+    engines::EngineManager,
+    events::{EventReporter, MANAGER},
     health::Health,
     kube_client::{ApiServerAccess, KubeClientError},
-    lease::{Elector, LeaseSettings, Standing, Term},
     listing,
     reconcile::Context,
     runtime::{EngineRuntime, EngineThreads},
 };
 use crate::{
-    addresses::{AddressPolicy, AddressRule, LOOPBACK, NEVER},
     admin::{self, AdminError, AdminState, Directory},
-    descriptors, environment,
-    instance::Permit,
+    instance::Fence,
     metrics::Metrics,
     quota::{Limits, Quotas},
     telemetry::share,
+};
+use routr_leader_election::{LeaderElector, Leadership, LeadershipStatus, LeaseSettings};
+use routr_net::{
+    addresses::{AddressPolicy, AddressRule, LOOPBACK, NEVER},
+    descriptors,
 };
 
 /// Registries whose lines were left out that are named at a time.
@@ -59,8 +60,8 @@ pub struct OperatorArgs {
     /// Address of the public HTTP port: /healthz, /livez, /readyz, /metrics.
     #[arg(long, value_name = "ADDRESS", env = "ROUTR_REGISTRY_LISTEN", default_value = admin::DEFAULT_PUBLIC)]
     pub listen: SocketAddr,
-    /// Address of the private HTTP port: /registries, /registrations and /summary, for `trunks` and `refresh`. Keep it on
-    /// loopback: a port-forward reaches it.
+    /// Address of the private HTTP port: /registries, /registrations and /summary, for `trunks` and
+    /// `refresh`. Keep it on loopback: a port-forward reaches it.
     #[arg(long, value_name = "ADDRESS", env = "ROUTR_REGISTRY_ADMIN_LISTEN", default_value = admin::DEFAULT_PRIVATE)]
     pub admin_listen: SocketAddr,
     /// Seconds that responses in flight and the last writes to the cache may take before the Lease is handed
@@ -126,11 +127,11 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
         identity = settings.identity,
         "starting"
     );
-    let (standing, stands) = watch::channel(Standing::default());
-    let metrics = Metrics::new(environment::unix_ms());
+    let (standing, stands) = watch::channel(LeadershipStatus::default());
+    let metrics = Metrics::new(routr_environment::unix_ms());
     let directory = Directory::default();
     let healthz = admin::healthz_wanted(std::env::var("ENABLE_HEALTHCHECKS").ok().as_deref());
-    let state = AdminState::new(directory.clone(), metrics.clone(), Arc::new(environment::System))
+    let state = AdminState::new(directory.clone(), metrics.clone(), Arc::new(routr_environment::System))
         .with_healthz(healthz)
         .with_standing(stands)
         .with_findings({
@@ -143,8 +144,8 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
         });
     let ports_end = CancellationToken::new();
     let ports = tokio::spawn(admin::serve(Some(public), Some(private), state, ports_end.clone()));
-    let replica = Replica {
-        speaker: Speaker::new(client.clone(), &settings.identity, health.clone()),
+    let replica = OperatorRuntime {
+        events: EventReporter::new(client.clone(), &settings.identity, health.clone()),
         health,
         client,
         watching,
@@ -162,14 +163,15 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
             args.deny_address,
         )),
     };
-    let mut elector = Elector::new(access.client(&ClientKind::lease())?, &settings);
-    // A candidate has to have seen what it would run. Once: an API server that went away meanwhile must not be listed first when it is back.
+    let mut elector = LeaderElector::new(access.client(&ClientKind::lease())?, &settings);
+    // A candidate has to have seen what it would run. Once: an API server that went away meanwhile must not
+    // be listed first when it is back.
     let proven = listing::proven(&replica.watching, &replica.namespaces, &replica.health, &shutdown).await;
-    while proven && let Some(term) = elector.next_term(&shutdown, &standing).await {
-        replica.lead(&term, &shutdown).await;
+    while proven && let Some(term) = elector.acquire(&shutdown, &standing).await {
+        replica.run_as_leader(&term, &shutdown).await;
         // The release of a Lease that cannot be reached takes seconds, in which this replica no longer leads.
         if !shutdown.is_cancelled() {
-            standing.send_replace(Standing::Starting);
+            standing.send_replace(LeadershipStatus::Starting);
         }
         term.release().await;
     }
@@ -193,7 +195,7 @@ fn lease_settings(args: &OperatorArgs, access: &ApiServerAccess) -> LeaseSetting
 }
 
 /// Says, for as long as it runs, of which Registries lines were left out of the log.
-async fn sum_up_lines(fleet: &Fleet) {
+async fn sum_up_lines(fleet: &EngineManager) {
     let mut ticks = tokio::time::interval(share::WINDOW);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -215,10 +217,10 @@ async fn sum_up_lines(fleet: &Fleet) {
 }
 
 /// What outlives the terms of leadership.
-struct Replica {
+struct OperatorRuntime {
     client: Client,
     watching: Client,
-    speaker: Speaker,
+    events: EventReporter,
     health: Health,
     namespaces: Vec<String>,
     directory: Directory,
@@ -230,26 +232,26 @@ struct Replica {
     addresses: Arc<AddressPolicy>,
 }
 
-impl Replica {
+impl OperatorRuntime {
     /// Leads until the term is lost or the shutdown. When it returns, nothing is sent any more.
-    async fn lead(&self, term: &Term, shutdown: &CancellationToken) {
+    async fn run_as_leader(&self, term: &Leadership, shutdown: &CancellationToken) {
         let valid = term.validity();
-        let permit = Permit::when(move || valid.holds());
+        let fence = Fence::when(move || valid.holds());
         let context = Arc::new(Context {
             client: self.client.clone(),
             health: self.health.clone(),
             definition: Arc::default(),
             metrics: self.metrics.clone(),
-            fleet: Fleet::new(
+            engines: EngineManager::new(
                 self.directory.clone(),
                 self.metrics.clone(),
-                permit.clone(),
+                fence.clone(),
                 self.engines.clone(),
                 self.quotas.clone(),
                 self.grace,
             ),
-            speaker: self.speaker.clone(),
-            permit,
+            events: self.events.clone(),
+            fence,
             deregister_deadline: self.deregister_deadline,
             addresses: self.addresses.clone(),
         });
@@ -257,10 +259,10 @@ impl Replica {
         tokio::select! {
             () = controller::run(&self.watching, context.clone(), &self.namespaces) => {}
             () = term.lost.cancelled() => {}
-            () = sum_up_lines(&context.fleet) => {}
+            () = sum_up_lines(&context.engines) => {}
             () = shutdown.cancelled() => tracing::info!("shutting down; bindings stay with their registrars"),
         }
-        context.fleet.dismiss_all().await;
+        context.engines.stop_all().await;
         self.health.end();
     }
 }

@@ -1,4 +1,5 @@
-//! The threads that engines run on: their own, so that no engine can starve the Lease, the probes and the watches.
+//! The threads that engines run on: their own, so that no engine can starve the Lease, the probes and the
+//! watches.
 
 use std::{
     io,
@@ -15,10 +16,10 @@ use tokio::{
 };
 
 /// Between two beats of the [`Heartbeat`].
-const BEAT: Duration = Duration::from_secs(1);
-/// Without a beat for this long, the threads are taken to be stuck for good. Far longer than any load explains: the restart
-/// that follows interrupts every Registry.
-const STUCK: Duration = Duration::from_secs(60);
+const HEARTBEAT_PERIOD: Duration = Duration::from_secs(1);
+/// Without a beat for this long, the threads are taken to be stuck for good. Far longer than any load
+/// explains: the restart that follows interrupts every Registry.
+const STUCK_AFTER: Duration = Duration::from_secs(60);
 
 /// The runtime of all engines. Its threads end when it is dropped.
 #[derive(Debug)]
@@ -51,7 +52,8 @@ impl EngineRuntime {
 
 impl Drop for EngineRuntime {
     fn drop(&mut self) {
-        // Engines have ended by now. Dropped in the usual way, a runtime would wait for a name that is being looked up.
+        // Engines have ended by now. Dropped in the usual way, a runtime would wait for a name that is being
+        // looked up.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
@@ -63,7 +65,8 @@ impl Drop for EngineRuntime {
 pub struct EngineThreads(Option<Handle>);
 
 impl EngineThreads {
-    /// Sends what is spawned to these threads, until the guard is dropped. The default is the runtime of the caller.
+    /// Sends what is spawned to these threads, until the guard is dropped. The default is the runtime of the
+    /// caller.
     pub(super) fn enter(&self) -> Option<EnterGuard<'_>> {
         self.0.as_ref().map(Handle::enter)
     }
@@ -82,7 +85,7 @@ impl Heartbeat {
         let heartbeat = Self { began: Instant::now(), last: Arc::default() };
         let beating = heartbeat.clone();
         runtime.spawn(async move {
-            let mut ticks = interval(BEAT);
+            let mut ticks = interval(HEARTBEAT_PERIOD);
             loop {
                 ticks.tick().await;
                 beating.last.store(beating.now_ms(), Ordering::Relaxed);
@@ -95,11 +98,11 @@ impl Heartbeat {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// How long it has been silent, where that is so long that its threads are stuck for good.
+    /// Returns how long it has been silent, where that is so long that its threads are stuck for good.
     #[must_use]
     pub fn stuck_for(&self) -> Option<Duration> {
         let silent = Duration::from_millis(self.now_ms().saturating_sub(self.last.load(Ordering::Relaxed)));
-        (silent >= STUCK).then_some(silent)
+        (silent >= STUCK_AFTER).then_some(silent)
     }
 }
 
@@ -110,10 +113,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_runtime_counts_as_stuck_after_a_minute_without_a_beat() {
         let heartbeat = Heartbeat::start(&Handle::current());
-        tokio::time::sleep(STUCK * 2).await;
+        tokio::time::sleep(STUCK_AFTER * 2).await;
         assert_eq!(heartbeat.stuck_for(), None);
         // A current-thread runtime beats no more while this thread does not let it.
-        tokio::time::advance(STUCK + BEAT * 2).await;
+        tokio::time::advance(STUCK_AFTER + HEARTBEAT_PERIOD * 2).await;
         let silent = Heartbeat { last: Arc::default(), ..heartbeat.clone() };
         assert!(silent.stuck_for().is_some());
     }

@@ -1,4 +1,5 @@
-//! From what an engine says of itself to the status of its resource, and to events: pure, no clock and no client.
+//! From what an engine says of itself to the status of its resource, and to events: pure, no clock and no
+//! client.
 //!
 //! docs/status.md explains every condition and reason; [`reasons`] lists them, and a test compares the two.
 //!
@@ -10,7 +11,7 @@
 //! | `spec.suspend` is true | False | Suspended |
 //! | no engine runs | False | the reason of the [`Stall`], else Starting |
 //! | trunks were never read, and cannot be | False | APIUnreachable |
-//! | trunks were never read | as before if that was True or about trunks, else False | as before, else ReadingTrunks |
+//! | trunks were never read | as before if that was True or about trunks, else False | as before, else Syncing |
 //! | the Requester does not work | False | RequesterUnreachable |
 //! | trunks without a binding whose last attempt failed | False | TrunksFailing |
 //! | trunks that cannot be registered as configured | False | InvalidTrunks |
@@ -18,42 +19,42 @@
 //! | trunks wait for their first answer | False | Registering |
 //! | the last refresh of trunks failed, their bindings hold | True | TrunksAtRisk |
 //! | registrars with more trunks than their budget can refresh | True | BudgetTooSmall |
-//! | trunks missing from a list, so many at once or so unsure that it takes a second one | True | RemovalsHeld |
+//! | trunks missing from a list, so many at once or so unsure that it takes a second one | True | RemovalsPendingConfirmation |
 //! | no trunk at all | True | NoTrunks |
 //! | | True | AllRegistered |
 //!
-//! A cause goes before what follows from it: without a Requester all trunks fail in the end. Registrars and EdgePorts that are
-//! down are named before the trunks that wait for them. Stalled does not make Ready false while the last good spec is followed, nor
-//! does an API server that is down: Ready's message mentions both.
+//! A cause goes before what follows from it: without a Requester all trunks fail in the end. Registrars and
+//! EdgePorts that are down are named before the trunks that wait for them. Stalled does not make Ready false
+//! while the last good spec is followed, nor does an API server that is down: Ready's message mentions both.
 //!
 //! A message holds no time that moves on by itself: it would cause a write to the API server at each refresh.
 
 mod conditions;
-mod difference;
+mod diff;
+mod events;
 mod failures;
-mod notices;
 mod outages;
-mod plain;
+mod own_words;
 mod ready;
 pub mod reasons;
-mod words;
+mod text;
 
 #[cfg(test)]
 mod tests;
 
 pub use self::{
-    conditions::Truth,
-    difference::difference,
+    conditions::ConditionStatus,
+    diff::diff,
+    events::{definition_differs, deregistered, events, not_deregistered},
     failures::MAX_FAILURES,
-    notices::{definition_differs, deregistered, not_deregistered, notices},
-    plain::{fingerprint, without_foreign_text},
-    words::{clean, known_time as time_of},
+    own_words::{fingerprint, without_foreign_text},
+    text::{clean, known_time as time_of},
 };
 use crate::{
     admin::{RegistryPhase, RegistryState},
-    engine::view::{Summary, Troubles},
     spec::status::RegistryStatus,
 };
+use routr_registration::engine::view::{FailureSummary, Summary};
 
 /// What is known of one Registry at one moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,7 +63,8 @@ pub struct Situation {
     pub generation: i64,
     /// Milliseconds since the Unix epoch.
     pub now_ms: u64,
-    /// What stands in the way of the spec being followed; the last good one, if there was one, goes on meanwhile.
+    /// What stands in the way of the spec being followed; the last good one, if there was one, goes on
+    /// meanwhile.
     pub stall: Option<Stall>,
     /// What the operator is doing.
     pub phase: Phase,
@@ -87,7 +89,7 @@ pub enum Phase {
     /// Its engine runs, and sends nothing.
     Suspended(Snapshot),
     /// It is being deleted: bindings are being removed, until the deadline at the latest.
-    Leaving {
+    Deregistering {
         /// How far it is.
         snapshot: Snapshot,
         /// Milliseconds since the Unix epoch.
@@ -98,33 +100,35 @@ pub enum Phase {
 /// What an engine says of itself.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
-    /// At one glance.
+    /// At a glance.
     pub summary: Summary,
     /// The worst.
-    pub troubles: Troubles,
+    pub failures: FailureSummary,
     /// Whether state outlives the process (Redis).
     pub durable: bool,
 }
 
 /// How much two statuses differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Difference {
+pub enum Diff {
     /// Not at all.
     None,
-    /// Only in what moves on by itself: the next lapse, the last sync, the next tries, the words of messages.
-    Slight,
-    /// In what somebody waits for.
-    Real,
+    /// Only in what moves on by itself: the next expiry, the last sync, the next tries, the words of
+    /// messages.
+    Cosmetic,
+    /// In what someone waits for.
+    Significant,
 }
 
 /// Something for `kubectl describe` to show.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
+pub struct StatusEvent {
     /// Whether something is wrong: a Warning, else Normal.
     pub warning: bool,
     /// One of [`reasons::EVENTS`] or [`reasons::STALLS`].
     pub reason: &'static str,
-    /// What the operator did or does about it, in CamelCase: `Register`, `Deregister`, `Configure`, `Connect`.
+    /// What the operator did or does about it, in CamelCase: `Register`, `Deregister`, `Configure`,
+    /// `Connect`.
     pub action: &'static str,
     /// In plain words, at most 1 KiB.
     pub message: String,
@@ -137,8 +141,8 @@ pub fn status(before: Option<&RegistryStatus>, situation: &Situation) -> Registr
     let mut status = RegistryStatus {
         observed_generation: Some(situation.generation),
         conditions: conditions::all(before, situation),
-        last_sync: before.and_then(|before| before.last_sync.clone()),
-        // Whoever writes it says when.
+        last_sync_time: before.and_then(|before| before.last_sync_time.clone()),
+        // Anyone who writes it says when.
         observed_time: before.and_then(|before| before.observed_time.clone()),
         ..RegistryStatus::default()
     };
@@ -146,24 +150,24 @@ pub fn status(before: Option<&RegistryStatus>, situation: &Situation) -> Registr
     let summary = &snapshot.summary;
     if let Some(ms) = summary.last_sync_ms {
         status.trunks = Some(failures::counts(summary));
-        status.last_sync = words::known_time(ms);
-        status.next_lapse = summary.next_lapse_ms.and_then(words::known_time);
+        status.last_sync_time = text::known_time(ms);
+        status.next_expiry_time = summary.next_expiry_ms.and_then(text::known_time);
         status.failures = failures::failures(snapshot);
         status.redirections = failures::redirections(summary);
     } else if let Some(before) = before.filter(|_| summary.api.ok != Some(false)) {
         // An engine that has just started knows nothing yet. What the last one knew is shown for so long.
         status.trunks = before.trunks;
-        status.next_lapse = before.next_lapse.clone();
+        status.next_expiry_time = before.next_expiry_time.clone();
         status.failures = before.failures.clone();
         status.redirections = before.redirections.clone();
     }
     status
 }
 
-/// What the directory shows of a Registry: the Ready condition of its status, and what is being done.
+/// Returns what the directory shows of a Registry: the Ready condition of its status, and what is being done.
 pub fn registry_state(situation: &Situation, status: &RegistryStatus) -> RegistryState {
     let state = match (&situation.phase, &situation.stall) {
-        (Phase::Leaving { .. }, _) => RegistryPhase::Deregistering,
+        (Phase::Deregistering { .. }, _) => RegistryPhase::Deregistering,
         (Phase::Suspended(_), _) => RegistryPhase::Suspended,
         (_, Some(_)) => RegistryPhase::Stalled,
         (Phase::Running(_), None) => RegistryPhase::Running,
@@ -175,7 +179,7 @@ pub fn registry_state(situation: &Situation, status: &RegistryStatus) -> Registr
     let shown = stalled.or(ready);
     RegistryState {
         state,
-        ready: ready.is_some_and(|ready| ready.status == Truth::True.name()),
+        ready: ready.is_some_and(|ready| ready.status == ConditionStatus::True.name()),
         reason: shown.map(|shown| shown.reason.clone()).unwrap_or_default(),
         message: shown.map(|shown| shown.message.clone()).unwrap_or_default(),
     }

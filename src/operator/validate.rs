@@ -8,15 +8,14 @@ use super::{
     dereference::Secrets,
     status::{Stall, reasons},
 };
-use crate::{
-    addresses::AddressPolicy, config::Config, instance::Identity, registration::identity::RegistryId,
-    spec::Registry,
-};
+use crate::{config::Config, instance::Identity, spec::Registry};
+use routr_net::addresses::AddressPolicy;
+use routr_registration::registration::identity::RegistryId;
 
 /// What is to run for a Registry.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// Neighbours and settings.
+    /// Dependencies and settings.
     pub config: Config,
     /// Its Call-IDs and keys.
     pub identity: Identity,
@@ -24,7 +23,7 @@ pub struct Plan {
     pub suspend: bool,
 }
 
-/// What the resource asks for.
+/// Returns what the resource asks for.
 ///
 /// # Errors
 /// All mistakes at once, each with its field; none shows a secret.
@@ -47,7 +46,7 @@ pub fn validate(
     })
 }
 
-/// What is wrong with the addresses that it names: one line for each that is denied.
+/// Returns what is wrong with the addresses that it names: one line for each that is denied.
 fn denied(config: &Config, addresses: &AddressPolicy) -> String {
     let problems = config.named_addresses().into_iter().filter_map(|(field, address)| {
         let denied = addresses.check(address).err()?;
@@ -58,7 +57,8 @@ fn denied(config: &Config, addresses: &AddressPolicy) -> String {
     problems.collect::<Vec<_>>().join("\n")
 }
 
-/// The instance id where one is given, which is how a registration moves from elsewhere, else the resource's UID.
+/// The instance id where one is given, which is how a registration moves from elsewhere, else the resource's
+/// UID.
 fn identity(registry: &Registry, config: &Config) -> Result<Identity, Stall> {
     let uid = registry.uid();
     let id = config.instance_id.as_deref().or(uid.as_deref()).ok_or_else(|| Stall {

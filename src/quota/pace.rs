@@ -11,7 +11,8 @@ use tokio::time::Instant;
 const BURST: f64 = 2.0;
 /// The share of one processor in the long run.
 const SHARE: f64 = 0.1;
-/// No pause is longer, in seconds: what a machine that is busy with something else counts as used is not held against it for long.
+/// No pause is longer, in seconds: what a machine that is busy with something else counts as used is not held
+/// against it for long.
 const MAX_PAUSE: f64 = 30.0;
 
 /// How much a Registry has left.

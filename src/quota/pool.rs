@@ -1,6 +1,7 @@
-//! A pool that tenants share by a dynamic threshold (Choudhury and Hahne, "Dynamic Queue Length Thresholds for
-//! Shared-Memory Packet Switches", 1998): a tenant may grow as long as it has no more than is left for the others. One
-//! that takes all it can has half of the pool, two of them a third each; something is always left for one that comes late.
+//! A pool that tenants share by a dynamic threshold (Choudhury and Hahne, "Dynamic Queue Length Thresholds
+//! for Shared-Memory Packet Switches", 1998): a tenant may grow as long as it has no more than is left for
+//! the others. One that takes all it can has half of the pool, two of them a third each; something is always
+//! left for one that comes late.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Used(AtomicU64);
 
 impl Used {
-    /// How much it is.
+    /// Returns how much it is.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -29,7 +30,7 @@ impl Pool {
         Self { most, used: AtomicU64::new(0) }
     }
 
-    /// Whether a tenant may have so much more.
+    /// Returns whether a tenant may have so much more.
     #[must_use]
     pub fn fits(&self, tenant: &Used, more: u64) -> bool {
         let [used, own] =

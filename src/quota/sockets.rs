@@ -1,7 +1,8 @@
 //! Sockets and look-ups of names: who pays for those that several Registries share.
 //!
-//! Registries with the same dependency share the connections to it. A socket counts for one namespace of those that use the place, the
-//! one that has the fewest, so that no tenant can use up what another one needs by naming its Requester.
+//! Registries with the same dependency share the connections to it. A socket counts for one namespace of
+//! those that use the place, the one that has the fewest, so that no tenant can use up what another one needs
+//! by naming its Requester.
 
 use std::{
     pin::Pin,
@@ -14,14 +15,15 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 
-use super::{Excess, Quota, Quotas, Tenant};
+use super::{Quota, Quotas, Tenant};
+use routr_registration::model::Excess;
 
 /// Names that are looked up at the same time, each by a thread and a socket of its own.
 pub(super) const LOOK_UPS: usize = 256;
 /// Those of one namespace: name servers of its choice may be silent.
 pub(super) const LOOK_UPS_OF_ONE: usize = 32;
 
-/// The Registries that use a place. Without any, what is opened there counts for nobody. Clones share it.
+/// The Registries that use a place. Without any, what is opened there counts for no one. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Payers(Arc<Mutex<Vec<Weak<Quota>>>>);
 
@@ -59,7 +61,8 @@ impl Payers {
         Err(Excess::Connections)
     }
 
-    /// Waits for a turn to look a name up. To be held until the look-up has ended, not only for as long as somebody waits for it.
+    /// Waits for a turn to look a name up. To be held until the look-up has ended, not only for as long as
+    /// someone waits for it.
     pub async fn look_up(&self) -> LookUp {
         let payer = self.all().into_iter().find_map(|payer| payer.shared.clone());
         let Some((Quotas(process), tenant)) = payer else { return LookUp::default() };

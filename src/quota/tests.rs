@@ -14,7 +14,8 @@ fn limits(flags: &[&str]) -> Limits {
     Flags::try_parse_from(["operator"].iter().chain(flags)).unwrap_or_else(|error| panic!("{error}")).limits
 }
 
-/// The chart's limit, and what there is besides: the program itself, and 40 KB for each Registry that is suspended.
+/// The chart's limit, and what there is as well: the program itself, and 40 KB for each Registry that is
+/// suspended.
 #[test]
 fn the_defaults_fit_below_the_charts_limit() {
     let limits = limits(&[]);
@@ -86,10 +87,10 @@ async fn responses_hold_memory_until_they_are_dropped_and_small_ones_never_wait(
 async fn what_is_exceeded_is_shown_for_some_minutes() {
     let quota = Quota::unlimited();
     quota.note(Excess::Log);
-    tokio::time::advance(SHOWN / 2).await;
+    tokio::time::advance(SHOWN_FOR / 2).await;
     quota.note(Excess::Trunks);
     assert_eq!(quota.exceeds(), [Excess::Trunks, Excess::Log]);
-    tokio::time::advance(SHOWN / 2).await;
+    tokio::time::advance(SHOWN_FOR / 2).await;
     assert_eq!(quota.exceeds(), [Excess::Trunks]);
 }
 

@@ -1,11 +1,9 @@
 //! Routr's `SipURI` and `Address` as SIP URIs and addresses, both ways.
 
 use super::check::{self, RequestError};
-use crate::{
-    proto::sipmessage as proto,
-    sip::uri::{self, NameAddr, SipUri},
-    trunk::{Transport, UriHost},
-};
+use crate::proto::sipmessage as proto;
+use routr_sip::uri::{self, NameAddr, SipUri};
+use routr_types::host::{Transport, UriHost};
 
 /// Where a URI stands: RFC 3261 §19.1.1 (table 1) allows different parameters at different places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +58,8 @@ pub fn read_uri(field: &str, uri: &proto::SipUri, place: Place) -> Result<SipUri
     })
 }
 
-/// Reads a user, which Routr's `SipURI` has as it stands in a URI: `a%40b` is `a@b`. A `%` that begins no escape is one.
+/// Reads a user, which Routr's `SipURI` has as it stands in a URI: `a%40b` is `a@b`. A `%` that begins no
+/// escape is one.
 fn user(field: &str, user: &str) -> Result<String, RequestError> {
     let user = uri::unescape(user).ok_or_else(|| {
         RequestError::invalid(field, format!("{} has escapes of what is not UTF-8", check::shown(user)))

@@ -13,14 +13,16 @@ use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{Door, Error, HeaderRule, MethodRule, Options, Rules, Token, check, client_config, serve};
-use crate::{
-    addresses::AddressRule,
-    proto::processor::Method,
-    sip::client::{ConnectionBounds, ResponseOrigin},
-    tls::{ServedFiles, ServedTls},
-    trunk::UriHost,
+use super::{
+    AccessOptions, Error, HeaderRule, MethodRule, Options, Rules, Token, check, client_config, serve,
 };
+use crate::proto::processor::Method;
+use routr_net::{
+    addresses::AddressRule,
+    tls::{ServedFiles, ServedTls},
+};
+use routr_sip::client::{ConnectionBounds, ResponseOrigin};
+use routr_types::host::UriHost;
 
 /// The environment variable that holds the token, where no file does.
 const TOKEN_VARIABLE: &str = "REQUESTER_TOKEN";
@@ -140,8 +142,8 @@ pub struct RequesterArgs {
     #[arg(long, value_enum, default_value_t)]
     pub mode: Mode,
 
-    /// Local IP address that SIP is sent from; 0.0.0.0 reaches IPv4 only, :: both families [default: ::, or 0.0.0.0
-    /// where there is no IPv6].
+    /// Local IP address that SIP is sent from; 0.0.0.0 reaches IPv4 only, :: both families [default: ::, or
+    /// 0.0.0.0 where there is no IPv6].
     #[arg(long, value_name = "IP")]
     pub sip_bind: Option<IpAddr>,
 
@@ -178,8 +180,8 @@ pub struct RequesterArgs {
 pub async fn run(args: RequesterArgs, shutdown: CancellationToken) -> Result<(), Error> {
     let tls = client_config(args.ca_file.as_deref())?;
     let address = args.listen;
-    let door = door(&args)?;
-    let rules = rules(&args, &door);
+    let access = access(&args)?;
+    let rules = rules(&args, &access);
     let connections = ConnectionBounds::default();
     let connections = ConnectionBounds {
         most: args
@@ -192,7 +194,7 @@ pub async fn run(args: RequesterArgs, shutdown: CancellationToken) -> Result<(),
     let listen = |source| Error::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(listen)?;
     let bound = listener.local_addr().map_err(listen)?;
-    let (who, open) = door.who(bound);
+    let (who, open) = access.who(bound);
     tracing::info!(listen = %bound, mode = ?args.mode, methods = %rules, "the Requester is listening: {who}");
     if open {
         tracing::warn!(
@@ -208,7 +210,7 @@ pub async fn run(args: RequesterArgs, shutdown: CancellationToken) -> Result<(),
         contact: args.contact,
         tls: Some(tls),
         keep_alive: (args.keep_alive > 0).then(|| Duration::from_secs(args.keep_alive)),
-        door,
+        access,
         rules,
         connections,
         responses_from: args.responses_from,
@@ -217,8 +219,8 @@ pub async fn run(args: RequesterArgs, shutdown: CancellationToken) -> Result<(),
     serve(listener, options, shutdown).await
 }
 
-/// Who may call.
-fn door(args: &RequesterArgs) -> Result<Door, Error> {
+/// Returns who may call.
+fn access(args: &RequesterArgs) -> Result<AccessOptions, Error> {
     let tls = match (&args.tls_cert, &args.tls_key) {
         (Some(certificate), Some(key)) => {
             let (certificate, key) = (certificate.clone(), key.clone());
@@ -237,21 +239,23 @@ fn door(args: &RequesterArgs) -> Result<Door, Error> {
         (None, Some(value)) => Some(Token::from_variable(TOKEN_VARIABLE, &value.to_string_lossy())?),
         (None, None) => None,
     };
-    let door = Door { tls, token: token.map(Arc::new), ..Door::default() };
+    let access = AccessOptions { tls, token: token.map(Arc::new), ..AccessOptions::default() };
     let most =
-        args.max_connections.and_then(|most| usize::try_from(most).ok()).unwrap_or(door.max_connections);
-    Ok(Door { max_connections: most, ..door })
+        args.max_connections.and_then(|most| usize::try_from(most).ok()).unwrap_or(access.max_connections);
+    Ok(AccessOptions { max_connections: most, ..access })
 }
 
-/// What callers may ask for. Where anybody may call from elsewhere, no flag means REGISTER alone, which is what a registry sends.
-fn rules(args: &RequesterArgs, door: &Door) -> Rules {
-    let open = !door.has_login() && !args.listen.ip().to_canonical().is_loopback();
+/// Returns what callers may ask for. Where anybody may call from elsewhere, no flag means REGISTER alone,
+/// which is what a registry sends.
+fn rules(args: &RequesterArgs, access: &AccessOptions) -> Rules {
+    let open = !access.has_login() && !args.listen.ip().to_canonical().is_loopback();
     let by_default = [if open { MethodRule::One(Method::Register) } else { MethodRule::Any }];
     let methods = if args.allow_method.is_empty() { &by_default[..] } else { &args.allow_method };
     Rules::new(methods, &args.allow_header, args.allow_target.clone(), args.deny_target.clone())
 }
 
-/// Reads `IP:PORT`, or what other programs take for it: `:PORT` for all addresses, `localhost:PORT`, an IP address or a port alone.
+/// Reads `IP:PORT`, or what other programs take for it: `:PORT` for all addresses, `localhost:PORT`, an IP
+/// address or a port alone.
 fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let text = text.trim();
     if text.is_empty() {
@@ -373,13 +377,15 @@ mod tests {
 
     #[test]
     fn an_open_door_beyond_loopback_lets_only_registers_through() {
-        let methods = |flags: &[&str], door: &Door| rules(&parse(flags).unwrap(), door).to_string();
-        let closed = Door { token: Some(Arc::new(Token::given("x".repeat(32)))), ..Door::default() };
-        assert_eq!(methods(&["--listen", "0.0.0.0:1"], &Door::default()), "REGISTER");
+        let methods =
+            |flags: &[&str], access: &AccessOptions| rules(&parse(flags).unwrap(), access).to_string();
+        let closed =
+            AccessOptions { token: Some(Arc::new(Token::given("x".repeat(32)))), ..AccessOptions::default() };
+        assert_eq!(methods(&["--listen", "0.0.0.0:1"], &AccessOptions::default()), "REGISTER");
         assert_eq!(methods(&["--listen", "0.0.0.0:1"], &closed), "any");
-        assert_eq!(methods(&["--listen", "127.0.0.1:1"], &Door::default()), "any");
+        assert_eq!(methods(&["--listen", "127.0.0.1:1"], &AccessOptions::default()), "any");
         let flags = ["--listen", "0.0.0.0:1", "--allow-method", "register,MESSAGE"];
-        assert_eq!(methods(&flags, &Door::default()), "REGISTER, MESSAGE");
+        assert_eq!(methods(&flags, &AccessOptions::default()), "REGISTER, MESSAGE");
     }
 
     #[test]

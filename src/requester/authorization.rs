@@ -6,7 +6,8 @@ use crate::proto::sipmessage::Authorization;
 /// Writes the header field value from those fields that are set.
 ///
 /// # Errors
-/// A text with a control character, or a scheme, algorithm or qop that is no token. Nothing but these three is shown.
+/// A text with a control character, or a scheme, algorithm or qop that is no token. Nothing but these three
+/// is shown.
 pub fn read(given: &Authorization) -> Result<String, RequestError> {
     let field = |name: &str| format!("message.authorization.{name}");
     let scheme = if given.scheme.is_empty() { "Digest" } else { &given.scheme };

@@ -2,20 +2,18 @@
 
 use tonic::{Request, Response, Status};
 
-use crate::{
-    environment,
-    proto::requester_info::{GetRequest, GetResponse, requester_info_server::RequesterInfo},
-};
+use crate::proto::requester_info::{GetRequest, GetResponse, requester_info_server::RequesterInfo};
 
-/// Most requests at a time from one caller; one beyond gets `RESOURCE_EXHAUSTED` at once: the caller knows best what is urgent, and those
-/// in flight keep their places. All other callers have as many again, and one target of a caller has a half of its places at most. Each
-/// costs memory alone: some 10 KB, at worst the 64 KB that a message may have and as much for its response; large ones share a bound of
-/// their own. A silent registrar holds a place for half a minute: 4,096 places let 128 requests a second go to registrars that never
-/// respond.
-pub const CAPACITY: u32 = 4096;
+/// Most requests at a time from one caller; one beyond gets `RESOURCE_EXHAUSTED` at once: the caller knows
+/// best what is urgent, and those in flight keep their places. All other callers have as many again, and one
+/// target of a caller has a half of its places at most. Each costs memory alone: some 10 KB, at worst the 64
+/// KB that a message may have and as much for its response; large ones share a bound of their own. A silent
+/// registrar holds a place for half a minute: 4,096 places let 128 requests a second go to registrars that
+/// never respond.
+pub const DEFAULT_CAPACITY: u32 = 4096;
 
-/// Most requests of one gRPC connection under way. Registries make further connections when one is busy; what one connection can hold
-/// in memory, with the header list of each request, is bounded by it.
+/// Most requests of one gRPC connection under way. Registries make further connections when one is busy; what
+/// one connection can hold in memory, with the header list of each request, is bounded by it.
 pub(super) const MAX_STREAMS: u32 = 1024;
 
 /// Implements the `RequesterInfo` service.
@@ -28,7 +26,7 @@ pub(super) struct Info {
 impl Info {
     /// With an identity that no other process has.
     pub(super) fn new(capacity: u32) -> Self {
-        let instance = format!("{:016x}{:016x}", environment::random(), environment::random());
+        let instance = format!("{:016x}{:016x}", routr_environment::random(), routr_environment::random());
         Self { capacity, instance }
     }
 }

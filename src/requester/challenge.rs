@@ -1,15 +1,13 @@
 //! The challenge of a 401 as Routr's `WWWAuthenticate`.
 
-use crate::{
-    proto::sipmessage::WwwAuthenticate,
-    sip::{
-        digest::{Scheme, schemes},
-        message::Response,
-    },
+use crate::proto::sipmessage::WwwAuthenticate;
+use routr_sip::{
+    digest::{Scheme, schemes},
+    message::Response,
 };
 
-/// The challenge that comes back as a field, and the number of the WWW-Authenticate that says nothing else: the first
-/// that is Digest, else the first.
+/// The challenge that comes back as a field, and the number of the WWW-Authenticate that says nothing else:
+/// the first that is Digest, else the first.
 pub fn write(response: &Response) -> Option<(Option<usize>, WwwAuthenticate)> {
     let mut first = None;
     for (at, value) in response.headers.get_all_bytes("WWW-Authenticate").enumerate() {

@@ -1,9 +1,9 @@
-//! Checks of the texts that become parts of a SIP message. What passes here cannot end a header field, a URI or a
-//! parameter early.
+//! Checks of the texts that become parts of a SIP message. What passes here cannot end a header field, a URI
+//! or a parameter early.
 
 use std::fmt;
 
-use crate::{text, trunk::is_host};
+use routr_types::{host::is_host, text};
 
 /// Why a request is refused before anything is sent.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,7 +19,8 @@ pub enum RequestError {
     /// The request is fine, but asks for something that is not offered here.
     #[error("{0}")]
     Unsupported(String),
-    /// The request is fine, but asks for something that the rules do not allow: the field, and the flag that allows it.
+    /// The request is fine, but asks for something that the rules do not allow: the field, and the flag that
+    /// allows it.
     #[error("{0}")]
     Denied(String),
 }

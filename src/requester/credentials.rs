@@ -6,12 +6,14 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
 use super::check::RequestError;
-use crate::{secret::Secret, trunk::Credentials};
+use routr_registration::trunk::Credentials;
+use routr_types::secret::Secret;
 
 /// The header field that carries base64 of `username:password`.
 pub const HEADER: &str = "X-Gateway-Auth";
 
-/// Reads the value of the header field: the username ends at the first colon, so a password may contain colons.
+/// Reads the value of the header field: the username ends at the first colon, so a password may contain
+/// colons.
 ///
 /// # Errors
 /// When it is not base64 of `username:password`. The value is not shown.

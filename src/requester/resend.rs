@@ -1,17 +1,17 @@
 //! A request once more, where the connection broke before its response came.
 
-use super::draft::MAX_CSEQ;
-use crate::sip::{
+use super::outgoing_request::MAX_CSEQ;
+use routr_sip::{
     client::{Client, ClientError, Destination, Peer},
     message::{Request, Response},
 };
 
-/// Sends a request, to `peer` where there is one. A REGISTER whose connection breaks before the response is sent once
-/// more, on a new connection; `request` and `cseq` are then those of the second one.
+/// Sends a request, to `peer` where there is one. A REGISTER whose connection breaks before the response is
+/// sent once more, on a new connection; `request` and `cseq` are then those of the second one.
 ///
-/// It may have been processed, so the second one is a new request: it takes the next CSeq number, for a registrar refuses
-/// a number that it has seen (RFC 3261 §10.3, step 7). What it asks for is the same binding. A request of another method
-/// could have its effect twice, and is not sent again.
+/// It may have been processed, so the second one is a new request: it takes the next CSeq number, for a
+/// registrar refuses a number that it has seen (RFC 3261 §10.3, step 7). What it asks for is the same
+/// binding. A request of another method could have its effect twice, and is not sent again.
 ///
 /// # Errors
 /// As [`Client::send`].

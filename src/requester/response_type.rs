@@ -62,8 +62,8 @@ pub fn exact(code: u16) -> Option<ResponseType> {
     Some(found)
 }
 
-/// The type that stands for the class of the code (RFC 3261 §8.1.3.2: an unknown code is treated as the x00 of its
-/// class). `Unknown` for what is no status code.
+/// The type that stands for the class of the code (RFC 3261 §8.1.3.2: an unknown code is treated as the x00
+/// of its class). `Unknown` for what is no status code.
 pub fn class(code: u16) -> ResponseType {
     match code {
         100..=199 => ResponseType::SessionProgress,

@@ -2,15 +2,14 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{
-    addresses::{AddressPolicy, AddressRule, NEVER},
-    proto::{processor::Method, requester::SendMessageRequest},
-};
+use crate::proto::{processor::Method, requester::SendMessageRequest};
+use routr_net::addresses::{AddressPolicy, AddressRule, NEVER};
 
 use super::check::RequestError;
 
-/// Header fields that only elements of a trust domain may write, or that change where requests go: they say who calls, who pays, where
-/// somebody is, or by which way responses and calls come. Routr's registry sends none of them.
+/// Header fields that only elements of a trust domain may write, or that change where requests go: they say
+/// who calls, who pays, where someone is, or by which way responses and calls come. Routr's registry sends
+/// none of them.
 const GUARDED: &[&str] = &[
     "Accept-Contact",
     "Alert-Info",
@@ -41,8 +40,8 @@ const GUARDED: &[&str] = &[
     "User-to-User",
 ];
 
-/// What the names of header fields begin with that are for trust domains (RFC 3427 §4.1): P-Asserted-Identity, P-Charging-Vector and
-/// all their kin.
+/// What the names of header fields begin with that are for trust domains (RFC 3427 §4.1):
+/// P-Asserted-Identity, P-Charging-Vector and all their kin.
 const GUARDED_PREFIX: &str = "P-";
 
 /// A word, or all of them.
@@ -150,7 +149,8 @@ impl Rules {
         }
     }
 
-    /// Checks the method and the header fields of a request. Its target is checked once its name was looked up.
+    /// Checks the method and the header fields of a request. Its target is checked once its name was looked
+    /// up.
     ///
     /// # Errors
     /// [`RequestError::Denied`], with the field and the flag that would allow it.
@@ -171,7 +171,7 @@ impl Rules {
             if is_guarded(&name) && !self.headers.has(&name) {
                 let shown = super::check::shown(&extension.name);
                 return Err(RequestError::Denied(format!(
-                    "message.extensions[{at}].name: {shown} says who somebody is or changes where requests go; \
+                    "message.extensions[{at}].name: {shown} says who someone is or changes where requests go; \
                      --allow-header {} allows it",
                     extension.name.escape_debug().take(64).collect::<String>()
                 )));

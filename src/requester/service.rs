@@ -11,21 +11,17 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Mode, Options,
+    authenticated_transaction::{AuthenticatedTransaction, Authenticates, Finished},
     check::RequestError,
-    draft::{ContactPlan, Draft},
-    exchange::{Authenticates, Exchange, Finished},
-    local, reply,
+    outgoing_request::{ContactPlan, OutgoingRequest},
+    response, synthetic_response,
 };
-use crate::{
-    proto::{
-        extension::Hop,
-        requester::{SendMessageRequest, SendMessageResponse, requester_server::Requester},
-    },
-    sip::{
-        client::{Client, ClientError, Destination},
-        uri::{NameAddr, SipUri},
-    },
+use crate::proto::requester::{SendMessageRequest, SendMessageResponse, requester_server::Requester};
+use routr_sip::{
+    client::{Client, ClientError, Destination},
+    uri::{NameAddr, SipUri},
 };
+use routr_types::extension::Hop;
 
 /// Most hosts that are remembered as warned about.
 const MAX_WARNED: usize = 1024;
@@ -41,8 +37,8 @@ pub struct RequesterService {
 }
 
 impl RequesterService {
-    /// Serves over this client. Of the options `mode`, `contact` and `answer_within` count here; the others have gone
-    /// into the client.
+    /// Serves over this client. Of the options `mode`, `contact` and `answer_within` count here; the others
+    /// have gone into the client.
     pub fn new(client: Client, options: Options) -> Self {
         Self { client, options, abandon: CancellationToken::new(), unproven: Arc::default() }
     }
@@ -55,7 +51,7 @@ impl RequesterService {
     /// Completes the request and sends it: how it ended, and the Contact that the request had.
     async fn send(
         &self,
-        exchange: &mut Exchange,
+        exchange: &mut AuthenticatedTransaction,
         contact: ContactPlan,
     ) -> Result<(Finished, Option<SipUri>), ClientError> {
         let contact = match contact {
@@ -93,18 +89,18 @@ impl RequesterService {
         }
     }
 
-    async fn answer(&self, draft: Draft) -> Result<SendMessageResponse, Status> {
+    async fn answer(&self, draft: OutgoingRequest) -> Result<SendMessageResponse, Status> {
         let started = Instant::now();
         let at = match self.options.mode {
             Mode::Direct => Hop::Registrar,
             Mode::Proxied => Hop::EdgePort,
         };
-        let Draft { request, destination, credentials, contact, cseq, minimum } = draft;
+        let OutgoingRequest { request, destination, credentials, contact, cseq, minimum } = draft;
         let authenticates = match self.options.mode {
             Mode::Direct => Authenticates::Requester(credentials),
             Mode::Proxied => Authenticates::EdgePort,
         };
-        let mut exchange = Exchange { request, cseq, destination, authenticates, minimum };
+        let mut exchange = AuthenticatedTransaction { request, cseq, destination, authenticates, minimum };
         let sent = timeout(self.options.answer_within, self.send(&mut exchange, contact)).await;
         let host = &exchange.destination.host;
         let message = match sent.unwrap_or(Err(ClientError::Timeout)) {
@@ -114,13 +110,19 @@ impl RequesterService {
                     self.warn_unproven(host);
                 }
                 let register = exchange.request.method == "REGISTER";
-                let sent = reply::Sent { register, contact: contact.as_ref(), authentication };
-                reply::write_final(&response, &sent)
+                let sent = response::Sent { register, contact: contact.as_ref(), authentication };
+                response::write_final(&response, &sent)
             }
             Err(error) => {
-                let failure = local::from_client(error).map_err(refused)?;
+                let failure = synthetic_response::from_client(error).map_err(refused)?;
                 tracing::debug!(host, what = failure.what(), "no answer");
-                local::write(&failure, at, &exchange.request, &exchange.destination, started.elapsed())
+                synthetic_response::write(
+                    &failure,
+                    at,
+                    &exchange.request,
+                    &exchange.destination,
+                    started.elapsed(),
+                )
             }
         };
         Ok(SendMessageResponse { message: Some(message) })
@@ -134,7 +136,7 @@ impl Requester for RequesterService {
         request: Request<SendMessageRequest>,
     ) -> Result<Response<SendMessageResponse>, Status> {
         self.options.rules.check(request.get_ref())?;
-        let draft = Draft::read(request.get_ref(), self.options.mode)?;
+        let draft = OutgoingRequest::read(request.get_ref(), self.options.mode)?;
         // It may be many times as large as what was made of it, and the response may take long.
         drop(request);
         tokio::select! {
@@ -154,7 +156,7 @@ impl From<RequestError> for Status {
     }
 }
 
-/// What remains of the client's errors is the request's fault.
+/// Returns what remains of the client's errors is the request's fault.
 fn refused(error: ClientError) -> Status {
     match error {
         ClientError::UnsupportedTransport { .. } => Status::unimplemented(error.to_string()),

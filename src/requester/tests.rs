@@ -1,12 +1,12 @@
-//! The service over real sockets: a gRPC client, the service, and a scripted SIP peer that keeps the raw requests. The
-//! peer and the digests here are written without the SIP layer, so that an error of that shows.
+//! The service over real sockets: a gRPC client, the service, and a scripted SIP peer that keeps the raw
+//! requests. The peer and the digests here are written without the SIP layer, so that an error of that shows.
 
+mod access;
 mod capacity;
 mod challenges;
 mod contacts;
 mod digest;
 mod direct;
-mod door;
 mod failures;
 mod healing;
 mod load;

@@ -8,10 +8,10 @@ use rustls::{
 };
 
 use super::Error;
-use crate::tls;
+use routr_net::tls;
 
-/// TLS towards registrars: certificates are checked against the authorities of `ca_file` (PEM), or else against the
-/// system's.
+/// TLS towards registrars: certificates are checked against the authorities of `ca_file` (PEM), or else
+/// against the system's.
 ///
 /// # Errors
 /// The file cannot be read, is not PEM, or holds no certificate that can be used.
@@ -33,8 +33,8 @@ fn read(path: &Path) -> Result<RootCertStore, Error> {
     Ok(roots)
 }
 
-/// A machine without any authority can still register over UDP and TCP: that is a warning, and TLS fails later with
-/// a reason of its own.
+/// A machine without any authority can still register over UDP and TCP: that is a warning, and TLS fails
+/// later with a reason of its own.
 fn system() -> Arc<RootCertStore> {
     let (roots, ignored) = tls::system();
     if roots.is_empty() {

@@ -1,12 +1,14 @@
-//! The rules by which an API server judges a [`super::Registry`] when it is applied (CEL, `x-kubernetes-validations`).
+//! The rules by which an API server judges a [`super::Registry`] when it is applied (CEL,
+//! `x-kubernetes-validations`).
 //!
-//! They say what [`crate::config`] says, as far as CEL can: what passes here is good there, but for the parameters of Redis,
-//! whose text is looked at there. Not everything that a file may hold passes here: a duration is written without blanks and
-//! in hours, minutes and seconds, and a rate or a duration with a fraction as a text. The messages are the same.
+//! They say what [`crate::config`] says, as far as CEL can: what passes here is good there, but for the
+//! parameters of Redis, whose text is looked at there. Not everything that a file may hold passes here: a
+//! duration is written without blanks and in hours, minutes and seconds, and a rate or a duration with a
+//! fraction as a text. The messages are the same.
 
 use kube::core::{Reason, Rule};
 
-use super::rules::{self, Span, right};
+use super::rules::{self, DurationRange, hint};
 
 /// A label of a host name, and a whole name.
 const LABEL: &str = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?";
@@ -16,8 +18,8 @@ const OCTET: &str = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
 /// `token` of RFC 3261 §25.1.
 const TOKEN: &str = "^[A-Za-z0-9.!%*_+`'~-]+$";
 
-/// An expression that is true of a text without control characters: no value of a Registry has any within it, and a line end would begin a
-/// line of its own wherever the value is sent.
+/// An expression that is true of a text without control characters: no value of a Registry has any within it,
+/// and a line end would begin a line of its own wherever the value is sent.
 fn no_control(text: &str) -> String {
     format!(r"!{text}.matches(r'\p{{Cc}}')")
 }
@@ -31,7 +33,7 @@ fn address(before: &str, after: &str) -> String {
 }
 
 /// The address of a gRPC service.
-pub(super) fn service_address(right: &str) -> Rule {
+pub(super) fn service_address(hint: &str) -> Rule {
     let host = address("(?i:https?://|dns:(/|///)?)", "/?");
     // Not an end in a slash, but for http and https; and no port alone.
     let host = format!("{host} && (!self.endsWith('/') || self.matches(r'^(?i:https?)://'))");
@@ -44,12 +46,12 @@ pub(super) fn service_address(right: &str) -> Rule {
         r"self.matches(r'^(?i:unix):(//)?{folder}/[^/]+(/[^/]+)*$') && !self.split('/').exists(part, part == '.' || part == '..') && {}",
         no_control("self")
     );
-    Rule::new(format!("({host}) || {v4} || {v6} || ({unix})")).message(right)
+    Rule::new(format!("({host}) || {v4} || {v6} || ({unix})")).message(hint)
 }
 
 /// The SIP address of an EdgePort.
 pub(super) fn sip_address() -> Rule {
-    Rule::new(address("(?i:sip):", "")).message(right::EDGE_PORT)
+    Rule::new(address("(?i:sip):", "")).message(hint::EDGE_PORT)
 }
 
 /// No two EdgePorts with the same address, however written; not so far that the zeros of IPv6 are looked at.
@@ -61,19 +63,20 @@ pub(super) fn distinct_edge_ports() -> Rule {
 }
 
 /// A duration within its bounds, as a number of seconds or a text.
-pub(super) fn duration(span: &Span, fraction: bool) -> Rule {
-    let (fraction, right) = match fraction {
-        true => ("([.][0-9]{1,9})?", span.right()),
-        false => ("", format!("{}, without a fraction", span.right())),
+pub(super) fn duration(span: &DurationRange, fraction: bool) -> Rule {
+    let (fraction, hint) = match fraction {
+        true => ("([.][0-9]{1,9})?", span.hint()),
+        false => ("", format!("{}, without a fraction", span.hint())),
     };
     let (least, most) = (span.least.as_secs(), span.most.as_secs());
-    // A number gets its unit, then there is but one form to look at. Few digits, so that no value is too large to be read.
+    // A number gets its unit, then there is but one form to look at. Few digits, so that no value is too
+    // large to be read.
     Rule::new(format!(
         "[type(self) == int || !self.matches('[hms]') ? string(self) + 's' : string(self)].all(t, \
          t.matches('^([0-9]{{1,4}}h)?([0-9]{{1,6}}m)?([0-9]{{1,8}}{fraction}s)?$') \
          && duration(t) >= duration('{least}s') && duration(t) <= duration('{most}s'))"
     ))
-    .message(right.as_str())
+    .message(hint.as_str())
 }
 
 /// REGISTERs per second.
@@ -84,12 +87,12 @@ pub(super) fn rate() -> Rule {
          && double(string(self)) >= {least:?} && double(string(self)) <= {most:?})",
         rules::UNLIMITED
     ))
-    .message(right::RATE)
+    .message(hint::RATE)
 }
 
 /// Tokens of SIP in a list.
-pub(super) fn tokens(right: &str) -> Rule {
-    Rule::new(format!("self.all(t, t.matches(r\"{TOKEN}\"))")).message(right)
+pub(super) fn tokens(hint: &str) -> Rule {
+    Rule::new(format!("self.all(t, t.matches(r\"{TOKEN}\"))")).message(hint)
 }
 
 /// A list of which no two are the same but for case.
@@ -104,17 +107,17 @@ pub(super) fn redirect_domains() -> Rule {
     Rule::new(format!(
         r"self.all(d, d == '*' || (d.matches(r'^{name}$') && !d.matches(r'(^|[.])(0x[0-9A-Fa-f]*|[0-9]+)[.]?$')) || isIP(d) || isCIDR(d))"
     ))
-    .message(right::REDIRECT_DOMAIN)
+    .message(hint::REDIRECT_DOMAIN)
 }
 
 /// Visible ASCII.
 pub(super) fn visible() -> Rule {
-    Rule::new("self.matches('^[!-~]+$')").message(right::INSTANCE_ID)
+    Rule::new("self.matches('^[!-~]+$')").message(hint::INSTANCE_ID)
 }
 
 /// Something to read, that cannot break a header field.
-pub(super) fn text(right: &str) -> Rule {
-    Rule::new(format!("self.trim() != '' && {}", no_control("self"))).message(right)
+pub(super) fn text(hint: &str) -> Rule {
+    Rule::new(format!("self.trim() != '' && {}", no_control("self"))).message(hint)
 }
 
 /// The key of a Secret, as Kubernetes has it.
@@ -190,7 +193,7 @@ pub(super) mod cache {
             "!has(self.parameters) || self.parameters.split(',').all(p, {})",
             super::no_control("p.trim()")
         ))
-        .message(rules::right::ONE_LINE)
+        .message(rules::hint::ONE_LINE)
         .field_path(".parameters")
     }
 
@@ -220,12 +223,12 @@ pub(super) fn ca_file_of_the_pod() -> Rule {
 /// A tenant must not be able to have a token of the operator's pod sent to a Requester of its own.
 pub(super) fn no_token_file() -> Rule {
     Rule::new("!has(self.requesterTokenFile)")
-        .message(&*format!("{}; {}", rules::TOKEN_FILE_OF_THE_POD, right::TOKEN_SECRET))
+        .message(&*format!("{}; {}", rules::TOKEN_FILE_OF_THE_POD, hint::TOKEN_SECRET))
         .reason(Reason::FieldValueForbidden)
         .field_path(".requesterTokenFile")
 }
 
-/// All Call-IDs hang on it.
+/// All Call-IDs depend on it.
 pub(super) fn instance_id_stays() -> Rule {
     Rule::new(
         "has(self.instanceId) == has(oldSelf.instanceId) && (!has(self.instanceId) || self.instanceId == oldSelf.instanceId)",

@@ -5,7 +5,7 @@ use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
 use super::Registry;
-use super::rules::{self, Span};
+use super::rules::{self, DurationRange};
 
 /// Why there is no definition, which is a defect.
 #[derive(Debug, thiserror::Error)]
@@ -21,10 +21,10 @@ pub enum CrdError {
     Yaml(#[from] serde_saphyr::ser::Error),
 }
 
-/// What an API server fills in where a key is left out or null: path below the resource, and value. The same as what the
-/// interpretation of a file takes.
+/// Returns what an API server fills in where a key is left out or null: path below the resource, and value.
+/// The same as what the interpretation of a file takes.
 fn defaults() -> Vec<(&'static str, Value)> {
-    let span = |span: &Span| json!(format!("{}s", span.default.as_secs()));
+    let span = |span: &DurationRange| json!(format!("{}s", span.default.as_secs()));
     vec![
         ("spec.registerInterval", span(&rules::REGISTER_INTERVAL)),
         ("spec.apiTimeout", span(&rules::API_TIMEOUT)),

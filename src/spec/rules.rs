@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use super::duration;
-use crate::registration::redirect_policy;
+use routr_registration::registration::redirect_policy;
 
 /// What a duration may be.
-pub(crate) struct Span {
+pub(crate) struct DurationRange {
     pub(crate) default: Duration,
     pub(crate) least: Duration,
     pub(crate) most: Duration,
 }
 
-impl Span {
+impl DurationRange {
     const fn of(default_s: u64, least_s: u64, most_s: u64) -> Self {
         Self {
             default: Duration::from_secs(default_s),
@@ -21,8 +21,8 @@ impl Span {
         }
     }
 
-    /// What would be right.
-    pub(crate) fn right(&self) -> String {
+    /// Returns what would be right.
+    pub(crate) fn hint(&self) -> String {
         format!(
             "write a duration from {} to {}, such as {}, or a number of seconds",
             duration::show(self.least),
@@ -40,20 +40,21 @@ pub(crate) struct WholeRange {
 }
 
 impl WholeRange {
-    /// What would be right.
-    pub(crate) fn right(&self) -> String {
+    /// Returns what would be right.
+    pub(crate) fn hint(&self) -> String {
         format!("write a whole number from {} to {}", self.least, self.most)
     }
 }
 
-pub(crate) const REGISTER_INTERVAL: Span = Span::of(60, 1, 86_400);
-pub(crate) const EXPIRES: Span = Span::of(600, 10, 86_400);
-pub(crate) const REGISTER_TIMEOUT: Span = Span::of(40, 1, 120);
+pub(crate) const REGISTER_INTERVAL: DurationRange = DurationRange::of(60, 1, 86_400);
+pub(crate) const EXPIRES: DurationRange = DurationRange::of(600, 10, 86_400);
+pub(crate) const REGISTER_TIMEOUT: DurationRange = DurationRange::of(40, 1, 120);
 /// How long a redirection holds.
-pub(crate) const REDIRECT_TIME: Span = Span::of(redirect_policy::DEFAULT_MAX_S as u64, 1, 86_400);
-pub(crate) const API_TIMEOUT: Span = Span::of(30, 1, 600);
+pub(crate) const REDIRECT_TIME: DurationRange =
+    DurationRange::of(redirect_policy::DEFAULT_MAX_S as u64, 1, 86_400);
+pub(crate) const API_TIMEOUT: DurationRange = DurationRange::of(30, 1, 600);
 /// The default follows `apiTimeout`, see [`SYNC_TIMEOUT_FACTOR`]; the one here is that of its default.
-pub(crate) const SYNC_TIMEOUT: Span = Span::of(300, 1, 7_200);
+pub(crate) const SYNC_TIMEOUT: DurationRange = DurationRange::of(300, 1, 7_200);
 pub(crate) const SYNC_TIMEOUT_FACTOR: u32 = 10;
 
 /// A million trunks in pages of 1,000 are 1,000 pages; a server may allow 100 trunks in a page only.
@@ -80,8 +81,8 @@ pub(crate) const REQUESTER_PORT: u16 = 51909;
 pub(crate) const API_PORT: u16 = 51907;
 pub(crate) const REDIS_PORT: u16 = 6379;
 
-/// Where CA files of Registry resources are: whoever writes a resource must not make the operator read any other file of
-/// its pod.
+/// Where CA files of Registry resources are: anyone who writes a resource must not make the operator read any
+/// other file of its pod.
 pub const CLUSTER_CA_FOLDER: &str = "/etc/routr/ca";
 
 /// Where unix sockets of Registry resources are, for the same reason.
@@ -94,7 +95,7 @@ pub(crate) const ONLY_IN_KUBERNETES: &str = "only in Kubernetes";
 pub(crate) const TOKEN_FILE_OF_THE_POD: &str = "names a file of the operator's own pod";
 
 /// What would be right, for each value that is not a duration.
-pub(crate) mod right {
+pub(crate) mod hint {
     pub(crate) const KIND: &str = "write kind: Registry";
     pub(crate) const API_VERSION: &str = "write apiVersion: v2beta1";
     pub(crate) const SPEC: &str = "write spec: with requesterAddr, apiAddr and edgePorts indented under it";

@@ -27,10 +27,10 @@ pub struct RegistryStatus {
     pub trunks: Option<TrunkCounts>,
     /// When the last complete sync ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_sync: Option<Time>,
+    pub last_sync_time: Option<Time>,
     /// When the next binding expires if it is not refreshed. Each refresh moves it on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next_lapse: Option<Time>,
+    pub next_expiry_time: Option<Time>,
     /// The worst failures, at most 50: those without a binding first, the oldest of them first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<TrunkFailure>,
@@ -73,7 +73,7 @@ pub struct TrunkCounts {
     /// Never tried, or waiting for the first response.
     pub pending: i64,
     /// The binding is being removed.
-    pub leaving: i64,
+    pub deregistering: i64,
     /// Those of all these whose binding is not at their preferred URI and EdgePort.
     #[serde(default)]
     pub failed_over: i64,
@@ -106,18 +106,18 @@ pub struct TrunkFailure {
     /// SIP status code, if the registrar sent one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<i64>,
-    /// In CamelCase: CredentialsRejected, UnknownAccount, NoAnswer, ...
+    /// In CamelCase: CredentialsRejected, UnknownAccount, Timeout, ...
     pub reason: String,
     /// In plain words, with the registrar's own phrase.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// When the trouble began.
+    /// When the failure began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<Time>,
+    pub since_time: Option<Time>,
     /// When the next REGISTER is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next_try: Option<Time>,
+    pub next_attempt_time: Option<Time>,
     /// When the binding of a trunk at risk expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lapses: Option<Time>,
+    pub expiry_time: Option<Time>,
 }

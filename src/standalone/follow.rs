@@ -1,5 +1,5 @@
-//! Follows the configuration file: an edit, or SIGHUP, is taken over without touching what did not change; a bad edit
-//! keeps the old configuration, and says so.
+//! Follows the configuration file: an edit, or SIGHUP, is taken over without touching what did not change; a
+//! bad edit keeps the old configuration, and says so.
 
 use std::{
     path::{Path, PathBuf},
@@ -17,13 +17,13 @@ use crate::{
     admin::{Directory, RegistryName},
     config::{self, Cache, Config, Endpoint, RedisSettings},
     instance::Reloads,
-    registration::identity::RegistryId,
     store,
 };
+use routr_registration::registration::identity::RegistryId;
 
-/// How often the file is read again. Reading it, rather than waiting for the file system to tell, also works for
-/// mounted ConfigMaps and bind mounts.
-const PERIOD: Duration = Duration::from_secs(1);
+/// How often the file is read again. Reading it, rather than waiting for the file system to tell, also works
+/// for mounted ConfigMaps and bind mounts.
+const POLL_PERIOD: Duration = Duration::from_secs(1);
 
 /// From now on SIGHUP does not end the process. `None` where it cannot be received.
 pub(super) fn hangups() -> Option<Signal> {
@@ -45,7 +45,7 @@ pub(super) async fn follow(
     mut hangups: Option<Signal>,
     shutdown: CancellationToken,
 ) {
-    let mut ticks = interval(PERIOD);
+    let mut ticks = interval(POLL_PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut follower =
         Follower { path, last: Ok(config.clone()), config, identity, reloads, directory, reported: None };
@@ -89,7 +89,8 @@ impl Follower {
     async fn look(&mut self, asked: bool) -> Result<(), Ended> {
         let file = self.path.clone();
         let Ok(found) = tokio::task::spawn_blocking(move || read(&file)).await else { return Ok(()) };
-        // A file that is being written is not taken half done: two looks must agree. Whoever sends SIGHUP has finished.
+        // A file that is being written is not taken half done: two looks must agree. Anyone who sends SIGHUP
+        // has finished.
         let settled = asked || found == self.last;
         self.last = found.clone();
         if !settled {
@@ -155,8 +156,8 @@ impl Follower {
     }
 }
 
-/// Leaves the identity in a Redis that is new here, so that the next start goes on with the same Call-IDs. Where this fails,
-/// the store does it later.
+/// Leaves the identity in a Redis that is new here, so that the next start goes on with the same Call-IDs.
+/// Where this fails, the store does it later.
 async fn keep_identity(settings: RedisSettings, key: String, identity: RegistryId) {
     if let Ok(kept) = store::instance_id(&settings, &key, identity.as_str()).await
         && kept != identity.as_str()
@@ -174,7 +175,8 @@ fn read(path: &Path) -> Result<Config, String> {
     config::load(Some(path)).map(|(_, config)| config).map_err(|error| error.to_string())
 }
 
-/// Whether a start with the new configuration would make other Call-IDs than a start with the old one.
+/// Returns whether a start with the new configuration would make other Call-IDs than a start with the old
+/// one.
 fn identity_changes(before: &Config, after: &Config) -> bool {
     match (&before.instance_id, &after.instance_id) {
         (None, None) => registry_key(before) != registry_key(after),
@@ -182,7 +184,7 @@ fn identity_changes(before: &Config, after: &Config) -> bool {
     }
 }
 
-/// Which parts differ, by their keys in the document.
+/// Returns which parts differ, by their keys in the document.
 fn changes(before: &Config, after: &Config) -> Vec<&'static str> {
     let place = |endpoint: &Endpoint| (endpoint.address.clone(), endpoint.tls);
     let files = |config: &Config| (config.api.files.clone(), config.requester.files.clone());

@@ -1,10 +1,9 @@
 //! The store that the configuration asks for.
 
 use super::{MemoryStore, RedisSettingsError, RedisStore};
-use crate::{
-    config::Cache,
-    ports::{Change, Record, Rival, Store, StoreError},
-    quota::Quota,
+use crate::{config::Cache, quota::Quota, runtime::ports::Store};
+use routr_registration::{
+    model::{Change, Record, Rival, StoreError},
     registration::identity::RegistryId,
 };
 use std::sync::Arc;
@@ -19,8 +18,8 @@ pub struct Identity {
     pub kept_as: Option<String>,
     /// `id` counts only until Redis says which one it keeps, or where it keeps none.
     pub proposed: bool,
-    /// One process at a time acts for the registry, and Redis says which. Where a Lease of Kubernetes says so, Redis is not
-    /// asked.
+    /// One process at a time acts for the registry, and Redis says which. Where a Lease of Kubernetes says
+    /// so, Redis is not asked.
     pub exclusive: bool,
 }
 
@@ -92,10 +91,10 @@ impl Store for AnyStore {
         }
     }
 
-    async fn lost_data(&self) -> Result<bool, StoreError> {
+    async fn detect_data_loss(&self) -> Result<bool, StoreError> {
         match self {
-            Self::Memory(store) => store.lost_data().await,
-            Self::Redis(store) => store.lost_data().await,
+            Self::Memory(store) => store.detect_data_loss().await,
+            Self::Redis(store) => store.detect_data_loss().await,
         }
     }
 

@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::ports::{MoreOfRecord, Record};
+use routr_registration::model::{Record, RecordExtras};
 
 /// First byte of the encoding written today. A version that is not known is left alone.
 const VERSION: u8 = 2;
@@ -26,7 +26,7 @@ struct V2<'a> {
     #[serde(borrow)]
     first: V1<'a>,
     edge_port: &'a str,
-    more: Option<MoreOfRecord>,
+    more: Option<RecordExtras>,
 }
 
 /// Appends the encoding of everything but the ref.
@@ -52,8 +52,8 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Reads one record of this version, or of an earlier one; `None` for an unknown version and for anything that cannot be a
-    /// record.
+    /// Reads one record of this version, or of an earlier one; `None` for an unknown version and for anything
+    /// that cannot be a record.
     pub fn decode(&mut self, reference: Box<str>, bytes: &[u8]) -> Option<Record> {
         let (&version, rest) = bytes.split_first()?;
         let (v2, rest) = match version {
@@ -64,7 +64,8 @@ impl Decoder {
             VERSION => postcard::take_from_bytes::<V2<'_>>(rest).ok()?,
             _ => return None,
         };
-        // RFC 3261 §8.1.1.5: a CSeq number is below 2^31. One that is not would never let the trunk register again.
+        // RFC 3261 §8.1.1.5: a CSeq number is below 2^31. One that is not would never let the trunk register
+        // again.
         if reference.is_empty() || !rest.is_empty() || v2.first.cseq >= 1 << 31 {
             return None;
         }

@@ -1,22 +1,23 @@
 //! The instance id of a registry: given, or kept in Redis under what the registry is called and talks to.
 //!
-//! A kept one is read before anything is written: a Redis that takes no writes for now (full, read-only, no permission for
-//! SET) still says which id it is. The first id that was ever kept wins.
+//! A kept one is read before anything is written: a Redis that takes no writes for now (full, read-only, no
+//! permission for SET) still says which id it is. The first id that was ever kept wins.
 
 use std::sync::OnceLock;
 
 use redis::Pipeline;
 
 use super::{
+    connection::{RedisConnection, RedisSettingsError},
     keys::{self, Keys},
-    link::{Link, RedisSettingsError},
 };
-use crate::{config::RedisSettings, ports::StoreError};
+use crate::config::RedisSettings;
+use routr_registration::model::StoreError;
 
 /// How long an instance id is kept after the registry was last seen, in seconds.
-const IDENTITY_TTL: u64 = 90 * 24 * 60 * 60;
+const IDENTITY_TTL_S: u64 = 90 * 24 * 60 * 60;
 /// Longest instance id, in bytes: as in `spec.instanceId`.
-const MAX_ID: usize = 128;
+const MAX_ID_BYTES: usize = 128;
 
 /// An instance id and the keys that it names.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ pub(super) struct InstanceCell {
     /// The id comes from Redis.
     proposed: bool,
     /// Where the id is kept, if not where everything else is.
-    own_link: Option<Link>,
+    own_connection: Option<RedisConnection>,
 }
 
 impl InstanceCell {
@@ -48,7 +49,7 @@ impl InstanceCell {
             proposal: id.into(),
             known: OnceLock::new(),
             proposed: false,
-            own_link: None,
+            own_connection: None,
         };
         cell.settle(id);
         cell
@@ -62,7 +63,7 @@ impl InstanceCell {
             proposal: proposal.into(),
             known: OnceLock::new(),
             proposed: true,
-            own_link: None,
+            own_connection: None,
         }
     }
 
@@ -72,13 +73,13 @@ impl InstanceCell {
     }
 
     /// Reads and keeps the id through this connection.
-    pub(super) fn keep_through(&mut self, link: Link) {
-        self.own_link = Some(link);
+    pub(super) fn keep_by(&mut self, connection: RedisConnection) {
+        self.own_connection = Some(connection);
     }
 
     /// Its link, where it has one of its own.
-    pub(super) fn own_link(&self) -> Option<&Link> {
-        self.own_link.as_ref()
+    pub(super) fn own_connection(&self) -> Option<&RedisConnection> {
+        self.own_connection.as_ref()
     }
 
     /// The id that Redis said it keeps; `None` before that, and where the id was given.
@@ -90,12 +91,13 @@ impl InstanceCell {
     ///
     /// # Errors
     /// When Redis does not say which id it keeps.
-    pub(super) async fn get(&self, link: &Link) -> Result<&Instance, StoreError> {
+    pub(super) async fn get(&self, connection: &RedisConnection) -> Result<&Instance, StoreError> {
         if let Some(known) = self.known.get() {
             return Ok(known);
         }
         let Some(key) = &self.kept_at else { return Ok(self.settle(&self.proposal)) };
-        let id = read_or_propose(self.own_link.as_ref().unwrap_or(link), key, &self.proposal).await?;
+        let id =
+            read_or_propose(self.own_connection.as_ref().unwrap_or(connection), key, &self.proposal).await?;
         Ok(self.settle(&id))
     }
 
@@ -104,19 +106,23 @@ impl InstanceCell {
     }
 
     /// Renews the kept id, and writes it where it is gone.
-    pub(super) async fn renew(&self, link: &Link) -> Result<(), StoreError> {
+    pub(super) async fn renew(&self, connection: &RedisConnection) -> Result<(), StoreError> {
         let (Some(key), Some(known)) = (&self.kept_at, self.known.get()) else { return Ok(()) };
         let mut pipeline = redis::pipe();
         keep(&mut pipeline, key, &known.id);
-        self.own_link.as_ref().unwrap_or(link).run::<()>(&pipeline, 0).await
+        self.own_connection.as_ref().unwrap_or(connection).run::<()>(&pipeline, 0).await
     }
 }
 
 /// The kept id, else the proposal, which is kept from then on where Redis takes it.
-async fn read_or_propose(link: &Link, key: &str, proposal: &str) -> Result<String, StoreError> {
+async fn read_or_propose(
+    connection: &RedisConnection,
+    key: &str,
+    proposal: &str,
+) -> Result<String, StoreError> {
     let mut pipeline = redis::pipe();
     pipeline.cmd("GET").arg(key);
-    match link.run::<(redis::Value,)>(&pipeline, 0).await {
+    match connection.run::<(redis::Value,)>(&pipeline, 0).await {
         Ok((redis::Value::Nil,)) => {}
         // Redis has no other response to GET.
         Ok((redis::Value::BulkString(kept),)) => match usable(kept) {
@@ -135,7 +141,7 @@ async fn read_or_propose(link: &Link, key: &str, proposal: &str) -> Result<Strin
     let mut pipeline = redis::pipe();
     keep(&mut pipeline, key, proposal);
     pipeline.cmd("GET").arg(key);
-    match link.run::<(redis::Value, redis::Value, Option<Vec<u8>>)>(&pipeline, 0).await {
+    match connection.run::<(redis::Value, redis::Value, Option<Vec<u8>>)>(&pipeline, 0).await {
         Ok((_, _, kept)) => Ok(kept.and_then(usable).unwrap_or_else(|| proposal.to_owned())),
         // It takes no writes, and has no id to contradict this one.
         Err(StoreError::Refused(_) | StoreError::Denied(_)) => Ok(proposal.to_owned()),
@@ -144,30 +150,31 @@ async fn read_or_propose(link: &Link, key: &str, proposal: &str) -> Result<Strin
 }
 
 fn usable(kept: Vec<u8>) -> Option<String> {
-    let visible = !kept.is_empty() && kept.len() <= MAX_ID && kept.iter().all(u8::is_ascii_graphic);
+    let visible = !kept.is_empty() && kept.len() <= MAX_ID_BYTES && kept.iter().all(u8::is_ascii_graphic);
     String::from_utf8(kept).ok().filter(|_| visible)
 }
 
 fn keep(pipeline: &mut Pipeline, key: &str, proposal: &str) {
-    pipeline.cmd("SET").arg(key).arg(proposal).arg("EX").arg(IDENTITY_TTL).arg("NX");
-    pipeline.cmd("EXPIRE").arg(key).arg(IDENTITY_TTL);
+    pipeline.cmd("SET").arg(key).arg(proposal).arg("EX").arg(IDENTITY_TTL_S).arg("NX");
+    pipeline.cmd("EXPIRE").arg(key).arg(IDENTITY_TTL_S);
 }
 
-/// Returns the instance id of the registry that `registry_key` names. The first proposal ever made for it wins; it is kept
-/// for 90 days from the last time that it was asked for or a store with that key renewed it.
+/// Returns the instance id of the registry that `registry_key` names. The first proposal ever made for it
+/// wins; it is kept for 90 days from the last time that it was asked for or a store with that key renewed it.
 ///
 /// # Errors
-/// When Redis does not say which id it keeps; [`StoreError::Refused`] too where a file of the settings cannot be used.
+/// When Redis does not say which id it keeps; [`StoreError::Refused`] too where a file of the settings cannot
+/// be used.
 pub async fn instance_id(
     settings: &RedisSettings,
     registry_key: &str,
     proposal: &str,
 ) -> Result<String, StoreError> {
     let refused = |error: RedisSettingsError| StoreError::Refused(error.to_string().into());
-    let link = Link::new(settings).map_err(refused)?;
+    let connection = RedisConnection::new(settings).map_err(refused)?;
     let cell = InstanceCell::proposed(&settings.prefix, registry_key, proposal);
-    let id = cell.get(&link).await?.id.to_string();
+    let id = cell.get(&connection).await?.id.to_string();
     // A Redis that takes no writes now gets it later, by the store.
-    let _ = cell.renew(&link).await;
+    let _ = cell.renew(&connection).await;
     Ok(id)
 }

@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::text::hex;
+use routr_types::text::hex;
 
 /// How many hashes the registrations of one registry are spread over.
 pub const BUCKETS: usize = 256;
@@ -15,9 +15,9 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// The keys of an instance id, with the user's own prefix before each; it has no braces. Any text is good as an instance
-    /// id: one that is not plain, or longer than 64 bytes, is replaced by its hash. A plain one has no colon, so it cannot be
-    /// taken for a hash.
+    /// The keys of an instance id, with the user's own prefix before each; it has no braces. Any text is good
+    /// as an instance id: one that is not plain, or longer than 64 bytes, is replaced by its hash. A plain
+    /// one has no colon, so it cannot be taken for a hash.
     pub fn new(before: &str, instance: &str) -> Self {
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
         let readable = !instance.is_empty() && instance.len() <= 64 && instance.bytes().all(plain);
@@ -36,7 +36,7 @@ impl Keys {
         format!("{}alive", self.prefix)
     }
 
-    /// Who acts for the registry.
+    /// Returns who acts for the registry.
     pub fn owner(&self) -> String {
         format!("{}owner", self.prefix)
     }
@@ -48,7 +48,7 @@ pub fn bucket_of(reference: &str) -> u8 {
     first
 }
 
-/// What all keys begin with, with the user's own prefix before it.
+/// Returns what all keys begin with, with the user's own prefix before it.
 pub fn root(before: &str) -> String {
     format!("{before}routr-registry:")
 }

@@ -1,13 +1,15 @@
 //! A key by which a loss of data is noticed, and another process that writes the same keys.
 //!
-//! The mark is the run's token and a number that rises each time that it is looked at. What is found must be the last number
-//! written, or a later one whose confirmation was lost: an older one, an earlier run's, or none means that Redis has lost
-//! something. Another run's that was written since then means that its process acts for the registry as well.
+//! The mark is the run's token and a number that rises each time that it is looked at. What is found must be
+//! the last number written, or a later one whose confirmation was lost: an older one, an earlier run's, or
+//! none means that Redis has lost something. Another run's that was written since then means that its process
+//! acts for the registry as well.
 
 use serde::{Deserialize, Serialize};
 
 use super::process;
-use crate::{ports::Rival, text};
+use routr_registration::model::Rival;
+use routr_types::text;
 
 /// What this run knows of its mark.
 #[derive(Debug, Default)]
@@ -51,7 +53,7 @@ impl Mark {
         format!("{token}:{number} {}", serde_json::to_string(&writer).unwrap_or_default())
     }
 
-    /// What it means that this stands there.
+    /// Returns what it means that this stands there.
     pub(super) fn judge(&mut self, token: &str, found: Option<&[u8]>) -> Found {
         let text = found.and_then(|bytes| std::str::from_utf8(bytes).ok());
         let (head, writer) = text.map(|text| text.split_once(' ').unwrap_or((text, ""))).unwrap_or_default();
@@ -69,7 +71,8 @@ impl Mark {
             return Found::Lost;
         }
         let writer: Option<Writer> = serde_json::from_str(writer).ok();
-        // An older copy of the data has the mark of an earlier run. Clocks differ: whoever's is found twice writes it.
+        // An older copy of the data has the mark of an earlier run. Clocks differ: anyone who's is found
+        // twice writes it.
         let later = writer.as_ref().is_some_and(|writer| writer.at_ms > self.confirmed_at_ms);
         let again = before.as_deref() == Some(run);
         self.other = Some(run.into());

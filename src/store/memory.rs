@@ -1,5 +1,5 @@
-//! State that lives as long as the process: for `cache.provider: memory`, where one process may run a registry more than
-//! once (a reload, a leader that comes back).
+//! State that lives as long as the process: for `cache.provider: memory`, where one process may run a
+//! registry more than once (a reload, a leader that comes back).
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -9,7 +9,8 @@ use std::{
 use hashbrown::{HashTable, hash_table::Entry};
 
 use super::codec::{self, Decoder};
-use crate::ports::{Change, Record, Store, StoreError};
+use crate::runtime::ports::Store;
+use routr_registration::model::{Change, Record, StoreError};
 
 /// Keeps records in this process, packed: a million of them take about 100 bytes each.
 #[derive(Debug, Default)]
@@ -54,7 +55,7 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn lost_data(&self) -> Result<bool, StoreError> {
+    async fn detect_data_loss(&self) -> Result<bool, StoreError> {
         Ok(false)
     }
 }
@@ -87,7 +88,8 @@ impl Table {
     }
 }
 
-/// One record in one allocation: the length of the ref in four bytes, the ref, the rest as Redis would keep it.
+/// One record in one allocation: the length of the ref in four bytes, the ref, the rest as Redis would keep
+/// it.
 #[derive(Debug)]
 struct Packed(Box<[u8]>);
 

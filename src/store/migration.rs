@@ -1,15 +1,17 @@
-//! A cluster that moves the keys of a registry from one node to another. While that lasts, each key is on one of the two: the
-//! old node serves those that it still has, and says of any other that the new node is to be asked (ASK), once, with ASKING
-//! before the command.
+//! A cluster that moves the keys of a registry from one node to another. While that lasts, each key is on one
+//! of the two: the old node serves those that it still has, and says of any other that the new node is to be
+//! asked (ASK), once, with ASKING before the command.
 //!
-//! A pipeline is split into units that have one key each, because a transaction over keys of both nodes is refused.
+//! A pipeline is split into units that have one key each, because a transaction over keys of both nodes is
+//! refused.
 
 use redis::{Cmd, Pipeline, RedisError, ServerError, Value};
 
 use super::servers;
-use crate::trunk::HostPort;
+use routr_types::host::HostPort;
 
-/// How often a unit follows an ASK: to the new node, and once more where the keys have gone on from there meanwhile.
+/// How often a unit follows an ASK: to the new node, and once more where the keys have gone on from there
+/// meanwhile.
 const MAX_ASKS: u32 = 2;
 
 /// A pipeline in parts.
@@ -63,7 +65,7 @@ impl Units {
         }
     }
 
-    /// What is to be sent to a node; `None`: the one that the slot belongs to.
+    /// Returns what is to be sent to a node; `None`: the one that the slot belongs to.
     pub(super) fn pipeline(&self, node: Option<&HostPort>) -> Pipeline {
         let mut pipeline = redis::pipe();
         pipeline.ignore_errors();

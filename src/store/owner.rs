@@ -1,38 +1,36 @@
-//! Which process acts for a registry: a key in Redis that its owner renews, so that of two installations with one identity
-//! the second one stands by, and names the first.
+//! Which process acts for a registry: a key in Redis that its owner renews, so that of two installations with
+//! one identity the second one stands by, and names the first.
 //!
-//! The key is a lease of [`LEASE_S`] seconds. An owner that ends in order removes it. One that was killed leaves it to
-//! expire, unless its successor can see that it is gone: on the same machine, in the same PID namespace. A successor in another
-//! one, such as the next container, waits for some 8 s, the lease and two looks. That cannot safely be less: an owner that is cut
-//! off from Redis goes on sending, and nothing that a container sees of itself (its host name, the paths of its mounts, its network
-//! namespace) is not shared by others that run beside it. The commands are
-//! those that the store uses anyway (GET, SET, EXPIRE), so no ACL has to grow: EXPIRE is what a full Redis takes, too.
+//! The key is a lease of [`OWNER_TTL_S`] seconds. An owner that ends in order removes it. One that was killed
+//! leaves it to expire, unless its successor can see that it is gone: on the same machine, in the same PID
+//! namespace. A successor in another one, such as the next container, waits for some 8 s, the lease and two
+//! looks. That cannot safely be less: an owner that is cut off from Redis goes on sending, and nothing that a
+//! container sees of itself (its host name, the paths of its mounts, its network namespace) is not shared by
+//! others that run beside it. The commands are those that the store uses anyway (GET, SET, EXPIRE), so no ACL
+//! has to grow: EXPIRE is what a full Redis takes, too.
 //!
-//! Without a script the key cannot be compared and set at once. So it is only ever taken where it is absent (SET NX), or
-//! from a process that is gone; each renewal reads it first, and an owner that finds another one yields. Two that took each
-//! other's place at the same moment agree at the next renewal.
+//! Without a script the key cannot be compared and set at once. So it is only ever taken where it is absent
+//! (SET NX), or from a process that is gone; each renewal reads it first, and an owner that finds another one
+//! yields. Two that took each other's place at the same moment agree at the next renewal.
 
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, time::sleep};
 
-use super::{identity::InstanceCell, link::Link, process};
-use crate::{
-    environment,
-    ports::{Rival, StoreError},
-    text,
-};
+use super::{connection::RedisConnection, identity::InstanceCell, process};
+use routr_registration::model::{Rival, StoreError};
+use routr_types::text;
 
 /// Seconds that the key lives after its last renewal.
-const LEASE_S: u64 = 5;
+const OWNER_TTL_S: u64 = 5;
 /// Between two renewals, and between two looks of a process that stands by.
 const RENEW_EVERY: Duration = Duration::from_millis(1_500);
 /// After refused credentials: trying again soon would be a loop.
-const DENIED_PAUSE: Duration = Duration::from_secs(30);
-/// Looks in a row that must find the key absent before a process that stood by takes it: an owner that is well but was cut
-/// off from Redis for a while writes it again before that.
-const ABSENCES: u32 = 2;
+const DENIED_RETRY_PERIOD: Duration = Duration::from_secs(30);
+/// Looks in a row that must find the key absent before a process that stood by takes it: an owner that is
+/// well but was cut off from Redis for a while writes it again before that.
+const ABSENCES_TO_TAKE: u32 = 2;
 
 /// What the key holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +53,7 @@ struct OwnerRecord {
 
 /// This process's claim to one registry.
 pub(super) struct Owner {
-    link: Arc<Link>,
+    connection: Arc<RedisConnection>,
     instance: Arc<InstanceCell>,
     rival: watch::Sender<Option<Rival>>,
     /// One claim at a time.
@@ -72,31 +70,31 @@ struct Looks {
 }
 
 impl Owner {
-    pub(super) fn new(link: Arc<Link>, instance: Arc<InstanceCell>) -> Self {
-        Self { link, instance, rival: watch::Sender::new(None), looks: tokio::sync::Mutex::default() }
+    pub(super) fn new(connection: Arc<RedisConnection>, instance: Arc<InstanceCell>) -> Self {
+        Self { connection, instance, rival: watch::Sender::new(None), looks: tokio::sync::Mutex::default() }
     }
 
     pub(super) fn rival(&self) -> watch::Receiver<Option<Rival>> {
         self.rival.subscribe()
     }
 
-    /// Whether another process owns the registry.
+    /// Returns whether another process owns the registry.
     pub(super) fn stands_by(&self) -> bool {
         self.rival.borrow().is_some()
     }
 
-    /// Claims the registry, or renews the claim. After an error everything stays as it was: without Redis there is no rival
-    /// to hear of.
+    /// Claims the registry, or renews the claim. After an error everything stays as it was: without Redis
+    /// there is no rival to hear of.
     pub(super) async fn claim(&self) -> Result<(), StoreError> {
         let mut looks = self.looks.lock().await;
-        let key = self.instance.get(&self.link).await?.keys.owner();
+        let key = self.instance.get(&self.connection).await?.keys.owner();
         let found = match self.read(&key).await? {
             Found::Nothing => None,
             Found::Owner(record) => Some(record),
             Found::Unreadable => {
                 // Left without an end, it would be in the way for ever; who owns it renews it.
                 if !std::mem::replace(&mut looks.unreadable, true) {
-                    self.ask(redis::cmd("EXPIRE").arg(&key).arg(LEASE_S)).await?;
+                    self.ask(redis::cmd("EXPIRE").arg(&key).arg(OWNER_TTL_S)).await?;
                 }
                 let what = format!("{key} does not hold what names the process that acts for this registry");
                 return Err(StoreError::Refused(what.into()));
@@ -107,7 +105,7 @@ impl Owner {
         let fence = match &found {
             None => 0,
             Some(record) if record.run == me.run => {
-                self.ask(redis::cmd("EXPIRE").arg(&key).arg(LEASE_S)).await?;
+                self.ask(redis::cmd("EXPIRE").arg(&key).arg(OWNER_TTL_S)).await?;
                 self.stand_by(None);
                 return Ok(());
             }
@@ -115,7 +113,7 @@ impl Owner {
             Some(record) => {
                 if !self.stands_by() {
                     // Whatever left it there without an end: who owns it renews it.
-                    self.ask(redis::cmd("EXPIRE").arg(&key).arg(LEASE_S)).await?;
+                    self.ask(redis::cmd("EXPIRE").arg(&key).arg(OWNER_TTL_S)).await?;
                 }
                 looks.absences = 0;
                 self.stand_by(Some(record.rival()));
@@ -124,11 +122,11 @@ impl Owner {
         };
         if found.is_none() && self.stands_by() {
             looks.absences += 1;
-            if looks.absences < ABSENCES {
+            if looks.absences < ABSENCES_TO_TAKE {
                 return Ok(());
             }
         }
-        let since_ms = environment::unix_ms();
+        let since_ms = routr_environment::unix_ms();
         let record = OwnerRecord {
             run: me.run.clone(),
             host: me.host.clone(),
@@ -140,7 +138,7 @@ impl Owner {
         };
         let text = serde_json::to_string(&record).map_err(|e| StoreError::Refused(e.to_string().into()))?;
         let mut set = redis::cmd("SET");
-        set.arg(&key).arg(text).arg("EX").arg(LEASE_S);
+        set.arg(&key).arg(text).arg("EX").arg(OWNER_TTL_S);
         if found.is_none() {
             set.arg("NX");
         }
@@ -160,7 +158,7 @@ impl Owner {
     pub(super) async fn renew_for_ever(&self) {
         loop {
             let pause = match self.claim().await {
-                Err(StoreError::Denied(_)) => DENIED_PAUSE,
+                Err(StoreError::Denied(_)) => DENIED_RETRY_PERIOD,
                 Ok(()) | Err(_) => RENEW_EVERY,
             };
             sleep(pause).await;
@@ -170,7 +168,7 @@ impl Owner {
     /// Removes the key where it is this process's.
     pub(super) async fn release(&self) {
         // One that was never looked for is not this process's.
-        let Ok(instance) = self.instance.get(&self.link).await else { return };
+        let Ok(instance) = self.instance.get(&self.connection).await else { return };
         let key = instance.keys.owner();
         if let Ok(Found::Owner(record)) = self.read(&key).await
             && record.run == process::this().run
@@ -193,7 +191,7 @@ impl Owner {
     async fn ask(&self, command: &redis::Cmd) -> Result<redis::Value, StoreError> {
         let mut pipeline = redis::pipe();
         pipeline.add_command(command.clone());
-        let (value,) = self.link.run::<(redis::Value,)>(&pipeline, 0).await?;
+        let (value,) = self.connection.run::<(redis::Value,)>(&pipeline, 0).await?;
         Ok(value)
     }
 

@@ -1,8 +1,7 @@
-//! What tells this process from all others, on this machine and elsewhere; and whether another one of this machine is gone.
+//! What tells this process from all others, on this machine and elsewhere; and whether another one of this
+//! machine is gone.
 
 use std::{fs, sync::OnceLock};
-
-use crate::environment;
 
 /// This process.
 #[derive(Debug)]
@@ -22,7 +21,7 @@ pub(super) struct This {
 pub(super) fn this() -> &'static This {
     static THIS: OnceLock<This> = OnceLock::new();
     THIS.get_or_init(|| This {
-        run: format!("{:016x}{:016x}", environment::random(), environment::random()),
+        run: format!("{:016x}{:016x}", routr_environment::random(), routr_environment::random()),
         host: hostname::get().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
         pid: std::process::id(),
         namespace: namespace().unwrap_or_default(),
@@ -30,8 +29,8 @@ pub(super) fn this() -> &'static This {
     })
 }
 
-/// Whether that process is certainly gone: it ran on this machine, in this PID namespace, and runs no more. Of a process
-/// elsewhere nothing is certain.
+/// Returns whether that process is certainly gone: it ran on this machine, in this PID namespace, and runs no
+/// more. Of a process elsewhere nothing is certain.
 pub(super) fn is_gone(in_namespace: &str, pid: u32, since: u64) -> bool {
     let this = this();
     if in_namespace.is_empty() || in_namespace != this.namespace || this.started == 0 {
@@ -46,8 +45,8 @@ fn namespace() -> Option<String> {
     Some(format!("{} {}", boot.trim(), pids.to_string_lossy()))
 }
 
-/// The start of a process, from the 22nd field of `/proc/<pid>/stat`: a process number may come again. `None` where there is none, or
-/// only its remains that nobody has waited for.
+/// The start of a process, from the 22nd field of `/proc/<pid>/stat`: a process number may come again. `None`
+/// where there is none, or only its remains that no one has waited for.
 fn started(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is a name in parentheses, with whatever in it.

@@ -15,38 +15,38 @@ use tracing::Instrument as _;
 
 use super::{
     codec,
+    connection::{RedisConnection, RedisSettingsError},
     identity::InstanceCell,
     keys::{self, BUCKETS, Keys},
-    link::{Link, RedisSettingsError},
     mark::{Found, Mark},
     owner::Owner,
 };
 use crate::{
     config::{RedisDeployment, RedisSettings},
-    environment,
-    ports::{Change, Record, Rival, Store, StoreError, TrunkRoom},
     quota::Quota,
+    runtime::ports::Store,
 };
+use routr_registration::model::{Change, MemoryBudget, Record, Rival, StoreError};
 
 /// Records that one round trip reads at least, where there are as many.
-const READ_AT_ONCE: u64 = 5_000;
+const MIN_RECORDS_PER_READ: u64 = 5_000;
 /// What a record takes in memory, at least.
-const RECORD_BYTES: u64 = 128;
+const MIN_RECORD_BYTES: u64 = 128;
 /// Records that room is made for before any has been read: Redis may claim to have more than there are.
-const ROOM_AT_FIRST: u64 = 1 << 16;
+const MAX_PREALLOCATED_RECORDS: u64 = 1 << 16;
 /// Changes that one round trip writes at most.
-const WRITE_AT_ONCE: usize = 5_000;
-/// Shortest time that a bucket is kept after its last write. No binding outlives its own record, because no expiry of
-/// more than a day is ever asked for.
-const BUCKET_TTL: u64 = 24 * 60 * 60;
+const MAX_CHANGES_PER_WRITE: usize = 5_000;
+/// Shortest time that a bucket is kept after its last write. No binding outlives its own record, because no
+/// expiry of more than a day is ever asked for.
+const MIN_BUCKET_TTL_S: u64 = 24 * 60 * 60;
 /// Longest time that a bucket is kept, whatever a record says.
-const LONGEST_BUCKET_TTL: u64 = 14 * BUCKET_TTL;
+const MAX_BUCKET_TTL_S: u64 = 14 * MIN_BUCKET_TTL_S;
 /// How long the mark is kept. It is renewed each time that it is looked at.
-const ALIVE_TTL: u64 = BUCKET_TTL;
+const ALIVE_TTL_S: u64 = MIN_BUCKET_TTL_S;
 
 /// Keeps the records of one registry in Redis. See [the module](super) for the layout.
 pub struct RedisStore {
-    link: Arc<Link>,
+    connection: Arc<RedisConnection>,
     instance: Arc<InstanceCell>,
     /// Who acts for the registry; `None` where something else than Redis says so.
     owner: Option<Arc<Owner>>,
@@ -62,11 +62,12 @@ pub struct RedisStore {
     /// Longest expiry that was granted to any trunk, in seconds.
     longest_granted: AtomicU32,
     /// What may be read; `None`: all there is.
-    room: Option<Arc<dyn TrunkRoom>>,
+    room: Option<Arc<dyn MemoryBudget>>,
 }
 
 impl RedisStore {
-    /// A store for the registry of this instance id. Nothing is sent before the first use; only files are read.
+    /// A store for the registry of this instance id. Nothing is sent before the first use; only files are
+    /// read.
     ///
     /// # Errors
     /// When a file of the settings (CA, certificate, key) cannot be used.
@@ -74,8 +75,8 @@ impl RedisStore {
         Self::of(settings, InstanceCell::given(&settings.prefix, instance))
     }
 
-    /// A store for the registry that `registry_key` names. Its instance id is the one that Redis keeps, from the first use
-    /// that succeeds; else the proposal, which Redis keeps from then on.
+    /// A store for the registry that `registry_key` names. Its instance id is the one that Redis keeps, from
+    /// the first use that succeeds; else the proposal, which Redis keeps from then on.
     ///
     /// # Errors
     /// As [`RedisStore::new`].
@@ -90,15 +91,15 @@ impl RedisStore {
     fn of(settings: &RedisSettings, mut instance: InstanceCell) -> Result<Self, RedisSettingsError> {
         if matches!(settings.deployment, RedisDeployment::Cluster { .. }) {
             // The id may be on another node than what it names.
-            instance.keep_through(Link::new(settings)?);
+            instance.keep_by(RedisConnection::new(settings)?);
         }
         Ok(Self {
-            link: Arc::new(Link::new(settings)?),
+            connection: Arc::new(RedisConnection::new(settings)?),
             instance: Arc::new(instance),
             owner: None,
             renewal: OnceLock::new(),
-            token: format!("{:016x}{:016x}", environment::random(), environment::random()),
-            since_ms: environment::unix_ms(),
+            token: format!("{:016x}{:016x}", routr_environment::random(), routr_environment::random()),
+            since_ms: routr_environment::unix_ms(),
             mark: Mutex::default(),
             other_writer: std::sync::Mutex::default(),
             longest_granted: AtomicU32::new(0),
@@ -109,22 +110,22 @@ impl RedisStore {
     /// Its connections count for this Registry.
     #[must_use]
     pub fn paid_by(self, quota: &Arc<Quota>) -> Self {
-        self.link.payers().add(quota);
-        if let Some(link) = self.instance.own_link() {
-            link.payers().add(quota);
+        self.connection.payers().add(quota);
+        if let Some(connection) = self.instance.own_connection() {
+            connection.payers().add(quota);
         }
         self
     }
 
     /// Reads no more than there is room for.
     #[must_use]
-    pub fn within(mut self, room: Arc<dyn TrunkRoom>) -> Self {
+    pub fn within(mut self, room: Arc<dyn MemoryBudget>) -> Self {
         self.room = Some(room);
         self
     }
 
     /// Keeps the instance id alive as well, under the key that [`super::instance_id`] found it with: each
-    /// [`Store::lost_data`] renews its 90 days, and writes it again where it is gone.
+    /// [`Store::detect_data_loss`] renews its 90 days, and writes it again where it is gone.
     #[must_use]
     pub fn with_identity(mut self, registry_key: &str) -> Self {
         if let Some(instance) = Arc::get_mut(&mut self.instance) {
@@ -133,18 +134,18 @@ impl RedisStore {
         self
     }
 
-    /// Where `exclusive`, one process at a time acts for the registry: [`Store::load`] claims it, and the claim is renewed
-    /// for as long as the store is there. To be called last.
+    /// Returns where `exclusive`, one process at a time acts for the registry: [`Store::load`] claims it, and
+    /// the claim is renewed for as long as the store is there. To be called last.
     #[must_use]
     pub fn with_owner(mut self, exclusive: bool) -> Self {
-        self.owner = exclusive.then(|| Arc::new(Owner::new(self.link.clone(), self.instance.clone())));
+        self.owner = exclusive.then(|| Arc::new(Owner::new(self.connection.clone(), self.instance.clone())));
         self
     }
 
     /// Waits for less than the usual 5 s, so that a test of silence is quick.
     #[cfg(test)]
-    pub(super) fn with_patience(mut self, patience: std::time::Duration) -> Self {
-        Arc::get_mut(&mut self.link).expect("it is in use already").set_patience(patience);
+    pub(super) fn with_timeout(mut self, limit: std::time::Duration) -> Self {
+        Arc::get_mut(&mut self.connection).expect("it is in use already").set_timeout(limit);
         self
     }
 
@@ -153,13 +154,13 @@ impl RedisStore {
     }
 
     async fn keys(&self) -> Result<&Keys, StoreError> {
-        Ok(&self.instance.get(&self.link).await?.keys)
+        Ok(&self.instance.get(&self.connection).await?.keys)
     }
 
     /// Claims the registry, and sees to it that the claim is renewed.
     async fn claim(&self) {
         let Some(owner) = &self.owner else { return };
-        // A Redis that takes no claim leaves nobody a claim.
+        // A Redis that takes no claim leaves no one a claim.
         let _ = owner.claim().await;
         let owner = owner.clone();
         self.renewal.get_or_init(|| {
@@ -171,29 +172,29 @@ impl RedisStore {
 
     fn bucket_ttl(&self) -> u64 {
         let granted = u64::from(self.longest_granted.load(Ordering::Relaxed));
-        (2 * granted).clamp(BUCKET_TTL, LONGEST_BUCKET_TTL)
+        (2 * granted).clamp(MIN_BUCKET_TTL_S, MAX_BUCKET_TTL_S)
     }
 
     /// Writes the next mark, and keeps the instance id.
     async fn write_mark(&self, mark: &mut Mark) -> Result<(), StoreError> {
         mark.attempted += 1;
         let next = mark.attempted;
-        let now = environment::unix_ms();
+        let now = routr_environment::unix_ms();
         let mut pipeline = redis::pipe();
         pipeline
             .cmd("SET")
             .arg(self.keys().await?.alive())
             .arg(Mark::text(&self.token, next, self.since_ms, now))
             .arg("EX")
-            .arg(ALIVE_TTL);
-        self.link.run::<()>(&pipeline, 0).await?;
+            .arg(ALIVE_TTL_S);
+        self.connection.run::<()>(&pipeline, 0).await?;
         // By itself: in a cluster it may be elsewhere.
-        self.instance.renew(&self.link).await?;
+        self.instance.renew(&self.connection).await?;
         (mark.confirmed, mark.confirmed_at_ms) = (Some(next), now);
         Ok(())
     }
 
-    /// Whether there is room for so many records, and their bytes.
+    /// Returns whether there is room for so many records, and their bytes.
     fn has_room(&self, records: u64, bytes: u64) -> Result<(), StoreError> {
         let Some(room) = &self.room else { return Ok(()) };
         room.fits(records, bytes).map_err(|excess| {
@@ -214,7 +215,7 @@ impl RedisStore {
         for &bucket in buckets {
             pipeline.cmd("HGETALL").arg(keys.bucket(bucket));
         }
-        let hashes: Vec<Vec<(Vec<u8>, Vec<u8>)>> = self.link.run(&pipeline, slack).await?;
+        let hashes: Vec<Vec<(Vec<u8>, Vec<u8>)>> = self.connection.run(&pipeline, slack).await?;
         let mut unreadable = 0;
         for (field, value) in hashes.into_iter().flatten() {
             let record =
@@ -227,7 +228,7 @@ impl RedisStore {
                 None => unreadable += 1,
             }
         }
-        let bytes = |record: &Record| RECORD_BYTES + (record.reference.len() + record.aor.len()) as u64;
+        let bytes = |record: &Record| MIN_RECORD_BYTES + (record.reference.len() + record.aor.len()) as u64;
         self.has_room(into.len() as u64, into.iter().map(bytes).sum())?;
         Ok(unreadable)
     }
@@ -267,10 +268,10 @@ impl RedisStore {
                 pipeline.cmd("HDEL").arg(&key).arg(references);
                 pipeline.cmd("EXPIRE").arg(key).arg(self.bucket_ttl());
             }
-            self.link.run::<()>(&pipeline, 0).await?;
+            self.connection.run::<()>(&pipeline, 0).await?;
         }
-        // In a transaction, so that a bucket never stays without its TTL. The library's own transaction is not used: it
-        // counts wrong where MULTI itself is refused.
+        // In a transaction, so that a bucket never stays without its TTL. The library's own transaction is
+        // not used: it counts wrong where MULTI itself is refused.
         if !puts.is_empty() {
             let mut pipeline = redis::pipe();
             pipeline.cmd("MULTI");
@@ -280,7 +281,7 @@ impl RedisStore {
                 pipeline.cmd("EXPIRE").arg(key).arg(self.bucket_ttl());
             }
             pipeline.cmd("EXEC");
-            self.link.run::<redis::Value>(&pipeline, 0).await?;
+            self.connection.run::<redis::Value>(&pipeline, 0).await?;
         }
         Ok(())
     }
@@ -297,20 +298,21 @@ impl Store for RedisStore {
         for bucket in 0..=u8::MAX {
             pipeline.cmd("HLEN").arg(keys.bucket(bucket));
         }
-        let lengths: Vec<u64> = self.link.run(&pipeline, 0).await?;
+        let lengths: Vec<u64> = self.connection.run(&pipeline, 0).await?;
         self.claim().await;
         {
             let mut mark = self.mark.lock().await;
             mark.confirmed = None;
             if !self.stands_by() {
-                // A Redis that is full, read-only or keeps this user from writing can still be read. Whatever else is wrong
-                // shows below.
+                // A Redis that is full, read-only or keeps this user from writing can still be read. Whatever
+                // else is wrong shows below.
                 let _ = self.write_mark(&mut mark).await;
             }
         }
         let total = lengths.iter().fold(0, |total: u64, length| total.saturating_add(*length));
-        self.has_room(total, total.saturating_mul(RECORD_BYTES))?;
-        let mut records = Vec::with_capacity(usize::try_from(total.min(ROOM_AT_FIRST)).unwrap_or(0));
+        self.has_room(total, total.saturating_mul(MIN_RECORD_BYTES))?;
+        let mut records =
+            Vec::with_capacity(usize::try_from(total.min(MAX_PREALLOCATED_RECORDS)).unwrap_or(0));
 
         let (mut unreadable, mut decoder) = (0, codec::Decoder::default());
         let mut chunk = Vec::new();
@@ -319,7 +321,7 @@ impl Store for RedisStore {
         for (bucket, length) in buckets {
             chunk.push(bucket);
             chunk_total = length.saturating_add(chunk_total);
-            if chunk_total >= READ_AT_ONCE {
+            if chunk_total >= MIN_RECORDS_PER_READ {
                 unreadable += self.read(&chunk, slack_for(chunk_total), &mut decoder, &mut records).await?;
                 chunk.clear();
                 chunk_total = 0;
@@ -339,7 +341,7 @@ impl Store for RedisStore {
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Result<(), StoreError> {
-        for some in changes.chunks(WRITE_AT_ONCE) {
+        for some in changes.chunks(MAX_CHANGES_PER_WRITE) {
             self.write(some).await?;
         }
         Ok(())
@@ -348,14 +350,14 @@ impl Store for RedisStore {
     async fn ping(&self) -> Result<(), StoreError> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("PING");
-        self.link.run(&pipeline, 0).await
+        self.connection.run(&pipeline, 0).await
     }
 
-    async fn lost_data(&self) -> Result<bool, StoreError> {
+    async fn detect_data_loss(&self) -> Result<bool, StoreError> {
         let mut mark = self.mark.lock().await;
         let mut pipeline = redis::pipe();
         pipeline.cmd("GET").arg(self.keys().await?.alive());
-        let (found,): (Option<Vec<u8>>,) = self.link.run(&pipeline, 0).await?;
+        let (found,): (Option<Vec<u8>>,) = self.connection.run(&pipeline, 0).await?;
         let found = mark.judge(&self.token, found.as_deref());
         let kept = found == Found::Kept;
         *self.other_writer.lock().unwrap_or_else(PoisonError::into_inner) = match found {
@@ -363,7 +365,7 @@ impl Store for RedisStore {
             Found::Kept | Found::Lost => None,
         };
         if !kept {
-            // Before the mark is written: whoever abandons this call here is told at the next one.
+            // Before the mark is written: anyone who abandons this call here is told at the next one.
             mark.confirmed = None;
         }
         self.write_mark(&mut mark).await?;
@@ -389,7 +391,8 @@ impl Store for RedisStore {
     }
 }
 
-/// How many times the usual patience a large answer takes on top: once for each 20,000 records, and a minute's at most.
+/// Returns how many times the usual patience a large answer takes on top: once for each 20,000 records, and a
+/// minute's at most.
 fn slack_for(records: u64) -> usize {
     usize::try_from((records / 20_000).min(12)).unwrap_or(usize::MAX)
 }

@@ -1,14 +1,12 @@
-//! Which servers a Redis consists of, and which of them is asked: the one there is, the master that a sentinel names, or the
-//! node of a cluster that has the keys of a registry. They are all in one slot, so one node is enough.
+//! Which servers a Redis consists of, and which of them is asked: the one there is, the master that a
+//! sentinel names, or the node of a cluster that has the keys of a registry. They are all in one slot, so one
+//! node is enough.
 
 use std::sync::{Mutex, PoisonError};
 
 use super::stream::Place;
-use crate::{
-    config::{RedisDeployment, RedisSettings},
-    secret::Secret,
-    trunk::HostPort,
-};
+use crate::config::{RedisDeployment, RedisSettings};
+use routr_types::{host::HostPort, secret::Secret};
 
 /// Credentials of a server.
 pub(super) struct Login {
@@ -50,7 +48,8 @@ pub(super) enum Servers {
     },
 }
 
-/// Nodes that others named, which are kept at most: a node that the configuration does not name may be the only one left.
+/// Nodes that others named, which are kept at most: a node that the configuration does not name may be the
+/// only one left.
 const MOST_NAMED: usize = 8;
 
 /// What is known of a cluster beyond its configuration.
@@ -81,14 +80,14 @@ impl Servers {
         }
     }
 
-    /// Whether they are a cluster.
+    /// Returns whether they are a cluster.
     pub(super) fn is_cluster(&self) -> bool {
         matches!(self, Self::Nodes { .. })
     }
 
-    /// The nodes of a cluster in the order in which they are tried: the one that is known to have the keys, those of the
-    /// configuration, those that others have named. The first one is forgotten: a node that does not have them says which one
-    /// does.
+    /// The nodes of a cluster in the order in which they are tried: the one that is known to have the keys,
+    /// those of the configuration, those that others have named. The first one is forgotten: a node that does
+    /// not have them says which one does.
     pub(super) fn nodes(&self) -> Vec<HostPort> {
         let Self::Nodes { seeds, known } = self else { return Vec::new() };
         let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -110,7 +109,7 @@ impl Servers {
         }
     }
 
-    /// Why that node could not be reached, where it was the last one that could not.
+    /// Returns why that node could not be reached, where it was the last one that could not.
     pub(super) fn cause(&self, node: &HostPort) -> Option<Box<str>> {
         let Self::Nodes { known, .. } = self else { return None };
         let known = known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -143,7 +142,8 @@ pub(super) fn name(settings: &RedisSettings) -> String {
     }
 }
 
-/// The node in the words of a MOVED or an ASK: `3999 127.0.0.1:6381`. One without a host means the node that said so, which is no other.
+/// The node in the words of a MOVED or an ASK: `3999 127.0.0.1:6381`. One without a host means the node that
+/// said so, which is no other.
 pub(super) fn moved(details: &str) -> Option<HostPort> {
     let (host, port) = details.split_whitespace().nth(1)?.rsplit_once(':')?;
     let port = port.parse().ok().filter(|port| *port > 0)?;

@@ -19,20 +19,19 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::link::RedisSettingsError;
+use super::connection::RedisSettingsError;
 use crate::{
-    addresses::AddressPolicy,
     config::RedisSettings,
-    connect::{self, Resolver, SocketOptions},
+    connect::{self, Resolver},
     quota::sockets::{Held, Payers},
-    tls,
-    trunk::HostPort,
 };
+use routr_net::{addresses::AddressPolicy, connect::SocketOptions, tls};
+use routr_types::host::HostPort;
 
-/// Bytes that may come between two requests. The largest response that is asked for, 5,000 records and one more bucket, has
-/// a million or two. Without a bound, whatever listens in Redis' place could fill the memory: decoded, an empty value of four bytes takes
-/// some fifty.
-const MOST: usize = 8 << 20;
+/// Bytes that may come between two requests. The largest response that is asked for, 5,000 records and one
+/// more bucket, has a million or two. Without a bound, whatever listens in Redis' place could fill the
+/// memory: decoded, an empty value of four bytes takes some fifty.
+const MAX_RESPONSE_BYTES: usize = 8 << 20;
 
 /// A Redis that acknowledges nothing for this long is gone.
 const PEER_TIMEOUT: Duration = Duration::from_secs(20);
@@ -64,7 +63,8 @@ pub(super) struct Dialer {
     pub(super) payers: Payers,
 }
 
-/// TLS, with what it is made of: files are read for each connection, so that a certificate that was renewed is used.
+/// TLS, with what it is made of: files are read for each connection, so that a certificate that was renewed
+/// is used.
 struct TlsFiles {
     ca: Option<PathBuf>,
     client: Option<(PathBuf, PathBuf)>,
@@ -135,7 +135,7 @@ fn client_config(
     };
     let builder = tls::trusting(roots).map_err(|error| unusable(Path::new("TLS"), error.to_string()))?;
     let Some((cert, key)) = client else { return Ok(Arc::new(builder.with_no_client_auth())) };
-    let read = |path: &Path| crate::config::files::read(path).map_err(|e| unusable(path, e.to_string()));
+    let read = |path: &Path| routr_net::files::read(path).map_err(|e| unusable(path, e.to_string()));
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(cert)?).collect();
     let chain = chain.map_err(|error| unusable(cert, error.to_string()))?;
     let private =
@@ -148,7 +148,7 @@ fn client_config(
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// See [`MOST`].
+/// See [`MAX_RESPONSE_BYTES`].
 pub(super) struct Bounded {
     stream: Box<dyn Stream>,
     /// Bytes since the last request.
@@ -161,9 +161,11 @@ impl AsyncRead for Bounded {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.came > MOST {
-            let problem =
-                format!("a response of more than {} MiB, which Redis has no reason to send", MOST >> 20);
+        if self.came > MAX_RESPONSE_BYTES {
+            let problem = format!(
+                "a response of more than {} MiB, which Redis has no reason to send",
+                MAX_RESPONSE_BYTES >> 20
+            );
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, problem)));
         }
         let before = buffer.filled().len();
@@ -193,7 +195,7 @@ impl AsyncWrite for Bounded {
 }
 
 fn read_ca(path: &Path) -> Result<RootCertStore, RedisSettingsError> {
-    let pem = crate::config::files::read(path).map_err(|e| RedisSettingsError::UnreadableCa {
+    let pem = routr_net::files::read(path).map_err(|e| RedisSettingsError::UnreadableCa {
         path: path.to_owned(),
         cause: e.to_string().into(),
     })?;
@@ -239,7 +241,7 @@ mod tests {
                 Err(error) => break error,
             }
         };
-        assert!(came > MOST && came <= MOST + answer.len(), "{came}");
+        assert!(came > MAX_RESPONSE_BYTES && came <= MAX_RESPONSE_BYTES + answer.len(), "{came}");
         assert!(error.to_string().contains("more than 8 MiB"), "{error}");
         drop(stream);
         peer.await.unwrap();

@@ -17,13 +17,14 @@ use tokio::{
 };
 
 use super::RedisStore;
-use crate::{config::RedisSettings, secret::Secret, trunk::HostPort};
+use crate::config::RedisSettings;
+use routr_types::{host::HostPort, secret::Secret};
 
 /// How long anything here may take before the test fails.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// A `redis-server` on a loopback port of its own, without persistence unless its options say otherwise. It dies with
-/// this value.
+/// A `redis-server` on a loopback port of its own, without persistence unless its options say otherwise. It
+/// dies with this value.
 pub(super) struct RedisServer {
     child: Option<Child>,
     dir: TempDir,
@@ -133,7 +134,7 @@ impl RedisServer {
         path
     }
 
-    /// How to reach it, without credentials; over TLS with the test CA, where it speaks TLS.
+    /// Returns how to reach it, without credentials; over TLS with the test CA, where it speaks TLS.
     pub(super) fn settings(&self) -> RedisSettings {
         RedisSettings {
             secure: self.tls,

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::{MemoryStore, codec, testing::RedisServer};
-use crate::ports::{Change, EarlierBinding, MoreOfRecord, Record, RefusalRecord, Store};
+use crate::runtime::ports::Store;
+use routr_registration::model::{Change, EarlierBinding, Record, RecordExtras, RefusalRecord};
 
 fn decode(reference: Box<str>, bytes: &[u8]) -> Option<Record> {
     codec::Decoder::default().decode(reference, bytes)
@@ -27,7 +28,7 @@ pub(super) fn record(reference: &str, cseq: u32) -> Record {
     }
 }
 
-fn more() -> MoreOfRecord {
+fn more() -> RecordExtras {
     let refusal = RefusalRecord {
         unknown_account: true,
         aor: "a@b".into(),
@@ -37,7 +38,7 @@ fn more() -> MoreOfRecord {
         times: 3,
     };
     let earlier = EarlierBinding { aor: "a@c".into(), edge_port: "e:1".into(), expires_at_ms: 7 };
-    MoreOfRecord { refusals: vec![refusal], earlier: vec![earlier] }
+    RecordExtras { refusals: vec![refusal], earlier: vec![earlier] }
 }
 
 pub(super) fn put(reference: &str, cseq: u32) -> Change {
@@ -48,7 +49,7 @@ pub(super) fn forget(reference: &str) -> Change {
     Change::Forget(reference.into())
 }
 
-/// What the store holds, by ref. Fails where it holds two records of one ref.
+/// Returns what the store holds, by ref. Fails where it holds two records of one ref.
 pub(super) async fn contents(store: &impl Store) -> BTreeMap<String, Record> {
     let records = store.load().await.unwrap();
     let count = records.len();
@@ -229,7 +230,7 @@ async fn random_changes_agree_with_a_model(store: &impl Store) {
 async fn nothing_is_lost_while_nothing_happens(store: &impl Store) {
     store.load().await.unwrap();
     for _ in 0..3 {
-        assert_eq!(store.lost_data().await, Ok(false));
+        assert_eq!(store.detect_data_loss().await, Ok(false));
         store.apply(vec![put("a", 1)]).await.unwrap();
         store.ping().await.unwrap();
     }

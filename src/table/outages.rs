@@ -1,15 +1,13 @@
 //! Registrars and EdgePorts that are down, in words: what, for how long, why, and what happens next.
 
-use crate::{
-    engine::view::{Down, Summary},
-    text::{duration, one_line as clean, plural},
-};
+use routr_registration::engine::view::{Down, Summary};
+use routr_types::text::{duration, one_line as clean, plural};
 
 /// EdgePorts, and registrars, that have a line of their own; the others share one.
-const LINES: usize = 3;
+const MAX_LINES: usize = 3;
 
-/// One outage without what it is of: `sip.example: down for 5 m: why; what happens next`. `now_ms` is in milliseconds since
-/// the Unix epoch.
+/// One outage without what it is of: `sip.example: down for 5 m: why; what happens next`. `now_ms` is in
+/// milliseconds since the Unix epoch.
 pub fn down(down: &Down, now_ms: u64) -> String {
     with_name(&clean(&down.name), down, now_ms)
 }
@@ -30,8 +28,8 @@ fn with_name(name: &str, down: &Down, now_ms: u64) -> String {
     format!("{name}: down for {since}: {why}; {next}")
 }
 
-/// A line for each outage, EdgePorts first, and one for those that are only counted. A name takes at most `room` characters, so that the
-/// cause is still there where the line is cut.
+/// A line for each outage, EdgePorts first, and one for those that are only counted. A name takes at most
+/// `room` characters, so that the cause is still there where the line is cut.
 pub(super) fn lines(summary: &Summary, now_ms: u64, room: usize) -> Vec<String> {
     let mut lines = of_kind("EdgePort", true, summary.edge_ports_down, summary, now_ms, room);
     lines.extend(of_kind("registrar", false, summary.registrars_down, summary, now_ms, room));
@@ -51,11 +49,11 @@ fn of_kind(
         let name = shortened(&clean(&one.name), room);
         format!("{what} {}", with_name(&name, one, now_ms))
     };
-    let mut lines: Vec<String> = listed.iter().take(LINES).map(line).collect();
+    let mut lines: Vec<String> = listed.iter().take(MAX_LINES).map(line).collect();
     let more = all.saturating_sub(u64::try_from(lines.len()).unwrap_or(u64::MAX));
     if more > 0 {
         let others = if lines.is_empty() { what.to_owned() } else { format!("more {what}") };
-        let mut names: Vec<String> = listed.iter().skip(LINES).map(|one| clean(&one.name)).collect();
+        let mut names: Vec<String> = listed.iter().skip(MAX_LINES).map(|one| clean(&one.name)).collect();
         if u64::try_from(names.len()).is_ok_and(|named| named < more) {
             names.push("…".to_owned());
         }

@@ -1,16 +1,17 @@
-//! Many registries at one glance.
+//! Many registries at a glance.
 
 use comfy_table::{Cell, CellAlignment, Color, ColumnConstraint, Row};
 
-use super::{INDENT, NARROWEST, clean, duration, heading, lines_of, new_table, text, wrapped};
-use crate::{
-    admin_api::RegistryAnswer,
-    engine::view::{Counts, Health, Summary, TrunkState},
-    registry::RegistryPhase,
+use super::{INDENT, MIN_WIDTH, clean, duration, heading, lines_of, new_table, text, wrapped};
+use crate::{admin_api::RegistryResponse, registry::RegistryPhase};
+use routr_registration::{
+    engine::view::{Counts, Health, Summary},
+    registration::state::TrunkState,
 };
 
-/// From this width on, in columns, each state has a column; below, the less usual ones stand on a line under their registry.
-const ROOM_FOR_ALL: u16 = 100;
+/// From this width on, in columns, each state has a column; below, the less usual ones stand on a line under
+/// their registry.
+const MIN_WIDTH_FOR_ALL: u16 = 100;
 
 /// The states that have a column, and whether they always have one.
 const COLUMNS: [(TrunkState, &str, bool); 5] = [
@@ -21,9 +22,10 @@ const COLUMNS: [(TrunkState, &str, bool); 5] = [
     (TrunkState::Pending, "PENDING", false),
 ];
 
-/// A table with a row for each registry, and under it what is wrong around its trunks. Empty without registries.
+/// A table with a row for each registry, and under it what is wrong around its trunks. Empty without
+/// registries.
 pub fn registry_lines(
-    registries: &[RegistryAnswer],
+    registries: &[RegistryResponse],
     now_ms: u64,
     width: Option<u16>,
     colour: bool,
@@ -31,8 +33,8 @@ pub fn registry_lines(
     if registries.is_empty() {
         return Vec::new();
     }
-    let width = width.map(|width| width.max(NARROWEST));
-    let roomy = width.is_none_or(|width| width >= ROOM_FOR_ALL);
+    let width = width.map(|width| width.max(MIN_WIDTH));
+    let roomy = width.is_none_or(|width| width >= MIN_WIDTH_FOR_ALL);
     let columns: Vec<(TrunkState, &str)> = COLUMNS
         .into_iter()
         .filter(|(_, _, always)| roomy || *always)
@@ -77,8 +79,8 @@ pub fn registry_lines(
     lines
 }
 
-/// What a registry is called: `NAMESPACE/NAME`, or `NAME` outside Kubernetes.
-pub fn registry_label(registry: &RegistryAnswer) -> String {
+/// Returns what a registry is called: `NAMESPACE/NAME`, or `NAME` outside Kubernetes.
+pub fn registry_label(registry: &RegistryResponse) -> String {
     match &registry.namespace {
         Some(namespace) => clean(&format!("{namespace}/{}", registry.name)),
         None => clean(&registry.name),
@@ -86,7 +88,7 @@ pub fn registry_label(registry: &RegistryAnswer) -> String {
 }
 
 /// One registry on one line, without colours and without a line break.
-pub fn registry_line(registry: &RegistryAnswer, now_ms: u64) -> String {
+pub fn registry_line(registry: &RegistryResponse, now_ms: u64) -> String {
     let label = registry_label(registry);
     let totals = match &registry.summary {
         Some(summary) if summary.last_sync_ms.is_some() => Some(trunks(&summary.counts)),
@@ -96,27 +98,27 @@ pub fn registry_line(registry: &RegistryAnswer, now_ms: u64) -> String {
     format!("{label}: {}", parts.join("; "))
 }
 
-/// How many registries and trunks there are, and the next lapse among them.
-pub fn registry_totals(registries: &[RegistryAnswer], now_ms: u64) -> String {
+/// Returns how many registries and trunks there are, and the next expiry among them.
+pub fn registry_totals(registries: &[RegistryResponse], now_ms: u64) -> String {
     let mut counts = Counts::default();
-    let mut lapse: Option<u64> = None;
+    let mut expiry: Option<u64> = None;
     for summary in registries.iter().filter_map(|one| one.summary.as_ref()) {
         for state in TrunkState::ALL {
             *counts.of_mut(state) += summary.counts.of(state);
         }
-        lapse = lapse.into_iter().chain(summary.next_lapse_ms).min();
+        expiry = expiry.into_iter().chain(summary.next_expiry_ms).min();
     }
     let registries = u64::try_from(registries.len()).unwrap_or(u64::MAX);
     let registries = text::plural(registries, "registry", "registries");
-    format!("{registries}, {}{}", trunks(&counts), text::lapse(lapse, now_ms))
+    format!("{registries}, {}{}", trunks(&counts), text::expiry(expiry, now_ms))
 }
 
-/// Puts the registries that need somebody first, equals by name.
-pub fn sort_registries(registries: &mut [RegistryAnswer]) {
+/// Puts the registries that need someone first, equals by name.
+pub fn sort_registries(registries: &mut [RegistryResponse]) {
     registries.sort_by_cached_key(|one| (urgency(one), one.namespace.clone(), one.name.clone()));
 }
 
-fn urgency(registry: &RegistryAnswer) -> u8 {
+fn urgency(registry: &RegistryResponse) -> u8 {
     let phase = registry.state.as_ref().map(|state| state.state);
     if phase == Some(RegistryPhase::Stalled) {
         return 0;
@@ -146,8 +148,8 @@ fn trunks(counts: &Counts) -> String {
     text::states(counts).unwrap_or_else(|| "no trunks".to_owned())
 }
 
-/// How many trunks are in states that have no column where there is little room.
-fn unusual(registry: &RegistryAnswer) -> Option<String> {
+/// Returns how many trunks are in states that have no column where there is little room.
+fn unusual(registry: &RegistryResponse) -> Option<String> {
     let counts = registry.summary.as_ref()?.counts;
     let states: Vec<String> = COLUMNS
         .into_iter()
@@ -157,8 +159,8 @@ fn unusual(registry: &RegistryAnswer) -> Option<String> {
     (!states.is_empty()).then(|| states.join(", "))
 }
 
-/// Why its numbers are not the whole story.
-fn remarks(registry: &RegistryAnswer, now: u64) -> Vec<String> {
+/// Returns why its numbers are not the whole story.
+fn remarks(registry: &RegistryResponse, now: u64) -> Vec<String> {
     let state = registry.state.as_ref().filter(|state| state.state != RegistryPhase::Running);
     let state = state.map(|state| clean(&state.to_string()));
     let Some(summary) = &registry.summary else {
@@ -172,7 +174,7 @@ fn remarks(registry: &RegistryAnswer, now: u64) -> Vec<String> {
 }
 
 fn cells(
-    registry: &RegistryAnswer,
+    registry: &RegistryResponse,
     columns: &[(TrunkState, &'static str)],
     now: u64,
     colour: bool,
@@ -198,12 +200,12 @@ fn cells(
         };
         number(summary.map(|summary| summary.counts.of(*state)), paint)
     }));
-    let lapse = match summary.and_then(|summary| summary.next_lapse_ms) {
+    let expiry = match summary.and_then(|summary| summary.next_expiry_ms) {
         Some(at) if at > now => duration(at - now),
-        Some(_) => "lapsed".to_owned(),
+        Some(_) => "expired".to_owned(),
         None => text::NOTHING.to_owned(),
     };
-    cells.push(Cell::new_owned(lapse).set_alignment(CellAlignment::Right));
+    cells.push(Cell::new_owned(expiry).set_alignment(CellAlignment::Right));
     cells
 }
 
@@ -211,7 +213,7 @@ fn cells(
 fn total(summary: &Summary) -> u64 {
     TrunkState::ALL
         .into_iter()
-        .filter(|state| *state != TrunkState::Leaving)
+        .filter(|state| *state != TrunkState::Deregistering)
         .map(|state| summary.counts.of(state))
         .sum()
 }
@@ -221,14 +223,14 @@ mod tests {
     use super::*;
     use crate::admin::{RegistryState, fake::NOW};
 
-    fn registry(namespace: &str, name: &str, counts: Counts) -> RegistryAnswer {
-        RegistryAnswer {
+    fn registry(namespace: &str, name: &str, counts: Counts) -> RegistryResponse {
+        RegistryResponse {
             namespace: Some(namespace.to_owned()),
             name: name.to_owned(),
             summary: Some(Summary {
                 counts,
                 last_sync_ms: Some(NOW),
-                next_lapse_ms: (counts.registered > 0).then_some(NOW + 252_000),
+                next_expiry_ms: (counts.registered > 0).then_some(NOW + 252_000),
                 ..Summary::default()
             }),
             problem: None,
@@ -237,9 +239,9 @@ mod tests {
     }
 
     /// One for which no engine runs.
-    fn idle(name: &str, state: RegistryPhase, reason: &str, message: &str) -> RegistryAnswer {
+    fn idle(name: &str, state: RegistryPhase, reason: &str, message: &str) -> RegistryResponse {
         let (reason, message) = (reason.to_owned(), message.to_owned());
-        RegistryAnswer {
+        RegistryResponse {
             summary: None,
             state: Some(RegistryState { state, ready: false, reason, message }),
             ..registry("telephony", name, Counts::default())
@@ -271,24 +273,30 @@ mod tests {
         );
     }
 
-    fn healthy() -> Vec<RegistryAnswer> {
+    fn healthy() -> Vec<RegistryResponse> {
         vec![
             registry("telephony", "carriers", Counts { registered: 1_200, ..Counts::default() }),
             registry(
                 "telephony",
                 "branch-offices",
-                Counts { registered: 37, leaving: 2, ..Counts::default() },
+                Counts { registered: 37, deregistering: 2, ..Counts::default() },
             ),
         ]
     }
 
-    /// Every state, a silent engine, one that was never read, and neighbours that are down.
-    fn troubled() -> Vec<RegistryAnswer> {
-        let counts =
-            Counts { registered: 1_200_000, at_risk: 12, failing: 3, invalid: 1, pending: 7, leaving: 0 };
+    /// Every state, a silent engine, one that was never read, and dependencies that are down.
+    fn troubled() -> Vec<RegistryResponse> {
+        let counts = Counts {
+            registered: 1_200_000,
+            at_risk: 12,
+            failing: 3,
+            invalid: 1,
+            pending: 7,
+            deregistering: 0,
+        };
         let mut all = healthy();
         all.push(registry("a-rather-long-namespace", "main", counts));
-        let silent = RegistryAnswer {
+        let silent = RegistryResponse {
             summary: None,
             problem: Some("the engine did not respond within 2 s".to_owned()),
             ..registry("telephony", "stuck", Counts::default())
@@ -385,7 +393,7 @@ mod tests {
     fn totals_are_of_all() {
         assert_eq!(
             registry_totals(&healthy(), NOW),
-            "2 registries, 1239 trunks: 1237 registered, 2 leaving; next expiry in 4 m 12 s"
+            "2 registries, 1239 trunks: 1237 registered, 2 deregistering; next expiry in 4 m 12 s"
         );
         assert_eq!(registry_totals(&[registry("n", "a", Counts::default())], NOW), "1 registry, no trunks");
     }

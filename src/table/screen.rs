@@ -49,14 +49,14 @@ impl<W: Write> Screen<W> {
         Ok(Self { out })
     }
 
-    /// Draws `body`, cut to what `height` lines leave, and `footer` under it after an empty line. The first line of the
-    /// body, its heading, stays.
+    /// Draws `body`, cut to what `height` lines leave, and `footer` under it after an empty line. The first
+    /// line of the body, its heading, stays.
     ///
     /// # Errors
     /// When the terminal cannot be written to.
     pub fn draw(&mut self, body: &[String], footer: &[String], height: u16) -> io::Result<()> {
-        // One write for all, from the top, so that the picture does not flicker. A line is cleared before its text: after
-        // a text as wide as the terminal, clearing would take its last character.
+        // One write for all, from the top, so that the picture does not flicker. A line is cleared before its
+        // text: after a text as wide as the terminal, clearing would take its last character.
         let mut picture = String::from("\x1b[H");
         let lines = fit(body, footer, usize::from(height));
         for (index, line) in lines.iter().enumerate() {

@@ -1,8 +1,6 @@
 use super::*;
-use crate::{
-    admin::fake::{NOW, failing, trunk},
-    engine::view::{Counts, Down, Health, Trouble},
-};
+use crate::admin::fake::{NOW, failing, trunk};
+use routr_registration::engine::view::{Counts, Down, Health, TrunkFailure};
 
 fn at_risk() -> TrunkView {
     TrunkView {
@@ -10,8 +8,8 @@ fn at_risk() -> TrunkView {
         registrar: "registrar-with-a-long-name.provider.example:5061/TLS".to_owned(),
         expires_at_ms: Some(NOW + 95_000),
         in_flight: true,
-        trouble: Some(Trouble {
-            reason: "NoAnswer".to_owned(),
+        failure: Some(TrunkFailure {
+            reason: "Timeout".to_owned(),
             code: Some(408),
             message: "no answer from the registrar: it is silent, or the password is wrong".to_owned(),
             since_ms: NOW - 4_000,
@@ -29,7 +27,7 @@ fn invalid() -> TrunkView {
         expires_at_ms: None,
         next_at_ms: None,
         next: String::new(),
-        trouble: Some(Trouble {
+        failure: Some(TrunkFailure {
             reason: "InvalidTrunk".to_owned(),
             code: None,
             message: "uris[0].port: 70000 is not a port; use 1 to 65535".to_owned(),
@@ -47,7 +45,7 @@ fn summary() -> Summary {
     Summary {
         counts: Counts { registered: 1, at_risk: 1, failing: 1, invalid: 1, ..Counts::default() },
         last_sync_ms: Some(NOW),
-        next_lapse_ms: Some(NOW + 95_000),
+        next_expiry_ms: Some(NOW + 95_000),
         ..Summary::default()
     }
 }
@@ -64,7 +62,7 @@ fn at_80_columns_the_reason_stands_under_its_trunk() {
         "A trunk with quite …  registrar-with-a-lo…  at risk     1 m 35 s    under way",
         "    A trunk with quite a long name, as people write them at",
         "    registrar-with-a-long-name.provider.example:5061/TLS",
-        "    NoAnswer (408) for 4 s: no answer from the registrar: it is silent, or the",
+        "    Timeout (408) for 4 s: no answer from the registrar: it is silent, or the",
         "    password is wrong",
         "North                 sip.example:5060/UDP  registered  10 m        in 8 m 5 s",
         "",
@@ -82,7 +80,7 @@ fn at_140_columns_the_reason_has_its_own_column() {
         "                                                                                                   registrar responded with 403 Forbidden",
         "t-4                         -                                  invalid     -           -           InvalidTrunk for 2 h: uris[0].port:",
         "                                                                                                   70000 is not a port; use 1 to 65535",
-        "A trunk with quite a long   registrar-with-a-long-name.provid  at risk     1 m 35 s    under way   NoAnswer (408) for 4 s: no answer from",
+        "A trunk with quite a long   registrar-with-a-long-name.provid  at risk     1 m 35 s    under way   Timeout (408) for 4 s: no answer from",
         "name, as people write them  er.example:5061/TLS                                                    the registrar: it is silent, or the",
         "                                                                                                   password is wrong",
         "North                       sip.example:5060/UDP               registered  10 m        in 8 m 5 s",
@@ -135,9 +133,9 @@ fn nothing_from_outside_can_move_the_cursor_or_break_a_line() {
     let mut trunk = failing("t-1", evil);
     trunk.registrar = format!("{evil}:5060/UDP");
     trunk.next = evil.to_owned();
-    let trouble = trunk.trouble.as_mut().unwrap();
-    trouble.message = evil.to_owned();
-    trouble.reason = evil.to_owned();
+    let failure = trunk.failure.as_mut().unwrap();
+    failure.message = evil.to_owned();
+    failure.reason = evil.to_owned();
     let mut summary = summary();
     summary.over_budget = vec![evil.to_owned()];
     summary.api = Health { ok: Some(false), message: Some(evil.to_owned()), since_ms: NOW, reason: None };
@@ -160,15 +158,15 @@ fn one_line_says_it_all() {
         line(&at_risk(), NOW),
         "A trunk with quite a long name, as people write them: at risk at \
          registrar-with-a-long-name.provider.example:5061/TLS through EdgePort edge.example:5060, expires in 1 m 35 s; next: under way; \
-         NoAnswer (408) for 4 s: no answer from the registrar: it is silent, or the password is wrong"
+         Timeout (408) for 4 s: no answer from the registrar: it is silent, or the password is wrong"
     );
     assert_eq!(
         line(&invalid(), NOW),
         "t-4: invalid; InvalidTrunk for 2 h: uris[0].port: 70000 is not a port; use 1 to 65535"
     );
-    let mut lapsed = failing("t-1", "North");
-    lapsed.expires_at_ms = Some(NOW - 61_000);
-    assert!(line(&lapsed, NOW).contains("lapsed 1 m 1 s ago"), "{}", line(&lapsed, NOW));
+    let mut expired = failing("t-1", "North");
+    expired.expires_at_ms = Some(NOW - 61_000);
+    assert!(line(&expired, NOW).contains("expired 1 m 1 s ago"), "{}", line(&expired, NOW));
 }
 
 #[test]
@@ -220,7 +218,7 @@ fn durations_have_their_two_largest_units() {
 fn the_summary_says_what_is_wrong_around_the_trunks() {
     let quiet = Summary {
         counts: Counts { registered: 9, at_risk: 1, failing: 2, ..Counts::default() },
-        next_lapse_ms: Some(NOW + 42_000),
+        next_expiry_ms: Some(NOW + 42_000),
         ..Summary::default()
     };
     assert_eq!(
@@ -235,14 +233,14 @@ fn the_summary_says_what_is_wrong_around_the_trunks() {
     };
     let loud = Summary {
         counts: Counts { failing: 1, ..Counts::default() },
-        next_lapse_ms: Some(NOW - 2_000),
+        next_expiry_ms: Some(NOW - 2_000),
         api: down("timed out"),
         requester: down("connection refused"),
         cache: Health { message: None, ..down("") },
         waiting: 1,
         in_flight: 4,
         in_flight_limit: 4,
-        removals_held: 12,
+        removals_pending_confirmation: 12,
         over_budget: vec!["a.example".to_owned(), "b.example".to_owned()],
         ..Summary::default()
     };
@@ -292,7 +290,7 @@ fn a_small_screen_shows_more_trunks_and_one_line_of_each_reason() {
     assert_eq!(whole.len(), 12);
     assert_eq!(cut.len(), 8);
     assert!(cut.iter().all(|line| line.chars().count() <= 80), "{cut:?}");
-    assert_eq!(cut[6], "    NoAnswer (408) for 4 s: no answer from the registrar: it is silent, or the…");
+    assert_eq!(cut[6], "    Timeout (408) for 4 s: no answer from the registrar: it is silent, or th…");
     let wide = trunk_lines_within(2, &trunks(), NOW, 140, false);
     assert_eq!(wide.len(), 5, "{wide:?}");
 }
@@ -300,7 +298,7 @@ fn a_small_screen_shows_more_trunks_and_one_line_of_each_reason() {
 #[test]
 fn a_trouble_of_unknown_age_names_none() {
     let mut trunk = trunks().remove(0);
-    trunk.trouble.as_mut().unwrap().since_ms = 0;
+    trunk.failure.as_mut().unwrap().since_ms = 0;
     assert!(
         line(&trunk, NOW).ends_with(
             "; CredentialsRejected (403): the registrar responded with 403 \

@@ -1,15 +1,18 @@
 //! The words of the table.
 
 use super::outages;
-use crate::engine::view::{Counts, Health, Redirection, Summary, TrunkState, TrunkView};
-pub use crate::text::{duration, one_line as clean, plural};
+use routr_registration::{
+    engine::view::{Counts, Health, Redirection, Summary, TrunkView},
+    registration::state::TrunkState,
+};
+pub use routr_types::text::{duration, one_line as clean, plural};
 
 /// Stands where there is nothing to say.
 pub(super) const NOTHING: &str = "-";
 /// What comes next begins with it where nothing can be sent now.
 const WAITING: &str = "waiting";
 
-/// The lines under a table: trunks by state and the next lapse, then what is wrong around them.
+/// The lines under a table: trunks by state and the next expiry, then what is wrong around them.
 /// `room` is how many characters the name of what is down may take.
 pub(super) fn summary(summary: &Summary, now_ms: u64, room: usize) -> Vec<String> {
     let mut lines = vec![totals(summary, now_ms)];
@@ -17,15 +20,15 @@ pub(super) fn summary(summary: &Summary, now_ms: u64, room: usize) -> Vec<String
     lines
 }
 
-/// What is wrong around the trunks.
+/// Returns what is wrong around the trunks.
 pub(super) fn around(summary: &Summary, now_ms: u64, room: usize) -> Vec<String> {
     let mut lines = Vec::new();
-    let neighbours = [
+    let dependencies = [
         ("API server", &summary.api, "the trunks of the last sync are kept"),
         ("Requester", &summary.requester, "nothing can be registered"),
         ("cache", &summary.cache, "running from memory"),
     ];
-    for (name, health, effect) in neighbours {
+    for (name, health, effect) in dependencies {
         if health.ok == Some(false) {
             lines.push(format!("{name}: {}; {effect}", trouble_with(health, now_ms)));
         }
@@ -41,10 +44,10 @@ pub(super) fn around(summary: &Summary, now_ms: u64, room: usize) -> Vec<String>
             summary.in_flight_limit
         ));
     }
-    if summary.removals_held > 0 {
+    if summary.removals_pending_confirmation > 0 {
         lines.push(format!(
             "{} missing from the list; kept until a second sync confirms it",
-            plural(summary.removals_held, "trunk is", "trunks are"),
+            plural(summary.removals_pending_confirmation, "trunk is", "trunks are"),
         ));
     }
     if !summary.over_budget.is_empty() {
@@ -68,14 +71,14 @@ fn totals(summary: &Summary, now: u64) -> String {
                 0 => String::new(),
                 redirected => format!("; {redirected} redirected"),
             };
-            format!("{states}{over}{redirected}{}", lapse(summary.next_lapse_ms, now))
+            format!("{states}{over}{redirected}{}", expiry(summary.next_expiry_ms, now))
         }
         (None, Some(_)) => "No trunks: the API server lists none with sendRegister: true.".to_owned(),
         (None, None) => "No trunks: the API server has not been read yet.".to_owned(),
     }
 }
 
-/// How many trunks there are in all and in each state; `None` where there are none.
+/// Returns how many trunks there are in all and in each state; `None` where there are none.
 pub(super) fn states(counts: &Counts) -> Option<String> {
     let counts: Vec<(TrunkState, u64)> =
         TrunkState::ALL.map(|s| (s, counts.of(s))).into_iter().filter(|(_, n)| *n > 0).collect();
@@ -84,8 +87,8 @@ pub(super) fn states(counts: &Counts) -> Option<String> {
     (total > 0).then(|| format!("{}: {}", plural(total, "trunk", "trunks"), states.join(", ")))
 }
 
-/// What follows about the next lapse.
-pub(super) fn lapse(at: Option<u64>, now: u64) -> String {
+/// Returns what follows about the next expiry.
+pub(super) fn expiry(at: Option<u64>, now: u64) -> String {
     match at {
         Some(at) if at > now => format!("; next expiry in {}", duration(at - now)),
         Some(at) => format!("; a registration expired {} ago", duration(now - at)),
@@ -105,7 +108,7 @@ pub(super) fn state(state: TrunkState) -> &'static str {
     }
 }
 
-/// What a person calls the trunk: its name, else its ref.
+/// Returns what a person calls the trunk: its name, else its ref.
 pub fn label(trunk: &TrunkView) -> String {
     let name = clean(&trunk.name);
     if name.trim().is_empty() { clean(&trunk.reference) } else { name }
@@ -118,12 +121,12 @@ pub(super) fn or_nothing(text: String) -> String {
 pub(super) fn expires(trunk: &TrunkView, now: u64) -> String {
     match trunk.expires_at_ms {
         Some(at) if at > now => duration(at - now),
-        Some(_) => "lapsed".to_owned(),
+        Some(_) => "expired".to_owned(),
         None => NOTHING.to_owned(),
     }
 }
 
-/// What happens next and when: `refresh in 4 m 12 s`, `retry now`, `under way`.
+/// Returns what happens next and when: `refresh in 4 m 12 s`, `retry now`, `under way`.
 pub(super) fn next(trunk: &TrunkView, now: u64) -> String {
     if trunk.in_flight {
         return "under way".to_owned();
@@ -171,23 +174,24 @@ pub(super) fn next_word(trunk: &TrunkView, now: u64) -> String {
     }
 }
 
-/// Why it is not simply registered: what, code, since when, in the registrar's words. Empty where all is well.
+/// Returns why it is not simply registered: what, code, since when, in the registrar's words. Empty where all
+/// is well.
 pub(super) fn reason(trunk: &TrunkView, now: u64) -> String {
-    let Some(trouble) = &trunk.trouble else {
+    let Some(failure) = &trunk.failure else {
         return String::new();
     };
-    let code = trouble.code.map(|code| format!(" ({code})")).unwrap_or_default();
-    let since = match trouble.since_ms {
+    let code = failure.code.map(|code| format!(" ({code})")).unwrap_or_default();
+    let since = match failure.since_ms {
         0 => String::new(),
         since => format!(" for {}", duration(now.saturating_sub(since))),
     };
-    let message = clean(&trouble.message);
+    let message = clean(&failure.message);
     let message = if message.is_empty() { message } else { format!(": {message}") };
-    format!("{}{code}{since}{message}", clean(&trouble.reason))
+    format!("{}{code}{since}{message}", clean(&failure.reason))
 }
 
-/// The reason, then where the trunk is or is tried if that is not the usual place: `usual` is the EdgePort that needs no mention; without
-/// it none is mentioned. Empty where there is nothing to say.
+/// The reason, then where the trunk is or is tried if that is not the usual place: `usual` is the EdgePort
+/// that needs no mention; without it none is mentioned. Empty where there is nothing to say.
 pub(super) fn remark(trunk: &TrunkView, usual: Option<&str>, now: u64) -> String {
     let place = redirection(trunk, now);
     let said = unredirected_remark(trunk, usual, now);
@@ -199,7 +203,7 @@ pub(super) fn unredirected_remark(trunk: &TrunkView, usual: Option<&str>, now: u
     and_place(reason(trunk, now), trunk, usual)
 }
 
-/// Where a redirection led: `redirected to b.example.com:5060/UDP for 59 m`.
+/// Returns where a redirection led: `redirected to b.example.com:5060/UDP for 59 m`.
 pub(super) fn redirection(trunk: &TrunkView, now: u64) -> Option<String> {
     let Redirection { to, until_ms, .. } = trunk.redirected.as_ref()?;
     Some(format!("redirected to {} for {}", clean(to), duration(until_ms.saturating_sub(now))))
@@ -207,9 +211,9 @@ pub(super) fn redirection(trunk: &TrunkView, now: u64) -> Option<String> {
 
 /// The same where there is room for a few words: the message alone, for it begins with the cause.
 pub(super) fn brief_remark(trunk: &TrunkView, usual: Option<&str>) -> String {
-    let trouble = trunk.trouble.as_ref();
+    let failure = trunk.failure.as_ref();
     let said =
-        trouble.map(|trouble| if trouble.message.is_empty() { &trouble.reason } else { &trouble.message });
+        failure.map(|failure| if failure.message.is_empty() { &failure.reason } else { &failure.message });
     let said = and_place(said.map_or_else(String::new, |said| clean(said)), trunk, usual);
     let place =
         trunk.redirected.as_ref().map(|redirection| format!("redirected to {}", clean(&redirection.to)));

@@ -1,7 +1,8 @@
-//! A Registry's share of the log's lines: 100 in 20 s, whichever part of the program writes them. What is beyond is counted.
+//! A Registry's share of the log's lines: 100 in 20 s, whichever part of the program writes them. What is
+//! beyond is counted.
 //!
-//! A line is a Registry's where it, or the span that it is written in, has the field `registry`. Those of level debug and trace are not
-//! counted: who turns them on wants them all.
+//! A line is a Registry's where it, or the span that it is written in, has the field `registry`. Those of
+//! level debug and trace are not counted: who turns them on wants them all.
 
 use std::{
     collections::HashMap,
@@ -61,8 +62,8 @@ fn count(registry: &str, now: Instant) -> bool {
     fits
 }
 
-/// Takes out which Registries (namespace and name, with a slash between them) had lines left out since the last call, and how many. To be
-/// called every [`WINDOW`] or so by whoever runs many Registries.
+/// Takes out which Registries (namespace and name, with a slash between them) had lines left out since the
+/// last call, and how many. To be called every [`WINDOW`] or so by anyone who runs many Registries.
 pub fn left_out() -> Vec<(String, u64)> {
     let now = Instant::now();
     let mut counted = COUNTED.lock().unwrap_or_else(PoisonError::into_inner);

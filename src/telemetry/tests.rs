@@ -18,7 +18,7 @@ impl Write for Lines {
     }
 }
 
-/// What is written when `act` logs through a subscriber made as asked.
+/// Returns what is written when `act` logs through a subscriber made as asked.
 fn written(json: bool, filter: EnvFilter, act: impl FnOnce()) -> String {
     let lines = Lines::default();
     let sink = lines.clone();
@@ -92,7 +92,7 @@ fn the_innermost_cause_is_what_an_operating_system_said() {
     let refused = io::Error::from_raw_os_error(111);
     let error = Outer(refused);
     assert!(innermost(&error).contains("refused"), "{}", innermost(&error));
-    assert_eq!(told(&error), format!("client error (Connect): {}", innermost(&error)));
+    assert_eq!(error_chain(&error), format!("client error (Connect): {}", innermost(&error)));
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn what_is_invisible_is_escaped_in_text_and_in_json_with_and_without_colour() {
         });
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         assert_eq!(text.matches('\n').count(), 2, "{text:?}");
-        let hidden = |c: char| !crate::text::is_plain(c) && c != '\n' && !(colour && c == '\u{1b}');
+        let hidden = |c: char| !routr_types::text::is_plain(c) && c != '\n' && !(colour && c == '\u{1b}');
         assert!(!text.contains(hidden), "{text:?}");
         // Those of each line's time and level.
         assert_eq!(text.matches('\u{1b}').count(), if colour { 8 } else { 0 }, "{text:?}");
@@ -163,7 +163,7 @@ fn what_is_invisible_is_escaped_in_text_and_in_json_with_and_without_colour() {
                     line["message"].as_str().unwrap(),
                     line["field"].as_str().unwrap_or_default()
                 );
-                assert!(decoded.chars().all(crate::text::is_plain), "{decoded:?}");
+                assert!(decoded.chars().all(routr_types::text::is_plain), "{decoded:?}");
             }
             assert!(text.contains("a\\\\u{202e}b"), "{text}");
         }

@@ -85,7 +85,8 @@ impl Datagrams {
     }
 }
 
-/// One socket towards the server for each address that datagrams come from, so that answers find their way back.
+/// One socket towards the server for each address that datagrams come from, so that answers find their way
+/// back.
 async fn run(socket: Arc<UdpSocket>, state: Arc<Mutex<State>>, end: CancellationToken) {
     let mut clients: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
     let mut buffer = vec![0; 65_536];

@@ -1,8 +1,8 @@
-//! What can be broken, and how it is mended.
+//! What can be broken, and how it is fixed.
 
 use std::time::Duration;
 
-use routr_registry::environment::unix_ms;
+use routr_environment::unix_ms;
 
 use crate::datagrams::Weather;
 use crate::fakes::{Fake, Kind};
@@ -24,7 +24,7 @@ pub enum Part {
 }
 
 impl Part {
-    pub const NEIGHBOURS: [Self; 4] = [Self::Redis, Self::Kamailio, Self::Requester, Self::Api];
+    pub const DEPENDENCIES: [Self; 4] = [Self::Redis, Self::Kamailio, Self::Requester, Self::Api];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -37,7 +37,7 @@ impl Part {
     }
 
     /// By what name the registry tells of it; it tells of a registrar by its trunks.
-    pub fn neighbour(self) -> Option<&'static str> {
+    pub fn dependency(self) -> Option<&'static str> {
         match self {
             Self::Redis => Some("cache"),
             Self::Requester => Some("requester"),
@@ -57,7 +57,7 @@ pub enum Wire {
 }
 
 impl Wire {
-    pub fn neighbour(self) -> Option<&'static str> {
+    pub fn dependency(self) -> Option<&'static str> {
         match self {
             Self::Api => Some("api"),
             Self::Requester => Some("requester"),
@@ -70,21 +70,21 @@ impl Wire {
 /// One thing broken.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// SIGKILL; mended by a new start.
+    /// SIGKILL; fixed by a new start.
     Kill(Part),
-    /// SIGSTOP; mended by SIGCONT.
+    /// SIGSTOP; fixed by SIGCONT.
     Stop(Part),
-    /// A wire does this; mended by a wire that does nothing.
+    /// A wire does this; fixed by a wire that does nothing.
     Net(Wire, Mode),
     /// The weather of SIP over UDP.
     Udp(Weather),
-    /// Somebody else in the place of a neighbour.
+    /// Someone else in the place of a dependency.
     Fake(Wire, Kind),
-    /// Commands to Redis, and those that mend it. `{}` is its password.
+    /// Commands to Redis, and those that fix it. `{}` is its password.
     Redis(&'static [&'static str], &'static [&'static str]),
     /// Connections that others have to Redis are ended.
     DropClientsOfRedis,
-    /// Somebody sends garbage to one of our own ports.
+    /// Someone sends garbage to one of our own ports.
     Poke(Poke),
 }
 
@@ -92,8 +92,8 @@ impl Fault {
     /// Whom the registry may blame, rightly.
     pub fn suspect(&self) -> Option<&'static str> {
         match self {
-            Self::Kill(part) | Self::Stop(part) => part.neighbour(),
-            Self::Net(wire, _) | Self::Fake(wire, _) => wire.neighbour(),
+            Self::Kill(part) | Self::Stop(part) => part.dependency(),
+            Self::Net(wire, _) | Self::Fake(wire, _) => wire.dependency(),
             Self::Redis(..) | Self::DropClientsOfRedis => Some("cache"),
             Self::Udp(_) | Self::Poke(_) => None,
         }

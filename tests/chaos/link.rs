@@ -1,6 +1,8 @@
-//! The wires: a TCP proxy before each neighbour of the registry, which can be cut, held, slowed, or led elsewhere.
+//! The wires: a TCP proxy before each dependency of the registry, which can be cut, held, slowed, or led
+//! elsewhere.
 //!
-//! A proxy in `Pass` is as good as none: where nobody listens behind it, its own port closes too, until somebody does.
+//! A proxy in `Pass` is as good as none: where no one listens behind it, its own port closes too, until
+//! someone does.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -17,7 +19,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::support::ports;
 
-/// Between two looks whether somebody listens again.
+/// Between two looks whether someone listens again.
 const PACE: Duration = Duration::from_millis(20);
 /// Pieces that may be under way in each direction of a delayed connection.
 const UNDER_WAY: usize = 256;
@@ -29,7 +31,8 @@ pub enum Mode {
     Pass,
     /// Connections break, and the port is closed.
     Cut,
-    /// Connections break, and new ones are accepted and closed at once, as by a load balancer with nothing behind it.
+    /// Connections break, and new ones are accepted and closed at once, as by a load balancer with nothing
+    /// behind it.
     HangUp,
     /// Connections stay and new ones are accepted, but nothing goes through either way.
     Hold,
@@ -59,7 +62,7 @@ impl Wiring {
 pub struct Flow {
     /// The client's port.
     pub from: u16,
-    /// Whose it is; whoever finds out writes it here.
+    /// Whose it is; anyone who finds out writes it here.
     pub owner: OnceLock<usize>,
     sent: Arc<AtomicUsize>,
 }
@@ -129,7 +132,7 @@ async fn listen(port: u16, mut states: watch::Receiver<Wiring>, flows: Flows, en
     let refused = Arc::new(Notify::new());
     loop {
         let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await else {
-            // Somebody's outgoing connection may have it for a moment.
+            // Someone's outgoing connection may have it for a moment.
             sleep(PACE).await;
             continue;
         };

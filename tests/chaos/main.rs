@@ -1,11 +1,13 @@
-//! `make chaos`: the built program among real neighbours, all of which break in turn. Runs the real registry with a real
-//! Redis, a real Kamailio, the embedded Requester and an API server, each a process of its own on loopback, with 1,000 trunks.
+//! `make chaos`: the built program among real dependencies, all of which break in turn. Runs the real
+//! registry with a real Redis, a real Kamailio, the embedded Requester and an API server, each a process of
+//! its own on loopback, with 1,000 trunks.
 //!
-//! The operator runs besides, as two replicas on a real control plane: see `operator`.
+//! The operator runs as well, as two replicas on a real control plane: see `operator`.
 //!
-//! A scenario (`cases`) breaks something (`fault`) for a while. A watcher (`watch`) looks four times a second at what the
-//! registry says, and each second at Kamailio's table; `truth` judges each look. In the end everything has to be as before:
-//! one contact for each trunk, the same processes, their memory, descriptors and use of the processor.
+//! A scenario (`cases`) breaks something (`fault`) for a while. A watcher (`watch`) looks four times a second
+//! at what the registry says, and each second at Kamailio's table; `truth` judges each look. In the end
+//! everything has to be as before: one contact for each trunk, the same processes, their memory, descriptors
+//! and use of the processor.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -50,8 +52,8 @@ use report::Report;
 use scenario::{Outcome, Scenario};
 use world::World;
 
-/// Faults with real processes: kills and stops each neighbour of the registry and the registry itself, cuts wires, and
-/// answers garbage, while a watcher asserts that what the registry says is true.
+/// Faults with real processes: kills and stops each dependency of the registry and the registry itself, cuts
+/// wires, and answers garbage, while a watcher asserts that what the registry says is true.
 #[derive(Parser)]
 #[command(name = "chaos", override_usage = "make chaos [ARGS='[--quick] [NAME...]']")]
 struct Args {

@@ -1,8 +1,9 @@
-//! One scenario: what is broken and for how long, what must be said of it meanwhile, and the looks that judge it.
+//! One scenario: what is broken and for how long, what must be said of it meanwhile, and the looks that judge
+//! it.
 
 use std::time::Duration;
 
-use routr_registry::engine::view::TrunkState;
+use routr_registration::registration::state::TrunkState;
 use tokio::time::{Instant, sleep_until};
 
 use crate::fault::{self, Broken, Fault};
@@ -13,8 +14,8 @@ use crate::world::World;
 /// What must be said while something is broken.
 #[derive(Clone, Copy, Debug)]
 pub enum Says {
-    /// This neighbour is reported as not working, in all places, at each look from so long after the beginning until the
-    /// end.
+    /// This dependency is reported as not working, in all places, at each look from so long after the
+    /// beginning until the end.
     Down(&'static str, Duration),
     /// Trunks are reported in trouble, at least once within this time.
     Trouble(Duration),
@@ -68,7 +69,8 @@ pub struct Outcome {
     pub fewest: Option<usize>,
     /// The most resident memory of the registry, in KiB.
     pub peak: u64,
-    /// By how much the watcher itself was late at most: on a machine that is too busy nothing can be judged by times.
+    /// By how much the watcher itself was late at most: on a machine that is too busy nothing can be judged
+    /// by times.
     pub late: Duration,
     /// What was not true.
     pub wrong: Vec<String>,
@@ -185,14 +187,14 @@ fn words(faults: &[Fault]) -> String {
 
 fn said(says: Says, during: &[&Sample], began: Instant) -> Result<(), String> {
     match says {
-        Says::Down(neighbour, within) => {
+        Says::Down(dependency, within) => {
             let after: Vec<&&Sample> = during.iter().filter(|sample| sample.at >= began + within).collect();
-            let otherwise = after.iter().filter(|sample| !sample.says_down(neighbour)).count();
+            let otherwise = after.iter().filter(|sample| !sample.says_down(dependency)).count();
             match (after.len(), otherwise) {
                 (0, _) => Err(format!("nothing was seen from {within:?} on")),
                 (_, 0) => Ok(()),
                 (all, _) => Err(format!(
-                    "{neighbour} was not reported as not working in {otherwise} of {all} looks from {within:?} on"
+                    "{dependency} was not reported as not working in {otherwise} of {all} looks from {within:?} on"
                 )),
             }
         }

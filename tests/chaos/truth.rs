@@ -1,21 +1,21 @@
 //! What has to be true at every look, whatever is broken at the moment.
 //!
-//! What several pages say of one thing is compared only when it differs for three looks in a row: between two requests of
-//! one look something may have happened.
+//! What several pages say of one thing is compared only when it differs for three looks in a row: between two
+//! requests of one look something may have happened.
 
 use std::collections::{BTreeMap, HashMap};
 
+use routr_registration::registration::state::TrunkState;
 use routr_registry::admin::CheckState;
-use routr_registry::engine::view::TrunkState;
 
 use crate::parts::{DOMAIN, EXPIRES, MARK};
 use crate::vitals::Vitals;
-use crate::watch::{Look, NEIGHBOURS, Sample, Seen};
+use crate::watch::{DEPENDENCIES, Look, Sample, Seen};
 
 /// So many looks in a row, and a difference is one.
 const IN_A_ROW: u32 = 3;
-/// By so much may a binding be gone at Kamailio before the registry says so: Kamailio counts in whole seconds, from when it
-/// sent the answer, and two tables cannot be looked at in the same moment.
+/// By so much may a binding be gone at Kamailio before the registry says so: Kamailio counts in whole
+/// seconds, from when it sent the answer, and two tables cannot be looked at in the same moment.
 const ROUNDING_MS: u64 = 3_000;
 
 /// A process that must not end.
@@ -37,9 +37,9 @@ pub struct Facts {
     pub frozen: bool,
     /// When Kamailio last lost its table, in milliseconds since the Unix epoch.
     pub table_lost_ms: u64,
-    /// Until when somebody lied to the registry about what is registered; `u64::MAX` while it goes on.
+    /// Until when someone lied to the registry about what is registered; `u64::MAX` while it goes on.
     pub lies_until_ms: u64,
-    /// Neighbours that may be reported as not working.
+    /// Dependencies that may be reported as not working.
     pub suspects: Vec<&'static str>,
     /// Call-IDs of all good trunks, by user.
     pub call_ids: BTreeMap<String, String>,
@@ -98,30 +98,30 @@ fn differences(sample: &Sample, facts: &Facts) -> Vec<(String, Option<String>)> 
     all.push(("not all pages answer".to_owned(), None));
     let failed = summary.requester.ok == Some(false) || summary.last_sync_ms.is_none();
     let expected = if failed { 503 } else { 200 };
-    // A Requester that was never tried is judged by whether somebody waits for it.
+    // A Requester that was never tried is judged by whether someone waits for it.
     let untried = summary.requester.ok.is_none();
     let differs = !untried && (*code != expected || readiness.ready == failed);
     all.push((
         "/readyz is not as documented".to_owned(),
         differs.then(|| format!("{code} {readiness:?} beside {summary:?}")),
     ));
-    for neighbour in NEIGHBOURS {
-        let health = sample.health(neighbour);
-        let check = readiness.checks.iter().find(|check| check.name == neighbour).map(|check| check.state);
+    for dependency in DEPENDENCIES {
+        let health = sample.health(dependency);
+        let check = readiness.checks.iter().find(|check| check.name == dependency).map(|check| check.state);
         let bad = health == Some(false);
         let told = check.is_some_and(|state| state != CheckState::Ok);
         all.push((
-            format!("/readyz and the summary differ about {neighbour}"),
+            format!("/readyz and the summary differ about {dependency}"),
             (told != bad && !untried).then(|| format!("{check:?} beside {health:?}")),
         ));
-        let up = sample.up(neighbour);
+        let up = sample.up(dependency);
         all.push((
-            format!("the metrics and the summary differ about {neighbour}"),
+            format!("the metrics and the summary differ about {dependency}"),
             (up != health.map(|ok| if ok { 1.0 } else { 0.0 })).then(|| format!("{up:?} beside {health:?}")),
         ));
-        let innocent = bad && !facts.suspects.contains(&neighbour);
+        let innocent = bad && !facts.suspects.contains(&dependency);
         let reason = || format!("{:?} {:?} {:?}", summary.api, summary.requester, summary.cache);
-        all.push((format!("{neighbour} is blamed although it works"), innocent.then(reason)));
+        all.push((format!("{dependency} is blamed although it works"), innocent.then(reason)));
     }
     #[allow(clippy::cast_precision_loss)]
     let total: f64 = TrunkState::ALL.iter().map(|state| summary.counts.of(*state) as f64).sum();
@@ -186,8 +186,8 @@ impl TableJudge {
             // What was registered before Kamailio lost its table, or with a liar, cannot be known to be gone.
             let known = made_ms > facts.table_lost_ms.saturating_add(1_000)
                 && (facts.lies_until_ms == 0 || made_ms > facts.lies_until_ms.saturating_add(1_000));
-            let lapses = expires_ms <= look.at_ms + ROUNDING_MS;
-            let false_claim = said && known && !lapses && !by_user.contains_key(user);
+            let expires = expires_ms <= look.at_ms + ROUNDING_MS;
+            let false_claim = said && known && !expires && !by_user.contains_key(user);
             let row = self.absent.entry(reference.clone()).or_default();
             *row = if false_claim { *row + 1 } else { 0 };
             if *row >= 2 {

@@ -46,7 +46,7 @@ pub fn vitals(pid: i32) -> Option<Vitals> {
     })
 }
 
-/// From now on the peak of its memory is measured anew.
+/// From now on the peak of its memory is measured again.
 pub fn forget_peak(pid: i32) {
     // Where that is not allowed, the peak is that of its whole life: still an upper bound.
     let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");

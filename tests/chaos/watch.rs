@@ -1,14 +1,17 @@
-//! The watcher: looks the whole time at all that the registry says, at Kamailio's location table and at the processes, and
-//! writes down what was not true.
+//! The watcher: looks the whole time at all that the registry says, at Kamailio's location table and at the
+//! processes, and writes down what was not true.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::Bytes;
+use routr_environment::unix_ms;
+use routr_registration::{
+    engine::view::{Page, Summary, TrunkView},
+    registration::state::TrunkState,
+};
 use routr_registry::admin::{CheckState, Readiness};
-use routr_registry::engine::view::{Page, Summary, TrunkState, TrunkView};
-use routr_registry::environment::unix_ms;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -25,8 +28,8 @@ pub const PACE: Duration = Duration::from_millis(250);
 /// Between two looks at all its trunks and at all bindings.
 const TABLE_PACE: Duration = Duration::from_secs(1);
 
-/// The neighbours that the registry tells of, by the names that it uses.
-pub const NEIGHBOURS: [&str; 3] = ["api", "requester", "cache"];
+/// The dependencies that the registry tells of, by the names that it uses.
+pub const DEPENDENCIES: [&str; 3] = ["api", "requester", "cache"];
 
 /// One look at what the registry says.
 #[derive(Clone, Debug)]
@@ -43,38 +46,42 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// What the summary says of a neighbour.
-    pub fn health(&self, neighbour: &str) -> Option<bool> {
+    /// What the summary says of a dependency.
+    pub fn health(&self, dependency: &str) -> Option<bool> {
         let summary = self.summary.as_ref().ok()?;
-        match neighbour {
+        match dependency {
             "api" => summary.api.ok,
             "requester" => summary.requester.ok,
             _ => summary.cache.ok,
         }
     }
 
-    /// Whether all three places say that this neighbour does not work, and `/readyz` answers as documented for it.
-    pub fn says_down(&self, neighbour: &str) -> bool {
+    /// Whether all three places say that this dependency does not work, and `/readyz` answers as documented
+    /// for it.
+    pub fn says_down(&self, dependency: &str) -> bool {
         let Ok((code, readiness)) = &self.ready else { return false };
-        let expected = if neighbour == "requester" { CheckState::Failed } else { CheckState::Degraded };
-        let check = readiness.checks.iter().any(|check| check.name == neighbour && check.state == expected);
-        let metric = self.up(neighbour) == Some(0.0);
-        self.health(neighbour) == Some(false) && check && metric && (neighbour != "requester" || *code == 503)
+        let expected = if dependency == "requester" { CheckState::Failed } else { CheckState::Degraded };
+        let check = readiness.checks.iter().any(|check| check.name == dependency && check.state == expected);
+        let metric = self.up(dependency) == Some(0.0);
+        self.health(dependency) == Some(false)
+            && check
+            && metric
+            && (dependency != "requester" || *code == 503)
     }
 
-    /// What the metrics say of a neighbour.
-    pub fn up(&self, neighbour: &str) -> Option<f64> {
-        let name = format!("routr_registry_neighbour_up{{neighbour=\"{neighbour}\"}}");
+    /// What the metrics say of a dependency.
+    pub fn up(&self, dependency: &str) -> Option<f64> {
+        let name = format!("routr_registry_dependency_up{{dependency=\"{dependency}\"}}");
         self.metrics.as_ref().ok()?.get(&name).copied()
     }
 
     /// Whether everything is said to be well.
     pub fn well(&self) -> Result<(), String> {
-        for neighbour in NEIGHBOURS {
-            if self.health(neighbour) != Some(true) || self.up(neighbour) != Some(1.0) {
+        for dependency in DEPENDENCIES {
+            if self.health(dependency) != Some(true) || self.up(dependency) != Some(1.0) {
                 let summary = self.summary.as_ref().ok();
                 return Err(format!(
-                    "{neighbour} is not said to work: {:?}",
+                    "{dependency} is not said to work: {:?}",
                     summary.map(|s| (&s.api, &s.requester, &s.cache))
                 ));
             }
@@ -296,7 +303,8 @@ pub fn json<T: DeserializeOwned>(body: &Bytes) -> Result<T, String> {
     serde_json::from_slice(body).map_err(|error| format!("{error}: {}", String::from_utf8_lossy(body)))
 }
 
-/// The samples of the Prometheus text format, without its comments; a password in it is kept as a figure of that name.
+/// The samples of the Prometheus text format, without its comments; a password in it is kept as a figure of
+/// that name.
 pub fn figures(body: &Bytes) -> BTreeMap<String, f64> {
     let text = String::from_utf8_lossy(body);
     let lines = text.lines().filter(|line| !line.starts_with('#'));

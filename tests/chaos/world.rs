@@ -1,13 +1,13 @@
-//! Everything that runs: the registry among its real neighbours, each behind a wire, and the watcher.
+//! Everything that runs: the registry among its real dependencies, each behind a wire, and the watcher.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use routr_registry::engine::view::TrunkState;
-use routr_registry::environment::unix_ms;
+use routr_environment::unix_ms;
+use routr_registration::registration::identity::RegistryId;
+use routr_registration::registration::state::TrunkState;
 use routr_registry::proto::trunks::Trunk;
-use routr_registry::registration::identity::RegistryId;
 use tokio::time::Instant;
 
 use crate::datagrams::Datagrams;
@@ -21,7 +21,8 @@ use crate::truth::{Alive, Facts};
 use crate::vitals::{Vitals, vitals};
 use crate::watch::{Look, Places, Sample, Watch};
 
-/// What each process may have more than after the warm-up, once all is well again: a quarter, or 16 MiB where that is more.
+/// What each process may have more than after the warm-up, once all is well again: a quarter, or 16 MiB where
+/// that is more.
 const MORE_MEMORY: (f64, u64) = (1.25, 16 << 10);
 /// And so many descriptors.
 const MORE_DESCRIPTORS: usize = 24;
@@ -72,8 +73,8 @@ pub fn redis_password() -> String {
 }
 
 impl World {
-    /// Starts everything and waits until all trunks are registered and were refreshed, which makes the figures for
-    /// [`World::at_rest`].
+    /// Starts everything and waits until all trunks are registered and were refreshed, which makes the
+    /// figures for [`World::at_rest`].
     pub async fn start(count: usize) -> Result<Self, String> {
         let users: Vec<String> = (0..count).map(|n| format!("user{n:04}")).collect();
         let accounts = users.iter().map(|user| User::new(user, password(user))).collect();
@@ -169,8 +170,8 @@ impl World {
         self.watch.until_look(deadline, refreshed).await
     }
 
-    /// Waits until Kamailio has exactly one contact for each trunk, and the registry says so and that all is well. How long
-    /// it took until the neighbours were well, and until all was.
+    /// Waits until Kamailio has exactly one contact for each trunk, and the registry says so and that all is
+    /// well. How long it took until the dependencies were well, and until all was.
     pub async fn all_well(&mut self, deadline: Duration) -> Result<(), String> {
         let began = Instant::now();
         let (count, invalid) = (self.users.len() as u64, self.invalid);

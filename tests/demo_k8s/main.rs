@@ -1,4 +1,5 @@
-//! `make demo-k8s`: the operator on a real control plane, live. scripts/demo-k8s.sh builds what it needs and starts it.
+//! `make demo-k8s`: the operator on a real control plane, live. scripts/demo-k8s.sh builds what it needs and
+//! starts it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod show;
@@ -16,9 +17,9 @@ use show::Screen;
 
 /// The operator of routr-registry on a real Kubernetes control plane, live.
 ///
-/// It starts etcd, kube-apiserver and kube-controller-manager on loopback, installs the chart, runs the operator, applies a
-/// Registry, breaks one of its trunks, mends it, and deletes the Registry. Nothing of it is left at the end, nor after Ctrl-C, and no
-/// kubeconfig of yours is read or written.
+/// It starts etcd, kube-apiserver and kube-controller-manager on loopback, installs the chart, runs the
+/// operator, applies a Registry, breaks one of its trunks, fixes it, and deletes the Registry. Nothing of it
+/// is left at the end, nor after Ctrl-C, and no kubeconfig of yours is read or written.
 #[derive(Parser)]
 #[command(name = "demo-k8s", override_usage = "make demo-k8s [ARGS=--quick]")]
 struct Args {
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
             code = told_to_end() => code,
         }
     });
-    // A kubectl that was just asking ends by itself now that nobody answers.
+    // A kubectl that was just asking ends by itself now that no one answers.
     runtime.shutdown_timeout(Duration::from_secs(10));
     if code > 128 {
         eprintln!("\nInterrupted. All that the demo had started is ended, and its folder is gone.");

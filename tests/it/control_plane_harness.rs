@@ -12,7 +12,7 @@ use crate::support::wait::{PATIENCE, wait_at_pace, wait_for, wait_until};
 
 const SOON: Duration = PATIENCE;
 
-/// Gone, or a zombie that nobody has collected yet.
+/// Gone, or a zombie that no one has collected yet.
 fn ended(pid: i32) -> bool {
     let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     state.is_empty() || state.contains(") Z ")

@@ -1,4 +1,5 @@
-//! Every input that the fuzzers have kept, through their targets, without a fuzzer: what was mended stays mended.
+//! Every input that the fuzzers have kept, through their targets, without a fuzzer: what was fixed stays
+//! fixed.
 
 use std::{
     fs,

@@ -1,5 +1,5 @@
-//! Proves the Kamailio of `support` with REGISTERs written by hand, so that the suites on top of it can trust what it says.
-//! Nothing of the product's own SIP is used here.
+//! Proves the Kamailio of `support` with REGISTERs written by hand, so that the suites on top of it can trust
+//! what it says. Nothing of the product's own SIP is used here.
 
 use std::time::Duration;
 
@@ -191,12 +191,12 @@ async fn a_refresh_keeps_one_binding_and_expires_0_removes_it() {
 }
 
 #[tokio::test]
-async fn a_binding_lapses() {
+async fn a_binding_expirys() {
     let kamailio = Kamailio::start(alice()).await;
     let mut client = Client::udp(&kamailio, "alice", "call-1").await;
     client.expires = 1;
     assert_eq!(client.register("alices-password").await.1.code(), "200");
-    wait_until(async || kamailio.bindings().await.is_empty(), SOON, "the binding to lapse").await;
+    wait_until(async || kamailio.bindings().await.is_empty(), SOON, "the binding to expire").await;
 }
 
 #[tokio::test]

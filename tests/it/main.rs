@@ -1,5 +1,5 @@
-//! The integration tests: one binary, so that the tree is linked once. Each module is a suite; `support` starts the real
-//! neighbours (Kamailio, Redis) and the built program as processes of their own.
+//! The integration tests: one binary, so that the tree is linked once. Each module is a suite; `support`
+//! starts the real dependencies (Kamailio, Redis) and the built program as processes of their own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod chain;

@@ -1,10 +1,11 @@
 //! A REGISTER at its registrar: challenge, password, response.
 
-use routr_registry::ports::{Authentication, Register, Reply};
+use routr_registration::model::{RegisterRequest, RegisterResponse};
+use routr_types::extension::Authentication;
 
 use crate::{
-    broken::Broken,
     field::{Path, RequesterKind},
+    mutants::Mutant,
     registrar::{Policy, code},
     rules::MINUTE,
     world::State,
@@ -18,14 +19,15 @@ pub enum Arrival {
     Refused,
     /// The registrar asks for the password.
     Challenge,
-    /// The password is refused by another challenge, and the EdgePort answers that one too, and so on forever.
+    /// The password is refused by another challenge, and the EdgePort answers that one too, and so on
+    /// forever.
     Loop,
-    Response(Reply),
+    Response(RegisterResponse),
 }
 
 impl State {
     /// The Contact that the Requester writes.
-    pub fn contact(&self, request: &Register) -> String {
+    pub fn contact(&self, request: &RegisterRequest) -> String {
         match self.rules.field.map(|field| field.requester) {
             // Ours names the EdgePort, through which calls come in.
             Some(RequesterKind::Ours { .. }) => request.edge_port.to_string(),
@@ -46,25 +48,25 @@ impl State {
     }
 
     /// A REGISTER arrives, for the first time or after so many rounds of challenge and answer.
-    pub fn arrives(&mut self, request: &Register, cseq: u32, rounds: u32, sent: u64) -> Arrival {
+    pub fn arrives(&mut self, request: &RegisterRequest, cseq: u32, rounds: u32, sent: u64) -> Arrival {
         let at = self.now();
         let field = self.rules.field;
-        if self.rules.broken == Broken::Blackhole && &*request.user == "u1" {
+        if self.rules.broken == Mutant::Blackhole && &*request.user == "u1" {
             return Arrival::Silence;
         }
         let back_at = self.hosts.get(&*request.target.host).map_or(0, |host| host.well_since);
-        if self.rules.broken == Broken::SlowReturn && request.user.ends_with('1') && at < back_at + MINUTE {
+        if self.rules.broken == Mutant::SlowReturn && request.user.ends_with('1') && at < back_at + MINUTE {
             return Arrival::Silence;
         }
-        if self.book.lost.contains(&(request.call_id.clone(), request.cseq)) {
+        if self.model.lost.contains(&(request.call_id.clone(), request.cseq)) {
             return Arrival::Silence;
         }
-        let name = self.book.call_name(&self.catalogue, &request.call_id);
-        self.book.used(&request.call_id, cseq);
+        let name = self.model.call_name(&self.catalogue, &request.call_id);
+        self.model.used(&request.call_id, cseq);
         let password = self.catalogue.accounts.get(&(request.user.clone(), request.domain.clone()));
         let offered = request.credentials.as_ref().map(|credentials| credentials.password.expose());
         let right = password.is_none_or(|password| offered == Some(password.as_str()));
-        let (tags, contact) = (self.book.tags.clone(), self.contact(request));
+        let (tags, contact) = (self.model.tags.clone(), self.contact(request));
         let Some(host) = self.hosts.get_mut(&*request.target.host) else { return Arrival::Silence };
         let unseen = matches!(host.policy, Policy::UnknownChallenge | Policy::ForbidsUnseen);
         match host.policy {
@@ -86,10 +88,10 @@ impl State {
         } else {
             host.take(request, &contact, cseq, &tags, at)
         };
-        if self.rules.broken == Broken::ShortBindings
+        if self.rules.broken == Mutant::ShortBindings
             && let Some(bound) = host.bindings.get_mut(&request.call_id).filter(|bound| bound.made == at)
         {
-            bound.lapses = at + (bound.lapses - at) / 2;
+            bound.expires = at + (bound.expires - at) / 2;
         }
         if let Some(reply) = &mut reply {
             if matches!(reply.code, Some(401 | 403 | 407)) && reply.authentication.is_none() {
@@ -113,18 +115,18 @@ impl State {
         ));
         let Some(reply) = reply else { return Arrival::Silence };
         if request.expires == 0 && reply.code == Some(200) {
-            self.book.call(&request.call_id).taken_away = at;
+            self.model.call(&request.call_id).taken_away = at;
         }
         let refused = reply.authentication == Some(Authentication::Refused);
         let answered_again = matches!(reply.code, Some(401 | 407)) && rounds > 0;
         let loops = answered_again && field.is_some_and(|field| field.path == Path::LoopingEdgePorts);
         if refused && field.is_some() {
-            let times = if self.rules.broken == Broken::Insisting { 5 } else { 1 };
+            let times = if self.rules.broken == Mutant::Insisting { 5 } else { 1 };
             (0..times).for_each(|_| self.offered(request, sent, loops));
         }
         if loops {
             self.count("loops of EdgePorts");
-            self.book.call(&request.call_id).looped = sent;
+            self.model.call(&request.call_id).looped = sent;
             return Arrival::Loop;
         }
         Arrival::Response(reply)

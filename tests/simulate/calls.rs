@@ -1,15 +1,16 @@
-//! Faults of single calls and of single connections, beside a Requester that is well: calls of some trunks that fail, a connection that
-//! hangs beside a good one, connections that end in order. Drawn from a stream of their own, in the field's worlds only.
+//! Faults of single calls and of single connections, beside a Requester that is well: calls of some trunks
+//! that fail, a connection that hangs beside a good one, connections that end in order. Drawn from a stream
+//! of their own, in the field's worlds only.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
-use routr_registry::ports::SendError;
+use routr_registration::model::SendError;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    broken::Broken,
+    mutants::Mutant,
     rules::{MINUTE, SECOND},
     script::later,
     world::{State, World},
@@ -46,7 +47,7 @@ impl State {
         let fails = self.call_faults.failing.contains(reference);
         let error = self.call_faults.error.clone().filter(|_| fails)?;
         Some(match self.rules.broken {
-            Broken::Contagious => SendError::Unavailable(error.to_string().into()),
+            Mutant::Contagious => SendError::Unavailable(error.to_string().into()),
             _ => error,
         })
     }
@@ -130,7 +131,7 @@ fn connections_end(world: &Arc<World>) {
     let mut state = world.lock();
     state.count("connections end in order");
     state.say(format_args!("* the connections to the Requester end in order"));
-    let restarted = state.rules.broken == Broken::EndIsRestart;
+    let restarted = state.rules.broken == Mutant::EndIsRestart;
     if let Some(reach) = &state.reach {
         reach.link.send_modify(|link| link.restarts += u64::from(restarted));
     }

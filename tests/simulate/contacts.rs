@@ -1,7 +1,9 @@
-//! What a registrar's 200 lists: the Contacts that it holds for an address of record, in the ways of the field.
+//! What a registrar's 200 lists: the Contacts that it holds for an address of record, in the ways of the
+//! field.
 
 use rand::{RngExt, rngs::SmallRng};
-use routr_registry::ports::{Reply, ReportedBinding};
+use routr_registration::model::RegisterResponse;
+use routr_types::extension::ReportedBinding;
 
 use crate::registrar::{Bound, code};
 
@@ -24,8 +26,9 @@ pub enum Listing {
 }
 
 impl Listing {
-    /// Draws one. `tells_all`: the Requester hands over all Contacts, so that a first one with `expires=0` does no harm. `short`:
-    /// the registrar grants little, so that a Requester which hands over the first Contact alone would mislead for good.
+    /// Draws one. `tells_all`: the Requester hands over all Contacts, so that a first one with `expires=0`
+    /// does no harm. `short`: the registrar grants little, so that a Requester which hands over the first
+    /// Contact alone would mislead for good.
     pub fn draw(rng: &mut SmallRng, tells_all: bool, short: bool) -> Self {
         let seconds = [45, 300, 3_600][rng.random_range(0..if short && !tells_all { 2 } else { 3 })];
         match rng.random_range(0..12) {
@@ -39,7 +42,7 @@ impl Listing {
     }
 
     /// The 200 that lists `bound` as of `at`, where `granted` seconds are granted to it.
-    pub fn response(self, bound: &Bound, granted: u32, at: u64) -> Reply {
+    pub fn response(self, bound: &Bound, granted: u32, at: u64) -> RegisterResponse {
         let binding = |expires: u32, own: bool| ReportedBinding { expires: Some(expires), own };
         let left = |expires_at: u64| u32::try_from(expires_at.saturating_sub(at) / 1_000).unwrap_or(0);
         let rewritten = matches!(self, Self::Rewritten | Self::OtherDeviceFirstRewritten(_));
@@ -60,6 +63,6 @@ impl Listing {
             Self::InHeader => (None, number(granted)),
             _ => (first, None),
         };
-        Reply { contact_expires, expires, bindings, ..code(200) }
+        RegisterResponse { contact_expires, expires, bindings, ..code(200) }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rand::RngExt;
-use routr_registry::ports::Link;
+use routr_registration::model::Link;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -176,7 +176,7 @@ pub fn begin(world: &Arc<World>) {
 pub fn edge_ports(world: &Arc<World>, what: &'static str, ms: u64) {
     let mut state = world.lock();
     let all: Vec<String> =
-        state.book.settings.edge_ports.iter().map(|edge| edge.address.host.to_string()).collect();
+        state.model.settings.edge_ports.iter().map(|edge| edge.address.host.to_string()).collect();
     let dead = match what {
         "edge port dead" => vec![all[state.rng.random_range(0..all.len())].clone()],
         _ => all,
@@ -208,14 +208,14 @@ impl State {
         names.iter().max_by_key(|name| trunks(name)).cloned().unwrap_or_default()
     }
 
-    /// Registrars lost what they held: nobody can know before the bindings would have lapsed.
+    /// Registrars lost what they held: no one can know before the bindings would have expired.
     fn registrars_forgot(&mut self) {
         let at = self.now();
         self.forgot_at = at;
-        for (id, call) in &self.book.calls {
+        for (id, call) in &self.model.calls {
             let Some(grant) = &call.grant else { continue };
             let Some(known) = self.catalogue.calls.get(id) else { continue };
-            if let Some(trunk) = self.book.trunks.get_mut(&known.reference) {
+            if let Some(trunk) = self.model.trunks.get_mut(&known.reference) {
                 let until = (grant.sent + grant.granted_ms).max(call.most_until);
                 trunk.patience = trunk.patience.max(until);
                 trunk.fair_patience = trunk.fair_patience.max(until);
@@ -231,7 +231,7 @@ impl State {
             self.way.connections.cancel();
             self.way.connections = CancellationToken::new();
         }
-        self.book.excuse_all(at);
+        self.model.excuse_all(at);
         if let Some(reach) = &self.reach {
             reach.link.send_modify(|link: &mut Link| {
                 link.restarts += u64::from(link.lost && !lost);

@@ -1,4 +1,5 @@
-//! Which of the field's habits a world has: its Requester, its EdgePorts, how many registrars, and what is wrong from the start.
+//! Which of the field's habits a world has: its Requester, its EdgePorts, how many registrars, and what is
+//! wrong from the start.
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
@@ -14,7 +15,8 @@ pub enum RequesterKind {
     Ours { capacity: u32 },
     /// Takes any number at a time and tells nothing that Routr's contract has no field for.
     Quiet,
-    /// Routr's Java one: two slots, the first Contact only, no response at all for a status code that it does not know.
+    /// Routr's Java one: two slots, the first Contact only, no response at all for a status code that it does
+    /// not know.
     Java,
 }
 

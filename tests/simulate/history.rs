@@ -1,5 +1,5 @@
-//! What happened, as text: one line for each thing that passed a port, each view, each line of the log. The same seed gives the
-//! same text to the byte.
+//! What happened, as text: one line for each thing that passed a port, each view, each line of the log. The
+//! same seed gives the same text to the byte.
 
 use std::{cell::RefCell, fmt, sync::Arc};
 

@@ -1,5 +1,5 @@
-//! The Lease at the API server of the cluster, and a replica's part in the election: the real rules, with requests of the
-//! simulation's own.
+//! The Lease at the API server of the cluster, and a replica's part in the election: the real rules, with
+//! requests of the simulation's own.
 
 use std::{
     sync::{
@@ -10,10 +10,10 @@ use std::{
 };
 
 use rand::RngExt;
-use routr_registry::{
-    instance::Permit,
-    operator::lease::election::{Act, Election, Observed, Record, Times, Unwritten},
+use routr_leader_election::election::{
+    ElectionAction, ElectionState, LeaseRecord, LeaseTimes, Observed, WriteFailure,
 };
+use routr_registry::instance::Fence;
 use tokio::{
     sync::oneshot,
     time::{Instant, sleep, sleep_until, timeout},
@@ -21,8 +21,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    life::{Life, Machine},
     process::{self, Started},
+    process_state::{Life, Machine},
     world::{State, World},
 };
 
@@ -31,21 +31,21 @@ use crate::{
 pub struct LeaseServer {
     lease: Option<Observed>,
     version: u64,
-    /// Its API server answers nobody.
+    /// Its API server answers no one.
     pub out: bool,
     /// The terms of processes: which, on what machine, and until when by the clock of that.
-    terms: Vec<(Arc<Life>, Validity)>,
+    terms: Vec<(Arc<Life>, LeadershipFence)>,
 }
 
 /// Until when a term lasts, in microseconds of the machine's own clock since its start; 0: over.
 #[derive(Clone)]
-pub struct Validity {
+pub struct LeadershipFence {
     machine: Arc<Machine>,
     origin: Instant,
     until: Arc<AtomicU64>,
 }
 
-impl Validity {
+impl LeadershipFence {
     fn new(machine: &Arc<Machine>) -> Self {
         Self { machine: machine.clone(), origin: machine.steady(), until: Arc::default() }
     }
@@ -76,12 +76,12 @@ impl LeaseServer {
 
 enum Request {
     Read,
-    Write(Option<String>, Record),
-    Release(String, Record),
+    Write(Option<String>, LeaseRecord),
+    Release(String, LeaseRecord),
 }
 
 impl State {
-    fn serve(&mut self, request: Request) -> Result<Option<Observed>, Unwritten> {
+    fn serve(&mut self, request: Request) -> Result<Option<Observed>, WriteFailure> {
         let server = &mut self.lease;
         let (over, record) = match request {
             Request::Read => return Ok(server.lease.clone()),
@@ -89,9 +89,9 @@ impl State {
             Request::Release(over, record) => (Some(over), record),
         };
         match (&server.lease, over) {
-            (None, Some(_)) => return Err(Unwritten::Missing),
-            (Some(_), None) => return Err(Unwritten::Conflict),
-            (Some(lease), Some(over)) if lease.version != over => return Err(Unwritten::Conflict),
+            (None, Some(_)) => return Err(WriteFailure::Missing),
+            (Some(_), None) => return Err(WriteFailure::Conflict),
+            (Some(lease), Some(over)) if lease.version != over => return Err(WriteFailure::Conflict),
             _ => {}
         }
         server.version += 1;
@@ -105,7 +105,7 @@ async fn ask(
     world: &Arc<World>,
     request: Request,
     patience: Duration,
-) -> Result<Option<Observed>, Unwritten> {
+) -> Result<Option<Observed>, WriteFailure> {
     let (answer, answered) = oneshot::channel();
     let (there, back, lost) = {
         let mut state = world.lock();
@@ -126,26 +126,26 @@ async fn ask(
     });
     match timeout(patience, answered).await {
         Ok(Ok(done)) => done,
-        _ => Err(Unwritten::Unknown),
+        _ => Err(WriteFailure::Unknown),
     }
 }
 
 struct Candidate {
     world: Arc<World>,
     machine: Arc<Machine>,
-    election: Election,
-    times: Times,
+    election: ElectionState,
+    times: LeaseTimes,
 }
 
 impl Candidate {
-    async fn act(&mut self, act: &Act) {
+    async fn act(&mut self, act: &ElectionAction) {
         let sent = self.machine.steady();
         let wall = i64::try_from(self.machine.wall_ms()).unwrap_or(0) * 1_000;
         // As the product does: nothing is waited for that would come too late for a leader.
         let left = self.election.leads_until().map(|until| until.saturating_duration_since(sent));
-        let patience = left.map_or(self.times.request, |left| left.min(self.times.request));
+        let patience = left.map_or(self.times.hedge_delay, |left| left.min(self.times.hedge_delay));
         match act {
-            Act::Read => {
+            ElectionAction::Read => {
                 let answer = ask(&self.world, Request::Read, patience).await;
                 let now = self.machine.steady();
                 match answer {
@@ -153,18 +153,18 @@ impl Candidate {
                     Err(_) => self.election.unread(now),
                 }
             }
-            Act::Write { over } => {
-                let record = self.election.claim(wall);
+            ElectionAction::Write { over } => {
+                let record = self.election.acquire_or_renew(wall);
                 let answer = ask(&self.world, Request::Write(over.clone(), record), patience).await;
                 let now = self.machine.steady();
                 match answer {
                     Ok(Some(lease)) => self.election.wrote(lease, sent, now),
-                    Ok(None) => self.election.unwritten(Unwritten::Unknown, now),
+                    Ok(None) => self.election.unwritten(WriteFailure::Unknown, now),
                     Err(why) => self.election.unwritten(why, now),
                 }
             }
-            Act::Wait(until) => sleep_until(self.machine.when(*until)).await,
-            Act::Lose(_) => {}
+            ElectionAction::Wait(until) => sleep_until(self.machine.when(*until)).await,
+            ElectionAction::Lose(_) => {}
         }
     }
 
@@ -177,19 +177,19 @@ impl Candidate {
 }
 
 /// The times of a lease, coarser where they would make too many events for days.
-fn times(duration: Duration) -> Times {
-    Times { poll: duration / 12, ..Times::of(duration) }
+fn times(duration: Duration) -> LeaseTimes {
+    LeaseTimes { poll_period: duration / 12, ..LeaseTimes::of(duration) }
 }
 
 /// A replica, until its shutdown: stands for election, leads, stands again.
 pub async fn replica(world: Arc<World>, life: Arc<Life>, duration: Duration, shutdown: CancellationToken) {
     let machine = life.machine.clone();
     let times = times(duration);
-    let election = Election::new(format!("replica_{}", life.id), times, machine.steady());
+    let election = ElectionState::new(format!("replica_{}", life.id), times, machine.steady());
     let mut candidate = Candidate { world: world.clone(), machine: machine.clone(), election, times };
     while !shutdown.is_cancelled() {
         let act = candidate.election.next(machine.steady());
-        if matches!(act, Act::Lose(_)) {
+        if matches!(act, ElectionAction::Lose(_)) {
             candidate.election.stand(machine.steady());
             continue;
         }
@@ -215,7 +215,7 @@ async fn lead(
     shutdown: &CancellationToken,
 ) -> Candidate {
     let (world, machine) = (candidate.world.clone(), candidate.machine.clone());
-    let valid = Validity::new(&machine);
+    let valid = LeadershipFence::new(&machine);
     valid.extend(until);
     {
         let mut state = world.lock();
@@ -225,8 +225,8 @@ async fn lead(
         state.count("terms of leadership");
     }
     let asked = valid.clone();
-    let usurps = world.broken == crate::broken::Broken::Usurper;
-    let permit = Permit::when(move || usurps || asked.holds());
+    let usurps = world.broken == crate::mutants::Mutant::Usurper;
+    let permit = Fence::when(move || usurps || asked.holds());
     let (lost, stop) = (CancellationToken::new(), CancellationToken::new());
     let renewing = tokio::spawn(life.run(renew(candidate, valid.clone(), lost.clone(), stop.clone())));
     let Started { mut task, stop: stop_engine, run } = process::start(&world, life, &permit);
@@ -259,20 +259,20 @@ async fn lead(
             candidate.election.stand(machine.steady());
             candidate
         }
-        // It was killed: nobody polls this any more.
+        // It was killed: no one polls this any more.
         _ => std::future::pending().await,
     }
 }
 
 async fn renew(
     mut candidate: Candidate,
-    valid: Validity,
+    valid: LeadershipFence,
     lost: CancellationToken,
     stop: CancellationToken,
 ) -> Candidate {
     loop {
         let act = candidate.election.next(candidate.machine.steady());
-        if matches!(act, Act::Lose(_)) {
+        if matches!(act, ElectionAction::Lose(_)) {
             valid.end();
             lost.cancel();
             candidate.world.lock().count("terms lost");

@@ -1,39 +1,41 @@
-//! The simulation: the real driver, engine and election on simulated time, in worlds of which every fault is drawn from a seed.
-//! `make simulate SEEDS=N`. See the modules for what happens ([`script`]) and what is checked ([`sending`], [`answers`],
-//! [`knowing`], [`watching`], [`views`], [`fairness`], [`offers`], [`outage`], [`belief`]); README.md says how to add to either.
+//! The simulation: the real driver, engine and election on simulated time, in worlds of which every fault is
+//! drawn from a seed. `make simulate SEEDS=N`. See the modules for what happens ([`script`]) and what is
+//! checked ([`register_checks`], [`response_checks`], [`expectations`], [`registration_checks`],
+//! [`view_checks`], [`fairness_checks`], [`credential_checks`], [`outage_checks`], [`binding_checks`]);
+//! README.md says how to add to either.
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used, clippy::cast_precision_loss)]
 
-mod answers;
 mod arriving;
-mod belief;
-mod book;
-mod broken;
+mod binding_checks;
 mod calls;
 mod contacts;
-mod fairness;
+mod credential_checks;
+mod dependencies;
+mod edits;
+mod expectations;
+mod fairness_checks;
 mod faults;
 mod field;
-mod found;
 mod history;
-mod knowing;
 mod lease;
-mod life;
-mod neighbours;
+mod model;
+mod mutants;
 mod network;
-mod offers;
-mod outage;
-mod people;
+mod outage_checks;
 mod process;
+mod process_state;
+mod register_checks;
 mod registrar;
+mod registration_checks;
+mod regressions;
+mod response_checks;
 mod rules;
 mod runs;
 mod script;
 mod seed;
-mod sending;
 mod travel;
 mod trunks;
-mod views;
-mod watching;
+mod view_checks;
 mod world;
 
 use std::process::ExitCode;

@@ -1,9 +1,11 @@
-//! The Requester as an engine sees it: what it is like, and what becomes of a call. [`crate::travel`] has what a request meets.
+//! The Requester as an engine sees it: what it is like, and what becomes of a call. [`crate::travel`] has
+//! what a request meets.
 
 use std::{sync::Arc, time::Duration};
 
 use rand::RngExt;
-use routr_registry::ports::{Link, Register, Reply, Requester, SendError};
+use routr_registration::model::{Link, RegisterRequest, RegisterResponse, SendError};
+use routr_registry::runtime::ports::Requester;
 use tokio::{
     sync::{oneshot, watch},
     time::{sleep, timeout},
@@ -11,8 +13,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    belief::look_later,
-    broken::Broken,
+    binding_checks::look_later,
+    mutants::Mutant,
     registrar::code,
     travel::travel,
     world::{State, World},
@@ -52,7 +54,8 @@ pub struct Way {
     pub connections: CancellationToken,
     /// What is wrong with which EdgePorts.
     pub dead_edges: Vec<(String, EdgeFault)>,
-    /// How often the Requester was started again: Routr's Java one writes another port into the Contact each time.
+    /// How often the Requester was started again: Routr's Java one writes another port into the Contact each
+    /// time.
     pub restarts: u32,
     /// EdgePorts that gave way to others.
     pub replaced: u32,
@@ -84,7 +87,8 @@ impl State {
     fn fate(&mut self, reference: &str) -> Fate {
         let goes = self.rng.random_bool(0.5);
         if matches!(self.way.mode, Mode::Up | Mode::Slots(_) | Mode::Slow(_)) {
-            // With a Requester that does not say which binding is ours, nobody could know of the one that was made.
+            // With a Requester that does not say which binding is ours, no one could know of the one that was
+            // made.
             let goes = goes && self.rules.field.is_some_and(|field| field.is_ours());
             if let Some(error) = self.call_failure(reference) {
                 // What is refused goes nowhere.
@@ -105,7 +109,7 @@ impl State {
 }
 
 /// The Requester as one run of an engine sees it.
-pub struct Phone {
+pub struct SimRequester {
     pub world: Arc<World>,
     pub run: u32,
     pub link: watch::Sender<Link>,
@@ -120,10 +124,14 @@ impl Drop for Open {
     }
 }
 
-impl Requester for Phone {
-    async fn register(&self, mut request: Register, deadline: Duration) -> Result<Reply, SendError> {
+impl Requester for SimRequester {
+    async fn register(
+        &self,
+        mut request: RegisterRequest,
+        deadline: Duration,
+    ) -> Result<RegisterResponse, SendError> {
         let world = &self.world;
-        if world.broken == Broken::Unfair && &*request.target.host == "h0" {
+        if world.broken == Mutant::Unfair && &*request.target.host == "h0" {
             sleep(Duration::from_secs(8)).await;
         }
         let (flight, fate, journey, cut) = {
@@ -142,7 +150,7 @@ impl Requester for Phone {
         if goes && !world.swallows(&request) {
             tokio::spawn(travel(world.clone(), request, journey, reply));
         } else if world.swallows(&request) {
-            let _ = reply.send(Reply { contact_expires: Some(3_600), ..code(200) });
+            let _ = reply.send(RegisterResponse { contact_expires: Some(3_600), ..code(200) });
         }
         let answer = match fate {
             Fate::Fails(ms, error, _) => {
@@ -175,7 +183,7 @@ impl Requester for Phone {
         };
         let mut state = world.lock();
         let glance =
-            state.book.flights.get(&flight).cloned().and_then(|flight| state.glance(&flight, &answer));
+            state.model.flights.get(&flight).cloned().and_then(|flight| state.glance(&flight, &answer));
         let answer = state.delivered(flight, answer);
         drop(state);
         if let Some(glance) = glance {
@@ -191,7 +199,7 @@ impl Requester for Phone {
 
 impl World {
     /// A broken variant: removals are said to be done and are not.
-    fn swallows(&self, request: &Register) -> bool {
-        self.broken == Broken::LostRemoval && request.expires == 0
+    fn swallows(&self, request: &RegisterRequest) -> bool {
+        self.broken == Mutant::LostRemoval && request.expires == 0
     }
 }

@@ -2,34 +2,34 @@
 
 use std::{sync::Arc, time::Duration};
 
+use routr_registration::{engine::Engine, model::Link};
 use routr_registry::{
-    engine::{
-        Engine,
+    instance::{Fence, Fenced},
+    runtime::{
         clock::Clock,
         driver::{Controls, Driver, Ports, Reload},
         handle::EngineHandle,
+        ports::Environment,
     },
-    instance::{Permit, Permitted},
-    ports::{Environment, Link},
 };
 use tokio::{sync::mpsc, sync::watch, task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    book::Run,
-    broken::Broken,
+    dependencies::{Keep, Source},
     history::SECRET,
     lease,
-    life::{Gated, Life},
-    neighbours::{Keep, Source},
-    network::Phone,
+    model::Run,
+    mutants::Mutant,
+    network::SimRequester,
+    process_state::{Gated, Life},
     rules::Rules,
     trunks::registry,
     world::World,
 };
 
-pub type SimPhone = Gated<Permitted<Phone>>;
-pub type SimStore = Gated<Permitted<Keep>>;
+pub type SimPhone = Gated<Fenced<SimRequester>>;
+pub type SimStore = Gated<Fenced<Keep>>;
 pub type SimReload = Reload<Source, SimPhone, SimStore>;
 
 /// What the engine of a process may take at its end.
@@ -47,7 +47,7 @@ pub struct Started {
 pub struct Reach {
     pub run: u32,
     pub life: Arc<Life>,
-    pub permit: Permit,
+    pub permit: Fence,
     pub handle: EngineHandle,
     pub reloads: mpsc::Sender<Box<SimReload>>,
     pub link: watch::Sender<Link>,
@@ -58,21 +58,21 @@ pub fn phone(
     world: &Arc<World>,
     life: &Arc<Life>,
     run: u32,
-    permit: &Permit,
+    permit: &Fence,
     link: watch::Sender<Link>,
 ) -> SimPhone {
-    let port = Phone { world: world.clone(), run, link };
-    Gated { port: Permitted::new(port, permit), life: life.clone() }
+    let port = SimRequester { world: world.clone(), run, link };
+    Gated { port: Fenced::new(port, permit), life: life.clone() }
 }
 
 /// A store of a run.
-pub fn store(world: &Arc<World>, life: &Arc<Life>, run: u32, permit: &Permit) -> SimStore {
+pub fn store(world: &Arc<World>, life: &Arc<Life>, run: u32, permit: &Fence) -> SimStore {
     let port = Keep { world: world.clone(), run, seen: 0.into() };
-    Gated { port: Permitted::new(port, permit), life: life.clone() }
+    Gated { port: Fenced::new(port, permit), life: life.clone() }
 }
 
 /// Starts an engine in a process.
-pub fn start(world: &Arc<World>, life: &Arc<Life>, permit: &Permit) -> Started {
+pub fn start(world: &Arc<World>, life: &Arc<Life>, permit: &Fence) -> Started {
     let capacity = world.lock().rules.field.and_then(|field| field.capacity());
     let link = watch::Sender::new(Link::default());
     if capacity.is_some() {
@@ -85,20 +85,20 @@ pub fn start(world: &Arc<World>, life: &Arc<Life>, permit: &Permit) -> Started {
     }
     let (run, mut settings) = {
         let mut state = world.lock();
-        state.book.next += 1;
-        let run = u32::try_from(state.book.next).unwrap_or(0);
+        state.model.next += 1;
+        let run = u32::try_from(state.model.next).unwrap_or(0);
         let at = state.now();
         let paused = state.suspended;
-        let book = Run::new(life.clone(), at, paused);
-        state.book.runs.insert(run, book);
-        state.book.excuse_all(at);
+        let model = Run::new(life.clone(), at, paused);
+        state.model.runs.insert(run, model);
+        state.model.excuse_all(at);
         state.say(format_args!("#{} runs an engine: ~{run}", life.id));
-        (run, state.book.settings.clone())
+        (run, state.model.settings.clone())
     };
     match world.broken {
-        Broken::Budget => settings.rate_per_registrar = settings.rate_per_registrar.map(|rate| rate * 4.0),
-        Broken::Places => settings.max_in_flight *= 4,
-        Broken::Early => settings.registration.interval_ms *= 8,
+        Mutant::Budget => settings.rate_per_registrar = settings.rate_per_registrar.map(|rate| rate * 4.0),
+        Mutant::Places => settings.max_in_flight *= 4,
+        Mutant::Early => settings.registration.interval_ms *= 8,
         _ => {}
     }
     let mut engine = Engine::new(registry(), settings, life.seed());
@@ -114,7 +114,8 @@ pub fn start(world: &Arc<World>, life: &Arc<Life>, permit: &Permit) -> Started {
     let (of, spoke) = (world.clone(), run);
     let task = tokio::spawn(life.run_main(async move {
         let engine = main.await;
-        // Nothing that can be shown of it may give a secret away. It is not for the history: hash seeds are in it.
+        // Nothing that can be shown of it may give a secret away. It is not for the history: hash seeds are
+        // in it.
         let shown = format!("{engine:?}");
         let mut state = of.lock();
         state.check("no secret", !shown.contains(SECRET), |_| "the engine shows a password".to_owned());
@@ -130,7 +131,7 @@ pub fn start(world: &Arc<World>, life: &Arc<Life>, permit: &Permit) -> Started {
 /// It is about to be told to end.
 pub fn tell_to_end(world: &World, run: u32) {
     let mut state = world.lock();
-    if let Some(run) = state.book.runs.get_mut(&run) {
+    if let Some(run) = state.model.runs.get_mut(&run) {
         run.ending = true;
     }
     state.look();
@@ -139,11 +140,11 @@ pub fn tell_to_end(world: &World, run: u32) {
 /// An engine has ended, and all its calls with it.
 pub fn ended(world: &World, run: u32) {
     let mut state = world.lock();
-    let open = state.book.flights.values().filter(|flight| flight.run == run).count();
+    let open = state.model.flights.values().filter(|flight| flight.run == run).count();
     state.check("nothing outlives its engine", open == 0, |_| {
         format!("run {run} has ended with {open} calls open")
     });
-    state.book.runs.remove(&run);
+    state.model.runs.remove(&run);
     state.look();
 }
 
@@ -159,7 +160,7 @@ pub async fn supervise(world: Arc<World>, machine: usize, rules: Rules) {
                 tokio::spawn(life.run(main)).await.is_err()
             }
             None => {
-                let Started { run, task, stop } = start(&world, &life, &Permit::always());
+                let Started { run, task, stop } = start(&world, &life, &Fence::always());
                 let (watched, watching) = (world.clone(), life.clone());
                 let end = tokio::spawn(life.run(async move {
                     shutdown.cancelled().await;

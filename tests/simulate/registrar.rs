@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 
 use rand::{RngExt, rngs::SmallRng};
-use routr_registry::{
-    ports::{Authentication, RedirectContact, RedirectTarget, Register, Reply},
-    trunk::HostPort,
-};
+use routr_registration::model::{RedirectContact, RedirectTarget, RegisterRequest, RegisterResponse};
+use routr_types::{extension::Authentication, host::HostPort};
 
 use crate::{contacts::Listing, field::Field};
 
@@ -54,7 +52,7 @@ pub enum Policy {
 /// A binding that a registrar holds.
 #[derive(Clone, Debug)]
 pub struct Bound {
-    pub lapses: u64,
+    pub expires: u64,
     pub made: u64,
     /// The Contact that was sent.
     pub contact: String,
@@ -150,16 +148,16 @@ impl Host {
         self.numbers.clear();
     }
 
-    /// Takes a request that carries the right password, or needs none, for the Contact that the Requester sends. `None`: it says
-    /// nothing.
+    /// Takes a request that carries the right password, or needs none, for the Contact that the Requester
+    /// sends. `None`: it says nothing.
     pub fn take(
         &mut self,
-        request: &Register,
+        request: &RegisterRequest,
         contact: &str,
         cseq: u32,
         tags: &[String],
         at: u64,
-    ) -> Option<Reply> {
+    ) -> Option<RegisterResponse> {
         let asked = request.expires;
         let wants_gin =
             tags.iter().enumerate().any(|(bit, tag)| tag == "gin" && request.without_tags & (1 << bit) == 0);
@@ -169,19 +167,19 @@ impl Host {
                 self.bind(request, contact, cseq, granted, at)
             }
             Policy::AtLeast(least) if asked > 0 && asked < *least => {
-                Reply { min_expires: Some(*least), ..code(423) }
+                RegisterResponse { min_expires: Some(*least), ..code(423) }
             }
             Policy::AtLeastUntold(least) if asked > 0 && asked < *least => code(423),
             Policy::RefusesTags(names) if wants_gin => {
                 let unsupported = if *names { vec!["gin".into()] } else { Vec::new() };
-                Reply { unsupported, ..code(420) }
+                RegisterResponse { unsupported, ..code(420) }
             }
             Policy::RefusesRequire if wants_gin => code(400),
             Policy::AtLeast(_)
             | Policy::AtLeastUntold(_)
             | Policy::RefusesTags(_)
             | Policy::RefusesRequire => self.bind(request, contact, cseq, asked, at),
-            Policy::Moved(number, to, expires) => Reply {
+            Policy::Moved(number, to, expires) => RegisterResponse {
                 targets: vec![RedirectContact {
                     to: RedirectTarget { address: HostPort::new(to, 5060), transport: None },
                     expires: None,
@@ -189,7 +187,7 @@ impl Host {
                 contact_expires: *expires,
                 ..code(*number)
             },
-            Policy::MovedToOneOf(number, all) => Reply {
+            Policy::MovedToOneOf(number, all) => RegisterResponse {
                 targets: all
                     .iter()
                     .map(|(to, expires)| RedirectContact {
@@ -200,34 +198,45 @@ impl Host {
                 contact_expires: all.first().and_then(|(_, expires)| i32::try_from((*expires)?).ok()),
                 ..code(*number)
             },
-            Policy::UnknownChallenge => Reply {
+            Policy::UnknownChallenge => RegisterResponse {
                 authentication: Some(Authentication::NotSent("Digest algorithm Snefru-256".to_owned())),
                 ..code(401)
             },
-            Policy::StaleForever => Reply { authentication: Some(Authentication::Stale), ..code(401) },
+            Policy::StaleForever => {
+                RegisterResponse { authentication: Some(Authentication::Stale), ..code(401) }
+            }
             Policy::ForbidsUnseen => {
-                Reply { authentication: Some(Authentication::NotSent(String::new())), ..code(403) }
+                RegisterResponse { authentication: Some(Authentication::NotSent(String::new())), ..code(403) }
             }
             Policy::Code(number) => code(*number),
-            Policy::Later(number, seconds) => Reply { retry_after: Some(*seconds), ..code(*number) },
+            Policy::Later(number, seconds) => {
+                RegisterResponse { retry_after: Some(*seconds), ..code(*number) }
+            }
             Policy::Silent | Policy::Refuses => return None,
             Policy::Provisional => {
                 self.bind(request, contact, cseq, asked, at);
                 code(100)
             }
-            Policy::Nonsense => Reply::default(),
-            Policy::GrantsZero if asked > 0 => Reply { expires: Some(0), ..code(200) },
+            Policy::Nonsense => RegisterResponse::default(),
+            Policy::GrantsZero if asked > 0 => RegisterResponse { expires: Some(0), ..code(200) },
             Policy::GrantsZero => self.bind(request, contact, cseq, 0, at),
             Policy::GrantsAges => {
                 let reply = self.bind(request, contact, cseq, asked, at);
-                Reply { contact_expires: Some(i32::MAX), ..reply }
+                RegisterResponse { contact_expires: Some(i32::MAX), ..reply }
             }
         })
     }
 
-    /// RFC 3261 §10.3, step 7: a number that is not higher than the last one of its Call-ID changes nothing. Each Contact is a
-    /// binding of its own.
-    fn bind(&mut self, request: &Register, contact: &str, cseq: u32, granted: u32, at: u64) -> Reply {
+    /// RFC 3261 §10.3, step 7: a number that is not higher than the last one of its Call-ID changes nothing.
+    /// Each Contact is a binding of its own.
+    fn bind(
+        &mut self,
+        request: &RegisterRequest,
+        contact: &str,
+        cseq: u32,
+        granted: u32,
+        at: u64,
+    ) -> RegisterResponse {
         if self.numbers.get(&request.call_id).is_some_and(|last| cseq <= *last) {
             return code(500);
         }
@@ -244,17 +253,17 @@ impl Host {
         let mut older = Vec::new();
         if let Some(before) = self.bindings.remove(&request.call_id) {
             older = before.older;
-            older.push((before.contact, before.lapses));
+            older.push((before.contact, before.expires));
             older.retain(|(older, expires_at)| older != contact && *expires_at > at);
         }
         let bound =
-            Bound { lapses: at + u64::from(granted) * 1_000, made: at, contact: contact.to_owned(), older };
+            Bound { expires: at + u64::from(granted) * 1_000, made: at, contact: contact.to_owned(), older };
         let response = self.listing.response(&bound, granted, at);
         self.bindings.insert(request.call_id.clone(), bound);
         response
     }
 }
 
-pub fn code(code: u16) -> Reply {
-    Reply { code: Some(code), phrase: "Because".into(), ..Reply::default() }
+pub fn code(code: u16) -> RegisterResponse {
+    RegisterResponse { code: Some(code), phrase: "Because".into(), ..RegisterResponse::default() }
 }

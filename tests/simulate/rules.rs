@@ -3,18 +3,17 @@
 use std::time::Duration;
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
-use routr_registry::{
-    config::EdgePort,
+use routr_registration::{
     engine::EngineSettings,
+    model::EdgePort,
     registration::{
         Settings,
         redirect_policy::{RedirectDomain, RedirectPolicy},
     },
-    sip::digest::DigestMinimum,
-    trunk::HostPort,
 };
+use routr_types::{digest_minimum::DigestMinimum, host::HostPort};
 
-use crate::{broken::Broken, field::Field};
+use crate::{field::Field, mutants::Mutant};
 
 pub const SECOND: u64 = 1_000;
 pub const MINUTE: u64 = 60 * SECOND;
@@ -33,8 +32,8 @@ pub struct Rules {
     /// `Some`: two replicas and a Lease of that duration.
     pub lease: Option<Duration>,
     pub durable: bool,
-    /// The store fails and loses data. Never together with wall clocks that jump: a number that goes by a wrong clock and is
-    /// then forgotten cannot be overtaken.
+    /// The store fails and loses data. Never together with wall clocks that jump: a number that goes by a
+    /// wrong clock and is then forgotten cannot be overtaken.
     pub store_fails: bool,
     pub clock_jumps: bool,
     /// Mean time between two events, in milliseconds.
@@ -43,14 +42,14 @@ pub struct Rules {
     pub fault_ms: u64,
     /// The registry is deleted at the end.
     pub leaves: bool,
-    pub broken: Broken,
+    pub broken: Mutant,
     /// What it has of the field's habits; `None` in a plain world.
     pub field: Option<Field>,
 }
 
 impl Rules {
     /// Draws them; `plain`: without the field's habits.
-    pub fn of(seed: u64, days: Option<u64>, broken: Broken, plain: bool) -> Self {
+    pub fn of(seed: u64, days: Option<u64>, broken: Mutant, plain: bool) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed ^ 0x5eed_0000);
         let pick = |rng: &mut SmallRng, from: &[u64]| from[rng.random_range(0..from.len())];
         let edges = rng.random_range(1..=3);

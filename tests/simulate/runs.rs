@@ -15,9 +15,9 @@ use std::{
 use clap::Parser;
 
 use crate::{
-    broken::Broken,
-    found,
     history::Log,
+    mutants::Mutant,
+    regressions,
     seed::{self, Outcome},
     world::Tally,
 };
@@ -26,7 +26,8 @@ use crate::{
 static LEFT_OUT: OnceLock<Vec<String>> = OnceLock::new();
 /// How much of a failing history is shown.
 const SHOWN: usize = 40;
-/// Seeds that are run twice, in another order and on another thread, to see that their histories are the same.
+/// Seeds that are run twice, in another order and on another thread, to see that their histories are the
+/// same.
 const TWICE: usize = 3;
 
 /// Simulated days of the real driver.
@@ -62,7 +63,7 @@ struct Args {
 }
 
 impl Args {
-    /// What a replay needs besides the seed.
+    /// What a replay needs as well the seed.
     fn days_again(&self) -> String {
         self.days.map_or_else(String::new, |days| format!(" ARGS='--days {days}'"))
     }
@@ -92,9 +93,9 @@ fn is_for_others(ignored: &[String]) -> bool {
 
 fn replay(number: u64, args: &Args) -> ExitCode {
     let named = |name: &String| {
-        Broken::ALL.iter().find(|(broken, _)| format!("{broken:?}").eq_ignore_ascii_case(name))
+        Mutant::ALL.iter().find(|(broken, _)| format!("{broken:?}").eq_ignore_ascii_case(name))
     };
-    let broken = args.broken.as_ref().and_then(named).map_or(Broken::Nothing, |(broken, _)| *broken);
+    let broken = args.broken.as_ref().and_then(named).map_or(Mutant::Nothing, |(broken, _)| *broken);
     let outcome = seed::run(number, args.days, broken, true);
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(outcome.text.as_bytes());
@@ -125,7 +126,7 @@ struct Sum {
 
 fn many(args: &Args) -> ExitCode {
     let began = clock();
-    let found = found::all();
+    let found = regressions::all();
     let mut seeds: Vec<u64> = (args.from..args.from + args.seeds).collect();
     seeds.extend(found.iter().filter(|seed| !(args.from..args.from + args.seeds).contains(seed)));
     let sum = Mutex::new(Sum::default());
@@ -139,7 +140,7 @@ fn many(args: &Args) -> ExitCode {
     print_table(&sum, took, seeds.len());
     sum.failed.sort_unstable();
     let again = TWICE.min(seeds.len());
-    let tested = if args.no_self_test { 0 } else { Broken::ALL.len() };
+    let tested = if args.no_self_test { 0 } else { Mutant::ALL.len() };
     let noticed = tested - missed.len();
     println!("{:<36} {:>12}", "the same when repeated", format!("{} of {again}", again - repeated.len()));
     println!("{:<36} {:>12}", "broken variants noticed", format!("{noticed} of {tested}"));
@@ -185,7 +186,7 @@ fn share(args: &Args, seeds: &[u64], take: &(impl Fn(Outcome) + Sync)) {
                 while let Some(seed) =
                     seeds.get(usize::try_from(next.fetch_add(1, Relaxed)).unwrap_or(usize::MAX))
                 {
-                    take(seed::run(*seed, args.days, Broken::Nothing, false));
+                    take(seed::run(*seed, args.days, Mutant::Nothing, false));
                 }
             });
         }
@@ -224,26 +225,27 @@ fn add(to: &mut BTreeMap<&'static str, u64>, from: &BTreeMap<&'static str, u64>)
     }
 }
 
-/// The first seeds again, alone on one thread after another one: their histories have to be the same to the byte.
+/// The first seeds again, alone on one thread after another one: their histories have to be the same to the
+/// byte.
 fn repeat(sum: &Sum, seeds: &[u64], args: &Args) -> Vec<u64> {
     let again = seeds.iter().take(TWICE).rev();
     again
         .filter(|seed| {
-            sum.digests.get(seed) != Some(&seed::run(**seed, args.days, Broken::Nothing, false).digest)
+            sum.digests.get(seed) != Some(&seed::run(**seed, args.days, Mutant::Nothing, false).digest)
         })
         .copied()
         .collect()
 }
 
 /// Runs each broken variant on a few seeds, until its check finds it.
-fn self_test(args: &Args) -> Vec<(Broken, &'static str)> {
+fn self_test(args: &Args) -> Vec<(Mutant, &'static str)> {
     let missed = Mutex::new(Vec::new());
     let next = AtomicU64::new(0);
     thread::scope(|scope| {
         for _ in 0..args.threads.max(1) {
             scope.spawn(|| {
                 while let Some((broken, invariant)) =
-                    Broken::ALL.get(usize::try_from(next.fetch_add(1, Relaxed)).unwrap_or(usize::MAX))
+                    Mutant::ALL.get(usize::try_from(next.fetch_add(1, Relaxed)).unwrap_or(usize::MAX))
                 {
                     let finds = |seed| {
                         seed::run(seed, Some(1), *broken, false)

@@ -1,4 +1,4 @@
-//! What happens to a world: faults ([`faults`]), and what people do ([`people`]). Drawn from the seed.
+//! What happens to a world: faults ([`faults`]), and what people do ([`edits`]). Drawn from the seed.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -9,11 +9,10 @@ use rand::RngExt;
 use tokio::time::sleep;
 
 use crate::{
-    faults,
+    dependencies::{Api, StoreMode},
+    edits, faults,
     field::Path,
-    neighbours::{Api, Shelf},
     network::Mode,
-    people,
     rules::{DAY, HOUR, MINUTE, SECOND},
     world::{State, World},
 };
@@ -104,7 +103,7 @@ impl State {
 
 impl State {
     fn mend_store(&mut self) {
-        if std::mem::replace(&mut self.shelf, Shelf::Up) != Shelf::Up {
+        if std::mem::replace(&mut self.store_mode, StoreMode::Up) != StoreMode::Up {
             self.records.bad_at = self.now();
         }
     }
@@ -158,9 +157,10 @@ async fn act(world: &Arc<World>, what: &'static str) {
         "listing shrinks" => shrink(&mut world.lock()),
         "store fails" => {
             let mut state = world.lock();
-            let modes = [Shelf::Down, Shelf::Hanging, Shelf::Denied, Shelf::Full, Shelf::Slow];
-            state.shelf = modes[state.rng.random_range(0..modes.len())];
-            let mode = state.shelf;
+            let modes =
+                [StoreMode::Down, StoreMode::Hanging, StoreMode::Denied, StoreMode::Full, StoreMode::Slow];
+            state.store_mode = modes[state.rng.random_range(0..modes.len())];
+            let mode = state.store_mode;
             state.say(format_args!("* {mode:?}"));
             drop(state);
             later(world, ms, State::mend_store);
@@ -190,17 +190,17 @@ async fn act(world: &Arc<World>, what: &'static str) {
             state.machines[machine].wall_ahead.store(by, Relaxed);
         }
         "suspend" => {
-            people::command(world, what).await;
+            edits::command(world, what).await;
             let world = world.clone();
             tokio::spawn(async move {
                 sleep(Duration::from_millis(ms)).await;
                 if world.lock().calm_since.is_none() {
-                    people::suspend(&world, false).await;
+                    edits::suspend(&world, false).await;
                 }
             });
         }
-        "refresh one" | "sync now" | "reload" | "edge port replaced" => people::command(world, what).await,
-        _ => people::edit(&mut world.lock(), what),
+        "refresh one" | "sync now" | "reload" | "edge port replaced" => edits::command(world, what).await,
+        _ => edits::edit(&mut world.lock(), what),
     }
 }
 
@@ -250,13 +250,13 @@ fn process_fault(world: &Arc<World>, what: &'static str, ms: u64) {
 }
 
 impl State {
-    pub fn thaw(&mut self, life: &crate::life::Life) {
+    pub fn thaw(&mut self, life: &crate::process_state::Life) {
         let at = self.now();
         self.say(format_args!("* #{} goes on", life.id));
-        self.book.excuse_all(at);
-        self.book.changed_at = at;
-        self.book.trouble_at = at;
-        for run in self.book.runs.values_mut().filter(|run| run.life.id == life.id) {
+        self.model.excuse_all(at);
+        self.model.changed_at = at;
+        self.model.trouble_at = at;
+        for run in self.model.runs.values_mut().filter(|run| run.life.id == life.id) {
             run.resumed_at = at;
             run.buckets.clear();
         }
@@ -307,5 +307,5 @@ pub async fn heal(world: &Arc<World>) {
         state.catalogue.accounts.clear();
         state.catalogue.accounts.extend(right);
     }
-    people::suspend(world, false).await;
+    edits::suspend(world, false).await;
 }

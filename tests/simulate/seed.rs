@@ -5,10 +5,11 @@ use std::{cell::RefCell, sync::Arc, time::Duration};
 use tokio::time::sleep;
 
 use crate::{
-    broken::Broken,
-    calls, faults, found, history, process,
+    calls, faults, history,
+    mutants::Mutant,
+    process, regressions,
     rules::{HOUR, MINUTE, Rules},
-    script, views,
+    script, view_checks,
     world::{Tally, Violation, World},
 };
 
@@ -39,8 +40,8 @@ pub fn catch_panics() {
 }
 
 /// Runs a seed; its text is kept where it failed, or `keep` says so.
-pub fn run(seed: u64, days: Option<u64>, broken: Broken, keep: bool) -> Outcome {
-    let rules = Rules::of(seed, days, broken, found::is_plain(seed));
+pub fn run(seed: u64, days: Option<u64>, broken: Mutant, keep: bool) -> Outcome {
+    let rules = Rules::of(seed, days, broken, regressions::is_plain(seed));
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let world = runtime.block_on(live(rules));
@@ -86,9 +87,9 @@ async fn live(rules: Rules) -> Arc<World> {
     };
     let story = async {
         let (events, looks) =
-            (tokio::spawn(script::play(world.clone())), tokio::spawn(views::look_often(world.clone())));
+            (tokio::spawn(script::play(world.clone())), tokio::spawn(view_checks::look_often(world.clone())));
         let calls = tokio::spawn(calls::play(world.clone()));
-        if rules.broken == Broken::Spinning {
+        if rules.broken == Mutant::Spinning {
             tokio::spawn(flap(world.clone()));
         }
         sleep(faults).await;
@@ -98,14 +99,14 @@ async fn live(rules: Rules) -> Arc<World> {
         world.lock().look();
         sleep(Duration::from_millis(CALM)).await;
         looks.abort();
-        views::settle(&world).await;
+        view_checks::settle(&world).await;
         {
             let mut state = world.lock();
             let at = state.now();
             state.check_once(at);
         }
         if rules.leaves {
-            views::farewell(&world).await;
+            view_checks::farewell(&world).await;
         }
     };
     tokio::select! {

@@ -1,12 +1,13 @@
-//! The way of one request: through the Requester and an EdgePort to a registrar, and back. What comes back is what this kind of
-//! Requester hands over.
+//! The way of one request: through the Requester and an EdgePort to a registrar, and back. What comes back is
+//! what this kind of Requester hands over.
 
 use std::{sync::Arc, time::Duration};
 
 use rand::RngExt;
-use routr_registry::{
-    ports::{Hop, Local, LocalKind, Register, Reply},
-    trunk::Transport,
+use routr_registration::model::{RegisterRequest, RegisterResponse};
+use routr_types::{
+    extension::{Hop, Local, LocalKind},
+    host::Transport,
 };
 use tokio::{sync::oneshot, time::sleep};
 
@@ -75,7 +76,7 @@ impl State {
     }
 
     /// What is wrong with the EdgePort that a request goes through.
-    fn edge_fault(&self, request: &Register) -> Option<EdgeFault> {
+    fn edge_fault(&self, request: &RegisterRequest) -> Option<EdgeFault> {
         let direct = self.is_direct();
         if direct { None } else { self.way.edge_fault(&request.edge_port.host) }
     }
@@ -89,20 +90,21 @@ impl State {
     }
 
     /// A response that the Requester makes up.
-    fn made_up(&self, number: u16, kind: LocalKind) -> Reply {
-        Reply { local: Some(Local { kind, at: Some(self.next_hop()) }), ..code(number) }
+    fn made_up(&self, number: u16, kind: LocalKind) -> RegisterResponse {
+        RegisterResponse { local: Some(Local { kind, at: Some(self.next_hop()) }), ..code(number) }
     }
 
     /// What the Requester hands over; `None`: it never does.
-    fn hand_over(&self, reply: Reply, journey: &Journey) -> Option<Reply> {
+    fn hand_over(&self, reply: RegisterResponse, journey: &Journey) -> Option<RegisterResponse> {
         let Some(field) = self.rules.field else {
-            return Some(Reply { bindings: Vec::new(), authentication: None, ..reply });
+            return Some(RegisterResponse { bindings: Vec::new(), authentication: None, ..reply });
         };
         match field.requester {
             RequesterKind::Ours { .. } => Some(reply),
             RequesterKind::Quiet | RequesterKind::Java => {
                 let listed = !reply.bindings.is_empty();
-                let mut reply = Reply { bindings: Vec::new(), authentication: None, local: None, ..reply };
+                let mut reply =
+                    RegisterResponse { bindings: Vec::new(), authentication: None, local: None, ..reply };
                 reply.targets.truncate(1);
                 if field.requester == RequesterKind::Quiet {
                     reply.cseq = reply.cseq.filter(|_| journey.numbered);
@@ -135,7 +137,7 @@ async fn pass(ms: u64) {
 
 /// What came of it on the way.
 enum Outcome {
-    Response(Reply),
+    Response(RegisterResponse),
     /// Nothing within the transaction's time; whether an EdgePort was there to see it.
     Silence {
         passed_on: bool,
@@ -145,7 +147,12 @@ enum Outcome {
 }
 
 /// The way of one request. It continues when the process that sent it has died.
-pub async fn travel(world: Arc<World>, request: Register, journey: Journey, reply: oneshot::Sender<Reply>) {
+pub async fn travel(
+    world: Arc<World>,
+    request: RegisterRequest,
+    journey: Journey,
+    reply: oneshot::Sender<RegisterResponse>,
+) {
     pass(journey.departs).await;
     let outcome = go(&world, &request, &journey).await;
     let response = match outcome {
@@ -169,7 +176,7 @@ pub async fn travel(world: Arc<World>, request: Register, journey: Journey, repl
     }
 }
 
-async fn go(world: &Arc<World>, request: &Register, journey: &Journey) -> Outcome {
+async fn go(world: &Arc<World>, request: &RegisterRequest, journey: &Journey) -> Outcome {
     let silent_edge = || world.lock().edge_fault(request) == Some(EdgeFault::Dead);
     let fault = world.lock().edge_fault(request);
     match fault {
@@ -210,7 +217,7 @@ async fn go(world: &Arc<World>, request: &Register, journey: &Journey) -> Outcom
         Arrival::Response(response) => {
             let field = world.lock().rules.field;
             let numbered = field.is_some() || journey.numbered;
-            Outcome::Response(Reply { cseq: numbered.then_some(cseq), ..response })
+            Outcome::Response(RegisterResponse { cseq: numbered.then_some(cseq), ..response })
         }
         Arrival::Refused => Outcome::Refused,
         Arrival::Silence | Arrival::Challenge => silence,
@@ -220,7 +227,11 @@ async fn go(world: &Arc<World>, request: &Register, journey: &Journey) -> Outcom
 }
 
 /// The registrar takes no connection.
-async fn refused(world: &Arc<World>, request: &Register, journey: &Journey) -> Option<Reply> {
+async fn refused(
+    world: &Arc<World>,
+    request: &RegisterRequest,
+    journey: &Journey,
+) -> Option<RegisterResponse> {
     let path = world.lock().rules.field.map(|field| field.path);
     if path == Some(Path::Direct) {
         let kind = if request.transport == Transport::Tls && journey.tells {
@@ -239,10 +250,10 @@ async fn refused(world: &Arc<World>, request: &Register, journey: &Journey) -> O
 }
 
 /// What the Requester makes of a silence.
-fn silence(world: &Arc<World>, journey: &Journey, passed_on: bool) -> Reply {
+fn silence(world: &Arc<World>, journey: &Journey, passed_on: bool) -> RegisterResponse {
     let state = world.lock();
     match state.rules.field {
-        None => Reply {
+        None => RegisterResponse {
             local: journey.tells.then_some(Local { kind: LocalKind::Timeout, at: None }),
             ..code(408)
         },

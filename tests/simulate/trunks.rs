@@ -1,16 +1,20 @@
-//! What the administrator knows: the trunks as they are at the API server, and every Call-ID that any version of them has had.
+//! What the administrator knows: the trunks as they are at the API server, and every Call-ID that any version
+//! of them has had.
 
 use std::collections::BTreeMap;
 
 use rand::{RngExt, rngs::SmallRng};
-use routr_registry::{
-    ports::TrunkItem,
+use routr_registration::{
+    model::TrunkItem,
     registration::{
         identity::RegistryId,
         target::{UriRank, uri_order},
     },
+    trunk::{Credentials, Trunk, TrunkProblem, TrunkUri},
+};
+use routr_types::{
+    host::{HostPort, Transport},
     secret::Secret,
-    trunk::{Credentials, HostPort, Transport, Trunk, TrunkProblem, TrunkUri},
 };
 
 use crate::history::SECRET;
@@ -94,7 +98,7 @@ impl Catalogue {
             region: ["eu", "us"].get(rng.random_range(0..4)).map(|region| (*region).into()),
             uris: Vec::new(),
             credentials: None,
-            digest: routr_registry::sip::digest::DigestMinimum::default(),
+            digest: routr_types::digest_minimum::DigestMinimum::default(),
             problem: None,
             updated_at_s: 0,
         };
@@ -151,7 +155,8 @@ impl Catalogue {
 }
 
 impl Entry {
-    /// Whether it is to be registered: a spoilt one stays registered as it was, one that is wholly disabled does not.
+    /// Whether it is to be registered: a spoilt one stays registered as it was, one that is wholly disabled
+    /// does not.
     pub fn is_wanted(&self) -> bool {
         !matches!(self.problem, Some(TrunkProblem::AllDisabled))
     }

@@ -11,16 +11,16 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    book::Book,
-    broken::Broken,
     calls::CallFaults,
+    dependencies::{Api, Records, StoreMode},
     field::RequesterKind,
     history::History,
     lease::LeaseServer,
-    life::{Life, Machine},
-    neighbours::{Api, Records, Shelf},
+    model::Model,
+    mutants::Mutant,
     network::{Mode, Way},
     process::Reach,
+    process_state::{Life, Machine},
     registrar::{Host, Policy},
     rules::Rules,
     runs,
@@ -32,7 +32,7 @@ pub struct World {
     start: Instant,
     state: Mutex<State>,
     pub durable: bool,
-    pub broken: Broken,
+    pub broken: Mutant,
 }
 
 /// What counts, for the table at the end.
@@ -66,11 +66,11 @@ pub struct State {
     pub api: Api,
     /// The next listing lacks so many.
     pub shrink: Option<usize>,
-    pub shelf: Shelf,
+    pub store_mode: StoreMode,
     pub records: Records,
     pub lease: LeaseServer,
     pub machines: Vec<Arc<Machine>>,
-    pub book: Book,
+    pub model: Model,
     pub tick: u64,
     /// Nothing is started again any more.
     pub ending: bool,
@@ -117,11 +117,11 @@ impl World {
             call_faults: CallFaults::default(),
             api: Api::Up,
             shrink: None,
-            shelf: Shelf::Up,
+            store_mode: StoreMode::Up,
             records: Records::default(),
             lease: LeaseServer::default(),
             machines,
-            book: Book::new(&rules.settings),
+            model: Model::new(&rules.settings),
             tick: 0,
             ending: false,
             calm_since: None,
@@ -143,7 +143,7 @@ impl World {
             };
             state.hosts.insert(format!("h{n}"), host);
         }
-        // Nobody is there but by redirection.
+        // No one is there but by redirection.
         for n in 0..7 {
             let host = Host::draw(&mut state.rng);
             let challenges = host.challenges && rules.field.is_none();
@@ -209,7 +209,7 @@ impl State {
         *self.tally.events.entry(event).or_default() += 1;
     }
 
-    /// An invariant was looked at: `broken` tells what is wrong, where it does not hold.
+    /// An invariant was looked at: `mutants` tells what is wrong, where it does not hold.
     pub fn check(&mut self, invariant: &'static str, holds: bool, broken: impl FnOnce(&Self) -> String) {
         *self.tally.checks.entry(invariant).or_default() += 1;
         if !holds && self.violations.len() < 20 && !runs::is_left_out(invariant) {

@@ -1,4 +1,5 @@
-//! Both services, on bare HTTP/2: the backend shares the processors with what is measured, so it does no more than it must.
+//! Both services, on bare HTTP/2: the backend shares the processors with what is measured, so it does no more
+//! than it must.
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
@@ -11,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::{
     Mode, Settings,
     listing::Listing,
-    tally::{Counters, Verdict},
+    tally::{Counters, Outcome},
     wire,
 };
 
@@ -100,8 +101,8 @@ fn register(message: &[u8], shared: &Shared) -> Result<Vec<Bytes>, Refusal> {
         _ => asked,
     };
     let answer = match shared.counters.register(message, first).ok_or(STRANGE)? {
-        Verdict::Granted(seconds) => wire::answer(seconds),
-        Verdict::Refused => wire::refusal(),
+        Outcome::Granted(seconds) => wire::answer(seconds),
+        Outcome::Refused => wire::refusal(),
     };
     let mut frame = BytesMut::with_capacity(64);
     prefix(&mut frame, answer.encoded_len());

@@ -19,8 +19,8 @@ pub struct Tally {
     pub trunks: u64,
     /// REGISTERs for trunks that had more than half of their time left.
     pub needless: u64,
-    /// REGISTERs that came after the trunk's registration had lapsed.
-    pub lapsed: u64,
+    /// REGISTERs that came after the trunk's registration had expired.
+    pub expired: u64,
     /// REGISTERs that could not be read, or for a trunk that is not listed.
     pub strange: u64,
     /// REGISTERs that were refused with 503, as asked for.
@@ -49,7 +49,7 @@ pub struct Counters {
     registers: AtomicU64,
     trunks: AtomicU64,
     needless: AtomicU64,
-    lapsed: AtomicU64,
+    expired: AtomicU64,
     strange: AtomicU64,
     refused: AtomicU64,
     bytes: AtomicU64,
@@ -67,14 +67,15 @@ pub struct Counters {
 
 /// What a REGISTER gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Outcome {
     /// So many seconds.
     Granted(u32),
     /// 503, this time.
     Refused,
 }
 
-/// One trunk: when it was registered last, in milliseconds from the start (0: never), and for how many seconds.
+/// One trunk: when it was registered last, in milliseconds from the start (0: never), and for how many
+/// seconds.
 #[derive(Default)]
 struct One {
     at: AtomicU32,
@@ -91,7 +92,7 @@ impl Counters {
             registers: zero(),
             trunks: zero(),
             needless: zero(),
-            lapsed: zero(),
+            expired: zero(),
             strange: zero(),
             refused: zero(),
             bytes: zero(),
@@ -107,9 +108,9 @@ impl Counters {
         }
     }
 
-    /// Counts a REGISTER and says how long it is granted for: what it asks, or `first` (of the trunk's number and what it
-    /// asks) where the trunk was not registered before.
-    pub fn register(&self, request: &[u8], first: impl Fn(usize, u32) -> u32) -> Option<Verdict> {
+    /// Counts a REGISTER and says how long it is granted for: what it asks, or `first` (of the trunk's number
+    /// and what it asks) where the trunk was not registered before.
+    pub fn register(&self, request: &[u8], first: impl Fn(usize, u32) -> u32) -> Option<Outcome> {
         let now = self.start.elapsed();
         let ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
         let number = self.registers.fetch_add(1, Relaxed);
@@ -135,7 +136,7 @@ impl Counters {
             _ => asked,
         };
         if self.refuses(one, now.as_secs()) {
-            return Some(Verdict::Refused);
+            return Some(Outcome::Refused);
         }
         let ms = u32::try_from(now.as_millis()).unwrap_or(u32::MAX).max(1);
         let before = one.at.swap(ms, Relaxed);
@@ -146,13 +147,13 @@ impl Counters {
         } else {
             let (gap, held) = (u64::from(ms - before.min(ms)), u64::from(one.granted.load(Relaxed)) * 1_000);
             if gap > held {
-                self.lapsed.fetch_add(1, Relaxed);
+                self.expired.fetch_add(1, Relaxed);
             } else if gap < held / 2 {
                 self.needless.fetch_add(1, Relaxed);
             }
         }
         one.granted.store(granted, Relaxed);
-        Some(Verdict::Granted(granted))
+        Some(Outcome::Granted(granted))
     }
 
     /// From now on so many trunks are refused once in each second: those that were registered and come first.
@@ -177,12 +178,12 @@ impl Counters {
         refuses
     }
 
-    /// Counts anew, and remembers who is registered.
+    /// Counts again, and remembers who is registered.
     pub fn mark(&self) {
         let all = [
             &self.registers,
             &self.needless,
-            &self.lapsed,
+            &self.expired,
             &self.strange,
             &self.bytes,
             &self.last_ns,
@@ -202,7 +203,7 @@ impl Counters {
             registers: self.registers.load(Relaxed),
             trunks: self.trunks.load(Relaxed),
             needless: self.needless.load(Relaxed),
-            lapsed: self.lapsed.load(Relaxed),
+            expired: self.expired.load(Relaxed),
             strange: self.strange.load(Relaxed),
             refused: self.refused.load(Relaxed),
             bytes: self.bytes.load(Relaxed),
@@ -228,7 +229,7 @@ impl Counters {
             &self.registers,
             &self.trunks,
             &self.needless,
-            &self.lapsed,
+            &self.expired,
             &self.strange,
             &self.bytes,
             &self.last_ns,

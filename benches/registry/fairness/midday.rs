@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     DEADLINE, HEALTHY, SECTION, SILENT,
-    stage::{Stage, Window, lateness},
+    harness::{FairnessHarness, Window, lateness},
 };
 use crate::report::{Bench, Figure, Goal, grouped};
 
@@ -29,7 +29,7 @@ pub async fn run(bench: &mut Bench, plan: &super::Plan) {
         "fairness: mid-day, grants of {expires_s} s; all respond for {} s",
         day.as_secs()
     ));
-    let stage = Stage::start(plan.stage(expires_s, spec), 0..0).await;
+    let stage = FairnessHarness::start(plan.stage(expires_s, spec), 0..0).await;
     stage.all_registered(DEADLINE).await;
     let began = Instant::now();
     sleep(day).await;

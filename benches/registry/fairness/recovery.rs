@@ -1,4 +1,5 @@
-//! A registrar falls silent, and is back: what it receives meanwhile, and how soon its trunks are registered again.
+//! A registrar falls silent, and is back: what it receives meanwhile, and how soon its trunks are registered
+//! again.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -7,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     DEADLINE, SECTION,
-    stage::{Group, Register, Stage},
+    harness::{FairnessHarness, Group, Register},
 };
 use crate::{
     report::{Bench, Figure, Goal, grouped},
@@ -27,7 +28,7 @@ pub struct Plan {
 }
 
 /// What came of one run.
-struct Found {
+struct LenientRegistry {
     first_wave: Duration,
     /// From the first REGISTER without a response until the registry counted the registrar as down.
     noticed: Duration,
@@ -66,10 +67,11 @@ pub async fn run(bench: &mut Bench, plan: &Plan) {
     }
 }
 
-async fn outage(plan: &Plan, trunks: usize) -> Found {
+async fn outage(plan: &Plan, trunks: usize) -> LenientRegistry {
     let spec = "  registerInterval: 10s\n  registration: { ratePerRegistrar: unlimited }\n".to_owned();
     let groups = vec![Group { registrars: 1, trunks_each: trunks }];
-    let stage = Stage::start(super::stage::Plan { groups, expires: plan.expires_s, spec }, 0..0).await;
+    let stage =
+        FairnessHarness::start(super::harness::Plan { groups, expires: plan.expires_s, spec }, 0..0).await;
     stage.all_registered(DEADLINE).await;
     let log = stage.registrars.log();
     let first_wave = granted_since(&log, log[0].at, trunks).map_or(Duration::ZERO, |last| last - log[0].at);
@@ -94,10 +96,16 @@ async fn outage(plan: &Plan, trunks: usize) -> Found {
     let probes = log
         .iter()
         .filter(|register| !register.repeated && register.at >= noticed_at && register.at < back_at);
-    Found { first_wave, noticed: noticed_at - unanswered, probes: probes.count(), back: last - back_at }
+    LenientRegistry {
+        first_wave,
+        noticed: noticed_at - unanswered,
+        probes: probes.count(),
+        back: last - back_at,
+    }
 }
 
-/// Returns when the last of `trunks` trunks was granted its first REGISTER since `from`; `None` while one is missing.
+/// Returns when the last of `trunks` trunks was granted its first REGISTER since `from`; `None` while one is
+/// missing.
 fn granted_since(log: &[Register], from: Instant, trunks: usize) -> Option<Instant> {
     let mut users = HashSet::new();
     let granted = log.iter().filter(|register| register.at >= from && register.granted.is_some());

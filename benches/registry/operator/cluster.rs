@@ -45,8 +45,8 @@ impl<'a> Cluster<'a> {
         Ok(Self { plane, kubeconfig, container: pod["containers"][0].clone(), namespace })
     }
 
-    /// Starts a replica with the arguments and the environment that the Deployment gives it, and more arguments; those replace
-    /// given ones.
+    /// Starts a replica with the arguments and the environment that the Deployment gives it, and more
+    /// arguments; those replace given ones.
     pub fn start(&self, pod: &str, more: &[&str]) -> anyhow::Result<Replica> {
         let (public, private) = (ports::free(), ports::free());
         let given = self.container["args"].as_array().context("no arguments")?;
@@ -97,7 +97,8 @@ impl<'a> Cluster<'a> {
         wait_at_pace(PACE, look, deadline, "the Registry to be ready").await;
     }
 
-    /// What this installation's ServiceAccount has asked the API server for so far: how often, by verb and resource.
+    /// What this installation's ServiceAccount has asked the API server for so far: how often, by verb and
+    /// resource.
     pub fn asked(&self) -> BTreeMap<String, u64> {
         let mut asked = BTreeMap::new();
         for access in self.plane.audit_of(self.namespace.name(), RELEASE) {

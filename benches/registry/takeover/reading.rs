@@ -68,7 +68,8 @@ pub async fn records(redis: &Redis) -> anyhow::Result<u64> {
 
 async fn connect(redis: &Redis) -> anyhow::Result<MultiplexedConnection> {
     let client = Client::open(format!("redis://127.0.0.1:{}/", redis.port()))?;
-    // The library waits for half a second by default; a chunk of a million records may take longer on a busy machine.
+    // The library waits for half a second by default; a chunk of a million records may take longer on a busy
+    // machine.
     let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
     Ok(client.get_multiplexed_async_connection_with_config(&config).await?)
 }

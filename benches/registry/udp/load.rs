@@ -1,4 +1,5 @@
-//! Those that ask for REGISTERs: through gRPC as the product does, or in the process of the SIP client itself.
+//! Those that ask for REGISTERs: through gRPC as the product does, or in the process of the SIP client
+//! itself.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -9,10 +10,10 @@ use std::{
     time::Duration,
 };
 
+use routr_registration::{model::RegisterRequest, trunk::Credentials};
 use routr_registry::{
     config::Config,
     grpc::requester::GrpcRequester,
-    ports::{Register, Requester as _},
     proto::{
         requester::{
             SendMessageRequest, SendMessageResponse,
@@ -21,9 +22,12 @@ use routr_registry::{
         sipmessage::{Contact, Extension, ResponseType, SipMessage, sip_message::MessageType},
     },
     requester::{Mode, Options, RequesterService},
+    runtime::ports::Requester as _,
+};
+use routr_sip::client::{Client, ClientOptions};
+use routr_types::{
+    host::{HostPort, Transport},
     secret::Secret,
-    sip::client::{Client, ClientOptions},
-    trunk::{Credentials, HostPort, Transport},
 };
 use serde_json::json;
 use tokio::{net::TcpListener, task::JoinSet};
@@ -124,9 +128,9 @@ fn product_port(port: u16) -> anyhow::Result<GrpcRequester> {
     Ok(GrpcRequester::new(&config)?)
 }
 
-fn register(slot: usize, registrar: u16) -> Register {
+fn register(slot: usize, registrar: u16) -> RegisterRequest {
     let user: Box<str> = format!("user-{slot:06}").into();
-    Register {
+    RegisterRequest {
         target: HostPort::new("127.0.0.1", registrar),
         transport: Transport::Udp,
         request_host: "127.0.0.1".into(),
@@ -140,12 +144,12 @@ fn register(slot: usize, registrar: u16) -> Register {
         edge_port: HostPort::new("198.51.100.7", 5060),
         without_tags: 0,
         credentials: Some(Credentials { username: user, password: Secret::new(PASSWORD) }),
-        digest: routr_registry::sip::digest::DigestMinimum::default(),
+        digest: routr_types::digest_minimum::DigestMinimum::default(),
     }
 }
 
 /// The message that the product makes of a REGISTER.
-async fn as_sent(register: Register) -> anyhow::Result<SendMessageRequest> {
+async fn as_sent(register: RegisterRequest) -> anyhow::Result<SendMessageRequest> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let port = product_port(listener.local_addr()?.port())?;
     let pong = Pong::default();

@@ -1,15 +1,13 @@
-//! A registrar that does as little as one can, so that what is measured is the one that asks: each REGISTER is granted,
-//! or challenged first.
+//! A registrar that does as little as one can, so that what is measured is the one that asks: each REGISTER
+//! is granted, or challenged first.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use routr_registry::{
-    secret::Secret,
-    sip::digest::{Authorization, verify},
-};
+use routr_sip::digest::{Authorization, verify};
+use routr_types::secret::Secret;
 use serde::{Deserialize, Serialize};
 
 use super::{PASSWORD, pingpong, pingpong::Sizes, serve};
@@ -19,7 +17,8 @@ const CHALLENGE: &str = "WWW-Authenticate: Digest realm=\"bench\", nonce=\"5f3c2
 /// One in so many digests is computed: enough to notice a wrong one, too few to cost anything.
 const VERIFIED: u64 = 64;
 
-/// What it has seen: datagrams and bytes of requests without credentials, then of those with, and of the replies to each.
+/// What it has seen: datagrams and bytes of requests without credentials, then of those with, and of the
+/// replies to each.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Seen {
     requests: [u64; 2],

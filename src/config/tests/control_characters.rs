@@ -1,4 +1,5 @@
-//! No control character of `cache.parameters` reaches a server: a line end would begin a line of its own there, whatever protocol it speaks.
+//! No control character of `cache.parameters` reaches a server: a line end would begin a line of its own
+//! there, whatever protocol it speaks.
 
 use super::super::parameters::parse;
 

@@ -34,10 +34,10 @@ proptest! {
             serde_json::from_str(&value).unwrap_or_default(),
         ] {
             document["spec"][key] = value;
-            if let Err(mistakes) = parse(&document.to_string(), Format::Json) {
-                prop_assert!(mistakes.len() > 0);
-                for mistake in mistakes.iter() {
-                    prop_assert!(!mistake.path.is_empty() && !mistake.problem.is_empty() && !mistake.right.is_empty());
+            if let Err(errors) = parse(&document.to_string(), Format::Json) {
+                prop_assert!(errors.len() > 0);
+                for mistake in errors.iter() {
+                    prop_assert!(!mistake.path.is_empty() && !mistake.problem.is_empty() && !mistake.hint.is_empty());
                     prop_assert!(!mistake.to_string().contains('\n'), "one line each: {mistake}");
                 }
             }

@@ -43,16 +43,16 @@ fn keys() -> Vec<(&'static str, Vec<&'static str>)> {
         .collect()
 }
 
-fn read(text: &str) -> fields::Findings {
+fn read(text: &str) -> map_reader::Findings {
     let Ok(node) = tree::read(text, Format::Yaml) else { panic!("{text}") };
-    let mut findings = fields::Findings::default();
+    let mut findings = map_reader::Findings::default();
     document::read(&mut findings, node);
     findings
 }
 
-fn known(text: &str) -> fields::Findings {
+fn known(text: &str) -> map_reader::Findings {
     let findings = read(text);
-    assert_eq!(findings.mistakes, []);
+    assert_eq!(findings.errors, []);
     findings
 }
 
@@ -95,18 +95,18 @@ fn the_example_of_a_resource_is_good() {
         ..Secrets::default()
     };
     Config::from_resource("europe", &document.spec, &secrets).unwrap();
-    let mistakes: BTreeSet<String> = read(example)
-        .mistakes
+    let errors: BTreeSet<String> = read(example)
+        .errors
         .into_iter()
         .map(|mistake| format!("{}: {}", mistake.path, mistake.problem))
         .collect();
     let expected = ["spec.cache.passwordSecretRef", "spec.requesterTokenSecretRef", "spec.suspend"]
         .map(|key| format!("{key}: only in Kubernetes"));
-    assert_eq!(mistakes, BTreeSet::from(expected));
+    assert_eq!(errors, BTreeSet::from(expected));
 }
 
-/// The decoder and the serde types name the same keys: what serde reads from the complete example and writes again
-/// has every key of the table.
+/// The decoder and the serde types name the same keys: what serde reads from the complete example and writes
+/// again has every key of the table.
 #[test]
 fn serde_types_have_the_same_keys() {
     let complete = blocks("yaml")[1];
@@ -120,7 +120,7 @@ fn serde_types_have_the_same_keys() {
 }
 
 /// [`LEAST`] with one key set.
-fn set(key: &str, value: &str) -> Result<Config, Mistakes> {
+fn set(key: &str, value: &str) -> Result<Config, ValidationErrors> {
     let mut document: Value = serde_saphyr::from_str(LEAST).unwrap();
     let mut place = &mut document;
     for part in key.split('.') {
@@ -139,7 +139,7 @@ fn defaults_are_those_of_the_code() {
             continue;
         }
         seen += 1;
-        let config = set(key, code(default)[0]).unwrap_or_else(|mistakes| panic!("{key}: {mistakes}"));
+        let config = set(key, code(default)[0]).unwrap_or_else(|errors| panic!("{key}: {errors}"));
         assert_eq!(config, yaml(LEAST).unwrap(), "{key}");
     }
     assert_eq!(seen, 20, "rows with a default in code");
@@ -153,7 +153,7 @@ fn bounds_are_those_of_the_code() {
         let [least, most] = bounds[..] else { continue };
         seen += 1;
         for good in [least, most] {
-            set(key, good).unwrap_or_else(|mistakes| panic!("{key}: {mistakes}"));
+            set(key, good).unwrap_or_else(|errors| panic!("{key}: {errors}"));
         }
         let beyond = |bound: &str, factor: f64| match duration::parse(bound) {
             Ok(duration) => json!(duration.as_secs_f64() * factor).to_string(),

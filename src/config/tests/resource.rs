@@ -35,11 +35,10 @@ fn redis(cache: Value, secrets: &Secrets) -> RedisSettings {
 
 /// The mistakes as text; nothing of the password is in it.
 fn wrong(cache: Value, secrets: &Secrets) -> String {
-    let mistakes =
-        Config::from_resource("name", &spec(cache.clone()), secrets).expect_err(&cache.to_string());
-    let shown = format!("{mistakes}{mistakes:?}");
+    let errors = Config::from_resource("name", &spec(cache.clone()), secrets).expect_err(&cache.to_string());
+    let shown = format!("{errors}{errors:?}");
     assert!((0..=PASSWORD.len() - 4).all(|at| !shown.contains(&PASSWORD[at..at + 4])), "{shown}");
-    mistakes.to_string()
+    errors.to_string()
 }
 
 #[test]
@@ -147,8 +146,8 @@ fn a_file_has_no_use_for_what_is_of_a_cluster() {
         "{LEAST}  suspend: false\n  cache:\n    provider: redis\n    parametersSecretRef: {{name: a, key: b}}\n    \
          passwordSecretRef: {{name: a, key: b}}\n"
     );
-    let mistakes = yaml(&text).unwrap_err();
-    let said: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+    let errors = yaml(&text).unwrap_err();
+    let said: Vec<String> = errors.iter().map(ToString::to_string).collect();
     let expected = [
         "spec.suspend (line 8): only in Kubernetes; remove it: it has no effect in a file",
         "spec.cache.parametersSecretRef (line 11): only in Kubernetes; remove it: it has no effect in a file",
@@ -158,9 +157,9 @@ fn a_file_has_no_use_for_what_is_of_a_cluster() {
 
     let mut spec = spec(json!({ "provider": "redis", "passwordSecretRef": at("a") }));
     spec.suspend = Some(true);
-    let mistakes = Config::from_spec("name", &spec).unwrap_err().to_string();
-    assert!(mistakes.lines().all(|line| line.contains("only in Kubernetes")), "{mistakes}");
-    assert_eq!(mistakes.lines().count(), 2);
+    let errors = Config::from_spec("name", &spec).unwrap_err().to_string();
+    assert!(errors.lines().all(|line| line.contains("only in Kubernetes")), "{errors}");
+    assert_eq!(errors.lines().count(), 2);
     Config::from_resource("name", &spec, &secrets(None, Some("p"))).unwrap();
 }
 

@@ -5,18 +5,18 @@ use super::*;
 /// No four signs of it in a row occur in anything that the code itself says.
 const PASSWORD: &str = "Zq7xKw9vJtB";
 
-/// Whether a piece of the password shows.
+/// Returns whether a piece of the password shows.
 fn leaks(shown: &str) -> bool {
     (0..=PASSWORD.len() - 4).any(|at| shown.contains(&PASSWORD[at..at + 4]))
 }
 
 /// Everything that a result can print.
-fn printed(result: &Result<Config, Mistakes>) -> String {
+fn printed(result: &Result<Config, ValidationErrors>) -> String {
     match result {
         Ok(config) => format!("{config:?}\n{config:#?}"),
-        Err(mistakes) => {
-            let mut text = format!("{mistakes}\n{mistakes:?}\n{mistakes:#?}");
-            for mistake in mistakes.iter() {
+        Err(errors) => {
+            let mut text = format!("{errors}\n{errors:?}\n{errors:#?}");
+            for mistake in errors.iter() {
                 text.push_str(&mistake.to_string());
             }
             text

@@ -1,7 +1,7 @@
 //! A folder of resource files, and its edits.
 //!
-//! An edit is taken once the folder looked the same in two polls, so that a file that is being written, or replaced by
-//! an editor, is not read half done. A bad edit is reported, and the last good state is kept.
+//! An edit is taken once the folder looked the same in two polls, so that a file that is being written, or
+//! replaced by an editor, is not read half done. A bad edit is reported, and the last good state is kept.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -73,7 +73,8 @@ impl Folder {
                 Err(found) => problems.extend(found),
             }
         }
-        // Refs are looked up among what could be read only where all could be: no mistakes that follow from others.
+        // Refs are looked up among what could be read only where all could be: no mistakes that follow from
+        // others.
         if !problems.is_empty() {
             return Err(LoadError::Invalid(Problems(problems)));
         }

@@ -5,9 +5,9 @@ use serde_json::{Map, Value};
 use super::problem::Problem;
 
 /// How much of a value a problem shows, in characters.
-const SHOWN: usize = 60;
+const MAX_SHOWN_CHARS: usize = 60;
 /// Keys at least this alike are taken for a slip of the pen (Jaro-Winkler, 0 to 1).
-const ALIKE: f64 = 0.88;
+const MIN_SIMILARITY: f64 = 0.88;
 
 /// A mapping somewhere in a resource.
 #[derive(Clone)]
@@ -85,7 +85,7 @@ impl<'f> Reader<'f> {
                 })
                 .max_by(|a, b| a.0.total_cmp(&b.0));
             if let Some((likeness, name)) = nearest
-                && likeness >= ALIKE
+                && likeness >= MIN_SIMILARITY
             {
                 let note = self.describe(node.path_of(key), None, &format!("unknown, did you mean {name}?"));
                 self.notes.push(note);
@@ -182,8 +182,8 @@ fn shown(value: &Value) -> String {
     match value {
         Value::Array(_) => "a list".to_owned(),
         Value::Object(_) => "a mapping".to_owned(),
-        Value::String(text) if text.chars().count() > SHOWN => {
-            format!("{:?}...", text.chars().take(SHOWN).collect::<String>())
+        Value::String(text) if text.chars().count() > MAX_SHOWN_CHARS => {
+            format!("{:?}...", text.chars().take(MAX_SHOWN_CHARS).collect::<String>())
         }
         value => value.to_string(),
     }

@@ -1,5 +1,5 @@
-//! Routr's resource files: YAML or JSON with lists of resources, or several documents, of which trunks and credentials
-//! count here.
+//! Routr's resource files: YAML or JSON with lists of resources, or several documents, of which trunks and
+//! credentials count here.
 
 use std::sync::Arc;
 
@@ -9,7 +9,8 @@ use super::{
     problem::Problem,
     reader::{Node, Reader},
 };
-use crate::{proto::trunks::TrunkUri, secret::Secret};
+use crate::proto::trunks::TrunkUri;
+use routr_types::secret::Secret;
 
 /// What this server reads; everything else is passed over.
 const KINDS: [&str; 2] = ["Trunk", "Credentials"];
@@ -183,7 +184,8 @@ fn read_trunk(reader: &mut Reader<'_>, spec: &Node<'_>, mut trunk: TrunkResource
             }),
             ..TrunkUri::default()
         };
-        // What is absent goes out empty, as the real server sends it: it is for the registry to say what it lacks.
+        // What is absent goes out empty, as the real server sends it: it is for the registry to say what it
+        // lacks.
         if let Some(address) = reader.mapping(&entry, "uri") {
             reader.slips(&address, &["user", "host", "port", "transport"]);
             uri.user = reader.text(&address, "user").unwrap_or_default();

@@ -38,7 +38,8 @@ impl Snapshot {
         &self.trunks
     }
 
-    /// Where the trunk of this ref stands. The index is built when it is first asked for: most servers never are.
+    /// Returns where the trunk of this ref stands. The index is built when it is first asked for: most
+    /// servers never are.
     fn position(&self, reference: &str) -> Option<usize> {
         let positions = self.positions.get_or_init(|| {
             self.trunks.iter().enumerate().map(|(at, trunk)| (trunk.r#ref.clone(), at)).collect()

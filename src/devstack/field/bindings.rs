@@ -39,7 +39,7 @@ pub(super) fn asked(request: &Wire, bounds: Expires) -> u32 {
     asked.and_then(|seconds| seconds.trim().parse().ok()).unwrap_or(bounds.default)
 }
 
-/// What is granted of that.
+/// Returns what is granted of that.
 pub(super) fn granted(asked: u32, bounds: Expires) -> u32 {
     if asked == 0 { 0 } else { asked.clamp(bounds.min, bounds.max.max(bounds.min)) }
 }

@@ -12,7 +12,7 @@ use super::{
     tls::Certificate,
     when::{Pause, Span, When},
 };
-use crate::trunk::Transport;
+use routr_types::host::Transport;
 
 /// Most nodes of one case.
 const MAX_NODES: usize = 100;
@@ -109,7 +109,7 @@ pub struct Node {
     /// How many there are of it.
     #[serde(default)]
     pub count: Option<usize>,
-    /// The port is held, and nobody listens there: ICMP errors over UDP, resets over TCP.
+    /// The port is held, and no one listens there: ICMP errors over UDP, resets over TCP.
     #[serde(default)]
     pub closed: bool,
 }
@@ -162,7 +162,8 @@ pub enum Step {
     Half(Template),
     /// Sends the rest of the last half.
     Rest,
-    /// Sends a request to where the request came from: what is missing of the header fields that it needs is added.
+    /// Sends a request to where the request came from: what is missing of the header fields that it needs is
+    /// added.
     Request(Template),
     /// Waits.
     Wait(Pause),
@@ -275,12 +276,12 @@ impl Case {
     }
 }
 
-/// How often a rule may still apply: `times`, or for ever.
+/// Returns how often a rule may still apply: `times`, or for ever.
 pub(super) fn spent(rule: &Rule, uses: u64) -> bool {
     rule.times.is_some_and(|times| uses >= times)
 }
 
-/// Whether a number lies in a span that may be absent.
+/// Returns whether a number lies in a span that may be absent.
 pub(super) fn within(span: Option<Span>, number: u64) -> bool {
     span.is_none_or(|span| span.holds(number))
 }

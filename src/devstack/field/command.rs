@@ -15,7 +15,7 @@ use super::{
     library::{Library, LibraryError},
     player::{DEFAULT_PASSWORD, PlayError, PlayOptions, Player},
 };
-use crate::secret::Secret;
+use routr_types::secret::Secret;
 
 /// Play what registrars, name servers and EdgePorts do in the field, to see how a client reacts.
 #[derive(Args, Clone, Debug)]
@@ -62,16 +62,19 @@ pub struct PlayArgs {
     /// Where cases come from.
     #[command(flatten)]
     pub source: Source,
-    /// Address and port of the first node; further nodes follow at the next loopback addresses, or at the next ports.
+    /// Address and port of the first node; further nodes follow at the next loopback addresses, or at the
+    /// next ports.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5060")]
     pub listen: SocketAddr,
     /// Transports, instead of those of the case.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "TRANSPORT")]
     pub transport: Vec<Over>,
-    /// Address and port of the first name server of the case; further ones follow at the next ports [default: a free port].
+    /// Address and port of the first name server of the case; further ones follow at the next ports [default:
+    /// a free port].
     #[arg(long, value_name = "ADDRESS")]
     pub dns: Option<SocketAddr>,
-    /// Address and port of the first EdgePort of the case; further ones follow at the next ports [default: a free port].
+    /// Address and port of the first EdgePort of the case; further ones follow at the next ports [default: a
+    /// free port].
     #[arg(long, value_name = "ADDRESS")]
     pub edge_port: Option<SocketAddr>,
     /// File with the right password for any user [default: the password "field-password"].
@@ -147,7 +150,7 @@ async fn play(args: PlayArgs, shutdown: CancellationToken) -> Result<(), Command
         }
         None => Secret::new(DEFAULT_PASSWORD),
     };
-    // Whoever has seen enough may close the pipe; the play goes on for its client.
+    // Anyone who has seen enough may close the pipe; the play goes on for its client.
     let sink = Arc::new(|entry: &str| drop(writeln!(io::stdout().lock(), "{entry}")));
     let options = PlayOptions {
         listen: args.listen,

@@ -9,7 +9,7 @@ use super::{
     template::{Part, Slot, Template},
     wire::{Wire, is_field, param, uri, user_and_host},
 };
-use crate::{environment, secret::Secret};
+use routr_types::secret::Secret;
 
 /// One node that listens, or does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,10 +40,10 @@ pub(super) struct Context {
 
 /// 32 hexadecimal digits.
 pub(super) fn random() -> String {
-    format!("{:016x}{:016x}", environment::random(), environment::random())
+    format!("{:016x}{:016x}", routr_environment::random(), routr_environment::random())
 }
 
-/// What a placeholder for a node stands for; nothing for any other placeholder.
+/// Returns what a placeholder for a node stands for; nothing for any other placeholder.
 pub(super) fn node_value(nodes: &[Node], slot: &Slot) -> Vec<u8> {
     let Slot::Node(name, part) = slot else { return Vec::new() };
     let Some(node) = nodes.iter().find(|node| node.name == *name) else { return Vec::new() };
@@ -151,7 +151,7 @@ impl Context {
         })
     }
 
-    /// What a placeholder stands for.
+    /// Returns what a placeholder stands for.
     pub fn value(&self, slot: &Slot) -> Vec<u8> {
         match slot {
             Slot::Word(word) => self.word(word),

@@ -10,7 +10,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::case::Over;
-use crate::secret::Secret;
+use routr_types::secret::Secret;
 
 /// Most entries that are kept.
 const MAX_KEPT: usize = 400;
@@ -79,7 +79,7 @@ impl Dialogue {
         self.entry(text);
     }
 
-    /// What was said so far, oldest first; only the last part of much.
+    /// Returns what was said so far, oldest first; only the last part of much.
     pub fn text(&self) -> String {
         let kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
@@ -145,7 +145,8 @@ fn printable(line: &[u8]) -> String {
     text
 }
 
-/// A line of digest credentials without what a password could be guessed from; of another scheme all is hidden.
+/// A line of digest credentials without what a password could be guessed from; of another scheme all is
+/// hidden.
 fn mask_params(line: &str) -> String {
     let (name, value) = line.split_once(':').unwrap_or((line, ""));
     let value = value.trim();

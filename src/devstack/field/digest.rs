@@ -1,5 +1,5 @@
-//! Digest authentication over bytes (RFC 7616, RFC 8760): all algorithms, `-sess`, `auth-int`. Not that of `crate::sip`, which
-//! it judges.
+//! Digest authentication over bytes (RFC 7616, RFC 8760): all algorithms, `-sess`, `auth-int`. Not that of
+//! `routr_sip`, which it judges.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use super::wire::Wire;
-use crate::secret::Secret;
+use routr_types::secret::Secret;
 
 /// What the credentials of a request are worth.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -122,7 +122,7 @@ pub(super) fn credentials(request: &Wire) -> Vec<Params> {
     names.iter().flat_map(|name| request.all(name)).filter_map(Params::parse).collect()
 }
 
-/// Whether credentials were made with that password for that request, whatever nonce they answer.
+/// Returns whether credentials were made with that password for that request, whatever nonce they answer.
 pub(super) fn verify(params: &Params, demand: &Demand, password: &Secret, request: &Wire) -> bool {
     let Some((method, uri)) = request.request() else { return false };
     let named = |wanted: &Option<String>, name: &str, default: &str| {
@@ -166,8 +166,8 @@ fn response(params: &Params, password: &Secret, method: &[u8], body: &[u8]) -> O
     })
 }
 
-/// The answer of an EdgePort to a challenge: a Digest value with `qop=auth` where it is offered. `None` where the challenge
-/// cannot be answered.
+/// The answer of an EdgePort to a challenge: a Digest value with `qop=auth` where it is offered. `None` where
+/// the challenge cannot be answered.
 pub(super) fn answer(
     challenge: &[u8],
     username: &str,

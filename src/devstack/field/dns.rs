@@ -39,8 +39,8 @@ pub struct DnsScript {
     /// Their names; one server `dns` where it is absent.
     #[serde(default = "one_server")]
     pub servers: Vec<String>,
-    /// What they respond: the first entry that applies. A name with other entries has no records of that type, any other name
-    /// does not exist.
+    /// What they respond: the first entry that applies. A name with other entries has no records of that
+    /// type, any other name does not exist.
     #[serde(default)]
     pub records: Vec<Entry>,
 }

@@ -1,5 +1,5 @@
-//! Scripted EdgePorts: a SIP proxy of the least kind on UDP that answers digest challenges by X-Gateway-Auth, as Routr's does,
-//! and misbehaves as Routr's does: it never stops offering a password that was refused.
+//! Scripted EdgePorts: a SIP proxy of the least kind on UDP that answers digest challenges by X-Gateway-Auth,
+//! as Routr's does, and misbehaves as Routr's does: it never stops offering a password that was refused.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -23,7 +23,7 @@ use super::{
     when::Pause,
     wire::{Wire, is_field, port, user_and_host},
 };
-use crate::secret::Secret;
+use routr_types::secret::Secret;
 
 /// Most client transactions that one EdgePort remembers, those of its loops included.
 const MAX_TRANSACTIONS: usize = 4096;
@@ -256,7 +256,7 @@ impl EdgePort {
 
     async fn send(&self, socket: &UdpSocket, to: SocketAddr, bytes: &[u8]) {
         self.shown(Way::Out, to, bytes);
-        // Whoever is not there any more needs no message.
+        // Anyone who is not there any more needs no message.
         let _ = socket.send_to(bytes, to).await;
     }
 

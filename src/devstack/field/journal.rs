@@ -7,7 +7,8 @@ use super::{case::Over, digest::Verdict};
 /// Most requests and responses that are kept.
 const MAX_KEPT: usize = 10_000;
 
-/// One request that arrived. One that is sent again, with the same branch, is not seen again: see [`Seen::sendings`].
+/// One request that arrived. One that is sent again, with the same branch, is not seen again: see
+/// [`Seen::sendings`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// When it first arrived, as time since the start of the play.
@@ -54,7 +55,7 @@ impl Seen {
         self.credentials.first().map(|(_, verdict)| *verdict).unwrap_or_default()
     }
 
-    /// Whether it carries credentials, of whatever worth.
+    /// Returns whether it carries credentials, of whatever worth.
     pub fn offers_credentials(&self) -> bool {
         self.credentials.iter().any(|(_, verdict)| *verdict != Verdict::None)
     }

@@ -71,7 +71,7 @@ impl Tasks {
 pub(super) enum Socket {
     Udp(UdpSocket),
     Stream(TcpListener, Option<TlsAcceptor>),
-    /// Holds a port where nobody listens.
+    /// Holds a port where no one listens.
     Held(#[allow(dead_code, reason = "held for its port")] socket2::Socket),
 }
 
@@ -340,7 +340,7 @@ fn unframeable(error: WireError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
-/// Where the response to a datagram goes: RFC 3261 §18.2.2, RFC 3581 §4.
+/// Returns where the response to a datagram goes: RFC 3261 §18.2.2, RFC 3581 §4.
 pub(super) fn back(request: &Wire, source: SocketAddr) -> SocketAddr {
     let via = request.text("Via").unwrap_or_default();
     let top = via.split(',').next().unwrap_or_default();

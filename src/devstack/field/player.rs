@@ -22,7 +22,7 @@ use super::{
     script::Script,
     tls::{Authority, Identities, TlsError},
 };
-use crate::secret::Secret;
+use routr_types::secret::Secret;
 
 /// The password that a case demands where none is given.
 pub const DEFAULT_PASSWORD: &str = "field-password";
@@ -30,14 +30,15 @@ pub const DEFAULT_PASSWORD: &str = "field-password";
 /// How a case is played.
 #[derive(Clone)]
 pub struct PlayOptions {
-    /// Where the first node listens; port 0 takes a free one. The others follow: on an IPv4 loopback address at the next addresses
-    /// and the same port, elsewhere at the next ports.
+    /// Where the first node listens; port 0 takes a free one. The others follow: on an IPv4 loopback address
+    /// at the next addresses and the same port, elsewhere at the next ports.
     pub listen: SocketAddr,
     /// Instead of the transports of the case; empty for those.
     pub transports: Vec<Over>,
     /// The password that is right, whatever the user.
     pub password: Secret,
-    /// Where the first name server listens, the others at the next ports; a free port of `listen`'s address where it is absent.
+    /// Where the first name server listens, the others at the next ports; a free port of `listen`'s address
+    /// where it is absent.
     pub dns: Option<SocketAddr>,
     /// The same for EdgePorts.
     pub edge_ports: Option<SocketAddr>,
@@ -158,18 +159,18 @@ impl Player {
         self.script.nodes.iter().map(|node| (node.name.clone(), node.address)).collect()
     }
 
-    /// Where a node listens.
+    /// Returns where a node listens.
     pub fn node(&self, name: &str) -> Option<SocketAddr> {
         self.script.nodes.iter().find(|node| node.name == name).map(|node| node.address)
     }
 
-    /// Where the first node listens.
+    /// Returns where the first node listens.
     pub fn address(&self) -> SocketAddr {
         let unspecified = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         self.script.nodes.first().map_or(unspecified, |node| node.address)
     }
 
-    /// What is served.
+    /// Returns what is served.
     pub fn transports(&self) -> &[Over] {
         &self.transports
     }
@@ -184,7 +185,7 @@ impl Player {
         self.edge_ports.iter().map(|edge| (edge.name().to_owned(), edge.address(), edge.counts())).collect()
     }
 
-    /// What a TLS client needs; `None` without TLS.
+    /// Returns what a TLS client needs; `None` without TLS.
     pub fn identities(&self) -> Option<&Identities> {
         self.identities.as_ref()
     }
@@ -233,7 +234,8 @@ fn after(first: SocketAddr, step: usize) -> SocketAddr {
     address
 }
 
-/// Binds all nodes. Port 0 becomes a port that is free for all of them and all transports, so that several are tried.
+/// Binds all nodes. Port 0 becomes a port that is free for all of them and all transports, so that several
+/// are tried.
 async fn bind_nodes(
     case: &Case,
     options: &PlayOptions,
@@ -321,7 +323,7 @@ async fn start_dns(
     Ok((Some(dns), servers))
 }
 
-/// Where the `at`th of some servers listens: from `given` on, else at a free port beside the nodes.
+/// Returns where the `at`th of some servers listens: from `given` on, else at a free port beside the nodes.
 fn place(given: Option<SocketAddr>, nodes: SocketAddr, at: usize) -> SocketAddr {
     match given {
         Some(mut first) if first.port() != 0 => {

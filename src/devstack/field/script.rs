@@ -18,7 +18,7 @@ use super::{
     when::Facts,
     wire::{Wire, uri, user_and_host},
 };
-use crate::secret::Secret;
+use routr_types::secret::Secret;
 
 /// Most transactions, Call-IDs and nonces that are remembered, each.
 const MAX_REMEMBERED: usize = 20_000;
@@ -258,7 +258,7 @@ impl Script {
         }
     }
 
-    /// What the credentials of a request are worth, by realm.
+    /// Returns what the credentials of a request are worth, by realm.
     fn verdicts(
         &self,
         state: &mut State,
@@ -298,14 +298,14 @@ impl Script {
             (name.clone(), verdict)
         };
         let mut verdicts: Vec<(String, Verdict)> = self.demands.iter().map(one).collect();
-        // Credentials for a realm that nobody asked for are wrong for all of them.
+        // Credentials for a realm that no one asked for are wrong for all of them.
         if verdicts.iter().all(|(_, verdict)| *verdict == Verdict::None) && !offered.is_empty() {
             verdicts.iter_mut().for_each(|(_, verdict)| *verdict = Verdict::Wrong);
         }
         verdicts
     }
 
-    /// What is done with requests that no rule is for.
+    /// Returns what is done with requests that no rule is for.
     fn usual(&self, method: &str, verdicts: &[(String, Verdict)]) -> Vec<Step> {
         let right = verdicts.iter().all(|(_, verdict)| *verdict == Verdict::Right);
         let text = match method {

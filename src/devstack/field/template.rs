@@ -114,8 +114,8 @@ impl Template {
         Ok(Self { lines: lines.collect::<Result<_, _>>()? })
     }
 
-    /// The lines with their placeholders filled in, without line ends. A header line whose value is nothing but placeholders that
-    /// stand for nothing is left out where `drop_empty` is set.
+    /// The lines with their placeholders filled in, without line ends. A header line whose value is nothing
+    /// but placeholders that stand for nothing is left out where `drop_empty` is set.
     pub(super) fn lines(&self, drop_empty: bool, value: impl Fn(&Slot) -> Vec<u8>) -> Vec<Vec<u8>> {
         let mut lines = Vec::with_capacity(self.lines.len());
         for pieces in &self.lines {
@@ -143,7 +143,7 @@ impl Template {
         self.lines(false, value).join(&b"\r\n"[..])
     }
 
-    /// Whether it begins with these bytes.
+    /// Returns whether it begins with these bytes.
     pub(super) fn begins_with(&self, start: &[u8]) -> bool {
         let first = self.lines.first().and_then(|line| line.first());
         matches!(first, Some(Piece::Bytes(bytes)) if bytes.starts_with(start))

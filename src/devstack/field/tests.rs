@@ -21,9 +21,9 @@ use super::{
     wire::Wire,
     *,
 };
-use crate::secret::Secret;
+use routr_types::secret::Secret;
 
-const SOON: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 async fn play(case: &str) -> (Player, DropGuard) {
     let case = Case::parse(case).unwrap_or_else(|error| panic!("{error}\n{case}"));
@@ -68,7 +68,7 @@ impl Phone {
 
     async fn receive(&self) -> Wire {
         let mut buffer = vec![0; 65_536];
-        let length = timeout(SOON, self.0.recv(&mut buffer)).await.unwrap().unwrap();
+        let length = timeout(TIMEOUT, self.0.recv(&mut buffer)).await.unwrap().unwrap();
         Wire::datagram(&buffer[..length]).unwrap()
     }
 
@@ -239,20 +239,20 @@ async fn connections_are_closed_reset_muted_and_halved() {
         stream
     };
     let mut all = Vec::new();
-    timeout(SOON, ask(1).await.read_to_end(&mut all)).await.unwrap().unwrap();
+    timeout(TIMEOUT, ask(1).await.read_to_end(&mut all)).await.unwrap().unwrap();
     assert_eq!(code(&Wire::take(&mut all).unwrap().unwrap()), 200);
     let mut half = Vec::new();
-    assert!(timeout(SOON, ask(2).await.read_to_end(&mut half)).await.unwrap().is_err(), "reset");
+    assert!(timeout(TIMEOUT, ask(2).await.read_to_end(&mut half)).await.unwrap().is_err(), "reset");
     let mut mute = ask(3).await;
     let mut buffer = [0; 4096];
-    assert!(timeout(SOON, mute.read(&mut buffer)).await.unwrap().unwrap() > 0);
+    assert!(timeout(TIMEOUT, mute.read(&mut buffer)).await.unwrap().unwrap() > 0);
     mute.write_all(register(4, "").as_bytes()).await.unwrap();
     let passed_over = async {
         while !player.dialogue().contains("passed over") {
             tokio::task::yield_now().await;
         }
     };
-    timeout(SOON, passed_over).await.unwrap();
+    timeout(TIMEOUT, passed_over).await.unwrap();
     assert_eq!(player.seen().iter().filter(|seen| seen.connection == Some(3)).count(), 1);
     player.stop().await;
     assert!(TcpStream::connect(player.address()).await.is_err());
@@ -274,7 +274,7 @@ async fn a_client_is_asked_and_its_responses_are_kept() {
             tokio::task::yield_now().await;
         }
     };
-    timeout(SOON, kept).await.unwrap();
+    timeout(TIMEOUT, kept).await.unwrap();
     assert_eq!((player.received()[0].code, player.received()[0].method.as_str()), (200, "OPTIONS"));
 }
 
@@ -356,7 +356,7 @@ async fn an_edge_port_answers_challenges_and_loops_on_a_wrong_password() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    timeout(SOON, looped).await.unwrap();
+    timeout(TIMEOUT, looped).await.unwrap();
     assert_eq!(counts(1), EdgePortCounts { requests: 1, offers: 20 });
     assert_eq!(counts(0), EdgePortCounts { requests: 2, offers: 2 });
     assert!(player.seen().iter().all(|seen| !seen.gateway_auth));
@@ -369,5 +369,5 @@ async fn a_closed_node_refuses() {
     let phone = Phone::to(player.address()).await;
     phone.send("x").await;
     let mut buffer = [0; 10];
-    assert!(timeout(SOON, phone.0.recv(&mut buffer)).await.unwrap().is_err(), "ICMP");
+    assert!(timeout(TIMEOUT, phone.0.recv(&mut buffer)).await.unwrap().is_err(), "ICMP");
 }

@@ -103,7 +103,7 @@ impl Authority {
         Ok(Identities { authority: self.issuer.as_ref().pem(), client })
     }
 
-    /// What serves a node at that address.
+    /// Returns what serves a node at that address.
     pub fn acceptor(&self, wanted: &Certificate, address: IpAddr) -> Result<TlsAcceptor, TlsError> {
         let names = match wanted.names.as_slice() {
             [] => vec![address.to_string(), "localhost".to_owned()],

@@ -42,7 +42,7 @@ impl TryFrom<SpanText> for Span {
 }
 
 impl Span {
-    /// Whether the number lies in it.
+    /// Returns whether the number lies in it.
     pub fn holds(self, number: u64) -> bool {
         (self.first..=self.last).contains(&number)
     }
@@ -185,7 +185,7 @@ pub(super) struct Facts<'a> {
 }
 
 impl When {
-    /// Whether all conditions hold.
+    /// Returns whether all conditions hold.
     pub(super) fn holds(&self, facts: &Facts<'_>) -> bool {
         let method = match self.method.as_deref() {
             None => facts.method == "REGISTER",
@@ -222,7 +222,8 @@ impl When {
 impl Credentials {
     fn holds(&self, verdicts: &[(String, Verdict)]) -> bool {
         match self {
-            // Some credentials are enough for "any", one wrong answer for "wrong"; the others want all realms.
+            // Some credentials are enough for "any", one wrong answer for "wrong"; the others want all
+            // realms.
             Self::All(wanted @ (Wanted::Any | Wanted::Wrong | Wanted::Foreign | Wanted::Replayed)) => {
                 verdicts.iter().any(|(_, verdict)| wanted.holds(*verdict))
             }

@@ -144,7 +144,7 @@ impl Wire {
     }
 }
 
-/// Whether a field name is that one, in its long or compact form.
+/// Returns whether a field name is that one, in its long or compact form.
 pub(super) fn is_field(name: &[u8], wanted: &[u8]) -> bool {
     let compact = COMPACT.iter().find(|(_, long)| wanted.eq_ignore_ascii_case(long));
     name.eq_ignore_ascii_case(wanted) || compact.is_some_and(|(short, _)| name.eq_ignore_ascii_case(short))

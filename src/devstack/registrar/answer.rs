@@ -10,14 +10,12 @@ use super::{
     nonce::Worth,
     options::RegistrarOptions,
 };
-use crate::{
-    sip::{
-        digest::{Authorization, Challenge, Qop, verify},
-        message::{Request, Response},
-        uri::{NameAddr, SipUri},
-    },
-    trunk::Transport,
+use routr_sip::{
+    digest::{Authorization, Challenge, Qop, verify},
+    message::{Request, Response},
+    uri::{NameAddr, SipUri},
 };
+use routr_types::host::Transport;
 
 /// What goes back.
 pub(super) enum Delivery {
@@ -170,7 +168,8 @@ fn by_the_rules(
     Verdict::plain(update(options, state, request, parts, behaviour, now))
 }
 
-/// What a strict registrar refuses: option tags that it does not know, and a Request-URI with a user (RFC 3261 §10.2).
+/// Returns what a strict registrar refuses: option tags that it does not know, and a Request-URI with a user
+/// (RFC 3261 §10.2).
 fn sanity(options: &RegistrarOptions, request: &Request) -> Option<Response> {
     if !options.strict {
         return None;
@@ -275,7 +274,7 @@ fn accepted(request: &Request, bindings: &[Binding], behaviour: &Behaviour, now:
     })
 }
 
-/// The Contact header fields; `None` where they make no sense.
+/// The Contact header fields; `None` where they are malformed.
 fn contacts(request: &Request) -> Option<Contacts> {
     let mut all = Vec::new();
     let mut wildcard = false;

@@ -48,7 +48,8 @@ pub enum Behaviour {
     Delay(Duration),
     /// 200 as normal, but with this `expires` on every Contact, whatever was granted.
     ClaimExpires(i64),
-    /// Silence to the request of this number (counted from 1, from when the behaviour was set), normal to all others.
+    /// Silence to the request of this number (counted from 1, from when the behaviour was set), normal to all
+    /// others.
     DropNth(u64),
 }
 
@@ -67,8 +68,8 @@ struct Rule {
 }
 
 impl Rules {
-    /// From now on: `user`, or all that have no behaviour of their own, are treated like this; for that many requests,
-    /// or for good.
+    /// From now on: `user`, or all that have no behaviour of their own, are treated like this; for that many
+    /// requests, or for good.
     pub(super) fn set(&mut self, user: Option<&str>, behaviour: Behaviour, times: Option<u64>) {
         let rule = Rule { behaviour, seen: 0, times };
         match user {
@@ -84,7 +85,7 @@ impl Rules {
         self.users.remove(user);
     }
 
-    /// How to treat one request of `user` that has just arrived.
+    /// Returns how to treat one request of `user` that has just arrived.
     pub(super) fn next(&mut self, user: &str) -> Behaviour {
         if let Some(behaviour) = self.users.get_mut(user).and_then(Rule::next) {
             return behaviour;

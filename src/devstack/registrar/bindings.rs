@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use crate::sip::uri::NameAddr;
+use routr_sip::uri::NameAddr;
 
 /// One contact that an address of record is bound to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct Binding {
     pub cseq: u32,
     /// What was granted, in seconds.
     pub granted_s: u32,
-    /// When it lapses, as time since the registrar's start.
+    /// When it expires, as time since the registrar's start.
     pub expires_at: Duration,
 }
 
@@ -102,7 +102,7 @@ impl Bindings {
         Self { aors: HashMap::new(), count: 0, max }
     }
 
-    /// Everything that has not lapsed at `now`, by address of record.
+    /// Everything that has not expired at `now`, by address of record.
     pub(super) fn snapshot(&self, now: Duration) -> BTreeMap<String, Vec<Binding>> {
         let valid = |entries: &Vec<Entry>| {
             entries.iter().map(|e| &e.binding).filter(|b| b.expires_at > now).cloned().collect::<Vec<_>>()
@@ -124,7 +124,8 @@ impl Bindings {
     pub(super) fn update(&mut self, update: &Update<'_>) -> Result<Outcome, Refusal> {
         self.purge(update.aor, update.now);
         let entries = self.aors.get(update.aor).map(Vec::as_slice).unwrap_or_default();
-        // RFC 3261 §10.3 step 6 and 7: a lower CSeq of one Call-ID aborts the update, whichever binding it meets.
+        // RFC 3261 §10.3 step 6 and 7: a lower CSeq of one Call-ID aborts the update, whichever binding it
+        // meets.
         let of_this_call = || entries.iter().filter(|e| e.binding.call_id == update.call_id);
         if of_this_call().any(|e| e.binding.cseq == update.cseq && e.branch == update.branch) {
             return Ok(Outcome::Repeated(self.list(update.aor)));
@@ -222,7 +223,8 @@ impl Bindings {
     }
 }
 
-/// What is granted to one contact, in seconds: its own `expires`, else the header field's, else the default.
+/// Returns what is granted to one contact, in seconds: its own `expires`, else the header field's, else the
+/// default.
 fn granted(contact: &NameAddr, update: &Update<'_>) -> Result<u32, Refusal> {
     let own = contact.param("expires").map(|value| {
         // RFC 3261 §20.10: a malformed value counts as 3600.
@@ -237,7 +239,7 @@ fn granted(contact: &NameAddr, update: &Update<'_>) -> Result<u32, Refusal> {
     Ok(asked.min(update.bounds.max))
 }
 
-/// What makes two contacts the same one, near enough to RFC 3261 §19.1.4.
+/// Returns what makes two contacts the same one, near enough to RFC 3261 §19.1.4.
 fn key(contact: &NameAddr) -> String {
     let uri = &contact.uri;
     let mut params: Vec<String> = uri

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::trunk::Transport;
+use routr_types::host::Transport;
 
 /// One REGISTER that arrived, retransmissions included.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// How often this code was answered.
+    /// Returns how often this code was answered.
     pub fn of(&self, code: u16) -> u64 {
         self.answers.get(&code).copied().unwrap_or_default()
     }

@@ -12,13 +12,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
 use super::{Shared, answer::Delivery};
-use crate::{
-    sip::{
-        message::{Message, Request, Response, StreamParser},
-        via::Via,
-    },
-    trunk::Transport,
+use routr_sip::{
+    message::{Message, Request, Response, StreamParser},
+    via::Via,
 };
+use routr_types::host::Transport;
 
 /// Most connections that one listener serves at a time.
 const MAX_CONNECTIONS: usize = 4096;
@@ -91,7 +89,7 @@ async fn send_udp(socket: &UdpSocket, bytes: &[u8], to: SocketAddr) {
     }
 }
 
-/// Where the answer to a datagram goes: RFC 3261 §18.2.2, RFC 3581 §4.
+/// Returns where the answer to a datagram goes: RFC 3261 §18.2.2, RFC 3581 §4.
 fn reply_address(request: &Request, source: SocketAddr) -> SocketAddr {
     match request.headers.via() {
         Some(via) if via.param("rport").is_none() => SocketAddr::new(source.ip(), via.port.unwrap_or(5060)),

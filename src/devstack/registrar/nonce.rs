@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use ring::hmac;
 
-use crate::environment;
-
 /// Bytes of the keyed hash that a nonce carries.
 const TAG: usize = 16;
 
@@ -27,7 +25,7 @@ pub(super) enum Worth {
 impl Nonces {
     /// With a key of its own, so that nonces of another registrar are not accepted.
     pub(super) fn new(lifetime: Duration) -> Self {
-        let secret: Vec<u8> = (0..4).flat_map(|_| environment::random().to_be_bytes()).collect();
+        let secret: Vec<u8> = (0..4).flat_map(|_| routr_environment::random().to_be_bytes()).collect();
         Self { key: hmac::Key::new(hmac::HMAC_SHA256, &secret), lifetime }
     }
 
@@ -38,7 +36,7 @@ impl Nonces {
         time.iter().chain(tag.as_ref().iter().take(TAG)).map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// What `nonce` is worth at `now`.
+    /// Returns what `nonce` is worth at `now`.
     pub(super) fn check(&self, nonce: &str, now: Duration) -> Worth {
         let issued =
             nonce.get(..16).and_then(|time| u64::from_str_radix(time, 16).ok()).map(Duration::from_millis);

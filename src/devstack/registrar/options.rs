@@ -7,7 +7,8 @@ use std::{
 };
 
 use super::bindings::ExpiryBounds;
-use crate::{secret::Secret, sip::digest::Algorithm, trunk::Transport};
+use routr_sip::digest::Algorithm;
+use routr_types::{host::Transport, secret::Secret};
 
 /// One account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,8 +19,8 @@ pub struct Account {
     pub password: Secret,
 }
 
-/// How a registrar is set up. [`RegistrarOptions::default`] is a sound one, open to everybody, on a free loopback port
-/// over UDP.
+/// How a registrar is set up. [`RegistrarOptions::default`] is a sound one, open to everybody, on a free
+/// loopback port over UDP.
 #[derive(Clone, Debug)]
 pub struct RegistrarOptions {
     /// Where to listen; UDP and TCP only. Port 0 takes a free one.

@@ -1,4 +1,4 @@
-mod phone;
+mod user_agent;
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use tokio::{
 };
 
 use super::*;
-use crate::sip::{
+use routr_sip::{
     digest::{Algorithm, Challenge, Login, Qop, Signed},
     message::{Message, StreamParser},
 };
-use phone::Phone;
+use user_agent::UserAgent;
 
 const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -27,17 +27,17 @@ fn closed() -> RegistrarOptions {
 }
 
 /// A registrar open to everybody, that behaves so to alice.
-async fn behaving(behaviour: Behaviour) -> (Registrar, Phone) {
+async fn behaving(behaviour: Behaviour) -> (Registrar, UserAgent) {
     let (registrar, _) = start(RegistrarOptions::default()).await;
     registrar.behave("alice", behaviour);
-    let phone = Phone::new(&registrar, "alice", "").await;
+    let phone = UserAgent::new(&registrar, "alice", "").await;
     (registrar, phone)
 }
 
 #[tokio::test]
 async fn registers_by_digest_over_udp_and_says_what_it_saw() {
     let (registrar, shutdown) = start(closed()).await;
-    let mut alice = Phone::new(&registrar, "alice", "right").await;
+    let mut alice = UserAgent::new(&registrar, "alice", "right").await;
     let first = alice.once().await;
     let challenge = Challenge::from_response(&first).unwrap().unwrap();
     assert_eq!((first.code, challenge.algorithm, challenge.qop), (401, Algorithm::Md5, Some(Qop::Auth)));
@@ -89,8 +89,8 @@ async fn registers_over_tcp_several_on_one_connection() {
         assert!(length > 0, "the connection was closed");
         parser.push(&buffer[..length]);
     };
-    let mut alice = Phone::new(&registrar, "alice", "right").await;
-    let mut bob = Phone::new(&registrar, "bob", "his").await;
+    let mut alice = UserAgent::new(&registrar, "alice", "right").await;
+    let mut bob = UserAgent::new(&registrar, "bob", "his").await;
     // Both in one piece, after a keep-alive.
     let mut bytes = b"\r\n\r\n".to_vec();
     for phone in [&mut alice, &mut bob] {
@@ -124,7 +124,7 @@ async fn challenges_as_it_is_set_up() {
     ] {
         let (registrar, _) =
             start(RegistrarOptions { algorithms: algorithms.clone(), qop_auth, as_proxy, ..closed() }).await;
-        let mut alice = Phone::new(&registrar, "alice", "right").await;
+        let mut alice = UserAgent::new(&registrar, "alice", "right").await;
         let first = alice.once().await;
         assert_eq!(first.code, if as_proxy { 407 } else { 401 });
         let challenge = Challenge::from_response(&first).unwrap().unwrap();
@@ -137,15 +137,15 @@ async fn challenges_as_it_is_set_up() {
 async fn wrong_passwords_unknown_accounts_and_logins() {
     let options = closed().account_with_login("carol", Some("login"), "right");
     let (registrar, _) = start(options).await;
-    let mut wrong = Phone::new(&registrar, "alice", "wrong").await;
+    let mut wrong = UserAgent::new(&registrar, "alice", "wrong").await;
     let answer = wrong.register().await;
     assert_eq!(answer.code, 401);
     assert!(!Challenge::from_response(&answer).unwrap().unwrap().stale);
     assert_eq!(registrar.counters().wrong_passwords, 1);
-    let mut unknown = Phone::new(&registrar, "dave", "right").await;
+    let mut unknown = UserAgent::new(&registrar, "dave", "right").await;
     assert_eq!(unknown.register().await.code, 404);
-    // The right password of another user is of no use, nor the address of record in place of the login.
-    let mut carol = Phone::new(&registrar, "carol", "right").await;
+    // The right password of another user does not help, nor the address of record in place of the login.
+    let mut carol = UserAgent::new(&registrar, "carol", "right").await;
     assert_eq!(carol.register().await.code, 401);
     let challenge = Challenge::from_response(&carol.once().await).unwrap().unwrap();
     let mut request = carol.request("UDP");
@@ -162,14 +162,14 @@ async fn wrong_passwords_unknown_accounts_and_logins() {
     assert_eq!(wrong.register().await.code, 404);
 
     let (registrar, _) = start(RegistrarOptions { forbid_wrong_passwords: true, ..closed() }).await;
-    let mut wrong = Phone::new(&registrar, "alice", "wrong").await;
+    let mut wrong = UserAgent::new(&registrar, "alice", "wrong").await;
     assert_eq!(wrong.register().await.code, 403);
 }
 
 #[tokio::test]
 async fn an_old_nonce_is_stale_and_its_answer_still_good() {
     let (registrar, _) = start(closed()).await;
-    let mut alice = Phone::new(&registrar, "alice", "right").await;
+    let mut alice = UserAgent::new(&registrar, "alice", "right").await;
     let old = Challenge::from_response(&alice.once().await).unwrap().unwrap();
     registrar.forget_nonces();
     let request = alice.answering(&old, "UDP");
@@ -191,7 +191,7 @@ async fn an_old_nonce_is_stale_and_its_answer_still_good() {
 #[tokio::test]
 async fn an_answer_for_another_uri_is_refused() {
     let (registrar, _) = start(closed()).await;
-    let mut alice = Phone::new(&registrar, "alice", "right").await;
+    let mut alice = UserAgent::new(&registrar, "alice", "right").await;
     let challenge = Challenge::from_response(&alice.once().await).unwrap().unwrap();
     let mut request = alice.request("UDP");
     let login = Login { username: "alice", password: &Secret::new("right") };
@@ -206,7 +206,7 @@ async fn an_answer_for_another_uri_is_refused() {
 #[tokio::test]
 async fn the_cseq_rule_and_retransmissions() {
     let (registrar, _) = start(RegistrarOptions::default()).await;
-    let mut alice = Phone::new(&registrar, "alice", "").await;
+    let mut alice = UserAgent::new(&registrar, "alice", "").await;
     let request = alice.request("UDP");
     let mut tags = Vec::new();
     for _ in 0..2 {
@@ -275,7 +275,7 @@ async fn behaviours_that_answer_something_else() {
 #[tokio::test]
 async fn a_strict_registrar_refuses_unknown_tags_and_a_user_in_the_request_uri() {
     let (registrar, _) = start(RegistrarOptions { strict: true, ..RegistrarOptions::default() }).await;
-    let mut alice = Phone::new(&registrar, "alice", "").await;
+    let mut alice = UserAgent::new(&registrar, "alice", "").await;
     alice.extra = vec![("Require", "gin".to_owned()), ("Require", "path".to_owned())];
     let answer = alice.once().await;
     assert_eq!((answer.code, answer.headers.get("Unsupported")), (420, Some("gin")));
@@ -345,7 +345,7 @@ async fn silence_dropping_and_delay() {
 #[tokio::test]
 async fn what_is_not_a_register_is_counted_or_answered() {
     let (registrar, _) = start(RegistrarOptions { log_capacity: 2, ..RegistrarOptions::default() }).await;
-    let mut alice = Phone::new(&registrar, "alice", "").await;
+    let mut alice = UserAgent::new(&registrar, "alice", "").await;
     for bytes in [&b"\r\n\r\n"[..], b"\0\0", b"hello", b"SIP/2.0 200 OK\r\n\r\n"] {
         alice.socket.send(bytes).await.unwrap();
     }
@@ -370,7 +370,7 @@ async fn what_is_not_a_register_is_counted_or_answered() {
 #[tokio::test]
 async fn stops_and_listens_again_with_what_it_knew() {
     let (registrar, _) = start(RegistrarOptions::udp_and_tcp()).await;
-    let mut alice = Phone::new(&registrar, "alice", "").await;
+    let mut alice = UserAgent::new(&registrar, "alice", "").await;
     assert_eq!(alice.once().await.code, 200);
     registrar.stop().await;
     let address = registrar.address(Transport::Tcp).unwrap();

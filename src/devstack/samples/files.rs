@@ -20,8 +20,8 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// Writes `trunks.yaml` and `credentials.yaml` into a folder, which is made where it is missing. What they hold
-    /// already is replaced, in one step for each file.
+    /// Writes `trunks.yaml` and `credentials.yaml` into a folder, which is made where it is missing. What
+    /// they hold already is replaced, in one step for each file.
     ///
     /// # Errors
     /// What the system says.

@@ -11,13 +11,13 @@ use super::*;
 use crate::{
     devstack::api::ApiServer,
     proto::trunks::{FindByRequest, Trunk, TrunkUri, trunks_client::TrunksClient},
-    secret::Secret,
-    sip::{
-        digest::{Challenge, Login, Signed},
-        message::{Message, Request, Response, StreamParser},
-        uri::{NameAddr, SipUri},
-    },
 };
+use routr_sip::{
+    digest::{Challenge, Login, Signed},
+    message::{Message, Request, Response, StreamParser},
+    uri::{NameAddr, SipUri},
+};
+use routr_types::secret::Secret;
 
 /// The sample trunks as an API server serves them.
 async fn served(samples: &Samples) -> BTreeMap<String, Trunk> {

@@ -2,7 +2,8 @@
 
 use tokio::time::Instant;
 
-use crate::{config::SyncBounds, ports::SourceError};
+use crate::config::SyncBounds;
+use routr_registration::model::SourceError;
 
 /// What one sync has read so far.
 #[derive(Debug)]

@@ -12,15 +12,15 @@ use tonic::{
 use super::{ApiServer, methods::Method};
 use crate::{
     grpc::{Failure, GrpcError, codec::RawCodec, connection::CallError, describe, failure, metered::Metered},
-    ports::SourceError,
-    quota::{Excess, Received},
+    quota::Received,
 };
+use routr_registration::model::{Excess, SourceError};
 
 /// Bytes of the largest page.
-pub(super) const MAX_PAGE: usize = 64 << 20;
+pub(super) const MAX_PAGE_BYTES: usize = 64 << 20;
 
 /// Why a call brought no list.
-pub(super) enum Refusal {
+pub(super) enum CallFailure {
     /// The server does not have the method.
     Unimplemented,
     NotFound,
@@ -37,7 +37,7 @@ pub(super) enum Refusal {
     Error(SourceError),
 }
 
-impl Refusal {
+impl CallFailure {
     /// Says what the server refused.
     pub(super) fn describe(&self, method: Method) -> String {
         match self {
@@ -60,17 +60,17 @@ impl Refusal {
     }
 }
 
-impl From<SourceError> for Refusal {
+impl From<SourceError> for CallFailure {
     fn from(error: SourceError) -> Self {
         Self::Error(error)
     }
 }
 
 /// The error of a list for which no method is left.
-pub(super) fn all_refused(refusals: &[(Method, Refusal)]) -> SourceError {
+pub(super) fn all_refused(refusals: &[(Method, CallFailure)]) -> SourceError {
     let all: Vec<String> = refusals.iter().map(|(method, refusal)| refusal.describe(*method)).collect();
     let text = all.join("; ").into();
-    let ours = |refusal: &Refusal| matches!(refusal, Refusal::TooLarge { ours: true, .. });
+    let ours = |refusal: &CallFailure| matches!(refusal, CallFailure::TooLarge { ours: true, .. });
     if refusals.iter().any(|(_, refusal)| ours(refusal)) {
         SourceError::TooMuch(text)
     } else {
@@ -79,17 +79,20 @@ pub(super) fn all_refused(refusals: &[(Method, Refusal)]) -> SourceError {
 }
 
 impl ApiServer {
-    /// Calls a method whose response has at most `most` bytes, and counts them as `received`, to be held for as long as the response.
+    /// Calls a method whose response has at most `most` bytes, and counts them as `received`, to be held for
+    /// as long as the response.
     pub(super) async fn call(
         &self,
         method: &'static str,
         message: impl Message,
         most: usize,
         received: &Arc<Received>,
-    ) -> Result<Bytes, Refusal> {
-        let unusable = |error: GrpcError| Refusal::Error(SourceError::Unavailable(error.to_string().into()));
+    ) -> Result<Bytes, CallFailure> {
+        let unusable =
+            |error: GrpcError| CallFailure::Error(SourceError::Unavailable(error.to_string().into()));
         let (connection, began) = (self.connection.get().map_err(unusable)?, Instant::now());
-        // Never closed. Waiting for a turn is no fault of the API server, and counts for no deadline of a call.
+        // Never closed. Waiting for a turn is no fault of the API server, and counts for no deadline of a
+        // call.
         let _turn = connection.lists.acquire().await.ok();
         let mut client = Grpc::new(Metered::new(connection.connection.clone(), received))
             .max_decoding_message_size(most)
@@ -99,7 +102,7 @@ impl ApiServer {
             let message = Bytes::from(message.encode_to_vec());
             client.unary(Request::new(message), PathAndQuery::from_static(method), RawCodec::default()).await
         };
-        let late = || Refusal::Error(SourceError::Deadline(self.timeout));
+        let late = || CallFailure::Error(SourceError::Deadline(self.timeout));
         let status = match tokio::time::timeout(self.timeout, call).await {
             Err(_) => return Err(late()),
             Ok(Ok(response)) => {
@@ -120,13 +123,13 @@ impl ApiServer {
         if let Some(found) = found_too_large(&status, most) {
             let setting = if most == self.quota.max_response() {
                 "the operator's --max-response-memory"
-            } else if most < MAX_PAGE || method.ends_with("/FindBy") {
+            } else if most < MAX_PAGE_BYTES || method.ends_with("/FindBy") {
                 "spec.sync.maxBytes"
             } else {
                 "the largest page"
             };
             let why = format!("a response of {found} bytes; {setting} allows {most}");
-            return Err(Refusal::TooLarge { why: why.into(), found: Some(found), ours: true });
+            return Err(CallFailure::TooLarge { why: why.into(), found: Some(found), ours: true });
         }
         // A proxy's error page becomes a status, too: that says nothing of the list.
         let by_server = CallError::find(&status).is_none();
@@ -134,26 +137,27 @@ impl ApiServer {
             (Failure::Unavailable | Failure::Refused, Code::ResourceExhausted | Code::OutOfRange)
                 if by_server =>
             {
-                Refusal::TooLarge { why: describe(&status), found: None, ours: false }
+                CallFailure::TooLarge { why: describe(&status), found: None, ours: false }
             }
             (Failure::Unavailable, _) if self.quota.exceeded_since(Excess::Connections, began) => {
-                Refusal::Error(SourceError::NoRoom(describe(&status)))
+                CallFailure::Error(SourceError::NoRoom(describe(&status)))
             }
-            (Failure::Unavailable, _) => Refusal::Error(SourceError::Unavailable(describe(&status))),
+            (Failure::Unavailable, _) => CallFailure::Error(SourceError::Unavailable(describe(&status))),
             (Failure::Deadline, _) => late(),
-            (Failure::Refused, Code::Unimplemented) => Refusal::Unimplemented,
-            (Failure::Refused, Code::NotFound) => Refusal::NotFound,
-            (Failure::Refused, _) => Refusal::Error(SourceError::Refused(describe(&status))),
+            (Failure::Refused, Code::Unimplemented) => CallFailure::Unimplemented,
+            (Failure::Refused, Code::NotFound) => CallFailure::NotFound,
+            (Failure::Refused, _) => CallFailure::Error(SourceError::Refused(describe(&status))),
         })
     }
 }
 
 /// There is no room for the response among those that are being read. A smaller page may fit.
-fn no_room(excess: Excess) -> Refusal {
-    Refusal::TooLarge { why: excess.to_string().into(), found: None, ours: true }
+fn no_room(excess: Excess) -> CallFailure {
+    CallFailure::TooLarge { why: excess.to_string().into(), found: None, ours: true }
 }
 
-/// The bytes of a response that tonic did not take because of its size. It has no other way to say so than its text.
+/// The bytes of a response that tonic did not take because of its size. It has no other way to say so than
+/// its text.
 fn found_too_large(status: &Status, most: usize) -> Option<u64> {
     let (text, limit) = (status.message(), most.to_string());
     if status.code() == Code::OutOfRange {

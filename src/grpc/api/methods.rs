@@ -1,5 +1,5 @@
-//! By which method the list is read. What a server refuses once it may offer later, after an upgrade or on another replica: each
-//! refusal holds for a while only.
+//! By which method the list is read. What a server refuses once it may offer later, after an upgrade or on
+//! another replica: each refusal holds for a while only.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use tokio::time::Instant;
 use crate::backoff::Backoff;
 
 /// Trunks in one page of `List`.
-const PAGE: i32 = 1_000;
+const DEFAULT_PAGE_SIZE: i32 = 1_000;
 /// From this many trunks on, pages are preferred.
-const LARGE: usize = 10_000;
+const LARGE_LIST: usize = 10_000;
 /// How long a method is not the first choice after refusals in a row.
 const RETRY_AFTER: Backoff = Backoff::new(Duration::from_mins(5), Duration::from_hours(1));
 
@@ -27,8 +27,8 @@ pub(super) enum Method {
 #[derive(Debug)]
 pub(super) struct Methods {
     large: bool,
-    find_by: Setback,
-    list: Setback,
+    find_by: MethodBackoff,
+    list: MethodBackoff,
     page_size: i32,
     /// A hash of the page token whose trunk `Get` did not know.
     deleted: Option<u64>,
@@ -37,7 +37,7 @@ pub(super) struct Methods {
 impl Default for Methods {
     fn default() -> Self {
         let (find_by, list) = Default::default();
-        Self { large: false, find_by, list, page_size: PAGE, deleted: None }
+        Self { large: false, find_by, list, page_size: DEFAULT_PAGE_SIZE, deleted: None }
     }
 }
 
@@ -52,13 +52,13 @@ impl Methods {
     pub(super) fn worked(&mut self, method: Method, trunks: usize) {
         match method {
             Method::FindBy => {
-                self.large = trunks > LARGE;
-                self.find_by = Setback::default();
+                self.large = trunks > LARGE_LIST;
+                self.find_by = MethodBackoff::default();
             }
             Method::List => {
-                self.large &= trunks > LARGE / 2;
-                self.list = Setback::default();
-                self.page_size = self.page_size.saturating_mul(2).min(PAGE);
+                self.large &= trunks > LARGE_LIST / 2;
+                self.list = MethodBackoff::default();
+                self.page_size = self.page_size.saturating_mul(2).min(DEFAULT_PAGE_SIZE);
             }
         }
     }
@@ -83,7 +83,8 @@ impl Methods {
         self.page_size
     }
 
-    /// Asks for fewer trunks in one page from now on; that grows again with each list that is read. Returns how many.
+    /// Asks for fewer trunks in one page from now on; that grows again with each list that is read. Returns
+    /// how many.
     pub(super) fn shrink_pages(&mut self) -> i32 {
         self.page_size = (self.page_size / 4).max(1);
         self.page_size
@@ -94,7 +95,7 @@ impl Methods {
         self.deleted = Some(cursor);
     }
 
-    /// Whether the trunk of that page token was not found the last time, either.
+    /// Returns whether the trunk of that page token was not found the last time, either.
     pub(super) fn deleted_before(&self, cursor: u64) -> bool {
         self.deleted == Some(cursor)
     }
@@ -102,12 +103,12 @@ impl Methods {
 
 /// A method that was refused, for a while.
 #[derive(Debug, Default)]
-struct Setback {
+struct MethodBackoff {
     until: Option<Instant>,
     times: u32,
 }
 
-impl Setback {
+impl MethodBackoff {
     fn holds(&self, now: Instant) -> bool {
         self.until.is_some_and(|until| now < until)
     }
@@ -154,15 +155,15 @@ mod tests {
     fn pages_are_for_large_lists_and_shrink_where_they_are_too_large() {
         let mut methods = Methods::default();
         let now = Instant::now();
-        methods.worked(Method::FindBy, LARGE + 1);
+        methods.worked(Method::FindBy, LARGE_LIST + 1);
         assert_eq!(methods.order(now)[0], Method::List);
-        methods.worked(Method::List, LARGE - 1);
+        methods.worked(Method::List, LARGE_LIST - 1);
         assert_eq!(methods.order(now)[0], Method::List, "no flapping");
-        methods.worked(Method::List, LARGE / 2);
+        methods.worked(Method::List, LARGE_LIST / 2);
         assert_eq!(methods.order(now)[0], Method::FindBy);
         let sizes: Vec<i32> = (0..6).map(|_| methods.shrink_pages()).collect();
         assert_eq!(sizes, [250, 62, 15, 3, 1, 1]);
         (0..12).for_each(|_| methods.worked(Method::List, 1));
-        assert_eq!(methods.page_size(), PAGE);
+        assert_eq!(methods.page_size(), DEFAULT_PAGE_SIZE);
     }
 }

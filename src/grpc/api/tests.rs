@@ -13,14 +13,15 @@ use tonic::{Request, Response, Status, transport::Server};
 use super::ApiServer;
 use crate::{
     config::{Endpoint, SyncBounds},
-    ports::{Absence, SourceError, TrunkItem, TrunkSource},
     proto::trunks::{
         FindByRequest, FindByResponse, GetTrunkRequest, ListTrunkRequest, ListTrunksResponse, Trunk,
         TrunkUri,
         trunks_server::{Trunks, TrunksServer},
     },
-    trunk::HostPort,
+    runtime::ports::TrunkSource,
 };
+use routr_registration::model::{Absence, SourceError, TrunkItem};
+use routr_types::host::HostPort;
 
 /// What the server is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,7 +115,7 @@ impl Harness {
         result.map(|certain| (refs, certain))
     }
 
-    /// What was asked since the last time.
+    /// Returns what was asked since the last time.
     fn asked(&self) -> Vec<Ask> {
         std::mem::take(&mut self.asked.lock().unwrap())
     }

@@ -1,5 +1,5 @@
-//! How a call ended without a gRPC status of the other side: what that says of its connection, and whether the request was
-//! processed.
+//! How a call ended without a gRPC status of the other side: what that says of its connection, and whether
+//! the request was processed.
 
 use std::error::Error;
 
@@ -19,7 +19,8 @@ pub enum CallError {
     /// The other side refused to process the request, and so it did when the request was repeated.
     #[error("each of {0} tries was refused unprocessed (REFUSED_STREAM or GOAWAY)")]
     NotProcessed(u32),
-    /// The other side ended the call without a status, and kept the connection: the request may have been processed.
+    /// The other side ended the call without a status, and kept the connection: the request may have been
+    /// processed.
     #[error("the stream was reset: {0}")]
     Reset(Box<str>),
     /// Something that does not speak gRPC responded, as proxies do.
@@ -38,7 +39,7 @@ impl CallError {
         causes(error).find_map(|cause| cause.downcast_ref())
     }
 
-    /// Whether the same call may succeed later, without a change of any configuration.
+    /// Returns whether the same call may succeed later, without a change of any configuration.
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Http { status, .. } => {
@@ -49,7 +50,7 @@ impl CallError {
     }
 }
 
-/// What to do about a status that a person may not know by heart.
+/// Returns what to do about a status that a person may not know by heart.
 fn hint(status: StatusCode) -> &'static str {
     match status.as_u16() {
         200 => ", which is no gRPC response: check the address, and that the proxy passes gRPC on",
@@ -98,7 +99,8 @@ impl Fate {
             if cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled) {
                 return Self::NotSent;
             }
-            // h2 ends only streams above the last one of a GOAWAY with its error (RFC 9113 §6.8); REFUSED_STREAM says it itself (§8.7).
+            // h2 ends only streams above the last one of a GOAWAY with its error (RFC 9113 §6.8);
+            // REFUSED_STREAM says it itself (§8.7).
             if let Some(h2) = cause.downcast_ref::<h2::Error>()
                 && h2.is_remote()
                 && (h2.is_go_away() || h2.reason() == Some(h2::Reason::REFUSED_STREAM))
@@ -113,14 +115,15 @@ impl Fate {
     }
 }
 
-/// What to say of connections that end before a request is sent.
+/// Returns what to say of connections that end before a request is sent.
 pub(super) fn never_sent(tries: u32) -> Box<str> {
     format!("each of {tries} connections ended before the request was sent; {NO_HTTP_2}").into()
 }
 
 const NO_HTTP_2: &str = "what listens there does not seem to speak HTTP/2, which gRPC needs";
 
-/// The innermost cause of an error. Of a GOAWAY only its reason is shown: what else is in it may be anything, from any server.
+/// The innermost cause of an error. Of a GOAWAY only its reason is shown: what else is in it may be anything,
+/// from any server.
 pub(in super::super) fn cause(error: &(dyn Error + 'static)) -> String {
     let h2 = causes(error).last().and_then(|last| last.downcast_ref::<h2::Error>());
     match h2.filter(|h2| h2.is_go_away()).map(|h2| (h2, h2.reason())) {
@@ -132,7 +135,7 @@ pub(in super::super) fn cause(error: &(dyn Error + 'static)) -> String {
     }
 }
 
-/// An error in words: the innermost cause, for «transport error» alone helps nobody.
+/// An error in words: the innermost cause, for «transport error» alone helps no one.
 pub(super) fn said(error: &(dyn Error + 'static)) -> Box<str> {
     let said = cause(error);
     // What this side cannot read: HTTP/1.1, as a rule.

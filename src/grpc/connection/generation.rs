@@ -34,8 +34,8 @@ pub(super) struct Generation {
     pub guard: Guard,
     /// Calls under way.
     pub calls: AtomicU32,
-    /// Since when there have been calls and no response, in milliseconds of the connection's clock, which begins at 1; 0 where
-    /// that is not so.
+    /// Since when there have been calls and no response, in milliseconds of the connection's clock, which
+    /// begins at 1; 0 where that is not so.
     pub quiet_since: AtomicU64,
     pub responses: AtomicU64,
     /// Calls in a row that had no response until their time was over.
@@ -73,7 +73,7 @@ impl Generation {
         Ok(channel.ready().await?.call(request).await?)
     }
 
-    /// How long calls have had no response.
+    /// Returns how long calls have had no response.
     pub fn quiet(&self, now_ms: u64) -> Duration {
         match self.quiet_since.load(Ordering::Relaxed) {
             0 => Duration::ZERO,

@@ -1,4 +1,5 @@
-//! The byte stream below a connection: seen when it is made and when it ends, and closed from outside where it hangs.
+//! The byte stream below a connection: seen when it is made and when it ends, and closed from outside where
+//! it hangs.
 
 use std::{
     io,
@@ -17,7 +18,7 @@ use tokio::{
 };
 
 /// What the calls of a connection that was given up end with.
-pub(super) const GIVEN_UP: &str = "it hung without a response to any call, and was replaced";
+pub(super) const HUNG_ERROR: &str = "it hung without a response to any call, and was replaced";
 
 /// Streams that are made and that end, of all connections to one dependency.
 #[derive(Debug, Default)]
@@ -27,7 +28,7 @@ pub struct Events {
 }
 
 impl Events {
-    /// How many streams were made so far.
+    /// Returns how many streams were made so far.
     pub fn made(&self) -> u64 {
         self.made.load(Ordering::Relaxed)
     }
@@ -38,8 +39,8 @@ impl Events {
     }
 }
 
-/// Looks after the streams of one connection: of the one that it has, and of those that it makes after that has ended in
-/// order.
+/// Looks after the streams of one connection: of the one that it has, and of those that it makes after that
+/// has ended in order.
 #[derive(Clone, Debug)]
 pub struct Guard(Arc<Inner>);
 
@@ -97,7 +98,7 @@ impl<S> Watched<S> {
     fn check(&self, context: &Context<'_>) -> io::Result<()> {
         self.waker.register(context.waker());
         if self.inner.closed.load(Ordering::Acquire) {
-            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, GIVEN_UP));
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, HUNG_ERROR));
         }
         Ok(())
     }

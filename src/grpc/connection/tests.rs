@@ -20,16 +20,17 @@ use tokio::{
 use super::super::{api::ApiServer, register::tests::register, requester::GrpcRequester};
 use crate::{
     config::{self, Endpoint, Format, SyncBounds},
-    ports::{Link, Requester, SendError, SourceError, TrunkSource},
     proto::{
         requester::SendMessageResponse,
         requester_info::GetResponse,
         sipmessage::{ResponseType, SipMessage, sip_message::MessageType},
     },
-    trunk::HostPort,
+    runtime::ports::{Requester, TrunkSource},
 };
+use routr_registration::model::{Link, SendError, SourceError};
+use routr_types::host::HostPort;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What a peer does with a REGISTER.
 #[derive(Clone, Copy, Debug)]
@@ -173,7 +174,7 @@ async fn g3_what_was_refused_unprocessed_is_repeated_at_once() {
     let peer = Fake::start(|_, register| if register % 2 == 0 { Act::Refuse } else { Act::Respond }).await;
     let requester = peer.requester();
     for n in 1..=10 {
-        assert_eq!(requester.register(register(), PATIENCE).await.unwrap().code, Some(200));
+        assert_eq!(requester.register(register(), TIMEOUT).await.unwrap().code, Some(200));
         assert_eq!(peer.registers.load(Ordering::Relaxed), 2 * n);
     }
 }
@@ -181,7 +182,7 @@ async fn g3_what_was_refused_unprocessed_is_repeated_at_once() {
 #[tokio::test]
 async fn one_that_refuses_without_end_is_asked_four_times() {
     let peer = Fake::start(|_, _| Act::Refuse).await;
-    let error = peer.requester().register(register(), PATIENCE).await.unwrap_err();
+    let error = peer.requester().register(register(), TIMEOUT).await.unwrap_err();
     assert!(matches!(&error, SendError::Failed(text) if text.contains("REFUSED_STREAM")), "{error}");
     assert_eq!(peer.registers.load(Ordering::Relaxed), 4);
 }
@@ -195,7 +196,7 @@ async fn g3_connections_that_end_in_order_are_no_event() {
     for _ in 0..50 {
         let calls = (0..4).map(|_| {
             let requester = requester.clone();
-            tokio::spawn(async move { requester.register(register(), PATIENCE).await })
+            tokio::spawn(async move { requester.register(register(), TIMEOUT).await })
         });
         for call in calls.collect::<Vec<_>>() {
             assert_eq!(call.await.unwrap().unwrap().code, Some(200));
@@ -257,7 +258,7 @@ async fn g3_a_call_above_the_last_stream_of_a_goaway_is_repeated_and_one_below_i
     let (front, behind) = going_away_first(0).await;
     let requester = front.requester();
     for _ in 0..4 {
-        assert_eq!(requester.register(register(), PATIENCE).await.unwrap().code, Some(200));
+        assert_eq!(requester.register(register(), TIMEOUT).await.unwrap().code, Some(200));
     }
     assert_eq!(behind.registers.load(Ordering::Relaxed), 4);
 
@@ -265,7 +266,7 @@ async fn g3_a_call_above_the_last_stream_of_a_goaway_is_repeated_and_one_below_i
     let requester = front.requester();
     let mut broken = 0;
     for _ in 0..4 {
-        match requester.register(register(), PATIENCE).await {
+        match requester.register(register(), TIMEOUT).await {
             Ok(reply) => assert_eq!(reply.code, Some(200)),
             Err(SendError::Disconnected(_)) => broken += 1,
             Err(error) => panic!("{error}"),
@@ -279,9 +280,9 @@ async fn g3_a_call_above_the_last_stream_of_a_goaway_is_repeated_and_one_below_i
 async fn a_connection_that_breaks_under_a_call_may_have_carried_it() {
     let peer = Fake::start(|_, register| if register == 0 { Act::Break } else { Act::Respond }).await;
     let requester = peer.requester();
-    let error = requester.register(register(), PATIENCE).await.unwrap_err();
+    let error = requester.register(register(), TIMEOUT).await.unwrap_err();
     assert!(matches!(error, SendError::Disconnected(_)), "{error}");
-    assert_eq!(requester.register(register(), PATIENCE).await.unwrap().code, Some(200));
+    assert_eq!(requester.register(register(), TIMEOUT).await.unwrap().code, Some(200));
     assert_eq!(*requester.link().borrow(), Link::default(), "another one could be made");
 }
 
@@ -290,7 +291,7 @@ async fn g1_a_stream_that_is_reset_is_that_calls_failure_and_the_connection_stay
     let peer = Fake::start(|_, register| if register % 2 == 0 { Act::Reset } else { Act::Respond }).await;
     let requester = peer.requester();
     for n in 0..8 {
-        match requester.register(register(), PATIENCE).await {
+        match requester.register(register(), TIMEOUT).await {
             Ok(reply) => assert!(n % 2 == 1 && reply.code == Some(200)),
             Err(error) => assert!(n % 2 == 0 && matches!(error, SendError::Failed(_)), "{error}"),
         }
@@ -310,7 +311,7 @@ async fn what_speaks_http_1_is_named() {
             open.push(stream);
         }
     });
-    let error = peer.requester().register(register(), PATIENCE).await.unwrap_err();
+    let error = peer.requester().register(register(), TIMEOUT).await.unwrap_err();
     assert!(error.to_string().contains("speaks HTTP/1, and gRPC needs HTTP/2"), "{error}");
     assert!(matches!(error, SendError::Unavailable(_)), "nothing was sent: {error}");
 }
@@ -321,14 +322,14 @@ async fn g2_a_connection_that_hangs_is_replaced_and_its_calls_end_before_their_d
     let requester = peer.requester();
     let calls = [(); 4].map(|()| {
         let requester = requester.clone();
-        tokio::spawn(async move { requester.register(register(), PATIENCE * 3).await })
+        tokio::spawn(async move { requester.register(register(), TIMEOUT * 3).await })
     });
     for call in calls {
         let error = call.await.unwrap().unwrap_err();
         assert!(matches!(&error, SendError::Disconnected(text) if text.contains("hung")), "{error}");
     }
     for _ in 0..4 {
-        assert_eq!(requester.register(register(), PATIENCE).await.unwrap().code, Some(200));
+        assert_eq!(requester.register(register(), TIMEOUT).await.unwrap().code, Some(200));
     }
     assert_eq!(peer.connections.load(Ordering::Relaxed), 2);
     assert_eq!(*requester.link().borrow(), Link::default(), "no restart, and never out of reach");
@@ -340,10 +341,10 @@ async fn g2_silent_registrars_are_no_reason_to_replace_a_connection() {
     let requester = peer.requester();
     let calls = [(); 4].map(|()| {
         let requester = requester.clone();
-        tokio::spawn(async move { requester.register(register(), PATIENCE).await })
+        tokio::spawn(async move { requester.register(register(), TIMEOUT).await })
     });
     for call in calls {
-        assert_eq!(call.await.unwrap(), Err(SendError::Deadline(PATIENCE)));
+        assert_eq!(call.await.unwrap(), Err(SendError::Deadline(TIMEOUT)));
     }
     assert!(peer.checks.load(Ordering::Relaxed) >= 1, "no health check was sent");
     assert_eq!(peer.connections.load(Ordering::Relaxed), 1);
@@ -354,9 +355,9 @@ async fn known(peer: &Fake) -> (Arc<GrpcRequester>, watch::Receiver<Link>) {
     peer.instance.store(1, Ordering::Relaxed);
     let requester = peer.requester();
     let mut link = requester.link();
-    requester.register(register(), PATIENCE).await.unwrap();
+    requester.register(register(), TIMEOUT).await.unwrap();
     let known = link.wait_for(|link| link.capacity == Some(100));
-    tokio::time::timeout(PATIENCE, known).await.unwrap().unwrap();
+    tokio::time::timeout(TIMEOUT, known).await.unwrap().unwrap();
     (requester, link)
 }
 
@@ -369,16 +370,16 @@ async fn g3_a_requester_has_restarted_when_it_is_another_one() {
     // It is asked on another connection, but not more than once a second.
     let calls = async {
         while link.borrow().restarts == 0 {
-            requester.register(register(), PATIENCE).await.unwrap();
+            requester.register(register(), TIMEOUT).await.unwrap();
         }
     };
-    tokio::time::timeout(PATIENCE, calls).await.unwrap();
+    tokio::time::timeout(TIMEOUT, calls).await.unwrap();
     assert!(!link.borrow().lost);
 }
 
 async fn list(address: SocketAddr) -> Result<(), SourceError> {
     let address = HostPort::new(&address.ip().to_string(), address.port());
-    let endpoint = Endpoint::plain(address, PATIENCE);
+    let endpoint = Endpoint::plain(address, TIMEOUT);
     let api = ApiServer::new(&endpoint, SyncBounds::default()).unwrap();
     let (sender, _batches) = mpsc::channel(1);
     api.list(sender).await.map(|_| ())
@@ -391,7 +392,7 @@ async fn g3_another_requester_is_noticed_while_nothing_is_sent() {
     peer.instance.store(2, Ordering::Relaxed);
     peer.cut.send_replace(());
     let noticed = link.wait_for(|link| link.restarts == 1);
-    tokio::time::timeout(PATIENCE, noticed).await.unwrap().unwrap();
+    tokio::time::timeout(TIMEOUT, noticed).await.unwrap().unwrap();
     assert!(!link.borrow().lost);
 }
 
@@ -419,7 +420,7 @@ async fn g6_what_a_proxy_responds_is_named_by_its_status() {
         let routes = tonic::service::Routes::from(axum::Router::new().fallback(respond));
         let incoming = tonic::transport::server::TcpIncoming::from(listener);
         tokio::spawn(tonic::transport::Server::builder().add_routes(routes).serve_with_incoming(incoming));
-        let error = proxy.requester().register(register(), PATIENCE).await.unwrap_err();
+        let error = proxy.requester().register(register(), TIMEOUT).await.unwrap_err();
         let named = format!("HTTP {status} from the proxy in front of the Requester");
         assert!(error.to_string().contains(&named), "{error}");
         assert_eq!(matches!(error, SendError::Failed(_)), failed, "{error}");

@@ -1,8 +1,9 @@
 use super::*;
-use crate::{proto::requester::SendMessageRequest, sip::digest::DigestMinimum, trunk::HostPort};
+use crate::proto::requester::SendMessageRequest;
+use routr_types::{digest_minimum::DigestMinimum, host::HostPort};
 
-pub fn register() -> Register {
-    Register {
+pub fn register() -> RegisterRequest {
+    RegisterRequest {
         target: HostPort::new("2001:db8::1", 5070),
         transport: Transport::Tcp,
         request_host: "2001:db8::1".into(),
@@ -20,13 +21,13 @@ pub fn register() -> Register {
     }
 }
 
-fn sent(register: &Register) -> SendMessageRequest {
+fn sent(register: &RegisterRequest) -> SendMessageRequest {
     let (methods, tags) = (["INVITE", "MESSAGE"].map(Into::into), ["gin", "outbound"].map(Into::into));
     let template = Template::new(&methods, "Routr Connect v2", &tags);
     SendMessageRequest::decode(template.encode(register)).unwrap()
 }
 
-fn headers(register: &Register) -> Vec<String> {
+fn headers(register: &RegisterRequest) -> Vec<String> {
     let message = sent(register).message.unwrap();
     message.extensions.iter().map(|e| format!("{}: {}", e.name, e.value)).collect()
 }
@@ -36,7 +37,7 @@ fn n11_a_user_is_escaped_as_in_a_uri() {
     for (user, escaped) in
         [("a@b", "a%40b"), ("a b", "a%20b"), ("100%", "100%25"), ("%40", "%2540"), ("a;b?c/d", "a;b?c/d")]
     {
-        let message = sent(&Register { user: user.into(), ..register() }).message.unwrap();
+        let message = sent(&RegisterRequest { user: user.into(), ..register() }).message.unwrap();
         let (from, to) = (message.from.unwrap().address.unwrap(), message.to.unwrap().address.unwrap());
         for address in [from, to] {
             assert_eq!(address.uri.unwrap().user, escaped);
@@ -92,7 +93,7 @@ fn the_header_fields_come_in_the_order_of_the_contract() {
 
 #[test]
 fn dropped_option_tags_and_absent_credentials_are_left_out() {
-    let reduced = Register { without_tags: 0b01, credentials: None, ..register() };
+    let reduced = RegisterRequest { without_tags: 0b01, credentials: None, ..register() };
     let headers = headers(&reduced);
     assert!(headers.contains(&"Require: outbound".to_owned()));
     assert!(!headers.iter().any(|header| header.contains("gin") || header.contains("X-Gateway-Auth")));
@@ -102,7 +103,7 @@ fn dropped_option_tags_and_absent_credentials_are_left_out() {
 fn a_minimum_for_digest_is_sent_where_there_is_one() {
     let template = Template::new(&[], "ua", &[]);
     let values = |digest| -> Vec<String> {
-        let encoded = template.encode(&Register { digest, ..register() });
+        let encoded = template.encode(&RegisterRequest { digest, ..register() });
         let message = SendMessageRequest::decode(encoded).unwrap().message.unwrap();
         let named = message.extensions.into_iter().filter(|one| one.name == extension::DIGEST);
         named.map(|one| one.value).collect()

@@ -12,13 +12,15 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
+use routr_net::testing::Silent;
+
 use super::*;
 use crate::{
-    connect::{Resolver, tests::Silent},
+    connect::Resolver,
     grpc::channel::{Channel, open_with},
     quota::sockets::Payers,
-    tls::{TlsFiles, followed::ClientCertificate},
 };
+use routr_net::tls::{TlsFiles, followed::ClientCertificate};
 
 /// Addresses of a name, which a test changes.
 #[derive(Clone, Default)]
@@ -37,7 +39,7 @@ impl Dns {
     fn channel(&self) -> Channel {
         let addresses = self.0.clone();
         let resolver = Resolver::scripted(move |_| Ok(addresses.lock().unwrap().clone()));
-        let endpoint = Endpoint::plain(HostPort::new("pods.test", 1), PATIENCE);
+        let endpoint = Endpoint::plain(HostPort::new("pods.test", 1), TIMEOUT);
         open_with(&endpoint, None, &resolver, &Payers::default()).unwrap()
     }
 }
@@ -87,7 +89,7 @@ async fn call(channel: &Channel) -> Result<SendMessageResponse, Status> {
     let codec = ProstCodec::<SendMessageRequest, SendMessageResponse>::default();
     let request = Request::new(SendMessageRequest::default());
     let call = client.unary(request, PathAndQuery::from_static(METHOD), codec);
-    tokio::time::timeout(PATIENCE, call).await.expect("a call that ends").map(Response::into_inner)
+    tokio::time::timeout(TIMEOUT, call).await.expect("a call that ends").map(Response::into_inner)
 }
 
 async fn calls(channel: &Channel, count: usize) {
@@ -160,8 +162,8 @@ async fn g8_an_address_that_hangs_is_left_for_the_others() {
     for _ in 0..30 {
         late += usize::from(tokio::time::timeout(brief, call(&channel)).await.is_err());
     }
-    // Every so often the one that hangs is tried again; were it chosen in its turn, it would be each second call. On a busy machine a
-    // good response may be late, too.
+    // Every so often the one that hangs is tried again; were it chosen in its turn, it would be each second
+    // call. On a busy machine a good response may be late, too.
     assert!((1..15).contains(&late), "{late} calls without a response");
     assert!(good.calls() > 15);
 }
@@ -197,7 +199,7 @@ async fn g5_where_no_address_answers_the_cause_at_each_is_named() {
     let expected = format!("connection refused, at {gone}; connection refused, at {other}");
     assert_eq!(status.message(), expected);
     let nameless = Resolver::scripted(|_| Err(std::io::Error::other("Name or service not known")));
-    let endpoint = Endpoint::plain(HostPort::new("pods.test", 1), PATIENCE);
+    let endpoint = Endpoint::plain(HostPort::new("pods.test", 1), TIMEOUT);
     let status = call(&open_with(&endpoint, None, &nameless, &Payers::default()).unwrap()).await.unwrap_err();
     assert_eq!(status.message(), "pods.test cannot be looked up: Name or service not known");
 }
@@ -212,19 +214,19 @@ async fn g8_targets_as_grpc_writes_them_lead_there() {
     let served = Server::builder().add_service(RequesterServer::new(scripted));
     tokio::spawn(served.serve_with_incoming(incoming));
     let requester = GrpcRequester::new(&settings(&format!("unix://{}", path.display()), "")).unwrap();
-    assert_eq!(requester.register(register(), PATIENCE).await.unwrap().code, Some(200));
+    assert_eq!(requester.register(register(), TIMEOUT).await.unwrap().code, Some(200));
     assert!(seen.recv().await.is_some());
 
     let mut pods = [Pod::start(1).await, Pod::start(2).await];
     let [first, second] = pods.each_ref().map(|pod| pod.address);
     let requester = GrpcRequester::new(&settings(&format!("'ipv4:{first},{second}'"), "")).unwrap();
     for _ in 0..20 {
-        requester.register(register(), PATIENCE).await.unwrap();
+        requester.register(register(), TIMEOUT).await.unwrap();
     }
     assert!(pods.iter_mut().all(|pod| pod.calls() > 0));
     let local = format!("dns:///localhost:{}", first.port());
     let requester = GrpcRequester::new(&settings(&local, "")).unwrap();
-    requester.register(register(), PATIENCE).await.unwrap();
+    requester.register(register(), TIMEOUT).await.unwrap();
     assert_eq!(pods[0].calls(), 1);
 }
 
@@ -265,7 +267,7 @@ async fn secure(by: &Authority, clients: Option<&Authority>) -> u16 {
 
 fn over_tls(port: u16, files: TlsFiles) -> Channel {
     let address = HostPort::new("localhost", port).into();
-    let endpoint = Endpoint { tls: true, files, ..Endpoint::plain(HostPort::new("", 1), PATIENCE) };
+    let endpoint = Endpoint { tls: true, files, ..Endpoint::plain(HostPort::new("", 1), TIMEOUT) };
     open_with(&Endpoint { address, ..endpoint }, None, &Resolver::system(), &Payers::default()).unwrap()
 }
 
@@ -320,7 +322,7 @@ async fn g7_an_authority_that_is_replaced_counts_from_the_next_connection_on() {
 #[tokio::test]
 async fn g7_a_demand_for_tls_and_a_peer_without_it_are_said() {
     let port = secure(&Authority::new("servers"), None).await;
-    let plain = Endpoint::plain(HostPort::new("127.0.0.1", port), PATIENCE);
+    let plain = Endpoint::plain(HostPort::new("127.0.0.1", port), TIMEOUT);
     let said =
         call(&open_with(&plain, None, &Resolver::system(), &Payers::default()).unwrap()).await.unwrap_err();
     assert!(said.message().contains("demands TLS: write https://"), "{}", said.message());
@@ -341,7 +343,7 @@ async fn g6_a_peer_of_http_1_is_said_to_be_one() {
         }
     });
     let requester = GrpcRequester::new(&settings(&address.to_string(), "")).unwrap();
-    let error = requester.register(register(), PATIENCE).await.unwrap_err();
+    let error = requester.register(register(), TIMEOUT).await.unwrap_err();
     let said = "the peer speaks HTTP/1, and gRPC needs HTTP/2";
     assert!(matches!(&error, SendError::Unavailable(text) if text.contains(said)), "{error:?}");
 }
@@ -355,5 +357,5 @@ async fn g6_gzip_is_decoded() {
     let served = Server::builder().add_service(service);
     tokio::spawn(served.serve_with_incoming(TcpListenerStream::new(listener)));
     let requester = GrpcRequester::new(&settings(&address.to_string(), "")).unwrap();
-    assert_eq!(requester.register(register(), PATIENCE).await.unwrap().code, Some(200));
+    assert_eq!(requester.register(register(), TIMEOUT).await.unwrap().code, Some(200));
 }

@@ -1,8 +1,10 @@
-//! The exec plugin of a kubeconfig: a command that prints an `ExecCredential` with a token or a client certificate.
+//! The exec plugin of a kubeconfig: a command that prints an `ExecCredential` with a token or a client
+//! certificate.
 //!
-//! It runs for the first request, again shortly before its credentials expire, while they still serve, and after the API server
-//! has refused them. A failure is an error of the request, so that it is retried and reported like any other. Of the command, its
-//! name and exit status are shown: arguments, environment and output may hold secrets.
+//! It runs for the first request, again shortly before its credentials expire, while they still serve, and
+//! after the API server has refused them. A failure is an error of the request, so that it is retried and
+//! reported like any other. Of the command, its name and exit status are shown: arguments, environment and
+//! output may hold secrets.
 
 use std::{
     future::Future,
@@ -25,15 +27,16 @@ use serde::Deserialize;
 use tokio::{io::AsyncReadExt as _, process::Command, time::Instant};
 use tower::{BoxError, Service};
 
-use crate::{environment, secret::Secret};
+use routr_types::secret::Secret;
 
 /// Longest run of the command.
-const DEADLINE: Duration = Duration::from_secs(30);
+const RUN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest output that is read, in bytes.
 const MAX_OUTPUT: u64 = 1 << 20;
 /// Pause after a run that failed; requests fail without another run meanwhile.
 const RETRY_PERIOD: Duration = Duration::from_secs(3);
-/// Credentials are renewed so long before they expire, or after three quarters of their life where that is later.
+/// Credentials are renewed so long before they expire, or after three quarters of their life where that is
+/// later.
 const RENEW_BEFORE_MS: u64 = 60_000;
 
 /// Why there are no credentials. Holds nothing of the command but its name.
@@ -50,7 +53,7 @@ pub(super) enum ExecPluginError {
          shown here, because it may contain secrets"
     )]
     Exit { name: String, status: ExitStatus },
-    #[error("the kubeconfig's exec plugin {name} did not end within {} s", DEADLINE.as_secs())]
+    #[error("the kubeconfig's exec plugin {name} did not end within {} s", RUN_TIMEOUT.as_secs())]
     Deadline { name: String },
     #[error(
         "the kubeconfig's exec plugin {0} printed no ExecCredential with a token, or a client certificate and its key (exit status: 0)"
@@ -125,9 +128,10 @@ impl ExecPlugin {
         }
     }
 
-    /// Returns credentials that serve now; runs the command where there are none. Where they will expire soon, it runs beside.
+    /// Returns credentials that serve now; runs the command where there are none. Where they will expire
+    /// soon, it runs beside.
     async fn credentials(self: &Arc<Self>) -> Result<Arc<Credentials>, ExecPluginError> {
-        let now = environment::unix_ms();
+        let now = routr_environment::unix_ms();
         match self.current() {
             Some(current) if !current.is_due(now) => Ok(current),
             Some(current) if !current.has_expired(now) => {
@@ -150,7 +154,8 @@ impl ExecPlugin {
                 Err(_) => return Err(ExecPluginError::Deadline { name: self.name.clone() }),
             }
         };
-        if let Some(current) = self.current().filter(|current| !current.is_due(environment::unix_ms())) {
+        if let Some(current) = self.current().filter(|current| !current.is_due(routr_environment::unix_ms()))
+        {
             return Ok(current);
         }
         if let Some((at, error)) = failure.as_ref()
@@ -185,14 +190,14 @@ impl ExecPlugin {
             }
             Ok::<_, std::io::Error>((child.wait().await?, printed))
         };
-        let (status, printed) = tokio::time::timeout(DEADLINE, run)
+        let (status, printed) = tokio::time::timeout(RUN_TIMEOUT, run)
             .await
             .map_err(|_| ExecPluginError::Deadline { name: name() })?
             .map_err(failed)?;
         if !status.success() {
             return Err(ExecPluginError::Exit { name: name(), status });
         }
-        read_output(&printed, environment::unix_ms()).ok_or_else(|| ExecPluginError::Output(name()))
+        read_output(&printed, routr_environment::unix_ms()).ok_or_else(|| ExecPluginError::Output(name()))
     }
 
     fn command(&self) -> Command {
@@ -231,7 +236,8 @@ struct Status {
     expiration_timestamp: Option<String>,
 }
 
-/// Reads an `ExecCredential`, JSON or YAML. Without a time that can be read, the credentials serve until they are refused.
+/// Reads an `ExecCredential`, JSON or YAML. Without a time that can be read, the credentials serve until they
+/// are refused.
 fn read_output(printed: &[u8], now: u64) -> Option<Credentials> {
     let status = serde_saphyr::from_slice::<Printed>(printed).ok()?.status?;
     let present = |text: Option<String>| text.filter(|text| !text.trim().is_empty());

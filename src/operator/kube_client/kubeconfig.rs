@@ -1,4 +1,5 @@
-//! Reads kubeconfig files as kubectl does: a file of the list that is missing is skipped, and the first to name a thing has it.
+//! Reads kubeconfig files as kubectl does: a file of the list that is missing is skipped, and the first to
+//! name a thing has it.
 
 use std::{
     io,
@@ -181,8 +182,8 @@ fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// The current context as a configuration. Its fields are set here one by one, for kube's own loader refuses a `NO_PROXY` with an
-/// odd entry, and reads `HTTPS_PROXY` whatever the server.
+/// The current context as a configuration. Its fields are set here one by one, for kube's own loader refuses
+/// a `NO_PROXY` with an odd entry, and reads `HTTPS_PROXY` whatever the server.
 fn resolve(
     kubeconfig: &Kubeconfig,
     files: &str,

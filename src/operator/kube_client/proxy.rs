@@ -1,5 +1,5 @@
-//! `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` as Go's `httpproxy` reads them, and with it kubectl. A proxy's user and password
-//! are in no message.
+//! `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` as Go's `httpproxy` reads them, and with it kubectl. A proxy's
+//! user and password are in no message.
 //!
 //! Unlike there, an API server on loopback is reached through the proxy too, unless `NO_PROXY` names it.
 
@@ -79,7 +79,8 @@ pub(super) fn from_environment(
     parse(variable, &value).map(Some)
 }
 
-/// Reads the URL of a proxy leniently: without a scheme it is `http`, and the password may have any character but a line's end.
+/// Reads the URL of a proxy leniently: without a scheme it is `http`, and the password may have any character
+/// but a line's end.
 pub(super) fn parse(variable: &str, value: &str) -> Result<Uri, ProxyError> {
     let wrong = || ProxyError::NotAUrl(variable.to_owned());
     let (scheme, rest) = value.trim().split_once("://").unwrap_or(("http", value.trim()));
@@ -117,7 +118,7 @@ pub(super) fn without_credentials(uri: &Uri) -> String {
     }
 }
 
-/// Whether a `NO_PROXY` list names the server. What cannot be read in it names nothing.
+/// Returns whether a `NO_PROXY` list names the server. What cannot be read in it names nothing.
 fn is_exempt(server: &Uri, list: &str) -> bool {
     let host = server.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     let host = host.trim_end_matches('.').to_ascii_lowercase();

@@ -4,36 +4,34 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{
     Phase, Situation, Snapshot, Stall, reasons,
-    words::{agree, clean, count, time},
+    text::{agree, clean, count, time},
 };
-use crate::{
-    engine::view::{Fault, Health, TrunkView},
-    spec::status::RegistryStatus,
-};
+use crate::spec::status::RegistryStatus;
+use routr_registration::engine::view::{DependencyFailure, Health, TrunkView};
 
 /// Bytes of a condition's message.
-const MAX_MESSAGE: usize = 1_000;
-/// Bytes of what a neighbour or the engine said of itself, within a message.
-const MAX_SAID: usize = 400;
+const MAX_MESSAGE_BYTES: usize = 1_000;
+/// Bytes of what a dependency or the engine said of itself, within a message.
+const MAX_QUOTED_BYTES: usize = 400;
 /// Bytes of a name within a message.
-const MAX_NAME: usize = 60;
+const MAX_NAME_BYTES: usize = 60;
 /// Trunks that a message names.
-pub(super) const NAMED: usize = 3;
+pub(super) const MAX_NAMED_TRUNKS: usize = 3;
 /// Refusals of the registrars that concern the user or the password.
-pub(super) const REJECTIONS: [&str; 2] = ["CredentialsRejected", "UnknownAccount"];
+pub(super) const REJECTION_REASONS: [&str; 2] = ["CredentialsRejected", "UnknownAccount"];
 
 /// The status of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Truth {
+pub enum ConditionStatus {
     /// It holds.
     True,
     /// It does not hold.
     False,
-    /// Nobody knows.
+    /// No one knows.
     Unknown,
 }
 
-impl Truth {
+impl ConditionStatus {
     /// As Kubernetes writes it.
     pub fn name(self) -> &'static str {
         match self {
@@ -46,16 +44,16 @@ impl Truth {
 
 /// What is found of a condition.
 #[derive(Debug, PartialEq)]
-pub(super) struct Finding {
-    pub truth: Truth,
+pub(super) struct ConditionUpdate {
+    pub truth: ConditionStatus,
     pub reason: String,
     pub message: String,
     /// When it became so, in milliseconds since the Unix epoch; 0 where that is not known.
     pub since_ms: u64,
 }
 
-impl Finding {
-    pub fn new(truth: Truth, reason: &str, message: impl Into<String>) -> Self {
+impl ConditionUpdate {
+    pub fn new(truth: ConditionStatus, reason: &str, message: impl Into<String>) -> Self {
         Self { truth, reason: reason.to_owned(), message: message.into(), since_ms: 0 }
     }
 
@@ -66,15 +64,15 @@ impl Finding {
     /// It stays as it was.
     pub fn kept(condition: &Condition) -> Self {
         let truth = match &*condition.status {
-            "True" => Truth::True,
-            "False" => Truth::False,
-            _ => Truth::Unknown,
+            "True" => ConditionStatus::True,
+            "False" => ConditionStatus::False,
+            _ => ConditionStatus::Unknown,
         };
         Self::new(truth, &condition.reason, condition.message.clone())
     }
 
-    /// The condition. Its time is kept from `before` while its status stays the same; else it is the moment when it changed,
-    /// where that is known and can be, or now.
+    /// The condition. Its time is kept from `before` while its status stays the same; else it is the moment
+    /// when it changed, where that is known and can be, or now.
     pub fn condition(self, kind: &str, before: Option<&RegistryStatus>, situation: &Situation) -> Condition {
         let before = before.and_then(|before| find(before, kind));
         let status = self.truth.name();
@@ -91,7 +89,7 @@ impl Finding {
             type_: kind.to_owned(),
             status: status.to_owned(),
             reason: self.reason,
-            message: clean(&self.message, MAX_MESSAGE),
+            message: clean(&self.message, MAX_MESSAGE_BYTES),
             last_transition_time,
             observed_generation: Some(situation.generation),
         }
@@ -103,11 +101,11 @@ pub(super) fn find<'a>(status: &'a RegistryStatus, kind: &str) -> Option<&'a Con
     status.conditions.iter().find(|condition| condition.type_ == kind)
 }
 
-/// What an engine says of itself, where one runs.
+/// Returns what an engine says of itself, where one runs.
 pub(super) fn snapshot(situation: &Situation) -> Option<&Snapshot> {
     match &situation.phase {
         Phase::Idle => None,
-        Phase::Running(snapshot) | Phase::Suspended(snapshot) | Phase::Leaving { snapshot, .. } => {
+        Phase::Running(snapshot) | Phase::Suspended(snapshot) | Phase::Deregistering { snapshot, .. } => {
             Some(snapshot)
         }
     }
@@ -128,10 +126,10 @@ pub(super) fn all(before: Option<&RegistryStatus>, situation: &Situation) -> Vec
     named.map(|(kind, finding)| finding.condition(kind, before, situation)).collect()
 }
 
-fn stalled(situation: &Situation) -> Finding {
+fn stalled(situation: &Situation) -> ConditionUpdate {
     match (&situation.stall, &situation.phase) {
-        (None, _) | (_, Phase::Leaving { .. }) => {
-            Finding::new(Truth::False, "NotStalled", "the spec is valid and applied")
+        (None, _) | (_, Phase::Deregistering { .. }) => {
+            ConditionUpdate::new(ConditionStatus::False, "NotStalled", "the spec is valid and applied")
         }
         (Some(stall), phase) => {
             let goes_on = match phase {
@@ -143,137 +141,152 @@ fn stalled(situation: &Situation) -> Finding {
                 Phase::Idle => "; nothing runs until that is corrected",
                 _ => "; the last valid spec keeps running",
             };
-            Finding::new(Truth::True, stall.reason, format!("{}{goes_on}", words_of(stall)))
+            ConditionUpdate::new(
+                ConditionStatus::True,
+                stall.reason,
+                format!("{}{goes_on}", stall_text(stall)),
+            )
         }
     }
 }
 
-/// What a stall says, which leaves room for more.
-pub(super) fn words_of(stall: &Stall) -> String {
-    let words = clean(&stall.message, MAX_MESSAGE - 100);
+/// Returns what a stall says, which leaves room for more.
+pub(super) fn stall_text(stall: &Stall) -> String {
+    let words = clean(&stall.message, MAX_MESSAGE_BYTES - 100);
     if words.is_empty() { "the spec cannot be applied".to_owned() } else { words }
 }
 
-/// A neighbour is taken to be as it was for the engine before this one until it has been tried: a hand-over after which
-/// nothing is due for minutes is no news. What worked is no longer believed after a change of the specification; what did
-/// not work has to be seen to work.
+/// A dependency is taken to be as it was for the engine before this one until it has been tried: a hand-over
+/// after which nothing is due for minutes is no news. What worked is no longer believed after a change of the
+/// specification; what did not work has to be seen to work.
 fn handed_over(
     before: Option<&RegistryStatus>,
     situation: &Situation,
     kind: &str,
-    finding: Finding,
-) -> Finding {
+    finding: ConditionUpdate,
+) -> ConditionUpdate {
     let was = before.and_then(|before| find(before, kind)).filter(|was| {
         let same = was.observed_generation == Some(situation.generation);
         was.status == "False" || (same && was.status == "True" && was.reason == "Reachable")
     });
     match was {
-        Some(was) if finding.truth == Truth::Unknown && finding.reason == "NotTried" => Finding::kept(was),
+        Some(was) if finding.truth == ConditionStatus::Unknown && finding.reason == "NotProbed" => {
+            ConditionUpdate::kept(was)
+        }
         _ => finding,
     }
 }
 
-fn not_running() -> Finding {
-    Finding::new(Truth::Unknown, "NotRunning", "nothing runs yet")
+fn not_running() -> ConditionUpdate {
+    ConditionUpdate::new(ConditionStatus::Unknown, "NotRunning", "nothing runs yet")
 }
 
-/// What a neighbour said, or that it said nothing.
+/// Returns what a dependency said, or that it said nothing.
 fn said(health: &Health) -> String {
     match &health.message {
-        Some(message) if !message.is_empty() => clean(message, MAX_SAID),
+        Some(message) if !message.is_empty() => clean(message, MAX_QUOTED_BYTES),
         _ => "no reason given".to_owned(),
     }
 }
 
-fn api(situation: &Situation) -> Finding {
+fn api(situation: &Situation) -> ConditionUpdate {
     let Some(snapshot) = snapshot(situation) else { return not_running() };
     let health = &snapshot.summary.api;
     let (truth, reason, message) = match (health.ok, health.reason) {
-        (None, _) => (Truth::Unknown, "NotTried", "the first sync since the start is under way".to_owned()),
-        (Some(true), _) => (Truth::True, "Reachable", "the last sync was complete".to_owned()),
+        (None, _) => {
+            (ConditionStatus::Unknown, "NotProbed", "the first sync since the start is under way".to_owned())
+        }
+        (Some(true), _) => (ConditionStatus::True, "Reachable", "the last sync was complete".to_owned()),
         (Some(false), fault) => {
             let reason = match fault {
-                Some(Fault::NoAnswer) => "NoAnswer",
-                Some(Fault::Refused | Fault::Denied | Fault::Taken | Fault::Shared) => "Refused",
-                Some(Fault::Malformed) => "MalformedAnswer",
-                Some(Fault::TooMuch) => "OverLimit",
-                Some(Fault::Unreachable) | None => "Unreachable",
+                Some(DependencyFailure::Timeout) => "Timeout",
+                Some(
+                    DependencyFailure::Refused
+                    | DependencyFailure::Unauthorized
+                    | DependencyFailure::Taken
+                    | DependencyFailure::Shared,
+                ) => "Refused",
+                Some(DependencyFailure::Malformed) => "MalformedResponse",
+                Some(DependencyFailure::TooMuch) => "OverLimit",
+                Some(DependencyFailure::Unreachable) | None => "Unreachable",
             };
             let effect = if snapshot.summary.last_sync_ms.is_some() {
                 "the trunks of the last sync stay registered, changes are not seen, and the operator retries"
             } else {
                 "no trunk is known yet, and the operator retries"
             };
-            (Truth::False, reason, format!("{}; {effect}", said(health)))
+            (ConditionStatus::False, reason, format!("{}; {effect}", said(health)))
         }
     };
-    Finding::new(truth, reason, message).since(health.since_ms)
+    ConditionUpdate::new(truth, reason, message).since(health.since_ms)
 }
 
-fn requester(situation: &Situation) -> Finding {
+fn requester(situation: &Situation) -> ConditionUpdate {
     let Some(snapshot) = snapshot(situation) else { return not_running() };
     let health = &snapshot.summary.requester;
     let (truth, reason, message) = match (health.ok, health.reason) {
-        (None, _) => {
-            (Truth::Unknown, "NotTried", "nothing has been sent through it since the start".to_owned())
-        }
-        (Some(true), _) => (Truth::True, "Reachable", "the Requester responds".to_owned()),
+        (None, _) => (
+            ConditionStatus::Unknown,
+            "NotProbed",
+            "nothing has been sent through it since the start".to_owned(),
+        ),
+        (Some(true), _) => (ConditionStatus::True, "Reachable", "the Requester responds".to_owned()),
         (Some(false), fault) => {
             let reason = match fault {
-                Some(Fault::NoAnswer) => "NoAnswer",
+                Some(DependencyFailure::Timeout) => "Timeout",
                 Some(
-                    Fault::Refused
-                    | Fault::Denied
-                    | Fault::Malformed
-                    | Fault::TooMuch
-                    | Fault::Taken
-                    | Fault::Shared,
+                    DependencyFailure::Refused
+                    | DependencyFailure::Unauthorized
+                    | DependencyFailure::Malformed
+                    | DependencyFailure::TooMuch
+                    | DependencyFailure::Taken
+                    | DependencyFailure::Shared,
                 ) => "Refused",
-                Some(Fault::Unreachable) | None => "Unreachable",
+                Some(DependencyFailure::Unreachable) | None => "Unreachable",
             };
             let effect = "nothing can be registered or refreshed until it works; the operator tries it every few \
                  seconds";
-            (Truth::False, reason, format!("{}; {effect}", said(health)))
+            (ConditionStatus::False, reason, format!("{}; {effect}", said(health)))
         }
     };
-    Finding::new(truth, reason, message).since(health.since_ms)
+    ConditionUpdate::new(truth, reason, message).since(health.since_ms)
 }
 
-fn cache(situation: &Situation) -> Finding {
+fn cache(situation: &Situation) -> ConditionUpdate {
     let Some(snapshot) = snapshot(situation) else { return not_running() };
     if !snapshot.durable {
         let message = "state is in memory only: a restart registers every trunk again; spec.cache.provider: \
                        redis stores it";
-        return Finding::new(Truth::True, "InMemory", message);
+        return ConditionUpdate::new(ConditionStatus::True, "InMemory", message);
     }
     let health = &snapshot.summary.cache;
     let (truth, reason, message) = match (health.ok, health.reason) {
-        (None, _) => (Truth::Unknown, "NotTried", "Redis has not been asked yet".to_owned()),
-        (Some(true), _) => (Truth::True, "Reachable", "Redis stores the state".to_owned()),
+        (None, _) => (ConditionStatus::Unknown, "NotProbed", "Redis has not been asked yet".to_owned()),
+        (Some(true), _) => (ConditionStatus::True, "Reachable", "Redis stores the state".to_owned()),
         (Some(false), fault) => {
             let reason = match fault {
-                Some(Fault::Denied) => "CredentialsRejected",
-                Some(Fault::Refused) => "Refused",
-                Some(Fault::Shared) => "SharedKeys",
+                Some(DependencyFailure::Unauthorized) => "CredentialsRejected",
+                Some(DependencyFailure::Refused) => "Refused",
+                Some(DependencyFailure::Shared) => "SharedKeys",
                 _ => "Unreachable",
             };
-            let effect = if fault == Some(Fault::Shared) {
+            let effect = if fault == Some(DependencyFailure::Shared) {
                 "both send REGISTERs for the same trunks; end one of the two, or give one of them another spec.instanceId, or \
                  another prefix in spec.cache.parameters"
             } else {
                 "registrations continue from memory, and everything is written once it works again"
             };
-            (Truth::False, reason, format!("{}; {effect}", said(health)))
+            (ConditionStatus::False, reason, format!("{}; {effect}", said(health)))
         }
     };
-    Finding::new(truth, reason, message).since(health.since_ms)
+    ConditionUpdate::new(truth, reason, message).since(health.since_ms)
 }
 
-fn credentials(before: Option<&RegistryStatus>, situation: &Situation) -> Finding {
+fn credentials(before: Option<&RegistryStatus>, situation: &Situation) -> ConditionUpdate {
     let Some(snapshot) = snapshot(situation) else { return not_running() };
     let summary = &snapshot.summary;
     let [rejected, unknown] =
-        REJECTIONS.map(|reason| snapshot.troubles.by_reason.get(reason).copied().unwrap_or(0));
+        REJECTION_REASONS.map(|reason| snapshot.failures.by_reason.get(reason).copied().unwrap_or(0));
     if rejected + unknown > 0 {
         let mut parts = Vec::new();
         if rejected > 0 {
@@ -291,45 +304,56 @@ fn credentials(before: Option<&RegistryStatus>, situation: &Situation) -> Findin
                 count(unknown, "trunk")
             ));
         }
-        let refused = snapshot.troubles.worst.iter().filter(|trunk| {
-            trunk.trouble.as_ref().is_some_and(|trouble| REJECTIONS.contains(&&*trouble.reason))
+        let refused = snapshot.failures.worst.iter().filter(|trunk| {
+            trunk.failure.as_ref().is_some_and(|failure| REJECTION_REASONS.contains(&&*failure.reason))
         });
         let message = format!(
             "{}{}; each is retried after 5 minutes to an hour, and immediately when it changes",
             parts.join(", "),
             names(refused, rejected + unknown)
         );
-        let reason = if rejected > 0 { REJECTIONS[0] } else { REJECTIONS[1] };
-        return Finding::new(Truth::False, reason, message);
+        let reason = if rejected > 0 { REJECTION_REASONS[0] } else { REJECTION_REASONS[1] };
+        return ConditionUpdate::new(ConditionStatus::False, reason, message);
     }
     let known = before
         .and_then(|before| find(before, reasons::CREDENTIALS_ACCEPTED))
-        .filter(|before| before.status != Truth::Unknown.name());
-    let accepted =
-        || Finding::new(Truth::True, "Accepted", "no registrar rejects a trunk's user or password");
+        .filter(|before| before.status != ConditionStatus::Unknown.name());
+    let accepted = || {
+        ConditionUpdate::new(
+            ConditionStatus::True,
+            "Accepted",
+            "no registrar rejects a trunk's user or password",
+        )
+    };
     let trunks = super::failures::total(&summary.counts);
-    let leaving = matches!(situation.phase, Phase::Leaving { .. });
+    let deregistering = matches!(situation.phase, Phase::Deregistering { .. });
     let nothing_new = summary.requester.ok == Some(false) && trunks > 0;
     match known {
         // No registrar says anything at the moment: what they said last still holds.
-        Some(known) if nothing_new || leaving || never_read(snapshot) => Finding::kept(known),
+        Some(known) if nothing_new || deregistering || never_synced(snapshot) => ConditionUpdate::kept(known),
         _ if summary.counts.registered + summary.counts.at_risk > 0 => accepted(),
-        Some(known) if trunks > 0 && known.status == Truth::True.name() => Finding::kept(known),
-        _ if trunks == 0 && !never_read(snapshot) => {
-            Finding::new(Truth::Unknown, "NoTrunks", "there is no trunk to register")
+        Some(known) if trunks > 0 && known.status == ConditionStatus::True.name() => {
+            ConditionUpdate::kept(known)
         }
-        _ => Finding::new(Truth::Unknown, "NotAnswered", "no registrar has accepted or rejected a trunk yet"),
+        _ if trunks == 0 && !never_synced(snapshot) => {
+            ConditionUpdate::new(ConditionStatus::Unknown, "NoTrunks", "there is no trunk to register")
+        }
+        _ => ConditionUpdate::new(
+            ConditionStatus::Unknown,
+            "AwaitingResponse",
+            "no registrar has accepted or rejected a trunk yet",
+        ),
     }
 }
 
-/// Whether this engine has not read its trunks yet.
-pub(super) fn never_read(snapshot: &Snapshot) -> bool {
+/// Returns whether this engine has not read its trunks yet.
+pub(super) fn never_synced(snapshot: &Snapshot) -> bool {
     snapshot.summary.last_sync_ms.is_none()
 }
 
 /// `: a, b, c and 5 more`, or nothing where no trunk is at hand.
 fn names<'a>(trunks: impl Iterator<Item = &'a TrunkView>, of: u64) -> String {
-    let named: Vec<String> = trunks.take(NAMED).map(name).collect();
+    let named: Vec<String> = trunks.take(MAX_NAMED_TRUNKS).map(name).collect();
     if named.is_empty() {
         return String::new();
     }
@@ -345,7 +369,7 @@ pub(super) fn name(trunk: &TrunkView) -> String {
 
 /// As [`name`].
 pub(super) fn named(reference: &str, name: &str, registrar: &str) -> String {
-    let [reference, name, registrar] = [reference, name, registrar].map(|text| clean(text, MAX_NAME));
+    let [reference, name, registrar] = [reference, name, registrar].map(|text| clean(text, MAX_NAME_BYTES));
     let name = if name == reference { String::new() } else { name };
     match (&*name, &*registrar) {
         ("", "") => reference,

@@ -2,11 +2,12 @@
 
 use super::{
     Snapshot,
-    words::{clean, known_time, signed},
+    text::{clean, known_time, signed},
 };
-use crate::{
-    engine::view::{Counts, RedirectedTrunk, Summary, TrunkState, TrunkView},
-    spec::status::{TrunkCounts, TrunkFailure, TrunkRedirection},
+use crate::spec::status::{TrunkCounts, TrunkFailure, TrunkRedirection};
+use routr_registration::{
+    engine::view::{Counts, RedirectedTrunk, Summary, TrunkView},
+    registration::state::TrunkState,
 };
 
 /// Most failures that are shown.
@@ -14,11 +15,11 @@ pub const MAX_FAILURES: usize = 50;
 /// Most redirected trunks that are shown.
 const MAX_REDIRECTIONS: usize = 10;
 /// Bytes of a ref or a name, as JSON.
-const MAX_NAME: usize = 128;
+const MAX_NAME_BYTES: usize = 128;
 /// Bytes of a registrar (the longest host name, port and transport) or an EdgePort.
 const MAX_TARGET: usize = 280;
 /// Bytes of a message. Fifty failures stay under 75 KiB.
-const MAX_MESSAGE: usize = 400;
+const MAX_MESSAGE_BYTES: usize = 400;
 
 /// Trunks that are to be registered.
 pub(super) fn total(counts: &Counts) -> u64 {
@@ -34,7 +35,7 @@ pub(super) fn counts(summary: &Summary) -> TrunkCounts {
         failing: signed(counts.failing),
         invalid: signed(counts.invalid),
         pending: signed(counts.pending),
-        leaving: signed(counts.leaving),
+        deregistering: signed(counts.deregistering),
         failed_over: signed(summary.failed_over),
         redirected: signed(summary.redirected),
     }
@@ -42,14 +43,14 @@ pub(super) fn counts(summary: &Summary) -> TrunkCounts {
 
 pub(super) fn failures(snapshot: &Snapshot) -> Vec<TrunkFailure> {
     let bad = [TrunkState::AtRisk, TrunkState::Failing, TrunkState::Invalid];
-    let worst = snapshot.troubles.worst.iter().filter(|trunk| bad.contains(&trunk.state));
+    let worst = snapshot.failures.worst.iter().filter(|trunk| bad.contains(&trunk.state));
     worst.take(MAX_FAILURES).map(failure).collect()
 }
 
 /// Trunks that are redirected.
 pub(super) fn redirections(summary: &Summary) -> Vec<TrunkRedirection> {
     let one = |trunk: &RedirectedTrunk| TrunkRedirection {
-        reference: clean(&trunk.reference, MAX_NAME),
+        reference: clean(&trunk.reference, MAX_NAME_BYTES),
         from: clean(&trunk.redirection.from, MAX_TARGET),
         to: clean(&trunk.redirection.to, MAX_TARGET),
         until_time: known_time(trunk.redirection.until_ms),
@@ -58,20 +59,20 @@ pub(super) fn redirections(summary: &Summary) -> Vec<TrunkRedirection> {
 }
 
 fn failure(trunk: &TrunkView) -> TrunkFailure {
-    let trouble = trunk.trouble.as_ref();
-    let reason = trouble.map_or_else(String::new, |trouble| clean(&trouble.reason, 64));
+    let failure = trunk.failure.as_ref();
+    let reason = failure.map_or_else(String::new, |failure| clean(&failure.reason, 64));
     TrunkFailure {
-        reference: clean(&trunk.reference, MAX_NAME),
-        name: clean(&trunk.name, MAX_NAME),
+        reference: clean(&trunk.reference, MAX_NAME_BYTES),
+        name: clean(&trunk.name, MAX_NAME_BYTES),
         state: trunk.state.name().to_owned(),
         registrar: clean(&trunk.registrar, MAX_TARGET),
         edge_port: clean(&trunk.edge_port, MAX_TARGET),
         failed_over: trunk.failed_over,
-        code: trouble.and_then(|trouble| trouble.code).map(i64::from),
+        code: failure.and_then(|failure| failure.code).map(i64::from),
         reason: if reason.is_empty() { "Unknown".to_owned() } else { reason },
-        message: trouble.map_or_else(String::new, |trouble| clean(&trouble.message, MAX_MESSAGE)),
-        since: trouble.and_then(|trouble| known_time(trouble.since_ms)),
-        next_try: trunk.next_at_ms.and_then(known_time),
-        lapses: trunk.expires_at_ms.filter(|_| trunk.state == TrunkState::AtRisk).and_then(known_time),
+        message: failure.map_or_else(String::new, |failure| clean(&failure.message, MAX_MESSAGE_BYTES)),
+        since_time: failure.and_then(|failure| known_time(failure.since_ms)),
+        next_attempt_time: trunk.next_at_ms.and_then(known_time),
+        expiry_time: trunk.expires_at_ms.filter(|_| trunk.state == TrunkState::AtRisk).and_then(known_time),
     }
 }

@@ -1,21 +1,22 @@
-//! Registrars and EdgePorts that are down: what a message says of them, in front of the trunks that wait for them.
+//! Registrars and EdgePorts that are down: what a message says of them, in front of the trunks that wait for
+//! them.
 
-use super::words::{agree, at, clean, count};
-use crate::engine::view::{Down, Summary};
+use super::text::{agree, at, clean, count};
+use routr_registration::engine::view::{Down, Summary};
 
 /// Outages that a message names.
-const NAMED: usize = 2;
+const MAX_NAMED_OUTAGES: usize = 2;
 /// Bytes of a name within a message.
-const MAX_NAME: usize = 60;
+const MAX_NAME_BYTES: usize = 60;
 /// Bytes of what was met with, within a message.
-const MAX_WHY: usize = 200;
+const MAX_CAUSE_BYTES: usize = 200;
 
-/// What is down, since when and why, EdgePorts first: `registrar a is down since ...: why; 3 more registrars are down`. `None` where
-/// nothing is.
+/// Returns what is down, since when and why, EdgePorts first: `registrar a is down since ...: why; 3 more
+/// registrars are down`. `None` where nothing is.
 pub(super) fn outages(summary: &Summary) -> Option<String> {
     let (edge_ports, registrars): (Vec<&Down>, Vec<&Down>) =
         summary.down.iter().partition(|down| down.is_edge_port());
-    let named: Vec<&Down> = edge_ports.into_iter().chain(registrars).take(NAMED).collect();
+    let named: Vec<&Down> = edge_ports.into_iter().chain(registrars).take(MAX_NAMED_OUTAGES).collect();
     let mut parts: Vec<String> = named.iter().map(|down| outage(down)).collect();
     let shown = |edge_port: bool| named.iter().filter(|down| down.is_edge_port() == edge_port).count() as u64;
     for (edge_port, what, all) in
@@ -33,8 +34,8 @@ pub(super) fn outages(summary: &Summary) -> Option<String> {
 }
 
 fn outage(down: &Down) -> String {
-    let (name, since) = (clean(&down.name, MAX_NAME), at(down.since_ms));
-    let why = clean(&down.message, MAX_WHY);
+    let (name, since) = (clean(&down.name, MAX_NAME_BYTES), at(down.since_ms));
+    let why = clean(&down.message, MAX_CAUSE_BYTES);
     if down.is_edge_port() {
         let why = if why.is_empty() { "no registrar responds through it".to_owned() } else { why };
         format!(

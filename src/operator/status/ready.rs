@@ -2,34 +2,36 @@
 
 use super::{
     Phase, Situation, Snapshot,
-    conditions::{Finding, NAMED, Truth, find, name, never_read, words_of},
+    conditions::{ConditionStatus, ConditionUpdate, MAX_NAMED_TRUNKS, find, name, never_synced, stall_text},
     failures::total,
     outages::outages,
     reasons,
-    words::{agree, at, clean, count, time},
+    text::{agree, at, clean, count, time},
 };
-use crate::{engine::view::TrunkState, spec::status::RegistryStatus};
+use crate::spec::status::RegistryStatus;
+use routr_registration::registration::state::TrunkState;
 
 /// Bytes of a trunk's trouble, within a message.
-const MAX_TROUBLE: usize = 120;
+const MAX_FAILURE_BYTES: usize = 120;
 /// Registrars over their budget that a message names.
-const NAMED_REGISTRARS: usize = 3;
+const MAX_NAMED_REGISTRARS: usize = 3;
 /// Ready is False for one of these when the trunks themselves are in trouble.
-const ABOUT_TRUNKS: [&str; 2] = ["TrunksFailing", "InvalidTrunks"];
-/// Trunks that wait for their first answer for longer than this are no longer a way to somewhere, in milliseconds.
-const PATIENCE_MS: u64 = 600_000;
+const TRUNK_REASONS: [&str; 2] = ["TrunksFailing", "InvalidTrunks"];
+/// Trunks that wait for their first answer for longer than this are no longer a way to somewhere, in
+/// milliseconds.
+const PENDING_GRACE_MS: u64 = 600_000;
 
 /// See the table of [`super`] for which reason goes first.
-pub(super) fn ready(before: Option<&RegistryStatus>, situation: &Situation) -> Finding {
-    let not = |reason: &str, message: String| Finding::new(Truth::False, reason, message);
+pub(super) fn ready(before: Option<&RegistryStatus>, situation: &Situation) -> ConditionUpdate {
+    let not = |reason: &str, message: String| ConditionUpdate::new(ConditionStatus::False, reason, message);
     let snapshot = match &situation.phase {
-        Phase::Leaving { snapshot, deadline_ms } => {
+        Phase::Deregistering { snapshot, deadline_ms } => {
             return not("Deregistering", deregistering(snapshot, *deadline_ms));
         }
         Phase::Suspended(snapshot) => return not("Suspended", suspended(snapshot)),
         Phase::Idle => {
             return match &situation.stall {
-                Some(stall) => not(stall.reason, words_of(stall)),
+                Some(stall) => not(stall.reason, stall_text(stall)),
                 None => not(
                     "Starting",
                     "nothing runs yet: the operator has just started to process this".to_owned(),
@@ -38,39 +40,42 @@ pub(super) fn ready(before: Option<&RegistryStatus>, situation: &Situation) -> F
         }
         Phase::Running(snapshot) => snapshot,
     };
-    if never_read(snapshot) {
+    if never_synced(snapshot) {
         return not_read_yet(before, snapshot);
     }
     let mut finding = running(snapshot);
-    for more in asides(situation, snapshot) {
+    for more in advisories(situation, snapshot) {
         finding.message.push_str("; ");
         finding.message.push_str(&more);
     }
     finding
 }
 
-/// Nothing was read since the engine started. What the last one found of the trunks holds until there is something new to
-/// say: a hand-over from one replica to another is no outage.
-fn not_read_yet(before: Option<&RegistryStatus>, snapshot: &Snapshot) -> Finding {
+/// Nothing was read since the engine started. What the last one found of the trunks holds until there is
+/// something new to say: a hand-over from one replica to another is no outage.
+fn not_read_yet(before: Option<&RegistryStatus>, snapshot: &Snapshot) -> ConditionUpdate {
     if snapshot.summary.api.ok == Some(false) {
         let said = snapshot.summary.api.message.as_deref().unwrap_or("the API server cannot be reached");
         let message = format!("no sync has succeeded since the start: {}", clean(said, 300));
-        return Finding::new(Truth::False, "APIUnreachable", message).since(snapshot.summary.api.since_ms);
+        return ConditionUpdate::new(ConditionStatus::False, "APIUnreachable", message)
+            .since(snapshot.summary.api.since_ms);
     }
     match before.and_then(|before| find(before, reasons::READY)) {
-        Some(ready) if ready.status == Truth::True.name() || ABOUT_TRUNKS.contains(&&*ready.reason) => {
-            Finding::kept(ready)
+        Some(ready)
+            if ready.status == ConditionStatus::True.name() || TRUNK_REASONS.contains(&&*ready.reason) =>
+        {
+            ConditionUpdate::kept(ready)
         }
-        _ => Finding::new(Truth::False, "ReadingTrunks", "the first sync is under way"),
+        _ => ConditionUpdate::new(ConditionStatus::False, "Syncing", "the first sync is under way"),
     }
 }
 
-fn running(snapshot: &Snapshot) -> Finding {
+fn running(snapshot: &Snapshot) -> ConditionUpdate {
     let summary = &snapshot.summary;
     let counts = &summary.counts;
     let total = total(counts);
-    let not = |reason: &str, message: String| Finding::new(Truth::False, reason, message);
-    let fine = |reason: &str, message: String| Finding::new(Truth::True, reason, message);
+    let not = |reason: &str, message: String| ConditionUpdate::new(ConditionStatus::False, reason, message);
+    let fine = |reason: &str, message: String| ConditionUpdate::new(ConditionStatus::True, reason, message);
     // `0 of 1 trunk is`, `0 of 2 trunks are`.
     let of = |n: u64| {
         format!(
@@ -140,8 +145,8 @@ fn running(snapshot: &Snapshot) -> Finding {
         "TrunksAtRisk"
     } else if !summary.over_budget.is_empty() {
         "BudgetTooSmall"
-    } else if summary.removals_held > 0 {
-        "RemovalsHeld"
+    } else if summary.removals_pending_confirmation > 0 {
+        "RemovalsPendingConfirmation"
     } else if total == 0 {
         "NoTrunks"
     } else {
@@ -150,32 +155,33 @@ fn running(snapshot: &Snapshot) -> Finding {
     fine(reason, message)
 }
 
-/// What is worth a word whatever else is said. Those that matter most come first: the end may be cut.
-fn asides(situation: &Situation, snapshot: &Snapshot) -> Vec<String> {
+/// Returns what is worth a word whatever else is said. Those that matter most come first: the end may be cut.
+fn advisories(situation: &Situation, snapshot: &Snapshot) -> Vec<String> {
     let summary = &snapshot.summary;
-    let mut asides = Vec::new();
+    let mut advisories = Vec::new();
     if situation.stall.is_some() {
-        asides.push("the current spec is not applied: see Stalled".to_owned());
+        advisories.push("the current spec is not applied: see Stalled".to_owned());
     }
     if summary.api.ok == Some(false) {
-        asides.push("changes of trunks are not seen: see APIReachable".to_owned());
+        advisories.push("changes of trunks are not seen: see APIReachable".to_owned());
     }
     // Where nothing can be sent at all, it is not the budget that is too small.
     if summary.requester.ok != Some(false) {
-        asides.extend(over_budget(&summary.over_budget));
+        advisories.extend(over_budget(&summary.over_budget));
     }
     // What left trunks out is said above.
-    asides.extend(summary.over_limits.iter().skip(usize::from(summary.left_out > 0)).cloned());
-    if summary.removals_held > 0 {
-        asides.push(removals_held(summary.removals_held));
+    advisories.extend(summary.over_limits.iter().skip(usize::from(summary.left_out > 0)).cloned());
+    if summary.removals_pending_confirmation > 0 {
+        advisories.push(removals_pending_confirmation(summary.removals_pending_confirmation));
     }
-    asides
+    advisories
 }
 
-/// What is said of registrars over their budget, if there are any.
+/// Returns what is said of registrars over their budget, if there are any.
 pub(super) fn over_budget(registrars: &[String]) -> Option<String> {
-    let named: Vec<String> = registrars.iter().take(NAMED_REGISTRARS).map(|host| clean(host, 60)).collect();
-    let more = registrars.len().saturating_sub(NAMED_REGISTRARS);
+    let named: Vec<String> =
+        registrars.iter().take(MAX_NAMED_REGISTRARS).map(|host| clean(host, 60)).collect();
+    let more = registrars.len().saturating_sub(MAX_NAMED_REGISTRARS);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     (!named.is_empty()).then(|| {
         format!(
@@ -185,7 +191,7 @@ pub(super) fn over_budget(registrars: &[String]) -> Option<String> {
     })
 }
 
-pub(super) fn removals_held(n: u64) -> String {
+pub(super) fn removals_pending_confirmation(n: u64) -> String {
     format!(
         "{} {} no longer listed; a second sync has to confirm it before they are deregistered",
         count(n, "trunk"),
@@ -196,16 +202,16 @@ pub(super) fn removals_held(n: u64) -> String {
 /// `a since ...: why; b ...; and 5 more`, the worst in that state; empty where none is at hand.
 fn list(snapshot: &Snapshot, state: TrunkState, of: u64) -> String {
     let named: Vec<String> = snapshot
-        .troubles
+        .failures
         .worst
         .iter()
         .filter(|trunk| trunk.state == state)
-        .take(NAMED)
+        .take(MAX_NAMED_TRUNKS)
         .map(|trunk| {
-            let trouble = trunk.trouble.as_ref();
-            let since = trouble.filter(|trouble| trouble.since_ms > 0);
-            let since = since.map_or_else(String::new, |trouble| format!(" since {}", at(trouble.since_ms)));
-            let why = trouble.map_or_else(String::new, |trouble| clean(&trouble.message, MAX_TROUBLE));
+            let failure = trunk.failure.as_ref();
+            let since = failure.filter(|failure| failure.since_ms > 0);
+            let since = since.map_or_else(String::new, |failure| format!(" since {}", at(failure.since_ms)));
+            let why = failure.map_or_else(String::new, |failure| clean(&failure.message, MAX_FAILURE_BYTES));
             let why = if why.is_empty() { why } else { format!(": {why}") };
             format!("{}{since}{why}", name(trunk))
         })
@@ -220,7 +226,7 @@ fn list(snapshot: &Snapshot, state: TrunkState, of: u64) -> String {
 
 fn suspended(snapshot: &Snapshot) -> String {
     let why = "nothing is sent because spec.suspend is true: bindings expire";
-    if never_read(snapshot) {
+    if never_synced(snapshot) {
         return why.to_owned();
     }
     let counts = &snapshot.summary.counts;
@@ -231,8 +237,8 @@ fn suspended(snapshot: &Snapshot) -> String {
 
 fn deregistering(snapshot: &Snapshot, deadline_ms: u64) -> String {
     let counts = &snapshot.summary.counts;
-    let left = match counts.leaving + counts.registered + counts.at_risk {
-        _ if never_read(snapshot) => "the first sync has to complete".to_owned(),
+    let left = match counts.deregistering + counts.registered + counts.at_risk {
+        _ if never_synced(snapshot) => "the first sync has to complete".to_owned(),
         left => format!("{left} left"),
     };
     let mut message = format!(
@@ -249,11 +255,11 @@ fn deregistering(snapshot: &Snapshot, deadline_ms: u64) -> String {
 }
 
 /// kstatus: whether it is on its way, and waiting makes sense.
-pub(super) fn reconciling(before: Option<&RegistryStatus>, situation: &Situation) -> Finding {
-    let yes = |reason: &str, message: &str| Finding::new(Truth::True, reason, message);
-    let no = |reason: &str, message: &str| Finding::new(Truth::False, reason, message);
+pub(super) fn reconciling(before: Option<&RegistryStatus>, situation: &Situation) -> ConditionUpdate {
+    let yes = |reason: &str, message: &str| ConditionUpdate::new(ConditionStatus::True, reason, message);
+    let no = |reason: &str, message: &str| ConditionUpdate::new(ConditionStatus::False, reason, message);
     let snapshot = match &situation.phase {
-        Phase::Leaving { .. } => return yes("Deregistering", "the bindings are being removed"),
+        Phase::Deregistering { .. } => return yes("Deregistering", "the bindings are being removed"),
         _ if situation.stall.is_some() => {
             return no("Stalled", "the spec has to be corrected: see Stalled");
         }
@@ -262,14 +268,14 @@ pub(super) fn reconciling(before: Option<&RegistryStatus>, situation: &Situation
         Phase::Running(snapshot) => snapshot,
     };
     let counts = &snapshot.summary.counts;
-    if never_read(snapshot) {
-        return yes("ReadingTrunks", "the first sync since the start is under way");
+    if never_synced(snapshot) {
+        return yes("Syncing", "the first sync since the start is under way");
     }
     if snapshot.summary.requester.ok == Some(false) {
         return no("RequesterUnreachable", "the Requester has to work first: see RequesterReachable");
     }
     if counts.failing + counts.invalid > 0 {
-        return no("TrunksInTrouble", "trunks fail or are invalid: see Ready and status.failures");
+        return no("TrunksUnhealthy", "trunks fail or are invalid: see Ready and status.failures");
     }
     if counts.pending == 0 {
         return no("Settled", "every trunk was registered");
@@ -277,7 +283,7 @@ pub(super) fn reconciling(before: Option<&RegistryStatus>, situation: &Situation
     let earlier = before.and_then(|before| find(before, reasons::RECONCILING));
     let too_long = earlier.is_some_and(|earlier| match (&*earlier.status, &*earlier.reason) {
         ("True", "Registering") => {
-            earlier.last_transition_time <= time(situation.now_ms.saturating_sub(PATIENCE_MS))
+            earlier.last_transition_time <= time(situation.now_ms.saturating_sub(PENDING_GRACE_MS))
         }
         (_, reason) => reason == "TrunksPending",
     });

@@ -1,6 +1,7 @@
-//! Every reason that a condition or an event can have: docs/status.md explains each, and a test holds it to that.
+//! Every reason that a condition or an event can have: docs/status.md explains each, and a test holds it to
+//! that.
 
-use super::conditions::Truth::{self, False, True, Unknown};
+use super::conditions::ConditionStatus::{self, False, True, Unknown};
 
 /// Types of the conditions, in the order in which they are shown.
 pub const CONDITIONS: [&str; 7] =
@@ -31,7 +32,7 @@ pub const SECRET_UNREADABLE: &str = "SecretUnreadable";
 pub const TOO_MANY_REGISTRIES: &str = "TooManyRegistries";
 /// Another Registry has the same `spec.instanceId`.
 pub const INSTANCE_ID_IN_USE: &str = "InstanceIdInUse";
-/// A neighbour cannot be set up with what the spec says.
+/// A dependency cannot be set up with what the spec says.
 pub const CANNOT_START: &str = "CannotStart";
 
 /// Why a spec may not be followed: what [`super::Stall::reason`] may be.
@@ -44,13 +45,13 @@ pub const STALLS: [&str; 6] = [
     CANNOT_START,
 ];
 
-/// Every status and reason that a condition can have, but for [`STALLS`], which Ready (False) and Stalled (True) can have
-/// besides.
-pub const REASONS: [(&str, Truth, &str); 53] = [
+/// Every status and reason that a condition can have, but for [`STALLS`], which Ready (False) and Stalled
+/// (True) can have as well.
+pub const REASONS: [(&str, ConditionStatus, &str); 53] = [
     (READY, True, "AllRegistered"),
     (READY, True, "TrunksAtRisk"),
     (READY, True, "BudgetTooSmall"),
-    (READY, True, "RemovalsHeld"),
+    (READY, True, "RemovalsPendingConfirmation"),
     (READY, True, "NoTrunks"),
     (READY, False, "TrunksFailing"),
     (READY, False, "InvalidTrunks"),
@@ -58,54 +59,54 @@ pub const REASONS: [(&str, Truth, &str); 53] = [
     (READY, False, "Registering"),
     (READY, False, "RequesterUnreachable"),
     (READY, False, "APIUnreachable"),
-    (READY, False, "ReadingTrunks"),
+    (READY, False, "Syncing"),
     (READY, False, "Starting"),
     (READY, False, "Suspended"),
     (READY, False, "Deregistering"),
     (RECONCILING, True, "Starting"),
-    (RECONCILING, True, "ReadingTrunks"),
+    (RECONCILING, True, "Syncing"),
     (RECONCILING, True, "Registering"),
     (RECONCILING, True, "Deregistering"),
     (RECONCILING, False, "Settled"),
     (RECONCILING, False, "TrunksPending"),
-    (RECONCILING, False, "TrunksInTrouble"),
+    (RECONCILING, False, "TrunksUnhealthy"),
     (RECONCILING, False, "RequesterUnreachable"),
     (RECONCILING, False, "Suspended"),
     (RECONCILING, False, "Stalled"),
     (STALLED, False, "NotStalled"),
     (API_REACHABLE, True, "Reachable"),
     (API_REACHABLE, False, "Unreachable"),
-    (API_REACHABLE, False, "NoAnswer"),
+    (API_REACHABLE, False, "Timeout"),
     (API_REACHABLE, False, "Refused"),
-    (API_REACHABLE, False, "MalformedAnswer"),
+    (API_REACHABLE, False, "MalformedResponse"),
     (API_REACHABLE, False, "OverLimit"),
-    (API_REACHABLE, Unknown, "NotTried"),
+    (API_REACHABLE, Unknown, "NotProbed"),
     (API_REACHABLE, Unknown, "NotRunning"),
     (REQUESTER_REACHABLE, True, "Reachable"),
     (REQUESTER_REACHABLE, False, "Unreachable"),
-    (REQUESTER_REACHABLE, False, "NoAnswer"),
+    (REQUESTER_REACHABLE, False, "Timeout"),
     (REQUESTER_REACHABLE, False, "Refused"),
-    (REQUESTER_REACHABLE, Unknown, "NotTried"),
+    (REQUESTER_REACHABLE, Unknown, "NotProbed"),
     (REQUESTER_REACHABLE, Unknown, "NotRunning"),
     (CACHE_REACHABLE, True, "Reachable"),
     (CACHE_REACHABLE, True, "InMemory"),
     (CACHE_REACHABLE, False, "Unreachable"),
     (CACHE_REACHABLE, False, "CredentialsRejected"),
     (CACHE_REACHABLE, False, "Refused"),
-    (CACHE_REACHABLE, Unknown, "NotTried"),
+    (CACHE_REACHABLE, Unknown, "NotProbed"),
     (CACHE_REACHABLE, Unknown, "NotRunning"),
     (CREDENTIALS_ACCEPTED, True, "Accepted"),
     (CREDENTIALS_ACCEPTED, False, "CredentialsRejected"),
     (CREDENTIALS_ACCEPTED, False, "UnknownAccount"),
-    (CREDENTIALS_ACCEPTED, Unknown, "NotAnswered"),
+    (CREDENTIALS_ACCEPTED, Unknown, "AwaitingResponse"),
     (CREDENTIALS_ACCEPTED, Unknown, "NoTrunks"),
     (CREDENTIALS_ACCEPTED, Unknown, "NotRunning"),
 ];
 
-/// Every reason of an event that [`super::notices()`], [`super::deregistered`], [`super::not_deregistered`] and
-/// [`super::definition_differs`] give, but for [`STALLS`].
+/// Every reason of an event that [`super::events()`], [`super::deregistered`], [`super::not_deregistered`]
+/// and [`super::definition_differs`] give, but for [`STALLS`].
 pub const EVENTS: [&str; 19] = [
-    "BecameReady",
+    "Ready",
     "NotReady",
     "TrunksRejected",
     "APIUnreachable",
@@ -118,7 +119,7 @@ pub const EVENTS: [&str; 19] = [
     "SpecAccepted",
     "Suspended",
     "Resumed",
-    "RemovalsHeld",
+    "RemovalsPendingConfirmation",
     "BudgetTooSmall",
     "Deregistering",
     "Deregistered",

@@ -1,15 +1,18 @@
 //! Tables for each condition and fault, transitions, and what must hold of every status.
 
 mod bounds;
+mod events;
 mod faults;
 mod outages;
 mod reference;
-mod times;
-mod told;
+mod transition_times;
 mod whole_causes;
 
 use super::*;
-use crate::engine::view::{Counts, Down, Fault, Health, Trouble, TrunkState, TrunkView};
+use routr_registration::{
+    engine::view::{Counts, DependencyFailure, Down, Health, TrunkFailure, TrunkView},
+    registration::state::TrunkState,
+};
 
 /// 2026-09-21T14:13:20Z.
 pub(super) const NOW: u64 = 1_790_000_000_000;
@@ -19,7 +22,7 @@ pub(super) fn healthy() -> Health {
     Health { ok: Some(true), message: None, reason: None, since_ms: NOW - 60 * MINUTE }
 }
 
-pub(super) fn broken(fault: Fault, message: &str) -> Health {
+pub(super) fn broken(fault: DependencyFailure, message: &str) -> Health {
     Health {
         ok: Some(false),
         message: Some(message.to_owned()),
@@ -29,10 +32,10 @@ pub(super) fn broken(fault: Fault, message: &str) -> Health {
 }
 
 pub(super) fn counts(registered: u64, at_risk: u64, failing: u64, invalid: u64, pending: u64) -> Counts {
-    Counts { registered, at_risk, failing, invalid, pending, leaving: 0 }
+    Counts { registered, at_risk, failing, invalid, pending, deregistering: 0 }
 }
 
-/// All neighbours work, and Redis keeps the state.
+/// All dependencies work, and Redis keeps the state.
 pub(super) fn snapshot(counts: Counts) -> Snapshot {
     let summary = Summary {
         counts,
@@ -40,10 +43,10 @@ pub(super) fn snapshot(counts: Counts) -> Snapshot {
         requester: healthy(),
         cache: healthy(),
         last_sync_ms: Some(NOW - 10_000),
-        next_lapse_ms: Some(NOW + 42_500),
+        next_expiry_ms: Some(NOW + 42_500),
         ..Summary::default()
     };
-    Snapshot { summary, troubles: Troubles::default(), durable: true }
+    Snapshot { summary, failures: FailureSummary::default(), durable: true }
 }
 
 /// Nothing was read or tried yet.
@@ -67,7 +70,7 @@ pub(super) fn trunk(reference: &str, state: TrunkState, reason: &str, message: &
         in_flight: false,
         next: "retry".to_owned(),
         failures: 3,
-        trouble: Some(Trouble {
+        failure: Some(TrunkFailure {
             reason: reason.to_owned(),
             code: Some(403),
             message: message.to_owned(),
@@ -80,12 +83,12 @@ pub(super) fn trunk(reference: &str, state: TrunkState, reason: &str, message: &
 
 pub(super) const REFUSED: &str = "the registrar responded with 403 Forbidden; check username and password";
 
-/// So many trunks that the registrar refuses, besides those that are counted.
+/// So many trunks that the registrar refuses, as well those that are counted.
 pub(super) fn rejecting(mut snapshot: Snapshot, refs: &[&str], reason: &str) -> Snapshot {
     snapshot.summary.counts.failing += refs.len() as u64;
-    *snapshot.troubles.by_reason.entry(reason.to_owned()).or_default() += refs.len() as u64;
+    *snapshot.failures.by_reason.entry(reason.to_owned()).or_default() += refs.len() as u64;
     let trunks = refs.iter().map(|reference| trunk(reference, TrunkState::Failing, reason, REFUSED));
-    snapshot.troubles.worst.extend(trunks);
+    snapshot.failures.worst.extend(trunks);
     snapshot
 }
 

@@ -14,7 +14,7 @@ async fn info(service: &Service) -> GetResponse {
 async fn the_capacity_and_the_process_are_said() {
     let (one, other) = (start(Mode::Direct).await, start(Mode::Direct).await);
     let said = info(&one).await;
-    assert_eq!(said.capacity, super::super::CAPACITY);
+    assert_eq!(said.capacity, super::super::DEFAULT_CAPACITY);
     assert!(said.instance.len() >= 16, "{said:?}");
     assert_eq!(info(&one).await, said);
     assert_ne!(info(&other).await.instance, said.instance);
@@ -25,7 +25,7 @@ async fn a_silent_target_has_half_of_the_places_at_most_and_the_others_theirs() 
     let silent = Peer::udp(|_, _| Vec::<String>::new()).await;
     let good = Peer::udp(|raw, _| vec![raw.ok()]).await;
     let options = options(Mode::Direct);
-    let client = crate::sip::client::ClientOptions { timers: short(), ..options.client() };
+    let client = routr_sip::client::ClientOptions { timers: short(), ..options.client() };
     let service = start_client(options, client, 4).await;
     let target = silent.address.to_string();
     let in_flight = [1, 2].map(|_| {

@@ -192,12 +192,12 @@ impl Peer {
         self.state.seen.lock().unwrap().clone()
     }
 
-    /// How many messages came, retransmissions included.
+    /// Returns how many messages came, retransmissions included.
     pub fn received(&self) -> usize {
         self.state.received.load(Ordering::SeqCst)
     }
 
-    /// How many connections were made.
+    /// Returns how many connections were made.
     pub fn connections(&self) -> usize {
         self.state.connections.load(Ordering::SeqCst)
     }

@@ -74,11 +74,11 @@ async fn a_minimum_for_digest_that_the_edge_port_cannot_keep_is_refused() {
     let service = start(Mode::Proxied).await;
     let mut request = register("registrar.test:5060");
     edit(&mut request).route = vec![route("127.0.0.1", edge.address.port().into())];
-    edit(&mut request).extensions.push(extension(crate::proto::extension::DIGEST, "sha-256, qop"));
+    edit(&mut request).extensions.push(extension(routr_types::extension::DIGEST, "sha-256, qop"));
     let status = service.refused(request.clone()).await;
     assert_eq!(status.code(), tonic::Code::Unimplemented, "{status:?}");
     assert!(status.message().contains("--mode direct"), "{status:?}");
     assert_eq!(edge.received(), 0);
-    drop_extension(&mut request, crate::proto::extension::DIGEST);
+    drop_extension(&mut request, routr_types::extension::DIGEST);
     assert_eq!(response_type(&service.send(request).await), ResponseType::Ok);
 }

@@ -82,7 +82,7 @@ async fn d5_two_realms_in_one_response() {
 
 #[tokio::test]
 async fn d5_a_realm_that_asks_again_is_not_answered_again() {
-    // The registrar lets nobody in: each of the others was answered once.
+    // The registrar lets no one in: each of the others was answered once.
     let peer = Peer::udp(|raw, number| match number {
         0 | 2 => vec![raw.reply("407 Proxy", &["Proxy-Authenticate: Digest realm=\"p\", nonce=\"a\""])],
         _ => vec![raw.reply("401 Registrar", &["WWW-Authenticate: Digest realm=\"r\", nonce=\"b\""])],
@@ -140,7 +140,8 @@ async fn d6_over_tcp_the_answer_goes_to_who_challenged() {
 /// Two servers behind one name, each with nonces of its own: the answer goes to the one that challenged.
 #[tokio::test]
 async fn d6_behind_one_name_the_answer_goes_to_who_challenged() {
-    // The order in which the addresses of a name are tried is not ours to say: whoever is asked first challenges.
+    // The order in which the addresses of a name are tried is not ours to say: anyone who is asked first
+    // challenges.
     let server = |raw: &Raw, number: usize| match number {
         0 => {
             let nonce = raw.branch();

@@ -36,8 +36,8 @@ fn set(request: &mut SendMessageRequest, name: &str, value: &str) {
     edit(request).extensions.push(extension(name, value));
 }
 
-/// Each in both modes: refused with `INVALID_ARGUMENT`, the field named first, the injected text not in it as it is, and
-/// nothing sent.
+/// Each in both modes: refused with `INVALID_ARGUMENT`, the field named first, the injected text not in it as
+/// it is, and nothing sent.
 async fn refused(cases: &[(&str, Edit)]) {
     for mode in [Mode::Direct, Mode::Proxied] {
         let peer = Peer::udp(|raw, _| vec![raw.ok()]).await;

@@ -42,8 +42,8 @@ impl<'a> MakeWriter<'a> for Captured {
 /// All tasks of this test run on its one thread, so that a subscriber of the thread sees everything.
 #[tokio::test(flavor = "current_thread")]
 async fn a_search_through_the_trace_finds_no_password() {
-    // With one subscriber alone, a log line that another thread reaches first would be taken for one that nobody wants
-    // (tracing-core asks the subscriber of that thread, and it has none). With two, all are asked.
+    // With one subscriber alone, a log line that another thread reaches first would be taken for one that no
+    // one wants (tracing-core asks the subscriber of that thread, and it has none). With two, all are asked.
     let _second = tracing::Dispatch::new(tracing_subscriber::fmt().with_writer(io::sink).finish());
     let captured = Captured::default();
     let subscriber =
@@ -92,7 +92,8 @@ async fn a_search_through_the_trace_finds_no_password() {
     }
 }
 
-/// A registrar that cannot prove that it knows the password: one warning for its host, and its response counts.
+/// A registrar that cannot prove that it knows the password: one warning for its host, and its response
+/// counts.
 #[tokio::test(flavor = "current_thread")]
 async fn d2_a_wrong_rspauth_is_warned_about_once() {
     let _second = tracing::Dispatch::new(tracing_subscriber::fmt().with_writer(io::sink).finish());

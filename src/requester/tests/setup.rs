@@ -9,21 +9,19 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
-use super::super::{CAPACITY, Mode, Options, RequesterService, accept, router};
-use crate::{
-    proto::{
-        common::Transport,
-        processor::Method,
-        requester::{SendMessageRequest, requester_client::RequesterClient},
-        sipmessage::{
-            Address, CallId, ContentLength, Expires, Extension, From, MaxForwards, ResponseType, Route,
-            SipMessage, SipUri, To, sip_message::MessageType,
-        },
+use super::super::{DEFAULT_CAPACITY, Mode, Options, RequesterService, accept, router};
+use crate::proto::{
+    common::Transport,
+    processor::Method,
+    requester::{SendMessageRequest, requester_client::RequesterClient},
+    sipmessage::{
+        Address, CallId, ContentLength, Expires, Extension, From, MaxForwards, ResponseType, Route,
+        SipMessage, SipUri, To, sip_message::MessageType,
     },
-    sip::{
-        client::{Client, ClientOptions},
-        transaction::Timers,
-    },
+};
+use routr_sip::{
+    client::{Client, ClientOptions},
+    transaction::Timers,
 };
 
 pub const PASSWORD: &str = "correct:horse/battery";
@@ -58,7 +56,7 @@ pub fn short() -> Timers {
 
 pub async fn start_with(options: Options, timers: Timers) -> Service {
     let client_options = ClientOptions { timers, ..options.client() };
-    start_client(options, client_options, CAPACITY).await
+    start_client(options, client_options, DEFAULT_CAPACITY).await
 }
 
 pub async fn start_client(options: Options, client_options: ClientOptions, capacity: u32) -> Service {
@@ -68,15 +66,15 @@ pub async fn start_client(options: Options, client_options: ClientOptions, capac
 /// With a hosts file of this text.
 pub async fn start_with_hosts(options: Options, hosts: &str) -> Service {
     let sip = Client::start_with_hosts(options.client(), hosts).unwrap();
-    start_sip(options, sip, CAPACITY).await
+    start_sip(options, sip, DEFAULT_CAPACITY).await
 }
 
 async fn start_sip(options: Options, sip: Client, capacity: u32) -> Service {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let door = options.door.clone();
-    let router = router(RequesterService::new(sip, options), capacity, &door);
-    let incoming = accept(listener, door, CancellationToken::new());
+    let access = options.access.clone();
+    let router = router(RequesterService::new(sip, options), capacity, &access);
+    let incoming = accept(listener, access, CancellationToken::new());
     let server = router.serve_with_incoming(ReceiverStream::new(incoming));
     let task = tokio::spawn(async move { server.await.unwrap() });
     let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();

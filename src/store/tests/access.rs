@@ -5,12 +5,13 @@ use std::time::Duration;
 use super::{contents, put};
 use crate::{
     config::RedisSettings,
-    ports::{Store, StoreError},
+    runtime::ports::Store,
     store::{
         RedisSettingsError, RedisStore, instance_id,
         testing::{RedisServer, authority},
     },
 };
+use routr_registration::model::StoreError;
 
 const PASSWORD: &str = "s3cret=with,odd chars";
 const WRONG: &str = "wr0ng-passw0rd";
@@ -53,7 +54,7 @@ async fn a_password_lets_in_and_a_wrong_one_does_not() {
     assert_denied(bad.ping().await, "WRONGPASS");
     assert_denied(bad.load().await.map(drop), "WRONGPASS");
     assert_denied(bad.apply(vec![put("a", 2)]).await, "WRONGPASS");
-    assert_denied(bad.lost_data().await.map(drop), "WRONGPASS");
+    assert_denied(bad.detect_data_loss().await.map(drop), "WRONGPASS");
     assert_denied(store(&server.settings()).ping().await, "NOAUTH");
     assert_denied(
         instance_id(&server.settings_for(None, Some(WRONG)), "k", "p").await.map(drop),
@@ -94,10 +95,10 @@ async fn the_documented_permissions_are_enough_and_fewer_are_reported() {
     store.ping().await.unwrap();
     assert_eq!(contents(&store).await.len(), 0);
     store.apply(vec![put("a", 1), put("b", 1), super::forget("c")]).await.unwrap();
-    assert_eq!(store.lost_data().await, Ok(false));
+    assert_eq!(store.detect_data_loss().await, Ok(false));
     assert_eq!(contents(&store).await.len(), 2);
 
-    // The connection that is open loses a permission: said at once, and mended at once.
+    // The connection that is open loses a permission: said at once, and fixed at once.
     for command in ["hset", "multi", "hdel"] {
         let () = admin.ask(&["ACL", "SETUSER", "registry", &format!("-{command}")]);
         assert_denied(store.apply(vec![put("a", 2), super::forget("b")]).await, "NOPERM");
@@ -130,7 +131,7 @@ async fn each_missing_permission_is_named_with_what_to_add_to_the_acl() {
         note(store.ping().await);
         note(store.apply(vec![put("a", 1), put("b", 1), super::forget("c")]).await);
         note(store.load().await.map(drop));
-        note(store.lost_data().await.map(drop));
+        note(store.detect_data_loss().await.map(drop));
         assert!(!said.is_empty(), "{taken}: nothing is said");
         for error in said {
             assert_denied(Err(error), &format!("NOPERM: the user lacks a permission: {named}"));
@@ -145,12 +146,13 @@ async fn only_what_speaks_of_a_login_counts_as_refused_credentials() {
         ("-ERR invalid password\r\n", true),
         ("-ERR unknown command 'AUTH'\r\n", true),
         ("-WRONGPASS invalid username-password pair or user is disabled.\r\n", true),
-        // As a proxy says that has lost its Redis: it would stay away for minutes were it taken for a refusal.
+        // As a proxy says that has lost its Redis: it would stay away for minutes were it taken for a
+        // refusal.
         ("-ERR upstream failure\r\n", false),
         ("-LOADING Redis is loading the dataset in memory\r\n", false),
     ] {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = crate::trunk::HostPort::new("127.0.0.1", listener.local_addr().unwrap().port());
+        let address = routr_types::host::HostPort::new("127.0.0.1", listener.local_addr().unwrap().port());
         let serving = tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 while stream.read(&mut [0; 512]).await.is_ok_and(|length| length > 0) {
@@ -158,7 +160,7 @@ async fn only_what_speaks_of_a_login_counts_as_refused_credentials() {
                 }
             }
         });
-        let password = Some(crate::secret::Secret::new(PASSWORD));
+        let password = Some(routr_types::secret::Secret::new(PASSWORD));
         let settings = RedisSettings { address, password, ..RedisServer::stopped(&[]).settings() };
         match store(&settings).ping().await {
             Err(StoreError::Denied(_)) => assert!(denied, "{reply}"),
@@ -210,7 +212,7 @@ async fn tls_works_with_the_right_ca_only() {
         let Err(StoreError::Unavailable(text)) = store.ping().await else { panic!("let in") };
         assert!(text.contains("certificate"), "{text}");
     }
-    let by_name = crate::trunk::HostPort::new("localhost", settings.address.port);
+    let by_name = routr_types::host::HostPort::new("localhost", settings.address.port);
     let error = store(&RedisSettings { address: by_name, ..settings.clone() }).ping().await.unwrap_err();
     assert!(error.to_string().contains("certificate"), "{error}");
     let plain = RedisSettings { secure: false, ..settings };
@@ -222,7 +224,7 @@ async fn tls_to_a_plain_server_fails_and_does_not_hang() {
     let server = RedisServer::start(&[]).await;
     let settings = RedisSettings { secure: true, ..server.settings() };
     // Redis takes the TLS greeting for half a command, and waits for the rest.
-    let result = store(&settings).with_patience(Duration::from_millis(300)).ping().await;
+    let result = store(&settings).with_timeout(Duration::from_millis(300)).ping().await;
     assert!(matches!(result, Err(StoreError::Unavailable(_))), "{result:?}");
 }
 
@@ -259,7 +261,7 @@ async fn a_server_that_is_no_redis_gets_a_ping_and_is_not_quoted() {
         "SSH-2.0-s3cretly\r\n",
     ] {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = crate::trunk::HostPort::new("127.0.0.1", listener.local_addr().unwrap().port());
+        let address = routr_types::host::HostPort::new("127.0.0.1", listener.local_addr().unwrap().port());
         let heard = Arc::new(Mutex::new(Vec::new()));
         let all = heard.clone();
         let serving = tokio::spawn(async move {
@@ -274,7 +276,7 @@ async fn a_server_that_is_no_redis_gets_a_ping_and_is_not_quoted() {
         let settings = RedisSettings {
             address,
             username: Some("HELO example".to_owned()),
-            password: Some(crate::secret::Secret::new("DELETE everything")),
+            password: Some(routr_types::secret::Secret::new("DELETE everything")),
             prefix: "QUIT".to_owned(),
             ..RedisServer::stopped(&[]).settings()
         };

@@ -18,10 +18,11 @@ use tokio::{
 use super::{contents, forget, put};
 use crate::{
     config::RedisSettings,
-    ports::{Store, StoreError},
+    runtime::ports::Store,
     store::{RedisStore, instance_id, testing::RedisServer},
-    trunk::HostPort,
 };
+use routr_registration::model::StoreError;
+use routr_types::host::HostPort;
 
 fn assert_unavailable<T: std::fmt::Debug>(result: Result<T, StoreError>) -> Box<str> {
     let Err(StoreError::Unavailable(text)) = result else { panic!("not unavailable: {result:?}") };
@@ -39,7 +40,7 @@ async fn started_late() {
     let text = assert_unavailable(store.ping().await);
     assert!(!text.contains("within"), "{text}");
     assert_unavailable(store.load().await);
-    assert_unavailable(store.lost_data().await);
+    assert_unavailable(store.detect_data_loss().await);
     assert_unavailable(instance_id(&server.settings(), "key", "proposal").await);
     server.run().await;
     store.apply(vec![put("a", 1)]).await.unwrap();
@@ -63,22 +64,22 @@ async fn killed_and_restarted_with_its_data() {
     let store = server.store("killed");
     store.load().await.unwrap();
     store.apply(vec![put("a", 1), put("b", 2)]).await.unwrap();
-    assert_eq!(store.lost_data().await, Ok(false));
+    assert_eq!(store.detect_data_loss().await, Ok(false));
     for round in 0..3 {
         server.kill();
         assert_unavailable(store.apply(vec![put("a", 9)]).await);
         assert_unavailable(store.ping().await);
-        assert_unavailable(store.lost_data().await);
+        assert_unavailable(store.detect_data_loss().await);
         server.run().await;
         // The very next call works.
-        assert_eq!(store.lost_data().await, Ok(false), "round {round}");
+        assert_eq!(store.detect_data_loss().await, Ok(false), "round {round}");
         assert_eq!(contents(&store).await.len(), 2);
     }
-    // Restarted while nobody looked: not one call fails.
+    // Restarted while no one looked: not one call fails.
     server.kill();
     server.run().await;
     store.apply(vec![put("c", 3)]).await.unwrap();
-    assert_eq!(store.lost_data().await, Ok(false));
+    assert_eq!(store.detect_data_loss().await, Ok(false));
     assert_eq!(contents(&server.store("killed")).await.len(), 3);
 }
 
@@ -89,10 +90,10 @@ async fn killed_and_restarted_without_its_data() {
     store.load().await.unwrap();
     store.apply(vec![put("a", 1)]).await.unwrap();
     server.kill();
-    assert_unavailable(store.lost_data().await);
+    assert_unavailable(store.detect_data_loss().await);
     server.run().await;
-    assert_eq!(store.lost_data().await, Ok(true));
-    assert_eq!(store.lost_data().await, Ok(false), "said once");
+    assert_eq!(store.detect_data_loss().await, Ok(true));
+    assert_eq!(store.detect_data_loss().await, Ok(false), "said once");
     store.apply(vec![put("a", 1)]).await.unwrap();
     assert_eq!(contents(&store).await.len(), 1);
 }
@@ -103,13 +104,13 @@ async fn restarted_with_an_older_copy_of_its_data() {
     let store = server.store("older");
     store.load().await.unwrap();
     store.apply(vec![put("a", 1)]).await.unwrap();
-    assert_eq!(store.lost_data().await, Ok(false));
+    assert_eq!(store.detect_data_loss().await, Ok(false));
     let () = server.admin(None).ask(&["SAVE"]);
     store.apply(vec![put("a", 2), put("b", 1)]).await.unwrap();
-    assert_eq!(store.lost_data().await, Ok(false));
+    assert_eq!(store.detect_data_loss().await, Ok(false));
     server.kill();
     server.run().await;
-    assert_eq!(store.lost_data().await, Ok(true));
+    assert_eq!(store.detect_data_loss().await, Ok(true));
     assert_eq!(contents(&store).await["a"].cseq, 1, "this test wants the copy that was saved");
 }
 
@@ -122,8 +123,8 @@ async fn emptied_while_running() {
     let () = admin.ask(&["FLUSHALL"]);
     // A restart of the connection in between hides nothing.
     let () = admin.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
-    assert_eq!(store.lost_data().await, Ok(true));
-    assert_eq!(store.lost_data().await, Ok(false));
+    assert_eq!(store.detect_data_loss().await, Ok(true));
+    assert_eq!(store.detect_data_loss().await, Ok(false));
 }
 
 #[tokio::test]
@@ -143,12 +144,12 @@ async fn a_loss_is_told_even_when_the_first_to_ask_did_not_wait() {
         }
     };
     tokio::select! {
-        answer = store.lost_data() => panic!("answered: {answer:?}"),
+        answer = store.detect_data_loss() => panic!("answered: {answer:?}"),
         () = renewal_waits => {}
     }
     let () = admin.ask(&["CLIENT", "UNPAUSE"]);
-    assert_eq!(store.lost_data().await, Ok(true));
-    assert_eq!(store.lost_data().await, Ok(false));
+    assert_eq!(store.detect_data_loss().await, Ok(true));
+    assert_eq!(store.detect_data_loss().await, Ok(false));
 }
 
 #[tokio::test]
@@ -157,8 +158,8 @@ async fn a_start_without_redis_counts_as_a_loss() {
     let store = server.store("first");
     assert_unavailable(store.load().await);
     server.run().await;
-    assert_eq!(store.lost_data().await, Ok(true));
-    assert_eq!(store.lost_data().await, Ok(false));
+    assert_eq!(store.detect_data_loss().await, Ok(true));
+    assert_eq!(store.detect_data_loss().await, Ok(false));
 }
 
 #[tokio::test]
@@ -167,15 +168,15 @@ async fn another_run_with_the_same_instance_is_noticed() {
     let (one, other) = (server.store("same"), server.store("same"));
     one.load().await.unwrap();
     other.load().await.unwrap();
-    assert_eq!(one.lost_data().await, Ok(true));
-    assert_eq!(one.lost_data().await, Ok(false));
+    assert_eq!(one.detect_data_loss().await, Ok(true));
+    assert_eq!(one.detect_data_loss().await, Ok(false));
 }
 
 #[tokio::test]
 async fn silent_then_back() {
     let server = RedisServer::start(&[]).await;
     let patience = Duration::from_millis(300);
-    let store = server.store("silent").with_patience(patience);
+    let store = server.store("silent").with_timeout(patience);
     store.load().await.unwrap();
     server.signal("STOP");
     let large: Vec<_> = (0..20_000).map(|n| put(&format!("t{n}"), n)).collect();
@@ -183,9 +184,9 @@ async fn silent_then_back() {
     assert!(text.contains("no answer within 0.3 s"), "{text}");
     let calls = join_all((0..20).map(|_| store.ping())).await;
     calls.into_iter().for_each(|r| drop(assert_unavailable(r)));
-    // The kernel still accepts, but nobody answers the log-in.
+    // The kernel still accepts, but no one answers the log-in.
     let settings = server.settings_for(None, Some("any"));
-    let fresh = RedisStore::new(&settings, "silent").unwrap().with_patience(patience);
+    let fresh = RedisStore::new(&settings, "silent").unwrap().with_timeout(patience);
     let text = assert_unavailable(fresh.ping().await);
     assert!(text.contains("no connection within 0.3 s"), "{text}");
 
@@ -195,7 +196,7 @@ async fn silent_then_back() {
         assert!(Instant::now() < deadline, "{e}");
     }
     store.apply(vec![put("a", 1)]).await.unwrap();
-    assert_eq!(store.lost_data().await, Ok(false));
+    assert_eq!(store.detect_data_loss().await, Ok(false));
 }
 
 #[tokio::test]
@@ -212,7 +213,7 @@ async fn a_full_redis_refuses_what_is_new_and_lets_go_of_what_is_old() {
     store.ping().await.unwrap();
     assert_eq!(contents(&store).await.into_keys().collect::<Vec<_>>(), ["a"]);
     let () = admin.ask(&["CONFIG", "SET", "maxmemory", "0"]);
-    assert_eq!(store.lost_data().await, Ok(true), "the put of c was lost");
+    assert_eq!(store.detect_data_loss().await, Ok(true), "the put of c was lost");
     store.apply(vec![put("c", 1)]).await.unwrap();
     assert_eq!(contents(&store).await.len(), 2);
 }
@@ -236,7 +237,7 @@ async fn a_replica_and_a_crowd_are_waited_out() {
     }
 }
 
-/// What answers every request but PING with so much of the same.
+/// Returns what answers every request but PING with so much of the same.
 async fn flood(once: &'static [u8], again: &'static [u8]) -> (RedisSettings, Arc<AtomicU64>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -282,7 +283,7 @@ async fn one_that_sends_gigabytes_or_nests_without_end_is_left() {
     ];
     for (once, again) in floods {
         let (settings, sent) = flood(once, again).await;
-        let store = RedisStore::new(&settings, "flood").unwrap().with_patience(Duration::from_secs(2));
+        let store = RedisStore::new(&settings, "flood").unwrap().with_timeout(Duration::from_secs(2));
         let shown = String::from_utf8_lossy(once).into_owned();
         // A server that says OK to everything may be believed.
         assert!(store.load().await.is_err() || again == b"+OK\r\n", "{shown:?}");

@@ -1,4 +1,4 @@
-//! What is in Redis: keys, lifetimes, neighbours, and what other hands left there.
+//! What is in Redis: keys, lifetimes, dependencies, and what other hands left there.
 
 use std::{
     collections::BTreeMap,
@@ -8,9 +8,10 @@ use std::{
 
 use super::{contents, forget, put, record};
 use crate::{
-    ports::{Change, Record, Store},
+    runtime::ports::Store,
     store::{RedisStore, instance_id, keys, testing::RedisServer},
 };
+use routr_registration::model::{Change, Record};
 
 const DAY: i64 = 24 * 60 * 60;
 
@@ -38,7 +39,7 @@ async fn every_key_has_a_prefix_and_a_lifetime() {
         let () = admin.ask(&["EXPIRE", key, "1000"]);
     }
     store.apply(vec![put("t7", 8)]).await.unwrap();
-    assert_eq!(store.lost_data().await, Ok(false));
+    assert_eq!(store.detect_data_loss().await, Ok(false));
     let renewed: Vec<_> =
         keys.iter().filter(|k| admin.ask::<i64>(&["TTL", k]) > 1000).map(String::as_str).collect();
     assert_eq!(renewed.len(), 3, "{renewed:?}");
@@ -81,7 +82,7 @@ async fn registries_side_by_side_do_not_touch_each_other() {
         assert_eq!(contents(&store).await.len(), 0, "{instance:?}");
         store.apply((0..500).map(|n| put(&format!("t{n}"), n)).collect()).await.unwrap();
         store.apply((0..100).map(|n| forget(&format!("t{n}"))).collect()).await.unwrap();
-        assert_eq!(store.lost_data().await, Ok(false));
+        assert_eq!(store.detect_data_loss().await, Ok(false));
         let after = admin.dump();
         assert!(after.len() > before.len());
         for (key, value) in &before {
@@ -156,6 +157,6 @@ async fn the_first_proposed_instance_id_wins_for_ever() {
     let store = RedisStore::new(&settings, "one").unwrap().with_identity("here");
     store.load().await.unwrap();
     let () = admin.ask(&["FLUSHALL"]);
-    assert_eq!(store.lost_data().await, Ok(true));
+    assert_eq!(store.detect_data_loss().await, Ok(true));
     assert_eq!(instance_id(&settings, "here", "three").await.unwrap(), "one");
 }

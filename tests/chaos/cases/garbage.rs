@@ -1,5 +1,5 @@
-//! What none should send: to the registry and the Requester in the place of a neighbour, to their own ports, in trunks; and
-//! a Redis that cannot or will not.
+//! What none should send: to the registry and the Requester in the place of a dependency, to their own ports,
+//! in trunks; and a Redis that cannot or will not.
 
 use super::{ANOTHER_REQUESTER, API, CACHE, REQUESTER, SILENT_CACHE, scenario, secs, step};
 use crate::fakes::{Grpc, Kind, Resp, Sip};

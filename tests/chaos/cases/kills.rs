@@ -12,7 +12,7 @@ pub fn all() -> Vec<Scenario> {
     let mut all = Vec::new();
     // What a dead one costs: trunks notice that Kamailio lost their bindings only when they refresh them.
     let again = |parts: &[Part]| if parts.contains(&Part::Kamailio) { 120 } else { 45 };
-    for part in Part::NEIGHBOURS {
+    for part in Part::DEPENDENCIES {
         let says = dead(part);
         let one = scenario(
             format!("kill {}", part.name()),
@@ -27,7 +27,7 @@ pub fn all() -> Vec<Scenario> {
         let steps = vec![step(vec![Kill(first), Kill(second)], long_enough(&says), &says)];
         all.push(scenario(name, steps, again(&[first, second])));
     }
-    for part in Part::NEIGHBOURS {
+    for part in Part::DEPENDENCIES {
         let name = format!("stop {} shortly", part.name());
         let one = scenario(name, vec![step(vec![Stop(part)], 3, &[])], 60);
         all.push(if harmless(part) { one.kept() } else { one });
@@ -47,9 +47,10 @@ pub fn all() -> Vec<Scenario> {
     }
     let registry = Part::Registry;
     all.push(scenario("kill registry", vec![step(vec![Kill(registry)], 3, &[])], 45).quick());
-    for part in Part::NEIGHBOURS {
+    for part in Part::DEPENDENCIES {
         let name = format!("kill registry and {}", part.name());
-        // The registry is back first, so that it starts without the other, for as long as that takes to start.
+        // The registry is back first, so that it starts without the other, for as long as that takes to
+        // start.
         let steps = vec![step(vec![Kill(part), Kill(registry)], 4, &[])];
         all.push(scenario(name, steps, again(&[part])));
     }
@@ -59,7 +60,7 @@ pub fn all() -> Vec<Scenario> {
 }
 
 fn pairs() -> Vec<(Part, Part)> {
-    let parts = Part::NEIGHBOURS;
+    let parts = Part::DEPENDENCIES;
     (0..parts.len()).flat_map(|a| (a + 1..parts.len()).map(move |b| (parts[a], parts[b]))).collect()
 }
 
@@ -85,7 +86,8 @@ fn dead(part: Part) -> Says {
     }
 }
 
-/// Without a Requester nobody hears of a dead registrar, and nothing is written to a dead Redis but at its next check.
+/// Without a Requester no one hears of a dead registrar, and nothing is written to a dead Redis but at its
+/// next check.
 fn dead_together(first: Part, second: Part) -> Vec<Says> {
     let parts = [first, second];
     let without_requester = parts.contains(&Part::Requester);

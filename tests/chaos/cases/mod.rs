@@ -1,7 +1,8 @@
 //! All scenarios, with the times within which things have to be said and to be well again.
 //!
-//! The configuration that they go by: trunks are read every 2 s with a timeout of 2 s; 24 s are asked for, so that a trunk
-//! is refreshed after 16.6 to 19 s; Redis may take 5 s for an answer; one REGISTER may take 40 s.
+//! The configuration that they go by: trunks are read every 2 s with a timeout of 2 s; 24 s are asked for, so
+//! that a trunk is refreshed after 16.6 to 19 s; Redis may take 5 s for an answer; one REGISTER may take 40
+//! s.
 
 mod garbage;
 mod kills;
@@ -21,8 +22,8 @@ const PEAK: u64 = 64;
 const API: Says = Says::Down("api", secs(7));
 /// A lost connection is noticed at once, and so is one that cannot be made.
 const REQUESTER: Says = Says::Down("requester", secs(4));
-/// Refreshes come in waves: between them nothing is sent. Then another Requester in the place of the first is noticed by
-/// the early refreshes.
+/// Refreshes come in waves: between them nothing is sent. Then another Requester in the place of the first is
+/// noticed by the early refreshes.
 const ANOTHER_REQUESTER: Says = Says::Down("requester", secs(12));
 /// And then nothing is written: the cache is looked at every 10 s.
 const CACHE: Says = Says::Down("cache", secs(12));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use prost::Message;
-use routr_registry::engine::view::TrunkState;
+use routr_registration::registration::state::TrunkState;
 use routr_registry::proto::trunks::{FindByResponse, Trunk};
 
 use self::registrars::Registrars;
@@ -13,7 +13,7 @@ use crate::support::ports;
 use crate::watch::Sample;
 use crate::world::World;
 
-#[path = "../../it/fairness/stage/registrars.rs"]
+#[path = "../../it/fairness/harness/registrars.rs"]
 #[allow(dead_code, reason = "the tests of tests/it need more of it")]
 mod registrars;
 
@@ -23,7 +23,8 @@ const SOON: Duration = Duration::from_secs(20);
 /// A round of refreshes.
 const ROUND: Duration = Duration::from_secs(60);
 
-/// Silent registrars join, take nothing from the trunks that are there, respond in the end, and are removed again.
+/// Silent registrars join, take nothing from the trunks that are there, respond in the end, and are removed
+/// again.
 pub async fn silent_registrars(world: &mut World) -> Result<(), String> {
     let registrars = Registrars::start(REGISTRARS, ports::free(), EXPIRES).await;
     let registrars = registrars.map_err(|error| error.to_string())?;
@@ -50,7 +51,7 @@ pub async fn silent_registrars(world: &mut World) -> Result<(), String> {
     let count = world.users.len() as u64;
     let removed = |sample: &Sample| match total(sample) {
         total if total == count => Ok(()),
-        total => Err(format!("{total} trunks, {} being removed", sample.count(TrunkState::Leaving))),
+        total => Err(format!("{total} trunks, {} being removed", sample.count(TrunkState::Deregistering))),
     };
     let waited = world.watch.until_sample(SOON, removed).await;
     waited.map(drop).map_err(|last| format!("the trunks at these registrars should be removed: {last}"))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use prost::Message;
-use routr_registry::engine::view::TrunkState;
+use routr_registration::registration::state::TrunkState;
 use routr_registry::proto::trunks::{FindByResponse, Trunk, TrunkUri};
 use tokio::time::Instant;
 
@@ -27,7 +27,8 @@ pub async fn play(special: Special, world: &mut World, outcome: &mut Outcome) ->
     result
 }
 
-/// Redis asks for another password: that is reported, not tried in a loop, and over once the file has the new one.
+/// Redis asks for another password: that is reported, not tried in a loop, and over once the file has the new
+/// one.
 async fn password_of_redis(world: &mut World) -> Result<(), String> {
     let old = redis_password();
     let new = format!("{MARK}=anew");
@@ -36,7 +37,9 @@ async fn password_of_redis(world: &mut World) -> Result<(), String> {
         change_password(world, from, to).await?;
         let denied = |sample: &Sample| {
             let reason = sample.summary.as_ref().ok().and_then(|summary| summary.cache.reason);
-            if reason == Some(routr_registry::engine::view::Fault::Denied) && sample.says_down("cache") {
+            if reason == Some(routr_registration::engine::view::Fault::Unauthorized)
+                && sample.says_down("cache")
+            {
                 Ok(())
             } else {
                 Err(format!("{reason:?}"))
@@ -96,7 +99,8 @@ const SPOILT: [(&str, &str, Spoil); 14] = [
     }),
 ];
 
-/// The trunks are all there, and among them trunks of every wrong kind; each of these is reported, by the field at fault.
+/// The trunks are all there, and among them trunks of every wrong kind; each of these is reported, by the
+/// field at fault.
 async fn malformed_trunks(world: &mut World) -> Result<(), String> {
     let sip = world.trunks[0].uris[0].port as u16;
     let mut bytes = Vec::new();

@@ -1,4 +1,4 @@
-//! Somebody else in the place of a neighbour, who answers what none should.
+//! Someone else in the place of a dependency, who answers what none should.
 
 mod grpc;
 mod sip;
@@ -15,14 +15,14 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::support::ports;
 use crate::world::World;
 
-/// Bytes after which somebody endless pauses for good: by then it has shown whether there is a bound, and the machine is
-/// to live on.
+/// Bytes after which someone endless pauses for good: by then it has shown whether there is a bound, and the
+/// machine is to live on.
 const ENOUGH: usize = 1 << 30;
 
 /// What it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Random bytes, as soon as somebody connects.
+    /// Random bytes, as soon as someone connects.
     Noise,
     /// The same, without end.
     EndlessNoise,
@@ -45,13 +45,13 @@ pub enum Grpc {
     Garbage,
     /// An answer to a REGISTER with a phrase of 64 MiB.
     Giant,
-    /// All good trunks, and a field of 64 MiB that nobody knows.
+    /// All good trunks, and a field of 64 MiB that no one knows.
     GiantList,
     /// A message that is announced with 4 GiB, and comes.
     Endless,
     /// Groups within groups, ten thousand deep.
     Nested,
-    /// Answers to a REGISTER that make no sense: expiries, codes, absent and giant parts.
+    /// Answers to a REGISTER that are malformed: expiries, codes, absent and giant parts.
     Absurd,
 }
 
@@ -81,7 +81,7 @@ pub enum Sip {
     WrongCallId,
     /// 200 with another CSeq, and with another branch.
     WrongCseq,
-    /// Hundreds of responses that nobody asked for, for each request; over TCP a header without end.
+    /// Hundreds of responses that no one asked for, for each request; over TCP a header without end.
     Flood,
     /// 200 in many broken ways: lengths, expiries, header fields twice, folded, without values.
     Broken,
@@ -94,7 +94,8 @@ impl Kind {
     }
 }
 
-/// A running one, on a thread and with a runtime of its own: with it all connections end. Ends when it is dropped.
+/// A running one, on a thread and with a runtime of its own: with it all connections end. Ends when it is
+/// dropped.
 pub struct Fake {
     pub port: u16,
     _end: DropGuard,

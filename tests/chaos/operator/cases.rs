@@ -1,9 +1,10 @@
 //! The scenarios of the operator, with the times within which things have to be said and to be well again.
 //!
-//! The times that they go by: the Lease lasts 5 s, so a leader stops 3.5 s after the last renewal that it sent, each of which
-//! may take 0.75 s; another replica leads at most 5 s, a look (0.5 s) and two requests after it saw that renewal. A follower
-//! says that it could not take over when the Lease was of no use for 3 s. Trunks are read every 8 s with a timeout of 2 s;
-//! 24 s are asked for, so that a trunk is refreshed after 13.6 to 16 s, 8 s before its binding lapses.
+//! The times that they go by: the Lease lasts 5 s, so a leader stops 3.5 s after the last renewal that it
+//! sent, each of which may take 0.75 s; another replica leads at most 5 s, a look (0.5 s) and two requests
+//! after it saw that renewal. A follower says that it could not take over when the Lease was useless for 3 s.
+//! Trunks are read every 8 s with a timeout of 2 s; 24 s are asked for, so that a trunk is refreshed after
+//! 13.6 to 16 s, 8 s before its binding expires.
 
 use std::time::Duration;
 
@@ -67,8 +68,8 @@ pub fn all() -> Vec<Scenario> {
             vec![away(Fake(Kind::Garbage)), away(Fake(Kind::Endless))],
         )
         .peak(128),
-        // A leader without what its predecessor knew cannot tell which binding is the next to lapse, and when it may send, some
-        // have but a second or two left of their 24 s.
+        // A leader without what its predecessor knew cannot tell which binding is the next to expire, and
+        // when it may send, some have but a second or two left of their 24 s.
         scenario(
             "operator: kill the leader and redis",
             vec![step(vec![Kill(Leader), Kill(Redis)], 16, &[TAKEN_OVER, CACHE_OF_A_NEW_LEADER])],

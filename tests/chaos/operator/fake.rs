@@ -1,4 +1,4 @@
-//! Somebody else in the place of the API server of Kubernetes, with its certificate.
+//! Someone else in the place of the API server of Kubernetes, with its certificate.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -19,13 +19,15 @@ const ENOUGH: usize = 1 << 30;
 /// What it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// To each request something else that is not what was asked for: no JSON, another object, an error without a body.
+    /// To each request something else that is not what was asked for: no JSON, another object, an error
+    /// without a body.
     Garbage,
     /// To each request a JSON text that does not end.
     Endless,
 }
 
-/// A running one, on a thread and with a runtime of its own: with it all connections end. Ends when it is dropped.
+/// A running one, on a thread and with a runtime of its own: with it all connections end. Ends when it is
+/// dropped.
 pub struct Fake {
     pub port: u16,
     _end: DropGuard,

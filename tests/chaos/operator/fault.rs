@@ -1,4 +1,4 @@
-//! What can be broken around an operator, and how it is mended.
+//! What can be broken around an operator, and how it is fixed.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::link::Mode;
 use crate::support::wait::wait_until;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Trunks that somebody asks to be refreshed: enough for a silence to be noticed.
+/// Trunks that someone asks to be refreshed: enough for a silence to be noticed.
 const ASKED: usize = 8;
 
 /// A process.
@@ -29,15 +29,16 @@ pub enum Part {
 /// One thing broken.
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
-    /// SIGKILL; mended by a new start.
+    /// SIGKILL; fixed by a new start.
     Kill(Part),
-    /// SIGSTOP; mended by SIGCONT.
+    /// SIGSTOP; fixed by SIGCONT.
     Stop(Part),
     /// The wire between both replicas and the API server of Kubernetes does this.
     Net(Mode),
-    /// Somebody else answers in the place of the API server of Kubernetes.
+    /// Someone else answers in the place of the API server of Kubernetes.
     Fake(Kind),
-    /// Somebody asks for trunks to be refreshed at once: so a silent Requester is noticed without waiting for the next wave.
+    /// Someone asks for trunks to be refreshed at once: so a silent Requester is noticed without waiting for
+    /// the next wave.
     AskForRefreshes,
 }
 

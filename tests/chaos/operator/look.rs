@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use routr_registry::admin::{CheckState, Readiness, RegistriesAnswer};
-use routr_registry::engine::view::{Summary, TrunkState};
+use routr_registration::{engine::view::Summary, registration::state::TrunkState};
+use routr_registry::admin::{CheckState, Readiness, RegistriesResponse};
 use routr_registry::spec::status::RegistryStatus;
 use tokio::time::Instant;
 
 use crate::vitals::Vitals;
-use crate::watch::{NEIGHBOURS, brief};
+use crate::watch::{DEPENDENCIES, brief};
 
 /// The Registry.
 pub const NAME: &str = "main";
@@ -22,7 +22,7 @@ pub struct Said {
     pub live: Result<u16, String>,
     pub ready: Result<(u16, Readiness), String>,
     pub metrics: Result<BTreeMap<String, f64>, String>,
-    pub registries: Result<RegistriesAnswer, String>,
+    pub registries: Result<RegistriesResponse, String>,
 }
 
 impl Said {
@@ -50,20 +50,20 @@ impl Said {
         self.registries.as_ref().ok()?.registries.first()?.summary.as_ref()
     }
 
-    /// What the summary says of a neighbour.
-    pub fn health(&self, neighbour: &str) -> Option<bool> {
+    /// What the summary says of a dependency.
+    pub fn health(&self, dependency: &str) -> Option<bool> {
         let summary = self.summary()?;
-        match neighbour {
+        match dependency {
             "api" => summary.api.ok,
             "requester" => summary.requester.ok,
             _ => summary.cache.ok,
         }
     }
 
-    /// Whether `/readyz` tells that a neighbour does not work.
-    pub fn tells_of(&self, neighbour: &str) -> bool {
+    /// Whether `/readyz` tells that a dependency does not work.
+    pub fn tells_of(&self, dependency: &str) -> bool {
         let Ok((_, readiness)) = &self.ready else { return false };
-        let told = format!("{neighbour}: not working");
+        let told = format!("{dependency}: not working");
         let all = |name: &str| readiness.checks.iter().find(|check| check.name == name);
         all("registries").is_some_and(|check| check.state == CheckState::Degraded)
             && readiness.checks.iter().any(|check| {
@@ -105,9 +105,9 @@ impl Cluster {
         found.map_or(("absent", ""), |found| (&found.status, &found.reason))
     }
 
-    /// What the status says of a neighbour; `None` for Unknown.
-    pub fn health(&self, neighbour: &str) -> Option<bool> {
-        let kind = match neighbour {
+    /// What the status says of a dependency; `None` for Unknown.
+    pub fn health(&self, dependency: &str) -> Option<bool> {
+        let kind = match dependency {
             "api" => "APIReachable",
             "requester" => "RequesterReachable",
             _ => "CacheReachable",
@@ -157,16 +157,17 @@ impl Sample {
         self.replicas[self.leader()?].as_ref()
     }
 
-    /// Whether all pages of the leader say that this neighbour does not work.
-    pub fn says_down(&self, neighbour: &str) -> bool {
+    /// Whether all pages of the leader say that this dependency does not work.
+    pub fn says_down(&self, dependency: &str) -> bool {
         self.led().is_some_and(|said| {
-            said.health(neighbour) == Some(false)
-                && said.gauge_of("neighbour_up", "neighbour", neighbour) == Some(0.0)
-                && said.tells_of(neighbour)
+            said.health(dependency) == Some(false)
+                && said.gauge_of("dependency_up", "dependency", dependency) == Some(0.0)
+                && said.tells_of(dependency)
         })
     }
 
-    /// Whether so many trunks are registered and nothing else, and everything is said to be well, in all places.
+    /// Whether so many trunks are registered and nothing else, and everything is said to be well, in all
+    /// places.
     pub fn well(&self, count: u64) -> Result<(), String> {
         let leader = self.leader().ok_or_else(|| format!("not one leads: {:?}", self.leases()))?;
         let (Some(said), Some(other)) = (&self.replicas[leader], &self.replicas[1 - leader]) else {
@@ -180,9 +181,9 @@ impl Sample {
         let counts = TrunkState::ALL.map(|state| summary.counts.of(state));
         let expected = TrunkState::ALL.map(|state| if state == TrunkState::Registered { count } else { 0 });
         let up = |name: &&str| {
-            said.health(name) == Some(true) && said.gauge_of("neighbour_up", "neighbour", name) == Some(1.0)
+            said.health(name) == Some(true) && said.gauge_of("dependency_up", "dependency", name) == Some(1.0)
         };
-        if counts != expected || !NEIGHBOURS.iter().all(up) {
+        if counts != expected || !DEPENDENCIES.iter().all(up) {
             return Err(brief(summary));
         }
         match &said.ready {
@@ -211,7 +212,8 @@ impl Sample {
         }
         let status = &cluster.status;
         let count = i64::try_from(count).unwrap_or_default();
-        let counted = status.trunks.is_some_and(|t| (t.total, t.registered, t.leaving) == (count, count, 0));
+        let counted =
+            status.trunks.is_some_and(|t| (t.total, t.registered, t.deregistering) == (count, count, 0));
         if !counted || !status.failures.is_empty() || status.observed_generation != Some(cluster.generation) {
             return Err(format!("the status has {:?}, {} failures", status.trunks, status.failures.len()));
         }

@@ -1,5 +1,5 @@
-//! The same for the operator: two replicas, installed by the chart on a real control plane, and one Registry of as many
-//! trunks. Its scenarios break the control plane and the leader; what is judged is in `truth`.
+//! The same for the operator: two replicas, installed by the chart on a real control plane, and one Registry
+//! of as many trunks. Its scenarios break the control plane and the leader; what is judged is in `truth`.
 //!
 //! One control plane serves all of them, and they run one after the other: a failed one takes it along.
 

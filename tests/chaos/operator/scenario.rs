@@ -15,7 +15,7 @@ use crate::watch::PACE;
 /// What must be said, or be so, at each look from so long after the beginning until the end.
 #[derive(Clone, Copy, Debug)]
 pub enum Says {
-    /// The leader reports this neighbour as not working, in all places, and the status does a little later.
+    /// The leader reports this dependency as not working, in all places, and the status does a little later.
     Down(&'static str, Duration),
     /// Every replica that runs says that it cannot take over, and is not ready.
     Blind(Duration),
@@ -169,15 +169,15 @@ fn said(
         }
     };
     match says {
-        Says::Down(neighbour, within) => {
-            let what = format!("{neighbour} is reported as not working");
-            each(within, &what, &|sample| sample.says_down(neighbour))?;
+        Says::Down(dependency, within) => {
+            let what = format!("{dependency} is reported as not working");
+            each(within, &what, &|sample| sample.says_down(dependency))?;
             if step.faults.iter().any(|fault| fault.suspect() == Some("kubernetes")) {
                 return Ok(());
             }
-            let what = format!("{neighbour} does not work by the status");
+            let what = format!("{dependency} does not work by the status");
             each(within + STATUS, &what, &|sample| {
-                sample.cluster.1.as_ref().is_ok_and(|cluster| cluster.health(neighbour) == Some(false))
+                sample.cluster.1.as_ref().is_ok_and(|cluster| cluster.health(dependency) == Some(false))
             })
         }
         Says::Blind(within) => {
@@ -193,7 +193,7 @@ fn said(
             })
         }
         Says::Leads => each(Duration::ZERO, "the leader goes on", &|sample| {
-            // One that is stopped says nothing; nobody else may lead then.
+            // One that is stopped says nothing; no one else may lead then.
             let there = led.filter(|led| sample.replicas[*led].is_some());
             sample.leader() == there
         }),

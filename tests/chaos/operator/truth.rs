@@ -3,24 +3,25 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use routr_registry::engine::view::TrunkState;
+use routr_registration::registration::state::TrunkState;
 use tokio::time::Instant;
 
 use super::look::{Cluster, PODS, Said, Sample};
 use crate::parts::MARK;
 use crate::truth::{Alive, Facts as TableFacts};
-use crate::watch::{NEIGHBOURS, Seen, brief};
+use crate::watch::{DEPENDENCIES, Seen, brief};
 
 /// Several pages may differ for so long, since something may have happened between two requests of one look.
 const PAGES: Duration = Duration::from_millis(700);
-/// So long the status may lag behind: it is looked at each second, written every 3 s at most on the average, and read by the
-/// watcher a moment later.
+/// So long the status may lag behind: it is looked at each second, written every 3 s at most on average, and
+/// read by the watcher a moment later.
 pub const STATUS: Duration = Duration::from_secs(6);
 /// So long a replica that loses the Lease, or has just started, may not know how it stands.
 const LEASE: Duration = Duration::from_secs(3);
 /// More bytes than HTTP/2 needs to keep or end a connection.
 pub const IDLE: usize = 400;
-/// A process that is stopped in the middle of something may go on with what it was about to send: a few REGISTERs.
+/// A process that is stopped in the middle of something may go on with what it was about to send: a few
+/// REGISTERs.
 pub const UNDER_WAY: usize = 4_096;
 
 /// What the watcher cannot see by itself.
@@ -36,7 +37,7 @@ pub struct Facts {
     pub requester: Option<Alive>,
     /// Whether anything between the operator and the API server of Kubernetes is broken at the moment.
     pub cluster_broken: bool,
-    /// What may be reported as not working: neighbours, and `kubernetes`.
+    /// What may be reported as not working: dependencies, and `kubernetes`.
     pub suspects: Vec<&'static str>,
     /// When Kamailio's table was last empty, in milliseconds since the Unix epoch.
     pub table_lost_ms: u64,
@@ -169,16 +170,16 @@ impl Judge {
         let stray = !said.leads() && said.summary().is_some();
         let details = stray.then(|| format!("{readiness:?}"));
         self.lasts(&format!("{pod} runs an engine and does not lead"), details, LEASE, at, seen);
-        for neighbour in NEIGHBOURS {
-            let Some(health) = said.health(neighbour) else { continue };
-            let up =
-                said.gauge_of("neighbour_up", "neighbour", neighbour) == Some(if health { 1.0 } else { 0.0 });
-            let differs = !up || said.leads() && said.tells_of(neighbour) == health;
+        for dependency in DEPENDENCIES {
+            let Some(health) = said.health(dependency) else { continue };
+            let up = said.gauge_of("dependency_up", "dependency", dependency)
+                == Some(if health { 1.0 } else { 0.0 });
+            let differs = !up || said.leads() && said.tells_of(dependency) == health;
             let details = || format!("{readiness:?} beside {:?}", said.summary().map(brief));
-            let what = format!("{pod}: its pages differ about {neighbour}");
+            let what = format!("{pod}: its pages differ about {dependency}");
             self.lasts(&what, differs.then(details), PAGES, at, seen);
-            let innocent = !health && !facts.suspects.contains(&neighbour);
-            let what = format!("{pod}: {neighbour} is blamed although it works");
+            let innocent = !health && !facts.suspects.contains(&dependency);
+            let what = format!("{pod}: {dependency} is blamed although it works");
             self.lasts(&what, innocent.then(details), PAGES, at, seen);
         }
         if let Some(summary) = said.summary() {
@@ -192,8 +193,8 @@ impl Judge {
         }
     }
 
-    /// What the Registry says, beside what its engine says and Kamailio has. Nothing can be written while the API server is
-    /// away, and nobody writes while nobody leads.
+    /// What the Registry says, beside what its engine says and Kamailio has. Nothing can be written while the
+    /// API server is away, and no one writes while no one leads.
     fn status(&mut self, sample: &Sample, facts: &Facts, seen: &mut Seen) {
         let same = self.before.as_ref().is_some_and(|before| before.leader() == sample.leader());
         let (Ok(cluster), Some(leader), Some(said), false, true) =
@@ -208,10 +209,10 @@ impl Judge {
         for (what, differs) in differences(cluster, said, sample.bound) {
             self.lasts(&format!("status: {what}"), differs, STATUS, sample.at, seen);
         }
-        for neighbour in NEIGHBOURS {
-            let innocent = cluster.health(neighbour) == Some(false) && !facts.suspects.contains(&neighbour);
+        for dependency in DEPENDENCIES {
+            let innocent = cluster.health(dependency) == Some(false) && !facts.suspects.contains(&dependency);
             let details = innocent.then(|| format!("{:?}", cluster.status.conditions));
-            let what = format!("status: {neighbour} is blamed although it works");
+            let what = format!("status: {dependency} is blamed although it works");
             self.lasts(&what, details, PAGES, sample.at, seen);
         }
     }
@@ -221,15 +222,16 @@ fn differences(cluster: &Cluster, said: &Said, bound: Option<usize>) -> Vec<(Str
     let Some(summary) = said.summary() else { return Vec::new() };
     let beside = || format!("{:?} beside {}", cluster.status, brief(summary));
     let mut all = Vec::new();
-    for neighbour in NEIGHBOURS {
-        let differs = said.health(neighbour).is_some() && said.health(neighbour) != cluster.health(neighbour);
-        all.push((format!("it differs from the engine about {neighbour}"), differs.then(beside)));
+    for dependency in DEPENDENCIES {
+        let differs =
+            said.health(dependency).is_some() && said.health(dependency) != cluster.health(dependency);
+        all.push((format!("it differs from the engine about {dependency}"), differs.then(beside)));
     }
     let false_claim = bound.is_some_and(|bound| cluster.bound() > bound as u64);
     let details = || format!("{bound:?} at Kamailio; {}", beside());
     all.push(("more trunks are registered than Kamailio has".to_owned(), false_claim.then(details)));
     let counts = &summary.counts;
-    let trouble = TrunkState::ALL.into_iter().any(|state| state.is_trouble() && counts.of(state) > 0);
+    let trouble = TrunkState::ALL.into_iter().any(|state| state.is_unhealthy() && counts.of(state) > 0);
     let differs = trouble == cluster.status.failures.is_empty();
     all.push((
         "failures are named where there are none, or none where there are".to_owned(),

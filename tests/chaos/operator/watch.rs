@@ -1,12 +1,12 @@
-//! The watcher: looks the whole time at what both replicas say, at the Registry and the Lease as the API server of Kubernetes
-//! has them, at Kamailio's table, and at who sends anything to the Requester.
+//! The watcher: looks the whole time at what both replicas say, at the Registry and the Lease as the API
+//! server of Kubernetes has them, at Kamailio's table, and at who sends anything to the Requester.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
-use routr_registry::environment::unix_ms;
+use routr_environment::unix_ms;
 use routr_registry::spec::Registry;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -63,7 +63,7 @@ impl Watch {
         let (say_cluster, clusters) = watch::channel(nothing);
         let end = CancellationToken::new();
         let places = Arc::new(places);
-        let eyes = Eyes {
+        let eyes = KubeClient {
             places: places.clone(),
             seen: seen.clone(),
             facts: facts.clone(),
@@ -174,7 +174,7 @@ async fn ask_on(places: Arc<Places>, say: watch::Sender<(Instant, Result<Arc<Clu
 }
 
 #[derive(Clone)]
-struct Eyes {
+struct KubeClient {
     places: Arc<Places>,
     seen: Arc<Mutex<Seen>>,
     facts: Arc<Mutex<Facts>>,
@@ -182,7 +182,7 @@ struct Eyes {
     looks: watch::Receiver<Option<Arc<Look>>>,
 }
 
-impl Eyes {
+impl KubeClient {
     async fn sample_on(
         self,
         clusters: watch::Receiver<(Instant, Result<Arc<Cluster>, String>)>,
@@ -205,7 +205,7 @@ impl Eyes {
 
     async fn sample(&self, facts: &Facts, cluster: (Instant, Result<Arc<Cluster>, String>)) -> Sample {
         let at = Instant::now();
-        // Before they are asked who leads: whoever did not lead then must not have sent this.
+        // Before they are asked who leads: anyone who did not lead then must not have sent this.
         let sent = self.sent(facts);
         let [first, second] = [0, 1].map(|index: usize| self.ask(index, facts));
         let (first, second) = tokio::join!(first, second);

@@ -1,10 +1,10 @@
-//! Everything that runs: two replicas of the operator as the chart starts them, the neighbours of their one Registry, and the
-//! watcher. The control plane is lent.
+//! Everything that runs: two replicas of the operator as the chart starts them, the dependencies of their one
+//! Registry, and the watcher. The control plane is lent.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use routr_registry::environment::unix_ms;
+use routr_environment::unix_ms;
 use serde_json::json;
 
 use super::look::{NAME, PODS, Sample};
@@ -24,7 +24,8 @@ use crate::world::{
     CPU_SPAN, TO_REST, Usual, call_ids, discreet, one_each, redis_password, refreshed, secrets,
 };
 
-/// Of the Lease: a leader that cannot renew it stops after 3.5 s, and another one leads 5 to 6.5 s after its last renewal.
+/// Of the Lease: a leader that cannot renew it stops after 3.5 s, and another one leads 5 to 6.5 s after its
+/// last renewal.
 const LEASE: &str = "operator.leaseDurationSeconds=5";
 
 /// The wires.
@@ -120,7 +121,8 @@ impl<'a> World<'a> {
                 "apiAddr": format!("127.0.0.1:{}", self.api.port()),
                 "apiTimeout": "2s",
                 "requesterAddr": format!("127.0.0.1:{}", self.wires.requester.port()),
-                // Also how long before its lapse a binding is refreshed: longer than another replica needs to take over.
+                // Also how long before its expiry a binding is refreshed: longer than another replica needs
+                // to take over.
                 "registerInterval": "8s",
                 "methods": ["INVITE", "MESSAGE"],
                 "cache": {

@@ -90,7 +90,8 @@ impl Cluster {
         Ok(Watch { process: Process::spawn("kubectl", command, &output), shown: 0 })
     }
 
-    /// The operator as the Deployment would run it in a pod: its arguments and its environment, as its ServiceAccount.
+    /// The operator as the Deployment would run it in a pod: its arguments and its environment, as its
+    /// ServiceAccount.
     pub async fn start_operator(&self) -> Done<Operator> {
         let text = self.ask(&format!("kubectl get deployment {RELEASE} --output=json")).await?;
         let deployment: Value =

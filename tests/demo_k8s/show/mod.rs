@@ -1,7 +1,7 @@
 //! The demo's story. Each step fails when what it announces is not to be seen.
 
 mod cluster;
-mod neighbours;
+mod dependencies;
 mod screen;
 
 use std::fs;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use cluster::{Cluster, NAMESPACE, Watch};
-use neighbours::Neighbours;
+use dependencies::Dependencies;
 pub use screen::Screen;
 
 /// What a step comes to.
@@ -33,7 +33,7 @@ impl Problem {
         Self::Missed(text.into())
     }
 
-    /// Whether nobody reads what is said.
+    /// Whether no one reads what is said.
     #[allow(dead_code, reason = "of a terminal only")]
     pub fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::BrokenPipe)
@@ -56,17 +56,17 @@ pub async fn run(screen: &Screen) -> Done {
     let cluster = start_cluster(screen).await?;
     install(screen, &cluster).await?;
     let mut operator = start_operator(screen, &cluster).await?;
-    let neighbours = start_neighbours(screen, &cluster).await?;
-    apply(screen, &cluster, &neighbours).await?;
-    let mut watch = register(screen, &cluster, &neighbours).await?;
-    break_a_trunk(screen, &neighbours, &mut watch).await?;
+    let dependencies = start_dependencies(screen, &cluster).await?;
+    apply(screen, &cluster, &dependencies).await?;
+    let mut watch = register(screen, &cluster, &dependencies).await?;
+    break_a_trunk(screen, &dependencies, &mut watch).await?;
     describe(screen, &cluster).await?;
-    mend(screen, &cluster, &neighbours, watch).await?;
-    delete(screen, &cluster, &neighbours).await?;
+    mend(screen, &cluster, &dependencies, watch).await?;
+    delete(screen, &cluster, &dependencies).await?;
     screen.title("The end").await?;
     operator.ready().await?;
     operator.end().await?;
-    drop((neighbours, cluster));
+    drop((dependencies, cluster));
     screen.say(
         "All that the demo had started is ended, and its folder is gone. Next: \"Kubernetes\" in README.md.",
     )
@@ -123,26 +123,26 @@ async fn start_operator(screen: &Screen, cluster: &Cluster) -> Done<cluster::Ope
     Ok(operator)
 }
 
-async fn start_neighbours(screen: &Screen, cluster: &Cluster) -> Done<Neighbours> {
+async fn start_dependencies(screen: &Screen, cluster: &Cluster) -> Done<Dependencies> {
     screen.title("Routr around it").await?;
-    let neighbours = Neighbours::start(&cluster.folder().join("routr")).await?;
+    let dependencies = Dependencies::start(&cluster.folder().join("routr")).await?;
     screen.say(&format!(
         "Started, on loopback and real: an API server with {} sample trunks ({}), a Requester ({}), and two SIP registrars, Acme and \
          Globex.",
-        neighbours.trunks(),
-        neighbours.api,
-        neighbours.requester
+        dependencies.trunks(),
+        dependencies.api,
+        dependencies.requester
     ))?;
-    Ok(neighbours)
+    Ok(dependencies)
 }
 
-async fn apply(screen: &Screen, cluster: &Cluster, neighbours: &Neighbours) -> Done {
+async fn apply(screen: &Screen, cluster: &Cluster, dependencies: &Dependencies) -> Done {
     screen.title("Apply a Registry").await?;
     let line = |text: &str, why: &str| format!("{text:<35}# {why}\n");
     let manifest = [
         "apiVersion: routr.io/v2beta1\nkind: Registry\nmetadata:\n  name: demo\nspec:\n".to_owned(),
-        line(&format!("  apiAddr: {}", neighbours.api), "lists the trunks"),
-        line(&format!("  requesterAddr: {}", neighbours.requester), "sends SIP"),
+        line(&format!("  apiAddr: {}", dependencies.api), "lists the trunks"),
+        line(&format!("  requesterAddr: {}", dependencies.requester), "sends SIP"),
         "  edgePorts:\n    - address: 127.0.0.1:5060\n".to_owned(),
         line("  registerInterval: 2s", "short, for a demo"),
         "  registration:\n".to_owned(),
@@ -160,24 +160,24 @@ async fn apply(screen: &Screen, cluster: &Cluster, neighbours: &Neighbours) -> D
     screen.output(&cluster.ask(&format!("kubectl apply -f {}", file.display())).await?)
 }
 
-async fn register(screen: &Screen, cluster: &Cluster, neighbours: &Neighbours) -> Done<Watch> {
+async fn register(screen: &Screen, cluster: &Cluster, dependencies: &Dependencies) -> Done<Watch> {
     let mut watch = cluster.watch(screen).await?;
-    let all = neighbours.trunks().to_string();
+    let all = dependencies.trunks().to_string();
     watch.until(screen, &["True", &all, "AllRegistered"]).await?;
-    bindings(screen, neighbours, neighbours.trunks()).await?;
+    bindings(screen, dependencies, dependencies.trunks()).await?;
     cluster.show(screen, "kubectl wait registry demo --for=condition=Ready --timeout=1m").await?;
     Ok(watch)
 }
 
-async fn break_a_trunk(screen: &Screen, neighbours: &Neighbours, watch: &mut Watch) -> Done {
+async fn break_a_trunk(screen: &Screen, dependencies: &Dependencies, watch: &mut Watch) -> Done {
     screen.title("Break something").await?;
     screen.say(&format!(
         "Somebody gives the trunk {TRUNK} a wrong password, at Routr's API server. The registrar refuses the next REGISTER, but \
-         still holds the binding of the last one: the trunk is at risk. When the binding lapses, it fails. The watch of above \
+         still holds the binding of the last one: the trunk is at risk. When the binding expires, it fails. The watch of above \
          goes on and shows both."
     ))?;
     screen.command(&format!("sed -i 's/{RIGHT}/{WRONG}/' {CREDENTIALS}")).await?;
-    neighbours.edit_credentials(RIGHT, WRONG)?;
+    dependencies.edit_credentials(RIGHT, WRONG)?;
     watch.until(screen, &["True", "TrunksAtRisk"]).await?;
     watch.until(screen, &["False", "1", "TrunksFailing"]).await
 }
@@ -197,44 +197,45 @@ async fn describe(screen: &Screen, cluster: &Cluster) -> Done {
     Ok(())
 }
 
-async fn mend(screen: &Screen, cluster: &Cluster, neighbours: &Neighbours, mut watch: Watch) -> Done {
+async fn mend(screen: &Screen, cluster: &Cluster, dependencies: &Dependencies, mut watch: Watch) -> Done {
     screen.title("Mend it").await?;
     screen.say(
         "A refused password is tried again after five minutes, since providers lock accounts; a new one at once. The watch of \
          above shows it.",
     )?;
     screen.command(&format!("sed -i 's/{WRONG}/{RIGHT}/' {CREDENTIALS}")).await?;
-    neighbours.edit_credentials(WRONG, RIGHT)?;
+    dependencies.edit_credentials(WRONG, RIGHT)?;
     watch.until(screen, &["True", "AllRegistered"]).await?;
     drop(watch);
     cluster.show(screen, "kubectl get registries --output=wide").await?;
     Ok(())
 }
 
-async fn delete(screen: &Screen, cluster: &Cluster, neighbours: &Neighbours) -> Done {
+async fn delete(screen: &Screen, cluster: &Cluster, dependencies: &Dependencies) -> Done {
     screen.title("Delete it").await?;
     screen.say(
         "A finalizer keeps the Registry until its trunks are de-registered, for 30 seconds at most: kubectl returns after that.",
     )?;
-    bindings(screen, neighbours, neighbours.trunks()).await?;
+    bindings(screen, dependencies, dependencies.trunks()).await?;
     cluster.show(screen, "kubectl delete registry demo --timeout=1m").await?;
-    bindings(screen, neighbours, 0).await?;
+    bindings(screen, dependencies, 0).await?;
     cluster.show(screen, "kubectl get events --field-selector=reason=Deregistered").await?;
     Ok(())
 }
 
 /// Says how many bindings the registrars hold, which is to be so many.
-async fn bindings(screen: &Screen, neighbours: &Neighbours, wanted: usize) -> Done {
+async fn bindings(screen: &Screen, dependencies: &Dependencies, wanted: usize) -> Done {
     let deadline = Instant::now() + cluster::PATIENCE;
-    while neighbours.bindings() != wanted && Instant::now() < deadline {
+    while dependencies.bindings() != wanted && Instant::now() < deadline {
         tokio::time::sleep(cluster::POLL).await;
     }
-    let held = neighbours.bindings();
+    let held = dependencies.bindings();
     screen.say(&format!("\nAsked directly, the SIP registrars hold {held} bindings."))?;
     expect(held == wanted, || format!("the registrars should hold {wanted} bindings"))
 }
 
-/// What a person looks for in the output of describe, which is long: of the spec and the conditions only what is in trouble.
+/// What a person looks for in the output of describe, which is long: of the spec and the conditions only what
+/// is in trouble.
 fn excerpt(text: &str) -> String {
     const CUT: &str = "...";
     let mut lines: Vec<&str> = Vec::new();

@@ -1,9 +1,9 @@
-//! The whole chain: the built program as a registry, the built program as a Requester, the API server of `devstack`, and a
-//! real Kamailio, whose own location table is what is asserted.
+//! The whole chain: the built program as a registry, the built program as a Requester, the API server of
+//! `devstack`, and a real Kamailio, whose own location table is what is asserted.
 
-pub mod looks;
+pub mod harness;
+pub mod observe;
 mod outages;
 mod registering;
 mod restarts;
-pub mod rig;
-mod thousand;
+mod thousand_trunks;

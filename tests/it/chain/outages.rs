@@ -1,16 +1,17 @@
-//! The neighbours fail: the registrar, the Requester, the API server.
+//! The dependencies fail: the registrar, the Requester, the API server.
 
 use std::time::Duration;
 
 use routr_registry::devstack::api::{Fault, Rpc};
 use tokio::time::Instant;
 
-use super::looks::{all_refreshed, assert_discreet, one_contact_each, one_contact_each_soon};
-use super::rig::{Api, Registry, Requester, SOON, Settings, kamailio, trunk, trunks, users};
+use super::harness::{Api, Registry, Requester, SOON, Settings, kamailio, trunk, trunks, users};
+use super::observe::{all_refreshed, assert_discreet, one_contact_each, one_contact_each_soon};
 use crate::support::wait::{wait_at_pace, wait_for, wait_until};
 
-/// How long the registrar is stopped. By default it is started again while the bindings, had they not been lost, would
-/// just be valid: half a minute in all. CHAIN_OUTAGE_SECONDS=120 goes through lapses and back-offs, which takes minutes.
+/// How long the registrar is stopped. By default it is started again while the bindings, had they not been
+/// lost, would just be valid: half a minute in all. CHAIN_OUTAGE_SECONDS=120 goes through expires and
+/// back-offs, which takes minutes.
 fn outage() -> Duration {
     let seconds = std::env::var("CHAIN_OUTAGE_SECONDS").ok().map(|text| text.parse().expect("a number"));
     Duration::from_secs(seconds.unwrap_or(20))
@@ -38,7 +39,8 @@ async fn the_registrar_is_stopped_for_a_while() {
     // It has forgotten all bindings.
     kamailio.restart().await;
 
-    // The second round without a binding is followed by a wait of up to 120 s, the Requester's silence takes 32 s.
+    // The second round without a binding is followed by a wait of up to 120 s, the Requester's silence takes
+    // 32 s.
     let began = Instant::now();
     one_contact_each_soon(&kamailio, &accounts, &registry, 2 * SOON).await;
     println!("all registered {:?} after the end of an outage of {:?}", began.elapsed(), outage());
@@ -80,7 +82,8 @@ async fn the_requester_is_replaced_by_one_with_another_sip_port() {
     registry.all_registered(accounts.len(), SOON).await;
 
     requester.replace().await;
-    // All of them early, spread over a quarter of what is left. Contact names the EdgePort, so there is one at any time.
+    // All of them early, spread over a quarter of what is left. Contact names the EdgePort, so there is one
+    // at any time.
     let early = async || {
         one_contact_each(&kamailio, &accounts, &registry).await.expect("no binding is lost or doubled");
         let trunks = registry.trunks().await?;
@@ -108,8 +111,8 @@ async fn the_requester_is_gone_for_a_while() {
     one_contact_each_soon(&kamailio, &accounts, &registry, SOON).await;
 
     requester.kill().await;
-    let lapsed = async || kamailio.bindings().await.is_empty();
-    wait_until(lapsed, SOON, "all bindings to lapse").await;
+    let expired = async || kamailio.bindings().await.is_empty();
+    wait_until(expired, SOON, "all bindings to expire").await;
     registry
         .summary_says("the Requester to be reported", |summary| summary.requester.ok == Some(false))
         .await;

@@ -1,13 +1,13 @@
 //! Registering, de-registering, and what a registrar refuses.
 
-use routr_registry::engine::view::TrunkState;
+use routr_registration::registration::state::TrunkState;
 use routr_registry::proto::trunks::Trunk;
 
-use super::looks::{all_refreshed, assert_discreet, one_contact_each_soon};
-use super::rig::{
+use super::harness::{
     Api, Registry, Requester, SOON, Settings, credentials, kamailio, kamailio_with, password, redis, trunk,
     trunks, users,
 };
+use super::observe::{all_refreshed, assert_discreet, one_contact_each_soon};
 use crate::support::kamailio::{Algorithm, Challenge, Counts, Kamailio, Options, User};
 use crate::support::wait::wait_for;
 
@@ -68,12 +68,12 @@ async fn too_short_an_expiry_and_wrong_passwords() {
     let before = one_contact_each_soon(&kamailio, &good, &registry, SOON).await;
     let rejected = async || {
         let trunk = registry.trunk("wrong").await?;
-        let trouble = trunk.trouble.clone().ok_or("no trouble yet")?;
+        let trouble = trunk.failure.clone().ok_or("no trouble yet")?;
         assert_eq!((trunk.state, trouble.reason.as_str()), (TrunkState::Failing, "CredentialsRejected"));
         Ok::<_, String>(trunk)
     };
     let rejected = wait_for(rejected, SOON, "the wrong password to be reported").await;
-    let wait_s = rejected.next_at_ms.unwrap().abs_diff(rejected.trouble.unwrap().since_ms) / 1_000;
+    let wait_s = rejected.next_at_ms.unwrap().abs_diff(rejected.failure.unwrap().since_ms) / 1_000;
     assert!((300..=330).contains(&wait_s), "the next try comes after {wait_s} s");
 
     // The good ones go on meanwhile, and nothing more is heard of the wrong one.
@@ -114,7 +114,8 @@ async fn what_is_removed_switched_off_or_renamed_leaves_the_registrar() {
     let before = one_contact_each_soon(&kamailio, &all, &registry, SOON).await;
     let counts = kamailio.register_counts().await;
 
-    // 0 disappears, 1 is switched off, 2 has its only URI disabled, 3 is another user from now on; 4 and 5 stay.
+    // 0 disappears, 1 is switched off, 2 has its only URI disabled, 3 is another user from now on; 4 and 5
+    // stay.
     list[1].send_register = false;
     list[2].uris[0].enabled = false;
     list[3].uris[0].user = renamed.clone();
@@ -135,7 +136,7 @@ async fn what_is_removed_switched_off_or_renamed_leaves_the_registrar() {
     let bindings = wait_for(left, SOON, "three bindings to be removed and one to be made").await;
     assert_eq!(
         bindings[0].call_id,
-        routr_registry::registration::identity::RegistryId::new("chain").call_id(
+        routr_registration::registration::identity::RegistryId::new("chain").call_id(
             "trunk-user3",
             "127.0.0.1",
             "renamed",

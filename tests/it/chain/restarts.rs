@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use routr_registry::environment::unix_ms;
+use routr_environment::unix_ms;
 
-use super::looks::{all_refreshed, assert_discreet, one_contact_each, one_contact_each_soon};
-use super::rig::{Api, Registry, Requester, SOON, Settings, kamailio, redis, trunk, trunks, users};
+use super::harness::{Api, Registry, Requester, SOON, Settings, kamailio, redis, trunk, trunks, users};
+use super::observe::{all_refreshed, assert_discreet, one_contact_each, one_contact_each_soon};
 use crate::support::kamailio::Binding;
 use crate::support::redis::Redis;
 use crate::support::wait::{wait_for, wait_until};
@@ -112,18 +112,19 @@ async fn sigterm_ends_it_in_time_with_requests_in_flight_and_removes_nothing() {
     list.push(trunk(&accounts[7], &kamailio, "UDP"));
     api.set_trunks(list);
     registry.summary_says("a request in flight", |summary| summary.in_flight == 1).await;
-    let given_up = |registry: &Registry| registry.output().matches("no longer waiting for responses").count();
+    let abandoned =
+        |registry: &Registry| registry.output().matches("no longer waiting for responses").count();
     let status = registry.terminate(SOON).await;
     assert_eq!(status.code(), Some(0), "{}", registry.output());
     // Its grace has ended it, not the deadline of the request.
-    assert_eq!(given_up(&registry), 1, "{}", registry.output());
+    assert_eq!(abandoned(&registry), 1, "{}", registry.output());
     requester.resume();
 
     // With nothing in flight it ends at once.
     registry.restart();
     registry.all_registered(8, SOON).await;
     assert_eq!(registry.terminate(SOON).await.code(), Some(0), "{}", registry.output());
-    assert_eq!(given_up(&registry), 1, "nothing was to be waited for: {}", registry.output());
+    assert_eq!(abandoned(&registry), 1, "nothing was to be waited for: {}", registry.output());
 
     let after = one_contact_each(&kamailio, &accounts, &registry).await.unwrap();
     for (user, binding) in before {

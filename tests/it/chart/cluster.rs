@@ -1,5 +1,5 @@
-//! Releases on a real API server: install, upgrade, rollback, uninstall. The CustomResourceDefinition belongs to the whole
-//! cluster, so these tests have control planes of their own.
+//! Releases on a real API server: install, upgrade, rollback, uninstall. The CustomResourceDefinition belongs
+//! to the whole cluster, so these tests have control planes of their own.
 
 use std::fs;
 use std::path::Path;

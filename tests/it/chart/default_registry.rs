@@ -1,4 +1,5 @@
-//! The Registry that the values ask for, on a real API server: made, changed, let go of, taken back, and never deleted.
+//! The Registry that the values ask for, on a real API server: made, changed, let go of, taken back, and
+//! never deleted.
 
 use super::cluster::{SPEC, served};
 use super::{CHART, RELEASE};

@@ -91,13 +91,14 @@ fn the_dockerfile_agrees_with_the_tree() {
         manifest.lines().find_map(|line| line.strip_prefix("rust-version = ")).unwrap().trim_matches('"');
     let lines: Vec<_> = dockerfile.lines().collect();
     assert!(dockerfile.contains(&format!(" rust:{rust}-")), "rust-version is {rust}");
-    // The drop-in use: without arguments it runs from the configuration file; and the chart's arguments replace `run`.
+    // The drop-in use: without arguments it runs from the configuration file; and the chart's arguments
+    // replace `run`.
     assert!(lines.contains(&r#"ENTRYPOINT ["/usr/local/bin/routr-registry"]"#));
     assert!(lines.contains(&r#"CMD ["run"]"#));
     assert!(lines.contains(&"USER 65532:65532"), "by number, or Kubernetes cannot tell that it is not root");
     // Whatever the build reads is let in.
     let let_in = read(format!("{ROOT}/.dockerignore"));
-    for path in ["Cargo.toml", "Cargo.lock", "build.rs", "proto", "src"] {
+    for path in ["Cargo.toml", "Cargo.lock", "build.rs", "crates", "proto", "src"] {
         assert!(let_in.lines().any(|line| line == format!("!{path}")), "{path}");
     }
 }

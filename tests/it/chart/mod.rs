@@ -1,5 +1,5 @@
-//! The Helm chart: what each switch renders, what the schema of its values refuses, whether what is generated is fresh, and
-//! what a real API server makes of it.
+//! The Helm chart: what each switch renders, what the schema of its values refuses, whether what is generated
+//! is fresh, and what a real API server makes of it.
 
 mod cluster;
 mod default_registry;

@@ -50,7 +50,8 @@ fn cluster_wide_by_default() {
 
 #[test]
 fn in_the_listed_namespaces_alone() {
-    let objects = render(json!({"watchNamespaces": ["a", "b", "a"], "rbac": {"letNamespacesGo": false}}));
+    let objects =
+        render(json!({"watchNamespaces": ["a", "b", "a"], "rbac": {"namespaceFinalizerCleanup": false}}));
     assert!(objects.of_kind("ClusterRole").is_empty());
     assert!(objects.of_kind("ClusterRoleBinding").is_empty());
     for namespace in ["a", "b"] {

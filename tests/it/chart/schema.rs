@@ -67,7 +67,7 @@ fn a_default_registry_needs_its_three_fields() {
         refused(json!({"registry": {"enabled": true, "spec": lacking}}), field);
     }
     render(json!({"registry": {"enabled": true, "spec": spec}}));
-    // Nobody asks when it is not made.
+    // No one asks when it is not made.
     render(json!({"registry": {"enabled": false, "spec": {}}}));
 }
 

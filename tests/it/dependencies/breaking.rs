@@ -14,9 +14,10 @@ use tonic::codegen::http::{HeaderMap, HeaderValue, Response};
 
 use super::grpc::{all_registered, granting, run_through};
 use crate::standalone::fake::ok;
-use crate::standalone::stage::{listen, told};
+use crate::standalone::test_registry::{listen, told};
 
-/// Grants each first REGISTER of a connection a minute, and ends the connection, whatever else was sent by it.
+/// Grants each first REGISTER of a connection a minute, and ends the connection, whatever else was sent by
+/// it.
 async fn breaking(port: u16, granted: Arc<AtomicUsize>) -> DropGuard {
     let listener = listen(port).await;
     let stop = CancellationToken::new();
@@ -71,7 +72,8 @@ async fn g3_a_requester_whose_connection_breaks_after_each_response_is_used_at_t
     let _requester = breaking(stage.requester_port, granted.clone()).await;
     let service = run_through(&stage, stage.requester_port);
     all_registered(&stage, &BTreeSet::new()).await;
-    // A trunk whose connection broke has its turn on the next one: some are granted twice, none waits for a back-off.
+    // A trunk whose connection broke has its turn on the next one: some are granted twice, none waits for a
+    // back-off.
     assert!((20..=60).contains(&granted.load(Ordering::Relaxed)), "{granted:?}");
     assert_eq!(told(&service, "Requester fails"), Vec::<String>::new());
 }

@@ -10,7 +10,7 @@ use routr_registry::devstack::api::ApiServer;
 use routr_registry::devstack::registrar::{Registrar, RegistrarOptions};
 use routr_registry::proto::credentials::Credentials;
 use routr_registry::proto::trunks::{Trunk, TrunkUri};
-use routr_registry::trunk::Transport;
+use routr_types::host::Transport;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};

@@ -1,4 +1,5 @@
-//! gRPC as it is run: a Requester whose calls fail for some trunks, connections that hang, and proxies in between.
+//! gRPC as it is run: a Requester whose calls fail for some trunks, connections that hang, and proxies in
+//! between.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,14 +17,14 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
 use crate::standalone::fake::{ok, to};
-use crate::standalone::stage::{PASSWORD, Stage, listen, told};
+use crate::standalone::test_registry::{PASSWORD, TestRegistry, listen, told};
 use crate::support::proxy::Proxy;
 use crate::support::service::Service;
 use crate::support::wait::{PATIENCE, wait_for, wait_until};
 
 const SOON: Duration = PATIENCE;
-/// What the registrar grants, in seconds. With `registerInterval: 8s` the refresh comes after 6.4 to 8 s, and has as much to spare on a
-/// busy machine.
+/// What the registrar grants, in seconds. With `registerInterval: 8s` the refresh comes after 6.4 to 8 s, and
+/// has as much to spare on a busy machine.
 const GRANTED: u32 = 16;
 
 /// The names of the twenty trunks.
@@ -32,17 +33,17 @@ pub fn names() -> Vec<String> {
 }
 
 /// A registrar that grants 16 s, an API server, twenty trunks.
-async fn stage() -> (Stage, DropGuard) {
+async fn stage() -> (TestRegistry, DropGuard) {
     granting(GRANTED).await
 }
 
 /// A registrar that grants so many seconds, an API server, twenty trunks.
-pub async fn granting(seconds: u32) -> (Stage, DropGuard) {
+pub async fn granting(seconds: u32) -> (TestRegistry, DropGuard) {
     let end = CancellationToken::new();
     let mut options = RegistrarOptions::default().account("nobody", PASSWORD);
     options.expiry.max = seconds;
     options.expiry.default = seconds;
-    let mut stage = Stage::bare().await;
+    let mut stage = TestRegistry::bare().await;
     stage.registrar = Registrar::start(options, end.clone()).await.unwrap();
     let names = names();
     stage.trunks(&names.iter().map(String::as_str).collect::<Vec<_>>());
@@ -51,7 +52,7 @@ pub async fn granting(seconds: u32) -> (Stage, DropGuard) {
 }
 
 /// A Requester that is patient with a registrar on a busy machine, until this is dropped.
-pub async fn start_requester(stage: &Stage) -> DropGuard {
+pub async fn start_requester(stage: &TestRegistry) -> DropGuard {
     let end = CancellationToken::new();
     let options = requester::Options {
         answer_within: Duration::from_secs(20),
@@ -64,7 +65,7 @@ pub async fn start_requester(stage: &Stage) -> DropGuard {
 }
 
 /// Runs a registry that reaches the Requester by another port.
-pub fn run_through(stage: &Stage, port: u16) -> Service {
+pub fn run_through(stage: &TestRegistry, port: u16) -> Service {
     let direct = format!("requesterAddr: 127.0.0.1:{}", stage.requester_port);
     let text = stage.config("  registration: {ratePerRegistrar: unlimited}\n");
     assert!(text.contains(&direct));
@@ -74,7 +75,7 @@ pub fn run_through(stage: &Stage, port: u16) -> Service {
 }
 
 /// Waits until all trunks but these are registered.
-pub async fn all_registered(stage: &Stage, but: &BTreeSet<String>) {
+pub async fn all_registered(stage: &TestRegistry, but: &BTreeSet<String>) {
     let look = async || {
         let views = stage.views().await?;
         let states = |wanted: &str| {
@@ -87,7 +88,7 @@ pub async fn all_registered(stage: &Stage, but: &BTreeSet<String>) {
     wait_for(look, SOON, "all good trunks to be registered").await;
 }
 
-/// Connections end in order all the time; nobody is to notice.
+/// Connections end in order all the time; no one is to notice.
 async fn ends_in_order_are_no_event(proxy: impl AsyncFnOnce(u16) -> Proxy) {
     let (stage, _end) = stage().await;
     let _requester = start_requester(&stage).await;
@@ -113,8 +114,8 @@ async fn ends_in_order_are_no_event(proxy: impl AsyncFnOnce(u16) -> Proxy) {
             let between = pair[1].saturating_sub(pair[0]);
             assert!(between < Duration::from_secs(u64::from(GRANTED)), "{name} expired, at {times:?}");
         }
-        // None is refreshed early: by the time that has passed, and from 6.4 s after the one before on. An end that were an event would
-        // cost a REGISTER each time.
+        // None is refreshed early: by the time that has passed, and from 6.4 s after the one before on. An
+        // end that were an event would cost a REGISTER each time.
         let passed = stage.registrar.elapsed() - since;
         let later = times.iter().filter(|at| **at > since).count();
         assert!(later as f64 <= passed.as_secs_f64() / 6.4 + 1.0, "{name} was refreshed early, at {times:?}");
@@ -144,7 +145,7 @@ async fn g6_a_proxy_that_responds_502_is_named_with_its_status() {
     let named = async || {
         let views = stage.views().await?;
         let message =
-            |view: &serde_json::Value| view["trouble"]["message"].as_str().unwrap_or_default().to_owned();
+            |view: &serde_json::Value| view["failure"]["message"].as_str().unwrap_or_default().to_owned();
         let said: Vec<String> = views.values().map(message).filter(|said| !said.is_empty()).collect();
         match said.first() {
             Some(said) if said.contains("HTTP 502 from the proxy in front of the Requester") => Ok(()),
@@ -169,7 +170,7 @@ async fn g6_a_proxy_without_a_backend_is_named_by_haproxys_503_too() {
     run_then_named(&stage, proxy.port(), "HTTP 503 from the proxy in front of the Requester").await;
 }
 
-async fn run_then_named(stage: &Stage, port: u16, words: &str) {
+async fn run_then_named(stage: &TestRegistry, port: u16, words: &str) {
     let _service = run_through(stage, port);
     let named = async || match stage.public("/readyz").await? {
         (503, text) if text.contains(words) => Ok(()),
@@ -223,7 +224,8 @@ async fn g1_trunks_whose_calls_get_a_status_stop_nobody_else() {
         all_registered(&stage, &failing).await;
         if failing.len() == 3 {
             assert_eq!(told(&service, "Requester fails"), Vec::<String>::new());
-            // Three tries at once, and later ones by the time that has passed; without a pause there would be hundreds.
+            // Three tries at once, and later ones by the time that has passed; without a pause there would be
+            // hundreds.
             let most = 9 + 3 * (stage.registrar.elapsed() - began).as_secs() / 5;
             let calls = calls.load(Ordering::Relaxed) as u64;
             assert!(calls <= most, "they back off: {calls} calls, {most} at most");
@@ -231,8 +233,8 @@ async fn g1_trunks_whose_calls_get_a_status_stop_nobody_else() {
     }
 }
 
-/// Passes bytes on between the program and the Requester, until it hangs: then connections that there are pass nothing on any more,
-/// and new ones work.
+/// Passes bytes on between the program and the Requester, until it hangs: then connections that there are
+/// pass nothing on any more, and new ones work.
 async fn hanging_proxy(upstream: u16) -> (u16, watch::Sender<u64>, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -1,5 +1,5 @@
-//! The dependencies as they are run: gRPC through proxies, Redis in every state, a Kubernetes API server under load. Each test is
-//! named after its row of the field's cases.
+//! The dependencies as they are run: gRPC through proxies, Redis in every state, a Kubernetes API server
+//! under load. Each test is named after its row of the field's cases.
 
 mod breaking;
 mod connect;

@@ -10,7 +10,7 @@ mod shown;
 
 use serde_json::Value;
 
-use crate::standalone::stage::log;
+use crate::standalone::test_registry::log;
 use crate::support::installation::{Installation, Operator};
 
 use self::kube_proxy::KubeProxy;

@@ -1,5 +1,5 @@
-//! nginx and HAProxy with the time-outs that they have by themselves: a registry behind them sends no REGISTER more than
-//! without.
+//! nginx and HAProxy with the time-outs that they have by themselves: a registry behind them sends no
+//! REGISTER more than without.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,19 +8,20 @@ use futures_util::future::join_all;
 use tokio_util::sync::DropGuard;
 
 use super::grpc::{all_registered, granting, names, run_through, start_requester};
-use crate::standalone::stage::{Stage, told};
+use crate::standalone::test_registry::{TestRegistry, told};
 use crate::support::proxy::Proxy;
 use crate::support::service::Service;
 
-/// How long the registries are watched, in seconds; the variable PROXY_SECONDS has another number: with 600, each time-out
-/// comes several times.
+/// How long the registries are watched, in seconds; the variable PROXY_SECONDS has another number: with 600,
+/// each time-out comes several times.
 const WATCHED: u64 = 15;
-/// What registrars grant, in seconds: refreshes at every moment, after less than the time-outs, and after more.
+/// What registrars grant, in seconds: refreshes at every moment, after less than the time-outs, and after
+/// more.
 const GRANTED: [u32; 3] = [10, 60, 240];
 
 /// A registry with its dependencies, and what is between it and the Requester.
 struct Behind {
-    stage: Stage,
+    stage: TestRegistry,
     service: Service,
     granted: u32,
     _proxy: Option<Proxy>,
@@ -41,7 +42,8 @@ impl Behind {
     /// Grants so far. Fails where a trunk was refreshed early, or has expired.
     fn grants(&self, what: &str) -> usize {
         let granted = Duration::from_secs(u64::from(self.granted));
-        // The lead is 5 s, and the refresh is drawn from the tenth before that. On a busy machine a REGISTER comes late.
+        // The lead is 5 s, and the refresh is drawn from the tenth before that. On a busy machine a REGISTER
+        // comes late.
         let earliest = granted * 9 / 10 - Duration::from_secs(5) - Duration::from_millis(1_500);
         let log = self.stage.registrar.log();
         for name in names() {

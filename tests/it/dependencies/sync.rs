@@ -1,5 +1,5 @@
-//! API servers whose lists have no end, are cut short or full of nothing, and Requesters whose responses are: the built program
-//! keeps what it has, and says what is wrong.
+//! API servers whose lists have no end, are cut short or full of nothing, and Requesters whose responses are:
+//! the built program keeps what it has, and says what is wrong.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
 use crate::standalone::fake::{FakeRequester, ok, to};
-use crate::standalone::stage::{Stage, listen, log, trunk};
+use crate::standalone::test_registry::{TestRegistry, listen, log, trunk};
 use crate::support::process::tail;
 use crate::support::service::Service;
 use crate::support::wait::{PATIENCE, wait_for, wait_until};
@@ -168,7 +168,7 @@ const LAST_LIST: &str = "cannot read the trunks: the last good list stays in use
 
 #[tokio::test]
 async fn g4_a_page_that_is_empty_for_a_moment_removes_nothing() {
-    let stage = Stage::bare().await;
+    let stage = TestRegistry::bare().await;
     let requester = FakeRequester::granting(stage.requester_port, 300).await;
     let four = ["a", "b", "c", "d"];
     let api = FakeApi::start(stage.api_port, pages(&four[..2], &four[2..], &four)).await;
@@ -205,7 +205,7 @@ async fn g4_a_page_that_is_empty_for_a_moment_removes_nothing() {
 
 #[tokio::test]
 async fn g4_lists_without_end_leave_the_last_one_in_use() {
-    let stage = Stage::bare().await;
+    let stage = TestRegistry::bare().await;
     let requester = FakeRequester::granting(stage.requester_port, 300).await;
     let good = || pages(&["a"], &["b"], &["a", "b"]);
     let api = FakeApi::start(stage.api_port, good()).await;
@@ -260,7 +260,7 @@ async fn g4_lists_without_end_leave_the_last_one_in_use() {
 
 #[tokio::test]
 async fn g4_without_any_list_the_log_claims_none() {
-    let stage = Stage::bare().await;
+    let stage = TestRegistry::bare().await;
     let api = FakeApi::start(stage.api_port, |_| Err(Status::permission_denied("not you"))).await;
     let service = stage.run(&[]);
     let message = "cannot read the trunks, and there is no earlier list: nothing is registered or refreshed until one is read";
@@ -310,7 +310,7 @@ async fn serve_message(port: u16, message: Vec<u8>) -> DropGuard {
 
 #[tokio::test]
 async fn g4_a_trunk_of_12_mb_of_nothing_takes_no_memory_and_no_other_trunk_with_it() {
-    let stage = Stage::bare().await;
+    let stage = TestRegistry::bare().await;
     let requester = FakeRequester::granting(stage.requester_port, 300).await;
     // Decoded, each URI of two bytes takes some hundred.
     let full_of_nothing = |reference, uris| [one(reference).encode_to_vec(), [0x5a, 0].repeat(uris)].concat();
@@ -349,7 +349,7 @@ async fn g4_a_trunk_of_12_mb_of_nothing_takes_no_memory_and_no_other_trunk_with_
 
 #[tokio::test]
 async fn g4_a_response_of_a_requester_full_of_nothing_is_that_trunks_failure() {
-    let stage = Stage::bare().await;
+    let stage = TestRegistry::bare().await;
     let _requester = FakeRequester::start(stage.requester_port, |request| {
         let routes = match to(request).as_str() {
             "fields" => 60_000,

@@ -1,19 +1,19 @@
-//! Field case F1 with real processes, on a small scale: silent registrars that come first in the list delay no other. The
-//! benchmark's section `fairness` measures the same on a large scale.
+//! Field case F1 with real processes, on a small scale: silent registrars that come first in the list delay
+//! no other. The benchmark's section `fairness` measures the same on a large scale.
 
 #[allow(dead_code, reason = "the benchmark needs more of it")]
-mod stage;
+mod harness;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use self::stage::{Group, Plan, Stage, Window, lateness};
+use self::harness::{FairnessHarness, Group, Plan, Window, lateness};
 use crate::support::wait::{PATIENCE, wait_at_pace};
 
-/// How often a REGISTER over UDP is sent until its transaction ends without a response: at 0 s, 0.5 s, 1.5 s, 3.5 s, 7.5 s, 11.5 s and so
-/// on until Timer F, 32 s.
+/// How often a REGISTER over UDP is sent until its transaction ends without a response: at 0 s, 0.5 s, 1.5 s,
+/// 3.5 s, 7.5 s, 11.5 s and so on until Timer F, 32 s.
 const SENDINGS: usize = 11;
 /// What the registrars grant, in seconds. Refreshes come after 9.6 to 12 s, and have as much to spare.
 const EXPIRES: u32 = 24;
@@ -26,12 +26,13 @@ async fn f1_silent_registrars_that_come_first_delay_no_other() {
     let spec = "  registerInterval: 12s\n".to_owned();
     let plan = Plan { groups: vec![silent, healthy], expires: EXPIRES, spec };
     let window = Window { interval: Duration::from_secs(12) };
-    let stage = Stage::start(plan, 0..silent.registrars).await;
+    let stage = FairnessHarness::start(plan, 0..silent.registrars).await;
 
     let (first, last) = stage.all_asked(1, LONG).await;
     println!("the last one was asked after {:?}", last - first);
-    // No place of a silent one had to be given back for that: when the last one was asked, none of the transactions that came first had
-    // ended. By the specification it takes 3 s, which the benchmark measures.
+    // No place of a silent one had to be given back for that: when the last one was asked, none of the
+    // transactions that came first had ended. By the specification it takes 3 s, which the benchmark
+    // measures.
     let mut sent: BTreeMap<(usize, Box<str>), usize> = BTreeMap::new();
     for register in stage.registrars.log() {
         if register.registrar < silent.registrars && register.at <= last {

@@ -10,8 +10,8 @@ use crate::support::wait::{wait_for, wait_until};
 /// How often a REGISTER over UDP is sent until its transaction ends without a response, after 32 s.
 const SENDINGS: u64 = 11;
 
-/// Every good registrar is asked before any transaction with one of that many silent ones, which come first, has ended. The
-/// specification says 3 s, which the benchmark measures.
+/// Every good registrar is asked before any transaction with one of that many silent ones, which come first,
+/// has ended. The specification says 3 s, which the benchmark measures.
 async fn good_ones_are_asked(silent: usize) {
     let mut case = case("F1");
     case.nodes.iter_mut().filter(|node| node.name == "silent").for_each(|node| node.count = Some(silent));
@@ -77,7 +77,8 @@ async fn f2_refused_credentials_are_offered_once_across_restarts_and_edits() {
     assert!(!chain.get("/registrations/alice").await.unwrap().to_string().contains(PASSWORD));
 }
 
-/// EdgePort A is replaced by B in the configuration; the trunk is deleted before, or after, it has registered with B.
+/// EdgePort A is replaced by B in the configuration; the trunk is deleted before, or after, it has registered
+/// with B.
 async fn nothing_stays_bound(moved_first: bool) {
     let play = Play::start("F3").await;
     let at = |address: &str| Setup { edge_ports: format!("[{{ address: {address} }}]"), ..Setup::default() };
@@ -116,7 +117,8 @@ async fn f4_a_408_behind_edge_ports_while_others_register_is_a_refused_password(
         play.player.edge_ports().iter().map(|(_, address, _)| address.to_string()).collect();
     let mut bad = play.trunk("bad", "UDP");
     bad.outbound_credentials.as_mut().unwrap().password = "not-the-right-one".to_owned();
-    // So many that some use the EdgePort of the bad one (2^-24 that none does): where none does, the EdgePort may be down (row W3).
+    // So many that some use the EdgePort of the bad one (2^-24 that none does): where none does, the EdgePort
+    // may be down (row W3).
     let good: Vec<String> = (1..=24).map(|n| format!("good{n}")).collect();
     let trunks = good.iter().map(|user| play.trunk(user, "UDP")).chain([bad]).collect();
     let chain = Chain::with(trunks, Setup::proxied(&edge_ports)).await;

@@ -12,7 +12,7 @@ use routr_registry::devstack::api::ApiServer;
 use routr_registry::devstack::field::{Case, Library, PlayOptions, Player, Seen};
 use routr_registry::proto::credentials::Credentials;
 use routr_registry::proto::trunks::{Trunk, TrunkUri};
-use routr_registry::secret::Secret;
+use routr_types::secret::Secret;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
@@ -32,8 +32,8 @@ pub fn case(name: &str) -> Case {
     Library::embedded().unwrap().find(name).unwrap_or_else(|error| panic!("{error}")).case.clone()
 }
 
-/// A loopback address for the first node of a play, with room for more nodes behind it: different providers have different hosts, and the
-/// registry counts by host.
+/// A loopback address for the first node of a play, with room for more nodes behind it: different providers
+/// have different hosts, and the registry counts by host.
 fn next_host() -> SocketAddr {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let second = NEXT.fetch_add(1, Ordering::Relaxed).max(1);
@@ -129,7 +129,8 @@ impl Default for Setup {
 }
 
 impl Setup {
-    /// With redirections between the nodes of a play, each of which has an address, and so a domain, of its own.
+    /// With redirections between the nodes of a play, each of which has an address, and so a domain, of its
+    /// own.
     pub fn redirecting() -> Self {
         let redirects = "redirects: { domains: [127.0.0.0/8], credentials: true }";
         let more = format!("  registration: {{ ratePerRegistrar: unlimited, {redirects} }}\n");
@@ -336,15 +337,15 @@ impl View {
     }
 
     pub fn reason(&self) -> &str {
-        self.0["trouble"]["reason"].as_str().unwrap_or_default()
+        self.0["failure"]["reason"].as_str().unwrap_or_default()
     }
 
     pub fn message(&self) -> &str {
-        self.0["trouble"]["message"].as_str().unwrap_or_default()
+        self.0["failure"]["message"].as_str().unwrap_or_default()
     }
 
     pub fn code(&self) -> u64 {
-        self.0["trouble"]["code"].as_u64().unwrap_or_default()
+        self.0["failure"]["code"].as_u64().unwrap_or_default()
     }
 
     pub fn edge_port(&self) -> &str {
@@ -419,8 +420,8 @@ impl Requester {
     }
 }
 
-/// With a name server it runs in a mount namespace of its own, whose `/etc/resolv.conf` names that one: a program has no other way to
-/// be pointed at one. That takes root, or user namespaces.
+/// With a name server it runs in a mount namespace of its own, whose `/etc/resolv.conf` names that one: a
+/// program has no other way to be pointed at one. That takes root, or user namespaces.
 fn spawn(dir: &Path, port: u16, args: &[String], name_server: Option<SocketAddr>) -> Process {
     let program = env!("CARGO_BIN_EXE_routr-registry");
     let mut command = match name_server {

@@ -1,13 +1,13 @@
-//! The field's cases, played against the built program as registry and as Requester. Each test is named after its row; what a row
-//! asks for is in the file of its case, `src/devstack/field/cases`.
+//! The field's cases, played against the built program as registry and as Requester. Each test is named after
+//! its row; what a row asks for is in the file of its case, `src/devstack/field/cases`.
 
 mod challenges;
 mod command;
 mod fairness;
 pub mod harness;
+mod misleading_messages;
 mod reaching;
 mod responses;
-mod words;
 
 use crate::support::wait::PATIENCE;
 use std::time::Duration;

@@ -73,7 +73,8 @@ async fn r4_nor_where_the_requester_hands_over_the_first_contact_only() {
     let granted = before.expires_in();
     chain.becomes("alice", "bound for a while", SOON, |view| view.expires_in() + 6 <= granted).await;
     chain.refresh("alice").await;
-    // As long as before, from now on: were what is left taken for the grant, it would end when the old one does.
+    // As long as before, from now on: were what is left taken for the grant, it would end when the old one
+    // does.
     let refreshed =
         |view: &View| view.0["inFlight"] == false && view.expires_at_ms() > before.expires_at_ms() + 4_000;
     chain.becomes("alice", "bound as long as before", SOON, refreshed).await;
@@ -102,7 +103,8 @@ async fn r5_a_malformed_header_line_is_ignored() {
     }
     let chain = Chain::start(trunks).await;
     chain.all_registered(2 * LINES.len(), SOON).await;
-    // Were the response not read, it would be as bad at each sending. How often it is sent over UDP is the machine's affair.
+    // Were the response not read, it would be as bad at each sending. How often it is sent over UDP is the
+    // machine's affair.
     for seen in plays.iter().flat_map(|play| play.player.seen()) {
         assert_eq!(seen.connection.unwrap_or(1), 1, "{seen:?}");
     }
@@ -121,7 +123,7 @@ async fn r5_what_cannot_be_framed_ends_the_connection_and_the_request_goes_on_a_
 
 #[tokio::test]
 async fn r5_one_bad_message_never_touches_another_transaction() {
-    let play = Play::start("R5-neighbours").await;
+    let play = Play::start("R5-dependencies").await;
     let users = ["good1", "bad", "good2", "good3", "good4"];
     let chain = Chain::start(users.iter().map(|user| play.trunk(user, "TCP")).collect()).await;
     chain.all_registered(users.len(), SOON).await;

@@ -1,4 +1,5 @@
-//! Messages that a host on the path has forged in a provider's name: redirections, a 423, responses from elsewhere, a weaker challenge.
+//! Messages that a host on the path has forged in a provider's name: redirections, a 423, responses from
+//! elsewhere, a weaker challenge.
 
 use std::net::SocketAddr;
 
@@ -12,7 +13,8 @@ use crate::field::harness::{Chain, Play, Setup, View, trunk};
 use crate::support::service::Service;
 use crate::support::wait::wait_for;
 
-/// A provider at `registrar`, an attacker at `attacker`, who grants what it is asked for. Both want credentials.
+/// A provider at `registrar`, an attacker at `attacker`, who grants what it is asked for. Both want
+/// credentials.
 async fn play(rules: &str) -> Play {
     let text = format!(
         "name: Forged\nsummary: forged messages\noutcome: no credentials for the attacker\nnodes: [{{ name: registrar }}, {{ name: attacker }}]\n\
@@ -169,8 +171,8 @@ async fn a_challenge_below_the_minimum_gets_no_credentials() {
     assert!(play.offers() > 0);
 }
 
-/// A registrar over UDP that grants 300 s. Before each response, a forged one that grants 77 s comes from another address, and one from its
-/// own that grants 88 s and is meant for another sender.
+/// A registrar over UDP that grants 300 s. Before each response, a forged one that grants 77 s comes from
+/// another address, and one from its own that grants 88 s and is meant for another sender.
 async fn forging_registrar(host: &str) -> (SocketAddr, JoinHandle<()>) {
     let registrar = UdpSocket::bind((host, 0)).await.unwrap();
     let attacker = UdpSocket::bind("127.77.0.66:0").await.unwrap();

@@ -1,4 +1,5 @@
-//! "The next leader always comes up": whatever a tenant's Registries are like, they are listed, and nobody leads who cannot.
+//! "The next leader always comes up": whatever a tenant's Registries are like, they are listed, and no one
+//! leads who cannot.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use routr_registry::spec::Registry;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::operator::stage::{Installation, Operator, PACE, RELEASE, Stage, condition};
+use crate::operator::harness::{Installation, Operator, PACE, RELEASE, TestRegistry, condition};
 use crate::support::control_plane::ControlPlane;
 use crate::support::wait::{PATIENCE, wait_at_pace};
 
@@ -19,8 +20,9 @@ const SOON: Duration = PATIENCE.saturating_mul(3);
 /// Bytes of memory that a leader of 137 MB of Registries may have needed at most.
 const MOST_MEMORY: usize = 256 << 20;
 
-/// A Registry with about so many bytes of labels. What the API server notes of who wrote them takes as much again.
-fn with_labels(name: &str, bytes: usize, stage: &Stage) -> Value {
+/// A Registry with about so many bytes of labels. What the API server notes of who wrote them takes as much
+/// again.
+fn with_labels(name: &str, bytes: usize, stage: &TestRegistry) -> Value {
     let label =
         |n: usize| (format!("{}.example/{n:04}{}", "l".repeat(180), "x".repeat(50)), json!("v".repeat(60)));
     let labels: serde_json::Map<String, Value> = (0..bytes / 310).map(label).collect();
@@ -64,7 +66,7 @@ async fn registries_with_megabytes_of_labels_do_not_stop_the_next_leader() {
     // One of its own: what others watch should not get these.
     let plane = ControlPlane::start().await;
     plane.apply_crds().await;
-    let stage = Stage::with(&["alice"]).await;
+    let stage = TestRegistry::with(&["alice"]).await;
     let (namespace, tenant) = (plane.namespace("honest").await, plane.namespace("labels").await);
     let watch = format!("watchNamespaces={{{},{}}}", namespace.name(), tenant.name());
     let cluster = Installation::install(&plane, namespace, &["crds.install=false".to_owned(), watch]).await;
@@ -125,7 +127,7 @@ async fn set_rules(cluster: &Installation<'_>, rules: &[Value]) {
 
 #[tokio::test]
 async fn who_cannot_list_takes_no_lease_and_is_not_ready_and_says_why() {
-    let stage = Stage::with(&["alice"]).await;
+    let stage = TestRegistry::with(&["alice"]).await;
     let cluster = Installation::shared("unlisted").await;
     let role = cluster.kubectl(&["get", "role", RELEASE, "--output=json"]).await.json();
     let rules = role["rules"].as_array().unwrap().clone();

@@ -63,7 +63,8 @@ async fn a_password_is_in_memory_once_and_its_base64_never() {
     let mut chain = Chain::with(trunks, setup).await;
     chain.all_registered(TRUNKS, SOON).await;
     let clear = [PASSWORD.as_bytes().to_vec()];
-    // What stands before it decides which of three ways it is encoded; the groups of four at the ends depend on what is beside it.
+    // What stands before it decides which of three ways it is encoded; the groups of four at the ends depend
+    // on what is beside it.
     let encoded = ["", "1", "12"].map(|before| {
         let text = BASE64_STANDARD.encode(format!("{before}{PASSWORD}"));
         text.as_bytes()[4..text.len() - 4].to_vec()

@@ -1,11 +1,12 @@
-//! Attacks: hostile tenants, providers and pods, against the real program. Each test is one that once broke through, or its kind.
+//! Attacks: hostile tenants, providers and pods, against the real program. Each test is one that once broke
+//! through, or its kind.
 
 mod addresses;
-mod door;
 mod impersonation;
 mod leader;
 mod memory;
 mod policies;
+mod requester_access;
 mod secrets;
 mod sockets;
 mod tenants;

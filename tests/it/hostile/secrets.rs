@@ -9,7 +9,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-use crate::operator::stage::{Installation, SOON, Stage, condition};
+use crate::operator::harness::{Installation, SOON, TestRegistry, condition};
 use crate::support::control_plane::ControlPlane;
 use crate::support::ports;
 use crate::support::service::Service;
@@ -21,7 +21,7 @@ const NEXT_TOKEN: &str = "91c2-second-token-of-the-secret";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_token_of_a_secret_is_shown_to_the_requester_and_followed() {
     let cluster = Installation::on(ControlPlane::shared().await, "token", &[]).await;
-    let mut stage = Stage::bare().await;
+    let mut stage = TestRegistry::bare().await;
     stage.trunks(&["alice"]);
     stage.start_api().await;
     let folder = TempDir::new().unwrap();
@@ -66,8 +66,8 @@ impl Drop for Running {
     }
 }
 
-/// The kernel gives the files of a process that must not be dumped to root (proc(5)): other processes of its user cannot attach to it,
-/// or read its memory.
+/// The kernel gives the files of a process that must not be dumped to root (proc(5)): other processes of its
+/// user cannot attach to it, or read its memory.
 #[tokio::test]
 async fn no_other_process_of_its_user_can_read_its_memory() {
     let folder = TempDir::new().unwrap();

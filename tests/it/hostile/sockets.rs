@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::operator::stage::{Installation, PACE, SOON, Stage, condition, manifest};
+use crate::operator::harness::{Installation, PACE, SOON, TestRegistry, condition, manifest};
 use crate::support::control_plane::{ControlPlane, Namespace};
 use crate::support::wait::{wait_at_pace, wait_until};
 
@@ -27,7 +27,8 @@ struct Everywhere {
 }
 
 impl Everywhere {
-    /// Greets each connection, then gives one answer to whatever comes, `{n}` being its number; no answer where it is empty.
+    /// Greets each connection, then gives one answer to whatever comes, `{n}` being its number; no answer
+    /// where it is empty.
     async fn serve(greeting: &'static [u8], answer: &'static str) -> Self {
         let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -99,10 +100,11 @@ async fn a_namespace_has_its_share_of_sockets_and_the_others_theirs() {
     let operator = cluster.start("pod-a");
     let idle = descriptors(operator.service.pid());
 
-    // Servers of HTTP/2 that say nothing more, at hundreds of addresses; a Redis Cluster whose keys are always on another node.
+    // Servers of HTTP/2 that say nothing more, at hundreds of addresses; a Redis Cluster whose keys are
+    // always on another node.
     let silent = Everywhere::serve(&[0, 0, 0, 4, 0, 0, 0, 0, 0], "").await;
     let moving = Everywhere::serve(b"", "-MOVED 1 {elsewhere}\r\n").await;
-    let mut stage = Stage::bare().await;
+    let mut stage = TestRegistry::bare().await;
     let names: Vec<String> = (0..50).map(|n| format!("user-{n}")).collect();
     stage.trunks(&names.iter().map(String::as_str).collect::<Vec<_>>());
     stage.start_api().await;
@@ -137,7 +139,7 @@ async fn a_namespace_has_its_share_of_sockets_and_the_others_theirs() {
     wait_at_pace(PACE, refused, SOON, "a hostile Registry to show what it exceeds").await;
 
     // One that comes late has its connections at once.
-    let good = Stage::with(&["alice", "bob"]).await;
+    let good = TestRegistry::with(&["alice", "bob"]).await;
     cluster.apply("late", &good, "  registration: { expires: 10s }\n").await;
     cluster.condition("late", "Ready", "True", "AllRegistered").await;
     let granted = good.granted();
@@ -166,7 +168,7 @@ async fn a_namespace_has_its_share_of_sockets_and_the_others_theirs() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_writes_them_a_registry_has_its_share_of_the_logs_lines() {
     let cluster = Installation::on(ControlPlane::shared().await, "lines", &[]).await;
-    let stage = Stage::with(&["alice"]).await;
+    let stage = TestRegistry::with(&["alice"]).await;
     let operator = cluster.start("pod-a");
     cluster.apply("loud", &stage, "").await;
     cluster.condition("loud", "Ready", "True", "AllRegistered").await;

@@ -1,4 +1,5 @@
-//! One tenant cannot hurt another: Registries whose API servers and Requesters send nothing but trouble, beside honest ones.
+//! One tenant cannot hurt another: Registries whose API servers and Requesters send nothing but trouble,
+//! beside honest ones.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,8 +11,10 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::operator::stage::{Installation, Operator, PACE, RELEASE, SOON, Stage, condition, manifest};
-use crate::standalone::stage::{listen, trunk};
+use crate::operator::harness::{
+    Installation, Operator, PACE, RELEASE, SOON, TestRegistry, condition, manifest,
+};
+use crate::standalone::test_registry::{listen, trunk};
 use crate::support::control_plane::{ControlPlane, Namespace};
 use crate::support::http;
 use crate::support::wait::{wait_at_pace, wait_until};
@@ -28,7 +31,8 @@ const PROBE_FAILURES: usize = 3;
 /// What the operator may have at its worst, in MiB: the chart's limit is 512.
 const MAX_PEAK: u64 = 400;
 
-/// A gRPC server that answers each call with bytes, or with «unimplemented»; it counts its calls, and ends when it is dropped.
+/// A gRPC server that answers each call with bytes, or with «unimplemented»; it counts its calls, and ends
+/// when it is dropped.
 struct Raw {
     calls: Arc<AtomicUsize>,
     _end: DropGuard,
@@ -90,7 +94,7 @@ fn field(number: u8, content: &[u8]) -> Vec<u8> {
 
 /// The hostile ones: what they send, for as long as this lives.
 struct Attack {
-    stages: Vec<(&'static str, Stage)>,
+    stages: Vec<(&'static str, TestRegistry)>,
     servers: Vec<Raw>,
 }
 
@@ -98,14 +102,14 @@ impl Attack {
     async fn begin() -> Self {
         let (mut stages, mut servers) = (Vec::new(), Vec::new());
         // A trunk of 12 MB, six million URIs of nothing.
-        let stage = Stage::bare().await;
+        let stage = TestRegistry::bare().await;
         let big = [trunk("big", "127.0.0.1", 9).encode_to_vec(), [0x5a, 0].repeat(6_000_000)].concat();
         let list = Bytes::from(field(1, &big));
         let serves = move |method: &str, _| (method == "FindBy").then(|| list.clone());
         servers.push(Raw::serve(stage.api_port, serves).await);
         stages.push(("big", stage));
         // Pages without end, each full of trunks that no page before had.
-        let stage = Stage::bare().await;
+        let stage = TestRegistry::bare().await;
         let serves = |method: &str, call: usize| {
             let one = |n| field(1, &trunk(&format!("endless-{call}-{n}"), "127.0.0.1", 9).encode_to_vec());
             let trunks: Vec<u8> = (0..1_000).flat_map(one).collect();
@@ -114,19 +118,19 @@ impl Attack {
         servers.push(Raw::serve(stage.api_port, serves).await);
         stages.push(("endless", stage));
         // 120 MB of nothing.
-        let stage = Stage::bare().await;
+        let stage = TestRegistry::bare().await;
         let nothing = Bytes::from([0x0a, 0].repeat(60_000_000));
         let serves = move |method: &str, _| ["FindBy", "List"].contains(&method).then(|| nothing.clone());
         servers.push(Raw::serve(stage.api_port, serves).await);
         stages.push(("nothing", stage));
         // 16 MB of nothing: the most that is taken at once, again and again.
-        let stage = Stage::bare().await;
+        let stage = TestRegistry::bare().await;
         let most = Bytes::from([0x0a, 0].repeat((16 << 19) - 8));
         let serves = move |method: &str, _| (method == "FindBy").then(|| most.clone());
         servers.push(Raw::serve(stage.api_port, serves).await);
         stages.push(("most", stage));
         // A Requester whose responses are 4 MB of empty Record-Route.
-        let mut stage = Stage::bare().await;
+        let mut stage = TestRegistry::bare().await;
         stage.trunks(&["a", "b", "c", "d", "e", "f"]);
         stage.start_api().await;
         let reply = Bytes::from(field(1, &[0x7a, 0].repeat(2_000_000)));
@@ -199,7 +203,7 @@ async fn hostile_registries_cost_the_honest_ones_nothing() {
     let cluster = Installation::install(plane, honest, &["crds.install=false".to_owned(), watch]).await;
     let mut stages = Vec::new();
     for _ in 0..HONEST {
-        stages.push(Stage::with(&["alice", "bob"]).await);
+        stages.push(TestRegistry::with(&["alice", "bob"]).await);
     }
     for (number, stage) in stages.iter().enumerate() {
         cluster.apply(&format!("honest-{number}"), stage, "  registration: {expires: 10s}\n").await;
@@ -220,7 +224,7 @@ async fn hostile_registries_cost_the_honest_ones_nothing() {
     }
     let reached = async || attack.servers.iter().all(|server| server.calls() > 0);
     wait_until(reached, SOON, "each attacker to be called").await;
-    let granted: Vec<_> = stages.iter().map(Stage::granted).collect();
+    let granted: Vec<_> = stages.iter().map(TestRegistry::granted).collect();
     let seconds = std::env::var("ATTACK_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(ATTACK);
     let (probes, failed) = probe(&operator, Instant::now() + Duration::from_secs(seconds)).await;
     assert!(failed < PROBE_FAILURES, "of {} probes: {}", probes.len(), operator.service.output());
@@ -237,7 +241,7 @@ async fn hostile_registries_cost_the_honest_ones_nothing() {
         wait_at_pace(PACE, refreshed, SOON, "the honest trunks to be refreshed").await;
         let status = cluster.registry(&format!("honest-{number}")).await["status"].clone();
         assert_eq!(condition(&status, "Ready")["reason"], "AllRegistered", "{status:#}");
-        assert!(status["lastSync"].is_string(), "{status:#}");
+        assert!(status["lastSyncTime"].is_string(), "{status:#}");
     }
     let peak = peak_mib(&operator);
     println!(
@@ -268,7 +272,7 @@ async fn hostile_registries_cost_the_honest_ones_nothing() {
 async fn registries_beyond_the_limit_wait_for_older_ones_to_go() {
     let limit = ["operator.limits.registries=2"];
     let cluster = Installation::on(ControlPlane::shared().await, "limit", &limit).await;
-    let stage = Stage::with(&["alice"]).await;
+    let stage = TestRegistry::with(&["alice"]).await;
     for name in ["first", "second"] {
         cluster.apply(name, &stage, "").await;
         // Creation times have whole seconds.

@@ -5,17 +5,18 @@ use std::sync::{Arc, Mutex};
 
 use kube::Api;
 use kube::api::{Patch, PatchParams};
+use routr_registration::model::{Change, Record};
 use routr_registry::config::RedisSettings;
-use routr_registry::ports::{Change, Record, Store};
+use routr_registry::runtime::ports::Store;
 use routr_registry::spec::Registry;
 use routr_registry::store::RedisStore;
-use routr_registry::text;
-use routr_registry::trunk::HostPort;
+use routr_types::host::HostPort;
+use routr_types::text;
 use serde_json::{Value, json};
 use tokio::net::UdpSocket;
 
-use crate::operator::stage::{Installation, Operator, PACE, Stage, condition, manifest};
-use crate::standalone::stage::{log, trunk};
+use crate::operator::harness::{Installation, Operator, PACE, TestRegistry, condition, manifest};
+use crate::standalone::test_registry::{log, trunk};
 use crate::support::control_plane::ControlPlane;
 use crate::support::http;
 use crate::support::redis::{Options, Redis};
@@ -57,8 +58,8 @@ impl Registrar {
 }
 
 /// Three trunks at that registrar, with hostile names or plain ones.
-async fn stage_at(registrar: &Registrar, hostile: bool) -> Stage {
-    let stage = Stage::with(&[]).await;
+async fn stage_at(registrar: &Registrar, hostile: bool) -> TestRegistry {
+    let stage = TestRegistry::with(&[]).await;
     let mut trunks: Vec<_> =
         ["a", "b", "c"].iter().map(|name| trunk(name, "127.0.0.1", registrar.address.port())).collect();
     if hostile {
@@ -81,7 +82,7 @@ fn is_plain(value: &Value) {
 
 async fn writes(operator: &Operator, outcome: &str) -> u64 {
     let (_, metrics) = operator.public("/metrics").await.unwrap();
-    let name = format!("routr_registry_status_writes_total{{outcome=\"{outcome}\"}} ");
+    let name = format!("routr_registry_status_writes_total{{result=\"{outcome}\"}} ");
     metrics.lines().find_map(|line| line.strip_prefix(&name)).unwrap().parse().unwrap()
 }
 
@@ -104,7 +105,7 @@ async fn a_phrase_and_names_that_no_sink_takes_do_not_freeze_the_status() {
     assert!(all.contains("403 Forbidden\\\\u{ffff}\\\\u{fffe}"), "{all}");
     let first = failures["failures"].as_array().unwrap().iter().find(|one| one["ref"] == "a").unwrap();
     assert!(first["name"].as_str().unwrap().starts_with("First \\u{ffff}"), "{first:#}");
-    assert_eq!((writes(&operator, "failed").await, writes(&operator, "plain").await), (0, 0));
+    assert_eq!((writes(&operator, "error").await, writes(&operator, "reduced").await), (0, 0));
     // An event has the same words.
     let look = async || {
         let events = cluster.events("main").await;
@@ -178,7 +179,7 @@ async fn a_status_that_is_refused_all_the_same_follows_in_our_own_words() {
     assert_eq!(status["trunks"]["failing"], 3, "{status:#}");
     let ready = condition(&status, "Ready");
     assert!(ready["message"].as_str().unwrap().starts_with("Ready is False (TrunksFailing); "), "{ready:#}");
-    assert!(writes(&operator, "plain").await > 0);
+    assert!(writes(&operator, "reduced").await > 0);
     let warned = || {
         log(&operator.service)
             .iter()
@@ -224,7 +225,7 @@ fn status_of(messages: &[String]) -> Value {
 async fn the_api_server_takes_all_of_unicode_as_it_is_sanitised() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("unicode").await;
-    let stage = Stage::bare().await;
+    let stage = TestRegistry::bare().await;
     let args = ["apply", "--server-side", "--namespace", namespace.name(), "-f", "-"];
     plane.kubectl_stdin(args, &manifest("main", &stage, "  suspend: true\n")).await.ok();
     let api: Api<Registry> = Api::namespaced(plane.client().await, namespace.name());

@@ -1,6 +1,6 @@
 //! What the conditions say of each fault, and that they go back.
 
-mod neighbours;
+mod dependencies;
 mod trunks;
 
 use std::time::Duration;
@@ -8,8 +8,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::eyes::{Eyes, brief, message, since, spec, spec_with};
-use super::stage::{Stage, condition};
+use super::harness::{TestRegistry, condition};
+use super::kube_client::{KubeClient, brief, message, since, spec, spec_with};
 use super::table::{self, CONDITIONS};
 use crate::support::wait::{PATIENCE, wait_for};
 
@@ -20,35 +20,35 @@ type Expected = (&'static str, &'static str, &'static str, &'static str);
 
 /// One fault of a Registry that was ready before.
 struct Case<'a> {
-    eyes: &'a Eyes,
+    kube: &'a KubeClient,
     name: &'static str,
     /// As the table names it.
     title: &'static str,
-    stage: Stage,
+    stage: TestRegistry,
     spec: Value,
 }
 
 impl<'a> Case<'a> {
-    async fn new(eyes: &'a Eyes, name: &'static str, title: &'static str, refs: &[&str]) -> Self {
-        let stage = Stage::with(refs).await;
-        Self { eyes, name, title, spec: spec(&stage), stage }
+    async fn new(kube: &'a KubeClient, name: &'static str, title: &'static str, refs: &[&str]) -> Self {
+        let stage = TestRegistry::with(refs).await;
+        Self { kube, name, title, spec: spec(&stage), stage }
     }
 
     fn with(self, more: Value) -> Self {
         Self { spec: spec_with(&self.stage, more), ..self }
     }
 
-    /// Becomes ready, breaks, says `expected`, goes on saying it, is mended, and is as it was.
+    /// Becomes ready, breaks, says `expected`, goes on saying it, is fixed, and is as it was.
     async fn run(
         mut self,
-        inject: impl AsyncFnOnce(&mut Stage),
+        inject: impl AsyncFnOnce(&mut TestRegistry),
         expected: &[Expected],
-        mend: impl AsyncFnOnce(&mut Stage),
+        mend: impl AsyncFnOnce(&mut TestRegistry),
         events: &[&str],
     ) {
-        let (eyes, name) = (self.eyes, self.name);
-        eyes.create(name, self.spec.clone()).await;
-        let before = eyes.conditions(name, &[("Ready", "True", "AllRegistered")]).await;
+        let (kube, name) = (self.kube, self.name);
+        kube.create(name, self.spec.clone()).await;
+        let before = kube.conditions(name, &[("Ready", "True", "AllRegistered")]).await;
         let began = Timestamp::now();
         inject(&mut self.stage).await;
         let found = self.says(expected).await;
@@ -56,12 +56,13 @@ impl<'a> Case<'a> {
         for kind in CONDITIONS {
             let (was, is) = (condition(&before, kind), condition(&found, kind));
             let (changed, at) = (was["status"] != is["status"], since(&found, kind).as_second());
-            // What was another for a moment (Reconciling, while a new trunk waits) and is the same again has changed too.
+            // What was another for a moment (Reconciling, while a new trunk waits) and is the same again has
+            // changed too.
             let possible = began.as_second() - 1..=Timestamp::now().as_second();
             let kept = !changed && was["lastTransitionTime"] == is["lastTransitionTime"];
             assert!(kept || possible.contains(&at), "{name}: {kind} since {at}, but {possible:?}");
         }
-        stays(eyes, name, &found).await;
+        stays(kube, name, &found).await;
         mend(&mut self.stage).await;
         let again: Vec<(&str, String, String)> = CONDITIONS
             .into_iter()
@@ -72,7 +73,7 @@ impl<'a> Case<'a> {
             })
             .collect();
         let again: Vec<(&str, &str, &str)> = again.iter().map(|(k, s, r)| (*k, &**s, &**r)).collect();
-        let mended = eyes.conditions(name, &again).await;
+        let mended = kube.conditions(name, &again).await;
         for kind in CONDITIONS {
             let (was, is) = (condition(&found, kind), condition(&mended, kind));
             if was["status"] != is["status"] {
@@ -81,15 +82,15 @@ impl<'a> Case<'a> {
             }
         }
         for reason in events {
-            eyes.event(name, reason).await;
+            kube.event(name, reason).await;
         }
-        let told: Vec<String> = eyes.events(name).await.into_iter().map(|(reason, _, _)| reason).collect();
+        let told: Vec<String> = kube.events(name).await.into_iter().map(|(reason, _, _)| reason).collect();
         table::events(self.title, &told);
     }
 
     async fn says(&self, expected: &[Expected]) -> Value {
         let plain: Vec<(&str, &str, &str)> = expected.iter().map(|(k, s, r, _)| (*k, *s, *r)).collect();
-        let status = self.eyes.conditions(self.name, &plain).await;
+        let status = self.kube.conditions(self.name, &plain).await;
         for (kind, _, _, part) in expected {
             assert!(
                 message(&status, kind).contains(part),
@@ -103,10 +104,10 @@ impl<'a> Case<'a> {
 }
 
 /// While nothing changes, no condition gets another time.
-async fn stays(eyes: &Eyes, name: &str, found: &Value) {
+async fn stays(kube: &KubeClient, name: &str, found: &Value) {
     let until = Timestamp::now() + Duration::from_secs(4);
     let look = async || {
-        let now = eyes.now(name).await;
+        let now = kube.now(name).await;
         for kind in CONDITIONS {
             let (was, is) = (condition(found, kind), condition(&now, kind));
             if was["status"] == is["status"] {

@@ -1,10 +1,10 @@
 //! Whose Call-IDs are whose, and resources that cannot be read.
 
-use super::stage::{Installation, Stage, condition};
+use super::harness::{Installation, TestRegistry, condition};
 
 #[tokio::test]
 async fn a_uid_cannot_be_taken_by_another_registry_whoever_is_looked_at_first() {
-    let stage = Stage::with(&["alice"]).await;
+    let stage = TestRegistry::with(&["alice"]).await;
     let cluster = Installation::with_short_terms("identity").await;
     let mut operator = cluster.start("pod-a");
     cluster.apply("own", &stage, "").await;
@@ -31,7 +31,7 @@ async fn a_uid_cannot_be_taken_by_another_registry_whoever_is_looked_at_first() 
 
 #[tokio::test]
 async fn of_two_with_one_instance_id_the_older_has_it_whoever_leads() {
-    let stage = Stage::with(&["alice"]).await;
+    let stage = TestRegistry::with(&["alice"]).await;
     let cluster = Installation::with_short_terms("older").await;
     let mut operator = cluster.start("pod-a");
     cluster.apply("older", &stage, "  instanceId: both\n").await;
@@ -51,7 +51,7 @@ async fn of_two_with_one_instance_id_the_older_has_it_whoever_leads() {
 
 #[tokio::test]
 async fn an_instance_id_stays_what_it_was() {
-    let stage = Stage::bare().await;
+    let stage = TestRegistry::bare().await;
     let cluster = Installation::shared("instance").await;
     cluster.apply("main", &stage, "  suspend: true\n").await;
     for id in ["one", "two"] {
@@ -68,21 +68,21 @@ async fn an_instance_id_stays_what_it_was() {
 
 #[tokio::test]
 async fn a_status_that_cannot_be_read_hides_no_other_registry_and_is_mended() {
-    let stage = Stage::with(&["alice"]).await;
+    let stage = TestRegistry::with(&["alice"]).await;
     let cluster = Installation::with_short_terms("unreadable").await;
     let mut operator = cluster.start("pod-a");
     cluster.apply("spoilt", &stage, "").await;
     cluster.condition("spoilt", "Ready", "True", "AllRegistered").await;
     operator.service.kill().await;
     // The API server takes it for a time; no clock has it.
-    let patch = r#"{"status":{"lastSync":"2026-01-01T00:00:00+99:99"}}"#;
+    let patch = r#"{"status":{"lastSyncTime":"2026-01-01T00:00:00+99:99"}}"#;
     let args = ["patch", "registry", "spoilt", "--subresource=status", "--type=merge", "-p", patch];
     cluster.kubectl(&args).await.ok();
     cluster.apply("sound", &stage, "").await;
     operator.service.restart();
     cluster.condition("sound", "Ready", "True", "AllRegistered").await;
     let mended = |status: &serde_json::Value| {
-        let told = status["lastSync"].as_str().is_some_and(|at| at.ends_with('Z'));
+        let told = status["lastSyncTime"].as_str().is_some_and(|at| at.ends_with('Z'));
         told && condition(status, "Ready")["status"] == "True"
     };
     cluster.status("spoilt", "its status to be mended", mended).await;

@@ -9,7 +9,7 @@ use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
-use routr_registry::operator::lease::{Elector, LeaseSettings, Standing, Term};
+use routr_leader_election::{LeaderElector, Leadership, LeadershipStatus, LeaseSettings};
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -20,23 +20,27 @@ use crate::support::wait::{PATIENCE, wait_for};
 const SOON: Duration = PATIENCE;
 
 struct Candidate {
-    elector: Elector,
-    standing: watch::Sender<Standing>,
+    elector: LeaderElector,
+    standing: watch::Sender<LeadershipStatus>,
 }
 
 /// One that waits for its term in a task of its own.
 struct Waiting {
-    standing: watch::Receiver<Standing>,
-    task: JoinHandle<Term>,
+    standing: watch::Receiver<LeadershipStatus>,
+    task: JoinHandle<Leadership>,
 }
 
 impl Waiting {
-    async fn stands(&mut self, what: &str, passes: impl FnMut(&Standing) -> bool) -> Standing {
+    async fn stands(
+        &mut self,
+        what: &str,
+        passes: impl FnMut(&LeadershipStatus) -> bool,
+    ) -> LeadershipStatus {
         let found = timeout(SOON, self.standing.wait_for(passes)).await;
         found.unwrap_or_else(|_| panic!("not in time: {what}")).expect("the candidate lives").clone()
     }
 
-    async fn leads(self) -> Term {
+    async fn leads(self) -> Leadership {
         timeout(SOON, self.task).await.expect("leads in time").expect("leads")
     }
 }
@@ -52,23 +56,23 @@ impl Candidate {
             identity: identity.to_owned(),
             duration: Duration::from_secs(10),
         };
-        Self { elector: Elector::new(client, &settings), standing: watch::Sender::default() }
+        Self { elector: LeaderElector::new(client, &settings), standing: watch::Sender::default() }
     }
 
     fn wait(mut self) -> Waiting {
         let standing = self.standing.subscribe();
         let task = tokio::spawn(async move {
             let shutdown = CancellationToken::new();
-            self.elector.next_term(&shutdown, &self.standing).await.expect("no shutdown")
+            self.elector.acquire(&shutdown, &self.standing).await.expect("no shutdown")
         });
         Waiting { standing, task }
     }
 }
 
 /// Holder, time of the last renewal, and since when it holds it.
-type Record = (String, Timestamp, Timestamp);
+type LeaseRecord = (String, Timestamp, Timestamp);
 
-fn record(lease: &Lease) -> Record {
+fn record(lease: &Lease) -> LeaseRecord {
     let spec = lease.spec.clone().unwrap_or_default();
     let holder = spec.holder_identity.unwrap_or_default();
     let holder = holder.rsplit_once('_').map_or(&*holder, |(pod, _)| pod).to_owned();
@@ -76,8 +80,8 @@ fn record(lease: &Lease) -> Record {
     (holder, time(spec.renew_time), time(spec.acquire_time))
 }
 
-fn follows(leader: &'static str) -> impl FnMut(&Standing) -> bool {
-    move |standing| *standing == Standing::Following { leader: Some(leader.to_owned()) }
+fn follows(leader: &'static str) -> impl FnMut(&LeadershipStatus) -> bool {
+    move |standing| *standing == LeadershipStatus::Following { leader: Some(leader.to_owned()) }
 }
 
 #[tokio::test]
@@ -90,8 +94,9 @@ async fn a_lease_is_handed_over_at_once_and_left_to_run_out_after_a_kill() {
 
     // Without any right: it says so, and which is missing.
     let mut a = Candidate::new(&namespace, &config, "registry-0").await.wait();
-    let blind = a.stands("blind", |standing| matches!(standing, Standing::Blind { .. })).await;
-    let Standing::Blind { problem } = blind else { unreachable!() };
+    let blind =
+        a.stands("blind", |standing| matches!(standing, LeadershipStatus::LeaseUnavailable { .. })).await;
+    let LeadershipStatus::LeaseUnavailable { problem } = blind else { unreachable!() };
     assert!(problem.contains("needs a Role") && problem.contains("verbs [get, update]"), "{problem}");
 
     let roles = [
@@ -120,7 +125,7 @@ async fn a_lease_is_handed_over_at_once_and_left_to_run_out_after_a_kill() {
     b.stands("follows the first", follows("registry-0")).await;
     first.release().await;
     let second = b.leads().await;
-    assert!(second.still_valid());
+    assert!(second.is_valid());
     // It was let go, and did not run out.
     let held = async |holder: &'static str| {
         let look = async || {
@@ -138,13 +143,14 @@ async fn a_lease_is_handed_over_at_once_and_left_to_run_out_after_a_kill() {
     drop(second);
     let third = c.leads().await;
     held("registry-2").await;
-    // Not while the second could have sent, by what both have written: it had ten seconds from its last renewal on.
-    let records: Vec<Record> = records.all().into_iter().map(|(_, record)| record).collect();
+    // Not while the second could have sent, by what both have written: it had ten seconds from its last
+    // renewal on.
+    let records: Vec<LeaseRecord> = records.all().into_iter().map(|(_, record)| record).collect();
     let (_, renewed, _) = records.iter().rfind(|record| record.0 == "registry-1").unwrap();
     let (_, _, acquired) = records.iter().rfind(|record| record.0 == "registry-2").unwrap();
     assert!(acquired.duration_since(*renewed) >= SignedDuration::from_secs(10), "{records:#?}");
 
-    // Nobody may lead beside it, and a deletion of the Lease does not end its term.
+    // No one may lead beside it, and a deletion of the Lease does not end its term.
     plane.kubectl(["delete", "lease", "routr-registry", &within]).await.ok();
     let holder = async || {
         let lease = plane.kubectl(["get", "lease", "routr-registry", &within, "--output=json"]).await;
@@ -155,7 +161,7 @@ async fn a_lease_is_handed_over_at_once_and_left_to_run_out_after_a_kill() {
     };
     let holder = wait_for(holder, SOON, "the Lease to be created anew").await;
     assert!(holder.starts_with("registry-2_"), "{holder}");
-    assert!(third.still_valid());
+    assert!(third.is_valid());
 
     let asked = plane.audit_of(&namespace, "elector");
     assert!(

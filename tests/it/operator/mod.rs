@@ -1,22 +1,23 @@
-//! The operator as a process, on a real control plane, installed by its chart and running as the chart's ServiceAccount.
+//! The operator as a process, on a real control plane, installed by its chart and running as the chart's
+//! ServiceAccount.
 
-mod crowds;
 mod deleting;
-mod eyes;
+mod failover_registrations;
 mod faults;
-mod ha;
-mod handed_on;
+pub mod harness;
 mod identity;
+mod kube_client;
+mod leader_failover;
 mod lease;
-mod life;
-mod many;
-mod one_redis;
+mod lifecycle;
+mod many_registries;
 mod outages;
 mod reconciling;
 mod replicas;
 mod resource;
 mod rights;
 mod secrets;
-pub mod stage;
+mod shared_redis;
+mod status_size;
 mod suspending;
 mod table;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::harness::{Installation, Operator, PACE, RELEASE, SOON, TestRegistry};
 use super::replicas::holders;
-use super::stage::{Installation, Operator, PACE, RELEASE, SOON, Stage};
 use crate::support::control_plane::ControlPlane;
 use crate::support::installation::SHORT_TERMS;
 use crate::support::wait::{wait_at_pace, wait_for, wait_until};
@@ -18,12 +18,12 @@ const ALL_DUE: Duration = Duration::from_secs(6);
 /// Enough for a REGISTER each quarter of a second.
 const REFS: [&str; 16] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p"];
 
-fn registers(stage: &Stage) -> usize {
+fn registers(stage: &TestRegistry) -> usize {
     stage.registrar.log().len()
 }
 
 /// Waits until each trunk was refreshed so many times more.
-async fn refreshed(stage: &Stage, times: usize) {
+async fn refreshed(stage: &TestRegistry, times: usize) {
     let before = stage.granted();
     let more = async || stage.granted().iter().all(|(user, all)| *all >= before[user] + times);
     wait_until(more, SOON, "all to be refreshed").await;
@@ -38,8 +38,8 @@ async fn passed(then: Instant, time: Duration) {
 async fn who_cannot_renew_stops_and_the_watch_outlives_the_api_server() {
     let plane = ControlPlane::start().await;
     plane.apply_crds().await;
-    let stage = Stage::with(&REFS).await;
-    let other = Stage::with(&["x"]).await;
+    let stage = TestRegistry::with(&REFS).await;
+    let other = TestRegistry::with(&["x"]).await;
     let cluster = Installation::on(&plane, "outage", &[SHORT_TERMS]).await;
     let first = cluster.start("pod-a");
     first.answers(200, "leads").await;
@@ -51,7 +51,7 @@ async fn who_cannot_renew_stops_and_the_watch_outlives_the_api_server() {
     cluster.condition("second", "Ready", "True", "AllRegistered").await;
 
     // Another one, whose term outlasts everything that follows.
-    let calm = Stage::with(&REFS).await;
+    let calm = TestRegistry::with(&REFS).await;
     let patient = Installation::on(&plane, "patient", &["operator.leaseDurationSeconds=60"]).await;
     let lasting = patient.start("pod-a");
     lasting.answers(200, "leads").await;
@@ -61,7 +61,8 @@ async fn who_cannot_renew_stops_and_the_watch_outlives_the_api_server() {
     println!("{}", frozen(&plane, &stage, &calm, &first, &second).await);
     cluster.condition("main", "Ready", "True", "AllRegistered").await;
     println!("{}", killed(&plane, &stage, &calm, &other, &cluster).await);
-    // The same watch in the same term: what it followed from is forgotten, so that everything is listed anew.
+    // The same watch in the same term: what it followed from is forgotten, so that everything is listed
+    // again.
     patient.apply("main", &calm, &format!("{SHORT}  methods: [INVITE]\n")).await;
     patient.status("main", "the edit to be followed", |status| status["observedGeneration"] == 2).await;
     let output = lasting.service.output();
@@ -98,8 +99,8 @@ async fn who_cannot_renew_stops_and_the_watch_outlives_the_api_server() {
 /// The API server is frozen for longer than a term lasts.
 async fn frozen(
     plane: &ControlPlane,
-    stage: &Stage,
-    calm: &Stage,
+    stage: &TestRegistry,
+    calm: &TestRegistry,
     leader: &Operator,
     follower: &Operator,
 ) -> String {
@@ -114,7 +115,8 @@ async fn frozen(
     let told = leader.answers(503, "cannot be read").await;
     // Until the term ended, after 5.5 s or more, each was refreshed in its 5 s.
     assert!(registers(stage) > before, "it stopped with the API server");
-    // The term is over, and soon its work. How soon after the last renewal is a matter of the election's simulation.
+    // The term is over, and soon its work. How soon after the last renewal is a matter of the election's
+    // simulation.
     let stopped = async || {
         let (_, text) = leader.public("/metrics").await?;
         let up = |line: &str| line.starts_with("routr_registry_engine_up{") && line.ends_with(" 1.0");
@@ -139,16 +141,16 @@ async fn frozen(
 /// The API server is killed, and comes back without the history that a watch could go on with.
 async fn killed(
     plane: &ControlPlane,
-    stage: &Stage,
-    calm: &Stage,
-    other: &Stage,
+    stage: &TestRegistry,
+    calm: &TestRegistry,
+    other: &TestRegistry,
     cluster: &Installation<'_>,
 ) -> String {
     plane.kill_api_server().await;
     let sent = registers(stage);
     let mut late = cluster.start("pod-c");
-    // Engines go on with what they have for as long as the term lasts, which is longer than the 5 s within which each trunk is due: more
-    // than what was in flight.
+    // Engines go on with what they have for as long as the term lasts, which is longer than the 5 s within
+    // which each trunk is due: more than what was in flight.
     let busy = async || registers(stage) > sent + 3;
     wait_until(busy, SOON, "the leader to go on without the API server").await;
     refreshed(calm, 1).await;
@@ -177,7 +179,7 @@ async fn killed(
 
 #[tokio::test]
 async fn a_replaced_token_is_read_from_its_file() {
-    let stage = Stage::with(&["a", "b"]).await;
+    let stage = TestRegistry::with(&["a", "b"]).await;
     let cluster = Installation::with_short_terms("token").await;
     let plane = cluster.plane;
     let namespace = cluster.namespace.name();
@@ -188,7 +190,8 @@ async fn a_replaced_token_is_read_from_its_file() {
     cluster.condition("main", "Ready", "True", "AllRegistered").await;
     let holders = holders(&cluster).await;
 
-    // The account is another one with the same name and the same rights: tokens of the old one are worth nothing.
+    // The account is another one with the same name and the same rights: tokens of the old one are worth
+    // nothing.
     let account = cluster.kubectl(&["get", "serviceaccount", RELEASE, "--output=json"]).await.json();
     cluster.kubectl(&["delete", "serviceaccount", RELEASE]).await.ok();
     let kept = serde_json::json!({

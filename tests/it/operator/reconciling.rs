@@ -8,10 +8,10 @@ use routr_registry::devstack::registrar::{Behaviour, Seen};
 use serde_json::json;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::eyes::{Eyes, brief, message, spec, spec_with, starts};
-use super::stage::{Installation, SOON, Stage, condition};
+use super::harness::{Installation, SOON, TestRegistry, condition};
+use super::kube_client::{KubeClient, brief, message, spec, spec_with, starts};
 use super::table;
-use crate::standalone::stage::{ANSWER_WITHIN, listen, log, told};
+use crate::standalone::test_registry::{ANSWER_WITHIN, listen, log, told};
 use crate::support::ports;
 use crate::support::redis::{Options, Redis};
 use crate::support::wait::{wait_for, wait_until};
@@ -23,7 +23,7 @@ async fn syncs(api: &ApiServer, more: u64) {
 }
 
 /// Call-ID and highest CSeq of each user at the registrar.
-fn registrations(stage: &Stage) -> BTreeMap<String, (String, u32)> {
+fn registrations(stage: &TestRegistry) -> BTreeMap<String, (String, u32)> {
     let mut all: BTreeMap<String, (String, u32)> = BTreeMap::new();
     for seen in stage.registrar.log() {
         let entry = all.entry(seen.user.clone()).or_insert_with(|| (seen.call_id.clone(), seen.cseq));
@@ -36,12 +36,12 @@ fn registrations(stage: &Stage) -> BTreeMap<String, (String, u32)> {
 
 #[tokio::test]
 async fn a_changed_spec_replaces_only_what_it_must() {
-    let stage = Stage::with(&["a", "b", "c"]).await;
+    let stage = TestRegistry::with(&["a", "b", "c"]).await;
     let cluster = Installation::shared("change").await;
-    let eyes = Eyes::on(&cluster).await;
+    let kube = KubeClient::on(&cluster).await;
     let operator = cluster.start("pod-a");
-    eyes.create("main", spec(&stage)).await;
-    eyes.conditions("main", &[("Ready", "True", "AllRegistered")]).await;
+    kube.create("main", spec(&stage)).await;
+    kube.conditions("main", &[("Ready", "True", "AllRegistered")]).await;
     let first = registrations(&stage);
     let sent = stage.registrar.counters().registers;
 
@@ -52,7 +52,7 @@ async fn a_changed_spec_replaces_only_what_it_must() {
         json!({ "edgePorts": [{ "address": "10.0.0.1:5060" }, { "address": "10.0.0.2:5060", "region": "x" }] }),
         json!({ "registerInterval": "1s" }),
     ] {
-        let status = eyes.follows("main", change.clone()).await;
+        let status = kube.follows("main", change.clone()).await;
         assert_eq!(condition(&status, "Ready")["status"], "True", "{change}: {}", brief(&status));
         syncs(&stage.api, 1).await;
         assert_eq!(stage.registrar.counters().registers, sent, "{change}");
@@ -63,7 +63,7 @@ async fn a_changed_spec_replaces_only_what_it_must() {
     let (port, end) = (ports::free(), CancellationToken::new());
     let (listener, served, ended) = (listen(port).await, other.clone(), end.clone());
     tokio::spawn(async move { served.serve(listener, ended).await });
-    eyes.follows("main", json!({ "apiAddr": format!("127.0.0.1:{port}") })).await;
+    kube.follows("main", json!({ "apiAddr": format!("127.0.0.1:{port}") })).await;
     syncs(&other, 2).await;
     assert_eq!(stage.registrar.counters().registers, sent, "the same trunks");
     let asked = stage.api.calls(Rpc::FindBy);
@@ -73,8 +73,8 @@ async fn a_changed_spec_replaces_only_what_it_must() {
     // Another cache gets everything, and no trunk notices.
     let redis = Redis::start(Options::default()).await;
     let parameters = format!("host=127.0.0.1,port={}", redis.port());
-    eyes.follows("main", json!({ "cache": { "provider": "redis", "parameters": parameters } })).await;
-    eyes.conditions("main", &[("CacheReachable", "True", "Reachable"), ("Ready", "True", "AllRegistered")])
+    kube.follows("main", json!({ "cache": { "provider": "redis", "parameters": parameters } })).await;
+    kube.conditions("main", &[("CacheReachable", "True", "Reachable"), ("Ready", "True", "AllRegistered")])
         .await;
     let kept = async || match redis.command("DBSIZE").await {
         Ok(size) if size[1..].parse::<u32>().is_ok_and(|size| size >= 1) => Ok(()),
@@ -84,8 +84,8 @@ async fn a_changed_spec_replaces_only_what_it_must() {
     assert_eq!(stage.registrar.counters().registers, sent, "another cache concerns no registrar");
 
     assert_eq!(starts(&operator.service), 1, "one engine from start to end");
-    eyes.delete("main").await;
-    eyes.gone("main").await;
+    kube.delete("main").await;
+    kube.gone("main").await;
     let after = registrations(&stage);
     for user in ["a", "b", "c"] {
         let last = stage.registrar.log().into_iter().rfind(|seen| seen.user == user).unwrap();
@@ -100,19 +100,19 @@ async fn a_changed_spec_replaces_only_what_it_must() {
 async fn another_way_out_is_taken_early_by_the_same_registrations() {
     let refs: Vec<String> = (0..30).map(|n| format!("t{n}")).collect();
     let refs: Vec<&str> = refs.iter().map(String::as_str).collect();
-    let stage = Stage::with(&refs).await;
+    let stage = TestRegistry::with(&refs).await;
     // An early refresh comes within a quarter of that, the usual one after 44 s or more.
     stage.registrar.behave_all(Behaviour::ClaimExpires(60));
     let cluster = Installation::shared("moved").await;
-    let eyes = Eyes::on(&cluster).await;
+    let kube = KubeClient::on(&cluster).await;
     let operator = cluster.start("pod-a");
-    eyes.create("main", spec_with(&stage, json!({ "registration": { "ratePerRegistrar": "unlimited" } })))
+    kube.create("main", spec_with(&stage, json!({ "registration": { "ratePerRegistrar": "unlimited" } })))
         .await;
-    eyes.conditions("main", &[("Ready", "True", "AllRegistered")]).await;
+    kube.conditions("main", &[("Ready", "True", "AllRegistered")]).await;
     let first = registrations(&stage);
 
     // The EdgePort that all have goes away.
-    eyes.change("main", json!({ "edgePorts": [{ "address": "10.0.0.9:5060" }] })).await;
+    kube.change("main", json!({ "edgePorts": [{ "address": "10.0.0.9:5060" }] })).await;
     let moved = async || {
         let log = stage.registrar.log();
         let there =
@@ -127,7 +127,7 @@ async fn another_way_out_is_taken_early_by_the_same_registrations() {
     let before = registrations(&stage);
     let port = ports::free();
     let _requester = requester(port).await;
-    eyes.change("main", json!({ "requesterAddr": format!("127.0.0.1:{port}") })).await;
+    kube.change("main", json!({ "requesterAddr": format!("127.0.0.1:{port}") })).await;
     let again = async || {
         let now = registrations(&stage);
         let left = now.iter().filter(|(user, (_, cseq))| *cseq <= before[*user].1).count();
@@ -149,12 +149,13 @@ async fn another_way_out_is_taken_early_by_the_same_registrations() {
     };
     let burst = later.iter().map(within).max().unwrap_or(0);
     assert!(burst <= refs.len(), "{burst} REGISTERs within a second, of {} trunks", refs.len());
-    let status = eyes.now("main").await;
+    let status = kube.now("main").await;
     assert_eq!(condition(&status, "Ready")["status"], "True", "{}", brief(&status));
 }
 
-/// Panics where a trunk was refreshed as late as usual: no sooner than 44 s after it was last granted its 60 s.
-fn all_early(stage: &Stage) {
+/// Panics where a trunk was refreshed as late as usual: no sooner than 44 s after it was last granted its 60
+/// s.
+fn all_early(stage: &TestRegistry) {
     let mut last: BTreeMap<String, Duration> = BTreeMap::new();
     for seen in stage.registrar.log().into_iter().filter(|seen| seen.code == Some(200)) {
         let before = last.insert(seen.user.clone(), seen.at).unwrap_or(seen.at);
@@ -180,15 +181,15 @@ async fn requester(port: u16) -> DropGuard {
 
 #[tokio::test]
 async fn an_invalid_spec_that_got_past_the_schema_waits_for_a_change() {
-    let stage = Stage::with(&["a", "b"]).await;
+    let stage = TestRegistry::with(&["a", "b"]).await;
     let cluster = Installation::shared("invalid").await;
-    let eyes = Eyes::on(&cluster).await;
+    let kube = KubeClient::on(&cluster).await;
     let operator = cluster.start("pod-a");
     // Two spellings of one address.
     let twice = json!([{ "address": "[::1]:5060" }, { "address": "[0:0:0:0:0:0:0:1]:5060" }]);
-    eyes.create("never-good", spec_with(&stage, json!({ "edgePorts": twice }))).await;
-    eyes.create("once-good", spec(&stage)).await;
-    let status = eyes.conditions("never-good", &[("Stalled", "True", "InvalidSpec")]).await;
+    kube.create("never-good", spec_with(&stage, json!({ "edgePorts": twice }))).await;
+    kube.create("once-good", spec(&stage)).await;
+    let status = kube.conditions("never-good", &[("Stalled", "True", "InvalidSpec")]).await;
     for expected in ["spec.edgePorts[1].address", "nothing runs until that is corrected"] {
         assert!(message(&status, "Stalled").contains(expected), "{}", brief(&status));
     }
@@ -196,15 +197,15 @@ async fn an_invalid_spec_that_got_past_the_schema_waits_for_a_change() {
     assert!(message(&status, "Ready").contains("spec.edgePorts[1].address"), "{}", brief(&status));
     assert_eq!(condition(&status, "Reconciling")["status"], "False", "kstatus: waiting makes no sense");
     table::row("the spec got past the schema and is invalid", &status);
-    assert!(eyes.event("never-good", "InvalidSpec").await.contains("spec.edgePorts[1].address"));
+    assert!(kube.event("never-good", "InvalidSpec").await.contains("spec.edgePorts[1].address"));
     let registrations: BTreeSet<String> =
         stage.registrar.log().into_iter().map(|seen| seen.call_id).collect();
     assert!(registrations.len() <= 2, "nothing is sent for it: {registrations:?}");
 
     // One that runs goes on with the last good one.
-    eyes.conditions("once-good", &[("Ready", "True", "AllRegistered")]).await;
+    kube.conditions("once-good", &[("Ready", "True", "AllRegistered")]).await;
     let sent = stage.registrar.counters().registers;
-    let status = eyes.follows("once-good", json!({ "edgePorts": twice })).await;
+    let status = kube.follows("once-good", json!({ "edgePorts": twice })).await;
     assert_eq!(condition(&status, "Stalled")["reason"], "InvalidSpec", "{}", brief(&status));
     assert!(message(&status, "Stalled").contains("last valid spec"), "{}", brief(&status));
     assert_eq!(condition(&status, "Ready")["status"], "True", "{}", brief(&status));
@@ -212,7 +213,7 @@ async fn an_invalid_spec_that_got_past_the_schema_waits_for_a_change() {
     table::row("a running Registry's spec becomes invalid", &status);
     stage.trunks(&["a", "b", "new"]);
     let three = |status: &serde_json::Value| status["trunks"]["registered"] == 3;
-    eyes.status("once-good", "the last good spec to be followed", three).await;
+    kube.status("once-good", "the last good spec to be followed", three).await;
     assert!(stage.registrar.counters().registers > sent);
 
     // No loop: each change was looked at once.
@@ -225,43 +226,43 @@ async fn an_invalid_spec_that_got_past_the_schema_waits_for_a_change() {
 
     // A correction is enough.
     for name in ["never-good", "once-good"] {
-        let status = eyes.follows(name, json!({ "edgePorts": [{ "address": "10.0.0.1:5060" }] })).await;
+        let status = kube.follows(name, json!({ "edgePorts": [{ "address": "10.0.0.1:5060" }] })).await;
         assert_eq!(condition(&status, "Stalled")["status"], "False", "{}", brief(&status));
-        eyes.conditions(name, &[("Ready", "True", "AllRegistered"), ("Stalled", "False", "NotStalled")])
+        kube.conditions(name, &[("Ready", "True", "AllRegistered"), ("Stalled", "False", "NotStalled")])
             .await;
-        eyes.event(name, "SpecAccepted").await;
+        kube.event(name, "SpecAccepted").await;
     }
     assert_eq!(starts(&operator.service), 2, "the one that ran was not started again");
 }
 
 #[tokio::test]
 async fn an_instance_id_belongs_to_one_registry_at_a_time() {
-    let stage = Stage::with(&["a"]).await;
+    let stage = TestRegistry::with(&["a"]).await;
     let cluster = Installation::shared("twins").await;
-    let eyes = Eyes::on(&cluster).await;
+    let kube = KubeClient::on(&cluster).await;
     let _operator = cluster.start("pod-a");
     let twin = || spec_with(&stage, json!({ "instanceId": "old-installation" }));
-    eyes.create("first", twin()).await;
-    eyes.conditions("first", &[("Ready", "True", "AllRegistered")]).await;
+    kube.create("first", twin()).await;
+    kube.conditions("first", &[("Ready", "True", "AllRegistered")]).await;
     let sent = stage.registrar.counters().registers;
-    eyes.create("second", twin()).await;
-    let status = eyes.conditions("second", &[("Stalled", "True", "InstanceIdInUse")]).await;
+    kube.create("second", twin()).await;
+    let status = kube.conditions("second", &[("Stalled", "True", "InstanceIdInUse")]).await;
     assert!(message(&status, "Stalled").contains("spec.instanceId"), "{}", brief(&status));
     assert!(message(&status, "Stalled").contains("/first"), "{}", brief(&status));
     table::row("another Registry has the same spec.instanceId", &status);
     assert_eq!(stage.registrar.counters().registers, sent);
 
     // It is free when the first one has gone.
-    eyes.delete("first").await;
-    eyes.gone("first").await;
-    eyes.conditions("second", &[("Ready", "True", "AllRegistered"), ("Stalled", "False", "NotStalled")])
+    kube.delete("first").await;
+    kube.gone("first").await;
+    kube.conditions("second", &[("Ready", "True", "AllRegistered"), ("Stalled", "False", "NotStalled")])
         .await;
     let log = stage.registrar.log();
     assert!(log.iter().all(|seen| seen.call_id == log[0].call_id), "the same registration");
 }
 
 /// How many reconciles were done, by /metrics.
-async fn reconciles(operator: &super::stage::Operator) -> u64 {
+async fn reconciles(operator: &super::harness::Operator) -> u64 {
     let (_, text) = operator.public("/metrics").await.unwrap();
     let lines = text.lines().filter(|line| line.contains("reconcile") && line.contains("_total"));
     lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap() as u64).sum()

@@ -1,4 +1,5 @@
-//! What tests of several replicas look at: the history of an object, as a watch showed it, and what a replica says.
+//! What tests of several replicas look at: the history of an object, as a watch showed it, and what a replica
+//! says.
 
 use std::fmt::Debug;
 use std::pin::pin;
@@ -11,14 +12,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::core::NamespaceResourceScope;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Resource};
-use routr_registry::engine::view::{Summary, TrunkState};
+use routr_registration::{engine::view::Summary, registration::state::TrunkState};
 use routr_registry::spec::Registry;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::stage::{Installation, Operator, RELEASE, SOON};
-use crate::chain::rig;
+use super::harness::{Installation, Operator, RELEASE, SOON};
+use crate::chain::harness;
 use crate::support::control_plane::ControlPlane;
 use crate::support::process::tail;
 use crate::support::wait::{wait_at_pace, wait_for};
@@ -106,7 +107,7 @@ impl<T> Drop for History<T> {
     }
 }
 
-/// Who held the Lease, by the names of pods; `None` where nobody did.
+/// Who held the Lease, by the names of pods; `None` where no one did.
 pub async fn holders(cluster: &Installation<'_>) -> History<Option<String>> {
     History::of(cluster, RELEASE, |lease: &Lease| {
         let holder = lease.spec.as_ref()?.holder_identity.as_deref().filter(|holder| !holder.is_empty())?;
@@ -116,8 +117,8 @@ pub async fn holders(cluster: &Installation<'_>) -> History<Option<String>> {
 }
 
 impl History<Option<String>> {
-    /// Waits until this pod holds it, and returns how long that took from `since`. Panics where the one before had not let it go: then
-    /// it ran out, which takes the whole lease duration.
+    /// Waits until this pod holds it, and returns how long that took from `since`. Panics where the one
+    /// before had not let it go: then it ran out, which takes the whole lease duration.
     pub async fn handed_to(&self, pod: &str, since: Instant) -> Duration {
         let took = self.held_by(pod, since).await;
         let all = self.all();
@@ -145,7 +146,7 @@ pub async fn readiness(cluster: &Installation<'_>, name: &str) -> History<Option
 }
 
 impl History<Option<Condition>> {
-    /// Panics when Ready was anything but True since it first was, or turned True anew.
+    /// Panics when Ready was anything but True since it first was, or turned True again.
     #[track_caller]
     pub fn stayed_ready(&self) {
         let all = self.all();
@@ -162,7 +163,7 @@ impl History<Option<Condition>> {
 impl Operator {
     /// What the one engine of this replica says; an error where none or several run.
     pub async fn summary(&self) -> Result<Summary, String> {
-        rig::get(self.private, "/summary").await
+        harness::get(self.private, "/summary").await
     }
 
     /// Waits until so many trunks are registered, and none is in any other state.

@@ -1,5 +1,5 @@
-//! The Registry resource on a real API server: what its rules refuse and with which words, defaults, what kubectl shows. No
-//! operator runs here: the tests write the status themselves.
+//! The Registry resource on a real API server: what its rules refuse and with which words, defaults, what
+//! kubectl shows. No operator runs here: the tests write the status themselves.
 
 mod refused;
 mod taken;
@@ -7,8 +7,8 @@ mod taken;
 use std::collections::BTreeMap;
 
 use routr_registry::config::{Config, Secrets};
-use routr_registry::secret::Secret;
 use routr_registry::spec::RegistrySpec;
+use routr_types::secret::Secret;
 use serde_json::{Value, json};
 
 use crate::support::control_plane::{ControlPlane, Namespace};
@@ -57,7 +57,8 @@ async fn judge(plane: &ControlPlane, namespace: &str, patches: &[Value]) -> Vec<
     verdicts
 }
 
-/// The document with nothing but visible ASCII in it: kubectl reads it as YAML, which knows no control characters.
+/// The document with nothing but visible ASCII in it: kubectl reads it as YAML, which knows no control
+/// characters.
 fn ascii(document: &Value) -> String {
     let mut text = String::new();
     for c in document.to_string().chars() {
@@ -148,7 +149,7 @@ async fn kubectl_explains_every_key() {
         ("reg.spec.edgePorts.address", "optionally with `sip:` before it"),
         ("reg.spec.registration.require", "`[]` for none"),
         ("registries.status.trunks.atRisk", "the last attempt to refresh it failed"),
-        ("registries.status.failures.nextTry", "When the next REGISTER is due"),
+        ("registries.status.failures.nextAttemptTime", "When the next REGISTER is due"),
     ] {
         let said = plane.kubectl(["explain", path]).await.ok();
         let one_line = said.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -182,9 +183,9 @@ async fn set_ready(plane: &ControlPlane, namespace: &Namespace, ready: &str, gen
             condition("RequesterReachable", "False", "Refused"),
             condition("CacheReachable", "Unknown", "NeverAsked"),
         ],
-        "trunks": { "total": 12, "registered": 7, "atRisk": 2, "failing": 3, "invalid": 0, "pending": 0, "leaving": 1 },
-        "lastSync": "2026-11-23T01:00:00Z",
-        "nextLapse": "2126-11-23T04:05:06Z",
+        "trunks": { "total": 12, "registered": 7, "atRisk": 2, "failing": 3, "invalid": 0, "pending": 0, "deregistering": 1 },
+        "lastSyncTime": "2026-11-23T01:00:00Z",
+        "nextExpiryTime": "2126-11-23T04:05:06Z",
     } });
     let patch = format!("--patch={status}");
     plane
@@ -238,7 +239,7 @@ async fn kubectl_get_says_in_one_line_how_they_are() {
             "API",
             "REQUESTER",
             "CACHE",
-            "NEXT LAPSE",
+            "NEXT EXPIRY",
             "LAST SYNC",
             "AGE"
         ]

@@ -1,9 +1,10 @@
-//! What the chart grants to its ServiceAccount is what the operator uses: nothing is missing, and nothing is superfluous.
+//! What the chart grants to its ServiceAccount is what the operator uses: nothing is missing, and nothing is
+//! superfluous.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::stage::{Installation, RELEASE, Stage};
+use super::harness::{Installation, RELEASE, TestRegistry};
 use crate::support::wait::{PATIENCE, wait_at_pace};
 
 /// Group, resource with its subresource, verb.
@@ -60,7 +61,7 @@ fn used(cluster: &Installation<'_>) -> (BTreeSet<Right>, Vec<String>) {
 
 #[tokio::test]
 async fn the_chart_grants_what_the_operator_uses_and_no_more() {
-    let stage = Stage::with(&["alice"]).await;
+    let stage = TestRegistry::with(&["alice"]).await;
     let cluster = Installation::shared("rights").await;
     let mut operator = cluster.start("pod-a");
     cluster.kubectl(&["create", "secret", "generic", "redis", "--from-literal=password=pw"]).await.ok();
@@ -92,14 +93,14 @@ async fn the_chart_grants_what_the_operator_uses_and_no_more() {
 
 #[tokio::test]
 async fn a_watched_namespace_that_is_deleted_takes_the_roles_along_and_still_goes() {
-    let stage = Stage::with(&["alice", "bob"]).await;
+    let stage = TestRegistry::with(&["alice", "bob"]).await;
     let plane = crate::support::control_plane::ControlPlane::shared().await;
     let team = plane.namespace("team").await;
     let home = plane.namespace("home").await;
     let values = ["crds.install=false".to_owned(), format!("watchNamespaces={{{}}}", team.name())];
     let cluster = Installation::install(plane, home, &values).await;
     let _operator = cluster.start("pod-a");
-    let manifest = super::stage::manifest("main", &stage, "");
+    let manifest = super::harness::manifest("main", &stage, "");
     let args = ["apply", "--server-side", "--namespace", team.name(), "-f", "-"];
     plane.kubectl_stdin(args, &manifest).await.ok();
     let wait =

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::eyes::{Eyes, brief, message, spec, spec_with, starts};
-use super::stage::{Installation, Stage, condition};
+use super::harness::{Installation, TestRegistry, condition};
+use super::kube_client::{KubeClient, brief, message, spec, spec_with, starts};
 use super::table;
 use crate::support::redis::{Options, Redis};
 
@@ -12,10 +12,10 @@ const MARK: &str = "mark-of-redis";
 
 #[tokio::test]
 async fn a_password_of_redis_comes_from_a_secret_and_may_change_vanish_and_come_back() {
-    let stage = Stage::with(&["a", "b"]).await;
+    let stage = TestRegistry::with(&["a", "b"]).await;
     let redis = Redis::start(Options { password: format!("{MARK}-1"), persistent: false }).await;
     let cluster = Installation::shared("secret").await;
-    let eyes = Eyes::on(&cluster).await;
+    let kube = KubeClient::on(&cluster).await;
     let operator = cluster.start("pod-a");
     let place = format!("host=127.0.0.1,port={}", redis.port());
     let by_password = json!({ "cache": {
@@ -24,35 +24,36 @@ async fn a_password_of_redis_comes_from_a_secret_and_may_change_vanish_and_come_
     let by_parameters = json!({ "cache": {
         "provider": "redis", "parametersSecretRef": { "name": "redis", "key": "parameters" },
     } });
-    eyes.create("by-password", spec_with(&stage, by_password)).await;
-    eyes.create("by-parameters", spec_with(&stage, by_parameters)).await;
+    kube.create("by-password", spec_with(&stage, by_password)).await;
+    kube.create("by-parameters", spec_with(&stage, by_parameters)).await;
 
-    eyes.create("tampered", spec(&stage)).await;
+    kube.create("tampered", spec(&stage)).await;
 
     // There is none yet.
-    let status = eyes.conditions("by-password", &[("Stalled", "True", "SecretNotFound")]).await;
+    let status = kube.conditions("by-password", &[("Stalled", "True", "SecretNotFound")]).await;
     let expected = "spec.cache.passwordSecretRef: there is no Secret \"redis\" in this namespace";
     assert!(message(&status, "Stalled").contains(expected), "{}", brief(&status));
     assert!(message(&status, "Ready").contains(expected), "{}", brief(&status));
     assert_eq!(condition(&status, "Ready")["reason"], "SecretNotFound");
     table::row("a Secret is missing from the start", &status);
-    // Whoever writes into a status where nothing else happens is corrected, too: after a minute, which passes below.
-    eyes.conditions("tampered", &[("Ready", "True", "AllRegistered")]).await;
-    eyes.tamper(
+    // Anyone who writes into a status where nothing else happens is corrected, too: after a minute, which
+    // passes below.
+    kube.conditions("tampered", &[("Ready", "True", "AllRegistered")]).await;
+    kube.tamper(
         "tampered",
         json!({ "status": { "conditions": [], "trunks": null, "observedGeneration": 77 } }),
     )
     .await;
 
     // It has another key first.
-    eyes.secret("redis", json!({ "parameters": format!("{place},password={MARK}-1") })).await;
+    kube.secret("redis", json!({ "parameters": format!("{place},password={MARK}-1") })).await;
     let ready = [
         ("Ready", "True", "AllRegistered"),
         ("CacheReachable", "True", "Reachable"),
         ("Stalled", "False", "NotStalled"),
     ];
-    eyes.conditions("by-parameters", &ready).await;
-    let status = eyes
+    kube.conditions("by-parameters", &ready).await;
+    let status = kube
         .status("by-password", "the missing key to be told", |status| {
             message(status, "Stalled").contains("has no key \"password\"")
         })
@@ -60,39 +61,39 @@ async fn a_password_of_redis_comes_from_a_secret_and_may_change_vanish_and_come_
     table::row("a Secret lacks the key", &status);
 
     // All is there.
-    eyes.secret(
+    kube.secret(
         "redis",
         json!({ "parameters": format!("{place},password={MARK}-1"), "password": format!("{MARK}-1\n") }),
     )
     .await;
-    eyes.conditions("by-password", &ready).await;
+    kube.conditions("by-password", &ready).await;
 
     // Redis gets another password, the Secret does later.
     assert_eq!(redis.command(&format!("CONFIG SET requirepass {MARK}-2")).await.unwrap(), "+OK");
     redis.drop_clients(&format!("{MARK}-2")).await;
     stage.trunks(&["a", "b", "c"]);
     for name in ["by-password", "by-parameters"] {
-        let status = eyes.conditions(name, &[("CacheReachable", "False", "CredentialsRejected")]).await;
+        let status = kube.conditions(name, &[("CacheReachable", "False", "CredentialsRejected")]).await;
         table::row("Redis refuses the password", &status);
         assert_eq!(condition(&status, "Ready")["status"], "True", "{}", brief(&status));
     }
     let sent = stage.registrar.counters().registers;
-    eyes.secret(
+    kube.secret(
         "redis",
         json!({ "parameters": format!("{place},password={MARK}-2"), "password": format!("{MARK}-2") }),
     )
     .await;
     for name in ["by-password", "by-parameters"] {
-        eyes.conditions(name, &ready).await;
-        eyes.event(name, "CacheUnreachable").await;
-        eyes.event(name, "CacheReachable").await;
+        kube.conditions(name, &ready).await;
+        kube.event(name, "CacheUnreachable").await;
+        kube.event(name, "CacheReachable").await;
     }
     assert_eq!(stage.registrar.counters().registers, sent, "no trunk notices");
 
     // The Secret goes: the last good specification is followed.
-    eyes.delete_secret("redis").await;
+    kube.delete_secret("redis").await;
     for name in ["by-password", "by-parameters"] {
-        let status = eyes
+        let status = kube
             .conditions(name, &[("Stalled", "True", "SecretNotFound"), ("Ready", "True", "AllRegistered")])
             .await;
         assert!(message(&status, "Ready").contains("see Stalled"), "{}", brief(&status));
@@ -100,20 +101,20 @@ async fn a_password_of_redis_comes_from_a_secret_and_may_change_vanish_and_come_
         table::row("a Secret vanishes under a running Registry", &status);
     }
     stage.trunks(&["a", "b", "c", "d"]);
-    eyes.status("by-password", "a new trunk", |status| status["trunks"]["registered"] == 4).await;
+    kube.status("by-password", "a new trunk", |status| status["trunks"]["registered"] == 4).await;
     // It comes back with nonsense, which is told without being shown.
-    eyes.secret("redis", json!({ "parameters": format!("host=127.0.0.1,pasword={MARK}-3,port=nonsense"), "password": format!("{MARK}-2") })).await;
-    eyes.conditions("by-password", &ready).await;
-    let status = eyes.conditions("by-parameters", &[("Stalled", "True", "InvalidSpec")]).await;
+    kube.secret("redis", json!({ "parameters": format!("host=127.0.0.1,pasword={MARK}-3,port=nonsense"), "password": format!("{MARK}-2") })).await;
+    kube.conditions("by-password", &ready).await;
+    let status = kube.conditions("by-parameters", &[("Stalled", "True", "InvalidSpec")]).await;
     assert!(message(&status, "Stalled").contains("spec.cache.parametersSecretRef"), "{}", brief(&status));
-    eyes.secret("redis", json!({ "parameters": format!("{place},password={MARK}-2") })).await;
-    eyes.conditions("by-parameters", &ready).await;
+    kube.secret("redis", json!({ "parameters": format!("{place},password={MARK}-2") })).await;
+    kube.conditions("by-parameters", &ready).await;
 
     assert_eq!(starts(&operator.service), 3, "one engine each, from start to end");
     let mended = |status: &Value| status["observedGeneration"] == 1 && status["trunks"]["registered"] == 4;
-    let status = eyes.status("tampered", "the status to be mended", mended).await;
+    let status = kube.status("tampered", "the status to be mended", mended).await;
     assert_eq!(status["conditions"].as_array().map(Vec::len), Some(7), "{}", brief(&status));
-    let mut shown = vec![operator.service.output(), eyes.dump().await];
+    let mut shown = vec![operator.service.output(), kube.dump().await];
     for path in ["/metrics", "/readyz", "/healthz"] {
         shown.push(operator.public(path).await.unwrap().1);
     }
@@ -121,5 +122,5 @@ async fn a_password_of_redis_comes_from_a_secret_and_may_change_vanish_and_come_
     for text in shown {
         assert!(!text.contains(MARK), "a password is shown:\n{text}");
     }
-    eyes.follows("by-password", spec(&stage)).await;
+    kube.follows("by-password", spec(&stage)).await;
 }

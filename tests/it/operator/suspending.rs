@@ -5,33 +5,34 @@ use std::time::Duration;
 use routr_registry::devstack::registrar::Behaviour;
 use serde_json::json;
 
-use super::eyes::{Eyes, brief, message, spec, spec_with, starts};
-use super::stage::{Installation, SOON, Stage, condition};
+use super::harness::{Installation, SOON, TestRegistry, condition};
+use super::kube_client::{KubeClient, brief, message, spec, spec_with, starts};
 use super::table;
 use crate::support::wait::wait_for;
 
 #[tokio::test]
 async fn a_suspended_registry_sends_nothing_until_it_goes_on_where_it_was() {
-    let stage = Stage::with(&["early", "late"]).await;
-    // Refreshes are due after 5 to 6 s, and after some minutes; the registrar itself keeps both for ten minutes.
+    let stage = TestRegistry::with(&["early", "late"]).await;
+    // Refreshes are due after 5 to 6 s, and after some minutes; the registrar itself keeps both for ten
+    // minutes.
     stage.registrar.behave("early", Behaviour::ClaimExpires(10));
     let cluster = Installation::shared("suspend").await;
-    let eyes = Eyes::on(&cluster).await;
+    let kube = KubeClient::on(&cluster).await;
     let operator = cluster.start("pod-a");
-    eyes.create("main", spec(&stage)).await;
-    eyes.create("born-suspended", spec_with(&stage, json!({ "suspend": true }))).await;
-    eyes.conditions("main", &[("Ready", "True", "AllRegistered")]).await;
+    kube.create("main", spec(&stage)).await;
+    kube.create("born-suspended", spec_with(&stage, json!({ "suspend": true }))).await;
+    kube.conditions("main", &[("Ready", "True", "AllRegistered")]).await;
 
-    eyes.follows("main", json!({ "suspend": true })).await;
+    kube.follows("main", json!({ "suspend": true })).await;
     let sent = stage.registrar.log().len();
-    let status = eyes.conditions("main", &[("Ready", "False", "Suspended")]).await;
+    let status = kube.conditions("main", &[("Ready", "False", "Suspended")]).await;
     assert!(message(&status, "Ready").contains("spec.suspend is true"), "{}", brief(&status));
     assert_eq!(condition(&status, "Reconciling")["status"], "False", "waiting makes no sense");
     assert_eq!(condition(&status, "Stalled")["status"], "False");
     assert_eq!(status["trunks"]["total"], 2, "counts are shown: {}", brief(&status));
     table::row("spec.suspend is true", &status);
 
-    // Long past the refresh and the lapse of the early one.
+    // Long past the refresh and the expiry of the early one.
     let began = stage.registrar.elapsed();
     let passes = async || match stage.registrar.elapsed() - began {
         passed if passed > Duration::from_secs(13) => Ok(()),
@@ -40,59 +41,59 @@ async fn a_suspended_registry_sends_nothing_until_it_goes_on_where_it_was() {
     wait_for(passes, SOON, "thirteen seconds to pass").await;
     assert_eq!(stage.registrar.log().len(), sent, "nothing is sent, neither to refresh nor to remove");
     assert!(stage.registrar.bindings().values().all(|bindings| bindings.len() == 1), "bindings stay");
-    let lapsed = |status: &serde_json::Value| {
+    let expired = |status: &serde_json::Value| {
         let trunks = &status["trunks"];
         trunks["registered"] == 1 && trunks["total"] == 2
     };
-    let status = eyes.status("main", "what lapsed to be counted", lapsed).await;
+    let status = kube.status("main", "what expired to be counted", expired).await;
     assert!(message(&status, "Ready").contains("1 of 2 trunks still has one"), "{}", brief(&status));
 
     // On it goes, with what is most overdue; what is not due waits for its time.
-    eyes.follows("main", json!({ "suspend": false })).await;
-    eyes.conditions("main", &[("Ready", "True", "AllRegistered")]).await;
+    kube.follows("main", json!({ "suspend": false })).await;
+    kube.conditions("main", &[("Ready", "True", "AllRegistered")]).await;
     let later = stage.registrar.log().split_off(sent);
     assert!(!later.is_empty() && later.iter().all(|seen| seen.user == "early"), "{later:?}");
     let first = stage.registrar.log().into_iter().find(|seen| seen.user == "early").unwrap();
     assert!(later.iter().all(|seen| seen.call_id == first.call_id && seen.cseq > first.cseq));
-    let reasons: Vec<String> = eyes.events("main").await.into_iter().map(|event| event.0).collect();
+    let reasons: Vec<String> = kube.events("main").await.into_iter().map(|event| event.0).collect();
     assert!(["Suspended", "Resumed"].iter().all(|reason| reasons.iter().any(|r| r == reason)), "{reasons:?}");
     assert_eq!(starts(&operator.service), 2, "one engine each, from start to end");
 
     // The other one never said a word, and says none when it is deleted.
-    let status = eyes.now("born-suspended").await;
+    let status = kube.now("born-suspended").await;
     assert_eq!(condition(&status, "Ready")["reason"], "Suspended", "{}", brief(&status));
     assert_eq!(status["trunks"]["total"], 2, "{}", brief(&status));
     assert!(stage.registrar.log().iter().all(|seen| seen.call_id == first.call_id || seen.user == "late"));
     let late: Vec<_> = stage.registrar.log().into_iter().filter(|seen| seen.user == "late").collect();
     assert!(late.iter().all(|seen| seen.call_id == late[0].call_id), "{late:?}");
-    eyes.delete("born-suspended").await;
-    eyes.gone("born-suspended").await;
-    eyes.follows("main", json!({ "suspend": true })).await;
-    eyes.delete("main").await;
-    eyes.gone("main").await;
+    kube.delete("born-suspended").await;
+    kube.gone("born-suspended").await;
+    kube.follows("main", json!({ "suspend": true })).await;
+    kube.delete("main").await;
+    kube.gone("main").await;
     assert!(stage.registrar.log().iter().all(|seen| seen.expires != Some(0)), "nothing was de-registered");
 }
 
 #[tokio::test]
 async fn what_is_most_overdue_goes_first() {
     let refs = ["t0", "t1", "t2", "t3", "t4", "t5"];
-    let stage = Stage::with(&refs).await;
+    let stage = TestRegistry::with(&refs).await;
     // Against the order of their names.
     for (n, user) in refs.iter().enumerate() {
         stage.registrar.behave(user, Behaviour::ClaimExpires(24 - 3 * n as i64));
     }
     let cluster = Installation::shared("overdue").await;
-    let eyes = Eyes::on(&cluster).await;
+    let kube = KubeClient::on(&cluster).await;
     let _operator = cluster.start("pod-a");
-    eyes.create("main", spec(&stage)).await;
-    eyes.conditions("main", &[("Ready", "True", "AllRegistered")]).await;
-    eyes.follows("main", json!({ "suspend": true, "registration": { "ratePerRegistrar": 1 } })).await;
+    kube.create("main", spec(&stage)).await;
+    kube.conditions("main", &[("Ready", "True", "AllRegistered")]).await;
+    kube.follows("main", json!({ "suspend": true, "registration": { "ratePerRegistrar": 1 } })).await;
     let sent = stage.registrar.log().len();
-    let all_lapsed = |status: &serde_json::Value| status["trunks"]["registered"] == 0;
-    eyes.status("main", "all bindings to have lapsed", all_lapsed).await;
+    let all_expiryd = |status: &serde_json::Value| status["trunks"]["registered"] == 0;
+    kube.status("main", "all bindings to have expired", all_expiryd).await;
     assert_eq!(stage.registrar.log().len(), sent);
-    eyes.change("main", json!({ "suspend": false })).await;
-    eyes.conditions("main", &[("Ready", "True", "AllRegistered")]).await;
+    kube.change("main", json!({ "suspend": false })).await;
+    kube.conditions("main", &[("Ready", "True", "AllRegistered")]).await;
     let mut order: Vec<String> = Vec::new();
     for seen in stage.registrar.log().split_off(sent) {
         if !order.contains(&seen.user) {

@@ -32,7 +32,7 @@ pub fn events(fault: &str, reasons: &[String]) {
     enter(fault, |row| row.1 = reasons.join(", "));
 }
 
-/// Writes the table anew each time: nobody knows which test is the last.
+/// Writes the table again each time: no one knows which test is the last.
 fn enter(fault: &str, change: impl FnOnce(&mut (String, String))) {
     let mut rows = ROWS.lock().unwrap();
     change(rows.entry(fault.to_owned()).or_default());
@@ -46,7 +46,7 @@ fn enter(fault: &str, change: impl FnOnce(&mut (String, String))) {
 
 /// What is as always is left out: its words say nothing.
 fn cell(status: &Value, kind: &str) -> String {
-    let found = super::stage::condition(status, kind);
+    let found = super::harness::condition(status, kind);
     let text = |key: &str| found[key].as_str().unwrap_or("-");
     let (truth, reason) = (text("status"), text("reason"));
     let usual = ["Reachable", "InMemory", "NotStalled", "Accepted", "Settled", "AllRegistered"];

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::SOON;
 use super::fake::{FakeRequester, ok, reply, to};
-use super::stage::{Stage, tells, trunk};
+use super::test_registry::{TestRegistry, tells, trunk};
 use crate::support::process::tail;
 use crate::support::service::Service;
 use crate::support::wait::wait_for;
@@ -16,8 +16,8 @@ async fn ended(mut client: Service) -> (Option<i32>, String) {
 }
 
 /// «good» and «twin-1», «twin-2» of one name are registered, «locked» has no account, «broken» no host.
-async fn stage() -> (Stage, FakeRequester, Service) {
-    let mut stage = Stage::bare().await;
+async fn stage() -> (TestRegistry, FakeRequester, Service) {
+    let mut stage = TestRegistry::bare().await;
     let mut trunks: Vec<_> =
         ["good", "locked"].map(|reference| trunk(reference, "sip.example.com", 5060)).into();
     trunks.extend(["twin-1", "twin-2"].map(|reference| {
@@ -96,7 +96,7 @@ async fn trunks_prints_json_and_watches_by_lines() {
     let trunks: Vec<Value> = serde_json::from_str(&json).unwrap();
     let refs: Vec<&str> = trunks.iter().map(|trunk| trunk["reference"].as_str().unwrap()).collect();
     assert_eq!((code, &refs[..]), (Some(0), &["broken", "good", "locked", "twin-1", "twin-2"][..]));
-    assert_eq!(trunks[2]["trouble"]["code"], 403);
+    assert_eq!(trunks[2]["failure"]["code"], 403);
 
     let mut watch = stage.client(&["trunks", "--watch"]);
     let shows = async |watch: &Service, text: &str| {
@@ -144,7 +144,7 @@ async fn refresh_registers_one_trunk_now_by_ref_or_name() {
 
 #[tokio::test]
 async fn a_service_that_is_down_is_explained() {
-    let mut stage = Stage::bare().await;
+    let mut stage = TestRegistry::bare().await;
     for args in [&["trunks"][..], &["trunks", "--json"], &["trunks", "--watch"], &["refresh", "a"]] {
         let (code, said) = ended(stage.client(args)).await;
         let url = format!("error: cannot reach routr-registry at http://127.0.0.1:{}: ", stage.private);

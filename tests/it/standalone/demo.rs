@@ -30,7 +30,7 @@ async fn once_ends_by_itself_and_says_how_each_trunk_stands() {
     for reason in [
         "CredentialsRejected (401)",
         "UnknownAccount (404)",
-        "AskedToWait (503)",
+        "RetryAfter (503)",
         "no response from registrar 127.0.0.",
         "uris[0].host",
     ] {
@@ -139,7 +139,8 @@ async fn draws(columns: u16, rows: u16) {
     let text = shown.join("\n");
     assert!(shown.len() <= usize::from(rows), "{text}");
     assert!(shown.iter().all(|line| line.chars().count() <= usize::from(columns)), "{text}");
-    // The sick ones come first. Where the lines below the table are long, and the screen is small, it says that there is more.
+    // The sick ones come first. Where the lines below the table are long, and the screen is small, it says
+    // that there is more.
     let more = rows < 30 && shown.iter().any(|line| line == "…");
     for sample in SAMPLES {
         let name = sample.name;

@@ -1,7 +1,7 @@
 //! In the place of Routr's own registry.
 
 use super::SOON;
-use super::stage::{Stage, log};
+use super::test_registry::{TestRegistry, log};
 use crate::support::wait::wait_until;
 
 /// The configuration of Routr's own registry, but for the ports.
@@ -26,7 +26,7 @@ spec:
 
 #[tokio::test]
 async fn routrs_own_configuration_works_unchanged() {
-    let stage = Stage::with(&["a", "b"]).await;
+    let stage = TestRegistry::with(&["a", "b"]).await;
     let own = ROUTRS_OWN
         .replace("localhost:51909", &format!("127.0.0.1:{}", stage.requester_port))
         .replace("localhost:51907", &format!("127.0.0.1:{}", stage.api_port));
@@ -49,7 +49,7 @@ async fn routrs_own_configuration_works_unchanged() {
 
 #[tokio::test]
 async fn healthchecks_can_be_turned_off_as_with_routr() {
-    let stage = Stage::with(&[]).await;
+    let stage = TestRegistry::with(&[]).await;
     for (value, expected) in [("false", 404), ("true", 200)] {
         let service = stage.run(&[("ENABLE_HEALTHCHECKS", value)]);
         let healthz = async || stage.public("/healthz").await.is_ok_and(|(status, _)| status == expected);

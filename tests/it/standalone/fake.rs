@@ -11,7 +11,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
-use super::stage::listen;
+use super::test_registry::listen;
 
 type Answer = dyn Fn(&SendMessageRequest) -> Option<SipMessage> + Send + Sync;
 

@@ -1,4 +1,4 @@
-//! Neighbours that talk nonsense.
+//! Dependencies that talk nonsense.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::SOON;
 use super::fake::{FakeRequester, reply, to};
-use super::stage::{Stage, listen, tells, trunk};
+use super::test_registry::{TestRegistry, listen, tells, trunk};
 use crate::support::service::Service;
 use crate::support::wait::{wait_for, wait_until};
 
@@ -29,14 +29,14 @@ fn harmless(what: &str, text: &str) {
     assert!(!text.contains(tricks), "{what} shows text that reorders or hides: {text:?}");
 }
 
-async fn run(stage: &Stage, args: &[&str]) -> String {
+async fn run(stage: &TestRegistry, args: &[&str]) -> String {
     let mut client = stage.client(args);
     assert_eq!(client.exit(SOON).await.code(), Some(0), "{}", client.output());
     client.output()
 }
 
 /// Lives, tells that trunks cannot be read because of `why`, and recovers once the API server is a real one.
-async fn survives_as_api_server(stage: &mut Stage, service: &Service, why: &[&str]) {
+async fn survives_as_api_server(stage: &mut TestRegistry, service: &Service, why: &[&str]) {
     tells(service, "cannot read the trunks", 1).await;
     let told = async || {
         let (status, text) = stage.public("/readyz").await?;
@@ -51,7 +51,7 @@ async fn survives_as_api_server(stage: &mut Stage, service: &Service, why: &[&st
 
 #[tokio::test]
 async fn random_bytes_in_the_place_of_the_api_server() {
-    let mut stage = Stage::bare().await;
+    let mut stage = TestRegistry::bare().await;
     stage.trunks(&["a"]);
     stage.start_requester().await;
     let listener = listen(stage.api_port).await;
@@ -75,7 +75,7 @@ async fn random_bytes_in_the_place_of_the_api_server() {
 
 #[tokio::test]
 async fn a_web_server_and_another_grpc_service_in_the_place_of_the_api_server() {
-    let mut stage = Stage::bare().await;
+    let mut stage = TestRegistry::bare().await;
     stage.trunks(&["a"]);
     stage.start_requester().await;
     let end = CancellationToken::new();
@@ -101,7 +101,7 @@ async fn a_web_server_and_another_grpc_service_in_the_place_of_the_api_server() 
 
 #[tokio::test]
 async fn trunks_with_names_that_would_steer_a_terminal() {
-    let mut stage = Stage::bare().await;
+    let mut stage = TestRegistry::bare().await;
     let evil = "\u{1b}]0;owned\u{7}\u{1b}[2J\r\n\u{202e}name\u{200b}\t";
     let mut named = trunk("evil", "sip.example.com", 5060);
     named.name = evil.repeat(50);
@@ -204,7 +204,7 @@ fn any_message(rng: &mut SmallRng) -> Option<SipMessage> {
 
 #[tokio::test]
 async fn a_requester_that_answers_at_random() {
-    let mut stage = Stage::bare().await;
+    let mut stage = TestRegistry::bare().await;
     let refs: Vec<String> = (0..30).map(|n| format!("t{n}")).collect();
     stage.api.set_trunks(refs.iter().map(|r| trunk(r, "sip.example.com", 5060)).collect());
     stage.start_api().await;

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::SOON;
-use super::stage::{Stage, log, tells};
+use super::test_registry::{TestRegistry, log, tells};
 use crate::support::wait::wait_until;
 use routr_registry::devstack::registrar::Behaviour;
 
@@ -16,7 +16,7 @@ fn changes(lines: &[Value], trunk: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn a_change_of_state_is_one_line_and_a_refresh_none() {
-    let stage = Stage::with(&["a", "b"]).await;
+    let stage = TestRegistry::with(&["a", "b"]).await;
     let service = stage.run(&[]);
     stage.settles(&[("a", "registered"), ("b", "registered")]).await;
     for times in 2..6 {
@@ -51,7 +51,7 @@ async fn a_change_of_state_is_one_line_and_a_refresh_none() {
 async fn the_levels_of_routr_are_understood() {
     let mut lowest = Vec::new();
     for level in ["silly", "verbose", "debug", "info", "warn", "error"] {
-        let stage = Stage::with(&["a"]).await;
+        let stage = TestRegistry::with(&["a"]).await;
         let mut service = stage.run(&[("LOGS_LEVEL", level)]);
         stage.settles(&[("a", "registered")]).await;
         assert!(service.terminate(SOON).await.success());
@@ -73,7 +73,7 @@ async fn the_levels_of_routr_are_understood() {
 
 #[tokio::test]
 async fn lines_are_text_on_request_and_rust_log_goes_first() {
-    let stage = Stage::with(&["a"]).await;
+    let stage = TestRegistry::with(&["a"]).await;
     let mut service =
         stage.run_with(&["--log-format", "text"], &[("LOGS_LEVEL", "silly"), ("RUST_LOG", "info")]);
     stage.settles(&[("a", "registered")]).await;

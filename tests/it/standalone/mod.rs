@@ -1,4 +1,5 @@
-//! The standalone mode as a user meets it: the built program, real sockets, and neighbours that come, go and misbehave.
+//! The standalone mode as a user meets it: the built program, real sockets, and dependencies that come, go
+//! and misbehave.
 
 mod client;
 mod demo;
@@ -11,8 +12,8 @@ mod reload;
 mod reload_file;
 mod secrets;
 mod signals;
-pub mod stage;
 mod start;
+pub mod test_registry;
 
 use crate::support::wait::PATIENCE;
 use std::time::Duration;

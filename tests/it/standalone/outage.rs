@@ -1,7 +1,7 @@
-//! Neighbours that are not there: at the start, later, and again.
+//! Dependencies that are not there: at the start, later, and again.
 
 use super::SOON;
-use super::stage::{Stage, log, tells, told};
+use super::test_registry::{TestRegistry, log, tells, told};
 use crate::support::redis::{Options, Redis};
 use crate::support::wait::{wait_for, wait_until};
 
@@ -21,8 +21,8 @@ pub fn metric(text: &str, name: &str) -> Option<f64> {
 }
 
 #[tokio::test]
-async fn it_starts_without_any_neighbour_says_so_and_recovers_as_they_come() {
-    let mut stage = Stage::bare().await;
+async fn it_starts_without_any_dependency_says_so_and_recovers_as_they_come() {
+    let mut stage = TestRegistry::bare().await;
     let mut redis = Redis::start(Options { password: REDIS_PASSWORD.to_owned(), persistent: false }).await;
     redis.kill().await;
     stage.write(&stage.config(&cache(&redis)));
@@ -41,9 +41,13 @@ async fn it_starts_without_any_neighbour_says_so_and_recovers_as_they_come() {
     wait_for(down, SOON, "/readyz to tell that nothing is there").await;
     assert_eq!(stage.public("/livez").await, Ok((200, "OK".to_owned())), "a restart would mend nothing");
     let (_, metrics) = stage.public("/metrics").await.unwrap();
-    assert_eq!(metric(&metrics, "routr_registry_neighbour_up{neighbour=\"api\"}"), Some(0.0), "{metrics}");
-    assert_eq!(metric(&metrics, "routr_registry_neighbour_up{neighbour=\"cache\"}"), Some(0.0));
-    assert_eq!(metric(&metrics, "routr_registry_neighbour_up{neighbour=\"requester\"}"), None, "never tried");
+    assert_eq!(metric(&metrics, "routr_registry_dependency_up{dependency=\"api\"}"), Some(0.0), "{metrics}");
+    assert_eq!(metric(&metrics, "routr_registry_dependency_up{dependency=\"cache\"}"), Some(0.0));
+    assert_eq!(
+        metric(&metrics, "routr_registry_dependency_up{dependency=\"requester\"}"),
+        None,
+        "never tried"
+    );
 
     stage.start_api().await;
     let waiting = async || {
@@ -55,14 +59,14 @@ async fn it_starts_without_any_neighbour_says_so_and_recovers_as_they_come() {
     wait_for(waiting, 3 * SOON, "/readyz to miss the Requester").await;
     let (_, metrics) = stage.public("/metrics").await.unwrap();
     assert_eq!(
-        metric(&metrics, "routr_registry_neighbour_up{neighbour=\"requester\"}"),
+        metric(&metrics, "routr_registry_dependency_up{dependency=\"requester\"}"),
         Some(0.0),
         "{metrics}"
     );
     assert_eq!(metric(&metrics, "routr_registry_trunks{state=\"registered\"}"), Some(0.0), "{metrics}");
     let views = stage.views().await.unwrap();
     assert_eq!(views.len(), 2);
-    assert!(views.values().any(|view| view["trouble"]["reason"] == "RequesterUnavailable"), "{views:?}");
+    assert!(views.values().any(|view| view["failure"]["reason"] == "RequesterUnavailable"), "{views:?}");
     assert!(views.values().all(|view| view["failures"] == 0), "the way is broken, not a trunk: {views:?}");
 
     stage.start_requester().await;
@@ -85,7 +89,7 @@ async fn it_starts_without_any_neighbour_says_so_and_recovers_as_they_come() {
 
 #[tokio::test]
 async fn a_scrape_and_the_probes_tell_the_truth_while_everything_is_down() {
-    let mut stage = Stage::with(&["a", "b"]).await;
+    let mut stage = TestRegistry::with(&["a", "b"]).await;
     let redis = Redis::start(Options { password: REDIS_PASSWORD.to_owned(), persistent: false }).await;
     stage.write(&stage.config(&cache(&redis)));
     let service = stage.run(&[]);
@@ -93,8 +97,8 @@ async fn a_scrape_and_the_probes_tell_the_truth_while_everything_is_down() {
     let ready = async || stage.public("/readyz").await.is_ok_and(|(status, _)| status == 200);
     wait_until(ready, SOON, "/readyz to be ready").await;
     let (_, well) = stage.public("/metrics").await.unwrap();
-    for neighbour in ["api", "requester", "cache"] {
-        let name = format!("routr_registry_neighbour_up{{neighbour=\"{neighbour}\"}}");
+    for dependency in ["api", "requester", "cache"] {
+        let name = format!("routr_registry_dependency_up{{dependency=\"{dependency}\"}}");
         let up = async || match stage.public("/metrics").await?.1 {
             text if metric(&text, &name) == Some(1.0) => Ok(()),
             text => Err(text),
@@ -123,20 +127,21 @@ async fn a_scrape_and_the_probes_tell_the_truth_while_everything_is_down() {
     wait_for(down, SOON, "/readyz to tell all three outages").await;
     let (_, text) = stage.public("/metrics").await.unwrap();
     well_formed(&text);
-    for neighbour in ["api", "requester", "cache"] {
-        let name = format!("routr_registry_neighbour_up{{neighbour=\"{neighbour}\"}}");
+    for dependency in ["api", "requester", "cache"] {
+        let name = format!("routr_registry_dependency_up{{dependency=\"{dependency}\"}}");
         assert_eq!(metric(&text, &name), Some(0.0), "{text}");
     }
     // The bindings are still there, and say for how long.
     let (registered, at_risk) =
         ("routr_registry_trunks{state=\"registered\"}", "routr_registry_trunks{state=\"atRisk\"}");
     assert_eq!(metric(&text, registered).unwrap() + metric(&text, at_risk).unwrap(), 2.0, "{text}");
-    assert!(metric(&text, "routr_registry_next_lapse_seconds").unwrap() > 0.0, "{text}");
-    let failed = "routr_registry_registers_total{outcome=\"requester_unavailable\",registrar=\"127.0.0.1\"}";
+    assert!(metric(&text, "routr_registry_next_expiry_seconds").unwrap() > 0.0, "{text}");
+    let failed =
+        "routr_registry_register_requests_total{outcome=\"requester_unavailable\",registrar=\"127.0.0.1\"}";
     assert!(metric(&text, failed).unwrap() >= 1.0, "{text}");
-    let granted = "routr_registry_registers_total{outcome=\"registered\",registrar=\"127.0.0.1\"}";
+    let granted = "routr_registry_register_requests_total{outcome=\"registered\",registrar=\"127.0.0.1\"}";
     assert_eq!(metric(&text, granted), Some(3.0), "{text}");
-    assert!(metric(&text, "routr_registry_syncs_total{outcome=\"failed\"}").unwrap() >= 1.0, "{text}");
+    assert!(metric(&text, "routr_registry_syncs_total{result=\"error\"}").unwrap() >= 1.0, "{text}");
 
     stage.start_api().await;
     stage.start_requester().await;
@@ -153,7 +158,8 @@ fn well_formed(text: &str) {
         let (series, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("{line}"));
         assert!(value.parse::<f64>().is_ok(), "{line}");
         let name = series.split('{').next().unwrap();
-        assert!(name.starts_with("routr_registry_") && !name.contains(' '), "{line}");
+        let standard = name == "process_start_time_seconds";
+        assert!((standard || name.starts_with("routr_registry_")) && !name.contains(' '), "{line}");
     }
     let mut series: Vec<&str> =
         text.lines().filter(|l| !l.starts_with('#')).filter_map(|l| Some(l.rsplit_once(' ')?.0)).collect();
@@ -165,7 +171,7 @@ fn well_formed(text: &str) {
 
 #[tokio::test]
 async fn a_redis_that_hangs_does_not_make_the_service_look_dead() {
-    let stage = Stage::with(&["a"]).await;
+    let stage = TestRegistry::with(&["a"]).await;
     let mut redis = Redis::start(Options { password: REDIS_PASSWORD.to_owned(), persistent: false }).await;
     redis.pause();
     stage.write(&stage.config(&format!("  instanceId: fixed\n{}", cache(&redis))));

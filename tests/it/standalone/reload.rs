@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::SOON;
 use super::fake::{FakeRequester, header};
-use super::stage::{Stage, listen, log, tells, told};
+use super::test_registry::{TestRegistry, listen, log, tells, told};
 use crate::support::ports;
 use crate::support::redis::{Options, Redis};
 use crate::support::service::Service;
@@ -14,9 +14,9 @@ use crate::support::wait::{wait_for, wait_until};
 
 const TOOK_OVER: &str = "applied the new configuration";
 
-/// Writes the new configuration, sends SIGHUP, and waits until it is in use and the trunks were read under it. Returns what
-/// the log says has changed.
-async fn reload(stage: &Stage, service: &mut Service, config: &str) -> String {
+/// Writes the new configuration, sends SIGHUP, and waits until it is in use and the trunks were read under
+/// it. Returns what the log says has changed.
+async fn reload(stage: &TestRegistry, service: &mut Service, config: &str) -> String {
     let times = told(service, TOOK_OVER).len();
     stage.write(config);
     service.signal(Signal::SIGHUP);
@@ -33,7 +33,7 @@ async fn syncs(api: &ApiServer, more: u64) {
 
 #[tokio::test]
 async fn what_concerns_no_binding_sends_no_register() {
-    let stage = Stage::with(&["a", "b", "c"]).await;
+    let stage = TestRegistry::with(&["a", "b", "c"]).await;
     let mut service = stage.run(&[]);
     stage.settles(&[("a", "registered"), ("b", "registered"), ("c", "registered")]).await;
     let before = stage.registrar.counters().registers;
@@ -67,7 +67,7 @@ async fn what_concerns_no_binding_sends_no_register() {
 
 #[tokio::test]
 async fn only_trunks_whose_edge_port_goes_away_are_registered_anew() {
-    let stage = Stage::bare().await;
+    let stage = TestRegistry::bare().await;
     stage.trunks(&["a", "b", "c", "d", "e", "f", "g", "h"]);
     let mut stage = stage;
     stage.start_api().await;
@@ -107,7 +107,7 @@ async fn only_trunks_whose_edge_port_goes_away_are_registered_anew() {
 
 #[tokio::test]
 async fn words_and_option_tags_are_used_from_the_next_register_on() {
-    let mut stage = Stage::bare().await;
+    let mut stage = TestRegistry::bare().await;
     stage.trunks(&["a"]);
     stage.start_api().await;
     let fake = FakeRequester::granting(stage.requester_port, 600).await;
@@ -134,7 +134,7 @@ async fn words_and_option_tags_are_used_from_the_next_register_on() {
 
 #[tokio::test]
 async fn a_higher_rate_lets_waiting_trunks_go_at_once() {
-    let stage = Stage::with(&["a", "b", "c"]).await;
+    let stage = TestRegistry::with(&["a", "b", "c"]).await;
     stage.write(&stage.config("  registration:\n    ratePerRegistrar: 0.001\n"));
     let mut service = stage.run(&[]);
     let some = async || match stage.private("/summary").await? {
@@ -149,7 +149,7 @@ async fn a_higher_rate_lets_waiting_trunks_go_at_once() {
 
 #[tokio::test]
 async fn another_interval_is_used_at_once() {
-    let stage = Stage::with(&["a"]).await;
+    let stage = TestRegistry::with(&["a"]).await;
     let slow = stage.config("").replace("registerInterval: 1s", "registerInterval: 1h");
     stage.write(&slow);
     let mut service = stage.run(&[]);
@@ -161,14 +161,15 @@ async fn another_interval_is_used_at_once() {
 
 #[tokio::test]
 async fn another_requester_registers_every_trunk_anew_another_api_server_only_what_differs() {
-    let mut stage = Stage::bare().await;
+    let mut stage = TestRegistry::bare().await;
     stage.trunks(&["a", "b"]);
     stage.start_api().await;
     let first = FakeRequester::granting(stage.requester_port, 600).await;
     let mut service = stage.run(&[]);
     stage.settles(&[("a", "registered"), ("b", "registered")]).await;
 
-    // Its Contact is another one: both are due within a quarter of the ten minutes, and not in the last quarter as usual.
+    // Its Contact is another one: both are due within a quarter of the ten minutes, and not in the last
+    // quarter as usual.
     stage.requester_port = ports::free();
     let second = FakeRequester::granting(stage.requester_port, 600).await;
     assert_eq!(reload(&stage, &mut service, &stage.config("")).await, "spec.requesterAddr");
@@ -217,7 +218,7 @@ async fn another_requester_registers_every_trunk_anew_another_api_server_only_wh
 
 #[tokio::test]
 async fn another_cache_gets_everything_and_no_trunk_notices() {
-    let stage = Stage::with(&["a", "b"]).await;
+    let stage = TestRegistry::with(&["a", "b"]).await;
     let redis = Redis::start(Options { password: "only-for-redis".to_owned(), persistent: false }).await;
     let mut service = stage.run(&[]);
     stage.settles(&[("a", "registered"), ("b", "registered")]).await;

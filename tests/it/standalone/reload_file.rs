@@ -9,7 +9,7 @@ use routr_registry::devstack::api::Rpc;
 use tokio::time::Instant;
 
 use super::SOON;
-use super::stage::{Stage, log, tells, told};
+use super::test_registry::{TestRegistry, log, tells, told};
 use crate::support::service::Service;
 use crate::support::wait::wait_until;
 
@@ -19,18 +19,18 @@ const LOOK: Duration = Duration::from_secs(1);
 const KEPT: &str = "keeping the old configuration: ";
 
 /// A configuration that differs from the others in its interval.
-fn interval(stage: &Stage, seconds: u32) -> String {
+fn interval(stage: &TestRegistry, seconds: u32) -> String {
     stage.config("").replace("registerInterval: 1s", &format!("registerInterval: {seconds}s"))
 }
 
 /// The service has looked at its file some times more: it does so once a second, as it reads the trunks.
-async fn looks(stage: &Stage) {
+async fn looks(stage: &TestRegistry) {
     let goal = stage.api.calls(Rpc::FindBy) + 3;
     wait_until(async || stage.api.calls(Rpc::FindBy) >= goal, SOON, "three more seconds of the service")
         .await;
 }
 
-async fn running(stage: &Stage) -> Service {
+async fn running(stage: &TestRegistry) -> Service {
     let service = stage.run(&[]);
     stage.settles(&[("a", "registered")]).await;
     service
@@ -38,7 +38,7 @@ async fn running(stage: &Stage) -> Service {
 
 #[tokio::test]
 async fn an_edit_is_noticed_without_a_signal() {
-    let stage = Stage::with(&["a"]).await;
+    let stage = TestRegistry::with(&["a"]).await;
     let service = running(&stage).await;
     stage.write(&interval(&stage, 2));
     tells(&service, TOOK_OVER, 1).await;
@@ -47,7 +47,7 @@ async fn an_edit_is_noticed_without_a_signal() {
 
 #[tokio::test]
 async fn a_bad_edit_keeps_the_old_configuration_is_told_once_and_a_good_one_follows() {
-    let stage = Stage::with(&["a"]).await;
+    let stage = TestRegistry::with(&["a"]).await;
     let mut service = running(&stage).await;
     stage.write(&(interval(&stage, 2) + "  registration:\n    expires: soon\n    userAgnt: x\n  cache: { provider: redis, parameters: 'password=hunter2,port=x' }\n"));
     tells(&service, KEPT, 1).await;
@@ -59,7 +59,7 @@ async fn a_bad_edit_keeps_the_old_configuration_is_told_once_and_a_good_one_foll
     {
         assert!(told_once[0].contains(mistake), "{mistake} is not in: {}", told_once[0]);
     }
-    // Whoever asks is told again.
+    // Anyone who asks is told again.
     service.signal(Signal::SIGHUP);
     tells(&service, KEPT, 2).await;
     assert_eq!(told(&service, TOOK_OVER).len(), 0);
@@ -77,7 +77,7 @@ async fn a_bad_edit_keeps_the_old_configuration_is_told_once_and_a_good_one_foll
 
 #[tokio::test]
 async fn an_edit_that_cannot_be_put_into_use_is_told_once_too() {
-    let stage = Stage::with(&["a"]).await;
+    let stage = TestRegistry::with(&["a"]).await;
     let service = running(&stage).await;
     let ca = stage.dir.path().join("ca.pem");
     fs::write(&ca, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
@@ -89,7 +89,7 @@ async fn an_edit_that_cannot_be_put_into_use_is_told_once_too() {
 
 #[tokio::test]
 async fn a_file_that_is_deleted_and_made_again_is_followed() {
-    let stage = Stage::with(&["a"]).await;
+    let stage = TestRegistry::with(&["a"]).await;
     let service = running(&stage).await;
     fs::remove_file(stage.path()).unwrap();
     tells(&service, KEPT, 1).await;
@@ -107,7 +107,7 @@ async fn a_file_that_is_deleted_and_made_again_is_followed() {
 
 #[tokio::test]
 async fn the_swap_of_a_mounted_config_map_is_followed() {
-    let stage = Stage::with(&["a"]).await;
+    let stage = TestRegistry::with(&["a"]).await;
     // registry.yaml -> ..data/registry.yaml, ..data -> a folder of its own for each version.
     let dir = stage.dir.path();
     let version = |name: &str, text: &str| {
@@ -128,7 +128,7 @@ async fn the_swap_of_a_mounted_config_map_is_followed() {
 
 #[tokio::test]
 async fn a_file_that_keeps_changing_is_taken_when_it_stays() {
-    let stage = Stage::with(&["a"]).await;
+    let stage = TestRegistry::with(&["a"]).await;
     let service = running(&stage).await;
     // Good YAML at every moment, and another configuration each time; only the last one stays.
     let lines: Vec<String> = (2..200).map(|n| interval(&stage, n)).collect();

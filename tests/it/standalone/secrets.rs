@@ -1,7 +1,7 @@
 //! A search of every output for known passwords, with everything that can be logged, logged.
 
 use super::SOON;
-use super::stage::{PASSWORD, Stage, secrets};
+use super::test_registry::{PASSWORD, TestRegistry, secrets};
 use crate::support::redis::{Options, Redis};
 use crate::support::wait::wait_until;
 use routr_registry::devstack::registrar::Behaviour;
@@ -10,7 +10,7 @@ const REDIS_PASSWORD: &str = "only-for-redis=and,only";
 
 #[tokio::test]
 async fn no_password_is_shown_however_much_is_logged() {
-    let mut stage = Stage::with(&["a", "b", "c"]).await;
+    let mut stage = TestRegistry::with(&["a", "b", "c"]).await;
     let mut redis = Redis::start(Options { password: REDIS_PASSWORD.to_owned(), persistent: false }).await;
     std::fs::write(stage.dir.path().join("redis-password"), REDIS_PASSWORD).unwrap();
     let cache = format!(
@@ -72,7 +72,7 @@ async fn no_password_is_shown_however_much_is_logged() {
 
 #[tokio::test]
 async fn the_cache_holds_no_password() {
-    let stage = Stage::with(&["a"]).await;
+    let stage = TestRegistry::with(&["a"]).await;
     let redis = Redis::start(Options::default()).await;
     let cache =
         format!("  cache: {{ provider: redis, parameters: 'host=127.0.0.1,port={}' }}\n", redis.port());

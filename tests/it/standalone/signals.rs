@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 
 use super::SOON;
 use super::fake::FakeRequester;
-use super::stage::{Stage, tells, told};
+use super::test_registry::{TestRegistry, tells, told};
 use crate::support::ports;
 use crate::support::redis::{Options, Redis};
 use crate::support::service::Service;
@@ -15,7 +15,7 @@ use crate::support::wait::{wait_for, wait_until};
 #[tokio::test]
 async fn sigterm_and_sigint_end_it_cleanly_and_leave_the_bindings() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let stage = Stage::with(&["a", "b"]).await;
+        let stage = TestRegistry::with(&["a", "b"]).await;
         let mut service = stage.run(&[]);
         stage.settles(&[("a", "registered"), ("b", "registered")]).await;
         service.signal(signal);
@@ -31,8 +31,8 @@ async fn sigterm_and_sigint_end_it_cleanly_and_leave_the_bindings() {
 }
 
 /// A service with a request in flight that is never answered.
-async fn hanging(grace: &str) -> (Stage, FakeRequester, Service) {
-    let mut stage = Stage::bare().await;
+async fn hanging(grace: &str) -> (TestRegistry, FakeRequester, Service) {
+    let mut stage = TestRegistry::bare().await;
     stage.trunks(&["a"]);
     stage.start_api().await;
     let requester = FakeRequester::start(stage.requester_port, |_| None).await;
@@ -62,7 +62,7 @@ async fn a_second_signal_ends_it_at_once() {
 
 #[tokio::test]
 async fn it_hears_signals_while_it_starts() {
-    let stage = Stage::with(&["a"]).await;
+    let stage = TestRegistry::with(&["a"]).await;
     let mut redis = Redis::start(Options::default()).await;
     redis.pause();
     let cache =
@@ -86,7 +86,8 @@ async fn ctrl_c_ends_the_clients_at_once() {
         client.signal(Signal::SIGINT);
         let ended =
             wait_for(async || client.status().ok_or("still runs"), SOON, "the end of the client").await;
-        // By the signal, not by its own deadline for a response, which is an error; `--watch` ends its screen in order.
+        // By the signal, not by its own deadline for a response, which is an error; `--watch` ends its screen
+        // in order.
         assert!(ended.signal() == Some(2) || ended.success(), "{args:?}: {ended:?}: {}", client.output());
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::SOON;
-use super::stage::{Stage, log};
+use super::test_registry::{TestRegistry, log};
 use crate::support::service::Service;
 
 const GOOD: &str = "\
@@ -145,7 +145,7 @@ async fn every_subcommand_explains_itself() {
         }
         let wide: Vec<&str> = output.lines().filter(|line| line.chars().count() > 100).collect();
         assert!(wide.is_empty(), "{wide:?}");
-        // A flag without a word of explanation helps nobody.
+        // A flag without a word of explanation helps no one.
         for flag in output.lines().filter(|line| line.trim_start().starts_with("--")) {
             let rest = output.split_once(flag).unwrap().1.trim_start_matches('\n');
             assert!(rest.starts_with("          ") || flag.contains("  "), "{flag} has no explanation");
@@ -160,7 +160,7 @@ async fn wrong_flags_are_refused_with_what_would_be_right() {
         (&["rnu"], "unrecognized subcommand"),
         (&["run", "--listen", "8080"], "invalid socket address"),
         (&["run", "--grace", "1h"], "invalid digit"),
-        (&["trunks", "--state", "broken"], "registered, atRisk, failing, invalid, pending, leaving"),
+        (&["trunks", "--state", "broken"], "registered, atRisk, failing, invalid, pending, deregistering"),
         (&["trunks", "--url", "https://x"], "use http://HOST:PORT"),
         (&["trunks", "--json", "--watch"], "cannot be used with"),
         (&["refresh"], "<REF>"),
@@ -175,7 +175,7 @@ async fn wrong_flags_are_refused_with_what_would_be_right() {
 
 #[tokio::test]
 async fn a_taken_port_names_the_flag_that_changes_it() {
-    let stage = Stage::bare().await;
+    let stage = TestRegistry::bare().await;
     for (flag, port) in [("--listen", stage.public), ("--admin-listen", stage.private)] {
         let _taken = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let mut service = stage.run(&[("LOGS_FORMAT", "text")]);

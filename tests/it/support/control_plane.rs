@@ -1,5 +1,5 @@
-//! A real Kubernetes control plane on loopback: etcd, kube-apiserver and kube-controller-manager, with RBAC, tokens for
-//! ServiceAccounts, garbage collection and an audit log. There is no kubelet: pods stay Pending.
+//! A real Kubernetes control plane on loopback: etcd, kube-apiserver and kube-controller-manager, with RBAC,
+//! tokens for ServiceAccounts, garbage collection and an audit log. There is no kubelet: pods stay Pending.
 //!
 //! Ready after some 6 s. [`ControlPlane::shared`] is one for all tests, each in a [`Namespace`] of its own;
 //! [`ControlPlane::start`] is for a test that kills it.
@@ -52,8 +52,8 @@ const ACCOUNTS: &[&str] =
 /// The user that can do everything.
 const ADMIN: &str = "admin";
 
-/// A running control plane. Dropping it kills it and removes its data; so does the end of the test process, by whatever
-/// cause.
+/// A running control plane. Dropping it kills it and removes its data; so does the end of the test process,
+/// by whatever cause.
 pub struct ControlPlane {
     processes: Mutex<Processes>,
     port: u16,
@@ -97,7 +97,8 @@ impl ControlPlane {
         let home = dir.path().join("home");
         fs::create_dir(&home).expect("a home for the tools");
         let tools = Tools { bin: bin().to_owned(), home, kubeconfig: kubeconfig_path(dir.path(), ADMIN) };
-        // The controller manager ends when it has seen no healthy API server, RBAC's own roles included, for 10 s.
+        // The controller manager ends when it has seen no healthy API server, RBAC's own roles included, for
+        // 10 s.
         answers(&tools, &mut [&mut etcd, &mut api_server], &[HEALTH]).await;
         let controller_manager = spawn("kube-controller-manager", &dir, controller_manager_flags(&dir));
         let processes = Mutex::new(Processes { api_server, controller_manager, etcd });
@@ -106,7 +107,8 @@ impl ControlPlane {
         plane
     }
 
-    /// The one for the whole test run, with the CustomResourceDefinitions of crds/. The first one to ask starts it.
+    /// The one for the whole test run, with the CustomResourceDefinitions of crds/. The first one to ask
+    /// starts it.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
         SHARED
@@ -147,13 +149,14 @@ impl ControlPlane {
         &self.tools.bin
     }
 
-    /// Variables for a child that is to use kubectl or helm as these methods do: HOME, KUBECONFIG, HELM_CACHE_HOME, ...
+    /// Variables for a child that is to use kubectl or helm as these methods do: HOME, KUBECONFIG,
+    /// HELM_CACHE_HOME, ...
     pub fn environment(&self) -> Vec<(&'static str, OsString)> {
         self.tools.environment()
     }
 
-    /// Runs kubectl to its end, in the folder of the sources, as a user that may do everything; `--kubeconfig` among the
-    /// arguments makes it another one.
+    /// Runs kubectl to its end, in the folder of the sources, as a user that may do everything;
+    /// `--kubeconfig` among the arguments makes it another one.
     pub async fn kubectl<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Output {
         self.tools.run("kubectl", args, "").await
     }
@@ -236,8 +239,8 @@ impl ControlPlane {
         self.ready().await;
     }
 
-    /// Has etcd forget all versions but the newest of each object: whoever follows from an older one gets 410 Gone from the
-    /// next API server, if not from this one.
+    /// Has etcd forget all versions but the newest of each object: anyone who follows from an older one gets
+    /// 410 Gone from the next API server, if not from this one.
     pub async fn compact(&self) {
         let etcd = format!("http://127.0.0.1:{}/v3/kv", self.etcd_port);
         let ask = async |path: &str, body: serde_json::Value| {
@@ -333,7 +336,8 @@ impl ControlPlane {
     }
 }
 
-/// Waits until kubectl gets an answer to each of these, one after the other. Panics when one of the processes ends.
+/// Waits until kubectl gets an answer to each of these, one after the other. Panics when one of the processes
+/// ends.
 async fn answers(tools: &Tools, processes: &mut [&mut Process], questions: &[&[&str]]) {
     let probe = async || {
         for process in &mut *processes {

@@ -7,7 +7,8 @@ use axum::http::{Method, Request, StatusCode};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 
-/// Within it a look is repeated that went to a program as it ended: far beyond what a response takes on a busy machine.
+/// Within it a look is repeated that went to a program as it ended: far beyond what a response takes on a
+/// busy machine.
 const DEADLINE: Duration = Duration::from_secs(30);
 const MAX_BODY: usize = 256 << 20;
 

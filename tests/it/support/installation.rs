@@ -37,8 +37,8 @@ impl<'a> Installation<'a> {
         Installation::on(ControlPlane::shared().await, prefix, &[]).await
     }
 
-    /// On the shared control plane, with the lease duration that is the chart's default: for a test that kills or freezes a leader, and
-    /// waits for the end of its term.
+    /// On the shared control plane, with the lease duration that is the chart's default: for a test that
+    /// kills or freezes a leader, and waits for the end of its term.
     pub async fn with_short_terms(prefix: &str) -> Installation<'static> {
         Installation::on(ControlPlane::shared().await, prefix, &[SHORT_TERMS]).await
     }
@@ -52,7 +52,8 @@ impl<'a> Installation<'a> {
         Self::install(plane, namespace, &sets).await
     }
 
-    /// With exactly these values, and a lease duration that no busy machine uses up, unless they have another.
+    /// With exactly these values, and a lease duration that no busy machine uses up, unless they have
+    /// another.
     pub async fn install(plane: &'a ControlPlane, namespace: Namespace, values: &[String]) -> Self {
         let mut args = vec!["install", RELEASE, CHART, "--namespace", namespace.name(), "--set", LASTING];
         for value in values {
@@ -73,14 +74,16 @@ impl<'a> Installation<'a> {
         }
     }
 
-    /// The kubeconfig of its ServiceAccount, for an API server at this port of 127.0.0.1: a wire to the real one.
+    /// The kubeconfig of its ServiceAccount, for an API server at this port of 127.0.0.1: a wire to the real
+    /// one.
     pub async fn kubeconfig_by(&self, port: u16) -> String {
         let kubeconfig =
             self.plane.service_account_kubeconfig_by(self.namespace.name(), &self.account, port).await;
         kubeconfig.to_str().unwrap().to_owned()
     }
 
-    /// Starts a replica with the arguments and the environment that the Deployment gives it, as a pod of this name.
+    /// Starts a replica with the arguments and the environment that the Deployment gives it, as a pod of this
+    /// name.
     pub fn start(&self, pod: &str) -> Operator {
         self.start_with(pod, &[])
     }
@@ -189,7 +192,7 @@ impl<'a> Installation<'a> {
         events.iter().map(|event| (text(&event["reason"]), text(&event["note"]))).collect()
     }
 
-    /// Who holds the Lease, as a pod's name; `None` when nobody does.
+    /// Who holds the Lease, as a pod's name; `None` when no one does.
     pub async fn leader(&self) -> Option<String> {
         let lease = self.kubectl(&["get", "lease", RELEASE, "--output=json"]).await;
         let lease: Value = serde_json::from_str(&lease.stdout).ok()?;

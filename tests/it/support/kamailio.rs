@@ -110,8 +110,8 @@ pub struct Binding {
     pub socket: String,
 }
 
-/// REGISTERs of one address of record since the last start. Retransmissions do not count: how many there are is a matter of how
-/// busy the machine is.
+/// REGISTERs of one address of record since the last start. Retransmissions do not count: how many there are
+/// is a matter of how busy the machine is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub received: u64,
@@ -175,7 +175,7 @@ impl Kamailio {
         self.sip_port
     }
 
-    /// Its location table, to be looked at by whoever does not have the Kamailio itself.
+    /// Its location table, to be looked at by anyone who does not have the Kamailio itself.
     pub fn table_of_bindings(&self) -> LocationTable {
         LocationTable { rpc_port: self.rpc_port }
     }
@@ -296,12 +296,14 @@ async fn rpc(port: u16, method: &str, params: Value) -> Result<Value, String> {
     }
 }
 
-/// The items of an array; none of anything else, since Kamailio leaves an empty array out or writes an object.
+/// The items of an array; none of anything else, since Kamailio leaves an empty array out or writes an
+/// object.
 fn array(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-/// None for one that has lapsed and waits for the sweep: it shows a word, or nothing positive, as its expiry.
+/// None for one that has expired and waits for the sweep: it shows a word, or nothing positive, as its
+/// expiry.
 fn binding(aor: &Value, contact: &Value) -> Option<Binding> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let expires_s = contact["Expires"].as_i64().filter(|&seconds| seconds > 0)?;

@@ -14,14 +14,14 @@ use nix::unistd::Pid;
 
 use super::wait::{PATIENCE, wait_for};
 
-/// A command for [`Process::spawn`]: `program` gets SIGTERM when this test run ends in whatever way, by Ctrl-C too, which does
-/// not reach other process groups. Panics with a hint when the program is not there.
+/// A command for [`Process::spawn`]: `program` gets SIGTERM when this test run ends in whatever way, by
+/// Ctrl-C too, which does not reach other process groups. Panics with a hint when the program is not there.
 pub fn command(program: &str) -> Command {
     command_ending_by(Signal::SIGTERM, program)
 }
 
-/// As [`command`], with another signal than SIGTERM: SIGKILL for a program that takes its time to end, or asks others
-/// first that end at the same moment.
+/// As [`command`], with another signal than SIGTERM: SIGKILL for a program that takes its time to end, or
+/// asks others first that end at the same moment.
 pub fn command_ending_by(signal: Signal, program: &str) -> Command {
     let path = format!("{}:/usr/sbin:/usr/local/sbin", std::env::var("PATH").unwrap_or_default());
     let there = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
@@ -31,8 +31,8 @@ pub fn command_ending_by(signal: Signal, program: &str) -> Command {
     command
 }
 
-/// Linux sends that signal when the *thread* that started the child ends, so one thread that lives as long as the process
-/// starts all of them.
+/// Linux sends that signal when the *thread* that started the child ends, so one thread that lives as long as
+/// the process starts all of them.
 fn spawn_for_life(command: Command) -> io::Result<Child> {
     type Job = (Command, Sender<io::Result<Child>>);
     static SPAWNER: LazyLock<Sender<Job>> = LazyLock::new(|| {
@@ -59,8 +59,8 @@ pub fn left() -> Vec<i32> {
     started.into_iter().filter(|group| killpg(Pid::from_raw(*group), None).is_ok()).collect()
 }
 
-/// A running child. It leads a process group of its own, so that a signal reaches what it forked and nothing else. Dropping
-/// it kills the group.
+/// A running child. It leads a process group of its own, so that a signal reaches what it forked and nothing
+/// else. Dropping it kills the group.
 pub struct Process {
     name: String,
     child: Child,
@@ -70,8 +70,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command`, made by [`command`]. Standard output and error are appended to the file `output`, which may hold
-    /// earlier runs.
+    /// Starts `command`, made by [`command`]. Standard output and error are appended to the file `output`,
+    /// which may hold earlier runs.
     pub fn spawn(name: &str, mut command: Command, output: &Path) -> Self {
         let file = File::options().create(true).append(true).open(output).expect("open the output file");
         command
@@ -127,7 +127,8 @@ impl Process {
         self.signal_group(Signal::SIGCONT);
     }
 
-    /// Waits for its end and returns the exit status. Panics with its output when it still runs after `deadline`.
+    /// Waits for its end and returns the exit status. Panics with its output when it still runs after
+    /// `deadline`.
     pub async fn exit(&mut self, deadline: Duration) -> ExitStatus {
         let what = format!("the end of {} (pid {})", self.name, self.pid);
         wait_for(async || self.status().ok_or_else(|| tail(&self.output())), deadline, &what).await
@@ -145,7 +146,8 @@ impl Process {
         self.exit(PATIENCE).await
     }
 
-    /// Kills the group if it still runs, and returns when its leader is gone. For where nothing can be awaited.
+    /// Kills the group if it still runs, and returns when its leader is gone. For where nothing can be
+    /// awaited.
     pub fn end(&mut self) {
         if self.status().is_none() {
             // A failure means that it has just ended by itself.

@@ -1,5 +1,5 @@
-//! Real proxies in front of a gRPC dependency: nginx and HAProxy, with limits so short that what takes minutes in the field takes
-//! seconds.
+//! Real proxies in front of a gRPC dependency: nginx and HAProxy, with limits so short that what takes
+//! minutes in the field takes seconds.
 
 use std::path::Path;
 use std::time::Duration;
@@ -21,14 +21,14 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// nginx with `grpc_pass` to that port of 127.0.0.1. It ends connections after 5 requests, and after 1 s without one, on either
-    /// side.
+    /// nginx with `grpc_pass` to that port of 127.0.0.1. It ends connections after 5 requests, and after 1 s
+    /// without one, on either side.
     pub async fn nginx(upstream: u16) -> Self {
         Self::nginx_with(upstream, "        keepalive_requests 5;\n        keepalive_timeout 1s;\n").await
     }
 
-    /// nginx with the time-outs that it has by itself: 75 s without a request at the front, 60 s at the back and for a
-    /// response, 1,000 requests.
+    /// nginx with the time-outs that it has by itself: 75 s without a request at the front, 60 s at the back
+    /// and for a response, 1,000 requests.
     pub async fn nginx_by_default(upstream: u16) -> Self {
         Self::nginx_with(upstream, "").await
     }
@@ -59,7 +59,8 @@ impl Proxy {
         Self::haproxy_with(upstream, short).await
     }
 
-    /// HAProxy with the time-outs of the configuration that it is installed with: 50 s without a byte on either side.
+    /// HAProxy with the time-outs of the configuration that it is installed with: 50 s without a byte on
+    /// either side.
     pub async fn haproxy_by_default(upstream: u16) -> Self {
         let default = "timeout connect 5000\n    timeout client 50000\n    timeout server 50000";
         Self::haproxy_with(upstream, default).await

@@ -89,8 +89,8 @@ impl Redis {
         self.process.resume();
     }
 
-    /// Sends one command by Redis' inline protocol, after AUTH where there is a password, and returns the first line of the
-    /// reply: `+PONG`, `:3`, `$5`, `-ERR …`.
+    /// Sends one command by Redis' inline protocol, after AUTH where there is a password, and returns the
+    /// first line of the reply: `+PONG`, `:3`, `$5`, `-ERR …`.
     pub async fn command(&self, line: &str) -> Result<String, String> {
         command(self.port, &self.options.password, line).await
     }
@@ -101,7 +101,8 @@ impl Redis {
         reply == Err(SILENCE.to_owned())
     }
 
-    /// Ends the connections of all others, by a connection with this password: a changed one is asked for only at the next.
+    /// Ends the connections of all others, by a connection with this password: a changed one is asked for
+    /// only at the next.
     pub async fn drop_clients(&self, password: &str) {
         let reply = command(self.port, password, "CLIENT KILL TYPE normal SKIPME yes").await;
         assert!(reply.as_ref().is_ok_and(|reply| reply.starts_with(':')), "{reply:?}");
@@ -150,7 +151,8 @@ fn flat(value: &redis::Value) -> String {
     }
 }
 
-/// Sends one command by Redis' inline protocol to the Redis on a port, and returns all that comes within a moment.
+/// Sends one command by Redis' inline protocol to the Redis on a port, and returns all that comes within a
+/// moment.
 pub async fn all(port: u16, line: &str) -> Result<String, String> {
     let exchange = async {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
@@ -172,7 +174,8 @@ pub async fn all(port: u16, line: &str) -> Result<String, String> {
         .map_err(|error| error.to_string())
 }
 
-/// Sends one command by Redis' inline protocol to the Redis on a port, and returns the first line of the reply.
+/// Sends one command by Redis' inline protocol to the Redis on a port, and returns the first line of the
+/// reply.
 pub async fn command(port: u16, password: &str, line: &str) -> Result<String, String> {
     command_within(DEADLINE, port, password, line).await
 }
@@ -196,8 +199,8 @@ async fn command_within(deadline: Duration, port: u16, password: &str, line: &st
         .map_err(|error| error.to_string())
 }
 
-/// The server that the tests use: `redis-server` of the system, or that of the variable `REDIS_SERVER`, of another version, or
-/// Valkey.
+/// The server that the tests use: `redis-server` of the system, or that of the variable `REDIS_SERVER`, of
+/// another version, or Valkey.
 pub fn program() -> String {
     std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned())
 }

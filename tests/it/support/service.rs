@@ -6,7 +6,8 @@ use tempfile::TempDir;
 
 use super::process::{self, Process};
 
-/// The built program, run with given arguments. Derefs to its `Process`: `stop` it by `terminate`, `kill`, `pause` and so on.
+/// The built program, run with given arguments. Derefs to its `Process`: `stop` it by `terminate`, `kill`,
+/// `pause` and so on.
 pub struct Service {
     process: Process,
     args: Vec<String>,
@@ -15,8 +16,8 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts `routr-registry` with `args`, and of the environment only PATH, HOME and `env`: what a developer's shell
-    /// has set (`CONFIG_PATH`, `RUST_LOG`) must not change a test.
+    /// Starts `routr-registry` with `args`, and of the environment only PATH, HOME and `env`: what a
+    /// developer's shell has set (`CONFIG_PATH`, `RUST_LOG`) must not change a test.
     pub fn start<A: Into<String>>(args: impl IntoIterator<Item = A>, env: &[(&str, &str)]) -> Self {
         let dir = TempDir::new().expect("a temporary directory");
         let args: Vec<String> = args.into_iter().map(Into::into).collect();
@@ -25,8 +26,8 @@ impl Service {
         Self { process, args, env, dir }
     }
 
-    /// Starts it again as before, killing it first when it still runs. The output goes on in the same place, so that a
-    /// search for secrets covers all runs.
+    /// Starts it again as before, killing it first when it still runs. The output goes on in the same place,
+    /// so that a search for secrets covers all runs.
     pub fn restart(&mut self) {
         // The old process is dropped, and so ended, before the new one takes its ports.
         self.process.end();

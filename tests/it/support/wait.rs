@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-/// How long a test waits for what has to come. A bound for what never comes, on a machine that has far more to do than this run; it
-/// says nothing about how quick anything is. What asserts a duration is a benchmark, and belongs to `benches`.
+/// How long a test waits for what has to come. A bound for what never comes, on a machine that has far more
+/// to do than this run; it says nothing about how quick anything is. What asserts a duration is a benchmark,
+/// and belongs to `benches`.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(10);
 /// How long a look that has begun just before the deadline may take.
 const HUNG: Duration = Duration::from_millis(500);
 
-/// Waits until `condition` holds. Panics after `deadline`, naming `what` did not come true and the caller's line.
+/// Waits until `condition` holds. Panics after `deadline`, naming `what` did not come true and the caller's
+/// line.
 #[track_caller]
 pub fn wait_until(
     mut condition: impl AsyncFnMut() -> bool,
@@ -28,8 +30,8 @@ pub fn wait_until(
     )
 }
 
-/// Waits until `probe` returns a value, and returns it. Panics after `deadline` with the last error of the probe, so say
-/// there what was seen instead. One look that hangs is cut off at the deadline too.
+/// Waits until `probe` returns a value, and returns it. Panics after `deadline` with the last error of the
+/// probe, so say there what was seen instead. One look that hangs is cut off at the deadline too.
 #[track_caller]
 pub fn wait_for<T, E: Display>(
     probe: impl AsyncFnMut() -> Result<T, E>,

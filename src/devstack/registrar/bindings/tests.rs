@@ -63,7 +63,7 @@ fn a_refresh_replaces_and_another_contact_is_added() {
         [("sip:a@10.0.0.1".to_owned(), 700), ("sip:a@10.0.0.2".to_owned(), 90)]
     );
     let listed = Register { call_id: "third", contacts: "", at: 391, ..FIRST };
-    assert_eq!(done(&mut table, &listed).len(), 1, "the short one has lapsed");
+    assert_eq!(done(&mut table, &listed).len(), 1, "the short one has expired");
     let snapshot = table.snapshot(Duration::from_secs(391));
     let binding = &snapshot[AOR][0];
     assert_eq!((binding.call_id.as_str(), binding.cseq), ("call", 2));
@@ -85,7 +85,7 @@ fn the_cseq_of_a_call_must_rise() {
     assert!(
         matches!(send(&mut table, &repeated), Ok(Outcome::Repeated(bindings)) if bindings[0].granted_s == 600)
     );
-    // Another Call-ID starts anew (RFC 3261 §10.3 step 7).
+    // Another Call-ID starts again (RFC 3261 §10.3 step 7).
     done(&mut table, &Register { call_id: "another", cseq: 0, branch: "x", ..FIRST });
 }
 
@@ -143,7 +143,7 @@ fn equal_contacts_are_one_binding() {
 }
 
 #[test]
-fn the_table_is_bounded_and_lapsed_bindings_make_room() {
+fn the_table_is_bounded_and_expiryd_bindings_make_room() {
     let mut table = Bindings::new(1);
     done(&mut table, &FIRST);
     let another = |at| Register { call_id: "c2", contacts: "<sip:b@10.0.0.2>", at, ..FIRST };

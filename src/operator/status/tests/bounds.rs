@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::operator::status::words::clean;
+use crate::operator::status::text::clean;
 
 /// As the API server stores it: Go's encoder escapes what HTML would take for its own.
 fn stored_bytes(status: &RegistryStatus) -> usize {
@@ -23,7 +23,7 @@ fn is_reason(text: &str) -> bool {
 fn check(before: Option<&RegistryStatus>, now: &Situation) -> Result<RegistryStatus, TestCaseError> {
     let after = status(before, now);
     prop_assert_eq!(&after, &status(before, now), "not deterministic");
-    prop_assert_eq!(difference(&after, &after), Difference::None);
+    prop_assert_eq!(diff(&after, &after), Diff::None);
     prop_assert!(stored_bytes(&after) < 100 * 1_024, "{} bytes", stored_bytes(&after));
     prop_assert!(after.failures.len() <= MAX_FAILURES);
     let kinds: Vec<&str> = after.conditions.iter().map(|condition| &*condition.type_).collect();
@@ -37,7 +37,7 @@ fn check(before: Option<&RegistryStatus>, now: &Situation) -> Result<RegistrySta
         prop_assert!(listed || may_stall && reasons::STALLS.contains(&&*condition.reason), "{:?}", condition);
         prop_assert!(!condition.message.is_empty() && condition.message.len() <= 1_024, "{:?}", condition);
         prop_assert!(!condition.message.contains(char::is_control));
-        prop_assert!(condition.last_transition_time <= words::time(now.now_ms), "{:?}", condition);
+        prop_assert!(condition.last_transition_time <= text::time(now.now_ms), "{:?}", condition);
         if let Some(earlier) = before.and_then(|before| conditions::find(before, &condition.type_)) {
             if earlier.status == condition.status {
                 prop_assert_eq!(&earlier.last_transition_time, &condition.last_transition_time);
@@ -46,9 +46,9 @@ fn check(before: Option<&RegistryStatus>, now: &Situation) -> Result<RegistrySta
             }
         }
     }
-    for notice in notices(before, &after) {
-        prop_assert!(notice.message.len() <= 1_024 && !notice.message.is_empty());
-        prop_assert!(reasons::EVENTS.contains(&notice.reason) || reasons::STALLS.contains(&notice.reason));
+    for event in events(before, &after) {
+        prop_assert!(event.message.len() <= 1_024 && !event.message.is_empty());
+        prop_assert!(reasons::EVENTS.contains(&event.reason) || reasons::STALLS.contains(&event.reason));
     }
     Ok(after)
 }
@@ -72,11 +72,11 @@ fn moment() -> impl Strategy<Value = u64> {
 
 fn health() -> impl Strategy<Value = Health> {
     let fault = prop::sample::select(vec![
-        Fault::Unreachable,
-        Fault::NoAnswer,
-        Fault::Refused,
-        Fault::Denied,
-        Fault::Malformed,
+        DependencyFailure::Unreachable,
+        DependencyFailure::Timeout,
+        DependencyFailure::Refused,
+        DependencyFailure::Unauthorized,
+        DependencyFailure::Malformed,
     ]);
     (prop::option::of(any::<bool>()), prop::option::of(fault), prop::option::of(nasty()), moment())
         .prop_map(|(ok, reason, message, since_ms)| Health { ok, message, reason, since_ms })
@@ -84,11 +84,11 @@ fn health() -> impl Strategy<Value = Health> {
 
 fn troubled() -> impl Strategy<Value = TrunkView> {
     let state = prop::sample::select(TrunkState::ALL.to_vec());
-    let trouble = (nasty(), prop::option::of(any::<u16>()), nasty(), moment())
-        .prop_map(|(reason, code, message, since_ms)| Trouble { reason, code, message, since_ms });
+    let failure = (nasty(), prop::option::of(any::<u16>()), nasty(), moment())
+        .prop_map(|(reason, code, message, since_ms)| TrunkFailure { reason, code, message, since_ms });
     let targets = (nasty(), nasty(), any::<bool>());
-    (state, nasty(), nasty(), targets, prop::option::of(moment()), prop::option::of(trouble)).prop_map(
-        |(state, reference, name, (registrar, edge_port, failed_over), at, trouble)| TrunkView {
+    (state, nasty(), nasty(), targets, prop::option::of(moment()), prop::option::of(failure)).prop_map(
+        |(state, reference, name, (registrar, edge_port, failed_over), at, failure)| TrunkView {
             reference,
             name,
             registrar,
@@ -96,7 +96,7 @@ fn troubled() -> impl Strategy<Value = TrunkView> {
             failed_over,
             next_at_ms: at,
             expires_at_ms: at,
-            trouble,
+            failure,
             ..trunk("", state, "", "")
         },
     )
@@ -123,32 +123,32 @@ fn any_snapshot() -> impl Strategy<Value = Snapshot> {
         at_risk: n[2],
         failing: n[3],
         invalid: n[4],
-        leaving: n[5],
+        deregistering: n[5],
     });
-    let reason = prop::sample::select(vec!["CredentialsRejected", "UnknownAccount", "NoAnswer", ""]);
+    let reason = prop::sample::select(vec!["CredentialsRejected", "UnknownAccount", "Timeout", ""]);
     let by_reason = prop::collection::btree_map(reason.prop_map(str::to_owned), 1..9_u64, 0..4);
-    let neighbours = (health(), health(), health());
+    let dependencies = (health(), health(), health());
     let rest = (prop::option::of(moment()), prop::option::of(moment()), number(), any::<bool>());
     let over = (prop::collection::vec(nasty(), 0..20), prop::collection::vec(outage(), 0..4), number());
     let worst = prop::collection::vec(troubled(), 0..8);
-    (numbers, neighbours, rest, over, worst, by_reason).prop_map(
+    (numbers, dependencies, rest, over, worst, by_reason).prop_map(
         |(counts, (api, requester, cache), rest, (over_budget, down, downs), worst, by_reason)| {
-            let (last_sync_ms, next_lapse_ms, removals_held, durable) = rest;
+            let (last_sync_ms, next_expiry_ms, removals_pending_confirmation, durable) = rest;
             let summary = Summary {
                 counts,
                 api,
                 requester,
                 cache,
                 last_sync_ms,
-                removals_held,
-                next_lapse_ms,
+                removals_pending_confirmation,
+                next_expiry_ms,
                 over_budget,
                 down,
                 registrars_down: downs,
                 edge_ports_down: downs,
                 ..Summary::default()
             };
-            Snapshot { summary, troubles: Troubles { worst, by_reason }, durable }
+            Snapshot { summary, failures: FailureSummary { worst, by_reason }, durable }
         },
     )
 }
@@ -161,7 +161,7 @@ fn any_situation() -> impl Strategy<Value = Situation> {
             let phase = match phase {
                 0 => Phase::Idle,
                 1 => Phase::Suspended(snapshot),
-                2 => Phase::Leaving { snapshot, deadline_ms },
+                2 => Phase::Deregistering { snapshot, deadline_ms },
                 _ => Phase::Running(snapshot),
             };
             Situation { stall, ..situation(phase) }
@@ -225,8 +225,8 @@ fn ten_thousand_nasty_trunks_fit() {
                 failed_over: true,
                 ..trunk(text, TrunkState::Failing, text, text)
             };
-            now.troubles.worst = vec![view; 60];
-            now.troubles.by_reason.insert("CredentialsRejected".to_owned(), 10_000);
+            now.failures.worst = vec![view; 60];
+            now.failures.by_reason.insert("CredentialsRejected".to_owned(), 10_000);
             now.summary.over_budget = vec![text.clone(); 20];
             let down = |what: &str| Down {
                 what: what.to_owned(),
@@ -235,7 +235,7 @@ fn ten_thousand_nasty_trunks_fit() {
                 message: text.clone(),
             };
             now.summary.down = vec![down("registrar"), down("edgePort")];
-            let wrong = broken(Fault::Refused, text);
+            let wrong = broken(DependencyFailure::Refused, text);
             (now.summary.api, now.summary.cache) = (wrong.clone(), wrong);
             let stall = Some(Stall { reason: reasons::INVALID_SPEC, message: text.clone() });
             let now = Situation { stall, ..situation(phase(now)) };

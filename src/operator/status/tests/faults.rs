@@ -41,36 +41,51 @@ fn idle(first: &'static str, second: &'static str, third: &'static str) -> [&'st
     [first, second, third, unknown, unknown, unknown, unknown]
 }
 
-fn neighbours() -> Vec<Case> {
+fn dependencies() -> Vec<Case> {
     let api = |fault| with(twenty(), |summary| summary.api = broken(fault, "no"));
     let requester = |fault| with(twenty(), |summary| summary.requester = broken(fault, "no"));
     let cache = |fault| with(twenty(), |summary| summary.cache = broken(fault, "no"));
     let lost =
         |reason| but([(0, "False/RequesterUnreachable"), (1, "False/RequesterUnreachable"), (4, reason)]);
     vec![
-        ("API down", None, running(api(Fault::Unreachable)), but([(3, "False/Unreachable")])),
-        ("API slow", None, running(api(Fault::NoAnswer)), but([(3, "False/NoAnswer")])),
-        ("API refuses", None, running(api(Fault::Refused)), but([(3, "False/Refused")])),
-        ("API sends too much", None, running(api(Fault::TooMuch)), but([(3, "False/OverLimit")])),
-        ("API is no API", None, running(api(Fault::Malformed)), but([(3, "False/MalformedAnswer")])),
-        ("Requester down", None, running(requester(Fault::Unreachable)), lost("False/Unreachable")),
-        ("Requester hangs", None, running(requester(Fault::NoAnswer)), lost("False/NoAnswer")),
-        ("Requester refuses", None, running(requester(Fault::Refused)), lost("False/Refused")),
-        ("Redis down", None, running(cache(Fault::Unreachable)), but([(5, "False/Unreachable")])),
-        ("Redis password", None, running(cache(Fault::Denied)), but([(5, "False/CredentialsRejected")])),
-        ("Redis full", None, running(cache(Fault::Refused)), but([(5, "False/Refused")])),
+        ("API down", None, running(api(DependencyFailure::Unreachable)), but([(3, "False/Unreachable")])),
+        ("API slow", None, running(api(DependencyFailure::Timeout)), but([(3, "False/Timeout")])),
+        ("API refuses", None, running(api(DependencyFailure::Refused)), but([(3, "False/Refused")])),
+        ("API sends too much", None, running(api(DependencyFailure::TooMuch)), but([(3, "False/OverLimit")])),
+        (
+            "API is no API",
+            None,
+            running(api(DependencyFailure::Malformed)),
+            but([(3, "False/MalformedResponse")]),
+        ),
+        (
+            "Requester down",
+            None,
+            running(requester(DependencyFailure::Unreachable)),
+            lost("False/Unreachable"),
+        ),
+        ("Requester hangs", None, running(requester(DependencyFailure::Timeout)), lost("False/Timeout")),
+        ("Requester refuses", None, running(requester(DependencyFailure::Refused)), lost("False/Refused")),
+        ("Redis down", None, running(cache(DependencyFailure::Unreachable)), but([(5, "False/Unreachable")])),
+        (
+            "Redis password",
+            None,
+            running(cache(DependencyFailure::Unauthorized)),
+            but([(5, "False/CredentialsRejected")]),
+        ),
+        ("Redis full", None, running(cache(DependencyFailure::Refused)), but([(5, "False/Refused")])),
         (
             "Redis not asked",
             None,
             running(with(twenty(), |summary| summary.cache = Health::default())),
-            but([(5, "Unknown/NotTried")]),
+            but([(5, "Unknown/NotProbed")]),
         ),
         ("no Redis", None, running(Snapshot { durable: false, ..twenty() }), but([(5, "True/InMemory")])),
         (
             "resumed from Redis: nothing had to be sent",
             None,
             running(with(twenty(), |summary| summary.requester = Health::default())),
-            but([(4, "Unknown/NotTried")]),
+            but([(4, "Unknown/NotProbed")]),
         ),
     ]
 }
@@ -78,27 +93,27 @@ fn neighbours() -> Vec<Case> {
 fn trunks() -> Vec<Case> {
     let rejected = rejecting(snapshot(counts(18, 0, 0, 0, 0)), &["a", "b"], "CredentialsRejected");
     let unknown = rejecting(snapshot(counts(18, 0, 0, 0, 0)), &["a"], "UnknownAccount");
-    let trouble = |reason| [(0, "False/TrunksFailing"), (1, "False/TrunksInTrouble"), (6, reason)];
+    let failure = |reason| [(0, "False/TrunksFailing"), (1, "False/TrunksUnhealthy"), (6, reason)];
     let ready = |reason| but([(0, reason)]);
-    let waiting = |reason| but([(0, "False/Registering"), (1, reason), (6, "Unknown/NotAnswered")]);
+    let waiting = |reason| but([(0, "False/Registering"), (1, reason), (6, "Unknown/AwaitingResponse")]);
     let begun = status(None, &running(snapshot(counts(0, 0, 0, 0, 1))));
     let pending = || running(snapshot(counts(0, 0, 0, 0, 1)));
     vec![
         ("all is well", None, running(twenty()), FINE),
-        ("wrong passwords", None, running(rejected), but(trouble("False/CredentialsRejected"))),
-        ("no such account", None, running(unknown.clone()), but(trouble("False/UnknownAccount"))),
+        ("wrong passwords", None, running(rejected), but(failure("False/CredentialsRejected"))),
+        ("no such account", None, running(unknown.clone()), but(failure("False/UnknownAccount"))),
         (
             "both",
             None,
             running(rejecting(unknown, &["z"], "CredentialsRejected")),
-            but(trouble("False/CredentialsRejected")),
+            but(failure("False/CredentialsRejected")),
         ),
-        ("silence", None, running(snapshot(counts(0, 0, 2, 1, 9))), but(trouble("Unknown/NotAnswered"))),
+        ("silence", None, running(snapshot(counts(0, 0, 2, 1, 9))), but(failure("Unknown/AwaitingResponse"))),
         (
             "a malformed trunk",
             None,
             running(snapshot(counts(19, 0, 0, 1, 5))),
-            but([(0, "False/InvalidTrunks"), (1, "False/TrunksInTrouble")]),
+            but([(0, "False/InvalidTrunks"), (1, "False/TrunksUnhealthy")]),
         ),
         ("first answers awaited", None, pending(), waiting("True/Registering")),
         (
@@ -118,8 +133,8 @@ fn trunks() -> Vec<Case> {
         (
             "many gone",
             None,
-            running(with(twenty(), |summary| summary.removals_held = 15)),
-            ready("True/RemovalsHeld"),
+            running(with(twenty(), |summary| summary.removals_pending_confirmation = 15)),
+            ready("True/RemovalsPendingConfirmation"),
         ),
         (
             "no trunk",
@@ -131,12 +146,13 @@ fn trunks() -> Vec<Case> {
 }
 
 fn phases() -> Vec<Case> {
-    let untried = "Unknown/NotTried";
+    let untried = "Unknown/NotProbed";
     let reading = |ready, api, credentials| {
-        [ready, "True/ReadingTrunks", "False/NotStalled", api, untried, untried, credentials]
+        [ready, "True/Syncing", "False/NotStalled", api, untried, untried, credentials]
     };
-    let unread = with(fresh(), |summary| summary.api = broken(Fault::Unreachable, "connection refused"));
-    let leaving = |snapshot| situation(Phase::Leaving { snapshot, deadline_ms: NOW + 30_000 });
+    let unread =
+        with(fresh(), |summary| summary.api = broken(DependencyFailure::Unreachable, "connection refused"));
+    let deregistering = |snapshot| situation(Phase::Deregistering { snapshot, deadline_ms: NOW + 30_000 });
     let good = status(None, &running(twenty()));
     let mut cases = vec![
         ("begun", None, situation(Phase::Idle), idle("False/Starting", "True/Starting", "False/NotStalled")),
@@ -144,7 +160,7 @@ fn phases() -> Vec<Case> {
             "first reading",
             None,
             running(fresh()),
-            reading("False/ReadingTrunks", untried, "Unknown/NotAnswered"),
+            reading("False/Syncing", untried, "Unknown/AwaitingResponse"),
         ),
         (
             "first reading of the next leader",
@@ -154,19 +170,19 @@ fn phases() -> Vec<Case> {
             {
                 let was = "True/Reachable";
                 let ready = "True/AllRegistered";
-                [ready, "True/ReadingTrunks", "False/NotStalled", was, was, was, "True/Accepted"]
+                [ready, "True/Syncing", "False/NotStalled", was, was, was, "True/Accepted"]
             },
         ),
         (
             "never read",
             None,
             running(unread.clone()),
-            reading("False/APIUnreachable", "False/Unreachable", "Unknown/NotAnswered"),
+            reading("False/APIUnreachable", "False/Unreachable", "Unknown/AwaitingResponse"),
         ),
         ("never read by the next leader", Some(good), running(unread), {
             let (api, was) = ("False/Unreachable", "True/Reachable");
             let ready = "False/APIUnreachable";
-            [ready, "True/ReadingTrunks", "False/NotStalled", api, was, was, "True/Accepted"]
+            [ready, "True/Syncing", "False/NotStalled", api, was, was, "True/Accepted"]
         }),
         (
             "no room for all trunks",
@@ -180,11 +196,16 @@ fn phases() -> Vec<Case> {
             situation(Phase::Suspended(twenty())),
             but([(0, "False/Suspended"), (1, "False/Suspended")]),
         ),
-        ("deleted", None, leaving(twenty()), but([(0, "False/Deregistering"), (1, "True/Deregistering")])),
+        (
+            "deleted",
+            None,
+            deregistering(twenty()),
+            but([(0, "False/Deregistering"), (1, "True/Deregistering")]),
+        ),
         (
             "deleted while stalled",
             None,
-            Situation { phase: leaving(twenty()).phase, ..stalled(reasons::INVALID_SPEC, Phase::Idle) },
+            Situation { phase: deregistering(twenty()).phase, ..stalled(reasons::INVALID_SPEC, Phase::Idle) },
             but([(0, "False/Deregistering"), (1, "True/Deregistering")]),
         ),
         (
@@ -216,7 +237,7 @@ fn phases() -> Vec<Case> {
 }
 
 pub(super) fn cases() -> Vec<Case> {
-    [neighbours(), trunks(), phases()].concat()
+    [dependencies(), trunks(), phases()].concat()
 }
 
 #[test]
@@ -269,7 +290,7 @@ fn ready_names_the_trunks_with_since_when_and_why() {
     );
     let many: Vec<String> = (0..9).map(|n| format!("t{n}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    let found = status(None, &running(rejecting(snapshot(counts(1, 0, 0, 2, 0)), &many, "NoAnswer")));
+    let found = status(None, &running(rejecting(snapshot(counts(1, 0, 0, 2, 0)), &many, "Timeout")));
     let words = message(&found, reasons::READY);
     assert!(words.starts_with("9 of 12 trunks are not registered: t0 "), "{words}");
     assert!(words.contains("t2 (") && !words.contains("t3 ("), "{words}");
@@ -279,9 +300,9 @@ fn ready_names_the_trunks_with_since_when_and_why() {
 #[test]
 fn ready_mentions_what_else_is_wrong() {
     let mut now = snapshot(counts(18, 2, 0, 0, 0));
-    now.summary.api = broken(Fault::Unreachable, "connection refused");
+    now.summary.api = broken(DependencyFailure::Unreachable, "connection refused");
     now.summary.over_budget = (0..5).map(|n| format!("sip{n}.example")).collect();
-    now.summary.removals_held = 15;
+    now.summary.removals_pending_confirmation = 15;
     let found = status(None, &stalled(reasons::INVALID_SPEC, Phase::Running(now)));
     assert_eq!(
         message(&found, reasons::READY),
@@ -305,15 +326,15 @@ fn ready_mentions_what_else_is_wrong() {
 
 #[test]
 fn what_is_left_and_until_when_is_said_of_a_deletion_and_a_suspension() {
-    let mut left = snapshot(Counts { leaving: 7, ..Counts::default() });
-    left.summary.requester = broken(Fault::Unreachable, "no");
-    let found = status(None, &situation(Phase::Leaving { snapshot: left, deadline_ms: NOW + 30_000 }));
+    let mut left = snapshot(Counts { deregistering: 7, ..Counts::default() });
+    left.summary.requester = broken(DependencyFailure::Unreachable, "no");
+    let found = status(None, &situation(Phase::Deregistering { snapshot: left, deadline_ms: NOW + 30_000 }));
     assert_eq!(
         message(&found, reasons::READY),
         "the bindings are being removed because the resource is being deleted: 7 left, until 2026-09-21T14:13:50Z at \
          the latest; the Requester does not work: see RequesterReachable"
     );
-    let found = status(None, &situation(Phase::Leaving { snapshot: fresh(), deadline_ms: NOW }));
+    let found = status(None, &situation(Phase::Deregistering { snapshot: fresh(), deadline_ms: NOW }));
     assert!(message(&found, reasons::READY).contains("the first sync has to complete"));
     let found = status(None, &situation(Phase::Suspended(snapshot(counts(18, 0, 2, 0, 0)))));
     assert_eq!(
@@ -341,8 +362,8 @@ fn an_outage_of_the_requester_does_not_clear_refused_credentials() {
     let refused = rejecting(snapshot(counts(18, 0, 0, 0, 0)), &["a"], "CredentialsRejected");
     let before = status(None, &running(refused.clone()));
     let mut down = snapshot(counts(18, 0, 1, 0, 0));
-    down.summary.requester = broken(Fault::Unreachable, "no");
-    down.troubles.by_reason.insert("RequesterUnavailable".to_owned(), 1);
+    down.summary.requester = broken(DependencyFailure::Unreachable, "no");
+    down.failures.by_reason.insert("RequesterUnavailable".to_owned(), 1);
     let during = status(Some(&before), &later(running(down.clone()), MINUTE));
     assert_eq!(brief(&during, reasons::CREDENTIALS_ACCEPTED), "False/CredentialsRejected");
     down.summary.requester = healthy();
@@ -377,44 +398,47 @@ fn reconciling_ends_even_when_a_trunk_is_pending_for_ever() {
 #[test]
 fn counts_times_and_failures_are_shown() {
     let mut now = rejecting(snapshot(counts(15, 1, 0, 1, 2)), &["a"], "CredentialsRejected");
-    (now.summary.counts.leaving, now.summary.failed_over) = (4, 3);
-    let at_risk = trunk("b", TrunkState::AtRisk, "NoAnswer", "no answer in time");
-    now.troubles.worst.push(TrunkView { failed_over: true, ..at_risk });
-    now.troubles.worst.push(trunk("c", TrunkState::Registered, "InvalidTrunk", "its other URIs are used"));
+    (now.summary.counts.deregistering, now.summary.failed_over) = (4, 3);
+    let at_risk = trunk("b", TrunkState::AtRisk, "Timeout", "no answer in time");
+    now.failures.worst.push(TrunkView { failed_over: true, ..at_risk });
+    now.failures.worst.push(trunk("c", TrunkState::Registered, "InvalidTrunk", "its other URIs are used"));
     let status = status(None, &running(now));
     let shown = serde_json::to_value(&status).unwrap();
     assert_eq!(
         shown["trunks"],
         serde_json::json!({
-            "total": 20, "registered": 15, "atRisk": 1, "failing": 1, "invalid": 1, "pending": 2, "leaving": 4,
+            "total": 20, "registered": 15, "atRisk": 1, "failing": 1, "invalid": 1, "pending": 2, "deregistering": 4,
             "failedOver": 3, "redirected": 0
         })
     );
-    assert_eq!(shown["lastSync"], "2026-09-21T14:13:10Z");
-    assert_eq!(shown["nextLapse"], "2026-09-21T14:14:02Z");
+    assert_eq!(shown["lastSyncTime"], "2026-09-21T14:13:10Z");
+    assert_eq!(shown["nextExpiryTime"], "2026-09-21T14:14:02Z");
     assert_eq!(
         shown["failures"],
         serde_json::json!([{
             "ref": "a", "name": "pbx of a", "state": "failing", "registrar": "sip.provider.net:5060/UDP",
             "edgePort": "edge:5060", "code": 403, "reason": "CredentialsRejected", "message": REFUSED,
-            "since": "2026-09-21T14:06:20Z", "nextTry": "2026-09-21T14:13:50Z"
+            "sinceTime": "2026-09-21T14:06:20Z", "nextAttemptTime": "2026-09-21T14:13:50Z"
         }, {
             "ref": "b", "name": "pbx of b", "state": "atRisk", "registrar": "sip.provider.net:5060/UDP",
-            "edgePort": "edge:5060", "failedOver": true, "code": 403, "reason": "NoAnswer", "message": "no answer in time",
-            "since": "2026-09-21T14:06:20Z", "nextTry": "2026-09-21T14:13:50Z", "lapses": "2026-09-21T14:14:50Z"
+            "edgePort": "edge:5060", "failedOver": true, "code": 403, "reason": "Timeout", "message": "no answer in time",
+            "sinceTime": "2026-09-21T14:06:20Z", "nextAttemptTime": "2026-09-21T14:13:50Z", "expiryTime": "2026-09-21T14:14:50Z"
         }])
     );
 }
 
 #[test]
 fn a_new_leader_shows_what_the_last_one_knew_until_it_has_read_the_trunks() {
-    let before = status(None, &running(rejecting(snapshot(counts(18, 0, 0, 0, 0)), &["a"], "NoAnswer")));
+    let before = status(None, &running(rejecting(snapshot(counts(18, 0, 0, 0, 0)), &["a"], "Timeout")));
     let first = status(Some(&before), &later(running(fresh()), 9_000));
     assert_eq!((first.trunks, &first.failures), (before.trunks, &before.failures));
-    assert_eq!((&first.last_sync, &first.next_lapse), (&before.last_sync, &before.next_lapse));
+    assert_eq!(
+        (&first.last_sync_time, &first.next_expiry_time),
+        (&before.last_sync_time, &before.next_expiry_time)
+    );
     let mut down = fresh();
-    down.summary.api = broken(Fault::Unreachable, "no");
+    down.summary.api = broken(DependencyFailure::Unreachable, "no");
     let blind = status(Some(&first), &later(running(down), 9_000));
-    assert_eq!((blind.trunks, blind.failures.len(), blind.next_lapse.is_none()), (None, 0, true));
-    assert_eq!(blind.last_sync, before.last_sync);
+    assert_eq!((blind.trunks, blind.failures.len(), blind.next_expiry_time.is_none()), (None, 0, true));
+    assert_eq!(blind.last_sync_time, before.last_sync_time);
 }

@@ -20,7 +20,7 @@ const SILENT: &str = "no response from registrar sip.provider.net through EdgePo
 fn failing(down: Vec<Down>) -> Snapshot {
     let refs: Vec<String> = (0..20).map(|n| format!("t{n}")).collect();
     let refs: Vec<&str> = refs.iter().map(String::as_str).collect();
-    let mut now = rejecting(snapshot(counts(0, 0, 0, 0, 0)), &refs, "NoAnswer");
+    let mut now = rejecting(snapshot(counts(0, 0, 0, 0, 0)), &refs, "Timeout");
     now.summary.edge_ports_down = down.iter().filter(|down| down.is_edge_port()).count() as u64;
     now.summary.registrars_down = down.len() as u64 - now.summary.edge_ports_down;
     now.summary.down = down;
@@ -74,12 +74,12 @@ fn it_is_said_whatever_else_is_said_of_the_trunks() {
     ] {
         assert_eq!(ready(down(counts)), format!("{head}{DOWN}"));
     }
-    let leaving = Phase::Leaving { snapshot: down(counts(20, 0, 0, 0, 0)), deadline_ms: NOW };
-    let words = message(&status(None, &situation(leaving)), reasons::READY);
+    let deregistering = Phase::Deregistering { snapshot: down(counts(20, 0, 0, 0, 0)), deadline_ms: NOW };
+    let words = message(&status(None, &situation(deregistering)), reasons::READY);
     assert!(words.ends_with(DOWN), "{words}");
     // Without a Requester nothing is known of registrars.
     let mut lost = down(counts(20, 0, 0, 0, 0));
-    lost.summary.requester = broken(Fault::Unreachable, "connection refused");
+    lost.summary.requester = broken(DependencyFailure::Unreachable, "connection refused");
     assert!(!ready(lost).contains("a.example"));
 }
 
@@ -88,11 +88,8 @@ fn the_event_has_it_too_and_another_moment_is_no_other_message() {
     let fine = status(None, &running(snapshot(counts(20, 0, 0, 0, 0))));
     let down = || running(failing(vec![registrar("sip.provider.net", SILENT)]));
     let after = status(Some(&fine), &down());
-    let told = notices(Some(&fine), &after);
-    assert!(
-        told.len() == 1 && told[0].message.contains("registrar sip.provider.net is down since"),
-        "{told:?}"
-    );
+    let all = events(Some(&fine), &after);
+    assert!(all.len() == 1 && all[0].message.contains("registrar sip.provider.net is down since"), "{all:?}");
     let later = status(Some(&after), &later(down(), 20_000));
     assert_eq!(message(&after, reasons::READY), message(&later, reasons::READY));
 }

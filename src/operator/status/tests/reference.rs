@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::{engine::view::RedirectedTrunk, registration::reply::Reason};
+use routr_registration::{engine::view::RedirectedTrunk, registration::outcome::Reason};
 
 const TEXT: &str = include_str!("../../../../docs/status.md");
 
@@ -32,7 +32,7 @@ fn every_reason_of_a_condition_is_explained_and_no_other() {
         .iter()
         .filter_map(|cells| Some((code(cells[0]).next()?, cells[1], code(cells[2]).next()?)))
         .collect();
-    let stalls = reasons::STALLS.map(|reason| (reasons::STALLED, Truth::True, reason));
+    let stalls = reasons::STALLS.map(|reason| (reasons::STALLED, ConditionStatus::True, reason));
     let known: BTreeSet<(&str, &str, &str)> = reasons::REASONS
         .into_iter()
         .chain(stalls)
@@ -54,8 +54,8 @@ fn every_reason_of_an_event_is_explained_and_no_other() {
 fn after(reason: &Reason) -> Option<Reason> {
     Some(match reason {
         Reason::CredentialsRejected => Reason::UnknownAccount,
-        Reason::UnknownAccount => Reason::NoAnswer,
-        Reason::NoAnswer => Reason::OutcomeUnknown,
+        Reason::UnknownAccount => Reason::Timeout,
+        Reason::Timeout => Reason::OutcomeUnknown,
         Reason::OutcomeUnknown => Reason::IntervalTooBrief,
         Reason::IntervalTooBrief => Reason::BadExtension,
         Reason::BadExtension => Reason::RedirectFailed,
@@ -69,14 +69,14 @@ fn after(reason: &Reason) -> Option<Reason> {
         Reason::ChallengeNotSupported => Reason::DigestTooWeak,
         Reason::DigestTooWeak => Reason::Forbidden,
         Reason::Forbidden => Reason::StaleNonce,
-        Reason::StaleNonce => Reason::AskedToWait,
-        Reason::AskedToWait => Reason::RegistrarFailed,
+        Reason::StaleNonce => Reason::RetryAfter,
+        Reason::RetryAfter => Reason::RegistrarFailed,
         Reason::RegistrarFailed => Reason::Refused,
-        Reason::Refused => Reason::MalformedReply,
-        Reason::MalformedReply => Reason::RequesterUnavailable,
+        Reason::Refused => Reason::MalformedResponse,
+        Reason::MalformedResponse => Reason::RequesterUnavailable,
         Reason::RequesterUnavailable => Reason::RequesterRefused,
-        Reason::RequesterRefused => Reason::Lapsed,
-        Reason::Lapsed => Reason::InvalidTrunk,
+        Reason::RequesterRefused => Reason::BindingExpired,
+        Reason::BindingExpired => Reason::InvalidTrunk,
         Reason::InvalidTrunk => return None,
     })
 }
@@ -101,13 +101,13 @@ fn every_field_is_explained() {
         rows(heading).iter().filter_map(|cells| code(cells[0]).next()).collect()
     };
     let mut now = rejecting(snapshot(counts(15, 1, 0, 1, 2)), &["a"], "CredentialsRejected");
-    now.summary.counts.leaving = 4;
-    let at_risk = trunk("b", TrunkState::AtRisk, "NoAnswer", "no answer in time");
-    now.troubles.worst = vec![TrunkView { failed_over: true, ..at_risk }];
+    now.summary.counts.deregistering = 4;
+    let at_risk = trunk("b", TrunkState::AtRisk, "Timeout", "no answer in time");
+    now.failures.worst = vec![TrunkView { failed_over: true, ..at_risk }];
     now.summary.redirections = vec![RedirectedTrunk::default()];
     let mut status = status(None, &running(now));
     // Each write sets it.
-    status.observed_time = status.last_sync.clone();
+    status.observed_time = status.last_sync_time.clone();
     let shown = serde_json::to_value(status).unwrap();
     let keys = |value: &serde_json::Value| -> BTreeSet<String> {
         value.as_object().unwrap().keys().cloned().collect()

@@ -1,8 +1,8 @@
-//! Wherever a text is cut, its cause is what is kept, and the cut is marked. Field case N6: a TLS error was cut off before
-//! its reason.
+//! Wherever a text is cut, its cause is what is kept, and the cut is marked. Field case N6: a TLS error was
+//! cut off before its reason.
 //!
-//! [`every_place_that_cuts_a_text_is_known`] finds the places in the source; the other tests feed a long text whose cause comes
-//! first through each surface.
+//! [`every_place_that_cuts_a_text_is_known`] finds the places in the source; the other tests feed a long text
+//! whose cause comes first through each surface.
 
 use std::{fs, path::Path};
 
@@ -10,7 +10,7 @@ use super::{
     outages::{edge_port, registrar},
     *,
 };
-use crate::{admin_api::RegistryAnswer, table};
+use crate::{admin_api::RegistryResponse, table};
 
 /// Short enough for the narrowest table.
 const CAUSE: &str = "cert expired";
@@ -29,7 +29,7 @@ fn holds(what: &str, shown: &str) {
 }
 
 fn long_names(mut now: Snapshot) -> Snapshot {
-    for trunk in &mut now.troubles.worst {
+    for trunk in &mut now.failures.worst {
         trunk.name = "a trunk with a name that is far too long ".repeat(20);
         trunk.registrar = format!("{}.example:5061/TLS", "registrar-with-a-long-name".repeat(8));
         trunk.edge_port = format!("{}.example:5061", "edge-port-with-a-long-name".repeat(8));
@@ -40,7 +40,7 @@ fn long_names(mut now: Snapshot) -> Snapshot {
 /// A trunk that fails for a long reason, in a state.
 fn troubled(state: TrunkState, counts: Counts) -> Snapshot {
     let mut now = snapshot(counts);
-    now.troubles.worst = vec![trunk("t", state, "TlsFailed", &long()); 3];
+    now.failures.worst = vec![trunk("t", state, "TlsFailed", &long()); 3];
     long_names(now)
 }
 
@@ -55,22 +55,22 @@ fn in_conditions_and_failures() {
     failures.iter().for_each(|failure| holds("failures", &failure.message));
 
     let mut down = troubled(TrunkState::Failing, counts(0, 0, 3, 0, 0));
-    down.troubles.worst.iter_mut().for_each(|trunk| trunk.trouble.as_mut().unwrap().message.clear());
+    down.failures.worst.iter_mut().for_each(|trunk| trunk.failure.as_mut().unwrap().message.clear());
     down.summary.down = vec![edge_port(&"e".repeat(5_000)), registrar(&"r".repeat(5_000), &long())];
     (down.summary.registrars_down, down.summary.edge_ports_down) = (1, 1);
     holds("a registrar that is down", &ready(down));
 
     let mut broken_all = snapshot(counts(3, 0, 0, 0, 0));
-    let wrong = broken(Fault::Unreachable, &long());
+    let wrong = broken(DependencyFailure::Unreachable, &long());
     (broken_all.summary.api, broken_all.summary.requester, broken_all.summary.cache) =
         (wrong.clone(), wrong.clone(), wrong.clone());
     let found = status(None, &running(broken_all.clone()));
     let concerned =
         [reasons::READY, reasons::API_REACHABLE, reasons::REQUESTER_REACHABLE, reasons::CACHE_REACHABLE];
     concerned.iter().for_each(|kind| holds(kind, &message(&found, kind)));
-    let mut never_read = fresh();
-    never_read.summary.api = wrong;
-    holds("never read", &ready(never_read));
+    let mut never_synced = fresh();
+    never_synced.summary.api = wrong;
+    holds("never read", &ready(never_synced));
     for phase in [Phase::Idle, Phase::Running(broken_all)] {
         let stall = Some(Stall { reason: reasons::INVALID_SPEC, message: long() });
         let found = status(None, &Situation { stall, ..situation(phase) });
@@ -81,14 +81,14 @@ fn in_conditions_and_failures() {
 #[test]
 fn in_events() {
     let fine = status(None, &running(snapshot(counts(3, 0, 0, 0, 0))));
-    let events = |now: Situation| notices(Some(&fine), &status(Some(&fine), &now));
+    let events = |now: Situation| events(Some(&fine), &status(Some(&fine), &now));
     let mut broken_all = snapshot(counts(3, 0, 0, 0, 0));
-    let wrong = broken(Fault::Unreachable, &long());
+    let wrong = broken(DependencyFailure::Unreachable, &long());
     (broken_all.summary.api, broken_all.summary.requester, broken_all.summary.cache) =
         (wrong.clone(), wrong.clone(), wrong);
     let mut refused = troubled(TrunkState::Failing, counts(0, 0, 3, 0, 0));
-    for trunk in &mut refused.troubles.worst {
-        trunk.trouble.as_mut().unwrap().reason = "CredentialsRejected".to_owned();
+    for trunk in &mut refused.failures.worst {
+        trunk.failure.as_mut().unwrap().reason = "CredentialsRejected".to_owned();
     }
     let stall = Some(Stall { reason: reasons::INVALID_SPEC, message: long() });
     let stalled = Situation { stall, ..running(snapshot(counts(3, 0, 0, 0, 0))) };
@@ -105,7 +105,7 @@ fn in_events() {
 #[test]
 fn in_tables_and_lines() {
     let now = troubled(TrunkState::Failing, counts(0, 0, 3, 0, 0));
-    let trunks = now.troubles.worst;
+    let trunks = now.failures.worst;
     for width in (60..=220).step_by(16) {
         let cut = table::trunk_lines_within(1, &trunks, NOW, width, false);
         holds(&format!("a cut table of {width} columns"), &cut.join("\n"));
@@ -118,7 +118,7 @@ fn in_tables_and_lines() {
     }
     holds("one line", &table::line(&trunks[0], NOW));
 
-    let wrong = broken(Fault::Unreachable, &long());
+    let wrong = broken(DependencyFailure::Unreachable, &long());
     let summary = Summary {
         api: wrong.clone(),
         requester: wrong.clone(),
@@ -134,7 +134,7 @@ fn in_tables_and_lines() {
         let whole = table::summary_lines(&summary, NOW, Some(width));
         assert_eq!(whole.join(" ").matches(CAUSE).count(), 4, "{whole:#?}");
     }
-    let registry = |summary| RegistryAnswer {
+    let registry = |summary| RegistryResponse {
         namespace: None,
         name: "demo".to_owned(),
         state: None,
@@ -148,20 +148,25 @@ fn in_tables_and_lines() {
     }
 }
 
-/// Files that cut a text, how often, and why no cause is lost there. `value`: a value within an error that says around it what is wrong.
+/// Files that cut a text, how often, and why no cause is lost there. `value`: a value within an error that
+/// says around it what is wrong.
 const CUTS: [(&str, usize, &str); 9] = [
-    ("config/fields.rs", 1, "value"),
-    ("devstack/api/reader.rs", 1, "value"),
-    ("sip/grammar.rs", 1, "value"),
-    ("table.rs", 3, "this module"),
-    ("table/outages.rs", 1, "a name; this module"),
-    ("table/registries.rs", 1, "a name, which then stands whole under its row"),
-    ("table/text.rs", 1, "a word of what comes next"),
-    ("text.rs", 1, "keeps the beginning, where the cause is; this module, grpc::status_tests"),
-    ("text/log_line.rs", 1, "four digits of an escape"),
+    ("crates/sip/src/grammar.rs", 1, "value"),
+    (
+        "crates/types/src/text.rs",
+        1,
+        "keeps the beginning, where the cause is; this module, grpc::status_tests",
+    ),
+    ("crates/types/src/text/log_line.rs", 1, "four digits of an escape"),
+    ("src/config/map_reader.rs", 1, "value"),
+    ("src/devstack/api/reader.rs", 1, "value"),
+    ("src/table.rs", 3, "this module"),
+    ("src/table/outages.rs", 1, "a name; this module"),
+    ("src/table/registries.rs", 1, "a name, which then stands whole under its row"),
+    ("src/table/text.rs", 1, "a word of what comes next"),
 ];
 
-/// How often a source cuts a text, by the ways to do so that there are.
+/// Returns how often a source cuts a text, by the ways to do so that there are.
 fn cuts(source: &str) -> usize {
     let dense: String = source.chars().filter(|c| !c.is_whitespace()).collect();
     let taken = dense.split(".chars()").skip(1).filter(|rest| {
@@ -174,13 +179,13 @@ fn cuts(source: &str) -> usize {
 }
 
 fn sources(folder: &Path, found: &mut Vec<(String, usize)>) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        let name = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+        let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
         if path.is_dir() {
             sources(&path, found);
-        } else if name.ends_with(".rs") && !name.contains("test") && name != "admin/fake.rs" {
+        } else if name.ends_with(".rs") && !name.contains("test") && name != "src/admin/fake.rs" {
             let source = fs::read_to_string(&path).unwrap();
             found.push((name, cuts(without_tests(&source))));
         }
@@ -194,11 +199,13 @@ fn without_tests(source: &str) -> &str {
     &source[..tests.unwrap_or(source.len())]
 }
 
-/// Whoever adds a place that cuts a text adds it here, and to the tests around where it can hold a cause.
+/// Anyone who adds a place that cuts a text adds it here, and to the tests around where it can hold a cause.
 #[test]
 fn every_place_that_cuts_a_text_is_known() {
     let mut found = Vec::new();
-    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    sources(&root.join("src"), &mut found);
+    sources(&root.join("crates"), &mut found);
     assert!(found.len() > 100, "the sources are not where they were");
     found.retain(|(_, cuts)| *cuts > 0);
     found.sort();

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{lines, plain};
-use crate::operator::stage::Stage;
+use crate::operator::harness::TestRegistry;
 use crate::support::control_plane::ControlPlane;
 use crate::support::installation::{Installation, PACE, SOON, condition};
 use crate::support::wait::wait_at_pace;
@@ -21,7 +21,7 @@ async fn change(plane: &ControlPlane, change: impl FnOnce(&mut Value)) {
 async fn served(cluster: &Installation<'_>, name: &str, passes: impl Fn(&str) -> bool) {
     let look = async || {
         let patch = json!({ "status": { "observedTime": "2026-01-01T00:00:00Z", "trunks": {
-            "total": 0, "registered": 0, "atRisk": 0, "failing": 0, "invalid": 0, "pending": 0, "leaving": 0 } } });
+            "total": 0, "registered": 0, "atRisk": 0, "failing": 0, "invalid": 0, "pending": 0, "deregistering": 0 } } });
         let patch = patch.to_string();
         let args = [
             "patch",
@@ -44,14 +44,14 @@ async fn served(cluster: &Installation<'_>, name: &str, passes: impl Fn(&str) ->
 async fn k5_a_status_is_written_whatever_version_the_definition_has() {
     let plane = ControlPlane::start().await;
     plane.apply_crds().await;
-    let stage = Stage::with(&["alice"]).await;
+    let stage = TestRegistry::with(&["alice"]).await;
     let cluster = Installation::on(&plane, "definition", &[]).await;
     cluster.apply("main", &stage, "  suspend: true\n").await;
     // As it was before there was the time of observation, and before failures had a registrar.
     change(&plane, |status| {
         let properties = status["properties"].as_object_mut().unwrap();
         properties.remove("observedTime").expect("a newer field");
-        properties.remove("lastSync").expect("another field");
+        properties.remove("lastSyncTime").expect("another field");
     })
     .await;
     served(&cluster, "main", |answer| answer.contains("unknown field") && !answer.contains("2026-01-01"))
@@ -61,7 +61,7 @@ async fn k5_a_status_is_written_whatever_version_the_definition_has() {
     cluster.apply("main", &stage, "").await;
     let status = cluster.condition("main", "Ready", "True", "AllRegistered").await;
     assert_eq!(status["trunks"]["registered"], 1, "{status:#}");
-    assert!(status.get("observedTime").is_none() && status.get("lastSync").is_none(), "{status:#}");
+    assert!(status.get("observedTime").is_none() && status.get("lastSyncTime").is_none(), "{status:#}");
     let says = |part: &'static str| {
         let operator = &operator;
         async move {
@@ -72,7 +72,7 @@ async fn k5_a_status_is_written_whatever_version_the_definition_has() {
             wait_at_pace(PACE, look, SOON, part).await
         }
     };
-    let body = says("does not take status.lastSync, status.observedTime of this operator").await;
+    let body = says("does not take status.lastSyncTime, status.observedTime of this operator").await;
     assert!(body.contains("definition degraded"), "{body}");
     let found = lines(&operator, "it is older: upgrade it with routr-registry crd");
     assert!((1..=2).contains(&found.len()), "{found:#?}\n{}", operator.service.output());

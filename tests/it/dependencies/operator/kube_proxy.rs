@@ -1,4 +1,5 @@
-//! A wire to the API server of Kubernetes that speaks HTTP: requests can be refused, held or delayed, and all are remembered.
+//! A wire to the API server of Kubernetes that speaks HTTP: requests can be refused, held or delayed, and all
+//! are remembered.
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;

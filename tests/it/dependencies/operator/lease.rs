@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use super::kube_proxy::{Fault, KubeProxy};
 use super::start_by;
-use crate::operator::stage::Stage;
+use crate::operator::harness::TestRegistry;
 use crate::support::control_plane::ControlPlane;
 use crate::support::installation::{Installation, SOON};
 use crate::support::wait::{wait_for, wait_until};
 
 #[tokio::test]
 async fn k4_slow_lease_requests_leave_the_leader_in_place_as_long_as_a_term_allows() {
-    let stage = Stage::with(&["alice"]).await;
+    let stage = TestRegistry::with(&["alice"]).await;
     // Twice the default: the 7 s that one request may take leave 3 s for a busy machine.
     let values = ["operator.leaseDurationSeconds=20"];
     let cluster = Installation::on(ControlPlane::shared().await, "slow-lease", &values).await;

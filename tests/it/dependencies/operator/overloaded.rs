@@ -2,17 +2,17 @@
 
 use super::kube_proxy::{Fault, KubeProxy};
 use super::{lines, plain, start_by};
-use crate::operator::stage::Stage;
+use crate::operator::harness::TestRegistry;
 use crate::support::installation::{Installation, PACE, SOON};
 use crate::support::wait::wait_at_pace;
 
-/// More than any test waits. Were it obeyed, or kube's own retries at work, nothing here would come in time; the pauses of our own are
-/// some seconds.
+/// More than any test waits. Were it obeyed, or kube's own retries at work, nothing here would come in time;
+/// the pauses of our own are some seconds.
 const RETRY_AFTER: &str = "900";
 
 #[tokio::test]
 async fn k1_errors_at_the_start_are_said_and_engines_run_within_seconds_of_their_end() {
-    let stage = Stage::with(&["alice", "bob"]).await;
+    let stage = TestRegistry::with(&["alice", "bob"]).await;
     let cluster = Installation::shared("overloaded").await;
     let proxy = KubeProxy::start(cluster.plane).await;
     cluster.apply("main", &stage, "").await;
@@ -69,7 +69,7 @@ async fn k1_errors_at_the_start_are_said_and_engines_run_within_seconds_of_their
 
 #[tokio::test]
 async fn k1_45_seconds_of_errors_at_the_start_are_outlived_and_what_it_waits_for_is_said_every_20_seconds() {
-    let stage = Stage::with(&["alice"]).await;
+    let stage = TestRegistry::with(&["alice"]).await;
     let cluster = Installation::shared("outage").await;
     let proxy = KubeProxy::start(cluster.plane).await;
     cluster.apply("main", &stage, "").await;
@@ -98,7 +98,7 @@ async fn k1_45_seconds_of_errors_at_the_start_are_outlived_and_what_it_waits_for
 
 #[tokio::test]
 async fn k9_every_request_names_the_program_and_no_text_has_rust_in_it() {
-    let stage = Stage::with(&["alice"]).await;
+    let stage = TestRegistry::with(&["alice"]).await;
     let cluster = Installation::shared("agent").await;
     let proxy = KubeProxy::start(cluster.plane).await;
     // Each status is refused for a reason of its own.
@@ -128,7 +128,7 @@ async fn k9_every_request_names_the_program_and_no_text_has_rust_in_it() {
 
 #[tokio::test]
 async fn k1_a_request_without_a_response_is_given_up_said_and_sent_again() {
-    let stage = Stage::with(&["alice"]).await;
+    let stage = TestRegistry::with(&["alice"]).await;
     let cluster = Installation::shared("silent").await;
     let proxy = KubeProxy::start(cluster.plane).await;
     let mut left = 1;

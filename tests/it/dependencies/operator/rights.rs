@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{lines, plain};
-use crate::operator::stage::{Stage, manifest};
+use crate::operator::harness::{TestRegistry, manifest};
 use crate::support::installation::{Installation, Operator, PACE, RELEASE, SOON};
 use crate::support::wait::wait_at_pace;
 
@@ -32,7 +32,7 @@ async fn answers_with(operator: &Operator, code: u16, parts: &[&str]) -> String 
 
 #[tokio::test]
 async fn k8_without_the_right_to_record_events_it_warns_once_and_goes_on() {
-    let stage = Stage::with(&["alice"]).await;
+    let stage = TestRegistry::with(&["alice"]).await;
     let cluster = Installation::shared("no-events").await;
     revoke(&cluster, "events").await;
     let operator = cluster.start("pod-a");
@@ -50,7 +50,7 @@ async fn k8_without_the_right_to_record_events_it_warns_once_and_goes_on() {
 
 #[tokio::test]
 async fn k8_without_the_right_to_list_it_warns_once_and_is_not_ready_with_the_reason() {
-    let stage = Stage::with(&["alice"]).await;
+    let stage = TestRegistry::with(&["alice"]).await;
     let cluster = Installation::shared("no-list").await;
     revoke(&cluster, "registries").await;
     cluster.apply("main", &stage, "").await;
@@ -77,7 +77,7 @@ async fn k8_without_the_right_to_list_it_warns_once_and_is_not_ready_with_the_re
 
 #[tokio::test]
 async fn k8_without_the_right_to_write_statuses_it_warns_once_for_all_registries() {
-    let stage = Stage::with(&["alice"]).await;
+    let stage = TestRegistry::with(&["alice"]).await;
     let cluster = Installation::shared("no-status").await;
     revoke(&cluster, "registries/status").await;
     for name in ["a", "b", "c"] {
@@ -101,7 +101,7 @@ async fn k8_without_the_right_to_write_statuses_it_warns_once_for_all_registries
 
 #[tokio::test]
 async fn k8_a_registry_with_the_longest_name_has_events() {
-    let stage = Stage::with(&["alice"]).await;
+    let stage = TestRegistry::with(&["alice"]).await;
     let cluster = Installation::shared("long").await;
     let _operator = cluster.start("pod-a");
     for name in ["l".repeat(253), "m".repeat(237)] {

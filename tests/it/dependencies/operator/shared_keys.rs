@@ -1,9 +1,9 @@
-//! Processes of different installations that write the same keys of one Redis: an operator beside another one, and beside a
-//! stand-alone registry. No Lease tells them of each other.
+//! Processes of different installations that write the same keys of one Redis: an operator beside another
+//! one, and beside a stand-alone registry. No Lease tells them of each other.
 
-use crate::chain::rig::{cache, redis};
-use crate::operator::stage::Stage;
-use crate::standalone::stage::told;
+use crate::chain::harness::{cache, redis};
+use crate::operator::harness::TestRegistry;
+use crate::standalone::test_registry::told;
 use crate::support::installation::{Installation, Operator, SOON};
 use crate::support::redis::Redis;
 use crate::support::service::Service;
@@ -16,7 +16,7 @@ fn spec(redis: &Redis) -> String {
 }
 
 /// An installation with a Registry, and its operator.
-async fn installed(stage: &Stage, redis: &Redis) -> (Installation<'static>, Operator) {
+async fn installed(stage: &TestRegistry, redis: &Redis) -> (Installation<'static>, Operator) {
     let cluster = Installation::shared("shared").await;
     let operator = cluster.start("pod-a");
     cluster.apply("main", stage, &spec(redis)).await;
@@ -28,7 +28,7 @@ async fn installed(stage: &Stage, redis: &Redis) -> (Installation<'static>, Oper
 async fn names(service: &Service, other: &Service) {
     let owner = format!("process {} on host ", other.pid());
     let said = async || {
-        let log = crate::standalone::stage::log(service);
+        let log = crate::standalone::test_registry::log(service);
         let lines =
             log.iter().filter(|line| line["message"].as_str().is_some_and(|text| text.contains(SAID)));
         let errors: Vec<&str> = lines.filter_map(|line| line["error"].as_str()).collect();
@@ -44,7 +44,7 @@ async fn names(service: &Service, other: &Service) {
 #[tokio::test]
 async fn s3_two_operators_with_one_instance_id_name_each_other_and_no_loss() {
     let redis = redis().await;
-    let stage = Stage::with(&["alice"]).await;
+    let stage = TestRegistry::with(&["alice"]).await;
     let (one, first) = installed(&stage, &redis).await;
     let (two, second) = installed(&stage, &redis).await;
     names(&first.service, &second.service).await;
@@ -62,7 +62,7 @@ async fn s3_two_operators_with_one_instance_id_name_each_other_and_no_loss() {
 #[tokio::test]
 async fn s3_an_operator_and_a_stand_alone_registry_name_each_other_and_no_loss() {
     let redis = redis().await;
-    let stage = Stage::with(&["alice"]).await;
+    let stage = TestRegistry::with(&["alice"]).await;
     let (_cluster, operator) = installed(&stage, &redis).await;
     stage.write(&stage.config(&spec(&redis)));
     let alone = stage.run(&[]);

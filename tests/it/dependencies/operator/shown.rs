@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::operator::stage::{Stage, condition};
+use crate::operator::harness::{TestRegistry, condition};
 use crate::support::http;
 use crate::support::installation::{Installation, PACE, SOON};
 use crate::support::service::Service;
@@ -10,7 +10,7 @@ use crate::support::wait::wait_at_pace;
 
 #[tokio::test]
 async fn k10_a_registry_that_runs_nothing_is_shown_everywhere_as_in_its_status() {
-    let stage = Stage::with(&["alice"]).await;
+    let stage = TestRegistry::with(&["alice"]).await;
     let cluster = Installation::shared("shown").await;
     let operator = cluster.start("pod-a");
     let cache = "  cache:\n    provider: redis\n    parameters: host=127.0.0.1,port=1\n    passwordSecretRef: {name: nowhere, \
@@ -72,7 +72,7 @@ async fn k10_a_registry_that_runs_nothing_is_shown_everywhere_as_in_its_status()
         assert!(shown.contains(part), "{part} in {shown}");
     }
 
-    // Deleted, and kept by a finalizer of somebody else.
+    // Deleted, and kept by a finalizer of someone else.
     let patch =
         |finalizers: Value| serde_json::json!({ "metadata": { "finalizers": finalizers } }).to_string();
     let ours =

@@ -3,7 +3,7 @@
 use tempfile::TempDir;
 
 use super::harness::{Registered, SOON, says, server};
-use crate::standalone::stage::told;
+use crate::standalone::test_registry::told;
 use crate::support::process::Process;
 use crate::support::wait::wait_for;
 use crate::support::{ports, redis};
@@ -11,7 +11,7 @@ use crate::support::{ports, redis};
 /// Masters of a cluster.
 const MASTERS: usize = 3;
 
-/// Three masters that have all slots, and some servers that are nobody's replicas yet. Dropping it ends them.
+/// Three masters that have all slots, and some servers that are no one's replicas yet. Dropping it ends them.
 pub struct Cluster {
     pub nodes: Vec<u16>,
     servers: Vec<Process>,

@@ -1,12 +1,12 @@
-//! Redis as it is run: a database, a prefix, URLs, sockets, client certificates, Sentinel and Cluster. Each is shown by a
-//! restart that sends nothing: all was kept, and found again.
+//! Redis as it is run: a database, a prefix, URLs, sockets, client certificates, Sentinel and Cluster. Each
+//! is shown by a restart that sends nothing: all was kept, and found again.
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
 use super::cluster::Cluster;
 use super::harness::{Registered, SOON, at, config, redis, says, server};
-use crate::standalone::stage::Stage;
+use crate::standalone::test_registry::TestRegistry;
 use crate::support::ports;
 use crate::support::process::{self, Process};
 use crate::support::redis::{self, Options, Redis};
@@ -163,7 +163,7 @@ async fn s2_a_cluster_of_three_is_used_whichever_node_has_the_keys() {
     keeps(&format!("nodes=127.0.0.1:{dead};127.0.0.1:{}", nodes[1])).await;
 
     // Without a word of the cluster, it is said what is missing.
-    let stage = Stage::with(&["a"]).await;
+    let stage = TestRegistry::with(&["a"]).await;
     let mut said = 0;
     for port in &nodes {
         stage.write(&config(&stage, &at(*port)));
@@ -181,7 +181,7 @@ async fn s2_a_cluster_of_three_is_used_whichever_node_has_the_keys() {
 
 #[tokio::test]
 async fn s2_what_cannot_be_is_refused_with_a_word() {
-    let stage = Stage::bare().await;
+    let stage = TestRegistry::bare().await;
     for (parameters, problem) in [
         ("sentinels=a;b", "sentinels is given without sentinelMaster"),
         ("cluster=true,db=1", "a cluster has the database 0 alone"),

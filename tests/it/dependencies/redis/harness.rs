@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::dependencies::grpc::start_requester;
-use crate::standalone::stage::Stage;
+use crate::standalone::test_registry::TestRegistry;
 use crate::support::process::{self, Process, tail};
 use crate::support::redis::{self as support_redis, Options, Redis};
 use crate::support::service::Service;
@@ -32,7 +32,7 @@ pub async fn redis(args: &[&str]) -> Redis {
 
 /// A registry whose trunks are all registered, and kept in Redis.
 pub struct Registered {
-    pub stage: Stage,
+    pub stage: TestRegistry,
     pub service: Service,
     refs: Vec<String>,
     /// Call-IDs by user, as they were first seen.
@@ -42,10 +42,11 @@ pub struct Registered {
 }
 
 impl Registered {
-    /// Registers that many trunks with these parameters of the cache; `kept` is the Redis where they are found, if that is to be waited for.
+    /// Registers that many trunks with these parameters of the cache; `kept` is the Redis where they are
+    /// found, if that is to be waited for.
     pub async fn start(count: usize, parameters: &str, kept: Option<&Redis>) -> Self {
         let refs = refs(count);
-        let mut stage = Stage::bare().await;
+        let mut stage = TestRegistry::bare().await;
         stage.trunks(&refs.iter().map(String::as_str).collect::<Vec<_>>());
         stage.start_api().await;
         let requester = start_requester(&stage).await;
@@ -88,7 +89,8 @@ impl Registered {
         wait_for(works, SOON, "the cache to work").await;
     }
 
-    /// After a restart: all are registered without one REGISTER, and the next REGISTERs have the Call-IDs of before.
+    /// After a restart: all are registered without one REGISTER, and the next REGISTERs have the Call-IDs of
+    /// before.
     pub async fn nothing_was_sent_and_the_call_ids_are_the_same(&self) {
         self.all_registered().await;
         let granted: usize = self.stage.granted().values().sum();
@@ -135,7 +137,7 @@ impl Registered {
 const REFRESHED: usize = 5;
 
 /// A configuration with these parameters of the cache.
-pub fn config(stage: &Stage, parameters: &str) -> String {
+pub fn config(stage: &TestRegistry, parameters: &str) -> String {
     stage.config(&format!("  cache:\n    provider: redis\n    parameters: '{parameters}'\n"))
 }
 

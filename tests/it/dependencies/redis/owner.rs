@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use super::harness::{Registered, SOON, at, config, redis};
-use crate::standalone::stage::{Stage, tells, told};
+use crate::standalone::test_registry::{TestRegistry, tells, told};
 use crate::support::http;
 use crate::support::ports;
 use crate::support::service::Service;
 use crate::support::wait::wait_for;
 
 /// Another process with the same configuration, and the port where it answers.
-fn second(stage: &Stage) -> (Service, u16) {
+fn second(stage: &TestRegistry) -> (Service, u16) {
     let (public, private) = (ports::free(), ports::free());
     let listen = [format!("127.0.0.1:{public}"), format!("127.0.0.1:{private}")];
     let path = stage.path();
@@ -67,7 +67,7 @@ async fn s3_the_second_of_two_names_the_first_sends_nothing_and_takes_over_when_
 #[tokio::test]
 async fn s3_an_owner_on_another_host_is_waited_for_until_its_lease_has_expired() {
     let redis = redis(&[]).await;
-    let stage = Stage::with(&["a"]).await;
+    let stage = TestRegistry::with(&["a"]).await;
     stage.write(&format!("{}  instanceId: fixed\n", config(&stage, &at(redis.port()))));
     let owner = r#"{\"run\":\"r\",\"host\":\"elsewhere\",\"pid\":1,\"namespace\":\"n\",\"started\":5,\"since_ms\":1,\"fence\":1}"#;
     // Without an end, as no process leaves it: it gets one.
@@ -86,7 +86,7 @@ async fn s3_an_owner_on_another_host_is_waited_for_until_its_lease_has_expired()
 #[tokio::test]
 async fn s3_what_names_no_owner_stops_no_process() {
     let redis = redis(&[]).await;
-    let stage = Stage::with(&["a"]).await;
+    let stage = TestRegistry::with(&["a"]).await;
     stage.write(&format!("{}  instanceId: fixed\n", config(&stage, &at(redis.port()))));
     let reply = redis.command("SET routr-registry:{fixed}:owner garbage").await;
     assert_eq!(reply.as_deref(), Ok("+OK"));

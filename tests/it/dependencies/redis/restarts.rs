@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::harness::{Front, Registered, SOON, at, config, for_a_while, redis};
-use crate::standalone::stage::{Stage, tells};
+use crate::standalone::test_registry::{TestRegistry, tells};
 use crate::support::redis::Options;
 use crate::support::redis::{Redis, major};
 use crate::support::wait::wait_for;
@@ -150,7 +150,7 @@ async fn s1_a_redis_that_comes_after_the_registry_has_gone_on_without_it_changes
 #[tokio::test]
 async fn s4_credentials_that_are_right_again_are_noticed_within_a_minute() {
     let redis = Redis::start(Options { password: "one".to_owned(), ..Options::default() }).await;
-    let stage = Stage::with(&["a"]).await;
+    let stage = TestRegistry::with(&["a"]).await;
     let parameters = format!("{},password=one", at(redis.port()));
     stage.write(&config(&stage, &parameters));
     let service = stage.run(&[]);

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use crate::standalone::stage::Stage;
+use crate::standalone::test_registry::TestRegistry;
 use crate::support::control_plane::ControlPlane;
 use crate::support::installation::Installation;
 use crate::support::process::{self, Process};
@@ -68,11 +68,11 @@ struct Cost {
 /// Creates them, and waits until the status of each says that it runs, or is suspended.
 async fn crowd(plane: &ControlPlane, crowd: &Crowd, deadline: Duration) -> Cost {
     let cluster = Installation::on(plane, "crowd", &[]).await;
-    let stage = Stage::with(if crowd.trunk { &["a"] } else { &[] }).await;
+    let stage = TestRegistry::with(if crowd.trunk { &["a"] } else { &[] }).await;
     let operator = cluster.start("pod-a");
     limit(&operator.service, crowd.descriptors);
     let leads = async || match operator.public("/metrics").await {
-        Ok((200, text)) if text.contains("routr_registry_leader 1") => Ok(text.len()),
+        Ok((200, text)) if text.contains("routr_registry_leader_election_is_leader 1") => Ok(text.len()),
         seen => Err(format!("{seen:?}")),
     };
     let of_none = wait_for(leads, SOON, "the operator to lead").await;
@@ -132,8 +132,9 @@ async fn k2_k3_three_hundred_registries_need_few_descriptors_little_memory_and_f
     println!("{cost:?}");
     assert!(cost.descriptors < 80, "{cost:?}");
     assert!(cost.metrics < 1_200, "{cost:?}");
-    // 3,000 cost some 45,000 each, which the documentation says. With what is there once, the connections and the traces of the rush,
-    // spread over few, it is twice that, and more the busier the machine is. A client or a cache for each would cost a megabyte.
+    // 3,000 cost some 45,000 each, which the documentation says. With what is there once, the connections and
+    // the traces of the rush, spread over few, it is twice that, and more the busier the machine is. A client
+    // or a cache for each would cost a megabyte.
     assert!(cost.memory < 400_000, "{cost:?}");
 }
 
@@ -159,7 +160,7 @@ async fn k3_three_thousand_registries() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn k2_a_probe_is_served_when_no_descriptor_is_left() {
-    let stage = Stage::with(&["a"]).await;
+    let stage = TestRegistry::with(&["a"]).await;
     stage.write(&stage.config(""));
     let service = stage.run(&[]);
     let url = format!("http://127.0.0.1:{}/livez", stage.public);

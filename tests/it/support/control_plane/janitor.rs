@@ -4,8 +4,8 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-/// Removes a folder when this process ends without doing so itself, as it does for what lies in a `static`, or by SIGKILL:
-/// a child whose standard input ends then.
+/// Removes a folder when this process ends without doing so itself, as it does for what lies in a `static`,
+/// or by SIGKILL: a child whose standard input ends then.
 pub(super) struct Janitor {
     child: Child,
     input: Option<ChildStdin>,

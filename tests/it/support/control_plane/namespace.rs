@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use super::kubectl::Tools;
 
-/// A namespace that nobody else has. Dropping it begins its deletion, and does not wait.
+/// A namespace that no one else has. Dropping it begins its deletion, and does not wait.
 pub struct Namespace {
     name: String,
     tools: Tools,
@@ -36,7 +36,8 @@ impl Drop for Namespace {
             .tools
             .command("kubectl", ["delete", "namespace", &self.name, "--wait=false", "--ignore-not-found"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        // A failure means that the control plane is gone, and the namespace with it. Somebody has to collect the child.
+        // A failure means that the control plane is gone, and the namespace with it. Someone has to collect
+        // the child.
         std::thread::spawn(move || command.status());
     }
 }

@@ -1,4 +1,5 @@
-//! The keys and certificates of one control plane, made anew for each: ECDSA, signed by an authority of its own.
+//! The keys and certificates of one control plane, made again for each: ECDSA, signed by an authority of its
+//! own.
 
 use std::fs;
 use std::path::Path;
@@ -35,8 +36,8 @@ pub fn acceptor(folder: &Path) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(config))
 }
 
-/// Writes the authority, the server's certificate and, for each of `clients` (file name, user, group), a certificate and
-/// key as `NAME.crt` and `NAME.key`.
+/// Writes the authority, the server's certificate and, for each of `clients` (file name, user, group), a
+/// certificate and key as `NAME.crt` and `NAME.key`.
 pub fn write(folder: &Path, clients: &[(&str, &str, Option<&str>)]) {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

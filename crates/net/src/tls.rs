@@ -1,0 +1,69 @@
+//! TLS towards all that are connected to: whose certificates are trusted, which certificate is shown, and why
+//! it failed.
+//!
+//! * [`cause`] has the words for a failure;
+//! * [`followed`] follows the files that a connection needs;
+//! * [`served`] follows the files of a server's own TLS;
+//! * [`noticed`] notices that a peer asks for a client certificate.
+
+pub mod cause;
+pub mod followed;
+pub mod noticed;
+pub mod served;
+
+use std::sync::{Arc, LazyLock};
+
+use rustls::{
+    ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier,
+    client::WantsClientCert,
+    pki_types::{CertificateDer, pem},
+};
+
+pub use self::{
+    followed::{Followed, TlsFileError, TlsFiles},
+    noticed::Noticed,
+    served::{ServedFiles, ServedTls},
+};
+
+/// The authorities of a PEM file; there may be none.
+///
+/// # Errors
+/// What is wrong with the first certificate that cannot be used.
+pub fn authorities(
+    certificates: impl Iterator<Item = Result<CertificateDer<'static>, pem::Error>>,
+) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates {
+        let certificate = certificate.map_err(|error| error.to_string())?;
+        roots.add(certificate).map_err(|error| error.to_string())?;
+    }
+    Ok(roots)
+}
+
+/// The authorities of the system, and how many of them cannot be used. Read once.
+pub fn system() -> (Arc<RootCertStore>, usize) {
+    static SYSTEM: LazyLock<(Arc<RootCertStore>, usize)> = LazyLock::new(|| {
+        let mut roots = RootCertStore::empty();
+        let (_, ignored) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        (Arc::new(roots), ignored)
+    });
+    SYSTEM.clone()
+}
+
+/// A client that trusts these, and shows no certificate of its own.
+///
+/// # Errors
+/// In rustls' words; with its own choice of versions there is none.
+pub fn client_config(roots: impl Into<Arc<RootCertStore>>) -> Result<Arc<ClientConfig>, rustls::Error> {
+    Ok(Arc::new(trusting(roots)?.with_no_client_auth()))
+}
+
+/// A client that trusts these, without a word on its own certificate yet.
+pub fn trusting(
+    roots: impl Into<Arc<RootCertStore>>,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder: ConfigBuilder<ClientConfig, WantsVerifier> =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(builder.with_root_certificates(roots))
+}

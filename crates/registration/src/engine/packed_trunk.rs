@@ -1,0 +1,370 @@
+//! A trunk in one allocation: a million of them have to fit into memory.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
+
+use crate::{
+    registration::{
+        UriSet,
+        request::UriView,
+        target::{UriRank, uri_order},
+    },
+    trunk::{Credentials, Trunk},
+};
+use routr_types::{digest_minimum::DigestMinimum, host::Transport, secret::Secret};
+
+/// A [`Trunk`], packed. Cleared when dropped, for it holds the password.
+#[derive(Clone)]
+pub struct PackedTrunk(Box<[u8]>);
+
+#[derive(Default, Serialize, Deserialize)]
+struct Layout<'a> {
+    /// First, so that it can be read alone.
+    reference: &'a str,
+    name: &'a str,
+    #[serde(borrow)]
+    uris: Vec<UriLayout<'a>>,
+    #[serde(borrow)]
+    credentials: CredentialsLayout<'a>,
+    #[serde(borrow)]
+    optional: Option<OptionalFields<'a>>,
+}
+
+/// The username is most often the user of the first URI.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+enum CredentialsLayout<'a> {
+    #[default]
+    None,
+    OfUser {
+        password: &'a str,
+    },
+    Of {
+        username: &'a str,
+        password: &'a str,
+    },
+}
+
+/// What most trunks do not have.
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+struct OptionalFields<'a> {
+    region: Option<&'a str>,
+    problem: Option<&'a str>,
+    digest: DigestMinimum,
+}
+
+impl<'a> OptionalFields<'a> {
+    fn of(region: Option<&'a str>, problem: Option<&'a str>, digest: DigestMinimum) -> Option<Self> {
+        let any = region.is_some() || problem.is_some() || !digest.is_none();
+        any.then_some(Self { region, problem, digest })
+    }
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct UriLayout<'a> {
+    user: &'a str,
+    host: &'a str,
+    /// 0 for the transport's default.
+    port: u16,
+    transport: Transport,
+    priority: i32,
+    weight: u16,
+}
+
+impl UriLayout<'_> {
+    fn port(&self) -> u16 {
+        if self.port == 0 { self.transport.default_port() } else { self.port }
+    }
+}
+
+/// A packed trunk, opened: everything borrowed but the list of URIs.
+pub struct PackedTrunkRef<'a>(Layout<'a>);
+
+/// What tells a URI from the others of its trunk, when their order has changed.
+#[derive(Clone, Debug)]
+pub(super) struct UriKey {
+    pub user: Box<str>,
+    pub host: Box<str>,
+    pub port: u16,
+    transport: Transport,
+}
+
+impl UriKey {
+    pub fn of(uri: UriView<'_>) -> Self {
+        Self { user: uri.user.into(), host: uri.host.into(), port: uri.port, transport: uri.transport }
+    }
+
+    /// Returns where it is in a trunk; else the first URI of the same address of record.
+    pub fn locate(&self, trunk: &PackedTrunkRef<'_>) -> Option<u8> {
+        let same = |uri: UriView<'_>| uri.port == self.port && uri.transport == self.transport;
+        let at = |uri: UriView<'_>| uri.user == &*self.user && uri.host == &*self.host && same(uri);
+        let exactly = (0..trunk.uris()).find(|position| trunk.uri(*position).is_some_and(at));
+        exactly.or_else(|| trunk.position_of(&self.user, &self.host))
+    }
+}
+
+impl PackedTrunk {
+    /// Packs a trunk.
+    pub fn new(trunk: &Trunk) -> Self {
+        let uris: Vec<_> = trunk
+            .uris
+            .iter()
+            .map(|uri| UriLayout {
+                user: &uri.user,
+                host: &uri.registrar.host,
+                port: if uri.registrar.port == uri.transport.default_port() { 0 } else { uri.registrar.port },
+                transport: uri.transport,
+                priority: uri.priority,
+                weight: uri.weight,
+            })
+            .collect();
+        let credentials = match &trunk.credentials {
+            None => CredentialsLayout::None,
+            Some(Credentials { username, password }) => match uris.first() {
+                Some(first) if first.user == &**username => {
+                    CredentialsLayout::OfUser { password: password.expose() }
+                }
+                _ => CredentialsLayout::Of { username, password: password.expose() },
+            },
+        };
+        Self::pack(&Layout {
+            reference: &trunk.reference,
+            name: &trunk.name,
+            uris,
+            credentials,
+            optional: OptionalFields::of(trunk.region.as_deref(), trunk.problem.as_deref(), trunk.digest),
+        })
+    }
+
+    /// Packs what is known of a trunk that cannot be used.
+    pub fn unusable(reference: &str, name: &str, problem: &str) -> Self {
+        let optional = OptionalFields::of(None, Some(problem), DigestMinimum::default());
+        Self::pack(&Layout { reference, name, optional, ..Layout::default() })
+    }
+
+    /// The same trunk with another word on what is wrong with it.
+    pub fn with_problem(&self, problem: Option<&str>) -> Self {
+        let mut layout = self.view().0;
+        let optional = layout.optional.unwrap_or_default();
+        layout.optional = OptionalFields::of(optional.region, problem, optional.digest);
+        Self::pack(&layout)
+    }
+
+    fn pack(layout: &Layout<'_>) -> Self {
+        // Serialising strings and numbers into memory has no way to fail.
+        Self(postcard::to_allocvec(layout).unwrap_or_default().into_boxed_slice())
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Opens it.
+    pub fn view(&self) -> PackedTrunkRef<'_> {
+        PackedTrunkRef(postcard::from_bytes(&self.0).unwrap_or_default())
+    }
+
+    /// The trunk's ref, without opening the rest.
+    pub fn reference(&self) -> &str {
+        postcard::take_from_bytes::<&str>(&self.0).map_or("", |(reference, _)| reference)
+    }
+}
+
+impl Drop for PackedTrunk {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for PackedTrunk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PackedTrunk").field(&self.reference()).finish()
+    }
+}
+
+impl<'a> PackedTrunkRef<'a> {
+    /// The trunk's ref.
+    pub fn reference(&self) -> &'a str {
+        self.0.reference
+    }
+
+    /// The trunk's name.
+    pub fn name(&self) -> &'a str {
+        self.0.name
+    }
+
+    /// The trunk's region.
+    pub fn region(&self) -> Option<&'a str> {
+        self.0.optional?.region
+    }
+
+    /// Returns what is wrong with it, or with some of its URIs.
+    pub fn problem(&self) -> Option<&'a str> {
+        self.0.optional?.problem
+    }
+
+    /// Returns what a digest challenge has to offer at least.
+    pub fn digest(&self) -> DigestMinimum {
+        self.0.optional.map_or_else(DigestMinimum::default, |optional| optional.digest)
+    }
+
+    /// Returns how many URIs there are, 64 at most.
+    pub fn uris(&self) -> u8 {
+        u8::try_from(self.0.uris.len()).unwrap_or(u8::MAX)
+    }
+
+    /// The URI at a position.
+    pub fn uri(&self, position: u8) -> Option<UriView<'a>> {
+        self.0.uris.get(usize::from(position)).map(|uri| UriView {
+            user: uri.user,
+            host: uri.host,
+            port: uri.port(),
+            transport: uri.transport,
+        })
+    }
+
+    /// Positions, preferred first.
+    pub fn order(&self) -> Vec<u8> {
+        let ranks = self.0.uris.iter().map(|uri| UriRank { priority: uri.priority, weight: uri.weight });
+        uri_order(self.0.reference, ranks)
+    }
+
+    /// The position of the URI with this address of record.
+    pub fn position_of(&self, user: &str, host: &str) -> Option<u8> {
+        let found =
+            self.0.uris.iter().position(|uri| uri.user == user && uri.host.eq_ignore_ascii_case(host))?;
+        u8::try_from(found).ok()
+    }
+
+    /// The positions of all URIs with the address of record of the one at this position.
+    pub fn same_as(&self, position: u8) -> UriSet {
+        let Some(uri) = self.uri(position) else { return UriSet::default() };
+        let same = |other: UriView<'_>| uri.user == other.user && uri.host.eq_ignore_ascii_case(other.host);
+        (0..self.uris()).filter(|position| self.uri(*position).is_some_and(same)).collect()
+    }
+
+    /// For the digest challenge.
+    pub fn credentials(&self) -> Option<Credentials> {
+        let (username, password) = self.username_and_password()?;
+        Some(Credentials { username: username.into(), password: Secret::new(password) })
+    }
+
+    /// Returns whether there is a username and a password.
+    pub fn has_credentials(&self) -> bool {
+        self.0.credentials != CredentialsLayout::None
+    }
+
+    /// Returns whether the same username and password would be offered.
+    pub fn offers_the_same(&self, other: &Self) -> bool {
+        self.username_and_password() == other.username_and_password()
+    }
+
+    /// For the digest challenge, without the password.
+    pub fn username(&self) -> Option<&'a str> {
+        self.username_and_password().map(|(username, _)| username)
+    }
+
+    fn username_and_password(&self) -> Option<(&'a str, &'a str)> {
+        match self.0.credentials {
+            CredentialsLayout::None => None,
+            CredentialsLayout::OfUser { password } => self.0.uris.first().map(|first| (first.user, password)),
+            CredentialsLayout::Of { username, password } => Some((username, password)),
+        }
+    }
+
+    /// Returns whether a registration of the one would look different from a registration of the other.
+    pub fn registers_as(&self, other: &Self) -> bool {
+        let same_uri = |(a, b): (&UriLayout<'_>, &UriLayout<'_>)| {
+            (a.user, a.host, a.port, a.transport, a.priority, a.weight)
+                == (b.user, b.host, b.port, b.transport, b.priority, b.weight)
+        };
+        self.0.uris.len() == other.0.uris.len()
+            && self.0.uris.iter().zip(&other.0.uris).all(same_uri)
+            && self.username_and_password() == other.username_and_password()
+            && self.region() == other.region()
+            && self.digest() == other.digest()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trunk::TrunkUri;
+    use routr_types::host::HostPort;
+
+    pub(crate) fn sample() -> Trunk {
+        Trunk {
+            reference: "trunk-1".into(),
+            name: "Größe".into(),
+            region: Some("eu".into()),
+            uris: vec![TrunkUri {
+                user: "alice".into(),
+                registrar: HostPort::new("sip.example.com", 5060),
+                transport: Transport::Tcp,
+                priority: -3,
+                weight: 9,
+            }],
+            credentials: Some(Credentials { username: "a".into(), password: Secret::new("swordfish-77") }),
+            digest: DigestMinimum::default(),
+            problem: None,
+            updated_at_s: 0,
+        }
+    }
+
+    #[test]
+    fn what_goes_in_comes_out() {
+        let packed = PackedTrunk::new(&sample());
+        let open = packed.view();
+        assert_eq!((packed.reference(), open.reference(), open.name()), ("trunk-1", "trunk-1", "Größe"));
+        assert_eq!((open.region(), open.uris(), open.problem()), (Some("eu"), 1, None));
+        let uri = UriView { user: "alice", host: "sip.example.com", port: 5060, transport: Transport::Tcp };
+        assert_eq!(open.uri(0), Some(uri));
+        assert_eq!(open.uri(1), None);
+        assert_eq!(open.credentials(), sample().credentials);
+        let same = |username: &str| {
+            let credentials =
+                Credentials { username: username.into(), password: Secret::new("swordfish-77") };
+            Trunk { credentials: Some(credentials), ..sample() }
+        };
+        let (alice, bob) = (PackedTrunk::new(&same("alice")), PackedTrunk::new(&same("bob")));
+        assert_eq!(alice.view().credentials(), same("alice").credentials);
+        assert!(alice.0.len() < bob.0.len() && !alice.view().registers_as(&bob.view()));
+        assert_eq!(open.position_of("alice", "SIP.example.com"), Some(0));
+        assert!(packed.0.len() < 80, "a small trunk takes {} bytes", packed.0.len());
+    }
+
+    #[test]
+    fn only_what_matters_for_registering_counts_as_a_change() {
+        let packed = PackedTrunk::new(&sample());
+        let renamed = PackedTrunk::new(&Trunk { name: "Other".into(), ..sample() });
+        assert!(packed.view().registers_as(&renamed.view()));
+        let moved = PackedTrunk::new(&Trunk { region: None, ..sample() });
+        assert!(!packed.view().registers_as(&moved.view()));
+        let silent = PackedTrunk::new(&Trunk { credentials: None, ..sample() });
+        assert!(!packed.view().registers_as(&silent.view()));
+    }
+
+    #[test]
+    fn a_uri_is_found_again_by_all_that_it_is() {
+        let mut trunk = sample();
+        let udp = TrunkUri { transport: Transport::Udp, ..trunk.uris[0].clone() };
+        trunk.uris.insert(0, udp);
+        let packed = PackedTrunk::new(&trunk);
+        let open = packed.view();
+        let tcp = UriKey::of(open.uri(1).unwrap());
+        assert_eq!(tcp.locate(&open), Some(1));
+        trunk.uris.swap(0, 1);
+        assert_eq!(tcp.locate(&PackedTrunk::new(&trunk).view()), Some(0));
+        trunk.uris.remove(0);
+        assert_eq!(tcp.locate(&PackedTrunk::new(&trunk).view()), Some(0), "the same address of record");
+        trunk.uris[0].user = "bob".into();
+        assert_eq!(tcp.locate(&PackedTrunk::new(&trunk).view()), None);
+    }
+
+    #[test]
+    fn debug_shows_no_password() {
+        assert_eq!(format!("{:?}", PackedTrunk::new(&sample())), "PackedTrunk(\"trunk-1\")");
+    }
+}

@@ -1,0 +1,84 @@
+//! The order of other targets: what is tried instead of a URI, or of a URI and an EdgePort.
+
+use super::{Registration, bit, time::Moment};
+
+impl Registration {
+    /// Tries another URI than the one that is due, because the registrar of that one asked all to leave it
+    /// alone until then. `held` tells of which ranks the same is true. Where each other one asked this trunk
+    /// to wait, it waits for the first of them, if that is sooner.
+    pub fn fail_over(&mut self, until: Moment, held: impl Fn(u8) -> bool, uris: u8, now: Moment) {
+        let shut_until =
+            |rank: u8| self.failure.as_ref().map_or(now, |failure| failure.shut_until(rank).max(now));
+        // One that was tried in this round would lead here again at once, by a redirection.
+        let tried = self.failure.as_ref().map_or(0, |failure| failure.tried);
+        let fresh = |rank: u8| tried & bit(rank) == 0 || shut_until(rank) > now;
+        let others = (0..uris).filter(|rank| *rank != self.uri && !held(*rank) && fresh(*rank));
+        let soonest = others.map(|rank| (shut_until(rank), rank)).min();
+        let Some((from, rank)) = soonest.filter(|(from, _)| *from < until) else { return };
+        let uri = std::mem::replace(&mut self.uri, rank);
+        let failure = self.failure_mut();
+        if uri == 0 {
+            failure.preferred_retry_at = failure.preferred_retry_at.max(until);
+        }
+        failure.forget_target();
+        failure.tried |= bit(uri);
+        self.defer(from);
+    }
+}
+
+/// Another way than by that URI and that EdgePort: over the rounds, each pair of the others has its turn.
+/// Both change in the first round, for what is silent may be either. Both in every round would never reach
+/// the good URI by the good EdgePort where one of each is dead.
+pub(super) fn next_target_pair(ranks: (u8, u8), counts: (u8, u8), round: u16) -> (u8, u8) {
+    let (uris, edges) = (u16::from(counts.0.max(1)), u16::from(counts.1.max(1)));
+    let ways = uris * edges;
+    if ways <= 1 {
+        return ranks;
+    }
+    // A diagonal through all pairs but (0, 0), which is the way that was silent; it moves over where it would
+    // close too early.
+    let turn = 1 + round % (ways - 1);
+    let closes = uris * edges / common_divisor(uris, edges);
+    (other(ranks.0, turn % uris), other(ranks.1, (turn + turn / closes) % edges))
+}
+
+/// The rank that comes in a turn: the rank itself first, then the others, preferred first.
+pub(super) fn other(rank: u8, turn: u16) -> u8 {
+    match u8::try_from(turn).unwrap_or(0) {
+        0 => rank,
+        turn if turn <= rank => turn - 1,
+        turn => turn,
+    }
+}
+
+fn common_divisor(one: u16, other: u16) -> u16 {
+    if other == 0 { one } else { common_divisor(other, one % other) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn over_the_rounds_each_other_way_has_its_turn() {
+        for (uris, edges) in (1..6).flat_map(|uris| (1..6).map(move |edges| (uris, edges))) {
+            for from in (0..uris).flat_map(|uri| (0..edges).map(move |edge| (uri, edge))) {
+                let ways = u16::from(uris) * u16::from(edges);
+                let mut tried: Vec<_> =
+                    (0..ways - 1).map(|round| next_target_pair(from, (uris, edges), round)).collect();
+                assert!(
+                    ways == 1 || uris == 1 || tried[0].0 != from.0,
+                    "{from:?} of {uris} x {edges}: {tried:?}"
+                );
+                assert!(
+                    ways == 1 || edges == 1 || tried[0].1 != from.1,
+                    "{from:?} of {uris} x {edges}: {tried:?}"
+                );
+                tried.sort_unstable();
+                tried.dedup();
+                assert_eq!(tried.len(), usize::from(ways - 1), "{from:?} of {uris} x {edges}: {tried:?}");
+                assert!(!tried.contains(&from), "{from:?} of {uris} x {edges}: {tried:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Trunks as the registry sees them: where to register, as whom, with what. No protobuf here.
+//!
+//! A [`Trunk`] is parsed, not validated: what could not be used is already gone or reported as a
+//! [`TrunkProblem`].
+
+use routr_types::{
+    digest_minimum::DigestMinimum,
+    host::{HostPort, Transport},
+    secret::Secret,
+};
+
+/// The digest credentials of a trunk; the username may differ from the user of the address of record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// Digest username.
+    pub username: Box<str>,
+    /// Digest password.
+    pub password: Secret,
+}
+
+/// One place where a trunk can register. `user`@`host` is its address of record there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrunkUri {
+    /// User part of the address of record.
+    pub user: Box<str>,
+    /// The registrar: host (also the registrar domain) and port, with the transport's default filled in.
+    pub registrar: HostPort,
+    /// How to reach it.
+    pub transport: Transport,
+    /// Lower first (RFC 2782).
+    pub priority: i32,
+    /// Share of the load among equal priorities (RFC 2782), 0 to 65535.
+    pub weight: u16,
+}
+
+/// One trunk with `sendRegister`, as parsed: at least one usable URI, in the order in which the API server
+/// gave them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trunk {
+    /// The API server's identifier of the trunk; never empty.
+    pub reference: Box<str>,
+    /// Friendly name, possibly empty.
+    pub name: Box<str>,
+    /// Where the trunk prefers its EdgePort to be (`extended.region`).
+    pub region: Option<Box<str>>,
+    /// Enabled, usable URIs; never empty.
+    pub uris: Vec<TrunkUri>,
+    /// Digest credentials, where the trunk has them.
+    pub credentials: Option<Credentials>,
+    /// What a digest challenge has to offer at least (`extended.digest`).
+    pub digest: DigestMinimum,
+    /// What was wrong with the URIs that were left out, in plain words.
+    pub problem: Option<Box<str>>,
+    /// When the API server says that it was changed last, in seconds since the Unix epoch; 0 where it does
+    /// not say. It does not move with every change.
+    pub updated_at_s: u32,
+}
+
+impl Trunk {
+    /// Bytes of all its texts, and a few for each URI.
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
+        let credentials = self.credentials.as_ref();
+        let credentials = credentials.map_or(0, |one| one.username.len() + one.password.expose().len());
+        let optional = [&self.region, &self.problem].into_iter().flatten().map(|text| text.len());
+        let uris = self.uris.iter().map(|uri| uri.user.len() + uri.registrar.host.len() + 8);
+        self.reference.len() + self.name.len() + credentials + optional.sum::<usize>() + uris.sum::<usize>()
+    }
+}
+
+/// Why a trunk as a whole cannot be registered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TrunkProblem {
+    /// The trunk has no URI at all, or none that is usable; `message` names the field at fault, its value and
+    /// what would be right. An earlier registration of it is kept.
+    #[error("{message}")]
+    Malformed {
+        /// Plain words.
+        message: Box<str>,
+    },
+    /// Every URI has `enabled: false`: nothing is wrong, but an earlier registration must end.
+    #[error("uris: all are disabled; set enabled: true on one of them")]
+    AllDisabled,
+}

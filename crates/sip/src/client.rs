@@ -1,0 +1,385 @@
+//! The SIP client: sends a request, brings back the final response.
+//!
+//! One UDP socket, one connection for each TCP or TLS target, one table of open transactions with one timer
+//! queue: a request in flight costs an entry there, not a task. Everything ends when the last clone of the
+//! [`Client`] is dropped.
+
+mod bounds;
+mod connect;
+mod connection;
+mod error;
+mod incoming;
+mod keep_alive;
+mod origin;
+mod peer;
+mod pool;
+mod resolve;
+mod transactions;
+mod udp;
+
+use std::{
+    borrow::Borrow,
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+pub use self::{
+    bounds::ConnectionBounds, error::ClientError, keep_alive::KeepAlive, origin::ResponseOrigin, peer::Peer,
+};
+use self::{
+    incoming::Incoming,
+    pool::{Connections, Settings},
+    resolve::Names,
+    transactions::{Branch, Datagram, Due, Failure, Flow, TransactionLayer},
+    udp::Udp,
+};
+use super::{
+    message::{Request, Response},
+    transaction::Timers,
+    via::Via,
+};
+use routr_net::addresses::AddressPolicy;
+use routr_types::host::{Transport, UriHost};
+
+/// Most bytes of a request over UDP. RFC 3261 §18.1.1 wants TCP from 1,300 bytes on; here what is said to go
+/// by UDP goes by UDP, and IP fragments it: the registrar's transport is the trunk's to choose.
+pub const MAX_DATAGRAM: usize = 65_000;
+
+/// Most connections that one request is queued for: the next one each time that the last went before it was
+/// written.
+const MAX_CONNECTIONS: usize = 2;
+
+/// How a [`Client`] is set up.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// The local address of the UDP socket and of connections. `0.0.0.0` reaches IPv4 only, `::` both
+    /// families.
+    pub bind: IpAddr,
+    /// The local port of the UDP socket; 0 for any.
+    pub udp_port: u16,
+    /// How to do TLS; `None` refuses it.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// The base values of the timers.
+    pub timers: Timers,
+    /// How long a connection may take to be made, over all addresses of the target, TLS handshake included.
+    pub connect_timeout: Duration,
+    /// How long looking up a host name may take.
+    pub resolve_timeout: Duration,
+    /// Where requests may go.
+    pub targets: AddressPolicy,
+    /// How many connections there may be, and for how long.
+    pub connections: ConnectionBounds,
+    /// Keep-alives on connections; `None` for none.
+    pub keep_alive: Option<KeepAlive>,
+    /// Where a response over UDP may come from.
+    pub responses_from: ResponseOrigin,
+    /// What the log says of it, as the end of a sentence, when a call comes to where requests are sent from.
+    pub incoming_note: &'static str,
+}
+
+impl Default for ClientOptions {
+    /// Any IPv4 address and port, no TLS, the timers of RFC 3261, 5 s to connect, 5 s to look up, no
+    /// keep-alives.
+    ///
+    /// No keep-alives, for RFC 5626 is optional and a registrar may take them for garbage; TCP's own go out
+    /// after a minute of silence in any case.
+    fn default() -> Self {
+        Self {
+            bind: Ipv4Addr::UNSPECIFIED.into(),
+            udp_port: 0,
+            tls: None,
+            timers: Timers::default(),
+            connect_timeout: Duration::from_secs(5),
+            resolve_timeout: Duration::from_secs(5),
+            targets: AddressPolicy::default(),
+            connections: ConnectionBounds::default(),
+            keep_alive: None,
+            responses_from: ResponseOrigin::default(),
+            incoming_note: "there is no server here",
+        }
+    }
+}
+
+/// Where a request goes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Destination {
+    /// Host name or IP address, without brackets. With TLS it is what the certificate must name.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// UDP, TCP or TLS.
+    pub transport: Transport,
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}/{}", UriHost(&self.host), self.port, self.transport)
+    }
+}
+
+/// Sends requests. Clones are cheap and share everything.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    transactions: Arc<TransactionLayer>,
+    names: Arc<Names>,
+    udp: Arc<Udp>,
+    connections: Arc<Connections>,
+    _stop: DropGuard,
+}
+
+impl Client {
+    /// Binds the socket and starts the tasks that read it and run the timers. Within a tokio runtime only.
+    ///
+    /// # Errors
+    /// When the socket cannot be bound.
+    pub fn start(options: ClientOptions) -> Result<Self, ClientError> {
+        let names = Names::new(options.resolve_timeout)?;
+        Self::start_with(options, names)
+    }
+
+    /// With a hosts file of this text in place of the system's, and without name servers.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn start_with_hosts(options: ClientOptions, hosts: &str) -> Result<Self, ClientError> {
+        Self::start_with(options, Names::with_hosts(hosts)?)
+    }
+
+    fn start_with(options: ClientOptions, names: Names) -> Result<Self, ClientError> {
+        let stop = CancellationToken::new();
+        let names = names.restricted(options.targets, options.connections.look_ups);
+        let transactions = Arc::new(TransactionLayer::new(options.timers, options.responses_from));
+        let (names, incoming) = (Arc::new(names), Arc::new(Incoming::new(options.incoming_note)));
+        let udp = Arc::new(Udp::bind(SocketAddr::new(options.bind, options.udp_port))?);
+        let settings = Settings {
+            bind: options.bind,
+            tls: options.tls,
+            connect_within: options.connect_timeout,
+            grace: options.timers.f(),
+            keep_alive: options.keep_alive,
+            bounds: options.connections,
+            stop: stop.clone(),
+        };
+        let connections =
+            Connections::new(transactions.clone(), incoming.clone(), names.clone(), udp.clone(), settings);
+        tokio::spawn({
+            let (transactions, udp, stop) = (transactions.clone(), udp.clone(), stop.clone());
+            async move {
+                tokio::select! { () = udp.receive(&transactions, &incoming) => (), () = stop.cancelled() => () }
+            }
+        });
+        tokio::spawn({
+            let (transactions, udp, connections, stop) =
+                (transactions.clone(), udp.clone(), connections.clone(), stop.clone());
+            async move {
+                tokio::select! {
+                    () = run_timers(&transactions, &udp, &connections) => (),
+                    () = stop.cancelled() => (),
+                }
+            }
+        });
+        let inner = Inner { transactions, names, udp, connections, _stop: stop.drop_guard() };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Sends a request and waits for its final response; provisional ones are awaited, never returned. The
+    /// topmost Via is added here; Max-Forwards, CSeq and all the rest are the caller's. Returns the peer that
+    /// answered too.
+    ///
+    /// It ends after Timer F at the latest, plus, where a name is looked up and a connection made, the time
+    /// that [`ClientOptions`] gives to these; again so where a connection is taken for dead before the
+    /// request was written to it. Dropping the future gives up the response, and nothing else: a connection
+    /// that stays silent until Timer F is found out all the same.
+    ///
+    /// # Errors
+    /// When there is no final response: see [`ClientError`].
+    pub async fn send(
+        &self,
+        request: impl Borrow<Request>,
+        destination: &Destination,
+    ) -> Result<(Response, Peer), ClientError> {
+        self.send_maybe_to(request.borrow(), destination, None).await
+    }
+
+    /// Sends a request to the peer that answered another one to the same destination: over TCP and TLS on the
+    /// same connection while that is open and trusted, else on a new one to the same address.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub async fn send_to(
+        &self,
+        request: impl Borrow<Request>,
+        destination: &Destination,
+        peer: &Peer,
+    ) -> Result<(Response, Peer), ClientError> {
+        self.send_maybe_to(request.borrow(), destination, Some(peer)).await
+    }
+
+    async fn send_maybe_to(
+        &self,
+        request: &Request,
+        to: &Destination,
+        peer: Option<&Peer>,
+    ) -> Result<(Response, Peer), ClientError> {
+        match to.transport {
+            Transport::Udp => self.send_datagram(request, to, peer).await,
+            Transport::Tcp => self.send_stream(request, to, peer).await,
+            Transport::Tls if self.inner.connections.has_tls() => self.send_stream(request, to, peer).await,
+            other => Err(ClientError::UnsupportedTransport(other)),
+        }
+    }
+
+    async fn send_datagram(
+        &self,
+        request: &Request,
+        to: &Destination,
+        peer: Option<&Peer>,
+    ) -> Result<(Response, Peer), ClientError> {
+        let Inner { transactions, udp, .. } = &*self.inner;
+        // All addresses of the name: a response may come from another one than that which the request goes
+        // to.
+        let (address, registrar) = match peer {
+            Some(peer) => (peer.address(), peer.registrar().clone()),
+            None => {
+                let all = self.addresses(to).await?;
+                (all.first().copied().ok_or_else(|| ClientError::resolve("no address"))?, all.into())
+            }
+        };
+        let branch = transactions.branch();
+        let local = udp.local_for(address.ip())?;
+        let bytes = with_via(request, to.transport, local, branch)?;
+        if bytes.len() > MAX_DATAGRAM {
+            let (size, transport) = (bytes.len(), to.transport);
+            return Err(ClientError::TooLarge { size, limit: MAX_DATAGRAM, transport });
+        }
+        let flow = Flow::Datagram(Datagram { address, local, registrar: registrar.clone() });
+        let mut pending = transactions.open(branch, &request.method, flow, bytes.clone());
+        udp.send(&bytes, address).await?;
+        match pending.outcome().await {
+            Ok(response) => Ok((response, Peer::datagram(address, registrar))),
+            Err(Failure::Failed(error)) => Err(error),
+            Err(Failure::Unsent) => Err(ClientError::transport("not sent")),
+        }
+    }
+
+    async fn send_stream(
+        &self,
+        request: &Request,
+        to: &Destination,
+        peer: Option<&Peer>,
+    ) -> Result<(Response, Peer), ClientError> {
+        let Inner { transactions, connections, .. } = &*self.inner;
+        let mut end = None;
+        for _ in 0..MAX_CONNECTIONS {
+            let connection = match peer.and_then(Peer::connection) {
+                Some(connection) => connection,
+                None => connections.get(to, peer.map(Peer::address)).await?,
+            };
+            let _in_use = connection.start_use();
+            let branch = transactions.branch();
+            let bytes = with_via(request, to.transport, connection.local(), branch)?;
+            let flow = Flow::Stream(connection.clone());
+            let mut pending = transactions.open(branch, &request.method, flow, bytes.clone());
+            // Only now: a connection that ends from here on fails the transaction.
+            let number = pending.number();
+            let outcome = tokio::select! {
+                biased;
+                () = std::future::ready(()), if !connection.is_usable() => Err(Failure::Unsent),
+                // The queue of a peer that does not read is full: Timer F holds for those who wait for room,
+                // too.
+                outcome = pending.outcome() => outcome,
+                written = connection.write(number, bytes) => match written {
+                    Ok(()) => {
+                        pending.keep_watch();
+                        pending.outcome().await
+                    }
+                    Err(()) => Err(Failure::Unsent),
+                },
+            };
+            match outcome {
+                Ok(response) => return Ok((response, Peer::stream(&connection))),
+                Err(Failure::Failed(error)) => return Err(error),
+                Err(Failure::Unsent) => {}
+            }
+            end = connection.end().cloned();
+            if matches!(end, Some(ClientError::Tls(_))) {
+                break;
+            }
+        }
+        Err(end.unwrap_or_else(|| ClientError::transport("no connection takes the request")))
+    }
+
+    /// Our own address as that destination sees it (but for NAT), with the port of the UDP socket whatever
+    /// the transport: for Contact, which must stay the same when a connection is made again.
+    ///
+    /// # Errors
+    /// When the host is unknown, or there is no way to it.
+    pub async fn local_address(&self, destination: &Destination) -> Result<SocketAddr, ClientError> {
+        let address = self.address(destination).await?;
+        self.inner.udp.local_for(address.ip())
+    }
+
+    /// Returns how many responses over UDP were dropped because they came from elsewhere than the registrar,
+    /// or were meant for another sender.
+    pub fn dropped_responses(&self) -> u64 {
+        self.inner.transactions.dropped()
+    }
+
+    /// Returns how many requests wait for their final response.
+    pub fn in_flight(&self) -> usize {
+        self.inner.transactions.len()
+    }
+
+    async fn address(&self, to: &Destination) -> Result<SocketAddr, ClientError> {
+        self.addresses(to).await?.first().copied().ok_or_else(|| ClientError::resolve("no address"))
+    }
+
+    async fn addresses(&self, to: &Destination) -> Result<Vec<SocketAddr>, ClientError> {
+        let Inner { names, udp, .. } = &*self.inner;
+        names.addresses(&to.host, to.port, |address| udp.reaches(address)).await
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("in_flight", &self.in_flight()).finish_non_exhaustive()
+    }
+}
+
+/// The request as it travels: with our Via on top (RFC 3261 §18.1.1, RFC 3581).
+fn with_via(
+    request: &Request,
+    transport: Transport,
+    local: SocketAddr,
+    branch: Branch,
+) -> Result<Bytes, ClientError> {
+    let via = Via {
+        transport: transport.name().to_owned(),
+        host: local.ip().to_canonical().to_string(),
+        port: Some(local.port()),
+        params: vec![("branch".to_owned(), Some(branch.text())), ("rport".to_owned(), None)],
+    };
+    let bytes = request.to_bytes_below(&via.to_string());
+    bytes.map(Bytes::from).map_err(|error| ClientError::build(error, transport))
+}
+
+/// Waits for each timer in turn and does what it calls for.
+async fn run_timers(transactions: &TransactionLayer, udp: &Udp, connections: &Connections) {
+    loop {
+        match std::future::poll_fn(|context| transactions.poll_due(context)).await {
+            Some(Due::Retransmit(bytes, to)) => udp.send_again(&bytes, to),
+            Some(Due::TimedOut(connection)) => connections.on_timeout(&connection),
+            None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

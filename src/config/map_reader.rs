@@ -1,0 +1,384 @@
+//! Reads keys out of a mapping and collects what is wrong with their shape: unknown, repeated and missing
+//! keys, and values of the wrong type. What the values mean is the business of [`super::validator`].
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use crate::spec::Quantity;
+
+use super::{
+    parameters,
+    rules::{self, hint},
+    tree::{Entry, Node, Value},
+    validation_error::{ValidationError, nearest, show, suggest},
+};
+
+/// What is found out about a document while it is read.
+#[derive(Default)]
+pub(super) struct Findings {
+    pub(super) errors: Vec<ValidationError>,
+    /// Paths of values that are missing or of the wrong type: nothing more is to be said of them.
+    pub(super) blamed: HashSet<String>,
+    /// Where each path begins.
+    pub(super) lines: HashMap<String, u32>,
+    /// Every key that was asked for, as `spec.edgePorts[].address`.
+    pub(super) known: BTreeSet<String>,
+    /// Every key that only a resource of Kubernetes may have.
+    pub(super) elsewhere: BTreeSet<String>,
+}
+
+impl Findings {
+    fn add_error(&mut self, path: &str, line: u32, problem: String, value: Option<String>, hint: &str) {
+        self.blamed.insert(path.to_owned());
+        self.report(path, line, problem, value, hint);
+    }
+
+    fn report(&mut self, path: &str, line: u32, problem: String, value: Option<String>, hint: &str) {
+        self.errors.push(ValidationError {
+            path: path.to_owned(),
+            line: (line > 0).then_some(line),
+            problem,
+            value,
+            hint: hint.to_owned(),
+        });
+    }
+}
+
+/// One mapping of the document. [`MapReader::finish`] must be called when all known keys have been asked for.
+pub(super) struct MapReader<'d> {
+    findings: &'d mut Findings,
+    path: String,
+    line: u32,
+    /// Whether values in here may hold a password.
+    secret: bool,
+    entries: Vec<Entry>,
+    /// Keys given again, with their line and that of the first.
+    repeated: Vec<(String, u32, u32)>,
+    names: Vec<&'static str>,
+}
+
+impl<'d> MapReader<'d> {
+    /// The mapping that `node` has to be; `None`, with a mistake, where it is not one.
+    pub(super) fn of(findings: &'d mut Findings, path: &str, node: Node) -> Option<Self> {
+        let Value::Map(given) = node.value else {
+            let shown = if path.is_empty() { "the document" } else { path };
+            let problem = format!("{} where a mapping belongs", node.value.kind());
+            findings.add_error(
+                shown,
+                node.line,
+                problem,
+                None,
+                "write `key: value` lines, indented under it",
+            );
+            return None;
+        };
+        let mut fields = Self {
+            findings,
+            path: path.to_owned(),
+            line: node.line,
+            secret: false,
+            entries: Vec::new(),
+            repeated: Vec::new(),
+            names: Vec::new(),
+        };
+        let mut seen = HashMap::with_capacity(given.len());
+        for entry in given {
+            match seen.get(&entry.key) {
+                None => {
+                    seen.insert(entry.key.clone(), entry.line);
+                    fields.entries.push(entry);
+                }
+                Some(earlier) => fields.repeated.push((entry.key, entry.line, *earlier)),
+            }
+        }
+        Some(fields)
+    }
+
+    /// Values in here may hold a password: none is shown from now on.
+    pub(super) fn hide_values(&mut self) {
+        self.secret = true;
+    }
+
+    fn join(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    /// The key as it may be shown: one that is no plain name may be a slip with a password in it, as in
+    /// `{ parameters: host=redis, password=... }`, where the comma begins a new key.
+    fn safe(&self, key: &str) -> String {
+        let plain: String =
+            key.chars().take(64).take_while(|c| c.is_ascii_alphanumeric() || "_-./".contains(*c)).collect();
+        let hidden = self.secret
+            && nearest(&plain, &self.names).is_none()
+            && nearest(&plain, &parameters::KEYS).is_none();
+        match () {
+            () if hidden => "***".to_owned(),
+            () if plain.len() < key.len() => format!("{plain}***"),
+            () => plain,
+        }
+    }
+
+    /// The value of a key, with its path; `None` where it is missing or null.
+    fn take(&mut self, name: &'static str) -> (String, Option<Node>) {
+        let path = self.join(name);
+        self.names.push(name);
+        self.findings.known.insert(without_indexes(&path));
+        let Some(at) = self.entries.iter().position(|entry| entry.key == name) else {
+            self.findings.lines.insert(path.clone(), self.line);
+            return (path, None);
+        };
+        let entry = self.entries.remove(at);
+        self.findings.lines.insert(path.clone(), entry.line);
+        let node = (!matches!(entry.node.value, Value::Null)).then_some(entry.node);
+        (path, node)
+    }
+
+    fn wrong_type(&mut self, path: &str, node: &Node, wanted: &str, hint: &str) {
+        let value = (!self.secret).then(|| shown(&node.value)).flatten();
+        let problem = format!("{} where {wanted} belongs", node.value.kind());
+        self.findings.add_error(path, node.line, problem, value, hint);
+    }
+
+    fn missing(&mut self, path: &str, hint: &str) {
+        self.findings.add_error(path, self.line, "missing".to_owned(), None, hint);
+    }
+
+    /// A text.
+    pub(super) fn text(&mut self, name: &'static str, hint: &str) -> Option<String> {
+        let (path, node) = self.take(name);
+        self.free_text(&path, node?, hint)
+    }
+
+    /// A text that has to be there. Where it is not, the empty text stands for it.
+    pub(super) fn required_text(&mut self, name: &'static str, hint: &str) -> String {
+        let (path, node) = self.take(name);
+        match node {
+            Some(node) => self.as_text(&path, node, hint).unwrap_or_default(),
+            None => {
+                self.missing(&path, hint);
+                String::new()
+            }
+        }
+    }
+
+    /// A text that may well look like a number (a name, a path), and then needs quotes.
+    fn free_text(&mut self, path: &str, node: Node, hint: &str) -> Option<String> {
+        let quotes = matches!(node.value, Value::Bool(_) | Value::Whole(_) | Value::Number(_));
+        let hint = if quotes { format!("{hint}, in quotes") } else { hint.to_owned() };
+        self.as_text(path, node, &hint)
+    }
+
+    fn as_text(&mut self, path: &str, node: Node, hint: &str) -> Option<String> {
+        if let Value::Text(text) = node.value {
+            return Some(text);
+        }
+        self.wrong_type(path, &node, "a text", hint);
+        None
+    }
+
+    /// A whole number.
+    pub(super) fn whole(&mut self, name: &'static str, hint: &str) -> Option<i64> {
+        let (path, node) = self.take(name);
+        let node = node?;
+        match node.value {
+            Value::Whole(number) => Some(number),
+            _ => {
+                self.wrong_type(&path, &node, "a whole number", hint);
+                None
+            }
+        }
+    }
+
+    /// `true` or `false`.
+    pub(super) fn flag(&mut self, name: &'static str) -> Option<bool> {
+        let (path, node) = self.take(name);
+        let node = node?;
+        match node.value {
+            Value::Bool(flag) => Some(flag),
+            _ => {
+                self.wrong_type(&path, &node, "true or false", hint::TRUE_OR_FALSE);
+                None
+            }
+        }
+    }
+
+    /// A number or a text.
+    pub(super) fn quantity(&mut self, name: &'static str, hint: &str) -> Option<Quantity> {
+        let (path, node) = self.take(name);
+        let node = node?;
+        match node.value {
+            Value::Whole(number) => Some(Quantity::Whole(number)),
+            Value::Number(number) => Some(Quantity::Number(number)),
+            Value::Text(text) => Some(Quantity::Text(text)),
+            _ => {
+                self.wrong_type(&path, &node, "a number or a text", hint);
+                None
+            }
+        }
+    }
+
+    /// One of a few words.
+    pub(super) fn word<T: Copy>(&mut self, name: &'static str, words: &[(&'static str, T)]) -> Option<T> {
+        let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let hint = format!("write {}", names.join(" or "));
+        let (path, node) = self.take(name);
+        let node = node?;
+        let line = node.line;
+        let text = self.as_text(&path, node, &hint)?;
+        let found = words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
+        if found.is_none() {
+            self.findings.add_error(&path, line, "unknown".to_owned(), Some(show(&text)), &hint);
+        }
+        found
+    }
+
+    /// A list of texts. Where an item is wrong, the empty text stands for it.
+    pub(super) fn texts(&mut self, name: &'static str, hint: &str, right_item: &str) -> Option<Vec<String>> {
+        let (path, items) = self.items(name, hint)?;
+        let mut texts = Vec::with_capacity(items.len());
+        for (index, item) in items.into_iter().enumerate() {
+            let path = format!("{path}[{index}]");
+            self.findings.lines.insert(path.clone(), item.line);
+            texts.push(self.free_text(&path, item, right_item).unwrap_or_default());
+        }
+        Some(texts)
+    }
+
+    fn items(&mut self, name: &'static str, hint: &str) -> Option<(String, Vec<Node>)> {
+        let (path, node) = self.take(name);
+        let node = node?;
+        match node.value {
+            Value::List(items) => Some((path, items)),
+            _ => {
+                self.wrong_type(&path, &node, "a list", hint);
+                None
+            }
+        }
+    }
+
+    /// A list of mappings that has to be there. An item that is no mapping is reported and left to
+    /// `T::default`.
+    pub(super) fn mappings<T>(
+        &mut self,
+        name: &'static str,
+        hint: &str,
+        empty: fn() -> T,
+        mut read: impl FnMut(&mut MapReader<'_>) -> T,
+    ) -> Vec<T> {
+        if !self.entries.iter().any(|entry| entry.key == name && !matches!(entry.node.value, Value::Null)) {
+            let (path, _) = self.take(name);
+            self.missing(&path, hint);
+            return Vec::new();
+        }
+        let Some((path, items)) = self.items(name, hint) else { return Vec::new() };
+        let mut all = Vec::with_capacity(items.len());
+        for (index, item) in items.into_iter().enumerate() {
+            let path = format!("{path}[{index}]");
+            self.findings.lines.insert(path.clone(), item.line);
+            all.push(match MapReader::of(self.findings, &path, item) {
+                Some(mut fields) => {
+                    let value = read(&mut fields);
+                    fields.finish();
+                    value
+                }
+                None => empty(),
+            });
+        }
+        all
+    }
+
+    /// A mapping.
+    pub(super) fn mapping<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(&mut MapReader<'_>) -> T,
+    ) -> Option<T> {
+        let (path, node) = self.take(name);
+        let mut fields = MapReader::of(self.findings, &path, node?)?;
+        let value = read(&mut fields);
+        fields.finish();
+        Some(value)
+    }
+
+    /// A mapping that has to be there.
+    pub(super) fn required_mapping<T>(
+        &mut self,
+        name: &'static str,
+        hint: &str,
+        read: impl FnOnce(&mut MapReader<'_>) -> T,
+    ) -> Option<T> {
+        if self.entries.iter().any(|entry| entry.key == name && !matches!(entry.node.value, Value::Null)) {
+            return self.mapping(name, read);
+        }
+        let (path, _) = self.take(name);
+        self.missing(&path, hint);
+        None
+    }
+
+    /// A key that is a mistake in a file, even though a resource may have it.
+    pub(super) fn only_in_kubernetes(&mut self, name: &str) {
+        let path = self.join(name);
+        if let Some(at) = self.entries.iter().position(|entry| entry.key == name) {
+            let line = self.entries.remove(at).line;
+            self.findings.report(
+                &path,
+                line,
+                rules::ONLY_IN_KUBERNETES.to_owned(),
+                None,
+                rules::hint::ONLY_IN_KUBERNETES,
+            );
+        }
+        self.findings.elsewhere.insert(path);
+    }
+
+    /// Accepts whatever else there is.
+    pub(super) fn accept_rest(&mut self) {
+        self.entries.clear();
+    }
+
+    /// Reports the keys that were given twice, and those that no one asked for. Their values are never shown.
+    pub(super) fn finish(mut self) {
+        for (key, line, earlier) in std::mem::take(&mut self.repeated) {
+            let problem = match earlier {
+                0 => "given twice".to_owned(),
+                earlier => format!("given twice, before in line {earlier}"),
+            };
+            let path = self.join(&self.safe(&key));
+            self.findings.report(&path, line, problem, None, "keep one of them");
+        }
+        for entry in std::mem::take(&mut self.entries) {
+            let path = self.join(&self.safe(&entry.key));
+            let bare: String = entry.key.chars().take_while(|c| c.is_ascii_alphanumeric()).collect();
+            let hint = match parameters::KEYS.iter().find(|key| **key == bare) {
+                Some(key) if self.secret => format!(
+                    "write it inside the text of parameters, which takes quotes where it stands in braces: \
+                     parameters: '{key}=...'"
+                ),
+                _ => suggest(&entry.key, &self.names),
+            };
+            self.findings.report(&path, entry.line, "unknown key".to_owned(), None, &hint);
+        }
+    }
+}
+
+/// A scalar as it was given. A text of the wrong type is not shown: a whole block may have become one, with a
+/// password in it.
+fn shown(value: &Value) -> Option<String> {
+    match value {
+        Value::Bool(it) => Some(it.to_string()),
+        Value::Whole(it) => Some(it.to_string()),
+        Value::Number(it) => Some(format!("{it:?}")),
+        Value::Text(it) if !it.contains(char::is_whitespace) => Some(show(it)),
+        _ => None,
+    }
+}
+
+/// `spec.edgePorts[1].address` as `spec.edgePorts[].address`.
+fn without_indexes(path: &str) -> String {
+    let mut inside = false;
+    path.chars()
+        .filter(|c| {
+            inside = *c == '[' || inside && *c != ']';
+            !inside || *c == '['
+        })
+        .collect()
+}

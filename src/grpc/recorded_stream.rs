@@ -1,0 +1,223 @@
+//! The bytes of a gRPC connection: notes how they begin, and what ended them.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::Notify,
+};
+
+/// Bytes of a peer's first words that are kept: a status line of HTTP/1.1, or the head of a frame.
+const FIRST: usize = 64;
+/// Bytes that tell HTTP/2 from anything else: the head of its first frame (RFC 9113 §4.1).
+const FRAME_HEAD: usize = 9;
+/// The type of that frame, SETTINGS (RFC 9113 §3.4).
+const SETTINGS: u8 = 4;
+
+/// A stream of bytes to a peer.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// What was noted of a connection.
+#[derive(Clone, Debug, Default)]
+pub(super) struct StreamRecord(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    noted: Mutex<Recorded>,
+    heard: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Recorded {
+    first: Vec<u8>,
+    error: Option<io::Error>,
+}
+
+/// How a peer began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PeerPreface {
+    /// With nothing, or too little to tell.
+    Not,
+    /// As HTTP/2 does.
+    Http2,
+    /// With something else.
+    Otherwise,
+}
+
+impl StreamRecord {
+    fn noted(&self) -> MutexGuard<'_, Recorded> {
+        self.0.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until it can be said how the peer began.
+    pub(super) async fn heard(&self) {
+        loop {
+            let heard = self.0.heard.notified();
+            if self.began() != PeerPreface::Not {
+                return;
+            }
+            heard.await;
+        }
+    }
+
+    /// Returns how the peer began.
+    pub(super) fn began(&self) -> PeerPreface {
+        let noted = self.noted();
+        match noted.first.get(3) {
+            _ if noted.first.len() < FRAME_HEAD => PeerPreface::Not,
+            Some(&SETTINGS) => PeerPreface::Http2,
+            _ => PeerPreface::Otherwise,
+        }
+    }
+
+    /// The words for a peer whose first bytes are not HTTP/2's, where it said something.
+    pub(super) fn first_words(&self) -> Option<String> {
+        let noted = self.noted();
+        let first = &noted.first;
+        // A TLS record with an alert, or one of the handshake (RFC 8446 §5.1).
+        if matches!(first.as_slice(), [0x15 | 0x16, 3, ..]) {
+            return Some("the peer demands TLS: write https:// before its address".to_owned());
+        }
+        if first.is_empty() || first.get(3) == Some(&SETTINGS) {
+            return None;
+        }
+        // Never its words: anyone who may name an address would read through us what only this pod can reach.
+        let plain = |byte: &u8| matches!(byte, b'\t' | b'\r' | b'\n' | b' '..=b'~');
+        let kind = if first.iter().all(plain) { "text" } else { "no text" };
+        Some(match first.strip_prefix(b"HTTP/1") {
+            Some(_) => "the peer speaks HTTP/1, and gRPC needs HTTP/2".to_owned(),
+            None => format!(
+                "the peer does not speak HTTP/2: it began with {} bytes that are {kind}",
+                if first.len() < FIRST { first.len().to_string() } else { format!("at least {FIRST}") }
+            ),
+        })
+    }
+
+    /// The first error of the stream, once.
+    pub(super) fn take_error(&self) -> Option<io::Error> {
+        self.noted().error.take()
+    }
+
+    fn note(&self, bytes: &[u8]) {
+        let mut noted = self.noted();
+        let room = FIRST.saturating_sub(noted.first.len());
+        noted.first.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        drop(noted);
+        self.0.heard.notify_waiters();
+    }
+
+    /// Notes an error, and returns one like it.
+    fn fail(&self, error: io::Error) -> io::Error {
+        let mut noted = self.noted();
+        if noted.error.is_some() {
+            return error;
+        }
+        let copy = io::Error::new(error.kind(), error.to_string());
+        noted.error = Some(error);
+        copy
+    }
+}
+
+/// A stream that is noted.
+pub(super) struct RecordedStream {
+    stream: Box<dyn Stream>,
+    notes: StreamRecord,
+    /// Bytes that are still kept.
+    room: usize,
+}
+
+impl RecordedStream {
+    pub(super) fn new(stream: Box<dyn Stream>, notes: &StreamRecord) -> Self {
+        Self { stream, notes: notes.clone(), room: FIRST }
+    }
+
+    fn noted<T>(&self, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        done.map(|result| result.map_err(|error| self.notes.fail(error)))
+    }
+}
+
+impl AsyncRead for RecordedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let done = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let came = &buffer.filled()[before..];
+        if self.room > 0 && !came.is_empty() {
+            self.notes.note(came);
+            self.room = self.room.saturating_sub(came.len());
+        }
+        self.noted(done)
+    }
+}
+
+impl AsyncWrite for RecordedStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let done = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.noted(done)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let done = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
+        self.noted(done)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let done = Pin::new(&mut self.stream).poll_flush(context);
+        self.noted(done)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g6_what_is_no_http2_is_said_to_be_what_it_is() {
+        let said = |bytes: &[u8]| {
+            let notes = StreamRecord::default();
+            notes.note(bytes);
+            (notes.began(), notes.first_words())
+        };
+        assert_eq!(said(&[0, 0, 18, 4, 0, 0, 0, 0, 0]), (PeerPreface::Http2, None));
+        assert_eq!(
+            said(&[0, 0]),
+            (
+                PeerPreface::Not,
+                Some("the peer does not speak HTTP/2: it began with 2 bytes that are no text".to_owned())
+            )
+        );
+        let (began, words) = said(b"HTTP/1.1 400 Bad Request\r\nServer: nginx\r\n");
+        assert_eq!(began, PeerPreface::Otherwise);
+        assert_eq!(words.unwrap(), "the peer speaks HTTP/1, and gRPC needs HTTP/2");
+        let (_, words) = said(&[0x15, 3, 3, 0, 2, 2, 70]);
+        assert!(words.unwrap().contains("demands TLS: write https://"));
+        let (began, words) = said(b"-ERR unknown command\r\n");
+        assert_eq!(began, PeerPreface::Otherwise);
+        assert!(words.unwrap().ends_with("does not speak HTTP/2: it began with 22 bytes that are text"));
+    }
+}

@@ -1,0 +1,127 @@
+//! What is known of a Requester: how much it takes at a time, and whether it is still the same one.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tonic::{Code, Request, codec::CompressionEncoding};
+
+use super::{
+    connection::{Connection, Events},
+    monitor::ConnectionChange,
+    restarts::Restarts,
+};
+use crate::proto::requester_info::{GetRequest, requester_info_client::RequesterInfoClient};
+use routr_registration::model::Link;
+
+/// How long the Requester may take to say how much it takes at a time.
+const INFO_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two times that it is asked about itself, where it has not responded or connections follow each
+/// other fast.
+const INFO_PERIOD: Duration = Duration::from_secs(1);
+/// How often a Requester that is back is asked who it is, before it counts as one that does not say.
+const MAX_INFO_ATTEMPTS: u32 = 30;
+
+/// What is known of the Requester itself.
+#[derive(Debug)]
+pub(super) struct RequesterStatus {
+    info: RequesterInfoClient<Connection>,
+    link: Arc<watch::Sender<Link>>,
+    events: Arc<Events>,
+    /// How many streams had been made when it was asked last; on another one there may be another Requester.
+    asked_on: AtomicU64,
+    asking: AtomicBool,
+    restarts: Restarts,
+}
+
+impl RequesterStatus {
+    /// Of a Requester that is asked by `connection`, whose streams `events` reports; what is found goes to
+    /// `link`.
+    pub(super) fn new(connection: Connection, events: Arc<Events>, link: Arc<watch::Sender<Link>>) -> Self {
+        Self {
+            info: RequesterInfoClient::new(connection).accept_compressed(CompressionEncoding::Gzip),
+            link,
+            events,
+            asked_on: AtomicU64::new(0),
+            asking: AtomicBool::new(false),
+            restarts: Restarts::default(),
+        }
+    }
+
+    /// Asks the Requester who it is and how much it takes at a time, once for each stream. Routr's own does
+    /// not say.
+    pub(super) fn ask_once(self: &Arc<Self>) {
+        let made = self.events.made();
+        let known = self.asked_on.load(Ordering::Relaxed);
+        if (known == made && known > 0) || self.asking.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let about = self.clone();
+        tokio::spawn(async move {
+            if about.ask().await.is_some() {
+                // The question may have made the first stream of all.
+                about.asked_on.store(made.max(1), Ordering::Relaxed);
+            }
+            sleep(INFO_PERIOD).await;
+            about.asking.store(false, Ordering::Relaxed);
+        });
+    }
+
+    /// Returns whether it says who it is; `None` where there was no response.
+    async fn ask(&self) -> Option<bool> {
+        let mut request = Request::new(GetRequest {});
+        request.set_timeout(INFO_TIMEOUT);
+        let mut info = self.info.clone();
+        let (capacity, instance) = match timeout(INFO_TIMEOUT, info.get(request)).await.ok()? {
+            Ok(said) => {
+                let said = said.into_inner();
+                (Some(said.capacity).filter(|capacity| *capacity > 0), said.instance)
+            }
+            Err(status) if status.code() == Code::Unimplemented => (None, String::new()),
+            // A proxy, or nothing.
+            Err(_) => return None,
+        };
+        let says = !instance.is_empty();
+        let restarted = says && self.restarts.instance(&instance);
+        self.link.send_if_modified(|link| {
+            let before = *link;
+            link.capacity = capacity;
+            link.restarts += u64::from(restarted);
+            *link != before
+        });
+        Some(says)
+    }
+
+    /// A connection has ended, and another one can be made: perhaps to another Requester.
+    pub(super) async fn look(self: Arc<Self>, found: ConnectionChange) {
+        if found == ConnectionChange::Reachable {
+            // Who does not say is judged by its Contact.
+            let _ = self.ask().await;
+            return;
+        }
+        for _ in 0..MAX_INFO_ATTEMPTS {
+            match self.ask().await {
+                Some(true) => return,
+                Some(false) => break,
+                None => sleep(INFO_PERIOD).await,
+            }
+        }
+        if self.restarts.was_away() {
+            self.link.send_modify(|link| link.restarts += 1);
+        }
+    }
+
+    pub(super) fn saw_contact(&self, contact: u64, call_id: &str) {
+        if self.restarts.contact(contact, call_id) {
+            self.link.send_modify(|link| link.restarts += 1);
+        }
+    }
+}

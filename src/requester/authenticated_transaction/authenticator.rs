@@ -1,0 +1,185 @@
+//! Which challenges are answered, and how often (RFC 3261 §22.2, §22.3).
+
+use routr_registration::trunk::Credentials;
+use routr_sip::{
+    digest::{Answer, Challenge, Login, Offer, Signed},
+    headers::BuildError,
+    message::{Request, Response},
+};
+use routr_types::{digest_minimum::DigestMinimum, extension::Authentication};
+
+/// Most realms that are answered for one request, those of proxies included.
+const MAX_REALMS: usize = 5;
+/// Most answers for one realm: the first, and those to a nonce that was too old.
+const MAX_ANSWERS: u8 = 3;
+/// Most requests with answers that are sent for one request.
+const MAX_ROUNDS: u8 = 8;
+
+/// The challenges that have been answered. Each answer goes along with all requests after it.
+#[derive(Debug, Default)]
+pub(super) struct Authenticator {
+    realms: Vec<Realm>,
+    rounds: u8,
+    /// The request carried credentials of the caller's own.
+    given: bool,
+    /// What a challenge has to offer to be answered.
+    minimum: DigestMinimum,
+}
+
+#[derive(Debug)]
+struct Realm {
+    challenge: Challenge,
+    /// The same for all requests that use the nonce: a session key is made of it.
+    cnonce: String,
+    /// How many requests have used the nonce.
+    used: u32,
+    /// How many nonces have been answered.
+    answers: u8,
+    /// The last answer.
+    answer: Option<Answer>,
+}
+
+impl Authenticator {
+    /// For a request that is not sent yet.
+    pub(super) fn new(request: &Request, minimum: DigestMinimum) -> Self {
+        let has = |name| request.headers.get(name).is_some();
+        Self { given: has("Authorization") || has("Proxy-Authorization"), minimum, ..Self::default() }
+    }
+
+    /// Takes the challenges of a response in, which are to be answered then. Each realm is answered once, and
+    /// a few times more in all for a nonce that was too old: credentials that were refused are not offered
+    /// again, which would look like an attack. A realm with escapes is the one exception, see
+    /// [`Challenge::as_written`].
+    ///
+    /// # Errors
+    /// What became of the challenge, where it is not answered; `None` where the response is none that asks
+    /// for credentials.
+    pub(super) fn admit(
+        &mut self,
+        response: &Response,
+        credentials: Option<&Credentials>,
+    ) -> Result<(), Option<Authentication>> {
+        if !matches!(response.code, 401 | 403 | 407) {
+            return Err(None);
+        }
+        let not_sent = |asked: String| Err(Some(Authentication::NotSent(asked)));
+        // A proxy before the registrar may have its credentials although the registrar does not have those it
+        // wants.
+        let sent = match response.code {
+            403 => self.given || self.rounds > 0,
+            code => self.given || self.realms.iter().any(|realm| realm.challenge.proxy == (code == 407)),
+        };
+        let offer = Offer::of_at_least(response, self.minimum).unwrap_or_default();
+        // Whatever was sent before: a second challenge may be the forged one.
+        if offer.challenges.is_empty() && !offer.weak.is_empty() {
+            let (weak, minimum) = (offer.weak.join(", "), self.minimum.words());
+            return Err(Some(Authentication::TooWeak(format!(
+                "Digest with {weak}, where the minimum is {minimum}"
+            ))));
+        }
+        if offer.challenges.is_empty() && sent {
+            return Err(Some(Authentication::Refused));
+        }
+        if offer.challenges.is_empty() {
+            return not_sent(if offer.misplaced {
+                let name = if response.code == 401 { "Proxy-Authenticate" } else { "WWW-Authenticate" };
+                format!("{name} on a {}", response.code)
+            } else if offer.refused.is_empty() {
+                "no challenge".to_owned()
+            } else {
+                offer.asked()
+            });
+        }
+        if credentials.is_none() {
+            let refused = Err(Some(Authentication::Refused));
+            return if sent { refused } else { not_sent("the trunk has no credentials".to_owned()) };
+        }
+        if self.rounds >= MAX_ROUNDS {
+            return Err(Some(Authentication::Refused));
+        }
+        for challenge in offer.challenges {
+            self.admit_one(challenge).map_err(Some)?;
+        }
+        Ok(())
+    }
+
+    fn admit_one(&mut self, challenge: Challenge) -> Result<(), Authentication> {
+        let same = |realm: &&mut Realm| {
+            realm.challenge.proxy == challenge.proxy && realm.challenge.realm == challenge.realm
+        };
+        let full = self.realms.len() >= MAX_REALMS;
+        let answers = match self.realms.iter_mut().find(same) {
+            Some(realm) if !challenge.stale => {
+                // A realm with escapes is rare, and may be hashed in two ways: the other one is tried once.
+                let reread = challenge.as_written().filter(|_| !realm.challenge.with_escapes);
+                let reread = reread.ok_or(Authentication::Refused)?;
+                *realm = Realm::new(reread, realm.answers);
+                return Ok(());
+            }
+            Some(realm) if realm.answers >= MAX_ANSWERS => return Err(Authentication::Stale),
+            Some(realm) => {
+                let with_escapes = realm.challenge.with_escapes;
+                *realm = Realm::new(Challenge { with_escapes, ..challenge }, realm.answers + 1);
+                return Ok(());
+            }
+            None if full => {
+                let asked = format!("the credentials of more than {MAX_REALMS} realms");
+                return Err(Authentication::NotSent(asked));
+            }
+            None => 1,
+        };
+        self.realms.push(Realm::new(challenge, answers));
+        Ok(())
+    }
+
+    /// Puts the answers to all challenges so far into the request.
+    ///
+    /// # Errors
+    /// When an answer cannot stand in a header field, or there are too many fields.
+    pub(super) fn authorize(
+        &mut self,
+        request: &mut Request,
+        credentials: &Credentials,
+    ) -> Result<(), BuildError> {
+        let uri = request.uri.to_string();
+        let login = Login { username: &credentials.username, password: &credentials.password };
+        request.headers.remove("Authorization");
+        request.headers.remove("Proxy-Authorization");
+        for realm in &mut self.realms {
+            realm.used += 1;
+            let signed = Signed { method: &request.method, uri: &uri, body: &request.body };
+            let answer = realm.challenge.authorize(login, signed, &realm.cnonce, realm.used);
+            let (name, value) = answer.header();
+            request.headers.push(name, value)?;
+            realm.answer = Some(answer);
+        }
+        self.rounds += 1;
+        Ok(())
+    }
+
+    /// Returns whether a response proves that the other side knows the password, by Authentication-Info or
+    /// Proxy-Authentication-Info; `None` where it says nothing.
+    pub(super) fn is_proven(&self, response: &Response) -> Option<bool> {
+        let mut proven = None;
+        for (name, proxy) in [("Authentication-Info", false), ("Proxy-Authentication-Info", true)] {
+            for info in response.headers.get_all_bytes(name) {
+                let answers = self.realms.iter().filter_map(|realm| realm.answer.as_ref());
+                let said = answers
+                    .filter(|answer| answer.is_for_proxy() == proxy)
+                    .filter_map(|answer| answer.is_proven_by(info, &response.body));
+                // It is of one realm, and does not say of which.
+                if let Some(one) = said.reduce(|a, b| a || b) {
+                    proven = Some(proven.unwrap_or(true) && one);
+                }
+            }
+        }
+        proven
+    }
+}
+
+impl Realm {
+    fn new(challenge: Challenge, answers: u8) -> Self {
+        let cnonce = format!("{:016x}{:016x}", routr_environment::random(), routr_environment::random());
+        Self { challenge, cnonce, used: 0, answers, answer: None }
+    }
+}

@@ -1,0 +1,444 @@
+//! Runs an [`Engine`]: performs what it wants done, and feeds back what came of it.
+//!
+//! [`Driver::run`] is one loop. Each turn it
+//!
+//! 1. sends all REGISTERs that the engine wants sent (each call is a task of its own, for as long as it
+//!    lasts),
+//! 2. hands changes to the store, one batch at a time,
+//! 3. waits for the first of: answers, a batch of trunks, the end of a sync or of a write, a command, a new
+//!    configuration, the engine's next timer, the shutdown.
+
+mod deregister_all;
+mod in_flight;
+mod list;
+mod restoring;
+mod state_log;
+mod syncing;
+
+use std::{sync::Arc, time::Duration};
+
+use rand::{SeedableRng, rngs::SmallRng};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+pub(super) use self::restoring::READ_RETRIES;
+use self::{
+    deregister_all::DeregisterAll,
+    list::RunningLists,
+    restoring::Standing,
+    state_log::StateLog,
+    syncing::{SyncTask, next_of_sync},
+};
+use super::{
+    clock::Clock,
+    handle::{Command, EngineHandle},
+    persister::Persister,
+};
+use crate::{
+    quota::Quota,
+    runtime::ports::{Observer, Requester, Store, TrunkSource},
+};
+use routr_registration::engine::{Engine, EngineSettings, Ticket, view::Summary};
+use routr_registration::{
+    model::{Excess, Link, RegisterResponse, Rival, SendError},
+    registration::{
+        identity::{CSEQ_SETTLED_MS, RegistryId},
+        time::Now,
+    },
+};
+
+/// Answers that are handled in one turn.
+const MAX_RESPONSES_PER_TURN: usize = 512;
+/// The first sync waits for so long, while the store is read: a process that was killed a moment ago, or a
+/// leader that could not write any more, may have used the CSeq numbers of this half second and the next
+/// ones. What the store kept does not tell.
+const CSEQ_PAUSE: Duration = Duration::from_millis(CSEQ_SETTLED_MS);
+/// How long the first sync waits for a store that is a little late: what it kept is known before the trunks
+/// then. Later, the trunks are read while nothing is sent.
+const FIRST_SYNC_WAIT: Duration = Duration::from_secs(3);
+
+/// What the store gets to take the last changes, whatever the grace.
+const FINAL_FLUSH: Duration = Duration::from_millis(250);
+
+/// The dependencies.
+pub struct Ports<S, R, T> {
+    /// Lists the trunks.
+    pub source: Arc<S>,
+    /// Sends REGISTERs.
+    pub requester: Arc<R>,
+    /// Keeps state.
+    pub store: Arc<T>,
+}
+
+/// A new configuration: what is `None` stays.
+pub struct Reload<S, R, T> {
+    /// Settings, with the interval between two syncs.
+    pub settings: EngineSettings,
+    /// Another API server.
+    pub source: Option<Arc<S>>,
+    /// Another Requester.
+    pub requester: Option<Arc<R>>,
+    /// The other Requester is not the same with other words: its Contact will be another.
+    pub requester_moved: bool,
+    /// Another store.
+    pub store: Option<Arc<T>>,
+}
+
+/// See the module.
+pub struct Driver<S: TrunkSource, R: Requester, T: Store, O: Observer> {
+    engine: Engine,
+    ports: Ports<S, R, T>,
+    observer: O,
+    clock: Clock,
+    interval: Duration,
+    commands: mpsc::Receiver<Box<Command>>,
+    reloads: mpsc::Receiver<Box<Reload<S, R, T>>>,
+    completions: Completions,
+    sync: SyncTask<S::Item>,
+    persister: Persister<T>,
+    link: watch::Receiver<Link>,
+    /// Another process that acts for the registry.
+    rival: watch::Receiver<Option<Rival>>,
+    /// Whether anything is sent.
+    standing: Standing,
+    /// The trunks are not read before the first of them; not before the second one while what the store kept
+    /// is not known.
+    first_sync: (Instant, Instant),
+    /// The instance id, once the store has said which one it keeps.
+    identity: watch::Sender<Option<RegistryId>>,
+    /// The Requester responded since it restarted last: what listens there is really a Requester.
+    has_responded: bool,
+    /// Restarts of the Requester when they were looked at last.
+    restarts: u64,
+    /// Someone asked for a sync while one was running: it may have read what it has before the change.
+    sync_again: bool,
+    deregister_all: DeregisterAll,
+    lists: RunningLists,
+    state_log: StateLog,
+    /// Nothing that was begun may go on after the end: another process may act for the same trunks by then.
+    in_flight: in_flight::InFlightTasks,
+    rng: SmallRng,
+    /// What the registry may use of the process.
+    quota: Arc<Quota>,
+}
+
+type Completion = Box<(Ticket, Result<RegisterResponse, SendError>)>;
+
+#[derive(Debug)]
+struct Completions {
+    sender: mpsc::UnboundedSender<Completion>,
+    receiver: mpsc::UnboundedReceiver<Completion>,
+}
+
+/// How to reach a running driver.
+pub struct Controls<S, R, T> {
+    /// Asks and commands.
+    pub handle: EngineHandle,
+    /// New configurations.
+    pub reload: mpsc::Sender<Box<Reload<S, R, T>>>,
+    /// The instance id that the store keeps, once it has said so; `None` for ever where it is known without.
+    pub identity: watch::Receiver<Option<RegistryId>>,
+}
+
+impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
+    /// A driver that has not begun yet, and how to reach it.
+    pub fn new(
+        engine: Engine,
+        ports: Ports<S, R, T>,
+        observer: O,
+        clock: Clock,
+    ) -> (Self, Controls<S, R, T>) {
+        let mut engine = engine;
+        engine.keep(ports.store.is_durable());
+        let (handle, commands) = EngineHandle::new();
+        let (reload, reloads) = mpsc::channel(1);
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let (identity, identity_known) = watch::channel(None);
+        let driver = Self {
+            interval: Duration::from_millis(engine.settings().registration.interval_ms),
+            engine,
+            observer,
+            commands,
+            reloads,
+            completions: Completions { sender, receiver },
+            sync: SyncTask::Due(Instant::now(), 0),
+            persister: Persister::new(ports.store.clone(), true),
+            link: ports.requester.link(),
+            rival: ports.store.rival(),
+            standing: Standing::Acts,
+            first_sync: (Instant::now(), Instant::now()),
+            identity,
+            has_responded: false,
+            restarts: 0,
+            sync_again: false,
+            deregister_all: DeregisterAll::NotRequested,
+            lists: RunningLists::default(),
+            state_log: StateLog::new(),
+            in_flight: in_flight::InFlightTasks::default(),
+            rng: SmallRng::seed_from_u64(clock.environment().seed()),
+            quota: Quota::unlimited(),
+            clock,
+            ports,
+        };
+        (driver, Controls { handle, reload, identity: identity_known })
+    }
+
+    /// Keeps to a Registry's quota, and shows what exceeds it.
+    #[must_use]
+    pub fn within(mut self, quota: &Arc<Quota>) -> Self {
+        self.engine.within(quota.clone());
+        if quota.is_limited() {
+            self.state_log.share();
+        }
+        self.quota = quota.clone();
+        self
+    }
+
+    fn summary(&mut self, now: Now) -> Summary {
+        let mut summary = self.engine.summary(now);
+        let exceeded = self.quota.exceeds().into_iter().map(|excess| excess.to_string());
+        summary.over_limits.extend(exceeded);
+        summary
+    }
+
+    /// Runs until the shutdown, then waits up to `grace` for the answers in flight and writes what changed.
+    /// Nothing is de-registered. Returns the engine as it was left.
+    pub fn run(self, shutdown: CancellationToken, grace: Duration) -> impl Future<Output = Engine> + Send {
+        // A future keeps its arguments beside what they become: thousands of drivers would be there twice.
+        let mut driver = Box::new(self);
+        async move {
+            driver.run_until(&shutdown, grace).await;
+            driver.engine
+        }
+    }
+
+    async fn run_until(&mut self, shutdown: &CancellationToken, grace: Duration) {
+        self.read_first();
+        self.first_sync = (Instant::now() + CSEQ_PAUSE, Instant::now() + FIRST_SYNC_WAIT);
+        self.sync = SyncTask::Due(self.first_sync.1, 0);
+        // What is known of the Requester already is no change.
+        let link = *self.link.borrow_and_update();
+        self.restarts = link.restarts;
+        self.engine.requester_link_changed(link, self.clock.now());
+        while !shutdown.is_cancelled() {
+            self.transmit_due();
+            self.persister.write(&mut self.engine, &self.clock);
+            self.run_once(shutdown).await;
+            self.give_up_reading();
+            self.lists.step(&self.engine, &self.clock);
+            self.step_deregister_all();
+            self.state_log.log_changes(&mut self.engine);
+            if self.state_log.is_loud() {
+                self.quota.note(Excess::Log);
+            }
+        }
+        Box::pin(self.shut_down(grace)).await;
+    }
+
+    fn transmit_due(&mut self) {
+        while let Some(transmit) = self.engine.poll_transmit(self.clock.now()) {
+            let (requester, completions) = (self.ports.requester.clone(), self.completions.sender.clone());
+            if let Some(late) = transmit.late_ms {
+                self.observer.refresh_sent(seconds(late));
+            }
+            let call = Box::pin(async move {
+                let deadline = Duration::from_millis(transmit.deadline_ms);
+                let result = requester.register(transmit.register, deadline).await;
+                // No one is there to hear it only after the end.
+                let _ = completions.send(Box::new((transmit.ticket, result)));
+            });
+            // Its lines are this registry's.
+            let call = tokio::spawn(call.in_current_span());
+            self.in_flight.began(transmit.ticket, call.abort_handle());
+        }
+    }
+
+    /// Waits for the first thing to happen, and takes it; with it one command and the answers that are there
+    /// already.
+    ///
+    /// The order is fixed, so that a simulated history can be repeated. It starves no one:
+    ///
+    /// * shutdown, reloads and the link are rare; the keeper has one thing under way at a time and pauses
+    ///   when it fails;
+    /// * a sync may be ready for thousands of turns in a row, and commands may come without end. So each
+    ///   turn, whatever it was for, takes a command that waits, and the answers that wait, and before each
+    ///   turn all that is due is sent;
+    /// * a flood of commands cannot hold up a sync, which goes before them.
+    async fn run_once(&mut self, shutdown: &CancellationToken) {
+        let timer = self.engine.next_wakeup(self.clock.now()).map(|moment| self.clock.instant(moment));
+        let wakeup =
+            [timer, self.state_log.next_due(), self.standing.next_change()].into_iter().flatten().min();
+        let mut completions = Vec::new();
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return,
+            Some(reload) = self.reloads.recv() => self.reload(*reload),
+            written = self.persister.next() => self.handle_store_event(written),
+            Ok(()) = self.rival.changed() => self.handle_rival(),
+            Ok(()) = self.link.changed() => self.handle_link(),
+            event = next_of_sync(&mut self.sync) => self.handle_sync_event(event).await,
+            Some(command) = self.commands.recv() => return self.handle_command_and_responses(*command),
+            _ = self.completions.receiver.recv_many(&mut completions, MAX_RESPONSES_PER_TURN) => {}
+            () = sleep_until(wakeup.unwrap_or_else(|| far_future(&self.clock))) => {}
+            // Each turn goes on with a listing.
+            () = std::future::ready(()), if self.lists.is_pending() => {}
+        }
+        self.handle_responses(completions);
+        match self.commands.try_recv() {
+            Ok(command) => self.handle_command_and_responses(*command),
+            Err(_) => self.handle_ready_responses(),
+        }
+    }
+
+    fn handle_command_and_responses(&mut self, command: Command) {
+        self.handle_command(command);
+        self.handle_ready_responses();
+    }
+
+    /// Takes the answers that are there, without waiting for more.
+    fn handle_ready_responses(&mut self) {
+        let waiting = self.completions.receiver.len().min(MAX_RESPONSES_PER_TURN);
+        let completions = (0..waiting).map_while(|_| self.completions.receiver.try_recv().ok()).collect();
+        self.handle_responses(completions);
+    }
+
+    fn handle_responses(&mut self, completions: Vec<Completion>) {
+        for completion in completions {
+            let (ticket, result) = *completion;
+            self.in_flight.ended(ticket);
+            self.has_responded |= result.is_ok();
+            if let Some(finished) = self.engine.handle_response(ticket, &result, self.clock.now()) {
+                self.observer.register_finished(
+                    &finished.registrar,
+                    finished.outcome,
+                    seconds(finished.took_ms),
+                );
+            }
+        }
+    }
+
+    fn handle_link(&mut self) {
+        let link = *self.link.borrow_and_update();
+        let now = self.clock.now();
+        self.engine.requester_link_changed(link, now);
+        let restarted = std::mem::replace(&mut self.restarts, link.restarts) != link.restarts;
+        if restarted && std::mem::take(&mut self.has_responded) {
+            tracing::info!("the Requester restarted: refreshing early, because its Contact may have changed");
+            self.engine.requester_restarted(now);
+        }
+    }
+
+    fn handle_command(&mut self, command: Command) {
+        let (now, earliest_sync) = (self.clock.now(), self.earliest_sync());
+        match command {
+            // Anyone who asked may have gone; that is no concern of the engine's.
+            Command::Summary(respond_to) => drop(respond_to.send(self.summary(now))),
+            Command::List { filter, after, limit, respond_to } => {
+                self.lists.begin(filter, after, limit, respond_to);
+                self.lists.step(&self.engine, &self.clock);
+            }
+            Command::Get { reference, respond_to } => drop(respond_to.send(self.engine.get(&reference, now))),
+            Command::Refresh { reference, respond_to } => {
+                let _ = respond_to.send(self.engine.refresh(&reference, now));
+            }
+            Command::SyncNow => match &mut self.sync {
+                SyncTask::Due(at, _) => *at = earliest_sync,
+                SyncTask::Running { .. } => self.sync_again = true,
+                SyncTask::Over => {}
+            },
+            Command::FailureSummary { most, respond_to } => {
+                drop(respond_to.send(self.engine.failures(most, now)))
+            }
+            Command::Pause(paused) => {
+                self.engine.pause(paused);
+                if paused {
+                    // A sync under way still has its own.
+                    self.ports.requester.rest();
+                    self.ports.source.rest();
+                }
+            }
+            Command::DeregisterAll { assume_bound, respond_to } => {
+                self.deregister_all.ask(assume_bound, respond_to)
+            }
+        }
+    }
+
+    fn reload(&mut self, reload: Reload<S, R, T>) {
+        let now = self.clock.now();
+        self.interval = Duration::from_millis(reload.settings.registration.interval_ms);
+        self.engine.reconfigure(reload.settings, now);
+        if let Some(source) = reload.source {
+            self.ports.source = source;
+            if !matches!(self.sync, SyncTask::Over) {
+                self.sync = SyncTask::Due(Instant::now(), 0);
+            }
+        } else if let SyncTask::Due(at, _) = &mut self.sync {
+            *at = (*at).min(Instant::now() + self.interval);
+        }
+        if let Some(requester) = reload.requester {
+            self.link = requester.link();
+            self.ports.requester = requester;
+        }
+        if reload.requester_moved {
+            let link = *self.link.borrow_and_update();
+            self.restarts = link.restarts;
+            self.engine.requester_replaced(link, now);
+        }
+        if let Some(store) = reload.store {
+            // It may be the same one by other words, and get an older record after a newer one.
+            self.persister.stop(&mut self.engine);
+            self.ports.store = store.clone();
+            self.engine.keep(store.is_durable());
+            // What was said of the old one does not hold for the new one.
+            self.engine.forget_cache_health();
+            self.rival = store.rival();
+            let unread = self.persister.is_unread() || self.standing != Standing::Acts;
+            self.persister = Persister::new(store, unread);
+            self.engine.mark_all_for_writing();
+            // Of this store no one has said yet that another process acts.
+            self.handle_rival();
+        }
+    }
+
+    async fn shut_down(&mut self, grace: Duration) {
+        let deadline = Instant::now() + grace;
+        self.engine.pause(true);
+        while self.engine.in_flight() > 0 {
+            let mut completions = Vec::new();
+            tokio::select! {
+                biased;
+                () = sleep_until(deadline) => break,
+                _ = self.completions.receiver.recv_many(&mut completions, MAX_RESPONSES_PER_TURN) => self.handle_responses(completions),
+                Some(command) = self.commands.recv() => self.handle_command(*command),
+                () = std::future::ready(()), if self.lists.is_pending() => self.lists.step(&self.engine, &self.clock),
+            }
+        }
+        self.handle_ready_responses();
+        if self.engine.in_flight() > 0 {
+            tracing::info!(in_flight = self.engine.in_flight(), "no longer waiting for responses");
+            self.engine.give_up_in_flight();
+        }
+        self.in_flight.end();
+        self.state_log.log_changes(&mut self.engine);
+        self.state_log.log_suppressed();
+        let last_words = (grace / 4).max(FINAL_FLUSH);
+        self.persister.finish(&mut self.engine, &self.clock, &self.observer, deadline + last_words).await;
+        if self.standing == Standing::Acts {
+            let _ = tokio::time::timeout(FINAL_FLUSH, self.ports.store.release()).await;
+        }
+    }
+}
+
+#[allow(clippy::cast_precision_loss)] // Far below 2^53.
+fn seconds(milliseconds: u64) -> f64 {
+    milliseconds as f64 / 1_000.0
+}
+
+/// Far enough for «until something happens».
+fn far_future(clock: &Clock) -> Instant {
+    clock.instant(clock.now().at.plus(3_600_000))
+}
