@@ -88,6 +88,8 @@ pub enum DeregistrationResult {
 /// See the module.
 pub struct EngineManager {
     state: Mutex<State>,
+    /// Held from counting the engines until the next one counts.
+    starting: tokio::sync::Mutex<()>,
     common: Common,
 }
 
@@ -143,6 +145,7 @@ impl EngineManager {
     ) -> Self {
         Self {
             state: Mutex::default(),
+            starting: tokio::sync::Mutex::default(),
             common: Common {
                 directory,
                 metrics,
@@ -245,6 +248,8 @@ impl EngineManager {
         // Reading CA files and roots takes its time: nothing is locked meanwhile.
         match step {
             RunAction::Start(name) => {
+                // Two that counted at the same time would both find room for one.
+                let _one_at_a_time = self.starting.lock().await;
                 if let Some((name, run)) = self.evict_newest(uid)? {
                     run.end(&name, &self.common).await;
                 }

@@ -135,7 +135,8 @@ async fn a_scrape_and_the_probes_tell_the_truth_while_everything_is_down() {
     let (registered, at_risk) =
         ("routr_registry_trunks{state=\"registered\"}", "routr_registry_trunks{state=\"atRisk\"}");
     assert_eq!(metric(&text, registered).unwrap() + metric(&text, at_risk).unwrap(), 2.0, "{text}");
-    assert!(metric(&text, "routr_registry_next_expiry_seconds").unwrap() > 0.0, "{text}");
+    let expiry = metric(&text, "routr_registry_next_expiry_timestamp_seconds").unwrap();
+    assert!(expiry > metric(&text, "process_start_time_seconds").unwrap(), "{text}");
     let failed =
         "routr_registry_register_requests_total{outcome=\"requester_unavailable\",registrar=\"127.0.0.1\"}";
     assert!(metric(&text, failed).unwrap() >= 1.0, "{text}");
