@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use rand::{RngExt, rngs::SmallRng};
+pub use routr_registration::testing::Item;
 use routr_registration::{
-    model::TrunkItem,
     registration::{
         identity::RegistryId,
         target::{UriRank, uri_order},
@@ -164,27 +164,5 @@ impl Entry {
     /// Whether it cannot be read as it is now.
     pub fn is_spoilt(&self) -> bool {
         matches!(self.problem, Some(TrunkProblem::Malformed { .. }))
-    }
-}
-
-/// A trunk as a listing has it.
-#[derive(Clone, Debug)]
-pub struct Item {
-    pub reference: Option<String>,
-    pub revision: u64,
-    pub trunk: Result<Trunk, TrunkProblem>,
-}
-
-impl TrunkItem for Item {
-    fn reference(&self) -> Option<&str> {
-        self.reference.as_deref()
-    }
-
-    fn fingerprint(&self) -> u64 {
-        self.revision
-    }
-
-    fn decode(&self) -> Result<Trunk, TrunkProblem> {
-        self.trunk.clone()
     }
 }
