@@ -1,7 +1,7 @@
 //! A REGISTER at its registrar: challenge, password, response.
 
 use routr_registration::model::{RegisterRequest, RegisterResponse};
-use routr_types::extension::Authentication;
+use routr_types::{extension::Authentication, host::HostPort};
 
 use crate::{
     field::{Path, RequesterKind},
@@ -27,10 +27,10 @@ pub enum Arrival {
 
 impl State {
     /// The Contact that the Requester writes.
-    pub fn contact(&self, request: &RegisterRequest) -> String {
+    pub fn contact(&self, edge_port: &HostPort) -> String {
         match self.rules.field.map(|field| field.requester) {
             // Ours names the EdgePort, through which calls come in.
-            Some(RequesterKind::Ours { .. }) => request.edge_port.to_string(),
+            Some(RequesterKind::Ours { .. }) => edge_port.to_string(),
             Some(RequesterKind::Java) => self.java_contact(),
             Some(RequesterKind::Quiet) | None => "requester".to_owned(),
         }
@@ -66,7 +66,7 @@ impl State {
         let password = self.catalogue.accounts.get(&(request.user.clone(), request.domain.clone()));
         let offered = request.credentials.as_ref().map(|credentials| credentials.password.expose());
         let right = password.is_none_or(|password| offered == Some(password.as_str()));
-        let (tags, contact) = (self.model.tags.clone(), self.contact(request));
+        let (tags, contact) = (self.model.tags.clone(), self.contact(&request.edge_port));
         let Some(host) = self.hosts.get_mut(&*request.target.host) else { return Arrival::Silence };
         let unseen = matches!(host.policy, Policy::UnknownChallenge | Policy::ForbidsUnseen);
         match host.policy {

@@ -155,8 +155,8 @@ pub struct CallBook {
     pub grant: Option<Grant>,
     /// Tries to remove the binding since the last success.
     pub leaves: u32,
-    /// Where its removal was confirmed last, and when.
-    pub removed: Option<(Box<str>, u64)>,
+    /// Where its removal was confirmed last, when, and of which Contact.
+    pub removed: Option<(Box<str>, u64, String)>,
     /// When it was last not wanted, for whatever reason.
     pub unwanted_at: Option<u64>,
     /// Since when it has not been wanted without a break.
@@ -199,6 +199,9 @@ pub struct TrunkModel {
     pub registered: Vec<u64>,
     /// Its last failure was a refusal of its credentials.
     pub refused: bool,
+    /// Since its last success a refusal of its credentials, or what looks like one. Behind an EdgePort, each
+    /// silence after that may be another one.
+    pub suspected: bool,
 }
 
 /// A REGISTER whose call is open.

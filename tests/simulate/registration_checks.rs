@@ -248,6 +248,17 @@ impl State {
         3 * deadline + 5 * SECOND + self.queue_ms() + MINUTE + 10 * SECOND
     }
 
+    /// Where most registrars are silent, and the Requester does not say who was, all of its calls fail: then
+    /// one at a time probes it, until its deadline, and each silent registrar may have its turn.
+    fn silent_probes(&self) -> u64 {
+        let says = self.rules.field.is_some_and(|field| field.is_ours());
+        let silent = self.hosts.values().filter(|host| matches!(host.policy, Policy::Silent)).count() as u64;
+        if says || silent * 2 < self.hosts.len() as u64 {
+            return 0;
+        }
+        silent * self.model.settings.registration.deadline_ms
+    }
+
     /// No trunk is unregistered for longer than the bound:
     ///
     /// * where all its ways are well: the later of «well since» and «unregistered since», or the end of the
@@ -260,7 +271,7 @@ impl State {
         // The Requester is probed by one trunk at a time while calls fail: each of the others may have its
         // turn before.
         let turns = if self.call_faults.failing.is_empty() { 0 } else { self.catalogue.entries.len() as u64 };
-        let slack = self.slack() + turns * LONGEST_PAUSE;
+        let slack = self.slack() + turns * LONGEST_PAUSE + self.silent_probes();
         let name = if self.call_faults.failing.is_empty() {
             "registered in time"
         } else {
@@ -374,7 +385,9 @@ impl State {
                 // started again cannot name the Contact of before.
                 let undone = !call.unconfirmed
                     && !self.is_former_contact(&binding.contact)
-                    && call.removed.as_ref().is_some_and(|(at, when)| **at == **host && binding.made < *when);
+                    && call.removed.as_ref().is_some_and(|(at, when, contact)| {
+                        **at == **host && binding.made < *when && *contact == binding.contact
+                    });
                 if undone {
                     left.push((host.clone(), id.clone(), gone, call.leaves));
                 }

@@ -62,9 +62,10 @@ impl State {
         let elsewhere = self.model.acting().is_some_and(|(acting, _)| acting != run);
         let before = self.refused_before(&call_id, password.as_deref().unwrap_or_default(), &reference);
         let proxied = !self.is_direct();
+        let contact = self.contact(&flight.edge_port);
         let call = self.model.call(&call_id);
         if granted.is_some() {
-            call.removed = (asked == 0).then(|| (target.host.clone(), at));
+            call.removed = (asked == 0).then(|| (target.host.clone(), at, contact));
         }
         let mut patience = at + 30 * MINUTE;
         if matches!(answer, Err(SendError::Refused(_) | SendError::Failed(_) | SendError::Disconnected(_))) {
@@ -205,6 +206,7 @@ impl State {
         let call = self.model.call(&flight.call);
         call.looked_refused = !succeeded && (call.looked_refused || (alone && timed_out && !call.registered));
         let own = self.model.call(&flight.call).looked_refused
+            || self.model.trunk(&flight.reference).suspected
             || self.looks_refused(flight, at)
             || self.can_tell(flight, at)
             || self.may_look_never_registered(flight, at)
@@ -264,6 +266,7 @@ impl State {
             trunk.registered.push(at);
         }
         trunk.refused = refused || looks_refused || matches!(code, Some(404 | 410 | 604));
+        trunk.suspected = !succeeded && (trunk.suspected || refused || looks_refused);
         if wait > 0 {
             trunk.own_wait = trunk.own_wait.max(at + wait);
         }
@@ -275,7 +278,8 @@ impl State {
         let Some(grant) = call.grant.as_ref() else { return };
         let until = (grant.sent + grant.granted_ms).max(call.most_until);
         let real = self.holders(&flight.call).map(|bound| bound.expires).max().unwrap_or(0);
-        let ours = self.rules.field.is_some_and(|field| field.is_ours());
+        // Our Requester says which one is ours, but for a registrar that rewrites it.
+        let ours = self.rules.field.is_some_and(|field| field.is_ours()) && !call.unsure;
         let misled = !ours && real > at && until > real + 2 * SECOND;
         self.model.call(&flight.call).misled_until = if misled { until } else { 0 };
         if misled {

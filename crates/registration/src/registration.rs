@@ -408,6 +408,11 @@ impl Registration {
             && self.failure.as_ref().is_some_and(|failure| failure.outage_wait)
     }
 
+    /// Returns whether the last request to the URI of this position was left without a response.
+    pub fn met_silence(&self, position: u8) -> bool {
+        self.failure.as_ref().is_some_and(|failure| failure.silent.iter().any(|(at, _)| *at == position))
+    }
+
     /// Returns when the first request of the last round was sent, where that has failed.
     pub fn round_sent_at(&self) -> Option<Moment> {
         self.failure.as_ref().and_then(|failure| failure.last_round_sent_at)

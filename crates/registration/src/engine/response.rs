@@ -175,6 +175,7 @@ impl Engine {
             let after_ms = now.at.since(since);
             let name = self.registrars.shown(registrar).to_owned();
             self.notice(Notice::RegistrarBack { registrar: name.clone(), after_ms });
+            self.restore_urgency(registrar, now);
             self.update_blocked_at(registrar, now);
             self.redirect_waiting_to(&name, now);
         }

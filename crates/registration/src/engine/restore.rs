@@ -122,18 +122,20 @@ impl Engine {
         for refusal in &more.refusals {
             let Some(position) = position_of(&refusal.aor) else { continue };
             let Some(rank) = order.iter().position(|other| *other == position) else { continue };
-            // An edit that was not seen may have been one of the password, of which nothing is kept.
-            let edited = u64::from(updated_at_s) * 1_000 > refusal.since_ms;
-            if edited || trunk.username().unwrap_or_default() != &*refusal.username {
-                continue;
-            }
-            // Another clock may have written it. Nothing lasts longer than its whole wait, from when it was
-            // read.
             let longest = if refusal.unknown_account {
                 MAX_REJECTION_WAIT_MS
             } else {
                 schedule::longest_after_rejection(refusal.times.into())
             };
+            // An edit that was not seen may have been one of the password, of which nothing is kept. What was
+            // edited before the last refusal was refused as it is now.
+            let last = refusal.until_ms.saturating_sub(longest).max(refusal.since_ms);
+            let edited = u64::from(updated_at_s) * 1_000 > last;
+            if edited || trunk.username().unwrap_or_default() != &*refusal.username {
+                continue;
+            }
+            // Another clock may have written it. Nothing lasts longer than its whole wait, from when it was
+            // read.
             let longest = longest.saturating_sub(now.at.since(at_least.1));
             let left = time_left(refusal.until_ms, at_least, now).min(longest);
             let refused = Refusal {

@@ -175,8 +175,14 @@ impl Engine {
         // While calls fail, one that was never tried goes first: its call may succeed. Once, for then it has
         // been tried.
         let untried = entry.registration.class() == Priority::First && self.concurrency.is_open();
-        let own =
-            if untried { (true, Moment::default(), Priority::First) } else { waits_since(entry, now.at) };
+        // What probed a registrar that is down in vain has its next turn after those that have not: its
+        // silence may be its own, as behind an EdgePort that keeps offering a refused password.
+        let tried = met_silence(entry, now.at) && self.registrars.down(&target).is_some();
+        let own = match waits_since(entry, now.at) {
+            _ if untried => (true, Moment::default(), Priority::First),
+            (false, _, class) if tried => (true, now.at, class),
+            own => own,
+        };
         let (urgency, stamp) = (urgency.unwrap_or(own), entry.stamp);
         let probe = entry.registration.probe_may_wait_until(&self.settings.registration);
         let expiry = entry.registration.remaining_ms(now.at).map(|left| now.at.plus(left));
@@ -234,6 +240,19 @@ impl Engine {
         if self.registrars.is_target_back_since(&target, since) || self.edge_ports.is_back_since(edge, since)
         {
             self.queue(slot, now);
+        }
+    }
+
+    /// A registrar is back: refreshes that have probed it in vain are as urgent again as they were.
+    pub(super) fn restore_urgency(&mut self, registrar: u32, now: Now) {
+        for (slot, stamp) in self.registrars.waiting(registrar) {
+            let tried = self.slots.get(slot).is_some_and(|entry| {
+                let counts = entry.queued() && entry.stamp == stamp;
+                counts && entry.registration.refreshes() && met_silence(entry, now.at)
+            });
+            if tried {
+                self.queue(slot, now);
+            }
         }
     }
 
@@ -394,6 +413,13 @@ fn waits_since(entry: &Slot, now: Moment) -> Urgency {
         (true, due, class) => (true, due.min(now), class),
         urgency => urgency,
     }
+}
+
+/// Returns whether the last request to where the next attempt goes was left without a response.
+fn met_silence(entry: &Slot, now: Moment) -> bool {
+    let trunk = entry.trunk.view();
+    let followed = entry.registration.redirect(now).is_some();
+    !followed && entry.registration.met_silence(position(&entry.registration.ranks().0, &trunk.order()))
 }
 
 /// As [`next_target`], of a slot.

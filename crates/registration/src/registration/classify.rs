@@ -303,19 +303,20 @@ fn granted(response: &RegisterResponse, asked: RequestContext<'_>) -> Option<u32
     (expires > 0).then(|| expires.min(asked.expires).min(longest))
 }
 
-/// Returns whether a registrar may hold a binding for longer than a success seems to grant: the expiry is
-/// that of a Contact of which nothing says that it is ours, and more was asked.
+/// Returns whether a registrar may hold a binding for longer than a success is believed to grant: it says so
+/// of our Contact, or it grants less than was asked to a Contact of which nothing says that it is ours.
 pub fn may_last_longer(
     answer: &Result<RegisterResponse, SendError>,
     outcome: &Outcome,
     asked_s: u32,
 ) -> bool {
-    let Outcome::Registered { expires_s } = outcome else { return false };
-    let guessed = |response: &RegisterResponse| {
-        let listed = !response.bindings.is_empty() || response.contact_expires.is_some();
-        listed && !response.bindings.iter().any(|binding| binding.own)
-    };
-    *expires_s < asked_s && answer.as_ref().is_ok_and(guessed)
+    let (Outcome::Registered { expires_s }, Ok(response)) = (outcome, answer) else { return false };
+    let default = response.expires.map_or(asked_s, |seconds| u32::try_from(seconds).unwrap_or(0));
+    match response.bindings.iter().find(|binding| binding.own) {
+        Some(own) => own.expires.unwrap_or(default) > *expires_s,
+        None if response.bindings.is_empty() && response.contact_expires.is_none() => default > *expires_s,
+        None => *expires_s < asked_s,
+    }
 }
 
 fn is_what_is_left(seconds: u32, held: Option<PriorBinding>) -> bool {

@@ -235,6 +235,23 @@ fn f2_a_refused_password_is_not_offered_again_by_restarts_and_edits() {
 }
 
 #[test]
+fn f2_what_was_refused_again_after_an_edit_is_not_offered_by_a_restart() {
+    let mut sim = Sim::with(&[with_password("t", &["u@h"], "wrong")]);
+    sim.policy("h", Policy::Password("right"));
+    sim.run(2 * MINUTE);
+    let mut edited = with_password("t", &["u@h"], "wrong");
+    edited.updated_at_s = u32::try_from(sim.now().unix_ms / 1_000).unwrap();
+    edited.uris[0].weight = 77;
+    sim.put(&edited);
+    sim.sync();
+    sim.run(5 * MINUTE);
+    assert_eq!(sim.of("t").len(), 2, "refused again, as it is after the edit");
+    sim.restart(2 * SECOND_MS, 0);
+    sim.run(7 * MINUTE);
+    assert_eq!(sim.of("t").len(), 2, "offered again by a restart");
+}
+
+#[test]
 fn f2_another_user_registrar_or_a_later_edit_is_tried_at_once() {
     for edit in [with_password("t", &["v@h"], "wrong"), with_password("t", &["u@other"], "wrong")] {
         let mut sim = Sim::with(&[with_password("t", &["u@h"], "wrong")]);

@@ -1,10 +1,16 @@
 //! The end of an outage: who waited for it goes on at once, wherever its last try went.
 
+use routr_types::secret::Secret;
+
 use super::{
     sim::{MINUTE, SECOND_MS, Sim, settings},
     world::{self, Policy, SILENCE},
 };
-use crate::{engine::notice::Notice, registration::state::TrunkState, trunk::Trunk};
+use crate::{
+    engine::notice::Notice,
+    registration::state::TrunkState,
+    trunk::{Credentials, Trunk},
+};
 
 /// A Requester that says how much it takes, and sends through EdgePorts.
 fn sim(edges: u8, seed: u64) -> Sim {
@@ -164,5 +170,34 @@ fn no_few_silent_registrars_have_all_the_probes_of_edge_ports_while_the_others_e
             let expired: Vec<i32> = expired.collect();
             assert!(expired.is_empty(), "seed {seed}, after {step}0 s: {expired:?}");
         }
+    }
+}
+
+#[test]
+fn a_refresh_that_alone_is_silent_does_not_have_all_the_probes_of_its_registrar() {
+    for seed in 0..10 {
+        let mut settings = settings(1, None);
+        settings.registration.expires_s = 3_600;
+        settings.registration.interval_ms = 20 * MINUTE;
+        let mut sim = Sim::new(settings, seed);
+        (0..20).for_each(|n| sim.put(&world::trunk(&format!("w{n:03}"), &[&format!("u{n}@w{n}")])));
+        sim.put(&world::trunk("t000", &["u@a"]));
+        sim.sync();
+        sim.run(30 * MINUTE);
+        sim.policy("a", Policy::Silent);
+        sim.run(10 * MINUTE);
+        // The others are new, have no binding to lose, and so are less urgent.
+        (1..5).for_each(|n| {
+            let credentials = Some(Credentials { username: "auth".into(), password: Secret::new("new") });
+            sim.put(&Trunk { credentials, ..world::trunk(&format!("t{n:03}"), &[&format!("u{n}@a")]) });
+        });
+        sim.sync();
+        sim.run(2 * MINUTE);
+        assert!(sim.notices.iter().any(|notice| matches!(notice, Notice::RegistrarDown { .. })), "{seed}");
+        sim.policy("a", Policy::SilentUnless("new"));
+        // One that is under way, a pause, and a probe each by the refresh and by those that waited less long.
+        sim.run(3 * (SILENCE + 10 * SECOND_MS));
+        let left: Vec<String> = unregistered(&sim, 5).into_iter().filter(|one| one != "t000").collect();
+        assert!(left.is_empty(), "seed {seed}: {left:?}");
     }
 }

@@ -258,3 +258,24 @@ fn a_binding_that_may_last_longer_than_is_believed_is_removed_after_that_time_to
         }
     }
 }
+
+#[test]
+fn a_binding_that_the_registrar_says_lasts_longer_than_is_believed_is_removed_after_that_time_too() {
+    let wants = |seconds| RegisterResponse { min_expires: Some(seconds), ..response(423) };
+    let own = ReportedBinding { expires: Some(7_200), own: true };
+    let ours = RegisterResponse { bindings: vec![own], ..response(200) };
+    let all_that_was_asked = RegisterResponse { contact_expires: None, ..response(200) };
+    for granted in [ours, all_that_was_asked] {
+        let mut harness = Harness::new(1, 1);
+        while harness.registration.binding().is_none() {
+            let attempt = harness.attempt();
+            let short = attempt.expires < 7_200;
+            harness.answer(&attempt, if short { wants(7_200) } else { granted.clone() });
+            harness.at += 1_000;
+        }
+        harness.at += 3_700_000;
+        let now = harness.now();
+        assert!(!harness.registration.deregister(now), "{granted:?}");
+        assert_eq!(harness.attempt().purpose, Purpose::Deregister);
+    }
+}
