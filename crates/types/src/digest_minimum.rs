@@ -1,10 +1,10 @@
-//! The least that a challenge has to offer: what is weaker is not answered, no matter who asks for it.
+//! The least that a challenge must offer: a weaker one gets no credentials, no matter who asks for them.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// What a challenge has to offer at least. By default anything will do.
+/// Minimum that a challenge must offer. By default anything will do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct DigestMinimum {
     /// No MD5: SHA-256 or SHA-512-256.

@@ -80,7 +80,7 @@ fn is_mark(c: char) -> bool {
     c > '\u{2ff}' && c.escape_debug().next() == Some('\\')
 }
 
-/// How a character of a text is shown.
+/// Form in which a character of a text is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shown {
     /// As part of a run of white space.
