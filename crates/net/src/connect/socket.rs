@@ -12,7 +12,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::addresses::AddressPolicy;
 
-/// How a socket is set up. Nagle's algorithm is always off: a small request would wait for it beside a large
+/// Options of a socket. Nagle's algorithm is always off: a small request would wait for it beside a large
 /// one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketOptions {
@@ -22,8 +22,8 @@ pub struct SocketOptions {
     pub keepalive_time: Duration,
     /// Between two such questions.
     pub keepalive_interval: Duration,
-    /// How many of them remain unanswered before the connection counts as broken; `None` for the system's
-    /// number.
+    /// Number of probes without a response after which the connection counts as broken; `None` for the
+    /// system's number.
     pub keepalive_retries: Option<u32>,
     /// A peer that acknowledges nothing for this long is gone (Linux only).
     pub user_timeout: Duration,
