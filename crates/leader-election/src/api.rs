@@ -24,7 +24,7 @@ const MAX_QUOTED_BYTES: usize = 500;
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{problem}")]
 pub struct RequestError {
-    /// What it means for the election.
+    /// Consequence for the election.
     pub why: WriteFailure,
     /// In plain words.
     pub problem: String,
