@@ -8,7 +8,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use super::rules::{CLUSTER_CA_FOLDER, CLUSTER_SOCKET_FOLDER};
 use routr_types::secret::Secret;
 
-/// What the interpretation asks of files.
+/// Questions of the validator about files.
 pub(super) trait Files {
     /// The path to use for one that was given.
     fn resolve(&self, given: &str) -> PathBuf;

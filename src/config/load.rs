@@ -21,11 +21,11 @@ use routr_types::text::count;
 /// Names the file where `--config` does not.
 pub const CONFIG_PATH: &str = "CONFIG_PATH";
 
-/// Where the file is looked for where neither `--config` nor `CONFIG_PATH` names one.
+/// Paths of the file where neither `--config` nor `CONFIG_PATH` names one; the first that exists is read.
 pub const DEFAULT_PATHS: [&str; 3] =
     ["/etc/routr/registry.yaml", "/etc/routr/registry.yml", "/etc/routr/registry.json"];
 
-/// Why there is no configuration.
+/// Reason that there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// There is no such file.
@@ -34,7 +34,7 @@ pub enum ConfigError {
         list(.looked)
     )]
     NotFound {
-        /// Where it was looked for.
+        /// Paths that were tried.
         looked: Vec<PathBuf>,
     },
     /// The file is there, or was, and cannot be read.
@@ -42,7 +42,7 @@ pub enum ConfigError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// Error of the system.
         source: io::Error,
     },
     /// The file is not good. Never shows a secret.

@@ -1,21 +1,21 @@
-//! What is wrong with a configuration, said so that a person can fix it.
+//! Validation errors of a configuration, worded so that a person can fix it.
 
 use std::fmt;
 
 use routr_types::text::{escaped, one_line};
 
-/// One mistake.
+/// One validation error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValidationError {
-    /// Where in the document: `spec.edgePorts[1].address`.
+    /// Path in the document: `spec.edgePorts[1].address`.
     pub path: String,
     /// The line, counted from 1, where it is known (YAML only).
     pub line: Option<u32>,
-    /// What is wrong, in plain words.
+    /// Problem in plain words.
     pub problem: String,
     /// The value as it was given, unless it may hold a secret.
     pub value: Option<String>,
-    /// What would be right.
+    /// Hint what would be right.
     pub hint: String,
 }
 
@@ -39,7 +39,7 @@ impl fmt::Display for ValidationError {
 pub struct ValidationErrors(Vec<ValidationError>);
 
 impl ValidationErrors {
-    /// `Ok(value)` where there is no mistake, else all of them.
+    /// Returns `Ok(value)` where there is no error, else all of them.
     pub(super) fn none_or<T>(found: Vec<ValidationError>, value: T) -> Result<T, Self> {
         if found.is_empty() { Ok(value) } else { Err(Self::all(found)) }
     }

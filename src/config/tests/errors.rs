@@ -1,4 +1,4 @@
-//! Every mistake by its exact words.
+//! Every validation error by its exact words.
 
 use super::super::rules::hint;
 use super::*;
