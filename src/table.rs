@@ -1,8 +1,7 @@
 //! Trunks for people: a table, a summary under it, and a one-line form for logs and pipes.
 //!
-//! It answers, for someone woken at night: which trunk is down, since when, why, and what happens next. Names
-//! and phrases come from outside, so whatever could move a cursor or colour a terminal is made harmless
-//! first.
+//! It shows someone woken at night which trunk is down, since when, why, and what happens next. Names and
+//! phrases come from outside, so whatever could move a cursor or colour a terminal is made harmless first.
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
@@ -130,12 +129,12 @@ pub fn page(
     (body(rows), footer)
 }
 
-/// How much is shown of why a trunk is not registered.
+/// Length of the reason that is shown for a trunk which is not registered.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reasons {
     /// All, on as many lines as it takes.
     Whole,
-    /// What one line holds.
+    /// As much as one line holds.
     Cut,
 }
 
@@ -266,8 +265,8 @@ fn wide(reasons: Reasons, trunks: &[TrunkView], now: u64, width: Option<u16>, co
     lines_of(&mut table)
 }
 
-/// Five columns cut to one line for each trunk; under a trunk in trouble, or away from its usual place, what
-/// was cut off and the reason, indented.
+/// Five columns cut to one line for each trunk; under an unhealthy trunk, or one away from its usual place,
+/// the part that was cut off and the reason, indented.
 fn narrow(reasons: Reasons, trunks: &[TrunkView], now: u64, width: u16, colour: bool) -> Vec<String> {
     let mut table = new_table(Some(width), colour);
     table.set_header(HEADERS.into_iter().map(|header| heading(header, colour)));
