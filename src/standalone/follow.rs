@@ -21,8 +21,8 @@ use crate::{
 };
 use routr_registration::registration::identity::RegistryId;
 
-/// How often the file is read again. Reading it, rather than waiting for the file system to tell, also works
-/// for mounted ConfigMaps and bind mounts.
+/// Period at which the file is read again. Reading it, rather than waiting for events of the file system,
+/// also works for mounted ConfigMaps and bind mounts.
 const POLL_PERIOD: Duration = Duration::from_secs(1);
 
 /// From now on SIGHUP does not end the process. `None` where it cannot be received.
@@ -36,7 +36,7 @@ pub(super) fn hangups() -> Option<Signal> {
     }
 }
 
-/// See the module.
+/// Applies changes of the file to the running engine until `shutdown` is cancelled or the engine has ended.
 pub(super) async fn follow(
     path: PathBuf,
     config: Config,
@@ -77,11 +77,11 @@ struct Follower {
     config: Config,
     identity: InstanceId,
     reloads: Reloads,
-    /// Where the registry is entered under its name.
+    /// Directory in which the registry has its name.
     directory: Directory,
-    /// What the last look found.
+    /// Result of the last read.
     last: Result<Config, String>,
-    /// The problem that the log has told already.
+    /// Problem that the log has already.
     reported: Option<String>,
 }
 
