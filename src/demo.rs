@@ -50,23 +50,23 @@ pub struct DemoArgs {
     pub resources: Option<PathBuf>,
 }
 
-/// Why the demo cannot run.
+/// Reason that the demo cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
     /// A port, a file or the terminal.
     #[error("{what}: {source}")]
     Io {
-        /// What was tried.
+        /// Action that failed.
         what: String,
-        /// What went wrong.
+        /// Error of the system.
         source: io::Error,
     },
     /// One of the parts does not start.
     #[error("cannot start {part}: {problem}")]
     Part {
-        /// Which.
+        /// Name of the part.
         part: &'static str,
-        /// Why.
+        /// Problem in plain words.
         problem: String,
     },
     /// The registry does not start.
@@ -75,7 +75,7 @@ pub enum DemoError {
     /// `--once`: not everything is as it should be.
     #[error("not as it should be: {0}")]
     NotSettled(String),
-    /// `--once`: told to end before everything had settled.
+    /// `--once`: a signal came before everything had settled.
     #[error("interrupted before all trunks had settled")]
     Interrupted,
 }
