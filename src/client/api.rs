@@ -31,7 +31,6 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_BODY: usize = 64 << 20;
 
 /// Bytes to escape in a path segment and in a parameter: all but the unreserved ones (RFC 3986 §2.3).
-/// escaped.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// States that someone has to look at.
