@@ -20,7 +20,7 @@ use super::{
 };
 use crate::proto::trunks::Trunk;
 
-/// What tells one state of a file from another without reading it.
+/// Mark by which one state of a file differs from another, without reading it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     inode: u64,
@@ -42,7 +42,7 @@ pub(super) struct Folder {
     good: BTreeMap<PathBuf, Resources>,
     /// Notes that have been logged already.
     noted: HashSet<Problem>,
-    /// Whether the log has said that the folder cannot be read.
+    /// True once the log has said that the folder cannot be read.
     lost: bool,
 }
 

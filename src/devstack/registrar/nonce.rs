@@ -13,7 +13,7 @@ pub(super) struct Nonces {
     lifetime: Duration,
 }
 
-/// What a nonce is worth.
+/// Validity of a nonce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Worth {
     /// Issued here, within its lifetime.
