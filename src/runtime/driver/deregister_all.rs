@@ -1,4 +1,4 @@
-//! The end of a registry: all its trunks leave, and anyone who asked for it is told when they have.
+//! The end of a registry: all its trunks are deregistered, and each caller that asked for it gets the report.
 
 use tokio::sync::oneshot;
 
@@ -6,7 +6,7 @@ use super::{Driver, SyncTask};
 use crate::runtime::ports::{Observer, Requester, Store, TrunkSource};
 use routr_registration::engine::view::DeregistrationReport;
 
-/// All trunks are to leave: where that stands.
+/// Progress of deregistering all trunks.
 pub(super) enum DeregisterAll {
     /// No one wants it.
     NotRequested,
@@ -27,7 +27,7 @@ impl DeregisterAll {
 }
 
 impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
-    /// Takes the next step of a farewell, if one is wanted.
+    /// Takes the next step of deregistering all trunks, if it was requested.
     pub(super) fn step_deregister_all(&mut self) {
         match std::mem::replace(&mut self.deregister_all, DeregisterAll::NotRequested) {
             DeregisterAll::NotRequested => {}
