@@ -9,10 +9,10 @@ use routr_registration::{
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// What tells one registry from the others.
+/// Identity that distinguishes one registry from the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// What its Call-IDs are made of, and its keys in Redis.
+    /// Id that its Call-IDs and its keys in Redis are made of.
     pub id: RegistryId,
     /// Under what name Redis keeps the id for the next start; `None` where it is known without.
     pub kept_as: Option<String>,

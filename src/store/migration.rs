@@ -10,8 +10,8 @@ use redis::{Cmd, Pipeline, RedisError, ServerError, Value};
 use super::servers;
 use routr_types::host::HostPort;
 
-/// How often a unit follows an ASK: to the new node, and once more where the keys have gone on from there
-/// meanwhile.
+/// Most times that a unit follows an ASK: to the new node, and once more where the keys have gone on from
+/// there meanwhile.
 const MAX_ASKS: u32 = 2;
 
 /// A pipeline in parts.
@@ -28,7 +28,7 @@ struct Unit {
     asks: u32,
 }
 
-/// How far a unit is.
+/// Progress of a unit.
 enum At {
     /// To be sent to the node that the slot belongs to.
     Home,

@@ -1,6 +1,5 @@
-//! Which servers a Redis consists of, and which of them is asked: the one there is, the master that a
-//! sentinel names, or the node of a cluster that has the keys of a registry. They are all in one slot, so one
-//! node is enough.
+//! Servers of a Redis, and the choice of the one to ask: the only one, the master that a sentinel names, or
+//! the node of a cluster that has the keys of a registry. They are all in one slot, so one node is enough.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -43,7 +42,7 @@ pub(super) enum Servers {
     Nodes {
         /// As they are configured.
         seeds: Vec<HostPort>,
-        /// What nodes have said of each other.
+        /// Nodes that other nodes have named.
         known: Mutex<Known>,
     },
 }
@@ -52,7 +51,7 @@ pub(super) enum Servers {
 /// only one left.
 const MOST_NAMED: usize = 8;
 
-/// What is known of a cluster beyond its configuration.
+/// Knowledge of a cluster beyond its configuration.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     /// The node that has the keys.

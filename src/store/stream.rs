@@ -1,4 +1,4 @@
-//! The bytes between here and Redis: TCP or TLS, and an end to answers that have none.
+//! The bytes between here and Redis: TCP or TLS, and an end to responses that have none.
 
 use std::{
     fmt, io,
@@ -36,7 +36,7 @@ const MAX_RESPONSE_BYTES: usize = 8 << 20;
 /// A Redis that acknowledges nothing for this long is gone.
 const PEER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Where a server listens.
+/// Address that a server listens on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// By TCP.
@@ -54,7 +54,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// How to reach the servers of one Redis.
+/// Connector to the servers of one Redis.
 pub(super) struct Dialer {
     tls: Option<TlsFiles>,
     /// The addresses that may be connected to: those that Sentinel and Cluster name as well.
@@ -144,7 +144,7 @@ fn client_config(
     config.map(Arc::new).map_err(|error| unusable(cert, error.to_string()))
 }
 
-/// What a connection is made of.
+/// Byte stream under a connection.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
