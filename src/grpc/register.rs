@@ -21,7 +21,7 @@ const MAX_FORWARDS: i32 = 70;
 /// A URI without a port, as the Java side understands it.
 const NO_PORT: i32 = -1;
 
-/// What is the same in all REGISTERs of a registry.
+/// Parts that are the same in all REGISTERs of a registry.
 #[doc(hidden)] // public for fuzz/
 #[derive(Debug)]
 pub struct Template {

@@ -28,7 +28,7 @@ const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 /// A gRPC message of no bytes.
 const EMPTY_MESSAGE: &[u8] = &[0; 5];
 
-/// See the module.
+/// One of the streams that a connection uses in turn, with what is known of it.
 pub(super) struct Generation {
     channel: Channel,
     pub guard: Guard,
@@ -44,7 +44,7 @@ pub(super) struct Generation {
     pub watched: AtomicBool,
 }
 
-/// What came of a health check.
+/// Result of a health check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Health {
     Responds,
