@@ -1,4 +1,4 @@
-//! How much a Requester takes at a time, and the service that says so.
+//! Capacity of a Requester, and the service that reports it.
 
 use tonic::{Request, Response, Status};
 

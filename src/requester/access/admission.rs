@@ -59,14 +59,14 @@ const WARNING_PERIOD: Duration = Duration::from_secs(30);
 
 const SEND_MESSAGE: &str = "/fonoster.routr.requester.v2beta1.Requester/SendMessage";
 
-/// Who is let in, and how many at a time.
+/// Decision which calls are let in, and how many at a time.
 #[derive(Clone, Debug)]
 pub(crate) struct AdmissionControl(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     token: Option<Arc<Token>>,
-    /// How long the message of a call may take to come.
+    /// Time that the message of a call may take to come.
     patience: Duration,
     places: Arc<Places>,
     bytes: Arc<Semaphore>,

@@ -29,7 +29,7 @@ use routr_net::{
     descriptors::{self, Reserve},
 };
 
-/// How long to wait after an accept failed, or no connection could be ended for it.
+/// Pause after an accept failed, or no connection could be ended for it.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Between two looks at what is overdue.
 const SWEEP_PERIOD: Duration = Duration::from_secs(1);

@@ -73,7 +73,7 @@ impl Contacts {
         contacts
     }
 
-    /// Where a 3xx sends to, in the order to try it; the same place once.
+    /// Returns the targets of a 3xx, in the order to try them; the same target once.
     pub fn targets(&self) -> Vec<Target> {
         let mut targets: Vec<Target> = Vec::new();
         for contact in self.by_preference() {
@@ -89,7 +89,7 @@ impl Contacts {
     }
 }
 
-/// Which binding equals the Contact that was sent.
+/// Rule that finds the binding equal to the Contact that was sent.
 struct Own<'a> {
     sent: Option<&'a SipUri>,
     /// One names the same transport: one that names none is another then.

@@ -82,12 +82,12 @@ async fn start_sip(options: Options, sip: Client, capacity: u32) -> Service {
 }
 
 impl Service {
-    /// Sends and expects a reply.
+    /// Sends and expects a response.
     pub async fn send(&self, request: SendMessageRequest) -> SipMessage {
         self.client.clone().send_message(request).await.unwrap().into_inner().message.unwrap()
     }
 
-    /// Sends and expects a refusal.
+    /// Sends and expects an error status.
     pub async fn refused(&self, request: SendMessageRequest) -> tonic::Status {
         self.client.clone().send_message(request).await.unwrap_err()
     }
