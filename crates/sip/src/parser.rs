@@ -44,7 +44,7 @@ pub struct StreamParser {
     buffer: Vec<u8>,
     /// Before this there is no end of the header fields, so that nothing is searched twice.
     searched: usize,
-    /// Bytes that the next message has, once its header fields have told; 0 before. They are not read again
+    /// Bytes that the next message has, once its header fields are known; 0 before. They are not read again
     /// until then.
     awaited: usize,
     /// Something that was SIP has come.
@@ -156,7 +156,7 @@ impl StreamParser {
     }
 }
 
-/// What the front of a stream is.
+/// Front of a stream.
 enum Frame {
     /// Less than a message.
     Partial,

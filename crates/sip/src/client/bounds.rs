@@ -1,4 +1,4 @@
-//! How many connections there are at a time, and which of them go when another one is wanted.
+//! Bounds on the number of connections, and the choice of those that go when another one is wanted.
 
 use std::{
     collections::HashMap,
@@ -25,7 +25,7 @@ pub struct ConnectionBounds {
     /// Most of them at a time, from 1 on. One more ends the one that was idle for the longest time; where all
     /// are in use, it is refused.
     pub most: usize,
-    /// How long one may have no request.
+    /// Time that a connection may have no request.
     pub idle: Duration,
     /// Most that are made at a time, from 1 on; others wait.
     pub dialing: usize,

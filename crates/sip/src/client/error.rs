@@ -1,4 +1,4 @@
-//! Why there is no response.
+//! Reasons that there is no response.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use routr_net::addresses::DeniedAddress;
 pub(super) use routr_net::connect::io_cause;
 use routr_types::host::Transport;
 
-/// Why a request got no final response. Whatever a server answered is a response, not an error.
+/// Reason that a request got no final response. Whatever a server responded is a response, not an error.
 ///
 /// Each text begins with the cause, so that it survives wherever a text is cut; it does not name the
 /// destination, which the caller knows.

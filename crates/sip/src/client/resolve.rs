@@ -33,7 +33,7 @@ pub(super) struct Names {
     /// The name servers, for error texts; `None` where there are none.
     servers: Option<String>,
     searches: bool,
-    /// Which addresses may be used.
+    /// Addresses that may be used.
     targets: AddressPolicy,
     /// Each look-up has a socket.
     looking_up: Semaphore,

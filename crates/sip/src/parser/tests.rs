@@ -242,7 +242,7 @@ const SEEDS: [&str; 4] = [
      Contact: *\r\nContent-Length: 0\r\n\r\n",
 ];
 
-/// What breaks parsers.
+/// Pieces that break parsers.
 const PIECES: [&[u8]; 24] = [
     b"\r\n",
     b"\n",

@@ -196,7 +196,7 @@ async fn n10_responses_are_bounded_for_each_source() {
         socket.send_to(request.as_bytes(), ours).await.unwrap();
         tokio::task::yield_now().await;
     }
-    // Another source is still answered, and after that all of the first have been looked at.
+    // Another source still gets a response, and after that all of the first have been looked at.
     calm.send_to(request.as_bytes(), ours).await.unwrap();
     receive(&calm).await;
     let windows = 2 + began.elapsed().as_secs() as usize;
