@@ -27,7 +27,7 @@ use super::{
 };
 use routr_types::text::clean;
 
-/// Who writes: the field manager of server-side apply, and the controller that reports events.
+/// Name of the writer: the field manager of server-side apply, and the controller that reports events.
 pub const MANAGER: &str = "routr-registry";
 
 /// The same event is not recorded more often.
@@ -43,7 +43,7 @@ const MAX_INSTANCE: usize = 128;
 /// Digits of the hash that a shortened name ends with.
 const HASH_DIGITS: usize = 10;
 
-/// Who records events, as which instance. Clones share the client.
+/// Client that records events, and the name of its instance. Clones share the client.
 #[derive(Clone)]
 pub struct EventReporter {
     client: Client,
@@ -81,7 +81,7 @@ struct RecentEvent {
     at: Instant,
 }
 
-/// What is to be sent.
+/// Request to send.
 enum EventRequest {
     Create(Box<Event>),
     Count { name: String, count: i32 },

@@ -1,5 +1,5 @@
-//! How the operator's own requests to the Kubernetes API server fare: one log line when a failure begins or
-//! changes, one when it is over, and what `/readyz` says meanwhile.
+//! Health of the operator's own requests to the Kubernetes API server: one log line when a failure begins or
+//! changes, one when it is over, and the findings for `/readyz` meanwhile.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,7 @@ const REMIND_EVERY: Duration = Duration::from_secs(20);
 const QUIET_PERIOD: Duration = Duration::from_secs(5);
 /// Namespaces that `/readyz` names for each area.
 const MAX_NAMED: usize = 3;
-/// Where the definition of the resource comes from.
+/// Command that installs the definition of the resource.
 pub const UPGRADE: &str = "routr-registry crd | kubectl apply --server-side -f -";
 
 /// The health of all requests but those for the Lease. Clones share it.
@@ -34,7 +34,7 @@ struct State {
     definition: Option<String>,
 }
 
-/// What a request is for.
+/// Purpose of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Area {
     /// Any of them: the API server is unavailable.

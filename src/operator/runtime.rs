@@ -39,7 +39,7 @@ impl EngineRuntime {
         Ok(Self { runtime: Some(runtime), heartbeat })
     }
 
-    /// The way in for tasks.
+    /// Returns the handle by which tasks are spawned.
     pub(super) fn threads(&self) -> EngineThreads {
         EngineThreads(self.runtime.as_ref().map(|runtime| runtime.handle().clone()))
     }
@@ -52,7 +52,7 @@ impl EngineRuntime {
 
 impl Drop for EngineRuntime {
     fn drop(&mut self) {
-        // Engines have ended by now. Dropped in the usual way, a runtime would wait for a name that is being
+        // Engines have ended by now. Dropped without this, a runtime would wait for a name that is being
         // looked up.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
@@ -60,7 +60,7 @@ impl Drop for EngineRuntime {
     }
 }
 
-/// Where engines run. Clones share it.
+/// Threads on which engines run. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct EngineThreads(Option<Handle>);
 

@@ -14,7 +14,7 @@ use crate::{
 };
 use routr_registration::engine::view::{FailureSummary, Summary};
 
-/// What was written, and how the next writes end.
+/// Record of the writes, and the result of the next ones.
 struct Desk {
     name: RegistryName,
     written: Mutex<Vec<(Instant, RegistryStatus)>>,

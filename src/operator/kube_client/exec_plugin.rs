@@ -39,7 +39,7 @@ const RETRY_PERIOD: Duration = Duration::from_secs(3);
 /// later.
 const RENEW_BEFORE_MS: u64 = 60_000;
 
-/// Why there are no credentials. Holds nothing of the command but its name.
+/// Reason that there are no credentials. Holds nothing of the command but its name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ExecPluginError {
     #[error("users[].user.exec.command is missing; name the command that prints the credentials")]
@@ -61,7 +61,7 @@ pub(super) enum ExecPluginError {
     Output(String),
 }
 
-/// What a plugin printed.
+/// Output of a plugin.
 #[derive(Debug)]
 pub(super) struct Credentials {
     token: Option<Secret>,

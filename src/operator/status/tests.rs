@@ -120,7 +120,7 @@ pub(super) fn message(status: &RegistryStatus, kind: &str) -> String {
     conditions::find(status, kind).unwrap().message.clone()
 }
 
-/// When a condition changed, in milliseconds since the Unix epoch.
+/// Returns the time when a condition changed, in milliseconds since the Unix epoch.
 pub(super) fn changed(status: &RegistryStatus, kind: &str) -> u64 {
     let time = conditions::find(status, kind).unwrap().last_transition_time.0;
     u64::try_from(time.as_millisecond()).unwrap()

@@ -1,4 +1,4 @@
-//! What must hold whatever comes in.
+//! Bounds that must hold whatever comes in.
 
 use proptest::prelude::*;
 

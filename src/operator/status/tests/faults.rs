@@ -1,10 +1,10 @@
-//! What each condition says of each fault.
+//! Conditions of each fault.
 
 use std::collections::BTreeSet;
 
 use super::*;
 
-/// What happened, what was there before, what is there now, and the seven conditions.
+/// Name of the fault, status before, situation now, and the seven conditions.
 pub(super) type Case = (&'static str, Option<RegistryStatus>, Situation, [&'static str; 7]);
 
 fn with(snapshot: Snapshot, change: impl FnOnce(&mut Summary)) -> Snapshot {
