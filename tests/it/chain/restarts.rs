@@ -106,7 +106,7 @@ async fn sigterm_ends_it_in_time_with_requests_in_flight_and_removes_nothing() {
     let before = one_contact_each_soon(&kamailio, &accounts[..7], &registry, SOON).await;
     registry.all_registered(7, SOON).await;
 
-    // An answer that does not come in time holds nothing up.
+    // A response that does not come in time holds nothing up.
     requester.pause();
     let mut list = trunks(&accounts[..7], &kamailio);
     list.push(trunk(&accounts[7], &kamailio, "UDP"));

@@ -23,8 +23,8 @@ use crate::support::service::Service;
 use crate::support::wait::{PATIENCE, wait_for, wait_until};
 
 const SOON: Duration = PATIENCE;
-/// What the registrar grants, in seconds. With `registerInterval: 8s` the refresh comes after 6.4 to 8 s, and
-/// has as much to spare on a busy machine.
+/// Expiry that the registrar grants, in seconds. With `registerInterval: 8s` the refresh comes after 6.4 to 8
+/// s, and has as much to spare on a busy machine.
 const GRANTED: u32 = 16;
 
 /// The names of the twenty trunks.

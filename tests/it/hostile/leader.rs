@@ -45,7 +45,7 @@ async fn create(api: &Api<DynamicObject>, object: Value) -> usize {
     serde_json::to_string(&created).unwrap().len()
 }
 
-/// What `/readyz` says, once it has this code and these words.
+/// Returns the text of `/readyz`, once it has this code and these words.
 async fn says(operator: &Operator, code: u16, parts: &[&str]) -> String {
     let look = async || match operator.public("/readyz").await? {
         (status, body) if status == code && parts.iter().all(|part| body.contains(part)) => Ok(body),

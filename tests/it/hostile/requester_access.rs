@@ -430,7 +430,7 @@ async fn denied_targets_are_not_sent_to_however_they_are_spelt() {
         let response = client.send_message(register(&target, transport)).await.unwrap().into_inner();
         let (code, phrase) = outcome(response);
         assert_eq!(code, ResponseType::ServiceUnavailable, "{target}: {phrase}");
-        // A machine without IPv6 has no way there in the first place.
+        // A machine without IPv6 has no route there in the first place.
         let refused = phrase.contains("is denied") && phrase.contains("--allow-target");
         assert!(refused || phrase.contains("no address of the family"), "{target}: {phrase}");
     }

@@ -27,7 +27,7 @@ struct Everywhere {
 }
 
 impl Everywhere {
-    /// Greets each connection, then gives one answer to whatever comes, `{n}` being its number; no answer
+    /// Greets each connection, then gives one response to whatever comes, `{n}` being its number; no response
     /// where it is empty.
     async fn serve(greeting: &'static [u8], answer: &'static str) -> Self {
         let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();

@@ -51,7 +51,7 @@ impl Place {
     }
 }
 
-/// How many REGISTERs of each user were granted since.
+/// Returns the number of REGISTERs of each user that were granted since.
 fn granted_since(
     before: &BTreeMap<String, Counts>,
     after: &BTreeMap<String, Counts>,

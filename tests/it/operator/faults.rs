@@ -1,4 +1,4 @@
-//! What the conditions say of each fault, and that they go back.
+//! Conditions of each fault, and their return to normal.
 
 mod dependencies;
 mod trunks;

@@ -187,7 +187,7 @@ impl KubeClient {
             .collect()
     }
 
-    /// Waits until an event of this reason was told about the Registry, and returns its note.
+    /// Waits until an event of this reason was recorded about the Registry, and returns its note.
     #[track_caller]
     pub fn event<'s>(&'s self, name: &'s str, reason: &'s str) -> impl Future<Output = String> + 's {
         let look = async move || {
@@ -232,11 +232,11 @@ impl KubeClient {
 /// A status that was written.
 #[derive(Clone, Debug)]
 pub struct Written {
-    /// When this was seen.
+    /// Moment at which it was seen.
     pub at: Instant,
     /// Of which Registry.
     pub name: String,
-    /// What it says.
+    /// Status as it was written.
     pub status: Value,
 }
 
@@ -287,7 +287,7 @@ pub fn brief(status: &Value) -> String {
     lines.join("\n")
 }
 
-/// How many engines were started, by the log.
+/// Returns the number of engines that were started, by the log.
 pub fn starts(service: &Service) -> usize {
     log(service).iter().filter(|line| line["message"] == "running").count()
 }
@@ -297,7 +297,7 @@ pub fn message(status: &Value, kind: &str) -> String {
     condition(status, kind)["message"].as_str().unwrap_or_default().to_owned()
 }
 
-/// When a condition last changed.
+/// Returns the time of the last change of a condition.
 pub fn since(status: &Value, kind: &str) -> jiff::Timestamp {
     let found = condition(status, kind);
     found["lastTransitionTime"].as_str().and_then(|at| at.parse().ok()).unwrap_or_else(|| panic!("{found}"))

@@ -14,7 +14,7 @@ use crate::support::wait::{wait_for, wait_until};
 /// Refreshed after 4 to 5 s: half of it is the lead.
 const SHORT: &str = "  registration: { expires: 10s, ratePerRegistrar: unlimited }\n";
 
-/// What the registrar has granted by some moment.
+/// REGISTERs that the registrar has granted by some moment.
 struct Pace {
     since: Duration,
     granted: BTreeMap<String, usize>,
@@ -43,7 +43,7 @@ impl Pace {
     }
 }
 
-/// Nothing was de-registered, and no REGISTER met another one of its trunk.
+/// Nothing was deregistered, and no REGISTER met another one of its trunk.
 fn assert_one_sender(stage: &TestRegistry, trunks: usize) {
     let counters = stage.registrar.counters();
     assert_eq!((counters.overlapping, counters.cseq_not_rising), (0, 0), "{counters:?}");

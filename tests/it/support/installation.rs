@@ -9,7 +9,7 @@ use super::service::Service;
 use super::wait::{PATIENCE, wait_at_pace};
 use super::{http, ports};
 
-/// What should need no more than some seconds; generous, for a loaded machine.
+/// Deadline of steps that should need no more than some seconds; generous, for a loaded machine.
 pub const SOON: Duration = PATIENCE;
 /// Between two looks by kubectl, each of which is a process.
 pub const PACE: Duration = Duration::from_millis(250);
@@ -192,7 +192,7 @@ impl<'a> Installation<'a> {
         events.iter().map(|event| (text(&event["reason"]), text(&event["note"]))).collect()
     }
 
-    /// Who holds the Lease, as a pod's name; `None` when no one does.
+    /// Returns the holder of the Lease, as a pod's name; `None` when there is none.
     pub async fn leader(&self) -> Option<String> {
         let lease = self.kubectl(&["get", "lease", RELEASE, "--output=json"]).await;
         let lease: Value = serde_json::from_str(&lease.stdout).ok()?;

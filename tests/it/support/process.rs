@@ -14,8 +14,8 @@ use nix::unistd::Pid;
 
 use super::wait::{PATIENCE, wait_for};
 
-/// A command for [`Process::spawn`]: `program` gets SIGTERM when this test run ends in whatever way, by
-/// Ctrl-C too, which does not reach other process groups. Panics with a hint when the program is not there.
+/// A command for [`Process::spawn`]: `program` gets SIGTERM whenever this test run ends, by Ctrl-C too, which
+/// does not reach other process groups. Panics with a hint when the program is not there.
 pub fn command(program: &str) -> Command {
     command_ending_by(Signal::SIGTERM, program)
 }
@@ -117,7 +117,7 @@ impl Process {
         }
     }
 
-    /// Freezes it: it keeps its sockets and answers nothing.
+    /// Freezes it: it keeps its sockets and responds to nothing.
     pub fn pause(&mut self) {
         self.signal_group(Signal::SIGSTOP);
     }

@@ -146,14 +146,14 @@ pub fn at(port: u16) -> String {
     format!("host=127.0.0.1,port={port}")
 }
 
-/// Stands before a Redis and says what it is told to say, until it forwards.
+/// Stands before a Redis and says what a test wants, until it forwards.
 pub struct Front {
     pub port: u16,
     _end: DropGuard,
 }
 
 impl Front {
-    /// Answers each command with `error` until the first connection is so old, then forwards to `port`.
+    /// Responds to each command with `error` until the first connection is so old, then forwards to `port`.
     pub async fn start(port: u16, error: &'static str, for_so_long: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let front = listener.local_addr().unwrap().port();
