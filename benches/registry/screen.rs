@@ -107,7 +107,7 @@ fn met(figure: &Figure) -> &'static str {
     }
 }
 
-/// With as many places as tell something.
+/// With as many places as are significant.
 fn number(value: f64) -> String {
     match value.abs() {
         large if large >= 1_000.0 => crate::report::grouped(value.round() as u64),

@@ -62,7 +62,7 @@ fn number(message: &[u8], field: u64) -> Option<u64> {
     })
 }
 
-/// Whose registration a `SendMessageRequest` asks for (the user of To), and for how long.
+/// Returns the user (of To) and the expiry that a `SendMessageRequest` asks for.
 pub fn read(request: &[u8]) -> Option<(&[u8], u32)> {
     let message = inner(request, 4)?;
     let user = inner(inner(inner(inner(message, 4)?, 1)?, 1)?, 1)?;

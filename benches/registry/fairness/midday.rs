@@ -11,7 +11,7 @@ use super::{
 use crate::report::{Bench, Figure, Goal, grouped};
 
 pub struct Plan {
-    /// What each REGISTER is granted, in seconds.
+    /// Expiry that each REGISTER is granted, in seconds.
     pub expires_s: u32,
     /// `registerInterval`, in seconds.
     pub interval_s: u64,

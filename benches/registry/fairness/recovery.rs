@@ -21,13 +21,13 @@ const PROBE_PAUSE_S: f64 = 5.0;
 pub struct Plan {
     /// Trunks of the one registrar, in runs of their own that go on at the same time.
     pub trunks: &'static [usize],
-    /// What each REGISTER is granted, in seconds.
+    /// Expiry that each REGISTER is granted, in seconds.
     pub expires_s: u32,
     /// From the moment that the registry counts the registrar as down.
     pub outage: Duration,
 }
 
-/// What came of one run.
+/// Result of one run.
 struct LenientRegistry {
     first_wave: Duration,
     /// From the first REGISTER without a response until the registry counted the registrar as down.

@@ -104,7 +104,7 @@ pub async fn in_process(order: Order) -> anyhow::Result<Counted> {
     .await
 }
 
-/// The role that answers by gRPC and sends nothing: what gRPC costs alone.
+/// The role that responds by gRPC and sends nothing: the cost of gRPC alone.
 pub async fn grpc_pong() -> anyhow::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     super::serve(listener.local_addr()?.port(), || 0);
@@ -160,7 +160,7 @@ async fn as_sent(register: RegisterRequest) -> anyhow::Result<SendMessageRequest
     pong.first.get().cloned().ok_or_else(|| anyhow::anyhow!("nothing was sent"))
 }
 
-/// Answers each REGISTER as the Requester does after a 200, and keeps the first.
+/// Responds to each REGISTER as the Requester does after a 200, and keeps the first.
 #[derive(Clone, Default)]
 struct Pong {
     first: Arc<OnceLock<SendMessageRequest>>,

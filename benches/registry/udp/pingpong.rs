@@ -13,17 +13,17 @@ use super::{Counted, Order, WARM_UP, serve};
 
 /// As the SIP client has it: what comes faster than it is read must not be lost.
 const RECEIVE_BUFFER: usize = 8 * 1024 * 1024;
-/// A datagram that is not answered for so long is sent again: T1 of SIP.
+/// Time after which a datagram without a response is sent again: T1 of SIP.
 const AGAIN: Duration = Duration::from_millis(500);
-/// Number of the datagram, and the length that the answer is to have.
+/// Number of the datagram, and the length that the response must have.
 const HEAD: usize = 8;
 
-/// Bytes of a request and of its reply.
+/// Bytes of a request and of its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sizes {
     /// Of the request.
     pub request: usize,
-    /// Of the reply.
+    /// Of the response.
     pub reply: usize,
 }
 
@@ -36,7 +36,7 @@ pub fn socket() -> anyhow::Result<UdpSocket> {
     Ok(UdpSocket::from_std(socket.into())?)
 }
 
-/// The role that answers.
+/// The role that responds.
 pub async fn pong() -> anyhow::Result<()> {
     let socket = socket()?;
     serve(socket.local_addr()?.port(), || 0);
