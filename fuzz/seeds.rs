@@ -247,7 +247,8 @@ fn histories() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// Returns a history of these responses, with other events among them: a change, a wish, in the end a removal.
+/// Returns a history of these responses, with other events among them: a change, a wish, in the end a
+/// removal.
 fn history(shape: u8, answers: &[&str]) -> Vec<u8> {
     let mut bytes = vec![shape];
     for (at, answer) in (0_u8..).zip(answers) {
