@@ -34,7 +34,7 @@ pub enum Mode {
 pub struct Settings {
     /// Number of trunks.
     pub trunks: usize,
-    /// At so many registrar hosts, in turn.
+    /// Number of registrar hosts, used in turn.
     pub registrars: usize,
     /// Method by which they are listed.
     pub mode: Mode,
@@ -91,7 +91,7 @@ impl Backend {
         self.role.ask("mark").map(drop)
     }
 
-    /// From now on so many registered trunks are refused with 503 in each second, each once.
+    /// From now on `each_second` registered trunks are refused with 503 in each second, each once.
     pub fn flap(&mut self, each_second: u32) -> anyhow::Result<()> {
         self.role.ask(&format!("flap {each_second}")).map(drop)
     }

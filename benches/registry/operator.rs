@@ -32,9 +32,9 @@ const LEASE_PER_MINUTE: f64 = 60.0 / 1.5 + 60.0 / 0.5;
 const WATCH_PER_MINUTE: f64 = 60.0 / 290.0;
 const LEAST: f64 = LEASE_PER_MINUTE + WATCH_PER_MINUTE;
 const IDLE: &str = "idle";
-/// Of each Registry. Enough that so many of them are refreshed in each second.
+/// Trunks of each Registry, enough that [`FLAPS`] of them are refreshed in each second.
 const TRUNKS: usize = 2_000;
-/// As the issue has it.
+/// Trunks that are refused in each second.
 const FLAPS: u32 = 100;
 
 /// Runs the section.

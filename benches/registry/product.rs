@@ -109,7 +109,7 @@ impl Product {
         Ok(())
     }
 
-    /// Waits until so many trunks count as registered: the last responses have been worked up.
+    /// Waits until `trunks` trunks count as registered: the last responses have been worked up.
     pub async fn settles(&mut self, trunks: u64, deadline: Duration) -> anyhow::Result<()> {
         let end = Instant::now() + deadline;
         loop {

@@ -13,7 +13,7 @@ use crate::{
     wave,
 };
 
-/// Waves of so many trunks are measured when they stand, too.
+/// Size from which a wave is measured when it stands, too, in trunks.
 pub const FROM: usize = 1_000_000;
 /// Plan for measuring syncs that change nothing.
 struct Plan {

@@ -1,7 +1,7 @@
 //! The embedded Requester over UDP: SIP transactions per second, beside a bare ping-pong of datagrams of the
 //! same sizes.
 //!
-//! Four pairs of processes, one after the other, each with so many requests under way:
+//! Four pairs of processes, one after the other, each with the same number of requests under way:
 //!
 //! * `ping-pong` (the reference, before and after the others): two processes, one socket each, no SIP.
 //! * `SIP alone`: the Requester's service and its SIP client in the process of the load; the registrar is

@@ -15,7 +15,7 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// So many trunks, at so many registrars in turn.
+    /// Generates `trunks` trunks, at `registrars` registrars in turn.
     pub fn generate(trunks: usize, registrars: usize) -> Self {
         let mut items = Vec::with_capacity(trunks * 300);
         let mut offsets = Vec::with_capacity(trunks + 1);

@@ -68,7 +68,7 @@ pub struct Counters {
 /// Result of a REGISTER.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// So many seconds.
+    /// Granted for this time, in seconds.
     Granted(u32),
     /// 503, this time.
     Refused,
@@ -80,7 +80,7 @@ pub enum Outcome {
 struct One {
     at: AtomicU32,
     granted: AtomicU32,
-    /// The last response was a refusal.
+    /// The last response refused it.
     refused: AtomicBool,
 }
 
@@ -156,7 +156,8 @@ impl Counters {
         Some(Outcome::Granted(granted))
     }
 
-    /// From now on so many trunks are refused once in each second: those that were registered and come first.
+    /// From now on `each_second` trunks are refused once in each second: those that were registered and come
+    /// first.
     pub fn flap(&self, each_second: u32) {
         self.flaps.store(each_second, Relaxed);
     }

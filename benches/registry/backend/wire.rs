@@ -70,7 +70,7 @@ pub fn read(request: &[u8]) -> Option<(&[u8], u32)> {
     Some((user, u32::try_from(expires).ok()?))
 }
 
-/// 200 with so many seconds.
+/// Returns 200 with this expiry, in seconds.
 pub fn answer(expires: u32) -> SendMessageResponse {
     let message = sip::SipMessage {
         message_type: Some(MessageType::ResponseType(sip::ResponseType::Ok.into())),

@@ -15,7 +15,7 @@ use crate::{
     support::wait::wait_for,
 };
 
-/// An outage sees one probe in so many seconds at most.
+/// Shortest pause between two probes in an outage, in seconds.
 const PROBE_PAUSE_S: f64 = 5.0;
 
 pub struct Plan {

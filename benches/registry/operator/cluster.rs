@@ -81,7 +81,7 @@ impl<'a> Cluster<'a> {
         self.plane.kubectl_stdin(args, &manifest).await.ok();
     }
 
-    /// Waits until a Registry's status says that so many are registered, and that it is ready.
+    /// Waits until a Registry's status says that `trunks` are registered, and that it is ready.
     pub async fn ready(&self, name: &str, trunks: usize, deadline: Duration) {
         let args = ["get", "registry", name, "--output=json", "--namespace", self.namespace.name()];
         let look = async || {

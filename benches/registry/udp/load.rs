@@ -35,10 +35,11 @@ use tonic::{Request, Response, Status, transport::server::TcpIncoming};
 
 use super::{Counted, Order, PASSWORD, WARM_UP};
 
-/// No call takes so long here.
+/// Time limit of a call; none takes that long here.
 const DEADLINE: Duration = Duration::from_secs(35);
 
-/// Keeps so many calls under way for so long. `call` makes one of this slot, and says whether it succeeded.
+/// Keeps the ordered number of calls under way for the ordered time. `call` makes one of this slot, and
+/// returns whether it succeeded.
 async fn keep<C, F>(order: Order, call: C) -> anyhow::Result<Counted>
 where
     C: Fn(usize) -> F + Clone + Send + Sync + 'static,

@@ -48,7 +48,8 @@ pub async fn pong() -> anyhow::Result<()> {
     }
 }
 
-/// The role that asks: keeps so many datagrams under way for so long. The sizes take turns.
+/// The role that asks: keeps the ordered number of datagrams under way for the ordered time. The sizes take
+/// turns.
 pub async fn ping(order: Order) -> anyhow::Result<Counted> {
     let Order { port, in_flight, seconds, sizes, .. } = order;
     let socket = socket()?;

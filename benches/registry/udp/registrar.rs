@@ -14,7 +14,7 @@ use super::{PASSWORD, pingpong, pingpong::Sizes, serve};
 
 const CHALLENGE: &str = "WWW-Authenticate: Digest realm=\"bench\", nonce=\"5f3c2c5e7a0e4f539d430a6f5a1f2b7c\", algorithm=MD5, \
                          qop=\"auth\"\r\n";
-/// One in so many digests is computed: enough to detect a wrong one, too few to cost anything.
+/// One digest of this number is computed: enough to detect a wrong one, too few to cost anything.
 const VERIFIED: u64 = 64;
 
 /// Counts of a registrar: datagrams and bytes of requests without credentials, then of those with, and of the
