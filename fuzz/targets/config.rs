@@ -1,4 +1,4 @@
-//! A configuration file: text -> [`Config`], or mistakes.
+//! A configuration file: text -> [`Config`], or validation errors.
 
 use std::time::Duration;
 
