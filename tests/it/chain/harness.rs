@@ -209,8 +209,8 @@ impl DerefMut for Requester {
 pub struct Settings {
     /// Expiry to ask for, in seconds.
     pub expires: u32,
-    /// `registerInterval`, in seconds: so long a refresh leads the expiry, half of the expiry at most and 5 s
-    /// at least. On a busy machine the lead is what keeps a binding from expiring.
+    /// `registerInterval`, in seconds: the lead of a refresh over the expiry, half of the expiry at most and
+    /// 5 s at least. On a busy machine the lead is what keeps a binding from expiring.
     pub interval: u32,
     /// `registration.ratePerRegistrar`.
     pub rate: &'static str,
@@ -328,7 +328,7 @@ impl Registry {
         get(self.private, &format!("/registrations/trunk-{user}")).await
     }
 
-    /// Waits until so many trunks are registered and none is in any other state.
+    /// Waits until `count` trunks are registered and none is in any other state.
     pub async fn all_registered(&self, count: usize, deadline: Duration) {
         let probe = async || {
             let counts = self.summary().await?.counts;

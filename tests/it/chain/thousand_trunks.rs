@@ -17,10 +17,10 @@ const TRUNKS: usize = 1_000;
 const EXPIRES: u32 = 30;
 /// Most seconds that a binding has left when its refresh is due.
 const LEFT: i64 = 18;
-/// REGISTERs in a second: so many that the middle lasts for some seconds, in which a look finds it however
+/// REGISTERs in a second, few enough that the middle lasts for some seconds, in which a look finds it however
 /// late it comes.
 const RATE: &str = "250";
-/// Between two looks at so many bindings.
+/// Pause between two looks at this number of bindings.
 const PACE: Duration = Duration::from_millis(200);
 const LONG: Duration = PATIENCE;
 

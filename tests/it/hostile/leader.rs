@@ -20,8 +20,8 @@ const SOON: Duration = PATIENCE.saturating_mul(3);
 /// Bytes of memory that a leader of 137 MB of Registries may have needed at most.
 const MOST_MEMORY: usize = 256 << 20;
 
-/// A Registry with about so many bytes of labels. What the API server notes of who wrote them takes as much
-/// again.
+/// A Registry with about this number of bytes of labels. What the API server notes of their writers takes as
+/// much again.
 fn with_labels(name: &str, bytes: usize, stage: &TestRegistry) -> Value {
     let label =
         |n: usize| (format!("{}.example/{n:04}{}", "l".repeat(180), "x".repeat(50)), json!("v".repeat(60)));

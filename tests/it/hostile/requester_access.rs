@@ -168,7 +168,7 @@ async fn send_raw(channel: Channel, message: Bytes) -> Status {
     grpc.unary(Request::new(message), path, RawCodec::default()).await.unwrap_err()
 }
 
-/// A request whose message is so many bytes of that field, which is empty each time.
+/// A request whose message is `bytes` bytes of that field, which is empty each time.
 fn empty_fields(field: u8, bytes: usize) -> Bytes {
     let inner: Vec<u8> = [field << 3 | 2, 0].into_iter().cycle().take(bytes & !1).collect();
     let mut all = vec![4 << 3 | 2];

@@ -31,7 +31,7 @@ impl Place {
         Self { kamailio: kamailio(&users).await, users }
     }
 
-    /// Grants no more than so many seconds.
+    /// Grants no more than `max_expires` seconds.
     async fn granting(prefix: &str, count: usize, max_expires: u32) -> Self {
         let users = users(prefix, count);
         let options = Options { max_expires, ..Options::default() };

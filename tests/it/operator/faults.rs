@@ -13,7 +13,7 @@ use super::kube_client::{KubeClient, brief, message, since, spec, spec_with};
 use super::table::{self, CONDITIONS};
 use crate::support::wait::{PATIENCE, wait_for};
 
-/// So many calls in a row that fail are no single trunk's fault.
+/// Trunks whose calls, failing in a row, are no single trunk's fault.
 const SIX: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 /// Type, status, reason, and a part of the message.
 type Expected = (&'static str, &'static str, &'static str, &'static str);

@@ -25,7 +25,7 @@ impl Pace {
         Self { since: stage.registrar.elapsed(), granted: stage.granted() }
     }
 
-    /// Waits until each trunk was refreshed so many times since then. Panics where one was refreshed more
+    /// Waits until each trunk was refreshed `times` times since then. Panics where one was refreshed more
     /// often than one sender does, by the time that has passed: no sooner than after 4 s. Two senders would
     /// do it twice as often.
     async fn refreshes(&self, stage: &TestRegistry, times: usize) {

@@ -16,7 +16,7 @@ use crate::support::ports;
 use crate::support::redis::{Options, Redis};
 use crate::support::wait::{wait_for, wait_until};
 
-/// Waits for so many readings of the trunks more.
+/// Waits for `more` further syncs.
 async fn syncs(api: &ApiServer, more: u64) {
     let goal = api.calls(Rpc::FindBy) + more;
     wait_until(async || api.calls(Rpc::FindBy) >= goal, SOON, "the trunks to be read again").await;

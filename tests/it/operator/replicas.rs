@@ -166,7 +166,7 @@ impl Operator {
         harness::get(self.private, "/summary").await
     }
 
-    /// Waits until so many trunks are registered, and none is in any other state.
+    /// Waits until `count` trunks are registered, and none is in any other state.
     pub async fn all_registered(&self, count: u64) {
         let look = async || {
             let counts = self.summary().await?.counts;

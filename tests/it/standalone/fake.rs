@@ -52,7 +52,7 @@ impl FakeRequester {
         Self { seen, _end: end.drop_guard() }
     }
 
-    /// Grants every REGISTER so many seconds.
+    /// Grants every REGISTER this number of seconds.
     pub async fn granting(port: u16, seconds: i32) -> Self {
         Self::start(port, move |_| Some(ok(seconds))).await
     }
@@ -109,7 +109,7 @@ pub fn reply(response_type: i32, phrase: &str, extensions: &[(&str, &str)]) -> S
     }
 }
 
-/// 200, granting so many seconds.
+/// 200, granting this number of seconds.
 pub fn ok(seconds: i32) -> SipMessage {
     let contact = Contact { address: Some(Address::default()), expires: seconds, ..Contact::default() };
     SipMessage { contact: Some(contact), ..reply(ResponseType::Ok.into(), "OK", &[]) }

@@ -287,7 +287,7 @@ pub fn told(service: &Service, text: &str) -> Vec<String> {
     messages.filter(|message| message.contains(text)).collect()
 }
 
-/// Waits until the log has this text so many times.
+/// Waits until the log has this text `times` times.
 #[track_caller]
 pub fn tells<'s>(service: &'s Service, text: &'s str, times: usize) -> impl Future<Output = ()> + 's {
     wait_for(
