@@ -223,7 +223,7 @@ async fn delete(screen: &Screen, cluster: &Cluster, dependencies: &Dependencies)
     Ok(())
 }
 
-/// Says how many bindings the registrars hold, which is to be so many.
+/// Says how many bindings the registrars hold, and expects this number.
 async fn bindings(screen: &Screen, dependencies: &Dependencies, wanted: usize) -> Done {
     let deadline = Instant::now() + cluster::PATIENCE;
     while dependencies.bindings() != wanted && Instant::now() < deadline {
