@@ -27,7 +27,7 @@ enum Fate {
     NoConnection,
     /// Refused with this status, and not done.
     Answer(StatusCode),
-    /// Done, after so many milliseconds there and as many back.
+    /// Done, after this many milliseconds there and as many back.
     Slow(u64),
 }
 
