@@ -164,7 +164,7 @@ enum Frame {
     Whole(Head, usize, usize),
     /// A message whose body has no end that is known: its header fields, and why not.
     Endless(Head, ParseError),
-    /// So many bytes before the start of a message, as a body without a Content-Length leaves them.
+    /// Bytes before the start of a message, as a body without a Content-Length leaves them.
     Junk(usize),
 }
 

@@ -42,7 +42,7 @@ impl Default for ConnectionBounds {
 }
 
 impl ConnectionBounds {
-    /// Shares of so many descriptors; `None`: without a limit.
+    /// Returns the shares of this number of descriptors; `None`: without a limit.
     fn within(descriptors: Option<u64>) -> Self {
         let share = |part: u64| {
             descriptors.map_or(usize::MAX, |limit| usize::try_from(limit / part).unwrap_or(usize::MAX))

@@ -67,7 +67,7 @@ impl Names {
         Ok(Self { resolver, within, servers, searches, targets, looking_up })
     }
 
-    /// Uses no other addresses than these, and looks up so many names at a time.
+    /// Restricts it to these addresses, and to this number of look-ups at a time.
     pub(super) fn restricted(self, targets: AddressPolicy, look_ups: usize) -> Self {
         Self { targets, looking_up: Semaphore::new(look_ups.clamp(1, MAX_LOOK_UPS)), ..self }
     }
