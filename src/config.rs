@@ -85,7 +85,7 @@ impl Config {
     /// in it are not checked, and a password in a `passwordFile` is left out.
     ///
     /// # Errors
-    /// All mistakes at once, with paths that begin at `spec`; none shows a secret.
+    /// All validation errors at once, with paths that begin at `spec`; none shows a secret.
     pub fn from_spec(name: &str, spec: &RegistrySpec) -> Result<Self, ValidationErrors> {
         Self::interpret(name, spec, None)
     }

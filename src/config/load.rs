@@ -131,7 +131,7 @@ impl Format {
 /// password in a `passwordFile` is left out.
 ///
 /// # Errors
-/// All mistakes at once; none shows a secret.
+/// All validation errors at once; none shows a secret.
 pub fn parse(text: &str, format: Format) -> Result<Config, ValidationErrors> {
     parse_with(text, format, &Unread)
 }

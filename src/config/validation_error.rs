@@ -34,7 +34,7 @@ impl fmt::Display for ValidationError {
     }
 }
 
-/// All mistakes of one document, in its order; never empty. `Display` writes one on each line.
+/// All validation errors of one document, in its order; never empty. `Display` writes one on each line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValidationErrors(Vec<ValidationError>);
 

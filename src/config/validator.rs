@@ -58,7 +58,7 @@ impl Validator<'_> {
         });
     }
 
-    /// The whole document. Where there are mistakes, placeholders stand for the values at fault.
+    /// Validates the whole document. Where there are errors, placeholders stand for the values at fault.
     pub(super) fn document(&mut self, document: &RegistryDocument) -> Config {
         if !matches!(document.kind.as_str(), "Registry" | "registry") {
             self.wrong("kind", "another kind of document", Some(show(&document.kind)), hint::KIND);

@@ -3,7 +3,7 @@
 use super::super::rules::hint;
 use super::*;
 
-/// The mistakes of [`LEAST`] with these lines in its spec, which begin at line 8.
+/// Asserts the errors of [`LEAST`] with these lines in its spec, which begin at line 8.
 #[track_caller]
 fn expect(lines: &str, expected: &[&str]) {
     expect_all(&format!("{LEAST}{lines}\n"), expected);
