@@ -68,7 +68,7 @@ pub enum LoadError {
         /// Error of the system.
         source: io::Error,
     },
-    /// The files are readable but wrong: all mistakes at once.
+    /// The files are readable but wrong: all problems at once.
     #[error("{0}")]
     Invalid(Problems),
 }

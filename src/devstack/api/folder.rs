@@ -73,7 +73,7 @@ impl Folder {
                 Err(found) => problems.extend(found),
             }
         }
-        // Refs are looked up among what could be read only where all could be: no mistakes that follow from
+        // Refs are looked up among what could be read only where all could be: no problems that follow from
         // others.
         if !problems.is_empty() {
             return Err(LoadError::Invalid(Problems(problems)));

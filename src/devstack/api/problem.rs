@@ -35,7 +35,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Several mistakes, one a line; only the first twenty are shown.
+/// Several problems, one a line; only the first twenty are shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 

@@ -35,7 +35,7 @@ impl<'v> Node<'v> {
 pub(super) struct Reader<'f> {
     file: &'f str,
     resource: String,
-    /// Mistakes: the file cannot be used.
+    /// Problems for which the file cannot be used.
     pub(super) problems: Vec<Problem>,
     /// Notes on values that can be used, but are probably not what was meant.
     pub(super) notes: Vec<Problem>,
