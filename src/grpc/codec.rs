@@ -30,7 +30,7 @@ impl Default for RawCodec {
 }
 
 impl RawCodec {
-    /// Begins with buffers of so many bytes; they grow.
+    /// Begins with buffers of these sizes in bytes; they grow.
     pub const fn with_buffers(encode: usize, decode: usize) -> Self {
         Self { encode, decode }
     }

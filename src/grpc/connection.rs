@@ -56,8 +56,8 @@ use super::{GrpcError, channel::Channel};
 const MAX_RESENDS: u32 = 3;
 /// [`Peer::quiet`] is doubled after each health check that has a response, up to this.
 const MAX_QUIET_PERIOD: Duration = Duration::from_secs(40);
-/// So many calls in a row without a response, though the health checks have one, and another connection is
-/// tried: a proxy may respond to the checks itself.
+/// Calls in a row without a response after which another connection is tried, though the health checks have
+/// responses: a proxy may respond to the checks itself.
 const MAX_TIMEOUTS_IN_A_ROW: u32 = 3;
 /// Health checks on a connection that has just taken the place of another one, at most.
 const PROVING_CHECKS: u32 = 30;

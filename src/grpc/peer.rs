@@ -49,7 +49,7 @@ const PEER_TIMEOUT: Duration = Duration::from_secs(20);
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 /// Pauses of an address after failures in a row.
 const REST: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(15));
-/// So many calls in a row without a response, and a connection is taken for hung.
+/// Calls in a row without a response after which a connection is taken for hung.
 const MAX_UNANSWERED_CALLS: usize = 3;
 /// A connection that ends sooner counts as a failure of its address.
 const MIN_CONNECTION_LIFETIME: Duration = Duration::from_secs(1);

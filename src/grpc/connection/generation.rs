@@ -97,7 +97,7 @@ impl Generation {
         self.timeouts.store(0, Ordering::Relaxed);
     }
 
-    /// Sends a health check, and waits so long for the response.
+    /// Sends a health check, and waits at most this long for the response.
     pub async fn check(&self, most: Duration) -> Health {
         let mut request = http::Request::new(Body::new(Full::new(Bytes::from_static(EMPTY_MESSAGE))));
         *request.method_mut() = Method::POST;
