@@ -149,7 +149,7 @@ mod tests {
 
     const BOUNDS: Bounds = Bounds { answer: 10 << 20, line: 1 << 20 };
 
-    /// Returns the result of a response of so many of these pieces.
+    /// Returns the result of a response of `pieces` of these pieces.
     async fn answer(uri: &str, piece: &'static [u8], pieces: usize) -> Result<usize, String> {
         let inner = service_fn(move |_: Request<Body>| async move {
             let pieces = stream::repeat(Ok::<_, Infallible>(Bytes::from_static(piece))).take(pieces);

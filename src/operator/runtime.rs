@@ -98,7 +98,7 @@ impl Heartbeat {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Returns how long it has been silent, where that is so long that its threads are stuck for good.
+    /// Returns how long it has been silent, once that is long enough for its threads to be stuck for good.
     #[must_use]
     pub fn stuck_for(&self) -> Option<Duration> {
         let silent = Duration::from_millis(self.now_ms().saturating_sub(self.last.load(Ordering::Relaxed)));

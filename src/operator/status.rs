@@ -155,7 +155,7 @@ pub fn status(before: Option<&RegistryStatus>, situation: &Situation) -> Registr
         status.failures = failures::failures(snapshot);
         status.redirections = failures::redirections(summary);
     } else if let Some(before) = before.filter(|_| summary.api.ok != Some(false)) {
-        // An engine that has just started knows nothing yet. What the last one knew is shown for so long.
+        // An engine that has just started knows nothing yet. Until then, the state of the last one is shown.
         status.trunks = before.trunks;
         status.next_expiry_time = before.next_expiry_time.clone();
         status.failures = before.failures.clone();

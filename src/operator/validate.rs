@@ -26,7 +26,7 @@ pub struct Plan {
 /// Returns what the resource asks for.
 ///
 /// # Errors
-/// All mistakes at once, each with its field; none shows a secret.
+/// All validation errors at once, each with its field; none shows a secret.
 pub fn validate(
     registry: &Registry,
     secrets: &Secrets,
