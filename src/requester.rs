@@ -223,7 +223,8 @@ const WINDOW_BYTES: (u32, u32) = (64 << 10, 128 << 10);
 /// Bytes of the header fields of one HTTP/2 request.
 const MAX_HEADER_LIST_BYTES: u32 = 8 << 10;
 
-/// A caller that is gone without a word is noticed after so long, and so long again.
+/// Silence after which a caller is probed, and the time limit of the probe's response: it may be gone without
+/// a word.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
 
 /// Bytes of a request to `RequesterInfo`, which has no fields.

@@ -65,7 +65,7 @@ impl Usage {
         self.known.store(true, Ordering::Relaxed);
     }
 
-    /// So many bytes came.
+    /// Counts bytes that came.
     pub(super) fn read(&self, bytes: usize) {
         if self.bytes.load(Ordering::Relaxed) < PREFACE_BYTES {
             self.bytes.fetch_add(bytes, Ordering::Relaxed);

@@ -202,7 +202,7 @@ impl Peer {
         self.state.connections.load(Ordering::SeqCst)
     }
 
-    /// Waits until so many requests came.
+    /// Waits until `count` requests came.
     pub async fn wait_for(&self, count: usize) {
         let waiting = async {
             while self.state.seen.lock().unwrap().len() < count {
