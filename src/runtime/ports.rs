@@ -117,7 +117,7 @@ pub trait Store: Send + Sync + 'static {
 pub trait Observer: Send + Sync + 'static {
     /// A REGISTER got a response, or none; `outcome` is one of a few fixed names.
     fn register_finished(&self, _registrar: &str, _outcome: &'static str, _seconds: f64) {}
-    /// A refresh went out, so many seconds after the moment that was chosen for it.
+    /// A refresh went out, this many seconds after the moment that was chosen for it.
     fn refresh_sent(&self, _seconds: f64) {}
     /// A sync ended.
     fn sync_finished(&self, _ok: bool, _seconds: f64) {}

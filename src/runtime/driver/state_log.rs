@@ -10,7 +10,7 @@ use routr_registration::engine::{Engine, Transition, notice::Notice, view::Count
 const MAX_LINES_PER_WINDOW: u32 = 100;
 /// The window of a registry that has the log to itself.
 const WINDOW: Duration = Duration::from_secs(1);
-/// A registry that has more to log in each of so many windows in a row has more than its share.
+/// Windows in a row with more to log than they take after which a registry has more than its share.
 const LOUD_AFTER_WINDOWS: u32 = 3;
 
 /// Log of a registry's state changes, limited to some lines in each window.

@@ -31,7 +31,7 @@ const MAX_LOOK_UPS: usize = 1_000;
 
 /// State of the reading of trunks.
 pub(super) enum SyncTask<I> {
-    /// The next one is due then, after so many failures.
+    /// The next one is due then, after this number of failures.
     Due(Instant, u32),
     /// The list is being read, or what it lacks is being looked up.
     Running(Running<I>),

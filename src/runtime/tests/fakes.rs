@@ -406,7 +406,7 @@ pub fn dependencies() -> (Arc<Source>, Arc<FakeRequester>, Arc<FakeStore>) {
     (Arc::new(source), Arc::new(phone), Arc::new(shelf))
 }
 
-/// Lets so many seconds pass. The clock is paused, so this takes no time.
+/// Lets this number of seconds pass. The clock is paused, so this takes no time.
 pub async fn pass(seconds: u64) {
     tokio::time::sleep(Duration::from_secs(seconds)).await;
 }
