@@ -194,7 +194,7 @@ impl RedisStore {
         Ok(())
     }
 
-    /// Returns whether there is room for so many records, and their bytes.
+    /// Returns whether there is room for this number of records, and their bytes.
     fn has_room(&self, records: u64, bytes: u64) -> Result<(), StoreError> {
         let Some(room) = &self.room else { return Ok(()) };
         room.fits(records, bytes).map_err(|excess| {
