@@ -323,7 +323,7 @@ pub struct Received {
 }
 
 impl Received {
-    /// So many bytes have been received, or are made of what was.
+    /// Counts bytes that have been received, or were made of received ones.
     ///
     /// # Errors
     /// [`Excess::ResponseMemory`]: there is no room for them.
