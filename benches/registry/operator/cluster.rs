@@ -15,7 +15,7 @@ use crate::support::{
 
 /// The release, and so the name of the ServiceAccount and of the Lease.
 const RELEASE: &str = "routr-registry";
-/// For what takes seconds, on a busy machine.
+/// Deadline of steps that take seconds, on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
 const PACE: Duration = Duration::from_millis(250);
 
