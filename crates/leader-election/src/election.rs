@@ -174,7 +174,7 @@ impl ElectionState {
         }
     }
 
-    /// Until when this replica leads, unless it renews; `None` where it does not lead.
+    /// Returns the moment until which this replica leads, unless it renews; `None` where it does not lead.
     #[must_use]
     pub fn leads_until(&self) -> Option<Instant> {
         if self.loss.is_some() { None } else { self.held.map(|held| held.until) }

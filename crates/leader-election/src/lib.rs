@@ -61,7 +61,7 @@ pub use self::leadership::{Leadership, LeadershipFence};
 
 /// Bytes of a holder's name that are shown: a pod has no longer one.
 const MAX_HOLDER_BYTES: usize = 253;
-/// For how many polls in a row the Lease may be unusable before a replica says that it could not take over.
+/// Polls in a row for which the Lease may be unusable before a replica says that it could not take over.
 const POLLS_TO_UNAVAILABLE: u32 = 6;
 /// Another problem with the Lease, while it cannot be used, is a line in the log after this long.
 const WARNING_PERIOD: Duration = Duration::from_secs(10);
@@ -188,7 +188,7 @@ impl LeaderElector {
 /// Says how a follower stands.
 struct StatusReporter<'a> {
     standing: &'a watch::Sender<LeadershipStatus>,
-    /// Since when the Lease does not help.
+    /// Moment since which the Lease cannot be used.
     trouble: Option<Instant>,
     patience: Duration,
     /// Moment when a line was last logged about the Lease.
