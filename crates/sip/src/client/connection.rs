@@ -173,7 +173,7 @@ impl Connection {
         self.users.load(Ordering::Relaxed) > 0
     }
 
-    /// For how long no request began or ended.
+    /// Returns the time for which no request began or ended.
     pub(super) fn unused_for(&self) -> Duration {
         (self.opened + Duration::from_millis(self.used_ms.load(Ordering::Relaxed))).elapsed()
     }
