@@ -30,7 +30,7 @@ pub const ALL: [&str; 6] = [LOCAL, STATUS, BINDINGS, TARGET, AUTHENTICATION, DIG
 pub struct Local {
     /// Kind of the failure.
     pub kind: LocalKind,
-    /// To whom the request was sent, where the Requester says so.
+    /// Next hop that the request was sent to, where the Requester says so.
     pub at: Option<Hop>,
 }
 
