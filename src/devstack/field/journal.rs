@@ -17,7 +17,7 @@ pub struct Seen {
     pub node: String,
     /// Transport of the request.
     pub over: Over,
-    /// From where.
+    /// Source address.
     pub source: SocketAddr,
     /// The number of its connection at the node, from 1, the last one of several; `None` over UDP.
     pub connection: Option<u64>,
@@ -66,7 +66,7 @@ impl Seen {
 pub struct Received {
     /// The node that received it.
     pub node: String,
-    /// From where.
+    /// Source address.
     pub source: SocketAddr,
     /// Status code.
     pub code: u16,

@@ -15,7 +15,7 @@ pub struct Seen {
     pub at: Duration,
     /// Transport of the request.
     pub transport: Transport,
-    /// From where.
+    /// Source address.
     pub source: SocketAddr,
     /// User part of To.
     pub user: String,
