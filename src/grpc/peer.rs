@@ -79,7 +79,7 @@ pub(super) struct Dialing {
     pub(super) tls: Option<(Followed, Box<str>)>,
     /// The addresses that may be connected to.
     pub(super) policy: Arc<AddressPolicy>,
-    /// Whom the sockets count for.
+    /// Registries that the sockets count for.
     pub(super) payers: Payers,
     /// Looks after the streams.
     pub(super) guard: Option<Guard>,

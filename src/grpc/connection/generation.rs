@@ -34,8 +34,8 @@ pub(super) struct Generation {
     pub guard: Guard,
     /// Calls under way.
     pub calls: AtomicU32,
-    /// Since when there have been calls and no response, in milliseconds of the connection's clock, which
-    /// begins at 1; 0 where that is not so.
+    /// Moment since which there have been calls and no response, in milliseconds of the connection's clock,
+    /// which begins at 1; 0 where that is not so.
     pub quiet_since: AtomicU64,
     pub responses: AtomicU64,
     /// Calls in a row that had no response until their time was over.
