@@ -109,7 +109,7 @@ impl Trouble {
         due
     }
 
-    /// For how many seconds it has failed.
+    /// Returns the number of seconds for which it has failed.
     fn failing_s(&self) -> u64 {
         self.current
             .as_ref()

@@ -1,5 +1,4 @@
-//! From what an engine says of itself to the status of its resource, and to events: pure, no clock and no
-//! client.
+//! Status and events of a resource, from what its engine reports: pure, no clock and no client.
 //!
 //! docs/status.md explains every condition and reason; [`reasons`] lists them, and a test compares the two.
 //!
@@ -116,7 +115,7 @@ pub enum Diff {
     /// Only in what moves on by itself: the next expiry, the last sync, the next tries, the words of
     /// messages.
     Cosmetic,
-    /// In what someone waits for.
+    /// In something that someone waits for.
     Significant,
 }
 

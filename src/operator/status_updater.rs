@@ -72,7 +72,7 @@ pub enum Work {
         handle: EngineHandle,
         /// True when state outlives the process.
         durable: bool,
-        /// Until when, in milliseconds since the Unix epoch.
+        /// Deadline, in milliseconds since the Unix epoch.
         deadline_ms: u64,
     },
 }
