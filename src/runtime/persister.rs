@@ -40,7 +40,7 @@ pub(super) struct Persister<T> {
     proven: bool,
     /// Its records have not been read: that comes before anything is written.
     unread: bool,
-    /// Since when that is so.
+    /// Moment since which that is so.
     unread_since: Instant,
     /// Another process acts for the registry: nothing is written, and nothing asked.
     stands_by: bool,
@@ -56,7 +56,7 @@ enum State {
     Idle,
     /// Not again before then.
     Pausing(Instant),
-    /// With what is written.
+    /// Being written, with these changes.
     Writing(Vec<Change>, JoinHandle<Result<(), StoreError>>),
     Checking(JoinHandle<Result<bool, StoreError>>),
     Loading(JoinHandle<Result<Vec<Record>, StoreError>>),

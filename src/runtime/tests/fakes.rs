@@ -301,7 +301,7 @@ impl Store for FakeStore {
     }
 }
 
-/// Since when it counts, and how far it was set ahead since then, in milliseconds.
+/// A paused clock: the moment since which it counts, and the milliseconds that it was set ahead since then.
 struct PausedClock(Instant, Arc<AtomicI64>);
 
 impl Environment for PausedClock {
