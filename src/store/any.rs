@@ -14,7 +14,7 @@ use tokio::sync::watch;
 pub struct Identity {
     /// Id that its Call-IDs and its keys in Redis are made of.
     pub id: RegistryId,
-    /// Under what name Redis keeps the id for the next start; `None` where it is known without.
+    /// Name under which Redis keeps the id for the next start; `None` where it is known without.
     pub kept_as: Option<String>,
     /// `id` counts only until Redis says which one it keeps, or where it keeps none.
     pub proposed: bool,

@@ -130,7 +130,7 @@ impl RedisConnection {
         })
     }
 
-    /// Whom its connections count for.
+    /// Returns the Registries that its connections count for.
     pub(super) fn payers(&self) -> &Payers {
         &self.dialer.payers
     }

@@ -45,7 +45,7 @@ struct OwnerRecord {
     /// Start of the process, in the kernel's ticks.
     #[serde(default)]
     started: u64,
-    /// Since when it owns, in milliseconds since the Unix epoch.
+    /// Start of its ownership, in milliseconds since the Unix epoch.
     since_ms: u64,
     /// Rises with each owner: of two records the higher one is the later one.
     fence: u64,

@@ -59,7 +59,7 @@ pub(super) struct Dialer {
     tls: Option<TlsFiles>,
     /// The addresses that may be connected to: those that Sentinel and Cluster name as well.
     policy: Arc<AddressPolicy>,
-    /// Whom the sockets count for.
+    /// Registries that the sockets count for.
     pub(super) payers: Payers,
 }
 
