@@ -76,7 +76,7 @@ pub struct Finding {
     pub severity: CheckState,
     /// In plain words; no time that moves on by itself.
     pub message: String,
-    /// Since when, in milliseconds since the Unix epoch.
+    /// Start of this state, in milliseconds since the Unix epoch.
     pub since_ms: Option<u64>,
 }
 
