@@ -234,7 +234,7 @@ impl KubeClient {
 pub struct Written {
     /// Moment at which it was seen.
     pub at: Instant,
-    /// Of which Registry.
+    /// Name of the Registry.
     pub name: String,
     /// Status as it was written.
     pub status: Value,

@@ -26,7 +26,7 @@ use crate::support::wait::{wait_at_pace, wait_for};
 
 /// Every version of one object that a watch has shown since this began, and when it came.
 pub struct History<T> {
-    /// Since when.
+    /// Start of the watch.
     pub began: Instant,
     seen: Arc<Mutex<Vec<(Instant, T)>>>,
     task: JoinHandle<()>,

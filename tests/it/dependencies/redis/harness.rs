@@ -17,7 +17,8 @@ use crate::support::redis::{self as support_redis, Options, Redis};
 use crate::support::service::Service;
 use crate::support::wait::{PATIENCE, wait_for};
 
-/// For what happens at once, on a busy machine, with the seconds that a start waits for its store.
+/// Deadline of steps that happen at once, on a busy machine, with the seconds that a start waits for its
+/// store.
 pub const SOON: Duration = PATIENCE;
 
 /// The trunks of a test, `t000` and so on.
