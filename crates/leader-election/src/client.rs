@@ -147,7 +147,7 @@ impl LeaseClient {
     }
 }
 
-/// For those who read the Lease: microseconds since the Unix epoch.
+/// Returns the wall clock, for those who read the Lease: microseconds since the Unix epoch.
 fn wall() -> i64 {
     i64::try_from(routr_environment::unix_ms()).unwrap_or(i64::MAX).saturating_mul(1000)
 }

@@ -58,7 +58,7 @@ pub enum LostReason {
     Expired,
     /// Another one has it; empty: someone took the holder out of the Lease.
     Taken {
-        /// As the record names it.
+        /// Holder, as the record names it.
         holder: String,
     },
 }

@@ -40,9 +40,9 @@ impl LeadershipFence {
 
     /// Returns whether this replica leads at this very moment.
     ///
-    /// To be called before anything is sent that only a leader may send: the result is right also in a
-    /// process that was stopped for a while and whose timers have not fired yet. Between the call and the
-    /// sending there is no protection but the margin.
+    /// Call it before anything is sent that only a leader may send: the result is right also in a process
+    /// that was stopped for a while and whose timers have not fired yet. Between the call and the sending
+    /// there is no protection but the margin.
     #[must_use]
     pub fn holds(&self) -> bool {
         let until = Duration::from_micros(self.0.until.load(Ordering::Acquire));

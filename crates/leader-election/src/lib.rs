@@ -92,7 +92,7 @@ pub enum LeadershipStatus {
     },
     /// The Lease cannot be read or written: this replica could not take over.
     LeaseUnavailable {
-        /// In plain words.
+        /// Message in plain words.
         problem: String,
     },
     /// This replica leads.

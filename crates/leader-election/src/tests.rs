@@ -17,7 +17,7 @@ use super::*;
 /// Fate of one request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fate {
-    /// As usual.
+    /// Done, as usual.
     Done,
     /// Done, but the response never arrives.
     AnswerLost,
@@ -36,9 +36,9 @@ struct State {
     lease: Option<Value>,
     version: u64,
     no_namespace: bool,
-    /// For the next requests of a method, in turn.
+    /// Fates of the next requests of a method, in turn.
     planned: VecDeque<(Method, Fate)>,
-    /// For all requests of these methods.
+    /// Fate of all requests of these methods.
     rule: Option<(Vec<Method>, Fate)>,
     log: Vec<Method>,
 }
@@ -155,7 +155,7 @@ impl Fake {
         self.0.lock().unwrap().planned.extend(planned);
     }
 
-    /// From now on; `None`: all well again.
+    /// Sets the rule from now on; `None`: all well again.
     fn rule(&self, rule: Option<(&[Method], Fate)>) {
         self.0.lock().unwrap().rule = rule.map(|(methods, fate)| (methods.to_vec(), fate));
     }
