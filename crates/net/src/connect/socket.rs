@@ -18,9 +18,9 @@ use crate::addresses::AddressPolicy;
 pub struct SocketOptions {
     /// The local address; `None` for any.
     pub bind: Option<IpAddr>,
-    /// After how much silence TCP asks whether the peer is there.
+    /// Silence after which TCP asks whether the peer is there.
     pub keepalive_time: Duration,
-    /// Between two such questions.
+    /// Interval between two such probes.
     pub keepalive_interval: Duration,
     /// Number of probes without a response after which the connection counts as broken; `None` for the
     /// system's number.
@@ -32,7 +32,7 @@ pub struct SocketOptions {
 }
 
 impl SocketOptions {
-    /// For a dependency that must be found out to be gone within `timeout`, at an address that `policy`
+    /// Options for a dependency whose loss must be detected within `timeout`, at an address that `policy`
     /// allows.
     pub fn within(timeout: Duration, policy: &Arc<AddressPolicy>) -> Self {
         Self {
