@@ -36,7 +36,7 @@ impl DigestMinimum {
     }
 }
 
-/// As the header field X-Routr-Digest has it: `sha-256`, `qop`, or both with a comma between them.
+/// Writes the value of the header field X-Routr-Digest: `sha-256`, `qop`, or both with a comma between them.
 impl fmt::Display for DigestMinimum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match (self.sha256, self.qop) {

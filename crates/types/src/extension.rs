@@ -18,7 +18,7 @@ pub const TARGET: &str = "X-Routr-Target";
 /// Outcome of the challenge, on a 401, 403 or 407: see [`Authentication`].
 pub const AUTHENTICATION: &str = "X-Routr-Authentication";
 
-/// In a request: what a digest challenge has to offer to be answered, see
+/// Minimum that a digest challenge must offer to be answered, in a request: see
 /// [`crate::digest_minimum::DigestMinimum`]. It is not sent on.
 pub const DIGEST: &str = "X-Routr-Digest";
 
