@@ -67,6 +67,6 @@ pub struct RefreshResponse {
 /// A response that says what went wrong, as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
-    /// In plain words.
+    /// Message in plain words.
     pub error: String,
 }

@@ -67,7 +67,7 @@ pub struct Directory(Arc<RwLock<BTreeMap<RegistryName, Entry>>>);
 #[derive(Clone, Debug, Default)]
 struct Entry {
     engine: Option<EngineHandle>,
-    /// Of a resource: its UID, and its state.
+    /// UID and state of a resource.
     resource: Option<(Arc<str>, RegistryState)>,
 }
 

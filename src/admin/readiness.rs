@@ -35,7 +35,7 @@ const NAME_WIDTH: usize = 9;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum CheckState {
-    /// As it should be.
+    /// Everything as it should be.
     Ok,
     /// Someone should look at it, but registrations go on.
     Degraded,
@@ -63,7 +63,7 @@ pub struct Check {
     pub name: String,
     /// Result of the check.
     pub state: CheckState,
-    /// In plain words.
+    /// Message in plain words.
     pub message: String,
 }
 
@@ -74,7 +74,7 @@ pub struct Finding {
     pub check: &'static str,
     /// Result of the check.
     pub severity: CheckState,
-    /// In plain words; no time that moves on by itself.
+    /// Message in plain words; no time that moves on by itself.
     pub message: String,
     /// Start of this state, in milliseconds since the Unix epoch.
     pub since_ms: Option<u64>,
