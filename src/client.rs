@@ -111,7 +111,7 @@ pub enum ClientError {
     Refused {
         /// HTTP status.
         status: u16,
-        /// In the service's own words.
+        /// Message in the service's own words.
         message: String,
     },
     /// A replica of an operator at which no registries run.

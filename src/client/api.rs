@@ -23,7 +23,7 @@ use routr_registration::{
     registration::state::TrunkState,
 };
 
-/// For one request. The service itself gives up after two seconds.
+/// Time limit of one request. The service itself gives up after two seconds.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bytes of a response's body. A page has at most [`MAX_PAGE`] trunks; a list of thousands of registries,
