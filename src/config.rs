@@ -72,7 +72,7 @@ pub struct Config {
     pub cache: Cache,
     /// Sent as Allow, one header field for each.
     pub methods: Vec<String>,
-    /// At least one.
+    /// EdgePorts; at least one.
     pub edge_ports: Vec<EdgePort>,
     /// Settings of each registration.
     pub registration: RegistrationSettings,
@@ -204,9 +204,9 @@ impl Endpoint {
 /// Store of the state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cache {
-    /// In this process only.
+    /// Memory of this process only.
     Memory,
-    /// In Redis.
+    /// Redis.
     Redis(Box<RedisSettings>),
 }
 

@@ -54,7 +54,7 @@ fn is_below(path: &Path, folder: &str) -> bool {
     path.strip_prefix(folder).is_ok_and(|name| plain(name) && name.components().next().is_some())
 }
 
-/// Of a resource of Kubernetes: looks at no file, and allows only files of TLS below [`CLUSTER_CA_FOLDER`]
+/// Files of a Kubernetes resource: looks at none, and allows only files of TLS below [`CLUSTER_CA_FOLDER`]
 /// and sockets below [`CLUSTER_SOCKET_FOLDER`].
 pub(super) struct Cluster;
 

@@ -120,7 +120,7 @@ fn not_utf8(error: &std::string::FromUtf8Error) -> ValidationError {
 }
 
 impl Format {
-    /// By the name of the file: JSON where it ends in `.json`, else YAML.
+    /// Returns the format by the name of the file: JSON where it ends in `.json`, else YAML.
     pub fn of(path: &Path) -> Self {
         let json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
         if json { Self::Json } else { Self::Yaml }

@@ -44,7 +44,7 @@ impl ValidationErrors {
         if found.is_empty() { Ok(value) } else { Err(Self::all(found)) }
     }
 
-    /// At least one, put in the order of their lines.
+    /// Makes one error of all; at least one, put in the order of their lines.
     pub(super) fn all(mut found: Vec<ValidationError>) -> Self {
         found.sort_by_key(|mistake| mistake.line);
         Self(found)

@@ -1,5 +1,5 @@
-//! From [`crate::spec`] to a [`Config`]: every value is parsed, every default filled in, every validation
-//! error collected.
+//! Conversion of [`crate::spec`] to a [`Config`]: every value is parsed, every default filled in, every
+//! validation error collected.
 
 use std::{
     collections::{HashMap, HashSet},
