@@ -89,7 +89,7 @@ impl fmt::Debug for Resolver {
     }
 }
 
-/// Without what Rust's library puts before the system's words.
+/// Returns the system's words, without those that Rust's library puts before them.
 fn words(error: &io::Error) -> String {
     let text = error.to_string();
     text.strip_prefix("failed to lookup address information: ").unwrap_or(&text).to_owned()
