@@ -36,7 +36,7 @@ use routr_registration::{
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 /// `--once` gives up after this long.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Between two looks at the trunks.
+/// Interval between two looks at the trunks.
 const POLL_PERIOD: Duration = Duration::from_millis(250);
 
 /// See it run: sample trunks, an API server, a Requester and SIP registrars, all on loopback.
@@ -212,7 +212,7 @@ impl Demo {
         }
     }
 
-    /// Without a terminal: a line for each change.
+    /// Prints a line for each change, where there is no terminal.
     async fn lines(&self, shutdown: &CancellationToken) -> Result<(), DemoError> {
         say(&introduction())?;
         for hint in self.hints() {

@@ -52,7 +52,7 @@ pub enum RegistryPhase {
 }
 
 impl RegistryPhase {
-    /// As it is written everywhere.
+    /// Returns the name that is written everywhere.
     pub fn name(self) -> &'static str {
         match self {
             Self::Starting => "starting",
