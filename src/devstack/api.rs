@@ -97,7 +97,7 @@ struct Shared {
 }
 
 impl fmt::Debug for ApiServer {
-    /// Without the trunks: they hold passwords.
+    /// Leaves out the trunks: they hold passwords.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ApiServer")
             .field("options", &self.shared.options)
@@ -116,7 +116,7 @@ impl ApiServer {
         Self::load_with(dir, ApiOptions::default())
     }
 
-    /// As [`ApiServer::load`], with options.
+    /// Loads as [`ApiServer::load`] does, with options.
     ///
     /// # Errors
     /// When the folder cannot be read, or anything in it is wrong.
@@ -130,7 +130,7 @@ impl ApiServer {
         Self::from_trunks_with(trunks, ApiOptions::default())
     }
 
-    /// As [`ApiServer::from_trunks`], with options.
+    /// Makes a server as [`ApiServer::from_trunks`] does, with options.
     pub fn from_trunks_with(trunks: Vec<Trunk>, options: ApiOptions) -> Self {
         Self::new(trunks, None, options)
     }

@@ -147,7 +147,7 @@ impl Registrar {
         self.addresses.iter().find(|(t, _)| *t == transport).map(|(_, address)| *address)
     }
 
-    /// From now on REGISTERs of this user (of To) are treated like this.
+    /// Treats REGISTERs of this user (of To) like this from now on.
     pub fn behave(&self, user: &str, behaviour: Behaviour) {
         self.state().rules.set(Some(user), behaviour, None);
     }
@@ -162,7 +162,7 @@ impl Registrar {
         self.state().rules.unset(user);
     }
 
-    /// From now on REGISTERs of all users without a behaviour of their own are treated like this.
+    /// Treats REGISTERs of all users without a behaviour of their own like this from now on.
     pub fn behave_all(&self, behaviour: Behaviour) {
         self.state().rules.set(None, behaviour, None);
     }

@@ -34,9 +34,9 @@ type Stamps = BTreeMap<PathBuf, Stamp>;
 /// The folder as it was last seen, and what of it is in use.
 pub(super) struct Folder {
     dir: PathBuf,
-    /// As the last poll saw it.
+    /// Files as the last poll saw them.
     seen: Stamps,
-    /// As it was last read.
+    /// Files as they were last read.
     applied: Stamps,
     /// The last good state of each file.
     good: BTreeMap<PathBuf, Resources>,

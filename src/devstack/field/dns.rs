@@ -84,7 +84,7 @@ pub struct Entry {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Ending {
-    /// With the records.
+    /// The records.
     #[default]
     Records,
     /// SERVFAIL.
@@ -162,9 +162,9 @@ struct Prepared {
 
 #[derive(Debug, Default)]
 struct Asked {
-    /// By server, name and type.
+    /// Number of queries, by server, name and type.
     counts: HashMap<(String, String, RecordType), u64>,
-    /// By entry, for the rotation.
+    /// Turns of the rotation, by entry.
     turns: HashMap<usize, usize>,
     queries: Vec<Query>,
 }

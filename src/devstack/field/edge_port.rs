@@ -63,7 +63,7 @@ fn limit() -> u32 {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum WrongPassword {
-    /// As Routr's: it offers it again and again, and the client never hears of it.
+    /// Routr's behaviour: it offers it again and again, and the client never hears of it.
     #[default]
     Loop,
     /// It passes the rejection on.
@@ -93,7 +93,7 @@ pub(super) struct EdgePort {
 /// One request of a client, by the branch of what was sent on for it.
 #[derive(Clone, Debug)]
 struct Transaction {
-    /// As it came.
+    /// Request as it came.
     original: Wire,
     back: SocketAddr,
     /// Request to forward: without Route and X-Gateway-Auth, with our Via.

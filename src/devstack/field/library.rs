@@ -129,7 +129,7 @@ impl Library {
         Ok(())
     }
 
-    /// By row: its letter, its number, then the rest.
+    /// Sorts by row: its letter, its number, then the rest.
     fn sort(&mut self) {
         self.0.sort_by_cached_key(|entry| {
             let name = entry.case.name.clone();

@@ -1,4 +1,4 @@
-//! From a request to the steps that the case has for it.
+//! Choice of the steps that the case has for a request.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -71,7 +71,7 @@ struct State {
     total: u64,
     calls: Remembered<String, u64>,
     transactions: Remembered<Key, Transaction>,
-    /// By node and nonce, the highest nc so far.
+    /// Highest nc so far, by node and nonce.
     nonces: Remembered<(usize, String), u32>,
     uses: HashMap<usize, u64>,
     bindings: Bindings,
@@ -83,7 +83,7 @@ struct State {
 pub(super) struct Script {
     case: Case,
     pub nodes: Arc<[Node]>,
-    /// By the realm as `digest` writes it: its bytes, and what is demanded.
+    /// Demands, each with the realm as `digest` writes it, and its bytes.
     demands: Vec<(String, Vec<u8>, Demand)>,
     password: Secret,
     pub dialogue: Dialogue,

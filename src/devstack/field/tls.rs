@@ -45,12 +45,12 @@ pub enum Issuer {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Valid {
-    /// For long.
+    /// Valid for long.
     #[default]
     Now,
-    /// From the year 2150 on.
+    /// Valid from the year 2150 on.
     NotYet,
-    /// Until the year 2001.
+    /// Valid until the year 2001.
     Expired,
 }
 

@@ -107,9 +107,9 @@ impl Wanted {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub enum Credentials {
-    /// For every realm of `digest`.
+    /// One result for every realm of `digest`.
     All(Wanted),
-    /// By the realm as `digest` writes it.
+    /// One for each realm as `digest` writes it.
     ByRealm(BTreeMap<String, Wanted>),
 }
 
@@ -178,7 +178,7 @@ pub(super) struct Facts<'a> {
     pub sending: u64,
     pub connection: Option<u64>,
     pub on_connection: Option<u64>,
-    /// By the realm as `digest` writes it; one entry at least.
+    /// Result by the realm as `digest` writes it; one entry at least.
     pub credentials: &'a [(String, Verdict)],
     pub deregister: bool,
     pub asked: u32,

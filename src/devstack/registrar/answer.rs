@@ -25,7 +25,7 @@ pub(super) enum Delivery {
     Disconnect,
     /// Responses.
     Send {
-        /// At once, before the final one.
+        /// Provisional response, sent at once, before the final one.
         provisional: Option<Response>,
         /// Delay of the final one.
         after: Duration,

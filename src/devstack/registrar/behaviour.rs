@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 /// Treatment of a REGISTER.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Behaviour {
-    /// By the rules.
+    /// Treatment by the rules.
     #[default]
     Normal,
     /// 423 with this Min-Expires in seconds to everything that asks for less; otherwise normal.
@@ -68,8 +68,8 @@ struct Rule {
 }
 
 impl Rules {
-    /// From now on: `user`, or all that have no behaviour of their own, are treated like this; for that many
-    /// requests, or for good.
+    /// Sets the treatment of `user`, or of all that have no behaviour of their own, from now on; for that
+    /// many requests, or for good.
     pub(super) fn set(&mut self, user: Option<&str>, behaviour: Behaviour, times: Option<u64>) {
         let rule = Rule { behaviour, seen: 0, times };
         match user {

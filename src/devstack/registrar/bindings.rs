@@ -36,7 +36,7 @@ pub struct ExpiryBounds {
     pub min: u32,
     /// Granted where a request asks for nothing.
     pub default: u32,
-    /// At most this is granted.
+    /// Most that is granted.
     pub max: u32,
 }
 

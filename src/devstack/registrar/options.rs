@@ -78,13 +78,13 @@ impl RegistrarOptions {
         Self { listen, ..Self::default() }
     }
 
-    /// With an account more; the first one closes the registrar to everybody else.
+    /// Adds an account; the first one closes the registrar to everybody else.
     #[must_use]
     pub fn account(self, user: &str, password: &str) -> Self {
         self.account_with_login(user, None, password)
     }
 
-    /// As [`RegistrarOptions::account`], with a digest username of its own.
+    /// Adds an account as [`RegistrarOptions::account`] does, with a digest username of its own.
     #[must_use]
     pub fn account_with_login(mut self, user: &str, login: Option<&str>, password: &str) -> Self {
         let account = Account { login: login.map(str::to_owned), password: Secret::new(password) };
