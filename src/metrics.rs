@@ -67,8 +67,8 @@ pub struct Metrics {
     started_unix_ms: u64,
     registrars: Arc<registrars::Named>,
     registries: Arc<RwLock<BTreeMap<Arc<RegistryName>, Arc<Counts>>>>,
-    /// Of all registries together: thousands of them would make a dozen series each, for what `syncs` and
-    /// `sync_age` say of each.
+    /// Durations of syncs, of all registries together: thousands of them would make a dozen series each, for
+    /// what `syncs` and `last_sync_timestamp` say of each.
     sync_seconds: Arc<Series<Outcome, Histogram>>,
     operator: OperatorMetrics,
 }
@@ -89,7 +89,7 @@ struct Counts {
     most_hosts: usize,
     registers: Arc<Series<OutcomeAndRegistrar, Counter>>,
     register_seconds: Arc<Series<Outcome, Histogram>>,
-    /// From the first refresh on.
+    /// Delays of refreshes, from the first refresh on.
     refresh_delay: OnceLock<Histogram>,
     syncs: Arc<Series<Outcome, Counter>>,
     store_writes: Arc<Series<Outcome, Counter>>,
@@ -242,8 +242,8 @@ impl Metrics {
 }
 
 impl Counts {
-    /// Of a resource, series appear with the first event of their kind: there may be thousands that never
-    /// have one.
+    /// Makes the counters. Series of a resource appear with the first event of their kind: there may be
+    /// thousands that never have one.
     fn new(is_resource: bool) -> Self {
         let counts = Self {
             hosts: RwLock::default(),
