@@ -83,7 +83,7 @@ pub struct InstanceId {
 }
 
 impl InstanceId {
-    /// As it is known now.
+    /// Returns the id as it is known now.
     pub fn now(&self) -> RegistryId {
         self.kept.borrow().clone().unwrap_or_else(|| self.first.clone())
     }

@@ -25,7 +25,7 @@ use routr_registration::registration::identity::RegistryId;
 /// also works for mounted ConfigMaps and bind mounts.
 const POLL_PERIOD: Duration = Duration::from_secs(1);
 
-/// From now on SIGHUP does not end the process. `None` where it cannot be received.
+/// Keeps SIGHUP from ending the process from now on. `None` where it cannot be received.
 pub(super) fn hangups() -> Option<Signal> {
     match signal(SignalKind::hangup()) {
         Ok(hangups) => Some(hangups),
@@ -73,7 +73,7 @@ struct Ended;
 
 struct Follower {
     path: PathBuf,
-    /// In use.
+    /// Configuration in use.
     config: Config,
     identity: InstanceId,
     reloads: Reloads,
