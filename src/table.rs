@@ -25,18 +25,18 @@ pub use registries::{registry_label, registry_line, registry_lines, registry_tot
 pub use screen::{Screen, Terminal};
 pub use text::{clean, duration, label};
 
-/// From this width on, in columns, the reason has a column of its own. Below, it stands on lines under its
+/// Width from which the reason has a column of its own, in columns. Below, it stands on lines under its
 /// trunk.
 const MIN_WIDTH_FOR_REASON: u16 = 120;
 
-/// From this width on, in columns, the EdgePort has one, too. Below, the usual one is named under the table,
-/// and another one with the reason.
+/// Width from which the EdgePort has a column, too, in columns. Below, the usual one is named under the
+/// table, and another one with the reason.
 const MIN_WIDTH_FOR_EDGE_PORT: u16 = 160;
 
 /// The narrowest table that is drawn, in columns.
 const MIN_WIDTH: u16 = 60;
 
-/// Before the lines under a trunk.
+/// Indent of the lines under a trunk.
 const INDENT: &str = "    ";
 
 const HEADERS: [&str; 5] = ["TRUNK", "REGISTRAR", "STATE", "EXPIRES IN", "NEXT TRY"];
@@ -134,7 +134,7 @@ pub fn page(
 enum Reasons {
     /// All, on as many lines as it takes.
     Whole,
-    /// As much as one line holds.
+    /// Part that fits on one line.
     Cut,
 }
 
@@ -310,7 +310,7 @@ fn narrow(reasons: Reasons, trunks: &[TrunkView], now: u64, width: u16, colour: 
     lines
 }
 
-/// As much of a text as fits on one line after `indent`.
+/// Cuts a text to what fits on one line after `indent`.
 fn cut(text: &str, indent: &str, width: u16) -> String {
     let mut table = new_table(Some(width.saturating_sub(u16::try_from(indent.len()).unwrap_or(0))), false);
     let mut row = Row::from([text]);
