@@ -147,7 +147,7 @@ impl Client {
         Self::start_with(options, names)
     }
 
-    /// With a hosts file of this text in place of the system's, and without name servers.
+    /// Starts with a hosts file of this text in place of the system's, and without name servers.
     #[cfg(any(test, feature = "testing"))]
     pub fn start_with_hosts(options: ClientOptions, hosts: &str) -> Result<Self, ClientError> {
         Self::start_with(options, Names::with_hosts(hosts)?)

@@ -96,7 +96,7 @@ pub struct Challenge {
     pub realm: QuotedText,
     /// The server's number used once.
     pub nonce: QuotedText,
-    /// To be sent back unchanged.
+    /// Opaque value, which is sent back unchanged.
     pub opaque: Option<QuotedText>,
     /// Hash algorithm.
     pub algorithm: Algorithm,
@@ -110,7 +110,7 @@ pub struct Challenge {
     pub with_escapes: bool,
     /// The nonce was too old and the password not at fault: try again with this nonce.
     pub stale: bool,
-    /// From a proxy: the credentials go into Proxy-Authorization.
+    /// True for a challenge of a proxy: the credentials go into Proxy-Authorization.
     pub proxy: bool,
 }
 

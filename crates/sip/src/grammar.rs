@@ -39,7 +39,7 @@ impl ParseError {
     }
 }
 
-/// At most 60 characters of a text, for an error message.
+/// Returns at most 60 characters of a text, for an error message.
 fn excerpt(text: &str) -> String {
     let mut short: String = text.chars().take(60).collect();
     if short.len() < text.len() {

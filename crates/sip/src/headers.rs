@@ -64,7 +64,7 @@ impl Headers {
         self.values(name).map(HeaderValue::as_str)
     }
 
-    /// As [`Headers::get_all`], as bytes: what is not UTF-8 is as it came.
+    /// Returns the values of [`Headers::get_all`] as bytes: one that is not UTF-8 is as it came.
     pub fn get_all_bytes<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         self.values(name).map(HeaderValue::as_bytes)
     }

@@ -42,7 +42,7 @@ pub(super) fn parse_datagram(bytes: &[u8]) -> Result<Message, ParseError> {
 #[derive(Debug, Default)]
 pub struct StreamParser {
     buffer: Vec<u8>,
-    /// Before this there is no end of the header fields, so that nothing is searched twice.
+    /// Offset before which there is no end of the header fields, so that nothing is searched twice.
     searched: usize,
     /// Bytes that the next message has, once its header fields are known; 0 before. They are not read again
     /// until then.
@@ -53,7 +53,7 @@ pub struct StreamParser {
 }
 
 impl StreamParser {
-    /// At the start of a stream.
+    /// Begins at the start of a stream.
     pub fn new() -> Self {
         Self::default()
     }
@@ -327,7 +327,7 @@ fn text(line: &[u8]) -> Cow<'_, str> {
     text
 }
 
-/// Without white space at either end.
+/// Returns a value without white space at either end.
 fn trimmed(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t' | b'\r', rest @ ..] | [rest @ .., b' ' | b'\t' | b'\r'] = value {
         value = rest;

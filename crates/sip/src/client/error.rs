@@ -38,7 +38,7 @@ pub enum ClientError {
     /// All addresses of the destination are denied; this is the first of them.
     #[error("{0}; see --deny-target and --allow-target of the Requester")]
     Denied(Box<DeniedAddress>),
-    /// Not UDP or TCP, nor TLS where that is set up.
+    /// Transport other than UDP and TCP, or TLS where that is not set up.
     #[error("SIP over {0} is not available here; expected UDP, TCP or, where it is set up, TLS")]
     UnsupportedTransport(Transport),
     /// More than [`MAX_MESSAGE`], or over UDP more than [`super::MAX_DATAGRAM`].

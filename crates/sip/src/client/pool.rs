@@ -58,7 +58,7 @@ pub(super) struct Connections {
 pub(super) struct Settings {
     pub(super) bind: IpAddr,
     pub(super) tls: Option<Arc<rustls::ClientConfig>>,
-    /// For one target with all its addresses, TLS handshake included.
+    /// Time limit for one target with all its addresses, TLS handshake included.
     pub(super) connect_within: Duration,
     /// Time that a connection that is out of use lives on: Timer F.
     pub(super) grace: Duration,

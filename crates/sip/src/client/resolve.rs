@@ -40,7 +40,7 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// With the system's name servers; where it names none, with the hosts file only.
+    /// Uses the system's name servers; where it names none, the hosts file only.
     pub(super) fn new(within: Duration) -> Result<Self, ClientError> {
         let (config, options) = hickory_resolver::system_conf::read_system_conf().unwrap_or_else(|error| {
             tracing::warn!(%error, "no name servers are configured: only the hosts file and IP addresses \
@@ -72,7 +72,7 @@ impl Names {
         Self { targets, looking_up: Semaphore::new(look_ups.clamp(1, MAX_LOOK_UPS)), ..self }
     }
 
-    /// With a hosts file of this text and no name servers.
+    /// Uses a hosts file of this text and no name servers.
     #[cfg(any(test, feature = "testing"))]
     pub(super) fn with_hosts(text: &str) -> Result<Self, ClientError> {
         let nowhere = ResolverConfig::from_parts(None, Vec::new(), Vec::new());

@@ -97,7 +97,7 @@ struct Entry {
     method: Box<str>,
     machine: ClientTransaction,
     flow: Flow,
-    /// For retransmissions; empty on a stream.
+    /// Bytes to retransmit; empty on a stream.
     bytes: Bytes,
     /// `None` once the user of the transaction has gone away: what remains watches over the connection.
     outcome: Option<oneshot::Sender<Outcome>>,
@@ -146,7 +146,7 @@ impl State {
         Some(entry)
     }
 
-    /// As [`State::take`], for an entry whose timer has fired.
+    /// Removes an entry as [`State::take`] does, but one whose timer has fired.
     fn remove(&mut self, number: u64) -> Option<Entry> {
         let entry = self.entries.remove(&number)?;
         if entry.outcome.is_none() {

@@ -31,7 +31,7 @@ impl Offer {
         Self::of_at_least(response, DigestMinimum::default())
     }
 
-    /// As [`Offer::of`], of those challenges that offer the minimum.
+    /// Reads an offer as [`Offer::of`] does, of those challenges that offer the minimum.
     pub fn of_at_least(response: &Response, minimum: DigestMinimum) -> Option<Self> {
         let (own, other) = match response.code {
             401 => (("WWW-Authenticate", false), ("Proxy-Authenticate", true)),

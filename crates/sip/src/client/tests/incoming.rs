@@ -40,7 +40,7 @@ impl<'a> MakeWriter<'a> for Captured {
     }
 }
 
-/// As much of a request as a test wants to change.
+/// Returns a request with the parts that a test wants to change.
 fn text(method: &str, via: &str, to: &str, more: &str) -> String {
     format!(
         "{method} sip:alice@127.0.0.1 SIP/2.0\r\nVia: {via}\r\nFrom: <sip:p@provider.example>;tag=p1\r\n\
