@@ -76,11 +76,11 @@ enum Ended {
     Unreachable,
     /// The connection broke.
     Broken,
-    /// Not in time.
+    /// Time limit that passed.
     Late,
-    /// By a status of the other side, or of a proxy: it may succeed later.
+    /// Status of the other side, or of a proxy: the call may succeed later.
     Failed,
-    /// By a status that says that it will not.
+    /// Status which says that the call will not succeed.
     Refused,
 }
 
@@ -117,7 +117,7 @@ const MAX_SHOWN: usize = 400;
 /// Bytes of a status's own message, in front of its cause.
 const MAX_BEFORE_CAUSE: usize = 120;
 
-/// As much of a text as is shown, on one line.
+/// Returns the part of a text that is shown, on one line.
 fn shortened(text: &str) -> Box<str> {
     clean(text, MAX_SHOWN).into()
 }

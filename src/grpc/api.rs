@@ -259,7 +259,7 @@ impl ApiServer {
         taken
     }
 
-    /// As [`ApiServer::hand_over`], without accounting for it.
+    /// Takes a list apart as [`ApiServer::hand_over`] does, without accounting for it.
     async fn take_apart(
         &self,
         message: Bytes,

@@ -47,7 +47,7 @@ use routr_types::{host::HostPort, secret::Secret};
 const MAX_PEERS: usize = 32;
 /// Greatest age of a name server's response while there are calls.
 const LOOK_UP_PERIOD: Duration = Duration::from_secs(10);
-/// Between two look-ups after failures.
+/// Pause between two look-ups after failures.
 const LOOK_UP_RETRY_PERIOD: Duration = Duration::from_secs(1);
 /// Connections that one request is offered to: each may be closed before it is taken.
 const MAX_CONNECTIONS_TRIED: usize = 3;

@@ -61,7 +61,7 @@ const MAX_QUIET_PERIOD: Duration = Duration::from_secs(40);
 const MAX_TIMEOUTS_IN_A_ROW: u32 = 3;
 /// Health checks on a connection that has just taken the place of another one, at most.
 const PROVING_CHECKS: u32 = 30;
-/// Between two looks at a connection that is used.
+/// Interval between two looks at a connection that is used.
 const WATCH_PERIOD: Duration = Duration::from_secs(1);
 /// Looks without a call under way before the looking ends.
 const IDLE_PERIODS: u32 = 10;
@@ -119,7 +119,7 @@ struct State {
     current: Arc<Generation>,
     /// The one before, with calls under way.
     replaced: Option<Arc<Generation>>,
-    /// Not before then is the current one replaced, and how long that pause was.
+    /// Earliest moment to replace the current one, and the pause until then.
     replace_at: Option<Instant>,
     pause: Duration,
 }

@@ -14,12 +14,12 @@ use super::{channel::listens, connection::Events};
 use crate::{config::Endpoint, quota::sockets::Payers};
 use routr_registration::model::Link;
 
-/// Between two attempts to reach a dependency that was lost.
+/// Pause between two attempts to reach a dependency that was lost.
 const RETRY: Duration = Duration::from_millis(500);
 /// A call may make another connection so soon by itself.
 const SETTLE: Duration = Duration::from_millis(100);
-/// Between two looks at a dependency whose connections end while nothing is sent: proxies end each of them
-/// after a while.
+/// Interval between two looks at a dependency whose connections end while nothing is sent: proxies end each
+/// of them after a while.
 const IDLE_CHECK_PERIOD: Duration = Duration::from_secs(60);
 
 /// Task that watches one dependency. Dropped, it ends.

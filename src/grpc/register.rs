@@ -85,7 +85,7 @@ impl Template {
         envelope.encode_to_vec().into()
     }
 
-    /// Without the option tags whose bits are set in `without`.
+    /// Returns the fields after CSeq, without the option tags whose bits are set in `without`.
     fn after_cseq(&self, without: u32) -> Vec<u8> {
         let mut all = vec![
             header("User-Agent", self.user_agent.clone()),

@@ -24,7 +24,7 @@ use routr_registration::model::Link;
 
 /// Time that the Requester may take to say how much it takes at a time.
 const INFO_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between two times that it is asked about itself, where it has not responded or connections follow each
+/// Interval between two requests to it about itself, where it has not responded or connections follow each
 /// other fast.
 const INFO_PERIOD: Duration = Duration::from_secs(1);
 /// Times that a Requester which is back is asked who it is, before it counts as one that does not say.
@@ -43,8 +43,8 @@ pub(super) struct RequesterStatus {
 }
 
 impl RequesterStatus {
-    /// Of a Requester that is asked by `connection`, whose streams `events` reports; what is found goes to
-    /// `link`.
+    /// Makes the status of a Requester that is asked by `connection`, whose streams `events` reports;
+    /// findings go to `link`.
     pub(super) fn new(connection: Connection, events: Arc<Events>, link: Arc<watch::Sender<Link>>) -> Self {
         Self {
             info: RequesterInfoClient::new(connection).accept_compressed(CompressionEncoding::Gzip),

@@ -9,7 +9,7 @@ use crate::backoff::Backoff;
 
 /// Trunks in one page of `List`.
 const DEFAULT_PAGE_SIZE: i32 = 1_000;
-/// From this many trunks on, pages are preferred.
+/// Number of trunks from which pages are preferred.
 const LARGE_LIST: usize = 10_000;
 /// Time that a method is not the first choice after refusals in a row.
 const RETRY_AFTER: Backoff = Backoff::new(Duration::from_mins(5), Duration::from_hours(1));
@@ -19,7 +19,7 @@ const RETRY_AFTER: Backoff = Backoff::new(Duration::from_mins(5), Duration::from
 pub(super) enum Method {
     /// All in one message.
     FindBy,
-    /// In pages.
+    /// Pages, one after the other.
     List,
 }
 

@@ -25,7 +25,7 @@ const MAX_FIELDS_SEARCHED: usize = 10_000;
 #[doc(hidden)] // public for fuzz/
 #[derive(Clone, Debug, Default)]
 pub struct Take {
-    /// For the fingerprints.
+    /// Hasher of the fingerprints.
     pub hasher: DefaultHashBuilder,
     /// Bytes of the largest trunk that is decoded.
     pub max_trunk_bytes: usize,
