@@ -39,7 +39,7 @@ pub struct TooLong {
 }
 
 impl TooLong {
-    /// Of a response that may have `most` bytes.
+    /// Makes the error of a response that may have `most` bytes.
     #[cfg(test)]
     pub(super) fn answer(most: usize) -> Self {
         Self { most, watch: false }

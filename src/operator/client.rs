@@ -46,7 +46,7 @@ const WATCH_IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 /// Requests for one object at the same time, each of which takes a connection: thousands of Registries share
 /// them.
 const MAX_REQUESTS: usize = 32;
-/// Of these, those for one namespace.
+/// Requests of these that are for one namespace.
 const MAX_REQUESTS_PER_NAMESPACE: usize = 8;
 /// Bytes of a response that is an error; the rest is not read.
 const MAX_ERROR_BYTES: usize = 64 << 10;
@@ -65,7 +65,7 @@ pub struct ClientKind {
 }
 
 impl ClientKind {
-    /// For single objects.
+    /// Bounds for single objects.
     pub fn objects() -> Self {
         let at_once = Some(RequestLimiter::new(MAX_REQUESTS, MAX_REQUESTS_PER_NAMESPACE));
         let guard = Guard { limit: REQUEST_TIMEOUT, at_once, on_watch: None };
@@ -73,14 +73,14 @@ impl ClientKind {
         Self { silence: REQUEST_TIMEOUT + CONNECT_TIMEOUT, response: MAX_OBJECT_BYTES, guard }
     }
 
-    /// For lists and watches.
+    /// Bounds for lists and watches.
     pub fn watches(on_watch: OnWatch) -> Self {
         let guard = Guard { limit: LIST_TIMEOUT, at_once: None, on_watch: Some(on_watch) };
         Self { silence: WATCH_IDLE_TIMEOUT, response: MAX_PAGE_BYTES, guard }
     }
 
-    /// For the Lease. Its connections are its own: those that died with a node of the API server must not
-    /// cost it its term. The election limits each request by what is left of the term.
+    /// Bounds for the Lease. Its connections are its own: those that died with a node of the API server must
+    /// not cost it its term. The election limits each request by what is left of the term.
     pub fn lease() -> Self {
         let guard = Guard { limit: LIST_TIMEOUT, at_once: None, on_watch: None };
         Self { silence: LIST_TIMEOUT, response: MAX_OBJECT_BYTES, guard }

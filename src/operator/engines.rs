@@ -80,7 +80,7 @@ pub enum DeregistrationResult {
     DeadlineExceeded {
         /// Number of trunks that were left.
         left: u64,
-        /// In plain words.
+        /// Reason in plain words.
         why: String,
     },
 }
@@ -133,8 +133,9 @@ enum RunAction {
 }
 
 impl EngineManager {
-    /// Without any engine. Engines that it starts are entered into the directory and counted in the metrics,
-    /// and act only while the permit holds; `grace` is what each of them may take at its end.
+    /// Makes a manager without any engine. Engines that it starts are entered into the directory and counted
+    /// in the metrics, and act only while the fence holds; `grace` is the time that each of them may take at
+    /// its end.
     pub fn new(
         directory: Directory,
         metrics: Metrics,
@@ -279,9 +280,9 @@ impl EngineManager {
         Ok(())
     }
 
-    /// Of two Registries with one identity, one has to go, no matter who was looked at first: a Registry that
-    /// goes by its own UID is never in the wrong, and of two that name the same instance id, the older one
-    /// has it.
+    /// Resolves a conflict of two Registries with one identity: one has to go, no matter which was looked at
+    /// first. A Registry that goes by its own UID is never in the wrong, and of two that name the same
+    /// instance id, the older one has it.
     fn resolve_conflict(
         &self,
         uid: &str,

@@ -34,7 +34,7 @@ pub const MANAGER: &str = "routr-registry";
 const REPEAT_PERIOD: Duration = Duration::from_secs(30);
 /// No more different events than these are recorded in [`SERIES_PERIOD`].
 const MAX_EVENTS_PER_PERIOD: usize = 20;
-/// For this long an equal event is counted up instead of recorded again.
+/// Time for which an equal event is counted up instead of recorded again.
 const SERIES_PERIOD: Duration = Duration::from_secs(300);
 /// Bytes of an object's name (RFC 1123 subdomain).
 const MAX_NAME_BYTES: usize = 253;
@@ -88,7 +88,7 @@ enum EventRequest {
 }
 
 impl EventRecorder {
-    /// For the object that is referred to.
+    /// Records events about the object that is referred to.
     pub fn new(reporter: EventReporter, reference: ObjectReference) -> Self {
         Self { reporter, reference, recent: Mutex::default() }
     }

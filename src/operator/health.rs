@@ -16,7 +16,7 @@ use routr_kube_errors::{ApiError, Kind};
 const LOG_PERIOD: Duration = Duration::from_secs(10);
 /// A failure that goes on is said again this often.
 const REMIND_EVERY: Duration = Duration::from_secs(20);
-/// Of many requests some fail and some succeed: a failure is over when none has failed for this long.
+/// Time without another failure after which a failure is over: of many requests some fail and some succeed.
 const QUIET_PERIOD: Duration = Duration::from_secs(5);
 /// Namespaces that `/readyz` names for each area.
 const MAX_NAMED: usize = 3;
@@ -203,7 +203,7 @@ impl Health {
         }
     }
 
-    /// As [`Health::watching`], by the path of the request.
+    /// Records a watch as [`Health::watching`] does, by the path of the request.
     pub fn watching_path(&self, path: &str) {
         let (_, rest) = path.split_once("/namespaces/").unzip();
         self.watching(rest.and_then(|rest| rest.split('/').next()));

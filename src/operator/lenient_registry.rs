@@ -39,7 +39,7 @@ pub enum Unreadable {
     TooLarge {
         /// `spec` or `metadata.finalizers`.
         what: &'static str,
-        /// As JSON.
+        /// Bytes as JSON.
         bytes: usize,
         /// Most bytes that are read.
         most: usize,

@@ -15,9 +15,9 @@ use tokio::{
     time::{Instant, interval},
 };
 
-/// Between two beats of the [`Heartbeat`].
+/// Interval between two beats of the [`Heartbeat`].
 const HEARTBEAT_PERIOD: Duration = Duration::from_secs(1);
-/// Without a beat for this long, the threads are taken to be stuck for good. Far longer than any load
+/// Time without a beat after which the threads are taken to be stuck for good. Far longer than any load
 /// explains: the restart that follows interrupts every Registry.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
 

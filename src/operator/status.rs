@@ -74,7 +74,7 @@ pub struct Situation {
 pub struct Stall {
     /// One of [`reasons::STALLS`].
     pub reason: &'static str,
-    /// In plain words, with the field at fault and what would be right; no secret.
+    /// Message in plain words, with the field at fault and what would be right; no secret.
     pub message: String,
 }
 
@@ -99,9 +99,9 @@ pub enum Phase {
 /// State of an engine, as it reports it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
-    /// At a glance.
+    /// Summary of its trunks and dependencies.
     pub summary: Summary,
-    /// The worst.
+    /// Worst failures.
     pub failures: FailureSummary,
     /// True when state outlives the process (Redis).
     pub durable: bool,
@@ -110,12 +110,12 @@ pub struct Snapshot {
 /// Degree to which two statuses differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Diff {
-    /// Not at all.
+    /// Equal.
     None,
-    /// Only in what moves on by itself: the next expiry, the last sync, the next tries, the words of
-    /// messages.
+    /// Different only in what moves on by itself: the next expiry, the last sync, the next attempts, the
+    /// words of messages.
     Cosmetic,
-    /// In something that someone waits for.
+    /// Different in something that someone waits for.
     Significant,
 }
 
@@ -129,7 +129,7 @@ pub struct StatusEvent {
     /// Action that the operator took or takes, in CamelCase: `Register`, `Deregister`, `Configure`,
     /// `Connect`.
     pub action: &'static str,
-    /// In plain words, at most 1 KiB.
+    /// Message in plain words, at most 1 KiB.
     pub message: String,
 }
 

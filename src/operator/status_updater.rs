@@ -23,10 +23,10 @@ use routr_kube_errors::ApiError;
 
 /// Period at which an engine is looked at.
 const POLL_PERIOD: Duration = Duration::from_secs(1);
-/// Between two writes of what someone waits for, on average.
+/// Average interval between two writes of what someone waits for.
 const WRITE_PERIOD: Duration = Duration::from_secs(3);
-/// Between two writes of nothing but times that move on, such as when all was last seen to be so. What
-/// someone else has written meanwhile is replaced.
+/// Interval between two writes of nothing but times that move on, such as when all was last seen to be so.
+/// What someone else has written meanwhile is replaced.
 const COSMETIC_WRITE_PERIOD: Duration = Duration::from_secs(60);
 /// Addition of each Registry to that period, and the longest period that results: thousands of them write
 /// some ten times a second in all.
@@ -80,9 +80,9 @@ pub enum Work {
 /// Task state of one Registry's status updates.
 pub struct StatusUpdater {
     writer: Arc<dyn StatusWriter>,
-    /// As computed last; at the start as the resource had it.
+    /// Status as computed last; at the start as the resource had it.
     current: Option<Arc<RegistryStatus>>,
-    /// As written last, and when.
+    /// Status as written last, and the moment of that.
     written: Option<(Arc<RegistryStatus>, Instant)>,
     /// Form in which it was written.
     form: StatusForm,

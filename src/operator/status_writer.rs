@@ -88,7 +88,7 @@ pub struct KubeStatusWriter {
     name: RegistryName,
     /// UID of the resource: another resource of the same name is not written to.
     uid: String,
-    /// Of its namespace.
+    /// Registries of its namespace.
     api: Api<DynamicObject>,
     reporter: EventReporter,
     events: EventRecorder,
@@ -101,7 +101,7 @@ pub struct KubeStatusWriter {
 }
 
 impl KubeStatusWriter {
-    /// For one Registry.
+    /// Writes for one Registry.
     pub fn new(
         reporter: EventReporter,
         fence: Fence,

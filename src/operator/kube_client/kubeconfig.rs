@@ -68,7 +68,7 @@ pub enum KubeconfigError {
         files: String,
         /// The name of the cluster.
         cluster: String,
-        /// In a few words.
+        /// Problem in a few words.
         problem: &'static str,
     },
     /// The CA is not there, or is none.
@@ -78,7 +78,7 @@ pub enum KubeconfigError {
         files: String,
         /// The name of the cluster.
         cluster: String,
-        /// In a few words.
+        /// Problem in a few words.
         problem: String,
     },
     /// Credentials by a method that Kubernetes has removed.
@@ -119,7 +119,7 @@ impl Sources {
         Self { paths, named: true }
     }
 
-    /// For a message.
+    /// Returns a description for a message.
     pub(super) fn described(&self) -> String {
         let paths: Vec<String> = self.paths.iter().map(|path| shown(path)).collect();
         match (self.named, paths.as_slice()) {

@@ -32,7 +32,7 @@ pub enum ConditionStatus {
 }
 
 impl ConditionStatus {
-    /// As Kubernetes writes it.
+    /// Returns the word that Kubernetes writes.
     pub fn name(self) -> &'static str {
         match self {
             Self::True => "True",
@@ -367,7 +367,7 @@ pub(super) fn name(trunk: &TrunkView) -> String {
     named(&trunk.reference, &trunk.name, &trunk.registrar)
 }
 
-/// As [`name`].
+/// Names a trunk as [`name`] does.
 pub(super) fn named(reference: &str, name: &str, registrar: &str) -> String {
     let [reference, name, registrar] = [reference, name, registrar].map(|text| clean(text, MAX_NAME_BYTES));
     let name = if name == reference { String::new() } else { name };

@@ -38,7 +38,7 @@ pub fn events(before: Option<&RegistryStatus>, after: &RegistryStatus) -> Vec<St
     events
 }
 
-/// For the end of a deletion: all went well.
+/// Returns the event for the end of a deletion: all went well.
 pub fn deregistered(trunks: u64) -> StatusEvent {
     let message = match trunks {
         0 => "no binding had to be removed".to_owned(),
@@ -47,7 +47,7 @@ pub fn deregistered(trunks: u64) -> StatusEvent {
     event(false, "Deregistered", "Deregister", message)
 }
 
-/// For the end of a deletion: not everything could be removed.
+/// Returns the event for the end of a deletion: not everything could be removed.
 pub fn not_deregistered(left: u64, why: &str) -> StatusEvent {
     let bindings = if left == 0 {
         "bindings may be left at the registrars".to_owned()

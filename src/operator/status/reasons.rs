@@ -9,9 +9,9 @@ pub const CONDITIONS: [&str; 7] =
 
 /// Every trunk has a binding, and refreshes can go on.
 pub const READY: &str = "Ready";
-/// In progress towards what the spec asks for (kstatus).
+/// Progress towards what the spec asks for (kstatus).
 pub const RECONCILING: &str = "Reconciling";
-/// Not in progress, and waiting will not help (kstatus).
+/// No progress, and waiting will not help (kstatus).
 pub const STALLED: &str = "Stalled";
 /// The last reading of the trunks succeeded.
 pub const API_REACHABLE: &str = "APIReachable";

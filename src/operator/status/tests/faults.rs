@@ -27,7 +27,7 @@ const FINE: [&str; 7] = [
     "True/Accepted",
 ];
 
-/// As when all is fine, but for these.
+/// Returns the conditions when all is fine, but for these.
 fn but<const N: usize>(changes: [(usize, &'static str); N]) -> [&'static str; 7] {
     let mut all = FINE;
     for (position, is) in changes {
