@@ -98,7 +98,8 @@ const CALL_IN_DIRECT_MODE: &str = "this provider routes calls by the source addr
      Contact, so they miss the EdgePort; run the Requester with --mode proxied, or ask the provider to route calls by \
      Contact";
 
-/// As [`CALL_IN_DIRECT_MODE`], in proxied mode, where Contact names the Requester unless it is set.
+/// Explanation as [`CALL_IN_DIRECT_MODE`], in proxied mode, where Contact names the Requester unless it is
+/// set.
 const CALL_IN_PROXIED_MODE: &str = "this provider routes calls by the Contact of the REGISTER, which names the Requester, \
      or by its source address, past the EdgePort; set --contact to the EdgePort's public address";
 

@@ -1,5 +1,5 @@
-//! From `SendMessageRequest` to a SIP request that lacks only its Contact (where that is the Requester's own
-//! address) and its Via.
+//! Conversion of `SendMessageRequest` to a SIP request that lacks only its Contact (where that is the
+//! Requester's own address) and its Via.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! From a SIP response to Routr's `SIPMessage`.
+//! Conversion of a SIP response to Routr's `SIPMessage`.
 
 mod contacts;
 

@@ -54,7 +54,7 @@ const GRPC_PREFIX_BYTES: usize = 5;
 /// all.
 const MAX_BYTES_IN_FLIGHT: usize = 32 << 20;
 
-/// Between two warnings about calls that were not let in.
+/// Interval between two warnings about calls that were not let in.
 const WARNING_PERIOD: Duration = Duration::from_secs(30);
 
 const SEND_MESSAGE: &str = "/fonoster.routr.requester.v2beta1.Requester/SendMessage";

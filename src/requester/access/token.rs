@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use routr_net::files;
 
-/// Between two looks at the file.
+/// Interval between two looks at the file.
 const RELOAD_PERIOD: Duration = Duration::from_secs(1);
 /// Tokens that are taken at a time: the old one and the new one, while they are exchanged.
 const MAX_TOKENS: usize = 8;

@@ -40,7 +40,7 @@ struct Realm {
 }
 
 impl Authenticator {
-    /// For a request that is not sent yet.
+    /// Begins with a request that is not sent yet.
     pub(super) fn new(request: &Request, minimum: DigestMinimum) -> Self {
         let has = |name| request.headers.get(name).is_some();
         Self { given: has("Authorization") || has("Proxy-Authorization"), minimum, ..Self::default() }

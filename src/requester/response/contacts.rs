@@ -66,7 +66,7 @@ impl Contacts {
         self.all.iter().map(one).collect()
     }
 
-    /// In the order to try them: by q, the greatest first, then as they stand.
+    /// Returns them in the order to try them: by q, the greatest first, then as they stand.
     pub fn by_preference(&self) -> Vec<&NameAddr> {
         let mut contacts: Vec<_> = self.good().collect();
         contacts.sort_by(|a, b| preference(b).total_cmp(&preference(a)));

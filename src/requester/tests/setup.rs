@@ -63,7 +63,7 @@ pub async fn start_client(options: Options, client_options: ClientOptions, capac
     start_sip(options, Client::start(client_options).unwrap(), capacity).await
 }
 
-/// With a hosts file of this text.
+/// Starts with a hosts file of this text.
 pub async fn start_with_hosts(options: Options, hosts: &str) -> Service {
     let sip = Client::start_with_hosts(options.client(), hosts).unwrap();
     start_sip(options, sip, DEFAULT_CAPACITY).await
@@ -165,7 +165,7 @@ pub fn edit(request: &mut SendMessageRequest) -> &mut SipMessage {
     request.message.as_mut().unwrap()
 }
 
-/// As [`edit`]: without that extension.
+/// Drops that extension from the message of a request.
 pub fn drop_extension(request: &mut SendMessageRequest, name: &str) {
     edit(request).extensions.retain(|e| e.name != name);
 }
