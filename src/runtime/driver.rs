@@ -114,7 +114,7 @@ pub struct Driver<S: TrunkSource, R: Requester, T: Store, O: Observer> {
     has_responded: bool,
     /// Restarts of the Requester when they were looked at last.
     restarts: u64,
-    /// Someone asked for a sync while one was running: it may have read what it has before the change.
+    /// Request for another sync while one was running: that one may have read what it has before the change.
     sync_again: bool,
     deregister_all: DeregisterAll,
     lists: RunningLists,

@@ -54,7 +54,7 @@ pub(super) struct Persister<T> {
 enum State {
     /// Nothing to do until there are changes, or until it is time for a check.
     Idle,
-    /// Not again before then.
+    /// Waiting until then.
     Pausing(Instant),
     /// Being written, with these changes.
     Writing(Vec<Change>, JoinHandle<Result<(), StoreError>>),

@@ -10,14 +10,14 @@ use routr_registration::engine::view::DeregistrationReport;
 pub(super) enum DeregisterAll {
     /// No one wants it.
     NotRequested,
-    /// As soon as the trunks have been read: an engine that has only begun does not know them yet.
+    /// Waiting until the trunks have been read: an engine that has only begun does not know them yet.
     AwaitingSync(bool, Vec<oneshot::Sender<DeregistrationReport>>),
     /// The bindings are being removed.
     Deregistering(Vec<oneshot::Sender<DeregistrationReport>>),
 }
 
 impl DeregisterAll {
-    /// Someone wants it. The first to ask says whether to presume bindings.
+    /// Records a request. The first one decides whether bindings are assumed.
     pub(super) fn ask(&mut self, assume_bound: bool, respond_to: oneshot::Sender<DeregistrationReport>) {
         match self {
             Self::NotRequested => *self = Self::AwaitingSync(assume_bound, vec![respond_to]),

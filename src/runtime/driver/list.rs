@@ -18,7 +18,7 @@ const SLOTS_PER_TURN: u32 = 5_000;
 pub(super) struct RunningLists(VecDeque<(Search, oneshot::Sender<Page>)>);
 
 impl RunningLists {
-    /// Someone asks.
+    /// Begins a list for a caller.
     pub(super) fn begin(
         &mut self,
         filter: Filter,
