@@ -27,7 +27,7 @@ pub struct Identity {
 pub enum AnyStore {
     /// Nothing outlives the process.
     Memory(MemoryStore),
-    /// In Redis.
+    /// Redis.
     Redis(Box<RedisStore>),
 }
 

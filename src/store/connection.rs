@@ -78,9 +78,9 @@ struct Failure {
     discard: bool,
     /// It broke before the response came, as a connection does that was idle while Redis was restarted.
     broken: bool,
-    /// In a cluster: the node that has the keys.
+    /// Node of a cluster that has the keys.
     moved_to: Option<HostPort>,
-    /// In a cluster: some keys are being moved to another node.
+    /// True in a cluster while some keys are being moved to another node.
     ask: bool,
 }
 

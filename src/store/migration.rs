@@ -30,9 +30,9 @@ struct Unit {
 
 /// Progress of a unit.
 enum At {
-    /// To be sent to the node that the slot belongs to.
+    /// Waiting to be sent to the node that the slot belongs to.
     Home,
-    /// To be sent to the node that it was referred to.
+    /// Waiting to be sent to the node that it was referred to.
     Asked(HostPort),
     /// Done, with these responses.
     Done(Vec<Value>),

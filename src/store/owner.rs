@@ -24,9 +24,9 @@ use routr_types::text;
 
 /// Seconds that the key lives after its last renewal.
 const OWNER_TTL_S: u64 = 5;
-/// Between two renewals, and between two looks of a process that stands by.
+/// Interval between two renewals, and between two looks of a process that stands by.
 const RENEW_EVERY: Duration = Duration::from_millis(1_500);
-/// After refused credentials: trying again soon would be a loop.
+/// Pause after refused credentials: trying again soon would be a loop.
 const DENIED_RETRY_PERIOD: Duration = Duration::from_secs(30);
 /// Looks in a row that must find the key absent before a process that stood by takes it: an owner that is
 /// well but was cut off from Redis for a while writes it again before that.

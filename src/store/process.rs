@@ -11,7 +11,7 @@ pub(super) struct This {
     /// Name of the host, the pod or the container.
     pub(super) host: String,
     pub(super) pid: u32,
-    /// Of the machine's boot and the PID namespace; empty where the system does not say.
+    /// Identity of the machine's boot and the PID namespace; empty where the system does not say.
     pub(super) namespace: String,
     /// Start of the process, in the kernel's ticks since the boot; 0 where the system does not say.
     pub(super) started: u64,

@@ -35,12 +35,12 @@ pub(super) enum Servers {
         sentinels: Vec<HostPort>,
         /// Its name.
         master: String,
-        /// Of the sentinels.
+        /// Credentials of the sentinels.
         login: Option<Login>,
     },
     /// Nodes of a cluster.
     Nodes {
-        /// As they are configured.
+        /// Nodes as they are configured.
         seeds: Vec<HostPort>,
         /// Nodes that other nodes have named.
         known: Mutex<Known>,
@@ -63,7 +63,7 @@ pub(super) struct Known {
 }
 
 impl Servers {
-    /// As configured.
+    /// Reads the configured servers.
     pub(super) fn new(settings: &RedisSettings) -> Self {
         match (&settings.deployment, &settings.socket) {
             (RedisDeployment::Single, Some(socket)) => Self::One(Place::Socket(socket.clone())),

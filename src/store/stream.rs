@@ -39,9 +39,9 @@ const PEER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Address that a server listens on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// By TCP.
+    /// TCP address.
     Tcp(HostPort),
-    /// By a Unix socket.
+    /// Unix socket.
     Socket(PathBuf),
 }
 
@@ -68,7 +68,7 @@ pub(super) struct Dialer {
 struct TlsFiles {
     ca: Option<PathBuf>,
     client: Option<(PathBuf, PathBuf)>,
-    /// As it was at the start: for good where there are no files.
+    /// Configuration as it was at the start: for good where there are no files.
     first: Arc<ClientConfig>,
 }
 
