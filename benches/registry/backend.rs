@@ -22,10 +22,9 @@ use crate::role::Role;
 /// Method by which trunks are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mode {
-    /// By `List`, page after page; `FindBy` refuses the size, as a server does that keeps to the 4 MB of
-    /// gRPC.
+    /// `List`, page after page; `FindBy` refuses the size, as a server does that keeps to the 4 MB of gRPC.
     Pages,
-    /// By `FindBy`, all in one message; there is no `List`.
+    /// `FindBy`, all in one message; there is no `List`.
     AllInOne,
 }
 
@@ -91,7 +90,7 @@ impl Backend {
         self.role.ask("mark").map(drop)
     }
 
-    /// From now on `each_second` registered trunks are refused with 503 in each second, each once.
+    /// Refuses `each_second` registered trunks with 503 in each second from now on, each once.
     pub fn flap(&mut self, each_second: u32) -> anyhow::Result<()> {
         self.role.ask(&format!("flap {each_second}")).map(drop)
     }

@@ -16,7 +16,7 @@ use crate::{
     screen,
 };
 
-/// Between these lines of BENCHMARKS.md stands the last run that was kept.
+/// Lines of BENCHMARKS.md around the last run that was kept.
 const MARKS: (&str, &str) = ("<!-- figures: begin -->", "<!-- figures: end -->");
 
 /// Writes everything. With `save` into the tree as well.

@@ -24,7 +24,7 @@ use crate::{backend::Backend, report::median, role::Role, usage};
 const CHANNELS: usize = 2;
 /// Concurrencies that are tried to find the best one.
 const CONCURRENCIES: [usize; 7] = [1, 8, 32, 64, 256, 1024, 4096];
-/// In the quick form.
+/// Concurrencies of the quick form.
 const FEW: [usize; 3] = [64, 256, 1024];
 
 /// Settings that a client is started with.

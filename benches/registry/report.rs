@@ -114,7 +114,7 @@ pub fn median(values: &mut [f64]) -> f64 {
     }
 }
 
-/// With commas: `1,000,000`.
+/// Writes a number with commas: `1,000,000`.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();

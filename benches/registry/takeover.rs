@@ -32,7 +32,7 @@ use crate::{
 };
 
 const SECTION: &str = "take-over";
-/// Between two looks at the backend while something is expected.
+/// Interval between two looks at the backend while something is expected.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// One size.

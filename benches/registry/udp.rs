@@ -30,7 +30,7 @@ use crate::{
     usage,
 };
 
-/// Before anything is counted.
+/// Time before anything is counted.
 const WARM_UP: Duration = Duration::from_millis(300);
 const PASSWORD: &str = "correct horse battery";
 const SECTION: &str = "Requester over UDP";
@@ -40,7 +40,7 @@ const REFERENCE: &str = "bare UDP ping-pong";
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Counted {
     done: u64,
-    /// Of a ping-pong: sent again.
+    /// Number of datagrams of a ping-pong that were sent again.
     failed: u64,
     seconds: f64,
 }
@@ -60,7 +60,7 @@ struct Order {
     registrar: u16,
     in_flight: usize,
     seconds: f64,
-    /// Of a ping-pong: sizes of what is sent and returned, in turn.
+    /// Sizes of what a ping-pong sends and returns, in turn.
     sizes: Vec<Sizes>,
 }
 

@@ -156,7 +156,7 @@ impl Counters {
         Some(Outcome::Granted(granted))
     }
 
-    /// From now on `each_second` trunks are refused once in each second: those that were registered and come
+    /// Refuses `each_second` trunks once in each second from now on: those that were registered and come
     /// first.
     pub fn flap(&self, each_second: u32) {
         self.flaps.store(each_second, Relaxed);

@@ -1,4 +1,4 @@
-//! In the middle of a day: registrars that have granted all their trunks fall silent.
+//! Midday: registrars that have granted all their trunks fall silent.
 
 use std::time::Duration;
 
@@ -15,9 +15,9 @@ pub struct Plan {
     pub expires_s: u32,
     /// `registerInterval`, in seconds.
     pub interval_s: u64,
-    /// While all respond: the reference. One round of refreshes at least.
+    /// Time while all respond: the reference. One round of refreshes at least.
     pub day: Duration,
-    /// While some are silent.
+    /// Time while some are silent.
     pub silence: Duration,
 }
 

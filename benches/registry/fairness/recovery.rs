@@ -23,14 +23,14 @@ pub struct Plan {
     pub trunks: &'static [usize],
     /// Expiry that each REGISTER is granted, in seconds.
     pub expires_s: u32,
-    /// From the moment that the registry counts the registrar as down.
+    /// Duration from the moment that the registry counts the registrar as down.
     pub outage: Duration,
 }
 
 /// Result of one run.
 struct LenientRegistry {
     first_wave: Duration,
-    /// From the first REGISTER without a response until the registry counted the registrar as down.
+    /// Time from the first REGISTER without a response until the registry counted the registrar as down.
     noticed: Duration,
     probes: usize,
     back: Duration,

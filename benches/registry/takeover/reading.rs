@@ -9,7 +9,7 @@ use crate::{backend::Backend, support::redis::Redis};
 
 /// Keys that are read in one round trip: of a million trunks each has some 4,000 records.
 const AT_ONCE: usize = 8;
-/// As the product asks.
+/// Trunks in a page, as the product asks.
 const PAGE: i32 = 1_000;
 
 /// Duration of a read, in milliseconds.

@@ -11,7 +11,8 @@ use tokio::{net::UdpSocket, time::Instant};
 
 use super::{Counted, Order, WARM_UP, serve};
 
-/// As the SIP client has it: what comes faster than it is read must not be lost.
+/// Bytes that the kernel holds, as for the SIP client: datagrams that come faster than they are read must not
+/// be lost.
 const RECEIVE_BUFFER: usize = 8 * 1024 * 1024;
 /// Time after which a datagram without a response is sent again: T1 of SIP.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -21,9 +22,9 @@ const HEAD: usize = 8;
 /// Bytes of a request and of its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sizes {
-    /// Of the request.
+    /// Bytes of the request.
     pub request: usize,
-    /// Of the response.
+    /// Bytes of the response.
     pub reply: usize,
 }
 
