@@ -46,7 +46,7 @@ impl Target {
         }
     }
 
-    /// By its name.
+    /// Finds a target by its name.
     pub fn named(name: &str) -> Option<&'static Self> {
         TARGETS.iter().find(|target| target.name == name)
     }
