@@ -147,7 +147,7 @@ impl Follower {
         Ok(())
     }
 
-    /// Once for each problem, not once a second.
+    /// Logs each problem once, not once a second.
     fn report(&mut self, problem: String, asked: bool) {
         if asked || self.reported.as_ref() != Some(&problem) {
             tracing::error!("keeping the old configuration: {problem}");
