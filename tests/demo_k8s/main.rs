@@ -23,7 +23,7 @@ use show::Screen;
 #[derive(Parser)]
 #[command(name = "demo-k8s", override_usage = "make demo-k8s [ARGS=--quick]")]
 struct Args {
-    /// Without the pauses that let a person follow.
+    /// Leave out the pauses that let a person follow.
     #[arg(long)]
     quick: bool,
 }

@@ -19,7 +19,7 @@ pub const NAMESPACE: &str = "routr";
 const RELEASE: &str = "routr-registry";
 /// Longest wait for anything; generous, for a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks.
+/// Interval between two looks.
 pub const POLL: Duration = Duration::from_millis(50);
 
 /// The demo's cluster. Dropping it ends all its processes and removes its folder.

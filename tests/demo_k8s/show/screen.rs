@@ -30,7 +30,7 @@ impl Screen {
         Self { sink: Mutex::new(Box::new(io::stdout())), width, colour: terminal.colour, quick }
     }
 
-    /// For a test: without pauses.
+    /// Writes for a test: without pauses.
     #[allow(dead_code, reason = "the demo itself shows a terminal")]
     pub fn text(sink: impl Write + Send + 'static) -> Self {
         Self { sink: Mutex::new(Box::new(sink)), width: 80, colour: false, quick: true }
