@@ -77,7 +77,7 @@ impl Client {
         self.send_within(SOON, authorization).await
     }
 
-    /// As [`Client::send`], with another time.
+    /// Sends as [`Client::send`] does, with another time.
     async fn send_within(&mut self, deadline: Duration, authorization: &str) -> Result<Reply, String> {
         self.cseq += 1;
         let Self { user, call_id, cseq, expires, contact_parameters, headers, .. } = *self;

@@ -163,7 +163,7 @@ impl Requester {
         self.start_another().await;
     }
 
-    /// After `kill`: starts another one as `replace` does.
+    /// Starts another one after `kill`, as `replace` does.
     pub async fn start_another(&mut self) {
         self.earlier.push_str(&self.service.output());
         let before = std::mem::replace(&mut self.sip_port, ports::free());

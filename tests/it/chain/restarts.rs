@@ -11,7 +11,8 @@ use crate::support::kamailio::Binding;
 use crate::support::redis::Redis;
 use crate::support::wait::{wait_for, wait_until};
 
-/// With an interval of 5 s it is refreshed after 20 to 25 s. A restart takes far less.
+/// Expiry in seconds: with an interval of 5 s a binding is refreshed after 20 to 25 s. A restart takes far
+/// less.
 const EXPIRES: u32 = 30;
 
 fn cseqs(bindings: &BTreeMap<String, Binding>) -> Vec<u64> {

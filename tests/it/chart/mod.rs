@@ -23,7 +23,7 @@ const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/routr-registry"
 const RELEASE: &str = "routr-registry";
 /// The namespace that it is rendered for.
 const NAMESPACE: &str = "voice";
-/// Without a cluster, helm assumes a Kubernetes from before all that the chart uses.
+/// Version for helm, which without a cluster assumes a Kubernetes from before all that the chart uses.
 const VERSION: &str = "--kube-version=1.36.0";
 
 /// Objects of a rendering.

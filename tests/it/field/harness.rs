@@ -129,7 +129,7 @@ impl Default for Setup {
 }
 
 impl Setup {
-    /// With redirections between the nodes of a play, each of which has an address, and so a domain, of its
+    /// Allows redirections between the nodes of a play, each of which has an address, and so a domain, of its
     /// own.
     pub fn redirecting() -> Self {
         let redirects = "redirects: { domains: [127.0.0.0/8], credentials: true }";
@@ -137,7 +137,7 @@ impl Setup {
         Self { more, ..Self::default() }
     }
 
-    /// Through these EdgePorts, which answer challenges.
+    /// Registers through these EdgePorts, which answer challenges.
     pub fn proxied(edge_ports: &[String]) -> Self {
         let list = edge_ports.iter().map(|address| format!("{{ address: \"{address}\" }}"));
         Self {
@@ -420,7 +420,7 @@ impl Requester {
     }
 }
 
-/// With a name server it runs in a mount namespace of its own, whose `/etc/resolv.conf` names that one: a
+/// Runs it; with a name server, in a mount namespace of its own, whose `/etc/resolv.conf` names that one: a
 /// program cannot be pointed at one by any other means. That takes root, or user namespaces.
 fn spawn(dir: &Path, port: u16, args: &[String], name_server: Option<SocketAddr>) -> Process {
     let program = env!("CARGO_BIN_EXE_routr-registry");

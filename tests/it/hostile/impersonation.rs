@@ -32,7 +32,7 @@ fn moved(code: u16, parameters: &str) -> String {
     )
 }
 
-/// With these lines of `spec.registration`, in flow style.
+/// Adds these lines of `spec.registration`, in flow style.
 fn setup(registration: &str) -> Setup {
     let more = format!("  registration: {{ ratePerRegistrar: unlimited, {registration} }}\n");
     Setup { more, ..Setup::default() }

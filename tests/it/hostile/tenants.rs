@@ -22,9 +22,9 @@ use crate::support::wait::{wait_at_pace, wait_until};
 const ATTACK: u64 = 30;
 /// Registries that want nothing but to be registered.
 const HONEST: usize = 10;
-/// Between two probes.
+/// Interval between two probes.
 const PROBE_PACE: Duration = Duration::from_millis(100);
-/// Of the chart's liveness probe: what a response may take, and how many failures in a row end the pod.
+/// Time limit of the chart's liveness probe, and the failures in a row that end the pod.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 const PROBE_FAILURES: usize = 3;
 /// Most memory that the operator may have at its worst, in MiB: the chart's limit is 512.

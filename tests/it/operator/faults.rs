@@ -22,7 +22,7 @@ type Expected = (&'static str, &'static str, &'static str, &'static str);
 struct Case<'a> {
     kube: &'a KubeClient,
     name: &'static str,
-    /// As the table names it.
+    /// Name in the table.
     title: &'static str,
     stage: TestRegistry,
     spec: Value,
@@ -103,7 +103,7 @@ impl<'a> Case<'a> {
     }
 }
 
-/// While nothing changes, no condition gets another time.
+/// Asserts that no condition gets another time while nothing changes.
 async fn stays(kube: &KubeClient, name: &str, found: &Value) {
     let until = Timestamp::now() + Duration::from_secs(4);
     let look = async || {

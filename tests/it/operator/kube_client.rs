@@ -20,7 +20,7 @@ use crate::support::control_plane::ControlPlane;
 use crate::support::service::Service;
 use crate::support::wait::wait_at_pace;
 
-/// Between two looks.
+/// Interval between two looks.
 const PACE: Duration = Duration::from_millis(50);
 
 /// A client that may do everything, in one namespace.
@@ -31,7 +31,7 @@ pub struct KubeClient {
 }
 
 impl KubeClient {
-    /// In the namespace of an installation.
+    /// Makes a client for the namespace of an installation.
     pub async fn on(cluster: &Installation<'_>) -> Self {
         Self::in_namespace(cluster.plane, cluster.namespace.name()).await
     }
@@ -268,7 +268,7 @@ pub fn spec(stage: &TestRegistry) -> Value {
     })
 }
 
-/// As [`spec`], with other values by a merge of the top level.
+/// Returns the spec of [`spec`], with other values by a merge of the top level.
 pub fn spec_with(stage: &TestRegistry, more: Value) -> Value {
     let mut spec = spec(stage);
     for (key, value) in more.as_object().unwrap() {

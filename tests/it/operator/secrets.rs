@@ -7,7 +7,7 @@ use super::kube_client::{KubeClient, brief, message, spec, spec_with, starts};
 use super::table;
 use crate::support::redis::{Options, Redis};
 
-/// In every password that Redis has here.
+/// Mark in every password that Redis has here.
 const MARK: &str = "mark-of-redis";
 
 #[tokio::test]

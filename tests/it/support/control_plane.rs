@@ -66,7 +66,7 @@ pub struct ControlPlane {
     _janitor: Janitor,
 }
 
-/// In the order in which they are ended.
+/// Processes in the order in which they are ended.
 struct Processes {
     api_server: Process,
     controller_manager: Process,
@@ -162,7 +162,7 @@ impl ControlPlane {
         self.tools.run("kubectl", args, "").await
     }
 
-    /// As `kubectl`, with this text as standard input, for `-f -`.
+    /// Runs kubectl as `kubectl` does, with this text as standard input, for `-f -`.
     pub async fn kubectl_stdin<A: AsRef<OsStr>>(
         &self,
         args: impl IntoIterator<Item = A>,

@@ -28,7 +28,7 @@ pub enum Challenge {
     Proxy407,
 }
 
-/// Someone who may register, by the name in the credentials; the address of record may be another.
+/// User who may register, by the name in the credentials; the address of record may be another.
 #[derive(Clone, Debug)]
 pub struct User {
     name: String,
@@ -104,7 +104,7 @@ pub struct Binding {
     pub cseq: u64,
     /// Seconds left.
     pub expires_s: i64,
-    /// As Kamailio shows it: `n/a` when there was none.
+    /// User-Agent as Kamailio shows it: `n/a` when there was none.
     pub user_agent: String,
     /// Socket at which the REGISTER arrived: `udp:127.0.0.1:5060`, `tcp:…`.
     pub socket: String,

@@ -20,8 +20,8 @@ pub fn command(program: &str) -> Command {
     command_ending_by(Signal::SIGTERM, program)
 }
 
-/// As [`command`], with another signal than SIGTERM: SIGKILL for a program that takes its time to end, or
-/// asks others first that end at the same moment.
+/// A command as of [`command`], with another signal than SIGTERM: SIGKILL for a program that takes its time
+/// to end, or asks others first that end at the same moment.
 pub fn command_ending_by(signal: Signal, program: &str) -> Command {
     let path = format!("{}:/usr/sbin:/usr/local/sbin", std::env::var("PATH").unwrap_or_default());
     let there = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
@@ -53,7 +53,7 @@ fn spawn_for_life(command: Command) -> io::Result<Child> {
 /// The process groups that were started so far, ended ones included.
 static STARTED: Mutex<Vec<i32>> = Mutex::new(Vec::new());
 
-/// Of the process groups that were started so far, those that still have a process.
+/// Returns the process groups started so far that still have a process.
 pub fn left() -> Vec<i32> {
     let started = STARTED.lock().unwrap_or_else(PoisonError::into_inner).clone();
     started.into_iter().filter(|group| killpg(Pid::from_raw(*group), None).is_ok()).collect()

@@ -41,7 +41,7 @@ pub fn wait_for<T, E: Display>(
     wait_at_pace(POLL, probe, deadline, what)
 }
 
-/// As [`wait_for`], looking only once in each `pace`: for looks that cost the machine something.
+/// Waits as [`wait_for`] does, looking only once in each `pace`: for looks that cost the machine something.
 #[track_caller]
 pub fn wait_at_pace<T, E: Display>(
     pace: Duration,

@@ -90,8 +90,8 @@ impl Registered {
         wait_for(works, SOON, "the cache to work").await;
     }
 
-    /// After a restart: all are registered without one REGISTER, and the next REGISTERs have the Call-IDs of
-    /// before.
+    /// Asserts after a restart that all are registered without one REGISTER, and that the next REGISTERs have
+    /// the Call-IDs of before.
     pub async fn nothing_was_sent_and_the_call_ids_are_the_same(&self) {
         self.all_registered().await;
         let granted: usize = self.stage.granted().values().sum();

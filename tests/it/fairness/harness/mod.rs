@@ -31,7 +31,7 @@ use crate::support::{
 
 /// Deadline of a start, on a loaded machine.
 const SOON: Duration = PATIENCE;
-/// Between two looks at something that lasts for seconds.
+/// Interval between two looks at something that lasts for seconds.
 const PACE: Duration = Duration::from_millis(50);
 
 /// Registrars with the same number of trunks.

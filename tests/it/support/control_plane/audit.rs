@@ -20,7 +20,7 @@ rules:
 pub struct Access {
     /// `system:serviceaccount:NAMESPACE:NAME`, or the name in a certificate.
     pub user: String,
-    /// As RBAC has it: get, list, watch, create, update, patch, delete, deletecollection.
+    /// Verb as RBAC has it: get, list, watch, create, update, patch, delete, deletecollection.
     pub verb: String,
     /// API group; empty for the core group, and for paths that are no resource.
     pub group: String,

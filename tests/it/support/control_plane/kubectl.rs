@@ -7,7 +7,7 @@ use std::io::{Seek, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// After this time a program is killed: a hanging one must not hold up the run for ever.
+/// Time in seconds after which a program is killed: a hanging one must not hold up the run for ever.
 const SECONDS: &str = "240";
 
 /// Environment of the programs: nothing of the developer's own configuration is read or written.
