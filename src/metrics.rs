@@ -32,12 +32,12 @@ mod tests;
 
 use series::{Joined, Owner, Plain, Series};
 
-/// Number of registrar hosts that have a label value of their own, in the whole process; all that come later
-/// are counted as [`OTHER_REGISTRAR`]. The first come keep their place until the last registry that uses them
-/// is forgotten.
+/// Most registrar hosts with a label value of their own, in the whole process; all that come later are
+/// counted as [`OTHER_REGISTRAR`]. The first come keep their place until the last registry that uses them is
+/// forgotten.
 pub const MAX_NAMED_REGISTRARS: usize = 50;
 
-/// Number of them that one registry of many may name.
+/// Most of them that one registry of many may name.
 const MAX_NAMED_PER_REGISTRY: usize = MAX_NAMED_REGISTRARS / 2;
 
 /// The `registrar` label of every host past the first [`MAX_NAMED_REGISTRARS`].

@@ -93,8 +93,8 @@ pub fn trunk_lines(trunks: &[TrunkView], now_ms: u64, width: Option<u16>, colour
     lines_with(Reasons::Whole, trunks, now_ms, width, colour)
 }
 
-/// As [`trunk_lines`], for a screen with room for `rows` rows: where they do not suffice, each reason is cut
-/// to one line, so that more trunks are to be seen.
+/// Returns [`trunk_lines`] for a screen with room for `rows` rows: where they do not suffice, each reason is
+/// cut to one line, so that more trunks are to be seen.
 pub fn trunk_lines_within(
     rows: usize,
     trunks: &[TrunkView],
@@ -159,8 +159,8 @@ pub fn summary_lines(summary: &Summary, now_ms: u64, width: Option<u16>) -> Vec<
     text::summary(summary, now_ms, usize::MAX).iter().flat_map(|line| wrapped(line, "", width)).collect()
 }
 
-/// As [`summary_lines`], for a screen with room for `rows` rows: where they do not suffice, each line is cut
-/// to one row.
+/// Returns [`summary_lines`] for a screen with room for `rows` rows: where they do not suffice, each line is
+/// cut to one row.
 pub fn summary_lines_within(rows: usize, summary: &Summary, now_ms: u64, width: u16) -> Vec<String> {
     let whole = summary_lines(summary, now_ms, Some(width));
     if whole.len() <= rows {

@@ -82,7 +82,7 @@ pub enum TelemetryError {
     NotText {
         /// The variable.
         name: &'static str,
-        /// Hint what would be right.
+        /// Suggested value.
         right: &'static str,
     },
     /// This process already has a subscriber.

@@ -15,7 +15,7 @@ pub struct ValidationError {
     pub problem: String,
     /// The value as it was given, unless it may hold a secret.
     pub value: Option<String>,
-    /// Hint what would be right.
+    /// Suggested correction.
     pub hint: String,
 }
 

@@ -1,4 +1,4 @@
-//! Knowledge of a Requester: how much it takes at a time, and whether it is still the same one.
+//! Known state of a Requester: how much it takes at a time, and whether it is still the same one.
 
 use std::{
     sync::{
@@ -30,7 +30,7 @@ const INFO_PERIOD: Duration = Duration::from_secs(1);
 /// Times that a Requester which is back is asked who it is, before it counts as one that does not say.
 const MAX_INFO_ATTEMPTS: u32 = 30;
 
-/// Knowledge of the Requester itself.
+/// Known state of the Requester itself.
 #[derive(Debug)]
 pub(super) struct RequesterStatus {
     info: RequesterInfoClient<Connection>,

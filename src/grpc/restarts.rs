@@ -1,4 +1,4 @@
-//! Detection that a Requester has restarted: then its Contact may be another one, and calls no longer arrive.
+//! Detects that a Requester has restarted: then its Contact may be another one, and calls no longer arrive.
 //!
 //! Ours says who it is (`RequesterInfo`). Routr's Java one shows itself by its Contact, which names another
 //! port after each start; that is recognised by its `bnc` parameter and by two registrations that have it,

@@ -37,8 +37,8 @@ const REPORT_AFTER_FAILURES: u32 = 3;
 const WATCH_TIMEOUT_S: u32 = 60;
 /// A watch that was refused this often in a row begins with a list again.
 const RELIST_AFTER_FAILURES: u32 = 5;
-/// Addition of each Registry that waits for the API server to the pause of each of them, and the longest such
-/// pause: an API server that is overloaded is not asked by thousands at once.
+/// Time that each Registry which waits for the API server adds to the pause of each of them, and the longest
+/// such pause: an API server that is overloaded is not asked by thousands at once.
 const RETRY_PERIOD_PER_REGISTRY: Duration = Duration::from_millis(20);
 const MAX_RETRY_PERIOD_SHARE: Duration = Duration::from_secs(20);
 

@@ -310,8 +310,8 @@ impl EngineManager {
         Ok(entry.run.take().map(|run| (name, run)))
     }
 
-    /// Makes room for one more engine: there is some, or the newest Registry, if newer than this one, stops.
-    /// Returns that one.
+    /// Makes room for one more engine. Where there is none, the newest Registry stops, if it is newer than
+    /// this one. Returns that one.
     fn evict_newest(&self, uid: &str) -> Result<Option<(RegistryName, Run)>, EngineManagerError> {
         let mut state = self.state();
         let most = self.common.quotas.limits().registries;

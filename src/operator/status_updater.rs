@@ -28,7 +28,7 @@ const WRITE_PERIOD: Duration = Duration::from_secs(3);
 /// Interval between two writes of nothing but times that move on, such as when all was last seen to be so.
 /// What someone else has written meanwhile is replaced.
 const COSMETIC_WRITE_PERIOD: Duration = Duration::from_secs(60);
-/// Addition of each Registry to that period, and the longest period that results: thousands of them write
+/// Time that each Registry adds to that period, and the longest period that results: thousands of them write
 /// some ten times a second in all.
 const WRITE_PERIOD_PER_REGISTRY: Duration = Duration::from_millis(60);
 const MAX_COSMETIC_WRITE_PERIOD: Duration = Duration::from_secs(240);
@@ -77,7 +77,7 @@ pub enum Work {
     },
 }
 
-/// Task state of one Registry's status updates.
+/// Keeps the status of one Registry up to date.
 pub struct StatusUpdater {
     writer: Arc<dyn StatusWriter>,
     /// Status as computed last; at the start as the resource had it.

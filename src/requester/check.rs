@@ -13,7 +13,7 @@ pub enum RequestError {
     Invalid {
         /// Path of the field in `SendMessageRequest`.
         field: String,
-        /// Problem, and hint what would be right. Never a secret.
+        /// Problem and suggested correction. Never a secret.
         problem: String,
     },
     /// The request is fine, but asks for something that is not offered here.

@@ -94,7 +94,7 @@ pub(crate) const ONLY_IN_KUBERNETES: &str = "only in Kubernetes";
 /// Problem with a token file in a resource.
 pub(crate) const TOKEN_FILE_OF_THE_POD: &str = "names a file of the operator's own pod";
 
-/// Hints what would be right, for each value that is not a duration.
+/// Suggested corrections, for each value that is not a duration.
 pub(crate) mod hint {
     pub(crate) const KIND: &str = "write kind: Registry";
     pub(crate) const API_VERSION: &str = "write apiVersion: v2beta1";

@@ -51,7 +51,7 @@ pub(super) enum Servers {
 /// only one left.
 const MOST_NAMED: usize = 8;
 
-/// Knowledge of a cluster beyond its configuration.
+/// Known state of a cluster beyond its configuration.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     /// The node that has the keys.

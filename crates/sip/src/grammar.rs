@@ -14,7 +14,7 @@ pub enum ParseError {
         what: &'static str,
         /// A short excerpt.
         value: String,
-        /// Hint what would be right.
+        /// Correct form of the part.
         expected: &'static str,
     },
     /// A bound is exceeded.

@@ -16,7 +16,7 @@ pub struct Problem {
     pub field: String,
     /// The value as it stands there; absent where there is none, or where it is a secret.
     pub value: Option<String>,
-    /// Hint what would be right.
+    /// Problem in plain words, with the suggested correction.
     pub message: String,
 }
 

@@ -28,7 +28,7 @@ pub enum CaseError {
     Field {
         /// Name of the field.
         field: String,
-        /// Hint what would be right.
+        /// Problem and suggested correction.
         problem: String,
     },
 }

@@ -23,7 +23,7 @@ pub(super) enum Method {
     List,
 }
 
-/// Knowledge of a server's methods.
+/// Methods of a server, as far as they are known.
 #[derive(Debug)]
 pub(super) struct Methods {
     large: bool,

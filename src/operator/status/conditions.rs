@@ -48,7 +48,7 @@ pub(super) struct ConditionUpdate {
     pub truth: ConditionStatus,
     pub reason: String,
     pub message: String,
-    /// Time since it is so, in milliseconds since the Unix epoch; 0 where that is not known.
+    /// Moment since which it is so, in milliseconds since the Unix epoch; 0 where that is not known.
     pub since_ms: u64,
 }
 

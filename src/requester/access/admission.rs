@@ -59,7 +59,7 @@ const WARNING_PERIOD: Duration = Duration::from_secs(30);
 
 const SEND_MESSAGE: &str = "/fonoster.routr.requester.v2beta1.Requester/SendMessage";
 
-/// Decision which calls are let in, and how many at a time.
+/// Decides which calls are let in, and how many at a time.
 #[derive(Clone, Debug)]
 pub(crate) struct AdmissionControl(Arc<Inner>);
 

@@ -1,4 +1,4 @@
-//! Decision when this process acts for its registry: once the store's records have been read, which is tried
+//! Decides when this process acts for its registry: once the store's records have been read, which is tried
 //! for some seconds before it begins without; and as long as no other process does.
 
 use std::time::Duration;

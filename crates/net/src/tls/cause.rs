@@ -1,4 +1,4 @@
-//! Reasons of TLS failures, in plain words, the reason first.
+//! Explains TLS failures in plain words, the reason first.
 
 use std::io;
 

@@ -51,7 +51,7 @@ pub struct TlsFileError {
     pub path: PathBuf,
     /// Problem in plain words.
     pub problem: String,
-    /// Hint what would be right.
+    /// Suggested correction.
     pub hint: &'static str,
 }
 
@@ -137,7 +137,7 @@ impl Content {
     }
 }
 
-/// Hints what would be right for each file.
+/// Suggested correction for each file.
 const AUTHORITIES: &str = "a PEM file with CA certificates is needed";
 const CERTIFICATE: &str = "a PEM file with the client's certificate is needed";
 const KEY: &str = "a PEM file with the private key of tls.certFile, without a passphrase, is needed";

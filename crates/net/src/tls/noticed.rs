@@ -1,4 +1,4 @@
-//! Detection that a peer asked for a client certificate: the alert that follows does not always say so.
+//! Detects that a peer asked for a client certificate: the alert that follows does not always say so.
 
 use std::sync::{
     Arc,
