@@ -264,7 +264,7 @@ impl Demo {
     }
 }
 
-/// Returns what is to be seen.
+/// Returns a description of what the demo runs.
 fn introduction() -> String {
     let healthy = SAMPLES.iter().filter(|sample| sample.healthy).count();
     format!(

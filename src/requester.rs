@@ -82,7 +82,7 @@ use crate::proto::requester_info::requester_info_server::RequesterInfoServer;
 use routr_net::tls::TlsFileError;
 use routr_sip::client::{Client, ClientError, ClientOptions, ConnectionBounds, KeepAlive, ResponseOrigin};
 
-/// Time that calls under way may continue by default once the server is to stop.
+/// Time that calls under way may continue by default once the server stops.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
 /// Time that the server then waits for its connections to close.
@@ -129,7 +129,7 @@ pub struct Options {
     pub connections: ConnectionBounds,
     /// Addresses that a response over UDP may come from.
     pub responses_from: ResponseOrigin,
-    /// Time that calls under way may continue once the server is to stop; then they get `UNAVAILABLE`.
+    /// Time that calls under way may continue once the server stops; then they get `UNAVAILABLE`.
     pub grace: Duration,
 }
 

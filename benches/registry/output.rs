@@ -1,4 +1,4 @@
-//! Output of a run's figures: the screen, a JSON file, a picture, and BENCHMARKS.md when they are to be kept.
+//! Output of a run's figures: the screen, a JSON file, a picture, and BENCHMARKS.md when they are kept.
 
 use std::{
     fs,

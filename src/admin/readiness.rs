@@ -184,7 +184,7 @@ fn registries(reports: &[EngineReport], now: u64) -> Vec<Check> {
         let state = one.state.as_ref().filter(|state| state.state != RegistryPhase::Running);
         let stalled = state.is_some_and(|state| state.state == RegistryPhase::Stalled);
         let mut messages: Vec<String> = state.map(RegistryState::to_string).into_iter().collect();
-        // A Registry that is to send nothing lacks nothing.
+        // A Registry that must send nothing lacks nothing.
         messages.extend(wrong.iter().map(|check| format!("{}: {}", check.name, check.message)));
         if messages.is_empty() {
             continue;

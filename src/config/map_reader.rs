@@ -16,7 +16,7 @@ use super::{
 #[derive(Default)]
 pub(super) struct Findings {
     pub(super) errors: Vec<ValidationError>,
-    /// Paths of values that are missing or of the wrong type: nothing more is to be said of them.
+    /// Paths of values that are missing or of the wrong type: nothing more is reported of them.
     pub(super) blamed: HashSet<String>,
     /// Line at which each path begins.
     pub(super) lines: HashMap<String, u32>,

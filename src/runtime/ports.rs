@@ -28,7 +28,7 @@ pub trait Requester: Send + Sync + 'static {
     /// changed.
     fn link(&self) -> watch::Receiver<Link>;
 
-    /// Closes what is open for this registry alone, until the next call: nothing is to be sent for a while.
+    /// Closes what is open for this registry alone, until the next call: nothing will be sent for a while.
     fn rest(&self) {}
 }
 

@@ -65,7 +65,7 @@ impl Units {
         }
     }
 
-    /// Returns what is to be sent to a node; `None`: the one that the slot belongs to.
+    /// Returns the commands for a node; `None`: the one that the slot belongs to.
     pub(super) fn pipeline(&self, node: Option<&HostPort>) -> Pipeline {
         let mut pipeline = redis::pipe();
         pipeline.ignore_errors();

@@ -209,7 +209,7 @@ fn cells(
     cells
 }
 
-/// Trunks that are to be registered: those that leave are not.
+/// Trunks that want to be registered: those that are being deregistered do not.
 fn total(summary: &Summary) -> u64 {
     TrunkState::ALL
         .into_iter()

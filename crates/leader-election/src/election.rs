@@ -66,7 +66,7 @@ pub enum LostReason {
 /// Reason that a write did not succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteFailure {
-    /// The Lease is not the one that was to be replaced, or exists already.
+    /// The Lease is not the one that the write replaces, or exists already.
     Conflict,
     /// There is no Lease to replace.
     Missing,
@@ -360,7 +360,7 @@ impl ElectionState {
         self.wake = dead.min(now + self.times.poll_period);
     }
 
-    /// Notes what is to be seen; returns when it counts no longer.
+    /// Notes what was seen; returns when it counts no longer.
     fn note(&mut self, what: Option<LeaseRecord>, lasts: Duration, now: Instant) -> Instant {
         match &self.seen {
             Some(seen) if seen.what == what => seen.since + seen.lasts,

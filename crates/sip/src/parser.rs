@@ -119,7 +119,7 @@ impl StreamParser {
         (self.searched, self.awaited) = (0, 0);
     }
 
-    /// Returns whether the stream can no longer be taken apart: it is to be closed.
+    /// Returns whether the stream can no longer be taken apart and must be closed.
     pub fn is_broken(&self) -> bool {
         self.broken.is_some()
     }

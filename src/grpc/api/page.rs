@@ -83,7 +83,7 @@ impl Head {
 }
 
 impl RawTrunk {
-    /// Returns whether it is to be registered.
+    /// Returns whether it has `sendRegister: true`.
     #[doc(hidden)] // for fuzz/
     pub fn sends_register(&self) -> bool {
         self.sends_register

@@ -39,7 +39,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
                     self.deregister_all = DeregisterAll::Deregistering(waiting);
                     self.step_deregister_all();
                 } else {
-                    // What it will read is to be removed, not to be registered first.
+                    // The trunks that it will read must be removed, not registered first.
                     self.engine.pause(true);
                     self.deregister_all = DeregisterAll::AwaitingSync(assume_bound, waiting);
                 }
