@@ -177,7 +177,7 @@ fn stored(reference: &str, granted_s: u32) -> Vec<u8> {
     codec::encode(&record, bytes).unwrap()
 }
 
-/// What the private port says of two trunks.
+/// Returns a page of two trunks as the private port has it.
 fn shown_page() -> String {
     let good = TrunkView {
         reference: "t-1".into(),
@@ -216,7 +216,7 @@ fn shown_summary() -> String {
     serde_json::to_string(&summary).unwrap()
 }
 
-/// Answers of registrars, as the embedded Requester passes them on.
+/// Responses of registrars, as the embedded Requester passes them on.
 fn histories() -> Vec<(&'static str, Vec<u8>)> {
     let ok = "SIP/2.0 200 OK\r\nCSeq: 9 REGISTER\r\nContact: <sip:alice@10.0.0.1:5060>;expires=600\r\nExpires: 600\r\n\r\n";
     let reply = |head: &str| format!("SIP/2.0 {head}\r\nCSeq: 8 REGISTER\r\n\r\n");
@@ -247,7 +247,8 @@ fn histories() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// After each third answer something else happens: a change, a wish, in the end a removal.
+/// Returns a history of these responses, with other events among them: a change, a wish, in the end a
+/// removal.
 fn history(shape: u8, answers: &[&str]) -> Vec<u8> {
     let mut bytes = vec![shape];
     for (at, answer) in (0_u8..).zip(answers) {

@@ -7,7 +7,7 @@
 //!   run, `?registry=NAMESPACE/NAME` says which is meant. It has no login: it listens on loopback, where a
 //!   port-forward reaches it, and [`guard`] keeps web pages in a local browser out.
 //!
-//! No answer carries a secret: all of them are made of [`routr_registration::engine::view`].
+//! No response carries a secret: all of them are made of [`routr_registration::engine::view`].
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -54,16 +54,16 @@ pub use crate::{
     registry::{RegistryName, RegistryPhase, RegistryState},
 };
 
-/// Where the public port listens unless told otherwise.
+/// Default address of the public port.
 pub const DEFAULT_PUBLIC: &str = "0.0.0.0:8080";
 
-/// Where the private port listens unless told otherwise.
+/// Default address of the private port.
 pub const DEFAULT_PRIVATE: &str = "127.0.0.1:8081";
 
-/// How long the engine may take to answer before it counts as stuck.
+/// Time that the engine may take to respond before it counts as stuck.
 pub const ENGINE_QUERY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What the two ports answer from. Clones share it.
+/// State that the two ports serve from. Clones share it.
 #[derive(Clone)]
 pub struct AdminState {
     directory: Directory,
@@ -81,12 +81,12 @@ struct EngineReport {
     name: RegistryName,
     /// The state of its resource; `None` outside an operator.
     state: Option<RegistryState>,
-    /// What its engine says of itself, or that it says nothing; `None` where none runs.
+    /// Summary of its engine, or the engine's silence; `None` where none runs.
     answer: Option<Result<Summary, EngineUnresponsive>>,
 }
 
 impl AdminState {
-    /// Answers from these registries and these metrics, by this clock.
+    /// Serves these registries and these metrics, by this clock.
     pub fn new(directory: Directory, metrics: Metrics, environment: Arc<dyn Environment>) -> Self {
         Self {
             directory,
@@ -106,7 +106,7 @@ impl AdminState {
         self
     }
 
-    /// Answers for one of an operator's replicas: `/readyz` is about this replica, and a registry in trouble
+    /// Serves for one of an operator's replicas: `/readyz` is about this replica, and an unhealthy registry
     /// is reported but leaves it ready; `/metrics` has the operator's own.
     #[must_use]
     pub fn with_standing(mut self, standing: watch::Receiver<LeadershipStatus>) -> Self {
@@ -187,18 +187,18 @@ pub fn healthz_wanted(variable: Option<&str>) -> bool {
     variable.is_none_or(|value| !value.trim().eq_ignore_ascii_case("false"))
 }
 
-/// Why an engine gave no answer.
+/// Reason that an engine gave no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EngineUnresponsive {
     /// It has ended.
     #[error(transparent)]
     Stopped(#[from] EngineStopped),
-    /// It did not answer within [`ENGINE_QUERY_TIMEOUT`].
+    /// It did not respond within [`ENGINE_QUERY_TIMEOUT`].
     #[error("the engine did not respond within {} s", ENGINE_QUERY_TIMEOUT.as_secs())]
     Stuck,
 }
 
-/// Why the HTTP side could not start.
+/// Reason that the HTTP side could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
     /// The address cannot be listened on.
@@ -208,7 +208,7 @@ pub enum AdminError {
         address: SocketAddr,
         /// The flag of the command line that sets it.
         flag: &'static str,
-        /// What the system says.
+        /// Error of the system.
         problem: std::io::Error,
     },
     /// The listener does not know its own address.

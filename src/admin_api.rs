@@ -1,11 +1,11 @@
-//! What the private port sends as JSON: [`crate::admin`] writes it, [`crate::client`] reads it.
+//! JSON of the private port: [`crate::admin`] writes it, [`crate::client`] reads it.
 
 use serde::{Deserialize, Serialize};
 
 use crate::registry::RegistryState;
 use routr_registration::engine::view::Summary;
 
-/// The answer of `GET /summary`.
+/// The response of `GET /summary`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SummaryResponse {
@@ -19,7 +19,7 @@ pub struct SummaryResponse {
     pub summary: Summary,
 }
 
-/// The answer of `GET /registries`.
+/// The response of `GET /registries`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistriesResponse {
@@ -27,10 +27,10 @@ pub struct RegistriesResponse {
     pub now_ms: u64,
     /// The version that runs.
     pub version: String,
-    /// How this replica of an operator stands, in plain words; absent outside Kubernetes.
+    /// Role of this replica of an operator, in plain words; absent outside Kubernetes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub standing: Option<String>,
-    /// Whether this replica of an operator leads; absent outside Kubernetes.
+    /// True where this replica of an operator leads; absent outside Kubernetes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub leads: Option<bool>,
     /// All that there are here, by name, whether an engine runs or not.
@@ -49,24 +49,24 @@ pub struct RegistryResponse {
     /// `state`, `ready`, `reason` and `message` of the resource, as in its status; absent outside Kubernetes.
     #[serde(flatten, skip_serializing_if = "Option::is_none", default)]
     pub state: Option<RegistryState>,
-    /// The engine at a glance; absent where none runs, or where it does not answer.
+    /// The engine at a glance; absent where none runs, or where it does not respond.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub summary: Option<Summary>,
-    /// Why there is no summary though an engine runs, in plain words.
+    /// Reason that there is no summary though an engine runs, in plain words.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub problem: Option<String>,
 }
 
-/// The answer of `POST /registrations/{ref}/refresh` with status 202.
+/// The response of `POST /registrations/{ref}/refresh` with status 202.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefreshResponse {
-    /// What happens, in plain words.
+    /// Next action, in plain words.
     pub message: String,
 }
 
-/// An answer that says what went wrong, as JSON.
+/// A response that says what went wrong, as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
-    /// In plain words.
+    /// Message in plain words.
     pub error: String,
 }

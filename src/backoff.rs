@@ -16,7 +16,7 @@ impl Backoff {
         Self { first, longest, jitter_percent: 0 }
     }
 
-    /// Makes each pause longer by a random part of so many percent of it; the longest pause, too.
+    /// Makes each pause longer by a random part of it, at most `percent` percent; the longest pause, too.
     pub const fn with_jitter(self, percent: u32) -> Self {
         Self { jitter_percent: percent, ..self }
     }
@@ -28,7 +28,7 @@ impl Backoff {
     }
 }
 
-/// Makes a time longer by a random part of so many percent of it; `random` is any number.
+/// Makes a time longer by a random part of it, at most `percent` percent; `random` is any number.
 fn jittered(time: Duration, percent: u32, random: u64) -> Duration {
     let steps = u64::from(percent) * 10 + 1;
     time + time / 1_000 * u32::try_from(random % steps).unwrap_or(0)

@@ -30,7 +30,7 @@ pub struct Cli {
         display_order = 900
     )]
     pub log_format: LogFormat,
-    /// What to do.
+    /// Subcommand to run.
     #[command(subcommand)]
     pub command: Command,
 }

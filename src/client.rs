@@ -21,10 +21,10 @@ mod tests;
 
 use api::{Api, Listing, TrunkList};
 
-/// Most trunks in a table unless told otherwise: more is no longer read by a person.
+/// Most trunks in a table unless `--limit` says otherwise: a person no longer reads more.
 const TABLE_LIMIT: usize = 1000;
 
-/// Where the service is.
+/// Location of the service.
 #[derive(Args, Clone, Debug)]
 pub struct ServiceArgs {
     /// URL of the private port of a running registry
@@ -44,10 +44,10 @@ impl ServiceArgs {
 /// Show the trunks of a running registry, unhealthy ones first; show the registries if several run
 #[derive(Args, Clone, Debug)]
 pub struct TrunksArgs {
-    /// Where the service is.
+    /// Location of the service.
     #[command(flatten)]
     pub service: ServiceArgs,
-    /// Only trunks in these states: registered, atRisk, failing, invalid, pending, leaving
+    /// Only trunks in these states: registered, atRisk, failing, invalid, pending, deregistering
     #[arg(long, value_delimiter = ',', value_parser = parse_state)]
     pub state: Vec<TrunkState>,
     /// Only trunks at this registrar host
@@ -79,31 +79,31 @@ pub struct RefreshArgs {
     /// Ref of the trunk, or its name if only one trunk has it
     #[arg(value_name = "REF")]
     pub reference: String,
-    /// Where the service is.
+    /// Location of the service.
     #[command(flatten)]
     pub service: ServiceArgs,
 }
 
-/// Why the service could not be asked, or what it answered.
+/// Failure of a query: the service could not be asked, or refused, or its response cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nothing listens there, or nothing answers.
+    /// Nothing listens there, or nothing responds.
     #[error(
         "cannot reach routr-registry at {url}: {problem}; is it running? In Kubernetes, first run `kubectl \
          port-forward deploy/routr-registry 8081`"
     )]
     NoResponse {
-        /// Where it was looked for.
+        /// URL that was tried.
         url: String,
-        /// What the system says.
+        /// Error of the system.
         problem: String,
     },
     /// Something else listens there.
     #[error("{url} is not the private port of routr-registry ({problem}); pass another --url")]
     NotARegistry {
-        /// Where it was looked for.
+        /// URL that was tried.
         url: String,
-        /// What was wrong with the answer.
+        /// Problem with the response.
         problem: String,
     },
     /// The service said no.
@@ -111,15 +111,15 @@ pub enum ClientError {
     Refused {
         /// HTTP status.
         status: u16,
-        /// In the service's own words.
+        /// Message in the service's own words.
         message: String,
     },
     /// A replica of an operator at which no registries run.
     #[error("no registry runs at {url}: this replica {standing}")]
     NotTheLeader {
-        /// Which was asked.
+        /// URL of the replica that was asked.
         url: String,
-        /// How it stands, in its own words.
+        /// Role of the replica, in its own words.
         standing: String,
     },
     /// Several trunks have this name.
@@ -133,7 +133,7 @@ pub enum ClientError {
     /// The output cannot be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
-    /// The answer cannot be written as JSON.
+    /// The response cannot be written as JSON.
     #[error("cannot write the output: {0}")]
     Json(#[from] serde_json::Error),
 }
@@ -313,5 +313,5 @@ fn parse_url(text: &str) -> Result<String, String> {
     }
 }
 
-/// How often a watched table is drawn.
+/// Period at which a watched table is redrawn.
 const REDRAW_PERIOD: Duration = Duration::from_secs(1);

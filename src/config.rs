@@ -1,9 +1,9 @@
 //! A configuration that is ready to use: every value parsed, every default filled in.
 //!
 //! [`load()`] finds and reads the file, [`parse`] and [`Config::from_spec`] do no IO, [`check()`] says
-//! whether a file is good. The way of a document: text, tree (`tree`), types of [`crate::spec`] (`document`),
-//! [`Config`] (`validator`). All of them collect mistakes instead of stopping at the first, and show no
-//! secret in any.
+//! whether a file is good. A document passes through text, tree (`tree`), types of [`crate::spec`]
+//! (`document`) and [`Config`] (`validator`). Each step collects validation errors instead of stopping at the
+//! first, and shows no secret in any.
 
 use routr_registration::{engine::EngineSettings, model::EdgePort, registration::Settings};
 use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -60,21 +60,21 @@ pub use validation_error::{ValidationError, ValidationErrors};
 pub struct Config {
     /// `metadata.name`, or `registry`.
     pub name: String,
-    /// `spec.instanceId`: what tells this installation's Call-IDs from another's.
+    /// `spec.instanceId`: distinguishes this installation's Call-IDs from another's.
     pub instance_id: Option<String>,
     /// The API server that lists the trunks.
     pub api: Endpoint,
     /// The Requester that sends SIP.
     pub requester: Endpoint,
-    /// How often trunks are read again; also the lead of a refresh.
+    /// Interval between two syncs of the trunks; also the lead of a refresh.
     pub register_interval: Duration,
-    /// Where state is kept.
+    /// Store of the state.
     pub cache: Cache,
     /// Sent as Allow, one header field for each.
     pub methods: Vec<String>,
-    /// At least one.
+    /// EdgePorts; at least one.
     pub edge_ports: Vec<EdgePort>,
-    /// How to register.
+    /// Settings of each registration.
     pub registration: RegistrationSettings,
     /// Bounds on one sync.
     pub sync: SyncBounds,
@@ -85,7 +85,7 @@ impl Config {
     /// in it are not checked, and a password in a `passwordFile` is left out.
     ///
     /// # Errors
-    /// All mistakes at once, with paths that begin at `spec`; none shows a secret.
+    /// All validation errors at once, with paths that begin at `spec`; none shows a secret.
     pub fn from_spec(name: &str, spec: &RegistrySpec) -> Result<Self, ValidationErrors> {
         Self::interpret(name, spec, None)
     }
@@ -94,8 +94,8 @@ impl Config {
     /// CA files have to be below [`rules::CLUSTER_CA_FOLDER`]; they are not looked at.
     ///
     /// # Errors
-    /// All mistakes at once, with paths that begin at `spec`. What is wrong in a Secret is told by its name
-    /// and key; none of its content is shown.
+    /// All validation errors at once, with paths that begin at `spec`. A problem in a Secret is reported by
+    /// the Secret's name and key; none of its content is shown.
     pub fn from_resource(
         name: &str,
         spec: &RegistrySpec,
@@ -158,8 +158,8 @@ impl Config {
     }
 }
 
-/// What the Secrets hold that a resource refers to; `None` where it refers to none, or where there is no such
-/// key.
+/// Content of the Secrets that a resource refers to; `None` where it refers to none, or where there is no
+/// such key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Secrets {
     /// The value of `cache.parametersSecretRef`.
@@ -173,15 +173,15 @@ pub struct Secrets {
 /// A gRPC dependency.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Where it listens.
+    /// Address that it listens on.
     pub address: Target,
     /// `https://`: TLS.
     pub tls: bool,
-    /// What TLS needs; empty without.
+    /// Files that TLS needs; empty without TLS.
     pub files: TlsFiles,
     /// Sent with each call as a bearer token.
     pub token: Option<Secret>,
-    /// How long one call may take.
+    /// Time limit of one call.
     pub timeout: Duration,
     /// The addresses that may be connected to.
     pub policy: Arc<AddressPolicy>,
@@ -201,16 +201,16 @@ impl Endpoint {
     }
 }
 
-/// Where state is kept.
+/// Store of the state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cache {
-    /// In this process only.
+    /// Memory of this process only.
     Memory,
-    /// In Redis.
+    /// Redis.
     Redis(Box<RedisSettings>),
 }
 
-/// How to reach Redis.
+/// Access to Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedisSettings {
     /// Default `localhost:6379`. Not used where there is a socket, with Sentinel, or in a cluster.
@@ -225,7 +225,7 @@ pub struct RedisSettings {
     pub password: Option<Secret>,
     /// Number of the database, 0 by default.
     pub database: u32,
-    /// What stands before each key, nothing by default. It has no braces.
+    /// Text before each key, none by default. It has no braces.
     pub prefix: String,
     /// TLS.
     pub secure: bool,
@@ -237,7 +237,7 @@ pub struct RedisSettings {
     pub policy: Arc<AddressPolicy>,
 }
 
-/// How Redis is run.
+/// Deployment of Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RedisDeployment {
     /// One server, or a proxy in front of several.
@@ -282,7 +282,7 @@ impl RedisSettings {
 /// Bounds on one sync, in which all trunks are read from the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SyncBounds {
-    /// How long it may take in all.
+    /// Time limit of the whole sync.
     pub timeout: Duration,
     /// Pages, at most 1,000,000.
     pub max_pages: u32,
@@ -307,7 +307,7 @@ impl Default for SyncBounds {
     }
 }
 
-/// How to register.
+/// Settings of each registration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RegistrationSettings {
     /// Requested expiry in seconds, 10 to 86,400.
@@ -320,8 +320,8 @@ pub struct RegistrationSettings {
     pub user_agent: String,
     /// Option tags sent in Require and Proxy-Require; at most 32.
     pub require: Vec<String>,
-    /// Which redirections are followed.
+    /// Redirections that are followed.
     pub redirects: RedirectPolicy,
-    /// What a digest challenge has to offer at least.
+    /// Minimum that a digest challenge must offer.
     pub digest: DigestMinimum,
 }

@@ -1,5 +1,4 @@
-//! How a TCP connection is made, to dependencies and registrars alike: at all addresses of a name, raced as
-//! RFC 8305 says.
+//! TCP connections, to dependencies and registrars alike: at all addresses of a name, raced as RFC 8305 says.
 //!
 //! * [`resolve`] looks a name up, again for each connection, and puts the families in turn;
 //! * [`race()`] tries one address after the other, 250 ms apart or as soon as one fails; the first to succeed

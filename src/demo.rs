@@ -36,7 +36,7 @@ use routr_registration::{
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 /// `--once` gives up after this long.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Between two looks at the trunks.
+/// Interval between two looks at the trunks.
 const POLL_PERIOD: Duration = Duration::from_millis(250);
 
 /// See it run: sample trunks, an API server, a Requester and SIP registrars, all on loopback.
@@ -50,23 +50,23 @@ pub struct DemoArgs {
     pub resources: Option<PathBuf>,
 }
 
-/// Why the demo cannot run.
+/// Reason that the demo cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
     /// A port, a file or the terminal.
     #[error("{what}: {source}")]
     Io {
-        /// What was tried.
+        /// Action that failed.
         what: String,
-        /// What went wrong.
+        /// Error of the system.
         source: io::Error,
     },
     /// One of the parts does not start.
     #[error("cannot start {part}: {problem}")]
     Part {
-        /// Which.
+        /// Name of the part.
         part: &'static str,
-        /// Why.
+        /// Problem in plain words.
         problem: String,
     },
     /// The registry does not start.
@@ -75,7 +75,7 @@ pub enum DemoError {
     /// `--once`: not everything is as it should be.
     #[error("not as it should be: {0}")]
     NotSettled(String),
-    /// `--once`: told to end before everything had settled.
+    /// `--once`: a signal came before everything had settled.
     #[error("interrupted before all trunks had settled")]
     Interrupted,
 }
@@ -212,7 +212,7 @@ impl Demo {
         }
     }
 
-    /// Without a terminal: a line for each change.
+    /// Prints a line for each change, where there is no terminal.
     async fn lines(&self, shutdown: &CancellationToken) -> Result<(), DemoError> {
         say(&introduction())?;
         for hint in self.hints() {
@@ -264,7 +264,7 @@ impl Demo {
     }
 }
 
-/// Returns what is to be seen.
+/// Returns a description of what the demo runs.
 fn introduction() -> String {
     let healthy = SAMPLES.iter().filter(|sample| sample.healthy).count();
     format!(

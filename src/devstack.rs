@@ -1,5 +1,5 @@
 //! The dependencies of a registry, small enough to run on a laptop and in a test, and real on the wire: an
-//! API server that serves Routr's resource files ([`api`]) and a SIP registrar that can be told to misbehave
+//! API server that serves Routr's resource files ([`api`]) and a SIP registrar that misbehaves on request
 //! ([`registrar`]), with sample resources that show what a registry does with them ([`samples`]). [`field`]
 //! plays by name what registrars, name servers and EdgePorts of the field do.
 

@@ -1,9 +1,9 @@
 //! The two gRPC dependencies behind the engine's ports: protobuf on this side, the domain on the other.
 //!
 //! * [`channel`] opens a channel: `balance` spreads calls over all addresses, `peer` is one of them,
-//!   `recorded_stream` tells HTTP/2 from anything else;
-//! * [`connection`] is what calls go by: it replaces what ends or hangs, and repeats what was not processed;
-//!   [`monitor`] notices when none can be made;
+//!   `recorded_stream` recognizes HTTP/2;
+//! * [`connection`] carries the calls: it replaces what ends or hangs, and repeats what was not processed;
+//!   [`monitor`] detects when none can be made;
 //! * [`shared`] shares connections between registries; [`requester_status`] is what is known of a Requester;
 //! * `wire` checks messages before they are decoded, `metered` counts their bytes while they arrive;
 //! * [`api`] lists trunks ([`crate::runtime::ports::TrunkSource`]), [`trunk`] reads one of them;
@@ -34,7 +34,7 @@ use self::connection::{CallError, Fate};
 use routr_net::tls::TlsFileError;
 use routr_types::text::clean;
 
-/// Why a gRPC dependency cannot be used at all: nothing that trying again would fix.
+/// Reason that a gRPC dependency cannot be used at all: nothing that trying again would fix.
 #[derive(Debug, thiserror::Error)]
 pub enum GrpcError {
     /// The address makes no URI.
@@ -42,7 +42,7 @@ pub enum GrpcError {
     Address {
         /// The address.
         address: String,
-        /// What is wrong with it.
+        /// Problem with the address.
         problem: String,
     },
     /// A file of TLS cannot be used.
@@ -50,14 +50,14 @@ pub enum GrpcError {
     Tls(#[from] TlsFileError),
 }
 
-/// How a failed call has to be taken.
+/// Meaning of a failed call for its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Failure {
     /// The dependency is not there, the connection to it broke, or it says that it cannot respond now.
     Unavailable,
-    /// It did not answer in time.
+    /// It did not respond in time.
     Deadline,
-    /// It answered with an error.
+    /// It responded with an error.
     Refused,
 }
 
@@ -69,18 +69,18 @@ fn failure(status: &Status) -> Failure {
     }
 }
 
-/// How a call ended that brought no message: what its connection says, and what it says itself.
+/// End of a call that brought no message, as its connection and its status have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {
     /// No connection could be made.
     Unreachable,
     /// The connection broke.
     Broken,
-    /// Not in time.
+    /// Time limit that passed.
     Late,
-    /// By a status of the other side, or of a proxy: it may succeed later.
+    /// Status of the other side, or of a proxy: the call may succeed later.
     Failed,
-    /// By a status that says that it will not.
+    /// Status which says that the call will not succeed.
     Refused,
 }
 
@@ -99,7 +99,7 @@ fn ended(status: &Status) -> Ended {
     }
     match status.code() {
         Code::DeadlineExceeded => Ended::Late,
-        // Its message was on the way.
+        // Its message was under way.
         _ if source.is_some_and(|source| Fate::of(source) == Fate::Reset) => Ended::Failed,
         _ if source.is_some() => Ended::Broken,
         Code::Unavailable | Code::ResourceExhausted | Code::Aborted | Code::Cancelled => Ended::Failed,
@@ -117,7 +117,7 @@ const MAX_SHOWN: usize = 400;
 /// Bytes of a status's own message, in front of its cause.
 const MAX_BEFORE_CAUSE: usize = 120;
 
-/// As much of a text as is shown, on one line.
+/// Returns the part of a text that is shown, on one line.
 fn shortened(text: &str) -> Box<str> {
     clean(text, MAX_SHOWN).into()
 }

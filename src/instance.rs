@@ -31,8 +31,8 @@ use routr_registration::{
 
 pub use fence::{Fence, Fenced};
 
-/// Why a registry cannot run as it is configured. A dependency that is merely down is none of these: it is
-/// waited for.
+/// Reason that a registry cannot run as it is configured. A dependency that is merely down is none of these:
+/// it is waited for.
 #[derive(Debug, thiserror::Error)]
 pub enum InstanceError {
     /// A gRPC dependency cannot be set up.
@@ -43,18 +43,18 @@ pub enum InstanceError {
     Redis(#[from] RedisSettingsError),
 }
 
-/// A configuration's way into a running engine.
+/// Channel by which a running engine receives a new configuration.
 pub type Reloads = mpsc::Sender<Change>;
 
 pub use crate::store::Identity;
 
-/// What a new configuration changes.
+/// Parts that a new configuration replaces.
 pub type Change = Box<Reload<ApiServer, Fenced<GrpcRequester>, Fenced<AnyStore>>>;
 
-/// How an engine begins and ends.
+/// Options for the start and the end of an engine.
 #[derive(Clone, Debug)]
 pub struct RunOptions {
-    /// How long answers in flight and the last writes to the cache may take at the end.
+    /// Time that responses in flight and the last writes to the cache may take at the end.
     pub grace: Duration,
     /// It begins without sending anything, until [`EngineHandle::pause`] says otherwise.
     pub paused: bool,
@@ -62,7 +62,7 @@ pub struct RunOptions {
     pub fence: Fence,
     /// Connections that it shares with others.
     pub connections: Connections,
-    /// What it may use of the process.
+    /// Share that it may use of the process.
     pub quota: Arc<Quota>,
 }
 
@@ -105,7 +105,7 @@ pub fn start<O: Observer>(
     engine.pause(options.paused);
     let (driver, controls) = Driver::new(engine, ports, observer, Clock::start(environment));
     let driver = driver.within(&options.quota);
-    // Anyone who runs several tells their lines apart by its span.
+    // Anyone who runs several distinguishes their lines by its span.
     let task = tokio::spawn(driver.run(shutdown, options.grace).in_current_span());
     Ok(Instance { handle: controls.handle, reloads: controls.reload, identity: controls.identity, task })
 }

@@ -113,11 +113,11 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     result
 }
 
-/// What ends a process in an orderly way.
+/// Signals that end a process in an orderly way.
 const SHUTDOWN_SIGNALS: [SignalKind; 2] = [SignalKind::terminate(), SignalKind::interrupt()];
 const HANGUP: SignalKind = SignalKind::hangup();
 
-/// The first of these signals ends the process in an orderly way; the next one, at once.
+/// Ends the process in an orderly way on the first of these signals, at once on the next one.
 fn shutdown_on_signal(shutdown: CancellationToken, kinds: &[SignalKind]) -> anyhow::Result<()> {
     let (sender, mut received) = mpsc::unbounded_channel();
     for kind in kinds {

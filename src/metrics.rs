@@ -1,5 +1,5 @@
-//! What Prometheus scrapes. Counters and histograms grow as the engines' drivers report; gauges are filled
-//! from the engines' summaries when someone asks, so that they are never older than the scrape.
+//! Metrics that Prometheus scrapes. Counters and histograms grow as the engines' drivers report; gauges are
+//! filled from the engines' summaries at each scrape, so that they are never older than it.
 //!
 //! No label grows with the number of trunks: states, outcomes and dependencies are fixed sets, and only the
 //! first [`MAX_NAMED_REGISTRARS`] registrar hosts keep their own name. The series of a registry that is a
@@ -32,12 +32,12 @@ mod tests;
 
 use series::{Joined, Owner, Plain, Series};
 
-/// How many registrar hosts have a label value of their own, in the whole process; all that come later are
+/// Most registrar hosts with a label value of their own, in the whole process; all that come later are
 /// counted as [`OTHER_REGISTRAR`]. The first come keep their place until the last registry that uses them is
 /// forgotten.
 pub const MAX_NAMED_REGISTRARS: usize = 50;
 
-/// How many of them one registry of many may name.
+/// Most of them that one registry of many may name.
 const MAX_NAMED_PER_REGISTRY: usize = MAX_NAMED_REGISTRARS / 2;
 
 /// The `registrar` label of every host past the first [`MAX_NAMED_REGISTRARS`].
@@ -46,7 +46,8 @@ pub const OTHER_REGISTRAR: &str = "other";
 /// The content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Upper bounds in seconds. A deadline is 40 s, Timer F 32 s (RFC 3261 §17.1.2.2), a healthy answer some ms.
+/// Upper bounds in seconds. A deadline is 40 s, Timer F 32 s (RFC 3261 §17.1.2.2), a healthy response takes
+/// some ms.
 const LATENCY_BUCKETS: [f64; 14] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 33.0, 45.0];
 
@@ -60,14 +61,14 @@ const SYNC_BUCKETS: [f64; 9] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0
 type Outcome = [(&'static str, &'static str); 1];
 type OutcomeAndRegistrar = (Outcome, [(&'static str, Arc<str>); 1]);
 
-/// What the process counts. Clones share it.
+/// Counters and histograms of the process. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     started_unix_ms: u64,
     registrars: Arc<registrars::Named>,
     registries: Arc<RwLock<BTreeMap<Arc<RegistryName>, Arc<Counts>>>>,
-    /// Of all registries together: thousands of them would make a dozen series each, for what `syncs` and
-    /// `sync_age` say of each.
+    /// Durations of syncs, of all registries together: thousands of them would make a dozen series each, for
+    /// what `syncs` and `last_sync_timestamp` say of each.
     sync_seconds: Arc<Series<Outcome, Histogram>>,
     operator: OperatorMetrics,
 }
@@ -84,31 +85,31 @@ pub struct RegistryMetrics {
 struct Counts {
     /// The names among the registrar labels.
     hosts: RwLock<HashSet<Arc<str>>>,
-    /// How many there may be: one registry must not take all.
+    /// Most names that there may be: one registry must not take all.
     most_hosts: usize,
     registers: Arc<Series<OutcomeAndRegistrar, Counter>>,
     register_seconds: Arc<Series<Outcome, Histogram>>,
-    /// From the first refresh on.
+    /// Delays of refreshes, from the first refresh on.
     refresh_delay: OnceLock<Histogram>,
     syncs: Arc<Series<Outcome, Counter>>,
     store_writes: Arc<Series<Outcome, Counter>>,
 }
 
-/// What an operator counts as well. Clones share it.
+/// Counters that only an operator has. Clones share them.
 #[derive(Clone, Debug)]
 pub struct OperatorMetrics {
     status_writes: Family<Outcome, Counter>,
     reconciles: Family<Outcome, Counter>,
 }
 
-/// What a scrape is made of as well counters.
+/// Input of a scrape beside the counters.
 #[derive(Clone, Debug, Default)]
 pub struct Scrape {
     /// The state of each Registry resource, whether an engine runs for it or not.
     pub states: Vec<(RegistryName, RegistryState)>,
-    /// What each registry that runs says of itself; `None` where it did not answer.
+    /// Summary of each registry that runs; `None` where its engine did not respond.
     pub registries: Vec<(RegistryName, Option<Summary>)>,
-    /// Whether this replica leads; `None` outside an operator, which then has no metrics of its own.
+    /// True where this replica leads; `None` outside an operator, which then has no metrics of its own.
     pub leading: Option<bool>,
     /// The time of the scrape, in milliseconds since the Unix epoch.
     pub now_unix_ms: u64,
@@ -241,8 +242,8 @@ impl Metrics {
 }
 
 impl Counts {
-    /// Of a resource, series appear with the first event of their kind: there may be thousands that never
-    /// have one.
+    /// Makes the counters. Series of a resource appear with the first event of their kind: there may be
+    /// thousands that never have one.
     fn new(is_resource: bool) -> Self {
         let counts = Self {
             hosts: RwLock::default(),
@@ -283,7 +284,7 @@ impl RegistryMetrics {
 
 impl Observer for RegistryMetrics {
     /// Counts one REGISTER that is over. `registrar` is the host alone, without port; `outcome` is one of a
-    /// fixed set, such as `registered`, `rejected`; `seconds` is the time from sending to the answer.
+    /// fixed set, such as `registered`, `rejected`; `seconds` is the time from sending to the response.
     fn register_finished(&self, registrar: &str, outcome: &'static str, seconds: f64) {
         let registrar = self.registrar_label(registrar);
         let outcome = [("outcome", outcome)];

@@ -43,7 +43,7 @@ pub mod fonoster {
     }
 }
 
-/// Not Routr's: what our own Requester says of itself.
+/// Information of our own Requester about itself; not Routr's.
 pub mod requester_info {
     tonic::include_proto!("routr.registry.requester.v1");
 }

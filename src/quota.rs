@@ -1,4 +1,4 @@
-//! What one Registry, and the Registries of one namespace, may use of a process that serves many tenants.
+//! Limits of one Registry, and of the Registries of one namespace, in a process that serves many tenants.
 //!
 //! * [`Limits`] are the operator's, by its flags: no Registry can raise them;
 //! * [`Quotas`] is what the process has in use, [`Quota`] is one Registry's part in it;
@@ -34,7 +34,7 @@ use self::{
 use crate::config::{Config, SyncBounds};
 use routr_registration::model::MemoryBudget;
 
-/// How long a Registry is shown to exceed a limit after it did so last.
+/// Time that a Registry is shown to exceed a limit after it did so last.
 const SHOWN_FOR: Duration = Duration::from_secs(300);
 /// Bytes of a response that are free for each Registry: lists of a few hundred trunks never wait for those of
 /// others.
@@ -53,7 +53,7 @@ const KEPT_FILES: u64 = 1_024;
 /// Pages of one sync.
 const MAX_PAGES: u32 = 100_000;
 
-/// What all Registries of a process may use together. The defaults fit into 512 MiB, the chart's limit.
+/// Limits of all Registries of a process together. The defaults fit into 512 MiB, the chart's limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Args)]
 pub struct Limits {
     /// Registries that run at the same time, 1 to 100,000. Newer ones wait.
@@ -115,7 +115,7 @@ impl Limits {
     }
 }
 
-/// What a process has in use. Clones share it.
+/// Usage of a process. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Quotas(Arc<Inner>);
 
@@ -133,7 +133,7 @@ struct Inner {
     tenants: Mutex<HashMap<String, Weak<Tenant>>>,
 }
 
-/// What the Registries of one namespace have in use together.
+/// Usage of all Registries of one namespace together.
 #[derive(Debug, Default)]
 struct Tenant {
     trunks: Used,
@@ -189,7 +189,7 @@ pub struct Quota {
     trunks: AtomicU64,
     trunk_bytes: AtomicU64,
     pace: Pace,
-    /// When each of [`Excess::ALL`] was noted last.
+    /// Moment when each of [`Excess::ALL`] was noted last.
     exceeded: Mutex<[Option<Instant>; Excess::ALL.len()]>,
 }
 
@@ -313,7 +313,7 @@ impl Drop for Quota {
     }
 }
 
-/// What a response holds of the memory for responses. Given back when it is dropped.
+/// Share that a response has of the memory for responses. Given back when it is dropped.
 #[derive(Debug)]
 pub struct Received {
     quota: Arc<Quota>,
@@ -323,7 +323,7 @@ pub struct Received {
 }
 
 impl Received {
-    /// So many bytes have been received, or are made of what was.
+    /// Counts bytes that have been received, or were made of received ones.
     ///
     /// # Errors
     /// [`Excess::ResponseMemory`]: there is no room for them.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What a registry is called.
+/// Name of a registry.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RegistryName {
     /// Namespace of the resource; `None` where there is no Kubernetes.
@@ -34,7 +34,7 @@ impl fmt::Display for RegistryName {
     }
 }
 
-/// What an operator does about a Registry.
+/// State of a Registry resource, from the operator's view.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum RegistryPhase {
@@ -52,7 +52,7 @@ pub enum RegistryPhase {
 }
 
 impl RegistryPhase {
-    /// As it is written everywhere.
+    /// Returns the name that is written everywhere.
     pub fn name(self) -> &'static str {
         match self {
             Self::Starting => "starting",
@@ -68,9 +68,9 @@ impl RegistryPhase {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryState {
-    /// What is done about it.
+    /// Phase of the resource.
     pub state: RegistryPhase,
-    /// Whether its condition Ready is True.
+    /// True when its condition Ready is True.
     pub ready: bool,
     /// The reason of its condition Ready; of Stalled while it is.
     pub reason: String,

@@ -1,7 +1,7 @@
-//! A Requester: takes a SIP request over gRPC, sends it, and answers with the final response. It speaks the
+//! A Requester: takes a SIP request over gRPC, sends it, and returns the final response. It speaks the
 //! contract of Routr's Java Requester and can stand in for it.
 //!
-//! Two ways, see [`Mode`]:
+//! Two modes, see [`Mode`]:
 //!
 //! * **direct**: straight to `target`. A digest challenge is answered here, once, with the credentials of the
 //!   `X-Gateway-Auth` extension; neither that nor Route is sent on. Contact names the EdgePort of the Route,
@@ -9,9 +9,9 @@
 //! * **proxied**: through the EdgePort of the first Route, `X-Gateway-Auth` passed on to it, Contact naming
 //!   the Requester itself: what the Java Requester does.
 //!
-//! How it differs from the Java one:
+//! Differences from the Java one:
 //!
-//! * Every call is answered. Where no registrar answered, the response is made up here: `REQUEST_TIMEOUT`
+//! * Every call gets a response. Where no registrar sent one, it is made up here: `REQUEST_TIMEOUT`
 //!   after silence, `SERVICE_UNAVAILABLE` where the request could not be sent or the host name is unknown.
 //!   Such a response has the extension `X-Routr-Local` (see [`routr_types::extension::Local`]) and a reason
 //!   phrase that begins with the cause and names the registrar or EdgePort; a response without it is the
@@ -22,7 +22,7 @@
 //!   `RESOURCE_EXHAUSTED`.
 //! * A request that comes to where REGISTER is sent from gets a response: OPTIONS 200, others an error, and a
 //!   line in the log.
-//! * A provisional response is never the answer.
+//! * A provisional response is never returned.
 //! * A code without a `ResponseType` comes back as that of its class, with the code before the reason phrase:
 //!   `CLIENT_ERROR`, `433 Anonymity Disallowed`.
 //! * Of several Contacts in a response, the one comes back that the request had.
@@ -82,54 +82,54 @@ use crate::proto::requester_info::requester_info_server::RequesterInfoServer;
 use routr_net::tls::TlsFileError;
 use routr_sip::client::{Client, ClientError, ClientOptions, ConnectionBounds, KeepAlive, ResponseOrigin};
 
-/// How long calls under way may go on by default once the server is to stop.
+/// Time that calls under way may continue by default once the server stops.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
-/// How long the server then waits for its connections to close.
+/// Time that the server then waits for its connections to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a call takes at most by default: Timer F of RFC 3261 §17.1.2.2, which is 32 s, and room for
+/// Longest time that a call takes by default: Timer F of RFC 3261 §17.1.2.2, which is 32 s, and room for
 /// looking up the name, connecting and what came before a challenge. So a silence ends with Timer F, not
 /// here. The registry waits for 40 s by default.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(38);
 
-/// What the log says when a call comes to where REGISTER is sent from, in direct mode.
+/// Explanation in the log when a call comes to the address that REGISTER is sent from, in direct mode.
 const CALL_IN_DIRECT_MODE: &str = "this provider routes calls by the source address of the REGISTER rather than by its \
      Contact, so they miss the EdgePort; run the Requester with --mode proxied, or ask the provider to route calls by \
      Contact";
 
-/// As [`CALL_IN_DIRECT_MODE`], in proxied mode, where Contact names the Requester unless it is set.
+/// Explanation as [`CALL_IN_DIRECT_MODE`], in proxied mode, where Contact names the Requester unless it is
+/// set.
 const CALL_IN_PROXIED_MODE: &str = "this provider routes calls by the Contact of the REGISTER, which names the Requester, \
      or by its source address, past the EdgePort; set --contact to the EdgePort's public address";
 
-/// What a Requester needs to know.
+/// Options of a Requester.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Which way requests take.
+    /// Path that requests take.
     pub mode: Mode,
     /// Local address that SIP is sent from.
     pub sip_bind: IpAddr,
     /// Local UDP port that SIP is sent from; 0 for any.
     pub sip_port: u16,
-    /// What Contact says instead of the local address, where it names the Requester itself.
+    /// Host and port of Contact instead of the local address, where it names the Requester itself.
     pub contact: Option<AdvertisedContact>,
     /// Checks the certificates of registrars; see [`client_config`]. `None`: no TLS.
     pub tls: Option<Arc<rustls::ClientConfig>>,
-    /// How long a call may take, all answers to challenges included; then it is answered with
-    /// `REQUEST_TIMEOUT`. What is found out about a connection that stays silent, is found out all the same.
+    /// Time limit of a call, all responses to challenges included; then it gets `REQUEST_TIMEOUT`. A
+    /// connection that stays silent is examined all the same.
     pub answer_within: Duration,
-    /// How long nothing may come over a TCP or TLS connection until a keep-alive is sent (RFC 5626 §3.5.1).
-    /// `None`: none.
+    /// Silence of a TCP or TLS connection after which a keep-alive is sent (RFC 5626 §3.5.1). `None`: none.
     pub keep_alive: Option<Duration>,
-    /// What callers may ask for.
+    /// Rules for what callers may ask for.
     pub rules: Rules,
-    /// Who may call.
+    /// Callers that are let in, and their shares.
     pub access: AccessOptions,
     /// Bounds on connections to registrars.
     pub connections: ConnectionBounds,
-    /// Where a response over UDP may come from.
+    /// Addresses that a response over UDP may come from.
     pub responses_from: ResponseOrigin,
-    /// How long calls under way may go on once the server is to stop; then they get `UNAVAILABLE`.
+    /// Time that calls under way may continue once the server stops; then they get `UNAVAILABLE`.
     pub grace: Duration,
 }
 
@@ -154,23 +154,23 @@ impl Default for Options {
     }
 }
 
-/// Why a Requester cannot run.
+/// Reason that a Requester cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The gRPC port cannot be had.
     #[error("--listen {address}: {source}")]
     Listen {
-        /// Where it should have listened.
+        /// Address that it cannot listen on.
         address: SocketAddr,
-        /// Why not.
+        /// Error of the system.
         source: std::io::Error,
     },
     /// The SIP side cannot start.
     #[error("SIP from {address}: {source}")]
     Sip {
-        /// Where SIP should have been sent from.
+        /// Address that SIP cannot be sent from.
         address: SocketAddr,
-        /// Why not.
+        /// Error of the SIP client.
         source: ClientError,
     },
     /// The file of certificate authorities cannot be used.
@@ -178,7 +178,7 @@ pub enum Error {
     CaFile {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Problem with the file.
         problem: String,
     },
     /// A file of the gRPC side's TLS cannot be used.
@@ -224,7 +224,8 @@ const WINDOW_BYTES: (u32, u32) = (64 << 10, 128 << 10);
 /// Bytes of the header fields of one HTTP/2 request.
 const MAX_HEADER_LIST_BYTES: u32 = 8 << 10;
 
-/// A caller that is gone without a word is noticed after so long, and so long again.
+/// Silence after which a caller is probed, and the time limit of the probe's response: it may be gone without
+/// a word.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
 
 /// Bytes of a request to `RequesterInfo`, which has no fields.

@@ -28,7 +28,7 @@ pub struct RegistryDocument {
     /// May be left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Metadata>,
-    /// What to do.
+    /// Specification of the registry.
     pub spec: RegistrySpec,
 }
 
@@ -41,7 +41,7 @@ pub struct Metadata {
     pub name: Option<String>,
 }
 
-/// What one registry does.
+/// Desired behaviour of one registry.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[kube(
@@ -100,7 +100,7 @@ pub struct RegistrySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = cel::duration(&rules::REGISTER_INTERVAL, true))]
     pub register_interval: Option<Quantity>,
-    /// Where state survives a restart. Default: nowhere (in memory).
+    /// Store where state survives a restart. Default: none (in memory).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheSpec>,
     /// SIP methods, each sent as an Allow header field. Default: none.
@@ -120,7 +120,7 @@ pub struct RegistrySpec {
     #[schemars(length(max = 128))]
     #[x_kube(validation = cel::visible())]
     pub instance_id: Option<String>,
-    /// How to register.
+    /// Settings of each registration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registration: Option<RegistrationSpec>,
     /// TLS of the `https://` addresses.
@@ -141,7 +141,7 @@ pub struct RegistrySpec {
     pub suspend: Option<bool>,
 }
 
-/// Where state survives a restart.
+/// Store where state survives a restart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = cel::cache::one_place_for_the_password())]
@@ -233,7 +233,7 @@ pub struct EdgePortSpec {
     pub region: Option<String>,
 }
 
-/// How to register.
+/// Settings of each registration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistrationSpec {
@@ -376,7 +376,7 @@ pub struct TlsSpec {
     pub key_file: Option<String>,
 }
 
-/// What can be written as a number or as a text: `60` or `60s`, `20` or `unlimited`.
+/// Number or text: `60` or `60s`, `20` or `unlimited`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Quantity {

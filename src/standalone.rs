@@ -22,7 +22,7 @@ use crate::{
 };
 use routr_registration::{engine::Engine, registration::identity::RegistryId};
 
-/// How long the instance id may be unknown before the log names the one that is used meanwhile.
+/// Time that the instance id may be unknown before the log names the one that is used meanwhile.
 const IDENTITY_WAIT: Duration = Duration::from_secs(20);
 
 /// Keep the registrations of all trunks alive, as configured in a file.
@@ -43,7 +43,7 @@ pub struct RunArgs {
     pub grace: u64,
 }
 
-/// Why the registry cannot run.
+/// Reason that the registry cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum StandaloneError {
     /// The configuration is not usable.
@@ -68,7 +68,7 @@ pub struct Running {
     pub reloads: Reloads,
     /// Ends when the engine has.
     pub task: JoinHandle<Engine>,
-    /// What tells its Call-IDs from others'.
+    /// Instance id, which distinguishes its Call-IDs from others'.
     pub identity: InstanceId,
 }
 
@@ -83,7 +83,7 @@ pub struct InstanceId {
 }
 
 impl InstanceId {
-    /// As it is known now.
+    /// Returns the id as it is known now.
     pub fn now(&self) -> RegistryId {
         self.kept.borrow().clone().unwrap_or_else(|| self.first.clone())
     }
@@ -126,7 +126,7 @@ pub async fn run(args: RunArgs, shutdown: CancellationToken) -> Result<(), Stand
     let directory = Directory::of_one(name, engine.handle.clone());
     let state = AdminState::new(directory.clone(), metrics, Arc::new(routr_environment::System))
         .with_healthz(healthz);
-    // The ports answer until the engine has written its last changes.
+    // The ports serve until the engine has written its last changes.
     let ports_end = CancellationToken::new();
     let ports = tokio::spawn(admin::serve(Some(public), Some(private), state, ports_end.clone()));
     let follow = tokio::spawn(follow::follow(
@@ -143,7 +143,7 @@ pub async fn run(args: RunArgs, shutdown: CancellationToken) -> Result<(), Stand
             tracing::info!("shutting down; bindings stay with their registrars");
             engine.task.await
         }
-        // Not told to: it can only have panicked.
+        // Without a request to stop: it can only have panicked.
         ended = &mut engine.task => ended,
     };
     ports_end.cancel();

@@ -1,4 +1,4 @@
-//! Where registrations outlive the process: in memory (which does not outlive it) or in Redis.
+//! Stores in which registrations outlive the process: memory (which does not) or Redis.
 //!
 //! # Layout in Redis
 //!

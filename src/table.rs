@@ -1,8 +1,7 @@
 //! Trunks for people: a table, a summary under it, and a one-line form for logs and pipes.
 //!
-//! It answers, for someone woken at night: which trunk is down, since when, why, and what happens next. Names
-//! and phrases come from outside, so whatever could move a cursor or colour a terminal is made harmless
-//! first.
+//! It shows someone woken at night which trunk is down, since when, why, and what happens next. Names and
+//! phrases come from outside, so whatever could move a cursor or colour a terminal is made harmless first.
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
@@ -26,18 +25,18 @@ pub use registries::{registry_label, registry_line, registry_lines, registry_tot
 pub use screen::{Screen, Terminal};
 pub use text::{clean, duration, label};
 
-/// From this width on, in columns, the reason has a column of its own. Below, it stands on lines under its
+/// Width from which the reason has a column of its own, in columns. Below, it stands on lines under its
 /// trunk.
 const MIN_WIDTH_FOR_REASON: u16 = 120;
 
-/// From this width on, in columns, the EdgePort has one, too. Below, the usual one is named under the table,
-/// and another one with the reason.
+/// Width from which the EdgePort has a column, too, in columns. Below, the usual one is named under the
+/// table, and another one with the reason.
 const MIN_WIDTH_FOR_EDGE_PORT: u16 = 160;
 
 /// The narrowest table that is drawn, in columns.
 const MIN_WIDTH: u16 = 60;
 
-/// Before the lines under a trunk.
+/// Indent of the lines under a trunk.
 const INDENT: &str = "    ";
 
 const HEADERS: [&str; 5] = ["TRUNK", "REGISTRAR", "STATE", "EXPIRES IN", "NEXT TRY"];
@@ -94,7 +93,7 @@ pub fn trunk_lines(trunks: &[TrunkView], now_ms: u64, width: Option<u16>, colour
     lines_with(Reasons::Whole, trunks, now_ms, width, colour)
 }
 
-/// As [`trunk_lines`], for a screen with room for so many `rows`: where they do not suffice, each reason is
+/// Returns [`trunk_lines`] for a screen with room for `rows` rows: where they do not suffice, each reason is
 /// cut to one line, so that more trunks are to be seen.
 pub fn trunk_lines_within(
     rows: usize,
@@ -130,12 +129,12 @@ pub fn page(
     (body(rows), footer)
 }
 
-/// How much is shown of why a trunk is not registered.
+/// Length of the reason that is shown for a trunk which is not registered.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reasons {
     /// All, on as many lines as it takes.
     Whole,
-    /// What one line holds.
+    /// Part that fits on one line.
     Cut,
 }
 
@@ -160,7 +159,7 @@ pub fn summary_lines(summary: &Summary, now_ms: u64, width: Option<u16>) -> Vec<
     text::summary(summary, now_ms, usize::MAX).iter().flat_map(|line| wrapped(line, "", width)).collect()
 }
 
-/// As [`summary_lines`], for a screen with room for so many `rows`: where they do not suffice, each line is
+/// Returns [`summary_lines`] for a screen with room for `rows` rows: where they do not suffice, each line is
 /// cut to one row.
 pub fn summary_lines_within(rows: usize, summary: &Summary, now_ms: u64, width: u16) -> Vec<String> {
     let whole = summary_lines(summary, now_ms, Some(width));
@@ -266,8 +265,8 @@ fn wide(reasons: Reasons, trunks: &[TrunkView], now: u64, width: Option<u16>, co
     lines_of(&mut table)
 }
 
-/// Five columns cut to one line for each trunk; under a trunk in trouble, or away from its usual place, what
-/// was cut off and the reason, indented.
+/// Five columns cut to one line for each trunk; under an unhealthy trunk, or one away from its usual place,
+/// the part that was cut off and the reason, indented.
 fn narrow(reasons: Reasons, trunks: &[TrunkView], now: u64, width: u16, colour: bool) -> Vec<String> {
     let mut table = new_table(Some(width), colour);
     table.set_header(HEADERS.into_iter().map(|header| heading(header, colour)));
@@ -311,7 +310,7 @@ fn narrow(reasons: Reasons, trunks: &[TrunkView], now: u64, width: u16, colour: 
     lines
 }
 
-/// As much of a text as fits on one line after `indent`.
+/// Cuts a text to what fits on one line after `indent`.
 fn cut(text: &str, indent: &str, width: u16) -> String {
     let mut table = new_table(Some(width.saturating_sub(u16::try_from(indent.len()).unwrap_or(0))), false);
     let mut row = Row::from([text]);

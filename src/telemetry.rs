@@ -37,7 +37,7 @@ const LIBRARIES: [&str; 8] = ["h2", "hickory", "hyper", "kube", "redis", "rustls
 const SILENCED: [(&str, &str); 3] =
     [("kube_client", "off"), ("kube_client::client::tls", "warn"), ("kube_runtime", "error")];
 
-/// How log lines look.
+/// Format of log lines, as requested.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
     /// Text where standard error is a terminal, JSON otherwise.
@@ -49,7 +49,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// How log lines look in this process.
+/// Format of log lines in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lines {
     /// Text, for people.
@@ -58,13 +58,13 @@ pub enum Lines {
     Json,
 }
 
-/// Why logging could not be set up.
+/// Reason that logging could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// `LOGS_LEVEL` is not one of the known levels.
     #[error("LOGS_LEVEL: {value:?} is not a level; use silly, verbose, debug, info, warn or error")]
     Level {
-        /// What it was set to.
+        /// Value of the variable.
         value: String,
     },
     /// `RUST_LOG` cannot be parsed.
@@ -72,9 +72,9 @@ pub enum TelemetryError {
         "RUST_LOG: {value:?} is not a filter ({problem}); use for example info, or info,routr_registry=debug"
     )]
     Filter {
-        /// What it was set to.
+        /// Value of the variable.
         value: String,
-        /// What the parser says.
+        /// Error of the parser.
         problem: ParseError,
     },
     /// A variable holds bytes that are not UTF-8.
@@ -82,7 +82,7 @@ pub enum TelemetryError {
     NotText {
         /// The variable.
         name: &'static str,
-        /// What would be right.
+        /// Suggested value.
         right: &'static str,
     },
     /// This process already has a subscriber.
@@ -90,7 +90,7 @@ pub enum TelemetryError {
     Twice(#[from] TryInitError),
 }
 
-/// Sends log lines to standard error, as `format`, `RUST_LOG` and `LOGS_LEVEL` say, and tells how they look.
+/// Sends log lines to standard error, as `format`, `RUST_LOG` and `LOGS_LEVEL` say, and returns their format.
 /// Call it once, at the start.
 ///
 /// # Errors

@@ -1,5 +1,5 @@
 //! The backend of the benchmarks, a process of its own: an API server that lists generated trunks, and a
-//! Requester that answers each REGISTER at once with 200 and what was asked. It counts what it is sent.
+//! Requester that responds to each REGISTER at once with 200 and what was asked. It counts what it is sent.
 
 mod listing;
 mod service;
@@ -19,28 +19,27 @@ use self::{listing::Listing, service::Shared, tally::Counters};
 pub use self::{listing::user, tally::Tally};
 use crate::role::Role;
 
-/// How trunks are listed.
+/// Method by which trunks are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mode {
-    /// By `List`, page after page; `FindBy` refuses the size, as a server does that keeps to the 4 MB of
-    /// gRPC.
+    /// `List`, page after page; `FindBy` refuses the size, as a server does that keeps to the 4 MB of gRPC.
     Pages,
-    /// By `FindBy`, all in one message; there is no `List`.
+    /// `FindBy`, all in one message; there is no `List`.
     AllInOne,
 }
 
-/// What a backend is started with.
+/// Settings that a backend is started with.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Settings {
-    /// How many trunks there are.
+    /// Number of trunks.
     pub trunks: usize,
-    /// At so many registrar hosts, in turn.
+    /// Number of registrar hosts, used in turn.
     pub registrars: usize,
-    /// How they are listed.
+    /// Method by which they are listed.
     pub mode: Mode,
     /// The first REGISTER of a trunk is granted a time between this and what it asks, evenly spread, so that
-    /// the refreshes that follow are spread as evenly as in a fleet that has been up for long. `None`: all
-    /// get what they ask.
+    /// the refreshes that follow are spread as evenly as in an installation that has been up for long.
+    /// `None`: all get what they ask.
     pub first_grant_s: Option<u32>,
     /// Some trunks are never granted more than this.
     #[serde(default)]
@@ -52,16 +51,16 @@ pub struct Settings {
 pub struct Short {
     /// Each so-manieth trunk is one of them.
     pub every: usize,
-    /// What they are granted at most, in seconds; the first time up to twice that, evenly spread.
+    /// Most seconds that they are granted; the first time up to twice that, evenly spread.
     pub seconds: u32,
 }
 
 /// A running backend, as the bench sees it.
 pub struct Backend {
     role: Role,
-    /// Where it listens.
+    /// Address that it listens on.
     pub address: SocketAddr,
-    /// What it was started with.
+    /// Settings that it was started with.
     pub settings: Settings,
 }
 
@@ -76,7 +75,7 @@ impl Backend {
         Ok(Self { role, address, settings: settings.clone() })
     }
 
-    /// What came since the last [`Backend::reset`].
+    /// Returns the counts since the last [`Backend::reset`].
     pub fn tally(&mut self) -> anyhow::Result<Tally> {
         Ok(serde_json::from_str(&self.role.ask("tally")?)?)
     }
@@ -91,7 +90,7 @@ impl Backend {
         self.role.ask("mark").map(drop)
     }
 
-    /// From now on so many registered trunks are refused with 503 in each second, each once.
+    /// Refuses `each_second` registered trunks with 503 in each second from now on, each once.
     pub fn flap(&mut self, each_second: u32) -> anyhow::Result<()> {
         self.role.ask(&format!("flap {each_second}")).map(drop)
     }
@@ -107,7 +106,7 @@ impl Backend {
         Ok(self.role.ask("least-left")?.parse()?)
     }
 
-    /// Bytes of the whole listing.
+    /// Bytes of the whole list.
     pub fn listing_bytes(&mut self) -> anyhow::Result<u64> {
         Ok(self.role.ask("listing-bytes")?.parse()?)
     }

@@ -20,11 +20,10 @@ const SECTION: &str = "fairness";
 /// The silent registrars come first in the list.
 const SILENT: usize = 0;
 const HEALTHY: usize = 1;
-/// What a phase takes at most before the run fails: twice what a transaction without a response takes, and
-/// more.
+/// Longest time of a phase before the run fails: twice what a transaction without a response takes, and more.
 const DEADLINE: Duration = Duration::from_secs(100);
 
-/// How large a run is.
+/// Size of a run.
 struct Plan {
     silent: Group,
     healthy: Group,

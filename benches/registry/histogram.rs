@@ -5,14 +5,14 @@
 pub struct Histogram(pub Vec<(f64, u64)>);
 
 impl Histogram {
-    /// What came since `earlier`.
+    /// Returns the observations since `earlier`.
     pub fn since(&self, earlier: &Self) -> Self {
         let before =
             |bound: f64| earlier.0.iter().find(|(other, _)| *other == bound).map_or(0, |(_, count)| *count);
         Self(self.0.iter().map(|(bound, count)| (*bound, count - before(*bound))).collect())
     }
 
-    /// How many there are.
+    /// Returns the number of observations.
     pub fn count(&self) -> u64 {
         self.0.last().map_or(0, |(_, count)| *count)
     }

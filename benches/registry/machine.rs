@@ -1,10 +1,10 @@
-//! What a run was made on.
+//! The machine that a run was made on.
 
 use std::{fs, process::Command};
 
 use serde::Serialize;
 
-/// See the module.
+/// The machine and the versions of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Machine {
     pub cores: usize,
@@ -50,7 +50,7 @@ impl std::fmt::Display for Machine {
     }
 }
 
-/// What a program prints; nothing where it is not there.
+/// Returns the output of a program; nothing where it is not there.
 fn said(program: &str, args: &[&str]) -> String {
     let output = Command::new(program).args(args).current_dir(env!("CARGO_MANIFEST_DIR")).output();
     output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()

@@ -47,7 +47,7 @@ const SECTIONS: [&str; 7] =
 /// Those of a quick run: a minute for all. The others take minutes, and the last two need a control plane.
 const QUICK: usize = 4;
 
-/// What a million trunks cost, measured on this machine.
+/// Measures the cost of a million trunks on this machine.
 #[derive(Debug, Parser)]
 struct Args {
     /// Only these sections; all without, or the first four where it is to be quick.
@@ -59,7 +59,7 @@ struct Args {
     /// Writes the table into BENCHMARKS.md and the picture to docs/benchmarks.svg.
     #[arg(long)]
     save: bool,
-    /// What cargo says to each benchmark.
+    /// Argument that cargo passes to each benchmark.
     #[arg(long, hide = true)]
     bench: bool,
 }

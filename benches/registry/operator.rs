@@ -1,5 +1,5 @@
-//! What the operator asks of the Kubernetes API server, and what it costs: idle, and with 100 trunks that
-//! fail and recover in each second.
+//! Requests of the operator to the Kubernetes API server, and their cost: idle, and with 100 trunks that fail
+//! and recover in each second.
 //!
 //! The chart with its defaults (two replicas of the real binary as pods) on a real control plane. Idle: one
 //! Registry, whose trunks are registered for two hours. Flapping: a second one as well, whose trunks are
@@ -32,9 +32,9 @@ const LEASE_PER_MINUTE: f64 = 60.0 / 1.5 + 60.0 / 0.5;
 const WATCH_PER_MINUTE: f64 = 60.0 / 290.0;
 const LEAST: f64 = LEASE_PER_MINUTE + WATCH_PER_MINUTE;
 const IDLE: &str = "idle";
-/// Of each Registry. Enough that so many of them are refreshed in each second.
+/// Trunks of each Registry, enough that [`FLAPS`] of them are refreshed in each second.
 const TRUNKS: usize = 2_000;
-/// As the issue has it.
+/// Trunks that are refused in each second.
 const FLAPS: u32 = 100;
 
 /// Runs the section.
@@ -92,7 +92,7 @@ async fn registered(cluster: &Cluster<'_>, name: &str, backend: &Backend, expire
     cluster.ready(name, TRUNKS, Duration::from_secs(60)).await;
 }
 
-/// What was seen in a window.
+/// Observations in a window.
 struct Seen {
     seconds: f64,
     /// Requests by verb and resource.

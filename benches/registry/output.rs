@@ -1,4 +1,4 @@
-//! Where a run's figures go: the screen, a JSON file, a picture, and BENCHMARKS.md when they are to be kept.
+//! Output of a run's figures: the screen, a JSON file, a picture, and BENCHMARKS.md when they are kept.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use crate::{
     screen,
 };
 
-/// Between these lines of BENCHMARKS.md stands the last run that was kept.
+/// Lines of BENCHMARKS.md around the last run that was kept.
 const MARKS: (&str, &str) = ("<!-- figures: begin -->", "<!-- figures: end -->");
 
 /// Writes everything. With `save` into the tree as well.

@@ -1,4 +1,4 @@
-//! How cost grows with trunks, as a picture: three panels, both axes by powers of ten.
+//! Growth of cost with trunks, as a picture: three panels, both axes by powers of ten.
 
 use std::path::Path;
 

@@ -13,7 +13,7 @@ use crate::{
     usage::{self, Memory},
 };
 
-/// What of the configuration differs between measurements. All else is the default, but for the budgets,
+/// Part of the configuration that differs between measurements. All else is the default, but for the budgets,
 /// which are lifted.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -21,7 +21,7 @@ pub struct Settings {
     pub expires: u32,
     /// `registerInterval`, in seconds.
     pub interval: u32,
-    /// `apiTimeout`, in seconds: a listing in one message takes its time.
+    /// `apiTimeout`, in seconds: a list in one message takes its time.
     pub api_timeout: u32,
 }
 
@@ -109,12 +109,12 @@ impl Product {
         Ok(())
     }
 
-    /// Waits until so many trunks count as registered: the last answers have been worked up.
+    /// Waits until `trunks` trunks count as registered: the last responses have been worked up.
     pub async fn settles(&mut self, trunks: u64, deadline: Duration) -> anyhow::Result<()> {
         let end = Instant::now() + deadline;
         loop {
             self.lives()?;
-            // It answers when it has started, and late while it is busy.
+            // It responds when it has started, and late while it is busy.
             let samples = self.metrics().await.ok();
             let registered =
                 samples.and_then(|samples| samples.get("routr_registry_trunks{state=\"registered\"}"));
@@ -165,7 +165,7 @@ fn document(backend: &Backend, settings: &Settings) -> String {
     )
 }
 
-/// What `/metrics` said.
+/// Samples of one scrape of `/metrics`.
 pub struct Samples(String);
 
 impl Samples {

@@ -15,19 +15,19 @@ use crate::{
     wave,
 };
 
-/// How a run is laid out.
+/// Layout of a run.
 struct Plan {
     trunks: usize,
     expires: u32,
     interval: u32,
-    /// The shortest first grant: refreshes begin soon after the first wave, at the rate of a fleet that has
-    /// been up for long.
+    /// The shortest first grant: refreshes begin soon after the first wave, at the rate of an installation
+    /// that has been up for long.
     first_grant_s: u32,
     /// Times that a stretch with a sync and one without follow each other.
     rounds: u32,
     /// Seconds of a stretch without a sync.
     quiet_s: u64,
-    /// What the last part of a sync may take to be worked up.
+    /// Time that the last part of a sync may take to be worked up.
     rest: Duration,
 }
 
@@ -50,7 +50,7 @@ const QUICK: Plan = Plan {
     rest: Duration::from_millis(300),
 };
 
-/// What the product and the backend have counted at a moment.
+/// Counts of the product and the backend at a moment.
 struct Look {
     delays: Histogram,
     registers: u64,

@@ -1,6 +1,6 @@
 //! The reference: a bare tonic client that sends the same REGISTER to the same backend over as many
 //! connections as the product uses, a process of its own. It keeps nothing, schedules nothing and looks at no
-//! answer.
+//! response.
 
 use std::{
     io::{BufRead, Write},
@@ -22,12 +22,12 @@ use crate::{backend::Backend, report::median, role::Role, usage};
 
 /// Connections: as many as the product has (`CHANNELS` in src/grpc/requester.rs).
 const CHANNELS: usize = 2;
-/// What is tried for the best concurrency.
+/// Concurrencies that are tried to find the best one.
 const CONCURRENCIES: [usize; 7] = [1, 8, 32, 64, 256, 1024, 4096];
-/// In the quick form.
+/// Concurrencies of the quick form.
 const FEW: [usize; 3] = [64, 256, 1024];
 
-/// What a client is started with.
+/// Settings that a client is started with.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Settings {
     address: String,
@@ -41,7 +41,7 @@ struct Settings {
     pace: Option<f64>,
 }
 
-/// What a run of the client came to.
+/// Result of a run of the client.
 #[derive(Clone, Copy, Debug)]
 pub struct Reference {
     /// REGISTERs per second at the backend, from the first to the last.
@@ -80,7 +80,7 @@ pub fn measure(
 
 /// The best concurrency for runs of `count` REGISTERs.
 pub fn best(backend: &mut Backend, sample: &str, count: usize, quick: bool) -> anyhow::Result<usize> {
-    // Short runs are over before one can tell them apart.
+    // Short runs are over before they can be distinguished.
     let repeat = if quick { 1 } else { (20_000 / count.max(1)).clamp(1, 5) };
     let tried = if quick { &FEW[..] } else { &CONCURRENCIES[..] };
     let mut all = Vec::new();

@@ -1,4 +1,4 @@
-//! What a run found: figures, each beside the reference that was measured in the same run.
+//! Findings of a run: figures, each beside the reference that was measured in the same run.
 
 use serde::Serialize;
 use tokio::time::Instant;
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 pub struct Figure {
     /// The group that it belongs to: `first wave`, `memory`, ...
     pub section: &'static str,
-    /// What was measured, with its size: `1,000 trunks`.
+    /// Object of the measurement, with its size: `1,000 trunks`.
     pub what: String,
     /// The figure.
     pub value: f64,
@@ -16,13 +16,13 @@ pub struct Figure {
     pub unit: &'static str,
     /// The same of the reference, in the same unit, and what the reference is.
     pub reference: Option<(f64, &'static str)>,
-    /// What it is to be.
+    /// Goal for the figure.
     pub goal: Option<Goal>,
     /// Anything that the reader has to know, in a few words.
     pub note: String,
 }
 
-/// What a figure is to be.
+/// Goal for a figure.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub enum Goal {
     /// value / reference is so much or more.
@@ -39,7 +39,7 @@ impl Figure {
         self.reference.filter(|(of, _)| *of > 0.0).map(|(of, _)| self.value / of)
     }
 
-    /// Whether the goal is met, where there is one.
+    /// Returns whether the goal is met, where there is one.
     pub fn met(&self) -> Option<bool> {
         Some(match self.goal? {
             Goal::RatioAtLeast(least) => self.ratio()? >= least,
@@ -49,14 +49,14 @@ impl Figure {
     }
 }
 
-/// What a number of trunks costs, for the plot.
+/// Cost of a number of trunks, for the plot.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Cost {
-    /// How many.
+    /// Number of trunks.
     pub trunks: u64,
     /// Seconds from the first REGISTER of the first wave to the last.
     pub wave_s: f64,
-    /// Processor time of the product from its start to the last answer.
+    /// Processor time of the product from its start to the last response.
     pub cpu_s: f64,
     /// Resident bytes when all are registered.
     pub resident: u64,
@@ -67,9 +67,9 @@ pub struct Cost {
 pub struct Bench {
     /// A minute for all: smaller sizes, shorter windows.
     pub quick: bool,
-    /// What was found so far.
+    /// Figures found so far.
     pub figures: Vec<Figure>,
-    /// How cost grows with trunks.
+    /// Growth of cost with trunks.
     pub costs: Vec<Cost>,
     start: Instant,
 }
@@ -92,13 +92,13 @@ impl Bench {
         self.figures.push(figure);
     }
 
-    /// Whether figures of this section were taken already: sections that need the same million trunks share
-    /// them.
+    /// Returns whether figures of this section were taken already: sections that need the same million trunks
+    /// share them.
     pub fn has(&self, section: &str) -> bool {
         self.figures.iter().any(|figure| figure.section == section)
     }
 
-    /// How long the run has taken, in seconds.
+    /// Returns the duration of the run so far, in seconds.
     pub fn seconds(&self) -> f64 {
         self.start.elapsed().as_secs_f64()
     }
@@ -114,7 +114,7 @@ pub fn median(values: &mut [f64]) -> f64 {
     }
 }
 
-/// With commas: `1,000,000`.
+/// Writes a number with commas: `1,000,000`.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();

@@ -40,13 +40,13 @@ impl Role {
         Ok(line.trim_end().to_owned())
     }
 
-    /// Tells it a line.
+    /// Sends it a line.
     pub fn tell(&mut self, line: &str) -> anyhow::Result<()> {
         let stdin = self.stdin.as_mut().context("it was ended")?;
         writeln!(stdin, "{line}").with_context(|| format!("the {} does not listen", self.name))
     }
 
-    /// Tells it a line and hears its answer.
+    /// Sends it a line and returns its response.
     pub fn ask(&mut self, line: &str) -> anyhow::Result<String> {
         self.tell(line)?;
         self.hear()

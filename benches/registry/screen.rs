@@ -67,7 +67,7 @@ pub fn line(figure: &Figure) -> String {
     format!("{}: {}{ratio}{met}", figure.what, value(figure))
 }
 
-/// In the order in which they first came up.
+/// Returns the sections in the order in which they first came up.
 fn sections(figures: &[Figure]) -> Vec<&'static str> {
     let mut all: Vec<&'static str> = Vec::new();
     for figure in figures {
@@ -107,7 +107,7 @@ fn met(figure: &Figure) -> &'static str {
     }
 }
 
-/// With as many places as tell something.
+/// Writes a number with as many places as are significant.
 fn number(value: f64) -> String {
     match value.abs() {
         large if large >= 1_000.0 => crate::report::grouped(value.round() as u64),

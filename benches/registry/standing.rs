@@ -13,14 +13,14 @@ use crate::{
     wave,
 };
 
-/// Waves of so many trunks are measured when they stand, too.
+/// Size from which a wave is measured when it stands, too, in trunks.
 pub const FROM: usize = 1_000_000;
-/// How syncs that change nothing are measured.
+/// Plan for measuring syncs that change nothing.
 struct Plan {
     syncs: u32,
     /// Seconds between them.
     interval: u32,
-    /// What the last part of one may take to be worked up.
+    /// Time that the last part of one may take to be worked up.
     rest: Duration,
 }
 
@@ -133,8 +133,7 @@ async fn syncs(backend: &mut Backend, product: &mut Product) -> anyhow::Result<D
     Ok(each)
 }
 
-/// Waits until a listing has been read to its end, and then until the last part of it has been worked up,
-/// too.
+/// Waits until a list has been read to its end, and then until the last part of it has been worked up, too.
 pub async fn next_sync(backend: &mut Backend, rest: Duration) -> anyhow::Result<()> {
     let before = backend.tally()?.syncs;
     let end = Instant::now() + Duration::from_secs(180);

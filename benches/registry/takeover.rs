@@ -32,7 +32,7 @@ use crate::{
 };
 
 const SECTION: &str = "take-over";
-/// Between two looks at the backend while something is expected.
+/// Interval between two looks at the backend while something is expected.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// One size.
@@ -45,7 +45,7 @@ struct Case {
     interval: u64,
     /// Seconds that the Lease lasts; the chart has 10.
     lease: u64,
-    /// How long the backend is watched after the take-over, in seconds.
+    /// Time that the backend is watched after the take-over, in seconds.
     watch: u64,
 }
 
@@ -170,7 +170,7 @@ struct Seen {
     first: f64,
     listed: f64,
     caught_up: f64,
-    /// How many REGISTERs it took to catch up.
+    /// Number of REGISTERs that it took to catch up.
     backlog: u64,
 }
 
@@ -211,8 +211,8 @@ impl Seen {
     }
 }
 
-/// When REGISTERs began to come no faster than twice as fast as ever, for a quarter of a second; and how many
-/// there were.
+/// Returns the moment when REGISTERs began to come no faster than twice as fast as ever, for a quarter of a
+/// second, and their number until then.
 fn end_of_burst(counts: &[(f64, u64)], rate: f64) -> Option<(f64, u64)> {
     const WINDOW: f64 = 250.0;
     let (now, all) = *counts.last()?;

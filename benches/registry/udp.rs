@@ -1,14 +1,14 @@
 //! The embedded Requester over UDP: SIP transactions per second, beside a bare ping-pong of datagrams of the
 //! same sizes.
 //!
-//! Four pairs of processes, one after the other, each with so many requests under way:
+//! Four pairs of processes, one after the other, each with the same number of requests under way:
 //!
 //! * `ping-pong` (the reference, before and after the others): two processes, one socket each, no SIP.
 //! * `SIP alone`: the Requester's service and its SIP client in the process of the load; the registrar is
 //!   another.
 //! * `through gRPC`: the real binary (`routr-registry requester`) between a load, which uses the product's
 //!   own gRPC port, and the registrar: three processes, as it is in production.
-//! * `gRPC alone`: the same load, and a server that answers without sending anything: what of it is gRPC.
+//! * `gRPC alone`: the same load, and a server that responds without sending anything: the share of gRPC.
 //!
 //! A REGISTER that is challenged is two SIP transactions (REGISTER and 401, REGISTER with credentials and
 //! 200). Rates are of transactions; the ping-pong then takes the sizes of both in turn.
@@ -30,17 +30,17 @@ use crate::{
     usage,
 };
 
-/// Before anything is counted.
+/// Time before anything is counted.
 const WARM_UP: Duration = Duration::from_millis(300);
 const PASSWORD: &str = "correct horse battery";
 const SECTION: &str = "Requester over UDP";
 const REFERENCE: &str = "bare UDP ping-pong";
 
-/// What a load counted.
+/// Counts of a load.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Counted {
     done: u64,
-    /// Of a ping-pong: sent again.
+    /// Number of datagrams of a ping-pong that were sent again.
     failed: u64,
     seconds: f64,
 }
@@ -51,7 +51,7 @@ impl Counted {
     }
 }
 
-/// What a load is to do.
+/// Instructions for a load.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Order {
     /// Port of the one that is asked: of the Requester, where there is one in between.
@@ -60,7 +60,7 @@ struct Order {
     registrar: u16,
     in_flight: usize,
     seconds: f64,
-    /// Of a ping-pong: what is sent and answered, in turn.
+    /// Sizes of what a ping-pong sends and returns, in turn.
     sizes: Vec<Sizes>,
 }
 
@@ -83,8 +83,7 @@ fn say(counted: anyhow::Result<Counted>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A server's own word: its port, then what it has counted at each line that it is told, until there is no
-/// more.
+/// Prints the server's port, then its counts at each line that it receives, until there is no more.
 fn serve<T: Serialize>(port: u16, counted: impl Fn() -> T + Send + 'static) {
     println!("{port}");
     std::thread::spawn(move || {
@@ -166,7 +165,7 @@ impl Stage {
             requester_port,
             sizes: Vec::new(),
         };
-        // The first ones tell the sizes.
+        // The first ones show the sizes.
         let order = stage.order(requester_port, 10);
         stage.load("grpc-load", &Order { seconds: 0.2, ..order })?;
         stage.sizes = stage.seen()?.sizes();

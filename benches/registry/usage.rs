@@ -1,4 +1,4 @@
-//! What a process uses, as Linux counts it.
+//! Usage of a process, as Linux counts it.
 
 use std::{fs, time::Duration};
 

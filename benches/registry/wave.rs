@@ -12,12 +12,12 @@ use crate::{
     standing,
 };
 
-/// Trunks are spread over so many registrars.
+/// Number of registrars that the trunks are spread over.
 pub const REGISTRARS: usize = 100;
-/// The reference runs no longer than so many calls: its rate does not depend on it.
+/// Most calls of the reference: its rate does not depend on their number.
 const REFERENCE_CALLS: usize = 200_000;
 
-/// Seconds that a wave of so many trunks may take.
+/// Returns the time limit of a wave with this number of trunks.
 pub fn deadline(trunks: usize) -> Duration {
     Duration::from_secs(30 + trunks as u64 / 2_000)
 }

@@ -1,4 +1,4 @@
-//! A configuration file: text -> [`Config`], or mistakes.
+//! A configuration file: text -> [`Config`], or validation errors.
 
 use std::time::Duration;
 
@@ -36,13 +36,13 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// Whether the known password stands only where it is a password, or may be one by a slip.
+/// Returns whether the known password stands only where it is a password, or may be one by a slip.
 fn hides_its_secrets(data: &[u8]) -> bool {
     let all = count(data, SECRET.as_bytes());
     all > 0 && count(data, format!("password={SECRET}").as_bytes()) == all
 }
 
-/// Every mistake says where, what, and what would be right.
+/// Asserts that every error says where, what, and what would be right.
 pub fn assert_told(mistakes: &ValidationErrors) -> String {
     assert!(mistakes.len() > 0);
     for mistake in mistakes.iter() {

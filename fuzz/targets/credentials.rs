@@ -46,7 +46,8 @@ fn decode(value: &str, data: &[u8]) -> Option<(String, String)> {
     }
 }
 
-/// What a caller gives field by field is written so that a server reads the same fields.
+/// Asserts that credentials which a caller gives field by field are written so that a server reads the same
+/// fields.
 fn authorize(given: &proto::Authorization, data: &[u8]) {
     let with = |response: &str| proto::Authorization { response: response.into(), ..given.clone() };
     assert_eq!(format!("{given:?}"), format!("{:?}", with("another")));

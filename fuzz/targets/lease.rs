@@ -1,5 +1,5 @@
-//! Leases as others may have written them, one on each line, through the election of one replica. `-` is an
-//! answer that never came, `x` a Lease that is gone, a number so many milliseconds.
+//! Leases as others may have written them, one on each line, through the election of one replica. `-` is a
+//! response that never came, `x` a Lease that is gone, a number a pause in milliseconds.
 
 use std::time::Duration;
 

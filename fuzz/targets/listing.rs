@@ -1,4 +1,4 @@
-//! A listing of trunks, taken apart by hand: it must say what prost says of the whole.
+//! A list of trunks, taken apart by hand: it must say what prost says of the whole.
 
 use bytes::Bytes;
 use prost::Message as _;

@@ -1,9 +1,9 @@
 //! The fuzz targets: plain functions from bytes to nothing, which panic when something that must hold does
 //! not.
 //!
-//! One way in, many callers: `make fuzz` calls them from libFuzzer, `tests/it` with every input that is kept
-//! in the tree, and `cargo run --example fuzz -- TARGET FILE...` with the files that are named. Nothing here
-//! knows which of them calls.
+//! One entry point, many callers: `make fuzz` calls them from libFuzzer, `tests/it` with every input that is
+//! kept in the tree, and `cargo run --example fuzz -- TARGET FILE...` with the files that are named. Nothing
+//! here knows which of them calls.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod addresses;
@@ -29,7 +29,7 @@ use support::SECRET;
 pub struct Target {
     /// The name of its folders, and what `TARGET=` says.
     pub name: &'static str,
-    /// What is fed to it, for a list of targets.
+    /// Description of its input, for a list of targets.
     pub input: &'static str,
     /// Takes one input.
     pub run: fn(&[u8]),
@@ -46,13 +46,13 @@ impl Target {
         }
     }
 
-    /// By its name.
+    /// Finds a target by its name.
     pub fn named(name: &str) -> Option<&'static Self> {
         TARGETS.iter().find(|target| target.name == name)
     }
 }
 
-/// All of them, in the order in which a sync, a REGISTER and its answer meet them.
+/// All of them, in the order in which a sync, a REGISTER and its response meet them.
 pub static TARGETS: [Target; 15] = [
     Target { name: "config", input: "a configuration file, YAML or JSON", run: config::run },
     Target { name: "resource", input: "a Registry in JSON, and its Secrets", run: resource::run },

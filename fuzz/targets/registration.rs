@@ -1,7 +1,7 @@
-//! What a Requester answers, one answer after the other, through the state machine of one trunk.
+//! Responses of a Requester, one after the other, through the state machine of one trunk.
 //!
-//! An input is a byte of settings, then steps: what happens (a byte), the length of an answer (two bytes),
-//! the answer.
+//! An input is a byte of settings, then steps: what happens (a byte), the length of a response (two bytes),
+//! the response.
 
 use std::time::Duration;
 
@@ -112,7 +112,7 @@ impl World {
         self.registration.due() == Moment::NEVER
     }
 
-    /// What comes from elsewhere than a registrar.
+    /// Performs an event that comes from elsewhere than a registrar.
     fn happen(&mut self, what: u8, length: u16) {
         let (now, position) = (self.now, u8::try_from(length & 3).unwrap());
         self.at_once = 0;
@@ -188,7 +188,7 @@ impl World {
         self.assert_answered(&attempt, sent, &verdict, &effect);
     }
 
-    /// What every REGISTER is, whatever was answered before.
+    /// Asserts what holds of every REGISTER, whatever the responses before it were.
     fn assert_attempt(&mut self, attempt: &Attempt) {
         assert!(attempt.cseq > self.last_cseq && attempt.cseq < 1 << 31, "CSeq rises: {attempt:?}");
         self.last_cseq = self.registration.cseq();
@@ -200,7 +200,7 @@ impl World {
         assert!(ranks && attempt.edge < self.plan().edges, "{attempt:?}");
     }
 
-    /// It can be sent: what an answer taught cannot spoil the next request.
+    /// Asserts that it can be sent: nothing that a response taught spoils the next request.
     fn assert_sendable(&self, attempt: &Attempt, host: &HostPort, transport: Transport) {
         let uri = UriView { user: "alice", host: &host.host, port: host.port, transport };
         let (id, edge) = (RegistryId::new("r"), HostPort::new("10.0.0.1", 5060));

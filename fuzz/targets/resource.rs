@@ -24,7 +24,7 @@ pub fn run(data: &[u8]) {
     };
     let secrets = Secrets { requester_token: secrets.password.clone(), ..secrets };
     let Ok(found) = serde_json::from_str::<LenientRegistry>(document) else { return };
-    // Why a spec cannot be read may quote a value of it, so the operator tells no one.
+    // The reason why a spec cannot be read may quote a value of it, so the operator shows it to no one.
     let Ok(registry) = found.registry else { return };
     assert_survives(&registry);
     let given = [Secrets::default(), secrets.clone()];
@@ -43,7 +43,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// What is read from Kubernetes and written back is the same: no field, and no time, changes on the way.
+/// Asserts that a Registry read from Kubernetes and written back is the same: no field, and no time, changes.
 fn assert_survives(registry: &Registry) {
     let written = serde_json::to_value(registry).unwrap();
     let again: Registry = serde_json::from_value(written).expect("what was written is read");

@@ -1,4 +1,4 @@
-//! What a caller asks the Requester to send: refused with the field at fault, or a SIP request that says just
+//! Requests of a caller to the Requester: refused with the field at fault, or a SIP request that says just
 //! that.
 
 use prost::Message as _;
@@ -41,7 +41,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// What must not be seen of a request; of many secrets a few, since each is searched for.
+/// Returns the secrets of a request; of many a few, since each is searched for.
 fn secrets(request: &SendMessageRequest) -> Vec<&str> {
     let Some(message) = &request.message else { return Vec::new() };
     let extensions = message.extensions.iter();
@@ -67,7 +67,8 @@ fn with_other_secrets(request: &SendMessageRequest) -> SendMessageRequest {
     other
 }
 
-/// What goes out is read again as what was asked for: nothing of it ended its field early.
+/// Asserts that the request which goes out is read again as it was asked for: nothing of it ended its field
+/// early.
 fn assert_says(draft: &OutgoingRequest, request: &SendMessageRequest, mode: Mode) {
     let message = request.message.as_ref().unwrap();
     let written = match draft.request.to_bytes() {

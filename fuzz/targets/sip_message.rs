@@ -22,7 +22,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// What was read can be written, and is the same when that is read.
+/// Asserts that a message which was read can be written, and is the same when that is read.
 pub fn assert_survives(message: &Message) {
     let bytes = match message.to_bytes() {
         Ok(bytes) => bytes,

@@ -1,5 +1,5 @@
-//! A registrar's response on its way through the Requester and back into the registry: SIP -> protobuf ->
-//! verdict.
+//! A registrar's response on its path through the Requester and back into the registry: SIP -> protobuf ->
+//! outcome.
 
 use prost::Message as _;
 use routr_registration::registration::{

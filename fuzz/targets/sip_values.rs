@@ -62,7 +62,8 @@ fn read<T>(parsed: Result<T, grammar::ParseError>) -> Option<T> {
     parsed.map_err(|error| assert_presentable(&error)).ok()
 }
 
-/// The answer to a challenge is read as it was meant, and is right for the right password alone.
+/// Asserts that credentials for a challenge are read as they were meant, and are right for the right password
+/// alone.
 fn assert_answered(challenge: &Challenge, uri: &str) {
     let (name, value) = challenge.to_header();
     assert_eq!(name == "Proxy-Authenticate", challenge.proxy);

@@ -1,4 +1,4 @@
-//! What the targets share: a reader of bytes, a bound on time, and what must not be shown.
+//! Helpers of the targets: a reader of bytes, a bound on time, and a search for texts that must not be shown.
 
 use std::fmt::Display;
 
@@ -8,7 +8,7 @@ use nix::time::{ClockId, clock_gettime};
 /// for it.
 pub const SECRET: &str = "swordfish-77";
 
-/// How long what [`stretched`] makes is, in bytes.
+/// Length of the texts that [`stretched`] makes, in bytes.
 const STRETCHED: usize = 60_000;
 /// Microseconds for an input as libFuzzer makes it (up to 4 KiB): far above what any takes on any machine.
 const SHORT_US: u128 = 500_000;
@@ -51,7 +51,7 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// How often `needle` is in `hay`.
+/// Returns how often `needle` is in `hay`.
 pub fn count(hay: &[u8], needle: &[u8]) -> usize {
     if needle.is_empty() || hay.len() < needle.len() {
         return 0;
@@ -59,19 +59,20 @@ pub fn count(hay: &[u8], needle: &[u8]) -> usize {
     hay.windows(needle.len()).filter(|window| *window == needle).count()
 }
 
-/// Whether a text is a secret that can be searched for: long enough not to be anywhere by chance, and only
-/// once in the input, so that it is in no other place from where it may be shown.
+/// Returns whether a text is a secret that can be searched for: long enough not to be anywhere by chance, and
+/// only once in the input, so that it is in no other place from where it may be shown.
 pub fn is_distinct(input: &[u8], secret: &str) -> bool {
     secret.len() >= 8 && count(input, secret.as_bytes()) == 1
 }
 
-/// Whether a text shows a secret, and not only because the secret is made of words that are always there,
-/// which the fuzzer finds: `others` are texts like it that were made of other secrets.
+/// Returns whether a text shows a secret, and not only because the secret is made of words that are always
+/// there, which the fuzzer finds: `others` are texts like it that were made of other secrets.
 pub fn shows<'a>(text: &str, secret: &str, others: impl IntoIterator<Item = &'a str>) -> bool {
     text.contains(secret) && !others.into_iter().any(|other| other.contains(secret))
 }
 
-/// What is said of bad input: something, on one line, of a bounded length.
+/// Asserts that a message about bad input is presentable, and returns it: something, on one line, of a
+/// bounded length.
 pub fn assert_presentable(said: &impl Display) -> String {
     let said = said.to_string();
     assert!(!said.is_empty());
@@ -80,7 +81,7 @@ pub fn assert_presentable(said: &impl Display) -> String {
     said
 }
 
-/// Whether a text has nothing that ends a header field.
+/// Returns whether a text has nothing that ends a header field.
 pub fn is_one_line(text: &str) -> bool {
     !text.contains(['\r', '\n', '\0'])
 }

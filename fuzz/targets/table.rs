@@ -1,4 +1,4 @@
-//! What a service says of its trunks, shown in a terminal: the width, then a page of trunks, then the
+//! A service's description of its trunks, shown in a terminal: the width, then a page of trunks, then the
 //! summary, a line each.
 
 use routr_registration::engine::view::{Page, Summary};

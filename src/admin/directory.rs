@@ -11,10 +11,10 @@ use crate::{
     runtime::handle::EngineHandle,
 };
 
-/// How many names an error lists.
+/// Most names that an error lists.
 const MAX_LISTED_NAMES: usize = 20;
 
-/// Why no registry was chosen.
+/// Reason that no registry was chosen.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum SelectError {
     /// None runs.
@@ -23,9 +23,9 @@ pub(super) enum SelectError {
     /// There is one, and no engine runs for it.
     #[error("registry {name} has no engine: it is {state}")]
     NotRunning {
-        /// What it is called.
+        /// Name of the registry.
         name: RegistryName,
-        /// Why none runs.
+        /// State of its resource, which explains why no engine runs.
         state: Box<RegistryState>,
     },
     /// Several run, and none was named.
@@ -37,15 +37,15 @@ pub(super) enum SelectError {
     /// A name without a namespace, of several.
     #[error("registry: {count} are named {asked:?}; write one of {names}", count = .names.len(), names = listed(.names))]
     Ambiguous {
-        /// What was asked for.
+        /// Name in the request.
         asked: String,
-        /// What it may have meant.
+        /// Registries that it may have meant.
         names: Vec<RegistryName>,
     },
     /// There is none of that name.
     #[error("registry: there is no {asked:?}; write NAMESPACE/NAME of one that runs here: {names}", names = listed(.names))]
     Unknown {
-        /// What was asked for.
+        /// Name in the request.
         asked: String,
         /// All that run.
         names: Vec<RegistryName>,
@@ -67,14 +67,14 @@ pub struct Directory(Arc<RwLock<BTreeMap<RegistryName, Entry>>>);
 #[derive(Clone, Debug, Default)]
 struct Entry {
     engine: Option<EngineHandle>,
-    /// Of a resource: its UID, and its state.
+    /// UID and state of a resource.
     resource: Option<(Arc<str>, RegistryState)>,
 }
 
 /// One registry of the directory, at one moment.
 #[derive(Clone, Debug)]
 pub struct Listing {
-    /// What it is called.
+    /// Name of the registry.
     pub name: RegistryName,
     /// Its engine, where one runs.
     pub engine: Option<EngineHandle>,
@@ -196,8 +196,8 @@ impl Entry {
 pub struct Listed {
     directory: Directory,
     name: RegistryName,
-    /// Itself, not its text, says whose the entry is: a resource may be listed again while the former listing
-    /// ends.
+    /// The pointer, not its text, identifies the owner of the entry: a resource may be listed again while the
+    /// former listing ends.
     uid: Arc<str>,
 }
 

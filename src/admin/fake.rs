@@ -44,7 +44,7 @@ impl Environment for Still {
     }
 }
 
-/// What the fake engine answers from, and what it was told.
+/// State that the fake engine responds from, and the commands that it received.
 #[derive(Default)]
 pub(crate) struct FakeState {
     pub trunks: Vec<TrunkView>,
@@ -94,7 +94,7 @@ pub(crate) fn failing(reference: &str, name: &str) -> TrunkView {
     }
 }
 
-/// An engine that answers from a world which the test can change.
+/// An engine that responds from a state which the test can change.
 pub(crate) fn engine(trunks: Vec<TrunkView>) -> (EngineHandle, Arc<Mutex<FakeState>>, JoinHandle<()>) {
     let (handle, mut commands) = EngineHandle::new();
     let mut world = FakeState { trunks, ..FakeState::default() };
@@ -201,7 +201,7 @@ impl Ports {
     }
 }
 
-/// What came back from one request.
+/// Response to one request.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub status: u16,

@@ -1,6 +1,6 @@
 //! Keeps web pages in a browser on the same machine away from the private port.
 //!
-//! A page can make a browser send requests to 127.0.0.1, and by DNS rebinding even read the answers. Two
+//! A page can make a browser send requests to 127.0.0.1, and by DNS rebinding even read the responses. Two
 //! signs give it away: it names its own host in `Host`, and it carries `Origin` when it posts. Command line
 //! clients do neither.
 

@@ -17,17 +17,17 @@ use tokio_util::sync::CancellationToken;
 
 use routr_net::descriptors::{self, Reserve};
 
-/// Connections served at one time on one port. One more ends the oldest: an answer takes milliseconds, so
+/// Connections served at one time on one port. One more ends the oldest: a response takes milliseconds, so
 /// anyone who is there for longer has been served, or says nothing; and a probe must not wait behind those.
 pub(super) const MAX_CONNECTIONS: usize = 128;
 
-/// How long a client may take to send the head of a request, an idle connection included.
+/// Time that a client may take to send the head of a request, an idle connection included.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long requests under way may take to end after shutdown began.
+/// Time that requests under way may take to end after shutdown began.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 
-/// How long to wait after an accept failed, for example because no file descriptors are left.
+/// Pause after an accept failed, for example because no file descriptors are left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
 /// Serves until `shutdown` is cancelled.
@@ -93,7 +93,7 @@ async fn accept(listener: &TcpListener, reserve: &mut Reserve) -> io::Result<Tcp
 }
 
 async fn serve_connection(stream: TcpStream, router: Router, shutdown: CancellationToken) {
-    // Without it, small answers wait for the peer's delayed ACK.
+    // Without it, small responses wait for the peer's delayed ACK.
     let _ = stream.set_nodelay(true);
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);

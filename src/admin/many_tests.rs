@@ -136,7 +136,7 @@ async fn a_choice_that_means_none_or_several_is_refused_with_the_names() {
         (typo.status, typo.json()),
         (400, json!({"error": "regsitry: unknown field `regsitry`, expected `registry`"}))
     );
-    // Both mistakes at once: the one that the other registries would show too.
+    // Both errors at once: the one that the other registries would show too.
     let limit = get(replica.ports.private, "/registrations?limit=0").await;
     assert!(limit.json()["error"].as_str().unwrap().starts_with("limit: "), "{limit:?}");
     for world in &replica.worlds {

@@ -12,7 +12,7 @@ use super::{AdminState, EngineReport, ErrorResponse, Readiness};
 use crate::metrics::{self, Scrape};
 use routr_leader_election::LeadershipStatus;
 
-/// How many silent engines are named.
+/// Most silent engines that are named.
 const MAX_NAMED_ENGINES: usize = 10;
 
 pub(super) fn router(state: AdminState) -> Router {
@@ -49,7 +49,7 @@ async fn livez(State(state): State<AdminState>) -> Result<&'static str, Response
     silence(&state.summaries().await).map_or(Ok("OK"), Err)
 }
 
-/// The answer where an engine, or several, left a question without one.
+/// Returns the response where an engine, or several, did not respond.
 fn silence(reports: &[EngineReport]) -> Option<Response> {
     let silent: Vec<String> = reports
         .iter()

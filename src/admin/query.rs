@@ -16,7 +16,7 @@ const DEFAULT_LIMIT: usize = 100;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OnlyRegistry {
-    /// Which registry is meant.
+    /// Name of the registry that is meant.
     #[serde(default, deserialize_with = "registry")]
     pub registry: Option<String>,
 }
@@ -25,7 +25,7 @@ pub(super) struct OnlyRegistry {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
-    /// Which registry is meant.
+    /// Name of the registry that is meant.
     #[serde(default, deserialize_with = "registry")]
     pub registry: Option<String>,
     #[serde(default, deserialize_with = "states")]

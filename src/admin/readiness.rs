@@ -1,13 +1,13 @@
-//! What `/readyz` checks.
+//! Checks of `/readyz`.
 //!
 //! Ready means: the trunks have been read at least once, and they can be registered. What the registry
 //! outlives without losing a registration, a failing cache or an API server that went away later, is reported
 //! but leaves it ready: a restart or a halted rollout would not fix it, and would cost what is in memory.
 //!
 //! Registrars and EdgePorts that are down are reported too, with what is known of them: a Requester that
-//! answers says nothing of what is behind it.
+//! responds says nothing of what is behind it.
 //!
-//! A replica of an operator answers for itself: whether it leads, or could. A registry that is not ready is
+//! A replica of an operator reports on itself: whether it leads, or could. A registry that is not ready is
 //! reported, and leaves the replica ready: it must not take the leader of all the others out of service, nor
 //! block a rollout. A replica that has not listed the Registries yet is not ready, and no candidate for the
 //! Lease.
@@ -22,20 +22,20 @@ use routr_leader_election::LeadershipStatus;
 use routr_registration::engine::view::{DependencyFailure, Health, Summary};
 use routr_types::text::{duration, plural};
 
-/// How many registries in trouble are named.
+/// Most unhealthy registries that are named.
 const MAX_NAMED_REGISTRIES: usize = 10;
 
-/// How many registrars or EdgePorts that are down are named.
+/// Most registrars or EdgePorts that are down and are named.
 const MAX_NAMED_OUTAGES: usize = 3;
 
 /// The narrowest column of names in the text.
 const NAME_WIDTH: usize = 9;
 
-/// How one check came out.
+/// Result of one check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum CheckState {
-    /// As it should be.
+    /// Everything as it should be.
     Ok,
     /// Someone should look at it, but registrations go on.
     Degraded,
@@ -59,11 +59,11 @@ impl CheckState {
 pub struct Check {
     /// `engine`, `trunks`, `requester`, `api` or `cache`, and `edgePorts` or `registrars` where one is down;
     /// of an operator's replica, `lease`, `watch`, `requests`, `events` or `definition` (its own requests to
-    /// its API server), `registries`, or the name of a registry in trouble or without an engine.
+    /// its API server), `registries`, or the name of a registry that is unhealthy or has no engine.
     pub name: String,
-    /// How it came out.
+    /// Result of the check.
     pub state: CheckState,
-    /// In plain words.
+    /// Message in plain words.
     pub message: String,
 }
 
@@ -72,19 +72,19 @@ pub struct Check {
 pub struct Finding {
     /// Name of the check.
     pub check: &'static str,
-    /// How it came out.
+    /// Result of the check.
     pub severity: CheckState,
-    /// In plain words; no time that moves on by itself.
+    /// Message in plain words; no time that moves on by itself.
     pub message: String,
-    /// Since when, in milliseconds since the Unix epoch.
+    /// Start of this state, in milliseconds since the Unix epoch.
     pub since_ms: Option<u64>,
 }
 
-/// The answer of `/readyz`.
+/// The response of `/readyz`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Readiness {
-    /// Whether no check failed.
+    /// True when no check failed.
     pub ready: bool,
     /// All checks.
     pub checks: Vec<Check>,
@@ -116,7 +116,7 @@ impl Readiness {
     }
 }
 
-/// `/readyz` as text: a verdict, then a line for each check.
+/// `/readyz` as text: the overall result, then a line for each check.
 impl fmt::Display for Readiness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", if self.ready { "ready" } else { "not ready" })?;
@@ -172,8 +172,8 @@ fn lease(standing: &LeadershipStatus) -> Check {
     check("lease", state, message)
 }
 
-/// Returns how many there are in each state, and a line for each one in trouble or without an engine; those
-/// that cannot register come first.
+/// Returns how many there are in each state, and a line for each one that is unhealthy or has no engine;
+/// those that cannot register come first.
 fn registries(reports: &[EngineReport], now: u64) -> Vec<Check> {
     let mut lines: Vec<(u8, Check)> = Vec::new();
     let mut troubled = 0_usize;
@@ -184,7 +184,7 @@ fn registries(reports: &[EngineReport], now: u64) -> Vec<Check> {
         let state = one.state.as_ref().filter(|state| state.state != RegistryPhase::Running);
         let stalled = state.is_some_and(|state| state.state == RegistryPhase::Stalled);
         let mut messages: Vec<String> = state.map(RegistryState::to_string).into_iter().collect();
-        // What a Registry lacks that is not to send anything is no trouble.
+        // A Registry that must send nothing lacks nothing.
         messages.extend(wrong.iter().map(|check| format!("{}: {}", check.name, check.message)));
         if messages.is_empty() {
             continue;
@@ -251,7 +251,7 @@ fn trunks(summary: &Summary, now: u64) -> Check {
 
 /// A Requester that has not responded yet is good enough where nothing waits for it: there are no trunks, or
 /// all of them are still registered from before a restart. Where trunks fail and none is under way, they may
-/// be waiting out a refusal of before the restart.
+/// be waiting out a failure of before the restart.
 fn requester(summary: &Summary, now: u64) -> Check {
     let counts = &summary.counts;
     let awaited = counts.pending.max(summary.in_flight).max(summary.waiting);
@@ -316,7 +316,7 @@ fn cache(summary: &Summary, now: u64) -> Check {
     }
 }
 
-/// What to do where another process writes the same keys.
+/// Advice where another process writes the same keys.
 const SHARED: &str = "both send REGISTERs for the same trunks: end one of the two, or give one of them another spec.instanceId, or another \
                       prefix in spec.cache.parameters";
 

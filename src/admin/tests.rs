@@ -146,7 +146,7 @@ async fn w2_what_is_known_of_a_requester_that_has_not_responded_is_said() {
     assert_eq!(one, failed("1 REGISTER is under way, 1 trunk waits for its turn"));
     let again = shown(|s| (s.in_flight, s.counts.failing) = (1, 1)).await;
     assert_eq!(again, failed("1 REGISTER is under way"));
-    // Between two tries: nothing is under way, and still nothing is known to be well.
+    // Between two attempts: nothing is under way, and still nothing is known to be well.
     let between = shown(|s| s.counts.failing = 1).await;
     let text = "requester degraded no response so far, and no REGISTER is under way; 1 trunk fails";
     assert_eq!(between, (200, text.to_owned()));

@@ -23,17 +23,17 @@ use routr_registration::{
     registration::state::TrunkState,
 };
 
-/// For one request. The service itself gives up after two seconds.
+/// Time limit of one request. The service itself gives up after two seconds.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bytes of a response's body. A page has at most [`MAX_PAGE`] trunks; a list of thousands of registries,
 /// some megabytes.
 const MAX_BODY: usize = 64 << 20;
 
-/// What may stand in a path segment and in a parameter as it is (RFC 3986 §2.3).
+/// Bytes to escape in a path segment and in a parameter: all but the unreserved ones (RFC 3986 §2.3).
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// What someone has to look at.
+/// States that someone has to look at.
 const UNHEALTHY_STATES: [TrunkState; 3] = [TrunkState::Failing, TrunkState::Invalid, TrunkState::AtRisk];
 
 /// The private port at one URL.
@@ -42,14 +42,14 @@ pub(super) struct Api {
     /// Knows no proxy, which would be shown the trunks, and follows no redirection.
     client: Client<HttpConnector, Empty<Bytes>>,
     url: String,
-    /// Which of the registries that run there; `None` for the only one.
+    /// Name of one of the registries that run there; `None` for the only one.
     registry: Option<String>,
 }
 
 /// The parameters of a request.
 type Parameters<'a> = Vec<(&'static str, &'a str)>;
 
-/// What there is to show.
+/// Trunks or registries to show.
 #[derive(Debug)]
 pub(super) enum Listing {
     /// The trunks of one registry.
@@ -64,7 +64,7 @@ pub(super) struct TrunkList {
     pub summary: SummaryResponse,
     /// Most urgent first.
     pub trunks: Vec<TrunkView>,
-    /// Whether there are more than were asked for.
+    /// True when there are more than were asked for.
     pub more: bool,
 }
 
@@ -117,8 +117,8 @@ impl Api {
         Ok(refs)
     }
 
-    /// At most `limit` trunks. Those in trouble are asked for first, so that a limit never hides them behind
-    /// healthy ones.
+    /// Returns at most `limit` trunks. Unhealthy ones are asked for first, so that a limit never hides them
+    /// behind healthy ones.
     async fn listing(&self, filter: &Filter, limit: usize) -> Result<Listing, ClientError> {
         let summary = self.summary().await?;
         let mut trunks: Vec<TrunkView> = Vec::new();

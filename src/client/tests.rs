@@ -156,7 +156,7 @@ async fn the_wrong_port_is_recognised() {
     let ports = start(Vec::new()).await;
     let api = Api::new(&format!("http://{}", ports.public), None);
     let problem = api.summary().await.unwrap_err();
-    // The public port answers in the same manner, so its own hint is shown.
+    // The public port responds in the same manner, so its own hint is shown.
     assert_eq!(
         problem.to_string(),
         "not found; try /livez, /readyz or /metrics (trunks are on the private port)"
@@ -262,7 +262,7 @@ async fn a_service_that_goes_away_while_watched_is_said_once() {
     assert_eq!(tick(&ports, &mut changes).await, ["the service responds again"]);
 }
 
-/// A leader with three registries, of which one has troubles.
+/// A leader with three registries, one of them unhealthy.
 async fn three() -> Replica {
     let replica = replica(
         LeadershipStatus::Leading,

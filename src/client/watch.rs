@@ -18,7 +18,7 @@ use routr_registration::{
     registration::state::TrunkState,
 };
 
-/// Watches until Ctrl-C or SIGTERM. Only a service that does not answer the first time is an error: later it
+/// Watches until Ctrl-C or SIGTERM. Only a service that does not respond the first time is an error: later it
 /// may be restarting, and is waited for.
 pub(super) async fn run(args: TrunksArgs) -> Result<(), ClientError> {
     let interrupted = interrupted()?;
@@ -46,7 +46,7 @@ async fn redraw(args: TrunksArgs) -> Result<(), ClientError> {
     }
 }
 
-/// What has been shown so far.
+/// State of the display so far.
 #[derive(Default)]
 struct View {
     screen: Option<Screen<io::Stdout>>,
@@ -103,12 +103,12 @@ impl View {
     }
 }
 
-/// What a line is printed for: anything but the passing of time.
+/// Properties of a trunk whose change prints a line: anything but the passing of time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Key {
     state: TrunkState,
     registrar: String,
-    /// Where the binding is; without one each try may go another way, which is no change.
+    /// EdgePort of the binding; without a binding each attempt may use another EdgePort, which is no change.
     bound: Option<(String, bool)>,
     failure: Option<(String, Option<u16>, String)>,
 }
@@ -161,7 +161,7 @@ pub(super) struct Changes {
     registries: HashMap<String, RegistryKey>,
     /// Trunks by state, and what is down.
     counts: Option<(Counts, Vec<String>)>,
-    /// Whether there was anything to see so far.
+    /// True once there was anything to see.
     begun: bool,
     silent: bool,
 }

@@ -11,7 +11,7 @@ use routr_types::host::HostPort;
 /// Most bytes of a unix socket's path (`sun_path`, less the zero at its end).
 const MAX_SOCKET_PATH: usize = 107;
 
-/// Where a gRPC dependency listens.
+/// Address that a gRPC dependency listens on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// A host, at all its addresses.
@@ -48,7 +48,7 @@ impl From<HostPort> for Target {
     }
 }
 
-/// What is wrong with an address.
+/// Problem with an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// Nothing there.

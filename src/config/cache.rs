@@ -17,12 +17,12 @@ const PARAMETERS: &str = "spec.cache.parameters";
 const PARAMETERS_REF: &str = "spec.cache.parametersSecretRef";
 const PASSWORD_REF: &str = "spec.cache.passwordSecretRef";
 
-/// Where a text stands that may hold a password.
+/// Setting or Secret that holds a text which may contain a password.
 pub(super) struct Source {
     path: &'static str,
     /// Said before every problem.
     pub(super) before: String,
-    /// Whether pieces of it may be shown at all.
+    /// True where pieces of the text may be shown at all.
     shown: bool,
 }
 
@@ -129,7 +129,7 @@ impl Validator<'_> {
         good.then_some((cert, key))
     }
 
-    /// What only Redis could use.
+    /// Reports settings that only Redis could use.
     fn reject_unused(&mut self, spec: &CacheSpec, inline: &str) {
         for (path, given, what) in [
             (PARAMETERS, !inline.trim().is_empty(), "the parameters"),
@@ -214,7 +214,7 @@ impl Validator<'_> {
             .ok()
     }
 
-    /// What a reference names was not handed in.
+    /// Reports a reference to a value that was not passed in.
     pub(super) fn not_there(&mut self, source: &Source) {
         if self.secrets.is_some() {
             self.wrong(source.path, format!("{}it is not there", source.before), None, hint::SECRET);

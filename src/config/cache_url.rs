@@ -8,7 +8,7 @@ use super::address;
 
 const SCHEMES: [&str; 4] = ["redis://", "rediss://", "redis+unix://", "unix://"];
 
-/// What a URL says; the rest is as it is without one.
+/// Settings from a URL; an absent one keeps its default.
 #[derive(Default)]
 pub(super) struct CacheUrl {
     pub(super) host: Option<String>,

@@ -6,12 +6,12 @@ use super::{Cache, Config, Endpoint, RedisDeployment, RedisSettings, SyncBounds,
 use routr_net::tls::TlsFiles;
 use routr_registration::registration::redirect_policy::RedirectPolicy;
 
-/// What [`check`] found.
+/// Result of [`check`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checked {
     /// Exit status: 0 where the configuration is good, else 1.
     pub code: u8,
-    /// What to print, with a newline at its end; no secrets.
+    /// Text to print, with a newline at its end; no secrets.
     pub text: String,
 }
 

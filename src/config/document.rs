@@ -1,4 +1,4 @@
-//! From the tree to the types of [`crate::spec`]: every key of the document is named here.
+//! Conversion of the tree to the types of [`crate::spec`]: every key of the document is named here.
 
 use crate::spec::{
     CacheProvider, CacheSpec, DigestAlgorithm, DigestSpec, EdgePortSpec, Metadata, RedirectsSpec,

@@ -8,7 +8,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use super::rules::{CLUSTER_CA_FOLDER, CLUSTER_SOCKET_FOLDER};
 use routr_types::secret::Secret;
 
-/// What the interpretation asks of files.
+/// Questions of the validator about files.
 pub(super) trait Files {
     /// The path to use for one that was given.
     fn resolve(&self, given: &str) -> PathBuf;
@@ -54,7 +54,7 @@ fn is_below(path: &Path, folder: &str) -> bool {
     path.strip_prefix(folder).is_ok_and(|name| plain(name) && name.components().next().is_some())
 }
 
-/// Of a resource of Kubernetes: looks at no file, and allows only files of TLS below [`CLUSTER_CA_FOLDER`]
+/// Files of a Kubernetes resource: looks at none, and allows only files of TLS below [`CLUSTER_CA_FOLDER`]
 /// and sockets below [`CLUSTER_SOCKET_FOLDER`].
 pub(super) struct Cluster;
 

@@ -21,11 +21,11 @@ use routr_types::text::count;
 /// Names the file where `--config` does not.
 pub const CONFIG_PATH: &str = "CONFIG_PATH";
 
-/// Where the file is looked for where neither `--config` nor `CONFIG_PATH` names one.
+/// Paths of the file where neither `--config` nor `CONFIG_PATH` names one; the first that exists is read.
 pub const DEFAULT_PATHS: [&str; 3] =
     ["/etc/routr/registry.yaml", "/etc/routr/registry.yml", "/etc/routr/registry.json"];
 
-/// Why there is no configuration.
+/// Reason that there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// There is no such file.
@@ -34,7 +34,7 @@ pub enum ConfigError {
         list(.looked)
     )]
     NotFound {
-        /// Where it was looked for.
+        /// Paths that were tried.
         looked: Vec<PathBuf>,
     },
     /// The file is there, or was, and cannot be read.
@@ -42,7 +42,7 @@ pub enum ConfigError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// Error of the system.
         source: io::Error,
     },
     /// The file is not good. Never shows a secret.
@@ -120,7 +120,7 @@ fn not_utf8(error: &std::string::FromUtf8Error) -> ValidationError {
 }
 
 impl Format {
-    /// By the name of the file: JSON where it ends in `.json`, else YAML.
+    /// Returns the format by the name of the file: JSON where it ends in `.json`, else YAML.
     pub fn of(path: &Path) -> Self {
         let json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
         if json { Self::Json } else { Self::Yaml }
@@ -131,7 +131,7 @@ impl Format {
 /// password in a `passwordFile` is left out.
 ///
 /// # Errors
-/// All mistakes at once; none shows a secret.
+/// All validation errors at once; none shows a secret.
 pub fn parse(text: &str, format: Format) -> Result<Config, ValidationErrors> {
     parse_with(text, format, &Unread)
 }

@@ -12,13 +12,13 @@ use super::{
     validation_error::{ValidationError, nearest, show, suggest},
 };
 
-/// What is found out about a document while it is read.
+/// Findings about a document while it is read.
 #[derive(Default)]
 pub(super) struct Findings {
     pub(super) errors: Vec<ValidationError>,
-    /// Paths of values that are missing or of the wrong type: nothing more is to be said of them.
+    /// Paths of values that are missing or of the wrong type: nothing more is reported of them.
     pub(super) blamed: HashSet<String>,
-    /// Where each path begins.
+    /// Line at which each path begins.
     pub(super) lines: HashMap<String, u32>,
     /// Every key that was asked for, as `spec.edgePorts[].address`.
     pub(super) known: BTreeSet<String>,
@@ -48,7 +48,7 @@ pub(super) struct MapReader<'d> {
     findings: &'d mut Findings,
     path: String,
     line: u32,
-    /// Whether values in here may hold a password.
+    /// True where values in here may hold a password.
     secret: bool,
     entries: Vec<Entry>,
     /// Keys given again, with their line and that of the first.
@@ -57,7 +57,7 @@ pub(super) struct MapReader<'d> {
 }
 
 impl<'d> MapReader<'d> {
-    /// The mapping that `node` has to be; `None`, with a mistake, where it is not one.
+    /// Returns the mapping that `node` must be; `None`, with an error, where it is not one.
     pub(super) fn of(findings: &'d mut Findings, path: &str, node: Node) -> Option<Self> {
         let Value::Map(given) = node.value else {
             let shown = if path.is_empty() { "the document" } else { path };
@@ -314,7 +314,7 @@ impl<'d> MapReader<'d> {
         None
     }
 
-    /// A key that is a mistake in a file, even though a resource may have it.
+    /// Reports a key that is wrong in a file, even though a resource may have it.
     pub(super) fn only_in_kubernetes(&mut self, name: &str) {
         let path = self.join(name);
         if let Some(at) = self.entries.iter().position(|entry| entry.key == name) {

@@ -34,12 +34,12 @@ pub(super) const KEYS: [&str; 19] = [
 
 /// The port of a sentinel.
 const SENTINEL_PORT: u16 = 26379;
-/// The highest number of a database that is taken; Redis has 16 unless it is told otherwise.
+/// Highest number of a database that is accepted; Redis has 16 unless configured otherwise.
 const MAX_DATABASE: u32 = 65_535;
 /// Longest prefix, in characters.
 const MAX_PREFIX: usize = 64;
 
-/// What the text says, before anything is looked up.
+/// Parameters as the text has them, before anything is looked up.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Parameters {
     pub(super) host: Option<String>,
@@ -96,13 +96,12 @@ pub(super) struct Problem {
 }
 
 struct Reader {
-    /// Whether the text is that of a resource of Kubernetes, where the password has another place than a
-    /// file.
+    /// True for the text of a Kubernetes resource, where the password has another place than a file.
     cluster: bool,
     found: Parameters,
     seen: Vec<&'static str>,
     problems: Vec<Problem>,
-    /// Whether what is read now cannot be a piece of a password.
+    /// True while the part being read cannot be a piece of a password.
     trusted: bool,
 }
 
@@ -256,7 +255,7 @@ impl Reader {
         addresses
     }
 
-    /// What a URL says is as if it were said by the keys. None of it is ever shown.
+    /// Treats the parts of a URL as if the keys had given them. None of it is ever shown.
     fn url(&mut self, text: &str) {
         let trusted = std::mem::replace(&mut self.trusted, false);
         let url = match cache_url::parse(text) {
@@ -354,7 +353,7 @@ impl Reader {
         self.deployments();
     }
 
-    /// What excludes each other.
+    /// Reports deployments that exclude each other.
     fn deployments(&mut self) {
         let sentinel = !self.found.sentinels.is_empty();
         let named = self.found.sentinel_master.is_some();

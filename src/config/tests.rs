@@ -1,5 +1,5 @@
-//! What loads, and to what. The other files: what does not, secrets, files, the reference table, arbitrary
-//! text.
+//! Documents that load, and their result. The other files: documents that do not, secrets, files, the
+//! reference table, arbitrary text.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! YAML or JSON as a tree that still has its lines and its repeated keys, so that every mistake in it can be
+//! YAML or JSON as a tree that still has its lines and its repeated keys, so that every error in it can be
 //! reported.
 
 use std::fmt;
@@ -13,7 +13,7 @@ use serde_saphyr::{
 
 use super::validation_error::ValidationError;
 
-/// How a document is written. JSON is YAML too; saying so gives better words for a slip in it.
+/// Format of a document. JSON is YAML too; naming it gives better words for a slip in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// YAML 1.2.
@@ -28,7 +28,7 @@ pub(super) struct Node {
     pub(super) value: Value,
 }
 
-/// What a value is.
+/// Value of a node.
 pub(super) enum Value {
     Null,
     Bool(bool),
@@ -67,7 +67,7 @@ const TOO_MUCH: &str = "too large or too deeply nested";
 /// Reads the text into a tree.
 ///
 /// # Errors
-/// The one mistake that keeps it from being read. It quotes nothing of the text, which may hold a password.
+/// The one error that keeps it from being read. It quotes nothing of the text, which may hold a password.
 pub(super) fn read(text: &str, format: Format) -> Result<Node, ValidationError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     match format {

@@ -1,21 +1,21 @@
-//! What is wrong with a configuration, said so that a person can fix it.
+//! Validation errors of a configuration, worded so that a person can fix it.
 
 use std::fmt;
 
 use routr_types::text::{escaped, one_line};
 
-/// One mistake.
+/// One validation error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValidationError {
-    /// Where in the document: `spec.edgePorts[1].address`.
+    /// Path in the document: `spec.edgePorts[1].address`.
     pub path: String,
     /// The line, counted from 1, where it is known (YAML only).
     pub line: Option<u32>,
-    /// What is wrong, in plain words.
+    /// Problem in plain words.
     pub problem: String,
     /// The value as it was given, unless it may hold a secret.
     pub value: Option<String>,
-    /// What would be right.
+    /// Suggested correction.
     pub hint: String,
 }
 
@@ -34,17 +34,17 @@ impl fmt::Display for ValidationError {
     }
 }
 
-/// All mistakes of one document, in its order; never empty. `Display` writes one on each line.
+/// All validation errors of one document, in its order; never empty. `Display` writes one on each line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValidationErrors(Vec<ValidationError>);
 
 impl ValidationErrors {
-    /// `Ok(value)` where there is no mistake, else all of them.
+    /// Returns `Ok(value)` where there is no error, else all of them.
     pub(super) fn none_or<T>(found: Vec<ValidationError>, value: T) -> Result<T, Self> {
         if found.is_empty() { Ok(value) } else { Err(Self::all(found)) }
     }
 
-    /// At least one, put in the order of their lines.
+    /// Makes one error of all; at least one, put in the order of their lines.
     pub(super) fn all(mut found: Vec<ValidationError>) -> Self {
         found.sort_by_key(|mistake| mistake.line);
         Self(found)

@@ -1,5 +1,5 @@
-//! From [`crate::spec`] to a [`Config`]: every value is parsed, every default filled in, every mistake
-//! collected.
+//! Conversion of [`crate::spec`] to a [`Config`]: every value is parsed, every default filled in, every
+//! validation error collected.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -28,9 +28,9 @@ use routr_registration::model::EdgePort;
 /// Collects what is wrong with the values.
 pub(super) struct Validator<'a> {
     pub(super) files: &'a dyn Files,
-    /// What a resource's Secrets hold; `None` for what is no resource of Kubernetes.
+    /// Content of a resource's Secrets; `None` for a document that is no Kubernetes resource.
     pub(super) secrets: Option<&'a Secrets>,
-    /// Paths that need no second mistake.
+    /// Paths that need no second error.
     pub(super) blamed: HashSet<String>,
     pub(super) lines: HashMap<String, u32>,
     pub(super) errors: Vec<ValidationError>,
@@ -58,7 +58,7 @@ impl Validator<'_> {
         });
     }
 
-    /// The whole document. Where there are mistakes, placeholders stand for the values at fault.
+    /// Validates the whole document. Where there are errors, placeholders stand for the values at fault.
     pub(super) fn document(&mut self, document: &RegistryDocument) -> Config {
         if !matches!(document.kind.as_str(), "Registry" | "registry") {
             self.wrong("kind", "another kind of document", Some(show(&document.kind)), hint::KIND);
@@ -115,7 +115,7 @@ impl Validator<'_> {
         }
     }
 
-    /// Where this is no resource, the key at `path` is a mistake.
+    /// Reports the key at `path` where this is no resource.
     pub(super) fn only_in_kubernetes(&mut self, path: &str) {
         if self.secrets.is_none() {
             self.wrong(path, rules::ONLY_IN_KUBERNETES, None, hint::ONLY_IN_KUBERNETES);

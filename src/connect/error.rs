@@ -1,10 +1,10 @@
-//! Why there is no connection.
+//! Reasons that there is no connection.
 
 use std::{fmt::Display, io};
 
 use routr_registration::model::Excess;
 
-/// Why there is no connection.
+/// Reason that there is no connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
     /// The name has no address, or cannot be looked up.
@@ -12,7 +12,7 @@ pub enum ConnectError {
     Resolve {
         /// The name.
         host: Box<str>,
-        /// What the resolver said.
+        /// Error of the resolver.
         cause: Box<str>,
     },
     /// No address takes the connection; the cause at each.

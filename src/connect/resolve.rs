@@ -21,7 +21,7 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Addresses of one name that are used. A response of a name server may have thousands.
 pub const MAX_ADDRESSES: usize = 64;
 
-/// What a script says of a name.
+/// Addresses of a name, by a script in place of the system.
 type Script = dyn Fn(&HostPort) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
 /// Looks names up: by the system, with its hosts file, search domains and order of addresses (RFC 6724), or
@@ -89,7 +89,7 @@ impl fmt::Debug for Resolver {
     }
 }
 
-/// Without what Rust's library puts before the system's words.
+/// Returns the system's words, without those that Rust's library puts before them.
 fn words(error: &io::Error) -> String {
     let text = error.to_string();
     text.strip_prefix("failed to lookup address information: ").unwrap_or(&text).to_owned()

@@ -1,6 +1,6 @@
-//! An API server over Routr's own resource files: the `Trunks` service of the wire contract, answering as the
-//! real file-backed server does, or as the PostgreSQL-backed one with [`ApiOptions::paged`]. Tests fill it
-//! from memory and make it fail with [`ApiServer::set_fault`].
+//! An API server over Routr's own resource files: the `Trunks` service of the wire contract, responding as
+//! the real file-backed server does, or as the PostgreSQL-backed one with [`ApiOptions::paged`]. Tests fill
+//! it from memory and make it fail with [`ApiServer::set_fault`].
 
 mod faults;
 mod folder;
@@ -37,17 +37,17 @@ use faults::Faults;
 use folder::Folder;
 use service::{Service, Snapshot};
 
-/// How long calls may still run after the shutdown was asked for.
+/// Time that calls may still run after the shutdown began.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
-/// How the server behaves.
+/// Behaviour of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ApiOptions {
     /// Offer `List` as the PostgreSQL-backed server does; without it `List` is `UNIMPLEMENTED`, as with
     /// files.
     pub paged: bool,
-    /// How often the folder is looked at; at least 10 ms. An edit is taken once the folder looked the same
-    /// twice.
+    /// Period at which the folder is looked at; at least 10 ms. An edit is taken once the folder looked the
+    /// same twice.
     pub poll_interval: Duration,
 }
 
@@ -57,7 +57,7 @@ impl Default for ApiOptions {
     }
 }
 
-/// Why the resources could not be loaded.
+/// Reason that the resources could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The folder, or a file in it, cannot be read.
@@ -65,15 +65,15 @@ pub enum LoadError {
     Unreadable {
         /// The folder or file.
         path: String,
-        /// What the system says.
+        /// Error of the system.
         source: io::Error,
     },
-    /// The files are readable but wrong: all mistakes at once.
+    /// The files are readable but wrong: all problems at once.
     #[error("{0}")]
     Invalid(Problems),
 }
 
-/// Why the server ended before it was told to.
+/// Reason that the server ended before its shutdown.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The gRPC server failed.
@@ -97,7 +97,7 @@ struct Shared {
 }
 
 impl fmt::Debug for ApiServer {
-    /// Without the trunks: they hold passwords.
+    /// Leaves out the trunks: they hold passwords.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ApiServer")
             .field("options", &self.shared.options)
@@ -116,7 +116,7 @@ impl ApiServer {
         Self::load_with(dir, ApiOptions::default())
     }
 
-    /// As [`ApiServer::load`], with options.
+    /// Loads as [`ApiServer::load`] does, with options.
     ///
     /// # Errors
     /// When the folder cannot be read, or anything in it is wrong.
@@ -130,7 +130,7 @@ impl ApiServer {
         Self::from_trunks_with(trunks, ApiOptions::default())
     }
 
-    /// As [`ApiServer::from_trunks`], with options.
+    /// Makes a server as [`ApiServer::from_trunks`] does, with options.
     pub fn from_trunks_with(trunks: Vec<Trunk>, options: ApiOptions) -> Self {
         Self::new(trunks, None, options)
     }
@@ -179,7 +179,7 @@ impl ApiServer {
         }
     }
 
-    /// Makes every call of `rpc` fail in this way from now on; `None` makes it well again.
+    /// Makes every call of `rpc` fail with this fault from now on; `None` makes it well again.
     pub fn set_fault(&self, rpc: Rpc, fault: Option<Fault>) {
         self.shared.faults.set(rpc, fault);
     }

@@ -1,5 +1,5 @@
 //! A SIP registrar for demos and tests: UDP and TCP, digest with nonces that need no table, the binding rules
-//! of RFC 3261 §10.3, and a number of ways to misbehave ([`Behaviour`]). It keeps a journal of what it saw.
+//! of RFC 3261 §10.3, and several kinds of misbehaviour ([`Behaviour`]). It keeps a journal of what it saw.
 
 mod answer;
 mod behaviour;
@@ -39,20 +39,20 @@ use nonce::Nonces;
 use routr_sip::message::Request;
 use routr_types::{host::Transport, secret::Secret};
 
-/// How often a free port is tried that UDP and TCP can share.
+/// Attempts to find a free port that UDP and TCP can share.
 const PORT_TRIES: usize = 50;
 
-/// Why a registrar cannot start.
+/// Reason that a registrar cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistrarError {
     /// An address is taken, or not of this machine.
     #[error("{transport} {address}: cannot listen there: {source}")]
     Bind {
-        /// How.
+        /// Transport that it cannot listen for.
         transport: Transport,
-        /// Where.
+        /// Address that it cannot listen on.
         address: SocketAddr,
-        /// What the system says.
+        /// Error of the system.
         source: io::Error,
     },
     /// Only UDP and TCP are served.
@@ -76,14 +76,14 @@ struct Shared {
     state: Mutex<State>,
 }
 
-/// What changes with time. Held for the length of one answer, never across an await.
+/// State that changes with time. Held while one response is made, never across an await.
 struct State {
     accounts: Option<HashMap<String, Account>>,
     rules: Rules,
     bindings: Bindings,
     journal: Journal,
     nonces: Nonces,
-    /// The CSeq numbers of each Call-ID that wait for a delayed answer.
+    /// The CSeq numbers of each Call-ID that wait for a delayed response.
     in_flight: HashMap<String, Vec<u32>>,
 }
 
@@ -95,7 +95,7 @@ enum Socket {
 impl Registrar {
     /// Binds the addresses and serves them until `shutdown` is cancelled.
     ///
-    /// Where UDP and TCP are asked for on port 0 of one address, both get the same port.
+    /// UDP and TCP get the same port where both ask for port 0 of one address.
     ///
     /// # Errors
     /// When an address cannot be bound, or a transport is neither UDP nor TCP.
@@ -137,7 +137,7 @@ impl Registrar {
         Ok(())
     }
 
-    /// Where it listens, in the order of the options.
+    /// Returns the addresses that it listens on, in the order of the options.
     pub fn addresses(&self) -> &[(Transport, SocketAddr)] {
         &self.addresses
     }
@@ -147,7 +147,7 @@ impl Registrar {
         self.addresses.iter().find(|(t, _)| *t == transport).map(|(_, address)| *address)
     }
 
-    /// From now on REGISTERs of this user (of To) are treated like this.
+    /// Treats REGISTERs of this user (of To) like this from now on.
     pub fn behave(&self, user: &str, behaviour: Behaviour) {
         self.state().rules.set(Some(user), behaviour, None);
     }
@@ -162,7 +162,7 @@ impl Registrar {
         self.state().rules.unset(user);
     }
 
-    /// From now on REGISTERs of all users without a behaviour of their own are treated like this.
+    /// Treats REGISTERs of all users without a behaviour of their own like this from now on.
     pub fn behave_all(&self, behaviour: Behaviour) {
         self.state().rules.set(None, behaviour, None);
     }
@@ -260,7 +260,7 @@ impl Shared {
         answer(&self.options, &mut state, request, now, transport, source)
     }
 
-    /// A request waits for its delayed answer from now on.
+    /// Records that a request waits for its delayed response.
     fn waits(&self, call_id: &str, cseq: u32) {
         self.state().in_flight.entry(call_id.to_owned()).or_default().push(cseq);
     }

@@ -1,5 +1,5 @@
-//! Sample resources for a demo: trunks that register, each in another way, and trunks that cannot, each for
-//! another reason, with the registrars that make it so.
+//! Sample resources for a demo: trunks that register, each in its own manner, and trunks that cannot, each
+//! for its own reason, with the registrars that make it so.
 //!
 //! Everything runs on loopback. Where the system has the whole of 127.0.0.0/8 each registrar gets an address
 //! of its own, as different providers have different hosts.
@@ -21,10 +21,10 @@ use super::registrar::{Behaviour, ExpiryBounds, Registrar, RegistrarError, Regis
 use routr_sip::digest::Algorithm;
 use routr_types::host::Transport;
 
-/// What the registrar that is busy asks for with Retry-After, in seconds.
+/// Retry-After of the busy registrar, in seconds.
 const BUSY_FOR: u32 = 300;
-/// What the registrar that wants long registrations asks for with Min-Expires, in seconds: more than the 600
-/// that a registry asks for by default.
+/// Min-Expires of the registrar that wants long registrations, in seconds: more than the 600 that a registry
+/// asks for by default.
 const LONG_EXPIRY: u32 = 900;
 
 /// One sample trunk.
@@ -34,9 +34,9 @@ pub struct Sample {
     pub reference: &'static str,
     /// Its name.
     pub name: &'static str,
-    /// Whether it can register.
+    /// True when it can register.
     pub healthy: bool,
-    /// What is to be seen, in a sentence.
+    /// Effect to be seen, in a sentence.
     pub shows: &'static str,
 }
 
@@ -90,7 +90,7 @@ pub struct SampleRegistrars {
     pub acme: Registrar,
     /// UDP, SHA-256.
     pub globex: Registrar,
-    /// UDP, never answers.
+    /// UDP, never responds.
     pub silent: Registrar,
     /// UDP, 503 to everything.
     pub busy: Registrar,

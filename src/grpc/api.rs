@@ -50,7 +50,7 @@ const MAX_BYTES_PER_BATCH: usize = 256 << 10;
 /// Trunks, and bytes, that are skipped or taken before other tasks get their turn.
 const MAX_TRUNKS_PER_TURN: usize = 1_024;
 const MAX_BYTES_PER_TURN: usize = 256 << 10;
-/// What receiving a byte counts for, in nanoseconds of processor time: HTTP/2, gRPC and copies.
+/// Processor time that receiving a byte counts for, in nanoseconds: HTTP/2, gRPC and copies.
 const RECEIVE_NS_PER_BYTE: u64 = 2;
 /// Bytes of the longest page token.
 const MAX_PAGE_TOKEN_BYTES: usize = 64 << 10;
@@ -69,7 +69,7 @@ pub struct ApiServer {
 }
 
 impl ApiServer {
-    /// Connects at the first listing, by a connection of its own.
+    /// Connects at the first list, by a connection of its own.
     ///
     /// # Errors
     /// When the address or a file of TLS cannot be used.
@@ -77,7 +77,7 @@ impl ApiServer {
         Self::sharing(endpoint, bounds, &Connections::default())
     }
 
-    /// Connects at the first listing, by a connection that others may use too.
+    /// Connects at the first list, by a connection that others may use too.
     ///
     /// # Errors
     /// When the address or a file of TLS cannot be used.
@@ -243,7 +243,7 @@ impl ApiServer {
         }
     }
 
-    /// Takes a listing apart, and hands those with `sendRegister` over.
+    /// Takes a list apart, and hands over the trunks with `sendRegister`.
     async fn hand_over(
         &self,
         message: Bytes,
@@ -259,7 +259,7 @@ impl ApiServer {
         taken
     }
 
-    /// As [`ApiServer::hand_over`], without accounting for it.
+    /// Takes a list apart as [`ApiServer::hand_over`] does, without accounting for it.
     async fn take_apart(
         &self,
         message: Bytes,
@@ -361,7 +361,7 @@ impl ApiServer {
     }
 }
 
-/// What a server says of one trunk.
+/// Presence of one trunk at a server.
 enum Presence {
     There(RawTrunk),
     Gone,

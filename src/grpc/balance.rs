@@ -45,13 +45,13 @@ use routr_types::{host::HostPort, secret::Secret};
 
 /// Most addresses of one dependency that are used.
 const MAX_PEERS: usize = 32;
-/// How old what a name server said may become while there are calls.
+/// Greatest age of a name server's response while there are calls.
 const LOOK_UP_PERIOD: Duration = Duration::from_secs(10);
-/// Between two look-ups after failures.
+/// Pause between two look-ups after failures.
 const LOOK_UP_RETRY_PERIOD: Duration = Duration::from_secs(1);
 /// Connections that one request is offered to: each may be closed before it is taken.
 const MAX_CONNECTIONS_TRIED: usize = 3;
-/// What gRPC calls its client by.
+/// User-Agent of the client.
 const AGENT: &str = concat!("routr-registry/", env!("CARGO_PKG_VERSION"));
 
 /// Connections to all addresses of a dependency, made when there is a call. Clones share them.
@@ -60,7 +60,7 @@ pub struct Channel {
     shared: Arc<Balance>,
 }
 
-/// Where the addresses come from.
+/// Source of the addresses.
 #[derive(Debug)]
 pub(super) enum Source {
     /// They are given.

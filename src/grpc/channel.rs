@@ -54,7 +54,7 @@ pub fn open(endpoint: &Endpoint, guard: &Guard, payers: &Payers) -> Result<Chann
     open_with(endpoint, Some(guard), &Resolver::system(), payers)
 }
 
-/// As [`open`], with another way to look names up.
+/// Opens as [`open`] does, with another resolver of names.
 pub(super) fn open_with(
     endpoint: &Endpoint,
     guard: Option<&Guard>,

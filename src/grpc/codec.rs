@@ -1,4 +1,4 @@
-//! How messages pass through tonic: as bytes, encoded before a call and decoded after it.
+//! Codec by which messages pass through tonic: as bytes, encoded before a call and decoded after it.
 //!
 //! A `SipMessage` is some two kilobytes before anything it points to, and tonic moves what it is given
 //! through a dozen layers and takes two buffers of 8 KiB for each call. With a thousand calls in flight, each
@@ -30,7 +30,7 @@ impl Default for RawCodec {
 }
 
 impl RawCodec {
-    /// Begins with buffers of so many bytes; they grow.
+    /// Begins with buffers of these sizes in bytes; they grow.
     pub const fn with_buffers(encode: usize, decode: usize) -> Self {
         Self { encode, decode }
     }

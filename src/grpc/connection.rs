@@ -1,6 +1,6 @@
 //! A connection to a gRPC dependency, as calls see it: it is always there.
 //!
-//! What it hides, because it is no event:
+//! Events that it hides:
 //!
 //! * It ends in order (GOAWAY, an idle or age limit, `keepalive_requests` of nginx): another stream is made
 //!   for the next call.
@@ -16,8 +16,8 @@
 //!   connection is tried as well, and the calls under way are left alone. Connections are replaced after 10
 //!   s, 20 s, ... up to 5 min, until a call has a response.
 //!
-//! What it passes on: that no connection can be made, that one broke, a gRPC status, and the HTTP status of a
-//! proxy ([`CallError`]).
+//! Events that it passes on: that no connection can be made, that one broke, a gRPC status, and the HTTP
+//! status of a proxy ([`CallError`]).
 
 mod error;
 mod generation;
@@ -51,30 +51,30 @@ pub use self::{
 };
 use super::{GrpcError, channel::Channel};
 
-/// How often a request is sent again that was not processed. Three: a proxy that ends many connections in
-/// order may catch one request more than once.
+/// Most times that a request which was not processed is sent again. Three: a proxy that ends many connections
+/// in order may catch one request more than once.
 const MAX_RESENDS: u32 = 3;
 /// [`Peer::quiet`] is doubled after each health check that has a response, up to this.
 const MAX_QUIET_PERIOD: Duration = Duration::from_secs(40);
-/// So many calls in a row without a response, though the health checks have one, and another connection is
-/// tried: a proxy may respond to the checks itself.
+/// Calls in a row without a response after which another connection is tried, though the health checks have
+/// responses: a proxy may respond to the checks itself.
 const MAX_TIMEOUTS_IN_A_ROW: u32 = 3;
 /// Health checks on a connection that has just taken the place of another one, at most.
 const PROVING_CHECKS: u32 = 30;
-/// Between two looks at a connection that is used.
+/// Interval between two looks at a connection that is used.
 const WATCH_PERIOD: Duration = Duration::from_secs(1);
 /// Looks without a call under way before the looking ends.
 const IDLE_PERIODS: u32 = 10;
 /// First and longest pause between two replacements.
 const REPLACE_PERIOD: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
-/// What is at the other end.
+/// The dependency at the other end.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer {
     /// Its name, for a person.
     pub name: &'static str,
-    /// How long no call may have had a response before a health check is sent.
+    /// Time without a response to any call after which a health check is sent.
     pub quiet: Duration,
-    /// How long the response to a health check may take.
+    /// Time that the response to a health check may take.
     pub check_timeout: Duration,
     /// The connection ends when it has not been used for about 10 s: the buffers of one that carries
     /// passwords still hold them.
@@ -101,7 +101,7 @@ impl Peer {
 type Make = Box<dyn Fn(&Guard) -> Result<Channel, GrpcError> + Send + Sync>;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// See the module. Clones share it.
+/// A connection to a dependency that replaces and repairs itself. Clones share it.
 #[derive(Clone)]
 pub struct Connection(Arc<Inner>);
 
@@ -119,7 +119,7 @@ struct State {
     current: Arc<Generation>,
     /// The one before, with calls under way.
     replaced: Option<Arc<Generation>>,
-    /// Not before then is the current one replaced, and how long that pause was.
+    /// Earliest moment to replace the current one, and the pause until then.
     replace_at: Option<Instant>,
     pause: Duration,
 }
@@ -368,7 +368,7 @@ impl Inner {
     }
 }
 
-/// What a response was to.
+/// Request that a response belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Response {
     OfACall,

@@ -1,6 +1,6 @@
-//! Notices when a dependency cannot be reached any more, and when it can again: tonic makes a lost connection
+//! Detects when a dependency cannot be reached any more, and when it can again: tonic makes a lost connection
 //! again only for the next call, which may be minutes away. A connection that ends, and of which another one
-//! can be made, is no event; but what is there may be another one than before, so it is looked at.
+//! can be made, is no event; but the dependency may be another one than before, so it is looked at.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -14,21 +14,21 @@ use super::{channel::listens, connection::Events};
 use crate::{config::Endpoint, quota::sockets::Payers};
 use routr_registration::model::Link;
 
-/// Between two attempts to reach a dependency that was lost.
+/// Pause between two attempts to reach a dependency that was lost.
 const RETRY: Duration = Duration::from_millis(500);
 /// A call may make another connection so soon by itself.
 const SETTLE: Duration = Duration::from_millis(100);
-/// Between two looks at a dependency whose connections end while nothing is sent: proxies end each of them
-/// after a while.
+/// Interval between two looks at a dependency whose connections end while nothing is sent: proxies end each
+/// of them after a while.
 const IDLE_CHECK_PERIOD: Duration = Duration::from_secs(60);
 
-/// See the module.
+/// Task that watches one dependency. Dropped, it ends.
 #[derive(Debug)]
 pub struct Monitor {
     task: JoinHandle<()>,
 }
 
-/// What is found when a connection has ended.
+/// Finding after a connection has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionChange {
     /// Another one can be made.

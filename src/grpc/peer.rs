@@ -47,14 +47,14 @@ const PEER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Room for the large responses of an API server. It is also what a peer can make each of its connections
 /// hold that no one reads.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-/// How long an address rests after failures in a row.
+/// Pauses of an address after failures in a row.
 const REST: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(15));
-/// So many calls in a row without a response, and a connection is taken for hung.
+/// Calls in a row without a response after which a connection is taken for hung.
 const MAX_UNANSWERED_CALLS: usize = 3;
 /// A connection that ends sooner counts as a failure of its address.
 const MIN_CONNECTION_LIFETIME: Duration = Duration::from_secs(1);
 
-/// Where a peer listens.
+/// Address that a peer listens on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum At {
     /// An IP address and a port.
@@ -72,14 +72,14 @@ impl fmt::Display for At {
     }
 }
 
-/// What all peers of a dependency have in common.
+/// Settings that all peers of a dependency share.
 #[derive(Debug)]
 pub(super) struct Dialing {
     /// TLS, and the name that the certificate must have.
     pub(super) tls: Option<(Followed, Box<str>)>,
     /// The addresses that may be connected to.
     pub(super) policy: Arc<AddressPolicy>,
-    /// Whom the sockets count for.
+    /// Registries that the sockets count for.
     pub(super) payers: Payers,
     /// Looks after the streams.
     pub(super) guard: Option<Guard>,

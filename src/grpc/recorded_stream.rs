@@ -14,7 +14,7 @@ use tokio::{
 
 /// Bytes of a peer's first words that are kept: a status line of HTTP/1.1, or the head of a frame.
 const FIRST: usize = 64;
-/// Bytes that tell HTTP/2 from anything else: the head of its first frame (RFC 9113 §4.1).
+/// Bytes by which HTTP/2 is recognized: the head of its first frame (RFC 9113 §4.1).
 const FRAME_HEAD: usize = 9;
 /// The type of that frame, SETTINGS (RFC 9113 §3.4).
 const SETTINGS: u8 = 4;
@@ -23,7 +23,7 @@ const SETTINGS: u8 = 4;
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// What was noted of a connection.
+/// Notes about a connection.
 #[derive(Clone, Debug, Default)]
 pub(super) struct StreamRecord(Arc<Shared>);
 
@@ -39,14 +39,14 @@ struct Recorded {
     error: Option<io::Error>,
 }
 
-/// How a peer began.
+/// First bytes of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PeerPreface {
-    /// With nothing, or too little to tell.
+    /// Nothing, or too little to recognize.
     Not,
-    /// As HTTP/2 does.
+    /// Those of HTTP/2.
     Http2,
-    /// With something else.
+    /// Anything else.
     Otherwise,
 }
 

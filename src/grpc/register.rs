@@ -21,7 +21,7 @@ const MAX_FORWARDS: i32 = 70;
 /// A URI without a port, as the Java side understands it.
 const NO_PORT: i32 = -1;
 
-/// What is the same in all REGISTERs of a registry.
+/// Parts that are the same in all REGISTERs of a registry.
 #[doc(hidden)] // public for fuzz/
 #[derive(Debug)]
 pub struct Template {
@@ -85,7 +85,7 @@ impl Template {
         envelope.encode_to_vec().into()
     }
 
-    /// Without the option tags whose bits are set in `without`.
+    /// Returns the fields after CSeq, without the option tags whose bits are set in `without`.
     fn after_cseq(&self, without: u32) -> Vec<u8> {
         let mut all = vec![
             header("User-Agent", self.user_agent.clone()),

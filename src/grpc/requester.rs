@@ -43,7 +43,7 @@ const RECEIVE_BUFFER_BYTES: usize = 500;
 const LIMITS: wire::Limits = wire::Limits { bytes: MAX_RESPONSE, fields: 4_096, depth: 16 };
 /// Targets of one redirection that are looked at.
 const MAX_TARGETS: usize = 16;
-/// What to do about a Requester that does not let this registry in.
+/// Advice for a Requester that does not let this registry in.
 const LOGIN_HINT: &str = "; give the registry the Requester's token by spec.requesterTokenSecretRef, or in a file by \
                           spec.requesterTokenFile";
 /// Characters of what the Requester says in front of it.
@@ -104,7 +104,7 @@ impl Requester for GrpcRequester {
         // For the Requester to know when no one waits any more. tonic, too, ends the call then, but says that
         // it was cancelled: so a little later than ours.
         message.set_timeout(deadline + DEADLINE_MARGIN);
-        // tonic keeps the timeout for the answer only; connecting counts as well.
+        // tonic keeps the timeout for the response only; connecting counts as well.
         let received = self.quota.reply();
         match timeout(deadline, send(client, message, &received)).await {
             Err(_) => Err(SendError::Deadline(deadline)),
@@ -179,7 +179,7 @@ fn redact(text: &str, credentials: Option<&Credentials>) -> Box<str> {
     if sanitised.is_empty() { hidden.into() } else { hidden.replace(&sanitised, "***").into() }
 }
 
-/// Returns what a Requester's answer says.
+/// Returns the content of a Requester's response.
 #[doc(hidden)] // public for fuzz/
 pub fn decode(message: sip::SipMessage) -> RegisterResponse {
     let code = match &message.message_type {

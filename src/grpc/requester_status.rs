@@ -1,4 +1,4 @@
-//! What is known of a Requester: how much it takes at a time, and whether it is still the same one.
+//! Known state of a Requester: how much it takes at a time, and whether it is still the same one.
 
 use std::{
     sync::{
@@ -22,29 +22,29 @@ use super::{
 use crate::proto::requester_info::{GetRequest, requester_info_client::RequesterInfoClient};
 use routr_registration::model::Link;
 
-/// How long the Requester may take to say how much it takes at a time.
+/// Time that the Requester may take to say how much it takes at a time.
 const INFO_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between two times that it is asked about itself, where it has not responded or connections follow each
+/// Interval between two requests to it about itself, where it has not responded or connections follow each
 /// other fast.
 const INFO_PERIOD: Duration = Duration::from_secs(1);
-/// How often a Requester that is back is asked who it is, before it counts as one that does not say.
+/// Times that a Requester which is back is asked who it is, before it counts as one that does not say.
 const MAX_INFO_ATTEMPTS: u32 = 30;
 
-/// What is known of the Requester itself.
+/// Known state of the Requester itself.
 #[derive(Debug)]
 pub(super) struct RequesterStatus {
     info: RequesterInfoClient<Connection>,
     link: Arc<watch::Sender<Link>>,
     events: Arc<Events>,
-    /// How many streams had been made when it was asked last; on another one there may be another Requester.
+    /// Number of streams made when it was asked last; on another one there may be another Requester.
     asked_on: AtomicU64,
     asking: AtomicBool,
     restarts: Restarts,
 }
 
 impl RequesterStatus {
-    /// Of a Requester that is asked by `connection`, whose streams `events` reports; what is found goes to
-    /// `link`.
+    /// Makes the status of a Requester that is asked by `connection`, whose streams `events` reports;
+    /// findings go to `link`.
     pub(super) fn new(connection: Connection, events: Arc<Events>, link: Arc<watch::Sender<Link>>) -> Self {
         Self {
             info: RequesterInfoClient::new(connection).accept_compressed(CompressionEncoding::Gzip),

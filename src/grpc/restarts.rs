@@ -1,4 +1,4 @@
-//! Whether a Requester has restarted: then its Contact may be another one, and calls no longer arrive.
+//! Detects that a Requester has restarted: then its Contact may be another one, and calls no longer arrive.
 //!
 //! Ours says who it is (`RequesterInfo`). Routr's Java one shows itself by its Contact, which names another
 //! port after each start; that is recognised by its `bnc` parameter and by two registrations that have it,
@@ -15,7 +15,7 @@ use std::{
 /// Requesters that are remembered.
 const MAX_KNOWN: usize = 64;
 
-/// See the module. Each method returns whether a restart was noticed.
+/// Requesters seen so far. Each method returns whether a restart was detected.
 #[derive(Debug, Default)]
 pub(super) struct Restarts(Mutex<Known>);
 

@@ -111,7 +111,7 @@ pub(super) struct Place<T> {
     payers: Payers,
 }
 
-/// What is opened to a place.
+/// A client that can be opened to a place.
 pub(super) trait Open: Sized {
     /// Connects at the first call.
     fn open(endpoint: &Endpoint, link: &Arc<watch::Sender<Link>>, payers: &Payers)
@@ -163,7 +163,7 @@ impl<T: Open> Shared<T> {
 }
 
 impl<T> Shared<T> {
-    /// What is opened counts for this Registry, too.
+    /// Lets the open connections count for this Registry, too.
     pub(super) fn paid_by(&self, quota: &Arc<Quota>) {
         self.place.payers.add(quota);
     }

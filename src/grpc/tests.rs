@@ -256,7 +256,7 @@ async fn what_is_not_protobuf_or_not_grpc_is_an_error() {
     assert!(matches!(list(&client).await, Err(SourceError::Unavailable(_))));
 }
 
-/// A Requester that answers by a rule, and keeps what it was asked.
+/// A Requester that responds by a rule, and keeps the requests that it received.
 #[derive(Clone)]
 struct Scripted {
     answer: Arc<dyn Fn() -> Result<SendMessageResponse, Status> + Send + Sync>,

@@ -178,8 +178,8 @@ fn region(trunk: &pb::Trunk) -> Option<Box<str>> {
     }
 }
 
-/// `extended.digest`: a mapping with `minAlgorithm` (`MD5` or `SHA-256`) and `requireQop`. What cannot be
-/// understood is a mistake, for a minimum that is passed over protects no password.
+/// `extended.digest`: a mapping with `minAlgorithm` (`MD5` or `SHA-256`) and `requireQop`. A value that
+/// cannot be understood is an error, for a minimum that is passed over protects no password.
 fn digest(trunk: &pb::Trunk) -> Result<DigestMinimum, TrunkProblem> {
     use prost_types::value::Kind;
     let given = trunk.extended.as_ref().and_then(|extended| extended.fields.get("digest"));

@@ -1,5 +1,5 @@
-//! What a registry costs while it has no trunks. Prints figures, for anyone who changes what an engine is
-//! made of: `make test ARGS='--lib instance::cost -- --ignored --nocapture'`.
+//! Cost of a registry while it has no trunks. Prints figures, for anyone who changes what an engine is made
+//! of: `make test ARGS='--lib instance::cost -- --ignored --nocapture'`.
 
 use std::{any::Any, fs};
 

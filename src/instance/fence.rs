@@ -10,8 +10,8 @@ use routr_registration::model::{
     Change, Link, Record, RegisterRequest, RegisterResponse, Rival, SendError, StoreError,
 };
 
-/// Asked before each REGISTER and each write. An engine stops when it is told to; this is for the moment
-/// between the loss of the right and that, which a process that was frozen may be in without knowing.
+/// Checked before each REGISTER and each write. An engine stops on request; this is for the moment between
+/// the loss of the right and that request, which a process that was frozen may be in without knowing.
 #[derive(Clone)]
 pub struct Fence(Arc<dyn Fn() -> bool + Send + Sync>);
 

@@ -44,13 +44,13 @@ pub(super) fn register_states(registry: &mut Registry, states: &[(RegistryName, 
 /// Gauges that a resource without trunks has, too.
 const OF_EMPTY: [&str; 2] = ["last_sync_timestamp", "dependency_up"];
 
-/// Returns whether there is neither a trunk nor anything on its way.
+/// Returns whether there is neither a trunk nor anything in flight or queued.
 fn is_empty(summary: &Summary) -> bool {
     TrunkState::ALL.iter().all(|state| summary.counts.of(*state) == 0)
         && summary.waiting + summary.removals_pending_confirmation + summary.in_flight == 0
 }
 
-/// Registers the gauges of all registries. One that did not answer has none but a zero in `engine_up`, which
+/// Registers the gauges of all registries. One that did not respond has none but a zero in `engine_up`, which
 /// only those of an operator have: outside, a silent engine fails the scrape as a whole.
 pub(super) fn register(registry: &mut Registry, all: &[(Owner, Option<Summary>)]) {
     let mut up = Gauges::default();
@@ -61,7 +61,7 @@ pub(super) fn register(registry: &mut Registry, all: &[(Owner, Option<Summary>)]
     let mut of_all = |name: &str, help: &str, unit: Option<Unit>, fill: Fill| {
         let mut gauges = Gauges::default();
         for (owner, summary) in all {
-            // Of thousands of resources most may have nothing to register: then zeros in a dozen series tell
+            // Of thousands of resources most may have nothing to register: then zeros in a dozen series say
             // nothing.
             let about_trunks = !OF_EMPTY.contains(&name);
             if let Some(summary) = summary

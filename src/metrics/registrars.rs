@@ -1,4 +1,4 @@
-//! Which registrar hosts have a label value of their own.
+//! Registrar hosts that have a label value of their own.
 
 use std::{
     collections::HashSet,

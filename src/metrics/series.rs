@@ -17,7 +17,7 @@ use prometheus_client::{
 
 use crate::registry::RegistryName;
 
-/// The labels that tell of which registry a series is: none outside Kubernetes.
+/// Labels that name the registry of a series: none outside Kubernetes.
 #[derive(Clone, Debug)]
 pub(super) struct Owner(pub Arc<RegistryName>);
 

@@ -1,5 +1,5 @@
-//! A bound on what the API server of Kubernetes may answer: kube's client reads whatever comes, and who is in
-//! the API server's place, or a broken one, must not fill the memory that all engines share.
+//! A bound on the responses of the Kubernetes API server: kube's client reads whatever comes, and a broken
+//! API server, or another program in its place, must not fill the memory that all engines share.
 
 use std::{
     pin::Pin,
@@ -14,22 +14,23 @@ use futures_util::{Stream, StreamExt};
 use kube::client::Body;
 use tower::{BoxError, Layer, Service};
 
-/// Bytes of one answer, or of one event of a watch. The API server itself takes no object of more than 3 MiB.
+/// Bytes of one response, or of one event of a watch. The API server itself takes no object of more than 3
+/// MiB.
 pub const MAX_OBJECT_BYTES: usize = 16 << 20;
 /// Bytes of a page of a list of Registries. It is decoded at once: a page that is longer is asked for again
 /// with fewer of them.
 pub const MAX_PAGE_BYTES: usize = 16 << 20;
 
-/// Bounds the answers of a client.
+/// Bounds on the responses of a client.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Bytes of an answer.
+    /// Bytes of a response.
     pub answer: usize,
     /// Bytes of each line of a watch, which goes on for minutes.
     pub line: usize,
 }
 
-/// The answer, or a line of it, is longer than it may be.
+/// The response, or a line of it, is longer than it may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the API server sends more than {} MiB in one {}, which is cut off", .most >> 20, if *.watch { "event" } else { "answer" })]
 pub struct TooLong {
@@ -38,7 +39,7 @@ pub struct TooLong {
 }
 
 impl TooLong {
-    /// Of an answer that may have `most` bytes.
+    /// Makes the error of a response that may have `most` bytes.
     #[cfg(test)]
     pub(super) fn answer(most: usize) -> Self {
         Self { most, watch: false }
@@ -92,7 +93,7 @@ pub(super) fn is_watch(uri: &Uri) -> bool {
     pairs.any(|pair| pair == "watch=true" || pair == "watch=1")
 }
 
-/// Counts what came of an answer, or since the last end of a line of a watch.
+/// Counts the bytes of a response so far, or those since the last end of a line of a watch.
 #[derive(Clone, Copy, Debug)]
 struct Meter {
     most: usize,
@@ -148,7 +149,7 @@ mod tests {
 
     const BOUNDS: Bounds = Bounds { answer: 10 << 20, line: 1 << 20 };
 
-    /// Returns what comes of an answer of so many of these pieces.
+    /// Returns the result of a response of `pieces` of these pieces.
     async fn answer(uri: &str, piece: &'static [u8], pieces: usize) -> Result<usize, String> {
         let inner = service_fn(move |_: Request<Body>| async move {
             let pieces = stream::repeat(Ok::<_, Infallible>(Bytes::from_static(piece))).take(pieces);

@@ -35,18 +35,18 @@ use super::{
 /// The `User-Agent` of every request, by which audit logs and flow schemas know the operator.
 pub const AGENT: &str = concat!("routr-registry/", env!("CARGO_PKG_VERSION"));
 
-/// How long a connection to the API server may take.
+/// Time limit for a connection to the API server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a request for one object may take, its response included.
+/// Time limit for a request for one object, its response included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a list may take, its response included, and a watch until it is accepted.
+/// Time limit for a list, its response included, and for a watch until it is accepted.
 const LIST_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a watch may be silent: the API server ends each after a minute.
+/// Silence after which a watch is given up: the API server ends each after a minute.
 const WATCH_IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 /// Requests for one object at the same time, each of which takes a connection: thousands of Registries share
 /// them.
 const MAX_REQUESTS: usize = 32;
-/// Of these, those for one namespace.
+/// Requests of these that are for one namespace.
 const MAX_REQUESTS_PER_NAMESPACE: usize = 8;
 /// Bytes of a response that is an error; the rest is not read.
 const MAX_ERROR_BYTES: usize = 64 << 10;
@@ -54,10 +54,10 @@ const MAX_ERROR_BYTES: usize = 64 << 10;
 /// Called with the path of a watch that the API server has accepted.
 pub type OnWatch = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// What a client is for: its bounds.
+/// Bounds of a client, by its use.
 #[derive(Clone)]
 pub struct ClientKind {
-    /// How long a connection may say nothing.
+    /// Time that a connection may say nothing.
     silence: Duration,
     /// Bytes of the largest response.
     response: usize,
@@ -65,7 +65,7 @@ pub struct ClientKind {
 }
 
 impl ClientKind {
-    /// For single objects.
+    /// Bounds for single objects.
     pub fn objects() -> Self {
         let at_once = Some(RequestLimiter::new(MAX_REQUESTS, MAX_REQUESTS_PER_NAMESPACE));
         let guard = Guard { limit: REQUEST_TIMEOUT, at_once, on_watch: None };
@@ -73,14 +73,14 @@ impl ClientKind {
         Self { silence: REQUEST_TIMEOUT + CONNECT_TIMEOUT, response: MAX_OBJECT_BYTES, guard }
     }
 
-    /// For lists and watches.
+    /// Bounds for lists and watches.
     pub fn watches(on_watch: OnWatch) -> Self {
         let guard = Guard { limit: LIST_TIMEOUT, at_once: None, on_watch: Some(on_watch) };
         Self { silence: WATCH_IDLE_TIMEOUT, response: MAX_PAGE_BYTES, guard }
     }
 
-    /// For the Lease. Its connections are its own: those that died with a node of the API server must not
-    /// cost it its term. The election limits each request by what is left of the term.
+    /// Bounds for the Lease. Its connections are its own: those that died with a node of the API server must
+    /// not cost it its term. The election limits each request by what is left of the term.
     pub fn lease() -> Self {
         let guard = Guard { limit: LIST_TIMEOUT, at_once: None, on_watch: None };
         Self { silence: LIST_TIMEOUT, response: MAX_OBJECT_BYTES, guard }
@@ -204,7 +204,7 @@ async fn completed(response: Response<Bounded>, deadline: Instant) -> Response<B
     Response::from_parts(parts, Bounded::from(serde_json::to_vec(&status).unwrap_or_default()))
 }
 
-/// What the API server itself says in plain text, where it has no time for a `Status`.
+/// Texts that the API server itself sends in plain text, where it has no time for a `Status`.
 const PLAIN: [&str; 2] = ["Too many requests, please try again later.", "Unauthorized"];
 
 /// The `Status` of a response. What is none does not come from an API server, and is described instead of

@@ -31,14 +31,14 @@ use routr_kube_errors::{ApiError, Kind};
 
 /// First and longest pause after a failed reconcile.
 const RETRY_PERIOD: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// After so many failures in a row the status tells.
+/// Failures in a row after which the status reports them.
 const REPORT_AFTER_FAILURES: u32 = 3;
 /// Seconds after which the API server ends a watch, so that one which is dead is noticed soon after that.
 const WATCH_TIMEOUT_S: u32 = 60;
 /// A watch that was refused this often in a row begins with a list again.
 const RELIST_AFTER_FAILURES: u32 = 5;
-/// What each Registry that waits for the API server adds to the pause of each of them, and the longest such
-/// pause: an API server that is overloaded is not asked by thousands at once.
+/// Time that each Registry which waits for the API server adds to the pause of each of them, and the longest
+/// such pause: an API server that is overloaded is not asked by thousands at once.
 const RETRY_PERIOD_PER_REGISTRY: Duration = Duration::from_millis(20);
 const MAX_RETRY_PERIOD_SHARE: Duration = Duration::from_secs(20);
 
@@ -47,7 +47,7 @@ pub async fn run(client: &Client, context: Arc<Context>, namespaces: &[String]) 
     if namespaces.is_empty() {
         return watch(Api::all(client.clone()), None, context.clone()).await;
     }
-    // One controller for each: a listing of one namespace says nothing of what another one has.
+    // One controller for each: a list of one namespace says nothing of what another one has.
     let all = namespaces.iter().map(|namespace| {
         watch(Api::namespaced(client.clone(), namespace), Some(namespace.as_str()), context.clone())
     });
@@ -179,7 +179,7 @@ async fn stop_deleted(mut vanished: mpsc::UnboundedReceiver<String>, context: &A
     }
 }
 
-/// Notices what is not there any more.
+/// Detects Registries that are not there any more.
 struct DeletionDetector {
     listed: HashSet<String>,
     gone: mpsc::UnboundedSender<String>,
@@ -205,7 +205,7 @@ impl DeletionDetector {
     }
 }
 
-/// How often in a row each Registry could not be looked at, and what was logged of it.
+/// Failures in a row to reconcile each Registry, and the last one that was logged.
 #[derive(Default)]
 struct Failures(Mutex<HashMap<String, (u32, String)>>);
 

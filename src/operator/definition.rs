@@ -14,7 +14,7 @@ use kube::core::Status;
 use serde_json::Value;
 use tokio::time::Instant;
 
-/// How often it is tried whether the definition takes everything by now.
+/// Period at which it is tried whether the definition takes everything by now.
 const RECHECK: Duration = Duration::from_secs(60);
 /// Parts that are kept in mind.
 const MAX_PARTS: usize = 100;
@@ -66,7 +66,7 @@ impl Definition {
     }
 }
 
-/// Returns whether a refusal may come from the definition rather than from the API server's state or a right.
+/// Returns whether an error may come from the definition rather than from the API server's state or a right.
 pub fn may_be_definition(refusal: &Status) -> bool {
     matches!(refusal.code, 400 | 422 | 500)
 }
@@ -97,8 +97,8 @@ fn compare(sent: &Value, stored: &Value, path: &str, parts: &mut BTreeSet<String
     }
 }
 
-/// The fields of the status at fault, by the causes of a refusal: what the definition wants otherwise than it
-/// is sent.
+/// Returns the fields of the status at fault, by the causes of an error: those that the definition wants
+/// otherwise than they are sent.
 pub fn at_fault(refusal: &Status) -> BTreeSet<String> {
     let causes = refusal.details.iter().flat_map(|details| &details.causes);
     let fields = causes.filter_map(|cause| cause.field.strip_prefix("status."));

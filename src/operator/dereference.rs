@@ -10,7 +10,7 @@ use crate::spec::{RegistrySpec, SecretKeyRef};
 use routr_kube_errors::ApiError;
 use routr_types::secret::Secret;
 
-/// Why a Secret could not be read.
+/// Reason that a Secret could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum DereferenceError {
     /// It takes a person to fix it.
@@ -21,7 +21,7 @@ pub enum DereferenceError {
     Kubernetes {
         /// The Secret.
         name: String,
-        /// What the API server says.
+        /// Error of the API server.
         source: ApiError,
     },
 }

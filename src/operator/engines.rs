@@ -28,10 +28,10 @@ use crate::{
 };
 use routr_registration::{engine::view::DeregistrationReport, model::Excess};
 
-/// How long an engine may take to say how it is.
+/// Time that an engine may take to return its summary.
 const ENGINE_QUERY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Why an engine does not run as planned.
+/// Reason that an engine does not run as planned.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineManagerError {
     /// It cannot be set up.
@@ -59,7 +59,7 @@ pub enum EngineManagerError {
 }
 
 impl EngineManagerError {
-    /// As the status tells it.
+    /// Returns the stall that the status shows.
     pub fn stall(&self) -> Stall {
         let reason = match self {
             Self::Instance(_) => reasons::CANNOT_START,
@@ -71,21 +71,21 @@ impl EngineManagerError {
     }
 }
 
-/// How a de-registration ended.
+/// Result of a deregistration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeregistrationResult {
     /// Nothing is left to remove.
     Complete(DeregistrationReport),
     /// The deadline came first.
     DeadlineExceeded {
-        /// How many trunks were left.
+        /// Number of trunks that were left.
         left: u64,
-        /// In plain words.
+        /// Reason in plain words.
         why: String,
     },
 }
 
-/// See the module.
+/// The Registries of a term of leadership, with their engines and status updaters.
 pub struct EngineManager {
     state: Mutex<State>,
     /// Held from counting the engines until the next one counts.
@@ -93,12 +93,12 @@ pub struct EngineManager {
     common: Common,
 }
 
-/// What all engines share.
+/// Parts that all engines share.
 struct Common {
     directory: Directory,
     metrics: Metrics,
     fence: Fence,
-    /// Where engines run.
+    /// Threads on which engines run.
     engines: EngineThreads,
     quotas: Quotas,
     grace: Duration,
@@ -109,9 +109,9 @@ struct Common {
 #[derive(Default)]
 struct State {
     entries: HashMap<String, RegistryEntry>,
-    /// Who has been seen off, and only waits for its finalizer to be removed.
+    /// UIDs of Registries that have been deregistered, and only wait for their finalizer to be removed.
     deregistered: HashSet<String>,
-    /// Who has nothing left to de-register, and is kept by finalizers of others.
+    /// Registries that have nothing left to deregister, and are kept by finalizers of others; by UID.
     kept_listed: HashMap<String, (RegistryName, Listed)>,
     /// No one is taken in any more.
     closed: bool,
@@ -126,15 +126,16 @@ struct RegistryEntry {
     run: Option<Run>,
 }
 
-/// What is to be done for a plan.
+/// Action that a plan asks for.
 enum RunAction {
     Start(RegistryName),
     Change { before: Box<Plan>, reloads: Reloads, handle: EngineHandle, options: Box<RunOptions> },
 }
 
 impl EngineManager {
-    /// Without any engine. Engines that it starts are entered into the directory and counted in the metrics,
-    /// and act only while the permit holds; `grace` is what each of them may take at its end.
+    /// Makes a manager without any engine. Engines that it starts are entered into the directory and counted
+    /// in the metrics, and act only while the fence holds; `grace` is the time that each of them may take at
+    /// its end.
     pub fn new(
         directory: Directory,
         metrics: Metrics,
@@ -209,8 +210,8 @@ impl EngineManager {
         })
     }
 
-    /// Whether the engine of a Registry whose spec cannot be followed otherwise sends: an emergency brake
-    /// works in any case.
+    /// Suspends or resumes the engine of a Registry whose spec cannot be followed otherwise: an emergency
+    /// brake works in any case.
     pub async fn suspend(&self, uid: &str, suspend: bool) {
         let handle = {
             let mut state = self.state();
@@ -279,9 +280,9 @@ impl EngineManager {
         Ok(())
     }
 
-    /// Of two Registries with one identity, one has to go, no matter who was looked at first: a Registry that
-    /// goes by its own UID is never in the wrong, and of two that name the same instance id, the older one
-    /// has it.
+    /// Resolves a conflict of two Registries with one identity: one has to go, no matter which was looked at
+    /// first. A Registry that goes by its own UID is never in the wrong, and of two that name the same
+    /// instance id, the older one has it.
     fn resolve_conflict(
         &self,
         uid: &str,
@@ -309,7 +310,8 @@ impl EngineManager {
         Ok(entry.run.take().map(|run| (name, run)))
     }
 
-    /// Room for one more engine: there is some, or a Registry that is newer than this one gives way.
+    /// Makes room for one more engine. Where there is none, the newest Registry stops, if it is newer than
+    /// this one. Returns that one.
     fn evict_newest(&self, uid: &str) -> Result<Option<(RegistryName, Run)>, EngineManagerError> {
         let mut state = self.state();
         let most = self.common.quotas.limits().registries;
@@ -518,7 +520,7 @@ impl RegistryEntry {
         self.run.as_ref().is_some_and(|run| run.plan.identity == *identity)
     }
 
-    /// Tells the reporter of the engine that runs.
+    /// Assigns the engine that runs to the status updater.
     fn assign(&self, generation: i64) {
         let Some(run) = &self.run else { return };
         let work =

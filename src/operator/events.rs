@@ -27,14 +27,14 @@ use super::{
 };
 use routr_types::text::clean;
 
-/// Who writes: the field manager of server-side apply, and the controller that reports events.
+/// Name of the writer: the field manager of server-side apply, and the controller that reports events.
 pub const MANAGER: &str = "routr-registry";
 
 /// The same event is not recorded more often.
 const REPEAT_PERIOD: Duration = Duration::from_secs(30);
 /// No more different events than these are recorded in [`SERIES_PERIOD`].
 const MAX_EVENTS_PER_PERIOD: usize = 20;
-/// For this long an equal event is counted up instead of recorded again.
+/// Time for which an equal event is counted up instead of recorded again.
 const SERIES_PERIOD: Duration = Duration::from_secs(300);
 /// Bytes of an object's name (RFC 1123 subdomain).
 const MAX_NAME_BYTES: usize = 253;
@@ -43,7 +43,7 @@ const MAX_INSTANCE: usize = 128;
 /// Digits of the hash that a shortened name ends with.
 const HASH_DIGITS: usize = 10;
 
-/// Who records events, as which instance. Clones share the client.
+/// Client that records events, and the name of its instance. Clones share the client.
 #[derive(Clone)]
 pub struct EventReporter {
     client: Client,
@@ -81,14 +81,14 @@ struct RecentEvent {
     at: Instant,
 }
 
-/// What is to be sent.
+/// Request to send.
 enum EventRequest {
     Create(Box<Event>),
     Count { name: String, count: i32 },
 }
 
 impl EventRecorder {
-    /// For the object that is referred to.
+    /// Records events about the object that is referred to.
     pub fn new(reporter: EventReporter, reference: ObjectReference) -> Self {
         Self { reporter, reference, recent: Mutex::default() }
     }

@@ -1,5 +1,5 @@
-//! How the operator's own requests to the Kubernetes API server fare: one log line when a failure begins or
-//! changes, one when it is over, and what `/readyz` says meanwhile.
+//! Health of the operator's own requests to the Kubernetes API server: one log line when a failure begins or
+//! changes, one when it is over, and the findings for `/readyz` meanwhile.
 
 use std::{
     collections::BTreeMap,
@@ -16,11 +16,11 @@ use routr_kube_errors::{ApiError, Kind};
 const LOG_PERIOD: Duration = Duration::from_secs(10);
 /// A failure that goes on is said again this often.
 const REMIND_EVERY: Duration = Duration::from_secs(20);
-/// Of many requests some fail and some succeed: a failure is over when none has failed for this long.
+/// Time without another failure after which a failure is over: of many requests some fail and some succeed.
 const QUIET_PERIOD: Duration = Duration::from_secs(5);
 /// Namespaces that `/readyz` names for each area.
 const MAX_NAMED: usize = 3;
-/// Where the definition of the resource comes from.
+/// Command that installs the definition of the resource.
 pub const UPGRADE: &str = "routr-registry crd | kubectl apply --server-side -f -";
 
 /// The health of all requests but those for the Lease. Clones share it.
@@ -34,7 +34,7 @@ struct State {
     definition: Option<String>,
 }
 
-/// What a request is for.
+/// Purpose of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Area {
     /// Any of them: the API server is unavailable.
@@ -109,7 +109,7 @@ impl Trouble {
         due
     }
 
-    /// For how many seconds it has failed.
+    /// Returns the number of seconds for which it has failed.
     fn failing_s(&self) -> u64 {
         self.current
             .as_ref()
@@ -203,7 +203,7 @@ impl Health {
         }
     }
 
-    /// As [`Health::watching`], by the path of the request.
+    /// Records a watch as [`Health::watching`] does, by the path of the request.
     pub fn watching_path(&self, path: &str) {
         let (_, rest) = path.split_once("/namespaces/").unzip();
         self.watching(rest.and_then(|rest| rest.split('/').next()));

@@ -19,7 +19,7 @@ pub use self::{kubeconfig::KubeconfigError, proxy::ProxyError};
 use super::client::ClientKind;
 use routr_kube_errors::ApiError;
 
-/// Why there is no client.
+/// Reason that there is no client.
 #[derive(Debug, thiserror::Error)]
 pub enum KubeClientError {
     /// There is neither a kubeconfig nor a ServiceAccount.
@@ -28,9 +28,9 @@ pub enum KubeClientError {
          with a ServiceAccount, or set KUBECONFIG"
     )]
     NoCluster {
-        /// Which kubeconfig files were looked for.
+        /// Kubeconfig files that were looked for.
         files: String,
-        /// Why there is no ServiceAccount.
+        /// Reason that there is no ServiceAccount.
         in_cluster: InClusterError,
     },
     /// The kubeconfig is wrong.
@@ -47,7 +47,7 @@ impl From<kube::Error> for KubeClientError {
     }
 }
 
-/// The way to one API server, from which any number of clients are made.
+/// Access to one API server, from which any number of clients are made.
 #[derive(Clone)]
 pub struct ApiServerAccess {
     config: Config,
@@ -92,7 +92,7 @@ impl ApiServerAccess {
     pub fn client(&self, kind: &ClientKind) -> Result<Client, KubeClientError> {
         let config = self.config.clone();
         let Some(plugin) = &self.plugin else { return Ok(kind.build(config)?) };
-        // Reads the CA and so on now: a mistake there is reported at the start.
+        // Reads the CA and so on now: an error there is reported at the start.
         kind.build(config.clone())?;
         let (namespace, kind) = (config.default_namespace.clone(), kind.clone());
         let make = move |credentials: &exec_plugin::Credentials| {

@@ -16,8 +16,9 @@ const MAX_PART_BYTES: usize = 256 << 10;
 /// Bytes of all finalizers together.
 const MAX_FINALIZERS_BYTES: usize = 16 << 10;
 
-/// See the module. Of the metadata only what the operator uses is there: labels, annotations, owners and who
-/// wrote which field may be a megabyte and more of each Registry, and thousands of them are kept.
+/// A Registry, readable or not. Of the metadata only the part that the operator uses is there: labels,
+/// annotations, owners and the managers of fields may be a megabyte and more of each Registry, and thousands
+/// of them are kept.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(from = "Raw")]
 pub struct LenientRegistry {
@@ -27,7 +28,7 @@ pub struct LenientRegistry {
     pub registry: Result<Registry, Unreadable>,
 }
 
-/// Why a resource cannot be read.
+/// Reason that a resource cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
     /// Its spec is none that this version knows. What is wrong may quote a value.
@@ -38,9 +39,9 @@ pub enum Unreadable {
     TooLarge {
         /// `spec` or `metadata.finalizers`.
         what: &'static str,
-        /// As JSON.
+        /// Bytes as JSON.
         bytes: usize,
-        /// What is allowed.
+        /// Most bytes that are read.
         most: usize,
     },
 }

@@ -27,7 +27,7 @@ const PAGE_SIZES: [u32; 4] = [500, 50, 4, 1];
 /// Shortest pause after a list that was refused.
 const MIN_RETRY_PERIOD: Duration = Duration::from_secs(1);
 
-/// How large the pages of one list are. Clones share it.
+/// Size of the pages of one list. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct PageSize(Arc<AtomicUsize>);
 

@@ -3,9 +3,9 @@
 //! 1. the finalizer is there before anything is registered (`kube::runtime::finalizer`),
 //! 2. [`super::dereference`]: its Secrets are read,
 //! 3. [`super::validate`]: spec and Secrets become a plan, or a stall that names the field,
-//! 4. run: the fleet starts an engine by the plan, or changes in its engine what differs.
+//! 4. run: the engine manager starts an engine by the plan, or changes in its engine what differs.
 //!
-//! For one that is being deleted: de-register within the deadline, then let it go. The status is not written
+//! For one that is being deleted: deregister within the deadline, then let it go. The status is not written
 //! here: a [`StatusUpdater`] does that for as long as the Registry exists.
 
 use std::{marker::PhantomData, sync::Arc, time::Duration};
@@ -36,35 +36,36 @@ use routr_kube_errors::ApiError;
 use routr_net::addresses::AddressPolicy;
 use routr_registration::engine::view::DeregistrationReport;
 
-/// Keeps a deleted Registry until its trunks are de-registered.
+/// Keeps a deleted Registry until its trunks are deregistered.
 pub const FINALIZER: &str = "routr.io/deregister";
 
 const UNREADABLE: &str = "the specification cannot be read by this version of the operator: its definition is of another \
                           version; upgrade both";
 
-/// How often Secrets are read again: the operator has no right to watch them, which is one to list them all.
+/// Period at which Secrets are read again: the operator has no right to watch them, which is one to list them
+/// all.
 const SECRETS_PERIOD: Duration = Duration::from_secs(15);
-/// How often it is looked whether another Registry still has the same instance id.
+/// Period at which it is checked whether another Registry still has the same instance id.
 const CONFLICT_PERIOD: Duration = Duration::from_secs(5);
-/// How often a Registry is looked at when nothing happens, which asks no one: an engine that has ended is
-/// started again.
+/// Period at which a Registry is reconciled when nothing happens, without any request: an engine that has
+/// ended is started again.
 const RECONCILE_PERIOD: Duration = Duration::from_secs(20);
-/// What a de-registration gets at least, however long ago the deletion was asked for.
+/// Shortest time that a deregistration gets, however long ago the deletion was asked for.
 const MIN_DEREGISTER_DEADLINE: Duration = Duration::from_secs(5);
-/// How long one request may take.
+/// Time limit of one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What a reconcile needs.
+/// Parts that a reconcile needs.
 pub struct Context {
     /// The API server.
     pub client: Client,
     /// The engines.
     pub engines: EngineManager,
-    /// How requests to the API server fare.
+    /// Health of requests to the API server.
     pub health: Health,
     /// The addresses that Registries may name.
     pub addresses: Arc<AddressPolicy>,
-    /// What the definition in the cluster takes.
+    /// Parts of a status that the definition in the cluster does not take.
     pub definition: Arc<Definition>,
     /// Counts.
     pub metrics: Metrics,
@@ -72,12 +73,12 @@ pub struct Context {
     pub events: EventReporter,
     /// Acts only while it holds.
     pub fence: Fence,
-    /// How long the trunks of a deleted Registry may take to be de-registered.
+    /// Time that the trunks of a deleted Registry may take to be deregistered.
     pub deregister_deadline: Duration,
 }
 
-/// Why a reconcile failed. It is tried again later; what only a person can fix is a stall in the status
-/// instead.
+/// Reason that a reconcile failed. It is tried again later; a problem that only a person can fix is a stall
+/// in the status instead.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
     /// A resource of an API server has both.
@@ -92,7 +93,7 @@ pub enum ReconcileError {
     /// Reading the Secrets takes longer than it may.
     #[error("cannot read the Secrets: {0}")]
     Deadline(ApiError),
-    /// The engine was ended in the middle of a de-registration, or another replica leads by now.
+    /// The engine was ended in the middle of a deregistration, or another replica leads by now.
     #[error("deregistration was interrupted: {0}")]
     Interrupted(&'static str),
 }
@@ -164,7 +165,7 @@ fn is_gone(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(answer) if answer.code == 404)
 }
 
-/// Whose turn it is.
+/// Registry that is reconciled.
 struct RegistryRef {
     namespace: String,
     uid: String,
@@ -255,7 +256,7 @@ fn writer(registry: &LenientRegistry, context: &Context) -> KubeStatusWriter {
     KubeStatusWriter::new(events, fence, context.definition.clone(), registry.object_ref(&()))
 }
 
-/// The Registry is being deleted: its trunks are de-registered, unless it is suspended or was never runnable.
+/// The Registry is being deleted: its trunks are deregistered, unless it is suspended or was never runnable.
 /// Whatever comes of it, the Registry goes when the deadline has passed.
 async fn cleanup(
     registry_ref: &RegistryRef,
@@ -338,8 +339,8 @@ fn has_run(registry: &Registry) -> bool {
     registry.status.as_ref().is_some_and(|status| status.last_sync_time.is_some())
 }
 
-/// Tells in the status that the finalizer is refused, again and again: by rights or by a webhook, which takes
-/// a person. What ails the API server itself passes, and could not be written there.
+/// Reports in the status that the finalizer is refused, again and again: by rights or by a webhook, which
+/// takes a person. An error of the API server itself passes, and could not be written there.
 pub fn report_finalizer_error(found: &LenientRegistry, error: &ReconcileError, context: &Context) {
     if let (Ok(registry_ref), ReconcileError::Finalizer(problem)) = (RegistryRef::of(found), error)
         && !problem.is_unavailable()

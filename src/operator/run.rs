@@ -1,4 +1,4 @@
-//! The subcommand: HTTP ports, the lease, and a fleet for each term of leadership.
+//! The subcommand: HTTP ports, the lease, and an engine manager for each term of leadership.
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -81,15 +81,15 @@ pub struct OperatorArgs {
     /// Networks that Registries may not name, in the same form; any denies everything.
     #[arg(long, value_name = "NETWORKS", env = "DENY_ADDRESSES", value_delimiter = ',')]
     pub deny_address: Vec<AddressRule>,
-    /// What all Registries may use together.
+    /// Limits of all Registries together.
     #[command(flatten)]
     pub limits: Limits,
 }
 
-/// Why the operator cannot run.
+/// Reason that the operator cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
-    /// There is no way to an API server, or it is set up wrongly.
+    /// There is no access to an API server, or it is set up wrongly.
     #[error(transparent)]
     Client(#[from] KubeClientError),
     /// The threads of the engines cannot be started.
@@ -103,7 +103,8 @@ pub enum OperatorError {
 /// Runs the subcommand until `shutdown` is cancelled.
 ///
 /// # Errors
-/// When there is no way to an API server, or a port cannot be had. An API server that is down is waited for.
+/// When there is no access to an API server, or a port cannot be had. An API server that is down is waited
+/// for.
 pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), OperatorError> {
     let public = admin::bind(args.listen, "--listen").await?;
     let private = admin::bind(args.admin_listen, "--admin-listen").await?;
@@ -117,7 +118,7 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
     let on_watch = Arc::new(move |path: &str| accepted.watching_path(path));
     let watching = access.client(&ClientKind::watches(on_watch))?;
     let names = args.namespaces.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
-    // Each once: two controllers of one namespace would get into each other's way.
+    // Each once: two controllers of one namespace would interfere with each other.
     let namespaces: Vec<String> = names.collect::<BTreeSet<_>>().into_iter().collect();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -216,7 +217,7 @@ async fn sum_up_lines(fleet: &EngineManager) {
     }
 }
 
-/// What outlives the terms of leadership.
+/// Parts that outlive the terms of leadership.
 struct OperatorRuntime {
     client: Client,
     watching: Client,

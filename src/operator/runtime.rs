@@ -15,9 +15,9 @@ use tokio::{
     time::{Instant, interval},
 };
 
-/// Between two beats of the [`Heartbeat`].
+/// Interval between two beats of the [`Heartbeat`].
 const HEARTBEAT_PERIOD: Duration = Duration::from_secs(1);
-/// Without a beat for this long, the threads are taken to be stuck for good. Far longer than any load
+/// Time without a beat after which the threads are taken to be stuck for good. Far longer than any load
 /// explains: the restart that follows interrupts every Registry.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
 
@@ -39,7 +39,7 @@ impl EngineRuntime {
         Ok(Self { runtime: Some(runtime), heartbeat })
     }
 
-    /// The way in for tasks.
+    /// Returns the handle by which tasks are spawned.
     pub(super) fn threads(&self) -> EngineThreads {
         EngineThreads(self.runtime.as_ref().map(|runtime| runtime.handle().clone()))
     }
@@ -52,7 +52,7 @@ impl EngineRuntime {
 
 impl Drop for EngineRuntime {
     fn drop(&mut self) {
-        // Engines have ended by now. Dropped in the usual way, a runtime would wait for a name that is being
+        // Engines have ended by now. Dropped without this, a runtime would wait for a name that is being
         // looked up.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
@@ -60,7 +60,7 @@ impl Drop for EngineRuntime {
     }
 }
 
-/// Where engines run. Clones share it.
+/// Threads on which engines run. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct EngineThreads(Option<Handle>);
 
@@ -98,7 +98,7 @@ impl Heartbeat {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Returns how long it has been silent, where that is so long that its threads are stuck for good.
+    /// Returns how long it has been silent, once that is long enough for its threads to be stuck for good.
     #[must_use]
     pub fn stuck_for(&self) -> Option<Duration> {
         let silent = Duration::from_millis(self.now_ms().saturating_sub(self.last.load(Ordering::Relaxed)));

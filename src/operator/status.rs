@@ -1,9 +1,8 @@
-//! From what an engine says of itself to the status of its resource, and to events: pure, no clock and no
-//! client.
+//! Status and events of a resource, from what its engine reports: pure, no clock and no client.
 //!
 //! docs/status.md explains every condition and reason; [`reasons`] lists them, and a test compares the two.
 //!
-//! Which reason Ready has when several apply, the first that does:
+//! Choice of the reason of Ready when several apply, the first that does:
 //!
 //! | | Ready | reason |
 //! |---|---|---|
@@ -16,7 +15,7 @@
 //! | trunks without a binding whose last attempt failed | False | TrunksFailing |
 //! | trunks that cannot be registered as configured | False | InvalidTrunks |
 //! | trunks are left out, because a limit leaves no room for them | False | OverLimit |
-//! | trunks wait for their first answer | False | Registering |
+//! | trunks wait for their first response | False | Registering |
 //! | the last refresh of trunks failed, their bindings hold | True | TrunksAtRisk |
 //! | registrars with more trunks than their budget can refresh | True | BudgetTooSmall |
 //! | trunks missing from a list, so many at once or so unsure that it takes a second one | True | RemovalsPendingConfirmation |
@@ -56,30 +55,30 @@ use crate::{
 };
 use routr_registration::engine::view::{FailureSummary, Summary};
 
-/// What is known of one Registry at one moment.
+/// State of one Registry at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Situation {
     /// `metadata.generation` of the spec that was last looked at.
     pub generation: i64,
     /// Milliseconds since the Unix epoch.
     pub now_ms: u64,
-    /// What stands in the way of the spec being followed; the last good one, if there was one, goes on
+    /// Reason that the spec cannot be followed; the last good one, if there was one, stays in force
     /// meanwhile.
     pub stall: Option<Stall>,
-    /// What the operator is doing.
+    /// Phase of the Registry.
     pub phase: Phase,
 }
 
-/// Why a spec is not followed. It takes a person to change that.
+/// Reason that a spec is not followed. It takes a person to change that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stall {
     /// One of [`reasons::STALLS`].
     pub reason: &'static str,
-    /// In plain words, with the field at fault and what would be right; no secret.
+    /// Message in plain words, with the field at fault and what would be right; no secret.
     pub message: String,
 }
 
-/// What the operator is doing about a Registry.
+/// Phase of a Registry, by the operator's work on it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Phase {
     /// No engine runs: there never was a good spec.
@@ -90,47 +89,47 @@ pub enum Phase {
     Suspended(Snapshot),
     /// It is being deleted: bindings are being removed, until the deadline at the latest.
     Deregistering {
-        /// How far it is.
+        /// State of its engine.
         snapshot: Snapshot,
         /// Milliseconds since the Unix epoch.
         deadline_ms: u64,
     },
 }
 
-/// What an engine says of itself.
+/// State of an engine, as it reports it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
-    /// At a glance.
+    /// Summary of its trunks and dependencies.
     pub summary: Summary,
-    /// The worst.
+    /// Worst failures.
     pub failures: FailureSummary,
-    /// Whether state outlives the process (Redis).
+    /// True when state outlives the process (Redis).
     pub durable: bool,
 }
 
-/// How much two statuses differ.
+/// Degree to which two statuses differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Diff {
-    /// Not at all.
+    /// Equal.
     None,
-    /// Only in what moves on by itself: the next expiry, the last sync, the next tries, the words of
-    /// messages.
+    /// Different only in what moves on by itself: the next expiry, the last sync, the next attempts, the
+    /// words of messages.
     Cosmetic,
-    /// In what someone waits for.
+    /// Different in something that someone waits for.
     Significant,
 }
 
 /// Something for `kubectl describe` to show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatusEvent {
-    /// Whether something is wrong: a Warning, else Normal.
+    /// True when something is wrong: a Warning, else Normal.
     pub warning: bool,
     /// One of [`reasons::EVENTS`] or [`reasons::STALLS`].
     pub reason: &'static str,
-    /// What the operator did or does about it, in CamelCase: `Register`, `Deregister`, `Configure`,
+    /// Action that the operator took or takes, in CamelCase: `Register`, `Deregister`, `Configure`,
     /// `Connect`.
     pub action: &'static str,
-    /// In plain words, at most 1 KiB.
+    /// Message in plain words, at most 1 KiB.
     pub message: String,
 }
 
@@ -155,7 +154,7 @@ pub fn status(before: Option<&RegistryStatus>, situation: &Situation) -> Registr
         status.failures = failures::failures(snapshot);
         status.redirections = failures::redirections(summary);
     } else if let Some(before) = before.filter(|_| summary.api.ok != Some(false)) {
-        // An engine that has just started knows nothing yet. What the last one knew is shown for so long.
+        // An engine that has just started knows nothing yet. Until then, the state of the last one is shown.
         status.trunks = before.trunks;
         status.next_expiry_time = before.next_expiry_time.clone();
         status.failures = before.failures.clone();

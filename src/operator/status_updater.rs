@@ -1,5 +1,5 @@
 //! One for each Registry: looks at its engine each second, and writes what changed to the status, by
-//! server-side apply, at most every few seconds; tells events.
+//! server-side apply, at most every few seconds; records events.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,37 +21,37 @@ use crate::{
 };
 use routr_kube_errors::ApiError;
 
-/// How often an engine is looked at.
+/// Period at which an engine is looked at.
 const POLL_PERIOD: Duration = Duration::from_secs(1);
-/// Between two writes of what someone waits for, on average.
+/// Average interval between two writes of what someone waits for.
 const WRITE_PERIOD: Duration = Duration::from_secs(3);
-/// Between two writes of nothing but times that move on, such as when all was last seen to be so. What
-/// someone else has written meanwhile is replaced.
+/// Interval between two writes of nothing but times that move on, such as when all was last seen to be so.
+/// What someone else has written meanwhile is replaced.
 const COSMETIC_WRITE_PERIOD: Duration = Duration::from_secs(60);
-/// What each Registry adds to that, and the most it comes to: thousands of them write some ten times a second
-/// in all.
+/// Time that each Registry adds to that period, and the longest period that results: thousands of them write
+/// some ten times a second in all.
 const WRITE_PERIOD_PER_REGISTRY: Duration = Duration::from_millis(60);
 const MAX_COSMETIC_WRITE_PERIOD: Duration = Duration::from_secs(240);
 /// Longest pause after a failed write.
 const MAX_RETRY_PERIOD: Duration = Duration::from_secs(30);
-/// How long an engine that has just begun may stay silent about its dependencies, before the status says so:
+/// Time that an engine that has just begun may stay silent about its dependencies, before the status says so:
 /// a hand-over should not look like a failure.
 const WARM_UP: Duration = Duration::from_secs(10);
-/// An engine that takes longer to answer is stuck.
+/// An engine that takes longer to respond is stuck.
 const ENGINE_QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What to report on.
+/// Registry to report on.
 #[derive(Clone, Debug, Default)]
 pub struct StatusTarget {
     /// Generation of the spec.
     pub generation: i64,
-    /// What stands in its way.
+    /// Reason that the spec is not followed.
     pub stall: Option<Stall>,
-    /// What is being done.
+    /// Work on the Registry.
     pub work: Work,
 }
 
-/// What is being done about a Registry.
+/// Work on a Registry.
 #[derive(Clone, Debug, Default)]
 pub enum Work {
     /// Nothing was decided yet.
@@ -61,37 +61,37 @@ pub enum Work {
     Run {
         /// The engine.
         handle: EngineHandle,
-        /// Whether state outlives the process.
+        /// True when state outlives the process.
         durable: bool,
-        /// Whether it sends nothing.
+        /// True when it sends nothing.
         suspended: bool,
     },
-    /// Its trunks are being de-registered.
+    /// Its trunks are being deregistered.
     Deregister {
         /// The engine.
         handle: EngineHandle,
-        /// Whether state outlives the process.
+        /// True when state outlives the process.
         durable: bool,
-        /// Until when, in milliseconds since the Unix epoch.
+        /// Deadline, in milliseconds since the Unix epoch.
         deadline_ms: u64,
     },
 }
 
-/// See the module.
+/// Keeps the status of one Registry up to date.
 pub struct StatusUpdater {
     writer: Arc<dyn StatusWriter>,
-    /// As computed last; at the start as the resource had it.
+    /// Status as computed last; at the start as the resource had it.
     current: Option<Arc<RegistryStatus>>,
-    /// As written last, and when.
+    /// Status as written last, and the moment of that.
     written: Option<(Arc<RegistryStatus>, Instant)>,
-    /// How much of it was written.
+    /// Form in which it was written.
     form: StatusForm,
-    /// When the write before that was.
+    /// Moment of the write before that.
     earlier: Option<Instant>,
     metrics: Metrics,
     listed: Option<Listed>,
     failures: u32,
-    /// What was last logged of a write that failed.
+    /// Text of the last failed write that was logged.
     logged: Option<String>,
     not_before: Instant,
     began: Instant,
@@ -163,7 +163,7 @@ impl StatusUpdater {
         Some(Situation { generation, now_ms: routr_environment::unix_ms(), stall, phase })
     }
 
-    /// Returns whether an engine has only begun, for a spec whose status another replica has told.
+    /// Returns whether an engine has only begun, for a spec whose status another replica has reported.
     fn is_warming_up(&self, generation: i64, snapshot: &Snapshot) -> bool {
         let reported =
             self.current.as_ref().is_some_and(|status| status.observed_generation == Some(generation));

@@ -1,4 +1,4 @@
-//! The reporter on paused time, with a writer that keeps what it is given.
+//! The status updater on paused time, with a writer that keeps what it is given.
 
 use std::sync::Mutex;
 
@@ -14,7 +14,7 @@ use crate::{
 };
 use routr_registration::engine::view::{FailureSummary, Summary};
 
-/// What was written, and how the next writes end.
+/// Record of the writes, and the result of the next ones.
 struct Desk {
     name: RegistryName,
     written: Mutex<Vec<(Instant, RegistryStatus)>>,
@@ -65,7 +65,7 @@ impl StatusWriter for Desk {
     }
 }
 
-/// A reporter at work, and what its engine says.
+/// A status updater at work, and the reports of its engine.
 struct Harness {
     desk: Arc<Desk>,
     summary: Arc<Mutex<Summary>>,

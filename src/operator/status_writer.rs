@@ -27,10 +27,10 @@ use crate::{
 };
 use routr_kube_errors::ApiError;
 
-/// Dry runs after one refusal: each takes out fields that the definition wants otherwise.
+/// Dry runs after one error: each takes out fields that the definition wants otherwise.
 const MAX_DRY_RUNS: usize = 8;
 
-/// Why the status could not be written.
+/// Reason that the status could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// There is no such resource any more, or another one has its name.
@@ -63,16 +63,16 @@ impl From<kube::Error> for WriteError {
     }
 }
 
-/// How much of a status was written.
+/// Part of a status that was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatusForm {
     /// All of it.
     Whole,
-    /// What it says in our own words; the API server refused the others.
+    /// The part in our own words; the API server refused the others.
     Plain,
 }
 
-/// Where a reporter's findings go.
+/// Destination of a status updater's findings.
 pub trait StatusWriter: Send + Sync + 'static {
     /// Returns whose status it is.
     fn name(&self) -> &RegistryName;
@@ -88,20 +88,20 @@ pub struct KubeStatusWriter {
     name: RegistryName,
     /// UID of the resource: another resource of the same name is not written to.
     uid: String,
-    /// Of its namespace.
+    /// Registries of its namespace.
     api: Api<DynamicObject>,
     reporter: EventReporter,
     events: EventRecorder,
-    /// What the definition in the cluster takes.
+    /// Parts of a status that the definition in the cluster does not take.
     definition: Arc<Definition>,
     /// Writes only while it holds.
     fence: Fence,
-    /// What a status said that the API server refused last; it is not tried again.
+    /// Fingerprint of the last status that the API server refused; it is not tried again.
     refused: Mutex<Option<u64>>,
 }
 
 impl KubeStatusWriter {
-    /// For one Registry.
+    /// Writes for one Registry.
     pub fn new(
         reporter: EventReporter,
         fence: Fence,
@@ -272,7 +272,7 @@ impl KubeStatusWriter {
     }
 }
 
-/// Returns whether a refusal may come from what a status says, or from how much that is.
+/// Returns whether an error may come from what a status says, or from how much that is.
 fn may_be_text(error: &ApiError) -> bool {
     matches!(error.code, Some(400 | 413 | 422 | 500))
 }

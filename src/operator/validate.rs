@@ -12,7 +12,7 @@ use crate::{config::Config, instance::Identity, spec::Registry};
 use routr_net::addresses::AddressPolicy;
 use routr_registration::registration::identity::RegistryId;
 
-/// What is to run for a Registry.
+/// Plan of the engine for a Registry.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// Dependencies and settings.
@@ -26,7 +26,7 @@ pub struct Plan {
 /// Returns what the resource asks for.
 ///
 /// # Errors
-/// All mistakes at once, each with its field; none shows a secret.
+/// All validation errors at once, each with its field; none shows a secret.
 pub fn validate(
     registry: &Registry,
     secrets: &Secrets,

@@ -15,7 +15,7 @@ const SHARE: f64 = 0.1;
 /// against it for long.
 const MAX_PAUSE: f64 = 30.0;
 
-/// How much a Registry has left.
+/// Seconds that a Registry has left, and the moment of that count; `None` before the first use.
 #[derive(Debug)]
 pub struct Pace(Mutex<Option<(f64, Instant)>>);
 

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What one tenant has of a pool.
+/// Amount that one tenant has of a pool.
 #[derive(Debug, Default)]
 pub struct Used(AtomicU64);
 

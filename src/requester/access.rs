@@ -1,4 +1,4 @@
-//! Who may call the Requester, and how much one caller may have of it.
+//! Access to the Requester, and the share of each caller.
 //!
 //! * [`listen`] takes connections, within bounds, and does TLS;
 //! * [`connections`] counts them, and chooses which one has to go;
@@ -27,21 +27,21 @@ pub const MAX_CONNECTIONS: usize = 1024;
 /// A share of the descriptors: what is left is for registrars, name servers and files.
 const SHARE_OF_DESCRIPTORS: u64 = 4;
 
-/// Who may call, and how much of it.
+/// Callers that are let in, and their shares.
 #[derive(Clone, Debug)]
 pub struct AccessOptions {
     /// TLS; `None`: plain HTTP/2.
     pub tls: Option<Arc<ServedTls>>,
-    /// What each call has to bring; `None`: nothing.
+    /// Token that each call must bring; `None`: no token.
     pub token: Option<Arc<Token>>,
     /// Most connections at a time. One more ends one that does nothing, of callers not known first; where all
     /// have calls under way, it is refused.
     pub max_connections: usize,
-    /// How long a connection may have no call.
+    /// Time that a connection may have no call.
     pub idle: Duration,
-    /// How long a connection may have no call before its first one that is let in.
+    /// Time that a connection may have no call before its first one that is let in.
     pub first_call: Duration,
-    /// How long a caller may take for the TLS handshake, then for the first bytes of HTTP/2, and for the
+    /// Time that a caller may take for the TLS handshake, then for the first bytes of HTTP/2, and for the
     /// message of each call.
     pub patience: Duration,
 }

@@ -1,11 +1,11 @@
-//! Routr's `SipURI` and `Address` as SIP URIs and addresses, both ways.
+//! Routr's `SipURI` and `Address` as SIP URIs and addresses, in both directions.
 
 use super::check::{self, RequestError};
 use crate::proto::sipmessage as proto;
 use routr_sip::uri::{self, NameAddr, SipUri};
 use routr_types::host::{Transport, UriHost};
 
-/// Where a URI stands: RFC 3261 §19.1.1 (table 1) allows different parameters at different places.
+/// Place of a URI: RFC 3261 §19.1.1 (table 1) allows different parameters at different places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// The Request-URI: everything but `method`.

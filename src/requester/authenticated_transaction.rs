@@ -1,4 +1,4 @@
-//! One request until its final response, digest challenges answered on the way.
+//! One request until its final response, with responses to digest challenges in between.
 
 mod authenticator;
 
@@ -19,15 +19,15 @@ pub struct AuthenticatedTransaction {
     pub request: Request,
     /// Its CSeq number.
     pub cseq: u32,
-    /// Where it goes.
+    /// Destination of the request.
     pub destination: Destination,
-    /// Who answers a challenge.
+    /// Party that answers a challenge.
     pub authenticates: Authenticates,
-    /// What a challenge has to offer to be answered here.
+    /// Minimum that a challenge must offer to be answered here.
     pub minimum: DigestMinimum,
 }
 
-/// Who answers a challenge.
+/// Party that answers a challenge.
 #[derive(Debug)]
 pub enum Authenticates {
     /// The EdgePort (proxied mode): nothing is known of challenges here.
@@ -36,21 +36,22 @@ pub enum Authenticates {
     Requester(Option<Credentials>),
 }
 
-/// How a request ended.
+/// Result of a request.
 #[derive(Debug)]
 pub struct Finished {
     /// The final response.
     pub response: Response,
-    /// What became of the challenge, on a 401, 403 or 407, where the Requester answers challenges.
+    /// Outcome of the challenge, on a 401, 403 or 407, where the Requester answers challenges.
     pub authentication: Option<Authentication>,
-    /// Whether the other side has proven that it knows the password; `None` where it says nothing.
+    /// True when the other side has proven that it knows the password, false when its proof is wrong; `None`
+    /// where it sends none.
     pub proven: Option<bool>,
 }
 
 impl AuthenticatedTransaction {
-    /// Sends the request and returns the final response. The answer to a challenge goes to the peer that made
-    /// it: under one name there may be several, and each knows its own nonces only. Each answer takes the
-    /// next CSeq number (RFC 3261 §22.2).
+    /// Sends the request and returns the final response. The credentials for a challenge go to the peer that
+    /// made it: under one name there may be several, and each knows its own nonces only. Each such request
+    /// takes the next CSeq number (RFC 3261 §22.2).
     ///
     /// # Errors
     /// As [`Client::send`].
@@ -70,8 +71,8 @@ impl AuthenticatedTransaction {
         resend::send(client, &mut self.request, &mut self.cseq, &self.destination, peer).await
     }
 
-    /// Makes the request answer the challenges of the response. An error says what became of them where they
-    /// are not answered.
+    /// Adds credentials for the challenges of the response to the request. An error has the outcome of the
+    /// challenges that are not answered.
     fn answer(
         &mut self,
         response: &Response,

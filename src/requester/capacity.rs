@@ -1,4 +1,4 @@
-//! How much a Requester takes at a time, and the service that says so.
+//! Capacity of a Requester, and the service that reports it.
 
 use tonic::{Request, Response, Status};
 
@@ -24,7 +24,7 @@ pub(super) struct Info {
 }
 
 impl Info {
-    /// With an identity that no other process has.
+    /// Makes an identity that no other process has.
     pub(super) fn new(capacity: u32) -> Self {
         let instance = format!("{:016x}{:016x}", routr_environment::random(), routr_environment::random());
         Self { capacity, instance }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use routr_types::{host::is_host, text};
 
-/// Why a request is refused before anything is sent.
+/// Reason that a request is refused before anything is sent.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// A field of the request is missing, or holds what cannot be sent.
@@ -13,7 +13,7 @@ pub enum RequestError {
     Invalid {
         /// Path of the field in `SendMessageRequest`.
         field: String,
-        /// What is wrong, and what would be right. Never a secret.
+        /// Problem and suggested correction. Never a secret.
         problem: String,
     },
     /// The request is fine, but asks for something that is not offered here.

@@ -1,5 +1,5 @@
-//! From `SendMessageRequest` to a SIP request that lacks only its Contact (where that is the Requester's own
-//! address) and its Via.
+//! Conversion of `SendMessageRequest` to a SIP request that lacks only its Contact (where that is the
+//! Requester's own address) and its Via.
 
 use std::fmt;
 
@@ -40,19 +40,19 @@ pub const MAX_CSEQ: u32 = (1 << 31) - 1;
 pub struct OutgoingRequest {
     /// Everything but Contact and Via.
     pub request: Request,
-    /// Where it goes.
+    /// Destination of the request.
     pub destination: Destination,
-    /// What answers a digest challenge here; only in direct mode.
+    /// Credentials for digest challenges; only in direct mode.
     pub credentials: Option<Credentials>,
-    /// What Contact is to say.
+    /// Plan for Contact.
     pub contact: ContactPlan,
     /// Number of the CSeq in `request`.
     pub cseq: u32,
-    /// What a challenge has to offer to be answered here.
+    /// Minimum that a challenge must offer to be answered here.
     pub minimum: DigestMinimum,
 }
 
-/// What Contact is to say.
+/// Plan for Contact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ContactPlan {
     /// The method has none.
@@ -147,8 +147,7 @@ struct Extensions<'a> {
     minimum: DigestMinimum,
 }
 
-/// Where the value of an extension stands, for an error. The number alone says little where the field is one
-/// of many.
+/// Path of an extension's value, for an error. The number alone says little where the field is one of many.
 #[derive(Clone, Copy)]
 struct Path<'a>(usize, &'a str);
 

@@ -1,4 +1,4 @@
-//! From a SIP response to Routr's `SIPMessage`.
+//! Conversion of a SIP response to Routr's `SIPMessage`.
 
 mod contacts;
 
@@ -40,14 +40,14 @@ const MAX_ITEMS: usize = 256;
 /// Longest reason phrase that is handed over, in characters.
 const MAX_PHRASE: usize = 256;
 
-/// What a final response belongs to.
+/// Request that a final response belongs to.
 #[derive(Clone, Debug, Default)]
 pub struct Sent<'a> {
     /// It was a REGISTER.
     pub register: bool,
     /// Its Contact.
     pub contact: Option<&'a SipUri>,
-    /// What became of the challenge.
+    /// Outcome of the challenge.
     pub authentication: Option<Authentication>,
 }
 

@@ -1,4 +1,4 @@
-//! What a caller may ask for: methods, header fields, and targets.
+//! Rules for what a caller may ask for: methods, header fields, and targets.
 
 use std::{fmt, str::FromStr};
 
@@ -8,7 +8,7 @@ use routr_net::addresses::{AddressPolicy, AddressRule, NEVER};
 use super::check::RequestError;
 
 /// Header fields that only elements of a trust domain may write, or that change where requests go: they say
-/// who calls, who pays, where someone is, or by which way responses and calls come. Routr's registry sends
+/// who calls, who pays, where someone is, or by which path responses and calls come. Routr's registry sends
 /// none of them.
 const GUARDED: &[&str] = &[
     "Accept-Contact",
@@ -40,8 +40,8 @@ const GUARDED: &[&str] = &[
     "User-to-User",
 ];
 
-/// What the names of header fields begin with that are for trust domains (RFC 3427 §4.1):
-/// P-Asserted-Identity, P-Charging-Vector and all their kin.
+/// Prefix of the names of header fields that are for trust domains (RFC 3427 §4.1): P-Asserted-Identity,
+/// P-Charging-Vector and all their kin.
 const GUARDED_PREFIX: &str = "P-";
 
 /// A word, or all of them.
@@ -107,12 +107,12 @@ impl FromStr for HeaderRule {
     }
 }
 
-/// What a caller may ask for.
+/// Rules for what a caller may ask for.
 #[derive(Clone, Debug)]
 pub struct Rules {
     methods: Allowed<Method>,
     headers: Allowed<String>,
-    /// Where requests may go.
+    /// Addresses that requests may go to.
     pub targets: AddressPolicy,
 }
 

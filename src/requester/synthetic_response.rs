@@ -18,7 +18,7 @@ use routr_types::{
 /// The same header field in a registrar's response is dropped.
 pub const HEADER: &str = extension::LOCAL;
 
-/// Why there is no response of the registrar.
+/// Reason that there is no response of the registrar.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     kind: LocalKind,
@@ -83,7 +83,7 @@ pub fn write(
 /// Returns what the SIP client's error means for the caller.
 ///
 /// # Errors
-/// The error itself, where it is the request that is at fault and not the way.
+/// The error itself, where the request is at fault and not the path.
 pub fn from_client(error: ClientError) -> Result<Failure, ClientError> {
     let kind = match &error {
         ClientError::Timeout | ClientError::OnlyProvisional(_) => LocalKind::Timeout,

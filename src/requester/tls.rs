@@ -1,4 +1,4 @@
-//! Whom a registrar's certificate has to come from.
+//! Trust in the certificates of registrars.
 
 use std::{path::Path, sync::Arc};
 

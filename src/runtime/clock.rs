@@ -7,11 +7,12 @@ use tokio::time::Instant;
 use crate::runtime::ports::Environment;
 use routr_registration::registration::time::{Moment, Now};
 
-/// The engine's clock does not start at zero, so that moments before its start can be told apart: what
-/// expired while the process was down is overdue by different times. In milliseconds, a year.
+/// The engine's clock does not start at zero, so that moments before its start differ from each other:
+/// bindings that expired while the process was down are overdue by different times. In milliseconds, a year.
 const CLOCK_ORIGIN_MS: u64 = 365 * 24 * 3_600 * 1_000;
 
-/// See the module. Tests pause tokio's clock, and bring an [`Environment`] of their own.
+/// Clock of an engine: monotonic and wall time in one. Tests pause tokio's clock, and bring an
+/// [`Environment`] of their own.
 #[derive(Clone)]
 pub struct Clock {
     start: Instant,

@@ -1,11 +1,11 @@
-//! Runs an [`Engine`]: performs what it wants done, and feeds back what came of it.
+//! Runs an [`Engine`]: performs the actions that it asks for, and feeds their results back.
 //!
 //! [`Driver::run`] is one loop. Each turn it
 //!
 //! 1. sends all REGISTERs that the engine wants sent (each call is a task of its own, for as long as it
 //!    lasts),
 //! 2. hands changes to the store, one batch at a time,
-//! 3. waits for the first of: answers, a batch of trunks, the end of a sync or of a write, a command, a new
+//! 3. waits for the first of: responses, a batch of trunks, the end of a sync or of a write, a command, a new
 //!    configuration, the engine's next timer, the shutdown.
 
 mod deregister_all;
@@ -51,17 +51,17 @@ use routr_registration::{
     },
 };
 
-/// Answers that are handled in one turn.
+/// Responses that are handled in one turn.
 const MAX_RESPONSES_PER_TURN: usize = 512;
-/// The first sync waits for so long, while the store is read: a process that was killed a moment ago, or a
-/// leader that could not write any more, may have used the CSeq numbers of this half second and the next
-/// ones. What the store kept does not tell.
+/// Pause before the first sync, while the store is read: a process that was killed a moment ago, or a leader
+/// that could not write any more, may have used the CSeq numbers of this half second and the next ones, which
+/// the store does not have.
 const CSEQ_PAUSE: Duration = Duration::from_millis(CSEQ_SETTLED_MS);
-/// How long the first sync waits for a store that is a little late: what it kept is known before the trunks
-/// then. Later, the trunks are read while nothing is sent.
+/// Longest pause before the first sync for a store that is a little late: its records are then known before
+/// the trunks. Later, the trunks are read while nothing is sent.
 const FIRST_SYNC_WAIT: Duration = Duration::from_secs(3);
 
-/// What the store gets to take the last changes, whatever the grace.
+/// Time that the store gets to take the last changes, whatever the grace.
 const FINAL_FLUSH: Duration = Duration::from_millis(250);
 
 /// The dependencies.
@@ -88,7 +88,7 @@ pub struct Reload<S, R, T> {
     pub store: Option<Arc<T>>,
 }
 
-/// See the module.
+/// Loop that runs one engine until its shutdown.
 pub struct Driver<S: TrunkSource, R: Requester, T: Store, O: Observer> {
     engine: Engine,
     ports: Ports<S, R, T>,
@@ -103,7 +103,7 @@ pub struct Driver<S: TrunkSource, R: Requester, T: Store, O: Observer> {
     link: watch::Receiver<Link>,
     /// Another process that acts for the registry.
     rival: watch::Receiver<Option<Rival>>,
-    /// Whether anything is sent.
+    /// Role of this process: acting for the registry, reading its records, or standing by.
     standing: Standing,
     /// The trunks are not read before the first of them; not before the second one while what the store kept
     /// is not known.
@@ -114,7 +114,7 @@ pub struct Driver<S: TrunkSource, R: Requester, T: Store, O: Observer> {
     has_responded: bool,
     /// Restarts of the Requester when they were looked at last.
     restarts: u64,
-    /// Someone asked for a sync while one was running: it may have read what it has before the change.
+    /// Request for another sync while one was running: that one may have read what it has before the change.
     sync_again: bool,
     deregister_all: DeregisterAll,
     lists: RunningLists,
@@ -122,7 +122,7 @@ pub struct Driver<S: TrunkSource, R: Requester, T: Store, O: Observer> {
     /// Nothing that was begun may go on after the end: another process may act for the same trunks by then.
     in_flight: in_flight::InFlightTasks,
     rng: SmallRng,
-    /// What the registry may use of the process.
+    /// Share that the registry may use of the process.
     quota: Arc<Quota>,
 }
 
@@ -134,7 +134,7 @@ struct Completions {
     receiver: mpsc::UnboundedReceiver<Completion>,
 }
 
-/// How to reach a running driver.
+/// Access to a running driver.
 pub struct Controls<S, R, T> {
     /// Asks and commands.
     pub handle: EngineHandle,
@@ -205,8 +205,8 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         summary
     }
 
-    /// Runs until the shutdown, then waits up to `grace` for the answers in flight and writes what changed.
-    /// Nothing is de-registered. Returns the engine as it was left.
+    /// Runs until the shutdown, then waits up to `grace` for the responses in flight and writes what changed.
+    /// Nothing is deregistered. Returns the engine as it was left.
     pub fn run(self, shutdown: CancellationToken, grace: Duration) -> impl Future<Output = Engine> + Send {
         // A future keeps its arguments beside what they become: thousands of drivers would be there twice.
         let mut driver = Box::new(self);
@@ -257,15 +257,15 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         }
     }
 
-    /// Waits for the first thing to happen, and takes it; with it one command and the answers that are there
-    /// already.
+    /// Waits for the first thing to happen, and takes it; with it one command and the responses that are
+    /// there already.
     ///
     /// The order is fixed, so that a simulated history can be repeated. It starves no one:
     ///
-    /// * shutdown, reloads and the link are rare; the keeper has one thing under way at a time and pauses
+    /// * shutdown, reloads and the link are rare; the persister has one thing under way at a time and pauses
     ///   when it fails;
     /// * a sync may be ready for thousands of turns in a row, and commands may come without end. So each
-    ///   turn, whatever it was for, takes a command that waits, and the answers that wait, and before each
+    ///   turn, whatever it was for, takes a command that waits, and the responses that wait, and before each
     ///   turn all that is due is sent;
     /// * a flood of commands cannot hold up a sync, which goes before them.
     async fn run_once(&mut self, shutdown: &CancellationToken) {
@@ -284,7 +284,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             Some(command) = self.commands.recv() => return self.handle_command_and_responses(*command),
             _ = self.completions.receiver.recv_many(&mut completions, MAX_RESPONSES_PER_TURN) => {}
             () = sleep_until(wakeup.unwrap_or_else(|| far_future(&self.clock))) => {}
-            // Each turn goes on with a listing.
+            // Each turn continues with a list.
             () = std::future::ready(()), if self.lists.is_pending() => {}
         }
         self.handle_responses(completions);
@@ -299,7 +299,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         self.handle_ready_responses();
     }
 
-    /// Takes the answers that are there, without waiting for more.
+    /// Takes the responses that are there, without waiting for more.
     fn handle_ready_responses(&mut self) {
         let waiting = self.completions.receiver.len().min(MAX_RESPONSES_PER_TURN);
         let completions = (0..waiting).map_while(|_| self.completions.receiver.try_recv().ok()).collect();

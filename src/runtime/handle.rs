@@ -1,4 +1,4 @@
-//! The way into a running engine: ask what it knows, tell it to act.
+//! Handle of a running engine: queries and commands.
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -9,12 +9,12 @@ use routr_registration::engine::view::{
 /// Most trunks that one [`Page`] holds.
 pub const MAX_PAGE: usize = 500;
 
-/// The engine is no longer there to answer.
+/// The engine has ended and does not respond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the engine has stopped")]
 pub struct EngineStopped;
 
-/// What the loop is asked.
+/// Message to the loop.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// See [`EngineHandle::summary`].
@@ -35,7 +35,7 @@ pub(crate) enum Command {
     DeregisterAll { assume_bound: bool, respond_to: oneshot::Sender<DeregistrationReport> },
 }
 
-/// A cheap, cloneable way to talk to one engine.
+/// A handle to one engine, cheap to clone.
 #[derive(Clone, Debug)]
 pub struct EngineHandle {
     /// Boxed, as all that a channel of the engine carries: a channel has room for 32 values from the start,
@@ -99,7 +99,7 @@ impl EngineHandle {
         self.ask(|respond_to| Command::Refresh { reference, respond_to }).await
     }
 
-    /// The worst `most` troubles, and how many there are of each kind.
+    /// Returns the worst `most` failures, and the number of each kind.
     ///
     /// # Errors
     /// When the engine has stopped.

@@ -17,36 +17,36 @@ use routr_registration::{engine::Engine, registration::time::MIN_CLOCK_DIFFERENC
 const MAX_CHANGES_PER_BATCH: usize = 2_000;
 /// First and longest pause after a failure.
 const RETRY_PERIOD: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
-/// Refused credentials are tried again so rarely that it is no loop, and so soon that no one waits long for
-/// what was put right at Redis. A password that changes here makes another store, which is tried at once.
+/// Refused credentials are tried again so rarely that it is no loop, and so soon that no one waits long after
+/// fixing them at Redis. A password that changes here makes another store, which is tried at once.
 const DENIED_RETRY_PERIOD: Duration = Duration::from_secs(30);
-/// How long a store that could not be read is tried again at a quick pace, and the pauses meanwhile.
+/// Time for which a store that could not be read is tried again at a quick pace, and the pauses meanwhile.
 const UNREAD_RETRY_FOR: Duration = READ_RETRIES;
 const UNREAD_RETRY_PERIOD: Duration = Duration::from_secs(1);
 const UNREAD_DENIED_RETRY_PERIOD: Duration = Duration::from_secs(3);
-/// Where nothing outlives the process there is nothing to ask: anyone who waits for it waits for long.
+/// Pause where nothing outlives the process and there is nothing to check: as good as for ever.
 const NO_CHECK_PAUSE: Duration = Duration::from_secs(3_600);
 
-/// See the module.
+/// Writer of an engine's changes to its store.
 pub(super) struct Persister<T> {
     store: Arc<T>,
     state: State,
     retry: Duration,
-    /// When it is asked next whether it has lost anything. What is written meanwhile does not put that off.
+    /// Moment of the next check whether it has lost anything. Writes in between do not put that off.
     check_at: Instant,
     /// It failed since it last worked.
     failing: bool,
-    /// It worked once: what it has lost from then on is worth a warning.
+    /// It worked once: a loss of data from then on is worth a warning.
     proven: bool,
-    /// What it kept has not been read: that comes before anything is written.
+    /// Its records have not been read: that comes before anything is written.
     unread: bool,
-    /// Since when that is so.
+    /// Moment since which that is so.
     unread_since: Instant,
     /// Another process acts for the registry: nothing is written, and nothing asked.
     stands_by: bool,
     /// Another process that acts for the registry as well.
     other: Option<Rival>,
-    /// How far the wall clock was ahead of the engine's when everything was written by it, in milliseconds.
+    /// Lead of the wall clock over the engine's when everything was written by it, in milliseconds.
     wall_ahead: Option<i64>,
 }
 
@@ -54,15 +54,15 @@ pub(super) struct Persister<T> {
 enum State {
     /// Nothing to do until there are changes, or until it is time for a check.
     Idle,
-    /// Not again before then.
+    /// Waiting until then.
     Pausing(Instant),
-    /// With what is written.
+    /// Being written, with these changes.
     Writing(Vec<Change>, JoinHandle<Result<(), StoreError>>),
     Checking(JoinHandle<Result<bool, StoreError>>),
     Loading(JoinHandle<Result<Vec<Record>, StoreError>>),
 }
 
-/// What [`Persister::next`] waited for.
+/// Event that [`Persister::next`] waited for.
 pub(super) enum Done {
     Written(Vec<Change>, Result<(), StoreError>),
     Checked(Result<bool, StoreError>),
@@ -72,9 +72,9 @@ pub(super) enum Done {
 }
 
 impl<T: Store> Persister<T> {
-    /// A keeper of a store that has been read, or of one that has not: that is read first.
+    /// Makes a persister of a store that has been read, or of one that has not: that is read first.
     pub fn new(store: Arc<T>, unread: bool) -> Self {
-        // The first thing is a check: it tells whether the store is there, and makes it keep the identity.
+        // The first step is a check: it shows whether the store is there, and makes it keep the identity.
         let check_at = Instant::now();
         Self {
             store,
@@ -96,7 +96,7 @@ impl<T: Store> Persister<T> {
         self.unread
     }
 
-    /// Another process acts for the registry from now on: what is under way ends, and nothing is begun.
+    /// Another process acts for the registry from now on: ends the call under way, and begins no other.
     pub fn stand_by(&mut self, engine: &mut Engine) {
         self.stop(engine);
         self.stands_by = true;
@@ -134,7 +134,7 @@ impl<T: Store> Persister<T> {
         );
     }
 
-    /// Waits for the end of what is under way.
+    /// Waits for the end of the call or the pause under way.
     pub async fn next(&mut self) -> Done {
         match &mut self.state {
             _ if self.stands_by => std::future::pending().await,
@@ -155,7 +155,7 @@ impl<T: Store> Persister<T> {
         }
     }
 
-    /// Takes the end of what was under way.
+    /// Takes the result of the call or the pause under way.
     pub fn take(&mut self, done: Done, engine: &mut Engine, clock: &Clock, observer: &impl Observer) {
         match done {
             Done::TimeToCheck | Done::BackoffElapsed if self.unread => {
@@ -289,8 +289,8 @@ impl<T: Store> Persister<T> {
         self.failed(&StoreError::Unavailable("timed out loading its records".into()), engine, clock);
     }
 
-    /// Ends what is under way, and gives back what may not be written: a late write could undo what the next
-    /// process, or the next keeper of the same store, has written by then.
+    /// Ends the call under way, and gives back its changes, which may not have been written: a late write
+    /// could undo those that the next process, or the next persister of the same store, has written by then.
     pub fn stop(&mut self, engine: &mut Engine) {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Writing(changes, task) => {
@@ -350,7 +350,7 @@ impl<T: Store> Persister<T> {
     }
 }
 
-/// The task of a call to the store ended in a way of its own.
+/// Returns the error of a call to the store whose task ended by itself.
 fn broken(error: &JoinError) -> StoreError {
     StoreError::Unavailable(error.to_string().into())
 }

@@ -1,8 +1,8 @@
-//! What the engine needs from outside, as traits. Nothing here knows gRPC, Redis or Kubernetes.
+//! Ports of the engine to the outside, as traits. Nothing here knows gRPC, Redis or Kubernetes.
 //!
 //! * [`TrunkSource`] lists the trunks,
-//! * [`Requester`] sends one REGISTER and brings back the answer,
-//! * [`Store`] keeps what must outlive the process.
+//! * [`Requester`] sends one REGISTER and brings back the response,
+//! * [`Store`] keeps the state that must outlive the process.
 
 use std::{future::Future, time::Duration};
 
@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 /// Sends REGISTERs.
 pub trait Requester: Send + Sync + 'static {
-    /// Sends one REGISTER and waits for the answer, for at most `deadline`.
+    /// Sends one REGISTER and waits for the response, for at most `deadline`.
     ///
     /// An implementation must resolve in every case: the engine keeps a place for the request until it does.
     fn register(
@@ -28,13 +28,13 @@ pub trait Requester: Send + Sync + 'static {
     /// changed.
     fn link(&self) -> watch::Receiver<Link>;
 
-    /// Closes what is open for this registry alone, until the next call: nothing is to be sent for a while.
+    /// Closes what is open for this registry alone, until the next call: nothing will be sent for a while.
     fn rest(&self) {}
 }
 
 /// Lists the trunks.
 pub trait TrunkSource: Send + Sync + 'static {
-    /// What a listing consists of.
+    /// Element of a list.
     type Item: TrunkItem + 'static;
 
     /// Reads all trunks with `sendRegister: true` and hands them over in batches. `Ok` means that the list
@@ -72,7 +72,7 @@ pub trait Store: Send + Sync + 'static {
     /// them again is harmless.
     fn apply(&self, changes: Vec<Change>) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Returns whether the store is there at all: answers as soon as one round trip succeeded.
+    /// Returns whether the store is there at all: resolves as soon as one round trip succeeded.
     fn ping(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Returns whether the store may have lost writes of this process (it was emptied, restarted without its
@@ -113,11 +113,11 @@ pub trait Store: Send + Sync + 'static {
     }
 }
 
-/// Is told what happens, for metrics. All methods must be quick.
+/// Receives events, for metrics. All methods must be quick.
 pub trait Observer: Send + Sync + 'static {
-    /// A REGISTER was answered, or not; `outcome` is one of a few fixed names.
+    /// A REGISTER got a response, or none; `outcome` is one of a few fixed names.
     fn register_finished(&self, _registrar: &str, _outcome: &'static str, _seconds: f64) {}
-    /// A refresh went out, so many seconds after the moment that was chosen for it.
+    /// A refresh went out, this many seconds after the moment that was chosen for it.
     fn refresh_sent(&self, _seconds: f64) {}
     /// A sync ended.
     fn sync_finished(&self, _ok: bool, _seconds: f64) {}
@@ -127,7 +127,7 @@ pub trait Observer: Send + Sync + 'static {
 
 impl Observer for () {}
 
-/// Reads the clock and draws random numbers: the only way in which the engine's driver does either.
+/// Reads the clock and draws random numbers: the engine's driver does neither by itself.
 pub trait Environment: Send + Sync + 'static {
     /// Wall-clock time in milliseconds since the Unix epoch. It may jump.
     fn unix_ms(&self) -> u64;

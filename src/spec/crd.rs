@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use super::Registry;
 use super::rules::{self, DurationRange};
 
-/// Why there is no definition, which is a defect.
+/// Reason that there is no definition, which is a defect.
 #[derive(Debug, thiserror::Error)]
 pub enum CrdError {
-    /// What is derived from the types has another shape than was thought.
+    /// The definition derived from the types has an unexpected shape.
     #[error("the definition has no {0}")]
     Shape(String),
     /// It is no definition any more.

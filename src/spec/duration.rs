@@ -7,7 +7,7 @@ use jiff::{
     fmt::friendly::{Spacing, SpanPrinter},
 };
 
-/// Why a text is no span of time.
+/// Reason that a text is not a duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
     /// It cannot be read.

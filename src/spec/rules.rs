@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::duration;
 use routr_registration::registration::redirect_policy;
 
-/// What a duration may be.
+/// Default and bounds of a duration.
 pub(crate) struct DurationRange {
     pub(crate) default: Duration,
     pub(crate) least: Duration,
@@ -32,7 +32,7 @@ impl DurationRange {
     }
 }
 
-/// What a whole number may be.
+/// Default and bounds of a whole number.
 pub(crate) struct WholeRange {
     pub(crate) default: i64,
     pub(crate) least: i64,
@@ -49,7 +49,7 @@ impl WholeRange {
 pub(crate) const REGISTER_INTERVAL: DurationRange = DurationRange::of(60, 1, 86_400);
 pub(crate) const EXPIRES: DurationRange = DurationRange::of(600, 10, 86_400);
 pub(crate) const REGISTER_TIMEOUT: DurationRange = DurationRange::of(40, 1, 120);
-/// How long a redirection holds.
+/// Time that a redirection holds.
 pub(crate) const REDIRECT_TIME: DurationRange =
     DurationRange::of(redirect_policy::DEFAULT_MAX_S as u64, 1, 86_400);
 pub(crate) const API_TIMEOUT: DurationRange = DurationRange::of(30, 1, 600);
@@ -81,20 +81,20 @@ pub(crate) const REQUESTER_PORT: u16 = 51909;
 pub(crate) const API_PORT: u16 = 51907;
 pub(crate) const REDIS_PORT: u16 = 6379;
 
-/// Where CA files of Registry resources are: anyone who writes a resource must not make the operator read any
-/// other file of its pod.
+/// Folder of the CA files of Registry resources: anyone who writes a resource must not make the operator read
+/// any other file of its pod.
 pub const CLUSTER_CA_FOLDER: &str = "/etc/routr/ca";
 
-/// Where unix sockets of Registry resources are, for the same reason.
+/// Folder of the unix sockets of Registry resources, for the same reason.
 pub const CLUSTER_SOCKET_FOLDER: &str = "/run/routr";
 
-/// What is wrong with a key that belongs to a resource.
+/// Problem with a key that belongs to a resource.
 pub(crate) const ONLY_IN_KUBERNETES: &str = "only in Kubernetes";
 
-/// What is wrong with a file of a token in a resource.
+/// Problem with a token file in a resource.
 pub(crate) const TOKEN_FILE_OF_THE_POD: &str = "names a file of the operator's own pod";
 
-/// What would be right, for each value that is not a duration.
+/// Suggested corrections, for each value that is not a duration.
 pub(crate) mod hint {
     pub(crate) const KIND: &str = "write kind: Registry";
     pub(crate) const API_VERSION: &str = "write apiVersion: v2beta1";

@@ -14,8 +14,8 @@ pub struct RegistryStatus {
     /// The generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// When the operator last confirmed this status. It does so every minute, with thousands of Registries at
-    /// least every four: if it is older, no operator maintains the status.
+    /// Time when the operator last confirmed this status. It does so every minute, with thousands of
+    /// Registries at least every four: if it is older, no operator maintains the status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_time: Option<Time>,
     /// Ready, Reconciling, Stalled, APIReachable, RequesterReachable, CacheReachable and CredentialsAccepted.
@@ -25,10 +25,10 @@ pub struct RegistryStatus {
     /// Number of trunks by state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trunks: Option<TrunkCounts>,
-    /// When the last complete sync ended.
+    /// Time when the last complete sync ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_sync_time: Option<Time>,
-    /// When the next binding expires if it is not refreshed. Each refresh moves it on.
+    /// Time when the next binding expires if it is not refreshed. Each refresh moves it on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_expiry_time: Option<Time>,
     /// The worst failures, at most 50: those without a binding first, the oldest of them first.
@@ -50,7 +50,7 @@ pub struct TrunkRedirection {
     pub from: String,
     /// The registrar that it registers at instead, in the same form.
     pub to: String,
-    /// When the trunk's own registrar is asked again.
+    /// Time when the trunk's own registrar is asked again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_time: Option<Time>,
 }
@@ -111,13 +111,13 @@ pub struct TrunkFailure {
     /// In plain words, with the registrar's own phrase.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// When the failure began.
+    /// Time when the failure began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since_time: Option<Time>,
-    /// When the next REGISTER is due.
+    /// Time when the next REGISTER is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_time: Option<Time>,
-    /// When the binding of a trunk at risk expires.
+    /// Time when the binding of a trunk at risk expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiry_time: Option<Time>,
 }

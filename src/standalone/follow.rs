@@ -21,11 +21,11 @@ use crate::{
 };
 use routr_registration::registration::identity::RegistryId;
 
-/// How often the file is read again. Reading it, rather than waiting for the file system to tell, also works
-/// for mounted ConfigMaps and bind mounts.
+/// Period at which the file is read again. Reading it, rather than waiting for events of the file system,
+/// also works for mounted ConfigMaps and bind mounts.
 const POLL_PERIOD: Duration = Duration::from_secs(1);
 
-/// From now on SIGHUP does not end the process. `None` where it cannot be received.
+/// Keeps SIGHUP from ending the process from now on. `None` where it cannot be received.
 pub(super) fn hangups() -> Option<Signal> {
     match signal(SignalKind::hangup()) {
         Ok(hangups) => Some(hangups),
@@ -36,7 +36,7 @@ pub(super) fn hangups() -> Option<Signal> {
     }
 }
 
-/// See the module.
+/// Applies changes of the file to the running engine until `shutdown` is cancelled or the engine has ended.
 pub(super) async fn follow(
     path: PathBuf,
     config: Config,
@@ -73,15 +73,15 @@ struct Ended;
 
 struct Follower {
     path: PathBuf,
-    /// In use.
+    /// Configuration in use.
     config: Config,
     identity: InstanceId,
     reloads: Reloads,
-    /// Where the registry is entered under its name.
+    /// Directory in which the registry has its name.
     directory: Directory,
-    /// What the last look found.
+    /// Result of the last read.
     last: Result<Config, String>,
-    /// The problem that the log has told already.
+    /// Problem that the log has already.
     reported: Option<String>,
 }
 
@@ -147,7 +147,7 @@ impl Follower {
         Ok(())
     }
 
-    /// Once for each problem, not once a second.
+    /// Logs each problem once, not once a second.
     fn report(&mut self, problem: String, asked: bool) {
         if asked || self.reported.as_ref() != Some(&problem) {
             tracing::error!("keeping the old configuration: {problem}");

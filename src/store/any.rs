@@ -9,12 +9,12 @@ use routr_registration::{
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// What tells one registry from the others.
+/// Identity that distinguishes one registry from the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// What its Call-IDs are made of, and its keys in Redis.
+    /// Id that its Call-IDs and its keys in Redis are made of.
     pub id: RegistryId,
-    /// Under what name Redis keeps the id for the next start; `None` where it is known without.
+    /// Name under which Redis keeps the id for the next start; `None` where it is known without.
     pub kept_as: Option<String>,
     /// `id` counts only until Redis says which one it keeps, or where it keeps none.
     pub proposed: bool,
@@ -27,7 +27,7 @@ pub struct Identity {
 pub enum AnyStore {
     /// Nothing outlives the process.
     Memory(MemoryStore),
-    /// In Redis.
+    /// Redis.
     Redis(Box<RedisStore>),
 }
 

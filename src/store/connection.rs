@@ -27,13 +27,13 @@ use crate::{config::RedisSettings, quota::sockets::Payers};
 use routr_registration::model::StoreError;
 use routr_types::host::HostPort;
 
-/// How long connecting may take (name look-up, TCP, TLS and log-in together), and how long one answer may.
+/// Time limit of connecting (name look-up, TCP, TLS and log-in together), and of one response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Nodes of a cluster that one call follows from one to the next.
 const MAX_REDIRECTS: u32 = 5;
 
-/// Why settings cannot be used, before anything is sent.
+/// Reason that settings cannot be used, before anything is sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RedisSettingsError {
     /// The file with the authorities cannot be read.
@@ -49,7 +49,7 @@ pub enum RedisSettingsError {
     BadCa {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Problem with the file.
         cause: Box<str>,
     },
     /// The client certificate or its key cannot be used.
@@ -57,7 +57,7 @@ pub enum RedisSettingsError {
     ClientCertificate {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Problem with the file.
         cause: Box<str>,
     },
     /// The address cannot be used.
@@ -65,22 +65,22 @@ pub enum RedisSettingsError {
     Address {
         /// The address.
         address: HostPort,
-        /// What is wrong with it.
+        /// Problem with the address.
         cause: Box<str>,
     },
 }
 
-/// A failed call: what the caller is told, and what it means for the connection.
+/// A failed call: the error for the caller, and the consequence for the connection.
 #[derive(Debug)]
 struct Failure {
     error: StoreError,
     /// The connection cannot be used any more.
     discard: bool,
-    /// It broke before the answer came, as a connection does that was idle while Redis was restarted.
+    /// It broke before the response came, as a connection does that was idle while Redis was restarted.
     broken: bool,
-    /// In a cluster: the node that has the keys.
+    /// Node of a cluster that has the keys.
     moved_to: Option<HostPort>,
-    /// In a cluster: some keys are on their way to another node.
+    /// True in a cluster while some keys are being moved to another node.
     ask: bool,
 }
 
@@ -96,7 +96,7 @@ pub(super) struct RedisConnection {
     servers: Servers,
     /// The servers in words.
     address: String,
-    /// What all keys begin with.
+    /// Prefix of all keys.
     keys: String,
     login: Option<Login>,
     database: u32,
@@ -109,8 +109,8 @@ pub(super) struct RedisConnection {
 #[derive(Default)]
 struct Current {
     connection: Option<MultiplexedConnection>,
-    /// Counts the connections made, from 1, to tell the one that failed from one that has replaced it
-    /// meanwhile.
+    /// Number of connections made, from 1, which distinguishes the one that failed from one that has replaced
+    /// it meanwhile.
     generation: u64,
 }
 
@@ -130,7 +130,7 @@ impl RedisConnection {
         })
     }
 
-    /// Whom its connections count for.
+    /// Returns the Registries that its connections count for.
     pub(super) fn payers(&self) -> &Payers {
         &self.dialer.payers
     }
@@ -141,8 +141,9 @@ impl RedisConnection {
         self.limit = limit;
     }
 
-    /// Sends the pipeline and waits for all its answers, for at most 5 s and as long again for each `slack`.
-    /// A connection found broken is replaced once, so the commands must be harmless when they are done twice.
+    /// Sends the pipeline and waits for all its responses, for at most 5 s and as long again for each
+    /// `slack`. A connection found broken is replaced once, so the commands must be harmless when they are
+    /// done twice.
     pub(super) async fn run<T: FromRedisValue>(
         &self,
         pipeline: &Pipeline,
@@ -184,7 +185,7 @@ impl RedisConnection {
     async fn attempt(&self, pipeline: &Pipeline, limit: Duration) -> Result<redis::Value, (Failure, bool)> {
         let (mut connection, generation, fresh) = self.connection().await.map_err(|f| (f, true))?;
         let failure = match timeout(limit, pipeline.query_async::<redis::Value>(&mut connection)).await {
-            // The library also finds the errors inside the answer to EXEC.
+            // The library also finds the errors inside the response to EXEC.
             Ok(Ok(values)) => return Ok(values),
             Ok(Err(e)) => match self.explain(&e) {
                 failure if failure.ask => {
@@ -204,8 +205,8 @@ impl RedisConnection {
         Err((failure, fresh))
     }
 
-    /// Sends a pipeline again while the keys are on their way from one node of a cluster to another: what the
-    /// one no longer has goes to the other.
+    /// Sends a pipeline again while the keys are moved from one node of a cluster to another: the commands
+    /// whose keys the one no longer has go to the other.
     async fn migrating(
         &self,
         connection: &mut MultiplexedConnection,
@@ -375,7 +376,7 @@ impl RedisConnection {
         let Some((_, first)) = server.as_deref().and_then(<[_]>::first) else {
             let text = format!("{}: {}", self.address, error_text::of_library(error)).into();
             let broken = error.is_io_error();
-            // Whatever else the library says of itself (an answer that is not Redis') is no reason to stay
+            // Whatever else the library says of itself (a response that is not Redis') is no reason to stay
             // connected.
             return if broken || error.kind() == ErrorKind::Parse {
                 Failure::new(StoreError::Unavailable(text), true, broken)
@@ -397,7 +398,7 @@ impl RedisConnection {
                 };
                 Failure { moved_to, ..Failure::new(error, true, false) }
             }
-            // Some keys are on their way to another node.
+            // Some keys are being moved to another node.
             "ASK" => {
                 let ask = self.servers.is_cluster();
                 Failure { ask, ..Failure::new(StoreError::Unavailable(text), !ask, false) }
@@ -414,8 +415,8 @@ impl RedisConnection {
     }
 
     /// A failed AUTH. Some servers repeat the arguments of a command that they refuse, so none of their words
-    /// are used beyond those that are known. What does not speak of a log-in is no refusal of credentials: a
-    /// proxy in front of Redis may have lost it, and is asked again soon.
+    /// are used beyond those that are known. An error that does not speak of a log-in does not mean rejected
+    /// credentials: a proxy in front of Redis may have lost it, and is asked again soon.
     fn explain_login(&self, error: &RedisError) -> Failure {
         let server = error.clone().into_server_errors();
         let Some((_, first)) = server.as_deref().and_then(<[_]>::first) else { return self.explain(error) };

@@ -1,6 +1,6 @@
-//! What Redis says, in our own words. Who may name an address must not read through us what listens there, so
-//! nothing that came from it is ever quoted: of an error its code, where it is one of Redis's own; of
-//! anything else its kind and its length.
+//! Errors of Redis, in our own words. Anyone who may name an address must not read through us what listens
+//! there, so nothing that came from it is ever quoted: of an error its code, where it is one of Redis's own;
+//! of anything else its kind and its length.
 
 use redis::{ErrorKind, RedisError, ServerError};
 
@@ -28,7 +28,7 @@ const CODES: [(&str, &str); 20] = [
     ("WRONGTYPE", "a key holds another kind of value"),
 ];
 
-/// How texts of an ERR begin, and what each means.
+/// Beginnings of the texts of an ERR, and their meanings.
 const ERRORS: [(&str, &str); 11] = [
     ("max number of clients", "max number of clients reached"),
     ("unknown command", "it does not know the command"),

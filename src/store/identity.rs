@@ -14,7 +14,7 @@ use super::{
 use crate::config::RedisSettings;
 use routr_registration::model::StoreError;
 
-/// How long an instance id is kept after the registry was last seen, in seconds.
+/// Time that an instance id is kept after the registry was last seen, in seconds.
 const IDENTITY_TTL_S: u64 = 90 * 24 * 60 * 60;
 /// Longest instance id, in bytes: as in `spec.instanceId`.
 const MAX_ID_BYTES: usize = 128;
@@ -36,7 +36,7 @@ pub(super) struct InstanceCell {
     known: OnceLock<Instance>,
     /// The id comes from Redis.
     proposed: bool,
-    /// Where the id is kept, if not where everything else is.
+    /// Connection to the Redis that keeps the id, if not the one that keeps everything else.
     own_connection: Option<RedisConnection>,
 }
 

@@ -4,13 +4,13 @@ use sha2::{Digest, Sha256};
 
 use routr_types::text::hex;
 
-/// How many hashes the registrations of one registry are spread over.
+/// Number of hashes that the registrations of one registry are distributed over.
 pub const BUCKETS: usize = 256;
 
 /// The keys of one registry.
 #[derive(Debug)]
 pub struct Keys {
-    /// What stands before the last part of each, with the user's own prefix.
+    /// Prefix of each key up to its last part, the user's own prefix included.
     prefix: String,
 }
 
@@ -53,7 +53,7 @@ pub fn root(before: &str) -> String {
     format!("{before}routr-registry:")
 }
 
-/// Where the instance id of a registry is kept, with the user's own prefix before it.
+/// Returns the key of a registry's instance id, with the user's own prefix before it.
 pub fn identity(before: &str, registry_key: &str) -> String {
     format!("{before}routr-registry:instance:{}", hex(&Sha256::digest(registry_key)))
 }

@@ -11,20 +11,20 @@ use super::process;
 use routr_registration::model::Rival;
 use routr_types::text;
 
-/// What this run knows of its mark.
+/// State of this run's mark.
 #[derive(Debug, Default)]
 pub(super) struct Mark {
     /// The last number that was written, or may have been.
     pub(super) attempted: u64,
     /// The last number that was written for certain.
     pub(super) confirmed: Option<u64>,
-    /// When that was, in milliseconds since the Unix epoch.
+    /// Time of that write, in milliseconds since the Unix epoch.
     pub(super) confirmed_at_ms: u64,
     /// The run of another process whose mark was found last.
     other: Option<Box<str>>,
 }
 
-/// Who wrote a mark. Earlier versions do not say.
+/// Writer of a mark. Earlier versions do not record one.
 #[derive(Debug, Serialize, Deserialize)]
 struct Writer {
     host: String,
@@ -33,7 +33,7 @@ struct Writer {
     at_ms: u64,
 }
 
-/// What a look at the mark has found.
+/// Result of a look at the mark.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
     /// Nothing was lost.

@@ -10,8 +10,8 @@ use redis::{Cmd, Pipeline, RedisError, ServerError, Value};
 use super::servers;
 use routr_types::host::HostPort;
 
-/// How often a unit follows an ASK: to the new node, and once more where the keys have gone on from there
-/// meanwhile.
+/// Most times that a unit follows an ASK: to the new node, and once more where the keys have gone on from
+/// there meanwhile.
 const MAX_ASKS: u32 = 2;
 
 /// A pipeline in parts.
@@ -28,11 +28,11 @@ struct Unit {
     asks: u32,
 }
 
-/// How far a unit is.
+/// Progress of a unit.
 enum At {
-    /// To be sent to the node that the slot belongs to.
+    /// Waiting to be sent to the node that the slot belongs to.
     Home,
-    /// To be sent to the node that it was referred to.
+    /// Waiting to be sent to the node that it was referred to.
     Asked(HostPort),
     /// Done, with these responses.
     Done(Vec<Value>),
@@ -65,7 +65,7 @@ impl Units {
         }
     }
 
-    /// Returns what is to be sent to a node; `None`: the one that the slot belongs to.
+    /// Returns the commands for a node; `None`: the one that the slot belongs to.
     pub(super) fn pipeline(&self, node: Option<&HostPort>) -> Pipeline {
         let mut pipeline = redis::pipe();
         pipeline.ignore_errors();

@@ -1,5 +1,5 @@
-//! Which process acts for a registry: a key in Redis that its owner renews, so that of two installations with
-//! one identity the second one stands by, and names the first.
+//! Ownership of a registry by one process: a key in Redis that its owner renews, so that of two installations
+//! with one identity the second one stands by, and names the first.
 //!
 //! The key is a lease of [`OWNER_TTL_S`] seconds. An owner that ends in order removes it. One that was killed
 //! leaves it to expire, unless its successor can see that it is gone: on the same machine, in the same PID
@@ -24,15 +24,15 @@ use routr_types::text;
 
 /// Seconds that the key lives after its last renewal.
 const OWNER_TTL_S: u64 = 5;
-/// Between two renewals, and between two looks of a process that stands by.
+/// Interval between two renewals, and between two looks of a process that stands by.
 const RENEW_EVERY: Duration = Duration::from_millis(1_500);
-/// After refused credentials: trying again soon would be a loop.
+/// Pause after refused credentials: trying again soon would be a loop.
 const DENIED_RETRY_PERIOD: Duration = Duration::from_secs(30);
 /// Looks in a row that must find the key absent before a process that stood by takes it: an owner that is
 /// well but was cut off from Redis for a while writes it again before that.
 const ABSENCES_TO_TAKE: u32 = 2;
 
-/// What the key holds.
+/// Content of the key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct OwnerRecord {
     /// Random text of the process.
@@ -42,10 +42,10 @@ struct OwnerRecord {
     /// The machine's boot and the PID namespace: where `pid` and `started` mean something.
     #[serde(default)]
     namespace: String,
-    /// When the process started, in the kernel's ticks.
+    /// Start of the process, in the kernel's ticks.
     #[serde(default)]
     started: u64,
-    /// Since when it owns, in milliseconds since the Unix epoch.
+    /// Start of its ownership, in milliseconds since the Unix epoch.
     since_ms: u64,
     /// Rises with each owner: of two records the higher one is the later one.
     fence: u64,
@@ -60,12 +60,12 @@ pub(super) struct Owner {
     looks: tokio::sync::Mutex<Looks>,
 }
 
-/// What looks in a row have found.
+/// Findings of consecutive looks.
 #[derive(Debug, Default)]
 struct Looks {
     /// No owner, so often.
     absences: u32,
-    /// What cannot be read; it has an end now.
+    /// True when the key cannot be read; it has an end now.
     unreadable: bool,
 }
 
@@ -83,8 +83,8 @@ impl Owner {
         self.rival.borrow().is_some()
     }
 
-    /// Claims the registry, or renews the claim. After an error everything stays as it was: without Redis
-    /// there is no rival to hear of.
+    /// Claims the registry, or renews the claim. After an error everything stays as it was: without Redis no
+    /// other process can be seen.
     pub(super) async fn claim(&self) -> Result<(), StoreError> {
         let mut looks = self.looks.lock().await;
         let key = self.instance.get(&self.connection).await?.keys.owner();
@@ -92,7 +92,7 @@ impl Owner {
             Found::Nothing => None,
             Found::Owner(record) => Some(record),
             Found::Unreadable => {
-                // Left without an end, it would be in the way for ever; who owns it renews it.
+                // Without an expiry it would stay there for ever; an owner that is alive renews it.
                 if !std::mem::replace(&mut looks.unreadable, true) {
                     self.ask(redis::cmd("EXPIRE").arg(&key).arg(OWNER_TTL_S)).await?;
                 }
@@ -206,12 +206,12 @@ impl Owner {
     }
 }
 
-/// What was found in the key.
+/// Content found in the key.
 #[derive(Debug)]
 enum Found {
     Nothing,
     Owner(OwnerRecord),
-    /// It names no rival: a Redis that is confused must not stop a registry that is well.
+    /// It names no other process: a Redis that is confused must not stop a registry that is well.
     Unreadable,
 }
 

@@ -1,5 +1,5 @@
-//! What tells this process from all others, on this machine and elsewhere; and whether another one of this
-//! machine is gone.
+//! Identity of this process among all others, on this machine and elsewhere; and a check whether another one
+//! of this machine is gone.
 
 use std::{fs, sync::OnceLock};
 
@@ -11,9 +11,9 @@ pub(super) struct This {
     /// Name of the host, the pod or the container.
     pub(super) host: String,
     pub(super) pid: u32,
-    /// Of the machine's boot and the PID namespace; empty where the system does not say.
+    /// Identity of the machine's boot and the PID namespace; empty where the system does not say.
     pub(super) namespace: String,
-    /// When it started, in the kernel's ticks since the boot; 0 where the system does not say.
+    /// Start of the process, in the kernel's ticks since the boot; 0 where the system does not say.
     pub(super) started: u64,
 }
 

@@ -30,7 +30,7 @@ use routr_registration::model::{Change, MemoryBudget, Record, Rival, StoreError}
 
 /// Records that one round trip reads at least, where there are as many.
 const MIN_RECORDS_PER_READ: u64 = 5_000;
-/// What a record takes in memory, at least.
+/// Bytes that a record takes in memory, at least.
 const MIN_RECORD_BYTES: u64 = 128;
 /// Records that room is made for before any has been read: Redis may claim to have more than there are.
 const MAX_PREALLOCATED_RECORDS: u64 = 1 << 16;
@@ -41,27 +41,27 @@ const MAX_CHANGES_PER_WRITE: usize = 5_000;
 const MIN_BUCKET_TTL_S: u64 = 24 * 60 * 60;
 /// Longest time that a bucket is kept, whatever a record says.
 const MAX_BUCKET_TTL_S: u64 = 14 * MIN_BUCKET_TTL_S;
-/// How long the mark is kept. It is renewed each time that it is looked at.
+/// Time that the mark is kept, in seconds. Each look at it renews it.
 const ALIVE_TTL_S: u64 = MIN_BUCKET_TTL_S;
 
 /// Keeps the records of one registry in Redis. See [the module](super) for the layout.
 pub struct RedisStore {
     connection: Arc<RedisConnection>,
     instance: Arc<InstanceCell>,
-    /// Who acts for the registry; `None` where something else than Redis says so.
+    /// Owner of the registry; `None` where something else than Redis decides on it.
     owner: Option<Arc<Owner>>,
     /// Renews the claim.
     renewal: OnceLock<AbortOnDropHandle<()>>,
-    /// Random text that tells this run from any other.
+    /// Random text that distinguishes this run from any other.
     token: String,
-    /// When it began, in milliseconds since the Unix epoch.
+    /// Start of this run, in milliseconds since the Unix epoch.
     since_ms: u64,
     mark: Mutex<Mark>,
     /// Another process that acts for the registry, as of the last look.
     other_writer: std::sync::Mutex<Option<Rival>>,
     /// Longest expiry that was granted to any trunk, in seconds.
     longest_granted: AtomicU32,
-    /// What may be read; `None`: all there is.
+    /// Memory budget for reading; `None`: no limit.
     room: Option<Arc<dyn MemoryBudget>>,
 }
 
@@ -194,7 +194,7 @@ impl RedisStore {
         Ok(())
     }
 
-    /// Returns whether there is room for so many records, and their bytes.
+    /// Returns whether there is room for this number of records, and their bytes.
     fn has_room(&self, records: u64, bytes: u64) -> Result<(), StoreError> {
         let Some(room) = &self.room else { return Ok(()) };
         room.fits(records, bytes).map_err(|excess| {
@@ -365,7 +365,8 @@ impl Store for RedisStore {
             Found::Kept | Found::Lost => None,
         };
         if !kept {
-            // Before the mark is written: anyone who abandons this call here is told at the next one.
+            // Before the mark is written: a caller that abandons this call here learns of the loss by the
+            // next one.
             mark.confirmed = None;
         }
         self.write_mark(&mut mark).await?;
@@ -391,7 +392,7 @@ impl Store for RedisStore {
     }
 }
 
-/// Returns how many times the usual patience a large answer takes on top: once for each 20,000 records, and a
+/// Returns the number of extra timeouts that a large response gets: one for each 20,000 records, and a
 /// minute's at most.
 fn slack_for(records: u64) -> usize {
     usize::try_from((records / 20_000).min(12)).unwrap_or(usize::MAX)

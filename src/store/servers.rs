@@ -1,6 +1,5 @@
-//! Which servers a Redis consists of, and which of them is asked: the one there is, the master that a
-//! sentinel names, or the node of a cluster that has the keys of a registry. They are all in one slot, so one
-//! node is enough.
+//! Servers of a Redis, and the choice of the one to ask: the only one, the master that a sentinel names, or
+//! the node of a cluster that has the keys of a registry. They are all in one slot, so one node is enough.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -36,14 +35,14 @@ pub(super) enum Servers {
         sentinels: Vec<HostPort>,
         /// Its name.
         master: String,
-        /// Of the sentinels.
+        /// Credentials of the sentinels.
         login: Option<Login>,
     },
     /// Nodes of a cluster.
     Nodes {
-        /// As they are configured.
+        /// Nodes as they are configured.
         seeds: Vec<HostPort>,
-        /// What nodes have said of each other.
+        /// Nodes that other nodes have named.
         known: Mutex<Known>,
     },
 }
@@ -52,7 +51,7 @@ pub(super) enum Servers {
 /// only one left.
 const MOST_NAMED: usize = 8;
 
-/// What is known of a cluster beyond its configuration.
+/// Known state of a cluster beyond its configuration.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     /// The node that has the keys.
@@ -64,7 +63,7 @@ pub(super) struct Known {
 }
 
 impl Servers {
-    /// As configured.
+    /// Reads the configured servers.
     pub(super) fn new(settings: &RedisSettings) -> Self {
         match (&settings.deployment, &settings.socket) {
             (RedisDeployment::Single, Some(socket)) => Self::One(Place::Socket(socket.clone())),

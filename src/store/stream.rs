@@ -1,4 +1,4 @@
-//! The bytes between here and Redis: TCP or TLS, and an end to answers that have none.
+//! The bytes between here and Redis: TCP or TLS, and an end to responses that have none.
 
 use std::{
     fmt, io,
@@ -36,12 +36,12 @@ const MAX_RESPONSE_BYTES: usize = 8 << 20;
 /// A Redis that acknowledges nothing for this long is gone.
 const PEER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Where a server listens.
+/// Address that a server listens on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// By TCP.
+    /// TCP address.
     Tcp(HostPort),
-    /// By a Unix socket.
+    /// Unix socket.
     Socket(PathBuf),
 }
 
@@ -54,12 +54,12 @@ impl fmt::Display for Place {
     }
 }
 
-/// How to reach the servers of one Redis.
+/// Connector to the servers of one Redis.
 pub(super) struct Dialer {
     tls: Option<TlsFiles>,
     /// The addresses that may be connected to: those that Sentinel and Cluster name as well.
     policy: Arc<AddressPolicy>,
-    /// Whom the sockets count for.
+    /// Registries that the sockets count for.
     pub(super) payers: Payers,
 }
 
@@ -68,7 +68,7 @@ pub(super) struct Dialer {
 struct TlsFiles {
     ca: Option<PathBuf>,
     client: Option<(PathBuf, PathBuf)>,
-    /// As it was at the start: for good where there are no files.
+    /// Configuration as it was at the start: for good where there are no files.
     first: Arc<ClientConfig>,
 }
 
@@ -144,7 +144,7 @@ fn client_config(
     config.map(Arc::new).map_err(|error| unusable(cert, error.to_string()))
 }
 
-/// What a connection is made of.
+/// Byte stream under a connection.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 

@@ -20,7 +20,7 @@ use super::RedisStore;
 use crate::config::RedisSettings;
 use routr_types::{host::HostPort, secret::Secret};
 
-/// How long anything here may take before the test fails.
+/// Time limit of anything here before the test fails.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A `redis-server` on a loopback port of its own, without persistence unless its options say otherwise. It
@@ -71,7 +71,7 @@ impl RedisServer {
         server
     }
 
-    /// Starts it (again), on the same port and with the same files, and waits until it answers.
+    /// Starts it (again), on the same port and with the same files, and waits until it responds.
     pub(super) async fn run(&mut self) {
         assert!(self.child.is_none(), "it runs already");
         let (plain, tls) = if self.tls { (0, self.port) } else { (self.port, 0) };

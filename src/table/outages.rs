@@ -63,7 +63,7 @@ fn of_kind(
     lines
 }
 
-/// At most so many characters of a name.
+/// Returns a name, cut to `room` characters.
 fn shortened(name: &str, room: usize) -> String {
     if name.chars().count() <= room {
         return name.to_owned();

@@ -9,7 +9,7 @@ use routr_registration::{
     registration::state::TrunkState,
 };
 
-/// From this width on, in columns, each state has a column; below, the less usual ones stand on a line under
+/// Width from which each state has a column, in columns; below, the less usual ones stand on a line under
 /// their registry.
 const MIN_WIDTH_FOR_ALL: u16 = 100;
 
@@ -209,7 +209,7 @@ fn cells(
     cells
 }
 
-/// Trunks that are to be registered: those that leave are not.
+/// Trunks that want to be registered: those that are being deregistered do not.
 fn total(summary: &Summary) -> u64 {
     TrunkState::ALL
         .into_iter()

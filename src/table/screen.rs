@@ -5,12 +5,12 @@ use std::io::{self, IsTerminal, Write};
 const ENTER: &str = "\x1b[?1049h\x1b[?25l";
 const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
 
-/// What is known of standard output.
+/// Properties of standard output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Terminal {
     /// Width and height in characters, where it is a terminal.
     pub size: Option<(u16, u16)>,
-    /// Whether colours are welcome: a terminal that is not `dumb`, and no `NO_COLOR`.
+    /// True where colours are welcome: on a terminal that is not `dumb`, and without `NO_COLOR`.
     pub colour: bool,
 }
 
@@ -81,7 +81,7 @@ impl<W: Write> Drop for Screen<W> {
 
 fn fit<'a>(body: &'a [String], footer: &'a [String], height: usize) -> Vec<&'a str> {
     let footer_room = footer.len().min(height);
-    // The blank line gives way to the last one of the body.
+    // The last line of the body replaces the blank line.
     let tight = body.len() + footer_room == height;
     let gap = usize::from(!body.is_empty() && !footer.is_empty() && !tight);
     let room = height.saturating_sub(footer_room + gap);

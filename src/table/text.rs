@@ -9,7 +9,7 @@ pub use routr_types::text::{duration, one_line as clean, plural};
 
 /// Stands where there is nothing to say.
 pub(super) const NOTHING: &str = "-";
-/// What comes next begins with it where nothing can be sent now.
+/// First word of the next step where nothing can be sent now.
 const WAITING: &str = "waiting";
 
 /// The lines under a table: trunks by state and the next expiry, then what is wrong around them.

@@ -23,7 +23,7 @@ use show::Screen;
 #[derive(Parser)]
 #[command(name = "demo-k8s", override_usage = "make demo-k8s [ARGS=--quick]")]
 struct Args {
-    /// Without the pauses that let a person follow.
+    /// Leave out the pauses that let a person follow.
     #[arg(long)]
     quick: bool,
 }
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
             code = told_to_end() => code,
         }
     });
-    // A kubectl that was just asking ends by itself now that no one answers.
+    // A kubectl that was just asking ends by itself now that no one responds.
     runtime.shutdown_timeout(Duration::from_secs(10));
     if code > 128 {
         eprintln!("\nInterrupted. All that the demo had started is ended, and its folder is gone.");

@@ -1,5 +1,5 @@
-//! The story of `make demo-k8s`, told to a test: each of its steps fails when what it announces is not to be
-//! seen.
+//! The story of `make demo-k8s` as a test: each of its steps fails when the effect that it announces is not
+//! to be seen.
 
 #[path = "../demo_k8s/show/mod.rs"]
 mod show;

@@ -29,7 +29,7 @@ struct Client {
     sha256: bool,
 }
 
-/// A reply as text.
+/// A response as text.
 struct Reply(String);
 
 impl Reply {
@@ -72,12 +72,12 @@ impl Client {
         }
     }
 
-    /// One REGISTER and its reply, without retransmission; an error when none comes in time.
+    /// One REGISTER and its response, without retransmission; an error when none comes in time.
     async fn send(&mut self, authorization: &str) -> Result<Reply, String> {
         self.send_within(SOON, authorization).await
     }
 
-    /// As [`Client::send`], with another time.
+    /// Sends as [`Client::send`] does, with another time.
     async fn send_within(&mut self, deadline: Duration, authorization: &str) -> Result<Reply, String> {
         self.cseq += 1;
         let Self { user, call_id, cseq, expires, contact_parameters, headers, .. } = *self;
@@ -100,7 +100,7 @@ impl Client {
                 }
                 Wire::Tcp(stream) => {
                     stream.write_all(request.as_bytes()).await?;
-                    // Loopback hands over such a small reply in one piece.
+                    // Loopback hands over such a small response in one piece.
                     stream.read(&mut reply).await
                 }
             }
@@ -115,7 +115,7 @@ impl Client {
         if self.sha256 { hex(&sha2::Sha256::digest(text)) } else { hex(&md5::Md5::digest(text)) }
     }
 
-    /// The header that answers `challenge`, a 401 or 407, by RFC 2617 with or without qop.
+    /// Returns the header with credentials for `challenge`, a 401 or 407, by RFC 2617 with or without qop.
     fn answer(&self, challenge: &Reply, password: &str) -> String {
         let (header, answer) = match challenge.code() {
             "407" => ("Proxy-Authenticate", "Proxy-Authorization"),
@@ -137,7 +137,7 @@ impl Client {
         )
     }
 
-    /// A REGISTER without credentials, then one with: both replies.
+    /// A REGISTER without credentials, then one with: both responses.
     async fn register(&mut self, password: &str) -> (Reply, Reply) {
         let challenge = self.send("").await.unwrap();
         let authorization = self.answer(&challenge, password);

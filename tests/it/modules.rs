@@ -71,7 +71,7 @@ fn no_circle_between_modules_of_the_same_level() {
     }
 }
 
-/// Whether `to` is reached from `from`.
+/// Returns whether `to` is reached from `from`.
 fn leads(uses: &Uses, from: &str, to: &str) -> bool {
     let (mut seen, mut next) = (BTreeSet::new(), vec![from]);
     while let Some(at) = next.pop() {

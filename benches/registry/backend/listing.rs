@@ -1,4 +1,4 @@
-//! The generated trunks, encoded once: an answer is a slice of one long text of protobuf.
+//! The generated trunks, encoded once: a response is a slice of one long text of protobuf.
 
 use bytes::Bytes;
 use prost::Message;
@@ -10,12 +10,12 @@ use routr_registry::proto::{
 /// All trunks, as `repeated Trunk items = 1` has them.
 pub struct Listing {
     items: Bytes,
-    /// Where each begins, and where the last ends.
+    /// Offset at which each begins, and at which the last ends.
     offsets: Vec<usize>,
 }
 
 impl Listing {
-    /// So many trunks, at so many registrars in turn.
+    /// Generates `trunks` trunks, at `registrars` registrars in turn.
     pub fn generate(trunks: usize, registrars: usize) -> Self {
         let mut items = Vec::with_capacity(trunks * 300);
         let mut offsets = Vec::with_capacity(trunks + 1);
@@ -36,7 +36,7 @@ impl Listing {
     }
 }
 
-/// What a Routr administrator's trunk looks like: about 260 bytes on the wire.
+/// Returns a trunk as a Routr administrator writes it: about 260 bytes on the wire.
 fn trunk(number: usize, registrars: usize) -> Trunk {
     let credentials = Credentials {
         api_version: "v2beta1".into(),
@@ -72,7 +72,7 @@ pub fn host(number: usize, registrars: usize) -> String {
     format!("sip-{:03}.provider.example", number % registrars.max(1))
 }
 
-/// A user that tells its trunk's number: `+` and eleven digits, like a telephone number.
+/// A user that contains its trunk's number: `+` and eleven digits, like a telephone number.
 pub fn user(number: usize) -> String {
     format!("+{:011}", 49_000_000_000 + number)
 }

@@ -16,7 +16,7 @@ use super::{
     wire,
 };
 
-/// What all connections share.
+/// State that all connections share.
 pub struct Shared {
     pub settings: Settings,
     pub listing: Listing,
@@ -143,7 +143,7 @@ fn list(message: &[u8], shared: &Shared) -> Result<Vec<Bytes>, Refusal> {
     Ok(vec![frame.freeze(), items, token.freeze()])
 }
 
-/// What gRPC has before each message: not compressed, and its length.
+/// Writes the prefix of a gRPC message: not compressed, and its length.
 fn prefix(frame: &mut BytesMut, length: usize) {
     frame.put_u8(0);
     frame.put_u32(u32::try_from(length).expect("gRPC messages are below 4 GiB"));

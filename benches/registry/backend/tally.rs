@@ -1,4 +1,4 @@
-//! What the backend counts.
+//! Counters of the backend.
 
 use std::sync::{
     Mutex, OnceLock, PoisonError,
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{Short, listing};
 
-/// What came.
+/// Counts of what came.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Tally {
     /// REGISTERs, of whatever trunk.
@@ -31,9 +31,9 @@ pub struct Tally {
     pub span_ns: u64,
     /// Nanoseconds since the first REGISTER.
     pub since_first_ns: u64,
-    /// `FindBy` and `List` that were answered.
+    /// Calls of `FindBy` and `List` that got a response.
     pub listings: u64,
-    /// Listings that were complete: `FindBy`, or the last page.
+    /// Lists that were complete: `FindBy`, or the last page.
     pub syncs: u64,
 }
 
@@ -60,15 +60,15 @@ pub struct Counters {
     sample: OnceLock<Vec<u8>>,
     each: Vec<One>,
     short: Option<Short>,
-    /// How many registrations are refused in each second, and how many were in the present one.
+    /// Number of registrations that are refused in each second, and of those in the present one.
     flaps: AtomicU32,
     flapped: Mutex<(u64, u32)>,
 }
 
-/// What a REGISTER gets.
+/// Result of a REGISTER.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// So many seconds.
+    /// Granted for this time, in seconds.
     Granted(u32),
     /// 503, this time.
     Refused,
@@ -80,7 +80,7 @@ pub enum Outcome {
 struct One {
     at: AtomicU32,
     granted: AtomicU32,
-    /// The last answer was a refusal.
+    /// The last response refused it.
     refused: AtomicBool,
 }
 
@@ -156,7 +156,8 @@ impl Counters {
         Some(Outcome::Granted(granted))
     }
 
-    /// From now on so many trunks are refused once in each second: those that were registered and come first.
+    /// Refuses `each_second` trunks once in each second from now on: those that were registered and come
+    /// first.
     pub fn flap(&self, each_second: u32) {
         self.flaps.store(each_second, Relaxed);
     }

@@ -62,7 +62,7 @@ fn number(message: &[u8], field: u64) -> Option<u64> {
     })
 }
 
-/// Whose registration a `SendMessageRequest` asks for (the user of To), and for how long.
+/// Returns the user (of To) and the expiry that a `SendMessageRequest` asks for.
 pub fn read(request: &[u8]) -> Option<(&[u8], u32)> {
     let message = inner(request, 4)?;
     let user = inner(inner(inner(inner(message, 4)?, 1)?, 1)?, 1)?;
@@ -70,7 +70,7 @@ pub fn read(request: &[u8]) -> Option<(&[u8], u32)> {
     Some((user, u32::try_from(expires).ok()?))
 }
 
-/// 200 with so many seconds.
+/// Returns 200 with this expiry, in seconds.
 pub fn answer(expires: u32) -> SendMessageResponse {
     let message = sip::SipMessage {
         message_type: Some(MessageType::ResponseType(sip::ResponseType::Ok.into())),

@@ -1,4 +1,4 @@
-//! In the middle of a day: registrars that have granted all their trunks fall silent.
+//! Midday: registrars that have granted all their trunks fall silent.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use super::{
 use crate::report::{Bench, Figure, Goal, grouped};
 
 pub struct Plan {
-    /// What each REGISTER is granted, in seconds.
+    /// Expiry that each REGISTER is granted, in seconds.
     pub expires_s: u32,
     /// `registerInterval`, in seconds.
     pub interval_s: u64,
-    /// While all respond: the reference. One round of refreshes at least.
+    /// Time while all respond: the reference. One round of refreshes at least.
     pub day: Duration,
-    /// While some are silent.
+    /// Time while some are silent.
     pub silence: Duration,
 }
 

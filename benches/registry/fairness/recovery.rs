@@ -15,22 +15,22 @@ use crate::{
     support::wait::wait_for,
 };
 
-/// An outage sees one probe in so many seconds at most.
+/// Shortest pause between two probes in an outage, in seconds.
 const PROBE_PAUSE_S: f64 = 5.0;
 
 pub struct Plan {
     /// Trunks of the one registrar, in runs of their own that go on at the same time.
     pub trunks: &'static [usize],
-    /// What each REGISTER is granted, in seconds.
+    /// Expiry that each REGISTER is granted, in seconds.
     pub expires_s: u32,
-    /// From the moment that the registry counts the registrar as down.
+    /// Duration from the moment that the registry counts the registrar as down.
     pub outage: Duration,
 }
 
-/// What came of one run.
+/// Result of one run.
 struct LenientRegistry {
     first_wave: Duration,
-    /// From the first REGISTER without a response until the registry counted the registrar as down.
+    /// Time from the first REGISTER without a response until the registry counted the registrar as down.
     noticed: Duration,
     probes: usize,
     back: Duration,

@@ -15,7 +15,7 @@ use crate::support::{
 
 /// The release, and so the name of the ServiceAccount and of the Lease.
 const RELEASE: &str = "routr-registry";
-/// For what takes seconds, on a busy machine.
+/// Deadline of steps that take seconds, on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
 const PACE: Duration = Duration::from_millis(250);
 
@@ -81,7 +81,7 @@ impl<'a> Cluster<'a> {
         self.plane.kubectl_stdin(args, &manifest).await.ok();
     }
 
-    /// Waits until a Registry's status says that so many are registered, and that it is ready.
+    /// Waits until a Registry's status says that `trunks` are registered, and that it is ready.
     pub async fn ready(&self, name: &str, trunks: usize, deadline: Duration) {
         let args = ["get", "registry", name, "--output=json", "--namespace", self.namespace.name()];
         let look = async || {
@@ -97,8 +97,8 @@ impl<'a> Cluster<'a> {
         wait_at_pace(PACE, look, deadline, "the Registry to be ready").await;
     }
 
-    /// What this installation's ServiceAccount has asked the API server for so far: how often, by verb and
-    /// resource.
+    /// Returns the number of requests of this installation's ServiceAccount to the API server so far, by verb
+    /// and resource.
     pub fn asked(&self) -> BTreeMap<String, u64> {
         let mut asked = BTreeMap::new();
         for access in self.plane.audit_of(self.namespace.name(), RELEASE) {
@@ -129,7 +129,8 @@ impl Replica {
         wait_for(look, SOON, text).await;
     }
 
-    /// When its log first said this, in milliseconds since the Unix epoch, and the whole line.
+    /// Returns the time when its log first said this, in milliseconds since the Unix epoch, and the whole
+    /// line.
     pub fn logged(&self, text: &str) -> anyhow::Result<(f64, Value)> {
         let output = self.service.output();
         let line =

@@ -9,10 +9,10 @@ use crate::{backend::Backend, support::redis::Redis};
 
 /// Keys that are read in one round trip: of a million trunks each has some 4,000 records.
 const AT_ONCE: usize = 8;
-/// As the product asks.
+/// Trunks in a page, as the product asks.
 const PAGE: i32 = 1_000;
 
-/// How long it took, in milliseconds.
+/// Duration of a read, in milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Read {
     /// The records.
@@ -55,7 +55,7 @@ pub async fn all(redis: &Redis, backend: &Backend, trunks: usize) -> anyhow::Res
     Ok(Read { cache_ms, list_ms: began.elapsed().as_secs_f64() * 1e3 })
 }
 
-/// How many records there are.
+/// Returns the number of records.
 pub async fn records(redis: &Redis) -> anyhow::Result<u64> {
     let mut connection = connect(redis).await?;
     let mut pipeline = redis::pipe();

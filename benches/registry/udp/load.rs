@@ -35,10 +35,11 @@ use tonic::{Request, Response, Status, transport::server::TcpIncoming};
 
 use super::{Counted, Order, PASSWORD, WARM_UP};
 
-/// No call takes so long here.
+/// Time limit of a call; none takes that long here.
 const DEADLINE: Duration = Duration::from_secs(35);
 
-/// Keeps so many calls under way for so long. `call` makes one of this slot, and says whether it succeeded.
+/// Keeps the ordered number of calls under way for the ordered time. `call` makes one of this slot, and
+/// returns whether it succeeded.
 async fn keep<C, F>(order: Order, call: C) -> anyhow::Result<Counted>
 where
     C: Fn(usize) -> F + Clone + Send + Sync + 'static,
@@ -104,7 +105,7 @@ pub async fn in_process(order: Order) -> anyhow::Result<Counted> {
     .await
 }
 
-/// The role that answers by gRPC and sends nothing: what gRPC costs alone.
+/// The role that responds by gRPC and sends nothing: the cost of gRPC alone.
 pub async fn grpc_pong() -> anyhow::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     super::serve(listener.local_addr()?.port(), || 0);
@@ -160,7 +161,7 @@ async fn as_sent(register: RegisterRequest) -> anyhow::Result<SendMessageRequest
     pong.first.get().cloned().ok_or_else(|| anyhow::anyhow!("nothing was sent"))
 }
 
-/// Answers each REGISTER as the Requester does after a 200, and keeps the first.
+/// Responds to each REGISTER as the Requester does after a 200, and keeps the first.
 #[derive(Clone, Default)]
 struct Pong {
     first: Arc<OnceLock<SendMessageRequest>>,

@@ -11,19 +11,20 @@ use tokio::{net::UdpSocket, time::Instant};
 
 use super::{Counted, Order, WARM_UP, serve};
 
-/// As the SIP client has it: what comes faster than it is read must not be lost.
+/// Bytes that the kernel holds, as for the SIP client: datagrams that come faster than they are read must not
+/// be lost.
 const RECEIVE_BUFFER: usize = 8 * 1024 * 1024;
-/// A datagram that is not answered for so long is sent again: T1 of SIP.
+/// Time after which a datagram without a response is sent again: T1 of SIP.
 const AGAIN: Duration = Duration::from_millis(500);
-/// Number of the datagram, and the length that the answer is to have.
+/// Number of the datagram, and the length that the response must have.
 const HEAD: usize = 8;
 
-/// Bytes of a request and of its reply.
+/// Bytes of a request and of its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sizes {
-    /// Of the request.
+    /// Bytes of the request.
     pub request: usize,
-    /// Of the reply.
+    /// Bytes of the response.
     pub reply: usize,
 }
 
@@ -36,7 +37,7 @@ pub fn socket() -> anyhow::Result<UdpSocket> {
     Ok(UdpSocket::from_std(socket.into())?)
 }
 
-/// The role that answers.
+/// The role that responds.
 pub async fn pong() -> anyhow::Result<()> {
     let socket = socket()?;
     serve(socket.local_addr()?.port(), || 0);
@@ -48,7 +49,8 @@ pub async fn pong() -> anyhow::Result<()> {
     }
 }
 
-/// The role that asks: keeps so many datagrams under way for so long. The sizes take turns.
+/// The role that asks: keeps the ordered number of datagrams under way for the ordered time. The sizes take
+/// turns.
 pub async fn ping(order: Order) -> anyhow::Result<Counted> {
     let Order { port, in_flight, seconds, sizes, .. } = order;
     let socket = socket()?;

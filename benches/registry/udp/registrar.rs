@@ -14,11 +14,11 @@ use super::{PASSWORD, pingpong, pingpong::Sizes, serve};
 
 const CHALLENGE: &str = "WWW-Authenticate: Digest realm=\"bench\", nonce=\"5f3c2c5e7a0e4f539d430a6f5a1f2b7c\", algorithm=MD5, \
                          qop=\"auth\"\r\n";
-/// One in so many digests is computed: enough to notice a wrong one, too few to cost anything.
+/// One digest of this number is computed: enough to detect a wrong one, too few to cost anything.
 const VERIFIED: u64 = 64;
 
-/// What it has seen: datagrams and bytes of requests without credentials, then of those with, and of the
-/// replies to each.
+/// Counts of a registrar: datagrams and bytes of requests without credentials, then of those with, and of the
+/// responses to each.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Seen {
     requests: [u64; 2],
@@ -86,7 +86,7 @@ pub async fn run(digest: bool) -> anyhow::Result<()> {
     }
 }
 
-/// Writes the reply, and returns the credentials of the request.
+/// Writes the response, and returns the credentials of the request.
 fn answer<'a>(request: &'a str, digest: bool, reply: &mut Vec<u8>) -> Option<&'a str> {
     let fields = || request.split("\r\n").skip(1);
     let authorization = fields().find_map(|field| field.strip_prefix("Authorization: "));

@@ -39,11 +39,11 @@ pub enum Kind {
 /// A failed request: what the API server said, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiError {
-    /// What helps.
+    /// Kind of the error, by what helps against it.
     pub kind: Kind,
     /// HTTP status code, where there was a response.
     pub code: Option<u16>,
-    /// How long the API server asks to wait, as it said it.
+    /// Time that the API server asks to wait (`Retry-After`), as it sent it.
     pub retry_after: Option<Duration>,
     message: String,
 }

@@ -24,9 +24,9 @@ const MAX_QUOTED_BYTES: usize = 500;
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{problem}")]
 pub struct RequestError {
-    /// What it means for the election.
+    /// Consequence for the election.
     pub why: WriteFailure,
-    /// In plain words.
+    /// Message in plain words.
     pub problem: String,
 }
 
@@ -48,7 +48,7 @@ enum Verb {
 }
 
 impl LeaseApi {
-    /// For the Lease that is named there.
+    /// Accesses the Lease that the settings name.
     #[must_use]
     pub fn new(client: Client, settings: &LeaseSettings) -> Self {
         Self {

@@ -13,17 +13,17 @@ use super::{
     election::{ElectionAction, ElectionState, LeaseTimes, WriteFailure},
 };
 
-/// How long writing the release of a Lease may take, at an API server that is quick, and at any.
+/// Time limits for the write that releases a Lease: at an API server that is quick, and at any.
 const RELEASE_TIMEOUT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
 
 /// One replica's election, and its requests.
 #[derive(Clone, Debug)]
 pub struct LeaseClient {
-    /// What to do.
+    /// State machine that decides on the next request.
     pub election: ElectionState,
     requests: LeaseApi,
     times: LeaseTimes,
-    /// How long the last request took that had a response.
+    /// Round-trip time of the last request that had a response.
     latency: Duration,
 }
 
@@ -147,7 +147,7 @@ impl LeaseClient {
     }
 }
 
-/// For those who read the Lease: microseconds since the Unix epoch.
+/// Returns the wall clock, for those who read the Lease: microseconds since the Unix epoch.
 fn wall() -> i64 {
     i64::try_from(routr_environment::unix_ms()).unwrap_or(i64::MAX).saturating_mul(1000)
 }

@@ -1,5 +1,5 @@
-//! The election as a state machine: no requests, no clock. It is told what was read and what became of a
-//! write, each with the moment on this machine's monotonic clock, and says what to do next.
+//! The election as a state machine: no requests, no clock. It receives each record that was read and the
+//! result of each write, with the moment on this machine's monotonic clock, and returns what to do next.
 
 mod times;
 
@@ -10,32 +10,32 @@ use tokio::time::Instant;
 pub use self::times::LeaseTimes;
 use self::times::MAX_LEASE_DURATION_S;
 
-/// What the Lease says, as far as the election goes. Times are compared for being the same, never with a
+/// Content of the Lease that matters to the election. Times are compared for being the same, never with a
 /// clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseRecord {
-    /// Who holds it; empty: no one.
+    /// Name of the holder; empty: no one.
     pub holder: String,
-    /// How long the holder asks the others to wait, in seconds.
+    /// Seconds that the holder asks the others to wait.
     pub seconds: Option<i32>,
-    /// When the holder took it, by its own wall clock: microseconds since the Unix epoch.
+    /// Time of acquisition by the holder's own wall clock, in microseconds since the Unix epoch.
     pub acquired: Option<i64>,
-    /// When the holder last renewed it, by its own wall clock: microseconds since the Unix epoch.
+    /// Time of the last renewal by the holder's own wall clock, in microseconds since the Unix epoch.
     pub renewed: Option<i64>,
-    /// How often the holder has changed.
+    /// Number of times that the holder has changed.
     pub transitions: i32,
 }
 
 /// A record and the version of the object that carries it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observed {
-    /// What it says.
+    /// Content of the object.
     pub record: LeaseRecord,
     /// The resourceVersion; never empty.
     pub version: String,
 }
 
-/// What to do next.
+/// Next step of a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ElectionAction {
     /// Nothing until then.
@@ -51,28 +51,28 @@ pub enum ElectionAction {
     Lose(LostReason),
 }
 
-/// Why a term ended without this replica's will.
+/// Reason that a term ended against this replica's will.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LostReason {
     /// It could not be renewed in time.
     Expired,
     /// Another one has it; empty: someone took the holder out of the Lease.
     Taken {
-        /// As the record names it.
+        /// Holder, as the record names it.
         holder: String,
     },
 }
 
-/// Why a write did not succeed.
+/// Reason that a write did not succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteFailure {
-    /// The Lease is not the one that was to be replaced, or exists already.
+    /// The Lease is not the one that the write replaces, or exists already.
     Conflict,
     /// There is no Lease to replace.
     Missing,
     /// The API server did not do it.
     Refused,
-    /// No answer, or one that says nothing: it may have been done, or be done yet.
+    /// No response, or one that says nothing: the write may have been done, or may still be done.
     Unknown,
 }
 
@@ -84,7 +84,7 @@ impl WriteFailure {
     }
 }
 
-/// What the next write builds on.
+/// Record that the next write builds on.
 #[derive(Clone, Debug)]
 enum WriteBase {
     Nothing,
@@ -174,7 +174,7 @@ impl ElectionState {
         }
     }
 
-    /// Until when this replica leads, unless it renews; `None` where it does not lead.
+    /// Returns the moment until which this replica leads, unless it renews; `None` where it does not lead.
     #[must_use]
     pub fn leads_until(&self) -> Option<Instant> {
         if self.loss.is_some() { None } else { self.held.map(|held| held.until) }
@@ -275,7 +275,7 @@ impl ElectionState {
         if now < until || self.held.is_some() {
             self.held = Some(Held { until, acquired, transitions });
         } else {
-            // The answer was so long under way that it is worth nothing: claim again.
+            // The response took so long that the claim is worth nothing: claim again.
             self.wake = now;
         }
     }
@@ -310,8 +310,8 @@ impl ElectionState {
             WriteFailure::Missing if leads => self.known = WriteBase::Missing,
             WriteFailure::Unknown => {
                 self.unsure = Some(over);
-                // A leader goes on at once with the same version: was the write done after all, a conflict
-                // tells.
+                // A leader continues at once with the same version: if the write was done after all, a
+                // conflict shows it.
                 if !leads {
                     self.known = WriteBase::Nothing;
                 }
@@ -360,7 +360,7 @@ impl ElectionState {
         self.wake = dead.min(now + self.times.poll_period);
     }
 
-    /// Notes what is to be seen; returns when it counts no longer.
+    /// Notes what was seen; returns when it counts no longer.
     fn note(&mut self, what: Option<LeaseRecord>, lasts: Duration, now: Instant) -> Instant {
         match &self.seen {
             Some(seen) if seen.what == what => seen.since + seen.lasts,
@@ -371,8 +371,8 @@ impl ElectionState {
         }
     }
 
-    /// A renewal time that no earlier record of this replica carried, whatever the wall clock does: the
-    /// others tell by it that there was a renewal.
+    /// Returns a renewal time that no earlier record of this replica carried, whatever the wall clock does:
+    /// the others recognize a renewal by it.
     fn stamped(&mut self, wall: i64) -> i64 {
         self.stamp = wall.max(self.stamp.saturating_add(1));
         self.stamp

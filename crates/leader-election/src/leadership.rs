@@ -18,13 +18,13 @@ use super::{
     election::{ElectionAction, LostReason},
 };
 
-/// Whether a term is still in force. Cheap to ask and to clone.
+/// Right to act as the leader, until the term ends. Cheap to check and to clone.
 #[derive(Clone, Debug)]
 pub struct LeadershipFence(Arc<FenceDeadline>);
 
 #[derive(Debug)]
 struct FenceDeadline {
-    /// What `until` counts from.
+    /// Moment that `until` counts from.
     origin: Instant,
     /// Microseconds; 0: over.
     until: AtomicU64,
@@ -40,8 +40,8 @@ impl LeadershipFence {
 
     /// Returns whether this replica leads at this very moment.
     ///
-    /// To be asked before anything is sent that only a leader may send: the answer is right also in a process
-    /// that was stopped for a while and whose timers have not fired yet. Between the question and the sending
+    /// Call it before anything is sent that only a leader may send: the result is right also in a process
+    /// that was stopped for a while and whose timers have not fired yet. Between the call and the sending
     /// there is no protection but the margin.
     #[must_use]
     pub fn holds(&self) -> bool {

@@ -1,4 +1,4 @@
-//! Who leads: a Lease (coordination.k8s.io/v1) that one replica holds at a time.
+//! Leader election by a Lease (coordination.k8s.io/v1) that one replica holds at a time.
 //!
 //! # Why no two lead at once
 //!
@@ -61,25 +61,25 @@ pub use self::leadership::{Leadership, LeadershipFence};
 
 /// Bytes of a holder's name that are shown: a pod has no longer one.
 const MAX_HOLDER_BYTES: usize = 253;
-/// For how many polls in a row the Lease may be unusable before a replica says that it could not take over.
+/// Polls in a row for which the Lease may be unusable before a replica says that it could not take over.
 const POLLS_TO_UNAVAILABLE: u32 = 6;
 /// Another problem with the Lease, while it cannot be used, is a line in the log after this long.
 const WARNING_PERIOD: Duration = Duration::from_secs(10);
 
-/// Which Lease, held by whom, for how long.
+/// Name, holder and duration of the Lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseSettings {
     /// Namespace of the Lease.
     pub namespace: String,
     /// Name of the Lease.
     pub name: String,
-    /// What this replica is called: unique among the replicas.
+    /// Name of this replica: unique among the replicas.
     pub identity: String,
-    /// How long a record counts after it was last renewed; whole seconds.
+    /// Time that a record counts after it was last renewed; whole seconds.
     pub duration: Duration,
 }
 
-/// How this replica stands.
+/// Role of this replica.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum LeadershipStatus {
     /// Nothing is known yet.
@@ -87,12 +87,12 @@ pub enum LeadershipStatus {
     Starting,
     /// Another replica leads, and this one is ready to take over.
     Following {
-        /// Who leads; `None` where no one holds the Lease at the moment.
+        /// Name of the leader; `None` where no one holds the Lease at the moment.
         leader: Option<String>,
     },
     /// The Lease cannot be read or written: this replica could not take over.
     LeaseUnavailable {
-        /// In plain words.
+        /// Message in plain words.
         problem: String,
     },
     /// This replica leads.
@@ -188,10 +188,10 @@ impl LeaderElector {
 /// Says how a follower stands.
 struct StatusReporter<'a> {
     standing: &'a watch::Sender<LeadershipStatus>,
-    /// Since when the Lease does not help.
+    /// Moment since which the Lease cannot be used.
     trouble: Option<Instant>,
     patience: Duration,
-    /// When a line was last logged about the Lease.
+    /// Moment when a line was last logged about the Lease.
     warned: Option<Instant>,
 }
 

@@ -14,20 +14,20 @@ use tokio::time::{sleep, timeout};
 
 use super::*;
 
-/// What becomes of one request.
+/// Fate of one request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fate {
-    /// As usual.
+    /// Done, as usual.
     Done,
-    /// Done, but the answer never arrives.
+    /// Done, but the response never arrives.
     AnswerLost,
     /// It never arrives.
     Lost,
     /// The connection is refused.
     NoConnection,
-    /// Answered by this, and not done.
+    /// Refused with this status, and not done.
     Answer(StatusCode),
-    /// Done, after so many milliseconds there and as many back.
+    /// Done, after this many milliseconds there and as many back.
     Slow(u64),
 }
 
@@ -36,9 +36,9 @@ struct State {
     lease: Option<Value>,
     version: u64,
     no_namespace: bool,
-    /// For the next requests of a method, in turn.
+    /// Fates of the next requests of a method, in turn.
     planned: VecDeque<(Method, Fate)>,
-    /// For all requests of these methods.
+    /// Fate of all requests of these methods.
     rule: Option<(Vec<Method>, Fate)>,
     log: Vec<Method>,
 }
@@ -155,7 +155,7 @@ impl Fake {
         self.0.lock().unwrap().planned.extend(planned);
     }
 
-    /// From now on; `None`: all well again.
+    /// Sets the rule from now on; `None`: all well again.
     fn rule(&self, rule: Option<(&[Method], Fate)>) {
         self.0.lock().unwrap().rule = rule.map(|(methods, fate)| (methods.to_vec(), fate));
     }
@@ -468,7 +468,7 @@ async fn a_shutdown_ends_the_waiting_and_leaves_no_claim_behind() {
     assert!(timeout(Duration::from_millis(10), waits).await.expect("at once").expect("ends"));
     term.release().await;
 
-    // In the very moment in which it takes the Lease; the answer arrives, or it does not.
+    // In the very moment in which it takes the Lease; the response arrives, or it does not.
     for fate in [Fate::Done, Fate::AnswerLost] {
         let mut c = Replica::new(&fake, "registry-2");
         fake.plan(Method::PUT, &[fate]);
@@ -488,7 +488,7 @@ async fn a_release_amid_a_renewal_and_one_that_fails() {
     let fake = Fake::default();
     let mut a = Replica::new(&fake, "registry-0");
     let term = a.leads_within(0.1).await;
-    // The renewal is done, its answer is under way for ever: the release meets a conflict and looks again.
+    // The renewal is done, its response is under way for ever: the release meets a conflict and looks again.
     fake.plan(Method::PUT, &[Fate::AnswerLost]);
     sleep(Duration::from_millis(2500)).await;
     term.release().await;

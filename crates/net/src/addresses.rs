@@ -2,8 +2,8 @@
 //!
 //! A rule is a network and perhaps ports: `10.0.0.0/8`, `192.0.2.7:5060`, `[2001:db8::/32]:5060-5070`,
 //! `any:25`. Where several rules match an address, the narrowest decides: the longest prefix, then the fewest
-//! ports; of two that are alike, the refusal. What no rule matches is allowed. So `any` denied and
-//! `203.0.113.0/24:5060` allowed leaves that network at that port, and nothing else.
+//! ports; of two that are alike, the one that denies. An address that no rule matches is allowed. So `any`
+//! denied and `203.0.113.0/24:5060` allowed leaves that network at that port, and nothing else.
 //!
 //! An address has several spellings, and each must pass: an IPv6 address that holds an IPv4 address
 //! (IPv4-mapped or -compatible, NAT64, 6to4) is checked as that one, too, and the unspecified address, which
@@ -160,7 +160,7 @@ impl fmt::Display for AddressRule {
     }
 }
 
-/// Why an address is not connected to.
+/// Reason that an address is not connected to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{address} is denied: {}", match (spelt, why) {
     (Some(spelt), Some(why)) => format!("it leads to {spelt}, which is in {rule} ({why})"),
@@ -175,7 +175,7 @@ pub struct DeniedAddress {
     pub spelt: Option<IpAddr>,
     /// The rule that denies it.
     pub rule: AddressRule,
-    /// What the network is, where it is denied by default.
+    /// Description of the network, where it is denied by default.
     pub why: Option<&'static str>,
 }
 

@@ -1,4 +1,4 @@
-//! How a TCP connection is made: addresses raced as RFC 8305 says, with the options of the socket.
+//! TCP connections: addresses raced as RFC 8305 says, with the options of the socket.
 
 mod race;
 mod socket;
@@ -47,7 +47,7 @@ pub fn io_cause(error: &io::Error) -> String {
     }
 }
 
-/// The words for an address that answers nothing.
+/// Returns the words for an address that does not respond.
 pub fn no_connection_within(limit: Duration) -> String {
     format!("no connection within {} s", limit.as_secs_f32())
 }

@@ -8,7 +8,7 @@ use tokio::{
     time::timeout,
 };
 
-/// An address that answers no SYN: its backlog is full.
+/// An address that does not respond to a SYN: its backlog is full.
 pub struct Silent {
     pub address: SocketAddr,
     _listener: TcpListener,

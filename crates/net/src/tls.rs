@@ -4,7 +4,7 @@
 //! * [`cause`] has the words for a failure;
 //! * [`followed`] follows the files that a connection needs;
 //! * [`served`] follows the files of a server's own TLS;
-//! * [`noticed`] notices that a peer asks for a client certificate.
+//! * [`noticed`] records that a peer asks for a client certificate.
 
 pub mod cause;
 pub mod followed;

@@ -54,7 +54,7 @@ pub const MAX_DATAGRAM: usize = 65_000;
 /// written.
 const MAX_CONNECTIONS: usize = 2;
 
-/// How a [`Client`] is set up.
+/// Options of a [`Client`].
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
     /// The local address of the UDP socket and of connections. `0.0.0.0` reaches IPv4 only, `::` both
@@ -62,23 +62,24 @@ pub struct ClientOptions {
     pub bind: IpAddr,
     /// The local port of the UDP socket; 0 for any.
     pub udp_port: u16,
-    /// How to do TLS; `None` refuses it.
+    /// Configuration of TLS; `None` refuses TLS.
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// The base values of the timers.
     pub timers: Timers,
-    /// How long a connection may take to be made, over all addresses of the target, TLS handshake included.
+    /// Time limit for making a connection, over all addresses of the target, TLS handshake included.
     pub connect_timeout: Duration,
-    /// How long looking up a host name may take.
+    /// Time limit for looking up a host name.
     pub resolve_timeout: Duration,
-    /// Where requests may go.
+    /// Addresses that requests may go to.
     pub targets: AddressPolicy,
-    /// How many connections there may be, and for how long.
+    /// Bounds on the number of connections, and on their idle time.
     pub connections: ConnectionBounds,
     /// Keep-alives on connections; `None` for none.
     pub keep_alive: Option<KeepAlive>,
-    /// Where a response over UDP may come from.
+    /// Addresses that a response over UDP may come from.
     pub responses_from: ResponseOrigin,
-    /// What the log says of it, as the end of a sentence, when a call comes to where requests are sent from.
+    /// Explanation in the log, as the end of a sentence, when a call comes to the address that requests are
+    /// sent from.
     pub incoming_note: &'static str,
 }
 
@@ -105,7 +106,7 @@ impl Default for ClientOptions {
     }
 }
 
-/// Where a request goes.
+/// Destination of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Destination {
     /// Host name or IP address, without brackets. With TLS it is what the certificate must name.
@@ -146,7 +147,7 @@ impl Client {
         Self::start_with(options, names)
     }
 
-    /// With a hosts file of this text in place of the system's, and without name servers.
+    /// Starts with a hosts file of this text in place of the system's, and without name servers.
     #[cfg(any(test, feature = "testing"))]
     pub fn start_with_hosts(options: ClientOptions, hosts: &str) -> Result<Self, ClientError> {
         Self::start_with(options, Names::with_hosts(hosts)?)
@@ -191,7 +192,7 @@ impl Client {
 
     /// Sends a request and waits for its final response; provisional ones are awaited, never returned. The
     /// topmost Via is added here; Max-Forwards, CSeq and all the rest are the caller's. Returns the peer that
-    /// answered too.
+    /// responded, too.
     ///
     /// It ends after Timer F at the latest, plus, where a name is looked up and a connection made, the time
     /// that [`ClientOptions`] gives to these; again so where a connection is taken for dead before the
@@ -208,8 +209,8 @@ impl Client {
         self.send_maybe_to(request.borrow(), destination, None).await
     }
 
-    /// Sends a request to the peer that answered another one to the same destination: over TCP and TLS on the
-    /// same connection while that is open and trusted, else on a new one to the same address.
+    /// Sends a request to the peer that responded to another one to the same destination: over TCP and TLS on
+    /// the same connection while that is open and trusted, else on a new one to the same address.
     ///
     /// # Errors
     /// As [`Client::send`].
@@ -320,7 +321,7 @@ impl Client {
     /// the transport: for Contact, which must stay the same when a connection is made again.
     ///
     /// # Errors
-    /// When the host is unknown, or there is no way to it.
+    /// When the host is unknown, or there is no route to it.
     pub async fn local_address(&self, destination: &Destination) -> Result<SocketAddr, ClientError> {
         let address = self.address(destination).await?;
         self.inner.udp.local_for(address.ip())

@@ -26,7 +26,8 @@ use super::{grammar::is_token, headers::HeaderValue};
 pub use routr_types::digest_minimum::{DigestMinimum, UnknownMinimum};
 use routr_types::secret::Secret;
 
-/// Why a challenge cannot be answered, or credentials cannot be read. Values of credentials are never shown.
+/// Reason that a challenge cannot be answered, or credentials cannot be read. Values of credentials are never
+/// shown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DigestError {
     /// Another scheme than Digest, or none.
@@ -56,7 +57,7 @@ impl DigestError {
     }
 }
 
-/// What is protected as well the Request-URI: the quality of protection (RFC 7616 §3.3).
+/// Protection beyond the Request-URI: the quality of protection (RFC 7616 §3.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Qop {
     /// Nothing.
@@ -88,18 +89,18 @@ impl Qop {
     }
 }
 
-/// What a server demands.
+/// Demand of a server for credentials.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Challenge {
-    /// Whose password is asked for.
+    /// Realm whose password is asked for.
     pub realm: QuotedText,
     /// The server's number used once.
     pub nonce: QuotedText,
-    /// To be sent back unchanged.
+    /// Opaque value, which is sent back unchanged.
     pub opaque: Option<QuotedText>,
-    /// Which hash.
+    /// Hash algorithm.
     pub algorithm: Algorithm,
-    /// How the server spells the algorithm, where that is not its usual name: it is sent back so.
+    /// Spelling of the algorithm by the server, where that is not its usual name: it is sent back so.
     pub spelled: Option<Box<str>>,
     /// The quality of protection that is used of those that are offered; `None` where none is.
     pub qop: Option<Qop>,
@@ -107,13 +108,13 @@ pub struct Challenge {
     pub userhash: bool,
     /// Hash realm and nonce with the escapes that they are quoted with: see [`Challenge::as_written`].
     pub with_escapes: bool,
-    /// The nonce was too old and the password not at fault: answer again with this nonce.
+    /// The nonce was too old and the password not at fault: try again with this nonce.
     pub stale: bool,
-    /// From a proxy: the answer goes into Proxy-Authorization.
+    /// True for a challenge of a proxy: the credentials go into Proxy-Authorization.
     pub proxy: bool,
 }
 
-/// Whose password answers a challenge.
+/// Username and password for a challenge.
 #[derive(Clone, Copy, Debug)]
 pub struct Login<'a> {
     /// The username.
@@ -122,7 +123,7 @@ pub struct Login<'a> {
     pub password: &'a Secret,
 }
 
-/// What a digest is made of, of a request.
+/// Parts of a request that a digest is made of.
 #[derive(Clone, Copy)]
 pub struct Signed<'a> {
     /// The method.
@@ -140,7 +141,7 @@ impl fmt::Debug for Signed<'_> {
 }
 
 impl Challenge {
-    /// Whether it offers the minimum.
+    /// Returns whether it offers the minimum.
     pub fn offers(&self, minimum: DigestMinimum) -> bool {
         let strong = self.algorithm.strength() >= Algorithm::Sha256.strength();
         (strong || !minimum.sha256) && (self.qop.is_some() || !minimum.qop)
@@ -150,7 +151,7 @@ impl Challenge {
     /// strongest that can be answered, among equals the first.
     ///
     /// # Errors
-    /// When none can be answered: why not, for the first one.
+    /// When none can be answered: the reason for the first one.
     pub fn parse(value: impl AsRef<[u8]>, proxy: bool) -> Result<Self, DigestError> {
         let mut trouble = None;
         let mut best: Option<Self> = None;

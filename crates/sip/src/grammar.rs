@@ -1,7 +1,7 @@
 //! The lexical ground of RFC 3261 §25: tokens, quoted strings, lists and parameters. Shared by the other
 //! files here.
 
-/// Why a text is not what it should be.
+/// Reason that a text is not what it should be.
 ///
 /// The excerpt of the value is short and never holds a secret: the user part of a URI and the values of
 /// header fields are left out of it.
@@ -10,17 +10,17 @@ pub enum ParseError {
     /// A part does not follow the grammar.
     #[error("{what} {value:?}: expected {expected}")]
     Malformed {
-        /// Which part.
+        /// Name of the part.
         what: &'static str,
         /// A short excerpt.
         value: String,
-        /// What would be right.
+        /// Correct form of the part.
         expected: &'static str,
     },
     /// A bound is exceeded.
     #[error("{what}: more than the {limit} that are allowed")]
     TooMuch {
-        /// What there is too much of.
+        /// Name of the things that there are too many of.
         what: &'static str,
         /// The bound.
         limit: usize,
@@ -39,7 +39,7 @@ impl ParseError {
     }
 }
 
-/// At most 60 characters of a text, for an error message.
+/// Returns at most 60 characters of a text, for an error message.
 fn excerpt(text: &str) -> String {
     let mut short: String = text.chars().take(60).collect();
     if short.len() < text.len() {

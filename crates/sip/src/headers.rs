@@ -16,7 +16,7 @@ pub const MAX_HEADERS: usize = 256;
 /// Header fields that hold credentials, or what can be made into them: their values are never shown.
 const SECRET: [&str; 3] = ["Authorization", "Proxy-Authorization", "X-Gateway-Auth"];
 
-/// Why a message cannot be written.
+/// Reason that a message cannot be written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BuildError {
     /// The name of a header field is not a token.
@@ -64,7 +64,7 @@ impl Headers {
         self.values(name).map(HeaderValue::as_str)
     }
 
-    /// As [`Headers::get_all`], as bytes: what is not UTF-8 is as it came.
+    /// Returns the values of [`Headers::get_all`] as bytes: one that is not UTF-8 is as it came.
     pub fn get_all_bytes<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         self.values(name).map(HeaderValue::as_bytes)
     }
@@ -199,8 +199,8 @@ fn checked_field(name: &str, value: HeaderValue) -> Result<Field, BuildError> {
     Ok((canonical(name), value))
 }
 
-/// What the fields say, as far as this project needs it. A field that is missing or malformed reads as
-/// `None`; of several the first counts.
+/// Readers of the fields that this project needs. A field that is missing or malformed reads as `None`; of
+/// several the first counts.
 impl Headers {
     /// CSeq: the number and the method.
     pub fn cseq(&self) -> Option<(u32, &str)> {

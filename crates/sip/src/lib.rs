@@ -16,9 +16,9 @@
 //! it is read), [`transaction`] (pure: when to send again, when to give up), [`client`] (sockets and names),
 //! [`digest`] (both sides of the password).
 //!
-//! What holds everywhere here:
+//! Rules that hold everywhere here:
 //! * Any bytes lead to a message or an error, never to a panic; every size has a bound.
-//! * What would break out of its line (CR, LF, NUL) cannot become part of a message.
+//! * Characters that would break out of a line (CR, LF, NUL) cannot become part of a message.
 //! * No message is logged, and `Debug` shows neither credentials nor bodies.
 
 pub mod client;

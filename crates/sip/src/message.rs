@@ -18,7 +18,7 @@ pub const MAX_MESSAGE: usize = 64 * 1024;
 /// A request. `Debug` shows neither credentials nor the body.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Request {
-    /// In upper case as a rule; methods are compared with respect to case (RFC 3261 §7.1).
+    /// Method, in upper case as a rule; methods are compared with respect to case (RFC 3261 §7.1).
     pub method: String,
     /// The Request-URI.
     pub uri: SipUri,

@@ -42,9 +42,9 @@ pub(super) fn parse_datagram(bytes: &[u8]) -> Result<Message, ParseError> {
 #[derive(Debug, Default)]
 pub struct StreamParser {
     buffer: Vec<u8>,
-    /// Before this there is no end of the header fields, so that nothing is searched twice.
+    /// Offset before which there is no end of the header fields, so that nothing is searched twice.
     searched: usize,
-    /// Bytes that the next message has, once its header fields have told; 0 before. They are not read again
+    /// Bytes that the next message has, once its header fields are known; 0 before. They are not read again
     /// until then.
     awaited: usize,
     /// Something that was SIP has come.
@@ -53,7 +53,7 @@ pub struct StreamParser {
 }
 
 impl StreamParser {
-    /// At the start of a stream.
+    /// Begins at the start of a stream.
     pub fn new() -> Self {
         Self::default()
     }
@@ -119,7 +119,7 @@ impl StreamParser {
         (self.searched, self.awaited) = (0, 0);
     }
 
-    /// Returns whether the stream can no longer be taken apart: it is to be closed.
+    /// Returns whether the stream can no longer be taken apart and must be closed.
     pub fn is_broken(&self) -> bool {
         self.broken.is_some()
     }
@@ -156,7 +156,7 @@ impl StreamParser {
     }
 }
 
-/// What the front of a stream is.
+/// Front of a stream.
 enum Frame {
     /// Less than a message.
     Partial,
@@ -164,7 +164,7 @@ enum Frame {
     Whole(Head, usize, usize),
     /// A message whose body has no end that is known: its header fields, and why not.
     Endless(Head, ParseError),
-    /// So many bytes before the start of a message, as a body without a Content-Length leaves them.
+    /// Bytes before the start of a message, as a body without a Content-Length leaves them.
     Junk(usize),
 }
 
@@ -327,7 +327,7 @@ fn text(line: &[u8]) -> Cow<'_, str> {
     text
 }
 
-/// Without white space at either end.
+/// Returns a value without white space at either end.
 fn trimmed(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t' | b'\r', rest @ ..] | [rest @ .., b' ' | b'\t' | b'\r'] = value {
         value = rest;

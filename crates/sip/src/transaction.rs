@@ -30,7 +30,7 @@ pub struct Timers {
     pub t1: Duration,
     /// The longest interval of Timer E.
     pub t2: Duration,
-    /// How long a message can stay in the network: Timer K.
+    /// Time that a message can stay in the network: Timer K.
     pub t4: Duration,
 }
 
@@ -48,7 +48,7 @@ impl Timers {
     }
 }
 
-/// How far a transaction has come.
+/// State of a transaction (RFC 3261 §17.1.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// Sent, nothing heard.
@@ -61,7 +61,7 @@ pub enum State {
     Terminated,
 }
 
-/// What a response calls for.
+/// Action that a response calls for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnResponse {
     /// A provisional response: there is more to come.
@@ -72,7 +72,7 @@ pub enum OnResponse {
     Absorb,
 }
 
-/// What a timer calls for.
+/// Action that a timer calls for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnTimer {
     /// Nothing is due.

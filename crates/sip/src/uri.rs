@@ -170,7 +170,7 @@ pub fn unescape(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// As [`unescape`]; escapes of what is not UTF-8 stay as they are.
+/// Unescapes as [`unescape`] does; escapes of bytes that are not UTF-8 stay as they are.
 fn unescape_or_keep(text: &str) -> String {
     unescape(text).unwrap_or_else(|| text.to_owned())
 }

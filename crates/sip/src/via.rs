@@ -8,10 +8,10 @@ use super::{
 };
 use routr_types::host::UriHost;
 
-/// What every branch starts with that is unique over space and time (RFC 3261 §8.1.1.7).
+/// Prefix of every branch that is unique over space and time (RFC 3261 §8.1.1.7).
 pub const MAGIC_COOKIE: &str = "z9hG4bK";
 
-/// Where a message has been.
+/// One value of the Via header field: a hop of the message (RFC 3261 §20.42).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Via {
     /// `UDP`, `TCP`, ...: as it was written.

@@ -1,10 +1,10 @@
-//! The least that a challenge has to offer: what is weaker is not answered, no matter who asks for it.
+//! The least that a challenge must offer: a weaker one gets no credentials, no matter who asks for them.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// What a challenge has to offer at least. By default anything will do.
+/// Minimum that a challenge must offer. By default anything will do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct DigestMinimum {
     /// No MD5: SHA-256 or SHA-512-256.
@@ -36,7 +36,7 @@ impl DigestMinimum {
     }
 }
 
-/// As the header field X-Routr-Digest has it: `sha-256`, `qop`, or both with a comma between them.
+/// Writes the value of the header field X-Routr-Digest: `sha-256`, `qop`, or both with a comma between them.
 impl fmt::Display for DigestMinimum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match (self.sha256, self.qop) {

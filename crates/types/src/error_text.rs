@@ -1,6 +1,6 @@
 //! Errors and their causes as text.
 
-/// The error with its causes; many an error tells its cause itself, and it is not said twice.
+/// Returns the error with its causes; many an error includes its cause itself, and it is not said twice.
 pub fn error_chain(error: &dyn std::error::Error) -> String {
     std::iter::successors(error.source(), |cause| cause.source()).fold(error.to_string(), |text, cause| {
         let cause = cause.to_string();

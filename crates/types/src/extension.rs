@@ -1,4 +1,5 @@
-//! Header extensions by which our Requester tells the registry what Routr's `SIPMessage` has no field for.
+//! Header extensions by which our Requester passes to the registry what Routr's `SIPMessage` has no field
+//! for.
 //!
 //! Routr's own services ignore them, and its Java Requester sends none: each is optional for the reader. A
 //! header field of one of these names in a registrar's response is dropped by the Requester, so that no one
@@ -14,26 +15,26 @@ pub const STATUS: &str = "X-Routr-Status";
 pub const BINDINGS: &str = "X-Routr-Bindings";
 /// A Contact of a 3xx; once for each, in the order to try them (RFC 3261 §8.1.3.4): see [`Target`].
 pub const TARGET: &str = "X-Routr-Target";
-/// What became of the challenge, on a 401, 403 or 407: see [`Authentication`].
+/// Outcome of the challenge, on a 401, 403 or 407: see [`Authentication`].
 pub const AUTHENTICATION: &str = "X-Routr-Authentication";
 
-/// In a request: what a digest challenge has to offer to be answered, see
+/// Minimum that a digest challenge must offer to be answered, in a request: see
 /// [`crate::digest_minimum::DigestMinimum`]. It is not sent on.
 pub const DIGEST: &str = "X-Routr-Digest";
 
 /// All of them.
 pub const ALL: [&str; 6] = [LOCAL, STATUS, BINDINGS, TARGET, AUTHENTICATION, DIGEST];
 
-/// Why there is no response of a registrar. Written as `KIND` or `KIND;at=PART`.
+/// Reason that there is no response of a registrar. Written as `KIND` or `KIND;at=PART`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Local {
-    /// What happened.
+    /// Kind of the failure.
     pub kind: LocalKind,
-    /// To whom the request was sent, where the Requester says so.
+    /// Next hop that the request was sent to, where the Requester says so.
     pub at: Option<Hop>,
 }
 
-/// What happened to a request that got no response.
+/// Failure of a request that got no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LocalKind {
     /// No final response within Timer F.
@@ -189,7 +190,7 @@ impl Target {
     }
 }
 
-/// What became of a challenge.
+/// Outcome of a challenge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Authentication {
     /// Credentials were sent, and refused: `sent`.

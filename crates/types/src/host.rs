@@ -4,7 +4,7 @@ use std::{fmt, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-/// How a SIP message travels (RFC 3261 §18, RFC 4168 for SCTP, RFC 7118 for WebSocket).
+/// Transport of a SIP message (RFC 3261 §18, RFC 4168 for SCTP, RFC 7118 for WebSocket).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Transport {

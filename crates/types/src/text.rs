@@ -80,10 +80,10 @@ fn is_mark(c: char) -> bool {
     c > '\u{2ff}' && c.escape_debug().next() == Some('\\')
 }
 
-/// How a character of a text is shown.
+/// Form in which a character of a text is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shown {
-    /// As part of a run of white space.
+    /// Part of a run of white space.
     Space,
     Plain(char),
     Escaped(char),
@@ -161,7 +161,7 @@ pub fn clean(text: &str, most: usize) -> String {
     out
 }
 
-/// As [`clean`], whole: for what is bounded already.
+/// Cleans a text as [`clean`] does, whole: for one that is bounded already.
 pub fn one_line(text: &str) -> String {
     clean(text, usize::MAX)
 }
@@ -172,7 +172,7 @@ pub fn quoted(text: &str, most: usize) -> String {
     format!("\"{}\"", escaped(text, most))
 }
 
-/// As [`quoted`], without the quotes around it.
+/// Escapes a text as [`quoted`] does, without the quotes around it.
 pub fn escaped(text: &str, most: usize) -> String {
     let mut out = String::new();
     let mut characters = text.chars().zip(characters(text));

@@ -1,9 +1,9 @@
-//! Every mistake by its exact words.
+//! Every validation error by its exact words.
 
 use super::super::rules::hint;
 use super::*;
 
-/// The mistakes of [`LEAST`] with these lines in its spec, which begin at line 8.
+/// Asserts the errors of [`LEAST`] with these lines in its spec, which begin at line 8.
 #[track_caller]
 fn expect(lines: &str, expected: &[&str]) {
     expect_all(&format!("{LEAST}{lines}\n"), expected);

@@ -16,7 +16,7 @@ proptest! {
         let _ = yaml(&text);
     }
 
-    /// Any value at any key: never a panic, and a mistake always says where, what and how.
+    /// Any value at any key: never a panic, and an error always says where, what and how.
     #[test]
     fn any_value_is_read_or_refused(
         key in prop::sample::select(vec![

@@ -33,7 +33,7 @@ fn redis(cache: Value, secrets: &Secrets) -> RedisSettings {
     }
 }
 
-/// The mistakes as text; nothing of the password is in it.
+/// Returns the errors as text; nothing of the password is in it.
 fn wrong(cache: Value, secrets: &Secrets) -> String {
     let errors = Config::from_resource("name", &spec(cache.clone()), secrets).expect_err(&cache.to_string());
     let shown = format!("{errors}{errors:?}");

@@ -1,4 +1,4 @@
-//! Ways for the API server to fail, and a count of its calls.
+//! Faults of the API server, and a count of its calls.
 
 use std::{
     sync::{
@@ -24,7 +24,7 @@ pub enum Rpc {
     List,
 }
 
-/// With which status a server refuses an answer that is too large: implementations differ.
+/// Status with which a server refuses a response that is too large: implementations differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SizeCode {
     /// `RESOURCE_EXHAUSTED`.
@@ -33,22 +33,22 @@ pub enum SizeCode {
     OutOfRange,
 }
 
-/// A way to fail.
+/// One fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Answer `UNAVAILABLE`, as the PostgreSQL-backed server does when its database is down.
+    /// Respond `UNAVAILABLE`, as the PostgreSQL-backed server does when its database is down.
     Unavailable,
-    /// Answer any other status.
+    /// Respond any other status.
     Refuse(Code, String),
-    /// Do not answer at all, until the server is shut down.
+    /// Do not respond at all, until the server is shut down.
     Hang,
-    /// Answer well, but only after this time.
+    /// Respond well, but only after this time.
     Slow(Duration),
-    /// Refuse answers of more than `limit` bytes.
+    /// Refuse responses of more than `limit` bytes.
     TooLarge {
         /// Largest message that is still sent, in bytes.
         limit: usize,
-        /// How the others are refused.
+        /// Status of the refused ones.
         code: SizeCode,
     },
 }
@@ -73,7 +73,7 @@ impl Faults {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)[rpc as usize].clone()
     }
 
-    /// Counts a call and fails it where it is to fail before there is an answer.
+    /// Counts a call, and fails it where the fault comes before any response.
     pub(super) async fn before(&self, rpc: Rpc, shutdown: &CancellationToken) -> Result<(), Status> {
         self.calls[rpc as usize].fetch_add(1, Ordering::Relaxed);
         match self.get(rpc) {
@@ -91,7 +91,7 @@ impl Faults {
         }
     }
 
-    /// Fails a call whose answer is too large.
+    /// Fails a call whose response is too large.
     pub(super) fn after(&self, rpc: Rpc, answer: &impl Message) -> Result<(), Status> {
         let Some(Fault::TooLarge { limit, code }) = self.get(rpc) else { return Ok(()) };
         let size = answer.encoded_len();

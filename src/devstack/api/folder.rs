@@ -20,7 +20,7 @@ use super::{
 };
 use crate::proto::trunks::Trunk;
 
-/// What tells one state of a file from another without reading it.
+/// Mark by which one state of a file differs from another, without reading it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     inode: u64,
@@ -34,15 +34,15 @@ type Stamps = BTreeMap<PathBuf, Stamp>;
 /// The folder as it was last seen, and what of it is in use.
 pub(super) struct Folder {
     dir: PathBuf,
-    /// As the last poll saw it.
+    /// Files as the last poll saw them.
     seen: Stamps,
-    /// As it was last read.
+    /// Files as they were last read.
     applied: Stamps,
     /// The last good state of each file.
     good: BTreeMap<PathBuf, Resources>,
     /// Notes that have been logged already.
     noted: HashSet<Problem>,
-    /// Whether the log has said that the folder cannot be read.
+    /// True once the log has said that the folder cannot be read.
     lost: bool,
 }
 
@@ -73,7 +73,7 @@ impl Folder {
                 Err(found) => problems.extend(found),
             }
         }
-        // Refs are looked up among what could be read only where all could be: no mistakes that follow from
+        // Refs are looked up among what could be read only where all could be: no problems that follow from
         // others.
         if !problems.is_empty() {
             return Err(LoadError::Invalid(Problems(problems)));

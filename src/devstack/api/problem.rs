@@ -1,11 +1,11 @@
-//! What is wrong with a resource file, said so that a person can put it right.
+//! Problems of resource files, worded so that a person can fix them.
 
 use std::fmt;
 
-/// How many problems are listed one by one.
+/// Most problems that are listed one by one.
 const LISTED: usize = 20;
 
-/// One mistake in a resource file.
+/// One problem in a resource file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Problem {
     /// Name of the file.
@@ -16,7 +16,7 @@ pub struct Problem {
     pub field: String,
     /// The value as it stands there; absent where there is none, or where it is a secret.
     pub value: Option<String>,
-    /// What would be right.
+    /// Problem in plain words, with the suggested correction.
     pub message: String,
 }
 
@@ -35,7 +35,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Several mistakes, one a line; only the first twenty are shown.
+/// Several problems, one a line; only the first twenty are shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 

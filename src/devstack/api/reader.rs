@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::problem::Problem;
 
-/// How much of a value a problem shows, in characters.
+/// Most characters of a value that a problem shows.
 const MAX_SHOWN_CHARS: usize = 60;
 /// Keys at least this alike are taken for a slip of the pen (Jaro-Winkler, 0 to 1).
 const MIN_SIMILARITY: f64 = 0.88;
@@ -35,9 +35,9 @@ impl<'v> Node<'v> {
 pub(super) struct Reader<'f> {
     file: &'f str,
     resource: String,
-    /// Mistakes: the file cannot be used.
+    /// Problems for which the file cannot be used.
     pub(super) problems: Vec<Problem>,
-    /// What can be used, but is probably not what was meant.
+    /// Notes on values that can be used, but are probably not what was meant.
     pub(super) notes: Vec<Problem>,
 }
 

@@ -12,7 +12,7 @@ use super::{
 use crate::proto::trunks::TrunkUri;
 use routr_types::secret::Secret;
 
-/// What this server reads; everything else is passed over.
+/// Kinds that this server reads; everything else is passed over.
 const KINDS: [&str; 2] = ["Trunk", "Credentials"];
 /// The versions of Routr's resources.
 const API_VERSIONS: [&str; 2] = ["v2beta1", "v2"];
@@ -39,12 +39,12 @@ pub(super) struct CredentialsResource {
     pub(super) password: Secret,
 }
 
-/// What one file holds.
+/// Resources of one file.
 pub(super) struct Resources {
     pub(super) file: Arc<str>,
     pub(super) trunks: Vec<TrunkResource>,
     pub(super) credentials: Vec<CredentialsResource>,
-    /// What can be used, but is probably not what was meant.
+    /// Notes on values that can be used, but are probably not what was meant.
     pub(super) notes: Vec<Problem>,
 }
 

@@ -17,7 +17,7 @@ const MAX_ADDRESSES: usize = 10_000;
 pub struct Binding {
     /// The URI of the Contact, as it was sent.
     pub contact: String,
-    /// When it expires, as time since the start of the play.
+    /// Time of expiry, since the start of the play.
     pub expires_at: Duration,
 }
 

@@ -17,7 +17,7 @@ use routr_types::host::Transport;
 /// Most nodes of one case.
 const MAX_NODES: usize = 100;
 
-/// Why a text is no case.
+/// Reason that a text is not a case.
 #[derive(Debug, thiserror::Error)]
 pub enum CaseError {
     /// It is not of the format.
@@ -26,9 +26,9 @@ pub enum CaseError {
     /// A field contradicts another.
     #[error("{field}: {problem}")]
     Field {
-        /// Which.
+        /// Name of the field.
         field: String,
-        /// What would be right.
+        /// Problem and suggested correction.
         problem: String,
     },
 }
@@ -65,28 +65,28 @@ impl fmt::Display for Over {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Case {
-    /// What it is played by, such as `R5-no-colon`.
+    /// Name to play it by, such as `R5-no-colon`.
     pub name: String,
-    /// What the other side does, in one line.
+    /// Behaviour of the other side, in one line.
     pub summary: String,
     /// The right outcome, in one line.
     pub outcome: String,
-    /// Where it was seen.
+    /// Source of the observation.
     #[serde(default)]
     pub source: String,
-    /// What the nodes listen for, all on one port; UDP and TCP where it is absent.
+    /// Transports that the nodes listen for, all on one port; UDP and TCP where it is absent.
     #[serde(default = "udp_and_tcp")]
     pub transports: Vec<Over>,
-    /// Who listens; one node `registrar` where it is absent.
+    /// Nodes that listen; one node `registrar` where it is absent.
     #[serde(default)]
     pub nodes: Vec<Node>,
     /// The bounds of what is granted.
     #[serde(default)]
     pub expires: Expires,
-    /// What credentials must be, by realm.
+    /// Demands on credentials, by realm.
     #[serde(default)]
     pub digest: Vec<Demand>,
-    /// What is done with requests: the first rule that applies.
+    /// Rules for requests: the first one that applies.
     #[serde(default)]
     pub rules: Vec<Rule>,
     /// The certificates of TLS nodes.
@@ -106,7 +106,7 @@ pub struct Case {
 pub struct Node {
     /// Its name. With a count, that of the group: its nodes are `NAME-1`, `NAME-2`, ...
     pub name: String,
-    /// How many there are of it.
+    /// Number of nodes in the group.
     #[serde(default)]
     pub count: Option<usize>,
     /// The port is held, and no one listens there: ICMP errors over UDP, resets over TCP.
@@ -122,7 +122,7 @@ pub struct Expires {
     pub min: u32,
     /// The most.
     pub max: u32,
-    /// Where the request asks for none.
+    /// Granted where the request asks for none.
     pub default: u32,
 }
 
@@ -132,20 +132,20 @@ impl Default for Expires {
     }
 }
 
-/// What is done with some requests.
+/// Treatment of some requests.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Rule {
-    /// Which requests; every REGISTER where it is absent.
+    /// Requests that it applies to; every REGISTER where it is absent.
     #[serde(default)]
     pub when: When,
-    /// How often at most it applies.
+    /// Most times that it applies.
     #[serde(default)]
     pub times: Option<u64>,
     /// Short for one step `respond`.
     #[serde(default)]
     pub respond: Option<Template>,
-    /// What is done, one step after the other.
+    /// Steps, one after the other.
     #[serde(default)]
     pub then: Vec<Step>,
 }

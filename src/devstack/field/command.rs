@@ -20,12 +20,12 @@ use routr_types::secret::Secret;
 /// Play what registrars, name servers and EdgePorts do in the field, to see how a client reacts.
 #[derive(Args, Clone, Debug)]
 pub struct DevstackArgs {
-    /// What to do.
+    /// Subcommand to run.
     #[command(subcommand)]
     pub action: Action,
 }
 
-/// What to do with cases.
+/// Actions with cases.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Action {
     /// List the cases: name, behaviour of the other side, and the right outcome
@@ -36,7 +36,7 @@ pub enum Action {
     Play(PlayArgs),
 }
 
-/// Where cases come from.
+/// Source of cases.
 #[derive(Args, Clone, Debug)]
 pub struct Source {
     /// Folder with case files [default: the built-in cases].
@@ -44,22 +44,22 @@ pub struct Source {
     pub cases: Option<PathBuf>,
 }
 
-/// Which case to show.
+/// Case to show.
 #[derive(Args, Clone, Debug)]
 pub struct ShowArgs {
     /// The name of the case.
     pub case: String,
-    /// Where cases come from.
+    /// Source of cases.
     #[command(flatten)]
     pub source: Source,
 }
 
-/// Which case to play, and where.
+/// Case to play, and the addresses to play it at.
 #[derive(Args, Clone, Debug)]
 pub struct PlayArgs {
     /// The name of the case.
     pub case: String,
-    /// Where cases come from.
+    /// Source of cases.
     #[command(flatten)]
     pub source: Source,
     /// Address and port of the first node; further nodes follow at the next loopback addresses, or at the
@@ -85,7 +85,7 @@ pub struct PlayArgs {
     pub tls_dir: Option<PathBuf>,
 }
 
-/// Why the subcommand fails.
+/// Reason that the subcommand fails.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// Cases cannot be had.
@@ -97,9 +97,9 @@ pub enum CommandError {
     /// A file, or the terminal.
     #[error("{what}: {source}")]
     Io {
-        /// What was tried.
+        /// Action that failed.
         what: String,
-        /// What the system says.
+        /// Error of the system.
         source: io::Error,
     },
 }

@@ -1,4 +1,4 @@
-//! What placeholders stand for, and messages completed from templates.
+//! Values of placeholders, and messages completed from templates.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -24,10 +24,10 @@ const DIGEST_FIELDS: [&str; 3] = ["authorization", "proxy-authorization", "authe
 /// Those parameters.
 const SECRET_PARAMS: [&str; 3] = ["response", "cnonce", "rspauth"];
 
-/// Where entries go as they happen.
+/// Receiver of entries as they happen.
 pub(super) type Sink = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// Which way a message went.
+/// Direction of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     In,

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::wire::Wire;
 use routr_types::secret::Secret;
 
-/// What the credentials of a request are worth.
+/// Result of checking the credentials of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Verdict {
@@ -27,7 +27,7 @@ pub enum Verdict {
     Replayed,
 }
 
-/// What a case demands of credentials: an entry of `digest`.
+/// Demands of a case on credentials: an entry of `digest`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Demand {
@@ -39,7 +39,7 @@ pub struct Demand {
     /// `auth`, `auth-int` or `none`; any where it is absent.
     #[serde(default)]
     pub qop: Option<String>,
-    /// What opaque must say; anything where it is absent.
+    /// Value that opaque must have; anything where it is absent.
     #[serde(default)]
     pub opaque: Option<String>,
 }
@@ -122,7 +122,7 @@ pub(super) fn credentials(request: &Wire) -> Vec<Params> {
     names.iter().flat_map(|name| request.all(name)).filter_map(Params::parse).collect()
 }
 
-/// Returns whether credentials were made with that password for that request, whatever nonce they answer.
+/// Returns whether credentials were made with that password for that request, whatever nonce they use.
 pub(super) fn verify(params: &Params, demand: &Demand, password: &Secret, request: &Wire) -> bool {
     let Some((method, uri)) = request.request() else { return false };
     let named = |wanted: &Option<String>, name: &str, default: &str| {
@@ -166,8 +166,8 @@ fn response(params: &Params, password: &Secret, method: &[u8], body: &[u8]) -> O
     })
 }
 
-/// The answer of an EdgePort to a challenge: a Digest value with `qop=auth` where it is offered. `None` where
-/// the challenge cannot be answered.
+/// Returns an EdgePort's credentials for a challenge: a Digest value with `qop=auth` where it is offered.
+/// `None` where there can be none for the challenge.
 pub(super) fn answer(
     challenge: &[u8],
     username: &str,

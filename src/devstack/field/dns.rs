@@ -32,15 +32,15 @@ const MAX_CHAIN: usize = 8;
 /// Most queries that are remembered.
 const MAX_QUERIES: usize = 10_000;
 
-/// What name servers do: the `dns` of a case.
+/// Behaviour of the name servers: the `dns` of a case.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct DnsScript {
     /// Their names; one server `dns` where it is absent.
     #[serde(default = "one_server")]
     pub servers: Vec<String>,
-    /// What they respond: the first entry that applies. A name with other entries has no records of that
-    /// type, any other name does not exist.
+    /// Responses: the first entry that applies. A name with other entries has no records of that type, any
+    /// other name does not exist.
     #[serde(default)]
     pub records: Vec<Entry>,
 }
@@ -72,19 +72,19 @@ pub struct Entry {
     /// The data of each record as a zone file writes it, `${node.NAME.ip}` and the like filled in.
     #[serde(default)]
     pub data: Vec<Template>,
-    /// How the query ends.
+    /// End of the query.
     #[serde(default)]
     pub response: Ending,
-    /// How long the response waits.
+    /// Time that the response waits.
     #[serde(default)]
     pub wait: Option<Pause>,
 }
 
-/// How a query ends.
+/// End of a query.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Ending {
-    /// With the records.
+    /// The records.
     #[default]
     Records,
     /// SERVFAIL.
@@ -114,7 +114,7 @@ pub struct Query {
     pub name: String,
     /// `A`, `SRV`, ...
     pub kind: String,
-    /// How it came.
+    /// Transport of the query.
     pub over: Over,
     /// The response code; `None` for silence.
     pub response: Option<String>,
@@ -162,9 +162,9 @@ struct Prepared {
 
 #[derive(Debug, Default)]
 struct Asked {
-    /// By server, name and type.
+    /// Number of queries, by server, name and type.
     counts: HashMap<(String, String, RecordType), u64>,
-    /// By entry, for the rotation.
+    /// Turns of the rotation, by entry.
     turns: HashMap<usize, usize>,
     queries: Vec<Query>,
 }
@@ -177,7 +177,7 @@ pub(super) struct Dns {
     places: Arc<Semaphore>,
 }
 
-/// What goes back for one query.
+/// Response to one query.
 struct Outcome {
     wait: Duration,
     bytes: Option<Vec<u8>>,

@@ -1,5 +1,6 @@
-//! Scripted EdgePorts: a SIP proxy of the least kind on UDP that answers digest challenges by X-Gateway-Auth,
-//! as Routr's does, and misbehaves as Routr's does: it never stops offering a password that was refused.
+//! Scripted EdgePorts: a SIP proxy of the least kind on UDP that responds to digest challenges by
+//! X-Gateway-Auth, as Routr's does, and misbehaves as Routr's does: it never stops offering a password that
+//! was rejected.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -39,7 +40,7 @@ pub struct EdgePortScript {
     /// Its port is held, and it does not run.
     #[serde(default)]
     pub closed: bool,
-    /// What it does once the registrar has refused a password.
+    /// Behaviour once the registrar has rejected a password.
     #[serde(default)]
     pub wrong_password: WrongPassword,
     /// The time between two offers of a loop.
@@ -58,23 +59,23 @@ fn limit() -> u32 {
     2000
 }
 
-/// What an EdgePort does once the registrar has refused a password.
+/// Behaviour of an EdgePort once the registrar has rejected a password.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum WrongPassword {
-    /// As Routr's: it offers it again and again, and the client never hears of it.
+    /// Routr's behaviour: it offers it again and again, and the client never hears of it.
     #[default]
     Loop,
-    /// It passes the refusal on.
+    /// It passes the rejection on.
     PassOn,
 }
 
-/// What an EdgePort has done.
+/// Counters of an EdgePort.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EdgePortCounts {
     /// Requests of clients, those sent again left out.
     pub requests: u64,
-    /// Answers to challenges that it sent.
+    /// Credentials that it sent in response to challenges.
     pub offers: u64,
 }
 
@@ -92,10 +93,10 @@ pub(super) struct EdgePort {
 /// One request of a client, by the branch of what was sent on for it.
 #[derive(Clone, Debug)]
 struct Transaction {
-    /// As it came.
+    /// Request as it came.
     original: Wire,
     back: SocketAddr,
-    /// What goes on: without Route and X-Gateway-Auth, with our Via.
+    /// Request to forward: without Route and X-Gateway-Auth, with our Via.
     onward: Wire,
     to: SocketAddr,
     credentials: Option<(String, Secret)>,
@@ -233,7 +234,7 @@ impl EdgePort {
         self.send(socket, transaction.back, &bytes).await;
     }
 
-    /// The request with an answer to the challenge in it; `None` where there is none to answer.
+    /// Returns the request with credentials for the challenge in it; `None` where there are none to offer.
     fn next_offer(&self, transaction: &Transaction, wire: &Wire, code: u16) -> Option<Wire> {
         let (asks, answers) = match code {
             401 => ("WWW-Authenticate", "Authorization"),

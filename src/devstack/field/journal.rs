@@ -1,4 +1,4 @@
-//! What a play has seen, for tests to look at.
+//! Journal of a play, for tests to look at.
 
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
@@ -11,13 +11,13 @@ const MAX_KEPT: usize = 10_000;
 /// [`Seen::sendings`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// When it first arrived, as time since the start of the play.
+    /// Time of its first arrival, since the start of the play.
     pub at: Duration,
     /// The node.
     pub node: String,
-    /// How it came.
+    /// Transport of the request.
     pub over: Over,
-    /// From where.
+    /// Source address.
     pub source: SocketAddr,
     /// The number of its connection at the node, from 1, the last one of several; `None` over UDP.
     pub connection: Option<u64>,
@@ -37,11 +37,11 @@ pub struct Seen {
     pub asked: u32,
     /// Require.
     pub require: String,
-    /// Whether it carries X-Gateway-Auth.
+    /// True when it carries X-Gateway-Auth.
     pub gateway_auth: bool,
-    /// What its credentials are worth, by realm; one entry at least.
+    /// Result of checking its credentials, by realm; one entry at least.
     pub credentials: Vec<(String, Verdict)>,
-    /// How often it arrived.
+    /// Number of times that it arrived.
     pub sendings: u64,
     /// The status codes that were sent for it; what is no response has none.
     pub codes: Vec<u16>,
@@ -50,7 +50,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// The verdict where there is one realm, or the first of several.
+    /// Returns the result for the only realm, or for the first of several.
     pub fn verdict(&self) -> Verdict {
         self.credentials.first().map(|(_, verdict)| *verdict).unwrap_or_default()
     }
@@ -66,7 +66,7 @@ impl Seen {
 pub struct Received {
     /// The node that received it.
     pub node: String,
-    /// From where.
+    /// Source address.
     pub source: SocketAddr,
     /// Status code.
     pub code: u16,

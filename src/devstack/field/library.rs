@@ -6,7 +6,7 @@ use super::case::{Case, CaseError};
 
 include!(concat!(env!("OUT_DIR"), "/field_cases.rs"));
 
-/// Why cases cannot be had.
+/// Reason that cases cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LibraryError {
     /// A file is no case.
@@ -14,7 +14,7 @@ pub enum LibraryError {
     Case {
         /// The file.
         file: String,
-        /// What is wrong with it.
+        /// Problem with the case.
         source: CaseError,
     },
     /// A folder or a file cannot be read.
@@ -22,7 +22,7 @@ pub enum LibraryError {
     Read {
         /// The path.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the system.
         source: std::io::Error,
     },
     /// Two files have one name.
@@ -38,7 +38,7 @@ pub enum LibraryError {
     Unknown {
         /// The name.
         name: String,
-        /// What may be meant.
+        /// Names that may be meant.
         hint: String,
     },
 }
@@ -129,7 +129,7 @@ impl Library {
         Ok(())
     }
 
-    /// By row: its letter, its number, then the rest.
+    /// Sorts by row: its letter, its number, then the rest.
     fn sort(&mut self) {
         self.0.sort_by_cached_key(|entry| {
             let name = entry.case.name.clone();

@@ -26,13 +26,13 @@ use super::{
     wire::{Wire, WireError},
 };
 
-/// How often another port is tried where several sockets need the same one.
+/// Attempts to find a port where several sockets need the same one.
 pub(super) const PORT_TRIES: usize = 50;
 /// Most requests that are being dealt with at a time.
 const MAX_PERFORMANCES: usize = 4096;
 /// Most connections of one listener.
 const MAX_CONNECTIONS: usize = 1024;
-/// How long a TLS handshake may take.
+/// Time limit of a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Most orders that wait for one connection.
 const MAX_ORDERS: usize = 64;
@@ -75,7 +75,7 @@ pub(super) enum Socket {
     Held(#[allow(dead_code, reason = "held for its port")] socket2::Socket),
 }
 
-/// Where steps send to.
+/// Destination of the messages that steps send.
 #[derive(Clone)]
 enum Outlet {
     Udp { socket: Arc<UdpSocket>, back: SocketAddr, source: SocketAddr },
@@ -115,7 +115,7 @@ impl Outlet {
     }
 }
 
-/// What serves one node: shared by its sockets.
+/// State that the sockets of one node share.
 #[derive(Clone)]
 pub(super) struct Server {
     pub script: Arc<Script>,

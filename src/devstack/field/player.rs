@@ -27,17 +27,17 @@ use routr_types::secret::Secret;
 /// The password that a case demands where none is given.
 pub const DEFAULT_PASSWORD: &str = "field-password";
 
-/// How a case is played.
+/// Options to play a case with.
 #[derive(Clone)]
 pub struct PlayOptions {
-    /// Where the first node listens; port 0 takes a free one. The others follow: on an IPv4 loopback address
-    /// at the next addresses and the same port, elsewhere at the next ports.
+    /// Address of the first node; port 0 takes a free one. The others follow: on an IPv4 loopback address at
+    /// the next addresses and the same port, elsewhere at the next ports.
     pub listen: SocketAddr,
     /// Instead of the transports of the case; empty for those.
     pub transports: Vec<Over>,
     /// The password that is right, whatever the user.
     pub password: Secret,
-    /// Where the first name server listens, the others at the next ports; a free port of `listen`'s address
+    /// Address of the first name server, the others at the next ports; a free port of `listen`'s address
     /// where it is absent.
     pub dns: Option<SocketAddr>,
     /// The same for EdgePorts.
@@ -65,17 +65,17 @@ impl fmt::Debug for PlayOptions {
     }
 }
 
-/// Why a case cannot be played.
+/// Reason that a case cannot be played.
 #[derive(Debug, thiserror::Error)]
 pub enum PlayError {
     /// An address is taken, or not of this machine.
     #[error("{what} cannot listen on {address}: {source}")]
     Bind {
-        /// Who.
+        /// Name of the node or server.
         what: String,
-        /// Where.
+        /// Address that cannot be listened on.
         address: SocketAddr,
-        /// What the system says.
+        /// Error of the system.
         source: io::Error,
     },
     /// TCP and TLS need a port each.
@@ -86,7 +86,7 @@ pub enum PlayError {
     Record {
         /// Place of the entry.
         at: usize,
-        /// What is wrong with it.
+        /// Problem with the record.
         problem: String,
     },
     /// TLS cannot be served.
@@ -218,7 +218,7 @@ impl Player {
 
 type Bound = Vec<Vec<(Over, Socket)>>;
 
-/// Where the next one after `first` listens, `step` places on.
+/// Returns the address of the node `step` places after `first`.
 fn after(first: SocketAddr, step: usize) -> SocketAddr {
     let mut address = first;
     match first.ip() {

@@ -1,4 +1,4 @@
-//! From a request to the steps that the case has for it.
+//! Choice of the steps that the case has for a request.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -34,10 +34,10 @@ pub(super) struct Arrival {
     pub wire: Wire,
 }
 
-/// What is done with it.
+/// Decision about a request.
 #[derive(Debug)]
 pub(super) enum Decision {
-    /// What was sent for the same request before is sent again.
+    /// Responses that were sent for the same request before are sent again.
     Replay(Vec<Vec<u8>>),
     /// These steps.
     Perform(Box<Performance>),
@@ -55,7 +55,7 @@ pub(super) struct Performance {
 /// A client transaction: node, method, Call-ID, CSeq and branch.
 type Key = (usize, String, String, u32, String);
 
-/// What is remembered of a transaction.
+/// State kept of a transaction.
 #[derive(Clone, Debug, Default)]
 struct Transaction {
     arrived: u64,
@@ -71,7 +71,7 @@ struct State {
     total: u64,
     calls: Remembered<String, u64>,
     transactions: Remembered<Key, Transaction>,
-    /// By node and nonce, the highest nc so far.
+    /// Highest nc so far, by node and nonce.
     nonces: Remembered<(usize, String), u32>,
     uses: HashMap<usize, u64>,
     bindings: Bindings,
@@ -83,7 +83,7 @@ struct State {
 pub(super) struct Script {
     case: Case,
     pub nodes: Arc<[Node]>,
-    /// By the realm as `digest` writes it: its bytes, and what is demanded.
+    /// Demands, each with the realm as `digest` writes it, and its bytes.
     demands: Vec<(String, Vec<u8>, Demand)>,
     password: Secret,
     pub dialogue: Dialogue,
@@ -290,7 +290,7 @@ impl Script {
             let mut own = offered.iter().filter(|params| params.get("realm") == Some(realm)).peekable();
             let verdict = match own.peek() {
                 None => Verdict::None,
-                // A client may answer several challenges of one realm; the one that counts is demanded.
+                // A client may respond to several challenges of one realm; the one that counts is demanded.
                 Some(_) => own
                     .map(|params| worth(params, demand))
                     .fold(Verdict::None, |best, next| if best == Verdict::Right { best } else { next }),

@@ -42,7 +42,7 @@ pub(super) const WORDS: [(&str, &str); 31] = [
     ("random", "32 hexadecimal digits, others at each place"),
 ];
 
-/// Why a text is no template.
+/// Reason that a text is not a template.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
     /// `${` without an end.

@@ -14,21 +14,21 @@ use rustls::{
 use serde::Deserialize;
 use tokio_rustls::TlsAcceptor;
 
-/// What is odd about a certificate: the `tls` of a case.
+/// Oddities of a certificate: the `tls` of a case.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Certificate {
     /// The names and addresses in it; those of the node, and localhost, where it is absent.
     pub names: Vec<String>,
-    /// Who has signed it.
+    /// Signer of the certificate.
     pub issuer: Issuer,
-    /// When it is valid.
+    /// Validity of the certificate.
     pub valid: Valid,
-    /// Whether the client must show a certificate.
+    /// True when the client must show a certificate.
     pub client_certificate: bool,
 }
 
-/// Who has signed a certificate.
+/// Signer of a certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Issuer {
@@ -41,20 +41,20 @@ pub enum Issuer {
     Own,
 }
 
-/// When a certificate is valid.
+/// Validity of a certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Valid {
-    /// For long.
+    /// Valid for long.
     #[default]
     Now,
-    /// From the year 2150 on.
+    /// Valid from the year 2150 on.
     NotYet,
-    /// Until the year 2001.
+    /// Valid until the year 2001.
     Expired,
 }
 
-/// What a client needs to trust the nodes, and to be trusted by them. PEM.
+/// Files that a client needs to trust the nodes, and to be trusted by them. PEM.
 #[derive(Clone)]
 pub struct Identities {
     /// The authority.
@@ -69,7 +69,7 @@ impl std::fmt::Debug for Identities {
     }
 }
 
-/// Why there is no TLS.
+/// Reason that there is no TLS.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// No certificate could be made.

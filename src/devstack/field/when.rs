@@ -72,7 +72,7 @@ impl TryFrom<String> for Pause {
     }
 }
 
-/// What `credentials` asks for.
+/// Credentials that `credentials` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Wanted {
@@ -103,17 +103,17 @@ impl Wanted {
     }
 }
 
-/// One verdict for all realms, or one for each of some.
+/// One result for all realms, or one for each of some.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub enum Credentials {
-    /// For every realm of `digest`.
+    /// One result for every realm of `digest`.
     All(Wanted),
-    /// By the realm as `digest` writes it.
+    /// One for each realm as `digest` writes it.
     ByRealm(BTreeMap<String, Wanted>),
 }
 
-/// When a rule applies: all that is given must hold.
+/// Conditions of a rule: all that are given must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct When {
@@ -135,7 +135,7 @@ pub struct When {
     /// The number of the request within the whole case.
     #[serde(default)]
     pub total: Option<Span>,
-    /// How often this very request has arrived, from 1.
+    /// Number of this arrival of the very same request, from 1.
     #[serde(default)]
     pub sending: Option<Span>,
     /// The number of the connection at its node, from 1. Never holds over UDP.
@@ -144,10 +144,10 @@ pub struct When {
     /// The number of the request on its connection, from 1. Never holds over UDP.
     #[serde(default)]
     pub on_connection: Option<Span>,
-    /// What the credentials are worth.
+    /// Result of checking the credentials.
     #[serde(default)]
     pub credentials: Option<Credentials>,
-    /// Whether the request removes a binding.
+    /// True for a request that removes a binding, false for any other.
     #[serde(default)]
     pub deregister: Option<bool>,
     /// The expiry asked for, in seconds.
@@ -164,7 +164,7 @@ pub struct When {
     pub header: BTreeMap<String, String>,
 }
 
-/// What conditions are about.
+/// Facts that conditions are about.
 #[derive(Clone, Debug)]
 pub(super) struct Facts<'a> {
     pub message: &'a Wire,
@@ -178,7 +178,7 @@ pub(super) struct Facts<'a> {
     pub sending: u64,
     pub connection: Option<u64>,
     pub on_connection: Option<u64>,
-    /// By the realm as `digest` writes it; one entry at least.
+    /// Result by the realm as `digest` writes it; one entry at least.
     pub credentials: &'a [(String, Verdict)],
     pub deregister: bool,
     pub asked: u32,
@@ -222,7 +222,7 @@ impl When {
 impl Credentials {
     fn holds(&self, verdicts: &[(String, Verdict)]) -> bool {
         match self {
-            // Some credentials are enough for "any", one wrong answer for "wrong"; the others want all
+            // Some credentials are enough for "any", one wrong response for "wrong"; the others want all
             // realms.
             Self::All(wanted @ (Wanted::Any | Wanted::Wrong | Wanted::Foreign | Wanted::Replayed)) => {
                 verdicts.iter().any(|(_, verdict)| wanted.holds(*verdict))

@@ -1,4 +1,4 @@
-//! What a registrar answers: RFC 3261 §10.3, after the behaviour that it was told.
+//! Responses of a registrar: RFC 3261 §10.3, modified by its configured behaviour.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -17,7 +17,7 @@ use routr_sip::{
 };
 use routr_types::host::Transport;
 
-/// What goes back.
+/// Delivery of a response.
 pub(super) enum Delivery {
     /// Nothing.
     Nothing,
@@ -25,16 +25,16 @@ pub(super) enum Delivery {
     Disconnect,
     /// Responses.
     Send {
-        /// At once, before the final one.
+        /// Provisional response, sent at once, before the final one.
         provisional: Option<Response>,
-        /// How long the final one waits.
+        /// Delay of the final one.
         after: Duration,
         /// The final one.
         response: Box<Response>,
     },
 }
 
-/// What a REGISTER must have, read.
+/// Required parts of a REGISTER, parsed.
 struct Parts {
     user: String,
     aor: String,
@@ -43,7 +43,7 @@ struct Parts {
     branch: String,
 }
 
-/// A final answer, and how to describe it.
+/// A final response, and its description.
 struct Verdict {
     response: Response,
     authorised: bool,
@@ -186,7 +186,7 @@ fn sanity(options: &RegistrarOptions, request: &Request) -> Option<Response> {
     request.uri.user.is_some().then(|| to(request, 400, "Request-URI Has A User Part"))
 }
 
-/// The answer to a challenge of this registrar, where the request carries one.
+/// Returns the credentials for a challenge of this registrar, where the request carries any.
 fn credentials(options: &RegistrarOptions, request: &Request) -> Option<Authorization> {
     let name = if options.as_proxy { "Proxy-Authorization" } else { "Authorization" };
     request

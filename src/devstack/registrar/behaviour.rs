@@ -1,11 +1,11 @@
-//! What a registrar can be told to do instead of its job.
+//! Misbehaviours of a registrar.
 
 use std::{collections::HashMap, time::Duration};
 
-/// How a REGISTER is treated.
+/// Treatment of a REGISTER.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Behaviour {
-    /// By the rules.
+    /// Treatment by the rules.
     #[default]
     Normal,
     /// 423 with this Min-Expires in seconds to everything that asks for less; otherwise normal.
@@ -22,7 +22,7 @@ pub enum Behaviour {
     Redirect {
         /// The code.
         code: u16,
-        /// Where to: a SIP URI, such as `sip:127.0.0.1:5062;transport=tcp`.
+        /// Target of the redirection: a SIP URI, such as `sip:127.0.0.1:5062;transport=tcp`.
         contact: String,
         /// The `expires` parameter of the Contact, in seconds.
         expires: Option<u32>,
@@ -38,13 +38,13 @@ pub enum Behaviour {
         /// Header fields on top of the usual ones.
         headers: Vec<(String, String)>,
     },
-    /// No answer at all.
+    /// No response at all.
     Silence,
-    /// Over TCP the connection is closed without an answer; over UDP silence.
+    /// Over TCP the connection is closed without a response; over UDP silence.
     Disconnect,
     /// 100 at once, then after this time what is normal.
     TryingFirst(Duration),
-    /// What is normal, but only after this time.
+    /// The normal response, but only after this time.
     Delay(Duration),
     /// 200 as normal, but with this `expires` on every Contact, whatever was granted.
     ClaimExpires(i64),
@@ -53,7 +53,7 @@ pub enum Behaviour {
     DropNth(u64),
 }
 
-/// Which behaviour is due.
+/// Behaviours that are set, for all users or for one.
 #[derive(Default)]
 pub(super) struct Rules {
     for_all: Rule,
@@ -68,8 +68,8 @@ struct Rule {
 }
 
 impl Rules {
-    /// From now on: `user`, or all that have no behaviour of their own, are treated like this; for that many
-    /// requests, or for good.
+    /// Sets the treatment of `user`, or of all that have no behaviour of their own, from now on; for that
+    /// many requests, or for good.
     pub(super) fn set(&mut self, user: Option<&str>, behaviour: Behaviour, times: Option<u64>) {
         let rule = Rule { behaviour, seen: 0, times };
         match user {

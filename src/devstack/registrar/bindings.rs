@@ -16,9 +16,9 @@ pub struct Binding {
     pub call_id: String,
     /// Its CSeq number.
     pub cseq: u32,
-    /// What was granted, in seconds.
+    /// Granted expiry, in seconds.
     pub granted_s: u32,
-    /// When it expires, as time since the registrar's start.
+    /// Time of expiry, since the registrar's start.
     pub expires_at: Duration,
 }
 
@@ -32,15 +32,15 @@ impl Binding {
 /// Bounds on expiry, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExpiryBounds {
-    /// Less than this (but not 0) is answered 423.
+    /// Less than this (but not 0) gets 423.
     pub min: u32,
     /// Granted where a request asks for nothing.
     pub default: u32,
-    /// At most this is granted.
+    /// Most that is granted.
     pub max: u32,
 }
 
-/// What a REGISTER wants of the table.
+/// Update that a REGISTER asks for.
 pub(super) struct Update<'r> {
     pub(super) aor: &'r str,
     pub(super) call_id: &'r str,
@@ -62,7 +62,7 @@ pub(super) enum Contacts {
     These(Vec<NameAddr>),
 }
 
-/// Why an update was refused. Nothing is changed then.
+/// Reason that an update was refused. Nothing is changed then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// 423 with this Min-Expires.
@@ -75,7 +75,7 @@ pub(super) enum Refusal {
     Full,
 }
 
-/// What became of an update.
+/// Result of an update.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// Done; all bindings of the address of record follow, oldest first.

@@ -1,4 +1,4 @@
-//! What a registrar has seen and done, for tests to look at: a bounded log, counters, and the highest rate.
+//! Journal of a registrar, for tests to look at: a bounded log, counters, and the highest rate.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -11,11 +11,11 @@ use routr_types::host::Transport;
 /// One REGISTER that arrived, retransmissions included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// When, as time since the registrar's start.
+    /// Time of arrival, since the registrar's start.
     pub at: Duration,
-    /// How it came.
+    /// Transport of the request.
     pub transport: Transport,
-    /// From where.
+    /// Source address.
     pub source: SocketAddr,
     /// User part of To.
     pub user: String,
@@ -31,9 +31,9 @@ pub struct Seen {
     pub contact: Option<String>,
     /// The option tags of Require.
     pub require: Vec<String>,
-    /// Whether it came with the right answer to a challenge.
+    /// True when it came with valid credentials for a challenge.
     pub authorised: bool,
-    /// The final code answered; `None` for silence.
+    /// The final status code; `None` for silence.
     pub code: Option<u16>,
 }
 
@@ -44,28 +44,28 @@ pub struct Counters {
     pub registers: u64,
     /// Final responses by code.
     pub answers: BTreeMap<u16, u64>,
-    /// REGISTERs that got no answer.
+    /// REGISTERs that got no response.
     pub silent: u64,
-    /// Requests with the right answer to a challenge.
+    /// Requests with valid credentials for a challenge.
     pub authorised: u64,
-    /// Requests with a wrong answer to a challenge: another password.
+    /// Requests with a wrong digest response to a challenge: another password.
     pub wrong_passwords: u64,
-    /// Requests with the right answer to a challenge that is too old.
+    /// Requests with valid credentials for a challenge that is too old.
     pub stale_nonces: u64,
     /// Requests refused because the CSeq of their Call-ID did not rise.
     pub cseq_not_rising: u64,
     /// Requests that changed a binding once already and came again.
     pub retransmissions: u64,
-    /// Requests that came while an earlier one of the same Call-ID waited for its delayed answer.
+    /// Requests that came while an earlier one of the same Call-ID waited for its delayed response.
     pub overlapping: u64,
     /// Requests that carried `X-Gateway-Auth`, which must never get this far.
     pub gateway_auth_leaks: u64,
-    /// What arrived and is no SIP message, or lacks what every request must have.
+    /// Messages that are no SIP, or lack what every request must have.
     pub malformed: u64,
 }
 
 impl Counters {
-    /// Returns how often this code was answered.
+    /// Returns the number of responses with this code.
     pub fn of(&self, code: u16) -> u64 {
         self.answers.get(&code).copied().unwrap_or_default()
     }

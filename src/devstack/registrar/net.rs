@@ -20,10 +20,11 @@ use routr_types::host::Transport;
 
 /// Most connections that one listener serves at a time.
 const MAX_CONNECTIONS: usize = 4096;
-/// Bytes that the kernel may hold for a UDP socket: bursts of REGISTERs arrive faster than they are answered.
+/// Bytes that the kernel may hold for a UDP socket: bursts of REGISTERs arrive faster than the responses
+/// leave.
 const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 
-/// What the tasks of one run have in common.
+/// State that the tasks of one run share.
 #[derive(Clone)]
 pub(super) struct Run {
     pub(super) shared: Arc<Shared>,
@@ -42,7 +43,7 @@ pub(super) fn bind_udp(address: SocketAddr) -> std::io::Result<UdpSocket> {
     UdpSocket::from_std(socket.into())
 }
 
-/// Answers datagrams.
+/// Responds to datagrams.
 pub(super) async fn serve_udp(run: Run, socket: UdpSocket) {
     let socket = Arc::new(socket);
     let mut buffer = vec![0; 65_536];
@@ -51,7 +52,7 @@ pub(super) async fn serve_udp(run: Run, socket: UdpSocket) {
             () = run.shutdown.cancelled() => return,
             received = socket.recv_from(&mut buffer) => match received {
                 Ok(received) => received,
-                // An ICMP message about an earlier answer: nothing to do with the next request.
+                // An ICMP message about an earlier response: nothing to do with the next request.
                 Err(error) => {
                     debug!(%error, "a datagram could not be received");
                     continue;
@@ -89,7 +90,7 @@ async fn send_udp(socket: &UdpSocket, bytes: &[u8], to: SocketAddr) {
     }
 }
 
-/// Returns where the answer to a datagram goes: RFC 3261 §18.2.2, RFC 3581 §4.
+/// Returns the address that the response to a datagram goes to: RFC 3261 §18.2.2, RFC 3581 §4.
 fn reply_address(request: &Request, source: SocketAddr) -> SocketAddr {
     match request.headers.via() {
         Some(via) if via.param("rport").is_none() => SocketAddr::new(source.ip(), via.port.unwrap_or(5060)),
@@ -152,7 +153,7 @@ async fn serve_connection(run: Run, stream: TcpStream, source: SocketAddr) {
                 Ok(Some(Message::Response(_))) => run.shared.malformed(),
                 Ok(None) => break,
                 Err(error) => {
-                    // What follows cannot be told apart any more.
+                    // The messages that follow cannot be separated any more.
                     debug!(%error, %source, "a connection carries no SIP");
                     run.shared.malformed();
                     return;
@@ -162,7 +163,7 @@ async fn serve_connection(run: Run, stream: TcpStream, source: SocketAddr) {
     }
 }
 
-/// Answers one request; `false` closes the connection.
+/// Responds to one request; `false` closes the connection.
 async fn answer_tcp(
     run: &Run,
     writer: &Arc<Mutex<OwnedWriteHalf>>,
@@ -193,7 +194,7 @@ async fn send_tcp(writer: &Mutex<OwnedWriteHalf>, bytes: &[u8]) {
     }
 }
 
-/// Sends an answer after a while, and counts its Call-ID as in flight until then.
+/// Sends a response after a while, and counts its Call-ID as in flight until then.
 fn later(run: &Run, request: &Request, after: Duration, send: impl Future<Output = ()> + Send + 'static) {
     let call_id = request.headers.call_id().unwrap_or_default().to_owned();
     let cseq = request.headers.cseq().map_or(0, |(number, _)| number);

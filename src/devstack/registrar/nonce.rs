@@ -13,7 +13,7 @@ pub(super) struct Nonces {
     lifetime: Duration,
 }
 
-/// What a nonce is worth.
+/// Validity of a nonce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Worth {
     /// Issued here, within its lifetime.
@@ -23,7 +23,7 @@ pub(super) enum Worth {
 }
 
 impl Nonces {
-    /// With a key of its own, so that nonces of another registrar are not accepted.
+    /// Makes a key of its own, so that nonces of another registrar are not accepted.
     pub(super) fn new(lifetime: Duration) -> Self {
         let secret: Vec<u8> = (0..4).flat_map(|_| routr_environment::random().to_be_bytes()).collect();
         Self { key: hmac::Key::new(hmac::HMAC_SHA256, &secret), lifetime }

@@ -1,4 +1,4 @@
-//! How a registrar is set up.
+//! Options of a registrar.
 
 use std::{
     collections::HashMap,
@@ -19,11 +19,11 @@ pub struct Account {
     pub password: Secret,
 }
 
-/// How a registrar is set up. [`RegistrarOptions::default`] is a sound one, open to everybody, on a free
+/// Options of a registrar. [`RegistrarOptions::default`] is a sound one, open to everybody, on a free
 /// loopback port over UDP.
 #[derive(Clone, Debug)]
 pub struct RegistrarOptions {
-    /// Where to listen; UDP and TCP only. Port 0 takes a free one.
+    /// Transports and addresses to listen on; UDP and TCP only. Port 0 takes a free one.
     pub listen: Vec<(Transport, SocketAddr)>,
     /// Accounts by the user part of the address of record, whatever its host; `None` lets everybody in.
     pub accounts: Option<HashMap<String, Account>>,
@@ -31,21 +31,21 @@ pub struct RegistrarOptions {
     pub realm: String,
     /// One challenge for each, in this order.
     pub algorithms: Vec<Algorithm>,
-    /// Whether challenges offer `qop="auth"`.
+    /// True for challenges that offer `qop="auth"`.
     pub qop_auth: bool,
     /// Challenge with 407 instead of 401.
     pub as_proxy: bool,
-    /// Answer 403 to a wrong password instead of a new challenge.
+    /// Responds 403 to a wrong password instead of a new challenge.
     pub forbid_wrong_passwords: bool,
-    /// How long a nonce can be used.
+    /// Time that a nonce can be used.
     pub nonce_lifetime: Duration,
     /// Bounds on expiry.
     pub expiry: ExpiryBounds,
-    /// Answer 420 to unknown option tags in Require, and 400 to a Request-URI with a user part.
+    /// Responds 420 to unknown option tags in Require, and 400 to a Request-URI with a user part.
     pub strict: bool,
     /// The option tags that a strict registrar knows.
     pub option_tags: Vec<String>,
-    /// How many REGISTERs the log keeps; 0 keeps none.
+    /// Most REGISTERs that the log keeps; 0 keeps none.
     pub log_capacity: usize,
     /// Most bindings that are held.
     pub max_bindings: usize,
@@ -78,13 +78,13 @@ impl RegistrarOptions {
         Self { listen, ..Self::default() }
     }
 
-    /// With an account more; the first one closes the registrar to everybody else.
+    /// Adds an account; the first one closes the registrar to everybody else.
     #[must_use]
     pub fn account(self, user: &str, password: &str) -> Self {
         self.account_with_login(user, None, password)
     }
 
-    /// As [`RegistrarOptions::account`], with a digest username of its own.
+    /// Adds an account as [`RegistrarOptions::account`] does, with a digest username of its own.
     #[must_use]
     pub fn account_with_login(mut self, user: &str, login: Option<&str>, password: &str) -> Self {
         let account = Account { login: login.map(str::to_owned), password: Secret::new(password) };

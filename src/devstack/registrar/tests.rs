@@ -109,7 +109,7 @@ async fn registers_over_tcp_several_on_one_connection() {
     }
     assert_eq!(registrar.bindings().len(), 2);
     assert_eq!(registrar.log()[0].transport, Transport::Tcp);
-    // To be told to disconnect shows over TCP.
+    // A forced disconnect shows over TCP.
     registrar.behave("alice", Behaviour::Disconnect);
     stream.write_all(&alice.request("TCP").to_bytes().unwrap()).await.unwrap();
     assert_eq!(timeout(DEADLINE, stream.read(&mut [0; 100])).await.unwrap().unwrap(), 0);
@@ -307,7 +307,7 @@ async fn silence_dropping_and_delay() {
     let (registrar, mut alice) = behaving(Behaviour::Silence).await;
     let request = alice.request("UDP");
     alice.send(&request).await;
-    // Answers come in order: that of another user is the next one to arrive.
+    // Responses come in order: that of another user is the next one to arrive.
     alice.user = "bob";
     assert_eq!(alice.once().await.headers.call_id(), Some("call-bob"));
     assert_eq!((registrar.counters().silent, registrar.log()[0].code), (1, None));

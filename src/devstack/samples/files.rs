@@ -13,9 +13,9 @@ pub struct Samples {
     pub acme_tcp: SocketAddr,
     /// The registrar that knows SHA-256, over UDP.
     pub globex: SocketAddr,
-    /// The one that never answers.
+    /// The one that never responds.
     pub silent: SocketAddr,
-    /// The one that answers 503.
+    /// The one that responds 503.
     pub busy: SocketAddr,
 }
 
@@ -95,7 +95,8 @@ impl Samples {
         }
     }
 
-    /// Where a sample trunk points to, in the order of priority; without an address the host is left out.
+    /// Returns the targets of a sample trunk, in the order of priority; without an address the host is left
+    /// out.
     fn targets(&self, reference: &str) -> Vec<(Option<SocketAddr>, &'static str)> {
         match reference {
             "acme-tcp" => vec![(Some(self.acme_tcp), "tcp")],

@@ -35,7 +35,7 @@ async fn served(samples: &Samples) -> BTreeMap<String, Trunk> {
     items.into_iter().map(|trunk| (trunk.r#ref.clone(), trunk)).collect()
 }
 
-/// Sends a request and waits for the answer; `None` where there is none in time.
+/// Sends a request and waits for the response; `None` where there is none in time.
 async fn exchange(request: &Request, to: SocketAddr, transport: &str) -> Option<Response> {
     let bytes = request.to_bytes().unwrap();
     let mut parser = StreamParser::new();
@@ -65,7 +65,7 @@ async fn exchange(request: &Request, to: SocketAddr, transport: &str) -> Option<
     }
 }
 
-/// Registers as a plain phone would, with the trunk's credentials: the last answer.
+/// Registers as a plain phone would, with the trunk's credentials: the last response.
 async fn register(
     trunk: &Trunk,
     uri: &TrunkUri,

@@ -1,11 +1,11 @@
-//! How much of a list one sync has read, and how much it may.
+//! Progress of a sync through a list, and its bounds.
 
 use tokio::time::Instant;
 
 use crate::config::SyncBounds;
 use routr_registration::model::SourceError;
 
-/// What one sync has read so far.
+/// Amount that one sync has read so far.
 #[derive(Debug)]
 pub(super) struct Progress<'a> {
     bounds: &'a SyncBounds,

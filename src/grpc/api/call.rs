@@ -1,4 +1,4 @@
-//! One call of the Trunks service, and what a refusal of it means for the list.
+//! One call of the Trunks service, and what an error of it means for the list.
 
 use std::sync::Arc;
 
@@ -19,14 +19,14 @@ use routr_registration::model::{Excess, SourceError};
 /// Bytes of the largest page.
 pub(super) const MAX_PAGE_BYTES: usize = 64 << 20;
 
-/// Why a call brought no list.
+/// Reason that a call brought no list.
 pub(super) enum CallFailure {
     /// The server does not have the method.
     Unimplemented,
     NotFound,
     /// The response is too large.
     TooLarge {
-        /// What the server says, or what was found.
+        /// Message of the server, or of this side.
         why: Box<str>,
         /// Its bytes, where it was this side that did not take it because of its size.
         found: Option<u64>,
@@ -156,8 +156,7 @@ fn no_room(excess: Excess) -> CallFailure {
     CallFailure::TooLarge { why: excess.to_string().into(), found: None, ours: true }
 }
 
-/// The bytes of a response that tonic did not take because of its size. It has no other way to say so than
-/// its text.
+/// Returns the bytes of a response that tonic did not take because of its size, which only its text says.
 fn found_too_large(status: &Status, most: usize) -> Option<u64> {
     let (text, limit) = (status.message(), most.to_string());
     if status.code() == Code::OutOfRange {

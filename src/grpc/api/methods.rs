@@ -1,5 +1,5 @@
-//! By which method the list is read. What a server refuses once it may offer later, after an upgrade or on
-//! another replica: each refusal holds for a while only.
+//! Choice of the method that reads the list. A method that a server refuses once it may offer later, after an
+//! upgrade or on another replica: each refusal holds for a while only.
 
 use std::time::Duration;
 
@@ -9,21 +9,21 @@ use crate::backoff::Backoff;
 
 /// Trunks in one page of `List`.
 const DEFAULT_PAGE_SIZE: i32 = 1_000;
-/// From this many trunks on, pages are preferred.
+/// Number of trunks from which pages are preferred.
 const LARGE_LIST: usize = 10_000;
-/// How long a method is not the first choice after refusals in a row.
+/// Time that a method is not the first choice after refusals in a row.
 const RETRY_AFTER: Backoff = Backoff::new(Duration::from_mins(5), Duration::from_hours(1));
 
-/// A way to read the list.
+/// A method to read the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Method {
     /// All in one message.
     FindBy,
-    /// In pages.
+    /// Pages, one after the other.
     List,
 }
 
-/// What is known of a server's methods.
+/// Methods of a server, as far as they are known.
 #[derive(Debug)]
 pub(super) struct Methods {
     large: bool,

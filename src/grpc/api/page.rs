@@ -1,4 +1,4 @@
-//! Takes a listing apart without decoding it as a whole: a trunk stays a slice of the message until more than
+//! Takes a list apart without decoding it as a whole: a trunk stays a slice of the message until more than
 //! its ref is wanted.
 
 use std::hash::BuildHasher;
@@ -13,19 +13,19 @@ use routr_registration::{
     trunk::{Trunk, TrunkProblem},
 };
 
-/// Bytes of the longest ref that tells a trunk from others. Of a trunk with a longer one nothing but that is
-/// known.
+/// Bytes of the longest ref that distinguishes a trunk from others. Of a trunk with a longer one nothing but
+/// that is known.
 #[doc(hidden)] // public for fuzz/
 pub const MAX_REF_BYTES: usize = 1_024;
 /// Fields of an oversize trunk that are looked at for its ref: they come in the order of their numbers, as a
 /// rule.
 const MAX_FIELDS_SEARCHED: usize = 10_000;
 
-/// How trunks are taken off a listing.
+/// Settings for taking trunks off a list.
 #[doc(hidden)] // public for fuzz/
 #[derive(Clone, Debug, Default)]
 pub struct Take {
-    /// For the fingerprints.
+    /// Hasher of the fingerprints.
     pub hasher: DefaultHashBuilder,
     /// Bytes of the largest trunk that is decoded.
     pub max_trunk_bytes: usize,
@@ -83,7 +83,7 @@ impl Head {
 }
 
 impl RawTrunk {
-    /// Returns whether it is to be registered.
+    /// Returns whether it has `sendRegister: true`.
     #[doc(hidden)] // for fuzz/
     pub fn sends_register(&self) -> bool {
         self.sends_register
@@ -166,22 +166,22 @@ impl TrunkItem for RawTrunk {
     }
 }
 
-/// One field of a listing.
+/// One field of a list.
 #[doc(hidden)] // public for fuzz/
 #[derive(Debug)]
 pub enum Part {
     /// A trunk, with or without `sendRegister`.
     Trunk(RawTrunk),
-    /// What to ask the next page by.
+    /// Token of the next page.
     NextPage(String),
-    /// What a later version may have added.
+    /// A field that a later version may have added.
     Other,
 }
 
-/// Takes the next field off a listing; `None` at its end.
+/// Takes the next field off a list; `None` at its end.
 ///
 /// # Errors
-/// When it is no protobuf. What is in a trunk is no matter of the listing.
+/// When it is no protobuf. The content of a trunk does not matter to the list.
 #[doc(hidden)] // public for fuzz/
 pub fn next_part(rest: &mut Bytes, how: &Take) -> Result<Option<Part>, SourceError> {
     if !rest.has_remaining() {

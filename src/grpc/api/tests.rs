@@ -23,7 +23,7 @@ use crate::{
 use routr_registration::model::{Absence, SourceError, TrunkItem};
 use routr_types::host::HostPort;
 
-/// What the server is asked.
+/// Request to the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Ask {
     FindBy,
@@ -270,7 +270,7 @@ async fn g4_a_server_without_get_can_end_its_list_with_a_ref() {
 
 #[tokio::test]
 async fn g4_find_by_too_large_and_list_unimplemented_once_are_tried_again() {
-    // The first answer of List comes from a server that is just being replaced.
+    // The first response of List comes from a server that is just being replaced.
     let lists = Mutex::new(0);
     let harness = Harness::start(SyncBounds::default(), move |ask| match ask {
         Ask::FindBy => Err(Status::resource_exhausted("trying to send message larger than max")),
@@ -286,7 +286,7 @@ async fn g4_find_by_too_large_and_list_unimplemented_once_are_tried_again() {
     for _ in 0..3 {
         assert_eq!(harness.list().await.unwrap().0, ["a"], "refused for ever");
     }
-    // And the other way round: pages that are gone with an upgrade, and a size that is not refused any more.
+    // And in reverse: pages that are gone with an upgrade, and a size that is not refused any more.
     let list_is_there = Arc::new(Mutex::new(true));
     let there = Arc::clone(&list_is_there);
     let harness = Harness::start(SyncBounds::default(), move |ask| match (ask, *there.lock().unwrap()) {

@@ -1,5 +1,5 @@
-//! How a call ended without a gRPC status of the other side: what that says of its connection, and whether
-//! the request was processed.
+//! End of a call without a gRPC status of the other side: what that says of its connection, and whether the
+//! request was processed.
 
 use std::error::Error;
 
@@ -7,7 +7,7 @@ use tonic::codegen::http::StatusCode;
 
 use crate::telemetry::innermost;
 
-/// Why a call brought no gRPC response.
+/// Reason that a call brought no gRPC response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
     /// No connection could be made. Nothing was sent.
@@ -28,7 +28,7 @@ pub enum CallError {
     Http {
         /// Its status.
         status: StatusCode,
-        /// Which dependency was called.
+        /// Name of the dependency that was called.
         peer: &'static str,
     },
 }
@@ -68,7 +68,7 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
     std::iter::successors(Some(error), |&error| error.source())
 }
 
-/// What became of a request.
+/// Fate of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(in super::super) enum Fate {
     /// Surely not processed: it may be sent again at once.

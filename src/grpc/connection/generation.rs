@@ -28,14 +28,14 @@ const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 /// A gRPC message of no bytes.
 const EMPTY_MESSAGE: &[u8] = &[0; 5];
 
-/// See the module.
+/// One of the streams that a connection uses in turn, with what is known of it.
 pub(super) struct Generation {
     channel: Channel,
     pub guard: Guard,
     /// Calls under way.
     pub calls: AtomicU32,
-    /// Since when there have been calls and no response, in milliseconds of the connection's clock, which
-    /// begins at 1; 0 where that is not so.
+    /// Moment since which there have been calls and no response, in milliseconds of the connection's clock,
+    /// which begins at 1; 0 where that is not so.
     pub quiet_since: AtomicU64,
     pub responses: AtomicU64,
     /// Calls in a row that had no response until their time was over.
@@ -44,7 +44,7 @@ pub(super) struct Generation {
     pub watched: AtomicBool,
 }
 
-/// What came of a health check.
+/// Result of a health check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Health {
     Responds,
@@ -97,7 +97,7 @@ impl Generation {
         self.timeouts.store(0, Ordering::Relaxed);
     }
 
-    /// Sends a health check, and waits so long for the response.
+    /// Sends a health check, and waits at most this long for the response.
     pub async fn check(&self, most: Duration) -> Health {
         let mut request = http::Request::new(Body::new(Full::new(Bytes::from_static(EMPTY_MESSAGE))));
         *request.method_mut() = Method::POST;

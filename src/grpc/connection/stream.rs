@@ -17,7 +17,7 @@ use tokio::{
     sync::Notify,
 };
 
-/// What the calls of a connection that was given up end with.
+/// Error with which the calls of an abandoned connection end.
 pub(super) const HUNG_ERROR: &str = "it hung without a response to any call, and was replaced";
 
 /// Streams that are made and that end, of all connections to one dependency.

@@ -32,7 +32,7 @@ use routr_types::host::HostPort;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What a peer does with a REGISTER.
+/// Treatment of a REGISTER by a peer.
 #[derive(Clone, Copy, Debug)]
 enum Act {
     Respond,
@@ -56,7 +56,7 @@ struct Fake {
     registers: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
     checks: Arc<AtomicUsize>,
-    /// What it calls itself; it does not say where this is 0.
+    /// Number of the instance, as it names itself; 0: it does not name itself.
     instance: Arc<AtomicUsize>,
     /// Ends all connections when it changes.
     cut: watch::Sender<()>,

@@ -1,4 +1,4 @@
-//! How a gRPC dependency is reached: at all addresses of a name, through proxies, over TLS.
+//! Connections to a gRPC dependency: at all addresses of a name, through proxies, over TLS.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -126,7 +126,7 @@ async fn g8_new_addresses_are_found_and_those_that_are_gone_are_left() {
     let channel = dns.channel();
     calls(&channel, 10).await;
     assert_eq!((first.calls(), second.calls()), (5, 5));
-    // It is gone from the DNS, and would still answer.
+    // It is gone from the DNS, and would still respond.
     dns.set(&[second.address, third.address]);
     calls_until(&channel, "the new address is used", || third.calls() > 0).await;
     first.calls();

@@ -35,11 +35,11 @@ const RUN_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_OUTPUT: u64 = 1 << 20;
 /// Pause after a run that failed; requests fail without another run meanwhile.
 const RETRY_PERIOD: Duration = Duration::from_secs(3);
-/// Credentials are renewed so long before they expire, or after three quarters of their life where that is
-/// later.
+/// Time before their expiry at which credentials are renewed; or after three quarters of their life where
+/// that is later.
 const RENEW_BEFORE_MS: u64 = 60_000;
 
-/// Why there are no credentials. Holds nothing of the command but its name.
+/// Reason that there are no credentials. Holds nothing of the command but its name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ExecPluginError {
     #[error("users[].user.exec.command is missing; name the command that prints the credentials")]
@@ -61,7 +61,7 @@ pub(super) enum ExecPluginError {
     Output(String),
 }
 
-/// What a plugin printed.
+/// Output of a plugin.
 #[derive(Debug)]
 pub(super) struct Credentials {
     token: Option<Secret>,

@@ -26,7 +26,7 @@ pub enum KubeconfigError {
     File {
         /// The file.
         path: String,
-        /// Why.
+        /// Error of the system.
         source: io::Error,
     },
     /// A file is no kubeconfig. What the parser says may quote a token.
@@ -48,15 +48,15 @@ pub enum KubeconfigError {
     /// No context is chosen.
     #[error("{files}: no current-context; choose one: kubectl config use-context NAME")]
     NoContext {
-        /// What was read.
+        /// Files that were read.
         files: String,
     },
     /// A name that leads nowhere.
     #[error("{files}: {field} names {name:?}, which is not there")]
     Missing {
-        /// What was read.
+        /// Files that were read.
         files: String,
-        /// Who names it.
+        /// Field that names it.
         field: String,
         /// The name.
         name: String,
@@ -64,29 +64,29 @@ pub enum KubeconfigError {
     /// No address.
     #[error("{files}: clusters[{cluster}].server is {problem}; use for example https://10.0.0.1:6443")]
     Server {
-        /// What was read.
+        /// Files that were read.
         files: String,
         /// The name of the cluster.
         cluster: String,
-        /// In a few words.
+        /// Problem in a few words.
         problem: &'static str,
     },
     /// The CA is not there, or is none.
     #[error("{files}: clusters[{cluster}].certificate-authority: {problem}")]
     Authority {
-        /// What was read.
+        /// Files that were read.
         files: String,
         /// The name of the cluster.
         cluster: String,
-        /// In a few words.
+        /// Problem in a few words.
         problem: String,
     },
-    /// Credentials by a way that Kubernetes has removed.
+    /// Credentials by a method that Kubernetes has removed.
     #[error(
         "{files}: users[].user.auth-provider {name} is not supported; Kubernetes 1.26 removed it: use an exec plugin"
     )]
     AuthProvider {
-        /// What was read.
+        /// Files that were read.
         files: String,
         /// Its name.
         name: String,
@@ -119,7 +119,7 @@ impl Sources {
         Self { paths, named: true }
     }
 
-    /// For a message.
+    /// Returns a description for a message.
     pub(super) fn described(&self) -> String {
         let paths: Vec<String> = self.paths.iter().map(|path| shown(path)).collect();
         match (self.named, paths.as_slice()) {
@@ -130,7 +130,7 @@ impl Sources {
     }
 }
 
-/// What the current context comes to.
+/// Configuration of the current context.
 pub(super) struct Found {
     pub(super) config: Config,
     /// The exec plugin; the configuration is without it.

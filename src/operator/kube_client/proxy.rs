@@ -11,7 +11,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::Environment;
 
-/// What RFC 3986 allows in the user and password of a URL. `%` stays: the credentials may be encoded already.
+/// Bytes to escape in the user and password of a URL: all but those that RFC 3986 allows there. `%` stays:
+/// the credentials may be encoded already.
 const USERINFO: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -42,7 +43,7 @@ pub enum ProxyError {
     /// Another protocol.
     #[error("{variable}: a proxy of the scheme {scheme} is not supported; use http, https or socks5")]
     Scheme {
-        /// Where it comes from.
+        /// Variable that it comes from.
         variable: String,
         /// The scheme, which is no secret.
         scheme: String,

@@ -17,7 +17,7 @@ const MAX_QUOTED_BYTES: usize = 400;
 const MAX_NAME_BYTES: usize = 60;
 /// Trunks that a message names.
 pub(super) const MAX_NAMED_TRUNKS: usize = 3;
-/// Refusals of the registrars that concern the user or the password.
+/// Rejections by the registrars that concern the user or the password.
 pub(super) const REJECTION_REASONS: [&str; 2] = ["CredentialsRejected", "UnknownAccount"];
 
 /// The status of a condition.
@@ -32,7 +32,7 @@ pub enum ConditionStatus {
 }
 
 impl ConditionStatus {
-    /// As Kubernetes writes it.
+    /// Returns the word that Kubernetes writes.
     pub fn name(self) -> &'static str {
         match self {
             Self::True => "True",
@@ -42,13 +42,13 @@ impl ConditionStatus {
     }
 }
 
-/// What is found of a condition.
+/// New state of a condition.
 #[derive(Debug, PartialEq)]
 pub(super) struct ConditionUpdate {
     pub truth: ConditionStatus,
     pub reason: String,
     pub message: String,
-    /// When it became so, in milliseconds since the Unix epoch; 0 where that is not known.
+    /// Moment since which it is so, in milliseconds since the Unix epoch; 0 where that is not known.
     pub since_ms: u64,
 }
 
@@ -367,7 +367,7 @@ pub(super) fn name(trunk: &TrunkView) -> String {
     named(&trunk.reference, &trunk.name, &trunk.registrar)
 }
 
-/// As [`name`].
+/// Names a trunk as [`name`] does.
 pub(super) fn named(reference: &str, name: &str, registrar: &str) -> String {
     let [reference, name, registrar] = [reference, name, registrar].map(|text| clean(text, MAX_NAME_BYTES));
     let name = if name == reference { String::new() } else { name };

@@ -1,4 +1,4 @@
-//! How much two statuses differ.
+//! Degree to which two statuses differ.
 
 use super::{Diff, reasons};
 use crate::spec::status::RegistryStatus;
@@ -16,7 +16,7 @@ pub fn diff(before: &RegistryStatus, after: &RegistryStatus) -> Diff {
     if same { Diff::Cosmetic } else { Diff::Significant }
 }
 
-/// Conditions without their words, but for those of Stalled: they tell what a person has to do, and change
+/// Conditions without their words, but for those of Stalled: they say what a person has to do, and change
 /// only when that does.
 fn conditions(status: &RegistryStatus) -> impl Iterator<Item = impl PartialEq> {
     status.conditions.iter().map(|c| {

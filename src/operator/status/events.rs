@@ -1,4 +1,4 @@
-//! Events: what a person would want to be told of a change. They follow the conditions, which change seldom;
+//! Events: changes that a person would want to know of. They follow the conditions, which change seldom;
 //! anyone who publishes them limits how many there are.
 
 use std::collections::HashSet;
@@ -17,13 +17,13 @@ use crate::spec::status::{RegistryStatus, TrunkFailure};
 /// Bytes of a message, as JSON.
 const MAX_MESSAGE_BYTES: usize = 1_000;
 /// Ready is False for one of these, and it is no news: it goes on by itself, or a person wanted it so, or
-/// another event tells it.
+/// another event reports it.
 const EXPECTED_REASONS: [&str; 5] = ["Starting", "Syncing", "Registering", "Suspended", "Deregistering"];
-/// Ready is False for one of these, and another event tells it.
+/// Ready is False for one of these, and another event reports it.
 const REPORTED_ELSEWHERE: [&str; 2] = ["RequesterUnreachable", "APIUnreachable"];
 
-/// Returns what a person would want to be told of the change. At the first status, what is wrong, and that it
-/// is ready.
+/// Returns what a person would want to know of the change. At the first status, what is wrong, and that it is
+/// ready.
 pub fn events(before: Option<&RegistryStatus>, after: &RegistryStatus) -> Vec<StatusEvent> {
     let change = Change { before, after };
     let mut events = Vec::new();
@@ -38,7 +38,7 @@ pub fn events(before: Option<&RegistryStatus>, after: &RegistryStatus) -> Vec<St
     events
 }
 
-/// For the end of a deletion: all went well.
+/// Returns the event for the end of a deletion: all went well.
 pub fn deregistered(trunks: u64) -> StatusEvent {
     let message = match trunks {
         0 => "no binding had to be removed".to_owned(),
@@ -47,7 +47,7 @@ pub fn deregistered(trunks: u64) -> StatusEvent {
     event(false, "Deregistered", "Deregister", message)
 }
 
-/// For the end of a deletion: not everything could be removed.
+/// Returns the event for the end of a deletion: not everything could be removed.
 pub fn not_deregistered(left: u64, why: &str) -> StatusEvent {
     let bindings = if left == 0 {
         "bindings may be left at the registrars".to_owned()
@@ -82,7 +82,7 @@ impl<'a> Change<'a> {
         let after = after?;
         let (was, is) = (holds(before), holds(Some(after)));
         if is {
-            // Another mistake of a specification that was changed in vain is news too.
+            // Another error of a specification that was changed in vain is news too.
             let same = was
                 && before.is_some_and(|before| {
                     before.reason == after.reason

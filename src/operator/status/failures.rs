@@ -21,7 +21,7 @@ const MAX_TARGET: usize = 280;
 /// Bytes of a message. Fifty failures stay under 75 KiB.
 const MAX_MESSAGE_BYTES: usize = 400;
 
-/// Trunks that are to be registered.
+/// Trunks that want to be registered.
 pub(super) fn total(counts: &Counts) -> u64 {
     counts.registered + counts.at_risk + counts.failing + counts.invalid + counts.pending
 }

@@ -28,7 +28,7 @@ pub fn without_foreign_text(status: &RegistryStatus) -> RegistryStatus {
     plain
 }
 
-/// Tells apart what statuses say, whatever their times and counts are.
+/// Returns a hash of what a status says, whatever its times and counts are.
 pub fn fingerprint(status: &RegistryStatus) -> u64 {
     let mut hasher = DefaultHasher::new();
     for condition in &status.conditions {

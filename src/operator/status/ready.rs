@@ -11,13 +11,13 @@ use super::{
 use crate::spec::status::RegistryStatus;
 use routr_registration::registration::state::TrunkState;
 
-/// Bytes of a trunk's trouble, within a message.
+/// Bytes of a trunk's failure, within a message.
 const MAX_FAILURE_BYTES: usize = 120;
 /// Registrars over their budget that a message names.
 const MAX_NAMED_REGISTRARS: usize = 3;
-/// Ready is False for one of these when the trunks themselves are in trouble.
+/// Ready is False for one of these when the trunks themselves are unhealthy.
 const TRUNK_REASONS: [&str; 2] = ["TrunksFailing", "InvalidTrunks"];
-/// Trunks that wait for their first answer for longer than this are no longer a way to somewhere, in
+/// Time after which trunks that wait for their first response no longer count as in progress, in
 /// milliseconds.
 const PENDING_GRACE_MS: u64 = 600_000;
 
@@ -254,7 +254,7 @@ fn deregistering(snapshot: &Snapshot, deadline_ms: u64) -> String {
     message
 }
 
-/// kstatus: whether it is on its way, and waiting makes sense.
+/// kstatus: whether it is in progress, so that waiting helps.
 pub(super) fn reconciling(before: Option<&RegistryStatus>, situation: &Situation) -> ConditionUpdate {
     let yes = |reason: &str, message: &str| ConditionUpdate::new(ConditionStatus::True, reason, message);
     let no = |reason: &str, message: &str| ConditionUpdate::new(ConditionStatus::False, reason, message);

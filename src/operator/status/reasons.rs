@@ -9,20 +9,20 @@ pub const CONDITIONS: [&str; 7] =
 
 /// Every trunk has a binding, and refreshes can go on.
 pub const READY: &str = "Ready";
-/// On the way to what the spec asks for (kstatus).
+/// Progress towards what the spec asks for (kstatus).
 pub const RECONCILING: &str = "Reconciling";
-/// Not on the way, and waiting will not help (kstatus).
+/// No progress, and waiting will not help (kstatus).
 pub const STALLED: &str = "Stalled";
-/// Whether the last reading of the trunks succeeded.
+/// The last reading of the trunks succeeded.
 pub const API_REACHABLE: &str = "APIReachable";
-/// Whether the Requester answers.
+/// The Requester responds.
 pub const REQUESTER_REACHABLE: &str = "RequesterReachable";
-/// Whether state is kept.
+/// State is kept.
 pub const CACHE_REACHABLE: &str = "CacheReachable";
-/// Whether registrars accept users and passwords.
+/// Registrars accept users and passwords.
 pub const CREDENTIALS_ACCEPTED: &str = "CredentialsAccepted";
 
-/// The spec has a mistake that the schema did not refuse.
+/// The spec has an error that the schema did not refuse.
 pub const INVALID_SPEC: &str = "InvalidSpec";
 /// A Secret that the spec refers to is not there, or lacks the key.
 pub const SECRET_NOT_FOUND: &str = "SecretNotFound";
@@ -35,7 +35,7 @@ pub const INSTANCE_ID_IN_USE: &str = "InstanceIdInUse";
 /// A dependency cannot be set up with what the spec says.
 pub const CANNOT_START: &str = "CannotStart";
 
-/// Why a spec may not be followed: what [`super::Stall::reason`] may be.
+/// Reasons that a spec may not be followed: the values of [`super::Stall::reason`].
 pub const STALLS: [&str; 6] = [
     INVALID_SPEC,
     SECRET_NOT_FOUND,

@@ -83,7 +83,7 @@ pub(super) fn trunk(reference: &str, state: TrunkState, reason: &str, message: &
 
 pub(super) const REFUSED: &str = "the registrar responded with 403 Forbidden; check username and password";
 
-/// So many trunks that the registrar refuses, as well those that are counted.
+/// Adds trunks that the registrar refuses, and counts them.
 pub(super) fn rejecting(mut snapshot: Snapshot, refs: &[&str], reason: &str) -> Snapshot {
     snapshot.summary.counts.failing += refs.len() as u64;
     *snapshot.failures.by_reason.entry(reason.to_owned()).or_default() += refs.len() as u64;
@@ -105,7 +105,7 @@ pub(super) fn stalled(reason: &'static str, phase: Phase) -> Situation {
     Situation { stall: Some(Stall { reason, message }), ..situation(phase) }
 }
 
-/// The same, so many milliseconds later.
+/// The same, `ms` milliseconds later.
 pub(super) fn later(situation: Situation, ms: u64) -> Situation {
     Situation { now_ms: situation.now_ms + ms, ..situation }
 }
@@ -120,7 +120,7 @@ pub(super) fn message(status: &RegistryStatus, kind: &str) -> String {
     conditions::find(status, kind).unwrap().message.clone()
 }
 
-/// When a condition changed, in milliseconds since the Unix epoch.
+/// Returns the time when a condition changed, in milliseconds since the Unix epoch.
 pub(super) fn changed(status: &RegistryStatus, kind: &str) -> u64 {
     let time = conditions::find(status, kind).unwrap().last_transition_time.0;
     u64::try_from(time.as_millisecond()).unwrap()

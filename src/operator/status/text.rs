@@ -16,7 +16,7 @@ pub(super) fn time(ms: u64) -> Time {
     Time(Timestamp::from_second(signed(ms / 1_000)).unwrap_or(Timestamp::MAX))
 }
 
-/// As [`time`]; `None` where it is not known.
+/// Returns a time as [`time`] does; `None` where it is not known.
 pub fn known_time(ms: u64) -> Option<Time> {
     (ms > 0).then(|| time(ms))
 }

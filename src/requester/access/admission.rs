@@ -54,19 +54,19 @@ const GRPC_PREFIX_BYTES: usize = 5;
 /// all.
 const MAX_BYTES_IN_FLIGHT: usize = 32 << 20;
 
-/// Between two warnings about calls that were not let in.
+/// Interval between two warnings about calls that were not let in.
 const WARNING_PERIOD: Duration = Duration::from_secs(30);
 
 const SEND_MESSAGE: &str = "/fonoster.routr.requester.v2beta1.Requester/SendMessage";
 
-/// Who is let in, and how many at a time.
+/// Decides which calls are let in, and how many at a time.
 #[derive(Clone, Debug)]
 pub(crate) struct AdmissionControl(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     token: Option<Arc<Token>>,
-    /// How long the message of a call may take to come.
+    /// Time that the message of a call may take to come.
     patience: Duration,
     places: Arc<Places>,
     bytes: Arc<Semaphore>,

@@ -15,10 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::AccessOptions;
 
-/// What HTTP/2 begins with (RFC 9113 §3.4) has as many bytes.
+/// Bytes of the preface that HTTP/2 begins with (RFC 9113 §3.4).
 const PREFACE_BYTES: usize = 24;
 
-/// How long a response may wait to be taken while none on its connection is.
+/// Time that a response may wait to be taken while none on its connection is.
 const MAX_UNREAD: Duration = Duration::from_secs(30);
 
 /// One connection of a caller.
@@ -65,7 +65,7 @@ impl Usage {
         self.known.store(true, Ordering::Relaxed);
     }
 
-    /// So many bytes came.
+    /// Counts bytes that came.
     pub(super) fn read(&self, bytes: usize) {
         if self.bytes.load(Ordering::Relaxed) < PREFACE_BYTES {
             self.bytes.fetch_add(bytes, Ordering::Relaxed);

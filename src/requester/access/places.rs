@@ -14,7 +14,7 @@ use tonic::Status;
 use crate::quota::pool::{Pool, Used};
 use routr_types::text;
 
-/// Characters of a target that a refusal shows.
+/// Characters of a target that an error shows.
 const SHOWN: usize = 80;
 
 /// All places.

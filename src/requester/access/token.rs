@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use routr_net::files;
 
-/// Between two looks at the file.
+/// Interval between two looks at the file.
 const RELOAD_PERIOD: Duration = Duration::from_secs(1);
 /// Tokens that are taken at a time: the old one and the new one, while they are exchanged.
 const MAX_TOKENS: usize = 8;
@@ -24,7 +24,7 @@ const MAX_LENGTH: usize = 4096;
 
 type Digest = [u8; 32];
 
-/// Why a token cannot be used. Shows none of it.
+/// Reason that a token cannot be used. Shows none of it.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     /// The file cannot be read.
@@ -32,15 +32,15 @@ pub enum TokenError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// Error of the system.
         source: io::Error,
     },
-    /// What it holds is no token.
+    /// The content is no token.
     #[error("{from}: {problem}; make one with: openssl rand -hex 32")]
     Bad {
-        /// Where it comes from.
+        /// Source of the token.
         from: String,
-        /// What is wrong.
+        /// Problem in plain words.
         problem: &'static str,
     },
 }

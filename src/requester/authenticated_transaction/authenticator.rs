@@ -1,4 +1,4 @@
-//! Which challenges are answered, and how often (RFC 3261 §22.2, §22.3).
+//! Choice of the challenges that are answered, and limits on the number of attempts (RFC 3261 §22.2, §22.3).
 
 use routr_registration::trunk::Credentials;
 use routr_sip::{
@@ -8,21 +8,21 @@ use routr_sip::{
 };
 use routr_types::{digest_minimum::DigestMinimum, extension::Authentication};
 
-/// Most realms that are answered for one request, those of proxies included.
+/// Most realms that one request gets credentials for, those of proxies included.
 const MAX_REALMS: usize = 5;
-/// Most answers for one realm: the first, and those to a nonce that was too old.
+/// Most credentials for one realm: the first, and those for a new nonce where the old one was stale.
 const MAX_ANSWERS: u8 = 3;
-/// Most requests with answers that are sent for one request.
+/// Most requests with credentials that are sent for one request.
 const MAX_ROUNDS: u8 = 8;
 
-/// The challenges that have been answered. Each answer goes along with all requests after it.
+/// The challenges that have been answered. Their credentials go along with all requests after them.
 #[derive(Debug, Default)]
 pub(super) struct Authenticator {
     realms: Vec<Realm>,
     rounds: u8,
     /// The request carried credentials of the caller's own.
     given: bool,
-    /// What a challenge has to offer to be answered.
+    /// Minimum that a challenge must offer to be answered.
     minimum: DigestMinimum,
 }
 
@@ -31,29 +31,29 @@ struct Realm {
     challenge: Challenge,
     /// The same for all requests that use the nonce: a session key is made of it.
     cnonce: String,
-    /// How many requests have used the nonce.
+    /// Number of requests that have used the nonce.
     used: u32,
-    /// How many nonces have been answered.
+    /// Number of nonces that have been answered.
     answers: u8,
-    /// The last answer.
+    /// The last credentials.
     answer: Option<Answer>,
 }
 
 impl Authenticator {
-    /// For a request that is not sent yet.
+    /// Begins with a request that is not sent yet.
     pub(super) fn new(request: &Request, minimum: DigestMinimum) -> Self {
         let has = |name| request.headers.get(name).is_some();
         Self { given: has("Authorization") || has("Proxy-Authorization"), minimum, ..Self::default() }
     }
 
-    /// Takes the challenges of a response in, which are to be answered then. Each realm is answered once, and
-    /// a few times more in all for a nonce that was too old: credentials that were refused are not offered
-    /// again, which would look like an attack. A realm with escapes is the one exception, see
+    /// Takes in the challenges of a response, so that they are answered next. Each realm is answered once,
+    /// and a few times more in all for a nonce that was too old: credentials that were rejected are not
+    /// offered again, which would look like an attack. A realm with escapes is the one exception, see
     /// [`Challenge::as_written`].
     ///
     /// # Errors
-    /// What became of the challenge, where it is not answered; `None` where the response is none that asks
-    /// for credentials.
+    /// Outcome of the challenge, where it is not answered; `None` where the response does not ask for
+    /// credentials.
     pub(super) fn admit(
         &mut self,
         response: &Response,
@@ -110,7 +110,7 @@ impl Authenticator {
         let full = self.realms.len() >= MAX_REALMS;
         let answers = match self.realms.iter_mut().find(same) {
             Some(realm) if !challenge.stale => {
-                // A realm with escapes is rare, and may be hashed in two ways: the other one is tried once.
+                // A realm with escapes is rare, and may be hashed in two forms: the other one is tried once.
                 let reread = challenge.as_written().filter(|_| !realm.challenge.with_escapes);
                 let reread = reread.ok_or(Authentication::Refused)?;
                 *realm = Realm::new(reread, realm.answers);
@@ -132,10 +132,10 @@ impl Authenticator {
         Ok(())
     }
 
-    /// Puts the answers to all challenges so far into the request.
+    /// Puts the credentials for all challenges so far into the request.
     ///
     /// # Errors
-    /// When an answer cannot stand in a header field, or there are too many fields.
+    /// When credentials cannot stand in a header field, or there are too many fields.
     pub(super) fn authorize(
         &mut self,
         request: &mut Request,

@@ -66,14 +66,14 @@ impl Contacts {
         self.all.iter().map(one).collect()
     }
 
-    /// In the order to try them: by q, the greatest first, then as they stand.
+    /// Returns them in the order to try them: by q, the greatest first, then as they stand.
     pub fn by_preference(&self) -> Vec<&NameAddr> {
         let mut contacts: Vec<_> = self.good().collect();
         contacts.sort_by(|a, b| preference(b).total_cmp(&preference(a)));
         contacts
     }
 
-    /// Where a 3xx sends to, in the order to try it; the same place once.
+    /// Returns the targets of a 3xx, in the order to try them; the same target once.
     pub fn targets(&self) -> Vec<Target> {
         let mut targets: Vec<Target> = Vec::new();
         for contact in self.by_preference() {
@@ -89,7 +89,7 @@ impl Contacts {
     }
 }
 
-/// Which binding equals the Contact that was sent.
+/// Rule that finds the binding equal to the Contact that was sent.
 struct Own<'a> {
     sent: Option<&'a SipUri>,
     /// One names the same transport: one that names none is another then.

@@ -1,4 +1,4 @@
-//! How much the Requester takes at a time.
+//! Number of requests that the Requester takes at a time.
 
 use super::{super::Mode, peer::Peer, setup::*};
 use crate::proto::{

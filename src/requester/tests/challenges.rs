@@ -1,4 +1,4 @@
-//! Which challenges are answered, and how: D1 to D3 of the field cases.
+//! Choice of the challenges that are answered, and their credentials: D1 to D3 of the field cases.
 
 use super::{
     super::Mode,
@@ -177,7 +177,7 @@ async fn n11_odd_usernames_and_passwords() {
     Expected { username, password, ..ALICE }.check(&credentials, raw);
 }
 
-/// What cannot be answered is named, and the credentials are not offered.
+/// A challenge that cannot be answered is named, and the credentials are not offered.
 #[tokio::test]
 async fn d3_what_cannot_be_answered_is_named() {
     let cases = [

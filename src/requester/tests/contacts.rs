@@ -3,7 +3,7 @@
 use super::{super::Mode, peer::Peer, setup::*};
 use crate::proto::sipmessage::SipMessage;
 
-/// The reply to a REGISTER of `sip:alice@edge.test:5066;transport=udp` that is answered like this.
+/// Returns the result of a REGISTER of `sip:alice@edge.test:5066;transport=udp` with this response.
 async fn answered(status: &'static str, lines: Vec<String>) -> SipMessage {
     let peer = Peer::udp(move |raw, _| {
         vec![raw.reply(status, &lines.iter().map(String::as_str).collect::<Vec<_>>())]

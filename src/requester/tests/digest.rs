@@ -22,7 +22,7 @@ pub fn hash(algorithm: &str, bytes: &[u8]) -> String {
     }
 }
 
-/// What the response in a set of credentials has to be, for a request without a body.
+/// Parameters that the response in a set of credentials must match, for a request without a body.
 pub struct Expected<'a> {
     pub algorithm: &'a str,
     pub username: &'a str,
@@ -105,7 +105,7 @@ fn lines(text: &str) -> Vec<String> {
     text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
 }
 
-/// A peer that answers the first request with that status and these lines, and the next with 200.
+/// A peer that responds to the first request with that status and these lines, and to the next with 200.
 pub async fn challenging(status: &'static str, text: &str) -> Peer {
     let lines = lines(text);
     Peer::udp(move |raw, number| match number {

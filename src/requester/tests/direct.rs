@@ -21,7 +21,7 @@ fn assert_no_secret(requests: &[Raw]) {
     }
 }
 
-/// Checks the answer to a challenge of realm «r» by our own arithmetic.
+/// Checks the credentials for a challenge of realm «r» by our own arithmetic.
 fn assert_digest(raw: &Raw, name: &str, nonce: &str, hash: fn(&str) -> String, qop: bool) {
     let get = |parameter| raw.auth(name, parameter);
     let uri = raw.start_line().split(' ').nth(1).unwrap();

@@ -1,4 +1,4 @@
-//! Every call is answered, also where no peer answers.
+//! Every call gets a response, also where no peer sends one.
 
 use std::{net::TcpListener, time::Duration};
 

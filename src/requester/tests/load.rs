@@ -15,7 +15,7 @@ async fn five_hundred(transport: Transport) {
                 &[r#"WWW-Authenticate: Digest realm="r", nonce="n", qop="auth""#],
             )];
         }
-        // The expiry tells whose reply it is.
+        // The expiry shows whose response it is.
         let number = raw.header("Call-ID").strip_prefix("call-").unwrap().to_owned();
         let contact = format!("Contact: {};expires={number}", raw.header("Contact"));
         vec![raw.reply("200 OK", &[&contact])]
@@ -54,7 +54,7 @@ async fn five_hundred_over_tcp() {
 #[tokio::test]
 async fn two_with_one_call_id_get_each_its_own_reply() {
     let first = Mutex::new(None);
-    // Keeps the first until the second is there, then answers the second before it.
+    // Keeps the first until the second is there, then responds to the second before it.
     let peer = Peer::udp(move |raw, number| {
         let reply = |raw: &super::peer::Raw| {
             let phrase = format!("200 {}", raw.header("CSeq"));

@@ -1,4 +1,4 @@
-//! A SIP peer that answers by a script and keeps what it was sent.
+//! A SIP peer that responds by a script and keeps the messages that it received.
 
 use std::{
     net::SocketAddr,
@@ -137,7 +137,7 @@ impl Peer {
         })
     }
 
-    /// A script that returns an empty text for a reply closes the connection.
+    /// A script that returns an empty text as response closes the connection.
     pub async fn tcp<R: Into<Vec<u8>>>(
         script: impl Fn(&Raw, usize) -> Vec<R> + Send + Sync + 'static,
     ) -> Self {
@@ -202,7 +202,7 @@ impl Peer {
         self.state.connections.load(Ordering::SeqCst)
     }
 
-    /// Waits until so many requests came.
+    /// Waits until `count` requests came.
     pub async fn wait_for(&self, count: usize) {
         let waiting = async {
             while self.state.seen.lock().unwrap().len() < count {
@@ -213,7 +213,7 @@ impl Peer {
     }
 }
 
-/// Requests without a body, each answered as it comes.
+/// Requests without a body, each with its response as it comes.
 async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, state: Arc<State>) -> std::io::Result<()> {
     let mut text = String::new();
     let mut buffer = vec![0; 65536];

@@ -1,4 +1,4 @@
-//! How often and where challenges are answered: D4 to D6 of the field cases.
+//! Number of attempts for a challenge, and the peer that they go to: D4 to D6 of the field cases.
 
 use super::{
     super::Mode,
@@ -30,7 +30,7 @@ async fn d4_stale_nonces_without_end_are_bounded() {
     assert_eq!(requests[3].header("CSeq"), "10 REGISTER");
 }
 
-/// Answers are kept by realm and side: two proxies, then the registrar, whose realm has a proxy's name.
+/// Credentials are kept by realm and side: two proxies, then the registrar, whose realm has a proxy's name.
 #[tokio::test]
 async fn d5_each_realm_is_answered_and_stays_answered() {
     let peer = Peer::udp(|raw, number| match number {
@@ -115,7 +115,7 @@ async fn d5_realms_without_end_are_bounded() {
     assert_eq!(peer.requests()[5].headers("Proxy-Authorization").len(), 5);
 }
 
-/// Over TCP the answer goes over the connection that was challenged; where that is closed, over a new one.
+/// Over TCP the credentials go over the connection that was challenged; where that is closed, over a new one.
 #[tokio::test]
 async fn d6_over_tcp_the_answer_goes_to_who_challenged() {
     for closes in [false, true] {
@@ -137,7 +137,7 @@ async fn d6_over_tcp_the_answer_goes_to_who_challenged() {
     }
 }
 
-/// Two servers behind one name, each with nonces of its own: the answer goes to the one that challenged.
+/// Two servers behind one name, each with nonces of its own: the credentials go to the one that challenged.
 #[tokio::test]
 async fn d6_behind_one_name_the_answer_goes_to_who_challenged() {
     // The order in which the addresses of a name are tried is not ours to say: anyone who is asked first

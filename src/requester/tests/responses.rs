@@ -1,9 +1,9 @@
-//! How responses come back.
+//! Responses as they come back to the caller.
 
 use super::{super::Mode, peer::Peer, setup::*};
 use crate::proto::sipmessage::{ResponseType, SipMessage};
 
-/// The reply to one REGISTER that is answered like this.
+/// Returns the result of one REGISTER with this response.
 async fn answered(status: &'static str, extra: &'static [&'static str]) -> SipMessage {
     let peer = Peer::udp(move |raw, _| vec![raw.reply(status, extra)]).await;
     let mut request = register(&peer.address.to_string());

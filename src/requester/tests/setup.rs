@@ -63,7 +63,7 @@ pub async fn start_client(options: Options, client_options: ClientOptions, capac
     start_sip(options, Client::start(client_options).unwrap(), capacity).await
 }
 
-/// With a hosts file of this text.
+/// Starts with a hosts file of this text.
 pub async fn start_with_hosts(options: Options, hosts: &str) -> Service {
     let sip = Client::start_with_hosts(options.client(), hosts).unwrap();
     start_sip(options, sip, DEFAULT_CAPACITY).await
@@ -82,12 +82,12 @@ async fn start_sip(options: Options, sip: Client, capacity: u32) -> Service {
 }
 
 impl Service {
-    /// Sends and expects a reply.
+    /// Sends and expects a response.
     pub async fn send(&self, request: SendMessageRequest) -> SipMessage {
         self.client.clone().send_message(request).await.unwrap().into_inner().message.unwrap()
     }
 
-    /// Sends and expects a refusal.
+    /// Sends and expects an error status.
     pub async fn refused(&self, request: SendMessageRequest) -> tonic::Status {
         self.client.clone().send_message(request).await.unwrap_err()
     }
@@ -165,7 +165,7 @@ pub fn edit(request: &mut SendMessageRequest) -> &mut SipMessage {
     request.message.as_mut().unwrap()
 }
 
-/// As [`edit`]: without that extension.
+/// Drops that extension from the message of a request.
 pub fn drop_extension(request: &mut SendMessageRequest, name: &str) {
     edit(request).extensions.retain(|e| e.name != name);
 }

@@ -1,4 +1,4 @@
-//! The end of a registry: all its trunks leave, and anyone who asked for it is told when they have.
+//! The end of a registry: all its trunks are deregistered, and each caller that asked for it gets the report.
 
 use tokio::sync::oneshot;
 
@@ -6,18 +6,18 @@ use super::{Driver, SyncTask};
 use crate::runtime::ports::{Observer, Requester, Store, TrunkSource};
 use routr_registration::engine::view::DeregistrationReport;
 
-/// All trunks are to leave: where that stands.
+/// Progress of deregistering all trunks.
 pub(super) enum DeregisterAll {
     /// No one wants it.
     NotRequested,
-    /// As soon as the trunks have been read: an engine that has only begun does not know them yet.
+    /// Waiting until the trunks have been read: an engine that has only begun does not know them yet.
     AwaitingSync(bool, Vec<oneshot::Sender<DeregistrationReport>>),
     /// The bindings are being removed.
     Deregistering(Vec<oneshot::Sender<DeregistrationReport>>),
 }
 
 impl DeregisterAll {
-    /// Someone wants it. The first to ask says whether to presume bindings.
+    /// Records a request. The first one decides whether bindings are assumed.
     pub(super) fn ask(&mut self, assume_bound: bool, respond_to: oneshot::Sender<DeregistrationReport>) {
         match self {
             Self::NotRequested => *self = Self::AwaitingSync(assume_bound, vec![respond_to]),
@@ -27,7 +27,7 @@ impl DeregisterAll {
 }
 
 impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
-    /// Takes the next step of a farewell, if one is wanted.
+    /// Takes the next step of deregistering all trunks, if it was requested.
     pub(super) fn step_deregister_all(&mut self) {
         match std::mem::replace(&mut self.deregister_all, DeregisterAll::NotRequested) {
             DeregisterAll::NotRequested => {}
@@ -39,7 +39,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
                     self.deregister_all = DeregisterAll::Deregistering(waiting);
                     self.step_deregister_all();
                 } else {
-                    // What it will read is to be removed, not to be registered first.
+                    // The trunks that it will read must be removed, not registered first.
                     self.engine.pause(true);
                     self.deregister_all = DeregisterAll::AwaitingSync(assume_bound, waiting);
                 }

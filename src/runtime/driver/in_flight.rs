@@ -20,7 +20,7 @@ impl InFlightTasks {
         self.0[ticket] = Some(task);
     }
 
-    /// It was answered.
+    /// Records that the REGISTER has ended.
     pub fn ended(&mut self, ticket: Ticket) {
         if let Some(place) = self.0.get_mut(ticket) {
             *place = None;

@@ -1,4 +1,4 @@
-//! Listings that someone waits for: one piece of the first in each turn of the loop.
+//! Lists that callers wait for: one piece of the first in each turn of the loop.
 
 use std::collections::VecDeque;
 
@@ -13,12 +13,12 @@ use routr_registration::engine::{
 /// Slots that are looked at in one turn: some milliseconds, where a text is looked for.
 const SLOTS_PER_TURN: u32 = 5_000;
 
-/// See the module.
+/// Lists under way, in the order of their requests.
 #[derive(Debug, Default)]
 pub(super) struct RunningLists(VecDeque<(Search, oneshot::Sender<Page>)>);
 
 impl RunningLists {
-    /// Someone asks.
+    /// Begins a list for a caller.
     pub(super) fn begin(
         &mut self,
         filter: Filter,

@@ -1,5 +1,5 @@
-//! When this process acts for its registry: once what the store kept has been read, which is tried for some
-//! seconds before it begins without; and as long as no other process does.
+//! Decides when this process acts for its registry: once the store's records have been read, which is tried
+//! for some seconds before it begins without; and as long as no other process does.
 
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use super::{super::persister::Done, Driver, syncing::SyncTask};
 use crate::runtime::ports::{Observer, Requester, Store, TrunkSource};
 use routr_registration::{model::StoreError, registration::identity::RegistryId};
 
-/// How long a store that fails is tried again before anything is sent: one that starts, or loads its data, at
-/// the same time as this process.
+/// Time for which a store that fails is tried again before anything is sent: one that starts, or loads its
+/// data, at the same time as this process.
 pub(crate) const READ_RETRIES: Duration = Duration::from_secs(15);
-/// How long a store may take to say what it kept before the engine starts without; it is read later then.
+/// Time limit for reading the store before the engine starts without its records; they are read later then.
 const READ_DEADLINE: Duration = Duration::from_secs(20);
 
-/// Whether this process acts for the registry.
+/// Role of this process for the registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     /// It sends and writes.
     Acts,
-    /// What the store kept is read before anything is sent, for at most [`READ_DEADLINE`] from then on.
+    /// The store's records are read before anything is sent, for at most [`READ_DEADLINE`] from then on.
     Reads(Instant),
     /// Another process acts.
     StandsBy,

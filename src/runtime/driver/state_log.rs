@@ -1,5 +1,5 @@
-//! Tells in the log which registrations changed their state, and no more than a person or a disk can take: a
-//! million trunks that register, or lose their Requester, are a number and not a million lines.
+//! Log of state changes, with no more lines than a person or a disk can take: a million trunks that register,
+//! or lose their Requester, are a number and not a million lines.
 
 use tokio::time::{Duration, Instant};
 
@@ -10,10 +10,10 @@ use routr_registration::engine::{Engine, Transition, notice::Notice, view::Count
 const MAX_LINES_PER_WINDOW: u32 = 100;
 /// The window of a registry that has the log to itself.
 const WINDOW: Duration = Duration::from_secs(1);
-/// A registry that has more to log in each of so many windows in a row has more than its share.
+/// Windows in a row with more to log than they take after which a registry has more than its share.
 const LOUD_AFTER_WINDOWS: u32 = 3;
 
-/// See the module.
+/// Log of a registry's state changes, limited to some lines in each window.
 #[derive(Debug)]
 pub(super) struct StateLog {
     window: Duration,
@@ -49,7 +49,7 @@ impl StateLog {
         self.loud >= LOUD_AFTER_WINDOWS
     }
 
-    /// Tells what changed since the last call.
+    /// Logs the changes since the last call.
     pub(super) fn log_changes(&mut self, engine: &mut Engine) {
         let transitions = engine.take_transitions();
         if Instant::now() >= self.until {
@@ -86,7 +86,7 @@ impl StateLog {
         self.notices > 0 || self.suppressed != Counts::default()
     }
 
-    /// Tells how many changed without a line of their own.
+    /// Logs the number of changes without a line of their own.
     pub(super) fn log_suppressed(&mut self) {
         if self.is_over() {
             let notices = std::mem::take(&mut self.notices);

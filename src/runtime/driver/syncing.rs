@@ -1,4 +1,4 @@
-//! Reading the trunks: when, and what comes of it.
+//! Reading the trunks: its schedule, and the use of its result.
 
 use std::time::Duration;
 
@@ -29,9 +29,9 @@ const MAX_OVERSIZE_RETRY: Duration = Duration::from_secs(600);
 /// is the list that is asked for again.
 const MAX_LOOK_UPS: usize = 1_000;
 
-/// Where the reading of trunks stands.
+/// State of the reading of trunks.
 pub(super) enum SyncTask<I> {
-    /// The next one is due then, after so many failures.
+    /// The next one is due then, after this number of failures.
     Due(Instant, u32),
     /// The list is being read, or what it lacks is being looked up.
     Running(Running<I>),
@@ -50,7 +50,7 @@ pub(super) struct Running<I> {
     found: Option<usize>,
 }
 
-/// What there is to do for it.
+/// Next step of a sync.
 pub(super) enum SyncEvent<I> {
     Begin(u32),
     Batch(Vec<I>),

@@ -1,4 +1,4 @@
-//! Dependencies of a driver that fail as they are told.
+//! Dependencies of a driver that fail on request.
 
 use std::{
     collections::HashMap,
@@ -32,13 +32,13 @@ use routr_registration::{
     trunk::Trunk,
 };
 
-/// What a dependency does when it is asked.
+/// Behaviour of a dependency when it is called.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Mode {
     Up,
     Down,
     Hanging,
-    /// Answers after half a minute, with what there was at the start.
+    /// Responds after half a minute, with what there was at the start.
     Slow,
     /// Wrong credentials.
     Denying,
@@ -48,12 +48,12 @@ pub enum Mode {
 pub struct Source {
     pub mode: Mutex<Mode>,
     items: Mutex<Vec<Item>>,
-    /// When it was asked.
+    /// Moments at which it was called.
     pub asked: Mutex<Vec<Instant>>,
     pub lists: Mutex<Lists>,
 }
 
-/// How far its lists can be trusted.
+/// Trustworthiness of its lists.
 #[derive(Clone, Copy)]
 pub struct Lists {
     /// Trunks at the front that are left out.
@@ -139,7 +139,7 @@ impl TrunkSource for Source {
     }
 }
 
-/// Sends nothing, and answers at once.
+/// Sends nothing, and responds at once.
 pub struct FakeRequester {
     pub mode: Mutex<Mode>,
     pub sent: Mutex<Vec<(Instant, RegisterRequest)>>,
@@ -301,7 +301,7 @@ impl Store for FakeStore {
     }
 }
 
-/// Since when it counts, and how far it was set ahead since then, in milliseconds.
+/// A paused clock: the moment since which it counts, and the milliseconds that it was set ahead since then.
 struct PausedClock(Instant, Arc<AtomicI64>);
 
 impl Environment for PausedClock {
@@ -324,7 +324,7 @@ pub struct DriverHarness {
     pub controls: Controls<Source, FakeRequester, FakeStore>,
     pub shutdown: CancellationToken,
     pub task: JoinHandle<Engine>,
-    /// How far its wall clock is ahead, in milliseconds.
+    /// Lead of its wall clock, in milliseconds.
     pub wall_ahead: Arc<AtomicI64>,
     started: Instant,
 }
@@ -406,7 +406,7 @@ pub fn dependencies() -> (Arc<Source>, Arc<FakeRequester>, Arc<FakeStore>) {
     (Arc::new(source), Arc::new(phone), Arc::new(shelf))
 }
 
-/// Lets so many seconds pass. The clock is paused, so this takes no time.
+/// Lets this number of seconds pass. The clock is paused, so this takes no time.
 pub async fn pass(seconds: u64) {
     tokio::time::sleep(Duration::from_secs(seconds)).await;
 }

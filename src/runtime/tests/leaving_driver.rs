@@ -17,7 +17,7 @@ fn expiries(harness: &DriverHarness) -> Vec<u32> {
     harness.phone.sent.lock().unwrap().iter().map(|(_, register)| register.expires).collect()
 }
 
-/// Returns whether it ends within so many seconds.
+/// Returns whether it ends within this number of seconds.
 async fn leaves(harness: &DriverHarness, seconds: u64) -> bool {
     let end = timeout(Duration::from_secs(seconds), harness.controls.handle.deregister_all(true)).await;
     end.is_ok_and(|left| left.is_ok())

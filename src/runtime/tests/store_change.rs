@@ -1,4 +1,4 @@
-//! What the store is given when it is replaced by another one.
+//! Records that the store is given when it is replaced by another one.
 
 use super::{
     driver::{harness, reload, trunks},

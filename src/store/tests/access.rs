@@ -146,8 +146,8 @@ async fn only_what_speaks_of_a_login_counts_as_refused_credentials() {
         ("-ERR invalid password\r\n", true),
         ("-ERR unknown command 'AUTH'\r\n", true),
         ("-WRONGPASS invalid username-password pair or user is disabled.\r\n", true),
-        // As a proxy says that has lost its Redis: it would stay away for minutes were it taken for a
-        // refusal.
+        // As a proxy says that has lost its Redis: it would stay away for minutes if this counted as rejected
+        // credentials.
         ("-ERR upstream failure\r\n", false),
         ("-LOADING Redis is loading the dataset in memory\r\n", false),
     ] {
@@ -244,7 +244,7 @@ fn a_bad_ca_file_is_reported_before_anything_is_sent() {
     }
 }
 
-/// What listens there is another server, and gets nothing of a configuration but a PING.
+/// The server that listens there is another one, and gets nothing of a configuration but a PING.
 #[tokio::test]
 async fn a_server_that_is_no_redis_gets_a_ping_and_is_not_quoted() {
     use std::sync::{Arc, Mutex};

@@ -134,7 +134,7 @@ async fn a_loss_is_told_even_when_the_first_to_ask_did_not_wait() {
     let store = server.store("abandoned");
     store.load().await.unwrap();
     let () = admin.ask(&["FLUSHALL"]);
-    // The mark is read, and its renewal is on the way, when the question is abandoned.
+    // The mark is read, and its renewal is under way, when the question is abandoned.
     let () = admin.ask(&["CLIENT", "PAUSE", "60000", "WRITE"]);
     let deadline = Instant::now() + Duration::from_secs(60);
     let renewal_waits = async {
@@ -184,7 +184,7 @@ async fn silent_then_back() {
     assert!(text.contains("no answer within 0.3 s"), "{text}");
     let calls = join_all((0..20).map(|_| store.ping())).await;
     calls.into_iter().for_each(|r| drop(assert_unavailable(r)));
-    // The kernel still accepts, but no one answers the log-in.
+    // The kernel still accepts, but no one responds to the log-in.
     let settings = server.settings_for(None, Some("any"));
     let fresh = RedisStore::new(&settings, "silent").unwrap().with_timeout(patience);
     let text = assert_unavailable(fresh.ping().await);
@@ -237,7 +237,7 @@ async fn a_replica_and_a_crowd_are_waited_out() {
     }
 }
 
-/// Returns what answers every request but PING with so much of the same.
+/// Starts a server that responds to every request but PING with that much of the same.
 async fn flood(once: &'static [u8], again: &'static [u8]) -> (RedisSettings, Arc<AtomicU64>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! What is in Redis: keys, lifetimes, dependencies, and what other hands left there.
+//! Content of Redis: keys, lifetimes, dependencies, and what other hands left there.
 
 use std::{
     collections::BTreeMap,

@@ -19,10 +19,10 @@ pub const NAMESPACE: &str = "routr";
 const RELEASE: &str = "routr-registry";
 /// Longest wait for anything; generous, for a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks.
+/// Interval between two looks.
 pub const POLL: Duration = Duration::from_millis(50);
 
-/// See the module. Dropping it ends all its processes and removes its folder.
+/// The demo's cluster. Dropping it ends all its processes and removes its folder.
 pub struct Cluster {
     pub kubeconfig: PathBuf,
     folder: PathBuf,
@@ -49,7 +49,7 @@ impl Cluster {
         &self.folder
     }
 
-    /// Where kubectl, helm and routr-registry are, as PATH has it.
+    /// Returns the folders of kubectl, helm and routr-registry, as PATH has them.
     pub fn path(&self) -> String {
         let own = Path::new(env!("CARGO_BIN_EXE_routr-registry")).parent().unwrap_or(Path::new("."));
         format!("{}:{}", self.plane.bin().display(), own.display())
@@ -173,7 +173,7 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// What `/readyz` says, once it leads.
+    /// Returns the text of `/readyz`, once it leads.
     pub async fn ready(&mut self) -> Done<String> {
         let url = format!("http://127.0.0.1:{}/readyz", self.public);
         let deadline = Instant::now() + PATIENCE;

@@ -1,4 +1,4 @@
-//! What a Registry needs around it: an API server over a folder, a Requester, and SIP registrars, with sample
+//! Dependencies of a Registry: an API server over a folder, a Requester, and SIP registrars, with sample
 //! trunks.
 
 use std::fs;
@@ -14,7 +14,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Done, Problem};
 
-/// How often the API server looks at its folder.
+/// Period at which the API server looks at its folder.
 const POLL: Duration = Duration::from_millis(100);
 
 /// All of them, running in this process until they are dropped.
@@ -51,12 +51,12 @@ impl Dependencies {
         Ok(Self { api, requester, registrars, folder: folder.to_owned(), _end: end.drop_guard() })
     }
 
-    /// How many trunks there are.
+    /// Returns the number of trunks.
     pub fn trunks(&self) -> usize {
         SAMPLES.iter().filter(|sample| sample.healthy).count()
     }
 
-    /// How many bindings the registrars hold: their own view, not the operator's.
+    /// Returns the number of bindings at the registrars: their own view, not the operator's.
     pub fn bindings(&self) -> usize {
         let all = [&self.registrars.acme, &self.registrars.globex];
         all.into_iter().flat_map(|registrar| registrar.bindings().into_values()).flatten().count()

@@ -14,10 +14,10 @@ use cluster::{Cluster, NAMESPACE, Watch};
 use dependencies::Dependencies;
 pub use screen::Screen;
 
-/// What a step comes to.
+/// Result of a step.
 pub type Done<T = ()> = Result<T, Problem>;
 
-/// Why the demo did not show what it announced.
+/// Reason that the demo did not show what it announced.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     /// A file, a port or the terminal.
@@ -33,7 +33,7 @@ impl Problem {
         Self::Missed(text.into())
     }
 
-    /// Whether no one reads what is said.
+    /// Returns whether no one reads the output.
     #[allow(dead_code, reason = "of a terminal only")]
     pub fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::BrokenPipe)
@@ -44,7 +44,7 @@ impl Problem {
 const TRUNK: &str = "acme-udp";
 const RIGHT: &str = "password: demo-acme-udp-password";
 const WRONG: &str = "password: wrong";
-/// Where the passwords are, in the demo's folder.
+/// File of the passwords, in the demo's folder.
 const CREDENTIALS: &str = "routr/credentials.yaml";
 
 /// All of it. Whatever it started has ended when it returns, or is dropped.
@@ -223,7 +223,7 @@ async fn delete(screen: &Screen, cluster: &Cluster, dependencies: &Dependencies)
     Ok(())
 }
 
-/// Says how many bindings the registrars hold, which is to be so many.
+/// Says how many bindings the registrars hold, and expects this number.
 async fn bindings(screen: &Screen, dependencies: &Dependencies, wanted: usize) -> Done {
     let deadline = Instant::now() + cluster::PATIENCE;
     while dependencies.bindings() != wanted && Instant::now() < deadline {
@@ -234,8 +234,8 @@ async fn bindings(screen: &Screen, dependencies: &Dependencies, wanted: usize) -
     expect(held == wanted, || format!("the registrars should hold {wanted} bindings"))
 }
 
-/// What a person looks for in the output of describe, which is long: of the spec and the conditions only what
-/// is in trouble.
+/// Returns the part of describe's output, which is long, that a person looks for: of the spec and the
+/// conditions only those that are not well.
 fn excerpt(text: &str) -> String {
     const CUT: &str = "...";
     let mut lines: Vec<&str> = Vec::new();

@@ -1,4 +1,4 @@
-//! Where the demo speaks: a terminal, at a pace that a person can follow, or a text for a test.
+//! Output of the demo: a terminal, at a pace that a person can follow, or a text for a test.
 
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
@@ -13,7 +13,7 @@ const WIDEST: u16 = 100;
 const BOLD: &str = "\x1b[1m";
 const PLAIN: &str = "\x1b[0m";
 
-/// See the module.
+/// Screen of the demo.
 pub struct Screen {
     sink: Mutex<Box<dyn Write + Send>>,
     width: u16,
@@ -30,7 +30,7 @@ impl Screen {
         Self { sink: Mutex::new(Box::new(io::stdout())), width, colour: terminal.colour, quick }
     }
 
-    /// For a test: without pauses.
+    /// Writes for a test: without pauses.
     #[allow(dead_code, reason = "the demo itself shows a terminal")]
     pub fn text(sink: impl Write + Send + 'static) -> Self {
         Self { sink: Mutex::new(Box::new(sink)), width: 80, colour: false, quick: true }
@@ -57,14 +57,14 @@ impl Screen {
         wrapped(text, "", Some(self.width)).iter().try_for_each(|line| self.put(line, false))
     }
 
-    /// What a user would type.
+    /// Shows a command as a user would type it.
     pub async fn command(&self, text: &str) -> Done {
         self.pause(700).await;
         self.put("", false)?;
         self.put(&format!("$ {text}"), true)
     }
 
-    /// What a program said, as it is.
+    /// Shows the output of a program, as it is.
     pub fn output(&self, text: &str) -> Done {
         text.lines().try_for_each(|line| self.put(line, false))
     }

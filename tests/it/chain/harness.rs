@@ -26,11 +26,11 @@ use crate::support::service::Service;
 use crate::support::wait::{PATIENCE, wait_for};
 use crate::support::{http, ports};
 
-/// What should need no more than some hundred milliseconds; generous, for a loaded machine.
+/// Deadline of steps that should need no more than some hundred milliseconds; generous, for a loaded machine.
 pub const SOON: Duration = PATIENCE;
 /// The registrar's domain in all addresses of record.
 pub const DOMAIN: &str = "127.0.0.1";
-/// What every password of a test has in it, those of Redis too.
+/// Text that every password of a test contains, those of Redis too.
 pub const MARK: &str = "kept-2-Ourselves";
 /// All that the program says, as much as it can.
 const TALKATIVE: [(&str, &str); 1] = [("LOGS_LEVEL", "silly")];
@@ -163,7 +163,7 @@ impl Requester {
         self.start_another().await;
     }
 
-    /// After `kill`: starts another one as `replace` does.
+    /// Starts another one after `kill`, as `replace` does.
     pub async fn start_another(&mut self) {
         self.earlier.push_str(&self.service.output());
         let before = std::mem::replace(&mut self.sip_port, ports::free());
@@ -209,8 +209,8 @@ impl DerefMut for Requester {
 pub struct Settings {
     /// Expiry to ask for, in seconds.
     pub expires: u32,
-    /// `registerInterval`, in seconds: so long a refresh leads the expiry, half of the expiry at most and 5 s
-    /// at least. On a busy machine the lead is what keeps a binding from expiring.
+    /// `registerInterval`, in seconds: the lead of a refresh over the expiry, half of the expiry at most and
+    /// 5 s at least. On a busy machine the lead is what keeps a binding from expiring.
     pub interval: u32,
     /// `registration.ratePerRegistrar`.
     pub rate: &'static str,
@@ -328,7 +328,7 @@ impl Registry {
         get(self.private, &format!("/registrations/trunk-{user}")).await
     }
 
-    /// Waits until so many trunks are registered and none is in any other state.
+    /// Waits until `count` trunks are registered and none is in any other state.
     pub async fn all_registered(&self, count: usize, deadline: Duration) {
         let probe = async || {
             let counts = self.summary().await?.counts;
@@ -351,7 +351,7 @@ impl Registry {
         wait_for(probe, SOON, what).await;
     }
 
-    /// What `routr-registry` prints with these arguments when it asks this one.
+    /// Returns the output of `routr-registry` with these arguments when it asks this one.
     async fn ask(&self, args: &[&str]) -> String {
         let url = format!("http://127.0.0.1:{}", self.private);
         let mut client = Service::start(args.iter().copied().chain(["--url", &url]), &TALKATIVE);
@@ -382,7 +382,7 @@ impl Registry {
     }
 }
 
-/// What a path of a port of 127.0.0.1 says, from JSON.
+/// Returns the JSON response of a path on a port of 127.0.0.1.
 pub async fn get<T: DeserializeOwned>(port: u16, path: &str) -> Result<T, String> {
     let (status, body) = http::get(&format!("http://127.0.0.1:{port}{path}")).await?;
     let text = String::from_utf8_lossy(&body);

@@ -1,4 +1,4 @@
-//! What is looked at: Kamailio's location table, and everything that the parts have said.
+//! Observations: Kamailio's location table, and everything that the parts have said.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::support::redis::Redis;
 use crate::support::wait::{wait_at_pace, wait_for};
 
 /// Searches everything that the parts have said for the passwords of these users, as they are and as
-/// `X-Gateway-Auth` has them, and for the answers to digest challenges.
+/// `X-Gateway-Auth` has them, and for the responses to digest challenges.
 pub async fn assert_discreet(
     registries: &[&Registry],
     requester: &Requester,

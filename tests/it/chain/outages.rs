@@ -9,7 +9,7 @@ use super::harness::{Api, Registry, Requester, SOON, Settings, kamailio, trunk, 
 use super::observe::{all_refreshed, assert_discreet, one_contact_each, one_contact_each_soon};
 use crate::support::wait::{wait_at_pace, wait_for, wait_until};
 
-/// How long the registrar is stopped. By default it is started again while the bindings, had they not been
+/// Duration of the registrar's outage. By default it is started again while the bindings, had they not been
 /// lost, would just be valid: half a minute in all. CHAIN_OUTAGE_SECONDS=120 goes through expires and
 /// back-offs, which takes minutes.
 fn outage() -> Duration {

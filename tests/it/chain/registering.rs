@@ -1,4 +1,4 @@
-//! Registering, de-registering, and what a registrar refuses.
+//! Registering, deregistering, and what a registrar refuses.
 
 use routr_registration::registration::state::TrunkState;
 use routr_registry::proto::trunks::Trunk;
@@ -178,7 +178,7 @@ async fn two_registries_with_the_same_accounts_and_one_redis() {
     let list: Vec<Trunk> = trunks(&accounts, &kamailio);
     let (api_a, api_b) = (Api::start(list.clone()).await, Api::start(list.clone()).await);
     let requester = Requester::start().await;
-    // Different EdgePorts: Kamailio tells bindings apart by their Contacts.
+    // Different EdgePorts: Kamailio distinguishes bindings by their Contacts.
     let settings = |instance, edge_port| {
         Settings { instance, edge_port, expires: 600, ..Settings::default() }.redis(&redis)
     };

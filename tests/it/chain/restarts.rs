@@ -11,7 +11,8 @@ use crate::support::kamailio::Binding;
 use crate::support::redis::Redis;
 use crate::support::wait::{wait_for, wait_until};
 
-/// With an interval of 5 s it is refreshed after 20 to 25 s. A restart takes far less.
+/// Expiry in seconds: with an interval of 5 s a binding is refreshed after 20 to 25 s. A restart takes far
+/// less.
 const EXPIRES: u32 = 30;
 
 fn cseqs(bindings: &BTreeMap<String, Binding>) -> Vec<u64> {
@@ -106,7 +107,7 @@ async fn sigterm_ends_it_in_time_with_requests_in_flight_and_removes_nothing() {
     let before = one_contact_each_soon(&kamailio, &accounts[..7], &registry, SOON).await;
     registry.all_registered(7, SOON).await;
 
-    // An answer that does not come in time holds nothing up.
+    // A response that does not come in time holds nothing up.
     requester.pause();
     let mut list = trunks(&accounts[..7], &kamailio);
     list.push(trunk(&accounts[7], &kamailio, "UDP"));

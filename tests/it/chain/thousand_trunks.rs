@@ -15,12 +15,12 @@ const TRUNKS: usize = 1_000;
 /// Long enough for a busy machine to refresh all of them in time, short enough for a test to wait for it:
 /// with an interval of 15 s they are refreshed after 12 to 15 s.
 const EXPIRES: u32 = 30;
-/// What is left of a binding when its refresh is due, at the most.
+/// Most seconds that a binding has left when its refresh is due.
 const LEFT: i64 = 18;
-/// REGISTERs in a second: so many that the middle lasts for some seconds, in which a look finds it however
+/// REGISTERs in a second, few enough that the middle lasts for some seconds, in which a look finds it however
 /// late it comes.
 const RATE: &str = "250";
-/// Between two looks at so many bindings.
+/// Pause between two looks at this number of bindings.
 const PACE: Duration = Duration::from_millis(200);
 const LONG: Duration = PATIENCE;
 

@@ -1,4 +1,4 @@
-//! What is generated is fresh, and what has to agree agrees.
+//! Checks that generated files are fresh, and that files which have to agree do.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,7 +16,7 @@ fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Where two documents differ; the documents themselves are too long to show.
+/// Returns the places where two documents differ; the documents themselves are too long to show.
 fn differences(path: &str, left: &Value, right: &Value) -> Vec<String> {
     match (left, right) {
         (Value::Object(one), Value::Object(other)) => {

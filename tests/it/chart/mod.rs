@@ -23,10 +23,10 @@ const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/routr-registry"
 const RELEASE: &str = "routr-registry";
 /// The namespace that it is rendered for.
 const NAMESPACE: &str = "voice";
-/// Without a cluster, helm assumes a Kubernetes from before all that the chart uses.
+/// Version for helm, which without a cluster assumes a Kubernetes from before all that the chart uses.
 const VERSION: &str = "--kube-version=1.36.0";
 
-/// What a rendering came to.
+/// Objects of a rendering.
 struct Objects(Vec<Value>);
 
 impl Objects {
@@ -108,7 +108,7 @@ fn render(values: Value) -> Objects {
     render_with(&values, &[])
 }
 
-/// What helm said against these values. Panics when it took them.
+/// Returns helm's error for these values. Panics when it took them.
 #[track_caller]
 fn refusal(values: Value) -> String {
     let output = template_output(&values, &[]);

@@ -55,7 +55,7 @@ fn k7_a_parent_chart_switches_it_by_a_condition() {
         json!({ "tags": { "voice": true }, "routr-registry": { "tags": { "voice": true }, "global": null } });
     let chart = parent(folder.path(), &[json!({ "tags": ["voice"] })], &tagged);
     assert_eq!(deployments(&chart), 1);
-    // Any other key is still a mistake.
+    // Any other key is still an error.
     let wrong = json!({ "routr-registry": { "enable": true } });
     let chart = parent(folder.path(), &condition, &wrong);
     let said = helm(&["template", "phone", &chart, VERSION]);

@@ -1,4 +1,4 @@
-//! What each switch renders, rights aside.
+//! Objects that each switch renders, rights aside.
 
 use std::net::SocketAddr;
 

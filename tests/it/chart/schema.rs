@@ -1,4 +1,4 @@
-//! What the schema of the values refuses, and whether it says where.
+//! Values that the schema refuses, and the places that it names.
 
 use serde_json::{Value, json};
 

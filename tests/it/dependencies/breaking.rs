@@ -54,7 +54,7 @@ async fn serve(stream: TcpStream, granted: Arc<AtomicUsize>) -> Option<()> {
             HeaderMap::from_iter([("grpc-status".parse().unwrap(), HeaderValue::from_static("0"))]);
         body.send_trailers(trailers).ok()?;
         granted.fetch_add(1, Ordering::Relaxed);
-        // Long enough to write it; no other request is answered.
+        // Long enough to write it; no other request gets a response.
         let written = tokio::time::sleep(Duration::from_millis(5));
         tokio::select! {
             () = written => {}

@@ -1,4 +1,4 @@
-//! How gRPC dependencies are reached: addresses, targets, certificates, encodings.
+//! Connections to gRPC dependencies: addresses, targets, certificates, encodings.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -24,12 +24,12 @@ use crate::support::{http, ports, redis::Redis};
 
 const SOON: Duration = PATIENCE;
 const PASSWORD: &str = "connect-tests-keep-this";
-/// The address that names have first, where nothing answers a SYN.
+/// The address that names have first, where nothing responds to a SYN.
 const SILENT: &str = "127.0.0.1";
 /// Their second one.
 const GOOD: &str = "127.0.0.2";
 
-/// A port of [`SILENT`] that answers no SYN: its backlog is full.
+/// A port of [`SILENT`] that does not respond to a SYN: its backlog is full.
 struct Silent {
     port: u16,
     _listener: TcpListener,
@@ -105,7 +105,8 @@ async fn forward(listener: TcpListener, to: u16) {
     }
 }
 
-/// API server, Requester, Redis and a registrar over TCP, each by a name whose first address answers no SYN.
+/// API server, Requester, Redis and a registrar over TCP, each by a name whose first address does not respond
+/// to a SYN.
 #[tokio::test]
 async fn g5_every_dependency_is_reached_though_its_first_address_answers_no_syn() {
     let [api, requester, store, registrar] = [

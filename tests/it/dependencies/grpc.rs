@@ -23,8 +23,8 @@ use crate::support::service::Service;
 use crate::support::wait::{PATIENCE, wait_for, wait_until};
 
 const SOON: Duration = PATIENCE;
-/// What the registrar grants, in seconds. With `registerInterval: 8s` the refresh comes after 6.4 to 8 s, and
-/// has as much to spare on a busy machine.
+/// Expiry that the registrar grants, in seconds. With `registerInterval: 8s` the refresh comes after 6.4 to 8
+/// s, and has as much to spare on a busy machine.
 const GRANTED: u32 = 16;
 
 /// The names of the twenty trunks.
@@ -37,7 +37,7 @@ async fn stage() -> (TestRegistry, DropGuard) {
     granting(GRANTED).await
 }
 
-/// A registrar that grants so many seconds, an API server, twenty trunks.
+/// A registrar that grants `seconds` seconds, an API server, twenty trunks.
 pub async fn granting(seconds: u32) -> (TestRegistry, DropGuard) {
     let end = CancellationToken::new();
     let mut options = RegistrarOptions::default().account("nobody", PASSWORD);
@@ -88,7 +88,7 @@ pub async fn all_registered(stage: &TestRegistry, but: &BTreeSet<String>) {
     wait_for(look, SOON, "all good trunks to be registered").await;
 }
 
-/// Connections end in order all the time; no one is to notice.
+/// Asserts that connections which end in order all the time are no event.
 async fn ends_in_order_are_no_event(proxy: impl AsyncFnOnce(u16) -> Proxy) {
     let (stage, _end) = stage().await;
     let _requester = start_requester(&stage).await;

@@ -15,7 +15,7 @@ use crate::support::installation::{Installation, Operator};
 
 use self::kube_proxy::KubeProxy;
 
-/// What no text for people has in it.
+/// Texts of Rust that no text for people has in it.
 const RUST: [&str; 4] = ["Status {", "Some(", "Failure)", "ApiError"];
 
 /// Starts a replica by the wire.

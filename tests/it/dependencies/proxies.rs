@@ -12,11 +12,11 @@ use crate::standalone::test_registry::{TestRegistry, told};
 use crate::support::proxy::Proxy;
 use crate::support::service::Service;
 
-/// How long the registries are watched, in seconds; the variable PROXY_SECONDS has another number: with 600,
+/// Time that the registries are watched, in seconds; the variable PROXY_SECONDS has another number: with 600,
 /// each time-out comes several times.
 const WATCHED: u64 = 15;
-/// What registrars grant, in seconds: refreshes at every moment, after less than the time-outs, and after
-/// more.
+/// Expiries that registrars grant, in seconds: refreshes at every moment, after less than the time-outs, and
+/// after more.
 const GRANTED: [u32; 3] = [10, 60, 240];
 
 /// A registry with its dependencies, and what is between it and the Requester.

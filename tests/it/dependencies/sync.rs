@@ -24,7 +24,7 @@ use crate::support::wait::{PATIENCE, wait_for, wait_until};
 
 const SOON: Duration = PATIENCE;
 
-/// What an API server is asked.
+/// Request to an API server.
 #[derive(Clone, Debug)]
 enum Ask {
     FindBy,
@@ -143,7 +143,7 @@ fn pages(first: &[&str], second: &[&str], known: &[&str]) -> impl Fn(&Ask) -> An
     }
 }
 
-/// Whose bindings were removed so far.
+/// Returns the users whose bindings were removed so far.
 fn deregistered(requester: &FakeRequester) -> Vec<String> {
     let removal = |request: &&_| expires(request) == Some(0);
     let mut users: Vec<String> = requester.seen().iter().filter(removal).map(to).collect();
@@ -279,7 +279,7 @@ fn peak_mib(service: &Service) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1_024
 }
 
-/// Answers `FindBy` with this message, as it is, and implements nothing else.
+/// Responds to `FindBy` with this message, as it is, and implements nothing else.
 async fn serve_message(port: u16, message: Vec<u8>) -> DropGuard {
     let (listener, end) = (listen(port).await, CancellationToken::new());
     let length = u32::try_from(message.len()).unwrap().to_be_bytes();

@@ -12,10 +12,10 @@ use tokio::time::Instant;
 use self::harness::{FairnessHarness, Group, Plan, Window, lateness};
 use crate::support::wait::{PATIENCE, wait_at_pace};
 
-/// How often a REGISTER over UDP is sent until its transaction ends without a response: at 0 s, 0.5 s, 1.5 s,
-/// 3.5 s, 7.5 s, 11.5 s and so on until Timer F, 32 s.
+/// Times that a REGISTER over UDP is sent until its transaction ends without a response: at 0 s, 0.5 s, 1.5
+/// s, 3.5 s, 7.5 s, 11.5 s and so on until Timer F, 32 s.
 const SENDINGS: usize = 11;
-/// What the registrars grant, in seconds. Refreshes come after 9.6 to 12 s, and have as much to spare.
+/// Expiry that the registrars grant, in seconds. Refreshes come after 9.6 to 12 s, and have as much to spare.
 const EXPIRES: u32 = 24;
 const LONG: Duration = PATIENCE;
 

@@ -1,4 +1,4 @@
-//! Rows D: how challenges are answered, and what is said of those that are not.
+//! Rows D: challenges that get credentials, and messages about those that do not.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use routr_registry::devstack::field::{CredentialsVerdict, PlayOptions};
 use super::SOON;
 use super::harness::{Chain, Play, Setup, case};
 
-/// Each case is answered: two requests, the second with the right credentials.
+/// Asserts that each case gets credentials: two requests, the second with the right ones.
 async fn answered(names: &[&str]) {
     let (mut plays, mut trunks) = (Vec::new(), Vec::new());
     for name in names {

@@ -7,7 +7,7 @@ use super::{AFTER_TIMER_F, SOON};
 use crate::support::redis::{Options, Redis};
 use crate::support::wait::{wait_for, wait_until};
 
-/// How often a REGISTER over UDP is sent until its transaction ends without a response, after 32 s.
+/// Times that a REGISTER over UDP is sent until its transaction ends without a response, after 32 s.
 const SENDINGS: u64 = 11;
 
 /// Every good registrar is asked before any transaction with one of that many silent ones, which come first,

@@ -70,7 +70,7 @@ impl Play {
         all.filter(|seen| seen.method == "REGISTER" && seen.user == user).collect()
     }
 
-    /// How often credentials were offered.
+    /// Returns the number of requests that offered credentials.
     pub fn offers(&self) -> usize {
         self.player.seen().iter().filter(|seen| seen.offers_credentials()).count()
     }
@@ -100,7 +100,7 @@ pub fn trunk(reference: &str, user: &str, at: SocketAddr, transport: &str) -> Tr
     }
 }
 
-/// How the chain is set up.
+/// Configuration of the chain.
 pub struct Setup {
     /// YAML of `spec.edgePorts`.
     pub edge_ports: String,
@@ -129,7 +129,7 @@ impl Default for Setup {
 }
 
 impl Setup {
-    /// With redirections between the nodes of a play, each of which has an address, and so a domain, of its
+    /// Allows redirections between the nodes of a play, each of which has an address, and so a domain, of its
     /// own.
     pub fn redirecting() -> Self {
         let redirects = "redirects: { domains: [127.0.0.0/8], credentials: true }";
@@ -137,7 +137,7 @@ impl Setup {
         Self { more, ..Self::default() }
     }
 
-    /// Through these EdgePorts, which answer challenges.
+    /// Registers through these EdgePorts, which answer challenges.
     pub fn proxied(edge_ports: &[String]) -> Self {
         let list = edge_ports.iter().map(|address| format!("{{ address: \"{address}\" }}"));
         Self {
@@ -212,7 +212,7 @@ impl Chain {
         self.registry.signal(nix::sys::signal::Signal::SIGHUP);
     }
 
-    /// Where the private port listens.
+    /// Returns the address of the private port.
     pub fn private_address(&self) -> String {
         format!("127.0.0.1:{}", self.private)
     }
@@ -222,7 +222,7 @@ impl Chain {
         self.requester.as_mut().expect("the program is the Requester here")
     }
 
-    /// What `/readyz` says.
+    /// Returns the text of `/readyz`.
     pub async fn readiness(&self) -> Result<String, String> {
         let (_, body) = http::get(&format!("http://127.0.0.1:{}/readyz", self.public)).await?;
         Ok(String::from_utf8_lossy(&body).into_owned())
@@ -357,7 +357,7 @@ impl View {
         seconds_until(&self.0["expiresAtMs"])
     }
 
-    /// When the binding expires, in milliseconds since 1970; 0 where there is none.
+    /// Returns the time when the binding expires, in milliseconds since 1970; 0 where there is none.
     pub fn expires_at_ms(&self) -> u64 {
         self.0["expiresAtMs"].as_u64().unwrap_or_default()
     }
@@ -420,8 +420,8 @@ impl Requester {
     }
 }
 
-/// With a name server it runs in a mount namespace of its own, whose `/etc/resolv.conf` names that one: a
-/// program has no other way to be pointed at one. That takes root, or user namespaces.
+/// Runs it; with a name server, in a mount namespace of its own, whose `/etc/resolv.conf` names that one: a
+/// program cannot be pointed at one by any other means. That takes root, or user namespaces.
 fn spawn(dir: &Path, port: u16, args: &[String], name_server: Option<SocketAddr>) -> Process {
     let program = env!("CARGO_BIN_EXE_routr-registry");
     let mut command = match name_server {

@@ -12,7 +12,7 @@ mod responses;
 use crate::support::wait::PATIENCE;
 use std::time::Duration;
 
-/// For what happens at once, on a busy machine.
+/// Deadline of steps that happen at once, on a busy machine.
 const SOON: Duration = PATIENCE;
-/// For what comes after Timer F of RFC 3261, 32 s, with that on top.
+/// Deadline of steps after Timer F of RFC 3261, 32 s, with that on top.
 const AFTER_TIMER_F: Duration = PATIENCE.saturating_add(Duration::from_secs(32));

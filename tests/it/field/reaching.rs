@@ -1,4 +1,4 @@
-//! Rows N: the way to the registrar. N1 to N4 and N7 to N9 have cases and no tests yet.
+//! Rows N: the path to the registrar. N1 to N4 and N7 to N9 have cases and no tests yet.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! What Registries may name as API server, Requester and Redis.
+//! Addresses that Registries may name as API server, Requester and Redis.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -32,7 +32,7 @@ fn moved(code: u16, parameters: &str) -> String {
     )
 }
 
-/// With these lines of `spec.registration`, in flow style.
+/// Adds these lines of `spec.registration`, in flow style.
 fn setup(registration: &str) -> Setup {
     let more = format!("  registration: {{ ratePerRegistrar: unlimited, {registration} }}\n");
     Setup { more, ..Setup::default() }
@@ -239,7 +239,7 @@ async fn a_response_from_elsewhere_is_taken_where_that_is_said() {
     registrar.abort();
 }
 
-/// What `routr-registry trunks` prints.
+/// Returns the output of `routr-registry trunks`.
 async fn trunks_table(chain: &Chain) -> String {
     let url = format!("http://{}", chain.private_address());
     let mut command = Service::start(["trunks", "--url", &url], &[]);

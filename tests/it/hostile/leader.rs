@@ -20,8 +20,8 @@ const SOON: Duration = PATIENCE.saturating_mul(3);
 /// Bytes of memory that a leader of 137 MB of Registries may have needed at most.
 const MOST_MEMORY: usize = 256 << 20;
 
-/// A Registry with about so many bytes of labels. What the API server notes of who wrote them takes as much
-/// again.
+/// A Registry with about this number of bytes of labels. What the API server notes of their writers takes as
+/// much again.
 fn with_labels(name: &str, bytes: usize, stage: &TestRegistry) -> Value {
     let label =
         |n: usize| (format!("{}.example/{n:04}{}", "l".repeat(180), "x".repeat(50)), json!("v".repeat(60)));
@@ -45,7 +45,7 @@ async fn create(api: &Api<DynamicObject>, object: Value) -> usize {
     serde_json::to_string(&created).unwrap().len()
 }
 
-/// What `/readyz` says, once it has this code and these words.
+/// Returns the text of `/readyz`, once it has this code and these words.
 async fn says(operator: &Operator, code: u16, parts: &[&str]) -> String {
     let look = async || match operator.public("/readyz").await? {
         (status, body) if status == code && parts.iter().all(|part| body.contains(part)) => Ok(body),

@@ -13,7 +13,7 @@ use crate::support::wait::{PATIENCE, wait_for};
 const SOON: Duration = PATIENCE;
 const PAGE: u64 = 4096;
 
-/// How often any of these stands in the writable memory of a process.
+/// Returns how often any of these stands in the writable memory of a process.
 fn found_in(pid: i32, needles: &[Vec<u8>]) -> usize {
     let [memory, pages] = ["mem", "pagemap"]
         .map(|name| File::open(format!("/proc/{pid}/{name}")).expect("a file of a process"));
@@ -63,7 +63,7 @@ async fn a_password_is_in_memory_once_and_its_base64_never() {
     let mut chain = Chain::with(trunks, setup).await;
     chain.all_registered(TRUNKS, SOON).await;
     let clear = [PASSWORD.as_bytes().to_vec()];
-    // What stands before it decides which of three ways it is encoded; the groups of four at the ends depend
+    // The text before it decides in which of three forms it is encoded; the groups of four at the ends depend
     // on what is beside it.
     let encoded = ["", "1", "12"].map(|before| {
         let text = BASE64_STANDARD.encode(format!("{before}{PASSWORD}"));

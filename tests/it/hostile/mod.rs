@@ -15,5 +15,5 @@ mod truth;
 use crate::support::wait::PATIENCE;
 use std::time::Duration;
 
-/// For what happens at once, on a busy machine.
+/// Deadline of steps that happen at once, on a busy machine.
 const SOON: Duration = PATIENCE;

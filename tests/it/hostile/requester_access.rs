@@ -168,7 +168,7 @@ async fn send_raw(channel: Channel, message: Bytes) -> Status {
     grpc.unary(Request::new(message), path, RawCodec::default()).await.unwrap_err()
 }
 
-/// A request whose message is so many bytes of that field, which is empty each time.
+/// A request whose message is `bytes` bytes of that field, which is empty each time.
 fn empty_fields(field: u8, bytes: usize) -> Bytes {
     let inner: Vec<u8> = [field << 3 | 2, 0].into_iter().cycle().take(bytes & !1).collect();
     let mut all = vec![4 << 3 | 2];
@@ -430,7 +430,7 @@ async fn denied_targets_are_not_sent_to_however_they_are_spelt() {
         let response = client.send_message(register(&target, transport)).await.unwrap().into_inner();
         let (code, phrase) = outcome(response);
         assert_eq!(code, ResponseType::ServiceUnavailable, "{target}: {phrase}");
-        // A machine without IPv6 has no way there in the first place.
+        // A machine without IPv6 has no route there in the first place.
         let refused = phrase.contains("is denied") && phrase.contains("--allow-target");
         assert!(refused || phrase.contains("no address of the family"), "{target}: {phrase}");
     }

@@ -1,4 +1,4 @@
-//! What a Registry's Secret is for, and who may read the memory that it ends in.
+//! Use of a Registry's Secret, and access to the memory that it ends in.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};

@@ -27,7 +27,7 @@ struct Everywhere {
 }
 
 impl Everywhere {
-    /// Greets each connection, then gives one answer to whatever comes, `{n}` being its number; no answer
+    /// Greets each connection, then gives one response to whatever comes, `{n}` being its number; no response
     /// where it is empty.
     async fn serve(greeting: &'static [u8], answer: &'static str) -> Self {
         let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
@@ -51,7 +51,7 @@ impl Everywhere {
         Self { port, open, most, all, _end: end.drop_guard() }
     }
 
-    /// As many addresses of it as a field may have, no two for different `n`.
+    /// Returns as many addresses of it as a field may have, no two for different `n`.
     fn addresses(&self, n: usize) -> String {
         let all: Vec<String> = (1..=12).map(|host| format!("127.0.{n}.{host}:{}", self.port)).collect();
         format!("ipv4:{}", all.join(","))

@@ -1,5 +1,4 @@
-//! One tenant cannot hurt another: Registries whose API servers and Requesters send nothing but trouble,
-//! beside honest ones.
+//! One tenant cannot hurt another: Registries with malicious API servers and Requesters, beside honest ones.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,20 +18,20 @@ use crate::support::control_plane::{ControlPlane, Namespace};
 use crate::support::http;
 use crate::support::wait::{wait_at_pace, wait_until};
 
-/// How long the attack is watched, in seconds; the variable ATTACK_SECONDS has another number.
+/// Time that the attack is watched, in seconds; the variable ATTACK_SECONDS has another number.
 const ATTACK: u64 = 30;
 /// Registries that want nothing but to be registered.
 const HONEST: usize = 10;
-/// Between two probes.
+/// Interval between two probes.
 const PROBE_PACE: Duration = Duration::from_millis(100);
-/// Of the chart's liveness probe: what a response may take, and how many failures in a row end the pod.
+/// Time limit of the chart's liveness probe, and the failures in a row that end the pod.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 const PROBE_FAILURES: usize = 3;
-/// What the operator may have at its worst, in MiB: the chart's limit is 512.
+/// Most memory that the operator may have at its worst, in MiB: the chart's limit is 512.
 const MAX_PEAK: u64 = 400;
 
-/// A gRPC server that answers each call with bytes, or with «unimplemented»; it counts its calls, and ends
-/// when it is dropped.
+/// A gRPC server that responds to each call with bytes, or with «unimplemented»; it counts its calls, and
+/// ends when it is dropped.
 struct Raw {
     calls: Arc<AtomicUsize>,
     _end: DropGuard,
@@ -145,7 +144,7 @@ impl Attack {
     }
 }
 
-/// How long each probe took, and the most in a row that had no good response in time.
+/// Returns the duration of each probe, and the most in a row that had no good response in time.
 async fn probe(operator: &Operator, until: Instant) -> (Vec<Duration>, usize) {
     let url = format!("http://127.0.0.1:{}/livez", operator.public);
     let (mut all, mut failed, mut most) = (Vec::new(), 0, 0);

@@ -24,7 +24,7 @@ use crate::support::wait::{PATIENCE, wait_at_pace};
 
 /// A start of each kind that some sink refuses or acts on.
 const HOSTILE: &str = "\u{ffff}\u{fffe}\u{fdd0}\u{1ffff}\u{10ffff}\u{202e}\u{2066}\u{200f}\u{200b}\u{2028}\u{85}\u{1b}[2J\u{7f}\u{feff}\u{e0041}\u{e000}";
-/// What a test waits for at most.
+/// Longest wait of a test.
 const SOON: std::time::Duration = PATIENCE;
 
 /// A registrar on UDP that responds to each request with 403 and this phrase.

@@ -13,7 +13,7 @@ use crate::standalone::test_registry::{tells, told};
 use crate::support::control_plane::ControlPlane;
 use crate::support::wait::wait_for;
 
-/// The de-registrations that were granted.
+/// The deregistrations that were granted.
 fn removals(stage: &TestRegistry) -> Vec<Seen> {
     stage
         .registrar

@@ -31,7 +31,7 @@ impl Place {
         Self { kamailio: kamailio(&users).await, users }
     }
 
-    /// Grants no more than so many seconds.
+    /// Grants no more than `max_expires` seconds.
     async fn granting(prefix: &str, count: usize, max_expires: u32) -> Self {
         let users = users(prefix, count);
         let options = Options { max_expires, ..Options::default() };
@@ -51,7 +51,7 @@ impl Place {
     }
 }
 
-/// How many REGISTERs of each user were granted since.
+/// Returns the number of REGISTERs of each user that were granted since.
 fn granted_since(
     before: &BTreeMap<String, Counts>,
     after: &BTreeMap<String, Counts>,

@@ -1,4 +1,4 @@
-//! What the conditions say of each fault, and that they go back.
+//! Conditions of each fault, and their return to normal.
 
 mod dependencies;
 mod trunks;
@@ -13,7 +13,7 @@ use super::kube_client::{KubeClient, brief, message, since, spec, spec_with};
 use super::table::{self, CONDITIONS};
 use crate::support::wait::{PATIENCE, wait_for};
 
-/// So many calls in a row that fail are no single trunk's fault.
+/// Trunks whose calls, failing in a row, are no single trunk's fault.
 const SIX: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 /// Type, status, reason, and a part of the message.
 type Expected = (&'static str, &'static str, &'static str, &'static str);
@@ -22,7 +22,7 @@ type Expected = (&'static str, &'static str, &'static str, &'static str);
 struct Case<'a> {
     kube: &'a KubeClient,
     name: &'static str,
-    /// As the table names it.
+    /// Name in the table.
     title: &'static str,
     stage: TestRegistry,
     spec: Value,
@@ -103,7 +103,7 @@ impl<'a> Case<'a> {
     }
 }
 
-/// While nothing changes, no condition gets another time.
+/// Asserts that no condition gets another time while nothing changes.
 async fn stays(kube: &KubeClient, name: &str, found: &Value) {
     let until = Timestamp::now() + Duration::from_secs(4);
     let look = async || {

@@ -1,4 +1,4 @@
-//! What the tests of the operator stand on: an installed chart, and the dependencies of a registry.
+//! Base of the operator's tests: an installed chart, and the dependencies of a registry.
 
 pub use crate::standalone::test_registry::TestRegistry;
 pub use crate::support::installation::{Installation, Operator, PACE, RELEASE, SOON, condition};

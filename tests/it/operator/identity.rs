@@ -1,4 +1,4 @@
-//! Whose Call-IDs are whose, and resources that cannot be read.
+//! Ownership of Call-IDs, and resources that cannot be read.
 
 use super::harness::{Installation, TestRegistry, condition};
 
@@ -10,7 +10,7 @@ async fn a_uid_cannot_be_taken_by_another_registry_whoever_is_looked_at_first() 
     cluster.apply("own", &stage, "").await;
     cluster.condition("own", "Ready", "True", "AllRegistered").await;
     let uid = cluster.kubectl(&["get", "registry", "own", "--output=jsonpath={.metadata.uid}"]).await.ok();
-    // Its name comes first in any listing.
+    // Its name comes first in any list.
     cluster.apply("a-thief", &stage, &format!("  instanceId: {uid}\n")).await;
     let status = cluster.condition("a-thief", "Stalled", "True", "InstanceIdInUse").await;
     let message = condition(&status, "Stalled")["message"].clone();

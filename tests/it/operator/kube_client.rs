@@ -20,7 +20,7 @@ use crate::support::control_plane::ControlPlane;
 use crate::support::service::Service;
 use crate::support::wait::wait_at_pace;
 
-/// Between two looks.
+/// Interval between two looks.
 const PACE: Duration = Duration::from_millis(50);
 
 /// A client that may do everything, in one namespace.
@@ -31,7 +31,7 @@ pub struct KubeClient {
 }
 
 impl KubeClient {
-    /// In the namespace of an installation.
+    /// Makes a client for the namespace of an installation.
     pub async fn on(cluster: &Installation<'_>) -> Self {
         Self::in_namespace(cluster.plane, cluster.namespace.name()).await
     }
@@ -187,7 +187,7 @@ impl KubeClient {
             .collect()
     }
 
-    /// Waits until an event of this reason was told about the Registry, and returns its note.
+    /// Waits until an event of this reason was recorded about the Registry, and returns its note.
     #[track_caller]
     pub fn event<'s>(&'s self, name: &'s str, reason: &'s str) -> impl Future<Output = String> + 's {
         let look = async move || {
@@ -232,11 +232,11 @@ impl KubeClient {
 /// A status that was written.
 #[derive(Clone, Debug)]
 pub struct Written {
-    /// When this was seen.
+    /// Moment at which it was seen.
     pub at: Instant,
-    /// Of which Registry.
+    /// Name of the Registry.
     pub name: String,
-    /// What it says.
+    /// Status as it was written.
     pub status: Value,
 }
 
@@ -268,7 +268,7 @@ pub fn spec(stage: &TestRegistry) -> Value {
     })
 }
 
-/// As [`spec`], with other values by a merge of the top level.
+/// Returns the spec of [`spec`], with other values by a merge of the top level.
 pub fn spec_with(stage: &TestRegistry, more: Value) -> Value {
     let mut spec = spec(stage);
     for (key, value) in more.as_object().unwrap() {
@@ -287,7 +287,7 @@ pub fn brief(status: &Value) -> String {
     lines.join("\n")
 }
 
-/// How many engines were started, by the log.
+/// Returns the number of engines that were started, by the log.
 pub fn starts(service: &Service) -> usize {
     log(service).iter().filter(|line| line["message"] == "running").count()
 }
@@ -297,7 +297,7 @@ pub fn message(status: &Value, kind: &str) -> String {
     condition(status, kind)["message"].as_str().unwrap_or_default().to_owned()
 }
 
-/// When a condition last changed.
+/// Returns the time of the last change of a condition.
 pub fn since(status: &Value, kind: &str) -> jiff::Timestamp {
     let found = condition(status, kind);
     found["lastTransitionTime"].as_str().and_then(|at| at.parse().ok()).unwrap_or_else(|| panic!("{found}"))

@@ -14,7 +14,7 @@ use crate::support::wait::{wait_for, wait_until};
 /// Refreshed after 4 to 5 s: half of it is the lead.
 const SHORT: &str = "  registration: { expires: 10s, ratePerRegistrar: unlimited }\n";
 
-/// What the registrar has granted by some moment.
+/// REGISTERs that the registrar has granted by some moment.
 struct Pace {
     since: Duration,
     granted: BTreeMap<String, usize>,
@@ -25,7 +25,7 @@ impl Pace {
         Self { since: stage.registrar.elapsed(), granted: stage.granted() }
     }
 
-    /// Waits until each trunk was refreshed so many times since then. Panics where one was refreshed more
+    /// Waits until each trunk was refreshed `times` times since then. Panics where one was refreshed more
     /// often than one sender does, by the time that has passed: no sooner than after 4 s. Two senders would
     /// do it twice as often.
     async fn refreshes(&self, stage: &TestRegistry, times: usize) {
@@ -43,7 +43,7 @@ impl Pace {
     }
 }
 
-/// Nothing was de-registered, and no REGISTER met another one of its trunk.
+/// Nothing was deregistered, and no REGISTER met another one of its trunk.
 fn assert_one_sender(stage: &TestRegistry, trunks: usize) {
     let counters = stage.registrar.counters();
     assert_eq!((counters.overlapping, counters.cseq_not_rising), (0, 0), "{counters:?}");

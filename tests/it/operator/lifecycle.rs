@@ -1,4 +1,4 @@
-//! From `kubectl apply` to `kubectl delete`.
+//! The life of a Registry, from `kubectl apply` to `kubectl delete`.
 
 use super::harness::{Installation, TestRegistry, condition};
 

@@ -22,7 +22,7 @@ fn registers(stage: &TestRegistry) -> usize {
     stage.registrar.log().len()
 }
 
-/// Waits until each trunk was refreshed so many times more.
+/// Waits until each trunk was refreshed `times` times more.
 async fn refreshed(stage: &TestRegistry, times: usize) {
     let before = stage.granted();
     let more = async || stage.granted().iter().all(|(user, all)| *all >= before[user] + times);

@@ -16,7 +16,7 @@ use crate::support::ports;
 use crate::support::redis::{Options, Redis};
 use crate::support::wait::{wait_for, wait_until};
 
-/// Waits for so many readings of the trunks more.
+/// Waits for `more` further syncs.
 async fn syncs(api: &ApiServer, more: u64) {
     let goal = api.calls(Rpc::FindBy) + more;
     wait_until(async || api.calls(Rpc::FindBy) >= goal, SOON, "the trunks to be read again").await;
@@ -70,7 +70,7 @@ async fn a_changed_spec_replaces_only_what_it_must() {
     syncs(&other, 1).await;
     assert_eq!(stage.api.calls(Rpc::FindBy), asked, "the old API server is left alone");
 
-    // Another cache gets everything, and no trunk notices.
+    // Another cache gets everything, and no trunk is disturbed.
     let redis = Redis::start(Options::default()).await;
     let parameters = format!("host=127.0.0.1,port={}", redis.port());
     kube.follows("main", json!({ "cache": { "provider": "redis", "parameters": parameters } })).await;
@@ -261,7 +261,7 @@ async fn an_instance_id_belongs_to_one_registry_at_a_time() {
     assert!(log.iter().all(|seen| seen.call_id == log[0].call_id), "the same registration");
 }
 
-/// How many reconciles were done, by /metrics.
+/// Returns the number of reconciles, by /metrics.
 async fn reconciles(operator: &super::harness::Operator) -> u64 {
     let (_, text) = operator.public("/metrics").await.unwrap();
     let lines = text.lines().filter(|line| line.contains("reconcile") && line.contains("_total"));

@@ -1,5 +1,5 @@
-//! What tests of several replicas look at: the history of an object, as a watch showed it, and what a replica
-//! says.
+//! Observations of tests with several replicas: the history of an object, as a watch showed it, and the state
+//! of a replica.
 
 use std::fmt::Debug;
 use std::pin::pin;
@@ -26,7 +26,7 @@ use crate::support::wait::{wait_at_pace, wait_for};
 
 /// Every version of one object that a watch has shown since this began, and when it came.
 pub struct History<T> {
-    /// Since when.
+    /// Start of the watch.
     pub began: Instant,
     seen: Arc<Mutex<Vec<(Instant, T)>>>,
     task: JoinHandle<()>,
@@ -107,7 +107,7 @@ impl<T> Drop for History<T> {
     }
 }
 
-/// Who held the Lease, by the names of pods; `None` where no one did.
+/// Returns the history of the Lease's holders, by the names of pods; `None` where there was none.
 pub async fn holders(cluster: &Installation<'_>) -> History<Option<String>> {
     History::of(cluster, RELEASE, |lease: &Lease| {
         let holder = lease.spec.as_ref()?.holder_identity.as_deref().filter(|holder| !holder.is_empty())?;
@@ -161,12 +161,12 @@ impl History<Option<Condition>> {
 }
 
 impl Operator {
-    /// What the one engine of this replica says; an error where none or several run.
+    /// Returns the summary of the one engine of this replica; an error where none or several run.
     pub async fn summary(&self) -> Result<Summary, String> {
         harness::get(self.private, "/summary").await
     }
 
-    /// Waits until so many trunks are registered, and none is in any other state.
+    /// Waits until `count` trunks are registered, and none is in any other state.
     pub async fn all_registered(&self, count: u64) {
         let look = async || {
             let counts = self.summary().await?.counts;
@@ -177,7 +177,7 @@ impl Operator {
         wait_at_pace(Duration::from_millis(100), look, SOON, "all trunks to be registered").await;
     }
 
-    /// Waits until `/readyz` answers with this status and has this in its text.
+    /// Waits until `/readyz` responds with this status and has this in its text.
     pub async fn answers(&self, status: u16, text: &str) -> String {
         let look = async || match self.public("/readyz").await? {
             (code, body) if code == status && body.contains(text) => Ok(body),

@@ -70,7 +70,7 @@ fn ascii(document: &Value) -> String {
     text
 }
 
-/// What the operator would make of it, if the API server let it through.
+/// Returns the configuration that the operator would make of it, if the API server let it through.
 fn interpret(patch: &Value) -> Result<Config, String> {
     let spec: RegistrySpec = serde_json::from_value(spec(patch)).map_err(|error| error.to_string())?;
     let cache = spec.cache.clone().unwrap_or_default();

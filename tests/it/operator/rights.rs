@@ -1,5 +1,5 @@
-//! What the chart grants to its ServiceAccount is what the operator uses: nothing is missing, and nothing is
-//! superfluous.
+//! The rights that the chart grants to its ServiceAccount are those that the operator uses: nothing is
+//! missing, and nothing is superfluous.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::support::wait::{PATIENCE, wait_at_pace};
 /// Group, resource with its subresource, verb.
 type Right = (String, String, String);
 
-/// What the Roles and ClusterRoles of this release grant.
+/// Returns the rights that the Roles and ClusterRoles of this release grant.
 async fn granted(cluster: &Installation<'_>) -> BTreeSet<Right> {
     let mut granted = BTreeSet::new();
     let label = format!("--selector=app.kubernetes.io/instance={RELEASE}");
@@ -42,7 +42,7 @@ async fn granted(cluster: &Installation<'_>) -> BTreeSet<Right> {
     granted
 }
 
-/// What the ServiceAccount asked for, and whether any of it was refused.
+/// Returns the rights that the ServiceAccount used, and its requests that were refused.
 fn used(cluster: &Installation<'_>) -> (BTreeSet<Right>, Vec<String>) {
     let audit = cluster.plane.audit_of(cluster.namespace.name(), RELEASE);
     let refused = audit.iter().filter(|access| access.code == 403);

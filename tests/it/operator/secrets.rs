@@ -1,4 +1,4 @@
-//! What a spec takes from Secrets: read again every fifteen seconds, and shown nowhere.
+//! Values that a spec takes from Secrets: read again every fifteen seconds, and shown nowhere.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use super::kube_client::{KubeClient, brief, message, spec, spec_with, starts};
 use super::table;
 use crate::support::redis::{Options, Redis};
 
-/// In every password that Redis has here.
+/// Mark in every password that Redis has here.
 const MARK: &str = "mark-of-redis";
 
 #[tokio::test]
@@ -102,7 +102,7 @@ async fn a_password_of_redis_comes_from_a_secret_and_may_change_vanish_and_come_
     }
     stage.trunks(&["a", "b", "c", "d"]);
     kube.status("by-password", "a new trunk", |status| status["trunks"]["registered"] == 4).await;
-    // It comes back with nonsense, which is told without being shown.
+    // It comes back with nonsense, which is reported without being shown.
     kube.secret("redis", json!({ "parameters": format!("host=127.0.0.1,pasword={MARK}-3,port=nonsense"), "password": format!("{MARK}-2") })).await;
     kube.conditions("by-password", &ready).await;
     let status = kube.conditions("by-parameters", &[("Stalled", "True", "InvalidSpec")]).await;

@@ -14,7 +14,7 @@ use crate::support::wait::{wait_at_pace, wait_for};
 
 const REFS: [&str; 3] = ["a", "b", "c"];
 
-/// How many registrations Redis keeps for each of these UIDs.
+/// Returns the number of registrations that Redis keeps for each of these UIDs.
 async fn kept(redis: &Redis, uids: &[String]) -> Vec<usize> {
     let dump = redis.dump().await;
     let of = |uid: &String| {

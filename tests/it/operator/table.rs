@@ -1,4 +1,4 @@
-//! What each condition said for each fault that was injected: a table in the target folder, for people.
+//! Conditions of each fault that was injected: a table in the target folder, for people.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -44,7 +44,7 @@ fn enter(fault: &str, change: impl FnOnce(&mut (String, String))) {
     fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join("faults.md"), text).unwrap();
 }
 
-/// What is as always is left out: its words say nothing.
+/// Returns the text of a cell. The usual states are left out: their words say nothing.
 fn cell(status: &Value, kind: &str) -> String {
     let found = super::harness::condition(status, kind);
     let text = |key: &str| found[key].as_str().unwrap_or("-");

@@ -93,8 +93,8 @@ async fn a_reader_that_has_seen_enough_is_no_failure() {
     assert_eq!(piped.output().lines().count(), 1, "{}", piped.output());
 }
 
-/// What a terminal of that size shows: the program's output, by way of a pseudo-terminal.
-/// Its process id goes into the file `pid`.
+/// Shows the program's output as a terminal of that size does, through a pseudo-terminal. Its process id goes
+/// into the file `pid`.
 fn on_a_terminal(columns: u16, rows: u16, dir: &tempfile::TempDir) -> Process {
     let mut command = command("script");
     let program = env!("CARGO_BIN_EXE_routr-registry");

@@ -1,4 +1,4 @@
-//! In the place of Routr's own registry.
+//! Replacement of Routr's own registry.
 
 use super::SOON;
 use super::test_registry::{TestRegistry, log};

@@ -1,4 +1,4 @@
-//! A Requester that answers as a test wants, and remembers what it was asked.
+//! A Requester that responds as a test wants, and remembers its requests.
 
 use std::sync::{Arc, Mutex};
 
@@ -27,7 +27,7 @@ struct Service {
 }
 
 impl FakeRequester {
-    /// Listens on that port and answers by `answer`; where that is `None`, never.
+    /// Listens on that port and responds by `answer`; where that is `None`, never.
     pub async fn start(
         port: u16,
         answer: impl Fn(&SendMessageRequest) -> Option<SipMessage> + Send + Sync + 'static,
@@ -35,7 +35,7 @@ impl FakeRequester {
         let (seen, end) = (Arc::new(Mutex::new(Vec::new())), CancellationToken::new());
         let service = Service { seen: Arc::clone(&seen), answer: Box::new(answer) };
         let (ended, (ready, listening)) = (end.clone(), oneshot::channel());
-        // A runtime of its own: with it, connections end too, and calls that are never answered.
+        // A runtime of its own: with it, connections end too, and calls that never get a response.
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
@@ -52,7 +52,7 @@ impl FakeRequester {
         Self { seen, _end: end.drop_guard() }
     }
 
-    /// Grants every REGISTER so many seconds.
+    /// Grants every REGISTER this number of seconds.
     pub async fn granting(port: u16, seconds: i32) -> Self {
         Self::start(port, move |_| Some(ok(seconds))).await
     }
@@ -96,7 +96,7 @@ pub fn header(request: &SendMessageRequest, name: &str) -> Vec<String> {
     extensions.into_iter().filter(|e| e.name == name).map(|e| e.value).collect()
 }
 
-/// A final answer of this type.
+/// A final response of this type.
 pub fn reply(response_type: i32, phrase: &str, extensions: &[(&str, &str)]) -> SipMessage {
     SipMessage {
         message_type: Some(MessageType::ResponseType(response_type)),
@@ -109,7 +109,7 @@ pub fn reply(response_type: i32, phrase: &str, extensions: &[(&str, &str)]) -> S
     }
 }
 
-/// 200, granting so many seconds.
+/// 200, granting this number of seconds.
 pub fn ok(seconds: i32) -> SipMessage {
     let contact = Contact { address: Some(Address::default()), expires: seconds, ..Contact::default() };
     SipMessage { contact: Some(contact), ..reply(ResponseType::Ok.into(), "OK", &[]) }

@@ -35,7 +35,8 @@ async fn run(stage: &TestRegistry, args: &[&str]) -> String {
     client.output()
 }
 
-/// Lives, tells that trunks cannot be read because of `why`, and recovers once the API server is a real one.
+/// Asserts that it lives, logs that trunks cannot be read because of `why`, and recovers once the API server
+/// is a real one.
 async fn survives_as_api_server(stage: &mut TestRegistry, service: &Service, why: &[&str]) {
     tells(service, "cannot read the trunks", 1).await;
     let told = async || {
@@ -195,7 +196,7 @@ fn any_message(rng: &mut SmallRng) -> Option<SipMessage> {
     match rng.random_range(0..20) {
         0 => return Some(SipMessage::default()),
         1 => message.message_type = Some(MessageType::RequestUri(SipUri::default())),
-        // Never answered; its place is given back at the deadline.
+        // No response at all; its place is given back at the deadline.
         2 => return None,
         _ => {}
     }

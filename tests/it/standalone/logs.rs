@@ -1,4 +1,4 @@
-//! What the log says, in which form, and how often.
+//! Lines of the log, their form, and their number.
 
 use serde_json::Value;
 

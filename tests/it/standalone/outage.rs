@@ -152,7 +152,7 @@ async fn a_scrape_and_the_probes_tell_the_truth_while_everything_is_down() {
     stage.keeps_secrets(&service).await;
 }
 
-/// What Prometheus demands of a scrape in the OpenMetrics format.
+/// Asserts the demands of Prometheus on a scrape in the OpenMetrics format.
 fn well_formed(text: &str) {
     assert!(text.ends_with("# EOF\n"), "{text}");
     for line in text.lines().filter(|line| !line.starts_with('#')) {

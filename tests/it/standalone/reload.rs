@@ -25,7 +25,7 @@ async fn reload(stage: &TestRegistry, service: &mut Service, config: &str) -> St
     line["changed"].as_str().unwrap().to_owned()
 }
 
-/// Waits for so many readings of the trunks more.
+/// Waits for `more` further syncs.
 async fn syncs(api: &ApiServer, more: u64) {
     let goal = api.calls(Rpc::FindBy) + more;
     wait_until(async || api.calls(Rpc::FindBy) >= goal, SOON, "the trunks to be read again").await;

@@ -14,7 +14,7 @@ use crate::support::service::Service;
 use crate::support::wait::wait_until;
 
 const TOOK_OVER: &str = "applied the new configuration";
-/// How often the service looks at its file.
+/// Period at which the service looks at its file.
 const LOOK: Duration = Duration::from_secs(1);
 const KEPT: &str = "keeping the old configuration: ";
 
@@ -59,7 +59,7 @@ async fn a_bad_edit_keeps_the_old_configuration_is_told_once_and_a_good_one_foll
     {
         assert!(told_once[0].contains(mistake), "{mistake} is not in: {}", told_once[0]);
     }
-    // Anyone who asks is told again.
+    // A signal has it logged again.
     service.signal(Signal::SIGHUP);
     tells(&service, KEPT, 2).await;
     assert_eq!(told(&service, TOOK_OVER).len(), 0);

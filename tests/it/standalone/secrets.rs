@@ -81,7 +81,7 @@ async fn the_cache_holds_no_password() {
     stage.settles(&[("a", "registered")]).await;
     let kept = async || redis.command("DBSIZE").await.is_ok_and(|size| size == ":4");
     wait_until(kept, SOON, "the registration, the mark, the owner and the instance id to be in Redis").await;
-    // All that is in Redis, by its own way of writing it out.
+    // All that is in Redis, in its own dump format.
     let script = "local all = {} for _, k in ipairs(redis.call('KEYS','*')) do all[#all+1] = k .. redis.call('DUMP', k) end \
                   local text = table.concat(all) for _, w in ipairs(ARGV) do if string.find(text, w, 1, true) then return 1 end end return 0";
     for (secret, expected) in

@@ -1,4 +1,4 @@
-//! How it ends.
+//! End of the service, by signals.
 
 use std::os::unix::process::ExitStatusExt as _;
 
@@ -30,7 +30,7 @@ async fn sigterm_and_sigint_end_it_cleanly_and_leave_the_bindings() {
     }
 }
 
-/// A service with a request in flight that is never answered.
+/// A service with a request in flight that never gets a response.
 async fn hanging(grace: &str) -> (TestRegistry, FakeRequester, Service) {
     let mut stage = TestRegistry::bare().await;
     stage.trunks(&["a"]);

@@ -1,4 +1,4 @@
-//! Before anything runs: finding the configuration, `check`, `--help`, wrong flags, taken ports.
+//! Checks before anything runs: finding the configuration, `check`, `--help`, wrong flags, taken ports.
 
 use std::fs;
 use std::net::TcpListener;

@@ -28,7 +28,7 @@ use crate::support::{http, ports};
 /// The password of every trunk. Nothing may ever show it.
 pub const PASSWORD: &str = "tr0ub4dor-of-the-trunks";
 
-/// How long the Requester of a stage waits for a registrar. It runs in this process, which a busy machine may
+/// Time that the Requester of a test waits for a registrar. It runs in this process, which a busy machine may
 /// hold up; a silence that a test wants must not take long.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
@@ -207,7 +207,7 @@ impl TestRegistry {
         async move { wait_for(look, SOON, &what).await }
     }
 
-    /// How many REGISTERs of each user the registrar has granted so far.
+    /// Returns the number of REGISTERs of each user that the registrar has granted so far.
     pub fn granted(&self) -> BTreeMap<String, usize> {
         let mut granted = BTreeMap::new();
         for seen in self.registrar.log().into_iter().filter(|seen| seen.code == Some(200)) {
@@ -235,7 +235,7 @@ impl TestRegistry {
     }
 }
 
-/// What nothing may show: the password, and user and password in base64 for these users.
+/// Returns the texts that nothing may show: the password, and user and password in base64 for these users.
 pub fn secrets(users: &[&str]) -> Vec<String> {
     let encoded = |user: &&str| base64::prelude::BASE64_STANDARD.encode(format!("{user}:{PASSWORD}"));
     users.iter().map(encoded).chain([PASSWORD.to_owned()]).collect()
@@ -287,7 +287,7 @@ pub fn told(service: &Service, text: &str) -> Vec<String> {
     messages.filter(|message| message.contains(text)).collect()
 }
 
-/// Waits until the log has told this so many times.
+/// Waits until the log has this text `times` times.
 #[track_caller]
 pub fn tells<'s>(service: &'s Service, text: &'s str, times: usize) -> impl Future<Output = ()> + 's {
     wait_for(

@@ -40,7 +40,8 @@ use super::{http, ports};
 const START: Duration = PATIENCE;
 /// A look costs a process.
 const PACE: Duration = Duration::from_millis(100);
-/// Where the programs are; `scripts/test.sh` sets it. Without, `scripts/control-plane.sh` is asked.
+/// Variable with the folder of the programs; `scripts/test.sh` sets it. Without, `scripts/control-plane.sh`
+/// is asked.
 const BIN: &str = "CONTROL_PLANE_BIN";
 /// The folder with the CustomResourceDefinition, as it is committed.
 const CRDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
@@ -65,7 +66,7 @@ pub struct ControlPlane {
     _janitor: Janitor,
 }
 
-/// In the order in which they are ended.
+/// Processes in the order in which they are ended.
 struct Processes {
     api_server: Process,
     controller_manager: Process,
@@ -144,7 +145,7 @@ impl ControlPlane {
         &self.tools.kubeconfig
     }
 
-    /// Where etcd, kube-apiserver, kube-controller-manager, kubectl and helm are.
+    /// Returns the folder of etcd, kube-apiserver, kube-controller-manager, kubectl and helm.
     pub fn bin(&self) -> &Path {
         &self.tools.bin
     }
@@ -161,7 +162,7 @@ impl ControlPlane {
         self.tools.run("kubectl", args, "").await
     }
 
-    /// As `kubectl`, with this text as standard input, for `-f -`.
+    /// Runs kubectl as `kubectl` does, with this text as standard input, for `-f -`.
     pub async fn kubectl_stdin<A: AsRef<OsStr>>(
         &self,
         args: impl IntoIterator<Item = A>,
@@ -216,7 +217,7 @@ impl ControlPlane {
         audit::read(&fs::read_to_string(self.dir.path().join("audit.log")).expect("read the audit log"))
     }
 
-    /// What `namespace`'s ServiceAccount asked for.
+    /// Returns the requests of `namespace`'s ServiceAccount.
     pub fn audit_of(&self, namespace: &str, account: &str) -> Vec<Access> {
         let user = format!("system:serviceaccount:{namespace}:{account}");
         self.audit().into_iter().filter(|access| access.user == user).collect()
@@ -254,7 +255,7 @@ impl ControlPlane {
         ask("compaction", json!({ "revision": revision, "physical": true })).await;
     }
 
-    /// Freezes the API server: its connections stay, and nothing is answered.
+    /// Freezes the API server: its connections stay, and nothing gets a response.
     pub async fn pause_api_server(&self) {
         self.processes.lock().await.api_server.pause();
     }
@@ -322,7 +323,7 @@ impl ControlPlane {
         [&processes.etcd, &processes.api_server, &processes.controller_manager].map(Process::pid)
     }
 
-    /// Where it keeps everything; gone when it is dropped.
+    /// Returns the folder in which it keeps everything; gone when it is dropped.
     pub fn folder(&self) -> &Path {
         self.dir.path()
     }
@@ -336,8 +337,8 @@ impl ControlPlane {
     }
 }
 
-/// Waits until kubectl gets an answer to each of these, one after the other. Panics when one of the processes
-/// ends.
+/// Waits until kubectl gets a response to each of these, one after the other. Panics when one of the
+/// processes ends.
 async fn answers(tools: &Tools, processes: &mut [&mut Process], questions: &[&[&str]]) {
     let probe = async || {
         for process in &mut *processes {

@@ -9,9 +9,9 @@ use super::service::Service;
 use super::wait::{PATIENCE, wait_at_pace};
 use super::{http, ports};
 
-/// What should need no more than some seconds; generous, for a loaded machine.
+/// Deadline of steps that should need no more than some seconds; generous, for a loaded machine.
 pub const SOON: Duration = PATIENCE;
-/// Between two looks by kubectl, each of which is a process.
+/// Interval between two looks by kubectl, each of which is a process.
 pub const PACE: Duration = Duration::from_millis(250);
 /// The chart, relative to where kubectl and helm run.
 pub const CHART: &str = "charts/routr-registry";
@@ -32,13 +32,13 @@ pub struct Installation<'a> {
 }
 
 impl<'a> Installation<'a> {
-    /// On the shared control plane.
+    /// Installs on the shared control plane.
     pub async fn shared(prefix: &str) -> Installation<'static> {
         Installation::on(ControlPlane::shared().await, prefix, &[]).await
     }
 
-    /// On the shared control plane, with the lease duration that is the chart's default: for a test that
-    /// kills or freezes a leader, and waits for the end of its term.
+    /// Installs on the shared control plane, with the lease duration that is the chart's default: for a test
+    /// that kills or freezes a leader, and waits for the end of its term.
     pub async fn with_short_terms(prefix: &str) -> Installation<'static> {
         Installation::on(ControlPlane::shared().await, prefix, &[SHORT_TERMS]).await
     }
@@ -52,8 +52,8 @@ impl<'a> Installation<'a> {
         Self::install(plane, namespace, &sets).await
     }
 
-    /// With exactly these values, and a lease duration that no busy machine uses up, unless they have
-    /// another.
+    /// Installs with exactly these values, and a lease duration that no busy machine uses up, unless they
+    /// have another.
     pub async fn install(plane: &'a ControlPlane, namespace: Namespace, values: &[String]) -> Self {
         let mut args = vec!["install", RELEASE, CHART, "--namespace", namespace.name(), "--set", LASTING];
         for value in values {
@@ -192,7 +192,7 @@ impl<'a> Installation<'a> {
         events.iter().map(|event| (text(&event["reason"]), text(&event["note"]))).collect()
     }
 
-    /// Who holds the Lease, as a pod's name; `None` when no one does.
+    /// Returns the holder of the Lease, as a pod's name; `None` when there is none.
     pub async fn leader(&self) -> Option<String> {
         let lease = self.kubectl(&["get", "lease", RELEASE, "--output=json"]).await;
         let lease: Value = serde_json::from_str(&lease.stdout).ok()?;

@@ -21,14 +21,14 @@ pub enum Algorithm {
     Sha256,
 }
 
-/// Who challenges: the registrar itself (401), or a proxy in front of it (407).
+/// Source of challenges: the registrar itself (401), or a proxy in front of it (407).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Challenge {
     Unauthorized401,
     Proxy407,
 }
 
-/// Someone who may register, by the name in the credentials; the address of record may be another.
+/// User who may register, by the name in the credentials; the address of record may be another.
 #[derive(Clone, Debug)]
 pub struct User {
     name: String,
@@ -41,23 +41,23 @@ impl User {
         Self { name: name.into(), password: password.into(), min_expires: None }
     }
 
-    /// Answers 423 to this user when less than `seconds` are asked.
+    /// Responds 423 to this user when less than `seconds` are asked.
     pub fn min_expires(mut self, seconds: u32) -> Self {
         self.min_expires = Some(seconds);
         self
     }
 }
 
-/// How a Kamailio is to be.
+/// Options of a Kamailio.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub realm: String,
     pub users: Vec<User>,
     pub algorithm: Algorithm,
     pub challenge: Challenge,
-    /// Whether the challenge offers `qop="auth"`.
+    /// True when the challenge offers `qop="auth"`.
     pub qop: bool,
-    /// Seconds until a nonce is answered by another challenge with `stale=true`.
+    /// Seconds until a nonce gets another challenge with `stale=true`.
     pub nonce_lifetime: u32,
     /// Seconds below which everyone gets 423 with `Min-Expires`; 0 for none.
     pub min_expires: u32,
@@ -104,9 +104,9 @@ pub struct Binding {
     pub cseq: u64,
     /// Seconds left.
     pub expires_s: i64,
-    /// As Kamailio shows it: `n/a` when there was none.
+    /// User-Agent as Kamailio shows it: `n/a` when there was none.
     pub user_agent: String,
-    /// Where the REGISTER arrived: `udp:127.0.0.1:5060`, `tcp:…`.
+    /// Socket at which the REGISTER arrived: `udp:127.0.0.1:5060`, `tcp:…`.
     pub socket: String,
 }
 
@@ -115,9 +115,9 @@ pub struct Binding {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub received: u64,
-    /// Answered by 401 or 407.
+    /// REGISTERs that got 401 or 407.
     pub challenged: u64,
-    /// Answered by 200, removals included.
+    /// REGISTERs that got 200, removals included.
     pub saved: u64,
 }
 
@@ -128,7 +128,7 @@ pub struct LocationTable {
 }
 
 impl LocationTable {
-    /// The live bindings, sorted by address of record, then Contact. An error when it does not answer.
+    /// The live bindings, sorted by address of record, then Contact. An error when it does not respond.
     pub async fn bindings(&self) -> Result<Vec<Binding>, String> {
         let dump = rpc(self.rpc_port, "ul.dump", json!([])).await?;
         let mut bindings: Vec<Binding> = array(&dump["Domains"])
@@ -153,7 +153,7 @@ pub struct Kamailio {
 }
 
 impl Kamailio {
-    /// Starts one and waits until it answers: some 50 ms.
+    /// Starts one and waits until it responds: some 50 ms.
     pub async fn start(options: Options) -> Self {
         let dir = TempDir::new().expect("a temporary directory");
         let (sip_port, rpc_port) = (ports::free(), ports::free());
@@ -180,12 +180,12 @@ impl Kamailio {
         LocationTable { rpc_port: self.rpc_port }
     }
 
-    /// The live bindings, sorted by address of record, then Contact. An error when it does not answer.
+    /// The live bindings, sorted by address of record, then Contact. An error when it does not respond.
     pub async fn try_bindings(&self) -> Result<Vec<Binding>, String> {
         self.table_of_bindings().bindings().await
     }
 
-    /// The live bindings. Panics with Kamailio's log when it does not answer.
+    /// The live bindings. Panics with Kamailio's log when it does not respond.
     pub async fn bindings(&self) -> Vec<Binding> {
         self.try_bindings().await.unwrap_or_else(|error| self.fail(&error))
     }
@@ -235,12 +235,12 @@ impl Kamailio {
         self.ready().await;
     }
 
-    /// Freezes it: its ports stay open and nothing is answered. Not even `bindings`.
+    /// Freezes it: its ports stay open and nothing gets a response. Not even `bindings`.
     pub fn pause(&mut self) {
         self.process.pause();
     }
 
-    /// Lets it go on after `pause`. What lies in its sockets is answered now.
+    /// Resumes it after `pause`. What lies in its sockets gets its response now.
     pub fn resume(&mut self) {
         self.process.resume();
     }

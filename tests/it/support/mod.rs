@@ -1,4 +1,4 @@
-//! What the suites stand on: real processes on loopback ports, and waiting by condition.
+//! Base of the suites: real processes on loopback ports, and waiting by condition.
 
 pub mod control_plane;
 pub mod http;

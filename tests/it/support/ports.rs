@@ -1,4 +1,4 @@
-//! Loopback ports for programs that cannot be told "port 0".
+//! Loopback ports for programs that cannot take "port 0".
 
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -25,7 +25,7 @@ pub fn free() -> u16 {
     panic!("no free port from {FIRST} to {}", FIRST + COUNT - 1);
 }
 
-/// Whether no one holds this port of 127.0.0.1, neither for UDP nor for TCP.
+/// Returns whether no one holds this port of 127.0.0.1, neither for UDP nor for TCP.
 pub fn is_free(port: u16) -> bool {
     UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
         && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()

@@ -14,14 +14,14 @@ use nix::unistd::Pid;
 
 use super::wait::{PATIENCE, wait_for};
 
-/// A command for [`Process::spawn`]: `program` gets SIGTERM when this test run ends in whatever way, by
-/// Ctrl-C too, which does not reach other process groups. Panics with a hint when the program is not there.
+/// A command for [`Process::spawn`]: `program` gets SIGTERM whenever this test run ends, by Ctrl-C too, which
+/// does not reach other process groups. Panics with a hint when the program is not there.
 pub fn command(program: &str) -> Command {
     command_ending_by(Signal::SIGTERM, program)
 }
 
-/// As [`command`], with another signal than SIGTERM: SIGKILL for a program that takes its time to end, or
-/// asks others first that end at the same moment.
+/// A command as of [`command`], with another signal than SIGTERM: SIGKILL for a program that takes its time
+/// to end, or asks others first that end at the same moment.
 pub fn command_ending_by(signal: Signal, program: &str) -> Command {
     let path = format!("{}:/usr/sbin:/usr/local/sbin", std::env::var("PATH").unwrap_or_default());
     let there = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
@@ -53,7 +53,7 @@ fn spawn_for_life(command: Command) -> io::Result<Child> {
 /// The process groups that were started so far, ended ones included.
 static STARTED: Mutex<Vec<i32>> = Mutex::new(Vec::new());
 
-/// Of the process groups that were started so far, those that still have a process.
+/// Returns the process groups started so far that still have a process.
 pub fn left() -> Vec<i32> {
     let started = STARTED.lock().unwrap_or_else(PoisonError::into_inner).clone();
     started.into_iter().filter(|group| killpg(Pid::from_raw(*group), None).is_ok()).collect()
@@ -117,7 +117,7 @@ impl Process {
         }
     }
 
-    /// Freezes it: it keeps its sockets and answers nothing.
+    /// Freezes it: it keeps its sockets and responds to nothing.
     pub fn pause(&mut self) {
         self.signal_group(Signal::SIGSTOP);
     }

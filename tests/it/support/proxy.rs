@@ -78,7 +78,7 @@ impl Proxy {
         Self::start("haproxy", command, port, dir).await
     }
 
-    /// Where it listens on 127.0.0.1.
+    /// Returns its port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -95,7 +95,7 @@ impl Proxy {
         Self { process, port, _dir: dir }
     }
 
-    /// What it said.
+    /// Returns its output.
     pub fn output(&self) -> String {
         self.process.output()
     }

@@ -11,20 +11,20 @@ use super::ports;
 use super::process::{self, Process};
 use super::wait::{PATIENCE, wait_for, wait_until};
 
-/// After which a reply that has begun has ended.
+/// Time after which a response that has begun has ended.
 const MOMENT: Duration = Duration::from_millis(100);
 const START: Duration = PATIENCE;
-/// How long a reply may take.
+/// Time limit of a response.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// What is said of a Redis that does not reply.
+/// Error of a Redis that does not respond.
 pub const SILENCE: &str = "no reply";
 
-/// How a Redis is to be.
+/// Options of a Redis.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// The password of the default user; none when empty.
     pub password: String,
-    /// Whether what is written survives `stop`, `kill` and `restart`. Otherwise each start begins empty.
+    /// True when written data survives `stop`, `kill` and `restart`. Otherwise each start begins empty.
     pub persistent: bool,
 }
 
@@ -38,12 +38,12 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Starts one and waits until it answers.
+    /// Starts one and waits until it responds.
     pub async fn start(options: Options) -> Self {
         Self::start_with(options, &[]).await
     }
 
-    /// Starts one with more options of `redis-server`, and waits until it answers.
+    /// Starts one with more options of `redis-server`, and waits until it responds.
     pub async fn start_with(options: Options, args: &[&str]) -> Self {
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
         let dir = TempDir::new().expect("a temporary directory");
@@ -79,7 +79,7 @@ impl Redis {
         self.ready().await;
     }
 
-    /// Freezes it: connections stay, nothing is answered.
+    /// Freezes it: connections stay, nothing gets a response.
     pub fn pause(&mut self) {
         self.process.pause();
     }
@@ -90,12 +90,12 @@ impl Redis {
     }
 
     /// Sends one command by Redis' inline protocol, after AUTH where there is a password, and returns the
-    /// first line of the reply: `+PONG`, `:3`, `$5`, `-ERR …`.
+    /// first line of the response: `+PONG`, `:3`, `$5`, `-ERR …`.
     pub async fn command(&self, line: &str) -> Result<String, String> {
         command(self.port, &self.options.password, line).await
     }
 
-    /// Whether it says nothing to a PING, for a second.
+    /// Returns whether it says nothing to a PING, for a second.
     pub async fn is_silent(&self) -> bool {
         let reply = command_within(Duration::from_secs(1), self.port, &self.options.password, "PING").await;
         reply == Err(SILENCE.to_owned())
@@ -175,7 +175,7 @@ pub async fn all(port: u16, line: &str) -> Result<String, String> {
 }
 
 /// Sends one command by Redis' inline protocol to the Redis on a port, and returns the first line of the
-/// reply.
+/// response.
 pub async fn command(port: u16, password: &str, line: &str) -> Result<String, String> {
     command_within(DEADLINE, port, password, line).await
 }

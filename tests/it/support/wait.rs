@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-/// How long a test waits for what has to come. A bound for what never comes, on a machine that has far more
-/// to do than this run; it says nothing about how quick anything is. What asserts a duration is a benchmark,
-/// and belongs to `benches`.
+/// Time that a test waits for what has to come. A bound for what never comes, on a machine that has far more
+/// to do than this run; it says nothing about how quick anything is. A test that asserts a duration is a
+/// benchmark, and belongs to `benches`.
 pub const PATIENCE: Duration = Duration::from_secs(120);
-/// How often a condition is looked at.
+/// Period at which a condition is looked at.
 const POLL: Duration = Duration::from_millis(10);
-/// How long a look that has begun just before the deadline may take.
+/// Time that a look which has begun just before the deadline may take.
 const HUNG: Duration = Duration::from_millis(500);
 
 /// Waits until `condition` holds. Panics after `deadline`, naming `what` did not come true and the caller's
@@ -41,7 +41,7 @@ pub fn wait_for<T, E: Display>(
     wait_at_pace(POLL, probe, deadline, what)
 }
 
-/// As [`wait_for`], looking only once in each `pace`: for looks that cost the machine something.
+/// Waits as [`wait_for`] does, looking only once in each `pace`: for looks that cost the machine something.
 #[track_caller]
 pub fn wait_at_pace<T, E: Display>(
     pace: Duration,

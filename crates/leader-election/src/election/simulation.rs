@@ -1,5 +1,5 @@
 //! Random histories of some replicas and one API server: clocks of different rates and nonsense on the wall,
-//! slow, late and lost requests and answers, processes that are stopped, killed and started again, outages,
+//! slow, late and lost requests and responses, processes that are stopped, killed and started again, outages,
 //! deletions of the Lease.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
@@ -12,15 +12,15 @@ use super::*;
 type Micros = u64;
 
 const SECOND: Micros = 1_000_000;
-/// How long the faults go on, and how long it is calm after them.
+/// Duration of the faults, and of the calm after them.
 const FAULTS: Micros = 120 * SECOND;
 const CALM: Micros = 45 * SECOND;
 
-/// What is checked, and what may be broken to see that the check finds it.
+/// Rules that are checked, and those that may be broken to see that the check finds it.
 #[derive(Clone, Copy)]
 struct Rules {
     times: LeaseTimes,
-    /// How long the work of a leader goes on after the end of its term.
+    /// Time that the work of a leader continues after the end of its term.
     stopping: Micros,
     /// The server looks at preconditions.
     preconditions: bool,
@@ -92,7 +92,7 @@ struct World {
     deleted: bool,
     out_until: Micros,
     replicas: Vec<Replica>,
-    /// Who led, from when, until when its work had stopped.
+    /// Terms: the leader, the start, and the moment when its work had stopped.
     terms: Vec<(usize, Micros, Micros)>,
 }
 

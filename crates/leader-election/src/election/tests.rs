@@ -30,7 +30,7 @@ fn the_times_leave_a_margin_for_every_duration() {
         assert_eq!(times.lease_duration.subsec_nanos(), 0);
         assert!((1..=300).contains(&times.seconds()));
         assert!(times.renew_deadline + times.lease_duration * 3 / 10 <= times.lease_duration);
-        // Even if none is answered, a renewal is sent four times, and of slow ones two fit into a term.
+        // Even without any response, a renewal is sent four times, and of slow ones two fit into a term.
         assert!(times.renew_period + times.hedge_delay * 3 < times.renew_deadline);
         assert!(times.request_timeout * 2 <= times.renew_deadline);
     }

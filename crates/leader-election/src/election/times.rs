@@ -8,25 +8,25 @@ pub(super) const MAX_LEASE_DURATION_S: i32 = 300;
 /// The times of an election, all of them derived from the duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaseTimes {
-    /// How long the others wait after they saw a record for the first time; whole seconds.
+    /// Time that the others wait after they saw a record for the first time; whole seconds.
     pub lease_duration: Duration,
-    /// How long a renewal lets its writer lead, from the moment of sending: 70 % of the duration.
+    /// Time that a renewal lets its writer lead, from the moment of sending: 70 % of the duration.
     pub renew_deadline: Duration,
-    /// From sending one renewal to sending the next: 15 % of the duration.
+    /// Interval between sending one renewal and sending the next: 15 % of the duration.
     pub renew_period: Duration,
-    /// From one look at a foreign record to the next: half a second. Together with a second for the work of
+    /// Interval between two looks at a foreign record: half a second. Together with a second for the work of
     /// the old leader to end, and the two requests that release and take the Lease, a hand-over takes less
     /// than 2 s.
     pub poll_period: Duration,
-    /// Before a renewal is tried again that failed: 2.5 % of the duration.
+    /// Pause before a renewal that failed is tried again: 2.5 % of the duration.
     pub retry_period: Duration,
-    /// After this long without a response the same request is sent once more, by another connection, beside
-    /// the first one: 15 % of the duration. So four renewals are sent before a term ends, even when none is
-    /// answered, an API server that is silent for a third of the duration at the worst moment costs no term,
-    /// and each renewal may take what is left of the term.
+    /// Silence after which the same request is sent once more, by another connection, beside the first one:
+    /// 15 % of the duration. So four renewals are sent before a term ends, even when none has a response, an
+    /// API server that is silent for a third of the duration at the worst moment costs no term, and each
+    /// renewal may take what is left of the term.
     pub hedge_delay: Duration,
-    /// How slow each request may be for a leader to stay one: 35 % of the duration, half of a term. It is
-    /// also how long a request may take that no term limits.
+    /// Longest time that each request may take for a leader to stay one: 35 % of the duration, half of a
+    /// term. Requests that no term limits have the same timeout.
     pub request_timeout: Duration,
 }
 

@@ -5,8 +5,8 @@ use std::{net::SocketAddr, time::Duration};
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::time::sleep;
 
-/// How long after an attempt the next one starts, unless the first has failed before (RFC 8305 §5,
-/// "Connection Attempt Delay").
+/// Delay between the start of an attempt and the start of the next one, unless the first has failed before
+/// (RFC 8305 §5, "Connection Attempt Delay").
 pub const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// Tries the addresses in their order, [`ATTEMPT_DELAY`] apart or as soon as one fails. Returns the first

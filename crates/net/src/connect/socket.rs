@@ -12,18 +12,18 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::addresses::AddressPolicy;
 
-/// How a socket is set up. Nagle's algorithm is always off: a small request would wait for it beside a large
+/// Options of a socket. Nagle's algorithm is always off: a small request would wait for it beside a large
 /// one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketOptions {
     /// The local address; `None` for any.
     pub bind: Option<IpAddr>,
-    /// After how much silence TCP asks whether the peer is there.
+    /// Silence after which TCP asks whether the peer is there.
     pub keepalive_time: Duration,
-    /// Between two such questions.
+    /// Interval between two such probes.
     pub keepalive_interval: Duration,
-    /// How many of them remain unanswered before the connection counts as broken; `None` for the system's
-    /// number.
+    /// Number of probes without a response after which the connection counts as broken; `None` for the
+    /// system's number.
     pub keepalive_retries: Option<u32>,
     /// A peer that acknowledges nothing for this long is gone (Linux only).
     pub user_timeout: Duration,
@@ -32,7 +32,7 @@ pub struct SocketOptions {
 }
 
 impl SocketOptions {
-    /// For a dependency that must be found out to be gone within `timeout`, at an address that `policy`
+    /// Options for a dependency whose loss must be detected within `timeout`, at an address that `policy`
     /// allows.
     pub fn within(timeout: Duration, policy: &Arc<AddressPolicy>) -> Self {
         Self {

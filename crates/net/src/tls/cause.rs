@@ -1,4 +1,4 @@
-//! Why TLS failed, in plain words, the reason first.
+//! Explains TLS failures in plain words, the reason first.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use rustls::{
 /// Most names of a certificate that are listed.
 const MAX_NAMES: usize = 3;
 
-/// What a peer asked of the client's certificate.
+/// Request of a peer for the client's certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
     /// It did not ask.
@@ -25,7 +25,8 @@ pub enum Asked {
 pub struct Settings {
     /// Names the file with authorities.
     pub authorities: &'static str,
-    /// How a client certificate can be set up, as the end of a sentence; empty where it cannot.
+    /// Instruction that sets up a client certificate, as the end of a sentence; empty where there can be
+    /// none.
     pub certificate: &'static str,
 }
 

@@ -20,7 +20,7 @@ use crate::files;
 /// kilobytes.
 static SHARED: Mutex<BTreeMap<Key, Weak<ClientConfig>>> = Mutex::new(BTreeMap::new());
 
-/// What a configuration is made of: the content of its files, whether there are any, and the protocols.
+/// Identity of a configuration: the content of its files, whether there are any, and the protocols.
 type Key = ([u8; 32], bool, bool, Vec<Vec<u8>>);
 
 /// The files that TLS towards a dependency needs.
@@ -41,7 +41,7 @@ pub struct ClientCertificate {
     pub key: PathBuf,
 }
 
-/// Why a file of TLS cannot be used. Shows nothing of its content.
+/// Problem with a file of TLS that cannot be used. Shows nothing of its content.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {}: {problem}; {hint}", path.display())]
 pub struct TlsFileError {
@@ -49,9 +49,9 @@ pub struct TlsFileError {
     pub field: String,
     /// The file.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// Problem in plain words.
     pub problem: String,
-    /// What would be right.
+    /// Suggested correction.
     pub hint: &'static str,
 }
 
@@ -59,7 +59,7 @@ pub struct TlsFileError {
 #[derive(Debug)]
 pub struct Followed {
     files: TlsFiles,
-    /// What the names of the settings begin with.
+    /// Prefix of the names of the settings.
     path: &'static str,
     protocols: Vec<Vec<u8>>,
     loaded: Mutex<Loaded>,
@@ -73,7 +73,7 @@ struct Loaded {
     wrong: Option<String>,
 }
 
-/// What the files hold. The key is cleared by nothing, and lives no longer than it is looked at.
+/// Content of the files. The key is cleared by nothing, and lives no longer than it is looked at.
 struct Content {
     authorities: Option<Vec<u8>>,
     certificate: Option<(Vec<u8>, Vec<u8>)>,
@@ -137,7 +137,7 @@ impl Content {
     }
 }
 
-/// What would be right for each file.
+/// Suggested correction for each file.
 const AUTHORITIES: &str = "a PEM file with CA certificates is needed";
 const CERTIFICATE: &str = "a PEM file with the client's certificate is needed";
 const KEY: &str = "a PEM file with the private key of tls.certFile, without a passphrase, is needed";

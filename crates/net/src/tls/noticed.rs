@@ -1,4 +1,4 @@
-//! Whether a peer asked for a client certificate: the alert that follows does not always say so.
+//! Detects that a peer asked for a client certificate: the alert that follows does not always say so.
 
 use std::sync::{
     Arc,
@@ -9,7 +9,7 @@ use rustls::{ClientConfig, SignatureScheme, client::ResolvesClientCert, sign::Ce
 
 use super::cause::Asked;
 
-/// What a peer asked of the client's certificate, on one connection.
+/// Record of a peer's request for the client's certificate, on one connection.
 #[derive(Clone, Debug, Default)]
 pub struct Noticed(Arc<AtomicU8>);
 

@@ -18,7 +18,8 @@ use zeroize::Zeroizing;
 use super::TlsFileError;
 use crate::files;
 
-/// Between two looks at the files: a caller must not be able to have them read as often as it likes.
+/// Shortest time between two looks at the files: a caller must not be able to have them read as often as it
+/// likes.
 const RELOAD_PERIOD: Duration = Duration::from_secs(1);
 
 const CERTIFICATE: &str =

@@ -1,4 +1,4 @@
-//! How many connections there are at a time, and which of them go when another one is wanted.
+//! Bounds on the number of connections, and the choice of those that go when another one is wanted.
 
 use std::{
     collections::HashMap,
@@ -25,7 +25,7 @@ pub struct ConnectionBounds {
     /// Most of them at a time, from 1 on. One more ends the one that was idle for the longest time; where all
     /// are in use, it is refused.
     pub most: usize,
-    /// How long one may have no request.
+    /// Time that a connection may have no request.
     pub idle: Duration,
     /// Most that are made at a time, from 1 on; others wait.
     pub dialing: usize,
@@ -42,7 +42,7 @@ impl Default for ConnectionBounds {
 }
 
 impl ConnectionBounds {
-    /// Shares of so many descriptors; `None`: without a limit.
+    /// Returns the shares of this number of descriptors; `None`: without a limit.
     fn within(descriptors: Option<u64>) -> Self {
         let share = |part: u64| {
             descriptors.map_or(usize::MAX, |limit| usize::try_from(limit / part).unwrap_or(usize::MAX))

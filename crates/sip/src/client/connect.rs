@@ -1,4 +1,4 @@
-//! How a connection is made: TCP, and TLS over it.
+//! New connections: TCP, and TLS over it.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ use routr_net::{
 };
 use routr_types::host::Transport;
 
-/// Why there is no connection to one address.
+/// Reason that there is no connection to one address.
 pub(super) enum ConnectError {
     Transport(String),
     Tls(String),

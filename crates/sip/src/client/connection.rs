@@ -38,8 +38,8 @@ pub(super) const MAX_QUEUED_MESSAGES: usize = 1024;
 /// Time to read what the peer said before it closed, once writing has failed.
 const FINAL_READ_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a connection takes requests that was made for one address of its destination: time for the answer
-/// to a challenge. Without that, each address that a name ever had could keep one.
+/// Time that a connection made for one address of its destination takes requests: enough to respond to a
+/// challenge. Without that, each address that a name ever had could keep one.
 const PINNED_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The endpoint of a connection.
@@ -70,14 +70,14 @@ pub(super) struct Connection {
     local: SocketAddr,
     remote: SocketAddr,
     outgoing: mpsc::Sender<Outgoing>,
-    /// Why it ended, once it has.
+    /// Reason that it ended, once it has.
     end: OnceLock<ClientError>,
     /// Taken out of use: it lives on until what is open on it has had its time.
     draining: CancellationToken,
     opened: Instant,
     /// Milliseconds after `opened` at which a response to an open transaction came last; 0 for never.
     answered_ms: AtomicU64,
-    /// How often bytes of any kind came.
+    /// Number of reads that brought bytes of any kind.
     reads: AtomicU64,
     /// Ends it at once.
     closing: CancellationToken,
@@ -85,7 +85,7 @@ pub(super) struct Connection {
     users: AtomicUsize,
     /// Milliseconds after `opened` at which a request began or ended last.
     used_ms: AtomicU64,
-    /// What was wrong with the first message that could not be read and names no transaction.
+    /// Problem with the first message that could not be read and names no transaction.
     garbled: OnceLock<ParseError>,
 }
 
@@ -173,7 +173,7 @@ impl Connection {
         self.users.load(Ordering::Relaxed) > 0
     }
 
-    /// For how long no request began or ended.
+    /// Returns the time for which no request began or ended.
     pub(super) fn unused_for(&self) -> Duration {
         (self.opened + Duration::from_millis(self.used_ms.load(Ordering::Relaxed))).elapsed()
     }
@@ -221,7 +221,7 @@ impl Connection {
         self.answered_ms.store(elapsed.max(1), Ordering::Relaxed);
     }
 
-    /// Returns whether no transaction was answered over it for that long.
+    /// Returns whether no transaction got a response over it for that long.
     pub(super) fn unanswered_for(&self, time: Duration) -> bool {
         let last = self.opened + Duration::from_millis(self.answered_ms.load(Ordering::Relaxed));
         last.elapsed() >= time
@@ -239,7 +239,7 @@ impl Drop for InUse {
     }
 }
 
-/// Why a connection ended.
+/// Reason that a connection ended.
 enum End {
     /// The peer closed it, or it broke.
     Lost(String),

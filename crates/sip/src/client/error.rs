@@ -1,4 +1,4 @@
-//! Why there is no response.
+//! Reasons that there is no response.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use routr_net::addresses::DeniedAddress;
 pub(super) use routr_net::connect::io_cause;
 use routr_types::host::Transport;
 
-/// Why a request got no final response. Whatever a server answered is a response, not an error.
+/// Reason that a request got no final response. Whatever a server responded is a response, not an error.
 ///
 /// Each text begins with the cause, so that it survives wherever a text is cut; it does not name the
 /// destination, which the caller knows.
@@ -38,7 +38,7 @@ pub enum ClientError {
     /// All addresses of the destination are denied; this is the first of them.
     #[error("{0}; see --deny-target and --allow-target of the Requester")]
     Denied(Box<DeniedAddress>),
-    /// Not UDP or TCP, nor TLS where that is set up.
+    /// Transport other than UDP and TCP, or TLS where that is not set up.
     #[error("SIP over {0} is not available here; expected UDP, TCP or, where it is set up, TLS")]
     UnsupportedTransport(Transport),
     /// More than [`MAX_MESSAGE`], or over UDP more than [`super::MAX_DATAGRAM`].

@@ -35,7 +35,7 @@ const MAX_SOURCES: usize = 4096;
 /// Most source hosts that the log names.
 const MAX_WARNED: usize = 64;
 
-/// The methods that are not answered with 405 or 501.
+/// The methods that do not get 405 or 501.
 const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS";
 
 /// A response, and where it goes if it goes as a datagram.
@@ -44,9 +44,9 @@ pub(super) struct Answer {
     pub(super) to: SocketAddr,
 }
 
-/// Answers requests, within bounds.
+/// Responds to requests, within bounds.
 pub(super) struct Incoming {
-    /// What the log says of it when a request comes that is no OPTIONS.
+    /// Explanation in the log when a request comes that is no OPTIONS.
     note: &'static str,
     tags: RandomState,
     limits: Mutex<Limits>,
@@ -84,8 +84,8 @@ impl Incoming {
         Self { note, tags: RandomState::new(), limits: Mutex::default(), warned: Mutex::default() }
     }
 
-    /// The response to a request from that address; `None` for an ACK, for one that cannot be answered (RFC
-    /// 3261 §8.1.1 has what each must have), and for one too many.
+    /// Returns the response to a request from that address; `None` for an ACK, for one that cannot get a
+    /// response (RFC 3261 §8.1.1 has what each must have), and for one too many.
     pub(super) fn respond(&self, request: &Request, from: SocketAddr) -> Option<Answer> {
         let host = from.ip().to_canonical();
         let (code, reason) = judge(request)?;

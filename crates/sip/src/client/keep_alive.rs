@@ -1,4 +1,5 @@
-//! Keep-alives on connections (RFC 5626 §3.5.1 and §4.4.1): two line ends, which the peer answers with one.
+//! Keep-alives on connections (RFC 5626 §3.5.1 and §4.4.1): two line ends, to which the peer responds with
+//! one.
 
 use std::{
     collections::HashMap,
@@ -14,8 +15,7 @@ use super::{Destination, connection::Connection, pool::Connections};
 pub(super) const PING: &[u8] = b"\r\n\r\n";
 pub(super) const PONG: &[u8] = b"\r\n";
 
-/// How many connections in a row must live without ever a pong until the peer is taken for one that knows
-/// none.
+/// Connections in a row that must live without ever a pong until the peer is taken for one that knows none.
 const MAX_MISSED_PONGS: u32 = 2;
 
 /// Most destinations that are remembered.
@@ -27,7 +27,7 @@ pub struct KeepAlive {
     /// A ping goes out when nothing came for this long, shortened at random by up to a fifth (RFC 5626
     /// §4.4.1).
     pub every: Duration,
-    /// When nothing comes for this long after a ping, the connection counts as dead: 10 s in RFC 5626 §4.4.1.
+    /// Silence after a ping for which the connection counts as dead: 10 s in RFC 5626 §4.4.1.
     pub pong_within: Duration,
 }
 
@@ -38,7 +38,8 @@ impl KeepAlive {
     }
 }
 
-/// Destinations whose connections answered requests, but never a ping, and how often in a row.
+/// Destinations whose connections had responses to requests, but never to a ping, and the number of pings in
+/// a row.
 #[derive(Default)]
 pub(super) struct Unanswered {
     misses: Mutex<HashMap<Destination, u32>>,
@@ -49,7 +50,7 @@ impl Unanswered {
         self.misses.lock().unwrap_or_else(PoisonError::into_inner).remove(destination);
     }
 
-    /// Counts one more ping without an answer, and returns how many there are.
+    /// Counts one more ping without a pong, and returns their number.
     fn missed(&self, destination: &Destination) -> u32 {
         let mut misses = self.misses.lock().unwrap_or_else(PoisonError::into_inner);
         if misses.len() >= MAX_DESTINATIONS && !misses.contains_key(destination) {
@@ -89,7 +90,7 @@ async fn ping(KeepAlive { every, pong_within }: KeepAlive, pool: &Connections, c
             pool.pings().answered(destination);
             continue;
         }
-        // A peer that answers requests and never a ping does not know pings: RFC 5626 is optional.
+        // A peer that responds to requests and never to a ping does not know pings: RFC 5626 is optional.
         let misses = if ponged || before == 0 { 0 } else { pool.pings().missed(destination) };
         if misses <= MAX_MISSED_PONGS {
             tracing::debug!(peer = %connection.remote(), "no response to a keep-alive: the next request \

@@ -1,4 +1,4 @@
-//! Where a response over UDP may come from: anyone who can send a datagram can make one up.
+//! Permitted sources of responses over UDP: anyone who can send a datagram can make one up.
 
 use std::{
     net::SocketAddr,
@@ -11,7 +11,7 @@ use std::{
 
 use tokio::time::Instant;
 
-/// How often the log says that responses are dropped.
+/// Period between two log lines about dropped responses.
 const LOG_PERIOD: Duration = Duration::from_secs(10);
 
 /// Addresses that a response over UDP may come from.

@@ -8,9 +8,9 @@ use std::{
 
 use super::connection::Connection;
 
-/// The peer that answered a request: its address, and over TCP or TLS the connection. A name with several
-/// addresses may stand for servers that do not share their digest state: the answer to a challenge goes to
-/// the peer that sent it.
+/// The peer that responded to a request: its address, and over TCP or TLS the connection. A name with several
+/// addresses may stand for servers that do not share their digest state: the credentials for a challenge go
+/// to the peer that sent it.
 ///
 /// Over UDP it is the address that the request was sent to, whatever address the response came from: there
 /// requests are taken. Keeps no connection open.

@@ -35,12 +35,12 @@ use routr_net::{
     descriptors,
 };
 
-/// How long the task of a connection may take to close it.
+/// Time that the task of a connection may take to close it.
 const DESCRIPTOR_WAIT: Duration = Duration::from_millis(50);
 
 type Connecting = Shared<BoxFuture<'static, Result<Arc<Connection>, ClientError>>>;
 
-/// What is open or being opened, by target.
+/// Connections that are open or being opened, by target.
 pub(super) struct Connections {
     slots: Mutex<HashMap<Target, (u64, Connecting)>>,
     last: AtomicU64,
@@ -53,14 +53,14 @@ pub(super) struct Connections {
     open: Arc<Open>,
 }
 
-/// What connecting needs to know.
+/// Settings for connecting.
 #[derive(Clone)]
 pub(super) struct Settings {
     pub(super) bind: IpAddr,
     pub(super) tls: Option<Arc<rustls::ClientConfig>>,
-    /// For one target with all its addresses, TLS handshake included.
+    /// Time limit for one target with all its addresses, TLS handshake included.
     pub(super) connect_within: Duration,
-    /// How long a connection that is out of use lives on: Timer F.
+    /// Time that a connection that is out of use lives on: Timer F.
     pub(super) grace: Duration,
     pub(super) keep_alive: Option<KeepAlive>,
     pub(super) bounds: ConnectionBounds,
@@ -184,9 +184,10 @@ impl Connections {
         }
     }
 
-    /// A transaction on that connection timed out. Where nothing was answered in the second half of its wait,
-    /// the connection is taken for dead and the next request makes another; one that answers others stays,
-    /// for then it was that request which the peer left unanswered. What is open on it keeps its time.
+    /// A transaction on that connection timed out. Where no response came in the second half of its wait, the
+    /// connection is taken for dead and the next request makes another; one with responses to other requests
+    /// stays, for then the peer left that one request without a response. Transactions that are open on it
+    /// keep their time.
     pub(super) fn on_timeout(&self, connection: &Connection) {
         if connection.is_usable() && connection.unanswered_for(self.settings.grace / 2) {
             tracing::debug!(

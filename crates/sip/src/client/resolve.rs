@@ -33,14 +33,14 @@ pub(super) struct Names {
     /// The name servers, for error texts; `None` where there are none.
     servers: Option<String>,
     searches: bool,
-    /// Which addresses may be used.
+    /// Addresses that may be used.
     targets: AddressPolicy,
     /// Each look-up has a socket.
     looking_up: Semaphore,
 }
 
 impl Names {
-    /// With the system's name servers; where it names none, with the hosts file only.
+    /// Uses the system's name servers; where it names none, the hosts file only.
     pub(super) fn new(within: Duration) -> Result<Self, ClientError> {
         let (config, options) = hickory_resolver::system_conf::read_system_conf().unwrap_or_else(|error| {
             tracing::warn!(%error, "no name servers are configured: only the hosts file and IP addresses \
@@ -67,12 +67,12 @@ impl Names {
         Ok(Self { resolver, within, servers, searches, targets, looking_up })
     }
 
-    /// Uses no other addresses than these, and looks up so many names at a time.
+    /// Restricts it to these addresses, and to this number of look-ups at a time.
     pub(super) fn restricted(self, targets: AddressPolicy, look_ups: usize) -> Self {
         Self { targets, looking_up: Semaphore::new(look_ups.clamp(1, MAX_LOOK_UPS)), ..self }
     }
 
-    /// With a hosts file of this text and no name servers.
+    /// Uses a hosts file of this text and no name servers.
     #[cfg(any(test, feature = "testing"))]
     pub(super) fn with_hosts(text: &str) -> Result<Self, ClientError> {
         let nowhere = ResolverConfig::from_parts(None, Vec::new(), Vec::new());

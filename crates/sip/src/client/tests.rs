@@ -147,7 +147,7 @@ impl Server {
         (Requests::new(reader), writer)
     }
 
-    /// Accepts one connection and answers everything on it.
+    /// Accepts one connection and responds to everything on it.
     async fn serve(&self) {
         let (mut requests, mut writer) = self.accept().await;
         while let Some(asked) = requests.next().await {

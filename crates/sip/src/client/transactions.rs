@@ -55,14 +55,14 @@ impl Branch {
     }
 }
 
-/// What a request travels over.
+/// Path of a request.
 #[derive(Clone, Debug)]
 pub(super) enum Flow {
     Datagram(Datagram),
     Stream(Arc<Connection>),
 }
 
-/// Where a request went over UDP.
+/// Path of a request over UDP.
 #[derive(Clone, Debug)]
 pub(super) struct Datagram {
     pub(super) address: SocketAddr,
@@ -72,7 +72,7 @@ pub(super) struct Datagram {
     pub(super) registrar: Arc<[SocketAddr]>,
 }
 
-/// What a timer brought about.
+/// Action that a timer asks for.
 #[derive(Debug)]
 pub(super) enum Due {
     /// Send these bytes again.
@@ -81,7 +81,7 @@ pub(super) enum Due {
     TimedOut(Arc<Connection>),
 }
 
-/// Why a transaction ended without a final response.
+/// Reason that a transaction ended without a final response.
 #[derive(Clone, Debug)]
 pub(super) enum Failure {
     /// The request was not written, not even in part: it may be sent again as it is.
@@ -97,13 +97,13 @@ struct Entry {
     method: Box<str>,
     machine: ClientTransaction,
     flow: Flow,
-    /// For retransmissions; empty on a stream.
+    /// Bytes to retransmit; empty on a stream.
     bytes: Bytes,
     /// `None` once the user of the transaction has gone away: what remains watches over the connection.
     outcome: Option<oneshot::Sender<Outcome>>,
     /// The code of the last provisional response.
     provisional: Option<u16>,
-    /// What was wrong with a response that could not be read.
+    /// Problem with a response that could not be read.
     unreadable: Option<ParseError>,
     timer: Key,
 }
@@ -135,7 +135,7 @@ struct State {
     entries: HashMap<u64, Entry>,
     timers: DelayQueue<u64>,
     last: u64,
-    /// How many entries have no user any more.
+    /// Number of entries that have no user any more.
     abandoned: usize,
 }
 
@@ -146,7 +146,7 @@ impl State {
         Some(entry)
     }
 
-    /// As [`State::take`], for an entry whose timer has fired.
+    /// Removes an entry as [`State::take`] does, but one whose timer has fired.
     fn remove(&mut self, number: u64) -> Option<Entry> {
         let entry = self.entries.remove(&number)?;
         if entry.outcome.is_none() {
@@ -290,8 +290,8 @@ impl TransactionLayer {
         named
     }
 
-    /// Ends the transactions named in bytes after which a stream cannot be taken apart any more: one of them
-    /// was answered so, and would be again.
+    /// Ends the transactions named in bytes after which a stream cannot be taken apart any more: the response
+    /// to one of them was such bytes, and would be again.
     pub(super) fn on_broken(&self, bytes: &[u8], error: &ParseError) {
         let branches = Branch::find_all(bytes);
         let mut state = self.lock();
@@ -396,8 +396,7 @@ impl PendingResponse<'_> {
         self.number
     }
 
-    /// The request is on its way over a connection: whatever becomes of the user, silence speaks against
-    /// that.
+    /// The request is under way over a connection: whatever becomes of the user, silence speaks against that.
     pub(super) fn keep_watch(&mut self) {
         self.watch = true;
     }

@@ -18,10 +18,10 @@ use super::{
 };
 use crate::message::Message;
 
-/// What the kernel is asked to hold of what has not been read yet; it may grant less (`net.core.rmem_max`).
+/// Bytes of unread messages that the kernel is asked to hold; it may grant less (`net.core.rmem_max`).
 const RECEIVE_BUFFER_BYTES: usize = 8 * 1024 * 1024;
 
-/// How long the local address for a destination is remembered, and for how many.
+/// Time that the local address for a destination is remembered, and most destinations.
 const MAX_ROUTE_AGE: Duration = Duration::from_secs(30);
 const MAX_ROUTES: usize = 4096;
 
@@ -102,7 +102,7 @@ impl Udp {
         Ok(SocketAddr::new(address, port))
     }
 
-    /// Reads for ever: hands responses to their transactions, and answers requests.
+    /// Reads for ever: hands responses to their transactions, and responds to requests.
     pub(super) async fn receive(&self, transactions: &TransactionLayer, incoming: &Incoming) {
         let mut buffer = vec![0; 65_536];
         loop {

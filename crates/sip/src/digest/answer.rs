@@ -1,4 +1,4 @@
-//! The answer to a challenge, and what proves that the server knows the password.
+//! Credentials in response to a challenge, and the proof that the server knows the password.
 
 use std::fmt;
 
@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 use super::{Algorithm, Qop, scan};
 use crate::headers::HeaderValue;
 
-/// An answer to a challenge: a header field, and what proves later that the server knows the password too.
-/// `Debug` shows nothing of it.
+/// Credentials in response to a challenge: a header field, and what proves later that the server knows the
+/// password too. `Debug` shows nothing of it.
 #[derive(Clone)]
 pub struct Answer {
     pub(super) proxy: bool,
@@ -31,8 +31,8 @@ impl Answer {
 
     /// Returns whether the server proves that it knows the password: `info` is the value of an
     /// Authentication-Info (for a proxy: Proxy-Authentication-Info) of the response to the request that
-    /// carried this answer, `body` that of the response (RFC 7616 §3.5). `None` where it says nothing about
-    /// that.
+    /// carried these credentials, `body` that of the response (RFC 7616 §3.5). `None` where it says nothing
+    /// about that.
     pub fn is_proven_by(&self, info: &[u8], body: &[u8]) -> Option<bool> {
         let info = scan::parameters(info);
         let rspauth = Zeroizing::new(info.text("rspauth")?.to_ascii_lowercase());
@@ -58,7 +58,7 @@ impl fmt::Debug for Answer {
     }
 }
 
-/// What goes into a digest beside key, method, URI and body.
+/// Parameters of a digest beside key, method, URI and body.
 pub(super) struct Protected<'a> {
     pub(super) algorithm: Algorithm,
     pub(super) nonce: &'a [u8],

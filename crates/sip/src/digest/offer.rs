@@ -1,4 +1,4 @@
-//! What a response asks for.
+//! Challenges that a response offers.
 
 use super::{Challenge, DigestError, scan::schemes};
 use crate::message::Response;
@@ -15,9 +15,9 @@ pub struct Offer {
     /// Those that can be answered: the strongest for each realm of the registrar and of each proxy, the
     /// strongest first (RFC 3261 §22.3, RFC 8760 §2.4).
     pub challenges: Vec<Challenge>,
-    /// Why others cannot be answered, in their order.
+    /// Reasons that others cannot be answered, in their order.
     pub refused: Vec<DigestError>,
-    /// What others are that offer less than is demanded, in their order.
+    /// Descriptions of those that offer less than is demanded, in their order.
     pub weak: Vec<String>,
     /// The header field that belongs to the code is missing, the other one is there.
     pub misplaced: bool,
@@ -31,7 +31,7 @@ impl Offer {
         Self::of_at_least(response, DigestMinimum::default())
     }
 
-    /// As [`Offer::of`], of those challenges that offer the minimum.
+    /// Reads an offer as [`Offer::of`] does, of those challenges that offer the minimum.
     pub fn of_at_least(response: &Response, minimum: DigestMinimum) -> Option<Self> {
         let (own, other) = match response.code {
             401 => (("WWW-Authenticate", false), ("Proxy-Authenticate", true)),
@@ -83,7 +83,7 @@ impl Offer {
         }
     }
 
-    /// Returns what was asked for that cannot be answered, in a few words.
+    /// Returns the demands that cannot be answered, in a few words.
     pub fn asked(&self) -> String {
         let mut asked: Vec<String> = self.refused.iter().map(DigestError::asked).collect();
         asked.dedup();
@@ -97,7 +97,7 @@ impl Challenge {
     /// response is another one, or carries no challenge.
     ///
     /// # Errors
-    /// When there are challenges and none of them can be answered: why not, for the first one.
+    /// When there are challenges and none of them can be answered: the reason for the first one.
     pub fn from_response(response: &Response) -> Result<Option<Self>, DigestError> {
         let Some(offer) = Offer::of(response).filter(|offer| !offer.misplaced) else { return Ok(None) };
         match (offer.challenges.into_iter().next(), offer.refused.into_iter().next()) {

@@ -41,7 +41,7 @@ pub struct Scheme<'a> {
 #[derive(Debug)]
 struct Param<'a> {
     name: &'a str,
-    /// What stands between the quotes, or without any.
+    /// Text between the quotes, or without any.
     value: Cow<'a, [u8]>,
     quoted: bool,
 }

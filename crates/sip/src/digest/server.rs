@@ -15,7 +15,7 @@ use routr_types::secret::Secret;
 /// The credentials of a request, as a server reads them. `Debug` shows neither the response nor the cnonce.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Authorization {
-    /// Who it claims to be; with `userhash` a hash of that.
+    /// Username that it claims; with `userhash` a hash of that.
     pub username: String,
     /// The username is hashed (RFC 7616 §3.4.4).
     pub userhash: bool,
@@ -25,9 +25,9 @@ pub struct Authorization {
     pub nonce: QuotedText,
     /// The digest URI; the server compares it with the Request-URI.
     pub uri: String,
-    /// Which hash.
+    /// Hash algorithm.
     pub algorithm: Algorithm,
-    /// What the challenge said.
+    /// Opaque value of the challenge.
     pub opaque: Option<QuotedText>,
     /// The quality of protection, where one is used.
     pub qop: Option<Qop>,

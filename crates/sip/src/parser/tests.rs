@@ -29,7 +29,7 @@ fn refused(bytes: &[u8]) -> ParseError {
     parse_datagram(bytes).expect_err(&String::from_utf8_lossy(bytes))
 }
 
-/// As odd as the grammar allows: folded, compact, any case, white space everywhere.
+/// Message as odd as the grammar allows: folded, compact, any case, white space everywhere.
 const ODD: &str = "REGISTER sip:vivekg@chair-dnrc.example.com;unknownparam SIP/2.0\r\n\
     TO :\r\n sip:vivekg@chair-dnrc.example.com ;   tag    = 1918181833n\r\n\
     from   : \"J Rosenberg \\\\\\\"\"       <sip:jdrosen@example.com>\r\n  ;\r\n  tag = 98asjd8\r\n\
@@ -242,7 +242,7 @@ const SEEDS: [&str; 4] = [
      Contact: *\r\nContent-Length: 0\r\n\r\n",
 ];
 
-/// What breaks parsers.
+/// Pieces that break parsers.
 const PIECES: [&[u8]; 24] = [
     b"\r\n",
     b"\n",

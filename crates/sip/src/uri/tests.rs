@@ -59,7 +59,7 @@ fn malformed_uris_are_refused() {
     assert_eq!(SipUri::parse("tel:+4930"), Err(ParseError::Scheme("tel".into())));
 }
 
-/// What is odd and can be understood is.
+/// Odd URIs that can be understood are read.
 #[test]
 fn odd_uris_are_read() {
     for (text, user, host, port, params) in [

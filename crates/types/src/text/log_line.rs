@@ -7,13 +7,14 @@ use super::is_plain;
 
 /// Writes log lines, each of them in one call, with what is not plain text escaped.
 ///
-/// What fields hold was sanitised where it came in; this is for what was not, libraries' own lines among it.
+/// The content of fields was sanitised where it came in; this is for everything else, lines of libraries
+/// included.
 #[derive(Clone, Copy, Debug)]
 pub struct LogLine<W> {
     inner: W,
     json: bool,
-    /// Whether lines of text are coloured. That is done here: a formatter that does it leaves ESC in the
-    /// `Display` of its fields.
+    /// True to colour lines of text. That is done here: a formatter that does it leaves ESC in the `Display`
+    /// of its fields.
     colour: bool,
 }
 
@@ -103,7 +104,7 @@ fn json(text: &str) -> String {
     out
 }
 
-/// What stands behind a backslash.
+/// Appends the character that stands behind a backslash.
 fn escape(rest: &mut std::str::Chars<'_>, out: &mut String) {
     match rest.next() {
         Some('u') => {

@@ -114,7 +114,7 @@ fn json_of_all_of_unicode_is_read_back() {
     }
 }
 
-/// What a terminal does with a text.
+/// Model of what a terminal does with a text.
 #[derive(Default)]
 struct Terminal {
     printed: String,

@@ -1,4 +1,4 @@
-//! What is said about resource files that are wrong.
+//! Messages about resource files that are wrong.
 
 use super::*;
 

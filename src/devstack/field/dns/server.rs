@@ -17,7 +17,7 @@ use super::{
     Dns, Outcome,
 };
 
-/// How long a TCP connection may stay without a query.
+/// Time that a TCP connection may stay without a query.
 const IDLE: Duration = Duration::from_secs(30);
 
 /// Serves one name server on both sockets.
@@ -63,7 +63,7 @@ pub(in super::super) fn serve(
             let Ok(place) = Arc::clone(&dns.places).try_acquire_owned() else { continue };
             let (name, dns, dialogue) = (name.clone(), Arc::clone(&dns), dialogue.clone());
             spawner.spawn(async move {
-                // Whatever ends the connection is the client's to notice.
+                // It is up to the client to see that the connection has ended.
                 let _ = connection(stream, &name, &dns, &dialogue).await;
                 drop(place);
             });

@@ -14,7 +14,7 @@ use routr_types::{host::Transport, secret::Secret};
 
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// A client that sends what it is told and shows what comes back.
+/// A client that sends what a test asks for and shows what comes back.
 pub(super) struct UserAgent {
     pub(super) socket: UdpSocket,
     pub(super) user: &'static str,
@@ -68,14 +68,14 @@ impl UserAgent {
         }
     }
 
-    /// One REGISTER without an answer to a challenge.
+    /// One REGISTER without credentials.
     pub(super) async fn once(&mut self) -> Response {
         let request = self.request("UDP");
         self.send(&request).await;
         self.receive().await
     }
 
-    /// The same request as an answer to the challenge, with a risen CSeq.
+    /// The same request with credentials for the challenge, and a risen CSeq.
     pub(super) fn answering(&mut self, challenge: &Challenge, transport: &str) -> Request {
         let mut request = self.request(transport);
         let secret = Secret::new(self.password);
@@ -87,7 +87,7 @@ impl UserAgent {
         request
     }
 
-    /// A REGISTER, and once more with an answer where it is challenged.
+    /// A REGISTER, and once more with credentials where it is challenged.
     pub(super) async fn register(&mut self) -> Response {
         let first = self.once().await;
         let Some(challenge) = Challenge::from_response(&first).unwrap() else { return first };

@@ -1,17 +1,17 @@
-//! What must hold whatever comes in.
+//! Bounds that must hold whatever comes in.
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::operator::status::text::clean;
 
-/// As the API server stores it: Go's encoder escapes what HTML would take for its own.
+/// Returns the size as the API server stores it: Go's encoder escapes what HTML would take for its own.
 fn stored_bytes(status: &RegistryStatus) -> usize {
     let json = serde_json::to_string(status).unwrap();
     json.len() + 5 * json.chars().filter(|c| matches!(c, '<' | '>' | '&')).count()
 }
 
-/// As the API server demands it of a reason.
+/// Returns whether a text meets the API server's demands on a reason.
 fn is_reason(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ',' | ':');
     text.len() <= 1_024

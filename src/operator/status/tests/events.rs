@@ -21,7 +21,7 @@ fn recorded(row: &[Situation]) -> Vec<Vec<String>> {
     all
 }
 
-/// Returns what is told of the last situation of a row.
+/// Returns the events of the last situation of a row.
 fn last(row: &[Situation]) -> Vec<String> {
     recorded(row).pop().unwrap()
 }
@@ -98,7 +98,7 @@ fn trunks_that_are_newly_refused_are_one_event_that_names_three() {
             && said.ends_with("; and 2 more, see status.failures"),
         "{said}"
     );
-    // With others that fail for another reason, both are told.
+    // With others that fail for another reason, both are reported.
     let Phase::Running(mut mixed) = refused(&["a"]).phase else { panic!() };
     mixed.summary.counts.failing += 1;
     mixed.failures.worst.push(trunk("s", TrunkState::Failing, "Timeout", "no answer in time"));

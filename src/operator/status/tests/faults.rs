@@ -1,10 +1,10 @@
-//! What each condition says of each fault.
+//! Conditions of each fault.
 
 use std::collections::BTreeSet;
 
 use super::*;
 
-/// What happened, what was there before, what is there now, and the seven conditions.
+/// Name of the fault, status before, situation now, and the seven conditions.
 pub(super) type Case = (&'static str, Option<RegistryStatus>, Situation, [&'static str; 7]);
 
 fn with(snapshot: Snapshot, change: impl FnOnce(&mut Summary)) -> Snapshot {
@@ -27,7 +27,7 @@ const FINE: [&str; 7] = [
     "True/Accepted",
 ];
 
-/// As when all is fine, but for these.
+/// Returns the conditions when all is fine, but for these.
 fn but<const N: usize>(changes: [(usize, &'static str); N]) -> [&'static str; 7] {
     let mut all = FINE;
     for (position, is) in changes {

@@ -1,4 +1,4 @@
-//! When a condition changed, and how much two statuses differ.
+//! Transition times of conditions, and the degree to which two statuses differ.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 

@@ -20,7 +20,7 @@ fn long() -> String {
     format!("{CAUSE}: {}THE END", "the quick brown fox jumps over the lazy dog, ".repeat(200))
 }
 
-/// Whether a shown text has the cause, and a mark where its end is missing.
+/// Asserts that a shown text has the cause, and a mark where its end is missing.
 #[track_caller]
 fn holds(what: &str, shown: &str) {
     assert!(shown.contains(CAUSE), "{what}: the cause is lost: {shown}");
@@ -166,7 +166,7 @@ const CUTS: [(&str, usize, &str); 9] = [
     ("src/table/text.rs", 1, "a word of what comes next"),
 ];
 
-/// Returns how often a source cuts a text, by the ways to do so that there are.
+/// Returns how often a source cuts a text, by any of the methods that there are.
 fn cuts(source: &str) -> usize {
     let dense: String = source.chars().filter(|c| !c.is_whitespace()).collect();
     let taken = dense.split(".chars()").skip(1).filter(|rest| {

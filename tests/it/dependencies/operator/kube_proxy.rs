@@ -21,7 +21,7 @@ use tower::service_fn;
 
 use crate::support::control_plane::ControlPlane;
 
-/// What becomes of a request.
+/// Fate of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Refused with this status code and this `Retry-After`, in plain text as priority and fairness does.
@@ -84,7 +84,7 @@ impl KubeProxy {
         Self { port, rule, seen, _end: end.drop_guard() }
     }
 
-    /// What becomes of the next requests.
+    /// Sets the rule for the fate of the next requests.
     pub fn rule(&self, rule: impl FnMut(&Seen) -> Option<Fault> + Send + 'static) {
         *self.rule.lock().unwrap() = Box::new(rule);
     }

@@ -1,5 +1,5 @@
 //! Processes of different installations that write the same keys of one Redis: an operator beside another
-//! one, and beside a stand-alone registry. No Lease tells them of each other.
+//! one, and beside a stand-alone registry. No Lease makes them aware of each other.
 
 use crate::chain::harness::{cache, redis};
 use crate::operator::harness::TestRegistry;

@@ -17,7 +17,8 @@ use crate::support::redis::{self as support_redis, Options, Redis};
 use crate::support::service::Service;
 use crate::support::wait::{PATIENCE, wait_for};
 
-/// For what happens at once, on a busy machine, with the seconds that a start waits for its store.
+/// Deadline of steps that happen at once, on a busy machine, with the seconds that a start waits for its
+/// store.
 pub const SOON: Duration = PATIENCE;
 
 /// The trunks of a test, `t000` and so on.
@@ -89,8 +90,8 @@ impl Registered {
         wait_for(works, SOON, "the cache to work").await;
     }
 
-    /// After a restart: all are registered without one REGISTER, and the next REGISTERs have the Call-IDs of
-    /// before.
+    /// Asserts after a restart that all are registered without one REGISTER, and that the next REGISTERs have
+    /// the Call-IDs of before.
     pub async fn nothing_was_sent_and_the_call_ids_are_the_same(&self) {
         self.all_registered().await;
         let granted: usize = self.stage.granted().values().sum();
@@ -146,14 +147,14 @@ pub fn at(port: u16) -> String {
     format!("host=127.0.0.1,port={port}")
 }
 
-/// Stands before a Redis and says what it is told to say, until it forwards.
+/// Stands before a Redis and says what a test wants, until it forwards.
 pub struct Front {
     pub port: u16,
     _end: DropGuard,
 }
 
 impl Front {
-    /// Answers each command with `error` until the first connection is so old, then forwards to `port`.
+    /// Responds to each command with `error` until the first connection is so old, then forwards to `port`.
     pub async fn start(port: u16, error: &'static str, for_so_long: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let front = listener.local_addr().unwrap().port();

@@ -9,7 +9,7 @@ use crate::support::ports;
 use crate::support::service::Service;
 use crate::support::wait::wait_for;
 
-/// Another process with the same configuration, and the port where it answers.
+/// Another process with the same configuration, and its port.
 fn second(stage: &TestRegistry) -> (Service, u16) {
     let (public, private) = (ports::free(), ports::free());
     let listen = [format!("127.0.0.1:{public}"), format!("127.0.0.1:{private}")];

@@ -9,7 +9,7 @@ use crate::support::redis::{Redis, major};
 use crate::support::wait::wait_for;
 
 const TRUNKS: usize = 200;
-/// How long what is wrong lasts.
+/// Duration of the outage.
 const WHILE: Duration = Duration::from_secs(4);
 
 /// Ends the registry, does `harm` to Redis, starts the registry, and undoes it after a while.

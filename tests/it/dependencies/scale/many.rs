@@ -44,17 +44,17 @@ fn registries(client: kube::Client, namespace: &str) -> Api<DynamicObject> {
     Api::namespaced_with(client, namespace, &ApiResource::from_gvk_with_plural(&kind, "registries"))
 }
 
-/// How many Registries are to be.
+/// Numbers of Registries of each kind.
 struct Crowd {
     suspended: usize,
     running: usize,
     /// Those that run have a trunk each.
     trunk: bool,
-    /// What the operator may have open.
+    /// Most descriptors that the operator may have open.
     descriptors: u64,
 }
 
-/// What they came to cost.
+/// Cost of the Registries.
 #[derive(Debug)]
 struct Cost {
     /// Bytes of memory for each Registry.

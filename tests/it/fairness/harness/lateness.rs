@@ -1,4 +1,4 @@
-//! How late refreshes come, as the registrars see it.
+//! Lateness of refreshes, as the registrars see it.
 
 use std::{collections::HashMap, ops::Range, time::Duration};
 
@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::Register;
 
-/// What the registry is configured with, as far as it decides when a binding is refreshed.
+/// Configuration of the registry, as far as it decides when a binding is refreshed.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
     /// `registerInterval`.
@@ -24,7 +24,7 @@ impl Window {
     }
 }
 
-/// What came of the refreshes that were due within some time.
+/// Result of the refreshes that were due within some time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lateness {
     /// Refreshes that came.

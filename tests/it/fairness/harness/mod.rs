@@ -29,9 +29,9 @@ use crate::support::{
     wait::{PATIENCE, wait_at_pace, wait_for},
 };
 
-/// What a start takes at most, on a loaded machine.
+/// Deadline of a start, on a loaded machine.
 const SOON: Duration = PATIENCE;
-/// Between two looks at something that lasts for seconds.
+/// Interval between two looks at something that lasts for seconds.
 const PACE: Duration = Duration::from_millis(50);
 
 /// Registrars with the same number of trunks.
@@ -41,12 +41,12 @@ pub struct Group {
     pub trunks_each: usize,
 }
 
-/// What differs between two stages.
+/// Differences between two harnesses.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The trunks of the first group come first in the API server's list.
     pub groups: Vec<Group>,
-    /// What the registrars grant at most, in seconds.
+    /// Longest expiry that the registrars grant, in seconds.
     pub expires: u32,
     /// Lines of the registry's `spec`, indented by two. All else is the default.
     pub spec: String,
@@ -59,12 +59,12 @@ impl Plan {
         before..before + self.groups[group].registrars
     }
 
-    /// How many registrars there are in all groups.
+    /// Returns the number of registrars in all groups.
     pub fn all_registrars(&self) -> usize {
         self.groups.iter().map(|group| group.registrars).sum()
     }
 
-    /// How many trunks there are in all groups.
+    /// Returns the number of trunks in all groups.
     pub fn trunks(&self) -> usize {
         self.groups.iter().map(|group| group.registrars * group.trunks_each).sum()
     }

@@ -17,7 +17,7 @@ fn trunks(credentials: Expected, part: &'static str) -> Vec<Expected> {
     ]
 }
 
-/// The registrar answers this to a new trunk, until the trunk and its account are another's.
+/// The registrar responds with this to a new trunk, until the trunk and its account are another's.
 async fn refused(
     kube: &KubeClient,
     name: &'static str,

@@ -214,8 +214,8 @@ fn refused() -> Vec<(Value, &'static str, &'static str)> {
     ]
 }
 
-/// What CEL does not judge as `src/config` does, since it is the shape of a Secret reference, which is not
-/// looked at there, or a bound of the API server alone.
+/// Rules that CEL does not judge as `src/config` does, since they are the shape of a Secret reference, which
+/// is not looked at there, or a bound of the API server alone.
 fn refused_by_the_schema_alone() -> Vec<(Value, &'static str, &'static str)> {
     let many: Vec<Value> = (0..65).map(|n| json!({ "address": format!("e{n}") })).collect();
     let reference = |name: &str, key: &str| json!({ "cache": { "provider": "redis", "passwordSecretRef": { "name": name, "key": key } } });

@@ -1,4 +1,4 @@
-//! What the API server takes, and that it is good for the operator.
+//! Resources that the API server takes, and that are good for the operator.
 
 use serde_json::{Value, json};
 
@@ -115,7 +115,8 @@ async fn what_is_good_is_taken_and_good_for_the_operator() {
     }
 }
 
-/// What the rules let through is good for the operator: many values, most of them odd, go both ways.
+/// Values that the rules let through are good for the operator: many values, most of them odd, are accepted
+/// by both or by neither.
 #[tokio::test]
 async fn nothing_odd_gets_through_to_the_operator() {
     let durations = [

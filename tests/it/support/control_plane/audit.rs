@@ -1,4 +1,4 @@
-//! What was asked of an API server, by whom: its audit log.
+//! Requests to an API server, with their users: its audit log.
 
 use serde_json::Value;
 
@@ -15,12 +15,12 @@ rules:
   - level: Metadata
 "#;
 
-/// One request. A watch is listed as soon as it is answered.
+/// One request. A watch is listed as soon as it has its response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Access {
     /// `system:serviceaccount:NAMESPACE:NAME`, or the name in a certificate.
     pub user: String,
-    /// As RBAC has it: get, list, watch, create, update, patch, delete, deletecollection.
+    /// Verb as RBAC has it: get, list, watch, create, update, patch, delete, deletecollection.
     pub verb: String,
     /// API group; empty for the core group, and for paths that are no resource.
     pub group: String,
@@ -34,7 +34,7 @@ pub struct Access {
     pub name: String,
     /// Path and query.
     pub uri: String,
-    /// HTTP status of the answer; 403 for what RBAC refuses.
+    /// HTTP status of the response; 403 for what RBAC refuses.
     pub code: u64,
 }
 
@@ -43,7 +43,7 @@ pub(super) fn read(log: &str) -> Vec<Access> {
     let mut seen = std::collections::HashSet::new();
     log.lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        // A watch is told of twice: when it begins and when it ends.
+        // A watch is recorded twice: when it begins and when it ends.
         .filter(|event| seen.insert(event["auditID"].to_string()))
         .map(|event| {
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();

@@ -7,17 +7,17 @@ use std::io::{Seek, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// After this time a program is killed: a hanging one must not hold up the run for ever.
+/// Time in seconds after which a program is killed: a hanging one must not hold up the run for ever.
 const SECONDS: &str = "240";
 
-/// How the programs are run: nothing of the developer's own configuration is read or written.
+/// Environment of the programs: nothing of the developer's own configuration is read or written.
 #[derive(Clone, Debug)]
 pub(super) struct Tools {
-    /// Where they are.
+    /// Folder of the programs.
     pub(super) bin: PathBuf,
     /// A folder for all that they keep.
     pub(super) home: PathBuf,
-    /// Who they are, unless `--kubeconfig` says otherwise.
+    /// Identity of the programs, unless `--kubeconfig` says otherwise.
     pub(super) kubeconfig: PathBuf,
 }
 
@@ -82,7 +82,7 @@ fn output(command: &mut Command, input: File) -> Output {
     }
 }
 
-/// What a program said. `Display` shows all of it.
+/// Output of a program. `Display` shows all of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
     /// The program and its arguments.
@@ -94,7 +94,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// Whether it said so by its exit status.
+    /// Returns whether it reported success by its exit status.
     pub fn success(&self) -> bool {
         self.code == Some(0)
     }

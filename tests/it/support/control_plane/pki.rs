@@ -19,7 +19,7 @@ pub const SERVER_CERTIFICATE: &str = "server.crt";
 pub const SERVER_KEY: &str = "server.key";
 /// Signs the tokens of ServiceAccounts.
 pub const ACCOUNTS_KEY: &str = "accounts.key";
-/// Tells whether a token is good.
+/// Public key by which a token is checked.
 pub const ACCOUNTS_PUBLIC_KEY: &str = "accounts.pub";
 
 /// Accepts TLS with the server's certificate in the folder that [`write`] has filled.

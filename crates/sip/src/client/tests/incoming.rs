@@ -40,7 +40,7 @@ impl<'a> MakeWriter<'a> for Captured {
     }
 }
 
-/// As much of a request as a test wants to change.
+/// Returns a request with the parts that a test wants to change.
 fn text(method: &str, via: &str, to: &str, more: &str) -> String {
     format!(
         "{method} sip:alice@127.0.0.1 SIP/2.0\r\nVia: {via}\r\nFrom: <sip:p@provider.example>;tag=p1\r\n\
@@ -196,7 +196,7 @@ async fn n10_responses_are_bounded_for_each_source() {
         socket.send_to(request.as_bytes(), ours).await.unwrap();
         tokio::task::yield_now().await;
     }
-    // Another source is still answered, and after that all of the first have been looked at.
+    // Another source still gets a response, and after that all of the first have been looked at.
     calm.send_to(request.as_bytes(), ours).await.unwrap();
     receive(&calm).await;
     let windows = 2 + began.elapsed().as_secs() as usize;

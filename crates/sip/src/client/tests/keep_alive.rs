@@ -12,7 +12,7 @@ async fn pinging() -> (Server, Client) {
     (server, client)
 }
 
-/// Sends a request and answers it on a new connection.
+/// Sends a request and responds to it on a new connection.
 async fn connect(server: &Server, client: &Client) -> (TcpStream, Peer) {
     let sending = tokio::spawn({
         let (client, to) = (client.clone(), server.to.clone());

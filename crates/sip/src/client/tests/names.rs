@@ -1,4 +1,4 @@
-//! Why a host name has no address.
+//! Reasons that a host name has no address.
 
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts};
 use tokio::net::UdpSocket;
@@ -6,7 +6,7 @@ use tokio::net::UdpSocket;
 use super::*;
 use crate::client::resolve::Names;
 
-/// A name server that answers every question with that code and no records; `None`: not at all.
+/// A name server that responds to every question with that code and no records; `None`: not at all.
 async fn name_server(code: Option<u8>) -> SocketAddr {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = socket.local_addr().unwrap();

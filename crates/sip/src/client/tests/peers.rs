@@ -1,4 +1,4 @@
-//! A request goes to the very peer that answered the one before.
+//! A request goes to the very peer that responded to the one before.
 
 use tokio::{io::AsyncWriteExt as _, net::UdpSocket, task::JoinHandle};
 
@@ -43,8 +43,8 @@ async fn d6_over_udp_the_next_request_goes_to_the_address_that_answered() {
     assert_eq!(within(client.send(register(9), &to)).await.unwrap().0.code, 201);
 }
 
-/// Answers `per_connection` requests on each connection, then closes it; says how many connections there
-/// were.
+/// Responds to `per_connection` requests on each connection, then closes it; returns the number of
+/// connections.
 fn tcp_server(listener: TcpListener, code: u16, per_connection: usize) -> JoinHandle<()> {
     tokio::spawn(async move {
         loop {

@@ -1,11 +1,11 @@
-//! Connections that die, each in its own way, over TCP and TLS.
+//! Connections that die, each in its own manner, over TCP and TLS.
 
 use super::*;
 
 const BOTH: [Transport; 2] = [Transport::Tcp, Transport::Tls];
 
-/// A server whose first connection answers one request and is silent after that; the client has sent that
-/// request.
+/// A server whose first connection has a response to one request and is silent after that; the client has
+/// sent that request.
 async fn half_open(transport: Transport) -> (Server, Client, Peer, (Reader, Writer)) {
     let server = Server::start(transport, quick()).await;
     let client = server.client();
@@ -20,7 +20,7 @@ async fn half_open(transport: Transport) -> (Server, Client, Peer, (Reader, Writ
     (server, client, peer, (requests, writer))
 }
 
-/// The next request goes over a new connection and is answered.
+/// The next request goes over a new connection and gets its response.
 async fn assert_heals(server: &Server, client: &Client, old: &Peer) {
     let (response, peer) = tokio::select! {
         sent = within(client.send(register(99), &server.to)) => sent.unwrap(),

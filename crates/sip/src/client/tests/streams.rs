@@ -18,7 +18,7 @@ async fn requests_and_responses_go_over_one_connection() {
             let asked = requests.next().await.unwrap();
             let via = asked.headers.via().unwrap();
             assert_eq!((via.transport.as_str(), via.port), ("TCP", Some(peer.port())));
-            // A keep-alive, a request of the server's own, a message that cannot be read, then the answers,
+            // A keep-alive, a request of the server's own, a message that cannot be read, then the responses,
             // byte by byte.
             let mut bytes =
                 b"\r\n\r\nOPTIONS sip:x SIP/2.0\r\nContent-Length: 2\r\n\r\nhiNONSENSE\r\nl: 0\r\n\r\n"

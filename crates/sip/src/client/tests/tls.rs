@@ -1,4 +1,4 @@
-//! Why TLS fails, the reason first and whole.
+//! Texts of TLS failures, the reason first and whole.
 
 use rcgen::{DnType, date_time_ymd};
 use rustls::server::WebPkiClientVerifier;

@@ -32,7 +32,7 @@ async fn a_provisional_response_is_awaited_and_never_returned() {
     );
     assert!(via.param("rport") == Some(None) && via.branch().unwrap().starts_with("z9hG4bK"));
     assert_eq!(asked.headers.get_all("Via").count(), 1);
-    // What is not an answer to this request: noise, another branch, another method, no Via at all.
+    // Messages that are no response to this request: noise, another branch, another method, no Via at all.
     let other_branch = String::from_utf8(answer(&asked, 500)).unwrap().replace("z9hG4bK", "z9hG4bKf");
     let other_method = String::from_utf8(answer(&asked, 500)).unwrap().replace("1 REGISTER", "1 OPTIONS");
     let noise: [&[u8]; 6] = [
@@ -103,7 +103,7 @@ async fn two_thousand_in_flight_are_all_answered() {
     let (socket, to) = socket().await;
     let client = client(quick());
     tokio::spawn(async move {
-        // The whole crowd waits before the first is answered; what the kernel drops is sent again.
+        // The whole crowd waits before the first gets its response; what the kernel drops is sent again.
         let mut buffer = vec![0; 65_536];
         loop {
             let (length, from) = socket.recv_from(&mut buffer).await.unwrap();

@@ -1,4 +1,4 @@
-//! What real registrars send: R5 of the field cases.
+//! Messages that real registrars send: R5 of the field cases.
 
 use super::*;
 use crate::headers::MAX_HEADERS;
@@ -155,7 +155,7 @@ fn another_protocol_breaks_a_stream_at_once() {
     }
 }
 
-/// What stands before the start of a message costs no other message.
+/// Bytes before the start of a message cost no other message.
 #[test]
 fn r5_a_stream_finds_the_next_message() {
     let good = "SIP/2.0 200 OK\r\nCSeq: 1 REGISTER\r\nContent-Length: 0\r\n\r\n";
@@ -213,7 +213,7 @@ fn r5_what_counts_is_kept_of_more_fields_than_a_message_may_have() {
     assert_eq!(filled("m: <sip:b@h>\r\n").headers.list("Contact").count(), 1001);
 }
 
-/// What a registrar or a proxy before it makes of our Via still names our transaction.
+/// A Via of ours that a registrar or a proxy before it has rewritten still names our transaction.
 #[test]
 fn r5_the_branch_is_found_in_any_spelling() {
     for via in [
