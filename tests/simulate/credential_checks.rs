@@ -125,6 +125,23 @@ impl State {
         }
         let trunks = self.model.trunks.values_mut();
         trunks.for_each(|trunk| trunk.excuses.retain(|excuse| excuse + 2 * HOUR > at));
+        if self.rules.clock_jumps {
+            self.expect_whole_waits(records.unwrap_or_default(), at);
+        }
+    }
+
+    /// By a clock that was set back, what is left of a wait looks longer than it is: an account that is not
+    /// known may wait as long again as any such wait lasts.
+    fn expect_whole_waits(&mut self, records: &[Record], at: u64) {
+        for record in records {
+            let refusals = record.more.as_deref().map_or(&[][..], |more| &more.refusals);
+            if refusals.iter().any(|refusal| refusal.unknown_account) {
+                let trunk = self.model.trunk(&record.reference);
+                let until = at + HOUR * 11 / 10;
+                trunk.patience = trunk.patience.max(until);
+                trunk.fair_patience = trunk.fair_patience.max(until);
+            }
+        }
     }
 
     /// A registrar is offered a password that it refuses.
