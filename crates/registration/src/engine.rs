@@ -24,6 +24,7 @@ mod in_flight;
 pub mod notice;
 mod outage;
 pub mod packed_trunk;
+mod paths;
 mod registrar_users;
 mod registrars;
 mod report;
@@ -232,69 +233,6 @@ impl Engine {
         let differs = self.registry != registry;
         self.registry = registry;
         differs
-    }
-
-    /// After any change of a registration: arms its timer, or queues it when it is due, and counts it again.
-    fn reschedule(&mut self, slot: u32, now: Now) {
-        self.slots.set_queued(slot, false);
-        self.slots.set_blocked(slot, false);
-        self.schedule(slot, now);
-        self.update_state(slot, now);
-    }
-
-    fn schedule(&mut self, slot: u32, now: Now) {
-        let Some(entry) = self.slots.get_mut(slot) else { return };
-        let due = entry.registration.due();
-        if due <= now.at {
-            return self.enqueue(slot, now);
-        }
-        if self.waits_out_outage(slot, now) {
-            return self.queue(slot, now);
-        }
-        let Some(entry) = self.slots.get(slot) else { return };
-        if entry.registration.waits_for_recovery() {
-            self.backing_off.insert(slot);
-        }
-        self.timers.arm(due, slot);
-        // A wait that is longer than the binding lasts: its expiry is a change of state.
-        if let Some(left) = entry.registration.remaining_ms(now.at)
-            && due > now.at.plus(left)
-        {
-            self.timers.arm(now.at.plus(left), slot);
-        }
-        let (slots, settings) = (&self.slots, &self.settings.registration);
-        self.timers.compact(slots.len(), |moment, slot| {
-            slots.get(slot).is_some_and(|entry| {
-                let registration = &entry.registration;
-                let expiry = registration.binding().map(|binding| binding.expires_at);
-                let probe = registration.probe_may_wait_until(settings);
-                registration.due() == moment || [expiry, probe].contains(&Some(moment))
-            })
-        });
-    }
-
-    /// A timer fired: whatever is due, is done.
-    fn on_timer(&mut self, slot: u32, now: Now) {
-        let Some(entry) = self.slots.get_mut(slot) else { return };
-        let expired =
-            entry.registration.remaining_ms(now.at).is_none() && entry.registration.binding().is_some();
-        if expired && entry.registration.is_deregistering() {
-            if entry.registration.abandon_deregistration(now.at) {
-                self.deregistration.abandoned += 1;
-                return self.drop_removal(slot);
-            }
-        } else if expired {
-            let waiting_for = self.waiting_for(slot, now);
-            let Some(entry) = self.slots.get_mut(slot) else { return };
-            entry.registration.expired_while_waiting(waiting_for.as_deref(), now.unix_ms);
-        }
-        let Some(entry) = self.slots.get_mut(slot) else { return };
-        if !entry.queued() && entry.registration.due() <= now.at {
-            self.enqueue(slot, now);
-        } else if entry.queued() && self.is_probe_too_late(slot, now) {
-            return self.skip_probe(slot, now);
-        }
-        self.update_state(slot, now);
     }
 
     fn update_state(&mut self, slot: u32, now: Now) {

@@ -40,6 +40,7 @@ pub use self::{
         Attempt, Binding, EdgePortId, Effects, Priority, Purpose, Refusal, SentTo, Settings, Targets,
         UriChoice,
     },
+    failover::Failover,
     redirect::Redirected,
     uri_set::UriSet,
 };
@@ -178,6 +179,15 @@ impl Registration {
         let granted_ms = u64::from(binding.granted_s.get()) * schedule::SECOND_MS;
         let latest = schedule::refresh_by(binding.expires_at, granted_ms, settings.interval_ms);
         Some(if self.due.plus(worst) < latest { latest } else { binding.expires_at.minus(worst) })
+    }
+
+    /// Returns whether the probe that is next, if one is, has waited until the binding has to be refreshed
+    /// without it, or could not be over before the binding expires.
+    pub fn is_probe_too_late(&self, settings: &Settings, now: Moment) -> bool {
+        let worst = settings.deadline_ms + schedule::PROBE_MARGIN_MS;
+        self.probe_next
+            && (self.probe_may_wait_until(settings).is_some_and(|until| until <= now)
+                || self.remaining_ms(now).unwrap_or(0) < worst)
     }
 
     /// Calls to the Requester that failed in a row.

@@ -11,9 +11,10 @@ use super::{
 use crate::registration::{Registration, UriSet, time::Now};
 
 impl Engine {
-    /// Returns whether another slot of the same trunk has a request in flight for the Call-ID that this one
-    /// would use. Removals that the trunk's return has made pointless are withdrawn.
-    pub(super) fn conflicts(&mut self, slot: u32, now: Now) -> bool {
+    /// Cancels removals that the trunk's return has made pointless, and goes on after their numbers. Returns
+    /// whether there is a conflict: another slot of the same trunk has a request in flight for the Call-ID that
+    /// this one would use.
+    pub(super) fn take_over_call_id(&mut self, slot: u32, now: Now) -> bool {
         let Some(entry) = self.slots.get(slot) else { return false };
         let leaves = entry.registration.is_deregistering();
         // Nearly always: this is on the way of every REGISTER.

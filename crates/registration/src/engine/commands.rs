@@ -1,6 +1,8 @@
 //! What is changed from outside while the engine runs: settings, a person's wish, the end of a registry.
 
-use super::{Engine, EngineSettings, edge_ports::EdgePorts, restored::RestoredRecords, scheduler, slots};
+use super::{
+    Engine, EngineSettings, edge_ports::EdgePorts, paths::next_target_of, restored::RestoredRecords, slots,
+};
 use crate::engine::view::DeregistrationReport;
 use crate::{
     model::Link,
@@ -55,9 +57,7 @@ impl Engine {
         if self.slots.get(slot).is_some_and(slots::Slot::queued) {
             self.queue_as(slot, Some((false, Moment::default(), Priority::Refresh)), now);
             if let Some(entry) = self.slots.get(slot) {
-                let trunk = entry.trunk.view();
-                let target = scheduler::next_target(&entry.registration, &trunk, &trunk.order(), now.at);
-                self.registrars.probe_now(&target, now.at);
+                self.registrars.probe_now(&next_target_of(entry, now.at), now.at);
             }
         }
         crate::engine::view::Refresh::Queued

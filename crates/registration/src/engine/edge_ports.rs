@@ -222,7 +222,7 @@ impl EdgePorts {
 
     /// Returns whether a trunk may go through an EdgePort. Where it may not, it is to wait
     /// ([`EdgePorts::wait`]).
-    pub fn passage(&self, id: EdgePortId, slot: u32, now: Moment) -> EdgePortAdmission {
+    pub fn admission(&self, id: EdgePortId, slot: u32, now: Moment) -> EdgePortAdmission {
         match self.get(id) {
             Some(edge) if edge.outage.opens_at(self.most_probes()) > now && !edge.awaits(slot) => {
                 EdgePortAdmission::Closed
@@ -488,7 +488,7 @@ mod tests {
         [1, 2, 3].into_iter().for_each(|registrar| fail(&mut edges, registrar, 0));
         let urgency = |at| (true, Moment(at), crate::registration::Priority::Retry);
         for slot in 1..=3 {
-            assert_eq!(edges.passage(EdgePortId(0), slot, Moment(1)), EdgePortAdmission::Closed);
+            assert_eq!(edges.admission(EdgePortId(0), slot, Moment(1)), EdgePortAdmission::Closed);
             edges.wait(EdgePortId(0), slot, urgency(u64::from(10 - slot)), slot, 0);
         }
         assert_eq!(edges.next_probe(Moment(1), |_, _| true, none), None);
@@ -496,7 +496,7 @@ mod tests {
         assert!((5_000..=10_000).contains(&at.0));
         assert_eq!(edges.next_probe(at, |_, _| true, none), Some(3), "not the most urgent one");
         assert_eq!(edges.next_probe(at, |_, _| true, none), None, "one at a time");
-        assert_eq!(edges.passage(EdgePortId(0), 3, at), EdgePortAdmission::Open);
+        assert_eq!(edges.admission(EdgePortId(0), 3, at), EdgePortAdmission::Open);
         assert!(edges.sent(EdgePortId(0), 3, at, rng));
         let (_, waiting) = edges.responded(EdgePortId(0), at, at.plus(20)).unwrap();
         assert_eq!(waiting, [(2, 0), (1, 0)]);
@@ -556,7 +556,7 @@ mod tests {
         edges.wait(EdgePortId(1), 1, urgency, 2, 0);
         for id in [EdgePortId(0), EdgePortId(1)] {
             assert_eq!(
-                edges.passage(id, 9, Moment(10_100)),
+                edges.admission(id, 9, Moment(10_100)),
                 EdgePortAdmission::Open,
                 "{id:?} is probed within ten seconds"
             );

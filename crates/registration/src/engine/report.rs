@@ -94,14 +94,6 @@ impl Engine {
         })
     }
 
-    /// Since when what a trunk waits for has been down, in milliseconds since the Unix epoch.
-    fn down_since_ms(&self, entry: &Slot, now: Now) -> u64 {
-        let edge = self.next_edge_of(entry, now.at);
-        let target = super::scheduler::next_target_of(entry, now.at);
-        let since = self.edge_ports.down_since(edge).or_else(|| self.registrars.down(&target)?.0.since());
-        now.unix_ms_of(since.unwrap_or(now.at))
-    }
-
     /// The EdgePorts and registrars that are down, those that have been so for longest first, as far as they
     /// are named; and how many registrars and EdgePorts there are of them in all.
     fn down(&self, now: Now) -> (Vec<Down>, u64, u64) {
@@ -164,7 +156,7 @@ impl Engine {
                 _ => continue,
             };
             let cause = entry.registration.cause();
-            let blocked = || self.what_is_down(entry, now).map_or("", |(reason, _)| reason.name());
+            let blocked = || self.paths().outage(entry, now.at).map_or("", |outage| outage.reason().name());
             let reason = if entry.invalid {
                 "InvalidTrunk"
             } else {
@@ -173,7 +165,10 @@ impl Engine {
             *by_reason.entry(reason).or_default() += 1;
             let since = match cause {
                 Some((_, since)) => since,
-                None if entry.blocked() => self.down_since_ms(entry, now),
+                None if entry.blocked() => {
+                    let outage = self.paths().outage(entry, now.at);
+                    now.unix_ms_of(outage.map_or(now.at, |outage| outage.since()))
+                }
                 None => u64::MAX,
             };
             let badness = (rank, since, slot);
@@ -242,11 +237,11 @@ impl Engine {
                 message: cause.message.to_string(),
                 since_ms,
             }),
-            _ if entry.blocked() => self.what_is_down(entry, now).map(|(reason, message)| TrunkFailure {
-                reason: reason.name().to_owned(),
+            _ if entry.blocked() => self.paths().outage(entry, now.at).map(|outage| TrunkFailure {
+                reason: outage.reason().name().to_owned(),
                 code: None,
-                message,
-                since_ms: self.down_since_ms(entry, now),
+                message: outage.message(),
+                since_ms: now.unix_ms_of(outage.since()),
             }),
             _ => None,
         };
@@ -297,10 +292,11 @@ impl Engine {
         if due && held {
             return "waiting as the registrar asked".to_owned();
         }
-        if let Some(slot) = self.slots.find(trunk.reference()).filter(|_| due && entry.queued())
-            && let Some(what) = self.waiting_for(slot, now)
+        let present = self.slots.find(trunk.reference()).filter(|_| due && entry.queued());
+        if let Some(present) = present.and_then(|slot| self.slots.get(slot))
+            && let Some(outage) = self.paths().outage(present, now.at)
         {
-            return format!("waiting for {what}");
+            return format!("waiting for {}", outage.waited_for());
         }
         let what = match (registration.is_deregistering(), registration.probes_next(), registration.class()) {
             (true, _, _) => "de-register",
@@ -345,10 +341,10 @@ impl Engine {
     pub(super) fn transition(&self, entry: &Slot, from: TrunkState, to: TrunkState, now: Now) -> Transition {
         let trunk = entry.trunk.view();
         let in_use = self.in_use(entry, &trunk, &trunk.order(), now);
-        let blocked = entry.blocked().then(|| self.what_is_down(entry, now)).flatten();
+        let blocked = entry.blocked().then(|| self.paths().outage(entry, now.at)).flatten();
         let cause =
             entry.registration.cause().map(|(cause, _)| (cause.reason.name(), cause.message.to_string()));
-        let cause = cause.or(blocked.map(|(reason, message)| (reason.name(), message)));
+        let cause = cause.or(blocked.map(|outage| (outage.reason().name(), outage.message())));
         let problem = trunk.problem().map(|problem| ("InvalidTrunk", problem.to_owned()));
         let usable = trunk.uris() > 0;
         Transition {

@@ -346,7 +346,7 @@ impl Engine {
     fn hold(&mut self, registrar: u32, until: Moment, now: Now) {
         for (slot, stamp) in self.registrars.hold(registrar, until, now.at) {
             if self.slots.get(slot).is_some_and(|entry| entry.queued() && entry.stamp == stamp) {
-                self.enqueue(slot, now);
+                self.take_next_step(slot, true, now);
             }
         }
     }

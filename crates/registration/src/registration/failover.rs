@@ -2,11 +2,28 @@
 
 use super::{Registration, bit, time::Moment};
 
+/// Another URI to try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failover {
+    /// Its rank.
+    pub rank: u8,
+    /// The moment from which it may be asked.
+    pub not_before: Moment,
+    /// The moment from which the registrar of the URI before may be asked again.
+    pub until: Moment,
+}
+
 impl Registration {
-    /// Tries another URI than the one that is due, because the registrar of that one asked all to leave it
-    /// alone until then. `held` tells of which ranks the same is true. Where each other one asked this trunk
-    /// to wait, it waits for the first of them, if that is sooner.
-    pub fn fail_over(&mut self, until: Moment, held: impl Fn(u8) -> bool, uris: u8, now: Moment) {
+    /// Another URI than the one that is due, where the registrar of that one is not to be asked before `until`.
+    /// `held` tells of which ranks the same is true. Where each other one asked this trunk to wait, it is the
+    /// first of them that may be asked, if that is sooner.
+    pub fn failover(
+        &self,
+        until: Moment,
+        held: impl Fn(u8) -> bool,
+        uris: u8,
+        now: Moment,
+    ) -> Option<Failover> {
         let shut_until =
             |rank: u8| self.failure.as_ref().map_or(now, |failure| failure.shut_until(rank).max(now));
         // One that was tried in this round would lead here again at once, by a redirection.
@@ -14,7 +31,12 @@ impl Registration {
         let fresh = |rank: u8| tried & bit(rank) == 0 || shut_until(rank) > now;
         let others = (0..uris).filter(|rank| *rank != self.uri && !held(*rank) && fresh(*rank));
         let soonest = others.map(|rank| (shut_until(rank), rank)).min();
-        let Some((from, rank)) = soonest.filter(|(from, _)| *from < until) else { return };
+        let (not_before, rank) = soonest.filter(|(from, _)| *from < until)?;
+        Some(Failover { rank, not_before, until })
+    }
+
+    /// Turns to the URI of a [`Registration::failover`].
+    pub fn fail_over(&mut self, Failover { rank, not_before, until }: Failover) {
         let uri = std::mem::replace(&mut self.uri, rank);
         let failure = self.failure_mut();
         if uri == 0 {
@@ -22,7 +44,7 @@ impl Registration {
         }
         failure.forget_target();
         failure.tried |= bit(uri);
-        self.defer(from);
+        self.defer(not_before);
     }
 }
 

@@ -36,11 +36,6 @@ impl Budget {
         }
     }
 
-    /// Gives a token back.
-    pub fn give_back(&mut self, rate: Option<f64>) {
-        self.tokens = (self.tokens + 1.0).min(rate.map_or(1.0, burst));
-    }
-
     fn refill(&mut self, rate: f64, now: Moment) {
         #[allow(clippy::cast_precision_loss)]
         let elapsed = now.since(self.refilled_at) as f64 / 1_000.0;

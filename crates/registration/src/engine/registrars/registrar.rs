@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
-use super::{Key, Urgency};
+use super::{Urgency, turns::Key};
 use crate::{engine::outage::Outage, registration::time::Moment};
 
 /// A waiting trunk: its urgency, its slot, and the stamp that says whether it still waits.
@@ -124,6 +124,15 @@ impl Registrar {
         self.silences = self.silences.saturating_add(1);
     }
 
+    /// Takes the trunk that comes first out of the queue.
+    pub fn pop(&mut self) {
+        self.queue.pop();
+        if self.queue.is_empty() {
+            self.queue.shrink_to(64);
+        }
+    }
+
+    /// A request goes out.
     pub fn sent(&mut self, now: Moment) {
         self.in_flight += 1;
         self.used_at = now;
@@ -131,18 +140,12 @@ impl Registrar {
         self.unanswered_since.get_or_insert(now);
     }
 
-    /// A request is over, or was not sent after all.
+    /// A request is over.
     pub fn ended(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
         if self.in_flight == 0 {
             self.unanswered_since = None;
         }
-    }
-
-    /// What [`Registrar::sent`] counted did not go out.
-    pub fn not_sent(&mut self) {
-        self.unanswered = self.unanswered.saturating_sub(1);
-        self.ended();
     }
 
     /// It responded, whatever it said.

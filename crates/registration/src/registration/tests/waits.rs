@@ -155,7 +155,8 @@ fn a_trunk_whose_registrar_asked_all_to_wait_does_not_turn_to_one_that_asked_it_
         harness.answer(&attempt, RegisterResponse { retry_after: Some(60), ..response(480) });
         assert_eq!((harness.registration.ranks().0, harness.wait_of_next()), (UriChoice::Rank(0), 0));
         let now = Moment(harness.at);
-        harness.registration.fail_over(now.plus(hold_ms), held, uris, now);
+        let failover = harness.registration.failover(now.plus(hold_ms), held, uris, now);
+        failover.into_iter().for_each(|failover| harness.registration.fail_over(failover));
         (harness.registration.ranks().0, harness.wait_of_next())
     };
     let first = |rank| rank == 0;
