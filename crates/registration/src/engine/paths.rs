@@ -4,11 +4,10 @@
 use super::{
     edge_ports::EdgePorts,
     packed_trunk::PackedTrunkRef,
-    position,
     registrars::{IGNORED_HOLD_MS, Registrars, Target},
     slots::Slot,
 };
-use crate::registration::{EdgePortId, Registration, outcome::Reason, time::Moment};
+use crate::registration::{EdgePortId, Registration, outcome::Reason, target::UriOrder, time::Moment};
 
 /// A trunk that goes elsewhere because its registrar is down looks again after so many milliseconds whether
 /// it is back.
@@ -86,8 +85,8 @@ impl<'a> Paths<'a> {
         entry.registration.waits_for_recovery() && self.outage(entry, now).is_some()
     }
 
-    /// Returns until when a trunk is to try another registrar than this one, which is down or asked to be left
-    /// alone; `None` where it may be asked.
+    /// Returns until when a trunk is to try another registrar than this one, which is down or asked to be
+    /// left alone; `None` where it may be asked.
     pub fn shut_until(self, target: &Target, now: Moment) -> Option<Moment> {
         let held = self.registrars.held_until(&target.host);
         let held = Some(held).filter(|until| *until > now.plus(IGNORED_HOLD_MS));
@@ -111,12 +110,12 @@ pub(super) fn next_target_of(entry: &Slot, now: Moment) -> Target {
 pub(super) fn next_target(
     registration: &Registration,
     trunk: &PackedTrunkRef<'_>,
-    order: &[u8],
+    order: &UriOrder,
     now: Moment,
 ) -> Target {
     if let Some(to) = registration.redirect(now) {
         return Target { host: to.address.host.clone(), port: to.address.port };
     }
-    let uri = trunk.uri(position(&registration.ranks().0, order));
+    let uri = trunk.uri(order.resolve(registration.ranks().0));
     uri.map_or_else(|| Target { host: "".into(), port: 0 }, Target::of)
 }

@@ -33,7 +33,7 @@ use super::outage::Outage;
 use crate::registration::{Priority, request::UriView, time::Moment};
 use routr_types::host::UriHost;
 
-/// Where a request goes.
+/// Target of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     pub host: Box<str>,
@@ -52,7 +52,7 @@ impl Target {
     }
 }
 
-/// How urgent a trunk is, smallest first: refreshes by their expiry, then the others by their age.
+/// Urgency of a trunk, smallest first: refreshes by their expiry, then the others by their age.
 pub(super) type Urgency = (bool, Moment, Priority);
 
 /// A registrar that nothing was sent to for this long is forgotten, in milliseconds.

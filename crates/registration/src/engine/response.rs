@@ -9,7 +9,7 @@ use super::{
 use crate::{
     model::{RegisterResponse, SendError},
     registration::{
-        Purpose, SentTo, Targets,
+        EdgePortRank, Purpose, SentTo, Targets,
         classify::{self, RouteHealth},
         outcome::Outcome,
         time::{Moment, Now},
@@ -17,7 +17,7 @@ use crate::{
 };
 use routr_types::extension::{Hop, LocalKind};
 
-/// Where a response comes from.
+/// Origin of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
     /// A registrar, through whatever was between.
@@ -121,7 +121,7 @@ impl Engine {
         }
     }
 
-    /// What a response says of the registrar and the EdgePort.
+    /// Takes note of what a response says of the registrar and the EdgePort.
     fn record_route_outcome(
         &mut self,
         flight: &InFlightRequest,
@@ -244,7 +244,7 @@ impl Engine {
             edges: self.edge_ports.len(),
             settings: &self.settings.registration,
         };
-        let position = flight.uri.locate(&trunk).unwrap_or(0);
+        let index = flight.uri.locate(&trunk).unwrap_or_default();
         let registrar = flight.sent_to.to_string();
         let route = RouteHealth {
             registrar: &registrar,
@@ -261,10 +261,10 @@ impl Engine {
             address: &flight.sent_to,
             registrar: &flight.uri.host,
             transport: flight.transport,
-            position,
-            same: trunk.same_as(position),
-            preferred_edge: flight.attempt.edge == 0
-                || flight.edge == self.edge_ports.choose(&trunk, 0, now.at),
+            index,
+            same: trunk.same_as(index),
+            preferred_edge: flight.attempt.edge == EdgePortRank::FIRST
+                || flight.edge == self.edge_ports.choose(&trunk, EdgePortRank::FIRST, now.at),
             edge: flight.edge,
             route,
             at: flight.sent_at,

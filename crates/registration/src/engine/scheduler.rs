@@ -20,7 +20,6 @@ use super::{
     in_flight::InFlightRequest,
     packed_trunk::UriKey,
     paths::{Paths, next_edge_of, next_target_of},
-    position,
     registrars::SendLimits,
 };
 use crate::registration::{
@@ -133,7 +132,8 @@ impl Engine {
         }
     }
 
-    /// Sends what [`Engine::check`] has let through: it takes its place in the queue, its token, and the probes.
+    /// Sends what [`Engine::check`] has let through: it takes its place in the queue, its token, and the
+    /// probes.
     fn send(&mut self, slot: u32, registrar: u32, edge: EdgePortId, now: Now) -> Option<Transmit> {
         self.registrars.take(registrar, now.at, &mut self.rng);
         let min_expires = self.registrars.min_expires(registrar, now.at);
@@ -145,7 +145,7 @@ impl Engine {
             edges: self.edge_ports.len(),
             settings: &self.settings.registration,
         };
-        let uri = trunk.uri(position(&entry.registration.ranks().0, &trunk.order()))?;
+        let uri = trunk.uri(trunk.order().resolve(entry.registration.ranks().0))?;
         let late_ms = entry.registration.refreshes().then(|| now.at.since(entry.registration.due()));
         let attempt = entry.registration.attempt(min_expires, &plan, now);
         let edge_port = self.edge_ports.address(edge);
@@ -185,8 +185,8 @@ impl Engine {
         self.in_flight.check(now, again, |sent_at| way.stall(sent_at));
     }
 
-    /// Where no EdgePort can be used and one may be probed, those who come first at each registrar wait for
-    /// theirs: else the probes were only by those few whose turn came between two probes.
+    /// Lets those who come first at each registrar wait for their EdgePorts, where none can be used and one
+    /// may be probed: else the probes were only by those few whose turn came between two probes.
     fn wait_at_edge_ports(&mut self, now: Now) {
         if !self.edge_ports.seek_a_probe(now.at) {
             return;
@@ -216,7 +216,7 @@ impl Engine {
     /// Returns when to call [`Engine::poll_transmit`] again, unless something else happens before.
     ///
     /// It is in the future once `poll_transmit` has said that there is nothing to send.
-    pub fn next_wakeup(&self, now: Now) -> Option<Moment> {
+    pub fn poll_timeout(&self, now: Now) -> Option<Moment> {
         let always = [self.timers.next(), self.in_flight.next_check()];
         if self.paused || self.stands_by {
             // Expiries are still noticed.

@@ -2,7 +2,7 @@
 
 use crate::registration::time::Moment;
 
-/// See the module. Without a rate there is no bound.
+/// Token bucket. Without a rate there is no bound.
 #[derive(Debug)]
 pub(super) struct Budget {
     tokens: f64,

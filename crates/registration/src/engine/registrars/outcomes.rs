@@ -1,4 +1,4 @@
-//! What requests bring to light about registrars: responses, silence, failures, and what they ask for.
+//! Findings about registrars that requests bring: responses, silence, failures, and what they ask for.
 
 use std::cmp::Reverse;
 

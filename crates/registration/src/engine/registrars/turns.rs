@@ -7,7 +7,7 @@ use rand::Rng;
 use super::{Registrars, Target, Urgency};
 use crate::registration::{Priority, time::Moment};
 
-/// What ready registrars are sorted by, smallest first.
+/// Sort key of ready registrars, smallest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
     /// It holds a place already, and has not shown that it responds.
@@ -21,7 +21,7 @@ pub(super) struct Key {
     pub id: u32,
 }
 
-/// What may be sent at the moment.
+/// Limits of what may be sent at the moment.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::engine) struct SendLimits {
     /// Nothing that can wait.
@@ -33,7 +33,7 @@ pub(in crate::engine) struct SendLimits {
 }
 
 impl Registrars {
-    /// When a registrar may be asked next, by its host's budget and hold and by itself.
+    /// Returns when a registrar may be asked next, by its host's budget and hold and by itself.
     fn opens_at(&mut self, id: u32, now: Moment) -> Moment {
         let (rate, most) = (self.rate, self.probes_each);
         let host = self.host_of_mut(id).map_or(now, |host| host.opens_at(rate, now));
@@ -57,7 +57,7 @@ impl Registrars {
         }
     }
 
-    /// What was between has come back: each registrar that is down may be probed at once.
+    /// The path has come back: each registrar that is down may be probed at once.
     pub fn probe_all_now(&mut self, now: Moment) {
         for id in self.ids() {
             if let Some(registrar) = self.get_mut(id).filter(|registrar| registrar.outage.is_down()) {
@@ -67,7 +67,7 @@ impl Registrars {
         }
     }
 
-    /// Where a registrar belongs now: among the ready ones, among those that wait for a token, a probe or the
+    /// Places a registrar: among the ready ones, among those that wait for a token, a probe or the
     /// end of a hold, or nowhere.
     pub(super) fn place(&mut self, id: u32, now: Moment) {
         let opens_at = self.opens_at(id, now);
@@ -93,8 +93,8 @@ impl Registrars {
     }
 
     /// The most urgent trunk that may be sent now, with its registrar. It stays in the queue until
-    /// [`Registrars::take`] or [`Registrars::pass_over`]. `waits` says by slot and stamp whether an entry still
-    /// counts.
+    /// [`Registrars::take`] or [`Registrars::pass_over`]. `waits` says by slot and stamp whether an entry
+    /// still counts.
     pub fn peek(
         &mut self,
         limits: SendLimits,
@@ -148,8 +148,8 @@ impl Registrars {
         self.place(id, now);
     }
 
-    /// The trunk that comes first at a registrar leaves its queue without a request. The registrar has had its
-    /// turn all the same: one whose trunks all have to go elsewhere does not keep the others waiting.
+    /// The trunk that comes first at a registrar leaves its queue without a request. The registrar has had
+    /// its turn all the same: one whose trunks all have to go elsewhere does not keep the others waiting.
     pub fn pass_over(&mut self, id: u32, now: Moment) {
         if let Some(registrar) = self.get_mut(id) {
             registrar.pop();

@@ -30,8 +30,7 @@ impl Engine {
                 continue;
             }
             let trunk = entry.trunk.view();
-            let mut uris = (0..trunk.uris()).filter_map(|position| trunk.uri(position));
-            if uris.any(|uri| Target::of(uri).shown() == registrar) {
+            if trunk.all_uris().any(|uri| Target::of(uri).shown() == registrar) {
                 entry.registration.begin_again(now.at);
                 self.take_next_step(slot, true, now);
             }

@@ -3,14 +3,13 @@
 use crate::{
     engine::{
         paths::{Paths, next_target},
-        position,
         registrars::Target,
         slots::Slot,
     },
-    registration::{Failover, Settings, UriChoice, time::Moment},
+    registration::{Failover, Settings, time::Moment},
 };
 
-/// What a slot does next.
+/// Next step of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) enum Step {
     /// It waits in the queue of the registrar that its next attempt goes to.
@@ -23,12 +22,12 @@ pub(in crate::engine) enum Step {
     FailOver(Failover),
 }
 
-/// Decides the next step of a slot. `released`: its time does not count, because it has waited in a queue that
-/// it is taken out of.
+/// Decides the next step of a slot. `released`: its time does not count, because it has waited in a queue
+/// that it is taken out of.
 ///
-/// After [`Step::SkipProbe`] and [`Step::FailOver`] the registration is another, and there is one more step to
-/// decide, without `released`. That ends: no probe is next any more then, and the URI that is failed over to
-/// has a registrar that may be asked.
+/// After [`Step::SkipProbe`] and [`Step::FailOver`] the registration is another, and there is one more step
+/// to decide, without `released`. That ends: no probe is next any more then, and the URI that is failed over
+/// to has a registrar that may be asked.
 pub(in crate::engine) fn next_step(
     entry: &Slot,
     paths: Paths<'_>,
@@ -60,7 +59,7 @@ pub(in crate::engine) fn next_step(
         return if probe { Step::Queue } else { Step::SkipProbe };
     }
     let closed = |rank| {
-        let uri = trunk.uri(position(&UriChoice::Rank(rank), &order));
+        let uri = order.index_of(rank).and_then(|index| trunk.uri(index));
         uri.is_none_or(|uri| paths.shut_until(&Target::of(uri), now).is_some())
     };
     match registration.failover(until, closed, trunk.uris(), now) {
