@@ -10,7 +10,8 @@ use rand::{SeedableRng as _, rngs::SmallRng};
 use routr_registration::{
     model::{RegisterResponse, SendError},
     registration::{
-        Attempt, EdgePortId, Effects, Purpose, Registration, SentTo, Settings, Targets, UriChoice, UriSet,
+        Attempt, EdgePortId, EdgePortRank, Effects, Purpose, Registration, SentTo, Settings, Targets,
+        UriChoice, UriIndex, UriRank, UriSet,
         classify::RouteHealth,
         identity::RegistryId,
         outcome::Outcome,
@@ -114,12 +115,12 @@ impl World {
 
     /// Performs an event that comes from elsewhere than a registrar.
     fn happen(&mut self, what: u8, length: u16) {
-        let (now, position) = (self.now, u8::try_from(length & 3).unwrap());
+        let (now, number) = (self.now, u8::try_from(length & 3).unwrap());
         self.at_once = 0;
         match what >> 4 & 7 {
             0 => self.registration.changed(
-                |_| (position < self.uris).then_some(position),
-                |_| (length & 4 != 0 && position < self.uris).then_some((position, position)),
+                |_| (number < self.uris).then_some(UriIndex(number)),
+                |_| (length & 4 != 0 && number < self.uris).then_some((UriIndex(number), UriRank(number))),
                 self.uris,
                 now.at,
             ),
@@ -130,12 +131,10 @@ impl World {
             5 => self.registration.expired_while_waiting(None, now.unix_ms),
             6 => {
                 let until = now.at.plus(u64::from(length) * 100);
-                self.registration.fail_over(
-                    until,
-                    |rank| position & (1 << (rank % 8)) != 0,
-                    self.uris,
-                    now.at,
-                );
+                let held = |rank| number & (1 << (u8::from(rank) % 8)) != 0;
+                if let Some(failover) = self.registration.failover(until, held, self.uris, now.at) {
+                    self.registration.fail_over(failover);
+                }
             }
             // The wall clock jumps back, the other one goes on.
             _ => {
@@ -153,7 +152,8 @@ impl World {
         let attempt = self.registration.attempt(self.min_expires, &plan, self.now);
         self.assert_attempt(&attempt);
         let uri = match attempt.uri {
-            UriChoice::Rank(rank) | UriChoice::Position(rank) => usize::from(rank),
+            UriChoice::Rank(rank) => usize::from(rank),
+            UriChoice::Index(index) => usize::from(index),
         };
         let host = HostPort::new(HOSTS[uri], 5060);
         let transport = TRANSPORTS[usize::from(what >> 6).min(2)];
@@ -167,10 +167,10 @@ impl World {
             address: target.as_ref().map_or(&host, |to| &to.address),
             registrar: &host.host,
             transport: target.as_ref().and_then(|to| to.transport).unwrap_or(transport),
-            position: u8::try_from(uri).unwrap(),
-            same: UriSet::from_iter([u8::try_from(uri).unwrap()]),
-            preferred_edge: attempt.edge == 0,
-            edge: attempt.bound_edge.unwrap_or(EdgePortId(attempt.edge.into())),
+            index: UriIndex(u8::try_from(uri).unwrap()),
+            same: UriSet::from_iter([UriIndex(u8::try_from(uri).unwrap())]),
+            preferred_edge: attempt.edge == EdgePortRank::FIRST,
+            edge: attempt.bound_edge.unwrap_or(EdgePortId(attempt.edge.0.into())),
             route: RouteHealth {
                 others_registered: (what & 16 != 0).then_some(self.now.at),
                 edge_responded: (what & 32 != 0).then_some(self.now.at),
@@ -195,9 +195,9 @@ impl World {
         let expires = if attempt.purpose == Purpose::Deregister { 0..=0 } else { 1..=86_400 };
         assert!(expires.contains(&attempt.expires), "{attempt:?}");
         let ranks = match attempt.uri {
-            UriChoice::Rank(rank) | UriChoice::Position(rank) => rank < self.uris,
+            UriChoice::Rank(UriRank(number)) | UriChoice::Index(UriIndex(number)) => number < self.uris,
         };
-        assert!(ranks && attempt.edge < self.plan().edges, "{attempt:?}");
+        assert!(ranks && attempt.edge.0 < self.plan().edges, "{attempt:?}");
     }
 
     /// Asserts that it can be sent: nothing that a response taught spoils the next request.
@@ -237,7 +237,7 @@ impl World {
                 (1..=86_400).contains(&binding.granted_s.get()) || attempt.purpose == Purpose::Deregister,
                 "{binding:?}"
             );
-            assert!(binding.expires_at.since(now.at) <= 86_400_000 && binding.position < self.uris);
+            assert!(binding.expires_at.since(now.at) <= 86_400_000 && binding.index.0 < self.uris);
         }
         if self.is_over() {
             assert!(effect.finished, "a registration is due some time until it has ended");

@@ -5,8 +5,10 @@ use prost::Message as _;
 use routr_registration::{
     engine::packed_trunk::PackedTrunk,
     model::RegisterRequest,
-    registration::{Attempt, Purpose, UriChoice, identity::RegistryId, request},
-    trunk::Trunk,
+    registration::{
+        Attempt, EdgePortRank, Purpose, UriChoice, UriIndex, UriRank, identity::RegistryId, request,
+    },
+    trunk::{MAX_URIS, Trunk},
 };
 use routr_registry::{
     grpc::{register::Template, trunk},
@@ -51,7 +53,7 @@ fn password(data: &[u8]) -> Option<String> {
 }
 
 fn assert_usable(trunk: &Trunk) {
-    assert!((1..=64).contains(&trunk.uris.len()));
+    assert!((1..=MAX_URIS).contains(&trunk.uris.len()));
     for uri in &trunk.uris {
         assert!(!uri.user.is_empty() && !uri.registrar.host.is_empty() && uri.registrar.port > 0);
         assert_eq!(*uri.registrar.host, *uri.registrar.host.to_ascii_lowercase());
@@ -67,16 +69,16 @@ fn assert_packs(trunk: &Trunk) {
     assert_eq!((open.problem(), open.credentials()), (trunk.problem.as_deref(), trunk.credentials.clone()));
     assert_eq!(usize::from(open.uris()), trunk.uris.len());
     for (position, uri) in (0..).zip(&trunk.uris) {
-        let packed = open.uri(position).unwrap();
+        let packed = open.uri(UriIndex(position)).unwrap();
         assert_eq!(
             (packed.user, packed.host, packed.port),
             (&*uri.user, &*uri.registrar.host, uri.registrar.port)
         );
         assert_eq!(packed.transport, uri.transport);
     }
-    let mut order = open.order();
+    let mut order: Vec<UriIndex> = open.order().iter().collect();
     order.sort_unstable();
-    assert!(order.into_iter().eq(0..open.uris()), "each URI is in the order once");
+    assert!(order.into_iter().eq(open.indices()), "each URI is in the order once");
     assert!(open.registers_as(&packed.with_problem(Some("x")).view()));
 }
 
@@ -86,8 +88,8 @@ fn assert_sendable(trunk: &Trunk, position: u8) {
     let open = packed.view();
     let attempt = Attempt {
         purpose: Purpose::Register,
-        uri: UriChoice::Rank(0),
-        edge: 0,
+        uri: UriChoice::Rank(UriRank::FIRST),
+        edge: EdgePortRank::FIRST,
         bound_edge: None,
         redirect: None,
         without_credentials: false,
@@ -95,7 +97,7 @@ fn assert_sendable(trunk: &Trunk, position: u8) {
         cseq: 7,
         without_tags: 0,
     };
-    let uri = open.uri(position).unwrap();
+    let uri = open.uri(UriIndex(position)).unwrap();
     let (id, edge) = (RegistryId::new("r"), HostPort::new("10.0.0.1", 5060));
     let register =
         request::register(&id, open.reference(), uri, (open.credentials(), open.digest()), edge, &attempt, 1);

@@ -5,7 +5,7 @@ use prost::Message;
 
 use super::wire;
 use crate::proto::trunks as pb;
-use routr_registration::trunk::{Credentials, Trunk, TrunkProblem, TrunkUri};
+use routr_registration::trunk::{Credentials, MAX_URIS, Trunk, TrunkProblem, TrunkUri};
 use routr_sip::uri::unescape;
 use routr_types::{
     digest_minimum::DigestMinimum,
@@ -18,9 +18,6 @@ use routr_types::{
 const MAX_NAME: usize = 512;
 /// Characters of a value that an error shows.
 const MAX_SHOWN: usize = 60;
-/// More URIs than this are not looked at.
-const MAX_URIS: usize = 64;
-
 /// Messages within messages that a trunk may have; each level of `extended` takes three.
 const MAX_DEPTH: usize = 64;
 /// Bytes that stand for one field: a trunk with all that it can have needs more for each.
@@ -340,10 +337,10 @@ mod tests {
 
     #[test]
     fn too_many_uris_are_reported() {
-        let trunk = pb::Trunk { uris: vec![sample_uri(); 65], ..sample() };
+        let trunk = pb::Trunk { uris: vec![sample_uri(); 33], ..sample() };
         let parsed = parse(trunk).unwrap();
-        assert_eq!(parsed.uris.len(), 64);
-        assert_eq!(parsed.problem.as_deref(), Some("uris: there are 65; only the first 64 are used"));
+        assert_eq!(parsed.uris.len(), 32);
+        assert_eq!(parsed.problem.as_deref(), Some("uris: there are 33; only the first 32 are used"));
     }
 
     #[test]

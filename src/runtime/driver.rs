@@ -223,7 +223,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         // What is known of the Requester already is no change.
         let link = *self.link.borrow_and_update();
         self.restarts = link.restarts;
-        self.engine.requester_link_changed(link, self.clock.now());
+        self.engine.handle_link(link, self.clock.now());
         while !shutdown.is_cancelled() {
             self.transmit_due();
             self.persister.write(&mut self.engine, &self.clock);
@@ -269,7 +269,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
     ///   turn all that is due is sent;
     /// * a flood of commands cannot hold up a sync, which goes before them.
     async fn run_once(&mut self, shutdown: &CancellationToken) {
-        let timer = self.engine.next_wakeup(self.clock.now()).map(|moment| self.clock.instant(moment));
+        let timer = self.engine.poll_timeout(self.clock.now()).map(|moment| self.clock.instant(moment));
         let wakeup =
             [timer, self.state_log.next_due(), self.standing.next_change()].into_iter().flatten().min();
         let mut completions = Vec::new();
@@ -324,11 +324,11 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
     fn handle_link(&mut self) {
         let link = *self.link.borrow_and_update();
         let now = self.clock.now();
-        self.engine.requester_link_changed(link, now);
+        self.engine.handle_link(link, now);
         let restarted = std::mem::replace(&mut self.restarts, link.restarts) != link.restarts;
         if restarted && std::mem::take(&mut self.has_responded) {
             tracing::info!("the Requester restarted: refreshing early, because its Contact may have changed");
-            self.engine.requester_restarted(now);
+            self.engine.handle_requester_restarted(now);
         }
     }
 
@@ -370,7 +370,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
     fn reload(&mut self, reload: Reload<S, R, T>) {
         let now = self.clock.now();
         self.interval = Duration::from_millis(reload.settings.registration.interval_ms);
-        self.engine.reconfigure(reload.settings, now);
+        self.engine.handle_settings(reload.settings, now);
         if let Some(source) = reload.source {
             self.ports.source = source;
             if !matches!(self.sync, SyncTask::Over) {
@@ -386,7 +386,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         if reload.requester_moved {
             let link = *self.link.borrow_and_update();
             self.restarts = link.restarts;
-            self.engine.requester_replaced(link, now);
+            self.engine.handle_requester_replaced(link, now);
         }
         if let Some(store) = reload.store {
             // It may be the same one by other words, and get an older record after a newer one.
@@ -394,11 +394,11 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             self.ports.store = store.clone();
             self.engine.keep(store.is_durable());
             // What was said of the old one does not hold for the new one.
-            self.engine.forget_cache_health();
+            self.engine.handle_store_replaced();
             self.rival = store.rival();
             let unread = self.persister.is_unread() || self.standing != Standing::Acts;
             self.persister = Persister::new(store, unread);
-            self.engine.mark_all_for_writing();
+            self.engine.handle_store_loss();
             // Of this store no one has said yet that another process acts.
             self.handle_rival();
         }

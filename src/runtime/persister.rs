@@ -123,7 +123,7 @@ impl<T: Store> Persister<T> {
         if engine.unwritten() == 0 || !matches!(self.state, State::Idle) || held {
             return;
         }
-        let changes = engine.take_changes(MAX_CHANGES_PER_BATCH, clock.now());
+        let changes = engine.poll_changes(MAX_CHANGES_PER_BATCH, clock.now());
         if changes.is_empty() {
             return;
         }
@@ -166,9 +166,9 @@ impl<T: Store> Persister<T> {
             Done::Loaded(Ok(records)) => {
                 self.unread = false;
                 self.state = State::Pausing(Instant::now());
-                engine.set_cache_health(None, clock.now());
+                engine.handle_store_health(None, clock.now());
                 if !records.is_empty() {
-                    let registrations = engine.merge(records, clock.now());
+                    let registrations = engine.handle_late_records(records, clock.now());
                     tracing::info!(registrations, "resuming from the state in the cache");
                 }
             }
@@ -185,7 +185,7 @@ impl<T: Store> Persister<T> {
                 // Two that wrote everything again at each look at the other's mark would never end.
                 let overwritten = other.is_some() && self.other.is_some();
                 if self.clock_was_set(clock) || (lost && !overwritten) || self.failing {
-                    engine.mark_all_for_writing();
+                    engine.handle_store_loss();
                 }
                 if lost && other.is_none() && self.proven && !self.failing {
                     tracing::warn!("the cache has lost its data: writing everything again");
@@ -200,7 +200,7 @@ impl<T: Store> Persister<T> {
                 match result {
                     Ok(()) => self.works(engine, clock),
                     Err(error) => {
-                        engine.return_changes(changes);
+                        engine.handle_unwritten(changes);
                         self.failed(&error, engine, clock);
                     }
                 }
@@ -253,7 +253,7 @@ impl<T: Store> Persister<T> {
         (self.retry, self.proven) = (RETRY_PERIOD.0, true);
         self.state = State::Idle;
         let shared = self.other.as_ref().map(|rival| StoreError::Shared(rival.to_string().into()));
-        engine.set_cache_health(shared.as_ref(), clock.now());
+        engine.handle_store_health(shared.as_ref(), clock.now());
     }
 
     /// It failed: the engine goes on from memory.
@@ -280,7 +280,7 @@ impl<T: Store> Persister<T> {
         }
         self.retry = (self.retry * 2).min(if urgent { UNREAD_RETRY_PERIOD } else { RETRY_PERIOD.1 });
         self.state = State::Pausing(Instant::now() + pause);
-        engine.set_cache_health(Some(error), clock.now());
+        engine.handle_store_health(Some(error), clock.now());
     }
 
     /// It did not say in time what it kept.
@@ -295,7 +295,7 @@ impl<T: Store> Persister<T> {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Writing(changes, task) => {
                 task.abort();
-                engine.return_changes(changes);
+                engine.handle_unwritten(changes);
             }
             State::Checking(task) => task.abort(),
             State::Loading(task) => task.abort(),

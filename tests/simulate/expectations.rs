@@ -1,7 +1,7 @@
 //! What a run is told of trunks and records, and what no one can know after a death, a loss or a wrong clock.
 
 use routr_registration::{
-    model::Record, registration::schedule::longest_after_rejection, trunk::TrunkProblem,
+    model::Record, registration::backoff::longest_after_rejection, trunk::TrunkProblem,
 };
 
 use crate::{

@@ -8,7 +8,7 @@ pub use routr_registration::testing::Item;
 use routr_registration::{
     registration::{
         identity::RegistryId,
-        target::{UriRank, uri_order},
+        target::{UriPreference, uri_order},
     },
     trunk::{Credentials, Trunk, TrunkProblem, TrunkUri},
 };
@@ -136,8 +136,8 @@ impl Catalogue {
 
     /// The URI positions of a trunk, preferred first.
     pub fn order(trunk: &Trunk) -> Vec<u8> {
-        let ranks = trunk.uris.iter().map(|uri| UriRank { priority: uri.priority, weight: uri.weight });
-        uri_order(&trunk.reference, ranks)
+        let ranks = trunk.uris.iter().map(|uri| UriPreference { priority: uri.priority, weight: uri.weight });
+        uri_order(&trunk.reference, ranks).iter().map(u8::from).collect()
     }
 
     /// Whether this Call-ID is one that the trunk registers with as it is.

@@ -21,7 +21,7 @@ use crate::{
     network::{Mode, Way},
     process::Reach,
     process_state::{Life, Machine},
-    registrar::{Host, Policy},
+    registrar::{Host, Policy, Registrar},
     rules::Rules,
     runs,
     trunks::Catalogue,
@@ -147,8 +147,8 @@ impl World {
         for n in 0..7 {
             let host = Host::draw(&mut state.rng);
             let challenges = host.challenges && rules.field.is_none();
-            let host =
-                Host { home: Policy::Grants(86_400), policy: Policy::Grants(86_400), challenges, ..host };
+            let registrar = Registrar::new(Policy::Grants(86_400));
+            let host = Host { home: Policy::Grants(86_400), registrar, challenges, ..host };
             state.hosts.insert(format!("r{n}"), host);
         }
         if rules.field.is_some() {

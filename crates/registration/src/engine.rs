@@ -1,17 +1,66 @@
-//! Many registrations and what they share: a timer queue, budgets, the bound on requests in flight, the
-//! health of the Requester and of the EdgePorts.
+//! Scheduler of many registrations, and of what they share: a timer queue, budgets, the bound on requests in
+//! flight, the health of the Requester and of the EdgePorts.
 //!
 //! [`Engine`] does no IO and reads no clock. A driver runs it:
 //!
 //! ```text
-//!   TrunkSource --> offer() --+                          +--> poll_transmit() --> Requester +
-//!                             |                          |                                |
-//!                             +------->  Engine  --------+                                |
-//!                             |            ^             |                                |
-//!   Store --> resume() -------+            |             +--> take_changes() --> Store    |
-//!                                          |                                              |
-//!                                          +------------- handle_response() <-----------+
+//!   TrunkSource --> handle_trunk() ---+                    +--> poll_transmit() --> Requester --+
+//!                                     |                    |                                    |
+//!                                     +----->  Engine  ----+                                    |
+//!                                     |          ^         |                                    |
+//!   Store --> handle_records() -------+          |         +--> poll_changes() --> Store        |
+//!                                                |                                              |
+//!                                                +------------- handle_response() <-------------+
 //! ```
+//!
+//! # Calls, in their order
+//!
+//! A driver makes four kinds of calls, as with quinn-proto. None of them blocks or fails, and each takes the
+//! present as an argument.
+//!
+//! 1. **Once, at the start**: [`Engine::new`]; [`Engine::keep`], where changes are to be written to a store;
+//!    [`Engine::within`], where a budget of memory is shared; [`Engine::handle_records`] with what the store
+//!    kept, before the first trunk. A store that could not be read by then may follow:
+//!    [`Engine::handle_late_records`].
+//! 2. **`handle_*`, when something has happened**, in any order:
+//!    * a sync: [`Engine::handle_sync_started`], then [`Engine::handle_trunk`] for each trunk that is listed,
+//!      then [`Engine::handle_sync_finished`] or [`Engine::handle_sync_failed`]. Before the end,
+//!      [`Engine::missing`] names the trunks to ask the API server for by their ref;
+//!    * a call to the Requester that is over: [`Engine::handle_response`], once for each [`Transmit`], by its
+//!      ticket;
+//!    * the Requester: [`Engine::handle_link`], [`Engine::handle_requester_restarted`],
+//!      [`Engine::handle_requester_replaced`];
+//!    * the store: [`Engine::handle_store_health`], [`Engine::handle_unwritten`],
+//!      [`Engine::handle_store_loss`], [`Engine::handle_store_replaced`];
+//!    * other settings: [`Engine::handle_settings`].
+//! 3. **Commands**, when a user or the operator wants something: [`Engine::refresh`], [`Engine::pause`],
+//!    [`Engine::stand_by`], [`Engine::adopt`], [`Engine::deregister_all`].
+//! 4. **`poll_*`, after each of these calls, and at the time of the last [`Engine::poll_timeout`]**:
+//!    * [`Engine::poll_transmit`], again and again until it returns `None`. It also does what time alone
+//!      brings about, so it is called even while nothing is to be sent;
+//!    * [`Engine::poll_changes`], when the store can take some. What it could not take after all goes back by
+//!      [`Engine::handle_unwritten`]. Before the process ends, [`Engine::give_up_in_flight`] adds the numbers
+//!      that requests in flight have used;
+//!    * [`Engine::poll_transitions`] and [`Engine::poll_notices`], for the log;
+//!    * [`Engine::poll_timeout`] last: it depends on all of the others.
+//!
+//! Its views may be read at any time: [`Engine::summary`], [`Engine::failures`],
+//! [`Engine::get`], [`Engine::scan`].
+//!
+//! # Components
+//!
+//! | component | decides |
+//! |---|---|
+//! | `slots` | which trunks there are, how each is counted, what has to be written |
+//! | `sync` | which trunks a list adds, changes and removes |
+//! | `scheduler` | the next step of each slot, and which REGISTER is sent next |
+//! | `registrars` | whose turn it is, by registrar: queues, budgets, outages |
+//! | `edge_ports` | which EdgePort a trunk uses, and who probes one that is down |
+//! | `paths` | where the next attempt of a trunk goes, and what of that is down |
+//! | `concurrency`, `circuit_breaker` | how many requests may be in flight, and whether the Requester is there |
+//! | `in_flight` | which requests are under way, and which have stalled |
+//! | `call_id_conflicts` | which of several slots of one trunk may use a Call-ID |
+//! | `restored`, `restore` | what the store kept, and what it means by this process's clock |
 //!
 //! Nothing is a task, a channel or a timer of its own for each trunk: a million trunks are a million slots.
 
@@ -24,6 +73,8 @@ mod in_flight;
 pub mod notice;
 mod outage;
 pub mod packed_trunk;
+mod paths;
+mod ref_index;
 mod registrar_users;
 mod registrars;
 mod report;
@@ -35,6 +86,7 @@ mod search;
 mod slots;
 mod sync;
 mod timers;
+mod transitions;
 pub mod view;
 
 #[cfg(test)]
@@ -48,7 +100,7 @@ use self::{
     concurrency::ConcurrencyLimit,
     edge_ports::EdgePorts,
     in_flight::InFlightRequests,
-    notice::{MAX_NOTICES, Notice},
+    notice::Notice,
     registrars::Registrars,
     restored::RestoredRecords,
     slots::{EdgePortNames, Slots},
@@ -61,8 +113,9 @@ use crate::{engine::view::DeregistrationReport, registration::state::TrunkState}
 use crate::{
     model::{Change, EdgePort, Link, MemoryBudget, Record, RegisterRequest},
     registration::{
-        Settings, UriChoice,
+        Settings,
         identity::RegistryId,
+        outcome::Reason,
         time::{Moment, Now},
     },
 };
@@ -71,10 +124,10 @@ use routr_types::digest_minimum::DigestMinimum;
 /// Names a request in flight.
 pub type Ticket = usize;
 
-/// What an engine is set up with.
+/// Settings of an engine.
 #[derive(Clone, Debug)]
 pub struct EngineSettings {
-    /// What all registrations have in common.
+    /// Settings that all registrations have in common.
     pub registration: Settings,
     /// EdgePorts, at least one.
     pub edge_ports: Vec<EdgePort>,
@@ -82,7 +135,7 @@ pub struct EngineSettings {
     pub max_in_flight: u32,
     /// REGISTERs per second for each registrar host.
     pub rate_per_registrar: Option<f64>,
-    /// What a digest challenge has to offer at least, for all trunks.
+    /// Minimum that a digest challenge has to offer, for all trunks.
     pub digest: DigestMinimum,
     /// Trunks at most, those that are being deregistered included.
     pub max_trunks: usize,
@@ -93,22 +146,22 @@ pub struct EngineSettings {
 pub struct Transmit {
     /// Give it back with the answer.
     pub ticket: Ticket,
-    /// What to send.
+    /// The request to send.
     pub register: RegisterRequest,
-    /// How long to wait for the answer, in milliseconds.
+    /// Time to wait for the response, in milliseconds.
     pub deadline_ms: u64,
-    /// How long after its chosen moment it goes out, in milliseconds, where it refreshes a valid binding.
+    /// Delay after its chosen moment, in milliseconds, where it refreshes a valid binding.
     pub late_ms: Option<u64>,
 }
 
-/// What came of a REGISTER, for metrics.
+/// Outcome of a REGISTER, for metrics.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Finished {
     /// Registrar host.
     pub registrar: Box<str>,
     /// A short, fixed name.
     pub outcome: &'static str,
-    /// How long it took, in milliseconds.
+    /// Time that it took, in milliseconds.
     pub took_ms: u64,
 }
 
@@ -117,23 +170,23 @@ pub struct Finished {
 pub struct Transition {
     /// The trunk.
     pub reference: String,
-    /// How it stood.
+    /// State before.
     pub from: TrunkState,
-    /// How it stands.
+    /// State now.
     pub to: TrunkState,
     /// Registrar host in use.
     pub registrar: String,
     /// EdgePort in use; empty where there is none.
     pub edge_port: String,
-    /// Whether these are not the trunk's preferred URI and EdgePort.
+    /// Set where these are not the trunk's preferred URI and EdgePort.
     pub failed_over: bool,
-    /// Where a redirection led from that registrar, `host:port/TRANSPORT`.
+    /// Target of a redirection from that registrar, `host:port/TRANSPORT`.
     pub redirected_to: Option<String>,
-    /// Why, where it is not well.
-    pub reason: Option<(&'static str, String)>,
+    /// The reason and the message, where it is not well.
+    pub reason: Option<(Reason, String)>,
 }
 
-/// See the module.
+/// Scheduler of many registrations: see the module.
 #[derive(Debug)]
 pub struct Engine {
     registry: RegistryId,
@@ -145,9 +198,9 @@ pub struct Engine {
     edge_ports: EdgePorts,
     in_flight: InFlightRequests,
     sync: SyncState,
-    /// What became of the bindings that were removed.
+    /// Results of the removals of bindings.
     deregistration: DeregistrationReport,
-    /// What the store knew at the start, until the trunks turn up.
+    /// Records of the store, until their trunks turn up.
     restored: RestoredRecords,
     /// The latest time, in Unix milliseconds, at which a binding of `restored` was granted, and when that was
     /// read. A clock that shows less, and what has passed since then, is behind the one that they were
@@ -168,12 +221,9 @@ pub struct Engine {
     /// Of the last queue entry.
     stamp: u32,
     rng: SmallRng,
-    /// What it may keep; `None`: as much as its settings say.
+    /// Budget of what it may keep; `None`: as much as its settings say.
     room: Option<Arc<dyn MemoryBudget>>,
 }
-
-/// Transitions that are kept for anyone who logs them.
-const MAX_TRANSITIONS: usize = 10_000;
 
 impl Engine {
     /// An engine without trunks.
@@ -210,8 +260,8 @@ impl Engine {
         self.room = Some(room);
     }
 
-    /// What the store kept. Trunks that turn up in a sync go on from there.
-    pub fn resume(&mut self, records: Vec<Record>, now: Moment) {
+    /// Takes what the store kept. Trunks that turn up in a sync go on from there.
+    pub fn handle_records(&mut self, records: Vec<Record>, now: Moment) {
         self.at_least = (restore::latest_grant(&records), now);
         self.restored = RestoredRecords::new(records);
     }
@@ -234,122 +284,21 @@ impl Engine {
         differs
     }
 
-    /// After any change of a registration: arms its timer, or queues it when it is due, and counts it again.
-    fn reschedule(&mut self, slot: u32, now: Now) {
-        self.slots.set_queued(slot, false);
-        self.slots.set_blocked(slot, false);
-        self.schedule(slot, now);
-        self.update_state(slot, now);
-    }
-
-    fn schedule(&mut self, slot: u32, now: Now) {
-        let Some(entry) = self.slots.get_mut(slot) else { return };
-        let due = entry.registration.due();
-        if due <= now.at {
-            return self.enqueue(slot, now);
-        }
-        if self.waits_out_outage(slot, now) {
-            return self.queue(slot, now);
-        }
-        let Some(entry) = self.slots.get(slot) else { return };
-        if entry.registration.waits_for_recovery() {
-            self.backing_off.insert(slot);
-        }
-        self.timers.arm(due, slot);
-        // A wait that is longer than the binding lasts: its expiry is a change of state.
-        if let Some(left) = entry.registration.remaining_ms(now.at)
-            && due > now.at.plus(left)
-        {
-            self.timers.arm(now.at.plus(left), slot);
-        }
-        let (slots, settings) = (&self.slots, &self.settings.registration);
-        self.timers.compact(slots.len(), |moment, slot| {
-            slots.get(slot).is_some_and(|entry| {
-                let registration = &entry.registration;
-                let expiry = registration.binding().map(|binding| binding.expires_at);
-                let probe = registration.probe_may_wait_until(settings);
-                registration.due() == moment || [expiry, probe].contains(&Some(moment))
-            })
-        });
-    }
-
-    /// A timer fired: whatever is due, is done.
-    fn on_timer(&mut self, slot: u32, now: Now) {
-        let Some(entry) = self.slots.get_mut(slot) else { return };
-        let expired =
-            entry.registration.remaining_ms(now.at).is_none() && entry.registration.binding().is_some();
-        if expired && entry.registration.is_deregistering() {
-            if entry.registration.abandon_deregistration(now.at) {
-                self.deregistration.abandoned += 1;
-                return self.drop_removal(slot);
-            }
-        } else if expired {
-            let waiting_for = self.waiting_for(slot, now);
-            let Some(entry) = self.slots.get_mut(slot) else { return };
-            entry.registration.expired_while_waiting(waiting_for.as_deref(), now.unix_ms);
-        }
-        let Some(entry) = self.slots.get_mut(slot) else { return };
-        if !entry.queued() && entry.registration.due() <= now.at {
-            self.enqueue(slot, now);
-        } else if entry.queued() && self.is_probe_too_late(slot, now) {
-            return self.skip_probe(slot, now);
-        }
-        self.update_state(slot, now);
-    }
-
-    fn update_state(&mut self, slot: u32, now: Now) {
-        let change = self.slots.update_state(slot, now.at);
-        let failed_over = self.slots.get(slot).is_some_and(|entry| self.is_failed_over(entry, now));
-        let moved = self.slots.set_failed_over(slot, failed_over);
-        let redirected =
-            self.slots.get(slot).is_some_and(|entry| entry.registration.redirected(now.at).is_some());
-        self.slots.set_redirected(slot, redirected);
-        let Some(entry) = self.slots.get(slot).filter(|_| self.transitions.len() < MAX_TRANSITIONS) else {
-            return;
-        };
-        // Another target is worth a line of its own while the trunk is well.
-        let moved = moved.then(|| entry.state()).filter(|state| *state == TrunkState::Registered);
-        if let Some((from, to)) = change.or(moved.map(|state| (state, state))) {
-            self.transitions.push(self.transition(entry, from, to, now));
-        }
-    }
-
     /// Returns what changed its state since the last call.
-    pub fn take_transitions(&mut self) -> Vec<Transition> {
+    pub fn poll_transitions(&mut self) -> Vec<Transition> {
         std::mem::take(&mut self.transitions)
     }
 
     /// Returns what changed since the last call that many trunks share, for the log.
-    pub fn take_notices(&mut self) -> Vec<Notice> {
+    pub fn poll_notices(&mut self) -> Vec<Notice> {
         std::mem::take(&mut self.notices)
     }
 
-    fn notice(&mut self, notice: Notice) {
-        if self.notices.len() < MAX_NOTICES {
-            self.notices.push(notice);
-        }
-    }
-
     /// The connection to the Requester was lost, or is back, or the Requester says what it takes at a time.
-    pub fn requester_link_changed(&mut self, link: Link, now: Now) {
+    pub fn handle_link(&mut self, link: Link, now: Now) {
         self.concurrency.set_capacity(link.capacity);
         let change = self.concurrency.link_changed(link.lost, now);
         self.log_requester_health(change, now);
-    }
-
-    /// The Requester's health changed: the log says so.
-    fn log_requester_health(&mut self, since_ms: Option<u64>, now: Now) {
-        let Some(since_ms) = since_ms else { return };
-        let health = self.concurrency.health();
-        let message = health.message.clone().unwrap_or_default();
-        match (health.ok, since_ms) {
-            // The first response of all.
-            (Some(true), 0) => {}
-            (Some(true), since_ms) => {
-                self.notice(Notice::RequesterBack { after_ms: now.unix_ms.saturating_sub(since_ms) });
-            }
-            _ => self.notice(Notice::RequesterDown { message }),
-        }
     }
 
     /// The settings in use.
@@ -366,7 +315,7 @@ impl Engine {
 
     /// Returns whether the trunks have been read completely at least once.
     pub fn has_synced(&self) -> bool {
-        self.sync.last_complete_ms.is_some()
+        self.sync.last_complete_ms().is_some()
     }
 
     /// Returns whether no trunk is left.
@@ -384,25 +333,25 @@ impl Engine {
         self.slots.unwritten()
     }
 
-    /// At most `most` changes to write to the store. [`Engine::return_changes`] takes back what could not be
-    /// written.
-    pub fn take_changes(&mut self, most: usize, now: Now) -> Vec<Change> {
+    /// At most `most` changes to write to the store. [`Engine::handle_unwritten`] takes back what could not
+    /// be written.
+    pub fn poll_changes(&mut self, most: usize, now: Now) -> Vec<Change> {
         let (known, at_least) = (&self.restored, self.at_least);
         let known = |reference: &str| Some(restore::by_this_clock(known.get(reference)?, at_least, now));
         self.slots.take_changes(most, known, &mut EdgePortNames::new(&self.edge_ports), now)
     }
 
     /// These changes were not written after all.
-    pub fn return_changes(&mut self, changes: Vec<Change>) {
+    pub fn handle_unwritten(&mut self, changes: Vec<Change>) {
         self.slots.return_changes(changes);
     }
 
-    /// Whether anything is kept at all.
+    /// Keeps changes for a store, or no longer.
     pub fn keep(&mut self, durable: bool) {
         self.slots.keep(durable);
     }
 
-    /// What a request in flight has used up must be kept even if its answer never comes.
+    /// Marks what requests in flight have used up for writing, even if their responses never come.
     pub fn give_up_in_flight(&mut self) {
         for slot in self.in_flight.iter().map(|flight| flight.slot) {
             self.slots.mark_dirty(slot);
@@ -410,15 +359,7 @@ impl Engine {
     }
 
     /// The store lost what it had: everything is written again.
-    pub fn mark_all_for_writing(&mut self) {
+    pub fn handle_store_loss(&mut self) {
         self.slots.mark_all_dirty();
-    }
-}
-
-/// The position that an attempt means.
-fn position(choice: &UriChoice, order: &[u8]) -> u8 {
-    match choice {
-        UriChoice::Rank(rank) => order.get(usize::from(*rank)).or(order.first()).copied().unwrap_or(0),
-        UriChoice::Position(position) => *position,
     }
 }

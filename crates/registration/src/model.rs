@@ -1,4 +1,4 @@
-//! What the engine exchanges with the program around it: REGISTERs and their responses, trunks as they are
+//! Data that the engine exchanges with the program around it: REGISTERs and responses, trunks as they are
 //! listed, records as they are kept, and why any of it failed. No type of gRPC, Redis or
 //! Kubernetes is among them.
 
@@ -16,9 +16,9 @@ use crate::trunk::{Credentials, Trunk, TrunkProblem};
 /// knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegisterRequest {
-    /// Where the request goes: the registrar, or where it redirected to.
+    /// Target of the request: the registrar, or where it redirected to.
     pub target: HostPort,
-    /// How it travels there.
+    /// Transport to the target.
     pub transport: Transport,
     /// Host of the Request-URI; it has no user part (RFC 3261 §10.2).
     pub request_host: Box<str>,
@@ -38,11 +38,11 @@ pub struct RegisterRequest {
     pub expires: u32,
     /// The EdgePort that the request goes through.
     pub edge_port: HostPort,
-    /// Which of the configured option tags to leave out, one bit for each in configuration order.
+    /// Configured option tags to leave out, one bit for each in configuration order.
     pub without_tags: u32,
     /// For the digest challenge.
     pub credentials: Option<Credentials>,
-    /// What a digest challenge has to offer to be answered with them.
+    /// Minimum that a digest challenge has to offer to be answered with them.
     pub digest: DigestMinimum,
 }
 
@@ -74,7 +74,7 @@ pub struct RegisterResponse {
     /// Set where the Requester made this up itself, because no registrar answered (408) or none could be
     /// reached (503). The Java Requester makes up the same responses without saying so.
     pub local: Option<Local>,
-    /// What became of a challenge, on a 401, 403 or 407; `None` where the Requester does not say, as Routr's
+    /// Result of a challenge, on a 401, 403 or 407; `None` where the Requester does not say, as Routr's
     /// own pair.
     pub authentication: Option<Authentication>,
 }
@@ -82,13 +82,13 @@ pub struct RegisterResponse {
 /// One target of a redirection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedirectContact {
-    /// Where to.
+    /// Target.
     pub to: RedirectTarget,
-    /// How long that holds, in seconds, where the Contact says so.
+    /// Time that it holds, in seconds, where the Contact says so.
     pub expires: Option<u32>,
 }
 
-/// Where a 3xx points to.
+/// Target that a 3xx points to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedirectTarget {
     /// Host and port.
@@ -97,8 +97,8 @@ pub struct RedirectTarget {
     pub transport: Option<Transport>,
 }
 
-/// Why there is no response. A connection concerns all trunks, a call its own trunk alone; what calls of many
-/// trunks say together is the engine's to judge.
+/// Reason for the lack of a response. A connection concerns all trunks, a call its own trunk alone; what
+/// calls of many trunks say together is the engine's to judge.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
     /// No answer within the deadline of the call.
@@ -146,11 +146,11 @@ pub trait TrunkItem: Send {
     /// The trunk itself.
     ///
     /// # Errors
-    /// What makes the trunk unusable.
+    /// The problem that makes the trunk unusable.
     fn decode(&self) -> Result<Trunk, TrunkProblem>;
 }
 
-/// Why the trunks could not be read.
+/// Failure to read the trunks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
     /// The API server cannot be reached, or is not able to answer now.
@@ -162,7 +162,7 @@ pub enum SourceError {
     /// It answered with an error.
     #[error("the API server refused: {0}")]
     Refused(Box<str>),
-    /// What it answered cannot be understood.
+    /// Its response cannot be understood.
     #[error("malformed response from the API server: {0}")]
     Malformed(Box<str>),
     /// The list exceeds a bound of the configuration, which the text names.
@@ -176,7 +176,7 @@ pub enum SourceError {
     Abandoned,
 }
 
-/// How sure it is that a trunk that a complete list does not have is gone.
+/// Certainty that a trunk that a complete list does not have is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Absence {
     /// The list shows one moment, or the API server was asked for the trunk by its ref.
@@ -186,7 +186,7 @@ pub enum Absence {
     Unconfirmed,
 }
 
-/// What is kept of one trunk's registration. Wall-clock times are milliseconds since the Unix epoch.
+/// Record of one trunk's registration, as it is kept. Wall-clock times are milliseconds since the Unix epoch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
     /// The trunk.
@@ -195,18 +195,18 @@ pub struct Record {
     pub cseq: u32,
     /// The address of record of the binding, `user@host`.
     pub aor: Box<str>,
-    /// When the binding expires; 0 where there is none.
+    /// Time at which the binding expires; 0 where there is none.
     pub expires_at_ms: u64,
-    /// What the registrar granted, in seconds.
+    /// Expiry that the registrar granted, in seconds.
     pub granted_s: u32,
     /// The EdgePort that the binding was made through, `host:port`: its removal goes the same way. Empty
     /// where it is not known.
     pub edge_port: Arc<str>,
-    /// What few trunks have.
+    /// Fields that few trunks have.
     pub more: Option<Box<RecordExtras>>,
 }
 
-/// What is kept of a trunk that is, or was, not simply registered.
+/// Record of a trunk that is, or was, not simply registered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RecordExtras {
     /// The waits after refused credentials, or an unknown account, one for each URI: first the one that the
@@ -240,7 +240,7 @@ pub struct EarlierBinding {
     pub aor: Box<str>,
     /// `host:port`.
     pub edge_port: Box<str>,
-    /// When it expires.
+    /// Time at which it expires.
     pub expires_at_ms: u64,
 }
 
@@ -253,7 +253,7 @@ pub enum Change {
     Forget(Box<str>),
 }
 
-/// Why the store failed.
+/// Failure of the store.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// It cannot be reached, or does not answer: try again later.
@@ -282,12 +282,12 @@ pub struct Rival {
     pub since_ms: u64,
 }
 
-/// What an engine may keep in memory, beside its configuration's own bound on trunks.
+/// Budget of what an engine may keep in memory, beside its configuration's own bound on trunks.
 pub trait MemoryBudget: fmt::Debug + Send + Sync + 'static {
     /// Returns whether there is room for more trunks, of so many bytes together.
     ///
     /// # Errors
-    /// What there is too little of.
+    /// The limit that leaves no room.
     fn fits(&self, trunks: u64, bytes: u64) -> Result<(), Excess>;
     /// Takes note of how many trunks there are now, and their bytes.
     fn uses(&self, trunks: u64, bytes: u64);
@@ -313,7 +313,7 @@ impl fmt::Display for Rival {
     }
 }
 
-/// What a Registry exceeds.
+/// Limit that a Registry exceeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Excess {
     /// The number of trunks.

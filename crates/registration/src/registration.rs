@@ -4,19 +4,22 @@
 //! The loop that drives it:
 //!
 //! ```text
-//!            due() <= now                    answered(...)
-//!   waiting ---------------> attempt() ... in flight -------> waiting, with a new due() and a new class()
-//!      ^                                                         |
-//!      +---------------------------------------------------------+      leave() -> ... -> Effect::finished
+//!            due() <= now                    on_response(...)
+//!   waiting ---------------> attempt() ... in flight ----------> waiting, with a new due() and class()
+//!      ^                                                            |
+//!      +------------------------------------------------------------+   deregister() ... Effects::finished
 //! ```
 //!
 //! A registration knows its targets only by rank (0 is preferred; [`target`] makes the order), so it stays
 //! small: a healthy one is a few dozen bytes, and all that only a troubled one needs is in a box of its own.
 
 mod attempt;
+pub mod backoff;
+mod bindings;
 pub mod classify;
 mod deregistration;
 mod earlier;
+mod events;
 mod explain;
 mod failover;
 mod failure;
@@ -25,13 +28,14 @@ mod on_response;
 pub mod outcome;
 mod redirect;
 pub mod redirect_policy;
+pub mod refresh;
 mod refusal;
 pub mod request;
-pub mod schedule;
+mod rounds;
 pub mod state;
 pub mod target;
 pub mod time;
-mod uri_set;
+pub mod uri;
 
 use rand::Rng;
 
@@ -40,20 +44,21 @@ pub use self::{
         Attempt, Binding, EdgePortId, Effects, Priority, Purpose, Refusal, SentTo, Settings, Targets,
         UriChoice,
     },
+    failover::Failover,
     redirect::Redirected,
-    uri_set::UriSet,
+    uri::{EdgePortRank, TargetRanks, UriIndex, UriRank, UriSet},
 };
 use self::{
     classify::MAX_EXPIRES_S,
     failure::FailureState,
     identity::{CSEQ_RESERVE, next_cseq},
-    outcome::{Failure, Reason},
+    outcome::Failure,
     time::{Moment, Now},
 };
 use crate::{model::RedirectTarget, registration::state::TrunkState};
 
-/// Where a registrar has only said how to ask, or where, what asks again counts as a refresh of what expires
-/// so soon, in milliseconds.
+/// Time to expiry, in milliseconds, by which a request ranks among refreshes that follows a response which
+/// only said how to ask, or where.
 const FOLLOW_UP_MS: u64 = 30_000;
 /// Most redirections in a row (RFC 3261 §8.1.3.4 leaves the bound to the client).
 const MAX_REDIRECTS: usize = 5;
@@ -78,7 +83,7 @@ pub struct Registration {
     backed_off: u16,
     phase: Phase,
     class: Priority,
-    /// What is in flight, and its CSeq number.
+    /// Request in flight, and its CSeq number.
     flight: Option<(Purpose, u32)>,
     probe_next: bool,
     /// The trunk changed while a request was in flight: send again when that is answered.
@@ -88,11 +93,11 @@ pub struct Registration {
     early: bool,
     /// Nothing was sent since a restart: one REGISTER may have gone out that no one kept the number of.
     resumed: bool,
-    /// Since the last success, requests to the URIs of these positions may have created bindings that no one
+    /// Since the last success, requests to the URIs of these indices may have created bindings that no one
     /// confirmed.
     unconfirmed: UriSet,
-    uri: u8,
-    edge: u8,
+    /// The URI and the EdgePort that are used, or tried next.
+    target: TargetRanks,
 }
 
 impl Registration {
@@ -114,8 +119,7 @@ impl Registration {
             early: false,
             resumed: false,
             unconfirmed: UriSet::default(),
-            uri: 0,
-            edge: 0,
+            target: TargetRanks::PREFERRED,
         }
     }
 
@@ -123,7 +127,7 @@ impl Registration {
     /// valid, at once where it expired. `uri` is the rank of the binding's URI.
     pub fn resume(
         cseq: u32,
-        binding: Option<(Binding, u8)>,
+        binding: Option<(Binding, UriRank)>,
         settings: &Settings,
         now: Moment,
         rng: &mut impl Rng,
@@ -132,7 +136,7 @@ impl Registration {
         if let Some((binding, uri)) = binding {
             registration.binding = Some(binding);
             if binding.expires_at > now {
-                registration.uri = uri;
+                registration.target.uri = uri;
                 registration.class = Priority::Refresh;
                 registration.due = refresh(&binding, settings, now, rng);
             } else {
@@ -174,10 +178,19 @@ impl Registration {
     /// refreshed without it.
     pub fn probe_may_wait_until(&self, settings: &Settings) -> Option<Moment> {
         let binding = self.binding.filter(|_| self.probe_next)?;
-        let worst = settings.deadline_ms + schedule::PROBE_MARGIN_MS;
-        let granted_ms = u64::from(binding.granted_s.get()) * schedule::SECOND_MS;
-        let latest = schedule::refresh_by(binding.expires_at, granted_ms, settings.interval_ms);
+        let worst = settings.deadline_ms + refresh::PROBE_MARGIN_MS;
+        let granted_ms = u64::from(binding.granted_s.get()) * backoff::SECOND_MS;
+        let latest = refresh::refresh_by(binding.expires_at, granted_ms, settings.interval_ms);
         Some(if self.due.plus(worst) < latest { latest } else { binding.expires_at.minus(worst) })
+    }
+
+    /// Returns whether the probe that is next, if one is, has waited until the binding has to be refreshed
+    /// without it, or could not be over before the binding expires.
+    pub fn is_probe_too_late(&self, settings: &Settings, now: Moment) -> bool {
+        let worst = settings.deadline_ms + refresh::PROBE_MARGIN_MS;
+        self.probe_next
+            && (self.probe_may_wait_until(settings).is_some_and(|until| until <= now)
+                || self.remaining_ms(now).unwrap_or(0) < worst)
     }
 
     /// Calls to the Requester that failed in a row.
@@ -211,36 +224,36 @@ impl Registration {
     }
 
     /// Nothing was sent so far, but a predecessor that left no trace may have made a binding at the URI of
-    /// this position.
-    pub fn assume_predecessor_bound(&mut self, position: u8) {
+    /// this index.
+    pub fn assume_predecessor_bound(&mut self, index: UriIndex) {
         let untouched = self.class == Priority::First && self.binding.is_none() && self.failure.is_none();
         if untouched && self.flight.is_none() {
-            self.unconfirmed.insert(position);
+            self.unconfirmed.insert(index);
         }
     }
 
-    /// A request of another registration to the URI of this position may have created a binding. `same` are
-    /// the positions of all URIs of its address of record: one way to remove it is enough.
-    pub fn assume_bound(&mut self, position: u8, same: UriSet) {
-        let known = self.unconfirmed.intersects(same)
-            || self.binding.is_some_and(|held| same.contains(held.position));
+    /// A request of another registration to the URI of this index may have created a binding. `same` are
+    /// the indices of all URIs of its address of record: one way to remove it is enough.
+    pub fn assume_bound(&mut self, index: UriIndex, same: UriSet) {
+        let known =
+            self.unconfirmed.intersects(same) || self.binding.is_some_and(|held| same.contains(held.index));
         if !known {
-            self.unconfirmed.insert(position);
+            self.unconfirmed.insert(index);
         }
     }
 
-    /// Position of the URI where the registrar holds a binding.
-    pub fn bound_at(&self, now: Moment) -> Option<u8> {
-        self.binding.filter(|binding| binding.expires_at > now).map(|binding| binding.position)
+    /// Index of the URI where the registrar holds a binding.
+    pub fn bound_at(&self, now: Moment) -> Option<UriIndex> {
+        self.binding.filter(|binding| binding.expires_at > now).map(|binding| binding.index)
     }
 
     /// As [`Registration::bound_at`], of a binding that the registrar may hold for longer than is believed,
     /// too.
-    pub fn may_be_bound_at(&self, now: Moment) -> Option<u8> {
-        self.binding.filter(|binding| binding.may_still_exist(now)).map(|binding| binding.position)
+    pub fn may_be_bound_at(&self, now: Moment) -> Option<UriIndex> {
+        self.binding.filter(|binding| binding.may_still_exist(now)).map(|binding| binding.index)
     }
 
-    /// Positions of the URIs where the registrars may hold bindings that no one confirmed.
+    /// Indices of the URIs where the registrars may hold bindings that no one confirmed.
     pub fn unconfirmed(&self) -> UriSet {
         self.unconfirmed
     }
@@ -276,12 +289,12 @@ impl Registration {
     }
 
     /// Ranks of the URI and the EdgePort that are used, or tried next.
-    pub fn ranks(&self) -> (UriChoice, u8) {
+    pub fn ranks(&self) -> (UriChoice, EdgePortRank) {
         let probes = self.probe_next || matches!(self.flight, Some((Purpose::Probe, _)));
         match (self.phase, self.next_deregistration(), probes) {
-            (Phase::Deregistering, Some(position), _) => (UriChoice::Position(position), self.edge),
-            (_, _, true) => (UriChoice::Rank(0), 0),
-            _ => (UriChoice::Rank(self.uri), self.edge),
+            (Phase::Deregistering, Some(index), _) => (UriChoice::Index(index), self.target.edge),
+            (_, _, true) => (UriChoice::Rank(UriRank::FIRST), EdgePortRank::FIRST),
+            _ => (UriChoice::Rank(self.target.uri), self.target.edge),
         }
     }
 
@@ -363,43 +376,6 @@ impl Registration {
         Attempt { purpose, uri, edge, bound_edge, redirect, without_credentials, expires, cseq, without_tags }
     }
 
-    /// The trunk changed, and has `uris` URIs now: everything learnt about it is void but refusals, and it
-    /// registers at once, unless what was refused (user, password, registrar) is what would be offered again.
-    /// `locate` tells where the URI of a position is now, `keeps` the same with its rank where the account
-    /// there is still the same. Bindings, and what may be bound, where the trunk has no URI any more are
-    /// another registration's to remove ([`Registration::removal`], [`Registration::orphans`]).
-    pub fn changed(
-        &mut self,
-        locate: impl Fn(u8) -> Option<u8>,
-        keeps: impl Fn(u8) -> Option<(u8, u8)>,
-        uris: u8,
-        now: Moment,
-    ) {
-        self.unconfirmed = self.unconfirmed.iter().filter_map(&locate).collect();
-        let moved = |binding: Binding| Some(Binding { position: locate(binding.position)?, ..binding });
-        self.binding = self.binding.filter(|binding| binding.may_still_exist(now)).and_then(moved);
-        let mut same_account = false;
-        if let Some(failure) = self.failure.as_mut() {
-            failure.earlier = failure.earlier.drain(..).filter_map(moved).collect();
-            failure.refused_uris.changed(&keeps);
-            // Nor does silence of a registrar that is offered the same as before begin again.
-            let silent = failure.silent.drain(..);
-            failure.silent = silent.filter_map(|(at, since)| Some((keeps(at)?.0, since))).collect();
-            same_account = failure.refused_at.and_then(&keeps).is_some_and(|(_, rank)| rank == 0);
-            failure.refused_at = failure.refused_at.and_then(&locate);
-        }
-        self.without_tags = 0;
-        let refused = self.failure.as_ref().is_some_and(|failure| failure.rejections > 0);
-        if same_account && refused && (self.flight.is_some() || self.due > now) {
-            (self.uri, self.edge, self.probe_next) = (0, 0, false);
-            return;
-        }
-        (self.failures, self.backed_off) = (0, 0);
-        self.outdated = self.flight.is_some();
-        self.start_over(now);
-        self.pass_over_refused(uris, now);
-    }
-
     /// Returns whether it waits because its registrar, or the way to it, failed: the first sign of life ends
     /// that wait.
     pub fn waits_for_recovery(&self) -> bool {
@@ -408,91 +384,14 @@ impl Registration {
             && self.failure.as_ref().is_some_and(|failure| failure.outage_wait)
     }
 
-    /// Returns whether the last request to the URI of this position was left without a response.
-    pub fn met_silence(&self, position: u8) -> bool {
-        self.failure.as_ref().is_some_and(|failure| failure.silent.iter().any(|(at, _)| *at == position))
+    /// Returns whether the last request to the URI of this index was left without a response.
+    pub fn met_silence(&self, index: UriIndex) -> bool {
+        self.failure.as_ref().is_some_and(|failure| failure.silent.iter().any(|(at, _)| *at == index))
     }
 
     /// Returns when the first request of the last round was sent, where that has failed.
     pub fn round_sent_at(&self) -> Option<Moment> {
         self.failure.as_ref().and_then(|failure| failure.last_round_sent_at)
-    }
-
-    fn start_over(&mut self, now: Moment) {
-        (self.uri, self.edge, self.probe_next) = (0, 0, false);
-        if let Some(failure) = self.failure.as_mut() {
-            failure.keep_only_reason();
-        }
-        self.class = if self.remaining_ms(now).is_some() { Priority::Refresh } else { Priority::Retry };
-        self.due = now;
-    }
-
-    /// Which option tags to leave out has to be learnt again: their list is another one.
-    pub fn forget_tags(&mut self) {
-        self.without_tags = 0;
-    }
-
-    /// Registers at once, because a person asks for it.
-    pub fn refresh_now(&mut self, now: Moment) {
-        if self.phase == Phase::Active && self.flight.is_none() {
-            self.class = Priority::Refresh;
-            self.due = now;
-            self.probe_next = false;
-        }
-    }
-
-    /// The Contact of the Requester may have changed: a valid binding is refreshed early, spread over a
-    /// quarter of what is left of it.
-    pub fn refresh_early(&mut self, now: Moment, rng: &mut impl Rng) {
-        // What is in flight may still bind the old one.
-        self.early = self.flight.is_some() && self.phase == Phase::Active;
-        // What is in trouble waits for a reason: refused credentials, or a registrar that asked for time.
-        let asked = self.failure.as_ref().is_some_and(|failure| failure.retry_after_until(self.uri) > now);
-        if self.cause().is_some() || asked {
-            return;
-        }
-        if let (Phase::Active, None, Some(left)) = (self.phase, self.flight, self.remaining_ms(now)) {
-            let early = schedule::early_refresh(left, now, rng);
-            if early < self.due {
-                self.due = early;
-                self.class = Priority::Refresh;
-                self.probe_next = false;
-            }
-        }
-    }
-
-    /// Settings changed: the refresh of a registered trunk moves to its new time.
-    pub fn reschedule(&mut self, settings: &Settings, now: Moment, rng: &mut impl Rng) {
-        let waits = self.flight.is_none() && self.state(now) == TrunkState::Registered && self.due > now;
-        if let (true, false, Some(binding)) = (waits, self.probe_next, self.binding) {
-            self.due = refresh(&binding, settings, now, rng);
-        }
-    }
-
-    /// The binding expired while its refresh was waiting for its turn, or for what is named.
-    pub fn expired_while_waiting(&mut self, waiting_for: Option<&str>, unix_ms: u64) {
-        if self.cause().is_none() {
-            let message = match waiting_for {
-                Some(what) => format!("the binding expired while its refresh waited for {what}"),
-                None => "the binding expired before its refresh got a response".to_owned(),
-            };
-            let message = message.into();
-            self.failure_mut()
-                .record_failure(Failure { reason: Reason::BindingExpired, code: None, message }, unix_ms);
-        }
-    }
-
-    /// Not before that moment, for a reason that lies outside the registration.
-    pub fn defer(&mut self, until: Moment) {
-        self.due = self.due.max(until);
-    }
-
-    /// There is no time, or no way, for the probe that is next: the binding is refreshed as if there had been
-    /// none.
-    pub fn skip_probe(&mut self, settings: &Settings, now: Moment, rng: &mut impl Rng) {
-        if let (true, Some(binding)) = (std::mem::take(&mut self.probe_next), self.binding) {
-            self.due = refresh(&binding, settings, now, rng);
-        }
     }
 
     fn failure_mut(&mut self) -> &mut FailureState {
@@ -506,13 +405,8 @@ impl Registration {
 }
 
 fn refresh(binding: &Binding, settings: &Settings, now: Moment, rng: &mut impl Rng) -> Moment {
-    let granted_ms = u64::from(binding.granted_s.get()) * schedule::SECOND_MS;
-    schedule::refresh_at(binding.expires_at, granted_ms, settings.interval_ms, now, rng)
-}
-
-/// The bit of a rank in a set of ranks; ranks past 63 share the last one.
-fn bit(rank: u8) -> u64 {
-    1 << rank.min(63)
+    let granted_ms = u64::from(binding.granted_s.get()) * backoff::SECOND_MS;
+    refresh::refresh_at(binding.expires_at, granted_ms, settings.interval_ms, now, rng)
 }
 
 #[cfg(test)]

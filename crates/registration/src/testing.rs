@@ -1,5 +1,7 @@
-//! Trunks, settings and responses for tests, here and of what runs an engine.
+//! Trunks, settings, responses and registrars for tests, here and of what runs an engine.
 #![allow(missing_docs, clippy::unwrap_used)]
+
+pub mod registrar;
 
 use routr_types::{
     host::{HostPort, Transport},
@@ -22,7 +24,7 @@ pub const MINUTE: u64 = 60 * SECOND_MS;
 
 pub const HOUR: u64 = 60 * MINUTE;
 
-/// What the API server lists.
+/// Item of the API server's list.
 #[derive(Clone, Debug)]
 pub struct Item {
     pub reference: Option<String>,

@@ -9,6 +9,9 @@ use routr_types::{
     secret::Secret,
 };
 
+/// Most URIs of a trunk: further ones are left out, and reported.
+pub const MAX_URIS: usize = 32;
+
 /// The digest credentials of a trunk; the username may differ from the user of the address of record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
@@ -25,7 +28,7 @@ pub struct TrunkUri {
     pub user: Box<str>,
     /// The registrar: host (also the registrar domain) and port, with the transport's default filled in.
     pub registrar: HostPort,
-    /// How to reach it.
+    /// Transport to reach it by.
     pub transport: Transport,
     /// Lower first (RFC 2782).
     pub priority: i32,
@@ -41,18 +44,18 @@ pub struct Trunk {
     pub reference: Box<str>,
     /// Friendly name, possibly empty.
     pub name: Box<str>,
-    /// Where the trunk prefers its EdgePort to be (`extended.region`).
+    /// Region that the trunk prefers its EdgePort to be in (`extended.region`).
     pub region: Option<Box<str>>,
-    /// Enabled, usable URIs; never empty.
+    /// Enabled, usable URIs: never empty, at most [`MAX_URIS`].
     pub uris: Vec<TrunkUri>,
     /// Digest credentials, where the trunk has them.
     pub credentials: Option<Credentials>,
-    /// What a digest challenge has to offer at least (`extended.digest`).
+    /// Minimum that a digest challenge has to offer (`extended.digest`).
     pub digest: DigestMinimum,
-    /// What was wrong with the URIs that were left out, in plain words.
+    /// Problem of the URIs that were left out, in plain words.
     pub problem: Option<Box<str>>,
-    /// When the API server says that it was changed last, in seconds since the Unix epoch; 0 where it does
-    /// not say. It does not move with every change.
+    /// Time at which the API server says that it was changed last, in seconds since the Unix epoch; 0 where
+    /// it does not say. It does not move with every change.
     pub updated_at_s: u32,
 }
 
@@ -68,7 +71,7 @@ impl Trunk {
     }
 }
 
-/// Why a trunk as a whole cannot be registered.
+/// Problem that keeps a trunk as a whole from being registered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TrunkProblem {
     /// The trunk has no URI at all, or none that is usable; `message` names the field at fault, its value and

@@ -131,7 +131,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
                 self.standing = Standing::StandsBy;
                 self.engine.stand_by(true);
                 self.persister.stand_by(&mut self.engine);
-                self.engine.set_cache_health(Some(&error), self.clock.now());
+                self.engine.handle_store_health(Some(&error), self.clock.now());
             }
             (None, Standing::StandsBy) => {
                 tracing::warn!("the other process has ended: taking over");

@@ -4,7 +4,10 @@
 use tokio::time::{Duration, Instant};
 
 use crate::telemetry::share::{self, SUM};
-use routr_registration::engine::{Engine, Transition, notice::Notice, view::Counts};
+use routr_registration::{
+    engine::{Engine, Transition, notice::Notice, view::Counts},
+    registration::outcome::Reason,
+};
 
 /// Lines in each window; what comes beyond is counted, and logged one by one at debug level only.
 const MAX_LINES_PER_WINDOW: u32 = 100;
@@ -51,13 +54,13 @@ impl StateLog {
 
     /// Logs the changes since the last call.
     pub(super) fn log_changes(&mut self, engine: &mut Engine) {
-        let transitions = engine.take_transitions();
+        let transitions = engine.poll_transitions();
         if Instant::now() >= self.until {
             self.loud = if self.is_over() { self.loud.saturating_add(1) } else { 0 };
             self.log_suppressed();
             (self.until, self.lines) = (Instant::now() + self.window, 0);
         }
-        for notice in engine.take_notices() {
+        for notice in engine.poll_notices() {
             if self.lines < MAX_LINES_PER_WINDOW {
                 self.lines += 1;
                 log(&notice);
@@ -169,7 +172,8 @@ fn line(transition: &Transition) {
     match (transition.to.is_unhealthy(), &transition.reason) {
         (true, Some((reason, message)))
         // One of its URIs cannot be used.
-        | (_, Some((reason @ "InvalidTrunk", message))) => {
+        | (_, Some((reason @ Reason::InvalidTrunk, message))) => {
+            let reason = reason.name();
             tracing::warn!(
                 trunk,
                 from,

@@ -77,14 +77,14 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
                 let (sender, batches) = mpsc::channel(MAX_QUEUED_BATCHES);
                 let source = self.ports.source.clone();
                 let task = tokio::spawn(async move { source.list(sender).await }.in_current_span());
-                self.engine.begin_sync();
+                self.engine.handle_sync_started();
                 let since = Instant::now();
                 self.sync = SyncTask::Running(Running { batches, task, since, failures, found: None });
             }
             SyncEvent::Batch(batch) => {
                 let now = self.clock.now();
                 for item in &batch {
-                    self.engine.offer(item, now);
+                    self.engine.handle_trunk(item, now);
                 }
                 if let SyncTask::Running(Running { found: Some(found), .. }) = &mut self.sync {
                     *found += batch.len();
@@ -144,7 +144,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         }
         match result {
             Ok(absence) => {
-                let report = self.engine.finish_sync(absence, now);
+                let report = self.engine.handle_sync_finished(absence, now);
                 self.sync = SyncTask::Due(since + self.interval, 0);
                 tracing::debug!(?report, "trunks read");
                 if failures > 0 {
@@ -160,7 +160,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
                 log_report(&report, absence);
             }
             Err(error) => {
-                let news = self.engine.abort_sync(&error, now);
+                let news = self.engine.handle_sync_failed(&error, now);
                 let longest = match error {
                     SourceError::TooMuch(_) => MAX_OVERSIZE_RETRY.max(self.interval),
                     _ => self.interval,

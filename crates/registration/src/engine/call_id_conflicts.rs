@@ -5,15 +5,15 @@
 use super::{
     Engine,
     packed_trunk::{PackedTrunkRef, UriKey},
-    position,
     registrars::Target,
 };
-use crate::registration::{Registration, UriSet, time::Now};
+use crate::registration::{UriIndex, UriSet, time::Now};
 
 impl Engine {
-    /// Returns whether another slot of the same trunk has a request in flight for the Call-ID that this one
-    /// would use. Removals that the trunk's return has made pointless are withdrawn.
-    pub(super) fn conflicts(&mut self, slot: u32, now: Now) -> bool {
+    /// Cancels removals that the trunk's return has made pointless, and goes on after their numbers. Returns
+    /// whether there is a conflict: another slot of the same trunk has a request in flight for the Call-ID
+    /// that this one would use.
+    pub(super) fn take_over_call_id(&mut self, slot: u32, now: Now) -> bool {
         let Some(entry) = self.slots.get(slot) else { return false };
         let leaves = entry.registration.is_deregistering();
         // Nearly always: this is on the way of every REGISTER.
@@ -39,7 +39,7 @@ impl Engine {
             let (one, all) = if leaves { (slot, rival) } else { (other, entry) };
             let shares = self
                 .uri_in_use(one)
-                .is_some_and(|uri| all.trunk.view().position_of(&uri.user, &uri.host).is_some());
+                .is_some_and(|uri| all.trunk.view().index_of(&uri.user, &uri.host).is_some());
             if shares && rival.registration.in_flight() {
                 conflicts = true;
             } else if !leaves {
@@ -49,8 +49,8 @@ impl Engine {
         conflicts
     }
 
-    /// What a removal was still to remove at addresses that the trunk, which has returned meanwhile, has
-    /// again is the trunk's.
+    /// Cancels a removal at the addresses that the trunk, which has returned meanwhile, has again: what may
+    /// be bound there is the trunk's from now on.
     pub(super) fn cancel_deregistration(&mut self, removal: u32, now: Now) {
         let Some(rival) = self.slots.get(removal).filter(|entry| entry.registration.is_deregistering())
         else {
@@ -59,32 +59,20 @@ impl Engine {
         let Some(slot) = self.slots.find(rival.trunk.reference()) else { return };
         let Some(present) = self.slots.get(slot) else { return };
         let (gone, trunk) = (rival.trunk.view(), present.trunk.view());
-        let held = rival.registration.binding().map(|binding| binding.position);
+        let held = rival.registration.binding().map(|binding| binding.index);
         let all = rival.registration.unconfirmed().iter().chain(held);
-        let again = |position| Some((position, UriKey::of(gone.uri(position)?).locate(&trunk)?));
-        let again: Vec<(u8, u8)> = all.filter_map(again).collect();
-        let ours: Vec<_> = again.iter().map(|(_, position)| (*position, trunk.same_as(*position))).collect();
+        let again = |index| Some((index, UriKey::of(gone.uri(index)?).locate(&trunk)?));
+        let again: Vec<(UriIndex, UriIndex)> = all.filter_map(again).collect();
+        let ours: Vec<_> = again.iter().map(|(_, index)| (*index, trunk.same_as(*index))).collect();
         if again.is_empty() {
             return;
         }
-        let theirs: UriSet = again.iter().map(|(position, _)| *position).collect();
-        // A set of positions does not hold them all.
-        let held =
-            held.filter(|held| again.iter().any(|(position, _)| position == held) && !theirs.contains(*held));
+        let theirs: UriSet = again.iter().map(|(index, _)| *index).collect();
         if let Some(present) = self.slots.get_mut(slot) {
-            ours.into_iter().for_each(|(position, same)| present.registration.assume_bound(position, same));
+            ours.into_iter().for_each(|(index, same)| present.registration.assume_bound(index, same));
         }
         let Some(rival) = self.slots.get_mut(removal) else { return };
-        let ended = if held.is_some() && !rival.registration.in_flight() {
-            // What else may be bound is still to be removed.
-            let mut rest = rival.registration.unconfirmed();
-            rest.remove_all(theirs);
-            rival.registration = Registration::removal(rest, Vec::new(), rival.registration.cseq(), now.at);
-            rest.is_empty()
-        } else {
-            rival.registration.cancel_deregistration(theirs, now.at)
-        };
-        if ended {
+        if rival.registration.cancel_deregistration(theirs, now.at) {
             self.drop_removal(removal);
         } else if !rival.registration.in_flight() {
             self.reschedule(removal, now);
@@ -113,14 +101,14 @@ impl Engine {
         }
         let entry = self.slots.get(slot)?;
         let trunk = entry.trunk.view();
-        trunk.uri(position(&entry.registration.ranks().0, &trunk.order())).map(UriKey::of)
+        trunk.uri(trunk.order().resolve(entry.registration.ranks().0)).map(UriKey::of)
     }
 
     /// A removal has ended; the trunk that took its place goes on after its numbers.
     pub(super) fn drop_removal(&mut self, slot: u32) {
         let Some(entry) = self.slots.get(slot) else { return };
         let cseq = entry.registration.cseq();
-        let targets = targets_of(&entry.trunk.view(), |_| true);
+        let targets = targets_of(&entry.trunk.view());
         let successor = self.slots.find(entry.trunk.reference()).filter(|other| *other != slot);
         if let Some(successor) = successor.and_then(|successor| self.slots.get_mut(successor)) {
             successor.registration.raise_cseq(cseq);
@@ -135,8 +123,7 @@ impl Engine {
     }
 }
 
-/// The registrars of those URIs of a trunk, by their position.
-pub(super) fn targets_of(trunk: &PackedTrunkRef<'_>, which: impl Fn(u8) -> bool) -> Vec<Target> {
-    let positions = (0..trunk.uris()).filter(|position| which(*position));
-    positions.filter_map(|position| trunk.uri(position)).map(Target::of).collect()
+/// The registrars of a trunk's URIs.
+pub(super) fn targets_of(trunk: &PackedTrunkRef<'_>) -> Vec<Target> {
+    trunk.all_uris().map(Target::of).collect()
 }

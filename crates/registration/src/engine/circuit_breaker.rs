@@ -20,10 +20,10 @@ use std::collections::HashSet;
 
 use rand::{Rng, RngExt};
 
-use crate::registration::time::Moment;
+use crate::registration::{backoff::Backoff, time::Moment};
 
-/// First and longest pause between two probes, in milliseconds.
-const PROBE_PERIOD_MS: (u64, u64) = (250, 5_000);
+/// Pause between two probes.
+const PROBE_PAUSE: Backoff = Backoff::new(250, 5_000);
 /// Trunks whose calls have to fail in a row for the breaker to open: half of all, within these bounds.
 const FAILING_TRUNKS_TO_OPEN: (usize, usize) = (2, 5);
 /// Trunks of a row that are remembered.
@@ -32,11 +32,11 @@ const MAX_REMEMBERED_TRUNKS: usize = 64;
 /// A call that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FailedCall {
-    /// Whose it was.
+    /// Slot of its trunk.
     pub slot: u32,
     /// The trunk's call before this one did not fail.
     pub first: bool,
-    /// How many trunks there are.
+    /// Number of trunks there are.
     pub trunks: usize,
     /// A response came, rather than that the connection broke.
     pub responded: bool,
@@ -62,7 +62,7 @@ enum State {
     Probing { pause: u64, again_at: Moment },
 }
 
-/// See the module.
+/// Circuit breaker for calls to the Requester.
 #[derive(Debug, Default)]
 pub(super) struct CircuitBreaker {
     state: State,
@@ -83,7 +83,7 @@ impl CircuitBreaker {
     /// A call goes out; a probe, where it is open.
     pub fn sent(&mut self, now: Moment) {
         if let State::Open { pause, .. } | State::Probing { pause, .. } = self.state {
-            self.state = State::Probing { pause, again_at: now.plus(PROBE_PERIOD_MS.1) };
+            self.state = State::Probing { pause, again_at: now.plus(PROBE_PAUSE.max()) };
         }
     }
 
@@ -97,10 +97,10 @@ impl CircuitBreaker {
     pub fn connection_failed(&mut self, now: Moment, rng: &mut impl Rng) -> bool {
         match self.state {
             State::Closed => {
-                self.open(PROBE_PERIOD_MS.0, now, rng);
+                self.open(PROBE_PAUSE.first(), now, rng);
                 return true;
             }
-            State::Probing { pause, .. } => self.open(longer(pause), now, rng),
+            State::Probing { pause, .. } => self.open(PROBE_PAUSE.after(pause), now, rng),
             // Others that were under way when it opened.
             State::Open { .. } => {}
         }
@@ -117,7 +117,7 @@ impl CircuitBreaker {
                 let several = self.new_in_row >= call.trunks.div_ceil(2).clamp(least, most);
                 let all = self.row.len() >= call.trunks.max(least);
                 if several || all {
-                    self.open(PROBE_PERIOD_MS.0, now, rng);
+                    self.open(PROBE_PAUSE.first(), now, rng);
                     let mut row: Vec<u32> = self.row.iter().copied().collect();
                     // In an order that does not depend on the hasher.
                     row.sort_unstable();
@@ -125,8 +125,8 @@ impl CircuitBreaker {
                     return Some(row);
                 }
             }
-            State::Probing { .. } if call.first => self.open(PROBE_PERIOD_MS.0, now, rng),
-            State::Probing { pause, .. } => self.open(longer(pause), now, rng),
+            State::Probing { .. } if call.first => self.open(PROBE_PAUSE.first(), now, rng),
+            State::Probing { pause, .. } => self.open(PROBE_PAUSE.after(pause), now, rng),
             State::Open { .. } => {}
         }
         None
@@ -135,7 +135,7 @@ impl CircuitBreaker {
     /// A call timed out: as a probe it has failed, and otherwise it says nothing.
     pub fn timed_out(&mut self, now: Moment, rng: &mut impl Rng) {
         if let State::Probing { pause, .. } = self.state {
-            self.open(longer(pause), now, rng);
+            self.open(PROBE_PAUSE.after(pause), now, rng);
         }
     }
 
@@ -148,10 +148,6 @@ impl CircuitBreaker {
         self.row.clear();
         self.new_in_row = 0;
     }
-}
-
-fn longer(pause: u64) -> u64 {
-    (pause * 2).min(PROBE_PERIOD_MS.1)
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
-//! What is changed from outside while the engine runs: settings, a person's wish, the end of a registry.
+//! Changes from outside while the engine runs: settings, a person's wish, the end of a registry.
 
-use super::{Engine, EngineSettings, edge_ports::EdgePorts, restored::RestoredRecords, scheduler, slots};
+use super::{
+    Engine, EngineSettings, edge_ports::EdgePorts, paths::next_target_of, restored::RestoredRecords, slots,
+};
 use crate::engine::view::DeregistrationReport;
 use crate::{
     model::Link,
@@ -12,15 +14,15 @@ use crate::{
 
 impl Engine {
     /// The Requester restarted: its Contact may have changed.
-    pub fn requester_restarted(&mut self, now: Now) {
+    pub fn handle_requester_restarted(&mut self, now: Now) {
         self.refresh_early(now, |_, _| true);
     }
 
     /// Another Requester from now on; `link` is how the connection to it stands.
-    pub fn requester_replaced(&mut self, link: Link, now: Now) {
+    pub fn handle_requester_replaced(&mut self, link: Link, now: Now) {
         self.concurrency.replaced();
         self.concurrency.set_capacity(link.capacity);
-        self.requester_restarted(now);
+        self.handle_requester_restarted(now);
     }
 
     fn refresh_early(&mut self, now: Now, concerned: impl Fn(&Self, &slots::Slot) -> bool) {
@@ -55,16 +57,14 @@ impl Engine {
         if self.slots.get(slot).is_some_and(slots::Slot::queued) {
             self.queue_as(slot, Some((false, Moment::default(), Priority::Refresh)), now);
             if let Some(entry) = self.slots.get(slot) {
-                let trunk = entry.trunk.view();
-                let target = scheduler::next_target(&entry.registration, &trunk, &trunk.order(), now.at);
-                self.registrars.probe_now(&target, now.at);
+                self.registrars.probe_now(&next_target_of(entry, now.at), now.at);
             }
         }
         crate::engine::view::Refresh::Queued
     }
 
     /// Changes settings without touching what they do not concern.
-    pub fn reconfigure(&mut self, settings: EngineSettings, now: Now) {
+    pub fn handle_settings(&mut self, settings: EngineSettings, now: Now) {
         let before = std::mem::replace(&mut self.settings, settings);
         self.concurrency.set_max(self.settings.max_in_flight);
         if before.rate_per_registrar != self.settings.rate_per_registrar {
@@ -123,9 +123,9 @@ impl Engine {
         self.deregistration = DeregistrationReport::default();
         for slot in self.slots.all() {
             if let Some(entry) = self.slots.get_mut(slot).filter(|_| assume_bound)
-                && let Some(preferred) = entry.trunk.view().order().first()
+                && let Some(preferred) = entry.trunk.view().order().preferred()
             {
-                entry.registration.assume_predecessor_bound(*preferred);
+                entry.registration.assume_predecessor_bound(preferred);
             }
             self.remove_trunk(slot, now);
         }

@@ -20,9 +20,12 @@ use self::{occupancy::Occupancy, ramp_up::RampUp};
 use super::circuit_breaker::CircuitBreaker;
 pub(super) use super::circuit_breaker::FailedCall;
 use super::view::{DependencyFailure, Health};
-use crate::registration::time::{Moment, Now};
+use crate::registration::{
+    backoff::Backoff,
+    time::{Moment, Now},
+};
 
-/// What the bound starts with, at first and after each outage.
+/// Bound at the start and after each outage.
 const INITIAL_LIMIT: f64 = 4.0;
 /// An answer is as quick as before up to twice the usual time, or so many milliseconds more.
 const LATENCY_SLACK_MS: f64 = 50.0;
@@ -39,13 +42,12 @@ const MAX_PROBES_PER_TARGET: u32 = 7;
 /// So many calls in a row without an answer, and the Requester is reported as not answering.
 const MAX_TIMEOUTS_IN_A_ROW: u32 = 3;
 
-/// First and longest time in which one call at a time is sent, in milliseconds, after a connection broke that
-/// carried several.
-const SINGLY: (u64, u64) = (2_000, 60_000);
+/// Time in which one call at a time is sent, after a connection broke that carried several.
+const SINGLY: Backoff = Backoff::new(2_000, 60_000);
 /// Without such a break for so long after that time, in milliseconds, it begins with the first again.
 const CALM: u64 = 120_000;
 
-/// What came of a call, as far as the Requester itself is concerned.
+/// Result of a call, as far as the Requester itself is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CallResult {
     /// It answered. `brisk` is false for answers that had to wait for a silent registrar: they say nothing of
@@ -60,7 +62,7 @@ pub(super) enum CallResult {
     Failed(FailedCall),
 }
 
-/// Who may be sent now.
+/// Requests that may be sent now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Admission {
     /// Everybody.
@@ -71,7 +73,7 @@ pub(super) enum Admission {
     None,
 }
 
-/// See the module.
+/// Adaptive bound on requests in flight, and the circuit breaker beside it.
 #[derive(Debug)]
 pub(super) struct ConcurrencyLimit {
     limit: f64,
@@ -79,11 +81,11 @@ pub(super) struct ConcurrencyLimit {
     occupancy: Occupancy,
     /// The least time that an answer took, in milliseconds.
     baseline: f64,
-    /// When the latest request was sent that was answered promptly.
+    /// Time at which the latest request was sent that was answered promptly.
     prompt_sent_at: Option<Moment>,
     halved_at: Option<Moment>,
     ramp_up: RampUp,
-    /// When so many were in flight last that what can wait had to wait.
+    /// Latest time at which so many were in flight that what can wait had to wait.
     full_at: Option<Moment>,
     breaker: CircuitBreaker,
     /// Trunks of the row that opened the breaker, until they are taken.
@@ -164,7 +166,7 @@ impl ConcurrencyLimit {
         f64::from(self.occupancy.in_flight()) >= self.max || self.occupancy.is_full()
     }
 
-    /// What the Requester says that it takes at a time.
+    /// Number of requests that the Requester says it takes at a time.
     pub fn set_capacity(&mut self, capacity: Option<u32>) {
         self.occupancy.set_capacity(capacity);
     }
@@ -290,8 +292,8 @@ impl ConcurrencyLimit {
     fn send_singly(&mut self, now: Moment) {
         let pause = match self.singly {
             Some((until, _)) if now < until => return,
-            Some((until, pause)) if now.since(until) < CALM => (pause * 2).min(SINGLY.1),
-            _ => SINGLY.0,
+            Some((until, pause)) if now.since(until) < CALM => SINGLY.after(pause),
+            _ => SINGLY.first(),
         };
         self.singly = Some((now.plus(pause), pause));
     }

@@ -6,54 +6,28 @@
 //! there is no other, they wait for it, and one trunk in 5 to 10 s tries whether it has recovered, while
 //! those before may still be unanswered.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
-};
+mod edge_port;
+
+use std::cmp::Reverse;
 
 use rand::Rng;
 
-use super::{
-    outage::{Outage, PROBE_PERIOD_MS},
-    packed_trunk::PackedTrunkRef,
-    registrars::Urgency,
-};
+use self::edge_port::EdgePortEntry;
+use super::{outage::PROBE_PERIOD_MS, packed_trunk::PackedTrunkRef, registrars::Urgency};
 use crate::{
     model::EdgePort,
-    registration::{EdgePortId, classify::EdgePortHealth, target, time::Moment},
+    registration::{
+        EdgePortId, EdgePortRank, backoff::Backoff, classify::EdgePortHealth, target, time::Moment,
+    },
 };
 use routr_types::host::HostPort;
 
-/// First and longest time that an EdgePort is passed over where there are others, in milliseconds.
-const PASSED_OVER_MS: (u64, u64) = (30_000, 300_000);
+/// Time that an EdgePort is passed over where there are others.
+const PASSED_OVER: Backoff = Backoff::new(30_000, 300_000);
 /// EdgePorts beyond the configured ones that are remembered: bindings of a configuration before.
 const MAX_FORMER_EDGE_PORTS: usize = 1_000;
 
-/// Those that wait for an EdgePort and go to one registrar: urgency, slot and stamp.
-type Waiting = BinaryHeap<Reverse<(Urgency, u32, u32)>>;
-
-#[derive(Clone, Debug)]
-struct EdgePortEntry {
-    address: HostPort,
-    shown: String,
-    region: Option<String>,
-    outage: Outage,
-    /// The last pause while it was passed over.
-    pause: u64,
-    /// When the latest request was sent that was answered through it.
-    responded: Option<Moment>,
-    /// When it came back last.
-    back_at: Option<Moment>,
-    /// Those that wait for it, by the number of the registrar that they go to.
-    waiting: BTreeMap<u32, Waiting>,
-    /// The slot that was let through to probe it, and until when it is awaited: it may be held up elsewhere,
-    /// or be gone.
-    candidate: Option<(u32, Moment)>,
-    /// What the last trunk met with when it went down.
-    down_message: Box<str>,
-}
-
-/// See the module.
+/// All EdgePorts, and which of them are silent.
 #[derive(Clone, Debug)]
 pub(super) struct EdgePorts {
     all: Vec<EdgePortEntry>,
@@ -63,45 +37,12 @@ pub(super) struct EdgePorts {
     probes_each: u32,
 }
 
-/// Whether a request may go through an EdgePort now.
+/// Admission of a request through an EdgePort now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EdgePortAdmission {
     Open,
     /// It is down, and this is not the probe.
     Closed,
-}
-
-impl EdgePortEntry {
-    /// The one of those who wait that has the best chance of a response: see [`EdgePorts::next_probe`].
-    fn choose_probe(
-        &mut self,
-        waits: impl Fn(u32, u32) -> bool,
-        tries: impl Fn(u32, u32) -> u32,
-    ) -> Option<u32> {
-        for waiting in self.waiting.values_mut() {
-            // Entries that no longer count.
-            while waiting.peek().is_some_and(|Reverse((_, slot, stamp))| !waits(*slot, *stamp)) {
-                waiting.pop();
-            }
-        }
-        self.waiting.retain(|_, waiting| !waiting.is_empty());
-        let heads = self.waiting.iter().filter_map(|(registrar, waiting)| {
-            let Reverse((urgency, slot, _)) = *waiting.peek()?;
-            Some((tries(*registrar, slot), urgency, slot, *registrar))
-        });
-        let (_, _, slot, registrar) = heads.min()?;
-        self.waiting.get_mut(&registrar).and_then(BinaryHeap::pop);
-        Some(slot)
-    }
-
-    fn awaits(&self, slot: u32) -> bool {
-        self.candidate.is_some_and(|(candidate, _)| candidate == slot)
-    }
-
-    /// Returns when the next of those who wait may probe it; `most` probes at a time.
-    fn opens_at(&self, most: u32) -> Moment {
-        self.outage.opens_at(most).max(self.candidate.map_or(Moment::default(), |(_, until)| until))
-    }
 }
 
 impl EdgePorts {
@@ -123,18 +64,7 @@ impl EdgePorts {
             self.all[at].region.clone_from(&edge_port.region);
             return id(at);
         }
-        self.all.push(EdgePortEntry {
-            address: edge_port.address.clone(),
-            shown,
-            region: edge_port.region.clone(),
-            outage: Outage::default(),
-            pause: 0,
-            responded: None,
-            back_at: None,
-            waiting: BTreeMap::new(),
-            candidate: None,
-            down_message: "".into(),
-        });
+        self.all.push(EdgePortEntry::new(edge_port, shown));
         id(self.all.len() - 1)
     }
 
@@ -175,26 +105,26 @@ impl EdgePorts {
     }
 
     /// The one of a rank for a trunk. Those that are down are passed over, but for one trunk now and then.
-    pub fn choose(&self, trunk: &PackedTrunkRef<'_>, rank: u8, now: Moment) -> EdgePortId {
+    pub fn choose(&self, trunk: &PackedTrunkRef<'_>, rank: EdgePortRank, now: Moment) -> EdgePortId {
         let most = self.most_probes();
         self.choose_among(trunk, rank, |edge| edge.outage.opens_at(most) <= now)
     }
 
     /// The one of a rank for a trunk, as if all were well.
-    pub fn prefer(&self, trunk: &PackedTrunkRef<'_>, rank: u8) -> EdgePortId {
+    pub fn prefer(&self, trunk: &PackedTrunkRef<'_>, rank: EdgePortRank) -> EdgePortId {
         self.choose_among(trunk, rank, |_| true)
     }
 
     fn choose_among(
         &self,
         trunk: &PackedTrunkRef<'_>,
-        rank: u8,
+        rank: EdgePortRank,
         usable: impl Fn(&EdgePortEntry) -> bool,
     ) -> EdgePortId {
         let edges = self.configured.iter().filter_map(|id| self.get(*id));
         let edges = edges.map(|edge| (&*edge.shown, edge.region.as_deref(), usable(edge)));
-        let position = target::edge_port(trunk.reference(), trunk.region(), edges, rank);
-        self.configured.get(position).copied().unwrap_or_default()
+        let index = target::edge_port(trunk.reference(), trunk.region(), edges, rank);
+        self.configured.get(index).copied().unwrap_or_default()
     }
 
     /// Returns how many probes of one EdgePort may be under way: one silent probe lasts for half a minute,
@@ -222,7 +152,7 @@ impl EdgePorts {
 
     /// Returns whether a trunk may go through an EdgePort. Where it may not, it is to wait
     /// ([`EdgePorts::wait`]).
-    pub fn passage(&self, id: EdgePortId, slot: u32, now: Moment) -> EdgePortAdmission {
+    pub fn admission(&self, id: EdgePortId, slot: u32, now: Moment) -> EdgePortAdmission {
         match self.get(id) {
             Some(edge) if edge.outage.opens_at(self.most_probes()) > now && !edge.awaits(slot) => {
                 EdgePortAdmission::Closed
@@ -330,7 +260,7 @@ impl EdgePorts {
         let replaceable = self.configured.contains(&id) && self.configured.iter().any(other);
         let edge = self.get_mut(id)?;
         let pause = if replaceable {
-            edge.pause = (edge.pause * 2).clamp(PASSED_OVER_MS.0, PASSED_OVER_MS.1);
+            edge.pause = PASSED_OVER.after(edge.pause);
             (edge.pause, edge.pause)
         } else {
             PROBE_PERIOD_MS
@@ -384,201 +314,4 @@ fn id(at: usize) -> EdgePortId {
 }
 
 #[cfg(test)]
-mod tests {
-    use rand::{SeedableRng, rngs::SmallRng};
-
-    use super::*;
-    use crate::{
-        engine::packed_trunk::PackedTrunk,
-        trunk::{Trunk, TrunkUri},
-    };
-    use routr_types::host::Transport;
-
-    fn trunk() -> PackedTrunk {
-        PackedTrunk::new(&Trunk {
-            reference: "t".into(),
-            name: "".into(),
-            region: Some("eu".into()),
-            uris: vec![TrunkUri {
-                user: "u".into(),
-                registrar: HostPort::new("h", 5060),
-                transport: Transport::Udp,
-                priority: 0,
-                weight: 1,
-            }],
-            credentials: None,
-            digest: routr_types::digest_minimum::DigestMinimum::default(),
-            problem: None,
-            updated_at_s: 0,
-        })
-    }
-
-    fn edges() -> EdgePorts {
-        let edge = |host: &str, region: &str| EdgePort {
-            address: HostPort::new(host, 5060),
-            region: Some(region.to_owned()),
-        };
-        EdgePorts::new(&[edge("10.0.0.1", "eu"), edge("10.0.0.2", "us")])
-    }
-
-    fn fail(edges: &mut EdgePorts, registrar: u32, at: u64) {
-        let rng = &mut SmallRng::seed_from_u64(at);
-        edges.failed(EdgePortId(0), registrar, Some(registrar), false, Moment(at), rng);
-    }
-
-    #[test]
-    fn silences_towards_one_registrar_say_nothing_of_the_edge_port() {
-        let (trunk, mut edges) = (trunk(), edges());
-        (0..50).for_each(|_| fail(&mut edges, 1, 0));
-        assert_eq!(edges.choose(&trunk.view(), 0, Moment(0)), EdgePortId(0));
-    }
-
-    #[test]
-    fn a_silent_edge_port_is_passed_over_and_comes_back_when_it_has_recovered() {
-        let (trunk, mut edges) = (trunk(), edges());
-        let rng = &mut SmallRng::seed_from_u64(1);
-        [1, 2, 1].into_iter().for_each(|registrar| fail(&mut edges, registrar, 0));
-        assert_eq!(edges.address(edges.choose(&trunk.view(), 0, Moment(1))), HostPort::new("10.0.0.2", 5060));
-        // One is let through after a while, one alone; as it fails too, the wait grows.
-        let at = Moment(120_000);
-        assert_eq!(edges.choose(&trunk.view(), 0, at), EdgePortId(0));
-        assert!(edges.sent(EdgePortId(0), 7, at, rng));
-        assert_eq!(edges.choose(&trunk.view(), 0, at), EdgePortId(1));
-        fail(&mut edges, 1, 152_000);
-        edges.ended(EdgePortId(0), true);
-        assert_eq!(edges.choose(&trunk.view(), 0, Moment(170_000)), EdgePortId(1));
-        let (since, waiting) = edges.responded(EdgePortId(0), Moment(180_000), Moment(180_020)).unwrap();
-        assert_eq!((since, waiting.len()), (Moment(0), 0));
-        assert_eq!(edges.choose(&trunk.view(), 0, Moment(180_001)), EdgePortId(0));
-    }
-
-    fn none(_: u32, _: u32) -> u32 {
-        0
-    }
-
-    #[test]
-    fn an_edge_port_is_probed_towards_the_registrar_that_left_the_fewest_unanswered() {
-        let only = EdgePort { address: HostPort::new("10.0.0.1", 5060), region: None };
-        let (mut edges, rng) = (EdgePorts::new(&[only]), &mut SmallRng::seed_from_u64(3));
-        [1, 2, 3].into_iter().for_each(|registrar| fail(&mut edges, registrar, 0));
-        // Two silent registrars have the most urgent trunks, and they come back at once.
-        let registrar = |slot: u32| if slot < 20 { slot % 2 } else { slot };
-        let urgency = |slot: u32| (false, Moment(u64::from(slot)), crate::registration::Priority::Refresh);
-        let all = (0..10).chain(30..33);
-        all.for_each(|slot| edges.wait(EdgePortId(0), registrar(slot), urgency(slot), slot, 0));
-        let mut tries = std::collections::HashMap::from([(0, 1), (1, 1)]);
-        let mut probed = Vec::new();
-        for _ in 0..7 {
-            let at = edges.next_at().unwrap();
-            let of = |registrar, _| tries.get(&registrar).copied().unwrap_or(0);
-            let slot = edges.next_probe(at, |_, _| true, of).unwrap();
-            *tries.entry(registrar(slot)).or_insert(0) += 1;
-            edges.sent(EdgePortId(0), slot, at, rng);
-            edges.ended(EdgePortId(0), true);
-            edges.wait(EdgePortId(0), registrar(slot), urgency(slot), slot, 0);
-            probed.push(registrar(slot));
-        }
-        assert_eq!(probed, [30, 31, 32, 0, 1, 30, 31]);
-    }
-
-    #[test]
-    fn where_there_is_no_other_trunks_wait_and_one_probes() {
-        let only = EdgePort { address: HostPort::new("10.0.0.1", 5060), region: None };
-        let (mut edges, rng) = (EdgePorts::new(&[only]), &mut SmallRng::seed_from_u64(3));
-        [1, 2, 3].into_iter().for_each(|registrar| fail(&mut edges, registrar, 0));
-        let urgency = |at| (true, Moment(at), crate::registration::Priority::Retry);
-        for slot in 1..=3 {
-            assert_eq!(edges.passage(EdgePortId(0), slot, Moment(1)), EdgePortAdmission::Closed);
-            edges.wait(EdgePortId(0), slot, urgency(u64::from(10 - slot)), slot, 0);
-        }
-        assert_eq!(edges.next_probe(Moment(1), |_, _| true, none), None);
-        let at = edges.next_at().unwrap();
-        assert!((5_000..=10_000).contains(&at.0));
-        assert_eq!(edges.next_probe(at, |_, _| true, none), Some(3), "not the most urgent one");
-        assert_eq!(edges.next_probe(at, |_, _| true, none), None, "one at a time");
-        assert_eq!(edges.passage(EdgePortId(0), 3, at), EdgePortAdmission::Open);
-        assert!(edges.sent(EdgePortId(0), 3, at, rng));
-        let (_, waiting) = edges.responded(EdgePortId(0), at, at.plus(20)).unwrap();
-        assert_eq!(waiting, [(2, 0), (1, 0)]);
-    }
-
-    #[test]
-    fn silences_of_registrars_that_are_known_to_be_silent_say_nothing_of_the_edge_port() {
-        let (trunk, mut edges) = (trunk(), edges());
-        let rng = &mut SmallRng::seed_from_u64(1);
-        for at in 0..50_u32 {
-            assert!(edges.failed(EdgePortId(0), 1, Some(at % 5), true, Moment(at.into()), rng).is_none());
-        }
-        assert_eq!(edges.choose(&trunk.view(), 0, Moment(50)), EdgePortId(0));
-        fail(&mut edges, 9, 51);
-        assert!(edges.is_down(EdgePortId(0)), "one that was not known to be silent is silent as well");
-    }
-
-    #[test]
-    fn a_probe_without_a_response_does_not_keep_the_next_one_from_the_only_edge_port() {
-        let (trunk, mut edges) = (trunk(), edges());
-        let rng = &mut SmallRng::seed_from_u64(7);
-        edges.set_probes(4);
-        [1, 2, 1].into_iter().for_each(|registrar| fail(&mut edges, registrar, 0));
-        // While another one can be used, one probe at a time is enough.
-        edges.sent(EdgePortId(0), 7, Moment(40_000), rng);
-        assert_eq!(edges.choose(&trunk.view(), 0, Moment(60_000)), EdgePortId(1));
-        edges.ended(EdgePortId(0), true);
-        for registrar in [1, 2, 1] {
-            edges.failed(EdgePortId(1), registrar, Some(registrar), false, Moment(60_000), rng);
-        }
-        let (mut at, mut sent) = (Moment(70_000), 0);
-        let urgency = (true, Moment(0), crate::registration::Priority::Retry);
-        edges.wait(EdgePortId(0), 1, urgency, 100, 0);
-        while let Some(next) = edges.next_at().filter(|next| *next <= Moment(110_000)) {
-            at = at.max(next);
-            let slot = edges.next_probe(at, |_, _| true, none).expect("it waits");
-            edges.sent(EdgePortId(0), slot, at, rng);
-            edges.wait(EdgePortId(0), 1, urgency, slot + 1, 0);
-            sent += 1;
-        }
-        assert_eq!(sent, 4, "as many as may be under way, and none has ended");
-        assert!(at <= Moment(100_010), "10 s apart at most: {at:?}");
-        edges.ended(EdgePortId(0), true);
-        assert!(edges.next_at().is_some());
-    }
-
-    #[test]
-    fn where_all_are_down_each_is_probed_and_the_first_that_is_back_takes_all() {
-        let (trunk, mut edges) = (trunk(), edges());
-        let rng = &mut SmallRng::seed_from_u64(5);
-        [1, 2, 1].into_iter().for_each(|registrar| fail(&mut edges, registrar, 0));
-        for registrar in [1, 2, 1] {
-            edges.failed(EdgePortId(1), registrar, Some(registrar), false, Moment(100), rng);
-        }
-        let urgency = (true, Moment(0), crate::registration::Priority::Retry);
-        edges.wait(EdgePortId(0), 1, urgency, 1, 0);
-        edges.wait(EdgePortId(1), 1, urgency, 2, 0);
-        for id in [EdgePortId(0), EdgePortId(1)] {
-            assert_eq!(
-                edges.passage(id, 9, Moment(10_100)),
-                EdgePortAdmission::Open,
-                "{id:?} is probed within ten seconds"
-            );
-        }
-        let (_, mut waiting) = edges.responded(EdgePortId(1), Moment(10_100), Moment(10_120)).unwrap();
-        waiting.sort_unstable();
-        assert_eq!(waiting, [(1, 0), (2, 0)]);
-        assert_eq!(edges.choose(&trunk.view(), 0, Moment(200)), EdgePortId(1));
-    }
-
-    #[test]
-    fn an_address_of_the_store_is_found_or_remembered() {
-        let mut edges = edges();
-        assert_eq!(edges.of_address("10.0.0.2:5060"), Some(EdgePortId(1)));
-        assert_eq!(edges.of_address("[2001:db8::1]:5070"), Some(EdgePortId(2)));
-        assert_eq!(edges.address(EdgePortId(2)), HostPort::new("2001:db8::1", 5070));
-        assert_eq!((edges.of_address("nothing"), edges.len()), (None, 2));
-        edges.configure(&[]);
-        assert_eq!(
-            edges.address(EdgePortId(0)),
-            HostPort::new("10.0.0.1", 5060),
-            "it is forgotten with the configuration"
-        );
-    }
-}
+mod tests;

@@ -28,7 +28,7 @@ pub(super) struct InFlightRequest {
     pub number: u64,
 }
 
-/// When to look whether a call has stalled.
+/// Check whether a call has stalled.
 #[derive(Clone, Copy, Debug)]
 struct Check {
     at: Moment,
@@ -42,7 +42,7 @@ pub(super) struct InFlightRequests {
     all: Slab<InFlightRequest>,
     checks: VecDeque<Check>,
     last: u64,
-    /// When the latest one was sent while another one was under way.
+    /// Time at which the latest one was sent while another one was under way.
     joined_at: Option<Moment>,
 }
 

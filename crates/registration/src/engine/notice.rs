@@ -1,46 +1,46 @@
-//! What the engine notices and a log should say: changes of what many trunks share, one line for each.
+//! Notices for the log: changes of what many trunks share, one line for each.
 
 use super::view::Redirection;
 
-/// See the module.
+/// Change of what many trunks share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// A registrar failed for several of its trunks in a row.
     RegistrarDown {
         /// Its host.
         registrar: String,
-        /// What the last one met with.
+        /// Message of the last one's failure.
         message: String,
     },
     /// A registrar that was down responds again.
     RegistrarBack {
         /// Its host.
         registrar: String,
-        /// How long it was down, in milliseconds.
+        /// Time that it was down, in milliseconds.
         after_ms: u64,
     },
     /// An EdgePort failed towards several registrars in a row.
     EdgePortDown {
         /// Its address.
         edge_port: String,
-        /// What the last trunk met with.
+        /// Message of the last trunk's failure.
         message: String,
     },
     /// An EdgePort that was down responds again.
     EdgePortBack {
         /// Its address.
         edge_port: String,
-        /// How long it was down, in milliseconds.
+        /// Time that it was down, in milliseconds.
         after_ms: u64,
     },
     /// The Requester fails.
     RequesterDown {
-        /// How.
+        /// Message of the failure.
         message: String,
     },
     /// The Requester responds again.
     RequesterBack {
-        /// How long it failed, in milliseconds.
+        /// Time that it failed, in milliseconds.
         after_ms: u64,
     },
     /// A trunk was registered elsewhere than at its registrar, because of a redirection.

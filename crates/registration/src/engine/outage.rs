@@ -13,7 +13,7 @@ pub(super) const PROBE_PERIOD_MS: (u64, u64) = (5_000, 10_000);
 /// Trunks of the row before an outage was noticed that are remembered: they wait for its end like all others.
 const MAX_REMEMBERED_TRUNKS: usize = 8;
 
-/// See the module.
+/// Failures in a row of what several trunks share, and the outage that they may be.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outage {
     /// Failures in a row.

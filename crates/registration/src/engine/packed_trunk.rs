@@ -7,11 +7,11 @@ use zeroize::Zeroize;
 
 use crate::{
     registration::{
-        UriSet,
+        UriIndex, UriSet,
         request::UriView,
-        target::{UriRank, uri_order},
+        target::{UriOrder, UriPreference, uri_order},
     },
-    trunk::{Credentials, Trunk},
+    trunk::{Credentials, MAX_URIS, Trunk},
 };
 use routr_types::{digest_minimum::DigestMinimum, host::Transport, secret::Secret};
 
@@ -46,7 +46,7 @@ enum CredentialsLayout<'a> {
     },
 }
 
-/// What most trunks do not have.
+/// Fields that most trunks do not have.
 #[derive(Clone, Copy, Default, Serialize, Deserialize)]
 struct OptionalFields<'a> {
     region: Option<&'a str>,
@@ -81,7 +81,7 @@ impl UriLayout<'_> {
 /// A packed trunk, opened: everything borrowed but the list of URIs.
 pub struct PackedTrunkRef<'a>(Layout<'a>);
 
-/// What tells a URI from the others of its trunk, when their order has changed.
+/// Key that tells a URI from the others of its trunk, when their order has changed.
 #[derive(Clone, Debug)]
 pub(super) struct UriKey {
     pub user: Box<str>,
@@ -96,11 +96,11 @@ impl UriKey {
     }
 
     /// Returns where it is in a trunk; else the first URI of the same address of record.
-    pub fn locate(&self, trunk: &PackedTrunkRef<'_>) -> Option<u8> {
+    pub fn locate(&self, trunk: &PackedTrunkRef<'_>) -> Option<UriIndex> {
         let same = |uri: UriView<'_>| uri.port == self.port && uri.transport == self.transport;
         let at = |uri: UriView<'_>| uri.user == &*self.user && uri.host == &*self.host && same(uri);
-        let exactly = (0..trunk.uris()).find(|position| trunk.uri(*position).is_some_and(at));
-        exactly.or_else(|| trunk.position_of(&self.user, &self.host))
+        let exactly = trunk.indices().find(|index| trunk.uri(*index).is_some_and(at));
+        exactly.or_else(|| trunk.index_of(&self.user, &self.host))
     }
 }
 
@@ -110,6 +110,7 @@ impl PackedTrunk {
         let uris: Vec<_> = trunk
             .uris
             .iter()
+            .take(MAX_URIS)
             .map(|uri| UriLayout {
                 user: &uri.user,
                 host: &uri.registrar.host,
@@ -210,14 +211,24 @@ impl<'a> PackedTrunkRef<'a> {
         self.0.optional.map_or_else(DigestMinimum::default, |optional| optional.digest)
     }
 
-    /// Returns how many URIs there are, 64 at most.
+    /// Returns how many URIs there are, [`MAX_URIS`] at most.
     pub fn uris(&self) -> u8 {
         u8::try_from(self.0.uris.len()).unwrap_or(u8::MAX)
     }
 
-    /// The URI at a position.
-    pub fn uri(&self, position: u8) -> Option<UriView<'a>> {
-        self.0.uris.get(usize::from(position)).map(|uri| UriView {
+    /// The indices of its URIs.
+    pub fn indices(&self) -> impl Iterator<Item = UriIndex> + Clone + use<> {
+        UriIndex::first(self.uris())
+    }
+
+    /// Its URIs, as configured.
+    pub fn all_uris(&self) -> impl Iterator<Item = UriView<'a>> {
+        self.indices().filter_map(|index| self.uri(index))
+    }
+
+    /// The URI at an index.
+    pub fn uri(&self, index: UriIndex) -> Option<UriView<'a>> {
+        self.0.uris.get(usize::from(index)).map(|uri| UriView {
             user: uri.user,
             host: uri.host,
             port: uri.port(),
@@ -225,24 +236,25 @@ impl<'a> PackedTrunkRef<'a> {
         })
     }
 
-    /// Positions, preferred first.
-    pub fn order(&self) -> Vec<u8> {
-        let ranks = self.0.uris.iter().map(|uri| UriRank { priority: uri.priority, weight: uri.weight });
-        uri_order(self.0.reference, ranks)
+    /// Its URIs in the order of preference.
+    pub fn order(&self) -> UriOrder {
+        let preferences =
+            self.0.uris.iter().map(|uri| UriPreference { priority: uri.priority, weight: uri.weight });
+        uri_order(self.0.reference, preferences)
     }
 
-    /// The position of the URI with this address of record.
-    pub fn position_of(&self, user: &str, host: &str) -> Option<u8> {
+    /// The index of the URI with this address of record.
+    pub fn index_of(&self, user: &str, host: &str) -> Option<UriIndex> {
         let found =
             self.0.uris.iter().position(|uri| uri.user == user && uri.host.eq_ignore_ascii_case(host))?;
-        u8::try_from(found).ok()
+        u8::try_from(found).ok().map(UriIndex)
     }
 
-    /// The positions of all URIs with the address of record of the one at this position.
-    pub fn same_as(&self, position: u8) -> UriSet {
-        let Some(uri) = self.uri(position) else { return UriSet::default() };
+    /// The indices of all URIs with the address of record of the one at this index.
+    pub fn same_as(&self, index: UriIndex) -> UriSet {
+        let Some(uri) = self.uri(index) else { return UriSet::default() };
         let same = |other: UriView<'_>| uri.user == other.user && uri.host.eq_ignore_ascii_case(other.host);
-        (0..self.uris()).filter(|position| self.uri(*position).is_some_and(same)).collect()
+        self.indices().filter(|index| self.uri(*index).is_some_and(same)).collect()
     }
 
     /// For the digest challenge.
@@ -320,8 +332,8 @@ mod tests {
         assert_eq!((packed.reference(), open.reference(), open.name()), ("trunk-1", "trunk-1", "Größe"));
         assert_eq!((open.region(), open.uris(), open.problem()), (Some("eu"), 1, None));
         let uri = UriView { user: "alice", host: "sip.example.com", port: 5060, transport: Transport::Tcp };
-        assert_eq!(open.uri(0), Some(uri));
-        assert_eq!(open.uri(1), None);
+        assert_eq!(open.uri(UriIndex(0)), Some(uri));
+        assert_eq!(open.uri(UriIndex(1)), None);
         assert_eq!(open.credentials(), sample().credentials);
         let same = |username: &str| {
             let credentials =
@@ -331,7 +343,7 @@ mod tests {
         let (alice, bob) = (PackedTrunk::new(&same("alice")), PackedTrunk::new(&same("bob")));
         assert_eq!(alice.view().credentials(), same("alice").credentials);
         assert!(alice.0.len() < bob.0.len() && !alice.view().registers_as(&bob.view()));
-        assert_eq!(open.position_of("alice", "SIP.example.com"), Some(0));
+        assert_eq!(open.index_of("alice", "SIP.example.com"), Some(UriIndex(0)));
         assert!(packed.0.len() < 80, "a small trunk takes {} bytes", packed.0.len());
     }
 
@@ -353,12 +365,16 @@ mod tests {
         trunk.uris.insert(0, udp);
         let packed = PackedTrunk::new(&trunk);
         let open = packed.view();
-        let tcp = UriKey::of(open.uri(1).unwrap());
-        assert_eq!(tcp.locate(&open), Some(1));
+        let tcp = UriKey::of(open.uri(UriIndex(1)).unwrap());
+        assert_eq!(tcp.locate(&open), Some(UriIndex(1)));
         trunk.uris.swap(0, 1);
-        assert_eq!(tcp.locate(&PackedTrunk::new(&trunk).view()), Some(0));
+        assert_eq!(tcp.locate(&PackedTrunk::new(&trunk).view()), Some(UriIndex(0)));
         trunk.uris.remove(0);
-        assert_eq!(tcp.locate(&PackedTrunk::new(&trunk).view()), Some(0), "the same address of record");
+        assert_eq!(
+            tcp.locate(&PackedTrunk::new(&trunk).view()),
+            Some(UriIndex(0)),
+            "the same address of record"
+        );
         trunk.uris[0].user = "bob".into();
         assert_eq!(tcp.locate(&PackedTrunk::new(&trunk).view()), None);
     }

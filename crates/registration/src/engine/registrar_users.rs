@@ -1,4 +1,4 @@
-//! How many trunks use each registrar: those that are there, whether they have asked it or not.
+//! Numbers of trunks that use each registrar: those that are there, whether they have asked it or not.
 
 use std::{
     collections::HashMap,
@@ -9,8 +9,9 @@ use hashbrown::DefaultHashBuilder;
 
 use super::packed_trunk::PackedTrunkRef;
 
-/// See the module. With a million trunks every byte counts: registrars are known by the hash of their host
-/// and port. Two that share one seem to have more trunks than they have, which is the safe side.
+/// Numbers of trunks by registrar. With a million trunks every byte counts: registrars are known by the hash
+/// of their host and port. Two that share one seem to have more trunks than they have, which is the safe
+/// side.
 #[derive(Debug, Default)]
 pub(super) struct RegistrarUsers {
     trunks: HashMap<u64, u32>,
@@ -46,8 +47,7 @@ impl RegistrarUsers {
 
     /// Each registrar of a trunk once.
     fn registrars(&self, trunk: &PackedTrunkRef<'_>) -> Vec<u64> {
-        let uris = (0..trunk.uris()).filter_map(|position| trunk.uri(position));
-        let mut all: Vec<u64> = uris.map(|uri| self.hash(uri.host, uri.port)).collect();
+        let mut all: Vec<u64> = trunk.all_uris().map(|uri| self.hash(uri.host, uri.port)).collect();
         all.sort_unstable();
         all.dedup();
         all

@@ -1,4 +1,4 @@
-//! What the engine shows of itself.
+//! Views of the engine.
 
 use std::collections::{BTreeMap, BinaryHeap};
 
@@ -11,7 +11,9 @@ use crate::registration::state::TrunkState;
 use crate::{
     model::RedirectTarget,
     registration::{
-        EdgePortId, Priority, UriChoice, schedule,
+        EdgePortId, EdgePortRank, Priority, UriChoice, UriIndex, backoff,
+        outcome::Reason,
+        target::UriOrder,
         time::{Moment, Now},
     },
 };
@@ -37,10 +39,10 @@ impl Engine {
             api: self.api.clone(),
             requester: self.concurrency.health().clone(),
             cache: self.cache.clone(),
-            last_sync_ms: self.sync.last_complete_ms,
-            removals_pending_confirmation: self.sync.held,
-            left_out: self.sync.left_out.0,
-            over_limits: self.sync.left_out.1.iter().map(ToString::to_string).collect(),
+            last_sync_ms: self.sync.last_complete_ms(),
+            removals_pending_confirmation: self.sync.held(),
+            left_out: self.sync.left_out().0,
+            over_limits: self.sync.left_out().1.iter().map(ToString::to_string).collect(),
             next_expiry_ms: next.map(|moment| now.unix_ms_of(moment)),
             paused: self.paused || self.stands_by,
             in_flight: u64::from(self.concurrency.in_flight()),
@@ -82,8 +84,8 @@ impl Engine {
     pub(super) fn redirection(&self, entry: &Slot, now: Now) -> Option<Redirection> {
         let redirected = entry.registration.redirected(now.at)?;
         let trunk = entry.trunk.view();
-        let position = self.in_use(entry, &trunk, &trunk.order(), now).uri;
-        let uri = trunk.uri(position)?;
+        let index = self.in_use(entry, &trunk, &trunk.order(), now).uri;
+        let uri = trunk.uri(index)?;
         let shown =
             |host: &str, port: u16, transport: Transport| format!("{}:{port}/{transport}", UriHost(host));
         let RedirectTarget { address, transport } = redirected.to;
@@ -92,14 +94,6 @@ impl Engine {
             to: shown(&address.host, address.port, transport.unwrap_or(uri.transport)),
             until_ms: now.unix_ms_of(redirected.until),
         })
-    }
-
-    /// Since when what a trunk waits for has been down, in milliseconds since the Unix epoch.
-    fn down_since_ms(&self, entry: &Slot, now: Now) -> u64 {
-        let edge = self.next_edge_of(entry, now.at);
-        let target = super::scheduler::next_target_of(entry, now.at);
-        let since = self.edge_ports.down_since(edge).or_else(|| self.registrars.down(&target)?.0.since());
-        now.unix_ms_of(since.unwrap_or(now.at))
     }
 
     /// The EdgePorts and registrars that are down, those that have been so for longest first, as far as they
@@ -134,7 +128,7 @@ impl Engine {
     /// then is the expiry of a binding that has been refreshed since, so never too late by more than what is
     /// new.
     fn next_expiry(&mut self, now: Moment) -> Option<Moment> {
-        let fresh = self.slots.len() as u64 / MAX_SCANNED_PER_S * schedule::SECOND_MS;
+        let fresh = self.slots.len() as u64 / MAX_SCANNED_PER_S * backoff::SECOND_MS;
         if let Some((expiry, found)) = self.first_expiry
             && expiry > now
             && now.since(found) < fresh
@@ -164,16 +158,19 @@ impl Engine {
                 _ => continue,
             };
             let cause = entry.registration.cause();
-            let blocked = || self.what_is_down(entry, now).map_or("", |(reason, _)| reason.name());
+            let blocked = || self.paths().outage(entry, now.at).map(|outage| outage.reason());
             let reason = if entry.invalid {
-                "InvalidTrunk"
+                Some(Reason::InvalidTrunk)
             } else {
-                cause.map_or_else(blocked, |(cause, _)| cause.reason.name())
+                cause.map(|(cause, _)| cause.reason).or_else(blocked)
             };
-            *by_reason.entry(reason).or_default() += 1;
+            *by_reason.entry(reason.map_or("", Reason::name)).or_default() += 1;
             let since = match cause {
                 Some((_, since)) => since,
-                None if entry.blocked() => self.down_since_ms(entry, now),
+                None if entry.blocked() => {
+                    let outage = self.paths().outage(entry, now.at);
+                    now.unix_ms_of(outage.map_or(now.at, |outage| outage.since()))
+                }
                 None => u64::MAX,
             };
             let badness = (rank, since, slot);
@@ -213,40 +210,31 @@ impl Engine {
             .and(registration.binding())
             .filter(|_| registration.probes_next());
         let uri = match (bound, choice) {
-            (Some(binding), _) => trunk.uri(binding.position),
-            (None, choice) => trunk.uri(super::position(&choice, &order)),
+            (Some(binding), _) => trunk.uri(binding.index),
+            (None, choice) => trunk.uri(order.resolve(choice)),
         };
         let InUse { edge: edge_in_use, failed_over, .. } = self.in_use(entry, &trunk, &order, now);
         let due = registration.due();
         let invalid = trunk.uris() == 0;
         let failure = match (trunk.problem(), registration.cause()) {
-            (Some(problem), _) if entry.invalid => Some(TrunkFailure {
-                reason: "InvalidTrunk".to_owned(),
-                code: None,
-                message: if invalid {
+            (Some(problem), cause) if entry.invalid => {
+                let message = if invalid {
                     problem.to_owned()
                 } else {
                     format!("{problem} (the last good version stays registered)")
-                },
-                since_ms: registration.cause().map_or(0, |(_, since)| since),
-            }),
-            (Some(problem), None) => Some(TrunkFailure {
-                reason: "InvalidTrunk".to_owned(),
-                code: None,
-                message: format!("{problem} (its other URIs are used)"),
-                since_ms: 0,
-            }),
-            (_, Some((cause, since_ms))) => Some(TrunkFailure {
-                reason: cause.reason.name().to_owned(),
-                code: cause.code,
-                message: cause.message.to_string(),
-                since_ms,
-            }),
-            _ if entry.blocked() => self.what_is_down(entry, now).map(|(reason, message)| TrunkFailure {
-                reason: reason.name().to_owned(),
-                code: None,
-                message,
-                since_ms: self.down_since_ms(entry, now),
+                };
+                Some(TrunkFailure::new(Reason::InvalidTrunk, message, cause.map_or(0, |(_, since)| since)))
+            }
+            (Some(problem), None) => {
+                let message = format!("{problem} (its other URIs are used)");
+                Some(TrunkFailure::new(Reason::InvalidTrunk, message, 0))
+            }
+            (_, Some((cause, since_ms))) => {
+                let failure = TrunkFailure::new(cause.reason, cause.message.to_string(), since_ms);
+                Some(TrunkFailure { code: cause.code, ..failure })
+            }
+            _ if entry.blocked() => self.paths().outage(entry, now.at).map(|outage| {
+                TrunkFailure::new(outage.reason(), outage.message(), now.unix_ms_of(outage.since()))
             }),
             _ => None,
         };
@@ -292,15 +280,16 @@ impl Engine {
             return "waiting for the Requester".to_owned();
         }
         let held = trunk
-            .uri(super::position(&choice, &trunk.order()))
+            .uri(trunk.order().resolve(choice))
             .is_some_and(|uri| self.registrars.held_until(uri.host) > now.at);
         if due && held {
             return "waiting as the registrar asked".to_owned();
         }
-        if let Some(slot) = self.slots.find(trunk.reference()).filter(|_| due && entry.queued())
-            && let Some(what) = self.waiting_for(slot, now)
+        let present = self.slots.find(trunk.reference()).filter(|_| due && entry.queued());
+        if let Some(present) = present.and_then(|slot| self.slots.get(slot))
+            && let Some(outage) = self.paths().outage(present, now.at)
         {
-            return format!("waiting for {what}");
+            return format!("waiting for {}", outage.waited_for());
         }
         let what = match (registration.is_deregistering(), registration.probes_next(), registration.class()) {
             (true, _, _) => "de-register",
@@ -317,16 +306,17 @@ impl Engine {
         &self,
         entry: &Slot,
         trunk: &packed_trunk::PackedTrunkRef<'_>,
-        order: &[u8],
+        order: &UriOrder,
         now: Now,
     ) -> InUse {
         let registration = &entry.registration;
         let (choice, rank) = registration.ranks();
         let (uri, edge) = match registration.remaining_ms(now.at).and(registration.binding()) {
-            Some(binding) => (binding.position, binding.edge),
-            None => (super::position(&choice, order), self.edge_ports.choose(trunk, rank, now.at)),
+            Some(binding) => (binding.index, binding.edge),
+            None => (order.resolve(choice), self.edge_ports.choose(trunk, rank, now.at)),
         };
-        let preferred = (order.first().copied().unwrap_or(0), self.edge_ports.prefer(trunk, 0));
+        let preferred =
+            (order.preferred().unwrap_or_default(), self.edge_ports.prefer(trunk, EdgePortRank::FIRST));
         let counts = trunk.uris() > 0 && !registration.is_deregistering();
         InUse { uri, edge, failed_over: counts && (uri, edge) != preferred }
     }
@@ -345,11 +335,10 @@ impl Engine {
     pub(super) fn transition(&self, entry: &Slot, from: TrunkState, to: TrunkState, now: Now) -> Transition {
         let trunk = entry.trunk.view();
         let in_use = self.in_use(entry, &trunk, &trunk.order(), now);
-        let blocked = entry.blocked().then(|| self.what_is_down(entry, now)).flatten();
-        let cause =
-            entry.registration.cause().map(|(cause, _)| (cause.reason.name(), cause.message.to_string()));
-        let cause = cause.or(blocked.map(|(reason, message)| (reason.name(), message)));
-        let problem = trunk.problem().map(|problem| ("InvalidTrunk", problem.to_owned()));
+        let blocked = entry.blocked().then(|| self.paths().outage(entry, now.at)).flatten();
+        let cause = entry.registration.cause().map(|(cause, _)| (cause.reason, cause.message.to_string()));
+        let cause = cause.or(blocked.map(|outage| (outage.reason(), outage.message())));
+        let problem = trunk.problem().map(|problem| (Reason::InvalidTrunk, problem.to_owned()));
         let usable = trunk.uris() > 0;
         Transition {
             reference: trunk.reference().to_owned(),
@@ -366,8 +355,8 @@ impl Engine {
 
 /// The target that a trunk is bound at, or tries next.
 struct InUse {
-    /// Position of its URI in the trunk.
-    uri: u8,
+    /// Index of its URI in the trunk.
+    uri: UriIndex,
     edge: EdgePortId,
     failed_over: bool,
 }

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     model::{RegisterResponse, SendError},
     registration::{
-        Purpose, SentTo, Targets,
+        EdgePortRank, Purpose, SentTo, Targets,
         classify::{self, RouteHealth},
         outcome::Outcome,
         time::{Moment, Now},
@@ -17,7 +17,7 @@ use crate::{
 };
 use routr_types::extension::{Hop, LocalKind};
 
-/// Where a response comes from.
+/// Origin of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
     /// A registrar, through whatever was between.
@@ -121,7 +121,7 @@ impl Engine {
         }
     }
 
-    /// What a response says of the registrar and the EdgePort.
+    /// Takes note of what a response says of the registrar and the EdgePort.
     fn record_route_outcome(
         &mut self,
         flight: &InFlightRequest,
@@ -245,7 +245,7 @@ impl Engine {
             edges: self.edge_ports.len(),
             settings: &self.settings.registration,
         };
-        let position = flight.uri.locate(&trunk).unwrap_or(0);
+        let index = flight.uri.locate(&trunk).unwrap_or_default();
         let registrar = flight.sent_to.to_string();
         let route = RouteHealth {
             registrar: &registrar,
@@ -262,10 +262,10 @@ impl Engine {
             address: &flight.sent_to,
             registrar: &flight.uri.host,
             transport: flight.transport,
-            position,
-            same: trunk.same_as(position),
-            preferred_edge: flight.attempt.edge == 0
-                || flight.edge == self.edge_ports.choose(&trunk, 0, now.at),
+            index,
+            same: trunk.same_as(index),
+            preferred_edge: flight.attempt.edge == EdgePortRank::FIRST
+                || flight.edge == self.edge_ports.choose(&trunk, EdgePortRank::FIRST, now.at),
             edge: flight.edge,
             route,
             at: flight.sent_at,
@@ -347,7 +347,7 @@ impl Engine {
     fn hold(&mut self, registrar: u32, until: Moment, now: Now) {
         for (slot, stamp) in self.registrars.hold(registrar, until, now.at) {
             if self.slots.get(slot).is_some_and(|entry| entry.queued() && entry.stamp == stamp) {
-                self.enqueue(slot, now);
+                self.take_next_step(slot, true, now);
             }
         }
     }

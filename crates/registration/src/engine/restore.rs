@@ -7,22 +7,18 @@ use crate::registration::time::MIN_CLOCK_DIFFERENCE_MS;
 use crate::{
     model::Record,
     registration::{
-        Binding, Refusal, Registration,
+        Binding, EdgePortRank, Refusal, Registration, UriRank, backoff,
         outcome::Reason,
-        schedule,
         time::{Moment, Now},
     },
 };
-
-/// The longest wait after a refusal, with its jitter, in milliseconds: one of the store's is no longer.
-const MAX_REJECTION_WAIT_MS: u64 = 66 * 60 * 1_000;
 
 impl Engine {
     /// Takes what the store kept, after the engine has begun: the store could not be read before, or another
     /// process wrote it. A trunk that nothing was sent for goes on from its record, as does one that the
     /// record knows later numbers of; of any other one the numbers count, and the binding is remembered as
     /// one that may exist. Returns how many registrations go on from there.
-    pub fn merge(&mut self, records: Vec<Record>, now: Now) -> usize {
+    pub fn handle_late_records(&mut self, records: Vec<Record>, now: Now) -> usize {
         let (at_least, read_at) = self.at_least;
         let by_now = if at_least > 0 { at_least.saturating_add(now.at.since(read_at)) } else { 0 };
         self.at_least = (latest_grant(&records).max(by_now), now.at);
@@ -56,10 +52,10 @@ impl Engine {
             let trunk = entry.trunk.view();
             // It may have expired: a removal that was not needed does no harm.
             if record.expires_at_ms > 0
-                && let Some(position) = trunk.position_of(user, host)
+                && let Some(index) = trunk.index_of(user, host)
             {
-                let same = trunk.same_as(position);
-                entry.registration.assume_bound(position, same);
+                let same = trunk.same_as(index);
+                entry.registration.assume_bound(index, same);
             }
             return false;
         }
@@ -88,20 +84,19 @@ impl Engine {
         updated_at_s: u32,
         now: Now,
     ) -> Registration {
-        let position_of =
-            |aor: &str| aor.rsplit_once('@').and_then(|(user, host)| trunk.position_of(user, host));
+        let index_of = |aor: &str| aor.rsplit_once('@').and_then(|(user, host)| trunk.index_of(user, host));
         let order = trunk.order();
-        let binding = position_of(&record.aor).filter(|_| record.expires_at_ms > 0).map(|position| {
+        let binding = index_of(&record.aor).filter(|_| record.expires_at_ms > 0).map(|index| {
             let granted_s = NonZeroU32::new(record.granted_s.min(86_400)).unwrap_or(NonZeroU32::MIN);
             let expires_at = expiry(record, self.at_least, now);
             // Without one that is known a removal goes through the preferred one.
             let edge = self.edge_ports.of_address(&record.edge_port);
-            let edge = edge.unwrap_or_else(|| self.edge_ports.prefer(trunk, 0));
-            let rank = order.iter().position(|other| *other == position).unwrap_or(0);
-            let binding = Binding { expires_at, granted_s, position, edge, longer: false };
-            (binding, u8::try_from(rank).unwrap_or(0))
+            let edge = edge.unwrap_or_else(|| self.edge_ports.prefer(trunk, EdgePortRank::FIRST));
+            let rank = order.rank_of(index).unwrap_or_default();
+            let binding = Binding { expires_at, granted_s, index, edge, longer: false };
+            (binding, rank)
         });
-        let bound_at = binding.map(|(binding, _)| binding.position);
+        let bound_at = binding.map(|(binding, _)| binding.index);
         let settings = &self.settings.registration;
         let mut registration = Registration::resume(record.cseq, binding, settings, now.at, &mut self.rng);
         let Some(more) = record.more.as_deref() else { return registration };
@@ -112,7 +107,7 @@ impl Engine {
                 expires_at: now.at.plus(left),
                 granted_s: NonZeroU32::new(u32::try_from(left / 1_000).unwrap_or(0))
                     .unwrap_or(NonZeroU32::MIN),
-                position: position_of(&earlier.aor)?,
+                index: index_of(&earlier.aor)?,
                 edge: edges.of_address(&earlier.edge_port)?,
                 longer: false,
             })
@@ -120,12 +115,12 @@ impl Engine {
         registration.resume_earlier(earlier.filter(|binding| binding.expires_at > now.at).collect());
         let mut waits = false;
         for refusal in &more.refusals {
-            let Some(position) = position_of(&refusal.aor) else { continue };
-            let Some(rank) = order.iter().position(|other| *other == position) else { continue };
+            let Some(index) = index_of(&refusal.aor) else { continue };
+            let Some(rank) = order.rank_of(index) else { continue };
             let longest = if refusal.unknown_account {
-                MAX_REJECTION_WAIT_MS
+                backoff::longest_after_rejection(u32::MAX)
             } else {
-                schedule::longest_after_rejection(refusal.times.into())
+                backoff::longest_after_rejection(refusal.times.into())
             };
             // An edit that was not seen may have been one of the password, of which nothing is kept. What was
             // edited before the last refusal was refused as it is now.
@@ -139,7 +134,7 @@ impl Engine {
             let longest = longest.saturating_sub(now.at.since(at_least.1));
             let left = time_left(refusal.until_ms, at_least, now).min(longest);
             let refused = Refusal {
-                position,
+                index,
                 reason: if refusal.unknown_account {
                     Reason::UnknownAccount
                 } else {
@@ -149,10 +144,10 @@ impl Engine {
                 times: refusal.times.max(1),
                 since_unix_ms: refusal.since_ms,
             };
-            registration.remember_refusal(u8::try_from(rank).unwrap_or(u8::MAX), refused);
-            if !waits && (rank == 0 || bound_at == Some(position)) {
+            registration.remember_refusal(rank, refused);
+            if !waits && (rank == UriRank::FIRST || bound_at == Some(index)) {
                 waits = true;
-                registration.resume_refusal(refused, bound_at.is_some_and(|bound| bound != position));
+                registration.resume_refusal(refused, bound_at.is_some_and(|bound| bound != index));
             }
         }
         registration

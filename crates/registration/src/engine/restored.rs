@@ -1,52 +1,34 @@
-//! What the store knew at the start, until the trunks turn up.
+//! Records of the store, until their trunks turn up.
 
-use std::hash::BuildHasher;
-
-use hashbrown::{DefaultHashBuilder, HashTable};
-
+use super::ref_index::RefIndex;
 use crate::model::Record;
 
-/// Records by the reference of their trunk. With a million of them every byte counts: the index holds
-/// positions alone.
+/// Records by the ref of their trunk.
 #[derive(Debug, Default)]
 pub(super) struct RestoredRecords {
     /// `None`: taken.
     records: Vec<Option<Record>>,
-    index: HashTable<u32>,
-    hasher: DefaultHashBuilder,
+    index: RefIndex,
 }
 
 impl RestoredRecords {
     /// Of two records of one trunk the later one counts.
     pub fn new(records: Vec<Record>) -> Self {
-        let mut known = Self { index: HashTable::with_capacity(records.len()), ..Self::default() };
-        known.records = records.into_iter().map(Some).collect();
-        for position in 0..u32::try_from(known.records.len()).unwrap_or(u32::MAX) {
-            known.enter(position);
-        }
-        known
-    }
-
-    fn enter(&mut self, position: u32) {
-        let Self { records, index, hasher } = self;
-        let reference = |position: u32| reference_at(records, position);
-        let hash = hasher.hash_one(reference(position));
-        match index.find_mut(hash, |other| reference(*other) == reference(position)) {
-            Some(other) => {
-                let earlier = std::mem::replace(other, position);
+        let mut index = RefIndex::with_capacity(records.len());
+        let mut records: Vec<Option<Record>> = records.into_iter().map(Some).collect();
+        for number in 0..u32::try_from(records.len()).unwrap_or(u32::MAX) {
+            if let Some(earlier) = index.insert(number, |number| reference_at(&records, number)) {
                 records[earlier as usize] = None;
             }
-            None => drop(index.insert_unique(hash, position, |other| hasher.hash_one(reference(*other)))),
         }
+        Self { records, index }
     }
 
     /// Takes the record of this trunk out.
     pub fn take(&mut self, reference: &str) -> Option<Record> {
-        let Self { records, index, hasher } = self;
-        let hash = hasher.hash_one(reference);
-        let found = index.find_entry(hash, |position| reference_at(records, *position) == reference).ok()?;
-        let (position, _) = found.remove();
-        let record = records.get_mut(position as usize)?.take();
+        let Self { records, index } = self;
+        let number = index.remove(reference, |number| reference_at(records, number) == reference)?;
+        let record = records.get_mut(number as usize)?.take();
         if self.index.is_empty() {
             *self = Self::default();
         }
@@ -62,9 +44,8 @@ impl RestoredRecords {
 
     /// The record of this trunk, which stays.
     pub fn get(&self, reference: &str) -> Option<&Record> {
-        let hash = self.hasher.hash_one(reference);
-        let found = self.index.find(hash, |position| reference_at(&self.records, *position) == reference)?;
-        self.records.get(*found as usize)?.as_ref()
+        let number = self.index.find(reference, |number| reference_at(&self.records, number))?;
+        self.records.get(number as usize)?.as_ref()
     }
 
     /// Returns how many there are.
@@ -93,8 +74,8 @@ impl RestoredRecords {
     }
 }
 
-fn reference_at(records: &[Option<Record>], position: u32) -> &str {
-    records.get(position as usize).and_then(Option::as_ref).map_or("", |record| &record.reference)
+fn reference_at(records: &[Option<Record>], number: u32) -> &str {
+    records.get(number as usize).and_then(Option::as_ref).map_or("", |record| &record.reference)
 }
 
 #[cfg(test)]

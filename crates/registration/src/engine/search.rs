@@ -55,8 +55,7 @@ impl Search {
             return true;
         }
         let trunk = entry.trunk.view();
-        let order = trunk.order();
-        let uri = trunk.uri(super::position(&entry.registration.ranks().0, &order));
+        let uri = trunk.uri(trunk.order().resolve(entry.registration.ranks().0));
         let registrar = filter
             .registrar
             .as_ref()

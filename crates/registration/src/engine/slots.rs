@@ -1,29 +1,19 @@
 //! All trunks of an engine, by slot and by ref.
 
-use std::{
-    collections::{BTreeSet, HashMap, HashSet},
-    sync::Arc,
-};
+mod writing;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use std::collections::{BTreeSet, HashMap, HashSet};
+
 use slab::Slab;
 
+pub(super) use self::writing::EdgePortNames;
 use super::{
-    edge_ports::EdgePorts,
     packed_trunk::{PackedTrunk, PackedTrunkRef},
+    ref_index::RefIndex,
     registrar_users::RegistrarUsers,
     view::Counts,
 };
-use crate::registration::state::TrunkState;
-use crate::{
-    model::{Change, EarlierBinding, Record, RecordExtras, RefusalRecord},
-    registration::{
-        EdgePortId, Refusal, Registration,
-        outcome::Reason,
-        time::{Moment, Now},
-    },
-};
-use std::hash::BuildHasher;
+use crate::registration::{Registration, state::TrunkState, time::Moment};
 
 /// One trunk and its registration.
 #[derive(Debug)]
@@ -49,7 +39,7 @@ pub(super) struct Slot {
     state: TrunkState,
 }
 
-/// What a slot takes beside itself: its places in the index, the timers and a queue.
+/// Bytes of a slot's places in the index, the timers and a queue.
 const SLOT_OVERHEAD_BYTES: usize = 64;
 
 /// Bytes of memory for a slot with this trunk.
@@ -57,23 +47,22 @@ fn footprint(trunk: &PackedTrunk) -> u64 {
     (size_of::<Slot>() + SLOT_OVERHEAD_BYTES + trunk.bytes()) as u64
 }
 
-/// See the module.
+/// Slots of all trunks.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     slots: Slab<Slot>,
     /// Bytes of all slots and what they own.
     bytes: u64,
     /// Slots of trunks that are there, by ref.
-    index: HashTable<u32>,
-    /// How many of those use each registrar.
+    index: RefIndex,
+    /// Numbers of those that use each registrar.
     registrar_users: RegistrarUsers,
     /// Slots of registrations that are being removed, by ref.
     deregistering: HashMap<Box<str>, Vec<u32>>,
-    hasher: DefaultHashBuilder,
     counts: Counts,
-    /// How many are queued.
+    /// Number of queued slots.
     waiting: usize,
-    /// How many hold a binding elsewhere than where they are preferred.
+    /// Number of slots that hold a binding elsewhere than at their preferred target.
     failed_over: u64,
     /// Slots that are redirected.
     redirected: BTreeSet<u32>,
@@ -89,17 +78,6 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// Whether changes are remembered for a store.
-    pub fn keep(&mut self, durable: bool) {
-        self.volatile = !durable;
-        if self.volatile {
-            (self.dirty, self.forgotten) = (Vec::new(), Vec::new());
-            for (_, entry) in &mut self.slots {
-                entry.dirty = false;
-            }
-        }
-    }
-
     /// Bytes of memory that all trunks take, with their registrations.
     pub fn bytes(&self) -> u64 {
         self.bytes
@@ -137,7 +115,7 @@ impl Slots {
         self.waiting
     }
 
-    /// Whether it waits in the queue of a registrar.
+    /// Notes whether it waits in the queue of a registrar.
     pub fn set_queued(&mut self, slot: u32, queued: bool) {
         if let Some(entry) = self.slots.get_mut(slot as usize)
             && std::mem::replace(&mut entry.queued, queued) != queued
@@ -146,7 +124,7 @@ impl Slots {
         }
     }
 
-    /// Whether it waits for a registrar or an EdgePort that is down, though it is due.
+    /// Notes whether it waits for a registrar or an EdgePort that is down, though it is due.
     pub fn set_blocked(&mut self, slot: u32, blocked: bool) {
         if let Some(entry) = self.slots.get_mut(slot as usize) {
             entry.blocked = blocked;
@@ -211,10 +189,10 @@ impl Slots {
     }
 
     pub fn find(&self, reference: &str) -> Option<u32> {
-        let hash = self.hasher.hash_one(reference);
-        self.index.find(hash, |slot| self.slots[*slot as usize].trunk.reference() == reference).copied()
+        self.index.find(reference, |slot| reference_at(&self.slots, slot))
     }
 
+    /// Adds a trunk; no other one of its ref may be in the index.
     pub fn insert(
         &mut self,
         trunk: PackedTrunk,
@@ -223,11 +201,32 @@ impl Slots {
         seen: u32,
         invalid: bool,
     ) -> u32 {
-        let hash = self.hasher.hash_one(trunk.reference());
+        self.registrar_users.add(&trunk.view());
+        let slot = self.store(trunk, registration, fingerprint, seen, invalid);
+        let slots = &self.slots;
+        self.index.insert(slot, |slot| reference_at(slots, slot));
+        slot
+    }
+
+    /// Adds a removal of what a trunk was before, beside the trunk.
+    pub fn insert_removal(&mut self, trunk: PackedTrunk, registration: Registration, seen: u32) -> u32 {
+        let reference: Box<str> = trunk.reference().into();
+        let slot = self.store(trunk, registration, 0, seen, false);
+        self.deregistering.entry(reference).or_default().push(slot);
+        slot
+    }
+
+    fn store(
+        &mut self,
+        trunk: PackedTrunk,
+        registration: Registration,
+        fingerprint: u64,
+        seen: u32,
+        invalid: bool,
+    ) -> u32 {
         let state = if invalid { TrunkState::Invalid } else { TrunkState::Pending };
         *self.counts.of_mut(state) += 1;
         self.bytes += footprint(&trunk);
-        self.registrar_users.add(&trunk.view());
         let slot = u32::try_from(self.slots.insert(Slot {
             trunk,
             registration,
@@ -246,8 +245,6 @@ impl Slots {
         if state.is_unhealthy() {
             self.unhealthy.insert(slot);
         }
-        let (slots, hasher) = (&self.slots, &self.hasher);
-        self.index.insert_unique(hash, slot, |slot| hasher.hash_one(slots[*slot as usize].trunk.reference()));
         slot
     }
 
@@ -255,9 +252,7 @@ impl Slots {
     pub fn mark_deregistering(&mut self, slot: u32) {
         let Some(entry) = self.slots.get(slot as usize) else { return };
         let reference = entry.trunk.reference();
-        let hash = self.hasher.hash_one(reference);
-        if let Ok(found) = self.index.find_entry(hash, |other| *other == slot) {
-            found.remove();
+        if self.index.remove(reference, |other| other == slot).is_some() {
             self.registrar_users.remove(&entry.trunk.view());
         }
         self.deregistering.entry(reference.into()).or_default().push(slot);
@@ -282,9 +277,7 @@ impl Slots {
         self.redirected.remove(&slot);
         self.last_cseq = self.last_cseq.max(entry.registration.cseq());
         let reference = entry.trunk.reference();
-        let hash = self.hasher.hash_one(reference);
-        if let Ok(found) = self.index.find_entry(hash, |other| *other == slot) {
-            found.remove();
+        if self.index.remove(reference, |other| other == slot).is_some() {
             self.registrar_users.remove(&entry.trunk.view());
         }
         if let Some(deregistering) = self.deregistering.get_mut(reference) {
@@ -327,140 +320,13 @@ impl Slots {
         }
         Some((before, state))
     }
-
-    /// Its record has to be written.
-    pub fn mark_dirty(&mut self, slot: u32) {
-        if !self.volatile
-            && let Some(entry) = self.slots.get_mut(slot as usize)
-            && !std::mem::replace(&mut entry.dirty, true)
-        {
-            self.dirty.push(slot);
-        }
-    }
-
-    /// Everything has to be written.
-    pub fn mark_all_dirty(&mut self) {
-        for slot in self.all() {
-            self.mark_dirty(slot);
-        }
-    }
-
-    /// Returns how many changes wait to be written.
-    pub fn unwritten(&self) -> usize {
-        self.dirty.len() + self.forgotten.len()
-    }
-
-    /// A trunk that the store knows and the API server does not.
-    pub fn forget(&mut self, reference: Box<str>) {
-        if !self.volatile {
-            self.forgotten.push(reference);
-        }
-    }
-
-    /// At most `most` changes to write. Where nothing is to be kept of a trunk itself, `restored` may have a
-    /// record for it.
-    pub fn take_changes(
-        &mut self,
-        most: usize,
-        known: impl Fn(&str) -> Option<Record>,
-        edges: &mut EdgePortNames<'_>,
-        now: Now,
-    ) -> Vec<Change> {
-        let mut changes = Vec::with_capacity(most.min(self.unwritten()));
-        while changes.len() < most {
-            if let Some(reference) = self.forgotten.pop() {
-                if self.nothing_to_keep(&reference) && known(&reference).is_none() {
-                    changes.push(Change::Forget(reference));
-                }
-            } else if let Some(slot) = self.dirty.pop() {
-                let Some(entry) = self.slots.get_mut(slot as usize) else { continue };
-                // One that is spoilt now, but registered by its last good version, goes on using numbers.
-                let usable = entry.trunk.view().uris() > 0;
-                if std::mem::take(&mut entry.dirty) && !entry.registration.is_deregistering() {
-                    let record =
-                        if usable { Some(entry.record(edges, now)) } else { known(entry.trunk.reference()) };
-                    changes.extend(record.map(Change::Put));
-                }
-            } else {
-                break;
-            }
-        }
-        changes
-    }
-
-    /// These changes were not written after all.
-    pub fn return_changes(&mut self, changes: Vec<Change>) {
-        for change in changes {
-            match change {
-                Change::Put(record) => {
-                    if let Some(slot) = self.find(&record.reference) {
-                        self.mark_dirty(slot);
-                    }
-                }
-                Change::Forget(reference) => self.forgotten.push(reference),
-            }
-        }
-    }
 }
 
-/// Names of EdgePorts for records, each made once.
-pub(super) struct EdgePortNames<'a> {
-    edges: &'a EdgePorts,
-    known: HashMap<EdgePortId, Arc<str>>,
-}
-
-impl<'a> EdgePortNames<'a> {
-    pub fn new(edges: &'a EdgePorts) -> Self {
-        Self { edges, known: HashMap::new() }
-    }
-
-    fn get(&mut self, edge: EdgePortId) -> Arc<str> {
-        let edges = self.edges;
-        self.known.entry(edge).or_insert_with(|| edges.shown(edge).into()).clone()
-    }
+fn reference_at(slots: &Slab<Slot>, slot: u32) -> &str {
+    slots.get(slot as usize).map_or("", |entry| entry.trunk.reference())
 }
 
 impl Slot {
-    fn record(&self, edges: &mut EdgePortNames<'_>, now: Now) -> Record {
-        let trunk = self.trunk.view();
-        let binding = self.registration.binding();
-        let aor = |position| {
-            let uri = trunk.uri(position);
-            uri.map_or_else(String::new, |uri| format!("{}@{}", uri.user, uri.host)).into_boxed_str()
-        };
-        let refusal_record = |refusal: Refusal| RefusalRecord {
-            unknown_account: refusal.reason == Reason::UnknownAccount,
-            aor: aor(refusal.position),
-            username: trunk.username().unwrap_or_default().into(),
-            until_ms: now.unix_ms_of(refusal.until),
-            since_ms: refusal.since_unix_ms,
-            times: refusal.times,
-        };
-        let refusals: Vec<_> = self.registration.refusals(now.at).into_iter().map(refusal_record).collect();
-        let earlier: Vec<_> = self
-            .registration
-            .earlier_bindings()
-            .iter()
-            .filter(|earlier| earlier.expires_at > now.at)
-            .map(|earlier| EarlierBinding {
-                aor: aor(earlier.position),
-                edge_port: (*edges.get(earlier.edge)).into(),
-                expires_at_ms: now.unix_ms_of(earlier.expires_at),
-            })
-            .collect();
-        let more = (!refusals.is_empty() || !earlier.is_empty())
-            .then(|| Box::new(RecordExtras { refusals, earlier }));
-        Record {
-            reference: trunk.reference().into(),
-            cseq: self.registration.cseq(),
-            aor: binding.map_or_else(|| "".into(), |binding| aor(binding.position)),
-            expires_at_ms: binding.map_or(0, |binding| now.unix_ms_of(binding.expires_at)),
-            granted_s: binding.map_or(0, |binding| binding.granted_s.get()),
-            edge_port: binding.map_or_else(|| "".into(), |binding| edges.get(binding.edge)),
-            more,
-        }
-    }
-
     /// Returns whether it waits in the queue of a registrar.
     pub fn queued(&self) -> bool {
         self.queued

@@ -1,4 +1,4 @@
-//! When to look at which trunk again.
+//! Timers: moments at which to look at a trunk again.
 //!
 //! A timer means no more than «look at this slot»: one that fires in vain is harmless, so nothing is ever
 //! cancelled. What is out of date is thrown away in bulk when it outweighs what is not.

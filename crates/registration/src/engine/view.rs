@@ -1,4 +1,4 @@
-//! What the engine shows of itself: to the admin port, the metrics, the demo and the operator's status. No
+//! Views of the engine: for the admin port, the metrics, the demo and the operator's status. No
 //! secrets.
 
 use serde::{Deserialize, Serialize};
@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use crate::registration::state::TrunkState;
 use crate::{
     model::{SourceError, StoreError},
-    registration::time::Now,
+    registration::{outcome::Reason, time::Now},
 };
 
-/// Why an attempt failed.
+/// Reason of a failed attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TrunkFailure {
@@ -24,13 +24,19 @@ pub struct TrunkFailure {
     pub since_ms: u64,
 }
 
+impl TrunkFailure {
+    pub(super) fn new(reason: Reason, message: String, since_ms: u64) -> Self {
+        Self { reason: reason.name().to_owned(), code: None, message, since_ms }
+    }
+}
+
 /// A redirection that is followed. Times are milliseconds since the Unix epoch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Redirection {
     /// The trunk's own registrar, `host:port/TRANSPORT`.
     pub from: String,
-    /// Where it is registered instead, written likewise.
+    /// Target where it is registered instead, written likewise.
     pub to: String,
     /// Until when; then the trunk's own registrar is asked again.
     pub until_ms: u64,
@@ -55,7 +61,7 @@ pub struct TrunkView {
     pub reference: String,
     /// The trunk's name.
     pub name: String,
-    /// How it stands.
+    /// State now.
     pub state: TrunkState,
     /// Address of record in use, `user@host`; empty for an invalid trunk.
     pub aor: String,
@@ -63,28 +69,28 @@ pub struct TrunkView {
     pub registrar: String,
     /// EdgePort in use.
     pub edge_port: String,
-    /// Whether the binding, or the next attempt, is not at the preferred URI and EdgePort.
+    /// Set where the binding, or the next attempt, is not at the preferred URI and EdgePort.
     #[serde(default)]
     pub failed_over: bool,
-    /// Where a redirection led from `registrar`; absent where none is followed.
+    /// Target of a redirection from `registrar`; absent where none is followed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub redirected: Option<Redirection>,
     /// Option tags that are left out because the registrar does not take them.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub omitted_option_tags: Vec<String>,
-    /// When the binding expires.
+    /// Time at which the binding expires.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub expires_at_ms: Option<u64>,
-    /// When the next REGISTER is due; absent while one is in flight.
+    /// Time at which the next REGISTER is due; absent while one is in flight.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub next_at_ms: Option<u64>,
-    /// Whether a REGISTER is in flight.
+    /// Set while a REGISTER is in flight.
     pub in_flight: bool,
-    /// What comes next, in plain words: `refresh`, `retry`, `waiting for the Requester`, ...
+    /// Next step, in plain words: `refresh`, `retry`, `waiting for the Requester`, ...
     pub next: String,
     /// Rounds that failed in a row.
     pub failures: u32,
-    /// Why it is not simply registered.
+    /// Failure that keeps it from being simply registered.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub failure: Option<TrunkFailure>,
     /// Call-ID in use.
@@ -100,11 +106,11 @@ pub struct FailureSummary {
     /// Trunks without a binding first, then those that are invalid, then those at risk; among equals the
     /// oldest first.
     pub worst: Vec<TrunkView>,
-    /// How many trunks that fail or are at risk there are of each reason.
+    /// Number of trunks that fail or are at risk, by reason.
     pub by_reason: std::collections::BTreeMap<String, u64>,
 }
 
-/// Which trunks to show.
+/// Filter of the trunks to show.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Only those in one of these states; empty for all.
@@ -138,7 +144,7 @@ pub enum DependencyFailure {
     Refused,
     /// It refuses the credentials.
     Unauthorized,
-    /// What it answers is malformed.
+    /// Malformed responses.
     Malformed,
     /// It answers with more than a limit allows.
     TooMuch,
@@ -172,13 +178,13 @@ impl From<&StoreError> for DependencyFailure {
     }
 }
 
-/// How a dependency (API server, Requester, cache) fares.
+/// Health of a dependency (API server, Requester, store).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Health {
     /// `None` until it has been tried.
     pub ok: Option<bool>,
-    /// What is wrong, in plain words.
+    /// Failure in plain words.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message: Option<String>,
     /// In which way it fails.
@@ -204,7 +210,7 @@ impl Health {
     }
 }
 
-/// How many trunks are in each state.
+/// Number of trunks in each state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Counts {
@@ -258,7 +264,7 @@ pub struct Down {
     pub name: String,
     /// Since when, in milliseconds since the Unix epoch.
     pub since_ms: u64,
-    /// What the last trunk met with before it counted as down; empty for an EdgePort.
+    /// Message of the last trunk before it counted as down; empty for an EdgePort.
     pub message: String,
 }
 
@@ -281,43 +287,43 @@ pub struct Summary {
     pub requester: Health,
     /// The cache.
     pub cache: Health,
-    /// When trunks were last read completely, in milliseconds since the Unix epoch.
+    /// Time at which trunks were last read completely, in milliseconds since the Unix epoch.
     pub last_sync_ms: Option<u64>,
-    /// How many trunks a sync saw missing that it does not de-register before a second sync says the same.
+    /// Number of trunks that a sync saw missing and does not deregister before a second sync says the same.
     pub removals_pending_confirmation: u64,
-    /// When the next binding expires if nothing is done, in milliseconds since the Unix epoch.
+    /// Time at which the next binding expires if nothing is done, in milliseconds since the Unix epoch.
     pub next_expiry_ms: Option<u64>,
-    /// How many trunks of the last list are left out, because a limit leaves no room for them.
+    /// Number of trunks of the last list that are left out, because a limit leaves no room for them.
     #[serde(default)]
     pub left_out: u64,
-    /// What the registry exceeds, or has exceeded in the last minutes, of what the operator allows it; in
+    /// Limits of the operator that the registry exceeds, or has exceeded in the last minutes; in
     /// plain words.
     #[serde(default)]
     pub over_limits: Vec<String>,
-    /// Whether it was told to send nothing.
+    /// Set while it has to send nothing.
     #[serde(default)]
     pub paused: bool,
     /// REGISTERs in flight.
     pub in_flight: u64,
-    /// How many may be in flight at the moment.
+    /// Number of REGISTERs that may be in flight at the moment.
     pub in_flight_limit: u64,
     /// Trunks whose REGISTER is due and waits for its turn.
     pub waiting: u64,
     /// Registrars whose budget is too small for the trunks they have: bindings there will expire.
     pub over_budget: Vec<String>,
-    /// How many trunks hold a binding elsewhere than at their preferred URI and EdgePort.
+    /// Number of trunks that hold a binding elsewhere than at their preferred URI and EdgePort.
     #[serde(default)]
     pub failed_over: u64,
-    /// How many trunks are registered elsewhere because of a redirection, or are about to be.
+    /// Number of trunks that are registered elsewhere because of a redirection, or are about to be.
     #[serde(default)]
     pub redirected: u64,
     /// Of these at most 10.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub redirections: Vec<RedirectedTrunk>,
-    /// How many registrars are down.
+    /// Number of registrars that are down.
     #[serde(default)]
     pub registrars_down: u64,
-    /// How many EdgePorts are down.
+    /// Number of EdgePorts that are down.
     #[serde(default)]
     pub edge_ports_down: u64,
     /// Registrars and EdgePorts that are down: at most 20, EdgePorts first, among equals the one that has

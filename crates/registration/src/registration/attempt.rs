@@ -1,14 +1,18 @@
-//! What goes into a registration and what comes out of it: settings, attempts, effects.
+//! Input and output of a registration: settings, attempts, effects.
 
 use std::num::NonZeroU32;
 
 use super::{
-    classify::RouteHealth, outcome::Reason, redirect_policy::RedirectPolicy, time::Moment, uri_set::UriSet,
+    classify::RouteHealth,
+    outcome::Reason,
+    redirect_policy::RedirectPolicy,
+    time::Moment,
+    uri::{EdgePortRank, UriIndex, UriRank, UriSet},
 };
 use crate::model::RedirectTarget;
 use routr_types::host::{HostPort, Transport};
 
-/// What all registrations of an engine have in common.
+/// Settings that all registrations of an engine have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Milliseconds between two syncs; the lead of a refresh.
@@ -19,16 +23,16 @@ pub struct Settings {
     pub deadline_ms: u64,
     /// Option tags sent in Require.
     pub tags: Vec<String>,
-    /// Which redirections are followed.
+    /// Policy of redirections.
     pub redirects: RedirectPolicy,
 }
 
-/// What a decision about one trunk depends on as well its registration.
+/// Facts beside its registration that a decision about one trunk depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct Targets<'a> {
-    /// How many URIs the trunk has; ranks go from 0 to one less.
+    /// Number of the trunk's URIs; ranks go from 0 to one less.
     pub uris: u8,
-    /// How many EdgePorts there are.
+    /// Number of EdgePorts.
     pub edges: u8,
     /// Common settings.
     pub settings: &'a Settings,
@@ -45,7 +49,7 @@ pub enum Priority {
     First,
 }
 
-/// What an attempt is for.
+/// Purpose of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// To create or refresh the binding.
@@ -59,16 +63,16 @@ pub enum Purpose {
 /// One REGISTER to send, in terms of ranks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// What it is for.
+    /// Its purpose.
     pub purpose: Purpose,
-    /// Which URI.
+    /// The URI.
     pub uri: UriChoice,
     /// Rank of the EdgePort.
-    pub edge: u8,
+    pub edge: EdgePortRank,
     /// The EdgePort that the binding was made through, which a removal goes through whatever the rank: a
     /// Contact names it.
     pub bound_edge: Option<EdgePortId>,
-    /// Where it was redirected to.
+    /// Target that it was redirected to.
     pub redirect: Option<RedirectTarget>,
     /// It was redirected to another domain, where the credentials are not offered.
     pub without_credentials: bool,
@@ -84,18 +88,18 @@ pub struct Attempt {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct EdgePortId(pub u16);
 
-/// Where an attempt went.
+/// Target and path of an attempt.
 #[derive(Clone, Copy, Debug)]
 pub struct SentTo<'a> {
     /// Host and port.
     pub address: &'a HostPort,
     /// Host of the trunk's URI, which is another one than that of `address` after a redirection.
     pub registrar: &'a str,
-    /// How.
+    /// Transport.
     pub transport: Transport,
-    /// Position of its URI in the trunk as it is now.
-    pub position: u8,
-    /// Positions of all URIs of the same address of record, this one included: by whatever way, they bind the
+    /// Index of its URI in the trunk as it is now.
+    pub index: UriIndex,
+    /// Indices of all URIs of the same address of record, this one included: by whatever way, they bind the
     /// same.
     pub same: UriSet,
     /// By the EdgePort that is the preferred one at the moment, as whatever rank it was tried: others may be
@@ -103,31 +107,31 @@ pub struct SentTo<'a> {
     pub preferred_edge: bool,
     /// The EdgePort that it went through.
     pub edge: EdgePortId,
-    /// What others have met with on the same way.
+    /// Facts about the same path, from other trunks.
     pub route: RouteHealth<'a>,
-    /// When it was sent. What is granted counts from here: an answer that was slow to come must not make a
-    /// binding look longer than it is.
+    /// Time at which it was sent. What is granted counts from here: a response that was slow to come must not
+    /// make a binding look longer than it is.
     pub at: Moment,
 }
 
-/// How an [`Attempt`] names a URI.
+/// URI of an [`Attempt`], by one of two names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UriChoice {
     /// By its rank in [`super::target::uri_order`].
-    Rank(u8),
-    /// By its position in the trunk, where the binding is.
-    Position(u8),
+    Rank(UriRank),
+    /// By its index in the trunk, where the binding is.
+    Index(UriIndex),
 }
 
 /// A binding that the registrar holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Binding {
-    /// When it expires.
+    /// Time at which it expires.
     pub expires_at: Moment,
-    /// What was granted, in seconds.
+    /// Expiry that was granted, in seconds.
     pub granted_s: NonZeroU32,
-    /// Position of its URI in the trunk.
-    pub position: u8,
+    /// Index of its URI in the trunk.
+    pub index: UriIndex,
     /// The EdgePort that it was made through.
     pub edge: EdgePortId,
     /// The registrar may hold it for longer: the expiry is that of a Contact of which nothing says that it is
@@ -145,9 +149,9 @@ impl Binding {
 /// A wait after refused credentials or an unknown account, which outlives the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// Position of the URI whose registrar refused.
-    pub position: u8,
-    /// Which of the two.
+    /// Index of the URI whose registrar refused.
+    pub index: UriIndex,
+    /// One of the two.
     pub reason: Reason,
     /// Not before this moment is it asked again.
     pub until: Moment,
@@ -157,12 +161,12 @@ pub struct Refusal {
     pub since_unix_ms: u64,
 }
 
-/// What an answer changes outside the registration.
+/// Effects of a response outside the registration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Effects {
     /// The registrar wants at least this expiry, in seconds: it said so, and has then granted that much.
     pub min_expires: Option<u32>,
-    /// Where the registration is redirected to has changed.
+    /// The target that the registration is redirected to has changed.
     pub redirection_changed: bool,
     /// The registrar wants no request of any trunk before this moment.
     pub hold_registrar_until: Option<Moment>,
@@ -173,7 +177,7 @@ pub struct Effects {
     /// Option tags that turned out to be what a 400 was about, one bit for each: they are left out from now
     /// on.
     pub dropped_tags: u32,
-    /// What failed, in plain words, where it may be an outage of what others need as well: whatever the
+    /// Failure in plain words, where it may be an outage of what others need as well: whatever the
     /// request was for.
     pub outage: Option<Box<str>>,
 }

@@ -14,15 +14,15 @@ pub(super) const MAX_EXPIRES_S: u32 = 86_400;
 /// A response after this time, in milliseconds, is one that someone made up: Timer F (RFC 3261 §17.1.2.2) is
 /// over by then.
 pub const TRANSACTION_TIMEOUT_MS: u64 = 30_000;
-/// How far an expiry may be off from what is left of another binding, in seconds, to be taken for that
+/// Seconds by which an expiry may be off from what is left of another binding, to be taken for that
 /// binding's.
 const SAME_BINDING_S: u64 = 2;
 /// Trunks register at the same time where it is within so many milliseconds.
 const SAME_TIME_MS: u64 = 2 * 60 * 1_000;
-/// What Routr's Java Requester says in the 503 that it makes up when a connection fails.
+/// Phrase of the 503 that Routr's Java Requester makes up when a connection fails.
 const JAVA_TRANSPORT_ERROR: &str = "transport error";
 
-/// What was asked, and what is known around it, as far as the meaning of the response depends on it.
+/// Context of a request, as far as the meaning of the response depends on it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestContext<'a> {
     /// Requested expiry in seconds; 0 for a removal.
@@ -31,9 +31,9 @@ pub struct RequestContext<'a> {
     pub tags: &'a [String],
     /// Those that were left out already, one bit for each.
     pub without_tags: u32,
-    /// When it was sent.
+    /// Time at which it was sent.
     pub sent_at: Moment,
-    /// How long the response took, in milliseconds.
+    /// Time that the response took, in milliseconds.
     pub took_ms: u64,
     /// The binding that was held when the request was sent.
     pub held: Option<PriorBinding>,
@@ -46,7 +46,7 @@ pub struct RequestContext<'a> {
     pub silent_elsewhere: bool,
     /// The attempt before this one was refused, or taken for that.
     pub refused_before: bool,
-    /// What others have met with.
+    /// Facts about the path, from other trunks.
     pub route: RouteHealth<'a>,
     /// Host of the trunk's URI, and where that may redirect to; `None`: nowhere.
     pub redirects: Option<(&'a str, &'a RedirectPolicy)>,
@@ -60,26 +60,26 @@ pub struct RequestContext<'a> {
 /// The binding before a refresh.
 #[derive(Clone, Copy, Debug)]
 pub struct PriorBinding {
-    /// What was left of it when the request was sent, in milliseconds,
+    /// Time that was left of it when the request was sent, in milliseconds,
     pub left_then: u64,
     /// and when the response came.
     pub left_now: u64,
-    /// What was granted, in seconds.
+    /// Expiry that was granted, in seconds.
     pub granted_s: u32,
 }
 
-/// What the engine knows of the way that a request took, from other trunks.
+/// Facts about the path that a request took, from other trunks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RouteHealth<'a> {
     /// The registrar, as a message names it.
     pub registrar: &'a str,
     /// The EdgePort, as a message names it.
     pub edge_port: &'a str,
-    /// How the EdgePort stands.
+    /// Health of the EdgePort.
     pub edge: EdgePortHealth,
-    /// When the latest REGISTER of another trunk was sent that this registrar accepted.
+    /// Time at which the latest REGISTER of another trunk was sent that this registrar accepted.
     pub others_registered: Option<Moment>,
-    /// When the latest request was sent that was answered through this EdgePort.
+    /// Time at which the latest request was sent that was answered through this EdgePort.
     pub edge_responded: Option<Moment>,
     /// No other trunk uses this registrar.
     pub alone: bool,
@@ -93,7 +93,7 @@ pub struct RouteHealth<'a> {
     pub among_others: bool,
 }
 
-/// How an EdgePort stands.
+/// Health of an EdgePort.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EdgePortHealth {
     /// A response came through it since the request was sent.
@@ -352,7 +352,7 @@ fn hold(code: u16, expires: Option<u32>, response: &RegisterResponse, max_s: u32
 
 fn tag_bits(asked: RequestContext<'_>, wanted: impl Fn(&str) -> bool) -> u32 {
     let wanted = asked.tags.iter().take(32).enumerate().filter(|(_, tag)| wanted(tag));
-    wanted.fold(0_u32, |bits, (position, _)| bits | 1 << position) & !asked.without_tags
+    wanted.fold(0_u32, |bits, (index, _)| bits | 1 << index) & !asked.without_tags
 }
 
 fn remaining_tags(asked: RequestContext<'_>) -> u32 {

@@ -3,9 +3,8 @@
 use rand::Rng;
 
 use super::{
-    Binding, EdgePortId, Phase, Priority, Registration, SentTo, UriSet,
+    Binding, EdgePortId, Phase, Priority, Registration, SentTo, UriIndex, UriSet, backoff,
     outcome::Outcome,
-    schedule,
     time::{Moment, Now},
 };
 
@@ -14,19 +13,19 @@ const MAX_DEREGISTER_ATTEMPTS: u8 = 3;
 
 impl Registration {
     /// Of what an edit has left without an owner: removes these bindings, and what may be bound at these
-    /// positions, of the trunk as it was. Its numbers go on after `cseq`.
-    pub fn removal(positions: UriSet, bindings: Vec<Binding>, cseq: u32, now: Moment) -> Self {
-        let nothing = positions.is_empty() && bindings.is_empty();
+    /// indices, of the trunk as it was. Its numbers go on after `cseq`.
+    pub fn removal(indices: UriSet, bindings: Vec<Binding>, cseq: u32, now: Moment) -> Self {
+        let nothing = indices.is_empty() && bindings.is_empty();
         let phase = if nothing { Phase::Finished } else { Phase::Deregistering };
         let mut removal =
-            Self { cseq, phase, class: Priority::Retry, unconfirmed: positions, ..Self::new(now) };
+            Self { cseq, phase, class: Priority::Retry, unconfirmed: indices, ..Self::new(now) };
         removal.resume_earlier(bindings);
         removal.next_binding(now);
         removal
     }
 
-    /// Where none is left to remove, the next of those that were made elsewhere takes the place of the
-    /// binding.
+    /// Turns to the next binding that was made elsewhere, where none is left to remove: it takes the place of
+    /// the binding.
     fn next_binding(&mut self, now: Moment) {
         if self.binding.is_none()
             && let Some(failure) = self.failure.as_mut()
@@ -68,8 +67,8 @@ impl Registration {
     }
 
     /// Returns where the next removal goes: the binding first, then what may be bound.
-    pub(super) fn next_deregistration(&self) -> Option<u8> {
-        self.binding.map(|binding| binding.position).or(self.unconfirmed.first())
+    pub(super) fn next_deregistration(&self) -> Option<UriIndex> {
+        self.binding.map(|binding| binding.index).or(self.unconfirmed.first())
     }
 
     /// Ends the wait for a binding that has expired by itself. A request that no one answered may have
@@ -88,15 +87,15 @@ impl Registration {
         self.failure.as_ref().is_some_and(|failure| failure.abandoned)
     }
 
-    /// Returns what is bound at these positions is another registration's concern
+    /// Returns what is bound at these indices is another registration's concern
     /// ([`Registration::assume_bound`]). Returns whether this one has ended.
-    pub fn cancel_deregistration(&mut self, positions: UriSet, now: Moment) -> bool {
+    pub fn cancel_deregistration(&mut self, indices: UriSet, now: Moment) -> bool {
         let before = self.next_deregistration();
-        self.unconfirmed.remove_all(positions);
+        self.unconfirmed.remove_all(indices);
         if let Some(failure) = self.failure.as_mut() {
-            failure.earlier.retain(|binding| !positions.contains(binding.position));
+            failure.earlier.retain(|binding| !indices.contains(binding.index));
         }
-        self.binding = self.binding.filter(|binding| !positions.contains(binding.position));
+        self.binding = self.binding.filter(|binding| !indices.contains(binding.index));
         if self.phase == Phase::Deregistering && self.flight.is_none() && self.next_deregistration() != before
         {
             self.next_removal(now);
@@ -120,7 +119,7 @@ impl Registration {
         self.failure_mut().forget_target();
         let gone = matches!(outcome, Outcome::Registered { .. } | Outcome::UnknownAccount { .. });
         let asked = match outcome {
-            Outcome::Failed { retry_after_s, .. } => retry_after_s.map_or(0, schedule::retry_after),
+            Outcome::Failed { retry_after_s, .. } => retry_after_s.map_or(0, backoff::retry_after),
             _ => 0,
         };
         let failure = self.failure_mut();
@@ -131,14 +130,14 @@ impl Registration {
         let tries = failure.deregister_attempts;
         if !gone && tries < MAX_DEREGISTER_ATTEMPTS && !self.forget_expired(now.at) {
             self.class = Priority::Retry;
-            let pause = schedule::deregister_pause(u32::from(tries), rng).max(asked);
+            let pause = backoff::deregister_pause(u32::from(tries), rng).max(asked);
             self.due = now.at.plus(pause.max(pause_after(outcome, rng)));
             return false;
         }
         if gone || tries >= MAX_DEREGISTER_ATTEMPTS {
             let done = self.next_deregistration();
             self.binding = None;
-            done.into_iter().for_each(|position| self.unconfirmed.remove(position));
+            done.into_iter().for_each(|index| self.unconfirmed.remove(index));
         }
         if !gone {
             self.give_up();
@@ -158,10 +157,10 @@ impl Registration {
         let Some(expired) = self.binding.take_if(|binding| !binding.may_still_exist(now)) else {
             return false;
         };
-        if self.next_deregistration() != Some(expired.position) {
+        if self.next_deregistration() != Some(expired.index) {
             self.failure_mut().deregister_attempts = 0;
         }
-        !self.unconfirmed.contains(expired.position)
+        !self.unconfirmed.contains(expired.index)
     }
 
     fn give_up(&mut self) {
@@ -188,5 +187,5 @@ impl Registration {
 /// it does after a failed call, which does not count as a try.
 fn pause_after(outcome: &Outcome, rng: &mut impl Rng) -> u64 {
     let waits = matches!(outcome, Outcome::Timeout | Outcome::Unknown | Outcome::CallFailed { .. });
-    if waits { schedule::after_silence(rng) } else { 0 }
+    if waits { backoff::after_silence(rng) } else { 0 }
 }

@@ -12,14 +12,14 @@ const CSEQ_EPOCH_MS: u64 = 1_767_225_600_000;
 const CSEQ_TICK_MS: u64 = 500;
 /// The highest CSeq number (RFC 3261 §8.1.1.5: less than 2^31).
 const CSEQ_MAX: u32 = (1 << 31) - 1;
-/// What one REGISTER may use up beyond its own number when its answer is lost: a digest challenge and a stale
-/// nonce are each answered by the Requester with the next number.
+/// Numbers that one REGISTER may use up beyond its own when its response is lost: a digest challenge and a
+/// stale nonce are each answered by the Requester with the next number.
 pub const CSEQ_RESERVE: u32 = 2;
 /// After so many milliseconds the numbers of the clock are higher than any that one REGISTER, sent before,
 /// has used.
 pub const CSEQ_SETTLED_MS: u64 = (CSEQ_RESERVE as u64 + 1) * CSEQ_TICK_MS;
 
-/// What tells this registry's Call-IDs from those of every other installation.
+/// Identity that tells this registry's Call-IDs from those of every other installation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegistryId(Box<str>);
 

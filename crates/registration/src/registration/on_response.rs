@@ -1,16 +1,14 @@
-//! What a registration makes of an answer.
-
-use std::num::NonZeroU32;
+//! Responses in: what each changes in a registration.
 
 use rand::Rng;
 
 use super::{
-    Attempt, Binding, Effects, Phase, Priority, Purpose, Registration, SentTo, Targets, UriSet,
+    Attempt, EdgePortRank, Effects, Phase, Priority, Purpose, Registration, SentTo, TargetRanks, Targets,
+    UriRank, backoff,
     classify::{PriorBinding, RequestContext, RouteHealth, classify, may_last_longer},
-    failure::TargetFailure,
-    identity::CSEQ_RESERVE,
     outcome::{Failure, Outcome},
-    refresh, schedule,
+    refresh,
+    rounds::TargetFailure,
     time::{Moment, Now},
 };
 use crate::model::{RegisterResponse, SendError};
@@ -19,16 +17,13 @@ use crate::model::{RegisterResponse, SendError};
 /// nothing that lasts an hour (RFC 3261 §10.3). One that says so again gets what it wants, but each binding
 /// of that kind is counted on, and refreshed, as if it lasted an hour: a 423 that someone forged must not
 /// keep a registration from being looked after for a day.
-const MAX_FIRST_EXPIRES_S: u32 = 3_600;
+pub(super) const MAX_FIRST_EXPIRES_S: u32 = 3_600;
 /// Most times in a row that a 423 is answered by asking for more.
 const MAX_INTERVAL_RETRIES: u8 = 2;
 /// The longest expiry, in seconds, that is remembered for a registrar which said «too brief» and not how long
 /// would do. It may say so of less than an hour only (RFC 3261 §10.3). One that says so whatever is asked
 /// must not have everybody ask for a day: what is bound for so long is not looked after for so long.
 const MAX_GUESSED_EXPIRES_S: u32 = 3_600;
-/// A CSeq in an answer that is further ahead than this is not believed.
-const MAX_CSEQ_LEAP: u32 = 1_000;
-
 impl Registration {
     /// Takes the answer to an attempt, and where that went.
     ///
@@ -42,9 +37,8 @@ impl Registration {
         now: Now,
         rng: &mut impl Rng,
     ) -> (Outcome, Effects) {
-        let held = self
-            .binding
-            .filter(|binding| binding.expires_at > sent.at && sent.same.contains(binding.position));
+        let held =
+            self.binding.filter(|binding| binding.expires_at > sent.at && sent.same.contains(binding.index));
         let held = held.map(|binding| PriorBinding {
             left_then: binding.expires_at.since(sent.at),
             left_now: binding.expires_at.since(now.at),
@@ -57,14 +51,14 @@ impl Registration {
             sent_at: sent.at,
             took_ms: now.at.since(sent.at),
             held,
-            never_registered: self.binding.is_none_or(|held| !sent.same.contains(held.position)),
+            never_registered: self.binding.is_none_or(|held| !sent.same.contains(held.index)),
             silent_since: self.failure.as_ref().and_then(|failure| {
-                let here = failure.silent.iter().find(|(position, _)| *position == sent.position);
+                let here = failure.silent.iter().find(|(index, _)| *index == sent.index);
                 here.map(|(_, since)| *since)
             }),
             silent_elsewhere: self.binding.is_some()
                 && self.failure.as_ref().is_some_and(|failure| {
-                    failure.silent.iter().any(|(position, _)| !sent.same.contains(*position))
+                    failure.silent.iter().any(|(index, _)| !sent.same.contains(*index))
                 }),
             refused_before: self.failure.as_ref().is_some_and(|failure| failure.rejections > 0),
             route: RouteHealth {
@@ -105,15 +99,15 @@ impl Registration {
                 effect.min_expires = self.confirmed_min_expires(expires_s, attempt.expires, configured_s);
             }
             Outcome::Failed { retry_after_s: Some(seconds), whole_registrar: true, .. } => {
-                let until = now.at.plus(schedule::retry_after(seconds));
+                let until = now.at.plus(backoff::retry_after(seconds));
                 effect.hold_registrar_until = Some(until).filter(|until| *until > now.at);
             }
             _ => {}
         }
         if outcome == Outcome::Timeout && asked.silent_since.is_none() {
-            self.failure_mut().silent.push((sent.position, sent.at));
+            self.failure_mut().silent.push((sent.index, sent.at));
         } else if let Some(failure) = self.failure.as_mut().filter(|_| outcome != Outcome::Timeout) {
-            failure.silent.retain(|(position, _)| *position != sent.position);
+            failure.silent.retain(|(index, _)| *index != sent.index);
         }
         let guessed = self.failure.as_ref().map_or(0, |failure| failure.guessed_tags);
         let bound_redirect = self.failure.as_ref().and_then(|failure| failure.bound_redirect.clone());
@@ -133,7 +127,7 @@ impl Registration {
             Purpose::Probe | Purpose::Register => {
                 if attempt.purpose == Purpose::Probe {
                     // The preferred target is there again, and only wants to be asked in another way.
-                    (self.uri, self.edge) = (0, 0);
+                    self.target = TargetRanks::PREFERRED;
                 }
                 self.register_answered(&outcome, cause, sent, plan, now, rng);
             }
@@ -150,91 +144,6 @@ impl Registration {
             self.refresh_early(now.at, rng);
         }
         (outcome, effect)
-    }
-
-    /// Returns what a 423 has asked for before this success, which grants that much: it was no forgery, for a
-    /// registrar that rejects less does not grant less.
-    fn confirmed_min_expires(&self, granted_s: u32, asked_s: u32, configured_s: u32) -> Option<u32> {
-        let failure = self.failure.as_ref()?;
-        let wanted_s = failure.min_expires_s.unwrap_or_else(|| failure.ask_s.max(failure.guessed_s));
-        // Others begin with no more than an hour, too.
-        let shared_s = wanted_s.min(MAX_FIRST_EXPIRES_S);
-        (shared_s > configured_s && asked_s >= wanted_s && granted_s >= shared_s).then_some(shared_s)
-    }
-
-    /// A Requester that answers a challenge uses further CSeq numbers; where no answer tells how many, some
-    /// are reserved.
-    fn learn_cseq(&mut self, answer: &Result<RegisterResponse, SendError>) {
-        let from_registrar = answer
-            .as_ref()
-            .ok()
-            .filter(|response| response.code != Some(408))
-            .and_then(|response| response.cseq);
-        self.cseq = match from_registrar {
-            Some(cseq) if cseq <= self.cseq.saturating_add(MAX_CSEQ_LEAP) => self.cseq.max(cseq),
-            _ => self.cseq.saturating_add(CSEQ_RESERVE),
-        };
-    }
-
-    /// A request that no one answered, to where the binding is, may have put another one in its place: that
-    /// lasts no longer than what was asked for.
-    fn shorten_unconfirmed(&mut self, outcome: &Outcome, sent: SentTo<'_>, asked_s: u32) {
-        let unknown = outcome.may_have_bound();
-        let Some(binding) = self.binding.as_mut().filter(|held| unknown && held.position == sent.position)
-        else {
-            return;
-        };
-        let expires_at = sent.at.plus(u64::from(asked_s) * schedule::SECOND_MS);
-        if let Some(granted_s) = NonZeroU32::new(asked_s).filter(|_| expires_at < binding.expires_at) {
-            *binding = Binding { expires_at, granted_s, ..*binding };
-        }
-    }
-
-    /// A success that grants no time, to where the binding is, says that there is none any more.
-    fn record_nothing_granted(
-        &mut self,
-        answer: &Result<RegisterResponse, SendError>,
-        outcome: &Outcome,
-        sent: SentTo<'_>,
-        now: Now,
-    ) {
-        let success = answer.as_ref().is_ok_and(|response| matches!(response.code, Some(200..=299)));
-        if success && matches!(outcome, Outcome::Failed { .. }) {
-            self.binding = self.binding.map(|held| {
-                let here = held.position == sent.position && held.expires_at > now.at;
-                if here { Binding { expires_at: now.at, longer: false, ..held } } else { held }
-            });
-        }
-    }
-
-    /// What is believed to have expired is removed with the trunk all the same.
-    fn record_longer(&mut self, longer: bool) {
-        if let Some(binding) = self.binding.as_mut().filter(|_| longer) {
-            binding.longer = true;
-        }
-    }
-
-    fn record_binding(&mut self, outcome: &Outcome, sent: SentTo<'_>) {
-        match *outcome {
-            Outcome::Registered { expires_s } => {
-                let expires_at = sent.at.plus(u64::from(expires_s) * schedule::SECOND_MS);
-                let granted_s = NonZeroU32::new(expires_s).unwrap_or(NonZeroU32::MIN);
-                let (position, edge) = (sent.position, sent.edge);
-                let binding = Binding { expires_at, granted_s, position, edge, longer: false };
-                self.record_earlier(binding, sent);
-                self.binding = Some(binding);
-                self.unconfirmed = UriSet::default();
-            }
-            // Unavailable too: the connection may have broken after the request was sent.
-            ref open if open.may_have_bound() => {
-                // One way for each address of record: that of its binding, else the last one.
-                let bound = self.bound_at(sent.at).filter(|position| sent.same.contains(*position));
-                self.unconfirmed.remove_all(sent.same);
-                self.unconfirmed.insert(bound.unwrap_or(sent.position));
-            }
-            Outcome::UnknownAccount { .. } => self.unconfirmed.remove_all(sent.same),
-            _ => {}
-        }
     }
 
     fn register_answered(
@@ -255,7 +164,7 @@ impl Registration {
         if let Outcome::Registered { .. } = outcome {
             if sent.preferred_edge {
                 // A probe would go where the binding is.
-                self.edge = 0;
+                self.target.edge = EdgePortRank::FIRST;
             }
             self.succeeded(plan, now, rng);
             return;
@@ -270,13 +179,13 @@ impl Registration {
                     self.target_failed(TargetFailure::default(), plan, now, rng);
                 }
             }
-            Outcome::CredentialsRejected { .. } => self.rejected((sent.position, reason), 0, now, rng),
+            Outcome::CredentialsRejected { .. } => self.rejected((sent.index, reason), 0, now, rng),
             Outcome::UnknownAccount { retry_after_s } => {
-                let asked = retry_after_s.map_or(0, schedule::retry_after);
-                self.rejected((sent.position, reason), asked, now, rng);
+                let asked = retry_after_s.map_or(0, backoff::retry_after);
+                self.rejected((sent.index, reason), asked, now, rng);
             }
             Outcome::Failed { edge_port_suspect, retry_after_s, outage, .. } => {
-                let not_before = retry_after_s.map(|seconds| now.at.plus(schedule::retry_after(seconds)));
+                let not_before = retry_after_s.map(|seconds| now.at.plus(backoff::retry_after(seconds)));
                 if !self.next_redirect_after(sent, 0, now) {
                     let failed =
                         TargetFailure { edge_port_suspect: *edge_port_suspect, outage: *outage, not_before };
@@ -284,7 +193,7 @@ impl Registration {
                 }
             }
             Outcome::Timeout | Outcome::Unknown => {
-                if !self.next_redirect_after(sent, schedule::after_silence(rng), now) {
+                if !self.next_redirect_after(sent, backoff::after_silence(rng), now) {
                     self.silent(*outcome == Outcome::Timeout, plan, now, rng);
                 }
             }
@@ -335,12 +244,12 @@ impl Registration {
         self.clear_failure(now.at);
         let Some(binding) = self.binding else { return };
         self.due = refresh(&binding, plan.settings, now.at, rng);
-        if (self.uri, self.edge) != (0, 0) {
+        if !self.target.is_preferred() {
             let failure = self.failure_mut();
             // A probe must be over, at its worst, before the binding has to be refreshed at the latest.
-            let shut_until = failure.refused_uris.shut_until(0);
-            let probe_at = failure.preferred_retry_at.max(shut_until).max(now.at.plus(schedule::SECOND_MS));
-            let over = probe_at.plus(plan.settings.deadline_ms + schedule::PROBE_MARGIN_MS);
+            let shut_until = failure.refused_uris.shut_until(UriRank::FIRST);
+            let probe_at = failure.preferred_retry_at.max(shut_until).max(now.at.plus(backoff::SECOND_MS));
+            let over = probe_at.plus(plan.settings.deadline_ms + refresh::PROBE_MARGIN_MS);
             let last_call = if over <= self.due { self.due } else { binding.expires_at };
             if over <= last_call && probe_at <= self.due {
                 self.due = probe_at;
@@ -351,8 +260,8 @@ impl Registration {
 
     /// Drops what a success makes pointless: the reason, the counts, and a redirection that does not last.
     fn clear_failure(&mut self, now: Moment) {
-        let ranks = (self.uri, self.edge);
-        if self.failure.as_mut().is_some_and(|failure| failure.clear_after_success(ranks, now)) {
+        let target = self.target;
+        if self.failure.as_mut().is_some_and(|failure| failure.clear_after_success(target, now)) {
             self.failure = None;
         }
     }
@@ -368,12 +277,12 @@ impl Registration {
     ) {
         // The binding is at the same URI, by another EdgePort: what the registrar says concerns the refresh
         // as well.
-        let same = self.uri == 0;
+        let same = self.target.uri == UriRank::FIRST;
         let mut not_before = Moment::default();
         self.record_binding(outcome, sent);
         match outcome {
             Outcome::Registered { .. } => {
-                (self.uri, self.edge) = (0, 0);
+                self.target = TargetRanks::PREFERRED;
                 self.succeeded(plan, now, rng);
                 return;
             }
@@ -383,7 +292,7 @@ impl Registration {
                     Outcome::UnknownAccount { retry_after_s } => *retry_after_s,
                     _ => None,
                 };
-                self.preferred_rejected((sent.position, cause.reason), asked, now, rng);
+                self.preferred_rejected((sent.index, cause.reason), asked, now, rng);
                 if same {
                     not_before = now.at.plus(self.account_refused(asked, rng));
                     self.failure_mut().record_failure(cause, now.unix_ms);
@@ -392,9 +301,9 @@ impl Registration {
             Outcome::Failed { edge_port_suspect, retry_after_s, outage, .. } => {
                 self.preferred_failed(now, rng);
                 if let Some(seconds) = retry_after_s {
-                    let until = now.at.plus(schedule::retry_after(*seconds));
+                    let until = now.at.plus(backoff::retry_after(*seconds));
                     self.preferred_retry_after(until);
-                    let over = until.plus(plan.settings.deadline_ms + schedule::PROBE_MARGIN_MS);
+                    let over = until.plus(plan.settings.deadline_ms + refresh::PROBE_MARGIN_MS);
                     if same && self.binding.is_none_or(|binding| over > binding.expires_at) {
                         // No time would be left for the refresh. Another target, or a wait, as if this had
                         // been it.

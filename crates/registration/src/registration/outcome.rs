@@ -1,8 +1,8 @@
-//! What a response may mean for a registration: [`Outcome`], and the [`Reason`] that a person sees.
+//! Outcomes of a response: [`Outcome`], and the [`Reason`] that a person sees.
 
 use crate::model::RedirectTarget;
 
-/// Why an attempt failed; the names are what status, metrics and tables show.
+/// Reason of a failure; the names are those that status, metrics and tables show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// 401, 403 or 407.
@@ -94,7 +94,7 @@ impl Reason {
 /// A failure as a person wants to read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// Which kind.
+    /// Reason.
     pub reason: Reason,
     /// SIP status code, where there was one.
     pub code: Option<u16>,
@@ -102,7 +102,7 @@ pub struct Failure {
     pub message: Box<str>,
 }
 
-/// How long a redirection holds.
+/// Lifetime of a redirection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RedirectLifetime {
     /// For this request only (302 without an expiry, 305).
@@ -114,7 +114,7 @@ pub enum RedirectLifetime {
 /// One target of a redirection that is followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedirectOffer {
-    /// Where to.
+    /// Target.
     pub to: RedirectTarget,
     /// For how long.
     pub hold: RedirectLifetime,
@@ -122,7 +122,7 @@ pub struct RedirectOffer {
     pub without_credentials: bool,
 }
 
-/// What a reply means.
+/// Outcome of a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The registrar holds a binding for so many seconds.
@@ -173,7 +173,7 @@ pub enum Outcome {
     },
     /// No one answered.
     Timeout,
-    /// Whether the registrar holds a binding is not known.
+    /// Nothing says whether the registrar holds a binding.
     Unknown,
     /// The Requester cannot be reached: nothing was sent.
     RequesterUnavailable,

@@ -2,9 +2,8 @@
 //! §8.1.3.4).
 
 use super::{
-    MAX_REDIRECTS, Priority, Registration, SentTo,
+    MAX_REDIRECTS, Priority, Registration, SentTo, backoff,
     outcome::{RedirectLifetime, RedirectOffer},
-    schedule,
     time::{Moment, Now},
 };
 use crate::model::RedirectTarget;
@@ -22,10 +21,10 @@ pub(super) struct Redirect {
     pub without_credentials: bool,
 }
 
-/// Where a registration is redirected to.
+/// Target that a registration is redirected to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Redirected<'a> {
-    /// Where to.
+    /// Target.
     pub to: &'a RedirectTarget,
     /// Until when the redirection, or the binding that it led to, holds; then the configured registrar is
     /// asked again.
@@ -92,7 +91,7 @@ impl Registration {
         before != to
     }
 
-    /// Which redirections are allowed has changed: the configured registrar is asked first again.
+    /// Asks the configured registrar first again: which redirections are allowed has changed.
     pub fn forget_redirections(&mut self) {
         if let Some(failure) = self.failure.as_mut() {
             (failure.redirect, failure.redirects) = (None, Vec::new());
@@ -130,7 +129,7 @@ fn redirect(from: Transport, offer: &RedirectOffer, now: Now) -> Option<Redirect
     };
     let to = RedirectTarget { address: HostPort { port, ..to.address.clone() }, transport: Some(transport) };
     let until = match hold {
-        RedirectLifetime::Seconds(seconds) => now.at.plus(u64::from(*seconds) * schedule::SECOND_MS),
+        RedirectLifetime::Seconds(seconds) => now.at.plus(u64::from(*seconds) * backoff::SECOND_MS),
         RedirectLifetime::Once => Moment::NEVER,
     };
     let (once, without_credentials) = (*hold == RedirectLifetime::Once, *without_credentials);

@@ -1,4 +1,4 @@
-//! Which redirections are followed, for how long, and where the credentials may go along.
+//! Policy of redirections: which are followed, for how long, and where the credentials may go along.
 //!
 //! A redirection stays within the provider where it leads to the same host, or to a name of the same
 //! registrable domain (`sip.example.com` and `backup.example.com` are both of `example.com`, by the Public
@@ -9,21 +9,21 @@ use std::{fmt, net::IpAddr};
 
 use ipnet::IpNet;
 
-/// How long a redirection holds at most by default, in seconds.
+/// Default of the longest time that a redirection holds, in seconds.
 pub const DEFAULT_MAX_S: u32 = 3_600;
 
-/// What is allowed beyond the registrar's own domain.
+/// Redirections that are allowed beyond the registrar's own domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedirectPolicy {
-    /// Where redirections may lead as well the registrar's own domain.
+    /// Domains that redirections may lead to, beside the registrar's own.
     pub domains: Vec<RedirectDomain>,
-    /// Whether the credentials are offered there.
+    /// Set where the credentials are offered there.
     pub credentials: bool,
-    /// How long a redirection holds at most, in seconds; then the configured registrar is asked again.
+    /// Longest time that a redirection holds, in seconds; then the configured registrar is asked again.
     pub max_s: u32,
 }
 
-/// Where redirections may lead.
+/// Domain that redirections may lead to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RedirectDomain {
     /// Anywhere: `*`.
@@ -34,7 +34,7 @@ pub enum RedirectDomain {
     Net(IpNet),
 }
 
-/// What may be done with one target of a redirection.
+/// Permission for one target of a redirection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permission {
     /// Follow it; the credentials may be offered there.

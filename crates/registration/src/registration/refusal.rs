@@ -2,53 +2,52 @@
 //! offered more often.
 
 use super::{
-    Priority, Refusal, Registration,
+    Priority, Refusal, Registration, UriIndex, UriRank, backoff,
     outcome::{Failure, Reason},
-    schedule,
     time::Moment,
 };
 
-/// How long after the end of its wait a refusal still counts for the next one, in milliseconds.
-const COUNTS_FOR_MS: u64 = 3_600 * schedule::SECOND_MS;
+/// Time after the end of its wait that a refusal still counts for the next one, in milliseconds.
+const COUNTS_FOR_MS: u64 = 3_600 * backoff::SECOND_MS;
 /// Most refusals that are kept beyond the life of the process for one trunk.
 const MAX_REFUSALS: usize = 4;
 
-/// What the registrars of single URIs refused, by the rank of the URI. Each wait outlives a success at
+/// Refusals of the registrars of single URIs, by the rank of the URI. Each wait outlives a success at
 /// another URI, an edit of anything but the account there, and a restart.
 #[derive(Clone, Debug, Default)]
-pub(super) struct RefusedUris(Vec<(u8, Refusal)>);
+pub(super) struct RefusedUris(Vec<(UriRank, Refusal)>);
 
 impl RefusedUris {
     /// Until when the URI of this rank is not to be asked again.
-    pub fn shut_until(&self, rank: u8) -> Moment {
+    pub fn shut_until(&self, rank: UriRank) -> Moment {
         self.of(rank).map_or(Moment::default(), |refusal| refusal.until)
     }
 
     /// Refusals in a row at the URI of this rank.
-    pub fn times(&self, rank: u8) -> u8 {
+    pub fn times(&self, rank: UriRank) -> u8 {
         self.of(rank).map_or(0, |refusal| refusal.times)
     }
 
-    fn of(&self, rank: u8) -> Option<&Refusal> {
+    fn of(&self, rank: UriRank) -> Option<&Refusal> {
         self.0.iter().find(|(other, _)| *other == rank).map(|(_, refusal)| refusal)
     }
 
     /// Remembers the latest refusal of a rank.
-    pub fn note(&mut self, rank: u8, refusal: Refusal) {
+    pub fn note(&mut self, rank: UriRank, refusal: Refusal) {
         self.0.retain(|(other, _)| *other != rank);
         self.0.push((rank, refusal));
     }
 
     /// The URI of this rank accepted the credentials. What no longer counts is forgotten as well.
-    pub fn accepted(&mut self, rank: u8, now: Moment) {
+    pub fn accepted(&mut self, rank: UriRank, now: Moment) {
         self.0.retain(|(other, refusal)| *other != rank && refusal.until.plus(COUNTS_FOR_MS) > now);
     }
 
-    /// The trunk changed: `keeps` gives the new position and rank of a URI whose account is still the same.
-    pub fn changed(&mut self, keeps: impl Fn(u8) -> Option<(u8, u8)>) {
-        let moved = |(_, refusal): (u8, Refusal)| {
-            let (position, rank) = keeps(refusal.position)?;
-            Some((rank, Refusal { position, ..refusal }))
+    /// The trunk changed: `keeps` gives the new index and rank of a URI whose account is still the same.
+    pub fn changed(&mut self, keeps: impl Fn(UriIndex) -> Option<(UriIndex, UriRank)>) {
+        let moved = |(_, refusal): (UriRank, Refusal)| {
+            let (index, rank) = keeps(refusal.index)?;
+            Some((rank, Refusal { index, ..refusal }))
         };
         self.0 = self.0.drain(..).filter_map(moved).collect();
     }
@@ -66,7 +65,7 @@ impl Registration {
     pub fn refusals(&self, now: Moment) -> Vec<Refusal> {
         let mut all: Vec<Refusal> = self.refusal(now).into_iter().collect();
         let refused = self.failure.as_ref().map_or(&[][..], |failure| &failure.refused_uris.0);
-        let is_new = |refusal: &Refusal| !all.iter().any(|known| known.position == refusal.position);
+        let is_new = |refusal: &Refusal| !all.iter().any(|known| known.index == refusal.index);
         let mut others: Vec<Refusal> = refused.iter().map(|(_, refusal)| *refusal).filter(is_new).collect();
         others.sort_by_key(|refusal| std::cmp::Reverse(refusal.until));
         all.extend(others);
@@ -75,7 +74,7 @@ impl Registration {
     }
 
     /// Remembers a refusal that was met with before a restart, at the URI of a rank.
-    pub fn remember_refusal(&mut self, rank: u8, refusal: Refusal) {
+    pub fn remember_refusal(&mut self, rank: UriRank, refusal: Refusal) {
         self.failure_mut().refused_uris.note(rank, refusal);
     }
 
@@ -83,9 +82,9 @@ impl Registration {
     /// next, or, where all `uris` did, the one whose wait ends first.
     pub(super) fn pass_over_refused(&mut self, uris: u8, now: Moment) {
         let Some(failure) = &self.failure else { return };
-        let shut_until = |rank: u8| failure.refused_uris.shut_until(rank).max(now);
-        if let Some((until, rank)) = (0..uris.min(64)).map(|rank| (shut_until(rank), rank)).min() {
-            self.uri = rank;
+        let shut_until = |rank: UriRank| failure.refused_uris.shut_until(rank).max(now);
+        if let Some((until, rank)) = UriRank::first(uris).map(|rank| (shut_until(rank), rank)).min() {
+            self.target.uri = rank;
             self.due = self.due.max(until);
         }
     }
@@ -99,13 +98,13 @@ impl Registration {
             (0, times) => (failure.preferred_retry_at, times),
             (times, _) => (self.due, times),
         };
-        let position = failure.refused_at.filter(|_| until > now && until != Moment::NEVER)?;
+        let index = failure.refused_at.filter(|_| until > now && until != Moment::NEVER)?;
         let reason = failure.refused_for.unwrap_or(Reason::CredentialsRejected);
-        Some(Refusal { position, reason, until, times, since_unix_ms: failure.refused_since_ms })
+        Some(Refusal { index, reason, until, times, since_unix_ms: failure.refused_since_ms })
     }
 
-    /// Position of the URI whose registrar refused credentials or account last.
-    pub fn refused_at(&self) -> Option<u8> {
+    /// Index of the URI whose registrar refused credentials or account last.
+    pub fn refused_at(&self) -> Option<UriIndex> {
         self.failure.as_ref()?.refused_at
     }
 
@@ -114,7 +113,7 @@ impl Registration {
     pub fn resume_refusal(&mut self, refusal: Refusal, preferred: bool) {
         let bound = self.class == Priority::Refresh;
         let failure = self.failure_mut();
-        failure.refused_at = Some(refusal.position);
+        failure.refused_at = Some(refusal.index);
         failure.refused_for = Some(refusal.reason);
         failure.refused_since_ms = refusal.since_unix_ms;
         if preferred && bound {

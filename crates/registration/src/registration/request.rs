@@ -16,7 +16,7 @@ pub struct UriView<'a> {
     pub host: &'a str,
     /// Registrar port.
     pub port: u16,
-    /// How to reach it.
+    /// Transport to reach it by.
     pub transport: Transport,
 }
 
@@ -60,15 +60,15 @@ mod tests {
     use super::*;
     use crate::{
         model::RedirectTarget,
-        registration::{Purpose, UriChoice},
+        registration::{EdgePortRank, Purpose, UriChoice, UriRank},
     };
 
     fn attempt(redirect: Option<RedirectTarget>) -> Attempt {
-        let uri = UriChoice::Rank(0);
+        let uri = UriChoice::Rank(UriRank(0));
         Attempt {
             purpose: Purpose::Register,
             uri,
-            edge: 0,
+            edge: EdgePortRank::FIRST,
             bound_edge: None,
             redirect,
             without_credentials: false,

@@ -1,8 +1,8 @@
-//! How a registration stands.
+//! State of a registration.
 
 use serde::{Deserialize, Serialize};
 
-/// How a trunk's registration stands.
+/// State of a trunk's registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum TrunkState {

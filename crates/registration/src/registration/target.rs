@@ -1,41 +1,80 @@
-//! Where to register: URIs by priority and weight, EdgePorts by region and rendezvous hashing.
+//! Targets in their order: URIs by priority and weight, EdgePorts by region and rendezvous hashing.
 //!
 //! Both orders depend only on the trunk and the configuration, so they are the same after a restart and for
 //! every replica; a rank in them (0 is preferred) is all that a registration has to remember.
 
-use super::identity::stable_hash;
+use super::{EdgePortRank, UriChoice, UriIndex, UriRank, identity::stable_hash};
+use crate::trunk::MAX_URIS;
 
-/// What the order of URIs depends on.
+/// Fields that the order of URIs depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UriRank {
+pub struct UriPreference {
     /// Lower first.
     pub priority: i32,
     /// Share among equal priorities (RFC 2782); 0 counts as the smallest share.
     pub weight: u16,
 }
 
-/// Positions in `uris`, preferred first: by priority; among equals at random by weight, but always the same
-/// for a trunk.
+/// Order of preference of a trunk's URIs: an index for each rank.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UriOrder(Vec<UriIndex>);
+
+impl UriOrder {
+    /// The URI of a rank.
+    pub fn index_of(&self, rank: UriRank) -> Option<UriIndex> {
+        self.0.get(usize::from(rank)).copied()
+    }
+
+    /// The rank of a URI.
+    pub fn rank_of(&self, index: UriIndex) -> Option<UriRank> {
+        self.rank_that(|other| other == index)
+    }
+
+    /// The preferred one of the URIs that a condition holds for.
+    pub fn rank_that(&self, holds: impl Fn(UriIndex) -> bool) -> Option<UriRank> {
+        let rank = self.0.iter().position(|index| holds(*index))?;
+        u8::try_from(rank).ok().map(UriRank)
+    }
+
+    /// The preferred URI.
+    pub fn preferred(&self) -> Option<UriIndex> {
+        self.0.first().copied()
+    }
+
+    /// The URI that an attempt means: of a rank that the trunk does not have, the preferred one.
+    pub fn resolve(&self, choice: UriChoice) -> UriIndex {
+        match choice {
+            UriChoice::Rank(rank) => self.index_of(rank).or(self.preferred()).unwrap_or_default(),
+            UriChoice::Index(index) => index,
+        }
+    }
+
+    /// All of them, preferred first.
+    pub fn iter(&self) -> impl Iterator<Item = UriIndex> {
+        self.0.iter().copied()
+    }
+}
+
+/// Orders URIs by priority; among equals at random by weight, but always the same for a trunk.
 ///
 /// The draw is weighted rendezvous hashing: `-weight / ln(u)`, `u` uniform in (0, 1) by hash, highest first.
 /// A change of one URI's weight moves only trunks from or to that URI.
-pub fn uri_order(trunk: &str, uris: impl ExactSizeIterator<Item = UriRank>) -> Vec<u8> {
-    if uris.len() <= 1 {
-        return vec![0; uris.len()];
+pub fn uri_order(trunk: &str, uris: impl ExactSizeIterator<Item = UriPreference>) -> UriOrder {
+    let count = u8::try_from(uris.len().min(MAX_URIS)).unwrap_or(u8::MAX);
+    if count <= 1 {
+        return UriOrder(UriIndex::first(count).collect());
     }
-    let mut scored: Vec<(i32, f64, u8)> = uris
-        .take(usize::from(u8::MAX))
-        .enumerate()
-        .map(|(position, uri)| {
-            let position = u8::try_from(position).unwrap_or(u8::MAX);
-            // RFC 2782 gives weight 0 «a very small chance of being selected».
+    let mut scored: Vec<(i32, f64, UriIndex)> = UriIndex::first(count)
+        .zip(uris)
+        .map(|(index, uri)| {
+            // RFC 2782 gives weight 0 "a very small chance of being selected".
             let weight = if uri.weight == 0 { 0.01 } else { f64::from(uri.weight) };
-            let hash = stable_hash(&[b"uri", trunk.as_bytes(), &[position]]);
-            (uri.priority, -weight / unit(hash).ln(), position)
+            let hash = stable_hash(&[b"uri", trunk.as_bytes(), &[index.0]]);
+            (uri.priority, -weight / unit(hash).ln(), index)
         })
         .collect();
     scored.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)).then(a.2.cmp(&b.2)));
-    scored.into_iter().map(|(_, _, position)| position).collect()
+    UriOrder(scored.into_iter().map(|(_, _, index)| index).collect())
 }
 
 /// A number in (0, 1) from the upper 53 bits of a hash.
@@ -48,19 +87,19 @@ fn unit(hash: u64) -> f64 {
 /// rendezvous hashing, so that an EdgePort that comes or goes moves only its own share of the trunks.
 /// `usable` leaves out the ones that are known to be silent; where none is usable, all are.
 ///
-/// Returns a position in `edge_ports`; 0 where there are none.
+/// Returns an index in `edge_ports`; 0 where there are none.
 pub fn edge_port<'a>(
     trunk: &str,
     region: Option<&str>,
     edge_ports: impl Iterator<Item = (&'a str, Option<&'a str>, bool)>,
-    rank: u8,
+    rank: EdgePortRank,
 ) -> usize {
     let mut all: Vec<(bool, bool, u64, usize)> = edge_ports
         .enumerate()
-        .map(|(position, (address, at, usable))| {
+        .map(|(index, (address, at, usable))| {
             let far = region.is_some() && at != region;
             let hash = stable_hash(&[b"edge", trunk.as_bytes(), address.as_bytes()]);
-            (!usable, far, u64::MAX - hash, position)
+            (!usable, far, u64::MAX - hash, index)
         })
         .collect();
     if all.len() <= 1 {
@@ -77,10 +116,11 @@ mod tests {
     use super::*;
 
     fn order(trunk: &str, uris: &[(i32, u16)]) -> Vec<u8> {
-        uri_order(
+        let order = uri_order(
             trunk,
-            uris.iter().map(|(priority, weight)| UriRank { priority: *priority, weight: *weight }),
-        )
+            uris.iter().map(|(priority, weight)| UriPreference { priority: *priority, weight: *weight }),
+        );
+        order.iter().map(u8::from).collect()
     }
 
     #[test]
@@ -109,7 +149,7 @@ mod tests {
         edges: &[(&'static str, Option<&'static str>, bool)],
         rank: u8,
     ) -> usize {
-        edge_port(trunk, region, edges.iter().copied(), rank)
+        edge_port(trunk, region, edges.iter().copied(), EdgePortRank(rank))
     }
 
     #[test]

@@ -32,7 +32,7 @@ struct Harness {
     transport: Transport,
     /// All URIs are ways to one address of record.
     one_address: bool,
-    /// What others meet with.
+    /// Facts about the path, from other trunks.
     route: RouteHealth<'static>,
 }
 
@@ -93,26 +93,27 @@ impl Harness {
     ) -> (Outcome, Effects) {
         let settings = self.settings.clone();
         let plan = Targets { uris: self.uris, edges: self.edges, settings: &settings };
-        let position = match attempt.uri {
-            UriChoice::Rank(rank) | UriChoice::Position(rank) => rank,
+        let index = match attempt.uri {
+            UriChoice::Rank(UriRank(number)) | UriChoice::Index(UriIndex(number)) => UriIndex(number),
         };
         let to = match &attempt.redirect {
             Some(to) => to.address.clone(),
-            None => HostPort::new(&format!("host-{position}"), 5060),
+            None => HostPort::new(&format!("host-{}", index.0), 5060),
         };
         let now = self.now();
         let transport = attempt.redirect.as_ref().and_then(|to| to.transport).unwrap_or(self.transport);
-        let preferred_edge = attempt.edge == 0;
+        let preferred_edge = attempt.edge == EdgePortRank::FIRST;
         let at = Moment(self.sent_at);
-        let same = if self.one_address { (0..self.uris).collect() } else { UriSet::from_iter([position]) };
-        let edge = attempt.bound_edge.unwrap_or(EdgePortId(u16::from(attempt.edge)));
+        let same =
+            if self.one_address { UriIndex::first(self.uris).collect() } else { UriSet::from_iter([index]) };
+        let edge = attempt.bound_edge.unwrap_or(EdgePortId(u16::from(attempt.edge.0)));
         let route = self.route;
-        let registrar = format!("host-{position}");
+        let registrar = format!("host-{}", index.0);
         let sent = SentTo {
             address: &to,
             registrar: &registrar,
             transport,
-            position,
+            index,
             same,
             preferred_edge,
             edge,

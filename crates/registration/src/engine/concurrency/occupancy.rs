@@ -16,17 +16,17 @@ const MAX_STALLED_BEYOND: u32 = 1;
 /// Places that doubt may add while nothing at all comes back, in all.
 const MAX_EXTRA_SLOTS: u32 = 512;
 
-/// See the module.
+/// Places in flight.
 #[derive(Debug, Default)]
 pub(super) struct Occupancy {
     in_flight: u32,
     stalled: u32,
-    /// What the Requester says that it takes at a time.
+    /// Number of requests that the Requester says it takes at a time.
     capacity: Option<u32>,
     /// The most stalled calls that a response has overtaken.
     overtaken: u32,
     responded: bool,
-    /// When something came back last, and when the newest of the stalled calls was sent.
+    /// Times at which something came back last, and at which the newest of the stalled calls was sent.
     responded_at: Moment,
     newest_stalled: Moment,
 }
@@ -58,7 +58,7 @@ impl Occupancy {
         }
     }
 
-    /// What the Requester says that it takes at a time; `None` where it does not say.
+    /// Sets the number of requests that the Requester says it takes at a time; `None` where it does not say.
     pub fn set_capacity(&mut self, capacity: Option<u32>) {
         self.capacity = capacity.map(|capacity| capacity.max(1));
     }

@@ -1,11 +1,11 @@
-//! How far the bound on requests in flight grows: as far as more of them bring more answers.
+//! Growth of the bound on requests in flight: as far as more of them bring more responses.
 //!
-//! How long an answer takes tells little. A Requester that answers in a millisecond seems quick even when
-//! many hundreds of requests wait in front of it: they wait for each other, cost memory, and fall out of the
-//! processor's caches. And one that answers late may do so because the registrar is far away, or the machine
-//! busy, and take any number at a time. So but for a quick beginning, a step up has to pay.
+//! The time that a response takes says little. A Requester that answers in a millisecond seems quick even
+//! when many hundreds of requests wait in front of it: they wait for each other, cost memory, and fall out of
+//! the processor's caches. And one that answers late may do so because the registrar is far away, or the
+//! machine busy, and take any number at a time. So but for a quick beginning, a step up has to pay.
 
-use crate::registration::time::Moment;
+use crate::registration::{backoff::Backoff, time::Moment};
 
 /// Up to here the bound grows by one with each answer that is as quick as before.
 pub(super) const FREE_GROWTH_LIMIT: f64 = 64.0;
@@ -23,11 +23,11 @@ const REQUIRED_GAIN: f64 = 0.5;
 /// Answers for each place that a rate is measured by, and milliseconds that it takes at least.
 const RESPONSES_PER_SLOT: f64 = 4.0;
 const MIN_MEASURE_MS: u64 = 50;
-/// After a step that was taken back the next one is tried so many milliseconds later; twice as many after
-/// each further one in a row, up to the second figure.
-const STEP_PAUSE_MS: (u64, u64) = (10_000, 160_000);
+/// Pause after a step that was taken back, before the next one is tried; longer after each further one in a
+/// row.
+const STEP_PAUSE: Backoff = Backoff::new(10_000, 160_000);
 
-/// See the module.
+/// Growth of the bound on requests in flight.
 #[derive(Debug, Default)]
 pub(super) struct RampUp {
     /// Since when answers are counted, and how many there were.
@@ -58,7 +58,7 @@ impl RampUp {
         self.pause();
         match self.before.take() {
             Some((lower, slower)) if rate / slower - 1.0 < (limit / lower - 1.0) * REQUIRED_GAIN => {
-                self.rest = (self.rest * 2).clamp(STEP_PAUSE_MS.0, STEP_PAUSE_MS.1);
+                self.rest = STEP_PAUSE.after(self.rest);
                 self.rest_until = now.plus(self.rest);
                 return lower;
             }

@@ -2,7 +2,7 @@
 
 use crate::registration::time::Moment;
 
-/// See the module. Without a rate there is no bound.
+/// Token bucket. Without a rate there is no bound.
 #[derive(Debug)]
 pub(super) struct Budget {
     tokens: f64,
@@ -34,11 +34,6 @@ impl Budget {
             self.refill(rate, now);
             self.tokens = (self.tokens - 1.0).max(0.0);
         }
-    }
-
-    /// Gives a token back.
-    pub fn give_back(&mut self, rate: Option<f64>) {
-        self.tokens = (self.tokens + 1.0).min(rate.map_or(1.0, burst));
     }
 
     fn refill(&mut self, rate: f64, now: Moment) {

@@ -3,7 +3,7 @@
 use super::budget::Budget;
 use crate::registration::time::Moment;
 
-/// See the module.
+/// Host that several registrars may share.
 #[derive(Debug)]
 pub(super) struct Host {
     pub name: Box<str>,

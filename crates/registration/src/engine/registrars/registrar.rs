@@ -2,8 +2,11 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
-use super::{Key, Urgency};
-use crate::{engine::outage::Outage, registration::time::Moment};
+use super::{Urgency, turns::Key};
+use crate::{
+    engine::outage::Outage,
+    registration::{backoff::Backoff, time::Moment},
+};
 
 /// A waiting trunk: its urgency, its slot, and the stamp that says whether it still waits.
 pub(super) type Waiting = Reverse<(Urgency, u32, u32)>;
@@ -13,11 +16,10 @@ pub(super) type Waiting = Reverse<(Urgency, u32, u32)>;
 const RESPONSE_GRACE_MS: u64 = 1_000;
 /// The longest response time that counts for that, in milliseconds.
 const MAX_LATENCY_MS: u64 = 5_000;
-/// Between two requests to a registrar that responds to none of them, in milliseconds: doubled from the first
-/// to the second.
-const UNANSWERED_PAUSE_MS: (u64, u64) = (1_000, 8_000);
+/// Pause between two requests to a registrar that responds to none of them.
+const UNANSWERED_PAUSE: Backoff = Backoff::new(1_000, 8_000);
 
-/// See the module.
+/// One registrar, its queue, and how it responds.
 #[derive(Debug)]
 pub(super) struct Registrar {
     /// Host and port.
@@ -27,9 +29,9 @@ pub(super) struct Registrar {
     pub used_at: Moment,
     pub in_flight: u32,
     pub outage: Outage,
-    /// Why it is down, for a person.
+    /// Message of its outage, for a person.
     pub down_message: Box<str>,
-    /// When it came back last.
+    /// Time at which it came back last.
     pub back_at: Option<Moment>,
     /// Since when requests have been under way with no response at all.
     unanswered_since: Option<Moment>,
@@ -45,9 +47,9 @@ pub(super) struct Registrar {
     latency_ms: u64,
     /// The last two slots that registered, and when their requests were sent.
     registered: [Option<(u32, Moment)>; 2],
-    /// What it stands under among the ready ones, if it does.
+    /// Key that it stands under among the ready ones, if it does.
     pub ready_as: Option<Key>,
-    /// When it stands among the blocked ones for, if it does.
+    /// Time that it stands under among the blocked ones, if it does.
     pub blocked_for: Option<Moment>,
 }
 
@@ -92,8 +94,8 @@ impl Registrar {
     pub fn opens_at(&self, most: u32, now: Moment) -> Moment {
         let mut at = self.outage.opens_at(most);
         if !self.outage.is_down() && self.is_unproven(now) {
-            let gap = UNANSWERED_PAUSE_MS.0 << self.unanswered.saturating_sub(1).min(3);
-            at = at.max(self.used_at.plus(gap.min(UNANSWERED_PAUSE_MS.1)));
+            let pause = UNANSWERED_PAUSE.wait(self.unanswered.saturating_sub(1));
+            at = at.max(self.used_at.plus(pause));
         }
         at
     }
@@ -124,6 +126,15 @@ impl Registrar {
         self.silences = self.silences.saturating_add(1);
     }
 
+    /// Takes the trunk that comes first out of the queue.
+    pub fn pop(&mut self) {
+        self.queue.pop();
+        if self.queue.is_empty() {
+            self.queue.shrink_to(64);
+        }
+    }
+
+    /// A request goes out.
     pub fn sent(&mut self, now: Moment) {
         self.in_flight += 1;
         self.used_at = now;
@@ -131,18 +142,12 @@ impl Registrar {
         self.unanswered_since.get_or_insert(now);
     }
 
-    /// A request is over, or was not sent after all.
+    /// A request is over.
     pub fn ended(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
         if self.in_flight == 0 {
             self.unanswered_since = None;
         }
-    }
-
-    /// What [`Registrar::sent`] counted did not go out.
-    pub fn not_sent(&mut self) {
-        self.unanswered = self.unanswered.saturating_sub(1);
-        self.ended();
     }
 
     /// It responded, whatever it said.

@@ -31,7 +31,9 @@ impl Harness {
 
     fn next_that(&mut self, now: Moment, waits: fn(u32, u32) -> bool) -> Option<(u32, u32)> {
         let limits = SendLimits { urgent_only: false, probes_each: 4, probes: 100 };
-        self.registrars.next(limits, now, waits, &mut self.rng)
+        let (slot, id) = self.registrars.peek(limits, now, waits)?;
+        self.registrars.take(id, now, &mut self.rng);
+        Some((slot, id))
     }
 }
 

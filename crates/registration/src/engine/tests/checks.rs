@@ -1,4 +1,4 @@
-//! What must hold at every step of every simulation, whatever goes wrong.
+//! Checks of what must hold at every step of every simulation, whatever goes wrong.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,13 +9,13 @@ use crate::{
     registration::{Purpose, state::TrunkState, time::Now},
 };
 
-/// See the module.
+/// Checks of a simulation.
 pub struct Checks {
     interval_ms: u64,
     rate: Option<f64>,
     max_in_flight: u32,
     in_flight: HashSet<String>,
-    /// When the settings changed last.
+    /// Time at which the settings changed last.
     reconfigured_at: u64,
     /// Highest CSeq that may have been used, by Call-ID.
     cseq: HashMap<String, u32>,
@@ -27,9 +27,9 @@ pub struct Checks {
     holds: HashMap<String, u64>,
     /// A healthy binding is not refreshed before then, by Call-ID; with the trunk.
     early: HashMap<String, (String, u64)>,
-    /// When a password was refused, by trunk, or, where a probe found it refused, by what it was probed with.
+    /// Times at which a password was refused, by trunk, or, if by a probe, by what it was probed with.
     rejected: HashMap<(String, String), (String, u64)>,
-    /// When a trunk was edited.
+    /// Time at which a trunk was edited.
     edits: HashMap<String, u64>,
     /// Tries to remove a binding, by Call-ID.
     leaves: HashMap<String, u32>,
@@ -174,7 +174,7 @@ impl Checks {
         self.early.clear();
     }
 
-    /// What a new process cannot know is forgotten.
+    /// Forgets what a new process cannot know.
     pub fn restarted(&mut self, settings: &EngineSettings, complete: bool) {
         self.reconfigured_budgets(settings);
         self.in_flight.clear();

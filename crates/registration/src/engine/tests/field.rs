@@ -1,4 +1,4 @@
-//! What the field does: rows of the table of field cases that concern many trunks, on simulated time.
+//! Field cases: rows of their table that concern many trunks, on simulated time.
 
 use super::{
     sim::{HOUR, MINUTE, SECOND_MS, Sim, settings},
@@ -112,7 +112,7 @@ fn outage(trunks: usize, down: Policy, ours: bool) -> (usize, u64) {
     (0..trunks).for_each(|n| sim.put(&trunk(&format!("t{n:04}"), &[&format!("u{n}@h")])));
     sim.run(5 * MINUTE);
     assert_eq!(sim.counts().registered as usize, trunks);
-    let before = sim.registrar("h").policy.clone();
+    let before = sim.registrar("h").fake.policy.clone();
     sim.policy("h", down);
     let began = sim.t;
     while sim.engine.registrars.down(&at("h")).is_none() {
@@ -160,12 +160,12 @@ fn a_probe_that_ends_after_its_registrar_is_back_waits_for_no_time_of_its_own() 
     let mut sim = Sim::new(settings, 9).with_ours();
     (0..20).for_each(|n| sim.put(&trunk(&format!("t{n:02}"), &[&format!("u{n}@h")])));
     sim.run(5 * MINUTE);
-    let before = sim.registrar("h").policy.clone();
+    let before = sim.registrar("h").fake.policy.clone();
     sim.policy("h", Policy::Silent);
     sim.run(5 * MINUTE);
     assert!(sim.engine.registrars.down(&at("h")).is_some());
     // Nothing is sent again of what is under way: its connection is lost.
-    sim.registrar("h").policy = before;
+    sim.registrar("h").fake.policy = before;
     sim.run(12 * SECOND_MS);
     assert!(sim.engine.registrars.down(&at("h")).is_none());
     sim.run(25 * SECOND_MS);
@@ -417,8 +417,8 @@ fn two_uris_that_redirect_to_a_registrar_that_is_down_are_not_asked_in_turn_for_
     for n in 0..5 {
         sim.put(&trunk(&format!("other-{n}"), &[&format!("u{n}@down")]));
     }
-    sim.policy("one", Policy::Moved(301, "down", None));
-    sim.policy("two", Policy::Moved(301, "down", None));
+    sim.policy("one", Policy::moved(301, "down", None));
+    sim.policy("two", Policy::moved(301, "down", None));
     sim.policy("down", Policy::Code(503));
     sim.run(10 * MINUTE);
     let sent = sim.of("t").len();

@@ -90,7 +90,7 @@ fn its_record_outlives_other_faults_failed_syncs_and_the_loss_of_the_store() {
     sim.api_up = true;
     sim.sync();
     sim.store.clear();
-    sim.engine.mark_all_for_writing();
+    sim.engine.handle_store_loss();
     sim.pump();
     assert_eq!((sim.store.len(), sim.store[&*name(0)].cseq), (2, kept.cseq));
     sim.restart(5 * SECOND_MS, 0);

@@ -56,44 +56,44 @@ fn g4_records_of_the_store_outlive_a_first_list_that_is_unsure() {
 #[test]
 fn what_is_missing_is_what_the_next_removal_would_take() {
     let mut sim = Sim::registered(20);
-    sim.engine.begin_sync();
+    sim.engine.handle_sync_started();
     assert_eq!((sim.engine.missing(19), sim.engine.missing(20).map(|all| all.len())), (None, Some(20)));
     let now = sim.now();
     for item in sim.trunks.values().skip(3) {
-        sim.engine.offer(item, now);
-        sim.engine.offer(item, now);
+        sim.engine.handle_trunk(item, now);
+        sim.engine.handle_trunk(item, now);
     }
     let missing = sim.engine.missing(3).unwrap();
     assert_eq!(missing.len(), 3);
     assert!(missing.iter().all(|reference| ["t00000", "t00001", "t00002"].contains(&&**reference)));
     for item in sim.trunks.values() {
-        sim.engine.offer(item, now);
+        sim.engine.handle_trunk(item, now);
     }
     assert_eq!(sim.engine.missing(0), Some(vec![]));
-    let report = sim.engine.finish_sync(Absence::Certain, now);
+    let report = sim.engine.handle_sync_finished(Absence::Certain, now);
     assert_eq!((report.removed, report.duplicates), (0, 0), "the same trunk twice is no other trunk");
     // Those that only the store knows are missing, too.
     let all = std::mem::take(&mut sim.trunks);
     sim.absence = Absence::Unconfirmed;
     sim.restart(5 * SECOND_MS, 0);
     sim.sync();
-    sim.engine.begin_sync();
+    sim.engine.handle_sync_started();
     assert_eq!((sim.engine.missing(19), sim.engine.missing(20).map(|all| all.len())), (None, Some(20)));
-    sim.engine.offer(all.values().next().unwrap(), sim.now());
+    sim.engine.handle_trunk(all.values().next().unwrap(), sim.now());
     assert_eq!(sim.engine.missing(20).map(|all| all.len()), Some(19));
 }
 
 #[test]
 fn two_trunks_of_one_ref_that_differ_are_reported() {
     let mut sim = Sim::registered(2);
-    sim.engine.begin_sync();
+    sim.engine.handle_sync_started();
     let now = sim.now();
     let (first, second) = (sim.trunks["t00000"].clone(), sim.trunks["t00001"].clone());
-    sim.engine.offer(&first, now);
+    sim.engine.handle_trunk(&first, now);
     sim.put(&trunk("t00000", &["another@h0"]));
-    sim.engine.offer(&sim.trunks["t00000"].clone(), now);
-    sim.engine.offer(&second, now);
-    assert_eq!(sim.engine.finish_sync(Absence::Certain, now).duplicates, 1);
+    sim.engine.handle_trunk(&sim.trunks["t00000"].clone(), now);
+    sim.engine.handle_trunk(&second, now);
+    assert_eq!(sim.engine.handle_sync_finished(Absence::Certain, now).duplicates, 1);
     sim.pump();
     assert_eq!((sim.state("t00000"), sim.log.len()), (TrunkState::Registered, 0), "the first one counts");
 }
@@ -108,9 +108,9 @@ fn g4_lists_that_fail_each_with_other_trunks_do_not_add_up() {
         sim.trunks.clear();
         (0..20).for_each(|n| sim.put(&trunk(&format!("new-{round}-{n}"), &[&format!("u{n}@h1")])));
         let now = sim.now();
-        sim.engine.begin_sync();
-        sim.trunks.values().for_each(|item| sim.engine.offer(item, now));
-        sim.engine.abort_sync(&SourceError::TooMuch("no end".into()), now);
+        sim.engine.handle_sync_started();
+        sim.trunks.values().for_each(|item| sim.engine.handle_trunk(item, now));
+        sim.engine.handle_sync_failed(&SourceError::TooMuch("no end".into()), now);
         assert_eq!(sim.engine.slots.len(), 30);
     }
     sim.trunks = all;

@@ -1,4 +1,4 @@
-//! What an operator asks of an engine: the worst troubles, and a pause.
+//! Commands of an operator: the worst troubles, and a pause.
 
 use std::collections::BTreeMap;
 

@@ -62,10 +62,10 @@ fn a_registrar_that_came_back_while_the_backup_was_tried_is_asked_after_that() {
         (0..20).for_each(|n| sim.put(&trunk(&format!("w{n:03}"), &[&format!("u{n}@w{n}")])));
         sim.policy("b", Policy::Silent);
         sim.run(5 * MINUTE);
-        let before = sim.registrar("a").policy.clone();
+        let before = sim.registrar("a").fake.policy.clone();
         sim.policy("a", Policy::Silent);
         sim.run(10 * MINUTE + seed * 3 * SECOND_MS);
-        sim.registrar("a").policy = before;
+        sim.registrar("a").fake.policy = before;
         // One that is under way to a, a pause, and one to b.
         sim.run(2 * SILENCE + 25 * SECOND_MS);
         assert_eq!(unregistered(&sim, 7), [""; 0], "seed {seed}: {:?}", sim.view("t000"));
@@ -101,11 +101,11 @@ fn who_waits_for_a_registrar_goes_to_the_other_one_when_that_is_back() {
         }
         (0..20).for_each(|n| sim.put(&trunk(&format!("w{n:03}"), &[&format!("u{n}@w{n}")])));
         sim.run(5 * MINUTE);
-        let before = sim.registrar("a").policy.clone();
+        let before = sim.registrar("a").fake.policy.clone();
         sim.policy("a", Policy::Silent);
         sim.policy("b", Policy::Silent);
         sim.run(10 * MINUTE);
-        sim.registrar(back).policy = before;
+        sim.registrar(back).fake.policy = before;
         sim.run(15 * SECOND_MS);
         let left = unregistered(&sim, 60);
         assert!(left.len() <= 14, "seed {seed}: only what is under way may be left: {left:?}");

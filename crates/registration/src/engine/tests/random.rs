@@ -102,12 +102,12 @@ fn any_policy(rng: &mut impl Rng) -> Policy {
         Policy::Grants(90),
         Policy::AtLeast(400),
         Policy::AtLeastUntold(500),
-        Policy::Busy(700),
+        Policy::busy(700),
         Policy::Later(480, 300),
-        Policy::Moved(302, "h0", None),
-        Policy::Moved(302, "h1", Some(500)),
-        Policy::Moved(301, "h2", None),
-        Policy::RefusesTags,
+        Policy::moved(302, "h0", None),
+        Policy::moved(302, "h1", Some(500)),
+        Policy::moved(301, "h2", None),
+        Policy::RefusesTags(true),
         Policy::Password("right"),
         Policy::Password("changed"),
         Policy::Code(500),
@@ -176,10 +176,9 @@ fn disturb(sim: &mut Sim, rng: &mut SmallRng) {
 
 fn heal(sim: &mut Sim) {
     for host in HOSTS {
-        *sim.registrar(host) = super::world::Registrar {
-            bindings: std::mem::take(&mut sim.registrar(host).bindings),
-            ..Default::default()
-        };
+        let registrar = sim.registrar(host);
+        registrar.fake.policy = Policy::Grants(86_400);
+        (registrar.delay, registrar.loss) = (20, 0.0);
     }
     (sim.api_up, sim.store_up, sim.concurrency) = (true, true, ConcurrencyLimit::Up);
     sim.dead_edges.clear();

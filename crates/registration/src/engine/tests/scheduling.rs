@@ -1,4 +1,4 @@
-//! When to send: at the start, in steady state, after a restart, after a reconnection; and budgets.
+//! Times of REGISTERs: at the start, in steady state, after a restart, after a reconnection; and budgets.
 
 use std::collections::HashSet;
 
@@ -28,7 +28,7 @@ fn in_steady_state_nothing_expirys_nothing_is_early_and_nothing_spins() {
         settings.registration.interval_ms = interval * SECOND_MS;
         let mut sim = Sim::new(settings, granted);
         many(30).iter().for_each(|trunk| sim.put(trunk));
-        (0..3).for_each(|n| sim.policy(&format!("h{n}"), Policy::Grants(i32::try_from(granted).unwrap())));
+        (0..3).for_each(|n| sim.policy(&format!("h{n}"), Policy::Grants(u32::try_from(granted).unwrap())));
         sim.run(5 * SECOND_MS);
         sim.wakeups = 0;
         for _ in 0..if granted < 60 { 60 } else { 240 } {
@@ -96,7 +96,7 @@ fn call_ids_are_for_life_and_each_trunk_has_its_own() {
     sim.run(HOUR);
     let ids: HashSet<_> = sim.log.iter().map(|sent| (&*sent.trunk, &*sent.call_id)).collect();
     assert_eq!(ids.len(), 2, "a Call-ID changed: {ids:?}");
-    assert_eq!(sim.registrars["h0"].bindings.len(), 2);
+    assert_eq!(sim.registrars["h0"].fake.bindings.len(), 2);
 }
 
 #[test]
@@ -370,7 +370,7 @@ fn killed_at_any_moment_no_trunk_is_doubled_or_lost() {
         }
         sim.run(2 * MINUTE);
         assert_eq!(sim.counts().registered, 150);
-        let bindings: usize = sim.registrars.values().map(|registrar| registrar.bindings.len()).sum();
+        let bindings: usize = sim.registrars.values().map(|registrar| registrar.fake.bindings.len()).sum();
         assert_eq!(bindings, 150, "a binding was doubled");
         assert!((0..150).all(|n| sim.bound(&format!("t{n:05}"), &format!("u{n}@h{}", n % 3))));
     }

@@ -1,4 +1,4 @@
-//! What the trunks of one registrar share, and the moves from target to target.
+//! Facts that the trunks of one registrar share, and the moves from target to target.
 
 use super::{
     sim::{HOUR, MINUTE, SECOND_MS, Sent, Sim, settings},
@@ -12,7 +12,7 @@ fn a_503_with_retry_after_holds_for_all_trunks_of_that_registrar_and_no_other() 
         .map(|n| trunk(&format!("t{n:05}"), &[&format!("u{n}@{}", ["busy", "well"][n % 2])]))
         .collect();
     let mut sim = Sim::with(&trunks);
-    sim.policy("busy", Policy::Busy(900));
+    sim.policy("busy", Policy::busy(900));
     sim.run(14 * MINUTE);
     assert_eq!(sim.counts().registered, 20);
     let asked = sim.log.iter().filter(|sent| sent.host == "busy").count();
@@ -28,7 +28,7 @@ fn whoever_waits_for_a_registrar_that_asks_to_wait_goes_to_his_other_one() {
     for n in 0..20 {
         sim.put(&trunk(&format!("t{n:05}"), &[&format!("u{n}@busy"), &format!("u{n}@spare")]));
     }
-    sim.policy("busy", Policy::Busy(3_600));
+    sim.policy("busy", Policy::busy(3_600));
     sim.run(MINUTE);
     assert_eq!(sim.counts().registered, 20, "they waited in the queue of the one that wants no request");
     sim.policy("busy", Policy::Grants(600));
@@ -62,7 +62,7 @@ fn min_expires_is_remembered_for_the_registrar() {
 #[test]
 fn refused_option_tags_are_left_out_until_the_configured_ones_change() {
     let mut sim = Sim::with(&[trunk("t", &["u@h0"])]);
-    sim.policy("h0", Policy::RefusesTags);
+    sim.policy("h0", Policy::RefusesTags(true));
     sim.run(20 * MINUTE);
     assert_eq!(sim.log.iter().map(|sent| sent.without_tags).take(3).collect::<Vec<_>>(), [0, 1, 1]);
     sim.policy("h0", Policy::Grants(600));
@@ -75,7 +75,7 @@ fn refused_option_tags_are_left_out_until_the_configured_ones_change() {
 }
 
 /// Two registrars; the preferred one fails, the other takes over.
-fn on_the_backup(granted: i32) -> Sim {
+fn on_the_backup(granted: u32) -> Sim {
     let mut sim = Sim::with(&[trunk("t", &["u@first", "u@second"])]);
     sim.policy("first", Policy::Code(500));
     sim.policy("second", Policy::Grants(granted));
@@ -121,12 +121,12 @@ fn what_the_preferred_registrar_answers_to_a_probe_is_heeded() {
     assert!((8..=20).contains(&probes), "{probes} probes in twelve hours");
     // It asks to wait: also through a probe, for all (the checks see to that).
     let mut sim = on_the_backup(600);
-    sim.policy("first", Policy::Busy(3_000));
+    sim.policy("first", Policy::busy(3_000));
     sim.run(3 * HOUR);
     let probes = sim.log.iter().filter(|sent| sent.host == "first").count();
     assert!(probes <= 6, "{probes} requests in three hours");
     // It is back, but wants something else than before.
-    for policy in [Policy::AtLeast(900), Policy::RefusesTags, Policy::Moved(302, "elsewhere", None)] {
+    for policy in [Policy::AtLeast(900), Policy::RefusesTags(true), Policy::moved(302, "elsewhere", None)] {
         let mut sim = on_the_backup(600);
         sim.policy("first", policy.clone());
         sim.run(HOUR);
@@ -140,7 +140,7 @@ fn what_the_preferred_registrar_answers_to_a_probe_is_heeded() {
 
 #[test]
 fn when_the_backup_fails_the_preferred_one_that_refused_the_password_is_left_alone() {
-    for policy in [Policy::Code(500), Policy::Silent, Policy::Busy(900)] {
+    for policy in [Policy::Code(500), Policy::Silent, Policy::busy(900)] {
         let mut sim = on_the_backup(600);
         sim.policy("first", Policy::Password("other"));
         sim.run(3 * MINUTE);
@@ -184,7 +184,7 @@ fn a_redirection_counts_for_the_registrar_that_it_leads_to() {
     for n in 0..30 {
         sim.put(&trunk(&format!("t{n:05}"), &[&format!("u{n}@h{}", n % 6)]));
     }
-    (0..6).for_each(|n| sim.policy(&format!("h{n}"), Policy::Moved(302, "centre", Some(3_600))));
+    (0..6).for_each(|n| sim.policy(&format!("h{n}"), Policy::moved(302, "centre", Some(3_600))));
     // The checks see to the budget of «centre».
     sim.run(2 * MINUTE);
     assert_eq!(sim.counts().registered, 30);
@@ -199,8 +199,8 @@ fn a_redirection_counts_for_the_registrar_that_it_leads_to() {
 #[test]
 fn a_circle_of_redirections_ends() {
     let mut sim = Sim::with(&[trunk("t", &["u@a"])]);
-    sim.policy("a", Policy::Moved(302, "b", None));
-    sim.policy("b", Policy::Moved(301, "a", None));
+    sim.policy("a", Policy::moved(302, "b", None));
+    sim.policy("b", Policy::moved(301, "a", None));
     sim.run(HOUR);
     assert_eq!(sim.reason("t").as_deref(), Some("RedirectFailed"));
     assert!(sim.log.len() < 30, "{} REGISTERs in an hour", sim.log.len());

@@ -48,7 +48,7 @@ pub struct Sent {
     pub from_tag: String,
     pub without_tags: u32,
     pub purpose: Purpose,
-    /// How long after its moment it went out, where it is a refresh.
+    /// Delay after its moment, where it is a refresh.
     pub late_ms: Option<u64>,
     pub password: String,
     /// Status code that will come back; `None` where the Requester gives none.
@@ -64,13 +64,13 @@ struct Open {
     request: RegisterRequest,
 }
 
-/// See the module.
+/// Simulation of one engine.
 pub struct Sim {
     pub engine: Engine,
     pub settings: EngineSettings,
     /// True time since the simulation began, in milliseconds.
     pub t: u64,
-    /// How far the wall clock is off.
+    /// Error of the wall clock.
     pub skew: i64,
     pub trunks: BTreeMap<String, Item>,
     pub registrars: HashMap<String, Registrar>,
@@ -91,9 +91,9 @@ pub struct Sim {
     pub transitions: Vec<Transition>,
     pub checks: Checks,
     pub last_sync: SyncReport,
-    /// How sure it is that what a list lacks is gone.
+    /// Certainty that what a list lacks is gone.
     pub absence: Absence,
-    /// When each answer comes, by ticket and number: a ticket is used again.
+    /// Times at which answers come, by ticket and number: a ticket is used again.
     pending: BinaryHeap<Reverse<(u64, Ticket, u64)>>,
     answers: HashMap<Ticket, Open>,
     calls: u64,
@@ -163,7 +163,7 @@ impl Sim {
         self.ours = true;
         let link = Link { capacity: Some(4_096), ..Link::default() };
         let now = self.now();
-        self.engine.requester_link_changed(link, now);
+        self.engine.handle_link(link, now);
         self
     }
 
@@ -193,7 +193,7 @@ impl Sim {
     }
 
     pub fn policy(&mut self, host: &str, policy: Policy) {
-        self.registrar(host).policy = policy;
+        self.registrar(host).fake.policy = policy;
         self.retransmit();
     }
 
@@ -231,22 +231,22 @@ impl Sim {
     pub fn sync(&mut self) -> SyncReport {
         let now = self.now();
         self.next_sync = self.t + self.settings.registration.interval_ms;
-        self.engine.begin_sync();
+        self.engine.handle_sync_started();
         for reference in &self.edited {
             self.checks.edited(reference, self.t);
         }
         if !self.api_up {
             // A part of the list arrives before it breaks.
             let part: Vec<Item> = self.trunks.values().take(self.trunks.len() / 2).cloned().collect();
-            part.iter().for_each(|item| self.engine.offer(item, now));
-            self.engine.abort_sync(&SourceError::Unavailable("down".into()), now);
+            part.iter().for_each(|item| self.engine.handle_trunk(item, now));
+            self.engine.handle_sync_failed(&SourceError::Unavailable("down".into()), now);
             return SyncReport::default();
         }
         self.edited.clear();
         for item in self.trunks.values() {
-            self.engine.offer(item, now);
+            self.engine.handle_trunk(item, now);
         }
-        self.last_sync = self.engine.finish_sync(self.absence, now);
+        self.last_sync = self.engine.handle_sync_finished(self.absence, now);
         self.pump();
         self.last_sync
     }
@@ -260,7 +260,7 @@ impl Sim {
             }
             self.pump();
             let now = self.now();
-            let wakeup = self.engine.next_wakeup(now).map(|moment| {
+            let wakeup = self.engine.poll_timeout(now).map(|moment| {
                 assert!(moment > now.at, "it would spin: {moment:?} at {:?}", now.at);
                 moment.0.saturating_sub(CLOCK_ORIGIN_MS)
             });
@@ -297,11 +297,11 @@ impl Sim {
         while let Some(send) = self.engine.poll_transmit(self.now()) {
             self.carry(send);
         }
-        self.transitions.extend(self.engine.take_transitions());
-        self.notices.extend(self.engine.take_notices());
+        self.transitions.extend(self.engine.poll_transitions());
+        self.notices.extend(self.engine.poll_notices());
         if self.store_up {
             let now = self.now();
-            for change in self.engine.take_changes(usize::MAX, now) {
+            for change in self.engine.poll_changes(usize::MAX, now) {
                 let (reference, record) = match change {
                     Change::Put(record) => (record.reference.clone(), Some(record)),
                     Change::Forget(reference) => (reference, None),
@@ -382,7 +382,7 @@ impl Sim {
         self.seed += 1;
         self.engine = Engine::new(RegistryId::new("sim"), self.settings.clone(), self.seed);
         self.engine.keep(true);
-        self.engine.resume(self.store.values().cloned().collect(), self.now().at);
+        self.engine.handle_records(self.store.values().cloned().collect(), self.now().at);
         self.checks.restarted(&self.settings, lost == 0 && self.store_up);
         self.next_sync = self.t;
     }
@@ -391,14 +391,14 @@ impl Sim {
         self.settings = settings.clone();
         self.checks.reconfigured(&settings, self.t);
         let now = self.now();
-        self.engine.reconfigure(settings, now);
+        self.engine.handle_settings(settings, now);
         self.pump();
     }
 
     pub fn reconnected(&mut self) {
         self.checks.nothing_is_early();
         let now = self.now();
-        self.engine.requester_restarted(now);
+        self.engine.handle_requester_restarted(now);
         self.pump();
     }
 
@@ -426,7 +426,7 @@ impl Sim {
         *self.engine.slots.counts()
     }
 
-    /// What was sent from now on.
+    /// Forgets what was sent so far.
     pub fn forget_log(&mut self) {
         self.log.clear();
     }

@@ -49,7 +49,7 @@ fn a_removal_is_tried_three_times_then_forgotten() {
 #[test]
 fn a_removal_is_over_when_the_binding_has_expiryd() {
     let mut sim = registered();
-    sim.policy("h0", Policy::Busy(3_600));
+    sim.policy("h0", Policy::busy(3_600));
     sim.refresh("other");
     sim.run(SECOND_MS);
     sim.remove("t");
@@ -65,7 +65,7 @@ fn a_removal_is_over_when_the_binding_has_expiryd() {
 #[test]
 fn a_removal_follows_a_redirection_and_leaves_refused_tags_out() {
     let mut sim = Sim::with(&[trunk("t", &["u@h0"])]);
-    sim.policy("h0", Policy::Moved(302, "there", None));
+    sim.policy("h0", Policy::moved(302, "there", None));
     sim.run(MINUTE);
     assert!(sim.bound("t", "u@h0"));
     sim.remove("t");
@@ -74,7 +74,7 @@ fn a_removal_follows_a_redirection_and_leaves_refused_tags_out() {
     assert!(!sim.bound("t", "u@h0"), "the binding is still there");
     let mut sim = Sim::with(&[trunk("t", &["u@h0"])]);
     sim.run(MINUTE);
-    sim.policy("h0", Policy::RefusesTags);
+    sim.policy("h0", Policy::RefusesTags(true));
     sim.remove("t");
     sim.sync();
     sim.run(5 * SECOND_MS);
@@ -379,7 +379,13 @@ fn the_silence_of_an_edge_port_that_is_gone_is_not_its_successors() {
     let first = |sim: &Sim| {
         let of = |n| sim.engine.slots.get(sim.engine.slots.find(&format!("t{n:05}")).unwrap()).unwrap();
         (0..3)
-            .filter(|n| sim.engine.edge_ports.choose(&of(*n).trunk.view(), 0, sim.now().at) == EdgePortId(1))
+            .filter(|n| {
+                sim.engine.edge_ports.choose(
+                    &of(*n).trunk.view(),
+                    crate::registration::EdgePortRank::FIRST,
+                    sim.now().at,
+                ) == EdgePortId(1)
+            })
             .count()
     };
     let before = first(&sim);
@@ -403,7 +409,7 @@ fn what_was_not_kept_while_nothing_was_durable_is_written_afterwards() {
     // A configuration without a durable cache, and back.
     sim.engine.keep(false);
     sim.engine.keep(true);
-    sim.engine.mark_all_for_writing();
+    sim.engine.handle_store_loss();
     sim.store.clear();
     sim.store_up = true;
     sim.pump();

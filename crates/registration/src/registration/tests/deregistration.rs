@@ -14,7 +14,7 @@ fn leaving_removes_the_binding_where_it_is() {
     let attempt = harness.attempt();
     assert_eq!(
         (attempt.purpose, attempt.expires, attempt.uri),
-        (Purpose::Deregister, 0, UriChoice::Position(1))
+        (Purpose::Deregister, 0, UriChoice::Index(UriIndex(1)))
     );
     assert!(harness.answer(&attempt, ok(0)).finished);
 }
@@ -51,7 +51,11 @@ fn without_a_binding_there_is_nothing_to_leave() {
 fn leaving_removes_whatever_may_be_bound_one_after_the_other() {
     let mut harness = Harness::new(2, 1);
     let tried = [harness.round(408, 32_500).uri, harness.round(408, 32_500).uri];
-    assert_eq!(tried, [UriChoice::Rank(0), UriChoice::Rank(1)], "the second try went elsewhere");
+    assert_eq!(
+        tried,
+        [UriChoice::Rank(UriRank(0)), UriChoice::Rank(UriRank(1))],
+        "the second try went elsewhere"
+    );
     let now = harness.now();
     assert!(!harness.registration.deregister(now));
     let removals: Vec<_> = [500, 408, 500, 408, 200]
@@ -63,7 +67,7 @@ fn leaving_removes_whatever_may_be_bound_one_after_the_other() {
             (attempt.uri, finished)
         })
         .collect();
-    let (first, second) = (UriChoice::Position(0), UriChoice::Position(1));
+    let (first, second) = (UriChoice::Index(UriIndex(0)), UriChoice::Index(UriIndex(1)));
     // Three tries for one do not count for the next.
     let all = [(first, false), (first, false), (first, false), (second, false), (second, true)];
     assert_eq!(removals, all);
@@ -78,16 +82,16 @@ fn one_address_of_record_is_removed_once_by_the_last_way() {
     let now = harness.now();
     harness.registration.deregister(now);
     let removals: Vec<_> = (0..3).map(|_| harness.round(500, 0).uri).collect();
-    assert_eq!(removals, [UriChoice::Position(1); 3]);
+    assert_eq!(removals, [UriChoice::Index(UriIndex(1)); 3]);
     assert_eq!(harness.registration.due(), Moment::NEVER, "a fourth try");
     // Where it is bound by another way, by that.
     let mut harness = Harness { one_address: true, ..Harness::new(2, 1) }.registered(600);
     harness.round(500, 0);
-    assert_eq!(harness.round(408, 32_500).uri, UriChoice::Rank(1));
+    assert_eq!(harness.round(408, 32_500).uri, UriChoice::Rank(UriRank(1)));
     let now = harness.now();
     harness.registration.deregister(now);
     let removals: Vec<_> = (0..3).map(|_| harness.round(500, 0).uri).collect();
-    assert_eq!(removals, [UriChoice::Position(0); 3]);
+    assert_eq!(removals, [UriChoice::Index(UriIndex(0)); 3]);
     assert_eq!(harness.registration.due(), Moment::NEVER, "a fourth try");
 }
 
@@ -98,12 +102,12 @@ fn leaving_removes_what_may_be_bound_besides_the_binding() {
     let attempt = harness.attempt();
     harness.answer(&attempt, ok(600));
     let probe = harness.round(408, 32_500);
-    assert_eq!((probe.purpose, probe.uri), (Purpose::Probe, UriChoice::Rank(0)));
+    assert_eq!((probe.purpose, probe.uri), (Purpose::Probe, UriChoice::Rank(UriRank(0))));
     let now = harness.now();
     harness.registration.deregister(now);
-    for (position, last) in [(1, false), (0, true)] {
+    for (index, last) in [(UriIndex(1), false), (UriIndex(0), true)] {
         let attempt = harness.attempt();
-        assert_eq!(attempt.uri, UriChoice::Position(position));
+        assert_eq!(attempt.uri, UriChoice::Index(index));
         assert_eq!(harness.answer(&attempt, ok(0)).finished, last);
     }
     assert!(!harness.registration.abandoned());
@@ -120,7 +124,7 @@ fn a_removal_outlives_the_binding_that_a_silent_refresh_may_have_prolonged() {
         assert_eq!(harness.registration.abandon_deregistration(Moment(harness.at)), !doubtful);
         if doubtful {
             let attempt = harness.attempt();
-            assert_eq!((attempt.purpose, attempt.uri), (Purpose::Deregister, UriChoice::Position(0)));
+            assert_eq!((attempt.purpose, attempt.uri), (Purpose::Deregister, UriChoice::Index(UriIndex(0))));
             assert!(harness.answer(&attempt, ok(0)).finished);
         }
     }
@@ -141,22 +145,22 @@ fn after_a_success_only_that_is_removed() {
 #[test]
 fn what_may_be_bound_moves_with_the_uris_of_the_trunk() {
     let mut harness = Harness::new(3, 1);
-    for position in 0..3 {
-        harness.registration.assume_bound(position, UriSet::from_iter([position]));
+    for index in UriIndex::first(3) {
+        harness.registration.assume_bound(index, UriSet::from_iter([index]));
     }
     let now = harness.now();
     harness.registration.changed(
-        |position| [Some(1), None, Some(0)][usize::from(position)],
+        |index| [Some(UriIndex(1)), None, Some(UriIndex(0))][usize::from(index)],
         |_| None,
         3,
         now.at,
     );
-    assert_eq!(harness.registration.unconfirmed().iter().collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(harness.registration.unconfirmed().iter().collect::<Vec<_>>(), [0, 1].map(UriIndex));
     // The one that has gone is another registration's to remove.
-    let lost = UriSet::from_iter([1]);
+    let lost = UriSet::from_iter([UriIndex(1)]);
     let mut removal = Registration::removal(lost, Vec::new(), 7, now.at);
     assert!(removal.is_deregistering() && !removal.abandon_deregistration(now.at));
-    assert_eq!((removal.ranks().0, removal.due()), (UriChoice::Position(1), now.at));
+    assert_eq!((removal.ranks().0, removal.due()), (UriChoice::Index(UriIndex(1)), now.at));
     assert!(removal.cancel_deregistration(lost, now.at), "what another one has taken over is removed");
 }
 
@@ -223,12 +227,12 @@ fn f3_a_removal_goes_through_the_edge_port_that_the_binding_was_made_through() {
     let attempt = harness.attempt();
     harness.answer(&attempt, response(503));
     let attempt = harness.attempt();
-    assert_ne!(attempt.edge, 0);
+    assert_ne!(attempt.edge, EdgePortRank(0));
     harness.answer(&attempt, ok(600));
     let now = harness.now();
     harness.registration.deregister(now);
     let first = harness.attempt();
-    assert_eq!(first.bound_edge, Some(EdgePortId(attempt.edge.into())));
+    assert_eq!(first.bound_edge, Some(EdgePortId(attempt.edge.0.into())));
     assert!(!harness.answer(&first, response(200)).finished, "the binding of before is left");
     let second = harness.attempt();
     assert_eq!((second.purpose, second.bound_edge), (Purpose::Deregister, Some(EdgePortId(0))));

@@ -17,7 +17,7 @@ fn refused_credentials_wait_five_minutes_doubling_to_an_hour() {
         let mut harness = Harness::new(3, 2);
         for minutes in [5, 10, 20, 40, 60, 60] {
             let attempt = harness.round(code, 10);
-            assert_eq!(attempt.uri, UriChoice::Rank(0), "{code}: another target was tried");
+            assert_eq!(attempt.uri, UriChoice::Rank(UriRank(0)), "{code}: another target was tried");
             between(harness.wait_of_next(), minutes * 60_000, minutes * 66_000);
             assert_eq!((harness.reason(), harness.state()), (Some(reason), TrunkState::Failing));
         }
@@ -36,10 +36,10 @@ fn a_rejected_password_is_not_offered_more_often_because_a_binding_expirys() {
 fn a_password_that_a_backup_refused_waits_whatever_the_preferred_target_does() {
     let mut harness = Harness::new(2, 1);
     harness.round(500, 0);
-    assert_eq!(harness.round(403, 0).uri, UriChoice::Rank(1));
+    assert_eq!(harness.round(403, 0).uri, UriChoice::Rank(UriRank(1)));
     between(harness.wait_of_next(), 300_000, 330_000);
     harness.round(500, 0);
-    assert_eq!(harness.round(403, 0).uri, UriChoice::Rank(1));
+    assert_eq!(harness.round(403, 0).uri, UriChoice::Rank(UriRank(1)));
     let refused_at = harness.at;
     between(harness.wait_of_next(), 600_000, 660_000);
     let attempt = harness.attempt();
@@ -48,7 +48,7 @@ fn a_password_that_a_backup_refused_waits_whatever_the_preferred_target_does() {
     // longer.
     let again = loop {
         let attempt = harness.round(500, 0);
-        if attempt.uri == UriChoice::Rank(1) {
+        if attempt.uri == UriChoice::Rank(UriRank(1)) {
             break harness.at;
         }
     };
@@ -62,20 +62,20 @@ fn an_edit_of_the_order_does_not_offer_a_refused_password_sooner() {
     harness.round(403, 0);
     let refused_at = harness.at;
     let now = harness.now();
-    let turned = |position: u8| 1 - position;
+    let turned = |UriIndex(index)| 1 - index;
     // The one that refused is the first now.
-    harness.registration.changed(Some, |position| Some((position, turned(position))), 2, now.at);
+    harness.registration.changed(Some, |index| Some((index, UriRank(turned(index)))), 2, now.at);
     assert_eq!(
         harness.registration.ranks().0,
-        UriChoice::Rank(0),
+        UriChoice::Rank(UriRank(0)),
         "it waits: what was refused is what would be offered"
     );
     between(harness.wait_of_next(), 290_000, 330_000);
     // And back: the other one is asked at once, the one that refused is not.
-    harness.registration.changed(Some, |position| Some((position, position)), 2, now.at);
-    assert_eq!((harness.wait_of_next(), harness.registration.ranks().0), (0, UriChoice::Rank(0)));
+    harness.registration.changed(Some, |index| Some((index, UriRank(index.0))), 2, now.at);
+    assert_eq!((harness.wait_of_next(), harness.registration.ranks().0), (0, UriChoice::Rank(UriRank(0))));
     let again = loop {
-        if harness.round(500, 0).uri == UriChoice::Rank(1) {
+        if harness.round(500, 0).uri == UriChoice::Rank(UriRank(1)) {
             break harness.at;
         }
     };
@@ -102,19 +102,26 @@ fn a_failed_target_gives_way_at_once_while_one_is_untried() {
             assert_eq!(harness.wait_of_next(), 0, "{code} after {tried:?}");
             tried.push(harness.round(code, 5).uri);
         }
-        assert_eq!(tried, [UriChoice::Rank(0), UriChoice::Rank(1), UriChoice::Rank(2)]);
+        assert_eq!(
+            tried,
+            [UriChoice::Rank(UriRank(0)), UriChoice::Rank(UriRank(1)), UriChoice::Rank(UriRank(2))]
+        );
         between(harness.wait_of_next(), 30_000, 60_000);
         assert_eq!(harness.registration.failures(), 1, "a round counts once");
-        assert_eq!(harness.attempt().uri, UriChoice::Rank(0), "the next round starts at the preferred one");
+        assert_eq!(
+            harness.attempt().uri,
+            UriChoice::Rank(UriRank(0)),
+            "the next round starts at the preferred one"
+        );
     }
 }
 
 #[test]
 fn a_failure_on_the_way_tries_another_edge_port_too() {
     let mut harness = Harness::new(1, 2);
-    assert_eq!(harness.round(503, 5).edge, 0);
+    assert_eq!(harness.round(503, 5).edge, EdgePortRank(0));
     assert_eq!(harness.wait_of_next(), 0);
-    assert_eq!(harness.round(503, 5).edge, 1);
+    assert_eq!(harness.round(503, 5).edge, EdgePortRank(1));
     between(harness.wait_of_next(), 30_000, 60_000);
     // The registrar itself answered: the EdgePort is not to blame.
     let mut harness = Harness::new(1, 2);
@@ -127,13 +134,17 @@ fn silence_is_followed_by_one_other_target_and_never_by_a_quick_round() {
     let mut harness = Harness::new(4, 1);
     let mut others = Vec::new();
     for round in 0..3 {
-        assert_eq!(harness.round(408, 32_500).uri, UriChoice::Rank(0));
+        assert_eq!(harness.round(408, 32_500).uri, UriChoice::Rank(UriRank(0)));
         between(harness.wait_of_next(), 5_000, 10_000);
         others.push(harness.round(408, 32_500).uri);
         let full = 60_000 << round;
         between(harness.wait_of_next(), full / 2, full);
     }
-    assert_eq!(others, [UriChoice::Rank(1), UriChoice::Rank(2), UriChoice::Rank(3)], "each has its turn");
+    assert_eq!(
+        others,
+        [UriChoice::Rank(UriRank(1)), UriChoice::Rank(UriRank(2)), UriChoice::Rank(UriRank(3))],
+        "each has its turn"
+    );
     assert_eq!(harness.reason(), Some("Timeout"));
 }
 
@@ -141,7 +152,7 @@ fn silence_is_followed_by_one_other_target_and_never_by_a_quick_round() {
 fn a_silent_target_is_not_asked_again_at_once_when_the_other_one_fails_too() {
     let mut harness = Harness::new(2, 1);
     harness.round(408, 32_500);
-    assert_eq!(harness.round(500, 5).uri, UriChoice::Rank(1));
+    assert_eq!(harness.round(500, 5).uri, UriChoice::Rank(UriRank(1)));
     between(harness.wait_of_next(), 30_000, 60_000);
 }
 
@@ -164,7 +175,7 @@ fn past_the_deadline_is_silence() {
     harness.at += 40_000;
     harness.answer_with(&attempt, &Err(SendError::Deadline(Duration::from_secs(40))));
     between(harness.wait_of_next(), 5_000, 10_000);
-    assert_eq!(harness.attempt().edge, 1, "the one other target is the other EdgePort");
+    assert_eq!(harness.attempt().edge, EdgePortRank(1), "the one other target is the other EdgePort");
 }
 
 #[test]
@@ -181,18 +192,18 @@ fn silence_of_an_only_target_backs_off() {
 #[test]
 fn a_request_of_unknown_outcome_may_have_shortened_the_binding_that_it_was_to_refresh() {
     // What was learnt of the shortest expiry is gone after a restart: less is asked than was granted.
-    let resumed = |position| {
+    let resumed = |index| {
         let mut harness = Harness::new(2, 1);
         let expires_at = Moment(START + 70_000_000);
         let granted_s = NonZeroU32::new(76_800).unwrap();
-        let binding = Binding { expires_at, granted_s, position, edge: EdgePortId(0), longer: false };
+        let binding = Binding { expires_at, granted_s, index, edge: EdgePortId(0), longer: false };
         let (settings, now) = (harness.settings.clone(), Moment(START));
         harness.registration =
-            Registration::resume(7, Some((binding, position)), &settings, now, &mut harness.rng);
+            Registration::resume(7, Some((binding, UriRank(index.0))), &settings, now, &mut harness.rng);
         harness
     };
     for code in [100, 408] {
-        let mut harness = resumed(0);
+        let mut harness = resumed(UriIndex(0));
         let attempt = harness.attempt();
         assert_eq!(attempt.expires, 600);
         let sent_at = harness.at;
@@ -202,7 +213,7 @@ fn a_request_of_unknown_outcome_may_have_shortened_the_binding_that_it_was_to_re
         assert_eq!(harness.registration.remaining_ms(Moment(sent_at + 600_000)), None, "{code}");
     }
     // A refusal has changed nothing, and what goes elsewhere leaves it alone.
-    let mut harness = resumed(0);
+    let mut harness = resumed(UriIndex(0));
     let before = *harness.registration.binding().unwrap();
     harness.round(500, 10);
     harness.round(408, 10);
@@ -301,7 +312,7 @@ fn what_is_left_of_a_binding_at_another_registrar_says_nothing_of_a_grant() {
     let attempt = harness.attempt_now();
     harness.answer(&attempt, response(500));
     let attempt = harness.attempt();
-    assert_eq!(attempt.uri, UriChoice::Rank(1));
+    assert_eq!(attempt.uri, UriChoice::Rank(UriRank(1)));
     // As long as what is left at the other one, and a grant all the same.
     harness.answer(&attempt, ok(300));
     assert_eq!(harness.registration.remaining_ms(Moment(harness.at)), Some(300_000));
@@ -319,12 +330,15 @@ fn a_refusal_counts_for_the_next_one_when_its_wait_is_over_and_after_a_restart()
     harness.round(403, 0);
     harness.at += harness.wait_of_next() + 60_000;
     let kept = harness.registration.refusals(Moment(harness.at));
-    assert_eq!(kept.iter().map(|refusal| (refusal.position, refusal.times)).collect::<Vec<_>>(), [(0, 1)]);
+    assert_eq!(
+        kept.iter().map(|refusal| (refusal.index, refusal.times)).collect::<Vec<_>>(),
+        [(UriIndex(0), 1)]
+    );
     let mut resumed = Harness::new(2, 1);
     resumed.at = harness.at;
     let (settings, now) = (resumed.settings.clone(), Moment(harness.at));
     resumed.registration = Registration::resume(7, None, &settings, now, &mut resumed.rng);
-    resumed.registration.remember_refusal(0, kept[0]);
+    resumed.registration.remember_refusal(UriRank(0), kept[0]);
     resumed.registration.resume_refusal(kept[0], false);
     assert_eq!(resumed.wait_of_next(), 0);
     resumed.round(403, 0);
@@ -341,7 +355,7 @@ fn silence_counts_on_when_something_else_is_edited_than_what_is_offered() {
         let now = harness.now();
         harness.registration.changed(
             Some,
-            |position| same_account.then_some((position, position)),
+            |index| same_account.then_some((index, UriRank(index.0))),
             1,
             now.at,
         );
@@ -360,7 +374,8 @@ fn an_edge_port_that_is_down_is_no_refused_password_at_a_backup() {
             let attempt = harness.attempt();
             harness.at += 32_500;
             let (outcome, _) = harness.answer_with(&attempt, &Ok(response(408)));
-            attempt.uri == UriChoice::Rank(1) && matches!(outcome, Outcome::CredentialsRejected { .. })
+            attempt.uri == UriChoice::Rank(UriRank(1))
+                && matches!(outcome, Outcome::CredentialsRejected { .. })
         });
         assert_eq!(refused, is_refused, "{edge:?}");
     }

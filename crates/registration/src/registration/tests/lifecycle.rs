@@ -1,4 +1,4 @@
-//! How a registration goes on while little happens to it: refreshes, CSeq numbers, restarts, changes.
+//! Life of a registration that little happens to: refreshes, CSeq numbers, restarts, changes.
 
 use std::num::NonZeroU32;
 
@@ -105,23 +105,23 @@ fn a_resumed_registration_is_not_sent_before_its_time() {
     let binding = |left: u64| Binding {
         expires_at: now.plus(left),
         granted_s: NonZeroU32::new(600).unwrap(),
-        position: 0,
+        index: UriIndex(0),
         edge: EdgePortId(0),
         longer: false,
     };
-    let valid = Registration::resume(77, Some((binding(400_000), 0)), &settings, now, &mut rng);
+    let valid = Registration::resume(77, Some((binding(400_000), UriRank(0))), &settings, now, &mut rng);
     between(valid.due().since(now), 280_000, 340_000);
     assert_eq!((valid.state(now), valid.cseq()), (TrunkState::Registered, 77));
-    let near = Registration::resume(77, Some((binding(20_000), 0)), &settings, now, &mut rng);
+    let near = Registration::resume(77, Some((binding(20_000), UriRank(0))), &settings, now, &mut rng);
     assert_eq!(near.due(), now);
     let expired = Binding {
         expires_at: now.minus(5_000),
         granted_s: NonZeroU32::new(600).unwrap(),
-        position: 0,
+        index: UriIndex(0),
         edge: EdgePortId(0),
         longer: false,
     };
-    let expired = Registration::resume(77, Some((expired, 0)), &settings, now, &mut rng);
+    let expired = Registration::resume(77, Some((expired, UriRank(0))), &settings, now, &mut rng);
     assert_eq!((expired.due(), expired.class()), (now.minus(5_000), Priority::Retry));
 }
 

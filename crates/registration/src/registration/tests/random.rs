@@ -105,7 +105,7 @@ proptest! {
                     last = Some(attempt);
                 }
                 Step::Change(same) if !left => {
-                    harness.registration.changed(|_| same.then_some(0), |_| None, 1, now.at);
+                    harness.registration.changed(|_| same.then_some(UriIndex(0)), |_| None, 1, now.at);
                     prop_assert_eq!(harness.wait_of_next(), 0);
                 }
                 Step::Early => harness.registration.refresh_early(now.at, &mut SmallRng::seed_from_u64(1)),

@@ -34,7 +34,7 @@ fn retry_after_of_one_registrar_does_not_keep_from_another() {
     let mut harness = Harness::new(2, 1);
     let attempt = harness.attempt();
     harness.answer(&attempt, RegisterResponse { retry_after: Some(900), ..response(503) });
-    assert_eq!((harness.wait_of_next(), harness.registration.ranks().0), (0, UriChoice::Rank(1)));
+    assert_eq!((harness.wait_of_next(), harness.registration.ranks().0), (0, UriChoice::Rank(UriRank(1))));
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn the_preferred_one_that_asked_to_wait_is_left_alone_though_the_backup_fails() 
             }
             assert_eq!(
                 (attempt.uri, attempt.purpose),
-                (UriChoice::Rank(1), Purpose::Register),
+                (UriChoice::Rank(UriRank(1)), Purpose::Register),
                 "at {}",
                 harness.at
             );
@@ -68,27 +68,27 @@ fn after_a_silence_the_target_that_asked_to_wait_is_not_the_other_one() {
     // The backup asks to wait, the preferred one says nothing: the other EdgePort, and then no one.
     for edges in [1, 2] {
         let mut harness = Harness::new(2, edges);
-        harness.registration.uri = 1;
+        harness.registration.target.uri = UriRank(1);
         let attempt = harness.attempt();
-        assert_eq!(attempt.uri, UriChoice::Rank(1));
+        assert_eq!(attempt.uri, UriChoice::Rank(UriRank(1)));
         let until = harness.at + 1_800_000;
         harness.answer(&attempt, RegisterResponse { retry_after: Some(1_800), ..response(413) });
         let attempt = harness.round(408, 32_500);
-        assert_eq!(attempt.uri, UriChoice::Rank(0));
+        assert_eq!(attempt.uri, UriChoice::Rank(UriRank(0)));
         if edges == 2 {
             between(harness.wait_of_next(), 5_000, 10_000);
-            assert_eq!(harness.round(408, 32_500).uri, UriChoice::Rank(0));
+            assert_eq!(harness.round(408, 32_500).uri, UriChoice::Rank(UriRank(0)));
         }
         harness.attempt();
         assert!(harness.at >= until, "{} ms too early by {edges} EdgePorts", until - harness.at);
     }
     // A third one that was not tried has its turn.
     let mut harness = Harness::new(3, 1);
-    harness.registration.uri = 1;
+    harness.registration.target.uri = UriRank(1);
     let attempt = harness.attempt();
     harness.answer(&attempt, RegisterResponse { retry_after: Some(1_800), ..response(413) });
-    assert_eq!(harness.round(408, 32_500).uri, UriChoice::Rank(0));
-    assert_eq!(harness.attempt().uri, UriChoice::Rank(2));
+    assert_eq!(harness.round(408, 32_500).uri, UriChoice::Rank(UriRank(0)));
+    assert_eq!(harness.attempt().uri, UriChoice::Rank(UriRank(2)));
 }
 
 /// Of three, the preferred one fails, the second one asks for half an hour, and the third one takes it. Until
@@ -100,14 +100,14 @@ fn bound_past_one_that_asked_to_wait() -> (Harness, u64) {
     let until = harness.at + 1_800_000;
     harness.answer(&attempt, RegisterResponse { retry_after: Some(1_800), ..response(600) });
     let attempt = harness.attempt();
-    assert_eq!(attempt.uri, UriChoice::Rank(2));
+    assert_eq!(attempt.uri, UriChoice::Rank(UriRank(2)));
     harness.answer(&attempt, ok(300));
     (harness, until)
 }
 
 /// Returns when the second one of those is tried next, where all fail with this code.
 fn asked_again(harness: &mut Harness, code: u16) -> u64 {
-    while harness.round(code, 5).uri != UriChoice::Rank(1) {}
+    while harness.round(code, 5).uri != UriChoice::Rank(UriRank(1)) {}
     harness.sent_at
 }
 
@@ -135,9 +135,9 @@ fn what_a_target_asked_for_is_forgotten_when_it_is_over_or_void() {
     let now = harness.now();
     harness.registration.changed(Some, |_| None, 2, now.at);
     harness.round(500, 0);
-    assert_eq!(harness.round(500, 0).uri, UriChoice::Rank(1), "another trunk now");
+    assert_eq!(harness.round(500, 0).uri, UriChoice::Rank(UriRank(1)), "another trunk now");
     let (mut harness, until) = bound_past_one_that_asked_to_wait();
-    while harness.at < until || harness.registration.ranks().0 != UriChoice::Rank(0) {
+    while harness.at < until || harness.registration.ranks().0 != UriChoice::Rank(UriRank(0)) {
         let attempt = harness.attempt();
         harness.answer(&attempt, ok(300));
     }
@@ -148,20 +148,28 @@ fn what_a_target_asked_for_is_forgotten_when_it_is_over_or_void() {
 
 #[test]
 fn a_trunk_whose_registrar_asked_all_to_wait_does_not_turn_to_one_that_asked_it_to_wait() {
-    let diverted = |uris, hold_ms, held: fn(u8) -> bool| {
+    let diverted = |uris, hold_ms, held: fn(UriRank) -> bool| {
         let mut harness = Harness::new(uris, 1);
-        harness.registration.uri = 1;
+        harness.registration.target.uri = UriRank(1);
         let attempt = harness.attempt();
         harness.answer(&attempt, RegisterResponse { retry_after: Some(60), ..response(480) });
-        assert_eq!((harness.registration.ranks().0, harness.wait_of_next()), (UriChoice::Rank(0), 0));
+        assert_eq!(
+            (harness.registration.ranks().0, harness.wait_of_next()),
+            (UriChoice::Rank(UriRank(0)), 0)
+        );
         let now = Moment(harness.at);
-        harness.registration.fail_over(now.plus(hold_ms), held, uris, now);
+        let failover = harness.registration.failover(now.plus(hold_ms), held, uris, now);
+        failover.into_iter().for_each(|failover| harness.registration.fail_over(failover));
         (harness.registration.ranks().0, harness.wait_of_next())
     };
-    let first = |rank| rank == 0;
-    assert_eq!(diverted(3, 3_600_000, first), (UriChoice::Rank(2), 0));
-    assert_eq!(diverted(2, 3_600_000, first), (UriChoice::Rank(1), 60_000), "the one that is free first");
-    assert_eq!(diverted(2, 30_000, first), (UriChoice::Rank(0), 0), "the hold is over before");
-    assert_eq!(diverted(3, 3_600_000, |rank| rank != 1), (UriChoice::Rank(1), 60_000));
-    assert_eq!(diverted(3, 3_600_000, |_| true), (UriChoice::Rank(0), 0));
+    let first = |rank| rank == UriRank(0);
+    assert_eq!(diverted(3, 3_600_000, first), (UriChoice::Rank(UriRank(2)), 0));
+    assert_eq!(
+        diverted(2, 3_600_000, first),
+        (UriChoice::Rank(UriRank(1)), 60_000),
+        "the one that is free first"
+    );
+    assert_eq!(diverted(2, 30_000, first), (UriChoice::Rank(UriRank(0)), 0), "the hold is over before");
+    assert_eq!(diverted(3, 3_600_000, |rank| rank != UriRank(1)), (UriChoice::Rank(UriRank(1)), 60_000));
+    assert_eq!(diverted(3, 3_600_000, |_| true), (UriChoice::Rank(UriRank(0)), 0));
 }
