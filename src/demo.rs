@@ -14,13 +14,14 @@ use tokio::{net::TcpListener, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin::{self, AdminState, Directory, RegistryName},
+    admin::{self, AdminState, Directory},
     config::{self, Config, Format},
     devstack::{
         api::{ApiOptions, ApiServer},
         samples::{self, SAMPLES},
     },
     metrics::Metrics,
+    registry::RegistryName,
     requester,
     runtime::handle::{EngineHandle, MAX_PAGE},
     standalone::{self, StandaloneError},

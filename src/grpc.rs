@@ -142,7 +142,7 @@ fn said(status: &Status) -> String {
     text
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "demo"))]
 mod tests;
 
 #[cfg(test)]

@@ -158,5 +158,5 @@ fn open_store(
     Ok(AnyStore::open(&config.cache, identity)?.within(&options.quota))
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "demo"))]
 mod cost;
