@@ -142,7 +142,8 @@ fn said(status: &Status) -> String {
     text
 }
 
-#[cfg(all(test, feature = "demo"))]
+#[cfg(feature = "demo")]
+#[cfg(test)]
 mod tests;
 
 #[cfg(test)]

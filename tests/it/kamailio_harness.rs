@@ -256,7 +256,7 @@ async fn the_kinds_of_challenge() {
 }
 
 #[tokio::test]
-async fn an_old_nonce_is_stale() {
+async fn an_old_nonce_is_a_stale_nonce() {
     let kamailio = Kamailio::start(Options { nonce_lifetime: 1, ..alice() }).await;
     let mut client = Client::udp(&kamailio, "alice", "call-1").await;
     let challenge = client.send("").await.unwrap();

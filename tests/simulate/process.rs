@@ -16,9 +16,8 @@ use tokio::{sync::mpsc, sync::watch, task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    checks::{Invariant, mutants::Mutant},
+    checks::mutants::Mutant,
     dependencies::{Keep, Source},
-    history::SECRET,
     lease,
     model::Run,
     network::SimRequester,
@@ -118,9 +117,7 @@ pub fn start(world: &Arc<World>, life: &Arc<Life>, permit: &Fence) -> Started {
         // in it.
         let shown = format!("{engine:?}");
         let mut state = of.lock();
-        state.check(Invariant::NoSecret, !shown.contains(SECRET), |_| {
-            "the engine shows a password".to_owned()
-        });
+        state.check_shown(&shown);
         state.say(format_args!("~{spoke} ended"));
     }));
     let reach = Reach { run, life: life.clone(), permit: permit.clone(), handle, reloads: reload, link };
@@ -142,10 +139,7 @@ pub fn note_ending(world: &World, run: u32) {
 /// An engine has ended, and all its calls with it.
 pub fn ended(world: &World, run: u32) {
     let mut state = world.lock();
-    let open = state.model.in_flight.values().filter(|flight| flight.run == run).count();
-    state.check(Invariant::NothingOutlivesItsEngine, open == 0, |_| {
-        format!("run {run} has ended with {open} calls open")
-    });
+    state.check_calls_ended(run);
     state.model.runs.remove(&run);
     state.update_model();
 }
@@ -180,7 +174,7 @@ pub async fn supervise(world: Arc<World>, machine: usize, rules: Rules) {
         };
         let pause = {
             let mut state = world.lock();
-            state.check(Invariant::NoPanic, !panicked, |_| format!("process {} panicked", life.id));
+            state.check_process_panic(life.id, panicked);
             life.kill();
             state.note_death(life.id);
             state.processes[machine] = None;

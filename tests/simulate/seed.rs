@@ -5,7 +5,7 @@ use std::{cell::RefCell, sync::Arc, time::Duration};
 use tokio::time::sleep;
 
 use crate::{
-    checks::{Invariant, all_deregistered, at_the_end, mutants::Mutant, views_are_true},
+    checks::{all_deregistered, at_the_end, mutants::Mutant, views_are_true},
     faults, history, process, regressions,
     rules::{HOUR, MINUTE, Rules},
     world::{Tally, Violation, World},
@@ -49,7 +49,7 @@ pub fn run(seed: u64, days: Option<u64>, broken: Mutant, keep: bool) -> Outcome 
     state.reach = None;
     state.processes = Default::default();
     if let Some(panic) = PANIC.with(|panic| panic.borrow_mut().take()) {
-        state.check(Invariant::NoPanic, false, |_| panic);
+        state.check_world_panic(panic);
     }
     let failed = !state.violations.is_empty();
     Outcome {
@@ -132,15 +132,9 @@ async fn end(world: &Arc<World>) {
     }
     sleep(Duration::from_secs(10)).await;
     let mut state = world.lock();
-    let alive = state.processes.iter().flatten().count();
     if state.violations.is_empty() {
-        state.check(Invariant::NothingOutlivesItsEngine, alive == 0, |_| {
-            format!("{alive} processes do not end")
-        });
-        let leak = state.history.leaks.pop();
-        state.check(Invariant::NoSecret, leak.is_none(), |_| {
-            "a line of the history holds a password".to_owned()
-        });
+        state.check_processes_ended();
+        state.check_no_leak();
     }
 }
 

@@ -1,6 +1,6 @@
-//! No line of a history holds a password.
+//! No line of a history holds a password, and nothing that can be shown of an engine.
 
-use crate::{checks::Invariant, world::State};
+use crate::{checks::Invariant, history::SECRET, world::State};
 
 impl State {
     /// Checks the lines since the last call.
@@ -9,5 +9,11 @@ impl State {
         self.check(Invariant::NoSecret, leak.is_none(), |_| {
             "a line of the history holds a password, see above".to_owned()
         });
+    }
+
+    /// Checks what is shown of an engine.
+    pub fn check_shown(&mut self, shown: &str) {
+        let discreet = !shown.contains(SECRET);
+        self.check(Invariant::NoSecret, discreet, |_| "the engine shows a password".to_owned());
     }
 }

@@ -168,7 +168,7 @@ fn at_most_five_redirections_are_followed() {
 }
 
 #[test]
-fn a_302_holds_for_its_expiry_a_301_until_it_fails_a_305_once() {
+fn a_redirect_by_302_holds_for_its_expiry_by_301_until_it_fails_by_305_once() {
     let where_next = |code, expires| {
         let mut harness = Harness::new(1, 1);
         let attempt = harness.attempt();
@@ -341,7 +341,7 @@ fn r9_without_its_option_tags_a_400_is_asked_once_and_remembered_where_that_work
 }
 
 #[test]
-fn a_301_ends_in_time_and_the_configured_registrar_is_asked_again() {
+fn a_redirect_by_301_ends_in_time_and_the_configured_registrar_is_asked_again() {
     let mut harness = Harness::new(1, 1);
     harness.settings.redirects.max_s = 900;
     let attempt = harness.attempt();
