@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# The image: one program, no shell, user 65532.
+# The image: one program, without its demo, no shell, user 65532.
 #
 #   docker build -t routr-registry .
 #   docker run -v ./registry.yaml:/etc/routr/registry.yaml routr-registry        # runs from a configuration file
@@ -37,7 +37,7 @@ COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target,id=target-$TARGETARCH \
     target="$(cat /target)" \
-    && cargo build --release --locked --bin routr-registry --target "$target" \
+    && cargo build --release --locked --no-default-features --bin routr-registry --target "$target" \
     && install -m 755 "target/$target/release/routr-registry" /routr-registry
 
 # glibc, libgcc and the authorities for TLS.

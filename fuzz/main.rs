@@ -4,7 +4,7 @@
 //!
 //! ```sh
 //! cargo run --example fuzz -- TARGET FILE...
-//! cargo run --example fuzz -- write-seeds        # the inputs of fuzz/seeds.rs anew
+//! cargo run --example fuzz -- write-seeds        # the inputs of fuzz/seeds.rs again
 //! ```
 #![cfg_attr(fuzzing, no_main)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]

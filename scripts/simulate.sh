@@ -4,14 +4,15 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 
 echo 'building the simulation (release) ...' >&2
-cargo build --release --locked --quiet --example simulate || exit
+cargo build --release --locked --quiet --package routr-simulate --example simulate || exit
+simulate=${CARGO_TARGET_DIR:-target}/release/examples/simulate
 if [[ -n ${SEED:-} ]]; then
     mkdir -p target/simulate
     history=target/simulate/seed-$SEED.txt
-    cargo run --release --locked --quiet --example simulate -- --seed "$SEED" "$@" >"$history"
+    "$simulate" --seed "$SEED" "$@" >"$history"
     status=$?
     grep -v '^error' "$history" | tail -n 40 | cut -c1-400
     echo "the whole history: $history"
     exit "$status"
 fi
-cargo run --release --locked --quiet --example simulate -- --seeds "${SEEDS:-1000}" --from "${FROM:-1}" "$@"
+exec "$simulate" --seeds "${SEEDS:-1000}" --from "${FROM:-1}" "$@"

@@ -15,18 +15,23 @@ prepare() {
     export CONTROL_PLANE_BIN
 }
 
+simulate() {
+    # With the features that `--workspace` gives to all dependencies, so that none is built again.
+    cargo build --locked --workspace --example simulate || return
+    local program=${CARGO_TARGET_DIR:-target}/debug/examples/simulate
+    echo "     Running $program"
+    "$program"
+}
+
 # Everything: unit tests, a hundred simulated histories, then the integration tests, which wait for expiries of real registrars and need hardly any
 # processor: eight at a time even on two cores.
 all() {
     local failed=0 cores
     cores=$(nproc)
     run --workspace --lib --bins || failed=1
-    # Nearly all that it does is done by these two.
-    cargo run --locked --config profile.dev.package.tokio.opt-level=2 \
-        --config profile.dev.package.routr-registry.opt-level=1 \
-        --config profile.dev.package.routr-registration.opt-level=1 --example simulate || failed=1
+    simulate || failed=1
     prepare || failed=1
-    RUST_TEST_THREADS="${RUST_TEST_THREADS:-$((cores < 8 ? 8 : cores))}" run --test it || failed=1
+    RUST_TEST_THREADS="${RUST_TEST_THREADS:-$((cores < 8 ? 8 : cores))}" run --workspace --test it || failed=1
     run --workspace --doc || failed=1
     # The same inputs each time, as far as four seconds go: this judges the change, not luck.
     FUZZ_SEED=1 scripts/fuzz.sh run 4 || failed=1

@@ -21,7 +21,9 @@ use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    admin_api::ErrorBody,
     metrics::Metrics,
+    registry::{RegistryName, RegistryState},
     runtime::{
         handle::{EngineHandle, EngineStopped},
         ports::Environment,
@@ -48,11 +50,6 @@ mod tests;
 
 pub use directory::{Directory, Listed, Listing};
 pub use readiness::{Check, CheckState, Finding, Readiness};
-
-pub use crate::{
-    admin_api::{ErrorBody, RefreshResponse, RegistriesResponse, RegistryResponse, SummaryResponse},
-    registry::{RegistryName, RegistryPhase, RegistryState},
-};
 
 /// Default address of the public port.
 pub const DEFAULT_PUBLIC: &str = "0.0.0.0:8080";

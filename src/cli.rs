@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+#[cfg(feature = "demo")]
+use crate::{demo::DemoArgs, devstack::field::command::DevstackArgs};
+
 use crate::{
     client::{RefreshArgs, TrunksArgs},
-    demo::DemoArgs,
-    devstack::field::command::DevstackArgs,
     operator::OperatorArgs,
     requester::RequesterArgs,
     standalone::RunArgs,
@@ -49,14 +50,33 @@ pub enum Command {
     /// Register one trunk of a running registry now
     Refresh(RefreshArgs),
     /// See it run: sample trunks and everything that they need, on loopback
+    #[cfg(feature = "demo")]
     Demo(DemoArgs),
     /// Play what registrars, name servers and EdgePorts do in the field: to debug a provider, or to test a
     /// client
+    #[cfg(feature = "demo")]
     Devstack(DevstackArgs),
+    /// Left out of this build
+    #[cfg(not(feature = "demo"))]
+    #[command(hide = true, disable_help_flag = true)]
+    Demo(LeftOut),
+    /// Left out of this build
+    #[cfg(not(feature = "demo"))]
+    #[command(hide = true, disable_help_flag = true)]
+    Devstack(LeftOut),
     /// Serve Routr's Requester: SIP requests over gRPC in, SIP over UDP, TCP and TLS out
     Requester(RequesterArgs),
     /// Print the CustomResourceDefinition of Registry resources as YAML, for kubectl apply --server-side -f -
     Crd,
+}
+
+/// The arguments of a subcommand that this build leaves out: none is read.
+#[cfg(not(feature = "demo"))]
+#[derive(Clone, Debug, clap::Args)]
+pub struct LeftOut {
+    /// Anything.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub arguments: Vec<String>,
 }
 
 /// Validate a configuration file.

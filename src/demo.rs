@@ -14,13 +14,14 @@ use tokio::{net::TcpListener, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin::{self, AdminState, Directory, RegistryName},
+    admin::{self, AdminState, Directory},
     config::{self, Config, Format},
     devstack::{
         api::{ApiOptions, ApiServer},
         samples::{self, SAMPLES},
     },
     metrics::Metrics,
+    registry::RegistryName,
     requester,
     runtime::handle::{EngineHandle, MAX_PAGE},
     standalone::{self, StandaloneError},
@@ -174,7 +175,7 @@ impl Demo {
         Ok(Self { handle: running.handle, engine: running.task, resources, temporary, admin })
     }
 
-    async fn look(&self) -> (Vec<TrunkView>, Summary) {
+    async fn fetch(&self) -> (Vec<TrunkView>, Summary) {
         let page = self.handle.list(Filter::default(), None, MAX_PAGE).await.unwrap_or_default();
         let mut trunks = page.items;
         table::sort_by_urgency(&mut trunks);
@@ -194,7 +195,7 @@ impl Demo {
     async fn live(&self, shutdown: &CancellationToken) -> Result<(), DemoError> {
         let mut screen = Screen::enter(io::stdout()).map_err(DemoError::io("cannot draw on the terminal"))?;
         loop {
-            let (trunks, summary) = self.look().await;
+            let (trunks, summary) = self.fetch().await;
             let terminal = Terminal::detect();
             let (width, height) = terminal.size.unwrap_or((80, 24));
             let now = routr_environment::unix_ms();
@@ -220,7 +221,7 @@ impl Demo {
         }
         let mut shown = HashMap::new();
         loop {
-            let (trunks, _) = self.look().await;
+            let (trunks, _) = self.fetch().await;
             say_changes(&trunks, &mut shown)?;
             tokio::select! {
                 () = tokio::time::sleep(POLL_PERIOD) => {}
@@ -233,13 +234,13 @@ impl Demo {
         let deadline = Instant::now() + SETTLE_TIMEOUT;
         say(&introduction())?;
         let mut shown = HashMap::new();
-        let (mut trunks, mut summary) = self.look().await;
+        let (mut trunks, mut summary) = self.fetch().await;
         while !unsettled(&trunks).is_empty() && Instant::now() < deadline && !shutdown.is_cancelled() {
             if !io::stdout().is_terminal() {
                 say_changes(&trunks, &mut shown)?;
             }
             tokio::time::sleep(POLL_PERIOD).await;
-            (trunks, summary) = self.look().await;
+            (trunks, summary) = self.fetch().await;
         }
         let terminal = Terminal::detect();
         let now = routr_environment::unix_ms();

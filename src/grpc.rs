@@ -142,6 +142,7 @@ fn said(status: &Status) -> String {
     text
 }
 
+#[cfg(feature = "demo")]
 #[cfg(test)]
 mod tests;
 

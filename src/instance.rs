@@ -158,5 +158,6 @@ fn open_store(
     Ok(AnyStore::open(&config.cache, identity)?.within(&options.quota))
 }
 
+#[cfg(feature = "demo")]
 #[cfg(test)]
 mod cost;

@@ -6,7 +6,9 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod connect;
+#[cfg(feature = "demo")]
 pub mod demo;
+#[cfg(feature = "demo")]
 pub mod devstack;
 pub mod grpc;
 pub mod instance;

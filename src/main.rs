@@ -7,13 +7,13 @@ use clap::Parser;
 use routr_net::descriptors;
 use routr_registry::{
     cli::{Cli, Command},
-    client, config, demo,
-    devstack::field::command as devstack,
-    operator, requester,
+    client, config, operator, requester,
     spec::crd,
     standalone,
     telemetry::{self, Lines},
 };
+#[cfg(feature = "demo")]
+use routr_registry::{demo, devstack::field::command as devstack};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::{
     runtime::{Builder, Runtime},
@@ -85,10 +85,14 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
                 shutdown_on_signal(shutdown.clone(), &SHUTDOWN_SIGNALS)?;
             }
             // Its terminal may be closed: it has a folder to clear away.
+            #[cfg(feature = "demo")]
             Command::Devstack(_) => shutdown_on_signal(shutdown.clone(), &SHUTDOWN_SIGNALS)?,
+            #[cfg(feature = "demo")]
             Command::Demo(_) => {
                 shutdown_on_signal(shutdown.clone(), &[SHUTDOWN_SIGNALS[0], SHUTDOWN_SIGNALS[1], HANGUP])?
             }
+            #[cfg(not(feature = "demo"))]
+            Command::Demo(_) | Command::Devstack(_) => {}
             // Nothing of the others needs an orderly end.
             Command::Check(_) | Command::Trunks(_) | Command::Refresh(_) | Command::Crd => {}
         }
@@ -102,8 +106,14 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             }
             Command::Trunks(args) => client::trunks(args).await?,
             Command::Refresh(args) => client::refresh(args).await?,
+            #[cfg(feature = "demo")]
             Command::Devstack(args) => devstack::run(args, shutdown).await?,
+            #[cfg(feature = "demo")]
             Command::Demo(args) => demo::run(args, shutdown).await?,
+            #[cfg(not(feature = "demo"))]
+            Command::Demo(_) | Command::Devstack(_) => anyhow::bail!(
+                "this build has neither `demo` nor `devstack`: build routr-registry with its default features"
+            ),
             Command::Requester(args) => requester::run(args, shutdown).await?,
             Command::Crd => std::io::stdout().write_all(crd::yaml()?.as_bytes())?,
         }

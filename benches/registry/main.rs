@@ -27,9 +27,6 @@ mod report;
 mod role;
 mod screen;
 mod standing;
-#[path = "../../tests/it/support/mod.rs"]
-#[allow(dead_code)]
-mod support;
 mod takeover;
 mod udp;
 mod usage;
@@ -37,6 +34,7 @@ mod wave;
 
 use anyhow::bail;
 use clap::Parser;
+use routr_test_support as support;
 
 use crate::{backend::Backend, report::Bench};
 

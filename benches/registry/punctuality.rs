@@ -51,16 +51,16 @@ const QUICK: Plan = Plan {
 };
 
 /// Counts of the product and the backend at a moment.
-struct Look {
+struct Sample {
     delays: Histogram,
     registers: u64,
     cpu: Duration,
 }
 
-async fn look(product: &Product, backend: &mut Backend) -> anyhow::Result<Look> {
+async fn sample(product: &Product, backend: &mut Backend) -> anyhow::Result<Sample> {
     // The scrape itself belongs to the stretch that ends with it.
     let delays = product.metrics().await?.histogram("routr_registry_refresh_delay_seconds");
-    Ok(Look { delays, registers: backend.tally()?.registers, cpu: product.cpu()? })
+    Ok(Sample { delays, registers: backend.tally()?.registers, cpu: product.cpu()? })
 }
 
 /// The section.
@@ -74,7 +74,7 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
         first_grant_s: Some(plan.first_grant_s),
         short: None,
     })?;
-    let sample = wave::sample(&mut backend).await?;
+    let message = wave::sample(&mut backend).await?;
     bench.progress(&format!("punctuality: {name} trunks of {} s are being registered", plan.expires));
     let settings = Settings { expires: plan.expires, interval: plan.interval, ..Settings::default() };
     backend.reset()?;
@@ -82,21 +82,21 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     product.registers(&mut backend, plan.trunks as u64, wave::deadline(plan.trunks)).await?;
     next_sync(&mut backend, plan.rest).await?;
 
-    let first = look(&product, &mut backend).await?;
+    let first = sample(&product, &mut backend).await?;
     let (mut refreshes, mut cpu, mut quiet_s) = (0, Duration::ZERO, 0.0);
     let mut syncing: Vec<(Histogram, Histogram)> = Vec::new();
     for round in 1..=plan.rounds {
         bench.progress(&format!("punctuality: round {round} of {}", plan.rounds));
-        let (began, from) = (tokio::time::Instant::now(), look(&product, &mut backend).await?);
+        let (began, from) = (tokio::time::Instant::now(), sample(&product, &mut backend).await?);
         sleep(Duration::from_secs(plan.quiet_s)).await;
-        let to = look(&product, &mut backend).await?;
+        let to = sample(&product, &mut backend).await?;
         quiet_s += began.elapsed().as_secs_f64();
         refreshes += to.registers - from.registers;
         cpu += to.cpu.saturating_sub(from.cpu);
         next_sync(&mut backend, plan.rest).await?;
-        syncing.push((to.delays, look(&product, &mut backend).await?.delays));
+        syncing.push((to.delays, sample(&product, &mut backend).await?.delays));
     }
-    let last = look(&product, &mut backend).await?;
+    let last = sample(&product, &mut backend).await?;
     let tally = backend.tally()?;
     let least_left = backend.least_left_ms()?;
     drop(product);
@@ -105,7 +105,7 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let pace = refreshes as f64 / quiet_s;
     bench.progress(&format!("punctuality: the reference at {pace:.0} REGISTERs a second"));
     let calls = (pace * if bench.quick { 4.0 } else { 20.0 }) as usize;
-    let bare = reference::measure(&mut backend, &sample, 64, calls.max(100), Some(pace))?;
+    let bare = reference::measure(&mut backend, &message, 64, calls.max(100), Some(pace))?;
 
     let delays = last.delays.since(&first.delays);
     let load = format!("{name} trunks of {} s, {pace:.0} refreshes/s", plan.expires);

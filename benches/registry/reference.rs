@@ -124,7 +124,7 @@ pub fn serve(settings: &str) -> anyhow::Result<()> {
     })?;
     let mut out = std::io::stdout();
     writeln!(out, "ready")?;
-    std::io::stdin().lock().lines().next().context("nobody is there")??;
+    std::io::stdin().lock().lines().next().context("no one is there")??;
     runtime.block_on(run(&settings, &channels, &request))?;
     writeln!(out, "done")?;
     // Its processor time is read before it ends.

@@ -112,10 +112,10 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let (seconds, in_flight): (f64, &[usize]) =
         if bench.quick { (0.5, &[1, 100]) } else { (3.0, &[1, 10, 100, 1000]) };
     for digest in [false, true] {
-        let mut stage = Stage::start(digest, seconds).await?;
+        let mut harness = UdpHarness::start(digest, seconds).await?;
         for &in_flight in in_flight {
-            bench.progress(&format!("REGISTERs over UDP, {}, {in_flight} in flight", stage.words()));
-            stage.measure(bench, in_flight)?;
+            bench.progress(&format!("REGISTERs over UDP, {}, {in_flight} in flight", harness.words()));
+            harness.measure(bench, in_flight)?;
         }
     }
     Ok(())
@@ -136,7 +136,7 @@ impl Server {
 }
 
 /// The servers.
-struct Stage {
+struct UdpHarness {
     digest: bool,
     seconds: f64,
     pong: Server,
@@ -147,7 +147,7 @@ struct Stage {
     sizes: Vec<Sizes>,
 }
 
-impl Stage {
+impl UdpHarness {
     async fn start(digest: bool, seconds: f64) -> anyhow::Result<Self> {
         let requester_port = ports::free();
         let listen = format!("127.0.0.1:{requester_port}");
@@ -155,7 +155,7 @@ impl Stage {
         let connects = async || tokio::net::TcpStream::connect(&listen).await.map(drop);
         wait_for(connects, Duration::from_secs(10), "the Requester to listen").await;
         let registrar = if digest { "digest" } else { "open" };
-        let mut stage = Self {
+        let mut harness = Self {
             digest,
             seconds,
             pong: Server::start("udp-pong", "")?,
@@ -165,12 +165,12 @@ impl Stage {
             requester_port,
             sizes: Vec::new(),
         };
-        // The first ones show the sizes.
-        let order = stage.order(requester_port, 10);
-        stage.load("grpc-load", &Order { seconds: 0.2, ..order })?;
-        stage.sizes = stage.seen()?.sizes();
-        ensure!(stage.sizes.len() == if digest { 2 } else { 1 }, "{:?}", stage.sizes);
-        Ok(stage)
+        // The first ones tell the sizes.
+        let order = harness.order(requester_port, 10);
+        harness.load("grpc-load", &Order { seconds: 0.2, ..order })?;
+        harness.sizes = harness.seen()?.sizes();
+        ensure!(harness.sizes.len() == if digest { 2 } else { 1 }, "{:?}", harness.sizes);
+        Ok(harness)
     }
 
     fn words(&self) -> &'static str {

@@ -13,7 +13,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{AdminState, Directory, RegistryName, serve};
+use super::{AdminState, Directory, serve};
+use crate::registry::RegistryName;
 use crate::{
     metrics::Metrics,
     runtime::{

@@ -16,7 +16,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EngineReport, RegistryPhase, RegistryState};
+use super::EngineReport;
+use crate::registry::{RegistryPhase, RegistryState};
 use crate::table;
 use routr_leader_election::LeadershipStatus;
 use routr_registration::engine::view::{DependencyFailure, Health, Summary};

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::fake::{NOW, failing};
 use crate::{
-    admin::{RegistryName, RegistryState},
     metrics::{Metrics, Scrape},
+    registry::{RegistryName, RegistryState},
     runtime::ports::Observer,
 };
 use routr_registration::engine::view::{Down, RedirectedTrunk, Redirection, Summary, TrunkView};

@@ -1,10 +1,8 @@
 use clap::Parser;
 
 use super::{watch::Changes, *};
-use crate::admin::{
-    RegistryName,
-    fake::{NOW, Ports, Replica, engine, failing, replica, start, trunk},
-};
+use crate::admin::fake::{NOW, Ports, Replica, engine, failing, replica, start, trunk};
+use crate::registry::RegistryName;
 use routr_leader_election::LeadershipStatus;
 use routr_registration::engine::view::{Down, Health, TrunkView};
 
@@ -291,11 +289,11 @@ async fn of_several_registries_a_short_table_is_shown() {
     let replica = three().await;
     assert_eq!(
         table_of(&replica.ports, "").await,
-        "REGISTRY     TRUNKS  REGISTERED  AT RISK  FAILING  INVALID  PENDING  NEXT LAPSE\nparis/main        \
-         2           1        0        1        0        0        10 m\n\u{20}   cache: not working for 1 m \
+        "REGISTRY     TRUNKS  REGISTERED  AT RISK  FAILING  INVALID  PENDING  NEXT EXPIRY\nparis/main        \
+         2           1        0        1        0        0         10 m\n\u{20}   cache: not working for 1 m \
          5 s: timed out; running from memory\nberlin/main       2           2        0        0        \
-         0        0           -\nparis/spare       0           0        0        0        0        \
-         0           -\n\n3 registries, 4 trunks: 3 registered, 1 failing; next expiry in 10 m\nTrunks of \
+         0        0            -\nparis/spare       0           0        0        0        0        \
+         0            -\n\n3 registries, 4 trunks: 3 registered, 1 failing; next expiry in 10 m\nTrunks of \
          one: routr-registry trunks --registry paris/main\n"
     );
     let filtered = table_of(&replica.ports, "--state failing").await;

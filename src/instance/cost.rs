@@ -5,10 +5,10 @@ use std::{any::Any, fs};
 
 use super::*;
 use crate::{
-    admin::RegistryName,
     config::Secrets,
     devstack::api::ApiServer as Server,
     metrics::{Metrics, RegistryMetrics},
+    registry::RegistryName,
     spec::RegistrySpec,
 };
 

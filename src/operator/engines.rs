@@ -19,11 +19,12 @@ use super::{
     validate::Plan,
 };
 use crate::{
-    admin::{Directory, Listed, RegistryName, RegistryPhase, RegistryState},
+    admin::{Directory, Listed},
     grpc::shared::Connections,
     instance::{self, Fence, Identity, InstanceError, Reloads, RunOptions},
     metrics::Metrics,
     quota::Quotas,
+    registry::{RegistryName, RegistryPhase, RegistryState},
     runtime::handle::{EngineHandle, EngineStopped},
 };
 use routr_registration::{engine::view::DeregistrationReport, model::Excess};

@@ -24,7 +24,7 @@ const MAX_FINALIZERS_BYTES: usize = 16 << 10;
 pub struct LenientRegistry {
     metadata: ObjectMeta,
     /// The resource, of its metadata the name, the namespace and the UID; or why it cannot be read. A status
-    /// that cannot be read is as good as none: it is written again.
+    /// that cannot be read counts as missing: it is written again.
     pub registry: Result<Registry, Unreadable>,
 }
 

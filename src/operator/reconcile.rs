@@ -31,7 +31,7 @@ use super::{
     status_writer::{KubeStatusWriter, StatusWriter},
     validate::validate,
 };
-use crate::{admin::RegistryName, instance::Fence, metrics::Metrics, spec::Registry};
+use crate::{instance::Fence, metrics::Metrics, registry::RegistryName, spec::Registry};
 use routr_kube_errors::ApiError;
 use routr_net::addresses::AddressPolicy;
 use routr_registration::engine::view::DeregistrationReport;

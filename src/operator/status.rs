@@ -50,7 +50,7 @@ pub use self::{
     text::{clean, known_time as time_of},
 };
 use crate::{
-    admin::{RegistryPhase, RegistryState},
+    registry::{RegistryPhase, RegistryState},
     spec::status::RegistryStatus,
 };
 use routr_registration::engine::view::{FailureSummary, Summary};

@@ -8,9 +8,7 @@ use kube::core::Status;
 
 use super::*;
 use crate::{
-    admin::{Directory, RegistryName},
-    operator::status::StatusEvent,
-    runtime::handle::Command,
+    admin::Directory, operator::status::StatusEvent, registry::RegistryName, runtime::handle::Command,
 };
 use routr_registration::engine::view::{FailureSummary, Summary};
 

@@ -21,8 +21,8 @@ use super::{
     status::{self, StatusEvent},
 };
 use crate::{
-    admin::RegistryName,
     instance::Fence,
+    registry::RegistryName,
     spec::{Registry, status::RegistryStatus},
 };
 use routr_kube_errors::ApiError;

@@ -1,8 +1,8 @@
 //! The driver on paused tokio time, with faults.
 
+mod deregister_all_driver;
 mod driver;
 mod fakes;
 mod late_store;
-mod leaving_driver;
 mod missing_driver;
 mod store_change;

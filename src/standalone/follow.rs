@@ -14,9 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{InstanceId, registry_key, reload};
 use crate::{
-    admin::{Directory, RegistryName},
+    admin::Directory,
     config::{self, Cache, Config, Endpoint, RedisSettings},
     instance::Reloads,
+    registry::RegistryName,
     store,
 };
 use routr_registration::registration::identity::RegistryId;

@@ -43,7 +43,7 @@ pub fn registry_lines(
     let mut table = new_table(width, colour);
     let headers = columns.iter().map(|(_, header)| *header);
     table.set_header(
-        ["REGISTRY", "TRUNKS"].into_iter().chain(headers).chain(["NEXT LAPSE"]).enumerate().map(
+        ["REGISTRY", "TRUNKS"].into_iter().chain(headers).chain(["NEXT EXPIRY"]).enumerate().map(
             |(index, header)| match index {
                 0 => heading(header, colour),
                 _ => heading(header, colour).set_alignment(CellAlignment::Right),
@@ -221,7 +221,8 @@ fn total(summary: &Summary) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::{RegistryState, fake::NOW};
+    use crate::admin::fake::NOW;
+    use crate::registry::RegistryState;
 
     fn registry(namespace: &str, name: &str, counts: Counts) -> RegistryResponse {
         RegistryResponse {
@@ -257,12 +258,12 @@ mod tests {
         assert_eq!(
             registry_lines(&all, NOW, Some(80), false),
             [
-                "REGISTRY                  TRUNKS  REGISTERED  FAILING  NEXT LAPSE",
-                "telephony/broken               -           -        -           -",
+                "REGISTRY                  TRUNKS  REGISTERED  FAILING  NEXT EXPIRY",
+                "telephony/broken               -           -        -            -",
                 "    stalled (SecretNotFound): there is no Secret \"redis\"",
-                "telephony/branch-offices      37          37        0    4 m 12 s",
-                "telephony/carriers          1200        1200        0    4 m 12 s",
-                "telephony/spare                -           -        -           -",
+                "telephony/branch-offices      37          37        0     4 m 12 s",
+                "telephony/carriers          1200        1200        0     4 m 12 s",
+                "telephony/spare                -           -        -            -",
                 "    suspended: spec.suspend is true",
             ]
         );
@@ -323,16 +324,16 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "REGISTRY                       TRUNKS  REGISTERED  FAILING  NEXT LAPSE",
-                "telephony/stuck                     -           -        -           -",
+                "REGISTRY                       TRUNKS  REGISTERED  FAILING  NEXT EXPIRY",
+                "telephony/stuck                     -           -        -            -",
                 "    the engine did not respond within 2 s",
-                "a-rather-long-namespace/main  1200023     1200000        3    4 m 12 s",
+                "a-rather-long-namespace/main  1200023     1200000        3     4 m 12 s",
                 "    12 at risk, 1 invalid, 7 pending",
-                "telephony/new                       -           -        -           -",
+                "telephony/new                       -           -        -            -",
                 "    API server: not working for 1 m 5 s: connection refused by",
                 "    api.telephony.svc.cluster.local:51907; the trunks of the last sync are kept",
-                "telephony/branch-offices           37          37        0    4 m 12 s",
-                "telephony/carriers               1200        1200        0    4 m 12 s",
+                "telephony/branch-offices           37          37        0     4 m 12 s",
+                "telephony/carriers               1200        1200        0     4 m 12 s",
             ]
         );
     }
@@ -351,11 +352,11 @@ mod tests {
         let lines = registry_lines(&troubled(), NOW, Some(140), false);
         assert_eq!(
             lines[0],
-            "REGISTRY                       TRUNKS  REGISTERED  AT RISK  FAILING  INVALID  PENDING  NEXT LAPSE"
+            "REGISTRY                       TRUNKS  REGISTERED  AT RISK  FAILING  INVALID  PENDING  NEXT EXPIRY"
         );
         assert_eq!(
             lines[3],
-            "a-rather-long-namespace/main  1200023     1200000       12        3        1        7    4 m 12 s"
+            "a-rather-long-namespace/main  1200023     1200000       12        3        1        7     4 m 12 s"
         );
         assert_eq!(lines.len(), 1 + 5 + 2, "{lines:#?}");
     }

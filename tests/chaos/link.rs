@@ -1,7 +1,7 @@
 //! The wires: a TCP proxy before each dependency of the registry, which can be cut, held, slowed, or led
 //! elsewhere.
 //!
-//! A proxy in `Pass` is as good as none: where no one listens behind it, its own port closes too, until
+//! A proxy in `Pass` hides nothing: where no one listens behind it, its own port closes too, until
 //! someone does.
 
 use std::io;

@@ -4,10 +4,11 @@
 //!
 //! The operator runs as well, as two replicas on a real control plane: see `operator`.
 //!
-//! A scenario (`cases`) breaks something (`fault`) for a while. A watcher (`watch`) looks four times a second
-//! at what the registry says, and each second at Kamailio's table; `truth` judges each look. In the end
-//! everything has to be as before: one contact for each trunk, the same processes, their memory, descriptors
-//! and use of the processor.
+//! A scenario (`scenario`) breaks something (a `fault`) for a while. A watcher (`watch`) looks four times a
+//! second at what the registry says, and each second at Kamailio's `table`; `truth` judges each look. In the
+//! end everything has to be as before: one contact for each trunk, the same processes, their memory,
+//! descriptors and use of the processor. The loop and the watcher are the same for both worlds, `standalone`
+//! and `operator`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,10 +18,8 @@
     missing_docs
 )]
 
-mod cases;
 mod datagrams;
 mod fakes;
-mod fault;
 mod http;
 mod link;
 mod operator;
@@ -28,29 +27,22 @@ mod parts;
 mod pokes;
 mod report;
 mod scenario;
-#[allow(dead_code, unused_imports, reason = "the tests of tests/it need more of it")]
-#[path = "../it/support/mod.rs"]
-mod support;
-mod truth;
+mod standalone;
+mod table;
 mod vitals;
 mod watch;
-mod world;
 
-use std::any::Any;
 use std::collections::VecDeque;
-use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use clap::Parser;
-use futures_util::FutureExt;
 use futures_util::future::join_all;
+use routr_test_support as support;
 use tokio::signal::unix::{SignalKind, signal};
 
 use report::Report;
-use scenario::{Outcome, Scenario};
-use world::World;
 
 /// Faults with real processes: kills and stops each dependency of the registry and the registry itself, cuts
 /// wires, and answers garbage, while a watcher asserts that what the registry says is true.
@@ -100,9 +92,9 @@ fn main() -> ExitCode {
     code
 }
 
-/// What is to be played.
+/// The scenarios to play.
 struct Chosen {
-    standalone: Vec<Scenario>,
+    standalone: Vec<standalone::Scenario>,
     operator: Vec<operator::Scenario>,
 }
 
@@ -120,7 +112,7 @@ impl Chosen {
 
 /// By exact name where that is one, else by a part of it.
 fn choose(args: &Args) -> Chosen {
-    let mut chosen = Chosen { standalone: cases::all(), operator: operator::all() };
+    let mut chosen = Chosen { standalone: standalone::all(), operator: operator::all() };
     let whole = args.names.join(" ");
     if chosen.names().any(|name| name == whole) {
         chosen.retain(|name, _| name == whole);
@@ -154,7 +146,7 @@ async fn run(args: &Args, chosen: Chosen) -> ExitCode {
             (of_operator.take().unwrap_or_default(), queue.clone(), report.clone());
         async move {
             operator::lane(of_operator, &report, args.trunks).await;
-            lane(queue, report, args.trunks).await;
+            standalone::lane(queue, &report, args.trunks).await;
         }
     }));
     let (mut interrupt, mut terminate) = (
@@ -174,43 +166,4 @@ async fn run(args: &Args, chosen: Chosen) -> ExitCode {
         return ExitCode::from(130);
     }
     if well && gone { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// Plays scenario after scenario in one world, and in a new one after a failure.
-async fn lane(queue: Arc<Mutex<VecDeque<Scenario>>>, report: Arc<Report>, trunks: usize) {
-    let mut world: Option<World> = None;
-    loop {
-        let Some(scenario) = queue.lock().expect("nobody panics here").pop_front() else { return };
-        if world.is_none() {
-            match AssertUnwindSafe(World::start(trunks)).catch_unwind().await {
-                Ok(Ok(started)) => world = Some(started),
-                Ok(Err(error)) => {
-                    let wrong = vec![format!("the world did not start: {error}")];
-                    report.add(&scenario.name, Outcome { wrong, ..Outcome::default() });
-                    continue;
-                }
-                Err(panic) => {
-                    let wrong = vec![format!("the world did not start: {}", words(&*panic))];
-                    report.add(&scenario.name, Outcome { wrong, ..Outcome::default() });
-                    continue;
-                }
-            }
-        }
-        let Some(stage) = world.as_mut() else { continue };
-        let outcome = match AssertUnwindSafe(scenario::play(&scenario, stage)).catch_unwind().await {
-            Ok(outcome) => outcome,
-            Err(panic) => Outcome { wrong: vec![words(&*panic)], ..Outcome::default() },
-        };
-        if !outcome.wrong.is_empty() {
-            report.keep_logs(&scenario.name, stage.logs(), &outcome);
-            world = None;
-        }
-        report.add(&scenario.name, outcome);
-    }
-}
-
-fn words(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().cloned();
-    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-        .unwrap_or_else(|| "a panic".to_owned())
 }

@@ -60,7 +60,7 @@ pub fn trunk(user: &str, port: u16, transport: &str) -> Trunk {
     }
 }
 
-/// The first argument of this program when it is to be an API server.
+/// The first argument of this program when it plays an API server.
 pub const API_SERVER: &str = "api-server";
 
 /// What this program does as an API server: serves the trunks of a file on a port, for good.

@@ -11,7 +11,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::interval;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::world::World;
+use crate::standalone::world::World;
 
 /// Connections at a time, for each port.
 const CONNECTIONS: u64 = 50;

@@ -29,7 +29,7 @@ impl Report {
 
     /// Takes one scenario, and prints its line.
     pub fn add(&self, name: &str, outcome: Outcome) {
-        let mut done = self.done.lock().expect("nobody panics here");
+        let mut done = self.done.lock().expect("no holder panics");
         let number = done.len() + 1;
         let verdict = if outcome.wrong.is_empty() { "ok    " } else { "FAILED" };
         let Outcome { out, back, .. } = &outcome;
@@ -68,7 +68,7 @@ impl Report {
 
     /// Prints the table. Returns whether all went well.
     pub fn end(&self) -> bool {
-        let done = self.done.lock().expect("nobody panics here");
+        let done = self.done.lock().expect("no holder panics");
         let width = done.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
         println!(
             "\n{:<width$}  {:>8} {:>9} {:>9} {:>9}  verdict",

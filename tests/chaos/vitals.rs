@@ -21,6 +21,14 @@ pub struct Vitals {
     pub descriptors: usize,
 }
 
+/// A process that must not end.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Alive {
+    pub pid: i32,
+    /// See [`Vitals::started`].
+    pub started: u64,
+}
+
 /// `None` when there is no such process, or it is a zombie.
 pub fn vitals(pid: i32) -> Option<Vitals> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -44,6 +52,11 @@ pub fn vitals(pid: i32) -> Option<Vitals> {
         peak: kib("VmHWM:")?,
         descriptors: fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count(),
     })
+}
+
+/// That process, from now on.
+pub fn alive(pid: i32) -> Option<Alive> {
+    vitals(pid).map(|vitals| Alive { pid, started: vitals.started })
 }
 
 /// From now on the peak of its memory is measured again.

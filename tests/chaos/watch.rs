@@ -1,102 +1,85 @@
-//! The watcher: looks the whole time at all that the registry says, at Kamailio's location table and at the
-//! processes, and writes down what was not true.
+//! The watcher: looks the whole time at all that a world says, at Kamailio's location table and at the
+//! processes, and records what was not true. What a look is, and what is judged in it, is the world's:
+//! [`Watched`].
 
 use std::collections::BTreeMap;
+use std::future::{Future, pending};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::Bytes;
 use routr_environment::unix_ms;
-use routr_registration::{
-    engine::view::{Page, Summary, TrunkView},
-    registration::state::TrunkState,
-};
-use routr_registry::admin::{CheckState, Readiness};
+use routr_registration::engine::view::{Page, Summary, TrunkView};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::http;
 use crate::parts::MARK;
 use crate::support::kamailio::{Binding, LocationTable};
-use crate::truth::{self, Facts};
-use crate::vitals::{Vitals, vitals};
+use crate::table::{TableFacts, TableJudge};
 
-/// Between two looks at the registry.
+/// Between two looks at what a world says.
 pub const PACE: Duration = Duration::from_millis(250);
 /// Between two looks at all its trunks and at all bindings.
 const TABLE_PACE: Duration = Duration::from_secs(1);
+/// So many looks in a row, and a difference is one.
+pub const IN_A_ROW: u32 = 3;
 
-/// The dependencies that the registry tells of, by the names that it uses.
+/// The dependencies that a registry reports, by the names that it uses.
 pub const DEPENDENCIES: [&str; 3] = ["api", "requester", "cache"];
 
-/// One look at what the registry says.
-#[derive(Clone, Debug)]
-pub struct Sample {
-    pub at: Instant,
-    /// Before and after: what the parts of a look say may differ by what happened between these.
-    pub took: Duration,
-    pub live: Result<u16, String>,
-    pub ready: Result<(u16, Readiness), String>,
-    pub metrics: Result<BTreeMap<String, f64>, String>,
-    pub summary: Result<Summary, String>,
-    pub registry: Option<Vitals>,
-    pub requester: Option<Vitals>,
+/// One look at what a world says.
+pub trait Sample: Clone + Send + Sync + 'static {
+    /// When it began.
+    fn at(&self) -> Instant;
+    /// When it ended.
+    fn ended(&self) -> Instant;
+    /// What it shows, on one line.
+    fn line(&self) -> String;
 }
 
-impl Sample {
-    /// What the summary says of a dependency.
-    pub fn health(&self, dependency: &str) -> Option<bool> {
-        let summary = self.summary.as_ref().ok()?;
-        match dependency {
-            "api" => summary.api.ok,
-            "requester" => summary.requester.ok,
-            _ => summary.cache.ok,
-        }
-    }
+/// Where to look, and how it is judged.
+pub trait Watched: Send + Sync + 'static {
+    type Sample: Sample;
+    /// What the watcher cannot see by itself.
+    type Facts: Clone + PartialEq + Send + 'static;
+    type Judge: Default + Send;
 
-    /// Whether all three places say that this dependency does not work, and `/readyz` answers as documented
-    /// for it.
-    pub fn says_down(&self, dependency: &str) -> bool {
-        let Ok((code, readiness)) = &self.ready else { return false };
-        let expected = if dependency == "requester" { CheckState::Failed } else { CheckState::Degraded };
-        let check = readiness.checks.iter().any(|check| check.name == dependency && check.state == expected);
-        let metric = self.up(dependency) == Some(0.0);
-        self.health(dependency) == Some(false)
-            && check
-            && metric
-            && (dependency != "requester" || *code == 503)
-    }
+    /// Takes a look. `before` are the facts as it began; `looked` is the last look at all trunks.
+    fn sample(
+        &self,
+        before: &Self::Facts,
+        facts: &Mutex<Self::Facts>,
+        looked: Option<Arc<Look>>,
+    ) -> impl Future<Output = Self::Sample> + Send;
 
-    /// What the metrics say of a dependency.
-    pub fn up(&self, dependency: &str) -> Option<f64> {
-        let name = format!("routr_registry_dependency_up{{dependency=\"{dependency}\"}}");
-        self.metrics.as_ref().ok()?.get(&name).copied()
-    }
+    /// Judges a look by the facts before and after it.
+    fn judge(
+        &self,
+        judge: &mut Self::Judge,
+        sample: &Self::Sample,
+        before: &Self::Facts,
+        now: &Self::Facts,
+        findings: &mut Findings,
+    );
 
-    /// Whether everything is said to be well.
-    pub fn well(&self) -> Result<(), String> {
-        for dependency in DEPENDENCIES {
-            if self.health(dependency) != Some(true) || self.up(dependency) != Some(1.0) {
-                let summary = self.summary.as_ref().ok();
-                return Err(format!(
-                    "{dependency} is not said to work: {:?}",
-                    summary.map(|s| (&s.api, &s.requester, &s.cache))
-                ));
-            }
-        }
-        match &self.ready {
-            Ok((200, readiness)) if readiness.checks.iter().all(|check| check.state == CheckState::Ok) => {
-                Ok(())
-            }
-            other => Err(format!("/readyz says {other:?}")),
-        }
-    }
+    /// Returns which registry lists its trunks at present, if any should.
+    fn lister(&self, facts: &Self::Facts, last: Option<&Self::Sample>) -> Option<usize>;
 
-    /// Trunks in each state, by the summary.
-    pub fn count(&self, state: TrunkState) -> u64 {
-        self.summary.as_ref().map_or(0, |summary| summary.counts.of(state))
+    /// Returns the private port of a registry.
+    fn private(&self, index: usize) -> u16;
+
+    /// Returns Kamailio's location table.
+    fn table(&self) -> LocationTable;
+
+    /// Returns what matters for that table, where this registry lists its trunks.
+    fn about_table<'a>(&self, facts: &'a Self::Facts, lister: Option<usize>) -> TableFacts<'a>;
+
+    /// Runs beside the looks until the watcher ends.
+    fn run(&self) -> impl Future<Output = ()> + Send {
+        pending()
     }
 }
 
@@ -111,49 +94,64 @@ pub struct Look {
     pub bindings: Option<Vec<Binding>>,
 }
 
-/// Everything seen since the last [`Watch::begin`].
+/// What was found so far.
 #[derive(Default)]
-pub struct Seen {
-    pub samples: Vec<Sample>,
-    /// The fewest addresses of record that had a binding while Kamailio answered.
+pub struct Findings {
+    /// The fewest addresses of record that had a binding while Kamailio responded.
     pub fewest: Option<usize>,
     /// What was not true, each with how often.
     pub wrong: BTreeMap<String, (u32, String)>,
 }
 
-impl Seen {
+impl Findings {
     /// Notes that something was not true: `what` in a few fixed words, and how it was seen.
     pub fn wrong(&mut self, what: &str, details: String) {
         self.wrong.entry(what.to_owned()).or_insert((0, details)).0 += 1;
     }
 }
 
-/// Where to look.
-#[derive(Clone, Copy)]
-pub struct Places {
-    pub public: u16,
-    pub private: u16,
-    pub table: LocationTable,
+/// Everything seen since the last [`Watch::begin`].
+pub struct Seen<S> {
+    pub samples: Vec<S>,
+    pub findings: Findings,
 }
 
+impl<S> Default for Seen<S> {
+    fn default() -> Self {
+        Self { samples: Vec::new(), findings: Findings::default() }
+    }
+}
+
+/// The latest of something, once there is one.
+type Latest<T> = watch::Receiver<Option<Arc<T>>>;
+
 /// The watcher. Ends when it is dropped.
-pub struct Watch {
-    seen: Arc<Mutex<Seen>>,
-    facts: Arc<Mutex<Facts>>,
-    samples: watch::Receiver<Option<Arc<Sample>>>,
-    looks: watch::Receiver<Option<Arc<Look>>>,
+pub struct Watch<W: Watched> {
+    seen: Arc<Mutex<Seen<W::Sample>>>,
+    facts: Arc<Mutex<W::Facts>>,
+    samples: Latest<W::Sample>,
+    looks: Latest<Look>,
     _end: DropGuard,
 }
 
-impl Watch {
-    pub fn start(places: Places, facts: Facts) -> Self {
-        let (seen, facts) = (Arc::new(Mutex::new(Seen::default())), Arc::new(Mutex::new(facts)));
+impl<W: Watched> Watch<W> {
+    pub fn start(places: W, facts: W::Facts) -> Self {
         let (say_sample, samples) = watch::channel(None);
         let (say_look, looks) = watch::channel(None);
         let end = CancellationToken::new();
-        let sampling = sample_on(places, seen.clone(), facts.clone(), say_sample);
-        let looking = look_on(places, seen.clone(), facts.clone(), say_look);
+        let watcher = Arc::new(Watcher {
+            places,
+            seen: Arc::new(Mutex::new(Seen::default())),
+            facts: Arc::new(Mutex::new(facts)),
+        });
+        let (seen, facts) = (watcher.seen.clone(), watcher.facts.clone());
+        let (beside, sampling) = (watcher.clone(), watcher.clone());
+        let (last, looked) = (samples.clone(), looks.clone());
+        let beside = async move { beside.places.run().await };
+        tokio::spawn(end.clone().run_until_cancelled_owned(beside));
+        let sampling = async move { sampling.sample(looked, say_sample).await };
         tokio::spawn(end.clone().run_until_cancelled_owned(sampling));
+        let looking = async move { watcher.look(last, say_look).await };
         tokio::spawn(end.clone().run_until_cancelled_owned(looking));
         Self { seen, facts, samples, looks, _end: end.drop_guard() }
     }
@@ -163,47 +161,37 @@ impl Watch {
         *self.seen() = Seen::default();
     }
 
-    pub fn seen(&self) -> MutexGuard<'_, Seen> {
+    pub fn seen(&self) -> MutexGuard<'_, Seen<W::Sample>> {
         lock(&self.seen)
     }
 
     /// What is known beside what is seen.
-    pub fn facts(&self) -> MutexGuard<'_, Facts> {
+    pub fn facts(&self) -> MutexGuard<'_, W::Facts> {
         lock(&self.facts)
+    }
+
+    /// The last look.
+    pub fn last(&self) -> Option<Arc<W::Sample>> {
+        self.samples.borrow().clone()
     }
 
     /// What was seen, one line for each look.
     pub fn protocol(&self) -> String {
         let seen = self.seen();
         let Some(first) = seen.samples.first() else { return String::new() };
-        let line = |sample: &Sample| {
-            let summary = sample.summary.as_ref().map(brief);
-            let ready = sample.ready.as_ref().map(|(code, _)| *code);
-            format!(
-                "{:8.2} {:?} {ready:?} {summary:?} {:?} {:?}\n",
-                (sample.at - first.at).as_secs_f64(),
-                sample.live,
-                sample.registry,
-                sample.requester
-            )
-        };
-        seen.samples.iter().map(line).collect()
+        let seconds = |sample: &W::Sample| (sample.at() - first.at()).as_secs_f64();
+        seen.samples.iter().map(|sample| format!("{:8.2} {}\n", seconds(sample), sample.line())).collect()
     }
 
-    /// Waits for a look that begins from now on and satisfies this.
+    /// Waits for a look that begins from now on and satisfies this. Returns how long that took.
     pub async fn until_sample(
         &mut self,
         deadline: Duration,
-        mut good: impl FnMut(&Sample) -> Result<(), String>,
+        mut good: impl FnMut(&W::Sample) -> Result<(), String>,
     ) -> Result<Duration, String> {
         let began = Instant::now();
-        until(
-            &mut self.samples,
-            deadline,
-            |sample| if sample.at < began { Err("old".into()) } else { good(sample) },
-        )
-        .await
-        .map(|()| began.elapsed())
+        let new = |sample: &W::Sample| sample.at() >= began;
+        until(&mut self.samples, deadline, new, &mut good).await.map(|()| began.elapsed())
     }
 
     /// The same for looks at all trunks.
@@ -213,13 +201,91 @@ impl Watch {
         mut good: impl FnMut(&Look) -> Result<(), String>,
     ) -> Result<Duration, String> {
         let (began, began_ms) = (Instant::now(), unix_ms());
-        until(
-            &mut self.looks,
-            deadline,
-            |look| if look.at_ms < began_ms { Err("old".into()) } else { good(look) },
-        )
-        .await
-        .map(|()| began.elapsed())
+        let new = |look: &Look| look.at_ms >= began_ms;
+        until(&mut self.looks, deadline, new, &mut good).await.map(|()| began.elapsed())
+    }
+}
+
+/// Waits for a value that is new and satisfies this.
+async fn until<T>(
+    values: &mut Latest<T>,
+    deadline: Duration,
+    new: impl Fn(&T) -> bool,
+    good: &mut impl FnMut(&T) -> Result<(), String>,
+) -> Result<(), String> {
+    let end = Instant::now() + deadline;
+    let mut last = "nothing was seen".to_owned();
+    loop {
+        if tokio::time::timeout_at(end, values.changed()).await.is_err() {
+            return Err(last);
+        }
+        let value = values.borrow_and_update().clone();
+        match value.as_deref().filter(|value| new(value)).map(&mut *good) {
+            Some(Ok(())) => return Ok(()),
+            Some(Err(error)) => last = error,
+            None => {}
+        }
+    }
+}
+
+/// What the tasks of a watcher share.
+struct Watcher<W: Watched> {
+    places: W,
+    seen: Arc<Mutex<Seen<W::Sample>>>,
+    facts: Arc<Mutex<W::Facts>>,
+}
+
+impl<W: Watched> Watcher<W> {
+    async fn sample(&self, looked: Latest<Look>, say: watch::Sender<Option<Arc<W::Sample>>>) {
+        let mut ticks = interval(PACE);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut judge = W::Judge::default();
+        loop {
+            ticks.tick().await;
+            let before = lock(&self.facts).clone();
+            let last = looked.borrow().clone();
+            let sample = self.places.sample(&before, &self.facts, last).await;
+            let now = lock(&self.facts).clone();
+            {
+                let mut seen = lock(&self.seen);
+                self.places.judge(&mut judge, &sample, &before, &now, &mut seen.findings);
+                seen.samples.push(sample.clone());
+            }
+            say.send_replace(Some(Arc::new(sample)));
+        }
+    }
+
+    async fn look(&self, last: Latest<W::Sample>, say: watch::Sender<Option<Arc<Look>>>) {
+        let mut ticks = interval(TABLE_PACE);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut judge = TableJudge::default();
+        loop {
+            ticks.tick().await;
+            let before = lock(&self.facts).clone();
+            let sample = last.borrow().clone();
+            let lister = self.places.lister(&before, sample.as_deref());
+            let look = self.look_once(lister).await;
+            let now = lock(&self.facts).clone();
+            // What changed in the middle of a look is seen by the next one.
+            if before == now {
+                let facts = self.places.about_table(&now, lister);
+                judge.look(&look, &facts, &mut lock(&self.seen).findings);
+            }
+            say.send_replace(Some(Arc::new(look)));
+        }
+    }
+
+    async fn look_once(&self, lister: Option<usize>) -> Look {
+        let at_ms = unix_ms();
+        let trunks = match lister {
+            Some(lister) => list(self.places.private(lister)).await.ok().map(|pages| {
+                let all = pages.into_iter().flat_map(|page| page.items);
+                all.map(|trunk| (trunk.reference.clone(), trunk)).collect()
+            }),
+            None => None,
+        };
+        let patience = timeout(Duration::from_secs(2), self.places.table().bindings());
+        Look { at_ms, trunks, bindings: patience.await.ok().and_then(Result::ok) }
     }
 }
 
@@ -232,71 +298,8 @@ pub fn brief(summary: &Summary) -> String {
     )
 }
 
-/// Waits for a value that satisfies this; `old` is none that counts.
-pub async fn until<T>(
-    values: &mut watch::Receiver<Option<Arc<T>>>,
-    deadline: Duration,
-    mut good: impl FnMut(&T) -> Result<(), String>,
-) -> Result<(), String> {
-    let end = Instant::now() + deadline;
-    let mut last = "nothing was seen".to_owned();
-    loop {
-        if tokio::time::timeout_at(end, values.changed()).await.is_err() {
-            return Err(last);
-        }
-        let value = values.borrow_and_update().clone();
-        match value.as_deref().map(&mut good) {
-            Some(Ok(())) => return Ok(()),
-            Some(Err(error)) if error != "old" => last = error,
-            _ => {}
-        }
-    }
-}
-
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-async fn sample_on(
-    places: Places,
-    seen: Arc<Mutex<Seen>>,
-    facts: Arc<Mutex<Facts>>,
-    say: watch::Sender<Option<Arc<Sample>>>,
-) {
-    let mut ticks = interval(PACE);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut judge = truth::Judge::default();
-    loop {
-        ticks.tick().await;
-        let sample = sample(places, &facts).await;
-        let now = lock(&facts).clone();
-        judge.sample(&sample, &now, &mut lock(&seen));
-        lock(&seen).samples.push(sample.clone());
-        say.send_replace(Some(Arc::new(sample)));
-    }
-}
-
-async fn sample(places: Places, facts: &Mutex<Facts>) -> Sample {
-    let at = Instant::now();
-    let live = http::get(places.public, "/livez").await;
-    let ready = http::get(places.public, "/readyz").await;
-    let metrics = http::get(places.public, "/metrics").await;
-    let summary = http::get(places.private, "/summary").await;
-    let (registry, requester) = {
-        let facts = lock(facts);
-        (facts.registry, facts.requester)
-    };
-    Sample {
-        at,
-        took: at.elapsed(),
-        live: live.map(|(code, _)| code),
-        ready: ready.and_then(|(code, body)| Ok((code, json(&body)?))),
-        metrics: metrics
-            .and_then(|(code, body)| if code == 200 { Ok(figures(&body)) } else { Err(code.to_string()) }),
-        summary: summary.and_then(|(_, body)| json(&body)),
-        registry: registry.and_then(|process| vitals(process.pid)),
-        requester: requester.and_then(|process| vitals(process.pid)),
-    }
 }
 
 pub fn json<T: DeserializeOwned>(body: &Bytes) -> Result<T, String> {
@@ -316,41 +319,6 @@ pub fn figures(body: &Bytes) -> BTreeMap<String, f64> {
         figures.insert(MARK.to_owned(), 1.0);
     }
     figures
-}
-
-async fn look_on(
-    places: Places,
-    seen: Arc<Mutex<Seen>>,
-    facts: Arc<Mutex<Facts>>,
-    say: watch::Sender<Option<Arc<Look>>>,
-) {
-    let mut ticks = interval(TABLE_PACE);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut judge = truth::TableJudge::default();
-    loop {
-        ticks.tick().await;
-        let before = lock(&facts).clone();
-        let look = look(places).await;
-        let now = lock(&facts).clone();
-        // What changed in the middle of a look is seen by the next one.
-        if before == now {
-            judge.look(&look, &now, &mut lock(&seen));
-        }
-        say.send_replace(Some(Arc::new(look)));
-    }
-}
-
-async fn look(places: Places) -> Look {
-    let at_ms = unix_ms();
-    let trunks = match list(places.private).await {
-        Ok(pages) => {
-            let all = pages.into_iter().flat_map(|page| page.items);
-            Some(all.map(|trunk| (trunk.reference.clone(), trunk)).collect())
-        }
-        Err(_) => None,
-    };
-    let patience = tokio::time::timeout(Duration::from_secs(2), places.table.bindings());
-    Look { at_ms, trunks, bindings: patience.await.ok().and_then(Result::ok) }
 }
 
 /// All trunks, page by page.

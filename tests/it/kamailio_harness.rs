@@ -191,7 +191,7 @@ async fn a_refresh_keeps_one_binding_and_expires_0_removes_it() {
 }
 
 #[tokio::test]
-async fn a_binding_expirys() {
+async fn a_binding_expires() {
     let kamailio = Kamailio::start(alice()).await;
     let mut client = Client::udp(&kamailio, "alice", "call-1").await;
     client.expires = 1;
@@ -218,7 +218,7 @@ async fn a_wrong_password_and_an_unknown_user_are_never_listed() {
 }
 
 #[tokio::test]
-async fn too_short_an_expiry_gets_423_with_the_users_minimum() {
+async fn too_short_an_expiry_gets_423_with_the_users_min_expires() {
     let users = [User::new("alice", "a"), User::new("bob", "b").min_expires(900)];
     let kamailio = Kamailio::start(Options { min_expires: 60, ..Options::with_users(users) }).await;
     for (user, password, below, minimum) in [("alice", "a", 59, 60), ("bob", "b", 899, 900)] {
@@ -256,7 +256,7 @@ async fn the_kinds_of_challenge() {
 }
 
 #[tokio::test]
-async fn an_old_nonce_is_stale() {
+async fn an_old_nonce_is_a_stale_nonce() {
     let kamailio = Kamailio::start(Options { nonce_lifetime: 1, ..alice() }).await;
     let mut client = Client::udp(&kamailio, "alice", "call-1").await;
     let challenge = client.send("").await.unwrap();

@@ -16,5 +16,5 @@ mod modules;
 mod operator;
 mod process_harness;
 mod standalone;
-#[allow(dead_code, reason = "the suite of faults needs more of it")]
-mod support;
+
+use routr_test_support as support;

@@ -4,8 +4,8 @@ use routr_registration::model::{RegisterRequest, RegisterResponse};
 use routr_types::{extension::Authentication, host::HostPort};
 
 use crate::{
+    checks::mutants::Mutant,
     field::{Path, RequesterKind},
-    mutants::Mutant,
     registrar::{Policy, code},
     rules::MINUTE,
     world::State,
@@ -38,7 +38,7 @@ impl State {
 
     /// Routr's Java Requester takes another port at each start.
     fn java_contact(&self) -> String {
-        format!("requester:{}", 40_000 + self.way.restarts)
+        format!("requester:{}", 40_000 + self.requester.restarts)
     }
 
     /// Whether a Contact is one that the Requester does not write any more.
@@ -122,7 +122,7 @@ impl State {
         let loops = answered_again && field.is_some_and(|field| field.path == Path::LoopingEdgePorts);
         if refused && field.is_some() {
             let times = if self.rules.broken == Mutant::Insisting { 5 } else { 1 };
-            (0..times).for_each(|_| self.offered(request, sent, loops));
+            (0..times).for_each(|_| self.password_offered(request, sent, loops));
         }
         if loops {
             self.count("loops of EdgePorts");

@@ -15,7 +15,7 @@ use routr_registry::runtime::ports::{Store, TrunkSource};
 use tokio::{sync::mpsc, time::sleep};
 
 use crate::{
-    mutants::Mutant,
+    checks::mutants::Mutant,
     process_state::Life,
     trunks::Item,
     world::{State, World},
@@ -88,7 +88,7 @@ impl State {
             let left_out = items.split_off(keep);
             let (missed, known) = self.missed_by(run, &items, (lost, whole));
             for item in left_out {
-                self.listed_without(item.reference.as_deref().unwrap_or_default(), missed, known);
+                self.note_missing(item.reference.as_deref().unwrap_or_default(), missed, known);
             }
             shrunk = true;
             self.say(format_args!("api: this listing lacks {lost} of {whole}"));
@@ -137,13 +137,13 @@ impl Source {
             if let Api::Slow(ms) = mode {
                 sleep(Duration::from_millis(ms)).await;
             }
-            self.world.lock().listed(self.run, page);
+            self.world.lock().note_listed(self.run, page);
             batches.send(page.to_vec()).await.map_err(|_| SourceError::Abandoned)?;
         }
         if mode == Api::Half {
             return Err(SourceError::Unavailable("connection reset".into()));
         }
-        self.world.lock().list_complete(self.run, &items, shrunk);
+        self.world.lock().note_sync(self.run, &items, shrunk);
         Ok(Absence::Certain)
     }
 }
@@ -195,7 +195,7 @@ impl Keep {
                 }
                 Change::Forget(reference) => {
                     state.records.all.remove(reference);
-                    state.forgotten(reference);
+                    state.note_forgotten(reference);
                 }
             }
         }
@@ -211,7 +211,7 @@ impl Store for Keep {
         let mut state = self.world.lock();
         self.seen.store(state.records.epoch + 1, Relaxed);
         let records: Vec<Record> = state.records.all.values().cloned().collect();
-        state.loaded(self.run, &records);
+        state.note_loaded(self.run, &records);
         Ok(records)
     }
 

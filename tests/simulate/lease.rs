@@ -225,7 +225,7 @@ async fn lead(
         state.count("terms of leadership");
     }
     let asked = valid.clone();
-    let usurps = world.broken == crate::mutants::Mutant::Usurper;
+    let usurps = world.broken == crate::checks::mutants::Mutant::Usurper;
     let permit = Fence::when(move || usurps || asked.holds());
     let (lost, stop) = (CancellationToken::new(), CancellationToken::new());
     let renewing = tokio::spawn(life.run(renew(candidate, valid.clone(), lost.clone(), stop.clone())));
@@ -237,7 +237,7 @@ async fn lead(
         // An engine that ends by itself is a defect that the check of the task tells.
         _ = &mut task => {}
     }
-    process::tell_to_end(&world, run);
+    process::note_ending(&world, run);
     stop_engine.cancel();
     if !task.is_finished() {
         let _ = task.await;

@@ -13,8 +13,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    binding_checks::look_later,
-    mutants::Mutant,
+    checks::{after_responses::recheck_later, mutants::Mutant},
     registrar::code,
     travel::travel,
     world::{State, World},
@@ -47,7 +46,7 @@ pub enum Mode {
 }
 
 /// The Requester of a world.
-pub struct Way {
+pub struct RequesterState {
     pub mode: Mode,
     pub home: Mode,
     /// Cancelled when all its connections break.
@@ -61,7 +60,7 @@ pub struct Way {
     pub replaced: u32,
 }
 
-impl Way {
+impl RequesterState {
     pub fn new(home: Mode) -> Self {
         let connections = CancellationToken::new();
         Self { mode: home.clone(), home, connections, dead_edges: Vec::new(), restarts: 0, replaced: 0 }
@@ -86,7 +85,7 @@ enum Fate {
 impl State {
     fn fate(&mut self, reference: &str) -> Fate {
         let goes = self.rng.random_bool(0.5);
-        if matches!(self.way.mode, Mode::Up | Mode::Slots(_) | Mode::Slow(_)) {
+        if matches!(self.requester.mode, Mode::Up | Mode::Slots(_) | Mode::Slow(_)) {
             // With a Requester that does not say which binding is ours, no one could know of the one that was
             // made.
             let goes = goes && self.rules.field.is_some_and(|field| field.is_ours());
@@ -99,7 +98,7 @@ impl State {
                 return Fate::Stuck(hung, goes);
             }
         }
-        match &self.way.mode {
+        match &self.requester.mode {
             Mode::Up | Mode::Slots(_) | Mode::Slow(_) => Fate::Goes,
             Mode::Down => Fate::Fails(1, SendError::Unavailable("connection refused".into()), false),
             Mode::Refusing => Fate::Fails(3, SendError::Refused("INTERNAL: no transport".into()), false),
@@ -120,7 +119,7 @@ struct Open(Arc<World>, u64);
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.lock().flight_gone(self.1);
+        self.0.lock().close_call(self.1);
     }
 }
 
@@ -137,11 +136,11 @@ impl Requester for SimRequester {
         let (flight, fate, journey, cut) = {
             let mut state = world.lock();
             let at = state.now();
-            let flight = state.sending(self.run, &mut request);
+            let flight = state.register_sent(self.run, &mut request);
             let reference = state.reference(&request.call_id);
             let fate = state.fate(&reference);
             let journey = state.journey(&request.target.host, at);
-            (flight, fate, journey, state.way.connections.clone())
+            (flight, fate, journey, state.requester.connections.clone())
         };
         let _open = Open(world.clone(), flight);
         let (reply, replied) = oneshot::channel();
@@ -182,12 +181,12 @@ impl Requester for SimRequester {
             },
         };
         let mut state = world.lock();
-        let glance =
-            state.model.flights.get(&flight).cloned().and_then(|flight| state.glance(&flight, &answer));
-        let answer = state.delivered(flight, answer);
+        let recheck =
+            state.model.in_flight.get(&flight).cloned().and_then(|flight| state.recheck(&flight, &answer));
+        let answer = state.response_delivered(flight, answer);
         drop(state);
-        if let Some(glance) = glance {
-            look_later(world, glance);
+        if let Some(recheck) = recheck {
+            recheck_later(world, recheck);
         }
         answer
     }
@@ -198,7 +197,7 @@ impl Requester for SimRequester {
 }
 
 impl World {
-    /// A broken variant: removals are said to be done and are not.
+    /// Whether it is a removal that a mutant swallows: said to be done, and not sent.
     fn swallows(&self, request: &RegisterRequest) -> bool {
         self.broken == Mutant::LostRemoval && request.expires == 0
     }

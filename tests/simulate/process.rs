@@ -16,11 +16,10 @@ use tokio::{sync::mpsc, sync::watch, task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    checks::mutants::Mutant,
     dependencies::{Keep, Source},
-    history::SECRET,
     lease,
     model::Run,
-    mutants::Mutant,
     network::SimRequester,
     process_state::{Gated, Life},
     rules::Rules,
@@ -28,9 +27,9 @@ use crate::{
     world::World,
 };
 
-pub type SimPhone = Gated<Fenced<SimRequester>>;
+pub type SimRequesterPort = Gated<Fenced<SimRequester>>;
 pub type SimStore = Gated<Fenced<Keep>>;
-pub type SimReload = Reload<Source, SimPhone, SimStore>;
+pub type SimReload = Reload<Source, SimRequesterPort, SimStore>;
 
 /// What the engine of a process may take at its end.
 const GRACE: Duration = Duration::from_millis(800);
@@ -54,13 +53,13 @@ pub struct Reach {
 }
 
 /// Ports of a run.
-pub fn phone(
+pub fn requester_port(
     world: &Arc<World>,
     life: &Arc<Life>,
     run: u32,
     permit: &Fence,
     link: watch::Sender<Link>,
-) -> SimPhone {
+) -> SimRequesterPort {
     let port = SimRequester { world: world.clone(), run, link };
     Gated { port: Fenced::new(port, permit), life: life.clone() }
 }
@@ -104,7 +103,7 @@ pub fn start(world: &Arc<World>, life: &Arc<Life>, permit: &Fence) -> Started {
     let mut engine = Engine::new(registry(), settings, life.seed());
     engine.pause(world.lock().suspended);
     let source = Arc::new(Source { world: world.clone(), life: life.clone(), run });
-    let requester = Arc::new(phone(world, life, run, permit, link.clone()));
+    let requester = Arc::new(requester_port(world, life, run, permit, link.clone()));
     let keep = Arc::new(store(world, life, run, permit));
     let ports = Ports { source, requester, store: keep };
     let (driver, Controls { handle, reload, .. }) =
@@ -118,34 +117,31 @@ pub fn start(world: &Arc<World>, life: &Arc<Life>, permit: &Fence) -> Started {
         // in it.
         let shown = format!("{engine:?}");
         let mut state = of.lock();
-        state.check("no secret", !shown.contains(SECRET), |_| "the engine shows a password".to_owned());
+        state.check_shown(&shown);
         state.say(format_args!("~{spoke} ended"));
     }));
     let reach = Reach { run, life: life.clone(), permit: permit.clone(), handle, reloads: reload, link };
     let mut state = world.lock();
     state.reach = Some(reach);
-    state.look();
+    state.update_model();
     Started { run, task, stop }
 }
 
 /// It is about to be told to end.
-pub fn tell_to_end(world: &World, run: u32) {
+pub fn note_ending(world: &World, run: u32) {
     let mut state = world.lock();
     if let Some(run) = state.model.runs.get_mut(&run) {
         run.ending = true;
     }
-    state.look();
+    state.update_model();
 }
 
 /// An engine has ended, and all its calls with it.
 pub fn ended(world: &World, run: u32) {
     let mut state = world.lock();
-    let open = state.model.flights.values().filter(|flight| flight.run == run).count();
-    state.check("nothing outlives its engine", open == 0, |_| {
-        format!("run {run} has ended with {open} calls open")
-    });
+    state.check_calls_ended(run);
     state.model.runs.remove(&run);
-    state.look();
+    state.update_model();
 }
 
 /// A machine on which a process runs, is started again, runs, ...
@@ -164,7 +160,7 @@ pub async fn supervise(world: Arc<World>, machine: usize, rules: Rules) {
                 let (watched, watching) = (world.clone(), life.clone());
                 let end = tokio::spawn(life.run(async move {
                     shutdown.cancelled().await;
-                    tell_to_end(&watched, run);
+                    note_ending(&watched, run);
                     stop.cancel();
                     drop(watching);
                 }));
@@ -178,12 +174,12 @@ pub async fn supervise(world: Arc<World>, machine: usize, rules: Rules) {
         };
         let pause = {
             let mut state = world.lock();
-            state.check("no panic", !panicked, |_| format!("process {} panicked", life.id));
+            state.check_process_panic(life.id, panicked);
             life.kill();
-            state.bury(life.id);
+            state.note_death(life.id);
             state.processes[machine] = None;
             state.say(format_args!("#{} is gone", life.id));
-            state.look();
+            state.update_model();
             if state.ending {
                 return;
             }

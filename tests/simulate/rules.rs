@@ -13,7 +13,7 @@ use routr_registration::{
 };
 use routr_types::{digest_minimum::DigestMinimum, host::HostPort};
 
-use crate::{field::Field, mutants::Mutant};
+use crate::{checks::mutants::Mutant, field::Field};
 
 pub const SECOND: u64 = 1_000;
 pub const MINUTE: u64 = 60 * SECOND;

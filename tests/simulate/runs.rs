@@ -12,11 +12,11 @@ use std::{
     time::Instant,
 };
 
-use clap::Parser;
+use clap::{Parser, builder::PossibleValuesParser};
 
 use crate::{
+    checks::{Invariant, mutants::Mutant},
     history::Log,
-    mutants::Mutant,
     regressions,
     seed::{self, Outcome},
     world::Tally,
@@ -48,14 +48,14 @@ struct Args {
     /// Threads.
     #[arg(long, default_value_t = 2)]
     threads: u64,
-    /// Leaves out the broken variants, which show that each check can fail.
+    /// Leaves out the mutants, which show that each check can fail.
     #[arg(long)]
     no_self_test: bool,
-    /// A broken variant, by name: with --seed, to see what its check says.
+    /// A mutant, by name: with --seed, to see what its check says.
     #[arg(long)]
     broken: Option<String>,
     /// An invariant to leave out, by name; may be given again.
-    #[arg(long)]
+    #[arg(long, value_parser = PossibleValuesParser::new(Invariant::ALL.map(Invariant::name)))]
     without: Vec<String>,
     /// What cargo test passes to every test binary.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
@@ -105,7 +105,7 @@ fn replay(number: u64, args: &Args) -> ExitCode {
         outcome.days, outcome.lines, outcome.digest
     );
     for violation in &outcome.violations {
-        let _ = writeln!(out, "BROKEN «{}»: {}", violation.invariant, violation.what);
+        let _ = writeln!(out, "BROKEN «{}»: {}", violation.invariant.name(), violation.what);
     }
     if outcome.violations.is_empty() {
         let _ = writeln!(out, "every invariant held");
@@ -125,12 +125,12 @@ struct Sum {
 }
 
 fn many(args: &Args) -> ExitCode {
-    let began = clock();
+    let began = wall_clock();
     let found = regressions::all();
     let mut seeds: Vec<u64> = (args.from..args.from + args.seeds).collect();
     seeds.extend(found.iter().filter(|seed| !(args.from..args.from + args.seeds).contains(seed)));
     let sum = Mutex::new(Sum::default());
-    share(args, &seeds, &|outcome| take(&sum, outcome, seeds.len(), args));
+    run_all(args, &seeds, &|outcome| add_outcome(&sum, outcome, seeds.len(), args));
     let took = began.elapsed().as_secs_f64();
     let mut sum = sum.into_inner().unwrap();
     progress(format_args!("the first seeds again, to compare ..."));
@@ -143,12 +143,12 @@ fn many(args: &Args) -> ExitCode {
     let tested = if args.no_self_test { 0 } else { Mutant::ALL.len() };
     let noticed = tested - missed.len();
     println!("{:<36} {:>12}", "the same when repeated", format!("{} of {again}", again - repeated.len()));
-    println!("{:<36} {:>12}", "broken variants noticed", format!("{noticed} of {tested}"));
+    println!("{:<36} {:>12}", "mutants noticed", format!("{noticed} of {tested}"));
     for seed in &repeated {
         println!("seed {seed} has another history when it is repeated");
     }
     for (broken, invariant) in &missed {
-        println!("the check «{invariant}» does not notice the broken variant {broken:?}");
+        println!("the check «{}» does not notice the mutant {broken:?}", invariant.name());
     }
     if let Some(first) = sum.failed.first() {
         println!("{} of {} seeds failed: {:?}", sum.failed.len(), seeds.len(), sum.failed);
@@ -178,7 +178,7 @@ fn progress(what: std::fmt::Arguments<'_>) {
 }
 
 /// Runs seeds on all threads.
-fn share(args: &Args, seeds: &[u64], take: &(impl Fn(Outcome) + Sync)) {
+fn run_all(args: &Args, seeds: &[u64], take: &(impl Fn(Outcome) + Sync)) {
     let next = AtomicU64::new(0);
     thread::scope(|scope| {
         for _ in 0..args.threads.max(1) {
@@ -193,7 +193,7 @@ fn share(args: &Args, seeds: &[u64], take: &(impl Fn(Outcome) + Sync)) {
     });
 }
 
-fn take(sum: &Mutex<Sum>, outcome: Outcome, all: usize, args: &Args) {
+fn add_outcome(sum: &Mutex<Sum>, outcome: Outcome, all: usize, args: &Args) {
     let mut sum = sum.lock().unwrap();
     sum.done += 1;
     sum.days += outcome.days;
@@ -209,7 +209,7 @@ fn take(sum: &Mutex<Sum>, outcome: Outcome, all: usize, args: &Args) {
         for line in &lines[lines.len().saturating_sub(shown)..] {
             println!("    {}", line.chars().take(300).collect::<String>());
         }
-        println!("seed {} broke «{}»: {}", outcome.seed, violation.invariant, violation.what);
+        println!("seed {} broke «{}»: {}", outcome.seed, violation.invariant.name(), violation.what);
         println!("replay it with: make simulate SEED={}{}\n", outcome.seed, args.days_again());
     }
     let failed = sum.failed.len();
@@ -237,8 +237,8 @@ fn repeat(sum: &Sum, seeds: &[u64], args: &Args) -> Vec<u64> {
         .collect()
 }
 
-/// Runs each broken variant on a few seeds, until its check finds it.
-fn self_test(args: &Args) -> Vec<(Mutant, &'static str)> {
+/// Runs each mutant on a few seeds, until its check finds it.
+fn self_test(args: &Args) -> Vec<(Mutant, Invariant)> {
     let missed = Mutex::new(Vec::new());
     let next = AtomicU64::new(0);
     thread::scope(|scope| {
@@ -282,6 +282,6 @@ fn print_table(sum: &Sum, took: f64, seeds: usize) {
 
 /// How long the run takes: the only look at a real clock.
 #[allow(clippy::disallowed_methods)]
-fn clock() -> Instant {
+fn wall_clock() -> Instant {
     Instant::now()
 }

@@ -5,11 +5,9 @@ use std::{cell::RefCell, sync::Arc, time::Duration};
 use tokio::time::sleep;
 
 use crate::{
-    calls, faults, history,
-    mutants::Mutant,
-    process, regressions,
+    checks::{all_deregistered, at_the_end, mutants::Mutant, views_are_true},
+    faults, history, process, regressions,
     rules::{HOUR, MINUTE, Rules},
-    script, view_checks,
     world::{Tally, Violation, World},
 };
 
@@ -51,7 +49,7 @@ pub fn run(seed: u64, days: Option<u64>, broken: Mutant, keep: bool) -> Outcome 
     state.reach = None;
     state.processes = Default::default();
     if let Some(panic) = PANIC.with(|panic| panic.borrow_mut().take()) {
-        state.check("no panic", false, |_| panic);
+        state.check_world_panic(panic);
     }
     let failed = !state.violations.is_empty();
     Outcome {
@@ -68,7 +66,7 @@ pub fn run(seed: u64, days: Option<u64>, broken: Mutant, keep: bool) -> Outcome 
 async fn live(rules: Rules) -> Arc<World> {
     let world = World::new(rules.clone());
     history::enter(Some(world.clone()));
-    faults::begin(&world);
+    faults::registrars::begin_silent(&world);
     let machines = if rules.lease.is_some() { 2 } else { 1 };
     for machine in 0..machines {
         tokio::spawn(process::supervise(world.clone(), machine, rules.clone()));
@@ -79,34 +77,36 @@ async fn live(rules: Rules) -> Arc<World> {
         loop {
             sleep(Duration::from_secs(60)).await;
             let mut state = clock.lock();
-            state.minute();
+            state.check_each_minute();
             if !state.violations.is_empty() {
                 return;
             }
         }
     };
     let story = async {
-        let (events, looks) =
-            (tokio::spawn(script::play(world.clone())), tokio::spawn(view_checks::look_often(world.clone())));
-        let calls = tokio::spawn(calls::play(world.clone()));
+        let (events, looks) = (
+            tokio::spawn(faults::play(world.clone())),
+            tokio::spawn(views_are_true::check_often(world.clone())),
+        );
+        let calls = tokio::spawn(faults::calls::play(world.clone()));
         if rules.broken == Mutant::Spinning {
             tokio::spawn(flap(world.clone()));
         }
         sleep(faults).await;
         events.abort();
         calls.abort();
-        script::heal(&world).await;
-        world.lock().look();
+        faults::heal(&world).await;
+        world.lock().update_model();
         sleep(Duration::from_millis(CALM)).await;
         looks.abort();
-        view_checks::settle(&world).await;
+        at_the_end::settle(&world).await;
         {
             let mut state = world.lock();
             let at = state.now();
-            state.check_once(at);
+            state.check_registered_once(at);
         }
         if rules.leaves {
-            view_checks::farewell(&world).await;
+            all_deregistered::deregister_all(&world).await;
         }
     };
     tokio::select! {
@@ -132,11 +132,9 @@ async fn end(world: &Arc<World>) {
     }
     sleep(Duration::from_secs(10)).await;
     let mut state = world.lock();
-    let alive = state.processes.iter().flatten().count();
     if state.violations.is_empty() {
-        state.check("nothing outlives its engine", alive == 0, |_| format!("{alive} processes do not end"));
-        let leak = state.history.leaks.pop();
-        state.check("no secret", leak.is_none(), |_| "a line of the history holds a password".to_owned());
+        state.check_processes_ended();
+        state.check_no_leak();
     }
 }
 

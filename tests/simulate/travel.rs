@@ -44,7 +44,7 @@ pub struct Journey {
 
 impl State {
     pub fn journey(&mut self, host: &str, at: u64) -> Journey {
-        let departs = match &mut self.way.mode {
+        let departs = match &mut self.requester.mode {
             Mode::Slots(slots) => {
                 slots.sort_unstable();
                 let from = slots[0].max(at);
@@ -78,7 +78,7 @@ impl State {
     /// What is wrong with the EdgePort that a request goes through.
     fn edge_fault(&self, request: &RegisterRequest) -> Option<EdgeFault> {
         let direct = self.is_direct();
-        if direct { None } else { self.way.edge_fault(&request.edge_port.host) }
+        if direct { None } else { self.requester.edge_fault(&request.edge_port.host) }
     }
 
     /// The next hop, as our Requester names it.

@@ -11,19 +11,18 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    calls::CallFaults,
+    checks::{Invariant, mutants::Mutant},
     dependencies::{Api, Records, StoreMode},
+    faults::calls::CallFaults,
     field::RequesterKind,
     history::History,
     lease::LeaseServer,
     model::Model,
-    mutants::Mutant,
-    network::{Mode, Way},
+    network::{Mode, RequesterState},
     process::Reach,
     process_state::{Life, Machine},
     registrar::{Host, Policy, Registrar},
     rules::Rules,
-    runs,
     trunks::Catalogue,
 };
 
@@ -47,7 +46,7 @@ pub struct Tally {
 /// An invariant that does not hold.
 #[derive(Clone, Debug)]
 pub struct Violation {
-    pub invariant: &'static str,
+    pub invariant: Invariant,
     pub what: String,
 }
 
@@ -61,7 +60,7 @@ pub struct State {
     pub violations: Vec<Violation>,
     pub catalogue: Catalogue,
     pub hosts: BTreeMap<String, Host>,
-    pub way: Way,
+    pub requester: RequesterState,
     pub call_faults: CallFaults,
     pub api: Api,
     /// The next listing lacks so many.
@@ -113,7 +112,7 @@ impl World {
             violations: Vec::new(),
             catalogue: Catalogue::default(),
             hosts: BTreeMap::new(),
-            way: Way::new(home),
+            requester: RequesterState::new(home),
             call_faults: CallFaults::default(),
             api: Api::Up,
             shrink: None,
@@ -207,16 +206,6 @@ impl State {
     /// Something happened that the table counts.
     pub fn count(&mut self, event: &'static str) {
         *self.tally.events.entry(event).or_default() += 1;
-    }
-
-    /// An invariant was looked at: `mutants` tells what is wrong, where it does not hold.
-    pub fn check(&mut self, invariant: &'static str, holds: bool, broken: impl FnOnce(&Self) -> String) {
-        *self.tally.checks.entry(invariant).or_default() += 1;
-        if !holds && self.violations.len() < 20 && !runs::is_left_out(invariant) {
-            let what = broken(self);
-            self.say(format_args!("BROKEN «{invariant}»: {what}"));
-            self.violations.push(Violation { invariant, what });
-        }
     }
 
     /// Registrars that trunks name.

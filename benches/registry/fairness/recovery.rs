@@ -8,11 +8,11 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     DEADLINE, SECTION,
-    harness::{FairnessHarness, Group, Register},
+    harness::{FairnessHarness, Group},
 };
 use crate::{
     report::{Bench, Figure, Goal, grouped},
-    support::wait::wait_for,
+    support::{registrars::Register, wait::wait_for},
 };
 
 /// Shortest pause between two probes in an outage, in seconds.

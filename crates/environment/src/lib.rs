@@ -3,6 +3,9 @@
 //! randomness.
 #![allow(clippy::disallowed_methods)]
 
+#[cfg(feature = "testing")]
+pub mod testing;
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The real clock and the real randomness.

@@ -53,9 +53,9 @@ fn register(cseq: u32, more: &str) -> String {
     )
 }
 
-struct Phone(UdpSocket);
+struct TestClient(UdpSocket);
 
-impl Phone {
+impl TestClient {
     async fn to(address: SocketAddr) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         socket.connect(address).await.unwrap();
@@ -169,19 +169,19 @@ async fn rules_count_requests_and_a_request_sent_again_gets_the_same_response() 
         "rules:\n  - { when: { request: 1, sending: 1 }, then: [silence] }\n  - { when: { request: \"..2\" }, respond: \"SIP/2.0 503 No\" }\n",
     ))
     .await;
-    let phone = Phone::to(player.address()).await;
-    phone.send(&register(1, "")).await;
-    assert_eq!(code(&phone.ask(&register(1, "")).await), 503, "after a silence the rules are asked again");
-    let first = phone.ask(&register(1, "")).await;
-    assert_eq!(first, phone.ask(&register(1, "")).await);
-    assert_eq!(code(&phone.ask(&register(2, "")).await), 503);
-    let bound = phone.ask(&register(3, "")).await;
+    let client = TestClient::to(player.address()).await;
+    client.send(&register(1, "")).await;
+    assert_eq!(code(&client.ask(&register(1, "")).await), 503, "after a silence the rules are asked again");
+    let first = client.ask(&register(1, "")).await;
+    assert_eq!(first, client.ask(&register(1, "")).await);
+    assert_eq!(code(&client.ask(&register(2, "")).await), 503);
+    let bound = client.ask(&register(3, "")).await;
     assert_eq!((code(&bound), bound.contacts()), (200, vec!["<sip:u@127.0.0.1:9>;expires=60".to_owned()]));
     let seen = player.seen();
     let counts: Vec<_> = seen.iter().map(|seen| (seen.cseq, seen.sendings, seen.codes.clone())).collect();
     assert_eq!(counts, [(1, 4, vec![503]), (2, 1, vec![503]), (3, 1, vec![200])]);
     assert_eq!(player.bindings()["u@field.test"].len(), 1);
-    let removed = phone.ask(&register(4, "").replace("Expires: 60", "Expires: 0")).await;
+    let removed = client.ask(&register(4, "").replace("Expires: 60", "Expires: 0")).await;
     assert_eq!((code(&removed), removed.contacts().len(), player.bindings().len()), (200, 0, 0));
 }
 
@@ -190,7 +190,7 @@ async fn each_node_has_nonces_of_its_own() {
     let (player, _end) = play_case(&embedded("D6")).await;
     let [a, b] = [player.node("a").unwrap(), player.node("b").unwrap()];
     assert_eq!((a.port(), a.ip() == b.ip()), (b.port(), false));
-    let (a, b) = (Phone::to(a).await, Phone::to(b).await);
+    let (a, b) = (TestClient::to(a).await, TestClient::to(b).await);
     let challenged = a.ask(&register(1, "")).await;
     let right = credentials(&challenged, "WWW-Authenticate", "field-password");
     assert_eq!(code(&b.ask(&register(2, &right)).await), 401);
@@ -210,10 +210,10 @@ async fn answers_to_several_realms_are_told_apart() {
     // Without qop there is no nc that would have to rise.
     let text = Library::embedded().unwrap().find("D5").unwrap().text.replace(", qop=\"auth\"", "");
     let (player, _end) = play(&text).await;
-    let phone = Phone::to(player.address()).await;
+    let client = TestClient::to(player.address()).await;
     let (mut all, mut codes) = (String::new(), Vec::new());
     for cseq in 1..=4 {
-        let response = phone.ask(&register(cseq, &all)).await;
+        let response = client.ask(&register(cseq, &all)).await;
         codes.push(code(&response));
         match code(&response) {
             407 => all.push_str(&credentials(&response, "Proxy-Authenticate", "field-password")),
@@ -261,14 +261,14 @@ async fn connections_are_closed_reset_muted_and_halved() {
 #[tokio::test]
 async fn a_client_is_asked_and_its_responses_are_kept() {
     let (player, _end) = play_case(&embedded("N10")).await;
-    let phone = Phone::to(player.address()).await;
-    assert_eq!(code(&phone.ask(&register(1, "")).await), 200);
-    let options = phone.receive().await;
+    let client = TestClient::to(player.address()).await;
+    assert_eq!(code(&client.ask(&register(1, "")).await), 200);
+    let options = client.receive().await;
     assert_eq!(options.request().unwrap().0, "OPTIONS");
     let mut response = options;
     response.start = b"SIP/2.0 200 OK".to_vec();
-    phone.0.send(&response.bytes()).await.unwrap();
-    assert_eq!(phone.receive().await.request().unwrap().0, "INVITE");
+    client.0.send(&response.bytes()).await.unwrap();
+    assert_eq!(client.receive().await.request().unwrap().0, "INVITE");
     let kept = async {
         while player.received().is_empty() {
             tokio::task::yield_now().await;
@@ -344,11 +344,11 @@ async fn an_edge_port_answers_challenges_and_loops_on_a_wrong_password() {
         let request = register(cseq, &format!("X-Gateway-Auth: {auth}\r\nRoute: <sip:127.0.0.1;lr>\r\n"));
         request.replace("REGISTER sip:field.test", &format!("REGISTER sip:{}", player.address()))
     };
-    let good = Phone::to(edges[0]).await;
+    let good = TestClient::to(edges[0]).await;
     let bound = good.ask(&through(1, "field-password")).await;
     assert_eq!((code(&bound), bound.cseq().unwrap().0, bound.all("Via").count()), (200, 1, 1));
     assert_eq!(code(&good.ask(&through(11, "wrong")).await), 401);
-    let routr = Phone::to(edges[1]).await;
+    let routr = TestClient::to(edges[1]).await;
     routr.send(&through(21, "wrong")).await;
     let counts = |at: usize| player.edge_ports()[at].2;
     let looped = async {
@@ -366,8 +366,8 @@ async fn an_edge_port_answers_challenges_and_loops_on_a_wrong_password() {
 async fn a_closed_node_refuses() {
     let (player, _end) = play_case(&embedded("W4")).await;
     assert!(TcpStream::connect(player.address()).await.is_err());
-    let phone = Phone::to(player.address()).await;
-    phone.send("x").await;
+    let client = TestClient::to(player.address()).await;
+    client.send("x").await;
     let mut buffer = [0; 10];
-    assert!(timeout(TIMEOUT, phone.0.recv(&mut buffer)).await.unwrap().is_err(), "ICMP");
+    assert!(timeout(TIMEOUT, client.0.recv(&mut buffer)).await.unwrap().is_err(), "ICMP");
 }

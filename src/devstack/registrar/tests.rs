@@ -167,7 +167,7 @@ async fn wrong_passwords_unknown_accounts_and_logins() {
 }
 
 #[tokio::test]
-async fn an_old_nonce_is_stale_and_its_answer_still_good() {
+async fn a_stale_nonce_is_said_to_be_and_its_answer_is_still_good() {
     let (registrar, _) = start(closed()).await;
     let mut alice = UserAgent::new(&registrar, "alice", "right").await;
     let old = Challenge::from_response(&alice.once().await).unwrap().unwrap();
@@ -288,7 +288,7 @@ async fn a_strict_registrar_refuses_unknown_tags_and_a_user_in_the_request_uri()
 }
 
 #[tokio::test]
-async fn too_brief_and_claimed_expiry() {
+async fn min_expires_and_claimed_expiry() {
     let (registrar, mut alice) = behaving(Behaviour::TooBrief { min_expires: 900 }).await;
     let answer = alice.once().await;
     assert_eq!((answer.code, answer.headers.min_expires()), (423, Some(900)));

@@ -7,10 +7,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Common;
 use crate::{
-    admin::RegistryName,
     config::Cache,
     instance::{self, Instance, InstanceError, Reloads, RunOptions},
     operator::validate::Plan,
+    registry::RegistryName,
     runtime::handle::EngineHandle,
 };
 use routr_registration::engine::Engine;

@@ -21,7 +21,7 @@ async fn a_provisional_response_is_never_the_answer() {
 }
 
 #[tokio::test]
-async fn every_field_of_a_200() {
+async fn every_field_of_a_200_with_path_and_service_route() {
     let reply = answered(
         "200 OK",
         &[

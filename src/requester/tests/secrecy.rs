@@ -1,43 +1,11 @@
 //! No secret in what is logged, at the finest level.
 
-use std::{
-    io::{self, Write},
-    net::TcpListener,
-    sync::{Arc, Mutex},
-};
+use std::{io, net::TcpListener, sync::Mutex};
 
-use tracing_subscriber::fmt::MakeWriter;
+use routr_environment::testing::CapturedLog;
 
 use super::{super::Mode, peer::Peer, setup::*};
 use crate::proto::common::Transport;
-
-#[derive(Clone, Default)]
-pub struct Captured(Arc<Mutex<Vec<u8>>>);
-
-impl Captured {
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
-    }
-}
-
-impl Write for Captured {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Captured {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
 
 /// All tasks of this test run on its one thread, so that a subscriber of the thread sees everything.
 #[tokio::test(flavor = "current_thread")]
@@ -45,9 +13,9 @@ async fn a_search_through_the_trace_finds_no_password() {
     // With one subscriber alone, a log line that another thread reaches first would be taken for one that no
     // one wants (tracing-core asks the subscriber of that thread, and it has none). With two, all are asked.
     let _second = tracing::Dispatch::new(tracing_subscriber::fmt().with_writer(io::sink).finish());
-    let captured = Captured::default();
+    let captured = CapturedLog::default();
     let subscriber =
-        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(captured.clone());
+        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(captured.writer());
     let _guard = tracing::subscriber::set_default(subscriber.finish());
     let answered = std::sync::Arc::new(Mutex::new(Vec::new()));
 
@@ -97,9 +65,9 @@ async fn a_search_through_the_trace_finds_no_password() {
 #[tokio::test(flavor = "current_thread")]
 async fn d2_a_wrong_rspauth_is_warned_about_once() {
     let _second = tracing::Dispatch::new(tracing_subscriber::fmt().with_writer(io::sink).finish());
-    let captured = Captured::default();
+    let captured = CapturedLog::default();
     let subscriber =
-        tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_writer(captured.clone());
+        tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_writer(captured.writer());
     let _guard = tracing::subscriber::set_default(subscriber.finish());
     let service = start(Mode::Direct).await;
     // Right, missing, wrong, of another nonce count, and of a proxy that was not answered.

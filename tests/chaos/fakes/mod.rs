@@ -12,8 +12,8 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::standalone::world::World;
 use crate::support::ports;
-use crate::world::World;
 
 /// Bytes after which someone endless pauses for good: by then it has shown whether there is a bound, and the
 /// machine is to live on.
@@ -118,7 +118,7 @@ impl Fake {
                 let listener =
                     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.expect("the port of a fake");
                 let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).await.expect("the port of a fake");
-                ready.send(()).expect("somebody waits for it");
+                ready.send(()).expect("the caller waits for it");
                 let run = async {
                     match kind {
                         Kind::Noise | Kind::EndlessNoise | Kind::Web | Kind::Resp(_) => {

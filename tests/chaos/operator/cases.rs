@@ -11,11 +11,9 @@ use std::time::Duration;
 use super::fake::Kind;
 use super::fault::Fault::{AskForRefreshes, Fake, Kill, Net, Stop};
 use super::fault::{Fault, Part};
-use super::scenario::{Says, Scenario, Step};
+use super::{Says, Scenario, Step};
 use crate::link::Mode;
 
-/// By how many MiB memory may grow for a while in a scenario that gives no reason for more.
-const PEAK: u64 = 64;
 /// A leader that loses the API server of Kubernetes, and a follower too.
 const BLIND: Says = Says::Blind(ms(6_500));
 /// From then on nothing is sent: the end of a term, and what its work may take.
@@ -80,7 +78,7 @@ pub fn all() -> Vec<Scenario> {
         ),
         scenario(
             "operator: kill the requester and the api server of kubernetes",
-            vec![away(Kill(Kubernetes)).with(Kill(Requester))],
+            vec![with(away(Kill(Kubernetes)), Kill(Requester))],
         )
         .quick(),
         scenario(
@@ -103,27 +101,10 @@ fn step(faults: Vec<Fault>, lasts: u64, says: &[Says]) -> Step {
 }
 
 fn scenario(name: &str, steps: Vec<Step>) -> Scenario {
-    let recovers = Duration::from_secs(75);
-    Scenario { name: name.to_owned(), quick: false, steps, kept: false, recovers, peak: PEAK }
+    Scenario::new(name, steps, Duration::from_secs(75))
 }
 
-impl Step {
-    fn with(mut self, fault: Fault) -> Self {
-        self.faults.push(fault);
-        self
-    }
-}
-
-impl Scenario {
-    fn quick(self) -> Self {
-        Self { quick: true, ..self }
-    }
-
-    fn kept(self) -> Self {
-        Self { kept: true, ..self }
-    }
-
-    fn peak(self, peak: u64) -> Self {
-        Self { peak, ..self }
-    }
+fn with(mut step: Step, fault: Fault) -> Step {
+    step.faults.push(fault);
+    step
 }

@@ -44,7 +44,7 @@ impl Fake {
             runtime.block_on(async {
                 let listener =
                     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.expect("the port of a fake");
-                ready.send(()).expect("somebody waits for it");
+                ready.send(()).expect("the caller waits for it");
                 ended.run_until_cancelled(run(kind, listener, acceptor)).await;
             });
         });

@@ -116,7 +116,7 @@ pub async fn begin(fault: Fault, world: &mut World<'_>, broken: &mut Broken) {
     }
 }
 
-/// Mends it.
+/// Repairs it.
 pub async fn end(fault: Fault, world: &mut World<'_>, broken: &mut Broken) {
     match fault {
         Fault::Kill(Part::Leader) => {

@@ -6,10 +6,11 @@ use std::time::Duration;
 use routr_registration::registration::state::TrunkState;
 use tokio::time::Instant;
 
-use super::look::{Cluster, PODS, Said, Sample};
+use super::sample::{Cluster, PODS, Said, Sample};
 use crate::parts::MARK;
-use crate::truth::{Alive, Facts as TableFacts};
-use crate::watch::{DEPENDENCIES, Seen, brief};
+use crate::table::TableFacts;
+use crate::vitals::Alive;
+use crate::watch::{DEPENDENCIES, Findings, brief};
 
 /// Several pages may differ for so long, since something may have happened between two requests of one look.
 const PAGES: Duration = Duration::from_millis(700);
@@ -47,15 +48,12 @@ pub struct Facts {
 
 impl Facts {
     /// What matters for Kamailio's table, while that replica leads.
-    pub fn about_table(&self, leader: Option<usize>) -> TableFacts {
+    pub fn about_table(&self, leader: Option<usize>) -> TableFacts<'_> {
         TableFacts {
-            registry: leader.and_then(|leader| self.replicas[leader]),
-            requester: self.requester,
-            frozen: false,
+            responds: leader.is_some_and(|leader| self.replicas[leader].is_some()),
             table_lost_ms: self.table_lost_ms,
             lies_until_ms: 0,
-            suspects: self.suspects.clone(),
-            call_ids: self.call_ids.clone(),
+            call_ids: &self.call_ids,
         }
     }
 }
@@ -69,7 +67,7 @@ pub struct Judge {
 
 impl Judge {
     /// `earlier` and `facts`: before and after the look.
-    pub fn sample(&mut self, sample: &Sample, earlier: &Facts, facts: &Facts, seen: &mut Seen) {
+    pub fn sample(&mut self, sample: &Sample, earlier: &Facts, facts: &Facts, seen: &mut Findings) {
         self.lives(sample, earlier, facts, seen);
         // What changed in the middle of a look is seen by the next one.
         if earlier != facts {
@@ -94,7 +92,7 @@ impl Judge {
         differs: Option<String>,
         patience: Duration,
         at: Instant,
-        seen: &mut Seen,
+        seen: &mut Findings,
     ) {
         let Some(details) = differs else {
             self.since.remove(what);
@@ -106,7 +104,7 @@ impl Judge {
         }
     }
 
-    fn lives(&self, sample: &Sample, earlier: &Facts, facts: &Facts, seen: &mut Seen) {
+    fn lives(&self, sample: &Sample, earlier: &Facts, facts: &Facts, seen: &mut Findings) {
         let was = [earlier.replicas[0], earlier.replicas[1], earlier.requester];
         let must = [facts.replicas[0], facts.replicas[1], facts.requester];
         let is = [sample.vitals[0], sample.vitals[1], sample.requester];
@@ -122,7 +120,7 @@ impl Judge {
     }
 
     /// Only who leads sends.
-    fn senders(&self, sample: &Sample, facts: &Facts, seen: &mut Seen) {
+    fn senders(&self, sample: &Sample, facts: &Facts, seen: &mut Findings) {
         for index in [0, 1] {
             if let Some(limit) = facts.limits[index].filter(|limit| sample.sent[index] > *limit) {
                 let details = format!("{} bytes too many", sample.sent[index] - limit);
@@ -143,7 +141,14 @@ impl Judge {
     }
 
     /// What one replica says, by itself.
-    fn replica(&mut self, index: usize, said: Option<&Said>, facts: &Facts, at: Instant, seen: &mut Seen) {
+    fn replica(
+        &mut self,
+        index: usize,
+        said: Option<&Said>,
+        facts: &Facts,
+        at: Instant,
+        seen: &mut Findings,
+    ) {
         let pod = PODS[index];
         let Some(said) = said else {
             self.since.retain(|what, _| !what.starts_with(pod));
@@ -195,7 +200,7 @@ impl Judge {
 
     /// What the Registry says, beside what its engine says and Kamailio has. Nothing can be written while the
     /// API server is away, and no one writes while no one leads.
-    fn status(&mut self, sample: &Sample, facts: &Facts, seen: &mut Seen) {
+    fn status(&mut self, sample: &Sample, facts: &Facts, seen: &mut Findings) {
         let same = self.before.as_ref().is_some_and(|before| before.leader() == sample.leader());
         let (Ok(cluster), Some(leader), Some(said), false, true) =
             (&sample.cluster.1, sample.leader(), sample.led(), facts.cluster_broken, same)

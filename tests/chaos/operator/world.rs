@@ -6,23 +6,23 @@ use std::time::Duration;
 
 use routr_environment::unix_ms;
 use serde_json::json;
+use tokio::sync::watch::Sender;
+use tokio::time::Instant;
 
-use super::look::{NAME, PODS, Sample};
+use super::sample::{NAME, PODS, Sample};
 use super::truth::Facts;
-use super::watch::{Places, Watch};
+use super::watch::Places;
 use crate::link::Link;
 use crate::parts::{Api, EXPIRES, INSTANCE, Requester, START, password, trunk};
+use crate::standalone::world::{
+    CPU_SPAN, TO_REST, Usual, call_ids, discreet, one_each, redis_password, refreshed, secrets,
+};
 use crate::support::control_plane::ControlPlane;
 use crate::support::installation::{Installation, Operator};
 use crate::support::kamailio::{Kamailio, Options, User};
-use crate::support::process::Process;
 use crate::support::redis::{Options as RedisOptions, Redis};
-use crate::truth::Alive;
-use crate::vitals::{Vitals, vitals};
-use crate::watch::Look;
-use crate::world::{
-    CPU_SPAN, TO_REST, Usual, call_ids, discreet, one_each, redis_password, refreshed, secrets,
-};
+use crate::vitals::{Vitals, alive};
+use crate::watch::{Look, Watch};
 
 /// Of the Lease: a leader that cannot renew it stops after 3.5 s, and another one leads 5 to 6.5 s after its
 /// last renewal.
@@ -44,7 +44,7 @@ pub struct World<'a> {
     pub requester: Requester,
     pub replicas: [Operator; 2],
     pub wires: Wires,
-    pub watch: Watch,
+    pub watch: Watch<Places>,
     /// A replica that leads, and the Requester.
     pub usual: (Usual, Usual),
     secrets: Vec<String>,
@@ -75,6 +75,7 @@ impl<'a> World<'a> {
             client: plane.client().await,
             namespace: cluster.namespace.name().to_owned(),
             flows: wires.requester.flows(),
+            cluster: Sender::new((Instant::now(), Err("not asked so far".to_owned()))),
         };
         let facts = Facts {
             replicas: [None; 2],
@@ -140,15 +141,11 @@ impl<'a> World<'a> {
 
     /// From now on the processes that run must not end.
     pub fn note_lives(&self) {
-        let alive = |process: &Process| {
-            let pid = process.pid();
-            vitals(pid).map(|vitals| Alive { pid, started: vitals.started })
-        };
         let mut facts = self.watch.facts();
         for (place, replica) in facts.replicas.iter_mut().zip(&self.replicas) {
-            *place = alive(&replica.service);
+            *place = alive(replica.service.pid());
         }
-        facts.requester = alive(&self.requester);
+        facts.requester = alive(self.requester.pid());
     }
 
     async fn warm_up(&mut self) -> Result<(), String> {
@@ -178,7 +175,7 @@ impl<'a> World<'a> {
         let users = &self.users;
         let one_each =
             |look: &Look| one_each(look.bindings.as_deref().ok_or("Kamailio does not answer")?, users);
-        self.watch.until_look(3 * CPU_SPAN, one_each).await
+        self.watch.until_look(3 * CPU_SPAN, one_each).await.map(drop)
     }
 
     /// Waits until the processes need no more than after the warm-up.
@@ -195,7 +192,7 @@ impl<'a> World<'a> {
             replica.allows(PODS[1], other)?;
             requester.allows("the Requester", sends)
         };
-        self.watch.until_sample(TO_REST, rests).await
+        self.watch.until_sample(TO_REST, rests).await.map(drop)
     }
 
     /// Looks for passwords and for panics in all that was said.

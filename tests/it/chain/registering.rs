@@ -204,7 +204,7 @@ async fn two_registries_with_the_same_accounts_and_one_redis() {
     a.restart();
     a.all_registered(accounts.len(), SOON).await;
     let after = (received().await, a.trunks().await.unwrap());
-    assert_eq!(before.0, after.0, "registered anew");
+    assert_eq!(before.0, after.0, "registered again");
     for (reference, trunk) in &before.1 {
         assert_eq!(trunk.cseq, after.1[reference].cseq);
         assert!(trunk.expires_at_ms.unwrap().abs_diff(after.1[reference].expires_at_ms.unwrap()) < 1_500);

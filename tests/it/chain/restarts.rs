@@ -34,7 +34,7 @@ async fn after_a_restart_with_redis_nothing_is_sent_before_its_time() {
     assert_eq!(registry.terminate(SOON).await.code(), Some(0), "{}", registry.output());
     registry.restart();
     registry.all_registered(accounts.len(), SOON).await;
-    assert_eq!(kamailio.register_counts().await, counts, "registered anew although it was valid");
+    assert_eq!(kamailio.register_counts().await, counts, "registered again although it was valid");
     let still = one_contact_each(&kamailio, &accounts, &registry).await.unwrap();
     assert_eq!(cseqs(&still), cseqs(&before));
 
@@ -90,7 +90,7 @@ async fn a_redis_that_comes_back_empty_is_filled_again() {
     registry.kill().await;
     registry.restart();
     registry.all_registered(accounts.len(), SOON).await;
-    assert_eq!(kamailio.register_counts().await, counts, "registered anew although it was valid");
+    assert_eq!(kamailio.register_counts().await, counts, "registered again although it was valid");
     let after = one_contact_each(&kamailio, &accounts, &registry).await.unwrap();
     assert_eq!(cseqs(&before), cseqs(&after));
     assert_discreet(&[&registry], &requester, Some(&redis), &accounts).await;

@@ -98,9 +98,12 @@ fn the_dockerfile_agrees_with_the_tree() {
     assert!(lines.contains(&"USER 65532:65532"), "by number, or Kubernetes cannot tell that it is not root");
     // Whatever the build reads is let in.
     let let_in = read(format!("{ROOT}/.dockerignore"));
-    for path in ["Cargo.toml", "Cargo.lock", "build.rs", "crates", "proto", "src"] {
+    let members = ["tests/simulate/Cargo.toml", "tests/support"];
+    for path in ["Cargo.toml", "Cargo.lock", "build.rs", "crates", "proto", "src"].into_iter().chain(members)
+    {
         assert!(let_in.lines().any(|line| line == format!("!{path}")), "{path}");
     }
+    assert!(dockerfile.contains(" --no-default-features "), "the image leaves the demo out");
 }
 
 #[test]

@@ -76,7 +76,7 @@ async fn d3_a_403_before_any_credentials_is_no_matter_of_credentials() {
 }
 
 #[tokio::test]
-async fn d4_stale_for_ever_is_bounded_and_says_that_the_password_is_right() {
+async fn d4_a_stale_nonce_for_ever_is_bounded_and_says_that_the_password_is_right() {
     let play = Play::start("D4").await;
     let chain = Chain::start(vec![play.trunk("alice", "UDP")]).await;
     let view = chain.failing("alice", SOON).await;

@@ -146,7 +146,7 @@ async fn r6_439_and_494_are_shown_as_they_were_sent() {
 }
 
 #[tokio::test]
-async fn r7_the_contacts_of_a_302_are_followed_by_their_q() {
+async fn r7_redirect_contacts_are_followed_by_their_q() {
     let play = Play::start("R7").await;
     let chain = Chain::with(vec![play.trunk("alice", "UDP")], Setup::redirecting()).await;
     chain.registered("alice").await;
@@ -154,14 +154,14 @@ async fn r7_the_contacts_of_a_302_are_followed_by_their_q() {
 }
 
 #[tokio::test]
-async fn r7_the_next_contact_of_a_302_is_tried_where_one_fails() {
+async fn r7_the_next_redirect_contact_is_tried_where_one_fails() {
     let play = Play::start("R7-next").await;
     let chain = Chain::with(vec![play.trunk("alice", "TCP")], Setup::redirecting()).await;
     chain.registered("alice").await;
 }
 
 #[tokio::test]
-async fn r7_the_next_contact_of_a_302_is_tried_after_a_silence_too() {
+async fn r7_the_next_redirect_contact_is_tried_after_a_silence_too() {
     let play = Play::start("R7-next").await;
     let chain = Chain::with(vec![play.trunk("alice", "UDP")], Setup::redirecting()).await;
     // A silence over UDP is Timer F, then the jittered 5 to 10 s before another target.
@@ -171,7 +171,7 @@ async fn r7_the_next_contact_of_a_302_is_tried_after_a_silence_too() {
 }
 
 #[tokio::test]
-async fn r8_a_503_of_the_first_target_of_a_302_leads_to_the_second() {
+async fn r8_a_503_of_the_first_redirect_target_leads_to_the_second() {
     let play = Play::start("R8").await;
     let chain = Chain::with(vec![play.trunk("alice", "UDP")], Setup::redirecting()).await;
     chain.registered("alice").await;

@@ -83,7 +83,7 @@ async fn a_new_leader_finishes_a_deletion_with_nothing_in_memory() {
     killed.service.kill().await;
     let seen = stage.registrar.log().len();
     stage.start_requester().await;
-    assert!(kube.registry("main").await.is_some(), "it waits for somebody who finishes this");
+    assert!(kube.registry("main").await.is_some(), "it waits for what finishes this");
     let next = cluster.start("pod-b");
     kube.gone("main").await;
     let after = stage.registrar.log().split_off(seen);

@@ -138,7 +138,7 @@ async fn with_redis_five_hundred_trunks_outlive_the_kill_of_the_leader() {
     let rounds = 1 + (killed.elapsed().saturating_sub(took).as_secs() / 24);
     println!("all that were due are refreshed {:?} after SIGKILL", killed.elapsed());
     second.all_registered(500).await;
-    assert_eq!(long.counts().await, long_counts, "registered anew although it was valid");
+    assert_eq!(long.counts().await, long_counts, "registered again although it was valid");
     let cseqs = |bindings: &Bindings| bindings.values().map(|binding| binding.cseq).collect::<Vec<_>>();
     assert_eq!(cseqs(&long.all_bound(&registry).await), cseqs(&long_before));
     // Those in flight may have been granted to the one that was killed, which did not live to know.
@@ -237,7 +237,7 @@ async fn five_hand_overs_in_a_row_go_unnoticed() {
         replicas.reverse();
     }
     replicas[0].1.all_registered(50).await;
-    assert_eq!(long.counts().await, counts, "registered anew although it was valid");
+    assert_eq!(long.counts().await, counts, "registered again although it was valid");
     let cseqs = |bindings: &Bindings| bindings.values().map(|binding| binding.cseq).collect::<Vec<_>>();
     assert_eq!(cseqs(&long.all_bound(&registry).await), cseqs(&before));
     // Each was refreshed no more often than its 12 s allow, and may have been close to its turn at the begin.

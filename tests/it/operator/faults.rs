@@ -43,7 +43,7 @@ impl<'a> Case<'a> {
         mut self,
         inject: impl AsyncFnOnce(&mut TestRegistry),
         expected: &[Expected],
-        mend: impl AsyncFnOnce(&mut TestRegistry),
+        repair: impl AsyncFnOnce(&mut TestRegistry),
         events: &[&str],
     ) {
         let (kube, name) = (self.kube, self.name);
@@ -63,7 +63,7 @@ impl<'a> Case<'a> {
             assert!(kept || possible.contains(&at), "{name}: {kind} since {at}, but {possible:?}");
         }
         stays(kube, name, &found).await;
-        mend(&mut self.stage).await;
+        repair(&mut self.stage).await;
         let again: Vec<(&str, String, String)> = CONDITIONS
             .into_iter()
             .map(|kind| {
@@ -73,12 +73,12 @@ impl<'a> Case<'a> {
             })
             .collect();
         let again: Vec<(&str, &str, &str)> = again.iter().map(|(k, s, r)| (*k, &**s, &**r)).collect();
-        let mended = kube.conditions(name, &again).await;
+        let repaired = kube.conditions(name, &again).await;
         for kind in CONDITIONS {
-            let (was, is) = (condition(&found, kind), condition(&mended, kind));
+            let (was, is) = (condition(&found, kind), condition(&repaired, kind));
             if was["status"] != is["status"] {
-                assert!(since(&mended, kind) >= since(&found, kind), "{name}: {kind}");
-                assert!(since(&mended, kind).as_second() >= began.as_second(), "{name}: {kind}");
+                assert!(since(&repaired, kind) >= since(&found, kind), "{name}: {kind}");
+                assert!(since(&repaired, kind).as_second() >= began.as_second(), "{name}: {kind}");
             }
         }
         for reason in events {

@@ -81,10 +81,10 @@ async fn a_status_that_cannot_be_read_hides_no_other_registry_and_is_mended() {
     cluster.apply("sound", &stage, "").await;
     operator.service.restart();
     cluster.condition("sound", "Ready", "True", "AllRegistered").await;
-    let mended = |status: &serde_json::Value| {
+    let repaired = |status: &serde_json::Value| {
         let told = status["lastSyncTime"].as_str().is_some_and(|at| at.ends_with('Z'));
         told && condition(status, "Ready")["status"] == "True"
     };
-    cluster.status("spoilt", "its status to be mended", mended).await;
+    cluster.status("spoilt", "its status to be repaired", repaired).await;
     cluster.kubectl(&["delete", "registry", "--all", "--timeout=150s"]).await.ok();
 }

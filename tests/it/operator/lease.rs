@@ -159,7 +159,7 @@ async fn a_lease_is_handed_over_at_once_and_left_to_run_out_after_a_kill() {
         }
         Ok(lease.json()["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned())
     };
-    let holder = wait_for(holder, SOON, "the Lease to be created anew").await;
+    let holder = wait_for(holder, SOON, "the Lease to be created again").await;
     assert!(holder.starts_with("registry-2_"), "{holder}");
     assert!(third.is_valid());
 

@@ -195,7 +195,7 @@ async fn an_invalid_spec_that_got_past_the_schema_waits_for_a_change() {
     }
     assert_eq!(condition(&status, "Ready")["reason"], "InvalidSpec");
     assert!(message(&status, "Ready").contains("spec.edgePorts[1].address"), "{}", brief(&status));
-    assert_eq!(condition(&status, "Reconciling")["status"], "False", "kstatus: waiting makes no sense");
+    assert_eq!(condition(&status, "Reconciling")["status"], "False", "kstatus: waiting is pointless");
     table::row("the spec got past the schema and is invalid", &status);
     assert!(kube.event("never-good", "InvalidSpec").await.contains("spec.edgePorts[1].address"));
     let registrations: BTreeSet<String> =

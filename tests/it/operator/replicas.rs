@@ -12,17 +12,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::core::NamespaceResourceScope;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Resource};
-use routr_registration::{engine::view::Summary, registration::state::TrunkState};
 use routr_registry::spec::Registry;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::harness::{Installation, Operator, RELEASE, SOON};
-use crate::chain::harness;
+use super::harness::{Installation, RELEASE, SOON};
 use crate::support::control_plane::ControlPlane;
-use crate::support::process::tail;
-use crate::support::wait::{wait_at_pace, wait_for};
+use crate::support::wait::wait_for;
 
 /// Every version of one object that a watch has shown since this began, and when it came.
 pub struct History<T> {
@@ -157,41 +154,5 @@ impl History<Option<Condition>> {
             assert_eq!(ready.status, "True", "{ready:?}");
             assert_eq!(since(ready), since(conditions[first]), "{ready:?}");
         }
-    }
-}
-
-impl Operator {
-    /// Returns the summary of the one engine of this replica; an error where none or several run.
-    pub async fn summary(&self) -> Result<Summary, String> {
-        harness::get(self.private, "/summary").await
-    }
-
-    /// Waits until `count` trunks are registered, and none is in any other state.
-    pub async fn all_registered(&self, count: u64) {
-        let look = async || {
-            let counts = self.summary().await?.counts;
-            let all = counts.registered == count
-                && TrunkState::ALL.into_iter().map(|state| counts.of(state)).sum::<u64>() == count;
-            if all { Ok(()) } else { Err(format!("{counts:?}; {}", tail(&self.service.output()))) }
-        };
-        wait_at_pace(Duration::from_millis(100), look, SOON, "all trunks to be registered").await;
-    }
-
-    /// Waits until `/readyz` responds with this status and has this in its text.
-    pub async fn answers(&self, status: u16, text: &str) -> String {
-        let look = async || match self.public("/readyz").await? {
-            (code, body) if code == status && body.contains(text) => Ok(body),
-            (code, body) => Err(format!("{code}: {body}\n{}", tail(&self.service.output()))),
-        };
-        wait_for(look, SOON, &format!("/readyz to answer {status}, {text}")).await
-    }
-
-    /// Waits until the log has this.
-    pub async fn says(&self, text: &str) {
-        let look = async || {
-            let output = self.service.output();
-            if output.contains(text) { Ok(()) } else { Err(tail(&output)) }
-        };
-        wait_for(look, SOON, text).await;
     }
 }

@@ -111,8 +111,8 @@ async fn a_password_of_redis_comes_from_a_secret_and_may_change_vanish_and_come_
     kube.conditions("by-parameters", &ready).await;
 
     assert_eq!(starts(&operator.service), 3, "one engine each, from start to end");
-    let mended = |status: &Value| status["observedGeneration"] == 1 && status["trunks"]["registered"] == 4;
-    let status = kube.status("tampered", "the status to be mended", mended).await;
+    let repaired = |status: &Value| status["observedGeneration"] == 1 && status["trunks"]["registered"] == 4;
+    let status = kube.status("tampered", "the status to be repaired", repaired).await;
     assert_eq!(status["conditions"].as_array().map(Vec::len), Some(7), "{}", brief(&status));
     let mut shown = vec![operator.service.output(), kube.dump().await];
     for path in ["/metrics", "/readyz", "/healthz"] {

@@ -97,6 +97,6 @@ async fn registries_on_one_redis_leave_each_other_alone() {
     };
     wait_for(look, SOON, "the next one to be at work").await;
     for (stage, granted) in stages.iter().zip(&granted).skip(1) {
-        assert_eq!(stage.granted(), *granted, "registered anew although it was valid");
+        assert_eq!(stage.granted(), *granted, "registered again although it was valid");
     }
 }

@@ -108,11 +108,11 @@ async fn flapping_trunks_are_written_every_few_seconds_and_what_was_tampered_wit
     kube.tamper("main", lie).await;
     assert_eq!(kube.now("main").await["trunks"]["total"], 99);
     stage.trunks(&["a", "b"]);
-    let mended = |status: &Value| {
+    let repaired = |status: &Value| {
         status["trunks"]["total"] == 2
             && status["observedGeneration"] == 1
             && status["conditions"].as_array().is_some_and(|conditions| conditions.len() == 7)
             && condition(status, "Ready")["reason"] == "AllRegistered"
     };
-    kube.status("main", "the status to be mended", mended).await;
+    kube.status("main", "the status to be repaired", repaired).await;
 }

@@ -27,7 +27,7 @@ async fn a_suspended_registry_sends_nothing_until_it_goes_on_where_it_was() {
     let sent = stage.registrar.log().len();
     let status = kube.conditions("main", &[("Ready", "False", "Suspended")]).await;
     assert!(message(&status, "Ready").contains("spec.suspend is true"), "{}", brief(&status));
-    assert_eq!(condition(&status, "Reconciling")["status"], "False", "waiting makes no sense");
+    assert_eq!(condition(&status, "Reconciling")["status"], "False", "waiting is pointless");
     assert_eq!(condition(&status, "Stalled")["status"], "False");
     assert_eq!(status["trunks"]["total"], 2, "counts are shown: {}", brief(&status));
     table::row("spec.suspend is true", &status);
@@ -89,8 +89,8 @@ async fn what_is_most_overdue_goes_first() {
     kube.conditions("main", &[("Ready", "True", "AllRegistered")]).await;
     kube.follows("main", json!({ "suspend": true, "registration": { "ratePerRegistrar": 1 } })).await;
     let sent = stage.registrar.log().len();
-    let all_expiryd = |status: &serde_json::Value| status["trunks"]["registered"] == 0;
-    kube.status("main", "all bindings to have expired", all_expiryd).await;
+    let all_expired = |status: &serde_json::Value| status["trunks"]["registered"] == 0;
+    kube.status("main", "all bindings to have expired", all_expired).await;
     assert_eq!(stage.registrar.log().len(), sent);
     kube.change("main", json!({ "suspend": false })).await;
     kube.conditions("main", &[("Ready", "True", "AllRegistered")]).await;

@@ -111,7 +111,7 @@ async fn trunks_prints_json_and_watches_by_lines() {
     assert_eq!(lines.matches("Trunk good: registered").count(), 1, "a line for each change:\n{lines}");
     drop(service);
     shows(&watch, "cannot reach routr-registry at ").await;
-    assert!(watch.terminate(SOON).await.code() == Some(0), "whoever ends a watch has seen enough");
+    assert!(watch.terminate(SOON).await.code() == Some(0), "ending a watch is no failure");
     assert!(!watch.output().contains('\u{1b}'), "no terminal, no escape sequences");
 }
 

@@ -62,8 +62,8 @@ async fn without_a_terminal_it_prints_lines_until_it_is_told_to_end() {
     let credentials = std::path::Path::new(&folder).join("credentials.yaml");
     let text = std::fs::read_to_string(&credentials).unwrap();
     std::fs::write(&credentials, text.replace("demo-old-password", "demo-right-password")).unwrap();
-    let mended = async || demo.output().contains("Wrong password: registered at ");
-    wait_until(mended, SOON, "the mended password to be taken").await;
+    let repaired = async || demo.output().contains("Wrong password: registered at ");
+    wait_until(repaired, SOON, "the repaired password to be taken").await;
     assert_eq!(demo.terminate(SOON).await.code(), Some(0));
     assert!(!std::path::Path::new(&folder).exists(), "what is temporary is cleared away");
     PASSWORDS.iter().for_each(|password| demo.assert_never_said(password));

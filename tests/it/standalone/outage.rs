@@ -39,7 +39,7 @@ async fn it_starts_without_any_dependency_says_so_and_recovers_as_they_come() {
         if all { Ok(()) } else { Err(text) }
     };
     wait_for(down, SOON, "/readyz to tell that nothing is there").await;
-    assert_eq!(stage.public("/livez").await, Ok((200, "OK".to_owned())), "a restart would mend nothing");
+    assert_eq!(stage.public("/livez").await, Ok((200, "OK".to_owned())), "a restart would repair nothing");
     let (_, metrics) = stage.public("/metrics").await.unwrap();
     assert_eq!(metric(&metrics, "routr_registry_dependency_up{dependency=\"api\"}"), Some(0.0), "{metrics}");
     assert_eq!(metric(&metrics, "routr_registry_dependency_up{dependency=\"cache\"}"), Some(0.0));

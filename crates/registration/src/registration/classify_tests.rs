@@ -402,7 +402,7 @@ fn d3_what_was_not_answered_is_no_matter_of_the_password() {
 }
 
 #[test]
-fn d4_a_nonce_that_is_always_stale_is_no_matter_of_the_password() {
+fn d4_a_stale_nonce_for_ever_is_no_matter_of_the_password() {
     let stale = RegisterResponse {
         code: Some(401),
         authentication: Some(Authentication::Stale),

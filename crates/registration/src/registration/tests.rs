@@ -1,12 +1,12 @@
 //! The state machine, line by line of the table of replies, and its properties.
 
 mod deregistration;
+mod failback;
 mod failures;
 mod lifecycle;
-mod probes;
 mod random;
+mod retry_after;
 mod retry_hints;
-mod waits;
 
 use rand::{SeedableRng, rngs::SmallRng};
 

@@ -143,7 +143,7 @@ fn equal_contacts_are_one_binding() {
 }
 
 #[test]
-fn the_table_is_bounded_and_expiryd_bindings_make_room() {
+fn the_table_is_bounded_and_expired_bindings_make_room() {
     let mut table = Bindings::new(1);
     done(&mut table, &FIRST);
     let another = |at| Register { call_id: "c2", contacts: "<sip:b@10.0.0.2>", at, ..FIRST };

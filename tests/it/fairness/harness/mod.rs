@@ -1,9 +1,6 @@
 //! The real program as registry and as Requester in direct mode, an API server that lists trunks, and many
 //! registrars. `benches/registry` uses it too.
 
-mod lateness;
-mod registrars;
-
 use std::{fs, net::Ipv4Addr, ops::Range, time::Duration};
 
 use routr_registration::engine::view::Summary;
@@ -18,15 +15,15 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use self::{
-    lateness::{Window, lateness},
-    registrars::{Register, Registrars},
-};
 use crate::support::{
     http, ports,
     process::tail,
     service::Service,
     wait::{PATIENCE, wait_at_pace, wait_for},
+};
+pub use crate::support::{
+    lateness::{Window, lateness},
+    registrars::{self, Registrars},
 };
 
 /// Deadline of a start, on a loaded machine.

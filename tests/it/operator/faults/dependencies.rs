@@ -224,7 +224,7 @@ async fn never_there(kube: &KubeClient, cluster: &Installation<'_>) {
     stage.trunks(&["a", "b"]);
     kube.create("alone", spec(&stage)).await;
     let wait = ["wait", "--for=condition=Ready", "registry/alone", "--timeout=150s"];
-    let mended = async {
+    let repaired = async {
         let status = kube.conditions("alone", &[("Ready", "False", "APIUnreachable")]).await;
         table::row("the API server is not there at the start", &status);
         assert_eq!(condition(&status, "APIReachable")["status"], "False", "{}", brief(&status));
@@ -238,7 +238,7 @@ async fn never_there(kube: &KubeClient, cluster: &Installation<'_>) {
         stage.start_requester().await;
         kube.conditions("alone", &[("Ready", "True", "AllRegistered")]).await;
     };
-    let (waited, ()) = tokio::join!(cluster.kubectl(&wait), mended);
+    let (waited, ()) = tokio::join!(cluster.kubectl(&wait), repaired);
     assert!(waited.ok().contains("condition met"));
     let described = cluster.kubectl(&["describe", "registry", "alone"]).await.ok();
     for event in ["APIUnreachable", "RequesterUnreachable", "RequesterReachable", "Ready"] {

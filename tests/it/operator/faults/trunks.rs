@@ -32,11 +32,11 @@ async fn refused(
         stage.registrar.behave("bad", answer);
         stage.trunks(&["good", "bad"]);
     };
-    let mend = async |stage: &mut TestRegistry| {
+    let repair = async |stage: &mut TestRegistry| {
         stage.registrar.behave_as_others("bad");
         stage.trunks(&["good", "other"]);
     };
-    case.run(inject, expected, mend, &[told, "Ready"]).await;
+    case.run(inject, expected, repair, &[told, "Ready"]).await;
 }
 
 fn condition_of(expected: &[Expected], kind: &str) -> &'static str {
@@ -80,13 +80,13 @@ async fn wrong_password(kube: &KubeClient) {
         stage.registrar.set_password("bad", "another");
         stage.api.set_trunks(vec![stage.trunk("good"), trunk]);
     };
-    let mend = async |stage: &mut TestRegistry| {
+    let repair = async |stage: &mut TestRegistry| {
         let mut trunk = stage.trunk("bad");
         stage.registrar.set_password("bad", "the-third");
         trunk.outbound_credentials.as_mut().unwrap().password = "the-third".to_owned();
         stage.api.set_trunks(vec![stage.trunk("good"), trunk]);
     };
-    case.run(inject, &expected, mend, &["TrunksRejected", "Ready"]).await;
+    case.run(inject, &expected, repair, &["TrunksRejected", "Ready"]).await;
 }
 
 async fn malformed(kube: &KubeClient) {
@@ -102,8 +102,8 @@ async fn malformed(kube: &KubeClient) {
         trunk.uris[0].port = 70_000;
         stage.api.set_trunks(vec![stage.trunk("good"), trunk]);
     };
-    let mend = async |stage: &mut TestRegistry| stage.trunks(&["good", "bad"]);
-    case.run(inject, &expected, mend, &["NotReady", "Ready"]).await;
+    let repair = async |stage: &mut TestRegistry| stage.trunks(&["good", "bad"]);
+    case.run(inject, &expected, repair, &["NotReady", "Ready"]).await;
 }
 
 async fn at_risk(kube: &KubeClient) {
@@ -117,8 +117,8 @@ async fn at_risk(kube: &KubeClient) {
     let inject = async |stage: &mut TestRegistry| {
         stage.registrar.behave_all(Behaviour::Unavailable { retry_after: None })
     };
-    let mend = async |stage: &mut TestRegistry| stage.registrar.behave_all(Behaviour::Normal);
-    case.run(inject, &expected, mend, &["Ready"]).await;
+    let repair = async |stage: &mut TestRegistry| stage.registrar.behave_all(Behaviour::Normal);
+    case.run(inject, &expected, repair, &["Ready"]).await;
 }
 
 async fn budget(kube: &KubeClient) {
@@ -131,8 +131,8 @@ async fn budget(kube: &KubeClient) {
     let inject = async |_: &mut TestRegistry| {
         kube.change("budget", json!({ "registration": { "ratePerRegistrar": "0.001" } })).await;
     };
-    let mend = async |_: &mut TestRegistry| {
+    let repair = async |_: &mut TestRegistry| {
         kube.change("budget", json!({ "registration": { "ratePerRegistrar": 20 } })).await;
     };
-    case.run(inject, &expected, mend, &["BudgetTooSmall"]).await;
+    case.run(inject, &expected, repair, &["BudgetTooSmall"]).await;
 }

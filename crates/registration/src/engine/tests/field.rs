@@ -397,7 +397,7 @@ fn changes_of_what_is_shared_are_said_once() {
 }
 
 #[test]
-fn a_silent_registrar_on_the_last_place_does_not_keep_a_removal_back() {
+fn a_silent_registrar_on_the_last_place_does_not_delay_a_deregistration() {
     let mut settings = settings(1, Some(20.0));
     settings.max_in_flight = 1;
     let mut sim = Sim::new(settings, 2);

@@ -86,7 +86,7 @@ fn where_all_is_well_there_are_no_troubles() {
 
 /// The simulation fails when a wakeup is not in the future.
 #[test]
-fn a_pause_sends_nothing_notices_expirys_and_ends() {
+fn a_pause_sends_nothing_notices_expiries_and_ends() {
     let mut sim = Sim::with(&trunks(30));
     sim.run(2 * MINUTE);
     assert_eq!(sim.counts().registered, 30);
@@ -109,7 +109,7 @@ fn a_pause_sends_nothing_notices_expirys_and_ends() {
 }
 
 #[test]
-fn leaving_removes_what_was_never_sent_too_and_leaves_refused_trunks_alone() {
+fn deregister_all_removes_what_was_never_sent_too_and_leaves_refused_trunks_alone() {
     let mut all = trunks(3);
     all.push(trunk("refused", &["x@strict"]));
     let mut sim = Sim::with(&all);

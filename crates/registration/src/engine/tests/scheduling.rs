@@ -22,7 +22,7 @@ fn the_first_sync_is_at_the_start_and_registers_at_once() {
 }
 
 #[test]
-fn in_steady_state_nothing_expirys_nothing_is_early_and_nothing_spins() {
+fn in_steady_state_nothing_expires_nothing_is_early_and_nothing_spins() {
     for (granted, interval) in [(86_400, 60), (600, 10), (300, 60), (90, 60), (45, 10), (20, 60), (7, 60)] {
         let mut settings = settings(2, Some(20.0));
         settings.registration.interval_ms = interval * SECOND_MS;
@@ -166,7 +166,7 @@ fn after_a_restart_without_a_cache_sends_are_spread() {
 }
 
 #[test]
-fn what_expiryd_during_the_downtime_goes_most_overdue_first() {
+fn what_expired_during_the_downtime_goes_most_overdue_first() {
     let mut sim = Sim::new(settings(1, Some(1.0)), 1);
     // They register one after another, so they expire one after another.
     for n in 0..20 {

@@ -23,7 +23,7 @@ fn a_503_with_retry_after_holds_for_all_trunks_of_that_registrar_and_no_other() 
 }
 
 #[test]
-fn whoever_waits_for_a_registrar_that_asks_to_wait_goes_to_his_other_one() {
+fn retry_after_of_a_registrar_sends_its_trunks_to_their_other_one() {
     let mut sim = Sim::new(settings(1, Some(1.0)), 1);
     for n in 0..20 {
         sim.put(&trunk(&format!("t{n:05}"), &[&format!("u{n}@busy"), &format!("u{n}@spare")]));
@@ -85,7 +85,7 @@ fn on_the_backup(granted: u32) -> Sim {
 }
 
 #[test]
-fn a_backup_takes_over_at_once_and_gives_back_when_the_preferred_one_has_recovered() {
+fn failover_to_a_backup_is_at_once_and_failback_when_the_preferred_one_has_recovered() {
     for granted in [60, 120, 600] {
         let mut sim = on_the_backup(granted);
         assert_eq!(sim.state("t"), TrunkState::Registered);
@@ -101,7 +101,7 @@ fn a_backup_takes_over_at_once_and_gives_back_when_the_preferred_one_has_recover
 }
 
 #[test]
-fn a_trunk_that_was_on_its_backup_finds_back_after_a_restart() {
+fn failback_of_a_trunk_that_was_on_its_backup_after_a_restart() {
     let mut sim = on_the_backup(600);
     sim.restart(10 * SECOND_MS, 0);
     sim.run(5 * SECOND_MS);
@@ -112,7 +112,7 @@ fn a_trunk_that_was_on_its_backup_finds_back_after_a_restart() {
 }
 
 #[test]
-fn what_the_preferred_registrar_answers_to_a_probe_is_heeded() {
+fn what_the_preferred_registrar_responds_to_a_failback_probe_is_heeded() {
     // A password that it refuses is not offered more often than anywhere (the checks see to that).
     let mut sim = on_the_backup(600);
     sim.policy("first", Policy::Password("other"));
@@ -207,7 +207,7 @@ fn a_circle_of_redirections_ends() {
 }
 
 #[test]
-fn a_binding_never_expirys_during_a_back_off() {
+fn a_binding_never_expires_during_a_back_off() {
     let mut sim = Sim::with(&[trunk("t", &["u@h0"])]);
     sim.run(MINUTE);
     sim.policy("h0", Policy::Code(500));

@@ -35,7 +35,7 @@ fn a_trunk_that_is_gone_is_de_registered_with_the_same_call_id() {
 }
 
 #[test]
-fn a_removal_is_tried_three_times_then_forgotten() {
+fn a_deregistration_is_tried_three_times_then_forgotten() {
     for policy in [Policy::Code(500), Policy::Silent, Policy::Code(403), Policy::Nonsense] {
         let mut sim = registered();
         sim.policy("h0", policy.clone());
@@ -47,7 +47,7 @@ fn a_removal_is_tried_three_times_then_forgotten() {
 }
 
 #[test]
-fn a_removal_is_over_when_the_binding_has_expiryd() {
+fn a_deregistration_is_over_when_the_binding_has_expired() {
     let mut sim = registered();
     sim.policy("h0", Policy::busy(3_600));
     sim.refresh("other");
@@ -63,7 +63,7 @@ fn a_removal_is_over_when_the_binding_has_expiryd() {
 }
 
 #[test]
-fn a_removal_follows_a_redirection_and_leaves_refused_tags_out() {
+fn a_deregistration_follows_a_redirection_and_leaves_refused_tags_out() {
     let mut sim = Sim::with(&[trunk("t", &["u@h0"])]);
     sim.policy("h0", Policy::moved(302, "there", None));
     sim.run(MINUTE);
@@ -82,7 +82,7 @@ fn a_removal_follows_a_redirection_and_leaves_refused_tags_out() {
 }
 
 #[test]
-fn a_removal_that_waited_until_its_trunk_was_back_is_not_made() {
+fn a_deregistration_that_waited_until_its_trunk_was_back_is_not_made() {
     let mut sim = registered();
     sim.concurrency = ConcurrencyLimit::Down;
     sim.remove("t");
@@ -328,7 +328,7 @@ fn an_api_error_is_never_a_removal_and_refreshes_go_on() {
 }
 
 #[test]
-fn leaving_all_de_registers_everything_within_the_budgets() {
+fn deregister_all_keeps_to_the_budgets() {
     let mut sim = Sim::registered(30);
     let now = sim.now();
     // The driver reads no trunks any more: none comes back.

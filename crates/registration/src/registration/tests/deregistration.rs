@@ -4,7 +4,7 @@ use super::*;
 use routr_types::extension::ReportedBinding;
 
 #[test]
-fn leaving_removes_the_binding_where_it_is() {
+fn deregistering_removes_the_binding_where_it_is() {
     let mut harness = Harness::new(2, 1);
     harness.round(500, 0);
     let attempt = harness.attempt();
@@ -20,7 +20,7 @@ fn leaving_removes_the_binding_where_it_is() {
 }
 
 #[test]
-fn three_tries_to_leave_then_it_is_forgotten() {
+fn three_attempts_to_deregister_then_it_is_forgotten() {
     let mut harness = Harness::new(1, 1).registered(600);
     let now = harness.now();
     harness.registration.deregister(now);
@@ -35,7 +35,7 @@ fn three_tries_to_leave_then_it_is_forgotten() {
 }
 
 #[test]
-fn without_a_binding_there_is_nothing_to_leave() {
+fn without_a_binding_there_is_nothing_to_deregister() {
     let mut harness = Harness::new(1, 1);
     harness.round(403, 0);
     let now = harness.now();
@@ -48,7 +48,7 @@ fn without_a_binding_there_is_nothing_to_leave() {
 }
 
 #[test]
-fn leaving_removes_whatever_may_be_bound_one_after_the_other() {
+fn deregistering_removes_all_that_may_be_bound_one_after_the_other() {
     let mut harness = Harness::new(2, 1);
     let tried = [harness.round(408, 32_500).uri, harness.round(408, 32_500).uri];
     assert_eq!(
@@ -96,7 +96,7 @@ fn one_address_of_record_is_removed_once_by_the_last_way() {
 }
 
 #[test]
-fn leaving_removes_what_may_be_bound_besides_the_binding() {
+fn deregistering_removes_what_may_be_bound_beside_the_binding() {
     let mut harness = Harness::new(2, 1);
     harness.round(500, 0);
     let attempt = harness.attempt();
@@ -165,7 +165,7 @@ fn what_may_be_bound_moves_with_the_uris_of_the_trunk() {
 }
 
 #[test]
-fn leaving_waits_for_the_answer_in_flight() {
+fn deregistering_waits_for_the_response_in_flight() {
     let mut harness = Harness::new(1, 1);
     let attempt = harness.attempt();
     let now = harness.now();
@@ -183,7 +183,7 @@ fn leaving_waits_for_the_answer_in_flight() {
 }
 
 #[test]
-fn a_removal_that_nobody_answers_offers_the_password_again_only_after_a_pause() {
+fn a_removal_without_a_response_offers_the_password_again_only_after_a_pause() {
     let mut harness = Harness::new(1, 1);
     let attempt = harness.attempt();
     let now = harness.now();
@@ -206,7 +206,7 @@ fn a_removal_that_nobody_answers_offers_the_password_again_only_after_a_pause() 
 }
 
 #[test]
-fn a_removal_is_never_too_brief() {
+fn a_removal_heeds_no_min_expires() {
     let mut harness = Harness::new(1, 1).registered(600);
     let now = harness.now();
     harness.registration.deregister(now);

@@ -25,7 +25,7 @@ fn refused_credentials_wait_five_minutes_doubling_to_an_hour() {
 }
 
 #[test]
-fn a_rejected_password_is_not_offered_more_often_because_a_binding_expirys() {
+fn a_rejected_password_is_not_offered_more_often_because_a_binding_expires() {
     let mut harness = Harness::new(1, 1).registered(60);
     harness.round(403, 0);
     assert_eq!(harness.state(), TrunkState::AtRisk);
@@ -130,7 +130,7 @@ fn a_failure_on_the_way_tries_another_edge_port_too() {
 }
 
 #[test]
-fn silence_is_followed_by_one_other_target_and_never_by_a_quick_round() {
+fn failover_after_silence_is_to_one_other_target_and_never_a_quick_round() {
     let mut harness = Harness::new(4, 1);
     let mut others = Vec::new();
     for round in 0..3 {

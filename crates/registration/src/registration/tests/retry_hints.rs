@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_423_is_answered_by_what_it_asks_at_once_and_twice_at_most() {
+fn min_expires_of_a_423_is_asked_for_at_once_and_twice_at_most() {
     let mut harness = Harness::new(1, 1);
     let attempt = harness.attempt();
     let effect = harness.answer(&attempt, RegisterResponse { min_expires: Some(1_800), ..response(423) });
@@ -21,7 +21,7 @@ fn a_423_is_answered_by_what_it_asks_at_once_and_twice_at_most() {
 }
 
 #[test]
-fn a_423_counts_for_others_once_the_registrar_has_granted_that_much() {
+fn min_expires_of_a_423_counts_for_others_once_the_registrar_has_granted_that_much() {
     for (min_expires, granted, learned) in [
         (Some(1_800), 1_800, Some(1_800)),
         (Some(1_800), 3_000, Some(1_800)),
@@ -45,7 +45,7 @@ fn a_423_counts_for_others_once_the_registrar_has_granted_that_much() {
 }
 
 #[test]
-fn a_423_of_a_day_is_bounded_by_an_hour_unless_it_comes_again() {
+fn min_expires_of_a_day_is_bounded_by_an_hour_unless_it_comes_again() {
     let day = || RegisterResponse { min_expires: Some(86_400), ..response(423) };
     let mut harness = Harness::new(1, 1);
     let attempt = harness.attempt();
@@ -70,7 +70,7 @@ fn a_423_of_a_day_is_bounded_by_an_hour_unless_it_comes_again() {
 }
 
 #[test]
-fn a_guess_after_a_423_goes_on_in_the_next_round_up_to_an_hour() {
+fn a_423_without_min_expires_is_guessed_at_up_to_an_hour_in_the_next_round_too() {
     let mut harness = Harness::new(1, 1);
     let mut first = 600;
     for _ in 0..10 {
@@ -85,7 +85,7 @@ fn a_guess_after_a_423_goes_on_in_the_next_round_up_to_an_hour() {
 }
 
 #[test]
-fn each_target_may_be_too_brief_for_itself() {
+fn each_target_has_a_min_expires_of_its_own() {
     let mut harness = Harness::new(2, 1);
     for _ in 0..2 {
         for _ in 0..2 {
@@ -168,7 +168,7 @@ fn at_most_five_redirections_are_followed() {
 }
 
 #[test]
-fn a_302_holds_for_its_expiry_a_301_until_it_fails_a_305_once() {
+fn a_redirect_by_302_holds_for_its_expiry_by_301_until_it_fails_by_305_once() {
     let where_next = |code, expires| {
         let mut harness = Harness::new(1, 1);
         let attempt = harness.attempt();
@@ -341,7 +341,7 @@ fn r9_without_its_option_tags_a_400_is_asked_once_and_remembered_where_that_work
 }
 
 #[test]
-fn a_301_ends_in_time_and_the_configured_registrar_is_asked_again() {
+fn a_redirect_by_301_ends_in_time_and_the_configured_registrar_is_asked_again() {
     let mut harness = Harness::new(1, 1);
     harness.settings.redirects.max_s = 900;
     let attempt = harness.attempt();

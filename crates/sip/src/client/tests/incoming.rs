@@ -1,43 +1,13 @@
 //! Requests that come to where ours came from.
 
-use std::{
-    io::{self, Write},
-    sync::Mutex,
-};
-
+use routr_environment::testing::CapturedLog;
 use tokio::net::UdpSocket;
-use tracing_subscriber::fmt::MakeWriter;
 
 use super::*;
 
-#[derive(Clone, Default)]
-struct Captured(Arc<Mutex<Vec<u8>>>);
-
-impl Captured {
-    /// Lines of the log that name a source.
-    fn warnings(&self) -> usize {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        text.lines().filter(|line| line.contains("WARN") && line.contains("the note")).count()
-    }
-}
-
-impl Write for Captured {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Captured {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
+/// Lines of the log that name a source.
+fn warnings(log: &CapturedLog) -> usize {
+    log.text().lines().filter(|line| line.contains("WARN") && line.contains("the note")).count()
 }
 
 /// Returns a request with the parts that a test wants to change.
@@ -121,21 +91,21 @@ async fn n10_other_requests_get_the_code_that_the_rfc_names() {
 async fn n10_one_line_for_each_source_host() {
     // See requester/tests/secrecy.rs: with one subscriber alone, a line that another thread reaches first is
     // lost.
-    let _second = tracing::Dispatch::new(tracing_subscriber::fmt().with_writer(io::sink).finish());
-    let captured = Captured::default();
+    let _second = tracing::Dispatch::new(tracing_subscriber::fmt().with_writer(std::io::sink).finish());
+    let captured = CapturedLog::default();
     let _guard = tracing::subscriber::set_default(
-        tracing_subscriber::fmt().with_ansi(false).with_writer(captured.clone()).finish(),
+        tracing_subscriber::fmt().with_ansi(false).with_writer(captured.writer()).finish(),
     );
     let (_client, ours, socket) = setup().await;
     for method in ["OPTIONS", "INVITE", "INVITE", "BYE"] {
         socket.send_to(text(method, VIA, TO, "").as_bytes(), ours).await.unwrap();
         receive(&socket).await;
-        assert_eq!(captured.warnings(), usize::from(method != "OPTIONS"));
+        assert_eq!(warnings(&captured), usize::from(method != "OPTIONS"));
     }
     let other = UdpSocket::bind("127.0.0.2:0").await.unwrap();
     other.send_to(text("INVITE", VIA, TO, "").as_bytes(), ours).await.unwrap();
     receive(&other).await;
-    assert_eq!(captured.warnings(), 2);
+    assert_eq!(warnings(&captured), 2);
 }
 
 #[tokio::test]
