@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 
 use super::{
     backoff::{self, WatchBackoff},
+    engines::Desired,
     health::{Area, Health},
     lenient_registry::LenientRegistry,
     listing::PageSize,
@@ -175,7 +176,7 @@ async fn stop_deleted(mut vanished: mpsc::UnboundedReceiver<String>, context: &A
     while let Some(uid) = vanished.recv().await {
         let context = context.clone();
         // Each takes its grace: they end side by side.
-        tokio::spawn(async move { context.engines.stop(&uid).await });
+        tokio::spawn(async move { context.engines.apply(&uid, 0, Desired::Gone).await });
     }
 }
 

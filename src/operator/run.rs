@@ -1,4 +1,4 @@
-//! The subcommand: HTTP ports, the lease, and a fleet for each term of leadership.
+//! The subcommand: HTTP ports, the Lease, and an engine manager for each term of leadership.
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use super::{
     health::Health,
     kube_client::{ApiServerAccess, KubeClientError},
     listing,
-    reconcile::Context,
+    reconcile::{self, Context},
     runtime::{EngineRuntime, EngineThreads},
 };
 use crate::{
@@ -195,7 +195,7 @@ fn lease_settings(args: &OperatorArgs, access: &ApiServerAccess) -> LeaseSetting
 }
 
 /// Says, for as long as it runs, of which Registries lines were left out of the log.
-async fn sum_up_lines(fleet: &EngineManager) {
+async fn sum_up_lines(engines: &EngineManager) {
     let mut ticks = tokio::time::interval(share::WINDOW);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -204,7 +204,7 @@ async fn sum_up_lines(fleet: &EngineManager) {
         if left_out.is_empty() {
             continue;
         }
-        fleet.note_left_out(&left_out);
+        engines.note_left_out(&left_out);
         left_out.sort_unstable_by_key(|(_, lines)| std::cmp::Reverse(*lines));
         for (registry, lines) in left_out.iter().take(NAMED_LEFT_OUT) {
             tracing::warn!(target: share::SUM, registry, lines, "lines were left out: they were more than a Registry's share of the log");
@@ -254,6 +254,7 @@ impl OperatorRuntime {
             fence,
             deregister_deadline: self.deregister_deadline,
             addresses: self.addresses.clone(),
+            turns: reconcile::turns(),
         });
         self.health.begin(&self.namespaces);
         tokio::select! {

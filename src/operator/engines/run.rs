@@ -1,4 +1,4 @@
-//! One engine of the fleet, from its start to its end.
+//! One engine, from its start to its end.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::{
 };
 use routr_registration::engine::Engine;
 
-/// An engine that runs by a plan. Dropping it tells the engine to end.
+/// An engine that runs by a plan. Dropped, the engine ends.
 pub(super) struct Run {
     pub(super) plan: Plan,
     /// Another engine ran for this Registry before, which may have left bindings that this one knows nothing
@@ -60,7 +60,7 @@ impl Run {
         Ok(Self { plan, succeeds, handle, reloads, options, task, stop: stop.drop_guard() })
     }
 
-    /// Returns whether it ended without being told to, which is a defect.
+    /// Returns whether it ended by itself, which is a defect.
     pub(super) fn has_ended(&self) -> bool {
         self.task.is_finished()
     }
@@ -70,7 +70,7 @@ impl Run {
         self.plan.config.cache != Cache::Memory
     }
 
-    /// Tells it to end, and waits until it has. Bindings stay as they are.
+    /// Ends it, and waits until it has ended. Bindings stay as they are.
     pub(super) async fn end(self, name: &RegistryName, common: &Common) {
         common.directory.leave(name, &self.handle);
         drop(self.stop);
