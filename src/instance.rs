@@ -29,7 +29,8 @@ use routr_registration::{
     registration::identity::RegistryId,
 };
 
-pub use fence::{Fence, Fenced};
+pub use fence::Fenced;
+pub use routr_leader_election::Fence;
 
 /// Why a registry cannot run as it is configured. A dependency that is merely down is none of these: it is
 /// waited for.

@@ -19,7 +19,6 @@ use super::{
 };
 use crate::{
     admin::{self, AdminError, AdminState, Directory},
-    instance::Fence,
     metrics::Metrics,
     quota::{Limits, Quotas},
     telemetry::share,
@@ -235,8 +234,7 @@ struct OperatorRuntime {
 impl OperatorRuntime {
     /// Leads until the term is lost or the shutdown. When it returns, nothing is sent any more.
     async fn run_as_leader(&self, term: &Leadership, shutdown: &CancellationToken) {
-        let valid = term.validity();
-        let fence = Fence::when(move || valid.holds());
+        let fence = term.fence();
         let context = Arc::new(Context {
             client: self.client.clone(),
             health: self.health.clone(),
