@@ -23,6 +23,7 @@ pub use self::{
     error::EngineManagerError,
 };
 use super::{
+    request_limiter::RequestLimiter,
     runtime::EngineThreads,
     status::Stall,
     status_updater::{StatusTarget, StatusUpdater},
@@ -35,6 +36,9 @@ use crate::{
     quota::Quotas,
 };
 use routr_registration::model::Excess;
+
+/// Suspended Registries whose trunks are read at the same time, and those of one namespace.
+const MAX_SURVEYS: (usize, usize) = (64, 8);
 
 /// Runs engines for one term of leadership.
 pub struct EngineManager {
@@ -53,6 +57,8 @@ struct Common {
     grace: Duration,
     /// Registries with the same dependencies share the connections to them.
     connections: Connections,
+    /// Bounds the looks at the trunks of suspended Registries.
+    surveys: RequestLimiter,
 }
 
 impl EngineManager {
@@ -69,7 +75,16 @@ impl EngineManager {
         let connections = Connections::default();
         Self {
             state: Mutex::default(),
-            common: Common { directory, metrics, fence, engines, quotas, grace, connections },
+            common: Common {
+                directory,
+                metrics,
+                fence,
+                engines,
+                quotas,
+                grace,
+                connections,
+                surveys: RequestLimiter::new(MAX_SURVEYS.0, MAX_SURVEYS.1),
+            },
         }
     }
 
@@ -135,7 +150,7 @@ impl EngineManager {
             tracing::warn!(registry = %name, reason, "spec not applied: {message}");
         }
         if let Some(suspend) = suspend {
-            self.suspend(uid, suspend).await;
+            self.suspend(uid, generation, suspend).await;
         }
         Outcome::Stalled(reason)
     }
@@ -168,9 +183,17 @@ impl EngineManager {
         }
     }
 
+    /// Returns whether this Registry is reported on: its status is known here.
+    pub fn is_observed(&self, uid: &str) -> bool {
+        self.state().entries.contains_key(uid)
+    }
+
     /// Returns whether an engine runs for this Registry.
     pub fn runs(&self, uid: &str) -> bool {
-        self.state().entries.get(uid).is_some_and(|entry| entry.run.is_some())
+        self.state()
+            .entries
+            .get(uid)
+            .is_some_and(|entry| entry.run.as_ref().is_some_and(|run| run.engine().is_some()))
     }
 
     /// Returns whether a Registry was deregistered here: only its finalizer has to be removed.
@@ -193,10 +216,10 @@ impl EngineManager {
         let state = self.state();
         for entry in state.entries.values() {
             let name = entry.name.to_string();
-            if let Some(run) = &entry.run
+            if let Some(engine) = entry.run.as_ref().and_then(|run| run.engine())
                 && registries.iter().any(|(registry, _)| *registry == name)
             {
-                run.options.quota.note(Excess::Log);
+                engine.options.quota.note(Excess::Log);
             }
         }
     }

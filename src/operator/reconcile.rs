@@ -251,7 +251,7 @@ async fn desired(
         Err(error) => return Err(ReconcileError::Dereference(error)),
     };
     Ok(match validate(registry, &secrets, &context.addresses) {
-        Ok(plan) => Desired::Run { plan: Box::new(plan), has_run: has_run(registry) },
+        Ok(plan) => Desired::Run { plan: Box::new(plan), has_run: found.has_run },
         Err(problem) => stalled(problem),
     })
 }
@@ -331,7 +331,7 @@ async fn cleanup(
                                                                  deregistered in time");
             Some(status::not_deregistered(left, &format!("the deadline has passed: {why}")))
         }
-        None if suspended || !found.registry.as_ref().is_ok_and(has_run) => None,
+        None if suspended || !found.has_run => None,
         None => {
             tracing::warn!(registry = %registry_ref.name, "deleted, but it could not be run: its bindings, if \
                                                       any, expire");
@@ -356,12 +356,6 @@ fn time_left(found: &LenientRegistry, context: &Context) -> Duration {
     let gone = Duration::from_millis(routr_environment::unix_ms().saturating_sub(asked_ms));
     let least = MIN_DEREGISTER_DEADLINE.min(context.deregister_deadline);
     context.deregister_deadline.saturating_sub(gone).max(least)
-}
-
-/// Returns whether trunks were ever read for it: one that has never run has nothing that a predecessor could
-/// have registered.
-fn has_run(registry: &Registry) -> bool {
-    registry.status.as_ref().is_some_and(|status| status.last_sync_time.is_some())
 }
 
 /// Shows in the status that the finalizer is refused, again and again: by rights or by a webhook, which takes

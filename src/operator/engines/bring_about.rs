@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     DeregistrationResult, EngineManager, EngineManagerError, Interrupted,
     entries::{RunAction, Running},
-    run::Run,
+    run::{Activity, Run},
 };
 use crate::{
     admin::RegistryName,
@@ -35,10 +35,16 @@ impl EngineManager {
         }
         let action = self.state().next_action(uid, generation, &plan)?;
         match action {
-            None => Ok(()),
-            Some(RunAction::Start(name)) => self.start(uid, generation, &name, *plan, has_run).await,
-            Some(RunAction::Change(running)) => self.change(uid, generation, *plan, *running).await,
+            None => {}
+            Some(RunAction::Start(name)) => self.start(uid, generation, &name, *plan, has_run).await?,
+            Some(RunAction::Change(running)) => self.change(uid, generation, *plan, *running).await?,
         }
+        if let Some(entry) = self.state().entries.get_mut(uid)
+            && let Some(run) = &mut entry.run
+        {
+            run.survey(&entry.name, &entry.target, &self.common);
+        }
+        Ok(())
     }
 
     /// Starts an engine. Its place is taken before, so that nothing is locked while files are read and
@@ -94,22 +100,42 @@ impl EngineManager {
         Ok(())
     }
 
-    /// Pauses or resumes the engine of a Registry whose spec cannot be followed otherwise.
-    pub(super) async fn suspend(&self, uid: &str, suspend: bool) {
-        let handle = {
+    /// Pauses or resumes a Registry whose spec cannot be followed otherwise.
+    pub(super) async fn suspend(&self, uid: &str, generation: i64, suspend: bool) {
+        let next = {
             let mut state = self.state();
             let Some(entry) = state.entries.get_mut(uid) else { return };
             let Some(run) = entry.run.as_mut().filter(|run| run.plan.suspend != suspend) else { return };
-            run.plan.suspend = suspend;
-            entry.target.send_modify(|target| {
-                if let Work::Run { suspended, .. } = &mut target.work {
-                    *suspended = suspend;
+            match &run.activity {
+                Activity::Engine(engine) => {
+                    let handle = engine.handle.clone();
+                    run.plan.suspend = suspend;
+                    entry.target.send_modify(|target| {
+                        if let Work::Run { suspended, .. } = &mut target.work {
+                            *suspended = suspend;
+                        }
+                    });
+                    Ok(handle)
                 }
-            });
-            run.handle.clone()
+                Activity::Rest(_) => {
+                    let stall = entry.target.borrow().stall.clone();
+                    Err((entry.name.clone(), Plan { suspend, ..run.plan.clone() }, stall))
+                }
+            }
         };
-        // An engine that has ended sends nothing.
-        let _ = handle.pause(suspend).await;
+        match next {
+            // An engine that has ended sends nothing.
+            Ok(handle) => {
+                let _ = handle.pause(suspend).await;
+            }
+            Err((name, plan, stall)) => {
+                // An error shows as soon as the spec can be followed again.
+                let _ = self.start(uid, generation, &name, plan, true).await;
+                if let Some(stall) = stall {
+                    self.report_stall(uid, generation, stall);
+                }
+            }
+        }
     }
 
     /// Removes the bindings of all trunks of a Registry, for at most `deadline`, also those that a

@@ -7,7 +7,10 @@ use std::{
 
 use tokio::{sync::watch, task::JoinHandle};
 
-use super::{EngineManagerError, run::Run};
+use super::{
+    EngineManagerError,
+    run::{Run, RunningEngine},
+};
 use crate::{
     admin::{Directory, Listed, RegistryName},
     instance::{Identity, Reloads, RunOptions},
@@ -42,7 +45,7 @@ pub(super) struct RegistryEntry {
     pub(super) updater: JoinHandle<()>,
     /// Boxed: a map keeps room for twice as many entries as it has.
     pub(super) run: Option<Box<Run>>,
-    /// An engine is about to start, and counts already.
+    /// It is about to run, and counts already.
     pub(super) starting: bool,
 }
 
@@ -70,7 +73,7 @@ impl State {
     ) -> Result<Option<RunAction>, EngineManagerError> {
         let Some(entry) = self.entries.get(uid).filter(|_| !self.closed) else { return Ok(None) };
         let Some(run) = &entry.run else { return Ok(Some(RunAction::Start(entry.name.clone()))) };
-        if run.has_ended() {
+        if run.engine().is_some_and(RunningEngine::has_ended) {
             tracing::error!(registry = %entry.name, "its engine ended unexpectedly, which is a defect: \
                                                       starting it again");
             return Ok(Some(RunAction::Start(entry.name.clone())));
@@ -82,11 +85,12 @@ impl State {
             entry.assign(generation);
             return Ok(None);
         }
+        let Some(engine) = run.engine() else { return Ok(Some(RunAction::Start(entry.name.clone()))) };
         Ok(Some(RunAction::Change(Box::new(Running {
             plan: run.plan.clone(),
-            reloads: run.reloads.clone(),
-            handle: run.handle.clone(),
-            options: run.options.clone(),
+            reloads: engine.reloads.clone(),
+            handle: engine.handle.clone(),
+            options: engine.options.clone(),
         }))))
     }
 
@@ -167,7 +171,9 @@ impl State {
         if !reserved {
             return Err(EngineManagerError::TooManyRegistries(most));
         }
-        directory.enter(entry.name.clone(), run.handle.clone());
+        if let Some(engine) = run.engine() {
+            directory.enter(entry.name.clone(), engine.handle.clone());
+        }
         entry.run = Some(Box::new(run));
         entry.assign(generation);
         Ok(())
@@ -193,8 +199,9 @@ impl State {
     ) -> Option<(EngineHandle, bool)> {
         let entry = self.entries.get(uid)?;
         let run = entry.run.as_ref()?;
+        let engine = run.engine()?;
         let millis = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX / 2);
-        let (handle, durable, succeeds) = (run.handle.clone(), run.is_durable(), run.succeeds);
+        let (handle, durable, succeeds) = (engine.handle.clone(), run.is_durable(), engine.succeeds);
         let deadline_ms = routr_environment::unix_ms().saturating_add(millis);
         let work = Work::Deregister { handle: handle.clone(), durable, deadline_ms };
         entry.target.send_replace(StatusTarget { generation, stall: None, work });
@@ -225,11 +232,53 @@ impl RegistryEntry {
         self.run.as_ref().is_some_and(|run| run.plan.identity == *identity)
     }
 
-    /// Has the status updater report on the engine that runs.
+    /// Has the status updater report on what runs.
     fn assign(&self, generation: i64) {
         let Some(run) = &self.run else { return };
-        let work =
-            Work::Run { handle: run.handle.clone(), durable: run.is_durable(), suspended: run.plan.suspend };
-        self.target.send_replace(StatusTarget { generation, stall: None, work });
+        self.target.send_modify(|target| {
+            let work = run.work(&target.work);
+            *target = StatusTarget { generation, stall: None, work };
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Registries that are observed, the older the smaller their number is.
+    fn observed(numbers: &[i64]) -> State {
+        let mut state = State::default();
+        for number in numbers {
+            let (name, uid) = (RegistryName::of("ns", format!("r{number}")), number.to_string());
+            let (target, _) = watch::channel(StatusTarget::default());
+            let updater = tokio::spawn(std::future::ready(()));
+            let entry = RegistryEntry { name, age: *number, target, updater, run: None, starting: false };
+            state.entries.insert(uid, entry);
+        }
+        state
+    }
+
+    fn reserves(state: &mut State, uid: &str) -> bool {
+        state.reserve(uid, 2).is_ok_and(|evicted| evicted.is_none())
+    }
+
+    #[tokio::test]
+    async fn registries_that_start_at_the_same_time_get_no_more_places_than_there_are() {
+        let mut state = observed(&[1, 2, 3]);
+        assert!(reserves(&mut state, "2") && reserves(&mut state, "3"));
+        assert!(reserves(&mut state, "3"), "its own place");
+        // The oldest takes the place of the newest, which has not begun yet.
+        assert!(reserves(&mut state, "1"));
+        assert_eq!(["1", "2", "3"].map(|uid| state.entries[uid].counts()), [true, true, false]);
+        let stall = state.entries["3"].target.borrow().stall.clone();
+        assert_eq!(
+            stall.map(|stall| stall.reason),
+            Some(crate::operator::status::reasons::TOO_MANY_REGISTRIES)
+        );
+        assert!(matches!(state.reserve("3", 2), Err(EngineManagerError::TooManyRegistries(2))));
+        // One that could not be started gives its place back.
+        state.give_back("2");
+        assert!(reserves(&mut state, "3"));
     }
 }

@@ -115,7 +115,8 @@ async fn crowd(plane: &ControlPlane, crowd: &Crowd, deadline: Duration) -> Cost 
         .lines()
         .filter(|line| line.starts_with("routr_registry_engine_up{") && line.ends_with(" 1.0"))
         .count();
-    assert_eq!(up, all);
+    assert_eq!(up, crowd.running, "a suspended Registry needs no engine");
+    assert_eq!((of_state(&text, "suspended"), of_state(&text, "running")), (crowd.suspended, crowd.running));
     let mut cost = Cost {
         memory: memory(&operator.service).saturating_sub(before) / all,
         descriptors: descriptors(&operator.service).len(),
@@ -127,10 +128,6 @@ async fn crowd(plane: &ControlPlane, crowd: &Crowd, deadline: Duration) -> Cost 
     operator.service.terminate(SOON).await;
     let began = Instant::now();
     let next = cluster.start("pod-b");
-    let of_state = |text: &str, state: &str| {
-        let ready = text.lines().filter(|line| line.starts_with("routr_registry_ready{"));
-        ready.filter(|line| line.contains(&format!("state=\"{state}\""))).count()
-    };
     let reported = async || {
         let (_, text) = next.public("/metrics").await?;
         let found = (of_state(&text, "suspended"), of_state(&text, "running"));
@@ -139,6 +136,12 @@ async fn crowd(plane: &ControlPlane, crowd: &Crowd, deadline: Duration) -> Cost 
     wait_for(reported, deadline, "the next operator to report on each Registry").await;
     cost.restart = began.elapsed();
     cost
+}
+
+/// How many Registries are in this state, by `/metrics`.
+fn of_state(metrics: &str, state: &str) -> usize {
+    let ready = metrics.lines().filter(|line| line.starts_with("routr_registry_ready{"));
+    ready.filter(|line| line.contains(&format!("state=\"{state}\""))).count()
 }
 
 /// The reason of the condition Ready.
