@@ -2,6 +2,7 @@
 //! here.
 
 mod fence;
+mod survey;
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,7 +30,9 @@ use routr_registration::{
     registration::identity::RegistryId,
 };
 
-pub use fence::{Fence, Fenced};
+pub use fence::Fenced;
+pub use routr_leader_election::Fence;
+pub use survey::{Survey, check, survey};
 
 /// Reason that a registry cannot run as it is configured. A dependency that is merely down is none of these:
 /// it is waited for.
@@ -98,7 +101,7 @@ pub fn start<O: Observer>(
             GrpcRequester::sharing(config, &options.connections)?.within(&options.quota),
             &options.fence,
         )),
-        store: Arc::new(Fenced::new(open_store(config, identity, options)?, &options.fence)),
+        store: Arc::new(Fenced::new(open_store(config, identity, &options.quota)?, &options.fence)),
     };
     let environment = Arc::new(routr_environment::System);
     let mut engine = Engine::new(identity.id.clone(), EngineSettings::from(config), environment.seed());
@@ -139,7 +142,7 @@ pub fn reload(
         .map(|requester| requester.within(&options.quota));
     // A store that is opened keeps the id under the name that the registry has now.
     let store = (before.cache != after.cache || identity_before.kept_as != identity.kept_as)
-        .then(|| open_store(after, identity, options))
+        .then(|| open_store(after, identity, &options.quota))
         .transpose()?;
     Ok(Box::new(Reload {
         settings: EngineSettings::from(after),
@@ -153,9 +156,9 @@ pub fn reload(
 fn open_store(
     config: &Config,
     identity: &Identity,
-    options: &RunOptions,
+    quota: &Arc<Quota>,
 ) -> Result<AnyStore, RedisSettingsError> {
-    Ok(AnyStore::open(&config.cache, identity)?.within(&options.quota))
+    Ok(AnyStore::open(&config.cache, identity)?.within(quota))
 }
 
 #[cfg(feature = "demo")]

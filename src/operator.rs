@@ -2,14 +2,15 @@
 //! holds the lease.
 //!
 //! ```text
-//!   watch --> controller --> reconcile: dereference, validate, run --> engines: one for each Registry
-//!                                |                                       |
-//!   lease                        +--> cleanup (deletion)                 +--> status_updater --> status
+//!   watch --> controller --> reconcile: dereference, validate --> Desired --> engines: one for each Registry
+//!                                |                               ^              |
+//!   lease                        +--> cleanup (deletion) --------+              +--> status_updater --> status
 //! ```
 //!
 //! * [`routr_leader_election`]: who leads; a leader that cannot renew stops before another could start,
-//! * [`controller`]: watches, and has each Registry looked at when it changes,
-//! * [`reconcile`]: one look, as named steps ([`dereference`], [`validate`], the [`engines`]),
+//! * [`controller`]: watches, and has each Registry reconciled when it changes,
+//! * [`reconcile`]: from a Registry to its [`Desired`](engines::Desired) state, as named steps
+//!   ([`dereference`], [`validate`]); [`engines`]: brings that state about,
 //! * [`client`]: clients without hidden retries, [`backoff`]: when to try again, [`health`]: what is logged
 //!   of failures and shown by `/readyz`, [`routr_kube_errors`]: failures in words,
 //! * [`status_updater`]: one for each Registry, from what its engine says of itself ([`status`], pure) to

@@ -1,44 +1,17 @@
-//! The right to act for a registry: anyone who has lost it sends no REGISTER and writes no state any more,
-//! whatever its engine still wants.
+//! Dependencies behind a fence: a process that has lost the right to act for a registry sends no REGISTER and
+//! writes no state any more, whatever its engine still wants.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::runtime::ports::{Requester, Store};
+use routr_leader_election::Fence;
 use routr_registration::model::{
     Change, Link, Record, RegisterRequest, RegisterResponse, Rival, SendError, StoreError,
 };
 
-/// Checked before each REGISTER and each write. An engine stops on request; this is for the moment between
-/// the loss of the right and that request, which a process that was frozen may be in without knowing.
-#[derive(Clone)]
-pub struct Fence(Arc<dyn Fn() -> bool + Send + Sync>);
-
-impl Fence {
-    /// No one else acts for this registry.
-    pub fn always() -> Self {
-        Self::when(|| true)
-    }
-
-    /// Holds as long as `valid` says so; it must be quick.
-    pub fn when(valid: impl Fn() -> bool + Send + Sync + 'static) -> Self {
-        Self(Arc::new(valid))
-    }
-
-    /// Returns whether it holds now.
-    pub fn holds(&self) -> bool {
-        (self.0)()
-    }
-}
-
-impl fmt::Debug for Fence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Permit").field(&self.holds()).finish()
-    }
-}
-
-/// A port that acts only while the permit holds.
+/// A port that acts only while the fence holds, which it asks before each REGISTER and each write.
 #[derive(Debug)]
 pub struct Fenced<P> {
     port: P,
@@ -46,7 +19,7 @@ pub struct Fenced<P> {
 }
 
 impl<P> Fenced<P> {
-    /// Puts the port under the permit.
+    /// Puts the port behind the fence.
     pub fn new(port: P, fence: &Fence) -> Self {
         Self { port, fence: fence.clone() }
     }
@@ -127,7 +100,10 @@ impl<S: Store> Store for Fenced<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    };
 
     use super::*;
     use routr_types::host::{HostPort, Transport};

@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 
 use super::{
     backoff::{self, WatchBackoff},
+    engines::Desired,
     health::{Area, Health},
     lenient_registry::LenientRegistry,
     listing::PageSize,
@@ -58,10 +59,15 @@ async fn watch(api: Api<LenientRegistry>, namespace: Option<&str>, context: Arc<
     let (reader, writer) = reflector::store();
     let (gone, vanished) = mpsc::unbounded_channel();
     let mut deletions = DeletionDetector { listed: HashSet::new(), gone };
-    let shared = context.clone();
+    let (shared, known) = (context.clone(), context.clone());
     let scope = namespace.map(str::to_owned);
     let stream = observed(api, namespace, &context.health)
         .inspect_ok(move |event| deletions.take(event, || shared.engines.uids(scope.as_deref())))
+        .modify(move |registry: &mut LenientRegistry| {
+            if registry.meta().uid.as_deref().is_some_and(|uid| known.engines.is_observed(uid)) {
+                registry.forget_status();
+            }
+        })
         .reflect(writer)
         .applied_objects()
         .predicate_filter(predicates::generation.combine(predicates::finalizers), Default::default());
@@ -175,7 +181,7 @@ async fn stop_deleted(mut vanished: mpsc::UnboundedReceiver<String>, context: &A
     while let Some(uid) = vanished.recv().await {
         let context = context.clone();
         // Each takes its grace: they end side by side.
-        tokio::spawn(async move { context.engines.stop(&uid).await });
+        tokio::spawn(async move { context.engines.apply(&uid, 0, Desired::Gone).await });
     }
 }
 

@@ -1,8 +1,8 @@
 //! Events about one Registry, for `kubectl describe`: each text once, and counted up when it comes back.
 
 use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use super::{
     health::{Area, Health},
+    request_limiter::{RequestLimiter, RequestPermit},
     status::StatusEvent,
 };
 use routr_types::text::clean;
@@ -40,30 +41,41 @@ const SERIES_PERIOD: Duration = Duration::from_secs(300);
 const MAX_NAME_BYTES: usize = 253;
 /// Bytes of `reportingInstance`.
 const MAX_INSTANCE: usize = 128;
+/// Statuses and events that are written at the same time, and those of one namespace.
+const MAX_WRITES: (usize, usize) = (32, 8);
 /// Digits of the hash that a shortened name ends with.
 const HASH_DIGITS: usize = 10;
 
-/// Client that records events, and the name of its instance. Clones share the client.
+/// Who records events, as which instance. Clones share it: each Registry has one.
 #[derive(Clone)]
-pub struct EventReporter {
+pub struct EventReporter(Arc<Reporting>);
+
+struct Reporting {
     client: Client,
     instance: String,
     health: Health,
+    turns: RequestLimiter,
 }
 
 impl EventReporter {
     /// `instance` is the name of the replica.
     pub fn new(client: Client, instance: &str, health: Health) -> Self {
-        Self { client, instance: clean(instance, MAX_INSTANCE), health }
+        let turns = RequestLimiter::new(MAX_WRITES.0, MAX_WRITES.1);
+        Self(Arc::new(Reporting { client, instance: clean(instance, MAX_INSTANCE), health, turns }))
     }
 
     /// The client for the objects that events are about.
     pub(super) fn client(&self) -> &Client {
-        &self.client
+        &self.0.client
     }
 
     pub(super) fn health(&self) -> &Health {
-        &self.health
+        &self.0.health
+    }
+
+    /// Waits for a turn to write a status or an event of this namespace.
+    pub(super) async fn turn(&self, namespace: Option<&str>) -> RequestPermit {
+        self.0.turns.acquire_in(namespace).await
     }
 }
 
@@ -71,11 +83,13 @@ impl EventReporter {
 pub struct EventRecorder {
     reporter: EventReporter,
     reference: ObjectReference,
-    recent: Mutex<HashMap<(&'static str, String), RecentEvent>>,
+    recent: Mutex<Vec<RecentEvent>>,
 }
 
 /// An event that was recorded.
 struct RecentEvent {
+    /// Of its reason and its message.
+    fingerprint: u64,
     name: String,
     count: i32,
     at: Instant,
@@ -98,7 +112,7 @@ impl EventRecorder {
     pub async fn record(&self, notice: StatusEvent) {
         let Some(send) = self.next(&notice) else { return };
         let namespace = self.reference.namespace.as_deref().unwrap_or("default");
-        let events: Api<Event> = Api::namespaced(self.reporter.client.clone(), namespace);
+        let events: Api<Event> = Api::namespaced(self.reporter.client().clone(), namespace);
         let sent = match &send {
             EventRequest::Create(event) => match events.create(&PostParams::default(), event).await {
                 Err(kube::Error::Api(refusal)) if matches!(refusal.code, 400 | 422) => {
@@ -113,24 +127,25 @@ impl EventRecorder {
             }
         };
         match sent {
-            Ok(_) => self.reporter.health.succeeded(Area::Events, Some(namespace)),
+            Ok(_) => self.reporter.health().succeeded(Area::Events, Some(namespace)),
             Err(error) => {
-                self.recent().remove(&(notice.reason, notice.message));
-                self.reporter.health.failed(Area::Events, Some(namespace), &error.into());
+                let fingerprint = fingerprint(&notice);
+                self.recent().retain(|event| event.fingerprint != fingerprint);
+                self.reporter.health().failed(Area::Events, Some(namespace), &error.into());
             }
         }
     }
 
-    fn recent(&self) -> std::sync::MutexGuard<'_, HashMap<(&'static str, String), RecentEvent>> {
+    fn recent(&self) -> MutexGuard<'_, Vec<RecentEvent>> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn next(&self, notice: &StatusEvent) -> Option<EventRequest> {
         let mut recent = self.recent();
         let at = Instant::now();
-        recent.retain(|_, event| at.duration_since(event.at) < SERIES_PERIOD);
-        let key = (notice.reason, notice.message.clone());
-        if let Some(event) = recent.get_mut(&key) {
+        recent.retain(|event| at.duration_since(event.at) < SERIES_PERIOD);
+        let fingerprint = fingerprint(notice);
+        if let Some(event) = recent.iter_mut().find(|event| event.fingerprint == fingerprint) {
             if at.duration_since(event.at) < REPEAT_PERIOD {
                 return None;
             }
@@ -143,7 +158,9 @@ impl EventRecorder {
         }
         let event = self.event(notice);
         let name = event.metadata.name.clone().unwrap_or_default();
-        recent.insert(key, RecentEvent { name, count: 1, at });
+        // One at a time: most Registries have one or two in a lifetime.
+        recent.reserve_exact(1);
+        recent.push(RecentEvent { fingerprint, name, count: 1, at });
         Some(EventRequest::Create(Box::new(event)))
     }
 
@@ -162,7 +179,7 @@ impl EventRecorder {
             event_time: Some(now()),
             regarding: Some(self.reference.clone()),
             reporting_controller: Some(MANAGER.to_owned()),
-            reporting_instance: Some(self.reporter.instance.clone()),
+            reporting_instance: Some(self.reporter.0.instance.clone()),
             ..Event::default()
         }
     }
@@ -173,6 +190,13 @@ fn without_foreign_text(event: &Event) -> Event {
     let note = "the API server rejects the full message, so names and texts of others are left out; see the \
                 status";
     Event { note: Some(note.to_owned()), ..event.clone() }
+}
+
+/// Tells events apart without keeping their texts.
+fn fingerprint(event: &StatusEvent) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (event.reason, &event.message).hash(&mut hasher);
+    hasher.finish()
 }
 
 fn now() -> MicroTime {

@@ -26,6 +26,18 @@ pub struct LenientRegistry {
     /// The resource, of its metadata the name, the namespace and the UID; or why it cannot be read. A status
     /// that cannot be read counts as missing: it is written again.
     pub registry: Result<Registry, Unreadable>,
+    /// Trunks were read for it once: one that has never run has nothing that a predecessor could have
+    /// registered.
+    pub has_run: bool,
+}
+
+impl LenientRegistry {
+    /// Drops the status: the one who writes it knows it, and thousands of them are kept.
+    pub fn forget_status(&mut self) {
+        if let Ok(registry) = &mut self.registry {
+            registry.status = None;
+        }
+    }
 }
 
 /// Reason that a resource cannot be read.
@@ -97,7 +109,9 @@ impl From<Raw> for LenientRegistry {
             spec,
             status: bounded(&raw.status).ok().and_then(|()| Deserialize::deserialize(raw.status).ok()),
         });
-        Self { metadata, registry }
+        let status = registry.as_ref().ok().and_then(|registry| registry.status.as_ref());
+        let has_run = status.is_some_and(|status| status.last_sync_time.is_some());
+        Self { metadata, registry, has_run }
     }
 }
 

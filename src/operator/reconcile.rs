@@ -1,12 +1,13 @@
-//! One look at one Registry. It reads as its steps:
+//! A reconcile of one Registry: it computes one [`Desired`] state, and hands it over to
+//! [`EngineManager::apply`], which alone changes what runs. It reads as its steps:
 //!
 //! 1. the finalizer is there before anything is registered (`kube::runtime::finalizer`),
 //! 2. [`super::dereference`]: its Secrets are read,
 //! 3. [`super::validate`]: spec and Secrets become a plan, or a stall that names the field,
-//! 4. run: the engine manager starts an engine by the plan, or changes in its engine what differs.
+//! 4. apply: an engine is started by the plan, or what differs is changed in the one that runs.
 //!
-//! For one that is being deleted: deregister within the deadline, then let it go. The status is not written
-//! here: a [`StatusUpdater`] does that for as long as the Registry exists.
+//! For one that is being deleted: deregister within the deadline, then remove the finalizer. The status is
+//! not written here: a [`StatusUpdater`] does that for as long as the Registry exists.
 
 use std::{marker::PhantomData, sync::Arc, time::Duration};
 
@@ -22,10 +23,11 @@ use kube::{
 use super::{
     definition::Definition,
     dereference::{self, DereferenceError, dereference},
-    engines::{DeregistrationResult, EngineManager},
+    engines::{DeregistrationResult, Desired, EngineManager, Interrupted, Outcome},
     events::EventReporter,
     health::Health,
     lenient_registry::{LenientRegistry, Unreadable},
+    request_limiter::RequestLimiter,
     status::{self, Stall},
     status_updater::StatusUpdater,
     status_writer::{KubeStatusWriter, StatusWriter},
@@ -52,7 +54,10 @@ const CONFLICT_PERIOD: Duration = Duration::from_secs(5);
 const RECONCILE_PERIOD: Duration = Duration::from_secs(20);
 /// Shortest time that a deregistration gets, however long ago the deletion was asked for.
 const MIN_DEREGISTER_DEADLINE: Duration = Duration::from_secs(5);
-/// Time limit of one request.
+/// Reconciles at the same time, and those of one namespace. A deletion does not count: it may take its whole
+/// deadline. More would only wait for their requests to the API server, each with all that it has read.
+const MAX_RECONCILES: (usize, usize) = (128, 32);
+/// How long one request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Parts that a reconcile needs.
@@ -75,6 +80,14 @@ pub struct Context {
     pub fence: Fence,
     /// Time that the trunks of a deleted Registry may take to be deregistered.
     pub deregister_deadline: Duration,
+    /// Bounds reconciles; see [`turns`].
+    pub turns: RequestLimiter,
+}
+
+/// Makes the limit on reconciles at the same time.
+#[must_use]
+pub fn turns() -> RequestLimiter {
+    RequestLimiter::new(MAX_RECONCILES.0, MAX_RECONCILES.1)
 }
 
 /// Reason that a reconcile failed. It is tried again later; a problem that only a person can fix is a stall
@@ -94,8 +107,8 @@ pub enum ReconcileError {
     #[error("cannot read the Secrets: {0}")]
     Deadline(ApiError),
     /// The engine was ended in the middle of a deregistration, or another replica leads by now.
-    #[error("deregistration was interrupted: {0}")]
-    Interrupted(&'static str),
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
 }
 
 impl ReconcileError {
@@ -111,45 +124,55 @@ impl ReconcileError {
     }
 }
 
-/// One look at one Registry.
+/// Reconciles one Registry.
 ///
 /// # Errors
 /// What is worth another try soon, see [`ReconcileError`].
 pub async fn reconcile(found: Arc<LenientRegistry>, context: Arc<Context>) -> Result<Action, ReconcileError> {
-    let registry_ref = RegistryRef::of(&found)?;
-    // The finalizer is a matter of the metadata alone.
-    let api = Api::<PartialObjectMeta<Registry>>::namespaced(context.client.clone(), &registry_ref.namespace);
-    let metadata = PartialObjectMeta { types: None, metadata: found.meta().clone(), _phantom: PhantomData };
-    let (whose, what, with) = (&registry_ref, &found, &context);
-    if found.meta().deletion_timestamp.is_some() && !found.finalizers().iter().any(|name| name == FINALIZER) {
-        // It is off, by us or by someone, and others are still there.
-        context.engines.stop(&registry_ref.uid).await;
-        context.engines.keep_listed(&registry_ref.uid, &registry_ref.name);
+    let _turn = match found.meta().deletion_timestamp {
+        None => Some(context.turns.acquire_in(found.meta().namespace.as_deref()).await),
+        Some(_) => None,
+    };
+    // Boxed: thousands may wait for their turn.
+    Box::pin(reconcile_now(&found, &context)).await
+}
+
+async fn reconcile_now(found: &LenientRegistry, context: &Context) -> Result<Action, ReconcileError> {
+    let registry_ref = RegistryRef::of(found)?;
+    let deleted = found.meta().deletion_timestamp.is_some();
+    if deleted && !found.finalizers().iter().any(|name| name == FINALIZER) {
+        // It is off, by us or by a user, and others are still there.
+        let released = Desired::Released(registry_ref.name.clone());
+        context.apply(&registry_ref, released).await?;
         return Ok(Action::await_change());
     }
-    if found.meta().deletion_timestamp.is_none() {
-        report_on(&registry_ref, &found, &context);
+    if !deleted {
+        observe(&registry_ref, found, context);
     }
     if let Err(problem @ Unreadable::TooLarge { what: "metadata.finalizers", .. }) = &found.registry {
         // Ours cannot be added to finalizers that are not known.
-        report_stalled(&registry_ref, stall_of_unreadable(problem), &context);
+        context.apply(&registry_ref, stall_of_unreadable(problem)).await?;
         return Ok(Action::requeue(RECONCILE_PERIOD));
     }
+    // The finalizer is a matter of the metadata alone.
+    let api = Api::<PartialObjectMeta<Registry>>::namespaced(context.client.clone(), &registry_ref.namespace);
+    let metadata = PartialObjectMeta { types: None, metadata: found.meta().clone(), _phantom: PhantomData };
+    let whose = &registry_ref;
     let outcome = finalizer(&api, FINALIZER, Arc::new(metadata), |event| async move {
         match event {
-            Event::Apply(_) => apply(whose, what, with).await,
-            Event::Cleanup(_) => cleanup(whose, what, with).await,
+            Event::Apply(_) => follow(whose, found, context).await,
+            Event::Cleanup(_) => cleanup(whose, found, context).await,
         }
     })
     .await;
     match outcome {
         Ok(action) => Ok(action),
         Err(finalizer::Error::ApplyFailed(error) | finalizer::Error::CleanupFailed(error)) => Err(error),
-        // Deleted in the meantime, with its finalizers taken away by someone.
+        // Deleted in the meantime, with its finalizers taken away by a user.
         Err(finalizer::Error::AddFinalizer(error) | finalizer::Error::RemoveFinalizer(error))
             if is_gone(&error) =>
         {
-            context.engines.stop(&registry_ref.uid).await;
+            context.apply(&registry_ref, Desired::Gone).await?;
             Ok(Action::await_change())
         }
         Err(finalizer::Error::AddFinalizer(error) | finalizer::Error::RemoveFinalizer(error)) => {
@@ -161,11 +184,17 @@ pub async fn reconcile(found: Arc<LenientRegistry>, context: Arc<Context>) -> Re
     }
 }
 
+impl Context {
+    async fn apply(&self, registry_ref: &RegistryRef, desired: Desired) -> Result<Outcome, Interrupted> {
+        self.engines.apply(&registry_ref.uid, registry_ref.generation, desired).await
+    }
+}
+
 fn is_gone(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(answer) if answer.code == 404)
 }
 
-/// Registry that is reconciled.
+/// The Registry that is reconciled.
 struct RegistryRef {
     namespace: String,
     uid: String,
@@ -184,67 +213,63 @@ impl RegistryRef {
     }
 }
 
-async fn apply(
+/// Follows the spec of a Registry that is not being deleted.
+async fn follow(
     registry_ref: &RegistryRef,
     found: &LenientRegistry,
     context: &Context,
 ) -> Result<Action, ReconcileError> {
+    let desired = desired(registry_ref, found, context).await?;
+    let outcome = context.apply(registry_ref, desired).await?;
+    // It resolves itself as soon as the other Registry is gone.
+    let waits = [status::reasons::INSTANCE_ID_IN_USE, status::reasons::TOO_MANY_REGISTRIES];
+    Ok(Action::requeue(match (&outcome, &found.registry) {
+        (Outcome::Stalled(reason), _) if waits.contains(reason) => CONFLICT_PERIOD,
+        (_, Err(_)) => RECONCILE_PERIOD,
+        // After a hand-over all begin at once: they must not stay in step.
+        (_, Ok(registry)) if dereference::refers(&registry.spec) => jitter(SECRETS_PERIOD),
+        (_, Ok(_)) => jitter(RECONCILE_PERIOD),
+    }))
+}
+
+/// Computes what the spec asks for.
+async fn desired(
+    registry_ref: &RegistryRef,
+    found: &LenientRegistry,
+    context: &Context,
+) -> Result<Desired, ReconcileError> {
     let registry = match &found.registry {
         Ok(registry) => registry,
-        Err(unreadable) => {
-            report_stalled(registry_ref, stall_of_unreadable(unreadable), context);
-            return Ok(Action::requeue(RECONCILE_PERIOD));
-        }
+        Err(unreadable) => return Ok(stall_of_unreadable(unreadable)),
     };
-    // After a hand-over all begin at once: they are not to go on in step.
-    let again =
-        if dereference::refers(&registry.spec) { jitter(SECRETS_PERIOD) } else { jitter(RECONCILE_PERIOD) };
-    let stall = async |stall: Stall| {
-        // It goes by itself as soon as the other one has gone.
-        let waits = [status::reasons::INSTANCE_ID_IN_USE, status::reasons::TOO_MANY_REGISTRIES];
-        let again = if waits.contains(&stall.reason) { CONFLICT_PERIOD } else { again };
-        report_stalled(registry_ref, stall, context);
-        context.engines.suspend(&registry_ref.uid, registry.spec.suspend == Some(true)).await;
-        Ok(Action::requeue(again))
-    };
+    let stalled = |stall| Desired::Stall { stall, suspend: Some(registry.spec.suspend == Some(true)) };
     let read = dereference(&context.client, &registry_ref.namespace, &registry.spec);
     let read = tokio::time::timeout(REQUEST_TIMEOUT, read).await;
     let read = read.map_err(|_| ReconcileError::Deadline(ApiError::timeout(REQUEST_TIMEOUT)))?;
     let secrets = match read {
         Ok(secrets) => secrets,
-        Err(DereferenceError::Stalled(problem)) => return stall(problem).await,
+        Err(DereferenceError::Stalled(problem)) => return Ok(stalled(problem)),
         Err(error) => return Err(ReconcileError::Dereference(error)),
     };
-    let plan = match validate(registry, &secrets, &context.addresses) {
-        Ok(plan) => plan,
-        Err(problem) => return stall(problem).await,
-    };
-    match context.engines.run(&registry_ref.uid, registry_ref.generation, plan, has_run(registry)).await {
-        Ok(()) => Ok(Action::requeue(again)),
-        Err(error) => stall(error.stall()).await,
-    }
+    Ok(match validate(registry, &secrets, &context.addresses) {
+        Ok(plan) => Desired::Run { plan: Box::new(plan), has_run: found.has_run },
+        Err(problem) => stalled(problem),
+    })
 }
 
-fn stall_of_unreadable(unreadable: &Unreadable) -> Stall {
+fn stall_of_unreadable(unreadable: &Unreadable) -> Desired {
     let message = match unreadable {
         // What is wrong may quote a value of the resource, so it is not shown.
         Unreadable::Spec(_) => UNREADABLE.to_owned(),
         Unreadable::TooLarge { .. } => format!("{unreadable}; make it smaller"),
     };
-    Stall { reason: status::reasons::INVALID_SPEC, message }
+    Desired::Stall { stall: Stall { reason: status::reasons::INVALID_SPEC, message }, suspend: None }
 }
 
-/// A Secret that is missing is looked for every few seconds, which is no news.
-fn report_stalled(registry_ref: &RegistryRef, stall: Stall, context: &Context) {
-    let (reason, message) = (stall.reason, stall.message.clone());
-    if context.engines.stall(&registry_ref.uid, registry_ref.generation, stall) {
-        tracing::warn!(registry = %registry_ref.name, reason, "spec not applied: {message}");
-    }
-}
-
-fn report_on(registry_ref: &RegistryRef, found: &LenientRegistry, context: &Context) {
+/// Has the Registry listed and reported on from now on.
+fn observe(registry_ref: &RegistryRef, found: &LenientRegistry, context: &Context) {
     let age = found.meta().creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_second());
-    context.engines.report_on(&registry_ref.uid, &registry_ref.name, age, || {
+    context.engines.observe(&registry_ref.uid, &registry_ref.name, age, || {
         let writer = writer(found, context);
         let before = found.registry.as_ref().ok().and_then(|registry| registry.status.clone());
         StatusUpdater::new(Arc::new(writer), before, context.metrics.clone())
@@ -268,29 +293,31 @@ async fn cleanup(
         return Ok(Action::await_change());
     }
     let suspended = found.registry.as_ref().is_ok_and(|registry| registry.spec.suspend == Some(true));
-    let left = time_left(found, context);
-    // A new leader, or a restart: the trunks and their credentials have to be read first.
-    let successor = !suspended && !context.engines.runs(&registry_ref.uid);
-    if successor {
-        report_on(registry_ref, found, context);
-        match apply(registry_ref, found, context).await {
-            Ok(_) => {}
-            Err(error) if left > MIN_DEREGISTER_DEADLINE => return Err(error),
-            Err(error) => {
-                tracing::warn!(registry = %registry_ref.name, %error, "deleted, and it cannot be run any more")
-            }
-        }
-    }
-    let result = if suspended {
+    let desired = if suspended {
         tracing::info!(registry = %registry_ref.name, "deleted while suspended: bindings stay until they expire");
-        None
+        Desired::End
     } else {
-        let left = context.engines.deregister(&registry_ref.uid, registry_ref.generation, left).await;
-        left.map_err(|_| ReconcileError::Interrupted("its engine was ended"))?
+        let deadline = time_left(found, context);
+        // A new leader, or a restart: the trunks and their credentials have to be read first.
+        let first = if context.engines.runs(&registry_ref.uid) {
+            None
+        } else {
+            observe(registry_ref, found, context);
+            match desired(registry_ref, found, context).await {
+                Ok(first) => Some(Box::new(first)),
+                Err(error) if deadline > MIN_DEREGISTER_DEADLINE => return Err(error),
+                Err(error) => {
+                    tracing::warn!(registry = %registry_ref.name, %error, "deleted, and it cannot be run any more");
+                    None
+                }
+            }
+        };
+        Desired::Deregister { deadline, first }
     };
-    if !context.fence.holds() {
-        return Err(ReconcileError::Interrupted("another replica may lead by now"));
-    }
+    let result = match context.apply(registry_ref, desired).await? {
+        Outcome::Deregistered(result) => result,
+        Outcome::Applied | Outcome::Stalled(_) => None,
+    };
     let notice = match result {
         Some(DeregistrationResult::Complete(DeregistrationReport { removed, abandoned: 0 })) => {
             tracing::info!(registry = %registry_ref.name, removed, "deleted: all trunks are deregistered");
@@ -305,7 +332,7 @@ async fn cleanup(
                                                                  deregistered in time");
             Some(status::not_deregistered(left, &format!("the deadline has passed: {why}")))
         }
-        None if suspended || !found.registry.as_ref().is_ok_and(has_run) => None,
+        None if suspended || !found.has_run => None,
         None => {
             tracing::warn!(registry = %registry_ref.name, "deleted, but it could not be run: its bindings, if \
                                                       any, expire");
@@ -315,11 +342,10 @@ async fn cleanup(
     if let Some(notice) = notice {
         writer(found, context).record_event(notice).await;
     }
-    context.engines.finish_deregistration(&registry_ref.uid).await;
     Ok(Action::await_change())
 }
 
-/// Something between four fifths of a time and all of it.
+/// Returns something between four fifths of a time and all of it.
 fn jitter(period: Duration) -> Duration {
     period - period / 1_000 * u32::try_from(routr_environment::random() % 200).unwrap_or(0)
 }
@@ -333,19 +359,13 @@ fn time_left(found: &LenientRegistry, context: &Context) -> Duration {
     context.deregister_deadline.saturating_sub(gone).max(least)
 }
 
-/// Returns whether trunks were ever read for it: one that has never run has nothing that a predecessor could
-/// have registered.
-fn has_run(registry: &Registry) -> bool {
-    registry.status.as_ref().is_some_and(|status| status.last_sync_time.is_some())
-}
-
-/// Reports in the status that the finalizer is refused, again and again: by rights or by a webhook, which
-/// takes a person. An error of the API server itself passes, and could not be written there.
+/// Shows in the status that the finalizer is refused, again and again: by rights or by a webhook, which takes
+/// a user's change. A failure of the API server itself passes, and could not be written there.
 pub fn report_finalizer_error(found: &LenientRegistry, error: &ReconcileError, context: &Context) {
     if let (Ok(registry_ref), ReconcileError::Finalizer(problem)) = (RegistryRef::of(found), error)
         && !problem.is_unavailable()
     {
         let stall = Stall { reason: status::reasons::CANNOT_START, message: error.to_string() };
-        context.engines.stall(&registry_ref.uid, registry_ref.generation, stall);
+        context.engines.report_stall(&registry_ref.uid, registry_ref.generation, stall);
     }
 }

@@ -1,5 +1,9 @@
 //! Requests at the same time: some for all, fewer for each namespace. A tenant whose Registries take the API
 //! server long (a megabyte of labels each) waits behind its own.
+//!
+//! The client limits its requests. Reconciles and status writes take a turn of their own before that, with
+//! nothing prepared yet: 3,000 status writes that wait with a request each would hold 60 MB, which the
+//! allocator keeps.
 
 use std::{
     collections::HashMap,
@@ -31,7 +35,11 @@ impl RequestLimiter {
 
     /// Waits for a slot for a request of this path.
     pub async fn acquire(&self, path: &str) -> RequestPermit {
-        let namespace = path.split_once("/namespaces/").and_then(|(_, rest)| rest.split('/').next());
+        self.acquire_in(path.split_once("/namespaces/").and_then(|(_, rest)| rest.split('/').next())).await
+    }
+
+    /// Waits for a slot for something that concerns this namespace; `None`: no namespace.
+    pub async fn acquire_in(&self, namespace: Option<&str>) -> RequestPermit {
         // First its own: who waits there takes none of the others'.
         let namespace = match namespace {
             Some(namespace) => self.of(namespace).acquire_owned().await.ok(),

@@ -1,4 +1,4 @@
-//! The subcommand: HTTP ports, the lease, and an engine manager for each term of leadership.
+//! The subcommand: HTTP ports, the Lease, and an engine manager for each term of leadership.
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -14,12 +14,11 @@ use super::{
     health::Health,
     kube_client::{ApiServerAccess, KubeClientError},
     listing,
-    reconcile::Context,
+    reconcile::{self, Context},
     runtime::{EngineRuntime, EngineThreads},
 };
 use crate::{
     admin::{self, AdminError, AdminState, Directory},
-    instance::Fence,
     metrics::Metrics,
     quota::{Limits, Quotas},
     telemetry::share,
@@ -196,7 +195,7 @@ fn lease_settings(args: &OperatorArgs, access: &ApiServerAccess) -> LeaseSetting
 }
 
 /// Says, for as long as it runs, of which Registries lines were left out of the log.
-async fn sum_up_lines(fleet: &EngineManager) {
+async fn sum_up_lines(engines: &EngineManager) {
     let mut ticks = tokio::time::interval(share::WINDOW);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -205,7 +204,7 @@ async fn sum_up_lines(fleet: &EngineManager) {
         if left_out.is_empty() {
             continue;
         }
-        fleet.note_left_out(&left_out);
+        engines.note_left_out(&left_out);
         left_out.sort_unstable_by_key(|(_, lines)| std::cmp::Reverse(*lines));
         for (registry, lines) in left_out.iter().take(NAMED_LEFT_OUT) {
             tracing::warn!(target: share::SUM, registry, lines, "lines were left out: they were more than a Registry's share of the log");
@@ -236,8 +235,7 @@ struct OperatorRuntime {
 impl OperatorRuntime {
     /// Leads until the term is lost or the shutdown. When it returns, nothing is sent any more.
     async fn run_as_leader(&self, term: &Leadership, shutdown: &CancellationToken) {
-        let valid = term.validity();
-        let fence = Fence::when(move || valid.holds());
+        let fence = term.fence();
         let context = Arc::new(Context {
             client: self.client.clone(),
             health: self.health.clone(),
@@ -255,6 +253,7 @@ impl OperatorRuntime {
             fence,
             deregister_deadline: self.deregister_deadline,
             addresses: self.addresses.clone(),
+            turns: reconcile::turns(),
         });
         self.health.begin(&self.namespaces);
         tokio::select! {

@@ -66,7 +66,9 @@ pub enum Work {
         /// True when it sends nothing.
         suspended: bool,
     },
-    /// Its trunks are being deregistered.
+    /// It is suspended, and no engine runs for it: what was found when its trunks were read last.
+    Rest(Arc<Snapshot>),
+    /// Its trunks are being de-registered.
     Deregister {
         /// The engine.
         handle: EngineHandle,
@@ -155,6 +157,12 @@ impl StatusUpdater {
                     return None;
                 }
                 if suspended { Phase::Suspended(snapshot) } else { Phase::Running(snapshot) }
+            }
+            Work::Rest(snapshot) => {
+                if stall.is_none() && self.is_warming_up(generation, &snapshot) {
+                    return None;
+                }
+                Phase::Suspended(Snapshot::clone(&snapshot))
             }
             Work::Deregister { handle, durable, deadline_ms } => {
                 Phase::Deregistering { snapshot: snapshot(&handle, durable).await.ok()??, deadline_ms }

@@ -88,8 +88,6 @@ pub struct KubeStatusWriter {
     name: RegistryName,
     /// UID of the resource: another resource of the same name is not written to.
     uid: String,
-    /// Registries of its namespace.
-    api: Api<DynamicObject>,
     reporter: EventReporter,
     events: EventRecorder,
     /// Parts of a status that the definition in the cluster does not take.
@@ -110,10 +108,7 @@ impl KubeStatusWriter {
     ) -> Self {
         let text = |part: &Option<String>| part.clone().unwrap_or_default();
         let (namespace, name) = (text(&reference.namespace), text(&reference.name));
-        // What the API server has may be of another version of the definition: it is not read as a Registry.
-        let resource = ApiResource::erase::<Registry>(&());
         Self {
-            api: Api::namespaced_with(reporter.client().clone(), &namespace, &resource),
             name: RegistryName { namespace: Some(namespace), name },
             uid: text(&reference.uid),
             events: EventRecorder::new(reporter.clone(), reference),
@@ -126,6 +121,14 @@ impl KubeStatusWriter {
 
     fn namespace(&self) -> Option<&str> {
         self.name.namespace.as_deref()
+    }
+
+    /// The objects of its namespace, made for each write: a client for each of thousands would be a KB each.
+    fn api(&self) -> Api<DynamicObject> {
+        // What the API server has may be of another version of the definition: it is not read as a Registry.
+        let resource = ApiResource::erase::<Registry>(&());
+        let client = self.reporter.client().clone();
+        Api::namespaced_with(client, self.namespace().unwrap_or_default(), &resource)
     }
 
     fn refused(&self) -> MutexGuard<'_, Option<u64>> {
@@ -219,7 +222,7 @@ impl KubeStatusWriter {
             "status": status,
         });
         let parameters = PatchParams::apply(MANAGER).force();
-        let request = kube::core::Request::new(self.api.resource_url());
+        let request = kube::core::Request::new(self.api().resource_url());
         let request = request.patch_subresource("status", &self.name.name, &parameters, &Patch::Apply(patch));
         let request = request.map_err(kube::Error::BuildRequest)?;
         // The resource comes back, with all that its owner keeps in it: nothing of it is used.
@@ -235,10 +238,11 @@ impl KubeStatusWriter {
             field_validation: Some(ValidationDirective::Ignore),
             ..PatchParams::default()
         };
+        let api = self.api();
         let (mut sent, mut parts) = (whole.clone(), BTreeSet::new());
         for _ in 0..MAX_DRY_RUNS {
             let patch = Patch::Merge(json!({ "metadata": { "uid": self.uid }, "status": replaced(&sent) }));
-            match self.api.patch_status(&self.name.name, &parameters, &patch).await {
+            match api.patch_status(&self.name.name, &parameters, &patch).await {
                 Ok(stored) => {
                     let newer = !parts.is_empty();
                     parts.extend(definition::dropped(&sent, &stored.data["status"]));
@@ -295,13 +299,18 @@ impl StatusWriter for KubeStatusWriter {
     }
 
     fn write<'a>(&'a self, status: &'a RegistryStatus) -> BoxFuture<'a, Result<StatusForm, WriteError>> {
-        Box::pin(self.write_some_form(status))
+        Box::pin(async move {
+            let _turn = self.reporter.turn(self.namespace()).await;
+            // Boxed, as below: what waits for its turn is small.
+            Box::pin(self.write_some_form(status)).await
+        })
     }
 
     fn record_event(&self, notice: StatusEvent) -> BoxFuture<'_, ()> {
         Box::pin(async move {
+            let _turn = self.reporter.turn(self.namespace()).await;
             if self.fence.holds() {
-                self.events.record(notice).await;
+                Box::pin(self.events.record(notice)).await;
             }
         })
     }

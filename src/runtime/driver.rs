@@ -11,6 +11,7 @@
 mod deregister_all;
 mod in_flight;
 mod list;
+mod reload;
 mod restoring;
 mod state_log;
 mod syncing;
@@ -23,11 +24,12 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument as _;
 
+pub use self::reload::Reload;
 pub(super) use self::restoring::READ_RETRIES;
 use self::{
     deregister_all::DeregisterAll,
+    in_flight::Completions,
     list::RunningLists,
     restoring::Standing,
     state_log::StateLog,
@@ -42,20 +44,18 @@ use crate::{
     quota::Quota,
     runtime::ports::{Observer, Requester, Store, TrunkSource},
 };
-use routr_registration::engine::{Engine, EngineSettings, Ticket, view::Summary};
+use routr_registration::engine::{Engine, view::Summary};
 use routr_registration::{
-    model::{Excess, Link, RegisterResponse, Rival, SendError},
+    model::{Excess, Link, Rival},
     registration::{
         identity::{CSEQ_SETTLED_MS, RegistryId},
         time::Now,
     },
 };
 
-/// Responses that are handled in one turn.
-const MAX_RESPONSES_PER_TURN: usize = 512;
-/// Pause before the first sync, while the store is read: a process that was killed a moment ago, or a leader
-/// that could not write any more, may have used the CSeq numbers of this half second and the next ones, which
-/// the store does not have.
+/// The first sync waits for so long, while the store is read: a process that was killed a moment ago, or a
+/// leader that could not write any more, may have used the CSeq numbers of this half second and the next
+/// ones. What the store kept does not tell.
 const CSEQ_PAUSE: Duration = Duration::from_millis(CSEQ_SETTLED_MS);
 /// Longest pause before the first sync for a store that is a little late: its records are then known before
 /// the trunks. Later, the trunks are read while nothing is sent.
@@ -74,21 +74,7 @@ pub struct Ports<S, R, T> {
     pub store: Arc<T>,
 }
 
-/// A new configuration: what is `None` stays.
-pub struct Reload<S, R, T> {
-    /// Settings, with the interval between two syncs.
-    pub settings: EngineSettings,
-    /// Another API server.
-    pub source: Option<Arc<S>>,
-    /// Another Requester.
-    pub requester: Option<Arc<R>>,
-    /// The other Requester is not the same with other words: its Contact will be another.
-    pub requester_moved: bool,
-    /// Another store.
-    pub store: Option<Arc<T>>,
-}
-
-/// Loop that runs one engine until its shutdown.
+/// See the module.
 pub struct Driver<S: TrunkSource, R: Requester, T: Store, O: Observer> {
     engine: Engine,
     ports: Ports<S, R, T>,
@@ -126,15 +112,7 @@ pub struct Driver<S: TrunkSource, R: Requester, T: Store, O: Observer> {
     quota: Arc<Quota>,
 }
 
-type Completion = Box<(Ticket, Result<RegisterResponse, SendError>)>;
-
-#[derive(Debug)]
-struct Completions {
-    sender: mpsc::UnboundedSender<Completion>,
-    receiver: mpsc::UnboundedReceiver<Completion>,
-}
-
-/// Access to a running driver.
+/// How to reach a running driver.
 pub struct Controls<S, R, T> {
     /// Asks and commands.
     pub handle: EngineHandle,
@@ -156,7 +134,6 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         engine.keep(ports.store.is_durable());
         let (handle, commands) = EngineHandle::new();
         let (reload, reloads) = mpsc::channel(1);
-        let (sender, receiver) = mpsc::unbounded_channel();
         let (identity, identity_known) = watch::channel(None);
         let driver = Self {
             interval: Duration::from_millis(engine.settings().registration.interval_ms),
@@ -164,7 +141,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             observer,
             commands,
             reloads,
-            completions: Completions { sender, receiver },
+            completions: Completions::default(),
             sync: SyncTask::Due(Instant::now(), 0),
             persister: Persister::new(ports.store.clone(), true),
             link: ports.requester.link(),
@@ -239,26 +216,8 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         Box::pin(self.shut_down(grace)).await;
     }
 
-    fn transmit_due(&mut self) {
-        while let Some(transmit) = self.engine.poll_transmit(self.clock.now()) {
-            let (requester, completions) = (self.ports.requester.clone(), self.completions.sender.clone());
-            if let Some(late) = transmit.late_ms {
-                self.observer.refresh_sent(seconds(late));
-            }
-            let call = Box::pin(async move {
-                let deadline = Duration::from_millis(transmit.deadline_ms);
-                let result = requester.register(transmit.register, deadline).await;
-                // No one is there to hear it only after the end.
-                let _ = completions.send(Box::new((transmit.ticket, result)));
-            });
-            // Its lines are this registry's.
-            let call = tokio::spawn(call.in_current_span());
-            self.in_flight.began(transmit.ticket, call.abort_handle());
-        }
-    }
-
-    /// Waits for the first thing to happen, and takes it; with it one command and the responses that are
-    /// there already.
+    /// Waits for the first thing to happen, and takes it; with it one command and the answers that are there
+    /// already.
     ///
     /// The order is fixed, so that a simulated history can be repeated. It starves no one:
     ///
@@ -272,7 +231,6 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         let timer = self.engine.poll_timeout(self.clock.now()).map(|moment| self.clock.instant(moment));
         let wakeup =
             [timer, self.state_log.next_due(), self.standing.next_change()].into_iter().flatten().min();
-        let mut completions = Vec::new();
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
@@ -282,12 +240,11 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             Ok(()) = self.link.changed() => self.handle_link(),
             event = next_of_sync(&mut self.sync) => self.handle_sync_event(event).await,
             Some(command) = self.commands.recv() => return self.handle_command_and_responses(*command),
-            _ = self.completions.receiver.recv_many(&mut completions, MAX_RESPONSES_PER_TURN) => {}
+            completions = self.completions.next() => self.handle_responses(completions),
             () = sleep_until(wakeup.unwrap_or_else(|| far_future(&self.clock))) => {}
             // Each turn continues with a list.
             () = std::future::ready(()), if self.lists.is_pending() => {}
         }
-        self.handle_responses(completions);
         match self.commands.try_recv() {
             Ok(command) => self.handle_command_and_responses(*command),
             Err(_) => self.handle_ready_responses(),
@@ -297,28 +254,6 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
     fn handle_command_and_responses(&mut self, command: Command) {
         self.handle_command(command);
         self.handle_ready_responses();
-    }
-
-    /// Takes the responses that are there, without waiting for more.
-    fn handle_ready_responses(&mut self) {
-        let waiting = self.completions.receiver.len().min(MAX_RESPONSES_PER_TURN);
-        let completions = (0..waiting).map_while(|_| self.completions.receiver.try_recv().ok()).collect();
-        self.handle_responses(completions);
-    }
-
-    fn handle_responses(&mut self, completions: Vec<Completion>) {
-        for completion in completions {
-            let (ticket, result) = *completion;
-            self.in_flight.ended(ticket);
-            self.has_responded |= result.is_ok();
-            if let Some(finished) = self.engine.handle_response(ticket, &result, self.clock.now()) {
-                self.observer.register_finished(
-                    &finished.registrar,
-                    finished.outcome,
-                    seconds(finished.took_ms),
-                );
-            }
-        }
     }
 
     fn handle_link(&mut self) {
@@ -367,52 +302,14 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         }
     }
 
-    fn reload(&mut self, reload: Reload<S, R, T>) {
-        let now = self.clock.now();
-        self.interval = Duration::from_millis(reload.settings.registration.interval_ms);
-        self.engine.handle_settings(reload.settings, now);
-        if let Some(source) = reload.source {
-            self.ports.source = source;
-            if !matches!(self.sync, SyncTask::Over) {
-                self.sync = SyncTask::Due(Instant::now(), 0);
-            }
-        } else if let SyncTask::Due(at, _) = &mut self.sync {
-            *at = (*at).min(Instant::now() + self.interval);
-        }
-        if let Some(requester) = reload.requester {
-            self.link = requester.link();
-            self.ports.requester = requester;
-        }
-        if reload.requester_moved {
-            let link = *self.link.borrow_and_update();
-            self.restarts = link.restarts;
-            self.engine.handle_requester_replaced(link, now);
-        }
-        if let Some(store) = reload.store {
-            // It may be the same one by other words, and get an older record after a newer one.
-            self.persister.stop(&mut self.engine);
-            self.ports.store = store.clone();
-            self.engine.keep(store.is_durable());
-            // What was said of the old one does not hold for the new one.
-            self.engine.handle_store_replaced();
-            self.rival = store.rival();
-            let unread = self.persister.is_unread() || self.standing != Standing::Acts;
-            self.persister = Persister::new(store, unread);
-            self.engine.handle_store_loss();
-            // Of this store no one has said yet that another process acts.
-            self.handle_rival();
-        }
-    }
-
     async fn shut_down(&mut self, grace: Duration) {
         let deadline = Instant::now() + grace;
         self.engine.pause(true);
         while self.engine.in_flight() > 0 {
-            let mut completions = Vec::new();
             tokio::select! {
                 biased;
                 () = sleep_until(deadline) => break,
-                _ = self.completions.receiver.recv_many(&mut completions, MAX_RESPONSES_PER_TURN) => self.handle_responses(completions),
+                completions = self.completions.next() => self.handle_responses(completions),
                 Some(command) = self.commands.recv() => self.handle_command(*command),
                 () = std::future::ready(()), if self.lists.is_pending() => self.lists.step(&self.engine, &self.clock),
             }
@@ -431,11 +328,6 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             let _ = tokio::time::timeout(FINAL_FLUSH, self.ports.store.release()).await;
         }
     }
-}
-
-#[allow(clippy::cast_precision_loss)] // Far below 2^53.
-fn seconds(milliseconds: u64) -> f64 {
-    milliseconds as f64 / 1_000.0
 }
 
 /// Far enough for «until something happens».

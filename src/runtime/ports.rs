@@ -4,7 +4,7 @@
 //! * [`Requester`] sends one REGISTER and brings back the response,
 //! * [`Store`] keeps the state that must outlive the process.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::LazyLock, time::Duration};
 
 use routr_environment::System;
 use routr_registration::model::{
@@ -98,7 +98,8 @@ pub trait Store: Send + Sync + 'static {
     /// Another process that acts for this registry already; `None` where this one may. It is read before the
     /// first [`Store::load`] returns, and followed from then on.
     fn rival(&self) -> watch::Receiver<Option<Rival>> {
-        watch::channel(None).1
+        static NONE: LazyLock<watch::Sender<Option<Rival>>> = LazyLock::new(|| watch::channel(None).0);
+        NONE.subscribe()
     }
 
     /// Returns the process that had written in this one's place when [`Store::detect_data_loss`] last looked:

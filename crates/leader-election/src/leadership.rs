@@ -1,14 +1,9 @@
 //! A term: the time for which this replica leads.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
-
 use tokio::{
     select,
     task::JoinHandle,
-    time::{Duration, Instant, sleep_until},
+    time::{Instant, sleep_until},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -16,48 +11,8 @@ use super::{
     client::LeaseClient,
     display_name,
     election::{ElectionAction, LostReason},
+    fence::{Fence, TermEnd},
 };
-
-/// Right to act as the leader, until the term ends. Cheap to check and to clone.
-#[derive(Clone, Debug)]
-pub struct LeadershipFence(Arc<FenceDeadline>);
-
-#[derive(Debug)]
-struct FenceDeadline {
-    /// Moment that `until` counts from.
-    origin: Instant,
-    /// Microseconds; 0: over.
-    until: AtomicU64,
-}
-
-impl LeadershipFence {
-    fn new(until: Instant) -> Self {
-        let limit = FenceDeadline { origin: Instant::now(), until: AtomicU64::new(0) };
-        let validity = Self(Arc::new(limit));
-        validity.extend(until);
-        validity
-    }
-
-    /// Returns whether this replica leads at this very moment.
-    ///
-    /// Call it before anything is sent that only a leader may send: the result is right also in a process
-    /// that was stopped for a while and whose timers have not fired yet. Between the call and the sending
-    /// there is no protection but the margin.
-    #[must_use]
-    pub fn holds(&self) -> bool {
-        let until = Duration::from_micros(self.0.until.load(Ordering::Acquire));
-        Instant::now().saturating_duration_since(self.0.origin) < until
-    }
-
-    fn extend(&self, until: Instant) {
-        let until = until.saturating_duration_since(self.0.origin).as_micros();
-        self.0.until.store(u64::try_from(until).unwrap_or(u64::MAX), Ordering::Release);
-    }
-
-    fn end(&self) {
-        self.0.until.store(0, Ordering::Release);
-    }
-}
 
 /// This replica leads, and goes on renewing the Lease until this is dropped or released.
 ///
@@ -67,7 +22,7 @@ pub struct Leadership {
     /// Cancelled as soon as this replica must not lead any longer. The work of a leader has to have stopped
     /// within a quarter of the lease's duration from then on.
     pub lost: CancellationToken,
-    validity: LeadershipFence,
+    term_end: TermEnd,
     stop: CancellationToken,
     _stops: DropGuard,
     task: JoinHandle<LeaseClient>,
@@ -77,28 +32,22 @@ impl Leadership {
     /// Begins to renew. The election has to lead already.
     pub(super) fn begin(client: LeaseClient, until: Instant) -> Self {
         let (lost, stop) = (CancellationToken::new(), CancellationToken::new());
-        let validity = LeadershipFence::new(until);
-        let end = End { lost: lost.clone(), validity: validity.clone() };
+        let term_end = TermEnd::new(until);
+        let end = End { lost: lost.clone(), term_end: term_end.clone() };
         let task = tokio::spawn(renew(client, stop.clone(), end));
-        Self { lost, validity, _stops: stop.clone().drop_guard(), stop, task }
+        Self { lost, term_end, _stops: stop.clone().drop_guard(), stop, task }
     }
 
-    /// Returns whether this replica leads at this very moment; see [`LeadershipFence::holds`].
+    /// Makes the fence that holds as long as this replica leads.
     #[must_use]
-    pub fn is_valid(&self) -> bool {
-        self.validity.holds()
-    }
-
-    /// The same question, for those who do not hold the term.
-    #[must_use]
-    pub fn validity(&self) -> LeadershipFence {
-        self.validity.clone()
+    pub fn fence(&self) -> Fence {
+        self.term_end.fence()
     }
 
     /// Ends the term and lets another one lead at once. To be called when the work of the leader has stopped.
     /// Takes at most a second; a failure is logged, and the Lease then runs out by itself.
     pub async fn release(mut self) {
-        self.validity.end();
+        self.term_end.end();
         self.lost.cancel();
         self.stop.cancel();
         match (&mut self.task).await {
@@ -110,7 +59,7 @@ impl Leadership {
 
 impl Drop for Leadership {
     fn drop(&mut self) {
-        self.validity.end();
+        self.term_end.end();
         self.lost.cancel();
     }
 }
@@ -118,12 +67,12 @@ impl Drop for Leadership {
 /// Whatever becomes of the renewing task, without it there is no term.
 struct End {
     lost: CancellationToken,
-    validity: LeadershipFence,
+    term_end: TermEnd,
 }
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.validity.end();
+        self.term_end.end();
         self.lost.cancel();
     }
 }
@@ -150,7 +99,7 @@ async fn renew(mut client: LeaseClient, stop: CancellationToken, end: End) -> Le
         match done {
             Ok(()) => {
                 if let Some(until) = client.election.leads_until() {
-                    end.validity.extend(until);
+                    end.term_end.extend(until);
                 }
                 if matches!(act, ElectionAction::Write { .. }) && trouble.take().is_some() {
                     tracing::info!("the lease is renewed again");

@@ -24,8 +24,8 @@
 //!   now looks like that there was none before.
 //!
 //! A process that is stopped (SIGSTOP, a frozen virtual machine) may be behind any deadline when it goes on.
-//! Its timers fire some moments later, so [`Leadership::is_valid`] compares with the clock itself, and is to
-//! be asked before anything is sent. What the operating system's monotonic clock does not count cannot be
+//! Its timers fire some moments later, so a [`Fence`] compares with the clock itself, and is asked before
+//! anything is sent. What the operating system's monotonic clock does not count cannot be
 //! seen: on Linux it stands still while the whole machine is suspended, and while some hypervisors move or
 //! freeze a guest. No node of a cluster should be suspended with a leader on it; should it happen, the first
 //! renewal after it finds another holder (409) and ends the term.
@@ -33,7 +33,8 @@
 //! * `election`: the rules, without requests or a clock; checked by simulation,
 //! * `api`: get, create and update, and what their failures mean,
 //! * `client`: both together,
-//! * `leadership`: renewing, and the end of it.
+//! * `leadership`: renewing, and the end of it,
+//! * `fence`: the right to act, as long as a term lasts.
 
 use std::time::Duration;
 
@@ -55,9 +56,10 @@ use routr_types::text::clean;
 pub mod api;
 pub mod client;
 pub mod election;
+mod fence;
 pub mod leadership;
 
-pub use self::leadership::{Leadership, LeadershipFence};
+pub use self::{fence::Fence, leadership::Leadership};
 
 /// Bytes of a holder's name that are shown: a pod has no longer one.
 const MAX_HOLDER_BYTES: usize = 253;

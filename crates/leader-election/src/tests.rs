@@ -213,7 +213,7 @@ const ALL: [Method; 3] = [Method::GET, Method::POST, Method::PUT];
 
 async fn lost_within(term: &Leadership, seconds: f64) {
     timeout(Duration::from_secs_f64(seconds), term.lost.cancelled()).await.expect("lost in time");
-    assert!(!term.is_valid());
+    assert!(!term.fence().holds());
 }
 
 #[tokio::test(start_paused = true)]
@@ -227,7 +227,7 @@ async fn the_first_one_leads_at_once_and_goes_on() {
     assert_eq!(fake.spec("leaseDurationSeconds"), 10);
     let first = fake.spec("renewTime");
     sleep(Duration::from_secs(60)).await;
-    assert!(term.is_valid() && !term.lost.is_cancelled());
+    assert!(term.fence().holds() && !term.lost.is_cancelled());
     assert_ne!(fake.spec("renewTime"), first);
     assert_eq!(fake.spec("leaseTransitions"), 0);
     let log = fake.0.lock().unwrap().log.clone();
@@ -244,14 +244,14 @@ async fn a_released_lease_is_taken_within_two_seconds() {
     let term = a.leads_within(0.1).await;
     b.follows_for(20.0).await;
     assert_eq!(b.stands(), LeadershipStatus::Following { leader: Some("registry-0".into()) });
-    let (validity, lost) = (term.validity(), term.lost.clone());
+    let (fence, lost) = (term.fence(), term.lost.clone());
     let waits = tokio::spawn(async move { b.leads_within(2.0).await });
     sleep(Duration::from_millis(300)).await;
     term.release().await;
-    assert!(!validity.holds() && lost.is_cancelled());
+    assert!(!fence.holds() && lost.is_cancelled());
     assert_eq!((fake.spec("holderIdentity"), fake.spec("leaseDurationSeconds")), (json!(""), json!(1)));
     let term = waits.await.expect("leads");
-    assert!(term.is_valid());
+    assert!(term.fence().holds());
     assert_eq!(fake.spec("leaseTransitions"), 1);
 }
 
@@ -284,7 +284,7 @@ async fn who_cannot_renew_stops_three_seconds_before_another_could_start() {
         timeout(Duration::from_secs(7), term.lost.cancelled()).await.expect("lost");
         let kept = before.elapsed().as_secs_f64();
         assert!((5.55..=5.75).contains(&kept), "{fate:?}: {kept}");
-        assert!(!term.is_valid());
+        assert!(!term.fence().holds());
     }
 }
 
@@ -302,7 +302,7 @@ async fn an_outage_of_some_seconds_loses_nothing() {
             fake.rule(None);
             // Each time at another moment between two renewals.
             sleep(Duration::from_millis(4130)).await;
-            assert!(term.is_valid(), "{fate:?}");
+            assert!(term.fence().holds(), "{fate:?}");
         }
     }
 }
@@ -317,7 +317,7 @@ async fn a_claim_whose_answer_is_lost_is_made_good() {
     // The same for a renewal: a conflict with itself is none.
     fake.plan(Method::PUT, &[Fate::AnswerLost]);
     sleep(Duration::from_secs(30)).await;
-    assert!(term.is_valid());
+    assert!(term.fence().holds());
 }
 
 #[tokio::test(start_paused = true)]
@@ -335,7 +335,7 @@ async fn another_holder_ends_the_term_at_once() {
     let term = a.leads_within(1.2).await;
     fake.edit(|lease| lease["metadata"]["labels"] = json!({ "team": "voice" }));
     sleep(Duration::from_secs(20)).await;
-    assert!(term.is_valid());
+    assert!(term.fence().holds());
     let state = fake.0.lock().unwrap();
     assert_eq!(state.lease.as_ref().unwrap()["metadata"]["labels"]["team"], "voice");
 }
@@ -349,7 +349,7 @@ async fn a_deleted_lease_comes_back_with_its_leader() {
     b.follows_for(3.5).await;
     fake.0.lock().unwrap().lease = None;
     b.follows_for(30.0).await;
-    assert!(term.is_valid());
+    assert!(term.fence().holds());
     assert_eq!(fake.spec("holderIdentity"), a.elector.holder());
     drop(term);
     fake.0.lock().unwrap().lease = None;
@@ -438,7 +438,7 @@ async fn k4_requests_that_take_seconds_cost_no_term() {
         let mut a = Replica::new(&fake, "registry-0");
         let term = a.leads_within(12.0).await;
         sleep(Duration::from_secs(120)).await;
-        assert!(term.is_valid(), "{way} ms each way");
+        assert!(term.fence().holds(), "{way} ms each way");
         let mut b = Replica::new(&fake, "registry-1");
         b.follows_for(20.0).await;
         assert_eq!(b.stands(), LeadershipStatus::Following { leader: Some("registry-0".into()) });
@@ -505,10 +505,10 @@ async fn a_process_that_was_stopped_knows_before_its_timers_do() {
     let fake = Fake::default();
     let mut a = Replica::new(&fake, "registry-0");
     let term = a.leads_within(0.1).await;
-    let validity = term.validity();
+    let fence = term.fence();
     // No task runs meanwhile: neither the one that renews nor the one that would say that the term is lost.
     tokio::time::advance(Duration::from_secs(7)).await;
     let lost = term.lost.is_cancelled();
-    assert!(!validity.holds() && !term.is_valid(), "lost was said: {lost}");
+    assert!(!fence.holds(), "lost was said: {lost}");
     lost_within(&term, 0.1).await;
 }

@@ -97,11 +97,12 @@ impl ApiServer {
         let mut client = Grpc::new(Metered::new(connection.connection.clone(), received))
             .max_decoding_message_size(most)
             .accept_compressed(CompressionEncoding::Gzip);
-        let call = async {
+        // Boxed: thousands may wait for their turn, and need no room for a call meanwhile.
+        let call = Box::pin(async {
             client.ready().await.map_err(Status::from_error)?;
             let message = Bytes::from(message.encode_to_vec());
             client.unary(Request::new(message), PathAndQuery::from_static(method), RawCodec::default()).await
-        };
+        });
         let late = || CallFailure::Error(SourceError::Deadline(self.timeout));
         let status = match tokio::time::timeout(self.timeout, call).await {
             Err(_) => return Err(late()),

@@ -125,7 +125,7 @@ async fn a_lease_is_handed_over_at_once_and_left_to_run_out_after_a_kill() {
     b.stands("follows the first", follows("registry-0")).await;
     first.release().await;
     let second = b.leads().await;
-    assert!(second.is_valid());
+    assert!(second.fence().holds());
     // It was let go, and did not run out.
     let held = async |holder: &'static str| {
         let look = async || {
@@ -161,7 +161,7 @@ async fn a_lease_is_handed_over_at_once_and_left_to_run_out_after_a_kill() {
     };
     let holder = wait_for(holder, SOON, "the Lease to be created again").await;
     assert!(holder.starts_with("registry-2_"), "{holder}");
-    assert!(third.is_valid());
+    assert!(third.fence().holds());
 
     let asked = plane.audit_of(&namespace, "elector");
     assert!(
