@@ -1,6 +1,9 @@
 //! A REGISTER on its way: what the model keeps of it.
 
-use routr_registration::{model::RegisterRequest, registration::target};
+use routr_registration::{
+    model::RegisterRequest,
+    registration::{EdgePortRank, target},
+};
 use routr_types::host::HostPort;
 
 use crate::{checks::mutants::Mutant, model::InFlight, rules::SECOND, trunks::Catalogue, world::State};
@@ -111,7 +114,7 @@ impl State {
             .iter()
             .zip(&addresses)
             .map(|(edge, address)| (address.as_str(), edge.region.as_deref(), true));
-        let best = target::edge_port(reference, entry.trunk.region.as_deref(), all, 0);
+        let best = target::edge_port(reference, entry.trunk.region.as_deref(), all, EdgePortRank::FIRST);
         first.is_some_and(|uri| uri.registrar == request.target)
             && edges.get(best).is_some_and(|edge| edge.address == request.edge_port)
     }
