@@ -3,8 +3,8 @@
 //!
 //! ```text
 //!   watch --> controller --> reconcile: dereference, validate --> Desired --> engines: one for each Registry
-//!                                |                               ^              |
-//!   lease                        +--> cleanup (deletion) --------+              +--> status_updater --> status
+//!                                |                               ^             |
+//!   lease                        +--> cleanup (deletion) --------+             +--> status_updater, status
 //! ```
 //!
 //! * [`routr_leader_election`]: who leads; a leader that cannot renew stops before another could start,

@@ -26,12 +26,12 @@ use routr_registration::{
     model::StoreError,
 };
 
-/// How long the store may take to say what it keeps.
+/// Time that the store may take to say what it keeps.
 const READ_DEADLINE: Duration = Duration::from_secs(10);
 /// Batches of trunks that may wait; each is small.
 const MAX_QUEUED_BATCHES: usize = 4;
 
-/// What an engine says of itself that was made for one sync.
+/// Statement of an engine that was made for one sync.
 #[derive(Clone, Debug)]
 pub struct Survey {
     /// At a glance.
@@ -79,18 +79,18 @@ pub async fn survey(
         let late = || Err(StoreError::Unavailable("timed out loading its records".into()));
         match timeout(READ_DEADLINE, store.load()).await.unwrap_or_else(|_| late()) {
             Ok(records) => {
-                engine.resume(records, clock.now().at);
-                engine.set_cache_health(None, clock.now());
+                engine.handle_records(records, clock.now().at);
+                engine.handle_store_health(None, clock.now());
             }
-            Err(error) => engine.set_cache_health(Some(&error), clock.now()),
+            Err(error) => engine.handle_store_health(Some(&error), clock.now()),
         }
     }
-    engine.begin_sync();
+    engine.handle_sync_started();
     let (sender, mut batches) = mpsc::channel::<Vec<RawTrunk>>(MAX_QUEUED_BATCHES);
     let offer = async {
         while let Some(batch) = batches.recv().await {
             let now = clock.now();
-            batch.iter().for_each(|item| engine.offer(item, now));
+            batch.iter().for_each(|item| engine.handle_trunk(item, now));
         }
     };
     // The list has ended when its sender is dropped, and all of it was offered then.
@@ -98,11 +98,11 @@ pub async fn survey(
     let now = clock.now();
     match result {
         Ok(absence) => {
-            let _report = engine.finish_sync(absence, now);
+            let _report = engine.handle_sync_finished(absence, now);
         }
         Err(error) => {
             tracing::debug!(%error, "cannot read the trunks of a suspended Registry");
-            engine.abort_sync(&error, now);
+            engine.handle_sync_failed(&error, now);
         }
     }
     let mut summary = engine.summary(now);

@@ -29,11 +29,12 @@ use super::{
     status_updater::{StatusTarget, StatusUpdater},
 };
 use crate::{
-    admin::{Directory, RegistryName, RegistryPhase, RegistryState},
+    admin::Directory,
     grpc::shared::Connections,
     instance::Fence,
     metrics::Metrics,
     quota::Quotas,
+    registry::{RegistryName, RegistryPhase, RegistryState},
 };
 use routr_registration::model::Excess;
 

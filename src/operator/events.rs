@@ -46,7 +46,7 @@ const MAX_WRITES: (usize, usize) = (32, 8);
 /// Digits of the hash that a shortened name ends with.
 const HASH_DIGITS: usize = 10;
 
-/// Who records events, as which instance. Clones share it: each Registry has one.
+/// The recorder of events and the instance that it names. Clones share it: each Registry has one.
 #[derive(Clone)]
 pub struct EventReporter(Arc<Reporting>);
 

@@ -57,7 +57,7 @@ const MIN_DEREGISTER_DEADLINE: Duration = Duration::from_secs(5);
 /// Reconciles at the same time, and those of one namespace. A deletion does not count: it may take its whole
 /// deadline. More would only wait for their requests to the API server, each with all that it has read.
 const MAX_RECONCILES: (usize, usize) = (128, 32);
-/// How long one request may take.
+/// Longest time that one request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Parts that a reconcile needs.

@@ -74,7 +74,7 @@ pub struct Ports<S, R, T> {
     pub store: Arc<T>,
 }
 
-/// See the module.
+/// The task that runs an engine: see the module.
 pub struct Driver<S: TrunkSource, R: Requester, T: Store, O: Observer> {
     engine: Engine,
     ports: Ports<S, R, T>,
@@ -112,7 +112,7 @@ pub struct Driver<S: TrunkSource, R: Requester, T: Store, O: Observer> {
     quota: Arc<Quota>,
 }
 
-/// How to reach a running driver.
+/// The way to reach a running driver.
 pub struct Controls<S, R, T> {
     /// Asks and commands.
     pub handle: EngineHandle,

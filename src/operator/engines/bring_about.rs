@@ -8,12 +8,12 @@ use super::{
     run::{Activity, Run},
 };
 use crate::{
-    admin::RegistryName,
     instance,
     operator::{status_updater::Work, validate::Plan},
+    registry::RegistryName,
 };
 
-/// How long an engine may take to say how it is.
+/// Time that an engine may take to say how it is.
 const ENGINE_QUERY_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl EngineManager {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::{
-    admin::RegistryName,
     operator::{status::Stall, validate::Plan},
+    registry::RegistryName,
 };
 use routr_registration::engine::view::DeregistrationReport;
 
@@ -21,7 +21,7 @@ pub enum Desired {
     },
     /// The spec cannot be followed. An engine that runs continues by its last valid plan.
     Stall {
-        /// What a user has to change.
+        /// The correction that a user has to make.
         stall: Stall,
         /// Pauses or resumes the engine that runs, because an emergency brake works in any case; `None` where
         /// the spec does not say.
@@ -29,7 +29,7 @@ pub enum Desired {
     },
     /// The Registry is being deleted: its bindings are removed, and nothing runs afterwards.
     Deregister {
-        /// How long that may take at most.
+        /// Longest time that it may take.
         deadline: Duration,
         /// The state to bring about before, where no engine runs yet: a new leader has to read the trunks and
         /// their credentials first.
@@ -43,7 +43,7 @@ pub enum Desired {
     Gone,
 }
 
-/// What came of a [`Desired`] state.
+/// Result of bringing a [`Desired`] state about.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It was brought about.
@@ -54,14 +54,14 @@ pub enum Outcome {
     Deregistered(Option<DeregistrationResult>),
 }
 
-/// How a deregistration ended.
+/// End of a deregistration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeregistrationResult {
     /// Nothing is left to remove.
     Complete(DeregistrationReport),
     /// The deadline came first.
     DeadlineExceeded {
-        /// How many trunks were left.
+        /// Number of trunks that were left.
         left: u64,
         /// In plain words.
         why: String,

@@ -12,12 +12,13 @@ use super::{
     run::{Run, RunningEngine},
 };
 use crate::{
-    admin::{Directory, Listed, RegistryName},
+    admin::{Directory, Listed},
     instance::{Identity, Reloads, RunOptions},
     operator::{
         status_updater::{StatusTarget, Work},
         validate::Plan,
     },
+    registry::RegistryName,
     runtime::handle::EngineHandle,
 };
 

@@ -1,12 +1,12 @@
-//! Why an engine does not run as planned.
+//! Reasons that an engine does not run as planned.
 
 use crate::{
-    admin::RegistryName,
     instance::InstanceError,
     operator::status::{Stall, reasons},
+    registry::RegistryName,
 };
 
-/// Why an engine does not run as planned.
+/// Reason that an engine does not run as planned.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineManagerError {
     /// It cannot be set up.

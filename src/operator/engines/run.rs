@@ -1,4 +1,4 @@
-//! What runs for one Registry: an engine, from its start to its end; or, while it is suspended and no engine
+//! The run of one Registry: an engine, from its start to its end; or, while it is suspended and no engine
 //! is needed, nothing but a look at its trunks now and then.
 
 use std::{sync::Arc, time::Duration};
@@ -19,11 +19,12 @@ use crate::{
         status_updater::{StatusTarget, Work},
         validate::Plan,
     },
+    registry::RegistryName,
     runtime::handle::EngineHandle,
 };
 use routr_registration::engine::{Engine, view::Summary};
 
-/// What runs by a plan. Dropped, it ends.
+/// The run by a plan. Dropped, it ends.
 pub(super) struct Run {
     pub(super) plan: Plan,
     pub(super) activity: Activity,

@@ -1,4 +1,4 @@
-//! What fails: a kind of request, and one failure of it from its beginning to its end.
+//! Failures: a kind of request, and one failure of it from its beginning to its end.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ pub(super) const REMIND_EVERY: Duration = Duration::from_secs(20);
 /// Of many requests some fail and some succeed: a failure is over when none has failed for this long.
 pub(super) const QUIET_PERIOD: Duration = Duration::from_secs(5);
 
-/// What a request is for.
+/// Purpose of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Area {
     /// Any of them: the API server is unavailable.

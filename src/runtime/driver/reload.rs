@@ -26,7 +26,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
     pub(super) fn reload(&mut self, reload: Reload<S, R, T>) {
         let now = self.clock.now();
         self.interval = Duration::from_millis(reload.settings.registration.interval_ms);
-        self.engine.reconfigure(reload.settings, now);
+        self.engine.handle_settings(reload.settings, now);
         if let Some(source) = reload.source {
             self.ports.source = source;
             if !matches!(self.sync, SyncTask::Over) {
@@ -42,7 +42,7 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
         if reload.requester_moved {
             let link = *self.link.borrow_and_update();
             self.restarts = link.restarts;
-            self.engine.requester_replaced(link, now);
+            self.engine.handle_requester_replaced(link, now);
         }
         if let Some(store) = reload.store {
             // It may be the same one by other words, and get an older record after a newer one.
@@ -50,11 +50,11 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
             self.ports.store = store.clone();
             self.engine.keep(store.is_durable());
             // What was said of the old one does not hold for the new one.
-            self.engine.forget_cache_health();
+            self.engine.handle_store_replaced();
             self.rival = store.rival();
             let unread = self.persister.is_unread() || self.standing != Standing::Acts;
             self.persister = Persister::new(store, unread);
-            self.engine.mark_all_for_writing();
+            self.engine.handle_store_loss();
             // Of this store no one has said yet that another process acts.
             self.handle_rival();
         }

@@ -138,7 +138,7 @@ async fn crowd(plane: &ControlPlane, crowd: &Crowd, deadline: Duration) -> Cost 
     cost
 }
 
-/// How many Registries are in this state, by `/metrics`.
+/// Number of Registries in this state, by `/metrics`.
 fn of_state(metrics: &str, state: &str) -> usize {
     let ready = metrics.lines().filter(|line| line.starts_with("routr_registry_ready{"));
     ready.filter(|line| line.contains(&format!("state=\"{state}\""))).count()
