@@ -40,7 +40,8 @@ impl State {
                 if undone {
                     left.push((host.clone(), id.clone(), gone, call.leaves));
                 }
-                let waits = held || asked;
+                // Refreshes go first, and may leave nothing of the budget.
+                let waits = held || asked || self.is_overbooked(host);
                 if ours && latest && !waits && at > due && call.leaves < 3 && registrar.is_reached() {
                     left.push((host.clone(), id.clone(), gone, call.leaves));
                 }

@@ -113,10 +113,11 @@ impl Registrar {
     /// Requests in a row that had no response, those under way included, and probes of an EdgePort that did
     /// not get there.
     pub fn fruitless(&self) -> u32 {
-        self.silences.saturating_add(self.wasted).saturating_add(self.in_flight)
+        // One call that failed may be its trunk's own failure, and the registrar well: the second one counts.
+        self.silences.saturating_add(self.wasted / 2).saturating_add(self.in_flight)
     }
 
-    /// A probe of an EdgePort never left the Requester: another registrar has the next turn.
+    /// A probe of an EdgePort never left the Requester: after two of them another registrar has the next turn.
     pub fn wasted(&mut self) {
         self.wasted = self.wasted.saturating_add(1);
     }

@@ -222,12 +222,14 @@ fn a_refresh_at_a_registrar_that_left_the_last_request_unanswered_goes_behind_th
 }
 
 #[test]
-fn probes_that_never_left_the_requester_cost_a_registrar_its_turn_and_its_refreshes_nothing() {
+fn two_probes_that_never_left_the_requester_cost_a_registrar_its_turn_and_its_refreshes_nothing() {
     let mut harness = Harness::new(None);
     let now = Moment(1_000);
     let (failing, other) = (harness.well("failing"), harness.well("other"));
-    harness.registrars.wasted(failing);
-    assert_eq!([failing, other].map(|id| harness.registrars.fruitless(id, now)), [1, 0]);
+    for fruitless in [0, 1, 1, 2] {
+        harness.registrars.wasted(failing);
+        assert_eq!([failing, other].map(|id| harness.registrars.fruitless(id, now)), [fruitless, 0]);
+    }
     harness.registrars.wait(failing, refresh(5_000), 1, 0, now);
     harness.registrars.wait(other, refresh(9_000), 2, 0, now);
     assert_eq!(harness.next(now), Some((1, failing)));
