@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use rand::{SeedableRng as _, rngs::SmallRng};
 use routr_registration::{
     model::Record,
-    registration::{Binding, EdgePortId, Registration, Settings, time::Moment},
+    registration::{Binding, EdgePortId, Registration, Settings, UriIndex, UriRank, time::Moment},
 };
 use routr_registry::store::{
     codec::{self, Decoder},
@@ -60,9 +60,10 @@ fn assert_resumes(record: &Record) {
     let mut rng = SmallRng::seed_from_u64(record.expires_at_ms);
     let granted_s = NonZeroU32::new(record.granted_s.min(86_400)).unwrap_or(NonZeroU32::MIN);
     let expires_at = now.plus(record.expires_at_ms.min(u64::from(granted_s.get()) * 1_000));
-    let (position, edge) = (0, EdgePortId::default());
-    let binding = Binding { expires_at, granted_s, position, edge, longer: false };
-    let resumed = Registration::resume(record.cseq, Some((binding, 0)), &settings, now, &mut rng);
+    let (index, edge) = (UriIndex::FIRST, EdgePortId::default());
+    let binding = Binding { expires_at, granted_s, index, edge, longer: false };
+    let resumed =
+        Registration::resume(record.cseq, Some((binding, UriRank::FIRST)), &settings, now, &mut rng);
     assert!(resumed.due() <= expires_at.max(now), "{record:?}");
     assert!(resumed.cseq() >= record.cseq);
 }
