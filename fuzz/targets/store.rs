@@ -60,7 +60,7 @@ fn assert_resumes(record: &Record) {
     let mut rng = SmallRng::seed_from_u64(record.expires_at_ms);
     let granted_s = NonZeroU32::new(record.granted_s.min(86_400)).unwrap_or(NonZeroU32::MIN);
     let expires_at = now.plus(record.expires_at_ms.min(u64::from(granted_s.get()) * 1_000));
-    let (index, edge) = (UriIndex::default(), EdgePortId::default());
+    let (index, edge) = (UriIndex::FIRST, EdgePortId::default());
     let binding = Binding { expires_at, granted_s, index, edge, longer: false };
     let resumed =
         Registration::resume(record.cseq, Some((binding, UriRank::FIRST)), &settings, now, &mut rng);

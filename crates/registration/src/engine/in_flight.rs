@@ -108,3 +108,79 @@ impl InFlightRequests {
         self.all.get(ticket)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registration::{EdgePortRank, Purpose, UriChoice, UriRank, request::UriView};
+
+    fn sent(at: u64) -> InFlightRequest {
+        let uri = UriView { user: "u", host: "h", port: 5060, transport: Transport::Udp };
+        InFlightRequest {
+            slot: 7,
+            attempt: Attempt {
+                purpose: Purpose::Register,
+                uri: UriChoice::Rank(UriRank::FIRST),
+                edge: EdgePortRank::FIRST,
+                bound_edge: None,
+                redirect: None,
+                without_credentials: false,
+                expires: 600,
+                cseq: 1,
+                without_tags: 0,
+            },
+            sent_to: HostPort::new("h", 5060),
+            transport: Transport::Udp,
+            uri: UriKey::of(uri),
+            registrar: 0,
+            edge: EdgePortId(0),
+            sent_at: Moment(at),
+            probes_registrar: false,
+            probes_edge: false,
+            stalled: false,
+            number: 0,
+        }
+    }
+
+    #[test]
+    fn each_is_checked_when_its_time_has_come_until_it_leaves_its_place_or_is_over() {
+        let mut all = InFlightRequests::default();
+        let (first, second) = (all.insert(sent(0), Moment(300)), all.insert(sent(100), Moment(400)));
+        let checked = |all: &mut InFlightRequests, now, leaves: bool| {
+            let mut at = Vec::new();
+            all.check(Moment(now), 1_000, |sent_at| {
+                at.push(sent_at.0);
+                leaves
+            });
+            at
+        };
+        assert_eq!((checked(&mut all, 299, true), all.next_check()), (vec![], Some(Moment(300))));
+        assert_eq!(checked(&mut all, 300, false), [0]);
+        assert_eq!(checked(&mut all, 400, true), [100]);
+        assert_eq!((all.get(second).unwrap().stalled, all.next_check()), (true, Some(Moment(1_300))));
+        all.remove(first);
+        assert_eq!((checked(&mut all, 9_000, true), all.next_check()), (vec![], None));
+    }
+
+    #[test]
+    fn a_ticket_that_is_used_again_is_another_request() {
+        let mut all = InFlightRequests::default();
+        let ticket = all.insert(sent(0), Moment(300));
+        all.insert(sent(0), Moment(9_000));
+        all.remove(ticket);
+        assert_eq!(all.insert(sent(200), Moment(500)), ticket);
+        all.check(Moment(300), 1_000, |_| panic!("the request before is over"));
+    }
+
+    #[test]
+    fn one_was_among_others_where_another_one_was_under_way_at_the_same_time() {
+        let mut all = InFlightRequests::default();
+        let ticket = all.insert(sent(0), Moment(300));
+        let alone = all.remove(ticket).unwrap();
+        assert!(!all.was_among_others(&alone));
+        let ticket = all.insert(sent(1_000), Moment(1_300));
+        all.insert(sent(1_500), Moment(1_800));
+        let joined = all.remove(ticket).unwrap();
+        assert!(all.was_among_others(&joined));
+    }
+}

@@ -6,7 +6,11 @@ use super::{
     sim::{HOUR, MINUTE, SECOND_MS, Sim, settings},
     world::{ConcurrencyLimit, Policy, trunk},
 };
-use crate::{engine::view::Refresh, registration::state::TrunkState, trunk::Trunk};
+use crate::{
+    engine::view::Refresh,
+    registration::state::TrunkState,
+    trunk::{MAX_URIS, Trunk},
+};
 use routr_types::secret::Secret;
 
 fn many(count: usize) -> Vec<Trunk> {
@@ -274,19 +278,19 @@ fn a_removed_trunk_leaves_nothing_in_a_queue_for_the_next_one_in_its_slot() {
 }
 
 #[test]
-fn many_uris_are_no_trouble() {
+fn many_uris_are_no_trouble_and_those_beyond_the_bound_are_left_out() {
     let uris: Vec<String> = (0..90).map(|n| format!("u@host{n}")).collect();
     let uris: Vec<&str> = uris.iter().map(String::as_str).collect();
     let mut sim = Sim::with(&[trunk("t", &uris)]);
     (0..90).for_each(|n| sim.policy(&format!("host{n}"), Policy::Code(500)));
-    sim.policy("host63", Policy::Grants(600));
+    sim.policy("host31", Policy::Grants(600));
     sim.run(MINUTE);
     assert_eq!(sim.state("t"), TrunkState::Registered);
     let tried: HashSet<_> = sim.log.iter().map(|sent| &*sent.host).collect();
-    assert_eq!((tried.len(), sim.view("t").aor.as_str()), (64, "u@host63"));
-    sim.policy("host63", Policy::Code(500));
+    assert_eq!((tried.len(), sim.view("t").aor.as_str()), (MAX_URIS, "u@host31"));
+    sim.policy("host31", Policy::Code(500));
     sim.run(24 * HOUR);
-    assert!(sim.log.len() < 64 * 200, "{} REGISTERs in a day", sim.log.len());
+    assert!(sim.log.len() < MAX_URIS * 200, "{} REGISTERs in a day", sim.log.len());
 }
 
 #[test]
