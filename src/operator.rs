@@ -2,9 +2,9 @@
 //! holds the lease.
 //!
 //! ```text
-//!   watch --> controller --> reconcile: dereference, validate --> Desired --> engines: one for each Registry
-//!                                |                               ^             |
-//!   lease                        +--> cleanup (deletion) --------+             +--> status_updater, status
+//!   watch --> controller --> reconcile: dereference, validate --> Desired --> engines, by UID
+//!                                |                                   ^            |
+//!   Lease                        +--> cleanup (deletion) ------------+            +--> status_updater
 //! ```
 //!
 //! * [`routr_leader_election`]: who leads; a leader that cannot renew stops before another could start,

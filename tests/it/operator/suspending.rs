@@ -75,6 +75,33 @@ async fn a_suspended_registry_sends_nothing_until_it_goes_on_where_it_was() {
 }
 
 #[tokio::test]
+async fn a_registry_suspended_from_the_beginning_has_no_engine_until_it_resumes() {
+    let stage = TestRegistry::with(&["a", "b"]).await;
+    let cluster = Installation::shared("resting").await;
+    let kube = KubeClient::on(&cluster).await;
+    let mut operator = cluster.start("pod-a");
+    kube.create("main", spec_with(&stage, json!({ "suspend": true }))).await;
+    kube.status("main", "its trunks to be counted", |status| status["trunks"]["total"] == 2).await;
+    kube.conditions("main", &[("Ready", "False", "Suspended"), ("APIReachable", "True", "Reachable")]).await;
+    assert_eq!((starts(&operator.service), stage.registrar.log().len()), (0, 0), "nothing runs or is sent");
+
+    kube.follows("main", json!({ "suspend": false })).await;
+    kube.conditions("main", &[("Ready", "True", "AllRegistered")]).await;
+    kube.follows("main", json!({ "suspend": true })).await;
+    kube.conditions("main", &[("Ready", "False", "Suspended")]).await;
+    assert_eq!(starts(&operator.service), 1, "an engine that ran is paused, and knows its bindings");
+    let sent = stage.registrar.log().len();
+
+    // The next leader needs none.
+    operator.service.terminate(SOON).await;
+    stage.trunks(&["a", "b", "c"]);
+    let next = cluster.start("pod-b");
+    kube.status("main", "its trunks to be counted again", |status| status["trunks"]["total"] == 3).await;
+    kube.conditions("main", &[("Ready", "False", "Suspended")]).await;
+    assert_eq!((starts(&next.service), stage.registrar.log().len()), (0, sent));
+}
+
+#[tokio::test]
 async fn what_is_most_overdue_goes_first() {
     let refs = ["t0", "t1", "t2", "t3", "t4", "t5"];
     let stage = TestRegistry::with(&refs).await;

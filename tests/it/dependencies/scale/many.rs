@@ -157,11 +157,10 @@ async fn k2_k3_three_hundred_registries_need_few_descriptors_little_memory_and_f
     let cost = crowd(ControlPlane::shared().await, &few, 3 * SOON).await;
     println!("{cost:?}");
     assert!(cost.descriptors < 80, "{cost:?}");
-    assert!(cost.metrics < 1_200, "{cost:?}");
-    // 3,000 cost some 45,000 each, which the documentation says. With what is there once, the connections and
-    // the traces of the rush, spread over few, it is twice that, and more the busier the machine is. A client
-    // or a cache for each would cost a megabyte.
-    assert!(cost.memory < 400_000, "{cost:?}");
+    assert!(cost.metrics < 300, "{cost:?}");
+    // 34,000 each, in a debug build: the documentation says what 3,000 cost. What is there once, the
+    // connections and the traces of the rush, is spread over few here, and more the busier the machine is.
+    assert!(cost.memory < 80_000, "{cost:?}");
 }
 
 /// The figures of the documentation. Takes some minutes:
