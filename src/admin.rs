@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     metrics::Metrics,
+    quota::sockets::Connections,
     runtime::{
         handle::{EngineHandle, EngineStopped},
         ports::Environment,
@@ -72,6 +73,7 @@ pub struct AdminState {
     healthz: bool,
     standing: Option<watch::Receiver<LeadershipStatus>>,
     findings: Arc<dyn Fn() -> Vec<Finding> + Send + Sync>,
+    connections: Option<Arc<dyn Fn() -> Connections + Send + Sync>>,
     stuck_for: Arc<dyn Fn() -> Option<Duration> + Send + Sync>,
 }
 
@@ -95,6 +97,7 @@ impl AdminState {
             healthz: true,
             standing: None,
             findings: Arc::new(Vec::new),
+            connections: None,
             stuck_for: Arc::new(|| None),
         }
     }
@@ -118,6 +121,13 @@ impl AdminState {
     #[must_use]
     pub fn with_findings(mut self, findings: impl Fn() -> Vec<Finding> + Send + Sync + 'static) -> Self {
         self.findings = Arc::new(findings);
+        self
+    }
+
+    /// Shows on `/metrics` what `connections` returns: those that the Registries of an operator have.
+    #[must_use]
+    pub fn with_connections(mut self, connections: impl Fn() -> Connections + Send + Sync + 'static) -> Self {
+        self.connections = Some(Arc::new(connections));
         self
     }
 

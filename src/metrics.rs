@@ -18,6 +18,7 @@ use prometheus_client::{
 };
 
 use crate::{
+    quota::sockets::Connections,
     registry::{RegistryName, RegistryState},
     runtime::ports::Observer,
 };
@@ -108,6 +109,8 @@ pub struct Scrape {
     pub states: Vec<(RegistryName, RegistryState)>,
     /// What each registry that runs says of itself; `None` where it did not answer.
     pub registries: Vec<(RegistryName, Option<Summary>)>,
+    /// The connections of the Registries of an operator.
+    pub connections: Option<Connections>,
     /// Whether this replica leads; `None` outside an operator, which then has no metrics of its own.
     pub leading: Option<bool>,
     /// The time of the scrape, in milliseconds since the Unix epoch.
@@ -175,6 +178,9 @@ impl Metrics {
             .collect();
         gauges::register(registry, &all);
         gauges::register_states(registry, &scrape.states);
+        if let Some(connections) = &scrape.connections {
+            gauges::register_connections(registry, connections);
+        }
         if let Some(leading) = scrape.leading {
             self.operator.register(registry, leading);
         }
