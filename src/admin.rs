@@ -31,6 +31,7 @@ use crate::{
 use routr_leader_election::LeadershipStatus;
 use routr_registration::engine::view::Summary;
 
+mod connections;
 mod directory;
 #[cfg(test)]
 pub(crate) mod fake;

@@ -90,11 +90,22 @@ impl AsyncWrite for Admitted {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+        let this = self.get_mut();
+        match Pin::new(&mut this.stream).poll_flush(context) {
+            Poll::Pending if this.usage.close().is_cancelled() => {
+                Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
+            }
+            flushed => flushed,
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+        let this = self.get_mut();
+        match Pin::new(&mut this.stream).poll_shutdown(context) {
+            // TLS has its last words for one that takes nothing.
+            Poll::Pending if this.usage.close().is_cancelled() => Poll::Ready(Ok(())),
+            shut => shut,
+        }
     }
 }
 
@@ -137,7 +148,7 @@ async fn run(
         let (stream, from) = match next {
             Ok(accepted) => accepted,
             Err(problem) => {
-                let made_room = descriptors::is_exhausted(&problem) && all.evict();
+                let made_room = descriptors::is_exhausted(&problem) && all.evict(access);
                 if !made_room {
                     tracing::warn!(%problem, "cannot accept a gRPC connection; raise the limit on open files \
                                               if it is too low");
@@ -147,7 +158,7 @@ async fn run(
             }
         };
         let Some(usage) = all.admit(from, access) else {
-            tracing::debug!(%from, most = access.max_connections, "refused a gRPC connection: all have calls under way");
+            tracing::debug!(%from, most = access.max_connections, "refused a gRPC connection: all have calls in progress");
             continue;
         };
         tokio::spawn(greet(stream, from, access.clone(), usage, sender.clone()));

@@ -19,7 +19,7 @@ use crate::standalone::test_registry::{listen, told};
 /// The way a connection ends.
 #[derive(Clone, Copy)]
 enum End {
-    /// FIN: whoever reads comes to an end.
+    /// FIN: reading comes to an end.
     Closed,
     /// RST, as load balancers and restarted processes end them.
     Reset,

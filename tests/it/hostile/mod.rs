@@ -4,6 +4,7 @@
 mod addresses;
 mod crowd;
 mod documented;
+mod flooding_servers;
 mod http2_floods;
 mod impersonation;
 mod leader;
