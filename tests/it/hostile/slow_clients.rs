@@ -19,7 +19,7 @@ use crate::support::wait::wait_until;
 /// Connections that each port serves at a time.
 const PLACES: usize = 128;
 /// Attackers of each port: more than it has places.
-const ATTACKERS: usize = 2 * PLACES;
+const ATTACKERS: usize = PLACES + PLACES / 4;
 
 async fn attack(mut stream: TcpStream, number: usize) -> io::Result<()> {
     match number % 10 {
