@@ -1,13 +1,13 @@
 //! Accepts connections and serves HTTP/1.1 on them, within bounds: a client that says nothing, or too many of
 //! them, must not take the sockets that registrations need.
 
-use std::{io, net::IpAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::IpAddr, time::Duration};
 
-use axum::{Router, body::HttpBody as _, extract::Request, middleware::Next, response::Response};
+use axum::{Router, body::HttpBody as _, http::Request};
+use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
-    service::TowerToHyperService,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -15,6 +15,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
 
 use super::connections::{Activity, Connections, Noted};
 use routr_net::descriptors::{self, Reserve};
@@ -66,30 +67,17 @@ pub(super) async fn run(listener: TcpListener, router: Router, shutdown: Cancell
         };
         all.make_room();
         let activity = Activity::new(from);
-        let router = noting(router.clone(), &activity, &all);
         let stream = Noted { stream, activity: activity.clone() };
-        all.add(activity, tasks.spawn(serve_connection(stream, router, shutdown.clone())));
+        all.add(
+            activity,
+            tasks.spawn(serve_connection(stream, router.clone(), all.clone(), shutdown.clone())),
+        );
     }
     drop(listener);
     let all_ended = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(SHUTDOWN_GRACE, all_ended).await.is_err() {
         tracing::debug!("HTTP connections were cut at shutdown");
     }
-}
-
-/// Notes what each request of a connection comes to.
-fn noting(router: Router, activity: &Arc<Activity>, all: &Connections) -> Router {
-    let (activity, all) = (activity.clone(), all.clone());
-    router.layer(axum::middleware::from_fn(move |request: Request, next: Next| {
-        let (activity, all) = (activity.clone(), all.clone());
-        async move {
-            activity.begin();
-            let response: Response = next.run(request).await;
-            activity.respond(response.body().size_hint().lower());
-            all.bound_untaken(&activity);
-            response
-        }
-    }))
 }
 
 async fn accept(listener: &TcpListener, reserve: &mut Reserve) -> io::Result<(TcpStream, IpAddr)> {
@@ -100,12 +88,23 @@ async fn accept(listener: &TcpListener, reserve: &mut Reserve) -> io::Result<(Tc
     accepted.map(|(stream, from)| (stream, from.ip()))
 }
 
-async fn serve_connection(stream: Noted, router: Router, shutdown: CancellationToken) {
+async fn serve_connection(stream: Noted, router: Router, all: Connections, shutdown: CancellationToken) {
     // Without it, small answers wait for the peer's delayed ACK.
     let _ = stream.stream.set_nodelay(true);
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let activity = stream.activity.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (router, activity, all) = (router.clone(), activity.clone(), all.clone());
+        async move {
+            activity.begin();
+            let response = router.oneshot(request).await?;
+            activity.respond(response.body().size_hint().lower());
+            all.bound_untaken(&activity);
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -173,6 +173,7 @@ impl Drop for Usage {
     fn drop(&mut self) {
         if let Some(all) = self.all.upgrade() {
             all.lock().open.remove(&self.id);
+            all.alive.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -181,6 +182,8 @@ impl Drop for Usage {
 #[derive(Debug, Default)]
 pub(super) struct Connections {
     table: Mutex<Table>,
+    /// Those that are open, and those that have to end and have not yet.
+    alive: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -199,7 +202,7 @@ impl Connections {
     pub(super) fn admit(self: &Arc<Self>, from: IpAddr, access: &AccessOptions) -> Option<Arc<Usage>> {
         let from = from.to_canonical();
         if self.lock().open.len() >= access.max_connections
-            && !self.evict(access)
+            && !self.evict(Some(from), access)
             && !self.evict_of_crowd(from, access)
         {
             return None;
@@ -220,22 +223,33 @@ impl Connections {
             all: Arc::downgrade(self),
         });
         table.open.insert(usage.id, Arc::downgrade(&usage));
+        self.alive.fetch_add(1, Ordering::Relaxed);
         Some(usage)
+    }
+
+    /// Returns whether as many as there may be have to end and have not yet: each still has its descriptor.
+    pub(super) fn are_ending(&self, access: &AccessOptions) -> bool {
+        self.alive.load(Ordering::Relaxed) >= 2 * access.max_connections
     }
 
     /// Ends the connection that is missed least: one on whose calls the Requester does not work, of a caller
     /// who has not shown who it is where that is demanded, of the host that has most of them, the longest
-    /// without a call that began or ended. `false`: there is none.
-    pub(super) fn evict(&self, access: &AccessOptions) -> bool {
+    /// without a call that began or ended. For a newcomer, none goes of a host that has fewer than its own: one
+    /// that keeps all of its connections busy would take those of the others. `false`: there is none.
+    pub(super) fn evict(&self, newcomer: Option<IpAddr>, access: &AccessOptions) -> bool {
         let open = self.open();
         let of_host = by_host(&open);
+        let has = |host: &IpAddr| of_host.get(host).copied().unwrap_or_default();
+        let own = newcomer.map_or(0, |host| has(&host));
         let login = access.has_login();
         let rank = |usage: &&Arc<Usage>| {
             let unknown = login && !usage.known.load(Ordering::Relaxed);
-            (unknown, of_host.get(&usage.from).copied().unwrap_or_default(), usage.quiet_for())
+            (unknown, has(&usage.from), usage.quiet_for())
         };
         let waiting = open.iter().filter(|usage| usage.waits() && !usage.close.is_cancelled());
-        let Some(least) = waiting.max_by_key(rank) else { return false };
+        let Some(least) = waiting.filter(|usage| has(&usage.from) >= own).max_by_key(rank) else {
+            return false;
+        };
         tracing::debug!(from = %least.from, "too many gRPC connections: closing one that is not in use");
         self.end(least);
         true
@@ -361,6 +375,10 @@ mod tests {
         assert!(all.admit(host(1), &access).is_none(), "of the same host");
         let other = all.admit(host(2), &access).unwrap();
         assert_eq!(busy.iter().filter(|usage| usage.close.is_cancelled()).count(), 1);
+        assert!(
+            all.admit(host(1), &access).is_none() && !other.close.is_cancelled(),
+            "it has not called yet"
+        );
         let _other = working(&other);
         let third = all.admit(host(2), &access).unwrap();
         let _third = working(&third);

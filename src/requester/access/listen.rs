@@ -31,6 +31,8 @@ use routr_net::{
 
 /// How long to wait after an accept failed, or no connection could be ended for it.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Between two looks at how many connections are still to end.
+const ENDING_PAUSE: Duration = Duration::from_millis(5);
 /// Between two looks at what is overdue.
 const SWEEP_PERIOD: Duration = Duration::from_secs(1);
 /// Connections that wait for the server.
@@ -143,12 +145,14 @@ async fn run(
                 all.sweep(access);
                 continue;
             }
-            next = next(listener, &mut reserve) => next,
+            // A crowd comes faster than its connections end: then the newcomers wait.
+            () = tokio::time::sleep(ENDING_PAUSE), if all.are_ending(access) => continue,
+            next = next(listener, &mut reserve), if !all.are_ending(access) => next,
         };
         let (stream, from) = match next {
             Ok(accepted) => accepted,
             Err(problem) => {
-                let made_room = descriptors::is_exhausted(&problem) && all.evict(access);
+                let made_room = descriptors::is_exhausted(&problem) && all.evict(None, access);
                 if !made_room {
                     tracing::warn!(%problem, "cannot accept a gRPC connection; raise the limit on open files \
                                               if it is too low");
