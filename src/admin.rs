@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admin_api::ErrorBody,
     metrics::Metrics,
-    registry::{RegistryName, RegistryState},
+    quota::sockets::Connections,
     runtime::{
         handle::{EngineHandle, EngineStopped},
         ports::Environment,
@@ -32,6 +32,7 @@ use crate::{
 use routr_leader_election::LeadershipStatus;
 use routr_registration::engine::view::Summary;
 
+mod connections;
 mod directory;
 #[cfg(test)]
 pub(crate) mod fake;
@@ -69,6 +70,7 @@ pub struct AdminState {
     healthz: bool,
     standing: Option<watch::Receiver<LeadershipStatus>>,
     findings: Arc<dyn Fn() -> Vec<Finding> + Send + Sync>,
+    connections: Option<Arc<dyn Fn() -> Connections + Send + Sync>>,
     stuck_for: Arc<dyn Fn() -> Option<Duration> + Send + Sync>,
 }
 
@@ -92,6 +94,7 @@ impl AdminState {
             healthz: true,
             standing: None,
             findings: Arc::new(Vec::new),
+            connections: None,
             stuck_for: Arc::new(|| None),
         }
     }
@@ -115,6 +118,13 @@ impl AdminState {
     #[must_use]
     pub fn with_findings(mut self, findings: impl Fn() -> Vec<Finding> + Send + Sync + 'static) -> Self {
         self.findings = Arc::new(findings);
+        self
+    }
+
+    /// Shows on `/metrics` what `connections` returns: those that the Registries of an operator have.
+    #[must_use]
+    pub fn with_connections(mut self, connections: impl Fn() -> Connections + Send + Sync + 'static) -> Self {
+        self.connections = Some(Arc::new(connections));
         self
     }
 

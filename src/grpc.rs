@@ -1,9 +1,9 @@
 //! The two gRPC dependencies behind the engine's ports: protobuf on this side, the domain on the other.
 //!
 //! * [`channel`] opens a channel: `balance` spreads calls over all addresses, `peer` is one of them,
-//!   `recorded_stream` recognizes HTTP/2;
-//! * [`connection`] carries the calls: it replaces what ends or hangs, and repeats what was not processed;
-//!   [`monitor`] detects when none can be made;
+//!   `recorded_stream` tells HTTP/2 from anything else;
+//! * [`connection`] is what calls go by: it replaces what ends or hangs, and repeats what was not processed;
+//!   [`guard`] sees its streams begin and end, [`monitor`] notices when none can be made;
 //! * [`shared`] shares connections between registries; [`requester_status`] is what is known of a Requester;
 //! * `wire` checks messages before they are decoded, `metered` counts their bytes while they arrive;
 //! * [`api`] lists trunks ([`crate::runtime::ports::TrunkSource`]), [`trunk`] reads one of them;
@@ -15,6 +15,7 @@ pub mod channel;
 #[doc(hidden)] // public for tests
 pub mod codec;
 pub mod connection;
+pub mod guard;
 mod metered;
 mod monitor;
 mod peer;
@@ -64,7 +65,7 @@ enum Failure {
 fn failure(status: &Status) -> Failure {
     match ended(status) {
         Ended::Late => Failure::Deadline,
-        Ended::Unreachable | Ended::Broken | Ended::Failed => Failure::Unavailable,
+        Ended::Unreachable | Ended::Broken { .. } | Ended::Failed => Failure::Unavailable,
         Ended::Refused => Failure::Refused,
     }
 }
@@ -74,9 +75,9 @@ fn failure(status: &Status) -> Failure {
 enum Ended {
     /// No connection could be made.
     Unreachable,
-    /// The connection broke.
-    Broken,
-    /// Time limit that passed.
+    /// The connection broke, perhaps after a response to another call.
+    Broken { after_response: bool },
+    /// Not in time.
     Late,
     /// Status of the other side, or of a proxy: the call may succeed later.
     Failed,
@@ -87,7 +88,9 @@ enum Ended {
 fn ended(status: &Status) -> Ended {
     match CallError::find(status) {
         Some(CallError::Unreachable(_)) => return Ended::Unreachable,
-        Some(CallError::Broken(_)) => return Ended::Broken,
+        Some(CallError::Broken { after_response, .. }) => {
+            return Ended::Broken { after_response: *after_response };
+        }
         Some(error) => return if error.is_temporary() { Ended::Failed } else { Ended::Refused },
         None => {}
     }
@@ -101,7 +104,7 @@ fn ended(status: &Status) -> Ended {
         Code::DeadlineExceeded => Ended::Late,
         // Its message was under way.
         _ if source.is_some_and(|source| Fate::of(source) == Fate::Reset) => Ended::Failed,
-        _ if source.is_some() => Ended::Broken,
+        _ if source.is_some() => Ended::Broken { after_response: false },
         Code::Unavailable | Code::ResourceExhausted | Code::Aborted | Code::Cancelled => Ended::Failed,
         _ => Ended::Refused,
     }

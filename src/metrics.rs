@@ -18,6 +18,7 @@ use prometheus_client::{
 };
 
 use crate::{
+    quota::sockets::Connections,
     registry::{RegistryName, RegistryState},
     runtime::ports::Observer,
 };
@@ -109,7 +110,9 @@ pub struct Scrape {
     pub states: Vec<(RegistryName, RegistryState)>,
     /// Summary of each registry that runs; `None` where its engine did not respond.
     pub registries: Vec<(RegistryName, Option<Summary>)>,
-    /// True where this replica leads; `None` outside an operator, which then has no metrics of its own.
+    /// The connections of the Registries of an operator.
+    pub connections: Option<Connections>,
+    /// Whether this replica leads; `None` outside an operator, which then has no metrics of its own.
     pub leading: Option<bool>,
     /// The time of the scrape, in milliseconds since the Unix epoch.
     pub now_unix_ms: u64,
@@ -176,6 +179,9 @@ impl Metrics {
             .collect();
         gauges::register(registry, &all);
         gauges::register_states(registry, &scrape.states);
+        if let Some(connections) = &scrape.connections {
+            gauges::register_connections(registry, connections);
+        }
         if let Some(leading) = scrape.leading {
             self.operator.register(registry, leading);
         }

@@ -35,13 +35,14 @@ mod owner;
 mod process;
 mod redis_store;
 mod servers;
+mod settings_error;
 mod stream;
 
 pub use any::{AnyStore, Identity};
-pub use connection::RedisSettingsError;
 pub use identity::instance_id;
 pub use memory::MemoryStore;
 pub use redis_store::RedisStore;
+pub use settings_error::RedisSettingsError;
 
 #[cfg(test)]
 mod testing;

@@ -1,30 +1,32 @@
 //! Accepts connections and serves HTTP/1.1 on them, within bounds: a client that says nothing, or too many of
 //! them, must not take the sockets that registrations need.
 
-use std::{collections::VecDeque, io, time::Duration};
+use std::{convert::Infallible, io, net::IpAddr, time::Duration};
 
-use axum::Router;
+use axum::{Router, body::HttpBody as _, http::Request};
+use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
-    service::TowerToHyperService,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    task::{AbortHandle, JoinSet},
+    task::JoinSet,
+    time::{MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
 
+use super::connections::{Activity, Connections, Noted};
 use routr_net::descriptors::{self, Reserve};
 
-/// Connections served at one time on one port. One more ends the oldest: a response takes milliseconds, so
-/// anyone who is there for longer has been served, or says nothing; and a probe must not wait behind those.
-pub(super) const MAX_CONNECTIONS: usize = 128;
-
-/// Time that a client may take to send the head of a request, an idle connection included.
+/// How long a client may take to send the head of a request, an idle connection included.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Time that requests under way may take to end after shutdown began.
+/// Between two looks at clients that take nothing.
+const SWEEP_PERIOD: Duration = Duration::from_secs(1);
+
+/// How long requests under way may take to end after shutdown began.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 
 /// Pause after an accept failed, for example because no file descriptors are left.
@@ -32,23 +34,28 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
 /// Serves until `shutdown` is cancelled.
 pub(super) async fn run(listener: TcpListener, router: Router, shutdown: CancellationToken) {
-    let mut connections = JoinSet::new();
-    let mut places = VecDeque::with_capacity(MAX_CONNECTIONS);
+    let (mut tasks, all) = (JoinSet::new(), Connections::default());
+    let mut sweep = interval(SWEEP_PERIOD);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // A probe must be heard when registrations have all other descriptors.
     let mut reserve = Reserve::default();
     loop {
         reserve.fill();
         let next = tokio::select! {
             () = shutdown.cancelled() => break,
+            _ = sweep.tick() => {
+                all.sweep();
+                continue;
+            }
             // A connection that has ended gives its descriptor back to the reserve.
-            Some(_) = connections.join_next() => continue,
+            Some(_) = tasks.join_next() => continue,
             next = accept(&listener, &mut reserve) => next,
         };
-        let stream = match next {
-            Ok(stream) => stream,
-            Err(problem) if descriptors::is_exhausted(&problem) && end_oldest(&mut places) => {
+        let (stream, from) = match next {
+            Ok(accepted) => accepted,
+            Err(problem) if descriptors::is_exhausted(&problem) && all.end_one() => {
                 // Its descriptor is for the one that waits.
-                let _ = tokio::time::timeout(ACCEPT_PAUSE, connections.join_next()).await;
+                let _ = tokio::time::timeout(ACCEPT_PAUSE, tasks.join_next()).await;
                 continue;
             }
             Err(problem) => {
@@ -58,46 +65,46 @@ pub(super) async fn run(listener: TcpListener, router: Router, shutdown: Cancell
                 continue;
             }
         };
-        make_room(&mut places);
-        places.push_back(connections.spawn(serve_connection(stream, router.clone(), shutdown.clone())));
+        all.make_room();
+        let activity = Activity::new(from);
+        let stream = Noted { stream, activity: activity.clone() };
+        all.add(
+            activity,
+            tasks.spawn(serve_connection(stream, router.clone(), all.clone(), shutdown.clone())),
+        );
     }
     drop(listener);
-    let all_ended = async { while connections.join_next().await.is_some() {} };
+    let all_ended = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(SHUTDOWN_GRACE, all_ended).await.is_err() {
         tracing::debug!("HTTP connections were cut at shutdown");
     }
 }
 
-fn make_room(places: &mut VecDeque<AbortHandle>) {
-    if places.len() >= MAX_CONNECTIONS {
-        places.retain(|connection| !connection.is_finished());
-    }
-    if places.len() >= MAX_CONNECTIONS && end_oldest(places) {
-        tracing::debug!("too many HTTP connections: closing the oldest");
-    }
-}
-
-/// Ends the connection that is there for the longest time; `false`: there is none.
-fn end_oldest(places: &mut VecDeque<AbortHandle>) -> bool {
-    places.retain(|connection| !connection.is_finished());
-    let oldest = places.pop_front();
-    oldest.inspect(AbortHandle::abort).is_some()
-}
-
-async fn accept(listener: &TcpListener, reserve: &mut Reserve) -> io::Result<TcpStream> {
+async fn accept(listener: &TcpListener, reserve: &mut Reserve) -> io::Result<(TcpStream, IpAddr)> {
     let mut accepted = listener.accept().await;
     while accepted.as_ref().is_err_and(descriptors::is_exhausted) && reserve.release() {
         accepted = listener.accept().await;
     }
-    accepted.map(|(stream, _)| stream)
+    accepted.map(|(stream, from)| (stream, from.ip()))
 }
 
-async fn serve_connection(stream: TcpStream, router: Router, shutdown: CancellationToken) {
-    // Without it, small responses wait for the peer's delayed ACK.
-    let _ = stream.set_nodelay(true);
+async fn serve_connection(stream: Noted, router: Router, all: Connections, shutdown: CancellationToken) {
+    // Without it, small answers wait for the peer's delayed ACK.
+    let _ = stream.stream.set_nodelay(true);
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let activity = stream.activity.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (router, activity, all) = (router.clone(), activity.clone(), all.clone());
+        async move {
+            activity.begin();
+            let response = router.oneshot(request).await?;
+            activity.respond(response.body().size_hint().lower());
+            all.bound_untaken(&activity);
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -91,7 +91,9 @@ async fn scrape(State(state): State<AdminState>) -> Result<impl IntoResponse, Re
     {
         return Err(silence);
     }
-    let mut scrape = Scrape { leading, now_unix_ms: state.environment.unix_ms(), ..Scrape::default() };
+    let connections = state.connections.as_ref().map(|connections| connections());
+    let now_unix_ms = state.environment.unix_ms();
+    let mut scrape = Scrape { connections, leading, now_unix_ms, ..Scrape::default() };
     for EngineReport { name, state, answer } in reports {
         scrape.states.extend(state.map(|state| (name.clone(), state)));
         scrape.registries.extend(answer.map(|answer| (name, answer.ok())));

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::fake::{NOW, failing};
 use crate::{
     metrics::{Metrics, Scrape},
-    registry::{RegistryName, RegistryState},
+    quota::sockets::Connections,
     runtime::ports::Observer,
 };
 use routr_registration::engine::view::{Down, RedirectedTrunk, Redirection, Summary, TrunkView};
@@ -60,7 +60,9 @@ fn every_metric_is_explained_and_no_other() {
     let states = vec![(name.clone(), RegistryState::default())];
     summary.counts.registered = 1;
     let registries = vec![(name, Some(summary))];
-    let text = metrics.render(&Scrape { states, registries, leading: Some(true), now_unix_ms: NOW });
+    let connections = Some(Connections { open: vec![("n".to_owned(), 1)], limit: 64 });
+    let scrape = Scrape { states, registries, connections, leading: Some(true), now_unix_ms: NOW };
+    let text = metrics.render(&scrape);
     let shown: BTreeSet<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     assert_eq!(rows("Metrics"), shown);

@@ -479,7 +479,7 @@ async fn a_client_that_never_ends_its_request_is_cut() {
 async fn a_crowd_of_silent_connections_keeps_no_probe_waiting() {
     let ports = start(sample()).await;
     let mut idle = Vec::new();
-    for _ in 0..listen::MAX_CONNECTIONS + 10 {
+    for _ in 0..connections::MAX_CONNECTIONS + 10 {
         idle.push(tokio::net::TcpStream::connect(ports.public).await.unwrap());
     }
     let probe = tokio::time::timeout(listen::HEAD_TIMEOUT / 2, get(ports.public, "/livez"));

@@ -38,7 +38,7 @@ use tonic::{
 
 use zeroize::Zeroizing;
 
-use super::peer::{At, Connection, Dialing, Peer};
+use super::peer::{AfterResponse, At, Connection, Dialing, Peer};
 use crate::connect::{ConnectError, Resolver};
 use routr_net::connect::ATTEMPT_DELAY;
 use routr_types::{host::HostPort, secret::Secret};
@@ -142,10 +142,16 @@ impl Balance {
             let done = sender.try_send_request(request).await;
             waiting.over();
             match done {
-                Ok(response) => return Ok(response.map(Body::new)),
+                Ok(response) => {
+                    connection.responded.store(true, Ordering::Relaxed);
+                    return Ok(response.map(Body::new));
+                }
                 Err(mut error) => match TrySendError::take_message(&mut error) {
                     // It never left.
                     Some(unsent) if offers < MAX_CONNECTIONS_TRIED => request = unsent,
+                    _ if connection.responded.load(Ordering::Relaxed) => {
+                        return Err(Status::from_error(Box::new(AfterResponse(error.into_error()))));
+                    }
                     _ => return Err(Status::from_error(Box::new(error.into_error()))),
                 },
             }

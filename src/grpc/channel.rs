@@ -9,7 +9,7 @@ pub use super::balance::Channel;
 use super::{
     GrpcError,
     balance::Source,
-    connection::Guard,
+    guard::Guard,
     peer::{At, Dialing},
 };
 use crate::{

@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use super::{channel::listens, connection::Events};
+use super::{channel::listens, guard::Events};
 use crate::{config::Endpoint, quota::sockets::Payers};
 use routr_registration::model::Link;
 

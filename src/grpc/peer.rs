@@ -28,7 +28,7 @@ use tonic::body::Body;
 use tracing::Instrument as _;
 
 use super::{
-    connection::Guard,
+    guard::Guard,
     recorded_stream::{PeerPreface, RecordedStream, Stream, StreamRecord},
 };
 use crate::{backoff::Backoff, connect::ConnectError, quota::sockets::Payers};
@@ -96,9 +96,16 @@ pub(super) struct Connection {
     peer: Weak<Peer>,
     id: usize,
     since: Instant,
+    /// It has brought a response.
+    pub(super) responded: Arc<AtomicBool>,
     /// Calls in a row that were given up without a response.
     unanswered: Arc<AtomicUsize>,
 }
+
+/// The end of a connection that had brought a response to another call.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection ended after a response to another call")]
+pub(super) struct AfterResponse(#[source] pub(super) hyper::Error);
 
 /// A call under way. Dropped without [`Waiting::over`], it was given up by its caller.
 pub(super) struct Waiting<'a> {
@@ -315,6 +322,7 @@ impl Peer {
             peer: Arc::downgrade(self),
             id,
             since: Instant::now(),
+            responded: Arc::default(),
             unanswered: Arc::default(),
         })
     }

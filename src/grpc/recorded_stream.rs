@@ -1,4 +1,8 @@
 //! The bytes of a gRPC connection: notes how they begin, and what ended them.
+//!
+//! A connection that the peer has reset can still be read: what came before the reset may be the responses to
+//! calls that the peer processed. HTTP/2 would give them up at the first write that fails, so such a write
+//! succeeds here, and the error comes once there is nothing left to read.
 
 use std::{
     io,
@@ -130,15 +134,28 @@ pub(super) struct RecordedStream {
     notes: StreamRecord,
     /// Bytes that are still kept.
     room: usize,
+    /// The error that ended writing.
+    unwritable: Option<io::Error>,
 }
 
 impl RecordedStream {
     pub(super) fn new(stream: Box<dyn Stream>, notes: &StreamRecord) -> Self {
-        Self { stream, notes: notes.clone(), room: FIRST }
+        Self { stream, notes: notes.clone(), room: FIRST, unwritable: None }
     }
 
-    fn noted<T>(&self, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        done.map(|result| result.map_err(|error| self.notes.fail(error)))
+    /// Takes the result of a write. After an error, this one and all that follow seem to succeed, as
+    /// `written`.
+    fn wrote<T>(
+        &mut self,
+        done: Poll<io::Result<T>>,
+        written: T,
+        context: &Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        let Poll::Ready(Err(error)) = done else { return done };
+        self.unwritable = Some(self.notes.fail(error));
+        // Reading may wait for what never comes.
+        context.waker().wake_by_ref();
+        Poll::Ready(Ok(written))
     }
 }
 
@@ -155,7 +172,13 @@ impl AsyncRead for RecordedStream {
             self.notes.note(came);
             self.room = self.room.saturating_sub(came.len());
         }
-        self.noted(done)
+        if came.is_empty()
+            && !matches!(done, Poll::Ready(Err(_)))
+            && let Some(error) = self.unwritable.take()
+        {
+            return Poll::Ready(Err(error));
+        }
+        done.map(|result| result.map_err(|error| self.notes.fail(error)))
     }
 }
 
@@ -165,8 +188,11 @@ impl AsyncWrite for RecordedStream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.unwritable.is_some() {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         let done = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.noted(done)
+        self.wrote(done, bytes.len(), context)
     }
 
     fn poll_write_vectored(
@@ -174,8 +200,12 @@ impl AsyncWrite for RecordedStream {
         context: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let bytes = parts.iter().map(|part| part.len()).sum();
+        if self.unwritable.is_some() {
+            return Poll::Ready(Ok(bytes));
+        }
         let done = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
-        self.noted(done)
+        self.wrote(done, bytes, context)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -183,8 +213,11 @@ impl AsyncWrite for RecordedStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.unwritable.is_some() {
+            return Poll::Ready(Ok(()));
+        }
         let done = Pin::new(&mut self.stream).poll_flush(context);
-        self.noted(done)
+        self.wrote(done, (), context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -219,5 +252,38 @@ mod tests {
         let (began, words) = said(b"-ERR unknown command\r\n");
         assert_eq!(began, PeerPreface::Otherwise);
         assert!(words.unwrap().ends_with("does not speak HTTP/2: it began with 22 bytes that are text"));
+    }
+
+    /// What came is read, and then the reset.
+    #[tokio::test]
+    async fn g3_what_came_before_a_reset_is_read_though_nothing_can_be_written_any_more() {
+        use tokio::{
+            io::{AsyncReadExt as _, AsyncWriteExt as _},
+            net::{TcpListener, TcpStream},
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut far, _) = listener.accept().await.unwrap();
+        far.write_all(b"granted").await.unwrap();
+        far.set_zero_linger().unwrap();
+        near.readable().await.unwrap();
+        drop(far);
+        let notes = StreamRecord::default();
+        let mut stream = RecordedStream::new(Box::new(near), &notes);
+        // Until the reset is here, writes succeed.
+        while stream.unwritable.is_none() {
+            stream.write_all(b"?").await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        stream.write_all(b"more").await.unwrap();
+        stream.flush().await.unwrap();
+        let mut buffer = [0; 64];
+        assert_eq!(stream.read(&mut buffer).await.unwrap(), 7);
+        let error = stream.read(&mut buffer).await.unwrap_err();
+        assert!(
+            matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe),
+            "{error:?}"
+        );
+        assert_eq!(notes.take_error().unwrap().kind(), error.kind());
     }
 }

@@ -124,7 +124,9 @@ impl Requester for GrpcRequester {
                 let said = || with_hint(&status, &redact(&said(&status), request.credentials.as_ref()));
                 Err(match ended(&status) {
                     Ended::Unreachable => SendError::Unavailable(said()),
-                    Ended::Broken => SendError::Disconnected(said()),
+                    Ended::Broken { after_response } => {
+                        SendError::Disconnected { cause: said(), after_response }
+                    }
                     Ended::Late => SendError::Deadline(deadline),
                     Ended::Failed => SendError::Failed(said()),
                     Ended::Refused => SendError::Refused(said()),

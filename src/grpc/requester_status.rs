@@ -14,11 +14,7 @@ use tokio::{
 };
 use tonic::{Code, Request, codec::CompressionEncoding};
 
-use super::{
-    connection::{Connection, Events},
-    monitor::ConnectionChange,
-    restarts::Restarts,
-};
+use super::{connection::Connection, guard::Events, monitor::ConnectionChange, restarts::Restarts};
 use crate::proto::requester_info::{GetRequest, requester_info_client::RequesterInfoClient};
 use routr_registration::model::Link;
 

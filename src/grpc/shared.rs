@@ -17,7 +17,8 @@ use tonic::{client::Grpc, codec::CompressionEncoding};
 
 use super::{
     GrpcError, channel,
-    connection::{Connection, Events, Peer},
+    connection::{Connection, Peer},
+    guard::Events,
     metered::Metered,
     monitor::Monitor,
     requester_status::RequesterStatus,

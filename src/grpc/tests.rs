@@ -405,7 +405,7 @@ async fn a_requester_that_dies_in_mid_call_was_unavailable_and_its_return_is_not
     // The runtime takes all connections down with it, as the death of a process does.
     runtime.shutdown_background();
     let error = call.await.unwrap().unwrap_err();
-    assert!(matches!(error, SendError::Disconnected(_)), "{error}");
+    assert!(matches!(error, SendError::Disconnected { .. }), "{error}");
     let mut link = requester.link();
     let lost = link.wait_for(|link| link.lost);
     tokio::time::timeout(TIMEOUT, lost).await.unwrap().unwrap();

@@ -9,7 +9,10 @@ use super::{
     count, seconds,
     series::{Gauges, Owner},
 };
-use crate::registry::{RegistryName, RegistryState};
+use crate::{
+    quota::sockets::Connections,
+    registry::{RegistryName, RegistryState},
+};
 use routr_registration::{
     engine::view::{Health, Summary},
     registration::state::TrunkState,
@@ -39,6 +42,23 @@ pub(super) fn register_states(registry: &mut Registry, states: &[(RegistryName, 
         "1 while the condition Ready of a Registry is True, else 0, with its state and reason",
         family,
     );
+}
+
+/// Registers how many connections the Registries of each namespace have, and the bound.
+pub(super) fn register_connections(registry: &mut Registry, connections: &Connections) {
+    let open = Family::<[(&'static str, String); 1], Gauge>::default();
+    for (namespace, count) in &connections.open {
+        let count = i64::try_from(*count).unwrap_or(i64::MAX);
+        open.get_or_create(&[("namespace", namespace.clone())]).set(count);
+    }
+    registry.register(
+        "connections",
+        "Connections of the registries of a namespace to API servers, Requesters and Redis",
+        open,
+    );
+    let limit = Gauge::<i64>::default();
+    limit.set(i64::try_from(connections.limit).unwrap_or(i64::MAX));
+    registry.register("connections_limit", "Limit on the connections of all registries together", limit);
 }
 
 /// Gauges that a resource without trunks has, too.

@@ -131,12 +131,17 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
     let metrics = Metrics::new(routr_environment::unix_ms());
     let directory = Directory::default();
     let healthz = admin::healthz_wanted(std::env::var("ENABLE_HEALTHCHECKS").ok().as_deref());
+    let quotas = Quotas::new(args.limits.within_open_files(descriptors::limit()));
     let state = AdminState::new(directory.clone(), metrics.clone(), Arc::new(routr_environment::System))
         .with_healthz(healthz)
         .with_standing(stands)
         .with_findings({
             let health = health.clone();
             move || health.findings()
+        })
+        .with_connections({
+            let quotas = quotas.clone();
+            move || quotas.connections()
         })
         .with_stuck_for({
             let heartbeat = engines.heartbeat();
@@ -153,7 +158,7 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
         directory,
         metrics,
         engines: engines.threads(),
-        quotas: Quotas::new(args.limits.within_open_files(descriptors::limit())),
+        quotas,
         // An engine may take a quarter more for its last writes.
         grace: Duration::from_secs(args.grace) * 4 / 5,
         deregister_deadline: Duration::from_secs(args.deregister_deadline),
@@ -207,7 +212,7 @@ async fn sum_up_lines(engines: &EngineManager) {
         engines.note_left_out(&left_out);
         left_out.sort_unstable_by_key(|(_, lines)| std::cmp::Reverse(*lines));
         for (registry, lines) in left_out.iter().take(NAMED_LEFT_OUT) {
-            tracing::warn!(target: share::SUM, registry, lines, "lines were left out: they were more than a Registry's share of the log");
+            tracing::warn!(target: share::SUM, registry, lines, "lines were left out: they were more than the share of a Registry or a namespace in the log");
         }
         if let Some(more) = left_out.get(NAMED_LEFT_OUT..).filter(|more| !more.is_empty()) {
             let lines: u64 = more.iter().map(|(_, lines)| lines).sum();

@@ -72,6 +72,31 @@ impl Payers {
     }
 }
 
+/// The connections of all Registries of a process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Connections {
+    /// By namespace, in order.
+    pub open: Vec<(String, u64)>,
+    /// How many there may be together.
+    pub limit: u64,
+}
+
+impl Quotas {
+    /// Returns how many connections the Registries of each namespace have, and the bound on them together.
+    #[must_use]
+    pub fn connections(&self) -> Connections {
+        let tenants = self.0.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = tenants.iter().filter_map(|(namespace, tenant)| {
+            let tenant = tenant.upgrade()?;
+            Some((namespace.clone(), tenant.sockets.get()))
+        });
+        let mut open: Vec<_> = open.collect();
+        drop(tenants);
+        open.sort_unstable();
+        Connections { open, limit: self.0.limits.connections }
+    }
+}
+
 /// Room for one socket. Given back when it is dropped.
 #[derive(Debug)]
 pub struct Socket(Option<(Quotas, Arc<Tenant>)>);

@@ -104,6 +104,9 @@ async fn a_shared_socket_counts_for_one_that_has_room_and_a_namespace_leaves_som
         both.add(quota);
     }
     let held: Vec<_> = std::iter::from_fn(|| own.socket().ok()).collect();
+    let connections = quotas.connections();
+    assert_eq!(connections.open, [("a".to_owned(), 32), ("b".to_owned(), 0)]);
+    assert_eq!(connections.limit, 64);
     assert_eq!((held.len(), greedy.exceeds(), modest.exceeds()), (32, vec![Excess::Connections], vec![]));
     let shared: Vec<_> = std::iter::from_fn(|| both.socket().ok()).collect();
     assert_eq!(shared.len(), 16, "half of the rest: the greedy one may not have them");

@@ -6,21 +6,24 @@
 //! refused.
 
 use std::{
-    path::PathBuf,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
 use redis::{
-    AsyncConnectionConfig, ErrorKind, FromRedisValue, Pipeline, ProtocolVersion, RedisConnectionInfo,
-    RedisError, aio::MultiplexedConnection,
+    AsyncConnectionConfig, FromRedisValue, Pipeline, ProtocolVersion, RedisConnectionInfo,
+    aio::MultiplexedConnection,
 };
 use tokio::{sync::Mutex, time::timeout};
 
+mod failure;
+
+use self::failure::Failure;
 use super::{
     error_text, keys,
     migration::Units,
     servers::{self, Login, Servers},
+    settings_error::RedisSettingsError,
     stream::{Dialer, Place},
 };
 use crate::{config::RedisSettings, quota::sockets::Payers};
@@ -32,63 +35,6 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Nodes of a cluster that one call follows from one to the next.
 const MAX_REDIRECTS: u32 = 5;
-
-/// Reason that settings cannot be used, before anything is sent.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RedisSettingsError {
-    /// The file with the authorities cannot be read.
-    #[error("the CA file of the cache, {}, cannot be read: {cause}", path.display())]
-    UnreadableCa {
-        /// The file.
-        path: PathBuf,
-        /// The operating system's words.
-        cause: Box<str>,
-    },
-    /// The file with the authorities has none that is usable.
-    #[error("the CA file of the cache, {}, has no usable certificate; it must be PEM: {cause}", path.display())]
-    BadCa {
-        /// The file.
-        path: PathBuf,
-        /// Problem with the file.
-        cause: Box<str>,
-    },
-    /// The client certificate or its key cannot be used.
-    #[error("the client certificate of the cache cannot be used ({}): {cause}", path.display())]
-    ClientCertificate {
-        /// The file.
-        path: PathBuf,
-        /// Problem with the file.
-        cause: Box<str>,
-    },
-    /// The address cannot be used.
-    #[error("the address of the cache, {address}, cannot be used: {cause}")]
-    Address {
-        /// The address.
-        address: HostPort,
-        /// Problem with the address.
-        cause: Box<str>,
-    },
-}
-
-/// A failed call: the error for the caller, and the consequence for the connection.
-#[derive(Debug)]
-struct Failure {
-    error: StoreError,
-    /// The connection cannot be used any more.
-    discard: bool,
-    /// It broke before the response came, as a connection does that was idle while Redis was restarted.
-    broken: bool,
-    /// Node of a cluster that has the keys.
-    moved_to: Option<HostPort>,
-    /// True in a cluster while some keys are being moved to another node.
-    ask: bool,
-}
-
-impl Failure {
-    fn new(error: StoreError, discard: bool, broken: bool) -> Self {
-        Self { error, discard, broken, moved_to: None, ask: false }
-    }
-}
 
 /// One connection, shared by all calls.
 pub(super) struct RedisConnection {
@@ -353,97 +299,4 @@ impl RedisConnection {
             Err(error) => Err(self.explain(&error)),
         }
     }
-
-    /// An error without the name of the whole.
-    fn cause(&self, error: &StoreError) -> String {
-        let (StoreError::Unavailable(text)
-        | StoreError::Refused(text)
-        | StoreError::Denied(text)
-        | StoreError::Taken(text)
-        | StoreError::Shared(text)) = error;
-        text.strip_prefix(&*self.address).map_or(&**text, |rest| rest.trim_start_matches(": ")).to_owned()
-    }
-
-    fn silent(&self, what: &str, limit: Duration) -> Failure {
-        let text = format!("{}: {what} within {} s", self.address, limit.as_secs_f32());
-        Failure::new(StoreError::Unavailable(text.into()), true, false)
-    }
-
-    fn explain(&self, error: &RedisError) -> Failure {
-        // The first one is the cause: EXECABORT, which only says that something was wrong before, comes after
-        // it.
-        let server = error.clone().into_server_errors();
-        let Some((_, first)) = server.as_deref().and_then(<[_]>::first) else {
-            let text = format!("{}: {}", self.address, error_text::of_library(error)).into();
-            let broken = error.is_io_error();
-            // Whatever else the library says of itself (a response that is not Redis') is no reason to stay
-            // connected.
-            return if broken || error.kind() == ErrorKind::Parse {
-                Failure::new(StoreError::Unavailable(text), true, broken)
-            } else {
-                Failure::new(StoreError::Refused(text), true, broken)
-            };
-        };
-        let details = first.details().unwrap_or_default();
-        let text: Box<str> = format!("{}: {}", self.address, error_text::of_server(first, &self.keys)).into();
-        match error_text::code(first) {
-            "WRONGPASS" | "NOAUTH" | "NOPERM" => Failure::new(StoreError::Denied(text), true, false),
-            // In a cluster: another node has the keys, for good.
-            "MOVED" => {
-                let moved_to = servers::moved(details).filter(|_| self.servers.is_cluster());
-                let error = if moved_to.is_some() {
-                    StoreError::Unavailable(text)
-                } else {
-                    StoreError::Refused(format!("{text}; this is a cluster: write cluster=true").into())
-                };
-                Failure { moved_to, ..Failure::new(error, true, false) }
-            }
-            // Some keys are being moved to another node.
-            "ASK" => {
-                let ask = self.servers.is_cluster();
-                Failure { ask, ..Failure::new(StoreError::Unavailable(text), !ask, false) }
-            }
-            // Another server may have taken over: the name is looked up again.
-            "LOADING" | "CLUSTERDOWN" | "READONLY" | "MASTERDOWN" | "TRYAGAIN" | "NOREPLICAS" | "BUSY" => {
-                Failure::new(StoreError::Unavailable(text), true, false)
-            }
-            "ERR" if details.starts_with("max number of clients reached") => {
-                Failure::new(StoreError::Unavailable(text), true, false)
-            }
-            _ => Failure::new(StoreError::Refused(text), false, false),
-        }
-    }
-
-    /// A failed AUTH. Some servers repeat the arguments of a command that they refuse, so none of their words
-    /// are used beyond those that are known. An error that does not speak of a log-in does not mean rejected
-    /// credentials: a proxy in front of Redis may have lost it, and is asked again soon.
-    fn explain_login(&self, error: &RedisError) -> Failure {
-        let server = error.clone().into_server_errors();
-        let Some((_, first)) = server.as_deref().and_then(<[_]>::first) else { return self.explain(error) };
-        let details = first.details().unwrap_or_default();
-        let cause = match first.code() {
-            "WRONGPASS" => "wrong username or password (WRONGPASS)",
-            "ERR" if details.contains("without any password configured") => {
-                "a password is set here, but Redis has none for the default user"
-            }
-            "LOADING" | "ERR"
-                if first.code() == "LOADING" || details.starts_with("max number of clients") =>
-            {
-                return self.explain(error);
-            }
-            "ERR" if !speaks_of_login(details) => {
-                let error = StoreError::Unavailable(format!("{}: AUTH failed (ERR)", self.address).into());
-                return Failure::new(error, true, false);
-            }
-            _ => &format!("AUTH was refused ({})", error_text::of_server(first, &self.keys)),
-        };
-        let error = StoreError::Denied(format!("{}: {cause}", self.address).into());
-        Failure::new(error, true, false)
-    }
-}
-
-/// `invalid password`, `unknown command 'AUTH'`, `invalid username-password pair`, ...
-fn speaks_of_login(details: &str) -> bool {
-    let details = details.to_ascii_lowercase();
-    ["auth", "pass", "user", "credential", "permission", "denied"].iter().any(|word| details.contains(word))
 }

@@ -8,8 +8,9 @@ use std::sync::OnceLock;
 use redis::Pipeline;
 
 use super::{
-    connection::{RedisConnection, RedisSettingsError},
+    connection::RedisConnection,
     keys::{self, Keys},
+    settings_error::RedisSettingsError,
 };
 use crate::config::RedisSettings;
 use routr_registration::model::StoreError;

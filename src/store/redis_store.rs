@@ -15,11 +15,12 @@ use tracing::Instrument as _;
 
 use super::{
     codec,
-    connection::{RedisConnection, RedisSettingsError},
+    connection::RedisConnection,
     identity::InstanceCell,
     keys::{self, BUCKETS, Keys},
     mark::{Found, Mark},
     owner::Owner,
+    settings_error::RedisSettingsError,
 };
 use crate::{
     config::{RedisDeployment, RedisSettings},

@@ -2,30 +2,31 @@
 
 use std::{
     fmt, io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
-};
+use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
 };
 use tokio_rustls::TlsConnector;
 
-use super::connection::RedisSettingsError;
+use super::settings_error::RedisSettingsError;
 use crate::{
     config::RedisSettings,
     connect::{self, Resolver},
     quota::sockets::{Held, Payers},
 };
-use routr_net::{addresses::AddressPolicy, connect::SocketOptions, tls};
+use routr_net::{
+    addresses::AddressPolicy,
+    connect::SocketOptions,
+    tls::{Followed, TlsFiles, followed::ClientCertificate},
+};
 use routr_types::host::HostPort;
 
 /// Bytes that may come between two requests. The largest response that is asked for, 5,000 records and one
@@ -56,20 +57,11 @@ impl fmt::Display for Place {
 
 /// Connector to the servers of one Redis.
 pub(super) struct Dialer {
-    tls: Option<TlsFiles>,
+    tls: Option<Followed>,
     /// The addresses that may be connected to: those that Sentinel and Cluster name as well.
     policy: Arc<AddressPolicy>,
     /// Registries that the sockets count for.
     pub(super) payers: Payers,
-}
-
-/// TLS, with what it is made of: files are read for each connection, so that a certificate that was renewed
-/// is used.
-struct TlsFiles {
-    ca: Option<PathBuf>,
-    client: Option<(PathBuf, PathBuf)>,
-    /// Configuration as it was at the start: for good where there are no files.
-    first: Arc<ClientConfig>,
 }
 
 impl Dialer {
@@ -83,9 +75,13 @@ impl Dialer {
             address: settings.address.clone(),
             cause: cause.to_string().into(),
         })?;
-        let (ca, client) = (settings.ca_file.clone(), settings.client_certificate.clone());
-        let first = client_config(ca.as_deref(), client.as_ref())?;
-        Ok(Self { tls: Some(TlsFiles { ca, client, first }), policy, payers: Payers::default() })
+        let certificate = settings.client_certificate.clone();
+        let files = TlsFiles {
+            authorities: settings.ca_file.clone(),
+            certificate: certificate.map(|(certificate, key)| ClientCertificate { certificate, key }),
+        };
+        let tls = Followed::new(files, "spec.cache.parameters", &[])?;
+        Ok(Self { tls: Some(tls), policy, payers: Payers::default() })
     }
 
     /// A new connection. Takes as long as the network does.
@@ -96,8 +92,8 @@ impl Dialer {
                 Box::new(socket.hold(UnixStream::connect(path).await?))
             }
             (Place::Tcp(address), None) => Box::new(self.tcp(address).await?),
-            (Place::Tcp(address), Some(files)) => {
-                let (config, name) = (files.config()?, server_name(address)?);
+            (Place::Tcp(address), Some(tls)) => {
+                let (config, name) = (tls.config(), server_name(address)?);
                 Box::new(TlsConnector::from(config).connect(name, self.tcp(address).await?).await?)
             }
         };
@@ -110,41 +106,11 @@ impl Dialer {
     }
 }
 
-impl TlsFiles {
-    fn config(&self) -> io::Result<Arc<ClientConfig>> {
-        if self.ca.is_none() && self.client.is_none() {
-            return Ok(self.first.clone());
-        }
-        client_config(self.ca.as_deref(), self.client.as_ref()).map_err(io::Error::other)
-    }
-}
-
 fn server_name(address: &HostPort) -> io::Result<ServerName<'static>> {
     ServerName::try_from(address.host.to_string()).map_err(io::Error::other)
 }
 
-fn client_config(
-    ca: Option<&Path>,
-    client: Option<&(PathBuf, PathBuf)>,
-) -> Result<Arc<ClientConfig>, RedisSettingsError> {
-    // Where the system has no authority, no certificate is trusted, and each attempt to connect says so.
-    let roots = ca.map_or_else(|| Ok(tls::system().0), |file| read_ca(file).map(Arc::new))?;
-    let unusable = |path: &Path, cause: String| RedisSettingsError::ClientCertificate {
-        path: path.to_owned(),
-        cause: cause.into(),
-    };
-    let builder = tls::trusting(roots).map_err(|error| unusable(Path::new("TLS"), error.to_string()))?;
-    let Some((cert, key)) = client else { return Ok(Arc::new(builder.with_no_client_auth())) };
-    let read = |path: &Path| routr_net::files::read(path).map_err(|e| unusable(path, e.to_string()));
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(cert)?).collect();
-    let chain = chain.map_err(|error| unusable(cert, error.to_string()))?;
-    let private =
-        PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| unusable(key, error.to_string()))?;
-    let config = builder.with_client_auth_cert(chain, private);
-    config.map(Arc::new).map_err(|error| unusable(cert, error.to_string()))
-}
-
-/// Byte stream under a connection.
+/// What a connection is made of.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
@@ -192,19 +158,6 @@ impl AsyncWrite for Bounded {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
-}
-
-fn read_ca(path: &Path) -> Result<RootCertStore, RedisSettingsError> {
-    let pem = routr_net::files::read(path).map_err(|e| RedisSettingsError::UnreadableCa {
-        path: path.to_owned(),
-        cause: e.to_string().into(),
-    })?;
-    let bad = |cause: String| RedisSettingsError::BadCa { path: path.to_owned(), cause: cause.into() };
-    let roots = tls::authorities(CertificateDer::pem_slice_iter(&pem)).map_err(bad)?;
-    if roots.is_empty() {
-        return Err(bad("there is no BEGIN CERTIFICATE in it".to_owned()));
-    }
-    Ok(roots)
 }
 
 #[cfg(test)]

@@ -11,14 +11,11 @@ use std::path::{Path, PathBuf};
 /// closes no circle any more must be removed here.
 const ALLOWED: &[(&str, &str, &str)] = &[
     ("runtime::persister", "runtime::driver", "READ_RETRIES goes to the persister"),
-    ("grpc::channel", "grpc::connection", "Guard goes to a module of its own"),
-    ("grpc::peer", "grpc::connection", "Guard goes to a module of its own"),
     (
         "registration/registration::explain",
         "registration/registration::classify",
         "what both need goes to a module of its own",
     ),
-    ("store::stream", "store::connection", "RedisSettingsError goes to a module of its own"),
     ("sip/headers", "sip/message", "MAX_MESSAGE goes to the parser's limits"),
     ("sip/message", "sip/parser", "parse is called by its own path"),
     ("sip/client::connect", "sip/client::pool", "what a connection needs goes to it"),

@@ -91,7 +91,7 @@ impl State {
             let goes = goes && self.rules.field.is_some_and(|field| field.is_ours());
             if let Some(error) = self.call_failure(reference) {
                 // What is refused goes nowhere.
-                let sent_on = matches!(error, SendError::Failed(_) | SendError::Disconnected(_));
+                let sent_on = matches!(error, SendError::Failed(_) | SendError::Disconnected { .. });
                 return Fate::Fails(3, error, goes && sent_on);
             }
             if let Some(hung) = self.next_connection_hangs() {
@@ -160,15 +160,15 @@ impl Requester for SimRequester {
                 tokio::select! {
                     biased;
                     () = sleep(deadline) => Err(SendError::Deadline(deadline)),
-                    () = cut.cancelled() => Err(SendError::Disconnected("connection reset".into())),
+                    () = cut.cancelled() => Err(disconnected("connection reset")),
                 }
             }
             Fate::Stuck(hung, _) => {
                 tokio::select! {
                     biased;
                     () = sleep(deadline) => Err(SendError::Deadline(deadline)),
-                    () = cut.cancelled() => Err(SendError::Disconnected("connection reset".into())),
-                    () = hung.cancelled() => Err(SendError::Disconnected("it hung".into())),
+                    () = cut.cancelled() => Err(disconnected("connection reset")),
+                    () = hung.cancelled() => Err(disconnected("it hung")),
                 }
             }
             Fate::Goes => tokio::select! {
@@ -177,7 +177,7 @@ impl Requester for SimRequester {
                     Ok(Ok(reply)) => Ok(reply),
                     _ => Err(SendError::Deadline(deadline)),
                 },
-                () = cut.cancelled() => Err(SendError::Disconnected("connection reset".into())),
+                () = cut.cancelled() => Err(disconnected("connection reset")),
             },
         };
         let mut state = world.lock();
@@ -201,4 +201,8 @@ impl World {
     fn swallows(&self, request: &RegisterRequest) -> bool {
         self.broken == Mutant::LostRemoval && request.expires == 0
     }
+}
+
+fn disconnected(cause: &str) -> SendError {
+    SendError::Disconnected { cause: cause.into(), after_response: false }
 }

@@ -108,8 +108,14 @@ pub enum SendError {
     #[error("the Requester cannot be reached: {0}")]
     Unavailable(Box<str>),
     /// The connection: it broke while the call was under way. The request may have been sent on.
-    #[error("the connection to the Requester broke: {0}")]
-    Disconnected(Box<str>),
+    #[error("the connection to the Requester broke: {cause}")]
+    Disconnected {
+        /// How.
+        cause: Box<str>,
+        /// It had brought a response to another call: some Requesters and proxies end a connection after
+        /// each.
+        after_response: bool,
+    },
     /// The call: the Requester, or a proxy in front of it, says that it cannot serve this one now. The
     /// request may have been sent on.
     #[error("the call to the Requester failed: {0}")]
@@ -360,7 +366,9 @@ impl fmt::Display for Excess {
             Self::Processor => {
                 "its lists take more than a Registry's share of processor time: they are read more slowly"
             }
-            Self::Log => "it logs more than a Registry's share of lines: the rest is counted, not written",
+            Self::Log => {
+                "it, or its namespace, logs more than a Registry's or a namespace's share of lines: the rest is counted, not written"
+            },
         })
     }
 }

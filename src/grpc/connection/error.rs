@@ -5,7 +5,7 @@ use std::error::Error;
 
 use tonic::codegen::http::StatusCode;
 
-use crate::telemetry::innermost;
+use crate::{grpc::peer::AfterResponse, telemetry::innermost};
 
 /// Reason that a call brought no gRPC response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -14,8 +14,13 @@ pub enum CallError {
     #[error("{0}")]
     Unreachable(Box<str>),
     /// The connection broke while the call was under way: the request may have been processed.
-    #[error("{0}")]
-    Broken(Box<str>),
+    #[error("{cause}")]
+    Broken {
+        /// How.
+        cause: Box<str>,
+        /// It had brought a response to another call.
+        after_response: bool,
+    },
     /// The other side refused to process the request, and so it did when the request was repeated.
     #[error("each of {0} tries was refused unprocessed (REFUSED_STREAM or GOAWAY)")]
     NotProcessed(u32),
@@ -68,7 +73,12 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
     std::iter::successors(Some(error), |&error| error.source())
 }
 
-/// Fate of a request.
+/// Returns whether an error is the end of a connection that had brought a response to another call.
+pub(super) fn is_after_response(error: &(dyn Error + 'static)) -> bool {
+    causes(error).any(<dyn Error>::is::<AfterResponse>)
+}
+
+/// What became of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(in super::super) enum Fate {
     /// Surely not processed: it may be sent again at once.

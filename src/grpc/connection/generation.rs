@@ -17,11 +17,12 @@ use tonic::{
 };
 use tower::{Service, ServiceExt};
 
-use super::{
-    BoxError, Make,
-    stream::{Events, Guard},
+use super::{BoxError, Make};
+use crate::grpc::{
+    GrpcError,
+    channel::Channel,
+    guard::{Events, Guard},
 };
-use crate::grpc::{GrpcError, channel::Channel};
 
 /// Any gRPC server responds to it.
 const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";

@@ -268,7 +268,7 @@ async fn g3_a_call_above_the_last_stream_of_a_goaway_is_repeated_and_one_below_i
     for _ in 0..4 {
         match requester.register(register(), TIMEOUT).await {
             Ok(reply) => assert_eq!(reply.code, Some(200)),
-            Err(SendError::Disconnected(_)) => broken += 1,
+            Err(SendError::Disconnected { .. }) => broken += 1,
             Err(error) => panic!("{error}"),
         }
     }
@@ -281,7 +281,7 @@ async fn a_connection_that_breaks_under_a_call_may_have_carried_it() {
     let peer = Fake::start(|_, register| if register == 0 { Act::Break } else { Act::Respond }).await;
     let requester = peer.requester();
     let error = requester.register(register(), TIMEOUT).await.unwrap_err();
-    assert!(matches!(error, SendError::Disconnected(_)), "{error}");
+    assert!(matches!(error, SendError::Disconnected { .. }), "{error}");
     assert_eq!(requester.register(register(), TIMEOUT).await.unwrap().code, Some(200));
     assert_eq!(*requester.link().borrow(), Link::default(), "another one could be made");
 }
@@ -326,7 +326,7 @@ async fn g2_a_connection_that_hangs_is_replaced_and_its_calls_end_before_their_d
     });
     for call in calls {
         let error = call.await.unwrap().unwrap_err();
-        assert!(matches!(&error, SendError::Disconnected(text) if text.contains("hung")), "{error}");
+        assert!(matches!(&error, SendError::Disconnected { cause, .. } if cause.contains("hung")), "{error}");
     }
     for _ in 0..4 {
         assert_eq!(requester.register(register(), TIMEOUT).await.unwrap().code, Some(200));

@@ -47,7 +47,7 @@ pub const STALLS: [&str; 6] = [
 
 /// Every status and reason that a condition can have, but for [`STALLS`], which Ready (False) and Stalled
 /// (True) can have as well.
-pub const REASONS: [(&str, ConditionStatus, &str); 53] = [
+pub const REASONS: [(&str, ConditionStatus, &str); 54] = [
     (READY, True, "AllRegistered"),
     (READY, True, "TrunksAtRisk"),
     (READY, True, "BudgetTooSmall"),
@@ -93,6 +93,7 @@ pub const REASONS: [(&str, ConditionStatus, &str); 53] = [
     (CACHE_REACHABLE, False, "Unreachable"),
     (CACHE_REACHABLE, False, "CredentialsRejected"),
     (CACHE_REACHABLE, False, "Refused"),
+    (CACHE_REACHABLE, False, "SharedKeys"),
     (CACHE_REACHABLE, Unknown, "NotProbed"),
     (CACHE_REACHABLE, Unknown, "NotRunning"),
     (CREDENTIALS_ACCEPTED, True, "Accepted"),

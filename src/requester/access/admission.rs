@@ -216,6 +216,9 @@ impl SendMessage {
             usage.is_known();
         }
         let (bytes, held) = self.admission.read(body).await?;
+        if let Some(call) = &mut call {
+            call.work();
+        }
         let request = Request::from_parts(head, Full::new(bytes));
         let mut grpc = Grpc::new(RawCodec::default());
         let place = Arc::new(Mutex::new(place));

@@ -31,7 +31,9 @@ use routr_net::{
 
 /// Pause after an accept failed, or no connection could be ended for it.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Interval between two sweeps of overdue connections.
+/// Between two looks at how many connections are still to end.
+const ENDING_PAUSE: Duration = Duration::from_millis(5);
+/// Between two looks at what is overdue.
 const SWEEP_PERIOD: Duration = Duration::from_secs(1);
 /// Connections that wait for the server.
 const MAX_QUEUED_CONNECTIONS: usize = 64;
@@ -90,11 +92,22 @@ impl AsyncWrite for Admitted {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+        let this = self.get_mut();
+        match Pin::new(&mut this.stream).poll_flush(context) {
+            Poll::Pending if this.usage.close().is_cancelled() => {
+                Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
+            }
+            flushed => flushed,
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+        let this = self.get_mut();
+        match Pin::new(&mut this.stream).poll_shutdown(context) {
+            // TLS has its last words for one that takes nothing.
+            Poll::Pending if this.usage.close().is_cancelled() => Poll::Ready(Ok(())),
+            shut => shut,
+        }
     }
 }
 
@@ -132,12 +145,14 @@ async fn run(
                 all.sweep(access);
                 continue;
             }
-            next = next(listener, &mut reserve) => next,
+            // A crowd comes faster than its connections end: then the newcomers wait.
+            () = tokio::time::sleep(ENDING_PAUSE), if all.are_ending(access) => continue,
+            next = next(listener, &mut reserve), if !all.are_ending(access) => next,
         };
         let (stream, from) = match next {
             Ok(accepted) => accepted,
             Err(problem) => {
-                let made_room = descriptors::is_exhausted(&problem) && all.evict();
+                let made_room = descriptors::is_exhausted(&problem) && all.evict(None, access);
                 if !made_room {
                     tracing::warn!(%problem, "cannot accept a gRPC connection; raise the limit on open files \
                                               if it is too low");
@@ -147,7 +162,7 @@ async fn run(
             }
         };
         let Some(usage) = all.admit(from, access) else {
-            tracing::debug!(%from, most = access.max_connections, "refused a gRPC connection: all have calls under way");
+            tracing::debug!(%from, most = access.max_connections, "refused a gRPC connection: all have calls in progress");
             continue;
         };
         tokio::spawn(greet(stream, from, access.clone(), usage, sender.clone()));

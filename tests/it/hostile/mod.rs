@@ -2,12 +2,17 @@
 //! through, or its kind.
 
 mod addresses;
+mod crowd;
+mod documented;
+mod flooding_servers;
+mod http2_floods;
 mod impersonation;
 mod leader;
 mod memory;
 mod policies;
 mod requester_access;
 mod secrets;
+mod slow_clients;
 mod sockets;
 mod tenants;
 mod truth;

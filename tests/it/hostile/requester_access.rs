@@ -39,13 +39,13 @@ const TOKEN: &str = "0f5a-first-token-of-the-door";
 const NEXT_TOKEN: &str = "91c2-second-token-of-the-door";
 
 /// The program as a Requester on loopback.
-struct AccessOptions {
-    port: u16,
-    service: Service,
+pub(super) struct AccessOptions {
+    pub port: u16,
+    pub service: Service,
 }
 
 impl AccessOptions {
-    async fn open(flags: &[&str], env: &[(&str, &str)]) -> Self {
+    pub async fn open(flags: &[&str], env: &[(&str, &str)]) -> Self {
         let port = ports::free();
         let listen = format!("127.0.0.1:{port}");
         let args = ["requester", "--listen", &listen, "--sip-bind", "127.0.0.1"];
@@ -62,7 +62,7 @@ impl AccessOptions {
         Endpoint::from_shared(format!("http://127.0.0.1:{}", self.port)).unwrap().connect().await.unwrap()
     }
 
-    async fn client(&self) -> RequesterClient<Channel> {
+    pub async fn client(&self) -> RequesterClient<Channel> {
         RequesterClient::new(self.channel().await)
     }
 }
@@ -91,7 +91,7 @@ fn message(method: &str) -> SipMessage {
     }
 }
 
-fn register(target: &str, transport: Transport) -> SendMessageRequest {
+pub(super) fn register(target: &str, transport: Transport) -> SendMessageRequest {
     SendMessageRequest {
         target: target.into(),
         method: Method::Register.into(),
@@ -108,7 +108,7 @@ fn with_token<T>(message: T, token: &str) -> Request<T> {
 }
 
 /// The response type and the phrase.
-fn outcome(response: SendMessageResponse) -> (ResponseType, String) {
+pub(super) fn outcome(response: SendMessageResponse) -> (ResponseType, String) {
     let message = response.message.unwrap();
     match message.message_type {
         Some(MessageType::ResponseType(number)) => {
@@ -129,7 +129,7 @@ fn granted(bytes: &[u8]) -> Option<String> {
 }
 
 /// A registrar over UDP that grants everything; and how many requests came.
-async fn registrar() -> (u16, Arc<AtomicUsize>) {
+pub(super) async fn registrar() -> (u16, Arc<AtomicUsize>) {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let (port, seen) = (socket.local_addr().unwrap().port(), Arc::new(AtomicUsize::new(0)));
     let counted = seen.clone();

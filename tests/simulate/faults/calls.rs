@@ -101,7 +101,7 @@ pub fn calls_fail(world: &Arc<World>, rng: &mut SmallRng) {
     let error = match rng.random_range(0..4) {
         0 => SendError::Failed("Unavailable: no healthy upstream".into()),
         1 => SendError::Failed("HTTP 502 from the proxy in front of the Requester".into()),
-        2 => SendError::Disconnected("connection reset".into()),
+        2 => SendError::Disconnected { cause: "connection reset".into(), after_response: false },
         _ => SendError::Refused("Unknown: no key store".into()),
     };
     let ms = rng.random_range(MINUTE..90 * MINUTE);

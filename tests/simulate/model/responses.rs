@@ -66,7 +66,10 @@ impl State {
             call.removed = (asked == 0).then(|| (target.host.clone(), at, contact));
         }
         let mut patience = at + 30 * MINUTE;
-        if matches!(answer, Err(SendError::Refused(_) | SendError::Failed(_) | SendError::Disconnected(_))) {
+        if matches!(
+            answer,
+            Err(SendError::Refused(_) | SendError::Failed(_) | SendError::Disconnected { .. })
+        ) {
             patience = at + OWN_WAIT;
         }
         if proxied && timed_out(&answer) {
@@ -231,7 +234,7 @@ impl State {
             || code.is_some_and(|code| code < 200)
             || matches!(
                 answer,
-                Err(SendError::Unavailable(_) | SendError::Disconnected(_) | SendError::Failed(_))
+                Err(SendError::Unavailable(_) | SendError::Disconnected { .. } | SendError::Failed(_))
             );
         call.unconfirmed |= unknown && flight.asked > 0;
         if succeeded && flight.asked > 0 {
@@ -245,7 +248,7 @@ impl State {
         let wait = match answer {
             _ if succeeded => 0,
             _ if refused || looks_refused || matches!(code, Some(404 | 410 | 604)) => HOUR * 11 / 10,
-            Err(SendError::Refused(_) | SendError::Failed(_) | SendError::Disconnected(_)) => OWN_WAIT,
+            Err(SendError::Refused(_) | SendError::Failed(_) | SendError::Disconnected { .. }) => OWN_WAIT,
             Ok(reply) if reply.retry_after.is_some() => HOUR,
             _ if astray => 31 * MINUTE,
             // These say how to ask instead.

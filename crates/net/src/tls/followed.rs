@@ -140,7 +140,7 @@ impl Content {
 /// Suggested correction for each file.
 const AUTHORITIES: &str = "a PEM file with CA certificates is needed";
 const CERTIFICATE: &str = "a PEM file with the client's certificate is needed";
-const KEY: &str = "a PEM file with the private key of tls.certFile, without a passphrase, is needed";
+const KEY: &str = "a PEM file with the private key of certFile, without a passphrase, is needed";
 
 fn read(files: &TlsFiles, path: &str) -> Result<Content, TlsFileError> {
     let load = |file: &Path, key: &str, hint| {
@@ -209,7 +209,7 @@ fn build(
             builder.with_client_auth_cert(chain, key).map_err(|error| {
                 wrong(match error {
                     rustls::Error::InconsistentKeys(_) => {
-                        "the private key is not that of the certificate in tls.certFile".to_owned()
+                        "the private key is not that of the certificate in certFile".to_owned()
                     }
                     other => format!("the private key cannot be used: {other}"),
                 })

@@ -40,7 +40,7 @@ pub(super) struct FailedCall {
     pub trunks: usize,
     /// A response came, rather than that the connection broke.
     pub responded: bool,
-    /// Other calls were under way at the same time.
+    /// Other calls were under way at the same time, or the connection had brought a response to another one.
     pub among_others: bool,
 }
 

@@ -87,8 +87,8 @@ impl Engine {
             slot: flight.slot,
             first: self.slots.get(flight.slot).is_none_or(|entry| entry.registration.failed_calls() == 0),
             trunks: self.slots.present(),
-            responded: !matches!(answer, Err(SendError::Disconnected(_))),
-            among_others: self.in_flight.was_among_others(&flight),
+            responded: !matches!(answer, Err(SendError::Disconnected { .. })),
+            among_others: self.in_flight.was_among_others(&flight) || broke_after_response(answer),
         };
         let (outcome, message) = self.apply_response(&flight, answer, now);
         self.record_route_outcome(&flight, origin, outcome.as_ref(), &message, now);
@@ -96,7 +96,7 @@ impl Engine {
             Ok(_) => CallResult::Answered { brisk: !origin.is_silence() },
             Err(SendError::Deadline(_)) => CallResult::Deadline { silent: silent_registrar },
             Err(SendError::Unavailable(_)) => CallResult::Unavailable,
-            Err(SendError::Disconnected(_) | SendError::Failed(_) | SendError::Refused(_)) => {
+            Err(SendError::Disconnected { .. } | SendError::Failed(_) | SendError::Refused(_)) => {
                 CallResult::Failed(failed)
             }
         };
@@ -256,7 +256,7 @@ impl Engine {
             alone,
             has_credentials: trunk.has_credentials(),
             requester_down: self.concurrency.is_open(),
-            among_others: self.in_flight.was_among_others(flight),
+            among_others: self.in_flight.was_among_others(flight) || broke_after_response(answer),
         };
         let sent = SentTo {
             address: &flight.sent_to,
@@ -351,4 +351,9 @@ impl Engine {
             }
         }
     }
+}
+
+/// Returns whether a connection broke that had brought a response to another call.
+fn broke_after_response(answer: &Result<RegisterResponse, SendError>) -> bool {
+    matches!(answer, Err(SendError::Disconnected { after_response: true, .. }))
 }

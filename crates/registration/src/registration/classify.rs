@@ -88,8 +88,8 @@ pub struct RouteHealth<'a> {
     /// Calls of several trunks fail in a row, or no connection can be made: a call that fails is not this
     /// trunk's own failure.
     pub requester_down: bool,
-    /// Other calls were under way at the same time: of a connection that breaks, any of them may be the
-    /// reason.
+    /// Other calls were under way at the same time, or the connection had brought a response to another one:
+    /// of a connection that breaks, this call need not be the reason.
     pub among_others: bool,
 }
 
@@ -116,7 +116,7 @@ pub fn classify(
         Ok(response) => classify_response(response, asked),
         Err(SendError::Deadline(_)) => Outcome::Timeout,
         Err(SendError::Unavailable(_)) => Outcome::RequesterUnavailable,
-        Err(SendError::Disconnected(_)) => Outcome::CallFailed { broken: true },
+        Err(SendError::Disconnected { .. }) => Outcome::CallFailed { broken: true },
         Err(SendError::Failed(_)) => Outcome::CallFailed { broken: false },
         Err(SendError::Refused(_)) => Outcome::RequesterRefused,
     };
@@ -130,7 +130,7 @@ pub fn classify(
 fn explain_error(error: &SendError, asked: RequestContext<'_>) -> Failure {
     let reason = match error {
         SendError::Deadline(_) => Reason::Timeout,
-        SendError::Unavailable(_) | SendError::Disconnected(_) | SendError::Failed(_) => {
+        SendError::Unavailable(_) | SendError::Disconnected { .. } | SendError::Failed(_) => {
             Reason::RequesterUnavailable
         }
         SendError::Refused(_) => Reason::RequesterRefused,

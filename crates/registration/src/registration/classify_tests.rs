@@ -218,7 +218,10 @@ fn errors_of_the_way_are_not_the_trunks() {
     assert_eq!(judge_error(SendError::Unavailable("refused".into())), Outcome::RequesterUnavailable);
     assert_eq!(judge_error(SendError::Refused("UNKNOWN".into())), Outcome::RequesterRefused);
     assert_eq!(judge_error(SendError::Failed("HTTP 502".into())), Outcome::CallFailed { broken: false });
-    assert_eq!(judge_error(SendError::Disconnected("reset".into())), Outcome::CallFailed { broken: true });
+    assert_eq!(
+        judge_error(SendError::Disconnected { cause: "reset".into(), after_response: false }),
+        Outcome::CallFailed { broken: true }
+    );
 }
 
 fn local(code: u16, kind: LocalKind, at: Option<Hop>, phrase: &str) -> (Outcome, Failure) {

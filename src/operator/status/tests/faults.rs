@@ -75,6 +75,12 @@ fn dependencies() -> Vec<Case> {
         ),
         ("Redis full", None, running(cache(DependencyFailure::Refused)), but([(5, "False/Refused")])),
         (
+            "another registry with the same keys",
+            None,
+            running(cache(DependencyFailure::Shared)),
+            but([(5, "False/SharedKeys")]),
+        ),
+        (
             "Redis not asked",
             None,
             running(with(twenty(), |summary| summary.cache = Health::default())),

@@ -116,7 +116,7 @@ impl Checks {
         }
         let unsent = matches!(
             answer,
-            Err(SendError::Unavailable(_) | SendError::Disconnected(_) | SendError::Failed(_))
+            Err(SendError::Unavailable(_) | SendError::Disconnected { .. } | SendError::Failed(_))
         );
         if sent.purpose == Purpose::Deregister && !unsent {
             // A redirection is followed, an option tag is left out: that is still the same try.

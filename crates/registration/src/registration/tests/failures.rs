@@ -295,7 +295,7 @@ fn g1_calls_that_fail_back_off_up_to_two_minutes_and_count_as_no_failure_of_the_
 #[test]
 fn a_trunk_whose_connection_broke_keeps_its_place_once() {
     let mut harness = Harness::new(1, 1);
-    let broken = Err(SendError::Disconnected("reset".into()));
+    let broken = Err(SendError::Disconnected { cause: "reset".into(), after_response: false });
     let attempt = harness.attempt();
     harness.answer_with(&attempt, &broken);
     assert_eq!((harness.wait_of_next(), harness.registration.class()), (0, Priority::First));

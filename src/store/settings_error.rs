@@ -1,0 +1,20 @@
+//! Why settings of Redis cannot be used.
+
+use routr_net::tls::TlsFileError;
+use routr_types::host::HostPort;
+
+/// Why settings cannot be used, before anything is sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RedisSettingsError {
+    /// A file of TLS cannot be read or used.
+    #[error(transparent)]
+    Tls(#[from] TlsFileError),
+    /// The address cannot be used.
+    #[error("the address of the cache, {address}, cannot be used: {cause}")]
+    Address {
+        /// The address.
+        address: HostPort,
+        /// What is wrong with it.
+        cause: Box<str>,
+    },
+}
