@@ -41,13 +41,15 @@ bench: ## measure the cost of a million trunks (27 min); ARGS=memory is one sect
 bench-quick: ## the same with smaller sizes (1 min); ARGS=first-wave is one section
 	@scripts/bench.sh --quick $(ARGS)
 
-# The examples make the second and the third command build no dependency again: tests need more features of some of them.
+# `--all-targets` leaves out what is no test. With the examples the last two commands build no dependency again: tests need more features
+# of some of them.
 lint: ## check formatting, spelling, phrases, clippy and documentation; warnings are errors
 	@scripts/setup.sh cc
 	cargo fmt --all --check
 	@scripts/words.sh
 	@scripts/typos.sh
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --test chaos --test demo-k8s -- -D warnings
 	cargo clippy --locked --no-default-features --lib --bins --examples -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --workspace --no-deps --document-private-items --lib --bins --examples
 

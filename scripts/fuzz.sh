@@ -2,7 +2,7 @@
 # Feeds the parsers with inputs that libFuzzer derives from those in fuzz/corpus, guided by coverage.
 #
 #   fuzz.sh run SECONDS [TARGET]     each target for that long, as many at a time as there are cores; then a table
-#                                    FUZZ_SEED=N makes the same inputs each time
+#                                    FUZZ_SEED=N makes the same inputs each time, FUZZ_SHARED=1 uses the tests' build of the dependencies
 #   fuzz.sh corpus [TARGET]          adds the inputs that reach new code to fuzz/corpus
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
@@ -21,12 +21,22 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 kept_inputs=100 kept_bytes=14000
 
 build() {
+    local options=(--locked --example fuzz --message-format json-render-diagnostics)
     echo 'fuzz: building with coverage instrumentation (minutes at the first time)' >&2
-    # A folder of its own: other flags rebuild everything, and `cargo test` must not notice.
-    RUSTC_WRAPPER=$PWD/scripts/fuzz-rustc.sh RUSTFLAGS='--cfg fuzzing' \
-        cargo build --locked --profile fuzz --example fuzz --target "$host" --target-dir "$work" \
-        --message-format json-render-diagnostics |
-        sed -n 's/.*"name":"fuzz".*"executable":"\([^"]*\)".*/\1/p'
+    if [[ -n ${FUZZ_SHARED:-} ]]; then
+        # Ours are built as for `make fuzz`. The dependencies are those of the tests, YAML's parser among them, which does not lead the
+        # fuzzer then: for the few seconds of `make test` nothing but ours is built again.
+        local crate
+        for crate in $(sed -n 's/^name = "\(routr-.*\)"/\1/p' Cargo.toml crates/*/Cargo.toml); do
+            options+=(--config "profile.dev.package.$crate.opt-level=1")
+        done
+        CARGO_INCREMENTAL=0 RUSTC_WORKSPACE_WRAPPER=$PWD/scripts/fuzz-rustc.sh \
+            cargo build "${options[@]}" --workspace --features routr-registry/fuzzing
+    else
+        # A folder of its own: other flags rebuild everything, and `cargo test` must not notice.
+        RUSTC_WRAPPER=$PWD/scripts/fuzz-rustc.sh RUSTFLAGS='--cfg fuzzing' \
+            cargo build "${options[@]}" --profile fuzz --features fuzzing --target "$host" --target-dir "$work"
+    fi | sed -n 's/.*"name":"fuzz".*"executable":"\([^"]*\)".*/\1/p'
 }
 
 # The dictionary of a target, as an option.

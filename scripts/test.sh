@@ -34,7 +34,7 @@ all() {
     RUST_TEST_THREADS="${RUST_TEST_THREADS:-$((cores < 8 ? 8 : cores))}" run --workspace --test it || failed=1
     run --workspace --doc || failed=1
     # The same inputs each time, as far as four seconds go: this judges the change, not luck.
-    FUZZ_SEED=1 scripts/fuzz.sh run 4 || failed=1
+    FUZZ_SHARED=1 FUZZ_SEED=1 scripts/fuzz.sh run 4 || failed=1
     return "$failed"
 }
 

@@ -284,8 +284,9 @@ impl<W: Watched> Watcher<W> {
             }),
             None => None,
         };
-        let patience = timeout(Duration::from_secs(2), self.places.table().bindings());
-        Look { at_ms, trunks, bindings: patience.await.ok().and_then(Result::ok) }
+        let table = self.places.table();
+        let bindings = timeout(Duration::from_secs(2), table.bindings()).await.ok().and_then(Result::ok);
+        Look { at_ms, trunks, bindings }
     }
 }
 

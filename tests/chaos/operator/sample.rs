@@ -43,7 +43,7 @@ impl Said {
     pub fn blind(&self) -> bool {
         self.ready.as_ref().is_ok_and(|(code, readiness)| *code == 503 && !readiness.ready)
             && self.lease().is_some_and(|(state, _)| state == CheckState::Failed)
-            && self.gauge("leader") == Some(0.0)
+            && self.gauge("leader_election_is_leader") == Some(0.0)
     }
 
     /// What the engine of its one Registry says.
@@ -175,7 +175,9 @@ impl Sample {
             return Err("a replica does not run".to_owned());
         };
         let follows = format!("follows {}, ready to take over", PODS[leader]);
-        if other.lease() != Some((CheckState::Ok, &follows)) || other.gauge("leader") != Some(0.0) {
+        if other.lease() != Some((CheckState::Ok, &follows))
+            || other.gauge("leader_election_is_leader") != Some(0.0)
+        {
             return Err(format!("the other replica says {:?}", other.ready));
         }
         let summary = said.summary().ok_or_else(|| format!("{:?}", said.registries))?;
@@ -191,7 +193,7 @@ impl Sample {
             Ok((200, readiness)) if readiness.checks.iter().all(|check| check.state == CheckState::Ok) => {}
             other => return Err(format!("/readyz of the leader says {other:?}")),
         }
-        if said.gauge("leader") != Some(1.0) {
+        if said.gauge("leader_election_is_leader") != Some(1.0) {
             return Err("the metrics of the leader do not say that it leads".to_owned());
         }
         self.cluster_well(PODS[leader], count)

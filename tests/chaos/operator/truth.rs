@@ -166,8 +166,9 @@ impl Judge {
         self.lasts(&format!("{pod}: not all pages answer"), details, PAGES, at, seen);
         let Ok((code, readiness)) = &said.ready else { return };
         let odd = (*code == 200) != readiness.ready;
-        let leads = said.gauge("leader").map(|leader| leader > 0.5) != Some(said.leads());
-        let differs = (odd || leads).then(|| format!("{code} {readiness:?} {:?}", said.gauge("leader")));
+        let leads = said.gauge("leader_election_is_leader").map(|leader| leader > 0.5) != Some(said.leads());
+        let differs = (odd || leads)
+            .then(|| format!("{code} {readiness:?} {:?}", said.gauge("leader_election_is_leader")));
         self.lasts(&format!("{pod}: /readyz and the metrics differ"), differs, PAGES, at, seen);
         let innocent = *code != 200 && !facts.suspects.contains(&"kubernetes");
         let details = innocent.then(|| format!("{readiness:?}"));

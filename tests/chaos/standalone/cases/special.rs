@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use prost::Message;
-use routr_registration::registration::state::TrunkState;
+use routr_registration::{engine::view::DependencyFailure, registration::state::TrunkState};
 use routr_registry::proto::trunks::{FindByResponse, Trunk, TrunkUri};
 use tokio::time::Instant;
 
@@ -39,9 +39,7 @@ async fn password_of_redis(world: &mut World) -> Result<(), String> {
         change_password(world, from, to).await?;
         let denied = |sample: &Sample| {
             let reason = sample.summary.as_ref().ok().and_then(|summary| summary.cache.reason);
-            if reason == Some(routr_registration::engine::view::Fault::Unauthorized)
-                && sample.says_down("cache")
-            {
+            if reason == Some(DependencyFailure::Unauthorized) && sample.says_down("cache") {
                 Ok(())
             } else {
                 Err(format!("{reason:?}"))
@@ -148,7 +146,7 @@ async fn judge_malformed(world: &mut World) -> Result<(), String> {
         for (name, field, _) in SPOILT.iter().chain(&[("not-utf8", "UTF-8", (|_| ()) as Spoil)]) {
             let shown = look.trunks.as_ref().and_then(|trunks| trunks.get(*name));
             let shown = shown.ok_or_else(|| format!("{name} is not shown"))?;
-            let message = shown.trouble.as_ref().map_or("", |trouble| &trouble.message);
+            let message = shown.failure.as_ref().map_or("", |failure| &failure.message);
             if shown.state != TrunkState::Invalid || !message.contains(field) || message.len() > 20_000 {
                 return Err(format!(
                     "{name} is not reported by {field:?}: {:?} {}",
