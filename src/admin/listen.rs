@@ -31,7 +31,7 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
 /// Serves until `shutdown` is cancelled.
-pub(super) async fn run(listener: TcpListener, router: Router, shutdown: CancellationToken) {
+pub(crate) async fn run(listener: TcpListener, router: Router, shutdown: CancellationToken) {
     let mut connections = JoinSet::new();
     let mut places = VecDeque::with_capacity(MAX_CONNECTIONS);
     // A probe must be heard when registrations have all other descriptors.

@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use prost::Message as _;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 use tonic::{Code, Request, Status, codegen::http::uri::PathAndQuery};
 
 use super::{
@@ -28,7 +31,7 @@ use routr_registration::{
     trunk::Credentials,
 };
 use routr_types::{
-    extension::{self, Authentication, Local, Target},
+    extension::{self, Authentication, Features, Local, Target},
     host::{HostPort, Transport, is_host},
     text,
 };
@@ -99,8 +102,14 @@ impl Requester for GrpcRequester {
             self.connections.get().map_err(|error| SendError::Unavailable(error.to_string().into()))?;
         let about = connections.about();
         about.ask_once();
+        let begun = Instant::now();
+        let features = match goes_beyond(&request) {
+            true => timeout(deadline, about.features()).await.unwrap_or_default(),
+            false => Features::default(),
+        };
+        let deadline = deadline.saturating_sub(begun.elapsed());
         let (client, _in_flight) = connections.client();
-        let mut message = Request::new(self.template.encode(&request));
+        let mut message = Request::new(self.template.encode(&request, features));
         // For the Requester to know when no one waits any more. tonic, too, ends the call then, but says that
         // it was cancelled: so a little later than ours.
         message.set_timeout(deadline + DEADLINE_MARGIN);
@@ -140,6 +149,11 @@ impl Requester for GrpcRequester {
     fn rest(&self) {
         self.connections.rest();
     }
+}
+
+/// Returns whether a request says what Routr's contract has no words for.
+fn goes_beyond(request: &RegisterRequest) -> bool {
+    request.contact.is_some() || !request.names_port || !request.digest.is_none()
 }
 
 /// Returns what a status says, and what to do about it where the Requester does not let this registry in.

@@ -15,6 +15,7 @@ mod kamailio_harness;
 mod modules;
 mod operator;
 mod process_harness;
+mod requester;
 mod standalone;
 #[allow(dead_code, reason = "the suite of faults needs more of it")]
 mod support;

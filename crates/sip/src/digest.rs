@@ -15,7 +15,7 @@ use std::fmt;
 
 pub use self::{
     algorithm::Algorithm,
-    answer::Answer,
+    answer::{Answer, next_nonce},
     offer::Offer,
     quoted::QuotedText,
     scan::{Scheme, schemes},
@@ -88,8 +88,8 @@ impl Qop {
     }
 }
 
-/// What a server demands.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What a server demands. `Debug` shows neither nonce nor opaque.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Challenge {
     /// Whose password is asked for.
     pub realm: QuotedText,
@@ -136,6 +136,18 @@ pub struct Signed<'a> {
 impl fmt::Debug for Signed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Signed").field("method", &self.method).field("uri", &self.uri).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Challenge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Challenge")
+            .field("realm", &self.realm)
+            .field("algorithm", &self.algorithm)
+            .field("qop", &self.qop)
+            .field("stale", &self.stale)
+            .field("proxy", &self.proxy)
+            .finish_non_exhaustive()
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
     registrars::Urgency,
 };
 use crate::{
-    model::EdgePort,
+    model::{EdgePort, PublicAddresses},
     registration::{EdgePortId, classify::EdgePortHealth, target, time::Moment},
 };
 use routr_types::host::HostPort;
@@ -35,7 +35,11 @@ type Waiting = BinaryHeap<Reverse<(Urgency, u32, u32)>>;
 #[derive(Clone, Debug)]
 struct EdgePortEntry {
     address: HostPort,
+    public: PublicAddresses,
     shown: String,
+    /// As records name it: the address, and the public ones where it has some. A binding is of both: its
+    /// Contact names the public one, and only with the same is it removed.
+    key: String,
     region: Option<String>,
     outage: Outage,
     /// The last pause while it was passed over.
@@ -119,13 +123,19 @@ impl EdgePorts {
 
     fn enter(&mut self, edge_port: &EdgePort) -> EdgePortId {
         let shown = edge_port.address.to_string();
-        if let Some(at) = self.all.iter().position(|edge| edge.shown == shown) {
+        let key = match edge_port.public.to_string() {
+            none if none.is_empty() => shown.clone(),
+            public => format!("{shown} {public}"),
+        };
+        if let Some(at) = self.all.iter().position(|edge| edge.key == key) {
             self.all[at].region.clone_from(&edge_port.region);
             return id(at);
         }
         self.all.push(EdgePortEntry {
             address: edge_port.address.clone(),
+            public: edge_port.public.clone(),
             shown,
+            key,
             region: edge_port.region.clone(),
             outage: Outage::default(),
             pause: 0,
@@ -138,17 +148,19 @@ impl EdgePorts {
         id(self.all.len() - 1)
     }
 
-    /// The EdgePort of an address as the store has it, which may not be configured any more; `None` for what
+    /// The EdgePort of a key as the store has it, which may not be configured any more; `None` for what
     /// is no address.
-    pub fn of_address(&mut self, shown: &str) -> Option<EdgePortId> {
-        if let Some(at) = self.all.iter().position(|edge| edge.shown == shown) {
+    pub fn of_key(&mut self, key: &str) -> Option<EdgePortId> {
+        if let Some(at) = self.all.iter().position(|edge| edge.key == key) {
             return Some(id(at));
         }
-        let (host, port) = shown.rsplit_once(':')?;
+        let (address, public) = key.split_once(' ').unwrap_or((key, ""));
+        let public = public.parse().ok()?;
+        let (host, port) = address.rsplit_once(':')?;
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let port =
             port.parse().ok().filter(|_| self.all.len() < self.configured.len() + MAX_FORMER_EDGE_PORTS)?;
-        Some(self.enter(&EdgePort { address: HostPort::new(host, port), region: None }))
+        Some(self.enter(&EdgePort { address: HostPort::new(host, port), region: None, public }))
     }
 
     /// Returns how many are configured, 255 at most.
@@ -167,6 +179,17 @@ impl EdgePorts {
     /// An EdgePort's address; an empty one where there is none of that number.
     pub fn address(&self, id: EdgePortId) -> HostPort {
         self.get(id).map_or_else(|| HostPort::new("", 0), |edge| edge.address.clone())
+    }
+
+    /// An EdgePort's public addresses; none where there is none of that number.
+    pub fn public(&self, id: EdgePortId) -> &PublicAddresses {
+        const NONE: &PublicAddresses = &PublicAddresses { udp: None, tcp: None, tls: None };
+        self.get(id).map_or(NONE, |edge| &edge.public)
+    }
+
+    /// An EdgePort as records name it.
+    pub fn key(&self, id: EdgePortId) -> &str {
+        self.get(id).map_or("", |edge| &edge.key)
     }
 
     /// An EdgePort's address as text.
@@ -402,6 +425,7 @@ mod tests {
             uris: vec![TrunkUri {
                 user: "u".into(),
                 registrar: HostPort::new("h", 5060),
+                names_port: true,
                 transport: Transport::Udp,
                 priority: 0,
                 weight: 1,
@@ -417,6 +441,7 @@ mod tests {
         let edge = |host: &str, region: &str| EdgePort {
             address: HostPort::new(host, 5060),
             region: Some(region.to_owned()),
+            public: PublicAddresses::default(),
         };
         EdgePorts::new(&[edge("10.0.0.1", "eu"), edge("10.0.0.2", "us")])
     }
@@ -458,7 +483,11 @@ mod tests {
 
     #[test]
     fn an_edge_port_is_probed_towards_the_registrar_that_left_the_fewest_unanswered() {
-        let only = EdgePort { address: HostPort::new("10.0.0.1", 5060), region: None };
+        let only = EdgePort {
+            address: HostPort::new("10.0.0.1", 5060),
+            region: None,
+            public: PublicAddresses::default(),
+        };
         let (mut edges, rng) = (EdgePorts::new(&[only]), &mut SmallRng::seed_from_u64(3));
         [1, 2, 3].into_iter().for_each(|registrar| fail(&mut edges, registrar, 0));
         // Two silent registrars have the most urgent trunks, and they come back at once.
@@ -483,7 +512,11 @@ mod tests {
 
     #[test]
     fn where_there_is_no_other_trunks_wait_and_one_probes() {
-        let only = EdgePort { address: HostPort::new("10.0.0.1", 5060), region: None };
+        let only = EdgePort {
+            address: HostPort::new("10.0.0.1", 5060),
+            region: None,
+            public: PublicAddresses::default(),
+        };
         let (mut edges, rng) = (EdgePorts::new(&[only]), &mut SmallRng::seed_from_u64(3));
         [1, 2, 3].into_iter().for_each(|registrar| fail(&mut edges, registrar, 0));
         let urgency = |at| (true, Moment(at), crate::registration::Priority::Retry);
@@ -570,10 +603,10 @@ mod tests {
     #[test]
     fn an_address_of_the_store_is_found_or_remembered() {
         let mut edges = edges();
-        assert_eq!(edges.of_address("10.0.0.2:5060"), Some(EdgePortId(1)));
-        assert_eq!(edges.of_address("[2001:db8::1]:5070"), Some(EdgePortId(2)));
+        assert_eq!(edges.of_key("10.0.0.2:5060"), Some(EdgePortId(1)));
+        assert_eq!(edges.of_key("[2001:db8::1]:5070"), Some(EdgePortId(2)));
         assert_eq!(edges.address(EdgePortId(2)), HostPort::new("2001:db8::1", 5070));
-        assert_eq!((edges.of_address("nothing"), edges.len()), (None, 2));
+        assert_eq!((edges.of_key("nothing"), edges.len()), (None, 2));
         edges.configure(&[]);
         assert_eq!(
             edges.address(EdgePortId(0)),

@@ -95,7 +95,7 @@ impl Engine {
             let granted_s = NonZeroU32::new(record.granted_s.min(86_400)).unwrap_or(NonZeroU32::MIN);
             let expires_at = expiry(record, self.at_least, now);
             // Without one that is known a removal goes through the preferred one.
-            let edge = self.edge_ports.of_address(&record.edge_port);
+            let edge = self.edge_ports.of_key(&record.edge_port);
             let edge = edge.unwrap_or_else(|| self.edge_ports.prefer(trunk, 0));
             let rank = order.iter().position(|other| *other == position).unwrap_or(0);
             let binding = Binding { expires_at, granted_s, position, edge, longer: false };
@@ -113,7 +113,7 @@ impl Engine {
                 granted_s: NonZeroU32::new(u32::try_from(left / 1_000).unwrap_or(0))
                     .unwrap_or(NonZeroU32::MIN),
                 position: position_of(&earlier.aor)?,
-                edge: edges.of_address(&earlier.edge_port)?,
+                edge: edges.of_key(&earlier.edge_port)?,
                 longer: false,
             })
         });

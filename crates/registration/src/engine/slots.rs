@@ -403,7 +403,7 @@ impl Slots {
     }
 }
 
-/// Names of EdgePorts for records, each made once.
+/// EdgePorts as records name them, each made once.
 pub(super) struct EdgePortNames<'a> {
     edges: &'a EdgePorts,
     known: HashMap<EdgePortId, Arc<str>>,
@@ -416,7 +416,7 @@ impl<'a> EdgePortNames<'a> {
 
     fn get(&mut self, edge: EdgePortId) -> Arc<str> {
         let edges = self.edges;
-        self.known.entry(edge).or_insert_with(|| edges.shown(edge).into()).clone()
+        self.known.entry(edge).or_insert_with(|| edges.key(edge).into()).clone()
     }
 }
 
