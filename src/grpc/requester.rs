@@ -102,20 +102,22 @@ impl Requester for GrpcRequester {
             self.connections.get().map_err(|error| SendError::Unavailable(error.to_string().into()))?;
         let about = connections.about();
         about.ask_once();
-        let begun = Instant::now();
-        let features = match goes_beyond(&request) {
-            true => timeout(deadline, about.features()).await.unwrap_or_default(),
-            false => Features::default(),
+        let (features, left) = match goes_beyond(&request) {
+            true => {
+                let begun = Instant::now();
+                let features = timeout(deadline, about.features()).await.unwrap_or_default();
+                (features, deadline.saturating_sub(begun.elapsed()))
+            }
+            false => (Features::default(), deadline),
         };
-        let deadline = deadline.saturating_sub(begun.elapsed());
         let (client, _in_flight) = connections.client();
         let mut message = Request::new(self.template.encode(&request, features));
         // For the Requester to know when no one waits any more. tonic, too, ends the call then, but says that
         // it was cancelled: so a little later than ours.
-        message.set_timeout(deadline + DEADLINE_MARGIN);
+        message.set_timeout(left + DEADLINE_MARGIN);
         // tonic keeps the timeout for the answer only; connecting counts as well.
         let received = self.quota.reply();
-        match timeout(deadline, send(client, message, &received)).await {
+        match timeout(left, send(client, message, &received)).await {
             Err(_) => Err(SendError::Deadline(deadline)),
             Ok(Ok(mut reply)) => {
                 if let (Some(200), Some(contact)) = (reply.code, reply.requester_contact) {

@@ -234,6 +234,8 @@ async fn another_public_address_is_registered_soon() {
     let at = SocketAddr::from(([127, 0, 0, 1], kamailio.udp_port()));
     let setup = |public: &str| Setup {
         edge_ports: format!("[{{ address: \"10.0.0.1:5060\", publicAddress: \"{public}\" }}]"),
+        // Soon is a quarter of what is left.
+        more: "  registration: { ratePerRegistrar: unlimited, expires: 40s }\n".to_owned(),
         ..Setup::default()
     };
     let mut chain = Chain::with(vec![trunk("alice", "alice", at, "UDP")], setup("sip.example.com")).await;
