@@ -4,7 +4,8 @@
 #   docker build -t routr-registry .
 #   docker run -v ./registry.yaml:/etc/routr/registry.yaml routr-registry        # runs from a configuration file
 #   docker run -v ./registry.yaml:/etc/routr/registry.yaml routr-registry check  # or any other subcommand
-#   docker run -e BIND_ADDR=0.0.0.0:51909 -e REQUESTER_TOKEN -p 51909:51909 routr-registry requester  # loopback without BIND_ADDR
+#   docker run -e REQUESTER_TOKEN -p 51909:51909 routr-registry requester        # in the place of Routr's own
+#   docker run -v ./registry.yaml:/etc/routr/registry.yaml routr-registry run --requester  # both in one
 #   docker buildx build --platform linux/amd64,linux/arm64 -t REGISTRY/routr-registry:0.1.0 --push .
 #
 # For another architecture the compiler runs on the builder's own and cross-compiles: nothing is emulated.
@@ -49,6 +50,9 @@ LABEL org.opencontainers.image.title="routr-registry" \
 COPY --from=build /routr-registry /usr/local/bin/routr-registry
 # By number: Kubernetes cannot tell from a name that it is not root.
 USER 65532:65532
+# The Requester listens on all addresses, as Routr's own does; a token or certificates close that door.
+ENV BIND_ADDR=0.0.0.0:51909
+EXPOSE 51909
 # Probes and metrics. 8081, with the trunks, is on loopback only.
 EXPOSE 8080
 # No HEALTHCHECK: Kubernetes has its own probes, and there is no shell or HTTP client here to make one with; outside of

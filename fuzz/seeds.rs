@@ -16,7 +16,10 @@ use routr_registry::{
     store::codec,
 };
 use routr_sip::message::{Message, Response};
-use routr_types::host::{HostPort, Transport};
+use routr_types::{
+    extension::Features,
+    host::{HostPort, Transport},
+};
 
 /// Writes them all.
 pub fn write() {
@@ -107,6 +110,7 @@ fn trunks() -> Vec<(&'static str, pb::Trunk)> {
 fn request(transport: Transport) -> SendMessageRequest {
     let register = RegisterRequest {
         target: HostPort::new("sip.example.com", 5060),
+        names_port: true,
         transport,
         request_host: "sip.example.com".into(),
         user: "alice".into(),
@@ -117,6 +121,7 @@ fn request(transport: Transport) -> SendMessageRequest {
         cseq: 7,
         expires: 600,
         edge_port: HostPort::new("10.0.0.1", 5060),
+        contact: None,
         without_tags: 0,
         credentials: Some(trunk::Credentials {
             username: "alice".into(),
@@ -125,7 +130,7 @@ fn request(transport: Transport) -> SendMessageRequest {
         digest: routr_types::digest_minimum::DigestMinimum::default(),
     };
     let template = Template::new(&["INVITE".into()], "Routr Connect v2", &["gin".into()]);
-    SendMessageRequest::decode(template.encode(&register)).unwrap()
+    SendMessageRequest::decode(template.encode(&register, Features::ALL)).unwrap()
 }
 
 fn options() -> SendMessageRequest {

@@ -37,7 +37,7 @@ mod directory;
 #[cfg(test)]
 pub(crate) mod fake;
 mod guard;
-mod listen;
+pub(crate) mod listen;
 #[cfg(test)]
 mod many_tests;
 mod private;

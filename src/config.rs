@@ -48,6 +48,7 @@ mod token;
 mod tree;
 mod validation_error;
 mod validator;
+mod warnings;
 
 pub use address::Target;
 pub use check::{Checked, check};

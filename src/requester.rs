@@ -4,10 +4,11 @@
 //! Two modes, see [`Mode`]:
 //!
 //! * **direct**: straight to `target`. A digest challenge is answered here, once, with the credentials of the
-//!   `X-Gateway-Auth` extension; neither that nor Route is sent on. Contact names the EdgePort of the Route,
-//!   so that calls arrive there.
-//! * **proxied**: through the EdgePort of the first Route, `X-Gateway-Auth` passed on to it, Contact naming
-//!   the Requester itself: what the Java Requester does.
+//!   `X-Gateway-Auth` extension; neither that nor Route is sent on. Contact names where the EdgePort of the
+//!   Route hears calls: the address of the `X-Routr-Contact` extension, else that of the Route.
+//! * **proxied**: through the EdgePort of the first Route, `X-Gateway-Auth` passed on to it. Contact names
+//! the
+//!   EdgePort too; with [`ContactHost::Requester`] the Requester itself, as the Java Requester does.
 //!
 //! Differences from the Java one:
 //!
@@ -47,6 +48,7 @@ mod challenge;
 pub mod check;
 #[doc(hidden)] // for fuzz/
 pub mod credentials;
+mod health;
 #[doc(hidden)] // for fuzz/
 pub mod outgoing_request;
 mod resend;
@@ -67,8 +69,10 @@ use tonic::transport::server::Router;
 
 pub use self::{
     access::{AccessOptions, Token, TokenError},
-    args::{AdvertisedContact, Mode, RequesterArgs, run},
+    args::{AdvertisedContact, Mode, Prepared, RequesterArgs, prepare, run},
     capacity::DEFAULT_CAPACITY,
+    health::{DEFAULT_HTTP, Health},
+    outgoing_request::ContactHost,
     rules::{HeaderRule, MethodRule, Rules},
     service::RequesterService,
     synthetic_response::HEADER as LOCAL_REPLY,
@@ -98,10 +102,10 @@ const CALL_IN_DIRECT_MODE: &str = "this provider routes calls by the source addr
      Contact, so they miss the EdgePort; run the Requester with --mode proxied, or ask the provider to route calls by \
      Contact";
 
-/// Explanation as [`CALL_IN_DIRECT_MODE`], in proxied mode, where Contact names the Requester unless it is
-/// set.
-const CALL_IN_PROXIED_MODE: &str = "this provider routes calls by the Contact of the REGISTER, which names the Requester, \
-     or by its source address, past the EdgePort; set --contact to the EdgePort's public address";
+/// As [`CALL_IN_DIRECT_MODE`], in proxied mode.
+const CALL_IN_PROXIED_MODE: &str = "the Contact of the REGISTER names the Requester (--proxied-contact requester, or \
+     --contact), or the provider routes calls past it; the EdgePort's public address belongs into Contact: \
+     publicAddress in edgePorts of the registry";
 
 /// Options of a Requester.
 #[derive(Clone, Debug)]
@@ -114,6 +118,8 @@ pub struct Options {
     pub sip_port: u16,
     /// Host and port of Contact instead of the local address, where it names the Requester itself.
     pub contact: Option<AdvertisedContact>,
+    /// Where Contact leads in proxied mode, unless `contact` is set.
+    pub proxied_contact: ContactHost,
     /// Checks the certificates of registrars; see [`client_config`]. `None`: no TLS.
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// Time limit of a call, all responses to challenges included; then it gets `REQUEST_TIMEOUT`. A
@@ -142,6 +148,7 @@ impl Default for Options {
             sip_bind: IpAddr::from([0, 0, 0, 0]),
             sip_port: 0,
             contact: None,
+            proxied_contact: ContactHost::default(),
             tls: None,
             answer_within: CALL_TIMEOUT,
             keep_alive: None,
@@ -181,6 +188,9 @@ pub enum Error {
         /// Problem with the file.
         problem: String,
     },
+    /// The HTTP port cannot be had.
+    #[error("--http-listen: {0}")]
+    Http(std::io::Error),
     /// A file of the gRPC side's TLS cannot be used.
     #[error(transparent)]
     ServedTls(#[from] TlsFileError),
@@ -199,6 +209,14 @@ pub enum Error {
 }
 
 impl Options {
+    /// Returns where Contact leads in proxied mode.
+    fn contacts(&self) -> ContactHost {
+        match self.contact {
+            Some(_) => ContactHost::Requester,
+            None => self.proxied_contact,
+        }
+    }
+
     /// Returns how the SIP client is set up for them.
     fn client(&self) -> ClientOptions {
         ClientOptions {
@@ -231,9 +249,11 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from
 /// Bytes of a request to `RequesterInfo`, which has no fields.
 const MAX_INFO_REQUEST: usize = 1 << 10;
 
-/// The contract, and beside it what this Requester says of itself.
+/// The contract, and beside it what this Requester says of itself; the health service for anyone.
 fn router(service: RequesterService, capacity: u32, access: &AccessOptions) -> Router {
     let admission = AdmissionControl::new(access, capacity);
+    let (_, health) = tonic_health::server::health_reporter();
+    let health = health.max_decoding_message_size(MAX_INFO_REQUEST);
     let info = RequesterInfoServer::new(Info::new(capacity)).max_decoding_message_size(MAX_INFO_REQUEST);
     tonic::transport::Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
@@ -244,6 +264,16 @@ fn router(service: RequesterService, capacity: u32, access: &AccessOptions) -> R
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
         .add_service(SendMessage::new(&admission, service))
         .add_service(with_login(&admission, info))
+        .add_optional_service(Some(health))
+}
+
+/// The port of probes and metrics.
+#[derive(Debug)]
+pub struct HttpPort {
+    /// Where it listens.
+    pub listener: TcpListener,
+    /// Whether Routr's own `/healthz` is there beside the others.
+    pub healthz: bool,
 }
 
 /// Serves the contract on a listener until `shutdown` is cancelled; calls under way get [`Options::grace`] to
@@ -256,17 +286,40 @@ pub async fn serve(
     options: Options,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
+    serve_with(listener, options, None, shutdown).await
+}
+
+/// As [`serve`], with a port for probes and metrics.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_with(
+    listener: TcpListener,
+    options: Options,
+    http: Option<HttpPort>,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
     let address = SocketAddr::new(options.sip_bind, options.sip_port);
     let client = Client::start(options.client()).map_err(|source| Error::Sip { address, source })?;
     let (grace, abandon) = (options.grace, CancellationToken::new());
     let access = options.access.clone();
-    let service = RequesterService::new(client, options).abandoned_by(abandon.clone());
+    let health = Health::default();
+    let service = RequesterService::new(client.clone(), options)
+        .abandoned_by(abandon.clone())
+        .counted_by(health.clone());
+    // Probes are answered until the last call has ended.
+    let probes_end = CancellationToken::new();
+    let _probes_end = probes_end.clone().drop_guard();
+    if let Some(HttpPort { listener, healthz }) = http {
+        tokio::spawn(health::serve(listener, health.clone(), client, healthz, probes_end));
+    }
     let router = router(service, DEFAULT_CAPACITY, &access);
     let incoming = accept(listener, access, shutdown.clone());
     let server = router
         .serve_with_incoming_shutdown(ReceiverStream::new(incoming), shutdown.clone().cancelled_owned());
     let last = async {
         shutdown.cancelled().await;
+        health.stop();
         tokio::time::sleep(grace).await;
         abandon.cancel();
         tokio::time::sleep(CLOSE_TIMEOUT).await;

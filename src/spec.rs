@@ -219,18 +219,36 @@ impl From<CacheParameters> for String {
 }
 
 /// A SIP server at the edge.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EdgePortSpec {
     /// `host:port`, `[v6]:port` or a bare host (port 5060), optionally with `sip:` before it.
     #[schemars(length(max = 253))]
-    #[x_kube(validation = cel::sip_address())]
+    #[x_kube(validation = cel::sip_address(hint::EDGE_PORT))]
     pub address: String,
     /// Region of this EdgePort; trunks of the same region prefer it. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     #[x_kube(validation = cel::text(hint::REGION))]
     pub region: Option<String>,
+    /// Where this EdgePort hears calls from outside, `host:port` or a bare host: what the Contact of a
+    /// REGISTER
+    /// names. The port counts for UDP and TCP, the default is 5060; with TLS it is 5061 of the same host.
+    /// Default: `address`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = cel::sip_address(hint::PUBLIC_ADDRESS))]
+    pub public_address: Option<String>,
+    /// The same for TCP alone. Default: `publicAddress`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = cel::sip_address(hint::PUBLIC_ADDRESS))]
+    pub public_tcp_address: Option<String>,
+    /// The same for TLS alone; a bare host has port 5061. Default: the host of `publicAddress`, port 5061.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = cel::sip_address(hint::PUBLIC_ADDRESS))]
+    pub public_tls_address: Option<String>,
 }
 
 /// Settings of each registration.

@@ -12,16 +12,17 @@ use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin::{self, AdminError, AdminState, Directory},
-    config::{self, Cache, Config, ConfigError},
+    admin::{self, AdminError, AdminState, Directory, RegistryName},
+    config::{self, Cache, Config, ConfigError, Target},
     grpc::shared::Connections,
     instance::{self, Fence, Identity, Instance, InstanceError, Reloads, RunOptions},
     metrics::Metrics,
     quota::Quota,
-    registry::RegistryName,
+    requester,
     runtime::{handle::EngineHandle, ports::Observer},
 };
 use routr_registration::{engine::Engine, registration::identity::RegistryId};
+use routr_types::host::HostPort;
 
 /// Time that the instance id may be unknown before the log names the one that is used meanwhile.
 const IDENTITY_WAIT: Duration = Duration::from_secs(20);
@@ -39,6 +40,10 @@ pub struct RunArgs {
     /// loopback: a port-forward reaches it.
     #[arg(long, value_name = "ADDRESS", env = "ROUTR_REGISTRY_ADMIN_LISTEN", default_value = admin::DEFAULT_PRIVATE)]
     pub admin_listen: SocketAddr,
+    /// Also serve a Requester in this process, at `requesterAddr`, which then has to name this machine:
+    /// localhost:51909. ARGS are those of the subcommand `requester`.
+    #[arg(long, value_name = "ARGS", num_args = 0..=1, require_equals = true, default_missing_value = "", allow_hyphen_values = true)]
+    pub requester: Option<String>,
     /// Seconds that responses in flight and the last writes to the cache may take at shutdown.
     #[arg(long, value_name = "SECONDS", default_value_t = 8, value_parser = clap::value_parser!(u64).range(0..=600))]
     pub grace: u64,
@@ -56,6 +61,12 @@ pub enum StandaloneError {
     /// An HTTP port cannot be served.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// The Requester of this process.
+    #[error("--requester: {0}")]
+    RequesterArgs(String),
+    /// The Requester of this process cannot run.
+    #[error("the Requester of this process: {0}")]
+    Requester(#[from] requester::Error),
     /// The engine ended by itself.
     #[error("the engine ended unexpectedly; this is a defect, please report it with the log")]
     EngineEnded,
@@ -118,9 +129,16 @@ pub async fn run(args: RunArgs, shutdown: CancellationToken) -> Result<(), Stand
         cache = cache_name(&config.cache),
         "starting"
     );
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
     let metrics = Metrics::new(routr_environment::unix_ms());
     let name = RegistryName::plain(&config.name);
     let observer = metrics.registry(name.clone());
+    let requester = match &args.requester {
+        Some(flags) => Some(own_requester(flags, &config, &shutdown).await?),
+        None => None,
+    };
     let mut engine = start(&config, observer, Duration::from_secs(args.grace), shutdown.clone())?;
     tokio::spawn(log_identity(engine.identity.clone()));
     let healthz = admin::healthz_wanted(std::env::var("ENABLE_HEALTHCHECKS").ok().as_deref());
@@ -147,6 +165,13 @@ pub async fn run(args: RunArgs, shutdown: CancellationToken) -> Result<(), Stand
         // Without a request to stop: it can only have panicked.
         ended = &mut engine.task => ended,
     };
+    // After the engine, which waits for the responses to its last requests.
+    if let Some(OwnRequester { end, task }) = requester {
+        end.cancel();
+        if let Ok(result) = task.await {
+            result?;
+        }
+    }
     ports_end.cancel();
     follow.abort();
     if let Ok(result) = ports.await {
@@ -155,6 +180,44 @@ pub async fn run(args: RunArgs, shutdown: CancellationToken) -> Result<(), Stand
     ended.map_err(|_| StandaloneError::EngineEnded)?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The Requester of this process.
+struct OwnRequester {
+    end: CancellationToken,
+    task: JoinHandle<Result<(), requester::Error>>,
+}
+
+/// Starts it where `requesterAddr` says. It ends after the engine, and ends the process when it breaks.
+async fn own_requester(
+    flags: &str,
+    config: &Config,
+    shutdown: &CancellationToken,
+) -> Result<OwnRequester, StandaloneError> {
+    let listen = match &config.requester.address {
+        Target::Host(HostPort { host, port }) if &**host == "localhost" => {
+            Some(SocketAddr::from(([127, 0, 0, 1], *port)))
+        }
+        Target::Host(host) => host.as_socket_addr().filter(|address| address.ip().is_loopback()),
+        Target::Addresses(_) | Target::Unix(_) => None,
+    };
+    let listen = listen.ok_or_else(|| {
+        let given = &config.requester.address;
+        StandaloneError::RequesterArgs(format!(
+            "spec.requesterAddr is {given}, another machine; write localhost:51909 to use the Requester of this process"
+        ))
+    })?;
+    let prepared = requester::prepare(flags, listen).await.map_err(StandaloneError::RequesterArgs)?;
+    let (end, whole) = (CancellationToken::new(), shutdown.clone());
+    let task = tokio::spawn({
+        let end = end.clone();
+        async move {
+            let result = prepared.serve(end).await;
+            whole.cancel();
+            result
+        }
+    });
+    Ok(OwnRequester { end, task })
 }
 
 /// Starts the engine of a configuration. It runs until `shutdown` is cancelled,

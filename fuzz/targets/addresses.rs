@@ -6,7 +6,7 @@ use routr_registry::{
         common, processor, requester::SendMessageRequest, sipmessage as sip,
         sipmessage::sip_message::MessageType,
     },
-    requester::{AdvertisedContact, Mode, outgoing_request::OutgoingRequest},
+    requester::{AdvertisedContact, ContactHost, Mode, outgoing_request::OutgoingRequest},
     spec::duration,
 };
 use routr_types::host::{HostPort, Transport};
@@ -19,11 +19,11 @@ pub fn run(data: &[u8]) {
         Ok((read, _)) => assert_eq!(address::service(&read.to_string(), 1), Ok((read, false))),
         Err(error) => drop(assert_presentable(&error)),
     }
-    for read in [address::host_port(&text, 7), address::sip(&text)] {
+    for read in [address::host_port(&text, 7), address::sip(&text, 7)] {
         match read {
             Ok(read) => {
                 assert_eq!(address::host_port(&read.to_string(), 1).as_ref(), Ok(&read));
-                assert_eq!(address::sip(&format!("sip:{read}")).as_ref(), Ok(&read));
+                assert_eq!(address::sip(&format!("sip:{read}"), 7).as_ref(), Ok(&read));
                 assert_eq!(address::service(&format!("https://{read}/"), 1), Ok((read.clone().into(), true)));
                 assert_taken_by_the_requester(&read);
             }
@@ -76,11 +76,11 @@ fn assert_taken_by_the_requester(edge_port: &HostPort) {
         message: Some(message),
     };
     for mode in [Mode::Direct, Mode::Proxied] {
-        let draft = OutgoingRequest::read(&request, mode)
+        let draft = OutgoingRequest::read(&request, mode, ContactHost::default())
             .expect("an address of the configuration is one for the Requester");
         assert_eq!(
             (draft.destination.host.as_str(), draft.destination.port),
-            (&*edge_port.host, edge_port.port)
+            (&*edge_port.host, Some(edge_port.port))
         );
     }
 }

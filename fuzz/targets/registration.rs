@@ -8,7 +8,7 @@ use std::time::Duration;
 use prost::Message as _;
 use rand::{SeedableRng as _, rngs::SmallRng};
 use routr_registration::{
-    model::{RegisterResponse, SendError},
+    model::{PublicAddresses, RegisterResponse, SendError},
     registration::{
         Attempt, EdgePortId, EdgePortRank, Effects, Purpose, Registration, SentTo, Settings, Targets,
         UriChoice, UriIndex, UriRank, UriSet,
@@ -23,10 +23,11 @@ use routr_registration::{
 use routr_registry::{
     grpc::{register::Template, requester::decode},
     proto::{requester::SendMessageRequest, sipmessage::SipMessage},
-    requester::{Mode, outgoing_request::OutgoingRequest},
+    requester::{ContactHost, Mode, outgoing_request::OutgoingRequest},
 };
 use routr_types::{
     digest_minimum::DigestMinimum,
+    extension::Features,
     host::{HostPort, Transport},
 };
 
@@ -202,12 +203,14 @@ impl World {
 
     /// Asserts that it can be sent: nothing that a response taught spoils the next request.
     fn assert_sendable(&self, attempt: &Attempt, host: &HostPort, transport: Transport) {
-        let uri = UriView { user: "alice", host: &host.host, port: host.port, transport };
-        let (id, edge) = (RegistryId::new("r"), HostPort::new("10.0.0.1", 5060));
+        let uri = UriView { user: "alice", host: &host.host, port: host.port, names_port: true, transport };
+        let (id, edge) =
+            (RegistryId::new("r"), (HostPort::new("10.0.0.1", 5060), &PublicAddresses::default()));
         let register = request::register(&id, "t1", uri, (None, DigestMinimum::default()), edge, attempt, 1);
         let template = Template::new(&[], "Routr Connect v2", &self.settings.tags);
-        let request = SendMessageRequest::decode(template.encode(&register)).expect("it is a message");
-        let draft = OutgoingRequest::read(&request, Mode::Direct);
+        let request =
+            SendMessageRequest::decode(template.encode(&register, Features::ALL)).expect("it is a message");
+        let draft = OutgoingRequest::read(&request, Mode::Direct, ContactHost::default());
         match (draft, register.transport) {
             (Ok(draft), _) => drop(draft.request.to_bytes().expect("it can be written")),
             (Err(_), Transport::Sctp | Transport::Ws | Transport::Wss) => {}

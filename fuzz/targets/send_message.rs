@@ -5,7 +5,7 @@ use prost::Message as _;
 use routr_registry::{
     proto::requester::SendMessageRequest,
     requester::{
-        Mode,
+        ContactHost, Mode,
         outgoing_request::{ContactPlan, OutgoingRequest},
     },
 };
@@ -27,8 +27,8 @@ pub fn run(data: &[u8]) {
     };
     unseen(&format!("{request:?}"), &format!("{other:?}"));
     for mode in [Mode::Direct, Mode::Proxied] {
-        let other = OutgoingRequest::read(&other, mode);
-        match OutgoingRequest::read(&request, mode) {
+        let other = OutgoingRequest::read(&other, mode, ContactHost::default());
+        match OutgoingRequest::read(&request, mode, ContactHost::default()) {
             Err(error) => {
                 let other = other.err().map_or_else(String::new, |error| error.to_string());
                 unseen(&assert_presentable(&error), &other);
@@ -122,7 +122,7 @@ fn assert_says(draft: &OutgoingRequest, request: &SendMessageRequest, mode: Mode
         assert_eq!(NameAddr::parse(&written).map(|address| address.uri).as_ref(), Ok(uri));
     }
     let destination = &draft.destination;
-    assert!(destination.port > 0);
-    let uri = SipUri { port: Some(destination.port), ..SipUri::new(&destination.host) };
+    assert!(destination.port != Some(0));
+    let uri = SipUri { port: destination.port, ..SipUri::new(&destination.host) };
     assert_eq!(SipUri::parse(&uri.to_string()), Ok(uri), "the destination is a host and a port");
 }

@@ -4,19 +4,20 @@
 use prost::Message as _;
 use routr_registration::{
     engine::packed_trunk::PackedTrunk,
-    model::RegisterRequest,
-    registration::{
-        Attempt, EdgePortRank, Purpose, UriChoice, UriIndex, UriRank, identity::RegistryId, request,
-    },
-    trunk::{MAX_URIS, Trunk},
+    model::{PublicAddresses, RegisterRequest},
+    registration::{Attempt, Purpose, UriChoice, identity::RegistryId, request},
+    trunk::Trunk,
 };
 use routr_registry::{
     grpc::{register::Template, trunk},
     proto::requester::SendMessageRequest,
-    requester::{Mode, outgoing_request::OutgoingRequest},
+    requester::{ContactHost, Mode, outgoing_request::OutgoingRequest},
 };
 use routr_sip::message::Message;
-use routr_types::host::{HostPort, Transport};
+use routr_types::{
+    extension::Features,
+    host::{HostPort, Transport},
+};
 
 use super::support::{assert_presentable, is_distinct};
 
@@ -97,14 +98,16 @@ fn assert_sendable(trunk: &Trunk, position: u8) {
         cseq: 7,
         without_tags: 0,
     };
-    let uri = open.uri(UriIndex(position)).unwrap();
-    let (id, edge) = (RegistryId::new("r"), HostPort::new("10.0.0.1", 5060));
+    let uri = open.uri(position).unwrap();
+    let (id, public) = (RegistryId::new("r"), PublicAddresses::default());
+    let edge = (HostPort::new("10.0.0.1", 5060), &public);
     let register =
         request::register(&id, open.reference(), uri, (open.credentials(), open.digest()), edge, &attempt, 1);
     let template = Template::new(&["INVITE".into()], "Routr Connect v2", &["gin".into()]);
-    let request = SendMessageRequest::decode(template.encode(&register)).expect("it is a message");
+    let request =
+        SendMessageRequest::decode(template.encode(&register, Features::ALL)).expect("it is a message");
     for mode in [Mode::Direct, Mode::Proxied] {
-        match (OutgoingRequest::read(&request, mode), mode, uri.transport) {
+        match (OutgoingRequest::read(&request, mode, ContactHost::default()), mode, uri.transport) {
             (Ok(draft), ..) => assert_says(&draft, &register, mode),
             // The EdgePort, which answers challenges then, knows no minimum.
             (Err(error), Mode::Proxied, _) if !open.digest().is_none() => {

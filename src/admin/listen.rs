@@ -33,10 +33,9 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
 /// Serves until `shutdown` is cancelled.
-pub(super) async fn run(listener: TcpListener, router: Router, shutdown: CancellationToken) {
-    let (mut tasks, all) = (JoinSet::new(), Connections::default());
-    let mut sweep = interval(SWEEP_PERIOD);
-    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+pub(crate) async fn run(listener: TcpListener, router: Router, shutdown: CancellationToken) {
+    let mut connections = JoinSet::new();
+    let mut places = VecDeque::with_capacity(MAX_CONNECTIONS);
     // A probe must be heard when registrations have all other descriptors.
     let mut reserve = Reserve::default();
     loop {

@@ -149,11 +149,11 @@ fn address_of(text: &str, is_v4: bool, default_port: u16) -> Result<SocketAddr, 
     if address.is_ipv4() == is_v4 { Ok(address) } else { Err(AddressError::Family) }
 }
 
-/// Reads a SIP address, with or without `sip:`; the default port is 5060.
+/// Reads a SIP address, with or without `sip:`.
 ///
 /// # Errors
 /// See [`AddressError`].
-pub fn sip(text: &str) -> Result<HostPort, AddressError> {
+pub fn sip(text: &str, default_port: u16) -> Result<HostPort, AddressError> {
     if text.contains("://") || text.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("sips:")) {
         return Err(AddressError::Scheme);
     }
@@ -162,7 +162,7 @@ pub fn sip(text: &str) -> Result<HostPort, AddressError> {
         Some(start) if start.eq_ignore_ascii_case("sip:") && text[4..].parse::<u16>().is_err() => &text[4..],
         _ => text,
     };
-    host_port(rest, 5060)
+    host_port(rest, default_port)
 }
 
 /// Reads `host`, `host:port`, `[v6]` or `[v6]:port`.

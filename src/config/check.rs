@@ -19,7 +19,12 @@ pub struct Checked {
 pub fn check(path: Option<&Path>) -> Checked {
     match load(path) {
         Ok((path, config)) => {
-            Checked { code: 0, text: format!("{} is good\n\n{}", path.display(), table(&config)) }
+            let mut text = format!("{} is good\n\n{}", path.display(), table(&config));
+            for warning in config.warnings() {
+                // Writing to a String cannot fail.
+                let _ = writeln!(text, "\nwarning: {warning}");
+            }
+            Checked { code: 0, text }
         }
         Err(error) => Checked { code: 1, text: format!("{error}\n") },
     }
@@ -28,9 +33,14 @@ pub fn check(path: Option<&Path>) -> Checked {
 /// Two columns: key and what it resolves to.
 fn table(config: &Config) -> String {
     let registration = &config.registration;
-    let edge_ports = config.edge_ports.iter().map(|edge_port| match &edge_port.region {
-        Some(region) => format!("{} ({region})", edge_port.address),
-        None => edge_port.address.to_string(),
+    let edge_ports = config.edge_ports.iter().map(|edge_port| {
+        let public = edge_port.public.to_string();
+        let public = (!public.is_empty()).then(|| format!("public {public}"));
+        let notes: Vec<&str> = edge_port.region.as_deref().into_iter().chain(public.as_deref()).collect();
+        match &*notes {
+            [] => edge_port.address.to_string(),
+            notes => format!("{} ({})", edge_port.address, notes.join(", ")),
+        }
     });
     let rate = registration
         .rate_per_registrar

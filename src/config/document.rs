@@ -38,15 +38,15 @@ fn spec(fields: &mut MapReader<'_>) -> RegistrySpec {
         register_interval: fields.quantity("registerInterval", &rules::REGISTER_INTERVAL.hint()),
         cache: fields.mapping("cache", cache),
         methods: fields.texts("methods", hint::METHODS, hint::METHOD),
-        edge_ports: fields.mappings(
-            "edgePorts",
-            hint::EDGE_PORTS,
-            || EdgePortSpec { address: String::new(), region: None },
-            |fields| EdgePortSpec {
+        edge_ports: fields.mappings("edgePorts", hint::EDGE_PORTS, EdgePortSpec::default, |fields| {
+            EdgePortSpec {
                 address: fields.required_text("address", hint::EDGE_PORT),
                 region: fields.text("region", hint::REGION),
-            },
-        ),
+                public_address: fields.text("publicAddress", hint::PUBLIC_ADDRESS),
+                public_tcp_address: fields.text("publicTcpAddress", hint::PUBLIC_ADDRESS),
+                public_tls_address: fields.text("publicTlsAddress", hint::PUBLIC_ADDRESS),
+            }
+        }),
         instance_id: fields.text("instanceId", hint::INSTANCE_ID),
         registration: fields.mapping("registration", registration),
         tls: fields.mapping("tls", |fields| TlsSpec {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::spec::RegistryDocument;
+use routr_registration::model::PublicAddresses;
 
 mod control_characters;
 mod errors;
@@ -60,7 +61,11 @@ fn least_gets_every_default() {
             register_interval: Duration::from_secs(60),
             cache: Cache::Memory,
             methods: vec![],
-            edge_ports: vec![EdgePort { address: HostPort::new("10.100.42.127", 5060), region: None }],
+            edge_ports: vec![EdgePort {
+                address: HostPort::new("10.100.42.127", 5060),
+                region: None,
+                public: PublicAddresses::default()
+            }],
             registration: RegistrationSettings {
                 expires: 600,
                 max_in_flight: 1000,
@@ -102,8 +107,11 @@ spec:
     let config = yaml(text).unwrap();
     assert_eq!(config.register_interval, Duration::from_secs(20));
     assert_eq!(config.methods, ["INVITE", "MESSAGE"]);
-    let edge_port =
-        EdgePort { address: HostPort::new("10.100.42.127", 5060), region: Some("us-east1".into()) };
+    let edge_port = EdgePort {
+        address: HostPort::new("10.100.42.127", 5060),
+        region: Some("us-east1".into()),
+        public: PublicAddresses::default(),
+    };
     assert_eq!(config.edge_ports, [edge_port]);
 
     let json = serde_json::to_string(&serde_saphyr::from_str::<RegistryDocument>(text).unwrap()).unwrap();
@@ -327,4 +335,35 @@ fn a_spec_from_elsewhere_gives_the_same() {
     let errors = Config::from_spec("registry", &spec).unwrap_err();
     let paths: Vec<&str> = errors.iter().map(|mistake| mistake.path.as_str()).collect();
     assert_eq!(paths, ["spec.apiAddr", "spec.edgePorts"]);
+}
+
+#[test]
+fn public_addresses_of_edge_ports() {
+    let public = |lines: &str| good(lines).edge_ports.remove(1).public.to_string();
+    for (keys, expected) in [
+        ("", ""),
+        (
+            "      publicAddress: sip.example.com",
+            "udp=sip.example.com:5060 tcp=sip.example.com:5060 tls=sip.example.com:5061",
+        ),
+        (
+            "      publicAddress: '[2001:db8::5]:5070'",
+            "udp=[2001:db8::5]:5070 tcp=[2001:db8::5]:5070 tls=[2001:db8::5]:5061",
+        ),
+        ("      publicTlsAddress: sip.example.com", "tls=sip.example.com:5061"),
+        ("      publicTcpAddress: 203.0.113.5:5070", "tcp=203.0.113.5:5070"),
+        (
+            "      publicAddress: a.example\n      publicTcpAddress: b.example:1\n      publicTlsAddress: c.example:2",
+            "udp=a.example:5060 tcp=b.example:1 tls=c.example:2",
+        ),
+    ] {
+        let shown = public(&format!("    - address: 10.0.0.9\n{keys}"));
+        assert_eq!(shown, expected);
+        assert_eq!(shown.parse::<PublicAddresses>().unwrap().to_string(), expected);
+    }
+    let errors = with("    - address: 10.0.0.9\n      publicAddress: sips:x").unwrap_err().to_string();
+    assert!(
+        errors.contains("spec.edgePorts[1].publicAddress") && errors.contains("sip.example.com"),
+        "{errors}"
+    );
 }

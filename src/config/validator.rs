@@ -13,7 +13,10 @@ use crate::spec::{
 };
 use routr_net::tls::{TlsFiles, followed::ClientCertificate};
 use routr_registration::registration::redirect_policy::{RedirectDomain, RedirectPolicy};
-use routr_types::{digest_minimum::DigestMinimum, host::HostPort};
+use routr_types::{
+    digest_minimum::DigestMinimum,
+    host::{HostPort, Transport},
+};
 
 use super::{
     Config, Endpoint, RegistrationSettings, Secrets, SyncBounds,
@@ -23,7 +26,7 @@ use super::{
     rules::{self, DurationRange, WholeRange, hint},
     validation_error::{ValidationError, show},
 };
-use routr_registration::model::EdgePort;
+use routr_registration::model::{EdgePort, PublicAddresses};
 
 /// Collects what is wrong with the values.
 pub(super) struct Validator<'a> {
@@ -326,7 +329,7 @@ impl Validator<'_> {
                 );
             }
             let here = format!("{here}.address");
-            match address::sip(&spec.address) {
+            match address::sip(&spec.address, Transport::Udp.default_port()) {
                 Err(error) => self.address(&here, &spec.address, error, hint::EDGE_PORT),
                 Ok(address) => {
                     let first = *seen.entry(address.clone()).or_insert(index);
@@ -334,11 +337,34 @@ impl Validator<'_> {
                         let problem = format!("the same as {path}[{first}].address");
                         self.wrong(&here, problem, Some(show(&spec.address)), "remove one of them");
                     }
-                    all.push(EdgePort { address, region: spec.region.clone() });
+                    let public = self.public_addresses(&format!("{path}[{index}]"), spec);
+                    all.push(EdgePort { address, region: spec.region.clone(), public });
                 }
             }
         }
         all
+    }
+
+    fn public_addresses(&mut self, path: &str, spec: &EdgePortSpec) -> PublicAddresses {
+        let mut read = |key: &str, given: &Option<String>, transport: Transport| {
+            let given = given.as_deref()?;
+            match address::sip(given, transport.default_port()) {
+                Ok(address) => Some(address),
+                Err(error) => {
+                    self.address(&format!("{path}.{key}"), given, error, hint::PUBLIC_ADDRESS);
+                    None
+                }
+            }
+        };
+        let udp = read("publicAddress", &spec.public_address, Transport::Udp);
+        let tcp = read("publicTcpAddress", &spec.public_tcp_address, Transport::Tcp);
+        let tls = read("publicTlsAddress", &spec.public_tls_address, Transport::Tls);
+        let tls_port = Transport::Tls.default_port();
+        PublicAddresses {
+            tcp: tcp.or_else(|| udp.clone()),
+            tls: tls.or_else(|| Some(HostPort { port: tls_port, ..udp.clone()? })),
+            udp,
+        }
     }
 
     fn registration(&mut self, spec: &RegistrationSpec) -> RegistrationSettings {

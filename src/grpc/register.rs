@@ -11,7 +11,7 @@ use crate::proto::{common, processor, sipmessage as sip};
 use routr_registration::{model::RegisterRequest, trunk::Credentials};
 use routr_sip::uri::escape_user;
 use routr_types::{
-    extension,
+    extension::{self, Features},
     host::{Transport, UriHost},
     secret::Secret,
 };
@@ -60,10 +60,11 @@ impl Template {
         template
     }
 
-    /// The message, encoded. Its header fields keep the order of the contract: a field that is repeated may
+    /// The message, encoded, with no more beyond the contract than the Requester understands. Its header
+    /// fields keep the order of the contract: a field that is repeated may
     /// be interrupted by others, and its values stay in order.
     #[doc(hidden)] // public for fuzz/
-    pub fn encode(&self, register: &RegisterRequest) -> Bytes {
+    pub fn encode(&self, register: &RegisterRequest, features: Features) -> Bytes {
         let mut message = self.before.clone();
         message.extend(variable(register).encode_to_vec());
         match register.without_tags {
@@ -73,11 +74,17 @@ impl Template {
         if let Some(credentials) = &register.credentials {
             message.extend(encoded(vec![header("X-Gateway-Auth", gateway_auth(credentials))]));
         }
-        if !register.digest.is_none() {
+        if let Some(contact) = register.contact.as_ref().filter(|_| features.contact) {
+            message.extend(encoded(vec![header(extension::CONTACT, contact.to_string())]));
+        }
+        if features.digest && !register.digest.is_none() {
             message.extend(encoded(vec![header(extension::DIGEST, register.digest.to_string())]));
         }
         let envelope = Envelope {
-            target: register.target.to_string(),
+            target: match register.names_port || !features.srv {
+                true => register.target.to_string(),
+                false => UriHost(&register.target.host).to_string(),
+            },
             method: processor::Method::Register.into(),
             transport: transport(register.transport).into(),
             message,

@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use prost::Message as _;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 use tonic::{Code, Request, Status, codegen::http::uri::PathAndQuery};
 
 use super::{
@@ -28,7 +31,7 @@ use routr_registration::{
     trunk::Credentials,
 };
 use routr_types::{
-    extension::{self, Authentication, Local, Target},
+    extension::{self, Authentication, Features, Local, Target},
     host::{HostPort, Transport, is_host},
     text,
 };
@@ -99,14 +102,22 @@ impl Requester for GrpcRequester {
             self.connections.get().map_err(|error| SendError::Unavailable(error.to_string().into()))?;
         let about = connections.about();
         about.ask_once();
+        let (features, left) = match goes_beyond(&request) {
+            true => {
+                let begun = Instant::now();
+                let features = timeout(deadline, about.features()).await.unwrap_or_default();
+                (features, deadline.saturating_sub(begun.elapsed()))
+            }
+            false => (Features::default(), deadline),
+        };
         let (client, _in_flight) = connections.client();
-        let mut message = Request::new(self.template.encode(&request));
+        let mut message = Request::new(self.template.encode(&request, features));
         // For the Requester to know when no one waits any more. tonic, too, ends the call then, but says that
         // it was cancelled: so a little later than ours.
-        message.set_timeout(deadline + DEADLINE_MARGIN);
-        // tonic keeps the timeout for the response only; connecting counts as well.
+        message.set_timeout(left + DEADLINE_MARGIN);
+        // tonic keeps the timeout for the answer only; connecting counts as well.
         let received = self.quota.reply();
-        match timeout(deadline, send(client, message, &received)).await {
+        match timeout(left, send(client, message, &received)).await {
             Err(_) => Err(SendError::Deadline(deadline)),
             Ok(Ok(mut reply)) => {
                 if let (Some(200), Some(contact)) = (reply.code, reply.requester_contact) {
@@ -142,6 +153,11 @@ impl Requester for GrpcRequester {
     fn rest(&self) {
         self.connections.rest();
     }
+}
+
+/// Returns whether a request says what Routr's contract has no words for.
+fn goes_beyond(request: &RegisterRequest) -> bool {
+    request.contact.is_some() || !request.names_port || !request.digest.is_none()
 }
 
 /// Returns what a status says, and what to do about it where the Requester does not let this registry in.

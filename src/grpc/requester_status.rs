@@ -17,6 +17,7 @@ use tonic::{Code, Request, codec::CompressionEncoding};
 use super::{connection::Connection, guard::Events, monitor::ConnectionChange, restarts::Restarts};
 use crate::proto::requester_info::{GetRequest, requester_info_client::RequesterInfoClient};
 use routr_registration::model::Link;
+use routr_types::extension::Features;
 
 /// Time that the Requester may take to say how much it takes at a time.
 const INFO_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,6 +37,8 @@ pub(super) struct RequesterStatus {
     asked_on: AtomicU64,
     asking: AtomicBool,
     restarts: Restarts,
+    /// What it understands beyond the contract, once it was asked.
+    features: watch::Sender<Option<Features>>,
 }
 
 impl RequesterStatus {
@@ -49,6 +52,7 @@ impl RequesterStatus {
             asked_on: AtomicU64::new(0),
             asking: AtomicBool::new(false),
             restarts: Restarts::default(),
+            features: watch::Sender::default(),
         }
     }
 
@@ -76,15 +80,20 @@ impl RequesterStatus {
         let mut request = Request::new(GetRequest {});
         request.set_timeout(INFO_TIMEOUT);
         let mut info = self.info.clone();
-        let (capacity, instance) = match timeout(INFO_TIMEOUT, info.get(request)).await.ok()? {
+        let (capacity, instance, features) = match timeout(INFO_TIMEOUT, info.get(request)).await.ok()? {
             Ok(said) => {
                 let said = said.into_inner();
-                (Some(said.capacity).filter(|capacity| *capacity > 0), said.instance)
+                let capacity = Some(said.capacity).filter(|capacity| *capacity > 0);
+                let mut features = Features::of(said.features.iter().map(String::as_str));
+                // An earlier one of ours does, and does not say so.
+                features.digest |= !said.instance.is_empty();
+                (capacity, said.instance, features)
             }
-            Err(status) if status.code() == Code::Unimplemented => (None, String::new()),
+            Err(status) if status.code() == Code::Unimplemented => (None, String::new(), Features::default()),
             // A proxy, or nothing.
             Err(_) => return None,
         };
+        self.features.send_replace(Some(features));
         let says = !instance.is_empty();
         let restarted = says && self.restarts.instance(&instance);
         self.link.send_if_modified(|link| {
@@ -94,6 +103,15 @@ impl RequesterStatus {
             *link != before
         });
         Some(says)
+    }
+
+    /// What it understands beyond the contract. Waits for its word where it has just been asked: a REGISTER
+    /// without it would bind the wrong Contact until the next refresh.
+    pub(super) async fn features(self: &Arc<Self>) -> Features {
+        self.ask_once();
+        let mut known = self.features.subscribe();
+        let said = timeout(INFO_TIMEOUT, known.wait_for(Option::is_some)).await;
+        said.ok().and_then(Result::ok).and_then(|said| *said).unwrap_or_default()
     }
 
     /// A connection has ended, and another one can be made: perhaps to another Requester.

@@ -319,6 +319,7 @@ fn settings(requester: &str, more: &str) -> Config {
 fn register() -> RegisterRequest {
     RegisterRequest {
         target: HostPort::new("sip.example.com", 5060),
+        names_port: true,
         transport: Transport::Udp,
         request_host: "sip.example.com".into(),
         user: "alice".into(),
@@ -329,6 +330,7 @@ fn register() -> RegisterRequest {
         cseq: 7,
         expires: 600,
         edge_port: HostPort::new("10.0.0.1", 5060),
+        contact: None,
         without_tags: 0,
         credentials: Some(Credentials { username: "alice".into(), password: Secret::new("swordfish-77") }),
         digest: DigestMinimum::default(),

@@ -111,8 +111,9 @@ fn uri(uri: &pb::TrunkUri) -> Result<TrunkUri, String> {
             format!("transport: {} is unknown; one of UDP, TCP, TLS, SCTP, WS, WSS is needed", shown(name))
         })?,
     };
+    // -1 is how the Java side says «not set».
+    let names_port = !matches!(uri.port, 0 | -1);
     let port = match uri.port {
-        // -1 is how the Java side says «not set».
         0 | -1 => transport.default_port(),
         port => u16::try_from(port).map_err(|_| {
             format!("port: {port} is not a port; 1 to 65535, or 0 for the transport's default, is needed")
@@ -122,6 +123,7 @@ fn uri(uri: &pb::TrunkUri) -> Result<TrunkUri, String> {
     Ok(TrunkUri {
         user: user.into(),
         registrar: HostPort::new(host, port),
+        names_port,
         transport,
         priority: uri.priority,
         weight: u16::try_from(uri.weight.clamp(0, i32::from(u16::MAX))).unwrap_or(0),

@@ -157,6 +157,7 @@ mod tests {
         let place = HostPort::new("127.0.0.1", 5060);
         RegisterRequest {
             target: place.clone(),
+            names_port: true,
             transport: Transport::Udp,
             request_host: "h".into(),
             user: "u".into(),
@@ -167,6 +168,7 @@ mod tests {
             cseq: 1,
             expires: 600,
             edge_port: place,
+            contact: None,
             without_tags: 0,
             credentials: None,
             digest: routr_types::digest_minimum::DigestMinimum::default(),

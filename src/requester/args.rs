@@ -9,14 +9,15 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, ValueEnum};
+use clap::{Args, FromArgMatches as _, ValueEnum, parser::ValueSource};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    AccessOptions, Error, HeaderRule, MethodRule, Options, Rules, Token, check, client_config, serve,
+    AccessOptions, ContactHost, Error, HeaderRule, HttpPort, MethodRule, Options, Rules, Token, check,
+    client_config, health, serve_with,
 };
-use crate::proto::processor::Method;
+use crate::admin;
 use routr_net::{
     addresses::AddressRule,
     tls::{ServedFiles, ServedTls},
@@ -85,6 +86,12 @@ pub struct RequesterArgs {
     #[arg(long, value_name = "ADDRESS", env = "BIND_ADDR", default_value = "127.0.0.1:51909", value_parser = listen_address, help_heading = CALLERS)]
     pub listen: SocketAddr,
 
+    /// Address of the HTTP port for probes and metrics: /healthz (unless ENABLE_HEALTHCHECKS is false),
+    /// /livez,
+    /// /readyz, /metrics [default: 0.0.0.0:8080, or none where that is taken].
+    #[arg(long, value_name = "ADDRESS", env = "REQUESTER_HTTP_LISTEN", help_heading = CALLERS)]
+    pub http_listen: Option<SocketAddr>,
+
     /// File with the tokens that callers may present (authorization: Bearer TOKEN), one per line; any of them
     /// is accepted. Reread when it changes [default: the environment variable REQUESTER_TOKEN, else none].
     #[arg(long, value_name = "FILE", env = "REQUESTER_TOKEN_FILE", help_heading = CALLERS)]
@@ -106,8 +113,8 @@ pub struct RequesterArgs {
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = CALLERS)]
     pub max_connections: Option<u32>,
 
-    /// Method that may be sent, or any; may be repeated [default: any, but only REGISTER if --listen is not
-    /// loopback and callers need neither token nor certificate].
+    /// Method that may be sent, or any; may be repeated [default: any].
+    /// INVITE, ACK and CANCEL are never sent.
     #[arg(long, value_name = "METHOD", value_delimiter = ',', help_heading = RULES)]
     pub allow_method: Vec<MethodRule>,
 
@@ -151,10 +158,16 @@ pub struct RequesterArgs {
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     pub sip_port: u16,
 
-    /// Contact that names the Requester itself (always when proxied; when direct, without a Route) [default:
-    /// the local address].
+    /// Contact that names the Requester itself (always when proxied and this is set; when direct, without a
+    /// Route) [default: the local address].
     #[arg(long, value_name = "HOST[:PORT]")]
     pub contact: Option<AdvertisedContact>,
+
+    /// Where Contact leads in proxied mode without --contact: to the EdgePort, which hears the calls, or to
+    /// the
+    /// Requester itself, as with Routr's own (for providers that route calls by the source address).
+    #[arg(long, value_enum, default_value_t, value_name = "WHERE")]
+    pub proxied_contact: ContactHost,
 
     /// PEM file with the certificate authorities to trust for TLS to registrars [default: the system's].
     #[arg(long, value_name = "FILE")]
@@ -178,45 +191,90 @@ pub struct RequesterArgs {
 /// # Errors
 /// When a port cannot be had, the CA file cannot be used, or the gRPC server breaks.
 pub async fn run(args: RequesterArgs, shutdown: CancellationToken) -> Result<(), Error> {
-    let tls = client_config(args.ca_file.as_deref())?;
-    let address = args.listen;
-    let access = access(&args)?;
-    let rules = rules(&args, &access);
-    let connections = ConnectionBounds::default();
-    let connections = ConnectionBounds {
-        most: args
-            .max_sip_connections
-            .and_then(|most| usize::try_from(most).ok())
-            .unwrap_or(connections.most),
-        idle: Duration::from_secs(args.sip_idle),
-        ..connections
-    };
-    let listen = |source| Error::Listen { address, source };
-    let listener = TcpListener::bind(address).await.map_err(listen)?;
-    let bound = listener.local_addr().map_err(listen)?;
-    let (who, open) = access.who(bound);
-    tracing::info!(listen = %bound, mode = ?args.mode, methods = %rules, "the Requester is listening: {who}");
-    if open {
-        tracing::warn!(
-            "{who}, from this machine's addresses, without a login: set --token-file (or REQUESTER_TOKEN) or \
-             --client-ca with --tls-cert, or listen on loopback (--listen 127.0.0.1:{})",
-            bound.port()
-        );
+    let mut prepared = Prepared::new(args).await?;
+    let healthz = admin::healthz_wanted(std::env::var("ENABLE_HEALTHCHECKS").ok().as_deref());
+    let http = health::bind(prepared.http_listen).await.map_err(Error::Http)?;
+    prepared.http = http.map(|listener| HttpPort { listener, healthz });
+    prepared.serve(shutdown).await
+}
+
+/// A Requester within another program: with the flags of the subcommand in one text, and without an HTTP port
+/// of its own. Where the flags do not say where it listens, it is `listen`.
+///
+/// # Errors
+/// What is wrong with the flags, or why a port or a file cannot be had.
+pub async fn prepare(flags: &str, listen: SocketAddr) -> Result<Prepared, String> {
+    let command = RequesterArgs::augment_args(clap::Command::new("requester").no_binary_name(true));
+    let matches =
+        command.try_get_matches_from(flags.split_whitespace()).map_err(|error| error.to_string())?;
+    let mut args = RequesterArgs::from_arg_matches(&matches).map_err(|error| error.to_string())?;
+    // BIND_ADDR is for one that is there for others.
+    if matches.value_source("listen") != Some(ValueSource::CommandLine) {
+        args.listen = listen;
     }
-    let options = Options {
-        mode: args.mode,
-        sip_bind: args.sip_bind.unwrap_or_else(any_address),
-        sip_port: args.sip_port,
-        contact: args.contact,
-        tls: Some(tls),
-        keep_alive: (args.keep_alive > 0).then(|| Duration::from_secs(args.keep_alive)),
-        access,
-        rules,
-        connections,
-        responses_from: args.responses_from,
-        ..Options::default()
-    };
-    serve(listener, options, shutdown).await
+    Prepared::new(args).await.map_err(|error| error.to_string())
+}
+
+/// A Requester that listens, and takes no calls yet.
+#[derive(Debug)]
+pub struct Prepared {
+    listener: TcpListener,
+    options: Options,
+    http_listen: Option<SocketAddr>,
+    http: Option<HttpPort>,
+}
+
+impl Prepared {
+    /// Takes calls until `shutdown` is cancelled.
+    ///
+    /// # Errors
+    /// When the SIP side cannot start, or the gRPC server breaks.
+    pub async fn serve(self, shutdown: CancellationToken) -> Result<(), Error> {
+        serve_with(self.listener, self.options, self.http, shutdown).await
+    }
+
+    async fn new(args: RequesterArgs) -> Result<Self, Error> {
+        let tls = client_config(args.ca_file.as_deref())?;
+        let address = args.listen;
+        let access = access(&args)?;
+        let rules = rules(&args);
+        let connections = ConnectionBounds::default();
+        let connections = ConnectionBounds {
+            most: args
+                .max_sip_connections
+                .and_then(|most| usize::try_from(most).ok())
+                .unwrap_or(connections.most),
+            idle: Duration::from_secs(args.sip_idle),
+            ..connections
+        };
+        let listen = |source| Error::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(listen)?;
+        let bound = listener.local_addr().map_err(listen)?;
+        let (who, open) = access.who(bound);
+        tracing::info!(listen = %bound, mode = ?args.mode, methods = %rules, "the Requester is listening: {who}");
+        if open {
+            tracing::warn!(
+                "{who}, from this machine's addresses, without a login: set --token-file (or REQUESTER_TOKEN) or \
+                 --client-ca with --tls-cert, or listen on loopback (--listen 127.0.0.1:{})",
+                bound.port()
+            );
+        }
+        let options = Options {
+            mode: args.mode,
+            sip_bind: args.sip_bind.unwrap_or_else(any_address),
+            sip_port: args.sip_port,
+            contact: args.contact,
+            proxied_contact: args.proxied_contact,
+            tls: Some(tls),
+            keep_alive: (args.keep_alive > 0).then(|| Duration::from_secs(args.keep_alive)),
+            access,
+            rules,
+            connections,
+            responses_from: args.responses_from,
+            ..Options::default()
+        };
+        Ok(Self { listener, options, http_listen: args.http_listen, http: None })
+    }
 }
 
 /// Returns who may call.
@@ -245,12 +303,9 @@ fn access(args: &RequesterArgs) -> Result<AccessOptions, Error> {
     Ok(AccessOptions { max_connections: most, ..access })
 }
 
-/// Returns what callers may ask for. Where anybody may call from elsewhere, no flag means REGISTER alone,
-/// which is what a registry sends.
-fn rules(args: &RequesterArgs, access: &AccessOptions) -> Rules {
-    let open = !access.has_login() && !args.listen.ip().to_canonical().is_loopback();
-    let by_default = [if open { MethodRule::One(Method::Register) } else { MethodRule::Any }];
-    let methods = if args.allow_method.is_empty() { &by_default[..] } else { &args.allow_method };
+/// Returns what callers may ask for.
+fn rules(args: &RequesterArgs) -> Rules {
+    let methods = if args.allow_method.is_empty() { &[MethodRule::Any][..] } else { &args.allow_method };
     Rules::new(methods, &args.allow_header, args.allow_target.clone(), args.deny_target.clone())
 }
 
@@ -376,16 +431,11 @@ mod tests {
     }
 
     #[test]
-    fn an_open_door_beyond_loopback_lets_only_registers_through() {
-        let methods =
-            |flags: &[&str], access: &AccessOptions| rules(&parse(flags).unwrap(), access).to_string();
-        let closed =
-            AccessOptions { token: Some(Arc::new(Token::given("x".repeat(32)))), ..AccessOptions::default() };
-        assert_eq!(methods(&["--listen", "0.0.0.0:1"], &AccessOptions::default()), "REGISTER");
-        assert_eq!(methods(&["--listen", "0.0.0.0:1"], &closed), "any");
-        assert_eq!(methods(&["--listen", "127.0.0.1:1"], &AccessOptions::default()), "any");
+    fn any_method_is_sent_unless_some_are_named() {
+        let methods = |flags: &[&str]| rules(&parse(flags).unwrap()).to_string();
+        assert_eq!(methods(&["--listen", "0.0.0.0:1"]), "any");
         let flags = ["--listen", "0.0.0.0:1", "--allow-method", "register,MESSAGE"];
-        assert_eq!(methods(&flags, &AccessOptions::default()), "REGISTER, MESSAGE");
+        assert_eq!(methods(&flags), "REGISTER, MESSAGE");
     }
 
     #[test]

@@ -1,8 +1,13 @@
 //! One request until its final response, with responses to digest challenges in between.
 
 mod authenticator;
+mod kept_nonces;
 
-use self::authenticator::Authenticator;
+pub(super) use self::kept_nonces::KeptNonces;
+use self::{
+    authenticator::{Authenticator, KeptOutcome},
+    kept_nonces::NonceKey,
+};
 use super::{outgoing_request::MAX_CSEQ, resend};
 use routr_registration::trunk::Credentials;
 use routr_sip::{
@@ -48,31 +53,126 @@ pub struct Finished {
     pub proven: Option<bool>,
 }
 
+/// Whose nonces are kept, and where.
+struct Account<'a> {
+    key: &'a NonceKey,
+    credentials: &'a Credentials,
+    nonces: &'a KeptNonces,
+}
+
+/// Responses by which a registrar may refuse a nonce.
+fn is_refusal(code: u16) -> bool {
+    matches!(code, 400 | 401 | 403 | 407)
+}
+
 impl AuthenticatedTransaction {
     /// Sends the request and returns the final response. The credentials for a challenge go to the peer that
     /// made it: under one name there may be several, and each knows its own nonces only. Each such request
     /// takes the next CSeq number (RFC 3261 §22.2).
     ///
+    /// A registrar that took a nonce before is offered it again at once. Where it does not take it, that
+    /// costs one request more, once.
+    ///
     /// # Errors
     /// As [`Client::send`].
-    pub async fn run(&mut self, client: &Client) -> Result<Finished, ClientError> {
+    pub async fn run(&mut self, client: &Client, nonces: &KeptNonces) -> Result<Finished, ClientError> {
         let mut authenticator = Authenticator::new(&self.request, self.minimum);
-        let (mut response, mut peer) = self.send(client, None).await?;
-        let authentication = loop {
-            match self.answer(&response, &mut authenticator) {
-                Err(authentication) => break authentication,
-                Ok(()) => (response, peer) = self.send(client, Some(&peer)).await?,
+        let account = match &self.authenticates {
+            Authenticates::Requester(Some(credentials)) if !authenticator.is_given() => {
+                let key = NonceKey::new(&self.destination, &self.request, credentials);
+                Some((key, credentials.clone()))
+            }
+            _ => None,
+        };
+        let began = account.as_ref().is_some_and(|(key, credentials)| {
+            let kept = nonces.begin(key, credentials, self.minimum);
+            kept.is_some_and(|kept| {
+                authenticator.begin_with(kept);
+                authenticator.authorize(&mut self.request, credentials).is_ok()
+            })
+        });
+        if !began {
+            authenticator.restart();
+        }
+        let account = account.as_ref().map(|(key, credentials)| Account { key, credentials, nonces });
+        let sent = self.converse(client, &mut authenticator, account.as_ref().filter(|_| began)).await;
+        let (response, authentication, kept_taken) = match sent {
+            Ok(sent) => sent,
+            Err(error) => {
+                // It may have been the nonce that was met with silence.
+                account.iter().for_each(|account| nonces.forget(account.key));
+                return Err(error);
             }
         };
-        Ok(Finished { proven: authenticator.is_proven(&response), response, authentication })
+        let proven = authenticator.is_proven(&response);
+        if let Some(Account { key, credentials, .. }) = account {
+            let taken = !is_refusal(response.code) && proven != Some(false);
+            match authenticator.into_kept(&response).filter(|_| taken) {
+                Some(realms) => nonces.keep(key.clone(), credentials, self.minimum, realms, kept_taken),
+                None => nonces.refused(key, true),
+            }
+        }
+        Ok(Finished { proven, response, authentication })
+    }
+
+    /// Sends the request until a response needs no answer. `kept`: it begins with nonces that were kept; the
+    /// flag that is returned says whether they were taken.
+    async fn converse(
+        &mut self,
+        client: &Client,
+        authenticator: &mut Authenticator,
+        kept: Option<&Account<'_>>,
+    ) -> Result<(Response, Option<Authentication>, bool), ClientError> {
+        let (mut response, mut peer) = self.send(client, None).await?;
+        let mut taken = kept.is_some();
+        if let Some(account) = kept.filter(|_| is_refusal(response.code)) {
+            match authenticator.refuses_kept(&response) {
+                KeptOutcome::Taken => {}
+                KeptOutcome::Refused { stale } => {
+                    taken = false;
+                    account.nonces.refused(account.key, stale);
+                }
+                // Not even a challenge: once more, as if nothing had been kept.
+                KeptOutcome::Unclear => {
+                    taken = false;
+                    account.nonces.refused(account.key, false);
+                    authenticator.restart();
+                    if self.without_credentials() {
+                        (response, peer) = self.send(client, Some(&peer)).await?;
+                    }
+                }
+            }
+        }
+        loop {
+            match self.answer(&response, authenticator) {
+                Err(authentication) => return Ok((response, authentication, taken)),
+                Ok(()) => (response, peer) = self.send(client, Some(&peer)).await?,
+            }
+        }
     }
 
     async fn send(&mut self, client: &Client, peer: Option<&Peer>) -> Result<(Response, Peer), ClientError> {
         resend::send(client, &mut self.request, &mut self.cseq, &self.destination, peer).await
     }
 
-    /// Adds credentials for the challenges of the response to the request. An error has the outcome of the
-    /// challenges that are not answered.
+    /// Takes the credentials out of the request, which is another one then. Returns whether it can be sent.
+    fn without_credentials(&mut self) -> bool {
+        if self.cseq >= MAX_CSEQ {
+            return false;
+        }
+        self.request.headers.remove("Authorization");
+        self.request.headers.remove("Proxy-Authorization");
+        let cseq = self.cseq + 1;
+        let value = format!("{cseq} {}", self.request.method);
+        let set = self.request.headers.set("CSeq", value).is_ok();
+        if set {
+            self.cseq = cseq;
+        }
+        set
+    }
+
+    /// Makes the request answer the challenges of the response. An error says what became of them where they
+    /// are not answered.
     fn answer(
         &mut self,
         response: &Response,

@@ -2,6 +2,8 @@
 
 use tonic::{Request, Response, Status};
 
+use routr_types::extension::Features;
+
 use crate::proto::requester_info::{GetRequest, GetResponse, requester_info_server::RequesterInfo};
 
 /// Most requests at a time from one caller; one beyond gets `RESOURCE_EXHAUSTED` at once: the caller knows
@@ -15,6 +17,9 @@ pub const DEFAULT_CAPACITY: u32 = 4096;
 /// Most requests of one gRPC connection under way. Registries make further connections when one is busy; what
 /// one connection can hold in memory, with the header list of each request, is bounded by it.
 pub(super) const MAX_STREAMS: u32 = 1024;
+
+/// What is understood here beyond Routr's contract.
+const FEATURES: Features = Features::ALL;
 
 /// Implements the `RequesterInfo` service.
 #[derive(Clone, Debug)]
@@ -34,6 +39,7 @@ impl Info {
 #[tonic::async_trait]
 impl RequesterInfo for Info {
     async fn get(&self, _: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
-        Ok(Response::new(GetResponse { capacity: self.capacity, instance: self.instance.clone() }))
+        let features = FEATURES.words().into_iter().map(str::to_owned).collect();
+        Ok(Response::new(GetResponse { capacity: self.capacity, instance: self.instance.clone(), features }))
     }
 }

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use clap::ValueEnum;
+
 use super::{
     Mode,
     address::{self, Place},
@@ -52,12 +54,23 @@ pub struct OutgoingRequest {
     pub minimum: DigestMinimum,
 }
 
-/// Plan for Contact.
+/// Where the Contact of requests through an EdgePort leads, in proxied mode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ContactHost {
+    /// To the EdgePort, where calls are heard.
+    #[default]
+    EdgePort,
+    /// To the Requester itself, as Routr's own Requester does: for providers that route calls by the address
+    /// that a REGISTER came from.
+    Requester,
+}
+
+/// What Contact is to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ContactPlan {
     /// The method has none.
     None,
-    /// This: the EdgePort of the Route.
+    /// This: where the EdgePort hears calls.
     Given(SipUri),
     /// This, with the Requester's own host and port put in.
     Own(SipUri),
@@ -68,7 +81,7 @@ impl OutgoingRequest {
     ///
     /// # Errors
     /// [`RequestError::Invalid`] names the field at fault, [`RequestError::Unsupported`] what is not offered.
-    pub fn read(sent: &SendMessageRequest, mode: Mode) -> Result<Self, RequestError> {
+    pub fn read(sent: &SendMessageRequest, mode: Mode, contacts: ContactHost) -> Result<Self, RequestError> {
         let method = read_method(sent.method)?;
         let transport = read_transport(sent.transport)?;
         let message = sent.message.as_ref().ok_or_else(|| RequestError::invalid("message", "is missing"))?;
@@ -132,7 +145,15 @@ impl OutgoingRequest {
             }
         };
         request.body = message.body.clone().into_bytes();
-        let contact = plan_contact(&request, mode, route.first(), user, transport, &destination);
+        let contact = match contacts {
+            ContactHost::Requester if mode == Mode::Proxied => {
+                own_contact(&request, true, None, destination.transport)
+            }
+            _ => {
+                let edge = edge_contact(route.first(), extensions.contact, transport)?;
+                plan_contact(&request, edge, mode, user, &destination)
+            }
+        };
         let (cseq, minimum) = (extensions.cseq, extensions.minimum);
         Ok(Self { request, destination, credentials, contact, cseq, minimum })
     }
@@ -145,6 +166,8 @@ struct Extensions<'a> {
     gateway_auth: Option<(Path<'a>, &'a str)>,
     cseq: u32,
     minimum: DigestMinimum,
+    /// Where Contact is to lead.
+    contact: Option<HostPort>,
 }
 
 /// Path of an extension's value, for an error. The number alone says little where the field is one of many.
@@ -159,7 +182,7 @@ impl fmt::Display for Path<'_> {
 
 impl<'a> Extensions<'a> {
     fn read(extensions: &'a [proto::Extension], method: &str) -> Result<Self, RequestError> {
-        let (mut fields, mut gateway_auth, mut cseq) = (Vec::new(), None, None);
+        let (mut fields, mut gateway_auth, mut cseq, mut contact) = (Vec::new(), None, None, None);
         let mut minimum = DigestMinimum::default();
         for (at, proto::Extension { name, value }) in extensions.iter().enumerate() {
             check::token(format_args!("message.extensions[{at}].name"), name)?;
@@ -187,6 +210,12 @@ impl<'a> Extensions<'a> {
                 minimum = minimum.and(read?);
                 continue;
             }
+            if name.eq_ignore_ascii_case(extension::CONTACT) {
+                if contact.replace(read_contact(path, value)?).is_some() {
+                    return Err(twice());
+                }
+                continue;
+            }
             if name.eq_ignore_ascii_case("CSeq") && cseq.replace(read_cseq(path, value, method)?).is_some() {
                 return Err(twice());
             }
@@ -194,8 +223,24 @@ impl<'a> Extensions<'a> {
         }
         let missing =
             || RequestError::invalid("message.extensions", format!("no CSeq; expected `CSeq: <n> {method}`"));
-        Ok(Self { fields, gateway_auth, cseq: cseq.ok_or_else(missing)?, minimum })
+        Ok(Self { fields, gateway_auth, cseq: cseq.ok_or_else(missing)?, minimum, contact })
     }
+}
+
+/// Reads `host:port`, an IPv6 address in brackets.
+fn read_contact(field: impl fmt::Display + Copy, value: &str) -> Result<HostPort, RequestError> {
+    let read = || {
+        let (host, port) = value.trim().rsplit_once(':')?;
+        let port = port.parse().ok().filter(|port| *port != 0)?;
+        // Without brackets a colon could belong to either.
+        let host =
+            check::host(field, host).ok().filter(|bare| !bare.contains(':') || host.starts_with('['))?;
+        Some(HostPort::new(&host, port))
+    };
+    read().ok_or_else(|| {
+        let problem = format!("{}; expected host:port, an IPv6 address in brackets", check::shown(value));
+        RequestError::invalid(field, problem)
+    })
 }
 
 fn read_cseq(field: impl fmt::Display, value: &str, method: &str) -> Result<u32, RequestError> {
@@ -300,7 +345,7 @@ fn read_max_forwards(message: &proto::SipMessage) -> Result<String, RequestError
     })
 }
 
-/// Reads `host:port`, `host`, `[IPv6]:port`, `[IPv6]`; the transport's default port where none is given.
+/// Reads `host:port`, `host`, `[IPv6]:port`, `[IPv6]`; where no port is given, the DNS names it.
 fn read_target(target: &str, transport: Transport) -> Result<Destination, RequestError> {
     let invalid = || {
         let problem = format!("{}; expected host:port, an IPv6 address in brackets", check::shown(target));
@@ -317,9 +362,9 @@ fn read_target(target: &str, transport: Transport) -> Result<Destination, Reques
     }
     let host = check::host("target", host).map_err(|_| invalid())?;
     let port = match port {
-        None => transport.default_port(),
+        None => None,
         Some(port) if port.bytes().all(|b| b.is_ascii_digit()) => {
-            port.parse().ok().filter(|port| *port != 0).ok_or_else(invalid)?
+            Some(port.parse().ok().filter(|port| *port != 0).ok_or_else(invalid)?)
         }
         Some(_) => return Err(invalid()),
     };
@@ -332,38 +377,71 @@ fn edge_destination(edge: &SipUri, transport: Transport) -> Result<Destination, 
         None => transport,
     };
     let HostPort { host, port } = HostPort::new(&edge.host, edge.port.unwrap_or(transport.default_port()));
-    Ok(Destination { host: host.into(), port, transport })
+    Ok(Destination { host: host.into(), port: Some(port), transport })
+}
+
+/// Host, port and transport at which an EdgePort hears calls.
+type EdgeContact = (String, Option<u16>, Transport);
+
+/// Where calls are heard: the public address of the EdgePort, else its own, with the transport that the Route
+/// names. An EdgePort whose own address has the port of UDP hears TLS at that of TLS (RFC 3261 §19.1.2).
+fn edge_contact(
+    edge: Option<&NameAddr>,
+    given: Option<HostPort>,
+    transport: Transport,
+) -> Result<Option<EdgeContact>, RequestError> {
+    let public = |public: HostPort, transport| (public.host.into(), Some(public.port), transport);
+    let Some(edge) = edge else { return Ok(given.map(|given| public(given, transport))) };
+    let transport = match edge.uri.param("transport").flatten() {
+        Some(name) => address::transport("message.route[0].address.uri.transport_param", name)?,
+        None => transport,
+    };
+    let port = match edge.uri.port {
+        Some(port) if port == Transport::Udp.default_port() && transport.is_secure() => {
+            Some(transport.default_port())
+        }
+        port => port,
+    };
+    Ok(Some(match given {
+        Some(given) => public(given, transport),
+        None => (edge.uri.host.clone(), port, transport),
+    }))
 }
 
 fn plan_contact(
     request: &Request,
+    edge: Option<EdgeContact>,
     mode: Mode,
-    edge: Option<&NameAddr>,
+    user: Option<String>,
+    destination: &Destination,
+) -> ContactPlan {
+    let Some((host, port, transport)) = edge else {
+        let all_numbers = mode == Mode::Proxied;
+        return own_contact(request, all_numbers, user.filter(|_| !all_numbers), destination.transport);
+    };
+    if !WITH_CONTACT.contains(&request.method.as_str()) {
+        return ContactPlan::None;
+    }
+    // RFC 3261 §8.1.1.8: a sips Request-URI asks for a sips Contact.
+    let secure = request.uri.secure;
+    let params = vec![("transport".to_owned(), Some(transport.parameter().to_owned()))];
+    ContactPlan::Given(SipUri { secure, user, host, port, params })
+}
+
+/// A Contact that names the Requester; `all_numbers` as the Java one has it: all numbers behind this address,
+/// so no user (RFC 6140 §5.2).
+fn own_contact(
+    request: &Request,
+    all_numbers: bool,
     user: Option<String>,
     transport: Transport,
-    destination: &Destination,
 ) -> ContactPlan {
     if !WITH_CONTACT.contains(&request.method.as_str()) {
         return ContactPlan::None;
     }
-    let parameter = |name: &str| vec![("transport".to_owned(), Some(name.to_ascii_lowercase()))];
-    // RFC 3261 §8.1.1.8: a sips Request-URI asks for a sips Contact.
-    let secure = request.uri.secure;
-    match (mode, edge) {
-        (Mode::Direct, Some(edge)) => {
-            let name = edge.uri.param("transport").flatten().unwrap_or(transport.parameter());
-            let (host, port) = (edge.uri.host.clone(), edge.uri.port);
-            ContactPlan::Given(SipUri { secure, user, host, port, params: parameter(name) })
-        }
-        (Mode::Direct, None) => {
-            let params = parameter(destination.transport.parameter());
-            ContactPlan::Own(SipUri { secure, user, params, ..SipUri::default() })
-        }
-        // As the Java Requester has it: all numbers behind this address, so no user (RFC 6140 §5.2).
-        (Mode::Proxied, _) => {
-            let mut params = parameter(destination.transport.parameter());
-            params.push(("bnc".to_owned(), None));
-            ContactPlan::Own(SipUri { secure, params, ..SipUri::default() })
-        }
+    let mut params = vec![("transport".to_owned(), Some(transport.parameter().to_owned()))];
+    if all_numbers {
+        params.push(("bnc".to_owned(), None));
     }
+    ContactPlan::Own(SipUri { secure: request.uri.secure, user, params, ..SipUri::default() })
 }

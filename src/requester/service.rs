@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Mode, Options,
-    authenticated_transaction::{AuthenticatedTransaction, Authenticates, Finished},
+    Health, Mode, Options,
+    authenticated_transaction::{AuthenticatedTransaction, Authenticates, Finished, KeptNonces},
     check::RequestError,
     outgoing_request::{ContactPlan, OutgoingRequest},
     response, synthetic_response,
@@ -32,6 +32,8 @@ pub struct RequesterService {
     client: Client,
     options: Options,
     abandon: CancellationToken,
+    nonces: Arc<KeptNonces>,
+    health: Health,
     /// Hosts whose Authentication-Info was wrong: one warning for each.
     unproven: Arc<Mutex<HashSet<String>>>,
 }
@@ -40,12 +42,24 @@ impl RequesterService {
     /// Serves over this client. Of the options `mode`, `contact` and `answer_within` count here; the others
     /// have gone into the client.
     pub fn new(client: Client, options: Options) -> Self {
-        Self { client, options, abandon: CancellationToken::new(), unproven: Arc::default() }
+        Self {
+            client,
+            options,
+            abandon: CancellationToken::new(),
+            health: Health::default(),
+            nonces: Arc::default(),
+            unproven: Arc::default(),
+        }
     }
 
     /// Calls under way end with `UNAVAILABLE` once the token is cancelled.
     pub fn abandoned_by(self, abandon: CancellationToken) -> Self {
         Self { abandon, ..self }
+    }
+
+    /// Counts its calls there.
+    pub fn counted_by(self, health: Health) -> Self {
+        Self { health, ..self }
     }
 
     /// Completes the request and sends it: how it ended, and the Contact that the request had.
@@ -63,7 +77,7 @@ impl RequesterService {
             let value = NameAddr::new(uri.clone()).to_string();
             exchange.request.headers.push("Contact", value).map_err(ClientError::Invalid)?;
         }
-        Ok((exchange.run(&self.client).await?, contact))
+        Ok((exchange.run(&self.client, &self.nonces).await?, contact))
     }
 
     async fn own_contact(&self, template: SipUri, destination: &Destination) -> Result<SipUri, ClientError> {
@@ -90,6 +104,7 @@ impl RequesterService {
     }
 
     async fn answer(&self, draft: OutgoingRequest) -> Result<SendMessageResponse, Status> {
+        let (_in_flight, transport) = (self.health.begin(), draft.destination.transport);
         let started = Instant::now();
         let at = match self.options.mode {
             Mode::Direct => Hop::Registrar,
@@ -106,6 +121,7 @@ impl RequesterService {
         let message = match sent.unwrap_or(Err(ClientError::Timeout)) {
             Ok((Finished { response, authentication, proven }, contact)) => {
                 tracing::debug!(host, code = response.code, "answered");
+                self.health.ended(transport, &response.code.to_string());
                 if proven == Some(false) {
                     self.warn_unproven(host);
                 }
@@ -116,6 +132,7 @@ impl RequesterService {
             Err(error) => {
                 let failure = synthetic_response::from_client(error).map_err(refused)?;
                 tracing::debug!(host, what = failure.what(), "no answer");
+                self.health.ended(transport, failure.what());
                 synthetic_response::write(
                     &failure,
                     at,
@@ -136,7 +153,7 @@ impl Requester for RequesterService {
         request: Request<SendMessageRequest>,
     ) -> Result<Response<SendMessageResponse>, Status> {
         self.options.rules.check(request.get_ref())?;
-        let draft = OutgoingRequest::read(request.get_ref(), self.options.mode)?;
+        let draft = OutgoingRequest::read(request.get_ref(), self.options.mode, self.options.contacts())?;
         // It may be many times as large as what was made of it, and the response may take long.
         drop(request);
         tokio::select! {

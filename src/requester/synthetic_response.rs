@@ -10,7 +10,7 @@ use routr_sip::{
 };
 use routr_types::{
     extension::{self, Hop, Local, LocalKind},
-    host::HostPort,
+    host::{HostPort, UriHost},
     text,
 };
 
@@ -40,7 +40,11 @@ impl Failure {
 
     /// The cause comes first, so that it is still there where a text is cut further on; then who it is about.
     fn reason(&self, at: Hop, destination: &Destination, waited: Duration) -> String {
-        let peer = format!("{} {}", name(at), HostPort::new(&destination.host, destination.port));
+        let place = match destination.port {
+            Some(port) => HostPort::new(&destination.host, port).to_string(),
+            None => UriHost(&destination.host).to_string(),
+        };
+        let peer = format!("{} {place}", name(at));
         let (transport, seconds) = (destination.transport, waited.as_secs_f32());
         let text = match &self.error {
             ClientError::Timeout => format!("no response from {peer} ({transport}) within {seconds:.1} s"),

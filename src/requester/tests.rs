@@ -9,6 +9,7 @@ mod digest;
 mod direct;
 mod failures;
 mod healing;
+mod kept_nonces;
 mod load;
 mod odd_messages;
 mod peer;

@@ -49,9 +49,9 @@ pub(super) fn service_address(hint: &str) -> Rule {
     Rule::new(format!("({host}) || {v4} || {v6} || ({unix})")).message(hint)
 }
 
-/// The SIP address of an EdgePort.
-pub(super) fn sip_address() -> Rule {
-    Rule::new(address("(?i:sip):", "")).message(hint::EDGE_PORT)
+/// A SIP address of an EdgePort.
+pub(super) fn sip_address(hint: &str) -> Rule {
+    Rule::new(address("(?i:sip):", "")).message(hint)
 }
 
 /// No two EdgePorts with the same address, however written; not so far that the zeros of IPv6 are looked at.

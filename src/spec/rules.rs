@@ -104,6 +104,7 @@ pub(crate) mod hint {
     pub(crate) const API_ADDR: &str = "write the host and port of the API server, such as localhost:51907, [::1]:51907, https://api:51907, dns:///api:51907 or unix:/run/routr/api.sock";
     pub(crate) const EDGE_PORT: &str =
         "write the host and port of an EdgePort, such as 10.0.0.5:5060 or [2001:db8::5]:5060";
+    pub(crate) const PUBLIC_ADDRESS: &str = "write the host and port at which providers reach this EdgePort, such as sip.example.com or 203.0.113.5:5060";
     pub(crate) const EDGE_PORTS: &str =
         "write a list with at least one EdgePort, such as [{address: 10.0.0.5:5060}]";
     pub(crate) const REGION: &str = "write the name of a region, such as us-east1";

@@ -15,6 +15,7 @@ mod kamailio_harness;
 mod modules;
 mod operator;
 mod process_harness;
+mod requester;
 mod standalone;
 
 use routr_test_support as support;

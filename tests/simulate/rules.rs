@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use routr_registration::{
     engine::EngineSettings,
-    model::EdgePort,
+    model::{EdgePort, PublicAddresses},
     registration::{
         Settings,
         redirect_policy::{RedirectDomain, RedirectPolicy},
@@ -55,7 +55,11 @@ impl Rules {
         let edges = rng.random_range(1..=3);
         let region = |rng: &mut SmallRng| ["eu", "us"].get(rng.random_range(0..3)).map(|r| (*r).to_owned());
         let edge_ports = (0..edges)
-            .map(|n| EdgePort { address: HostPort::new(&format!("edge{n}"), 5060), region: region(&mut rng) })
+            .map(|n| EdgePort {
+                address: HostPort::new(&format!("edge{n}"), 5060),
+                region: region(&mut rng),
+                public: PublicAddresses::default(),
+            })
             .collect();
         let trunks = match rng.random_range(0..4) {
             0 => 1,

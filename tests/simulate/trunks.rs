@@ -120,6 +120,7 @@ impl Catalogue {
         TrunkUri {
             user: format!("u{}", self.users).into(),
             registrar: HostPort::new(&hosts[rng.random_range(0..hosts.len())], 5060),
+            names_port: true,
             transport,
             priority: rng.random_range(0..3),
             weight: rng.random_range(0..3),

@@ -133,6 +133,7 @@ fn register(slot: usize, registrar: u16) -> RegisterRequest {
     let user: Box<str> = format!("user-{slot:06}").into();
     RegisterRequest {
         target: HostPort::new("127.0.0.1", registrar),
+        names_port: true,
         transport: Transport::Udp,
         request_host: "127.0.0.1".into(),
         user: user.clone(),
@@ -143,6 +144,7 @@ fn register(slot: usize, registrar: u16) -> RegisterRequest {
         cseq: 25_000_000,
         expires: 600,
         edge_port: HostPort::new("198.51.100.7", 5060),
+        contact: None,
         without_tags: 0,
         credentials: Some(Credentials { username: user, password: Secret::new(PASSWORD) }),
         digest: routr_types::digest_minimum::DigestMinimum::default(),

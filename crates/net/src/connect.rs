@@ -6,7 +6,7 @@ mod socket;
 use std::{collections::HashSet, io, net::SocketAddr, time::Duration};
 
 pub use self::{
-    race::{ATTEMPT_DELAY, race},
+    race::{ATTEMPT_DELAY, race, race_apart},
     socket::{SocketOptions, tcp},
 };
 

@@ -2,7 +2,7 @@
 //! listed, records as they are kept, and why any of it failed. No type of gRPC, Redis or
 //! Kubernetes is among them.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use routr_types::{
     digest_minimum::DigestMinimum,
@@ -18,7 +18,11 @@ use crate::trunk::{Credentials, Trunk, TrunkProblem};
 pub struct RegisterRequest {
     /// Target of the request: the registrar, or where it redirected to.
     pub target: HostPort,
-    /// Transport to the target.
+    /// The trunk, or the redirection, names the port of `target`; otherwise it is the transport's default,
+    /// and
+    /// the DNS may name others (RFC 3263 §4.2).
+    pub names_port: bool,
+    /// How it travels there.
     pub transport: Transport,
     /// Host of the Request-URI; it has no user part (RFC 3261 §10.2).
     pub request_host: Box<str>,
@@ -38,7 +42,10 @@ pub struct RegisterRequest {
     pub expires: u32,
     /// The EdgePort that the request goes through.
     pub edge_port: HostPort,
-    /// Configured option tags to leave out, one bit for each in configuration order.
+    /// The public address of the EdgePort for `transport`, which Contact is to name; `None`: that of
+    /// `edge_port`.
+    pub contact: Option<HostPort>,
+    /// Which of the configured option tags to leave out, one bit for each in configuration order.
     pub without_tags: u32,
     /// For the digest challenge.
     pub credentials: Option<Credentials>,
@@ -380,4 +387,64 @@ pub struct EdgePort {
     pub address: HostPort,
     /// Preferred by trunks of the same region.
     pub region: Option<String>,
+    /// Where it hears calls from outside, for Contact.
+    pub public: PublicAddresses,
+}
+
+/// Where an EdgePort hears calls from outside, by transport. What is `None` is the EdgePort's own address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PublicAddresses {
+    /// Over UDP.
+    pub udp: Option<HostPort>,
+    /// Over TCP.
+    pub tcp: Option<HostPort>,
+    /// Over TLS.
+    pub tls: Option<HostPort>,
+}
+
+impl PublicAddresses {
+    /// The one for a transport.
+    pub fn of(&self, transport: Transport) -> Option<&HostPort> {
+        match transport {
+            Transport::Udp => self.udp.as_ref(),
+            Transport::Tcp => self.tcp.as_ref(),
+            Transport::Tls => self.tls.as_ref(),
+            Transport::Sctp | Transport::Ws | Transport::Wss => None,
+        }
+    }
+}
+
+/// `udp=HOST:PORT tcp=HOST:PORT tls=HOST:PORT`, without those that are not given.
+impl fmt::Display for PublicAddresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut first = true;
+        for (name, address) in [("udp", &self.udp), ("tcp", &self.tcp), ("tls", &self.tls)] {
+            if let Some(address) = address {
+                write!(f, "{}{name}={address}", if first { "" } else { " " })?;
+                first = false;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for PublicAddresses {
+    type Err = ();
+
+    /// Reads what `Display` writes.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut read = Self::default();
+        for part in text.split_ascii_whitespace() {
+            let (name, address) = part.split_once('=').ok_or(())?;
+            let (host, port) = address.rsplit_once(':').ok_or(())?;
+            let address = HostPort::new(host, port.parse().map_err(|_| ())?);
+            match name {
+                "udp" => read.udp = Some(address),
+                "tcp" => read.tcp = Some(address),
+                "tls" => read.tls = Some(address),
+                _ => return Err(()),
+            }
+        }
+        Ok(read)
+    }
 }

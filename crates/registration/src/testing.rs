@@ -10,7 +10,7 @@ use routr_types::{
 
 use crate::{
     engine::EngineSettings,
-    model::{EdgePort, RegisterResponse, TrunkItem},
+    model::{EdgePort, PublicAddresses, RegisterResponse, TrunkItem},
     registration::{
         Settings,
         redirect_policy::{RedirectDomain, RedirectPolicy},
@@ -47,7 +47,11 @@ impl TrunkItem for Item {
 }
 
 pub fn settings(edges: u8, rate: Option<f64>) -> EngineSettings {
-    let edge = |n: u8| EdgePort { address: HostPort::new(&format!("edge-{n}.example"), 5060), region: None };
+    let edge = |n: u8| EdgePort {
+        address: HostPort::new(&format!("edge-{n}.example"), 5060),
+        region: None,
+        public: PublicAddresses::default(),
+    };
     EngineSettings {
         max_trunks: usize::MAX,
         registration: Settings {
@@ -77,6 +81,7 @@ pub fn trunk(reference: &str, uris: &[&str]) -> Trunk {
         TrunkUri {
             user: user.into(),
             registrar: HostPort::new(host, port.parse().unwrap()),
+            names_port: true,
             transport: Transport::parse(transport).unwrap(),
             priority: i32::try_from(rank).unwrap(),
             weight: 10,

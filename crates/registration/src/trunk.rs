@@ -28,7 +28,9 @@ pub struct TrunkUri {
     pub user: Box<str>,
     /// The registrar: host (also the registrar domain) and port, with the transport's default filled in.
     pub registrar: HostPort,
-    /// Transport to reach it by.
+    /// The port is the trunk's own word; otherwise the DNS may name others (RFC 3263 §4.2).
+    pub names_port: bool,
+    /// How to reach it.
     pub transport: Transport,
     /// Lower first (RFC 2782).
     pub priority: i32,

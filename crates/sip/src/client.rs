@@ -13,19 +13,23 @@ mod keep_alive;
 mod origin;
 mod peer;
 mod pool;
+mod reachability;
 mod resolve;
 mod transactions;
 mod udp;
 
 use std::{
     borrow::Borrow,
+    collections::hash_map::DefaultHasher,
     fmt,
+    hash::{Hash as _, Hasher as _},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use self::{
@@ -34,6 +38,7 @@ pub use self::{
 use self::{
     incoming::Incoming,
     pool::{Connections, Settings},
+    reachability::Reachability,
     resolve::Names,
     transactions::{Branch, Datagram, Due, Failure, Flow, TransactionLayer},
     udp::Udp,
@@ -43,7 +48,7 @@ use super::{
     transaction::Timers,
     via::Via,
 };
-use routr_net::addresses::AddressPolicy;
+use routr_net::{addresses::AddressPolicy, connect::race_apart};
 use routr_types::host::{Transport, UriHost};
 
 /// Most bytes of a request over UDP. RFC 3261 §18.1.1 wants TCP from 1,300 bytes on; here what is said to go
@@ -54,7 +59,18 @@ pub const MAX_DATAGRAM: usize = 65_000;
 /// written.
 const MAX_CONNECTIONS: usize = 2;
 
-/// Options of a [`Client`].
+/// How long after a datagram the first look at whether it could be delivered; the next ones are twice as late
+/// each.
+const FIRST_ERROR_LOOK: Duration = Duration::from_millis(5);
+
+/// How many T1 an address may be silent over UDP until the next one is asked too: the request has been sent
+/// four times then. RFC 3263 §4.3 waits for Timer F, 64 T1, which is longer than callers wait.
+const SILENT_T1: u32 = 8;
+
+/// Most addresses that are asked for one request over TCP or TLS, where one after the other answers 503.
+const MAX_UNAVAILABLE: usize = 4;
+
+/// How a [`Client`] is set up.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
     /// The local address of the UDP socket and of connections. `0.0.0.0` reaches IPv4 only, `::` both
@@ -111,15 +127,19 @@ impl Default for ClientOptions {
 pub struct Destination {
     /// Host name or IP address, without brackets. With TLS it is what the certificate must name.
     pub host: String,
-    /// Port.
-    pub port: u16,
+    /// Port; `None` where the DNS is to name it (RFC 3263 §4), for an IP address the transport's default.
+    pub port: Option<u16>,
     /// UDP, TCP or TLS.
     pub transport: Transport,
 }
 
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}/{}", UriHost(&self.host), self.port, self.transport)
+        write!(f, "{}", UriHost(&self.host))?;
+        if let Some(port) = self.port {
+            write!(f, ":{port}")?;
+        }
+        write!(f, "/{}", self.transport)
     }
 }
 
@@ -134,6 +154,9 @@ struct Inner {
     names: Arc<Names>,
     udp: Arc<Udp>,
     connections: Arc<Connections>,
+    reachability: Arc<Reachability>,
+    /// How long an address may be silent until the next one is asked too.
+    failover: Duration,
     _stop: DropGuard,
 }
 
@@ -168,12 +191,22 @@ impl Client {
             bounds: options.connections,
             stop: stop.clone(),
         };
-        let connections =
-            Connections::new(transactions.clone(), incoming.clone(), names.clone(), udp.clone(), settings);
+        let reachability = Arc::<Reachability>::default();
+        let failover = options.timers.t1 * SILENT_T1;
+        let connections = Connections::new(
+            transactions.clone(),
+            incoming.clone(),
+            (names.clone(), reachability.clone()),
+            udp.clone(),
+            settings,
+        );
         tokio::spawn({
             let (transactions, udp, stop) = (transactions.clone(), udp.clone(), stop.clone());
             async move {
-                tokio::select! { () = udp.receive(&transactions, &incoming) => (), () = stop.cancelled() => () }
+                tokio::select! {
+                    () = udp.receive(&transactions, &incoming) => (),
+                    () = stop.cancelled() => (),
+                }
             }
         });
         tokio::spawn({
@@ -186,7 +219,8 @@ impl Client {
                 }
             }
         });
-        let inner = Inner { transactions, names, udp, connections, _stop: stop.drop_guard() };
+        let inner =
+            Inner { transactions, names, udp, connections, reachability, failover, _stop: stop.drop_guard() };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -231,8 +265,10 @@ impl Client {
     ) -> Result<(Response, Peer), ClientError> {
         match to.transport {
             Transport::Udp => self.send_datagram(request, to, peer).await,
-            Transport::Tcp => self.send_stream(request, to, peer).await,
-            Transport::Tls if self.inner.connections.has_tls() => self.send_stream(request, to, peer).await,
+            Transport::Tcp => self.send_stream_or_others(request, to, peer).await,
+            Transport::Tls if self.inner.connections.has_tls() => {
+                self.send_stream_or_others(request, to, peer).await
+            }
             other => Err(ClientError::UnsupportedTransport(other)),
         }
     }
@@ -243,16 +279,63 @@ impl Client {
         to: &Destination,
         peer: Option<&Peer>,
     ) -> Result<(Response, Peer), ClientError> {
-        let Inner { transactions, udp, .. } = &*self.inner;
-        // All addresses of the name: a response may come from another one than that which the request goes
-        // to.
-        let (address, registrar) = match peer {
-            Some(peer) => (peer.address(), peer.registrar().clone()),
-            None => {
-                let all = self.addresses(to).await?;
-                (all.first().copied().ok_or_else(|| ClientError::resolve("no address"))?, all.into())
-            }
+        // All addresses of the registrar: a response may come from another one than that which the request
+        // goes to.
+        if let Some(peer) = peer {
+            return self.send_to_address(request, to, peer.address(), peer.registrar()).await;
+        }
+        let all = self.ordered(request, to).await?;
+        let registrar: Arc<[SocketAddr]> = all.as_slice().into();
+        if let [only] = *all {
+            return self.send_to_address(request, to, only, &registrar).await;
+        }
+        let attempt = |address| self.attempt(request, to, address, &registrar);
+        race_apart(self.inner.failover, &all, attempt).await.unwrap_or_else(best_of)
+    }
+
+    /// Sends to one of several addresses. An error means that the next one is to be tried (RFC 3263 §4.3).
+    async fn attempt(
+        &self,
+        request: &Request,
+        to: &Destination,
+        address: SocketAddr,
+        registrar: &Arc<[SocketAddr]>,
+    ) -> Result<Result<(Response, Peer), ClientError>, Refusal> {
+        let inner = &*self.inner;
+        let transport = to.transport;
+        let mut silence = SilenceGuard { inner, address, transport, since: Instant::now(), ended: false };
+        let outcome = self.send_to_address(request, to, address, registrar).await;
+        silence.ended = true;
+        let since = silence.since;
+        let failed = |at_least, why: &str| {
+            inner.reachability.failed(address, transport, since, at_least, why);
         };
+        match outcome {
+            Ok((response, peer)) if response.code == 503 => {
+                failed(retry_after(&response), "503");
+                Err(Refusal::Unavailable(Box::new((response, peer))))
+            }
+            Ok(responded) => {
+                inner.reachability.responded(address, transport);
+                Ok(Ok(responded))
+            }
+            // The request's own fault: no other address takes it.
+            Err(error @ (ClientError::TooLarge { .. } | ClientError::Invalid(_))) => Ok(Err(error)),
+            Err(error) => {
+                failed(Duration::ZERO, &error.to_string());
+                Err(Refusal::Failed(error))
+            }
+        }
+    }
+
+    async fn send_to_address(
+        &self,
+        request: &Request,
+        to: &Destination,
+        address: SocketAddr,
+        registrar: &Arc<[SocketAddr]>,
+    ) -> Result<(Response, Peer), ClientError> {
+        let Inner { transactions, udp, .. } = &*self.inner;
         let branch = transactions.branch();
         let local = udp.local_for(address.ip())?;
         let bytes = with_via(request, to.transport, local, branch)?;
@@ -263,11 +346,57 @@ impl Client {
         let flow = Flow::Datagram(Datagram { address, local, registrar: registrar.clone() });
         let mut pending = transactions.open(branch, &request.method, flow, bytes.clone());
         udp.send(&bytes, address).await?;
-        match pending.outcome().await {
-            Ok(response) => Ok((response, Peer::datagram(address, registrar))),
+        let mut pause = FIRST_ERROR_LOOK;
+        let outcome = loop {
+            tokio::select! {
+                outcome = pending.outcome() => break outcome,
+                // Whether the host or the port is not there: then the next address is tried.
+                () = tokio::time::sleep(pause), if registrar.len() > 1 => {
+                    udp.take_errors(transactions);
+                    pause *= 2;
+                }
+            }
+        };
+        match outcome {
+            Ok(response) => Ok((response, Peer::datagram(address, registrar.clone()))),
             Err(Failure::Failed(error)) => Err(error),
             Err(Failure::Unsent) => Err(ClientError::transport("not sent")),
         }
+    }
+
+    /// As [`Client::send_stream`]; a server that answers 503 is passed over, where there are others (RFC 3263
+    /// §4.3).
+    async fn send_stream_or_others(
+        &self,
+        request: &Request,
+        to: &Destination,
+        peer: Option<&Peer>,
+    ) -> Result<(Response, Peer), ClientError> {
+        let (response, answered) = self.send_stream(request, to, peer).await?;
+        if response.code != 503 || peer.is_some() {
+            return Ok((response, answered));
+        }
+        let Ok(all) = self.ordered(request, to).await else { return Ok((response, answered)) };
+        let reachability = &self.inner.reachability;
+        let others = all.iter().filter(|other| **other != answered.address()).take(MAX_UNAVAILABLE - 1);
+        let mut asked = false;
+        for other in others {
+            if !std::mem::replace(&mut asked, true) {
+                let pause = retry_after(&response);
+                reachability.failed(answered.address(), to.transport, Instant::now(), pause, "503");
+                // The next request makes another connection.
+                self.inner.connections.leave(to, answered.address());
+            }
+            match self.send_stream(request, to, Some(&Peer::at(*other))).await {
+                Ok((next, from)) if next.code != 503 => return Ok((next, from)),
+                Ok((next, from)) => {
+                    let pause = retry_after(&next);
+                    reachability.failed(from.address(), to.transport, Instant::now(), pause, "503");
+                }
+                Err(_) => {}
+            }
+        }
+        Ok((response, answered))
     }
 
     async fn send_stream(
@@ -281,7 +410,7 @@ impl Client {
         for _ in 0..MAX_CONNECTIONS {
             let connection = match peer.and_then(Peer::connection) {
                 Some(connection) => connection,
-                None => connections.get(to, peer.map(Peer::address)).await?,
+                None => connections.get(to, peer.map(Peer::address), seed(request)).await?,
             };
             let _in_use = connection.start_use();
             let branch = transactions.branch();
@@ -339,12 +468,16 @@ impl Client {
     }
 
     async fn address(&self, to: &Destination) -> Result<SocketAddr, ClientError> {
-        self.addresses(to).await?.first().copied().ok_or_else(|| ClientError::resolve("no address"))
+        let Inner { names, udp, .. } = &*self.inner;
+        let all = names.locate(to, 0, |address| udp.reaches(address)).await?;
+        all.first().map(|one| one.address).ok_or_else(|| ClientError::resolve("no address"))
     }
 
-    async fn addresses(&self, to: &Destination) -> Result<Vec<SocketAddr>, ClientError> {
-        let Inner { names, udp, .. } = &*self.inner;
-        names.addresses(&to.host, to.port, |address| udp.reaches(address)).await
+    /// The addresses of a destination in the order to try them; at least one.
+    async fn ordered(&self, request: &Request, to: &Destination) -> Result<Vec<SocketAddr>, ClientError> {
+        let Inner { names, udp, reachability, .. } = &*self.inner;
+        let all = names.locate(to, seed(request), |address| udp.reaches(address)).await?;
+        Ok(reachability.order(all, to.transport, None))
     }
 }
 
@@ -352,6 +485,67 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("in_flight", &self.in_flight()).finish_non_exhaustive()
     }
+}
+
+/// Why another address is to be tried.
+enum Refusal {
+    /// 503: overloaded, or down for maintenance.
+    Unavailable(Box<(Response, Peer)>),
+    Failed(ClientError),
+}
+
+/// What to make of the failures of all addresses: a response where there is one, else what says most.
+fn best_of(refusals: Vec<(SocketAddr, Refusal)>) -> Result<(Response, Peer), ClientError> {
+    let (mut silent, mut causes) = (None, Vec::new());
+    for (address, refusal) in refusals {
+        match refusal {
+            Refusal::Unavailable(answered) => return Ok(*answered),
+            Refusal::Failed(error @ (ClientError::OnlyProvisional(_) | ClientError::Unreadable(_))) => {
+                silent = Some(error);
+            }
+            Refusal::Failed(ClientError::Timeout) => silent = silent.or(Some(ClientError::Timeout)),
+            Refusal::Failed(error) if causes.is_empty() => causes.push(error.to_string()),
+            // Errors of sockets name the address themselves.
+            Refusal::Failed(error) => {
+                let text = error.to_string();
+                let named = text.contains(&address.ip().to_string());
+                causes.push(if named { text } else { format!("{text}, at {address}") });
+            }
+        }
+    }
+    Err(silent.unwrap_or_else(|| ClientError::transport(causes.join("; "))))
+}
+
+/// Notes, when it is dropped, that an address was silent for so long that another one was asked.
+struct SilenceGuard<'a> {
+    inner: &'a Inner,
+    address: SocketAddr,
+    transport: Transport,
+    since: Instant,
+    ended: bool,
+}
+
+impl Drop for SilenceGuard<'_> {
+    fn drop(&mut self) {
+        if !self.ended && self.since.elapsed() >= self.inner.failover {
+            let Self { inner, address, transport, since, .. } = self;
+            inner.reachability.failed(*address, *transport, *since, Duration::ZERO, "no response");
+        }
+    }
+}
+
+/// Retry-After in seconds; none where there is none.
+fn retry_after(response: &Response) -> Duration {
+    let value = response.headers.get("Retry-After").unwrap_or_default();
+    let digits = value.trim_start().bytes().take_while(u8::is_ascii_digit).count();
+    Duration::from_secs(value.trim_start()[..digits].parse().unwrap_or(0))
+}
+
+/// The same for all requests of a registration: it stays with one of several servers, which knows its nonce.
+fn seed(request: &Request) -> u64 {
+    let mut hash = DefaultHasher::new();
+    request.headers.get("Call-ID").hash(&mut hash);
+    hash.finish()
 }
 
 /// The request as it travels: with our Via on top (RFC 3261 §18.1.1, RFC 3581).

@@ -15,7 +15,7 @@ use std::fmt;
 
 pub use self::{
     algorithm::Algorithm,
-    answer::Answer,
+    answer::{Answer, next_nonce},
     offer::Offer,
     quoted::QuotedText,
     scan::{Scheme, schemes},
@@ -89,8 +89,8 @@ impl Qop {
     }
 }
 
-/// Demand of a server for credentials.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What a server demands. `Debug` shows neither nonce nor opaque.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Challenge {
     /// Realm whose password is asked for.
     pub realm: QuotedText,
@@ -137,6 +137,18 @@ pub struct Signed<'a> {
 impl fmt::Debug for Signed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Signed").field("method", &self.method).field("uri", &self.uri).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Challenge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Challenge")
+            .field("realm", &self.realm)
+            .field("algorithm", &self.algorithm)
+            .field("qop", &self.qop)
+            .field("stale", &self.stale)
+            .field("proxy", &self.proxy)
+            .finish_non_exhaustive()
     }
 }
 

@@ -22,8 +22,47 @@ pub const AUTHENTICATION: &str = "X-Routr-Authentication";
 /// [`crate::digest_minimum::DigestMinimum`]. It is not sent on.
 pub const DIGEST: &str = "X-Routr-Digest";
 
+/// In a request: host and port that Contact is to name, where the EdgePort hears calls. It is not sent on.
+pub const CONTACT: &str = "X-Routr-Contact";
+
 /// All of them.
-pub const ALL: [&str; 6] = [LOCAL, STATUS, BINDINGS, TARGET, AUTHENTICATION, DIGEST];
+pub const ALL: [&str; 7] = [LOCAL, STATUS, BINDINGS, TARGET, AUTHENTICATION, DIGEST, CONTACT];
+
+/// What a Requester understands beyond Routr's contract. Only such a Requester is sent any of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Features {
+    /// [`CONTACT`].
+    pub contact: bool,
+    /// A target without a port: the DNS names it (RFC 3263).
+    pub srv: bool,
+    /// [`DIGEST`].
+    pub digest: bool,
+}
+
+impl Features {
+    /// All that there are.
+    pub const ALL: Self = Self { contact: true, srv: true, digest: true };
+
+    /// Reads the words that a Requester says; unknown ones are left out.
+    pub fn of<'a>(words: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut features = Self::default();
+        for word in words {
+            match word {
+                "contact" => features.contact = true,
+                "srv" => features.srv = true,
+                "digest" => features.digest = true,
+                _ => {}
+            }
+        }
+        features
+    }
+
+    /// Returns the words for them.
+    pub fn words(self) -> Vec<&'static str> {
+        let all = [("contact", self.contact), ("srv", self.srv), ("digest", self.digest)];
+        all.into_iter().filter(|(_, has)| *has).map(|(word, _)| word).collect()
+    }
+}
 
 /// Reason that there is no response of a registrar. Written as `KIND` or `KIND;at=PART`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -148,6 +148,14 @@ spec:
   userAgent         Routr Connect v2
   redirects         within the registrar's own domain, for 1h at most
   digest            minimum none
+
+warning: spec.edgePorts[0].address: 10.100.42.127 is a private address, and Contact names it: calls do not arrive \
+         unless the provider can reach it; set spec.edgePorts[0].publicAddress to the address at which providers \
+         reach this EdgePort
+
+warning: spec.edgePorts[1].address: edge is a name without a dot, and Contact names it: calls do not arrive \
+         unless the provider can reach it; set spec.edgePorts[1].publicAddress to the address at which providers \
+         reach this EdgePort
 ",
         path.display()
     );

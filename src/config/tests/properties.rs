@@ -63,7 +63,7 @@ proptest! {
         for host in [host.as_str(), &v6] {
             let address = HostPort::new(host, port);
             prop_assert_eq!(address::host_port(&address.to_string(), 1), Ok(address.clone()));
-            prop_assert_eq!(address::sip(&format!("sip:{address}")), Ok(address.clone()));
+            prop_assert_eq!(address::sip(&format!("sip:{address}"), 5060), Ok(address.clone()));
             prop_assert_eq!(address::service(&format!("https://{address}"), 1), Ok((address.into(), true)));
         }
     }

@@ -37,8 +37,8 @@ pub struct PlayOptions {
     pub transports: Vec<Over>,
     /// The password that is right, whatever the user.
     pub password: Secret,
-    /// Address of the first name server, the others at the next ports; a free port of `listen`'s address
-    /// where it is absent.
+    /// Where the first name server listens, the others at the next ports, or, on port 53 of loopback, at the
+    /// next addresses; a free port of `listen`'s address where it is absent.
     pub dns: Option<SocketAddr>,
     /// The same for EdgePorts.
     pub edge_ports: Option<SocketAddr>,
@@ -326,6 +326,11 @@ async fn start_dns(
 /// Returns where the `at`th of some servers listens: from `given` on, else at a free port beside the nodes.
 fn place(given: Option<SocketAddr>, nodes: SocketAddr, at: usize) -> SocketAddr {
     match given {
+        // resolv.conf names no port.
+        Some(SocketAddr::V4(first)) if first.port() == 53 && first.ip().is_loopback() => {
+            let next = first.ip().to_bits().saturating_add(u32::try_from(at).unwrap_or_default());
+            SocketAddr::from((Ipv4Addr::from_bits(next), first.port()))
+        }
         Some(mut first) if first.port() != 0 => {
             first.set_port(first.port().saturating_add(u16::try_from(at).unwrap_or_default()));
             first

@@ -125,7 +125,10 @@ impl Fake {
                     self.checks.fetch_add(1, Ordering::Relaxed);
                 }
                 if path.ends_with("/Get") && instance > 0 {
-                    send(&mut respond, &GetResponse { capacity: 100, instance: instance.to_string() });
+                    send(
+                        &mut respond,
+                        &GetResponse { capacity: 100, instance: instance.to_string(), features: Vec::new() },
+                    );
                 } else {
                     unimplemented(&mut respond);
                 }

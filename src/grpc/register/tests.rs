@@ -5,6 +5,7 @@ use routr_types::{digest_minimum::DigestMinimum, host::HostPort};
 pub fn register() -> RegisterRequest {
     RegisterRequest {
         target: HostPort::new("2001:db8::1", 5070),
+        names_port: true,
         transport: Transport::Tcp,
         request_host: "2001:db8::1".into(),
         user: "alice".into(),
@@ -15,6 +16,7 @@ pub fn register() -> RegisterRequest {
         cseq: 42,
         expires: 600,
         edge_port: HostPort::new("10.0.0.9", 5060),
+        contact: None,
         without_tags: 0,
         credentials: Some(Credentials { username: "bob".into(), password: Secret::new("pass:word") }),
         digest: DigestMinimum::default(),
@@ -24,7 +26,7 @@ pub fn register() -> RegisterRequest {
 fn sent(register: &RegisterRequest) -> SendMessageRequest {
     let (methods, tags) = (["INVITE", "MESSAGE"].map(Into::into), ["gin", "outbound"].map(Into::into));
     let template = Template::new(&methods, "Routr Connect v2", &tags);
-    SendMessageRequest::decode(template.encode(register)).unwrap()
+    SendMessageRequest::decode(template.encode(register, Features::ALL)).unwrap()
 }
 
 fn headers(register: &RegisterRequest) -> Vec<String> {
@@ -100,10 +102,31 @@ fn dropped_option_tags_and_absent_credentials_are_left_out() {
 }
 
 #[test]
+fn beyond_the_contract_only_what_the_requester_understands_is_sent() {
+    let digest = DigestMinimum { sha256: true, ..DigestMinimum::default() };
+    let contact = Some(HostPort::new("2001:db8::5", 5061));
+    let register = RegisterRequest { contact, names_port: false, digest, ..register() };
+    let template = Template::new(&[], "ua", &[]);
+    let sent = |features| {
+        let sent = SendMessageRequest::decode(template.encode(&register, features)).unwrap();
+        let beyond =
+            sent.message.unwrap().extensions.into_iter().filter(|one| one.name.starts_with("X-Routr"));
+        (sent.target, beyond.map(|one| format!("{}: {}", one.name, one.value)).collect::<Vec<_>>())
+    };
+    let none = Features::default();
+    assert_eq!(sent(none), ("[2001:db8::1]:5070".to_owned(), vec![]));
+    let (target, beyond) = sent(Features::ALL);
+    assert_eq!(target, "[2001:db8::1]");
+    assert_eq!(beyond[0], "X-Routr-Contact: [2001:db8::5]:5061");
+    assert_eq!(beyond.len(), 2);
+    assert_eq!(sent(Features { srv: true, ..none }), ("[2001:db8::1]".to_owned(), vec![]));
+}
+
+#[test]
 fn a_minimum_for_digest_is_sent_where_there_is_one() {
     let template = Template::new(&[], "ua", &[]);
     let values = |digest| -> Vec<String> {
-        let encoded = template.encode(&RegisterRequest { digest, ..register() });
+        let encoded = template.encode(&RegisterRequest { digest, ..register() }, Features::ALL);
         let message = SendMessageRequest::decode(encoded).unwrap().message.unwrap();
         let named = message.extensions.into_iter().filter(|one| one.name == extension::DIGEST);
         named.map(|one| one.value).collect()

@@ -1,8 +1,10 @@
 //! Choice of the challenges that are answered, and limits on the number of attempts (RFC 3261 §22.2, §22.3).
 
+use std::fmt;
+
 use routr_registration::trunk::Credentials;
 use routr_sip::{
-    digest::{Answer, Challenge, Login, Offer, Signed},
+    digest::{Answer, Challenge, Login, Offer, QuotedText, Signed, next_nonce},
     headers::BuildError,
     message::{Request, Response},
 };
@@ -26,14 +28,28 @@ pub(super) struct Authenticator {
     minimum: DigestMinimum,
 }
 
-#[derive(Debug)]
-struct Realm {
+/// What became of nonces that were kept.
+pub(super) enum KeptOutcome {
+    /// They were taken; others are asked for.
+    Taken,
+    /// One is challenged again.
+    Refused {
+        /// The registrar says that it was too old.
+        stale: bool,
+    },
+    /// Refused without a challenge that could be answered.
+    Unclear,
+}
+
+/// A challenge that is answered, and how often. `Debug` shows nothing of it.
+#[derive(Clone)]
+pub(super) struct Realm {
     challenge: Challenge,
     /// The same for all requests that use the nonce: a session key is made of it.
     cnonce: String,
     /// Number of requests that have used the nonce.
     used: u32,
-    /// Number of nonces that have been answered.
+    /// How many nonces have been answered; 0 for one that was kept from an earlier request.
     answers: u8,
     /// The last credentials.
     answer: Option<Answer>,
@@ -46,9 +62,55 @@ impl Authenticator {
         Self { given: has("Authorization") || has("Proxy-Authorization"), minimum, ..Self::default() }
     }
 
-    /// Takes in the challenges of a response, so that they are answered next. Each realm is answered once,
-    /// and a few times more in all for a nonce that was too old: credentials that were rejected are not
-    /// offered again, which would look like an attack. A realm with escapes is the one exception, see
+    /// Returns whether the request carries credentials of the caller's own.
+    pub(super) fn is_given(&self) -> bool {
+        self.given
+    }
+
+    /// Begins with nonces that were kept.
+    pub(super) fn begin_with(&mut self, kept: Vec<Realm>) {
+        self.realms = kept;
+    }
+
+    /// Forgets what was answered so far: the kept nonces were not taken.
+    pub(super) fn restart(&mut self) {
+        (self.realms, self.rounds) = (Vec::new(), 0);
+    }
+
+    /// Returns what a response that may refuse a nonce says of those that were kept.
+    pub(super) fn refuses_kept(&self, response: &Response) -> KeptOutcome {
+        let challenges = Offer::of(response).map(|offer| offer.challenges).unwrap_or_default();
+        let kept = |challenge: &&Challenge| {
+            self.realms.iter().any(|realm| realm.answers == 0 && realm.is_of(challenge))
+        };
+        match challenges.iter().find(kept) {
+            Some(challenge) => KeptOutcome::Refused { stale: challenge.stale },
+            None if challenges.is_empty() => KeptOutcome::Unclear,
+            None => KeptOutcome::Taken,
+        }
+    }
+
+    /// The nonces to begin the next request with, after a response that took them: those that it names as the
+    /// next (RFC 7616 §3.5), else the same. None where a session key is bound to a nonce that is used up.
+    pub(super) fn into_kept(mut self, response: &Response) -> Option<Vec<Realm>> {
+        for (name, proxy) in [("Authentication-Info", false), ("Proxy-Authentication-Info", true)] {
+            let next = response.headers.get_all_bytes(name).find_map(next_nonce);
+            let Some(next) = next else { continue };
+            // It does not say of which realm it is.
+            let mut of_kind = self.realms.iter_mut().filter(|realm| realm.challenge.proxy == proxy);
+            let (Some(realm), None) = (of_kind.next(), of_kind.next()) else { continue };
+            if realm.challenge.algorithm.is_session() {
+                return None;
+            }
+            realm.renew(next);
+        }
+        self.realms.iter_mut().for_each(|realm| (realm.answers, realm.answer) = (0, None));
+        (!self.realms.is_empty()).then_some(self.realms)
+    }
+
+    /// Takes the challenges of a response in, which are to be answered then. Each realm is answered once, and
+    /// a few times more in all for a nonce that was too old: credentials that were refused are not offered
+    /// again, which would look like an attack. A realm with escapes is the one exception, see
     /// [`Challenge::as_written`].
     ///
     /// # Errors
@@ -104,11 +166,17 @@ impl Authenticator {
     }
 
     fn admit_one(&mut self, challenge: Challenge) -> Result<(), Authentication> {
-        let same = |realm: &&mut Realm| {
-            realm.challenge.proxy == challenge.proxy && realm.challenge.realm == challenge.realm
-        };
+        let same = |realm: &&mut Realm| realm.is_of(&challenge);
         let full = self.realms.len() >= MAX_REALMS;
         let answers = match self.realms.iter_mut().find(same) {
+            // A nonce of an earlier request is too old, whatever the registrar calls it. The realm is hashed
+            // as
+            // it was right then.
+            Some(realm) if realm.answers == 0 => {
+                let with_escapes = realm.challenge.with_escapes;
+                *realm = Realm::new(Challenge { with_escapes, ..challenge }, 1);
+                return Ok(());
+            }
             Some(realm) if !challenge.stale => {
                 // A realm with escapes is rare, and may be hashed in two forms: the other one is tried once.
                 let reread = challenge.as_written().filter(|_| !realm.challenge.with_escapes);
@@ -178,8 +246,52 @@ impl Authenticator {
 }
 
 impl Realm {
-    fn new(challenge: Challenge, answers: u8) -> Self {
-        let cnonce = format!("{:016x}{:016x}", routr_environment::random(), routr_environment::random());
-        Self { challenge, cnonce, used: 0, answers, answer: None }
+    pub(super) fn new(challenge: Challenge, answers: u8) -> Self {
+        Self { challenge, cnonce: cnonce(), used: 0, answers, answer: None }
     }
+
+    fn is_of(&self, challenge: &Challenge) -> bool {
+        self.challenge.proxy == challenge.proxy && self.challenge.realm == challenge.realm
+    }
+
+    /// Takes another nonce, with the same realm.
+    fn renew(&mut self, nonce: QuotedText) {
+        (self.challenge.nonce, self.cnonce, self.used) = (nonce, cnonce(), 0);
+    }
+
+    /// Takes the next count of the nonce, and returns what uses it.
+    pub(super) fn reserve(&mut self) -> Self {
+        let reserved = self.clone();
+        self.used = self.used.saturating_add(1);
+        reserved
+    }
+
+    /// Goes on counting where others are that have the same nonce.
+    pub(super) fn count_on(&mut self, others: &[Self]) {
+        let same = |other: &&Self| {
+            other.is_of(&self.challenge)
+                && other.challenge.nonce == self.challenge.nonce
+                && other.cnonce == self.cnonce
+        };
+        if let Some(other) = others.iter().find(same) {
+            self.used = self.used.max(other.used);
+        }
+    }
+
+    /// Bytes of its texts.
+    pub(super) fn bytes(&self) -> usize {
+        let Challenge { realm, nonce, opaque, .. } = &self.challenge;
+        let opaque = opaque.as_ref().map_or(0, |opaque| opaque.as_bytes().len());
+        realm.as_bytes().len() + nonce.as_bytes().len() + opaque + self.cnonce.len()
+    }
+}
+
+impl fmt::Debug for Realm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Realm").field("used", &self.used).finish_non_exhaustive()
+    }
+}
+
+fn cnonce() -> String {
+    format!("{:016x}{:016x}", routr_environment::random(), routr_environment::random())
 }

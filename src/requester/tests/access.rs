@@ -7,7 +7,7 @@ use prost::Message as _;
 use tonic::Code;
 
 use super::{
-    super::{AccessOptions, Mode, check, outgoing_request::OutgoingRequest},
+    super::{AccessOptions, ContactHost, Mode, check, outgoing_request::OutgoingRequest},
     peer::Peer,
     setup::*,
 };
@@ -98,7 +98,7 @@ fn no_text_of_a_request_ends_a_header_field_early() {
     let injections: [&[u8]; 4] = [b"\r\nX:", b"a\nX:", b"a\rX:", b"a\0X:"];
     for mode in [Mode::Direct, Mode::Proxied] {
         let read = |wire: &[u8]| -> Result<OutgoingRequest, check::RequestError> {
-            OutgoingRequest::read(&SendMessageRequest::decode(wire).unwrap(), mode)
+            OutgoingRequest::read(&SendMessageRequest::decode(wire).unwrap(), mode, ContactHost::default())
         };
         read(&wire).expect("it is good without an injection");
         let mut refused = 0;

@@ -10,6 +10,7 @@ use crate::proto::{
     processor::Method,
     sipmessage::{ResponseType, sip_message::MessageType},
 };
+use routr_types::extension::CONTACT;
 
 /// Neither the password nor its header field is in any of the requests.
 fn assert_no_secret(requests: &[Raw]) {
@@ -306,4 +307,44 @@ async fn another_method_with_a_body_and_without_a_contact() {
     assert!(raw.headers("Contact").is_empty(), "RFC 3428 §4");
     assert_eq!(raw.header("Content-Length"), "13");
     assert!(raw.0.ends_with("\r\n\r\ncaf\u{e9}\r\n\r\nX: y"));
+}
+
+#[tokio::test]
+async fn contact_names_where_the_edge_port_hears_calls() {
+    let cases: [(&str, i32, &str, Option<&str>, &str); 8] = [
+        ("edge.test", 5066, "udp", None, "edge.test:5066;transport=udp"),
+        ("edge.test", 5060, "tcp", None, "edge.test:5060;transport=tcp"),
+        // TLS has a port of its own.
+        ("edge.test", 5060, "tls", None, "edge.test:5061;transport=tls"),
+        ("edge.test", 5091, "tls", None, "edge.test:5091;transport=tls"),
+        ("edge.test", -1, "tls", None, "edge.test;transport=tls"),
+        ("edge.test", 5066, "udp", Some("sip.example.com:5070"), "sip.example.com:5070;transport=udp"),
+        ("edge.test", 5060, "tls", Some("sip.example.com:5071"), "sip.example.com:5071;transport=tls"),
+        ("edge.test", 5060, "tcp", Some("[2001:db8::5]:5060"), "[2001:db8::5]:5060;transport=tcp"),
+    ];
+    let peer = Peer::udp(|raw, _| vec![raw.ok()]).await;
+    let service = start(Mode::Direct).await;
+    for (at, (host, port, transport, public, expected)) in cases.into_iter().enumerate() {
+        let mut request = register(&peer.address.to_string());
+        let mut route = route(host, port);
+        route.address.as_mut().unwrap().uri.as_mut().unwrap().transport_param = transport.into();
+        edit(&mut request).route = vec![route];
+        edit(&mut request).extensions.extend(public.map(|public| extension(CONTACT, public)));
+        service.send(request).await;
+        let raw = &peer.requests()[at];
+        assert_eq!(raw.header("Contact"), format!("<sip:alice@{expected}>"));
+        assert!(raw.headers(CONTACT).is_empty(), "it is not sent on");
+    }
+    for bad in ["", "sip.example.com", ":5060", "a:0", "a b:5060", "2001:db8::5:5060", "a;x=y:5060"] {
+        let mut request = register(&peer.address.to_string());
+        edit(&mut request).extensions.push(extension(CONTACT, bad));
+        let refused = service.refused(request).await;
+        assert!(
+            refused.message().contains("X-Routr-Contact") && refused.message().contains("host:port"),
+            "{bad}"
+        );
+    }
+    let mut request = register(&peer.address.to_string());
+    edit(&mut request).extensions.extend(["a:1", "b:1"].map(|public| extension(CONTACT, public)));
+    assert!(service.refused(request).await.message().contains("twice"));
 }

@@ -1,11 +1,12 @@
 //! Proxied mode: what the Java Requester does.
 
 use super::{
-    super::{AdvertisedContact, Mode},
+    super::{AdvertisedContact, ContactHost, Mode},
     peer::Peer,
     setup::*,
 };
 use crate::proto::sipmessage::ResponseType;
+use routr_types::extension::CONTACT;
 
 #[tokio::test]
 async fn the_edge_port_gets_everything() {
@@ -25,8 +26,37 @@ async fn the_edge_port_gets_everything() {
     assert_eq!(raw.headers("Route"), [first.as_str(), "<sip:second.test;transport=udp;lr>"]);
     assert_eq!(raw.header("X-Gateway-Auth"), gateway_auth(PASSWORD));
     assert!(raw.headers("Authorization").is_empty());
+    let edge = format!("<sip:alice@127.0.0.1:{};transport=udp>", edge.address.port());
+    assert_eq!(raw.header("Contact"), edge, "where calls are heard");
+}
+
+#[tokio::test]
+async fn contact_can_name_the_requester_as_routrs_does() {
+    let edge = Peer::udp(|raw, _| vec![raw.ok()]).await;
+    let mut options = options(Mode::Proxied);
+    options.proxied_contact = ContactHost::Requester;
+    let service = start_with(options, Default::default()).await;
+    let mut request = register("registrar.test:5060");
+    edit(&mut request).route = vec![route("127.0.0.1", edge.address.port().into())];
+    edit(&mut request).extensions.push(extension(CONTACT, "sip.example.com:5060"));
+    service.send(request).await;
+    let raw = &edge.requests()[0];
     let sent_by = raw.header("Via").split([' ', ';']).nth(1).unwrap();
     assert_eq!(raw.header("Contact"), format!("<sip:{sent_by};transport=udp;bnc>"));
+    assert!(raw.headers(CONTACT).is_empty());
+}
+
+#[tokio::test]
+async fn contact_names_the_public_address_of_the_edge_port() {
+    let edge = Peer::udp(|raw, _| vec![raw.ok()]).await;
+    let service = start(Mode::Proxied).await;
+    let mut request = register("registrar.test:5060");
+    edit(&mut request).route = vec![route("127.0.0.1", edge.address.port().into())];
+    edit(&mut request).extensions.push(extension(CONTACT, "sip.example.com:5070"));
+    service.send(request).await;
+    let raw = &edge.requests()[0];
+    assert_eq!(raw.header("Contact"), "<sip:alice@sip.example.com:5070;transport=udp>");
+    assert!(raw.headers(CONTACT).is_empty());
 }
 
 #[tokio::test]

@@ -72,7 +72,7 @@ async fn d2_a_wrong_rspauth_is_warned_about_once() {
     let service = start(Mode::Direct).await;
     // Right, missing, wrong, of another nonce count, and of a proxy that was not answered.
     for (info, warnings) in [
-        ("Authentication-Info: qop=auth, rspauth=\"RIGHT\", cnonce=\"CNONCE\", nc=00000001", 0),
+        ("Authentication-Info: qop=auth, rspauth=\"RIGHT\", cnonce=\"CNONCE\", nc=COUNT", 0),
         ("Authentication-Info: nextnonce=\"x\"", 0),
         ("Proxy-Authentication-Info: rspauth=\"00\"", 0),
         ("Authentication-Info: rspauth=\"00112233445566778899aabbccddeeff\"", 1),
@@ -87,7 +87,10 @@ async fn d2_a_wrong_rspauth_is_warned_about_once() {
             let (nc, cnonce, uri) = (get("nc"), get("cnonce"), get("uri"));
             let key = md5(&format!("alice-auth:r:{PASSWORD}"));
             let right = md5(&format!("{key}:n:{nc}:{cnonce}:auth:{}", md5(&format!(":{uri}"))));
-            vec![raw.reply("200 OK", &[&info.replace("RIGHT", &right).replace("CNONCE", &cnonce)])]
+            vec![raw.reply(
+                "200 OK",
+                &[&info.replace("RIGHT", &right).replace("CNONCE", &cnonce).replace("COUNT", &nc)],
+            )]
         })
         .await;
         for _ in 0..3 {

@@ -12,7 +12,7 @@ use routr_registration::{
         EngineSettings,
         view::{Filter, Refresh},
     },
-    model::EdgePort,
+    model::{EdgePort, PublicAddresses},
     registration::state::TrunkState,
     trunk::Trunk,
 };
@@ -321,7 +321,11 @@ async fn a_new_configuration_changes_only_what_it_concerns() {
     pass(101).await;
     assert!((9..=12).contains(&harness.source.asked_since(since)));
     // Another EdgePort: calls must arrive there soon.
-    settings.edge_ports = vec![EdgePort { address: HostPort::new("new-edge.example", 5060), region: None }];
+    settings.edge_ports = vec![EdgePort {
+        address: HostPort::new("new-edge.example", 5060),
+        region: None,
+        public: PublicAddresses::default(),
+    }];
     harness.phone.forget();
     harness.controls.reload.send(Box::new(reload(settings.clone()))).await.ok().unwrap();
     pass(150).await;

@@ -111,6 +111,8 @@ pub struct Setup {
     pub requester: Vec<String>,
     /// The name server that the Requester knows; its port must be 53.
     pub name_server: Option<SocketAddr>,
+    /// Others that it knows besides.
+    pub further_name_servers: Vec<SocketAddr>,
     /// Another Requester at that port of 127.0.0.1, instead of the program.
     pub other_requester: Option<u16>,
 }
@@ -123,6 +125,7 @@ impl Default for Setup {
             more: "  registration: { ratePerRegistrar: unlimited }\n".to_owned(),
             requester: Vec::new(),
             name_server: None,
+            further_name_servers: Vec::new(),
             other_requester: None,
         }
     }
@@ -379,22 +382,29 @@ pub struct Requester {
     process: Process,
     port: u16,
     args: Vec<String>,
-    name_server: Option<SocketAddr>,
+    name_servers: Vec<SocketAddr>,
     dir: TempDir,
 }
 
 impl Requester {
     async fn start(setup: &Setup) -> Self {
         let (dir, port) = (TempDir::new().unwrap(), ports::free());
-        let (args, name_server) = (setup.requester.clone(), setup.name_server);
-        let process = spawn(dir.path(), port, &args, name_server);
-        let mut requester = Self { process, port, args, name_server, dir };
+        let args = setup.requester.clone();
+        let name_servers: Vec<SocketAddr> =
+            setup.name_server.into_iter().chain(setup.further_name_servers.iter().copied()).collect();
+        let process = spawn(dir.path(), port, &args, &name_servers);
+        let mut requester = Self { process, port, args, name_servers, dir };
         requester.ready().await;
         requester
     }
 
     pub fn output(&self) -> String {
         self.process.output()
+    }
+
+    /// Its `/etc/resolv.conf`, where it was given name servers.
+    pub fn resolv_conf(&self) -> std::path::PathBuf {
+        self.dir.path().join("resolv.conf")
     }
 
     pub fn pid(&self) -> i32 {
@@ -405,7 +415,7 @@ impl Requester {
     pub async fn replace(&mut self) {
         self.process.kill().await;
         wait_until(async || ports::is_free(self.port), SOON, "the Requester's port to be free").await;
-        self.process = spawn(self.dir.path(), self.port, &self.args, self.name_server);
+        self.process = spawn(self.dir.path(), self.port, &self.args, &self.name_servers);
         self.ready().await;
     }
 
@@ -420,16 +430,17 @@ impl Requester {
     }
 }
 
-/// Runs it; with a name server, in a mount namespace of its own, whose `/etc/resolv.conf` names that one: a
-/// program cannot be pointed at one by any other means. That takes root, or user namespaces.
-fn spawn(dir: &Path, port: u16, args: &[String], name_server: Option<SocketAddr>) -> Process {
+/// With a name server it runs in a mount namespace of its own, whose `/etc/resolv.conf` names that one: a
+/// program has no other way to be pointed at one. That takes root, or user namespaces.
+fn spawn(dir: &Path, port: u16, args: &[String], name_servers: &[SocketAddr]) -> Process {
     let program = env!("CARGO_BIN_EXE_routr-registry");
-    let mut command = match name_server {
-        None => process::command(program),
-        Some(server) => {
-            assert_eq!(server.port(), 53, "resolv.conf cannot name a port");
+    let mut command = match name_servers {
+        [] => process::command(program),
+        servers => {
+            assert!(servers.iter().all(|server| server.port() == 53), "resolv.conf cannot name a port");
             let file = dir.join("resolv.conf");
-            let text = format!("nameserver {}\noptions timeout:1 attempts:1\n", server.ip());
+            let listed = servers.iter().map(|server| format!("nameserver {}\n", server.ip()));
+            let text = format!("{}options timeout:1 attempts:1\n", listed.collect::<String>());
             fs::write(&file, text).unwrap();
             let mut command = process::command("unshare");
             if fs::metadata("/proc/self").unwrap().uid() != 0 {
@@ -442,6 +453,7 @@ fn spawn(dir: &Path, port: u16, args: &[String], name_server: Option<SocketAddr>
     };
     command
         .args(["requester", "--listen", &format!("127.0.0.1:{port}"), "--sip-bind", "127.0.0.1"])
+        .args(["--http-listen", "127.0.0.1:0"])
         .args(args)
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default());

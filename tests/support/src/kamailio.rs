@@ -65,6 +65,12 @@ pub struct Options {
     pub max_expires: u32,
     /// Bindings for each address of record, beyond which a new one is refused with 503.
     pub max_contacts: Option<u32>,
+    /// Everyone may register, without credentials.
+    pub open: bool,
+    /// The rules for user agents behind NAT of Kamailio's own default configuration (nathelper).
+    pub nat: bool,
+    /// Certificate and key in PEM, for SIP over TLS.
+    pub tls: Option<(String, String)>,
     /// The strict sanity check: 420 with `Unsupported: gin` for `Proxy-Require: gin`.
     pub strict: bool,
 }
@@ -81,6 +87,9 @@ impl Default for Options {
             min_expires: 0,
             max_expires: 3600,
             max_contacts: None,
+            open: false,
+            nat: false,
+            tls: None,
             strict: false,
         }
     }
@@ -148,6 +157,7 @@ pub struct Kamailio {
     process: Process,
     options: Options,
     sip_port: u16,
+    tls_port: u16,
     rpc_port: u16,
     dir: TempDir,
 }
@@ -156,11 +166,15 @@ impl Kamailio {
     /// Starts one and waits until it responds: some 50 ms.
     pub async fn start(options: Options) -> Self {
         let dir = TempDir::new().expect("a temporary directory");
-        let (sip_port, rpc_port) = (ports::free(), ports::free());
-        fs::write(dir.path().join("kamailio.cfg"), configuration(&options, sip_port, rpc_port))
-            .expect("write the configuration");
+        let (sip_port, tls_port, rpc_port) = (ports::free(), ports::free(), ports::free());
+        let text = configuration(&options, sip_port, rpc_port).replace("@TLS_PORT@", &tls_port.to_string());
+        if let Some((certificate, key)) = &options.tls {
+            fs::write(dir.path().join("certificate.pem"), certificate).expect("write the certificate");
+            fs::write(dir.path().join("key.pem"), key).expect("write the key");
+        }
+        fs::write(dir.path().join("kamailio.cfg"), text).expect("write the configuration");
         let process = spawn(&options, &dir);
-        let mut kamailio = Self { process, options, sip_port, rpc_port, dir };
+        let mut kamailio = Self { process, options, sip_port, tls_port, rpc_port, dir };
         kamailio.ready().await;
         kamailio
     }
@@ -173,6 +187,11 @@ impl Kamailio {
     /// The port of 127.0.0.1 for SIP over TCP: the same number.
     pub fn tcp_port(&self) -> u16 {
         self.sip_port
+    }
+
+    /// The port of 127.0.0.1 for SIP over TLS.
+    pub fn tls_port(&self) -> u16 {
+        self.tls_port
     }
 
     /// Its location table, to be looked at by anyone who does not have the Kamailio itself.
@@ -359,6 +378,9 @@ fn spawn(options: &Options, dir: &TempDir) -> Process {
     let defines = [
         (options.strict, "STRICT".to_owned()),
         (options.qop, "QOP".to_owned()),
+        (options.open, "OPEN".to_owned()),
+        (options.nat, "NAT".to_owned()),
+        (options.tls.is_some(), "TLS".to_owned()),
         (options.challenge == Challenge::Proxy407, "PROXY".to_owned()),
         (
             options.max_contacts.is_some(),

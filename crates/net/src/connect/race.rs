@@ -18,6 +18,18 @@ pub async fn race<T, E, F: Future<Output = Result<T, E>>>(
     addresses: &[SocketAddr],
     attempt: impl Fn(SocketAddr) -> F,
 ) -> Result<T, Vec<(SocketAddr, E)>> {
+    race_apart(ATTEMPT_DELAY, addresses, attempt).await
+}
+
+/// As [`race`], with attempts that are `apart`.
+///
+/// # Errors
+/// As [`race`].
+pub async fn race_apart<T, E, F: Future<Output = Result<T, E>>>(
+    apart: Duration,
+    addresses: &[SocketAddr],
+    attempt: impl Fn(SocketAddr) -> F,
+) -> Result<T, Vec<(SocketAddr, E)>> {
     let mut waiting = addresses.iter().enumerate();
     let mut started = FuturesUnordered::new();
     let mut errors = Vec::new();
@@ -28,7 +40,7 @@ pub async fn race<T, E, F: Future<Output = Result<T, E>>>(
             let attempt = attempt(*address);
             started.push(async move { (index, attempt.await) });
         }
-        let delay = sleep(ATTEMPT_DELAY);
+        let delay = sleep(apart);
         tokio::select! {
             biased;
             ended = started.next() => match ended {

@@ -65,7 +65,7 @@ impl<'a> OptionalFields<'a> {
 struct UriLayout<'a> {
     user: &'a str,
     host: &'a str,
-    /// 0 for the transport's default.
+    /// 0 where the trunk names none: the transport's default.
     port: u16,
     transport: Transport,
     priority: i32,
@@ -114,7 +114,7 @@ impl PackedTrunk {
             .map(|uri| UriLayout {
                 user: &uri.user,
                 host: &uri.registrar.host,
-                port: if uri.registrar.port == uri.transport.default_port() { 0 } else { uri.registrar.port },
+                port: if uri.names_port { uri.registrar.port } else { 0 },
                 transport: uri.transport,
                 priority: uri.priority,
                 weight: uri.weight,
@@ -232,6 +232,7 @@ impl<'a> PackedTrunkRef<'a> {
             user: uri.user,
             host: uri.host,
             port: uri.port(),
+            names_port: uri.port != 0,
             transport: uri.transport,
         })
     }
@@ -314,6 +315,7 @@ mod tests {
             uris: vec![TrunkUri {
                 user: "alice".into(),
                 registrar: HostPort::new("sip.example.com", 5060),
+                names_port: true,
                 transport: Transport::Tcp,
                 priority: -3,
                 weight: 9,
@@ -331,9 +333,15 @@ mod tests {
         let open = packed.view();
         assert_eq!((packed.reference(), open.reference(), open.name()), ("trunk-1", "trunk-1", "Größe"));
         assert_eq!((open.region(), open.uris(), open.problem()), (Some("eu"), 1, None));
-        let uri = UriView { user: "alice", host: "sip.example.com", port: 5060, transport: Transport::Tcp };
-        assert_eq!(open.uri(UriIndex(0)), Some(uri));
-        assert_eq!(open.uri(UriIndex(1)), None);
+        let uri = UriView {
+            user: "alice",
+            host: "sip.example.com",
+            port: 5060,
+            names_port: true,
+            transport: Transport::Tcp,
+        };
+        assert_eq!(open.uri(0), Some(uri));
+        assert_eq!(open.uri(1), None);
         assert_eq!(open.credentials(), sample().credentials);
         let same = |username: &str| {
             let credentials =

@@ -74,6 +74,7 @@ mod tests {
         let uri = |(host, port): &(&str, u16)| TrunkUri {
             user: "u".into(),
             registrar: HostPort::new(host, *port),
+            names_port: true,
             transport: Transport::Udp,
             priority: 0,
             weight: 1,

@@ -148,7 +148,7 @@ impl Engine {
         let uri = trunk.uri(trunk.order().resolve(entry.registration.ranks().0))?;
         let late_ms = entry.registration.refreshes().then(|| now.at.since(entry.registration.due()));
         let attempt = entry.registration.attempt(min_expires, &plan, now);
-        let edge_port = self.edge_ports.address(edge);
+        let edge_port = (self.edge_ports.address(edge), self.edge_ports.public(edge));
         let tag = self.rng.random();
         let register = request::register(
             &self.registry,

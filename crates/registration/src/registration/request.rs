@@ -1,7 +1,10 @@
 //! Trunk -> REGISTER: what one attempt looks like on the wire, but for what is the same for all of them.
 
 use super::{Attempt, identity::RegistryId};
-use crate::{model::RegisterRequest, trunk::Credentials};
+use crate::{
+    model::{PublicAddresses, RegisterRequest},
+    trunk::Credentials,
+};
 use routr_types::{
     digest_minimum::DigestMinimum,
     host::{HostPort, Transport},
@@ -16,7 +19,9 @@ pub struct UriView<'a> {
     pub host: &'a str,
     /// Registrar port.
     pub port: u16,
-    /// Transport to reach it by.
+    /// The trunk names the port.
+    pub names_port: bool,
+    /// How to reach it.
     pub transport: Transport,
 }
 
@@ -29,7 +34,7 @@ pub fn register(
     trunk: &str,
     uri: UriView<'_>,
     (credentials, digest): (Option<Credentials>, DigestMinimum),
-    edge_port: HostPort,
+    (edge_port, public): (HostPort, &PublicAddresses),
     attempt: &Attempt,
     tag: u64,
 ) -> RegisterRequest {
@@ -37,9 +42,11 @@ pub fn register(
         Some(to) => (to.address.clone(), to.transport.unwrap_or(uri.transport)),
         None => (HostPort { host: uri.host.into(), port: uri.port }, uri.transport),
     };
+    let names_port = uri.names_port || attempt.redirect.is_some();
     RegisterRequest {
         request_host: target.host.clone(),
         target,
+        names_port,
         transport,
         user: uri.user.into(),
         domain: uri.host.into(),
@@ -49,6 +56,7 @@ pub fn register(
         cseq: attempt.cseq,
         expires: attempt.expires,
         edge_port,
+        contact: public.of(transport).cloned(),
         without_tags: attempt.without_tags,
         credentials: credentials.filter(|_| !attempt.without_credentials),
         digest,
@@ -79,14 +87,14 @@ mod tests {
     }
 
     fn build(transport: Transport, redirect: Option<RedirectTarget>) -> RegisterRequest {
-        let uri = UriView { user: "alice", host: "sip.example.com", port: 5070, transport };
+        let uri = UriView { user: "alice", host: "sip.example.com", port: 5070, names_port: true, transport };
         let edge = HostPort::new("10.0.0.1", 5060);
         register(
             &RegistryId::new("r"),
             "t1",
             uri,
             (None, DigestMinimum::default()),
-            edge,
+            (edge, &PublicAddresses::default()),
             &attempt(redirect),
             0xabc,
         )
@@ -110,11 +118,13 @@ mod tests {
     fn credentials_stay_at_home_where_they_may_not_be_offered() {
         let credentials =
             Credentials { username: "a".into(), password: routr_types::secret::Secret::new("b") };
-        let uri = UriView { user: "alice", host: "sip.example.com", port: 5070, transport: Transport::Udp };
+        let transport = Transport::Udp;
+        let uri = UriView { user: "alice", host: "sip.example.com", port: 5070, names_port: true, transport };
         for without_credentials in [false, true] {
             let attempt = Attempt { without_credentials, ..attempt(None) };
             let offered = (Some(credentials.clone()), DigestMinimum::default());
             let edge = HostPort::new("10.0.0.1", 5060);
+            let edge = (edge, &PublicAddresses::default());
             let request = register(&RegistryId::new("r"), "t1", uri, offered, edge, &attempt, 1);
             assert_eq!(request.credentials.is_none(), without_credentials);
         }

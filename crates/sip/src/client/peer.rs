@@ -32,6 +32,11 @@ impl Peer {
         Self { address: connection.remote(), registrar, connection: Some(Arc::downgrade(connection)) }
     }
 
+    /// That address, over a connection to be made.
+    pub(super) fn at(address: SocketAddr) -> Self {
+        Self { address, registrar: Arc::new([]), connection: None }
+    }
+
     /// Its IP address and port.
     pub fn address(&self) -> SocketAddr {
         self.address

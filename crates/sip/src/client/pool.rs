@@ -26,6 +26,7 @@ use super::{
     error::ClientError,
     incoming::Incoming,
     keep_alive::{KeepAlive, Unanswered},
+    reachability::Reachability,
     resolve::Names,
     transactions::TransactionLayer,
     udp::Udp,
@@ -47,6 +48,7 @@ pub(super) struct Connections {
     transactions: Arc<TransactionLayer>,
     incoming: Arc<Incoming>,
     names: Arc<Names>,
+    reachability: Arc<Reachability>,
     udp: Arc<Udp>,
     settings: Settings,
     pings: Unanswered,
@@ -71,13 +73,24 @@ impl Connections {
     pub(super) fn new(
         transactions: Arc<TransactionLayer>,
         incoming: Arc<Incoming>,
-        names: Arc<Names>,
+        (names, reachability): (Arc<Names>, Arc<Reachability>),
         udp: Arc<Udp>,
         settings: Settings,
     ) -> Arc<Self> {
         let (slots, last, pings) = (Mutex::default(), AtomicU64::new(0), Unanswered::default());
         let open = Open::new(settings.bounds);
-        Arc::new(Self { slots, last, transactions, incoming, names, udp, settings, pings, open })
+        Arc::new(Self {
+            slots,
+            last,
+            transactions,
+            incoming,
+            names,
+            reachability,
+            udp,
+            settings,
+            pings,
+            open,
+        })
     }
 
     pub(super) fn settings(&self) -> &Settings {
@@ -115,6 +128,7 @@ impl Connections {
         self: &Arc<Self>,
         destination: &Destination,
         address: Option<SocketAddr>,
+        seed: u64,
     ) -> Result<Arc<Connection>, ClientError> {
         let mut target = Target { destination: destination.clone(), pinned: None };
         if let Some(address) = address
@@ -122,13 +136,13 @@ impl Connections {
         {
             target.pinned = Some(address);
         }
-        let connection = self.connect(&target).await?;
+        let connection = self.connect(&target, seed).await?;
         if connection.is_usable() {
             return Ok(connection);
         }
         // It was closed a moment ago, and is not yet taken out.
         self.remove(&target, connection.id());
-        self.connect(&target).await
+        self.connect(&target, seed).await
     }
 
     /// Returns whether the connection to a target is open, and to that address.
@@ -139,7 +153,7 @@ impl Connections {
     }
 
     /// Joins those who wait for the connection, or begins to make it.
-    fn connect(self: &Arc<Self>, target: &Target) -> Connecting {
+    fn connect(self: &Arc<Self>, target: &Target, seed: u64) -> Connecting {
         let mut slots = self.slots();
         if let Some((_, connecting)) = slots.get(target) {
             return connecting.clone();
@@ -163,7 +177,7 @@ impl Connections {
             // From here on, or from when it is open, it counts.
             let _place = place;
             let connected = tokio::select! {
-                connected = this.dial(id, &key) => connected,
+                connected = this.dial(id, &key, seed) => connected,
                 () = this.settings.stop.cancelled() => Err(ClientError::stopped()),
             };
             if connected.is_err() {
@@ -204,17 +218,51 @@ impl Connections {
         connection.drain();
     }
 
+    /// The connection to a destination is no longer used, where it leads to that address. What is open on it
+    /// keeps its time.
+    pub(super) fn leave(&self, destination: &Destination, address: SocketAddr) {
+        let target = Target { destination: destination.clone(), pinned: None };
+        let slots = self.slots();
+        let open = slots.get(&target).and_then(|(_, connecting)| connecting.peek().cloned());
+        drop(slots);
+        if let Some(Ok(connection)) = open
+            && connection.remote() == address
+        {
+            self.retire(&connection);
+        }
+    }
+
     /// Races the addresses (RFC 8305), with TLS where that is the transport. The error has the cause at each.
-    async fn dial(self: &Arc<Self>, id: u64, target: &Target) -> Result<Arc<Connection>, ClientError> {
+    async fn dial(
+        self: &Arc<Self>,
+        id: u64,
+        target: &Target,
+        seed: u64,
+    ) -> Result<Arc<Connection>, ClientError> {
         let Target { destination, pinned } = target;
         let usable = |address| self.udp.reaches(address);
         let addresses = match pinned {
             Some(address) => vec![*address],
-            None => self.names.addresses(&destination.host, destination.port, usable).await?,
+            None => {
+                let all = self.names.locate(destination, seed, usable).await?;
+                self.reachability.order(all, destination.transport, None)
+            }
         };
+        let several = addresses.len() > 1;
         let _turn = self.open.turn().await;
         let until = Instant::now() + self.settings.connect_within;
-        let attempt = |address| self.open_address(id, target, address, until);
+        let attempt = async |address| {
+            let since = Instant::now();
+            let opened = self.open_address(id, target, address, until).await;
+            match &opened {
+                Ok(_) if several => self.reachability.responded(address, destination.transport),
+                Err(ConnectError::Tls(why) | ConnectError::Transport(why)) if several => {
+                    self.reachability.failed(address, destination.transport, since, Duration::ZERO, why);
+                }
+                _ => {}
+            }
+            opened
+        };
         let errors = match race(&addresses, attempt).await {
             Ok(connection) => return Ok(connection),
             Err(errors) => errors,

@@ -1,25 +1,35 @@
-//! Host names to addresses: A and AAAA records, cached, and the hosts file. No NAPTR or SRV: a destination
-//! always has a transport and a port.
+//! Host names to addresses: A and AAAA records and the hosts file here, NAPTR and SRV in [`locate`]. hickory
+//! asks the name servers, and keeps what they say as long as its TTL, what does not exist too (RFC 2308).
+//!
+//! Beyond what hickory does: the settings of the system are read again when they change, and where one name
+//! server answers with a failure each of the others is asked.
+
+mod locate;
+mod system;
 
 use std::{
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
+use futures_util::future::join_all;
+#[cfg(any(test, feature = "testing"))]
+use hickory_resolver::{Hosts, config::ResolverOpts};
 use hickory_resolver::{
-    TokioResolver,
-    config::{LookupIpStrategy, ResolverConfig, ResolverOpts},
-    lookup_ip::LookupIp,
-    net::{DnsError, NetError, runtime::TokioRuntimeProvider},
-    proto::op::ResponseCode,
+    config::ResolverConfig,
+    lookup::Lookup,
+    net::{DnsError, NetError},
+    proto::{op::ResponseCode, rr::RecordType},
 };
 use tokio::{sync::Semaphore, time::timeout};
 
+pub(super) use self::locate::Located;
+use self::system::{Followed, System};
 use super::error::{ClientError, io_cause};
 use routr_net::{addresses::AddressPolicy, connect::interleave};
 
-/// Most addresses of one name that are looked at.
-const MAX_ADDRESSES: usize = 4;
+/// Most addresses of one name, and of one registrar with all its names, that are looked at.
+const MAX_ADDRESSES: usize = 16;
 
 /// Most names that are looked up at a time.
 const MAX_LOOK_UPS: usize = 4096;
@@ -28,12 +38,9 @@ const MAX_LOOK_UPS: usize = 4096;
 const MAX_SERVERS: usize = 3;
 
 pub(super) struct Names {
-    resolver: TokioResolver,
+    system: Followed,
     within: Duration,
-    /// The name servers, for error texts; `None` where there are none.
-    servers: Option<String>,
-    searches: bool,
-    /// Addresses that may be used.
+    /// Which addresses may be used.
     targets: AddressPolicy,
     /// Each look-up has a socket.
     looking_up: Semaphore,
@@ -42,29 +49,11 @@ pub(super) struct Names {
 impl Names {
     /// Uses the system's name servers; where it names none, the hosts file only.
     pub(super) fn new(within: Duration) -> Result<Self, ClientError> {
-        let (config, options) = hickory_resolver::system_conf::read_system_conf().unwrap_or_else(|error| {
-            tracing::warn!(%error, "no name servers are configured: only the hosts file and IP addresses \
-                                    work");
-            (ResolverConfig::from_parts(None, Vec::new(), Vec::new()), ResolverOpts::default())
-        });
-        Self::with(config, options, within)
+        Ok(Self::of(Followed::start()?, within))
     }
 
-    pub(super) fn with(
-        config: ResolverConfig,
-        options: ResolverOpts,
-        within: Duration,
-    ) -> Result<Self, ClientError> {
-        let (servers, searches) =
-            (servers(&config), config.domain().is_some() || !config.search().is_empty());
-        let mut builder =
-            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).with_options(options);
-        builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-        let resolver = builder
-            .build()
-            .map_err(|error| ClientError::resolve(format!("the resolver cannot be set up: {error}")))?;
-        let (targets, looking_up) = (AddressPolicy::default(), Semaphore::new(MAX_LOOK_UPS));
-        Ok(Self { resolver, within, servers, searches, targets, looking_up })
+    fn of(system: Followed, within: Duration) -> Self {
+        Self { system, within, targets: AddressPolicy::default(), looking_up: Semaphore::new(MAX_LOOK_UPS) }
     }
 
     /// Restricts it to these addresses, and to this number of look-ups at a time.
@@ -72,15 +61,23 @@ impl Names {
         Self { targets, looking_up: Semaphore::new(look_ups.clamp(1, MAX_LOOK_UPS)), ..self }
     }
 
-    /// Uses a hosts file of this text and no name servers.
+    #[cfg(test)]
+    pub(super) fn with(
+        config: ResolverConfig,
+        options: ResolverOpts,
+        within: Duration,
+    ) -> Result<Self, ClientError> {
+        Ok(Self::of(Followed::fixed(System::new(config, options)?), within))
+    }
+
+    /// With a hosts file of this text and no name servers.
     #[cfg(any(test, feature = "testing"))]
     pub(super) fn with_hosts(text: &str) -> Result<Self, ClientError> {
         let nowhere = ResolverConfig::from_parts(None, Vec::new(), Vec::new());
-        let mut names = Self::with(nowhere, ResolverOpts::default(), Duration::from_secs(5))?;
-        let mut hosts = hickory_resolver::Hosts::default();
+        let mut hosts = Hosts::default();
         hosts.read_hosts_conf(text.as_bytes()).map_err(|error| ClientError::resolve(error.to_string()))?;
-        names.resolver.set_hosts(std::sync::Arc::new(hosts));
-        Ok(names)
+        let system = System::new(nowhere, ResolverOpts::default())?.with_hosts(hosts);
+        Ok(Self::of(Followed::fixed(system), Duration::from_secs(5)))
     }
 
     /// The addresses of a host that pass the filter, in the order to try them; at least one.
@@ -113,33 +110,45 @@ impl Names {
     }
 
     async fn look_up(&self, host: &str) -> Result<Vec<IpAddr>, ClientError> {
+        let system = self.system.now();
         // It is never closed.
         let _turn = self.looking_up.acquire().await;
-        match timeout(self.within, self.lookup_ip(host)).await {
-            Ok(Ok(found)) => Ok(found.iter().collect()),
-            Ok(Err(error)) => Err(ClientError::resolve(self.cause(&error))),
-            Err(_) => {
-                let (servers, seconds) = (self.servers(), self.within.as_secs_f32());
-                let text = format!("cannot be looked up: no response from {servers} within {seconds} s");
-                Err(ClientError::resolve(text))
+        match timeout(self.within, system.lookup_ip(host)).await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(error)) => Err(ClientError::resolve(system.cause(&error))),
+            Err(_) => Err(self.late(&system)),
+        }
+    }
+
+    /// The records of a type, none where there are none. `name` is taken as it is, without search domains.
+    async fn records(&self, name: &str, kind: RecordType) -> Result<Option<Lookup>, ClientError> {
+        let system = self.system.now();
+        if !system.has_servers() {
+            return Ok(None);
+        }
+        let name = format!("{}.", name.trim_end_matches('.'));
+        let _turn = self.looking_up.acquire().await;
+        match timeout(self.within, system.lookup(&name, kind)).await {
+            Ok(Ok(found)) => Ok(Some(found)),
+            Ok(Err(NetError::Dns(DnsError::NoRecordsFound(none))))
+                if matches!(none.response_code, ResponseCode::NXDomain | ResponseCode::NoError) =>
+            {
+                Ok(None)
             }
+            Ok(Err(error)) => Err(ClientError::resolve(system.cause(&error))),
+            Err(_) => Err(self.late(&system)),
         }
     }
 
-    async fn lookup_ip(&self, host: &str) -> Result<LookupIp, NetError> {
-        let error = match self.resolver.lookup_ip(host).await {
-            Err(error) if self.searches && !host.ends_with('.') => error,
-            result => return result,
-        };
-        // What failed last is the name with a search domain after it. What counts is the name as it is.
-        match self.resolver.lookup_ip(format!("{host}.")).await {
-            Err(NetError::Msg(_) | NetError::Proto(_)) => Err(error),
-            result => result,
-        }
+    fn late(&self, system: &System) -> ClientError {
+        let (servers, seconds) = (system.servers(), self.within.as_secs_f32());
+        ClientError::resolve(format!("cannot be looked up: no response from {servers} within {seconds} s"))
     }
+}
 
+impl System {
     fn servers(&self) -> &str {
-        self.servers.as_deref().unwrap_or("a name server")
+        self.shown().unwrap_or("a name server")
     }
 
     /// The words for a look-up that failed, the cause first; without the host name.
@@ -153,7 +162,7 @@ impl Names {
                 code => answered(code),
             },
             NetError::Dns(DnsError::ResponseCode(code)) => answered(*code),
-            _ if self.servers.is_none() => "cannot be looked up: no name server is configured".to_owned(),
+            _ if self.shown().is_none() => "cannot be looked up: no name server is configured".to_owned(),
             NetError::Timeout => format!("cannot be looked up: no response from {servers}"),
             NetError::Io(error) => format!("cannot be looked up: {servers}: {}", io_cause(error)),
             NetError::NoConnections => format!("cannot be looked up: {servers}: no connection"),

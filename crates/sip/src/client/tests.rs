@@ -1,5 +1,6 @@
 //! The client against plain responders over real sockets on loopback.
 
+mod failover;
 mod incoming;
 mod keep_alive;
 mod names;
@@ -45,7 +46,7 @@ fn quick() -> Timers {
 }
 
 fn destination(address: SocketAddr, transport: Transport) -> Destination {
-    Destination { host: address.ip().to_string(), port: address.port(), transport }
+    Destination { host: address.ip().to_string(), port: Some(address.port()), transport }
 }
 
 fn register(number: u32) -> Request {

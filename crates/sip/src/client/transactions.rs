@@ -290,8 +290,32 @@ impl TransactionLayer {
         named
     }
 
-    /// Ends the transactions named in bytes after which a stream cannot be taken apart any more: the response
-    /// to one of them was such bytes, and would be again.
+    /// Ends the transactions whose request, of which these bytes are the beginning, could not be delivered to
+    /// an address, where the registrar has others. A registrar with one address may be starting: it is sent
+    /// the request again. Anyone may make up an ICMP error, but not the branch in it.
+    pub(super) fn on_unreachable(&self, bytes: &[u8], address: SocketAddr) {
+        let mut state = self.lock();
+        let sent_there = |entry: &&mut Entry| {
+            matches!(&entry.flow, Flow::Datagram(sent) if sent.registrar.len() > 1
+                && sent.address.ip().to_canonical() == address.ip()
+                && sent.address.port() == address.port())
+        };
+        let branches = Branch::find_all(bytes);
+        let named: Vec<u64> = branches
+            .into_iter()
+            .filter(|branch| state.get_mut(*branch).filter(sent_there).is_some())
+            .map(|branch| branch.number)
+            .collect();
+        let ended: Vec<Entry> = named.into_iter().filter_map(|number| state.take(number)).collect();
+        drop(state);
+        for entry in ended {
+            let text = format!("nothing takes it there (ICMP), at {address}");
+            entry.end(Err(Failure::Failed(ClientError::transport(text))));
+        }
+    }
+
+    /// Ends the transactions named in bytes after which a stream cannot be taken apart any more: one of them
+    /// was answered so, and would be again.
     pub(super) fn on_broken(&self, bytes: &[u8], error: &ParseError) {
         let branches = Branch::find_all(bytes);
         let mut state = self.lock();

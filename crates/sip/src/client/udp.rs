@@ -1,5 +1,8 @@
 //! The one UDP socket that all transactions share.
 
+#[cfg(target_os = "linux")]
+mod errors;
+
 use std::{
     collections::HashMap,
     io,
@@ -25,6 +28,9 @@ const RECEIVE_BUFFER_BYTES: usize = 8 * 1024 * 1024;
 const MAX_ROUTE_AGE: Duration = Duration::from_secs(30);
 const MAX_ROUTES: usize = 4096;
 
+/// How often a datagram is handed to the kernel, where that tells of others instead of sending it.
+const SEND_TRIES: u32 = 8;
+
 pub(super) struct Udp {
     socket: UdpSocket,
     local: SocketAddr,
@@ -41,6 +47,10 @@ impl Udp {
             socket.set_nonblocking(true)?;
             if let Err(error) = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES) {
                 tracing::debug!(%error, "the UDP receive buffer stays as it is");
+            }
+            #[cfg(target_os = "linux")]
+            if let Err(error) = errors::enable(&socket, address.is_ipv6()) {
+                tracing::debug!(%error, "hosts and ports that are not there are found out by silence only");
             }
             socket.bind(&address.into())?;
             let socket = UdpSocket::from_std(socket.into())?;
@@ -59,15 +69,25 @@ impl Udp {
     }
 
     pub(super) async fn send(&self, bytes: &[u8], to: SocketAddr) -> Result<(), ClientError> {
-        match self.socket.send_to(bytes, self.mapped(to)).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(ClientError::transport(format!("{}, at {to}", io_cause(&error)))),
+        let mut tries = SEND_TRIES;
+        loop {
+            match self.socket.send_to(bytes, self.mapped(to)).await {
+                Ok(_) => return Ok(()),
+                // It may be what became of an earlier datagram, to anyone: the kernel says so at the next
+                // call.
+                Err(error) if tries > 1 && is_about_a_peer(&error) => tries -= 1,
+                Err(error) => return Err(ClientError::transport(format!("{}, at {to}", io_cause(&error)))),
+            }
         }
     }
 
     /// Sends without waiting. What the kernel does not take at once is lost, as any datagram may be.
     pub(super) fn send_again(&self, bytes: &[u8], to: SocketAddr) {
-        if let Err(error) = self.socket.try_send_to(bytes, self.mapped(to)) {
+        let mut sent = self.socket.try_send_to(bytes, self.mapped(to));
+        if sent.as_ref().is_err_and(is_about_a_peer) {
+            sent = self.socket.try_send_to(bytes, self.mapped(to));
+        }
+        if let Err(error) = sent {
             tracing::debug!(%to, %error, "a datagram was not sent");
         }
     }
@@ -102,7 +122,18 @@ impl Udp {
         Ok(SocketAddr::new(address, port))
     }
 
-    /// Reads for ever: hands responses to their transactions, and responds to requests.
+    /// Fails the transactions whose datagrams cannot be delivered, as far as it is known by now.
+    pub(super) fn take_errors(&self, transactions: &TransactionLayer) {
+        #[cfg(target_os = "linux")]
+        for (address, bytes) in errors::take(&self.socket) {
+            let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+            transactions.on_unreachable(&bytes, address);
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = transactions;
+    }
+
+    /// Reads for ever: hands responses to their transactions, and answers requests.
     pub(super) async fn receive(&self, transactions: &TransactionLayer, incoming: &Incoming) {
         let mut buffer = vec![0; 65_536];
         loop {
@@ -123,6 +154,8 @@ impl Udp {
                         transactions.on_unreadable(&buffer[..length], &error, Some(from));
                     }
                 },
+                // What became of an earlier datagram: see `take_errors`.
+                Err(error) if is_about_a_peer(&error) => {}
                 Err(error) => {
                     tracing::debug!(%error, "receiving failed");
                     // An error that stays must not keep a core busy.
@@ -131,6 +164,15 @@ impl Udp {
             }
         }
     }
+}
+
+/// Returns whether an error says that some peer cannot be reached, rather than that this call is at fault.
+fn is_about_a_peer(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::ConnectionRefused | Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::PermissionDenied
+    )
 }
 
 /// The local address that the kernel would send from: found by connecting a socket, which sends nothing.

@@ -5,7 +5,7 @@ use std::fmt;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use super::{Algorithm, Qop, scan};
+use super::{Algorithm, Qop, QuotedText, scan};
 use crate::headers::HeaderValue;
 
 /// Credentials in response to a challenge: a header field, and what proves later that the server knows the
@@ -58,7 +58,13 @@ impl fmt::Debug for Answer {
     }
 }
 
-/// Parameters of a digest beside key, method, URI and body.
+/// The nonce that a server wants to be used next: of the value of an Authentication-Info or
+/// Proxy-Authentication-Info (RFC 7616 §3.5).
+pub fn next_nonce(info: &[u8]) -> Option<QuotedText> {
+    scan::parameters(info).quoted("nextnonce").filter(|nonce| !nonce.as_bytes().is_empty())
+}
+
+/// What goes into a digest beside key, method, URI and body.
 pub(super) struct Protected<'a> {
     pub(super) algorithm: Algorithm,
     pub(super) nonce: &'a [u8],

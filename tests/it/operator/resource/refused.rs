@@ -8,6 +8,7 @@ use crate::support::control_plane::ControlPlane;
 const INTERVAL: &str = "write a duration from 1s to 24h, such as 1m, or a number of seconds";
 const API: &str = "write the host and port of the API server, such as localhost:51907, [::1]:51907";
 const REQUESTER: &str = "write the host and port of the Requester, such as localhost:51909";
+const PUBLIC: &str = "write the host and port at which providers reach this EdgePort, such as sip.example.com or 203.0.113.5:5060";
 const EDGE: &str = "write the host and port of an EdgePort, such as 10.0.0.5:5060 or [2001:db8::5]:5060";
 const ONE_LINE: &str = "write each value on one line, without tabs and other control characters";
 const COMMA: &str = "put a password that contains a comma into a Secret and name it by passwordSecretRef";
@@ -136,6 +137,11 @@ fn refused() -> Vec<(Value, &'static str, &'static str)> {
             EDGE,
         ),
         (json!({ "edgePorts": [{ "address": "e;transport=tcp" }] }), "spec.edgePorts[0].address", EDGE),
+        (
+            json!({ "edgePorts": [{ "address": "e", "publicAddress": "sips:e" }] }),
+            "spec.edgePorts[0].publicAddress",
+            PUBLIC,
+        ),
         (
             json!({ "edgePorts": [{ "address": "e", "region": "a\nb" }] }),
             "spec.edgePorts[0].region",

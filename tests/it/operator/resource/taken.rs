@@ -46,6 +46,10 @@ async fn what_is_good_is_taken_and_good_for_the_operator() {
             "tls": { "caFile": null, "certFile": null, "keyFile": null },
             "edgePorts": [{ "address": "e", "region": null }],
         }),
+        json!({ "edgePorts": [{
+            "address": "e", "publicAddress": "sip.example.com", "publicTcpAddress": "[2001:db8::5]:5060",
+            "publicTlsAddress": "203.0.113.5:5061",
+        }] }),
         json!({ "cache": {}, "registration": {}, "tls": {} }),
         json!({ "requesterTokenSecretRef": key("s") }),
         json!({ "requesterTokenSecretRef": null, "requesterTokenFile": null }),

@@ -25,7 +25,7 @@ async fn setup() -> (Client, SocketAddr, UdpSocket) {
     let bind = Ipv4Addr::LOCALHOST.into();
     let options = ClientOptions { bind, incoming_note: "the note", ..ClientOptions::default() };
     let client = Client::start(options).unwrap();
-    let to = Destination { host: "127.0.0.1".into(), port: 9, transport: Transport::Udp };
+    let to = Destination { host: "127.0.0.1".into(), port: Some(9), transport: Transport::Udp };
     let ours = client.local_address(&to).await.unwrap();
     (client, ours, UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap())
 }

@@ -40,7 +40,7 @@ fn asking(servers: &[SocketAddr], search: Option<&str>) -> Client {
 
 async fn cause(client: &Client) -> String {
     for transport in [Transport::Udp, Transport::Tcp] {
-        let to = Destination { host: "sip.example.com".into(), port: 5060, transport };
+        let to = Destination { host: "sip.example.com".into(), port: Some(5060), transport };
         let error = within(client.send(register(1), &to)).await.unwrap_err();
         if transport == Transport::Tcp {
             let ClientError::Resolve(text) = error else { panic!("{error}") };

@@ -12,7 +12,7 @@ fn rotating(timers: Timers) -> Client {
 }
 
 fn two(port: u16, transport: Transport) -> Destination {
-    Destination { host: "two.example".into(), port, transport }
+    Destination { host: "two.example".into(), port: Some(port), transport }
 }
 
 async fn udp_server(ip: [u8; 4], port: u16, code: u16) -> SocketAddr {

@@ -187,7 +187,8 @@ async fn the_next_address_is_tried() {
     // Nothing listens at the first address.
     let names = Names::with_hosts("127.0.0.2 two.example\n127.0.0.1 two.example\n").unwrap();
     let client = Client::start_with(ClientOptions::default(), names).unwrap();
-    let to = Destination { host: "two.example".into(), port: address.port(), transport: Transport::Tcp };
+    let to =
+        Destination { host: "two.example".into(), port: Some(address.port()), transport: Transport::Tcp };
     let sending = tokio::spawn(async move { client.send(register(1), &to).await });
     let (stream, _) = within(listener.accept()).await.unwrap();
     let (reader, mut writer) = stream.into_split();
@@ -204,7 +205,7 @@ async fn the_cause_at_each_address_is_in_the_error() {
     let names = Names::with_hosts("127.0.0.2 two.example\n127.0.0.1 two.example\n").unwrap();
     let client = Client::start_with(ClientOptions::default(), names).unwrap();
     let port = address.port();
-    let to = Destination { host: "two.example".into(), port, transport: Transport::Tcp };
+    let to = Destination { host: "two.example".into(), port: Some(port), transport: Transport::Tcp };
     let error = within(client.send(register(1), &to)).await.unwrap_err();
     let text = format!("connection refused, at 127.0.0.2:{port}; connection refused, at 127.0.0.1:{port}");
     assert_eq!(error, ClientError::Transport(text.into()));

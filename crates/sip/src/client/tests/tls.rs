@@ -29,7 +29,7 @@ async fn cause_with(config: ServerConfig, tls: Arc<ClientConfig>, host: &str) ->
 async fn cause(address: SocketAddr, tls: Arc<ClientConfig>, host: &str) -> String {
     let options = ClientOptions { tls: Some(tls), timers: quick(), ..ClientOptions::default() };
     let client = Client::start(options).unwrap();
-    let to = Destination { host: host.into(), port: address.port(), transport: Transport::Tls };
+    let to = Destination { host: host.into(), port: Some(address.port()), transport: Transport::Tls };
     match within(client.send(register(1), &to)).await.unwrap_err() {
         ClientError::Tls(text) => text.to_string(),
         other => panic!("{other:?}"),
@@ -197,7 +197,7 @@ async fn n6_a_host_that_no_certificate_can_name() {
     let names = crate::client::resolve::Names::with_hosts("127.0.0.1 a-.example\n").unwrap();
     let options = ClientOptions { tls: Some(trusting(&authority())), ..ClientOptions::default() };
     let client = Client::start_with(options, names).unwrap();
-    let to = Destination { host: "a-.example".into(), port: address.port(), transport: Transport::Tls };
+    let to = Destination { host: "a-.example".into(), port: Some(address.port()), transport: Transport::Tls };
     let error = within(client.send(register(1), &to)).await.unwrap_err();
     assert!(matches!(&error, ClientError::Tls(text) if text.contains("a-.example")), "{error:?}");
 }

@@ -175,7 +175,7 @@ async fn host_names_are_looked_up() {
 #[tokio::test]
 async fn our_own_address_is_that_of_the_route() {
     let client = Client::start(ClientOptions::default()).unwrap();
-    let to = Destination { host: "127.0.0.1".into(), port: 5060, transport: Transport::Udp };
+    let to = Destination { host: "127.0.0.1".into(), port: Some(5060), transport: Transport::Udp };
     let udp = client.local_address(&to).await.unwrap();
     assert_eq!(udp.ip(), IpAddr::from(Ipv4Addr::LOCALHOST));
     let tcp = client.local_address(&Destination { transport: Transport::Tcp, ..to }).await.unwrap();
@@ -224,7 +224,7 @@ async fn a_response_may_come_from_another_address_of_the_name() {
     let options = ClientOptions { bind: Ipv4Addr::LOCALHOST.into(), ..ClientOptions::default() };
     let hosts = "127.0.0.1 registrar.test\n127.0.0.78 registrar.test\n";
     let client = Client::start_with_hosts(options, hosts).unwrap();
-    let to = Destination { host: "registrar.test".to_owned(), port, transport: Transport::Udp };
+    let to = Destination { host: "registrar.test".to_owned(), port: Some(port), transport: Transport::Udp };
     let sending = tokio::spawn({
         let client = client.clone();
         async move { client.send(register(1), &to).await }
