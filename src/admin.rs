@@ -24,6 +24,7 @@ use crate::{
     admin_api::ErrorBody,
     metrics::Metrics,
     quota::sockets::Connections,
+    registry::{RegistryName, RegistryState},
     runtime::{
         handle::{EngineHandle, EngineStopped},
         ports::Environment,

@@ -12,12 +12,13 @@ use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin::{self, AdminError, AdminState, Directory, RegistryName},
+    admin::{self, AdminError, AdminState, Directory},
     config::{self, Cache, Config, ConfigError, Target},
     grpc::shared::Connections,
     instance::{self, Fence, Identity, Instance, InstanceError, Reloads, RunOptions},
     metrics::Metrics,
     quota::Quota,
+    registry::RegistryName,
     requester,
     runtime::{handle::EngineHandle, ports::Observer},
 };

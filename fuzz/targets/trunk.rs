@@ -5,8 +5,10 @@ use prost::Message as _;
 use routr_registration::{
     engine::packed_trunk::PackedTrunk,
     model::{PublicAddresses, RegisterRequest},
-    registration::{Attempt, Purpose, UriChoice, identity::RegistryId, request},
-    trunk::Trunk,
+    registration::{
+        Attempt, EdgePortRank, Purpose, UriChoice, UriIndex, UriRank, identity::RegistryId, request,
+    },
+    trunk::{MAX_URIS, Trunk},
 };
 use routr_registry::{
     grpc::{register::Template, trunk},
@@ -98,7 +100,7 @@ fn assert_sendable(trunk: &Trunk, position: u8) {
         cseq: 7,
         without_tags: 0,
     };
-    let uri = open.uri(position).unwrap();
+    let uri = open.uri(UriIndex(position)).unwrap();
     let (id, public) = (RegistryId::new("r"), PublicAddresses::default());
     let edge = (HostPort::new("10.0.0.1", 5060), &public);
     let register =

@@ -29,13 +29,14 @@ const SWEEP_PERIOD: Duration = Duration::from_secs(1);
 /// How long requests under way may take to end after shutdown began.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 
-/// Pause after an accept failed, for example because no file descriptors are left.
+/// How long to wait after an accept failed, for example because no file descriptors are left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
 /// Serves until `shutdown` is cancelled.
 pub(crate) async fn run(listener: TcpListener, router: Router, shutdown: CancellationToken) {
-    let mut connections = JoinSet::new();
-    let mut places = VecDeque::with_capacity(MAX_CONNECTIONS);
+    let (mut tasks, all) = (JoinSet::new(), Connections::default());
+    let mut sweep = interval(SWEEP_PERIOD);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // A probe must be heard when registrations have all other descriptors.
     let mut reserve = Reserve::default();
     loop {

@@ -6,7 +6,10 @@ use super::{
     fake::{NOW, Replica, Still, failing, get, replica, request, trunk},
     *,
 };
-use crate::{registry::RegistryPhase, runtime::ports::Observer};
+use crate::{
+    registry::{RegistryName, RegistryPhase},
+    runtime::ports::Observer,
+};
 use routr_registration::engine::view::Health;
 
 /// Two that share a name, and one that is alone with its own.

@@ -6,6 +6,7 @@ use super::fake::{NOW, failing};
 use crate::{
     metrics::{Metrics, Scrape},
     quota::sockets::Connections,
+    registry::{RegistryName, RegistryState},
     runtime::ports::Observer,
 };
 use routr_registration::engine::view::{Down, RedirectedTrunk, Redirection, Summary, TrunkView};

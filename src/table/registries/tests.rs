@@ -1,7 +1,7 @@
 //! Tables of registries at several widths.
 
 use super::*;
-use crate::admin::{RegistryState, fake::NOW};
+use crate::{admin::fake::NOW, registry::RegistryState};
 
 fn registry(namespace: &str, name: &str, counts: Counts) -> RegistryResponse {
     RegistryResponse {

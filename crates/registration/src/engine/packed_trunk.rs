@@ -340,8 +340,8 @@ mod tests {
             names_port: true,
             transport: Transport::Tcp,
         };
-        assert_eq!(open.uri(0), Some(uri));
-        assert_eq!(open.uri(1), None);
+        assert_eq!(open.uri(UriIndex(0)), Some(uri));
+        assert_eq!(open.uri(UriIndex(1)), None);
         assert_eq!(open.credentials(), sample().credentials);
         let same = |username: &str| {
             let credentials =

@@ -91,10 +91,10 @@ impl Engine {
             let expires_at = expiry(record, self.at_least, now);
             // Without one that is known a removal goes through the preferred one.
             let edge = self.edge_ports.of_key(&record.edge_port);
-            let edge = edge.unwrap_or_else(|| self.edge_ports.prefer(trunk, 0));
-            let rank = order.iter().position(|other| *other == position).unwrap_or(0);
-            let binding = Binding { expires_at, granted_s, position, edge, longer: false };
-            (binding, u8::try_from(rank).unwrap_or(0))
+            let edge = edge.unwrap_or_else(|| self.edge_ports.prefer(trunk, EdgePortRank::FIRST));
+            let rank = order.rank_of(index).unwrap_or_default();
+            let binding = Binding { expires_at, granted_s, index, edge, longer: false };
+            (binding, rank)
         });
         let bound_at = binding.map(|(binding, _)| binding.index);
         let settings = &self.settings.registration;
@@ -107,7 +107,7 @@ impl Engine {
                 expires_at: now.at.plus(left),
                 granted_s: NonZeroU32::new(u32::try_from(left / 1_000).unwrap_or(0))
                     .unwrap_or(NonZeroU32::MIN),
-                position: position_of(&earlier.aor)?,
+                index: index_of(&earlier.aor)?,
                 edge: edges.of_key(&earlier.edge_port)?,
                 longer: false,
             })

@@ -322,21 +322,8 @@ impl Slots {
     }
 }
 
-/// EdgePorts as records name them, each made once.
-pub(super) struct EdgePortNames<'a> {
-    edges: &'a EdgePorts,
-    known: HashMap<EdgePortId, Arc<str>>,
-}
-
-impl<'a> EdgePortNames<'a> {
-    pub fn new(edges: &'a EdgePorts) -> Self {
-        Self { edges, known: HashMap::new() }
-    }
-
-    fn get(&mut self, edge: EdgePortId) -> Arc<str> {
-        let edges = self.edges;
-        self.known.entry(edge).or_insert_with(|| edges.key(edge).into()).clone()
-    }
+fn reference_at(slots: &Slab<Slot>, slot: u32) -> &str {
+    slots.get(slot as usize).map_or("", |entry| entry.trunk.reference())
 }
 
 impl Slot {

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     engine::{outage::Outage, registrars::Urgency},
-    model::EdgePort,
+    model::{EdgePort, PublicAddresses},
     registration::time::Moment,
 };
 use routr_types::host::HostPort;
@@ -19,7 +19,11 @@ pub(super) type Waiting = BinaryHeap<Reverse<(Urgency, u32, u32)>>;
 #[derive(Clone, Debug)]
 pub(super) struct EdgePortEntry {
     pub address: HostPort,
+    pub public: PublicAddresses,
     pub shown: String,
+    /// Name in records: the address, and the public ones where it has some. A binding is of both: its Contact
+    /// names the public one, and only with the same is it removed.
+    pub key: String,
     pub region: Option<String>,
     pub outage: Outage,
     /// The last pause while it was passed over.
@@ -38,10 +42,12 @@ pub(super) struct EdgePortEntry {
 }
 
 impl EdgePortEntry {
-    pub fn new(edge_port: &EdgePort, shown: String) -> Self {
+    pub fn new(edge_port: &EdgePort, key: String) -> Self {
         Self {
             address: edge_port.address.clone(),
-            shown,
+            public: edge_port.public.clone(),
+            shown: edge_port.address.to_string(),
+            key,
             region: edge_port.region.clone(),
             outage: Outage::default(),
             pause: 0,

@@ -15,6 +15,7 @@ fn trunk() -> PackedTrunk {
         uris: vec![TrunkUri {
             user: "u".into(),
             registrar: HostPort::new("h", 5060),
+            names_port: true,
             transport: Transport::Udp,
             priority: 0,
             weight: 1,
@@ -30,6 +31,7 @@ fn edges() -> EdgePorts {
     let edge = |host: &str, region: &str| EdgePort {
         address: HostPort::new(host, 5060),
         region: Some(region.to_owned()),
+        public: PublicAddresses::default(),
     };
     EdgePorts::new(&[edge("10.0.0.1", "eu"), edge("10.0.0.2", "us")])
 }
@@ -74,7 +76,11 @@ fn none(_: u32, _: u32) -> u32 {
 
 #[test]
 fn an_edge_port_is_probed_towards_the_registrar_that_left_the_fewest_unanswered() {
-    let only = EdgePort { address: HostPort::new("10.0.0.1", 5060), region: None };
+    let only = EdgePort {
+        address: HostPort::new("10.0.0.1", 5060),
+        region: None,
+        public: PublicAddresses::default(),
+    };
     let (mut edges, rng) = (EdgePorts::new(&[only]), &mut SmallRng::seed_from_u64(3));
     [1, 2, 3].into_iter().for_each(|registrar| fail(&mut edges, registrar, 0));
     // Two silent registrars have the most urgent trunks, and they come back at once.
@@ -99,7 +105,11 @@ fn an_edge_port_is_probed_towards_the_registrar_that_left_the_fewest_unanswered(
 
 #[test]
 fn where_there_is_no_other_trunks_wait_and_one_probes() {
-    let only = EdgePort { address: HostPort::new("10.0.0.1", 5060), region: None };
+    let only = EdgePort {
+        address: HostPort::new("10.0.0.1", 5060),
+        region: None,
+        public: PublicAddresses::default(),
+    };
     let (mut edges, rng) = (EdgePorts::new(&[only]), &mut SmallRng::seed_from_u64(3));
     [1, 2, 3].into_iter().for_each(|registrar| fail(&mut edges, registrar, 0));
     let urgency = |at| (true, Moment(at), crate::registration::Priority::Retry);
@@ -186,10 +196,10 @@ fn where_all_are_down_each_is_probed_and_the_first_that_is_back_takes_all() {
 #[test]
 fn an_address_of_the_store_is_found_or_remembered() {
     let mut edges = edges();
-    assert_eq!(edges.of_address("10.0.0.2:5060"), Some(EdgePortId(1)));
-    assert_eq!(edges.of_address("[2001:db8::1]:5070"), Some(EdgePortId(2)));
+    assert_eq!(edges.of_key("10.0.0.2:5060"), Some(EdgePortId(1)));
+    assert_eq!(edges.of_key("[2001:db8::1]:5070"), Some(EdgePortId(2)));
     assert_eq!(edges.address(EdgePortId(2)), HostPort::new("2001:db8::1", 5070));
-    assert_eq!((edges.of_address("nothing"), edges.len()), (None, 2));
+    assert_eq!((edges.of_key("nothing"), edges.len()), (None, 2));
     edges.configure(&[]);
     assert_eq!(
         edges.address(EdgePortId(0)),

@@ -9,7 +9,7 @@ use crate::{
     registration::{EdgePortId, Refusal, outcome::Reason, time::Now},
 };
 
-/// Names of EdgePorts for records, each made once.
+/// EdgePorts as records name them, each made once.
 pub(in crate::engine) struct EdgePortNames<'a> {
     edges: &'a EdgePorts,
     known: HashMap<EdgePortId, Arc<str>>,
@@ -22,7 +22,7 @@ impl<'a> EdgePortNames<'a> {
 
     fn get(&mut self, edge: EdgePortId) -> Arc<str> {
         let edges = self.edges;
-        self.known.entry(edge).or_insert_with(|| edges.shown(edge).into()).clone()
+        self.known.entry(edge).or_insert_with(|| edges.key(edge).into()).clone()
     }
 }
 
