@@ -10,7 +10,7 @@ needs='
 cc           gcc libc6-dev   the linker, and the C parts of the ring crate
 c++          g++             the fuzzer: libFuzzer is C++
 redis-server redis-server    the store is tested against a real Redis
-kamailio     kamailio        the whole chain is tested against a real registrar
+kamailio     kamailio kamailio-tls-modules   the whole chain is tested against a real registrar
 nginx        nginx           gRPC is tested through proxies
 haproxy      haproxy         gRPC is tested through proxies
 '
@@ -22,15 +22,18 @@ if ! command -v cargo >/dev/null; then
     exit 1
 fi
 
+# Debian has SIP over TLS of Kamailio in a package of its own.
+has_parts() { [[ $1 != kamailio ]] || compgen -G '/usr/lib*/*/kamailio/modules/tls.so' >/dev/null || compgen -G '/usr/lib*/kamailio/modules/tls.so' >/dev/null; }
+
 wanted=" ${*:-cc c++ redis-server kamailio nginx haproxy} "
 packages=()
 programs=()
 while read -r program rest; do
     [[ -n $program && $wanted == *" $program "* ]] || continue
-    command -v "$program" >/dev/null && continue
+    command -v "$program" >/dev/null && has_parts "$program" && continue
     read -r -a words <<<"$rest"
     case $program in
-    cc) packages+=("${words[@]:0:2}") why="${words[*]:2}" ;;
+    cc | kamailio) packages+=("${words[@]:0:2}") why="${words[*]:2}" ;;
     *) packages+=("${words[0]}") why="${words[*]:1}" ;;
     esac
     programs+=("$program")

@@ -93,6 +93,9 @@ pub fn start<O: Observer>(
     options: &RunOptions,
     shutdown: CancellationToken,
 ) -> Result<Instance, InstanceError> {
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
     let ports = Ports {
         source: Arc::new(
             ApiServer::sharing(&config.api, config.sync, &options.connections)?.within(&options.quota),
@@ -144,6 +147,10 @@ pub fn reload(
     let store = (before.cache != after.cache || identity_before.kept_as != identity.kept_as)
         .then(|| open_store(after, identity, &options.quota))
         .transpose()?;
+    let known = before.warnings();
+    for warning in after.warnings().iter().filter(|warning| !known.contains(warning)) {
+        tracing::warn!("{warning}");
+    }
     Ok(Box::new(Reload {
         settings: EngineSettings::from(after),
         source: source.map(Arc::new),

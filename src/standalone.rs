@@ -130,9 +130,6 @@ pub async fn run(args: RunArgs, shutdown: CancellationToken) -> Result<(), Stand
         cache = cache_name(&config.cache),
         "starting"
     );
-    for warning in config.warnings() {
-        tracing::warn!("{warning}");
-    }
     let metrics = Metrics::new(routr_environment::unix_ms());
     let name = RegistryName::plain(&config.name);
     let observer = metrics.registry(name.clone());

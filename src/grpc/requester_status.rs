@@ -69,6 +69,13 @@ impl RequesterStatus {
             if about.ask().await.is_some() {
                 // The question may have made the first stream of all.
                 about.asked_on.store(made.max(1), Ordering::Relaxed);
+            } else {
+                // No one is to wait for it again and again; it is asked once more soon.
+                about.features.send_if_modified(|features| {
+                    let unknown = features.is_none();
+                    features.get_or_insert_default();
+                    unknown
+                });
             }
             sleep(INFO_PERIOD).await;
             about.asking.store(false, Ordering::Relaxed);

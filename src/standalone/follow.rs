@@ -144,10 +144,6 @@ impl Follower {
         self.directory.rename(&RegistryName::plain(&self.config.name), RegistryName::plain(&new.name));
         let changed = changes(&self.config, &new).join(", ");
         tracing::info!(config = %self.path.display(), changed, "applied the new configuration");
-        let before = self.config.warnings();
-        for warning in new.warnings().iter().filter(|warning| !before.contains(warning)) {
-            tracing::warn!("{warning}");
-        }
         (self.config, self.reported) = (new, None);
         Ok(())
     }
