@@ -3,12 +3,16 @@
 
 use std::time::Duration;
 
+use routr_registration::registration::redirect_policy::RedirectPolicy;
+use routr_types::digest_minimum::DigestMinimum;
+
 use super::*;
 use crate::spec::RegistryDocument;
 
 mod control_characters;
 mod errors;
 mod files;
+mod generated;
 mod properties;
 mod reference;
 mod resource;
