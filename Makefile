@@ -5,7 +5,7 @@ SHELL := /bin/bash
 # Where rustup puts cargo, where Debian puts kamailio, and where go.dev says to put Go.
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin:/usr/local/sbin:/usr/local/go/bin
 
-.PHONY: help setup demo demo-k8s test simulate chaos attack bench bench-quick lint fmt deny fuzz fuzz-corpus crds chart-readme
+.PHONY: help setup demo demo-k8s test simulate chaos attack bench bench-quick lint fmt deny fuzz fuzz-corpus crds docs chart-readme
 
 help: ## print this list
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1|\2/p' Makefile | while IFS='|' read -r target text; do printf 'make %-12s %s\n' "$$target" "$$text"; done
@@ -71,6 +71,9 @@ deny: ## check licences, banned crates, sources, known vulnerabilities; ADVISORI
 
 crds: ## regenerate crds/ and the chart's copy from the types in src/spec.rs
 	@scripts/crds.sh
+
+docs: ## regenerate the tables and the example of docs/configuration.md, and the keys of the fuzz dictionary
+	@scripts/docs.sh
 
 chart-readme: ## regenerate the table of values in the chart's README from values.yaml
 	@scripts/chart-readme.sh

@@ -2,46 +2,34 @@
 //!
 //! [`load()`] finds and reads the file, [`parse`] and [`Config::from_spec`] do no IO, [`check()`] says
 //! whether a file is good. A document passes through text, tree (`tree`), types of [`crate::spec`]
-//! (`document`) and [`Config`] (`validator`). Each step collects validation errors instead of stopping at the
-//! first, and shows no secret in any.
+//! (`document`) and [`Config`] (here, and in a module for each mapping, with the checks of `validator`). Each
+//! step collects validation errors instead of stopping at the first, and shows no secret in any.
 
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use routr_net::addresses::AddressPolicy;
 use routr_registration::{engine::EngineSettings, model::EdgePort, registration::Settings};
-use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use routr_types::{host::HostPort, secret::Secret};
 
-use crate::spec::{RegistrySpec, duration, rules};
-use routr_net::{addresses::AddressPolicy, tls::TlsFiles};
-use routr_registration::registration::redirect_policy::RedirectPolicy;
-use routr_types::{digest_minimum::DigestMinimum, host::HostPort, secret::Secret};
+use self::{
+    rules::hint,
+    validation_error::show,
+    validator::{Validator, is_text},
+};
+use crate::spec::{CacheSpec, EdgePortSpec, RegistrySpec, duration, rules};
 
 pub mod address;
 mod cache;
 mod cache_url;
 mod check;
 mod document;
+mod endpoint;
 pub mod files;
 mod load;
 mod map_reader;
 mod parameters;
-impl From<&Config> for EngineSettings {
-    fn from(config: &Config) -> Self {
-        let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        Self {
-            registration: Settings {
-                interval_ms: ms(config.register_interval),
-                expires_s: config.registration.expires,
-                deadline_ms: ms(config.requester.timeout),
-                tags: config.registration.require.clone(),
-                redirects: config.registration.redirects.clone(),
-            },
-            edge_ports: config.edge_ports.clone(),
-            max_in_flight: config.registration.max_in_flight,
-            rate_per_registrar: config.registration.rate_per_registrar,
-            digest: config.registration.digest,
-            max_trunks: usize::try_from(config.sync.max_trunks).unwrap_or(usize::MAX),
-        }
-    }
-}
-
+mod registration;
+mod sync_bounds;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -51,8 +39,12 @@ mod validator;
 mod warnings;
 
 pub use address::Target;
+pub use cache::{Cache, RedisDeployment, RedisSettings};
 pub use check::{Checked, check};
+pub use endpoint::Endpoint;
 pub use load::{CONFIG_PATH, ConfigError, DEFAULT_PATHS, load, parse};
+pub use registration::RegistrationSettings;
+pub use sync_bounds::SyncBounds;
 pub use tree::Format;
 pub use validation_error::{ValidationError, ValidationErrors};
 
@@ -110,7 +102,7 @@ impl Config {
         spec: &RegistrySpec,
         secrets: Option<&Secrets>,
     ) -> Result<Self, ValidationErrors> {
-        let mut interpreter = validator::Validator {
+        let mut interpreter = Validator {
             files: if secrets.is_some() { &files::Cluster } else { &files::Unread },
             secrets,
             blamed: Default::default(),
@@ -171,158 +163,120 @@ pub struct Secrets {
     pub requester_token: Option<Secret>,
 }
 
-/// A gRPC dependency.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// Address that it listens on.
-    pub address: Target,
-    /// `https://`: TLS.
-    pub tls: bool,
-    /// Files that TLS needs; empty without TLS.
-    pub files: TlsFiles,
-    /// Sent with each call as a bearer token.
-    pub token: Option<Secret>,
-    /// Time limit of one call.
-    pub timeout: Duration,
-    /// The addresses that may be connected to.
-    pub policy: Arc<AddressPolicy>,
-}
-
-impl Endpoint {
-    /// One without TLS.
-    pub fn plain(address: impl Into<Target>, timeout: Duration) -> Self {
-        Self {
-            address: address.into(),
-            tls: false,
-            files: TlsFiles::default(),
-            token: None,
+impl Validator<'_> {
+    /// The spec of a registry of that name.
+    fn spec(&mut self, name: &str, spec: &RegistrySpec) -> Config {
+        if !is_text(name, rules::MAX_NAME) {
+            self.wrong("metadata.name", "not a name", Some(show(name)), hint::NAME);
+        }
+        if spec.suspend.is_some() {
+            self.only_in_kubernetes("spec.suspend");
+        }
+        let registration = spec.registration.clone().unwrap_or_default();
+        let timeout = self.duration(
+            "spec.registration.timeout",
+            registration.timeout.as_ref(),
+            &rules::REGISTER_TIMEOUT,
+        );
+        let api_timeout = self.duration("spec.apiTimeout", spec.api_timeout.as_ref(), &rules::API_TIMEOUT);
+        let mut requester = self.endpoint(
+            "spec.requesterAddr",
+            &spec.requester_addr,
+            rules::REQUESTER_PORT,
+            hint::REQUESTER_ADDR,
             timeout,
-            policy: Arc::default(),
+        );
+        let mut api =
+            self.endpoint("spec.apiAddr", &spec.api_addr, rules::API_PORT, hint::API_ADDR, api_timeout);
+        self.tls(spec, [&mut requester, &mut api]);
+        requester.token = self.requester_token(spec);
+        Config {
+            name: name.to_owned(),
+            instance_id: self.instance_id(spec.instance_id.as_deref()),
+            api,
+            requester,
+            register_interval: self.duration(
+                "spec.registerInterval",
+                spec.register_interval.as_ref(),
+                &rules::REGISTER_INTERVAL,
+            ),
+            cache: self.cache(spec.cache.as_ref().unwrap_or(&CacheSpec::default())),
+            methods: self.methods(spec.methods.as_deref().unwrap_or_default()),
+            edge_ports: self.edge_ports(&spec.edge_ports),
+            registration: self.registration(&registration),
+            sync: self.sync(&spec.sync.clone().unwrap_or_default(), api_timeout),
         }
+    }
+
+    fn instance_id(&mut self, given: Option<&str>) -> Option<String> {
+        let given = given?;
+        if !(1..=128).contains(&given.len()) || !given.bytes().all(|b| b.is_ascii_graphic()) {
+            self.wrong("spec.instanceId", "not an instance id", Some(show(given)), hint::INSTANCE_ID);
+        }
+        Some(given.to_owned())
+    }
+
+    fn methods(&mut self, given: &[String]) -> Vec<String> {
+        let path = "spec.methods";
+        if given.len() > rules::MAX_METHODS {
+            self.wrong(path, "too many", Some(given.len().to_string()), hint::METHODS);
+        }
+        let all: Vec<String> = given.iter().map(|method| method.to_ascii_uppercase()).collect();
+        self.tokens(path, &all, given, "not a SIP method", hint::METHOD);
+        all
+    }
+
+    fn edge_ports(&mut self, given: &[EdgePortSpec]) -> Vec<EdgePort> {
+        let path = "spec.edgePorts";
+        if given.is_empty() {
+            self.wrong(path, "an empty list", None, hint::EDGE_PORTS);
+        }
+        let mut all = Vec::with_capacity(given.len());
+        let mut seen = HashMap::new();
+        for (index, spec) in given.iter().enumerate() {
+            let here = format!("{path}[{index}]");
+            if let Some(region) = spec.region.as_deref().filter(|region| !is_text(region, rules::MAX_REGION))
+            {
+                self.wrong(
+                    &format!("{here}.region"),
+                    "not the name of a region",
+                    Some(show(region)),
+                    hint::REGION,
+                );
+            }
+            let here = format!("{here}.address");
+            match address::sip(&spec.address) {
+                Err(error) => self.address(&here, &spec.address, error, hint::EDGE_PORT),
+                Ok(address) => {
+                    let first = *seen.entry(address.clone()).or_insert(index);
+                    if first < index {
+                        let problem = format!("the same as {path}[{first}].address");
+                        self.wrong(&here, problem, Some(show(&spec.address)), "remove one of them");
+                    }
+                    all.push(EdgePort { address, region: spec.region.clone() });
+                }
+            }
+        }
+        all
     }
 }
 
-/// Store of the state.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cache {
-    /// Memory of this process only.
-    Memory,
-    /// Redis.
-    Redis(Box<RedisSettings>),
-}
-
-/// Access to Redis.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RedisSettings {
-    /// Default `localhost:6379`. Not used where there is a socket, with Sentinel, or in a cluster.
-    pub address: HostPort,
-    /// Unix socket to use instead of the address.
-    pub socket: Option<PathBuf>,
-    /// One server, or several that agree on who serves.
-    pub deployment: RedisDeployment,
-    /// ACL user.
-    pub username: Option<String>,
-    /// Password.
-    pub password: Option<Secret>,
-    /// Number of the database, 0 by default.
-    pub database: u32,
-    /// Text before each key, none by default. It has no braces.
-    pub prefix: String,
-    /// TLS.
-    pub secure: bool,
-    /// PEM file with the authorities to trust instead of the system's roots.
-    pub ca_file: Option<PathBuf>,
-    /// PEM files of the certificate to show, and of its key.
-    pub client_certificate: Option<(PathBuf, PathBuf)>,
-    /// The addresses that may be connected to.
-    pub policy: Arc<AddressPolicy>,
-}
-
-/// Deployment of Redis.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RedisDeployment {
-    /// One server, or a proxy in front of several.
-    Single,
-    /// Sentinels that say which server is the master.
-    Sentinel {
-        /// The sentinels; one that responds is enough.
-        sentinels: Vec<HostPort>,
-        /// Name of the master.
-        master: String,
-        /// ACL user of the sentinels.
-        username: Option<String>,
-        /// Password of the sentinels.
-        password: Option<Secret>,
-    },
-    /// A Redis Cluster.
-    Cluster {
-        /// Some of its nodes; one that responds is enough.
-        nodes: Vec<HostPort>,
-    },
-}
-
-impl RedisSettings {
-    /// One server at this address, without credentials or TLS.
-    pub fn new(address: HostPort) -> Self {
+impl From<&Config> for EngineSettings {
+    fn from(config: &Config) -> Self {
+        let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self {
-            address,
-            socket: None,
-            deployment: RedisDeployment::Single,
-            username: None,
-            password: None,
-            database: 0,
-            prefix: String::new(),
-            secure: false,
-            ca_file: None,
-            client_certificate: None,
-            policy: Arc::default(),
+            registration: Settings {
+                interval_ms: ms(config.register_interval),
+                expires_s: config.registration.expires,
+                deadline_ms: ms(config.requester.timeout),
+                tags: config.registration.require.clone(),
+                redirects: config.registration.redirects.clone(),
+            },
+            edge_ports: config.edge_ports.clone(),
+            max_in_flight: config.registration.max_in_flight,
+            rate_per_registrar: config.registration.rate_per_registrar,
+            digest: config.registration.digest,
+            max_trunks: usize::try_from(config.sync.max_trunks).unwrap_or(usize::MAX),
         }
     }
-}
-
-/// Bounds on one sync, in which all trunks are read from the API server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SyncBounds {
-    /// Time limit of the whole sync.
-    pub timeout: Duration,
-    /// Pages, at most 1,000,000.
-    pub max_pages: u32,
-    /// Trunks, those without `sendRegister` included; at most 10,000,000.
-    pub max_trunks: u32,
-    /// Bytes of all responses, without gRPC's framing and any compression.
-    pub max_bytes: u64,
-    /// Bytes of one trunk; a larger one counts as malformed.
-    pub max_trunk_bytes: u32,
-}
-
-impl Default for SyncBounds {
-    fn default() -> Self {
-        let whole = |range: &rules::WholeRange| u32::try_from(range.default).unwrap_or(u32::MAX);
-        Self {
-            timeout: rules::SYNC_TIMEOUT.default,
-            max_pages: whole(&rules::SYNC_PAGES),
-            max_trunks: whole(&rules::SYNC_TRUNKS),
-            max_bytes: rules::SYNC_BYTES.default.unsigned_abs(),
-            max_trunk_bytes: whole(&rules::TRUNK_BYTES),
-        }
-    }
-}
-
-/// Settings of each registration.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RegistrationSettings {
-    /// Requested expiry in seconds, 10 to 86,400.
-    pub expires: u32,
-    /// REGISTERs in flight at most.
-    pub max_in_flight: u32,
-    /// REGISTERs per second for each registrar host; `None` lifts the bound.
-    pub rate_per_registrar: Option<f64>,
-    /// User-Agent header field.
-    pub user_agent: String,
-    /// Option tags sent in Require and Proxy-Require; at most 32.
-    pub require: Vec<String>,
-    /// Redirections that are followed.
-    pub redirects: RedirectPolicy,
-    /// Minimum that a digest challenge must offer.
-    pub digest: DigestMinimum,
 }

@@ -2,11 +2,13 @@
 //!
 //! [`crate::config`] makes a [`crate::config::Config`] of it. A configuration file and a [`Registry`]
 //! resource of Kubernetes share [`RegistrySpec`]; the schema of the resource is derived from it, see [`crd`].
-//! docs/configuration.md has every key in one table.
+//! The first paragraph of a field's doc comment is its meaning in docs/configuration.md; all of it is its
+//! description in the CRD, where default and bounds of [`rules::KEYS`] follow. `make crds docs` writes both.
 
 mod cel;
 pub mod crd;
 pub mod duration;
+pub(crate) mod key;
 pub(crate) mod rules;
 pub mod status;
 
@@ -18,25 +20,25 @@ use self::{rules::hint, status::RegistryStatus};
 use routr_types::secret::Secret;
 
 /// The whole file.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryDocument {
     /// `Registry` or `registry`.
     pub kind: String,
     /// `v2beta1` or `routr.io/v2beta1`.
     pub api_version: String,
-    /// May be left out.
+    /// Keys other than `name` are accepted and ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Metadata>,
-    /// Specification of the registry.
+    /// Everything below.
     pub spec: RegistrySpec,
 }
 
 /// Names the registry. Anything else in it (labels, region, ...) is accepted and not used.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Metadata {
-    /// Default: `registry`.
+    /// Name of this registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
@@ -75,47 +77,48 @@ pub struct Metadata {
 // Each column has a type and a path, which clippy takes for repetitions.
 #[allow(clippy::duplicated_attributes)]
 pub struct RegistrySpec {
-    /// The Requester that sends SIP: `host:port`, `[v6]:port` or a bare host (port 51909), optionally with
-    /// `http://` (no effect) or `https://` (TLS) before it; or gRPC's `dns:///host:port`, `ipv4:`, `ipv6:` or
-    /// `unix:/path`. All addresses of a host are used.
+    /// Address of the Requester; a bare host has port 51909.
+    ///
+    /// `host:port`, `[v6]:port` or a bare host, optionally with `http://` (no effect) or `https://` (TLS)
+    /// before it; or gRPC's `dns:///host:port`, `ipv4:`, `ipv6:` or `unix:/path`. All addresses of a host are
+    /// used.
     #[schemars(length(max = 253))]
     #[x_kube(validation = cel::service_address(hint::REQUESTER_ADDR))]
     pub requester_addr: String,
-    /// The API server that lists the trunks, in the same form as `requesterAddr`; the port of a bare host is
-    /// 51907.
+    /// Address of the API server that lists the trunks, in the same form as `requesterAddr`; a bare host has
+    /// port 51907.
     #[schemars(length(max = 253))]
     #[x_kube(validation = cel::service_address(hint::API_ADDR))]
     pub api_addr: String,
-    /// In a file only (in Kubernetes use `requesterTokenSecretRef`): file that holds, on one line, the token
-    /// that the Requester demands with each call. Default: none.
+    /// File that holds, on one line, the token that the Requester demands with each call; reread whenever the
+    /// configuration is.
+    ///
+    /// In a file only: in Kubernetes use `requesterTokenSecretRef`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub requester_token_file: Option<String>,
-    /// In Kubernetes only: the key of a Secret that holds only the token that the Requester demands with each
-    /// call.
+    /// `name` and `key` of a Secret in the same namespace that holds only the token that the Requester
+    /// demands with each call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requester_token_secret_ref: Option<SecretKeyRef>,
-    /// Time between two syncs, and the lead of a refresh: a duration (`60s`, `1m30s`) or a number of seconds,
-    /// 1 s to 24 h. Default: 60s.
+    /// Time between two syncs; also, within limits, how long before its expiry a registration is refreshed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = cel::duration(&rules::REGISTER_INTERVAL, true))]
     pub register_interval: Option<Quantity>,
-    /// Store where state survives a restart. Default: none (in memory).
+    /// Store where state survives a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheSpec>,
-    /// SIP methods, each sent as an Allow header field. Default: none.
+    /// SIP methods, each sent as an `Allow` header field; case is ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 64)))]
     #[x_kube(validation = cel::tokens(hint::METHOD))]
     #[x_kube(validation = cel::distinct_tokens("methods"))]
     pub methods: Option<Vec<String>>,
-    /// The EdgePorts that REGISTERs go through; at least one.
+    /// EdgePorts that REGISTERs go through.
     #[schemars(length(min = 1, max = 64))]
     #[x_kube(validation = cel::distinct_edge_ports())]
     pub edge_ports: Vec<EdgePortSpec>,
     /// Distinguishes the Call-IDs of this installation from those of another one that registers the same
-    /// accounts: 1 to 128 visible ASCII characters. Default: in Kubernetes the UID of the Registry, else
-    /// stored in Redis or derived from the name and the addresses. It cannot change after creation.
+    /// accounts. Do not change it while bindings exist; in Kubernetes it cannot be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     #[x_kube(validation = cel::visible())]
@@ -126,17 +129,14 @@ pub struct RegistrySpec {
     /// TLS of the `https://` addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSpec>,
-    /// Longest time that the API server may take for one response: a duration or a number of seconds, 1 s to
-    /// 10 min. Default: 30s.
+    /// Longest time that the API server may take for one response.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = cel::duration(&rules::API_TIMEOUT, true))]
     pub api_timeout: Option<Quantity>,
-    /// Bounds on one sync, which reads all trunks. A sync that exceeds one fails, and the last good list
-    /// stays in use.
+    /// Bounds on one sync, which reads all trunks. A sync that exceeds one fails, the message names the
+    /// bound, and the last good list stays in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sync: Option<SyncSpec>,
-    /// In Kubernetes only: `true` stops sending and keeps the bindings, which expire. Deleting a suspended
-    /// Registry sends nothing either. Default: false.
+    /// `true`: sends nothing, and lets the bindings expire; deleting the resource then sends nothing either.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
 }
@@ -153,23 +153,26 @@ pub struct RegistrySpec {
 #[x_kube(validation = cel::cache::known_parameters())]
 #[x_kube(validation = cel::cache::parameters_without_control_characters())]
 pub struct CacheSpec {
-    /// `memory` (state is lost on a restart) or `redis` (a server of version 6 or later). Default: memory.
+    /// `memory` (state is lost on a restart) or `redis` (version 6 or later).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<CacheProvider>,
-    /// For Redis: `key=value` pairs separated by commas, with the keys `host` (localhost), `port` (6379),
-    /// `username`, `password`, `passwordFile` (in a file only; in Kubernetes use `passwordSecretRef`),
-    /// `secure`, `caFile`, `certFile` and `keyFile` (a client certificate), `db` (0), `prefix` (of all keys),
-    /// `socket` (in a file only); `sentinels` (host:port;host:port), `sentinelMaster`, `sentinelUsername`,
+    /// Access to Redis; an error with the provider `memory`.
+    ///
+    /// `key=value` pairs separated by commas, with the keys `host` (localhost), `port` (6379), `username`,
+    /// `password`, `passwordFile` (in a file only; in Kubernetes use `passwordSecretRef`), `secure`,
+    /// `caFile`, `certFile` and `keyFile` (a client certificate), `db` (0), `prefix` (of all keys), `socket`
+    /// (in a file only); `sentinels` (host:port;host:port), `sentinelMaster`, `sentinelUsername`,
     /// `sentinelPassword`; `cluster`, `nodes` (host:port;host:port); or `url`, or a URL alone:
     /// redis://USER:PASSWORD@HOST:PORT/DB, rediss:// with TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub parameters: Option<CacheParameters>,
-    /// In Kubernetes only: the key of a Secret that holds the parameters on one line; replaces `parameters`.
+    /// `name` and `key` of a Secret in the same namespace that holds the parameters on one line; replaces
+    /// `parameters`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameters_secret_ref: Option<SecretKeyRef>,
-    /// In Kubernetes only: the key of a Secret that holds only the password of Redis; replaces `password` in
-    /// the parameters.
+    /// `name` and `key` of a Secret in the same namespace that holds only the password of Redis; a trailing
+    /// newline is ignored. Replaces `password` in the parameters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_secret_ref: Option<SecretKeyRef>,
 }
@@ -188,7 +191,7 @@ pub struct SecretKeyRef {
     pub key: String,
 }
 
-/// `memory` (state is lost on a restart) or `redis` (a server of version 6 or later). Default: memory.
+/// Store of the state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum CacheProvider {
@@ -222,14 +225,13 @@ impl From<CacheParameters> for String {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EdgePortSpec {
-    /// `host:port`, `[v6]:port` or a bare host (port 5060), optionally with `sip:` before it.
+    /// SIP address of an EdgePort: `host:port`, `[v6]:port` or a bare host (port 5060); a leading `sip:` is
+    /// allowed.
     #[schemars(length(max = 253))]
     #[x_kube(validation = cel::sip_address(hint::EDGE_PORT))]
     pub address: String,
-    /// Region of this EdgePort; trunks of the same region prefer it. Default: none.
+    /// Region of this EdgePort; trunks of the same region (`extended.region`) prefer it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 128))]
-    #[x_kube(validation = cel::text(hint::REGION))]
     pub region: Option<String>,
     /// Where this EdgePort hears calls from outside, `host:port` or a bare host: what the Contact of a
     /// REGISTER
@@ -255,40 +257,39 @@ pub struct EdgePortSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistrationSpec {
-    /// Expiry to ask for: a duration or a number of seconds, 10 s to 24 h, whole seconds. Default: 600s.
+    /// Expiry that REGISTERs ask for, in whole seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = cel::duration(&rules::EXPIRES, false))]
     pub expires: Option<Quantity>,
-    /// REGISTERs that may be in flight at once, 1 to 100,000. Default: 1000.
+    /// REGISTERs that may be in flight at once. The service starts with few and sends no more than the
+    /// Requester can keep up with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 100_000))]
     pub max_in_flight: Option<i64>,
-    /// REGISTERs per second for each registrar host, 0.001 to 1,000,000, or `unlimited`; in Kubernetes put a
-    /// fraction in quotes. Default: 20.
+    /// REGISTERs per second for each registrar host, or `unlimited`.
+    ///
+    /// In Kubernetes put a fraction in quotes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = cel::rate())]
     pub rate_per_registrar: Option<Quantity>,
-    /// Longest time that one REGISTER may take: a duration or a number of seconds, 1 s to 2 min. Default:
-    /// 40s.
+    /// Longest time that one REGISTER may take. Below 33s, a silent registrar cannot be distinguished from a
+    /// silent Requester.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = cel::duration(&rules::REGISTER_TIMEOUT, true))]
     pub timeout: Option<Quantity>,
-    /// The User-Agent header field, 1 to 256 characters. Default: `Routr Connect v2`.
+    /// The User-Agent header field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 256))]
-    #[x_kube(validation = cel::text(hint::USER_AGENT))]
     pub user_agent: Option<String>,
-    /// Option tags for Require and Proxy-Require, at most 32; `[]` for none. Default: `[gin]`.
+    /// Option tags sent in `Require` and `Proxy-Require`; `[]` for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 64)))]
     #[x_kube(validation = cel::tokens(hint::OPTION_TAG))]
     #[x_kube(validation = cel::distinct_tokens("option tags"))]
     pub require: Option<Vec<String>>,
-    /// Redirections (300, 301, 302, 305) to follow. Default: those to the registrar's own host or domain.
+    /// Redirections (300, 301, 302, 305) to follow. Those to the registrar's own host, or to another name of
+    /// its registrable domain (by the Public Suffix List), are always followed; an IP address is a domain of
+    /// its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirects: Option<RedirectsSpec>,
-    /// Minimum that a digest challenge must offer before it is answered; a trunk's `extended.digest` can
-    /// demand more. The Requester of this project enforces it in direct mode. Default: none.
+    /// Minimum that a digest challenge must offer before it is answered. A trunk's `extended.digest`, with
+    /// the same keys, can demand more. This project's Requester enforces it in direct mode and refuses such a
+    /// REGISTER in proxied mode; Routr's own Requester ignores it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<DigestSpec>,
 }
@@ -298,19 +299,17 @@ pub struct RegistrationSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RedirectsSpec {
-    /// Further targets that redirections may lead to: domains (with all names below them), IP addresses,
-    /// networks such as 192.0.2.0/24, or `*` for any; at most 64. Default: none.
+    /// Further targets that redirections may lead to: domains with all names below them, IP addresses,
+    /// networks such as 192.0.2.0/24, or `*` for any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
     #[x_kube(validation = cel::redirect_domains())]
     pub domains: Option<Vec<String>>,
-    /// `true` also offers the credentials there. Default: false.
+    /// `true` also offers the credentials there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<bool>,
-    /// Longest time to follow a redirection, including a 301, before the registrar itself is asked again: a
-    /// duration or a number of seconds, 1 s to 24 h. Default: 3600s.
+    /// Longest time to follow a redirection, including a 301, before the registrar itself is asked again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = cel::duration(&rules::REDIRECT_TIME, true))]
     pub max_time: Option<Quantity>,
 }
 
@@ -318,10 +317,10 @@ pub struct RedirectsSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DigestSpec {
-    /// `MD5` for any algorithm, `SHA-256` for SHA-256 and SHA-512-256. Default: MD5.
+    /// `MD5` for any algorithm, or `SHA-256` for SHA-256 and SHA-512-256.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_algorithm: Option<DigestAlgorithm>,
-    /// `true` demands a qop. Default: false.
+    /// `true` demands a `qop`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub require_qop: Option<bool>,
 }
@@ -341,28 +340,21 @@ pub enum DigestAlgorithm {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SyncSpec {
-    /// Longest time that one sync may take: a duration or a number of seconds, 1 s to 2 h. Default: ten times
-    /// `apiTimeout`.
+    /// Longest time that one sync may take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = cel::duration(&rules::SYNC_TIMEOUT, true))]
     pub timeout: Option<Quantity>,
-    /// Pages that one sync may read, 1 to 1,000,000. Default: 10000.
+    /// Pages that one sync may read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1_000_000))]
     pub max_pages: Option<i64>,
-    /// Trunks that one sync may read, including those without `sendRegister`, 1 to 10,000,000. Default:
-    /// 1000000.
+    /// Trunks that one sync may read, including those without `sendRegister`, and that the registry may hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 10_000_000))]
     pub max_trunks: Option<i64>,
-    /// Bytes that one sync may read, 65,536 to 17,179,869,184 (16 GiB). Default: 536870912 (512 MiB).
+    /// Bytes that one sync may read; a million trunks take about 240 MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 65_536, max = 17_179_869_184_i64))]
     pub max_bytes: Option<i64>,
-    /// Bytes of one trunk as the API server sends it, 1,024 to 16,777,216 (16 MiB), and one field for each 32
-    /// of these bytes. A larger trunk is reported; the others are registered. Default: 262144 (256 KiB).
+    /// Bytes of one trunk as the API server sends it, and one field for each 32 of these bytes. A larger
+    /// trunk is reported as invalid; the others are registered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1_024, max = 16_777_216))]
     pub max_trunk_bytes: Option<i64>,
 }
 
@@ -371,25 +363,22 @@ pub struct SyncSpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = cel::certificate_and_key())]
 pub struct TlsSpec {
-    /// PEM file with the authorities to trust; in Kubernetes a file below /etc/routr/ca of the operator's
-    /// pod. Default: the system's roots.
+    /// PEM file with the authorities to trust instead of the system's; an error if no address is `https://`.
+    ///
+    /// In Kubernetes a file below /etc/routr/ca of the operator's pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 4096))]
-    #[x_kube(validation = cel::text(hint::CA_FILE))]
     #[x_kube(validation = cel::ca_file_of_the_pod())]
     pub ca_file: Option<String>,
-    /// PEM file with the certificate to present to a peer that asks for one; in Kubernetes a file below
-    /// /etc/routr/ca of the operator's pod. Default: none.
+    /// PEM file with the certificate to present to a peer that asks for one; needs `keyFile`.
+    ///
+    /// In Kubernetes a file below /etc/routr/ca of the operator's pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 4096))]
-    #[x_kube(validation = cel::text(hint::CERT_FILE))]
     #[x_kube(validation = cel::ca_file_of_the_pod())]
     pub cert_file: Option<String>,
-    /// PEM file with the private key of `certFile`, without a passphrase; in Kubernetes a file below
-    /// /etc/routr/ca of the operator's pod. Default: none.
+    /// PEM file with the private key of `certFile`, without a passphrase.
+    ///
+    /// In Kubernetes a file below /etc/routr/ca of the operator's pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 4096))]
-    #[x_kube(validation = cel::text(hint::KEY_FILE))]
     #[x_kube(validation = cel::ca_file_of_the_pod())]
     pub key_file: Option<String>,
 }

@@ -1,12 +1,12 @@
 //! `spec.cache`: where its parameters and its password come from, and what they say.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use crate::spec::{CacheProvider, CacheSpec, SecretKeyRef};
+use routr_net::addresses::AddressPolicy;
 use routr_types::{host::HostPort, secret::Secret, text};
 
 use super::{
-    Cache, RedisDeployment, RedisSettings,
     address::{self, AddressError},
     files, parameters,
     rules::hint,
@@ -35,6 +35,84 @@ impl Source {
             path,
             before: format!("key {} of the Secret {}: ", shown(&at.key), shown(&at.name)),
             shown: false,
+        }
+    }
+}
+
+/// Store of the state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cache {
+    /// Memory of this process only.
+    Memory,
+    /// Redis.
+    Redis(Box<RedisSettings>),
+}
+
+/// Access to Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisSettings {
+    /// Default `localhost:6379`. Not used where there is a socket, with Sentinel, or in a cluster.
+    pub address: HostPort,
+    /// Unix socket to use instead of the address.
+    pub socket: Option<PathBuf>,
+    /// One server, or several that agree on who serves.
+    pub deployment: RedisDeployment,
+    /// ACL user.
+    pub username: Option<String>,
+    /// Password.
+    pub password: Option<Secret>,
+    /// Number of the database, 0 by default.
+    pub database: u32,
+    /// Text before each key, none by default. It has no braces.
+    pub prefix: String,
+    /// TLS.
+    pub secure: bool,
+    /// PEM file with the authorities to trust instead of the system's roots.
+    pub ca_file: Option<PathBuf>,
+    /// PEM files of the certificate to show, and of its key.
+    pub client_certificate: Option<(PathBuf, PathBuf)>,
+    /// The addresses that may be connected to.
+    pub policy: Arc<AddressPolicy>,
+}
+
+/// Deployment of Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RedisDeployment {
+    /// One server, or a proxy in front of several.
+    Single,
+    /// Sentinels that say which server is the master.
+    Sentinel {
+        /// The sentinels; one that responds is enough.
+        sentinels: Vec<HostPort>,
+        /// Name of the master.
+        master: String,
+        /// ACL user of the sentinels.
+        username: Option<String>,
+        /// Password of the sentinels.
+        password: Option<Secret>,
+    },
+    /// A Redis Cluster.
+    Cluster {
+        /// Some of its nodes; one that responds is enough.
+        nodes: Vec<HostPort>,
+    },
+}
+
+impl RedisSettings {
+    /// One server at this address, without credentials or TLS.
+    pub fn new(address: HostPort) -> Self {
+        Self {
+            address,
+            socket: None,
+            deployment: RedisDeployment::Single,
+            username: None,
+            password: None,
+            database: 0,
+            prefix: String::new(),
+            secure: false,
+            ca_file: None,
+            client_certificate: None,
+            policy: Arc::default(),
         }
     }
 }

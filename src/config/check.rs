@@ -2,9 +2,16 @@
 
 use std::{fmt::Write, path::Path, time::Duration};
 
-use super::{Cache, Config, Endpoint, RedisDeployment, RedisSettings, SyncBounds, duration, load};
+use serde_json::Value;
+
+use super::{
+    Cache, Config, Endpoint, RedisDeployment, RedisSettings, SyncBounds, duration, load::load_document,
+    rules::KEYS,
+};
+use crate::spec::key::{self, Kind};
 use routr_net::tls::TlsFiles;
 use routr_registration::registration::redirect_policy::RedirectPolicy;
+use routr_types::text;
 
 /// Result of [`check`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,23 +22,83 @@ pub struct Checked {
     pub text: String,
 }
 
-/// Looks for the configuration as [`load()`] does and reports on it.
+/// Looks for the configuration as [`super::load()`] does and reports on it.
 pub fn check(path: Option<&Path>) -> Checked {
-    match load(path) {
-        Ok((path, config)) => {
-            let mut text = format!("{} is good\n\n{}", path.display(), table(&config));
-            for warning in config.warnings() {
-                // Writing to a String cannot fail.
-                let _ = writeln!(text, "\nwarning: {warning}");
-            }
-            Checked { code: 0, text }
+    match load_document(path) {
+        Ok((path, document, config)) => {
+            // A document that has been read can be written; if not, only rows of other keys are missing.
+            let document = serde_json::to_value(document).unwrap_or_default();
+            let rows = summary(&config).into_iter().chain(others(&document, &SUMMARISED));
+            Checked { code: 0, text: format!("{} is good\n\n{}", path.display(), table(rows)) }
         }
         Err(error) => Checked { code: 1, text: format!("{error}\n") },
     }
 }
 
+/// The keys that the rows of [`summary`] speak of. Every other one has a row of its own.
+const SUMMARISED: [&str; 29] = [
+    "kind",
+    "apiVersion",
+    "metadata.name",
+    "spec.requesterAddr",
+    "spec.apiAddr",
+    "spec.requesterTokenFile",
+    "spec.registerInterval",
+    "spec.methods",
+    "spec.instanceId",
+    "spec.registration.expires",
+    "spec.registration.maxInFlight",
+    "spec.registration.ratePerRegistrar",
+    "spec.registration.timeout",
+    "spec.registration.userAgent",
+    "spec.registration.require",
+    "spec.registration.redirects.domains",
+    "spec.registration.redirects.credentials",
+    "spec.registration.redirects.maxTime",
+    "spec.registration.digest.minAlgorithm",
+    "spec.registration.digest.requireQop",
+    "spec.tls.caFile",
+    "spec.tls.certFile",
+    "spec.tls.keyFile",
+    "spec.apiTimeout",
+    "spec.sync.timeout",
+    "spec.sync.maxPages",
+    "spec.sync.maxTrunks",
+    "spec.sync.maxBytes",
+    "spec.sync.maxTrunkBytes",
+];
+
 /// Two columns: key and what it resolves to.
-fn table(config: &Config) -> String {
+fn table(rows: impl Iterator<Item = (String, String)>) -> String {
+    let mut text = String::new();
+    for (key, value) in rows {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {key:<17} {value}");
+    }
+    text
+}
+
+/// A row for each key but those `without`, with its value in the document, else its default. Keys in lists
+/// and in mappings that may hold a password are left out.
+fn others<'a>(document: &'a Value, without: &'a [&str]) -> impl Iterator<Item = (String, String)> + 'a {
+    let plain = |key: &key::Key| {
+        let is_value =
+            !matches!(key.kind, Kind::Mapping | Kind::OpenMapping | Kind::Mappings | Kind::SecretKey);
+        let is_hidden = KEYS.iter().any(|outer| outer.hides_values && outer.path == key.parent());
+        is_value && !is_hidden && !key.only_in_kubernetes && !key.path.contains("[]")
+    };
+    KEYS.iter().filter(move |key| plain(key) && !without.contains(&key.path)).map(move |key| {
+        let given = document.pointer(&format!("/{}", key.path.replace('.', "/")));
+        let value = match given {
+            Some(value) => text::one_line(&key::shown(value)),
+            None => key.default_text().unwrap_or_default().replace('`', ""),
+        };
+        (key.path.trim_start_matches("spec.").to_owned(), value)
+    })
+}
+
+/// The rows that put several keys into words.
+fn summary(config: &Config) -> Vec<(String, String)> {
     let registration = &config.registration;
     let edge_ports = config.edge_ports.iter().map(|edge_port| {
         let public = edge_port.public.to_string();
@@ -68,12 +135,7 @@ fn table(config: &Config) -> String {
         ("redirects", redirects(&registration.redirects)),
         ("digest", format!("minimum {}", registration.digest.words())),
     ];
-    let mut text = String::new();
-    for (key, value) in rows {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "  {key:<17} {value}");
-    }
-    text
+    rows.map(|(key, value)| (key.to_owned(), value)).into()
 }
 
 fn sync(bounds: &SyncBounds) -> String {
@@ -173,4 +235,39 @@ fn cache(cache: &Cache) -> String {
         text += &format!(", prefix {prefix}");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_key_that_no_row_sums_up_has_a_row_of_its_own() {
+        let document = json!({ "metadata": { "name": "a\nb" }, "spec": {
+            "cache": { "parameters": "password=hunter2" },
+            "methods": ["INVITE", "MESSAGE"],
+            "edgePorts": [{ "address": "e", "region": "r" }],
+            "registration": { "expires": "15m", "maxInFlight": 7, "redirects": { "credentials": true } },
+        } });
+        let rows: Vec<(String, String)> = others(&document, &[]).collect();
+        for (key, value) in [
+            ("methods", "[INVITE, MESSAGE]"),
+            ("registration.expires", "15m"),
+            ("registration.maxInFlight", "7"),
+            ("registration.timeout", "40s"),
+            ("registration.redirects.credentials", "true"),
+            ("sync.timeout", "ten times apiTimeout"),
+        ] {
+            assert!(rows.contains(&(key.to_owned(), value.to_owned())), "{key}: {rows:?}");
+        }
+        let text = table(rows.into_iter());
+        assert!(
+            !text.contains("hunter2") && !text.contains("edgePorts") && !text.contains("suspend"),
+            "{text}"
+        );
+        assert_eq!(text.lines().count(), SUMMARISED.len(), "a row for each key: {text}");
+        assert!(SUMMARISED.iter().all(|key| KEYS.iter().any(|it| it.path == *key)));
+    }
 }

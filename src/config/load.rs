@@ -16,6 +16,7 @@ use super::{
     validation_error::{ValidationError, ValidationErrors},
     validator::Validator,
 };
+use crate::spec::RegistryDocument;
 use routr_types::text::count;
 
 /// Names the file where `--config` does not.
@@ -75,9 +76,14 @@ fn counted(errors: &ValidationErrors) -> String {
 /// # Errors
 /// See [`ConfigError`]; no text of it shows a secret.
 pub fn load(path: Option<&Path>) -> Result<(PathBuf, Config), ConfigError> {
+    load_document(path).map(|(found, _, config)| (found, config))
+}
+
+/// As [`load()`], with the document as it is written.
+pub(super) fn load_document(path: Option<&Path>) -> Result<(PathBuf, RegistryDocument, Config), ConfigError> {
     let found = find(path, env::var_os(CONFIG_PATH), &DEFAULT_PATHS.map(Path::new))?;
-    let config = read(&found)?;
-    Ok((found, config))
+    let (document, config) = read(&found)?;
+    Ok((found, document, config))
 }
 
 /// The file to read; whether it is good is another question.
@@ -96,7 +102,7 @@ pub(super) fn find(
     found.ok_or(ConfigError::NotFound { looked })
 }
 
-fn read(path: &Path) -> Result<Config, ConfigError> {
+fn read(path: &Path) -> Result<(RegistryDocument, Config), ConfigError> {
     let bytes =
         files::read(path).map_err(|source| ConfigError::Unreadable { path: path.to_path_buf(), source })?;
     let base = path.parent().unwrap_or_else(|| Path::new(""));
@@ -133,18 +139,24 @@ impl Format {
 /// # Errors
 /// All validation errors at once; none shows a secret.
 pub fn parse(text: &str, format: Format) -> Result<Config, ValidationErrors> {
-    parse_with(text, format, &Unread)
+    parse_with(text, format, &Unread).map(|(_, config)| config)
 }
 
-fn parse_with(text: &str, format: Format, files: &dyn Files) -> Result<Config, ValidationErrors> {
+fn parse_with(
+    text: &str,
+    format: Format,
+    files: &dyn Files,
+) -> Result<(RegistryDocument, Config), ValidationErrors> {
     let tree = tree::read(text, format).map_err(ValidationErrors::one)?;
     let mut findings = Findings::default();
     let document = document::read(&mut findings, tree);
-    let Findings { errors, blamed, lines, .. } = findings;
-    let mut interpreter = Validator { files, secrets: None, blamed, lines, errors };
-    let config = document.map(|document| interpreter.document(&document));
-    match config {
-        Some(config) => ValidationErrors::none_or(interpreter.errors, config),
-        None => Err(ValidationErrors::all(interpreter.errors)),
+    let Findings { errors, blamed, lines } = findings;
+    let mut validator = Validator { files, secrets: None, blamed, lines, errors };
+    match document {
+        Some(document) => {
+            let config = validator.document(&document);
+            ValidationErrors::none_or(validator.errors, (document, config))
+        }
+        None => Err(ValidationErrors::all(validator.errors)),
     }
 }

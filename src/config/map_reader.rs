@@ -1,9 +1,7 @@
 //! Reads keys out of a mapping and collects what is wrong with their shape: unknown, repeated and missing
 //! keys, and values of the wrong type. What the values mean is the business of [`super::validator`].
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-
-use crate::spec::Quantity;
+use std::collections::{HashMap, HashSet};
 
 use super::{
     parameters,
@@ -20,16 +18,18 @@ pub(super) struct Findings {
     pub(super) blamed: HashSet<String>,
     /// Line at which each path begins.
     pub(super) lines: HashMap<String, u32>,
-    /// Every key that was asked for, as `spec.edgePorts[].address`.
-    pub(super) known: BTreeSet<String>,
-    /// Every key that only a resource of Kubernetes may have.
-    pub(super) elsewhere: BTreeSet<String>,
 }
 
 impl Findings {
     fn add_error(&mut self, path: &str, line: u32, problem: String, value: Option<String>, hint: &str) {
         self.blamed.insert(path.to_owned());
         self.report(path, line, problem, value, hint);
+    }
+
+    /// Reports that the table of keys and the types differ. Tests exclude it.
+    pub(super) fn defect(&mut self) {
+        let problem = "cannot be interpreted".to_owned();
+        self.report("the document", 0, problem, None, "report this as a defect of routr-registry");
     }
 
     fn report(&mut self, path: &str, line: u32, problem: String, value: Option<String>, hint: &str) {
@@ -93,6 +93,11 @@ impl<'d> MapReader<'d> {
         Some(fields)
     }
 
+    /// Returns where to report what is wrong.
+    pub(super) fn findings(&mut self) -> &mut Findings {
+        self.findings
+    }
+
     /// Values in here may hold a password: none is shown from now on.
     pub(super) fn hide_values(&mut self) {
         self.secret = true;
@@ -118,10 +123,9 @@ impl<'d> MapReader<'d> {
     }
 
     /// The value of a key, with its path; `None` where it is missing or null.
-    fn take(&mut self, name: &'static str) -> (String, Option<Node>) {
+    pub(super) fn take(&mut self, name: &'static str) -> (String, Option<Node>) {
         let path = self.join(name);
         self.names.push(name);
-        self.findings.known.insert(without_indexes(&path));
         let Some(at) = self.entries.iter().position(|entry| entry.key == name) else {
             self.findings.lines.insert(path.clone(), self.line);
             return (path, None);
@@ -132,186 +136,21 @@ impl<'d> MapReader<'d> {
         (path, node)
     }
 
-    fn wrong_type(&mut self, path: &str, node: &Node, wanted: &str, hint: &str) {
+    /// Reports a value of another type than the wanted one.
+    pub(super) fn wrong_type(&mut self, path: &str, node: &Node, wanted: &str, hint: &str) {
         let value = (!self.secret).then(|| shown(&node.value)).flatten();
         let problem = format!("{} where {wanted} belongs", node.value.kind());
         self.findings.add_error(path, node.line, problem, value, hint);
     }
 
-    fn missing(&mut self, path: &str, hint: &str) {
+    /// Reports a value, about which nothing more is said.
+    pub(super) fn wrong(&mut self, path: &str, line: u32, problem: &str, value: Option<String>, hint: &str) {
+        self.findings.add_error(path, line, problem.to_owned(), value, hint);
+    }
+
+    /// Reports a key that has to be there.
+    pub(super) fn missing(&mut self, path: &str, hint: &str) {
         self.findings.add_error(path, self.line, "missing".to_owned(), None, hint);
-    }
-
-    /// A text.
-    pub(super) fn text(&mut self, name: &'static str, hint: &str) -> Option<String> {
-        let (path, node) = self.take(name);
-        self.free_text(&path, node?, hint)
-    }
-
-    /// A text that has to be there. Where it is not, the empty text stands for it.
-    pub(super) fn required_text(&mut self, name: &'static str, hint: &str) -> String {
-        let (path, node) = self.take(name);
-        match node {
-            Some(node) => self.as_text(&path, node, hint).unwrap_or_default(),
-            None => {
-                self.missing(&path, hint);
-                String::new()
-            }
-        }
-    }
-
-    /// A text that may well look like a number (a name, a path), and then needs quotes.
-    fn free_text(&mut self, path: &str, node: Node, hint: &str) -> Option<String> {
-        let quotes = matches!(node.value, Value::Bool(_) | Value::Whole(_) | Value::Number(_));
-        let hint = if quotes { format!("{hint}, in quotes") } else { hint.to_owned() };
-        self.as_text(path, node, &hint)
-    }
-
-    fn as_text(&mut self, path: &str, node: Node, hint: &str) -> Option<String> {
-        if let Value::Text(text) = node.value {
-            return Some(text);
-        }
-        self.wrong_type(path, &node, "a text", hint);
-        None
-    }
-
-    /// A whole number.
-    pub(super) fn whole(&mut self, name: &'static str, hint: &str) -> Option<i64> {
-        let (path, node) = self.take(name);
-        let node = node?;
-        match node.value {
-            Value::Whole(number) => Some(number),
-            _ => {
-                self.wrong_type(&path, &node, "a whole number", hint);
-                None
-            }
-        }
-    }
-
-    /// `true` or `false`.
-    pub(super) fn flag(&mut self, name: &'static str) -> Option<bool> {
-        let (path, node) = self.take(name);
-        let node = node?;
-        match node.value {
-            Value::Bool(flag) => Some(flag),
-            _ => {
-                self.wrong_type(&path, &node, "true or false", hint::TRUE_OR_FALSE);
-                None
-            }
-        }
-    }
-
-    /// A number or a text.
-    pub(super) fn quantity(&mut self, name: &'static str, hint: &str) -> Option<Quantity> {
-        let (path, node) = self.take(name);
-        let node = node?;
-        match node.value {
-            Value::Whole(number) => Some(Quantity::Whole(number)),
-            Value::Number(number) => Some(Quantity::Number(number)),
-            Value::Text(text) => Some(Quantity::Text(text)),
-            _ => {
-                self.wrong_type(&path, &node, "a number or a text", hint);
-                None
-            }
-        }
-    }
-
-    /// One of a few words.
-    pub(super) fn word<T: Copy>(&mut self, name: &'static str, words: &[(&'static str, T)]) -> Option<T> {
-        let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        let hint = format!("write {}", names.join(" or "));
-        let (path, node) = self.take(name);
-        let node = node?;
-        let line = node.line;
-        let text = self.as_text(&path, node, &hint)?;
-        let found = words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
-        if found.is_none() {
-            self.findings.add_error(&path, line, "unknown".to_owned(), Some(show(&text)), &hint);
-        }
-        found
-    }
-
-    /// A list of texts. Where an item is wrong, the empty text stands for it.
-    pub(super) fn texts(&mut self, name: &'static str, hint: &str, right_item: &str) -> Option<Vec<String>> {
-        let (path, items) = self.items(name, hint)?;
-        let mut texts = Vec::with_capacity(items.len());
-        for (index, item) in items.into_iter().enumerate() {
-            let path = format!("{path}[{index}]");
-            self.findings.lines.insert(path.clone(), item.line);
-            texts.push(self.free_text(&path, item, right_item).unwrap_or_default());
-        }
-        Some(texts)
-    }
-
-    fn items(&mut self, name: &'static str, hint: &str) -> Option<(String, Vec<Node>)> {
-        let (path, node) = self.take(name);
-        let node = node?;
-        match node.value {
-            Value::List(items) => Some((path, items)),
-            _ => {
-                self.wrong_type(&path, &node, "a list", hint);
-                None
-            }
-        }
-    }
-
-    /// A list of mappings that has to be there. An item that is no mapping is reported and left to
-    /// `T::default`.
-    pub(super) fn mappings<T>(
-        &mut self,
-        name: &'static str,
-        hint: &str,
-        empty: fn() -> T,
-        mut read: impl FnMut(&mut MapReader<'_>) -> T,
-    ) -> Vec<T> {
-        if !self.entries.iter().any(|entry| entry.key == name && !matches!(entry.node.value, Value::Null)) {
-            let (path, _) = self.take(name);
-            self.missing(&path, hint);
-            return Vec::new();
-        }
-        let Some((path, items)) = self.items(name, hint) else { return Vec::new() };
-        let mut all = Vec::with_capacity(items.len());
-        for (index, item) in items.into_iter().enumerate() {
-            let path = format!("{path}[{index}]");
-            self.findings.lines.insert(path.clone(), item.line);
-            all.push(match MapReader::of(self.findings, &path, item) {
-                Some(mut fields) => {
-                    let value = read(&mut fields);
-                    fields.finish();
-                    value
-                }
-                None => empty(),
-            });
-        }
-        all
-    }
-
-    /// A mapping.
-    pub(super) fn mapping<T>(
-        &mut self,
-        name: &'static str,
-        read: impl FnOnce(&mut MapReader<'_>) -> T,
-    ) -> Option<T> {
-        let (path, node) = self.take(name);
-        let mut fields = MapReader::of(self.findings, &path, node?)?;
-        let value = read(&mut fields);
-        fields.finish();
-        Some(value)
-    }
-
-    /// A mapping that has to be there.
-    pub(super) fn required_mapping<T>(
-        &mut self,
-        name: &'static str,
-        hint: &str,
-        read: impl FnOnce(&mut MapReader<'_>) -> T,
-    ) -> Option<T> {
-        if self.entries.iter().any(|entry| entry.key == name && !matches!(entry.node.value, Value::Null)) {
-            return self.mapping(name, read);
-        }
-        let (path, _) = self.take(name);
-        self.missing(&path, hint);
-        None
     }
 
     /// Reports a key that is wrong in a file, even though a resource may have it.
@@ -324,10 +163,9 @@ impl<'d> MapReader<'d> {
                 line,
                 rules::ONLY_IN_KUBERNETES.to_owned(),
                 None,
-                rules::hint::ONLY_IN_KUBERNETES,
+                hint::ONLY_IN_KUBERNETES,
             );
         }
-        self.findings.elsewhere.insert(path);
     }
 
     /// Accepts whatever else there is.
@@ -370,15 +208,4 @@ fn shown(value: &Value) -> Option<String> {
         Value::Text(it) if !it.contains(char::is_whitespace) => Some(show(it)),
         _ => None,
     }
-}
-
-/// `spec.edgePorts[1].address` as `spec.edgePorts[].address`.
-fn without_indexes(path: &str) -> String {
-    let mut inside = false;
-    path.chars()
-        .filter(|c| {
-            inside = *c == '[' || inside && *c != ']';
-            !inside || *c == '['
-        })
-        .collect()
 }

@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+use routr_registration::registration::redirect_policy::RedirectPolicy;
+use routr_types::digest_minimum::DigestMinimum;
+
 use super::*;
 use crate::spec::RegistryDocument;
 use routr_registration::model::PublicAddresses;
@@ -10,6 +13,7 @@ use routr_registration::model::PublicAddresses;
 mod control_characters;
 mod errors;
 mod files;
+mod generated;
 mod properties;
 mod reference;
 mod resource;

@@ -8,7 +8,7 @@
 
 use kube::core::{Reason, Rule};
 
-use super::rules::{self, DurationRange, hint};
+use super::rules::{self, DurationRange, RateRange, hint};
 
 /// A label of a host name, and a whole name.
 const LABEL: &str = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?";
@@ -63,10 +63,10 @@ pub(super) fn distinct_edge_ports() -> Rule {
 }
 
 /// A duration within its bounds, as a number of seconds or a text.
-pub(super) fn duration(span: &DurationRange, fraction: bool) -> Rule {
-    let (fraction, hint) = match fraction {
-        true => ("([.][0-9]{1,9})?", span.hint()),
-        false => ("", format!("{}, without a fraction", span.hint())),
+pub(super) fn duration(span: &DurationRange) -> Rule {
+    let (fraction, hint) = match span.whole_seconds {
+        false => ("([.][0-9]{1,9})?", span.hint()),
+        true => ("", format!("{}, without a fraction", span.hint())),
     };
     let (least, most) = (span.least.as_secs(), span.most.as_secs());
     // A number gets its unit, then there is but one form to look at. Few digits, so that no value is too
@@ -80,14 +80,14 @@ pub(super) fn duration(span: &DurationRange, fraction: bool) -> Rule {
 }
 
 /// REGISTERs per second.
-pub(super) fn rate() -> Rule {
-    let (least, most) = (rules::RATES.start(), rules::RATES.end());
+pub(super) fn rate(range: &RateRange) -> Rule {
+    let (least, most) = (range.least, range.most);
     Rule::new(format!(
         "string(self) == '{}' || (string(self).matches('^[0-9]{{1,7}}([.][0-9]{{1,9}})?$') \
          && double(string(self)) >= {least:?} && double(string(self)) <= {most:?})",
         rules::UNLIMITED
     ))
-    .message(hint::RATE)
+    .message(range.hint().as_str())
 }
 
 /// Tokens of SIP in a list.

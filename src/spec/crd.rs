@@ -2,10 +2,13 @@
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::Registry;
-use super::rules::{self, DurationRange};
+use super::{
+    Registry, cel,
+    key::{Key, Kind},
+    rules::KEYS,
+};
 
 /// Reason that there is no definition, which is a defect.
 #[derive(Debug, thiserror::Error)]
@@ -22,53 +25,80 @@ pub enum CrdError {
 }
 
 /// Returns what an API server fills in where a key is left out or null: path below the resource, and value.
-/// The same as what the interpretation of a file takes.
+/// The same as what the interpretation of a file takes. An empty mapping has the defaults of its keys filled
+/// in, too; what is below a mapping without a default is left to the interpretation.
 fn defaults() -> Vec<(&'static str, Value)> {
-    let span = |span: &DurationRange| json!(format!("{}s", span.default.as_secs()));
-    vec![
-        ("spec.registerInterval", span(&rules::REGISTER_INTERVAL)),
-        ("spec.apiTimeout", span(&rules::API_TIMEOUT)),
-        ("spec.sync", json!({})),
-        ("spec.sync.maxPages", json!(rules::SYNC_PAGES.default)),
-        ("spec.sync.maxTrunks", json!(rules::SYNC_TRUNKS.default)),
-        ("spec.sync.maxBytes", json!(rules::SYNC_BYTES.default)),
-        ("spec.sync.maxTrunkBytes", json!(rules::TRUNK_BYTES.default)),
-        ("spec.suspend", json!(false)),
-        ("spec.methods", json!([])),
-        // An empty mapping has the defaults of its keys filled in, too.
-        ("spec.cache", json!({})),
-        ("spec.cache.provider", json!("memory")),
-        ("spec.registration", json!({})),
-        ("spec.registration.expires", span(&rules::EXPIRES)),
-        ("spec.registration.maxInFlight", json!(rules::IN_FLIGHT)),
-        ("spec.registration.ratePerRegistrar", json!(rules::RATE as u64)),
-        ("spec.registration.timeout", span(&rules::REGISTER_TIMEOUT)),
-        ("spec.registration.userAgent", json!(rules::USER_AGENT)),
-        ("spec.registration.require", json!(rules::REQUIRE)),
-    ]
+    let filled = |key: &Key| Some((key.path, key.default_value().filter(|_| is_filled(key.parent()))?));
+    keys().filter_map(filled).collect()
 }
 
-/// The definition: what is derived from the types, with the defaults.
+/// The keys of a resource that the table has.
+fn keys() -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().filter(|key| key.path.starts_with("spec."))
+}
+
+/// True where an API server makes the mapping at that path.
+fn is_filled(path: &str) -> bool {
+    path == "spec"
+        || keys().any(|key| key.path == path && key.default_value().is_some() && is_filled(key.parent()))
+}
+
+/// The definition: what is derived from the types, with the defaults, bounds and descriptions of the table of
+/// keys.
 ///
 /// # Errors
 /// When it does not have the shape that it has to have, which is a defect.
 pub fn definition() -> Result<CustomResourceDefinition, CrdError> {
     let mut definition = serde_json::to_value(Registry::crd())?;
+    unfold(&mut definition);
+    for key in keys() {
+        complete(property(&mut definition, key.path)?, key)?;
+    }
     for (path, default) in defaults() {
-        let pointer = format!(
-            "/spec/versions/0/schema/openAPIV3Schema/properties/{}",
-            path.replace('.', "/properties/")
-        );
-        let property = definition
-            .pointer_mut(&pointer)
-            .and_then(Value::as_object_mut)
-            .ok_or_else(|| CrdError::Shape(path.to_owned()))?;
+        let property = property(&mut definition, path)?;
         property.insert("default".to_owned(), default);
         // A null that is allowed stays; one that is not is replaced by the default.
         property.remove("nullable");
     }
-    unfold(&mut definition);
     Ok(serde_json::from_value(definition)?)
+}
+
+/// The schema of the key at that path.
+fn property<'a>(definition: &'a mut Value, path: &str) -> Result<&'a mut Map<String, Value>, CrdError> {
+    let pointer = format!(
+        "/spec/versions/0/schema/openAPIV3Schema/properties/{}",
+        path.replace("[]", "/items").replace('.', "/properties/")
+    );
+    definition
+        .pointer_mut(&pointer)
+        .and_then(Value::as_object_mut)
+        .ok_or_else(|| CrdError::Shape(path.to_owned()))
+}
+
+/// Adds what the table says of a key.
+fn complete(property: &mut Map<String, Value>, key: &Key) -> Result<(), CrdError> {
+    let meaning = property.get("description").and_then(Value::as_str).unwrap_or_default();
+    let description = key.description(&meaning.replace("\n\n", " "));
+    property.insert("description".to_owned(), description.into());
+    let rule = match key.kind {
+        Kind::Duration(range) => cel::duration(range),
+        Kind::Rate(range) => cel::rate(range),
+        Kind::Line(most) => {
+            property.insert("maxLength".to_owned(), most.into());
+            cel::text(&key.hint())
+        }
+        Kind::Whole(range) => {
+            property.insert("minimum".to_owned(), range.least.into());
+            property.insert("maximum".to_owned(), range.most.into());
+            return Ok(());
+        }
+        _ => return Ok(()),
+    };
+    let rules = property.entry("x-kubernetes-validations").or_insert_with(|| json!([]));
+    if let Value::Array(rules) = rules {
+        rules.insert(0, serde_json::to_value(rule)?);
+    }
+    Ok(())
 }
 
 /// Takes the line breaks of the source out of the descriptions; `kubectl explain` breaks lines by itself.
@@ -102,12 +132,11 @@ mod tests {
         spec::RegistrySpec,
     };
 
-    const COMMITTED: &str = include_str!("../../crds/registries.routr.io.yaml");
-
     #[test]
     fn the_committed_definition_is_that_of_the_code() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/crds/registries.routr.io.yaml");
         assert!(
-            yaml().unwrap() == COMMITTED,
+            yaml().unwrap() == std::fs::read_to_string(path).unwrap(),
             "crds/registries.routr.io.yaml is stale: `make crds` regenerates it"
         );
     }

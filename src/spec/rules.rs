@@ -1,53 +1,17 @@
-//! Defaults and bounds of every key, in one place; docs/configuration.md states the same.
+//! Every key of the document with its default and bounds ([`KEYS`]), and the texts that say what would be
+//! right.
+//!
+//! From this table and the types of [`crate::spec`] follow: how a file is read ([`crate::config`]), the
+//! defaults, bounds and descriptions of the CRD ([`super::crd`]), and, written by `make docs`, the reference
+//! and the example of docs/configuration.md and the keys of fuzz/dictionaries/config.dict.
 
-use std::time::Duration;
-
-use super::duration;
 use routr_registration::registration::redirect_policy;
+use serde_json::json;
 
-/// Default and bounds of a duration.
-pub(crate) struct DurationRange {
-    pub(crate) default: Duration,
-    pub(crate) least: Duration,
-    pub(crate) most: Duration,
-}
-
-impl DurationRange {
-    const fn of(default_s: u64, least_s: u64, most_s: u64) -> Self {
-        Self {
-            default: Duration::from_secs(default_s),
-            least: Duration::from_secs(least_s),
-            most: Duration::from_secs(most_s),
-        }
-    }
-
-    /// Returns what would be right.
-    pub(crate) fn hint(&self) -> String {
-        format!(
-            "write a duration from {} to {}, such as {}, or a number of seconds",
-            duration::show(self.least),
-            duration::show(self.most),
-            duration::show(self.default)
-        )
-    }
-}
-
-/// Default and bounds of a whole number.
-pub(crate) struct WholeRange {
-    pub(crate) default: i64,
-    pub(crate) least: i64,
-    pub(crate) most: i64,
-}
-
-impl WholeRange {
-    /// Returns what would be right.
-    pub(crate) fn hint(&self) -> String {
-        format!("write a whole number from {} to {}", self.least, self.most)
-    }
-}
+pub(crate) use super::key::{DurationRange, Key, RateRange, UNLIMITED, WholeRange};
 
 pub(crate) const REGISTER_INTERVAL: DurationRange = DurationRange::of(60, 1, 86_400);
-pub(crate) const EXPIRES: DurationRange = DurationRange::of(600, 10, 86_400);
+pub(crate) const EXPIRES: DurationRange = DurationRange::of(600, 10, 86_400).whole_seconds();
 pub(crate) const REGISTER_TIMEOUT: DurationRange = DurationRange::of(40, 1, 120);
 /// Time that a redirection holds.
 pub(crate) const REDIRECT_TIME: DurationRange =
@@ -70,16 +34,115 @@ pub(crate) const REQUIRE: [&str; 1] = ["gin"];
 pub(crate) const MAX_REQUIRE: usize = 32;
 pub(crate) const MAX_REDIRECT_DOMAINS: usize = 64;
 pub(crate) const MAX_METHODS: usize = 64;
-pub(crate) const IN_FLIGHT: u32 = 1_000;
-pub(crate) const IN_FLIGHT_RANGE: WholeRange =
-    WholeRange { default: IN_FLIGHT as i64, least: 1, most: 100_000 };
-pub(crate) const RATE: f64 = 20.0;
+/// REGISTERs in flight at once.
+pub(crate) const IN_FLIGHT: WholeRange = WholeRange { default: 1_000, least: 1, most: 100_000 };
 /// A rate outside of these is a slip, and its interval could not be held in a `Duration`.
-pub(crate) const RATES: std::ops::RangeInclusive<f64> = 0.001..=1_000_000.0;
-pub(crate) const UNLIMITED: &str = "unlimited";
+pub(crate) const RATE: RateRange = RateRange { default: 20.0, least: 0.001, most: 1_000_000.0 };
 pub(crate) const REQUESTER_PORT: u16 = 51909;
 pub(crate) const API_PORT: u16 = 51907;
 pub(crate) const REDIS_PORT: u16 = 6379;
+pub(crate) const MAX_NAME: u32 = 253;
+pub(crate) const MAX_REGION: u32 = 128;
+pub(crate) const MAX_USER_AGENT: u32 = 256;
+/// Longest path of a file.
+const MAX_PATH: u32 = 4_096;
+
+/// Every key of the document, in the order of the fields of [`crate::spec`].
+pub(crate) const KEYS: &[Key] = &[
+    Key::text("kind", hint::KIND).required().example(&["Registry"]),
+    Key::text("apiVersion", hint::API_VERSION).required().example(&["routr.io/v2beta1"]),
+    Key::open_mapping("metadata"),
+    Key::text("metadata.name", hint::NAME)
+        .is(|| json!(NAME))
+        .bounds("1 to 253 characters")
+        .example(&["europe"]),
+    Key::mapping("spec").hint_of(hint::SPEC).required(),
+    Key::text("spec.requesterAddr", hint::REQUESTER_ADDR)
+        .required()
+        .bounds("see *Addresses*")
+        .example(&["https://requester.example.com:51909"]),
+    Key::text("spec.apiAddr", hint::API_ADDR)
+        .required()
+        .bounds("see *Addresses*")
+        .example(&["\"[2001:db8::7]:51907\""]),
+    Key::text("spec.requesterTokenFile", hint::TOKEN_FILE)
+        .bounds("1 to 4096 visible ASCII characters")
+        .example(&["requester-token"]),
+    Key::secret_key("spec.requesterTokenSecretRef"),
+    Key::duration("spec.registerInterval", &REGISTER_INTERVAL).example(&["1m30s"]),
+    Key::mapping("spec.cache").is(|| json!({})).hides_values(),
+    Key::word("spec.cache.provider", &["memory", "redis"]).is(|| json!("memory")).example(&["redis"]),
+    Key::text("spec.cache.parameters", hint::PARAMETERS)
+        .otherwise("with `redis`, the local one: `host=localhost,port=6379`")
+        .bounds("see *Cache parameters*")
+        .example(&[
+            "host=redis.example.com,port=6380,username=registry,passwordFile=redis-password,secure=true,\
+             caFile=redis-ca.pem",
+        ]),
+    Key::secret_key("spec.cache.parametersSecretRef"),
+    Key::secret_key("spec.cache.passwordSecretRef"),
+    Key::texts("spec.methods", hint::METHODS, hint::METHOD)
+        .bounds("at most 64, none twice")
+        .example(&["[INVITE, MESSAGE]"]),
+    Key::mappings("spec.edgePorts", hint::EDGE_PORTS).bounds("at least one"),
+    Key::text("spec.edgePorts[].address", hint::EDGE_PORT)
+        .required()
+        .bounds("none twice")
+        .example(&["10.100.42.127:5060", "\"[2001:db8::5]:5060\""]),
+    Key::line("spec.edgePorts[].region", MAX_REGION, hint::REGION)
+        .bounds("1 to 128 characters")
+        .example(&["us-east1", "europe-west1"]),
+    Key::text("spec.instanceId", hint::INSTANCE_ID)
+        .otherwise(
+            "in Kubernetes the UID of the Registry, else stored in Redis or derived from the name and the \
+             addresses",
+        )
+        .bounds("1 to 128 visible ASCII characters")
+        .example(&["europe-1"]),
+    Key::mapping("spec.registration").is(|| json!({})),
+    Key::duration("spec.registration.expires", &EXPIRES).example(&["15m"]),
+    Key::whole("spec.registration.maxInFlight", &IN_FLIGHT).example(&["500"]),
+    Key::rate("spec.registration.ratePerRegistrar", &RATE).example(&["50"]),
+    Key::duration("spec.registration.timeout", &REGISTER_TIMEOUT).example(&["35s"]),
+    Key::line("spec.registration.userAgent", MAX_USER_AGENT, hint::USER_AGENT)
+        .is(|| json!(USER_AGENT))
+        .bounds("1 to 256 characters, no line breaks")
+        .example(&[USER_AGENT]),
+    Key::texts("spec.registration.require", hint::REQUIRE, hint::OPTION_TAG)
+        .is(|| json!(REQUIRE))
+        .bounds("at most 32, none twice")
+        .example(&["[gin]"]),
+    Key::mapping("spec.registration.redirects"),
+    Key::texts("spec.registration.redirects.domains", hint::REDIRECT_DOMAINS, hint::REDIRECT_DOMAIN)
+        .bounds("at most 64")
+        .example(&["[provider.net, 203.0.113.0/24]"]),
+    Key::flag("spec.registration.redirects.credentials").example(&["true"]),
+    Key::duration("spec.registration.redirects.maxTime", &REDIRECT_TIME).example(&["30m"]),
+    Key::mapping("spec.registration.digest").otherwise("anything"),
+    Key::word("spec.registration.digest.minAlgorithm", &["MD5", "SHA-256"])
+        .is(|| json!("MD5"))
+        .example(&["SHA-256"]),
+    Key::flag("spec.registration.digest.requireQop").example(&["true"]),
+    Key::mapping("spec.tls"),
+    Key::line("spec.tls.caFile", MAX_PATH, hint::CA_FILE)
+        .otherwise("the system's authorities")
+        .example(&["authorities.pem"]),
+    Key::line("spec.tls.certFile", MAX_PATH, hint::CERT_FILE).example(&["client.pem"]),
+    Key::line("spec.tls.keyFile", MAX_PATH, hint::KEY_FILE).example(&["client-key.pem"]),
+    Key::duration("spec.apiTimeout", &API_TIMEOUT).example(&["1m"]),
+    Key::mapping("spec.sync").is(|| json!({})),
+    Key::duration("spec.sync.timeout", &SYNC_TIMEOUT).otherwise("ten times `apiTimeout`").example(&["5m"]),
+    Key::whole("spec.sync.maxPages", &SYNC_PAGES).example(&["10000"]),
+    Key::whole("spec.sync.maxTrunks", &SYNC_TRUNKS).example(&["200000"]),
+    Key::whole("spec.sync.maxBytes", &SYNC_BYTES).example(&["268435456"]),
+    Key::whole("spec.sync.maxTrunkBytes", &TRUNK_BYTES).example(&["65536"]),
+    Key::flag("spec.suspend").only_in_kubernetes(),
+];
+
+/// The keys of the mapping at `parent`, in their order.
+pub(crate) fn keys_of(parent: &str) -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().filter(move |key| key.parent() == parent)
+}
 
 /// Folder of the CA files of Registry resources: anyone who writes a resource must not make the operator read
 /// any other file of its pod.
@@ -114,9 +177,6 @@ pub(crate) mod hint {
     pub(crate) const PARAMETERS: &str = "write key=value pairs, such as host=localhost,port=6379";
     pub(crate) const ONE_LINE: &str =
         "write each value on one line, without tabs and other control characters";
-    pub(crate) const IN_FLIGHT: &str = "write a whole number from 1 to 100000";
-    pub(crate) const RATE: &str =
-        "write a number of REGISTERs per second from 0.001 to 1000000, or the word unlimited";
     pub(crate) const USER_AGENT: &str =
         "write a text of 1 to 256 characters without line breaks or other control characters";
     pub(crate) const REQUIRE: &str = "write a list of at most 32 SIP option tags, such as [gin], or []";
@@ -124,7 +184,6 @@ pub(crate) mod hint {
     pub(crate) const REDIRECT_DOMAINS: &str = "write a list of at most 64 domains, such as [provider.net]";
     pub(crate) const REDIRECT_DOMAIN: &str =
         "write a domain such as provider.net, an IP address, a network such as 192.0.2.0/24, or * for all";
-    pub(crate) const TRUE_OR_FALSE: &str = "write true or false";
     pub(crate) const CA_FILE: &str =
         "write the path of a PEM file that can be read and holds the authorities to trust";
     pub(crate) const CERT_FILE: &str = "write the path of a PEM file that can be read and holds the certificate to present, together with \
