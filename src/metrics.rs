@@ -112,7 +112,7 @@ pub struct Scrape {
     pub registries: Vec<(RegistryName, Option<Summary>)>,
     /// The connections of the Registries of an operator.
     pub connections: Option<Connections>,
-    /// Whether this replica leads; `None` outside an operator, which then has no metrics of its own.
+    /// True while this replica leads; `None` outside an operator, which then has no metrics of its own.
     pub leading: Option<bool>,
     /// The time of the scrape, in milliseconds since the Unix epoch.
     pub now_unix_ms: u64,

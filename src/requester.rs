@@ -7,8 +7,7 @@
 //!   `X-Gateway-Auth` extension; neither that nor Route is sent on. Contact names where the EdgePort of the
 //!   Route hears calls: the address of the `X-Routr-Contact` extension, else that of the Route.
 //! * **proxied**: through the EdgePort of the first Route, `X-Gateway-Auth` passed on to it. Contact names
-//! the
-//!   EdgePort too; with [`ContactHost::Requester`] the Requester itself, as the Java Requester does.
+//!   the EdgePort too; with [`ContactHost::Requester`] the Requester itself, as the Java Requester does.
 //!
 //! Differences from the Java one:
 //!
@@ -118,7 +117,7 @@ pub struct Options {
     pub sip_port: u16,
     /// Host and port of Contact instead of the local address, where it names the Requester itself.
     pub contact: Option<AdvertisedContact>,
-    /// Where Contact leads in proxied mode, unless `contact` is set.
+    /// Host of Contact in proxied mode, unless `contact` is set.
     pub proxied_contact: ContactHost,
     /// Checks the certificates of registrars; see [`client_config`]. `None`: no TLS.
     pub tls: Option<Arc<rustls::ClientConfig>>,
@@ -270,9 +269,9 @@ fn router(service: RequesterService, capacity: u32, access: &AccessOptions) -> R
 /// The port of probes and metrics.
 #[derive(Debug)]
 pub struct HttpPort {
-    /// Where it listens.
+    /// Address to listen on.
     pub listener: TcpListener,
-    /// Whether Routr's own `/healthz` is there beside the others.
+    /// True where Routr's own `/healthz` is there beside the others.
     pub healthz: bool,
 }
 

@@ -233,10 +233,9 @@ pub struct EdgePortSpec {
     /// Region of this EdgePort; trunks of the same region (`extended.region`) prefer it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    /// Where this EdgePort hears calls from outside, `host:port` or a bare host: what the Contact of a
-    /// REGISTER
-    /// names. The port counts for UDP and TCP, the default is 5060; with TLS it is 5061 of the same host.
-    /// Default: `address`.
+    /// Address at which this EdgePort hears calls from outside, `host:port` or a bare host: the Contact of a
+    /// REGISTER names it. The port counts for UDP and TCP, the default is 5060; with TLS it is 5061 of the
+    /// same host. Default: `address`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     #[x_kube(validation = cel::sip_address(hint::PUBLIC_ADDRESS))]

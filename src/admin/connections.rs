@@ -26,10 +26,10 @@ pub(super) const MAX_CONNECTIONS: usize = 128;
 /// Bytes of responses that are not taken yet, on one port. One more ends a connection that leaves some.
 const MAX_UNTAKEN_BYTES: u64 = 32 << 20;
 
-/// How long a client may take nothing of a response.
+/// Time that a client may take nothing of a response.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What a connection does.
+/// Activity of a connection.
 #[derive(Debug)]
 pub(super) struct Activity {
     from: IpAddr,

@@ -20,16 +20,16 @@ use tower::ServiceExt as _;
 use super::connections::{Activity, Connections, Noted};
 use routr_net::descriptors::{self, Reserve};
 
-/// How long a client may take to send the head of a request, an idle connection included.
+/// Time that a client may take to send the head of a request, an idle connection included.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Between two looks at clients that take nothing.
 const SWEEP_PERIOD: Duration = Duration::from_secs(1);
 
-/// How long requests under way may take to end after shutdown began.
+/// Time that requests under way may take to end after shutdown began.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 
-/// How long to wait after an accept failed, for example because no file descriptors are left.
+/// Pause after an accept failed, for example because no file descriptors are left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
 /// Serves until `shutdown` is cancelled.

@@ -1,4 +1,4 @@
-//! What is allowed in a configuration, and most likely wrong.
+//! Warnings of what is allowed in a configuration, and most likely wrong.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ const INTERNAL_ENDINGS: [&str; 7] =
     [".local", ".localhost", ".internal", ".svc", ".lan", ".home.arpa", ".test"];
 
 impl Config {
-    /// What is allowed, and most likely wrong: one sentence each.
+    /// Warnings, one sentence each.
     pub fn warnings(&self) -> Vec<String> {
         self.edge_ports.iter().enumerate().filter_map(|(at, edge_port)| internal(at, edge_port)).collect()
     }

@@ -56,7 +56,7 @@ use super::{
 /// in order may catch one request more than once.
 const MAX_RESENDS: u32 = 3;
 
-/// What is at the other end.
+/// Kind of peer at the other end.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer {
     /// Its name, for a person.

@@ -254,7 +254,7 @@ mod tests {
         assert!(words.unwrap().ends_with("does not speak HTTP/2: it began with 22 bytes that are text"));
     }
 
-    /// What came is read, and then the reset.
+    /// Reads what came, and then the reset.
     #[tokio::test]
     async fn g3_what_came_before_a_reset_is_read_though_nothing_can_be_written_any_more() {
         use tokio::{

@@ -37,7 +37,7 @@ pub(super) struct RequesterStatus {
     asked_on: AtomicU64,
     asking: AtomicBool,
     restarts: Restarts,
-    /// What it understands beyond the contract, once it was asked.
+    /// Features beyond the contract, once it was asked.
     features: watch::Sender<Option<Features>>,
 }
 
@@ -112,7 +112,7 @@ impl RequesterStatus {
         Some(says)
     }
 
-    /// What it understands beyond the contract. Waits for its word where it has just been asked: a REGISTER
+    /// Features beyond the contract. Waits for the response where it has just been asked: a REGISTER
     /// without it would bind the wrong Contact until the next refresh.
     pub(super) async fn features(self: &Arc<Self>) -> Features {
         self.ask_once();

@@ -77,7 +77,7 @@ impl Payers {
 pub struct Connections {
     /// By namespace, in order.
     pub open: Vec<(String, u64)>,
-    /// How many there may be together.
+    /// Number that there may be together.
     pub limit: u64,
 }
 

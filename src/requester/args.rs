@@ -163,8 +163,7 @@ pub struct RequesterArgs {
     #[arg(long, value_name = "HOST[:PORT]")]
     pub contact: Option<AdvertisedContact>,
 
-    /// Where Contact leads in proxied mode without --contact: to the EdgePort, which hears the calls, or to
-    /// the
+    /// Host of Contact in proxied mode without --contact: the EdgePort, which hears the calls, or the
     /// Requester itself, as with Routr's own (for providers that route calls by the source address).
     #[arg(long, value_enum, default_value_t, value_name = "WHERE")]
     pub proxied_contact: ContactHost,

@@ -53,7 +53,7 @@ pub struct Finished {
     pub proven: Option<bool>,
 }
 
-/// Whose nonces are kept, and where.
+/// Owner of the nonces that are kept, and their place.
 struct Account<'a> {
     key: &'a NonceKey,
     credentials: &'a Credentials,

@@ -18,7 +18,7 @@ pub const DEFAULT_CAPACITY: u32 = 4096;
 /// one connection can hold in memory, with the header list of each request, is bounded by it.
 pub(super) const MAX_STREAMS: u32 = 1024;
 
-/// What is understood here beyond Routr's contract.
+/// Features understood here beyond Routr's contract.
 const FEATURES: Features = Features::ALL;
 
 /// Implements the `RequesterInfo` service.

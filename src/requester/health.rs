@@ -25,7 +25,7 @@ use crate::admin;
 use routr_sip::client::Client;
 use routr_types::host::Transport;
 
-/// Where the HTTP port listens unless it is set.
+/// Default address of the HTTP port.
 pub const DEFAULT_HTTP: &str = "0.0.0.0:8080";
 
 /// Most label sets of the calls; one more counts as `other`.
@@ -34,7 +34,7 @@ const MAX_SERIES: usize = 256;
 /// The content type of `/metrics`.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What a Requester counts, and whether it takes calls. Clones share it.
+/// Counters of a Requester, and its readiness to take calls. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Health(Arc<Inner>);
 

@@ -54,7 +54,7 @@ pub struct OutgoingRequest {
     pub minimum: DigestMinimum,
 }
 
-/// Where the Contact of requests through an EdgePort leads, in proxied mode.
+/// Host of the Contact of requests through an EdgePort, in proxied mode.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ContactHost {
     /// To the EdgePort, where calls are heard.
@@ -65,7 +65,7 @@ pub enum ContactHost {
     Requester,
 }
 
-/// What Contact is to say.
+/// Settings of Contact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ContactPlan {
     /// The method has none.
@@ -166,7 +166,7 @@ struct Extensions<'a> {
     gateway_auth: Option<(Path<'a>, &'a str)>,
     cseq: u32,
     minimum: DigestMinimum,
-    /// Where Contact is to lead.
+    /// Host of Contact.
     contact: Option<HostPort>,
 }
 
@@ -383,7 +383,7 @@ fn edge_destination(edge: &SipUri, transport: Transport) -> Result<Destination, 
 /// Host, port and transport at which an EdgePort hears calls.
 type EdgeContact = (String, Option<u16>, Transport);
 
-/// Where calls are heard: the public address of the EdgePort, else its own, with the transport that the Route
+/// Address for calls: the public one of the EdgePort, else its own, with the transport that the Route
 /// names. An EdgePort whose own address has the port of UDP hears TLS at that of TLS (RFC 3261 §19.1.2).
 fn edge_contact(
     edge: Option<&NameAddr>,

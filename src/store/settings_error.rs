@@ -1,9 +1,9 @@
-//! Why settings of Redis cannot be used.
+//! Reasons that settings of Redis cannot be used.
 
 use routr_net::tls::TlsFileError;
 use routr_types::host::HostPort;
 
-/// Why settings cannot be used, before anything is sent.
+/// Reason that settings cannot be used, before anything is sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RedisSettingsError {
     /// A file of TLS cannot be read or used.
@@ -14,7 +14,7 @@ pub enum RedisSettingsError {
     Address {
         /// The address.
         address: HostPort,
-        /// What is wrong with it.
+        /// Problem with it.
         cause: Box<str>,
     },
 }

@@ -110,7 +110,7 @@ fn server_name(address: &HostPort) -> io::Result<ServerName<'static>> {
     ServerName::try_from(address.host.to_string()).map_err(io::Error::other)
 }
 
-/// What a connection is made of.
+/// Parts of a connection.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 

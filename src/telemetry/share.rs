@@ -39,7 +39,7 @@ const MAX_REGISTRIES: usize = 100_000;
 
 static COUNTED: Mutex<Option<Counted>> = Mutex::new(None);
 
-/// What was written and left out.
+/// Lines that were written and left out.
 #[derive(Debug)]
 struct Counted {
     /// The end of the window.
@@ -179,7 +179,7 @@ impl Visit for Names {
 mod tests {
     use super::*;
 
-    /// How many lines of each of these Registries are written when each writes 150.
+    /// Returns the number of lines of each of these Registries that are written when each writes 150.
     fn written(counted: &mut Counted, registries: impl Iterator<Item = String>, now: Instant) -> u64 {
         let lines = registries.map(|registry| (0..150).filter(|_| counted.count(&registry, now)).count());
         lines.map(|lines| lines as u64).sum()

@@ -51,7 +51,7 @@ pub const NEVER: &[(IpNet, &str)] = &[
 pub const LOOPBACK: &[(IpNet, &str)] =
     &[(v4(127, 0, 0, 0, 8), "loopback"), (v6(0, 0, 0, 1, 128), "loopback")];
 
-/// Why an address is not connected to.
+/// Reason that an address is not connected to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{address} is denied: {}", match (spelt, why) {
     (Some(spelt), Some(why)) => format!("it leads to {spelt}, which is in {rule} ({why})"),

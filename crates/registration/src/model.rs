@@ -22,7 +22,7 @@ pub struct RegisterRequest {
     /// and
     /// the DNS may name others (RFC 3263 §4.2).
     pub names_port: bool,
-    /// How it travels there.
+    /// Transport to the target.
     pub transport: Transport,
     /// Host of the Request-URI; it has no user part (RFC 3261 §10.2).
     pub request_host: Box<str>,
@@ -45,7 +45,7 @@ pub struct RegisterRequest {
     /// The public address of the EdgePort for `transport`, which Contact is to name; `None`: that of
     /// `edge_port`.
     pub contact: Option<HostPort>,
-    /// Which of the configured option tags to leave out, one bit for each in configuration order.
+    /// Configured option tags to leave out, one bit for each in configuration order.
     pub without_tags: u32,
     /// For the digest challenge.
     pub credentials: Option<Credentials>,
@@ -117,7 +117,7 @@ pub enum SendError {
     /// The connection: it broke while the call was under way. The request may have been sent on.
     #[error("the connection to the Requester broke: {cause}")]
     Disconnected {
-        /// How.
+        /// Details, for a person.
         cause: Box<str>,
         /// It had brought a response to another call: some Requesters and proxies end a connection after
         /// each.
@@ -387,11 +387,11 @@ pub struct EdgePort {
     pub address: HostPort,
     /// Preferred by trunks of the same region.
     pub region: Option<String>,
-    /// Where it hears calls from outside, for Contact.
+    /// Addresses at which it hears calls from outside, for Contact.
     pub public: PublicAddresses,
 }
 
-/// Where an EdgePort hears calls from outside, by transport. What is `None` is the EdgePort's own address.
+/// Addresses at which an EdgePort hears calls from outside, by transport; `None`: its own address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PublicAddresses {
     /// Over UDP.

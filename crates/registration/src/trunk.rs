@@ -30,7 +30,7 @@ pub struct TrunkUri {
     pub registrar: HostPort,
     /// The port is the trunk's own word; otherwise the DNS may name others (RFC 3263 §4.2).
     pub names_port: bool,
-    /// How to reach it.
+    /// Transport to the registrar.
     pub transport: Transport,
     /// Lower first (RFC 2782).
     pub priority: i32,

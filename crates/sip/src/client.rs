@@ -59,18 +59,18 @@ pub const MAX_DATAGRAM: usize = 65_000;
 /// written.
 const MAX_CONNECTIONS: usize = 2;
 
-/// How long after a datagram the first look at whether it could be delivered; the next ones are twice as late
+/// Time from a datagram to the first look at whether it could be delivered; the next ones are twice as late
 /// each.
 const FIRST_ERROR_LOOK: Duration = Duration::from_millis(5);
 
-/// How many T1 an address may be silent over UDP until the next one is asked too: the request has been sent
+/// Number of T1 that an address may be silent over UDP until the next one is asked too: the request was sent
 /// four times then. RFC 3263 §4.3 waits for Timer F, 64 T1, which is longer than callers wait.
 const SILENT_T1: u32 = 8;
 
 /// Most addresses that are asked for one request over TCP or TLS, where one after the other answers 503.
 const MAX_UNAVAILABLE: usize = 4;
 
-/// How a [`Client`] is set up.
+/// Settings of a [`Client`].
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
     /// The local address of the UDP socket and of connections. `0.0.0.0` reaches IPv4 only, `::` both
@@ -155,7 +155,7 @@ struct Inner {
     udp: Arc<Udp>,
     connections: Arc<Connections>,
     reachability: Arc<Reachability>,
-    /// How long an address may be silent until the next one is asked too.
+    /// Time that an address may be silent until the next one is asked too.
     failover: Duration,
     _stop: DropGuard,
 }
@@ -487,14 +487,14 @@ impl fmt::Debug for Client {
     }
 }
 
-/// Why another address is to be tried.
+/// Reason to try another address.
 enum Refusal {
     /// 503: overloaded, or down for maintenance.
     Unavailable(Box<(Response, Peer)>),
     Failed(ClientError),
 }
 
-/// What to make of the failures of all addresses: a response where there is one, else what says most.
+/// Result of the failures of all addresses: a response where there is one, else the error that says most.
 fn best_of(refusals: Vec<(SocketAddr, Refusal)>) -> Result<(Response, Peer), ClientError> {
     let (mut silent, mut causes) = (None, Vec::new());
     for (address, refusal) in refusals {

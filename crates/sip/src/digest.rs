@@ -89,7 +89,7 @@ impl Qop {
     }
 }
 
-/// What a server demands. `Debug` shows neither nonce nor opaque.
+/// Demand of a server. `Debug` shows neither nonce nor opaque.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Challenge {
     /// Realm whose password is asked for.

@@ -28,7 +28,7 @@ pub const CONTACT: &str = "X-Routr-Contact";
 /// All of them.
 pub const ALL: [&str; 7] = [LOCAL, STATUS, BINDINGS, TARGET, AUTHENTICATION, DIGEST, CONTACT];
 
-/// What a Requester understands beyond Routr's contract. Only such a Requester is sent any of it.
+/// Features that a Requester understands beyond Routr's contract. Only such a Requester is sent any of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features {
     /// [`CONTACT`].

@@ -37,7 +37,7 @@ pub struct PlayOptions {
     pub transports: Vec<Over>,
     /// The password that is right, whatever the user.
     pub password: Secret,
-    /// Where the first name server listens, the others at the next ports, or, on port 53 of loopback, at the
+    /// Address of the first name server, the others at the next ports, or, on port 53 of loopback, at the
     /// next addresses; a free port of `listen`'s address where it is absent.
     pub dns: Option<SocketAddr>,
     /// The same for EdgePorts.

@@ -11,7 +11,7 @@ use routr_registration::model::{SourceError, TrunkItem as _};
 /// `Get` calls at a time.
 const MAX_LOOK_UPS: usize = 8;
 
-/// What a server says of one trunk.
+/// Response of a server about one trunk.
 enum Presence {
     There(RawTrunk),
     Gone,

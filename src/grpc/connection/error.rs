@@ -16,7 +16,7 @@ pub enum CallError {
     /// The connection broke while the call was under way: the request may have been processed.
     #[error("{cause}")]
     Broken {
-        /// How.
+        /// Details, for a person.
         cause: Box<str>,
         /// It had brought a response to another call.
         after_response: bool,
@@ -78,7 +78,7 @@ pub(super) fn is_after_response(error: &(dyn Error + 'static)) -> bool {
     causes(error).any(<dyn Error>::is::<AfterResponse>)
 }
 
-/// What became of a request.
+/// Fate of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(in super::super) enum Fate {
     /// Surely not processed: it may be sent again at once.

@@ -26,7 +26,7 @@ const IDLE_PERIODS: u32 = 10;
 /// First and longest pause between two replacements.
 const REPLACE_PERIOD: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
 
-/// What came of an attempt to replace a connection.
+/// Result of an attempt to replace a connection.
 enum Replaced {
     /// This one is used now.
     By(Arc<Generation>),

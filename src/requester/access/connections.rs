@@ -51,7 +51,7 @@ pub(super) struct Call {
     stage: Stage,
 }
 
-/// How far a call has come.
+/// Progress of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// Its message is to come.
@@ -234,8 +234,8 @@ impl Connections {
 
     /// Ends the connection that is missed least: one on whose calls the Requester does not work, of a caller
     /// who has not shown who it is where that is demanded, of the host that has most of them, the longest
-    /// without a call that began or ended. For a newcomer, none goes of a host that has fewer than its own: one
-    /// that keeps all of its connections busy would take those of the others. `false`: there is none.
+    /// without a call that began or ended. For a newcomer, none goes of a host that has fewer than its own:
+    /// one that keeps all of its connections busy would take those of the others. `false`: there is none.
     pub(super) fn evict(&self, newcomer: Option<IpAddr>, access: &AccessOptions) -> bool {
         let open = self.open();
         let of_host = by_host(&open);
@@ -291,7 +291,7 @@ impl Connections {
     }
 }
 
-/// How many connections each host has.
+/// Number of connections of each host.
 fn by_host(open: &[Arc<Usage>]) -> HashMap<IpAddr, usize> {
     let mut of_host = HashMap::new();
     for usage in open {

@@ -28,7 +28,7 @@ pub(super) struct Authenticator {
     minimum: DigestMinimum,
 }
 
-/// What became of nonces that were kept.
+/// Fate of nonces that were kept.
 pub(super) enum KeptOutcome {
     /// They were taken; others are asked for.
     Taken,
@@ -49,7 +49,7 @@ pub(super) struct Realm {
     cnonce: String,
     /// Number of requests that have used the nonce.
     used: u32,
-    /// How many nonces have been answered; 0 for one that was kept from an earlier request.
+    /// Number of nonces answered; 0 for one that was kept from an earlier request.
     answers: u8,
     /// The last credentials.
     answer: Option<Answer>,

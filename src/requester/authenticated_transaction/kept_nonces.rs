@@ -27,13 +27,13 @@ const MAX_GENERATION_BYTES: usize = 64 << 20;
 const ENTRY_BYTES: usize = 256;
 /// Bytes of the texts of an entry that is kept.
 const MAX_ENTRY_BYTES: usize = 8 << 10;
-/// How often in a row a registrar refuses a kept nonce, without calling it stale, until it is taken for one
+/// Number of times in a row that a registrar refuses a kept nonce, without calling it stale, until it is one
 /// that takes each nonce once.
 const MAX_REFUSALS: u8 = 2;
-/// How long nonces of such a registrar and user are not kept.
+/// Time for which nonces of such a registrar and user are not kept.
 const ONE_TIME_NONCES: Duration = Duration::from_secs(3600);
 
-/// Whose nonces they are.
+/// Owner of nonces.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(in super::super) struct NonceKey(Box<str>);
 
@@ -47,7 +47,7 @@ impl NonceKey {
     }
 }
 
-/// See the module. `Debug` shows nothing of them.
+/// Nonces that are kept, bounded in number. `Debug` shows nothing of them.
 pub(in super::super) struct KeptNonces {
     generations: Mutex<Generations>,
     /// Makes the marks of passwords those of this process.
@@ -67,7 +67,7 @@ struct Entry {
     realms: Vec<Realm>,
     /// A hash of the password that the nonces were used with.
     password: [u8; 32],
-    /// What was demanded of the challenges.
+    /// Minimum demanded of the challenges.
     minimum: DigestMinimum,
     /// Refusals in a row.
     refusals: u8,

@@ -38,7 +38,7 @@ impl Registrar {
         raw.reply("401 Unauthorized", &[&challenge])
     }
 
-    /// Whether a request has the right credentials with the nonce of now, nc rising.
+    /// Returns whether a request has the right credentials with the current nonce, nc rising.
     fn takes(&self, raw: &Raw) -> bool {
         let all = Credentials::all(raw, "Authorization");
         let Some(credentials) = all.first().filter(|given| given.need("nonce") == self.nonce()) else {

@@ -178,7 +178,7 @@ impl Watched for Places {
                 Ok(Err(error)) => Err(error.to_string()),
                 Err(_) => Err(format!("no answer in {ANSWER:?}")),
             };
-            self.cluster.send_replace((at, answer));
+            drop(self.cluster.send_replace((at, answer)));
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Attackers at a port: many raw connections from an address of their own, made again as soon as they end; and
-//! servers that attack their clients.
+//! Attackers at a port: many raw connections from an address of their own, made again as soon as they end;
+//! and servers that attack their clients.
 
 use std::fs;
 use std::io;
@@ -17,7 +17,7 @@ use super::SOON;
 use crate::support::process::Process;
 use crate::support::wait::{PATIENCE, wait_for};
 
-/// Where they come from: another host than the honest client's 127.0.0.1.
+/// Address that they come from: another host than the honest client's 127.0.0.1.
 const FROM: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
 /// Between two connections of one attacker, so that two cores serve the others as well.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -135,7 +135,7 @@ fn resident(process: &Process) -> usize {
     text.split(' ').nth(1).expect("a second field").parse::<usize>().expect("a number") * 4_096
 }
 
-/// What a process may have more of during an attack.
+/// Resources that a process may have more of during an attack.
 pub struct Bounds {
     /// MiB of memory.
     pub mib: usize,

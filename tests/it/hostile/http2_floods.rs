@@ -231,7 +231,7 @@ async fn callers_that_never_come_to_an_end() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_that_do_not_take_the_responses() {
     requester_withstands(async |mut stream: TcpStream, number, registrar| {
-        // A window of nothing for each stream, or all of the window that there is and a socket that is not read.
+        // No window for each stream, or the whole window and a socket that is not read.
         let settings: &[u8] = if number.is_multiple_of(2) { &NO_WINDOW } else { &[] };
         stream.write_all(&greeting(settings)).await?;
         for id in streams() {

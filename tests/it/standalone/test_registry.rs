@@ -207,7 +207,7 @@ impl TestRegistry {
         async move { wait_for(look, SOON, &what).await }
     }
 
-    /// How many REGISTERs of each user the registrar has granted so far. One that was retransmitted, as
+    /// Number of REGISTERs of each user that the registrar has granted so far. One that was retransmitted, as
     /// happens on a busy machine, counts once.
     pub fn granted(&self) -> BTreeMap<String, usize> {
         let granted = self.registrar.log().into_iter().filter(|seen| seen.code == Some(200));

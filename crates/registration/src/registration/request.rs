@@ -21,7 +21,7 @@ pub struct UriView<'a> {
     pub port: u16,
     /// The trunk names the port.
     pub names_port: bool,
-    /// How to reach it.
+    /// Transport to the registrar.
     pub transport: Transport,
 }
 

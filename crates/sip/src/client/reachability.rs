@@ -1,4 +1,4 @@
-//! Which addresses do not respond, where a destination has several: they are passed over for a while.
+//! Addresses that do not respond, where a destination has several: they are passed over for a while.
 
 use std::{
     collections::HashMap,
@@ -14,12 +14,12 @@ use routr_types::host::Transport;
 
 /// First and longest time that an address is passed over.
 const PASSED_OVER: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(300));
-/// How long one request alone tries an address again; the others pass it over meanwhile.
+/// Time in which one request alone tries an address again; the others pass it over until then.
 const PROBE_TIME: Duration = Duration::from_secs(10);
 /// Most addresses of which something is known.
 const MAX_KNOWN: usize = 4096;
 
-/// See the module.
+/// Addresses that did not respond, with the time until which they are passed over.
 #[derive(Debug, Default)]
 pub(super) struct Reachability(Mutex<HashMap<(SocketAddr, Transport), Known>>);
 

@@ -40,7 +40,7 @@ const MAX_SERVERS: usize = 3;
 pub(super) struct Names {
     system: Followed,
     within: Duration,
-    /// Which addresses may be used.
+    /// Addresses that may be used.
     targets: AddressPolicy,
     /// Each look-up has a socket.
     looking_up: Semaphore,

@@ -28,7 +28,7 @@ const RECEIVE_BUFFER_BYTES: usize = 8 * 1024 * 1024;
 const MAX_ROUTE_AGE: Duration = Duration::from_secs(30);
 const MAX_ROUTES: usize = 4096;
 
-/// How often a datagram is handed to the kernel, where that tells of others instead of sending it.
+/// Number of times that a datagram is handed to the kernel, where that reports on others and sends nothing.
 const SEND_TRIES: u32 = 8;
 
 pub(super) struct Udp {

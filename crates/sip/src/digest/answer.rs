@@ -64,7 +64,7 @@ pub fn next_nonce(info: &[u8]) -> Option<QuotedText> {
     scan::parameters(info).quoted("nextnonce").filter(|nonce| !nonce.as_bytes().is_empty())
 }
 
-/// What goes into a digest beside key, method, URI and body.
+/// Input of a digest beside key, method, URI and body.
 pub(super) struct Protected<'a> {
     pub(super) algorithm: Algorithm,
     pub(super) nonce: &'a [u8],

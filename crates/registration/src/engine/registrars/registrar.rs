@@ -117,7 +117,8 @@ impl Registrar {
         self.silences.saturating_add(self.wasted / 2).saturating_add(self.in_flight)
     }
 
-    /// A probe of an EdgePort never left the Requester: after two of them another registrar has the next turn.
+    /// A probe of an EdgePort never left the Requester: after two of them another registrar has the next
+    /// turn.
     pub fn wasted(&mut self) {
         self.wasted = self.wasted.saturating_add(1);
     }

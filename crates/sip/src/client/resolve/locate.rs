@@ -1,4 +1,4 @@
-//! Where the servers of a domain are: NAPTR, SRV, A and AAAA records (RFC 3263 §4, RFC 7984).
+//! Location of the servers of a domain: NAPTR, SRV, A and AAAA records (RFC 3263 §4, RFC 7984).
 
 use std::{
     collections::hash_map::DefaultHasher,
@@ -140,7 +140,7 @@ impl Names {
     }
 }
 
-/// Where the SRV records of a domain are by default (RFC 3263 §4.1).
+/// Default names of the SRV records of a domain (RFC 3263 §4.1).
 fn usual_name(domain: &str, transport: Transport) -> String {
     let service = match transport {
         Transport::Udp => "_sip._udp",

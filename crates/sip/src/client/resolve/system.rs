@@ -23,11 +23,11 @@ use tokio::time::Instant;
 
 use crate::client::error::ClientError;
 
-/// Where a system says which name servers it has, and which hosts it knows itself.
+/// Files in which a system names its name servers and the hosts that it knows itself.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const HOSTS: &str = "/etc/hosts";
 
-/// How often the files are looked at, while names are looked up.
+/// Interval of the looks at the files, while names are looked up.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
 /// Resolvers for one state of the files.
@@ -146,7 +146,7 @@ pub(super) struct Followed(Mutex<Current>);
 
 struct Current {
     system: Arc<System>,
-    /// What the files said, and when they are looked at again; `None`: they are not.
+    /// Content of the files, and the time of the next look at them; `None`: they are not read.
     files: Option<(Files, Instant)>,
 }
 
@@ -176,7 +176,7 @@ impl Files {
 }
 
 impl Followed {
-    /// What the system says now, and what it will say.
+    /// Name servers and hosts of the system, now and later.
     pub(super) fn start() -> Result<Self, ClientError> {
         let files = Files::read();
         let (config, options) = files.settings().unwrap_or_else(|error| {
