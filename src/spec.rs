@@ -191,7 +191,7 @@ pub struct SecretKeyRef {
     pub key: String,
 }
 
-/// Store of the state.
+/// `memory` (state is lost on a restart) or `redis` (version 6 or later).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum CacheProvider {
@@ -324,7 +324,7 @@ pub struct DigestSpec {
     pub require_qop: Option<bool>,
 }
 
-/// The weakest algorithm of a challenge that is answered.
+/// `MD5` for any algorithm, or `SHA-256` for SHA-256 and SHA-512-256.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DigestAlgorithm {
     /// Any.
