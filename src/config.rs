@@ -8,8 +8,15 @@
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use routr_net::addresses::AddressPolicy;
-use routr_registration::{engine::EngineSettings, model::EdgePort, registration::Settings};
-use routr_types::{host::HostPort, secret::Secret};
+use routr_registration::{
+    engine::EngineSettings,
+    model::{EdgePort, PublicAddresses},
+    registration::Settings,
+};
+use routr_types::{
+    host::{HostPort, Transport},
+    secret::Secret,
+};
 
 use self::{
     rules::hint,
@@ -245,7 +252,7 @@ impl Validator<'_> {
                 );
             }
             let here = format!("{here}.address");
-            match address::sip(&spec.address) {
+            match address::sip(&spec.address, Transport::Udp.default_port()) {
                 Err(error) => self.address(&here, &spec.address, error, hint::EDGE_PORT),
                 Ok(address) => {
                     let first = *seen.entry(address.clone()).or_insert(index);
@@ -253,11 +260,34 @@ impl Validator<'_> {
                         let problem = format!("the same as {path}[{first}].address");
                         self.wrong(&here, problem, Some(show(&spec.address)), "remove one of them");
                     }
-                    all.push(EdgePort { address, region: spec.region.clone() });
+                    let public = self.public_addresses(&format!("{path}[{index}]"), spec);
+                    all.push(EdgePort { address, region: spec.region.clone(), public });
                 }
             }
         }
         all
+    }
+
+    fn public_addresses(&mut self, path: &str, spec: &EdgePortSpec) -> PublicAddresses {
+        let mut read = |key: &str, given: &Option<String>, transport: Transport| {
+            let given = given.as_deref()?;
+            match address::sip(given, transport.default_port()) {
+                Ok(address) => Some(address),
+                Err(error) => {
+                    self.address(&format!("{path}.{key}"), given, error, hint::PUBLIC_ADDRESS);
+                    None
+                }
+            }
+        };
+        let udp = read("publicAddress", &spec.public_address, Transport::Udp);
+        let tcp = read("publicTcpAddress", &spec.public_tcp_address, Transport::Tcp);
+        let tls = read("publicTlsAddress", &spec.public_tls_address, Transport::Tls);
+        let tls_port = Transport::Tls.default_port();
+        PublicAddresses {
+            tcp: tcp.or_else(|| udp.clone()),
+            tls: tls.or_else(|| Some(HostPort { port: tls_port, ..udp.clone()? })),
+            udp,
+        }
     }
 }
 

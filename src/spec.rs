@@ -235,17 +235,17 @@ pub struct EdgePortSpec {
     pub region: Option<String>,
     /// Address at which this EdgePort hears calls from outside, `host:port` or a bare host: the Contact of a
     /// REGISTER names it. The port counts for UDP and TCP, the default is 5060; with TLS it is 5061 of the
-    /// same host. Default: `address`.
+    /// same host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     #[x_kube(validation = cel::sip_address(hint::PUBLIC_ADDRESS))]
     pub public_address: Option<String>,
-    /// The same for TCP alone. Default: `publicAddress`.
+    /// The same for TCP alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     #[x_kube(validation = cel::sip_address(hint::PUBLIC_ADDRESS))]
     pub public_tcp_address: Option<String>,
-    /// The same for TLS alone; a bare host has port 5061. Default: the host of `publicAddress`, port 5061.
+    /// The same for TLS alone; a bare host has port 5061.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     #[x_kube(validation = cel::sip_address(hint::PUBLIC_ADDRESS))]

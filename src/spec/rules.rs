@@ -92,6 +92,15 @@ pub(crate) const KEYS: &[Key] = &[
     Key::line("spec.edgePorts[].region", MAX_REGION, hint::REGION)
         .bounds("1 to 128 characters")
         .example(&["us-east1", "europe-west1"]),
+    Key::text("spec.edgePorts[].publicAddress", hint::PUBLIC_ADDRESS)
+        .otherwise("`address`")
+        .example(&["203.0.113.5", "sip.example.com"]),
+    Key::text("spec.edgePorts[].publicTcpAddress", hint::PUBLIC_ADDRESS)
+        .otherwise("`publicAddress`")
+        .example(&["203.0.113.5:5070", "sip.example.com"]),
+    Key::text("spec.edgePorts[].publicTlsAddress", hint::PUBLIC_ADDRESS)
+        .otherwise("the host of `publicAddress`, port 5061")
+        .example(&["203.0.113.5:5081", "sip.example.com"]),
     Key::text("spec.instanceId", hint::INSTANCE_ID)
         .otherwise(
             "in Kubernetes the UID of the Registry, else stored in Redis or derived from the name and the \
