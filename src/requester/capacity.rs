@@ -8,7 +8,7 @@ use crate::proto::requester_info::{GetRequest, GetResponse, requester_info_serve
 
 /// Most requests at a time from one caller; one beyond gets `RESOURCE_EXHAUSTED` at once: the caller knows
 /// best what is urgent, and those in flight keep their places. All other callers have as many again, and one
-/// target of a caller has a half of its places at most. Each costs memory alone: some 10 KB, at worst the 64
+/// target of a caller has a half of its places at most. Each costs memory alone: some 17 KB, at worst the 64
 /// KB that a message may have and as much for its response; large ones share a bound of their own. A silent
 /// registrar holds a place for half a minute: 4,096 places let 128 requests a second go to registrars that
 /// never respond.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use prost::Message as _;
@@ -84,9 +84,7 @@ async fn used_at_the_usual_pace(end: End) {
     let granted = Arc::new(AtomicUsize::new(0));
     let _requester = breaking(stage.requester_port, end, granted.clone()).await;
     let service = run_through(&stage, stage.requester_port);
-    let began = Instant::now();
     all_registered(&stage, &BTreeSet::new()).await;
-    println!("all registered after {:?}, {granted:?} times granted", began.elapsed());
     // A trunk whose connection broke has its turn on the next one: some are granted twice, none waits for a
     // back-off.
     assert!((20..=60).contains(&granted.load(Ordering::Relaxed)), "{granted:?}");

@@ -167,12 +167,6 @@ pub async fn withstands(
     for crowd in &crowds {
         assert!(crowd.opened() > 0, "there was no attack");
     }
-    let opened: Vec<usize> = crowds.iter().map(Crowd::opened).collect();
-    println!(
-        "{opened:?} connections of attackers; memory {} MiB, then {} MiB at most; descriptors {idle}, then {open}",
-        before >> 20,
-        most >> 20
-    );
     assert!(most <= before + (bounds.mib << 20), "{} MiB, then {} MiB", before >> 20, most >> 20);
     assert!(open <= idle + bounds.descriptors, "{idle} descriptors, then {open}");
     drop(crowds);

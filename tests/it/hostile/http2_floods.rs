@@ -7,6 +7,7 @@ use std::time::Duration;
 use prost::Message as _;
 use routr_registry::proto::common::Transport;
 use routr_registry::proto::sipmessage::ResponseType;
+use routr_registry::requester::DEFAULT_CAPACITY;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
@@ -18,8 +19,9 @@ use super::requester_access::{AccessOptions, outcome, register, registrar};
 const PLACES: usize = 32;
 /// Attackers: more than there are places.
 const ATTACKERS: usize = 3 * PLACES;
-/// MiB that an attack may cost: some hundred KB for each place.
-const MIB: usize = 48;
+/// MiB that an attack may cost: some hundred KB for each connection, and 20 KB for each of the calls that one
+/// host may have under way.
+const MIB: usize = 48 + DEFAULT_CAPACITY as usize * 20 / 1024;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 

@@ -51,11 +51,7 @@ async fn probes_metrics_and_the_health_service_of_grpc() {
         let response = client.check(HealthCheckRequest::default()).await.unwrap().into_inner();
         assert_eq!(response.status(), ServingStatus::Serving);
         let log = requester.output();
-        assert_eq!(
-            log.matches("can send SIP through it").count(),
-            2,
-            "who can reach it, and a warning:\n{log}"
-        );
+        assert!(log.contains("anything that reaches port"), "who can reach it:\n{log}");
         requester.terminate(PATIENCE).await;
         wait_until(async || ports::is_free(port), PATIENCE, "the port to be free").await;
     }
