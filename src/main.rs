@@ -125,6 +125,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
 
 /// Signals that end a process in an orderly way.
 const SHUTDOWN_SIGNALS: [SignalKind; 2] = [SignalKind::terminate(), SignalKind::interrupt()];
+#[cfg(feature = "demo")]
 const HANGUP: SignalKind = SignalKind::hangup();
 
 /// Ends the process in an orderly way on the first of these signals, at once on the next one.

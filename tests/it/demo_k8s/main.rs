@@ -1,6 +1,6 @@
 //! `make demo-k8s`: the operator on a real control plane, live. scripts/demo-k8s.sh builds what it needs and
 //! starts it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod show;
 

@@ -91,7 +91,7 @@ impl FailureState {
         self.cause = Some(cause);
     }
 
-    /// A success at a target: see [`Registration::clear_failure`]. Returns whether nothing is left to
+    /// A success at a target: see [`super::Registration::clear_failure`]. Returns whether nothing is left to
     /// remember.
     pub fn clear_after_success(&mut self, target: TargetRanks, now: Moment) -> bool {
         let (uri, preferred) = (target.uri, target.is_preferred());

@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use rustls::{ServerConfig, crypto};
 use tokio_rustls::TlsAcceptor;
 
-/// Names of the files in the folder that [`write`] fills.
+/// Names of the files in the folder that [`write()`] fills.
 pub const CA: &str = "ca.crt";
 pub const SERVER_CERTIFICATE: &str = "server.crt";
 pub const SERVER_KEY: &str = "server.key";
@@ -22,7 +22,7 @@ pub const ACCOUNTS_KEY: &str = "accounts.key";
 /// Public key by which a token is checked.
 pub const ACCOUNTS_PUBLIC_KEY: &str = "accounts.pub";
 
-/// Accepts TLS with the server's certificate in the folder that [`write`] has filled.
+/// Accepts TLS with the server's certificate in the folder that [`write()`] has filled.
 pub fn acceptor(folder: &Path) -> TlsAcceptor {
     let certificates: Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(folder.join(SERVER_CERTIFICATE)).expect("the certificate").collect();
