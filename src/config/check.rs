@@ -29,7 +29,12 @@ pub fn check(path: Option<&Path>) -> Checked {
             // A document that has been read can be written; if not, only rows of other keys are missing.
             let document = serde_json::to_value(document).unwrap_or_default();
             let rows = summary(&config).into_iter().chain(others(&document, &SUMMARISED));
-            Checked { code: 0, text: format!("{} is good\n\n{}", path.display(), table(rows)) }
+            let mut text = format!("{} is good\n\n{}", path.display(), table(rows));
+            for warning in config.warnings() {
+                // Writing to a String cannot fail.
+                let _ = writeln!(text, "\nwarning: {warning}");
+            }
+            Checked { code: 0, text }
         }
         Err(error) => Checked { code: 1, text: format!("{error}\n") },
     }

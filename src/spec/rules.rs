@@ -93,10 +93,10 @@ pub(crate) const KEYS: &[Key] = &[
         .bounds("1 to 128 characters")
         .example(&["us-east1", "europe-west1"]),
     Key::text("spec.edgePorts[].publicAddress", hint::PUBLIC_ADDRESS)
-        .otherwise("`address`")
+        .otherwise("as `address`")
         .example(&["203.0.113.5", "sip.example.com"]),
     Key::text("spec.edgePorts[].publicTcpAddress", hint::PUBLIC_ADDRESS)
-        .otherwise("`publicAddress`")
+        .otherwise("as `publicAddress`")
         .example(&["203.0.113.5:5070", "sip.example.com"]),
     Key::text("spec.edgePorts[].publicTlsAddress", hint::PUBLIC_ADDRESS)
         .otherwise("the host of `publicAddress`, port 5061")

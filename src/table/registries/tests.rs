@@ -1,7 +1,8 @@
 //! Tables of registries at several widths.
 
 use super::*;
-use crate::{admin::fake::NOW, registry::RegistryState};
+use crate::admin::fake::NOW;
+use crate::registry::RegistryState;
 
 fn registry(namespace: &str, name: &str, counts: Counts) -> RegistryResponse {
     RegistryResponse {
@@ -37,12 +38,12 @@ fn k10_a_registry_without_an_engine_has_its_row_and_says_why() {
     assert_eq!(
         registry_lines(&all, NOW, Some(80), false),
         [
-            "REGISTRY                  TRUNKS  REGISTERED  FAILING  NEXT LAPSE",
-            "telephony/broken               -           -        -           -",
+            "REGISTRY                  TRUNKS  REGISTERED  FAILING  NEXT EXPIRY",
+            "telephony/broken               -           -        -            -",
             "    stalled (SecretNotFound): there is no Secret \"redis\"",
-            "telephony/branch-offices      37          37        0    4 m 12 s",
-            "telephony/carriers          1200        1200        0    4 m 12 s",
-            "telephony/spare                -           -        -           -",
+            "telephony/branch-offices      37          37        0     4 m 12 s",
+            "telephony/carriers          1200        1200        0     4 m 12 s",
+            "telephony/spare                -           -        -            -",
             "    suspended: spec.suspend is true",
         ]
     );
@@ -97,16 +98,16 @@ fn at_80_columns_the_usual_states_have_columns_and_the_others_a_line() {
     assert_eq!(
         lines,
         [
-            "REGISTRY                       TRUNKS  REGISTERED  FAILING  NEXT LAPSE",
-            "telephony/stuck                     -           -        -           -",
+            "REGISTRY                       TRUNKS  REGISTERED  FAILING  NEXT EXPIRY",
+            "telephony/stuck                     -           -        -            -",
             "    the engine did not respond within 2 s",
-            "a-rather-long-namespace/main  1200023     1200000        3    4 m 12 s",
+            "a-rather-long-namespace/main  1200023     1200000        3     4 m 12 s",
             "    12 at risk, 1 invalid, 7 pending",
-            "telephony/new                       -           -        -           -",
+            "telephony/new                       -           -        -            -",
             "    API server: not working for 1 m 5 s: connection refused by",
             "    api.telephony.svc.cluster.local:51907; the trunks of the last sync are kept",
-            "telephony/branch-offices           37          37        0    4 m 12 s",
-            "telephony/carriers               1200        1200        0    4 m 12 s",
+            "telephony/branch-offices           37          37        0     4 m 12 s",
+            "telephony/carriers               1200        1200        0     4 m 12 s",
         ]
     );
 }
@@ -125,11 +126,11 @@ fn at_140_columns_each_state_has_a_column() {
     let lines = registry_lines(&troubled(), NOW, Some(140), false);
     assert_eq!(
         lines[0],
-        "REGISTRY                       TRUNKS  REGISTERED  AT RISK  FAILING  INVALID  PENDING  NEXT LAPSE"
+        "REGISTRY                       TRUNKS  REGISTERED  AT RISK  FAILING  INVALID  PENDING  NEXT EXPIRY"
     );
     assert_eq!(
         lines[3],
-        "a-rather-long-namespace/main  1200023     1200000       12        3        1        7    4 m 12 s"
+        "a-rather-long-namespace/main  1200023     1200000       12        3        1        7     4 m 12 s"
     );
     assert_eq!(lines.len(), 1 + 5 + 2, "{lines:#?}");
 }
