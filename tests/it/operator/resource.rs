@@ -139,17 +139,17 @@ async fn kubectl_explains_every_key() {
     let plane = ControlPlane::shared().await;
     for (path, expected) in [
         ("registries", "Keeps the SIP registrations of Routr's trunks alive"),
-        ("registry.spec.apiAddr", "The API server that lists the trunks"),
-        ("registries.spec.registerInterval", "1 s to 24 h. Default: 60s."),
-        ("registries.spec.suspend", "stops sending and keeps the bindings"),
+        ("registry.spec.apiAddr", "Address of the API server that lists the trunks"),
+        ("registries.spec.registerInterval", "1s to 24h. Default: `60s`."),
+        ("registries.spec.suspend", "sends nothing, and lets the bindings expire"),
         ("registries.spec.cache.provider", "ENUM: memory redis DESCRIPTION:"),
-        ("registries.spec.cache.provider", "Default: memory."),
+        ("registries.spec.cache.provider", "Default: `memory`."),
         ("registries.spec.cache.passwordSecretRef", "holds only the password of Redis"),
         ("registries.spec.cache.passwordSecretRef.key", "Key in its data"),
-        ("reg.spec.edgePorts.address", "optionally with `sip:` before it"),
+        ("reg.spec.edgePorts.address", "a leading `sip:` is allowed"),
         ("reg.spec.registration.require", "`[]` for none"),
         ("registries.status.trunks.atRisk", "the last attempt to refresh it failed"),
-        ("registries.status.failures.nextAttemptTime", "When the next REGISTER is due"),
+        ("registries.status.failures.nextAttemptTime", "Time when the next REGISTER is due"),
     ] {
         let said = plane.kubectl(["explain", path]).await.ok();
         let one_line = said.split_whitespace().collect::<Vec<_>>().join(" ");
