@@ -193,7 +193,9 @@ impl<'d> MapReader<'d> {
                 ),
                 _ => suggest(&entry.key, &self.names),
             };
-            self.findings.report(&path, entry.line, "unknown key".to_owned(), None, &hint);
+            // A key may be empty, and a path is not.
+            let path = if path.is_empty() { "\"\"" } else { &*path };
+            self.findings.report(path, entry.line, "unknown key".to_owned(), None, &hint);
         }
     }
 }
