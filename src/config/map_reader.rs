@@ -117,6 +117,8 @@ impl<'d> MapReader<'d> {
             && nearest(&plain, &parameters::KEYS).is_none();
         match () {
             () if hidden => "***".to_owned(),
+            // A path is never empty, and never ends in a point.
+            () if key.is_empty() => "\"\"".to_owned(),
             () if plain.len() < key.len() => format!("{plain}***"),
             () => plain,
         }
@@ -193,9 +195,7 @@ impl<'d> MapReader<'d> {
                 ),
                 _ => suggest(&entry.key, &self.names),
             };
-            // A key may be empty, and a path is not.
-            let path = if path.is_empty() { "\"\"" } else { &*path };
-            self.findings.report(path, entry.line, "unknown key".to_owned(), None, &hint);
+            self.findings.report(&path, entry.line, "unknown key".to_owned(), None, &hint);
         }
     }
 }
