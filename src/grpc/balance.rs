@@ -10,7 +10,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -139,6 +139,9 @@ impl Balance {
             offers += 1;
             let mut sender = connection.sender.clone();
             let waiting = connection.wait();
+            if let Some(sent) = request.extensions().get::<SentMarker>() {
+                sent.set();
+            }
             let done = sender.try_send_request(request).await;
             waiting.over();
             match done {
@@ -295,6 +298,20 @@ impl Balance {
         before.iter().for_each(|peer| peer.retire());
         self.dialing.several.store(peers.all.len() > 1, Ordering::Relaxed);
         Ok(())
+    }
+}
+
+/// Extension of a request that tells its caller whether a connection took it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SentMarker(Arc<AtomicBool>);
+
+impl SentMarker {
+    fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 

@@ -12,6 +12,7 @@ use tonic::{Code, Request, Status, codegen::http::uri::PathAndQuery};
 
 use super::{
     Ended, GrpcError,
+    balance::SentMarker,
     codec::RawCodec,
     ended,
     register::{Template, gateway_auth},
@@ -115,9 +116,16 @@ impl Requester for GrpcRequester {
         // For the Requester to know when no one waits any more. tonic, too, ends the call then, but says that
         // it was cancelled: so a little later than ours.
         message.set_timeout(left + DEADLINE_MARGIN);
+        let sent = SentMarker::default();
+        message.extensions_mut().insert(sent.clone());
         // tonic keeps the timeout for the answer only; connecting counts as well.
         let received = self.quota.reply();
         match timeout(left, send(client, message, &received)).await {
+            // No registrar and no EdgePort was silent: none was asked.
+            Err(_) if !sent.is_set() => {
+                let said = format!("no connection took the request within {} s", deadline.as_secs_f32());
+                Err(SendError::Unavailable(said.into()))
+            }
             Err(_) => Err(SendError::Deadline(deadline)),
             Ok(Ok(mut reply)) => {
                 if let (Some(200), Some(contact)) = (reply.code, reply.requester_contact) {

@@ -368,8 +368,20 @@ async fn a_call_that_is_never_answered_ends_at_its_deadline() {
     let (scripted, _seen) = scripted(ok);
     scripted.hang.store(true, Ordering::Relaxed);
     let (requester, _, _) = harness(&scripted).await;
-    let deadline = Duration::from_millis(200);
+    let deadline = Duration::from_secs(1);
     assert_eq!(requester.register(register(), deadline).await, Err(SendError::Deadline(deadline)));
+}
+
+/// The registrar is not blamed for a request that never left.
+#[tokio::test]
+async fn where_no_connection_takes_the_request_a_deadline_is_no_silence() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let requester = GrpcRequester::new(&settings(&silent.local_addr().unwrap().to_string(), "")).unwrap();
+    for _ in 0..2 {
+        let error = requester.register(register(), Duration::from_millis(200)).await.unwrap_err();
+        let said = "no connection took the request within 0.2 s";
+        assert_eq!(error, SendError::Unavailable(said.into()));
+    }
 }
 
 #[tokio::test]

@@ -156,7 +156,7 @@ async fn requester_faults(kube: &KubeClient) {
     let other = Case::new(kube, "requester-other", "requesterAddr is that of the API server", &SIX).await;
     other.stage.registrar.behave_all(Behaviour::ClaimExpires(16));
     let events = ["RequesterUnreachable", "RequesterReachable", "Ready"];
-    let (down_says, hangs_says) = (requester("Unreachable", ""), requester("Timeout", ""));
+    let (down_says, hangs_says) = (requester("Unreachable", ""), requester("Unreachable", ""));
     let other_says = requester("Refused", "");
     let (right, wrong) = (other.stage.requester_port, other.stage.api_port);
     tokio::join!(
