@@ -91,7 +91,8 @@ impl State {
             || model.life.is_dead()
             || registrar.is_hindered(self.edge_ports_loop())
             // An EdgePort that looks down is passed over, or probed.
-            || model.outages.an_edge_looks_down();
+            || model.outages.an_edge_looks_down()
+            || model.outages.the_requester_looks_down();
         if hindered || self.model.settings.max_in_flight <= 2 {
             return None;
         }
@@ -118,6 +119,7 @@ impl State {
             held,
             model.full_until,
             model.outages.edge_back_at,
+            model.outages.requester_back_at,
             model.began,
             model.resumed_at,
             self.model.changed_at + 2 * SECOND,

@@ -24,7 +24,8 @@ impl State {
     ///
     /// * where all its ways are well: the later of «well since» and «unregistered since», or the end of the
     ///   wait that an answer from before has caused (a back-off 30 min at most, a refused password 66 min, a
-    ///   Retry-After an hour), and [`State::slack`];
+    ///   Retry-After an hour), and [`State::slack`]; where two requests are allowed at a time, so much later
+    ///   as both places were taken;
     /// * the same while calls of other trunks fail, under a name of its own;
     /// * where one of them is, and none refuses the account: in addition one back-off, a round of two silent
     ///   targets and a pause between them for each URI and each EdgePort.
@@ -47,8 +48,9 @@ impl State {
                 continue;
             };
             if let Some(well) = trunk.well_since {
-                let until = well.max(bare).max(trunk.patience) + slack;
                 let patience = trunk.patience;
+                let from = well.max(bare).max(patience);
+                let until = from + slack + self.model.taken_ms(from, at);
                 self.check(name, at <= until, |_| {
                     format!("{reference}: all well since {well}, unregistered since {bare}, wait until {patience}, slack {slack} ms")
                 });

@@ -49,6 +49,8 @@ pub struct Run {
     /// Since when all places have been taken, and from when to when they were for a while.
     pub full_since: Option<u64>,
     pub full: (u64, u64),
+    /// From when to when they were at each time, where there are two at most.
+    pub taken: Vec<(u64, u64)>,
     pub paused: bool,
     /// Told to remove everything.
     pub farewell: bool,
@@ -83,6 +85,7 @@ impl Run {
             in_flight: 0,
             full_since: None,
             full: (0, 0),
+            taken: Vec::new(),
             paused,
             farewell: false,
             ending: false,
@@ -317,6 +320,14 @@ impl Model {
             let (from, to) = run.full_since.map_or(run.full, |since| (since, at));
             from + FULL <= expired && to + queue >= expired
         })
+    }
+
+    /// For how long all places of the acting run were taken since then, where there are two at most: refreshes
+    /// go before all else, and those of a few short bindings at a slow registrar take them all.
+    pub fn taken_ms(&self, since: u64, at: u64) -> u64 {
+        let Some((_, run)) = self.acting().filter(|_| self.settings.max_in_flight <= 2) else { return 0 };
+        let now = run.full_since.map(|from| (from, at));
+        run.taken.iter().chain(&now).map(|(from, to)| to.saturating_sub((*from).max(since))).sum()
     }
 
     /// The run that acts: begun, not told to end, its process alive.

@@ -49,6 +49,10 @@ pub struct Outages {
     pub silences: BTreeMap<Box<str>, BTreeSet<String>>,
     /// When an EdgePort was heard from last that looked down.
     pub edge_back_at: u64,
+    /// Calls in a row that ended at their deadline.
+    pub deadlines: u32,
+    /// When the Requester was heard from last that looked down.
+    pub requester_back_at: u64,
 }
 
 impl Failing {
@@ -64,6 +68,26 @@ impl Outages {
     pub fn may_look_down(&self, host: &str) -> bool {
         let here = |name: &str| name.rsplit_once(':').is_some_and(|(name, _)| name == host);
         self.silences.iter().any(|(name, trunks)| here(name) && trunks.len() >= 2)
+    }
+
+    /// Whether a run may take the Requester for down, and probe it only: what an EdgePort keeps to itself looks
+    /// like that, too.
+    pub fn the_requester_looks_down(&self) -> bool {
+        self.deadlines as usize >= TRUNKS
+    }
+
+    /// Counts what the Requester leaves without a response.
+    fn heard(&mut self, answer: &Result<RegisterResponse, SendError>, at: u64) {
+        match answer {
+            Err(SendError::Deadline(_)) => self.deadlines += 1,
+            Err(_) => {}
+            Ok(_) => {
+                if self.the_requester_looks_down() {
+                    self.requester_back_at = at;
+                }
+                self.deadlines = 0;
+            }
+        }
     }
 
     /// Whether a run may pass over an EdgePort.
@@ -85,6 +109,9 @@ pub fn works(answer: &Result<RegisterResponse, SendError>) -> Option<bool> {
 impl State {
     /// A run hears of a response, or of none.
     pub fn outage_told(&mut self, flight: &InFlight, answer: &Result<RegisterResponse, SendError>, at: u64) {
+        if let Some(run) = self.model.runs.get_mut(&flight.run) {
+            run.outages.heard(answer, at);
+        }
         let Some(works) = works(answer) else { return };
         let silent =
             !works && answer.as_ref().map_or(true, |reply| reply.code == Some(408) || reply.local.is_some());

@@ -131,9 +131,14 @@ impl State {
             }
             if run.in_flight < self.model.settings.max_in_flight
                 && let Some(since) = run.full_since.take()
-                && at >= since + 5 * SECOND
             {
-                run.full = (since, at);
+                match run.taken.last_mut().filter(|(_, to)| *to == since) {
+                    Some((_, to)) => *to = at,
+                    None => run.taken.push((since, at)),
+                }
+                if at >= since + 5 * SECOND {
+                    run.full = (since, at);
+                }
             }
             if let Some((number, over)) = run.numbers.get_mut(&flight.call)
                 && *number == flight.cseq
