@@ -14,7 +14,7 @@ use routr_types::secret::Secret;
 #[derive(Debug, thiserror::Error)]
 pub enum DereferenceError {
     /// It takes a person to fix it.
-    #[error("{}: {}", .0.reason, .0.message)]
+    #[error("{}: {}", .0.reason.name(), .0.message)]
     Stalled(Stall),
     /// The API server failed: it is tried again.
     #[error("cannot read Secret {name:?}: {source}")]
@@ -68,14 +68,14 @@ async fn read(
             let text = format!(
                 "{field}: there is no Secret {name:?} in this namespace; create it or correct the name"
             );
-            return Err(stalled(reasons::SECRET_NOT_FOUND, text));
+            return Err(stalled(reasons::ConditionReason::SecretNotFound, text));
         }
         Err(kube::Error::Api(status)) if status.code == 403 => {
             let text = format!(
                 "{field}: the operator has no right to get Secret {name:?}; allow it in the chart's values \
                  (rbac.secrets), or bind a Role with get on this Secret to its ServiceAccount"
             );
-            return Err(stalled(reasons::SECRET_UNREADABLE, text));
+            return Err(stalled(reasons::ConditionReason::SecretUnreadable, text));
         }
         Err(source) => {
             return Err(DereferenceError::Kubernetes { name: name.clone(), source: source.into() });
@@ -87,7 +87,7 @@ async fn read(
             "{field}: Secret {name:?} has no key {key:?} (it has {} in all); add it or correct the name",
             data.len()
         );
-        return Err(stalled(reasons::SECRET_NOT_FOUND, text));
+        return Err(stalled(reasons::ConditionReason::SecretNotFound, text));
     };
     match std::str::from_utf8(&value.0) {
         // What `echo` or an editor leaves at the end belongs to no password.
@@ -96,7 +96,7 @@ async fn read(
             let text = format!(
                 "{field}: key {key:?} of Secret {name:?} is not UTF-8 text; write the text itself into it"
             );
-            Err(stalled(reasons::SECRET_UNREADABLE, text))
+            Err(stalled(reasons::ConditionReason::SecretUnreadable, text))
         }
     }
 }

@@ -148,7 +148,7 @@ impl EngineManager {
         let (reason, message) = (stall.reason, stall.message.clone());
         // A Secret that is missing is looked for every few seconds, which is no news.
         if let Some(name) = self.report_stall(uid, generation, stall) {
-            tracing::warn!(registry = %name, reason, "spec not applied: {message}");
+            tracing::warn!(registry = %name, reason = reason.name(), "spec not applied: {message}");
         }
         if let Some(suspend) = suspend {
             self.suspend(uid, generation, suspend).await;

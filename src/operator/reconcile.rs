@@ -222,7 +222,10 @@ async fn follow(
     let desired = desired(registry_ref, found, context).await?;
     let outcome = context.apply(registry_ref, desired).await?;
     // It resolves itself as soon as the other Registry is gone.
-    let waits = [status::reasons::INSTANCE_ID_IN_USE, status::reasons::TOO_MANY_REGISTRIES];
+    let waits = [
+        status::reasons::ConditionReason::InstanceIdInUse,
+        status::reasons::ConditionReason::TooManyRegistries,
+    ];
     Ok(Action::requeue(match (&outcome, &found.registry) {
         (Outcome::Stalled(reason), _) if waits.contains(reason) => CONFLICT_PERIOD,
         (_, Err(_)) => RECONCILE_PERIOD,
@@ -263,7 +266,10 @@ fn stall_of_unreadable(unreadable: &Unreadable) -> Desired {
         Unreadable::Spec(_) => UNREADABLE.to_owned(),
         Unreadable::TooLarge { .. } => format!("{unreadable}; make it smaller"),
     };
-    Desired::Stall { stall: Stall { reason: status::reasons::INVALID_SPEC, message }, suspend: None }
+    Desired::Stall {
+        stall: Stall { reason: status::reasons::ConditionReason::InvalidSpec, message },
+        suspend: None,
+    }
 }
 
 /// Has the Registry listed and reported on from now on.
@@ -365,7 +371,8 @@ pub fn report_finalizer_error(found: &LenientRegistry, error: &ReconcileError, c
     if let (Ok(registry_ref), ReconcileError::Finalizer(problem)) = (RegistryRef::of(found), error)
         && !problem.is_unavailable()
     {
-        let stall = Stall { reason: status::reasons::CANNOT_START, message: error.to_string() };
+        let stall =
+            Stall { reason: status::reasons::ConditionReason::CannotStart, message: error.to_string() };
         context.engines.report_stall(&registry_ref.uid, registry_ref.generation, stall);
     }
 }

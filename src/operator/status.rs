@@ -73,7 +73,7 @@ pub struct Situation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stall {
     /// One of [`reasons::STALLS`].
-    pub reason: &'static str,
+    pub reason: reasons::ConditionReason,
     /// Message in plain words, with the field at fault and what would be right; no secret.
     pub message: String,
 }

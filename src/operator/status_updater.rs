@@ -281,7 +281,7 @@ impl StatusUpdater {
 fn ended(generation: i64) -> Situation {
     let message = "its engine ended unexpectedly, which is a defect: please report it with the operator's log; it is \
                    started again within half a minute";
-    let stall = Stall { reason: status::reasons::CANNOT_START, message: message.to_owned() };
+    let stall = Stall { reason: status::reasons::ConditionReason::CannotStart, message: message.to_owned() };
     Situation { generation, now_ms: routr_environment::unix_ms(), stall: Some(stall), phase: Phase::Idle }
 }
 

@@ -32,11 +32,14 @@ pub fn validate(
     secrets: &Secrets,
     addresses: &Arc<AddressPolicy>,
 ) -> Result<Plan, Stall> {
-    let mut config = Config::from_resource(&registry.name_any(), &registry.spec, secrets)
-        .map_err(|mistakes| Stall { reason: reasons::INVALID_SPEC, message: mistakes.to_string() })?;
+    let mut config =
+        Config::from_resource(&registry.name_any(), &registry.spec, secrets).map_err(|mistakes| Stall {
+            reason: reasons::ConditionReason::InvalidSpec,
+            message: mistakes.to_string(),
+        })?;
     let denied = denied(&config, addresses);
     if !denied.is_empty() {
-        return Err(Stall { reason: reasons::INVALID_SPEC, message: denied });
+        return Err(Stall { reason: reasons::ConditionReason::InvalidSpec, message: denied });
     }
     config.limit_to(addresses);
     Ok(Plan {
@@ -62,7 +65,7 @@ fn denied(config: &Config, addresses: &AddressPolicy) -> String {
 fn identity(registry: &Registry, config: &Config) -> Result<Identity, Stall> {
     let uid = registry.uid();
     let id = config.instance_id.as_deref().or(uid.as_deref()).ok_or_else(|| Stall {
-        reason: reasons::INVALID_SPEC,
+        reason: reasons::ConditionReason::InvalidSpec,
         message: "metadata.uid: missing; only a resource of an API server has one".to_owned(),
     })?;
     Ok(Identity { id: RegistryId::new(id), kept_as: None, proposed: false, exclusive: false })

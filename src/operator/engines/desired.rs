@@ -49,7 +49,7 @@ pub enum Outcome {
     /// It was brought about.
     Applied,
     /// The status shows a stall with this reason.
-    Stalled(&'static str),
+    Stalled(crate::operator::status::reasons::ConditionReason),
     /// Nothing runs any more; `None` where nothing ran, or nothing had to be removed.
     Deregistered(Option<DeregistrationResult>),
 }

@@ -275,7 +275,7 @@ mod tests {
         let stall = state.entries["3"].target.borrow().stall.clone();
         assert_eq!(
             stall.map(|stall| stall.reason),
-            Some(crate::operator::status::reasons::TOO_MANY_REGISTRIES)
+            Some(crate::operator::status::reasons::ConditionReason::TooManyRegistries)
         );
         assert!(matches!(state.reserve("3", 2), Err(EngineManagerError::TooManyRegistries(2))));
         // One that could not be started gives its place back.

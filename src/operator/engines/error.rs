@@ -37,10 +37,10 @@ impl EngineManagerError {
     /// The stall that the status shows.
     pub fn stall(&self) -> Stall {
         let reason = match self {
-            Self::Instance(_) => reasons::CANNOT_START,
-            Self::InstanceIdInUse(_) => reasons::INSTANCE_ID_IN_USE,
-            Self::TooManyRegistries(_) => reasons::TOO_MANY_REGISTRIES,
-            Self::InstanceIdChanged => reasons::INVALID_SPEC,
+            Self::Instance(_) => reasons::ConditionReason::CannotStart,
+            Self::InstanceIdInUse(_) => reasons::ConditionReason::InstanceIdInUse,
+            Self::TooManyRegistries(_) => reasons::ConditionReason::TooManyRegistries,
+            Self::InstanceIdChanged => reasons::ConditionReason::InvalidSpec,
         };
         Stall { reason, message: self.to_string() }
     }

@@ -1,13 +1,19 @@
 //! Conditions: what is found of each, and since when it is so.
 
+use std::borrow::Cow;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{
-    Phase, Situation, Snapshot, Stall, reasons,
+    Phase, Situation, Snapshot, Stall,
+    reasons::{self, ConditionReason},
     text::{agree, clean, count, time},
 };
 use crate::spec::status::RegistryStatus;
-use routr_registration::engine::view::{DependencyFailure, Health, TrunkView};
+use routr_registration::{
+    engine::view::{DependencyFailure, Health, TrunkView},
+    registration::outcome::Reason,
+};
 
 /// Bytes of a condition's message.
 const MAX_MESSAGE_BYTES: usize = 1_000;
@@ -18,7 +24,12 @@ const MAX_NAME_BYTES: usize = 60;
 /// Trunks that a message names.
 pub(super) const MAX_NAMED_TRUNKS: usize = 3;
 /// Rejections by the registrars that concern the user or the password.
-pub(super) const REJECTION_REASONS: [&str; 2] = ["CredentialsRejected", "UnknownAccount"];
+pub(super) const REJECTION_REASONS: [Reason; 2] = [Reason::CredentialsRejected, Reason::UnknownAccount];
+
+/// Returns whether a trunk's reason is a rejection of the user or the password.
+pub(super) fn is_rejection(reason: &str) -> bool {
+    REJECTION_REASONS.iter().any(|rejection| rejection.name() == reason)
+}
 
 /// The status of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,15 +57,15 @@ impl ConditionStatus {
 #[derive(Debug, PartialEq)]
 pub(super) struct ConditionUpdate {
     pub truth: ConditionStatus,
-    pub reason: String,
+    pub reason: Cow<'static, str>,
     pub message: String,
     /// Moment since which it is so, in milliseconds since the Unix epoch; 0 where that is not known.
     pub since_ms: u64,
 }
 
 impl ConditionUpdate {
-    pub fn new(truth: ConditionStatus, reason: &str, message: impl Into<String>) -> Self {
-        Self { truth, reason: reason.to_owned(), message: message.into(), since_ms: 0 }
+    pub fn new(truth: ConditionStatus, reason: ConditionReason, message: impl Into<String>) -> Self {
+        Self { truth, reason: reason.name().into(), message: message.into(), since_ms: 0 }
     }
 
     pub fn since(self, since_ms: u64) -> Self {
@@ -68,7 +79,8 @@ impl ConditionUpdate {
             "False" => ConditionStatus::False,
             _ => ConditionStatus::Unknown,
         };
-        Self::new(truth, &condition.reason, condition.message.clone())
+        let (reason, message) = (condition.reason.clone().into(), condition.message.clone());
+        Self { truth, reason, message, since_ms: 0 }
     }
 
     /// The condition. Its time is kept from `before` while its status stays the same; else it is the moment
@@ -88,7 +100,7 @@ impl ConditionUpdate {
         Condition {
             type_: kind.to_owned(),
             status: status.to_owned(),
-            reason: self.reason,
+            reason: self.reason.into_owned(),
             message: clean(&self.message, MAX_MESSAGE_BYTES),
             last_transition_time,
             observed_generation: Some(situation.generation),
@@ -128,13 +140,16 @@ pub(super) fn all(before: Option<&RegistryStatus>, situation: &Situation) -> Vec
 
 fn stalled(situation: &Situation) -> ConditionUpdate {
     match (&situation.stall, &situation.phase) {
-        (None, _) | (_, Phase::Deregistering { .. }) => {
-            ConditionUpdate::new(ConditionStatus::False, "NotStalled", "the spec is valid and applied")
-        }
+        (None, _) | (_, Phase::Deregistering { .. }) => ConditionUpdate::new(
+            ConditionStatus::False,
+            ConditionReason::NotStalled,
+            "the spec is valid and applied",
+        ),
         (Some(stall), phase) => {
             let goes_on = match phase {
                 Phase::Idle
-                    if [reasons::CANNOT_START, reasons::TOO_MANY_REGISTRIES].contains(&stall.reason) =>
+                    if [ConditionReason::CannotStart, ConditionReason::TooManyRegistries]
+                        .contains(&stall.reason) =>
                 {
                     "; nothing runs"
                 }
@@ -167,10 +182,14 @@ fn handed_over(
 ) -> ConditionUpdate {
     let was = before.and_then(|before| find(before, kind)).filter(|was| {
         let same = was.observed_generation == Some(situation.generation);
-        was.status == "False" || (same && was.status == "True" && was.reason == "Reachable")
+        was.status == "False"
+            || (same && was.status == "True" && was.reason == ConditionReason::Reachable.name())
     });
     match was {
-        Some(was) if finding.truth == ConditionStatus::Unknown && finding.reason == "NotProbed" => {
+        Some(was)
+            if finding.truth == ConditionStatus::Unknown
+                && finding.reason == ConditionReason::NotProbed.name() =>
+        {
             ConditionUpdate::kept(was)
         }
         _ => finding,
@@ -178,7 +197,7 @@ fn handed_over(
 }
 
 fn not_running() -> ConditionUpdate {
-    ConditionUpdate::new(ConditionStatus::Unknown, "NotRunning", "nothing runs yet")
+    ConditionUpdate::new(ConditionStatus::Unknown, ConditionReason::NotRunning, "nothing runs yet")
 }
 
 /// Returns what a dependency said, or that it said nothing.
@@ -193,22 +212,26 @@ fn api(situation: &Situation) -> ConditionUpdate {
     let Some(snapshot) = snapshot(situation) else { return not_running() };
     let health = &snapshot.summary.api;
     let (truth, reason, message) = match (health.ok, health.reason) {
-        (None, _) => {
-            (ConditionStatus::Unknown, "NotProbed", "the first sync since the start is under way".to_owned())
+        (None, _) => (
+            ConditionStatus::Unknown,
+            ConditionReason::NotProbed,
+            "the first sync since the start is under way".to_owned(),
+        ),
+        (Some(true), _) => {
+            (ConditionStatus::True, ConditionReason::Reachable, "the last sync was complete".to_owned())
         }
-        (Some(true), _) => (ConditionStatus::True, "Reachable", "the last sync was complete".to_owned()),
         (Some(false), fault) => {
             let reason = match fault {
-                Some(DependencyFailure::Timeout) => "Timeout",
+                Some(DependencyFailure::Timeout) => ConditionReason::Timeout,
                 Some(
                     DependencyFailure::Refused
                     | DependencyFailure::Unauthorized
                     | DependencyFailure::Taken
                     | DependencyFailure::Shared,
-                ) => "Refused",
-                Some(DependencyFailure::Malformed) => "MalformedResponse",
-                Some(DependencyFailure::TooMuch) => "OverLimit",
-                Some(DependencyFailure::Unreachable) | None => "Unreachable",
+                ) => ConditionReason::Refused,
+                Some(DependencyFailure::Malformed) => ConditionReason::MalformedResponse,
+                Some(DependencyFailure::TooMuch) => ConditionReason::OverLimit,
+                Some(DependencyFailure::Unreachable) | None => ConditionReason::Unreachable,
             };
             let effect = if snapshot.summary.last_sync_ms.is_some() {
                 "the trunks of the last sync stay registered, changes are not seen, and the operator retries"
@@ -227,13 +250,15 @@ fn requester(situation: &Situation) -> ConditionUpdate {
     let (truth, reason, message) = match (health.ok, health.reason) {
         (None, _) => (
             ConditionStatus::Unknown,
-            "NotProbed",
+            ConditionReason::NotProbed,
             "nothing has been sent through it since the start".to_owned(),
         ),
-        (Some(true), _) => (ConditionStatus::True, "Reachable", "the Requester responds".to_owned()),
+        (Some(true), _) => {
+            (ConditionStatus::True, ConditionReason::Reachable, "the Requester responds".to_owned())
+        }
         (Some(false), fault) => {
             let reason = match fault {
-                Some(DependencyFailure::Timeout) => "Timeout",
+                Some(DependencyFailure::Timeout) => ConditionReason::Timeout,
                 Some(
                     DependencyFailure::Refused
                     | DependencyFailure::Unauthorized
@@ -241,8 +266,8 @@ fn requester(situation: &Situation) -> ConditionUpdate {
                     | DependencyFailure::TooMuch
                     | DependencyFailure::Taken
                     | DependencyFailure::Shared,
-                ) => "Refused",
-                Some(DependencyFailure::Unreachable) | None => "Unreachable",
+                ) => ConditionReason::Refused,
+                Some(DependencyFailure::Unreachable) | None => ConditionReason::Unreachable,
             };
             let effect = "nothing can be registered or refreshed until it works; the operator tries it every few \
                  seconds";
@@ -257,18 +282,22 @@ fn cache(situation: &Situation) -> ConditionUpdate {
     if !snapshot.durable {
         let message = "state is in memory only: a restart registers every trunk again; spec.cache.provider: \
                        redis stores it";
-        return ConditionUpdate::new(ConditionStatus::True, "InMemory", message);
+        return ConditionUpdate::new(ConditionStatus::True, ConditionReason::InMemory, message);
     }
     let health = &snapshot.summary.cache;
     let (truth, reason, message) = match (health.ok, health.reason) {
-        (None, _) => (ConditionStatus::Unknown, "NotProbed", "Redis has not been asked yet".to_owned()),
-        (Some(true), _) => (ConditionStatus::True, "Reachable", "Redis stores the state".to_owned()),
+        (None, _) => {
+            (ConditionStatus::Unknown, ConditionReason::NotProbed, "Redis has not been asked yet".to_owned())
+        }
+        (Some(true), _) => {
+            (ConditionStatus::True, ConditionReason::Reachable, "Redis stores the state".to_owned())
+        }
         (Some(false), fault) => {
             let reason = match fault {
-                Some(DependencyFailure::Unauthorized) => "CredentialsRejected",
-                Some(DependencyFailure::Refused) => "Refused",
-                Some(DependencyFailure::Shared) => "SharedKeys",
-                _ => "Unreachable",
+                Some(DependencyFailure::Unauthorized) => ConditionReason::CredentialsRejected,
+                Some(DependencyFailure::Refused) => ConditionReason::Refused,
+                Some(DependencyFailure::Shared) => ConditionReason::SharedKeys,
+                _ => ConditionReason::Unreachable,
             };
             let effect = if fault == Some(DependencyFailure::Shared) {
                 "both send REGISTERs for the same trunks; end one of the two, or give one of them another spec.instanceId, or \
@@ -286,7 +315,7 @@ fn credentials(before: Option<&RegistryStatus>, situation: &Situation) -> Condit
     let Some(snapshot) = snapshot(situation) else { return not_running() };
     let summary = &snapshot.summary;
     let [rejected, unknown] =
-        REJECTION_REASONS.map(|reason| snapshot.failures.by_reason.get(reason).copied().unwrap_or(0));
+        REJECTION_REASONS.map(|reason| snapshot.failures.by_reason.get(reason.name()).copied().unwrap_or(0));
     if rejected + unknown > 0 {
         let mut parts = Vec::new();
         if rejected > 0 {
@@ -304,15 +333,20 @@ fn credentials(before: Option<&RegistryStatus>, situation: &Situation) -> Condit
                 count(unknown, "trunk")
             ));
         }
-        let refused = snapshot.failures.worst.iter().filter(|trunk| {
-            trunk.failure.as_ref().is_some_and(|failure| REJECTION_REASONS.contains(&&*failure.reason))
-        });
+        let refused = snapshot
+            .failures
+            .worst
+            .iter()
+            .filter(|trunk| trunk.failure.as_ref().is_some_and(|failure| is_rejection(&failure.reason)));
         let message = format!(
             "{}{}; each is retried after 5 minutes to an hour, and immediately when it changes",
             parts.join(", "),
             names(refused, rejected + unknown)
         );
-        let reason = if rejected > 0 { REJECTION_REASONS[0] } else { REJECTION_REASONS[1] };
+        let reason = match rejected {
+            0 => ConditionReason::UnknownAccount,
+            _ => ConditionReason::CredentialsRejected,
+        };
         return ConditionUpdate::new(ConditionStatus::False, reason, message);
     }
     let known = before
@@ -321,7 +355,7 @@ fn credentials(before: Option<&RegistryStatus>, situation: &Situation) -> Condit
     let accepted = || {
         ConditionUpdate::new(
             ConditionStatus::True,
-            "Accepted",
+            ConditionReason::Accepted,
             "no registrar rejects a trunk's user or password",
         )
     };
@@ -335,12 +369,14 @@ fn credentials(before: Option<&RegistryStatus>, situation: &Situation) -> Condit
         Some(known) if trunks > 0 && known.status == ConditionStatus::True.name() => {
             ConditionUpdate::kept(known)
         }
-        _ if trunks == 0 && !never_synced(snapshot) => {
-            ConditionUpdate::new(ConditionStatus::Unknown, "NoTrunks", "there is no trunk to register")
-        }
+        _ if trunks == 0 && !never_synced(snapshot) => ConditionUpdate::new(
+            ConditionStatus::Unknown,
+            ConditionReason::NoTrunks,
+            "there is no trunk to register",
+        ),
         _ => ConditionUpdate::new(
             ConditionStatus::Unknown,
-            "AwaitingResponse",
+            ConditionReason::AwaitingResponse,
             "no registrar has accepted or rejected a trunk yet",
         ),
     }

@@ -7,9 +7,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{
     ConditionStatus, StatusEvent,
-    conditions::{MAX_NAMED_TRUNKS, REJECTION_REASONS, find, named},
+    conditions::{MAX_NAMED_TRUNKS, find, is_rejection, named},
     failures::MAX_FAILURES,
-    reasons,
+    reasons::{self, ConditionReason, EventReason},
     text::{agree, clean, count},
 };
 use crate::spec::status::{RegistryStatus, TrunkFailure};
@@ -18,9 +18,16 @@ use crate::spec::status::{RegistryStatus, TrunkFailure};
 const MAX_MESSAGE_BYTES: usize = 1_000;
 /// Ready is False for one of these, and it is no news: it goes on by itself, or a person wanted it so, or
 /// another event reports it.
-const EXPECTED_REASONS: [&str; 5] = ["Starting", "Syncing", "Registering", "Suspended", "Deregistering"];
+const EXPECTED_REASONS: [ConditionReason; 5] = [
+    ConditionReason::Starting,
+    ConditionReason::Syncing,
+    ConditionReason::Registering,
+    ConditionReason::Suspended,
+    ConditionReason::Deregistering,
+];
 /// Ready is False for one of these, and another event reports it.
-const REPORTED_ELSEWHERE: [&str; 2] = ["RequesterUnreachable", "APIUnreachable"];
+const REPORTED_ELSEWHERE: [ConditionReason; 2] =
+    [ConditionReason::RequesterUnreachable, ConditionReason::ApiUnreachable];
 
 /// Returns what a person would want to know of the change. At the first status, what is wrong, and that it is
 /// ready.
@@ -44,7 +51,7 @@ pub fn deregistered(trunks: u64) -> StatusEvent {
         0 => "no binding had to be removed".to_owned(),
         n => format!("the bindings of {} were removed", count(n, "trunk")),
     };
-    event(false, "Deregistered", "Deregister", message)
+    event(false, EventReason::Deregistered, "Deregister", message)
 }
 
 /// Returns the event for the end of a deletion: not everything could be removed.
@@ -55,16 +62,26 @@ pub fn not_deregistered(left: u64, why: &str) -> StatusEvent {
         format!("{} {} left at the registrars", count(left, "binding"), agree(left, "is", "are"))
     };
     let message = format!("{bindings}, and will expire: {why}");
-    event(true, "NotDeregistered", "Deregister", message)
+    event(true, EventReason::NotDeregistered, "Deregister", message)
 }
 
 /// The definition in the cluster is of another version than the operator.
 pub fn definition_differs(message: &str) -> StatusEvent {
-    event(true, "DefinitionDiffers", "Configure", message)
+    event(true, EventReason::DefinitionDiffers, "Configure", message)
 }
 
-fn event(warning: bool, reason: &'static str, action: &'static str, message: impl AsRef<str>) -> StatusEvent {
-    StatusEvent { warning, reason, action, message: clean(message.as_ref(), MAX_MESSAGE_BYTES) }
+fn event(
+    warning: bool,
+    reason: impl Into<&'static str>,
+    action: &'static str,
+    message: impl AsRef<str>,
+) -> StatusEvent {
+    StatusEvent {
+        warning,
+        reason: reason.into(),
+        action,
+        message: clean(message.as_ref(), MAX_MESSAGE_BYTES),
+    }
 }
 
 struct Change<'a> {
@@ -89,55 +106,69 @@ impl<'a> Change<'a> {
                         && (before.message == after.message
                             || before.observed_generation == after.observed_generation)
                 });
-            let known = reasons::STALLS.into_iter().find(|reason| *reason == after.reason);
-            return (!same).then(|| event(true, known.unwrap_or("Stalled"), "Configure", &after.message));
+            let known = reasons::STALLS.into_iter().find(|reason| reason.name() == after.reason);
+            return (!same).then(|| {
+                event(
+                    true,
+                    known.map_or(EventReason::Stalled.name(), ConditionReason::name),
+                    "Configure",
+                    &after.message,
+                )
+            });
         }
-        let deregistering = self.reason_of_ready() == "Deregistering";
-        (was && !deregistering)
-            .then(|| event(false, "SpecAccepted", "Configure", "the spec is valid again, and applied"))
-    }
-
-    fn reason_of_ready(&self) -> &'a str {
-        self.pair(reasons::READY).1.map_or("", |ready| &ready.reason)
+        let deregistering = has_reason(self.pair(reasons::READY).1, ConditionReason::Deregistering);
+        (was && !deregistering).then(|| {
+            event(false, EventReason::SpecAccepted, "Configure", "the spec is valid again, and applied")
+        })
     }
 
     fn suspended(&self) -> Option<StatusEvent> {
         let (before, after) = self.pair(reasons::READY);
-        let (was, is) = (reason(before) == "Suspended", reason(after) == "Suspended");
+        let (was, is) =
+            (has_reason(before, ConditionReason::Suspended), has_reason(after, ConditionReason::Suspended));
         match (was, is) {
             (false, true) => Some(event(
                 false,
-                "Suspended",
+                EventReason::Suspended,
                 "Suspend",
                 "spec.suspend is true: nothing is sent, and bindings expire",
             )),
-            (true, false) if reason(after) != "Deregistering" => {
-                Some(event(false, "Resumed", "Resume", "spec.suspend is no longer true: sending again"))
-            }
+            (true, false) if !has_reason(after, ConditionReason::Deregistering) => Some(event(
+                false,
+                EventReason::Resumed,
+                "Resume",
+                "spec.suspend is no longer true: sending again",
+            )),
             _ => None,
         }
     }
 
     fn deregistering(&self) -> Option<StatusEvent> {
         let (before, after) = self.pair(reasons::READY);
-        let begins = reason(after) == "Deregistering" && reason(before) != "Deregistering";
+        let begins = has_reason(after, ConditionReason::Deregistering)
+            && !has_reason(before, ConditionReason::Deregistering);
         let message = after.map_or("", |after| &*after.message);
-        begins.then(|| event(false, "Deregistering", "Deregister", message))
+        begins.then(|| event(false, EventReason::Deregistering, "Deregister", message))
     }
 
     fn dependencies(&self) -> Vec<StatusEvent> {
         let dependencies = [
-            (reasons::API_REACHABLE, "APIUnreachable", "APIReachable", "the API server is back"),
+            (
+                reasons::API_REACHABLE,
+                EventReason::ApiUnreachable,
+                EventReason::ApiReachable,
+                "the API server is back",
+            ),
             (
                 reasons::REQUESTER_REACHABLE,
-                "RequesterUnreachable",
-                "RequesterReachable",
+                EventReason::RequesterUnreachable,
+                EventReason::RequesterReachable,
                 "the Requester is back: what is due is sent within the budgets",
             ),
             (
                 reasons::CACHE_REACHABLE,
-                "CacheUnreachable",
-                "CacheReachable",
+                EventReason::CacheUnreachable,
+                EventReason::CacheReachable,
                 "the cache is back: everything is written to it",
             ),
         ];
@@ -156,7 +187,7 @@ impl<'a> Change<'a> {
 
     /// One event for all trunks that are newly refused.
     fn rejected(&self) -> Option<StatusEvent> {
-        let refused = |failure: &&TrunkFailure| REJECTION_REASONS.contains(&&*failure.reason);
+        let refused = |failure: &&TrunkFailure| is_rejection(&failure.reason);
         let before = self.before.map_or(&[][..], |before| &before.failures);
         let known: HashSet<&str> = before.iter().filter(refused).map(|failure| &*failure.reference).collect();
         // Of a list that was full, others come in that have been failing for as long.
@@ -186,7 +217,7 @@ impl<'a> Change<'a> {
             count(new.len() as u64, "trunk")
         };
         let message = format!("{many} {verb} rejected by the registrar: {}{more}", names.join("; "));
-        Some(event(true, "TrunksRejected", "Register", message))
+        Some(event(true, EventReason::TrunksRejected, "Register", message))
     }
 
     /// `describe`: rejections were.
@@ -196,31 +227,28 @@ impl<'a> Change<'a> {
         if holds(Some(after)) {
             let new = !holds(before);
             let mut events = Vec::new();
-            if matches!(&*after.reason, "BudgetTooSmall" | "RemovalsPendingConfirmation")
-                && reason(before) != after.reason
-            {
-                let reason = if after.reason == "RemovalsPendingConfirmation" {
-                    "RemovalsPendingConfirmation"
-                } else {
-                    "BudgetTooSmall"
-                };
+            let advised = [
+                (ConditionReason::RemovalsPendingConfirmation, EventReason::RemovalsPendingConfirmation),
+                (ConditionReason::BudgetTooSmall, EventReason::BudgetTooSmall),
+            ];
+            let advised = advised.into_iter().find(|(reason, _)| has_reason(Some(after), *reason));
+            if let Some((_, reason)) = advised.filter(|(reason, _)| !has_reason(before, *reason)) {
                 events.push(event(true, reason, "Register", &after.message));
             } else if new {
-                events.push(event(false, "Ready", "Register", &after.message));
+                events.push(event(false, EventReason::Ready, "Register", &after.message));
             }
             return events;
         }
         let news = |ready: &str| {
-            !EXPECTED_REASONS.contains(&ready)
-                && !REPORTED_ELSEWHERE.contains(&ready)
-                && !reasons::STALLS.contains(&ready)
+            let quiet = EXPECTED_REASONS.iter().chain(&REPORTED_ELSEWHERE).chain(&reasons::STALLS);
+            quiet.into_iter().all(|reason| reason.name() != ready)
         };
-        let told_before = |ready: &str| news(ready) || REPORTED_ELSEWHERE.contains(&ready);
+        let told_before =
+            |ready: &str| news(ready) || REPORTED_ELSEWHERE.iter().any(|reason| reason.name() == ready);
         let was_told = before.is_some_and(|before| !holds(Some(before)) && told_before(&before.reason));
-        let nothing_else =
-            self.after.failures.iter().all(|failure| REJECTION_REASONS.contains(&&*failure.reason));
+        let nothing_else = self.after.failures.iter().all(|failure| is_rejection(&failure.reason));
         if news(&after.reason) && !was_told && !(reported && nothing_else) {
-            return vec![event(true, "NotReady", "Register", &after.message)];
+            return vec![event(true, EventReason::NotReady, "Register", &after.message)];
         }
         Vec::new()
     }
@@ -237,6 +265,6 @@ fn holds(condition: Option<&Condition>) -> bool {
     condition.is_some_and(|condition| condition.status == ConditionStatus::True.name())
 }
 
-fn reason(condition: Option<&Condition>) -> &str {
-    condition.map_or("", |condition| &condition.reason)
+fn has_reason(condition: Option<&Condition>, reason: ConditionReason) -> bool {
+    condition.is_some_and(|condition| condition.reason == reason.name())
 }

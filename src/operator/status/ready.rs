@@ -5,7 +5,7 @@ use super::{
     conditions::{ConditionStatus, ConditionUpdate, MAX_NAMED_TRUNKS, find, name, never_synced, stall_text},
     failures::total,
     outages::outages,
-    reasons,
+    reasons::{self, ConditionReason},
     text::{agree, at, clean, count, time},
 };
 use crate::spec::status::RegistryStatus;
@@ -16,24 +16,26 @@ const MAX_FAILURE_BYTES: usize = 120;
 /// Registrars over their budget that a message names.
 const MAX_NAMED_REGISTRARS: usize = 3;
 /// Ready is False for one of these when the trunks themselves are unhealthy.
-const TRUNK_REASONS: [&str; 2] = ["TrunksFailing", "InvalidTrunks"];
+const TRUNK_REASONS: [ConditionReason; 2] = [ConditionReason::TrunksFailing, ConditionReason::InvalidTrunks];
 /// Time after which trunks that wait for their first response no longer count as in progress, in
 /// milliseconds.
 const PENDING_GRACE_MS: u64 = 600_000;
 
 /// See the table of [`super`] for which reason goes first.
 pub(super) fn ready(before: Option<&RegistryStatus>, situation: &Situation) -> ConditionUpdate {
-    let not = |reason: &str, message: String| ConditionUpdate::new(ConditionStatus::False, reason, message);
+    let not = |reason: ConditionReason, message: String| {
+        ConditionUpdate::new(ConditionStatus::False, reason, message)
+    };
     let snapshot = match &situation.phase {
         Phase::Deregistering { snapshot, deadline_ms } => {
-            return not("Deregistering", deregistering(snapshot, *deadline_ms));
+            return not(ConditionReason::Deregistering, deregistering(snapshot, *deadline_ms));
         }
-        Phase::Suspended(snapshot) => return not("Suspended", suspended(snapshot)),
+        Phase::Suspended(snapshot) => return not(ConditionReason::Suspended, suspended(snapshot)),
         Phase::Idle => {
             return match &situation.stall {
                 Some(stall) => not(stall.reason, stall_text(stall)),
                 None => not(
-                    "Starting",
+                    ConditionReason::Starting,
                     "nothing runs yet: the operator has just started to process this".to_owned(),
                 ),
             };
@@ -57,16 +59,21 @@ fn not_read_yet(before: Option<&RegistryStatus>, snapshot: &Snapshot) -> Conditi
     if snapshot.summary.api.ok == Some(false) {
         let said = snapshot.summary.api.message.as_deref().unwrap_or("the API server cannot be reached");
         let message = format!("no sync has succeeded since the start: {}", clean(said, 300));
-        return ConditionUpdate::new(ConditionStatus::False, "APIUnreachable", message)
+        return ConditionUpdate::new(ConditionStatus::False, ConditionReason::ApiUnreachable, message)
             .since(snapshot.summary.api.since_ms);
     }
     match before.and_then(|before| find(before, reasons::READY)) {
         Some(ready)
-            if ready.status == ConditionStatus::True.name() || TRUNK_REASONS.contains(&&*ready.reason) =>
+            if ready.status == ConditionStatus::True.name()
+                || TRUNK_REASONS.iter().any(|reason| reason.name() == ready.reason) =>
         {
             ConditionUpdate::kept(ready)
         }
-        _ => ConditionUpdate::new(ConditionStatus::False, "Syncing", "the first sync is under way"),
+        _ => ConditionUpdate::new(
+            ConditionStatus::False,
+            ConditionReason::Syncing,
+            "the first sync is under way",
+        ),
     }
 }
 
@@ -74,8 +81,12 @@ fn running(snapshot: &Snapshot) -> ConditionUpdate {
     let summary = &snapshot.summary;
     let counts = &summary.counts;
     let total = total(counts);
-    let not = |reason: &str, message: String| ConditionUpdate::new(ConditionStatus::False, reason, message);
-    let fine = |reason: &str, message: String| ConditionUpdate::new(ConditionStatus::True, reason, message);
+    let not = |reason: ConditionReason, message: String| {
+        ConditionUpdate::new(ConditionStatus::False, reason, message)
+    };
+    let fine = |reason: ConditionReason, message: String| {
+        ConditionUpdate::new(ConditionStatus::True, reason, message)
+    };
     // `0 of 1 trunk is`, `0 of 2 trunks are`.
     let of = |n: u64| {
         format!(
@@ -89,7 +100,7 @@ fn running(snapshot: &Snapshot) -> ConditionUpdate {
         let bound = counts.registered + counts.at_risk;
         let message =
             format!("the Requester does not work: {}; {} still registered", clean(said, 300), of(bound));
-        return not("RequesterUnreachable", message).since(summary.requester.since_ms);
+        return not(ConditionReason::RequesterUnreachable, message).since(summary.requester.since_ms);
     }
     // The trunks that are named may take all the room: what they wait for goes before them.
     let down = outages(summary).map_or_else(String::new, |down| format!("; {down}"));
@@ -104,11 +115,14 @@ fn running(snapshot: &Snapshot) -> ConditionUpdate {
             n => format!("; {} not valid", of(n)),
         };
         let list = list(TrunkState::Failing, counts.failing);
-        return not("TrunksFailing", format!("{} not registered{list}{invalid}", of(counts.failing)));
+        return not(
+            ConditionReason::TrunksFailing,
+            format!("{} not registered{list}{invalid}", of(counts.failing)),
+        );
     }
     if counts.invalid > 0 {
         let list = list(TrunkState::Invalid, counts.invalid);
-        return not("InvalidTrunks", format!("{} not valid{list}", of(counts.invalid)));
+        return not(ConditionReason::InvalidTrunks, format!("{} not valid{list}", of(counts.invalid)));
     }
     if summary.left_out > 0 {
         let why = summary.over_limits.first();
@@ -118,7 +132,7 @@ fn running(snapshot: &Snapshot) -> ConditionUpdate {
         );
         let left_out = summary.left_out;
         return not(
-            "OverLimit",
+            ConditionReason::OverLimit,
             format!("{} {} left out: {why}", count(left_out, "trunk"), agree(left_out, "is", "are")),
         );
     }
@@ -129,7 +143,7 @@ fn running(snapshot: &Snapshot) -> ConditionUpdate {
             of(counts.registered + counts.at_risk),
             counts.pending
         );
-        return not("Registering", message);
+        return not(ConditionReason::Registering, message);
     }
     let message = if counts.at_risk > 0 {
         let list = list(TrunkState::AtRisk, counts.at_risk);
@@ -142,15 +156,15 @@ fn running(snapshot: &Snapshot) -> ConditionUpdate {
         }
     };
     let reason = if counts.at_risk > 0 {
-        "TrunksAtRisk"
+        ConditionReason::TrunksAtRisk
     } else if !summary.over_budget.is_empty() {
-        "BudgetTooSmall"
+        ConditionReason::BudgetTooSmall
     } else if summary.removals_pending_confirmation > 0 {
-        "RemovalsPendingConfirmation"
+        ConditionReason::RemovalsPendingConfirmation
     } else if total == 0 {
-        "NoTrunks"
+        ConditionReason::NoTrunks
     } else {
-        "AllRegistered"
+        ConditionReason::AllRegistered
     };
     fine(reason, message)
 }
@@ -256,40 +270,56 @@ fn deregistering(snapshot: &Snapshot, deadline_ms: u64) -> String {
 
 /// kstatus: whether it is in progress, so that waiting helps.
 pub(super) fn reconciling(before: Option<&RegistryStatus>, situation: &Situation) -> ConditionUpdate {
-    let yes = |reason: &str, message: &str| ConditionUpdate::new(ConditionStatus::True, reason, message);
-    let no = |reason: &str, message: &str| ConditionUpdate::new(ConditionStatus::False, reason, message);
+    let yes =
+        |reason: ConditionReason, message: &str| ConditionUpdate::new(ConditionStatus::True, reason, message);
+    let no = |reason: ConditionReason, message: &str| {
+        ConditionUpdate::new(ConditionStatus::False, reason, message)
+    };
     let snapshot = match &situation.phase {
-        Phase::Deregistering { .. } => return yes("Deregistering", "the bindings are being removed"),
-        _ if situation.stall.is_some() => {
-            return no("Stalled", "the spec has to be corrected: see Stalled");
+        Phase::Deregistering { .. } => {
+            return yes(ConditionReason::Deregistering, "the bindings are being removed");
         }
-        Phase::Idle => return yes("Starting", "the operator has just started to process this"),
-        Phase::Suspended(_) => return no("Suspended", "spec.suspend is true"),
+        _ if situation.stall.is_some() => {
+            return no(ConditionReason::Stalled, "the spec has to be corrected: see Stalled");
+        }
+        Phase::Idle => {
+            return yes(ConditionReason::Starting, "the operator has just started to process this");
+        }
+        Phase::Suspended(_) => return no(ConditionReason::Suspended, "spec.suspend is true"),
         Phase::Running(snapshot) => snapshot,
     };
     let counts = &snapshot.summary.counts;
     if never_synced(snapshot) {
-        return yes("Syncing", "the first sync since the start is under way");
+        return yes(ConditionReason::Syncing, "the first sync since the start is under way");
     }
     if snapshot.summary.requester.ok == Some(false) {
-        return no("RequesterUnreachable", "the Requester has to work first: see RequesterReachable");
+        return no(
+            ConditionReason::RequesterUnreachable,
+            "the Requester has to work first: see RequesterReachable",
+        );
     }
     if counts.failing + counts.invalid > 0 {
-        return no("TrunksUnhealthy", "trunks fail or are invalid: see Ready and status.failures");
+        return no(
+            ConditionReason::TrunksUnhealthy,
+            "trunks fail or are invalid: see Ready and status.failures",
+        );
     }
     if counts.pending == 0 {
-        return no("Settled", "every trunk was registered");
+        return no(ConditionReason::Settled, "every trunk was registered");
     }
     let earlier = before.and_then(|before| find(before, reasons::RECONCILING));
     let too_long = earlier.is_some_and(|earlier| match (&*earlier.status, &*earlier.reason) {
-        ("True", "Registering") => {
+        ("True", reason) if reason == ConditionReason::Registering.name() => {
             earlier.last_transition_time <= time(situation.now_ms.saturating_sub(PENDING_GRACE_MS))
         }
-        (_, reason) => reason == "TrunksPending",
+        (_, reason) => reason == ConditionReason::TrunksPending.name(),
     });
     if too_long {
-        no("TrunksPending", "trunks have been waiting for their first response for more than ten minutes")
+        no(
+            ConditionReason::TrunksPending,
+            "trunks have been waiting for their first response for more than ten minutes",
+        )
     } else {
-        yes("Registering", "trunks wait for their first response")
+        yes(ConditionReason::Registering, "trunks wait for their first response")
     }
 }

@@ -100,7 +100,7 @@ pub(super) fn running(snapshot: Snapshot) -> Situation {
     situation(Phase::Running(snapshot))
 }
 
-pub(super) fn stalled(reason: &'static str, phase: Phase) -> Situation {
+pub(super) fn stalled(reason: reasons::ConditionReason, phase: Phase) -> Situation {
     let message = "spec.edgePorts[0].address: \"a b\" is no address: write host:port".to_owned();
     Situation { stall: Some(Stall { reason, message }), ..situation(phase) }
 }
@@ -108,6 +108,12 @@ pub(super) fn stalled(reason: &'static str, phase: Phase) -> Situation {
 /// The same, `ms` milliseconds later.
 pub(super) fn later(situation: Situation, ms: u64) -> Situation {
     Situation { now_ms: situation.now_ms + ms, ..situation }
+}
+
+/// Returns whether docs/status.md has the reason of an event.
+pub(super) fn is_documented(reason: &str) -> bool {
+    let own = reasons::EVENTS.map(reasons::EventReason::name);
+    own.contains(&reason) || reasons::STALLS.map(reasons::ConditionReason::name).contains(&reason)
 }
 
 /// `True/AllRegistered`.

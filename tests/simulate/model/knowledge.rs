@@ -26,6 +26,11 @@ impl State {
             };
             let first = match &item.trunk {
                 Ok(trunk) => model.good.insert(reference.clone(), trunks::calls_of(trunk)).is_none(),
+                // What is malformed after that has no good version to go on by.
+                Err(TrunkProblem::AllDisabled) => {
+                    model.good.remove(reference);
+                    false
+                }
                 Err(_) => false,
             };
             let signature = match &item.trunk {

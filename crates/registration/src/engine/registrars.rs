@@ -244,12 +244,12 @@ impl Registrars {
     }
 
     /// Returns how many requests in a row a registrar has left without a response, those under way included:
-    /// a great many where it cannot be asked at the moment.
-    pub fn fruitless(&self, id: u32, now: Moment) -> u32 {
+    /// a great many where it cannot be asked at the moment. `failed` as in [`Registrar::fruitless`].
+    pub fn fruitless(&self, id: u32, failed: bool, now: Moment) -> u32 {
         let Some(registrar) = self.get(id) else { return u32::MAX };
         let held = self.host_of(id).is_some_and(|host| host.hold_until > now);
         let shut = held || registrar.opens_at(self.probes_each, now) > now;
-        if shut { u32::MAX } else { registrar.fruitless() }
+        if shut { u32::MAX } else { registrar.fruitless(failed) }
     }
 
     /// Returns whether a registrar has come back since then: what a request that was sent before met with

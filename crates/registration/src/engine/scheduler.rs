@@ -12,7 +12,7 @@ mod step;
 
 use rand::RngExt;
 
-use self::queueing::waits_since;
+use self::queueing::probes_since;
 use super::{
     Engine, Transmit,
     concurrency::Admission,
@@ -125,7 +125,7 @@ impl Engine {
             // It stays queued, at the EdgePort.
             Obstacle::EdgePortDown(edge) => {
                 if let Some(entry) = self.slots.get(slot) {
-                    self.edge_ports.wait(edge, registrar, waits_since(entry, now.at), slot, entry.stamp);
+                    self.edge_ports.wait(edge, registrar, probes_since(entry, now.at), slot, entry.stamp);
                     self.update_blocked(slot, now);
                 }
             }
@@ -198,7 +198,7 @@ impl Engine {
         for (registrar, slot) in self.registrars.take_heads(MAX_HEADS, now.at, waits, barred) {
             let Some(entry) = self.slots.get(slot) else { continue };
             let edge = next_edge_of(&self.edge_ports, entry, now.at);
-            self.edge_ports.wait(edge, registrar, waits_since(entry, now.at), slot, entry.stamp);
+            self.edge_ports.wait(edge, registrar, probes_since(entry, now.at), slot, entry.stamp);
             self.update_blocked(slot, now);
         }
     }
@@ -207,9 +207,8 @@ impl Engine {
         let (slots, registrars) = (&self.slots, &self.registrars);
         let waits = |slot, stamp| slots.get(slot).is_some_and(|entry| entry.queued() && entry.stamp == stamp);
         // A call that fails before it gets there says nothing of the EdgePort.
-        let failed_calls =
-            |slot| slots.get(slot).map_or(0, |entry| u32::from(entry.registration.failed_calls()));
-        let tries = |registrar, slot| registrars.fruitless(registrar, now).saturating_add(failed_calls(slot));
+        let failed = |slot| slots.get(slot).is_some_and(|entry| entry.registration.failed_calls() > 0);
+        let tries = |registrar, slot| registrars.fruitless(registrar, failed(slot), now);
         self.edge_ports.next_probe(now, waits, tries)
     }
 

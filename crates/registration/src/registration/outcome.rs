@@ -1,9 +1,11 @@
 //! Outcomes of a response: [`Outcome`], and the [`Reason`] that a person sees.
 
+use strum::{IntoStaticStr, VariantArray};
+
 use crate::model::RedirectTarget;
 
 /// Reason of a failure; the names are those that status, metrics and tables show.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
 pub enum Reason {
     /// 401, 403 or 407.
     CredentialsRejected,
@@ -61,33 +63,7 @@ pub enum Reason {
 impl Reason {
     /// CamelCase, as Kubernetes conditions have it.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::CredentialsRejected => "CredentialsRejected",
-            Self::UnknownAccount => "UnknownAccount",
-            Self::Timeout => "Timeout",
-            Self::OutcomeUnknown => "OutcomeUnknown",
-            Self::IntervalTooBrief => "IntervalTooBrief",
-            Self::BadExtension => "BadExtension",
-            Self::RedirectFailed => "RedirectFailed",
-            Self::RedirectNotAllowed => "RedirectNotAllowed",
-            Self::Unreachable => "Unreachable",
-            Self::UnknownHost => "UnknownHost",
-            Self::TlsFailed => "TlsFailed",
-            Self::EdgePortFailed => "EdgePortFailed",
-            Self::RegistrarDown => "RegistrarDown",
-            Self::ChallengeNotSupported => "ChallengeNotSupported",
-            Self::DigestTooWeak => "DigestTooWeak",
-            Self::Forbidden => "Forbidden",
-            Self::StaleNonce => "StaleNonce",
-            Self::RetryAfter => "RetryAfter",
-            Self::RegistrarFailed => "RegistrarFailed",
-            Self::Refused => "Refused",
-            Self::MalformedResponse => "MalformedResponse",
-            Self::RequesterUnavailable => "RequesterUnavailable",
-            Self::RequesterRefused => "RequesterRefused",
-            Self::BindingExpired => "BindingExpired",
-            Self::InvalidTrunk => "InvalidTrunk",
-        }
+        self.into()
     }
 }
 

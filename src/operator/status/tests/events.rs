@@ -11,7 +11,7 @@ fn recorded(row: &[Situation]) -> Vec<Vec<String>> {
         let after = status(before.as_ref(), &later(now.clone(), 10_000 * n as u64));
         let events = events(before.as_ref(), &after);
         for event in &events {
-            let known = reasons::EVENTS.contains(&event.reason) || reasons::STALLS.contains(&event.reason);
+            let known = is_documented(event.reason);
             assert!(known && !event.message.is_empty() && event.message.len() <= 1_024, "{event:?}");
         }
         let brief = |n: &StatusEvent| format!("{}{}", if n.warning { "!" } else { "" }, n.reason);
@@ -153,17 +153,21 @@ fn a_dependency_that_is_lost_and_found_is_one_event_each() {
 
 #[test]
 fn a_configuration_that_is_invalid_and_good_again_is_one_event_each() {
-    let bad = || stalled(reasons::INVALID_SPEC, Phase::Running(snapshot(counts(20, 0, 0, 0, 0))));
+    let bad =
+        || stalled(reasons::ConditionReason::InvalidSpec, Phase::Running(snapshot(counts(20, 0, 0, 0, 0))));
     assert_eq!(recorded(&[fine(), bad(), bad(), fine()])[1..].concat(), ["!InvalidSpec", "SpecAccepted"]);
     let other = Situation {
         generation: 4,
-        stall: Some(Stall { reason: reasons::INVALID_SPEC, message: "spec.apiAddr: another".to_owned() }),
+        stall: Some(Stall {
+            reason: reasons::ConditionReason::InvalidSpec,
+            message: "spec.apiAddr: another".to_owned(),
+        }),
         ..bad()
     };
     assert_eq!(last(&[bad(), other]), ["!InvalidSpec"], "another mistake");
     let still = Situation { generation: 4, ..bad() };
     assert_eq!(last(&[bad(), still]), Vec::<String>::new());
-    let secret = stalled(reasons::SECRET_NOT_FOUND, Phase::Idle);
+    let secret = stalled(reasons::ConditionReason::SecretNotFound, Phase::Idle);
     assert_eq!(
         recorded(&[secret.clone(), secret, fine()]).concat(),
         ["!SecretNotFound", "SpecAccepted", "Ready"]
@@ -179,7 +183,8 @@ fn suspension_and_deletion_are_told_and_what_follows_from_them_is_not() {
     );
     assert_eq!(recorded(&[fine(), deleted(), deleted()])[1..].concat(), ["Deregistering"]);
     assert_eq!(last(&[suspended(), deleted()]), ["Deregistering"]);
-    let bad = stalled(reasons::INVALID_SPEC, Phase::Running(snapshot(counts(20, 0, 0, 0, 0))));
+    let bad =
+        stalled(reasons::ConditionReason::InvalidSpec, Phase::Running(snapshot(counts(20, 0, 0, 0, 0))));
     assert_eq!(last(&[bad, deleted()]), ["Deregistering"]);
 }
 

@@ -211,19 +211,22 @@ fn phases() -> Vec<Case> {
         (
             "deleted while stalled",
             None,
-            Situation { phase: deregistering(twenty()).phase, ..stalled(reasons::INVALID_SPEC, Phase::Idle) },
+            Situation {
+                phase: deregistering(twenty()).phase,
+                ..stalled(reasons::ConditionReason::InvalidSpec, Phase::Idle)
+            },
             but([(0, "False/Deregistering"), (1, "True/Deregistering")]),
         ),
         (
             "stalled while suspended",
             None,
-            stalled(reasons::INVALID_SPEC, Phase::Suspended(twenty())),
+            stalled(reasons::ConditionReason::InvalidSpec, Phase::Suspended(twenty())),
             but([(0, "False/Suspended"), (1, "False/Stalled"), (2, "True/InvalidSpec")]),
         ),
         (
             "never a good specification",
             None,
-            stalled(reasons::INVALID_SPEC, Phase::Idle),
+            stalled(reasons::ConditionReason::InvalidSpec, Phase::Idle),
             idle("False/InvalidSpec", "False/Stalled", "True/InvalidSpec"),
         ),
     ];
@@ -237,7 +240,7 @@ fn phases() -> Vec<Case> {
     ];
     for (reason, wrong) in reasons::STALLS.into_iter().zip(wrong) {
         let now = stalled(reason, Phase::Running(twenty()));
-        cases.push((reason, None, now, but([(1, "False/Stalled"), (2, wrong)])));
+        cases.push((reason.name(), None, now, but([(1, "False/Stalled"), (2, wrong)])));
     }
     cases
 }
@@ -265,12 +268,12 @@ fn the_list_of_reasons_is_complete_and_has_nothing_else() {
     let given: BTreeSet<String> = cases()
         .iter()
         .flat_map(|(_, before, now, _)| status(before.as_ref(), now).conditions)
-        .filter(|condition| !reasons::STALLS.contains(&&*condition.reason))
+        .filter(|condition| !reasons::STALLS.iter().any(|stall| stall.name() == condition.reason))
         .map(|condition| format!("{} {} {}", condition.type_, condition.status, condition.reason))
         .collect();
     let listed: BTreeSet<String> = reasons::REASONS
         .iter()
-        .map(|(kind, truth, reason)| format!("{kind} {} {reason}", truth.name()))
+        .map(|(kind, truth, reason)| format!("{kind} {} {}", truth.name(), reason.name()))
         .collect();
     assert_eq!(given, listed);
     assert_eq!(listed.len(), reasons::REASONS.len());
@@ -309,7 +312,7 @@ fn ready_mentions_what_else_is_wrong() {
     now.summary.api = broken(DependencyFailure::Unreachable, "connection refused");
     now.summary.over_budget = (0..5).map(|n| format!("sip{n}.example")).collect();
     now.summary.removals_pending_confirmation = 15;
-    let found = status(None, &stalled(reasons::INVALID_SPEC, Phase::Running(now)));
+    let found = status(None, &stalled(reasons::ConditionReason::InvalidSpec, Phase::Running(now)));
     assert_eq!(
         message(&found, reasons::READY),
         "2 of 20 trunks are registered, but the last refresh failed; the current spec is not applied: see \

@@ -72,7 +72,7 @@ fn in_conditions_and_failures() {
     never_synced.summary.api = wrong;
     holds("never read", &ready(never_synced));
     for phase in [Phase::Idle, Phase::Running(broken_all)] {
-        let stall = Some(Stall { reason: reasons::INVALID_SPEC, message: long() });
+        let stall = Some(Stall { reason: reasons::ConditionReason::InvalidSpec, message: long() });
         let found = status(None, &Situation { stall, ..situation(phase) });
         holds("stalled", &message(&found, reasons::STALLED));
     }
@@ -90,7 +90,7 @@ fn in_events() {
     for trunk in &mut refused.failures.worst {
         trunk.failure.as_mut().unwrap().reason = "CredentialsRejected".to_owned();
     }
-    let stall = Some(Stall { reason: reasons::INVALID_SPEC, message: long() });
+    let stall = Some(Stall { reason: reasons::ConditionReason::InvalidSpec, message: long() });
     let stalled = Situation { stall, ..running(snapshot(counts(3, 0, 0, 0, 0))) };
     let mut all = events(running(broken_all));
     assert_eq!(all.len(), 3, "{all:?}");

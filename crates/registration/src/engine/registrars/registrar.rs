@@ -110,15 +110,16 @@ impl Registrar {
         Some(Key { second: self.is_unproven(now), can_wait, doubtful, moment, class, id })
     }
 
-    /// Requests in a row that had no response, those under way included, and probes of an EdgePort that did
-    /// not get there.
-    pub fn fruitless(&self) -> u32 {
+    /// Requests in a row that had no response, those under way included. For a trunk whose own last call
+    /// failed (`failed`) the probes of an EdgePort that did not get there count as well: its call may fail
+    /// again, and those of the others may succeed.
+    pub fn fruitless(&self, failed: bool) -> u32 {
         // One call that failed may be its trunk's own failure, and the registrar well: the second one counts.
-        self.silences.saturating_add(self.wasted / 2).saturating_add(self.in_flight)
+        let wasted = if failed { (self.wasted / 2).saturating_add(1) } else { 0 };
+        self.silences.saturating_add(wasted).saturating_add(self.in_flight)
     }
 
-    /// A probe of an EdgePort never left the Requester: after two of them another registrar has the next
-    /// turn.
+    /// A probe of an EdgePort never left the Requester: see [`Registrar::fruitless`].
     pub fn wasted(&mut self) {
         self.wasted = self.wasted.saturating_add(1);
     }

@@ -226,16 +226,18 @@ fn two_probes_that_never_left_the_requester_cost_a_registrar_its_turn_and_its_re
     let mut harness = Harness::new(None);
     let now = Moment(1_000);
     let (failing, other) = (harness.well("failing"), harness.well("other"));
-    for fruitless in [0, 1, 1, 2] {
+    for fruitless in [1, 2, 2, 3] {
         harness.registrars.wasted(failing);
-        assert_eq!([failing, other].map(|id| harness.registrars.fruitless(id, now)), [fruitless, 0]);
+        let tries = |id, failed| harness.registrars.fruitless(id, failed, now);
+        assert_eq!([tries(failing, true), tries(other, true)], [fruitless, 1]);
+        assert_eq!(tries(failing, false), 0, "the calls of others may succeed");
     }
     harness.registrars.wait(failing, refresh(5_000), 1, 0, now);
     harness.registrars.wait(other, refresh(9_000), 2, 0, now);
     assert_eq!(harness.next(now), Some((1, failing)));
     harness.registrars.responded(failing, 5, now);
     harness.registrars.ended(failing, false, now);
-    assert_eq!(harness.registrars.fruitless(failing, now), 0);
+    assert_eq!(harness.registrars.fruitless(failing, true, now), 1);
 }
 
 #[test]

@@ -161,6 +161,14 @@ pub(super) fn waits_since(entry: &Slot, now: Moment) -> Urgency {
     }
 }
 
+/// Returns how urgent a trunk is as a probe of an EdgePort. One whose own last call failed comes after those
+/// of its registrar whose calls may succeed: a call that fails says nothing of the EdgePort, and the same few
+/// would have all the probes.
+pub(super) fn probes_since(entry: &Slot, now: Moment) -> Urgency {
+    let own = waits_since(entry, now);
+    if entry.registration.failed_calls() > 0 { (true, now, own.2) } else { own }
+}
+
 /// Returns whether the last request to the URI of the next attempt was left without a response.
 pub(super) fn met_silence(entry: &Slot, now: Moment) -> bool {
     let followed = entry.registration.redirect(now).is_some();
