@@ -2,6 +2,7 @@
 //! names, and what stands in for Routr's own.
 
 mod calls;
+mod documented;
 mod drop_in;
 mod reaching;
 mod refreshes;
