@@ -5,4 +5,5 @@ mod calls;
 mod documented;
 mod drop_in;
 mod reaching;
+mod readme;
 mod refreshes;
