@@ -18,6 +18,79 @@ use crate::support::{http, ports};
 const TOKEN: &str = "0f5a-token-of-the-charts-requester";
 const PACE: Duration = Duration::from_millis(200);
 
+/// Every switch of the Requester: what the API server makes of each object, and what the notes warn about.
+#[tokio::test]
+async fn all_switches_of_the_requester_on_and_what_the_notes_say() {
+    let plane = ControlPlane::shared().await;
+    let namespace = plane.namespace("requester-all").await;
+    let within = format!("--namespace={}", namespace.name());
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("values.json");
+    let helm = async |verb: &[&str], own: Value| {
+        let values =
+            json!({"crds": {"install": false}, "watchNamespaces": [namespace.name()], "requester": own});
+        fs::write(&file, values.to_string()).unwrap();
+        let more = [CHART, within.as_str(), "--values", file.to_str().unwrap()];
+        plane.helm(verb.iter().chain(&more)).await.ok()
+    };
+    let secrets = json!({
+        "enabled": true,
+        "token": {"secretName": "door"},
+        "tls": {"secretName": "served", "clientCA": {"secretName": "callers"}},
+        "sip": {"port": 5080, "contact": "$(HOST_IP):5080", "ca": {"secretName": "registrars"}},
+    });
+    let mut on_node = secrets.clone();
+    on_node["hostNetwork"] = json!(true);
+    let said = helm(&["install", RELEASE], on_node).await;
+    assert!(said.contains("WARNING: requester.hostNetwork: ports 51909 and 8080 are open"), "{said}");
+    assert!(
+        said.contains("requesterAddr: https://routr-registry-requester."),
+        "the minimal Registry: {said}"
+    );
+    assert!(said.contains("tls.caFile"), "{said}");
+    assert!(!said.contains("SIP out to") && !said.contains("for no login"), "{said}");
+
+    let mut more = secrets;
+    more["networkPolicy"] = json!({
+        "ingress": {
+            "from": [{"namespaceSelector": {}}],
+            "rules": [{"ports": [{"port": 5080, "protocol": "UDP"}], "from": [{"ipBlock": {"cidr": "198.51.100.0/24"}}]}],
+        },
+        "egress": {"ports": [5060], "rules": [{"to": [{"podSelector": {}}], "ports": [{"port": 5062}]}]},
+    });
+    more["nodeSelector"] = json!({"voice": "yes"});
+    more["tolerations"] = json!([{"key": "voice", "operator": "Exists"}]);
+    more["extraVolumes"] = json!([{"name": "own", "secret": {"secretName": "own"}}]);
+    more["extraVolumeMounts"] = json!([{"name": "own", "mountPath": "/own"}]);
+    let said = helm(&["upgrade", RELEASE], more).await;
+    assert!(said.contains("SIP out to port 5060 only"), "{said}");
+    let list = ["get", "deployment,service,networkpolicy,poddisruptionbudget", &within, "--output=name"];
+    let made = plane
+        .kubectl(list.into_iter().chain(["--selector=app.kubernetes.io/component=requester"]))
+        .await
+        .ok();
+    let mut made: Vec<_> = made.lines().collect();
+    made.sort_unstable();
+    let expected =
+        ["deployment.apps", "networkpolicy.networking.k8s.io", "poddisruptionbudget.policy", "service"];
+    assert_eq!(made, expected.map(|kind| format!("{kind}/routr-registry-requester")));
+
+    // The policy comes and goes with what it is for.
+    let open =
+        json!({"enabled": true, "mode": "proxied", "replicas": 1, "networkPolicy": {"enabled": false}});
+    let said = helm(&["upgrade", RELEASE], open).await;
+    for warning in ["asks callers for no login", "requester.mode is proxied", "requester.replicas is 1"] {
+        assert!(said.contains(warning), "{warning}: {said}");
+    }
+    let policy = ["get", "networkpolicy,poddisruptionbudget", &within, "--output=name"];
+    let left =
+        plane.kubectl(policy.into_iter().chain(["--selector=app.kubernetes.io/component=requester"])).await;
+    assert_eq!(left.ok(), "");
+    let said = helm(&["upgrade", RELEASE], json!({"enabled": false})).await;
+    assert!(!said.contains("The Requester:"), "{said}");
+    plane.helm(["uninstall", RELEASE, &within]).await.ok();
+}
+
 /// Pods with the component of a Requester, once there are so many.
 async fn pods(plane: &ControlPlane, namespace: &str, count: usize) -> Vec<Value> {
     let within = format!("--namespace={namespace}");
