@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{Objects, refusal, render, render_with};
 
 const NAME: &str = "routr-registry-requester";
-/// What helm has to know to render a Registry.
+/// Flags with which helm renders a Registry.
 const KNOWN: [&str; 2] = ["--api-versions", "routr.io/v2beta1/Registry"];
 
 /// Values with a Requester that has these of its own.

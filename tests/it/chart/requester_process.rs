@@ -47,6 +47,10 @@ async fn all_switches_of_the_requester_on_and_what_the_notes_say() {
         said.contains("requesterAddr: https://routr-registry-requester."),
         "the minimal Registry: {said}"
     );
+    assert!(
+        said.contains("\n    requesterTokenSecretRef: {name: door, key: token}\n    edgePorts:"),
+        "{said}"
+    );
     assert!(said.contains("tls.caFile"), "{said}");
     assert!(!said.contains("SIP out to") && !said.contains("for no login"), "{said}");
 

@@ -21,7 +21,7 @@ fn quoted(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }
 
-/// The flags of `requester --help`, with what stands for them in the table: flag and value, variable, default.
+/// The flags of `requester --help`, with their cells of the table: flag and value, variable, default.
 fn flags() -> BTreeMap<String, (String, String, Option<String>)> {
     let mut command = Cli::command();
     command.build();
