@@ -13,7 +13,7 @@ help: ## print this list
 setup: ## install what the tests need and this machine lacks (redis-server, kamailio, nginx, haproxy, compilers)
 	@scripts/setup.sh
 
-demo: ## start the whole chain on loopback with sample trunks; ARGS=--once exits when all have settled
+demo: ## start the whole chain on loopback with sample trunks; ARGS=--once exits when all have settled, ARGS=--without-registry leaves the registry to you
 	@scripts/setup.sh cc
 	@cargo run --quiet --locked -- demo $(ARGS)
 

@@ -49,6 +49,10 @@ pub struct DemoArgs {
     /// Folder for the sample resources, created if missing [default: a temporary folder].
     #[arg(long, value_name = "DIR")]
     pub resources: Option<PathBuf>,
+    /// Leave out the registry and the Requester, and write a registry.yaml for `run --requester`, which is
+    /// both.
+    #[arg(long, conflicts_with = "once")]
+    pub without_registry: bool,
 }
 
 /// Reason that the demo cannot run.
@@ -97,7 +101,13 @@ impl DemoError {
 /// # Errors
 /// When a part does not start, or, with `--once`, when a trunk is not as it should be.
 pub async fn run(args: DemoArgs, shutdown: CancellationToken) -> Result<(), DemoError> {
-    let stage = Demo::set(&args, shutdown.clone()).await?;
+    let backend = Backend::start(&args, shutdown.clone()).await?;
+    if args.without_registry {
+        let result = backend.alone(&shutdown).await;
+        backend.remove();
+        return result;
+    }
+    let stage = Demo::set(backend, shutdown.clone()).await?;
     let result = match (args.once, Terminal::detect().size) {
         (true, _) => stage.settle(&shutdown).await,
         (false, Some(_)) => stage.live(&shutdown).await,
@@ -105,10 +115,7 @@ pub async fn run(args: DemoArgs, shutdown: CancellationToken) -> Result<(), Demo
     };
     shutdown.cancel();
     let _ = stage.engine.await;
-    if stage.temporary {
-        // What is left in a temporary folder does no harm.
-        let _ = std::fs::remove_dir_all(&stage.resources);
-    }
+    stage.backend.remove();
     match result {
         // A reader that has seen enough, such as `head`, is no failure.
         Err(DemoError::Io { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -116,17 +123,15 @@ pub async fn run(args: DemoArgs, shutdown: CancellationToken) -> Result<(), Demo
     }
 }
 
-/// All parts, running.
-struct Demo {
-    handle: EngineHandle,
-    engine: tokio::task::JoinHandle<routr_registration::engine::Engine>,
+/// Surroundings of a registry and a Requester, running: an API server and SIP registrars.
+struct Backend {
     resources: PathBuf,
     temporary: bool,
-    admin: SocketAddr,
+    api: SocketAddr,
 }
 
-impl Demo {
-    async fn set(args: &DemoArgs, shutdown: CancellationToken) -> Result<Self, DemoError> {
+impl Backend {
+    async fn start(args: &DemoArgs, shutdown: CancellationToken) -> Result<Self, DemoError> {
         let registrars = samples::start_registrars(shutdown.clone())
             .await
             .map_err(DemoError::part("the SIP registrars"))?;
@@ -142,14 +147,51 @@ impl Demo {
             .map_err(DemoError::io(format!("cannot write into {folder}")))?;
 
         let options = ApiOptions { paged: false, poll_interval: POLL_PERIOD };
-        let api = ApiServer::load_with(&resources, options).map_err(DemoError::part("the API server"))?;
-        let api_listener = loopback().await?;
-        let api_addr = address_of(&api_listener)?;
-        tokio::spawn({
-            let shutdown = shutdown.clone();
-            async move { api.serve(api_listener, shutdown).await }
-        });
+        let server = ApiServer::load_with(&resources, options).map_err(DemoError::part("the API server"))?;
+        let listener = loopback().await?;
+        let api = address_of(&listener)?;
+        tokio::spawn(async move { server.serve(listener, shutdown).await });
+        Ok(Self { resources, temporary, api })
+    }
 
+    /// Says how to run a registry against it, and waits.
+    async fn alone(&self, shutdown: &CancellationToken) -> Result<(), DemoError> {
+        let file = self.resources.join("registry.yaml");
+        let text = configuration_text(self.api, "localhost:51909");
+        std::fs::write(&file, text).map_err(DemoError::io(format!("cannot write {}", file.display())))?;
+        let program = std::env::current_exe().unwrap_or_else(|_| "routr-registry".into());
+        let program = program.display();
+        say(&format!(
+            "Running on loopback: an API server with {} sample trunks, and 4 SIP registrars. In another terminal, the \
+             registry and its Requester as one process:\n\n  {program} run --requester --config {}\n\nIn a third one:\n\n  \
+             {program} trunks --watch\n\nThe trunks are read from {}: edit trunks.yaml or credentials.yaml there and watch. \
+             Ctrl-C ends.",
+            SAMPLES.len(),
+            file.display(),
+            self.resources.display()
+        ))?;
+        shutdown.cancelled().await;
+        Ok(())
+    }
+
+    fn remove(&self) {
+        if self.temporary {
+            // What is left in a temporary folder does no harm.
+            let _ = std::fs::remove_dir_all(&self.resources);
+        }
+    }
+}
+
+/// All parts, running.
+struct Demo {
+    handle: EngineHandle,
+    engine: tokio::task::JoinHandle<routr_registration::engine::Engine>,
+    backend: Backend,
+    admin: SocketAddr,
+}
+
+impl Demo {
+    async fn set(backend: Backend, shutdown: CancellationToken) -> Result<Self, DemoError> {
         let requester_listener = loopback().await?;
         let requester_addr = address_of(&requester_listener)?;
         let options = requester::Options {
@@ -159,7 +201,7 @@ impl Demo {
         };
         tokio::spawn(requester::serve(requester_listener, options, shutdown.clone()));
 
-        let config = configuration(api_addr, requester_addr)?;
+        let config = configuration(backend.api, requester_addr)?;
         let metrics = Metrics::new(routr_environment::unix_ms());
         let name = RegistryName::plain(&config.name);
         let observer = metrics.registry(name.clone());
@@ -172,7 +214,7 @@ impl Demo {
         let directory = Directory::of_one(name, running.handle.clone());
         let state = AdminState::new(directory, metrics, Arc::new(routr_environment::System));
         tokio::spawn(admin::serve(None, Some(private), state, shutdown));
-        Ok(Self { handle: running.handle, engine: running.task, resources, temporary, admin })
+        Ok(Self { handle: running.handle, engine: running.task, backend, admin })
     }
 
     async fn fetch(&self) -> (Vec<TrunkView>, Summary) {
@@ -186,7 +228,7 @@ impl Demo {
         vec![
             format!(
                 "The trunks are read from {}: edit trunks.yaml or credentials.yaml there and watch.",
-                self.resources.display()
+                self.backend.resources.display()
             ),
             format!("Another terminal: routr-registry trunks --url http://{}", self.admin),
         ]
@@ -320,13 +362,16 @@ fn say(line: &str) -> Result<(), DemoError> {
 }
 
 fn configuration(api: SocketAddr, requester: SocketAddr) -> Result<Config, DemoError> {
+    config::parse(&configuration_text(api, requester), Format::Yaml).map_err(DemoError::part("the registry"))
+}
+
+fn configuration_text(api: SocketAddr, requester: impl std::fmt::Display) -> String {
     // One provider's registrar redirects to another's, which is another domain.
-    let text = format!(
+    format!(
         "kind: Registry\napiVersion: v2beta1\nmetadata: {{ name: demo }}\nspec:\n  apiAddr: {api}\n  requesterAddr: {requester}\n  \
          registerInterval: 2s\n  edgePorts: [{{ address: 127.0.0.1:5060 }}]\n  registration:\n    redirects: {{ domains: [127.0.0.0/8], \
          credentials: true }}\n"
-    );
-    config::parse(&text, Format::Yaml).map_err(DemoError::part("the registry"))
+    )
 }
 
 async fn loopback() -> Result<TcpListener, DemoError> {

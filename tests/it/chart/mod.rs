@@ -6,6 +6,8 @@ mod default_registry;
 mod fresh;
 mod naming;
 mod rendered;
+mod requester;
+mod requester_process;
 mod rights;
 mod schema;
 

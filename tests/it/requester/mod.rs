@@ -2,6 +2,8 @@
 //! names, and what stands in for Routr's own.
 
 mod calls;
+mod documented;
 mod drop_in;
 mod reaching;
+mod readme;
 mod refreshes;
