@@ -225,7 +225,10 @@ async fn a_hand_over_of_an_engine_that_has_not_looked_yet_writes_nothing() {
 async fn a_stall_without_an_engine_is_told_with_its_generation() {
     let harness = harness(well(3), None);
     pass(1).await;
-    let stall = Stall { reason: status::reasons::ConditionReason::InvalidSpec, message: "spec.apiAddr: wrong".to_owned() };
+    let stall = Stall {
+        reason: status::reasons::ConditionReason::InvalidSpec,
+        message: "spec.apiAddr: wrong".to_owned(),
+    };
     harness.assign.send_replace(StatusTarget { generation: 2, stall: Some(stall), work: Work::Undecided });
     pass(5).await;
     let status = harness.desk.last();
