@@ -330,7 +330,7 @@ async fn k10_each_registry_is_shown_with_its_state_and_reason_whether_it_runs_or
     let list = |name: &str, state, ready, reason: &str, message: &str| {
         let listed = directory.list(&RegistryName::of("n", name), name);
         let (reason, message) = (reason.to_owned(), message.to_owned());
-        listed.set(RegistryState { state, ready, reason, message });
+        listed.set(RegistryState { state, ready, reason, message, ..RegistryState::default() });
         listed
     };
     let _listed = [

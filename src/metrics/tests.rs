@@ -11,8 +11,7 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
     let mut found = BTreeMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let (name, value) = line.rsplit_once(' ').unwrap();
-        let standard = name == "process_start_time_seconds";
-        assert!(standard || name.starts_with("routr_registry_"), "{line}");
+        assert!(name.starts_with("process_") || name.starts_with("routr_registry_"), "{line}");
         assert!(found.insert(name.to_owned(), value.parse().unwrap()).is_none(), "twice: {line}");
     }
     found
@@ -279,14 +278,15 @@ fn the_operator_counts_its_own() {
     assert_eq!(found["routr_registry_leader_election_is_leader"], 1.0);
     assert_eq!(found["routr_registry_status_writes_total{result=\"error\"}"], 0.0);
     metrics.operator().status_write("error");
-    metrics.operator().reconciled("success");
-    metrics.operator().reconciled("success");
-    metrics.operator().reconciled("stalled");
+    metrics.operator().reconciled(None);
+    metrics.operator().reconciled(None);
+    metrics.operator().reconciled(Some("Interrupted"));
     let found = samples(&metrics.render(&Scrape { leading: Some(false), ..scrape(Vec::new()) }));
     assert_eq!(found["routr_registry_leader_election_is_leader"], 0.0);
     assert_eq!(found["routr_registry_status_writes_total{result=\"error\"}"], 1.0);
     assert_eq!(found["routr_registry_reconciles_total{result=\"success\"}"], 2.0);
-    assert_eq!(found["routr_registry_reconciles_total{result=\"stalled\"}"], 1.0);
+    assert_eq!(found["routr_registry_reconciles_total{result=\"error\"}"], 1.0);
+    assert_eq!(found["routr_registry_reconcile_errors_total{reason=\"Interrupted\"}"], 1.0);
 }
 
 #[test]
