@@ -17,11 +17,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{
-    quota::sockets::Connections,
-    registry::RegistryName,
-    runtime::ports::Observer,
-};
+use crate::{quota::sockets::Connections, registry::RegistryName, runtime::ports::Observer};
 use routr_registration::engine::view::Summary;
 
 pub mod exposition;

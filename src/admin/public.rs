@@ -82,10 +82,7 @@ async fn readyz(State(state): State<AdminState>, headers: HeaderMap) -> Response
     }
 }
 
-async fn scrape(
-    State(state): State<AdminState>,
-    headers: HeaderMap,
-) -> Result<impl IntoResponse, Response> {
+async fn scrape(State(state): State<AdminState>, headers: HeaderMap) -> Result<impl IntoResponse, Response> {
     let reports = state.summaries().await;
     let leading = state.standing().map(|standing| standing == LeadershipStatus::Leading);
     // One of many must not hide the others; the only one has nothing to say.

@@ -28,9 +28,13 @@ impl Format {
     /// it is named. Where neither is acceptable, or nothing is asked for, it is the text format: a scraper that
     /// reads nothing else is worse off with a 406.
     pub fn negotiate<'a>(accept: impl IntoIterator<Item = &'a str>) -> Self {
-        let ranges: Vec<MediaRange> =
-            accept.into_iter().flat_map(split_unquoted(',')).filter_map(|range| MediaRange::parse(&range)).collect();
-        let (open_metrics, named) = weight(&ranges, "application/openmetrics-text", "application/*", &["1.0.0"]);
+        let ranges: Vec<MediaRange> = accept
+            .into_iter()
+            .flat_map(split_unquoted(','))
+            .filter_map(|range| MediaRange::parse(&range))
+            .collect();
+        let (open_metrics, named) =
+            weight(&ranges, "application/openmetrics-text", "application/*", &["1.0.0"]);
         let (text, _) = weight(&ranges, "text/plain", "text/*", &["0.0.4", "1.0.0"]);
         if named && open_metrics > 0 && open_metrics >= text { Self::OpenMetrics } else { Self::Text }
     }
@@ -90,7 +94,9 @@ fn weight(ranges: &[MediaRange], media_type: &str, family: &str, versions: &[&st
     if let Some(weight) = named.map(|range| range.weight).max() {
         return (weight, true);
     }
-    let of = |wanted: &str| ranges.iter().filter(|range| range.media_type == wanted).map(|range| range.weight).max();
+    let of = |wanted: &str| {
+        ranges.iter().filter(|range| range.media_type == wanted).map(|range| range.weight).max()
+    };
     (of(family).or_else(|| of("*/*")).unwrap_or(0), false)
 }
 

@@ -78,7 +78,8 @@ fn scrape_of(name: &RegistryName, is_operator: bool) -> String {
     if is_operator {
         scrape.leading = Some(true);
         scrape.connections = Some(Connections { open: vec![("n".to_owned(), 1)], limit: 64 });
-        let ready = ConditionState { kind: "Ready".into(), status: Some(true), reason: "AllRegistered".into() };
+        let ready =
+            ConditionState { kind: "Ready".into(), status: Some(true), reason: "AllRegistered".into() };
         let state = RegistryState {
             conditions: [ready].into(),
             observed_generation: Some(1),
@@ -115,9 +116,9 @@ fn every_value_of_a_label_is_explained_and_no_other() {
         }
     }
     let all = ["Each registry", "Each Registry resource", "The operator", "The process", "The Requester"];
-    let labels = explained(&all).into_iter().flat_map(|(metric, (_, labels))| {
-        labels.into_iter().map(move |label| (label, metric.clone()))
-    });
+    let labels = explained(&all)
+        .into_iter()
+        .flat_map(|(metric, (_, labels))| labels.into_iter().map(move |label| (label, metric.clone())));
     let named = labels.filter(|(label, _)| !OWNER.contains(&label.as_str()) && label != "version");
     assert_eq!(named.collect::<BTreeSet<_>>(), values.keys().cloned().collect(), "each label of each metric");
 
@@ -142,7 +143,8 @@ fn every_value_of_a_label_is_explained_and_no_other() {
     for ((label, metric), values) in &values {
         let upper = ["type", "reason"].contains(&label.as_str());
         for value in values {
-            let good = value.starts_with(char::is_uppercase) == upper && value.chars().all(char::is_alphanumeric);
+            let good =
+                value.starts_with(char::is_uppercase) == upper && value.chars().all(char::is_alphanumeric);
             assert!(good, "{label} of {metric}: {value}");
         }
     }

@@ -85,7 +85,8 @@ pub(super) fn register(registry: &mut Registry, resources: &[ResourceState]) {
             add(&mut reasons, labels, 1);
         }
         if in_full || *generation != state.observed_generation {
-            for (values, generation) in [(&mut seen, *generation), (&mut observed, state.observed_generation)] {
+            for (values, generation) in [(&mut seen, *generation), (&mut observed, state.observed_generation)]
+            {
                 if let Some(generation) = generation {
                     add(values, Vec::new(), generation);
                 }
@@ -93,7 +94,11 @@ pub(super) fn register(registry: &mut Registry, resources: &[ResourceState]) {
         }
     }
     let all = [
-        ("ready", "1 while the condition Ready of a Registry is True, else 0, with its state and reason", ready),
+        (
+            "ready",
+            "1 while the condition Ready of a Registry is True, else 0, with its state and reason",
+            ready,
+        ),
         ("suspended", "1 while a Registry is suspended, else 0", suspended),
         ("condition", "1 for the status that a condition of a Registry has, 0 for the others", conditions),
         ("condition_reason", "The reason of each condition of a Registry, always 1", reasons),

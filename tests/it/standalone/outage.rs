@@ -159,7 +159,10 @@ fn well_formed(text: &str) {
         let (series, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("{line}"));
         assert!(value.parse::<f64>().is_ok(), "{line}");
         let name = series.split('{').next().unwrap();
-        assert!((name.starts_with("process_") || name.starts_with("routr_registry_")) && !name.contains(' '), "{line}");
+        assert!(
+            (name.starts_with("process_") || name.starts_with("routr_registry_")) && !name.contains(' '),
+            "{line}"
+        );
     }
     let mut series: Vec<&str> =
         text.lines().filter(|l| !l.starts_with('#')).filter_map(|l| Some(l.rsplit_once(' ')?.0)).collect();
