@@ -174,8 +174,8 @@ impl AdminState {
         join_all(self.directory.all().into_iter().map(ask)).await.into_iter().flatten().collect()
     }
 
-    /// Asks those registries that have unhealthy trunks for their number by reason, at the same time. One that
-    /// says nothing in time is left out.
+    /// Asks those registries that have unhealthy trunks for their number by reason, at the same time. One
+    /// that says nothing in time is left out.
     async fn failures(&self, reports: &[EngineReport]) -> Vec<(RegistryName, BTreeMap<String, u64>)> {
         let unhealthy = reports.iter().filter(|report| {
             let counts = report.answer.as_ref().and_then(|answer| answer.as_ref().ok()).map(|it| &it.counts);

@@ -292,7 +292,8 @@ impl RegistryMetrics {
 
 impl Observer for RegistryMetrics {
     /// Counts one REGISTER that is over. `registrar` is the host alone, without port; `outcome` is one of a
-    /// fixed set, such as `registered`, `credentialsRejected`; `seconds` is the time from sending to the response.
+    /// fixed set, such as `registered`, `credentialsRejected`; `seconds` is the time from sending to the
+    /// response.
     fn register_finished(&self, registrar: &str, outcome: &'static str, seconds: f64) {
         let registrar = self.registrar_label(registrar);
         let outcome = [("outcome", outcome)];

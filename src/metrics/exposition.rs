@@ -24,9 +24,9 @@ struct MediaRange {
 }
 
 impl Format {
-    /// Chooses by the values of Accept: the format with the higher weight; among equals OpenMetrics only where
-    /// it is named. Where neither is acceptable, or nothing is asked for, it is the text format: a scraper that
-    /// reads nothing else is worse off with a 406.
+    /// Chooses by the values of Accept: OpenMetrics where it is named and weighs at least as much. Where
+    /// neither is acceptable, or nothing is asked for, it is the text format: a scraper that reads nothing
+    /// else is worse off with a 406.
     pub fn negotiate<'a>(accept: impl IntoIterator<Item = &'a str>) -> Self {
         let ranges: Vec<MediaRange> = accept
             .into_iter()
@@ -57,8 +57,8 @@ impl Format {
 }
 
 impl MediaRange {
-    /// Reads one range; `None` where there is none. A weight that cannot be read counts as 1: the client named
-    /// the format.
+    /// Reads one range; `None` where there is none. A weight that cannot be read counts as 1: the client
+    /// named the format.
     fn parse(range: &str) -> Option<Self> {
         let mut parts = split_unquoted(';')(range).into_iter();
         let media_type = parts.next()?.trim().to_ascii_lowercase();

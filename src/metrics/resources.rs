@@ -1,9 +1,9 @@
-//! What the status of each Registry resource says, with or without an engine, in the manner of
+//! The status of each Registry resource as metrics, with or without an engine, in the manner of
 //! kube-state-metrics: a condition has a series for each status, of which one is 1.
 //!
 //! That is some thirty series for each Registry, too many where there are thousands. In a process with more
-//! than [`MAX_DETAILED`], each Registry has those only that say something is not as it should be, and the ones
-//! that are 1: what an alert asks for is found either way.
+//! than [`MAX_DETAILED`], each Registry has only those that are 1 and say that something is not as it should
+//! be: an alert finds the same either way.
 
 use std::sync::Arc;
 

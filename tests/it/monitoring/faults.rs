@@ -1,5 +1,5 @@
-//! A real Prometheus watches a real operator and a real Requester while one thing after the other breaks: each
-//! alert is silent before and fires then, and each query of the dashboards returns something.
+//! A real Prometheus watches a real operator and a real Requester while one thing after the other breaks:
+//! each alert is silent before and fires then, and each query of the dashboards returns something.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -20,7 +20,7 @@ use crate::support::service::Service;
 use crate::support::wait::{wait_for, wait_until};
 use crate::support::{http, ports};
 
-/// What no test can break from outside: the engine of a Registry that neither ends nor responds.
+/// Alerts of faults that cannot be caused from outside: an engine that neither ends nor responds.
 const NOT_CAUSED: [&str; 1] = ["RoutrEngineDown"];
 
 /// The rules with times for a test: what `for` waits for, and bounds on ages and windows.
@@ -98,7 +98,12 @@ fn bad(stage: &TestRegistry) -> Vec<Trunk> {
     let mut invalid = stage.trunk("invalid");
     invalid.uris[0].host = String::new();
     let closed = ports::free();
-    let lost = (0..4).map(|n| trunk(&format!("lost-{n}"), "127.0.0.1", closed));
+    // By TCP the refusal of the connection is known at once; by UDP it takes half a minute of silence.
+    let lost = (0..4).map(|n| {
+        let mut lost = trunk(&format!("lost-{n}"), "127.0.0.1", closed);
+        lost.uris[0].transport = "TCP".to_owned();
+        lost
+    });
     [rejected, invalid].into_iter().chain(lost).collect()
 }
 
@@ -122,7 +127,7 @@ async fn each_alert_fires_by_its_fault_and_not_before_and_each_panel_shows_somet
 
     let cache =
         format!("  cache:\n    provider: redis\n    parameters: host=127.0.0.1,port={}\n", redis.port());
-    cluster.apply("main", &stage, &format!("{cache}  registration:\n    expires: 20s\n")).await;
+    cluster.apply("main", &stage, &format!("{cache}  registration:\n    expires: 10s\n")).await;
     let well = async || {
         let registered = r#"routr_registry_trunks{registry="main",state="registered"} == 10 and on () up{job="requester"} == 1"#;
         let registered = watch.prometheus.query(registered).await?;

@@ -1,4 +1,4 @@
-//! What watches the registry: its metrics, alerts and dashboards, tried with promtool and a real Prometheus.
+//! Metrics, alerts and dashboards, tried with promtool and a real Prometheus.
 
 mod alerts;
 mod dashboards;
