@@ -416,6 +416,7 @@ fn of_many_resources_only_what_is_amiss_is_shown_in_full() {
     assert_eq!(of(&all).len(), MAX_DETAILED * 8);
     all.push(resource("bad", "Stalled", Some(true), "SecretNotFound", 4));
     all.push(resource("quiet", "APIReachable", None, "NotRunning", 3));
+    all.push(resource("empty", "CredentialsAccepted", None, "NoTrunks", 3));
     let shown = of(&all);
     assert_eq!(shown.len(), all.len() + 4, "{shown:#?}");
     for name in [
