@@ -12,7 +12,6 @@ use std::{
 };
 
 use prometheus_client::{
-    encoding::text::encode,
     metrics::{counter::Counter, family::Family, gauge::ConstGauge, histogram::Histogram, info::Info},
     registry::{Registry, Unit},
 };
@@ -196,12 +195,7 @@ impl Metrics {
         if let Some(leading) = scrape.leading {
             self.operator.register(registry, leading);
         }
-        let mut text = String::new();
-        // Writing to a String cannot fail; if it did, a scrape without the end mark is refused by Prometheus.
-        if encode(&mut text, &all_metrics).is_err() {
-            text.clear();
-        }
-        text
+        exposition::encode(&all_metrics)
     }
 
     fn joined<L, M>(&self, of: impl Fn(&Counts) -> &Arc<Series<L, M>>) -> Joined<L, M> {

@@ -82,7 +82,7 @@ async fn readyz(State(state): State<AdminState>, headers: HeaderMap) -> Response
     }
 }
 
-async fn scrape(State(state): State<AdminState>, headers: HeaderMap) -> Result<impl IntoResponse, Response> {
+async fn scrape(State(state): State<AdminState>, headers: HeaderMap) -> Result<Response, Response> {
     let reports = state.summaries().await;
     let leading = state.standing().map(|standing| standing == LeadershipStatus::Leading);
     // One of many must not hide the others; the only one has nothing to say.
@@ -99,10 +99,7 @@ async fn scrape(State(state): State<AdminState>, headers: HeaderMap) -> Result<i
         scrape.resources.extend(state.map(|state| ResourceState { name: name.clone(), state, generation }));
         scrape.registries.extend(answer.map(|answer| (name, answer.ok())));
     }
-    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let format = Format::negotiate(accepted);
-    let described = [(header::CONTENT_TYPE, format.content_type()), (header::VARY, "Accept")];
-    Ok((described, format.convert(state.metrics.render(&scrape))))
+    Ok(Format::of(&headers).response(state.metrics.render(&scrape)))
 }
 
 async fn nothing_here() -> ErrorResponse {

@@ -6,6 +6,22 @@
 
 use std::fmt::Write as _;
 
+use axum::{
+    http::{HeaderMap, header},
+    response::{IntoResponse, Response},
+};
+use prometheus_client::{encoding::text, registry::Registry};
+
+/// Everything that is registered, as OpenMetrics text.
+pub(crate) fn encode(registry: &Registry) -> String {
+    let mut written = String::new();
+    // Writing to a String cannot fail; if it did, a scrape without the end mark is refused by Prometheus.
+    if text::encode(&mut written, registry).is_err() {
+        written.clear();
+    }
+    written
+}
+
 /// Format of a scrape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -39,6 +55,17 @@ impl Format {
         if named && open_metrics > 0 && open_metrics >= text { Self::OpenMetrics } else { Self::Text }
     }
 
+    /// Chooses by the header fields of a request, see [`Format::negotiate`].
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        Self::negotiate(headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()))
+    }
+
+    /// A response in this format.
+    pub(crate) fn response(self, open_metrics: String) -> Response {
+        let described = [(header::CONTENT_TYPE, self.content_type()), (header::VARY, "Accept")];
+        (described, self.convert(open_metrics)).into_response()
+    }
+
     /// The content type of a response in this format.
     pub fn content_type(self) -> &'static str {
         match self {
@@ -51,7 +78,7 @@ impl Format {
     pub fn convert(self, open_metrics: String) -> String {
         match self {
             Self::OpenMetrics => open_metrics,
-            Self::Text => text(&open_metrics),
+            Self::Text => text_format(&open_metrics),
         }
     }
 }
@@ -124,7 +151,7 @@ fn split_unquoted(separator: char) -> impl Fn(&str) -> Vec<String> {
 }
 
 /// The text format of what OpenMetrics says.
-fn text(open_metrics: &str) -> String {
+fn text_format(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len());
     // HELP comes before TYPE, and the name in it depends on the type.
     let mut help = None;
