@@ -2,8 +2,8 @@
 //! kube-state-metrics: a condition has a series for each status, of which one is 1.
 //!
 //! That is some thirty series for each Registry, too many where there are thousands. In a process with more
-//! than [`MAX_DETAILED`], each Registry has only those that are 1 and say that something is not as it should
-//! be: an alert finds the same either way.
+//! than [`MAX_DETAILED`], each Registry has, beside `ready` with its state and reason, only the statuses that
+//! are 1 and not as they should be, and generations that differ: an alert finds the same either way.
 
 use std::sync::Arc;
 
@@ -71,7 +71,7 @@ pub(super) fn register(registry: &mut Registry, resources: &[ResourceState]) {
             vec![("state", state.state.name().into()), ("reason", state.reason.as_str().into())];
         add(&mut ready, phase_and_reason, state.ready.into());
         let is_suspended = state.state == RegistryPhase::Suspended;
-        if in_full || is_suspended {
+        if in_full {
             add(&mut suspended, Vec::new(), is_suspended.into());
         }
         for condition in state.conditions.iter().filter(|condition| in_full || condition.is_amiss()) {
@@ -82,8 +82,10 @@ pub(super) fn register(registry: &mut Registry, resources: &[ResourceState]) {
                     add(&mut conditions, labels, holds.into());
                 }
             }
-            let labels = vec![("type", condition.kind.clone()), ("reason", condition.reason.clone())];
-            add(&mut reasons, labels, 1);
+            if in_full {
+                let labels = vec![("type", condition.kind.clone()), ("reason", condition.reason.clone())];
+                add(&mut reasons, labels, 1);
+            }
         }
         if in_full || *generation != state.observed_generation {
             for (values, generation) in [(&mut seen, *generation), (&mut observed, state.observed_generation)]

@@ -418,10 +418,9 @@ fn of_many_resources_only_what_is_amiss_is_shown_in_full() {
     all.push(resource("quiet", "APIReachable", None, "NotRunning", 3));
     all.push(resource("empty", "CredentialsAccepted", None, "NoTrunks", 3));
     let shown = of(&all);
-    assert_eq!(shown.len(), all.len() + 4, "{shown:#?}");
+    assert_eq!(shown.len(), all.len() + 3, "{shown:#?}");
     for name in [
         "condition{namespace=\"ns\",registry=\"bad\",type=\"Stalled\",status=\"true\"}",
-        "condition_reason{namespace=\"ns\",registry=\"bad\",type=\"Stalled\",reason=\"SecretNotFound\"}",
         "generation{namespace=\"ns\",registry=\"bad\"}",
         "observed_generation{namespace=\"ns\",registry=\"bad\"}",
     ] {

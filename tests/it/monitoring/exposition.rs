@@ -24,9 +24,15 @@ async fn promtool_finds_nothing_to_say_about_a_registrys_metrics() {
 
 #[tokio::test]
 async fn the_requesters_metrics_are_those_of_the_docs_and_pass_promtool() {
-    let (port, public) = (ports::free(), ports::free());
-    let (bind, listen) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{public}"));
+    let mut stage = TestRegistry::bare().await;
+    stage.trunks(&["a"]);
+    stage.start_api().await;
+    let (bind, listen) =
+        (format!("127.0.0.1:{}", stage.requester_port), format!("127.0.0.1:{}", ports::free()));
     let service = Service::start(["requester", "--http-listen", &listen], &[("BIND_ADDR", &bind)]);
+    // A call, so that its counter is there.
+    let _registry = stage.run(&[]);
+    stage.settles(&[("a", "registered")]).await;
     let look = async || match http::get(&format!("http://{listen}/metrics")).await {
         Ok((status, body)) if status.is_success() => Ok(String::from_utf8_lossy(&body).into_owned()),
         other => Err(format!("{other:?}: {}", process::tail(&service.output()))),
