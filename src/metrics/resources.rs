@@ -19,8 +19,8 @@ use crate::registry::{ConditionState, RegistryName, RegistryPhase, RegistryState
 /// Most Registries that have every series of their conditions.
 pub const MAX_DETAILED: usize = 100;
 
-/// Reasons of a condition that is Unknown or False though nothing is wrong: the Registry is suspended, there is
-/// nothing to register, or no one has responded yet.
+/// Reasons of a condition that is Unknown or False though nothing is wrong: the Registry is suspended, there
+/// is nothing to register, or no one has responded yet.
 const QUIET_REASONS: [&str; 5] = ["Suspended", "NotRunning", "NotProbed", "NoTrunks", "AwaitingResponse"];
 
 /// Status of one Registry resource.
