@@ -182,3 +182,22 @@ async fn metrics(
 ) -> Response {
     Format::of(&headers).response(health.render(&client, started_unix_ms))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_outcomes_of_calls_are_spelled_as_all_label_values() {
+        for (word, expected) in [
+            ("200", "200"),
+            ("timeout", "timeout"),
+            ("transport-error", "transportError"),
+            ("unknown-host", "unknownHost"),
+            ("a--b-", "aB"),
+            ("", ""),
+        ] {
+            assert_eq!(lower_camel_case(word), expected, "{word:?}");
+        }
+    }
+}
